@@ -1,0 +1,187 @@
+"""Fitting the bilinear model to landmarks (3D-TalkEmo, Eq. 2): E = Σ‖x_i − SOP(R, T, s, V)‖², by turns pose and shape.
+
+Shape is the identity w_id, one for all recordings of a person and found from the first frames of each, and per frame
+the expression w_exp, given by blend-shape weights in [0, 1]: w_exp is linear in them and they keep the face a face.
+Points that fit badly count less (Geman-McClure weights), and the expression is held smooth in time.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from ..face import Face
+from . import camera
+
+FIRST_FRAMES = 24  # of each recording of a person that the identity is found from
+IDENTITY_MODES = 30
+ROBUST_MM = 4.0  # distance at which a point counts a quarter
+SMOOTHNESS = 4.0  # mm² that a second difference of one, of a blend shape's weight over frames, costs each point
+SHAPE_PRIOR = 0.04  # mm² that a blend shape at full weight costs each point
+SPARSITY = 0.05  # mm² the same, in proportion to the weight: keeps opposite shapes from cancelling each other
+RESTING_PRIOR = 3.0  # the same, added while the identity is sought
+IDENTITY_PRIOR = 0.15  # mm² a unit of a standardised identity coefficient costs each point
+# Not seen in skin landmarks: gaze (the lids follow eyeBlink and eyeWide) and puffed cheeks.
+UNSEEN = ("eyeLook", "cheekPuff", "PupilDilate")
+
+
+@dataclass(frozen=True, eq=False)
+class Capture:
+    """A recording as the bilinear model sees it.
+
+    shapes: (T, S) float32 blend-shape weights in [0, 1], in the order of Face.expression_names
+    rotation: (T, 3, 3) float32; scale: (T,) px/mm; translation: (T, 2) px
+    residual: (T,) float32 mm, mean distance of the weighted points from the model's
+    identity: (I,) float32 standardised identity coefficients of the person
+    time: (T,) float64 s
+    seen: (T,) bool, frames in which a face was found; the others are interpolated
+    """
+
+    shapes: np.ndarray
+    rotation: np.ndarray
+    scale: np.ndarray
+    translation: np.ndarray
+    residual: np.ndarray
+    identity: np.ndarray
+    time: np.ndarray
+    seen: np.ndarray
+
+
+class Fitter:
+    """Fits one person's recordings. `operator` (P, V) takes the face's vertices to the landmarks, `weights` (P,) says
+    how much each landmark counts, `offset` (P, 3) mm where these landmarks are known to lie beside their vertices."""
+
+    def __init__(self, face: Face, operator: np.ndarray, weights: np.ndarray, offset: np.ndarray | None = None):
+        self.face = face
+        self.weights = (weights / weights.max()).astype(np.float32)
+        self.mean = (operator @ face.mean).astype(np.float32)
+        if offset is not None:
+            self.mean = self.mean + offset.astype(np.float32)
+        tensor = face.tensor_at(operator)  # (P, 3, E, I)
+        self.tensor = np.einsum("pcei,se->pcsi", tensor, face.expression_factor, optimize=True)  # neutral first
+        self.tensor[:, :, 1:] -= self.tensor[:, :, :1]
+        self.free = np.flatnonzero([not name.startswith(UNSEEN) for name in face.expression_names])
+        # Opening the mouth is the one thing that a person may do all through the frames the identity is found from.
+        rest = np.array([RESTING_PRIOR if not n.startswith(("jaw", "eyeBlink")) else 0 for n in face.expression_names])
+        self.resting_prior = SHAPE_PRIOR + rest[self.free]
+        self.shape_prior = np.full(len(self.free), SHAPE_PRIOR)
+
+    def shape_basis(self, z: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """The identity's neutral landmarks (P, 3) and its blend shapes there (S, P, 3)."""
+        at = self.tensor @ self.face.identity_weights(z)
+        return self.mean + at[:, :, 0], np.ascontiguousarray(at[:, :, 1:].transpose(2, 0, 1))
+
+    def fit_person(self, recordings: list[np.ndarray], rounds: int = 5) -> tuple[np.ndarray, np.ndarray]:
+        """Identity coefficients (IDENTITY_MODES,) from the first frames of recordings, each (T, P, 2) px.
+
+        Returns them with the mean distance (P, 3) mm, in the plane of the face, of the landmarks from the model's,
+        which over many people tells where a kind of landmarks lies beside its vertices. Expressions are all but
+        forbidden here, lest they explain what the identity should.
+        """
+        pixels = np.concatenate([_first_frames(recording) for recording in recordings]).astype(np.float32)
+        z = np.zeros(IDENTITY_MODES, np.float32)
+        for _ in range(rounds):
+            shapes, pose, points, robust, _ = self._fit_frames(pixels, z, 2, 0.0, self.resting_prior)
+            rotation, scale, translation = pose
+            # The identity for fixed pose and expression: linear least squares with a Gaussian prior.
+            full = np.concatenate([np.ones((len(shapes), 1), np.float32), shapes], axis=1)
+            direction = self.tensor @ self.face.identity_scale[:, :IDENTITY_MODES]  # (P, 3, 1 + S, Z)
+            design = np.einsum("ts,pcsz->tpcz", full, direction, optimize=True)
+            design = np.einsum("trc,tpcz->tprz", camera.rows(rotation), design, optimize=True)
+            residual = (pixels - camera.project(points, rotation, scale, translation)) / scale[:, None, None]
+            residual = residual + design @ z
+            flat = design.reshape(-1, len(z))
+            w = np.repeat(robust.ravel(), 2)
+            normal = (flat * w[:, None]).T @ flat
+            right = flat.T @ (w * residual.ravel())
+            # Frames of one person are much alike: the prior grows with their number instead of drowning in it.
+            z = np.linalg.solve(normal + IDENTITY_PRIOR * robust.sum() / 10 * np.eye(len(z)), right).astype(np.float32)
+        plane = (pixels - camera.project(points, *pose)) / pose[1][:, None, None] * np.array([1, -1], np.float32)
+        rest = np.einsum("tpr,trc->tpc", plane, rotation[:, :2])
+        return z, np.median(rest, axis=0)
+
+    def fit(self, pixels: np.ndarray, time: np.ndarray, identity: np.ndarray, rounds: int = 4) -> Capture:
+        """One recording: landmarks (T, P, 2) px, NaN where no face was found, at `time` (T,) s.
+
+        Raises ValueError where no frame has a face.
+        """
+        seen = np.isfinite(pixels).all((1, 2))
+        if not seen.any():
+            raise ValueError("no frame has a face")
+        filled = np.array(pixels, np.float32, order="C")
+        if not seen.all():
+            known = np.flatnonzero(seen)
+            flat = filled.reshape(len(filled), -1)
+            for column in range(flat.shape[1]):
+                flat[:, column] = np.interp(np.arange(len(flat)), known, flat[known, column])
+        shapes, (rotation, scale, translation), _, _, residual = self._fit_frames(
+            filled, identity, rounds, SMOOTHNESS, self.shape_prior, np.where(seen, 1.0, 1e-3).astype(np.float32)
+        )
+        return Capture(
+            shapes.astype(np.float32),
+            rotation.astype(np.float32),
+            scale.astype(np.float32),
+            translation.astype(np.float32),
+            residual.astype(np.float32),
+            identity.astype(np.float32),
+            np.asarray(time, np.float64),
+            seen,
+        )
+
+    def _fit_frames(self, pixels, z, rounds, smooth, prior, frame_weights=None):
+        neutral, basis = self.shape_basis(z)
+        shapes = np.zeros((len(pixels), len(basis)), np.float32)
+        base = np.tile(self.weights, (len(pixels), 1))
+        if frame_weights is not None:
+            base = base * frame_weights[:, None]
+        robust, points = base, np.broadcast_to(neutral, (len(pixels), *neutral.shape))
+        for _ in range(rounds):
+            pose = camera.estimate_pose(points, pixels, robust)
+            shapes = self._solve_shapes(pixels, pose, neutral, basis, robust, shapes, smooth, prior)
+            points = neutral + np.tensordot(shapes, basis, 1)
+            distance = np.linalg.norm(pixels - camera.project(points, *pose), axis=2) / pose[1][:, None]
+            robust = base / (1 + (distance / ROBUST_MM) ** 2) ** 2
+        return shapes, pose, points, robust, (distance * self.weights).sum(1) / self.weights.sum()
+
+    def _solve_shapes(self, pixels, pose, neutral, basis, robust, start, smooth, prior):
+        """Blend-shape weights in [0, 1] for a fixed pose: least squares in mm, a ridge, and a pull on second
+        differences over time; projected accelerated gradient, all frames together."""
+        rotation, scale, _ = pose
+        count, free = len(pixels), self.free
+        design = camera.rows(rotation) @ basis[free].reshape(-1, 3).T  # (T, 2, S·P)
+        design = design.reshape(count, 2, len(free), -1).transpose(0, 2, 1, 3).reshape(count, len(free), -1)
+        wanted = (pixels - camera.project(np.broadcast_to(neutral, (count, *neutral.shape)), *pose)) / scale[
+            :, None, None
+        ]
+        wanted = wanted.transpose(0, 2, 1).reshape(count, -1, 1)
+        # Per point, so that 68 and 150 landmarks weigh alike against the prior; unseen frames weigh next to nothing.
+        trust = np.minimum(robust.sum(1) / self.weights.sum() * 20, 1) / np.maximum(robust.sum(1), 1e-6)
+        weighted = design * np.tile(robust * trust[:, None], (1, 2))[:, None]
+        gram = weighted @ design.transpose(0, 2, 1) + np.diag(prior).astype(np.float32)
+        target = (weighted @ wanted)[..., 0] - SPARSITY
+        # The largest row sum bounds the largest eigenvalue.
+        step = np.float32(1 / (np.abs(gram).sum(2).max() + 16 * smooth))
+        x = start[:, free]
+        y, momentum = x, 1.0
+        for _ in range(100):
+            slope = (gram @ y[..., None])[..., 0] - target
+            if smooth and count > 2:
+                second = np.diff(y, 2, axis=0) * np.float32(smooth)
+                slope[:-2] += second
+                slope[1:-1] -= 2 * second
+                slope[2:] += second
+            new = np.clip(y - step * slope, 0, 1)
+            following = (1 + np.sqrt(1 + 4 * momentum**2)) / 2
+            y = new + np.float32((momentum - 1) / following) * (new - x)
+            x, momentum = new, following
+        shapes = np.zeros_like(start)
+        shapes[:, free] = x
+        return shapes
+
+
+def _first_frames(pixels: np.ndarray) -> np.ndarray:
+    """Of a recording's first frames with a face, the FIRST_FRAMES / 3 that are least tall: mouths at rest are closed."""
+    first = pixels[np.isfinite(pixels).all((1, 2))][: FIRST_FRAMES if len(pixels) < 200 else 6 * FIRST_FRAMES]
+    order = np.argsort(np.ptp(first[..., 1], axis=1) / np.maximum(np.ptp(first[..., 0], axis=1), 1))
+    return first[order[: FIRST_FRAMES // 3]]

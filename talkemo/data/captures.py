@@ -1,0 +1,181 @@
+"""Corpora as the bilinear model sees them: every recording fitted, broken ones dropped by rule, one npz a corpus."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections import defaultdict
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from multiprocessing import get_context
+from pathlib import Path
+
+import numpy as np
+
+from ..capture.fitting import Capture, Fitter
+from ..capture.landmarks import schema
+from ..errors import InputError
+from ..face import load_face
+from . import corpora
+
+# A recording is dropped where tracking failed: as shares of the distance between the outer corners of the eyes, so that
+# the rule means the same at every picture size (RAVDESS: 40 of about 150 px).
+LARGEST_JUMP = 0.27  # of any landmark but the outline's, from one frame to the next
+LARGEST_RESIDUAL = 4.0  # mm, mean over the recording
+LARGEST_SCALE_CHANGE = 0.25  # of the fitted camera scale against the recording's median
+LEAST_SEEN = 0.7  # of the frames have a face
+
+
+@dataclass(frozen=True, eq=False)
+class Fitted:
+    """A fitted recording with what is known of it."""
+
+    corpus: str
+    name: str
+    speaker: str
+    emotion: str
+    split: str
+    audio: str  # path under the data folder
+    capture: Capture
+    rejected: str  # why, or empty
+
+
+def fit_corpus(
+    corpus: str, data: Path, face_path: str | None, jobs: int = 1, progress: Callable[[int, int], None] | None = None
+) -> list[Fitted]:
+    """Fit every recording of a corpus; those that the rules reject are marked, not left out.
+
+    In a first pass over all people the identities show where this corpus's landmarks lie beside their vertices; the
+    second pass fits with that known.
+    """
+    face = load_face(face_path)
+    people: dict[str, list[corpora.Recording]] = defaultdict(list)
+    for recording in corpora.read(corpus, data):
+        people[recording.speaker].append(recording)
+    if not people:
+        raise InputError(f"{data / corpus}: no recordings in it")
+    points = next(iter(people.values()))[0].points
+    keep, operator, weights = schema(face, points)
+    # What is known from people who are never tested on holds for those who are.
+    trained = [p for p, recordings in people.items() if any(r.split == "train" for r in recordings)]
+    fitter = Fitter(face, operator, weights)
+    offsets = [fitter.fit_person(_resting(people[person], keep))[1] for person in trained]
+    offset = np.mean(offsets, axis=0)
+
+    tasks = [(person, people[person], keep, operator, weights, offset, face_path, data) for person in people]
+    total, done, fitted = sum(map(len, people.values())), 0, []
+    with get_context("spawn").Pool(jobs) as pool:
+        for part in pool.imap(_fit_one_person, tasks):
+            fitted += part
+            done += len(part)
+            if progress:
+                progress(done, total)
+    return fitted
+
+
+def _resting(recordings: list[corpora.Recording], keep: np.ndarray, most: int = 16) -> list[np.ndarray]:
+    """Landmarks of a person's recordings that begin at rest: the neutral and calm ones, if there are any."""
+    calm = [r for r in recordings if r.emotion in ("neutral", "calm")] or recordings
+    return [r.landmarks[:, keep] for r in calm[:most] if np.isfinite(r.landmarks[:, 0, 0]).any()]
+
+
+def _fit_one_person(task: tuple) -> list[Fitted]:
+    _, recordings, keep, operator, weights, offset, face_path, data = task
+    face = load_face(face_path)
+    resting = _resting(recordings, keep)
+    identity, own = Fitter(face, operator, weights, offset).fit_person(resting)
+    # A person's own offset is believed the more, the more recordings show it.
+    trust = len(resting) / (len(resting) + 2)
+    fitter = Fitter(face, operator, weights, offset + trust * own)
+    result = []
+    for r in recordings:
+        landmarks = r.landmarks[:, keep]
+        capture = fitter.fit(landmarks, r.time, identity)
+        reason = why_rejected(landmarks, weights, capture)
+        audio = r.audio.relative_to(data).as_posix()
+        result.append(Fitted(r.corpus, r.name, r.speaker, r.emotion, r.split, audio, capture, reason))
+    return result
+
+
+def why_rejected(landmarks: np.ndarray, weights: np.ndarray, capture: Capture) -> str:
+    """Why a recording is no use, or an empty string. landmarks: (T, P, 2) px, weights: (P,)."""
+    if capture.seen.mean() < LEAST_SEEN:
+        return "face not found"
+    inner = landmarks[:, weights == weights.max()]
+    # 89 mm between the outer corners of the eyes on the canonical face.
+    eyes = 89.0 * np.median(capture.scale)
+    jumps = np.linalg.norm(np.diff(inner, axis=0), axis=2)
+    if np.nanmax(jumps) > LARGEST_JUMP * eyes:
+        return "landmarks jump"
+    if np.abs(capture.scale / np.median(capture.scale) - 1).max() > LARGEST_SCALE_CHANGE:
+        return "size jumps"
+    if capture.residual.mean() > LARGEST_RESIDUAL:
+        return "no face fits"
+    return ""
+
+
+def save(path: Path, fitted: list[Fitted]) -> None:
+    """Write fitted recordings to one npz without pickles."""
+    arrays = {
+        name: np.concatenate([getattr(f.capture, name) for f in fitted])
+        for name in ("shapes", "rotation", "scale", "translation", "residual", "time", "seen")
+    }
+    arrays["start"] = np.cumsum([0] + [len(f.capture.time) for f in fitted])
+    arrays["identity"] = np.stack([f.capture.identity for f in fitted])
+    table = [[f.corpus, f.name, f.speaker, f.emotion, f.split, f.audio, f.rejected] for f in fitted]
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(path.stem + ".partial.npz")
+    np.savez_compressed(partial, allow_pickle=False, recordings=json.dumps(table), **arrays)
+    os.replace(partial, path)
+
+
+def load(path: Path) -> list[Fitted]:
+    """Read what `save` wrote. Raises InputError where the file is another."""
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            arrays = {name: file[name] for name in file.files}
+        table, start = json.loads(str(arrays.pop("recordings"))), arrays.pop("start")
+        identity = arrays.pop("identity")
+        fitted = []
+        for k, (corpus, name, speaker, emotion, split, audio, rejected) in enumerate(table):
+            own = {key: array[start[k] : start[k + 1]] for key, array in arrays.items()}
+            capture = Capture(**own, identity=identity[k])
+            fitted.append(Fitted(corpus, name, speaker, emotion, split, audio, capture, rejected))
+        return fitted
+    except (OSError, ValueError, KeyError, TypeError, IndexError) as error:
+        raise InputError(f"{path}: not a file of captures ({error})") from None
+
+
+def captures(
+    data: Path,
+    cache: Path,
+    names: tuple[str, ...] = corpora.CORPORA,
+    face_path: str | None = None,
+    jobs: int = 1,
+    progress: Callable[[str, int, int], None] | None = None,
+) -> Iterator[Fitted]:
+    """The usable recordings of corpora: from `cache`/CORPUS.npz, fitted and written there first where missing."""
+    for corpus in names:
+        path = cache / f"{corpus}.npz"
+        if not path.is_file():
+            report = None if progress is None else (lambda d, t, c=corpus: progress(c, d, t))
+            save(path, fit_corpus(corpus, data, face_path, jobs, report))
+        yield from (f for f in load(path) if not f.rejected)
+
+
+def summary(fitted: list[Fitted]) -> dict[str, object]:
+    """Figures of a fitted corpus: recordings, rejected by reason, frames, residual in mm of those kept."""
+    reasons: dict[str, int] = defaultdict(int)
+    for f in fitted:
+        if f.rejected:
+            reasons[f.rejected] += 1
+    kept = [f.capture for f in fitted if not f.rejected]
+    residual = np.concatenate([c.residual[c.seen] for c in kept])
+    return {
+        "recordings": len(fitted),
+        "rejected": dict(reasons),
+        "frames": len(residual),
+        "people": len({f.speaker for f in fitted}),
+        "residual_mm": round(float(residual.mean()), 3),
+        "residual_p95_mm": round(float(np.percentile(residual, 95)), 3),
+    }

@@ -1,0 +1,21 @@
+"""The exceptions of talkemo, drawn as one tree:
+
+TalkemoError            anything talkemo itself reports; the command line exits with status 1
+└── InputError          an unusable file, option or argument; the command line exits with status 2
+"""
+
+
+class TalkemoError(Exception):
+    """Something failed while running.
+
+    `message` says what and where in one line, `hint` (optional) what to do about it.
+    """
+
+    def __init__(self, message: str, hint: str = ""):
+        super().__init__(message)
+        self.message = message
+        self.hint = hint
+
+
+class InputError(TalkemoError, ValueError):
+    """A file, option or argument that cannot be used."""

@@ -1,0 +1,202 @@
+"""The canonical face and the bilinear face model V = C_r × w_exp × w_id (3D-TalkEmo, Eq. 1).
+
+The *canonical face* is the mean neutral face: V vertices in millimetres, y up, looking along +z. Between capture and
+the user's own mesh everything talkemo handles is a displacement of these vertices.
+
+The model is stored as a Tucker decomposition: the core tensor C_r (V·3, E, I) of the paper is `basis` × `core`, which
+is the same tensor at a fiftieth of its size. `mean` is taken off before the decomposition, so float16 is enough.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+from functools import cached_property, lru_cache
+from pathlib import Path
+
+import numpy as np
+
+from . import weights
+from .errors import InputError
+
+# Apple's 52 blend shapes in Apple's order.
+ARKIT_NAMES = (
+    "eyeBlinkLeft eyeLookDownLeft eyeLookInLeft eyeLookOutLeft eyeLookUpLeft eyeSquintLeft eyeWideLeft "
+    "eyeBlinkRight eyeLookDownRight eyeLookInRight eyeLookOutRight eyeLookUpRight eyeSquintRight eyeWideRight "
+    "jawForward jawLeft jawRight jawOpen mouthClose mouthFunnel mouthPucker mouthLeft mouthRight "
+    "mouthSmileLeft mouthSmileRight mouthFrownLeft mouthFrownRight mouthDimpleLeft mouthDimpleRight "
+    "mouthStretchLeft mouthStretchRight mouthRollLower mouthRollUpper mouthShrugLower mouthShrugUpper "
+    "mouthPressLeft mouthPressRight mouthLowerDownLeft mouthLowerDownRight mouthUpperUpLeft mouthUpperUpRight "
+    "browDownLeft browDownRight browInnerUp browOuterUpLeft browOuterUpRight cheekPuff cheekSquintLeft "
+    "cheekSquintRight noseSneerLeft noseSneerRight tongueOut"
+).split()
+
+# Regions of the canonical face; `Face.regions` maps each name to a mask.
+REGIONS = ("lips", "mouth", "eyelids", "upper_face", "lower_face")
+
+
+@dataclass(frozen=True, eq=False)
+class Face:
+    """The canonical face with its bilinear model.
+
+    mean: (V, 3) float32 mm, the canonical face
+    faces: (F, 3) int32 triangles
+    landmarks68: (68,) int32 vertices of the iBUG points
+    mirror: (V,) int32, the vertex on the other side
+    regions: name → (V,) bool
+    mouth_weight: (V,) float32 in [0, 1], one on the lips and falling off around them
+    basis: (R, V, 3) float32, vertex factor of the core tensor
+    core: (R, E, I) float32
+    expression_factor: (1 + S, E) float32, w_exp of the neutral face and of each of the S blend shapes at weight 1
+    expression_names: S names, ARKit's with _L and _R
+    identity_mean: (I,) float32, w_id of the canonical face
+    identity_scale: (I, I) float32, w_id = identity_mean + identity_scale @ z with z ~ N(0, 1)
+    chart: (V, 2) float32 mm, the vertices in the plane of the geometry map
+    chart_stress: least-squares stress of the chart against the geodesics, relative
+    map_*: the tables of the geometry map, see geomap.make_tables
+    mesh_points: (P,) ids of MediaPipe's mesh, at mesh_point_vertices (P, 3) with mesh_point_weights (P, 3), barycentric
+    """
+
+    mean: np.ndarray
+    faces: np.ndarray
+    landmarks68: np.ndarray
+    mirror: np.ndarray
+    regions: dict[str, np.ndarray]
+    mouth_weight: np.ndarray
+    basis: np.ndarray
+    core: np.ndarray
+    expression_factor: np.ndarray
+    expression_names: tuple[str, ...]
+    identity_mean: np.ndarray
+    identity_scale: np.ndarray
+    chart: np.ndarray
+    chart_stress: float
+    map_mask: np.ndarray
+    map_vertices: np.ndarray
+    map_vertex_weights: np.ndarray
+    map_pixels: np.ndarray
+    map_pixel_weights: np.ndarray
+    mesh_points: np.ndarray
+    mesh_point_vertices: np.ndarray
+    mesh_point_weights: np.ndarray
+
+    def expression_weights(self, shapes: np.ndarray) -> np.ndarray:
+        """w_exp (..., E) of blend-shape weights (..., S)."""
+        neutral, rest = self.expression_factor[0], self.expression_factor[1:]
+        return neutral + np.asarray(shapes, np.float32) @ (rest - neutral)
+
+    def identity_weights(self, z: np.ndarray) -> np.ndarray:
+        """w_id (..., I) of standardised identity coefficients z (..., ≤ I), zeros being the canonical face."""
+        z = np.asarray(z, np.float32)
+        return self.identity_mean + z @ self.identity_scale[:, : z.shape[-1]].T
+
+    def vertices(self, w_exp: np.ndarray, w_id: np.ndarray) -> np.ndarray:
+        """Eq. 1: the face (V, 3) mm of expression weights (E,) and identity weights (I,)."""
+        coefficients = self.core @ np.asarray(w_id, np.float32) @ np.asarray(w_exp, np.float32)
+        return self.mean + np.tensordot(coefficients, self.basis, 1)
+
+    def tensor_at(self, operator: np.ndarray) -> np.ndarray:
+        """C_r (P, 3, E, I) at P points, given the operator (P, V) that takes vertices to the points."""
+        points = np.einsum("pv,rvc->rpc", operator, self.basis, optimize=True)
+        return np.einsum("rpc,rei->pcei", points, self.core, optimize=True)
+
+    @cached_property
+    def expression_basis(self) -> np.ndarray:
+        """(S, V, 3) float32 mm, displacement of the canonical face by each blend shape at weight 1."""
+        steps = self.expression_factor[1:] - self.expression_factor[0]
+        coefficients = np.einsum("rei,i,se->sr", self.core, self.identity_mean, steps, optimize=True)
+        return np.tensordot(coefficients, self.basis, 1).astype(np.float32)
+
+    @cached_property
+    def arkit_matrix(self) -> np.ndarray:
+        """(S, 52) float32 that takes this model's blend-shape weights to ARKIT_NAMES.
+
+        browInnerUp and cheekPuff are split in two here and averaged there; tongueOut has no shape here and stays 0.
+        """
+        matrix = np.zeros((len(self.expression_names), len(ARKIT_NAMES)), np.float32)
+        for row, name in enumerate(self.expression_names):
+            whole = name[:-2] if name[-2:] in ("_L", "_R") else name
+            sided = whole + {"_L": "Left", "_R": "Right"}.get(name[-2:], "")
+            if sided in ARKIT_NAMES:
+                matrix[row, ARKIT_NAMES.index(sided)] = 1.0
+            elif whole in ARKIT_NAMES:
+                matrix[row, ARKIT_NAMES.index(whole)] = 0.5
+        return matrix
+
+    def fit_shapes(self, displacement: np.ndarray, iterations: int = 80) -> np.ndarray:
+        """Blend-shape weights (T, S) in [0, 1] nearest to a displacement (T, V, 3) mm of the canonical face."""
+        matrix = self.expression_basis.reshape(len(self.expression_names), -1)
+        gram = self.expression_gram
+        target = displacement.reshape(len(displacement), -1) @ matrix.T
+        return bounded_least_squares(gram, target, iterations)
+
+    @cached_property
+    def expression_gram(self) -> np.ndarray:
+        """(S, S) normal matrix of the blend shapes, with a small ridge: some shapes are nearly sums of others."""
+        matrix = self.expression_basis.reshape(len(self.expression_names), -1)
+        gram = matrix @ matrix.T
+        return gram + 0.01 * np.trace(gram) / len(gram) * np.eye(len(gram), dtype=np.float32)
+
+    def mesh_operator(self, ids: np.ndarray) -> np.ndarray:
+        """Operator (P, V) from vertices to the given points of MediaPipe's mesh; those without a place raise."""
+        rows = {int(k): i for i, k in enumerate(self.mesh_points)}
+        operator = np.zeros((len(ids), len(self.mean)), np.float32)
+        for p, k in enumerate(ids):
+            if int(k) not in rows:
+                raise InputError(f"point {int(k)} of MediaPipe's mesh has no place on the canonical face")
+            row = rows[int(k)]
+            operator[p, self.mesh_point_vertices[row]] = self.mesh_point_weights[row]
+        return operator
+
+    def landmark_operator(self) -> np.ndarray:
+        """Operator (68, V) from vertices to the iBUG points."""
+        operator = np.zeros((len(self.landmarks68), len(self.mean)), np.float32)
+        operator[np.arange(len(operator)), self.landmarks68] = 1
+        return operator
+
+
+def bounded_least_squares(gram: np.ndarray, target: np.ndarray, iterations: int) -> np.ndarray:
+    """argmin over 0 ≤ x ≤ 1 of x·gram·x / 2 − target·x, for many right-hand sides (T, S), by projected FISTA."""
+    step = 1.0 / np.linalg.norm(gram, 2)
+    x = np.zeros_like(target)
+    y, momentum = x, 1.0
+    for _ in range(iterations):
+        new = np.clip(y - step * (y @ gram - target), 0.0, 1.0)
+        following = (1 + np.sqrt(1 + 4 * momentum**2)) / 2
+        y = new + (momentum - 1) / following * (new - x)
+        x, momentum = new, following
+    return x
+
+
+def vertex_normals(vertices: np.ndarray, faces: np.ndarray) -> np.ndarray:
+    """Area-weighted unit normals (V, 3) of a triangle mesh."""
+    corners = vertices[faces]
+    face_normals = np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0])
+    normals = np.stack(
+        [np.bincount(faces.ravel(), np.repeat(face_normals[:, axis], 3), len(vertices)) for axis in range(3)],
+        axis=1,
+    )
+    return normals / np.maximum(np.linalg.norm(normals, axis=1, keepdims=True), 1e-12)
+
+
+def save_face(face: Face, path: str | Path) -> None:
+    """Write a face to a safetensors file; the large factors in float16."""
+    names = [field.name for field in fields(face)]
+    tensors = {name: value for name in names if isinstance(value := getattr(face, name), np.ndarray)}
+    tensors["basis"] = face.basis.astype(np.float16)
+    tensors["regions"] = np.stack([face.regions[name] for name in REGIONS])
+    settings = {"expression_names": list(face.expression_names), "chart_stress": face.chart_stress}
+    weights.save(path, "face", tensors, settings)
+
+
+@lru_cache(maxsize=2)
+def load_face(path: str | Path | None = None) -> Face:
+    """The face of a weights file, the bundled one by default. Raises InputError if the file is not one."""
+    tensors, settings = weights.load(path, "face")
+    tensors["basis"] = tensors["basis"].astype(np.float32)
+    regions = dict(zip(REGIONS, tensors.pop("regions").astype(bool)))
+    return Face(
+        **tensors,
+        regions=regions,
+        expression_names=tuple(settings["expression_names"]),
+        chart_stress=float(settings["chart_stress"]),
+    )

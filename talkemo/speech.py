@@ -1,0 +1,170 @@
+"""Reading audio, and the speech features that the talking model sees.
+
+Features are 40 log-mel bands at 100 Hz, normalised per recording; windows of them are interpolated to 60 fps around any
+frame time, so any fps can be asked for (3D-TalkEmo, section 3.3).
+"""
+
+from __future__ import annotations
+
+import subprocess
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from .errors import InputError
+
+SAMPLE_RATE = 16000  # Hz
+HOP = 160  # samples, 10 ms
+FFT = 512  # samples, 32 ms
+MELS = 40
+FEATURE_RATE = SAMPLE_RATE / HOP  # Hz
+WINDOW_RATE = 60.0  # Hz, of the features within a window
+WINDOW = 16  # features around a frame, t − 8 … t + 7 sixtieths of a second
+FLOOR = 1e-10  # of the mel power: −100 dB
+RANGE = 8.0  # log10 units under the recording's loudest band that are told apart
+QUIET = 1e-4  # a recording whose loudest sample is fainter than this is silence
+CHUNK = 30.0  # s read at a time
+DECODED_BY_FFMPEG = (".m4a", ".aac", ".mp4", ".mov", ".webm", ".wma")
+
+
+@dataclass(frozen=True)
+class Audio:
+    """A readable sound file: mono samples at 16 kHz on demand."""
+
+    path: Path
+    duration: float  # s
+    peak: float  # largest absolute sample of the mono signal
+
+    def chunks(self, seconds: float = CHUNK) -> Iterator[np.ndarray]:
+        """Consecutive pieces (N,) float32 in about [-1, 1] at 16 kHz, in all `duration` seconds."""
+        yield from _read(self.path, seconds)
+
+    def samples(self) -> np.ndarray:
+        """The whole signal (N,) float32."""
+        return np.concatenate(list(self.chunks()))
+
+
+def open_audio(path: str | Path) -> Audio:
+    """Check a sound file and measure it, reading it once from end to end.
+
+    Raises InputError for a missing file, a folder, and anything without sound in it.
+    """
+    path = Path(path)
+    if path.is_dir():
+        raise InputError(f"{path} is a folder, not a sound file")
+    if not path.exists():
+        raise InputError(f"{path}: no such sound file")
+    count, peak = 0, 0.0
+    for piece in _read(path, CHUNK):
+        if not np.isfinite(piece).all():
+            raise InputError(f"{path}: the sound has samples that are no numbers")
+        count += len(piece)
+        peak = max(peak, float(np.abs(piece).max(initial=0.0)))
+    if count == 0:
+        raise InputError(f"{path}: no sound in it", "the file is empty or cut off before its first sample")
+    return Audio(path, count / SAMPLE_RATE, peak)
+
+
+def _read(path: Path, seconds: float) -> Iterator[np.ndarray]:
+    if path.suffix.lower() in DECODED_BY_FFMPEG:
+        yield from _read_with_ffmpeg(path, seconds)
+        return
+    import soundfile
+    import soxr
+
+    try:
+        with soundfile.SoundFile(str(path)) as file:
+            rate = file.samplerate
+            resampler = soxr.ResampleStream(rate, SAMPLE_RATE, 1, dtype="float32") if rate != SAMPLE_RATE else None
+            size = int(seconds * rate)
+            while True:
+                block = file.read(size, dtype="float32", always_2d=True)
+                mono = np.ascontiguousarray(block.mean(1))
+                last = len(block) < size
+                out = mono if resampler is None else resampler.resample_chunk(mono, last=last)
+                if len(out):
+                    yield out
+                if last:
+                    return
+    except (soundfile.LibsndfileError, RuntimeError, ValueError) as error:
+        reason = str(error).rpartition(":")[2].strip().rstrip(".") or "unreadable"
+        raise InputError(
+            f"{path}: not a sound file that can be read ({reason})",
+            "wav, flac, ogg, opus, mp3 and m4a are read; is the ending the right one?",
+        ) from None
+
+
+def _read_with_ffmpeg(path: Path, seconds: float) -> Iterator[np.ndarray]:
+    import imageio_ffmpeg
+
+    command = [imageio_ffmpeg.get_ffmpeg_exe(), "-v", "error", "-nostdin", "-i", f"file:{path}", "-vn", "-ac", "1"]
+    command += ["-ar", str(SAMPLE_RATE), "-f", "f32le", "-"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) as process:
+        assert process.stdout is not None
+        while block := process.stdout.read(4 * int(seconds * SAMPLE_RATE)):
+            yield np.frombuffer(block[: len(block) // 4 * 4], np.float32)
+    if process.returncode:
+        raise InputError(f"{path}: not a sound file that can be read")
+
+
+def mel_filters() -> np.ndarray:
+    """The mel filter bank (40, 257); kept in the talking model's weights, so librosa is needed in training only."""
+    import librosa
+
+    return librosa.filters.mel(sr=SAMPLE_RATE, n_fft=FFT, n_mels=MELS, fmin=50, fmax=7600).astype(np.float32)
+
+
+def log_mel(samples: np.ndarray, filters: np.ndarray) -> np.ndarray:
+    """Log10 mel power ((N − 512) // 160 + 1, 40) float32 of samples (N,); row k is centred on sample 256 + 160·k."""
+    import torch
+
+    signal = torch.from_numpy(np.ascontiguousarray(samples, np.float32))
+    spectrum = torch.stft(signal, FFT, HOP, window=torch.hann_window(FFT), center=False, return_complex=True)
+    power = torch.from_numpy(filters) @ spectrum.abs().square()
+    return power.clamp_min(FLOOR).log10().T.numpy()
+
+
+def features(audio: Audio, filters: np.ndarray) -> np.ndarray:
+    """Normalised features (T', 40) at 100 Hz of a whole recording, 1 for its loudest band and 0 for RANGE under it.
+
+    Bands are log power relative to the recording's loudest, so that a faint or a loud voice looks alike. Read in
+    chunks: an hour takes 58 MB. Silence gives zeros.
+    """
+    pieces, rest = [], np.zeros(FFT // 2, np.float32)
+    for piece in audio.chunks():
+        rest = np.concatenate([rest, piece])
+        whole = (len(rest) - FFT) // HOP + 1
+        if whole > 0:
+            pieces.append(log_mel(rest[: (whole - 1) * HOP + FFT], filters))
+            rest = rest[whole * HOP :]
+    tail = np.concatenate([rest, np.zeros(FFT // 2, np.float32)])
+    if len(tail) >= FFT:
+        pieces.append(log_mel(tail, filters))
+    bands = np.concatenate(pieces) if pieces else np.zeros((1, len(filters)), np.float32)
+    return normalise(bands, audio.peak)
+
+
+def normalise(bands: np.ndarray, peak: float) -> np.ndarray:
+    """Bands (T', 40) in log10 power to [0, 1], relative to the recording's loud parts."""
+    if peak < QUIET:
+        return np.zeros_like(bands)
+    top = np.percentile(bands.max(1), 98)
+    return np.clip(1 + (bands - top) / RANGE, 0, 1.2).astype(np.float32)
+
+
+def windows(feature: np.ndarray, times: np.ndarray) -> np.ndarray:
+    """Windows (T, 16, D) of features (T', D) at 100 Hz around frame times (T,) s, by linear interpolation at 60 Hz.
+
+    Beyond the ends of the recording there is silence: zeros.
+    """
+    offsets = (np.arange(WINDOW) - WINDOW // 2) / WINDOW_RATE
+    position = (np.asarray(times)[:, None] + offsets) * FEATURE_RATE
+    low = np.floor(position).astype(int)
+    fraction = (position - low).astype(np.float32)[..., None]
+    padded = np.concatenate(
+        [np.zeros((1, feature.shape[1]), np.float32), feature, np.zeros((1, feature.shape[1]), np.float32)]
+    )
+    last = len(padded) - 1
+    return padded[np.clip(low + 1, 0, last)] * (1 - fraction) + padded[np.clip(low + 2, 0, last)] * fraction

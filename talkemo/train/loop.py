@@ -1,0 +1,95 @@
+"""What every training shares: checkpoints that can be resumed, a log of losses, a limit in minutes."""
+
+from __future__ import annotations
+
+import csv
+import json
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from safetensors import SafetensorError, safe_open
+
+from .. import weights
+from ..errors import InputError
+
+
+class Loop:
+    """Counts steps, writes `STAGE.log.csv` and `STAGE.checkpoint.safetensors` into the output folder.
+
+    modules: name → torch module; optimisers: name → Adam. Both are restored where `resume` finds a checkpoint.
+    """
+
+    def __init__(
+        self,
+        stage: str,
+        out: Path,
+        modules: dict[str, torch.nn.Module],
+        optimisers: dict[str, torch.optim.Optimizer],
+        resume: bool,
+        max_minutes: float | None,
+    ):
+        self.path = out / f"{stage}.checkpoint.safetensors"
+        self.log_path = out / f"{stage}.log.csv"
+        self.modules, self.optimisers = modules, optimisers
+        self.deadline = time.monotonic() + 60 * max_minutes if max_minutes else float("inf")
+        self.step = 0
+        self.minutes = 0.0
+        self._since = time.monotonic()
+        out.mkdir(parents=True, exist_ok=True)
+        if resume and self.path.is_file():
+            self._restore()
+        else:
+            self.log_path.unlink(missing_ok=True)
+
+    @property
+    def out_of_time(self) -> bool:
+        """Whether the limit in minutes has been reached."""
+        return time.monotonic() > self.deadline
+
+    def log(self, **figures: float) -> None:
+        """Append a line of figures to the log, step first."""
+        new = not self.log_path.exists()
+        with self.log_path.open("a", newline="", encoding="utf-8") as file:
+            writer = csv.writer(file)
+            if new:
+                writer.writerow(["step", *figures])
+            writer.writerow([self.step, *(f"{value:.6g}" for value in figures.values())])
+
+    def save(self) -> None:
+        """Write the checkpoint."""
+        tensors: dict[str, np.ndarray] = {}
+        for name, module in self.modules.items():
+            for key, tensor in module.state_dict().items():
+                tensors[f"{name}/{key}"] = tensor.detach().cpu().numpy()
+        for name, optimiser in self.optimisers.items():
+            for index, state in optimiser.state_dict()["state"].items():
+                for key, tensor in state.items():
+                    tensors[f"{name}/{index}/{key}"] = torch.as_tensor(tensor).detach().cpu().numpy()
+        self.minutes += (time.monotonic() - self._since) / 60
+        self._since = time.monotonic()
+        weights.save(self.path, "checkpoint", tensors, {"step": self.step, "minutes": self.minutes})
+
+    def _restore(self) -> None:
+        try:
+            with safe_open(self.path, "pt") as file:
+                settings = json.loads(file.metadata()["talkemo"])
+                tensors: dict[str, Any] = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+            for name, module in self.modules.items():
+                prefix = f"{name}/"
+                module.load_state_dict({k[len(prefix) :]: t for k, t in tensors.items() if k.startswith(prefix)})
+            for name, optimiser in self.optimisers.items():
+                state: dict[int, dict[str, Any]] = {}
+                for key, tensor in tensors.items():
+                    if key.startswith(f"{name}/"):
+                        _, index, field = key.split("/")
+                        state.setdefault(int(index), {})[field] = tensor
+                optimiser.load_state_dict({"state": state, "param_groups": optimiser.state_dict()["param_groups"]})
+        except (SafetensorError, OSError, KeyError, ValueError, RuntimeError) as error:
+            raise InputError(
+                f"{self.path}: cannot resume from this checkpoint ({str(error).splitlines()[0]})",
+                "start anew without --resume, or in another folder",
+            ) from None
+        self.step, self.minutes = settings["step"], settings["minutes"]

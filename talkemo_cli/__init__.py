@@ -1,0 +1,1 @@
+"""The command line of talkemo: it parses and reports, and holds no maths."""

@@ -1,0 +1,33 @@
+"""talkemo doctor: what works on this machine."""
+
+from __future__ import annotations
+
+from .app import command
+from .console import console
+
+
+@command("doctor")
+def doctor() -> None:
+    """Say what works on this machine: weights, renderer, video encoder, CUDA."""
+    import platform
+
+    import imageio_ffmpeg
+    import torch
+
+    from talkemo import __version__
+    from talkemo import weights as library
+    from talkemo.render import gl_platform
+
+    entries = library.registry()
+    console.result(
+        {
+            "talkemo": __version__,
+            "python": platform.python_version(),
+            "torch": torch.__version__,
+            "cuda": torch.cuda.is_available(),
+            "threads": torch.get_num_threads(),
+            "renderer": gl_platform() or "software",
+            "ffmpeg": imageio_ffmpeg.get_ffmpeg_version(),
+            "weights": "intact" if all(library.intact(e) for e in entries.values()) else "damaged",
+        }
+    )

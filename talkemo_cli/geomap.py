@@ -1,0 +1,28 @@
+"""talkemo geomap: a mesh of the canonical topology to the geometry map and back."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from .app import command
+from .console import console
+
+
+@command("geomap")
+def geomap(
+    source: Annotated[
+        Path, typer.Argument(metavar="MESH_OR_MAP", help="A mesh of the canonical face, or a map (npz).")
+    ],
+    output: Annotated[Path, typer.Option("-o", "--output", help="A map: .npz or .png. A mesh: .obj.")],
+) -> None:
+    """Turn a mesh of the canonical topology into its geometry map, or a map into the mesh.
+
+    Prints the round-trip error in mm and the stress of the chart.
+    """
+    from talkemo.pipeline import convert_map
+
+    figures = convert_map(source, output)
+    console.result({"outputs": [str(output)], **figures}, [str(output), *(f"{k}: {v:.4g}" for k, v in figures.items())])

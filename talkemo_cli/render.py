@@ -1,0 +1,28 @@
+"""talkemo render: an animation as a video, a picture or frames."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from .app import command
+from .console import console
+
+
+@command("render")
+def render(
+    animation: Annotated[Path, typer.Argument(help="An animation in an npz.")],
+    output: Annotated[Path, typer.Option("-o", "--output", help="A .mp4, or a .png of the middle frame.")],
+    audio: Annotated[Path | None, typer.Option(help="Sound for the video.")] = None,
+    size: Annotated[int, typer.Option(help="Pixels on a side.")] = 512,
+    view: Annotated[str, typer.Option(help="front, left or right.")] = "front",
+    time: Annotated[float | None, typer.Option(help="Second of a .png.")] = None,
+) -> None:
+    """Render an animation to an mp4, or one frame of it to a png."""
+    from talkemo.render.jobs import render_animation
+
+    with console.progress("rendering") as update:
+        render_animation(animation, output, audio, size, view, time, update)
+    console.result({"outputs": [str(output)]}, [str(output)])

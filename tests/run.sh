@@ -1,0 +1,9 @@
+#!/bin/sh
+# Installs talkemo with its test tools into .venv beside this checkout, then lints, checks types and runs the tests.
+set -e
+cd "$(dirname "$0")/.."
+[ -x .venv/bin/python ] || python3 -m venv .venv
+.venv/bin/python -m pip install --quiet '.[test]'
+.venv/bin/python -m ruff check .
+.venv/bin/python -m mypy
+.venv/bin/python -m pytest "$@"
