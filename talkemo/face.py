@@ -134,7 +134,7 @@ class Face:
         """(S, S) normal matrix of the blend shapes, with a small ridge: some shapes are nearly sums of others."""
         matrix = self.expression_basis.reshape(len(self.expression_names), -1)
         gram = matrix @ matrix.T
-        return gram + 0.01 * np.trace(gram) / len(gram) * np.eye(len(gram), dtype=np.float32)
+        return gram + 0.02 * np.diag(np.diag(gram))
 
     def mesh_operator(self, ids: np.ndarray) -> np.ndarray:
         """Operator (P, V) from vertices to the given points of MediaPipe's mesh; those without a place raise."""

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 SIZE = 128  # pixels on a side
 MARGIN = 2.0  # pixels left free around the chart
 REACH = 0.75  # a pixel belongs to the mask if the surface comes this near to its centre, in pixels
-NEIGHBOURS = 24  # pixels that a vertex is read off
+NEIGHBOURS = 32  # pixels that a vertex is read off
 RIDGE = 1e-7  # of the regression that fits their weights, relative to its normal matrix
 
 
@@ -223,7 +223,7 @@ def make_tables(chart: np.ndarray, faces: np.ndarray, examples: np.ndarray) -> d
     for start in range(0, len(points), 256):
         block = slice(start, start + 256)
         known = values[near[block]]  # (256, K, 3N)
-        # A constant field must stay what it is.
+        # A constant field must stay what it is (to the last digit after the division below).
         known = np.concatenate([known, np.full((*known.shape[:2], 1), 100.0, np.float32)], axis=2).astype(np.float64)
         wanted = np.column_stack([fields[block], np.full(len(known), 100.0)])
         rest = wanted - np.einsum("vkn,vk->vn", known, bilinear[block])
@@ -231,6 +231,7 @@ def make_tables(chart: np.ndarray, faces: np.ndarray, examples: np.ndarray) -> d
         gram += RIDGE * np.einsum("vkk->v", gram)[:, None, None] * np.eye(NEIGHBOURS)
         correction = np.linalg.solve(gram, np.einsum("vkn,vn->vk", known, rest)[..., None])[..., 0]
         weights[block] = bilinear[block] + correction
+    weights /= weights.sum(1, keepdims=True)
     return {
         "map_mask": mask.astype(np.uint8),
         "map_vertices": sampled_vertices.astype(np.int32),

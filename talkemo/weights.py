@@ -27,7 +27,7 @@ def folder() -> Path:
 def registry() -> dict[str, dict[str, Any]]:
     """What registry.toml lists: stage → {file, bytes, sha256, licence, about}.
 
-    The file is written by `talkemo weights verify --update` and holds only `[stage]` tables of strings and integers;
+    The file is written by weights/register.py and holds only `[stage]` tables of strings and integers;
     these few lines read it on Python 3.10 too, which has no tomllib.
     """
     entries: dict[str, dict[str, Any]] = {}

@@ -44,6 +44,7 @@ class EmotionConfig:
     noise: float = 0.12
     channels: int = 64
     blocks: int = 3
+    classifier_steps: int = 2500
     seed: int = 0
 
 
@@ -109,6 +110,7 @@ def train_emotion(
     modules: dict[str, nn.Module] = {"generator": generator, "discriminator": discriminator}
     loop = Loop("emotion", out, modules, optimisers, resume, max_minutes)
     rng = np.random.default_rng(config.seed + loop.step)
+    other_side = [face.expression_names.index(_mirrored(name)) for name in face.expression_names]
     figures: dict[str, float] = {}
     seen = basis[torch.from_numpy(seen_shapes(face)).to(device)]
 
@@ -124,7 +126,11 @@ def train_emotion(
         original = torch.from_numpy(rng.integers(len(EMOTIONS), size=config.batch))
         target = original[torch.from_numpy(rng.permutation(config.batch))]
         rows = np.array([rng.choice(by_emotion[int(k)]) for k in original])
-        real = (source[rows].to(device) @ basis).view(-1, 3, TRAINED_SIZE, TRAINED_SIZE)
+        chosen = source[rows]
+        # A face and its mirror image show the same emotion.
+        flipped = torch.from_numpy(rng.random(config.batch) < 0.5)
+        chosen[flipped] = chosen[flipped][:, other_side]
+        real = (chosen.to(device) @ basis).view(-1, 3, TRAINED_SIZE, TRAINED_SIZE)
         original, target = original.to(device), target.to(device)
         wanted = functional.one_hot(target, len(EMOTIONS)).float()
 
@@ -167,6 +173,14 @@ def train_emotion(
     return _export(out, generator, config, loop, len(shapes))
 
 
+def _mirrored(name: str) -> str:
+    """The blend shape of the other side."""
+    for a, b in (("_L", "_R"), ("_R", "_L"), ("Left", "Right"), ("Right", "Left")):
+        if name.endswith(a):
+            return name[: -len(a)] + b
+    return name
+
+
 def _export(out: Path, generator: nn.Module, config: EmotionConfig, loop: Loop, frames: int) -> Path:
     path = out / "emotion.safetensors"
     settings = {"channels": config.channels, "blocks": config.blocks, "config": asdict(config)}
@@ -186,7 +200,7 @@ def train_classifier(
     network = Classifier(len(classes))
     optimiser = torch.optim.Adam(network.parameters(), 1e-3, weight_decay=1e-4)
     rng = np.random.default_rng(config.seed)
-    for _ in range(2500):
+    for _ in range(config.classifier_steps):
         answer = rng.integers(len(classes), size=64)
         rows = np.array([rng.choice(chosen[k]) for k in answer])
         blurred = source[rows]

@@ -275,7 +275,7 @@ def local_maps(mean: np.ndarray, others: np.ndarray, radius: float = 12.0) -> np
     return result
 
 
-def examples(model: dict[str, np.ndarray], count: int = 600) -> np.ndarray:
+def examples(model: dict[str, np.ndarray], count: int = 1200) -> np.ndarray:
     """(N, V, 3) displacements of the model: each expression alone, and random expressions on random identities."""
     rng = np.random.default_rng(SEED + 1)
     steps = model["expression_factor"][1:] - model["expression_factor"][0]

@@ -1,0 +1,5 @@
+"""python -m talkemo_cli"""
+
+from .app import main
+
+main()

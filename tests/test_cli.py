@@ -1,0 +1,184 @@
+"""The command line as a user runs it, and what it answers to bad input."""
+
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import imageio_ffmpeg
+import numpy as np
+import soundfile
+
+from talkemo.animation import Animation
+from talkemo.face import ARKIT_NAMES
+
+
+def talkemo(*arguments, cwd=None):
+    command = [sys.executable, "-m", "talkemo_cli", *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True, cwd=cwd, timeout=300)
+
+
+def test_help_and_version():
+    assert "animate" in talkemo("--help").stdout
+    assert talkemo("--version").stdout.startswith("talkemo ")
+    for command in ("animate", "reconstruct", "geomap", "train", "render", "evaluate", "weights", "doctor"):
+        done = talkemo(command, "--help")
+        assert done.returncode == 0 and "--json" in done.stdout
+
+
+def test_animate(tmp_path, example_face, short_speech):
+    out = tmp_path / "a.npz"
+    done = talkemo(
+        "animate", example_face, short_speech, "--emotion", "happy", "--fps", 25, "-o", out, "-o", tmp_path / "a.mp4"
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.split() == [str(out), str(tmp_path / "a.mp4")]
+    with np.load(out, allow_pickle=False) as file:
+        assert file["vertices"].shape == (38, 12500, 3) and file["vertices"].dtype == np.float32
+        assert file["faces"].dtype == np.int32 and file["faces"].shape[1] == 3
+        assert float(file["fps"]) == 25
+        assert file["landmarks68"].shape == (38, 68, 3)
+        assert file["arkit"].shape == (38, 52) and file["arkit"].dtype == np.float32
+        assert file["arkit"].min() >= 0 and file["arkit"].max() <= 1
+        assert list(file["arkit_names"]) == ARKIT_NAMES
+        meta = json.loads(str(file["meta"]))
+        assert meta["emotion"] == "happy" and meta["audio"] == "short.wav"
+        assert np.abs(np.diff(file["vertices"], axis=0)).max() > 0.1
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["a.mp4", "a.npz"]
+    about, frames = film(tmp_path / "a.mp4")
+    assert "25 fps" in about and "Audio: aac" in about and "Video: h264" in about
+    assert "Duration: 00:00:01.5" in about
+    assert len(frames) == 38
+    assert frames[0].std() > 20  # a face before a background
+    assert np.abs(frames[20] - frames[0]).max() > 30  # that moves
+
+
+def film(path):
+    """What ffmpeg says of a video, and its frames (T, 512, 512, 3)."""
+    ffmpeg = [imageio_ffmpeg.get_ffmpeg_exe(), "-i", str(path), "-f", "rawvideo", "-pix_fmt", "rgb24", "-"]
+    done = subprocess.run(ffmpeg, capture_output=True)
+    return done.stderr.decode(), np.frombuffer(done.stdout, np.uint8).reshape(-1, 512, 512, 3).astype(int)
+
+
+def test_default_output_and_json(tmp_path, example_face, short_speech):
+    done = talkemo("animate", example_face, short_speech, "--emotion", "anger", "--size", 64, "--json", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["outputs"] == ["short_anger.mp4"]
+    assert (tmp_path / "short_anger.mp4").stat().st_size > 1000
+
+
+def test_silent_sound_rests(tmp_path, example_face, silence):
+    done = talkemo("animate", example_face, silence, "-o", tmp_path / "a.npz")
+    assert done.returncode == 0, done.stderr
+    vertices = Animation(tmp_path / "a.npz").vertices()
+    assert len(vertices) == 60
+    assert np.abs(vertices - vertices[0]).max() < 1e-5
+
+
+def test_render_geomap_doctor_weights(tmp_path, example_face, short_speech, face):
+    assert talkemo("animate", example_face, short_speech, "--fps", 10, "-o", tmp_path / "a.npz").returncode == 0
+    done = talkemo("render", tmp_path / "a.npz", "-o", tmp_path / "a.png", "--size", 128, "--view", "left")
+    assert done.returncode == 0, done.stderr
+    done = talkemo("render", tmp_path / "a.npz", "-o", tmp_path / "a.mp4", "--size", 64, "--audio", short_speech)
+    assert done.returncode == 0, done.stderr
+    done = talkemo("geomap", example_face, "-o", tmp_path / "m.npz", "--json")
+    figures = json.loads(done.stdout)
+    assert figures["round_trip_mean_mm"] < 0.1 and figures["round_trip_lips_eyelids_max_mm"] < 1
+    assert talkemo("geomap", tmp_path / "m.npz", "-o", tmp_path / "m.obj").returncode == 0
+    from talkemo.mesh import load_mesh
+
+    back, start = load_mesh(tmp_path / "m.obj").vertices, load_mesh(example_face).vertices
+    assert np.linalg.norm(back - start, axis=1).mean() < 0.1
+    assert json.loads(talkemo("doctor", "--json").stdout)["weights"] == "intact"
+    assert talkemo("weights", "verify").returncode == 0
+
+
+def test_reconstruct_landmarks(tmp_path, face):
+    shapes = np.zeros((20, len(face.expression_names)))
+    shapes[:, face.expression_names.index("jawOpen")] = np.linspace(0, 0.4, 20)
+    points = (face.mean + np.tensordot(shapes, face.expression_basis, 1))[:, face.landmarks68]
+    np.save(tmp_path / "l.npy", points[..., :2] * [2, -2] + 300)
+    done = talkemo("reconstruct", tmp_path / "l.npy", "-o", tmp_path / "r.npz", "--json")
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["results"][0]["residual_mm"] < 1
+    vertices = Animation(tmp_path / "r.npz").vertices()
+    lips = vertices[:, face.landmarks68[[62, 66]]]
+    opening = np.linalg.norm(lips[:, 0] - lips[:, 1], axis=1)
+    assert opening[-1] - opening[0] > 5
+
+
+def bad_inputs(folder: Path, example_face, speech_file):
+    """(name, face, audio, further options) of runs that must end with status 2."""
+    (folder / "empty.wav").write_bytes(b"")
+    (folder / "cut.wav").write_bytes(speech_file.read_bytes()[:30])
+    (folder / "text.wav").write_text("not a sound")
+    (folder / "points.obj").write_text("v 0 0 0\nv 1 0 0\nv 0 1 0\n")
+    (folder / "one.obj").write_text("v 0 0 0\nv 1 0 0\nv 0 1 1\nf 1 2 3\n")
+    lines = example_face.read_text().splitlines()
+    (folder / "nan.obj").write_text("\n".join(["v nan 0 0", *lines[1:]]))
+    (folder / "face.xyz").write_text("?")
+    good = (example_face, speech_file)
+    return {
+        "missing face": (folder / "none.obj", speech_file, []),
+        "missing sound": (example_face, folder / "none.wav", []),
+        "folder as sound": (example_face, folder, []),
+        "folder as face": (folder, speech_file, []),
+        "empty wav": (example_face, folder / "empty.wav", []),
+        "truncated wav": (example_face, folder / "cut.wav", []),
+        "text named wav": (example_face, folder / "text.wav", []),
+        "no faces": (folder / "points.obj", speech_file, []),
+        "one triangle": (folder / "one.obj", speech_file, []),
+        "NaN vertex": (folder / "nan.obj", speech_file, []),
+        "unknown mesh format": (folder / "face.xyz", speech_file, []),
+        "unknown emotion": (*good, ["--emotion", "furious"]),
+        "intensity": (*good, ["--intensity", "1.5"]),
+        "intensity nan": (*good, ["--intensity", "nan"]),
+        "fps": (*good, ["--fps", "0"]),
+        "size": (*good, ["--size", "3"]),
+        "no such option": (*good, ["--emotoin", "happy"]),
+    }
+
+
+def test_bad_input_is_one_line_and_status_2(tmp_path, example_face, short_speech):
+    folder = tmp_path / "inputs"
+    folder.mkdir()
+    out = tmp_path / "out"
+    out.mkdir()
+    for name, (face, audio, options) in bad_inputs(folder, example_face, short_speech).items():
+        done = talkemo("animate", face, audio, "-o", out / "a.mp4", "-o", out / "a.npz", *options)
+        assert done.returncode == 2, (name, done.stderr)
+        assert "Traceback" not in done.stderr, name
+        assert done.stdout == "", name
+        if name != "no such option":
+            assert done.stderr.startswith("talkemo: "), name
+            assert len(done.stderr.strip().splitlines()) <= 2, (name, done.stderr)
+    assert list(out.iterdir()) == []
+
+
+def test_bad_outputs(tmp_path, example_face, short_speech):
+    for output in (tmp_path / "none" / "a.mp4", tmp_path / "a.xyz", tmp_path):
+        done = talkemo("animate", example_face, short_speech, "-o", output)
+        assert done.returncode == 2 and "Traceback" not in done.stderr
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_an_existing_output_survives_a_failure(tmp_path, example_face):
+    (tmp_path / "a.npz").write_text("mine")
+    assert talkemo("animate", example_face, tmp_path / "none.wav", "-o", tmp_path / "a.npz").returncode == 2
+    assert (tmp_path / "a.npz").read_text() == "mine"
+
+
+def test_mp3_named_wav_works(tmp_path, example_face):
+    soundfile.write(tmp_path / "a.mp3", np.random.default_rng(0).standard_normal(8000) * 0.1, 16000)
+    shutil.move(tmp_path / "a.mp3", tmp_path / "a.wav")
+    done = talkemo("animate", example_face, tmp_path / "a.wav", "-o", tmp_path / "b.mp4", "--size", 64)
+    assert done.returncode == 0, done.stderr
+
+
+def test_broken_animations_are_refused(tmp_path):
+    np.savez(tmp_path / "a.npz", vertices=np.zeros((2, 3)), faces=np.zeros((1, 3), int), fps=30)
+    (tmp_path / "b.npz").write_bytes(b"PK\x03\x04 junk")
+    for name in ("a.npz", "b.npz", "none.npz"):
+        done = talkemo("render", tmp_path / name, "-o", tmp_path / "x.png")
+        assert done.returncode == 2 and "Traceback" not in done.stderr, (name, done.stderr)

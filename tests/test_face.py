@@ -1,0 +1,112 @@
+import numpy as np
+import pytest
+from conftest import random_shapes
+
+from talkemo import InputError, weights
+from talkemo.face import ARKIT_NAMES, bounded_least_squares, load_face, save_face, vertex_normals
+
+
+def test_canonical_face(face):
+    assert len(face.mean) == 12500
+    assert face.faces.max() == len(face.mean) - 1
+    np.testing.assert_allclose(face.mean[face.mirror] * [-1, 1, 1], face.mean, atol=1e-3)
+    # It looks along +z: the tip of the nose is in front, eyes above the mouth, its right side at −x.
+    nose, eye, mouth = face.mean[face.landmarks68[[30, 36, 48]]]
+    assert nose[2] == pytest.approx(face.mean[:, 2].max(), abs=1)
+    assert eye[1] > nose[1] > mouth[1]
+    assert eye[0] < 0 and mouth[0] < 0
+
+
+def test_no_cracks(face):
+    """Every inner edge has two triangles; the borders are the outline, two eyes and the mouth."""
+    from talkemo.train.face import boundary_loops
+
+    assert len(boundary_loops(face.faces, len(face.mean))) == 4
+    edges = np.sort(face.faces[:, [0, 1, 1, 2, 2, 0]].reshape(-1, 2), axis=1)
+    assert np.unique(edges, axis=0, return_counts=True)[1].max() == 2
+
+
+def test_bilinear(face):
+    """Eq. 1 is linear in each factor, and gives the canonical face for its own identity at rest."""
+    rest = face.vertices(face.expression_factor[0], face.identity_mean)
+    assert np.abs(rest - face.mean).max() < 0.2
+    rng = np.random.default_rng(0)
+    e1, e2 = face.expression_weights(random_shapes(face, rng, 2))
+    person = face.identity_weights(rng.standard_normal(10))
+    half = face.vertices((e1 + e2) / 2, person)
+    np.testing.assert_allclose(half, (face.vertices(e1, person) + face.vertices(e2, person)) / 2, atol=1e-3)
+
+
+def test_expressions_follow_identity(face):
+    """A wide mouth opens wide: the opening of the jaw grows with the length of the lower face."""
+    jaw = np.zeros(len(face.expression_names))
+    jaw[face.expression_names.index("jawOpen")] = 1
+    lips = face.landmarks68[[62, 66]]
+    heights, openings = [], []
+    for seed in range(40):
+        person = face.identity_weights(np.random.default_rng(seed).standard_normal(30))
+        rest = face.vertices(face.expression_factor[0], person)
+        open_ = face.vertices(face.expression_weights(jaw), person)
+        heights.append(np.linalg.norm(rest[face.landmarks68[27]] - rest[face.landmarks68[8]]))
+        openings.append(np.linalg.norm(np.diff(open_[lips], axis=0)) - np.linalg.norm(np.diff(rest[lips], axis=0)))
+    assert np.corrcoef(heights, openings)[0, 1] > 0.5
+
+
+def test_regions(face):
+    for name in ("lips", "mouth", "eyelids", "upper_face", "lower_face"):
+        mask = face.regions[name]
+        assert 500 < mask.sum() < 8000
+        assert (mask == mask[face.mirror]).mean() > 0.99
+    assert face.regions["lips"][face.landmarks68[60:]].all()
+
+
+def test_fit_shapes_recovers_a_shape(face):
+    for name in ("jawOpen", "mouthSmile_L", "browInnerUp_R"):
+        k = face.expression_names.index(name)
+        fitted = face.fit_shapes(0.7 * face.expression_basis[k : k + 1], 300)[0]
+        assert fitted.argmax() == k
+        assert fitted[k] == pytest.approx(0.7, abs=0.12)
+
+
+def test_bounded_least_squares_stays_in_bounds():
+    x = bounded_least_squares(np.eye(2), np.array([[2.0, -1.0], [0.3, 0.4]]), 50)
+    np.testing.assert_allclose(x, [[1, 0], [0.3, 0.4]], atol=1e-6)
+
+
+def test_arkit_names(face):
+    assert len(ARKIT_NAMES) == 52
+    assert face.arkit_matrix[:, ARKIT_NAMES.index("jawOpen")].sum() == 1
+    assert face.arkit_matrix[:, ARKIT_NAMES.index("tongueOut")].sum() == 0
+    assert face.arkit_matrix.sum(0).max() == pytest.approx(1)
+
+
+def test_vertex_normals_point_outwards(face):
+    normals = vertex_normals(face.mean, face.faces)
+    assert normals[face.landmarks68[30], 2] > 0.5
+    np.testing.assert_allclose(np.linalg.norm(normals, axis=1), 1, atol=1e-6)
+
+
+def test_save_and_load(face, tmp_path):
+    save_face(face, tmp_path / "face.safetensors")
+    again = load_face(tmp_path / "face.safetensors")
+    np.testing.assert_array_equal(again.mean, face.mean)
+    np.testing.assert_array_equal(again.basis, face.basis)
+    assert again.expression_names == face.expression_names
+
+
+def test_refuses_other_files(tmp_path):
+    with pytest.raises(InputError, match="no such weights"):
+        load_face(tmp_path / "none.safetensors")
+    (tmp_path / "junk.safetensors").write_bytes(b"junk" * 100)
+    with pytest.raises(InputError, match="not a weights file"):
+        load_face(tmp_path / "junk.safetensors")
+    weights.save(tmp_path / "other.safetensors", "talking", {"a": np.zeros(1)}, {})
+    with pytest.raises(InputError, match="not weights of the stage 'face'"):
+        load_face(tmp_path / "other.safetensors")
+
+
+def test_registry_is_true():
+    entries = weights.registry()
+    assert set(entries) == set(weights.STAGES)
+    assert all(weights.intact(entry) for entry in entries.values())
+    assert sum(entry["bytes"] for entry in entries.values()) < 40e6
