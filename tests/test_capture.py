@@ -74,7 +74,7 @@ def test_lost_frames_are_bridged(face, performance):
 
 
 def test_no_face_at_all(face):
-    keep, operator, weights = schema(face, None)
+    _, operator, weights = schema(face, None)
     with pytest.raises(ValueError, match="no frame"):
         Fitter(face, operator, weights).fit(np.full((5, 68, 2), np.nan), np.arange(5), np.zeros(30))
 

@@ -49,7 +49,7 @@ def test_animate(tmp_path, example_face, short_speech):
     about, frames = film(tmp_path / "a.mp4")
     assert "25 fps" in about and "Audio: aac" in about and "Video: h264" in about
     assert "Duration: 00:00:01.5" in about
-    assert len(frames) == 38
+    assert len(frames) in (37, 38)  # the sound ends in the middle of the last frame
     assert frames[0].std() > 20  # a face before a background
     assert np.abs(frames[20] - frames[0]).max() > 30  # that moves
 

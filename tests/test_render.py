@@ -23,7 +23,7 @@ def test_software_renderer_draws_a_face(face):
 def test_nearer_hides_farther(face):
     """Two copies: around the nose, where there are no holes, only the front one shows."""
     view = render.frame_view(face.mean)
-    front = face.mean + [0, 0, 5]
+    front = face.mean + np.array([0, 0, 5])
     both = np.concatenate([face.mean, front]).astype(np.float32)
     faces = np.concatenate([face.faces, face.faces + len(face.mean)])
     alone = SoftwareRenderer(face.faces, view, (96, 96)).draw(front)
