@@ -63,7 +63,7 @@ def test_reader(corpus):
 
 def test_captures(fitted, face):
     _, result = fitted
-    assert captures.summary(result)["rejected"] == {"landmarks jump": 2}
+    assert captures.summary(result)["rejected"] == {"face jumps": 2}
     assert captures.summary(result)["residual_mm"] < 1.5
     smile = face.expression_names.index("mouthSmile_L")
     happy = next(r for r in from_rest(result) if r.emotion == "happy")
