@@ -14,7 +14,7 @@ import numpy as np
 from . import metrics, speech
 from .data.captures import captures
 from .data.corpora import CORPORA, EMOTIONS
-from .data.motion import from_rest
+from .data.motion import acted_shapes, from_rest
 from .face import load_face
 
 Progress = Callable[[str, int, int], None] | None
@@ -86,7 +86,6 @@ def evaluate_emotion(
     import torch
 
     from .emotion import UNIT, load_classifier, load_emotion
-    from .train.emotion import acted_shapes
 
     face_path = _weights(weights, "face")
     face = load_face(face_path)

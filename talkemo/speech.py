@@ -26,6 +26,14 @@ FLOOR = 1e-10  # of the mel power: −100 dB
 RANGE = 8.0  # log10 units under the recording's loudest band that are told apart
 QUIET = 1e-4  # a recording whose loudest sample is fainter than this is silence
 CHUNK = 30.0  # s read at a time
+# What libsndfile calls the contents that belong to an ending.
+CONTENTS = {
+    ".wav": ("WAV", "WAVEX", "RF64"),
+    ".flac": ("FLAC",),
+    ".ogg": ("OGG",),
+    ".opus": ("OGG",),
+    ".mp3": ("MP3", "MPEG"),
+}
 DECODED_BY_FFMPEG = (".m4a", ".aac", ".mp4", ".mov", ".webm", ".wma")
 
 
@@ -56,6 +64,7 @@ def open_audio(path: str | Path) -> Audio:
         raise InputError(f"{path} is a folder, not a sound file")
     if not path.exists():
         raise InputError(f"{path}: no such sound file")
+    _refuse_cut_wav(path)
     count, peak = 0, 0.0
     for piece in _read(path, CHUNK):
         if not np.isfinite(piece).all():
@@ -67,6 +76,29 @@ def open_audio(path: str | Path) -> Audio:
     return Audio(path, count / SAMPLE_RATE, peak)
 
 
+def _refuse_cut_wav(path: Path) -> None:
+    """Raise InputError for a wav that holds fewer bytes of sound than its header promises.
+
+    Programs that write to a pipe leave 0 or the largest number there, which promises nothing.
+    """
+    size = path.stat().st_size
+    with path.open("rb") as file:
+        if file.read(4) != b"RIFF":
+            return
+        file.seek(12)
+        while len(head := file.read(8)) == 8:
+            length = int.from_bytes(head[4:], "little")
+            if head[:4] == b"data":
+                there = size - file.tell()
+                if there < length < 0x7FFFF000:
+                    raise InputError(
+                        f"{path}: cut off, {there} of {length} bytes of sound are there",
+                        "copy or record it again, or keep what there is: ffmpeg -i CUT.wav NEW.wav",
+                    )
+                return
+            file.seek(length + length % 2, 1)
+
+
 def _read(path: Path, seconds: float) -> Iterator[np.ndarray]:
     if path.suffix.lower() in DECODED_BY_FFMPEG:
         yield from _read_with_ffmpeg(path, seconds)
@@ -76,6 +108,11 @@ def _read(path: Path, seconds: float) -> Iterator[np.ndarray]:
 
     try:
         with soundfile.SoundFile(str(path)) as file:
+            wanted = CONTENTS.get(path.suffix.lower(), (file.format,))
+            if file.format not in wanted:
+                raise InputError(
+                    f"{path}: named {path.suffix}, but what it holds is {file.format}", "give it the ending of its kind"
+                )
             rate = file.samplerate
             resampler = soxr.ResampleStream(rate, SAMPLE_RATE, 1, dtype="float32") if rate != SAMPLE_RATE else None
             size = int(seconds * rate)
@@ -88,6 +125,8 @@ def _read(path: Path, seconds: float) -> Iterator[np.ndarray]:
                     yield out
                 if last:
                     return
+    except InputError:
+        raise
     except (soundfile.LibsndfileError, RuntimeError, ValueError) as error:
         reason = str(error).rpartition(":")[2].strip().rstrip(".") or "unreadable"
         raise InputError(

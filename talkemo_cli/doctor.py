@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from .app import command
 from .console import console
+from .options import command
 
 
 @command("doctor")

@@ -9,8 +9,8 @@ import typer
 
 from talkemo import InputError
 
-from .app import command
 from .console import console
+from .options import command
 
 
 @command("evaluate")

@@ -7,8 +7,8 @@ from typing import Annotated
 
 import typer
 
-from .app import command
 from .console import console
+from .options import command
 
 
 @command("render")

@@ -8,8 +8,8 @@ from typing import Annotated
 
 import typer
 
-from .app import command
 from .console import console
+from .options import command
 
 
 class Stage(str, Enum):

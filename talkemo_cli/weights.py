@@ -9,8 +9,8 @@ import typer
 
 from talkemo import TalkemoError
 
-from .app import command
 from .console import console
+from .options import command
 
 
 class Action(str, Enum):

@@ -78,8 +78,34 @@ def test_refuses_what_is_no_sound(tmp_path):
             speech.open_audio(tmp_path / name)
 
 
-def test_mp3_named_wav_is_read(tmp_path):
-    """libsndfile looks at the content: a wrong ending does no harm."""
+def test_a_wrong_ending_is_named(tmp_path):
     soundfile.write(tmp_path / "a.mp3", tone(1.0, 16000), 16000)
+    assert speech.open_audio(tmp_path / "a.mp3").duration == pytest.approx(1.0, abs=0.2)
     (tmp_path / "a.mp3").rename(tmp_path / "a.wav")
-    assert speech.open_audio(tmp_path / "a.wav").duration == pytest.approx(1.0, abs=0.2)
+    with pytest.raises(InputError, match=r"named \.wav, but what it holds is MP"):
+        speech.open_audio(tmp_path / "a.wav")
+
+
+def test_a_cut_wav_is_refused_and_a_piped_one_read(tmp_path):
+    path = tmp_path / "a.wav"
+    soundfile.write(path, tone(1.0, 16000), 16000)
+    content = path.read_bytes()
+    path.write_bytes(content[:20000])
+    with pytest.raises(InputError, match="cut off"):
+        speech.open_audio(path)
+    start = content.index(b"data") + 4
+    path.write_bytes(content[:start] + b"\xff\xff\xff\xff" + content[start + 4 :])
+    assert speech.open_audio(path).duration == pytest.approx(1.0, abs=0.01)
+
+
+def test_m4a_is_read(tmp_path, example_speech):
+    import subprocess
+
+    import imageio_ffmpeg
+
+    ffmpeg = [imageio_ffmpeg.get_ffmpeg_exe(), "-v", "error", "-i", str(example_speech), str(tmp_path / "a.m4a")]
+    subprocess.run(ffmpeg, check=True)
+    assert speech.open_audio(tmp_path / "a.m4a").duration == pytest.approx(8.43, abs=0.1)
+    (tmp_path / "b.m4a").write_bytes((tmp_path / "a.m4a").read_bytes()[:5000])
+    with pytest.raises(InputError):
+        speech.open_audio(tmp_path / "b.m4a")

@@ -8,10 +8,12 @@ from dataclasses import replace
 import numpy as np
 
 from .captures import Fitted
+from .corpora import EMOTIONS
 
-REST_PERCENTILE = (
-    5  # of a blend shape over a person's neutral recordings: what the face shows all the time is no motion
-)
+# Of each trial: actors come from and go back to rest, and a resting face shows no emotion whatever its label.
+ACTED = (0.25, 0.8)
+# Of a blend shape over a person's neutral recordings: what the face shows all the time is no motion.
+REST_PERCENTILE = 5
 
 
 def from_rest(recordings: list[Fitted]) -> list[Fitted]:
@@ -32,3 +34,14 @@ def from_rest(recordings: list[Fitted]) -> list[Fitted]:
         )
         for r in recordings
     ]
+
+
+def acted_shapes(recordings: list[Fitted]) -> tuple[np.ndarray, np.ndarray]:
+    """Blend shapes (N, S) of the acted part of recordings, and their emotions (N,) as indices of EMOTIONS."""
+    shapes, labels = [], []
+    for r in recordings:
+        count = len(r.capture.time)
+        part = r.capture.shapes[int(ACTED[0] * count) : int(ACTED[1] * count)]
+        shapes.append(part)
+        labels.append(np.full(len(part), EMOTIONS.index(r.emotion)))
+    return np.concatenate(shapes), np.concatenate(labels)

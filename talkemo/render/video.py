@@ -57,13 +57,13 @@ def _ffmpeg(path: Path, size: int, fps: float, sound: Path | None) -> Generator[
     import imageio_ffmpeg
 
     stream = imageio_ffmpeg.write_frames(
-        str(path),
+        str(path.resolve()),
         (size, size),
         fps=fps,
         codec="libx264",
         pix_fmt_out="yuv420p",
         macro_block_size=2,
-        audio_path=None if sound is None else str(sound),
+        audio_path=None if sound is None else str(sound.resolve()),
         audio_codec=None if sound is None else "aac",
         output_params=["-preset", "veryfast", "-crf", "20", "-movflags", "+faststart", "-shortest"],
         ffmpeg_log_level="error",

@@ -1,0 +1,87 @@
+"""The options that all commands share, and how a function becomes a command."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import os
+from collections.abc import Callable
+from enum import Enum
+from typing import Annotated, Any
+
+import typer
+
+from talkemo import InputError
+
+from .console import console
+
+
+class Device(str, Enum):
+    """Where networks run."""
+
+    auto = "auto"
+    cpu = "cpu"
+    cuda = "cuda"
+
+
+app = typer.Typer(
+    name="talkemo",
+    help="Make a 3D face speak a recorded sentence with an emotion.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+SHARED = {
+    "device": (Annotated[Device, typer.Option(help="Where networks run.", rich_help_panel="Shared")], Device.auto),
+    "seed": (Annotated[int, typer.Option(help="Of everything random.", rich_help_panel="Shared")], 0),
+    "as_json": (
+        Annotated[bool, typer.Option("--json", help="Print one JSON object.", rich_help_panel="Shared")],
+        False,
+    ),
+    "quiet": (Annotated[bool, typer.Option("--quiet", "-q", help="No progress.", rich_help_panel="Shared")], False),
+    "debug": (Annotated[bool, typer.Option("--debug", help="Tracebacks.", rich_help_panel="Shared")], False),
+}
+
+
+def command(name: str) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """Register a function as a subcommand that also takes the shared options.
+
+    The function is given `seed` or `device` only where it names them.
+    """
+
+    def register(function: Callable[..., None]) -> Callable[..., None]:
+        signature = inspect.signature(function, eval_str=True)
+
+        @functools.wraps(function)
+        def run(**arguments: Any) -> None:
+            shared = {key: arguments.pop(key) for key in SHARED if key not in signature.parameters}
+            shared |= {key: arguments[key] for key in SHARED if key in signature.parameters}
+            console.as_json, console.quiet, console.debug = shared["as_json"], shared["quiet"], shared["debug"]
+            _prepare(shared["device"], shared["seed"])
+            function(**arguments)
+
+        extra = [
+            inspect.Parameter(key, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=annotation)
+            for key, (annotation, default) in SHARED.items()
+            if key not in signature.parameters
+        ]
+        parameters = [p.replace(kind=inspect.Parameter.KEYWORD_ONLY) for p in signature.parameters.values()] + extra
+        run.__signature__ = signature.replace(parameters=parameters)  # type: ignore[attr-defined]
+        run.__annotations__ = {p.name: p.annotation for p in parameters}
+        return app.command(name)(run)
+
+    return register
+
+
+def _prepare(device: Device, seed: int) -> None:
+    if device is Device.cuda:
+        import torch
+
+        if not torch.cuda.is_available():
+            raise InputError("no CUDA device on this machine", "leave --device out, or say --device cpu")
+    if device is Device.cpu:
+        os.environ["CUDA_VISIBLE_DEVICES"] = ""
+    if seed < 0:
+        raise InputError(f"seed {seed} is negative")
