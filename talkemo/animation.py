@@ -20,6 +20,7 @@ import numpy as np
 
 from .errors import InputError
 from .face import ARKIT_NAMES
+from .files import NOT_AN_NPZ
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -91,7 +92,7 @@ class Writer:
 
 
 class NpzWriter(Writer):
-    """The animation as an npz, `vertices` streamed into it: an hour needs no more memory than a minute."""
+    """The animation as an npz, `vertices` streamed into it; landmarks and ARKit weights, a hundredth of it, are kept."""
 
     def __init__(self, path: Path, header: Header):
         super().__init__(path)
@@ -145,9 +146,11 @@ class Animation:
                 self.focus = file.get("focus")
             with zipfile.ZipFile(self.path) as archive, archive.open("vertices.npy") as entry:
                 self.shape, self.dtype = _array_header(entry)
-        except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
+        except NOT_AN_NPZ as error:
+            reason = str(error).splitlines()[0] if str(error) else "unreadable"
             raise InputError(
-                f"{path}: not an animation of talkemo ({error})", "an npz with vertices (T, V, 3), faces (F, 3) and fps"
+                f"{path}: not an animation of talkemo ({reason})",
+                "an npz with vertices (T, V, 3), faces (F, 3) and fps",
             ) from None
         if len(self.shape) != 3 or self.shape[2] != 3 or self.faces.ndim != 2 or self.faces.shape[1] != 3:
             raise InputError(

@@ -77,7 +77,9 @@ def bind(face: Face, mesh: Mesh) -> Binding:
     point_normals = normals @ rotation
     fitted, error = _fit_identity(face, points, point_normals)
     near = cKDTree(fitted[::4]).query(points, distance_upper_bound=FULL + FADE + 15)[0] < np.inf
-    moving = np.flatnonzero(near & ~_closed_parts(mesh))
+    moving = np.flatnonzero(near & ~_closed_parts(mesh, near))
+    if not len(moving):
+        raise InputError("no skin found in the mesh where its face should be")
     fitted_normals = vertex_normals(fitted, face.faces)
     triangle, weights, distance = closest_points(
         fitted, face.faces, fitted_normals, points[moving], point_normals[moving]
@@ -195,8 +197,10 @@ def _fit_identity(face: Face, points: np.ndarray, normals: np.ndarray, rounds: i
     return rest + np.tensordot(z, modes, 1) + shift, float(np.quantile(distance, 0.5))
 
 
-def _closed_parts(mesh: Mesh) -> np.ndarray:
-    """Vertices (N,) of parts that are closed and not the largest: eyeballs, teeth, tongue, which are no skin."""
+def _closed_parts(mesh: Mesh, near: np.ndarray) -> np.ndarray:
+    """Vertices (N,) of parts that are closed and not the skin: eyeballs, teeth, tongue.
+
+    The skin is the part with the most vertices near the face, as `near` (N,) bool tells."""
     import scipy.sparse as sp
 
     edges = mesh.faces[:, [0, 1, 1, 2, 2, 0]].reshape(-1, 2)
@@ -208,7 +212,7 @@ def _closed_parts(mesh: Mesh) -> np.ndarray:
     unique, times = np.unique(np.sort(edges, axis=1), axis=0, return_counts=True)
     open_part = np.zeros(number, bool)
     open_part[label[unique[times == 1, 0]]] = True
-    open_part[np.bincount(label, minlength=number).argmax()] = True
+    open_part[np.bincount(label[near], minlength=number).argmax()] = True
     return ~open_part[label]
 
 

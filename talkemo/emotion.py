@@ -147,7 +147,7 @@ class EmotionModel:
         with torch.inference_mode():
             x = torch.from_numpy(maps) / UNIT
             residual = torch.zeros_like(x)
-            for k in np.flatnonzero(label):
+            for k in np.flatnonzero(label[1:]) + 1:  # the neutral share leaves the face as it is
                 one_hot = functional.one_hot(torch.full((len(x),), int(k)), len(label)).float()
                 residual += float(label[k]) * self.generator(x, one_hot)
             return (residual * UNIT).numpy()

@@ -28,7 +28,9 @@ def _weights(folder: Path | None, stage: str) -> str | None:
 def evaluate_lips(
     data: Path, cache: Path, weights: Path | None, jobs: int, progress: Progress = None
 ) -> dict[str, Any]:
-    """RE, VE and correlations of the talking model on neutral dev recordings, voices unknown to it, a row a corpus.
+    """RE, VE and correlations of the talking model on neutral dev recordings, a row a corpus.
+
+    The voices are unknown to it but for grid_s1, which has one speaker: there the sentences are.
 
     Beside the model stand a face that does not move and the mean motion of the training recordings, a constant shape.
     Figures are means over clips.

@@ -9,6 +9,7 @@ is the same tensor at a fiftieth of its size. `mean` is taken off before the dec
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass, fields
 from functools import cached_property, lru_cache
 from pathlib import Path
@@ -78,6 +79,14 @@ class Face:
     mesh_points: np.ndarray
     mesh_point_vertices: np.ndarray
     mesh_point_weights: np.ndarray
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """What tells this bilinear model from another: expression and identity weights of one mean nothing to the other."""
+        digest = hashlib.sha256()
+        for array in (self.mean, self.basis, self.core, self.expression_factor):
+            digest.update(np.ascontiguousarray(array).tobytes())
+        return digest.hexdigest()[:16]
 
     def expression_weights(self, shapes: np.ndarray) -> np.ndarray:
         """w_exp (..., E) of blend-shape weights (..., S)."""

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from .errors import InputError
+from .files import whole
 
 FORMATS = (".obj", ".ply", ".stl", ".off", ".glb", ".gltf")
 LARGEST_FILE = 1 << 30  # bytes
@@ -95,7 +96,5 @@ def save_obj(path: str | Path, vertices: np.ndarray, faces: np.ndarray) -> None:
     """Write an OBJ of vertices (V, 3) and triangles (F, 3)."""
     lines = [f"v {x:.5f} {y:.5f} {z:.5f}" for x, y, z in vertices]
     lines += [f"f {a} {b} {c}" for a, b, c in faces + 1]
-    path = Path(path)
-    partial = path.with_name(path.name + ".partial")
-    partial.write_text("\n".join(lines) + "\n", "utf-8")
-    partial.replace(path)
+    with whole(path) as partial:
+        partial.write_text("\n".join(lines) + "\n", "utf-8")

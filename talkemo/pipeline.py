@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -16,6 +15,7 @@ from .animation import Chunk, Header, NpzWriter, Writer
 from .binding import Binding, bind
 from .errors import InputError
 from .face import Face, load_face
+from .files import read_npz, whole
 from .geomap import geometry_map
 from .mesh import load_mesh, save_obj
 
@@ -51,11 +51,11 @@ def animate(
 
     emotion: one of the eight, an everyday spelling, or a mix `happy:0.6,surprised:0.4`; intensity 0…1 scales it
     fps: frames a second; a video has at most 30, every second or third frame of the rest
-    Raises InputError for anything unusable, before any output is begun.
+    Raises InputError for anything unusable; no output is left then.
     """
     from .emotion import load_emotion, parse_emotion
 
-    paths = check_outputs(outputs)
+    paths = check_outputs(outputs, face, audio)
     label = parse_emotion(emotion)
     if not 0 <= intensity <= 1:
         raise InputError(f"intensity {intensity:g} is not between 0 and 1")
@@ -109,8 +109,8 @@ def _frames(face: Face, binding: Binding, talking, transfer, feature, label, int
         yield Chunk(vertices, vertices[:, binding.landmarks68], face.fit_shapes(displacement) @ face.arkit_matrix)
 
 
-def check_outputs(outputs: list[str | Path]) -> list[Path]:
-    """The output paths, each with a known ending in a folder that exists; raises InputError otherwise."""
+def check_outputs(outputs: list[str | Path], *inputs: str | Path) -> list[Path]:
+    """The output paths, each with a known ending, in a folder that exists, and none of the inputs; raises InputError."""
     paths = [Path(output) for output in outputs]
     for path in paths:
         if path.suffix.lower() not in FORMATS:
@@ -119,6 +119,8 @@ def check_outputs(outputs: list[str | Path]) -> list[Path]:
             raise InputError(f"{path.parent}: no such folder", "make it first, or choose another")
         if path.is_dir():
             raise InputError(f"{path} is a folder")
+        if path.resolve() in [Path(source).resolve() for source in inputs]:
+            raise InputError(f"{path} is an input and would be overwritten", "choose another name")
     if len({path.resolve() for path in paths}) < len(paths):
         raise InputError("the same output is named twice")
     return paths
@@ -159,32 +161,29 @@ def convert_map(source: str | Path, output: str | Path) -> dict[str, float]:
     if source.suffix.lower() == ".npz":
         if output.suffix.lower() != ".obj":
             raise InputError(f"{output}: a map becomes a mesh", "choose an ending .obj")
-        try:
-            with np.load(source, allow_pickle=False) as file:
-                maps = np.asarray(file["map"], np.float32)
-        except (OSError, ValueError, KeyError) as error:
-            raise InputError(f"{source}: not a geometry map ({error})") from None
+        maps = np.asarray(read_npz(source, "a geometry map", "map")["map"], np.float32)
         if maps.shape != (3, 128, 128) or not np.isfinite(maps).all():
             raise InputError(f"{source}: a map is (3, 128, 128) and finite, this one {maps.shape}")
         save_obj(output, face.mean + geometry_map(face).decode(maps[None])[0], face.faces)
         return figures
     mesh = load_mesh(source)
-    if len(mesh.vertices) != len(face.mean):
+    if not np.array_equal(mesh.faces, face.faces):
         raise InputError(
-            f"{source}: {len(mesh.vertices)} vertices; the canonical face has {len(face.mean)}",
-            "only meshes of the canonical topology have a map of their own: see `talkemo geomap --help`",
+            f"{source}: {len(mesh.vertices)} vertices and {len(mesh.faces)} faces that are not the canonical face's",
+            f"only meshes of its topology, {len(face.mean)} vertices in its order, have a map of their own",
         )
-    maps, errors = map_round_trip(face, mesh.vertices)
-    partial = output.with_name(f".{output.stem}.partial{output.suffix}")
-    if output.suffix.lower() == ".npz":
-        np.savez_compressed(partial, allow_pickle=False, map=maps, mask=face.map_mask)
-    elif output.suffix.lower() == ".png":
-        import imageio.v3 as imageio
-
-        # Grey is no displacement, 20 mm either way are black and white.
-        picture = np.where(face.map_mask[..., None], 127.5 + maps.transpose(1, 2, 0) * 127.5 / 20, 0)
-        imageio.imwrite(partial, picture.clip(0, 255).astype(np.uint8))
-    else:
+    if not 0.5 < np.ptp(mesh.vertices[:, 1]) / np.ptp(face.mean[:, 1]) < 2:
+        raise InputError(f"{source}: {np.ptp(mesh.vertices[:, 1]):.3g} high; the map is in mm, and so must the mesh be")
+    if output.suffix.lower() not in (".npz", ".png"):
         raise InputError(f"{output}: a mesh becomes a map", "choose an ending .npz or .png")
-    os.replace(partial, output)
+    maps, errors = map_round_trip(face, mesh.vertices)
+    with whole(output) as partial:
+        if output.suffix.lower() == ".npz":
+            np.savez_compressed(partial, map=maps, mask=face.map_mask)
+        else:
+            import imageio.v3 as imageio
+
+            # Grey is no displacement, 20 mm either way are black and white.
+            picture = np.where(face.map_mask[..., None], 127.5 + maps.transpose(1, 2, 0) * 127.5 / 20, 0)
+            imageio.imwrite(partial, picture.clip(0, 255).astype(np.uint8))
     return figures | errors

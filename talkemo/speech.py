@@ -24,6 +24,8 @@ WINDOW_RATE = 60.0  # Hz, of the features within a window
 WINDOW = 16  # features around a frame, t − 8 … t + 7 sixtieths of a second
 FLOOR = 1e-10  # of the mel power: −100 dB
 RANGE = 8.0  # log10 units under the recording's loudest band that are told apart
+AUDIBLE = 4.0  # log10 units under the loudest moment that count as sound when the level is measured
+FAINTEST = -2.0  # log10 mel power that a recording's level is never taken to be under: hiss stays faint
 QUIET = 1e-4  # a recording whose loudest sample is fainter than this is silence
 CHUNK = 30.0  # s read at a time
 # What libsndfile calls the contents that belong to an ending.
@@ -127,7 +129,7 @@ def _read(path: Path, seconds: float) -> Iterator[np.ndarray]:
                     return
     except InputError:
         raise
-    except (soundfile.LibsndfileError, RuntimeError, ValueError) as error:
+    except (soundfile.LibsndfileError, RuntimeError, ValueError, TypeError, OSError) as error:
         reason = str(error).rpartition(":")[2].strip().rstrip(".") or "unreadable"
         raise InputError(
             f"{path}: not a sound file that can be read ({reason})",
@@ -166,7 +168,7 @@ def log_mel(samples: np.ndarray, filters: np.ndarray) -> np.ndarray:
 
 
 def features(audio: Audio, filters: np.ndarray) -> np.ndarray:
-    """Normalised features (T', 40) at 100 Hz of a whole recording, 1 for its loudest band and 0 for RANGE under it.
+    """Normalised features (T', 40) at 100 Hz of a whole recording, about 1 where it is loud and 0 for RANGE under that.
 
     Bands are log power relative to the recording's loudest, so that a faint or a loud voice looks alike. Read in
     chunks: an hour takes 58 MB. Silence gives zeros.
@@ -189,7 +191,9 @@ def normalise(bands: np.ndarray, peak: float) -> np.ndarray:
     """Bands (T', 40) in log10 power to [0, 1], relative to the recording's loud parts."""
     if peak < QUIET:
         return np.zeros_like(bands)
-    top = np.percentile(bands.max(1), 98)
+    level = bands.max(1)
+    # Of what can be heard at all: a minute with one word in it is mostly noise floor.
+    top = max(float(np.percentile(level[level > level.max() - AUDIBLE], 95)), FAINTEST)
     return np.clip(1 + (bands - top) / RANGE, 0, 1.2).astype(np.float32)
 
 

@@ -20,6 +20,7 @@ from .face import Face
 
 CHANNELS = (32, 32, 64, 64)
 HIDDEN, COMPONENTS = 128, 50
+HISS, SPEECH = 0.4, 0.6  # feature levels, 48 and 32 dB under loud: no sound, and surely sound
 BATCH = 1024  # windows at a time when animating
 
 
@@ -67,7 +68,7 @@ class TalkingModel:
     def displacement(self, feature: np.ndarray, times: np.ndarray, style: int | None = None) -> np.ndarray:
         """Displacement (T, V, 3) mm of the canonical face at times (T,) s, from features (T', D).
 
-        A face rests while its window holds no sound at all.
+        A face rests while its window holds no sound.
         """
         if not len(times):
             return np.zeros((0, self.span.shape[1] // 3, 3), np.float32)
@@ -84,8 +85,10 @@ class TalkingModel:
                 one_hot[:, style] = 1
             with torch.inference_mode():
                 rows.append(self.network(torch.from_numpy(window), one_hot).numpy())
-            # Sound fades a face in and out of its rest: nothing heard, nothing moves.
-            rows[-1] *= np.clip(window.max((1, 2)) / 0.2, 0, 1)[:, None]
+            # Sound fades a face in and out of its rest, over the quarter of a second of its window: nothing heard,
+            # nothing moves, whatever the network thinks of hiss.
+            heard = np.clip((window.max(2) - HISS) / (SPEECH - HISS), 0, 1).mean(1)
+            rows[-1] *= np.clip(heard / 0.6, 0, 1)[:, None]
         return np.concatenate(rows)
 
 

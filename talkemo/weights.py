@@ -7,13 +7,13 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from .errors import InputError
+from .files import whole
 
 STAGES = ("face", "talking", "emotion", "classifier")
 
@@ -57,10 +57,9 @@ def save(path: str | Path, stage: str, tensors: dict[str, np.ndarray], settings:
 
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(path.name + ".partial")
     header = {"talkemo": json.dumps({"stage": stage, **settings})}
-    save_file({name: np.ascontiguousarray(array) for name, array in tensors.items()}, partial, metadata=header)
-    os.replace(partial, path)
+    with whole(path) as partial:
+        save_file({name: np.ascontiguousarray(array) for name, array in tensors.items()}, partial, metadata=header)
 
 
 def load(path: str | Path | None, stage: str) -> tuple[dict[str, np.ndarray], dict[str, Any]]:

@@ -28,7 +28,7 @@ def animate(
         typer.Option("-o", "--output", help="A .mp4 or .npz file; may be repeated. [default: AUDIO_EMOTION.mp4]"),
     ] = None,
     size: Annotated[int, typer.Option(help="Pixels on a side of a video.")] = 512,
-    seed: Annotated[int, typer.Option(help="Of everything random.", rich_help_panel="Shared")] = 0,
+    seed: Annotated[int, typer.Option(help="Kept in the npz; nothing here is random.", rich_help_panel="Shared")] = 0,
 ) -> None:
     """Make the face of a mesh speak a recording with an emotion."""
     from talkemo import pipeline

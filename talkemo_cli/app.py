@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import os
+import signal
 import sys
 from typing import Annotated
 
@@ -31,6 +31,8 @@ def _options(
 
 def main() -> None:
     """Run the command line; exit status 0 done, 1 failed while running, 2 wrong usage or unusable input."""
+    # Asked to end, a run clears away what it has half written, as it does for an error.
+    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
     try:
         app()
     except TalkemoError as error:
@@ -38,12 +40,6 @@ def main() -> None:
             raise
         console.error(error.message, error.hint)
         sys.exit(2 if isinstance(error, InputError) else 1)
-    except KeyboardInterrupt:
-        console.error("stopped")
-        sys.exit(130)
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        sys.exit(1)
     except Exception as error:
         if console.debug:
             raise

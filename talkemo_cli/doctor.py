@@ -12,11 +12,12 @@ def doctor() -> None:
     import platform
 
     import imageio_ffmpeg
+    import numpy as np
     import torch
 
     from talkemo import __version__
     from talkemo import weights as library
-    from talkemo.render import gl_platform
+    from talkemo.render import frame_view, new_renderer
 
     entries = library.registry()
     console.result(
@@ -26,7 +27,7 @@ def doctor() -> None:
             "torch": torch.__version__,
             "cuda": torch.cuda.is_available(),
             "threads": torch.get_num_threads(),
-            "renderer": gl_platform() or "software",
+            "renderer": new_renderer(np.array([[0, 1, 2]]), frame_view(np.eye(3)), (64, 64)).name,
             "ffmpeg": imageio_ffmpeg.get_ffmpeg_version(),
             "weights": "intact" if all(library.intact(e) for e in entries.values()) else "damaged",
         }

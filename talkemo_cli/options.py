@@ -34,8 +34,14 @@ app = typer.Typer(
 )
 
 SHARED = {
-    "device": (Annotated[Device, typer.Option(help="Where networks run.", rich_help_panel="Shared")], Device.auto),
-    "seed": (Annotated[int, typer.Option(help="Of everything random.", rich_help_panel="Shared")], 0),
+    "device": (
+        Annotated[
+            Device,
+            typer.Option(help="Where emotion transfer is trained; the rest needs no GPU.", rich_help_panel="Shared"),
+        ],
+        Device.auto,
+    ),
+    "seed": (Annotated[int, typer.Option(help="Of what is random in training.", rich_help_panel="Shared")], 0),
     "as_json": (
         Annotated[bool, typer.Option("--json", help="Print one JSON object.", rich_help_panel="Shared")],
         False,

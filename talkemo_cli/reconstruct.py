@@ -7,6 +7,8 @@ from typing import Annotated
 
 import typer
 
+from talkemo import InputError
+
 from .console import console
 from .options import command
 
@@ -29,13 +31,16 @@ def reconstruct(
     from talkemo.capture.jobs import reconstruct_corpus, reconstruct_landmarks
     from talkemo.data.corpora import CORPORA
 
+    files = [source for source in inputs if not (source.is_dir() and source.name in CORPORA)]
+    if files and len(inputs) > 1:
+        raise InputError(f"{len(inputs)} inputs for one output", "one landmark file at a time, or corpus folders only")
     results: list[dict[str, object]] = []
     for source in inputs:
         with console.progress(source.name) as update:
-            if source.is_dir() and source.name in CORPORA:
-                results.append(reconstruct_corpus(source, output, jobs, update))
-            else:
+            if source in files:
                 results.append(reconstruct_landmarks(source, output, fps))
+            else:
+                results.append(reconstruct_corpus(source, output, jobs, update))
     keys = [key for key in results[0] if key != "input"]
     console.table(
         "Residuals of the fit", ["input", *keys], [[r["input"], *(r.get(k, "") for k in keys)] for r in results]

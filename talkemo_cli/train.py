@@ -29,9 +29,11 @@ def train(
         Path, typer.Option("-o", "--output", help="A folder for weights, checkpoints, logs and captures.")
     ],
     resume: Annotated[bool, typer.Option(help="Go on from the checkpoints in the output folder.")] = False,
-    max_minutes: Annotated[float | None, typer.Option(min=0.01, help="Stop each stage after so long.")] = None,
+    max_minutes: Annotated[
+        float | None, typer.Option(min=0.01, help="Stop training the talking or emotion stage after so long.")
+    ] = None,
     jobs: Annotated[int, typer.Option(min=1, help="Processes that fit the corpora.")] = 2,
-    seed: Annotated[int, typer.Option(help="Of everything random.", rich_help_panel="Shared")] = 0,
+    seed: Annotated[int, typer.Option(help="Of what is random in training.", rich_help_panel="Shared")] = 0,
 ) -> None:
     """Train the face model, the talking model or the emotion transfer from the corpora."""
     from talkemo.train import jobs as train_jobs

@@ -57,10 +57,13 @@ def test_another_triangulation_moves_alike(face, mesh, jaw):
     assert np.linalg.norm(a - b[: len(a)], axis=1).mean() < 0.5
 
 
-def test_back_of_a_head_stays(face, mesh, jaw):
-    """A ball behind the face and a far vertex do not move."""
+@pytest.mark.parametrize("closed", [True, False])
+def test_back_of_a_head_stays(face, mesh, jaw, closed):
+    """Neither a closed ball far behind the face moves, nor one with a hole in it."""
     ball = trimesh.creation.icosphere(3, radius=60.0)
-    ball.apply_translation(mesh.vertices.mean(0) - [0, 0, 150])
+    ball.apply_translation(mesh.vertices.mean(0) - [0, 0, 190])
+    if not closed:
+        ball.update_faces(np.arange(len(ball.faces)) > 20)
     both = Mesh(
         np.concatenate([mesh.vertices, ball.vertices]),
         np.concatenate([mesh.faces, np.array(ball.faces) + len(mesh.vertices)]).astype(np.int32),

@@ -161,10 +161,27 @@ def test_bad_input_is_one_line_and_status_2(tmp_path, example_face, short_speech
 
 
 def test_bad_outputs(tmp_path, example_face, short_speech):
-    for output in (tmp_path / "none" / "a.mp4", tmp_path / "a.xyz", tmp_path):
+    (tmp_path / "b.mp4").mkdir()
+    for output in (tmp_path / "none" / "a.mp4", tmp_path / "a.xyz", tmp_path / "b.mp4"):
         done = talkemo("animate", example_face, short_speech, "-o", output)
         assert done.returncode == 2 and "Traceback" not in done.stderr
-    assert list(tmp_path.iterdir()) == []
+    assert [p.name for p in tmp_path.iterdir()] == ["b.mp4"]
+
+
+def test_an_input_is_not_overwritten(tmp_path, example_face, short_speech):
+    copy = tmp_path / "a.mp4"
+    copy.write_bytes(short_speech.read_bytes())
+    done = talkemo("animate", example_face, copy, "-o", copy)
+    assert done.returncode == 2 and "overwritten" in done.stderr
+    assert copy.read_bytes() == short_speech.read_bytes()
+
+
+def test_sound_shorter_than_the_film(tmp_path, example_face, short_speech):
+    soundfile.write(tmp_path / "s.wav", np.zeros(3000), 16000)
+    assert talkemo("animate", example_face, short_speech, "--fps", 30, "-o", tmp_path / "a.npz").returncode == 0
+    done = talkemo("render", tmp_path / "a.npz", "-o", tmp_path / "a.mp4", "--audio", tmp_path / "s.wav")
+    assert done.returncode == 0, done.stderr
+    assert len(film(tmp_path / "a.mp4")[1]) == 45
 
 
 def test_an_existing_output_survives_a_failure(tmp_path, example_face):
@@ -176,6 +193,14 @@ def test_an_existing_output_survives_a_failure(tmp_path, example_face):
 def test_broken_animations_are_refused(tmp_path):
     np.savez(tmp_path / "a.npz", vertices=np.zeros((2, 3)), faces=np.zeros((1, 3), int), fps=30)
     (tmp_path / "b.npz").write_bytes(b"PK\x03\x04 junk")
-    for name in ("a.npz", "b.npz", "none.npz"):
+    (tmp_path / "c.npz").write_bytes(b"")
+    np.save(tmp_path / "d.npy", np.zeros(3))
+    (tmp_path / "d.npy").rename(tmp_path / "d.npz")
+    for name in ("a.npz", "b.npz", "c.npz", "d.npz"):
+        done = talkemo("geomap", tmp_path / name, "-o", tmp_path / "x.obj")
+        assert done.returncode == 2 and "Traceback" not in done.stderr, (name, done.stderr)
+        done = talkemo("reconstruct", tmp_path / name, "-o", tmp_path / "x.npz")
+        assert done.returncode == 2 and "Traceback" not in done.stderr, (name, done.stderr)
+    for name in ("a.npz", "b.npz", "c.npz", "d.npz", "none.npz"):
         done = talkemo("render", tmp_path / name, "-o", tmp_path / "x.png")
         assert done.returncode == 2 and "Traceback" not in done.stderr, (name, done.stderr)

@@ -41,6 +41,15 @@ def test_silence_rests(face, silence):
     assert np.abs(rest).max() == 0
 
 
+def test_hiss_rests(face, tmp_path):
+    import soundfile
+
+    soundfile.write(tmp_path / "a.wav", np.random.default_rng(0).standard_normal(32000) * 1e-4, 16000, subtype="FLOAT")
+    model = load_talking(face)
+    rest = model.displacement(model.features(speech.open_audio(tmp_path / "a.wav")), np.arange(4) / 2)
+    assert np.abs(rest).max() < 1.0
+
+
 def test_intensity_zero_changes_nothing_and_more_moves_more(face, talk):
     model = load_emotion(face)
     happy = parse_emotion("happy")

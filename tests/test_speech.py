@@ -33,7 +33,6 @@ def test_chunks_make_the_same_features(tmp_path, monkeypatch, example_speech):
     filters = speech.mel_filters()
     audio = speech.open_audio(example_speech)
     whole = speech.features(audio, filters)
-    monkeypatch.setattr(speech, "CHUNK", 0.37)
     pieces = list(audio.chunks(0.37))
     assert len(pieces) > 10
     monkeypatch.setattr(speech.Audio, "chunks", lambda self, seconds=0: iter(pieces))
@@ -46,6 +45,15 @@ def test_features_do_not_depend_on_level(tmp_path, example_speech):
     loud = speech.features(write(tmp_path / "a.wav", samples, rate), filters)
     faint = speech.features(write(tmp_path / "b.wav", samples * 0.05, rate), filters)
     assert np.abs(loud - faint).mean() < 0.02
+
+
+def test_one_word_in_a_minute_is_loud_and_the_rest_silent(tmp_path, example_speech):
+    samples, rate = soundfile.read(example_speech)
+    long = np.zeros(60 * rate)
+    long[20 * rate : 21 * rate] = samples[:rate]
+    feature = speech.features(write(tmp_path / "a.wav", long, rate), speech.mel_filters())
+    assert feature[2010:2090].max() > 0.9
+    assert feature[:1980].max() < 0.05 and feature[2150:].max() < 0.05
 
 
 def test_windows_are_centred_and_interpolated():

@@ -9,6 +9,7 @@ import soundfile
 from talkemo import InputError
 from talkemo.data import captures, corpora
 from talkemo.data.motion import from_rest
+from talkemo.face import load_face
 from talkemo.train.emotion import EmotionConfig, train_emotion
 from talkemo.train.talking import TalkingConfig, train_talking
 
@@ -50,7 +51,7 @@ def fitted(corpus, tmp_path_factory):
     # A surprised recording that tracks, so that all eight emotions are there to train on.
     spare = next(f for f in result if f.emotion == "sad" and f.split == "train")
     extra = replace(spare, emotion="surprised", name="spare")
-    captures.save(out / "captures" / "ravdess.npz", [*result, extra])
+    captures.save(out / "captures" / "ravdess.npz", [*result, extra], load_face())
     return out, result
 
 
@@ -71,14 +72,17 @@ def test_captures(fitted, face):
     assert happy.capture.shapes[10:, smile].mean() > 0.4 > 0.1 > neutral.capture.shapes[:, smile].mean()
 
 
-def test_captures_file_round_trip(fitted):
+def test_captures_file_round_trip(fitted, face):
     out, result = fitted
-    again = captures.load(out / "captures" / "ravdess.npz")
+    again = captures.load(out / "captures" / "ravdess.npz", face)
     assert [f.name for f in again[:-1]] == [f.name for f in result]
     np.testing.assert_array_equal(again[3].capture.shapes, result[3].capture.shapes)
     (out / "junk.npz").write_bytes(b"junk")
+    other = replace(face, mean=face.mean + 1)
+    with pytest.raises(InputError, match="another face"):
+        captures.load(out / "captures" / "ravdess.npz", other)
     with pytest.raises(InputError):
-        captures.load(out / "junk.npz")
+        captures.load(out / "junk.npz", face)
 
 
 def test_talking_trains_and_resumes(face, corpus, fitted):

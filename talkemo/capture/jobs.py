@@ -10,6 +10,7 @@ import numpy as np
 from ..animation import Chunk, Header, NpzWriter
 from ..errors import InputError
 from ..face import load_face
+from ..files import NOT_AN_NPZ, read_npz
 from .fitting import Fitter
 from .landmarks import schema
 
@@ -22,11 +23,11 @@ def reconstruct_corpus(
     """Fit a corpus folder and write `out`/CORPUS.npz; returns the figures of data.captures.summary."""
     from ..data import captures
 
-    if out.suffix or (out.exists() and not out.is_dir()):
+    if out.suffix == ".npz" or (out.exists() and not out.is_dir()):
         raise InputError(f"{out}: captures of a corpus go into a folder")
     folder = folder.resolve()
     fitted = captures.fit_corpus(folder.name, folder.parent, None, jobs, progress)
-    captures.save(out / f"{folder.name}.npz", fitted)
+    captures.save(out / f"{folder.name}.npz", fitted, load_face())
     return {"input": folder.name, **captures.summary(fitted)}
 
 
@@ -45,12 +46,16 @@ def reconstruct_landmarks(path: Path, out: Path, fps: float) -> dict[str, object
         raise InputError(f"{out}: the animation goes into an .npz file in a folder that exists")
     if not 1 <= fps <= 240:
         raise InputError(f"{fps:g} frames a second: choose from 1 to 240")
-    try:
-        loaded = np.load(path, allow_pickle=False)
-        recordings = [loaded] if isinstance(loaded, np.ndarray) else [loaded[name] for name in loaded.files]
-        recordings = [np.asarray(r, np.float32) for r in recordings]
-    except (OSError, ValueError, EOFError) as error:
-        raise InputError(f"{path}: not a file of landmarks ({str(error).splitlines()[0]})") from None
+    if path.suffix.lower() == ".npy":
+        try:
+            recordings = [np.load(path, allow_pickle=False)]
+        except NOT_AN_NPZ as error:
+            raise InputError(f"{path}: not a file of landmarks ({str(error).splitlines()[0]})") from None
+    else:
+        recordings = list(read_npz(path, "a file of landmarks").values())
+    if not all(r.dtype.kind in "iuf" for r in recordings):
+        raise InputError(f"{path}: landmarks are numbers")
+    recordings = [r.astype(np.float32) for r in recordings]
     if not recordings or any(r.ndim != 3 or r.shape[1:] != (68, 2) or not len(r) for r in recordings):
         raise InputError(f"{path}: landmarks are (T, 68, 2) in pixels, these {[r.shape for r in recordings][:3]}")
     if not all(np.isfinite(r).all((1, 2)).any() for r in recordings):

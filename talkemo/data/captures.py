@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import json
-import os
 from collections import defaultdict
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from multiprocessing import get_context
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from ..capture.fitting import Capture, Fitter
 from ..capture.landmarks import schema
 from ..errors import InputError
-from ..face import load_face
+from ..face import Face, load_face
+from ..files import read_npz, whole
 from . import corpora
 
 # A recording is dropped where tracking failed: where the whole face jumps by a share of the distance between the eyes, so
@@ -52,7 +53,9 @@ def fit_corpus(
     face = load_face(face_path)
     people: dict[str, list[corpora.Recording]] = defaultdict(list)
     for recording in corpora.read(corpus, data):
-        people[recording.speaker].append(recording)
+        # Without a single face in it there is nothing to fit, and nothing to reject by figures.
+        if np.isfinite(recording.landmarks).all((1, 2)).sum() > 1:
+            people[recording.speaker].append(recording)
     if not people:
         raise InputError(f"{data / corpus}: no recordings in it")
     points = next(iter(people.values()))[0].points
@@ -75,7 +78,11 @@ def fit_corpus(
 
 
 def _resting(recordings: list[corpora.Recording], keep: np.ndarray, most: int = 16) -> list[np.ndarray]:
-    """Landmarks of a person's recordings that begin at rest: the neutral and calm ones, if there are any."""
+    """Landmarks of a person's recordings that begin at rest: the neutral and calm ones, if there are any.
+
+    Of a person who is both trained and tested on, only the recordings for training.
+    """
+    recordings = [r for r in recordings if r.split == "train"] or recordings
     calm = [r for r in recordings if r.emotion in ("neutral", "calm")] or recordings
     return [r.landmarks[:, keep] for r in calm[:most] if np.isfinite(r.landmarks[:, 0, 0]).any()]
 
@@ -114,9 +121,9 @@ def why_rejected(landmarks: np.ndarray, weights: np.ndarray, capture: Capture) -
     return ""
 
 
-def save(path: Path, fitted: list[Fitted]) -> None:
-    """Write fitted recordings to one npz without pickles."""
-    arrays = {
+def save(path: Path, fitted: list[Fitted], face: Face) -> None:
+    """Write recordings fitted with a face to one npz without pickles."""
+    arrays: dict[str, Any] = {
         name: np.concatenate([getattr(f.capture, name) for f in fitted])
         for name in ("shapes", "rotation", "scale", "translation", "residual", "time", "seen")
     }
@@ -124,25 +131,26 @@ def save(path: Path, fitted: list[Fitted]) -> None:
     arrays["identity"] = np.stack([f.capture.identity for f in fitted])
     table = [[f.corpus, f.name, f.speaker, f.emotion, f.split, f.audio, f.rejected] for f in fitted]
     path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(path.stem + ".partial.npz")
-    np.savez_compressed(partial, allow_pickle=False, recordings=json.dumps(table), **arrays)
-    os.replace(partial, path)
+    with whole(path) as partial:
+        np.savez_compressed(partial, recordings=json.dumps(table), face=face.fingerprint, **arrays)
 
 
-def load(path: Path) -> list[Fitted]:
-    """Read what `save` wrote. Raises InputError where the file is another."""
+def load(path: Path, face: Face) -> list[Fitted]:
+    """Read what `save` wrote. Raises InputError where the file is another, or was fitted with another face."""
+    arrays = read_npz(path, "a file of captures")
     try:
-        with np.load(path, allow_pickle=False) as file:
-            arrays = {name: file[name] for name in file.files}
-        table, start = json.loads(str(arrays.pop("recordings"))), arrays.pop("start")
-        identity = arrays.pop("identity")
+        table, start, identity = json.loads(str(arrays.pop("recordings"))), arrays.pop("start"), arrays.pop("identity")
+        if str(arrays.pop("face")) != face.fingerprint:
+            raise InputError(f"{path}: captured with another face model", "remove the file to have it made anew")
         fitted = []
         for k, (corpus, name, speaker, emotion, split, audio, rejected) in enumerate(table):
             own = {key: array[start[k] : start[k + 1]] for key, array in arrays.items()}
             capture = Capture(**own, identity=identity[k])
             fitted.append(Fitted(corpus, name, speaker, emotion, split, audio, capture, rejected))
         return fitted
-    except (OSError, ValueError, KeyError, TypeError, IndexError) as error:
+    except InputError:
+        raise
+    except (ValueError, KeyError, TypeError, IndexError) as error:
         raise InputError(f"{path}: not a file of captures ({error})") from None
 
 
@@ -155,12 +163,13 @@ def captures(
     progress: Callable[[str, int, int], None] | None = None,
 ) -> Iterator[Fitted]:
     """The usable recordings of corpora: from `cache`/CORPUS.npz, fitted and written there first where missing."""
+    face = load_face(face_path)
     for corpus in names:
         path = cache / f"{corpus}.npz"
         if not path.is_file():
             report = None if progress is None else (lambda d, t, c=corpus: progress(c, d, t))
-            save(path, fit_corpus(corpus, data, face_path, jobs, report))
-        yield from (f for f in load(path) if not f.rejected)
+            save(path, fit_corpus(corpus, data, face_path, jobs, report), face)
+        yield from (f for f in load(path, face) if not f.rejected)
 
 
 def summary(fitted: list[Fitted]) -> dict[str, object]:
@@ -170,7 +179,7 @@ def summary(fitted: list[Fitted]) -> dict[str, object]:
         if f.rejected:
             reasons[f.rejected] += 1
     kept = [f.capture for f in fitted if not f.rejected]
-    residual = np.concatenate([c.residual[c.seen] for c in kept])
+    residual = np.concatenate([c.residual[c.seen] for c in kept] or [np.full(1, np.nan)])
     return {
         "recordings": len(fitted),
         "rejected": dict(reasons),

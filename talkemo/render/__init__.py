@@ -71,7 +71,9 @@ def new_renderer(faces: np.ndarray, view: View, size: tuple[int, int]) -> Any:
         try:
             from .gl import GLRenderer
 
-            return GLRenderer(faces, view, size, platform)
+            renderer = GLRenderer(faces, view, size, platform)
+            renderer.draw(np.zeros((int(faces.max()) + 1, 3), np.float32))  # shaders are compiled at the first frame
+            return renderer
         except Exception:  # a library that is there but does not work: headless machines have many ways to fail
             if os.environ.get("TALKEMO_RENDERER"):
                 raise

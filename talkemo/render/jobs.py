@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -11,6 +10,7 @@ import numpy as np
 from .. import speech
 from ..animation import Animation, Header
 from ..errors import InputError
+from ..files import whole
 from . import frame_view, new_renderer
 from .video import SIZES, VideoWriter
 
@@ -33,6 +33,8 @@ def render_animation(
         raise InputError(f"{output}: cannot render to this", "choose .mp4 or .png")
     if not output.parent.is_dir():
         raise InputError(f"{output.parent}: no such folder", "make it first, or choose another")
+    if audio is not None and output.resolve() == Path(audio).resolve():
+        raise InputError(f"{output} is an input and would be overwritten", "choose another name")
     moving = Animation(animation)
     if not len(moving):
         raise InputError(f"{animation}: no frames in it")
@@ -72,9 +74,8 @@ def save_picture(path: Path, image: np.ndarray) -> None:
     """Write a png; it appears under its name when it is whole."""
     import imageio.v3 as imageio
 
-    partial = path.with_name(f".{path.stem}.partial.png")
-    imageio.imwrite(partial, image)
-    os.replace(partial, path)
+    with whole(path) as partial:
+        imageio.imwrite(partial, image)
 
 
 def _focus(moving: Animation) -> np.ndarray:

@@ -27,7 +27,7 @@ class VideoWriter(Writer):
         size += size % 2  # H.264 wants even sides
         camera = frame_view(header.rest, header.focus, view)
         self.renderer = new_renderer(header.faces, camera, (size, size))
-        self.stream = _ffmpeg(self.partial, size, header.fps / self.every, sound)
+        self.stream = _ffmpeg(self.partial, size, header.fps / self.every, sound, header.frames / header.fps)
 
     def write(self, chunk: Chunk) -> None:
         self.write_vertices(chunk.vertices)
@@ -45,17 +45,23 @@ class VideoWriter(Writer):
     def finish(self) -> None:
         self.stream.close()
         self.renderer.close()
-        if not self.partial.is_file() or not self.partial.stat().st_size:
-            raise TalkemoError(f"{self.path}: the video encoder wrote nothing")
+        import imageio_ffmpeg
+
+        try:  # the encoder's exit status is not told: a full disk shows only in a film that cannot be read
+            imageio_ffmpeg.count_frames_and_secs(str(self.partial.resolve()))
+        except (RuntimeError, OSError):
+            raise TalkemoError(f"{self.path}: the video encoder failed", "is the disk full?") from None
 
     def abort(self) -> None:
         self.stream.close()
         self.renderer.close()
 
 
-def _ffmpeg(path: Path, size: int, fps: float, sound: Path | None) -> Generator[None, bytes, None]:
+def _ffmpeg(path: Path, size: int, fps: float, sound: Path | None, seconds: float) -> Generator[None, bytes, None]:
     import imageio_ffmpeg
 
+    # The film is as long as the animation: shorter sound ends in silence, longer sound is cut.
+    as_long = [] if sound is None else ["-af", "apad", "-t", f"{seconds:.6f}"]
     stream = imageio_ffmpeg.write_frames(
         str(path.resolve()),
         (size, size),
@@ -65,7 +71,7 @@ def _ffmpeg(path: Path, size: int, fps: float, sound: Path | None) -> Generator[
         macro_block_size=2,
         audio_path=None if sound is None else str(sound.resolve()),
         audio_codec=None if sound is None else "aac",
-        output_params=["-preset", "veryfast", "-crf", "20", "-movflags", "+faststart", "-shortest"],
+        output_params=["-preset", "veryfast", "-crf", "20", "-movflags", "+faststart", *as_long],
         ffmpeg_log_level="error",
     )
     stream.send(None)

@@ -103,6 +103,7 @@ def train_emotion(
     modules: dict[str, nn.Module] = {"generator": generator, "discriminator": discriminator, "average": average}
     loop = Loop("emotion", out, modules, optimisers, resume, max_minutes)
     rng = np.random.default_rng(config.seed + loop.step)
+    torch.manual_seed(config.seed + loop.step)
     other_side = [face.expression_names.index(_mirrored(name)) for name in face.expression_names]
     figures: dict[str, float] = {}
     seen = basis[torch.from_numpy(seen_shapes(face)).to(device)]

@@ -304,7 +304,7 @@ def bilinear_model(
     shapes = np.concatenate([np.zeros_like(expression[:1]), expression])
 
     def population(z: np.ndarray) -> np.ndarray:
-        """(N, 1 + S, V·3) offsets from the mean face, as seen after a similarity that removes size and place."""
+        """(N, 1 + S, V·3) offsets from the mean face."""
         offsets = np.tensordot(z, identity, 1)
         maps = local_maps(mean, mean + offsets)
         moved = np.einsum("nvij,svj->nsvi", maps, shapes, optimize=True)
