@@ -16,6 +16,7 @@ from .data.captures import captures
 from .data.corpora import CORPORA, EMOTIONS
 from .data.motion import acted_shapes, from_rest
 from .face import load_face
+from .geomap import geometry_map
 
 Progress = Callable[[str, int, int], None] | None
 
@@ -75,6 +76,26 @@ def evaluate_lips(
             means = {name: float(np.mean([clip[name] for clip in clips])) for name in clips[0]}
             rows.append({"corpus": corpus, "clips": len(clips), **means})
     return {"mask": "lips", "mask_vertices": int(lips.sum()), "corpora": rows}
+
+
+def evaluate_map(data: Path, cache: Path, weights: Path | None, jobs: int, progress: Progress = None) -> dict[str, Any]:
+    """The geometry map's stress, and its round trip on captured expressions put on random people, in mm."""
+    face_path = _weights(weights, "face")
+    face = load_face(face_path)
+    sampling = geometry_map(face)
+    shapes = np.concatenate([r.capture.shapes for r in captures(data, cache, CORPORA, face_path, jobs, progress)])
+    rng = np.random.default_rng(0)
+    shapes = face.expression_weights(shapes[rng.choice(len(shapes), 500)])
+    people = face.identity_weights(rng.standard_normal((len(shapes), 30)))
+    displacement = np.stack([face.vertices(e, p) for e, p in zip(shapes, people)]) - face.mean
+    error = np.linalg.norm(sampling.decode(sampling.encode(displacement)) - displacement, axis=2)
+    critical = face.regions["lips"] | face.regions["eyelids"]
+    return {
+        "chart_stress": face.chart_stress,
+        "faces": len(shapes),
+        "round_trip_mean_mm": float(error.mean()),
+        "round_trip_lips_eyelids_max_mm": float(error[:, critical].max()),
+    }
 
 
 def evaluate_emotion(

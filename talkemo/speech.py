@@ -26,7 +26,7 @@ FLOOR = 1e-10  # of the mel power: −100 dB
 RANGE = 8.0  # log10 units under the recording's loudest band that are told apart
 AUDIBLE = 4.0  # log10 units under the loudest moment that count as sound when the level is measured
 FAINTEST = -2.0  # log10 mel power that a recording's level is never taken to be under: hiss stays faint
-QUIET = 1e-4  # a recording whose loudest sample is fainter than this is silence
+QUIET = 1e-3  # a recording whose loudest sample is fainter than this, −60 dB, is silence
 CHUNK = 30.0  # s read at a time
 # What libsndfile calls the contents that belong to an ending.
 CONTENTS = {

@@ -20,7 +20,7 @@ from .face import Face
 
 CHANNELS = (32, 32, 64, 64)
 HIDDEN, COMPONENTS = 128, 50
-HISS, SPEECH = 0.4, 0.6  # feature levels, 48 and 32 dB under loud: no sound, and surely sound
+HISS, SPEECH = 0.1, 0.2  # feature levels, 72 and 64 dB under loud: no sound, and surely sound (mouths move before it)
 BATCH = 1024  # windows at a time when animating
 
 
@@ -86,7 +86,7 @@ class TalkingModel:
             with torch.inference_mode():
                 rows.append(self.network(torch.from_numpy(window), one_hot).numpy())
             # Sound fades a face in and out of its rest, over the quarter of a second of its window: nothing heard,
-            # nothing moves, whatever the network thinks of hiss.
+            # nothing moves.
             heard = np.clip((window.max(2) - HISS) / (SPEECH - HISS), 0, 1).mean(1)
             rows[-1] *= np.clip(heard / 0.6, 0, 1)[:, None]
         return np.concatenate(rows)

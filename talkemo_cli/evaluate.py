@@ -29,12 +29,18 @@ def evaluate(
         raise InputError(f"unknown suite '{suite}'", "there is one so far: dev")
     if data is None or captures is None:
         raise InputError("--data and --captures are needed for the dev suite")
-    from talkemo.evaluation import evaluate_emotion, evaluate_lips
+    from talkemo.evaluation import evaluate_emotion, evaluate_lips, evaluate_map
 
     with console.progress("evaluating") as update:
         report = lambda what, done, total: update(done, total, what)
         lips = evaluate_lips(data, captures, weights, jobs, report)
         emotions = evaluate_emotion(data, captures, weights, jobs, report)
+        chart = evaluate_map(data, captures, weights, jobs, report)
+    console.table(
+        "Geometry map: captured expressions on random people",
+        ["stress", "faces", "round trip, mean mm", "on lips and eyelids, max mm"],
+        [[*chart.values()]],
+    )
     console.table(
         f"Lips on the dev split ({lips['mask_vertices']} lip vertices; RE mm, VE mm a frame at the corpus's own fps)",
         ["corpus", "clips", "RE", "RE still", "RE mean", "VE", "VE still", "r opening", "r width", "amplitude"],
@@ -60,4 +66,4 @@ def evaluate(
         [[row["emotion"], row["real"], row["generated"], row["r_opening"]] for row in emotions["emotions"]],
     )
     if console.as_json:
-        console.result({"lips": lips, "emotions": emotions})
+        console.result({"lips": lips, "emotions": emotions, "map": chart})
