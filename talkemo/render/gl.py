@@ -60,6 +60,15 @@ class GLRenderer:
         picture, _ = self.renderer.render(self.scene)
         return np.ascontiguousarray(picture)
 
+    @property
+    def on_gpu(self) -> bool:
+        """Whether hardware draws; Mesa's renderers for the processor say their names."""
+        from OpenGL.GL import GL_RENDERER, glGetString
+
+        self.renderer._platform.make_current()
+        name = (glGetString(GL_RENDERER) or b"").decode("utf-8", "replace").lower()
+        return not any(word in name for word in ("llvmpipe", "softpipe", "swrast", "software"))
+
     def close(self) -> None:
         """Free the context."""
         self.renderer.delete()
