@@ -20,7 +20,7 @@ import numpy as np
 
 from .errors import InputError
 from .face import ARKIT_NAMES
-from .files import NOT_AN_NPZ
+from .files import partial_name, readable
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -57,7 +57,7 @@ class Writer:
 
     def __init__(self, path: Path):
         self.path = path
-        self.partial = path.with_name(f".{path.stem}.partial{path.suffix}")
+        self.partial = partial_name(path)
 
     def write(self, chunk: Chunk) -> None:
         """Append frames."""
@@ -138,7 +138,8 @@ class Animation:
         self.path = Path(path)
         if not self.path.is_file():
             raise InputError(f"{path}: no such animation")
-        try:
+        layout = "an npz with vertices (T, V, 3), faces (F, 3) and fps"
+        with readable(path, "an animation of talkemo", layout):
             with np.load(self.path, allow_pickle=False) as file:
                 self.faces = file["faces"].astype(np.int32)
                 self.fps = float(file["fps"])
@@ -146,12 +147,6 @@ class Animation:
                 self.focus = file.get("focus")
             with zipfile.ZipFile(self.path) as archive, archive.open("vertices.npy") as entry:
                 self.shape, self.dtype = _array_header(entry)
-        except NOT_AN_NPZ as error:
-            reason = str(error).splitlines()[0] if str(error) else "unreadable"
-            raise InputError(
-                f"{path}: not an animation of talkemo ({reason})",
-                "an npz with vertices (T, V, 3), faces (F, 3) and fps",
-            ) from None
         if len(self.shape) != 3 or self.shape[2] != 3 or self.faces.ndim != 2 or self.faces.shape[1] != 3:
             raise InputError(
                 f"{path}: vertices are {self.shape} and faces {self.faces.shape}, not (T, V, 3) and (F, 3)"

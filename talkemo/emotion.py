@@ -129,11 +129,11 @@ class EmotionModel:
         self.settings = settings
 
     def transfer(self, displacement: np.ndarray, label: np.ndarray, intensity: float = 1.0) -> np.ndarray:
-        """Displacement (T, V, 3) mm with the emotion of label (8,); intensity 0 leaves it exactly as it was.
+        """Displacement (T, V, 3) mm with the emotion of label (8,); neutral or intensity 0 leave it exactly as it was.
 
         A label of shares under 1 in all leaves the rest of the face's expression as it is.
         """
-        if intensity == 0 or not label.any():
+        if intensity == 0 or not label[1:].any():
             return displacement
         result = np.empty_like(displacement)
         for start in range(0, len(displacement), BATCH):

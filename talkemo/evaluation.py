@@ -133,8 +133,7 @@ def evaluate_emotion(
         generated, correlation = [], []
         for shapes in neutral:
             before = np.tensordot(shapes, face.expression_basis, 1)
-            # The command line leaves `neutral` as it is; so does this.
-            after = before if name == "neutral" else model.transfer(before, label)
+            after = model.transfer(before, label)
             generated.append(after)
             correlation.append(metrics.pearson(metrics.mouth_opening(before, face), metrics.mouth_opening(after, face)))
         rows.append(

@@ -15,7 +15,7 @@ from .animation import Chunk, Header, NpzWriter, Writer
 from .binding import Binding, bind
 from .errors import InputError
 from .face import Face, load_face
-from .files import read_npz, whole
+from .files import check_output, read_npz, whole
 from .geomap import geometry_map
 from .mesh import load_mesh, save_obj
 
@@ -113,14 +113,7 @@ def check_outputs(outputs: list[str | Path], *inputs: str | Path) -> list[Path]:
     """The output paths, each with a known ending, in a folder that exists, and none of the inputs; raises InputError."""
     paths = [Path(output) for output in outputs]
     for path in paths:
-        if path.suffix.lower() not in FORMATS:
-            raise InputError(f"{path}: cannot write this kind of file", f"choose an ending from {', '.join(FORMATS)}")
-        if not path.parent.is_dir():
-            raise InputError(f"{path.parent}: no such folder", "make it first, or choose another")
-        if path.is_dir():
-            raise InputError(f"{path} is a folder")
-        if path.resolve() in [Path(source).resolve() for source in inputs]:
-            raise InputError(f"{path} is an input and would be overwritten", "choose another name")
+        check_output(path, FORMATS, *inputs)
     if len({path.resolve() for path in paths}) < len(paths):
         raise InputError("the same output is named twice")
     return paths
@@ -154,13 +147,11 @@ def convert_map(source: str | Path, output: str | Path) -> dict[str, float]:
     """A mesh file of the canonical topology → its geometry map (.npz with `map` in mm, or .png to look at), or such an
     npz → a mesh (.obj). Returns the stress of the chart and, for a mesh, the round-trip errors in mm."""
     source, output = Path(source), Path(output)
-    if not output.parent.is_dir():
-        raise InputError(f"{output.parent}: no such folder", "make it first, or choose another")
+    from_map = source.suffix.lower() == ".npz"
+    check_output(output, (".obj",) if from_map else (".npz", ".png"), source)
     face = load_face()
     figures = {"chart_stress": face.chart_stress}
-    if source.suffix.lower() == ".npz":
-        if output.suffix.lower() != ".obj":
-            raise InputError(f"{output}: a map becomes a mesh", "choose an ending .obj")
+    if from_map:
         maps = np.asarray(read_npz(source, "a geometry map", "map")["map"], np.float32)
         if maps.shape != (3, 128, 128) or not np.isfinite(maps).all():
             raise InputError(f"{source}: a map is (3, 128, 128) and finite, this one {maps.shape}")
@@ -174,8 +165,6 @@ def convert_map(source: str | Path, output: str | Path) -> dict[str, float]:
         )
     if not 0.5 < np.ptp(mesh.vertices[:, 1]) / np.ptp(face.mean[:, 1]) < 2:
         raise InputError(f"{source}: {np.ptp(mesh.vertices[:, 1]):.3g} high; the map is in mm, and so must the mesh be")
-    if output.suffix.lower() not in (".npz", ".png"):
-        raise InputError(f"{output}: a mesh becomes a map", "choose an ending .npz or .png")
     maps, errors = map_round_trip(face, mesh.vertices)
     with whole(output) as partial:
         if output.suffix.lower() == ".npz":

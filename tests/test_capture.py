@@ -46,12 +46,19 @@ def performance(face):
     return pixels, shapes, time
 
 
-def test_expression_is_recovered(face, performance):
-    pixels, shapes, time = performance
-    keep, operator, weights = schema(face, None)
+@pytest.fixture(scope="module")
+def fit(face, performance):
+    """A function that fits landmarks (T, 68, 2) of the made-up person."""
+    pixels, _, time = performance
+    _, operator, weights = schema(face, None)
     fitter = Fitter(face, operator, weights)
     identity, _ = fitter.fit_person([pixels])
-    capture = fitter.fit(pixels[:, keep], time, identity)
+    return lambda landmarks: fitter.fit(landmarks, time, identity)
+
+
+def test_expression_is_recovered(face, performance, fit):
+    pixels, shapes, _ = performance
+    capture = fit(pixels)
     assert capture.residual.mean() < 1.5
     assert capture.shapes.min() >= 0 and capture.shapes.max() <= 1
     for name in ("jawOpen", "mouthSmile_L"):
@@ -59,15 +66,12 @@ def test_expression_is_recovered(face, performance):
         assert np.corrcoef(capture.shapes[:, k], shapes[:, k])[0, 1] > 0.9
 
 
-def test_lost_frames_are_bridged(face, performance):
-    pixels, _, time = performance
-    keep, operator, weights = schema(face, None)
-    fitter = Fitter(face, operator, weights)
-    identity, _ = fitter.fit_person([pixels])
-    whole = fitter.fit(pixels[:, keep], time, identity)
+def test_lost_frames_are_bridged(performance, fit):
+    pixels, _, _ = performance
+    whole = fit(pixels)
     holed = pixels.copy()
     holed[20:24] = np.nan
-    capture = fitter.fit(holed[:, keep], time, identity)
+    capture = fit(holed)
     assert capture.seen.sum() == 56
     assert np.isfinite(capture.shapes).all()
     assert np.abs(capture.shapes - whole.shapes).mean() < 0.03

@@ -196,6 +196,9 @@ def test_broken_animations_are_refused(tmp_path):
     (tmp_path / "c.npz").write_bytes(b"")
     np.save(tmp_path / "d.npy", np.zeros(3))
     (tmp_path / "d.npy").rename(tmp_path / "d.npz")
+    (tmp_path / "e.npy").write_bytes(b"")  # what numpy says of it has no words
+    done = talkemo("reconstruct", tmp_path / "e.npy", "-o", tmp_path / "x.npz")
+    assert done.returncode == 2 and "not a file of landmarks" in done.stderr
     for name in ("a.npz", "b.npz", "c.npz", "d.npz"):
         done = talkemo("geomap", tmp_path / name, "-o", tmp_path / "x.obj")
         assert done.returncode == 2 and "Traceback" not in done.stderr, (name, done.stderr)

@@ -10,7 +10,7 @@ import numpy as np
 from ..animation import Chunk, Header, NpzWriter
 from ..errors import InputError
 from ..face import load_face
-from ..files import NOT_AN_NPZ, read_npz
+from ..files import read_npz, readable
 from .fitting import Fitter
 from .landmarks import schema
 
@@ -47,10 +47,8 @@ def reconstruct_landmarks(path: Path, out: Path, fps: float) -> dict[str, object
     if not 1 <= fps <= 240:
         raise InputError(f"{fps:g} frames a second: choose from 1 to 240")
     if path.suffix.lower() == ".npy":
-        try:
+        with readable(path, "a file of landmarks"):
             recordings = [np.load(path, allow_pickle=False)]
-        except NOT_AN_NPZ as error:
-            raise InputError(f"{path}: not a file of landmarks ({str(error).splitlines()[0]})") from None
     else:
         recordings = list(read_npz(path, "a file of landmarks").values())
     if not all(r.dtype.kind in "iuf" for r in recordings):

@@ -16,7 +16,7 @@ from ..capture.fitting import Capture, Fitter
 from ..capture.landmarks import schema
 from ..errors import InputError
 from ..face import Face, load_face
-from ..files import read_npz, whole
+from ..files import read_npz, readable, whole
 from . import corpora
 
 # A recording is dropped where tracking failed: where the whole face jumps by a share of the distance between the eyes, so
@@ -138,7 +138,7 @@ def save(path: Path, fitted: list[Fitted], face: Face) -> None:
 def load(path: Path, face: Face) -> list[Fitted]:
     """Read what `save` wrote. Raises InputError where the file is another, or was fitted with another face."""
     arrays = read_npz(path, "a file of captures")
-    try:
+    with readable(path, "a file of captures"):
         table, start, identity = json.loads(str(arrays.pop("recordings"))), arrays.pop("start"), arrays.pop("identity")
         if str(arrays.pop("face")) != face.fingerprint:
             raise InputError(f"{path}: captured with another face model", "remove the file to have it made anew")
@@ -147,11 +147,7 @@ def load(path: Path, face: Face) -> list[Fitted]:
             own = {key: array[start[k] : start[k + 1]] for key, array in arrays.items()}
             capture = Capture(**own, identity=identity[k])
             fitted.append(Fitted(corpus, name, speaker, emotion, split, audio, capture, rejected))
-        return fitted
-    except InputError:
-        raise
-    except (ValueError, KeyError, TypeError, IndexError) as error:
-        raise InputError(f"{path}: not a file of captures ({error})") from None
+    return fitted
 
 
 def captures(

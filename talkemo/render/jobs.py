@@ -10,7 +10,7 @@ import numpy as np
 from .. import speech
 from ..animation import Animation, Header
 from ..errors import InputError
-from ..files import whole
+from ..files import check_output, whole
 from . import frame_view, new_renderer
 from .video import SIZES, VideoWriter
 
@@ -29,12 +29,7 @@ def render_animation(
     Raises InputError for an unusable animation, an unknown ending or view, a missing folder.
     """
     output = Path(output)
-    if output.suffix.lower() not in (".mp4", ".png"):
-        raise InputError(f"{output}: cannot render to this", "choose .mp4 or .png")
-    if not output.parent.is_dir():
-        raise InputError(f"{output.parent}: no such folder", "make it first, or choose another")
-    if audio is not None and output.resolve() == Path(audio).resolve():
-        raise InputError(f"{output} is an input and would be overwritten", "choose another name")
+    check_output(output, (".mp4", ".png"), *([] if audio is None else [audio]))
     moving = Animation(animation)
     if not len(moving):
         raise InputError(f"{animation}: no frames in it")
