@@ -45,13 +45,19 @@ with tempfile.TemporaryDirectory() as folder:
     print(f"animate, 10 s at 60 fps, npz: {median(lambda: command(*main, '-o', out / 'a.npz')):.2f} s")
     film = lambda: command(*main, "-o", out / "a.npz", "-o", out / "a.mp4")
     print(f"animate, 10 s at 60 fps, npz and 512² 30 fps mp4: {median(film):.2f} s")
-    audio = speech.open_audio(sound)
 
+audio = speech.open_audio(examples / "speech.wav")
 face = load_face()
 talking, emotion = load_talking(face), load_emotion(face)
-feature = np.random.default_rng(0).random((1000, 40), np.float32)
-seconds = median(lambda: talking.coordinates(feature, np.arange(600) / 60))
-print(f"talking model: {600 / seconds:.0f} frames/s")
+ear = talking.encoder
+seconds = median(lambda: ear.features(audio))
+print(f"speech encoder: {audio.duration / seconds:.0f} × real time, mel bands and reading included")
+feature = ear.features(audio)
+ear.stream = lambda *_: iter([feature])  # the talking model alone, its features at hand
+seconds = median(lambda: list(talking.coordinates(audio, np.arange(480) / 60)))
+print(f"talking model at 60 fps: {8 / seconds:.0f} × real time, {480 / seconds:.0f} frames/s")
+seconds = median(lambda: list(talking.stream(audio, np.arange(480) / 60)))
+print(f"the same to {len(face.mean)} vertices: {8 / seconds:.0f} × real time")
 maps = np.random.default_rng(0).standard_normal((4 * BATCH, 3, 128, 128)).astype(np.float32)
 label = parse_emotion("happy")
 seconds = median(lambda: [emotion.transfer_maps(maps[k : k + BATCH], label) for k in range(0, len(maps), BATCH)])

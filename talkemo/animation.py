@@ -151,7 +151,11 @@ class Animation:
             raise InputError(
                 f"{path}: vertices are {self.shape} and faces {self.faces.shape}, not (T, V, 3) and (F, 3)"
             )
-        if not self.fps > 0 or (len(self.faces) and not 0 <= self.faces.min() <= self.faces.max() < self.shape[1]):
+        if (
+            not 0 < self.fps < np.inf
+            or not self.shape[1]
+            or (len(self.faces) and not 0 <= self.faces.min() <= self.faces.max() < self.shape[1])
+        ):
             raise InputError(f"{path}: fps or faces are out of range")
 
     def __len__(self) -> int:

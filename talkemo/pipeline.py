@@ -45,12 +45,14 @@ def animate(
     fps: float = 60.0,
     size: int = 512,
     seed: int = 0,
+    style: str | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> Result:
     """Make the face of a mesh file speak a sound file with an emotion, and write .mp4 and .npz files.
 
     emotion: one of the eight, an everyday spelling, or a mix `happy:0.6,surprised:0.4`; intensity 0…1 scales it
     fps: frames a second; a video has at most 30, every second or third frame of the rest
+    style: whose way of speaking, one of `TalkingModel.styles`; None for the default
     Raises InputError for anything unusable; no output is left then.
     """
     from .emotion import load_emotion, parse_emotion
@@ -71,6 +73,7 @@ def animate(
     from .talking import load_talking
 
     talking = load_talking(canonical)
+    talking.style(style)
     transfer = load_emotion(canonical) if label[1:].any() and intensity > 0 else None
     frames = max(1, int(np.ceil(sound.duration * fps - 1e-6)))
     focus = np.zeros(len(mesh.vertices), bool)
@@ -81,6 +84,7 @@ def animate(
         "audio": Path(audio).name,
         "emotion": emotion,
         "intensity": intensity,
+        "style": style or "default",
         "seed": seed,
         "weights": {"talking": talking.settings.get("steps")},
     }
@@ -88,10 +92,10 @@ def animate(
         meta["weights"]["emotion"] = transfer.settings.get("iterations")
     header = Header(frames, fps, mesh.faces, mesh.vertices.astype(np.float32), focus, meta)
 
-    feature = talking.features(sound)
     with ExitStack() as stack:
         writers = [stack.enter_context(open_writer(path, header, sound, size)) for path in paths]
-        for chunk in _frames(canonical, binding, talking, transfer, feature, label, intensity, frames, fps):
+        motion = talking.stream(sound, np.arange(frames) / fps, style, CHUNK)
+        for chunk in _frames(canonical, binding, motion, transfer, label, intensity):
             for writer in writers:
                 writer.write(chunk)
             if progress:
@@ -99,10 +103,8 @@ def animate(
     return Result(paths, frames, fps, sound.duration, binding.error)
 
 
-def _frames(face: Face, binding: Binding, talking, transfer, feature, label, intensity, frames, fps) -> Iterator[Chunk]:
-    for start in range(0, frames, CHUNK):
-        times = np.arange(start, min(start + CHUNK, frames)) / fps
-        displacement = talking.displacement(feature, times)
+def _frames(face: Face, binding: Binding, motion, transfer, label, intensity) -> Iterator[Chunk]:
+    for displacement in motion:
         if transfer:
             displacement = transfer.transfer(displacement, label, intensity)
         vertices = binding.apply(displacement)

@@ -1,8 +1,4 @@
-"""Reading audio, and the speech features that the talking model sees.
-
-Features are 40 log-mel bands at 100 Hz, normalised per recording; windows of them are interpolated to 60 fps around any
-frame time, so any fps can be asked for (3D-TalkEmo, section 3.3).
-"""
+"""Reading sound of any kind as mono samples at 16 kHz, and its log-mel bands at 100 Hz, normalised per recording."""
 
 from __future__ import annotations
 
@@ -18,15 +14,14 @@ from .errors import InputError
 SAMPLE_RATE = 16000  # Hz
 HOP = 160  # samples, 10 ms
 FFT = 512  # samples, 32 ms
-MELS = 40
-FEATURE_RATE = SAMPLE_RATE / HOP  # Hz
-WINDOW_RATE = 60.0  # Hz, of the features within a window
-WINDOW = 16  # features around a frame, t − 8 … t + 7 sixtieths of a second
+MELS = 80
 FLOOR = 1e-10  # of the mel power: −100 dB
 RANGE = 8.0  # log10 units under the recording's loudest band that are told apart
 AUDIBLE = 4.0  # log10 units under the loudest moment that count as sound when the level is measured
-FAINTEST = -2.0  # log10 mel power that a recording's level is never taken to be under: hiss stays faint
+FAINTEST = -4.0  # log10 mel power that a recording's level is never taken to be under: hiss stays faint
 QUIET = 1e-3  # a recording whose loudest sample is fainter than this, −60 dB, is silence
+LOUDEST = 1e6  # a sample beyond that is no sound; whole numbers in a file of floats are
+LOWEST = 5.0  # Hz; what is slower is no sound but an offset
 CHUNK = 30.0  # s read at a time
 # What libsndfile calls the contents that belong to an ending.
 CONTENTS = {
@@ -73,6 +68,8 @@ def open_audio(path: str | Path) -> Audio:
             raise InputError(f"{path}: the sound has samples that are no numbers")
         count += len(piece)
         peak = max(peak, float(np.abs(piece).max(initial=0.0)))
+        if peak > LOUDEST:
+            raise InputError(f"{path}: samples of {peak:.0e}; sound lies between -1 and 1")
     if count == 0:
         raise InputError(f"{path}: no sound in it", "the file is empty or cut off before its first sample")
     return Audio(path, count / SAMPLE_RATE, peak)
@@ -101,6 +98,25 @@ def _refuse_cut_wav(path: Path) -> None:
             file.seek(length + length % 2, 1)
 
 
+class _Levelled:
+    """Takes the offset of a bad microphone off consecutive pieces: a high-pass filter that starts at the first sample,
+    so that there is no click where the sound begins."""
+
+    def __init__(self, rate: float):
+        self.pole = float(np.exp(-2 * np.pi * LOWEST / rate))
+        self.state: np.ndarray | None = None
+
+    def __call__(self, samples: np.ndarray) -> np.ndarray:
+        from scipy.signal import lfilter
+
+        if self.state is None:
+            self.state = -samples[:1].astype(np.float64)
+        if not len(samples):
+            return samples.astype(np.float32)
+        levelled, self.state = lfilter([1.0, -1.0], [1.0, -self.pole], samples.astype(np.float64), zi=self.state)
+        return levelled.astype(np.float32)
+
+
 def _read(path: Path, seconds: float) -> Iterator[np.ndarray]:
     if path.suffix.lower() in DECODED_BY_FFMPEG:
         yield from _read_with_ffmpeg(path, seconds)
@@ -118,9 +134,10 @@ def _read(path: Path, seconds: float) -> Iterator[np.ndarray]:
             rate = file.samplerate
             resampler = soxr.ResampleStream(rate, SAMPLE_RATE, 1, dtype="float32") if rate != SAMPLE_RATE else None
             size = int(seconds * rate)
+            level = _Levelled(rate)
             while True:
                 block = file.read(size, dtype="float32", always_2d=True)
-                mono = np.ascontiguousarray(block.mean(1))
+                mono = level(block.mean(1))
                 last = len(block) < size
                 out = mono if resampler is None else resampler.resample_chunk(mono, last=last)
                 if len(out):
@@ -142,23 +159,24 @@ def _read_with_ffmpeg(path: Path, seconds: float) -> Iterator[np.ndarray]:
 
     command = [imageio_ffmpeg.get_ffmpeg_exe(), "-v", "error", "-nostdin", "-i", f"file:{path}", "-vn", "-ac", "1"]
     command += ["-ar", str(SAMPLE_RATE), "-f", "f32le", "-"]
+    level = _Levelled(SAMPLE_RATE)
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) as process:
         assert process.stdout is not None
         while block := process.stdout.read(4 * int(seconds * SAMPLE_RATE)):
-            yield np.frombuffer(block[: len(block) // 4 * 4], np.float32)
+            yield level(np.frombuffer(block[: len(block) // 4 * 4], np.float32))
     if process.returncode:
         raise InputError(f"{path}: not a sound file that can be read")
 
 
 def mel_filters() -> np.ndarray:
-    """The mel filter bank (40, 257); kept in the talking model's weights, so librosa is needed in training only."""
+    """The mel filter bank (80, 257); kept in the encoder's weights, so librosa is needed in training only."""
     import librosa
 
     return librosa.filters.mel(sr=SAMPLE_RATE, n_fft=FFT, n_mels=MELS, fmin=50, fmax=7600).astype(np.float32)
 
 
 def log_mel(samples: np.ndarray, filters: np.ndarray) -> np.ndarray:
-    """Log10 mel power ((N − 512) // 160 + 1, 40) float32 of samples (N,); row k is centred on sample 256 + 160·k."""
+    """Log10 mel power ((N − 512) // 160 + 1, B) float32 of samples (N,); row k is centred on sample 256 + 160·k."""
     import torch
 
     signal = torch.from_numpy(np.ascontiguousarray(samples, np.float32))
@@ -167,47 +185,38 @@ def log_mel(samples: np.ndarray, filters: np.ndarray) -> np.ndarray:
     return power.clamp_min(FLOOR).log10().T.numpy()
 
 
-def features(audio: Audio, filters: np.ndarray) -> np.ndarray:
-    """Normalised features (T', 40) at 100 Hz of a whole recording, about 1 where it is loud and 0 for RANGE under that.
-
-    Bands are log power relative to the recording's loudest, so that a faint or a loud voice looks alike. Read in
-    chunks: an hour takes 58 MB. Silence gives zeros.
-    """
-    pieces, rest = [], np.zeros(FFT // 2, np.float32)
+def mel_rows(audio: Audio, filters: np.ndarray) -> Iterator[np.ndarray]:
+    """Consecutive log10 mel rows (n, B) at 100 Hz of a recording; row k is centred on k / 100 s."""
+    rest = np.zeros(FFT // 2, np.float32)
     for piece in audio.chunks():
         rest = np.concatenate([rest, piece])
         whole = (len(rest) - FFT) // HOP + 1
         if whole > 0:
-            pieces.append(log_mel(rest[: (whole - 1) * HOP + FFT], filters))
+            yield log_mel(rest[: (whole - 1) * HOP + FFT], filters)
             rest = rest[whole * HOP :]
     tail = np.concatenate([rest, np.zeros(FFT // 2, np.float32)])
     if len(tail) >= FFT:
-        pieces.append(log_mel(tail, filters))
-    bands = np.concatenate(pieces) if pieces else np.zeros((1, len(filters)), np.float32)
-    return normalise(bands, audio.peak)
+        yield log_mel(tail, filters)
 
 
-def normalise(bands: np.ndarray, peak: float) -> np.ndarray:
-    """Bands (T', 40) in log10 power to [0, 1], relative to the recording's loud parts."""
-    if peak < QUIET:
-        return np.zeros_like(bands)
-    level = bands.max(1)
+def loud_level(audio: Audio, filters: np.ndarray) -> float:
+    """The level that `normalise` takes for loud, in log10 mel power, from the whole recording; inf for silence."""
+    if audio.peak < QUIET:
+        return float("inf")
+    return reference_level(np.concatenate([rows.max(1) for rows in mel_rows(audio, filters)] or [np.zeros(1)]))
+
+
+def reference_level(level: np.ndarray) -> float:
+    """The same from the loudest band (T',) of each row."""
     # Of what can be heard at all: a minute with one word in it is mostly noise floor.
-    top = max(float(np.percentile(level[level > level.max() - AUDIBLE], 95)), FAINTEST)
-    return np.clip(1 + (bands - top) / RANGE, 0, 1.2).astype(np.float32)
+    return max(float(np.percentile(level[level > level.max() - AUDIBLE], 95)), FAINTEST)
 
 
-def windows(feature: np.ndarray, times: np.ndarray) -> np.ndarray:
-    """Windows (T, 16, D) of features (T', D) at 100 Hz around frame times (T,) s, by linear interpolation at 60 Hz.
+def normalise(bands: np.ndarray, level: float) -> np.ndarray:
+    """Bands (T', B) in log10 mel power to about 1 where the recording is loud and 0 for RANGE under that.
 
-    Beyond the ends of the recording there is silence: zeros.
+    Relative to the recording's own loud parts, so that a faint or a loud voice looks alike.
     """
-    offsets = (np.arange(WINDOW) - WINDOW // 2) / WINDOW_RATE
-    position = (np.asarray(times)[:, None] + offsets) * FEATURE_RATE
-    low = np.floor(position).astype(int)
-    fraction = (position - low).astype(np.float32)[..., None]
-    padded = np.concatenate(
-        [np.zeros((1, feature.shape[1]), np.float32), feature, np.zeros((1, feature.shape[1]), np.float32)]
-    )
-    last = len(padded) - 1
-    return padded[np.clip(low + 1, 0, last)] * (1 - fraction) + padded[np.clip(low + 2, 0, last)] * fraction
+    if np.isinf(level):
+        return np.zeros_like(bands)
+    return np.clip(1 + (bands - level) / RANGE, 0, 1.2).astype(np.float32)

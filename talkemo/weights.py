@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +17,7 @@ import numpy as np
 from .errors import InputError
 from .files import whole
 
-STAGES = ("face", "talking", "emotion", "classifier")
+STAGES = ("face", "speech", "talking", "emotion", "classifier")
 
 
 def folder() -> Path:
@@ -81,6 +83,21 @@ def load(path: str | Path | None, stage: str) -> tuple[dict[str, np.ndarray], di
     if settings.pop("stage", None) != stage:
         raise InputError(f"{path}: these are not weights of the stage '{stage}'")
     return tensors, settings
+
+
+@contextmanager
+def understood(path: str | Path | None, stage: str) -> Iterator[None]:
+    """Turn what building a network from another version's tensors raises in the block into an InputError."""
+    try:
+        yield
+    except (KeyError, TypeError, ValueError, IndexError, RuntimeError) as error:
+        if isinstance(error, InputError):
+            raise
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise InputError(
+            f"{path or f'the bundled {stage}.safetensors'}: weights of another version of talkemo ({reason})",
+            f"train them anew: talkemo train {stage}",
+        ) from None
 
 
 def intact(entry: dict[str, Any]) -> bool:

@@ -22,6 +22,9 @@ def animate(
         ),
     ] = "neutral",
     intensity: Annotated[float, typer.Option(help="Strength of the emotion, 0 to 1.")] = 1.0,
+    style: Annotated[
+        str, typer.Option(help="Whose way of speaking: default, or a training speaker such as grid_s1_s1.")
+    ] = "default",
     fps: Annotated[float, typer.Option(help="Frames a second; a video shows at most 30 of them.")] = 60.0,
     output: Annotated[
         list[Path] | None,
@@ -43,7 +46,7 @@ def animate(
             done += frames
             update(done, total)
 
-        result = pipeline.animate(face, audio, [*outputs], emotion, intensity, fps, size, seed, report)
+        result = pipeline.animate(face, audio, [*outputs], emotion, intensity, fps, size, seed, style, report)
     console.message(f"{result.frames} frames at {result.fps:g} fps; the mesh is {result.binding_error_mm:.1f} mm off")
     console.result(
         {

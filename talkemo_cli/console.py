@@ -54,13 +54,14 @@ class Console:
         if self.as_json:
             return
         from rich.console import Console as RichConsole
+        from rich.markup import escape
         from rich.table import Table
 
-        table = Table(title=title, title_justify="left")
+        table = Table(title=escape(title), title_justify="left")
         for number, column in enumerate(columns):
             table.add_column(column, justify="right" if number else "left")
         for row in rows:
-            table.add_row(*(_plain(cell) for cell in row))
+            table.add_row(*(escape(_plain(cell)) for cell in row))
         RichConsole(file=sys.stdout, width=None if sys.stdout.isatty() else 140).print(table)
 
 

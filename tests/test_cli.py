@@ -207,3 +207,66 @@ def test_broken_animations_are_refused(tmp_path):
     for name in ("a.npz", "b.npz", "c.npz", "d.npz", "none.npz"):
         done = talkemo("render", tmp_path / name, "-o", tmp_path / "x.png")
         assert done.returncode == 2 and "Traceback" not in done.stderr, (name, done.stderr)
+
+
+def test_evaluate_a_pair(tmp_path, example_face, short_speech, face):
+    calm, happy = tmp_path / "calm.npz", tmp_path / "happy.npz"
+    for emotion, out in (("neutral", calm), ("happy", happy)):
+        assert talkemo("animate", example_face, short_speech, "--emotion", emotion, "-o", out).returncode == 0
+    done = talkemo("evaluate", happy, calm, "--neutral", example_face, "--json")
+    assert done.returncode == 0, done.stderr
+    result = json.loads(done.stdout)
+    value = {(f["name"], f["mask"]): f for f in result["figures"]}
+    p, g = (Animation(path).vertices() for path in (happy, calm))
+    # The example is in centimetres: figures are in the canonical face's millimetres.
+    scale = result["mm_a_mesh_unit"]
+    by_hand = np.linalg.norm(p - g, axis=2).mean() * scale
+    assert abs(value["RE", "all"]["value"] - by_hand) < 1e-3 * by_hand
+    assert value["RE", "all"]["unit"] == "mm" and value["RE", "all"]["vertices"] == 12500
+    assert 1500 < value["LVE", "lips"]["vertices"] < 2500
+    assert value["LVE", "lips"]["value"] > value["RE", "lips"]["value"] > 0
+    assert value["r opening", "mouth opening"]["value"] > 0.8
+    assert {"VE", "LVE²", "EVE", "MVE", "FDD", "|FDD|", "r width", "amplitude"} <= {
+        f["name"] for f in result["figures"]
+    }
+    same = json.loads(talkemo("evaluate", calm, calm, "--json").stdout)
+    assert all(abs(f["value"]) < 1e-6 for f in same["figures"] if f["unit"])
+    (tmp_path / "chin.txt").write_text("0, 5\n7")
+    table = talkemo("evaluate", happy, calm, "--mask", tmp_path / "chin.txt").stdout
+    assert "chin.txt" in table and "mm a frame" in table and "lips" in table
+
+
+def test_evaluate_refuses_what_cannot_be_compared(tmp_path, example_face, short_speech):
+    slow, fast = tmp_path / "slow.npz", tmp_path / "fast.npz"
+    for fps, out in ((20, slow), (40, fast)):
+        assert talkemo("animate", example_face, short_speech, "--fps", fps, "-o", out).returncode == 0
+    (tmp_path / "mask.txt").write_text("1 2 99999999")
+    (tmp_path / "lips").write_text("1 2")
+    with np.load(slow) as file:
+        arrays = dict(file)
+    arrays["vertices"][3, 5] = np.nan
+    np.savez(tmp_path / "broken.npz", **arrays)
+    for arguments, why in (
+        ((slow, fast), "frames a second"),
+        ((slow, tmp_path / "none.npz"), "no such animation"),
+        ((slow,), "PRED and REF"),
+        ((slow, slow, "--mask", tmp_path / "mask.txt"), "vertex numbers"),
+        ((slow, slow, "--mask", tmp_path / "lips"), "there already"),
+        ((slow, tmp_path / "broken.npz"), "no numbers"),
+        ((slow, slow, "--suite", "dev"), "not both"),
+        ((slow, slow, "--weights", tmp_path), "belong to a --suite"),
+        (("--suite", "dev", "--data", tmp_path, "--weights", tmp_path), "no weights in it"),
+        (("--suite", "table9"), "unknown suite"),
+        (("--suite", "table1"), "--data is needed"),
+    ):
+        done = talkemo("evaluate", *arguments)
+        assert done.returncode == 2 and why in done.stderr, (arguments, done.stderr)
+        assert "Traceback" not in done.stderr
+
+
+def test_a_style_by_name(tmp_path, example_face, short_speech):
+    done = talkemo("animate", example_face, short_speech, "--style", "grid_s1_s1", "-o", tmp_path / "a.npz")
+    assert done.returncode == 0, done.stderr
+    assert Animation(tmp_path / "a.npz").meta["style"] == "grid_s1_s1"
+    done = talkemo("animate", example_face, short_speech, "--style", "nobody", "-o", tmp_path / "b.npz")
+    assert done.returncode == 2 and "unknown style" in done.stderr and not (tmp_path / "b.npz").exists()

@@ -32,3 +32,67 @@ def test_pearson():
     a = np.arange(5.0)
     assert metrics.pearson(a, -2 * a + 1) == pytest.approx(-1)
     assert metrics.pearson(a, np.ones(5)) == 0
+
+
+def hand_made():
+    """Two frames of three vertices: the reference at rest, one vertex 3 and then 4 mm off, another 2 mm in both."""
+    reference = np.zeros((2, 3, 3))
+    predicted = reference.copy()
+    predicted[0, 0, 0], predicted[1, 0, 0] = 3, 4
+    predicted[:, 1, 1] = 2
+    return predicted, reference
+
+
+def test_lip_vertex_error_by_hand():
+    predicted, reference = hand_made()
+    assert metrics.lip_vertex_error(predicted, reference) == pytest.approx((3 + 4) / 2)
+    assert metrics.lip_vertex_error_sq(predicted, reference) == pytest.approx((9 + 16) / 2)
+
+
+def test_dynamics_deviation_by_hand():
+    predicted, reference = hand_made()
+    # Squared distances from rest: 9 and 16 have a spread of 3.5, 4 and 4 have none, nor has the third vertex.
+    assert metrics.dynamics_deviation(predicted, reference, np.zeros((3, 3))) == pytest.approx(-3.5 / 3)
+    assert metrics.dynamics_deviation(reference, predicted, np.zeros((3, 3))) == pytest.approx(3.5 / 3)
+
+
+def test_comparison_by_hand():
+    predicted, reference = hand_made()
+    masks = {"all": np.arange(3), "lips": np.array([0, 1]), "upper_face": np.array([0]), "face": np.array([1, 2])}
+    comparison = metrics.Comparison(np.zeros((3, 3)), masks, np.array([0, 1, 1, 2]), scale=10.0)
+    for frame in range(2):
+        comparison.add(predicted[frame : frame + 1] / 10, reference[frame : frame + 1] / 10)
+    value = {(f.name, f.mask): f.value for f in comparison.figures()}
+    assert value["RE", "all"] == pytest.approx((3 + 2 + 4 + 2) / 6)
+    assert value["RE", "lips"] == pytest.approx((3 + 2 + 4 + 2) / 4)
+    assert value["VE", "all"] == pytest.approx(1 / 3)
+    assert value["VE", "lips"] == pytest.approx(1 / 2)
+    assert value["LVE", "lips"] == pytest.approx(3.5)
+    assert value["LVE²", "lips"] == pytest.approx(12.5)
+    assert value["EVE", "upper_face"] == pytest.approx(3.5)
+    assert value["MVE", "face"] == pytest.approx(1.0)
+    assert value["FDD", "upper_face"] == pytest.approx(-3.5)
+    assert value["|FDD|", "upper_face"] == pytest.approx(3.5)
+    assert {f.unit for f in comparison.figures()} == {"mm", "mm a frame", "mm²", ""}
+    assert {f.mask: f.vertices for f in comparison.figures()}["lips"] == 2
+
+
+def test_comparison_in_parts_equals_the_functions(face):
+    rng = np.random.default_rng(0)
+    g = rng.standard_normal((23, 40, 3))
+    p = g + 0.3 * rng.standard_normal(g.shape)
+    neutral = rng.standard_normal((40, 3))
+    masks = {"all": np.arange(40), "lips": np.arange(5, 20), "upper_face": np.arange(20, 40)}
+    comparison = metrics.Comparison(neutral, masks, np.array([1, 2, 3, 4]))
+    for start in range(0, 23, 7):
+        comparison.add(p[start : start + 7], g[start : start + 7])
+    value = {(f.name, f.mask): f.value for f in comparison.figures()}
+    lips, upper = slice(5, 20), slice(20, 40)
+    assert value["RE", "all"] == pytest.approx(metrics.reconstruction_error(p, g))
+    assert value["VE", "lips"] == pytest.approx(metrics.velocity_error(p[:, lips], g[:, lips]))
+    assert value["LVE", "lips"] == pytest.approx(metrics.lip_vertex_error(p[:, lips], g[:, lips]))
+    assert value["EVE", "upper_face"] == pytest.approx(metrics.lip_vertex_error(p[:, upper], g[:, upper]))
+    fdd = metrics.dynamics_deviation(p[:, upper], g[:, upper], neutral[upper])
+    assert value["FDD", "upper_face"] == pytest.approx(fdd)
+    opening = [np.linalg.norm(m[:, 1] - m[:, 2], axis=1) for m in (p, g)]
+    assert value["r opening", "mouth opening"] == pytest.approx(metrics.pearson(*opening))

@@ -26,24 +26,45 @@ def test_any_sample_rate(tmp_path, rate):
 def test_channels_are_averaged(tmp_path):
     left = tone(0.5, 16000)
     audio = write(tmp_path / "a.flac", np.stack([left, -left, left, left], 1), 16000)
-    np.testing.assert_allclose(audio.samples(), left / 2, atol=1e-3)
+    np.testing.assert_allclose(audio.samples(), left / 2, atol=5e-3)
 
 
-def test_chunks_make_the_same_features(tmp_path, monkeypatch, example_speech):
+def test_channels_of_a_cinema(tmp_path):
+    left = tone(0.5, 48000)
+    audio = write(tmp_path / "a.flac", np.stack([left, 0 * left, left, 0 * left, left, 0 * left], 1), 48000)
+    assert audio.duration == pytest.approx(0.5, abs=0.01)
+    assert np.abs(audio.samples()).max() == pytest.approx(0.15, abs=0.01)
+
+
+@pytest.mark.parametrize("rate", [8000, 11025, 32000, 44100, 48000, 192000])
+def test_resampling_keeps_time(tmp_path, rate):
+    click = np.zeros(rate)
+    click[rate // 2] = 0.9
+    audio = write(tmp_path / "a.wav", click, rate)
+    assert np.abs(audio.samples()).argmax() / speech.SAMPLE_RATE == pytest.approx(0.5, abs=0.001)
+
+
+def test_chunks_make_the_same_bands(monkeypatch, example_speech):
     filters = speech.mel_filters()
     audio = speech.open_audio(example_speech)
-    whole = speech.features(audio, filters)
+    whole = np.concatenate(list(speech.mel_rows(audio, filters)))
+    level = speech.loud_level(audio, filters)
     pieces = list(audio.chunks(0.37))
     assert len(pieces) > 10
     monkeypatch.setattr(speech.Audio, "chunks", lambda self, seconds=0: iter(pieces))
-    np.testing.assert_allclose(speech.features(audio, filters), whole, atol=1e-4)
+    np.testing.assert_allclose(np.concatenate(list(speech.mel_rows(audio, filters))), whole, atol=1e-4)
+    assert speech.loud_level(audio, filters) == pytest.approx(level, abs=1e-4)
 
 
-def test_features_do_not_depend_on_level(tmp_path, example_speech):
-    samples, rate = soundfile.read(example_speech)
+def bands_of(audio):
     filters = speech.mel_filters()
-    loud = speech.features(write(tmp_path / "a.wav", samples, rate), filters)
-    faint = speech.features(write(tmp_path / "b.wav", samples * 0.05, rate), filters)
+    return speech.normalise(np.concatenate(list(speech.mel_rows(audio, filters))), speech.loud_level(audio, filters))
+
+
+def test_bands_do_not_depend_on_level(tmp_path, example_speech):
+    samples, rate = soundfile.read(example_speech)
+    loud = bands_of(write(tmp_path / "a.wav", samples, rate))
+    faint = bands_of(write(tmp_path / "b.wav", samples * 0.05, rate))
     assert np.abs(loud - faint).mean() < 0.02
 
 
@@ -51,24 +72,9 @@ def test_one_word_in_a_minute_is_loud_and_the_rest_silent(tmp_path, example_spee
     samples, rate = soundfile.read(example_speech)
     long = np.zeros(60 * rate)
     long[20 * rate : 21 * rate] = samples[:rate]
-    feature = speech.features(write(tmp_path / "a.wav", long, rate), speech.mel_filters())
-    assert feature[2010:2090].max() > 0.9
-    assert feature[:1980].max() < 0.05 and feature[2150:].max() < 0.05
-
-
-def test_windows_are_centred_and_interpolated():
-    feature = np.arange(100, dtype=np.float32)[:, None]
-    window = speech.windows(feature, np.array([0.5, 0.505]))
-    assert window.shape == (2, 16, 1)
-    assert window[0, 8, 0] == pytest.approx(50)
-    assert window[1, 8, 0] == pytest.approx(50.5)
-    assert window[0, 9, 0] - window[0, 8, 0] == pytest.approx(100 / 60, abs=1e-4)
-
-
-def test_windows_are_silent_beyond_the_ends():
-    window = speech.windows(np.ones((50, 3), np.float32), np.array([-1.0, 0.25, 5.0]))
-    assert (window[[0, 2]] == 0).all()
-    assert (window[1] == 1).all()
+    bands = bands_of(write(tmp_path / "a.wav", long, rate))
+    assert bands[2010:2090].max() > 0.9
+    assert bands[:1980].max() < 0.05 and bands[2150:].max() < 0.05
 
 
 def test_refuses_what_is_no_sound(tmp_path):
@@ -106,14 +112,53 @@ def test_a_cut_wav_is_refused_and_a_piped_one_read(tmp_path):
     assert speech.open_audio(path).duration == pytest.approx(1.0, abs=0.01)
 
 
-def test_m4a_is_read(tmp_path, example_speech):
+@pytest.mark.parametrize("ending", ["m4a", "mp3", "ogg", "opus", "flac", "aac"])
+def test_every_kind_of_file_is_read_and_in_time(tmp_path, example_speech, ending):
+    import subprocess
+
+    import imageio_ffmpeg
+
+    path = tmp_path / f"a.{ending}"
+    codec = ["-c:a", "libopus"] if ending in ("ogg", "opus") else []
+    ffmpeg = [imageio_ffmpeg.get_ffmpeg_exe(), "-v", "error", "-i", str(example_speech), "-ac", "2", "-ar", "48000"]
+    subprocess.run([*ffmpeg, *codec, str(path)], check=True)
+    audio = speech.open_audio(path)
+    assert audio.duration == pytest.approx(8.43, abs=0.15)
+    plain, coded = (np.abs(speech.open_audio(p).samples()[:130000]) for p in (example_speech, path))
+    envelope = lambda x: x[: len(x) // 160 * 160].reshape(-1, 160).mean(1)
+    size = min(len(envelope(plain)), len(envelope(coded)))
+    lags = range(-8, 9)
+    fit = [
+        np.corrcoef(envelope(plain)[10 : size - 10], np.roll(envelope(coded), k)[10 : size - 10])[0, 1] for k in lags
+    ]
+    assert max(fit) > 0.95
+    # aac as a bare stream does not say how long its encoder's start-up is, and nothing can tell.
+    assert abs(lags[int(np.argmax(fit))]) <= (7 if ending == "aac" else 3)
+
+
+def test_a_cut_m4a_is_refused(tmp_path, example_speech):
     import subprocess
 
     import imageio_ffmpeg
 
     ffmpeg = [imageio_ffmpeg.get_ffmpeg_exe(), "-v", "error", "-i", str(example_speech), str(tmp_path / "a.m4a")]
     subprocess.run(ffmpeg, check=True)
-    assert speech.open_audio(tmp_path / "a.m4a").duration == pytest.approx(8.43, abs=0.1)
     (tmp_path / "b.m4a").write_bytes((tmp_path / "a.m4a").read_bytes()[:5000])
     with pytest.raises(InputError):
         speech.open_audio(tmp_path / "b.m4a")
+
+
+def test_an_offset_is_taken_off(tmp_path, example_speech):
+    samples, rate = soundfile.read(example_speech)
+    plain = bands_of(write(tmp_path / "a.wav", np.concatenate([np.zeros(rate), samples * 0.5]), rate))
+    soundfile.write(tmp_path / "b.wav", np.concatenate([np.zeros(rate), samples * 0.5]) + 0.3, rate, subtype="FLOAT")
+    shifted = bands_of(speech.open_audio(tmp_path / "b.wav"))
+    # No click at the beginning, where a step from nothing to the offset would be.
+    assert shifted[:80].max() < 0.1
+    assert np.abs(plain - shifted).mean() < 0.02
+
+
+def test_numbers_that_are_no_sound_are_refused(tmp_path):
+    soundfile.write(tmp_path / "a.wav", 1e20 * tone(1.0, 16000), 16000, subtype="FLOAT")
+    with pytest.raises(InputError, match="sound lies between"):
+        speech.open_audio(tmp_path / "a.wav")

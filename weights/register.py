@@ -11,7 +11,8 @@ from talkemo.weights import STAGES, sha256
 NC = "research and non-commercial use"
 ABOUT = {
     "face": ("MIT", "canonical face, bilinear model, geometry map"),
-    "talking": (NC, "speech to the motion of the canonical face"),
+    "speech": (NC, "sound to speech features"),
+    "talking": (NC, "speech features to the motion of the canonical face"),
     "emotion": ("CC BY-NC-SA 4.0", "emotion transfer on geometry maps"),
     "classifier": ("CC BY-NC-SA 4.0", "judge of generated emotions, for evaluation"),
 }

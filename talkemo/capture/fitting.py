@@ -2,7 +2,8 @@
 
 Shape is the identity w_id, one for all recordings of a person and found from the first frames of each, and per frame
 the expression w_exp, given by blend-shape weights in [0, 1]: w_exp is linear in them and they keep the face a face.
-Points that fit badly count less (Geman-McClure weights), and the expression is held smooth in time.
+Points that fit badly count less (Geman-McClure weights), and the expression is held smooth in time. Beside the points
+stand the gaps between facing points of the lips, measured from the person's own closed mouth.
 """
 
 from __future__ import annotations
@@ -22,6 +23,16 @@ SHAPE_PRIOR = 0.04  # mm² that a blend shape at full weight costs each point
 SPARSITY = 0.05  # mm² the same, in proportion to the weight: keeps opposite shapes from cancelling each other
 RESTING_PRIOR = 3.0  # the same, added while the identity is sought
 IDENTITY_PRIOR = 0.15  # mm² a unit of a standardised identity coefficient costs each point
+# How much the gap between a pair of facing lip points counts beside one point: the whole mouth may lie a millimetre off
+# and nobody sees it, lips that meet must meet.
+PAIR_WEIGHT = 6.0
+WIDEST_CLOSED = 2.5  # mm: who never closes the mouth in a recording has no closed mouth to measure
+# A tracker reads lips that meet for a b, at 25 pictures a second, as 0.8 mm apart (the median over GRID's aligned words,
+# against 0.15 mm in its silences): gaps well under TOUCH are taken for none.
+TOUCH = 1.5  # mm
+LEAST_LEVER = 8.0  # mm that jawOpen opens in the picture, at least: heads bowed deeply tell nothing of the gap
+MIDDLE_PAIRS = 3  # of the pairs, those in the middle of the mouth
+CLOSED_PERCENTILE = 4  # of a person's gaps: at some b, m or p everybody's lips are together
 # Not seen in skin landmarks: gaze (the lids follow eyeBlink and eyeWide) and puffed cheeks.
 UNSEEN = ("eyeLook", "cheekPuff", "PupilDilate")
 
@@ -36,6 +47,7 @@ class Capture:
     identity: (I,) float32 standardised identity coefficients of the person
     time: (T,) float64 s
     seen: (T,) bool, frames in which a face was found; the others are interpolated
+    gap: (T,) float32, between the lips, 0 for closed and 1 for what jawOpen at full weight opens; NaN where unknown
     """
 
     shapes: np.ndarray
@@ -46,24 +58,39 @@ class Capture:
     identity: np.ndarray
     time: np.ndarray
     seen: np.ndarray
+    gap: np.ndarray
 
 
 class Fitter:
     """Fits one person's recordings. `operator` (P, V) takes the face's vertices to the landmarks, `weights` (P,) says
-    how much each landmark counts, `offset` (P, 3) mm where these landmarks are known to lie beside their vertices."""
+    how much each landmark counts, `offset` (P, 3) mm where these landmarks are known to lie beside their vertices,
+    `pairs` (Q, 2) the rows of landmarks that face each other across the mouth."""
 
-    def __init__(self, face: Face, operator: np.ndarray, weights: np.ndarray, offset: np.ndarray | None = None):
+    def __init__(
+        self,
+        face: Face,
+        operator: np.ndarray,
+        weights: np.ndarray,
+        offset: np.ndarray | None = None,
+        pairs: np.ndarray | None = None,
+    ):
         self.face = face
         self.weights = (weights / weights.max()).astype(np.float32)
         self.mean = (operator @ face.mean).astype(np.float32)
         if offset is not None:
             self.mean = self.mean + offset.astype(np.float32)
+        pairs = np.zeros((0, 2), int) if pairs is None else pairs
+        self.pairs = pairs
+        self.across = np.zeros((len(pairs), len(weights)), np.float32)  # takes points to the gaps between them
+        self.across[np.arange(len(pairs)), pairs[:, 0]] = 1
+        self.across[np.arange(len(pairs)), pairs[:, 1]] = -1
+        self.closed: np.ndarray | None = None  # (Q, 3) mm, the gaps of the closed mouth; see `learn_closed_mouth`
         tensor = face.tensor_at(operator)  # (P, 3, E, I)
         self.tensor = np.einsum("pcei,se->pcsi", tensor, face.expression_factor, optimize=True)  # neutral first
         self.tensor[:, :, 1:] -= self.tensor[:, :, :1]
         self.free = np.flatnonzero([not name.startswith(UNSEEN) for name in face.expression_names])
-        # Opening the mouth is the one thing that a person may do all through the frames the identity is found from.
-        rest = np.array([RESTING_PRIOR if not n.startswith(("jaw", "eyeBlink")) else 0 for n in face.expression_names])
+        # Blinking is the one thing that a person may do in the frames with closed lips that the identity is found from.
+        rest = np.array([RESTING_PRIOR if not n.startswith("eyeBlink") else 0 for n in face.expression_names])
         self.resting_prior = SHAPE_PRIOR + rest[self.free]
         self.shape_prior = np.full(len(self.free), SHAPE_PRIOR)
 
@@ -79,7 +106,7 @@ class Fitter:
         which over many people tells where a kind of landmarks lies beside its vertices. Expressions are all but
         forbidden here, lest they explain what the identity should.
         """
-        pixels = np.concatenate([_first_frames(recording) for recording in recordings]).astype(np.float32)
+        pixels = np.concatenate([_first_frames(recording, self.across) for recording in recordings]).astype(np.float32)
         z = np.zeros(IDENTITY_MODES, np.float32)
         for _ in range(rounds):
             shapes, pose, points, robust, _ = self._fit_frames(pixels, z, 2, 0.0, self.resting_prior)
@@ -101,6 +128,21 @@ class Fitter:
         rest = np.einsum("tpr,trc->tpc", plane, rotation[:, :2])
         return z, np.median(rest, axis=0)
 
+    def learn_closed_mouth(self, recordings: list[np.ndarray], identity: np.ndarray) -> None:
+        """Measure the gaps of a person's closed mouth in recordings, each (T, P, 2) px; later fits count from there."""
+        gaps = []
+        for pixels in recordings:
+            pixels = pixels[np.isfinite(pixels).all((1, 2))].astype(np.float32)
+            if len(pixels):
+                _, (rotation, scale, _), *_ = self._fit_frames(pixels, identity, 2, SMOOTHNESS, self.shape_prior)
+                across = np.einsum("qp,tpr->tqr", self.across, pixels) / scale[:, None, None]
+                gaps.append(np.einsum("tqr,trc->tqc", across * np.array([1, -1], np.float32), rotation[:, :2]))
+        neutral, _ = self.shape_basis(identity)
+        closed = self.across @ neutral
+        measured = np.percentile(np.concatenate(gaps)[..., 1], CLOSED_PERCENTILE, axis=0)
+        closed[:, 1] = np.minimum(measured, WIDEST_CLOSED)
+        self.closed = closed
+
     def fit(self, pixels: np.ndarray, time: np.ndarray, identity: np.ndarray, rounds: int = 4) -> Capture:
         """One recording: landmarks (T, P, 2) px, NaN where no face was found, at `time` (T,) s.
 
@@ -118,6 +160,7 @@ class Fitter:
         shapes, (rotation, scale, translation), _, _, residual = self._fit_frames(
             filled, identity, rounds, SMOOTHNESS, self.shape_prior, np.where(seen, 1.0, 1e-3).astype(np.float32)
         )
+        gap = self._gap(filled, (rotation, scale, translation), identity)
         return Capture(
             shapes.astype(np.float32),
             rotation.astype(np.float32),
@@ -127,7 +170,23 @@ class Fitter:
             identity.astype(np.float32),
             np.asarray(time, np.float64),
             seen,
+            gap.astype(np.float32),
         )
+
+    def _gap(self, pixels, pose, identity):
+        """The gap between the lips as a share of what jawOpen at full weight opens: a unit that all faces share."""
+        if self.closed is None:
+            return np.full(len(pixels), np.nan, np.float32)
+        rotation, scale, _ = pose
+        _, basis = self.shape_basis(identity)
+        middle = self.across[:MIDDLE_PAIRS]
+        row = camera.rows(rotation)[:, 1]
+        seen = np.einsum("qp,tp->tq", middle, pixels[..., 1]) / scale[:, None]
+        # The picture's y axis points down: what is open is below zero there.
+        gap = np.einsum("tc,qc->tq", row, self.closed[:MIDDLE_PAIRS]) - seen
+        lever = -(row @ (middle @ basis[self.face.expression_names.index("jawOpen")]).T)
+        gap = np.maximum(gap.mean(1), 0)
+        return gap**3 / (gap**2 + TOUCH**2) / np.maximum(lever.mean(1), LEAST_LEVER)
 
     def _fit_frames(self, pixels, z, rounds, smooth, prior, frame_weights=None):
         neutral, basis = self.shape_basis(z)
@@ -154,10 +213,22 @@ class Fitter:
         wanted = (pixels - camera.project(np.broadcast_to(neutral, (count, *neutral.shape)), *pose)) / scale[
             :, None, None
         ]
-        wanted = wanted.transpose(0, 2, 1).reshape(count, -1, 1)
+        wanted = wanted.transpose(0, 2, 1).reshape(count, -1)
+        if self.closed is not None:
+            gap = (pixels.transpose(0, 2, 1) @ self.across.T) / scale[:, None, None]
+            flip = np.array([1, -1], np.float32)[:, None]
+            gap -= np.einsum("trc,qc->trq", rotation[:, :2], self.closed) * flip
+            pair_design = design.reshape(count, len(free), 2, -1) @ self.across.T
+            pair_weight = np.float32(PAIR_WEIGHT) * robust[:, self.pairs].min(2)
+            design = np.concatenate([design, pair_design.reshape(count, len(free), -1)], 2)
+            wanted = np.concatenate([wanted, gap.reshape(count, -1)], 1)
+            each = np.concatenate([np.tile(robust, (1, 2)), np.tile(pair_weight, (1, 2))], 1)
+        else:
+            each = np.tile(robust, (1, 2))
+        wanted = wanted[..., None]
         # Per point, so that 68 and 150 landmarks weigh alike against the prior; unseen frames weigh next to nothing.
         trust = np.minimum(robust.sum(1) / self.weights.sum() * 20, 1) / np.maximum(robust.sum(1), 1e-6)
-        weighted = design * np.tile(robust * trust[:, None], (1, 2))[:, None]
+        weighted = design * (each * trust[:, None])[:, None]
         gram = weighted @ design.transpose(0, 2, 1) + np.diag(prior).astype(np.float32)
         target = (weighted @ wanted)[..., 0] - SPARSITY
         # The largest row sum bounds the largest eigenvalue.
@@ -180,8 +251,10 @@ class Fitter:
         return shapes
 
 
-def _first_frames(pixels: np.ndarray) -> np.ndarray:
-    """Of a recording's first frames with a face, the FIRST_FRAMES / 3 that are least tall: mouths at rest are closed."""
+def _first_frames(pixels: np.ndarray, across: np.ndarray) -> np.ndarray:
+    """Of a recording's first frames with a face, the FIRST_FRAMES / 3 whose lips are closest; `across` (Q, P) takes
+    points to the gaps between lips. Without lips it is those that are least tall: mouths at rest are closed."""
     first = pixels[np.isfinite(pixels).all((1, 2))][: FIRST_FRAMES if len(pixels) < 200 else 6 * FIRST_FRAMES]
-    order = np.argsort(np.ptp(first[..., 1], axis=1) / np.maximum(np.ptp(first[..., 0], axis=1), 1))
+    height = np.linalg.norm(across @ first, axis=2).mean(1) if len(across) else np.ptp(first[..., 1], axis=1)
+    order = np.argsort(height / np.maximum(np.ptp(first[..., 0], axis=1), 1))
     return first[order[: FIRST_FRAMES // 3]]

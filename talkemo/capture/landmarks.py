@@ -16,6 +16,18 @@ OVAL = frozenset(
     )
 )
 
+# Upper and lower lip, facing each other: iBUG's numbers from 0, and MediaPipe's ids.
+LIP_PAIRS = ((61, 67), (62, 66), (63, 65))
+MESH_LIP_PAIRS = ((13, 14), (82, 87), (312, 317), (81, 178), (311, 402))
+
+
+def lip_pairs(points: np.ndarray | None) -> np.ndarray:
+    """Rows (Q, 2) of the kept landmarks of a schema that face each other across the mouth."""
+    if points is None:
+        return np.array(LIP_PAIRS)
+    rows = {int(k): i for i, k in enumerate(points)}
+    return np.array([(rows[a], rows[b]) for a, b in MESH_LIP_PAIRS if a in rows and b in rows], int).reshape(-1, 2)
+
 
 def schema(face: Face, points: np.ndarray | None) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """How to fit a kind of landmarks: those to keep (P',), the operator (P', V) and the weights (P',).

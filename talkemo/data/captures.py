@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from ..capture.fitting import Capture, Fitter
-from ..capture.landmarks import schema
+from ..capture.landmarks import lip_pairs, schema
 from ..errors import InputError
 from ..face import Face, load_face
 from ..files import read_npz, readable, whole
@@ -62,11 +62,12 @@ def fit_corpus(
     keep, operator, weights = schema(face, points)
     # What is known from people who are never tested on holds for those who are.
     trained = [p for p, recordings in people.items() if any(r.split == "train" for r in recordings)]
-    fitter = Fitter(face, operator, weights)
+    pairs = lip_pairs(None if points is None else points[keep])
+    fitter = Fitter(face, operator, weights, pairs=pairs)
     offsets = [fitter.fit_person(_resting(people[person], keep))[1] for person in trained]
     offset = np.mean(offsets, axis=0)
 
-    tasks = [(person, people[person], keep, operator, weights, offset, face_path, data) for person in people]
+    tasks = [(person, people[person], keep, operator, weights, offset, pairs, face_path, data) for person in people]
     total, done, fitted = sum(map(len, people.values())), 0, []
     with get_context("spawn").Pool(jobs) as pool:
         for part in pool.imap(_fit_one_person, tasks):
@@ -88,13 +89,14 @@ def _resting(recordings: list[corpora.Recording], keep: np.ndarray, most: int = 
 
 
 def _fit_one_person(task: tuple) -> list[Fitted]:
-    _, recordings, keep, operator, weights, offset, face_path, data = task
+    _, recordings, keep, operator, weights, offset, pairs, face_path, data = task
     face = load_face(face_path)
     resting = _resting(recordings, keep)
-    identity, own = Fitter(face, operator, weights, offset).fit_person(resting)
+    identity, own = Fitter(face, operator, weights, offset, pairs).fit_person(resting)
     # A person's own offset is believed the more, the more recordings show it.
     trust = len(resting) / (len(resting) + 2)
-    fitter = Fitter(face, operator, weights, offset + trust * own)
+    fitter = Fitter(face, operator, weights, offset + trust * own, pairs)
+    fitter.learn_closed_mouth(resting, identity)
     result = []
     for r in recordings:
         landmarks = r.landmarks[:, keep]
@@ -125,7 +127,7 @@ def save(path: Path, fitted: list[Fitted], face: Face) -> None:
     """Write recordings fitted with a face to one npz without pickles."""
     arrays: dict[str, Any] = {
         name: np.concatenate([getattr(f.capture, name) for f in fitted])
-        for name in ("shapes", "rotation", "scale", "translation", "residual", "time", "seen")
+        for name in ("shapes", "rotation", "scale", "translation", "residual", "time", "seen", "gap")
     }
     arrays["start"] = np.cumsum([0] + [len(f.capture.time) for f in fitted])
     arrays["identity"] = np.stack([f.capture.identity for f in fitted])
@@ -140,6 +142,8 @@ def load(path: Path, face: Face) -> list[Fitted]:
     arrays = read_npz(path, "a file of captures")
     with readable(path, "a file of captures"):
         table, start, identity = json.loads(str(arrays.pop("recordings"))), arrays.pop("start"), arrays.pop("identity")
+        if "gap" not in arrays:
+            raise InputError(f"{path}: captured by an older talkemo", "remove the file to have it made anew")
         if str(arrays.pop("face")) != face.fingerprint:
             raise InputError(f"{path}: captured with another face model", "remove the file to have it made anew")
         fitted = []

@@ -7,17 +7,28 @@ from dataclasses import replace
 
 import numpy as np
 
+from ..face import Face
 from .captures import Fitted
 from .corpora import EMOTIONS
 
 # Of each trial: actors come from and go back to rest, and a resting face shows no emotion whatever its label.
 ACTED = (0.25, 0.8)
-# Of a blend shape over a person's neutral recordings: what the face shows all the time is no motion.
+# Rest is a closed mouth: of a person's neutral frames, the share with the lips closest.
+CLOSED = 0.06
+# Of a blend shape of eyes and brows over the same frames: what the face shows all the time is no motion.
 REST_PERCENTILE = 5
 
 
-def from_rest(recordings: list[Fitted]) -> list[Fitted]:
-    """The recordings with each person's resting face taken off: shapes in [0, 1] from that person's neutral."""
+def from_rest(recordings: list[Fitted], face: Face) -> list[Fitted]:
+    """The recordings with each person's resting face taken off: shapes from about -1 to 1, zero being that person's neutral.
+
+    Around the mouth rest is the mean of the frames whose lips are closest, taken off as it is, so that lips that meet
+    in the recording meet on the canonical face; a shape that is at work at rest may become negative.
+    """
+    upper, lower = face.landmarks68[[62, 66]]
+    opens = face.expression_basis[:, upper, 1] - face.expression_basis[:, lower, 1]
+    names = face.expression_names
+    mouth = np.array([name.startswith(("jaw", "mouth")) for name in names])
     trained = {r.speaker for r in recordings if r.split == "train"}
     neutral: dict[str, list[np.ndarray]] = defaultdict(list)
     everything: dict[str, list[np.ndarray]] = defaultdict(list)
@@ -27,17 +38,24 @@ def from_rest(recordings: list[Fitted]) -> list[Fitted]:
             continue
         if r.emotion in ("neutral", "calm"):
             neutral[r.speaker].append(r.capture.shapes)
+    rest = {}
     # What is known of people who are trained and tested on comes from their recordings for training alone.
-    rest = {
-        person: np.percentile(np.concatenate(neutral.get(person) or shapes), REST_PERCENTILE, axis=0)
-        for person, shapes in everything.items()
-    }
-    return [
-        replace(
-            r, capture=replace(r.capture, shapes=np.clip(r.capture.shapes - rest[r.speaker], 0, 1).astype(np.float32))
+    for person, every in everything.items():
+        shapes = np.concatenate(neutral.get(person) or every)
+        opening = shapes @ opens
+        closed = shapes[opening <= np.quantile(opening, CLOSED)].mean(0)
+        rest[person] = np.where(mouth, closed, np.percentile(shapes, REST_PERCENTILE, axis=0))
+    result = []
+    for r in recordings:
+        shapes = np.clip(r.capture.shapes - rest[r.speaker], -1, 1)
+        # Least squares over all landmarks shuts a mouth only nearly, and on another face the same shapes shut it less
+        # or more; a b with the lips nearly together is no b. So the gap that was seen is put between the lips.
+        gap = np.where(np.isfinite(r.capture.gap), r.capture.gap * opens[names.index("jawOpen")], shapes @ opens)
+        shapes[:, names.index("mouthClose")] += np.clip(
+            (gap - shapes @ opens) / opens[names.index("mouthClose")], -0.3, 0.3
         )
-        for r in recordings
-    ]
+        result.append(replace(r, capture=replace(r.capture, shapes=shapes.astype(np.float32))))
+    return result
 
 
 def acted_shapes(recordings: list[Fitted]) -> tuple[np.ndarray, np.ndarray]:

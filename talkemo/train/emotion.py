@@ -1,4 +1,4 @@
-"""Stage 3: emotion transfer, StarGAN with WGAN-GP on geometry maps of acted emotion (3D-TalkEmo, Eq. 4–9).
+"""Stage 4: emotion transfer, StarGAN with WGAN-GP on geometry maps of acted emotion (3D-TalkEmo, Eq. 4–9).
 
 L_D = −L_adv + λ_cls L_cls^r and L_G = L_adv + λ_cls L_cls^f + λ_rec L_rec. An iteration is one of the discriminator's,
 as StarGAN counts them; the generator has its turn every `critic` iterations. One thing differs from the paper: realness
@@ -82,7 +82,7 @@ def train_emotion(
     progress: Callable[[str, int, int], None] | None = None,
 ) -> Path:
     """Train on RAVDESS without its dev actors; writes and returns `out`/emotion.safetensors, and the classifier's."""
-    recordings = from_rest(list(captures(data, out / "captures", ("ravdess",), face_path, jobs, progress)))
+    recordings = from_rest(list(captures(data, out / "captures", ("ravdess",), face_path, jobs, progress)), face)
     recordings = [r for r in recordings if r.split == "train"]
     shapes, labels = acted_shapes(recordings)
     basis = map_basis(face, TRAINED_SIZE).flatten(1)

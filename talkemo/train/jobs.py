@@ -3,11 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from ..errors import InputError
 from ..face import load_face, save_face
+
+
+def require_teacher() -> None:
+    """Raise TalkemoError where the speech encoder cannot be trained for want of its teacher."""
+    from .teacher import require
+
+    require()
 
 
 def train(
@@ -19,11 +27,15 @@ def train(
     jobs: int = 1,
     seed: int = 0,
     progress: Callable[[str, int, int], None] | None = None,
+    options: dict[str, Any] | None = None,
 ) -> dict[str, Any]:
     """Train a stage from the corpora under `data` into the folder `out`; returns figures and the path of the weights.
 
-    The talking model and the emotion transfer use `out`/face.safetensors where it is there, the bundled face otherwise.
+    Later stages use `out`/face.safetensors and `out`/speech.safetensors where they are there, the bundled ones otherwise.
+    options: of the talking model `paper`, `constant_weights`, `log_mel`, `freeze_encoder`, `hold_out`, and `steps`, which
+    holds for the speech encoder too; see `talkemo train --help`.
     """
+    options = options or {}
     if not data.is_dir():
         raise InputError(f"{data}: no such folder of corpora")
     if out.exists() and not out.is_dir():
@@ -40,6 +52,11 @@ def train(
         path = out / "face.safetensors"
         save_face(face, path)
         return {"weights": str(path), "vertices": len(face.mean), "chart_stress": face.chart_stress, **figures}
+    if stage == "speech":
+        from .speech import SpeechConfig, train_speech
+
+        listening = SpeechConfig(seed=seed, **_given(steps=options.get("steps")))
+        return {"weights": str(train_speech(data, out, listening, resume, max_minutes, jobs, progress))}
     own = out / "face.safetensors"
     face_path = str(own) if own.is_file() else None
     face = load_face(face_path)
@@ -51,11 +68,25 @@ def train(
         "progress": progress,
     }
     if stage == "talking":
-        from .talking import TalkingConfig, train_talking
+        from .talking import PAPER, TalkingConfig, train_talking
 
-        return {"weights": str(train_talking(face, data, out, TalkingConfig(seed=seed), **shared))}
+        config = replace(
+            PAPER if options.get("paper") else TalkingConfig(), seed=seed, hold_out=options.get("hold_out", 0)
+        )
+        config = replace(config, **_given(steps=options.get("steps")))
+        if options.get("constant_weights"):
+            config = replace(config, mouth=0.0, gap=0.0, closure=0.0)
+        if options.get("log_mel"):
+            config = replace(config, features="log-mel", encoder_rate=0.0)
+        if options.get("freeze_encoder"):
+            config = replace(config, encoder_rate=0.0)
+        return {"weights": str(train_talking(face, data, out, config, **shared))}
     if stage == "emotion":
         from .emotion import EmotionConfig, train_emotion
 
         return {"weights": str(train_emotion(face, data, out, EmotionConfig(seed=seed), **shared))}
-    raise InputError(f"unknown stage '{stage}'", "choose face, talking or emotion")
+    raise InputError(f"unknown stage '{stage}'", "choose face, speech, talking or emotion")
+
+
+def _given(**values: Any) -> dict[str, Any]:
+    return {name: value for name, value in values.items() if value is not None}

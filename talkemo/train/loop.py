@@ -16,9 +16,16 @@ from .. import weights
 from ..errors import InputError
 
 
+def half_precision() -> torch.autocast:
+    """A context in which matrices are multiplied in bfloat16, where the processor has units for that."""
+    tiles = getattr(torch.cpu, "_is_amx_tile_supported", lambda: False)()
+    return torch.autocast("cpu", torch.bfloat16, enabled=bool(tiles))
+
+
 class Loop:
     """Counts steps, writes `STAGE.log.csv` and `STAGE.checkpoint.safetensors` into the output folder.
 
+    config: settings that a training must be resumed with
     modules: name → torch module; optimisers: name → Adam. Both are restored where `resume` finds a checkpoint.
     """
 
@@ -30,10 +37,12 @@ class Loop:
         optimisers: dict[str, torch.optim.Optimizer],
         resume: bool,
         max_minutes: float | None,
+        config: dict[str, Any] | None = None,
     ):
         self.path = out / f"{stage}.checkpoint.safetensors"
         self.log_path = out / f"{stage}.log.csv"
         self.modules, self.optimisers = modules, optimisers
+        self.config = json.loads(json.dumps(config or {}))
         self.deadline = time.monotonic() + 60 * max_minutes if max_minutes else float("inf")
         self.step = 0
         self.minutes = 0.0
@@ -70,7 +79,9 @@ class Loop:
                     tensors[f"{name}/{index}/{key}"] = torch.as_tensor(tensor).detach().cpu().numpy()
         self.minutes += (time.monotonic() - self._since) / 60
         self._since = time.monotonic()
-        weights.save(self.path, "checkpoint", tensors, {"step": self.step, "minutes": self.minutes})
+        weights.save(
+            self.path, "checkpoint", tensors, {"step": self.step, "minutes": self.minutes, "config": self.config}
+        )
 
     def _restore(self) -> None:
         try:
@@ -92,4 +103,9 @@ class Loop:
                 f"{self.path}: cannot resume from this checkpoint ({str(error).splitlines()[0]})",
                 "start anew without --resume, or in another folder",
             ) from None
+        if settings.get("config", {}) != self.config:
+            raise InputError(
+                f"{self.path}: this training was begun with other settings",
+                "resume with the options it was begun with, or start anew in another folder",
+            )
         self.step, self.minutes = settings["step"], settings["minutes"]

@@ -1,0 +1,79 @@
+"""The FACEGOOD recordings: Mandarin speech with an animator-grade rig's curves, read as blend shapes.
+
+No landmarks and no fit: the rig's controls are named after the muscles they stand for, and each has its ARKit shape.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+from ..capture.fitting import Capture
+from ..errors import InputError
+from ..face import Face
+from ..files import read_npz
+from .captures import Fitted
+
+CORPUS = "facegood"
+# The rig's control → ARKit shapes and how much of each, as the data's own description names them; {s} is a side.
+SIDED = {
+    "mouth_lipCornerPull_{s}": "mouthSmile",
+    "mouth_lipStretch_{s}": "mouthStretch",
+    "mouth_lowerLipDepress_{s}": "mouthLowerDown",
+    "mouth_press_{s}": "mouthPress",
+    "mouth_upperLipRaise_{s}": "mouthUpperUp",
+    "nose_wrinkle_{s}": "noseSneer",
+}
+CONTROLS = {
+    "mouth_stretch_c": {"jawOpen": 1.0},
+    "mouth_chinRaise_d": {"mouthShrugLower": 1.0},
+    "mouth_chinRaise_u": {"mouthShrugUpper": 1.0},
+    "mouth_pucker_l": {"mouthPucker": 0.5},
+    "mouth_pucker_r": {"mouthPucker": 0.5},
+    "mouth_suck_dl": {"mouthRollLower": 0.5},
+    "mouth_suck_dr": {"mouthRollLower": 0.5},
+    "mouth_suck_ul": {"mouthRollUpper": 0.5},
+    "mouth_suck_ur": {"mouthRollUpper": 0.5},
+    # Rounded open mouths have no ARKit shape of their own.
+    "mouth_oh_c": {"jawOpen": 0.4, "mouthFunnel": 0.6},
+    "mouth_oo_c": {"jawOpen": 0.2, "mouthPucker": 0.7},
+    **{f"mouth_funnel_{corner}": {"mouthFunnel": 0.25} for corner in ("dl", "dr", "ul", "ur")},
+    **{c.format(s=s.lower()): {f"{a}_{s}": 1.0} for c, a in SIDED.items() for s in "LR"},
+}
+
+
+def read(data: Path, face: Face) -> list[Fitted]:
+    """The takes under `data`/facegood as captured recordings of one speaker. Raises InputError for another file."""
+    path = data / CORPUS / "curves.npz"
+    if not path.is_file():
+        raise InputError(f"{path}: not there")
+    arrays = read_npz(path, "the curves of FACEGOOD")
+    try:
+        names, fps = [str(name) for name in arrays.pop("names")], float(arrays.pop("fps"))
+    except (KeyError, TypeError, ValueError):
+        raise InputError(f"{path}: has no names and fps of its curves") from None
+    matrix = np.zeros((len(names), len(face.expression_names)), np.float32)
+    for row, name in enumerate(names):
+        for shape, share in CONTROLS.get(name, {}).items():
+            matrix[row, face.expression_names.index(shape)] = share
+    takes = []
+    if not 0 < fps < np.inf or not arrays:
+        raise InputError(f"{path}: {len(arrays)} takes at {fps:g} frames a second")
+    for take, curves in sorted(arrays.items()):
+        if curves.ndim != 2 or curves.shape[1] != len(names) or curves.dtype.kind != "f":
+            raise InputError(f"{path}: curves of {take} are {curves.shape}, not (T, {len(names)})")
+        count = len(curves)
+        capture = Capture(
+            shapes=np.clip(curves.astype(np.float32) @ matrix, 0, 1),
+            rotation=np.tile(np.eye(3, dtype=np.float32), (count, 1, 1)),
+            scale=np.ones(count, np.float32),
+            translation=np.zeros((count, 2), np.float32),
+            residual=np.zeros(count, np.float32),
+            identity=np.zeros(1, np.float32),
+            time=np.arange(count) / fps,
+            seen=np.ones(count, bool),
+            gap=np.full(count, np.nan, np.float32),
+        )
+        takes.append(Fitted(CORPUS, take, CORPUS, "neutral", "train", f"{CORPUS}/audio/{take}.ogg", capture, ""))
+    return takes
