@@ -22,6 +22,7 @@ from torch.nn import functional
 from . import speech, weights
 
 RATE = 50.0  # features a second
+SAMPLES = int(speech.SAMPLE_RATE / RATE)  # to a feature
 STEP = 2  # mel rows to a feature
 WIDTH = 256  # D
 DILATIONS = (1, 2, 4, 8, 1, 2, 4, 8)  # features, of each block's three taps

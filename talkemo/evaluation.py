@@ -67,6 +67,8 @@ def compare(
         rest = load_mesh(neutral).vertices
         if len(rest) != g.shape[1]:
             raise InputError(f"{neutral} has {len(rest)} vertices, the animations {g.shape[1]}")
+    if not np.isfinite(rest).all():
+        raise InputError(f"{neutral or reference}: vertices that are no numbers")
     face = load_face()
     masks = {"all": np.arange(len(rest))}
     mouth, scale, unit = None, 1.0, "mesh units"
@@ -81,8 +83,6 @@ def compare(
         whole = binding.operator @ (face.regions["upper_face"] | face.regions["lower_face"]).astype(np.float32)
         masks["face"] = binding.moving[whole > 0.5]
         mouth, scale, unit = binding.landmarks68[[62, 66, 48, 54]], 1 / binding.scale, "mm"
-    if not np.isfinite(rest).all():
-        raise InputError(f"{neutral or reference}: vertices that are no numbers")
     if mask is not None:
         if Path(mask).name in ("all", "lips", "face", "upper_face"):
             raise InputError(f"{mask}: a mask of that name is there already", "name the file otherwise")

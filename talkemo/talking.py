@@ -134,10 +134,8 @@ class TalkingModel:
         """The same as coordinates (n, S) in the span."""
         number = self.style(style)
         source = self.encoder.stream(audio, piece)
-        held, first = (
-            np.zeros((0, self.encoder.width + 1), np.float32),
-            -encoder.MARGIN,
-        )  # features, and where they start
+        held = np.zeros((0, self.encoder.width + 1), np.float32)
+        first = -encoder.MARGIN  # the number of the first feature held
         for start in range(0, len(times), batch):
             part = np.asarray(times[start : start + batch], np.float64)
             last = part[-1] + WINDOW / 2 / WINDOW_RATE

@@ -22,12 +22,12 @@ from .. import speech
 from ..data import voices
 from ..data.sound import augment, change_speed, mel_batch, through_codec
 from ..data.voices import Utterance
-from ..encoder import WIDTH, EncoderNetwork, save_encoder
+from ..encoder import SAMPLES, WIDTH, EncoderNetwork, save_encoder
 from ..errors import InputError
 from ..files import whole
 from .loop import Loop, half_precision
-from .teacher import SAMPLES, Teacher
 from .teacher import WIDTH as TEACHER_WIDTH
+from .teacher import Teacher
 
 SPEEDS = ((1.0, 1.0), (0.8, 0.97), (1.03, 1.25))  # of each copy of the sound, from … to
 CODECS = 0.4  # share of the utterances of a changed copy that go through a lossy codec

@@ -11,18 +11,17 @@ import numpy as np
 import torch
 
 from .. import encoder, metrics, speech
+from ..capture.landmarks import LIP_PAIRS
 from ..data import facegood
 from ..data.captures import Fitted, captures
 from ..data.motion import from_rest
 from ..data.sound import augment, mel_batch
-from ..encoder import MARGIN, RATE, REACH, SpeechEncoder
+from ..encoder import MARGIN, RATE, REACH, SAMPLES, SpeechEncoder
 from ..face import Face
 from ..talking import COMPONENTS, WINDOW, TalkingNetwork, orthonormal_span, save_talking, windows
 from .loop import Loop, half_precision
 
-SAMPLES = int(speech.SAMPLE_RATE / RATE)  # to a feature
 NOISE = "noise"  # the corpus of sound that is no speech
-LIP_PAIRS = ((61, 67), (62, 66), (63, 65))  # iBUG points that face each other across the mouth
 CORNERS = (48, 54)
 TOGETHER = 1.5  # mm that lips which count as together are further apart than at rest
 
@@ -283,11 +282,16 @@ def make_clip(r: Fitted, data: Path, ear: SpeechEncoder, triangle: np.ndarray, s
     return Clip(samples, level, r.capture.time, r.capture.shapes @ triangle, style, r.corpus, 1.0, feature)
 
 
-def even_out(clips: list[Clip], face: Face, span: np.ndarray) -> list[Clip]:
-    """Weigh squared errors by the inverse of each speaker's own variance of the mouth opening, within limits."""
+def opening_rows(face: Face, span: np.ndarray) -> np.ndarray:
+    """(S,) mm that a unit of each coordinate in the span (S, V·3) opens the middle of the lips, upwards."""
     upper, lower = face.landmarks68[[62, 66]]
     points = span.reshape(len(span), -1, 3)
-    across = points[:, upper, 1] - points[:, lower, 1]
+    return points[:, upper, 1] - points[:, lower, 1]
+
+
+def even_out(clips: list[Clip], face: Face, span: np.ndarray) -> list[Clip]:
+    """Weigh squared errors by the inverse of each speaker's own variance of the mouth opening, within limits."""
+    across = opening_rows(face, span)
     of_speaker: dict[int, list[np.ndarray]] = {}
     for clip in clips:
         of_speaker.setdefault(clip.style, []).append(clip.target @ across)
@@ -405,9 +409,7 @@ class Objective:
                 across = points[:, face.landmarks68[a]] - points[:, face.landmarks68[b]]
                 gram += config.gap / 4 * across @ across.T
         self.closure = config.closure
-        points = span.reshape(len(span), -1, 3)
-        upper, lower = face.landmarks68[[62, 66]]
-        self.across = torch.from_numpy(points[:, upper, 1] - points[:, lower, 1]).float()
+        self.across = torch.from_numpy(opening_rows(face, span)).float()
         self.position = _root(gram)
         self.even = _root(_gram(span, np.full(len(weight), 1 / len(weight))))
 

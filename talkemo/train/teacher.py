@@ -10,11 +10,11 @@ from typing import Any
 
 import numpy as np
 
+from ..encoder import SAMPLES
 from ..errors import TalkemoError
 from ..speech import SAMPLE_RATE
 
 WIDTH = 384  # values of its features, at 50 Hz
-SAMPLES = SAMPLE_RATE // 50  # to a feature
 LONGEST = 20 * SAMPLE_RATE  # samples heard at a time; it was trained on 30 s
 CONTEXT = SAMPLE_RATE  # samples heard to either side of a piece and dropped
 
