@@ -2,8 +2,9 @@
 
 python benchmarks/features.py DATA CAPTURES [--teacher]
 
-Pearson r a clip, mean over the clips of training speakers that are left out of the regression (every fifth of talking's,
-every thirtieth clip of grid_s1's). The encoder heard them, without their motion. The dev split takes no part: the choice of features is made here.
+Pearson r a clip, mean over the clips of training speakers that are left out of the regression (every eighth of talking's,
+every eighth clip of grid_s1's, forty at most). The encoder heard them, but has not seen their motion. The dev split takes no part: the
+choice of features is made here.
 """
 
 import sys
@@ -17,6 +18,8 @@ from talkemo.data.captures import captures
 from talkemo.data.motion import from_rest
 from talkemo.encoder import RATE, load_encoder
 from talkemo.face import load_face
+from talkemo.train.speech import HELD_OUT
+from talkemo.train.talking import held_out
 
 SIDE = 6  # features to either side, 13 in all
 RIDGE = 30.0
@@ -24,11 +27,10 @@ data, cache = Path(sys.argv[1]), Path(sys.argv[2])
 face, ear = load_face(), load_encoder()
 recordings = from_rest(list(captures(data, cache, ("talking", "grid_s1"))), face)
 recordings = [r for r in recordings if r.split == "train"]
-talking = [r for r in recordings if r.corpus == "talking"]
-grid = [r for r in recordings if r.corpus == "grid_s1"][::3]
-people = sorted({r.speaker for r in talking})[2::5]
-held = [r for r in talking if r.speaker in people] + grid[::10]
-taught = [r for r in talking + grid if r not in held]
+out = held_out(recordings, HELD_OUT)
+held = list(out.values())
+taught = [r for r in recordings if r.name not in out]
+taught = [r for r in taught if r.corpus == "talking"] + [r for r in taught if r.corpus == "grid_s1"][::3]
 
 layers: dict[str, torch.Tensor] = {}
 for number, block in enumerate(ear.network.blocks):

@@ -59,6 +59,6 @@ print(f"talking model at 60 fps: {8 / seconds:.0f} × real time, {480 / seconds:
 seconds = median(lambda: list(talking.stream(audio, np.arange(480) / 60)))
 print(f"the same to {len(face.mean)} vertices: {8 / seconds:.0f} × real time")
 maps = np.random.default_rng(0).standard_normal((4 * BATCH, 3, 128, 128)).astype(np.float32)
-label = parse_emotion("happy")
+label = np.tile(parse_emotion("happy"), (BATCH, 1))
 seconds = median(lambda: [emotion.transfer_maps(maps[k : k + BATCH], label) for k in range(0, len(maps), BATCH)])
 print(f"generator: {len(maps) / seconds:.0f} maps/s in batches of {BATCH}")

@@ -1,15 +1,17 @@
 """An animation of a mesh, and its file: an npz without pickles, written frame by frame.
 
 Keys: `vertices` (T, V, 3) float32 in the input mesh's own order, unit and position; `faces` (F, 3) int32; `fps`;
-`landmarks68` (T, 68, 3) iBUG points on that mesh; `arkit` (T, 52) float32 with `arkit_names`; `meta`, JSON text.
+`landmarks68` (T, 68, 3) iBUG points on that mesh; `arkit` (T, 52) float32 with `arkit_names`; `rest` (V, 3), the mesh
+without motion; `focus` (V,) bool, what can move; `meta`, JSON text. GLB files and folders of meshes are read too.
 """
 
 from __future__ import annotations
 
 import json
 import os
+import re
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,11 +23,14 @@ import numpy as np
 from .errors import InputError
 from .face import ARKIT_NAMES
 from .files import partial_name, readable
+from .gltf import GlbAnimation
+from .mesh import FORMATS, load_mesh
 
 if TYPE_CHECKING:
     from typing_extensions import Self
 
 LARGEST_ARRAY = 1 << 40  # bytes that an entry may claim
+SEQUENCE_FPS = 30.0  # of a folder of meshes
 
 
 @dataclass(frozen=True, eq=False)
@@ -47,6 +52,8 @@ class Header:
     rest: np.ndarray  # (V, 3) the mesh at rest
     focus: np.ndarray  # (V,) bool, the vertices of the face: what a camera should look at
     meta: dict[str, Any]
+    # (52, V, 3) what ARKit's shapes, at weight 1, move each vertex by: made when a writer asks for it.
+    targets: Callable[[], np.ndarray] | None = None
 
 
 class Writer:
@@ -58,6 +65,7 @@ class Writer:
     def __init__(self, path: Path):
         self.path = path
         self.partial = partial_name(path)
+        self.figures: dict[str, float] = {}  # what is worth telling of the result, known when it is finished
 
     def write(self, chunk: Chunk) -> None:
         """Append frames."""
@@ -119,6 +127,7 @@ class NpzWriter(Writer):
             "arkit": np.concatenate(self.arkit).astype(np.float32),
             "arkit_names": np.array(ARKIT_NAMES),
             "focus": self.header.focus,
+            "rest": self.header.rest.astype(np.float32),
             "meta": np.array(json.dumps(self.header.meta)),
         }
         for name, array in rest.items():
@@ -145,6 +154,7 @@ class Animation:
                 self.fps = float(file["fps"])
                 self.meta = json.loads(str(file["meta"])) if "meta" in file else {}
                 self.focus = file.get("focus")
+                self.rest = file["rest"].astype(np.float64) if "rest" in file else None
             with zipfile.ZipFile(self.path) as archive, archive.open("vertices.npy") as entry:
                 self.shape, self.dtype = _array_header(entry)
         if len(self.shape) != 3 or self.shape[2] != 3 or self.faces.ndim != 2 or self.faces.shape[1] != 3:
@@ -157,6 +167,8 @@ class Animation:
             or (len(self.faces) and not 0 <= self.faces.min() <= self.faces.max() < self.shape[1])
         ):
             raise InputError(f"{path}: fps or faces are out of range")
+        if self.rest is not None and (self.rest.shape != self.shape[1:] or not np.isfinite(self.rest).all()):
+            raise InputError(f"{path}: rest is {self.rest.shape}, the animation has {self.shape[1]} vertices")
 
     def __len__(self) -> int:
         return self.shape[0]
@@ -176,6 +188,64 @@ class Animation:
     def vertices(self) -> np.ndarray:
         """All vertices (T, V, 3) float32."""
         return np.concatenate(list(self.chunks()))
+
+
+class MeshSequence:
+    """A folder of mesh files as an animation, a frame each in the natural order of their names.
+
+    All must have the vertices of the first, in its order; its faces count.
+    """
+
+    def __init__(self, folder: str | Path, fps: float | None = None):
+        self.path = Path(folder)
+        self.files = sorted(
+            (file for file in self.path.iterdir() if file.suffix.lower() in FORMATS and not file.name.startswith(".")),
+            key=lambda file: [int(part) if part.isdecimal() else part for part in re.split(r"(\d+)", file.name)],
+        )
+        if not self.files:
+            raise InputError(f"{folder}: no meshes in it", f"talkemo reads {', '.join(FORMATS)}")
+        first = load_mesh(self.files[0])
+        self.faces, self.fps = first.faces, fps or SEQUENCE_FPS
+        self.shape = (len(self.files), len(first.vertices), 3)
+        self.meta: dict[str, Any] = {}
+        self.focus, self.rest = None, None
+
+    def __len__(self) -> int:
+        return self.shape[0]
+
+    def chunks(self, frames: int = 64) -> Iterator[np.ndarray]:
+        """Consecutive vertices (≤ frames, V, 3) float32."""
+        for start in range(0, len(self), frames):
+            part = []
+            for file in self.files[start : start + frames]:
+                vertices = load_mesh(file).vertices
+                if len(vertices) != self.shape[1]:
+                    raise InputError(f"{file} has {len(vertices)} vertices, {self.files[0]} {self.shape[1]}")
+                part.append(vertices.astype(np.float32))
+            yield np.stack(part)
+
+
+Source = Animation | GlbAnimation | MeshSequence
+
+
+def open_animation(path: str | Path, fps: float | None = None) -> Source:
+    """An npz, a GLB with morph targets, or a folder of meshes. Raises InputError for anything else.
+
+    fps: of a folder, which does not say its own, and of what a GLB is sampled at; an npz has its own.
+    """
+    path = Path(path)
+    if path.is_dir():
+        return MeshSequence(path, fps)
+    if not path.is_file():
+        raise InputError(f"{path}: no such animation")
+    if path.suffix.lower() == ".glb":
+        return GlbAnimation(path, fps)
+    if path.suffix.lower() != ".npz":
+        raise InputError(f"{path}: unknown kind of animation", "talkemo reads .npz, .glb and folders of meshes")
+    animation = Animation(path)
+    if fps is not None and abs(fps - animation.fps) > 1e-6:
+        raise InputError(f"{path} has {animation.fps:g} frames a second of its own", "leave --fps out")
+    return animation
 
 
 def _array_header(entry: IO[bytes]) -> tuple[tuple[int, ...], np.dtype]:

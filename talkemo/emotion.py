@@ -8,6 +8,7 @@ out of the residual, so an emotion moves skin and does not crumple it.
 from __future__ import annotations
 
 import re
+from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -25,8 +26,11 @@ from .face import Face
 from .geomap import SIZE, GeometryMap, geometry_map
 
 UNIT = 4.0  # mm that the networks see as one
+TRAINED_SIZE = 64  # pixels on a side of the maps in training
 INNER = 32  # pixels on a side inside the generator
 BATCH = 64  # maps at a time when animating
+CHANGE = 0.4  # s that one emotion of a timeline takes to become another
+LARGEST_TIMELINE = 1 << 20  # bytes
 SPELLINGS = {
     "none": "neutral",
     "calmness": "calm",
@@ -63,6 +67,86 @@ def parse_emotion(text: str) -> np.ndarray:
     if label.sum() > 1 + 1e-6:
         raise InputError(f"'{text}': the shares add up to {label.sum():g}, more than 1")
     return label
+
+
+@dataclass(frozen=True)
+class Span:
+    """A part of a timeline: seconds, and how much of each emotion (8,) is shown."""
+
+    start: float
+    end: float
+    amounts: np.ndarray
+
+
+class Timeline:
+    """Emotions that come and go: how much of each is shown at any time."""
+
+    def __init__(self, spans: list[Span]):
+        self.spans = spans
+
+    @property
+    def shown(self) -> np.ndarray:
+        """(8,) bool, the emotions that occur at all."""
+        return np.any([span.amounts > 0 for span in self.spans], axis=0)
+
+    def amounts(self, times: np.ndarray) -> np.ndarray:
+        """(T, 8) float32 at times (T,) s. Changes take CHANGE seconds, half of them before a span begins or ends;
+        what begins at 0 is there from the start. Where spans lie over each other, the shares are scaled to 1 in all.
+        """
+        times = np.asarray(times, np.float64)
+        result = np.zeros((len(times), len(EMOTIONS)))
+        for span in self.spans:
+            rise = np.ones(len(times)) if span.start <= 0 else _smooth((times - span.start) / CHANGE + 0.5)
+            result += (rise * _smooth((span.end - times) / CHANGE + 0.5))[:, None] * span.amounts
+        return (result / np.maximum(result.sum(1, keepdims=True), 1)).astype(np.float32)
+
+
+def _smooth(x: np.ndarray) -> np.ndarray:
+    x = np.clip(x, 0, 1)
+    return x * x * (3 - 2 * x)
+
+
+def constant(emotion: str, intensity: float = 1.0) -> Timeline:
+    """One emotion or mix, from the beginning to the end. Raises InputError for an intensity outside [0, 1]."""
+    if not 0 <= intensity <= 1:
+        raise InputError(f"intensity {intensity:g} is not between 0 and 1")
+    return Timeline([Span(0.0, np.inf, parse_emotion(emotion) * np.float32(intensity))])
+
+
+def read_timeline(path: str | Path) -> Timeline:
+    """A text file with a line `start end emotion [intensity]` for each span, in seconds; # begins a comment.
+
+    An emotion may be a mix; intensity is 1 where it is left out. Raises InputError naming the line that is none.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise InputError(f"{path}: no such timeline")
+    if path.stat().st_size > LARGEST_TIMELINE:
+        raise InputError(f"{path}: too large for a timeline")
+    spans = []
+    for number, line in enumerate(path.read_text("utf-8", errors="replace").splitlines(), 1):
+        fields = line.split("#")[0].split()
+        if not fields:
+            continue
+        form = f"{path}: line {number} ('{line.strip()[:40]}')"
+        if len(fields) not in (3, 4):
+            raise InputError(f"{form} is not 'start end emotion [intensity]'", "for instance: 0.5 2.0 happy 0.8")
+        try:
+            start, end = float(fields[0]), float(fields[1])
+            intensity = float(fields[3]) if len(fields) == 4 else 1.0
+        except ValueError:
+            raise InputError(
+                f"{form}: times and intensity must be numbers", "for instance: 0.5 2.0 happy 0.8"
+            ) from None
+        if not 0 <= start < end < np.inf:
+            raise InputError(f"{form}: a span begins at 0 or later and ends after it begins")
+        try:
+            spans.append(Span(start, end, constant(fields[2], intensity).spans[0].amounts))
+        except InputError as error:
+            raise InputError(f"{path}: line {number}: {error}", error.hint) from None
+    if not spans:
+        raise InputError(f"{path}: no line of it names an emotion", "for instance: 0.5 2.0 happy 0.8")
+    return Timeline(spans)
 
 
 class ResidualBlock(nn.Module):
@@ -128,28 +212,40 @@ class EmotionModel:
         self.sampling = sampling
         self.settings = settings
 
-    def transfer(self, displacement: np.ndarray, label: np.ndarray, intensity: float = 1.0) -> np.ndarray:
-        """Displacement (T, V, 3) mm with the emotion of label (8,); neutral or intensity 0 leave it exactly as it was.
+    def transfer(
+        self, displacement: np.ndarray, label: np.ndarray, intensity: float = 1.0, from_neutral: bool = True
+    ) -> np.ndarray:
+        """Displacement (T, V, 3) mm with the emotions of a label (8,), or of one for each frame (T, 8).
 
+        intensity: 0 leaves the face exactly as it was, 1 is as strong as the actors; in between residuals are scaled
+        from_neutral: whether the face shows no emotion yet. The neutral share then leaves it as it is; otherwise it
+            takes off what emotion there is
         A label of shares under 1 in all leaves the rest of the face's expression as it is.
         """
-        if intensity == 0 or not label[1:].any():
+        amounts = np.broadcast_to(np.float32(intensity) * label, (len(displacement), len(EMOTIONS)))
+        if from_neutral:
+            amounts = amounts * (np.arange(len(EMOTIONS)) > 0)
+        if not amounts.any():
             return displacement
-        result = np.empty_like(displacement)
+        result = displacement.copy()
         for start in range(0, len(displacement), BATCH):
-            part = displacement[start : start + BATCH]
-            maps = self.transfer_maps(self.sampling.encode(part), label)
-            result[start : start + BATCH] = part + intensity * self.sampling.decode(maps)
+            part, share = displacement[start : start + BATCH], amounts[start : start + BATCH]
+            moved = share.any(1)  # the others stay as they are, to the bit
+            if moved.any():
+                maps = self.transfer_maps(self.sampling.encode(part[moved]), share[moved])
+                result[start : start + BATCH][moved] += self.sampling.decode(maps)
         return result
 
-    def transfer_maps(self, maps: np.ndarray, label: np.ndarray) -> np.ndarray:
-        """Residual maps (T, 3, 128, 128) mm of maps (T, 3, 128, 128) mm. Mixes are mixes of residuals."""
+    def transfer_maps(self, maps: np.ndarray, amounts: np.ndarray) -> np.ndarray:
+        """Residual maps (T, 3, 128, 128) mm of maps (T, 3, 128, 128) mm and amounts (T, 8). Mixes are mixes of
+        residuals."""
         with torch.inference_mode():
             x = torch.from_numpy(maps) / UNIT
             residual = torch.zeros_like(x)
-            for k in np.flatnonzero(label[1:]) + 1:  # the neutral share leaves the face as it is
-                one_hot = functional.one_hot(torch.full((len(x),), int(k)), len(label)).float()
-                residual += float(label[k]) * self.generator(x, one_hot)
+            share = torch.from_numpy(np.ascontiguousarray(amounts, np.float32))
+            for k in np.flatnonzero(amounts.any(0)):
+                one_hot = functional.one_hot(torch.full((len(x),), int(k)), len(EMOTIONS)).float()
+                residual += share[:, k, None, None, None] * self.generator(x, one_hot)
             return (residual * UNIT).numpy()
 
 
@@ -199,6 +295,37 @@ class Classifier(nn.Module):
         return self.layers(x)
 
 
+class Discriminator(nn.Module):
+    """D: maps (N, 3, 64, 64) in UNIT and emotions (N,) → realness (N,) as a face of that emotion, and logits (N, 8).
+
+    Used in training, and to measure as the paper does.
+    """
+
+    def __init__(self, channels: int = 16):
+        super().__init__()
+        layers: list[nn.Module] = []
+        before = 3
+        for width in (channels, 2 * channels, 4 * channels, 6 * channels):
+            layers += [nn.Conv2d(before, width, 4, stride=2, padding=1), nn.LeakyReLU(0.01)]
+            before = width
+        self.body = nn.Sequential(*layers)
+        self.real = nn.Conv2d(before, len(EMOTIONS), 3, padding=1)
+        self.emotion = nn.Conv2d(before, len(EMOTIONS), TRAINED_SIZE // 16)
+
+    def forward(self, x: torch.Tensor, emotion: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        x = self.body(x)
+        realness = self.real(x).mean((2, 3)).gather(1, emotion[:, None])[:, 0]
+        return realness, self.emotion(x).flatten(1)
+
+    def features(self, maps: torch.Tensor) -> torch.Tensor:
+        """The last feature layer (N, F) for maps (N, 3, R, R)."""
+        return self.body(functional.adaptive_avg_pool2d(maps, TRAINED_SIZE)).flatten(1)
+
+    def logits(self, maps: torch.Tensor) -> torch.Tensor:
+        """(N, 8) for maps (N, 3, R, R)."""
+        return self.emotion(self.body(functional.adaptive_avg_pool2d(maps, TRAINED_SIZE))).flatten(1)
+
+
 def save_network(path: str | Path, stage: str, network: nn.Module, settings: dict[str, Any]) -> None:
     """Write a network to a safetensors file in float16."""
     tensors = {n: t.detach().cpu().numpy().astype(np.float16) for n, t in network.state_dict().items()}
@@ -218,9 +345,33 @@ def load_emotion(face: Face, path: str | Path | None = None) -> EmotionModel:
     return EmotionModel(generator, geometry_map(face), settings)
 
 
-def load_classifier(path: str | Path | None = None) -> tuple[Classifier, list[str]]:
-    """The classifier of a weights file, the bundled one by default, and the names of its classes."""
+def load_discriminator(path: str | Path | None = None) -> Discriminator:
+    """The discriminator that the emotion model was trained against, the bundled one by default."""
+    tensors, _ = weights.load(path, "discriminator")
+    discriminator = Discriminator()
+    with weights.understood(path, "discriminator"):
+        _load_into(discriminator, tensors)
+    return discriminator.eval()
+
+
+def save_classifiers(
+    path: str | Path, networks: dict[str, Classifier], classes: dict[str, list[str]], frames: int
+) -> None:
+    """Write classifiers, by name, to one safetensors file in float16."""
+    tensors = {
+        f"{name}/{key}": tensor.detach().numpy().astype(np.float16)
+        for name, network in networks.items()
+        for key, tensor in network.state_dict().items()
+    }
+    weights.save(path, "classifier", tensors, {"classes": classes, "frames": frames})
+
+
+def load_classifier(path: str | Path | None = None, name: str = "four") -> tuple[Classifier, list[str]]:
+    """A classifier of a weights file, the bundled one by default, and the names of its classes, four or eight."""
     tensors, settings = weights.load(path, "classifier")
-    classifier = Classifier(len(settings["classes"]))
-    _load_into(classifier, tensors)
-    return classifier.eval(), settings["classes"]
+    with weights.understood(path, "classifier"):
+        classes = settings["classes"][name]
+        classifier = Classifier(len(classes))
+        own = {key.removeprefix(f"{name}/"): tensor for key, tensor in tensors.items() if key.startswith(f"{name}/")}
+        _load_into(classifier, own)
+    return classifier.eval(), classes

@@ -13,10 +13,10 @@ from typing import Any
 import numpy as np
 
 from . import metrics, speech
-from .animation import Animation
+from .animation import open_animation
 from .data.captures import captures
-from .data.corpora import CORPORA, EMOTIONS
-from .data.motion import acted_shapes, from_rest
+from .data.corpora import CORPORA
+from .data.motion import from_rest
 from .errors import InputError
 from .face import load_face
 from .geomap import geometry_map
@@ -35,9 +35,9 @@ Progress = Callable[[str, int, int], None] | None
 def compare(
     predicted: str | Path, reference: str | Path, neutral: str | Path | None = None, mask: str | Path | None = None
 ) -> dict[str, Any]:
-    """All figures of two animations (npz) of one mesh, as metrics.Comparison gives them.
+    """All figures of two animations (npz, GLB or folders of meshes) of one mesh, as metrics.Comparison gives them.
 
-    neutral: the mesh at rest, for FDD and to find the face in; the reference's first frame if None
+    neutral: the mesh at rest, for FDD and to find the face in; the reference's own or its first frame if None
     mask: a text file of vertex numbers, whose RE and VE are given too under the file's name
     Lengths are in mm of the canonical face, which the mesh is laid over by a similarity, so that figures of meshes in
     any unit can be compared; where no face is found, they are in the mesh's own unit and only RE and VE are given.
@@ -45,7 +45,7 @@ def compare(
     """
     from .binding import bind
 
-    p, g = Animation(predicted), Animation(reference)
+    p, g = open_animation(predicted), open_animation(reference)
     if p.shape[1] != g.shape[1]:
         raise InputError(
             f"{predicted} has {p.shape[1]} vertices, {reference} {g.shape[1]}", "compare one mesh's animations"
@@ -62,7 +62,7 @@ def compare(
             f"{predicted} has {len(p)} frames, {reference} {len(g)}", "compare animations of one recording"
         )
     if neutral is None:
-        rest = next(g.chunks(1))[0]
+        rest = next(g.chunks(1))[0] if g.rest is None else g.rest
     else:
         rest = load_mesh(neutral).vertices
         if len(rest) != g.shape[1]:
@@ -122,7 +122,7 @@ def _read_mask(path: Path, vertices: int) -> np.ndarray:
     return numbers
 
 
-def _weights(folder: Path | None, stage: str) -> str | None:
+def weights_of(folder: Path | None, stage: str) -> str | None:
     """A stage's file in a folder of weights; None, the bundled one, where the folder has none of that stage."""
     if folder and not any(folder.glob("*.safetensors")):
         raise InputError(f"{folder}: no weights in it", "a folder that `talkemo train` wrote to")
@@ -160,9 +160,9 @@ def evaluate_lips(
     """
     from .talking import load_talking
 
-    face_path = _weights(weights, "face")
+    face_path = weights_of(weights, "face")
     face = load_face(face_path)
-    model = load_talking(face, _weights(weights, "talking"), _weights(weights, "speech"))
+    model = load_talking(face, weights_of(weights, "talking"), weights_of(weights, "speech"))
     recordings = from_rest(list(captures(data, cache, CORPORA, face_path, jobs, progress)), face)
     neutral = [r for r in recordings if r.emotion in ("neutral", "calm")]
     lips = face.regions["lips"]
@@ -211,7 +211,7 @@ def evaluate_lips(
 
 def evaluate_map(data: Path, cache: Path, weights: Path | None, jobs: int, progress: Progress = None) -> dict[str, Any]:
     """The geometry map's stress, and its round trip on captured expressions put on random people, in mm."""
-    face_path = _weights(weights, "face")
+    face_path = weights_of(weights, "face")
     face = load_face(face_path)
     sampling = geometry_map(face)
     shapes = np.concatenate([r.capture.shapes for r in captures(data, cache, CORPORA, face_path, jobs, progress)])
@@ -226,61 +226,6 @@ def evaluate_map(data: Path, cache: Path, weights: Path | None, jobs: int, progr
         "faces": len(shapes),
         "round_trip_mean_mm": float(error.mean()),
         "round_trip_lips_eyelids_max_mm": float(error[:, critical].max()),
-    }
-
-
-def evaluate_emotion(
-    data: Path, cache: Path, weights: Path | None, jobs: int, progress: Progress = None
-) -> dict[str, Any]:
-    """How many generated frames of the ravdess dev actors a classifier recognises that saw only real ones of others.
-
-    The neutral recordings of the dev actors are given each emotion; beside it stands the share of these actors' real
-    frames of that emotion that the same classifier recognises, and the correlation of the mouth opening with before.
-    """
-    import torch
-
-    from .emotion import UNIT, load_classifier, load_emotion
-
-    face_path = _weights(weights, "face")
-    face = load_face(face_path)
-    model = load_emotion(face, _weights(weights, "emotion"))
-    classifier, classes = load_classifier(_weights(weights, "classifier"))
-    recordings = from_rest(list(captures(data, cache, ("ravdess",), face_path, jobs, progress)), face)
-    dev = [r for r in recordings if r.split == "dev"]
-
-    def recognised(displacement: np.ndarray, name: str) -> float:
-        hits = 0
-        for start in range(0, len(displacement), 256):
-            maps = torch.from_numpy(model.sampling.encode(displacement[start : start + 256]) / UNIT)
-            with torch.inference_mode():
-                hits += int((classifier(maps).argmax(1) == classes.index(name)).sum())
-        return hits / len(displacement)
-
-    neutral = [acted_shapes([r])[0] for r in dev if r.emotion == "neutral"]
-    rows = []
-    for number, name in enumerate(classes):
-        real = np.tensordot(acted_shapes([r for r in dev if r.emotion == name])[0][::3], face.expression_basis, 1)
-        label = np.eye(len(EMOTIONS), dtype=np.float32)[EMOTIONS.index(name)]
-        generated, correlation = [], []
-        for shapes in neutral:
-            before = np.tensordot(shapes, face.expression_basis, 1)
-            after = model.transfer(before, label)
-            generated.append(after)
-            correlation.append(metrics.pearson(metrics.mouth_opening(before, face), metrics.mouth_opening(after, face)))
-        rows.append(
-            {
-                "emotion": name,
-                "real": recognised(real, name),
-                "generated": recognised(np.concatenate(generated), name),
-                "r_opening": float(np.mean(correlation)),
-            }
-        )
-        if progress:
-            progress("emotions", number + 1, len(classes))
-    return {
-        "classifier": "perceptron on maps, real frames of the training actors",
-        "classes": classes,
-        "emotions": rows,
     }
 
 
@@ -305,7 +250,7 @@ def table1(
 
     face = load_face()
     paper = replace(PAPER, shares=tuple((name, 1 / len(corpora)) for name in corpora), steps=steps or PAPER.steps)
-    material = gather(face, data, cache, paper, None, None, jobs, progress)
+    material = gather(face, data, cache, paper, jobs=jobs, progress=progress)
     lips = face.regions["lips"]
     recordings = neutral_recordings(face, data, cache, paper, None, jobs, None)
     measured = {

@@ -131,6 +131,11 @@ class Face:
                 matrix[row, ARKIT_NAMES.index(whole)] = 0.5
         return matrix
 
+    @cached_property
+    def arkit_shapes(self) -> np.ndarray:
+        """(52, V, 3) float32 mm, displacement of the canonical face by each of ARKIT_NAMES at weight 1."""
+        return np.tensordot((self.arkit_matrix > 0).T.astype(np.float32), self.expression_basis, 1)
+
     def fit_shapes(self, displacement: np.ndarray, iterations: int = 80) -> np.ndarray:
         """Blend-shape weights (T, S) in [0, 1] nearest to a displacement (T, V, 3) mm of the canonical face."""
         matrix = self.expression_basis.reshape(len(self.expression_names), -1)

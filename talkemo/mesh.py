@@ -98,3 +98,16 @@ def save_obj(path: str | Path, vertices: np.ndarray, faces: np.ndarray) -> None:
     lines += [f"f {a} {b} {c}" for a, b, c in faces + 1]
     with whole(path) as partial:
         partial.write_text("\n".join(lines) + "\n", "utf-8")
+
+
+def save_ply(path: str | Path, vertices: np.ndarray, faces: np.ndarray) -> None:
+    """Write a binary PLY of vertices (V, 3) float32 and triangles (F, 3)."""
+    head = (
+        f"ply\nformat binary_little_endian 1.0\nelement vertex {len(vertices)}\n"
+        "property float x\nproperty float y\nproperty float z\n"
+        f"element face {len(faces)}\nproperty list uchar int vertex_indices\nend_header\n"
+    )
+    rows = np.empty(len(faces), [("count", "u1"), ("corners", "<i4", 3)])
+    rows["count"], rows["corners"] = 3, faces
+    with whole(path) as partial:
+        partial.write_bytes(head.encode() + np.ascontiguousarray(vertices, "<f4").tobytes() + rows.tobytes())

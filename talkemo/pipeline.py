@@ -2,38 +2,42 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from . import __version__, speech
-from .animation import Chunk, Header, NpzWriter, Writer
+from .animation import Chunk, Header, NpzWriter, Source, Writer, open_animation
 from .binding import Binding, bind
 from .errors import InputError
 from .face import Face, load_face
 from .files import check_output, read_npz, whole
 from .geomap import geometry_map
-from .mesh import load_mesh, save_obj
+from .mesh import Mesh, load_mesh, save_obj
 
 CHUNK = 128  # frames
-FORMATS = (".mp4", ".npz")
+FORMATS = (".mp4", ".npz", ".glb", ".csv", ".usda", ".usdc")
+SEQUENCES = ("obj", "ply")
 FPS = (1.0, 240.0)
 LONGEST = 24 * 3600.0  # s
 
 
 @dataclass(frozen=True)
 class Result:
-    """What `animate` did: the files written, frames, seconds of sound, fit of the binding in canonical mm."""
+    """What `animate` or `transfer` did: the files written, frames, seconds of sound, fit of the binding in canonical mm."""
 
     outputs: list[Path]
     frames: int
     fps: float
     seconds: float
     binding_error_mm: float
+    figures: dict[str, float] = field(
+        default_factory=dict
+    )  # what the writers tell, such as the residual of ARKit's shapes
 
 
 def animate(
@@ -46,21 +50,28 @@ def animate(
     size: int = 512,
     seed: int = 0,
     style: str | None = None,
+    timeline: str | Path | None = None,
+    bake: bool = False,
+    sequence: str = "obj",
     progress: Callable[[int, int], None] | None = None,
 ) -> Result:
-    """Make the face of a mesh file speak a sound file with an emotion, and write .mp4 and .npz files.
+    """Make the face of a mesh file speak a sound file with an emotion, and write .mp4, .npz, .glb, .usda, .usdc and .csv files,
+    and folders of meshes.
 
     emotion: one of the eight, an everyday spelling, or a mix `happy:0.6,surprised:0.4`; intensity 0…1 scales it
     fps: frames a second; a video has at most 30, every second or third frame of the rest
     style: whose way of speaking, one of `TalkingModel.styles`; None for the default
+    timeline: a file of emotions that come and go, see `emotion.read_timeline`, in the place of one emotion
+    bake: whether a .glb or USD has each frame as it is, exact, instead of ARKit's 52 shapes
+    sequence: obj or ply, what a folder of meshes is made of
     Raises InputError for anything unusable; no output is left then.
     """
-    from .emotion import load_emotion, parse_emotion
+    from .emotion import constant, load_emotion, read_timeline
 
+    if sequence not in SEQUENCES:
+        raise InputError(f"unknown kind of mesh '{sequence}' for a sequence", f"choose {' or '.join(SEQUENCES)}")
     paths = check_outputs(outputs, face, audio)
-    label = parse_emotion(emotion)
-    if not 0 <= intensity <= 1:
-        raise InputError(f"intensity {intensity:g} is not between 0 and 1")
+    course = read_timeline(timeline) if timeline else constant(emotion, intensity)
     if not FPS[0] <= fps <= FPS[1]:
         raise InputError(f"{fps:g} frames a second: choose from {FPS[0]:g} to {FPS[1]:g}")
     mesh = load_mesh(face)
@@ -74,7 +85,7 @@ def animate(
 
     talking = load_talking(canonical)
     talking.style(style)
-    transfer = load_emotion(canonical) if label[1:].any() and intensity > 0 else None
+    emotions = load_emotion(canonical) if course.shown[1:].any() else None
     frames = max(1, int(np.ceil(sound.duration * fps - 1e-6)))
     focus = np.zeros(len(mesh.vertices), bool)
     focus[binding.moving] = True
@@ -82,49 +93,180 @@ def animate(
         "talkemo": __version__,
         "mesh": Path(face).name,
         "audio": Path(audio).name,
-        "emotion": emotion,
-        "intensity": intensity,
+        **({"timeline": Path(timeline).name} if timeline else {"emotion": emotion, "intensity": intensity}),
         "style": style or "default",
         "seed": seed,
         "weights": {"talking": talking.settings.get("steps")},
     }
-    if transfer:
-        meta["weights"]["emotion"] = transfer.settings.get("iterations")
-    header = Header(frames, fps, mesh.faces, mesh.vertices.astype(np.float32), focus, meta)
+    if emotions:
+        meta["weights"]["emotion"] = emotions.settings.get("iterations")
+    header = Header(
+        frames, fps, mesh.faces, mesh.vertices.astype(np.float32), focus, meta, _targets(canonical, binding)
+    )
 
     with ExitStack() as stack:
-        writers = [stack.enter_context(open_writer(path, header, sound, size)) for path in paths]
-        motion = talking.stream(sound, np.arange(frames) / fps, style, CHUNK)
-        for chunk in _frames(canonical, binding, motion, transfer, label, intensity):
+        writers = [stack.enter_context(open_writer(path, header, sound, size, bake, sequence)) for path in paths]
+        times = np.arange(frames) / fps
+        done = 0
+        for displacement in talking.stream(sound, times, style, CHUNK):
+            if emotions:
+                amounts = course.amounts(times[done : done + len(displacement)])
+                displacement = emotions.transfer(displacement, amounts)
+            done += len(displacement)
+            chunk = _chunk(canonical, binding, binding.apply(displacement), displacement)
             for writer in writers:
                 writer.write(chunk)
             if progress:
-                progress(len(chunk.vertices), frames)
-    return Result(paths, frames, fps, sound.duration, binding.error)
+                progress(len(displacement), frames)
+    told = {name: value for writer in writers for name, value in writer.figures.items()}
+    return Result(paths, frames, fps, sound.duration, binding.error, told)
 
 
-def _frames(face: Face, binding: Binding, motion, transfer, label, intensity) -> Iterator[Chunk]:
-    for displacement in motion:
-        if transfer:
-            displacement = transfer.transfer(displacement, label, intensity)
-        vertices = binding.apply(displacement)
-        yield Chunk(vertices, vertices[:, binding.landmarks68], face.fit_shapes(displacement) @ face.arkit_matrix)
+def _targets(face: Face, binding: Binding) -> Callable[[], np.ndarray]:
+    """Makes (52, V, 3), what ARKit's shapes move a bound mesh by."""
+    return lambda: binding.apply(face.arkit_shapes) - binding.mesh.vertices.astype(np.float32)
+
+
+def _chunk(face: Face, binding: Binding, vertices: np.ndarray, displacement: np.ndarray) -> Chunk:
+    return Chunk(vertices, vertices[:, binding.landmarks68], face.fit_shapes(displacement) @ face.arkit_matrix)
+
+
+def transfer(
+    animation: str | Path,
+    outputs: list[str | Path],
+    emotion: str = "neutral",
+    intensity: float = 1.0,
+    timeline: str | Path | None = None,
+    neutral: str | Path | None = None,
+    audio: str | Path | None = None,
+    fps: float | None = None,
+    size: int = 512,
+    seed: int = 0,
+    bake: bool = False,
+    sequence: str = "obj",
+    progress: Callable[[int, int], None] | None = None,
+) -> Result:
+    """Change the emotion of an animation that exists, an npz, a GLB with morph targets or a folder of meshes.
+
+    The mesh at rest is bound to the canonical face; what its frames do is read as blend shapes and the head's motion,
+    emotion transfer draws a difference, and that is added to the frames as they are, turned along with the head.
+    emotion, intensity, timeline: as of `animate`, but for neutral, which takes off what emotion there is
+    neutral: a mesh file, the mesh at rest; the animation's own, or else its first frame, if None
+    audio: sound for a video; if None the file that an npz names, where it lies beside it
+    fps: of a folder of meshes
+    bake, sequence: as of `animate`
+    Frames in which nothing is asked for stay as they are, to the bit. Raises InputError for anything unusable.
+    """
+    from .emotion import constant, load_emotion, read_timeline
+    from .tracking import FaceTracker
+
+    if sequence not in SEQUENCES:
+        raise InputError(f"unknown kind of mesh '{sequence}' for a sequence", f"choose {' or '.join(SEQUENCES)}")
+    paths = check_outputs(outputs, animation, *([audio] if audio else []))
+    course = read_timeline(timeline) if timeline else constant(emotion, intensity)
+    if fps is not None and not FPS[0] <= fps <= FPS[1]:
+        raise InputError(f"{fps:g} frames a second: choose from {FPS[0]:g} to {FPS[1]:g}")
+    source = open_animation(animation, fps)
+    if not len(source):
+        raise InputError(f"{animation}: no frames in it")
+    mesh = Mesh(_rest(source, neutral), source.faces)
+    sound = _sound(source, audio)
+    canonical = load_face()
+    binding = bind(canonical, mesh)
+    tracker = FaceTracker(canonical, binding)
+    emotions = load_emotion(canonical)
+    focus = np.zeros(len(mesh.vertices), bool)
+    focus[binding.moving] = True
+    meta: dict[str, Any] = {
+        **{key: value for key, value in source.meta.items() if key not in ("emotion", "intensity", "timeline")},
+        "talkemo": __version__,
+        "source": Path(animation).name,
+        **({"timeline": Path(timeline).name} if timeline else {"emotion": emotion, "intensity": intensity}),
+        "seed": seed,
+    }
+    header = Header(
+        len(source), source.fps, mesh.faces, mesh.vertices.astype(np.float32), focus, meta, _targets(canonical, binding)
+    )
+    with ExitStack() as stack:
+        writers = [stack.enter_context(open_writer(path, header, sound, size, bake, sequence)) for path in paths]
+        done = 0
+        for vertices in source.chunks(CHUNK):
+            if not np.isfinite(vertices).all():
+                raise InputError(f"{animation}: vertices that are no numbers, in frames {done} to {done + CHUNK - 1}")
+            amounts = course.amounts(np.arange(done, done + len(vertices)) / source.fps)
+            shapes, rotation = tracker.track(vertices)
+            before = np.tensordot(shapes, canonical.expression_basis, 1)
+            after = emotions.transfer(before, amounts, from_neutral=False)
+            changed = amounts.any(1)
+            if changed.any():
+                step = binding.apply(after[changed] - before[changed])[:, binding.moving]
+                step -= mesh.vertices[binding.moving].astype(np.float32)
+                turned = np.einsum("tvi,tji->tvj", step, rotation[changed].astype(np.float32), optimize=True)
+                vertices = vertices.copy()
+                vertices[np.ix_(changed, binding.moving)] += turned
+            chunk = _chunk(canonical, binding, vertices, after)
+            for writer in writers:
+                writer.write(chunk)
+            done += len(vertices)
+            if progress:
+                progress(len(vertices), len(source))
+    told = {name: value for writer in writers for name, value in writer.figures.items()}
+    return Result(paths, len(source), source.fps, len(source) / source.fps, binding.error, told)
+
+
+def _rest(source: Source, neutral: str | Path | None) -> np.ndarray:
+    """The vertices (V, 3) of an animation's mesh at rest."""
+    if neutral is not None:
+        rest = load_mesh(neutral).vertices
+        if len(rest) != source.shape[1]:
+            raise InputError(f"{neutral} has {len(rest)} vertices, {source.path} {source.shape[1]}")
+        return rest
+    rest = source.rest if source.rest is not None else next(source.chunks(1))[0]
+    if not np.isfinite(rest).all():
+        raise InputError(f"{source.path}: vertices that are no numbers, in its first frame", "name a --neutral mesh")
+    return np.asarray(rest, np.float64)
+
+
+def _sound(source: Source, audio: str | Path | None) -> speech.Audio | None:
+    if audio is not None:
+        return speech.open_audio(audio)
+    # Only the name is believed: a file from elsewhere must not choose what is read.
+    name = Path(str(source.meta.get("audio", ""))).name if isinstance(source.meta, dict) else ""
+    beside = source.path.parent / name
+    return speech.open_audio(beside) if name and beside.is_file() else None
 
 
 def check_outputs(outputs: list[str | Path], *inputs: str | Path) -> list[Path]:
-    """The output paths, each with a known ending, in a folder that exists, and none of the inputs; raises InputError."""
+    """The output paths, each with a known ending or none, in a folder that exists, and none of the inputs; raises
+    InputError."""
     paths = [Path(output) for output in outputs]
     for path in paths:
-        check_output(path, FORMATS, *inputs)
+        if path.suffix:
+            check_output(path, FORMATS, *inputs)
+        elif not path.parent.is_dir():
+            raise InputError(f"{path.parent}: no such folder", "make it first, or choose another")
     if len({path.resolve() for path in paths}) < len(paths):
         raise InputError("the same output is named twice")
     return paths
 
 
-def open_writer(path: Path, header: Header, sound: speech.Audio | None, size: int) -> Writer:
-    """The writer for a path's ending."""
-    if path.suffix.lower() == ".npz":
+def open_writer(
+    path: Path, header: Header, sound: speech.Audio | None, size: int, bake: bool = False, sequence: str = "obj"
+) -> Writer:
+    """The writer for a path's ending; without one it is a folder of meshes, `sequence` files."""
+    from .exports import GlbWriter, LiveLinkWriter, SequenceWriter, UsdWriter
+
+    ending = path.suffix.lower()
+    if ending == ".npz":
         return NpzWriter(path, header)
+    if ending == ".glb":
+        return GlbWriter(path, header, bake)
+    if ending in (".usda", ".usdc"):
+        return UsdWriter(path, header, bake)
+    if ending == ".csv":
+        return LiveLinkWriter(path, header)
+    if not ending:
+        return SequenceWriter(path, header, sequence)
     from .render.video import VideoWriter
 
     return VideoWriter(path, header, None if sound is None else sound.path, size)

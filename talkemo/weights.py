@@ -17,7 +17,7 @@ import numpy as np
 from .errors import InputError
 from .files import whole
 
-STAGES = ("face", "speech", "talking", "emotion", "classifier")
+STAGES = ("face", "speech", "talking", "emotion", "discriminator", "classifier")
 
 
 def folder() -> Path:

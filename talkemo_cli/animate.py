@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from .console import console
 from .options import command
+
+if TYPE_CHECKING:
+    from talkemo.pipeline import Result
 
 
 @command("animate")
@@ -25,29 +29,64 @@ def animate(
     style: Annotated[
         str, typer.Option(help="Whose way of speaking: default, or a training speaker such as grid_s1_s1.")
     ] = "default",
+    timeline: Annotated[
+        Path | None,
+        typer.Option(help="A text file instead of --emotion, a line `start end emotion intensity` a span, in seconds."),
+    ] = None,
     fps: Annotated[float, typer.Option(help="Frames a second; a video shows at most 30 of them.")] = 60.0,
     output: Annotated[
         list[Path] | None,
-        typer.Option("-o", "--output", help="A .mp4 or .npz file; may be repeated. [default: AUDIO_EMOTION.mp4]"),
+        typer.Option(
+            "-o",
+            "--output",
+            help="A .mp4, .npz, .glb, .usda, .usdc or .csv (Live Link Face) file, or a folder for meshes; may be repeated. "
+            "[default: AUDIO_EMOTION.mp4]",
+        ),
     ] = None,
     size: Annotated[int, typer.Option(help="Pixels on a side of a video.")] = 512,
+    bake: Annotated[
+        bool,
+        typer.Option("--bake", help="A .glb or USD with each frame as it is, exact, instead of ARKit's 52 shapes."),
+    ] = False,
+    sequence: Annotated[str, typer.Option(help="What a folder of meshes is made of: obj or ply.")] = "obj",
     seed: Annotated[int, typer.Option(help="Kept in the npz; nothing here is random.", rich_help_panel="Shared")] = 0,
 ) -> None:
     """Make the face of a mesh speak a recording with an emotion."""
-    from talkemo import pipeline
+    from talkemo import InputError, pipeline
 
-    name = emotion.replace(":", "").replace(",", "_").replace(" ", "")
-    outputs = output or [Path(f"{audio.stem}_{name}.mp4")]
-    done = 0
+    if timeline and emotion != "neutral":
+        raise InputError("--emotion or a --timeline, not both")
+    outputs = output or [Path(f"{audio.stem}_{name_of(emotion, timeline)}.mp4")]
     with console.progress("animating") as update:
+        report = summing(update)
+        result = pipeline.animate(
+            face, audio, [*outputs], emotion, intensity, fps, size, seed, style, timeline, bake, sequence, report
+        )
+    tell(result)
 
-        def report(frames: int, total: int) -> None:
-            nonlocal done
-            done += frames
-            update(done, total)
 
-        result = pipeline.animate(face, audio, [*outputs], emotion, intensity, fps, size, seed, style, report)
+def name_of(emotion: str, timeline: Path | None) -> str:
+    """What an output is called after."""
+    return timeline.stem if timeline else emotion.replace(":", "").replace(",", "_").replace(" ", "")
+
+
+def summing(update: Callable[[int, int], None]) -> Callable[[int, int], None]:
+    """A report of how many frames were done of how many, from one of how many more were done."""
+    done = 0
+
+    def report(frames: int, total: int) -> None:
+        nonlocal done
+        done += frames
+        update(done, total)
+
+    return report
+
+
+def tell(result: Result) -> None:
+    """Print what was made."""
     console.message(f"{result.frames} frames at {result.fps:g} fps; the mesh is {result.binding_error_mm:.1f} mm off")
+    for name, value in result.figures.items():
+        console.message(f"{name.replace('_', ' ')}: {value:.3g}")
     console.result(
         {
             "outputs": [str(path) for path in result.outputs],
@@ -55,6 +94,7 @@ def animate(
             "fps": result.fps,
             "seconds": result.seconds,
             "binding_error_mm": result.binding_error_mm,
+            **result.figures,
         },
         [str(path) for path in result.outputs],
     )

@@ -13,7 +13,7 @@ from .options import command
 
 @command("render")
 def render(
-    animation: Annotated[Path, typer.Argument(help="An animation in an npz.")],
+    animation: Annotated[Path, typer.Argument(help="An animation: npz, glb or a folder of meshes.")],
     output: Annotated[Path, typer.Option("-o", "--output", help="A .mp4, or a .png of the middle frame.")],
     audio: Annotated[Path | None, typer.Option(help="Sound for the video.")] = None,
     size: Annotated[int, typer.Option(help="Pixels on a side.")] = 512,

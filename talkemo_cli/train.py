@@ -45,7 +45,12 @@ def train(
     freeze_encoder: Annotated[
         bool, typer.Option("--freeze-encoder", help="talking: do not train the speech encoder's upper half along.")
     ] = False,
-    steps: Annotated[int | None, typer.Option(min=1, help="speech, talking: steps to train for.")] = None,
+    no_augmentation: Annotated[
+        bool,
+        typer.Option("--no-augmentation", help="emotion: the actors alone, without an animator's brows and grins."),
+    ] = False,
+    java_sed: Annotated[bool, typer.Option("--java-sed", help="emotion: java_sed's actors besides ravdess's.")] = False,
+    steps: Annotated[int | None, typer.Option(min=1, help="speech, talking, emotion: steps to train for.")] = None,
     hold_out: Annotated[
         int, typer.Option(min=0, help="talking: keep every so many'th training speaker for the figures in the log.")
     ] = 0,
@@ -64,6 +69,8 @@ def train(
         "constant_weights": constant_weights,
         "log_mel": log_mel,
         "freeze_encoder": freeze_encoder,
+        "no_augmentation": no_augmentation,
+        "java_sed": java_sed,
         "steps": steps,
         "hold_out": hold_out,
     }

@@ -21,7 +21,7 @@ def talkemo(*arguments, cwd=None):
 def test_help_and_version():
     assert "animate" in talkemo("--help").stdout
     assert talkemo("--version").stdout.startswith("talkemo ")
-    for command in ("animate", "reconstruct", "geomap", "train", "render", "evaluate", "weights", "doctor"):
+    for command in ("animate", "reconstruct", "geomap", "train", "transfer", "render", "evaluate", "weights", "doctor"):
         done = talkemo(command, "--help")
         assert done.returncode == 0 and "--json" in done.stdout
 
@@ -258,6 +258,8 @@ def test_evaluate_refuses_what_cannot_be_compared(tmp_path, example_face, short_
         (("--suite", "dev", "--data", tmp_path, "--weights", tmp_path), "no weights in it"),
         (("--suite", "table9"), "unknown suite"),
         (("--suite", "table1"), "--data is needed"),
+        (("--suite", "table2", "--data", tmp_path, "-o", tmp_path / "a.png"), "-o belongs to"),
+        (("--suite", "figure7", "--data", tmp_path, "-o", tmp_path / "a.gif"), "cannot write"),
     ):
         done = talkemo("evaluate", *arguments)
         assert done.returncode == 2 and why in done.stderr, (arguments, done.stderr)
@@ -270,3 +272,28 @@ def test_a_style_by_name(tmp_path, example_face, short_speech):
     assert Animation(tmp_path / "a.npz").meta["style"] == "grid_s1_s1"
     done = talkemo("animate", example_face, short_speech, "--style", "nobody", "-o", tmp_path / "b.npz")
     assert done.returncode == 2 and "unknown style" in done.stderr and not (tmp_path / "b.npz").exists()
+
+
+def test_transfer_keeps_the_sound_and_changes_the_face(tmp_path, example_face, short_speech):
+    sound = tmp_path / "short.wav"
+    sound.write_bytes(short_speech.read_bytes())
+    assert talkemo("animate", example_face, sound, "--fps", 25, "-o", tmp_path / "n.npz").returncode == 0
+    (tmp_path / "course.txt").write_text("0 0.8 happy\n0.8 1.5 angry 0.5\n")
+    done = talkemo("transfer", "n.npz", "--timeline", "course.txt", "-o", "c.npz", "-o", "c.mp4", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.split() == ["c.npz", "c.mp4"]
+    about, frames = film(tmp_path / "c.mp4")
+    assert "Audio: aac" in about and len(frames) in (37, 38)  # the sound that the npz names lies beside it
+    before, after = Animation(tmp_path / "n.npz"), Animation(tmp_path / "c.npz")
+    assert np.linalg.norm(after.vertices() - before.vertices(), axis=2).mean() > 0.1
+    assert after.meta["timeline"] == "course.txt" and after.meta["audio"] == "short.wav"
+    for arguments, why in (
+        (("n.npz",), "--emotion, or a --timeline"),
+        (("n.npz", "--emotion", "happy", "--timeline", "course.txt"), "--emotion, or a --timeline"),
+        (("n.npz", "--emotion", "happy", "--intensity", "2"), "intensity 2"),
+        (("n.npz", "--emotion", "happy", "--neutral", "none.obj"), "no such mesh"),
+        (("none.npz", "--emotion", "happy"), "no such animation"),
+    ):
+        done = talkemo("transfer", *arguments, "-o", "x.npz", cwd=tmp_path)
+        assert done.returncode == 2 and why in done.stderr, (arguments, done.stderr)
+    assert not (tmp_path / "x.npz").exists()

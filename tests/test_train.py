@@ -13,14 +13,17 @@ from talkemo import InputError, TalkemoError, metrics, speech
 from talkemo.data import captures, corpora, voices
 from talkemo.data.motion import from_rest
 from talkemo.data.sound import augment, mel_batch, through_codec
+from talkemo.emotion import EmotionModel, new_generator
+from talkemo.emotion_evaluation import figure6, figure7, table2
 from talkemo.encoder import load_encoder
 from talkemo.evaluation import table1
 from talkemo.face import load_face
-from talkemo.talking import load_talking
+from talkemo.geomap import geometry_map
+from talkemo.talking import load_talking, orthonormal_span
 from talkemo.train import speech as train_encoder
-from talkemo.train.emotion import EmotionConfig, train_emotion
+from talkemo.train.emotion import EmotionConfig, sample_sheet, train_emotion, training_frames
 from talkemo.train.speech import SpeechConfig, train_speech
-from talkemo.train.talking import PAPER, TalkingConfig, train_talking
+from talkemo.train.talking import PAPER, TAUGHT, Objective, TalkingConfig, gather, opening_rows, train_talking
 
 
 @pytest.fixture(scope="module")
@@ -160,7 +163,7 @@ class MadeUpTeacher:
         return np.outer(level, np.linspace(-1, 1, 384)).astype(np.float32)
 
 
-def test_the_speech_encoder_trains_and_resumes(corpus, tmp_path, monkeypatch):
+def test_the_speech_encoder_trains_and_resumes(face, corpus, fitted, tmp_path, monkeypatch):
     (corpus / "speech").mkdir(exist_ok=True)
     soundfile.write(corpus / "speech" / "a.ogg", 0.1 * np.sin(np.arange(24000) / 9), 16000)
     lines = ["file\tset\tspeaker\tseconds\ttext\tlicence", 'a.ogg\tmade\tup\t1.5\tHello "there", you!\tnone']
@@ -170,13 +173,29 @@ def test_the_speech_encoder_trains_and_resumes(corpus, tmp_path, monkeypatch):
     assert not any("Actor_20" in str(u.path) for u in found)  # a dev actor
     monkeypatch.setattr(train_encoder, "_teacher", [MadeUpTeacher()])
     monkeypatch.setattr(train_encoder, "get_context", lambda _: multiprocessing.get_context("fork"))
+    monkeypatch.setattr(train_encoder, "Teacher", lambda jobs: MadeUpTeacher())
+    shares = (("ravdess", 0.5), ("taught", 0.5))
+    monkeypatch.setattr(train_encoder, "TalkingConfig", lambda: TalkingConfig(shares=shares))
+    (tmp_path / "captures").symlink_to(fitted[0] / "captures")
     config = SpeechConfig(steps=2, batch=4)
-    train_speech(corpus, tmp_path, config)
-    path = train_speech(corpus, tmp_path, replace(config, steps=3), resume=True)
+    train_speech(face, corpus, tmp_path, config)
+    path = train_speech(face, corpus, tmp_path, replace(config, steps=3), resume=True)
     assert load_encoder(path).settings["steps"] == 3
     assert load_encoder(path).settings["voices"] == 2
+    # The talking model learns from voices that nobody filmed.
+    assert (tmp_path / "taught.npz").is_file()
+    taught = replace(SMALL, shares=(("ravdess", 0.2), (TAUGHT, 0.8)))
+    material = gather(face, corpus, tmp_path / "captures", taught, path, tmp_path / "taught.npz")
+    heard = [clip for clip in material.clips if clip.corpus == TAUGHT]
+    assert heard and all(len(clip.target) == len(clip.time) for clip in heard)
+    assert all(np.isfinite(clip.target).all() and clip.time[-1] < len(clip.samples) / 16000 for clip in heard)
+    talking = train_talking(face, corpus, tmp_path, taught)
+    assert load_talking(face, talking, path).settings["steps"] == SMALL.steps
+    (tmp_path / "taught.npz").write_bytes(b"junk")
+    with pytest.raises(InputError, match="taught"):
+        train_talking(face, corpus, tmp_path, taught)
     with pytest.raises(InputError, match="prepared from other data"):
-        train_speech(corpus, tmp_path, replace(config, seed=5))
+        train_speech(face, corpus, tmp_path, replace(config, seed=5))
     with pytest.raises(InputError, match="another speech encoder"):
         load_talking(load_face(), None, path)
 
@@ -220,7 +239,7 @@ def test_a_codec_keeps_time():
 
 
 def test_emotion_trains_and_resumes(face, corpus, fitted):
-    from talkemo.emotion import load_classifier, load_emotion, parse_emotion
+    from talkemo.emotion import load_classifier, load_discriminator, load_emotion, parse_emotion
 
     out, _ = fitted
     config = EmotionConfig(iterations=6, batch=4, channels=16, blocks=1, classifier_steps=10)
@@ -232,6 +251,50 @@ def test_emotion_trains_and_resumes(face, corpus, fitted):
     assert np.isfinite(moved).all()
     _, classes = load_classifier(out / "classifier.safetensors")
     assert classes == ["neutral", "happy", "angry", "surprised"]
+    assert len(load_classifier(out / "classifier.safetensors", "eight")[1]) == 8
+    judge = load_discriminator(out / "discriminator.safetensors")
+    assert judge.logits(torch.zeros(2, 3, 128, 128)).shape == (2, 8)
+    with pytest.raises(InputError, match="other settings"):
+        train_emotion(face, corpus, out, replace(config, augmentation=0.0), resume=True)
+
+
+def test_the_lip_teacher_tells_what_it_was_shown(face, corpus, fitted, monkeypatch):
+    monkeypatch.setattr(train_encoder, "Teacher", lambda jobs: MadeUpTeacher())
+    monkeypatch.setattr(train_encoder, "TalkingConfig", lambda: TalkingConfig(shares=(("ravdess", 1.0),)))
+    lips = train_encoder.lip_teacher(face, corpus, fitted[0] / "captures")
+    config = TalkingConfig()
+    span, _ = orthonormal_span(face)
+    back = np.linalg.inv(Objective(face, span, config).position.numpy())
+    r = next(r for r in from_rest(fitted[1], face) if r.emotion == "calm" and r.split == "dev")
+    feature = MadeUpTeacher().features(np.pad(speech.open_audio(corpus / r.audio).samples(), (6 * 320, 7 * 320)))
+    told = lips(torch.from_numpy(feature.T[None]))[0].T.numpy() @ back @ opening_rows(face, span)
+    wanted = metrics.mouth_opening(np.tensordot(r.capture.shapes, face.expression_basis, 1), face)
+    found = told[np.round(r.capture.time * 50).astype(int).clip(0, len(told) - 1)]
+    assert metrics.pearson(found, wanted) > 0.7
+
+
+def test_a_sheet_to_look_at(face, corpus, fitted, tmp_path):
+    frames = training_frames(face, corpus, fitted[0] / "captures", ("ravdess",))
+    model = EmotionModel(new_generator(face, 16, 1), geometry_map(face), {})
+    sample_sheet(face, model, frames, tmp_path / "sheet.png")
+    import imageio.v3 as imageio
+
+    assert imageio.imread(tmp_path / "sheet.png").shape == (5 * 176, 9 * 160, 3)
+
+
+def test_table_2_and_the_figures(face, corpus, fitted, tmp_path):
+    cache = fitted[0] / "captures"
+    table = table2(corpus, cache, steps=3)
+    assert [row["training"] for row in table["rows"]] == ["with augmentation", "without"]
+    for row in table["rows"]:
+        assert all(0 <= row[c] <= 1 for c in ("D-CE", "G-CE", "G-CE classifier"))
+        assert row["D-RE"] >= 0 and row["G-RE"] >= 0
+    pytest.importorskip("matplotlib", reason="talkemo[figures] is not installed")
+    figure = figure7(corpus, cache, tmp_path / "7.png", steps=3)
+    assert len(figure["rows"]) == 6 and (tmp_path / "7.png").stat().st_size > 10000
+    train_emotion(face, corpus, fitted[0], EmotionConfig(iterations=3, batch=4, blocks=1, classifier_steps=10))
+    figure = figure6(corpus, cache, tmp_path / "6.png", fitted[0])
+    assert -1 <= figure["silhouette_generated"] <= 1 and (tmp_path / "6.png").stat().st_size > 10000
 
 
 def test_a_foreign_checkpoint_is_refused(face, corpus, fitted):

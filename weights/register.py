@@ -14,6 +14,7 @@ ABOUT = {
     "speech": (NC, "sound to speech features"),
     "talking": (NC, "speech features to the motion of the canonical face"),
     "emotion": ("CC BY-NC-SA 4.0", "emotion transfer on geometry maps"),
+    "discriminator": ("CC BY-NC-SA 4.0", "what emotion transfer was trained against, for evaluation"),
     "classifier": ("CC BY-NC-SA 4.0", "judge of generated emotions, for evaluation"),
 }
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -58,12 +58,32 @@ def from_rest(recordings: list[Fitted], face: Face) -> list[Fitted]:
     return result
 
 
-def acted_shapes(recordings: list[Fitted]) -> tuple[np.ndarray, np.ndarray]:
-    """Blend shapes (N, S) of the acted part of recordings, and their emotions (N,) as indices of EMOTIONS."""
-    shapes, labels = [], []
-    for r in recordings:
+@dataclass(frozen=True, eq=False)
+class Acted:
+    """Frames of acted emotion.
+
+    shapes: (N, S) blend-shape weights from rest; emotion: (N,) indices of EMOTIONS
+    clip: (N,) the number of the recording a frame is from; identity: (clips, I) standardised coefficients of its person
+    strong: (clips,) bool, whether it was to be acted strongly, or cannot be told apart
+    """
+
+    shapes: np.ndarray
+    emotion: np.ndarray
+    clip: np.ndarray
+    identity: np.ndarray
+    strong: np.ndarray
+
+
+def acted(recordings: list[Fitted]) -> Acted:
+    """The acted part of recordings."""
+    shapes, emotions, clips = [], [], []
+    for number, r in enumerate(recordings):
         count = len(r.capture.time)
         part = r.capture.shapes[int(ACTED[0] * count) : int(ACTED[1] * count)]
         shapes.append(part)
-        labels.append(np.full(len(part), EMOTIONS.index(r.emotion)))
-    return np.concatenate(shapes), np.concatenate(labels)
+        emotions.append(np.full(len(part), EMOTIONS.index(r.emotion)))
+        clips.append(np.full(len(part), number))
+    # The third field of a RAVDESS name, VV-EE-II-SS-RR-AA, is the intensity; neutral is never strong.
+    weak = [r.corpus == "ravdess" and r.emotion != "neutral" and r.name[6:8] == "01" for r in recordings]
+    identity = np.stack([r.capture.identity for r in recordings])
+    return Acted(np.concatenate(shapes), np.concatenate(emotions), np.concatenate(clips), identity, ~np.array(weak))

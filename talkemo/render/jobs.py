@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from .. import speech
-from ..animation import Animation, Header
+from ..animation import Header, Source, open_animation
 from ..errors import InputError
 from ..files import check_output, whole
 from . import frame_view, new_renderer
@@ -24,16 +24,16 @@ def render_animation(
     time: float | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> None:
-    """Render an npz to .mp4, or the frame at `time` s (by default the middle one) to .png.
+    """Render an npz, a GLB or a folder of meshes to .mp4, or the frame at `time` s (by default the middle one) to .png.
 
     Raises InputError for an unusable animation, an unknown ending or view, a missing folder.
     """
     output = Path(output)
     check_output(output, (".mp4", ".png"), *([] if audio is None else [audio]))
-    moving = Animation(animation)
+    moving = open_animation(animation)
     if not len(moving):
         raise InputError(f"{animation}: no frames in it")
-    rest = next(moving.chunks(1))[0]
+    rest = next(moving.chunks(1))[0] if moving.rest is None else moving.rest
     header = Header(len(moving), moving.fps, moving.faces, rest, _focus(moving), moving.meta)
     if output.suffix.lower() == ".png":
         if not SIZES[0] <= size <= SIZES[1]:
@@ -50,7 +50,7 @@ def render_animation(
                 progress(done, len(moving))
 
 
-def picture(moving: Animation, header: Header, size: int, view: str, time: float | None) -> np.ndarray:
+def picture(moving: Source, header: Header, size: int, view: str, time: float | None) -> np.ndarray:
     """One frame (size, size, 3) uint8 of an animation."""
     wanted = len(moving) // 2 if time is None else int(np.clip(round(time * moving.fps), 0, len(moving) - 1))
     start = 0
@@ -73,7 +73,7 @@ def save_picture(path: Path, image: np.ndarray) -> None:
         imageio.imwrite(partial, image)
 
 
-def _focus(moving: Animation) -> np.ndarray:
+def _focus(moving: Source) -> np.ndarray:
     if moving.focus is not None and moving.focus.shape == (moving.shape[1],):
         return moving.focus.astype(bool)
     return np.ones(moving.shape[1], bool)

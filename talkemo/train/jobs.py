@@ -32,8 +32,8 @@ def train(
     """Train a stage from the corpora under `data` into the folder `out`; returns figures and the path of the weights.
 
     Later stages use `out`/face.safetensors and `out`/speech.safetensors where they are there, the bundled ones otherwise.
-    options: of the talking model `paper`, `constant_weights`, `log_mel`, `freeze_encoder`, `hold_out`, and `steps`, which
-    holds for the speech encoder too; see `talkemo train --help`.
+    options: of the talking model `paper`, `constant_weights`, `log_mel`, `freeze_encoder`, `hold_out`; of the emotion
+    transfer `no_augmentation` and `java_sed`; `steps` of all three; see `talkemo train --help`.
     """
     options = options or {}
     if not data.is_dir():
@@ -52,11 +52,6 @@ def train(
         path = out / "face.safetensors"
         save_face(face, path)
         return {"weights": str(path), "vertices": len(face.mean), "chart_stress": face.chart_stress, **figures}
-    if stage == "speech":
-        from .speech import SpeechConfig, train_speech
-
-        listening = SpeechConfig(seed=seed, **_given(steps=options.get("steps")))
-        return {"weights": str(train_speech(data, out, listening, resume, max_minutes, jobs, progress))}
     own = out / "face.safetensors"
     face_path = str(own) if own.is_file() else None
     face = load_face(face_path)
@@ -67,8 +62,13 @@ def train(
         "face_path": face_path,
         "progress": progress,
     }
+    if stage == "speech":
+        from .speech import SpeechConfig, train_speech
+
+        listening = SpeechConfig(seed=seed, **_given(steps=options.get("steps")))
+        return {"weights": str(train_speech(face, data, out, listening, **shared))}
     if stage == "talking":
-        from .talking import PAPER, TalkingConfig, train_talking
+        from .talking import PAPER, TAUGHT, TalkingConfig, train_talking
 
         config = replace(
             PAPER if options.get("paper") else TalkingConfig(), seed=seed, hold_out=options.get("hold_out", 0)
@@ -77,14 +77,20 @@ def train(
         if options.get("constant_weights"):
             config = replace(config, mouth=0.0, gap=0.0, closure=0.0)
         if options.get("log_mel"):
-            config = replace(config, features="log-mel", encoder_rate=0.0)
+            without = tuple(share for share in config.shares if share[0] != TAUGHT)
+            config = replace(config, features="log-mel", encoder_rate=0.0, shares=without)
         if options.get("freeze_encoder"):
             config = replace(config, encoder_rate=0.0)
         return {"weights": str(train_talking(face, data, out, config, **shared))}
     if stage == "emotion":
         from .emotion import EmotionConfig, train_emotion
 
-        return {"weights": str(train_emotion(face, data, out, EmotionConfig(seed=seed), **shared))}
+        acting = EmotionConfig(seed=seed, **_given(iterations=options.get("steps")))
+        if options.get("no_augmentation"):
+            acting = replace(acting, augmentation=0.0)
+        if options.get("java_sed"):
+            acting = replace(acting, corpora=("ravdess", "java_sed"))
+        return {"weights": str(train_emotion(face, data, out, acting, **shared))}
     raise InputError(f"unknown stage '{stage}'", "choose face, speech, talking or emotion")
 
 

@@ -22,6 +22,15 @@ def half_precision() -> torch.autocast:
     return torch.autocast("cpu", torch.bfloat16, enabled=bool(tiles))
 
 
+def _board(folder: Path) -> Any:
+    """A writer of TensorBoard's event files, None where `talkemo[log]` is not installed."""
+    try:
+        from torch.utils.tensorboard import SummaryWriter
+    except ImportError:
+        return None
+    return SummaryWriter(str(folder))
+
+
 class Loop:
     """Counts steps, writes `STAGE.log.csv` and `STAGE.checkpoint.safetensors` into the output folder.
 
@@ -52,6 +61,7 @@ class Loop:
             self._restore()
         else:
             self.log_path.unlink(missing_ok=True)
+        self.board = _board(out / "tensorboard" / stage)
 
     @property
     def out_of_time(self) -> bool:
@@ -59,13 +69,16 @@ class Loop:
         return time.monotonic() > self.deadline
 
     def log(self, **figures: float) -> None:
-        """Append a line of figures to the log, step first."""
+        """Append a line of figures to the log, step first, and to TensorBoard's where that is installed."""
         new = not self.log_path.exists()
         with self.log_path.open("a", newline="", encoding="utf-8") as file:
             writer = csv.writer(file)
             if new:
                 writer.writerow(["step", *figures])
             writer.writerow([self.step, *(f"{value:.6g}" for value in figures.values())])
+        if self.board:
+            for name, value in figures.items():
+                self.board.add_scalar(name, value, self.step)
 
     def save(self) -> None:
         """Write the checkpoint."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -17,12 +18,16 @@ from ..data.captures import Fitted, captures
 from ..data.motion import from_rest
 from ..data.sound import augment, mel_batch
 from ..encoder import MARGIN, RATE, REACH, SAMPLES, SpeechEncoder
+from ..errors import InputError
 from ..face import Face
+from ..files import read_npz, readable
 from ..talking import COMPONENTS, WINDOW, TalkingNetwork, orthonormal_span, save_talking, windows
 from .loop import Loop, half_precision
 
 NOISE = "noise"  # the corpus of sound that is no speech
+TAUGHT = "taught"  # the corpus of voices that nobody filmed, with the motion that the speech encoder's teacher tells
 CORNERS = (48, 54)
+EDGE = 6  # features
 TOGETHER = 1.5  # mm that lips which count as together are further apart than at rest
 
 
@@ -31,7 +36,8 @@ class TalkingConfig:
     """Settings of the talking model's training."""
 
     features: str = "speech"  # or log-mel
-    # Share of each corpus in a batch: many people speaking freely teach more than one reading a grammar.
+    # Share of each corpus in a batch, of those that are there: many people speaking freely teach more than one reading
+    # a grammar.
     shares: tuple[tuple[str, float], ...] = (
         ("talking", 0.44),
         ("grid_s1", 0.22),
@@ -39,8 +45,9 @@ class TalkingConfig:
         ("java_sed", 0.06),
         ("facegood", 0.06),
         (NOISE, 0.04),
+        (TAUGHT, 0.4),
     )
-    steps: int = 1500
+    steps: int = 800
     batch: int = 32  # crops
     seconds: float = 2.0  # of a crop
     learning_rate: float = 1e-3  # Adam
@@ -110,7 +117,8 @@ def train_talking(
     The speech encoder is `out`/speech.safetensors where it is there, the bundled one otherwise. Writes and returns
     `out`/talking.safetensors.
     """
-    material = gather(face, data, out / "captures", config, out / "speech.safetensors", face_path, jobs, progress)
+    encoder_path, taught = out / "speech.safetensors", out / "taught.npz"
+    material = gather(face, data, out / "captures", config, encoder_path, taught, face_path, jobs, progress)
     return fit(material, out, config, resume, max_minutes, progress)
 
 
@@ -132,11 +140,15 @@ def gather(
     cache: Path,
     config: TalkingConfig,
     encoder_path: Path | None = None,
+    taught: Path | None = None,
     face_path: str | None = None,
     jobs: int = 1,
     progress: Callable[[str, int, int], None] | None = None,
 ) -> Material:
-    """The training split's neutral recordings with their sound, and their features unless the encoder learns too."""
+    """The training split's neutral recordings with their sound, and their features unless the encoder learns too.
+
+    taught: what `train_speech` left for this stage, voices that nobody filmed.
+    """
     recordings = neutral_recordings(face, data, cache, config, face_path, jobs, progress)
     recordings = [r for r in recordings if r.split == "train"]
     held = held_out(recordings, config.hold_out)
@@ -158,6 +170,8 @@ def gather(
     if config.even_out:
         clips = even_out(clips, face, span)
     checked = [make_clip(r, data, ear, triangle, styles, True) for r in held.values()]
+    if online and taught and taught.is_file() and any(name == TAUGHT for name, _ in config.shares):
+        clips += taught_clips(taught, ear, len(span))
     if any(name == NOISE for name, _ in config.shares):
         rng = np.random.default_rng(config.seed)
         clips += [noise_clip(ear, len(span), online, rng) for _ in range(40)]
@@ -248,7 +262,7 @@ def fit(
 
 def neutral_recordings(face, data, cache, config, face_path, jobs, progress) -> list[Fitted]:
     """Neutral recordings of the corpora of a config, both splits, from each person's rest."""
-    names = tuple(name for name, _ in config.shares if name not in (NOISE, facegood.CORPUS))
+    names = tuple(name for name, _ in config.shares if name not in (NOISE, TAUGHT, facegood.CORPUS))
     found = from_rest(list(captures(data, cache, names, face_path, jobs, progress)), face)
     found = [r for r in found if r.emotion in ("neutral", "calm")]
     if any(name == facegood.CORPUS for name, _ in config.shares) and (data / facegood.CORPUS).is_dir():
@@ -280,6 +294,24 @@ def make_clip(r: Fitted, data: Path, ear: SpeechEncoder, triangle: np.ndarray, s
     feature = None if online else ear.features(audio)
     style = styles.index(r.speaker) if r.speaker in styles else -1
     return Clip(samples, level, r.capture.time, r.capture.shapes @ triangle, style, r.corpus, 1.0, feature)
+
+
+def taught_clips(path: Path, ear: SpeechEncoder, coordinates: int) -> list[Clip]:
+    """The utterances that `speech.save_taught` wrote."""
+    arrays = read_npz(path, "sound with taught motion")
+    with readable(path, "sound with taught motion"):
+        samples, motion, start = arrays["samples"], arrays["motion"].astype(np.float32), arrays["start"]
+        if len(samples) != len(motion) * SAMPLES or start[-1] != len(motion) or motion.shape[1] != coordinates:
+            raise InputError(f"{path}: not of this face, or damaged", "remove the file to train without it")
+    clips = []
+    for first, last in pairwise(start):
+        sound = samples[first * SAMPLES : last * SAMPLES]
+        padded = np.pad(sound.astype(np.float32) / 32768, speech.FFT // 2)
+        level = speech.reference_level(speech.log_mel(padded, ear.filters).max(1))
+        # The motion at an utterance's very ends is not known: there the teacher's features are not.
+        time = np.arange(EDGE, last - first - EDGE) / RATE
+        clips.append(Clip(sound, level, time, motion[first + EDGE : last - EDGE], -1, TAUGHT, 1.0, None))
+    return clips
 
 
 def opening_rows(face: Face, span: np.ndarray) -> np.ndarray:

@@ -1,0 +1,76 @@
+"""talkemo transfer: the emotion of an animation that exists."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from .animate import name_of, summing, tell
+from .console import console
+from .options import command
+
+
+@command("transfer")
+def transfer(
+    animation: Annotated[
+        Path, typer.Argument(help="An animation: npz, glb with morph targets, or a folder of meshes, a frame each.")
+    ],
+    emotion: Annotated[
+        str | None,
+        typer.Option(help="As of animate: one of the eight, or a mix; neutral takes off what emotion there is."),
+    ] = None,
+    intensity: Annotated[float, typer.Option(help="Strength of the emotion, 0 (unchanged) to 1.")] = 1.0,
+    timeline: Annotated[
+        Path | None,
+        typer.Option(help="A text file instead of --emotion, a line `start end emotion intensity` a span, in seconds."),
+    ] = None,
+    neutral: Annotated[
+        Path | None, typer.Option(help="The mesh at rest. [default: the animation's own, or its first frame]")
+    ] = None,
+    audio: Annotated[
+        Path | None, typer.Option(help="Sound for a video. [default: what an npz names, where it lies beside it]")
+    ] = None,
+    fps: Annotated[float | None, typer.Option(help="Frames a second of a folder of meshes. [default: 30]")] = None,
+    output: Annotated[
+        list[Path] | None,
+        typer.Option(
+            "-o",
+            "--output",
+            help="A .mp4, .npz, .glb, .usda, .usdc or .csv (Live Link Face) file, or a folder for meshes; may be repeated. "
+            "[default: ANIMATION_EMOTION.mp4]",
+        ),
+    ] = None,
+    size: Annotated[int, typer.Option(help="Pixels on a side of a video.")] = 512,
+    bake: Annotated[
+        bool,
+        typer.Option("--bake", help="A .glb or USD with each frame as it is, exact, instead of ARKit's 52 shapes."),
+    ] = False,
+    sequence: Annotated[str, typer.Option(help="What a folder of meshes is made of: obj or ply.")] = "obj",
+    seed: Annotated[int, typer.Option(help="Kept in the npz; nothing here is random.", rich_help_panel="Shared")] = 0,
+) -> None:
+    """Change the emotion of an animation that exists, whoever made it."""
+    from talkemo import InputError, pipeline
+
+    if (emotion is None) == (timeline is None):
+        raise InputError("name one --emotion, or a --timeline")
+    outputs = output or [Path(f"{animation.stem}_{name_of(emotion or '', timeline)}.mp4")]
+    with console.progress("transferring") as update:
+        report = summing(update)
+        result = pipeline.transfer(
+            animation,
+            [*outputs],
+            emotion or "neutral",
+            intensity,
+            timeline,
+            neutral,
+            audio,
+            fps,
+            size,
+            seed,
+            bake,
+            sequence,
+            report,
+        )
+    tell(result)

@@ -1,0 +1,205 @@
+"""What other tools open, read again by readers that are not ours."""
+
+import csv
+
+import imageio.v3 as imageio
+import numpy as np
+import pytest
+import trimesh
+
+from talkemo import InputError, pipeline
+from talkemo.animation import Animation, open_animation
+from talkemo.evaluation import compare
+from talkemo.face import ARKIT_NAMES
+from talkemo.mesh import load_mesh
+from talkemo.render.jobs import render_animation
+
+pygltflib = pytest.importorskip("pygltflib", reason="an independent reader of GLB: pip install 'talkemo[test]'")
+
+
+@pytest.fixture(scope="module")
+def made(example_face, short_speech, tmp_path_factory):
+    """The example in every format, at 20 fps."""
+    folder = tmp_path_factory.mktemp("made")
+    outputs = [folder / name for name in ("a.npz", "a.glb", "a.csv", "frames")]
+    result = pipeline.animate(example_face, short_speech, outputs, "surprised", fps=20)
+    return folder, result
+
+
+def accessor(document, number):
+    """An accessor's values, by pygltflib's view of the file."""
+    a = document.accessors[number]
+    kind, width = {5126: "<f4", 5125: "<u4"}[a.componentType], {"VEC3": 3, "SCALAR": 1}[a.type]
+    if a.bufferView is None and a.sparse is None:
+        return np.zeros((a.count, width), kind)
+    if a.bufferView is not None:
+        view = document.bufferViews[a.bufferView]
+        block = document.binary_blob()[view.byteOffset : view.byteOffset + view.byteLength]
+        return np.frombuffer(block, kind).reshape(a.count, width)
+    result = np.zeros((a.count, width), kind)
+    parts = []
+    for view, form in ((a.sparse.indices.bufferView, "<u4"), (a.sparse.values.bufferView, kind)):
+        view = document.bufferViews[view]
+        parts.append(np.frombuffer(document.binary_blob()[view.byteOffset : view.byteOffset + view.byteLength], form))
+    result[parts[0]] = parts[1].reshape(-1, width)
+    return result
+
+
+def played(path):
+    """Rest (V, 3), weights (T, K), targets (K, V, 3), names and times of the one mesh of a GLB."""
+    document = pygltflib.GLTF2().load(str(path))
+    mesh = document.meshes[0]
+    primitive = mesh.primitives[0]
+    rest = accessor(document, primitive.attributes.POSITION)
+    targets = np.stack(
+        [accessor(document, t["POSITION"] if isinstance(t, dict) else t.POSITION) for t in primitive.targets]
+    )
+    sampler = document.animations[0].samplers[0]
+    times = accessor(document, sampler.input)[:, 0]
+    weights = accessor(document, sampler.output).reshape(len(times), -1)
+    assert document.animations[0].channels[0].target.path == "weights"
+    return rest, weights, targets, mesh.extras["targetNames"], times
+
+
+def test_a_glb_has_arkits_targets_and_moves_like_the_npz(made):
+    folder, result = made
+    rest, weights, targets, names, times = played(folder / "a.glb")
+    animation = Animation(folder / "a.npz")
+    assert names == ARKIT_NAMES and weights.min() >= 0 and weights.max() <= 1
+    np.testing.assert_allclose(times, np.arange(len(animation)) / 20, atol=1e-6)
+    np.testing.assert_allclose(rest, animation.rest, atol=1e-4)
+    drawn = rest + np.tensordot(weights, targets, 1)
+    off = np.linalg.norm(drawn - animation.vertices(), axis=2)
+    moved = np.linalg.norm(animation.vertices() - animation.rest, axis=2)
+    assert off.mean() < 0.5 * moved.mean()
+    # The residual that is told is that of the moving vertices, on every eighth frame.
+    focus = animation.focus.astype(bool)
+    assert result.figures["arkit_residual_mesh_units"] == pytest.approx(off[::8][:, focus].mean(), rel=1e-3)
+
+
+def test_a_baked_glb_is_exact(made, example_face, short_speech, tmp_path):
+    pipeline.animate(example_face, short_speech, [tmp_path / "b.glb"], "surprised", fps=20, bake=True)
+    rest, weights, targets, names, _ = played(tmp_path / "b.glb")
+    vertices = Animation(made[0] / "a.npz").vertices()
+    assert len(names) == len(vertices)
+    np.testing.assert_allclose(rest + np.tensordot(weights, targets, 1), vertices, atol=1e-3)
+
+
+def test_a_glb_of_ours_is_read_again(made):
+    ours = open_animation(made[0] / "a.glb")
+    rest, weights, targets, _, _ = played(made[0] / "a.glb")
+    assert ours.fps == 20 and len(ours) == len(weights)
+    np.testing.assert_allclose(np.concatenate(list(ours.chunks())), rest + np.tensordot(weights, targets, 1), atol=1e-3)
+
+
+def test_only_what_moves_is_listed_where_little_does(made, tmp_path, short_speech, example_face):
+    # The face beside a large still plate: most vertices never move.
+    mesh = load_mesh(example_face)
+    grid = np.stack(np.meshgrid(np.linspace(-90, 90, 150), np.linspace(-400, -120, 150), [60.0]), -1).reshape(-1, 3)
+    cells = np.arange(150 * 150).reshape(150, 150)
+    plate = np.concatenate([np.stack([cells[:-1, :-1], cells[:-1, 1:], cells[1:, 1:]], -1).reshape(-1, 3)] * 1) + len(
+        mesh.vertices
+    )
+    bust = trimesh.Trimesh(np.vstack([mesh.vertices, grid]), np.vstack([mesh.faces, plate]), process=False)
+    bust.export(tmp_path / "bust.ply")
+    pipeline.animate(tmp_path / "bust.ply", short_speech, [tmp_path / "b.glb", tmp_path / "b.npz"], fps=10)
+    rest, weights, targets, _, _ = played(tmp_path / "b.glb")
+    document = pygltflib.GLTF2().load(str(tmp_path / "b.glb"))
+    assert any(a.sparse is not None for a in document.accessors)
+    assert len(rest) == len(mesh.vertices) + len(grid)
+    drawn = rest + np.tensordot(weights, targets, 1)
+    np.testing.assert_allclose(np.concatenate(list(open_animation(tmp_path / "b.glb").chunks())), drawn, atol=1e-3)
+
+
+@pytest.mark.parametrize("ending", ["usda", "usdc"])
+def test_usd_plays_the_same_weights(made, example_face, short_speech, tmp_path, ending):
+    pxr = pytest.importorskip("pxr", reason="talkemo[usd] is not installed")
+    from pxr import Usd, UsdGeom, UsdSkel
+
+    assert pxr
+    path = tmp_path / f"a.{ending}"
+    pipeline.animate(example_face, short_speech, [path], "surprised", fps=20)
+    stage = Usd.Stage.Open(str(path))
+    mesh = UsdGeom.Mesh(stage.GetPrimAtPath("/face/mesh"))
+    rest, weights, targets, names, _ = played(made[0] / "a.glb")
+    assert stage.GetTimeCodesPerSecond() == 20 and stage.GetEndTimeCode() == len(weights) - 1
+    cache = UsdSkel.Cache()
+    cache.Populate(UsdSkel.Root(stage.GetPrimAtPath("/face")), Usd.PrimDefaultPredicate)
+    query = cache.GetSkelQuery(UsdSkel.Skeleton(stage.GetPrimAtPath("/face/skeleton"))).GetAnimQuery()
+    assert list(query.GetBlendShapeOrder()) == names
+    np.testing.assert_allclose(np.array(query.ComputeBlendShapeWeights(12)), weights[12], atol=1e-6)
+    shapes = UsdSkel.BlendShapeQuery(UsdSkel.BindingAPI(mesh.GetPrim()))
+    points = mesh.GetPointsAttr().Get()
+    sub = shapes.ComputeSubShapeWeights(query.ComputeBlendShapeWeights(12))
+    points = np.array(points)
+    for weight, k in zip(sub[0], sub[1]):
+        points[np.array(shapes.GetBlendShape(k).GetPointIndicesAttr().Get())] += weight * np.array(
+            shapes.GetBlendShape(k).GetOffsetsAttr().Get()
+        )
+    np.testing.assert_allclose(points, rest + np.tensordot(weights[12], targets, 1), atol=1e-3)
+
+
+def test_baked_usd_is_exact(made, example_face, short_speech, tmp_path):
+    pytest.importorskip("pxr", reason="talkemo[usd] is not installed")
+    from pxr import Usd, UsdGeom
+
+    pipeline.animate(example_face, short_speech, [tmp_path / "b.usdc"], "surprised", fps=20, bake=True)
+    stage = Usd.Stage.Open(str(tmp_path / "b.usdc"))
+    mesh = UsdGeom.Mesh(stage.GetPrimAtPath("/face/mesh"))
+    vertices = Animation(made[0] / "a.npz").vertices()
+    np.testing.assert_allclose(np.array(mesh.GetPointsAttr().Get(7)), vertices[7], atol=1e-4)
+
+
+def test_arkit_curves_are_live_link_faces(made):
+    folder, _ = made
+    with (folder / "a.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    with np.load(folder / "a.npz") as file:
+        arkit = file["arkit"]
+    names = list(rows[0])
+    assert names[:4] == ["Timecode", "BlendShapeCount", "EyeBlinkLeft", "EyeLookDownLeft"]
+    assert names[16:20] == ["JawForward", "JawRight", "JawLeft", "JawOpen"] and names[-1] == "RightEyeRoll"
+    assert len(names) == 63 and len(rows) == len(arkit)
+    jaw = [float(row["JawOpen"]) for row in rows]
+    np.testing.assert_allclose(jaw, arkit[:, ARKIT_NAMES.index("jawOpen")], atol=1e-5)
+    left = [float(row["JawLeft"]) for row in rows]
+    np.testing.assert_allclose(left, arkit[:, ARKIT_NAMES.index("jawLeft")], atol=1e-5)
+    assert [rows[k]["Timecode"] for k in (0, 1, 19, 20, 21)] == [
+        "00:00:00:00.000",
+        "00:00:00:01.000",
+        "00:00:00:19.000",
+        "00:00:01:00.000",
+        "00:00:01:01.000",
+    ]
+
+
+@pytest.mark.parametrize("form", ["obj", "ply"])
+def test_a_sequence_is_the_npz_a_file_a_frame(example_face, short_speech, tmp_path, form):
+    outputs = [tmp_path / "a.npz", tmp_path / "frames"]
+    pipeline.animate(example_face, short_speech, outputs, fps=4, sequence=form)
+    vertices = Animation(tmp_path / "a.npz").vertices()
+    files = sorted((tmp_path / "frames").iterdir())
+    assert [file.name for file in files] == [f"{k:06d}.{form}" for k in range(len(vertices))]
+    again = trimesh.load(files[-1], process=False, maintain_order=True)
+    np.testing.assert_allclose(again.vertices, vertices[-1], atol=1e-4)
+    with pytest.raises(InputError, match="not an empty folder"):
+        pipeline.animate(example_face, short_speech, outputs, fps=4)
+
+
+def test_every_format_is_compared_and_drawn(made, tmp_path):
+    folder, _ = made
+    result = compare(folder / "a.glb", folder / "a.npz")
+    re = next(f for f in result["figures"] if f["name"] == "RE" and f["mask"] == "lips")
+    assert 0 < re["value"] < 2 and re["unit"] == "mm"
+    assert compare(folder / "a.npz", folder / "a.npz")["figures"][0]["value"] == 0
+    for source in ("a.glb", "frames"):
+        render_animation(folder / source, tmp_path / "a.png", size=128)
+        assert imageio.imread(tmp_path / "a.png").std() > 20
+
+
+def test_what_cannot_be_written_is_named(example_face, short_speech, tmp_path):
+    with pytest.raises(InputError, match="unknown kind of mesh"):
+        pipeline.animate(example_face, short_speech, [tmp_path / "frames"], sequence="stl")
+    with pytest.raises(InputError, match="no such folder"):
+        pipeline.animate(example_face, short_speech, [tmp_path / "none" / "frames"])
+    assert not any(tmp_path.iterdir())

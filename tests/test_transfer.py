@@ -1,0 +1,284 @@
+"""Emotion over time, and on animations that were not made here."""
+
+import json
+import struct
+
+import numpy as np
+import pytest
+
+from talkemo import InputError, pipeline
+from talkemo.animation import Animation, open_animation
+from talkemo.binding import bind
+from talkemo.data import augmentation
+from talkemo.emotion import EMOTIONS, constant, read_timeline
+from talkemo.emotion_evaluation import Recovery
+from talkemo.mesh import load_mesh, save_obj
+from talkemo.tracking import FaceTracker, rigid
+
+HAPPY, ANGRY = EMOTIONS.index("happy"), EMOTIONS.index("angry")
+
+
+def turned(degrees: float) -> np.ndarray:
+    a = np.radians(degrees)
+    return np.array([[np.cos(a), 0, np.sin(a)], [0, 1, 0], [-np.sin(a), 0, np.cos(a)]])
+
+
+@pytest.fixture(scope="module")
+def mesh(example_face):
+    return load_mesh(example_face)
+
+
+@pytest.fixture(scope="module")
+def foreign(face, mesh):
+    """An animation as another tool would make it: a jaw that opens and shuts on a head that turns, (24, V, 3)."""
+    binding = bind(face, mesh)
+    jaw = binding.apply(face.expression_basis[face.expression_names.index("jawOpen")][None])[0] - mesh.vertices
+    opening = 0.5 - 0.5 * np.cos(np.arange(24) / 24 * 4 * np.pi)
+    centre = mesh.vertices.mean(0)
+    frames = [
+        (mesh.vertices + amount * jaw - centre) @ turned(8 * np.sin(k / 6)).T + centre + [0.3 * k, 0, 0]
+        for k, amount in enumerate(opening)
+    ]
+    return np.stack(frames).astype(np.float32)
+
+
+@pytest.fixture
+def foreign_npz(foreign, mesh, tmp_path):
+    path = tmp_path / "foreign.npz"
+    np.savez(path, vertices=foreign, faces=mesh.faces, fps=24.0)
+    return path
+
+
+def write_glb(path, rest, faces, targets, times, weights, interpolation="LINEAR"):
+    """A GLB with one mesh, one morph target a row of targets (K, V, 3), and weights (T, K) at times (T,) s."""
+    arrays = [np.asarray(rest, "<f4"), np.asarray(faces, "<u4").ravel(), *np.asarray(targets, "<f4")]
+    arrays += [np.asarray(times, "<f4"), np.asarray(weights, "<f4").ravel()]
+    views, accessors, block = [], [], b""
+    for a in arrays:
+        views.append({"buffer": 0, "byteOffset": len(block), "byteLength": a.nbytes})
+        kind = "VEC3" if a.ndim == 2 else "SCALAR"
+        accessors.append(
+            {"bufferView": len(views) - 1, "componentType": 5125 if a.dtype.kind == "u" else 5126}
+            | {"count": len(a), "type": kind}
+        )
+        block += a.tobytes()
+    count = len(targets)
+    primitive = {"attributes": {"POSITION": 0}, "indices": 1, "targets": [{"POSITION": 2 + k} for k in range(count)]}
+    sampler = {"input": 2 + count, "output": 3 + count, "interpolation": interpolation}
+    tree = {
+        "asset": {"version": "2.0"},
+        "scene": 0,
+        "scenes": [{"nodes": [0]}],
+        "nodes": [{"mesh": 0, "translation": [0, 5, 0], "scale": [2, 2, 2]}],
+        "meshes": [{"primitives": [primitive]}],
+        "animations": [{"channels": [{"sampler": 0, "target": {"node": 0, "path": "weights"}}], "samplers": [sampler]}],
+        "accessors": accessors,
+        "bufferViews": views,
+        "buffers": [{"byteLength": len(block)}],
+    }
+    text = json.dumps(tree).encode()
+    text += b" " * (-len(text) % 4)
+    content = struct.pack("<2I", len(text), 0x4E4F534A) + text + struct.pack("<2I", len(block), 0x004E4942) + block
+    path.write_bytes(struct.pack("<3I", 0x46546C67, 2, 12 + len(content)) + content)
+
+
+@pytest.fixture
+def foreign_glb(face, mesh, tmp_path):
+    binding = bind(face, mesh)
+    jaw = binding.apply(face.expression_basis[face.expression_names.index("jawOpen")][None])[0] - mesh.vertices
+    path = tmp_path / "foreign.glb"
+    write_glb(path, mesh.vertices, mesh.faces, [jaw], [0.0, 0.5, 1.0], [[0.0], [1.0], [0.0]])
+    return path
+
+
+def test_a_timeline_changes_smoothly(tmp_path):
+    path = tmp_path / "t.txt"
+    path.write_text("# start end emotion intensity\n0 1 happy\n1 2 anger 0.5  # a turn\n\n3 4 happy:0.5,angry:0.5\n")
+    course = read_timeline(path)
+    times = np.arange(0, 5, 0.01)
+    amounts = course.amounts(times)
+    assert amounts[0, HAPPY] == 1 and amounts[50, HAPPY] == 1 and amounts[150, ANGRY] == pytest.approx(0.5)
+    assert amounts[100, HAPPY] == pytest.approx(0.5, abs=0.01) and not amounts[250].any() and not amounts[-1].any()
+    assert amounts[350, [HAPPY, ANGRY]].tolist() == [0.5, 0.5]
+    assert np.abs(np.diff(amounts, axis=0)).max() < 0.05
+    assert amounts.sum(1).max() <= 1 + 1e-6
+    assert (constant("happy", 0.3).amounts(times)[:, HAPPY] == np.float32(0.3)).all()
+
+
+@pytest.mark.parametrize(
+    "text, message",
+    [
+        ("0 1\n", "line 1"),
+        ("0 1 happy\n2 1 sad\n", "line 2"),
+        ("0 x happy\n", "must be numbers"),
+        ("0 1 cheeky\n", "unknown emotion 'cheeky'"),
+        ("0 1 happy 3\n", "intensity 3"),
+        ("nan 1 happy\n", "begins at 0"),
+        ("# nothing\n", "no line"),
+    ],
+)
+def test_a_timeline_that_is_none_is_named(tmp_path, text, message):
+    path = tmp_path / "t.txt"
+    path.write_text(text)
+    with pytest.raises(InputError, match=message):
+        read_timeline(path)
+
+
+def test_the_tracker_sees_what_a_mesh_does(face, mesh):
+    binding = bind(face, mesh)
+    rng = np.random.default_rng(0)
+    names = ("jawOpen", "mouthSmile_L", "mouthSmile_R", "browDown_L")
+    shapes = np.zeros((6, len(face.expression_names)), np.float32)
+    shapes[:, [face.expression_names.index(name) for name in names]] = rng.random((6, 4))
+    vertices = binding.apply(np.tensordot(shapes, face.expression_basis, 1)) @ turned(15).T.astype(np.float32) + 7
+    found, rotation = FaceTracker(face, binding).track(vertices)
+    assert np.abs(rotation - turned(15)).max() < 0.01
+    error = np.linalg.norm(np.tensordot(found - shapes, face.expression_basis, 1), axis=2)
+    assert error.mean() < 0.25
+
+
+def test_rigid_motion_is_found():
+    rng = np.random.default_rng(0)
+    source = rng.standard_normal((1, 20, 3))
+    rotation, shift = rigid(source, source @ turned(30).T + [1, 2, 3])
+    np.testing.assert_allclose(rotation[0], turned(30), atol=1e-9)
+    np.testing.assert_allclose(shift[0], [1, 2, 3], atol=1e-9)
+
+
+def test_a_foreign_animation_smiles_and_goes_on_talking(face, mesh, foreign, foreign_npz, tmp_path):
+    out = tmp_path / "happy.npz"
+    pipeline.transfer(foreign_npz, [out], "happy")
+    after = Animation(out)
+    changed = after.vertices() - foreign
+    binding = bind(face, mesh)
+    corners, lips = binding.landmarks68[[48, 54]], binding.landmarks68[[62, 66]]
+    assert changed[:, corners, 1].mean() > 0.5  # mm; the example face is in mm
+    gap = lambda v: np.linalg.norm(v[:, lips[0]] - v[:, lips[1]], axis=1)
+    assert np.corrcoef(gap(after.vertices()), gap(foreign))[0, 1] > 0.95
+    still = np.ones(len(mesh.vertices), bool)
+    still[binding.moving] = False
+    assert not still.any() or np.abs(changed[:, still]).max() == 0
+    assert after.meta["source"] == "foreign.npz" and after.meta["emotion"] == "happy"
+
+
+def test_intensity_zero_and_unnamed_times_change_nothing(foreign, foreign_npz, tmp_path):
+    pipeline.transfer(foreign_npz, [tmp_path / "zero.npz"], "happy", 0.0)
+    assert np.array_equal(Animation(tmp_path / "zero.npz").vertices(), foreign)
+    (tmp_path / "t.txt").write_text("0.7 1.0 angry\n")
+    pipeline.transfer(foreign_npz, [tmp_path / "late.npz"], timeline=tmp_path / "t.txt")
+    late = Animation(tmp_path / "late.npz").vertices()
+    assert np.array_equal(late[:12], foreign[:12]) and not np.array_equal(late[20:], foreign[20:])
+
+
+def test_what_talkemo_made_can_be_made_neutral_again(example_face, short_speech, tmp_path):
+    pipeline.animate(example_face, short_speech, [tmp_path / "n.npz"], fps=30)
+    pipeline.animate(example_face, short_speech, [tmp_path / "h.npz"], "happy", fps=30)
+    pipeline.transfer(tmp_path / "h.npz", [tmp_path / "back.npz"], "neutral")
+    neutral, happy, back = (Animation(tmp_path / f"{k}.npz").vertices() for k in ("n", "h", "back"))
+    off = lambda v: np.linalg.norm(v - neutral, axis=2).mean()
+    assert off(back) < 0.8 * off(happy)
+
+
+def test_a_glb_is_read(foreign_glb, mesh):
+    animation = open_animation(foreign_glb, fps=20)
+    assert len(animation) == 21 and animation.shape == (21, len(mesh.vertices), 3)
+    vertices = np.concatenate(list(animation.chunks(7)))
+    np.testing.assert_allclose(vertices[0], mesh.vertices * 2 + [0, 5, 0], atol=1e-3)
+    moved = np.linalg.norm(vertices - vertices[0], axis=2).max(1)
+    assert moved[5] == pytest.approx(moved[10] / 2, rel=1e-3) and moved[20] == pytest.approx(0, abs=1e-4)
+
+
+def test_a_glb_is_transferred(foreign_glb, tmp_path):
+    result = pipeline.transfer(foreign_glb, [tmp_path / "a.npz"], "surprised", fps=15)
+    assert result.frames == 16
+    before = np.concatenate(list(open_animation(foreign_glb, 15).chunks()))
+    assert np.linalg.norm(Animation(tmp_path / "a.npz").vertices() - before, axis=2).mean() > 0.2
+
+
+def test_a_folder_of_meshes_is_transferred(foreign, mesh, tmp_path):
+    folder = tmp_path / "frames"
+    folder.mkdir()
+    for k in (0, 3, 10):
+        save_obj(folder / f"f{k}.obj", foreign[k], mesh.faces)
+    result = pipeline.transfer(folder, [tmp_path / "a.npz"], "angry", fps=12)
+    assert (result.frames, result.fps) == (3, 12)
+    order = np.concatenate(list(open_animation(folder).chunks()))
+    np.testing.assert_allclose(order, foreign[[0, 3, 10]], atol=1e-4)
+
+
+@pytest.mark.parametrize("cut", [6, 15, 40, 300, 5000, -40])
+def test_a_broken_glb_is_refused(foreign_glb, cut):
+    content = foreign_glb.read_bytes()
+    foreign_glb.write_bytes(content[:cut])
+    with pytest.raises(InputError, match=r"foreign\.glb"):
+        open_animation(foreign_glb)
+
+
+@pytest.mark.parametrize(
+    "old, new",
+    [
+        (b'"count": 3,', b'"count":-3,'),
+        (b'"count": 3,', b'"count":9e9'),
+        (b'"byteOffset": 0,', b'"byteOffset":-4,'),
+        (b'"nodes": [0]', b'"nodes": [7]'),
+        (b'"mesh": 0', b'"mesh": 4'),
+        (b'"path": "weights"', b'"path": "scale"  '),
+        (b'"POSITION": 2', b'"POSITION": 1'),
+    ],
+)
+def test_a_glb_that_lies_is_refused(foreign_glb, old, new):
+    content = foreign_glb.read_bytes()
+    assert old in content
+    foreign_glb.write_bytes(content.replace(old, new.ljust(len(old)), 1))
+    with pytest.raises(InputError, match=r"foreign\.glb"):
+        list(open_animation(foreign_glb).chunks())
+
+
+def test_what_cannot_be_transferred_is_named(foreign_npz, example_face, tmp_path):
+    with pytest.raises(InputError, match="unknown kind"):
+        pipeline.transfer(example_face, [tmp_path / "a.npz"], "happy")
+    with pytest.raises(InputError, match="frames a second of its own"):
+        pipeline.transfer(foreign_npz, [tmp_path / "a.npz"], "happy", fps=10)
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(InputError, match="no meshes"):
+        pipeline.transfer(tmp_path / "empty", [tmp_path / "a.npz"], "happy")
+    with pytest.raises(InputError, match="would be overwritten"):
+        pipeline.transfer(foreign_npz, [foreign_npz], "happy")
+    assert not (tmp_path / "a.npz").exists()
+
+
+def test_augmentation_moves_its_part_of_the_face(face):
+    still = np.zeros((1, len(face.mean), 3), np.float32)
+    happy, angry, surprised = (augmentation.augment(face, still, name)[0] for name in ("happy", "angry", "surprised"))
+    brows, corners = face.landmarks68[17:27], face.landmarks68[[48, 54]]
+    assert happy[corners, 1].min() > 2 and np.abs(happy[brows]).max() < 0.3
+    assert angry[brows, 1].mean() < -1 and surprised[brows, 1].mean() > 2
+    assert np.abs(angry[face.regions["lips"]]).max() < 0.5 and np.abs(surprised[face.regions["lips"]]).max() < 0.5
+    assert augmentation.augment(face, still, "sad") is still
+    half = augmentation.augment(face, still, "happy", weight=0.5)[0]
+    np.testing.assert_allclose(half, happy / 2, atol=1e-6)
+
+
+def test_the_nearest_calm_face_is_its_own(face):
+    known = augmentation.candidates(face)
+    for k in (0, 5, 17):
+        assert known.nearest(known.features[k] + [3, -2, 1]) == k
+
+
+def test_weights_fall_off_without_an_edge(face):
+    for weight in augmentation.part_weights(face).values():
+        assert weight.min() == 0 and weight.max() == pytest.approx(1, abs=0.01)
+        edges = face.faces[:, [0, 1, 1, 2, 2, 0]].reshape(-1, 2)
+        assert np.abs(np.diff(weight[edges], axis=1)).max() < 0.35
+
+
+def test_the_neutral_face_is_recovered_under_an_expression(face):
+    rng = np.random.default_rng(0)
+    recovery, person = Recovery(face), rng.standard_normal(30)
+    assert recovery.error(np.zeros((1, *face.mean.shape), np.float32), person) < 0.3
+    smile = face.expression_basis[face.expression_names.index("mouthSmile_L")][None]
+    assert recovery.error(smile, person) < 0.5
+    # Another person's face is no expression.
+    neutral = np.einsum("rei,e->ri", face.core, face.expression_factor[0])
+    modes = np.tensordot((neutral @ face.identity_scale[:, :30]).T, face.basis, 1)
+    assert recovery.error(np.tensordot(2 * rng.standard_normal((1, 30)), modes, 1), person) > 1
