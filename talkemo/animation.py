@@ -152,7 +152,8 @@ class Animation:
             with np.load(self.path, allow_pickle=False) as file:
                 self.faces = file["faces"].astype(np.int32)
                 self.fps = float(file["fps"])
-                self.meta = json.loads(str(file["meta"])) if "meta" in file else {}
+                meta = json.loads(str(file["meta"])) if "meta" in file else {}
+                self.meta: dict[str, Any] = meta if isinstance(meta, dict) else {}
                 self.focus = file.get("focus")
                 self.rest = file["rest"].astype(np.float64) if "rest" in file else None
             with zipfile.ZipFile(self.path) as archive, archive.open("vertices.npy") as entry:

@@ -84,6 +84,12 @@ class Timeline:
     def __init__(self, spans: list[Span]):
         self.spans = spans
 
+    def scaled(self, intensity: float) -> Timeline:
+        """The same, less strong. Raises InputError for an intensity outside [0, 1]."""
+        if not 0 <= intensity <= 1:
+            raise InputError(f"intensity {intensity:g} is not between 0 and 1")
+        return Timeline([Span(s.start, s.end, s.amounts * np.float32(intensity)) for s in self.spans])
+
     @property
     def shown(self) -> np.ndarray:
         """(8,) bool, the emotions that occur at all."""
@@ -108,9 +114,7 @@ def _smooth(x: np.ndarray) -> np.ndarray:
 
 def constant(emotion: str, intensity: float = 1.0) -> Timeline:
     """One emotion or mix, from the beginning to the end. Raises InputError for an intensity outside [0, 1]."""
-    if not 0 <= intensity <= 1:
-        raise InputError(f"intensity {intensity:g} is not between 0 and 1")
-    return Timeline([Span(0.0, np.inf, parse_emotion(emotion) * np.float32(intensity))])
+    return Timeline([Span(0.0, np.inf, parse_emotion(emotion))]).scaled(intensity)
 
 
 def read_timeline(path: str | Path) -> Timeline:
@@ -332,7 +336,8 @@ def save_network(path: str | Path, stage: str, network: nn.Module, settings: dic
     weights.save(path, stage, tensors, settings)
 
 
-def _load_into(network: nn.Module, tensors: dict[str, np.ndarray]) -> None:
+def load_into(network: nn.Module, tensors: dict[str, np.ndarray]) -> None:
+    """Give a network the tensors of a weights file."""
     network.load_state_dict({n: torch.from_numpy(a.astype(np.float32)) for n, a in tensors.items()})
 
 
@@ -340,8 +345,9 @@ def _load_into(network: nn.Module, tensors: dict[str, np.ndarray]) -> None:
 def load_emotion(face: Face, path: str | Path | None = None) -> EmotionModel:
     """The emotion model of a weights file, the bundled one by default."""
     tensors, settings = weights.load(path, "emotion")
-    generator = new_generator(face, settings["channels"], settings["blocks"])
-    _load_into(generator, tensors)
+    with weights.understood(path, "emotion"):
+        generator = new_generator(face, settings["channels"], settings["blocks"])
+        load_into(generator, tensors)
     return EmotionModel(generator, geometry_map(face), settings)
 
 
@@ -350,7 +356,7 @@ def load_discriminator(path: str | Path | None = None) -> Discriminator:
     tensors, _ = weights.load(path, "discriminator")
     discriminator = Discriminator()
     with weights.understood(path, "discriminator"):
-        _load_into(discriminator, tensors)
+        load_into(discriminator, tensors)
     return discriminator.eval()
 
 
@@ -373,5 +379,5 @@ def load_classifier(path: str | Path | None = None, name: str = "four") -> tuple
         classes = settings["classes"][name]
         classifier = Classifier(len(classes))
         own = {key.removeprefix(f"{name}/"): tensor for key, tensor in tensors.items() if key.startswith(f"{name}/")}
-        _load_into(classifier, own)
+        load_into(classifier, own)
     return classifier.eval(), classes

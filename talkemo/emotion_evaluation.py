@@ -30,11 +30,13 @@ from .emotion import (
     load_classifier,
     load_discriminator,
     load_emotion,
+    load_into,
 )
 from .errors import TalkemoError
 from .evaluation import Progress, weights_of
 from .face import Face, load_face
 from .geomap import SIZE, geometry_map
+from .weights import load
 
 FOUR = ("neutral", "happy", "angry", "surprised")
 COLOURS = dict(zip(EMOTIONS, ("#888888", "#4a90d9", "#e8a13a", "#5560b8", "#d0382e", "#8e5aa8", "#5a9e4b", "#2bb3a8")))
@@ -207,7 +209,11 @@ def table2(
                     shapes = acted([r]).shapes[::6]
                     moved = np.tensordot(shapes, face.expression_basis, 1)
                     real.append(
-                        augmentation.augment(face, moved, emotion, _features(face, r), weight) if weight else moved
+                        augmentation.augment(
+                            face, moved, emotion, augmentation.calm_features(face, r.capture.identity), weight
+                        )
+                        if weight
+                        else moved
                     )
                     answers.append(np.full(len(moved), FOUR.index(emotion)))
             faces, wanted = np.concatenate(real), np.concatenate(answers)
@@ -251,14 +257,6 @@ def _of_four(frames: Acted) -> Acted:
 def _four_of(judge: Discriminator) -> Callable[[torch.Tensor], torch.Tensor]:
     columns = [EMOTIONS.index(name) for name in FOUR]
     return lambda maps: judge.logits(maps)[:, columns]
-
-
-def _features(face: Face, r: Fitted) -> np.ndarray:
-    """The iBUG points (68, 3) mm of a person's calm face."""
-    neutral = face.expression_weights(np.zeros(len(face.expression_names)))
-    points = face.tensor_at(face.landmark_operator())
-    moved = np.einsum("pcei,e,i->pc", points, neutral, face.identity_weights(r.capture.identity), optimize=True)
-    return face.mean[face.landmarks68] + moved
 
 
 def _there_and_back(model: EmotionModel, faces: np.ndarray, emotion: str) -> float:
@@ -352,7 +350,7 @@ def figure7(
             if make:
                 # Points are points: trained on fewer of them, it is measured on all.
                 generator: nn.Module = PointNetGenerator.of(face, usual, SIZE)
-                _load(generator, weights)
+                load_into(generator.eval(), load(weights, "emotion")[0])
             else:
                 load_emotion.cache_clear()
                 generator = load_emotion(face, str(weights)).generator
@@ -416,14 +414,6 @@ class PointNetGenerator(nn.Module):
         result = torch.zeros_like(x, dtype=moved.dtype).flatten(2)
         result[:, :, pixels] = moved.transpose(1, 2)
         return result.view_as(x)
-
-
-def _load(network: nn.Module, path: Path) -> None:
-    from . import weights
-
-    tensors, _ = weights.load(path, "emotion")
-    network.load_state_dict({name: torch.from_numpy(array.astype(np.float32)) for name, array in tensors.items()})
-    network.eval()
 
 
 class Roughness:

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from . import metrics, speech
-from .animation import open_animation
+from .animation import MeshSequence, open_animation
 from .data.captures import captures
 from .data.corpora import CORPORA
 from .data.motion import from_rest
@@ -46,6 +46,10 @@ def compare(
     from .binding import bind
 
     p, g = open_animation(predicted), open_animation(reference)
+    # A folder of meshes does not say how fast it goes: as fast as what it is compared with.
+    for one, other in ((p, g), (g, p)):
+        if isinstance(one, MeshSequence):
+            one.fps = other.fps
     if p.shape[1] != g.shape[1]:
         raise InputError(
             f"{predicted} has {p.shape[1]} vertices, {reference} {g.shape[1]}", "compare one mesh's animations"

@@ -15,11 +15,11 @@ from . import __version__
 from .animation import Chunk, Header, Writer
 from .errors import InputError, TalkemoError
 from .face import ARKIT_NAMES, vertex_normals
-from .gltf import BINARY_CHUNK, JSON_CHUNK, MAGIC
+from .gltf import BINARY_CHUNK, JSON_CHUNK, MAGIC, MOST_TARGETS
 from .mesh import save_obj, save_ply
 
 FLOAT, UNSIGNED = 5126, 5125  # glTF's component types
-LARGEST_GLB = 0xFFFFFFFF  # bytes; a GLB's own length is a 32-bit number
+LARGEST_BAKED = 1 << 31  # bytes
 SPARSE = 0.7  # share of the vertices that move under which a morph target lists them one by one
 RESIDUAL_EVERY = 8  # frames
 
@@ -40,12 +40,8 @@ class GlbWriter(Writer):
         super().__init__(path)
         self.header, self.bake = header, bake
         self.moving = np.flatnonzero(header.focus)
-        count = len(self.moving) if len(self.moving) < SPARSE * len(header.rest) else len(header.rest)
-        if bake and header.frames * count * 16 + header.frames**2 * 4 > LARGEST_GLB:
-            raise InputError(
-                f"{path}: {header.frames} frames of {count} vertices are too many to bake",
-                "fewer --fps, a shorter animation, or leave --bake out",
-            )
+        if bake:
+            _check_size(path, header)
         if not bake and header.targets is None:
             raise InputError(f"{path}: no ARKit shapes are known for this mesh", "write it with --bake")
         self.targets = None if bake or header.targets is None else header.targets()
@@ -87,7 +83,9 @@ class GlbWriter(Writer):
             targets, weights, names = self.targets, np.concatenate(self.weights).astype(np.float32), list(ARKIT_NAMES)
             if self.measured:
                 self.figures["arkit_residual_mesh_units"] = self.distance / self.measured
-        sparse = self.moving if len(self.moving) < SPARSE * len(rest) else None
+        # A head that turns moves more than its face.
+        moving = np.flatnonzero(np.any([target.any(1) for target in targets], axis=0)) if len(targets) else self.moving
+        sparse = moving if len(moving) < SPARSE * len(rest) else None
         primitive["targets"] = [{"POSITION": glb.add_target(target, sparse)} for target in targets]
         times = (np.arange(len(weights)) / header.fps).astype(np.float32)
         sampler = {"input": glb.add(times, bounds=True), "output": glb.add(weights.ravel()), "interpolation": "LINEAR"}
@@ -113,6 +111,15 @@ class GlbWriter(Writer):
                     }
                 ],
             },
+        )
+
+
+def _check_size(path: Path, header: Header) -> None:
+    """Raise InputError where an animation is too long to be baked: each frame is kept until the last."""
+    if header.frames > MOST_TARGETS or header.frames * len(header.rest) * 12 + header.frames**2 * 4 > LARGEST_BAKED:
+        raise InputError(
+            f"{path}: {header.frames} frames of {len(header.rest)} vertices are too many to bake",
+            "fewer --fps, a shorter animation, or leave --bake out",
         )
 
 
@@ -186,10 +193,16 @@ class UsdWriter(Writer):
             raise TalkemoError("USD is not installed", "pip install 'talkemo[usd]'") from None
         if not bake and header.targets is None:
             raise InputError(f"{path}: no ARKit shapes are known for this mesh", "write it with --bake")
+        if bake:
+            _check_size(path, header)
         self.header, self.bake, self.count = header, bake, 0
         self.partial.unlink(missing_ok=True)
         self.stage: Any = Usd.Stage.CreateNew(str(self.partial))
-        self._define()
+        try:
+            self._define()
+        except BaseException:
+            self._discard()
+            raise
 
     def _define(self) -> None:
         from pxr import Gf, Sdf, UsdGeom, UsdSkel, Vt

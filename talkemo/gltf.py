@@ -17,6 +17,7 @@ from .errors import InputError
 from .files import readable
 
 LARGEST_FILE = 1 << 31  # bytes
+LARGEST_JSON = 1 << 28  # bytes
 LONGEST = 24 * 3600.0  # s
 MOST_TARGETS = 4096
 USUAL_FPS = 30.0
@@ -38,7 +39,15 @@ class GlbAnimation:
         with readable(path, "a GLB"):
             try:
                 self._read(fps)
-            except (struct.error, IndexError, TypeError, AttributeError, RecursionError, ZeroDivisionError) as error:
+            except (
+                struct.error,
+                IndexError,
+                TypeError,
+                AttributeError,
+                ArithmeticError,
+                RecursionError,
+                MemoryError,
+            ) as error:
                 raise ValueError(f"{type(error).__name__}: {error}") from None
 
     def _read(self, fps: float | None) -> None:
@@ -47,17 +56,20 @@ class GlbAnimation:
         if magic != MAGIC or version != 2 or length > len(content):
             raise ValueError("no glTF 2.0 binary")
         size, kind = struct.unpack_from("<2I", content, 12)
-        if kind != JSON_CHUNK or 20 + size > len(content):
-            raise ValueError("its first chunk is no JSON")
+        if kind != JSON_CHUNK or size > min(len(content) - 20, LARGEST_JSON):
+            raise ValueError("its first chunk is no JSON, or too long")
         self.tree: dict[str, Any] = json.loads(content[20 : 20 + size])
         self.block = b""
         if 28 + size <= len(content):
             count, kind = struct.unpack_from("<2I", content, 20 + size)
             if kind == BINARY_CHUNK:
                 self.block = content[28 + size : 28 + size + count]
+        needed = self.tree.get("extensionsRequired", [])
+        if needed:
+            raise ValueError(f"it needs {', '.join(map(str, needed))}, which talkemo does not read")
         self.meta: dict[str, Any] = {}
         self.focus = None
-        rests, faces, self._parts, vertices = [], [], [], 0
+        rests, faces, self._parts, vertices, total = [], [], [], 0, 0
         for number, matrix in self._placed_nodes():
             node = self.tree["nodes"][number]
             if "mesh" not in node:
@@ -66,16 +78,21 @@ class GlbAnimation:
             for primitive in mesh["primitives"]:
                 if primitive.get("mode", 4) != 4:
                     continue
-                points = self._accessor(primitive["attributes"]["POSITION"]).astype(np.float64)
+                targets = primitive.get("targets", [])
+                position = primitive["attributes"]["POSITION"]
+                total += int(self.tree["accessors"][position]["count"]) * (2 + len(targets))
+                if total * 12 > LARGEST_FILE or len(targets) > MOST_TARGETS:
+                    raise ValueError("more vertices and morph targets than any face has")
+                points = self._accessor(position).astype(np.float64)
                 if "indices" in primitive:
-                    triangles = self._accessor(primitive["indices"]).reshape(-1, 3)
+                    triangles = self._accessor(primitive["indices"])
+                    if triangles.dtype.kind != "u":
+                        raise ValueError("triangles are not unsigned integers")
+                    triangles = triangles.astype(np.int64).reshape(-1, 3)
                 else:
                     triangles = np.arange(len(points)).reshape(-1, 3)
                 if points.shape[1:] != (3,) or not np.isfinite(points).all() or triangles.max(initial=0) >= len(points):
                     raise ValueError("positions or triangles are out of range")
-                targets = primitive.get("targets", [])
-                if len(targets) > MOST_TARGETS:
-                    raise ValueError(f"{len(targets)} morph targets")
                 moves = [
                     self._accessor(target["POSITION"]) if "POSITION" in target else np.zeros_like(points, np.float32)
                     for target in targets
@@ -83,13 +100,14 @@ class GlbAnimation:
                 if any(move.shape != points.shape for move in moves):
                     raise ValueError("a morph target is not of its mesh's size")
                 linear = matrix[:3, :3].T
-                shapes = np.stack([move @ linear for move in moves]) if moves else np.zeros((0, *points.shape))
+                turned = [(move @ linear).astype(np.float32) for move in moves]
+                shapes = np.stack(turned) if turned else np.zeros((0, *points.shape), np.float32)
                 steady = np.array(node.get("weights") or mesh.get("weights") or [0.0] * len(moves), np.float32)
                 if steady.shape != (len(moves),):
                     raise ValueError("there are not as many weights as morph targets")
                 rests.append(points @ linear + matrix[:3, 3])
                 faces.append(triangles + vertices)
-                self._parts.append((number, slice(vertices, vertices + len(points)), shapes.astype(np.float32), steady))
+                self._parts.append((number, slice(vertices, vertices + len(points)), shapes, steady))
                 vertices += len(points)
         if not rests:
             raise ValueError("no mesh of triangles in it")
@@ -101,11 +119,9 @@ class GlbAnimation:
             raise ValueError("no animation of morph target weights in it")
         if max(ends) > LONGEST:
             raise ValueError(f"an animation of {max(ends) / 3600:.0f} hours")
-        steps = np.concatenate([np.diff(times) for times, _ in self._curves.values()])
-        # Exporters write a key a frame, at least where something moves.
-        found = 1 / float(np.median(steps)) if len(steps) else USUAL_FPS
-        self.fps = fps or (float(np.round(found, 3)) if 5 <= found <= 240 else USUAL_FPS)
+        self.fps = fps or _rate(max((times for times, _ in self._curves.values()), key=len))
         self.shape = (round(max(ends) * self.fps) + 1, vertices, 3)
+        self.block = b""  # what was needed of it is read
 
     def _accessor(self, number: int) -> np.ndarray:
         """The values of an accessor, (N,) or (N, width); normalised integers as floats."""
@@ -166,7 +182,10 @@ class GlbAnimation:
 
     def _weight_curves(self) -> dict[int, tuple[np.ndarray, np.ndarray]]:
         """Node → key times (K,) s and weights (K, targets) of the first animation that moves any."""
-        targets = {number: len(shapes) for number, _, shapes, _ in self._parts}
+        targets: dict[int, int] = {}
+        for number, _, shapes, _ in self._parts:
+            if targets.setdefault(number, len(shapes)) != len(shapes):
+                raise ValueError("parts of one mesh have different numbers of morph targets")
         for animation in self.tree.get("animations", []):
             curves = {}
             for channel in animation["channels"]:
@@ -209,6 +228,20 @@ class GlbAnimation:
                     weights = np.stack([np.interp(times, keys, column) for column in values.T], axis=1)
                 result[:, part] += np.tensordot(weights.astype(np.float32), shapes, 1)
             yield result
+
+
+def _rate(times: np.ndarray) -> float:
+    """Frames a second of key times (K,) that come a key a frame; USUAL_FPS where they do not."""
+    if len(times) < 2:
+        return USUAL_FPS
+    steps = np.diff(times)
+    found = 1 / float(np.median(steps))
+    if np.abs(steps * found - 1).max() < 0.05:  # evenly: over all of them the rounding of each key no longer matters
+        found = (len(times) - 1) / float(times[-1] - times[0])
+    for usual in (round(found), round(found) * 1000 / 1001):
+        if abs(found - usual) < 2e-3:
+            found = usual
+    return float(found) if 5 <= found <= 240 else USUAL_FPS
 
 
 def _stairs(times: np.ndarray, values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

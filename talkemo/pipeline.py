@@ -1,4 +1,5 @@
-"""The main job: a face, a recording and an emotion give an animation. Everything streams, chunk by chunk."""
+"""The main job: a face, a recording and an emotion give an animation. Everything streams, chunk by chunk;
+only what is baked has to wait for its last frame."""
 
 from __future__ import annotations
 
@@ -21,6 +22,7 @@ from .mesh import Mesh, load_mesh, save_obj
 
 CHUNK = 128  # frames
 FORMATS = (".mp4", ".npz", ".glb", ".csv", ".usda", ".usdc")
+BAKED = (".glb", ".usda", ".usdc")
 SEQUENCES = ("obj", "ply")
 FPS = (1.0, 240.0)
 LONGEST = 24 * 3600.0  # s
@@ -68,10 +70,9 @@ def animate(
     """
     from .emotion import constant, load_emotion, read_timeline
 
-    if sequence not in SEQUENCES:
-        raise InputError(f"unknown kind of mesh '{sequence}' for a sequence", f"choose {' or '.join(SEQUENCES)}")
-    paths = check_outputs(outputs, face, audio)
-    course = read_timeline(timeline) if timeline else constant(emotion, intensity)
+    _check_forms(outputs, bake, sequence)
+    paths = check_outputs(outputs, face, audio, timeline)
+    course = read_timeline(timeline).scaled(intensity) if timeline else constant(emotion, intensity)
     if not FPS[0] <= fps <= FPS[1]:
         raise InputError(f"{fps:g} frames a second: choose from {FPS[0]:g} to {FPS[1]:g}")
     mesh = load_mesh(face)
@@ -93,7 +94,8 @@ def animate(
         "talkemo": __version__,
         "mesh": Path(face).name,
         "audio": Path(audio).name,
-        **({"timeline": Path(timeline).name} if timeline else {"emotion": emotion, "intensity": intensity}),
+        **({"timeline": Path(timeline).name} if timeline else {"emotion": emotion}),
+        "intensity": intensity,
         "style": style or "default",
         "seed": seed,
         "weights": {"talking": talking.settings.get("steps")},
@@ -160,17 +162,18 @@ def transfer(
     from .emotion import constant, load_emotion, read_timeline
     from .tracking import FaceTracker
 
-    if sequence not in SEQUENCES:
-        raise InputError(f"unknown kind of mesh '{sequence}' for a sequence", f"choose {' or '.join(SEQUENCES)}")
-    paths = check_outputs(outputs, animation, *([audio] if audio else []))
-    course = read_timeline(timeline) if timeline else constant(emotion, intensity)
+    _check_forms(outputs, bake, sequence)
+    paths = check_outputs(outputs, animation, audio, neutral, timeline)
+    course = read_timeline(timeline).scaled(intensity) if timeline else constant(emotion, intensity)
     if fps is not None and not FPS[0] <= fps <= FPS[1]:
         raise InputError(f"{fps:g} frames a second: choose from {FPS[0]:g} to {FPS[1]:g}")
     source = open_animation(animation, fps)
     if not len(source):
         raise InputError(f"{animation}: no frames in it")
     mesh = Mesh(_rest(source, neutral), source.faces)
-    sound = _sound(source, audio)
+    sound = _sound(source, audio) if any(path.suffix.lower() == ".mp4" for path in paths) else None
+    if sound is not None:
+        check_outputs(outputs, sound.path)
     canonical = load_face()
     binding = bind(canonical, mesh)
     tracker = FaceTracker(canonical, binding)
@@ -181,7 +184,8 @@ def transfer(
         **{key: value for key, value in source.meta.items() if key not in ("emotion", "intensity", "timeline")},
         "talkemo": __version__,
         "source": Path(animation).name,
-        **({"timeline": Path(timeline).name} if timeline else {"emotion": emotion, "intensity": intensity}),
+        **({"timeline": Path(timeline).name} if timeline else {"emotion": emotion}),
+        "intensity": intensity,
         "seed": seed,
     }
     header = Header(
@@ -231,22 +235,36 @@ def _sound(source: Source, audio: str | Path | None) -> speech.Audio | None:
     if audio is not None:
         return speech.open_audio(audio)
     # Only the name is believed: a file from elsewhere must not choose what is read.
-    name = Path(str(source.meta.get("audio", ""))).name if isinstance(source.meta, dict) else ""
+    name = Path(str(source.meta.get("audio", ""))).name
     beside = source.path.parent / name
     return speech.open_audio(beside) if name and beside.is_file() else None
 
 
-def check_outputs(outputs: list[str | Path], *inputs: str | Path) -> list[Path]:
-    """The output paths, each with a known ending or none, in a folder that exists, and none of the inputs; raises
-    InputError."""
+def _check_forms(outputs: list[str | Path], bake: bool, sequence: str) -> None:
+    if sequence not in SEQUENCES:
+        raise InputError(f"unknown kind of mesh '{sequence}' for a sequence", f"choose {' or '.join(SEQUENCES)}")
+    if bake and not any(Path(output).suffix.lower() in BAKED for output in outputs):
+        raise InputError("nothing to bake", f"--bake is for outputs that end in {', '.join(BAKED)}")
+
+
+def check_outputs(outputs: list[str | Path], *inputs: str | Path | None) -> list[Path]:
+    """The output paths, each with a known ending or, for a folder, none, in a folder that exists, and none of the inputs.
+
+    Raises InputError.
+    """
     paths = [Path(output) for output in outputs]
     for path in paths:
         if path.suffix:
-            check_output(path, FORMATS, *inputs)
+            check_output(path, FORMATS, *(source for source in inputs if source is not None))
+        elif not path.name or path.is_symlink():
+            raise InputError(f"{path}: not a name for a folder of meshes")
         elif not path.parent.is_dir():
             raise InputError(f"{path.parent}: no such folder", "make it first, or choose another")
-    if len({path.resolve() for path in paths}) < len(paths):
+    resolved = [path.resolve() for path in paths]
+    if len(set(resolved)) < len(paths):
         raise InputError("the same output is named twice")
+    if any(a in b.parents for a in resolved for b in resolved):
+        raise InputError("an output lies inside another")
     return paths
 
 

@@ -20,7 +20,6 @@ class FaceTracker:
     """
 
     def __init__(self, face: Face, binding: Binding):
-        self.face = face
         rest = binding.mesh.vertices
         rows = np.unique(np.linspace(0, len(binding.moving) - 1, POINTS).astype(int))
         self.vertices = binding.moving[rows]

@@ -25,7 +25,7 @@ def animate(
             help="neutral, calm, happy, sad, angry, fearful, disgust, surprised, or a mix like happy:0.6,surprised:0.4."
         ),
     ] = "neutral",
-    intensity: Annotated[float, typer.Option(help="Strength of the emotion, 0 to 1.")] = 1.0,
+    intensity: Annotated[float, typer.Option(help="Strength of the emotion or of the whole timeline, 0 to 1.")] = 1.0,
     style: Annotated[
         str, typer.Option(help="Whose way of speaking: default, or a training speaker such as grid_s1_s1.")
     ] = "default",

@@ -57,8 +57,8 @@ def evaluate(
     if suite is None:
         if predicted is None or reference is None:
             raise InputError("name two animations, PRED and REF, or a --suite", f"suites are {', '.join(SUITES)}")
-        if data or captures or weights or against:
-            raise InputError("--data, --captures, --weights and --against belong to a --suite")
+        if data or captures or weights or against or output:
+            raise InputError("--data, --captures, --weights, --against and -o belong to a --suite")
         _compare(predicted, reference, neutral, mask)
         return
     if predicted is not None:
@@ -67,8 +67,10 @@ def evaluate(
         raise InputError(f"unknown suite '{suite}'", f"suites are {', '.join(SUITES)}")
     if neutral or mask:
         raise InputError("--neutral and --mask belong to PRED and REF, not to a suite")
-    if suite not in ("dev", "figure6") and (weights or against):
-        raise InputError(f"{suite} trains its own models; --weights and --against belong to dev")
+    if suite not in ("dev", "figure6") and weights:
+        raise InputError(f"{suite} trains its own models; --weights belongs to dev and figure6")
+    if suite != "dev" and against:
+        raise InputError("--against belongs to the suite dev")
     if output and not suite.startswith("figure"):
         raise InputError("-o belongs to figure6 and figure7; tables are printed, or with --json one object")
     picture = output or Path(f"{suite}.png")

@@ -21,7 +21,9 @@ def transfer(
         str | None,
         typer.Option(help="As of animate: one of the eight, or a mix; neutral takes off what emotion there is."),
     ] = None,
-    intensity: Annotated[float, typer.Option(help="Strength of the emotion, 0 (unchanged) to 1.")] = 1.0,
+    intensity: Annotated[
+        float, typer.Option(help="Strength of the emotion or of the whole timeline, 0 (unchanged) to 1.")
+    ] = 1.0,
     timeline: Annotated[
         Path | None,
         typer.Option(help="A text file instead of --emotion, a line `start end emotion intensity` a span, in seconds."),

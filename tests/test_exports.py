@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import trimesh
 
-from talkemo import InputError, pipeline
+from talkemo import InputError, exports, pipeline
 from talkemo.animation import Animation, open_animation
 from talkemo.evaluation import compare
 from talkemo.face import ARKIT_NAMES
@@ -197,9 +197,17 @@ def test_every_format_is_compared_and_drawn(made, tmp_path):
         assert imageio.imread(tmp_path / "a.png").std() > 20
 
 
-def test_what_cannot_be_written_is_named(example_face, short_speech, tmp_path):
+def test_what_cannot_be_written_is_named(example_face, short_speech, tmp_path, monkeypatch):
     with pytest.raises(InputError, match="unknown kind of mesh"):
         pipeline.animate(example_face, short_speech, [tmp_path / "frames"], sequence="stl")
     with pytest.raises(InputError, match="no such folder"):
         pipeline.animate(example_face, short_speech, [tmp_path / "none" / "frames"])
+    with pytest.raises(InputError, match="nothing to bake"):
+        pipeline.animate(example_face, short_speech, [tmp_path / "a.npz"], bake=True)
+    with pytest.raises(InputError, match="inside another"):
+        pipeline.animate(example_face, short_speech, [tmp_path, tmp_path / "a.npz"])
+    monkeypatch.setattr(exports, "LARGEST_BAKED", 1 << 20)
+    for ending in ("glb", "usdc"):
+        with pytest.raises(InputError, match="too many to bake"):
+            pipeline.animate(example_face, short_speech, [tmp_path / f"a.{ending}"], bake=True)
     assert not any(tmp_path.iterdir())

@@ -49,19 +49,22 @@ def foreign_npz(foreign, mesh, tmp_path):
     return path
 
 
-def write_glb(path, rest, faces, targets, times, weights, interpolation="LINEAR"):
-    """A GLB with one mesh, one morph target a row of targets (K, V, 3), and weights (T, K) at times (T,) s."""
-    arrays = [np.asarray(rest, "<f4"), np.asarray(faces, "<u4").ravel(), *np.asarray(targets, "<f4")]
+def write_glb(path, rest, faces, targets, times, weights, interpolation="LINEAR", parts=1, index="<u4"):
+    """A GLB with one mesh, one morph target a row of targets (K, V, 3), and weights (T, K) at times (T,) s.
+
+    parts: how often the mesh has the same primitive
+    """
+    arrays = [np.asarray(rest, "<f4"), np.asarray(faces, index).ravel(), *np.asarray(targets, "<f4")]
     arrays += [np.asarray(times, "<f4"), np.asarray(weights, "<f4").ravel()]
     views, accessors, block = [], [], b""
     for a in arrays:
         views.append({"buffer": 0, "byteOffset": len(block), "byteLength": a.nbytes})
         kind = "VEC3" if a.ndim == 2 else "SCALAR"
         accessors.append(
-            {"bufferView": len(views) - 1, "componentType": 5125 if a.dtype.kind == "u" else 5126}
+            {"bufferView": len(views) - 1, "componentType": {"<f4": 5126, "<u4": 5125, "<u2": 5123}[a.dtype.str]}
             | {"count": len(a), "type": kind}
         )
-        block += a.tobytes()
+        block += a.tobytes() + bytes(-a.nbytes % 4)
     count = len(targets)
     primitive = {"attributes": {"POSITION": 0}, "indices": 1, "targets": [{"POSITION": 2 + k} for k in range(count)]}
     sampler = {"input": 2 + count, "output": 3 + count, "interpolation": interpolation}
@@ -70,7 +73,7 @@ def write_glb(path, rest, faces, targets, times, weights, interpolation="LINEAR"
         "scene": 0,
         "scenes": [{"nodes": [0]}],
         "nodes": [{"mesh": 0, "translation": [0, 5, 0], "scale": [2, 2, 2]}],
-        "meshes": [{"primitives": [primitive]}],
+        "meshes": [{"primitives": [primitive] * parts}],
         "animations": [{"channels": [{"sampler": 0, "target": {"node": 0, "path": "weights"}}], "samplers": [sampler]}],
         "accessors": accessors,
         "bufferViews": views,
@@ -186,6 +189,43 @@ def test_a_glb_is_read(foreign_glb, mesh):
     np.testing.assert_allclose(vertices[0], mesh.vertices * 2 + [0, 5, 0], atol=1e-3)
     moved = np.linalg.norm(vertices - vertices[0], axis=2).max(1)
     assert moved[5] == pytest.approx(moved[10] / 2, rel=1e-3) and moved[20] == pytest.approx(0, abs=1e-4)
+
+
+def test_the_parts_of_a_glb_keep_their_triangles(mesh, tmp_path):
+    count = len(mesh.vertices)
+    path = tmp_path / "parts.glb"
+    write_glb(path, mesh.vertices, mesh.faces, [np.ones_like(mesh.vertices)], [0, 1], [[0], [1]], parts=7, index="<u2")
+    animation = open_animation(path, 10)
+    assert animation.shape[1] == 7 * count > 65535
+    for k in range(7):
+        part = slice(k * len(mesh.faces), (k + 1) * len(mesh.faces))
+        np.testing.assert_array_equal(animation.faces[part], mesh.faces + k * count)
+
+
+@pytest.mark.parametrize("fps", [24, 25, 30000 / 1001, 30, 60])
+def test_the_rate_of_a_long_glb_is_told_exactly(mesh, tmp_path, fps):
+    times = np.arange(4000) / fps
+    path = tmp_path / "long.glb"
+    write_glb(path, mesh.vertices, mesh.faces, [np.ones_like(mesh.vertices)], times, np.zeros((4000, 1)))
+    animation = open_animation(path)
+    assert animation.fps == pytest.approx(fps, abs=1e-6) and len(animation) == 4000
+
+
+def test_sound_that_lies_beside_is_never_overwritten(foreign, mesh, short_speech, tmp_path):
+    (tmp_path / "talk.mp4").write_bytes(short_speech.read_bytes())
+    np.savez(
+        tmp_path / "talk.npz", vertices=foreign, faces=mesh.faces, fps=24.0, meta=json.dumps({"audio": "talk.mp4"})
+    )
+    with pytest.raises(InputError, match="would be overwritten"):
+        pipeline.transfer(tmp_path / "talk.npz", [tmp_path / "talk.mp4"], "happy")
+    np.savez(tmp_path / "list.npz", vertices=foreign, faces=mesh.faces, fps=24.0, meta="[1]")
+    assert open_animation(tmp_path / "list.npz").meta == {}
+
+
+def test_a_baked_head_that_turns_is_exact(foreign, foreign_npz, tmp_path):
+    pipeline.transfer(foreign_npz, [tmp_path / "b.glb", tmp_path / "b.npz"], "happy", bake=True)
+    baked = np.concatenate(list(open_animation(tmp_path / "b.glb").chunks()))
+    np.testing.assert_allclose(baked, Animation(tmp_path / "b.npz").vertices(), atol=2e-3)
 
 
 def test_a_glb_is_transferred(foreign_glb, tmp_path):

@@ -18,11 +18,11 @@ from ..face import Face
 
 PEOPLE = 120
 PEOPLE_MODES = 30  # identity coefficients that tell them apart
-# What an animator would set: blend shapes of both sides, and the part of the face that is taken over. Anger is what the
-# training actors' brows, noses and lids do on average, in these proportions, and more of it.
+# What an animator would set: blend shapes of both sides, and the part of the face that is taken over. An angry glare
+# lowers the brows and keeps the lids open.
 EXPRESSIONS: dict[str, tuple[str, dict[str, float]]] = {
     "surprised": ("upper", {"browInnerUp": 1.1, "browOuterUp": 1.1, "eyeWide": 0.8}),
-    "angry": ("upper", {"browDown": 1.0, "noseSneer": 0.85, "eyeWide": 0.65}),
+    "angry": ("upper", {"browDown": 1.0, "eyeWide": 0.3}),
     "happy": ("lower", {"mouthSmile": 1.0, "mouthDimple": 0.3, "cheekSquint": 0.6}),
 }
 # mm in the chart, from the inner boundaries of the eyes (upper) and of the mouth (lower): full weight up to the first,
@@ -53,15 +53,11 @@ def part_weights(face: Face) -> dict[str, np.ndarray]:
     from scipy.spatial import cKDTree
 
     eyes, mouth = inner_boundaries(face)
-    weights = {}
-    for name, around, limits in (("upper", eyes, UPPER), ("lower", mouth, LOWER)):
-        distance = cKDTree(face.chart[around]).query(face.chart)[0]
-        weights[name] = _fall(distance, *limits)
-    # Brows do not pull at lips, nor a grin at lids: where both parts reach, each yields to what is nearer to the other.
     to_mouth, to_eyes = cKDTree(face.chart[mouth]).query(face.chart)[0], cKDTree(face.chart[eyes]).query(face.chart)[0]
+    # Brows do not pull at lips, nor a grin at lids: where both parts reach, each yields to what is nearer to the other.
     upper, lower = (
-        weights["upper"] * (1 - _fall(to_mouth, 5.0, 40.0)),
-        weights["lower"] * (1 - _fall(to_eyes, 5.0, 20.0)),
+        _fall(to_eyes, *UPPER) * (1 - _fall(to_mouth, 5.0, 40.0)),
+        _fall(to_mouth, *LOWER) * (1 - _fall(to_eyes, 5.0, 20.0)),
     )
     return {"upper": upper.astype(np.float32), "lower": lower.astype(np.float32)}
 
@@ -113,6 +109,12 @@ def candidates(face: Face, people: int = PEOPLE, seed: int = 0) -> Candidates:
         moved = ((core @ step) @ flat).reshape(people, -1, 3)
         displacement[emotion] = (moved * parts[part][None, :, None]).astype(np.float32)
     return Candidates(features, displacement)
+
+
+def calm_features(face: Face, identity: np.ndarray) -> np.ndarray:
+    """The iBUG points (68, 3) mm of the calm face of a person with standardised identity coefficients (I,)."""
+    calm = face.expression_weights(np.zeros(len(face.expression_names)))
+    return face.vertices(calm, face.identity_weights(identity))[face.landmarks68]
 
 
 def shape_vector(face: Face, amounts: dict[str, float]) -> np.ndarray:

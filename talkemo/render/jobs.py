@@ -22,15 +22,17 @@ def render_animation(
     size: int = 512,
     view: str = "front",
     time: float | None = None,
+    fps: float | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> None:
     """Render an npz, a GLB or a folder of meshes to .mp4, or the frame at `time` s (by default the middle one) to .png.
 
+    fps: of a folder of meshes, 30 if None
     Raises InputError for an unusable animation, an unknown ending or view, a missing folder.
     """
     output = Path(output)
     check_output(output, (".mp4", ".png"), *([] if audio is None else [audio]))
-    moving = open_animation(animation)
+    moving = open_animation(animation, fps)
     if not len(moving):
         raise InputError(f"{animation}: no frames in it")
     rest = next(moving.chunks(1))[0] if moving.rest is None else moving.rest

@@ -41,6 +41,7 @@ from ..face import Face
 from ..geomap import geometry_map
 from .loop import Loop, half_precision
 
+SHUT = 2.0  # mm between the lips by which they count as shut e times less
 # The classes of the classifiers that judge: the paper's, and the corpus's.
 CLASSES = {"four": ("neutral", "happy", "angry", "surprised"), "eight": EMOTIONS}
 
@@ -55,8 +56,8 @@ class EmotionConfig:
     critic: int = 3
     classification: float = 1.0
     reconstruction: float = 10.0
-    speech: float = 30.0  # weight of the difference, on the lips, of the residuals of two frames of a recording
-    gap: float = 0.5  # weight, a mm², of what an emotion opens or shuts the lips by: b, m and p must stay shut
+    speech: float = 5.0  # weight of the difference, on the lips, of the residuals of two frames of a recording
+    gap: float = 2.0  # weight, a mm², of what an emotion opens shut lips by: b, m and p must stay shut
     augmentation: float = 0.7  # the animator's weight, see data.augmentation; 0 for none
     weak: float = 0.25  # share of the frames that were not acted strongly
     corpora: tuple[str, ...] = ("ravdess",)
@@ -82,9 +83,10 @@ def train_emotion(
     face_path: str | None = None,
     progress: Callable[[str, int, int], None] | None = None,
 ) -> Path:
-    """Train on RAVDESS without its dev actors; writes and returns `out`/emotion.safetensors, and the classifier's."""
+    """Train on the corpora's acted emotion without their dev actors; writes and returns `out`/emotion.safetensors, and the classifier's."""
     frames = training_frames(face, data, out / "captures", config.corpora, face_path, jobs, progress)
-    train_classifiers(face, frames, out, config)
+    if not (resume and (out / "classifier.safetensors").is_file()):
+        train_classifiers(face, frames, out, config)
     return fit(face, frames, out, config, resume, max_minutes, progress)
 
 
@@ -106,13 +108,9 @@ def animated_maps(face: Face, frames: Acted) -> tuple[torch.Tensor, torch.Tensor
     """What an animator adds: maps (K, 3·64·64) in UNIT, and which of them each clip has with each emotion (clips, 8),
     the first being nothing."""
     known = augmentation.candidates(face)
-    neutral = face.expression_weights(np.zeros(len(face.expression_names)))
-    operator = face.landmark_operator()
-    points = face.tensor_at(operator)
     maps, index, found = [np.zeros((1, 3 * TRAINED_SIZE**2), np.float32)], [], {}
     for identity in frames.identity:
-        features = np.einsum("pcei,e,i->pc", points, neutral, face.identity_weights(identity), optimize=True)
-        person, row = known.nearest(operator @ face.mean + features), []
+        person, row = known.nearest(augmentation.calm_features(face, identity)), []
         for emotion in EMOTIONS:
             if emotion not in known.displacement:
                 row.append(0)
@@ -235,7 +233,8 @@ def fit(
             residual, residual_of_other = drawn(torch.cat([real, other]), wanted.repeat(2, 1)).chunk(2)
             fake = real + residual
             same = ((residual - residual_of_other).square() * lips).sum((1, 2, 3)).mean() / lips.sum()
-            gap = (residual.flatten(1) @ opens).square().mean()
+            shut = torch.exp(-(real.flatten(1) @ opens).clamp_min(0) / SHUT)
+            gap = ((residual.flatten(1) @ opens).square() * shut).mean()
             realness, logits = judged(blurred(fake), target)
             classified = functional.cross_entropy(logits, target)
             back = fake + drawn(fake, functional.one_hot(original, len(EMOTIONS)).float())

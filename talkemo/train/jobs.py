@@ -31,7 +31,8 @@ def train(
 ) -> dict[str, Any]:
     """Train a stage from the corpora under `data` into the folder `out`; returns figures and the path of the weights.
 
-    Later stages use `out`/face.safetensors and `out`/speech.safetensors where they are there, the bundled ones otherwise.
+    Later stages use `out`/face.safetensors and `out`/speech.safetensors where they are there, the bundled ones otherwise;
+    the talking model learns from `out`/taught.npz, which the speech stage leaves there, if it is there.
     options: of the talking model `paper`, `constant_weights`, `log_mel`, `freeze_encoder`, `hold_out`; of the emotion
     transfer `no_augmentation` and `java_sed`; `steps` of all three; see `talkemo train --help`.
     """

@@ -75,6 +75,8 @@ def train_speech(
 
     What lips do is learnt from the captures in `out`/captures, made where missing. Writes and returns `out`/speech.safetensors.
     """
+    if config.lips:  # what is missing is better said before the hours that the sound takes
+        neutral_recordings(face, data, out / "captures", TalkingConfig(), face_path, jobs, progress)
     prepare(data, out / "speech", config.seed, jobs, progress)
     samples, targets, index = load_prepared(out / "speech")
     some = np.concatenate([targets[k][::50].astype(np.float32) for k in range(0, len(targets), 3)])
@@ -231,8 +233,15 @@ def save_taught(
         motion.append(np.pad(told, ((TAPS // 2, TAPS // 2), (0, 0)), "edge").astype(np.float16))
         start.append(start[-1] + count)
         total += count
+    if not sound:
+        return  # nothing long enough: the talking model does without
+    arrays: dict[str, Any] = {
+        "samples": np.concatenate(sound),
+        "motion": np.concatenate(motion),
+        "start": np.array(start),
+    }
     with whole(path) as partial:
-        np.savez(partial, samples=np.concatenate(sound), motion=np.concatenate(motion), start=np.array(start))
+        np.savez(partial, face=face.fingerprint, **arrays)
 
 
 def _save(out: Path, network: EncoderNetwork, config: SpeechConfig, loop: Loop, index: dict) -> Path:

@@ -171,7 +171,7 @@ def gather(
         clips = even_out(clips, face, span)
     checked = [make_clip(r, data, ear, triangle, styles, True) for r in held.values()]
     if online and taught and taught.is_file() and any(name == TAUGHT for name, _ in config.shares):
-        clips += taught_clips(taught, ear, len(span))
+        clips += taught_clips(taught, ear, face, len(span))
     if any(name == NOISE for name, _ in config.shares):
         rng = np.random.default_rng(config.seed)
         clips += [noise_clip(ear, len(span), online, rng) for _ in range(40)]
@@ -296,13 +296,15 @@ def make_clip(r: Fitted, data: Path, ear: SpeechEncoder, triangle: np.ndarray, s
     return Clip(samples, level, r.capture.time, r.capture.shapes @ triangle, style, r.corpus, 1.0, feature)
 
 
-def taught_clips(path: Path, ear: SpeechEncoder, coordinates: int) -> list[Clip]:
+def taught_clips(path: Path, ear: SpeechEncoder, face: Face, coordinates: int) -> list[Clip]:
     """The utterances that `speech.save_taught` wrote."""
     arrays = read_npz(path, "sound with taught motion")
     with readable(path, "sound with taught motion"):
         samples, motion, start = arrays["samples"], arrays["motion"].astype(np.float32), arrays["start"]
+        if str(arrays.get("face")) != face.fingerprint:
+            raise InputError(f"{path}: made with another face model", "remove the file to train without it")
         if len(samples) != len(motion) * SAMPLES or start[-1] != len(motion) or motion.shape[1] != coordinates:
-            raise InputError(f"{path}: not of this face, or damaged", "remove the file to train without it")
+            raise InputError(f"{path}: damaged", "remove the file to train without it")
     clips = []
     for first, last in pairwise(start):
         sound = samples[first * SAMPLES : last * SAMPLES]
