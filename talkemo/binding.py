@@ -15,7 +15,7 @@ import numpy as np
 from scipy.spatial import cKDTree
 
 from .errors import InputError
-from .face import Face, vertex_normals
+from .face import Face, smoothstep, vertex_normals
 from .mesh import Mesh
 
 NORMAL_WEIGHT = 8.0  # mm of distance that opposite normals count for, over two: keeps upper and lower lip apart
@@ -84,8 +84,7 @@ def bind(face: Face, mesh: Mesh) -> Binding:
     triangle, weights, distance = closest_points(
         fitted, face.faces, fitted_normals, points[moving], point_normals[moving]
     )
-    fade = np.clip(1 - (distance - FULL) / FADE, 0, 1)
-    fade = fade * fade * (3 - 2 * fade)
+    fade = smoothstep(1 - (distance - FULL) / FADE)
     keep = fade > 1e-3
     moving, triangle, weights, fade = moving[keep], triangle[keep], weights[keep], fade[keep]
 

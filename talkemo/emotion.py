@@ -22,12 +22,13 @@ from . import weights
 from .capture.fitting import UNSEEN
 from .data.corpora import EMOTIONS
 from .errors import InputError
-from .face import Face
+from .face import Face, smoothstep
 from .geomap import SIZE, GeometryMap, geometry_map
 
 UNIT = 4.0  # mm that the networks see as one
 TRAINED_SIZE = 64  # pixels on a side of the maps in training
 INNER = 32  # pixels on a side inside the generator
+FOUR = ("neutral", "happy", "angry", "surprised")  # the emotions of the paper
 BATCH = 64  # maps at a time when animating
 CHANGE = 0.4  # s that one emotion of a timeline takes to become another
 LARGEST_TIMELINE = 1 << 20  # bytes
@@ -102,14 +103,9 @@ class Timeline:
         times = np.asarray(times, np.float64)
         result = np.zeros((len(times), len(EMOTIONS)))
         for span in self.spans:
-            rise = np.ones(len(times)) if span.start <= 0 else _smooth((times - span.start) / CHANGE + 0.5)
-            result += (rise * _smooth((span.end - times) / CHANGE + 0.5))[:, None] * span.amounts
+            rise = np.ones(len(times)) if span.start <= 0 else smoothstep((times - span.start) / CHANGE + 0.5)
+            result += (rise * smoothstep((span.end - times) / CHANGE + 0.5))[:, None] * span.amounts
         return (result / np.maximum(result.sum(1, keepdims=True), 1)).astype(np.float32)
-
-
-def _smooth(x: np.ndarray) -> np.ndarray:
-    x = np.clip(x, 0, 1)
-    return x * x * (3 - 2 * x)
 
 
 def constant(emotion: str, intensity: float = 1.0) -> Timeline:

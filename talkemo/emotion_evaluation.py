@@ -22,6 +22,7 @@ from .data.captures import Fitted, captures
 from .data.corpora import EMOTIONS
 from .data.motion import Acted, acted, from_rest
 from .emotion import (
+    FOUR,
     TRAINED_SIZE,
     UNIT,
     Classifier,
@@ -38,7 +39,6 @@ from .face import Face, load_face
 from .geomap import SIZE, geometry_map
 from .weights import load
 
-FOUR = ("neutral", "happy", "angry", "surprised")
 COLOURS = dict(zip(EMOTIONS, ("#888888", "#4a90d9", "#e8a13a", "#5560b8", "#d0382e", "#8e5aa8", "#5a9e4b", "#2bb3a8")))
 SHORT = 6000  # iterations of each training that a suite does by itself
 
@@ -78,6 +78,8 @@ def evaluate_emotion(
     judges = {name: load_classifier(weights_of(weights, "classifier"), name) for name in ("four", "eight")}
     dev = dev_recordings(face, data, cache, corpus, face_path, jobs, progress)
     neutral = [r for r in dev if r.emotion == "neutral"]
+    spoken = [np.tensordot(acted([r]).shapes, face.expression_basis, 1) for r in neutral]
+    still = np.concatenate(spoken)
     recovery = Recovery(face)
     rows = []
     for number, name in enumerate(EMOTIONS):
@@ -86,15 +88,13 @@ def evaluate_emotion(
             continue
         shown = np.tensordot(acted(real).shapes[::3], face.expression_basis, 1)
         generated, correlation, acceleration, identity = [], [], [], []
-        for r in neutral:
-            before = np.tensordot(acted([r]).shapes, face.expression_basis, 1)
+        for r, before in zip(neutral, spoken):
             after = model.transfer(before, label_of(name))
             generated.append(after)
             correlation.append(metrics.pearson(metrics.mouth_opening(before, face), metrics.mouth_opening(after, face)))
             acceleration.append(_acceleration(after) / _acceleration(before))
             identity.append(recovery.error(after[::8], r.capture.identity))
         every = np.concatenate(generated)
-        still = np.concatenate([np.tensordot(acted([r]).shapes, face.expression_basis, 1) for r in neutral])
         row: dict[str, Any] = {"emotion": name}
         for judge, (classifier, classes) in judges.items():
             for whose, faces in (("real", shown), ("generated", every)):
@@ -178,7 +178,7 @@ def table2(
     error of the classifiers that saw real faces only. Four classes.
     """
     from .talking import load_talking
-    from .train.emotion import CLASSES, fit, train_classifiers, training_frames
+    from .train.emotion import fit, train_classifiers, training_frames
 
     face = face or load_face()
     usual = _config(steps)
@@ -195,7 +195,6 @@ def table2(
     with TemporaryDirectory() as folder:
         path = train_classifiers(face, frames, Path(folder), usual)
         classifier, classes = load_classifier(path, "four")
-        assert tuple(classes) == CLASSES["four"]
         for name, weight in (("with augmentation", usual.augmentation), ("without", 0.0)):
             config = replace(usual, augmentation=weight)
             report = None if progress is None else (lambda _, done, total, name=name: progress(name, done, total))

@@ -104,6 +104,14 @@ class SpeechEncoder:
         network.load_state_dict({**network.state_dict(), **state})
         return SpeechEncoder(network, self.filters, self.width, self.settings)
 
+    def hear(self, rows: np.ndarray) -> np.ndarray:
+        """Features and loudness (n, D + 1) of normalised mel rows (2 · (n + 2 · REACH), bands): what stands within REACH
+        features of either end is heard and dropped."""
+        with torch.inference_mode():
+            feature = self.network(torch.from_numpy(rows)[None])[0, REACH:-REACH].numpy()
+        loudness = rows[STEP * REACH : -STEP * REACH].max(1).reshape(-1, STEP).max(1)
+        return np.concatenate([feature, loudness[:, None]], 1)
+
     def stream(self, audio: speech.Audio, seconds: float = PIECE) -> Iterator[np.ndarray]:
         """Consecutive rows (n, D + 1) float32 at 50 Hz, row k at (k − MARGIN) / 50 s; the last column is the loudness.
 
@@ -125,11 +133,7 @@ class SpeechEncoder:
                     held = np.concatenate([held, silence[: len(held) % STEP], silence])
                 else:
                     held = np.concatenate([held, speech.normalise(piece, level)])
-            part = held[: rows + 2 * reach]
-            with torch.inference_mode():
-                feature = self.network(torch.from_numpy(part)[None])[0, REACH:-REACH].numpy()
-            loudness = part[reach:-reach].max(1).reshape(-1, STEP).max(1)
-            yield np.concatenate([feature, loudness[:, None]], 1)
+            yield self.hear(held[: rows + 2 * reach])
             held = held[rows:]
 
     def features(self, audio: speech.Audio) -> np.ndarray:

@@ -40,10 +40,7 @@ class GlbWriter(Writer):
         super().__init__(path)
         self.header, self.bake = header, bake
         self.moving = np.flatnonzero(header.focus)
-        if bake:
-            _check_size(path, header)
-        if not bake and header.targets is None:
-            raise InputError(f"{path}: no ARKit shapes are known for this mesh", "write it with --bake")
+        _check_writable(path, header, bake)
         self.targets = None if bake or header.targets is None else header.targets()
         self.frames: list[np.ndarray] = []
         self.weights: list[np.ndarray] = []
@@ -114,8 +111,12 @@ class GlbWriter(Writer):
         )
 
 
-def _check_size(path: Path, header: Header) -> None:
-    """Raise InputError where an animation is too long to be baked: each frame is kept until the last."""
+def _check_writable(path: Path, header: Header, bake: bool) -> None:
+    """Raise InputError where there are no shapes to write, or too much to bake: each frame is kept until the last."""
+    if not bake:
+        if header.targets is None:
+            raise InputError(f"{path}: no ARKit shapes are known for this mesh", "write it with --bake")
+        return
     if header.frames > MOST_TARGETS or header.frames * len(header.rest) * 12 + header.frames**2 * 4 > LARGEST_BAKED:
         raise InputError(
             f"{path}: {header.frames} frames of {len(header.rest)} vertices are too many to bake",
@@ -191,10 +192,7 @@ class UsdWriter(Writer):
             from pxr import Usd
         except ImportError:
             raise TalkemoError("USD is not installed", "pip install 'talkemo[usd]'") from None
-        if not bake and header.targets is None:
-            raise InputError(f"{path}: no ARKit shapes are known for this mesh", "write it with --bake")
-        if bake:
-            _check_size(path, header)
+        _check_writable(path, header, bake)
         self.header, self.bake, self.count = header, bake, 0
         self.partial.unlink(missing_ok=True)
         self.stage: Any = Usd.Stage.CreateNew(str(self.partial))

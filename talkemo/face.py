@@ -131,6 +131,11 @@ class Face:
                 matrix[row, ARKIT_NAMES.index(whole)] = 0.5
         return matrix
 
+    def lip_opening(self, displacement: np.ndarray) -> np.ndarray:
+        """mm (...) that displacements (..., V, 3) open the middle of the lips, upwards: linear, unlike the distance."""
+        upper, lower = self.landmarks68[[62, 66]]
+        return displacement[..., upper, 1] - displacement[..., lower, 1]
+
     @cached_property
     def arkit_shapes(self) -> np.ndarray:
         """(52, V, 3) float32 mm, displacement of the canonical face by each of ARKIT_NAMES at weight 1."""
@@ -179,6 +184,12 @@ def bounded_least_squares(gram: np.ndarray, target: np.ndarray, iterations: int)
         y = new + (momentum - 1) / following * (new - x)
         x, momentum = new, following
     return x
+
+
+def smoothstep(x: np.ndarray) -> np.ndarray:
+    """0 below 0, 1 above 1, and a rise without a kink between."""
+    x = np.clip(x, 0, 1)
+    return x * x * (3 - 2 * x)
 
 
 def vertex_normals(vertices: np.ndarray, faces: np.ndarray) -> np.ndarray:

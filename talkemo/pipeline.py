@@ -3,11 +3,11 @@ only what is baked has to wait for its last frame."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -19,6 +19,9 @@ from .face import Face, load_face
 from .files import check_output, read_npz, whole
 from .geomap import geometry_map
 from .mesh import Mesh, load_mesh, save_obj
+
+if TYPE_CHECKING:
+    from .emotion import Timeline
 
 CHUNK = 128  # frames
 FORMATS = (".mp4", ".npz", ".glb", ".csv", ".usda", ".usdc")
@@ -37,9 +40,8 @@ class Result:
     fps: float
     seconds: float
     binding_error_mm: float
-    figures: dict[str, float] = field(
-        default_factory=dict
-    )  # what the writers tell, such as the residual of ARKit's shapes
+    # What the writers tell, such as the residual of ARKit's shapes.
+    figures: dict[str, float] = field(default_factory=dict)
 
 
 def animate(
@@ -68,11 +70,11 @@ def animate(
     sequence: obj or ply, what a folder of meshes is made of
     Raises InputError for anything unusable; no output is left then.
     """
-    from .emotion import constant, load_emotion, read_timeline
+    from .emotion import load_emotion
 
     _check_forms(outputs, bake, sequence)
     paths = check_outputs(outputs, face, audio, timeline)
-    course = read_timeline(timeline).scaled(intensity) if timeline else constant(emotion, intensity)
+    course = _course(emotion, intensity, timeline)
     if not FPS[0] <= fps <= FPS[1]:
         raise InputError(f"{fps:g} frames a second: choose from {FPS[0]:g} to {FPS[1]:g}")
     mesh = load_mesh(face)
@@ -88,8 +90,6 @@ def animate(
     talking.style(style)
     emotions = load_emotion(canonical) if course.shown[1:].any() else None
     frames = max(1, int(np.ceil(sound.duration * fps - 1e-6)))
-    focus = np.zeros(len(mesh.vertices), bool)
-    focus[binding.moving] = True
     meta: dict[str, Any] = {
         "talkemo": __version__,
         "mesh": Path(face).name,
@@ -102,31 +102,55 @@ def animate(
     }
     if emotions:
         meta["weights"]["emotion"] = emotions.settings.get("iterations")
-    header = Header(
-        frames, fps, mesh.faces, mesh.vertices.astype(np.float32), focus, meta, _targets(canonical, binding)
-    )
+    times = np.arange(frames) / fps
 
-    with ExitStack() as stack:
-        writers = [stack.enter_context(open_writer(path, header, sound, size, bake, sequence)) for path in paths]
-        times = np.arange(frames) / fps
+    def chunks() -> Iterator[Chunk]:
         done = 0
         for displacement in talking.stream(sound, times, style, CHUNK):
             if emotions:
                 amounts = course.amounts(times[done : done + len(displacement)])
                 displacement = emotions.transfer(displacement, amounts)
             done += len(displacement)
-            chunk = _chunk(canonical, binding, binding.apply(displacement), displacement)
+            yield _chunk(canonical, binding, binding.apply(displacement), displacement)
+
+    open_one = lambda path, header: open_writer(path, header, sound, size, bake, sequence)
+    figures = _write(paths, canonical, binding, frames, fps, meta, chunks(), open_one, progress)
+    return Result(paths, frames, fps, sound.duration, binding.error, figures)
+
+
+def _course(emotion: str, intensity: float, timeline: str | Path | None) -> Timeline:
+    """A timeline file's emotions, or one emotion throughout."""
+    from .emotion import constant, read_timeline
+
+    return read_timeline(timeline).scaled(intensity) if timeline else constant(emotion, intensity)
+
+
+def _write(
+    paths: list[Path],
+    face: Face,
+    binding: Binding,
+    frames: int,
+    fps: float,
+    meta: dict[str, Any],
+    chunks: Iterator[Chunk],
+    open_one: Callable[[Path, Header], Writer],
+    progress: Callable[[int, int], None] | None,
+) -> dict[str, float]:
+    """Write an animation of a bound mesh to every path; returns what the writers tell of it."""
+    mesh = binding.mesh
+    rest = mesh.vertices.astype(np.float32)
+    focus = np.zeros(len(rest), bool)
+    focus[binding.moving] = True
+    targets = lambda: binding.apply(face.arkit_shapes) - rest
+    header = Header(frames, fps, mesh.faces, rest, focus, meta, targets)
+    with ExitStack() as stack:
+        writers = [stack.enter_context(open_one(path, header)) for path in paths]
+        for chunk in chunks:
             for writer in writers:
                 writer.write(chunk)
             if progress:
-                progress(len(displacement), frames)
-    told = {name: value for writer in writers for name, value in writer.figures.items()}
-    return Result(paths, frames, fps, sound.duration, binding.error, told)
-
-
-def _targets(face: Face, binding: Binding) -> Callable[[], np.ndarray]:
-    """Makes (52, V, 3), what ARKit's shapes move a bound mesh by."""
-    return lambda: binding.apply(face.arkit_shapes) - binding.mesh.vertices.astype(np.float32)
+                progress(len(chunk.vertices), frames)
+    return {name: value for writer in writers for name, value in writer.figures.items()}
 
 
 def _chunk(face: Face, binding: Binding, vertices: np.ndarray, displacement: np.ndarray) -> Chunk:
@@ -159,12 +183,12 @@ def transfer(
     bake, sequence: as of `animate`
     Frames in which nothing is asked for stay as they are, to the bit. Raises InputError for anything unusable.
     """
-    from .emotion import constant, load_emotion, read_timeline
+    from .emotion import load_emotion
     from .tracking import FaceTracker
 
     _check_forms(outputs, bake, sequence)
     paths = check_outputs(outputs, animation, audio, neutral, timeline)
-    course = read_timeline(timeline).scaled(intensity) if timeline else constant(emotion, intensity)
+    course = _course(emotion, intensity, timeline)
     if fps is not None and not FPS[0] <= fps <= FPS[1]:
         raise InputError(f"{fps:g} frames a second: choose from {FPS[0]:g} to {FPS[1]:g}")
     source = open_animation(animation, fps)
@@ -178,8 +202,6 @@ def transfer(
     binding = bind(canonical, mesh)
     tracker = FaceTracker(canonical, binding)
     emotions = load_emotion(canonical)
-    focus = np.zeros(len(mesh.vertices), bool)
-    focus[binding.moving] = True
     meta: dict[str, Any] = {
         **{key: value for key, value in source.meta.items() if key not in ("emotion", "intensity", "timeline")},
         "talkemo": __version__,
@@ -188,11 +210,8 @@ def transfer(
         "intensity": intensity,
         "seed": seed,
     }
-    header = Header(
-        len(source), source.fps, mesh.faces, mesh.vertices.astype(np.float32), focus, meta, _targets(canonical, binding)
-    )
-    with ExitStack() as stack:
-        writers = [stack.enter_context(open_writer(path, header, sound, size, bake, sequence)) for path in paths]
+
+    def chunks() -> Iterator[Chunk]:
         done = 0
         for vertices in source.chunks(CHUNK):
             if not np.isfinite(vertices).all():
@@ -208,14 +227,12 @@ def transfer(
                 turned = np.einsum("tvi,tji->tvj", step, rotation[changed].astype(np.float32), optimize=True)
                 vertices = vertices.copy()
                 vertices[np.ix_(changed, binding.moving)] += turned
-            chunk = _chunk(canonical, binding, vertices, after)
-            for writer in writers:
-                writer.write(chunk)
             done += len(vertices)
-            if progress:
-                progress(len(vertices), len(source))
-    told = {name: value for writer in writers for name, value in writer.figures.items()}
-    return Result(paths, len(source), source.fps, len(source) / source.fps, binding.error, told)
+            yield _chunk(canonical, binding, vertices, after)
+
+    open_one = lambda path, header: open_writer(path, header, sound, size, bake, sequence)
+    figures = _write(paths, canonical, binding, len(source), source.fps, meta, chunks(), open_one, progress)
+    return Result(paths, len(source), source.fps, len(source) / source.fps, binding.error, figures)
 
 
 def _rest(source: Source, neutral: str | Path | None) -> np.ndarray:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from .console import console
-from .options import command
+from .options import Bake, Intensity, KeptSeed, Sequence, TimelineFile, VideoSize, command, outputs_option
 
 if TYPE_CHECKING:
     from talkemo.pipeline import Result
@@ -25,31 +25,17 @@ def animate(
             help="neutral, calm, happy, sad, angry, fearful, disgust, surprised, or a mix like happy:0.6,surprised:0.4."
         ),
     ] = "neutral",
-    intensity: Annotated[float, typer.Option(help="Strength of the emotion or of the whole timeline, 0 to 1.")] = 1.0,
+    intensity: Intensity = 1.0,
     style: Annotated[
         str, typer.Option(help="Whose way of speaking: default, or a training speaker such as grid_s1_s1.")
     ] = "default",
-    timeline: Annotated[
-        Path | None,
-        typer.Option(help="A text file instead of --emotion, a line `start end emotion intensity` a span, in seconds."),
-    ] = None,
+    timeline: TimelineFile = None,
     fps: Annotated[float, typer.Option(help="Frames a second; a video shows at most 30 of them.")] = 60.0,
-    output: Annotated[
-        list[Path] | None,
-        typer.Option(
-            "-o",
-            "--output",
-            help="A .mp4, .npz, .glb, .usda, .usdc or .csv (Live Link Face) file, or a folder for meshes; may be repeated. "
-            "[default: AUDIO_EMOTION.mp4]",
-        ),
-    ] = None,
-    size: Annotated[int, typer.Option(help="Pixels on a side of a video.")] = 512,
-    bake: Annotated[
-        bool,
-        typer.Option("--bake", help="A .glb or USD with each frame as it is, exact, instead of ARKit's 52 shapes."),
-    ] = False,
-    sequence: Annotated[str, typer.Option(help="What a folder of meshes is made of: obj or ply.")] = "obj",
-    seed: Annotated[int, typer.Option(help="Kept in the npz; nothing here is random.", rich_help_panel="Shared")] = 0,
+    output: Annotated[list[Path] | None, outputs_option("AUDIO_EMOTION.mp4")] = None,
+    size: VideoSize = 512,
+    bake: Bake = False,
+    sequence: Sequence = "obj",
+    seed: KeptSeed = 0,
 ) -> None:
     """Make the face of a mesh speak a recording with an emotion."""
     from talkemo import InputError, pipeline

@@ -7,6 +7,7 @@ import inspect
 import os
 from collections.abc import Callable
 from enum import Enum
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -32,6 +33,30 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
+
+# What commands that make animations have in common.
+Intensity = Annotated[float, typer.Option(help="Strength of the emotion or of the whole timeline, 0 (unchanged) to 1.")]
+TimelineFile = Annotated[
+    Path | None,
+    typer.Option(help="A text file instead of --emotion, a line `start end emotion intensity` a span, in seconds."),
+]
+VideoSize = Annotated[int, typer.Option(help="Pixels on a side of a video.")]
+Bake = Annotated[
+    bool, typer.Option("--bake", help="A .glb or USD with each frame as it is, exact, instead of ARKit's 52 shapes.")
+]
+Sequence = Annotated[str, typer.Option(help="What a folder of meshes is made of: obj or ply.")]
+KeptSeed = Annotated[int, typer.Option(help="Kept in the npz; nothing here is random.", rich_help_panel="Shared")]
+
+
+def outputs_option(default: str) -> Any:
+    """-o of a command that makes animations, with what it writes where there is none."""
+    return typer.Option(
+        "-o",
+        "--output",
+        help="A .mp4, .npz, .glb, .usda, .usdc or .csv (Live Link Face) file, or a folder for meshes; may be repeated. "
+        f"[default: {default}]",
+    )
+
 
 SHARED = {
     "device": (

@@ -9,7 +9,7 @@ import typer
 
 from .animate import name_of, summing, tell
 from .console import console
-from .options import command
+from .options import Bake, Intensity, KeptSeed, Sequence, TimelineFile, VideoSize, command, outputs_option
 
 
 @command("transfer")
@@ -21,13 +21,8 @@ def transfer(
         str | None,
         typer.Option(help="As of animate: one of the eight, or a mix; neutral takes off what emotion there is."),
     ] = None,
-    intensity: Annotated[
-        float, typer.Option(help="Strength of the emotion or of the whole timeline, 0 (unchanged) to 1.")
-    ] = 1.0,
-    timeline: Annotated[
-        Path | None,
-        typer.Option(help="A text file instead of --emotion, a line `start end emotion intensity` a span, in seconds."),
-    ] = None,
+    intensity: Intensity = 1.0,
+    timeline: TimelineFile = None,
     neutral: Annotated[
         Path | None, typer.Option(help="The mesh at rest. [default: the animation's own, or its first frame]")
     ] = None,
@@ -35,22 +30,11 @@ def transfer(
         Path | None, typer.Option(help="Sound for a video. [default: what an npz names, where it lies beside it]")
     ] = None,
     fps: Annotated[float | None, typer.Option(help="Frames a second of a folder of meshes. [default: 30]")] = None,
-    output: Annotated[
-        list[Path] | None,
-        typer.Option(
-            "-o",
-            "--output",
-            help="A .mp4, .npz, .glb, .usda, .usdc or .csv (Live Link Face) file, or a folder for meshes; may be repeated. "
-            "[default: ANIMATION_EMOTION.mp4]",
-        ),
-    ] = None,
-    size: Annotated[int, typer.Option(help="Pixels on a side of a video.")] = 512,
-    bake: Annotated[
-        bool,
-        typer.Option("--bake", help="A .glb or USD with each frame as it is, exact, instead of ARKit's 52 shapes."),
-    ] = False,
-    sequence: Annotated[str, typer.Option(help="What a folder of meshes is made of: obj or ply.")] = "obj",
-    seed: Annotated[int, typer.Option(help="Kept in the npz; nothing here is random.", rich_help_panel="Shared")] = 0,
+    output: Annotated[list[Path] | None, outputs_option("ANIMATION_EMOTION.mp4")] = None,
+    size: VideoSize = 512,
+    bake: Bake = False,
+    sequence: Sequence = "obj",
+    seed: KeptSeed = 0,
 ) -> None:
     """Change the emotion of an animation that exists, whoever made it."""
     from talkemo import InputError, pipeline

@@ -14,7 +14,7 @@ from functools import lru_cache
 
 import numpy as np
 
-from ..face import Face
+from ..face import Face, smoothstep
 
 PEOPLE = 120
 PEOPLE_MODES = 30  # identity coefficients that tell them apart
@@ -63,8 +63,7 @@ def part_weights(face: Face) -> dict[str, np.ndarray]:
 
 
 def _fall(distance: np.ndarray, full: float, none: float) -> np.ndarray:
-    x = np.clip((none - distance) / (none - full), 0, 1)
-    return x * x * (3 - 2 * x)
+    return smoothstep((none - distance) / (none - full))
 
 
 def inner_boundaries(face: Face) -> tuple[np.ndarray, np.ndarray]:

@@ -25,8 +25,7 @@ def from_rest(recordings: list[Fitted], face: Face) -> list[Fitted]:
     Around the mouth rest is the mean of the frames whose lips are closest, taken off as it is, so that lips that meet
     in the recording meet on the canonical face; a shape that is at work at rest may become negative.
     """
-    upper, lower = face.landmarks68[[62, 66]]
-    opens = face.expression_basis[:, upper, 1] - face.expression_basis[:, lower, 1]
+    opens = face.lip_opening(face.expression_basis)
     names = face.expression_names
     mouth = np.array([name.startswith(("jaw", "mouth")) for name in names])
     trained = {r.speaker for r in recordings if r.split == "train"}

@@ -25,6 +25,7 @@ from ..data.captures import captures
 from ..data.corpora import EMOTIONS
 from ..data.motion import Acted, acted, from_rest
 from ..emotion import (
+    FOUR,
     TRAINED_SIZE,
     UNIT,
     Classifier,
@@ -43,7 +44,7 @@ from .loop import Loop, half_precision
 
 SHUT = 2.0  # mm between the lips by which they count as shut e times less
 # The classes of the classifiers that judge: the paper's, and the corpus's.
-CLASSES = {"four": ("neutral", "happy", "angry", "surprised"), "eight": EMOTIONS}
+CLASSES = {"four": FOUR, "eight": EMOTIONS}
 
 
 @dataclass(frozen=True)
@@ -109,7 +110,8 @@ def animated_maps(face: Face, frames: Acted) -> tuple[torch.Tensor, torch.Tensor
     the first being nothing."""
     known = augmentation.candidates(face)
     maps, index, found = [np.zeros((1, 3 * TRAINED_SIZE**2), np.float32)], [], {}
-    for identity in frames.identity:
+    people, person_of = np.unique(frames.identity, axis=0, return_inverse=True)
+    for identity in people:
         person, row = known.nearest(augmentation.calm_features(face, identity)), []
         for emotion in EMOTIONS:
             if emotion not in known.displacement:
@@ -121,7 +123,7 @@ def animated_maps(face: Face, frames: Acted) -> tuple[torch.Tensor, torch.Tensor
                 found[person, emotion] = len(maps) - 1
             row.append(found[person, emotion])
         index.append(row)
-    return torch.from_numpy(np.concatenate(maps)), torch.tensor(index)
+    return torch.from_numpy(np.concatenate(maps)), torch.tensor(index)[torch.from_numpy(person_of.reshape(-1))]
 
 
 def fit(
@@ -269,9 +271,8 @@ def fit(
 
 def opening_row(face: Face) -> torch.Tensor:
     """(3·64·64,) mm that a map in the span of the blend shapes, in UNIT, opens the middle of the lips by."""
-    upper, lower = face.landmarks68[[62, 66]]
     seen = seen_shapes(face)
-    opens = face.expression_basis[seen, upper, 1] - face.expression_basis[seen, lower, 1]
+    opens = face.lip_opening(face.expression_basis[seen])
     basis = map_basis(face, TRAINED_SIZE).flatten(1)[seen].double()
     gram = basis @ basis.T
     ridge = 1e-6 * gram.diagonal().mean() * torch.eye(len(seen))

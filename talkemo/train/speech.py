@@ -75,8 +75,8 @@ def train_speech(
 
     What lips do is learnt from the captures in `out`/captures, made where missing. Writes and returns `out`/speech.safetensors.
     """
-    if config.lips:  # what is missing is better said before the hours that the sound takes
-        neutral_recordings(face, data, out / "captures", TalkingConfig(), face_path, jobs, progress)
+    # First of all: what is missing is better said before the hours that the sound takes.
+    lips = lip_teacher(face, data, out / "captures", face_path, jobs, progress) if config.lips else None
     prepare(data, out / "speech", config.seed, jobs, progress)
     samples, targets, index = load_prepared(out / "speech")
     some = np.concatenate([targets[k][::50].astype(np.float32) for k in range(0, len(targets), 3)])
@@ -85,9 +85,7 @@ def train_speech(
     torch.manual_seed(config.seed)
     network = EncoderNetwork()
     modules: dict[str, torch.nn.Module] = {"network": network, "head": torch.nn.Linear(WIDTH, TEACHER_WIDTH)}
-    lips = None
-    if config.lips:
-        lips = lip_teacher(face, data, out / "captures", face_path, jobs, progress)
+    if lips:
         save_taught(out / "taught.npz", samples, targets, index, lips, face, config.seed)
         modules["lips"] = torch.nn.Conv1d(WIDTH, lips.out_channels, TAPS)
         told = lips(torch.from_numpy(targets[0][: 4 * 60 * 50].astype(np.float32)).T[None])[0]

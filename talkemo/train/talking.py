@@ -318,9 +318,7 @@ def taught_clips(path: Path, ear: SpeechEncoder, face: Face, coordinates: int) -
 
 def opening_rows(face: Face, span: np.ndarray) -> np.ndarray:
     """(S,) mm that a unit of each coordinate in the span (S, V·3) opens the middle of the lips, upwards."""
-    upper, lower = face.landmarks68[[62, 66]]
-    points = span.reshape(len(span), -1, 3)
-    return points[:, upper, 1] - points[:, lower, 1]
+    return face.lip_opening(span.reshape(len(span), -1, 3))
 
 
 def even_out(clips: list[Clip], face: Face, span: np.ndarray) -> list[Clip]:
@@ -352,11 +350,7 @@ def noise_clip(ear: SpeechEncoder, coordinates: int, online: bool, rng: np.rando
     if not online:
         rows = speech.normalise(bands, level)[: count // speech.HOP // 2 * 2]
         edge = np.zeros((2 * (REACH + MARGIN), len(filters)), np.float32)
-        rows = np.concatenate([edge, rows, edge])
-        with torch.inference_mode():
-            hidden = ear.network(torch.from_numpy(rows)[None])[0, REACH:-REACH].numpy()
-        loudness = rows[2 * REACH : -2 * REACH].max(1).reshape(-1, 2).max(1)
-        feature = np.concatenate([hidden, loudness[:, None]], 1)
+        feature = ear.hear(np.concatenate([edge, rows, edge]))
     time = np.arange(0.2, 9.8, 1 / 30)
     rest = np.zeros((len(time), coordinates), np.float32)
     return Clip((noise * 32767).astype(np.int16), level, time, rest, -1, NOISE, 1.0, feature)
