@@ -82,10 +82,8 @@ def compare(
         binding = None
     if binding is not None:
         for name in ("lips", "upper_face"):
-            share = binding.operator @ face.regions[name].astype(np.float32)
-            masks[name] = binding.moving[share > 0.5]
-        whole = binding.operator @ (face.regions["upper_face"] | face.regions["lower_face"]).astype(np.float32)
-        masks["face"] = binding.moving[whole > 0.5]
+            masks[name] = binding.region(name)
+        masks["face"] = np.union1d(binding.region("upper_face"), binding.region("lower_face"))
         mouth, scale, unit = binding.landmarks68[[62, 66, 48, 54]], 1 / binding.scale, "mm"
     if mask is not None:
         if Path(mask).name in ("all", "lips", "face", "upper_face"):

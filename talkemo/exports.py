@@ -224,7 +224,8 @@ class UsdWriter(Writer):
         if self.bake:
             return
         assert header.targets is not None
-        targets, moving = header.targets(), np.flatnonzero(header.focus).astype(np.int32)
+        targets = header.targets()
+        moving = np.flatnonzero(targets.any((0, 2))).astype(np.int32)
         binding = UsdSkel.BindingAPI.Apply(mesh.GetPrim())
         paths = []
         for name, target in zip(ARKIT_NAMES, targets):

@@ -173,6 +173,14 @@ class Face:
         return operator
 
 
+def orthonormal_span(face: Face) -> tuple[np.ndarray, np.ndarray]:
+    """Rows (S, V·3) float32 that span the face's blend shapes, and the triangular (S, S) with shapes = triangle @ rows."""
+    shapes = face.expression_basis.reshape(len(face.expression_names), -1)
+    # By Cholesky of the normal matrix: ten times quicker than a QR of the shapes, and exact enough for 53 of them.
+    triangle = np.linalg.cholesky((shapes @ shapes.T).astype(np.float64))
+    return (np.linalg.inv(triangle).astype(np.float32) @ shapes), triangle.astype(np.float32)
+
+
 def bounded_least_squares(gram: np.ndarray, target: np.ndarray, iterations: int) -> np.ndarray:
     """argmin over 0 ≤ x ≤ 1 of x·gram·x / 2 − target·x, for many right-hand sides (T, S), by projected FISTA."""
     step = 1.0 / np.linalg.norm(gram, 2)

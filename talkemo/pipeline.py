@@ -13,7 +13,7 @@ import numpy as np
 
 from . import __version__, speech
 from .animation import Chunk, Header, NpzWriter, Source, Writer, open_animation
-from .binding import Binding, bind
+from .binding import ANYWHERE, Binding, Placing, bind_placed, save_binding
 from .errors import InputError
 from .face import Face, load_face
 from .files import check_output, read_npz, whole
@@ -57,6 +57,7 @@ def animate(
     timeline: str | Path | None = None,
     bake: bool = False,
     sequence: str = "obj",
+    placing: Placing = ANYWHERE,
     progress: Callable[[int, int], None] | None = None,
 ) -> Result:
     """Make the face of a mesh file speak a sound file with an emotion, and write .mp4, .npz, .glb, .usda, .usdc and .csv files,
@@ -68,12 +69,13 @@ def animate(
     timeline: a file of emotions that come and go, see `emotion.read_timeline`, in the place of one emotion
     bake: whether a .glb or USD has each frame as it is, exact, instead of ARKit's 52 shapes
     sequence: obj or ply, what a folder of meshes is made of
+    placing: where the mesh has its face, if it is not found by itself; or a saved binding
     Raises InputError for anything unusable; no output is left then.
     """
     from .emotion import load_emotion
 
     _check_forms(outputs, bake, sequence)
-    paths = check_outputs(outputs, face, audio, timeline)
+    paths = check_outputs(outputs, face, audio, timeline, placing.binding, placing.landmarks)
     course = _course(emotion, intensity, timeline)
     if not FPS[0] <= fps <= FPS[1]:
         raise InputError(f"{fps:g} frames a second: choose from {FPS[0]:g} to {FPS[1]:g}")
@@ -83,7 +85,7 @@ def animate(
         raise InputError(f"{audio}: {sound.duration / 3600:.0f} hours of sound are too many")
 
     canonical = load_face()
-    binding = bind(canonical, mesh)
+    binding = bind_placed(canonical, mesh, placing)
     from .talking import load_talking
 
     talking = load_talking(canonical)
@@ -139,10 +141,8 @@ def _write(
     """Write an animation of a bound mesh to every path; returns what the writers tell of it."""
     mesh = binding.mesh
     rest = mesh.vertices.astype(np.float32)
-    focus = np.zeros(len(rest), bool)
-    focus[binding.moving] = True
-    targets = lambda: binding.apply(face.arkit_shapes) - rest
-    header = Header(frames, fps, mesh.faces, rest, focus, meta, targets)
+    meta = {**meta, "facing": binding.placement.rotation.round(6).tolist()}
+    header = Header(frames, fps, mesh.faces, rest, binding.focus, meta, binding.arkit_targets)
     with ExitStack() as stack:
         writers = [stack.enter_context(open_one(path, header)) for path in paths]
         for chunk in chunks:
@@ -170,6 +170,7 @@ def transfer(
     seed: int = 0,
     bake: bool = False,
     sequence: str = "obj",
+    placing: Placing = ANYWHERE,
     progress: Callable[[int, int], None] | None = None,
 ) -> Result:
     """Change the emotion of an animation that exists, an npz, a GLB with morph targets or a folder of meshes.
@@ -180,14 +181,14 @@ def transfer(
     neutral: a mesh file, the mesh at rest; the animation's own, or else its first frame, if None
     audio: sound for a video; if None the file that an npz names, where it lies beside it
     fps: of a folder of meshes
-    bake, sequence: as of `animate`
+    bake, sequence, placing: as of `animate`
     Frames in which nothing is asked for stay as they are, to the bit. Raises InputError for anything unusable.
     """
     from .emotion import load_emotion
     from .tracking import FaceTracker
 
     _check_forms(outputs, bake, sequence)
-    paths = check_outputs(outputs, animation, audio, neutral, timeline)
+    paths = check_outputs(outputs, animation, audio, neutral, timeline, placing.binding, placing.landmarks)
     course = _course(emotion, intensity, timeline)
     if fps is not None and not FPS[0] <= fps <= FPS[1]:
         raise InputError(f"{fps:g} frames a second: choose from {FPS[0]:g} to {FPS[1]:g}")
@@ -199,7 +200,7 @@ def transfer(
     if sound is not None:
         check_outputs(outputs, sound.path)
     canonical = load_face()
-    binding = bind(canonical, mesh)
+    binding = bind_placed(canonical, mesh, placing)
     tracker = FaceTracker(canonical, binding)
     emotions = load_emotion(canonical)
     meta: dict[str, Any] = {
@@ -305,6 +306,39 @@ def open_writer(
     from .render.video import VideoWriter
 
     return VideoWriter(path, header, None if sound is None else sound.path, size)
+
+
+def bind_face(face: str | Path, outputs: list[str | Path], placing: Placing = ANYWHERE) -> dict[str, Any]:
+    """Bind a mesh file and write the binding (.npz), and a picture of it (.png); returns how good it is.
+
+    The figures: `error_mm`, the median distance of the bilinear model's face from the mesh; `relief`, how far the mesh's
+    relief is a face's, up to 1; `lip_opening`, how far the lips open beside the canonical face's, relative to the width
+    of the mouth; `parts`, vertices by what they were taken for.
+    """
+    paths = [Path(output) for output in outputs]
+    for path in paths:
+        given = (placing.binding, placing.landmarks)
+        check_output(path, (".npz", ".png"), face, *(source for source in given if source is not None))
+    mesh, canonical = load_mesh(face), load_face()
+    binding = bind_placed(canonical, mesh, placing)
+    for path in paths:
+        if path.suffix.lower() == ".npz":
+            save_binding(path, binding)
+        else:
+            from .render.jobs import binding_picture, save_picture
+
+            save_picture(path, binding_picture(binding))
+    return {
+        "vertices": len(mesh.vertices),
+        "moving": len(binding.moving),
+        "error_mm": binding.error,
+        "relief": binding.relief,
+        "lip_opening": binding.lip_opening(),
+        "mesh_units_a_mm": binding.scale,
+        "up": binding.placement.rotation[:, 1].round(3).tolist(),
+        "forward": binding.placement.rotation[:, 2].round(3).tolist(),
+        "parts": binding.parts,
+    }
 
 
 def map_round_trip(face: Face, vertices: np.ndarray) -> tuple[np.ndarray, dict[str, float]]:

@@ -19,7 +19,7 @@ from torch import nn
 from . import encoder, speech, weights
 from .encoder import SpeechEncoder
 from .errors import InputError
-from .face import Face
+from .face import Face, orthonormal_span
 
 WINDOW = 16  # features around a frame, t − 8 … t + 7 sixtieths of a second, as in VOCA
 WINDOW_RATE = 60.0  # Hz, of the features within a window
@@ -160,14 +160,6 @@ class TalkingModel:
             done = min(done, len(held) - 2)  # for times beyond the sound, its end is what is left to hear
             if done > 0:
                 held, first = held[done:], first + done
-
-
-def orthonormal_span(face: Face) -> tuple[np.ndarray, np.ndarray]:
-    """Rows (S, V·3) float32 that span the face's blend shapes, and the triangular (S, S) with shapes = triangle @ rows."""
-    shapes = face.expression_basis.reshape(len(face.expression_names), -1)
-    # By Cholesky of the normal matrix: ten times quicker than a QR of the shapes, and exact enough for 53 of them.
-    triangle = np.linalg.cholesky((shapes @ shapes.T).astype(np.float64))
-    return (np.linalg.inv(triangle).astype(np.float32) @ shapes), triangle.astype(np.float32)
 
 
 def save_talking(

@@ -21,12 +21,11 @@ class FaceTracker:
 
     def __init__(self, face: Face, binding: Binding):
         rest = binding.mesh.vertices
-        rows = np.unique(np.linspace(0, len(binding.moving) - 1, POINTS).astype(int))
+        skin = np.flatnonzero(binding.canonical >= 0)
+        rows = skin[np.unique(np.linspace(0, len(skin) - 1, POINTS).astype(int))]
         self.vertices = binding.moving[rows]
         self.rest = rest[self.vertices]
-        basis = face.expression_basis
-        placed = np.stack([binding.operator[rows] @ shape for shape in basis])  # (S, P, 3)
-        shapes = np.einsum("pij,spj->spi", binding.turn[rows], placed)
+        shapes = binding.shapes[:, rows]
         mobility = np.sqrt(np.square(shapes).sum((0, 2)))
         self.steady = mobility <= np.quantile(mobility, STEADY)
         self.shapes = shapes.reshape(len(shapes), -1).astype(np.float64)

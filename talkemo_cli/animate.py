@@ -9,7 +9,20 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from .console import console
-from .options import Bake, Intensity, KeptSeed, Sequence, TimelineFile, VideoSize, command, outputs_option
+from .options import (
+    Bake,
+    Forward,
+    Intensity,
+    KeptSeed,
+    Landmarks,
+    SavedBinding,
+    Sequence,
+    TimelineFile,
+    Up,
+    VideoSize,
+    command,
+    outputs_option,
+)
 
 if TYPE_CHECKING:
     from talkemo.pipeline import Result
@@ -17,7 +30,7 @@ if TYPE_CHECKING:
 
 @command("animate")
 def animate(
-    face: Annotated[Path, typer.Argument(help="A mesh with a face that looks along +z, y up, in any unit.")],
+    face: Annotated[Path, typer.Argument(help="A mesh with a face, in any unit and orientation.")],
     audio: Annotated[Path, typer.Argument(help="Speech: wav, flac, ogg, opus, mp3 or m4a.")],
     emotion: Annotated[
         str,
@@ -35,18 +48,37 @@ def animate(
     size: VideoSize = 512,
     bake: Bake = False,
     sequence: Sequence = "obj",
+    binding: SavedBinding = None,
+    up: Up = None,
+    forward: Forward = None,
+    landmarks: Landmarks = None,
     seed: KeptSeed = 0,
 ) -> None:
     """Make the face of a mesh speak a recording with an emotion."""
     from talkemo import InputError, pipeline
+    from talkemo.binding import Placing
 
     if timeline and emotion != "neutral":
         raise InputError("--emotion or a --timeline, not both")
     outputs = output or [Path(f"{audio.stem}_{name_of(emotion, timeline)}.mp4")]
+    placing = Placing(binding, up, forward, landmarks)
     with console.progress("animating") as update:
         report = summing(update)
         result = pipeline.animate(
-            face, audio, [*outputs], emotion, intensity, fps, size, seed, style, timeline, bake, sequence, report
+            face,
+            audio,
+            [*outputs],
+            emotion,
+            intensity,
+            fps,
+            size,
+            seed,
+            style,
+            timeline,
+            bake,
+            sequence,
+            placing,
+            report,
         )
     tell(result)
 

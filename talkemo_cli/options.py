@@ -45,6 +45,22 @@ Bake = Annotated[
     bool, typer.Option("--bake", help="A .glb or USD with each frame as it is, exact, instead of ARKit's 52 shapes.")
 ]
 Sequence = Annotated[str, typer.Option(help="What a folder of meshes is made of: obj or ply.")]
+SavedBinding = Annotated[
+    Path | None, typer.Option(help="What talkemo bind wrote for this mesh.", rich_help_panel="Face")
+]
+Up = Annotated[
+    str | None, typer.Option(help="The mesh's axis that points up: x, y, z, -x, -y, -z.", rich_help_panel="Face")
+]
+Forward = Annotated[
+    str | None, typer.Option(help="The mesh's axis along which its face looks.", rich_help_panel="Face")
+]
+Landmarks = Annotated[
+    Path | None,
+    typer.Option(
+        help="A file with a line a landmark: its iBUG number 1-68, then a vertex counted from 0, or x y z.",
+        rich_help_panel="Face",
+    ),
+]
 KeptSeed = Annotated[int, typer.Option(help="Kept in the npz; nothing here is random.", rich_help_panel="Shared")]
 
 

@@ -9,7 +9,20 @@ import typer
 
 from .animate import name_of, summing, tell
 from .console import console
-from .options import Bake, Intensity, KeptSeed, Sequence, TimelineFile, VideoSize, command, outputs_option
+from .options import (
+    Bake,
+    Forward,
+    Intensity,
+    KeptSeed,
+    Landmarks,
+    SavedBinding,
+    Sequence,
+    TimelineFile,
+    Up,
+    VideoSize,
+    command,
+    outputs_option,
+)
 
 
 @command("transfer")
@@ -34,14 +47,20 @@ def transfer(
     size: VideoSize = 512,
     bake: Bake = False,
     sequence: Sequence = "obj",
+    binding: SavedBinding = None,
+    up: Up = None,
+    forward: Forward = None,
+    landmarks: Landmarks = None,
     seed: KeptSeed = 0,
 ) -> None:
     """Change the emotion of an animation that exists, whoever made it."""
     from talkemo import InputError, pipeline
+    from talkemo.binding import Placing
 
     if (emotion is None) == (timeline is None):
         raise InputError("name one --emotion, or a --timeline")
     outputs = output or [Path(f"{animation.stem}_{name_of(emotion or '', timeline)}.mp4")]
+    placing = Placing(binding, up, forward, landmarks)
     with console.progress("transferring") as update:
         report = summing(update)
         result = pipeline.transfer(
@@ -57,6 +76,7 @@ def transfer(
             seed,
             bake,
             sequence,
+            placing,
             report,
         )
     tell(result)

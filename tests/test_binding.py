@@ -4,8 +4,11 @@ import trimesh
 from scipy.spatial.transform import Rotation
 
 from talkemo import InputError
-from talkemo.binding import bind, closest_on_triangles
+from talkemo.binding import Placing, bind, bind_placed, closest_on_triangles, load_binding, save_binding
+from talkemo.data.augmentation import shape_vector
+from talkemo.face import ARKIT_NAMES, vertex_normals
 from talkemo.mesh import Mesh, load_mesh, save_obj
+from talkemo.registration import turns_towards
 
 
 @pytest.fixture(scope="module")
@@ -70,6 +73,213 @@ def test_back_of_a_head_stays(face, mesh, jaw, closed):
     )
     moved = bind(face, both).apply(jaw)[0]
     np.testing.assert_allclose(moved[len(mesh.vertices) :], both.vertices[len(mesh.vertices) :], atol=1e-3)
+
+
+# ------------------------------------------------------------------------------------------- where the face is
+
+
+def turned(mesh, seed):
+    """A mesh anywhere: turned, scaled and shifted at random."""
+    rng = np.random.default_rng(seed)
+    turn, scale = Rotation.random(random_state=seed).as_matrix(), 10 ** rng.uniform(-3, 3)
+    shift = 500 * scale * rng.standard_normal(3)
+    return Mesh(scale * mesh.vertices @ turn.T + shift, mesh.faces), turn, scale, shift
+
+
+@pytest.mark.parametrize("seed", [1, 2])
+def test_orientation_does_not_matter(face, mesh, jaw, seed):
+    other, turn, scale, shift = turned(mesh, seed)
+    first, second = bind(face, mesh), bind(face, other)
+    assert second.error < 1.2 and second.scale == pytest.approx(scale * first.scale, rel=0.02)
+    a = first.apply(jaw)[0]
+    b = (second.apply(jaw)[0] - shift) @ turn / scale
+    assert np.linalg.norm(a - b, axis=1).mean() < 0.5
+    assert second.lip_opening() == pytest.approx(1, abs=0.15)
+
+
+def test_axes_and_landmarks_say_where_the_face_is(face, mesh, jaw, tmp_path):
+    other = Mesh(mesh.vertices[:, [0, 2, 1]] * [1, -1, 1], mesh.faces)  # z up, looking along -y
+    binding = bind(face, other, turns_towards("z", "-y"))
+    np.testing.assert_allclose(binding.placement.rotation[:, 1], [0, 0, 1], atol=0.1)
+    places = tmp_path / "points.txt"
+    rows = [f"{p + 1} {' '.join(map(str, other.vertices[face.landmarks68[p]]))}" for p in (8, 30, 36, 45, 48, 54)]
+    places.write_text("# chin, nose, eyes, mouth\n" + "\n".join(rows) + f"\n63 {binding.landmarks68[62]}")
+    named = bind_placed(face, other, Placing(landmarks=places))
+    assert np.linalg.norm(named.apply(jaw)[0] - binding.apply(jaw)[0], axis=1).mean() < 0.5
+
+
+@pytest.mark.parametrize("up,forward", [("up", None), ("z", "z"), ("x", "-x")])
+def test_axes_that_are_none(up, forward):
+    with pytest.raises(InputError, match=r"axis|cannot"):
+        turns_towards(up, forward)
+
+
+@pytest.mark.parametrize("text", ["1 2 3", "0 1", "69 1", "3 99999999", "5 nan 0 0", "one 2", "1 4\n2 5"])
+def test_landmarks_that_are_none(face, mesh, tmp_path, text):
+    (tmp_path / "points.txt").write_text(text)
+    with pytest.raises(InputError):
+        bind_placed(face, mesh, Placing(landmarks=tmp_path / "points.txt"))
+
+
+def lump():
+    ball = trimesh.creation.icosphere(4)
+    x, y, z = ball.vertices.T
+    return trimesh.Trimesh(
+        ball.vertices * (1 + 0.15 * np.sin(3 * x + 1) * np.cos(4 * y) + 0.05 * np.sin(9 * z))[:, None], ball.faces
+    )
+
+
+def chair():
+    box, at = trimesh.creation.box, trimesh.transformations.translation_matrix
+    legs = [box([0.1, 1, 0.1], transform=at([x, -0.5, z])) for x in (-0.45, 0.45) for z in (-0.45, 0.45)]
+    parts = [box([1, 0.1, 1]), box([1, 1, 0.1], transform=at([0, 0.5, -0.5])), *legs]
+    return trimesh.util.concatenate(parts).subdivide().subdivide()
+
+
+@pytest.mark.parametrize("thing", [lambda: trimesh.creation.icosphere(4), lump, chair])
+def test_what_is_no_face_is_refused(face, thing):
+    shape = thing()
+    with pytest.raises(InputError, match="no face"):
+        bind(face, Mesh(np.array(shape.vertices, float), np.array(shape.faces, np.int32)))
+
+
+# ------------------------------------------------------------------------------------------------- how it moves
+
+
+@pytest.fixture(scope="module")
+def poses(face):
+    amounts = [
+        {"jawOpen": 0.7},
+        {"jawOpen": 0.5, "mouthFunnel": 0.6},
+        {"mouthSmile": 1.0, "jawOpen": 0.2},
+        {"eyeBlink": 1.0},
+        {"mouthPucker": 0.8},
+        {"mouthUpperUp": 0.8, "mouthLowerDown": 0.8},
+    ]
+    return np.tensordot(np.stack([shape_vector(face, a) for a in amounts]), face.expression_basis, 1).astype(np.float32)
+
+
+def stretch(vertices, moved, faces):
+    """The longest that an edge gets, beside its own length, in each frame."""
+    a, b = np.unique(np.sort(faces[:, [0, 1, 1, 2, 2, 0]].reshape(-1, 2), axis=1), axis=0).T
+    length = np.linalg.norm(vertices[a] - vertices[b], axis=1)
+    return np.max(np.linalg.norm(moved[:, a] - moved[:, b], axis=2)[:, length > 0] / length[length > 0], axis=1)
+
+
+def another_person(face, mesh):
+    """Somebody else of the bilinear model, in the canonical topology."""
+    z = np.random.default_rng(4).standard_normal(30)
+    return Mesh(face.vertices(face.expression_factor[0], face.identity_weights(z)).astype(float), face.faces)
+
+
+def unwelded(face, mesh):
+    return Mesh(mesh.vertices[mesh.faces].reshape(-1, 3), np.arange(mesh.faces.size, dtype=np.int32).reshape(-1, 3))
+
+
+def inside_out(face, mesh):
+    return Mesh(mesh.vertices, mesh.faces[:, ::-1].copy())
+
+
+def thick(face, mesh):
+    """A mask with an inside, five millimetres behind."""
+    back = mesh.vertices - 5 * vertex_normals(mesh.vertices, mesh.faces)
+    faces = np.concatenate([mesh.faces, mesh.faces[:, ::-1] + len(back)])
+    return Mesh(np.concatenate([mesh.vertices, back]), faces)
+
+
+@pytest.mark.parametrize("make", [another_person, unwelded, inside_out, thick])
+def test_lips_open_and_nothing_tears(face, mesh, poses, make):
+    other = make(face, mesh)
+    binding = bind(face, other)
+    assert binding.lip_opening() == pytest.approx(1, abs=0.15)
+    own = stretch(other.vertices, binding.apply(poses), other.faces)
+    canonical = stretch(face.mean, face.mean + poses, face.faces)
+    assert (own < 2 * canonical).all()
+
+
+@pytest.fixture(scope="module")
+def head(mesh):
+    """The example face with eyeballs, teeth, a lash, and a cap of hair; and the vertices of each."""
+    at = trimesh.transformations.translation_matrix
+    balls = [trimesh.creation.icosphere(3, 12).apply_translation([x, 36, 80]) for x in (-31.4, 31.4)]
+    teeth = [trimesh.creation.box([40, 14, 20], transform=at([0, y, 92])).subdivide() for y in (-24, -44)]
+    lid = mesh.vertices[np.linalg.norm(mesh.vertices - [-31, 41, 97], axis=1).argmin()]
+    lash = trimesh.creation.box([6, 0.6, 5], transform=at(np.add(lid, [0, 0, 2.6]))).subdivide()
+    hair = trimesh.creation.icosphere(4, 105).apply_translation([0, 60, 20])
+    hair.update_faces((hair.triangles_center[:, 1] > 105) | (hair.triangles_center[:, 2] < 0))
+    hair.remove_unreferenced_vertices()
+    vertices, faces, where, count = (
+        [mesh.vertices],
+        [mesh.faces],
+        {"skin": slice(0, len(mesh.vertices))},
+        len(mesh.vertices),
+    )
+    names = ("right_eye", "left_eye", "upper_teeth", "lower_teeth", "lash", "hair")
+    for name, part in zip(names, (*balls, *teeth, lash, hair)):
+        vertices.append(np.array(part.vertices))
+        faces.append(np.array(part.faces) + count)
+        where[name] = slice(count, count + len(part.vertices))
+        count += len(part.vertices)
+    return Mesh(np.concatenate(vertices), np.concatenate(faces).astype(np.int32)), where
+
+
+def test_parts_move_as_they_should(face, head, poses):
+    mesh, where = head
+    binding = bind(face, mesh)
+    moved = np.linalg.norm(binding.apply(poses) - mesh.vertices, axis=2)
+    for name in ("right_eye", "left_eye", "upper_teeth", "hair"):
+        assert moved[:, where[name]].max() < 1e-3, name
+    teeth = moved[0, where["lower_teeth"]]
+    lip = moved[0, binding.landmarks68[66]]
+    assert 0.5 * lip < teeth.min() and teeth.max() < 1.5 * lip
+    blink = moved[3]
+    lid = blink[np.linalg.norm(mesh.vertices[where["skin"]] - mesh.vertices[where["lash"]].mean(0), axis=1).argmin()]
+    assert lid > 1 and blink[where["lash"]].min() > 0.3 * lid
+
+
+def test_a_gaze_turns_the_eyeball_in_its_socket(face, head):
+    mesh, where = head
+    targets = bind(face, mesh).arkit_targets()
+    rest = mesh.vertices[where["left_eye"]]
+    moved = rest + targets[ARKIT_NAMES.index("eyeLookUpLeft"), where["left_eye"]]
+    np.testing.assert_allclose(np.linalg.norm(moved - [31.4, 36, 80], axis=1), 12, atol=0.3)
+    front = rest[:, 2].argmax()
+    assert moved[front, 1] - rest[front, 1] > 3
+    assert not targets[ARKIT_NAMES.index("eyeLookUpLeft"), where["right_eye"]].any()
+    out = targets[ARKIT_NAMES.index("eyeLookOutLeft"), where["left_eye"]][front, 0]
+    assert out > 3  # the person's left is +x
+
+
+# -------------------------------------------------------------------------------------------------------- files
+
+
+def test_saved_binding_is_the_same(face, mesh, jaw, tmp_path):
+    binding = bind(face, mesh)
+    save_binding(tmp_path / "face.binding.npz", binding)
+    again = load_binding(tmp_path / "face.binding.npz", face, mesh)
+    np.testing.assert_array_equal(again.apply(jaw), binding.apply(jaw))
+    assert again.parts == binding.parts and again.error == binding.error
+    with pytest.raises(InputError, match="another mesh"):
+        load_binding(tmp_path / "face.binding.npz", face, Mesh(mesh.vertices + 1, mesh.faces))
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"moving": np.arange(3)},
+        {"landmarks68": np.full(68, 10**9)},
+        {"shapes": np.zeros((2, 2, 3), np.float32)},
+        {"rotation": np.zeros(3)},
+        {"canonical": None},
+    ],
+)
+def test_broken_bindings(face, mesh, tmp_path, change):
+    path = tmp_path / "face.binding.npz"
+    save_binding(path, bind(face, mesh))
+    data = dict(np.load(path)) | change
+    np.savez(path, **{name: array for name, array in data.items() if array is not None})
+    with pytest.raises(InputError, match="not a binding"):
+        load_binding(path, face, mesh)
 
 
 @pytest.mark.parametrize(

@@ -8,9 +8,11 @@ from pathlib import Path
 import imageio_ffmpeg
 import numpy as np
 import soundfile
+import trimesh
 
 from talkemo.animation import Animation
 from talkemo.face import ARKIT_NAMES
+from talkemo.mesh import load_mesh, save_obj
 
 
 def talkemo(*arguments, cwd=None):
@@ -21,7 +23,18 @@ def talkemo(*arguments, cwd=None):
 def test_help_and_version():
     assert "animate" in talkemo("--help").stdout
     assert talkemo("--version").stdout.startswith("talkemo ")
-    for command in ("animate", "reconstruct", "geomap", "train", "transfer", "render", "evaluate", "weights", "doctor"):
+    for command in (
+        "animate",
+        "bind",
+        "reconstruct",
+        "geomap",
+        "train",
+        "transfer",
+        "render",
+        "evaluate",
+        "weights",
+        "doctor",
+    ):
         done = talkemo(command, "--help")
         assert done.returncode == 0 and "--json" in done.stdout
 
@@ -297,3 +310,29 @@ def test_transfer_keeps_the_sound_and_changes_the_face(tmp_path, example_face, s
         done = talkemo("transfer", *arguments, "-o", "x.npz", cwd=tmp_path)
         assert done.returncode == 2 and why in done.stderr, (arguments, done.stderr)
     assert not (tmp_path / "x.npz").exists()
+
+
+def test_bind_once_and_animate_a_face_that_lies_down(tmp_path, example_face, short_speech):
+    mesh = load_mesh(example_face)
+    face, ball = tmp_path / "lying.obj", tmp_path / "ball.obj"
+    save_obj(face, mesh.vertices[:, [0, 2, 1]] * [1, -1, 1], mesh.faces)  # z up, looking along -y
+    done = talkemo("bind", face, "--json", "-o", tmp_path / "b.npz", "-o", tmp_path / "b.png")
+    assert done.returncode == 0, done.stderr
+    figures = json.loads(done.stdout)
+    assert figures["error_mm"] < 1.2 and 0.85 < figures["lip_opening"] < 1.15
+    assert figures["up"][2] > 0.95 and figures["forward"][1] < -0.95
+    with_it = talkemo(
+        "animate", face, short_speech, "--binding", tmp_path / "b.npz", "--fps", 10, "-o", tmp_path / "a.npz"
+    )
+    assert with_it.returncode == 0, with_it.stderr
+    without = talkemo("animate", face, short_speech, "--fps", 10, "-o", tmp_path / "c.npz", "-o", tmp_path / "c.mp4")
+    assert without.returncode == 0, without.stderr
+    np.testing.assert_array_equal(Animation(tmp_path / "a.npz").vertices(), Animation(tmp_path / "c.npz").vertices())
+    # The camera looks at the face, wherever that looks: skin in the middle, beside it background.
+    frame = film(tmp_path / "c.mp4")[1][0]
+    assert frame[256, 256, 0] > 120 and frame[256, 10].max() < 80
+    sphere = trimesh.creation.icosphere(4)
+    save_obj(ball, np.array(sphere.vertices), np.array(sphere.faces))
+    done = talkemo("bind", ball, "-o", tmp_path / "ball.npz")
+    assert done.returncode == 2 and "no face found" in done.stderr and "--landmarks" in done.stderr
+    assert len(done.stderr.splitlines()) == 2 and not (tmp_path / "ball.npz").exists()

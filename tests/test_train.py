@@ -17,9 +17,9 @@ from talkemo.emotion import EmotionModel, new_generator
 from talkemo.emotion_evaluation import figure6, figure7, table2
 from talkemo.encoder import load_encoder
 from talkemo.evaluation import table1
-from talkemo.face import load_face
+from talkemo.face import load_face, orthonormal_span
 from talkemo.geomap import geometry_map
-from talkemo.talking import load_talking, orthonormal_span
+from talkemo.talking import load_talking
 from talkemo.train import speech as train_encoder
 from talkemo.train.emotion import EmotionConfig, sample_sheet, train_emotion, training_frames
 from talkemo.train.speech import SpeechConfig, train_speech

@@ -22,7 +22,7 @@ PEOPLE_MODES = 30  # identity coefficients that tell them apart
 # lowers the brows and keeps the lids open.
 EXPRESSIONS: dict[str, tuple[str, dict[str, float]]] = {
     "surprised": ("upper", {"browInnerUp": 1.1, "browOuterUp": 1.1, "eyeWide": 0.8}),
-    "angry": ("upper", {"browDown": 1.0, "eyeWide": 0.3}),
+    "angry": ("upper", {"browDown": 0.75, "eyeWide": 0.5}),
     "happy": ("lower", {"mouthSmile": 1.0, "mouthDimple": 0.3, "cheekSquint": 0.6}),
 }
 # mm in the chart, from the inner boundaries of the eyes (upper) and of the mouth (lower): full weight up to the first,

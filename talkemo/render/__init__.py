@@ -27,21 +27,23 @@ VIEWS = {"front": 0.0, "left": 35.0, "right": -35.0}  # degrees that the camera 
 
 @dataclass(frozen=True, eq=False)
 class View:
-    """A perspective camera that looks at `centre` from `distance` along +z turned by `yaw` radians.
+    """A perspective camera that looks at `centre` from `distance` in front of a face, turned by `yaw` radians.
 
-    `half` is half the height, in mesh units at the centre, that the picture shows.
+    `half` is half the height, in mesh units at the centre, that the picture shows; `facing` (3, 3) takes a face that
+    looks along +z with y up to the mesh's.
     """
 
     centre: np.ndarray
     half: float
     distance: float
     yaw: float
+    facing: np.ndarray
 
     @property
     def rotation(self) -> np.ndarray:
         """(3, 3) world to camera."""
         c, s = np.cos(self.yaw), np.sin(self.yaw)
-        return np.array([[c, 0, -s], [0, 1, 0], [s, 0, c]])
+        return np.array([[c, 0, -s], [0, 1, 0], [s, 0, c]]) @ self.facing.T
 
     def to_camera(self, vertices: np.ndarray) -> np.ndarray:
         """Vertices (V, 3) in camera space: x right, y up, z towards the camera, origin at the centre."""
@@ -53,15 +55,32 @@ class View:
         return np.stack([width / 2 - 0.5 + seen[:, 0] * scale, height / 2 - 0.5 - seen[:, 1] * scale, scale], axis=1)
 
 
-def frame_view(vertices: np.ndarray, focus: np.ndarray | None = None, view: str = "front") -> View:
-    """A camera that shows the vertices (V, 3) of `focus` (V,) bool, or all, with a margin."""
+def frame_view(
+    vertices: np.ndarray, focus: np.ndarray | None = None, view: str = "front", facing: np.ndarray | None = None
+) -> View:
+    """A camera that shows the vertices (V, 3) of `focus` (V,) bool, or all, with a margin.
+
+    facing: (3, 3), the rotation of the face in the mesh; None for one that looks along +z with y up
+    """
     if view not in VIEWS:
         raise InputError(f"unknown view '{view}'", f"choose from {', '.join(VIEWS)}")
-    part = vertices if focus is None or not focus.any() else vertices[focus]
+    turn = np.eye(3) if facing is None else facing
+    part = (vertices if focus is None or not focus.any() else vertices[focus]) @ turn
     low, high = part.min(0).astype(float), part.max(0).astype(float)
     half = 0.5 * 1.16 * max(high[1] - low[1], high[0] - low[0])
     # Seen from seven half-heights away: the perspective of a portrait lens.
-    return View((low + high) / 2, half, 7 * half, np.radians(VIEWS[view]))
+    return View(turn @ ((low + high) / 2), half, 7 * half, np.radians(VIEWS[view]), turn)
+
+
+def facing_of(meta: dict[str, Any]) -> np.ndarray | None:
+    """The rotation (3, 3) of the face in an animation's mesh, if its meta tells one."""
+    try:
+        turn = np.array(meta.get("facing"), np.float64)
+    except (TypeError, ValueError):
+        return None
+    if turn.shape != (3, 3) or not np.allclose(turn @ turn.T, np.eye(3), atol=1e-3):
+        return None
+    return turn
 
 
 def new_renderer(faces: np.ndarray, view: View, size: tuple[int, int]) -> Any:

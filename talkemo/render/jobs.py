@@ -9,9 +9,10 @@ import numpy as np
 
 from .. import speech
 from ..animation import Header, Source, open_animation
+from ..binding import Binding
 from ..errors import InputError
 from ..files import check_output, whole
-from . import frame_view, new_renderer
+from . import facing_of, frame_view, new_renderer
 from .video import SIZES, VideoWriter
 
 
@@ -58,13 +59,37 @@ def picture(moving: Source, header: Header, size: int, view: str, time: float | 
     start = 0
     for chunk in moving.chunks():
         if wanted < start + len(chunk):
-            renderer = new_renderer(header.faces, frame_view(header.rest, header.focus, view), (size, size))
+            camera = frame_view(header.rest, header.focus, view, facing_of(header.meta))
+            renderer = new_renderer(header.faces, camera, (size, size))
             try:
                 return renderer.draw(chunk[wanted - start])
             finally:
                 renderer.close()
         start += len(chunk)
     raise InputError(f"{moving.path}: no frame {wanted}")
+
+
+POSES: tuple[dict[str, float], ...] = ({}, {"jawOpen": 0.7}, {"mouthPucker": 0.8}, {"mouthSmile": 1.0}, {"browInnerUp": 1.0, "browOuterUp": 1.0}, {"eyeBlink": 1.0})  # fmt: skip
+DOT = np.array([40, 220, 120], np.uint8)
+
+
+def binding_picture(binding: Binding, size: int = 360) -> np.ndarray:
+    """How a bound mesh moves, to look at: at rest with the landmarks found, then one pose after the other."""
+    from ..data.augmentation import shape_vector
+
+    rest = binding.mesh.vertices.astype(np.float32)
+    camera = frame_view(rest, binding.focus, "front", binding.placement.rotation)
+    shapes = np.stack([shape_vector(binding.face, pose) for pose in POSES])
+    frames = binding.apply(np.tensordot(shapes, binding.face.expression_basis, 1).astype(np.float32))
+    renderer = new_renderer(binding.mesh.faces, camera, (size, size))
+    try:
+        pictures = [renderer.draw(frame) for frame in frames]
+    finally:
+        renderer.close()
+    places = camera.to_pixels(camera.to_camera(rest[binding.landmarks68]), size, size)
+    for column, row in places[:, :2].round().astype(int):
+        pictures[0][max(row - 1, 0) : row + 2, max(column - 1, 0) : column + 2] = DOT
+    return np.hstack(pictures)
 
 
 def save_picture(path: Path, image: np.ndarray) -> None:

@@ -9,7 +9,7 @@ import numpy as np
 
 from ..animation import Chunk, Header, Writer
 from ..errors import InputError, TalkemoError
-from . import frame_view, new_renderer
+from . import facing_of, frame_view, new_renderer
 
 VIDEO_FPS = 30.0  # at most: more costs time and shows nothing that a face does
 SIZES = (64, 4096)
@@ -25,7 +25,7 @@ class VideoWriter(Writer):
         self.every = max(1, int(np.ceil(header.fps / VIDEO_FPS - 1e-6)))
         self.count = 0
         size += size % 2  # H.264 wants even sides
-        camera = frame_view(header.rest, header.focus, view)
+        camera = frame_view(header.rest, header.focus, view, facing_of(header.meta))
         self.renderer = new_renderer(header.faces, camera, (size, size))
         self.stream = _ffmpeg(self.partial, size, header.fps / self.every, sound, header.frames / header.fps)
 

@@ -29,9 +29,8 @@ from ..data.sound import augment, change_speed, mel_batch, through_codec
 from ..data.voices import Utterance
 from ..encoder import RATE, SAMPLES, WIDTH, EncoderNetwork, save_encoder
 from ..errors import InputError
-from ..face import Face
+from ..face import Face, orthonormal_span
 from ..files import whole
-from ..talking import orthonormal_span
 from .loop import Loop, half_precision
 from .talking import Objective, TalkingConfig, held_out, neutral_recordings, opening_rows
 from .teacher import WIDTH as TEACHER_WIDTH

@@ -19,9 +19,9 @@ from ..data.motion import from_rest
 from ..data.sound import augment, mel_batch
 from ..encoder import MARGIN, RATE, REACH, SAMPLES, SpeechEncoder
 from ..errors import InputError
-from ..face import Face
+from ..face import Face, orthonormal_span
 from ..files import read_npz, readable
-from ..talking import COMPONENTS, WINDOW, TalkingNetwork, orthonormal_span, save_talking, windows
+from ..talking import COMPONENTS, WINDOW, TalkingNetwork, save_talking, windows
 from .loop import Loop, half_precision
 
 NOISE = "noise"  # the corpus of sound that is no speech
