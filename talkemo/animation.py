@@ -24,7 +24,7 @@ from .errors import InputError
 from .face import ARKIT_NAMES
 from .files import partial_name, readable
 from .gltf import GlbAnimation
-from .mesh import FORMATS, load_mesh
+from .mesh import FORMATS, Look, load_mesh
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -54,6 +54,7 @@ class Header:
     meta: dict[str, Any]
     # (52, V, 3) what ARKit's shapes, at weight 1, move each vertex by: made when a writer asks for it.
     targets: Callable[[], np.ndarray] | None = None
+    look: Look | None = None  # what the mesh's file has beside its surface
 
 
 class Writer:

@@ -34,6 +34,8 @@ TOUCH = 2.5  # mm between a part and the skin that it is attached to
 STRAIN = 1.5  # times the canonical face's own strain that an edge may have
 SKIN_SHARE = 0.02  # of the canonical face that a part must lie under to be skin
 EYE_REACH, EYE_SIZE = 14.0, 45.0  # mm from the eye's centre, and across
+INVISIBLE = 2e-3  # mm
+AROUND = 8.0  # mm around the canonical face that belong to it in a picture
 GAZE = 25.0  # degrees that an eye turns for a gaze at weight 1
 # Motion of the lower teeth at weight 1, from ICT-FaceKit: rotation in degrees about the axes and shift in mm.
 JAW = {
@@ -110,7 +112,11 @@ class Binding:
 
         from .face import ARKIT_NAMES
 
-        targets = self.apply(self.face.arkit_shapes) - self._start
+        targets = np.zeros((len(ARKIT_NAMES), *self._start.shape), np.float32)
+        matrix = (self.face.arkit_matrix > 0).T.astype(np.float32)
+        moved = np.tensordot(matrix, self.shapes, 1)
+        moved[np.abs(moved).max(2) < INVISIBLE * self.scale] = 0  # so that a file need not hold it
+        targets[:, self.moving] = moved
         for side, (vertices, centre) in zip(("Right", "Left"), self.eyes):
             if not len(vertices):
                 continue
@@ -136,11 +142,9 @@ class Binding:
 
     @cached_property
     def focus(self) -> np.ndarray:
-        """(N,) bool, the vertices that move visibly: what a camera should look at."""
-        amount = np.linalg.norm(self.shapes, axis=2).max(0)
-        focus = np.zeros(len(self.mesh.vertices), bool)
-        focus[self.moving[amount > 0.1 * amount.max()]] = True
-        return focus
+        """(N,) bool, the vertices where the face is: what a camera should look at."""
+        points, mean = self.placement.to_canonical(self.mesh.vertices), self.face.mean
+        return ((points > mean.min(0) - AROUND) & (points < mean.max(0) + AROUND)).all(1)
 
     def region(self, name: str) -> np.ndarray:
         """Vertices of the mesh in a region of the canonical face."""

@@ -30,6 +30,7 @@ TRAINED_SIZE = 64  # pixels on a side of the maps in training
 INNER = 32  # pixels on a side inside the generator
 FOUR = ("neutral", "happy", "angry", "surprised")  # the emotions of the paper
 BATCH = 64  # maps at a time when animating
+SHUT = 2.0  # mm between the lips by which they count as shut e times less
 CHANGE = 0.4  # s that one emotion of a timeline takes to become another
 LARGEST_TIMELINE = 1 << 20  # bytes
 SPELLINGS = {
@@ -207,10 +208,13 @@ class Generator(nn.Module):
 class EmotionModel:
     """A trained generator on a face."""
 
-    def __init__(self, generator: Generator, sampling: GeometryMap, settings: dict[str, Any]):
+    def __init__(self, generator: Generator, face: Face, settings: dict[str, Any]):
         self.generator = generator.eval()
-        self.sampling = sampling
+        self.face = face
+        self.sampling: GeometryMap = geometry_map(face)
         self.settings = settings
+        jaw = face.expression_basis[face.expression_names.index("jawOpen")]
+        self.opens = jaw / face.lip_opening(jaw)  # (V, 3), a jaw that opens the lips by a millimetre
 
     def transfer(
         self, displacement: np.ndarray, label: np.ndarray, intensity: float = 1.0, from_neutral: bool = True
@@ -233,8 +237,18 @@ class EmotionModel:
             moved = share.any(1)  # the others stay as they are, to the bit
             if moved.any():
                 maps = self.transfer_maps(self.sampling.encode(part[moved]), share[moved])
-                result[start : start + BATCH][moved] += self.sampling.decode(maps)
+                residual = self.sampling.decode(maps)
+                result[start : start + BATCH][moved] += residual - self._opened(part[moved], residual)
         return result
+
+    def _opened(self, before: np.ndarray, residual: np.ndarray) -> np.ndarray:
+        """How far the jaw has to close again, (T, V, 3) mm, for lips that were shut to be so under an emotion.
+
+        Training says the same by a term of its loss, and anger, which actors shout, learns it by halves.
+        """
+        shut = np.exp(-np.maximum(self.face.lip_opening(before), 0) / SHUT)
+        excess = np.maximum(self.face.lip_opening(residual), 0) * shut
+        return excess[:, None, None] * self.opens
 
     def transfer_maps(self, maps: np.ndarray, amounts: np.ndarray) -> np.ndarray:
         """Residual maps (T, 3, 128, 128) mm of maps (T, 3, 128, 128) mm and amounts (T, 8). Mixes are mixes of
@@ -344,7 +358,7 @@ def load_emotion(face: Face, path: str | Path | None = None) -> EmotionModel:
     with weights.understood(path, "emotion"):
         generator = new_generator(face, settings["channels"], settings["blocks"])
         load_into(generator, tensors)
-    return EmotionModel(generator, geometry_map(face), settings)
+    return EmotionModel(generator, face, settings)
 
 
 def load_discriminator(path: str | Path | None = None) -> Discriminator:

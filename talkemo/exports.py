@@ -16,7 +16,7 @@ from .animation import Chunk, Header, Writer
 from .errors import InputError, TalkemoError
 from .face import ARKIT_NAMES, vertex_normals
 from .gltf import BINARY_CHUNK, JSON_CHUNK, MAGIC, MOST_TARGETS
-from .mesh import save_obj, save_ply
+from .mesh import Look, obj_text, picture_type, save_obj, save_ply
 
 FLOAT, UNSIGNED = 5126, 5125  # glTF's component types
 LARGEST_BAKED = 1 << 31  # bytes
@@ -64,12 +64,17 @@ class GlbWriter(Writer):
         header = self.header
         glb = _Glb()
         rest = header.rest.astype(np.float32)
+        # A vertex on a seam of the texture has several texture coordinates, and is written once for each.
+        origin, faces, uv = _split_at_seams(header.faces, header.look)
+        attributes = {
+            "POSITION": glb.add(rest[origin], bounds=True),
+            "NORMAL": glb.add(vertex_normals(rest, header.faces).astype(np.float32)[origin]),
+        }
+        if uv is not None:
+            attributes |= {"TEXCOORD_0": glb.add(uv), "_VERTEX": glb.add(origin.astype(np.float32))}
         primitive: dict[str, Any] = {
-            "attributes": {
-                "POSITION": glb.add(rest, bounds=True),
-                "NORMAL": glb.add(vertex_normals(rest, header.faces).astype(np.float32)),
-            },
-            "indices": glb.add(header.faces.astype(np.uint32).ravel(), target=34963),
+            "attributes": attributes,
+            "indices": glb.add(faces.astype(np.uint32).ravel(), target=34963),
         }
         if self.bake:
             targets = np.concatenate(self.frames)
@@ -81,9 +86,7 @@ class GlbWriter(Writer):
             if self.measured:
                 self.figures["arkit_residual_mesh_units"] = self.distance / self.measured
         # A head that turns moves more than its face.
-        moving = np.flatnonzero(np.any([target.any(1) for target in targets], axis=0)) if len(targets) else self.moving
-        sparse = moving if len(moving) < SPARSE * len(rest) else None
-        primitive["targets"] = [{"POSITION": glb.add_target(target, sparse)} for target in targets]
+        primitive["targets"] = [{"POSITION": glb.add_target(target[origin])} for target in targets]
         times = (np.arange(len(weights)) / header.fps).astype(np.float32)
         sampler = {"input": glb.add(times, bounds=True), "output": glb.add(weights.ravel()), "interpolation": "LINEAR"}
         mesh = {
@@ -92,9 +95,17 @@ class GlbWriter(Writer):
             "weights": [0.0] * len(names),
             "extras": {"targetNames": names},
         }
+        texture = header.look.texture if header.look and uv is not None else None
+        materials: dict[str, Any] = {}
+        if texture is not None:
+            image = {"bufferView": glb.add_bytes(texture), "mimeType": picture_type(texture)}
+            skin = {"baseColorTexture": {"index": 0}, "metallicFactor": 0.0, "roughnessFactor": 0.8}
+            materials = {"images": [image], "textures": [{"source": 0}], "materials": [{"pbrMetallicRoughness": skin}]}
+            primitive["material"] = 0
         glb.write(
             self.partial,
             {
+                **materials,
                 "asset": {"version": "2.0", "generator": f"talkemo {__version__}", "extras": header.meta},
                 "scene": 0,
                 "scenes": [{"nodes": [0]}],
@@ -109,6 +120,18 @@ class GlbWriter(Writer):
                 ],
             },
         )
+
+
+def _split_at_seams(faces: np.ndarray, look: Look | None) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
+    """For each vertex to be written the mesh's own, the faces (F, 3) of those, and their texture coordinates, v down."""
+    if look is None or look.uv is None or look.uv_faces is None:
+        return np.arange(int(faces.max()) + 1), faces, None
+    pairs = np.stack([faces.ravel(), look.uv_faces.ravel()], axis=1).astype(np.int64)
+    unused = np.setdiff1d(np.arange(int(faces.max()) + 1), faces)
+    pairs = np.concatenate([pairs, np.stack([unused, np.zeros_like(unused)], axis=1)])
+    found, number = np.unique(pairs, axis=0, return_inverse=True)
+    uv = look.uv[found[:, 1]] * np.array([1, -1], np.float32) + np.array([0, 1], np.float32)
+    return found[:, 0], number.reshape(-1)[: faces.size].reshape(-1, 3), uv
 
 
 def _check_writable(path: Path, header: Header, bake: bool) -> None:
@@ -143,19 +166,24 @@ class _Glb:
         return len(self.views) - 1
 
     def add(self, array: np.ndarray, bounds: bool = False, target: int | None = None) -> int:
-        """The accessor of an array (N, 3) or (N,), float32 or uint32."""
+        """The accessor of an array (N, 3), (N, 2) or (N,), float32 or uint32."""
         kind: dict[str, Any] = {"componentType": UNSIGNED if array.dtype.kind == "u" else FLOAT, "count": len(array)}
-        kind["type"] = "VEC3" if array.ndim == 2 else "SCALAR"
+        kind["type"] = f"VEC{array.shape[1]}" if array.ndim == 2 else "SCALAR"
         self.accessors.append({"bufferView": self._view(array, target), **kind, **(_bounds(array) if bounds else {})})
         return len(self.accessors) - 1
 
-    def add_target(self, target: np.ndarray, moving: np.ndarray | None) -> int:
-        """The accessor of a displacement (V, 3); with `moving`, the numbers of all vertices that it may move, sparse."""
+    def add_bytes(self, content: bytes) -> int:
+        """The view of a file's content."""
+        return self._view(np.frombuffer(content, np.uint8))
+
+    def add_target(self, target: np.ndarray) -> int:
+        """The accessor of a displacement (V, 3), sparse where few vertices move."""
         target = target.astype(np.float32)
         about = {"componentType": FLOAT, "count": len(target), "type": "VEC3", **_bounds(target)}
-        if not target.any():  # an accessor without data is zero
+        moving = np.flatnonzero(target.any(1))
+        if not len(moving):  # an accessor without data is zero
             self.accessors.append(about)
-        elif moving is None:
+        elif len(moving) > SPARSE * len(target):
             self.accessors.append({"bufferView": self._view(target), **about})
         else:
             sparse = {
@@ -220,6 +248,11 @@ class UsdWriter(Writer):
         mesh.CreateFaceVertexCountsAttr(Vt.IntArray.FromNumpy(np.full(len(header.faces), 3, np.int32)))
         mesh.CreateFaceVertexIndicesAttr(Vt.IntArray.FromNumpy(header.faces.astype(np.int32).ravel()))
         mesh.CreateSubdivisionSchemeAttr(UsdGeom.Tokens.none)
+        if header.look is not None and header.look.uv is not None and header.look.uv_faces is not None:
+            kind = Sdf.ValueTypeNames.TexCoord2fArray
+            st = UsdGeom.PrimvarsAPI(mesh).CreatePrimvar("st", kind, UsdGeom.Tokens.faceVarying)
+            st.Set(Vt.Vec2fArray.FromNumpy(np.ascontiguousarray(header.look.uv)))
+            st.SetIndices(Vt.IntArray.FromNumpy(header.look.uv_faces.ravel()))
         self.points = mesh.GetPointsAttr()
         if self.bake:
             return
@@ -301,7 +334,10 @@ class LiveLinkWriter(Writer):
 
 
 class SequenceWriter(Writer):
-    """A folder of meshes, one a frame: 000000.obj, 000001.obj, … or ply. It must not be there yet, or be empty."""
+    """A folder of meshes, one a frame: 000000.obj, 000001.obj, … or ply. It must not be there yet, or be empty.
+
+    Frames of a mesh that was an OBJ are that OBJ with other positions: polygons, groups and materials stay.
+    """
 
     def __init__(self, path: Path, header: Header, form: str = "obj"):
         super().__init__(path)
@@ -309,17 +345,29 @@ class SequenceWriter(Writer):
             raise InputError(
                 f"{path} is there already, and not an empty folder", "choose another name for the sequence"
             )
-        self.save, self.form = {"obj": save_obj, "ply": save_ply}[form], form
-        self.faces, self.count = header.faces, 0
+        self.form, self.faces, self.count = form, header.faces, 0
+        self.look = header.look if header.look and header.look.text else None
         shutil.rmtree(self.partial, ignore_errors=True)
         self.partial.mkdir()
 
     def write(self, chunk: Chunk) -> None:
         for vertices in chunk.vertices:
-            self.save(self.partial / f"{self.count:06d}.{self.form}", vertices, self.faces)
+            path = self.partial / f"{self.count:06d}.{self.form}"
+            if self.form == "ply":
+                save_ply(path, vertices, self.faces)
+            elif self.look:
+                path.write_text(obj_text(self.look, vertices), "utf-8")
+            else:
+                save_obj(path, vertices, self.faces)
             self.count += 1
 
     def finish(self) -> None:
+        if self.look and self.form == "obj":
+            for name, source in self.look.companions.items():
+                place = (self.partial / name.replace("\\", "/")).resolve()
+                if place.is_relative_to(self.partial.resolve()):
+                    place.parent.mkdir(parents=True, exist_ok=True)
+                    shutil.copyfile(source, place)
         if self.path.is_dir():
             self.path.rmdir()
 

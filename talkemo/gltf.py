@@ -26,6 +26,16 @@ TYPES = {5120: "i1", 5121: "u1", 5122: "<i2", 5123: "<u2", 5125: "<u4", 5126: "<
 WIDTHS = {"SCALAR": 1, "VEC2": 2, "VEC3": 3, "VEC4": 4, "MAT4": 16}
 
 
+def _first_of_each(origin: np.ndarray, count: int) -> np.ndarray:
+    """For numbers (N,) of vertices, each of 0 … n at least once, where each is found first. Raises ValueError."""
+    if origin.shape != (count,) or not np.isfinite(origin).all():
+        raise ValueError("_VERTEX is not a number for each vertex")
+    numbers, first = np.unique(origin, return_index=True)
+    if not np.array_equal(numbers, np.arange(len(numbers))):
+        raise ValueError("_VERTEX does not number the vertices")
+    return first
+
+
 class GlbAnimation:
     """The meshes of a GLB, all in one, as its first animation of morph target weights moves them.
 
@@ -102,6 +112,11 @@ class GlbAnimation:
                 linear = matrix[:3, :3].T
                 turned = [(move @ linear).astype(np.float32) for move in moves]
                 shapes = np.stack(turned) if turned else np.zeros((0, *points.shape), np.float32)
+                if "_VERTEX" in primitive["attributes"]:  # ours: which vertices a seam of the texture has split
+                    origin = self._accessor(primitive["attributes"]["_VERTEX"])
+                    first = _first_of_each(origin, len(points))
+                    triangles = np.asarray(origin, np.int64)[triangles]
+                    points, shapes = points[first], shapes[:, first]
                 steady = np.array(node.get("weights") or mesh.get("weights") or [0.0] * len(moves), np.float32)
                 if steady.shape != (len(moves),):
                     raise ValueError("there are not as many weights as morph targets")

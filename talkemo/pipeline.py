@@ -142,7 +142,7 @@ def _write(
     mesh = binding.mesh
     rest = mesh.vertices.astype(np.float32)
     meta = {**meta, "facing": binding.placement.rotation.round(6).tolist()}
-    header = Header(frames, fps, mesh.faces, rest, binding.focus, meta, binding.arkit_targets)
+    header = Header(frames, fps, mesh.faces, rest, binding.focus, meta, binding.arkit_targets, mesh.look)
     with ExitStack() as stack:
         writers = [stack.enter_context(open_one(path, header)) for path in paths]
         for chunk in chunks:

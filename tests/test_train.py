@@ -18,7 +18,6 @@ from talkemo.emotion_evaluation import figure6, figure7, table2
 from talkemo.encoder import load_encoder
 from talkemo.evaluation import table1
 from talkemo.face import load_face, orthonormal_span
-from talkemo.geomap import geometry_map
 from talkemo.talking import load_talking
 from talkemo.train import speech as train_encoder
 from talkemo.train.emotion import EmotionConfig, sample_sheet, train_emotion, training_frames
@@ -275,7 +274,7 @@ def test_the_lip_teacher_tells_what_it_was_shown(face, corpus, fitted, monkeypat
 
 def test_a_sheet_to_look_at(face, corpus, fitted, tmp_path):
     frames = training_frames(face, corpus, fitted[0] / "captures", ("ravdess",))
-    model = EmotionModel(new_generator(face, 16, 1), geometry_map(face), {})
+    model = EmotionModel(new_generator(face, 16, 1), face, {})
     sample_sheet(face, model, frames, tmp_path / "sheet.png")
     import imageio.v3 as imageio
 

@@ -26,6 +26,7 @@ from ..data.corpora import EMOTIONS
 from ..data.motion import Acted, acted, from_rest
 from ..emotion import (
     FOUR,
+    SHUT,
     TRAINED_SIZE,
     UNIT,
     Classifier,
@@ -42,7 +43,6 @@ from ..face import Face
 from ..geomap import geometry_map
 from .loop import Loop, half_precision
 
-SHUT = 2.0  # mm between the lips by which they count as shut e times less
 # The classes of the classifiers that judge: the paper's, and the corpus's.
 CLASSES = {"four": FOUR, "eight": EMOTIONS}
 
