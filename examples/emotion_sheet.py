@@ -30,9 +30,8 @@ audio = speech.open_audio(here / "speech.wav")
 neutral = talking.displacement(audio, np.array(MOMENTS))
 mesh = load_mesh(source)
 binding = bind(face, mesh)
-focus = np.zeros(len(mesh.vertices), bool)
-focus[binding.moving] = True
-renderer = SoftwareRenderer(mesh.faces, frame_view(mesh.vertices, focus), (200, 216))
+camera = frame_view(mesh.vertices, binding.focus, facing=binding.placement.rotation)
+renderer = SoftwareRenderer(mesh.faces, camera, (200, 216))
 rows = []
 for name in EMOTIONS:
     displacement = neutral if name == "neutral" else emotion.transfer(neutral, parse_emotion(name))

@@ -29,9 +29,10 @@ from .registration import NORMAL_WEIGHT, Fit, Placement, locate, refine, similar
 
 ON_SKIN = 3.0  # mm off the canonical surface up to which a vertex takes its motion from there
 LARGEST_LANDMARKS = 1 << 20  # bytes
+INSIDE = 8.0  # mm off it behind which skin belongs to the inside of the mouth
 REACH = 48.0  # mm off it where nothing moves any more
 TOUCH = 2.5  # mm between a part and the skin that it is attached to
-STRAIN = 1.5  # times the canonical face's own strain that an edge may have
+STRAIN, MOST = 1.5, 1.2  # times the canonical face's usual and largest strain: where an edge is torn, and its limit
 SKIN_SHARE = 0.02  # of the canonical face that a part must lie under to be skin
 EYE_REACH, EYE_SIZE = 14.0, 45.0  # mm from the eye's centre, and across
 INVISIBLE = 2e-3  # mm
@@ -317,8 +318,13 @@ class _Body:
             self.shapes[k, near[on]] = np.einsum("mij,mj->mi", at, moved)
         far = np.ones(len(points), bool)
         far[near] = distance > REACH
+        mouth = near[~on & (distance > INSIDE) & self._in_mouth(points[near])]
+        far[mouth] = False
+        if len(mouth):  # cheeks and tongue of a mouth that is one with the skin
+            self.shapes[:, mouth] = self._jaw_share(mouth)[:, None] * _jaw(face, fitted)(points[mouth])
         fixed = far.copy()
         fixed[near] |= on
+        fixed[mouth] = True
         self.fill(~fixed)
         usual, most = _strains(face)
         own = self.edges[self.skin[self.edges].all(1)]
@@ -344,7 +350,7 @@ class _Body:
             result |= np.linalg.norm(shape[a] - shape[b], axis=1) > limit * np.maximum(length, 0.3)
         return result
 
-    def relax(self, edges: np.ndarray, limits: np.ndarray, rounds: int = 30) -> None:
+    def relax(self, edges: np.ndarray, limits: np.ndarray, rounds: int = 60) -> None:
         """Take from edges what strain is beyond the limits, half from either end: folds of lids, corners of the mouth."""
         a, b = edges.T
         length = np.maximum(np.linalg.norm(self.points[a] - self.points[b], axis=1), 0.01)
@@ -409,17 +415,11 @@ class _Body:
         """Give the other parts theirs; returns vertices by what they were taken for."""
         face, fitted, points = self.face, self.fitted, self.points
         found: dict[str, list[np.ndarray]] = {"skin": [np.flatnonzero(self.skin)]}
-        lips = fitted[face.landmarks68[48:68]]
-        corner, line, front = (
-            np.abs(lips[:, 0] - lips[:, 0].mean()).max(),
-            lips[[0, 6, 14, 18], 1].mean(),
-            lips[:, 2].max(),
-        )
         jaw, eyes = _jaw(face, fitted), _eye_centres(face, fitted)
         eye_parts: list[list[np.ndarray]] = [[], []]
         skin = np.flatnonzero(self.skin)
         tree = cKDTree(points[skin])
-        surface, outline = cKDTree(fitted), cKDTree(fitted[:, :2])
+        surface = cKDTree(fitted)
         order = np.argsort(self.label, kind="stable")
         bounds = np.searchsorted(self.label[order], np.arange(self.number + 1))
         low, high = fitted.min(0) - 20, fitted.max(0) + 20
@@ -437,7 +437,6 @@ class _Body:
             rim = np.isin(rows, self._rim(rows))
             attached = rim.any() and touching[rim].mean() > 0.3
             away = surface.query(own)[0]
-            depth = own[:, 2] - front
             if (
                 eye.min() < EYE_REACH
                 and extent.max() < EYE_SIZE
@@ -445,15 +444,12 @@ class _Body:
             ):
                 eye_parts[int(eye.argmin())].append(rows)
                 found.setdefault("eyes", []).append(rows)
-            elif (
-                abs(middle[0] - lips[:, 0].mean()) < 1.4 * corner
-                and abs(middle[1] - line) < 30
-                and depth.max() < 1
-                and depth.min() > -130
-                and middle[2] < np.median(fitted[outline.query(middle[:2], k=12)[1], 2]) - 2  # behind the face
-            ):
-                # Upper teeth belong to the skull; what has both, to either by the height of each vertex.
-                share = smoothstep((line + 4 - own[:, 1]) / 8) if self._both(own, line) else float(middle[1] < line)
+            elif self._in_mouth(middle[None])[0] and own[:, 2].max() < self.mouth[1, 2] + 1:
+                # Upper teeth belong to the skull, lower ones and the tongue to the jaw.
+                line = self.mouth[0, 1]
+                above = float((own[:, 1] > line).mean())
+                both = extent[0] > 0.6 * np.ptp(self.mouth[:, 0]) and extent[1] > 18 and 0.25 < above < 0.75
+                share = self._jaw_share(rows) if both else np.float64(middle[1] < line + 2)
                 self.shapes[:, rows] = (np.reshape(share, (-1, 1)) * jaw(own)).astype(np.float32)
                 if attached:  # the inside of a mouth, with its tongue perhaps, that hangs on the lips
                     self._attach(rows, own, touching, tree, skin, 8.0)
@@ -479,11 +475,37 @@ class _Body:
         unique, count = np.unique(edges, axis=0, return_counts=True)
         return np.unique(unique[count == 1])
 
-    @staticmethod
-    def _both(own: np.ndarray, line: float) -> bool:
-        """Whether a part has a good deal above and below the line of the lips."""
-        above = float((own[:, 1] > line).mean())
-        return 0.25 < above < 0.75 and np.ptp(own[:, 1]) > 18
+    @cached_property
+    def mouth(self) -> np.ndarray:
+        """(2, 3) mm: the right corner's x, the height of the line between the lips and any depth; the left corner's x,
+        again the height, and the depth of what is foremost of the lips."""
+        lips = self.fitted[self.face.landmarks68[48:68]]
+        line = lips[[0, 6, 14, 18], 1].mean()
+        return np.array([[lips[:, 0].min(), line, 0.0], [lips[:, 0].max(), line, lips[:, 2].max()]])
+
+    def _in_mouth(self, places: np.ndarray) -> np.ndarray:
+        """Which places (P, 3) mm lie where teeth and tongue are: behind the lips, between nose and chin."""
+        (right, line, _), (left, _, front) = self.mouth
+        beside = np.abs(places[:, 0] - (right + left) / 2) < 0.7 * (left - right)
+        high = (places[:, 1] > line - 30) & (places[:, 1] < line + 25)
+        deep = places[:, 2] > front - 110
+        result = beside & high & deep
+        if result.any():
+            _, nearest = cKDTree(self.fitted[:, :2]).query(places[result][:, :2], k=12)
+            result[result] = places[result][:, 2] < np.median(self.fitted[nearest, 2], axis=1) - 2
+        return result
+
+    def _jaw_share(self, rows: np.ndarray) -> np.ndarray:
+        """(R,) in [0, 1], how far each vertex in the mouth belongs to the lower jaw: by its height beside the lips' line,
+        and by where it faces, for a tongue that fills the mouth lies under a palate that looks down."""
+        line = self.mouth[0, 1]
+        height = self.points[rows, 1] - 8 * self.normals[rows, 1]
+        share = smoothstep((line + 4 - height) / 8)
+        around = self.graph[rows][:, rows]
+        around = sp.diags(1 / np.maximum(np.asarray(around.sum(1))[:, 0], 1e-9)) @ around
+        for _ in range(8):
+            share = 0.5 * share + 0.5 * (around @ share)
+        return share
 
     def _attach(
         self,
@@ -545,7 +567,7 @@ def _strains(face: Face) -> tuple[np.ndarray, np.ndarray]:
     a, b = edges.T
     length = np.linalg.norm(face.mean[a] - face.mean[b], axis=1)
     strain = np.stack([np.linalg.norm(s[a] - s[b], axis=1) / length for s in face.expression_basis])
-    return STRAIN * np.quantile(strain, 0.999, axis=1) + 0.1, STRAIN * strain.max(1) + 0.05
+    return STRAIN * np.quantile(strain, 0.999, axis=1) + 0.1, MOST * strain.max(1) + 0.05
 
 
 def save_binding(path: str | Path, binding: Binding) -> None:

@@ -31,6 +31,7 @@ INNER = 32  # pixels on a side inside the generator
 FOUR = ("neutral", "happy", "angry", "surprised")  # the emotions of the paper
 BATCH = 64  # maps at a time when animating
 SHUT = 2.0  # mm between the lips by which they count as shut e times less
+SPOKEN = 0.5  # share of what an emotion opens the mouth by that yields to what is said, however open it is
 CHANGE = 0.4  # s that one emotion of a timeline takes to become another
 LARGEST_TIMELINE = 1 << 20  # bytes
 SPELLINGS = {
@@ -242,13 +243,12 @@ class EmotionModel:
         return result
 
     def _opened(self, before: np.ndarray, residual: np.ndarray) -> np.ndarray:
-        """How far the jaw has to close again, (T, V, 3) mm, for lips that were shut to be so under an emotion.
+        """How far the jaw has to go back, (T, V, 3) mm, for lips that were shut to be so under an emotion.
 
         Training says the same by a term of its loss, and anger, which actors shout, learns it by halves.
         """
-        shut = np.exp(-np.maximum(self.face.lip_opening(before), 0) / SHUT)
-        excess = np.maximum(self.face.lip_opening(residual), 0) * shut
-        return excess[:, None, None] * self.opens
+        shut = SPOKEN + (1 - SPOKEN) * np.exp(-np.maximum(self.face.lip_opening(before), 0) / SHUT)
+        return (self.face.lip_opening(residual) * shut)[:, None, None] * self.opens
 
     def transfer_maps(self, maps: np.ndarray, amounts: np.ndarray) -> np.ndarray:
         """Residual maps (T, 3, 128, 128) mm of maps (T, 3, 128, 128) mm and amounts (T, 8). Mixes are mixes of

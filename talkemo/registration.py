@@ -35,6 +35,7 @@ RELIEF = 14.0  # mm around a point that its normal is compared with
 # a body without a head, a chair, a ball or a lump 0.1 and less.
 FACE, SURE = 0.33, 0.5  # from SURE on nothing else is tried
 GOOD_FIT = 1.2  # mm at which no pose around is tried
+OPEN = 0.6  # of jawOpen, tried for a mouth that stands open
 TILT = 12.0  # degrees between these
 WORST_FIT = 9.0  # mm
 
@@ -228,7 +229,8 @@ def _polished(face: Face, surface: Surface, fit: Fit) -> Fit:
         if best.score < fit.score + 0.01:
             break
         fit = best
-    return fit
+    opened = fit_face(face, surface, fit.placement, mouth=OPEN)
+    return opened if opened.score > fit.score + 0.01 else fit
 
 
 def _from_landmarks(face: Face, landmarks: np.ndarray) -> Placement:
@@ -329,15 +331,19 @@ def similarity(
     return scale, rotation, b - scale * rotation @ a
 
 
-def fit_face(face: Face, surface: Surface, placement: Placement, landmarks: np.ndarray | None = None) -> Fit:
+def fit_face(
+    face: Face, surface: Surface, placement: Placement, landmarks: np.ndarray | None = None, mouth: float = 0.0
+) -> Fit:
     """Fit identity, expression at rest and what pose is left of the bilinear model, then a smooth displacement.
 
     landmarks: (68, 3) places of the mesh for the iBUG points, NaN for those that nobody named
+    mouth: how far jawOpen is open to begin with: closed lips find their way to an open mouth's no more than back
     """
     modes, stiffness, base, at_rest = _models(face)
     first = len(modes) - len(at_rest)
     rows = np.arange(0, len(base), 5)
     coefficients = np.zeros(len(modes), np.float32)
+    coefficients[first + [face.expression_names[k] for k in at_rest].index("jawOpen")] = mouth
     near = _Near(face, surface, placement)
     for turn in range(12):
         fitted = base + np.tensordot(coefficients, modes, 1)
@@ -375,12 +381,14 @@ def fit_face(face: Face, surface: Surface, placement: Placement, landmarks: np.n
 
 @lru_cache(maxsize=2)
 def _models(face: Face) -> tuple[np.ndarray, np.ndarray, np.ndarray, list[int]]:
-    """Modes (Z, V, 3) of identity and of AT_REST, what each costs, the face they start from, and which shapes they are."""
+    """Modes (Z, V, 3) of identity, proportions and AT_REST, what each costs, the face they start from, and which shapes they are."""
     neutral = np.einsum("rei,e->ri", face.core, face.expression_factor[0])
     identities = np.tensordot((neutral @ face.identity_scale[:, :IDENTITY_MODES]).T, face.basis, 1)
     at_rest = [k for k, name in enumerate(face.expression_names) if name.split("_")[0] in AT_REST]
-    modes = np.concatenate([identities, face.expression_basis[at_rest]]).astype(np.float32)
-    stiffness = np.repeat([STIFFNESS, EXPRESSION_STIFFNESS], [len(identities), len(at_rest)])
+    # Long and flat faces, a tenth at a time: heads are drawn more freely than people grow.
+    longer, flatter = 0.1 * (face.mean - face.mean.mean(0)) * np.eye(3)[[1, 2]][:, None]
+    modes = np.concatenate([identities, [longer, flatter], face.expression_basis[at_rest]]).astype(np.float32)
+    stiffness = np.repeat([STIFFNESS, EXPRESSION_STIFFNESS], [len(identities) + 2, len(at_rest)])
     return modes, stiffness, face.mean + np.tensordot(neutral @ face.identity_mean, face.basis, 1), at_rest
 
 
