@@ -2,10 +2,9 @@
 
 The canonical face is laid over the mesh (registration.py). Skin that it lies on takes its motion from there, in the
 proportions of the mesh: a wide mouth opens wide. Between that skin and what is still, inside the mouth and behind the
-rim of the face, motion is harmonic over the mesh's own edges. Where neighbours would part, as upper and lower lip do
-when one is taken for the other, both are set free and follow their neighbourhood. Other parts are told by where they
-are: eyeballs and upper teeth stay, lower teeth and tongue follow the jaw, lashes and brows the skin, hair and clothes
-nothing.
+rim of the face, motion is harmonic over the mesh's own edges. A vertex that would part from most of its neighbours, as
+when one lip is taken for the other, is set free and follows them. Other parts are told by where they are: eyeballs and
+upper teeth stay, lower teeth and tongue follow the jaw, lashes and brows the skin, hair and clothes nothing.
 """
 
 from __future__ import annotations
@@ -37,6 +36,7 @@ SKIN_SHARE = 0.02  # of the canonical face that a part must lie under to be skin
 EYE_REACH, EYE_SIZE = 14.0, 45.0  # mm from the eye's centre, and across
 INVISIBLE = 2e-3  # mm
 AROUND = 8.0  # mm around the canonical face that belong to it in a picture
+AT_A_TIME = 50_000  # points whose nearest triangles are compared at a time
 GAZE = 25.0  # degrees that an eye turns for a gaze at weight 1
 # Motion of the lower teeth at weight 1, from ICT-FaceKit: rotation in degrees about the axes and shift in mm.
 JAW = {
@@ -282,8 +282,11 @@ class _Body:
         self.canonical = np.full(count, -1)
         self.skin = np.zeros(count, bool)
         self.eyes: list[tuple[np.ndarray, np.ndarray]] = []
-        edges = np.unique(np.sort(faces[:, [0, 1, 1, 2, 2, 0]].reshape(-1, 2), axis=1), axis=0)
+        edges = np.sort(faces[:, [0, 1, 1, 2, 2, 0]].reshape(-1, 2), axis=1)
+        edges, times = np.unique(edges, axis=0, return_counts=True)
         self.edges = edges
+        self.rim = np.zeros(count, bool)  # on an edge that only one triangle has
+        self.rim[edges[times == 1].ravel()] = True
         length = np.linalg.norm(self.points[edges[:, 0]] - self.points[edges[:, 1]], axis=1)
         pull = 1 / np.maximum(length, 0.05)
         graph = sp.csr_matrix((pull, edges.T), (count, count))
@@ -307,6 +310,8 @@ class _Body:
         covered = np.unique(np.stack([self.label[near[on]], self.canonical[near[on]]]), axis=1)
         area = np.bincount(covered[0], minlength=self.number) / max(covered.shape[1], 1)
         is_skin = area >= SKIN_SHARE
+        if area[is_skin].sum() < 0.5:  # many small pieces
+            is_skin = area > 0
         self.skin = is_skin[self.label]
         ours = self.skin[near]
         near, corners, weights, distance, on = near[ours], corners[ours], weights[ours], distance[ours], on[ours]
@@ -390,8 +395,8 @@ class _Body:
             return
         part = self.graph[rows]
         laplacian = sp.diags(np.asarray(part.sum(1))[:, 0] + 1e-9) - part[:, rows]
-        boundary = np.flatnonzero(~free)
-        boundary = boundary[np.asarray(part[:, boundary].sum(0))[0] > 0]
+        boundary = np.unique(part.indices)
+        boundary = boundary[~free[boundary]]
         values = self.shapes[:, boundary].transpose(1, 0, 2).reshape(len(boundary), -1)
         outer = part[:, boundary]
         solved = splu(laplacian.tocsc()).solve(np.asarray(outer @ values, np.float64))
@@ -434,7 +439,7 @@ class _Body:
                 continue
             eye = np.linalg.norm(eyes - middle, axis=1)
             touching = tree.query(own, distance_upper_bound=TOUCH)[0] < TOUCH
-            rim = np.isin(rows, self._rim(rows))
+            rim = self.rim[rows]
             attached = rim.any() and touching[rim].mean() > 0.3
             away = surface.query(own)[0]
             if (
@@ -467,13 +472,6 @@ class _Body:
             for rows, centre in zip(eye_parts, eyes)
         ]
         return {name: np.concatenate(rows) for name, rows in found.items()}
-
-    def _rim(self, rows: np.ndarray) -> np.ndarray:
-        """The vertices of a part on edges that only one triangle has."""
-        faces = self.faces[np.isin(self.faces[:, 0], rows)]
-        edges = np.sort(faces[:, [0, 1, 1, 2, 2, 0]].reshape(-1, 2), axis=1)
-        unique, count = np.unique(edges, axis=0, return_counts=True)
-        return np.unique(unique[count == 1])
 
     @cached_property
     def mouth(self) -> np.ndarray:
@@ -669,17 +667,21 @@ def closest_points(
         face_normals /= np.maximum(np.linalg.norm(face_normals, axis=1, keepdims=True), 1e-12)
         keys = np.hstack([centres, NORMAL_WEIGHT * face_normals])
         queries = np.hstack([points, NORMAL_WEIGHT * point_normals])
-    _, near = cKDTree(keys).query(queries, k=candidates)
-    flat = near.ravel()
-    corners = vertices[faces[flat]]
-    weights, distance = closest_on_triangles(np.repeat(points, candidates, 0), corners)
-    cost = distance
-    if point_normals is not None:
-        bend = np.linalg.norm(face_normals[flat] - np.repeat(point_normals, candidates, 0), axis=1)
-        cost = np.hypot(distance, NORMAL_WEIGHT * bend)
-    best = cost.reshape(-1, candidates).argmin(1)
-    rows = np.arange(len(points)) * candidates + best
-    return flat[rows], weights[rows], distance[rows]
+    tree = cKDTree(keys)
+    found: list[tuple[np.ndarray, np.ndarray, np.ndarray]] = []
+    for start in range(0, max(len(points), 1), AT_A_TIME):
+        part = slice(start, start + AT_A_TIME)
+        _, near = tree.query(queries[part], k=candidates)
+        flat = near.ravel()
+        weights, distance = closest_on_triangles(np.repeat(points[part], candidates, 0), vertices[faces[flat]])
+        cost = distance
+        if point_normals is not None:
+            bend = np.linalg.norm(face_normals[flat] - np.repeat(point_normals[part], candidates, 0), axis=1)
+            cost = np.hypot(distance, NORMAL_WEIGHT * bend)
+        best = np.arange(len(near)) * candidates + cost.reshape(-1, candidates).argmin(1)
+        found.append((flat[best], weights[best], distance[best]))
+    triangle, weights, distance = (np.concatenate(parts) for parts in zip(*found))
+    return triangle, weights, distance
 
 
 def closest_on_triangles(points: np.ndarray, corners: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -388,10 +388,10 @@ class PointNetGenerator(nn.Module):
         self.register_buffer("place", place, persistent=False)  # (P, 3) of the points on the face at rest
         self.local = nn.Sequential(nn.Linear(6, width), nn.ReLU(), nn.Linear(width, width), nn.ReLU())
         self.common = nn.Sequential(nn.Linear(width, 4 * width), nn.ReLU())
-        self.joined = nn.Sequential(
-            nn.Linear(5 * width + len(EMOTIONS), 2 * width), nn.ReLU(), nn.Linear(2 * width, width), nn.ReLU()
-        )
-        self.exit = nn.Linear(width, 3)
+        # One layer on a point, the maximum and the label together; what all points share is multiplied once.
+        self.from_point = nn.Linear(width, 2 * width)
+        self.from_all = nn.Linear(4 * width + len(EMOTIONS), 2 * width, bias=False)
+        self.exit = nn.Sequential(nn.ReLU(), nn.Linear(2 * width, width), nn.ReLU(), nn.Linear(width, 3))
 
     @staticmethod
     def of(face: Face, config: Any, size: int = TRAINED_SIZE) -> PointNetGenerator:
@@ -408,8 +408,8 @@ class PointNetGenerator(nn.Module):
         points = x.flatten(2)[:, :, pixels].transpose(1, 2)
         local = self.local(torch.cat([points, place.expand(len(x), -1, -1)], 2))
         common = self.common(local).amax(1)
-        wide = torch.cat([common, label], 1)[:, None].expand(-1, local.shape[1], -1)
-        moved = self.exit(self.joined(torch.cat([local, wide], 2)))
+        shared = self.from_all(torch.cat([common, label.to(common.dtype)], 1))[:, None]
+        moved = self.exit(self.from_point(local) + shared)
         result = torch.zeros_like(x, dtype=moved.dtype).flatten(2)
         result[:, :, pixels] = moved.transpose(1, 2)
         return result.view_as(x)

@@ -141,12 +141,16 @@ class Face:
         """(52, V, 3) float32 mm, displacement of the canonical face by each of ARKIT_NAMES at weight 1."""
         return np.tensordot((self.arkit_matrix > 0).T.astype(np.float32), self.expression_basis, 1)
 
-    def fit_shapes(self, displacement: np.ndarray, iterations: int = 80) -> np.ndarray:
-        """Blend-shape weights (T, S) in [0, 1] nearest to a displacement (T, V, 3) mm of the canonical face."""
+    def fit_shapes(self, displacement: np.ndarray, iterations: int = 80, gaze: bool = True) -> np.ndarray:
+        """Blend-shape weights (T, S) in [0, 1] nearest to a displacement (T, V, 3) mm of the canonical face.
+
+        gaze: whether lids may be explained by where the eyes look; eyes that follow such weights would roll
+        """
         matrix = self.expression_basis.reshape(len(self.expression_names), -1)
         gram = self.expression_gram
         target = displacement.reshape(len(displacement), -1) @ matrix.T
-        return bounded_least_squares(gram, target, iterations)
+        most = np.array([gaze or not name.startswith("eyeLook") for name in self.expression_names], target.dtype)
+        return bounded_least_squares(gram, target, iterations, most)
 
     @cached_property
     def expression_gram(self) -> np.ndarray:
@@ -181,13 +185,15 @@ def orthonormal_span(face: Face) -> tuple[np.ndarray, np.ndarray]:
     return (np.linalg.inv(triangle).astype(np.float32) @ shapes), triangle.astype(np.float32)
 
 
-def bounded_least_squares(gram: np.ndarray, target: np.ndarray, iterations: int) -> np.ndarray:
-    """argmin over 0 ≤ x ≤ 1 of x·gram·x / 2 − target·x, for many right-hand sides (T, S), by projected FISTA."""
+def bounded_least_squares(
+    gram: np.ndarray, target: np.ndarray, iterations: int, most: np.ndarray | float = 1.0
+) -> np.ndarray:
+    """argmin over 0 ≤ x ≤ most of x·gram·x / 2 − target·x, for many right-hand sides (T, S), by projected FISTA."""
     step = 1.0 / np.linalg.norm(gram, 2)
     x = np.zeros_like(target)
     y, momentum = x, 1.0
     for _ in range(iterations):
-        new = np.clip(y - step * (y @ gram - target), 0.0, 1.0)
+        new = np.clip(y - step * (y @ gram - target), 0.0, most)
         following = (1 + np.sqrt(1 + 4 * momentum**2)) / 2
         y = new + (momentum - 1) / following * (new - x)
         x, momentum = new, following

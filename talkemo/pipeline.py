@@ -154,7 +154,9 @@ def _write(
 
 
 def _chunk(face: Face, binding: Binding, vertices: np.ndarray, displacement: np.ndarray) -> Chunk:
-    return Chunk(vertices, vertices[:, binding.landmarks68], face.fit_shapes(displacement) @ face.arkit_matrix)
+    return Chunk(
+        vertices, vertices[:, binding.landmarks68], face.fit_shapes(displacement, gaze=False) @ face.arkit_matrix
+    )
 
 
 def transfer(

@@ -54,6 +54,8 @@ def test_animate(tmp_path, example_face, short_speech):
         assert file["arkit"].shape == (38, 52) and file["arkit"].dtype == np.float32
         assert file["arkit"].min() >= 0 and file["arkit"].max() <= 1
         assert list(file["arkit_names"]) == ARKIT_NAMES
+        # Nothing says where the eyes look: eyeballs that follow these weights must not roll.
+        assert not file["arkit"][:, [name.startswith("eyeLook") for name in ARKIT_NAMES]].any()
         meta = json.loads(str(file["meta"]))
         assert meta["emotion"] == "happy" and meta["audio"] == "short.wav"
         assert np.abs(np.diff(file["vertices"], axis=0)).max() > 0.1
