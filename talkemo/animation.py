@@ -211,6 +211,7 @@ class MeshSequence:
         self.shape = (len(self.files), len(first.vertices), 3)
         self.meta: dict[str, Any] = {}
         self.focus, self.rest = None, None
+        self.look = first.look  # its polygons, texture and materials
 
     def __len__(self) -> int:
         return self.shape[0]

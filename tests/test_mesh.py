@@ -7,7 +7,7 @@ import pytest
 
 from talkemo.animation import open_animation
 from talkemo.mesh import load_mesh
-from talkemo.pipeline import animate
+from talkemo.pipeline import animate, transfer
 
 
 @pytest.fixture(scope="module")
@@ -61,6 +61,9 @@ def test_frames_as_obj_keep_polygons_groups_and_materials(painted, short_speech,
     source, moved = load_mesh(painted), load_mesh(frame)
     np.testing.assert_array_equal(moved.faces, source.faces)
     assert 0.5 < np.abs(moved.vertices - source.vertices).max() < 40
+    transfer(tmp_path / "frames", [tmp_path / "happy"], "happy", fps=4)
+    again = [line for line in (tmp_path / "happy" / "000003.obj").read_text().splitlines() if not line.startswith("v ")]
+    assert again == after
 
 
 def test_glb_carries_the_texture_and_still_has_the_vertices(painted, short_speech, tmp_path):
