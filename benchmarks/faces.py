@@ -20,7 +20,7 @@ from scipy.spatial.transform import Rotation
 from talkemo import InputError, speech
 from talkemo.binding import Binding, bind
 from talkemo.emotion import load_emotion, parse_emotion
-from talkemo.face import load_face
+from talkemo.face import load_face, mesh_edges
 from talkemo.mesh import Mesh, load_mesh
 from talkemo.render import frame_view
 from talkemo.render.software import SoftwareRenderer
@@ -40,7 +40,7 @@ def sentence(face) -> np.ndarray:
 
 def stretch(vertices: np.ndarray, moved: np.ndarray, faces: np.ndarray) -> np.ndarray:
     """The longest that an edge gets, beside its own length, in each frame."""
-    a, b = np.unique(np.sort(faces[:, [0, 1, 1, 2, 2, 0]].reshape(-1, 2), axis=1), axis=0).T
+    a, b = mesh_edges(faces)[0].T
     length = np.linalg.norm(vertices[a] - vertices[b], axis=1)
     a, b, length = a[length > 0], b[length > 0], length[length > 0]
     return np.array([(np.linalg.norm(frame[a] - frame[b], axis=1) / length).max() for frame in moved])

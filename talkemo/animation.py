@@ -156,6 +156,7 @@ class Animation:
                 meta = json.loads(str(file["meta"])) if "meta" in file else {}
                 self.meta: dict[str, Any] = meta if isinstance(meta, dict) else {}
                 self.focus = file.get("focus")
+                self.look: Look | None = None
                 self.rest = file["rest"].astype(np.float64) if "rest" in file else None
             with zipfile.ZipFile(self.path) as archive, archive.open("vertices.npy") as entry:
                 self.shape, self.dtype = _array_header(entry)

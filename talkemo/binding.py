@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -19,9 +19,10 @@ import numpy as np
 import scipy.sparse as sp
 from scipy.sparse.linalg import splu
 from scipy.spatial import cKDTree
+from scipy.spatial.transform import Rotation
 
 from .errors import InputError
-from .face import Face, orthonormal_span, smoothstep, vertex_normals
+from .face import ARKIT_NAMES, Face, mesh_edges, orthonormal_span, smoothstep, vertex_normals
 from .files import read_npz, whole
 from .mesh import Mesh
 from .registration import NORMAL_WEIGHT, Fit, Placement, locate, refine, similarity, surface_of, turns_towards
@@ -109,13 +110,8 @@ class Binding:
 
     def arkit_targets(self) -> np.ndarray:
         """(52, N, 3) float32, what ARKit's shapes at weight 1 move the mesh's vertices by; a gaze turns the eyeballs."""
-        from scipy.spatial.transform import Rotation
-
-        from .face import ARKIT_NAMES
-
         targets = np.zeros((len(ARKIT_NAMES), *self._start.shape), np.float32)
-        matrix = (self.face.arkit_matrix > 0).T.astype(np.float32)
-        moved = np.tensordot(matrix, self.shapes, 1)
+        moved = np.tensordot((self.face.arkit_matrix > 0).T.astype(np.float32), self.shapes, 1)
         moved[np.abs(moved).max(2) < INVISIBLE * self.scale] = 0  # so that a file need not hold it
         targets[:, self.moving] = moved
         for side, (vertices, centre) in zip(("Right", "Left"), self.eyes):
@@ -135,8 +131,8 @@ class Binding:
         """How far jawOpen opens the lips beside the canonical face's, both relative to the width of the mouth."""
         face = self.face
         jaw = face.expression_basis[face.expression_names.index("jawOpen")][None]
-        opened = self.placement.to_canonical(self.apply(jaw)[0]) - self.placement.to_canonical(self.mesh.vertices)
-        own, rest = opened[self.landmarks68], self.placement.to_canonical(self.mesh.vertices[self.landmarks68])
+        rest = self.placement.to_canonical(self.mesh.vertices[self.landmarks68])
+        own = self.placement.to_canonical(self.apply(jaw)[0, self.landmarks68]) - rest
         right, left = face.landmarks68[[48, 54]]
         canonical = face.lip_opening(jaw[0]) / np.linalg.norm(face.mean[left] - face.mean[right])
         return float((own[62, 1] - own[66, 1]) / np.linalg.norm(rest[54] - rest[48]) / canonical)
@@ -214,7 +210,8 @@ def bind(face: Face, mesh: Mesh, turns: list[np.ndarray] | None = None, landmark
 
     turns, landmarks: see `registration.locate`, which says where the face is if it is not found by itself
     """
-    vertices, faces, welded = weld(mesh)
+    first, faces, welded = weld(mesh)
+    vertices = mesh.vertices[first]
     # Which side is out: a face bulges, and so does what it belongs to.
     corners = vertices[faces]
     outwards = np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0])
@@ -240,8 +237,6 @@ def bind(face: Face, mesh: Mesh, turns: list[np.ndarray] | None = None, landmark
     tree = cKDTree(np.hstack([points, NORMAL_WEIGHT * normals])[body.skin])
     own = np.hstack([fitted, NORMAL_WEIGHT * vertex_normals(fitted, face.faces)])[face.landmarks68]
     nearest = np.flatnonzero(body.skin)[tree.query(own)[1]]
-    first = np.zeros(len(vertices), int)
-    first[welded[::-1]] = np.arange(len(welded))[::-1]
     return Binding(
         mesh, face, of_mesh, shapes.astype(np.float32), body.canonical[rows], first[nearest], placement,
         fit.error, fit.relief, counts, eyes,
@@ -249,25 +244,21 @@ def bind(face: Face, mesh: Mesh, turns: list[np.ndarray] | None = None, landmark
 
 
 def weld(mesh: Mesh) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Vertices (W, 3), faces and for each vertex of the mesh its welded one: those at one place that belong together.
+    """For each welded vertex (W,) the first of the mesh that it stands for, the faces (F, 3) of welded ones, and for each
+    vertex (N,) of the mesh its welded one: those at one place that belong together.
 
     Where lips touch, vertices of the upper and of the lower one may lie at one place; their normals tell them apart.
     """
     size = np.ptp(mesh.vertices, axis=0).max()
     key = np.round(mesh.vertices / (1e-6 * size)).astype(np.int64)
-    _, welded = np.unique(key, axis=0, return_inverse=True)
+    _, first, welded = np.unique(key, axis=0, return_index=True, return_inverse=True)
     welded = welded.reshape(-1)
     normals = vertex_normals(mesh.vertices, mesh.faces)
-    first = np.zeros(welded.max() + 1, int)
-    first[welded[::-1]] = np.arange(len(welded))[::-1]
     away = np.einsum("vc,vc->v", normals, normals[first[welded]]) < -0.3
-    _, welded = np.unique(2 * welded + away, return_inverse=True)
-    welded = welded.reshape(-1)
-    first = np.zeros(welded.max() + 1, int)
-    first[welded[::-1]] = np.arange(len(welded))[::-1]
+    _, first, welded = np.unique(2 * welded + away, return_index=True, return_inverse=True)
     faces = welded[mesh.faces]
     real = (faces[:, 0] != faces[:, 1]) & (faces[:, 1] != faces[:, 2]) & (faces[:, 2] != faces[:, 0])
-    return mesh.vertices[first], faces[real], welded
+    return first, faces[real], welded
 
 
 class _Body:
@@ -282,8 +273,7 @@ class _Body:
         self.canonical = np.full(count, -1)
         self.skin = np.zeros(count, bool)
         self.eyes: list[tuple[np.ndarray, np.ndarray]] = []
-        edges = np.sort(faces[:, [0, 1, 1, 2, 2, 0]].reshape(-1, 2), axis=1)
-        edges, times = np.unique(edges, axis=0, return_counts=True)
+        edges, times = mesh_edges(faces)
         self.edges = edges
         self.rim = np.zeros(count, bool)  # on an edge that only one triangle has
         self.rim[edges[times == 1].ravel()] = True
@@ -481,6 +471,11 @@ class _Body:
         line = lips[[0, 6, 14, 18], 1].mean()
         return np.array([[lips[:, 0].min(), line, 0.0], [lips[:, 0].max(), line, lips[:, 2].max()]])
 
+    @cached_property
+    def _outline(self) -> cKDTree:
+        """The fitted face as seen from the front."""
+        return cKDTree(self.fitted[:, :2])
+
     def _in_mouth(self, places: np.ndarray) -> np.ndarray:
         """Which places (P, 3) mm lie where teeth and tongue are: behind the lips, between nose and chin."""
         (right, line, _), (left, _, front) = self.mouth
@@ -489,7 +484,7 @@ class _Body:
         deep = places[:, 2] > front - 110
         result = beside & high & deep
         if result.any():
-            _, nearest = cKDTree(self.fitted[:, :2]).query(places[result][:, :2], k=12)
+            _, nearest = self._outline.query(places[result][:, :2], k=12)
             result[result] = places[result][:, 2] < np.median(self.fitted[nearest, 2], axis=1) - 2
         return result
 
@@ -540,12 +535,10 @@ def _centre(points: np.ndarray) -> np.ndarray:
 
 def _jaw(face: Face, fitted: np.ndarray) -> Any:
     """A function from places (P, 3) mm of a jaw to what each shape moves them by, (S, P, 3)."""
-    from scipy.spatial.transform import Rotation
-
     chin = face.landmarks68[[4, 6, 8, 10, 12, 57]]
     size = _mouth_size(face, fitted)
     shift = fitted[chin].mean(0) - size * face.mean[chin].mean(0)
-    names = [name for name in face.expression_names]
+    names = face.expression_names
 
     def moved(places: np.ndarray) -> np.ndarray:
         result = np.zeros((len(names), *places.shape))
@@ -558,11 +551,11 @@ def _jaw(face: Face, fitted: np.ndarray) -> Any:
     return moved
 
 
+@lru_cache(maxsize=2)
 def _strains(face: Face) -> tuple[np.ndarray, np.ndarray]:
     """(S,) each: strain of an edge beyond which a blend shape tears it, and beyond which no edge is to go. Both come from
     the canonical face's own edges, of which few are strained most, in the corners of the mouth."""
-    edges = np.unique(np.sort(face.faces[:, [0, 1, 1, 2, 2, 0]].reshape(-1, 2), axis=1), axis=0)
-    a, b = edges.T
+    a, b = mesh_edges(face.faces)[0].T
     length = np.linalg.norm(face.mean[a] - face.mean[b], axis=1)
     strain = np.stack([np.linalg.norm(s[a] - s[b], axis=1) / length for s in face.expression_basis])
     return STRAIN * np.quantile(strain, 0.999, axis=1) + 0.1, MOST * strain.max(1) + 0.05

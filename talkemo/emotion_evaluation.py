@@ -35,7 +35,7 @@ from .emotion import (
 )
 from .errors import TalkemoError
 from .evaluation import Progress, weights_of
-from .face import Face, load_face
+from .face import Face, load_face, mesh_edges
 from .geomap import SIZE, geometry_map
 from .weights import load
 
@@ -421,7 +421,7 @@ class Roughness:
     def __init__(self, face: Face):
         import scipy.sparse as sp
 
-        edges = np.unique(np.sort(face.faces[:, [0, 1, 1, 2, 2, 0]].reshape(-1, 2), axis=1), axis=0)
+        edges, _ = mesh_edges(face.faces)
         count = len(face.mean)
         graph = sp.coo_matrix((np.ones(2 * len(edges)), np.vstack([edges, edges[:, ::-1]]).T), (count, count)).tocsr()
         self.operator = sp.diags(1 / np.asarray(graph.sum(1))[:, 0]) @ graph - sp.identity(count)

@@ -217,6 +217,11 @@ def vertex_normals(vertices: np.ndarray, faces: np.ndarray) -> np.ndarray:
     return normals / np.maximum(np.linalg.norm(normals, axis=1, keepdims=True), 1e-12)
 
 
+def mesh_edges(faces: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Edges (E, 2) of triangles (F, 3), each once with the smaller number first, and how many triangles have each (E,)."""
+    return np.unique(np.sort(faces[:, [0, 1, 1, 2, 2, 0]].reshape(-1, 2), axis=1), axis=0, return_counts=True)
+
+
 def save_face(face: Face, path: str | Path) -> None:
     """Write a face to a safetensors file; the large factors in float16."""
     names = [field.name for field in fields(face)]

@@ -79,6 +79,7 @@ class GlbAnimation:
             raise ValueError(f"it needs {', '.join(map(str, needed))}, which talkemo does not read")
         self.meta: dict[str, Any] = {}
         self.focus = None
+        self.look = None
         rests, faces, self._parts, vertices, total = [], [], [], 0, 0
         for number, matrix in self._placed_nodes():
             node = self.tree["nodes"][number]

@@ -197,7 +197,7 @@ def transfer(
     source = open_animation(animation, fps)
     if not len(source):
         raise InputError(f"{animation}: no frames in it")
-    mesh = Mesh(_rest(source, neutral), source.faces, getattr(source, "look", None))
+    mesh = Mesh(_rest(source, neutral), source.faces, source.look)
     sound = _sound(source, audio) if any(path.suffix.lower() == ".mp4" for path in paths) else None
     if sound is not None:
         check_outputs(outputs, sound.path)

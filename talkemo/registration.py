@@ -74,13 +74,11 @@ class Fit:
     """The canonical face laid over a mesh.
 
     placement: of the mesh; fitted: (V, 3) canonical mm, the bilinear model's face that is nearest
-    rest: (S,) blend shapes that the mesh has at rest
     error: median distance in canonical mm between model and mesh; relief: correlation in [-1, 1]; near: what it lies on
     """
 
     placement: Placement
     fitted: np.ndarray
-    rest: np.ndarray
     error: float
     relief: float
     near: _Near
@@ -334,7 +332,7 @@ def similarity(
 def fit_face(
     face: Face, surface: Surface, placement: Placement, landmarks: np.ndarray | None = None, mouth: float = 0.0
 ) -> Fit:
-    """Fit identity, expression at rest and what pose is left of the bilinear model, then a smooth displacement.
+    """Fit identity, expression at rest and what pose is left of the bilinear model; `refine` does the rest.
 
     landmarks: (68, 3) places of the mesh for the iBUG points, NaN for those that nobody named
     mouth: how far jawOpen is open to begin with: closed lips find their way to an open mouth's no more than back
@@ -372,11 +370,9 @@ def fit_face(
         scale, rotation, shift = similarity(shape, y, weight)
         placement = placement.then(scale, rotation, shift)
     fitted = base + np.tensordot(coefficients, modes, 1)
-    rest = np.zeros(len(face.expression_names), np.float32)
-    rest[at_rest] = coefficients[first:]
     error = float(np.median(near.matches(placement, fitted, rows)[1]))
     relief = _relief(face, fitted, near, placement)
-    return Fit(placement, fitted, rest, error, relief, near)
+    return Fit(placement, fitted, error, relief, near)
 
 
 @lru_cache(maxsize=2)
@@ -412,23 +408,25 @@ class _Near:
 
 
 @lru_cache(maxsize=2)
-def _relief_frame(face: Face) -> tuple[np.ndarray, np.ndarray]:
-    """Vertices in the middle of the face, and for each its neighbours within RELIEF mm, itself where there are fewer."""
+def _relief_frame(face: Face) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Vertices in the middle of the face, for each its neighbours within RELIEF mm, itself where there are fewer, and how
+    its normal differs from theirs."""
     middle = face.mean[face.landmarks68[17:]].mean(0)
     rows = np.flatnonzero(np.linalg.norm(face.mean - middle, axis=1) < 75)
     rows = rows[:: max(1, len(rows) // 1500)]
     tree = cKDTree(face.mean[rows])
     distance, near = tree.query(face.mean[rows], k=min(160, len(rows)), distance_upper_bound=RELIEF)
-    return rows, np.where(np.isfinite(distance), near, np.arange(len(rows))[:, None])
+    around = np.where(np.isfinite(distance), near, np.arange(len(rows))[:, None])
+    own = vertex_normals(face.mean, face.faces)[rows]
+    return rows, around, own - own[around].mean(1)
 
 
 def _relief(face: Face, fitted: np.ndarray, near: _Near, placement: Placement) -> float:
     """Correlation of the normals' differences from those around them, in mesh and canonical face: a ball has none."""
-    rows, around = _relief_frame(face)
+    rows, around, a = _relief_frame(face)
     index, _ = near.matches(placement, fitted, rows)
-    own = vertex_normals(face.mean, face.faces)[rows]
     met = near.normals[index] @ placement.rotation
-    a, b = own - own[around].mean(1), met - met[around].mean(1)
+    b = met - met[around].mean(1)
     return float((a * b).sum() / max(np.linalg.norm(a) * np.linalg.norm(b), 1e-9))
 
 

@@ -8,21 +8,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from . import options
 from .console import console
-from .options import (
-    Bake,
-    Forward,
-    Intensity,
-    KeptSeed,
-    Landmarks,
-    SavedBinding,
-    Sequence,
-    TimelineFile,
-    Up,
-    VideoSize,
-    command,
-    outputs_option,
-)
+from .options import command
 
 if TYPE_CHECKING:
     from talkemo.pipeline import Result
@@ -38,21 +26,21 @@ def animate(
             help="neutral, calm, happy, sad, angry, fearful, disgust, surprised, or a mix like happy:0.6,surprised:0.4."
         ),
     ] = "neutral",
-    intensity: Intensity = 1.0,
+    intensity: options.Intensity = 1.0,
     style: Annotated[
         str, typer.Option(help="Whose way of speaking: default, or a training speaker such as grid_s1_s1.")
     ] = "default",
-    timeline: TimelineFile = None,
+    timeline: options.TimelineFile = None,
     fps: Annotated[float, typer.Option(help="Frames a second; a video shows at most 30 of them.")] = 60.0,
-    output: Annotated[list[Path] | None, outputs_option("AUDIO_EMOTION.mp4")] = None,
-    size: VideoSize = 512,
-    bake: Bake = False,
-    sequence: Sequence = "obj",
-    binding: SavedBinding = None,
-    up: Up = None,
-    forward: Forward = None,
-    landmarks: Landmarks = None,
-    seed: KeptSeed = 0,
+    output: Annotated[list[Path] | None, options.outputs_option("AUDIO_EMOTION.mp4")] = None,
+    size: options.VideoSize = 512,
+    bake: options.Bake = False,
+    sequence: options.Sequence = "obj",
+    binding: options.SavedBinding = None,
+    up: options.Up = None,
+    forward: options.Forward = None,
+    landmarks: options.Landmarks = None,
+    seed: options.KeptSeed = 0,
 ) -> None:
     """Make the face of a mesh speak a recording with an emotion."""
     from talkemo import InputError, pipeline

@@ -7,22 +7,10 @@ from typing import Annotated
 
 import typer
 
+from . import options
 from .animate import name_of, summing, tell
 from .console import console
-from .options import (
-    Bake,
-    Forward,
-    Intensity,
-    KeptSeed,
-    Landmarks,
-    SavedBinding,
-    Sequence,
-    TimelineFile,
-    Up,
-    VideoSize,
-    command,
-    outputs_option,
-)
+from .options import command
 
 
 @command("transfer")
@@ -34,8 +22,8 @@ def transfer(
         str | None,
         typer.Option(help="As of animate: one of the eight, or a mix; neutral takes off what emotion there is."),
     ] = None,
-    intensity: Intensity = 1.0,
-    timeline: TimelineFile = None,
+    intensity: options.Intensity = 1.0,
+    timeline: options.TimelineFile = None,
     neutral: Annotated[
         Path | None, typer.Option(help="The mesh at rest. [default: the animation's own, or its first frame]")
     ] = None,
@@ -43,15 +31,15 @@ def transfer(
         Path | None, typer.Option(help="Sound for a video. [default: what an npz names, where it lies beside it]")
     ] = None,
     fps: Annotated[float | None, typer.Option(help="Frames a second of a folder of meshes. [default: 30]")] = None,
-    output: Annotated[list[Path] | None, outputs_option("ANIMATION_EMOTION.mp4")] = None,
-    size: VideoSize = 512,
-    bake: Bake = False,
-    sequence: Sequence = "obj",
-    binding: SavedBinding = None,
-    up: Up = None,
-    forward: Forward = None,
-    landmarks: Landmarks = None,
-    seed: KeptSeed = 0,
+    output: Annotated[list[Path] | None, options.outputs_option("ANIMATION_EMOTION.mp4")] = None,
+    size: options.VideoSize = 512,
+    bake: options.Bake = False,
+    sequence: options.Sequence = "obj",
+    binding: options.SavedBinding = None,
+    up: options.Up = None,
+    forward: options.Forward = None,
+    landmarks: options.Landmarks = None,
+    seed: options.KeptSeed = 0,
 ) -> None:
     """Change the emotion of an animation that exists, whoever made it."""
     from talkemo import InputError, pipeline

@@ -14,7 +14,7 @@ from functools import lru_cache
 
 import numpy as np
 
-from ..face import Face, smoothstep
+from ..face import Face, mesh_edges, smoothstep
 
 PEOPLE = 120
 PEOPLE_MODES = 30  # identity coefficients that tell them apart
@@ -68,8 +68,7 @@ def _fall(distance: np.ndarray, full: float, none: float) -> np.ndarray:
 
 def inner_boundaries(face: Face) -> tuple[np.ndarray, np.ndarray]:
     """Vertices of the boundary loops of both eyes, and of the mouth."""
-    edges = np.sort(face.faces[:, [0, 1, 1, 2, 2, 0]].reshape(-1, 2), axis=1)
-    unique, count = np.unique(edges, axis=0, return_counts=True)
+    unique, count = mesh_edges(face.faces)
     border = unique[count == 1]
     neighbours: dict[int, list[int]] = defaultdict(list)
     for a, b in border.tolist():

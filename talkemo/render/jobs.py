@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from .. import speech
 from ..animation import Header, Source, open_animation
-from ..binding import Binding
 from ..errors import InputError
 from ..files import check_output, whole
 from . import facing_of, frame_view, new_renderer
@@ -68,6 +68,9 @@ def picture(moving: Source, header: Header, size: int, view: str, time: float | 
         start += len(chunk)
     raise InputError(f"{moving.path}: no frame {wanted}")
 
+
+if TYPE_CHECKING:
+    from ..binding import Binding
 
 POSES: tuple[dict[str, float], ...] = ({}, {"jawOpen": 0.7}, {"mouthPucker": 0.8}, {"mouthSmile": 1.0}, {"browInnerUp": 1.0, "browOuterUp": 1.0}, {"eyeBlink": 1.0})  # fmt: skip
 DOT = np.array([40, 220, 120], np.uint8)

@@ -11,7 +11,7 @@ from scipy.spatial import cKDTree
 
 from .. import geomap
 from ..errors import InputError
-from ..face import Face, vertex_normals
+from ..face import Face, mesh_edges, vertex_normals
 
 FACIAL_SURFACE = (
     6706  # the model's first vertices: the face without ears, neck and scalp, quads with four boundary loops
@@ -108,8 +108,7 @@ def triangulate(vertices: np.ndarray, quads: np.ndarray) -> np.ndarray:
 
 def boundary_loops(triangles: np.ndarray, count: int) -> list[np.ndarray]:
     """Vertices of each boundary loop of a triangle mesh with `count` vertices."""
-    edges = np.sort(triangles[:, [0, 1, 1, 2, 2, 0]].reshape(-1, 2), axis=1)
-    unique, times = np.unique(edges, axis=0, return_counts=True)
+    unique, times = mesh_edges(triangles)
     border = unique[times == 1]
     graph = sp.coo_matrix((np.ones(len(border)), border.T), (count, count))
     number, label = sp.csgraph.connected_components(graph, directed=False)
