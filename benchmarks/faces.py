@@ -17,25 +17,27 @@ import numpy as np
 import trimesh
 from scipy.spatial.transform import Rotation
 
-from talkemo import InputError, speech
-from talkemo.binding import Binding, bind
-from talkemo.emotion import load_emotion, parse_emotion
-from talkemo.face import load_face, mesh_edges
-from talkemo.mesh import Mesh, load_mesh
-from talkemo.render import frame_view
+import talkemo
+from talkemo import InputError, Models, Motion
+from talkemo.audio import open_audio
+from talkemo.binding import Binding
+from talkemo.emotions import one_hot
+from talkemo.formats.mesh import Mesh, load_mesh
+from talkemo.geometry import mesh_edges
 from talkemo.render.software import SoftwareRenderer
-from talkemo.talking import load_talking
+from talkemo.render.view import frame_view
 
 SPEECH = Path(__file__).parent.parent / "examples" / "speech.wav"
 EMOTIONS = ("neutral", "happy", "angry", "surprised")
 FPS = 8
 
 
-def sentence(face) -> np.ndarray:
-    """Displacements (4·T, V, 3) mm of the example sentence with each emotion."""
-    audio = speech.open_audio(SPEECH)
-    spoken = load_talking(face).displacement(audio, np.arange(0, audio.duration, 1 / FPS))
-    return np.concatenate([load_emotion(face).transfer(spoken, parse_emotion(name)) for name in EMOTIONS])
+def sentence(models: Models) -> Motion:
+    """The example sentence with each emotion, one after the other, 4·T frames."""
+    audio = open_audio(SPEECH)
+    spoken = models.talking.motion(audio, np.arange(0, audio.duration, 1 / FPS))
+    parts = [models.emotion.transfer(spoken, one_hot(name)).coordinates for name in EMOTIONS]
+    return Motion(np.arange(len(EMOTIONS) * len(spoken)) / FPS, np.concatenate(parts))
 
 
 def stretch(vertices: np.ndarray, moved: np.ndarray, faces: np.ndarray) -> np.ndarray:
@@ -64,15 +66,16 @@ def copies(mesh: Mesh):
     yield "a quarter", Mesh(np.array(coarse.vertices), np.array(coarse.faces, np.int32)), None, 1.0, np.zeros(3)
 
 
-def row(binding: Binding, seconds: float, frames: np.ndarray, canonical: np.ndarray) -> tuple[str, np.ndarray]:
+def row(binding: Binding, seconds: float, frames: Motion, canonical: np.ndarray) -> tuple[str, np.ndarray]:
+    """A line of the table, and the vertices (4·T, N, 3) of the mesh; canonical: the canonical face's stretch."""
     mesh = binding.mesh
-    moved = binding.apply(frames)
+    moved = binding.vertices(frames.coordinates)
     ratio = (stretch(mesh.vertices, moved, mesh.faces) / canonical).max()
     still = np.setdiff1d(np.arange(len(mesh.vertices)), binding.moving)
     size = np.ptp(mesh.vertices, axis=0).max()
     drift = np.abs(moved[:, still] - mesh.vertices[still].astype(np.float32)).max(initial=0) / size
     text = f"{len(mesh.vertices):7d} {seconds:6.1f} {binding.error:7.2f} {binding.relief:7.2f}"
-    return f"{text} {binding.lip_opening():8.2f} {ratio:8.2f} {drift:9.0e}", moved
+    return f"{text} {binding.lip_opening_ratio():8.2f} {ratio:8.2f} {drift:9.0e}", moved
 
 
 def main() -> None:
@@ -80,9 +83,9 @@ def main() -> None:
     parser.add_argument("meshes", nargs="+", type=Path)
     parser.add_argument("--sheet", type=Path, help="a picture: each mesh at rest and at five moments")
     arguments = parser.parse_args()
-    face = load_face()
-    frames = sentence(face)
-    canonical = stretch(face.mean, face.mean + frames, face.faces)
+    models = talkemo.load_models()
+    face, frames = models.face, sentence(models)
+    canonical = stretch(face.mean, face.mean + frames.displacement(face), face.faces)
     print(f"{'':34s}vertices seconds error relief  opening  stretch  still at   differs by mm: mean, most")
     pictures = []
     for path in arguments.meshes:
@@ -91,7 +94,7 @@ def main() -> None:
         for name, copy, turn, scale, shift in copies(mesh):
             began = time.perf_counter()
             try:
-                binding = bind(face, copy)
+                binding = talkemo.bind(copy, models=models, cache=False)
             except InputError as error:
                 print(f"{path.stem:20s}{name:14s} {error}")
                 continue
@@ -110,15 +113,15 @@ def main() -> None:
         imageio.imwrite(arguments.sheet, np.vstack(pictures))
 
 
-def strip(binding: Binding, frames: np.ndarray, size: int = 230) -> np.ndarray:
+def strip(binding: Binding, frames: Motion, size: int = 230) -> np.ndarray:
     """A mesh at rest, and where its mouth is open widest: neutral, happy, angry, surprised; and happy with lips shut."""
     mesh = binding.mesh
     each = np.split(np.arange(len(frames)), len(EMOTIONS))
-    opening = binding.face.lip_opening(frames)
+    opening = frames.lip_opening(binding.face)
     chosen = [part[opening[part].argmax()] for part in each] + [each[1][opening[each[1]].argmin()]]
     view = frame_view(mesh.vertices, binding.focus, facing=binding.placement.rotation)
     renderer = SoftwareRenderer(mesh.faces, view, (size, size))
-    moved = binding.apply(frames[chosen])
+    moved = binding.vertices(frames.coordinates[chosen])
     return np.hstack([renderer.draw(v) for v in (mesh.vertices.astype(np.float32), *moved)])
 
 

@@ -3,8 +3,8 @@
 python benchmarks/features.py DATA CAPTURES [--teacher]
 
 Pearson r a clip, mean over the clips of training speakers that are left out of the regression (every eighth of talking's,
-every eighth clip of grid_s1's, forty at most). The encoder heard them, but has not seen their motion. The dev split takes no part: the
-choice of features is made here.
+every eighth clip of grid_s1's, forty at most). The encoder was trained on their sound, but not on their motion. The dev
+split takes no part: the choice of features is made here.
 """
 
 import sys
@@ -13,27 +13,30 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from talkemo import metrics, speech
-from talkemo.data.captures import captures
+from talkemo import audio, load_models
+from talkemo.data.captures import load_captures
 from talkemo.data.motion import from_rest
-from talkemo.encoder import RATE, load_encoder
-from talkemo.face import load_face
+from talkemo.evaluation.metrics import mouth_opening, pearson
+from talkemo.networks.speech_encoder import FEATURE_RATE, EncoderNetwork
 from talkemo.train.speech import HELD_OUT
 from talkemo.train.talking import held_out
 
 SIDE = 6  # features to either side, 13 in all
 RIDGE = 30.0
 data, cache = Path(sys.argv[1]), Path(sys.argv[2])
-face, ear = load_face(), load_encoder()
-recordings = from_rest(list(captures(data, cache, ("talking", "grid_s1"))), face)
+models = load_models(device="cpu")
+face, encoder = models.face, models.encoder
+network = encoder.network
+assert isinstance(network, EncoderNetwork)
+recordings = from_rest(list(load_captures(data, cache, models, ("talking", "grid_s1"))), face)
 recordings = [r for r in recordings if r.split == "train"]
 out = held_out(recordings, HELD_OUT)
 held = list(out.values())
-taught = [r for r in recordings if r.name not in out]
-taught = [r for r in taught if r.corpus == "talking"] + [r for r in taught if r.corpus == "grid_s1"][::3]
+trained = [r for r in recordings if r.name not in out]
+trained = [r for r in trained if r.corpus == "talking"] + [r for r in trained if r.corpus == "grid_s1"][::3]
 
 layers: dict[str, torch.Tensor] = {}
-for number, block in enumerate(ear.network.blocks):
+for number, block in enumerate(network.blocks):
     block.register_forward_hook(lambda _, __, out, name=f"block {number + 1}": layers.__setitem__(name, out[0]))
 teacher = None
 if "--teacher" in sys.argv:
@@ -42,39 +45,39 @@ if "--teacher" in sys.argv:
     teacher = Teacher(2)
 
 
-def features(r):
+def features(r, network=network):
     """Every kind of features of a recording at 50 Hz, by name."""
-    audio = speech.open_audio(data / r.audio)
-    bands = np.concatenate(list(speech.mel_rows(audio, ear.filters)))
-    rows = speech.normalise(bands, speech.loud_level(audio, ear.filters))
+    recording = audio.open_audio(data / r.audio)
+    bands = np.concatenate(list(audio.mel_rows(recording, encoder.filters)))
+    rows = audio.normalise(bands, audio.loud_level(recording, encoder.filters))
     rows = rows[: len(rows) // 2 * 2]
     with torch.inference_mode():
-        last = ear.network(torch.from_numpy(rows)[None])
+        last = network(torch.from_numpy(rows)[None])
         found = {"log-mel": rows.reshape(len(rows) // 2, -1), **{name: t.numpy() for name, t in layers.items()}}
         found["last, normalised"] = last[0].numpy()
-        found["characters"] = ear.network.log_probabilities(last)[0].numpy()
+        found["characters"] = network.log_probabilities(last)[0].numpy()
     if teacher:
-        found["teacher"] = teacher.features(audio.samples())
+        found["teacher"] = teacher.features(recording.samples())
     return found
 
 
 def rows_of(feature, time):
-    index = np.round(time * RATE).astype(int)[:, None] + np.arange(-SIDE, SIDE + 1)
+    index = np.round(time * FEATURE_RATE).astype(int)[:, None] + np.arange(-SIDE, SIDE + 1)
     return feature[index.clip(0, len(feature) - 1)].reshape(len(time), -1).astype(np.float32)
 
 
 def wanted(r):
-    return metrics.mouth_opening(np.tensordot(r.capture.shapes, face.expression_basis, 1), face)
+    return mouth_opening(r.capture.motion(face).displacement(face), face)
 
 
 gathered: dict[str, list[list]] = {}
-for group, chosen in enumerate((taught, held)):
+for group, chosen in enumerate((trained, held)):
     for r in chosen:
         for name, feature in features(r).items():
             gathered.setdefault(name, [[], []])[group].append(rows_of(feature, r.capture.time))
 # Each speaker's opening in units of that speaker's own spread.
-target = np.concatenate([(o - o.mean()) / o.std() for o in map(wanted, taught)])
-weight = np.concatenate([np.full(len(r.capture.time), 1.0 if r.corpus == "talking" else 0.5) for r in taught])
+target = np.concatenate([(o - o.mean()) / o.std() for o in map(wanted, trained)])
+weight = np.concatenate([np.full(len(r.capture.time), 1.0 if r.corpus == "talking" else 0.5) for r in trained])
 for name, (train, test) in gathered.items():
     x = np.concatenate(train)
     middle, spread = x.mean(0), x.std(0) + 1e-3
@@ -83,5 +86,5 @@ for name, (train, test) in gathered.items():
     solution = np.linalg.solve(gram, (x * weight[:, None]).T @ target)
     scores: dict[str, list[float]] = {}
     for r, rows in zip(held, test):
-        scores.setdefault(r.corpus, []).append(metrics.pearson((rows - middle) / spread @ solution, wanted(r)))
+        scores.setdefault(r.corpus, []).append(pearson((rows - middle) / spread @ solution, wanted(r)))
     print(f"{name:18}", *(f"{corpus} {np.mean(s):.3f}" for corpus, s in scores.items()), f"({x.shape[1] // 13}-d)")

@@ -9,14 +9,14 @@ from pathlib import Path
 import imageio.v3 as imageio
 import numpy as np
 
+import talkemo
 from talkemo.data.augmentation import augment
-from talkemo.face import load_face
-from talkemo.render import frame_view
 from talkemo.render.software import SoftwareRenderer
+from talkemo.render.view import frame_view
 from talkemo.train.emotion import EmotionConfig
 
 target = Path(sys.argv[1]) if len(sys.argv) > 1 else Path(__file__).parent.parent / "docs" / "augmentation.png"
-face = load_face()
+face = talkemo.load_models().face
 calm = face.expression_weights(np.zeros(len(face.expression_names)))
 weight = EmotionConfig().augmentation
 renderer = SoftwareRenderer(face.faces, frame_view(face.mean), (220, 236))

@@ -12,18 +12,17 @@ matplotlib.use("Agg")
 import matplotlib.pyplot as plot
 import numpy as np
 
-from talkemo.binding import bind
-from talkemo.face import load_face, vertex_normals
-from talkemo.mesh import load_mesh
-from talkemo.registration import fit_face, refine, surface_of
-from talkemo.render import frame_view
+import talkemo
+from talkemo.binding.registration import fit_face, refine, surface_of
+from talkemo.geometry import vertex_normals
 from talkemo.render.software import SoftwareRenderer
+from talkemo.render.view import frame_view
 
 here = Path(__file__).parent
 source = Path(sys.argv[1]) if len(sys.argv) > 1 else here / "face.obj"
 target = Path(sys.argv[2]) if len(sys.argv) > 2 else here.parent / "docs" / "binding.png"
-face, mesh = load_face(), load_mesh(source)
-binding = bind(face, mesh)
+binding = talkemo.bind(source)
+face, mesh = binding.face, binding.mesh
 fit = fit_face(face, surface_of(mesh.vertices, mesh.faces), binding.placement)
 fitted = refine(face, fit)
 points = binding.placement.to_canonical(mesh.vertices)

@@ -1,10 +1,79 @@
 """talkemo makes a 3D face speak a recorded sentence with an emotion.
 
-Arrays are numpy, lengths millimetres on the canonical face, time seconds; see the modules for shapes.
-Importing this package is cheap: torch, trimesh and the renderers load inside the functions that need them.
+    import talkemo
+    talkemo.animate("face.obj", "speech.wav", "happy.mp4", emotion="happy")
+    result = talkemo.animate((vertices, faces), (samples, 16000), emotion="happy")  # result.vertices (T, N, 3)
+
+animate     a mesh and a recording to an animation            transfer  the emotion of an animation that exists
+bind        the face of a mesh, found once and used again     reconstruct  landmarks of a filmed person to 3D
+load_models a set of weights: bundled, a folder, or the Hub   Timeline, EMOTIONS  emotions over time
+
+Arrays are numpy, lengths millimetres on the canonical face, time seconds; docstrings give shapes. Importing this package
+is cheap: torch, trimesh and the renderers load inside the functions that need them.
 """
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
 
 from .errors import InputError, TalkemoError
 
-__version__ = "0.1.0"
-__all__ = ["InputError", "TalkemoError", "__version__"]
+if TYPE_CHECKING:
+    from .binding import Binding, FaceHint
+    from .emotions import EMOTIONS, Timeline
+    from .models import Models, load_models
+    from .motion import Motion
+    from .pipelines.animate import animate
+    from .pipelines.bind import bind
+    from .pipelines.outputs import ExportOptions, Result
+    from .pipelines.reconstruct import reconstruct
+    from .pipelines.transfer import transfer
+
+__version__ = "0.2.0"
+__all__ = [
+    "EMOTIONS",
+    "Binding",
+    "ExportOptions",
+    "FaceHint",
+    "InputError",
+    "Models",
+    "Motion",
+    "Result",
+    "TalkemoError",
+    "Timeline",
+    "__version__",
+    "animate",
+    "bind",
+    "load_models",
+    "reconstruct",
+    "transfer",
+]
+# Where each public name is defined; loaded when it is first used.
+_MODULES = {
+    "EMOTIONS": "emotions",
+    "Timeline": "emotions",
+    "Binding": "binding",
+    "FaceHint": "binding",
+    "Models": "models",
+    "load_models": "models",
+    "Motion": "motion",
+    "animate": "pipelines.animate",
+    "bind": "pipelines.bind",
+    "ExportOptions": "pipelines.outputs",
+    "Result": "pipelines.outputs",
+    "reconstruct": "pipelines.reconstruct",
+    "transfer": "pipelines.transfer",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _MODULES:
+        raise AttributeError(f"module '{__name__}' has no attribute '{name}'")
+    value = getattr(importlib.import_module(f".{_MODULES[name]}", __name__), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *_MODULES])

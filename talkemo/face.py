@@ -1,7 +1,8 @@
 """The canonical face and the bilinear face model V = C_r × w_exp × w_id (3D-TalkEmo, Eq. 1).
 
-The *canonical face* is the mean neutral face: V vertices in millimetres, y up, looking along +z. Between capture and
-the user's own mesh everything talkemo handles is a displacement of these vertices.
+The *canonical face* is the mean neutral face: V vertices in millimetres, y up, looking along +z. Expressions displace
+these vertices. All displacements that talkemo makes lie in the span of the face's S blend shapes, so that they are
+handled as coordinates (S,) in an orthonormal basis of that span, see motion.py.
 
 The model is stored as a Tucker decomposition: the core tensor C_r (V·3, E, I) of the paper is `basis` × `core`, which
 is the same tensor at a fiftieth of its size. `mean` is taken off before the decomposition, so float16 is enough.
@@ -11,13 +12,12 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass, fields
-from functools import cached_property, lru_cache
-from pathlib import Path
+from functools import cached_property
 
 import numpy as np
 
-from . import weights
 from .errors import InputError
+from .geometry import bounded_least_squares
 
 # Apple's 52 blend shapes in Apple's order.
 ARKIT_NAMES = (
@@ -30,6 +30,14 @@ ARKIT_NAMES = (
     "browDownLeft browDownRight browInnerUp browOuterUpLeft browOuterUpRight cheekPuff cheekSquintLeft "
     "cheekSquintRight noseSneerLeft noseSneerRight tongueOut"
 ).split()
+
+# iBUG points, counted from 0.
+INNER_LIPS = (62, 66)  # the middle of the inner upper and of the inner lower lip
+MOUTH_CORNERS = (48, 54)  # the face's right corner, its left one
+LIP_PAIRS = ((61, 67), (62, 66), (63, 65))  # upper and lower inner lip, facing each other
+LIPS = slice(48, 68)
+JAW_LINE = slice(0, 17)
+RIGHT_EYE, LEFT_EYE = slice(36, 42), slice(42, 48)
 
 # Regions of the canonical face; `Face.regions` maps each name to a mask.
 REGIONS = ("lips", "mouth", "eyelids", "upper_face", "lower_face")
@@ -115,6 +123,54 @@ class Face:
         coefficients = np.einsum("rei,i,se->sr", self.core, self.identity_mean, steps, optimize=True)
         return np.tensordot(coefficients, self.basis, 1).astype(np.float32)
 
+    def displacement(self, shapes: np.ndarray) -> np.ndarray:
+        """Displacement (..., V, 3) mm of the canonical face by blend-shape weights (..., S)."""
+        return np.tensordot(shapes, self.expression_basis, 1)
+
+    # ---------------------------------------------------------------------------------- the span of the expressions
+
+    @cached_property
+    def _shape_products(self) -> np.ndarray:
+        """(S, S) inner products of the blend shapes."""
+        shapes = self.expression_basis.reshape(len(self.expression_names), -1)
+        return shapes @ shapes.T
+
+    @cached_property
+    def _orthonormal(self) -> tuple[np.ndarray, np.ndarray]:
+        # By Cholesky of the normal matrix: ten times quicker than a QR of the shapes, and exact enough for 53 of them.
+        triangle = np.linalg.cholesky(self._shape_products.astype(np.float64))
+        return triangle, np.linalg.inv(triangle)
+
+    @property
+    def shape_coordinates(self) -> np.ndarray:
+        """(S, S) float32 mm, lower triangular: the coordinates in the span of each blend shape at weight 1."""
+        return self._orthonormal[0].astype(np.float32)
+
+    @property
+    def span_shapes(self) -> np.ndarray:
+        """(S, S) float64, lower triangular: the blend-shape weights of a unit, a millimetre, of each coordinate."""
+        return self._orthonormal[1]
+
+    @cached_property
+    def span(self) -> np.ndarray:
+        """(S, V, 3) float32, orthonormal displacements that span the blend shapes: the basis of `motion.Motion`."""
+        return self.displacement(self.span_shapes.astype(np.float32))
+
+    @cached_property
+    def opening_row(self) -> np.ndarray:
+        """(S,) float32, mm that a unit of each coordinate in the span opens the lips by, see `lip_opening`."""
+        return self.span_shapes.astype(np.float32) @ self.lip_opening(self.expression_basis)
+
+    def lip_opening(self, displacement: np.ndarray) -> np.ndarray:
+        """Vertical opening (...) in mm between the middles of the inner lips, by displacements (..., V, 3).
+
+        Linear in the displacement, unlike the distance between the two points; 0 for the face at rest.
+        """
+        upper, lower = self.landmarks68[list(INNER_LIPS)]
+        return displacement[..., upper, 1] - displacement[..., lower, 1]
+
+    # ------------------------------------------------------------------------------------------ blend-shape weights
+
     @cached_property
     def arkit_matrix(self) -> np.ndarray:
         """(S, 52) float32 that takes this model's blend-shape weights to ARKIT_NAMES.
@@ -123,49 +179,53 @@ class Face:
         """
         matrix = np.zeros((len(self.expression_names), len(ARKIT_NAMES)), np.float32)
         for row, name in enumerate(self.expression_names):
-            whole = name[:-2] if name[-2:] in ("_L", "_R") else name
-            sided = whole + {"_L": "Left", "_R": "Right"}.get(name[-2:], "")
+            base = name[:-2] if name[-2:] in ("_L", "_R") else name
+            sided = base + {"_L": "Left", "_R": "Right"}.get(name[-2:], "")
             if sided in ARKIT_NAMES:
                 matrix[row, ARKIT_NAMES.index(sided)] = 1.0
-            elif whole in ARKIT_NAMES:
-                matrix[row, ARKIT_NAMES.index(whole)] = 0.5
+            elif base in ARKIT_NAMES:
+                matrix[row, ARKIT_NAMES.index(base)] = 0.5
         return matrix
-
-    def lip_opening(self, displacement: np.ndarray) -> np.ndarray:
-        """mm (...) that displacements (..., V, 3) open the middle of the lips, upwards: linear, unlike the distance."""
-        upper, lower = self.landmarks68[[62, 66]]
-        return displacement[..., upper, 1] - displacement[..., lower, 1]
 
     @cached_property
     def arkit_shapes(self) -> np.ndarray:
         """(52, V, 3) float32 mm, displacement of the canonical face by each of ARKIT_NAMES at weight 1."""
-        return np.tensordot((self.arkit_matrix > 0).T.astype(np.float32), self.expression_basis, 1)
+        return self.displacement((self.arkit_matrix > 0).T.astype(np.float32))
 
-    def fit_shapes(self, displacement: np.ndarray, iterations: int = 80, gaze: bool = True) -> np.ndarray:
-        """Blend-shape weights (T, S) in [0, 1] nearest to a displacement (T, V, 3) mm of the canonical face.
+    def shape_vector(self, amounts: dict[str, float]) -> np.ndarray:
+        """Blend-shape weights (S,) float32 of amounts by name; a name without _L or _R stands for both sides."""
+        bare = [name[:-2] if name[-2:] in ("_L", "_R") else name for name in self.expression_names]
+        return np.array(
+            [amounts.get(name, amounts.get(b, 0.0)) for name, b in zip(self.expression_names, bare)], np.float32
+        )
+
+    def fit_shapes(self, coordinates: np.ndarray, iterations: int = 80, gaze: bool = True) -> np.ndarray:
+        """Blend-shape weights (T, S) in [0, 1] nearest to coordinates (T, S) in the span: bounded least squares.
 
         gaze: whether lids may be explained by where the eyes look; eyes that follow such weights would roll
         """
-        matrix = self.expression_basis.reshape(len(self.expression_names), -1)
-        gram = self.expression_gram
-        target = displacement.reshape(len(displacement), -1) @ matrix.T
+        target = coordinates @ self.shape_coordinates.T
         most = np.array([gaze or not name.startswith("eyeLook") for name in self.expression_names], target.dtype)
-        return bounded_least_squares(gram, target, iterations, most)
+        return bounded_least_squares(self.expression_gram, target, iterations, most)
 
     @cached_property
     def expression_gram(self) -> np.ndarray:
         """(S, S) normal matrix of the blend shapes, with a small ridge: some shapes are nearly sums of others."""
-        matrix = self.expression_basis.reshape(len(self.expression_names), -1)
-        gram = matrix @ matrix.T
+        gram = self._shape_products
         return gram + 0.02 * np.diag(np.diag(gram))
 
+    # --------------------------------------------------------------------------------------------------- landmarks
+
     def mesh_operator(self, ids: np.ndarray) -> np.ndarray:
-        """Operator (P, V) from vertices to the given points of MediaPipe's mesh; those without a place raise."""
+        """Operator (P, V) from vertices to points of MediaPipe's mesh. Raises InputError for one without a place."""
         rows = {int(k): i for i, k in enumerate(self.mesh_points)}
         operator = np.zeros((len(ids), len(self.mean)), np.float32)
         for p, k in enumerate(ids):
             if int(k) not in rows:
-                raise InputError(f"point {int(k)} of MediaPipe's mesh has no place on the canonical face")
+                raise InputError(
+                    f"point {int(k)} of MediaPipe's mesh has no place on the canonical face",
+                    "leave irises and other points off the skin out",
+                )
             row = rows[int(k)]
             operator[p, self.mesh_point_vertices[row]] = self.mesh_point_weights[row]
         return operator
@@ -177,65 +237,9 @@ class Face:
         return operator
 
 
-def orthonormal_span(face: Face) -> tuple[np.ndarray, np.ndarray]:
-    """Rows (S, V·3) float32 that span the face's blend shapes, and the triangular (S, S) with shapes = triangle @ rows."""
-    shapes = face.expression_basis.reshape(len(face.expression_names), -1)
-    # By Cholesky of the normal matrix: ten times quicker than a QR of the shapes, and exact enough for 53 of them.
-    triangle = np.linalg.cholesky((shapes @ shapes.T).astype(np.float64))
-    return (np.linalg.inv(triangle).astype(np.float32) @ shapes), triangle.astype(np.float32)
-
-
-def bounded_least_squares(
-    gram: np.ndarray, target: np.ndarray, iterations: int, most: np.ndarray | float = 1.0
-) -> np.ndarray:
-    """argmin over 0 ≤ x ≤ most of x·gram·x / 2 − target·x, for many right-hand sides (T, S), by projected FISTA."""
-    step = 1.0 / np.linalg.norm(gram, 2)
-    x = np.zeros_like(target)
-    y, momentum = x, 1.0
-    for _ in range(iterations):
-        new = np.clip(y - step * (y @ gram - target), 0.0, most)
-        following = (1 + np.sqrt(1 + 4 * momentum**2)) / 2
-        y = new + (momentum - 1) / following * (new - x)
-        x, momentum = new, following
-    return x
-
-
-def smoothstep(x: np.ndarray) -> np.ndarray:
-    """0 below 0, 1 above 1, and a rise without a kink between."""
-    x = np.clip(x, 0, 1)
-    return x * x * (3 - 2 * x)
-
-
-def vertex_normals(vertices: np.ndarray, faces: np.ndarray) -> np.ndarray:
-    """Area-weighted unit normals (V, 3) of a triangle mesh."""
-    corners = vertices[faces]
-    face_normals = np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0])
-    normals = np.stack(
-        [np.bincount(faces.ravel(), np.repeat(face_normals[:, axis], 3), len(vertices)) for axis in range(3)],
-        axis=1,
-    )
-    return normals / np.maximum(np.linalg.norm(normals, axis=1, keepdims=True), 1e-12)
-
-
-def mesh_edges(faces: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Edges (E, 2) of triangles (F, 3), each once with the smaller number first, and how many triangles have each (E,)."""
-    return np.unique(np.sort(faces[:, [0, 1, 1, 2, 2, 0]].reshape(-1, 2), axis=1), axis=0, return_counts=True)
-
-
-def save_face(face: Face, path: str | Path) -> None:
-    """Write a face to a safetensors file; the large factors in float16."""
-    names = [field.name for field in fields(face)]
-    tensors = {name: value for name in names if isinstance(value := getattr(face, name), np.ndarray)}
-    tensors["basis"] = face.basis.astype(np.float16)
-    tensors["regions"] = np.stack([face.regions[name] for name in REGIONS])
-    settings = {"expression_names": list(face.expression_names), "chart_stress": face.chart_stress}
-    weights.save(path, "face", tensors, settings)
-
-
-@lru_cache(maxsize=2)
-def load_face(path: str | Path | None = None) -> Face:
-    """The face of a weights file, the bundled one by default. Raises InputError if the file is not one."""
-    tensors, settings = weights.load(path, "face")
+def face_of_tensors(tensors: dict[str, np.ndarray], settings: dict) -> Face:
+    """The face of a weights file's tensors and settings; the inverse of `tensors_of_face`."""
+    tensors = dict(tensors)
     tensors["basis"] = tensors["basis"].astype(np.float32)
     regions = dict(zip(REGIONS, tensors.pop("regions").astype(bool)))
     return Face(
@@ -244,3 +248,12 @@ def load_face(path: str | Path | None = None) -> Face:
         expression_names=tuple(settings["expression_names"]),
         chart_stress=float(settings["chart_stress"]),
     )
+
+
+def tensors_of_face(face: Face) -> tuple[dict[str, np.ndarray], dict]:
+    """What a weights file keeps of a face: tensors, the large factor in float16, and settings."""
+    names = [field.name for field in fields(face)]
+    tensors = {name: value for name in names if isinstance(value := getattr(face, name), np.ndarray)}
+    tensors["basis"] = face.basis.astype(np.float16)
+    tensors["regions"] = np.stack([face.regions[name] for name in REGIONS])
+    return tensors, {"expression_names": list(face.expression_names), "chart_stress": face.chart_stress}

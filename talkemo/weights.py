@@ -1,51 +1,158 @@
-"""Weights: safetensors files with a JSON header that says what they are, so a file rebuilds its own network.
+"""Weights: one safetensors file a stage, sets of such files, and the registries that pin them.
 
-Bundled weights are listed in weights/registry.toml with size and sha256. A user's own file is named by its path.
+A file's JSON header says what it is and what it was made for (stage, settings of its network, face, encoder), so that it
+rebuilds its own network and cannot be mixed up with another's. A *set* is a folder with a file for some or all stages
+and a `registry.toml` that lists size and sha256 of each. Sets are the bundled ones, folders that `talkemo train` wrote,
+and repositories on the Hugging Face Hub.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator
+import re
+import sys
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from .errors import InputError
-from .files import whole
+from .files import atomic_write
 
 STAGES = ("face", "speech", "talking", "emotion", "discriminator", "classifier")
+DEFAULT = "default"
+REGISTRY = "registry.toml"
+HUB = "hf://"
+LARGEST_FILE = 1 << 31  # bytes of a weights file
+LARGEST_REGISTRY = 1 << 20  # bytes
+LARGEST_HEADER = 1 << 24  # bytes of a safetensors header
+FILE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*\.safetensors")  # in a registry; a name in its own folder
+DIGEST = re.compile(r"[0-9a-f]{64}")  # a sha256
+# Bytes of a float → all its bits but the sign's, and those of infinity; NaN has larger ones.
+FLOAT_BITS = {2: (0x7FFF, 0x7C00), 4: (0x7FFFFFFF, 0x7F800000), 8: (0x7FFFFFFFFFFFFFFF, 0x7FF0000000000000)}
+LICENCES = {
+    "face": ("MIT", "canonical face, bilinear model, geometry map"),
+    "speech": ("research and non-commercial use", "sound to speech features"),
+    "talking": ("research and non-commercial use", "speech features to the motion of the canonical face"),
+    "emotion": ("CC BY-NC-SA 4.0", "emotion transfer on geometry maps"),
+    "discriminator": ("CC BY-NC-SA 4.0", "what emotion transfer was trained against, for evaluation"),
+    "classifier": ("CC BY-NC-SA 4.0", "judge of generated emotions, for evaluation"),
+}
+TRAINED_WITH = {"discriminator": "emotion", "classifier": "emotion"}  # stages that another one's training writes
 
 
-def folder() -> Path:
-    """Where the bundled weights are: inside the installed package, or beside it in a checkout."""
-    installed = Path(__file__).parent / "_weights"
-    return installed if installed.is_dir() else Path(__file__).parent.parent / "weights"
+# ---------------------------------------------------------------------------------------------------------- one file
 
 
-def registry() -> dict[str, dict[str, Any]]:
-    """What registry.toml lists: stage → {file, bytes, sha256, licence, about}.
+def save_weights(path: str | Path, stage: str, tensors: dict[str, np.ndarray], settings: dict[str, Any]) -> None:
+    """Write tensors and settings (JSON values) to a safetensors file, at once or not at all."""
+    from safetensors.numpy import save_file
 
-    The file is written by weights/register.py and holds only `[stage]` tables of strings and integers;
-    these few lines read it on Python 3.10 too, which has no tomllib.
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    header = {"talkemo": json.dumps({"stage": stage, **settings})}
+    with atomic_write(path) as partial:
+        save_file({name: np.ascontiguousarray(array) for name, array in tensors.items()}, partial, metadata=header)
+
+
+def load_weights(path: str | Path, stage: str) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
+    """Tensors and settings of a stage's weights file.
+
+    Raises InputError where the file is missing, too large, not a safetensors file, holds another stage, or holds NaN or
+    infinity.
     """
-    entries: dict[str, dict[str, Any]] = {}
-    current: dict[str, Any] = {}
-    for line in (folder() / "registry.toml").read_text("utf-8").splitlines():
-        line = line.strip()
-        if line.startswith("["):
-            current = entries.setdefault(line.strip("[]"), {})
-        elif "=" in line and not line.startswith("#"):
-            key, _, value = line.partition("=")
-            current[key.strip()] = json.loads(value.strip())
-    return entries
+    from safetensors import SafetensorError, safe_open
+
+    path = Path(path)
+    if not path.is_file():
+        raise InputError(f"{path}: no such weights file", _how_to_train(stage))
+    if path.stat().st_size > LARGEST_FILE:
+        raise InputError(f"{path}: larger than {LARGEST_FILE >> 30} GiB", "this is not a weights file of talkemo")
+    try:
+        with path.open("rb") as start:
+            if int.from_bytes(start.read(8), "little") > LARGEST_HEADER:
+                raise ValueError("its header is too large")
+        with safe_open(path, "numpy") as file:
+            settings = json.loads((file.metadata() or {}).get("talkemo", "{}"))
+            if not isinstance(settings, dict):
+                raise ValueError("its settings are not a JSON object")
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dict)
+        _check_sizes(tensors, settings)
+    except (SafetensorError, OSError, ValueError, TypeError, AttributeError, RecursionError) as error:
+        raise InputError(f"{path}: not a weights file of talkemo ({error})", "fetch or train it again") from None
+    found = settings.pop("stage", None)
+    if found != stage:
+        says = f"weights of the stage '{found}', not '{stage}'" if found in STAGES else f"not weights of '{stage}'"
+        raise InputError(f"{path}: {says}", "is the file's name right?")
+    for name, tensor in tensors.items():
+        if not _finite(tensor):
+            raise InputError(f"{path}: its tensor {name} contains NaN or infinity", "fetch or train it again")
+    return tensors, settings
+
+
+def _how_to_train(stage: str) -> str:
+    return f"train it with: talkemo train {TRAINED_WITH.get(stage, stage)} --data DIR -o DIR"
+
+
+def _check_sizes(tensors: dict[str, np.ndarray], settings: dict[str, Any]) -> None:
+    """Raise ValueError for settings of a network larger than the tensors, which would take all memory to build."""
+    longest = max((size for tensor in tensors.values() for size in tensor.shape), default=0)
+    for name, most in (("channels", longest), ("width", longest), ("blocks", len(tensors))):
+        if name in settings and not (isinstance(settings[name], int) and 0 < settings[name] <= most):
+            raise ValueError(f"its setting {name} does not fit its tensors")
+    if len(settings.get("dilations", ())) > len(tensors):
+        raise ValueError("its setting dilations does not fit its tensors")
+
+
+def _finite(array: np.ndarray) -> bool:
+    """Whether an array has no NaN or infinity. By its bits, on float16 quicker than np.isfinite."""
+    if array.dtype.kind != "f":
+        return True
+    size = array.dtype.itemsize
+    magnitude, infinity = FLOAT_BITS[size]
+    bits = array.view(f"u{size}")
+    return bool((bits & bits.dtype.type(magnitude)).max(initial=0) < infinity)
+
+
+@contextmanager
+def check_compatible(path: str | Path, stage: str) -> Iterator[None]:
+    """Turn errors that another version's tensors or settings raise in the block into an InputError naming the file."""
+    try:
+        yield
+    except (KeyError, TypeError, ValueError, IndexError, AttributeError, RuntimeError) as error:
+        if isinstance(error, InputError):
+            raise
+        # PyTorch names what does not fit in the lines after the first.
+        lines = [line.strip() for line in str(error).splitlines()[:2]] or [type(error).__name__]
+        raise InputError(
+            f"{path}: weights of another version of talkemo ({' '.join(lines)})",
+            _how_to_train(stage),
+        ) from None
+
+
+def check_made_for(path: str | Path, settings: dict[str, Any], **parts: Any) -> None:
+    """Raise InputError unless a file was made for these parts, such as face=fingerprint and expression_names=names."""
+    for name, value in parts.items():
+        found = settings.get(name)
+        if (tuple(found) if isinstance(found, list) else found) != value:
+            kind = name.replace("_", " ")
+            says = f"made for another {kind} than this set has ({_short(found)}, not {_short(value)})"
+            raise InputError(
+                f"{path}: {says if found is not None else f'does not say what {kind} it was made for'}",
+                "keep files of one training together, or train this stage for that face and encoder",
+            )
+
+
+def _short(value: Any) -> str:
+    return f"{len(value)} names" if isinstance(value, list | tuple) else str(value)
 
 
 def sha256(path: Path) -> str:
-    """Hex digest of a file."""
+    """Hexadecimal SHA-256 digest of a file."""
     digest = hashlib.sha256()
     with path.open("rb") as file:
         while block := file.read(1 << 20):
@@ -53,54 +160,155 @@ def sha256(path: Path) -> str:
     return digest.hexdigest()
 
 
-def save(path: str | Path, stage: str, tensors: dict[str, np.ndarray], settings: dict[str, Any]) -> None:
-    """Write tensors and settings; the file appears under its name only when it is whole."""
-    from safetensors.numpy import save_file
-
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    header = {"talkemo": json.dumps({"stage": stage, **settings})}
-    with whole(path) as partial:
-        save_file({name: np.ascontiguousarray(array) for name, array in tensors.items()}, partial, metadata=header)
+# -------------------------------------------------------------------------------------------------------- registries
 
 
-def load(path: str | Path | None, stage: str) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
-    """Tensors and settings of a stage's weights, the bundled ones if path is None.
+def read_registry(path: Path) -> dict[str, dict[str, Any]]:
+    """The entries of a registry.toml: stage → {file, bytes, sha256, licence, about}.
 
-    Raises InputError where the file is missing, is no safetensors file or holds another stage.
+    Raises InputError for a registry that cannot be read, or that names a file outside its folder or one too large.
     """
-    from safetensors import SafetensorError, safe_open
+    if sys.version_info >= (3, 11):
+        import tomllib
+    else:
+        import tomli as tomllib
 
-    path = folder() / f"{stage}.safetensors" if path is None else Path(path)
-    if not path.is_file():
-        raise InputError(f"{path}: no such weights file", f"train it with: talkemo train {stage} --data DIR -o DIR")
     try:
-        with safe_open(path, "numpy") as file:
-            settings = json.loads((file.metadata() or {}).get("talkemo", "{}"))
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dict)
-    except (SafetensorError, OSError, ValueError) as error:
-        raise InputError(f"{path}: not a weights file of talkemo ({error})") from None
-    if settings.pop("stage", None) != stage:
-        raise InputError(f"{path}: these are not weights of the stage '{stage}'")
-    return tensors, settings
+        if path.stat().st_size > LARGEST_REGISTRY:
+            raise ValueError("it is too large")
+        entries = tomllib.loads(path.read_text("utf-8"))
+        for stage, entry in entries.items():
+            if stage not in STAGES or not isinstance(entry, dict):
+                raise ValueError(f"there is no stage called {stage!r}")
+            name, size, digest = entry.get("file"), entry.get("bytes"), entry.get("sha256")
+            if not isinstance(name, str) or not FILE_NAME.fullmatch(name):
+                raise ValueError(f"the file of {stage}, {name!r}, is not the name of a safetensors file in its folder")
+            if type(size) is not int or not 0 < size <= LARGEST_FILE:
+                raise ValueError(f"{name} has no size, or one beyond {LARGEST_FILE >> 30} GiB")
+            if not isinstance(digest, str) or not DIGEST.fullmatch(digest):
+                raise ValueError(f"{name} has no sha256")
+            if not all(isinstance(entry.get(key, ""), str) for key in ("licence", "about")):
+                raise ValueError(f"the licence of {name}, or what it says about it, is not a text")
+    except (OSError, ValueError, RecursionError) as error:
+        raise InputError(f"{path}: not a registry of weights ({error})", "fetch or train the set again") from None
+    return entries
 
 
-@contextmanager
-def understood(path: str | Path | None, stage: str) -> Iterator[None]:
-    """Turn what building a network from another version's tensors raises in the block into an InputError."""
-    try:
-        yield
-    except (KeyError, TypeError, ValueError, IndexError, RuntimeError) as error:
-        if isinstance(error, InputError):
-            raise
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise InputError(
-            f"{path or f'the bundled {stage}.safetensors'}: weights of another version of talkemo ({reason})",
-            f"train them anew: talkemo train {stage}",
-        ) from None
+def write_registry(folder: Path) -> Path:
+    """Write folder/registry.toml for the weights files that are there, keeping what it says of licences."""
+    path = folder / REGISTRY
+    before = read_registry(path) if path.is_file() else {}
+    lines = ["# Size and sha256 of each weights file; written by talkemo, checked whenever one is loaded."]
+    for stage in STAGES:
+        file = folder / f"{stage}.safetensors"
+        if not file.is_file():
+            continue
+        licence, about = LICENCES[stage]
+        entry = {
+            "file": file.name,
+            "bytes": file.stat().st_size,
+            "sha256": sha256(file),
+            "licence": before.get(stage, {}).get("licence", licence),
+            "about": before.get(stage, {}).get("about", about),
+        }
+        lines += ["", f"[{stage}]", *(f"{key} = {json.dumps(value)}" for key, value in entry.items())]
+    with atomic_write(path) as partial:
+        partial.write_text("\n".join(lines) + "\n", "utf-8")
+    return path
 
 
-def intact(entry: dict[str, Any]) -> bool:
-    """Whether the file of a registry entry has the size and checksum that the entry gives."""
-    path = folder() / Path(entry["file"]).name
-    return path.is_file() and path.stat().st_size == entry["bytes"] and sha256(path) == entry["sha256"]
+# --------------------------------------------------------------------------------------------------------------- sets
+
+
+@dataclass(frozen=True)
+class WeightSet:
+    """A folder of weights. name: as the user named it; entries: of its registry, empty where it has none."""
+
+    name: str
+    folder: Path
+    entries: dict[str, dict[str, Any]] = field(default_factory=dict)
+
+    @property
+    def stages(self) -> list[str]:
+        """The stages that the set has."""
+        return [stage for stage in STAGES if self.path(stage) is not None]
+
+    def path(self, stage: str) -> Path | None:
+        """The file of a stage, None where the set does not have that stage."""
+        if self.entries:
+            return self.folder / str(self.entries[stage]["file"]) if stage in self.entries else None
+        path = self.folder / f"{stage}.safetensors"
+        return path if path.is_file() else None
+
+    def check(self, stage: str) -> None:
+        """Raise InputError unless a stage's file is in the folder, with the size and checksum that the registry gives."""
+        path, entry = self.path(stage), self.entries.get(stage)
+        if path is None:
+            return
+        if not path.is_file():
+            raise InputError(f"{path}: listed in {REGISTRY} and not there", self._mend())
+        self.check_inside(path)
+        if entry is None:
+            return
+        size = path.stat().st_size
+        if size != entry["bytes"]:
+            raise InputError(f"{path}: has {size} bytes, and {REGISTRY} lists {entry['bytes']}", self._mend())
+        if sha256(path) != entry["sha256"]:
+            raise InputError(f"{path}: its sha256 is not the one that {REGISTRY} lists", self._mend())
+
+    def check_inside(self, path: Path) -> None:
+        """Raise InputError for a link that leads out of the set's folder.
+
+        Installers and the Hub's cache make such links themselves; in the cache they lead to blobs beside the snapshots.
+        """
+        if self.name.startswith(HUB) or self.folder.parent == bundled_folder():
+            return
+        root = folder = self.folder.resolve()
+        if folder.parent.name == "snapshots" and folder.parent.parent.name.startswith("models--"):
+            root = folder.parents[2]
+        if not path.resolve().is_relative_to(root):
+            raise InputError(f"{path}: a link to a file outside its folder", "copy the file itself to the folder")
+
+    def _mend(self) -> str:
+        if self.name == DEFAULT:
+            return "install talkemo again"
+        if self.name.startswith(HUB):
+            return f"fetch it again: talkemo weights fetch {self.name}"
+        return "it is damaged or was replaced; if that was meant, delete its registry.toml"
+
+
+def bundled_folder() -> Path:
+    """Where the bundled sets are: inside the installed package, or beside it in a checkout."""
+    installed = Path(__file__).parent / "_weights"
+    return installed if installed.is_dir() else Path(__file__).parent.parent / "weights"
+
+
+def bundled_sets() -> list[str]:
+    """Names of the sets that come with the package."""
+    return sorted(path.parent.name for path in bundled_folder().glob(f"*/{REGISTRY}"))
+
+
+def folder_set(folder: Path, name: str) -> WeightSet:
+    """The set of a folder with weights in it. Raises InputError where there are none, or some that its registry lacks."""
+    registry = folder / REGISTRY
+    entries = read_registry(registry) if registry.is_file() else {}
+    there = [path for stage in STAGES if (path := folder / f"{stage}.safetensors").is_file()]
+    if not entries and not there:
+        raise InputError(f"{folder}: no weights in it", "name a folder that talkemo train wrote to")
+    listed = {entry["file"] for entry in entries.values()}
+    for path in there:
+        if registry.is_file() and path.name not in listed:
+            raise InputError(
+                f"{path}: not listed in {registry}",
+                f"delete {REGISTRY} if the folder's files are to be used as they are",
+            )
+    return WeightSet(name, folder, entries)
+
+
+def first_with(sets: Iterable[WeightSet], stage: str) -> WeightSet:
+    """The first of several sets that has a stage. Raises InputError where none has."""
+    sets = list(sets)
+    for one in sets:
+        if one.path(stage) is not None:
+            return one
+    raise InputError(f"no weights of the stage '{stage}' in {', '.join(one.name for one in sets)}")

@@ -1,5 +1,7 @@
 """python -m talkemo_cli"""
 
+import sys
+
 from .app import main
 
-main()
+sys.exit(main())

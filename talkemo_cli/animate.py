@@ -1,10 +1,9 @@
-"""talkemo animate: the main job."""
+"""talkemo animate: the main job, on one recording or on many."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -13,13 +12,15 @@ from .console import console
 from .options import command
 
 if TYPE_CHECKING:
-    from talkemo.pipeline import Result
+    from talkemo import Result
+
+ENDINGS = ("mp4", "npz", "glb", "csv", "usda", "usdc")
 
 
 @command("animate")
 def animate(
     face: Annotated[Path, typer.Argument(help="A mesh with a face, in any unit and orientation.")],
-    audio: Annotated[Path, typer.Argument(help="Speech: wav, flac, ogg, opus, mp3 or m4a.")],
+    audio: Annotated[list[Path], typer.Argument(help="Speech: wav, flac, ogg, opus, mp3 or m4a; one file or many.")],
     emotion: Annotated[
         str,
         typer.Option(
@@ -33,6 +34,14 @@ def animate(
     timeline: options.TimelineFile = None,
     fps: Annotated[float, typer.Option(help="Frames a second; a video shows at most 30 of them.")] = 60.0,
     output: Annotated[list[Path] | None, options.outputs_option("AUDIO_EMOTION.mp4")] = None,
+    formats: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--format",
+            help="Of many recordings: mp4, npz, glb, csv, usda or usdc, written as FOLDER/AUDIO_EMOTION.FORMAT, where "
+            "-o names the folder; may be repeated. By default mp4.",
+        ),
+    ] = None,
     size: options.VideoSize = 512,
     bake: options.Bake = False,
     sequence: options.Sequence = "obj",
@@ -40,35 +49,102 @@ def animate(
     up: options.Up = None,
     forward: options.Forward = None,
     landmarks: options.Landmarks = None,
-    seed: options.KeptSeed = 0,
+    no_cache: options.NoCache = False,
+    weights: options.Weights = "default",
+    device: str = "auto",
 ) -> None:
-    """Make the face of a mesh speak a recording with an emotion."""
-    from talkemo import InputError, pipeline
-    from talkemo.binding import Placing
+    """Make the face of a mesh speak recordings with an emotion."""
+    from talkemo import ExportOptions, FaceHint, InputError
 
     if timeline and emotion != "neutral":
-        raise InputError("--emotion or a --timeline, not both")
-    outputs = output or [Path(f"{audio.stem}_{name_of(emotion, timeline)}.mp4")]
-    placing = Placing(binding, up, forward, landmarks)
+        raise InputError("--emotion or a --timeline, not both", "leave one out")
+    settings: dict[str, Any] = {
+        "emotion": emotion,
+        "intensity": intensity,
+        "style": style,
+        "timeline": timeline,
+        "fps": fps,
+        "export": ExportOptions(size, bake, sequence),
+        "hint": FaceHint(binding, up, forward, landmarks),
+        "cache": not no_cache,
+    }
+    name = name_of(emotion, timeline)
+    if len(audio) > 1 or formats:
+        _many(face, audio, _batch_outputs(audio, name, output, formats), weights, device, settings)
+    else:
+        _one(face, audio[0], output or [Path(f"{audio[0].stem}_{name}.mp4")], weights, device, settings)
+
+
+def _one(face: Path, audio: Path, outputs: list[Path], weights: str, device: str, settings: dict[str, Any]) -> None:
+    """Animate one recording."""
+    import talkemo
+
     with console.progress("animating") as update:
-        report = summing(update)
-        result = pipeline.animate(
-            face,
-            audio,
-            [*outputs],
-            emotion,
-            intensity,
-            fps,
-            size,
-            seed,
-            style,
-            timeline,
-            bake,
-            sequence,
-            placing,
-            report,
+        result = talkemo.animate(
+            face, audio, outputs, **settings, models=talkemo.load_models(weights, device=device), progress=update
         )
-    tell(result)
+    report(result)
+
+
+def _many(
+    face: Path,
+    audio: list[Path],
+    outputs: list[list[Path]],
+    weights: str,
+    device: str,
+    settings: dict[str, Any],
+) -> None:
+    """Animate recordings one after the other, with face and models loaded once; go on after one that fails."""
+    import talkemo
+    from talkemo.pipelines.outputs import output_paths
+
+    for paths in outputs:  # before any work
+        output_paths(paths, settings["export"], [face, *audio, settings["timeline"], *settings["hint"].files])
+    models = talkemo.load_models(weights, device=device)
+    models.talking.style(settings["style"])
+    talkemo.Timeline.constant(settings["emotion"], settings["intensity"])
+    bound = talkemo.bind(face, hint=settings.pop("hint"), models=models, cache=settings.pop("cache"))
+    done: list[dict[str, Any]] = []
+    failed: list[dict[str, str]] = []
+    for sound, paths in zip(audio, outputs):
+        try:
+            with console.progress(sound.name) as update:
+                result = talkemo.animate(bound, sound, paths, **settings, models=models, progress=update)
+            done.append({"audio": str(sound), **about(result)})
+            if not console.as_json:
+                console.result({}, [str(path) for path in result.outputs])
+        except talkemo.TalkemoError as error:
+            console.error(error.message, error.hint)
+            failed.append({"audio": str(sound), "error": error.message})
+    if console.as_json:
+        console.result({"results": done, "failed": failed})
+    if failed:
+        names = ", ".join(item["audio"] for item in failed)
+        raise talkemo.TalkemoError(f"{len(failed)} of {len(audio)} recordings failed: {names}", "the others are done")
+
+
+def _batch_outputs(
+    audio: list[Path], name: str, output: list[Path] | None, formats: list[str] | None
+) -> list[list[Path]]:
+    """For each recording the files that are written of it, in the folder of -o."""
+    from talkemo import InputError
+
+    endings = formats or ["mp4"]
+    if any(ending not in ENDINGS for ending in endings):
+        raise InputError(f"unknown format in {', '.join(endings)}", f"choose from {', '.join(ENDINGS)}")
+    folders = output or [Path()]
+    if len(folders) > 1 or (folders[0].suffix and not folders[0].is_dir()):
+        raise InputError("many recordings go into one folder", "name it by -o, and the kinds of files by --format")
+    folder = folders[0]
+    outputs = [[folder / f"{sound.stem}_{name}.{ending}" for ending in endings] for sound in audio]
+    flat = [path for paths in outputs for path in paths]
+    if len(set(flat)) < len(flat):
+        raise InputError("two recordings of one name would be written to one file", "animate them one at a time")
+    if not folder.is_dir():
+        if not folder.parent.is_dir():
+            raise InputError(f"{folder.parent}: no such folder", "make it first, or choose another")
+        folder.mkdir()
+    return outputs
 
 
 def name_of(emotion: str, timeline: Path | None) -> str:
@@ -76,31 +152,21 @@ def name_of(emotion: str, timeline: Path | None) -> str:
     return timeline.stem if timeline else emotion.replace(":", "").replace(",", "_").replace(" ", "")
 
 
-def summing(update: Callable[[int, int], None]) -> Callable[[int, int], None]:
-    """A report of how many frames were done of how many, from one of how many more were done."""
-    done = 0
+def about(result: Result) -> dict[str, Any]:
+    """What --json says of a result."""
+    return {
+        "outputs": [str(path) for path in result.outputs],
+        "frames": result.frames,
+        "fps": result.fps,
+        "seconds": result.seconds,
+        "binding_error_mm": result.binding_error_mm,
+        **result.metrics,
+    }
 
-    def report(frames: int, total: int) -> None:
-        nonlocal done
-        done += frames
-        update(done, total)
 
-    return report
-
-
-def tell(result: Result) -> None:
+def report(result: Result) -> None:
     """Print what was made."""
     console.message(f"{result.frames} frames at {result.fps:g} fps; the mesh is {result.binding_error_mm:.1f} mm off")
-    for name, value in result.figures.items():
+    for name, value in result.metrics.items():
         console.message(f"{name.replace('_', ' ')}: {value:.3g}")
-    console.result(
-        {
-            "outputs": [str(path) for path in result.outputs],
-            "frames": result.frames,
-            "fps": result.fps,
-            "seconds": result.seconds,
-            "binding_error_mm": result.binding_error_mm,
-            **result.figures,
-        },
-        [str(path) for path in result.outputs],
-    )
+    console.result(about(result), [str(path) for path in result.outputs])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import sys
 from typing import Annotated
@@ -15,6 +16,9 @@ from . import animate, bind, doctor, evaluate, geomap, reconstruct, render, trai
 from .console import console
 from .options import app
 
+# Typer brings its own copy of Click or uses the installed one, depending on its version; this is either's.
+UsageError: type[Exception] = typer.BadParameter.__mro__[1]
+
 
 def _version(wanted: bool) -> None:
     if wanted:
@@ -22,29 +26,47 @@ def _version(wanted: bool) -> None:
         raise typer.Exit
 
 
-@app.callback()
+@app.callback(invoke_without_command=True)
 def _options(
+    context: typer.Context,
     version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="Show it.")] = False,
 ) -> None:
-    pass
+    if context.invoked_subcommand is None:
+        print(context.get_help())
+        raise typer.Exit(2)
 
 
-def main() -> None:
-    """Run the command line; exit status 0 done, 1 failed while running, 2 wrong usage or unusable input."""
-    # Asked to end, a run clears away what it has half written, as it does for an error.
-    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
+def main(arguments: list[str] | None = None) -> int:
+    """Run the command line and return its exit status: 0 done, 1 failed while running, 2 wrong usage or unusable input.
+
+    arguments: without the program's name; those of the process if None
+    """
+    if arguments is None:
+        # Asked to end, a run removes what it has half written, as it does for an error.
+        signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
+    console.reset()
     try:
-        app()
+        status = app(arguments, standalone_mode=False)
+        return status if isinstance(status, int) else 0
+    except UsageError as error:
+        context = getattr(error, "ctx", None)
+        console.error(error.format_message(), f"see {context.command_path if context else 'talkemo'} --help")  # type: ignore[attr-defined]
+        return 2
+    except typer.Exit as error:
+        return error.exit_code
+    except (typer.Abort, KeyboardInterrupt):
+        return 130
+    except BrokenPipeError:  # whoever reads the output has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
     except TalkemoError as error:
         if console.debug:
             raise
         console.error(error.message, error.hint)
-        sys.exit(2 if isinstance(error, InputError) else 1)
+        return 2 if isinstance(error, InputError) else 1
     except Exception as error:
         if console.debug:
             raise
-        console.error(
-            f"failed: {type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}",
-            "run it again with --debug for the traceback",
-        )
-        sys.exit(1)
+        reason = str(error).splitlines()[0] if str(error) else ""
+        console.error(f"failed: {type(error).__name__}: {reason}", "run it again with --debug for the traceback")
+        return 1

@@ -7,10 +7,11 @@ from typing import Annotated
 
 import typer
 
+from . import options
 from .console import console
-from .options import Forward, Landmarks, Up, command
+from .options import command
 
-JOINED = 0.5  # of the canonical opening: below that a viewer sees lips that stick together
+JOINED = 0.5  # of the canonical lip opening, below which a viewer sees lips that stick together
 
 
 @command("bind")
@@ -22,23 +23,28 @@ def bind(
             "-o",
             "--output",
             help="An .npz for animate and transfer --binding, or a .png to look at; may be repeated. "
-            "[default: FACE.binding.npz]",
+            "By default FACE.binding.npz.",
         ),
     ] = None,
-    up: Up = None,
-    forward: Forward = None,
-    landmarks: Landmarks = None,
+    up: options.Up = None,
+    forward: options.Forward = None,
+    landmarks: options.Landmarks = None,
+    no_cache: options.NoCache = False,
+    weights: options.Weights = "default",
 ) -> None:
     """Find the face of a mesh, say how well it fits, and save how the mesh is to move."""
-    from talkemo import pipeline
-    from talkemo.binding import Placing
+    import talkemo
+    from talkemo.pipelines.bind import describe
 
     outputs = output or [Path(f"{face.stem}.binding.npz")]
-    figures = pipeline.bind_face(face, [*outputs], Placing(None, up, forward, landmarks))
+    hint = talkemo.FaceHint(None, up, forward, landmarks)
+    binding = talkemo.bind(face, outputs, hint=hint, weights=weights, cache=not no_cache)
+    metrics = describe(binding)
     console.message(
-        f"{figures['moving']} of {figures['vertices']} vertices move; the model's face is {figures['error_mm']:.1f} mm off"
+        f"{metrics['moving']} of {metrics['vertices']} vertices move; "
+        f"the model's face is {metrics['error_mm']:.1f} mm off"
     )
-    console.message("parts: " + ", ".join(f"{name} {count}" for name, count in figures["parts"].items()))
-    if figures["lip_opening"] < JOINED:
+    console.message("parts: " + ", ".join(f"{name} {count}" for name, count in metrics["parts"].items()))
+    if metrics["lip_opening"] < JOINED:
         console.message("the lips are joined or were not told apart: the mouth will hardly open")
-    console.result({"outputs": [str(path) for path in outputs], **figures}, [str(path) for path in outputs])
+    console.result({"outputs": [str(path) for path in outputs], **metrics}, [str(path) for path in outputs])

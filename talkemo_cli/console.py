@@ -16,6 +16,10 @@ class Console:
     quiet = False
     debug = False
 
+    def reset(self) -> None:
+        """Forget the options of an earlier run in the same process."""
+        self.as_json = self.quiet = self.debug = False
+
     def result(self, data: dict[str, Any], lines: list[str] | None = None) -> None:
         """Print a command's result: one JSON object with --json, else lines (by default the figures, one a line)."""
         if self.as_json:

@@ -8,7 +8,7 @@ from .options import command
 
 @command("doctor")
 def doctor() -> None:
-    """Say what works on this machine: weights, renderer, video encoder, CUDA."""
+    """Say what works on this machine: weights, renderer, video encoder, CUDA, and what is remembered in the cache."""
     import platform
 
     import imageio_ffmpeg
@@ -16,10 +16,12 @@ def doctor() -> None:
     import torch
 
     from talkemo import __version__
-    from talkemo import weights as library
-    from talkemo.render import frame_view, new_renderer
+    from talkemo.render import new_renderer
+    from talkemo.render.view import frame_view
+    from talkemo.weights import bundled_sets
 
-    entries = library.registry()
+    renderer = new_renderer(np.array([[0, 1, 2]]), frame_view(np.eye(3)), (64, 64))
+    renderer.close()
     console.result(
         {
             "talkemo": __version__,
@@ -27,8 +29,37 @@ def doctor() -> None:
             "torch": torch.__version__,
             "cuda": torch.cuda.is_available(),
             "threads": torch.get_num_threads(),
-            "renderer": new_renderer(np.array([[0, 1, 2]]), frame_view(np.eye(3)), (64, 64)).name,
+            "renderer": renderer.name,
             "ffmpeg": imageio_ffmpeg.get_ffmpeg_version(),
-            "weights": "intact" if all(library.intact(e) for e in entries.values()) else "damaged",
+            "weights": {name: state_of_set(name) for name in bundled_sets()},
+            "cache": cache_size(),
         }
     )
+
+
+def state_of_set(name: str) -> str:
+    """`intact`, or what is wrong with the first file of a set that differs from its registry."""
+    from talkemo import InputError
+    from talkemo.models import open_set
+
+    try:
+        one = open_set(name)
+        for stage in one.stages:
+            one.check(stage)
+    except InputError as error:
+        return f"damaged ({error.message})"
+    return "intact"
+
+
+def cache_size() -> dict[str, object]:
+    """The folder of remembered bindings and the MB that they take."""
+    from talkemo.binding.cache import ENDING, BindingCache
+
+    folder = BindingCache().folder
+    size = 0
+    for path in folder.glob(f"*{ENDING}"):
+        try:
+            size += path.stat().st_size
+        except OSError:  # another process may have removed it
+            continue
+    return {"folder": str(folder), "MB": round(size / 1e6, 1)}

@@ -1,21 +1,42 @@
-"""talkemo evaluate: how good the models are on recordings that were never trained on."""
+"""talkemo evaluate: two animations compared, or the models measured on recordings that were never trained on."""
 
 from __future__ import annotations
 
 from contextlib import ExitStack
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
-from talkemo import InputError
-from talkemo.files import check_output
-
+from . import options
 from .console import console
 from .options import command
 
 SUITES = ("dev", "table1", "table2", "figure6", "figure7")
+PAIR = "PRED and REF"  # what is evaluated where no suite is named
+SEEDS = 3  # how often table1 trains each variant by default
+
+# Options that only some suites take: the option, what takes it, and what is said where anything else is evaluated.
+ONLY_FOR = (
+    ("--data", SUITES, "--data, --captures, --against and -o belong to a --suite"),
+    ("--captures", SUITES, "--data, --captures, --against and -o belong to a --suite"),
+    ("--neutral", (PAIR,), "--neutral and --mask belong to PRED and REF, not to a suite"),
+    ("--mask", (PAIR,), "--neutral and --mask belong to PRED and REF, not to a suite"),
+    (
+        "--weights",
+        (PAIR, "dev", "figure6"),
+        "table1, table2 and figure7 train their own models; --weights belongs to dev and figure6",
+    ),
+    ("--against", ("dev",), "--against belongs to the suite dev"),
+    ("--seeds", ("table1",), "--seeds belongs to the suite table1"),
+    ("--steps", ("table1", "table2", "figure7"), "--steps belongs to the suites table1, table2 and figure7"),
+    (
+        "-o",
+        ("figure6", "figure7"),
+        "-o belongs to figure6 and figure7; tables are printed, or with --json one object",
+    ),
+)
 
 
 @command("evaluate")
@@ -25,7 +46,7 @@ def evaluate(
     ] = None,
     reference: Annotated[Path | None, typer.Argument(metavar="REF", help="What it should be.")] = None,
     neutral: Annotated[
-        Path | None, typer.Option(help="The mesh at rest. [default: the reference's own, or its first frame]")
+        Path | None, typer.Option(help="The mesh at rest. By default the reference's own, or its first frame.")
     ] = None,
     mask: Annotated[Path | None, typer.Option(help="A text file of vertex numbers, for RE and VE over them.")] = None,
     suite: Annotated[
@@ -40,60 +61,105 @@ def evaluate(
         Path | None,
         typer.Option(help="A folder of captures, see `talkemo reconstruct`; made there where missing."),
     ] = None,
-    weights: Annotated[Path | None, typer.Option(help="A folder of weights instead of the bundled.")] = None,
     against: Annotated[
-        Path | None, typer.Option(help="dev: another folder of weights, whose lips are measured in the same run.")
+        str | None, typer.Option(help="dev: another set of weights, whose lips are measured in the same run.")
     ] = None,
     jobs: Annotated[int, typer.Option(min=1, help="Processes that fit the corpora.")] = 2,
-    seeds: Annotated[int, typer.Option(min=1, help="How often table1 trains each variant.")] = 3,
+    seeds: Annotated[
+        int | None, typer.Option(min=1, help=f"How often table1 trains each variant. By default {SEEDS}.")
+    ] = None,
     steps: Annotated[
         int | None, typer.Option(min=1, help="Steps of each training of table1, table2 and figure7.")
     ] = None,
     output: Annotated[
-        Path | None, typer.Option("-o", "--output", help="A png for a figure. [default: figure6.png, figure7.png]")
+        Path | None, typer.Option("-o", "--output", help="A png for a figure. By default figure6.png or figure7.png.")
     ] = None,
+    weights: options.Weights = "default",
+    device: str = "auto",
 ) -> None:
     """Compare an animation with a reference, or measure the models on what training never sees."""
-    if suite is None:
-        if predicted is None or reference is None:
-            raise InputError("name two animations, PRED and REF, or a --suite", f"suites are {', '.join(SUITES)}")
-        if data or captures or weights or against or output:
-            raise InputError("--data, --captures, --weights, --against and -o belong to a --suite")
-        _compare(predicted, reference, neutral, mask)
+    from talkemo import InputError, load_models
+
+    what = _what(predicted, reference, suite)
+    given = {
+        "--neutral": neutral,
+        "--mask": mask,
+        "--data": data,
+        "--captures": captures,
+        "--weights": None if weights == "default" else weights,
+        "--against": against,
+        "--seeds": seeds,
+        "--steps": steps,
+        "-o": output,
+    }
+    _check_options(what, given)
+    if what == PAIR:
+        assert predicted is not None and reference is not None
+        _compare(predicted, reference, neutral, mask, load_models(weights, device=device).face)
         return
-    if predicted is not None:
-        raise InputError("PRED and REF, or a --suite, not both")
-    if suite not in SUITES:
-        raise InputError(f"unknown suite '{suite}'", f"suites are {', '.join(SUITES)}")
-    if neutral or mask:
-        raise InputError("--neutral and --mask belong to PRED and REF, not to a suite")
-    if suite not in ("dev", "figure6") and weights:
-        raise InputError(f"{suite} trains its own models; --weights belongs to dev and figure6")
-    if suite != "dev" and against:
-        raise InputError("--against belongs to the suite dev")
-    if output and not suite.startswith("figure"):
-        raise InputError("-o belongs to figure6 and figure7; tables are printed, or with --json one object")
-    picture = output or Path(f"{suite}.png")
-    if suite.startswith("figure"):
-        check_output(picture, (".png",))
     if data is None:
-        raise InputError(f"--data is needed for the suite {suite}")
+        raise InputError(f"--data is needed for the suite {what}", "name the folder of the corpora")
+    picture = output or Path(f"{what}.png")
+    _check_paths(what, data, captures, picture)
+    models = load_models(weights, device=device)
+    other = None if against is None else load_models(against, device=device)
     with ExitStack() as stack:
         folder = captures or Path(stack.enter_context(TemporaryDirectory()))
-        if suite == "dev":
-            _dev(data, folder, weights, against, jobs)
-        elif suite == "table1":
-            _table1(data, folder, jobs, seeds, steps)
-        elif suite == "table2":
-            _table2(data, folder, jobs, steps)
+        common = {"data": data, "cache": folder, "models": models, "jobs": jobs}
+        if what == "dev":
+            _dev(common, other)
+        elif what == "table1":
+            _table1({**common, "seeds": seeds or SEEDS, "steps": steps})
+        elif what == "table2":
+            _table2({**common, "steps": steps})
+        elif what == "figure6":
+            _figure6({**common, "output": picture})
         else:
-            _figure(suite, data, folder, picture, weights, jobs, steps)
+            _figure7({**common, "output": picture, "steps": steps})
 
 
-def _compare(predicted: Path, reference: Path, neutral: Path | None, mask: Path | None) -> None:
-    from talkemo.evaluation import compare
+def _what(predicted: Path | None, reference: Path | None, suite: str | None) -> str:
+    """What is to be evaluated: PAIR, or one of SUITES."""
+    from talkemo import InputError
 
-    result = compare(predicted, reference, neutral, mask)
+    suites = f"suites are {', '.join(SUITES)}"
+    if suite is None:
+        if predicted is None or reference is None:
+            raise InputError("name two animations, PRED and REF, or a --suite", suites)
+        return PAIR
+    if predicted is not None:
+        raise InputError("PRED and REF, or a --suite, not both", "leave one out")
+    if suite not in SUITES:
+        raise InputError(f"unknown suite '{suite}'", suites)
+    return suite
+
+
+def _check_options(what: str, given: dict[str, Any]) -> None:
+    """Raise InputError for an option that is given, not None, and does not belong to what is evaluated."""
+    from talkemo import InputError
+
+    for option, belongs_to, message in ONLY_FOR:
+        if given[option] is not None and what not in belongs_to:
+            raise InputError(message, f"leave {option} out")
+
+
+def _check_paths(suite: str, data: Path, captures: Path | None, picture: Path) -> None:
+    """Raise InputError for folders that are none, and for a picture that cannot be written."""
+    from talkemo import InputError
+    from talkemo.files import check_output
+
+    if suite.startswith("figure"):
+        check_output(picture, (".png",))
+    if not data.is_dir():
+        raise InputError(f"{data}: no such folder of corpora", "name it with --data")
+    if captures is not None and captures.exists() and not captures.is_dir():
+        raise InputError(f"{captures} is not a folder", "name a folder of captures, or a new one")
+
+
+def _compare(predicted: Path, reference: Path, neutral: Path | None, mask: Path | None, face: Any) -> None:
+    from talkemo.evaluation.compare import compare
+
+    result = compare(predicted, reference, neutral=neutral, mask=mask, face=face)
     console.table(
         f"{predicted} against {reference}: {result['frames']} frames at {result['fps']:g} fps",
         ["metric", "value", "unit", "mask", "vertices", "what"],
@@ -103,15 +169,78 @@ def _compare(predicted: Path, reference: Path, neutral: Path | None, mask: Path 
         console.result(result)
 
 
-def _table1(data: Path, captures: Path, jobs: int, seeds: int, steps: int | None) -> None:
-    from talkemo.evaluation import table1
+def _dev(common: dict[str, Any], other: Any) -> None:
+    from talkemo.evaluation import emotion
+    from talkemo.evaluation.geomap import evaluate_map
+    from talkemo.evaluation.lips import evaluate_lips
+
+    with console.progress("evaluating") as update:
+        common = {**common, "progress": lambda what, done, total: update(done, total, what)}
+        lips = evaluate_lips(**common)
+        lips_against = None if other is None else evaluate_lips(**{**common, "models": other})
+        emotions = [emotion.evaluate_emotion(**common, corpus=name) for name in emotion.CORPORA]
+        chart = evaluate_map(**common)
+    console.table(
+        "Geometry map: captured expressions on random people",
+        ["stress", "faces", "round trip, mean mm", "on lips and eyelids, max mm"],
+        [[*chart.values()]],
+    )
+    _lips_tables(lips, "")
+    if lips_against is not None:
+        _lips_tables(lips_against, f", weights in {other.name}")
+    for found in emotions:
+        _emotions_table(found)
+    if console.as_json:
+        console.result({"lips": lips, "lips_against": lips_against, "emotions": emotions, "map": chart})
+
+
+def _lips_tables(found: dict[str, Any], whose: str) -> None:
+    fields = ("re_mm", "re_still_mm", "re_mean_motion_mm", "ve_mm", "ve_still_mm", "r_opening", "r_width", "amplitude")
+    console.table(
+        f"Lips on the dev split ({found['mask_vertices']} lip vertices; RE mm, VE mm a frame at the corpus's own fps)"
+        + whose,
+        ["corpus", "clips", "RE", "RE still", "RE mean", "VE", "VE still", "r opening", "r width", "amplitude"],
+        [[row["corpus"], row["clips"], *(row[field] for field in fields)] for row in found["corpora"]],
+    )
+    for row in found["corpora"]:
+        if "closures" in row:
+            console.table(
+                f"Lips together on b, m, p of {row['corpus']}: under {found['together_mm']} mm within a frame" + whose,
+                ["cases", "predicted", "captured"],
+                [[row["closures"], row["together"], row["together_reference"]]],
+            )
+
+
+def _emotions_table(found: dict[str, Any]) -> None:
+    columns = {
+        "real_four": "real, 4",
+        "generated_four": "generated, 4",
+        "real_eight": "real, 8",
+        "generated_eight": "generated, 8",
+        "r_opening": "mouth opening r",
+        "acceleration": "acceleration",
+        "identity_mm": "identity mm",
+        "moved_mm": "moved mm",
+    }
+    console.table(
+        f"Emotions given to {found['recordings']} neutral recordings of the {found['corpus']} dev actors; "
+        "recognised: accuracy of classifiers of four and of eight classes, trained on real frames of ravdess's "
+        "training actors",
+        ["emotion", *columns.values()],
+        [[row["emotion"], *("" if row[f] is None else row[f] for f in columns)] for row in found["emotions"]],
+    )
+
+
+def _table1(arguments: dict[str, Any]) -> None:
+    from talkemo.paper.table1 import table1
 
     with console.progress("table 1") as update:
-        result = table1(data, captures, jobs, seeds, steps, lambda what, done, total: update(done, total, what))
+        result = table1(**arguments, progress=lambda what, done, total: update(done, total, what))
     columns = ["T-RE", "T-VE", "V-RE", "V-VE"]
     console.table(
-        f"Table 1: RE in mm, VE in mm a frame, mean ± spread of {seeds} seeds after {result['steps']} steps; "
-        f"T {result['clips']['T']} training clips, V {result['clips']['V']} of actors and sentences never trained on",
+        f"Table 1: RE in mm, VE in mm a frame, mean ± spread of {arguments['seeds']} seeds after {result['steps']} "
+        f"steps; T {result['clips']['T']} training clips, V {result['clips']['V']} of actors and sentences never "
+        "trained on",
         ["weights", "mask", "vertices", *columns],
         [
             [
@@ -127,11 +256,11 @@ def _table1(data: Path, captures: Path, jobs: int, seeds: int, steps: int | None
         console.result(result)
 
 
-def _table2(data: Path, captures: Path, jobs: int, steps: int | None) -> None:
-    from talkemo.emotion_evaluation import table2
+def _table2(arguments: dict[str, Any]) -> None:
+    from talkemo.paper.table2 import table2
 
     with console.progress("table 2") as update:
-        result = table2(data, captures, jobs, steps, lambda what, done, total: update(done, total, what))
+        result = table2(**arguments, progress=lambda what, done, total: update(done, total, what))
     columns = ["D-CE", "D-RE", "G-CE", "G-RE", "G-CE classifier"]
     console.table(
         f"Table 2: CE share of frames, RE mm over all {result['mask_vertices']} vertices, after {result['iterations']} "
@@ -143,83 +272,28 @@ def _table2(data: Path, captures: Path, jobs: int, steps: int | None) -> None:
         console.result(result)
 
 
-def _figure(
-    suite: str, data: Path, captures: Path, picture: Path, weights: Path | None, jobs: int, steps: int | None
-) -> None:
-    from talkemo.emotion_evaluation import figure6, figure7
+def _figure6(arguments: dict[str, Any]) -> None:
+    from talkemo.paper.figure6 import figure6
 
-    with console.progress(suite) as update:
-        report = lambda what, done, total: update(done, total, what)
-        if suite == "figure6":
-            result = figure6(data, captures, picture, weights, jobs, report)
-        else:
-            result = figure7(data, captures, picture, jobs, steps, report)
-    if "rows" in result:
-        columns = ["generator", "emotion", "recognised", "roughness_mm", "moved_mm"]
-        console.table(
-            f"Figure 7: {result['frames']} frames of the dev actors after {result['iterations']} iterations",
-            columns,
-            [[row[c] for c in columns] for row in result["rows"]],
-        )
-    else:
-        console.table(
-            f"Figure 6: silhouette of the emotions in the {result['layer']}",
-            ["recorded faces", "generated faces"],
-            [[result["silhouette_recorded"], result["silhouette_generated"]]],
-        )
-    console.result(result, [str(picture)])
-
-
-def _dev(data: Path, captures: Path, weights: Path | None, against: Path | None, jobs: int) -> None:
-    from talkemo.emotion_evaluation import evaluate_emotion
-    from talkemo.evaluation import evaluate_lips, evaluate_map
-
-    with console.progress("evaluating") as update:
-        report = lambda what, done, total: update(done, total, what)
-        lips = evaluate_lips(data, captures, weights, jobs, report)
-        other = evaluate_lips(data, captures, against, jobs, report) if against else None
-        emotions = [evaluate_emotion(data, captures, weights, jobs, report, name) for name in ("ravdess", "java_sed")]
-        chart = evaluate_map(data, captures, weights, jobs, report)
+    with console.progress("figure 6") as update:
+        result = figure6(**arguments, progress=lambda what, done, total: update(done, total, what))
     console.table(
-        "Geometry map: captured expressions on random people",
-        ["stress", "faces", "round trip, mean mm", "on lips and eyelids, max mm"],
-        [[*chart.values()]],
+        f"Figure 6: silhouette of the emotions in the {result['layer']}",
+        ["recorded faces", "generated faces"],
+        [[result["silhouette_recorded"], result["silhouette_generated"]]],
     )
-    fields = ("re_mm", "re_still_mm", "re_mean_motion_mm", "ve_mm", "ve_still_mm", "r_opening", "r_width", "amplitude")
-    for found, whose in ((lips, ""), (other, f", weights in {against}")):
-        if found is None:
-            continue
-        console.table(
-            f"Lips on the dev split ({found['mask_vertices']} lip vertices; RE mm, VE mm a frame at the corpus's own fps)"
-            + whose,
-            ["corpus", "clips", "RE", "RE still", "RE mean", "VE", "VE still", "r opening", "r width", "amplitude"],
-            [[row["corpus"], row["clips"], *(row[field] for field in fields)] for row in found["corpora"]],
-        )
-        for row in found["corpora"]:
-            if "closures" in row:
-                console.table(
-                    f"Lips together on b, m, p of {row['corpus']}: under {found['together_mm']} mm within a frame"
-                    + whose,
-                    ["cases", "predicted", "captured"],
-                    [[row["closures"], row["together"], row["together_reference"]]],
-                )
-    columns = {
-        "real_four": "real, 4",
-        "generated_four": "generated, 4",
-        "real_eight": "real, 8",
-        "generated_eight": "generated, 8",
-        "r_opening": "mouth opening r",
-        "acceleration": "acceleration",
-        "identity_mm": "identity mm",
-        "moved_mm": "moved mm",
-    }
-    for found in emotions:
-        console.table(
-            f"Emotions given to {found['recordings']} neutral recordings of the {found['corpus']} dev actors; "
-            "recognised: share of frames, by classifiers of four and of eight classes that saw real frames of ravdess's "
-            "training actors",
-            ["emotion", *columns.values()],
-            [[row["emotion"], *("" if row[f] is None else row[f] for f in columns)] for row in found["emotions"]],
-        )
-    if console.as_json:
-        console.result({"lips": lips, "lips_against": other, "emotions": emotions, "map": chart})
+    console.result(result, [result["output"]])
+
+
+def _figure7(arguments: dict[str, Any]) -> None:
+    from talkemo.paper.figure7 import figure7
+
+    with console.progress("figure 7") as update:
+        result = figure7(**arguments, progress=lambda what, done, total: update(done, total, what))
+    columns = ["generator", "emotion", "recognised", "roughness_mm", "moved_mm"]
+    console.table(
+        f"Figure 7: {result['frames']} frames of the dev actors after {result['iterations']} iterations",
+        columns,
+        [[row[c] for c in columns] for row in result["rows"]],
+    )
+    console.result(result, [result["output"]])

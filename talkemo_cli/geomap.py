@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from . import options
 from .console import console
 from .options import command
 
@@ -17,12 +18,14 @@ def geomap(
         Path, typer.Argument(metavar="MESH_OR_MAP", help="A mesh of the canonical face, or a map (npz).")
     ],
     output: Annotated[Path, typer.Option("-o", "--output", help="A map: .npz or .png. A mesh: .obj.")],
+    weights: options.Weights = "default",
 ) -> None:
     """Turn a mesh of the canonical topology into its geometry map, or a map into the mesh.
 
     Prints the round-trip error in mm and the stress of the chart.
     """
-    from talkemo.pipeline import convert_map
+    from talkemo import load_models
+    from talkemo.pipelines.geomap import convert_map
 
-    figures = convert_map(source, output)
-    console.result({"outputs": [str(output)], **figures}, [str(output), *(f"{k}: {v:.4g}" for k, v in figures.items())])
+    metrics = convert_map(source, output, load_models(weights).face)
+    console.result({"outputs": [str(output)], **metrics}, [str(output), *(f"{k}: {v:.4g}" for k, v in metrics.items())])

@@ -1,18 +1,15 @@
-"""The options that all commands share, and how a function becomes a command."""
+"""The options that commands share, and how a function becomes a command."""
 
 from __future__ import annotations
 
 import functools
 import inspect
-import os
 from collections.abc import Callable
 from enum import Enum
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-
-from talkemo import InputError
 
 from .console import console
 
@@ -28,7 +25,6 @@ class Device(str, Enum):
 app = typer.Typer(
     name="talkemo",
     help="Make a 3D face speak a recorded sentence with an emotion.",
-    no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
@@ -44,7 +40,7 @@ VideoSize = Annotated[int, typer.Option(help="Pixels on a side of a video.")]
 Bake = Annotated[
     bool, typer.Option("--bake", help="A .glb or USD with each frame as it is, exact, instead of ARKit's 52 shapes.")
 ]
-Sequence = Annotated[str, typer.Option(help="What a folder of meshes is made of: obj or ply.")]
+Sequence = Annotated[str, typer.Option(help="The meshes of a folder: obj or ply.")]
 SavedBinding = Annotated[
     Path | None, typer.Option(help="What talkemo bind wrote for this mesh.", rich_help_panel="Face")
 ]
@@ -61,7 +57,19 @@ Landmarks = Annotated[
         rich_help_panel="Face",
     ),
 ]
-KeptSeed = Annotated[int, typer.Option(help="Kept in the npz; nothing here is random.", rich_help_panel="Shared")]
+NoCache = Annotated[
+    bool,
+    typer.Option(
+        "--no-cache", help="Find the face anew, and do not remember it for the next time.", rich_help_panel="Face"
+    ),
+]
+Weights = Annotated[
+    str,
+    typer.Option(
+        help="A bundled set of weights, a folder that talkemo train wrote, or hf://owner/repo@revision.",
+        rich_help_panel="Shared",
+    ),
+]
 
 
 def outputs_option(default: str) -> Any:
@@ -70,7 +78,7 @@ def outputs_option(default: str) -> Any:
         "-o",
         "--output",
         help="A .mp4, .npz, .glb, .usda, .usdc or .csv (Live Link Face) file, or a folder for meshes; may be repeated. "
-        f"[default: {default}]",
+        f"By default {default}.",
     )
 
 
@@ -78,11 +86,10 @@ SHARED = {
     "device": (
         Annotated[
             Device,
-            typer.Option(help="Where emotion transfer is trained; the rest needs no GPU.", rich_help_panel="Shared"),
+            typer.Option(help="Where networks run; auto is a CUDA GPU if there is one.", rich_help_panel="Shared"),
         ],
         Device.auto,
     ),
-    "seed": (Annotated[int, typer.Option(help="Of what is random in training.", rich_help_panel="Shared")], 0),
     "as_json": (
         Annotated[bool, typer.Option("--json", help="Print one JSON object.", rich_help_panel="Shared")],
         False,
@@ -95,7 +102,7 @@ SHARED = {
 def command(name: str) -> Callable[[Callable[..., None]], Callable[..., None]]:
     """Register a function as a subcommand that also takes the shared options.
 
-    The function is given `seed` or `device` only where it names them.
+    The function is given the device, as text, only where it names a parameter `device`.
     """
 
     def register(function: Callable[..., None]) -> Callable[..., None]:
@@ -103,32 +110,23 @@ def command(name: str) -> Callable[[Callable[..., None]], Callable[..., None]]:
 
         @functools.wraps(function)
         def run(**arguments: Any) -> None:
-            shared = {key: arguments.pop(key) for key in SHARED if key not in signature.parameters}
-            shared |= {key: arguments[key] for key in SHARED if key in signature.parameters}
+            shared = {key: arguments.pop(key) for key in SHARED}
             console.as_json, console.quiet, console.debug = shared["as_json"], shared["quiet"], shared["debug"]
-            _prepare(shared["device"], shared["seed"])
+            if "device" in signature.parameters:
+                arguments["device"] = shared["device"].value
             function(**arguments)
 
+        own = [
+            parameter.replace(kind=inspect.Parameter.KEYWORD_ONLY)
+            for parameter in signature.parameters.values()
+            if parameter.name not in SHARED
+        ]
         extra = [
             inspect.Parameter(key, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=annotation)
             for key, (annotation, default) in SHARED.items()
-            if key not in signature.parameters
         ]
-        parameters = [p.replace(kind=inspect.Parameter.KEYWORD_ONLY) for p in signature.parameters.values()] + extra
-        run.__signature__ = signature.replace(parameters=parameters)  # type: ignore[attr-defined]
-        run.__annotations__ = {p.name: p.annotation for p in parameters}
+        run.__signature__ = signature.replace(parameters=own + extra)  # type: ignore[attr-defined]
+        run.__annotations__ = {p.name: p.annotation for p in own + extra}
         return app.command(name)(run)
 
     return register
-
-
-def _prepare(device: Device, seed: int) -> None:
-    if device is Device.cuda:
-        import torch
-
-        if not torch.cuda.is_available():
-            raise InputError("no CUDA device on this machine", "leave --device out, or say --device cpu")
-    if device is Device.cpu:
-        os.environ["CUDA_VISIBLE_DEVICES"] = ""
-    if seed < 0:
-        raise InputError(f"seed {seed} is negative")

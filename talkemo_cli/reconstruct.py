@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
-from talkemo import InputError
-
+from . import options
 from .console import console
 from .options import command
 
@@ -16,34 +15,43 @@ from .options import command
 @command("reconstruct")
 def reconstruct(
     inputs: Annotated[
-        list[Path], typer.Argument(metavar="INPUT...", help="Corpus folders, or files of 68 landmarks (npz, npy).")
+        list[Path], typer.Argument(metavar="INPUT...", help="Corpus folders, or a file of 68 landmarks (npz, npy).")
     ],
     output: Annotated[
-        Path, typer.Option("-o", "--output", help="A folder for captures of corpora; an .npz animation for landmarks.")
+        Path,
+        typer.Option(
+            "-o", "--output", help="A folder for captures of corpora; of landmarks an animation, as of animate."
+        ),
     ],
     fps: Annotated[float, typer.Option(help="Frames a second of a landmark file.")] = 30.0,
     jobs: Annotated[int, typer.Option(min=1, help="Processes.")] = 1,
+    weights: options.Weights = "default",
 ) -> None:
     """Fit the bilinear face model to landmarks: pose, identity and expression of every frame.
 
     Prints the mean residual in mm, and how many recordings were rejected and why.
     """
-    from talkemo.capture.jobs import reconstruct_corpus, reconstruct_landmarks
+    import talkemo
     from talkemo.data.corpora import CORPORA
+    from talkemo.pipelines.reconstruct import reconstruct_corpus
 
     files = [source for source in inputs if not (source.is_dir() and source.name in CORPORA)]
     if files and len(inputs) > 1:
-        raise InputError(f"{len(inputs)} inputs for one output", "one landmark file at a time, or corpus folders only")
-    results: list[dict[str, object]] = []
+        raise talkemo.InputError(
+            f"{len(inputs)} inputs for one output", "one landmark file at a time, or corpus folders only"
+        )
+    models = talkemo.load_models(weights)
+    rows: list[dict[str, Any]] = []
     for source in inputs:
         with console.progress(source.name) as update:
             if source in files:
-                results.append(reconstruct_landmarks(source, output, fps))
+                result = talkemo.reconstruct(source, output, fps=fps, models=models, progress=update)
+                rows.append({"input": source.name, "frames": result.frames, **result.metrics})
             else:
-                results.append(reconstruct_corpus(source, output, jobs, update))
-    keys = [key for key in results[0] if key != "input"]
+                rows.append(reconstruct_corpus(source, output, models, jobs, update))
+    keys = [key for key in rows[0] if key != "input"]
     console.table(
-        "Residuals of the fit", ["input", *keys], [[r["input"], *(r.get(k, "") for k in keys)] for r in results]
+        "Residuals of the fit", ["input", *keys], [[row["input"], *(row.get(k, "") for k in keys)] for row in rows]
     )
     if console.as_json:
-        console.result({"results": results})
+        console.result({"results": rows})

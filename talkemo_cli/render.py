@@ -19,11 +19,11 @@ def render(
     size: Annotated[int, typer.Option(help="Pixels on a side.")] = 512,
     view: Annotated[str, typer.Option(help="front, left or right.")] = "front",
     time: Annotated[float | None, typer.Option(help="Second of a .png.")] = None,
-    fps: Annotated[float | None, typer.Option(help="Frames a second of a folder of meshes. [default: 30]")] = None,
+    fps: Annotated[float | None, typer.Option(help="Frames a second of a folder of meshes. By default 30.")] = None,
 ) -> None:
     """Render an animation to an mp4, or one frame of it to a png."""
-    from talkemo.render.jobs import render_animation
+    from talkemo.pipelines.render import render as draw
 
     with console.progress("rendering") as update:
-        render_animation(animation, output, audio, size, view, time, fps, update)
+        draw(animation, output, audio=audio, size=size, view=view, time=time, fps=fps, progress=update)
     console.result({"outputs": [str(output)]}, [str(output)])

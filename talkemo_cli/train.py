@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import replace
 from enum import Enum
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -29,6 +31,14 @@ def train(
     output: Annotated[
         Path, typer.Option("-o", "--output", help="A folder for weights, checkpoints, logs and captures.")
     ],
+    weights: Annotated[
+        str | None,
+        typer.Option(
+            help="Start from this set: a bundled set's name, a folder that talkemo train wrote, or "
+            "hf://owner/repo@revision. The stage's network begins at its weights, and earlier stages come from it. "
+            "Without it, networks begin at random weights and earlier stages come from the default set."
+        ),
+    ] = None,
     resume: Annotated[bool, typer.Option(help="Go on from the checkpoints in the output folder.")] = False,
     max_minutes: Annotated[
         float | None, typer.Option(min=0.01, help="Stop training a stage after so long, and keep what it has learnt.")
@@ -55,15 +65,19 @@ def train(
         int, typer.Option(min=0, help="talking: keep every so many'th training speaker for the figures in the log.")
     ] = 0,
     jobs: Annotated[int, typer.Option(min=1, help="Processes that fit the corpora.")] = 2,
-    seed: Annotated[int, typer.Option(help="Of what is random in training.", rich_help_panel="Shared")] = 0,
+    seed: Annotated[int, typer.Option(min=0, help="Of what is random in training.", rich_help_panel="Shared")] = 0,
+    device: str = "auto",
 ) -> None:
     """Train the face model, the speech encoder, the talking model or the emotion transfer from the corpora."""
-    from talkemo.train import jobs as train_jobs
+    from talkemo.train.run import Run
+    from talkemo.train.stages import train as train_stage
+    from talkemo.weights import DEFAULT
 
     stages = ["face", "speech", "talking", "emotion"] if stage is Stage.all else [stage.value]
     if "speech" in stages:
-        train_jobs.require_teacher()  # rather now than after the minutes that the stage before it takes
-    results: dict[str, object] = {}
+        from talkemo.train.teacher import require_teacher
+
+        require_teacher()  # rather now than after the minutes that the stage before it takes
     options = {
         "paper": paper,
         "constant_weights": constant_weights,
@@ -74,8 +88,24 @@ def train(
         "steps": steps,
         "hold_out": hold_out,
     }
+    run = Run(
+        data=data,
+        out=output,
+        weights=weights or DEFAULT,
+        start=weights is not None,
+        resume=resume,
+        max_minutes=max_minutes,
+        jobs=jobs,
+        device=device,
+    )
+    results: dict[str, object] = {}
     for name in stages:
         with console.progress(name) as update:
-            report = lambda what, done, total, update=update: update(done, total, what)
-            results[name] = train_jobs.train(name, data, output, resume, max_minutes, jobs, seed, report, options)
+            reporting = replace(run, progress=_report_to(update))
+            results[name] = train_stage(name, reporting, seed=seed, options=options)
     console.result(results)
+
+
+def _report_to(update: Any) -> Callable[[str, int, int], None]:
+    """A report of training's steps that updates a progress bar."""
+    return lambda what, done, total: update(done, total, what)

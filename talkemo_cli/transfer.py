@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from . import options
-from .animate import name_of, summing, tell
+from .animate import name_of, report
 from .console import console
 from .options import command
 
@@ -20,17 +20,17 @@ def transfer(
     ],
     emotion: Annotated[
         str | None,
-        typer.Option(help="As of animate: one of the eight, or a mix; neutral takes off what emotion there is."),
+        typer.Option(help="As of animate: one of the eight, or a mix; neutral removes what emotion there is."),
     ] = None,
     intensity: options.Intensity = 1.0,
     timeline: options.TimelineFile = None,
     neutral: Annotated[
-        Path | None, typer.Option(help="The mesh at rest. [default: the animation's own, or its first frame]")
+        Path | None, typer.Option(help="The mesh at rest. By default the animation's own, or its first frame.")
     ] = None,
     audio: Annotated[
-        Path | None, typer.Option(help="Sound for a video. [default: what an npz names, where it lies beside it]")
+        Path | None, typer.Option(help="Sound for a video. By default what an npz names, where it lies beside it.")
     ] = None,
-    fps: Annotated[float | None, typer.Option(help="Frames a second of a folder of meshes. [default: 30]")] = None,
+    fps: Annotated[float | None, typer.Option(help="Frames a second of a folder of meshes. By default 30.")] = None,
     output: Annotated[list[Path] | None, options.outputs_option("ANIMATION_EMOTION.mp4")] = None,
     size: options.VideoSize = 512,
     bake: options.Bake = False,
@@ -39,32 +39,29 @@ def transfer(
     up: options.Up = None,
     forward: options.Forward = None,
     landmarks: options.Landmarks = None,
-    seed: options.KeptSeed = 0,
+    no_cache: options.NoCache = False,
+    weights: options.Weights = "default",
+    device: str = "auto",
 ) -> None:
     """Change the emotion of an animation that exists, whoever made it."""
-    from talkemo import InputError, pipeline
-    from talkemo.binding import Placing
+    import talkemo
 
     if (emotion is None) == (timeline is None):
-        raise InputError("name one --emotion, or a --timeline")
-    outputs = output or [Path(f"{animation.stem}_{name_of(emotion or '', timeline)}.mp4")]
-    placing = Placing(binding, up, forward, landmarks)
+        raise talkemo.InputError("name one --emotion, or a --timeline", "for instance: --emotion happy")
     with console.progress("transferring") as update:
-        report = summing(update)
-        result = pipeline.transfer(
+        result = talkemo.transfer(
             animation,
-            [*outputs],
-            emotion or "neutral",
-            intensity,
-            timeline,
-            neutral,
-            audio,
-            fps,
-            size,
-            seed,
-            bake,
-            sequence,
-            placing,
-            report,
+            output or [Path(f"{animation.stem}_{name_of(emotion or '', timeline)}.mp4")],
+            emotion=emotion or "neutral",
+            intensity=intensity,
+            timeline=timeline,
+            neutral=neutral,
+            audio=audio,
+            fps=fps,
+            export=talkemo.ExportOptions(size, bake, sequence),
+            hint=talkemo.FaceHint(binding, up, forward, landmarks),
+            models=talkemo.load_models(weights, device=device),
+            cache=not no_cache,
+            progress=update,
         )
-    tell(result)
+    report(result)

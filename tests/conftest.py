@@ -1,12 +1,26 @@
-"""What the tests share: the bundled face, the examples, sounds made on the spot. No network, no GPU, no corpora."""
+"""What the tests share: the bundled face, the examples, sounds and a corpus made on the spot. No network, no GPU."""
 
+import atexit
+import os
+import shutil
+import tempfile
+from dataclasses import replace
 from pathlib import Path
+
+# Read when numpy and torch load. What tests compute is small: several threads would mostly wait for each other.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import numpy as np
 import pytest
 import soundfile
 
-from talkemo.face import Face, load_face
+# Before anything of talkemo runs: tests never touch the user's cache.
+os.environ["TALKEMO_CACHE"] = tempfile.mkdtemp(prefix="talkemo-tests-")
+atexit.register(shutil.rmtree, os.environ["TALKEMO_CACHE"], ignore_errors=True)
+
+from talkemo import load_models  # noqa: E402
+from talkemo.data import captures  # noqa: E402
+from talkemo.face import Face  # noqa: E402
 
 ROOT = Path(__file__).parent.parent
 RATE = 16000
@@ -14,7 +28,7 @@ RATE = 16000
 
 @pytest.fixture(scope="session")
 def face() -> Face:
-    return load_face()
+    return load_models().face
 
 
 @pytest.fixture(scope="session")
@@ -41,6 +55,48 @@ def silence(tmp_path_factory) -> Path:
     path = tmp_path_factory.mktemp("sound") / "silence.wav"
     soundfile.write(path, np.zeros(RATE), RATE)
     return path
+
+
+@pytest.fixture(scope="session")
+def corpus(face, tmp_path_factory) -> Path:
+    """ravdess as it lies on disk, two actors: mouths that open with a tone, a smile where the label says happy."""
+    data = tmp_path_factory.mktemp("data")
+    rng = np.random.default_rng(0)
+    (data / "ravdess" / "landmarks").mkdir(parents=True)
+    for actor in (1, 20):
+        (data / "ravdess" / "audio" / f"Actor_{actor:02d}").mkdir(parents=True)
+        trials = {}
+        for emotion in range(1, 9):
+            time = np.arange(40) * 1001 / 30000
+            level = np.clip(np.sin(9 * time), 0, 1) * (time > 0.3)
+            shapes = np.zeros((40, len(face.expression_names)))
+            shapes[:, face.expression_names.index("jawOpen")] = 0.4 * level
+            if emotion == 3:
+                for side in "LR":
+                    shapes[5:, face.expression_names.index(f"mouthSmile_{side}")] = 0.7
+            points = (face.mean + face.displacement(shapes))[:, face.landmarks68]
+            key = f"01-{emotion:02d}-01-01-01-{actor:02d}"
+            trials[key] = (
+                (points[..., :2] * [1.7, -1.7] + 400 + rng.normal(0, 0.3, (40, 68, 2))).round().astype(np.int16)
+            )
+            if emotion == 8:
+                trials[key][20] += 90  # tracking fails
+            samples = np.repeat(level, 534)[: 40 * 534] * np.sin(0.1 * np.arange(40 * 534)) * 0.3
+            soundfile.write(data / "ravdess" / "audio" / f"Actor_{actor:02d}" / f"{key}.flac", samples, RATE)
+        np.savez(data / "ravdess" / "landmarks" / f"Actor_{actor:02d}.npz", **trials)
+    return data
+
+
+@pytest.fixture(scope="session")
+def fitted(corpus, face, tmp_path_factory) -> tuple[Path, list[captures.Fitted]]:
+    """A folder with captures/ of the corpus, not to be written to, and the fitted recordings."""
+    out = tmp_path_factory.mktemp("run")
+    result = captures.fit_corpus("ravdess", corpus, load_models(device="cpu"))
+    # A surprised recording that tracks, so that all eight emotions are there to train on.
+    spare = next(f for f in result if f.emotion == "sad" and f.split == "train")
+    extra = replace(spare, emotion="surprised", name="spare")
+    captures.save_captures(out / "captures" / "ravdess.npz", [*result, extra], face)
+    return out, result
 
 
 def random_shapes(face: Face, rng: np.random.Generator, count: int) -> np.ndarray:

@@ -4,6 +4,5 @@ set -e
 cd "$(dirname "$0")/.."
 [ -x .venv/bin/python ] || python3 -m venv .venv
 .venv/bin/python -m pip install --quiet '.[test]'
-.venv/bin/python -m ruff check .
-.venv/bin/python -m mypy
+sh tests/lint.sh --check
 .venv/bin/python -m pytest "$@"

@@ -1,14 +1,20 @@
+import os
+import subprocess
+import sys
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import trimesh
 from scipy.spatial.transform import Rotation
 
-from talkemo import InputError
-from talkemo.binding import Placing, bind, bind_placed, closest_on_triangles, load_binding, save_binding
-from talkemo.data.augmentation import shape_vector
-from talkemo.face import ARKIT_NAMES, vertex_normals
-from talkemo.mesh import Mesh, load_mesh, save_obj
-from talkemo.registration import turns_towards
+from talkemo import InputError, Motion
+from talkemo.binding import FaceHint, bind_hinted, bind_mesh, load_binding, save_binding
+from talkemo.binding.cache import BindingCache
+from talkemo.binding.registration import turns_towards
+from talkemo.face import ARKIT_NAMES
+from talkemo.formats.mesh import Mesh, load_mesh, save_obj
+from talkemo.geometry import closest_on_triangles, vertex_normals
 
 
 @pytest.fixture(scope="module")
@@ -18,7 +24,8 @@ def mesh(example_face):
 
 @pytest.fixture(scope="module")
 def jaw(face):
-    return face.expression_basis[face.expression_names.index("jawOpen")][None] * 0.5
+    """Coordinates (1, S) of a mouth half open."""
+    return face.shape_vector({"jawOpen": 0.5})[None] @ face.shape_coordinates
 
 
 def opening(binding, vertices):
@@ -33,29 +40,35 @@ def test_closest_place_of_a_triangle():
     np.testing.assert_allclose(weights, [[0.6, 0.2, 0.2], [0, 1, 0], [1, 0, 0]], atol=1e-9)
 
 
-def test_example_face_opens_its_mouth(face, mesh, jaw):
-    binding = bind(face, mesh)
+@pytest.fixture(scope="module")
+def bound(face, mesh):
+    return bind_mesh(face, mesh)
+
+
+def test_example_face_opens_its_mouth(face, mesh, bound, jaw):
+    binding = bound
     assert binding.error < 1.5
-    rest, open_ = binding.apply(np.zeros_like(jaw)), binding.apply(jaw)
+    rest, open_ = binding.vertices(np.zeros_like(jaw)), binding.vertices(jaw)
     np.testing.assert_allclose(rest[0], mesh.vertices, atol=1e-4)
-    wanted = np.linalg.norm(np.diff(face.mean[face.landmarks68[[62, 66]]] + jaw[0, face.landmarks68[[62, 66]]], axis=0))
+    lips = face.mean + face.displacement(face.shape_vector({"jawOpen": 0.5}))
+    wanted = np.linalg.norm(np.diff(lips[face.landmarks68[[62, 66]]], axis=0))
     assert opening(binding, open_)[0] == pytest.approx(wanted, rel=0.25)
 
 
 @pytest.mark.parametrize("scale,shift,tilt", [(0.001, [0, 1.6, 0.1], 0), (12.0, [300, -80, 44], 8)])
-def test_unit_place_and_small_tilt_do_not_matter(face, mesh, jaw, scale, shift, tilt):
+def test_unit_place_and_small_tilt_do_not_matter(face, mesh, bound, jaw, scale, shift, tilt):
     turn = Rotation.from_euler("xyz", [tilt, -tilt, tilt / 2], degrees=True).as_matrix()
     moved = Mesh(scale * mesh.vertices @ turn.T + shift, mesh.faces)
-    first, second = bind(face, mesh), bind(face, moved)
-    a = first.apply(jaw)[0] - mesh.vertices
-    b = (second.apply(jaw)[0] - moved.vertices) @ turn / scale
+    first, second = bound, bind_mesh(face, moved)
+    a = first.vertices(jaw)[0] - mesh.vertices
+    b = (second.vertices(jaw)[0] - moved.vertices) @ turn / scale
     assert np.linalg.norm(a - b, axis=1).mean() < 0.5
 
 
-def test_another_triangulation_moves_alike(face, mesh, jaw):
+def test_another_triangulation_moves_alike(face, mesh, bound, jaw):
     fine = trimesh.Trimesh(mesh.vertices, mesh.faces, process=False).subdivide()
     finer = Mesh(np.array(fine.vertices), np.array(fine.faces, np.int32))
-    a, b = bind(face, mesh).apply(jaw)[0], bind(face, finer).apply(jaw)[0]
+    a, b = bound.vertices(jaw)[0], bind_mesh(face, finer).vertices(jaw)[0]
     # Subdivision keeps the old vertices in front.
     assert np.linalg.norm(a - b[: len(a)], axis=1).mean() < 0.5
 
@@ -71,7 +84,7 @@ def test_back_of_a_head_stays(face, mesh, jaw, closed):
         np.concatenate([mesh.vertices, ball.vertices]),
         np.concatenate([mesh.faces, np.array(ball.faces) + len(mesh.vertices)]).astype(np.int32),
     )
-    moved = bind(face, both).apply(jaw)[0]
+    moved = bind_mesh(face, both).vertices(jaw)[0]
     np.testing.assert_allclose(moved[len(mesh.vertices) :], both.vertices[len(mesh.vertices) :], atol=1e-3)
 
 
@@ -87,25 +100,25 @@ def turned(mesh, seed):
 
 
 @pytest.mark.parametrize("seed", [1, 2])
-def test_orientation_does_not_matter(face, mesh, jaw, seed):
+def test_orientation_does_not_matter(face, mesh, bound, jaw, seed):
     other, turn, scale, shift = turned(mesh, seed)
-    first, second = bind(face, mesh), bind(face, other)
+    first, second = bound, bind_mesh(face, other)
     assert second.error < 1.2 and second.scale == pytest.approx(scale * first.scale, rel=0.02)
-    a = first.apply(jaw)[0]
-    b = (second.apply(jaw)[0] - shift) @ turn / scale
+    a = first.vertices(jaw)[0]
+    b = (second.vertices(jaw)[0] - shift) @ turn / scale
     assert np.linalg.norm(a - b, axis=1).mean() < 0.5
-    assert second.lip_opening() == pytest.approx(1, abs=0.15)
+    assert second.lip_opening_ratio() == pytest.approx(1, abs=0.15)
 
 
 def test_axes_and_landmarks_say_where_the_face_is(face, mesh, jaw, tmp_path):
     other = Mesh(mesh.vertices[:, [0, 2, 1]] * [1, -1, 1], mesh.faces)  # z up, looking along -y
-    binding = bind(face, other, turns_towards("z", "-y"))
+    binding = bind_mesh(face, other, up="z", forward="-y")
     np.testing.assert_allclose(binding.placement.rotation[:, 1], [0, 0, 1], atol=0.1)
     places = tmp_path / "points.txt"
     rows = [f"{p + 1} {' '.join(map(str, other.vertices[face.landmarks68[p]]))}" for p in (8, 30, 36, 45, 48, 54)]
     places.write_text("# chin, nose, eyes, mouth\n" + "\n".join(rows) + f"\n63 {binding.landmarks68[62]}")
-    named = bind_placed(face, other, Placing(landmarks=places))
-    assert np.linalg.norm(named.apply(jaw)[0] - binding.apply(jaw)[0], axis=1).mean() < 0.5
+    named = bind_hinted(face, other, FaceHint(landmarks=places))
+    assert np.linalg.norm(named.vertices(jaw)[0] - binding.vertices(jaw)[0], axis=1).mean() < 0.5
 
 
 @pytest.mark.parametrize("up,forward", [("up", None), ("z", "z"), ("x", "-x")])
@@ -118,7 +131,7 @@ def test_axes_that_are_none(up, forward):
 def test_landmarks_that_are_none(face, mesh, tmp_path, text):
     (tmp_path / "points.txt").write_text(text)
     with pytest.raises(InputError):
-        bind_placed(face, mesh, Placing(landmarks=tmp_path / "points.txt"))
+        bind_hinted(face, mesh, FaceHint(landmarks=tmp_path / "points.txt"))
 
 
 def lump():
@@ -140,7 +153,7 @@ def chair():
 def test_what_is_no_face_is_refused(face, thing):
     shape = thing()
     with pytest.raises(InputError, match="no face"):
-        bind(face, Mesh(np.array(shape.vertices, float), np.array(shape.faces, np.int32)))
+        bind_mesh(face, Mesh(np.array(shape.vertices, float), np.array(shape.faces, np.int32)))
 
 
 # ------------------------------------------------------------------------------------------------- how it moves
@@ -156,7 +169,7 @@ def poses(face):
         {"mouthPucker": 0.8},
         {"mouthUpperUp": 0.8, "mouthLowerDown": 0.8},
     ]
-    return np.tensordot(np.stack([shape_vector(face, a) for a in amounts]), face.expression_basis, 1).astype(np.float32)
+    return np.stack([face.shape_vector(a) for a in amounts]) @ face.shape_coordinates
 
 
 def stretch(vertices, moved, faces):
@@ -190,10 +203,10 @@ def thick(face, mesh):
 @pytest.mark.parametrize("make", [another_person, unwelded, inside_out, thick])
 def test_lips_open_and_nothing_tears(face, mesh, poses, make):
     other = make(face, mesh)
-    binding = bind(face, other)
-    assert binding.lip_opening() == pytest.approx(1, abs=0.15)
-    own = stretch(other.vertices, binding.apply(poses), other.faces)
-    canonical = stretch(face.mean, face.mean + poses, face.faces)
+    binding = bind_mesh(face, other)
+    assert binding.lip_opening_ratio() == pytest.approx(1, abs=0.15)
+    own = stretch(other.vertices, binding.vertices(poses), other.faces)
+    canonical = stretch(face.mean, face.mean + Motion(np.arange(len(poses)), poses).displacement(face), face.faces)
     assert (own < 2 * canonical).all()
 
 
@@ -225,8 +238,8 @@ def head(mesh):
 
 def test_parts_move_as_they_should(face, head, poses):
     mesh, where = head
-    binding = bind(face, mesh)
-    moved = np.linalg.norm(binding.apply(poses) - mesh.vertices, axis=2)
+    binding = bind_mesh(face, mesh)
+    moved = np.linalg.norm(binding.vertices(poses) - mesh.vertices, axis=2)
     for name in ("right_eye", "left_eye", "upper_teeth", "hair"):
         assert moved[:, where[name]].max() < 1e-3, name
     teeth = moved[0, where["lower_teeth"]]
@@ -239,7 +252,7 @@ def test_parts_move_as_they_should(face, head, poses):
 
 def test_a_gaze_turns_the_eyeball_in_its_socket(face, head):
     mesh, where = head
-    targets = bind(face, mesh).arkit_targets()
+    targets = bind_mesh(face, mesh).arkit_targets()
     rest = mesh.vertices[where["left_eye"]]
     moved = rest + targets[ARKIT_NAMES.index("eyeLookUpLeft"), where["left_eye"]]
     np.testing.assert_allclose(np.linalg.norm(moved - [31.4, 36, 80], axis=1), 12, atol=0.3)
@@ -253,12 +266,11 @@ def test_a_gaze_turns_the_eyeball_in_its_socket(face, head):
 # -------------------------------------------------------------------------------------------------------- files
 
 
-def test_saved_binding_is_the_same(face, mesh, jaw, tmp_path):
-    binding = bind(face, mesh)
-    save_binding(tmp_path / "face.binding.npz", binding)
+def test_saved_binding_is_the_same(face, mesh, bound, jaw, tmp_path):
+    save_binding(tmp_path / "face.binding.npz", bound)
     again = load_binding(tmp_path / "face.binding.npz", face, mesh)
-    np.testing.assert_array_equal(again.apply(jaw), binding.apply(jaw))
-    assert again.parts == binding.parts and again.error == binding.error
+    np.testing.assert_array_equal(again.vertices(jaw), bound.vertices(jaw))
+    assert again.parts == bound.parts and again.error == bound.error
     with pytest.raises(InputError, match="another mesh"):
         load_binding(tmp_path / "face.binding.npz", face, Mesh(mesh.vertices + 1, mesh.faces))
 
@@ -270,16 +282,75 @@ def test_saved_binding_is_the_same(face, mesh, jaw, tmp_path):
         {"landmarks68": np.full(68, 10**9)},
         {"shapes": np.zeros((2, 2, 3), np.float32)},
         {"rotation": np.zeros(3)},
+        {"rotation": np.full((3, 3), np.nan)},
+        {"scale": 0.0},
         {"canonical": None},
+        {"eye_centres": np.full((2, 3), np.nan)},
+        {"eye0": np.zeros((2, 2), np.int64)},
+        {"error": np.nan},
     ],
 )
-def test_broken_bindings(face, mesh, tmp_path, change):
+def test_broken_bindings(face, mesh, bound, tmp_path, change):
     path = tmp_path / "face.binding.npz"
-    save_binding(path, bind(face, mesh))
+    save_binding(path, bound, compressed=False)
     data = dict(np.load(path)) | change
     np.savez(path, **{name: array for name, array in data.items() if array is not None})
     with pytest.raises(InputError, match="not a binding"):
         load_binding(path, face, mesh)
+
+
+def test_shapes_that_move_a_face_out_of_the_room_are_refused(face, mesh, bound, tmp_path):
+    path = tmp_path / "face.binding.npz"
+    save_binding(path, replace(bound, shapes=bound.shapes * np.float32(1e30)), compressed=False)
+    with pytest.raises(InputError, match="further than the mesh"):
+        load_binding(path, face, mesh)
+
+
+def test_a_face_is_found_once(face, mesh, tmp_path, monkeypatch):
+    cache = BindingCache(tmp_path)
+    first = bind_hinted(face, mesh, cache=cache)
+    monkeypatch.setattr("talkemo.binding.bind.bind_mesh", lambda *_, **__: pytest.fail("bound again"))
+    again = bind_hinted(face, mesh, cache=cache)
+    np.testing.assert_array_equal(again.matrix, first.matrix)
+    assert again.eyes[0][0].tolist() == first.eyes[0][0].tolist() and again.parts == first.parts
+    # Another mesh, or other axes, is another binding.
+    assert cache.name(face, mesh) != cache.name(face, Mesh(mesh.vertices + 1, mesh.faces))
+    assert cache.name(face, mesh) != cache.name(face, mesh, up="z")
+
+
+def test_a_damaged_cache_is_an_empty_one(face, mesh, bound, tmp_path):
+    cache = BindingCache(tmp_path)
+    name = cache.name(face, mesh)
+    cache.put(name, bound)
+    (path,) = cache.folder.iterdir()
+    path.write_bytes(path.read_bytes()[:1000])
+    assert cache.get(name, face, mesh) is None and not path.exists()
+    blocked = BindingCache(tmp_path / "file")
+    (tmp_path / "file").write_text("in the way")
+    blocked.put(name, bound)
+    assert blocked.get(name, face, mesh) is None
+
+
+def test_the_cache_forgets_what_was_used_longest_ago(face, mesh, bound, tmp_path):
+    cache = BindingCache(tmp_path)
+    cache.put("a", bound)
+    size = next(cache.folder.iterdir()).stat().st_size
+    cache = BindingCache(tmp_path, largest=int(2.5 * size))
+    for age, name in enumerate(("a", "b", "c")):
+        cache.put(name, bound)
+        os.utime(cache.folder / f"{name}.binding.npz", (1000 + age, 1000 + age))
+    assert cache.get("b", face, mesh) is not None  # used just now
+    cache.put("d", bound)
+    assert sorted(path.name[0] for path in cache.folder.iterdir()) == ["b", "d"]
+
+
+def test_processes_may_share_a_cache(example_face, tmp_path):
+    script = f"import talkemo; talkemo.bind({str(example_face)!r})"
+    environment = {**os.environ, "TALKEMO_CACHE": str(tmp_path)}
+    running = [subprocess.Popen([sys.executable, "-c", script], env=environment) for _ in range(2)]
+    assert [process.wait(60) for process in running] == [0, 0]
+    (path,) = (tmp_path / "bindings").iterdir()  # one file, and nothing half-written beside it
+    assert path.name.endswith(".binding.npz")
 
 
 @pytest.mark.parametrize(
@@ -287,7 +358,7 @@ def test_broken_bindings(face, mesh, tmp_path, change):
     [
         ("v 0 0 0\nv 1 0 0\nv 0 1 0\n", "without faces"),
         ("v 0 0 0\nv 1 0 0\nv 0 1 1\nf 1 2 3\n", "too few"),
-        ("v 0 0 nan\nv 1 0 0\nv 0 1 1\nf 1 2 3\n", "no numbers"),
+        ("v 0 0 nan\nv 1 0 0\nv 0 1 1\nf 1 2 3\n", "NaN or infinity"),
         ("v 0 0 0\nf 1 2 9\n", "not there"),
         ("v 0 0\nf 1 1 1\n", "line 1"),
         ("", "without vertices"),

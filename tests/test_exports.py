@@ -7,12 +7,14 @@ import numpy as np
 import pytest
 import trimesh
 
-from talkemo import InputError, exports, pipeline
-from talkemo.animation import Animation, open_animation
-from talkemo.evaluation import compare
+from talkemo import ExportOptions, InputError, animate, load_models
+from talkemo.evaluation.compare import compare
 from talkemo.face import ARKIT_NAMES
-from talkemo.mesh import load_mesh
-from talkemo.render.jobs import render_animation
+from talkemo.formats import baking
+from talkemo.formats.mesh import load_mesh
+from talkemo.formats.npz import NpzAnimation
+from talkemo.formats.open import open_animation
+from talkemo.pipelines.render import render
 
 pygltflib = pytest.importorskip("pygltflib", reason="an independent reader of GLB: pip install 'talkemo[test]'")
 
@@ -22,7 +24,7 @@ def made(example_face, short_speech, tmp_path_factory):
     """The example in every format, at 20 fps."""
     folder = tmp_path_factory.mktemp("made")
     outputs = [folder / name for name in ("a.npz", "a.glb", "a.csv", "frames")]
-    result = pipeline.animate(example_face, short_speech, outputs, "surprised", fps=20)
+    result = animate(example_face, short_speech, outputs, emotion="surprised", fps=20)
     return folder, result
 
 
@@ -64,7 +66,7 @@ def played(path):
 def test_a_glb_has_arkits_targets_and_moves_like_the_npz(made):
     folder, result = made
     rest, weights, targets, names, times = played(folder / "a.glb")
-    animation = Animation(folder / "a.npz")
+    animation = NpzAnimation(folder / "a.npz")
     assert names == ARKIT_NAMES and weights.min() >= 0 and weights.max() <= 1
     np.testing.assert_allclose(times, np.arange(len(animation)) / 20, atol=1e-6)
     np.testing.assert_allclose(rest, animation.rest, atol=1e-4)
@@ -74,13 +76,15 @@ def test_a_glb_has_arkits_targets_and_moves_like_the_npz(made):
     assert off.mean() < 0.5 * moved.mean()
     # The residual that is told is that of the moving vertices, on every eighth frame.
     focus = animation.focus.astype(bool)
-    assert result.figures["arkit_residual_mesh_units"] == pytest.approx(off[::8][:, focus].mean(), rel=1e-3)
+    assert result.metrics["arkit_residual_mesh_units"] == pytest.approx(off[::8][:, focus].mean(), rel=1e-3)
 
 
 def test_a_baked_glb_is_exact(made, example_face, short_speech, tmp_path):
-    pipeline.animate(example_face, short_speech, [tmp_path / "b.glb"], "surprised", fps=20, bake=True)
+    animate(
+        example_face, short_speech, [tmp_path / "b.glb"], emotion="surprised", fps=20, export=ExportOptions(bake=True)
+    )
     rest, weights, targets, names, _ = played(tmp_path / "b.glb")
-    vertices = Animation(made[0] / "a.npz").vertices()
+    vertices = NpzAnimation(made[0] / "a.npz").vertices()
     assert len(names) == len(vertices)
     np.testing.assert_allclose(rest + np.tensordot(weights, targets, 1), vertices, atol=1e-3)
 
@@ -102,7 +106,7 @@ def test_only_what_moves_is_listed_where_little_does(made, tmp_path, short_speec
     )
     bust = trimesh.Trimesh(np.vstack([mesh.vertices, grid]), np.vstack([mesh.faces, plate]), process=False)
     bust.export(tmp_path / "bust.ply")
-    pipeline.animate(tmp_path / "bust.ply", short_speech, [tmp_path / "b.glb", tmp_path / "b.npz"], fps=10)
+    animate(tmp_path / "bust.ply", short_speech, [tmp_path / "b.glb", tmp_path / "b.npz"], fps=10)
     rest, weights, targets, _, _ = played(tmp_path / "b.glb")
     document = pygltflib.GLTF2().load(str(tmp_path / "b.glb"))
     assert any(a.sparse is not None for a in document.accessors)
@@ -118,7 +122,7 @@ def test_usd_plays_the_same_weights(made, example_face, short_speech, tmp_path, 
 
     assert pxr
     path = tmp_path / f"a.{ending}"
-    pipeline.animate(example_face, short_speech, [path], "surprised", fps=20)
+    animate(example_face, short_speech, [path], emotion="surprised", fps=20)
     stage = Usd.Stage.Open(str(path))
     mesh = UsdGeom.Mesh(stage.GetPrimAtPath("/face/mesh"))
     rest, weights, targets, names, _ = played(made[0] / "a.glb")
@@ -143,10 +147,12 @@ def test_baked_usd_is_exact(made, example_face, short_speech, tmp_path):
     pytest.importorskip("pxr", reason="talkemo[usd] is not installed")
     from pxr import Usd, UsdGeom
 
-    pipeline.animate(example_face, short_speech, [tmp_path / "b.usdc"], "surprised", fps=20, bake=True)
+    animate(
+        example_face, short_speech, [tmp_path / "b.usdc"], emotion="surprised", fps=20, export=ExportOptions(bake=True)
+    )
     stage = Usd.Stage.Open(str(tmp_path / "b.usdc"))
     mesh = UsdGeom.Mesh(stage.GetPrimAtPath("/face/mesh"))
-    vertices = Animation(made[0] / "a.npz").vertices()
+    vertices = NpzAnimation(made[0] / "a.npz").vertices()
     np.testing.assert_allclose(np.array(mesh.GetPointsAttr().Get(7)), vertices[7], atol=1e-4)
 
 
@@ -176,38 +182,38 @@ def test_arkit_curves_are_live_link_faces(made):
 @pytest.mark.parametrize("form", ["obj", "ply"])
 def test_a_sequence_is_the_npz_a_file_a_frame(example_face, short_speech, tmp_path, form):
     outputs = [tmp_path / "a.npz", tmp_path / "frames"]
-    pipeline.animate(example_face, short_speech, outputs, fps=4, sequence=form)
-    vertices = Animation(tmp_path / "a.npz").vertices()
+    animate(example_face, short_speech, outputs, fps=4, export=ExportOptions(sequence=form))
+    vertices = NpzAnimation(tmp_path / "a.npz").vertices()
     files = sorted((tmp_path / "frames").iterdir())
     assert [file.name for file in files] == [f"{k:06d}.{form}" for k in range(len(vertices))]
     again = trimesh.load(files[-1], process=False, maintain_order=True)
     np.testing.assert_allclose(again.vertices, vertices[-1], atol=1e-4)
     with pytest.raises(InputError, match="not an empty folder"):
-        pipeline.animate(example_face, short_speech, outputs, fps=4)
+        animate(example_face, short_speech, outputs, fps=4)
 
 
 def test_every_format_is_compared_and_drawn(made, tmp_path):
     folder, _ = made
-    result = compare(folder / "a.glb", folder / "a.npz")
+    result = compare(folder / "a.glb", folder / "a.npz", face=load_models().face)
     re = next(f for f in result["figures"] if f["name"] == "RE" and f["mask"] == "lips")
     assert 0 < re["value"] < 2 and re["unit"] == "mm"
-    assert compare(folder / "a.npz", folder / "a.npz")["figures"][0]["value"] == 0
+    assert compare(folder / "a.npz", folder / "a.npz", face=load_models().face)["figures"][0]["value"] == 0
     for source in ("a.glb", "frames"):
-        render_animation(folder / source, tmp_path / "a.png", size=128)
+        render(folder / source, tmp_path / "a.png", size=128)
         assert imageio.imread(tmp_path / "a.png").std() > 20
 
 
 def test_what_cannot_be_written_is_named(example_face, short_speech, tmp_path, monkeypatch):
     with pytest.raises(InputError, match="unknown kind of mesh"):
-        pipeline.animate(example_face, short_speech, [tmp_path / "frames"], sequence="stl")
+        animate(example_face, short_speech, [tmp_path / "frames"], export=ExportOptions(sequence="stl"))
     with pytest.raises(InputError, match="no such folder"):
-        pipeline.animate(example_face, short_speech, [tmp_path / "none" / "frames"])
+        animate(example_face, short_speech, [tmp_path / "none" / "frames"])
     with pytest.raises(InputError, match="nothing to bake"):
-        pipeline.animate(example_face, short_speech, [tmp_path / "a.npz"], bake=True)
+        animate(example_face, short_speech, [tmp_path / "a.npz"], export=ExportOptions(bake=True))
     with pytest.raises(InputError, match="inside another"):
-        pipeline.animate(example_face, short_speech, [tmp_path, tmp_path / "a.npz"])
-    monkeypatch.setattr(exports, "LARGEST_BAKED", 1 << 20)
+        animate(example_face, short_speech, [tmp_path, tmp_path / "a.npz"])
+    monkeypatch.setattr(baking, "LARGEST_BAKED", 1 << 20)
     for ending in ("glb", "usdc"):
         with pytest.raises(InputError, match="too many to bake"):
-            pipeline.animate(example_face, short_speech, [tmp_path / f"a.{ending}"], bake=True)
+            animate(example_face, short_speech, [tmp_path / f"a.{ending}"], export=ExportOptions(bake=True))
     assert not any(tmp_path.iterdir())

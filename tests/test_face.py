@@ -2,8 +2,11 @@ import numpy as np
 import pytest
 from conftest import random_shapes
 
-from talkemo import InputError, weights
-from talkemo.face import ARKIT_NAMES, bounded_least_squares, load_face, save_face, vertex_normals
+from talkemo import InputError, load_models
+from talkemo.face import ARKIT_NAMES, INNER_LIPS, face_of_tensors, tensors_of_face
+from talkemo.geometry import boundary_loops, bounded_least_squares, mesh_edges, vertex_normals
+from talkemo.motion import Motion
+from talkemo.weights import load_weights, save_weights
 
 
 def test_canonical_face(face):
@@ -19,11 +22,8 @@ def test_canonical_face(face):
 
 def test_no_cracks(face):
     """Every inner edge has two triangles; the borders are the outline, two eyes and the mouth."""
-    from talkemo.train.face import boundary_loops
-
     assert len(boundary_loops(face.faces, len(face.mean))) == 4
-    edges = np.sort(face.faces[:, [0, 1, 1, 2, 2, 0]].reshape(-1, 2), axis=1)
-    assert np.unique(edges, axis=0, return_counts=True)[1].max() == 2
+    assert mesh_edges(face.faces)[1].max() == 2
 
 
 def test_bilinear(face):
@@ -41,7 +41,7 @@ def test_expressions_follow_identity(face):
     """A wide mouth opens wide: the opening of the jaw grows with the length of the lower face."""
     jaw = np.zeros(len(face.expression_names))
     jaw[face.expression_names.index("jawOpen")] = 1
-    lips = face.landmarks68[[62, 66]]
+    lips = face.landmarks68[list(INNER_LIPS)]
     heights, openings = [], []
     for seed in range(40):
         person = face.identity_weights(np.random.default_rng(seed).standard_normal(30))
@@ -63,7 +63,7 @@ def test_regions(face):
 def test_fit_shapes_recovers_a_shape(face):
     for name in ("jawOpen", "mouthSmile_L", "browInnerUp_R"):
         k = face.expression_names.index(name)
-        fitted = face.fit_shapes(0.7 * face.expression_basis[k : k + 1], 300)[0]
+        fitted = face.fit_shapes(0.7 * face.shape_coordinates[k : k + 1], 300)[0]
         assert fitted.argmax() == k
         assert fitted[k] == pytest.approx(0.7, abs=0.12)
 
@@ -86,27 +86,36 @@ def test_vertex_normals_point_outwards(face):
     np.testing.assert_allclose(np.linalg.norm(normals, axis=1), 1, atol=1e-6)
 
 
+def test_the_span_is_orthonormal_and_holds_all_shapes(face):
+    flat = face.span.reshape(len(face.span), -1)
+    np.testing.assert_allclose(flat @ flat.T, np.eye(len(flat)), atol=1e-3)
+    shapes = random_shapes(face, np.random.default_rng(3), 5)
+    motion = Motion.of_shapes(face, np.arange(5.0), shapes)
+    np.testing.assert_allclose(motion.displacement(face), face.displacement(shapes), atol=1e-2)
+    again = Motion.of_displacement(face, motion.times, face.displacement(shapes))
+    np.testing.assert_allclose(again.coordinates, motion.coordinates, atol=0.05)
+    np.testing.assert_allclose(motion.lip_opening(face), face.lip_opening(face.displacement(shapes)), atol=1e-2)
+
+
 def test_save_and_load(face, tmp_path):
-    save_face(face, tmp_path / "face.safetensors")
-    again = load_face(tmp_path / "face.safetensors")
+    path = tmp_path / "face.safetensors"
+    save_weights(path, "face", *tensors_of_face(face))
+    again = face_of_tensors(*load_weights(path, "face"))
     np.testing.assert_array_equal(again.mean, face.mean)
     np.testing.assert_array_equal(again.basis, face.basis)
     assert again.expression_names == face.expression_names
+    assert again.fingerprint == face.fingerprint == load_models(tmp_path).face.fingerprint
 
 
 def test_refuses_other_files(tmp_path):
     with pytest.raises(InputError, match="no such weights"):
-        load_face(tmp_path / "none.safetensors")
-    (tmp_path / "junk.safetensors").write_bytes(b"junk" * 100)
+        load_weights(tmp_path / "none.safetensors", "face")
+    (tmp_path / "face.safetensors").write_bytes(b"junk" * 100)
     with pytest.raises(InputError, match="not a weights file"):
-        load_face(tmp_path / "junk.safetensors")
-    weights.save(tmp_path / "other.safetensors", "talking", {"a": np.zeros(1)}, {})
-    with pytest.raises(InputError, match="not weights of the stage 'face'"):
-        load_face(tmp_path / "other.safetensors")
-
-
-def test_registry_is_true():
-    entries = weights.registry()
-    assert set(entries) == set(weights.STAGES)
-    assert all(weights.intact(entry) for entry in entries.values())
-    assert sum(entry["bytes"] for entry in entries.values()) < 40e6
+        _ = load_models(tmp_path).face
+    save_weights(tmp_path / "face.safetensors", "talking", {"a": np.zeros(1)}, {})
+    with pytest.raises(InputError, match="'talking', not 'face'"):
+        _ = load_models(tmp_path).face
+    save_weights(tmp_path / "face.safetensors", "face", {"a": np.zeros(1)}, {})
+    with pytest.raises(InputError, match="another version"):
+        _ = load_models(tmp_path).face

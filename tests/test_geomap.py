@@ -4,12 +4,14 @@ import trimesh
 from conftest import random_shapes
 
 from talkemo import geomap
+from talkemo.face import INNER_LIPS
+from talkemo.train import chart
 
 
 def test_geodesics_on_a_sphere():
     sphere = trimesh.creation.icosphere(3, radius=10.0)
     points = np.array(sphere.vertices)
-    found = geomap.geodesics(points, np.array(sphere.faces))
+    found = chart.geodesics(points, np.array(sphere.faces))
     true = 10 * np.arccos(np.clip(points @ points.T / 100, -1, 1))
     assert np.abs(found - true).mean() < 0.03 * true.mean()
 
@@ -20,13 +22,13 @@ def test_geodesics_reach_far():
     points = np.stack([x.ravel(), y.ravel(), 0 * x.ravel()], axis=1)
     a = (np.arange(199)[None] + 200 * np.arange(3)[:, None]).ravel()
     faces = np.concatenate([np.stack([a, a + 1, a + 200], 1), np.stack([a + 1, a + 201, a + 200], 1)])
-    assert geomap.geodesics(points, faces)[0, 199] == pytest.approx(199, rel=0.03)
+    assert chart.geodesics(points, faces)[0, 199] == pytest.approx(199, rel=0.03)
 
 
 def test_mds_of_plane_points_is_exact():
     points = np.random.default_rng(0).standard_normal((60, 2)) * [3, 1]
     distances = np.linalg.norm(points[:, None] - points, axis=2).astype(np.float32)
-    found, stress = geomap.classical_mds(distances)
+    found, stress = chart.classical_mds(distances)
     assert stress < 1e-4
     np.testing.assert_allclose(np.linalg.norm(found[:, None] - found, axis=2), distances, atol=1e-2)
 
@@ -34,20 +36,20 @@ def test_mds_of_plane_points_is_exact():
 def test_stress_of_a_scaled_chart_is_zero_and_of_noise_is_not():
     points = np.random.default_rng(1).standard_normal((50, 2))
     distances = np.linalg.norm(points[:, None] - points, axis=2)
-    assert geomap.stress(3 * points, distances) < 1e-6
-    assert geomap.stress(points[::-1], distances) > 0.3
+    assert chart.stress(3 * points, distances) < 1e-6
+    assert chart.stress(points[::-1], distances) > 0.3
 
 
 def test_chart_is_upright_symmetric_and_open(face):
-    chart = face.chart
-    np.testing.assert_allclose(chart[face.mirror] * [-1, 1], chart, atol=1e-3)
-    assert np.corrcoef(chart[:, 1], face.mean[:, 1])[0, 1] > 0.9
-    assert np.corrcoef(chart[:, 0], face.mean[:, 0])[0, 1] > 0.9
+    points = face.chart
+    np.testing.assert_allclose(points[face.mirror] * [-1, 1], points, atol=1e-3)
+    assert np.corrcoef(points[:, 1], face.mean[:, 1])[0, 1] > 0.9
+    assert np.corrcoef(points[:, 0], face.mean[:, 0])[0, 1] > 0.9
     # The lips touch in space; in the chart the slit between them is a hole.
-    upper, lower = face.landmarks68[[62, 66]]
+    upper, lower = face.landmarks68[list(INNER_LIPS)]
     assert np.linalg.norm(face.mean[upper] - face.mean[lower]) < 2
     mask = geomap.geometry_map(face).mask
-    middle = geomap.to_pixels(chart)[[upper, lower]].mean(0).round().astype(int)
+    middle = chart.to_pixels(points)[[upper, lower]].mean(0).round().astype(int)
     assert not mask[middle[0], middle[1]]
     assert mask[middle[0] - 10, middle[1]] and mask[middle[0] + 10, middle[1]]
     assert 0 < face.chart_stress < 0.1

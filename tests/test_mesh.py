@@ -5,9 +5,9 @@ import numpy as np
 import pygltflib
 import pytest
 
-from talkemo.animation import open_animation
-from talkemo.mesh import load_mesh
-from talkemo.pipeline import animate, transfer
+from talkemo import animate, transfer
+from talkemo.formats.mesh import load_mesh
+from talkemo.formats.open import open_animation
 
 
 @pytest.fixture(scope="module")
@@ -46,9 +46,9 @@ def paired(faces):
 def test_the_surface_is_read_with_its_texture(painted, example_face):
     mesh = load_mesh(painted)
     assert mesh.faces.shape == load_mesh(example_face).faces.shape
-    assert mesh.look.uv_faces.shape == mesh.faces.shape and mesh.look.texture.startswith(b"\x89PNG")
+    assert mesh.appearance.uv_faces.shape == mesh.faces.shape and mesh.appearance.texture.startswith(b"\x89PNG")
     # A path out of the mesh's folder is not followed.
-    assert sorted(mesh.look.companions) == ["head.mtl", "skin.png"]
+    assert sorted(mesh.appearance.companions) == ["head.mtl", "skin.png"]
 
 
 def test_frames_as_obj_keep_polygons_groups_and_materials(painted, short_speech, tmp_path):
@@ -61,7 +61,7 @@ def test_frames_as_obj_keep_polygons_groups_and_materials(painted, short_speech,
     source, moved = load_mesh(painted), load_mesh(frame)
     np.testing.assert_array_equal(moved.faces, source.faces)
     assert 0.5 < np.abs(moved.vertices - source.vertices).max() < 40
-    transfer(tmp_path / "frames", [tmp_path / "happy"], "happy", fps=4)
+    transfer(tmp_path / "frames", [tmp_path / "happy"], emotion="happy", fps=4)
     again = [line for line in (tmp_path / "happy" / "000003.obj").read_text().splitlines() if not line.startswith("v ")]
     assert again == after
 
@@ -88,4 +88,4 @@ def test_usd_carries_texture_coordinates(painted, short_speech, tmp_path):
     st = UsdGeom.PrimvarsAPI(stage.GetPrimAtPath("/face/mesh")).GetPrimvar("st")
     mesh = load_mesh(painted)
     flat = np.array(st.ComputeFlattened())
-    np.testing.assert_allclose(flat, mesh.look.uv[mesh.look.uv_faces.ravel()], atol=1e-5)
+    np.testing.assert_allclose(flat, mesh.appearance.uv[mesh.appearance.uv_faces.ravel()], atol=1e-5)

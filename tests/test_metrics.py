@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from talkemo import metrics
+from talkemo.evaluation import metrics
 
 
 def test_reconstruction_error_by_hand():
@@ -62,7 +62,7 @@ def test_comparison_by_hand():
     comparison = metrics.Comparison(np.zeros((3, 3)), masks, np.array([0, 1, 1, 2]), scale=10.0)
     for frame in range(2):
         comparison.add(predicted[frame : frame + 1] / 10, reference[frame : frame + 1] / 10)
-    value = {(f.name, f.mask): f.value for f in comparison.figures()}
+    value = {(f.name, f.mask): f.value for f in comparison.metrics()}
     assert value["RE", "all"] == pytest.approx((3 + 2 + 4 + 2) / 6)
     assert value["RE", "lips"] == pytest.approx((3 + 2 + 4 + 2) / 4)
     assert value["VE", "all"] == pytest.approx(1 / 3)
@@ -73,11 +73,11 @@ def test_comparison_by_hand():
     assert value["MVE", "face"] == pytest.approx(1.0)
     assert value["FDD", "upper_face"] == pytest.approx(-3.5)
     assert value["|FDD|", "upper_face"] == pytest.approx(3.5)
-    assert {f.unit for f in comparison.figures()} == {"mm", "mm a frame", "mm²", ""}
-    assert {f.mask: f.vertices for f in comparison.figures()}["lips"] == 2
+    assert {f.unit for f in comparison.metrics()} == {"mm", "mm a frame", "mm²", ""}
+    assert {f.mask: f.vertices for f in comparison.metrics()}["lips"] == 2
 
 
-def test_comparison_in_parts_equals_the_functions(face):
+def test_comparison_in_parts_equals_the_functions():
     rng = np.random.default_rng(0)
     g = rng.standard_normal((23, 40, 3))
     p = g + 0.3 * rng.standard_normal(g.shape)
@@ -86,7 +86,7 @@ def test_comparison_in_parts_equals_the_functions(face):
     comparison = metrics.Comparison(neutral, masks, np.array([1, 2, 3, 4]))
     for start in range(0, 23, 7):
         comparison.add(p[start : start + 7], g[start : start + 7])
-    value = {(f.name, f.mask): f.value for f in comparison.figures()}
+    value = {(f.name, f.mask): f.value for f in comparison.metrics()}
     lips, upper = slice(5, 20), slice(20, 40)
     assert value["RE", "all"] == pytest.approx(metrics.reconstruction_error(p, g))
     assert value["VE", "lips"] == pytest.approx(metrics.velocity_error(p[:, lips], g[:, lips]))

@@ -4,20 +4,50 @@ import numpy as np
 import pytest
 import soundfile
 
-from talkemo import InputError, metrics, speech
-from talkemo.emotion import load_emotion, parse_emotion
-from talkemo.talking import load_talking
+from talkemo import InputError, Motion, load_models
+from talkemo.audio import audio_of_samples, open_audio
+from talkemo.emotions import EMOTIONS, parse_emotion
+from talkemo.evaluation import metrics
 
 
 @pytest.fixture(scope="module")
-def talk(face, example_speech):
-    audio = speech.open_audio(example_speech)
-    return load_talking(face).displacement(audio, np.arange(0, audio.duration, 1 / 30))
+def models():
+    return load_models()
+
+
+@pytest.fixture(scope="module")
+def spoken(models, example_speech):
+    """The motion of the example."""
+    audio = open_audio(example_speech)
+    return models.talking.motion(audio, np.arange(0, audio.duration, 1 / 30))
+
+
+@pytest.fixture(scope="module")
+def talk(face, spoken):
+    """The same as displacements (T, V, 3)."""
+    return spoken.displacement(face)
+
+
+@pytest.fixture(scope="module")
+def say(face, models):
+    """Makes displacements of a recording at times, in a style."""
+    return lambda audio, times, style=None: models.talking.motion(audio, times, style).displacement(face)
+
+
+@pytest.fixture(scope="module")
+def feel(face, models, spoken):
+    """Makes displacements of the example, or its first frames, with an emotion."""
+
+    def make(emotion, frames=None, intensity=1.0):
+        motion = Motion(spoken.times[:frames], spoken.coordinates[:frames])
+        return models.emotion.transfer(motion, parse_emotion(emotion) * np.float32(intensity)).displacement(face)
+
+    return make
 
 
 def write(path, samples, rate=16000):
     soundfile.write(path, samples, rate, subtype="FLOAT")
-    return speech.open_audio(path)
+    return open_audio(path)
 
 
 def test_lips_move_with_the_sound(face, example_speech, talk):
@@ -25,62 +55,66 @@ def test_lips_move_with_the_sound(face, example_speech, talk):
     assert opening.std() > 1.0
     assert np.ptp(opening) > 4
     # Loud frames are more open than faint ones.
-    samples = speech.open_audio(example_speech).samples()
+    samples = open_audio(example_speech).samples()
     level = np.array([np.abs(samples[int(t * 16000 / 30) :][:533]).mean() for t in range(len(talk))])
     assert metrics.pearson(opening, np.log(level + 1e-4)) > 0.2
 
 
-def test_any_fps_samples_the_same_motion(face, example_speech):
-    audio = speech.open_audio(example_speech)
-    model = load_talking(face)
-    slow = model.displacement(audio, np.arange(0, 2, 1 / 12))
-    fast = model.displacement(audio, np.arange(0, 2, 1 / 60))
+def test_any_fps_samples_the_same_motion(say, example_speech):
+    audio = open_audio(example_speech)
+    slow, fast = say(audio, np.arange(0, 2, 1 / 12)), say(audio, np.arange(0, 2, 1 / 60))
     np.testing.assert_allclose(fast[::5], slow, atol=1e-3)
 
 
-@pytest.mark.parametrize(("batch", "piece"), [(7, 0.5), (64, 2.0), (33, 0.02)])
-def test_pieces_equal_one_shot(face, tmp_path, example_speech, batch, piece):
-    samples = speech.open_audio(example_speech).samples()
-    audio = write(tmp_path / "a.wav", np.concatenate([samples, samples[::-1], samples])[: 20 * 16000 + 77])
-    model = load_talking(face)
+@pytest.mark.parametrize(("batch", "piece"), [(7, 0.5), (64, 2.0), (33, 0.1)])
+def test_pieces_equal_one_shot(face, models, tmp_path, example_speech, batch, piece):
+    samples = open_audio(example_speech).samples()
+    audio = write(tmp_path / "a.wav", np.concatenate([samples, samples[::-1], samples])[: 12 * 16000 + 77])
     times = np.arange(0, audio.duration, 1 / 60)
-    whole = np.concatenate(list(model.coordinates(audio, times, None, 10**6, 1e6)))
-    parts = np.concatenate(list(model.coordinates(audio, times, None, batch, piece)))
-    largest = np.linalg.norm(((parts - whole) @ model.span).reshape(len(times), -1, 3), axis=2).max()
-    assert largest < 1e-4  # mm
+    whole = Motion.joined(models.talking.stream(audio, times, None, 10**6, 1e6), face)
+    parts = Motion.joined(models.talking.stream(audio, times, None, batch, piece), face)
+    apart = Motion(times, parts.coordinates - whole.coordinates).displacement(face)
+    assert np.linalg.norm(apart, axis=2).max() < 1e-4  # mm
 
 
-def test_silence_rests(face, silence):
-    rest = load_talking(face).displacement(speech.open_audio(silence), np.arange(10) / 10)
-    assert np.abs(rest).max() == 0
+def test_silence_rests(say, silence):
+    assert np.abs(say(open_audio(silence), np.arange(10) / 10)).max() == 0
 
 
-def test_hiss_rests(face, tmp_path):
+def test_hiss_rests(say, tmp_path):
     audio = write(tmp_path / "a.wav", np.random.default_rng(0).standard_normal(32000) * 1e-4)
-    rest = load_talking(face).displacement(audio, np.arange(4) / 2)
-    assert np.abs(rest).max() < 1.0
+    assert np.abs(say(audio, np.arange(4) / 2)).max() < 1.0
 
 
-def test_noise_is_no_speech(face, tmp_path):
+def test_noise_is_no_speech(face, say, tmp_path):
     audio = write(tmp_path / "a.wav", np.random.default_rng(0).standard_normal(64000) * 0.05)
-    rest = load_talking(face).displacement(audio, np.arange(0.5, 3.5, 0.1))
-    assert metrics.mouth_opening(rest, face).std() < 1.0
+    assert metrics.mouth_opening(say(audio, np.arange(0.5, 3.5, 0.1)), face).std() < 1.0
 
 
-def test_leading_silence_stays_still(face, tmp_path, example_speech):
-    samples = speech.open_audio(example_speech).samples()
-    audio = write(tmp_path / "a.wav", np.concatenate([np.zeros(32000), samples]))
-    model = load_talking(face)
+def test_leading_silence_stays_still(say, tmp_path, example_speech):
+    samples = open_audio(example_speech).samples()
     times = np.arange(0, 6, 1 / 30)
-    motion = model.displacement(audio, times)
+    motion = say(write(tmp_path / "a.wav", np.concatenate([np.zeros(32000), samples])), times)
     assert np.abs(motion[times < 1.8]).max() == 0
-    plain = model.displacement(write(tmp_path / "b.wav", samples), times[times < 4])
+    plain = say(write(tmp_path / "b.wav", samples), times[times < 4])
     np.testing.assert_allclose(motion[60:150], plain[:90], atol=0.02)
 
 
+def test_samples_in_memory_are_the_file(say, example_speech):
+    samples, rate = soundfile.read(example_speech, dtype="float32")
+    times = np.arange(0, 3, 0.1)
+    stereo = np.stack([samples, samples], axis=1)
+    np.testing.assert_allclose(
+        say(audio_of_samples(stereo, rate), times), say(open_audio(example_speech), times), atol=1e-4
+    )
+    for wrong in (np.zeros(0), np.array([np.nan] * 99), np.zeros((3, 3, 3)), 1e9 * np.sin(np.arange(99))):
+        with pytest.raises(InputError):
+            audio_of_samples(wrong, rate)
+
+
 @pytest.mark.parametrize("harm", ["faint", "offset", "clipped", "both channels, 48 kHz"])
-def test_a_bad_recording_moves_the_lips_alike(face, tmp_path, example_speech, talk, harm):
-    samples = speech.open_audio(example_speech).samples()
+def test_a_bad_recording_moves_the_lips_alike(face, say, tmp_path, example_speech, talk, harm):
+    samples = open_audio(example_speech).samples()
     if harm == "faint":
         audio = write(tmp_path / "a.wav", samples * 0.01)
     elif harm == "offset":
@@ -91,31 +125,29 @@ def test_a_bad_recording_moves_the_lips_alike(face, tmp_path, example_speech, ta
     else:
         high = np.interp(np.arange(3 * len(samples)) / 3, np.arange(len(samples)), samples)
         audio = write(tmp_path / "a.wav", np.stack([high, high], 1), 48000)
-    motion = load_talking(face).displacement(audio, np.arange(len(talk)) / 30)
+    motion = say(audio, np.arange(len(talk)) / 30)
     opening = metrics.mouth_opening(motion, face), metrics.mouth_opening(talk, face)
     assert metrics.pearson(*opening) > 0.9
     assert 0.8 < opening[0].std() / opening[1].std() < 1.25
 
 
-def test_a_style_changes_the_motion_and_an_unknown_one_is_refused(face, example_speech, talk):
-    model = load_talking(face)
-    own = model.displacement(speech.open_audio(example_speech), np.arange(60) / 30, model.styles[0])
+def test_a_style_changes_the_motion_and_an_unknown_one_is_refused(models, say, example_speech, talk):
+    own = say(open_audio(example_speech), np.arange(60) / 30, models.talking.styles[0])
     assert np.abs(own - talk[:60]).max() > 0.1
     with pytest.raises(InputError, match="unknown style"):
-        model.style("nobody")
+        models.talking.style("nobody")
 
 
-def test_the_encoder_spells(example_speech):
+def test_the_encoder_spells(models, example_speech):
     import torch
 
     from talkemo.data.voices import LETTERS
-    from talkemo.encoder import load_encoder
 
-    ear = load_encoder()
-    feature = ear.features(speech.open_audio(example_speech))
-    assert feature.shape[1] == ear.width + 1
+    encoder = models.encoder
+    feature = encoder.features(open_audio(example_speech))
+    assert feature.shape[1] == encoder.width + 1
     with torch.inference_mode():
-        spelled = ear.network.log_probabilities(torch.from_numpy(feature[None, :, :-1]))[0]
+        spelled = encoder.network.log_probabilities(torch.from_numpy(feature[None, :, :-1]))[0]
     assert spelled.shape[1] == len(LETTERS) + 1
     np.testing.assert_allclose(spelled.exp().sum(1), 1, atol=1e-4)
     best = spelled.argmax(1).tolist()
@@ -123,43 +155,44 @@ def test_the_encoder_spells(example_speech):
     assert len(text) > 20
 
 
-def test_intensity_zero_changes_nothing_and_more_moves_more(face, talk):
-    model = load_emotion(face)
-    happy = parse_emotion("happy")
-    assert model.transfer(talk, happy, 0.0) is talk
-    moved = [np.linalg.norm(model.transfer(talk[:60], happy, i) - talk[:60], axis=2).mean() for i in (0.25, 0.5, 1.0)]
+def test_intensity_zero_changes_nothing_and_more_moves_more(models, spoken, talk, feel):
+    assert models.emotion.transfer(spoken, 0 * parse_emotion("happy")) is spoken
+    assert models.emotion.transfer(spoken, parse_emotion("neutral")) is spoken
+    moved = [np.linalg.norm(feel("happy", 60, i) - talk[:60], axis=2).mean() for i in (0.25, 0.5, 1.0)]
     np.testing.assert_allclose(moved, [moved[2] / 4, moved[2] / 2, moved[2]], rtol=1e-3)
 
 
+def test_frames_without_an_emotion_stay_to_the_bit(models, spoken):
+    amounts = np.zeros((len(spoken), len(EMOTIONS)), np.float32)
+    amounts[100:, EMOTIONS.index("sad")] = 1
+    changed = models.emotion.transfer(spoken, amounts)
+    np.testing.assert_array_equal(changed.coordinates[:100], spoken.coordinates[:100])
+    assert np.abs(changed.coordinates[100:] - spoken.coordinates[100:]).max() > 1
+
+
 @pytest.mark.parametrize("name", ["happy", "angry", "surprised", "sad"])
-def test_an_emotion_shows_and_keeps_the_lips_in_time(face, talk, name):
-    changed = load_emotion(face).transfer(talk, parse_emotion(name))
+def test_an_emotion_shows_and_keeps_the_lips_in_time(face, talk, feel, name):
+    changed = feel(name)
     assert np.linalg.norm(changed - talk, axis=2).mean() > 0.4
     assert metrics.pearson(metrics.mouth_opening(changed, face), metrics.mouth_opening(talk, face)) > 0.85
 
 
-def test_happy_smiles(face, talk):
-    model = load_emotion(face)
+def test_happy_smiles(face, talk, feel):
+    happy = feel("happy")
     corners = face.landmarks68[[48, 54]]
-    lift = (model.transfer(talk, parse_emotion("happy")) - talk)[:, corners]
-    assert lift[..., 1].mean() > 0.5
-    assert (
-        metrics.mouth_width(model.transfer(talk, parse_emotion("happy")), face).mean()
-        > metrics.mouth_width(talk, face).mean()
-    )
+    assert (happy - talk)[:, corners, 1].mean() > 0.5
+    assert metrics.mouth_width(happy, face).mean() > metrics.mouth_width(talk, face).mean()
 
 
-def test_emotion_does_not_flicker(face, talk):
-    changed = load_emotion(face).transfer(talk, parse_emotion("angry"))
+def test_emotion_does_not_flicker(talk, feel):
     jolt = lambda x: np.linalg.norm(np.diff(x, 2, axis=0), axis=2).mean()
-    assert jolt(changed) < 1.5 * jolt(talk)
+    assert jolt(feel("angry")) < 1.5 * jolt(talk)
 
 
-def test_mixes_are_mixes(face, talk):
-    model = load_emotion(face)
+def test_mixes_are_mixes(talk, feel):
     part = talk[:20]
-    mix = model.transfer(part, parse_emotion("happy:0.6,surprised:0.4")) - part
-    own = [model.transfer(part, parse_emotion(n)) - part for n in ("happy", "surprised")]
+    mix = feel("happy:0.6,surprised:0.4", 20) - part
+    own = [feel(name, 20) - part for name in ("happy", "surprised")]
     np.testing.assert_allclose(mix, 0.6 * own[0] + 0.4 * own[1], atol=1e-3)
 
 
@@ -171,19 +204,8 @@ def test_spellings():
             parse_emotion(bad)
 
 
-def test_times_beyond_the_sound_rest(face, short_speech):
-    motion = load_talking(face).stream(speech.open_audio(short_speech), np.arange(-1, 9, 0.05), None, 8)
-    motion = np.concatenate(list(motion))
-    assert len(motion) == 200 and np.isfinite(motion).all()
-    assert np.abs(motion[-60:]).max() == 0 and np.abs(motion[:5]).max() == 0
-
-
-def test_weights_of_another_version_are_refused(face, tmp_path):
-    from talkemo import weights
-
-    tensors, settings = weights.load(None, "talking")
-    weights.save(tmp_path / "a.safetensors", "talking", tensors, {"styles": []})
-    weights.save(tmp_path / "b.safetensors", "talking", {"x": np.zeros(3)}, settings)
-    for name in ("a", "b"):
-        with pytest.raises(InputError, match="another version"):
-            load_talking(face, tmp_path / f"{name}.safetensors")
+def test_times_beyond_the_sound_rest(face, models, short_speech):
+    parts = models.talking.stream(open_audio(short_speech), np.arange(-1, 9, 0.05), None, 8)
+    motion = Motion.joined(parts, face)
+    assert len(motion) == 200 and np.isfinite(motion.coordinates).all()
+    assert np.abs(motion.coordinates[-60:]).max() == 0 and np.abs(motion.coordinates[:5]).max() == 0

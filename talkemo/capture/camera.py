@@ -6,13 +6,15 @@ import numpy as np
 
 
 def project(points: np.ndarray, rotation: np.ndarray, scale: np.ndarray, translation: np.ndarray) -> np.ndarray:
-    """Pixels (T, P, 2), y down, of points (T, P, 3) mm seen with rotation (T, 3, 3), scale (T,) px/mm and translation
-    (T, 2) px. The face's y axis points up, the picture's down: the second row is negated."""
+    """Pixels (T, P, 2), y down, of points (T, P, 3) mm, y up.
+
+    rotation: (T, 3, 3); scale: (T,) px/mm; translation: (T, 2) px
+    """
     return scale[:, None, None] * (points @ rows(rotation).transpose(0, 2, 1)) + translation[:, None]
 
 
 def rows(rotation: np.ndarray) -> np.ndarray:
-    """[1 0 0; 0 −1 0]·R, (T, 2, 3): the two rows of the rotations that make pixels."""
+    """[1 0 0; 0 −1 0]·R, (T, 2, 3): the rows of rotations that give pixels, whose y axis points down."""
     return rotation[:, :2] * np.array([[1], [-1]], rotation.dtype)
 
 
@@ -21,9 +23,9 @@ def estimate_pose(
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Rotation (T, 3, 3), scale (T,) and translation (T, 2) that take points (T, P, 3) onto pixels (T, P, 2).
 
-    A weighted affine fit whose two rows are brought to equal length and right angles (the nearest scaled rotation, by
-    its singular value decomposition); exact where the points are seen without error, and a few per cent of a pixel
-    from the least-squares pose otherwise. weights: (T, P), zeros leave points out.
+    A weighted affine fit, replaced by the nearest scaled rotation, by singular value decomposition. Exact for points
+    without error, and otherwise a few per cent of a pixel from the least-squares pose. weights: (T, P), zeros leave
+    points out.
     """
     total = weights.sum(1, keepdims=True)
     centre3 = np.einsum("tp,tpc->tc", weights, points) / total

@@ -1,9 +1,9 @@
-"""Fitting the bilinear model to landmarks (3D-TalkEmo, Eq. 2): E = Σ‖x_i − SOP(R, T, s, V)‖², by turns pose and shape.
+"""Fitting the bilinear model to landmarks (3D-TalkEmo, Eq. 2): E = Σ‖x_i − SOP(R, T, s, V)‖², pose and shape in turns.
 
-Shape is the identity w_id, one for all recordings of a person and found from the first frames of each, and per frame
-the expression w_exp, given by blend-shape weights in [0, 1]: w_exp is linear in them and they keep the face a face.
-Points that fit badly count less (Geman-McClure weights), and the expression is held smooth in time. Beside the points
-stand the gaps between facing points of the lips, measured from the person's own closed mouth.
+The shape is the identity w_id, one for all recordings of a person and fitted to the first frames of each, and in every
+frame the expression w_exp, given by blend-shape weights in [0, 1], in which w_exp is linear. Points that fit badly
+count less (Geman-McClure weights), and the expression is smooth over time. Besides the points, the gaps between facing
+points of the lips are fitted, relative to the person's own closed mouth.
 """
 
 from __future__ import annotations
@@ -13,33 +13,35 @@ from dataclasses import dataclass
 import numpy as np
 
 from ..face import Face
+from ..geometry import accelerated_projection
+from ..motion import Motion
 from . import camera
+from .landmarks import seen_shapes
 
-FIRST_FRAMES = 24  # of each recording of a person that the identity is found from
-IDENTITY_MODES = 30
+FIRST_FRAMES = 24  # of each recording, among which those that the identity is fitted to are chosen
+IDENTITY_MODES = 30  # standardised identity coefficients that are fitted
 ROBUST_MM = 4.0  # distance at which a point counts a quarter
-SMOOTHNESS = 4.0  # mm² that a second difference of one, of a blend shape's weight over frames, costs each point
-SHAPE_PRIOR = 0.04  # mm² that a blend shape at full weight costs each point
-SPARSITY = 0.05  # mm² the same, in proportion to the weight: keeps opposite shapes from cancelling each other
-RESTING_PRIOR = 3.0  # the same, added while the identity is sought
-IDENTITY_PRIOR = 0.15  # mm² a unit of a standardised identity coefficient costs each point
-# How much the gap between a pair of facing lip points counts beside one point: the whole mouth may lie a millimetre off
-# and nobody sees it, lips that meet must meet.
+SMOOTHNESS = 4.0  # penalty (mm² a point) on the squared second difference of a weight over frames
+SHAPE_PRIOR = 0.04  # penalty (mm² a point) on a squared weight
+SPARSITY = 0.05  # penalty (mm² a point) on a weight: keeps opposite shapes from cancelling each other
+RESTING_PRIOR = 3.0  # penalty (mm² a point) on a squared weight, added while the identity is fitted
+IDENTITY_PRIOR = 0.15  # penalty (mm² a point) on a squared standardised identity coefficient
+# Weight of the gap between two facing lip points, relative to a point: nobody sees that the whole mouth is a millimetre
+# off, but lips that meet must meet.
 PAIR_WEIGHT = 6.0
-WIDEST_CLOSED = 2.5  # mm: who never closes the mouth in a recording has no closed mouth to measure
-# A tracker reads lips that meet for a b, at 25 pictures a second, as 0.8 mm apart (the median over GRID's aligned words,
-# against 0.15 mm in its silences): gaps well under TOUCH are taken for none.
+WIDEST_CLOSED = 2.5  # mm, upper bound of the closed-mouth gap, for speakers who never close their lips
+# A tracker measures 0.8 mm between lips that meet for a b at 25 pictures a second (the median over GRID's aligned
+# words; in its silences it is 0.15 mm). So gaps g become g³ / (g² + TOUCH²), which is about 0 well below TOUCH.
 TOUCH = 1.5  # mm
-LEAST_LEVER = 8.0  # mm that jawOpen opens in the picture, at least: heads bowed deeply tell nothing of the gap
-MIDDLE_PAIRS = 3  # of the pairs, those in the middle of the mouth
+LEAST_LEVER = 8.0  # mm, lower bound of jawOpen's opening in the picture, for heads that are bowed deeply
+MIDDLE_PAIRS = 3  # the first of the pairs, in the middle of the mouth, on which the gap is measured
+SOLVER_STEPS = 100  # projected gradient steps for the blend-shape weights of fixed poses
 CLOSED_PERCENTILE = 4  # of a person's gaps: at some b, m or p everybody's lips are together
-# Not seen in skin landmarks: gaze (the lids follow eyeBlink and eyeWide) and puffed cheeks.
-UNSEEN = ("eyeLook", "cheekPuff", "PupilDilate")
 
 
 @dataclass(frozen=True, eq=False)
 class Capture:
-    """A recording as the bilinear model sees it.
+    """A fitted recording.
 
     shapes: (T, S) float32 blend-shape weights in [0, 1], in the order of Face.expression_names
     rotation: (T, 3, 3) float32; scale: (T,) px/mm; translation: (T, 2) px
@@ -47,7 +49,7 @@ class Capture:
     identity: (I,) float32 standardised identity coefficients of the person
     time: (T,) float64 s
     seen: (T,) bool, frames in which a face was found; the others are interpolated
-    gap: (T,) float32, between the lips, 0 for closed and 1 for what jawOpen at full weight opens; NaN where unknown
+    gap: (T,) float32, between the lips, from 0 (closed) to 1 (as open as by jawOpen at weight 1); NaN where unknown
     """
 
     shapes: np.ndarray
@@ -60,11 +62,18 @@ class Capture:
     seen: np.ndarray
     gap: np.ndarray
 
+    def motion(self, face: Face) -> Motion:
+        """The recording's motion on the canonical face."""
+        return Motion.of_shapes(face, self.time, self.shapes)
+
 
 class Fitter:
-    """Fits one person's recordings. `operator` (P, V) takes the face's vertices to the landmarks, `weights` (P,) says
-    how much each landmark counts, `offset` (P, 3) mm where these landmarks are known to lie beside their vertices,
-    `pairs` (Q, 2) the rows of landmarks that face each other across the mouth."""
+    """Fits one person's recordings.
+
+    operator: (P, V), takes the face's vertices to the landmarks; weights: (P,), how much each landmark counts
+    offset: (P, 3) mm, mean distance of this kind of landmarks from their vertices, zeros if None
+    pairs: (Q, 2), rows of landmarks that face each other across the mouth, none if None
+    """
 
     def __init__(
         self,
@@ -88,8 +97,8 @@ class Fitter:
         tensor = face.tensor_at(operator)  # (P, 3, E, I)
         self.tensor = np.einsum("pcei,se->pcsi", tensor, face.expression_factor, optimize=True)  # neutral first
         self.tensor[:, :, 1:] -= self.tensor[:, :, :1]
-        self.free = np.flatnonzero([not name.startswith(UNSEEN) for name in face.expression_names])
-        # Blinking is the one thing that a person may do in the frames with closed lips that the identity is found from.
+        self.free = seen_shapes(face)
+        # The identity is fitted to frames in which a person may blink, and is otherwise at rest.
         rest = np.array([RESTING_PRIOR if not n.startswith("eyeBlink") else 0 for n in face.expression_names])
         self.resting_prior = SHAPE_PRIOR + rest[self.free]
         self.shape_prior = np.full(len(self.free), SHAPE_PRIOR)
@@ -102,9 +111,9 @@ class Fitter:
     def fit_person(self, recordings: list[np.ndarray], rounds: int = 5) -> tuple[np.ndarray, np.ndarray]:
         """Identity coefficients (IDENTITY_MODES,) from the first frames of recordings, each (T, P, 2) px.
 
-        Returns them with the mean distance (P, 3) mm, in the plane of the face, of the landmarks from the model's,
-        which over many people tells where a kind of landmarks lies beside its vertices. Expressions are all but
-        forbidden here, lest they explain what the identity should.
+        Second, the median distance (P, 3) mm, in the plane of the face, of the landmarks from the model's; its mean
+        over many people is a Fitter's `offset`. Expressions are strongly penalised, so that they do not explain what
+        the identity should.
         """
         pixels = np.concatenate([_first_frames(recording, self.across) for recording in recordings]).astype(np.float32)
         z = np.zeros(IDENTITY_MODES, np.float32)
@@ -129,7 +138,7 @@ class Fitter:
         return z, np.median(rest, axis=0)
 
     def learn_closed_mouth(self, recordings: list[np.ndarray], identity: np.ndarray) -> None:
-        """Measure the gaps of a person's closed mouth in recordings, each (T, P, 2) px; later fits count from there."""
+        """Measure the gaps of a person's closed mouth in recordings, each (T, P, 2) px, for later fits."""
         gaps = []
         for pixels in recordings:
             pixels = pixels[np.isfinite(pixels).all((1, 2))].astype(np.float32)
@@ -144,7 +153,7 @@ class Fitter:
         self.closed = closed
 
     def fit(self, pixels: np.ndarray, time: np.ndarray, identity: np.ndarray, rounds: int = 4) -> Capture:
-        """One recording: landmarks (T, P, 2) px, NaN where no face was found, at `time` (T,) s.
+        """The capture of landmarks (T, P, 2) px, NaN where no face was found, at `time` (T,) s.
 
         Raises ValueError where no frame has a face.
         """
@@ -174,7 +183,7 @@ class Fitter:
         )
 
     def _gap(self, pixels, pose, identity):
-        """The gap between the lips as a share of what jawOpen at full weight opens: a unit that all faces share."""
+        """The gap (T,) between the lips, relative to what jawOpen opens this person's at weight 1."""
         if self.closed is None:
             return np.full(len(pixels), np.nan, np.float32)
         rotation, scale, _ = pose
@@ -182,7 +191,7 @@ class Fitter:
         middle = self.across[:MIDDLE_PAIRS]
         row = camera.rows(rotation)[:, 1]
         seen = np.einsum("qp,tp->tq", middle, pixels[..., 1]) / scale[:, None]
-        # The picture's y axis points down: what is open is below zero there.
+        # The picture's y axis points down: open gaps are negative there.
         gap = np.einsum("tc,qc->tq", row, self.closed[:MIDDLE_PAIRS]) - seen
         lever = -(row @ (middle @ basis[self.face.expression_names.index("jawOpen")]).T)
         gap = np.maximum(gap.mean(1), 0)
@@ -204,8 +213,11 @@ class Fitter:
         return shapes, pose, points, robust, (distance * self.weights).sum(1) / self.weights.sum()
 
     def _solve_shapes(self, pixels, pose, neutral, basis, robust, start, smooth, prior):
-        """Blend-shape weights in [0, 1] for a fixed pose: least squares in mm, a ridge, and a pull on second
-        differences over time; projected accelerated gradient, all frames together."""
+        """Blend-shape weights (T, S) in [0, 1] for a fixed pose.
+
+        Least squares in mm with a ridge and a penalty on second differences over time, by projected accelerated
+        gradient, all frames together.
+        """
         rotation, scale, _ = pose
         count, free = len(pixels), self.free
         design = camera.rows(rotation) @ basis[free].reshape(-1, 3).T  # (T, 2, S·P)
@@ -226,34 +238,33 @@ class Fitter:
         else:
             each = np.tile(robust, (1, 2))
         wanted = wanted[..., None]
-        # Per point, so that 68 and 150 landmarks weigh alike against the prior; unseen frames weigh next to nothing.
+        # A mean over points: 68 and 150 landmarks weigh alike against the prior. Frames without a face hardly count.
         trust = np.minimum(robust.sum(1) / self.weights.sum() * 20, 1) / np.maximum(robust.sum(1), 1e-6)
         weighted = design * (each * trust[:, None])[:, None]
         gram = weighted @ design.transpose(0, 2, 1) + np.diag(prior).astype(np.float32)
         target = (weighted @ wanted)[..., 0] - SPARSITY
         # The largest row sum bounds the largest eigenvalue.
         step = np.float32(1 / (np.abs(gram).sum(2).max() + 16 * smooth))
-        x = start[:, free]
-        y, momentum = x, 1.0
-        for _ in range(100):
-            slope = (gram @ y[..., None])[..., 0] - target
+
+        def slope(y: np.ndarray) -> np.ndarray:
+            result = (gram @ y[..., None])[..., 0] - target
             if smooth and count > 2:
                 second = np.diff(y, 2, axis=0) * np.float32(smooth)
-                slope[:-2] += second
-                slope[1:-1] -= 2 * second
-                slope[2:] += second
-            new = np.clip(y - step * slope, 0, 1)
-            following = (1 + np.sqrt(1 + 4 * momentum**2)) / 2
-            y = new + np.float32((momentum - 1) / following) * (new - x)
-            x, momentum = new, following
+                result[:-2] += second
+                result[1:-1] -= 2 * second
+                result[2:] += second
+            return result
+
         shapes = np.zeros_like(start)
-        shapes[:, free] = x
+        shapes[:, free] = accelerated_projection(slope, start[:, free], step, SOLVER_STEPS)
         return shapes
 
 
 def _first_frames(pixels: np.ndarray, across: np.ndarray) -> np.ndarray:
-    """Of a recording's first frames with a face, the FIRST_FRAMES / 3 whose lips are closest; `across` (Q, P) takes
-    points to the gaps between lips. Without lips it is those that are least tall: mouths at rest are closed."""
+    """Of a recording's first frames with a face, the FIRST_FRAMES / 3 with the closest lips: mouths at rest are closed.
+
+    across: (Q, P), takes points to the gaps between lips; where there are none, the least tall faces are taken
+    """
     first = pixels[np.isfinite(pixels).all((1, 2))][: FIRST_FRAMES if len(pixels) < 200 else 6 * FIRST_FRAMES]
     height = np.linalg.norm(across @ first, axis=2).mean(1) if len(across) else np.ptp(first[..., 1], axis=1)
     order = np.argsort(height / np.maximum(np.ptp(first[..., 0], axis=1), 1))

@@ -1,12 +1,15 @@
-"""Which landmarks there are, where they lie on the canonical face, and how much each counts in a fit."""
+"""Kinds of landmarks: where they lie on the canonical face, how much each counts in a fit, which shapes they show."""
 
 from __future__ import annotations
 
 import numpy as np
 
-from ..face import Face
+from ..face import JAW_LINE, LIP_PAIRS, Face
 
-CONTOUR_WEIGHT = 0.1  # the face's outline slides over the skin as the head turns
+CONTOUR_WEIGHT = 0.1  # of a landmark on the face's outline, which slides over the skin as the head turns
+# First parts of the names of blend shapes that landmarks on the skin do not show: gaze (the lids follow eyeBlink and
+# eyeWide) and puffed cheeks.
+UNSEEN = ("eyeLook", "cheekPuff", "PupilDilate")
 # MediaPipe's face oval.
 OVAL = frozenset(
     map(
@@ -16,13 +19,20 @@ OVAL = frozenset(
     )
 )
 
-# Upper and lower lip, facing each other: iBUG's numbers from 0, and MediaPipe's ids.
-LIP_PAIRS = ((61, 67), (62, 66), (63, 65))
+# Upper and lower inner lip, facing each other, as MediaPipe's ids.
 MESH_LIP_PAIRS = ((13, 14), (82, 87), (312, 317), (81, 178), (311, 402))
 
 
+def seen_shapes(face: Face) -> np.ndarray:
+    """Indices of the blend shapes that landmarks show."""
+    return np.flatnonzero([not name.startswith(UNSEEN) for name in face.expression_names])
+
+
 def lip_pairs(points: np.ndarray | None) -> np.ndarray:
-    """Rows (Q, 2) of the kept landmarks of a schema that face each other across the mouth."""
+    """Rows (Q, 2) of landmarks that face each other across the mouth.
+
+    points: ids (P,) of MediaPipe's mesh, or None for the 68 iBUG points
+    """
     if points is None:
         return np.array(LIP_PAIRS)
     rows = {int(k): i for i, k in enumerate(points)}
@@ -32,11 +42,11 @@ def lip_pairs(points: np.ndarray | None) -> np.ndarray:
 def schema(face: Face, points: np.ndarray | None) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """How to fit a kind of landmarks: those to keep (P',), the operator (P', V) and the weights (P',).
 
-    points: ids of MediaPipe's mesh, or None for the 68 iBUG points. The irises are no part of the skin and are left out.
+    points: ids of MediaPipe's mesh, or None for the 68 iBUG points. Irises are not on the skin and are left out.
     """
     if points is None:
         weights = np.ones(68)
-        weights[:17] = CONTOUR_WEIGHT
+        weights[JAW_LINE] = CONTOUR_WEIGHT
         return np.arange(68), face.landmark_operator(), weights
     keep = np.flatnonzero(np.isin(points, face.mesh_points))
     weights = np.array([CONTOUR_WEIGHT if int(points[k]) in OVAL else 1.0 for k in keep])

@@ -1,32 +1,32 @@
 """Augmentation of emotions (3D-TalkEmo, section 3.1 and Figure 3): an animator's brows and grins on captured faces.
 
-Landmarks tell little of a frown, and actors show less of it in most frames than an audience sees from its seat. So many
-people of the bilinear model are given a calm face and, by hand, raised brows, lowered brows and a grin. To a captured
-face the nearest calm one is sought, and its displacement to the emotional one is added, weighted over the upper face for
-surprise and anger, over the lower face for happiness.
+Landmarks show little of a frown, and actors show it in few frames. So many people of the bilinear model have a calm
+face and, set by hand, raised brows, lowered brows and a grin. For a captured face, the person with the nearest calm
+face is found, and the displacement from calm to emotional is added: over the upper face for surprise and anger, over
+the lower face for happiness.
 """
 
 from __future__ import annotations
 
-from collections import defaultdict
 from dataclasses import dataclass
 from functools import lru_cache
 
 import numpy as np
 
-from ..face import Face, mesh_edges, smoothstep
+from ..face import Face
+from ..geometry import boundary_loops, smoothstep
 
-PEOPLE = 120
-PEOPLE_MODES = 30  # identity coefficients that tell them apart
-# What an animator would set: blend shapes of both sides, and the part of the face that is taken over. An angry glare
+PEOPLE = 120  # of the bilinear model, with an animator's faces
+PEOPLE_MODES = 30  # identity coefficients in which they differ
+# What an animator sets: the part of the face that is used, and weights of blend shapes, on both sides. An angry glare
 # lowers the brows and keeps the lids open.
 EXPRESSIONS: dict[str, tuple[str, dict[str, float]]] = {
     "surprised": ("upper", {"browInnerUp": 1.1, "browOuterUp": 1.1, "eyeWide": 0.8}),
     "angry": ("upper", {"browDown": 0.75, "eyeWide": 0.5}),
     "happy": ("lower", {"mouthSmile": 1.0, "mouthDimple": 0.3, "cheekSquint": 0.6}),
 }
-# mm in the chart, from the inner boundaries of the eyes (upper) and of the mouth (lower): full weight up to the first,
-# none from the second on.
+# mm in the chart, from the inner boundaries of the eyes (upper part) and of the mouth (lower part): up to the first
+# distance the weight is 1, from the second on 0.
 UPPER, LOWER = (30.0, 75.0), (25.0, 60.0)
 
 
@@ -49,12 +49,12 @@ class Candidates:
 
 
 def part_weights(face: Face) -> dict[str, np.ndarray]:
-    """Weights (V,) in [0, 1] of the upper and the lower face, falling off from the inner boundaries of eyes and mouth."""
+    """Weights (V,) in [0, 1] of the upper and the lower face, by the distance from the boundaries of eyes and mouth."""
     from scipy.spatial import cKDTree
 
     eyes, mouth = inner_boundaries(face)
     to_mouth, to_eyes = cKDTree(face.chart[mouth]).query(face.chart)[0], cKDTree(face.chart[eyes]).query(face.chart)[0]
-    # Brows do not pull at lips, nor a grin at lids: where both parts reach, each yields to what is nearer to the other.
+    # Brows must not move lips, nor a grin lids: near the mouth the upper part fades, near the eyes the lower part.
     upper, lower = (
         _fall(to_eyes, *UPPER) * (1 - _fall(to_mouth, 5.0, 40.0)),
         _fall(to_mouth, *LOWER) * (1 - _fall(to_eyes, 5.0, 20.0)),
@@ -68,21 +68,7 @@ def _fall(distance: np.ndarray, full: float, none: float) -> np.ndarray:
 
 def inner_boundaries(face: Face) -> tuple[np.ndarray, np.ndarray]:
     """Vertices of the boundary loops of both eyes, and of the mouth."""
-    unique, count = mesh_edges(face.faces)
-    border = unique[count == 1]
-    neighbours: dict[int, list[int]] = defaultdict(list)
-    for a, b in border.tolist():
-        neighbours[a].append(b)
-        neighbours[b].append(a)
-    loops, left = [], set(neighbours)
-    while left:
-        loop, todo = [], [left.pop()]
-        while todo:
-            loop.append(todo.pop())
-            found = [v for v in neighbours[loop[-1]] if v in left]
-            left.difference_update(found)
-            todo += found
-        loops.append(np.array(sorted(loop)))
+    loops = boundary_loops(face.faces, len(face.mean))
     # The outer rim is the widest loop, the mouth the lowest of the others.
     loops.sort(key=lambda loop: -np.ptp(face.mean[loop], axis=0).sum())
     inner = sorted(loops[1:4], key=lambda loop: face.mean[loop, 1].mean())
@@ -103,7 +89,7 @@ def candidates(face: Face, people: int = PEOPLE, seed: int = 0) -> Candidates:
     parts = part_weights(face)
     displacement = {}
     for emotion, (part, amounts) in EXPRESSIONS.items():
-        step = face.expression_weights(shape_vector(face, amounts)) - calm
+        step = face.expression_weights(face.shape_vector(amounts)) - calm
         moved = ((core @ step) @ flat).reshape(people, -1, 3)
         displacement[emotion] = (moved * parts[part][None, :, None]).astype(np.float32)
     return Candidates(features, displacement)
@@ -113,14 +99,6 @@ def calm_features(face: Face, identity: np.ndarray) -> np.ndarray:
     """The iBUG points (68, 3) mm of the calm face of a person with standardised identity coefficients (I,)."""
     calm = face.expression_weights(np.zeros(len(face.expression_names)))
     return face.vertices(calm, face.identity_weights(identity))[face.landmarks68]
-
-
-def shape_vector(face: Face, amounts: dict[str, float]) -> np.ndarray:
-    """Blend-shape weights (S,) of amounts by name, a name without a side standing for both."""
-    bare = [name[:-2] if name[-2:] in ("_L", "_R") else name for name in face.expression_names]
-    return np.array(
-        [amounts.get(name, amounts.get(b, 0.0)) for name, b in zip(face.expression_names, bare)], np.float32
-    )
 
 
 def augment(

@@ -1,4 +1,4 @@
-"""Corpora as the bilinear model sees them: every recording fitted, broken ones dropped by rule, one npz a corpus."""
+"""Fitted corpora: the bilinear model fitted to every recording, bad recordings rejected by rule, one npz a corpus."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import json
 from collections import defaultdict
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import lru_cache
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
@@ -15,22 +16,27 @@ import numpy as np
 from ..capture.fitting import Capture, Fitter
 from ..capture.landmarks import lip_pairs, schema
 from ..errors import InputError
-from ..face import Face, load_face
-from ..files import read_npz, readable, whole
+from ..face import Face, face_of_tensors
+from ..files import atomic_write, read_npz, readable
+from ..models import Models
+from ..weights import load_weights
 from . import corpora
 
-# A recording is dropped where tracking failed: where the whole face jumps by a share of the distance between the eyes, so
-# that the rule means the same at every picture size (RAVDESS: 30 of about 150 px). Single landmarks jump in a blink too.
+Report = Callable[[str, int, int], None]  # called with what is being done, the steps done and their total
+
+# A recording is rejected where tracking failed. Jumps are relative to the distance between the eyes, so that the rule
+# means the same at every picture size (RAVDESS: 30 of about 150 px), and are the median's: single ones jump in a blink.
 EYE_DISTANCE = 63.0  # mm between the middles of the eyes on the canonical face
-LARGEST_JUMP = 0.2  # of the median landmark, from one frame to the next
+LARGEST_JUMP = 0.2  # eye distances, of the median landmark from one frame to the next
 LARGEST_RESIDUAL = 4.0  # mm, mean over the recording
-LARGEST_SCALE_CHANGE = 0.25  # of the fitted camera scale against the recording's median
-LEAST_SEEN = 0.7  # of the frames have a face
+LARGEST_SCALE_CHANGE = 0.25  # of the camera's scale, relative to the recording's median
+LEAST_SEEN = 0.7  # share of the frames in which a face was found
+RESTING_RECORDINGS = 16  # of a person, at most, that the identity is fitted to
 
 
 @dataclass(frozen=True, eq=False)
 class Fitted:
-    """A fitted recording with what is known of it."""
+    """A fitted recording of a corpus. rejected: why it is not used, or empty."""
 
     corpus: str
     name: str
@@ -39,35 +45,37 @@ class Fitted:
     split: str
     audio: str  # path under the data folder
     capture: Capture
-    rejected: str  # why, or empty
+    rejected: str
 
 
 def fit_corpus(
-    corpus: str, data: Path, face_path: str | None, jobs: int = 1, progress: Callable[[int, int], None] | None = None
+    corpus: str, data: Path, models: Models, jobs: int = 1, progress: Callable[[int, int], None] | None = None
 ) -> list[Fitted]:
-    """Fit every recording of a corpus; those that the rules reject are marked, not left out.
+    """Every recording of a corpus, fitted; those that the rules reject are marked, not left out.
 
-    In a first pass over all people the identities show where this corpus's landmarks lie beside their vertices; the
-    second pass fits with that known.
+    A first pass over all people measures where this corpus's landmarks lie beside their vertices; the second pass fits
+    with that offset. Raises InputError where the corpus is not there or has no recording with a face in it.
     """
-    face = load_face(face_path)
+    face = models.face
     people: dict[str, list[corpora.Recording]] = defaultdict(list)
     for recording in corpora.read(corpus, data):
-        # Without a single face in it there is nothing to fit, and nothing to reject by figures.
+        # A recording without a face cannot be fitted, nor measured to be rejected.
         if np.isfinite(recording.landmarks).all((1, 2)).sum() > 1:
             people[recording.speaker].append(recording)
     if not people:
-        raise InputError(f"{data / corpus}: no recordings in it")
+        raise InputError(f"{data / corpus}: no recording with a face in it", "is the corpus complete?")
     points = next(iter(people.values()))[0].points
     keep, operator, weights = schema(face, points)
-    # What is known from people who are never tested on holds for those who are.
+    # Measured on people of the training split, the offset holds for the others too.
     trained = [p for p, recordings in people.items() if any(r.split == "train" for r in recordings)]
     pairs = lip_pairs(None if points is None else points[keep])
     fitter = Fitter(face, operator, weights, pairs=pairs)
     offsets = [fitter.fit_person(_resting(people[person], keep))[1] for person in trained]
     offset = np.mean(offsets, axis=0)
 
-    tasks = [(person, people[person], keep, operator, weights, offset, pairs, face_path, data) for person in people]
+    tasks = [
+        (person, people[person], keep, operator, weights, offset, pairs, models.path("face"), data) for person in people
+    ]
     total, done, fitted = sum(map(len, people.values())), 0, []
     with get_context("spawn").Pool(jobs) as pool:
         for part in pool.imap(_fit_one_person, tasks):
@@ -78,22 +86,28 @@ def fit_corpus(
     return fitted
 
 
-def _resting(recordings: list[corpora.Recording], keep: np.ndarray, most: int = 16) -> list[np.ndarray]:
+def _resting(recordings: list[corpora.Recording], keep: np.ndarray) -> list[np.ndarray]:
     """Landmarks of a person's recordings that begin at rest: the neutral and calm ones, if there are any.
 
-    Of a person who is both trained and tested on, only the recordings for training.
+    Of a person with recordings in both splits, only those of the training split.
     """
     recordings = [r for r in recordings if r.split == "train"] or recordings
     calm = [r for r in recordings if r.emotion in ("neutral", "calm")] or recordings
-    return [r.landmarks[:, keep] for r in calm[:most] if np.isfinite(r.landmarks[:, 0, 0]).any()]
+    return [r.landmarks[:, keep] for r in calm[:RESTING_RECORDINGS] if np.isfinite(r.landmarks[:, 0, 0]).any()]
+
+
+@lru_cache(maxsize=1)
+def _face_of_process(path: Path) -> Face:
+    """The face of a weights file, read once in each process."""
+    return face_of_tensors(*load_weights(path, "face"))
 
 
 def _fit_one_person(task: tuple) -> list[Fitted]:
     _, recordings, keep, operator, weights, offset, pairs, face_path, data = task
-    face = load_face(face_path)
+    face = _face_of_process(face_path)
     resting = _resting(recordings, keep)
     identity, own = Fitter(face, operator, weights, offset, pairs).fit_person(resting)
-    # A person's own offset is believed the more, the more recordings show it.
+    # A person's own offset counts the more, the more recordings show it.
     trust = len(resting) / (len(resting) + 2)
     fitter = Fitter(face, operator, weights, offset + trust * own, pairs)
     fitter.learn_closed_mouth(resting, identity)
@@ -108,7 +122,7 @@ def _fit_one_person(task: tuple) -> list[Fitted]:
 
 
 def why_rejected(landmarks: np.ndarray, weights: np.ndarray, capture: Capture) -> str:
-    """Why a recording is no use, or an empty string. landmarks: (T, P, 2) px, weights: (P,)."""
+    """Why a recording is rejected, or an empty string. landmarks: (T, P, 2) px, weights: (P,)."""
     if capture.seen.mean() < LEAST_SEEN:
         return "face not found"
     inner = landmarks[:, weights == weights.max()]
@@ -123,7 +137,7 @@ def why_rejected(landmarks: np.ndarray, weights: np.ndarray, capture: Capture) -
     return ""
 
 
-def save(path: Path, fitted: list[Fitted], face: Face) -> None:
+def save_captures(path: Path, fitted: list[Fitted], face: Face) -> None:
     """Write recordings fitted with a face to one npz without pickles."""
     arrays: dict[str, Any] = {
         name: np.concatenate([getattr(f.capture, name) for f in fitted])
@@ -133,19 +147,22 @@ def save(path: Path, fitted: list[Fitted], face: Face) -> None:
     arrays["identity"] = np.stack([f.capture.identity for f in fitted])
     table = [[f.corpus, f.name, f.speaker, f.emotion, f.split, f.audio, f.rejected] for f in fitted]
     path.parent.mkdir(parents=True, exist_ok=True)
-    with whole(path) as partial:
+    with atomic_write(path) as partial:
         np.savez_compressed(partial, recordings=json.dumps(table), face=face.fingerprint, **arrays)
 
 
-def load(path: Path, face: Face) -> list[Fitted]:
-    """Read what `save` wrote. Raises InputError where the file is another, or was fitted with another face."""
-    arrays = read_npz(path, "a file of captures")
-    with readable(path, "a file of captures"):
+def read_captures(path: Path, face: Face) -> list[Fitted]:
+    """The recordings of a file that `save_captures` wrote.
+
+    Raises InputError where it is another file, or was fitted with another face.
+    """
+    with readable(path, "a file of captures", "remove it to have it made anew"):
+        arrays = read_npz(path, "a file of captures")
         table, start, identity = json.loads(str(arrays.pop("recordings"))), arrays.pop("start"), arrays.pop("identity")
         if "gap" not in arrays:
-            raise InputError(f"{path}: captured by an older talkemo", "remove the file to have it made anew")
+            raise InputError(f"{path}: fitted by an older talkemo", "remove the file to have it made anew")
         if str(arrays.pop("face")) != face.fingerprint:
-            raise InputError(f"{path}: captured with another face model", "remove the file to have it made anew")
+            raise InputError(f"{path}: fitted with another face model", "remove the file to have it made anew")
         fitted = []
         for k, (corpus, name, speaker, emotion, split, audio, rejected) in enumerate(table):
             own = {key: array[start[k] : start[k + 1]] for key, array in arrays.items()}
@@ -154,22 +171,26 @@ def load(path: Path, face: Face) -> list[Fitted]:
     return fitted
 
 
-def captures(
+def load_captures(
     data: Path,
     cache: Path,
+    models: Models,
     names: tuple[str, ...] = corpora.CORPORA,
-    face_path: str | None = None,
     jobs: int = 1,
-    progress: Callable[[str, int, int], None] | None = None,
+    progress: Report | None = None,
 ) -> Iterator[Fitted]:
-    """The usable recordings of corpora: from `cache`/CORPUS.npz, fitted and written there first where missing."""
-    face = load_face(face_path)
+    """The recordings of corpora that are not rejected, from `cache`/CORPUS.npz.
+
+    Corpora without such a file are fitted, and the file is written, first. progress: called with the corpus, the
+    recordings done and their total
+    """
+    face = models.face
     for corpus in names:
         path = cache / f"{corpus}.npz"
         if not path.is_file():
             report = None if progress is None else (lambda d, t, c=corpus: progress(c, d, t))
-            save(path, fit_corpus(corpus, data, face_path, jobs, report), face)
-        yield from (f for f in load(path, face) if not f.rejected)
+            save_captures(path, fit_corpus(corpus, data, models, jobs, report), face)
+        yield from (f for f in read_captures(path, face) if not f.rejected)
 
 
 def summary(fitted: list[Fitted]) -> dict[str, object]:

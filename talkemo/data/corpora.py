@@ -1,8 +1,8 @@
 """Readers of the corpora: RAVDESS landmarks, and the tracked corpora GRID, talking and Java-SED.
 
-A reader yields `Recording`s; nothing here fits or trains. Folders are laid out as the data's own description says:
-ravdess/landmarks/Actor_AA.npz with ravdess/audio/Actor_AA/KEY.flac, and for the tracked ones tracks.npz, xyz.npy.xz,
-audio/NAME.ogg and, but for GRID, clips.tsv.
+A reader yields `Recording`s; nothing here fits or trains. RAVDESS is ravdess/landmarks/Actor_AA.npz with
+ravdess/audio/Actor_AA/KEY.flac. A tracked corpus is a folder with tracks.npz, xyz.npy.xz, audio/NAME.ogg and, except
+for GRID, clips.tsv.
 """
 
 from __future__ import annotations
@@ -16,12 +16,15 @@ from pathlib import Path
 
 import numpy as np
 
+from ..emotions import EMOTIONS
 from ..errors import InputError
+from ..files import read_npz, readable
 
 CORPORA = ("ravdess", "grid_s1", "talking", "java_sed")
-EMOTIONS = ("neutral", "calm", "happy", "sad", "angry", "fearful", "disgust", "surprised")
-RAVDESS_DEV = (20, 21, 23, 24)
+RAVDESS_DEV = (20, 21, 23, 24)  # actors of the dev split
+GRID_DEV = 10  # every so many'th clip of GRID belongs to the dev split
 LARGEST_TABLE = 1 << 30  # bytes that a compressed table may unpack to
+COMPLETE = "is the corpus complete? fetch it again"
 
 
 @dataclass(frozen=True, eq=False)
@@ -49,49 +52,49 @@ def read(corpus: str, data: Path) -> Iterator[Recording]:
 
 def _ravdess(folder: Path) -> Iterator[Recording]:
     for path in sorted((folder / "landmarks").glob("Actor_*.npz")):
-        with np.load(path, allow_pickle=False) as trials:
-            for key in trials.files:
-                landmarks = trials[key].astype(np.float32)
-                fields = key.split("-")
-                actor = int(fields[-1])
-                yield Recording(
-                    corpus="ravdess",
-                    name=key,
-                    speaker=f"ravdess_{actor:02d}",
-                    emotion=EMOTIONS[int(fields[1]) - 1],
-                    split="dev" if actor in RAVDESS_DEV else "train",
-                    audio=folder / "audio" / f"Actor_{actor:02d}" / f"{key}.flac",
-                    time=np.arange(len(landmarks)) * 1001 / 30000,
-                    landmarks=landmarks,
-                    points=None,
-                )
+        with readable(path, "landmarks of RAVDESS", COMPLETE):
+            trials = [_ravdess_trial(folder, *trial) for trial in read_npz(path, "landmarks of RAVDESS").items()]
+        yield from trials
+
+
+def _ravdess_trial(folder: Path, key: str, landmarks: np.ndarray) -> Recording:
+    """One trial. Its name is channel-emotion-intensity-statement-repetition-actor, two digits each."""
+    fields = key.split("-")
+    actor = int(fields[5])
+    if landmarks.ndim != 3 or landmarks.shape[1:] != (68, 2):
+        raise ValueError(f"{key} is {landmarks.shape}, not (T, 68, 2)")
+    return Recording(
+        corpus="ravdess",
+        name=key,
+        speaker=f"ravdess_{actor:02d}",
+        emotion=EMOTIONS[int(fields[1]) - 1],
+        split="dev" if actor in RAVDESS_DEV else "train",
+        audio=folder / "audio" / f"Actor_{actor:02d}" / f"{key}.flac",
+        time=np.arange(len(landmarks)) * 1001 / 30000,  # 29.97 frames a second
+        landmarks=landmarks.astype(np.float32),
+        points=None,
+    )
 
 
 def _tracked(corpus: str, folder: Path) -> Iterator[Recording]:
-    try:
-        with np.load(folder / "tracks.npz", allow_pickle=False) as tracks:
-            names, starts, index = tracks["clips"], tracks["start"], tracks["index"]
-            time = tracks["time"]
-        with lzma.open(folder / "xyz.npy.xz") as file:
-            content = file.read(LARGEST_TABLE + 1)
-        if len(content) > LARGEST_TABLE:
-            raise InputError(f"{folder}: xyz.npy.xz unpacks to more than {LARGEST_TABLE >> 20} MiB")
-        table = np.load(io.BytesIO(content), allow_pickle=False)
-    except (OSError, ValueError, KeyError, lzma.LZMAError) as error:
-        raise InputError(f"{folder}: not a tracked corpus ({error})") from None
+    tracks = read_npz(folder / "tracks.npz", "the tracks of a corpus", "clips", "start", "index", "time")
+    names, starts, index, time = (tracks[name] for name in ("clips", "start", "index", "time"))
+    table = _unpacked(folder / "xyz.npy.xz")
     rows = {}
     if (folder / "clips.tsv").is_file():
         with (folder / "clips.tsv").open(encoding="utf-8", newline="") as file:
             rows = {row["name"]: row for row in csv.DictReader(file, delimiter="\t")}
     # Stored as differences along time, in sixteenths of a pixel.
     xyz = np.cumsum(table, axis=-1, dtype=np.int16)
+    if len(starts) != len(names) + 1 or xyz.ndim != 3 or not len(time) == int(starts[-1]) == xyz.shape[-1]:
+        raise InputError(f"{folder}: tracks.npz and xyz.npy.xz do not have matching lengths", COMPLETE)
     for number, name in enumerate(names):
         clip = slice(int(starts[number]), int(starts[number + 1]))
         points = np.moveaxis(xyz[..., clip], -1, 0) / np.float32(16)
         landmarks = points[..., :2].copy()
         landmarks[(points == -1).all((1, 2))] = np.nan
         row = rows.get(str(name), {})
-        dev = number % 10 == 0 if corpus == "grid_s1" else row.get("split") == "dev"
+        dev = number % GRID_DEV == 0 if corpus == "grid_s1" else row.get("split") == "dev"
         yield Recording(
             corpus=corpus,
             name=str(name),
@@ -103,3 +106,15 @@ def _tracked(corpus: str, folder: Path) -> Iterator[Recording]:
             landmarks=landmarks,
             points=index,
         )
+
+
+def _unpacked(path: Path) -> np.ndarray:
+    """The array of a compressed npy. Raises InputError where it cannot be read or is too large."""
+    try:
+        with lzma.open(path) as file:
+            content = file.read(LARGEST_TABLE + 1)
+        if len(content) > LARGEST_TABLE:
+            raise ValueError(f"it unpacks to more than {LARGEST_TABLE >> 20} MiB")
+        return np.load(io.BytesIO(content), allow_pickle=False)
+    except (OSError, ValueError, EOFError, lzma.LZMAError) as error:
+        raise InputError(f"{path}: not the points of a tracked corpus ({error})", COMPLETE) from None

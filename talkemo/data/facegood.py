@@ -1,6 +1,6 @@
-"""The FACEGOOD recordings: Mandarin speech with an animator-grade rig's curves, read as blend shapes.
+"""The FACEGOOD recordings: Mandarin speech with curves of an animator's rig, read as blend shapes.
 
-No landmarks and no fit: the rig's controls are named after the muscles they stand for, and each has its ARKit shape.
+There are no landmarks and nothing is fitted: every control of the rig stands for one or several ARKit shapes.
 """
 
 from __future__ import annotations
@@ -16,7 +16,8 @@ from ..files import read_npz
 from .captures import Fitted
 
 CORPUS = "facegood"
-# The rig's control → ARKit shapes and how much of each, as the data's own description names them; {s} is a side.
+COMPLETE = "is the corpus complete? fetch it again"
+# The rig's control → ARKit shape, for controls with a side {s}.
 SIDED = {
     "mouth_lipCornerPull_{s}": "mouthSmile",
     "mouth_lipStretch_{s}": "mouthStretch",
@@ -25,6 +26,7 @@ SIDED = {
     "mouth_upperLipRaise_{s}": "mouthUpperUp",
     "nose_wrinkle_{s}": "noseSneer",
 }
+# The rig's control → ARKit shapes, and how much of each.
 CONTROLS = {
     "mouth_stretch_c": {"jawOpen": 1.0},
     "mouth_chinRaise_d": {"mouthShrugLower": 1.0},
@@ -44,25 +46,25 @@ CONTROLS = {
 
 
 def read(data: Path, face: Face) -> list[Fitted]:
-    """The takes under `data`/facegood as captured recordings of one speaker. Raises InputError for another file."""
+    """The takes under `data`/facegood as fitted recordings of one speaker. Raises InputError where there are none."""
     path = data / CORPUS / "curves.npz"
     if not path.is_file():
-        raise InputError(f"{path}: not there")
+        raise InputError(f"{path}: no such file", "fetch the corpus, or remove its folder")
     arrays = read_npz(path, "the curves of FACEGOOD")
     try:
         names, fps = [str(name) for name in arrays.pop("names")], float(arrays.pop("fps"))
     except (KeyError, TypeError, ValueError):
-        raise InputError(f"{path}: has no names and fps of its curves") from None
+        raise InputError(f"{path}: has no names and fps of its curves", COMPLETE) from None
     matrix = np.zeros((len(names), len(face.expression_names)), np.float32)
     for row, name in enumerate(names):
         for shape, share in CONTROLS.get(name, {}).items():
             matrix[row, face.expression_names.index(shape)] = share
     takes = []
     if not 0 < fps < np.inf or not arrays:
-        raise InputError(f"{path}: {len(arrays)} takes at {fps:g} frames a second")
+        raise InputError(f"{path}: {len(arrays)} takes at {fps:g} frames a second", COMPLETE)
     for take, curves in sorted(arrays.items()):
         if curves.ndim != 2 or curves.shape[1] != len(names) or curves.dtype.kind != "f":
-            raise InputError(f"{path}: curves of {take} are {curves.shape}, not (T, {len(names)})")
+            raise InputError(f"{path}: curves of {take} are {curves.shape}, not (T, {len(names)})", COMPLETE)
         count = len(curves)
         capture = Capture(
             shapes=np.clip(curves.astype(np.float32) @ matrix, 0, 1),

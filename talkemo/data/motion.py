@@ -1,4 +1,4 @@
-"""Captured motion as training and test data: blend shapes from a person's rest, with the sound they belong to."""
+"""Fitted recordings as training and test data: blend shapes relative to each person's rest, and acted frames."""
 
 from __future__ import annotations
 
@@ -7,23 +7,23 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from ..emotions import EMOTIONS
 from ..face import Face
 from .captures import Fitted
-from .corpora import EMOTIONS
 
-# Of each trial: actors come from and go back to rest, and a resting face shows no emotion whatever its label.
+# Part of each trial in which the emotion shows; actors begin and end at rest.
 ACTED = (0.25, 0.8)
-# Rest is a closed mouth: of a person's neutral frames, the share with the lips closest.
+# Share of a person's neutral frames, those with the closest lips, whose mean is the mouth at rest.
 CLOSED = 0.06
-# Of a blend shape of eyes and brows over the same frames: what the face shows all the time is no motion.
-REST_PERCENTILE = 5
+REST_PERCENTILE = 5  # of a blend shape of eyes and brows over a person's neutral frames, taken as its value at rest
+MOST_CLOSING = 0.3  # weight of mouthClose that is added or taken away to bring the lips to the measured gap
 
 
 def from_rest(recordings: list[Fitted], face: Face) -> list[Fitted]:
-    """The recordings with each person's resting face taken off: shapes from about -1 to 1, zero being that person's neutral.
+    """The recordings relative to each person's resting face: shapes from about -1 to 1, 0 being that person's rest.
 
-    Around the mouth rest is the mean of the frames whose lips are closest, taken off as it is, so that lips that meet
-    in the recording meet on the canonical face; a shape that is at work at rest may become negative.
+    Around the mouth rest is the mean of the frames whose lips are closest, so that lips that meet in the recording meet
+    on the canonical face. A shape that is active at rest may become negative.
     """
     opens = face.lip_opening(face.expression_basis)
     names = face.expression_names
@@ -38,7 +38,7 @@ def from_rest(recordings: list[Fitted], face: Face) -> list[Fitted]:
         if r.emotion in ("neutral", "calm"):
             neutral[r.speaker].append(r.capture.shapes)
     rest = {}
-    # What is known of people who are trained and tested on comes from their recordings for training alone.
+    # The rest of people with recordings in both splits comes from those of the training split.
     for person, every in everything.items():
         shapes = np.concatenate(neutral.get(person) or every)
         opening = shapes @ opens
@@ -47,11 +47,11 @@ def from_rest(recordings: list[Fitted], face: Face) -> list[Fitted]:
     result = []
     for r in recordings:
         shapes = np.clip(r.capture.shapes - rest[r.speaker], -1, 1)
-        # Least squares over all landmarks shuts a mouth only nearly, and on another face the same shapes shut it less
-        # or more; a b with the lips nearly together is no b. So the gap that was seen is put between the lips.
+        # Least squares over all landmarks leaves a closed mouth slightly open, and on another face the same shapes
+        # close it less or more; a b whose lips do not meet is not a b. So mouthClose brings lips to the measured gap.
         gap = np.where(np.isfinite(r.capture.gap), r.capture.gap * opens[names.index("jawOpen")], shapes @ opens)
         shapes[:, names.index("mouthClose")] += np.clip(
-            (gap - shapes @ opens) / opens[names.index("mouthClose")], -0.3, 0.3
+            (gap - shapes @ opens) / opens[names.index("mouthClose")], -MOST_CLOSING, MOST_CLOSING
         )
         result.append(replace(r, capture=replace(r.capture, shapes=shapes.astype(np.float32))))
     return result
@@ -62,8 +62,8 @@ class Acted:
     """Frames of acted emotion.
 
     shapes: (N, S) blend-shape weights from rest; emotion: (N,) indices of EMOTIONS
-    clip: (N,) the number of the recording a frame is from; identity: (clips, I) standardised coefficients of its person
-    strong: (clips,) bool, whether it was to be acted strongly, or cannot be told apart
+    clip: (N,) number of the recording that a frame is from; identity: (clips, I) its person's standardised coefficients
+    strong: (clips,) bool, false where the actor was asked for a weak emotion
     """
 
     shapes: np.ndarray
@@ -82,7 +82,7 @@ def acted(recordings: list[Fitted]) -> Acted:
         shapes.append(part)
         emotions.append(np.full(len(part), EMOTIONS.index(r.emotion)))
         clips.append(np.full(len(part), number))
-    # The third field of a RAVDESS name, VV-EE-II-SS-RR-AA, is the intensity; neutral is never strong.
+    # The third field of a RAVDESS name is the intensity, 01 or 02; neutral has 01 only.
     weak = [r.corpus == "ravdess" and r.emotion != "neutral" and r.name[6:8] == "01" for r in recordings]
     identity = np.stack([r.capture.identity for r in recordings])
     return Acted(np.concatenate(shapes), np.concatenate(emotions), np.concatenate(clips), identity, ~np.array(weak))

@@ -1,4 +1,4 @@
-"""Augmentation of sound: more voices, rooms, microphones and lines out of few (for training only)."""
+"""Augmentation of sound, for training only: other voices, rooms, microphones and lines."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from functools import lru_cache
 import numpy as np
 import torch
 
-from .. import speech
-from ..speech import FFT, HOP, SAMPLE_RATE
+from .. import audio
+from ..audio import FFT, HOP, SAMPLE_RATE
 
-# Vocal-tract lengths relative to the speaker's own, as warps of the frequency axis; the middle one is the own.
+# Lengths of the vocal tract relative to the speaker's own, as warps of the frequency axis; the middle one is 1.
 TRACTS = 1 + 0.025 * np.arange(-7, 8)
 
 
@@ -48,49 +48,74 @@ def best_delay(samples: np.ndarray, late: np.ndarray, most: int = 3000) -> int:
 
 @lru_cache(maxsize=1)
 def tract_filters() -> torch.Tensor:
-    """Mel filter banks (15, 80, 257) that hear a vocal tract of another length, those of TRACTS."""
-    plain = speech.mel_filters()
+    """Mel filter banks (15, 80, 257) that shift formants as vocal tracts of the lengths TRACTS do."""
+    plain = audio.mel_filters()
     bins = np.arange(FFT // 2 + 1)
     warped = np.stack([[np.interp(bins * tract, bins, row, right=0) for row in plain] for tract in TRACTS])
     return torch.from_numpy(warped.astype(np.float32))
 
 
 def augment(wave: torch.Tensor, rng: np.random.Generator) -> torch.Tensor:
-    """A batch (N, S) of sound in rooms, over lines, with noise; what is heard stays where it is in time."""
-    count, length = wave.shape
-    # A room: the sound itself, then noise that decays; the tail never comes before its sound.
-    rooms = rng.random(count) < 0.4
-    if rooms.any():
-        taps = np.arange(1, 6400)
-        decay = 10 ** (-3 * taps / (rng.uniform(0.1, 0.7, (rooms.sum(), 1)) * SAMPLE_RATE))
-        tail = rng.standard_normal((rooms.sum(), len(taps))) * decay
-        tail *= rng.uniform(0.1, 0.9, (rooms.sum(), 1)) / np.sqrt((tail**2).sum(1, keepdims=True))
-        response = torch.from_numpy(np.concatenate([np.ones((len(tail), 1)), tail], 1).astype(np.float32))
-        size = length + response.shape[1]
-        spectrum = torch.fft.rfft(wave[rooms], size) * torch.fft.rfft(response, size)
-        wave[rooms] = torch.fft.irfft(spectrum, size)[:, :length]
-    # Noise: coloured, or the other voices of the batch together.
-    noise = torch.from_numpy(rng.standard_normal((count, length)).astype(np.float32))
+    """A batch (N, S) of sound in rooms, over telephone lines, with noise. Sounds stay where they are in time.
+
+    The batch itself may be changed. Random numbers are drawn on the CPU, so that every device gets the same ones.
+    """
+    wave = _in_rooms(wave, rng)
+    wave = _with_noise(wave, rng)
+    return _over_lines(wave, rng)
+
+
+def _in_rooms(wave: torch.Tensor, rng: np.random.Generator) -> torch.Tensor:
+    """Reverberation on some rows: the sound itself, followed by decaying noise."""
+    chosen = np.flatnonzero(rng.random(len(wave)) < 0.4)
+    if not len(chosen):
+        return wave
+    taps = np.arange(1, 6400)
+    decay = 10 ** (-3 * taps / (rng.uniform(0.1, 0.7, (len(chosen), 1)) * SAMPLE_RATE))
+    tail = rng.standard_normal((len(chosen), len(taps))) * decay
+    tail *= rng.uniform(0.1, 0.9, (len(chosen), 1)) / np.sqrt((tail**2).sum(1, keepdims=True))
+    response = _tensor(np.concatenate([np.ones((len(tail), 1)), tail], 1), wave.device)
+    rows = torch.from_numpy(chosen).to(wave.device)
+    length = wave.shape[1]
+    size = length + response.shape[1]
+    spectrum = torch.fft.rfft(wave[rows], size) * torch.fft.rfft(response, size)
+    wave[rows] = torch.fft.irfft(spectrum, size)[:, :length]
+    return wave
+
+
+def _with_noise(wave: torch.Tensor, rng: np.random.Generator) -> torch.Tensor:
+    """Coloured noise, or all other voices of the batch together, 3 to 40 dB under the sound on some rows."""
+    device, (count, length) = wave.device, wave.shape
+    noise = _tensor(rng.standard_normal((count, length)), device)
     spectrum = torch.fft.rfft(noise)
-    bins = torch.arange(1, spectrum.shape[1] + 1, dtype=torch.float32)
-    slope = torch.from_numpy(rng.uniform(0, 1, (count, 1)).astype(np.float32))
+    bins = torch.arange(1, spectrum.shape[1] + 1, dtype=torch.float32, device=device)
+    slope = _tensor(rng.uniform(0, 1, (count, 1)), device)
     noise = torch.fft.irfft(spectrum * bins ** (-slope), length)
-    babble = torch.from_numpy(rng.random(count) < 0.3)
+    babble = torch.from_numpy(np.flatnonzero(rng.random(count) < 0.3)).to(device)
     noise[babble] = (wave.sum(0, keepdim=True) - wave)[babble]
-    decibels = torch.from_numpy(rng.uniform(3, 40, (count, 1)).astype(np.float32))
+    decibels = _tensor(rng.uniform(3, 40, (count, 1)), device)
     share = _loudness(wave) / _loudness(noise).clamp_min(1e-8) * 10 ** (-decibels / 20)
-    noisy = torch.from_numpy((rng.random((count, 1)) < 0.6).astype(np.float32))
-    wave = wave + noisy * share * noise
-    # A telephone, or a recorder that drives its input too hard.
-    lines = rng.random(count) < 0.1
-    if lines.any():
-        spectrum = torch.fft.rfft(wave[lines])
-        hertz = torch.linspace(0, SAMPLE_RATE / 2, spectrum.shape[1])
-        spectrum[:, (hertz < 300) | (hertz > 3400)] *= 0.003
-        wave[lines] = torch.fft.irfft(spectrum, length)
-    hard = torch.from_numpy(rng.random(count) < 0.05)
+    noisy = _tensor(rng.random((count, 1)) < 0.6, device)
+    return wave + noisy * share * noise
+
+
+def _over_lines(wave: torch.Tensor, rng: np.random.Generator) -> torch.Tensor:
+    """Some rows over a telephone, some through a recorder whose input is driven too hard."""
+    device, (count, length) = wave.device, wave.shape
+    telephone = np.flatnonzero(rng.random(count) < 0.1)
+    if len(telephone):
+        rows = torch.from_numpy(telephone).to(device)
+        spectrum = torch.fft.rfft(wave[rows])
+        hertz = np.linspace(0, SAMPLE_RATE / 2, spectrum.shape[1])
+        spectrum[:, torch.from_numpy(np.flatnonzero((hertz < 300) | (hertz > 3400))).to(device)] *= 0.003
+        wave[rows] = torch.fft.irfft(spectrum, length)
+    hard = torch.from_numpy(rng.random(count) < 0.05).to(device)
     limit = wave.abs().amax(1, keepdim=True) * 0.3
     return torch.where(hard[:, None], wave.clamp(-limit, limit), wave)
+
+
+def _tensor(array: np.ndarray, device: torch.device) -> torch.Tensor:
+    return torch.from_numpy(array.astype(np.float32)).to(device)
 
 
 def _loudness(wave: torch.Tensor) -> torch.Tensor:
@@ -102,25 +127,33 @@ def mel_batch(
 ) -> torch.Tensor:
     """Normalised log-mel rows (N, 2·T, 80) of sound (N, S), T = S // 320; row k is centred on sample 160·k.
 
-    levels: (N,) what counts as loud, see `speech.loud_level`; measured in the sound itself if None.
+    levels: (N,) what counts as loud, see `audio.loud_level`; measured in the sound itself if None.
     With a generator the vocal tract, the microphone's tone and the level that counts as loud vary from row to row.
     """
+    device = wave.device
     padded = torch.nn.functional.pad(wave, (FFT // 2, FFT // 2))
-    spectrum = torch.stft(padded, FFT, HOP, window=torch.hann_window(FFT), center=False, return_complex=True)
-    power = spectrum.abs().square()
+    window = torch.hann_window(FFT, device=device)
+    power = torch.stft(padded, FFT, HOP, window=window, center=False, return_complex=True).abs().square()
     own = len(TRACTS) // 2
     tract = np.full(len(wave), own)
     if rng is not None:
         tract = np.where(rng.random(len(wave)) < 0.6, rng.integers(0, len(TRACTS), len(wave)), own)
-    power = torch.bmm(tract_filters()[torch.from_numpy(tract)], power)
-    bands = power.clamp_min(speech.FLOOR).log10().transpose(1, 2)
+    power = torch.bmm(tract_filters()[torch.from_numpy(tract)].to(device), power)
+    bands = power.clamp_min(audio.FLOOR).log10().transpose(1, 2)
     rows = []
-    for number, band in enumerate(bands.numpy()):
+    for number, band in enumerate(bands):
         if rng is not None:
             # A tone control: a smooth curve over the bands, ± 5 dB.
-            tone = np.interp(np.arange(speech.MELS), np.linspace(0, speech.MELS - 1, 5), rng.normal(0, 0.25, 5))
-            band = band + tone.astype(np.float32)
-        level = speech.reference_level(band.max(1)) if levels is None else float(levels[number])
+            tone = np.interp(np.arange(audio.MELS), np.linspace(0, audio.MELS - 1, 5), rng.normal(0, 0.25, 5))
+            band = band + _tensor(tone, device)
+        level = audio.reference_level(band.amax(1).cpu().numpy()) if levels is None else float(levels[number])
         level += 0 if rng is None else rng.normal(0, 0.25)
-        rows.append(torch.from_numpy(speech.normalise(band, level)))
+        rows.append(_normalise(band, level))
     return torch.stack(rows)[:, : wave.shape[1] // (2 * HOP) * 2]
+
+
+def _normalise(band: torch.Tensor, level: float) -> torch.Tensor:
+    """`audio.normalise` on a tensor."""
+    if np.isinf(level):
+        return torch.zeros_like(band)
+    return (1 + (band - level) / audio.RANGE).clamp(0, 1.2)

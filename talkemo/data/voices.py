@@ -1,4 +1,4 @@
-"""Sound without motion, for the speech encoder: every recording of the corpora and of the speech sets, dev split left out."""
+"""Sound for the speech encoder: all recordings of the corpora, without the dev split, and of the speech sets."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ import numpy as np
 from ..errors import InputError
 from . import corpora
 
-LETTERS = "abcdefghijklmnopqrstuvwxyz' "  # what CTC spells with; the blank comes first, so D = 29 as DeepSpeech's
+LETTERS = "abcdefghijklmnopqrstuvwxyz' "  # CTC's labels 1 … 28; 0 is the blank
 SHARD = 100  # utterances in a file of prepared sound
 
 
 @dataclass(frozen=True)
 class Utterance:
-    """A sound file, what is said in it where that is known, and who speaks."""
+    """A sound file. text: its transcript, empty where there is none."""
 
     path: Path
     text: str
@@ -27,7 +27,7 @@ class Utterance:
 
 
 def read(data: Path) -> list[Utterance]:
-    """All sound under the folder `data` that may be trained on: tracked corpora, facegood, and speech/transcripts.tsv.
+    """All sound under the folder `data` to train on: the training splits, facegood, and speech/transcripts.tsv.
 
     Raises InputError where there is none.
     """
@@ -43,18 +43,20 @@ def read(data: Path) -> list[Utterance]:
         with table.open(encoding="utf-8", newline="") as file:
             rows = csv.DictReader(file, delimiter="\t", quoting=csv.QUOTE_NONE)
             if not {"file", "set", "speaker", "text"} <= set(rows.fieldnames or []):
-                raise InputError(f"{table}: has no columns file, set, speaker and text")
+                raise InputError(f"{table}: has no columns file, set, speaker and text", "separate columns by tabs")
             for row in rows:
                 path = data / "speech" / row["file"]
                 found.append(Utterance(path, spelling(row["text"]), f"{row['set']}_{row['speaker']}"))
     found = [u for u in found if u.path.is_file()]
     if not found:
-        raise InputError(f"{data}: no speech in it", "the speech encoder learns from the corpora's and speech/'s sound")
+        raise InputError(
+            f"{data}: no speech in it", "the speech encoder is trained on the sound of corpora and of speech/"
+        )
     return found
 
 
 def spelling(text: str) -> str:
-    """A transcript in the letters that CTC knows; empty where it holds digits, which are read in many ways."""
+    """A transcript in LETTERS; empty where it has digits, which can be read in several ways."""
     text = unicodedata.normalize("NFKD", text.lower()).replace("’", "'").replace("-", " ")
     if re.search(r"\d", text):
         return ""
@@ -62,5 +64,5 @@ def spelling(text: str) -> str:
 
 
 def letters(text: str) -> np.ndarray:
-    """A spelling as CTC labels (L,), 1 … 28."""
+    """CTC labels (L,), 1 … 28, of a spelling."""
     return np.array([LETTERS.index(c) + 1 for c in text], np.int64)

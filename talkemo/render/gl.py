@@ -9,7 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from . import BACKGROUND, LIGHTS, SKIN, View
+from ..geometry import vertex_normals
+from .view import BACKGROUND, LIGHTS, SKIN, View
 
 
 def _import_pyrender(platform: str) -> Any:
@@ -49,8 +50,6 @@ class GLRenderer:
 
     def draw(self, vertices: np.ndarray) -> np.ndarray:
         """A picture (H, W, 3) uint8 of vertices (V, 3)."""
-        from ..face import vertex_normals
-
         seen = self.view.to_camera(vertices).astype(np.float32)
         normals = vertex_normals(seen, self.faces).astype(np.float32)
         primitive = self.pyrender.Primitive(positions=seen, normals=normals, indices=self.faces, material=self.material)

@@ -2,35 +2,51 @@
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Generator
+from contextlib import ExitStack
 from pathlib import Path
 
 import numpy as np
 
-from ..animation import Chunk, Header, Writer
-from ..errors import InputError, TalkemoError
-from . import facing_of, frame_view, new_renderer
+from ..audio import SAMPLE_RATE, Audio
+from ..errors import TalkemoError
+from ..formats.animation import FileWriter, Frames, Header
+from . import new_renderer
+from .view import check_size, frame_view
 
 VIDEO_FPS = 30.0  # at most: more costs time and shows nothing that a face does
-SIZES = (64, 4096)
 
 
-class VideoWriter(Writer):
-    """Renders every frame, or every n-th so that there are at most 30 a second, beside the sound of a file."""
+class VideoWriter(FileWriter):
+    """Renders every frame, or every n-th so that there are at most 30 a second, beside the sound of a recording.
 
-    def __init__(self, path: Path, header: Header, sound: Path | None, size: int = 512, view: str = "front"):
-        super().__init__(path)
-        if not SIZES[0] <= size <= SIZES[1]:
-            raise InputError(f"a picture of {size} pixels: choose from {SIZES[0]} to {SIZES[1]}")
+    The film is as long as the animation: shorter sound ends in silence, longer sound is cut.
+    """
+
+    def __init__(self, path: Path, header: Header, audio: Audio | None, size: int = 512, view: str = "front"):
+        check_size(size)
+        camera = frame_view(header.rest, header.focus, view, header.facing)
         self.every = max(1, int(np.ceil(header.fps / VIDEO_FPS - 1e-6)))
         self.count = 0
         size += size % 2  # H.264 wants even sides
-        camera = frame_view(header.rest, header.focus, view, facing_of(header.meta))
-        self.renderer = new_renderer(header.faces, camera, (size, size))
-        self.stream = _ffmpeg(self.partial, size, header.fps / self.every, sound, header.frames / header.fps)
+        with ExitStack() as stack:  # if one of these fails, those before it are closed
+            self.renderer = new_renderer(header.faces, camera, (size, size))
+            stack.callback(self.renderer.close)
+            sound = None if audio is None else _sound_file(audio, stack)
+            super().__init__(path)
+            stack.callback(self.partial.discard)  # does nothing once the film has its final name
+            seconds = header.frames / header.fps
+            self.stream = _ffmpeg(self.partial.path, size, header.fps / self.every, sound, seconds)
+            stack.callback(self.stream.close)
+            self.opened = stack.pop_all()
 
-    def write(self, chunk: Chunk) -> None:
-        self.write_vertices(chunk.vertices)
+    def __exit__(self, *error) -> None:
+        with self.opened:
+            super().__exit__(*error)
+
+    def write(self, frames: Frames) -> None:
+        self.write_vertices(frames.vertices)
 
     def write_vertices(self, vertices: np.ndarray) -> None:
         """Append frames (T, V, 3)."""
@@ -43,24 +59,33 @@ class VideoWriter(Writer):
                 raise TalkemoError(f"{self.path}: the video encoder stopped ({error})") from None
 
     def finish(self) -> None:
-        self.stream.close()
-        self.renderer.close()
         import imageio_ffmpeg
 
-        try:  # the encoder's exit status is not told: a full disk shows only in a film that cannot be read
-            imageio_ffmpeg.count_frames_and_secs(str(self.partial.resolve()))
+        self.stream.close()
+        try:  # the encoder's exit status is not reported: a full disk shows only in a film that cannot be read
+            imageio_ffmpeg.count_frames_and_secs(str(self.partial.path.resolve()))
         except (RuntimeError, OSError):
             raise TalkemoError(f"{self.path}: the video encoder failed", "is the disk full?") from None
 
-    def abort(self) -> None:
+    def close(self) -> None:
         self.stream.close()
-        self.renderer.close()
+
+
+def _sound_file(audio: Audio, stack: ExitStack) -> Path:
+    """The file of a recording; samples in memory are written to one that is removed when the stack is closed."""
+    if audio.path is not None:
+        return audio.path
+    import soundfile
+
+    folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="talkemo-"))
+    path = Path(folder) / "sound.wav"
+    soundfile.write(path, audio.samples(), SAMPLE_RATE, subtype="FLOAT")
+    return path
 
 
 def _ffmpeg(path: Path, size: int, fps: float, sound: Path | None, seconds: float) -> Generator[None, bytes, None]:
     import imageio_ffmpeg
 
-    # The film is as long as the animation: shorter sound ends in silence, longer sound is cut.
     as_long = [] if sound is None else ["-af", "apad", "-t", f"{seconds:.6f}"]
     stream = imageio_ffmpeg.write_frames(
         str(path.resolve()),

@@ -1,50 +1,46 @@
 """Stage 4: emotion transfer, StarGAN with WGAN-GP on geometry maps of acted emotion (3D-TalkEmo, Eq. 4–9).
 
-L_D = −L_adv + λ_cls L_cls^r and L_G = L_adv + λ_cls L_cls^f + λ_rec L_rec. An iteration is one of the discriminator's,
-as StarGAN counts them; the generator has its turn every `critic` iterations. One thing differs from the paper: realness
-is judged per emotion (as StarGAN v2 does), not for all faces together. A generator that only has to look real and to be
-classified as happy squints; one that has to look like the happy faces smiles. And two terms are added, so that what is
-said stays what it was: the residuals of two frames of a recording have to be the same on the lips, and lips that are
-shut stay shut.
+L_D = −L_adv + λ_cls L_cls^r + λ_gp L_gp and L_G = L_adv + λ_cls L_cls^f + λ_rec L_rec. As StarGAN counts them, an
+iteration is a step of the discriminator; the generator makes one every `critic` iterations. Two things are changed.
+
+Realness is judged per emotion (as StarGAN v2 does), not for all faces together: a generator that only has to look real
+and to be classified as happy squints; one that has to look like the happy faces smiles. And two terms keep the speech:
+the residuals of two frames of a recording have to be the same on the lips, and closed lips have to stay closed.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from copy import deepcopy
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from torch import nn
 from torch.nn import functional
 
+from ..capture.landmarks import seen_shapes
 from ..data import augmentation
-from ..data.captures import captures
-from ..data.corpora import EMOTIONS
+from ..data.captures import load_captures
 from ..data.motion import Acted, acted, from_rest
-from ..emotion import (
-    FOUR,
-    SHUT,
-    TRAINED_SIZE,
-    UNIT,
-    Classifier,
-    Discriminator,
-    EmotionModel,
-    load_emotion,
-    map_basis,
-    new_generator,
-    save_classifiers,
-    save_network,
-    seen_shapes,
-)
+from ..emotions import EMOTIONS, PAPER_EMOTIONS
 from ..face import Face
 from ..geomap import geometry_map
+from ..motion import Motion
+from ..networks.emotion import FULL_PRECISION, SHUT, EmotionModel, emotion_tensors
+from ..networks.judges import TRAINED_SIZE, Classifier, Discriminator, classifier_tensors, load_tensors, network_tensors
+from ..weights import check_compatible
 from .loop import Loop, half_precision
+from .maps import MapGenerator, map_basis, new_generator, residual_rows, to_maps
+from .run import Run, StartWeights
 
-# The classes of the classifiers that judge: the paper's, and the corpus's.
-CLASSES = {"four": FOUR, "eight": EMOTIONS}
+# The classes of the classifiers that judge generated emotions: the paper's, and RAVDESS's.
+CLASSES = {"four": PAPER_EMOTIONS, "eight": EMOTIONS}
+LOG_EVERY, SAVE_EVERY = 300, 3000  # iterations
+SHEET_ROWS = 5  # real faces on a sample sheet
+SHEET_SIZE = (160, 176)  # pixels, width and height of each of its pictures
 
 
 @dataclass(frozen=True)
@@ -53,61 +49,140 @@ class EmotionConfig:
 
     iterations: int = 22_000  # of the discriminator; 200,000 in the paper
     batch: int = 16
-    learning_rate: float = 2e-4  # 1e-4 in StarGAN; constant for the first half, then falling to 0
-    critic: int = 3
-    classification: float = 1.0
-    reconstruction: float = 10.0
+    learning_rate: float = 2e-4  # Adam; 1e-4 in StarGAN; constant for the first half, then falling to 0
+    critic: int = 3  # iterations to a step of the generator
+    classification: float = 1.0  # weight, λ_cls
+    reconstruction: float = 10.0  # weight, λ_rec
+    penalty: float = 10.0  # weight of the gradient penalty, λ_gp
     speech: float = 5.0  # weight of the difference, on the lips, of the residuals of two frames of a recording
-    gap: float = 2.0  # weight, a mm², of what an emotion opens shut lips by: b, m and p must stay shut
+    gap: float = 2.0  # weight, a mm², of what an emotion opens closed lips by: lips stay closed for b, m and p
     augmentation: float = 0.7  # the animator's weight, see data.augmentation; 0 for none
     weak: float = 0.25  # share of the frames that were not acted strongly
     corpora: tuple[str, ...] = ("ravdess",)
-    penalty: float = 10.0
     # Standard deviation of blend-shape weights added to all that the discriminator sees. Without it the generator turns
     # a class over by a tenth of a millimetre that no eye would find.
     noise: float = 0.12
-    average: float = 0.998  # decay of the running mean of the generator, each of its turns
-    channels: int = 64
-    blocks: int = 3
+    average: float = 0.998  # decay, a step of the generator, of its exponential moving average
+    channels: int = 64  # of the generator
+    blocks: int = 3  # of the generator
     classifier_steps: int = 2500
     seed: int = 0
 
 
-def train_emotion(
-    face: Face,
-    data: Path,
-    out: Path,
-    config: EmotionConfig,
-    resume: bool = False,
-    max_minutes: float | None = None,
-    jobs: int = 1,
-    face_path: str | None = None,
-    progress: Callable[[str, int, int], None] | None = None,
-) -> Path:
-    """Train on the corpora's acted emotion without their dev actors; writes and returns `out`/emotion.safetensors, and the classifier's."""
-    frames = training_frames(face, data, out / "captures", config.corpora, face_path, jobs, progress)
-    if not (resume and (out / "classifier.safetensors").is_file()):
-        train_classifiers(face, frames, out, config)
-    return fit(face, frames, out, config, resume, max_minutes, progress)
+# Makes another generator than the usual one: maps (N, 3, 64, 64) in UNIT and labels (N, 8) → residual maps.
+GeneratorMaker = Callable[[Face, EmotionConfig], nn.Module]
 
 
-def training_frames(
-    face: Face,
-    data: Path,
-    cache: Path,
-    corpora: tuple[str, ...],
-    face_path: str | None = None,
-    jobs: int = 1,
-    progress: Callable[[str, int, int], None] | None = None,
-) -> Acted:
+def emotion_config(seed: int, options: dict[str, Any]) -> EmotionConfig:
+    """The settings of `talkemo train emotion` with its options, see `run.train`."""
+    config = EmotionConfig(seed=seed)
+    if options.get("steps") is not None:
+        config = replace(config, iterations=options["steps"])
+    if options.get("no_augmentation"):
+        config = replace(config, augmentation=0.0)
+    if options.get("java_sed"):
+        config = replace(config, corpora=("ravdess", "java_sed"))
+    return config
+
+
+def train_emotion(run: Run, config: EmotionConfig) -> Path:
+    """Train on the corpora's acted emotion without their dev actors; writes and returns `out`/emotion.safetensors.
+
+    Also writes `out`/discriminator.safetensors and `out`/classifier.safetensors.
+    """
+    read_start(run, config)  # weights that cannot be started from are refused before the corpora are read
+    face = run.models().face
+    frames = training_frames(run, config.corpora)
+    if not (run.resume and (run.out / "classifier.safetensors").is_file()):
+        train_classifiers(face, frames, run, config)
+    return fit(face, frames, run, config)
+
+
+def training_frames(run: Run, corpora: tuple[str, ...]) -> Acted:
     """The acted frames of corpora without their dev splits."""
-    recordings = from_rest(list(captures(data, cache, corpora, face_path, jobs, progress)), face)
-    return acted([r for r in recordings if r.split == "train" and r.emotion in EMOTIONS])
+    models = run.models()
+    recordings = load_captures(run.data, run.captures, models, corpora, run.jobs, run.report)
+    neutralised = from_rest(list(recordings), models.face)
+    return acted([r for r in neutralised if r.split == "train" and r.emotion in EMOTIONS])
 
 
-def animated_maps(face: Face, frames: Acted) -> tuple[torch.Tensor, torch.Tensor]:
-    """What an animator adds: maps (K, 3·64·64) in UNIT, and which of them each clip has with each emotion (clips, 8),
-    the first being nothing."""
+# ------------------------------------------------------------------------------------------------------------- batches
+
+
+@dataclass(frozen=True, eq=False)
+class Batch:
+    """Faces of a step, on the training's device.
+
+    real: (N, 3, 64, 64) in UNIT; other: the same of another frame of each face's recording
+    original, target: (N,) the emotion of each face, and the one that it is given
+    order: (N,) such that original[order] is target: faces with the target's emotion
+    """
+
+    real: torch.Tensor
+    other: torch.Tensor
+    original: torch.Tensor
+    target: torch.Tensor
+    order: torch.Tensor
+
+
+class FrameSampler:
+    """Draws faces: every emotion as often as any other, strongly acted ones more often than weak ones."""
+
+    def __init__(self, face: Face, frames: Acted, config: EmotionConfig, device: torch.device):
+        self.frames, self.config, self.device = frames, config, device
+        self.by_emotion = [_weak_and_strong(frames, k) for k in range(len(EMOTIONS))]
+        self.present = [k for k, (_, strong) in enumerate(self.by_emotion) if len(strong)]
+        self.first = np.searchsorted(frames.clip, np.arange(len(frames.strong) + 1))  # frame of each recording
+        self.basis = map_basis(face, TRAINED_SIZE).flatten(1).to(device)
+        added, self.added_index = animated_maps(face, frames)
+        self.added = torch.from_numpy(added).to(device)
+        self.other_side = [face.expression_names.index(_mirrored(name)) for name in face.expression_names]
+
+    def draw(self, rng: np.random.Generator) -> Batch:
+        """The faces of a batch."""
+        count = self.config.batch
+        original = rng.choice(self.present, count)
+        order = rng.permutation(count)
+        rows = np.array([self._row(emotion, rng) for emotion in original])
+        clips = self.frames.clip[rows]
+        others = self.first[clips] + (rng.random(count) * (self.first[clips + 1] - self.first[clips])).astype(int)
+        flipped = rng.random(count) < 0.5  # a face and its mirror image show the same emotion
+        numbers = torch.from_numpy(self.added_index[clips, original]).to(self.device)
+        added = self.config.augmentation * self.added[numbers]
+        labels, order_on_device = (torch.from_numpy(array).to(self.device) for array in (original, order))
+        return Batch(
+            real=self._maps(rows, flipped, added),
+            other=self._maps(others, flipped, added),
+            original=labels,
+            target=labels[order_on_device],
+            order=order_on_device,
+        )
+
+    def _row(self, emotion: int, rng: np.random.Generator) -> int:
+        """A frame of an emotion."""
+        strong = int(rng.random() >= self.config.weak)
+        return rng.choice(self.by_emotion[emotion][strong])
+
+    def _maps(self, rows: np.ndarray, flipped: np.ndarray, added: torch.Tensor) -> torch.Tensor:
+        """Maps (N, 3, 64, 64) of frames, some of them mirrored, with what an animator added (N, 3·64·64)."""
+        shapes = self.frames.shapes[rows]
+        shapes[flipped] = shapes[flipped][:, self.other_side]
+        maps = torch.from_numpy(shapes).to(self.device) @ self.basis + added
+        return maps.view(-1, 3, TRAINED_SIZE, TRAINED_SIZE)
+
+
+def _weak_and_strong(frames: Acted, emotion: int) -> list[np.ndarray]:
+    """Frames of an emotion that were acted weakly, and strongly; all of them where there are none of a kind."""
+    every = np.flatnonzero(frames.emotion == emotion)
+    kinds = [every[frames.strong[frames.clip[every]] == strong] for strong in (False, True)]
+    return [kind if len(kind) else every for kind in kinds]
+
+
+def animated_maps(face: Face, frames: Acted) -> tuple[np.ndarray, np.ndarray]:
+    """What an animator adds to faces: maps (K, 3·64·64) float32 in UNIT, the first of them zeros.
+
+    Second, which of the maps each clip is given with each emotion, (clips, 8).
+    """
     known = augmentation.candidates(face)
     maps, index, found = [np.zeros((1, 3 * TRAINED_SIZE**2), np.float32)], [], {}
     people, person_of = np.unique(frames.identity, axis=0, return_inverse=True)
@@ -118,190 +193,12 @@ def animated_maps(face: Face, frames: Acted) -> tuple[torch.Tensor, torch.Tensor
                 row.append(0)
                 continue
             if (person, emotion) not in found:
-                moved = torch.from_numpy(geometry_map(face).encode(known.displacement[emotion][person][None]) / UNIT)
-                maps.append(functional.adaptive_avg_pool2d(moved, TRAINED_SIZE).flatten(1).numpy())
+                moved = to_maps(face, known.displacement[emotion][person][None], TRAINED_SIZE)
+                maps.append(moved.flatten(1).numpy())
                 found[person, emotion] = len(maps) - 1
             row.append(found[person, emotion])
         index.append(row)
-    return torch.from_numpy(np.concatenate(maps)), torch.tensor(index)[torch.from_numpy(person_of.reshape(-1))]
-
-
-def fit(
-    face: Face,
-    frames: Acted,
-    out: Path,
-    config: EmotionConfig,
-    resume: bool = False,
-    max_minutes: float | None = None,
-    progress: Callable[[str, int, int], None] | None = None,
-    generator_of: Callable[[Face, EmotionConfig], nn.Module] | None = None,
-) -> Path:
-    """Train on acted frames; writes `out`/emotion.safetensors and `out`/discriminator.safetensors, returns the first.
-
-    generator_of: makes another generator than the usual one
-    """
-    make = generator_of or (lambda face, c: new_generator(face, c.channels, c.blocks, TRAINED_SIZE))
-    torch.manual_seed(config.seed)
-    strong = frames.strong[frames.clip]
-    by_emotion = [
-        [
-            found
-            if len(found := np.flatnonzero((frames.emotion == k) & (strong == s)))
-            else np.flatnonzero(frames.emotion == k)
-            for s in (False, True)
-        ]
-        for k in range(len(EMOTIONS))
-    ]
-    present = [k for k, found in enumerate(by_emotion) if len(found[1])]
-    first = np.searchsorted(frames.clip, np.arange(len(frames.strong) + 1))
-    source = torch.from_numpy(frames.shapes)
-    added, added_index = animated_maps(face, frames)
-    lips, opens = lip_mask(face), opening_row(face)
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    generator, discriminator = make(face, config).to(device), Discriminator().to(device)
-    basis = map_basis(face, TRAINED_SIZE).flatten(1).to(device)
-    added, lips, opens = added.to(device), lips.to(device), opens.to(device)
-    average = deepcopy(generator)  # its running mean is what is kept: a generator goes to and fro
-    rate, betas = config.learning_rate, (0.5, 0.999)
-    optimisers: dict[str, torch.optim.Optimizer] = {
-        "generator_adam": torch.optim.Adam(generator.parameters(), rate, betas),
-        "discriminator_adam": torch.optim.Adam(discriminator.parameters(), rate, betas),
-    }
-    modules: dict[str, nn.Module] = {"generator": generator, "discriminator": discriminator, "average": average}
-    settings = {**asdict(config), "iterations": None}
-    loop = Loop("emotion", out, modules, optimisers, resume, max_minutes, settings)
-    rng = np.random.default_rng(config.seed + loop.step)
-    torch.manual_seed(config.seed + loop.step)
-    other_side = [face.expression_names.index(_mirrored(name)) for name in face.expression_names]
-    figures: dict[str, float] = {}
-    seen = basis[torch.from_numpy(seen_shapes(face)).to(device)]
-
-    def blurred(maps: torch.Tensor) -> torch.Tensor:
-        shapes = config.noise * torch.randn(len(maps), len(seen), device=device)
-        return maps + (shapes @ seen).view_as(maps)
-
-    def drawn(maps: torch.Tensor, label: torch.Tensor) -> torch.Tensor:
-        with half_precision():
-            return generator(maps, label).float()
-
-    def judged(maps: torch.Tensor, emotion: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        with half_precision():
-            realness, logits = discriminator(maps, emotion)
-        return realness.float(), logits.float()
-
-    while loop.step < config.iterations and not loop.out_of_time:
-        rate = config.learning_rate * min(1, 2 - 2 * loop.step / config.iterations)
-        for optimiser in optimisers.values():
-            for group in optimiser.param_groups:
-                group["lr"] = rate
-        original = torch.from_numpy(rng.choice(present, config.batch))
-        order = torch.from_numpy(rng.permutation(config.batch))
-        target = original[order]
-        rows = np.array([rng.choice(by_emotion[int(k)][int(rng.random() >= config.weak)]) for k in original])
-        clips = frames.clip[rows]
-        others = first[clips] + (rng.random(config.batch) * (first[clips + 1] - first[clips])).astype(int)
-        # A face and its mirror image show the same emotion.
-        flipped = torch.from_numpy(rng.random(config.batch) < 0.5)
-        amount = config.augmentation * added[added_index[clips, original].to(device)]
-
-        def maps_of(numbers: np.ndarray, flipped=flipped, amount=amount) -> torch.Tensor:
-            chosen = source[numbers]
-            chosen[flipped] = chosen[flipped][:, other_side]
-            return (chosen.to(device) @ basis + amount).view(-1, 3, TRAINED_SIZE, TRAINED_SIZE)
-
-        real = maps_of(rows)
-        original, target = original.to(device), target.to(device)
-        wanted = functional.one_hot(target, len(EMOTIONS)).float()
-
-        with torch.no_grad():
-            fake = real + drawn(real, wanted)
-        shown, fake = blurred(real), blurred(fake)
-        realness, logits = judged(shown, original)
-        adversarial = realness.mean() - judged(fake, target)[0].mean()
-        classified = functional.cross_entropy(logits, original)
-        mix = torch.rand(len(real), 1, 1, 1, device=device)
-        between = (mix * shown[order] + (1 - mix) * fake).requires_grad_()  # two faces of one emotion
-        slope = torch.autograd.grad(judged(between, target)[0].sum(), between, create_graph=True)[0]
-        penalty = (slope.flatten(1).norm(dim=1) - 1).square().mean()
-        loss = -adversarial + config.penalty * penalty + config.classification * classified
-        optimisers["discriminator_adam"].zero_grad()
-        loss.backward()
-        optimisers["discriminator_adam"].step()
-        figures |= {"D_adv": adversarial.item(), "D_cls": classified.item(), "D_gp": penalty.item()}
-
-        loop.step += 1
-        if loop.step % config.critic == 0:
-            other = maps_of(others)
-            residual, residual_of_other = drawn(torch.cat([real, other]), wanted.repeat(2, 1)).chunk(2)
-            fake = real + residual
-            same = ((residual - residual_of_other).square() * lips).sum((1, 2, 3)).mean() / lips.sum()
-            shut = torch.exp(-(real.flatten(1) @ opens).clamp_min(0) / SHUT)
-            gap = ((residual.flatten(1) @ opens).square() * shut).mean()
-            realness, logits = judged(blurred(fake), target)
-            classified = functional.cross_entropy(logits, target)
-            back = fake + drawn(fake, functional.one_hot(original, len(EMOTIONS)).float())
-            reconstruction = (back - real).abs().mean()
-            loss = -realness.mean() + config.classification * classified
-            loss = loss + config.reconstruction * reconstruction + config.speech * same + config.gap * gap
-            optimisers["generator_adam"].zero_grad()
-            loss.backward()
-            optimisers["generator_adam"].step()
-            with torch.no_grad():
-                for mean, now in zip(average.parameters(), generator.parameters()):
-                    mean.lerp_(now, 1 - config.average)
-            figures |= {
-                "G_cls": classified.item(),
-                "G_rec": reconstruction.item(),
-                "G_speech": same.item(),
-                "G_gap": gap.item(),
-            }
-        if loop.step % 300 == 0:
-            loop.log(**figures)
-            if progress:
-                progress("emotion", loop.step, config.iterations)
-        if loop.step % 3000 == 0:
-            loop.save()
-            path = _export(out, average, discriminator, config, loop, len(frames.shapes))
-            if not generator_of:
-                load_emotion.cache_clear()
-                sample_sheet(face, load_emotion(face, str(path)), frames, out / f"samples-{loop.step:06d}.png")
-    loop.save()
-    return _export(out, average, discriminator, config, loop, len(frames.shapes))
-
-
-def opening_row(face: Face) -> torch.Tensor:
-    """(3·64·64,) mm that a map in the span of the blend shapes, in UNIT, opens the middle of the lips by."""
-    seen = seen_shapes(face)
-    opens = face.lip_opening(face.expression_basis[seen])
-    basis = map_basis(face, TRAINED_SIZE).flatten(1)[seen].double()
-    gram = basis @ basis.T
-    ridge = 1e-6 * gram.diagonal().mean() * torch.eye(len(seen))
-    return (torch.linalg.solve(gram + ridge, torch.from_numpy(opens).double()) @ basis).float()
-
-
-def lip_mask(face: Face) -> torch.Tensor:
-    """(64, 64) share of the lips in each pixel of a map."""
-    mask = geometry_map(face).encode(np.repeat(face.regions["lips"][None, :, None], 3, 2).astype(np.float32))
-    return functional.adaptive_avg_pool2d(torch.from_numpy(mask[:, 0]), TRAINED_SIZE)[0].clamp(0, 1)
-
-
-def sample_sheet(face: Face, model: EmotionModel, frames: Acted, path: Path) -> None:
-    """A picture to look at: real faces, a row each, as they are and with each emotion."""
-    import imageio.v3 as imageio
-
-    from ..render import frame_view
-    from ..render.software import SoftwareRenderer
-
-    rows = np.linspace(0, len(frames.shapes) - 1, 5).astype(int)
-    before = np.tensordot(frames.shapes[rows], face.expression_basis, 1)
-    labels = np.eye(len(EMOTIONS), dtype=np.float32)
-    columns = [before, *(model.transfer(before, label, from_neutral=False) for label in labels)]
-    renderer = SoftwareRenderer(face.faces, frame_view(face.mean), (160, 176))
-    try:
-        pictures = [np.hstack([renderer.draw(face.mean + c[k]) for c in columns]) for k in range(len(rows))]
-    finally:
-        renderer.close()
-    imageio.imwrite(path, np.vstack(pictures))
+    return np.concatenate(maps), np.array(index)[person_of.reshape(-1)]
 
 
 def _mirrored(name: str) -> str:
@@ -312,43 +209,253 @@ def _mirrored(name: str) -> str:
     return name
 
 
-def _export(
-    out: Path, generator: nn.Module, discriminator: nn.Module, config: EmotionConfig, loop: Loop, frames: int
-) -> Path:
-    path = out / "emotion.safetensors"
-    settings = {"channels": config.channels, "blocks": config.blocks, "config": asdict(config)}
-    settings |= {"iterations": loop.step, "minutes": round(loop.minutes, 1), "frames": frames}
-    save_network(path, "emotion", generator, settings)
-    save_network(out / "discriminator.safetensors", "discriminator", discriminator, {"iterations": loop.step})
-    return path
+# ------------------------------------------------------------------------------------------------------------ training
 
 
-def train_classifiers(face: Face, frames: Acted, out: Path, config: EmotionConfig) -> Path:
-    """The classifiers that judge generated emotions, of four classes and of eight, on real frames only, with noise.
+def fit(face: Face, frames: Acted, run: Run, config: EmotionConfig, generator_of: GeneratorMaker | None = None) -> Path:
+    """Train on acted frames; writes `out`/emotion.safetensors and `out`/discriminator.safetensors, returns the first.
 
-    What an animator added they have never seen.
+    generator_of: makes another generator than the usual one; its tensors are saved as they are, in float16
     """
-    source, seen = torch.from_numpy(frames.shapes), seen_shapes(face)
-    basis = map_basis(face, TRAINED_SIZE).flatten(1)
-    networks = {}
-    for name, classes in CLASSES.items():
+    training = StarGAN(face, run, config, generator_of)
+    loop = training.loop
+    sampler = FrameSampler(face, frames, config, training.device)
+    rng = np.random.default_rng(config.seed + loop.step)
+    torch.manual_seed(config.seed + loop.step)
+    losses: dict[str, torch.Tensor] = {}
+    while loop.step < config.iterations and not loop.out_of_time:
+        training.set_rate(config.learning_rate * min(1, 2 - 2 * loop.step / config.iterations))
+        batch = sampler.draw(rng)
+        losses |= training.discriminator_step(batch)
+        loop.step += 1
+        if loop.step % config.critic == 0:
+            losses |= training.generator_step(batch)
+        if loop.step % LOG_EVERY == 0:
+            loop.log({name: float(loss) for name, loss in losses.items()})
+            run.report("emotion", loop.step, config.iterations)
+        if loop.step % SAVE_EVERY == 0:
+            loop.save()
+            training.save(len(frames.shapes))
+            if generator_of is None:
+                sample_sheet(run.models().emotion, frames, run.out / f"samples-{loop.step:06d}.png")
+    loop.save()
+    return training.save(len(frames.shapes))
+
+
+class StarGAN:
+    """Generator and discriminator with their optimisers and checkpoints, and a step of each."""
+
+    def __init__(self, face: Face, run: Run, config: EmotionConfig, generator_of: GeneratorMaker | None = None):
+        self.run, self.config, self.device = run, config, run.torch_device
+        self.usual = generator_of is None
+        start = read_start(run, config) if self.usual else None
         torch.manual_seed(config.seed)
-        rng = np.random.default_rng(config.seed)
-        chosen = [np.flatnonzero(frames.emotion == EMOTIONS.index(emotion)) for emotion in classes]
-        present = [k for k, found in enumerate(chosen) if len(found)]
-        network = Classifier(len(classes))
-        optimiser = torch.optim.Adam(network.parameters(), 1e-3, weight_decay=1e-4)
-        for _ in range(config.classifier_steps):
-            answer = rng.choice(present, 64)
-            rows = np.array([rng.choice(chosen[k]) for k in answer])
-            blurred = source[rows]
-            blurred[:, seen] += config.noise * torch.randn(len(rows), len(seen))
-            x = (blurred @ basis).view(-1, 3, TRAINED_SIZE, TRAINED_SIZE)
-            loss = functional.cross_entropy(network(x), torch.from_numpy(answer))
-            optimiser.zero_grad()
-            loss.backward()
-            optimiser.step()
-        networks[name] = network
-    path = out / "classifier.safetensors"
-    save_classifiers(path, networks, {name: list(classes) for name, classes in CLASSES.items()}, len(source))
-    return path
+        if generator_of is None:
+            generator: nn.Module = MapGenerator(
+                new_generator(face, config.channels, config.blocks), residual_rows(face)[0]
+            )
+        else:
+            generator = generator_of(face, config)
+        discriminator = Discriminator()
+        if start:
+            start_networks(generator, discriminator, start, run)
+        self.generator, self.discriminator = generator.to(self.device), discriminator.to(self.device)
+        # The exponential moving average is kept: the raw generator oscillates.
+        self.average = deepcopy(self.generator)
+        betas = (0.5, 0.999)
+        self.optimisers: dict[str, torch.optim.Optimizer] = {
+            "generator_adam": torch.optim.Adam(self.generator.parameters(), config.learning_rate, betas),
+            "discriminator_adam": torch.optim.Adam(self.discriminator.parameters(), config.learning_rate, betas),
+        }
+        modules = {"generator": self.generator, "discriminator": self.discriminator, "average": self.average}
+        self.loop = Loop("emotion", run, modules, self.optimisers, {**asdict(config), "iterations": None})
+        self.noise_maps = map_basis(face, TRAINED_SIZE)[torch.from_numpy(seen_shapes(face))].flatten(1).to(self.device)
+        self.lips = lip_mask(face).to(self.device)
+        self.opening = opening_row(face).to(self.device)
+
+    def set_rate(self, rate: float) -> None:
+        """Set the learning rate of both optimisers."""
+        for optimiser in self.optimisers.values():
+            for group in optimiser.param_groups:
+                group["lr"] = rate
+
+    def discriminator_step(self, batch: Batch) -> dict[str, torch.Tensor]:
+        """A step of the discriminator; returns its losses."""
+        config, real = self.config, batch.real
+        with torch.no_grad():
+            fake = real + self._residual(real, batch.target)
+        shown, fake = self._blurred(real), self._blurred(fake)
+        realness, logits = self._judged(shown, batch.original)
+        adversarial = realness.mean() - self._judged(fake, batch.target)[0].mean()
+        classified = functional.cross_entropy(logits, batch.original)
+        penalty = self._gradient_penalty(shown[batch.order], fake, batch.target)  # two faces of one emotion
+        loss = -adversarial + config.penalty * penalty + config.classification * classified
+        self._descend("discriminator_adam", loss)
+        return {"D_adv": adversarial.detach(), "D_cls": classified.detach(), "D_gp": penalty.detach()}
+
+    def generator_step(self, batch: Batch) -> dict[str, torch.Tensor]:
+        """A step of the generator and of its average; returns its losses."""
+        config, real = self.config, batch.real
+        both = torch.cat([real, batch.other])
+        residual, residual_of_other = self._residual(both, batch.target.repeat(2)).chunk(2)
+        fake = real + residual
+        same = ((residual - residual_of_other).square() * self.lips).sum((1, 2, 3)).mean() / self.lips.sum()
+        closed = torch.exp(-(real.flatten(1) @ self.opening).clamp_min(0) / SHUT)
+        gap = ((residual.flatten(1) @ self.opening).square() * closed).mean()
+        realness, logits = self._judged(self._blurred(fake), batch.target)
+        classified = functional.cross_entropy(logits, batch.target)
+        back = fake + self._residual(fake, batch.original)
+        reconstruction = (back - real).abs().mean()
+        loss = -realness.mean() + config.classification * classified
+        loss = loss + config.reconstruction * reconstruction + config.speech * same + config.gap * gap
+        self._descend("generator_adam", loss)
+        with torch.no_grad():
+            for mean, now in zip(self.average.parameters(), self.generator.parameters()):
+                mean.lerp_(now, 1 - config.average)
+        losses = {"G_cls": classified, "G_rec": reconstruction, "G_speech": same, "G_gap": gap}
+        return {name: value.detach() for name, value in losses.items()}
+
+    def save(self, frames: int) -> Path:
+        """Write the averaged generator and the discriminator as they are. frames: the number that was trained on."""
+        average = self.average
+        tensors = emotion_tensors(average.generator) if isinstance(average, MapGenerator) else network_tensors(average)
+        config, loop = self.config, self.loop
+        settings: dict[str, Any] = {"channels": config.channels, "blocks": config.blocks, "config": asdict(config)}
+        settings |= {"iterations": loop.step, "minutes": round(loop.minutes, 1), "frames": frames}
+        path = self.run.save("emotion", tensors, settings)
+        self.run.save("discriminator", network_tensors(self.discriminator), {"iterations": loop.step})
+        return path
+
+    def _residual(self, maps: torch.Tensor, emotion: torch.Tensor) -> torch.Tensor:
+        """Residual maps (N, 3, 64, 64) that give maps the emotions (N,)."""
+        with half_precision(self.device):
+            return self.generator(maps, functional.one_hot(emotion, len(EMOTIONS)).float()).float()
+
+    def _judged(self, maps: torch.Tensor, emotion: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Realness (N,) of maps as faces of the emotions (N,), and logits (N, 8)."""
+        with half_precision(self.device):
+            realness, logits = self.discriminator(maps, emotion)
+        return realness.float(), logits.float()
+
+    def _blurred(self, maps: torch.Tensor) -> torch.Tensor:
+        """Maps with noise on their blend-shape weights."""
+        shapes = self.config.noise * torch.randn(len(maps), len(self.noise_maps), device=self.device)
+        return maps + (shapes @ self.noise_maps).view_as(maps)
+
+    def _gradient_penalty(self, real: torch.Tensor, fake: torch.Tensor, emotion: torch.Tensor) -> torch.Tensor:
+        """WGAN-GP: squared distance from 1 of the slope of realness between real and generated maps."""
+        mix = torch.rand(len(real), 1, 1, 1, device=self.device)
+        between = (mix * real + (1 - mix) * fake).requires_grad_()
+        realness, _ = self._judged(between, emotion)
+        slope = torch.autograd.grad(realness.sum(), between, create_graph=True)[0]
+        return (slope.flatten(1).norm(dim=1) - 1).square().mean()
+
+    def _descend(self, optimiser: str, loss: torch.Tensor) -> None:
+        """A step of one of the optimisers down a loss."""
+        self.optimisers[optimiser].zero_grad()
+        loss.backward()
+        self.optimisers[optimiser].step()
+
+
+def opening_row(face: Face) -> torch.Tensor:
+    """(3·64·64,) mm that a map in the span of the blend shapes, in UNIT, opens the middle of the lips by."""
+    seen = seen_shapes(face)
+    opens = face.lip_opening(face.expression_basis[seen])
+    basis = map_basis(face, TRAINED_SIZE).flatten(1)[torch.from_numpy(seen)].double()
+    gram = basis @ basis.T
+    ridge = 1e-6 * gram.diagonal().mean() * torch.eye(len(seen), device=gram.device)
+    return (torch.linalg.solve(gram + ridge, torch.from_numpy(opens).double()) @ basis).float()
+
+
+def lip_mask(face: Face) -> torch.Tensor:
+    """(64, 64) share of the lips in each pixel of a map."""
+    mask = geometry_map(face).encode(np.repeat(face.regions["lips"][None, :, None], 3, 2).astype(np.float32))
+    return functional.adaptive_avg_pool2d(torch.from_numpy(mask[:, 0]), TRAINED_SIZE)[0].clamp(0, 1)
+
+
+def sample_sheet(model: EmotionModel, frames: Acted, path: Path) -> None:
+    """Write a picture to look at: some real faces, a row each, as they are and then with each emotion."""
+    from ..render.pictures import save_picture
+    from ..render.software import SoftwareRenderer
+    from ..render.view import frame_view
+
+    face = model.face
+    rows = np.linspace(0, len(frames.shapes) - 1, SHEET_ROWS).astype(int)
+    before = Motion.of_shapes(face, np.arange(len(rows), dtype=np.float64), frames.shapes[rows])
+    labels = np.eye(len(EMOTIONS), dtype=np.float32)
+    motions = [before, *(model.transfer(before, label, from_neutral=False) for label in labels)]
+    columns = [motion.displacement(face) for motion in motions]
+    renderer = SoftwareRenderer(face.faces, frame_view(face.mean), SHEET_SIZE)
+    try:
+        pictures = [np.hstack([renderer.draw(face.mean + column[k]) for column in columns]) for k in range(len(rows))]
+    finally:
+        renderer.close()
+    save_picture(path, np.vstack(pictures))
+
+
+# -------------------------------------------------------------------------------------------------------- classifiers
+
+
+def train_classifiers(face: Face, frames: Acted, run: Run, config: EmotionConfig) -> Path:
+    """Train the classifiers that judge generated emotions; writes and returns `out`/classifier.safetensors.
+
+    There is one of four classes and one of eight. They see real frames only, with noise, and never an animator's.
+    """
+    networks = {name: _train_classifier(face, frames, classes, run, config) for name, classes in CLASSES.items()}
+    settings = {"classes": {name: list(classes) for name, classes in CLASSES.items()}, "frames": len(frames.shapes)}
+    return run.save("classifier", classifier_tensors(networks), settings)
+
+
+def _train_classifier(
+    face: Face, frames: Acted, classes: tuple[str, ...], run: Run, config: EmotionConfig
+) -> Classifier:
+    device, seen = run.torch_device, torch.from_numpy(seen_shapes(face)).to(run.torch_device)
+    source = torch.from_numpy(frames.shapes).to(device)
+    basis = map_basis(face, TRAINED_SIZE).flatten(1).to(device)
+    torch.manual_seed(config.seed)
+    rng = np.random.default_rng(config.seed)
+    chosen = [np.flatnonzero(frames.emotion == EMOTIONS.index(emotion)) for emotion in classes]
+    present = [k for k, found in enumerate(chosen) if len(found)]
+    network = Classifier(len(classes)).to(device)
+    optimiser = torch.optim.Adam(network.parameters(), 1e-3, weight_decay=1e-4)
+    for _ in range(config.classifier_steps):
+        answer = rng.choice(present, 64)
+        rows = np.array([rng.choice(chosen[k]) for k in answer])
+        blurred = source[torch.from_numpy(rows).to(device)]
+        blurred[:, seen] += config.noise * torch.randn(len(rows), len(seen), device=device)
+        x = (blurred @ basis).view(-1, 3, TRAINED_SIZE, TRAINED_SIZE)
+        loss = functional.cross_entropy(network(x), torch.from_numpy(answer).to(device))
+        optimiser.zero_grad()
+        loss.backward()
+        optimiser.step()
+    return network
+
+
+# ------------------------------------------------------------------------------------------- starting from weights
+
+
+def read_start(run: Run, config: EmotionConfig) -> StartWeights | None:
+    """The generator's weights that a run starts from, None for random ones. Raises InputError where they do not fit."""
+    start = run.start_weights("emotion")
+    if start:
+        with check_compatible(start.path, "emotion"):
+            start.check(
+                channels=(start.settings["channels"], config.channels),
+                blocks=(start.settings["blocks"], config.blocks),
+                expression_names=(start.settings["expression_names"], list(run.models().face.expression_names)),
+            )
+    return start
+
+
+def start_networks(generator: nn.Module, discriminator: Discriminator, start: StartWeights, run: Run) -> None:
+    """Give networks the weights that a run starts from; the discriminator stays random where the set has none."""
+    assert isinstance(generator, MapGenerator)
+    with check_compatible(start.path, "emotion"):
+        # The linear maps are those of the face that is trained for.
+        own = emotion_tensors(generator.generator)
+        kept = {name: array for name, array in start.tensors.items() if name not in FULL_PRECISION}
+        load_tensors(generator.generator, {**{name: own[name] for name in FULL_PRECISION}, **kept})
+    judge = run.start_weights("discriminator")
+    if judge:
+        with check_compatible(judge.path, "discriminator"):
+            load_tensors(discriminator, judge.tensors)

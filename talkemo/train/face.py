@@ -9,16 +9,19 @@ import numpy as np
 import scipy.sparse as sp
 from scipy.spatial import cKDTree
 
-from .. import geomap
 from ..errors import InputError
-from ..face import Face, mesh_edges, vertex_normals
+from ..face import Face
+from ..geometry import boundary_loops, closest_points
+from . import chart as charts
 
-FACIAL_SURFACE = (
-    6706  # the model's first vertices: the face without ears, neck and scalp, quads with four boundary loops
-)
+# The model's first vertices are the face without ears, neck and scalp: quads with four boundary loops.
+FACIAL_SURFACE = 6706
 VERTICES = 12_500  # wanted on the canonical face; refinement stops at the first pass that reaches it
+FINEST = 1 / 3  # wanted length of edges at mouth and eyes, relative to edges far from them
+FINE_REACH = 25.0  # mm from the openings at which the wanted length is full
 IDENTITIES = 150  # sampled from the identity space (unit normal coefficients), besides the mean
-RANK_VERTEX, RANK_IDENTITY = 160, 50
+HELD_OUT_IDENTITIES = 8  # sampled to measure the model's error
+RANK_VERTEX, RANK_IDENTITY = 160, 50  # of the Tucker decomposition
 SEED = 20210  # of the sampled identities
 
 # iBUG 68 points as vertices of ICT-FaceKit, and as points of MediaPipe's mesh (both lists are facts of those models).
@@ -32,14 +35,15 @@ MEDIAPIPE68 = (
     "75 97 2 326 305 33 160 158 133 153 144 362 385 387 263 373 380 61 39 37 0 267 269 291 405 314 17 84 181 78 82 13 "
     "312 308 317 14 87"
 )
-# Shapes that landmarks on the skin cannot tell, or that move no skin at all.
+# Shapes that landmarks on the skin do not show, or that move no skin at all.
 LEFT_OUT = ("PupilDilate_L", "PupilDilate_R", "cheekRaiser_L", "cheekRaiser_R")
 
 
 def build_face(model_path: Path, mediapipe_path: Path, progress: Any = None) -> tuple[Face, dict[str, float]]:
-    """The canonical face of ICT-FaceKit's `model.npz`, and figures that say how good the bilinear model is.
+    """The canonical face of ICT-FaceKit's `model.npz`, and figures of the bilinear model's quality.
 
-    Raises InputError where the file lacks the arrays neutral, identity, expression, expression_names or quads.
+    mediapipe_path: MediaPipe's canonical face, an obj. progress: called with the vertices whose geodesics are done, and
+    their total. Raises InputError where the model lacks an array.
     """
     try:
         model = np.load(model_path, allow_pickle=False)
@@ -48,7 +52,10 @@ def build_face(model_path: Path, mediapipe_path: Path, progress: Any = None) -> 
         expression = model["expression"][:, :FACIAL_SURFACE].astype(np.float32) * 10
         names = [str(name) for name in model["expression_names"]]
     except (OSError, ValueError, KeyError) as error:
-        raise InputError(f"{model_path}: not the expected morphable model ({error})") from None
+        raise InputError(
+            f"{model_path}: not ICT-FaceKit's model as talkemo reads it ({error})",
+            "it needs the arrays neutral, identity, expression, expression_names and quads",
+        ) from None
     keep = [k for k, name in enumerate(names) if name not in LEFT_OUT]
     names, expression = [names[k] for k in keep], expression[keep]
 
@@ -67,8 +74,8 @@ def build_face(model_path: Path, mediapipe_path: Path, progress: Any = None) -> 
     expression = np.stack([operator @ shape for shape in expression]).astype(np.float32)
     tensor, figures = bilinear_model(mean, identity, expression)
     landmarks = np.array([int(i) for i in LANDMARKS68.split()], np.int32)
-    chart, chart_stress = geomap.make_chart(mean, triangles, mirror, progress)
-    tables = geomap.make_tables(chart, triangles, examples(tensor))
+    chart, chart_stress = charts.make_chart(mean, triangles, mirror, progress)
+    tables = charts.make_tables(chart, triangles, examples(tensor))
     points, point_vertices, point_weights = place_mediapipe(mediapipe_path, mean, triangles, landmarks)
     masks, mouth_weight = regions(mean, landmarks, loops)
     face = Face(
@@ -106,21 +113,11 @@ def triangulate(vertices: np.ndarray, quads: np.ndarray) -> np.ndarray:
     )
 
 
-def boundary_loops(triangles: np.ndarray, count: int) -> list[np.ndarray]:
-    """Vertices of each boundary loop of a triangle mesh with `count` vertices."""
-    unique, times = mesh_edges(triangles)
-    border = unique[times == 1]
-    graph = sp.coo_matrix((np.ones(len(border)), border.T), (count, count))
-    number, label = sp.csgraph.connected_components(graph, directed=False)
-    sizes = np.bincount(label, minlength=number)
-    return [np.flatnonzero(label == k) for k in np.flatnonzero(sizes > 1)]
-
-
 def refine(vertices: np.ndarray, triangles: np.ndarray, openings: np.ndarray, wanted: int) -> tuple[Any, np.ndarray]:
     """Split edges that are long for their place until there are `wanted` vertices.
 
-    The wanted length is a third around the mouth and the eyes of what it is elsewhere. Returns the operator
-    (V', V) that takes the old vertices to old and new ones, and the triangles (F', 3). Cuts keep the mirror symmetry.
+    The wanted length falls to FINEST of itself at the mouth and the eyes. Returns the operator (V', V) that takes the
+    old vertices to old and new ones, and the triangles (F', 3). Cuts keep the mirror symmetry.
     """
 
     def split(limit: float) -> tuple[Any, np.ndarray]:
@@ -128,7 +125,7 @@ def refine(vertices: np.ndarray, triangles: np.ndarray, openings: np.ndarray, wa
         for _ in range(4):
             points = operator @ vertices
             distance, _ = cKDTree(vertices[openings]).query(points)
-            allowed = limit * np.clip(distance / 25, 1 / 3, 1)
+            allowed = limit * np.clip(distance / FINE_REACH, FINEST, 1)
             edges, of_face = np.unique(
                 np.sort(faces[:, [0, 1, 1, 2, 2, 0]].reshape(-1, 2), axis=1), axis=0, return_inverse=True
             )
@@ -221,22 +218,19 @@ def place_mediapipe(
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Match the points of MediaPipe's canonical face to the mean face, once.
 
-    A smooth warp takes the 68 points that both models name onto each other, then each point moves to the nearest place
+    A smooth warp takes the landmarks that both models have onto each other, then each point moves to the nearest point
     of the surface. Returns ids (P,), the triangle's vertices (P, 3) and the barycentric weights (P, 3).
     """
     from scipy.interpolate import RBFInterpolator
 
-    from ..binding import closest_points
-
     lines = path.read_text("utf-8").splitlines()
     source = np.array([[float(v) for v in line.split()[1:4]] for line in lines if line.startswith("v ")])
     named = np.array([int(i) for i in MEDIAPIPE68.split()])
-    # The jaw's contour is no fixed place on the skin: it would bend the warp.
+    # The contour of the jaw is not a fixed place on the skin, and would bend the warp.
     named, target = named[17:], mean[landmarks[17:]]
     warp = RBFInterpolator(source[named], target, kernel="thin_plate_spline", smoothing=1e-3)
     warped = warp(source)
-    normals = vertex_normals(mean, triangles)
-    triangle, weights, _ = closest_points(mean, triangles, normals, warped, None)
+    triangle, weights, _ = closest_points(mean, triangles, warped)
     return (
         np.arange(len(source), dtype=np.int32),
         triangles[triangle].astype(np.int32),
@@ -250,8 +244,8 @@ def place_mediapipe(
 def local_maps(mean: np.ndarray, others: np.ndarray, radius: float = 12.0) -> np.ndarray:
     """The linear map (N, V, 3, 3) that takes each vertex's surroundings on the mean face to those on N other faces.
 
-    Weighted least squares over the neighbours within `radius` mm, held towards a uniform scaling across the surface,
-    where a patch of skin says nothing.
+    Weighted least squares over the neighbours within `radius` mm, with a pull towards a uniform scaling: a patch of
+    skin does not determine the map across the surface.
     """
     pairs = cKDTree(mean).sparse_distance_matrix(cKDTree(mean), radius, output_type="coo_matrix").tocsr()
     pairs.data = np.exp(-((pairs.data / (radius / 2)) ** 2))
@@ -291,7 +285,7 @@ def examples(model: dict[str, np.ndarray], count: int = 1200) -> np.ndarray:
 def bilinear_model(
     mean: np.ndarray, identity: np.ndarray, expression: np.ndarray
 ) -> tuple[dict[str, np.ndarray], dict[str, float]]:
-    """Higher-order SVD of the faces of many identities in every expression.
+    """Higher-order SVD of the faces of many identities in every expression: tensors of `Face`, and figures.
 
     mean (V, 3), identity (N, V, 3) with unit-normal coefficients, expression (S, V, 3). An expression is carried to an
     identity through the local linear map between the two neutral faces, so a wide mouth opens wide.
@@ -299,57 +293,72 @@ def bilinear_model(
     rng = np.random.default_rng(SEED)
     coefficients = rng.standard_normal((IDENTITIES + 1, len(identity))).astype(np.float32)
     coefficients[0] = 0
-    held_out = rng.standard_normal((8, len(identity))).astype(np.float32)
+    held_out = rng.standard_normal((HELD_OUT_IDENTITIES, len(identity))).astype(np.float32)
+    basis, core, expression_factor, identity_factor = tucker(population(mean, identity, expression, coefficients))
+    model = {
+        "basis": basis.reshape(RANK_VERTEX, -1, 3),
+        "core": core,
+        "expression_factor": expression_factor,
+        "identity_mean": identity_factor[0],
+        "identity_scale": identity_scale(core, expression_factor, identity_factor[1:]),
+    }
+    truth = population(mean, identity, expression, held_out)
+    figures = {
+        "identities": float(IDENTITIES),
+        "held_out_error_mm": fit_error(truth, basis, core, expression_factor),
+    }
+    return {name: np.ascontiguousarray(array, np.float32) for name, array in model.items()}, figures
+
+
+def population(mean: np.ndarray, identity: np.ndarray, expression: np.ndarray, z: np.ndarray) -> np.ndarray:
+    """(N, 1 + S, V·3) offsets from the mean face of identities z (N, I), each neutral and in S expressions."""
     shapes = np.concatenate([np.zeros_like(expression[:1]), expression])
+    offsets = np.tensordot(z, identity, 1)
+    maps = local_maps(mean, mean + offsets)
+    moved = np.einsum("nvij,svj->nsvi", maps, shapes, optimize=True)
+    moved += offsets[:, None]
+    return moved.reshape(len(z), len(shapes), -1)
 
-    def population(z: np.ndarray) -> np.ndarray:
-        """(N, 1 + S, V·3) offsets from the mean face."""
-        offsets = np.tensordot(z, identity, 1)
-        maps = local_maps(mean, mean + offsets)
-        moved = np.einsum("nvij,svj->nsvi", maps, shapes, optimize=True)
-        moved += offsets[:, None]
-        return moved.reshape(len(z), len(shapes), -1)
 
-    tensor = population(coefficients)
-    tensor_flat = tensor.reshape(len(tensor), -1)
-    identity_factor = np.linalg.eigh(tensor_flat @ tensor_flat.T)[1][:, ::-1][:, :RANK_IDENTITY]
-    by_expression = tensor.transpose(1, 0, 2).reshape(len(shapes), -1)
+def tucker(tensor: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """Tucker decomposition of a population (N, 1 + S, V·3), truncated to the ranks above.
+
+    Returns the vertex basis (R, V·3), the core (R, E, I), the expression factor (1 + S, E), E = 1 + S, and the identity
+    factor (N, I). The core is what is left of the paper's C_r (V·3, E, I) when the vertex basis is taken out of it.
+    """
+    by_identity = tensor.reshape(len(tensor), -1)
+    identity_factor = np.linalg.eigh(by_identity @ by_identity.T)[1][:, ::-1][:, :RANK_IDENTITY]
+    by_expression = tensor.transpose(1, 0, 2).reshape(tensor.shape[1], -1)
     expression_factor = np.linalg.eigh(by_expression @ by_expression.T)[1][:, ::-1]
-    del by_expression
+    del by_expression  # a copy as large as the population, a gigabyte
     core = np.einsum("nsx,ni->isx", tensor, identity_factor, optimize=True)
-    core = np.einsum("isx,se->xei", core, expression_factor, optimize=True)  # C_r as the paper has it
-    del tensor, tensor_flat
+    core = np.einsum("isx,se->xei", core, expression_factor, optimize=True)
     flat = core.reshape(len(core), -1)
     values, right = np.linalg.eigh(flat.T @ flat)
     right = right[:, ::-1][:, :RANK_VERTEX]
     scale = np.sqrt(np.maximum(values[::-1][:RANK_VERTEX], 1e-12))
     basis = (flat @ right).T / scale[:, None]
     small = (scale[:, None] * right.T).reshape(RANK_VERTEX, *core.shape[1:])
+    return basis, small, expression_factor, identity_factor
 
-    rows = identity_factor[1:]
-    centre = identity_factor[0]
+
+def identity_scale(core: np.ndarray, expression_factor: np.ndarray, rows: np.ndarray) -> np.ndarray:
+    """(I, I): identity weights of standardised coefficients, from the identity factor's rows (N, I) of a population."""
     spread, axes = np.linalg.eigh((rows - rows.mean(0)).T @ (rows - rows.mean(0)) / len(rows))
-    # Order the standardised coefficients by how much they move the face.
-    identity_scale = (axes * np.sqrt(np.maximum(spread, 0)))[:, ::-1]
-    neutral_core = np.einsum("rei,e->ri", small, expression_factor[0])
-    _left, _amount, turn = np.linalg.svd(neutral_core @ identity_scale, full_matrices=False)
-    identity_scale = identity_scale @ turn.T
+    scale = (axes * np.sqrt(np.maximum(spread, 0)))[:, ::-1]
+    # Turned so that the coefficients are ordered by how much they move the face.
+    neutral_core = np.einsum("rei,e->ri", core, expression_factor[0])
+    _left, _amount, turn = np.linalg.svd(neutral_core @ scale, full_matrices=False)
+    return scale @ turn.T
 
-    # How well identities that were not in the tensor are met, in a least-squares fit of both factors.
-    truth = population(held_out)
-    truth_small = np.einsum("nsx,rx->nsr", truth, basis, optimize=True)
+
+def fit_error(truth: np.ndarray, basis: np.ndarray, core: np.ndarray, expression_factor: np.ndarray) -> float:
+    """Mean vertex distance, mm, of identities (N, 1 + S, V·3) from the model's, fitted to them by least squares."""
     errors = []
-    for n in range(len(truth)):
-        design = np.einsum("rei,se->sri", small, expression_factor).reshape(-1, RANK_IDENTITY)
-        w_id, *_ = np.linalg.lstsq(design, truth_small[n].ravel(), rcond=None)
-        shape = np.einsum("rei,se,i->sr", small, expression_factor, w_id, optimize=True) @ basis
-        errors.append(np.linalg.norm((shape - truth[n]).reshape(len(shapes), -1, 3), axis=2).mean())
-    figures = {"identities": float(IDENTITIES), "held_out_error_mm": float(np.mean(errors))}
-    model = {
-        "basis": basis.reshape(RANK_VERTEX, -1, 3),
-        "core": small,
-        "expression_factor": expression_factor,
-        "identity_mean": centre,
-        "identity_scale": identity_scale,
-    }
-    return {name: np.ascontiguousarray(array, np.float32) for name, array in model.items()}, figures
+    projected = np.einsum("nsx,rx->nsr", truth, basis, optimize=True)
+    design = np.einsum("rei,se->sri", core, expression_factor).reshape(-1, core.shape[2])
+    for faces, coordinates in zip(truth, projected):
+        w_id, *_ = np.linalg.lstsq(design, coordinates.ravel(), rcond=None)
+        shape = np.einsum("rei,se,i->sr", core, expression_factor, w_id, optimize=True) @ basis
+        errors.append(np.linalg.norm((shape - faces).reshape(len(faces), -1, 3), axis=2).mean())
+    return float(np.mean(errors))

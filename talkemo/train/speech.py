@@ -1,19 +1,19 @@
-"""Stage 2: the speech encoder, taught by a large one to hear and by transcripts to spell.
+"""Stage 2: the speech encoder. It distils the encoder of Whisper tiny.en, and spells transcripts by a CTC loss.
 
-Sound is prepared once: every utterance as it is and as other voices at other speeds, each with the teacher's features.
-Training then hears it in rooms, over lines and with noise, while the teacher heard it clean.
+Sound is prepared once: every utterance as it is, and copies of it with other voices at other speeds, each with the
+teacher's features. In training the encoder gets the sound in rooms, over lines and with noise, while the teacher had it
+clean.
 
-Of what the teacher hears, that counts most which moves lips: a linear map from its features to captured motion says for
-every utterance how the lips would move, and the encoder's features have to tell that too. So the hundreds of voices that
-nobody filmed teach lips.
+Of the teacher's features, what moves lips counts most. A linear map from them to captured motion labels every utterance
+with the motion of its lips, and the encoder's features have to predict that too. So hundreds of voices without video
+help to train lips.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
@@ -22,27 +22,39 @@ import numpy as np
 import torch
 from torch.nn import functional
 
-from .. import speech
+from .. import audio as sound
 from ..data import voices
+from ..data.captures import Fitted
 from ..data.facegood import CORPUS as FACEGOOD
 from ..data.sound import augment, change_speed, mel_batch, through_codec
 from ..data.voices import Utterance
-from ..encoder import RATE, SAMPLES, WIDTH, EncoderNetwork, save_encoder
 from ..errors import InputError
-from ..face import Face, orthonormal_span
-from ..files import whole
-from .loop import Loop, half_precision
-from .talking import Objective, TalkingConfig, held_out, neutral_recordings, opening_rows
+from ..face import Face
+from ..files import atomic_write
+from ..networks.judges import load_tensors
+from ..networks.speech_encoder import DILATIONS, FEATURE_RATE, SAMPLES, WIDTH, EncoderNetwork, encoder_tensors
+from ..weights import check_compatible
+from .loop import Loop, Means, half_precision
+from .objective import position_matrix
+from .run import Run, StartWeights
+from .talking import PSEUDO_LABELLED, TalkingConfig, held_out, neutral_recordings
 from .teacher import WIDTH as TEACHER_WIDTH
 from .teacher import Teacher
 
 SPEEDS = ((1.0, 1.0), (0.8, 0.97), (1.03, 1.25))  # of each copy of the sound, from … to
 CODECS = 0.4  # share of the utterances of a changed copy that go through a lossy codec
-SHORTEST = 0.4  # s
-TAPS = 13  # features around a frame that tell its lips
+SHORTEST = 0.4  # s, of an utterance
+TAPS = 13  # features around a frame that its lips are predicted from
 RIDGE = 3.0  # times the number of unknowns, of the linear map from the teacher's features to lips
-TAUGHT = 7200  # s of sound that goes with such motion into the talking model's training
+BLOCK_ROWS = 4000  # frames that the regression takes at a time
+SMALLEST_SPREAD = 0.1  # mm, lower bound of a recording's standard deviation of the mouth opening
 HELD_OUT = 8  # every so many'th filmed speaker has no part in that map, for figures on people it has never seen
+PSEUDO_LABELLED_SECONDS = 7200.0  # of sound that is pseudo-labelled for the talking model's training
+LONGEST_PSEUDO_LABELLED = 30.0  # s, of an utterance
+LETTER_FEATURES = 1.2  # least features to a letter of a transcript that CTC is asked to spell
+USUAL_SECONDS = 240.0  # of the sound that the variance of predicted motion is measured on
+GRADIENT_LIMIT = 1.0  # norm of the gradient above which it is scaled down
+LOG_EVERY, SAVE_EVERY = 100, 1000  # steps
 
 
 @dataclass(frozen=True)
@@ -55,252 +67,388 @@ class SpeechConfig:
     learning_rate: float = 1.5e-3  # AdamW, after a warm-up, falling to zero as a cosine
     warm_up: int = 300  # steps
     spelling: float = 0.05  # weight of the CTC loss
-    lips: float = 2.0  # weight of the motion of the lips that the teacher's features tell; 0 needs no captures
+    lips: float = 2.0  # weight of the motion of the lips that the teacher's features predict; 0 needs no captures
+    shares: tuple[tuple[str, float], ...] = TalkingConfig().shares  # of the corpora that this prediction is fitted to
     seed: int = 0
 
 
-def train_speech(
-    face: Face,
-    data: Path,
-    out: Path,
-    config: SpeechConfig,
-    resume: bool = False,
-    max_minutes: float | None = None,
-    jobs: int = 1,
-    face_path: str | None = None,
-    progress: Callable[[str, int, int], None] | None = None,
-) -> Path:
-    """Train on all sound under `data` but the dev split's; prepared sound is kept in `out`/speech and made where missing.
+def speech_config(seed: int, options: dict[str, Any]) -> SpeechConfig:
+    """The settings of `talkemo train speech` with its options, see `run.train`."""
+    config = SpeechConfig(seed=seed)
+    return config if options.get("steps") is None else replace(config, steps=options["steps"])
 
-    What lips do is learnt from the captures in `out`/captures, made where missing. Writes and returns `out`/speech.safetensors.
+
+def train_speech(run: Run, config: SpeechConfig) -> Path:
+    """Train on all sound of a run's corpora but the dev split's; writes and returns `out`/speech.safetensors.
+
+    Prepared sound is kept in `out`/speech and made where missing. With lips, `out`/pseudo_labelled.npz is written for
+    the talking model's training.
     """
-    # First of all: what is missing is better said before the hours that the sound takes.
-    lips = lip_teacher(face, data, out / "captures", face_path, jobs, progress) if config.lips else None
-    prepare(data, out / "speech", config.seed, jobs, progress)
-    samples, targets, index = load_prepared(out / "speech")
-    some = np.concatenate([targets[k][::50].astype(np.float32) for k in range(0, len(targets), 3)])
-    middle, spread = torch.from_numpy(some.mean(0)), torch.from_numpy(some.std(0) + 1e-6)
-
-    torch.manual_seed(config.seed)
-    network = EncoderNetwork()
-    modules: dict[str, torch.nn.Module] = {"network": network, "head": torch.nn.Linear(WIDTH, TEACHER_WIDTH)}
+    # What is missing or does not fit is reported before the hours that preparing the sound takes.
+    read_start(run)
+    face = run.models().face
+    lips = lip_map(run, config) if config.lips else None
+    prepare(run, config.seed)
+    prepared = load_prepared(run.out / "speech")
     if lips:
-        save_taught(out / "taught.npz", samples, targets, index, lips, face, config.seed)
-        modules["lips"] = torch.nn.Conv1d(WIDTH, lips.out_channels, TAPS)
-        told = lips(torch.from_numpy(targets[0][: 4 * 60 * 50].astype(np.float32)).T[None])[0]
-        usual = told.var(1).sum()
-    parameters = [p for module in modules.values() for p in module.parameters()]
-    optimiser = torch.optim.AdamW(parameters, config.learning_rate, weight_decay=0.01)
-    same = {**asdict(config), "steps": None}
-    loop = Loop("speech", out, modules, {"adam": optimiser}, resume, max_minutes, same)
+        save_pseudo_labelled(run.out / f"{PSEUDO_LABELLED}.npz", prepared, lips, face, config.seed)
+    training = Distillation(prepared, lips, run, config)
+    loop, means = training.loop, Means()
     rng = np.random.default_rng(config.seed + loop.step)
-    weight = np.minimum(index["count"], config.seconds * 50)
-    weight = weight / weight.sum()
-    sums, summed = torch.zeros(3), 0
     while loop.step < config.steps and not loop.out_of_time:
-        warm = min(1.0, (loop.step + 1) / config.warm_up)
-        optimiser.param_groups[0]["lr"] = config.learning_rate * warm * _cosine(loop.step / config.steps)
-        wave, target, known, labels = _batch(samples, targets, index, weight, config, rng)
-        mel = mel_batch(augment(wave, rng), rng)
-        with half_precision():
-            features = network(mel)
-            taught = modules["head"](features)
-            spelled = network.log_probabilities(features)
-            moved = modules["lips"](features.transpose(1, 2)) if lips else None
-        error = (taught.float() - (target - middle) / spread).square().mean(2)
-        distil = (error * known).sum() / known.sum()
-        spell = _ctc(spelled, known, labels)
-        speak = torch.zeros(())
-        if moved is not None and lips is not None:
-            with torch.no_grad(), half_precision():
-                told = lips(target.transpose(1, 2)).float()
-            inside = known[:, TAPS - 1 :]
-            speak = ((moved.float() - told).square().sum(1) * inside).sum() / inside.sum() / usual
-        optimiser.zero_grad()
-        (distil + config.spelling * spell + config.lips * speak).backward()
-        torch.nn.utils.clip_grad_norm_(parameters, 1.0)
-        optimiser.step()
-        sums, summed = sums + torch.stack([distil, spell, speak]).detach(), summed + 1
+        means.add(training.step(rng))
         loop.step += 1
-        if loop.step % 100 == 0:
-            # The first and the last figure are shares of the variance of what the teacher says that are missed.
-            loop.log(**{name: float(value) / summed for name, value in zip(("distil", "ctc", "lips"), sums)})
-            sums, summed = torch.zeros(3), 0
-            if progress:
-                progress("speech", loop.step, config.steps)
-        if loop.step % 1000 == 0:
+        if loop.step % LOG_EVERY == 0:
+            loop.log(means.read())
+            run.report("speech", loop.step, config.steps)
+        if loop.step % SAVE_EVERY == 0:
             loop.save()
-            _save(out, network, config, loop, index)
+            training.save()
     loop.save()
-    return _save(out, network, config, loop, index)
+    return training.save()
 
 
-def lip_teacher(
-    face: Face,
-    data: Path,
-    cache: Path,
-    face_path: str | None = None,
-    jobs: int = 1,
-    progress: Callable[[str, int, int], None] | None = None,
-) -> torch.nn.Conv1d:
-    """The linear map from the teacher's features (1, 384, T) to the motion that they go with (1, S, T − 12).
+def read_start(run: Run) -> StartWeights | None:
+    """The encoder's weights that a run starts from, None for random ones. Raises InputError where they do not fit."""
+    start = run.start_weights("speech")
+    if start:
+        with check_compatible(start.path, "speech"):
+            start.check(
+                bands=(len(start.tensors["filters"]), sound.MELS),
+                width=(start.settings["width"], WIDTH),
+                dilations=(list(start.settings["dilations"]), list(DILATIONS)),
+            )
+    return start
 
-    A ridge regression on the neutral recordings of the training split, each scaled to open the mouth about its mean as
-    wide as the usual speaker does. Motion is given in coordinates whose squares add up to the talking model's position
-    term.
+
+# -------------------------------------------------------------------------------------------------------- distillation
+
+
+@dataclass(frozen=True, eq=False)
+class Batch:
+    """Utterances or parts of them.
+
+    wave: (N, S), sound; target: (N, T, 384), the teacher's features; known: (N, T), 1 where there are any, else 0
+    labels: N rows of CTC labels (L,), empty for parts and for utterances without a transcript
     """
-    config = TalkingConfig()
-    recordings = neutral_recordings(face, data, cache, config, face_path, jobs, progress)
-    recordings = [r for r in recordings if r.split == "train" and r.corpus != FACEGOOD]
-    held = held_out(recordings, HELD_OUT)
-    recordings = [r for r in recordings if r.name not in held] or recordings
-    span, triangle = orthonormal_span(face)
-    across = opening_rows(face, span)
-    metric = Objective(face, span, config).position.numpy()
-    teacher = Teacher(jobs)
-    motions = [r.capture.shapes @ triangle for r in recordings]
-    spreads = [max(float((motion @ across).std()), 0.1) for motion in motions]
-    usual = float(np.median(spreads))
-    frames: dict[str, int] = {}
-    for r in recordings:
-        frames[r.corpus] = frames.get(r.corpus, 0) + len(r.capture.time)
-    shares, unknowns = dict(config.shares), TAPS * TEACHER_WIDTH + 1
-    gram, right = np.zeros((unknowns, unknowns)), np.zeros((unknowns, len(span)))
-    offsets = np.arange(TAPS) - TAPS // 2
-    held_rows: list[np.ndarray] = []
-    held_right: list[np.ndarray] = []
-    for number, (r, motion, spread) in enumerate(zip(recordings, motions, spreads)):
-        wave = speech.open_audio(data / r.audio).samples()
-        feature = teacher.features(np.pad(wave, (TAPS * SAMPLES, TAPS * SAMPLES)))
-        index = np.round(r.capture.time * RATE).astype(int)[:, None] + TAPS + offsets
-        rows = feature[index.clip(0, len(feature) - 1)].reshape(len(index), -1)
-        rows = np.concatenate([rows, np.ones((len(rows), 1), np.float32)], 1)
-        wanted = ((motion - motion.mean(0)) @ metric * (usual / spread)).astype(np.float32)
-        # Half the evidence from every recording alike, half as the talking model shares its batches out.
-        weight = np.float32((shares[r.corpus] / frames[r.corpus] * sum(frames.values())) ** 0.5)
-        held_rows.append(weight**0.5 * rows)
-        held_right.append(weight**0.5 * wanted)
-        if sum(map(len, held_rows)) > 4000 or r is recordings[-1]:
-            block, wanted = np.concatenate(held_rows), np.concatenate(held_right)
-            gram, right = gram + block.T @ block, right + block.T @ wanted
-            held_rows, held_right = [], []
-        if progress:
-            progress("lips", number + 1, len(recordings))
-    total = gram[-1, -1]
-    centre = gram[-1, :-1] / total
-    spread = np.sqrt(np.maximum(gram.diagonal()[:-1] / total - centre**2, 1e-6))
-    inner = (gram[:-1, :-1] - total * np.outer(centre, centre)) / np.outer(spread, spread)
-    outer = (right[:-1] - np.outer(centre, right[-1])) / spread[:, None]
-    solved = np.linalg.solve(inner + RIDGE * (unknowns - 1) * np.eye(unknowns - 1), outer) / spread[:, None]
-    lips = torch.nn.Conv1d(TEACHER_WIDTH, len(span), TAPS).requires_grad_(False)
-    lips.weight.copy_(torch.from_numpy(solved.reshape(TAPS, TEACHER_WIDTH, -1).transpose(2, 1, 0)))
-    usual_motion = np.mean([motion.mean(0) for motion in motions], axis=0) @ metric
-    lips.bias.copy_(torch.from_numpy(right[-1] / total - centre @ solved + usual_motion))  # type: ignore[union-attr]
-    return lips
+
+    wave: torch.Tensor
+    target: torch.Tensor
+    known: torch.Tensor
+    labels: list[torch.Tensor]
 
 
-def save_taught(
-    path: Path,
-    samples: list[np.ndarray],
-    targets: list[np.ndarray],
-    index: dict,
-    lips: torch.nn.Conv1d,
-    face: Face,
-    seed: int,
-) -> None:
-    """Write utterances of all voices with the motion that the teacher's features tell, for the talking model to learn."""
-    rng = np.random.default_rng(seed)
-    span, _ = orthonormal_span(face)
-    back = np.linalg.inv(Objective(face, span, TalkingConfig()).position.numpy())
-    order = rng.permutation(len(index["count"]))
-    rank: dict[str, int] = {}
-    turn = np.zeros(len(order))
-    for k in order:  # one utterance of every voice, then a second one of every voice
-        voice = f"{index['speaker'][k]} {index['copy'][k]}"
-        turn[k] = rank.get(voice, 0)
-        rank[voice] = rank.get(voice, 0) + 1
-    sound, motion, start, total = [], [], [0], 0
-    for k in order[np.argsort(turn[order], kind="stable")]:
-        first, count = int(index["start"][k]), int(index["count"][k])
-        if total > TAUGHT * RATE or not RATE < count < 30 * RATE:
-            continue
-        feature = torch.from_numpy(targets[index["shard"][k]][first : first + count].astype(np.float32))
-        sound.append(samples[index["shard"][k]][first * SAMPLES : (first + count) * SAMPLES])
-        told = lips(feature.T[None])[0].T.numpy() @ back
-        motion.append(np.pad(told, ((TAPS // 2, TAPS // 2), (0, 0)), "edge").astype(np.float16))
-        start.append(start[-1] + count)
-        total += count
-    if not sound:
-        return  # nothing long enough: the talking model does without
-    arrays: dict[str, Any] = {
-        "samples": np.concatenate(sound),
-        "motion": np.concatenate(motion),
-        "start": np.array(start),
-    }
-    with whole(path) as partial:
-        np.savez(partial, face=face.fingerprint, **arrays)
+class Distillation:
+    """The encoder with its heads for the teacher's features and for lips, their optimiser and checkpoints."""
+
+    def __init__(self, prepared: PreparedSound, lips: torch.nn.Conv1d | None, run: Run, config: SpeechConfig):
+        self.prepared, self.run, self.config = prepared, run, config
+        self.device = run.torch_device
+        some = np.concatenate([part[:: int(FEATURE_RATE)].astype(np.float32) for part in prepared.features[::3]])
+        self.middle = torch.from_numpy(some.mean(0)).to(self.device)
+        self.spread = torch.from_numpy(some.std(0) + 1e-6).to(self.device)
+        start = read_start(run)
+        torch.manual_seed(config.seed)
+        network = EncoderNetwork()
+        modules: dict[str, torch.nn.Module] = {"network": network, "head": torch.nn.Linear(WIDTH, TEACHER_WIDTH)}
+        if start:
+            with check_compatible(start.path, "speech"):
+                load_tensors(network, {name: array for name, array in start.tensors.items() if name != "filters"})
+        if lips:
+            modules["lips"] = torch.nn.Conv1d(WIDTH, lips.out_channels, TAPS)
+        self.network = network
+        self.modules = {name: module.to(self.device) for name, module in modules.items()}
+        self.lips = lips.to(self.device) if lips else None
+        self.usual = self._usual_motion()
+        self.parameters = [p for module in modules.values() for p in module.parameters()]
+        self.optimiser = torch.optim.AdamW(self.parameters, config.learning_rate, weight_decay=0.01)
+        settings = {**asdict(config), "steps": None}
+        self.loop = Loop("speech", run, self.modules, {"adam": self.optimiser}, settings)
+        weight = np.minimum(prepared.count, config.seconds * FEATURE_RATE)
+        self.weight = weight / weight.sum()  # (U,) probability of each utterance
+
+    def _usual_motion(self) -> torch.Tensor:
+        """The variance of the lips' predicted motion, in mm²; 1 without such a prediction."""
+        if self.lips is None:
+            return torch.ones((), device=self.device)
+        features = self.prepared.features[0][: int(USUAL_SECONDS * FEATURE_RATE)].astype(np.float32)
+        return self.lips(torch.from_numpy(features).to(self.device).T[None])[0].var(1).sum()
+
+    def step(self, rng: np.random.Generator) -> dict[str, torch.Tensor]:
+        """One step of the optimiser; returns the losses, distil and lips relative to the variance of the target."""
+        config, loop = self.config, self.loop
+        warm = min(1.0, (loop.step + 1) / config.warm_up)
+        self.optimiser.param_groups[0]["lr"] = config.learning_rate * warm * _cosine(loop.step / config.steps)
+        losses = self._losses(make_batch(self.prepared, self.weight, config, rng, self.device), rng)
+        self.optimiser.zero_grad()
+        (losses["distil"] + config.spelling * losses["ctc"] + config.lips * losses["lips"]).backward()
+        torch.nn.utils.clip_grad_norm_(self.parameters, GRADIENT_LIMIT)
+        self.optimiser.step()
+        return losses
+
+    def _losses(self, batch: Batch, rng: np.random.Generator) -> dict[str, torch.Tensor]:
+        mel = mel_batch(augment(batch.wave, rng), rng)
+        with half_precision(self.device):
+            features = self.network(mel)
+            predicted = self.modules["head"](features)
+            spelled = self.network.log_probabilities(features)
+        error = (predicted.float() - (batch.target - self.middle) / self.spread).square().mean(2)
+        return {
+            "distil": (error * batch.known).sum() / batch.known.sum(),
+            "ctc": ctc_loss(spelled, batch.known, batch.labels),
+            "lips": self._lip_loss(features, batch),
+        }
+
+    def _lip_loss(self, features: torch.Tensor, batch: Batch) -> torch.Tensor:
+        if self.lips is None:
+            return torch.zeros((), device=self.device)
+        with half_precision(self.device):
+            moved = self.modules["lips"](features.transpose(1, 2))
+            with torch.no_grad():
+                wanted = self.lips(batch.target.transpose(1, 2)).float()
+        inside = batch.known[:, TAPS - 1 :]
+        return ((moved.float() - wanted).square().sum(1) * inside).sum() / inside.sum() / self.usual
+
+    def save(self) -> Path:
+        """Write the encoder's weights as they are."""
+        tensors, dimensions = encoder_tensors(self.network, sound.mel_filters())
+        prepared, plain = self.prepared, self.prepared.copy == 0
+        hours = lambda features: round(float(features.sum()) / FEATURE_RATE / 3600, 2)
+        settings = {
+            "config": asdict(self.config),
+            "steps": self.loop.step,
+            "hours": hours(prepared.count[plain]),
+            "hours_with_copies": hours(prepared.count),
+            "voices": len(set(np.array(prepared.speaker)[plain])),
+        }
+        return self.run.save("speech", tensors, {**settings, **dimensions})
 
 
-def _save(out: Path, network: EncoderNetwork, config: SpeechConfig, loop: Loop, index: dict) -> Path:
-    path = out / "speech.safetensors"
-    plain = index["copy"] == 0
-    about = {
-        "config": asdict(config),
-        "steps": loop.step,
-        "hours": round(float(index["count"][plain].sum()) / 50 / 3600, 2),
-        "hours_with_copies": round(float(index["count"].sum()) / 50 / 3600, 2),
-        "voices": len(set(np.array(index["speaker"])[plain])),
-    }
-    save_encoder(path, network, speech.mel_filters(), about)
-    return path
+def make_batch(
+    prepared: PreparedSound, weight: np.ndarray, config: SpeechConfig, rng: np.random.Generator, device: torch.device
+) -> Batch:
+    """A batch of utterances, drawn with probabilities (U,); of long ones a part."""
+    most = int(config.seconds * FEATURE_RATE)
+    # Utterances of about one length, so that little is padding.
+    first = rng.choice(len(weight), p=weight)
+    near = np.abs(np.minimum(prepared.count, most) - min(prepared.count[first], most)) <= 10
+    chosen = rng.choice(np.flatnonzero(near), config.batch)
+    counts = np.minimum(prepared.count[chosen], most)
+    length = int(counts.max())
+    wave = np.zeros((config.batch, length * SAMPLES), np.float32)
+    target = np.zeros((config.batch, length, TEACHER_WIDTH), np.float32)
+    known = np.zeros((config.batch, length), np.float32)
+    labels = []
+    for row, (number, count) in enumerate(zip(chosen, counts)):
+        skipped = int(rng.integers(0, prepared.count[number] - count + 1))
+        samples, features = prepared.part(number, skipped, count)
+        wave[row, : len(samples)] = samples.astype(np.float32) / 32768
+        target[row, :count] = features
+        known[row, :count] = 1
+        complete = count == prepared.count[number]
+        letters = voices.letters(prepared.text[number] if complete else "")
+        labels.append(torch.from_numpy(letters).to(device))
+    waves, targets, inside = (torch.from_numpy(array).to(device) for array in (wave, target, known))
+    return Batch(waves, targets, inside, labels)
+
+
+def ctc_loss(log_probabilities: torch.Tensor, known: torch.Tensor, labels: list[torch.Tensor]) -> torch.Tensor:
+    """CTC loss a letter over the rows that have a transcript; zero where none has."""
+    lengths = known.sum(1).cpu().long()
+    rows = [k for k, label in enumerate(labels) if 0 < len(label) < float(lengths[k]) / LETTER_FEATURES]
+    if not rows:
+        return log_probabilities.sum() * 0
+    letters = torch.tensor([len(labels[k]) for k in rows], device="cpu")  # CTC takes lengths from the CPU
+    spelled = log_probabilities[rows].transpose(0, 1)
+    wanted = torch.cat([labels[k] for k in rows])
+    return functional.ctc_loss(spelled, wanted, lengths[rows], letters, zero_infinity=True)
 
 
 def _cosine(part: float) -> float:
     return 0.5 + 0.5 * float(np.cos(np.pi * min(part, 1.0)))
 
 
-def _batch(samples, targets, index, weight, config, rng):
-    """Sound (N, S), the teacher's features (N, T, 384), which of them are known (N, T), and CTC labels where whole."""
-    most = int(config.seconds * 50)
-    # Utterances of about one length, so that little is padding.
-    first = rng.choice(len(weight), p=weight)
-    near = np.abs(np.minimum(index["count"], most) - min(index["count"][first], most)) <= 10
-    chosen = rng.choice(np.flatnonzero(near), config.batch)
-    counts = np.minimum(index["count"][chosen], most)
-    length = int(counts.max())
-    wave = torch.zeros(config.batch, length * SAMPLES)
-    target = torch.zeros(config.batch, length, TEACHER_WIDTH)
-    known = torch.zeros(config.batch, length)
-    labels = []
-    for row, (number, count) in enumerate(zip(chosen, counts)):
-        start = int(rng.integers(0, index["count"][number] - count + 1))
-        shard, first = index["shard"][number], index["start"][number] + start
-        part = samples[shard][first * SAMPLES : (first + count) * SAMPLES]
-        wave[row, : len(part)] = torch.from_numpy(part.astype(np.float32) / 32768)
-        target[row, :count] = torch.from_numpy(targets[shard][first : first + count].astype(np.float32))
-        known[row, :count] = 1
-        complete = count == index["count"][number]
-        labels.append(torch.from_numpy(voices.letters(index["text"][number] if complete else "")))
-    return wave, target, known, labels
+# ------------------------------------------------------------------------------- from the teacher's features to lips
 
 
-def _ctc(log_probabilities: torch.Tensor, known: torch.Tensor, labels: list[torch.Tensor]) -> torch.Tensor:
-    """CTC loss a letter over the rows that have a transcript; zero where none has."""
-    rows = [k for k, label in enumerate(labels) if 0 < len(label) < known[k].sum() / 1.2]
+def lip_map(run: Run, config: SpeechConfig) -> torch.nn.Conv1d:
+    """The linear map, on the CPU, from the teacher's features (1, 384, T) to the motion they go with (1, S, T − 12).
+
+    A ridge regression on the neutral recordings of the training split, each scaled to open the mouth about its mean as
+    wide as the usual speaker does. Motion is given in coordinates whose squares add up to the talking model's position
+    term, see `objective.position_matrix`.
+    """
+    face, talking = run.models().face, TalkingConfig(shares=config.shares)
+    recordings = filmed_recordings(run, talking)
+    position = position_matrix(face, talking.mouth, talking.gap)
+    motions = [r.capture.motion(face).coordinates for r in recordings]
+    spreads = [max(float((motion @ face.opening_row).std()), SMALLEST_SPREAD) for motion in motions]
+    usual = float(np.median(spreads))
+    frames: dict[str, int] = {}
+    for r in recordings:
+        frames[r.corpus] = frames.get(r.corpus, 0) + len(r.capture.time)
+    shares, total = dict(talking.shares), sum(frames.values())
+    teacher = Teacher(run.jobs)
+    regression = RidgeRegression(TAPS * TEACHER_WIDTH, len(face.span))
+    for number, (r, motion, spread) in enumerate(zip(recordings, motions, spreads)):
+        wanted = ((motion - motion.mean(0)) @ position * (usual / spread)).astype(np.float32)
+        # The square root lies between weighing every frame alike and weighing it by its corpus's share of a batch.
+        weight = np.float32((shares[r.corpus] / frames[r.corpus] * total) ** 0.5)
+        regression.add(_teacher_rows(run, r, teacher), wanted, weight)
+        run.report("lips", number + 1, len(recordings))
+    matrix, constant = regression.solve()
+    resting = np.mean([motion.mean(0) for motion in motions], axis=0) @ position
+    lips = torch.nn.Conv1d(TEACHER_WIDTH, len(face.span), TAPS).requires_grad_(False)
+    lips.weight.copy_(torch.from_numpy(matrix.reshape(TAPS, TEACHER_WIDTH, -1).transpose(2, 1, 0)))
+    lips.bias.copy_(torch.from_numpy(constant + resting))  # type: ignore[union-attr]
+    return lips
+
+
+def filmed_recordings(run: Run, config: TalkingConfig) -> list[Fitted]:
+    """Neutral recordings of filmed people, of the training split without the held-out speakers."""
+    recordings = [r for r in neutral_recordings(run, config) if r.split == "train" and r.corpus != FACEGOOD]
+    held = held_out(recordings, HELD_OUT)
+    return [r for r in recordings if r.name not in held] or recordings
+
+
+def _teacher_rows(run: Run, r: Fitted, teacher: Teacher) -> np.ndarray:
+    """The teacher's features around each frame of a recording, (T, TAPS · 384) float32."""
+    wave = sound.open_audio(run.data / r.audio).samples()
+    feature = teacher.features(np.pad(wave, (TAPS * SAMPLES, TAPS * SAMPLES)))
+    offsets = np.arange(TAPS) - TAPS // 2
+    index = np.round(r.capture.time * FEATURE_RATE).astype(int)[:, None] + TAPS + offsets
+    return feature[index.clip(0, len(feature) - 1)].reshape(len(index), -1)
+
+
+class RidgeRegression:
+    """Weighted ridge regression with an intercept, on standardised inputs that come in blocks."""
+
+    def __init__(self, inputs: int, outputs: int):
+        self.gram, self.right = np.zeros((inputs + 1, inputs + 1)), np.zeros((inputs + 1, outputs))
+        self._rows: list[np.ndarray] = []
+        self._wanted: list[np.ndarray] = []
+
+    def add(self, rows: np.ndarray, wanted: np.ndarray, weight: np.float32) -> None:
+        """Add inputs (T, inputs) and outputs (T, outputs), float32, which all count by one weight."""
+        rows = np.concatenate([rows, np.ones((len(rows), 1), np.float32)], 1)
+        self._rows.append(weight**0.5 * rows)
+        self._wanted.append(weight**0.5 * wanted)
+        if sum(map(len, self._rows)) > BLOCK_ROWS:
+            self._accumulate()
+
+    def _accumulate(self) -> None:
+        if self._rows:
+            block = np.concatenate(self._rows)
+            self.gram += block.T @ block
+            self.right += block.T @ np.concatenate(self._wanted)
+            self._rows, self._wanted = [], []
+
+    def solve(self) -> tuple[np.ndarray, np.ndarray]:
+        """The matrix (inputs, outputs) and the constant (outputs,) of the solution."""
+        self._accumulate()
+        gram, right, inputs = self.gram, self.right, len(self.gram) - 1
+        total = gram[-1, -1]
+        centre = gram[-1, :-1] / total
+        spread = np.sqrt(np.maximum(gram.diagonal()[:-1] / total - centre**2, 1e-6))
+        inner = (gram[:-1, :-1] - total * np.outer(centre, centre)) / np.outer(spread, spread)
+        outer = (right[:-1] - np.outer(centre, right[-1])) / spread[:, None]
+        matrix = np.linalg.solve(inner + RIDGE * inputs * np.eye(inputs), outer) / spread[:, None]
+        return matrix, right[-1] / total - centre @ matrix
+
+
+def save_pseudo_labelled(path: Path, prepared: PreparedSound, lips: torch.nn.Conv1d, face: Face, seed: int) -> None:
+    """Write utterances of all voices with the motion that the teacher's features predict, for the talking model.
+
+    samples: (N,) int16; motion: (N / 320, S) float16, coordinates; start: (U + 1,) first row of each utterance's motion
+    """
+    talking = TalkingConfig()
+    back = np.linalg.inv(position_matrix(face, talking.mouth, talking.gap))
+    samples, motion, start = [], [], [0]
+    for k in _voices_by_turns(prepared, np.random.default_rng(seed)):
+        count = int(prepared.count[k])
+        wanted = start[-1] <= PSEUDO_LABELLED_SECONDS * FEATURE_RATE
+        if not wanted or not FEATURE_RATE < count < LONGEST_PSEUDO_LABELLED * FEATURE_RATE:
+            continue
+        own, features = prepared.part(k, 0, count)
+        predicted = lips(torch.from_numpy(features.astype(np.float32)).T[None])[0].T.numpy() @ back
+        samples.append(own)
+        motion.append(np.pad(predicted, ((TAPS // 2, TAPS // 2), (0, 0)), "edge").astype(np.float16))
+        start.append(start[-1] + count)
+    if not samples:
+        return  # no utterance is long enough: the talking model does without
+    arrays: dict[str, Any] = {
+        "samples": np.concatenate(samples),
+        "motion": np.concatenate(motion),
+        "start": np.array(start),
+    }
+    with atomic_write(path) as partial:
+        np.savez(partial, face=np.array(face.fingerprint), **arrays)
+
+
+def _voices_by_turns(prepared: PreparedSound, rng: np.random.Generator) -> np.ndarray:
+    """All utterances in random order: first one of every voice, then a second one of every voice, and so on."""
+    order = rng.permutation(len(prepared.count))
+    rank: dict[str, int] = {}
+    turn = np.zeros(len(order))
+    for k in order:
+        voice = f"{prepared.speaker[k]} {prepared.copy[k]}"
+        turn[k] = rank.get(voice, 0)
+        rank[voice] = rank.get(voice, 0) + 1
+    return order[np.argsort(turn[order], kind="stable")]
+
+
+# ---------------------------------------------------------------------------------------------------- prepared sound
+
+
+@dataclass(frozen=True, eq=False)
+class PreparedSound:
+    """Utterances with the teacher's features, mapped from disk in shards.
+
+    samples: per shard (N,) int16, at 16 kHz; features: per shard (N / 320, 384) float16, at 50 Hz
+    shard, start, count: (U,) where each utterance is, in features of its shard; copy: (U,) 0 as it is, else changed
+    text, speaker: U strings
+    """
+
+    samples: list[np.ndarray]
+    features: list[np.ndarray]
+    shard: np.ndarray
+    start: np.ndarray
+    count: np.ndarray
+    copy: np.ndarray
+    text: list[str]
+    speaker: list[str]
+
+    def part(self, number: int, skipped: int, count: int) -> tuple[np.ndarray, np.ndarray]:
+        """Samples (count · 320,) and features (count, 384) of an utterance, without its first `skipped` features."""
+        shard, first = self.shard[number], int(self.start[number]) + skipped
+        samples = self.samples[shard][first * SAMPLES : (first + count) * SAMPLES]
+        return samples, self.features[shard][first : first + count]
+
+
+def load_prepared(folder: Path) -> PreparedSound:
+    """What `prepare` wrote to a folder. Raises InputError where it has no utterance."""
+    samples, features, rows = [], [], []
+    for path in sorted(folder.glob("*.json")):
+        samples.append(np.load(path.with_suffix(".samples.npy"), mmap_mode="r", allow_pickle=False))
+        features.append(np.load(path.with_suffix(".teacher.npy"), mmap_mode="r", allow_pickle=False))
+        rows += [{**row, "shard": len(samples) - 1} for row in json.loads(path.read_text("utf-8"))]
     if not rows:
-        return log_probabilities.sum() * 0
-    lengths = known[rows].sum(1).long()
-    wanted = torch.tensor([len(labels[k]) for k in rows])
-    spelled = log_probabilities[rows].transpose(0, 1)
-    return functional.ctc_loss(spelled, torch.cat([labels[k] for k in rows]), lengths, wanted, zero_infinity=True)
+        raise InputError(
+            f"{folder}: no utterance of the corpora can be used", f"they must last {SHORTEST:g} s and be readable"
+        )
+    numbers = {key: np.array([row[key] for row in rows]) for key in ("shard", "start", "count", "copy")}
+    return PreparedSound(
+        samples, features, **numbers, text=[row["text"] for row in rows], speaker=[row["speaker"] for row in rows]
+    )
 
 
-def prepare(
-    data: Path, folder: Path, seed: int, jobs: int, progress: Callable[[str, int, int], None] | None = None
-) -> None:
-    """Write sound (int16, 16 kHz) and the teacher's features (float16, 50 Hz) of all utterances in shards, where missing."""
-    utterances = voices.read(data)
-    listed = json.dumps([seed, SPEEDS, CODECS, [u.path.relative_to(data).as_posix() for u in utterances]])
+def prepare(run: Run, seed: int) -> None:
+    """Write sound (int16, 16 kHz) and the teacher's features (float16, 50 Hz) of all utterances to `out`/speech.
+
+    Shards that are there are kept. Raises InputError where the folder was made from other data or with another seed.
+    """
+    folder, utterances = run.out / "speech", voices.read(run.data)
+    listed = json.dumps([seed, SPEEDS, CODECS, [u.path.relative_to(run.data).as_posix() for u in utterances]])
     about, known = folder / "about.txt", hashlib.sha256(listed.encode()).hexdigest()
     if about.is_file() and about.read_text("utf-8") != known:
         raise InputError(
@@ -318,55 +466,40 @@ def prepare(
     tasks = [task for task in tasks if not task[0].with_suffix(".json").is_file()]
     if not tasks:
         return
-    with get_context("spawn").Pool(jobs) as pool:
+    with get_context("spawn").Pool(run.jobs) as pool:
         for done, _ in enumerate(pool.imap(_prepare_shard, tasks)):
-            if progress:
-                progress("teacher", done + 1, len(tasks))
+            run.report("teacher", done + 1, len(tasks))
 
 
 _teacher: list[Teacher] = []  # one a process
 
 
 def _prepare_shard(task: tuple[Path, list[Utterance], int, int]) -> None:
+    """Write a shard: its sound, the teacher's features, and a table of its utterances last."""
     name, utterances, copy, seed = task
     if not _teacher:
         _teacher.append(Teacher())
     rng = np.random.default_rng(seed)
-    sound, features, table, start = [], [], [], 0
+    samples, features, table, start = [], [], [], 0
     for u in utterances:
         try:
-            wave = speech.open_audio(u.path).samples()
+            wave = sound.open_audio(u.path).samples()
         except InputError:
             continue
         wave = change_speed(wave, rng.uniform(*SPEEDS[copy]))
         count = len(wave) // SAMPLES
-        if count < SHORTEST * 50:
+        if count < SHORTEST * FEATURE_RATE:
             continue
-        taught = _teacher[0].features(wave)[:count]
+        own = _teacher[0].features(wave)[:count]
         if copy and rng.random() < CODECS:
             wave = through_codec(wave, rng)
-        count = len(taught)
-        sound.append((wave[: count * SAMPLES].clip(-1, 1) * 32767).astype(np.int16))
-        features.append(taught.astype(np.float16))
+        count = len(own)
+        samples.append((wave[: count * SAMPLES].clip(-1, 1) * 32767).astype(np.int16))
+        features.append(own.astype(np.float16))
         table.append({"start": start, "count": count, "text": u.text, "speaker": u.speaker, "copy": copy})
         start += count
     nothing = np.zeros((0, TEACHER_WIDTH), np.float16)
-    np.save(name.with_suffix(".samples.npy"), np.concatenate([np.zeros(0, np.int16), *sound]))
+    np.save(name.with_suffix(".samples.npy"), np.concatenate([np.zeros(0, np.int16), *samples]))
     np.save(name.with_suffix(".teacher.npy"), np.concatenate([nothing, *features]))
-    with whole(name.with_suffix(".json")) as partial:
+    with atomic_write(name.with_suffix(".json")) as partial:
         partial.write_text(json.dumps(table), "utf-8")
-
-
-def load_prepared(folder: Path) -> tuple[list[np.ndarray], list[np.ndarray], dict]:
-    """Sound and features of each shard, mapped from disk, and the table of utterances as columns."""
-    samples, targets, rows = [], [], []
-    for path in sorted(folder.glob("*.json")):
-        samples.append(np.load(path.with_suffix(".samples.npy"), mmap_mode="r", allow_pickle=False))
-        targets.append(np.load(path.with_suffix(".teacher.npy"), mmap_mode="r", allow_pickle=False))
-        rows += [{**row, "shard": len(samples) - 1} for row in json.loads(path.read_text("utf-8"))]
-    if not rows:
-        raise InputError(f"{folder}: no prepared sound in it")
-    index: dict[str, Any] = {key: [row[key] for row in rows] for key in rows[0]}
-    for key in ("start", "count", "shard", "copy"):
-        index[key] = np.array(index[key])
-    return samples, targets, index

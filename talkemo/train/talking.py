@@ -1,8 +1,7 @@
-"""Stage 3: the talking model, on neutral speech with captured motion (3D-TalkEmo, section 3.3)."""
+"""Stage 3: the talking model, trained on neutral speech with captured motion (3D-TalkEmo, section 3.3)."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from itertools import pairwise
 from pathlib import Path
@@ -11,24 +10,30 @@ from typing import Any
 import numpy as np
 import torch
 
-from .. import encoder, metrics, speech
-from ..capture.landmarks import LIP_PAIRS
+from .. import audio as sound
+from ..audio import Audio
 from ..data import facegood
-from ..data.captures import Fitted, captures
+from ..data.captures import Fitted, load_captures
 from ..data.motion import from_rest
 from ..data.sound import augment, mel_batch
-from ..encoder import MARGIN, RATE, REACH, SAMPLES, SpeechEncoder
 from ..errors import InputError
-from ..face import Face, orthonormal_span
+from ..evaluation.metrics import pearson
+from ..face import INNER_LIPS, MOUTH_CORNERS, Face
 from ..files import read_npz, readable
-from ..talking import COMPONENTS, WINDOW, TalkingNetwork, save_talking, windows
-from .loop import Loop, half_precision
+from ..networks.speech_encoder import FEATURE_RATE, MARGIN, REACH, SAMPLES, SpeechEncoder, log_mel_encoder
+from ..networks.talking import COMPONENTS, WINDOW, TalkingNetwork, talking_tensors, windows
+from ..weights import check_compatible
+from .loop import Loop, Means, half_precision
+from .objective import Objective
+from .run import Run, StartWeights
 
-NOISE = "noise"  # the corpus of sound that is no speech
-TAUGHT = "taught"  # the corpus of voices that nobody filmed, with the motion that the speech encoder's teacher tells
-CORNERS = (48, 54)
-EDGE = 6  # features
-TOGETHER = 1.5  # mm that lips which count as together are further apart than at rest
+NOISE = "noise"  # the corpus of sound without speech, made up here
+PSEUDO_LABELLED = "pseudo_labelled"  # the corpus of sound without video, with motion that the speech stage predicted
+UNLABELLED_ENDS = 6  # features at either end of a pseudo-labelled utterance whose motion is not known
+NOISE_CLIPS = 40
+NOISE_SECONDS = 10.0  # of each
+GRADIENT_LIMIT = 50.0  # norm of the gradient above which it is scaled down
+LOG_EVERY, SAVE_EVERY = 100, 1000  # steps
 
 
 @dataclass(frozen=True)
@@ -36,8 +41,8 @@ class TalkingConfig:
     """Settings of the talking model's training."""
 
     features: str = "speech"  # or log-mel
-    # Share of each corpus in a batch, of those that are there: many people speaking freely teach more than one reading
-    # a grammar.
+    # Share of each corpus in a batch, of those that are there: many people who speak freely contribute more than one
+    # who reads a grammar.
     shares: tuple[tuple[str, float], ...] = (
         ("talking", 0.44),
         ("grid_s1", 0.22),
@@ -45,7 +50,7 @@ class TalkingConfig:
         ("java_sed", 0.06),
         ("facegood", 0.06),
         (NOISE, 0.04),
-        (TAUGHT, 0.4),
+        (PSEUDO_LABELLED, 0.4),
     )
     steps: int = 800
     batch: int = 32  # crops
@@ -53,13 +58,13 @@ class TalkingConfig:
     learning_rate: float = 1e-3  # Adam
     encoder_rate: float = 1e-4  # the same for the upper half of the speech encoder; 0 leaves it as it is
     decay: bool = True  # whether the rates fall, as a cosine, or stay
-    # How much of what the encoder's upper half has learnt here is kept, the rest being what it came with: between the two
-    # it serves strangers better than either (Wortsman et al. 2022, WiSE-FT).
+    # The saved upper half of the encoder is a mix of what it began with (0) and what was trained here (1): between the
+    # two it serves unknown voices better than either (Wortsman et al. 2022, WiSE-FT).
     blend: float = 0.75
-    augment: bool = True
+    augment: bool = True  # whether sound is put into rooms, over lines and with noise, see data.sound
     mouth: float = 4.0  # how much more the lips count than the rest of the face, in the position term; 0 as in VOCA
     gap: float = 0.3  # weight of the gaps between the lips and of the mouth's width, in the position term
-    closure: float = 1.0  # weight of the gap between lips that are together: a b whose lips do not meet is no b
+    closure: float = 1.0  # weight of the opening of lips that should be closed, in the position term
     velocity: float = 10.0  # weight of the velocity term, as in VOCA
     even_out: bool = True  # whether people who open their mouths wide count no more than those who mumble
     style_dropout: float = 0.5  # share of crops shown without their style
@@ -87,192 +92,109 @@ PAPER = TalkingConfig(
 )
 
 
+def talking_config(seed: int, options: dict[str, Any]) -> TalkingConfig:
+    """The settings of `talkemo train talking` with its options, see `run.train`."""
+    config = PAPER if options.get("paper") else TalkingConfig()
+    config = replace(config, seed=seed, hold_out=options.get("hold_out") or 0)
+    if options.get("steps") is not None:
+        config = replace(config, steps=options["steps"])
+    if options.get("constant_weights"):
+        config = replace(config, mouth=0.0, gap=0.0, closure=0.0)
+    if options.get("log_mel"):
+        others = tuple(share for share in config.shares if share[0] != PSEUDO_LABELLED)
+        config = replace(config, features="log-mel", encoder_rate=0.0, shares=others)
+    if options.get("freeze_encoder"):
+        config = replace(config, encoder_rate=0.0)
+    return config
+
+
+def train_talking(run: Run, config: TalkingConfig) -> Path:
+    """Train on the corpora of a run; writes and returns `out`/talking.safetensors."""
+    read_start(run, config)  # weights that cannot be started from are refused before the corpora are read
+    return fit(gather(run, config), run, config)
+
+
+# ------------------------------------------------------------------------------------------------------------ material
+
+
 @dataclass(frozen=True, eq=False)
 class Clip:
     """A recording ready to be trained on."""
 
-    samples: np.ndarray  # (N,) int16
-    level: float  # of loud, see speech.loud_level
+    samples: np.ndarray  # (N,) int16, at 16 kHz
+    level: float  # of loud, see audio.loud_level
     time: np.ndarray  # (T,) s
-    target: np.ndarray  # (T, S)
+    target: np.ndarray  # (T, S) coordinates
     style: int  # −1 for none
     corpus: str
     weight: float  # how much its errors count, see `even_out`
-    feature: np.ndarray | None  # (T', D + 1) where the encoder is not trained along
+    feature: np.ndarray | None  # (T', D + 1) where features are not computed while training
 
-
-def train_talking(
-    face: Face,
-    data: Path,
-    out: Path,
-    config: TalkingConfig,
-    resume: bool = False,
-    max_minutes: float | None = None,
-    jobs: int = 1,
-    face_path: str | None = None,
-    progress: Callable[[str, int, int], None] | None = None,
-) -> Path:
-    """Train on the corpora under `data`; captures are read from `out`/captures and made there where missing.
-
-    The speech encoder is `out`/speech.safetensors where it is there, the bundled one otherwise. Writes and returns
-    `out`/talking.safetensors.
-    """
-    encoder_path, taught = out / "speech.safetensors", out / "taught.npz"
-    material = gather(face, data, out / "captures", config, encoder_path, taught, face_path, jobs, progress)
-    return fit(material, out, config, resume, max_minutes, progress)
+    @property
+    def audio(self) -> Audio:
+        """The clip's sound as a recording."""
+        held = self.samples.astype(np.float32) / 32768
+        return Audio(None, len(held) / sound.SAMPLE_RATE, float(np.abs(held).max(initial=0.0)), held)
 
 
 @dataclass(frozen=True, eq=False)
 class Material:
-    """What a talking model is trained on, and what is held out to look at."""
+    """What a talking model is trained on. checked: clips held out for the log's figures."""
 
     face: Face
-    ear: SpeechEncoder
-    span: np.ndarray
+    encoder: SpeechEncoder
     styles: list[str]
     clips: list[Clip]
     checked: list[Clip]
 
 
-def gather(
-    face: Face,
-    data: Path,
-    cache: Path,
-    config: TalkingConfig,
-    encoder_path: Path | None = None,
-    taught: Path | None = None,
-    face_path: str | None = None,
-    jobs: int = 1,
-    progress: Callable[[str, int, int], None] | None = None,
-) -> Material:
-    """The training split's neutral recordings with their sound, and their features unless the encoder learns too.
+def gather(run: Run, config: TalkingConfig) -> Material:
+    """The training split's neutral recordings with their sound, and with features unless they change in training.
 
-    taught: what `train_speech` left for this stage, voices that nobody filmed.
+    Noise and, where the speech stage left them in the run's folder, pseudo-labelled utterances are added.
     """
-    recordings = neutral_recordings(face, data, cache, config, face_path, jobs, progress)
-    recordings = [r for r in recordings if r.split == "train"]
+    models = run.models()
+    face = models.face
+    recordings = [r for r in neutral_recordings(run, config) if r.split == "train"]
     held = held_out(recordings, config.hold_out)
     recordings = [r for r in recordings if r.name not in held]
     styles = sorted({r.speaker for r in recordings})
-    if config.features == "log-mel":
-        ear = encoder.log_mel_encoder()
-    else:
-        ear = encoder.load_encoder(encoder_path if encoder_path and encoder_path.is_file() else None)
-    # The encoder's upper half may be trained along: not on what others share.
-    ear = ear.with_tensors({})
-    span, triangle = orthonormal_span(face)
+    encoder = log_mel_encoder(device=models.device) if config.features == "log-mel" else models.encoder
     online = config.augment or config.encoder_rate > 0
     clips = []
     for number, r in enumerate(recordings):
-        clips.append(make_clip(r, data, ear, triangle, styles, online))
-        if progress:
-            progress("sound", number + 1, len(recordings))
+        clips.append(make_clip(r, run.data, face, encoder, styles, online))
+        run.report("sound", number + 1, len(recordings))
     if config.even_out:
-        clips = even_out(clips, face, span)
-    checked = [make_clip(r, data, ear, triangle, styles, True) for r in held.values()]
-    if online and taught and taught.is_file() and any(name == TAUGHT for name, _ in config.shares):
-        clips += taught_clips(taught, ear, face, len(span))
-    if any(name == NOISE for name, _ in config.shares):
+        clips = even_out(clips, face)
+    checked = [make_clip(r, run.data, face, encoder, styles, True) for r in held.values()]
+    corpora = [name for name, _ in config.shares]
+    utterances = run.out / f"{PSEUDO_LABELLED}.npz"
+    if online and PSEUDO_LABELLED in corpora and utterances.is_file():
+        clips += pseudo_labelled_clips(utterances, encoder, face)
+    if NOISE in corpora:
         rng = np.random.default_rng(config.seed)
-        clips += [noise_clip(ear, len(span), online, rng) for _ in range(40)]
-    return Material(face, ear, span, styles, clips, checked)
+        clips += [noise_clip(encoder, len(face.span), online, rng) for _ in range(NOISE_CLIPS)]
+    return Material(face, encoder, styles, clips, checked)
 
 
-def fit(
-    material: Material,
-    out: Path,
-    config: TalkingConfig,
-    resume: bool = False,
-    max_minutes: float | None = None,
-    progress: Callable[[str, int, int], None] | None = None,
-) -> Path:
-    """Train on gathered material; writes and returns `out`/talking.safetensors."""
-    face, ear, span, styles, clips = material.face, material.ear, material.span, material.styles, material.clips
-    torch.manual_seed(config.seed)
-    network = TalkingNetwork(ear.width, len(styles), len(span), config.dropout)
-    start_decoder_at_components(network, torch.from_numpy(np.concatenate([c.target for c in clips])))
-    listener, heard_through = ear.network, ear.fingerprint
-    upper = upper_tensors(listener) if config.encoder_rate > 0 else set()
-    before = {name: tensor.clone() for name, tensor in listener.state_dict().items()}
-    for name, tensor in listener.named_parameters():
-        tensor.requires_grad_(name in upper)
-    groups: list[dict[str, Any]] = [{"params": [*network.parameters()], "lr": config.learning_rate}]
-    if upper:
-        groups.append({"params": [p for n, p in listener.named_parameters() if n in upper], "lr": config.encoder_rate})
-    optimiser = torch.optim.Adam(groups)
-    modules: dict[str, torch.nn.Module] = {"network": network, **({"encoder": listener} if upper else {})}
-    loop = Loop("talking", out, modules, {"adam": optimiser}, resume, max_minutes, {**asdict(config), "steps": None})
-    rng = np.random.default_rng(config.seed + loop.step)
-    objective = Objective(face, span, config)
-    by_corpus = [[k for k, c in enumerate(clips) if c.corpus == name] for name, _ in config.shares]
-    shares = np.array([share if found else 0 for (_, share), found in zip(config.shares, by_corpus)])
-    shares /= shares.sum()
-    lengths = np.array([len(c.time) for c in clips], float)
-
-    def save() -> Path:
-        path = out / "talking.safetensors"
-        about = {
-            "features": config.features,
-            "encoder": heard_through,
-            "styles": styles,
-            "config": asdict(config),
-            "frames": int(lengths.sum()),
-            "steps": loop.step,
-            "minutes": round(loop.minutes, 1),
-        }
-        own = {name: before[name].lerp(listener.state_dict()[name], config.blend) for name in upper}
-        save_talking(path, network, own, about, ear.filters if config.features == "log-mel" else None)
-        return path
-
-    sums, summed = torch.zeros(2), 0
-    while loop.step < config.steps and not loop.out_of_time:
-        if config.decay:
-            fall = 0.5 + 0.5 * float(np.cos(np.pi * loop.step / config.steps))
-            for group, rate in zip(optimiser.param_groups, (config.learning_rate, config.encoder_rate)):
-                group["lr"] = rate * fall
-        network.train()
-        chosen = []
-        for corpus in rng.choice(len(shares), config.batch, p=shares):
-            inside = by_corpus[corpus]
-            chosen.append(inside[rng.choice(len(inside), p=lengths[inside] / lengths[inside].sum())])
-        window, target, style, pairs, weight = _batch(
-            [clips[k] for k in chosen], network, listener, len(styles), config, rng
-        )
-        with half_precision():
-            output = network(window, style).float()
-        position, velocity = objective(output, target, pairs, weight)
-        optimiser.zero_grad()
-        (position + config.velocity * velocity).backward()
-        torch.nn.utils.clip_grad_norm_([p for group in groups for p in group["params"]], 50.0)
-        optimiser.step()
-        sums, summed = sums + torch.stack([position, velocity]).detach(), summed + 1
-        loop.step += 1
-        if loop.step % 100 == 0:
-            figures = {"position_mm2": float(sums[0]) / summed, "velocity_mm2": float(sums[1]) / summed}
-            loop.log(**figures, **check(material.checked, network, listener, span, face))
-            sums, summed = torch.zeros(2), 0
-            if progress:
-                progress("talking", loop.step, config.steps)
-        if loop.step % 1000 == 0:
-            loop.save()
-            save()
-    loop.save()
-    return save()
-
-
-def neutral_recordings(face, data, cache, config, face_path, jobs, progress) -> list[Fitted]:
+def neutral_recordings(run: Run, config: TalkingConfig) -> list[Fitted]:
     """Neutral recordings of the corpora of a config, both splits, from each person's rest."""
-    names = tuple(name for name, _ in config.shares if name not in (NOISE, TAUGHT, facegood.CORPUS))
-    found = from_rest(list(captures(data, cache, names, face_path, jobs, progress)), face)
-    found = [r for r in found if r.emotion in ("neutral", "calm")]
-    if any(name == facegood.CORPUS for name, _ in config.shares) and (data / facegood.CORPUS).is_dir():
-        found += facegood.read(data, face)
+    corpora = [name for name, _ in config.shares]
+    models = run.models()
+    captured = tuple(name for name in corpora if name not in (NOISE, PSEUDO_LABELLED, facegood.CORPUS))
+    recordings = load_captures(run.data, run.captures, models, captured, run.jobs, run.report)
+    found = [r for r in from_rest(list(recordings), models.face) if r.emotion in ("neutral", "calm")]
+    if facegood.CORPUS in corpora and (run.data / facegood.CORPUS).is_dir():
+        found += facegood.read(run.data, models.face)
     return found
 
 
 def held_out(recordings: list[Fitted], every: int) -> dict[str, Fitted]:
-    """Recordings to look at while training, none of the dev split's: those of every so many'th training speaker, and
-    of a corpus with one speaker every so many'th clip."""
+    """Recordings to measure while training, by name, none of them of the dev split.
+
+    Those of every so many'th training speaker, and of a corpus with one speaker every so many'th clip, 40 at most.
+    """
     if not every:
         return {}
     chosen = {}
@@ -286,186 +208,302 @@ def held_out(recordings: list[Fitted], every: int) -> dict[str, Fitted]:
     return chosen
 
 
-def make_clip(r: Fitted, data: Path, ear: SpeechEncoder, triangle: np.ndarray, styles: list[str], online: bool) -> Clip:
-    """Read a recording's sound; its features too unless they are made `online`."""
-    audio = speech.open_audio(data / r.audio)
+def make_clip(r: Fitted, data: Path, face: Face, encoder: SpeechEncoder, styles: list[str], online: bool) -> Clip:
+    """Read a recording's sound, and compute its features unless that is done `online`, while training."""
+    audio = sound.open_audio(data / r.audio)
     samples = (audio.samples().clip(-1, 1) * 32767).astype(np.int16)
-    level = speech.loud_level(audio, ear.filters)
-    feature = None if online else ear.features(audio)
+    level = sound.loud_level(audio, encoder.filters)
+    feature = None if online else encoder.features(audio)
     style = styles.index(r.speaker) if r.speaker in styles else -1
-    return Clip(samples, level, r.capture.time, r.capture.shapes @ triangle, style, r.corpus, 1.0, feature)
+    target = r.capture.motion(face).coordinates
+    return Clip(samples, level, r.capture.time, target, style, r.corpus, 1.0, feature)
 
 
-def taught_clips(path: Path, ear: SpeechEncoder, face: Face, coordinates: int) -> list[Clip]:
-    """The utterances that `speech.save_taught` wrote."""
-    arrays = read_npz(path, "sound with taught motion")
-    with readable(path, "sound with taught motion"):
+def pseudo_labelled_clips(path: Path, encoder: SpeechEncoder, face: Face) -> list[Clip]:
+    """The utterances of a file that `speech.save_pseudo_labelled` wrote."""
+    kind, hint = "a file of pseudo-labelled sound", "remove the file to train without it"
+    with readable(path, kind, hint):
+        arrays = read_npz(path, kind)
         samples, motion, start = arrays["samples"], arrays["motion"].astype(np.float32), arrays["start"]
         if str(arrays.get("face")) != face.fingerprint:
-            raise InputError(f"{path}: made with another face model", "remove the file to train without it")
-        if len(samples) != len(motion) * SAMPLES or start[-1] != len(motion) or motion.shape[1] != coordinates:
-            raise InputError(f"{path}: damaged", "remove the file to train without it")
+            raise InputError(f"{path}: made with another face model", hint)
+        if len(samples) != len(motion) * SAMPLES or start[-1] != len(motion) or motion.shape[1] != len(face.span):
+            raise InputError(f"{path}: its arrays do not have matching lengths", hint)
     clips = []
     for first, last in pairwise(start):
-        sound = samples[first * SAMPLES : last * SAMPLES]
-        padded = np.pad(sound.astype(np.float32) / 32768, speech.FFT // 2)
-        level = speech.reference_level(speech.log_mel(padded, ear.filters).max(1))
-        # The motion at an utterance's very ends is not known: there the teacher's features are not.
-        time = np.arange(EDGE, last - first - EDGE) / RATE
-        clips.append(Clip(sound, level, time, motion[first + EDGE : last - EDGE], -1, TAUGHT, 1.0, None))
+        own = samples[first * SAMPLES : last * SAMPLES]
+        padded = np.pad(own.astype(np.float32) / 32768, sound.FFT // 2)
+        level = sound.reference_level(sound.log_mel(padded, encoder.filters).max(1))
+        time = np.arange(UNLABELLED_ENDS, last - first - UNLABELLED_ENDS) / FEATURE_RATE
+        target = motion[first + UNLABELLED_ENDS : last - UNLABELLED_ENDS]
+        clips.append(Clip(own, level, time, target, -1, PSEUDO_LABELLED, 1.0, None))
     return clips
 
 
-def opening_rows(face: Face, span: np.ndarray) -> np.ndarray:
-    """(S,) mm that a unit of each coordinate in the span (S, V·3) opens the middle of the lips, upwards."""
-    return face.lip_opening(span.reshape(len(span), -1, 3))
-
-
-def even_out(clips: list[Clip], face: Face, span: np.ndarray) -> list[Clip]:
-    """Weigh squared errors by the inverse of each speaker's own variance of the mouth opening, within limits."""
-    across = opening_rows(face, span)
+def even_out(clips: list[Clip], face: Face) -> list[Clip]:
+    """Weigh squared errors by the inverse of each speaker's variance of the mouth opening, within limits."""
     of_speaker: dict[int, list[np.ndarray]] = {}
     for clip in clips:
-        of_speaker.setdefault(clip.style, []).append(clip.target @ across)
+        of_speaker.setdefault(clip.style, []).append(clip.target @ face.opening_row)
     variance = {style: float(np.concatenate(found).var()) for style, found in of_speaker.items()}
     usual = float(np.median(list(variance.values())))
     limit = lambda value: float(np.clip(value, 0.4, 2.5))
     return [replace(clip, weight=limit(usual / max(variance[clip.style], 1e-6))) for clip in clips]
 
 
-def noise_clip(ear: SpeechEncoder, coordinates: int, online: bool, rng: np.random.Generator) -> Clip:
-    """Ten seconds of noise or of nothing, in which a face rests."""
-    count = 10 * speech.SAMPLE_RATE
+def noise_clip(encoder: SpeechEncoder, coordinates: int, online: bool, rng: np.random.Generator) -> Clip:
+    """Noise or silence, in which a face of `coordinates` rests."""
+    count = int(NOISE_SECONDS * sound.SAMPLE_RATE)
     spectrum = np.fft.rfft(rng.standard_normal(count)) * np.arange(1, count // 2 + 2) ** -rng.uniform(0, 1)
     noise = np.fft.irfft(spectrum, count)
     if rng.random() < 0.5:  # gusts and clatter
         swell = np.interp(np.arange(count), np.linspace(0, count, 40), rng.uniform(0, 1, 40))
         noise = noise * swell**2
     noise = noise / np.abs(noise).max() * 10 ** rng.uniform(-3, -0.1) * (rng.random() < 0.85)
-    filters = ear.filters
-    padded = np.pad(noise.astype(np.float32), speech.FFT // 2)
-    bands = speech.log_mel(padded, filters)
-    level = speech.reference_level(bands.max(1))
-    feature = None
-    if not online:
-        rows = speech.normalise(bands, level)[: count // speech.HOP // 2 * 2]
-        edge = np.zeros((2 * (REACH + MARGIN), len(filters)), np.float32)
-        feature = ear.hear(np.concatenate([edge, rows, edge]))
-    time = np.arange(0.2, 9.8, 1 / 30)
+    bands = sound.log_mel(np.pad(noise.astype(np.float32), sound.FFT // 2), encoder.filters)
+    time = np.arange(0.2, NOISE_SECONDS - 0.2, 1 / 30)
     rest = np.zeros((len(time), coordinates), np.float32)
-    return Clip((noise * 32767).astype(np.int16), level, time, rest, -1, NOISE, 1.0, feature)
+    samples = (noise * 32767).astype(np.int16)
+    clip = Clip(samples, sound.reference_level(bands.max(1)), time, rest, -1, NOISE, 1.0, None)
+    return clip if online else replace(clip, feature=encoder.features(clip.audio))
 
 
-def _batch(
+# ------------------------------------------------------------------------------------------------------------- batches
+
+
+@dataclass(frozen=True, eq=False)
+class Batch:
+    """Frames of several crops, on the device of the network.
+
+    window: (M, 16, D); style: (M, K) one-hot or zeros; target: (M, S); weight: (M,)
+    pairs: (P, 2), rows of frames that follow each other
+    """
+
+    window: torch.Tensor
+    style: torch.Tensor
+    target: torch.Tensor
+    weight: torch.Tensor
+    pairs: torch.Tensor
+
+
+@dataclass(frozen=True, eq=False)
+class Crop:
+    """A part of a clip. frames: (T,) their indices; first: index of its first feature, 0 at the clip's start."""
+
+    clip: Clip
+    frames: np.ndarray
+    first: int
+
+
+class ClipSampler:
+    """Draws clips: a corpus by its share, then one of its clips by its length."""
+
+    def __init__(self, clips: list[Clip], config: TalkingConfig):
+        self.clips, self.batch = clips, config.batch
+        self.by_corpus = [[k for k, c in enumerate(clips) if c.corpus == name] for name, _ in config.shares]
+        shares = np.array([share if found else 0 for (_, share), found in zip(config.shares, self.by_corpus)])
+        self.shares = shares / shares.sum()
+        self.lengths = np.array([len(c.time) for c in clips], float)
+
+    def draw(self, rng: np.random.Generator) -> list[Clip]:
+        """The clips of a batch."""
+        chosen = []
+        for corpus in rng.choice(len(self.shares), self.batch, p=self.shares):
+            inside = self.by_corpus[corpus]
+            weight = self.lengths[inside]
+            chosen.append(inside[rng.choice(len(inside), p=weight / weight.sum())])
+        return [self.clips[k] for k in chosen]
+
+
+def make_batch(
     clips: list[Clip],
     network: TalkingNetwork,
-    listener: torch.nn.Module,
-    styles: int,
+    encoder: torch.nn.Module,
     config: TalkingConfig,
     rng: np.random.Generator,
-):
-    """Crops of clips as windows (M, 16, D), targets (M, S), styles (M, K), rows (P, 2) of frames that follow each other,
-    and weights (M,)."""
-    length = int(config.seconds * RATE) + 2 * MARGIN  # features of a crop
-    rows, firsts, waves = [], [], []
-    for clip in clips:
-        latest = max(clip.time[0], clip.time[-1] - config.seconds)
-        begin = rng.uniform(clip.time[0] - 1e-6, latest + 1e-6)
-        rows.append(np.flatnonzero((clip.time >= begin) & (clip.time < begin + config.seconds)))
-        firsts.append(int(np.floor(begin * RATE)) - MARGIN)
+    device: torch.device,
+) -> Batch:
+    """A crop of each clip, with windows of features that `encoder` makes now or that the clip has already."""
+    crops = [_crop(clip, config.seconds, rng) for clip in clips]
+    length = int(config.seconds * FEATURE_RATE) + 2 * MARGIN
     if clips[0].feature is None:
-        for clip, first in zip(clips, firsts):
-            start, stop = (first - REACH) * SAMPLES, (first + length + REACH) * SAMPLES
-            part = clip.samples[max(start, 0) : max(stop, 0)].astype(np.float32) / 32768
-            before = max(0, -start)
-            waves.append(np.pad(part, (before, max(0, stop - start - before - len(part)))))
-        wave = torch.from_numpy(np.stack(waves))
+        wave = torch.from_numpy(np.stack([_crop_sound(crop, length) for crop in crops])).to(device)
         levels = np.array([clip.level for clip in clips])
-        if config.augment:
-            mel = mel_batch(augment(wave, rng), rng, levels)
-        else:
-            mel = mel_batch(wave, None, levels)
-        with half_precision():
-            feature = listener(mel)[:, REACH:-REACH]
+        mel = mel_batch(augment(wave, rng), rng, levels) if config.augment else mel_batch(wave, None, levels)
+        with half_precision(device):
+            feature = encoder(mel)[:, REACH:-REACH]
     else:
-        parts = []
-        for clip, first in zip(clips, firsts):
-            assert clip.feature is not None
-            # Row k of a feature table is at (k − MARGIN) / 50 s.
-            index = np.clip(np.arange(first + MARGIN, first + MARGIN + length), 0, len(clip.feature) - 1)
-            parts.append(clip.feature[index, :-1])
-        feature = torch.from_numpy(np.stack(parts))
+        feature = torch.from_numpy(np.stack([_crop_features(crop, length) for crop in crops])).to(device)
     feature = network.prepare(feature.float().flatten(0, 1)).unflatten(0, feature.shape[:2])
-    window, target, style, pairs, weight, count = [], [], [], [], [], 0
-    for number, (clip, row, first) in enumerate(zip(clips, rows, firsts)):
-        times = torch.from_numpy(clip.time[row] - first / RATE)
-        with half_precision():
-            window.append((interpolation(times, length) @ feature[number]).unflatten(0, (len(row), WINDOW)))
-        target.append(torch.from_numpy(clip.target[row]))
-        one_hot = torch.zeros(len(row), styles)
-        if clip.style >= 0 and rng.random() >= config.style_dropout:
-            one_hot[:, clip.style] = 1
-        style.append(one_hot)
-        pairs.append(np.stack([np.arange(len(row) - 1), np.arange(1, len(row))], 1) + count)
-        weight.append(torch.full((len(row),), clip.weight))
-        count += len(row)
-    every = torch.from_numpy(np.concatenate(pairs))
-    return torch.cat(window), torch.cat(target), torch.cat(style), every, torch.cat(weight)
+    window = []
+    for crop, own in zip(crops, feature):
+        times = torch.from_numpy(crop.clip.time[crop.frames] - crop.first / FEATURE_RATE).to(device)
+        with half_precision(device):
+            window.append((interpolation(times, length) @ own).unflatten(0, (len(times), WINDOW)))
+    style = _styles(crops, network.style.in_features, config.style_dropout, rng)
+    target = np.concatenate([crop.clip.target[crop.frames] for crop in crops])
+    weight = np.concatenate([np.full(len(crop.frames), crop.clip.weight, np.float32) for crop in crops])
+    on_device = [torch.from_numpy(array).to(device) for array in (style, target, weight, _following(crops))]
+    return Batch(torch.cat(window), *on_device)
+
+
+def _crop(clip: Clip, seconds: float, rng: np.random.Generator) -> Crop:
+    """A random part of a clip, MARGIN features longer at either end than its frames."""
+    latest = max(clip.time[0], clip.time[-1] - seconds)
+    begin = rng.uniform(clip.time[0] - 1e-6, latest + 1e-6)
+    frames = np.flatnonzero((clip.time >= begin) & (clip.time < begin + seconds))
+    return Crop(clip, frames, int(np.floor(begin * FEATURE_RATE)) - MARGIN)
+
+
+def _crop_sound(crop: Crop, length: int) -> np.ndarray:
+    """The samples that `length` features of a crop depend on; silence beyond the clip."""
+    start, stop = (crop.first - REACH) * SAMPLES, (crop.first + length + REACH) * SAMPLES
+    part = crop.clip.samples[max(start, 0) : max(stop, 0)].astype(np.float32) / 32768
+    before = max(0, -start)
+    return np.pad(part, (before, max(0, stop - start - before - len(part))))
+
+
+def _crop_features(crop: Crop, length: int) -> np.ndarray:
+    """Features (length, D) of a crop, from the clip's own."""
+    feature = crop.clip.feature
+    assert feature is not None
+    # Row k of a clip's features is at (k − MARGIN) / 50 s.
+    index = np.arange(crop.first + MARGIN, crop.first + MARGIN + length)
+    return feature[index.clip(0, len(feature) - 1), :-1]
+
+
+def _styles(crops: list[Crop], styles: int, dropout: float, rng: np.random.Generator) -> np.ndarray:
+    """One-hot styles (M, K) of the crops' frames; zeros for clips without one, and for some of those with one."""
+    parts = []
+    for crop in crops:
+        one_hot = np.zeros((len(crop.frames), styles), np.float32)
+        if crop.clip.style >= 0 and rng.random() >= dropout:
+            one_hot[:, crop.clip.style] = 1
+        parts.append(one_hot)
+    return np.concatenate(parts)
+
+
+def _following(crops: list[Crop]) -> np.ndarray:
+    """Rows (P, 2) of frames that follow each other within a crop."""
+    starts = np.cumsum([0, *(len(crop.frames) for crop in crops)])
+    return np.concatenate([np.stack([np.arange(a, b - 1), np.arange(a + 1, b)], 1) for a, b in pairwise(starts)])
 
 
 def interpolation(times: torch.Tensor, length: int) -> torch.Tensor:
-    """`talking.windows` of `length` features as a matrix (T·16, length): its gradient is another matrix product."""
-    index = windows(torch.arange(length, dtype=torch.float64)[:, None], times).flatten()
+    """`windows` of `length` features as a matrix (T·16, length): its gradient is another matrix product."""
+    device = times.device
+    index = windows(torch.arange(length, dtype=torch.float64, device=device)[:, None], times).flatten()
     low = index.floor().long().clamp(0, length - 2)
-    matrix = torch.zeros(len(index), length)
-    rows = torch.arange(len(index))
+    matrix = torch.zeros(len(index), length, device=device)
+    rows = torch.arange(len(index), device=device)
     matrix[rows, low] = (1 - (index - low)).float()
     matrix[rows, low + 1] = (index - low).float()
     return matrix
 
 
-class Objective:
-    """Position and velocity terms over all vertices, in mm², of coordinates in the span."""
-
-    def __init__(self, face: Face, span: np.ndarray, config: TalkingConfig):
-        # A weighted sum of squares over all vertices is a quadratic form of the coordinates; its root makes it a norm.
-        weight = 1 + config.mouth * face.mouth_weight
-        gram = _gram(span, weight / weight.sum())
-        if config.gap:
-            points = span.reshape(len(span), -1, 3)
-            for a, b in (*LIP_PAIRS, CORNERS):
-                across = points[:, face.landmarks68[a]] - points[:, face.landmarks68[b]]
-                gram += config.gap / 4 * across @ across.T
-        self.closure = config.closure
-        self.across = torch.from_numpy(opening_rows(face, span)).float()
-        self.position = _root(gram)
-        self.even = _root(_gram(span, np.full(len(weight), 1 / len(weight))))
-
-    def __call__(
-        self, output: torch.Tensor, target: torch.Tensor, pairs: torch.Tensor, weight: torch.Tensor
-    ) -> tuple[torch.Tensor, torch.Tensor]:
-        error = output - target
-        squared = (error @ self.position).square().sum(1)
-        if self.closure:
-            together = (target @ self.across < TOGETHER).float()
-            squared = squared + self.closure * (error @ self.across).square() * together
-        change = ((error[pairs[:, 1]] - error[pairs[:, 0]]) @ self.even).square().sum(1)
-        return (squared * weight).mean(), (change * weight[pairs[:, 1]]).mean()
+# ------------------------------------------------------------------------------------------------------------ training
 
 
-def _gram(span: np.ndarray, weight: np.ndarray) -> np.ndarray:
-    return ((span * np.repeat(weight, 3).astype(np.float32)) @ span.T).astype(np.float64)
+def fit(material: Material, run: Run, config: TalkingConfig) -> Path:
+    """Train on gathered material, which stays as it is; writes and returns `out`/talking.safetensors."""
+    training = Training(material, run, config)
+    loop, means = training.loop, Means()
+    sampler = ClipSampler(material.clips, config)
+    rng = np.random.default_rng(config.seed + loop.step)
+    while loop.step < config.steps and not loop.out_of_time:
+        means.add(training.step(sampler.draw(rng), rng))
+        loop.step += 1
+        if loop.step % LOG_EVERY == 0:
+            encoder, network = training.encoder, training.network
+            loop.log({**means.read(), **check(material.checked, network, encoder, material.face)})
+            run.report("talking", loop.step, config.steps)
+        if loop.step % SAVE_EVERY == 0:
+            loop.save()
+            training.save()
+    loop.save()
+    return training.save()
 
 
-def _root(gram: np.ndarray) -> torch.Tensor:
-    return torch.from_numpy(np.linalg.cholesky(gram + 1e-9 * np.eye(len(gram)))).float()
+class Training:
+    """The networks and the optimiser of one training, and their checkpoints."""
+
+    def __init__(self, material: Material, run: Run, config: TalkingConfig):
+        self.material, self.run, self.config = material, run, config
+        self.device = material.encoder.device
+        face, styles = material.face, material.styles
+        start = read_start(run, config)
+        torch.manual_seed(config.seed)
+        network = TalkingNetwork(material.encoder.width, len(styles), len(face.span), config.dropout)
+        start_decoder_at_components(network, torch.from_numpy(np.concatenate([c.target for c in material.clips])))
+        if start:
+            with check_compatible(start.path, "talking"):
+                start_network(network, start.tensors, start.settings["styles"], styles)
+        self.network = network.to(self.device)
+        # A copy: what others share is not trained. Its upper half may have been trained along in the start, too.
+        trained_along = config.encoder_rate > 0
+        self.encoder = material.encoder.with_tensors(
+            encoder_part(start, material.encoder) if start and trained_along else {}
+        )
+        self.upper = upper_tensors(self.encoder.network) if trained_along else []
+        self.before = {name: tensor.clone() for name, tensor in self.encoder.network.state_dict().items()}
+        for name, tensor in self.encoder.network.named_parameters():
+            tensor.requires_grad_(name in self.upper)
+        parameters = dict(self.encoder.network.named_parameters())
+        groups: list[dict[str, Any]] = [{"params": [*self.network.parameters()], "lr": config.learning_rate}]
+        modules: dict[str, torch.nn.Module] = {"network": self.network}
+        if self.upper:
+            groups.append({"params": [parameters[name] for name in self.upper], "lr": config.encoder_rate})
+            modules["encoder"] = self.encoder.network
+        self.optimiser = torch.optim.Adam(groups)
+        self.loop = Loop("talking", run, modules, {"adam": self.optimiser}, {**asdict(config), "steps": None})
+        self.objective = Objective(face, config.mouth, config.gap, config.closure, self.device)
+
+    def step(self, clips: list[Clip], rng: np.random.Generator) -> dict[str, torch.Tensor]:
+        """One step of the optimiser on crops of clips; returns the losses."""
+        if self.config.decay:
+            fall = 0.5 + 0.5 * float(np.cos(np.pi * self.loop.step / self.config.steps))
+            rates = (self.config.learning_rate, self.config.encoder_rate)
+            for group, rate in zip(self.optimiser.param_groups, rates):
+                group["lr"] = rate * fall
+        self.network.train()
+        batch = make_batch(clips, self.network, self.encoder.network, self.config, rng, self.device)
+        with half_precision(self.device):
+            output = self.network(batch.window, batch.style).float()
+        position, velocity = self.objective(output, batch.target, batch.pairs, batch.weight)
+        self.optimiser.zero_grad()
+        (position + self.config.velocity * velocity).backward()
+        trained = [tensor for group in self.optimiser.param_groups for tensor in group["params"]]
+        torch.nn.utils.clip_grad_norm_(trained, GRADIENT_LIMIT)
+        self.optimiser.step()
+        return {"position_mm2": position, "velocity_mm2": velocity}
+
+    def save(self) -> Path:
+        """Write the weights as they are."""
+        material, config, loop = self.material, self.config, self.loop
+        tensors = talking_tensors(self.network)
+        if config.features == "log-mel":
+            tensors["filters"] = material.encoder.filters
+        now = self.encoder.network.state_dict()
+        for name in self.upper:
+            mixed = self.before[name].lerp(now[name], config.blend)
+            tensors[f"encoder/{name}"] = mixed.detach().cpu().numpy().astype(np.float16)
+        settings = {
+            "features": config.features,
+            "encoder": material.encoder.fingerprint,
+            "styles": material.styles,
+            "config": asdict(config),
+            "frames": sum(len(clip.time) for clip in material.clips),
+            "steps": loop.step,
+            "minutes": round(loop.minutes, 1),
+        }
+        return self.run.save("talking", tensors, settings)
 
 
-def upper_tensors(network: torch.nn.Module) -> set[str]:
+def upper_tensors(network: torch.nn.Module) -> list[str]:
     """Names of the upper half of a speech encoder's parameters."""
     blocks = len({name.split(".")[1] for name, _ in network.named_parameters() if name.startswith("blocks.")})
     upper = (*(f"blocks.{k}." for k in range(blocks // 2, blocks)), "norm.")
-    return {name for name, _ in network.named_parameters() if name.startswith(upper)}
+    return [name for name, _ in network.named_parameters() if name.startswith(upper)]
 
 
 def start_decoder_at_components(network: TalkingNetwork, targets: torch.Tensor) -> None:
@@ -478,34 +516,74 @@ def start_decoder_at_components(network: TalkingNetwork, targets: torch.Tensor) 
         network.decoder.bias.copy_(mean)
 
 
-def check(clips: list[Clip], network: TalkingNetwork, listener: torch.nn.Module, span: np.ndarray, face: Face) -> dict:
-    """Pearson r of mouth opening and width on clips held out, mean over the clips of each corpus."""
+def check(clips: list[Clip], network: TalkingNetwork, encoder: SpeechEncoder, face: Face) -> dict[str, float]:
+    """Pearson r of mouth opening and width in the default style, the mean over the clips of each corpus."""
     if not clips:
         return {}
     network.eval()
     rows: dict[str, list[float]] = {}
-    points = span.reshape(len(span), -1, 3)
-    lips = face.landmarks68[[62, 66, 48, 54]]
-    with torch.inference_mode():
-        for clip in clips:
-            if clip.target.std() == 0:
-                continue
-            stop = int((clip.time[-1] + 1) * RATE) * SAMPLES
-            wave = np.zeros(stop, np.float32)
-            part = clip.samples[:stop].astype(np.float32) / 32768
-            wave[: len(part)] = part
-            before = (REACH + MARGIN) * SAMPLES
-            padded = torch.from_numpy(np.pad(wave, (before, before)))[None]
-            feature = network.prepare(listener(mel_batch(padded, None, np.array([clip.level])))[0])
-            window = windows(feature, torch.from_numpy(clip.time + (REACH + MARGIN) / RATE))
-            result = network(window, torch.zeros(len(window), network.style.in_features)).numpy()
-            found = face.mean[lips] + np.tensordot(result, points[:, lips], 1)
-            wanted = face.mean[lips] + np.tensordot(clip.target, points[:, lips], 1)
-            length = lambda p, a, b: np.linalg.norm(p[:, a] - p[:, b], axis=1)
-            rows.setdefault(f"{clip.corpus}_opening", []).append(
-                metrics.pearson(length(found, 0, 1), length(wanted, 0, 1))
-            )
-            rows.setdefault(f"{clip.corpus}_width", []).append(
-                metrics.pearson(length(found, 2, 3), length(wanted, 2, 3))
-            )
+    points = list(face.landmarks68[[*INNER_LIPS, *MOUTH_CORNERS]])
+    rest, span = face.mean[points], face.span[:, points]
+    for clip in clips:
+        if clip.target.std() == 0:
+            continue
+        feature = torch.from_numpy(encoder.features(clip.audio)[:, :-1]).to(encoder.device)
+        times = torch.from_numpy(clip.time + MARGIN / FEATURE_RATE).to(encoder.device)
+        with torch.inference_mode():
+            window = windows(network.prepare(feature), times)
+            style = torch.zeros(len(window), network.style.in_features, device=encoder.device)
+            found = rest + np.tensordot(network(window, style).cpu().numpy(), span, 1)
+        wanted = rest + np.tensordot(clip.target, span, 1)
+        for name, (a, b) in {"opening": (0, 1), "width": (2, 3)}.items():
+            length = [np.linalg.norm(p[:, a] - p[:, b], axis=1) for p in (found, wanted)]
+            rows.setdefault(f"{clip.corpus}_{name}", []).append(pearson(*length))
     return {name: float(np.mean(values)) for name, values in sorted(rows.items())}
+
+
+# ------------------------------------------------------------------------------------------- starting from weights
+
+
+def read_start(run: Run, config: TalkingConfig) -> StartWeights | None:
+    """The weights that a run starts from, None for random ones.
+
+    Raises InputError where they were trained on other features or for a face with other blend shapes.
+    """
+    start = run.start_weights("talking")
+    if start is None:
+        return None
+    models = run.models()
+    width = log_mel_encoder().width if config.features == "log-mel" else models.encoder.width
+    with check_compatible(start.path, "talking"):
+        start.check(
+            features=(start.settings["features"], config.features),
+            feature_width=(len(start.tensors["normalise.running_mean"]), width),
+            expression_names=(start.settings["expression_names"], list(models.face.expression_names)),
+        )
+    return start
+
+
+def start_network(
+    network: TalkingNetwork, tensors: dict[str, np.ndarray], their_styles: list[str], styles: list[str]
+) -> None:
+    """Give a network the tensors of talking weights, styles by name; a new style begins as the default one, zeros."""
+    state = network.state_dict()
+    for name in state:
+        if name == "normalise.num_batches_tracked":
+            continue
+        tensor = torch.from_numpy(tensors[name].astype(np.float32))
+        if name in ("style.weight", "hidden.weight"):  # the last columns belong to the styles
+            shared = tensor.shape[1] - len(their_styles)
+            columns = torch.zeros(len(tensor), len(styles), device=tensor.device)
+            for k, style in enumerate(styles):
+                if style in their_styles:
+                    columns[:, k] = tensor[:, shared + their_styles.index(style)]
+            tensor = torch.cat([tensor[:, :shared], columns], 1)
+        state[name] = tensor
+    network.load_state_dict(state)
+
+
+def encoder_part(start: StartWeights, encoder: SpeechEncoder) -> dict[str, np.ndarray]:
+    """The encoder's tensors in talking weights; none where they belong to another encoder than this one."""
+    if start.settings["encoder"] != encoder.fingerprint:
+        return {}
+    return {name[8:]: array for name, array in start.tensors.items() if name.startswith("encoder/")}

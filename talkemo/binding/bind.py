@@ -1,0 +1,171 @@
+"""Binding a mesh: finding its face, and giving each vertex its motion."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from ..errors import InputError
+from ..face import Face
+from ..formats.mesh import Mesh
+from ..geometry import vertex_normals
+from .binding import Binding
+from .cache import BindingCache
+from .files import load_binding
+
+LARGEST_LANDMARKS = 1 << 20  # bytes of a file of landmarks
+STILL = 1e-6  # mm, largest motion of a vertex that counts as none
+
+
+@dataclass(frozen=True)
+class FaceHint:
+    """Where a mesh has its face, for those that are not found unaided.
+
+    binding: a file that `talkemo bind` wrote for this mesh, instead of all others
+    up, forward: the mesh's axes that point up and where the face looks, such as z and -y
+    landmarks: a text file with a line a point: the iBUG number from 1 to 68, then a vertex counted from 0, or x y z
+    """
+
+    binding: str | Path | None = None
+    up: str | None = None
+    forward: str | None = None
+    landmarks: str | Path | None = None
+
+    @property
+    def files(self) -> list[str | Path]:
+        """The files that the hint names."""
+        return [path for path in (self.binding, self.landmarks) if path is not None]
+
+
+def bind_hinted(face: Face, mesh: Mesh, hint: FaceHint | None = None, cache: BindingCache | None = None) -> Binding:
+    """Bind a mesh as a hint says, from the cache where it has been bound before.
+
+    Raises InputError for a file that is wrong, or where no face is found.
+    """
+    hint = hint or FaceHint()
+    if hint.binding is not None:
+        if hint.up or hint.forward or hint.landmarks:
+            raise InputError("a --binding says where the face is", "leave --up, --forward and --landmarks out")
+        return load_binding(hint.binding, face, mesh)
+    if hint.landmarks is not None:
+        return bind_mesh(face, mesh, up=hint.up, forward=hint.forward, landmarks=read_landmarks(hint.landmarks, mesh))
+    name = None if cache is None else cache.name(face, mesh, hint.up, hint.forward)
+    if cache is not None and name is not None and (known := cache.get(name, face, mesh)) is not None:
+        return known
+    binding = bind_mesh(face, mesh, up=hint.up, forward=hint.forward)
+    if cache is not None and name is not None:
+        cache.put(name, binding)
+    return binding
+
+
+def bind_mesh(
+    face: Face, mesh: Mesh, *, up: str | None = None, forward: str | None = None, landmarks: np.ndarray | None = None
+) -> Binding:
+    """Bind a mesh with a face, in any unit and orientation. Raises InputError where no face is found.
+
+    up, forward: axes of the mesh, see `FaceHint`; landmarks: (68, 3) places of the iBUG points in the mesh, NaN for
+        those that are unknown; then nothing is searched
+    """
+    from threadpoolctl import threadpool_limits
+
+    from .registration import turns_towards
+
+    turns = turns_towards(up, forward)
+    # Its matrices are small: a second thread gains nothing, and beside other processes it costs tenfold.
+    with threadpool_limits(1, "blas"):
+        return _bind(face, mesh, turns, landmarks)
+
+
+def _bind(face: Face, mesh: Mesh, turns: list[np.ndarray] | None, landmarks: np.ndarray | None) -> Binding:
+    """Bind a mesh, see `bind_mesh`. turns: rotations to try, see `registration.locate`."""
+    from .body import Body, weld
+    from .mouth import Mouth
+    from .parts import place_parts
+    from .registration import locate, refine, surface_of
+    from .skin import place_skin
+
+    welded = weld(mesh)
+    vertices = mesh.vertices[welded.first]
+    faces = _facing_outwards(vertices, welded.faces)
+    fit = locate(face, surface_of(vertices, faces), turns, landmarks)
+    fitted = refine(face, fit)
+    body = Body(face, fit, fitted, vertices, faces)
+    mouth = Mouth(face, fitted)
+    place_skin(body, mouth)
+    parts = place_parts(body, mouth)
+
+    moving = np.flatnonzero(np.abs(body.shapes).max((0, 2)) > STILL)
+    if not len(moving):
+        raise InputError("no skin found in the mesh where its face should be", "say where it is by --landmarks")
+    of_mesh = np.flatnonzero(np.isin(welded.merged, moving))
+    rows = welded.merged[of_mesh]
+    placement = fit.placement
+    shapes = placement.scale * body.shapes[:, rows] @ placement.rotation.T.astype(np.float32)
+    in_mesh = lambda merged: np.flatnonzero(np.isin(welded.merged, merged))
+    return Binding(
+        mesh=mesh,
+        face=face,
+        moving=of_mesh,
+        shapes=shapes.astype(np.float32),
+        canonical=body.canonical[rows],
+        landmarks68=welded.first[_nearest_landmarks(body)],
+        placement=placement,
+        error=fit.error,
+        relief=fit.relief,
+        parts={name: len(in_mesh(found)) for name, found in parts.vertices().items()},
+        eyes=tuple((in_mesh(found), placement.to_mesh(centre)) for found, centre in parts.eyes),
+    )
+
+
+def _facing_outwards(vertices: np.ndarray, faces: np.ndarray) -> np.ndarray:
+    """Triangles (F, 3) turned so that most normals point away from the middle: a face bulges, and so does its body."""
+    corners = vertices[faces]
+    outwards = np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0])
+    middle = np.median(vertices[faces.ravel()], axis=0)
+    return faces[:, ::-1] if np.einsum("fc,fc->", corners.mean(1) - middle, outwards) < 0 else faces
+
+
+def _nearest_landmarks(body) -> np.ndarray:
+    """(68,) skin vertices of a body nearest to the fitted iBUG points.
+
+    By place and normal: on closed lips the nearest vertex by place alone could be the other lip's.
+    """
+    from scipy.spatial import cKDTree
+
+    from .registration import NORMAL_WEIGHT
+
+    face, fitted = body.face, body.fitted
+    tree = cKDTree(np.hstack([body.points, NORMAL_WEIGHT * body.normals])[body.skin])
+    own = np.hstack([fitted, NORMAL_WEIGHT * vertex_normals(fitted, face.faces)])[face.landmarks68]
+    return np.flatnonzero(body.skin)[tree.query(own)[1]]
+
+
+def read_landmarks(path: str | Path, mesh: Mesh) -> np.ndarray:
+    """(68, 3) places of the iBUG points of a mesh from a text file, NaN for those not in it; see `FaceHint`."""
+    path = Path(path)
+    if not path.is_file():
+        raise InputError(f"{path}: no such file of landmarks", "a text file with lines like: 31 0.0 1.6 0.1")
+    if path.stat().st_size > LARGEST_LANDMARKS:
+        raise InputError(f"{path}: too large for landmarks", f"at most {LARGEST_LANDMARKS >> 20} MiB are read")
+    places = np.full((68, 3), np.nan)
+    for number, line in enumerate(path.read_text("utf-8", errors="replace").splitlines(), 1):
+        fields = line.split("#")[0].replace(",", " ").split()
+        if not fields:
+            continue
+        try:
+            point, numbers = int(fields[0]), [float(x) for x in fields[1:]]
+            if not 1 <= point <= 68 or len(numbers) not in (1, 3) or not np.isfinite(numbers).all():
+                raise ValueError
+            if len(numbers) == 1:
+                if not 0 <= int(fields[1]) < len(mesh.vertices):
+                    raise ValueError
+                numbers = mesh.vertices[int(fields[1])].tolist()
+        except ValueError:
+            raise InputError(
+                f"{path}: line {number} ('{line.strip()[:40]}') is not a landmark",
+                f"'point vertex' or 'point x y z', points 1 to 68, vertices 0 to {len(mesh.vertices) - 1}",
+            ) from None
+        places[point - 1] = numbers
+    return places

@@ -1,0 +1,149 @@
+"""Two animations of one mesh compared: the field's metrics, in millimetres of the canonical face where one is found."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ..errors import InputError
+from ..face import INNER_LIPS, MOUTH_CORNERS, Face
+from ..formats.animation import Source
+from ..formats.mesh import Mesh, load_mesh
+from ..formats.open import open_animation
+from ..formats.sequence import MeshSequence
+from .metrics import REGION_MASKS, Comparison
+
+LARGEST_MASK = 1 << 24  # bytes of a file of vertex numbers
+FRAMES_AT_A_TIME = 64  # frames compared at a time, which bounds the memory
+LENGTH_TOLERANCE = 0.02  # of the reference's frames, by which two animations of one recording may differ in length
+
+
+def compare(
+    predicted: str | Path,
+    reference: str | Path,
+    *,
+    neutral: str | Path | None = None,
+    mask: str | Path | None = None,
+    face: Face,
+) -> dict[str, Any]:
+    """All metrics of two animations (npz, GLB or folders of meshes) of one mesh, under the key `figures`, see `Metric`.
+
+    neutral: the mesh at rest, for FDD and to find the face in; the reference's own or its first frame if None
+    mask: a text file of vertex numbers, whose RE and VE are given too under the file's name
+    face: the canonical face, which is laid over the mesh by a similarity. Lengths are in its mm, so that metrics of
+        meshes in any unit can be compared; where no face is found, they are in the mesh's own unit and only RE and VE
+        are given
+    Raises InputError where the two are not of one mesh and one fps, or nearly of one length.
+    """
+    if mask is not None:
+        _check_mask_name(Path(mask))
+    p, g = open_animation(predicted), open_animation(reference)
+    # A folder of meshes has no fps of its own: it gets that of what it is compared with.
+    for one, other in ((p, g), (g, p)):
+        if isinstance(one, MeshSequence):
+            one.fps = other.fps
+    _check_pair(p, g)
+    own_mask = {} if mask is None else {Path(mask).name: _read_mask(Path(mask), g.shape[1])}
+    rest = _rest_vertices(g, neutral)
+    comparison = _new_comparison(rest, g.faces, own_mask, face)
+    frames = min(len(p), len(g))
+    _add_frames(comparison, p, g, frames)
+    return {
+        "predicted": str(predicted),
+        "reference": str(reference),
+        "frames": frames,
+        "fps": g.fps,
+        "mm_a_mesh_unit": comparison.scale if comparison.unit == "mm" else None,
+        "figures": [asdict(metric) for metric in comparison.metrics()],
+    }
+
+
+def _check_pair(p: Source, g: Source) -> None:
+    """Raise InputError unless two animations have the same vertices and fps, and nearly the same length."""
+    if p.shape[1] != g.shape[1]:
+        raise InputError(f"{p.path} has {p.shape[1]} vertices, {g.path} {g.shape[1]}", "compare one mesh's animations")
+    if abs(p.fps - g.fps) > 1e-3 * g.fps:
+        raise InputError(f"{p.path} has {p.fps:g} frames a second, {g.path} {g.fps:g}", "make both with one --fps")
+    frames = min(len(p), len(g))
+    if frames < 2:
+        raise InputError(
+            f"{p.path} and {g.path} have {frames} frames in common", "compare animations of two frames or more"
+        )
+    if abs(len(p) - len(g)) > max(2, LENGTH_TOLERANCE * len(g)):
+        raise InputError(f"{p.path} has {len(p)} frames, {g.path} {len(g)}", "compare animations of one recording")
+
+
+def _rest_vertices(reference: Source, neutral: str | Path | None) -> np.ndarray:
+    """The vertices (N, 3) float64 of the mesh at rest: a mesh file's, the reference's own, or its first frame."""
+    if neutral is not None:
+        rest = load_mesh(neutral).vertices
+        if len(rest) != reference.shape[1]:
+            raise InputError(
+                f"{neutral} has {len(rest)} vertices, the animations {reference.shape[1]}", "name the same mesh at rest"
+            )
+    else:
+        rest = next(reference.chunks(1))[0] if reference.rest is None else reference.rest
+    if not np.isfinite(rest).all():
+        raise InputError(
+            f"{neutral or reference.path}: vertices contain NaN or infinity, in the mesh at rest",
+            "name another mesh at rest with --neutral" if neutral is None else "export it again",
+        )
+    return np.asarray(rest, np.float64)
+
+
+def _new_comparison(rest: np.ndarray, faces: np.ndarray, own_mask: dict[str, np.ndarray], face: Face) -> Comparison:
+    """An empty comparison of motions of a mesh, with the regions of its face where one is found."""
+    from ..binding import bind_mesh
+
+    masks = {"all": np.arange(len(rest))}
+    try:
+        binding = bind_mesh(face, Mesh(rest, faces))
+    except InputError:  # a mesh without a face can be compared too, by fewer metrics
+        return Comparison(rest, {**masks, **own_mask}, unit="mesh units")
+    masks["lips"], masks["upper_face"] = binding.region("lips"), binding.region("upper_face")
+    masks["face"] = np.union1d(masks["upper_face"], binding.region("lower_face"))
+    masks = {name: numbers for name, numbers in {**masks, **own_mask}.items() if len(numbers)}
+    mouth = binding.landmarks68[[*INNER_LIPS, *MOUTH_CORNERS]]
+    return Comparison(rest, masks, mouth, 1 / binding.scale)
+
+
+def _add_frames(comparison: Comparison, p: Source, g: Source, frames: int) -> None:
+    """Add the first frames of two animations, part by part. Raises InputError for NaN or infinity in them."""
+    done = 0
+    for a, b in zip(p.chunks(FRAMES_AT_A_TIME), g.chunks(FRAMES_AT_A_TIME)):
+        count = min(len(a), len(b), frames - done)
+        for part, source in ((a[:count], p), (b[:count], g)):
+            if not np.isfinite(part).all():
+                raise InputError(
+                    f"{source.path}: vertices contain NaN or infinity, in frames {done} to {done + count - 1}",
+                    "export it again",
+                )
+        comparison.add(a[:count], b[:count])
+        done += count
+
+
+def _check_mask_name(path: Path) -> None:
+    """Raise InputError unless a mask's file is there, of a sensible size, and no region's namesake."""
+    if not path.is_file():
+        raise InputError(f"{path}: no such mask file", "name a text file of vertex numbers, counted from 0")
+    if path.stat().st_size > LARGEST_MASK:
+        raise InputError(
+            f"{path}: too large for a list of vertex numbers", f"at most {LARGEST_MASK >> 20} MiB are read"
+        )
+    if path.name in ("all", *REGION_MASKS):
+        raise InputError(f"{path}: a mask of that name is there already", "name the file otherwise")
+
+
+def _read_mask(path: Path, vertices: int) -> np.ndarray:
+    """Vertex numbers of a text file, counted from 0, separated by spaces, commas or lines."""
+    hint = f"whole numbers from 0 to {vertices - 1}, one a line"
+    try:
+        numbers = np.unique([int(word) for word in path.read_text("utf-8").replace(",", " ").split()])
+    except ValueError:
+        raise InputError(f"{path}: not a list of vertex numbers", hint) from None
+    if not len(numbers) or numbers[0] < 0 or numbers[-1] >= vertices:
+        raise InputError(f"{path}: vertex numbers must lie between 0 and {vertices - 1}", hint)
+    return numbers

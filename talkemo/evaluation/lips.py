@@ -1,0 +1,120 @@
+"""How well the talking model moves the lips, on neutral recordings of the dev split."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ..audio import open_audio
+from ..data.captures import Fitted, Report, load_captures
+from ..data.corpora import CORPORA
+from ..data.motion import from_rest
+from ..errors import InputError
+from ..face import Face
+from ..models import Models
+from . import metrics
+
+BILABIALS = ("bin", "blue", "by", "place", "please", "b", "m", "p")  # GRID's words with a b, m or p at which lips close
+ALIGN_RATE = 25000  # time units a second in GRID's alignments
+CLOSED = 2.5  # mm between the middles of the lips up to which they count as closed; the canonical face at rest has 0.8
+# s around the beginning of a word, and around its end for the letter m, which is spoken em, in which its lips close.
+AT_BEGINNING, AT_END = (-0.08, 0.12), (-0.16, 0.08)
+
+
+def evaluate_lips(
+    data: Path, cache: Path, models: Models, *, jobs: int = 1, progress: Report | None = None
+) -> dict[str, Any]:
+    """RE, VE and correlations of the talking model on neutral dev recordings, a row a corpus; means over clips.
+
+    The speakers are unknown to the model except in grid_s1, which has one speaker: there the sentences are unknown.
+    Beside the model stand a face that does not move (`still`) and the mean shape of the training recordings
+    (`mean_motion`). Captures are read from `cache` and made there where missing, see `load_captures`.
+    """
+    face = models.face
+    recordings = from_rest(list(load_captures(data, cache, models, CORPORA, jobs, progress)), face)
+    neutral = [r for r in recordings if r.emotion in ("neutral", "calm")]
+    trained = [r.capture.shapes for r in neutral if r.split == "train"]
+    if not trained:
+        raise InputError(f"{data}: no neutral recordings of the training split", "is it the folder of the corpora?")
+    lips = face.regions["lips"]
+    average = face.displacement(np.concatenate(trained).mean(0))[lips]
+    rows = []
+    for corpus in CORPORA:
+        tested = [r for r in neutral if r.corpus == corpus and r.split == "dev"]
+        clips, closed = [], []
+        for number, (clip, closures_of_clip) in enumerate(_measured(tested, data, models, average)):
+            clips.append(clip)
+            closed += closures_of_clip
+            if progress:
+                progress(corpus, number + 1, len(tested))
+        if clips:
+            rows.append(_row(corpus, clips, closed))
+    return {"mask": "lips", "mask_vertices": int(lips.sum()), "together_mm": CLOSED, "corpora": rows}
+
+
+def _measured(
+    tested: list[Fitted], data: Path, models: Models, average: np.ndarray
+) -> Iterator[tuple[dict[str, float], list[tuple[bool, bool]]]]:
+    """The metrics of each recording and, where it has an alignment, for each closure of its lips whether the predicted
+    and whether the captured lips are closed. average: (lips, 3) mm, the mean motion of training."""
+    for r in tested:
+        motion = models.talking.motion(open_audio(data / r.audio), r.capture.time)
+        predicted, reference = motion.displacement(models.face), r.capture.motion(models.face).displacement(models.face)
+        closed = []
+        align = data / r.corpus / "align" / f"{r.name}.align"
+        if align.is_file():
+            opening = [metrics.mouth_opening(d, models.face) for d in (predicted, reference)]
+            for frame in closures(align, r.capture.time, opening[1]):
+                near = slice(max(0, frame - 1), frame + 2)
+                closed.append((opening[0][near].min() <= CLOSED, opening[1][near].min() <= CLOSED))
+        yield _clip_metrics(predicted, reference, average, models.face), closed
+
+
+def _clip_metrics(predicted: np.ndarray, reference: np.ndarray, average: np.ndarray, face: Face) -> dict[str, float]:
+    """The metrics of displacements (T, V, 3) mm of one clip."""
+    opening, true_opening = metrics.mouth_opening(predicted, face), metrics.mouth_opening(reference, face)
+    width, true_width = metrics.mouth_width(predicted, face), metrics.mouth_width(reference, face)
+    lips = face.regions["lips"]
+    p, g = predicted[:, lips], reference[:, lips]
+    still = np.zeros_like(g)
+    return {
+        "re_mm": metrics.reconstruction_error(p, g),
+        "re_still_mm": metrics.reconstruction_error(still, g),
+        "re_mean_motion_mm": metrics.reconstruction_error(still + average, g),
+        "ve_mm": metrics.velocity_error(p, g),
+        "ve_still_mm": metrics.velocity_error(still, g),
+        "r_opening": metrics.pearson(opening, true_opening),
+        "r_width": metrics.pearson(width, true_width),
+        "amplitude": float(opening.std() / max(true_opening.std(), 1e-9)),
+    }
+
+
+def _row(corpus: str, clips: list[dict[str, float]], closed: list[tuple[bool, bool]]) -> dict[str, Any]:
+    """The means of a corpus, and the shares of its closures at which predicted and captured lips are together."""
+    row: dict[str, Any] = {"corpus": corpus, "clips": len(clips)}
+    row |= {name: float(np.mean([clip[name] for clip in clips])) for name in clips[0]}
+    if closed:
+        row["closures"] = len(closed)
+        row["together"], row["together_reference"] = np.mean(closed, axis=0).tolist()
+    return row
+
+
+def closures(align: Path, time: np.ndarray, opening: np.ndarray) -> list[int]:
+    """Frames in which the lips of a GRID recording close for the b, m or p of a word, by its alignment file.
+
+    opening: (T,) mm of the reference at time (T,) s. Around each such word the frame with the least opening is taken.
+    """
+    frames = []
+    for line in align.read_text("utf-8").splitlines():
+        fields = line.split()
+        if len(fields) != 3 or fields[2] not in BILABIALS:
+            continue
+        start, end = int(fields[0]) / ALIGN_RATE, int(fields[1]) / ALIGN_RATE
+        (before, after), at = (AT_END, end) if fields[2] == "m" else (AT_BEGINNING, start)
+        inside = np.flatnonzero((time >= at + before) & (time <= at + after))
+        if len(inside):
+            frames.append(int(inside[opening[inside].argmin()]))
+    return frames

@@ -1,0 +1,143 @@
+"""What animations of a mesh are made of, and how they are read and written, whatever the format."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Protocol
+
+import numpy as np
+
+from ..files import Partial
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
+
+    from .mesh import Appearance
+
+
+@dataclass(frozen=True, eq=False)
+class Frames:
+    """Consecutive frames: vertices (T, N, 3) of the mesh, landmarks68 (T, 68, 3), arkit (T, 52) in [0, 1]."""
+
+    vertices: np.ndarray
+    landmarks68: np.ndarray
+    arkit: np.ndarray
+
+
+@dataclass(frozen=True, eq=False)
+class Header:
+    """What is known of an animation before its first frame.
+
+    faces: (F, 3) triangles; rest: (N, 3), the mesh at rest; focus: (N,) bool, vertices of the face, for the camera
+    facing: (3, 3), the rotation of the face in the mesh from looking along +z with y up; None for none
+    meta: JSON values: versions, weights, emotion, audio file, seed
+    targets: makes (52, N, 3), what ARKit's shapes at weight 1 move each vertex by, when a writer asks for it
+    appearance: what the mesh's file has beside its surface
+    """
+
+    frames: int
+    fps: float
+    faces: np.ndarray
+    rest: np.ndarray
+    focus: np.ndarray
+    facing: np.ndarray | None = None
+    meta: dict[str, Any] = field(default_factory=dict)
+    targets: Callable[[], np.ndarray] | None = None
+    appearance: Appearance | None = None
+
+
+class Source(Protocol):
+    """An animation that can be read, see `open.open_animation`.
+
+    shape: (T, N, 3); rest: (N, 3) or None where the file does not say; focus, facing, meta, appearance: as of `Header`
+    """
+
+    path: Path
+    faces: np.ndarray
+    fps: float
+    shape: tuple[int, ...]
+    rest: np.ndarray | None
+    focus: np.ndarray | None
+    facing: np.ndarray | None
+    meta: dict[str, Any]
+    appearance: Appearance | None
+
+    def __len__(self) -> int:
+        """Number of frames."""
+        ...
+
+    def chunks(self, frames: int = 64) -> Iterator[np.ndarray]:
+        """Consecutive vertices (≤ frames, N, 3) float32."""
+        ...
+
+
+class Writer(Protocol):
+    """Writes an animation, see `open.open_writer`. As a context manager it leaves the whole file, or after an exception none.
+
+    metrics: what is worth reporting of the result, known when it is finished
+    """
+
+    metrics: dict[str, float]
+
+    def write(self, frames: Frames) -> None:
+        """Append frames."""
+        ...
+
+    def __enter__(self) -> Self: ...
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None: ...
+
+
+class FileWriter:
+    """What writers share: a partial file that takes its final name when it is whole.
+
+    A subclass writes to `self.partial.path`, completes it in `finish` and lets go of it in `close`.
+    """
+
+    def __init__(self, path: Path, folder: bool = False):
+        self.path = path
+        self.metrics: dict[str, float] = {}
+        self.partial = Partial(path, folder)
+
+    def write(self, frames: Frames) -> None:
+        """Append frames."""
+        raise NotImplementedError
+
+    def finish(self) -> None:
+        """Complete the partial file."""
+
+    def close(self) -> None:
+        """Let go of the partial file, finished or not."""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        try:
+            if kind is None:
+                self.finish()
+        finally:
+            try:
+                self.close()
+                if kind is None:
+                    self.partial.finish()
+            finally:
+                self.partial.discard()
+
+
+def facing_of(meta: dict[str, Any]) -> np.ndarray | None:
+    """The rotation (3, 3) of the face in an animation's mesh, if its metadata holds a valid one."""
+    try:
+        rotation = np.array(meta.get("facing"), np.float64)
+    except (TypeError, ValueError):
+        return None
+    if rotation.shape != (3, 3) or not np.allclose(rotation @ rotation.T, np.eye(3), atol=1e-3):
+        return None
+    return rotation

@@ -1,0 +1,94 @@
+"""Animations as folders of meshes, one file a frame."""
+
+from __future__ import annotations
+
+import re
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ..errors import InputError
+from .animation import FileWriter, Frames, Header
+from .mesh import MESH_FORMATS, Appearance, load_mesh, obj_text, save_obj, save_ply
+
+SEQUENCE_FPS = 30.0  # of a folder of meshes, which does not say its own
+
+
+class MeshSequence:
+    """A folder of mesh files as an animation, a frame each in the natural order of their names.
+
+    All must have the vertices of the first, in its order; its faces count. A `Source`.
+    """
+
+    def __init__(self, folder: str | Path, fps: float | None = None):
+        self.path = Path(folder)
+        self.files = sorted(
+            (
+                file
+                for file in self.path.iterdir()
+                if file.suffix.lower() in MESH_FORMATS and not file.name.startswith(".")
+            ),
+            key=lambda file: [int(part) if part.isdecimal() else part for part in re.split(r"(\d+)", file.name)],
+        )
+        if not self.files:
+            raise InputError(f"{folder}: no meshes in it", f"talkemo reads {', '.join(MESH_FORMATS)}")
+        first = load_mesh(self.files[0])
+        self.faces, self.fps = first.faces, fps or SEQUENCE_FPS
+        self.shape: tuple[int, ...] = (len(self.files), len(first.vertices), 3)
+        self.meta: dict[str, Any] = {}
+        self.focus: np.ndarray | None = None
+        self.facing: np.ndarray | None = None
+        self.rest: np.ndarray | None = None
+        self.appearance: Appearance | None = first.appearance  # its polygons, texture and materials
+
+    def __len__(self) -> int:
+        return self.shape[0]
+
+    def chunks(self, frames: int = 64) -> Iterator[np.ndarray]:
+        """Consecutive vertices (≤ frames, V, 3) float32."""
+        for start in range(0, len(self), frames):
+            part = []
+            for file in self.files[start : start + frames]:
+                vertices = load_mesh(file).vertices
+                if len(vertices) != self.shape[1]:
+                    raise InputError(f"{file} has {len(vertices)} vertices, {self.files[0]} {self.shape[1]}")
+                part.append(vertices.astype(np.float32))
+            yield np.stack(part)
+
+
+class SequenceWriter(FileWriter):
+    """A folder of meshes, one a frame: 000000.obj, 000001.obj, … or ply. It must not be there yet, or be empty.
+
+    Frames of a mesh that was an OBJ are that OBJ with other positions: polygons, groups and materials stay.
+    """
+
+    def __init__(self, path: Path, header: Header, form: str = "obj"):
+        if path.exists() and (not path.is_dir() or any(path.iterdir())):
+            raise InputError(
+                f"{path} is there already, and not an empty folder", "choose another name for the sequence"
+            )
+        self.form, self.faces, self.count = form, header.faces, 0
+        self.appearance = header.appearance if header.appearance and header.appearance.text else None
+        super().__init__(path, folder=True)
+
+    def write(self, frames: Frames) -> None:
+        for vertices in frames.vertices:
+            path = self.partial.path / f"{self.count:06d}.{self.form}"
+            if self.form == "ply":
+                save_ply(path, vertices, self.faces)
+            elif self.appearance:
+                path.write_text(obj_text(self.appearance, vertices), "utf-8")
+            else:
+                save_obj(path, vertices, self.faces)
+            self.count += 1
+
+    def finish(self) -> None:
+        if self.appearance and self.form == "obj":
+            for name, source in self.appearance.companions.items():
+                place = (self.partial.path / name.replace("\\", "/")).resolve()
+                if place.is_relative_to(self.partial.path.resolve()):
+                    place.parent.mkdir(parents=True, exist_ok=True)
+                    shutil.copyfile(source, place)

@@ -1,0 +1,171 @@
+"""Emotion transfer (3D-TalkEmo, section 3.4): StarGAN on geometry maps, light enough for real time on two cores.
+
+The generator sees the face's geometry map pooled to 32×32 pixels and predicts a residual (Choi et al. 2018 predict the
+picture itself at full resolution, at a hundred times the cost). A motion's map is linear in its coordinates, and the
+residual is measured in the span of the face's blend shapes: an emotion moves skin and does not crumple it. Both linear
+maps are computed once, when the generator is made (train/maps.py), so that a transfer takes coordinates and gives
+coordinates, and no map is drawn.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+from torch.nn import functional
+
+from ..emotions import EMOTIONS
+from ..face import Face
+from ..motion import Motion
+
+UNIT = 4.0  # mm of displacement that the networks see as one
+INNER = 32  # pixels on a side of the map that the generator sees
+BATCH = 64  # frames at a time when animating
+# An emotion must not open lips that are closed for a b, m or p. The share of its mouth opening that is cancelled is
+# SPOKEN + (1 − SPOKEN) · exp(−opening / SHUT).
+SHUT = 2.0  # mm, decay length
+SPOKEN = 0.5  # share that is always cancelled
+FULL_PRECISION = ("picture", "measure", "residual", "opening", "place")  # tensors that weights files keep in float32
+
+
+class ResidualBlock(nn.Module):
+    """Two 3×3 convolutions beside an identity."""
+
+    def __init__(self, channels: int):
+        super().__init__()
+        self.first = nn.Conv2d(channels, channels, 3, padding=1)
+        self.second = nn.Conv2d(channels, channels, 3, padding=1)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return x + self.second(functional.relu(self.first(functional.relu(x))))
+
+
+@dataclass(frozen=True, eq=False)
+class LinearMaps:
+    """What the generator knows of the face, all linear. S coordinates of a motion, Z of a residual.
+
+    picture: (S, 3·32·32), the pooled geometry map in UNIT of a unit of each coordinate, mm
+    measure: (3·32·32, Z), coordinates of a residual by least squares on its pooled map
+    residual: (Z, S) mm, a motion's coordinates of a unit of each of a residual's
+    opening: (Z,) mm, by which a unit of each of a residual's coordinates opens the lips
+    place: (1, 3, 32, 32), the mask of the chart, row and column of each pixel
+    """
+
+    picture: torch.Tensor
+    measure: torch.Tensor
+    residual: torch.Tensor
+    opening: torch.Tensor
+    place: torch.Tensor
+
+
+class Generator(nn.Module):
+    """G(x, c): pooled maps (N, 3, 32, 32) in UNIT and labels (N, 8) → coordinates (N, Z) of a residual.
+
+    It works at 32×32 and 8×8 pixels. No normalisation layers: instance norm would take away how far a face is moved.
+    """
+
+    picture: torch.Tensor
+    measure: torch.Tensor
+    residual: torch.Tensor
+    opening: torch.Tensor
+    place: torch.Tensor
+
+    def __init__(self, maps: LinearMaps, channels: int, blocks: int):
+        super().__init__()
+        for name in FULL_PRECISION:
+            self.register_buffer(name, getattr(maps, name))
+        few, some, many = channels // 4, channels // 2, channels
+        self.entry = nn.Conv2d(3 + 3 + len(EMOTIONS), few, 3, padding=1)
+        self.down = nn.Conv2d(few, some, 4, stride=2, padding=1)
+        self.down_again = nn.Conv2d(some, many, 4, stride=2, padding=1)
+        self.blocks = nn.Sequential(*(ResidualBlock(many) for _ in range(blocks)))
+        self.up = nn.ConvTranspose2d(many, some, 4, stride=2, padding=1)
+        self.up_again = nn.ConvTranspose2d(some, few, 4, stride=2, padding=1)
+        self.exit = nn.Conv2d(few, 3, 3, padding=1)
+
+    def forward(self, x: torch.Tensor, label: torch.Tensor) -> torch.Tensor:
+        wide = label[:, :, None, None].expand(-1, -1, INNER, INNER)
+        first = self.entry(torch.cat([x, self.place.expand(len(x), -1, -1, -1), wide], dim=1))
+        second = self.down(functional.relu(first))
+        third = self.blocks(self.down_again(functional.relu(second)))
+        second = second + self.up(functional.relu(third))
+        raw = self.exit(functional.relu(first + self.up_again(functional.relu(second))))
+        return raw.flatten(1) @ self.measure
+
+
+class EmotionModel:
+    """A trained generator for a face, on a device."""
+
+    def __init__(self, generator: Generator, face: Face, settings: dict[str, Any], device: torch.device | str = "cpu"):
+        self.device = torch.device(device)
+        self.generator = generator.eval().to(self.device)
+        self.face = face
+        self.settings = settings
+        jaw = face.shape_coordinates[face.expression_names.index("jawOpen")]
+        self.jaw = jaw / (jaw @ face.opening_row)  # (S,) mm, jawOpen scaled to open the lips by a millimetre
+
+    def transfer(self, motion: Motion, amounts: np.ndarray, from_neutral: bool = True) -> Motion:
+        """The motion with emotions: amounts (8,) throughout, or (T, 8) a frame, in the order of EMOTIONS.
+
+        An amount of 1 is as strong as the actors, smaller ones scale the residual; mixes are mixes of residuals. Frames
+        whose amounts are all 0 stay as they are, to the bit.
+        from_neutral: whether the face shows no emotion yet. A neutral amount then changes nothing; otherwise it removes
+            what emotion there is
+        """
+        shares = np.array(np.broadcast_to(amounts, (len(motion), len(EMOTIONS))), np.float32)
+        if from_neutral:
+            shares[:, EMOTIONS.index("neutral")] = 0
+        moved = np.flatnonzero(shares.any(1))
+        if not len(moved):
+            return motion
+        coordinates = motion.coordinates.copy()
+        for start in range(0, len(moved), BATCH):
+            rows = moved[start : start + BATCH]
+            own = torch.from_numpy(coordinates[rows]).to(self.device)
+            opening = coordinates[rows] @ self.face.opening_row
+            coordinates[rows] += self.residual(own @ self.generator.picture, opening, shares[rows])
+        return Motion(motion.times, coordinates)
+
+    def residual(self, picture: torch.Tensor, opening: np.ndarray, shares: np.ndarray) -> np.ndarray:
+        """What emotions add to the coordinates of N faces, (N, S) mm.
+
+        picture: (N, 3·32·32), the faces' pooled maps in UNIT; opening: (N,) mm, of their lips; shares: (N, 8)
+        """
+        generator = self.generator
+        with torch.inference_mode():
+            share = torch.from_numpy(shares).to(self.device)
+            maps = picture.view(-1, 3, INNER, INNER)
+            residual = torch.zeros(len(maps), generator.measure.shape[1], device=self.device)
+            for k in np.flatnonzero(shares.any(0)):
+                label = torch.zeros(len(maps), len(EMOTIONS), device=self.device)
+                label[:, k] = 1
+                residual += share[:, k, None] * generator(maps, label)
+            moved = (residual @ generator.residual).cpu().numpy()
+            opened = (residual @ generator.opening).cpu().numpy()
+        # Training has a term for the same purpose, which anger, shouted by actors, learns only in part.
+        closed = np.exp(-np.maximum(opening, 0) / SHUT)
+        return moved - (opened * (SPOKEN + (1 - SPOKEN) * closed))[:, None] * self.jaw
+
+
+def emotion_tensors(generator: Generator) -> dict[str, np.ndarray]:
+    """What a weights file keeps of a generator: float16, but for the linear maps."""
+    return {
+        name: tensor.detach().cpu().numpy().astype(np.float32 if name in FULL_PRECISION else np.float16)
+        for name, tensor in generator.state_dict().items()
+    }
+
+
+def build_emotion(
+    tensors: dict[str, np.ndarray], settings: dict[str, Any], face: Face, device: torch.device | str = "cpu"
+) -> EmotionModel:
+    """The emotion model of a weights file's tensors and settings."""
+    state = {name: torch.from_numpy(array.astype(np.float32)) for name, array in tensors.items()}
+    maps = LinearMaps(**{name: state[name] for name in FULL_PRECISION})
+    if maps.picture.shape != (len(face.expression_names), 3 * INNER**2):
+        raise ValueError(f"its picture is {tuple(maps.picture.shape)}")
+    generator = Generator(maps, settings["channels"], settings["blocks"])
+    generator.load_state_dict(state)
+    return EmotionModel(generator, face, settings, device)

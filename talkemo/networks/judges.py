@@ -1,0 +1,111 @@
+"""Judges of emotion on geometry maps: the discriminator that StarGAN trains against, and classifiers of real faces."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+from torch.nn import functional
+
+from ..emotions import EMOTIONS
+from ..face import Face
+from ..geomap import SIZE, geometry_map
+from .emotion import INNER, UNIT
+
+TRAINED_SIZE = 64  # pixels on a side of the maps that the discriminator is trained on
+
+
+def to_maps(face: Face, displacement: np.ndarray, size: int = SIZE) -> torch.Tensor:
+    """Maps (T, 3, size, size) in UNIT of displacements (T, V, 3) mm of a face."""
+    maps = torch.from_numpy(geometry_map(face).encode(displacement) / UNIT)
+    return maps if size == SIZE else functional.adaptive_avg_pool2d(maps, size)
+
+
+class Classifier(nn.Module):
+    """Measures whether an emotion is visible: a small perceptron on maps (N, 3, R, R), trained on real faces only.
+
+    A separate network from the discriminator, which the generator has learned to please.
+    """
+
+    def __init__(self, classes: int):
+        super().__init__()
+        self.layers = nn.Sequential(
+            nn.AdaptiveAvgPool2d(INNER),
+            nn.Flatten(),
+            nn.Dropout(0.2),
+            nn.Linear(3 * INNER * INNER, 64),
+            nn.ReLU(),
+            nn.Dropout(0.3),
+            nn.Linear(64, classes),
+        )
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.layers(x)
+
+
+class Discriminator(nn.Module):
+    """D: maps (N, 3, 64, 64) in UNIT and emotions (N,) → realness (N,) as a face of that emotion, and logits (N, 8).
+
+    Used in training, and to measure as the paper does.
+    """
+
+    def __init__(self, channels: int = 16):
+        super().__init__()
+        layers: list[nn.Module] = []
+        before = 3
+        for width in (channels, 2 * channels, 4 * channels, 6 * channels):
+            layers += [nn.Conv2d(before, width, 4, stride=2, padding=1), nn.LeakyReLU(0.01)]
+            before = width
+        self.body = nn.Sequential(*layers)
+        self.real = nn.Conv2d(before, len(EMOTIONS), 3, padding=1)
+        self.emotion = nn.Conv2d(before, len(EMOTIONS), TRAINED_SIZE // 16)
+
+    def forward(self, x: torch.Tensor, emotion: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        x = self.body(x)
+        realness = self.real(x).mean((2, 3)).gather(1, emotion[:, None])[:, 0]
+        return realness, self.emotion(x).flatten(1)
+
+    def features(self, maps: torch.Tensor) -> torch.Tensor:
+        """The last feature layer (N, F) for maps (N, 3, R, R)."""
+        return self.body(functional.adaptive_avg_pool2d(maps, TRAINED_SIZE)).flatten(1)
+
+    def logits(self, maps: torch.Tensor) -> torch.Tensor:
+        """(N, 8) for maps (N, 3, R, R)."""
+        return self.emotion(self.body(functional.adaptive_avg_pool2d(maps, TRAINED_SIZE))).flatten(1)
+
+
+def network_tensors(network: nn.Module) -> dict[str, np.ndarray]:
+    """What a weights file keeps of a judge: its tensors in float16."""
+    return {name: tensor.detach().cpu().numpy().astype(np.float16) for name, tensor in network.state_dict().items()}
+
+
+def load_tensors(network: nn.Module, tensors: dict[str, np.ndarray]) -> None:
+    """Give a network the tensors of a weights file."""
+    network.load_state_dict({name: torch.from_numpy(array.astype(np.float32)) for name, array in tensors.items()})
+
+
+def build_discriminator(tensors: dict[str, np.ndarray], device: torch.device | str = "cpu") -> Discriminator:
+    """The discriminator of a weights file's tensors."""
+    discriminator = Discriminator()
+    load_tensors(discriminator, tensors)
+    return discriminator.eval().to(device)
+
+
+def classifier_tensors(networks: dict[str, Classifier]) -> dict[str, np.ndarray]:
+    """What a weights file keeps of several classifiers, by name."""
+    return {
+        f"{name}/{key}": array for name, network in networks.items() for key, array in network_tensors(network).items()
+    }
+
+
+def build_classifier(
+    tensors: dict[str, np.ndarray], settings: dict[str, Any], name: str, device: torch.device | str = "cpu"
+) -> tuple[Classifier, list[str]]:
+    """A classifier of a weights file, by name, and the names of its classes."""
+    classes = settings["classes"][name]
+    classifier = Classifier(len(classes))
+    prefix = f"{name}/"
+    load_tensors(classifier, {k.removeprefix(prefix): array for k, array in tensors.items() if k.startswith(prefix)})
+    return classifier.eval().to(device), classes

@@ -1,0 +1,187 @@
+"""The talking model (3D-TalkEmo, section 3.3): VOCA's encoder and a linear decoder from speech to the canonical face.
+
+The decoder's output lies in the span of the face's blend shapes, where all captured motion lies too. The decoder is
+therefore 50 → S coordinates of a `Motion`; followed by the fixed basis (S, V·3) it is VOCA's linear 50 → V·3 decoder,
+initialised with the first principal components, at a hundredth of the arithmetic.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from ..audio import Audio
+from ..errors import InputError
+from ..face import Face
+from ..motion import Motion
+from .speech_encoder import FEATURE_RATE, MARGIN, PIECE, SpeechEncoder
+
+WINDOW = 16  # features around a frame, t − 8 … t + 7 sixtieths of a second, as in VOCA
+WINDOW_RATE = 60.0  # Hz, of the features within a window
+CHANNELS = (128, 128, 128, 128)
+HIDDEN, COMPONENTS = 256, 50
+# Loudness, 72 and 64 dB under loud, below which there is no sound and above which there surely is.
+HISS, SPEECH = 0.1, 0.2
+AUDIBLE_SHARE = 0.6  # of a window that has to hold sound for the face to move fully
+BATCH = 256  # windows at a time when animating
+
+
+class TalkingNetwork(nn.Module):
+    """Windows (N, 16, D) and a style one-hot (N, K) → coordinates (N, S) of the displacement.
+
+    The style is VOCA's subject one-hot; all zeros stand for an unknown voice, and training shows such zeros too. Being
+    the same at all 16 features, it joins after the first convolution instead of widening its input.
+    """
+
+    def __init__(self, features: int, styles: int, coordinates: int, dropout: float = 0.0):
+        super().__init__()
+        self.normalise = nn.BatchNorm1d(features, affine=False)
+        before, layers = features, []
+        for channels in CHANNELS:
+            layers.append(nn.Linear(3 * before, channels))
+            before = channels
+        self.convolutions = nn.ModuleList(layers)
+        self.style = nn.Linear(styles, CHANNELS[0], bias=False)
+        self.hidden = nn.Linear(before + styles, HIDDEN)
+        self.code = nn.Linear(HIDDEN, COMPONENTS)
+        self.decoder = nn.Linear(COMPONENTS, coordinates)
+        self.dropout = nn.Dropout(dropout)
+
+    def prepare(self, feature: torch.Tensor) -> torch.Tensor:
+        """Features (T', D) as windows of them are expected: VOCA's batch norm, done once instead of 16 times."""
+        return self.dropout(self.normalise(feature))
+
+    def forward(self, window: torch.Tensor, style: torch.Tensor) -> torch.Tensor:
+        x = window
+        for number, convolution in enumerate(self.convolutions):
+            # Three taps, stride two, as one matrix: quicker on a CPU than a convolution so short. Features 2·t and
+            # 2·t + 1 already lie side by side; before them comes feature 2·t − 1, zero for the first.
+            pairs = x.reshape(len(x), -1, 2 * x.shape[2])
+            before = nn.functional.pad(pairs[:, :-1, x.shape[2] :], (0, 0, 1, 0))
+            x = convolution(torch.cat([before, pairs], 2))
+            if number == 0:
+                x = x + self.style(style)[:, None]
+            x = torch.relu(x)
+        x = self.dropout(x.flatten(1))
+        x = torch.tanh(self.hidden(torch.cat([x, style], dim=1)))
+        return self.decoder(self.code(self.dropout(x)))
+
+
+def windows(feature: torch.Tensor, times: torch.Tensor) -> torch.Tensor:
+    """Windows (T, 16, D) of features (T', D) around times (T,) s on the features' clock, by linear interpolation.
+
+    Beyond the first and the last feature, which stand for silence, these two are repeated.
+    """
+    offsets = (torch.arange(WINDOW, dtype=torch.float64, device=times.device) - WINDOW // 2) / WINDOW_RATE
+    position = ((times.double()[:, None] + offsets) * FEATURE_RATE).clamp(0, len(feature) - 1)
+    low = position.floor().long().clamp(0, len(feature) - 2)
+    fraction = (position - low).to(feature.dtype)
+    index = low.flatten()
+    near, far = feature.index_select(0, index), feature.index_select(0, index + 1)
+    return near.lerp_(far, fraction.flatten()[:, None]).unflatten(0, low.shape)
+
+
+class TalkingModel:
+    """A trained talking network with its speech encoder, for a face."""
+
+    def __init__(
+        self,
+        network: TalkingNetwork,
+        encoder: SpeechEncoder,
+        face: Face,
+        settings: dict[str, Any],
+        device: torch.device | str = "cpu",
+    ):
+        self.device = torch.device(device)
+        self.network = network.eval().to(self.device)
+        self.encoder = encoder
+        self.face = face
+        self.styles: list[str] = settings["styles"]
+        self.settings = settings
+
+    def style(self, name: str | None) -> int | None:
+        """The index of a style; None for the default, an unknown voice. Raises InputError for an unknown name."""
+        if name in (None, "", "default"):
+            return None
+        if name not in self.styles:
+            few = ", ".join(self.styles[:: max(1, len(self.styles) // 6)])
+            raise InputError(f"unknown style '{name}'", f"choose default, or a speaker's: {few} … ({len(self.styles)})")
+        return self.styles.index(name)
+
+    def motion(self, audio: Audio, times: np.ndarray, style: str | None = None) -> Motion:
+        """The motion of a recording at ascending times (T,) s."""
+        return Motion.joined(self.stream(audio, times, style), self.face)
+
+    def stream(
+        self, audio: Audio, times: np.ndarray, style: str | None = None, batch: int = BATCH, piece: float = PIECE
+    ) -> Iterator[Motion]:
+        """The same in consecutive parts of `batch` frames, the sound being encoded in pieces of `piece` seconds.
+
+        Neither changes the result. A face rests while its window holds no sound.
+        """
+        number = self.style(style)
+        source = self.encoder.stream(audio, piece)
+        held = np.zeros((0, self.encoder.width + 1), np.float32)
+        first = -MARGIN  # the number of the first feature held
+        for start in range(0, len(times), batch):
+            part = np.asarray(times[start : start + batch], np.float64)
+            last = part[-1] + WINDOW / 2 / WINDOW_RATE
+            while len(held) < 2 or (first + len(held) - 3) / FEATURE_RATE < last:
+                more = next(source, None)
+                if more is None:
+                    break
+                held = np.concatenate([held, more])
+            yield Motion(part, self._predict(held, part - first / FEATURE_RATE, number))
+            done = int((part[-1] - WINDOW / WINDOW_RATE) * FEATURE_RATE) - first
+            done = min(done, len(held) - 2)  # for times beyond the sound, the end of the sound is kept
+            if done > 0:
+                held, first = held[done:], first + done
+
+    def _predict(self, features: np.ndarray, times: np.ndarray, style: int | None) -> np.ndarray:
+        """Coordinates (T, S) at times (T,) s after the first of the features (T', D + 1)."""
+        one_hot = torch.zeros(len(times), len(self.styles), device=self.device)
+        if style is not None:
+            one_hot[:, style] = 1
+        with torch.inference_mode():
+            held = torch.from_numpy(features).to(self.device)
+            at = torch.from_numpy(times).to(self.device)
+            result = self.network(windows(self.network.prepare(held[:, :-1]), at), one_hot).cpu().numpy()
+            loudness = windows(held[:, -1:], at)[..., 0].cpu().numpy()
+        # Sound fades the face in and out of its rest, over the quarter of a second of its window.
+        audible = np.clip((loudness - HISS) / (SPEECH - HISS), 0, 1).mean(1)
+        return result * np.clip(audible / AUDIBLE_SHARE, 0, 1)[:, None]
+
+
+def talking_tensors(network: TalkingNetwork) -> dict[str, np.ndarray]:
+    """What a weights file keeps of a network: float16, but for the batch norm."""
+    tensors = {}
+    for name, tensor in network.state_dict().items():
+        array = tensor.detach().cpu().numpy()
+        tensors[name] = array if name.startswith("normalise") else array.astype(np.float16)
+    return tensors
+
+
+def build_talking(
+    tensors: dict[str, np.ndarray],
+    settings: dict[str, Any],
+    encoder: SpeechEncoder,
+    face: Face,
+    device: torch.device | str = "cpu",
+) -> TalkingModel:
+    """The talking model of a weights file's tensors and settings.
+
+    Tensors named `encoder/…` are those of the speech encoder that were trained along and take the place of its own.
+    """
+    tensors = dict(tensors)
+    upper = {name[8:]: tensors.pop(name) for name in [*tensors] if name.startswith("encoder/")}
+    if upper:
+        encoder = encoder.with_tensors(upper)
+    network = TalkingNetwork(encoder.width, len(settings["styles"]), len(face.expression_names))
+    state = {name: torch.from_numpy(array.astype(np.float32)) for name, array in tensors.items()}
+    state["normalise.num_batches_tracked"] = torch.zeros((), dtype=torch.long)
+    network.load_state_dict(state)
+    return TalkingModel(network, encoder, face, settings, device)

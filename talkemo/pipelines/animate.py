@@ -1,0 +1,139 @@
+"""The main job: a face, a recording and an emotion give an animation. Everything streams, part by part."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from .. import __version__
+from ..audio import Audio, load_audio
+from ..binding import Binding, FaceHint
+from ..emotions import Timeline
+from ..formats.animation import Frames, Header
+from ..formats.mesh import Mesh
+from ..models import Models, load_models
+from ..motion import Motion
+from ..weights import DEFAULT
+from .bind import bind
+from .outputs import (
+    FRAMES_AT_A_TIME,
+    ExportOptions,
+    PathLike,
+    Progress,
+    Result,
+    check_fps,
+    output_paths,
+    write_animation,
+)
+
+
+def animate(
+    mesh: PathLike | Mesh | tuple[np.ndarray, np.ndarray] | Binding,
+    audio: PathLike | tuple[np.ndarray, int] | Audio,
+    outputs: PathLike | Sequence[PathLike] | None = None,
+    *,
+    emotion: str = "neutral",
+    intensity: float = 1.0,
+    timeline: PathLike | Timeline | None = None,
+    style: str | None = None,
+    fps: float = 60.0,
+    export: ExportOptions | None = None,
+    hint: FaceHint | None = None,
+    weights: PathLike = DEFAULT,
+    device: str = "auto",
+    models: Models | None = None,
+    cache: bool = True,
+    progress: Progress | None = None,
+) -> Result:
+    """Make a face speak a recording with an emotion.
+
+    mesh: a mesh file, a mesh in memory, (vertices (N, 3), faces (F, 3)), or what `bind` returned
+    audio: a sound file, or (samples (N,) or (N, channels) in [-1, 1], rate in Hz)
+    outputs: .mp4, .npz, .glb, .usda, .usdc and .csv files, and folders of meshes; none to get arrays in the result
+    emotion: one of EMOTIONS, an everyday spelling, or a mix `happy:0.6,surprised:0.4`; intensity in [0, 1] scales it
+    timeline: emotions that come and go, in the place of one emotion; a file, see `Timeline.read`
+    style: whose way of speaking, one of `models.talking.styles`; None for the default
+    fps: frames a second; a video has at most 30, every second or third frame of the rest
+    export: how outputs are written; hint: where the mesh has its face, if it is not found unaided
+    weights, device: see `load_models`; or models, what that returned
+    cache: whether the binding is remembered for the next time
+    progress: called with the frames done and their total
+    Raises InputError for anything unusable; no output is left then.
+    """
+    export, hint = export or ExportOptions(), hint or FaceHint()
+    inputs = [source for source in (mesh, audio, timeline) if isinstance(source, str | Path)]
+    paths = output_paths(outputs, export, [*inputs, *hint.files])
+    course = make_timeline(emotion, intensity, timeline)
+    check_fps(fps)
+    sound = load_audio(audio)
+    models = models or load_models(weights, device=device)
+    binding = mesh if isinstance(mesh, Binding) else bind(mesh, hint=hint, models=models, cache=cache)
+    talking = models.talking
+    talking.style(style)  # refused before anything is written
+    emotions = models.emotion if course.shown[1:].any() else None
+    times = np.arange(max(1, int(np.ceil(sound.duration * fps - 1e-6)))) / fps
+    meta: dict[str, Any] = {
+        "talkemo": __version__,
+        "mesh": Path(mesh).name if isinstance(mesh, str | Path) else "mesh",
+        "audio": sound.name,
+        **emotion_meta(emotion, intensity, timeline),
+        "style": style or "default",
+        "weights": {"set": models.name, "talking": talking.settings.get("steps")},
+    }
+    if emotions:
+        meta["weights"]["emotion"] = emotions.settings.get("iterations")
+
+    def parts() -> Iterator[tuple[Motion, Frames]]:
+        for motion in talking.stream(sound, times, style, FRAMES_AT_A_TIME):
+            if emotions:
+                motion = emotions.transfer(motion, course.amounts(motion.times))
+            yield motion, bound_frames(binding, motion, binding.vertices(motion.coordinates))
+
+    return write_animation(
+        paths,
+        bound_header(binding, len(times), fps, meta),
+        parts(),
+        export=export,
+        audio=sound,
+        seconds=sound.duration,
+        binding_error_mm=binding.error,
+        progress=progress,
+    )
+
+
+def make_timeline(emotion: str, intensity: float, timeline: PathLike | Timeline | None) -> Timeline:
+    """A timeline, or one emotion throughout, scaled by an intensity."""
+    if timeline is None:
+        return Timeline.constant(emotion, intensity)
+    return (timeline if isinstance(timeline, Timeline) else Timeline.read(timeline)).scaled(intensity)
+
+
+def emotion_meta(emotion: str, intensity: float, timeline: PathLike | Timeline | None) -> dict[str, Any]:
+    """What an animation's metadata says of its emotion."""
+    if timeline is None:
+        return {"emotion": emotion, "intensity": intensity}
+    return {"timeline": Path(timeline).name if isinstance(timeline, str | Path) else "timeline", "intensity": intensity}
+
+
+def bound_header(binding: Binding, frames: int, fps: float, meta: dict[str, Any]) -> Header:
+    """The header of an animation of a bound mesh."""
+    mesh = binding.mesh
+    return Header(
+        frames=frames,
+        fps=fps,
+        faces=mesh.faces,
+        rest=binding.rest,
+        focus=binding.focus,
+        facing=binding.placement.rotation.round(6),
+        meta=meta,
+        targets=binding.arkit_targets,
+        appearance=mesh.appearance,
+    )
+
+
+def bound_frames(binding: Binding, motion: Motion, vertices: np.ndarray) -> Frames:
+    """Frames of a bound mesh whose vertices (T, N, 3) show a motion."""
+    return Frames(vertices, vertices[:, binding.landmarks68], motion.arkit(binding.face))

@@ -1,0 +1,72 @@
+"""Geometry maps in training: the maps of blend shapes, and the linear maps of a new generator."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from torch.nn import functional
+
+from ..capture.landmarks import seen_shapes
+from ..face import Face
+from ..geomap import SIZE, geometry_map
+from ..networks.emotion import INNER, UNIT, Generator, LinearMaps
+from ..networks.judges import TRAINED_SIZE, to_maps
+
+
+def map_basis(face: Face, size: int = SIZE) -> torch.Tensor:
+    """Maps (S, 3, size, size) in UNIT of the face's blend shapes at weight 1."""
+    return to_maps(face, face.expression_basis, size)
+
+
+def residual_rows(face: Face) -> tuple[torch.Tensor, np.ndarray]:
+    """Orthonormal maps (Z, 3, 128, 128) in UNIT that span the maps of `seen_shapes`: a basis of residuals.
+
+    Second, the displacements (Z, V, 3) mm that they are decoded to. Shapes that captures do not show, such as gaze, are
+    left out: every value of them would look equally real to the discriminator.
+    """
+    seen = seen_shapes(face)
+    maps = map_basis(face)[seen]
+    flat = maps.flatten(1)
+    triangle = torch.linalg.cholesky((flat @ flat.T).double()).float()
+    rows = torch.linalg.solve_triangular(triangle, flat, upper=False).view_as(maps)
+    return rows, geometry_map(face).decode(rows.numpy()) * np.float32(UNIT)
+
+
+def linear_maps(face: Face) -> LinearMaps:
+    """The linear maps of a generator for a face, see `networks.emotion.LinearMaps`."""
+    rows, moved = residual_rows(face)
+    inner = functional.adaptive_avg_pool2d(rows, INNER).flatten(1)
+    mask = torch.from_numpy(geometry_map(face).mask)[None, None].float()
+    line = torch.linspace(-1, 1, INNER)
+    place = torch.stack(torch.meshgrid(line, line, indexing="ij"))[None]
+    span = face.span.reshape(len(face.span), -1)
+    return LinearMaps(
+        picture=to_maps(face, face.span, INNER).flatten(1),
+        measure=torch.linalg.pinv(inner.double()).float(),
+        residual=torch.from_numpy(moved.reshape(len(moved), -1) @ span.T),
+        opening=torch.from_numpy(face.lip_opening(moved)),
+        place=torch.cat([functional.adaptive_avg_pool2d(mask, INNER), place], dim=1),
+    )
+
+
+def new_generator(face: Face, channels: int, blocks: int) -> Generator:
+    """An untrained generator for a face."""
+    return Generator(linear_maps(face), channels, blocks)
+
+
+class MapGenerator(torch.nn.Module):
+    """A generator with maps for input and output, as StarGAN's losses need it.
+
+    Maps (N, 3, 64, 64) in UNIT and labels (N, 8) → residual maps (N, 3, 64, 64). rows: see `residual_rows`
+    """
+
+    rows: torch.Tensor
+
+    def __init__(self, generator: Generator, rows: torch.Tensor):
+        super().__init__()
+        self.generator = generator
+        self.register_buffer("rows", functional.adaptive_avg_pool2d(rows, TRAINED_SIZE), persistent=False)
+
+    def forward(self, x: torch.Tensor, label: torch.Tensor) -> torch.Tensor:
+        coordinates = self.generator(functional.adaptive_avg_pool2d(x, INNER), label)
+        return (coordinates @ self.rows.flatten(1)).view(-1, *self.rows.shape[1:])

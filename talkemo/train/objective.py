@@ -1,0 +1,73 @@
+"""The talking model's objective: distances between predicted and captured motion over all vertices of the face.
+
+A weighted sum of squared distances over the vertices is a quadratic form of a motion's coordinates. Its matrix is the
+weighted Gram matrix of the face's span; with the matrix's Cholesky root the sum becomes a squared norm, at the cost of
+one small matrix product.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+
+from ..face import LIP_PAIRS, MOUTH_CORNERS, Face
+
+CLOSED_LIPS = 1.5  # mm: lips count as closed up to this opening above their distance at rest
+
+
+def weighted_gram(face: Face, weight: np.ndarray) -> np.ndarray:
+    """(S, S) float64: the products of the span's displacements, summed over vertices that count by weight (V,)."""
+    span = face.span.reshape(len(face.span), -1)
+    return ((span * np.repeat(weight, 3).astype(np.float32)) @ span.T).astype(np.float64)
+
+
+def norm_matrix(gram: np.ndarray) -> np.ndarray:
+    """(S, S) float32 matrix M with ‖x @ M‖² = x·gram·x, for a positive definite gram."""
+    return np.linalg.cholesky(gram + 1e-9 * np.eye(len(gram))).astype(np.float32)
+
+
+def position_matrix(face: Face, mouth: float, gap: float) -> np.ndarray:
+    """(S, S) float32 matrix M: ‖x @ M‖² is the position term, in mm², of an error x of the coordinates.
+
+    mouth: how much more the lips count than the rest of the face; 0 lets all vertices count alike
+    gap: weight of the gaps between the lips and of the mouth's width
+    """
+    weight = 1 + mouth * face.mouth_weight
+    gram = weighted_gram(face, weight / weight.sum())
+    if gap:
+        for a, b in (*LIP_PAIRS, MOUTH_CORNERS):
+            between = face.span[:, face.landmarks68[a]] - face.span[:, face.landmarks68[b]]
+            gram += gap / 4 * between @ between.T
+    return norm_matrix(gram)
+
+
+class Objective:
+    """Position and velocity terms, in mm², of predicted coordinates.
+
+    mouth, gap: see `position_matrix`
+    closure: weight of the opening of lips that are closed in the target: a b whose lips do not meet is not a b
+    """
+
+    def __init__(
+        self, face: Face, mouth: float, gap: float, closure: float, device: torch.device | str = "cpu"
+    ) -> None:
+        vertices = len(face.mean)
+        self.closure = closure
+        self.position = torch.from_numpy(position_matrix(face, mouth, gap)).to(device)
+        self.velocity = torch.from_numpy(norm_matrix(weighted_gram(face, np.full(vertices, 1 / vertices)))).to(device)
+        self.opening = torch.from_numpy(face.opening_row).to(device)
+
+    def __call__(
+        self, output: torch.Tensor, target: torch.Tensor, pairs: torch.Tensor, weight: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """The two terms of coordinates (M, S), given the target (M, S) and each frame's weight (M,).
+
+        pairs: (P, 2), rows of frames that follow each other
+        """
+        error = output - target
+        squared = (error @ self.position).square().sum(1)
+        if self.closure:
+            closed = (target @ self.opening < CLOSED_LIPS).float()
+            squared = squared + self.closure * (error @ self.opening).square() * closed
+        change = ((error[pairs[:, 1]] - error[pairs[:, 0]]) @ self.velocity).square().sum(1)
+        return (squared * weight).mean(), (change * weight[pairs[:, 1]]).mean()

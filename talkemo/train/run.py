@@ -1,0 +1,117 @@
+"""What all stages of training share."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ..data.captures import Report
+from ..errors import InputError
+from ..models import Models, open_set
+from ..weights import DEFAULT, REGISTRY, WeightSet, save_weights, sha256, write_registry
+
+if TYPE_CHECKING:
+    import torch
+
+
+@dataclass(frozen=True, eq=False)
+class StartWeights:
+    """The weights that a stage's network starts from. path: their file."""
+
+    path: Path
+    tensors: dict[str, Any]
+    settings: dict[str, Any]
+
+    def check(self, **dimensions: tuple[Any, Any]) -> None:
+        """Raise InputError unless the dimensions agree: name=(what these weights have, what is trained)."""
+        for name, (found, wanted) in dimensions.items():
+            if found != wanted:
+                raise InputError(
+                    f"{self.path}: training cannot start from these weights: {name.replace('_', ' ')} "
+                    f"{_short(found)}, but {_short(wanted)} in this training",
+                    "start from another set, or leave --weights out",
+                )
+
+
+def _short(value: Any) -> str:
+    return f"{len(value)} names" if isinstance(value, list | tuple) and len(value) > 8 else str(value)
+
+
+@dataclass(frozen=True)
+class Run:
+    """One training: where it reads and writes, and what it starts from.
+
+    data: the folder of the corpora; out: the folder for weights, checkpoints, logs and captures
+    weights: the set that earlier stages come from where `out` does not have them, see `load_models`
+    start: whether the stage's own network starts at that set's weights, where it has them, instead of at random ones
+    resume: whether to go on from the checkpoint in `out`; max_minutes: limit of a stage's training
+    jobs: processes that fit corpora; device: where networks are trained: auto, cpu or cuda
+    captures_folder: where fitted corpora are, or are put; a folder in `out` if None
+    progress: called with what is being done, the steps done and their total
+    """
+
+    data: Path
+    out: Path
+    weights: str | Path = DEFAULT
+    start: bool = False
+    resume: bool = False
+    max_minutes: float | None = None
+    jobs: int = 1
+    device: str = "auto"
+    captures_folder: Path | None = None
+    progress: Report | None = field(default=None, compare=False)
+
+    @property
+    def captures(self) -> Path:
+        """The folder of fitted corpora: captures_folder, or one in `out`."""
+        return self.captures_folder or self.out / "captures"
+
+    def report(self, what: str, done: int, total: int) -> None:
+        """Tell the caller how far a step is."""
+        if self.progress:
+            self.progress(what, done, total)
+
+    @cached_property
+    def start_models(self) -> Models:
+        """The models that the run starts from: those of `weights`, over the default set's."""
+        sets = [open_set(self.weights)]
+        return Models(sets if sets[0].name == DEFAULT else [*sets, open_set(DEFAULT)], self.device)
+
+    @property
+    def torch_device(self) -> torch.device:
+        """Where networks are trained. Raises InputError where CUDA is asked for and there is none."""
+        return self.start_models.device
+
+    def start_weights(self, stage: str) -> StartWeights | None:
+        """The weights that a stage's network starts from, None where it starts from random ones.
+
+        Only the set of `weights` itself counts, not the default set beneath it. Raises InputError for a damaged file.
+        """
+        if not self.start or self.start_models.sets[0].path(stage) is None:
+            return None
+        return StartWeights(self.start_models.path(stage), *self.start_models.load(stage))
+
+    def start_digest(self, stage: str) -> str | None:
+        """Identifies those weights in a checkpoint: a training is resumed with the start that it was begun with."""
+        if not self.start or self.start_models.sets[0].path(stage) is None:
+            return None
+        return sha256(self.start_models.path(stage))[:16]
+
+    def models(self) -> Models:
+        """The models of the stages trained so far, over those that the run starts from. Read anew at each call."""
+        own = WeightSet(str(self.out), self.out)  # without its registry, which is written after the files
+        return Models([own, *self.start_models.sets], self.device)
+
+    def save(self, stage: str, tensors: dict[str, Any], settings: dict[str, Any]) -> Path:
+        """Write a stage's weights, with what they were made for, into the run's folder; returns the file."""
+        path = self.out / f"{stage}.safetensors"
+        if stage not in ("face", "speech"):
+            face = self.models().face
+            settings = {**settings, "face": face.fingerprint, "expression_names": list(face.expression_names)}
+        # Without its registry a folder is used as it is: a crash between these lines leaves a set that can be used.
+        (self.out / REGISTRY).unlink(missing_ok=True)
+        save_weights(path, stage, tensors, settings)
+        write_registry(self.out)
+        return path

@@ -1,0 +1,173 @@
+"""Two animations compared, the models measured on a made-up corpus, and what the command says to bad input."""
+
+import json
+
+import numpy as np
+import pytest
+import trimesh
+
+import talkemo
+from talkemo import InputError
+from talkemo.evaluation import emotion, geomap, lips
+from talkemo.evaluation.compare import compare
+from talkemo.formats.mesh import save_obj
+from talkemo.formats.npz import NpzAnimation
+from talkemo_cli.app import main
+
+
+@pytest.fixture
+def one_corpus(monkeypatch):
+    """The suites know of ravdess alone, and few faces go through the map."""
+    for module in (lips, geomap, emotion):
+        monkeypatch.setattr(module, "CORPORA", ("ravdess",))
+    monkeypatch.setattr(geomap, "FACES", 20)
+
+
+@pytest.fixture(scope="module")
+def animations(tmp_path_factory, example_face, short_speech):
+    """A folder with the example, calm.npz and happy.npz at 20 fps and fast.npz at 40."""
+    folder = tmp_path_factory.mktemp("animations")
+    binding = talkemo.bind(example_face, cache=False)
+    for name, fps in (("neutral", 20), ("happy", 20), ("fast", 40)):
+        spoken = name if name in talkemo.EMOTIONS else "neutral"
+        talkemo.animate(binding, short_speech, folder / f"{name}.npz", emotion=spoken, fps=fps)
+    return folder
+
+
+def test_a_pair(animations, example_face, face):
+    calm, happy = animations / "neutral.npz", animations / "happy.npz"
+    result = compare(happy, calm, neutral=example_face, face=face)
+    value = {(f["name"], f["mask"]): f for f in result["figures"]}
+    p, g = (NpzAnimation(path).vertices() for path in (happy, calm))
+    # The example is in centimetres: lengths are in the canonical face's millimetres.
+    scale = result["mm_a_mesh_unit"]
+    by_hand = np.linalg.norm(p - g, axis=2).mean() * scale
+    assert abs(value["RE", "all"]["value"] - by_hand) < 1e-3 * by_hand
+    assert value["RE", "all"]["unit"] == "mm" and value["RE", "all"]["vertices"] == 12500
+    assert 1500 < value["LVE", "lips"]["vertices"] < 2500
+    assert value["LVE", "lips"]["value"] > value["RE", "lips"]["value"] > 0
+    assert value["r opening", "mouth opening"]["value"] > 0.8
+    names = {f["name"] for f in result["figures"]}
+    assert {"VE", "LVE²", "EVE", "MVE", "FDD", "|FDD|", "r width", "amplitude"} <= names
+
+
+def test_an_animation_and_itself(animations, face):
+    calm = animations / "neutral.npz"
+    result = compare(calm, calm, face=face)
+    assert all(abs(f["value"]) < 1e-6 for f in result["figures"] if f["unit"])
+
+
+def test_meshes_without_a_face_are_compared_in_their_own_unit(tmp_path, face, monkeypatch):
+    """A folder of meshes has the other's fps, and of a ball only RE and VE are known."""
+
+    def no_face(*arguments):
+        raise InputError("no face found")
+
+    monkeypatch.setattr("talkemo.binding.bind_mesh", no_face)  # which takes seconds to be sure
+    ball = trimesh.creation.icosphere(2)
+    rest, faces = np.array(ball.vertices, np.float32), np.array(ball.faces, np.int32)
+    vertices = np.stack([rest + np.array([0, height, 0], np.float32) for height in (0, 1, 3)])
+    np.savez(tmp_path / "ball.npz", vertices=vertices, faces=faces, fps=24.0)
+    folder = tmp_path / "balls"
+    folder.mkdir()
+    for number in range(3):
+        save_obj(folder / f"{number}.obj", rest, faces)
+    result = compare(folder, tmp_path / "ball.npz", face=face)
+    value = {(f["name"], f["mask"]): f for f in result["figures"]}
+    assert set(value) == {("RE", "all"), ("VE", "all")} and result["mm_a_mesh_unit"] is None
+    assert result["fps"] == 24 and value["RE", "all"]["unit"] == "mesh units"
+    assert value["RE", "all"]["value"] == pytest.approx(4 / 3, abs=1e-5)
+    assert value["VE", "all"]["value"] == pytest.approx(3 / 2, abs=1e-5)
+
+
+def test_the_command_prints_a_table_or_json(animations, tmp_path, capsys):
+    calm, happy = str(animations / "neutral.npz"), str(animations / "happy.npz")
+    (tmp_path / "chin.txt").write_text("0, 5\n7")
+    assert main(["evaluate", happy, calm, "--mask", str(tmp_path / "chin.txt")]) == 0
+    table = capsys.readouterr().out
+    assert "chin.txt" in table and "mm a frame" in table and "lips" in table
+    assert main(["evaluate", happy, calm, "--weights", "default", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["frames"] == 30
+
+
+def test_what_cannot_be_compared_is_refused(animations, tmp_path, capsys):
+    slow, fast = animations / "neutral.npz", animations / "fast.npz"
+    (tmp_path / "mask.txt").write_text("1 2 99999999")
+    (tmp_path / "lips").write_text("1 2")
+    with np.load(slow) as file:
+        arrays = dict(file)
+    arrays["vertices"][3, 5] = np.nan
+    np.savez(tmp_path / "broken.npz", **arrays)
+    np.savez(tmp_path / "short.npz", **{**arrays, "vertices": arrays["vertices"][:1]})
+    for arguments, why in (
+        ((slow, fast), "frames a second"),
+        ((slow, tmp_path / "none.npz"), "no such animation"),
+        ((slow,), "PRED and REF"),
+        ((slow, slow, "--mask", tmp_path / "none.txt"), "no such mask file"),
+        ((slow, slow, "--mask", tmp_path / "mask.txt"), "vertex numbers"),
+        ((slow, slow, "--mask", tmp_path / "lips"), "there already"),
+        ((slow, slow, "--weights", tmp_path / "none"), "no such set of weights"),
+        ((slow, tmp_path / "short.npz"), "1 frames in common"),
+        ((slow, tmp_path / "broken.npz"), "NaN or infinity"),
+        ((slow, slow, "--data", tmp_path), "belong to a --suite"),
+        ((slow, slow, "--against", "default"), "belongs to the suite dev"),
+        ((slow, slow, "--steps", 3), "--steps belongs to"),
+        ((slow, slow, "--suite", "dev"), "not both"),
+        (("--suite", "dev", "--neutral", slow), "belong to PRED and REF"),
+        (("--suite", "dev", "--data", tmp_path, "--weights", tmp_path), "no weights in it"),
+        (("--suite", "dev", "--data", tmp_path, "--against", tmp_path / "none"), "no such set of weights"),
+        (("--suite", "dev", "--data", tmp_path / "none"), "no such folder of corpora"),
+        (("--suite", "dev", "--data", tmp_path, "--captures", slow), "is not a folder"),
+        (("--suite", "dev", "--data", tmp_path, "--seeds", 2), "--seeds belongs to"),
+        (("--suite", "table9"), "unknown suite"),
+        (("--suite", "table1"), "--data is needed"),
+        (("--suite", "table1", "--data", tmp_path, "--weights", tmp_path), "train their own models"),
+        (("--suite", "table1", "--data", tmp_path, "--against", tmp_path), "belongs to the suite dev"),
+        (("--suite", "table2", "--data", tmp_path, "-o", tmp_path / "a.png"), "-o belongs to"),
+        (("--suite", "figure7", "--data", tmp_path, "-o", tmp_path / "a.gif"), "cannot write"),
+        (("--suite", "figure6", "--data", tmp_path, "-o", tmp_path / "none" / "a.png"), "no such folder"),
+    ):
+        assert main(["evaluate", *map(str, arguments)]) == 2, arguments
+        message = capsys.readouterr().err
+        assert why in message and len(message.splitlines()) == 2, (arguments, message)
+
+
+def test_closures_are_found_by_the_alignment(tmp_path):
+    """Lips close at the beginning of bin, and at the end of the letter m; a blue without frames is left out."""
+    (tmp_path / "a.align").write_text(
+        "0 25000 sil\n25000 37500 bin\n37500 50000 at\n50000 62500 m\n250000 260000 blue\n"
+    )
+    time = np.arange(0, 3, 0.04)
+    opening = np.ones(len(time))
+    opening[[25, 62]] = 0  # 1.00 s and 2.48 s
+    assert lips.closures(tmp_path / "a.align", time, opening) == [25, 62]
+
+
+def test_the_dev_suite(corpus, fitted, one_corpus, capsys):
+    captures = str(fitted[0] / "captures")
+    assert main(["evaluate", "--suite", "dev", "--data", str(corpus), "--captures", captures, "--json"]) == 0
+    result = json.loads(capsys.readouterr().out)
+    (row,) = result["lips"]["corpora"]
+    assert row["corpus"] == "ravdess" and row["clips"] == 2 and "closures" not in row
+    assert row["re_mm"] > 0 and row["re_still_mm"] > 0 and -1 <= row["r_opening"] <= 1
+    (found,) = result["emotions"]
+    rows = {row["emotion"]: row for row in found["emotions"]}
+    assert set(rows) == set(talkemo.EMOTIONS) - {"surprised"}  # of the dev actor's that one was rejected
+    assert rows["neutral"]["moved_mm"] == 0 and rows["happy"]["moved_mm"] > 0.1
+    assert rows["neutral"]["acceleration"] == 1 and rows["calm"]["real_four"] is None
+    assert rows["happy"]["generated_four"] > 0.5 and 0 < rows["happy"]["identity_mm"] < 3
+    assert result["map"]["faces"] == 20 and 0 < result["map"]["round_trip_mean_mm"] < 0.2
+
+
+def test_two_sets_are_measured_against_each_other(corpus, fitted, one_corpus, monkeypatch, capsys):
+    monkeypatch.setattr(emotion, "CORPORA", ())
+    common = ["evaluate", "--suite", "dev", "--data", str(corpus), "--captures", str(fitted[0] / "captures")]
+    assert main([*common, "--against", "default"]) == 0
+    table = " ".join(capsys.readouterr().out.split())
+    assert table.count("Lips on the dev split") == 2 and table.count("weights in default") == 1
+
+
+def test_a_corpus_without_dev_actors_is_refused(corpus, fitted, monkeypatch):
+    monkeypatch.setattr(emotion, "dev_recordings", lambda *arguments: [])
+    with pytest.raises(InputError, match="no neutral recordings"):
+        emotion.evaluate_emotion(corpus, fitted[0] / "captures", talkemo.load_models())

@@ -1,0 +1,774 @@
+"""Sets of weights: what is refused of files and registries, and the Hub as its real client sees it."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import huggingface_hub
+import numpy as np
+import pytest
+from hub_server import HubServer
+from huggingface_hub import constants
+
+from talkemo import InputError, TalkemoError, hub, load_models
+from talkemo.models import check_set, open_set
+from talkemo.publish import push
+from talkemo.weights import (
+    STAGES,
+    bundled_folder,
+    bundled_sets,
+    load_weights,
+    read_registry,
+    save_weights,
+    write_registry,
+)
+from talkemo_cli.app import main
+
+DEFAULT = bundled_folder() / "default"
+
+
+@pytest.fixture
+def folder(tmp_path) -> Path:
+    """A set of two stages, as talkemo train writes it."""
+    made = tmp_path / "trained"
+    made.mkdir()
+    for stage in ("emotion", "discriminator"):
+        shutil.copy(DEFAULT / f"{stage}.safetensors", made)
+    write_registry(made)
+    return made
+
+
+def contents(path: Path) -> dict[str, bytes]:
+    return {file.name: file.read_bytes() for file in path.iterdir()}
+
+
+def assert_clear(error: TalkemoError) -> None:
+    """One line that says what is wrong, and one that says what to do."""
+    assert len(error.message.splitlines()) == 1 and len(error.message) < 400
+    assert len(error.hint.splitlines()) == 1
+
+
+# --------------------------------------------------------------------------------------------------------------- sets
+
+
+def test_bundled_set_is_whole():
+    assert bundled_sets() == ["default"]
+    own = open_set("default")
+    assert own.stages == list(STAGES)
+    check_set(own)
+    for entry in own.entries.values():
+        assert entry["licence"] and entry["about"]
+    for stage in ("talking", "emotion", "discriminator", "classifier"):
+        _, settings = load_weights(DEFAULT / f"{stage}.safetensors", stage)
+        assert settings["face"] == load_models().face.fingerprint
+        assert tuple(settings["expression_names"]) == load_models().face.expression_names
+
+
+def test_folder_lies_over_the_default_set(folder):
+    models = load_models(folder, device="cpu")
+    assert models.path("emotion") == folder / "emotion.safetensors"
+    assert models.path("talking") == DEFAULT / "talking.safetensors"
+    assert models.emotion.generator.picture.shape == (53, 3072)
+    assert models.name == str(folder)
+
+
+def test_folder_called_like_a_bundled_set(folder, monkeypatch):
+    folder.rename(folder.parent / "default")
+    monkeypatch.chdir(folder.parent)
+    models = load_models(Path("default"), device="cpu")
+    assert models.path("emotion").resolve() == folder.parent / "default" / "emotion.safetensors"
+    assert models.path("face") == DEFAULT / "face.safetensors"
+
+
+def test_registry_keeps_licences(folder):
+    registry = folder / "registry.toml"
+    registry.write_text(registry.read_text().replace("CC BY-NC-SA 4.0", 'mine "only"'.replace('"', '\\"')))
+    write_registry(folder)
+    assert read_registry(registry)["emotion"]["licence"] == 'mine "only"'
+    assert sorted(read_registry(registry)) == ["discriminator", "emotion"]
+
+
+def test_registry_may_give_files_other_names(folder):
+    registry = folder / "registry.toml"
+    (folder / "emotion.safetensors").rename(folder / "v2.safetensors")
+    registry.write_text(registry.read_text().replace("emotion.safetensors", "v2.safetensors"))
+    assert load_models(folder).path("emotion") == folder / "v2.safetensors"
+    check_set(open_set(folder))
+
+
+def test_folder_without_weights(tmp_path):
+    for name in (tmp_path, tmp_path / "missing", "no-such-set"):
+        with pytest.raises(InputError, match=str(name)) as caught:
+            open_set(name)
+        assert_clear(caught.value)
+
+
+# ------------------------------------------------------------------------------------------------------ refused files
+
+
+def rewrite(folder, stage, tensors=None, registry=True, **settings):
+    """Write a stage of the default set with other tensors and settings; None takes one away."""
+    old_tensors, old_settings = load_weights(DEFAULT / f"{stage}.safetensors", stage)
+    given = {name: tensor for name, tensor in {**old_tensors, **(tensors or {})}.items() if tensor is not None}
+    kept = {name: value for name, value in {**old_settings, **settings}.items() if value is not None}
+    save_weights(folder / f"{stage}.safetensors", stage, given, kept)
+    if registry:
+        write_registry(folder)
+
+
+def other_encoder(folder):
+    rewrite(folder, "talking", encoder="0123456789abcdef")
+    return "talking.safetensors", "made for another encoder .*0123456789abcdef"
+
+
+def other_face(folder):
+    rewrite(folder, "talking", face="0123456789abcdef")
+    return "talking.safetensors", "made for another face .*0123456789abcdef"
+
+
+def no_face(folder):
+    rewrite(folder, "emotion", face=None)
+    return "emotion.safetensors", "does not say what face it was made for"
+
+
+def other_names(folder):
+    rewrite(folder, "emotion", expression_names=["jawOpen"])
+    return "emotion.safetensors", "made for another expression names .*1 names, not 53 names"
+
+
+def truncated(folder):
+    path = folder / "emotion.safetensors"
+    path.write_bytes(path.read_bytes()[:-1000])
+    write_registry(folder)
+    return path.name, "not a weights file of talkemo"
+
+
+def wrong_stage(folder):
+    shutil.copy(folder / "discriminator.safetensors", folder / "emotion.safetensors")
+    write_registry(folder)
+    return "emotion.safetensors", "weights of the stage 'discriminator', not 'emotion'"
+
+
+def another_program(folder):
+    from safetensors.numpy import save_file
+
+    save_file({"a": np.zeros(3)}, folder / "emotion.safetensors")
+    write_registry(folder)
+    return "emotion.safetensors", "not weights of 'emotion'"
+
+
+def junk(folder):
+    (folder / "emotion.safetensors").write_bytes(np.random.default_rng(0).bytes(4096))
+    write_registry(folder)
+    return "emotion.safetensors", "not a weights file of talkemo"
+
+
+def empty(folder):
+    (folder / "emotion.safetensors").write_bytes(b"")
+    (folder / "registry.toml").unlink()
+    return "emotion.safetensors", "not a weights file of talkemo"
+
+
+def huge_header(folder):
+    (folder / "emotion.safetensors").write_bytes((1 << 40).to_bytes(8, "little") + b"{}")
+    write_registry(folder)
+    return "emotion.safetensors", "its header is too large"
+
+
+def tampered(folder):
+    path = folder / "emotion.safetensors"
+    content = bytearray(path.read_bytes())
+    content[-1] ^= 1
+    path.write_bytes(content)
+    return path.name, "its sha256 is not the one"
+
+
+def other_size(folder):
+    rewrite(folder, "emotion", registry=False, note="x" * 100)
+    return "emotion.safetensors", "has [0-9]+ bytes, and registry.toml lists"
+
+
+def missing(folder):
+    (folder / "emotion.safetensors").unlink()
+    return "emotion.safetensors", "listed in registry.toml and not there"
+
+
+def unlisted(folder):
+    rewrite(folder, "talking", registry=False)
+    return "talking.safetensors", "not listed in"
+
+
+def link_out(folder):
+    (folder / "emotion.safetensors").rename(folder.parent / "elsewhere.safetensors")
+    (folder / "emotion.safetensors").symlink_to("../elsewhere.safetensors")
+    return "emotion.safetensors", "a link to a file outside its folder"
+
+
+def link_out_without_registry(folder):
+    (folder / "registry.toml").unlink()
+    return link_out(folder)
+
+
+def not_a_number(folder):
+    tensor = np.zeros((3, 16, 3, 3), np.float16)
+    tensor[1, 2, 0, 0] = np.nan
+    rewrite(folder, "emotion", {"exit.weight": tensor})
+    return "emotion.safetensors", "tensor exit.weight contains NaN or infinity"
+
+
+def infinite(folder):
+    rewrite(folder, "emotion", {"opening": np.full(43, -np.inf, np.float32)})
+    return "emotion.safetensors", "tensor opening contains NaN or infinity"
+
+
+def too_wide(folder):
+    rewrite(folder, "emotion", channels=100_000)
+    return "emotion.safetensors", "its setting channels does not fit its tensors"
+
+
+def lacking_tensor(folder):
+    rewrite(folder, "emotion", {"exit.bias": None})
+    return "emotion.safetensors", "weights of another version .*exit.bias"
+
+
+def lacking_setting(folder):
+    rewrite(folder, "emotion", channels=None)
+    return "emotion.safetensors", "weights of another version .*channels"
+
+
+def other_shape(folder):
+    rewrite(folder, "emotion", {"exit.bias": np.zeros(4, np.float16)})
+    return "emotion.safetensors", "weights of another version .*exit.bias"
+
+
+def vertex_beyond_the_face(folder):
+    rewrite(folder, "face", {"map_vertices": np.full((10810, 3), 12500, np.int32)})
+    return "face.safetensors", "its map_vertices are not numbers under 12500"
+
+
+def half_a_face(folder):
+    tensors, _ = load_weights(DEFAULT / "face.safetensors", "face")
+    rewrite(folder, "face", {"mean": tensors["mean"][:6000]})
+    return "face.safetensors", "weights of another version of talkemo .*its (basis|mirror) is"
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        other_encoder,
+        other_face,
+        no_face,
+        other_names,
+        truncated,
+        wrong_stage,
+        another_program,
+        junk,
+        empty,
+        huge_header,
+        tampered,
+        other_size,
+        missing,
+        unlisted,
+        link_out,
+        link_out_without_registry,
+        not_a_number,
+        infinite,
+        too_wide,
+        lacking_tensor,
+        lacking_setting,
+        other_shape,
+        vertex_beyond_the_face,
+        half_a_face,
+    ],
+    ids=lambda damage: damage.__name__,
+)
+def test_what_does_not_fit_is_refused(folder, damage, capsys):
+    name, words = damage(folder)
+    with pytest.raises(InputError, match=words) as caught:
+        check_set(open_set(folder))
+    assert caught.value.message.startswith(f"{folder / name}: ")
+    assert_clear(caught.value)
+    assert main(["weights", "verify", str(folder)]) == 2
+    out, err = capsys.readouterr()
+    assert not out and err.splitlines() == [f"talkemo: {caught.value.message}", f"  {caught.value.hint}"]
+
+
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        ('"emotion.safetensors"', '"../emotion.safetensors"'),
+        ('"emotion.safetensors"', '"/etc/emotion.safetensors"'),
+        ('"emotion.safetensors"', '"C:emotion.safetensors"'),
+        ('"emotion.safetensors"', "'..\\emotion.safetensors'"),
+        ('"emotion.safetensors"', '"emotion.bin"'),
+        ('"emotion.safetensors"', '".safetensors"'),
+        ('"emotion.safetensors"', '"emotion\\u0000.safetensors"'),
+        ('"emotion.safetensors"', "7"),
+        ("bytes = ", "bytes = -"),
+        ("bytes = ", "bytes = 99999"),
+        ("bytes = 1", "bytes = true # 1"),
+        ('sha256 = "', 'sha256 = "x'),
+        ('licence = "', 'licence = 3 # "'),
+        ("[emotion]", "[feeling]"),
+        ("[emotion]", "[[emotion]]"),
+        ("[emotion]", "[emotion"),
+        ("[emotion]", "emotion = 3\n[discriminator.x]"),
+        ("[emotion]", "a = " + "[" * 5000),
+    ],
+)
+def test_registries_that_are_refused(folder, before, after, capsys):
+    registry = folder / "registry.toml"
+    registry.write_text(registry.read_text().replace(before, after))
+    with pytest.raises(InputError, match="not a registry of weights") as caught:
+        open_set(folder)
+    assert caught.value.message.startswith(f"{registry}: ")
+    assert_clear(caught.value)
+    assert main(["weights", "list", str(folder)]) == 2
+
+
+def test_list(folder, capsys):
+    assert main(["weights", "list"]) == 0
+    out, err = capsys.readouterr()
+    assert "default" in out and "talking.safetensors" in out and "CC BY-NC-SA 4.0" in out and not err
+    assert main(["weights", "list", str(folder), "--json"]) == 0
+    sets = json.loads(capsys.readouterr().out)["sets"]
+    assert list(sets) == [str(folder)] and list(sets[str(folder)]) == ["emotion", "discriminator"]
+    assert sets[str(folder)]["emotion"]["bytes"] == (folder / "emotion.safetensors").stat().st_size
+    (folder / "registry.toml").unlink()
+    assert main(["weights", "list", str(folder)]) == 0
+    assert "discriminator.safetensors" in capsys.readouterr().out
+
+
+def test_listing_cannot_steer_the_terminal(folder, capsys):
+    registry = folder / "registry.toml"
+    registry.write_text(registry.read_text().replace('about = "', 'about = "\\u001b[2J'))
+    assert main(["weights", "list", str(folder)]) == 0
+    assert "\x1b[2J" not in capsys.readouterr().out
+
+
+def test_verify(capsys):
+    assert main(["weights", "verify"]) == 0
+    out, err = capsys.readouterr()
+    assert out.split() == ["default"] and "6 files" in err
+    assert main(["weights", "verify", "default", "--json", "--quiet"]) == 0
+    assert json.loads(capsys.readouterr().out)["verified"] is True
+
+
+def test_doctor_names_sets_and_cache(tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("TALKEMO_CACHE", str(tmp_path))
+    (tmp_path / "bindings").mkdir()
+    (tmp_path / "bindings" / "a.binding.npz").write_bytes(bytes(3_000_000))
+    assert main(["doctor", "--json"]) == 0
+    said = json.loads(capsys.readouterr().out)
+    assert said["weights"] == {"default": "intact"}
+    assert said["cache"] == {"folder": str(tmp_path / "bindings"), "MB": 3.0}
+    assert said["renderer"] and said["ffmpeg"]
+
+
+def test_doctor_says_what_is_damaged(folder, tmp_path, monkeypatch, capsys):
+    for module in ("weights", "models"):
+        monkeypatch.setattr(f"talkemo.{module}.bundled_folder", lambda: tmp_path)
+    tampered(folder)
+    assert main(["doctor", "--json"]) == 0
+    said = json.loads(capsys.readouterr().out)["weights"]
+    assert said["trained"].startswith("damaged (") and "emotion.safetensors" in said["trained"]
+
+
+# ------------------------------------------------------------------------------------------------------------ the Hub
+
+
+@pytest.fixture
+def server(tmp_path, monkeypatch):
+    """A Hub on this machine that the client takes for the real one, and an empty cache."""
+    with HubServer() as made:
+        values = {
+            "ENDPOINT": made.endpoint,
+            "HUGGINGFACE_CO_URL_TEMPLATE": made.endpoint + "/{repo_id}/resolve/{revision}/{filename}",
+            "HF_HUB_CACHE": str(tmp_path / "cache"),
+            "HF_TOKEN_PATH": str(tmp_path / "token"),
+            "HF_STORED_TOKENS_PATH": str(tmp_path / "stored_tokens"),
+            "AGENT_HARNESSES_PATH": str(tmp_path / "harnesses.json"),
+            "HF_HUB_DISABLE_XET": True,
+            "HF_HUB_OFFLINE": False,
+        }
+        for name, value in values.items():
+            monkeypatch.setattr(constants, name, value, raising=False)
+        for name in ("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN", "HF_OIDC_RESOURCE"):
+            monkeypatch.delenv(name, raising=False)
+        yield made
+        getattr(huggingface_hub, "close_session", lambda: None)()  # clients before 1.0 have none
+
+
+@pytest.fixture
+def published(server, folder):
+    """The server with the set hf://me/set, beside whose files others lie."""
+    repository = server.repository("me/set", folder)
+    repository.commit({"extra.safetensors": b"not listed", "README.md": b"# A set", "pytorch_model.bin": b"\x80"})
+    return server
+
+
+def go_offline(monkeypatch):
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+
+
+def test_first_use_downloads_and_the_second_asks_nothing(published, folder, capfd):
+    models = load_models("hf://me/set", device="cpu")
+    assert sorted(published.served()) == ["discriminator.safetensors", "emotion.safetensors", "registry.toml"]
+    cached = models.sets[0].folder
+    assert contents(cached) == contents(folder)
+    published.log.clear()
+    models = load_models("hf://me/set", device="cpu")
+    assert models.path("emotion") == cached / "emotion.safetensors"
+    assert models.path("talking") == DEFAULT / "talking.safetensors"
+    assert models.emotion and models.discriminator
+    assert published.log == []
+    assert capfd.readouterr() == ("", "")
+
+
+def test_offline(published, folder, monkeypatch):
+    go_offline(monkeypatch)
+    with pytest.raises(InputError, match="hf://me/set: not in the Hub's cache, and HF_HUB_OFFLINE is set") as caught:
+        open_set("hf://me/set")
+    assert_clear(caught.value)
+    monkeypatch.undo()
+    assert published.log == []
+
+
+def test_offline_from_the_cache(published, monkeypatch):
+    fetched = hub.fetch("hf://me/set")
+    published.log.clear()
+    go_offline(monkeypatch)
+    assert open_set("hf://me/set") == fetched
+    with pytest.raises(InputError, match="the Hub cannot be asked while HF_HUB_OFFLINE is set"):
+        hub.fetch("hf://me/set")
+    assert published.log == []
+
+
+def test_fetch_brings_what_is_new(published, folder):
+    before = contents(hub.fetch("hf://me/set").folder)
+    rewrite(folder, "discriminator", iterations=1)
+    published.repositories["me/set"].commit(contents(folder))
+    assert contents(open_set("hf://me/set").folder) == before
+    published.log.clear()
+    steps = []
+    fetched = hub.fetch("hf://me/set", lambda done, total, name: steps.append((done, total, name)))
+    assert contents(fetched.folder) == contents(folder)
+    assert published.served() == ["registry.toml", "discriminator.safetensors"]
+    assert steps[0][0] == 0 and steps[-1][0] == steps[-1][1] == sum(e["bytes"] for e in fetched.entries.values())
+    published.log.clear()
+    assert open_set("hf://me/set") == fetched and published.log == []
+
+
+def test_pinned_revisions(published, folder):
+    repository = published.repositories["me/set"]
+    first = repository.revisions["main"]
+    repository.revisions["v1"] = repository.revisions["release/1"] = first
+    before = (folder / "emotion.safetensors").read_bytes()
+    rewrite(folder, "emotion", minutes=1.0)
+    repository.commit(contents(folder))
+    for revision in ("v1", "release/1", first):
+        pinned = open_set(f"hf://me/set@{revision}")
+        assert (pinned.folder / "emotion.safetensors").read_bytes() == before
+        published.log.clear()
+        assert open_set(f"hf://me/set@{revision}") == pinned and published.log == []
+    assert (open_set("hf://me/set").folder / "emotion.safetensors").read_bytes() != before
+
+
+def test_set_that_is_refused_does_not_take_the_place_of_a_good_one(published, folder):
+    good = hub.fetch("hf://me/set")
+    tampered(folder)
+    published.repositories["me/set"].commit(contents(folder))
+    published.log.clear()
+    with pytest.raises(
+        InputError, match=r"its file emotion\.safetensors is not the one that its registry\.toml"
+    ) as caught:
+        hub.fetch("hf://me/set")
+    assert_clear(caught.value)
+    assert published.served() == ["registry.toml"]  # by what the Hub says of the file, before it is downloaded
+    published.log.clear()
+    assert open_set("hf://me/set") == good and published.log == []
+
+
+def test_file_swapped_on_the_way(published, folder):
+    published.swapped["emotion.safetensors"] = bytes((folder / "emotion.safetensors").stat().st_size)
+    for _ in range(2):
+        with pytest.raises(InputError, match=r"its file emotion\.safetensors is not the one"):
+            open_set("hf://me/set")
+    published.swapped.clear()
+    assert contents(open_set("hf://me/set").folder) == contents(folder)
+
+
+def test_cache_that_cannot_be_written(published, tmp_path, monkeypatch):
+    (tmp_path / "file").touch()
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "file"))
+    with pytest.raises(TalkemoError, match=str(tmp_path / "file")) as caught:
+        open_set("hf://me/set")
+    assert_clear(caught.value)
+
+
+def test_file_damaged_in_the_cache(published):
+    one = hub.fetch("hf://me/set")
+    path = one.folder / "emotion.safetensors"
+    good = path.read_bytes()
+    blob = path.resolve()
+    blob.chmod(0o644)
+    blob.write_bytes(good[:-1] + b"?")
+    with pytest.raises(InputError, match=r"emotion\.safetensors: its sha256 is not the one") as caught:
+        check_set(open_set("hf://me/set"))
+    assert caught.value.hint == "fetch it again: talkemo weights fetch hf://me/set"
+    published.log.clear()
+    check_set(hub.fetch("hf://me/set"))
+    assert path.read_bytes() == good and published.served() == ["registry.toml", "emotion.safetensors"]
+    blob.write_bytes(good[:-1] + b"?")
+    published.repositories["me/set"].commit({"README.md": b"another commit with the same files"})
+    check_set(hub.fetch("hf://me/set"))
+    blob.unlink()  # and one that is gone comes again at the next use
+    check_set(open_set("hf://me/set"))
+
+
+def test_snapshot_as_a_folder(published):
+    one = hub.fetch("hf://me/set")
+    assert (one.folder / "emotion.safetensors").is_symlink()
+    assert load_models(one.folder).path("emotion") == one.folder / "emotion.safetensors"
+    check_set(open_set(one.folder))
+
+
+@pytest.mark.parametrize("name", ["../x.safetensors", "a/x.safetensors", "README.md"])
+def test_registry_that_points_out_of_its_folder(published, folder, name):
+    registry = (folder / "registry.toml").read_text().replace("emotion.safetensors", name)
+    published.repositories["me/set"].commit({"registry.toml": registry.encode()})
+    for _ in range(2):  # nor is it remembered
+        published.log.clear()
+        with pytest.raises(
+            InputError, match=r"hf://me/set: its registry\.toml is not a registry .*the file of emotion"
+        ) as e:
+            open_set("hf://me/set")
+        assert_clear(e.value)
+        assert published.served() == ["registry.toml"]
+
+
+def test_sizes_are_limited(published, folder):
+    repository = published.repositories["me/set"]
+    size = (folder / "emotion.safetensors").stat().st_size
+    registry = (folder / "registry.toml").read_text().replace(f"bytes = {size}", "bytes = 3000000000")
+    repository.commit({"registry.toml": registry.encode()})
+    with pytest.raises(InputError, match=r"emotion\.safetensors has no size, or one beyond 2 GiB"):
+        open_set("hf://me/set")
+    repository.commit({"registry.toml": bytes((1 << 20) + 1)})
+    published.log.clear()
+    with pytest.raises(InputError, match=r"its registry\.toml is too large"):
+        open_set("hf://me/set")
+    assert published.served() == []
+
+
+def test_gated_repository(published, monkeypatch):
+    published.repositories["me/set"].gated = True
+    published.repositories["me/set"].token = "hf_reader"
+    for token in ("", "hf_stranger"):
+        monkeypatch.setenv("HF_TOKEN", token)
+        with pytest.raises(InputError, match="hf://me/set: its owner gives access on request") as caught:
+            open_set("hf://me/set")
+        assert_clear(caught.value)
+        assert f"{published.endpoint}/me/set" in caught.value.hint and "HF_TOKEN" in caught.value.hint
+    published.log.clear()
+    monkeypatch.setenv("HF_TOKEN", "hf_reader")
+    assert open_set("hf://me/set").stages == ["emotion", "discriminator"]
+    assert {token for _, _, token in published.log} == {"hf_reader"}
+
+
+def test_private_repository(published, monkeypatch, tmp_path):
+    published.repositories["me/set"].private = True
+    published.repositories["me/set"].token = "hf_reader"
+    with pytest.raises(InputError, match="no such repository, or a private one") as caught:
+        open_set("hf://me/set")
+    assert_clear(caught.value)
+    (tmp_path / "token").write_text("hf_reader")  # where `hf auth login` keeps it
+    assert open_set("hf://me/set").stages == ["emotion", "discriminator"]
+
+
+def test_what_is_not_there(published, folder):
+    repository = published.repositories["me/set"]
+    repository.commits["0" * 40] = {"README.md": b""}
+    repository.commits["1" * 40] = {"registry.toml": (folder / "registry.toml").read_bytes()}
+    repository.commits["2" * 40] = {"registry.toml": b""}
+    cases = {
+        "hf://me/other": "no such repository, or a private one",
+        "hf://me/set@v9": "no such revision",
+        f"hf://me/set@{'9' * 40}": "no such revision",
+        f"hf://me/set@{'0' * 40}": r"has no registry\.toml",
+        f"hf://me/set@{'1' * 40}": r"has no emotion\.safetensors",
+        f"hf://me/set@{'2' * 40}": r"its registry\.toml lists no files",
+    }
+    for text, words in cases.items():
+        with pytest.raises(InputError, match=f"^{text}: {words}") as caught:
+            load_models(text)
+        assert_clear(caught.value)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "hf://",
+        "hf://a",
+        "hf://a/b/c",
+        "hf://../x",
+        "hf://a/..",
+        "hf://a/b@",
+        "hf://a/b@../../x",
+        "hf://a/b@/x",
+        "hf://a/b@x/./y",
+        "hf://a/b@v1@v2",
+        "hf://a/b c",
+        "hf://a/b\n",
+        "hf://a/b.git",
+        "hf://a--b/c",
+        "hf://datasets/a/b",
+        "hf://a/" + "b" * 97,
+    ],
+)
+def test_malformed_addresses(server, text, capsys):
+    with pytest.raises(InputError, match="not the address of a repository on the Hub") as caught:
+        load_models(text)
+    assert "hf://owner/repository@revision" in caught.value.hint
+    assert main(["weights", "fetch", text]) == 2
+    assert server.log == []
+
+
+def test_hub_that_fails(published, monkeypatch, capfd):
+    for status, words in (
+        (500, "500: the server is broken"),
+        (503, "503"),
+        (429, "429"),
+        (200, "not answer as the Hub"),
+    ):
+        published.broken = status
+        with pytest.raises(TalkemoError, match=words) as caught:
+            open_set("hf://me/set")
+        assert not isinstance(caught.value, InputError)
+        assert_clear(caught.value)
+    assert main(["weights", "fetch", "hf://me/set"]) == 1
+    out, err = capfd.readouterr()
+    assert not out and len(err.splitlines()) == 2 and err.startswith("talkemo: hf://me/set: ")
+    published.broken = 403
+    assert main(["weights", "fetch", "hf://me/set"]) == 2
+
+
+def test_hub_that_cannot_be_reached(server, capfd):
+    server.close()
+    start = time.monotonic()
+    with pytest.raises(TalkemoError, match=f"hf://me/set: the Hub cannot be reached at {server.endpoint}") as caught:
+        open_set("hf://me/set")
+    assert time.monotonic() - start < 3
+    assert not isinstance(caught.value, InputError)
+    assert_clear(caught.value)
+    assert capfd.readouterr() == ("", "")
+
+
+# --------------------------------------------------------------------------------------------------------------- push
+
+
+@pytest.fixture
+def writer(server, monkeypatch):
+    """The server, to somebody who may write there."""
+    monkeypatch.setenv("HF_TOKEN", server.writer)
+    return server
+
+
+def test_push_then_fetch(writer, folder, capfd):
+    (folder / "README.md").write_text("# A set\n")
+    (folder / "notes.txt").write_text("not for others")
+    url = push(folder, "hf://me/new", message="Better smiles")
+    repository = writer.repositories["me/new"]
+    assert url == f"{writer.endpoint}/me/new/commit/{repository.revisions['main']}"
+    assert len(repository.commits) == 1 and not repository.private
+    fetched = hub.fetch("hf://me/new")
+    (folder / "notes.txt").unlink()
+    assert repository.commits[repository.revisions["main"]] == contents(folder)
+    (folder / "README.md").unlink()
+    assert contents(fetched.folder) == contents(folder)
+    rewrite(folder, "emotion", minutes=2.0)
+    push(folder, "hf://me/new")
+    assert len(repository.commits) == 2
+    assert contents(hub.fetch("hf://me/new").folder) == contents(folder)
+    assert capfd.readouterr() == ("", "")
+
+
+def test_push_writes_a_registry(writer, folder):
+    (folder / "registry.toml").unlink()
+    push(folder, "hf://me/new", private=True)
+    assert writer.repositories["me/new"].private
+    assert sorted(read_registry(folder / "registry.toml")) == ["discriminator", "emotion"]
+    assert hub.fetch("hf://me/new").stages == ["emotion", "discriminator"]
+
+
+@pytest.mark.parametrize("damage", [tampered, missing, other_face, link_out], ids=lambda damage: damage.__name__)
+def test_push_checks_first(writer, folder, damage):
+    name, words = damage(folder)
+    with pytest.raises(InputError, match=f"{name}: .*{words}"):
+        push(folder, "hf://me/new")
+    assert writer.log == []
+
+
+def test_pushes_that_are_refused(writer, folder, monkeypatch):
+    with pytest.raises(InputError, match="pushed to the branch main"):
+        push(folder, "hf://me/new@v1")
+    (folder / "README.md").symlink_to("/etc/hostname")
+    with pytest.raises(InputError, match=r"README\.md: a link to a file outside its folder"):
+        push(folder, "hf://me/new")
+    (folder / "README.md").unlink()
+    assert writer.log == []
+    (folder / "README.md").write_text("---\nwrong")
+    with pytest.raises(InputError, match=r"README\.md: the Hub does not accept the metadata") as caught:
+        push(folder, "hf://me/new")
+    assert_clear(caught.value)
+    (folder / "README.md").unlink()
+    with pytest.raises(InputError, match="hf://me/new is public"):
+        push(folder, "hf://me/new", private=True)
+    assert not writer.repositories["me/new"].commits
+    for token in ("", "hf_stranger"):
+        monkeypatch.setenv("HF_TOKEN", token)
+        with pytest.raises(InputError, match="hf://me/newer: the Hub refuses access") as caught:
+            push(folder, "hf://me/newer")
+        assert_clear(caught.value)
+    assert "me/newer" not in writer.repositories
+
+
+def test_command(writer, folder, capsys):
+    assert main(["weights", "push", str(folder), "hf://me/new", "--message", "One", "--json"]) == 0
+    said = json.loads(capsys.readouterr().out)
+    assert said["set"] == "hf://me/new" and said["commit"].startswith(writer.endpoint)
+    assert main(["weights", "fetch", "hf://me/new"]) == 0
+    out, err = capsys.readouterr()
+    assert contents(Path(out.strip())) == contents(folder) and "2 files" in err
+    assert main(["weights", "list", "hf://me/new"]) == 0
+    assert "emotion.safetensors" in capsys.readouterr().out
+    assert main(["weights", "verify", "hf://me/new", "--json"]) == 0
+    assert list(json.loads(capsys.readouterr().out)["sets"]["hf://me/new"]) == ["emotion", "discriminator"]
+    for wrong in (["fetch"], ["fetch", str(folder)], ["push", str(folder)], ["push"], ["list", "default", "default"]):
+        assert main(["weights", *wrong]) == 2
+        out, err = capsys.readouterr()
+        assert not out and len(err.splitlines()) == 2
+
+
+def test_settings_of_the_client_hold(published, tmp_path):
+    """HF_ENDPOINT, HF_HOME, HF_TOKEN and HF_HUB_OFFLINE, read by the client where it is imported."""
+    published.repositories["me/set"].gated = True
+    published.repositories["me/set"].token = "hf_reader"
+    environment = {name: value for name, value in os.environ.items() if not name.startswith(("HF_", "HUGGING"))}
+    environment |= {"HF_ENDPOINT": published.endpoint, "HF_HOME": str(tmp_path / "home")}
+
+    def talkemo(*arguments, **more):
+        command = [sys.executable, "-m", "talkemo_cli", "weights", *arguments]
+        return subprocess.run(command, env={**environment, **more}, capture_output=True, text=True, timeout=60)
+
+    done = talkemo("fetch", "hf://me/set", "--json", HF_TOKEN="hf_reader")
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["folder"].startswith(str(tmp_path / "home"))
+    published.log.clear()
+    done = talkemo("list", "hf://me/set", HF_HUB_OFFLINE="1")
+    assert done.returncode == 0 and "emotion.safetensors" in done.stdout and not done.stderr
+    assert published.log == []
