@@ -28,6 +28,11 @@ NOT_AN_ARRAY_FILE = (
 )
 
 
+def available_cores() -> int:
+    """Cores that this process may use, at least one."""
+    return max(1, len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1)
+
+
 class Partial:
     """A file or folder beside its final name while it is written, made exclusively for this writer.
 

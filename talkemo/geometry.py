@@ -31,7 +31,11 @@ def vertex_normals(vertices: np.ndarray, faces: np.ndarray) -> np.ndarray:
 
 def mesh_edges(faces: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Unique edges (E, 2) of triangles (F, 3), smaller vertex first, and the number of triangles at each edge (E,)."""
-    return np.unique(np.sort(faces[:, [0, 1, 1, 2, 2, 0]].reshape(-1, 2), axis=1), axis=0, return_counts=True)
+    edges = np.sort(faces[:, [0, 1, 1, 2, 2, 0]].reshape(-1, 2).astype(np.int64), axis=1)
+    count = int(edges.max(initial=0)) + 1
+    # As one number each: several times quicker than comparing rows.
+    keys, times = np.unique(edges[:, 0] * count + edges[:, 1], return_counts=True)
+    return np.stack([keys // count, keys % count], axis=1), times
 
 
 def boundary_loops(faces: np.ndarray, count: int) -> list[np.ndarray]:

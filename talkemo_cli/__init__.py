@@ -2,22 +2,9 @@
 
 import os
 
-
-def _free_cores() -> int:
-    """Cores that no other process is using right now, at least one; all cores where the system does not say."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    try:
-        with open("/proc/loadavg", encoding="ascii") as file:
-            running = int(file.read().split()[3].partition("/")[0])  # threads that run or could, this one included
-    except (OSError, ValueError, IndexError):
-        return cores
-    return max(1, min(cores, cores - running + 1))
-
-
-# Several processes side by side must not slow each other: threads only for cores that are free, and those that wait for
-# work sleep instead of spinning. The libraries read this when they are loaded, before which it has to be set.
-for _name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMBA_NUM_THREADS"):
-    os.environ.setdefault(_name, str(_free_cores()))
-os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-os.environ.setdefault("GOMP_SPINCOUNT", "0")
-os.environ.setdefault("KMP_BLOCKTIME", "0")
+# The networks are small: a second thread makes them no quicker, and beside other processes threads that wait for each
+# other cost tenfold. Read by the libraries when they are loaded, so it is set before numpy and torch are imported. Videos
+# are drawn by threads of their own, and training asks for all cores, see train.py.
+THREADS_CHOSEN = "OMP_NUM_THREADS" in os.environ  # by the user
+for _name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
+    os.environ.setdefault(_name, "1")

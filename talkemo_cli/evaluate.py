@@ -99,6 +99,7 @@ def evaluate(
         return
     if data is None:
         raise InputError(f"--data is needed for the suite {what}", "name the folder of the corpora")
+    options.use_all_cores()
     picture = output or Path(f"{what}.png")
     _check_paths(what, data, captures, picture)
     models = load_models(weights, device=device)

@@ -11,6 +11,7 @@ from typing import Annotated, Any
 
 import typer
 
+from . import THREADS_CHOSEN
 from .console import console
 
 
@@ -97,6 +98,16 @@ SHARED = {
     "quiet": (Annotated[bool, typer.Option("--quiet", "-q", help="No progress.", rich_help_panel="Shared")], False),
     "debug": (Annotated[bool, typer.Option("--debug", help="Tracebacks.", rich_help_panel="Shared")], False),
 }
+
+
+def use_all_cores() -> None:
+    """Let networks use every core, as their training wants it, unless the user has chosen a number of threads."""
+    import torch
+
+    from talkemo.files import available_cores
+
+    if not THREADS_CHOSEN:
+        torch.set_num_threads(available_cores())
 
 
 def command(name: str) -> Callable[[Callable[..., None]], Callable[..., None]]:

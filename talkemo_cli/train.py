@@ -11,7 +11,7 @@ from typing import Annotated, Any
 import typer
 
 from .console import console
-from .options import command
+from .options import command, use_all_cores
 
 
 class Stage(str, Enum):
@@ -98,6 +98,7 @@ def train(
         jobs=jobs,
         device=device,
     )
+    use_all_cores()
     results: dict[str, object] = {}
     for name in stages:
         with console.progress(name) as update:

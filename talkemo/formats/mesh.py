@@ -140,6 +140,12 @@ class _ObjLines:
 
     def _add_face(self, parts: list[str]) -> str:
         """Cut a polygon into a fan; returns its line without normals."""
+        if len(parts) == 3 and "/" not in parts[0]:  # what most files consist of
+            a, b, c = (int(part) for part in parts)
+            if min(a, b, c) > 0:
+                self.faces.append((a - 1, b - 1, c - 1))
+                self.uv_faces.append((-1, -1, -1))
+                return "f " + " ".join(parts)
         corners = [[int(x) if x else 0 for x in part.split("/")] for part in parts]
         own = [c[0] - 1 if c[0] > 0 else len(self.vertices) + c[0] for c in corners]
         at = [_nth(c[1], len(self.uv)) if len(c) > 1 else -1 for c in corners]

@@ -20,6 +20,7 @@ from torch.nn import functional
 from ..emotions import EMOTIONS
 from ..face import Face
 from ..motion import Motion
+from .building import build_network, to_tensor
 
 UNIT = 4.0  # mm of displacement that the networks see as one
 INNER = 32  # pixels on a side of the map that the generator sees
@@ -162,10 +163,8 @@ def build_emotion(
     tensors: dict[str, np.ndarray], settings: dict[str, Any], face: Face, device: torch.device | str = "cpu"
 ) -> EmotionModel:
     """The emotion model of a weights file's tensors and settings."""
-    state = {name: torch.from_numpy(array.astype(np.float32)) for name, array in tensors.items()}
-    maps = LinearMaps(**{name: state[name] for name in FULL_PRECISION})
+    maps = LinearMaps(**{name: to_tensor(tensors[name]) for name in FULL_PRECISION})
     if maps.picture.shape != (len(face.expression_names), 3 * INNER**2):
         raise ValueError(f"its picture is {tuple(maps.picture.shape)}")
-    generator = Generator(maps, settings["channels"], settings["blocks"])
-    generator.load_state_dict(state)
+    generator = build_network(lambda: Generator(maps, settings["channels"], settings["blocks"]), tensors)
     return EmotionModel(generator, face, settings, device)

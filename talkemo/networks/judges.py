@@ -12,6 +12,7 @@ from torch.nn import functional
 from ..emotions import EMOTIONS
 from ..face import Face
 from ..geomap import SIZE, geometry_map
+from .building import build_network
 from .emotion import INNER, UNIT
 
 TRAINED_SIZE = 64  # pixels on a side of the maps that the discriminator is trained on
@@ -81,16 +82,9 @@ def network_tensors(network: nn.Module) -> dict[str, np.ndarray]:
     return {name: tensor.detach().cpu().numpy().astype(np.float16) for name, tensor in network.state_dict().items()}
 
 
-def load_tensors(network: nn.Module, tensors: dict[str, np.ndarray]) -> None:
-    """Give a network the tensors of a weights file."""
-    network.load_state_dict({name: torch.from_numpy(array.astype(np.float32)) for name, array in tensors.items()})
-
-
 def build_discriminator(tensors: dict[str, np.ndarray], device: torch.device | str = "cpu") -> Discriminator:
     """The discriminator of a weights file's tensors."""
-    discriminator = Discriminator()
-    load_tensors(discriminator, tensors)
-    return discriminator.eval().to(device)
+    return build_network(Discriminator, tensors).eval().to(device)
 
 
 def classifier_tensors(networks: dict[str, Classifier]) -> dict[str, np.ndarray]:
@@ -105,7 +99,6 @@ def build_classifier(
 ) -> tuple[Classifier, list[str]]:
     """A classifier of a weights file, by name, and the names of its classes."""
     classes = settings["classes"][name]
-    classifier = Classifier(len(classes))
     prefix = f"{name}/"
-    load_tensors(classifier, {k.removeprefix(prefix): array for k, array in tensors.items() if k.startswith(prefix)})
-    return classifier.eval().to(device), classes
+    own = {key.removeprefix(prefix): array for key, array in tensors.items() if key.startswith(prefix)}
+    return build_network(lambda: Classifier(len(classes)), own).eval().to(device), classes

@@ -20,6 +20,7 @@ from torch.nn import functional
 
 from .. import audio as sound
 from ..audio import Audio
+from .building import build_network, load_tensors
 
 FEATURE_RATE = 50.0  # features a second
 SAMPLES = int(sound.SAMPLE_RATE / FEATURE_RATE)  # to a feature
@@ -108,8 +109,7 @@ class SpeechEncoder:
     def with_tensors(self, tensors: dict[str, np.ndarray]) -> SpeechEncoder:
         """A copy of this encoder with some of its tensors replaced."""
         network = copy.deepcopy(self.network)
-        state = {name: torch.from_numpy(array.astype(np.float32)) for name, array in tensors.items()}
-        network.load_state_dict({**network.state_dict(), **state})
+        load_tensors(network, tensors, some=True)
         return SpeechEncoder(network, self.filters, self.width, self.settings, self.device)
 
     def encode(self, rows: np.ndarray) -> np.ndarray:
@@ -164,8 +164,8 @@ def build_encoder(
     """The encoder of a weights file's tensors and settings."""
     tensors = dict(tensors)
     filters = tensors.pop("filters")
-    network = EncoderNetwork(len(filters), settings["width"], tuple(settings["dilations"]))
-    network.load_state_dict({name: torch.from_numpy(array.astype(np.float32)) for name, array in tensors.items()})
+    dilations = tuple(settings["dilations"])
+    network = build_network(lambda: EncoderNetwork(len(filters), settings["width"], dilations), tensors)
     return SpeechEncoder(network, filters, settings["width"], settings, device)
 
 

@@ -18,6 +18,7 @@ from ..audio import Audio
 from ..errors import InputError
 from ..face import Face
 from ..motion import Motion
+from .building import build_network
 from .speech_encoder import FEATURE_RATE, MARGIN, PIECE, SpeechEncoder
 
 WINDOW = 16  # features around a frame, t − 8 … t + 7 sixtieths of a second, as in VOCA
@@ -180,8 +181,7 @@ def build_talking(
     upper = {name[8:]: tensors.pop(name) for name in [*tensors] if name.startswith("encoder/")}
     if upper:
         encoder = encoder.with_tensors(upper)
-    network = TalkingNetwork(encoder.width, len(settings["styles"]), len(face.expression_names))
-    state = {name: torch.from_numpy(array.astype(np.float32)) for name, array in tensors.items()}
-    state["normalise.num_batches_tracked"] = torch.zeros((), dtype=torch.long)
-    network.load_state_dict(state)
+    tensors["normalise.num_batches_tracked"] = np.zeros((), np.int64)
+    styles, coordinates = len(settings["styles"]), len(face.expression_names)
+    network = build_network(lambda: TalkingNetwork(encoder.width, styles, coordinates), tensors)
     return TalkingModel(network, encoder, face, settings, device)

@@ -20,8 +20,9 @@ from ..face import Face
 from ..geomap import geometry_map
 from ..geometry import mesh_edges
 from ..models import Models
+from ..networks.building import load_tensors
 from ..networks.emotion import INNER, UNIT
-from ..networks.judges import TRAINED_SIZE, load_tensors
+from ..networks.judges import TRAINED_SIZE
 from ..train import emotion
 from ..train.emotion import EmotionConfig
 from ..train.maps import residual_rows

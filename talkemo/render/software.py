@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-import numpy as np
-from numba import njit, prange
+from concurrent.futures import ThreadPoolExecutor
 
+import numpy as np
+from numba import njit
+
+from ..files import available_cores
 from .view import BACKGROUND, LIGHTS, SKIN, View
 
-BANDS = 16  # horizontal strips, drawn in parallel
+BANDS = 32  # horizontal strips, drawn one after the other by each thread
+MOST_THREADS = 8  # beyond that the threads wait for each other
 EDGE = np.float32(1e-3)  # pixels that a triangle reaches beyond its edge, so that neighbours leave no gap
 NOTHING = np.float32(-1e38)  # depth where nothing is drawn
 
@@ -33,7 +37,8 @@ def _normals(vertices, faces, out):
 def _sort_into_bands(points, faces, height, starts, members):
     """Lists the triangles that touch each horizontal band: members[starts[b]:starts[b + 1]] are those of band b.
 
-    points (V, 3): column, row and depth; starts (BANDS + 1,), members (BANDS · F,) are written
+    points (V, 3): column, row and depth, two rows to each of the picture's `height`; starts (BANDS + 1,) and members
+    (BANDS · F,) are written
     """
     count = faces.shape[0]
     reach = np.empty((count, 2), np.int8)  # first and last band of each triangle
@@ -42,10 +47,10 @@ def _sort_into_bands(points, faces, height, starts, members):
         a, b, c = points[faces[f, 0], 1], points[faces[f, 1], 1], points[faces[f, 2], 1]
         top, bottom = int(np.ceil(min(a, b, c))), int(np.floor(max(a, b, c)))
         reach[f, 0], reach[f, 1] = 0, -1
-        if bottom >= top and bottom >= 0 and top < height:
-            # Band b begins at row b · height // BANDS, hence the last band that begins at or above a row:
-            reach[f, 0] = min(((max(top, 0) + 1) * BANDS - 1) // height, BANDS - 1)
-            reach[f, 1] = min(((min(bottom, height - 1) + 1) * BANDS - 1) // height, BANDS - 1)
+        if bottom >= top and bottom >= 0 and top < 2 * height:
+            # Band b begins at row b · height // BANDS of the picture; the last one that begins at or above a row:
+            reach[f, 0] = ((max(top, 0) // 2 + 1) * BANDS - 1) // height
+            reach[f, 1] = ((min(bottom, 2 * height - 1) // 2 + 1) * BANDS - 1) // height
         for band in range(reach[f, 0], reach[f, 1] + 1):
             sizes[band + 1] += 1
     starts[:] = np.cumsum(sizes)
@@ -57,58 +62,65 @@ def _sort_into_bands(points, faces, height, starts, members):
 
 
 @njit(cache=True, fastmath=True)
-def _positive(value, step, low, high):
-    """The part of the interval from low to high in which value + step · x is not negative."""
+def _positive(value, step, root, low, high):
+    """The part of the interval from low to high in which value + step · x is not negative; root: −1 / step."""
     if step > 0:
-        return max(low, -value / step - EDGE), high
+        return max(low, value * root - EDGE), high
     if step < 0:
-        return low, min(high, -value / step + EDGE)
+        return low, min(high, value * root + EDGE)
     return (low, high) if value >= -EDGE else (low, low - 1)
 
 
-@njit(cache=True, fastmath=True, parallel=True)
-def _draw(points, normals, faces, starts, members, depth, image):
-    """points (V, 3): column, row and depth (larger is nearer); image (H, W, 3) gets normals where it is hit."""
-    height, width = depth.shape
-    for band in prange(BANDS):
-        first, last = band * height // BANDS, (band + 1) * height // BANDS
-        for row in range(first, last):
-            for column in range(width):
-                depth[row, column] = NOTHING
-        for n in range(starts[band], starts[band + 1]):
-            f = members[n]
-            a, b, c = faces[f, 0], faces[f, 1], faces[f, 2]
-            ax, ay, bx, by, cx, cy = points[a, 0], points[a, 1], points[b, 0], points[b, 1], points[c, 0], points[c, 1]
-            area = (bx - ax) * (cy - ay) - (cx - ax) * (by - ay)
-            if area == 0:
-                continue
-            inverse = np.float32(1) / area
-            top = max(int(np.ceil(min(ay, by, cy))), first)
-            bottom = min(int(np.floor(max(ay, by, cy))), last - 1)
-            left = max(min(ax, bx, cx), np.float32(0))
-            right = min(max(ax, bx, cx), np.float32(width - 1))
-            # Barycentric coordinates u, v, w are linear in column and row.
-            u_step, v_step = (by - cy) * inverse, (cy - ay) * inverse
-            w_step = -u_step - v_step
-            za, zb, zc = points[a, 2], points[b, 2], points[c, 2]
-            z_step = u_step * za + v_step * zb + w_step * zc
-            for row in range(top, bottom + 1):
-                y = np.float32(row)
-                u_row = (bx * (cy - y) - cx * (by - y)) * inverse
-                v_row = (cx * (ay - y) - ax * (cy - y)) * inverse
-                w_row = np.float32(1) - u_row - v_row
-                low, high = _positive(u_row, u_step, left, right)
-                low, high = _positive(v_row, v_step, low, high)
-                low, high = _positive(w_row, w_step, low, high)
-                z_row = u_row * za + v_row * zb + w_row * zc
-                for column in range(int(np.ceil(low)), int(np.floor(high)) + 1):
-                    x = np.float32(column)
-                    z = z_row + z_step * x
-                    if z > depth[row, column]:
-                        depth[row, column] = z
-                        u, v, w = u_row + u_step * x, v_row + v_step * x, w_row + w_step * x
-                        for k in range(3):
-                            image[row, column, k] = u * normals[a, k] + v * normals[b, k] + w * normals[c, k]
+@njit(cache=True, fastmath=True)
+def _root(step):
+    """−1 / step, and 0 for a step of 0."""
+    return np.float32(-1) / step if step != 0 else np.float32(0)
+
+
+@njit(cache=True, fastmath=True)
+def _draw_band(points, normals, faces, members, top_row, depth, image):
+    """Draw triangles `members` into a band whose first row is `top_row`: depth (R, W), and image (R, W, 3), the normals.
+
+    points (V, 3): column, row and depth; larger depth is nearer
+    """
+    rows, width = depth.shape
+    depth[:] = NOTHING
+    for n in range(members.shape[0]):
+        f = members[n]
+        a, b, c = faces[f, 0], faces[f, 1], faces[f, 2]
+        ax, ay, bx, by, cx, cy = points[a, 0], points[a, 1], points[b, 0], points[b, 1], points[c, 0], points[c, 1]
+        area = (bx - ax) * (cy - ay) - (cx - ax) * (by - ay)
+        if area == 0:
+            continue
+        inverse = np.float32(1) / area
+        top = max(int(np.ceil(min(ay, by, cy))), top_row)
+        bottom = min(int(np.floor(max(ay, by, cy))), top_row + rows - 1)
+        left = max(min(ax, bx, cx), np.float32(0))
+        right = min(max(ax, bx, cx), np.float32(width - 1))
+        # Barycentric coordinates u, v, w are linear in column and row.
+        u_step, v_step = (by - cy) * inverse, (cy - ay) * inverse
+        w_step = -u_step - v_step
+        za, zb, zc = points[a, 2], points[b, 2], points[c, 2]
+        u_root, v_root, w_root = _root(u_step), _root(v_step), _root(w_step)
+        z_step = u_step * za + v_step * zb + w_step * zc
+        for row in range(top, bottom + 1):
+            y = np.float32(row)
+            u_row = (bx * (cy - y) - cx * (by - y)) * inverse
+            v_row = (cx * (ay - y) - ax * (cy - y)) * inverse
+            w_row = np.float32(1) - u_row - v_row
+            low, high = _positive(u_row, u_step, u_root, left, right)
+            low, high = _positive(v_row, v_step, v_root, low, high)
+            low, high = _positive(w_row, w_step, w_root, low, high)
+            z_row = u_row * za + v_row * zb + w_row * zc
+            for column in range(int(np.ceil(low)), int(np.floor(high)) + 1):
+                x = np.float32(column)
+                z = z_row + z_step * x
+                if z > depth[row - top_row, column]:
+                    depth[row - top_row, column] = z
+                    u, v, w = u_row + u_step * x, v_row + v_step * x, w_row + w_step * x
+                    for k in range(3):
+                        value = u * normals[a, k] + v * normals[b, k] + w * normals[c, k]
+                        image[row - top_row, column, k] = value
 
 
 @njit(cache=True, fastmath=True)
@@ -132,7 +144,7 @@ def _light(nx, ny, nz, lights):
     return dark * light, dark * gloss
 
 
-@njit(cache=True, fastmath=True, parallel=True)
+@njit(cache=True, fastmath=True)
 def _shade(depth, image, lights, skin, background, out):
     """Colour each pixel of out (H, W, 3) uint8 from its 2×2 samples.
 
@@ -140,7 +152,7 @@ def _shade(depth, image, lights, skin, background, out):
     """
     height, width = out.shape[0], out.shape[1]
     white, none = np.float32(255), np.float32(0)
-    for row in prange(height):
+    for row in range(height):
         r = 2 * row
         for column in range(width):
             c = 2 * column
@@ -168,8 +180,23 @@ def _shade(depth, image, lights, skin, background, out):
                 out[row, column, k] = min(white, colour)
 
 
+@njit(cache=True, fastmath=True, nogil=True)
+def _draw_bands(worker, workers, points, normals, faces, starts, members, depth, image, lights, skin, background, out):
+    """Draw and shade every `workers`-th band into out (H, W, 3) uint8, beginning with band `worker`.
+
+    A band's samples, depth (R, W) and image (R, W, 3), are few enough to stay in the processor's cache.
+    """
+    height = out.shape[0]
+    for band in range(worker, BANDS, workers):
+        first, last = band * height // BANDS, (band + 1) * height // BANDS
+        rows = 2 * (last - first)
+        some = members[starts[band] : starts[band + 1]]
+        _draw_band(points, normals, faces, some, 2 * first, depth[:rows], image[:rows])
+        _shade(depth[:rows], image[:rows], lights, skin, background, out[first:last])
+
+
 class SoftwareRenderer:
-    """Draws frames of one mesh, see `Renderer`."""
+    """Draws frames of one mesh, see `Renderer`; size: (W, H). Threads take turns at the bands."""
 
     name = "software"
 
@@ -179,9 +206,14 @@ class SoftwareRenderer:
         self.width, self.height = size
         self.starts = np.empty(BANDS + 1, np.int64)
         self.members = np.empty(BANDS * len(self.faces), np.int32)
-        self.depth = np.empty((2 * self.height, 2 * self.width), np.float32)
-        self.image = np.empty((2 * self.height, 2 * self.width, 3), np.float32)
         self.out = np.empty((self.height, self.width, 3), np.uint8)
+        self.threads = min(available_cores(), MOST_THREADS)
+        self.pool = ThreadPoolExecutor(self.threads - 1) if self.threads > 1 else None
+        rows = 2 * (self.height // BANDS + 1)
+        self.buffers = [
+            (np.empty((rows, 2 * self.width), np.float32), np.empty((rows, 2 * self.width, 3), np.float32))
+            for _ in range(self.threads)
+        ]
 
     def draw(self, vertices: np.ndarray) -> np.ndarray:
         """A picture (H, W, 3) uint8 of vertices (V, 3)."""
@@ -189,10 +221,17 @@ class SoftwareRenderer:
         normals = np.empty_like(seen)
         _normals(seen, self.faces, normals)
         points = np.ascontiguousarray(self.view.to_pixels(seen, 2 * self.width, 2 * self.height), np.float32)
-        _sort_into_bands(points, self.faces, 2 * self.height, self.starts, self.members)
-        _draw(points, normals, self.faces, self.starts, self.members, self.depth, self.image)
-        _shade(self.depth, self.image, LIGHTS, SKIN, BACKGROUND, self.out)
+        _sort_into_bands(points, self.faces, self.height, self.starts, self.members)
+        shared = (points, normals, self.faces, self.starts, self.members)
+        colours = (LIGHTS, SKIN, BACKGROUND, self.out)
+        work = [(k, self.threads, *shared, *self.buffers[k], *colours) for k in range(self.threads)]
+        waiting = [self.pool.submit(_draw_bands, *arguments) for arguments in work[1:]] if self.pool else []
+        _draw_bands(*work[0])
+        for other in waiting:
+            other.result()
         return self.out.copy()
 
     def close(self) -> None:
-        """There is nothing to free."""
+        """End the threads."""
+        if self.pool:
+            self.pool.shutdown()

@@ -29,8 +29,9 @@ from ..emotions import EMOTIONS, PAPER_EMOTIONS
 from ..face import Face
 from ..geomap import geometry_map
 from ..motion import Motion
+from ..networks.building import load_tensors
 from ..networks.emotion import FULL_PRECISION, SHUT, EmotionModel, emotion_tensors
-from ..networks.judges import TRAINED_SIZE, Classifier, Discriminator, classifier_tensors, load_tensors, network_tensors
+from ..networks.judges import TRAINED_SIZE, Classifier, Discriminator, classifier_tensors, network_tensors
 from ..weights import check_compatible
 from .loop import Loop, half_precision
 from .maps import MapGenerator, map_basis, new_generator, residual_rows, to_maps

@@ -31,7 +31,7 @@ from ..data.voices import Utterance
 from ..errors import InputError
 from ..face import Face
 from ..files import atomic_write
-from ..networks.judges import load_tensors
+from ..networks.building import load_tensors
 from ..networks.speech_encoder import DILATIONS, FEATURE_RATE, SAMPLES, WIDTH, EncoderNetwork, encoder_tensors
 from ..weights import check_compatible
 from .loop import Loop, Means, half_precision
