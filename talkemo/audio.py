@@ -94,12 +94,12 @@ def audio_of_samples(samples: np.ndarray, rate: int) -> Audio:
         samples = samples / np.float32(np.iinfo(samples.dtype).max)
     mono = samples.mean(1) if samples.ndim == 2 else samples
     if not np.isfinite(mono).all():
-        raise InputError("the samples contain NaN or infinity")
+        raise InputError("the samples contain NaN or infinity", "give finite numbers in [-1, 1]")
     levelled = _HighPass(rate)(mono)
     held = levelled if rate == SAMPLE_RATE else soxr.resample(levelled, rate, SAMPLE_RATE).astype(np.float32)
     peak = float(np.abs(held).max(initial=0.0))
     if not len(held) or peak > LARGEST_SAMPLE:
-        raise InputError(f"{len(held)} samples of up to {peak:.0e}; sound lies between -1 and 1")
+        raise InputError(f"{len(held)} samples of up to {peak:.0e}", "sound lies between -1 and 1")
     return Audio(None, len(held) / SAMPLE_RATE, peak, held)
 
 
@@ -234,7 +234,9 @@ def _read_with_ffmpeg(path: Path, seconds: float) -> Iterator[np.ndarray]:
         while block := process.stdout.read(4 * int(seconds * SAMPLE_RATE)):
             yield level(np.frombuffer(block[: len(block) // 4 * 4], np.float32))
     if process.returncode:
-        raise InputError(f"{path}: not a sound file that can be read")
+        raise InputError(
+            f"{path}: not a sound file that can be read", "is the ending the right one, and the file whole?"
+        )
 
 
 def mel_filters() -> np.ndarray:

@@ -8,10 +8,10 @@ TalkemoError            anything talkemo itself reports; the command line exits 
 class TalkemoError(Exception):
     """Something failed while running.
 
-    `message` says what and where in one line, `hint` (optional) what to do about it.
+    `message` says what and where in one line, `hint` what to do about it.
     """
 
-    def __init__(self, message: str, hint: str = ""):
+    def __init__(self, message: str, hint: str):
         super().__init__(message)
         self.message = message
         self.hint = hint

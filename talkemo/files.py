@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import tempfile
+import weakref
 import zipfile
 import zlib
 from collections.abc import Iterator
@@ -14,6 +15,8 @@ from pathlib import Path
 import numpy as np
 
 from .errors import InputError
+
+LONGEST_NAME = 255  # bytes, what file systems allow
 
 # All that numpy, zipfile and indexing raise for a file that is not the array file it should be.
 NOT_AN_ARRAY_FILE = (
@@ -36,7 +39,8 @@ def available_cores() -> int:
 class Partial:
     """A file or folder beside its final name while it is written, made exclusively for this writer.
 
-    path: where to write. `finish` gives it the final name, `discard` removes it; nothing else is ever touched.
+    path: where to write. `finish` gives it the final name, `discard` removes it; nothing else is ever touched. What is
+    neither finished nor discarded, because making a writer failed or the process ends, is removed all the same.
     """
 
     def __init__(self, final: Path, folder: bool = False):
@@ -48,6 +52,7 @@ class Partial:
             handle, name = tempfile.mkstemp(suffix, prefix, final.parent)
             os.close(handle)
             self.path = Path(name)
+        self._remove = weakref.finalize(self, _remove, self.path)
 
     def finish(self) -> None:
         """Give the file its final name, in the place of a file or an empty folder of that name."""
@@ -58,13 +63,19 @@ class Partial:
         if self.path.is_dir() and self.final.is_dir():
             self.final.rmdir()
         os.replace(self.path, self.final)
+        self._remove.detach()
 
     def discard(self) -> None:
         """Remove the file or folder, if it is still there."""
-        if self.path.is_dir():
-            shutil.rmtree(self.path, ignore_errors=True)
-        else:
-            self.path.unlink(missing_ok=True)
+        self._remove()
+
+
+def _remove(path: Path) -> None:
+    """Remove a file or a folder with all that is in it, if it is there."""
+    if path.is_dir():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        path.unlink(missing_ok=True)
 
 
 @contextmanager
@@ -86,6 +97,8 @@ def check_output(path: Path, endings: tuple[str, ...], *inputs: str | Path) -> N
     if path.suffix.lower() not in endings:
         raise InputError(f"{path}: cannot write this kind of file", f"choose an ending from {', '.join(endings)}")
     check_folder(path)
+    if len(os.fsencode(path.name)) > LONGEST_NAME:
+        raise InputError(f"{path.name[:60]}…: a name of {len(path.name)} characters", "choose a shorter name")
     if path.is_dir():
         raise InputError(f"{path} is a folder", "choose the name of a file")
     if path.resolve() in [Path(source).resolve() for source in inputs]:
@@ -99,7 +112,7 @@ def check_folder(path: Path) -> None:
 
 
 @contextmanager
-def readable(path: str | Path, what: str, hint: str = "") -> Iterator[None]:
+def readable(path: str | Path, what: str, hint: str) -> Iterator[None]:
     """Turn whatever reading an array file raises in the block into an InputError: the file is not `what`."""
     try:
         yield
@@ -113,5 +126,9 @@ def readable(path: str | Path, what: str, hint: str = "") -> Iterator[None]:
 def read_npz(path: str | Path, what: str, *names: str) -> dict[str, np.ndarray]:
     """The arrays `names` of an npz, or all of them. Raises InputError: the file is not `what`."""
     # Opened here, for numpy leaves a file open that turns out not to be a zip.
-    with readable(path, what), open(path, "rb") as handle, np.load(handle, allow_pickle=False) as file:
+    with (
+        readable(path, what, "is it the right file?"),
+        open(path, "rb") as handle,
+        np.load(handle, allow_pickle=False) as file,
+    ):
         return {name: file[name] for name in (names or file.files)}

@@ -311,4 +311,6 @@ def first_with(sets: Iterable[WeightSet], stage: str) -> WeightSet:
     for one in sets:
         if one.path(stage) is not None:
             return one
-    raise InputError(f"no weights of the stage '{stage}' in {', '.join(one.name for one in sets)}")
+    raise InputError(
+        f"no weights of the stage '{stage}' in {', '.join(one.name for one in sets)}", _how_to_train(stage)
+    )

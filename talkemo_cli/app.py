@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import os
+import errno
 import signal
 import sys
 from typing import Annotated
@@ -15,6 +15,19 @@ from talkemo import InputError, TalkemoError, __version__
 from . import animate, bind, doctor, evaluate, geomap, reconstruct, render, train, transfer, weights  # noqa: F401
 from .console import console
 from .options import app
+
+AGAIN = "run it again with --debug for the traceback"
+# What to do about failures of the machine, by their number.
+FAILURES = {
+    errno.ENOSPC: "free some space on that disk, or write elsewhere",
+    errno.EDQUOT: "free some space on that disk, or write elsewhere",
+    errno.EFBIG: "the system does not allow files so large; write elsewhere, or less",
+    errno.EACCES: "change its permissions, or choose another place",
+    errno.EPERM: "change its permissions, or choose another place",
+    errno.EROFS: "that disk cannot be written to; choose another place",
+    errno.ENAMETOOLONG: "choose a shorter name",
+    errno.EMFILE: "too many files are open; end other programs",
+}
 
 # Typer brings its own copy of Click or uses the installed one, depending on its version; this is either's.
 UsageError: type[Exception] = typer.BadParameter.__mro__[1]
@@ -42,8 +55,10 @@ def main(arguments: list[str] | None = None) -> int:
     arguments: without the program's name; those of the process if None
     """
     if arguments is None:
-        # Asked to end, a run removes what it has half written, as it does for an error.
-        signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
+        # Asked to end, or the terminal closed: a run removes what it has half written, as it does for an error.
+        for name in ("SIGTERM", "SIGHUP"):
+            if hasattr(signal, name):
+                signal.signal(getattr(signal, name), lambda number, frame: sys.exit(128 + number))
     console.reset()
     try:
         status = app(arguments, standalone_mode=False)
@@ -56,17 +71,27 @@ def main(arguments: list[str] | None = None) -> int:
         return error.exit_code
     except (typer.Abort, KeyboardInterrupt):
         return 130
-    except BrokenPipeError:  # whoever reads the output has seen enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
-    except TalkemoError as error:
-        if console.debug:
-            raise
-        console.error(error.message, error.hint)
-        return 2 if isinstance(error, InputError) else 1
+    except SystemExit as error:
+        if error.code == 1:  # Click's and rich's way to end where nobody reads the output any more
+            return 0
+        raise
     except Exception as error:
         if console.debug:
             raise
+        return report(error)
+
+
+def report(error: Exception) -> int:
+    """Say in two lines what went wrong; returns the exit status."""
+    if isinstance(error, TalkemoError):
+        console.error(error.message, error.hint)
+        return 2 if isinstance(error, InputError) else 1
+    if isinstance(error, OSError):
+        where = f"{error.filename}: " if error.filename is not None else ""
+        console.error(f"{where}{(error.strerror or str(error)).lower()}", FAILURES.get(error.errno or 0, AGAIN))
+    elif isinstance(error, MemoryError):
+        console.error("out of memory", "end other programs, or take a smaller mesh, fewer --fps, or no --bake")
+    else:
         reason = str(error).splitlines()[0] if str(error) else ""
-        console.error(f"failed: {type(error).__name__}: {reason}", "run it again with --debug for the traceback")
-        return 1
+        console.error(f"failed: {type(error).__name__}: {reason}", AGAIN)
+    return 1

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -23,26 +24,35 @@ class Console:
     def result(self, data: dict[str, Any], lines: list[str] | None = None) -> None:
         """Print a command's result: one JSON object with --json, else lines (by default the figures, one a line)."""
         if self.as_json:
-            print(json.dumps(data, default=str))
-            return
-        for line in lines if lines is not None else [f"{name}: {_plain(value)}" for name, value in data.items()]:
-            print(line)
+            lines = [json.dumps(data, default=str)]
+        elif lines is None:
+            lines = [f"{name}: {_plain(value)}" for name, value in data.items()]
+        try:
+            for line in lines:
+                print(line)
+            if sys.stdout is not None:
+                sys.stdout.flush()
+        except BrokenPipeError:  # whoever reads it has seen enough
+            self.mute()
+
+    def mute(self) -> None:
+        """Send what is still to be printed to nowhere: whoever read it is gone."""
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.__stdout__.fileno() if sys.__stdout__ else 1)
 
     def message(self, text: str) -> None:
         """Say something to the person at the terminal."""
-        if not self.quiet:
+        if not self.quiet and sys.stderr is not None:
             print(text, file=sys.stderr, flush=True)
 
-    def error(self, message: str, hint: str = "") -> None:
+    def error(self, message: str, hint: str) -> None:
         """Say what went wrong, and what to do about it."""
-        print(f"talkemo: {message}", file=sys.stderr)
-        if hint:
-            print(f"  {hint}", file=sys.stderr)
+        if sys.stderr is not None:  # it is None where the process was started without one
+            print(f"talkemo: {message}\n  {hint}", file=sys.stderr)
 
     @contextmanager
     def progress(self, label: str) -> Iterator[Any]:
         """A progress bar on a terminal, nothing elsewhere; yields update(done, total, label=None)."""
-        if self.quiet or not sys.stderr.isatty():
+        if self.quiet or sys.stderr is None or not sys.stderr.isatty():
             yield lambda done, total, name=label: None
             return
         from rich.console import Console as RichConsole
@@ -66,7 +76,8 @@ class Console:
             table.add_column(column, justify="right" if number else "left")
         for row in rows:
             table.add_row(*(escape(_plain(cell)) for cell in row))
-        RichConsole(file=sys.stdout, width=None if sys.stdout.isatty() else 140).print(table)
+        if sys.stdout is not None:
+            RichConsole(file=sys.stdout, width=None if sys.stdout.isatty() else 140).print(table)
 
 
 def _plain(value: Any) -> str:

@@ -11,7 +11,6 @@ def doctor() -> None:
     """Say what works on this machine: weights, renderer, video encoder, CUDA, and what is remembered in the cache."""
     import platform
 
-    import imageio_ffmpeg
     import numpy as np
     import torch
 
@@ -30,11 +29,25 @@ def doctor() -> None:
             "cuda": torch.cuda.is_available(),
             "threads": torch.get_num_threads(),
             "renderer": renderer.name,
-            "ffmpeg": imageio_ffmpeg.get_ffmpeg_version(),
+            "ffmpeg": version_of_ffmpeg(),
             "weights": {name: state_of_set(name) for name in bundled_sets()},
             "cache": cache_size(),
         }
     )
+
+
+def version_of_ffmpeg() -> str:
+    """The version of ffmpeg, or that it is missing."""
+    import imageio_ffmpeg
+
+    from talkemo import TalkemoError
+    from talkemo.ffmpeg import ffmpeg_program
+
+    try:
+        ffmpeg_program()
+        return imageio_ffmpeg.get_ffmpeg_version()
+    except (TalkemoError, OSError, RuntimeError) as error:
+        return f"missing ({error}): no videos, and no sound from m4a, aac and mp4"
 
 
 def state_of_set(name: str) -> str:

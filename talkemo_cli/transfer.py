@@ -52,7 +52,7 @@ def transfer(
         result = talkemo.transfer(
             animation,
             output or [Path(f"{animation.stem}_{name_of(emotion or '', timeline)}.mp4")],
-            emotion=emotion or "neutral",
+            emotion="neutral" if emotion is None else emotion,
             intensity=intensity,
             timeline=timeline,
             neutral=neutral,

@@ -61,7 +61,7 @@ def test_meshes_without_a_face_are_compared_in_their_own_unit(tmp_path, face, mo
     """A folder of meshes has the other's fps, and of a ball only RE and VE are known."""
 
     def no_face(*arguments):
-        raise InputError("no face found")
+        raise InputError("no face found", "say where it is")
 
     monkeypatch.setattr("talkemo.binding.bind_mesh", no_face)  # which takes seconds to be sure
     ball = trimesh.creation.icosphere(2)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
@@ -93,6 +94,17 @@ class Writer(Protocol):
     ) -> None: ...
 
 
+@contextmanager
+def machine_failures(path: Path) -> Iterator[None]:
+    """Name the output in a failure of the machine in the block, such as a full disk, which does not name it itself."""
+    try:
+        yield
+    except OSError as error:
+        if error.filename is None:
+            error.filename = str(path)
+        raise
+
+
 class FileWriter:
     """What writers share: a partial file that takes its final name when it is whole.
 
@@ -121,15 +133,22 @@ class FileWriter:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         try:
-            if kind is None:
-                self.finish()
-        finally:
+            if kind is not None:
+                with suppress(Exception):  # the first error is the one to report
+                    self.close()
+                return
             try:
+                with machine_failures(self.path):
+                    self.finish()
+            except BaseException:
+                with suppress(Exception):
+                    self.close()
+                raise
+            with machine_failures(self.path):
                 self.close()
-                if kind is None:
-                    self.partial.finish()
-            finally:
-                self.partial.discard()
+            self.partial.finish()
+        finally:
+            self.partial.discard()
 
 
 def facing_of(meta: dict[str, Any]) -> np.ndarray | None:

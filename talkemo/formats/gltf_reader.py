@@ -74,8 +74,8 @@ class GlbAnimation:
     def __init__(self, path: str | Path, fps: float | None = None):
         self.path = Path(path)
         if self.path.stat().st_size > LARGEST_FILE:
-            raise InputError(f"{path}: larger than {LARGEST_FILE >> 30} GiB")
-        with readable(path, "a GLB"):
+            raise InputError(f"{path}: larger than {LARGEST_FILE >> 30} GiB", "export the face alone")
+        with readable(path, "a GLB that can be read", "export it again, with morph targets"):
             try:
                 self._read(fps)
             except (

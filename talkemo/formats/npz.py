@@ -93,7 +93,7 @@ class NpzAnimation:
     def __init__(self, path: str | Path):
         self.path = Path(path)
         if not self.path.is_file():
-            raise InputError(f"{path}: no such animation")
+            raise InputError(f"{path}: no such animation", "is the path right?")
         layout = "an npz with vertices (T, V, 3), faces (F, 3) and fps"
         with readable(path, "an animation of talkemo", layout):
             with self.path.open("rb") as handle, np.load(handle, allow_pickle=False) as file:
@@ -109,17 +109,15 @@ class NpzAnimation:
             with zipfile.ZipFile(self.path) as archive, archive.open("vertices.npy") as entry:
                 self.shape, self.dtype = _array_header(entry)
         if len(self.shape) != 3 or self.shape[2] != 3 or self.faces.ndim != 2 or self.faces.shape[1] != 3:
-            raise InputError(
-                f"{path}: vertices are {self.shape} and faces {self.faces.shape}, not (T, V, 3) and (F, 3)"
-            )
+            raise InputError(f"{path}: vertices are {self.shape} and faces {self.faces.shape}", layout)
         if (
             not 0 < self.fps < np.inf
             or not self.shape[1]
             or (len(self.faces) and not 0 <= self.faces.min() <= self.faces.max() < self.shape[1])
         ):
-            raise InputError(f"{path}: fps or faces are out of range")
+            raise InputError(f"{path}: fps or faces are out of range", layout)
         if self.rest is not None and (self.rest.shape != self.shape[1:] or not np.isfinite(self.rest).all()):
-            raise InputError(f"{path}: rest is {self.rest.shape}, the animation has {self.shape[1]} vertices")
+            raise InputError(f"{path}: rest is {self.rest.shape}, the animation has {self.shape[1]} vertices", layout)
 
     def __len__(self) -> int:
         return self.shape[0]
@@ -133,7 +131,7 @@ class NpzAnimation:
                 count = min(frames, len(self) - start)
                 block = entry.read(count * size)
                 if len(block) < count * size:
-                    raise InputError(f"{self.path}: cut off after {start} frames")
+                    raise InputError(f"{self.path}: cut off after {start} frames", "copy or make it again")
                 yield np.frombuffer(block, self.dtype).reshape(count, self.shape[1], 3).astype(np.float32)
 
     def vertices(self) -> np.ndarray:

@@ -54,7 +54,10 @@ class MeshSequence:
             for file in self.files[start : start + frames]:
                 vertices = load_mesh(file).vertices
                 if len(vertices) != self.shape[1]:
-                    raise InputError(f"{file} has {len(vertices)} vertices, {self.files[0]} {self.shape[1]}")
+                    raise InputError(
+                        f"{file} has {len(vertices)} vertices, {self.files[0]} {self.shape[1]}",
+                        "a folder holds the frames of one mesh",
+                    )
                 part.append(vertices.astype(np.float32))
             yield np.stack(part)
 

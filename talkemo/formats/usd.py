@@ -97,7 +97,14 @@ class UsdWriter(FileWriter):
             self.count += 1
 
     def finish(self) -> None:
-        self.stage.GetRootLayer().Save()
+        from pxr import Tf
+
+        try:
+            saved = self.stage.GetRootLayer().Save()
+        except Tf.ErrorException:
+            saved = False
+        if not saved:
+            raise TalkemoError(f"{self.path}: USD cannot write this file", "is there space left on the disk?")
         self.close()
 
     def close(self) -> None:

@@ -13,7 +13,7 @@ import numpy as np
 from ..audio import Audio
 from ..errors import InputError
 from ..files import check_folder, check_output
-from ..formats.animation import Frames, Header
+from ..formats.animation import Frames, Header, machine_failures
 from ..formats.open import BAKED_FORMATS, FORMATS, SEQUENCE_FORMATS, open_writer
 from ..motion import Motion
 
@@ -117,8 +117,9 @@ def write_animation(
             for path in paths
         ]
         for motion, frames in parts:
-            for writer in writers:
-                writer.write(frames)
+            for path, writer in zip(paths, writers):
+                with machine_failures(path):
+                    writer.write(frames)
             if not writers:
                 kept.append((motion, frames))
             done += len(motion)

@@ -33,6 +33,8 @@ def render(
     output = Path(output)
     check_output(output, (".mp4", ".png"), *([] if audio is None else [audio]))
     check_size(size)
+    if time is not None and not 0 <= time < np.inf:
+        raise InputError(f"no frame at {time:g} s", "name a time of 0 or more, in seconds")
     source = open_animation(animation, fps)
     if not len(source):
         raise InputError(f"{animation}: no frames in it", "is it the right file?")

@@ -1,18 +1,17 @@
-"""mp4 with sound: H.264 and AAC by the ffmpeg that imageio-ffmpeg carries."""
+"""mp4 with sound: frames drawn by a renderer, H.264 and AAC by ffmpeg."""
 
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Generator
 from contextlib import ExitStack
 from pathlib import Path
 
 import numpy as np
 
 from ..audio import SAMPLE_RATE, Audio
-from ..errors import TalkemoError
 from ..formats.animation import FileWriter, Frames, Header
 from . import new_renderer
+from .encoder import Encoder
 from .view import check_size, frame_view
 
 VIDEO_FPS = 30.0  # at most: more costs time and shows nothing that a face does
@@ -36,9 +35,9 @@ class VideoWriter(FileWriter):
             sound = None if audio is None else _sound_file(audio, stack)
             super().__init__(path)
             stack.callback(self.partial.discard)  # does nothing once the film has its final name
-            seconds = header.frames / header.fps
-            self.stream = _ffmpeg(self.partial.path, size, header.fps / self.every, sound, seconds)
-            stack.callback(self.stream.close)
+            frame = (size, size), header.fps / self.every
+            self.encoder = Encoder(self.partial.path, path, *frame, sound, header.frames / header.fps)
+            stack.callback(self.encoder.close)
             self.opened = stack.pop_all()
 
     def __exit__(self, *error) -> None:
@@ -53,22 +52,13 @@ class VideoWriter(FileWriter):
         first = -self.count % self.every
         self.count += len(vertices)
         for frame in vertices[first :: self.every]:
-            try:
-                self.stream.send(self.renderer.draw(frame).tobytes())
-            except (OSError, StopIteration) as error:
-                raise TalkemoError(f"{self.path}: the video encoder stopped ({error})") from None
+            self.encoder.write(self.renderer.draw(frame))
 
     def finish(self) -> None:
-        import imageio_ffmpeg
-
-        self.stream.close()
-        try:  # the encoder's exit status is not reported: a full disk shows only in a film that cannot be read
-            imageio_ffmpeg.count_frames_and_secs(str(self.partial.path.resolve()))
-        except (RuntimeError, OSError):
-            raise TalkemoError(f"{self.path}: the video encoder failed", "is the disk full?") from None
+        self.encoder.finish()
 
     def close(self) -> None:
-        self.stream.close()
+        self.encoder.close()
 
 
 def _sound_file(audio: Audio, stack: ExitStack) -> Path:
@@ -81,23 +71,3 @@ def _sound_file(audio: Audio, stack: ExitStack) -> Path:
     path = Path(folder) / "sound.wav"
     soundfile.write(path, audio.samples(), SAMPLE_RATE, subtype="FLOAT")
     return path
-
-
-def _ffmpeg(path: Path, size: int, fps: float, sound: Path | None, seconds: float) -> Generator[None, bytes, None]:
-    import imageio_ffmpeg
-
-    as_long = [] if sound is None else ["-af", "apad", "-t", f"{seconds:.6f}"]
-    stream = imageio_ffmpeg.write_frames(
-        str(path.resolve()),
-        (size, size),
-        fps=fps,
-        codec="libx264",
-        pix_fmt_out="yuv420p",
-        macro_block_size=2,
-        audio_path=None if sound is None else str(sound.resolve()),
-        audio_codec=None if sound is None else "aac",
-        output_params=["-preset", "veryfast", "-crf", "20", "-movflags", "+faststart", *as_long],
-        ffmpeg_log_level="error",
-    )
-    stream.send(None)
-    return stream

@@ -1,0 +1,146 @@
+"""Runs that are ended, killed, or share an output with another: nothing half-written has a final name, nothing is left.
+
+TALKEMO_KILLS=20 pytest tests/test_interrupted.py: more kills than in CI.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+import resource
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import imageio.v3 as imageio
+import numpy as np
+import pytest
+
+from talkemo.formats.npz import NpzAnimation
+
+KILLS = int(os.environ.get("TALKEMO_KILLS", "3"))  # of each kind
+OUTPUTS = ("a.npz", "a.mp4", "a.glb", "a.csv", "a.usdc", "frames")
+
+
+def start(folder: Path, face: Path, sound: Path, *outputs: str, limit: int | None = None) -> subprocess.Popen:
+    """A run of animate; limit: bytes that a file may have."""
+    options = [part for output in outputs for part in ("-o", str(folder / output))]
+    command = [sys.executable, "-m", "talkemo_cli", "animate", str(face), str(sound), "-q", "--fps", "60", *options]
+    limited = None if limit is None else (lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit)))
+    return subprocess.Popen(
+        [*command, "--size", "128"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, preexec_fn=limited
+    )
+
+
+def wait_for_partials(folder: Path, running: subprocess.Popen, count: int) -> None:
+    """Until a run has begun to write."""
+    deadline = time.monotonic() + 60
+    while len(list(folder.iterdir())) < count and running.poll() is None and time.monotonic() < deadline:
+        time.sleep(0.005)
+
+
+def check_whole(folder: Path) -> None:
+    """All that has a final name can be read."""
+    for path in folder.iterdir():
+        if path.name.startswith("."):
+            continue
+        if path.suffix == ".npz":
+            assert np.isfinite(NpzAnimation(path).vertices()).all()
+        elif path.suffix == ".mp4":
+            assert len(imageio.imread(path)) > 30
+
+
+@pytest.mark.parametrize("name", ["SIGTERM", "SIGHUP", "SIGINT"])
+def test_a_run_that_is_asked_to_end_leaves_nothing(tmp_path, example_face, short_speech, name):
+    dice = random.Random(name)
+    for _ in range(max(1, KILLS // 3)):
+        running = start(tmp_path, example_face, short_speech, *OUTPUTS)
+        wait_for_partials(tmp_path, running, dice.randint(1, len(OUTPUTS)))
+        time.sleep(dice.uniform(0, 0.3))
+        running.send_signal(getattr(signal, name))
+        running.communicate(timeout=60)
+        if running.returncode:  # it had not just ended by itself
+            number = getattr(signal, name)
+            assert running.returncode in (128 + number, -number)  # a shell sees the same of both
+        left = [path.name for path in tmp_path.iterdir() if path.name.startswith(".")]
+        assert not left
+        check_whole(tmp_path)
+        for path in tmp_path.iterdir():
+            if path.is_dir():
+                for frame in path.iterdir():
+                    frame.unlink()
+                path.rmdir()
+
+
+def test_a_run_that_is_killed_leaves_nothing_under_a_final_name(tmp_path, example_face, short_speech):
+    dice = random.Random(9)
+    for _ in range(KILLS):
+        running = start(tmp_path, example_face, short_speech, "a.npz", "a.mp4")
+        wait_for_partials(tmp_path, running, dice.randint(1, 2))
+        time.sleep(dice.uniform(0, 0.5))
+        running.kill()
+        running.communicate(timeout=60)
+        check_whole(tmp_path)
+
+
+def test_two_runs_with_one_output_leave_one_whole_file(tmp_path, example_face, short_speech):
+    running = [start(tmp_path, example_face, short_speech, "a.npz", "a.mp4") for _ in range(2)]
+    for one in running:
+        assert one.wait(120) == 0
+        one.communicate()
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a.mp4", "a.npz"]
+    check_whole(tmp_path)
+
+
+def test_what_lies_beside_an_output_is_never_touched(tmp_path, example_face, short_speech):
+    secret = tmp_path / "secret"
+    secret.write_text("mine")
+    folder = tmp_path / "out"
+    folder.mkdir()
+    beside = {".a.partial.npz": "link", ".a.npz": "file", ".talkemo-1-x.npz": "link", "a.npz.part": "file"}
+    for name, kind in beside.items():
+        if kind == "link":
+            (folder / name).symlink_to(secret)
+        else:
+            (folder / name).write_text("mine")
+    (folder / ".frames.partial").mkdir()
+    (folder / ".frames.partial" / "mine").write_text("mine")
+    running = start(folder, example_face, short_speech, "a.npz", "frames")
+    _, said = running.communicate(timeout=60)
+    assert running.returncode == 0, said
+    assert secret.read_text() == "mine" and (folder / ".frames.partial" / "mine").read_text() == "mine"
+    assert all((folder / name).read_text() == "mine" for name in beside)
+
+
+@pytest.mark.parametrize("output", OUTPUTS)
+def test_a_full_disk_keeps_the_old_output(tmp_path, example_face, short_speech, output):
+    """A small limit on the size of a file stands in for a full disk."""
+    path = tmp_path / output
+    if path.suffix:
+        path.write_text("the old one")
+    running = start(tmp_path, example_face, short_speech, output, limit=2000)
+    out, said = running.communicate(timeout=60)
+    lines = said.strip().splitlines()
+    assert running.returncode == 1 and out == "" and len(lines) == 2, said
+    assert lines[0].startswith("talkemo: ") and output in lines[0]
+    assert [p.name for p in tmp_path.iterdir()] == ([output] if path.suffix else [])
+    assert not path.suffix or path.read_text() == "the old one"
+
+
+def test_long_speech_takes_no_more_memory_than_short(tmp_path, example_face, example_speech):
+    """Ten times the length, at most ten megabytes more; in CI a minute stands in for ten."""
+    import soundfile
+
+    samples, rate = soundfile.read(example_speech)
+    largest = []
+    for seconds in (130, 260):  # both longer than what is kept in memory of a recording
+        soundfile.write(tmp_path / "long.wav", np.resize(samples, seconds * rate), rate)
+        command = [sys.executable, "-m", "talkemo_cli", "animate", str(example_face), str(tmp_path / "long.wav"), "-q"]
+        process = subprocess.Popen([*command, "--fps", "10", "--emotion", "sad", "-o", str(tmp_path / "a.npz")])
+        _, status, usage = os.wait4(process.pid, 0)
+        process.returncode = os.waitstatus_to_exitcode(status)
+        assert process.returncode == 0
+        largest.append(usage.ru_maxrss / 1024)
+    assert largest[1] - largest[0] < 10  # MB
