@@ -43,16 +43,25 @@ class Process:
     prepare: Callable[[], None] = lambda: None
 
 
-def run(command: list[str]) -> tuple[float, float]:
-    """Seconds that a process takes, and its largest memory in MB."""
+def run(command: list[str]) -> float:
+    """Seconds that a process takes."""
     start = time.perf_counter()
+    subprocess.run(command, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    return time.perf_counter() - start
+
+
+def largest_memory(command: list[str]) -> float:
+    """MB that a process takes at most, by /proc: what the system tells of an ended child includes its parent's."""
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    _, status, usage = os.wait4(process.pid, 0)
-    seconds = time.perf_counter() - start
-    process.returncode = os.waitstatus_to_exitcode(status)
-    if process.returncode:
-        raise SystemExit(f"exit status {process.returncode}: {' '.join(command)}")
-    return seconds, usage.ru_maxrss / (1024 if sys.platform == "linux" else 1 << 20)
+    largest = 0
+    while process.poll() is None:
+        try:
+            lines = Path(f"/proc/{process.pid}/status").read_text().splitlines()
+            largest = max(largest, *(int(line.split()[1]) for line in lines if line.startswith("VmHWM")), 0)
+        except OSError:
+            pass
+        time.sleep(0.05)
+    return largest / 1024
 
 
 def repeated(samples: np.ndarray, rate: int, seconds: float, path: Path) -> Path:
@@ -83,11 +92,11 @@ def time_processes(folder: Path, runs: int, device: str) -> None:
     taken: dict[str, list[float]] = {process.name: [] for process in timed}
     units = []
     for turn in range(runs + 1):
-        unit, _ = run(UNIT)
+        unit = run(UNIT)
         found = {}
         for process in timed:
             process.prepare()
-            found[process.name], _ = run(process.command)
+            found[process.name] = run(process.command)
         if turn:  # the first turn warms up
             units.append(unit)
             for name, seconds in found.items():
@@ -165,7 +174,9 @@ def measure_memory(folder: Path, device: str) -> None:
         sound = repeated(samples, rate, 60 * minutes, folder / "long.wav")
         command = [sys.executable, "-m", "talkemo_cli", "animate", str(EXAMPLES / "face.obj"), str(sound), "-q"]
         options = ["--emotion", "happy", "--fps", "30", "--device", device, "-o", str(folder / "long.npz")]
-        seconds, memory = run([*command, *options])
+        start = time.perf_counter()
+        memory = largest_memory([*command, *options])
+        seconds = time.perf_counter() - start
         print(f"{minutes:3} min: {seconds:6.1f} s, {60 * minutes / seconds:4.0f} × real time, {memory:5.0f} MB at most")
 
 

@@ -9,12 +9,14 @@ from pathlib import Path
 import numpy as np
 
 from .errors import InputError
+from .files import read_text, shown
 from .geometry import smoothstep
 
 EMOTIONS = ("neutral", "calm", "happy", "sad", "angry", "fearful", "disgust", "surprised")
 PAPER_EMOTIONS = ("neutral", "happy", "angry", "surprised")
 CROSS_FADE = 0.4  # s, duration of the change from one emotion of a timeline to the next
 LARGEST_TIMELINE = 1 << 20  # bytes
+MOST_SPANS = 10_000  # of a timeline
 SPELLINGS = {
     "none": "neutral",
     "calmness": "calm",
@@ -44,13 +46,17 @@ def parse_emotion(text: str) -> np.ndarray:
         name = SPELLINGS.get(name, name)
         if name not in EMOTIONS:
             raise InputError(
-                f"unknown emotion '{name}'", f"choose from {', '.join(EMOTIONS)}, or mix: happy:0.6,sad:0.4"
+                f"unknown emotion '{shown(name, 40)}'", f"choose from {', '.join(EMOTIONS)}, or mix: happy:0.6,sad:0.4"
             )
         if share and not re.fullmatch(r"\s*(0(\.\d*)?|1(\.0*)?|\.\d+)\s*", share):
-            raise InputError(f"'{part}': the share of an emotion is a number from 0 to 1", "for instance: happy:0.6")
+            raise InputError(
+                f"'{shown(part, 40)}': the share of an emotion is a number from 0 to 1", "for instance: happy:0.6"
+            )
         amounts[EMOTIONS.index(name)] += float(share) if share else 1.0
     if amounts.sum() > 1 + 1e-6:
-        raise InputError(f"'{text}': the shares add up to {amounts.sum():g}, more than 1", "lower some of them")
+        raise InputError(
+            f"'{shown(text, 80)}': the shares add up to {amounts.sum():g}, more than 1", "lower some of them"
+        )
     return amounts
 
 
@@ -86,15 +92,13 @@ class Timeline:
         An emotion may be a mix; intensity is 1 where it is left out; # begins a comment. Raises InputError with the
         number of the first line that cannot be read.
         """
-        path = Path(path)
-        if not path.is_file():
-            raise InputError(f"{path}: no such timeline", "name a text file with lines like: 0.5 2.0 happy 0.8")
-        if path.stat().st_size > LARGEST_TIMELINE:
-            raise InputError(f"{path}: too large for a timeline", f"at most {LARGEST_TIMELINE >> 20} MiB are read")
-        lines = path.read_text("utf-8", errors="replace").splitlines()
-        spans = [_span(path, number, line) for number, line in enumerate(lines, 1) if line.split("#")[0].strip()]
-        if not spans:
-            raise InputError(f"{path}: no line of it names an emotion", "for instance: 0.5 2.0 happy 0.8")
+        text = read_text(path, "a timeline", "name a text file with lines like: 0.5 2.0 happy 0.8", LARGEST_TIMELINE)
+        lines = [(number, line) for number, line in enumerate(text.splitlines(), 1) if line.split("#")[0].strip()]
+        if not lines:
+            raise InputError(f"{shown(path)}: no line of it names an emotion", "for instance: 0.5 2.0 happy 0.8")
+        if len(lines) > MOST_SPANS:
+            raise InputError(f"{shown(path)}: {len(lines)} lines with emotions", f"at most {MOST_SPANS} are read")
+        spans = [_span(shown(path), number, line) for number, line in lines]
         return cls(spans)
 
     def scaled(self, intensity: float) -> Timeline:
@@ -122,10 +126,10 @@ class Timeline:
         return (result / np.maximum(result.sum(1, keepdims=True), 1)).astype(np.float32)
 
 
-def _span(path: Path, number: int, line: str) -> Span:
+def _span(path: str, number: int, line: str) -> Span:
     """One line of a timeline file."""
     example = "for instance: 0.5 2.0 happy 0.8"
-    where = f"{path}: line {number} ('{line.strip()[:40]}')"
+    where = f"{path}: line {number} ('{shown(line.strip(), 40)}')"
     fields = line.split("#")[0].split()
     if len(fields) not in (3, 4):
         raise InputError(f"{where} is not 'start end emotion [intensity]'", example)

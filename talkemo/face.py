@@ -90,7 +90,7 @@ class Face:
 
     @cached_property
     def fingerprint(self) -> str:
-        """What tells this bilinear model from another: expression and identity weights of one mean nothing to the other."""
+        """Identifies this bilinear model: expression and identity weights of one model mean nothing to another."""
         digest = hashlib.sha256()
         for array in (self.mean, self.basis, self.core, self.expression_factor):
             digest.update(np.ascontiguousarray(array).tobytes())

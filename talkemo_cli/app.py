@@ -89,6 +89,7 @@ def report(error: Exception) -> int:
     if isinstance(error, OSError):
         where = f"{error.filename}: " if error.filename is not None else ""
         console.error(f"{where}{(error.strerror or str(error)).lower()}", FAILURES.get(error.errno or 0, AGAIN))
+        return 2 if error.errno in (errno.ENAMETOOLONG, errno.ELOOP, errno.ENOTDIR) else 1  # a path that cannot be
     elif isinstance(error, MemoryError):
         console.error("out of memory", "end other programs, or take a smaller mesh, fewer --fps, or no --bake")
     else:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -35,7 +36,7 @@ def reconstruct(
     from talkemo.data.corpora import CORPORA
     from talkemo.pipelines.reconstruct import reconstruct_corpus
 
-    files = [source for source in inputs if not (source.is_dir() and source.name in CORPORA)]
+    files = [source for source in inputs if not (os.path.isdir(source) and source.name in CORPORA)]
     if files and len(inputs) > 1:
         raise talkemo.InputError(
             f"{len(inputs)} inputs for one output", "one landmark file at a time, or corpus folders only"

@@ -4,7 +4,11 @@ import ast
 import csv
 import json
 import multiprocessing
+import os
+import shutil
+import signal
 import sys
+import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,7 +19,7 @@ import torch
 from conftest import ROOT
 
 from talkemo import InputError, Motion, TalkemoError, audio, load_models
-from talkemo.data import captures, corpora, voices
+from talkemo.data import captures, corpora, voices, workers
 from talkemo.data.motion import from_rest
 from talkemo.data.sound import augment, mel_batch, through_codec
 from talkemo.emotions import EMOTIONS, one_hot
@@ -24,8 +28,25 @@ from talkemo.networks.emotion import FULL_PRECISION, EmotionModel
 from talkemo.networks.judges import TRAINED_SIZE
 from talkemo.networks.talking import TalkingNetwork, talking_tensors
 from talkemo.train import speech as speech_stage
-from talkemo.train.emotion import EmotionConfig, emotion_config, sample_sheet, train_emotion, training_frames
-from talkemo.train.loop import Means, half_precision
+from talkemo.train import talking as talking_stage
+from talkemo.train.emotion import (
+    EmotionConfig,
+    emotion_config,
+    sample_sheet,
+    train_classifiers,
+    train_emotion,
+    training_frames,
+)
+from talkemo.train.loop import (
+    CHECKPOINT_EVERY,
+    FIRST_CHECKPOINT,
+    Latest,
+    Loop,
+    Means,
+    Schedule,
+    WaitingSignals,
+    half_precision,
+)
 from talkemo.train.maps import MapGenerator, map_basis, new_generator, residual_rows
 from talkemo.train.objective import Objective, position_matrix
 from talkemo.train.run import Run
@@ -112,6 +133,39 @@ def test_captures_file_round_trip(fitted, face, tmp_path):
         captures.read_captures(out / "captures" / "ravdess.npz", other)
     with pytest.raises(InputError):
         captures.read_captures(tmp_path / "junk.npz", face)
+
+
+def test_a_person_is_fitted_again_if_anything_changed(corpus, face, tmp_path):
+    models, path = load_models(device="cpu"), tmp_path / "out" / "ravdess.npz"
+    kept = captures.finished_people(path)
+    first = captures.fit_corpus("ravdess", corpus, models, finished=kept)
+    assert len(list(kept.folder.glob("*.captures.npz"))) == 2  # the offset is of the training split's only
+    assert [path.name[:11] for path in kept.folder.glob("*.offset.npz")] == ["ravdess_01-"]
+    next(kept.folder.glob("ravdess_01-*.captures.npz")).write_bytes(b"junk")
+    copy = tmp_path / "data"
+    shutil.copytree(corpus / "ravdess" / "landmarks", copy / "ravdess" / "landmarks")
+    with np.load(copy / "ravdess" / "landmarks" / "Actor_20.npz") as trials:
+        np.savez(copy / "ravdess" / "landmarks" / "Actor_20.npz", **dict(list(trials.items())[:3]))
+    seen = []
+    report = lambda done, total: seen.append((done, total))
+    again = captures.fit_corpus("ravdess", copy, models, progress=report, finished=kept)
+    assert seen == [(8, 11), (11, 11)]
+    assert [r.name for r in again] == [r.name for r in first[:11]]
+    for a, b in zip(again[:8], first):
+        np.testing.assert_array_equal(a.capture.shapes, b.capture.shapes)
+    captures.fit_corpus("ravdess", copy, models, progress=report, finished=kept)
+    assert seen[2:] == [(11, 11)]  # nobody is left to fit
+    (kept.folder / "mine.txt").write_text("")
+    kept.remove()
+    assert [file.name for file in kept.folder.iterdir()] == ["mine.txt"]
+
+
+def test_where_people_are_kept_no_link_is_followed(corpus, tmp_path):
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "ravdess.partial").symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(InputError, match=r"ravdess\.partial: not a folder"):
+        captures.make_captures("ravdess", corpus, tmp_path / "ravdess.npz", load_models(device="cpu"))
+    assert not list((tmp_path / "elsewhere").iterdir())
 
 
 # -------------------------------------------------------------------------------------------------------- the objective
@@ -267,7 +321,7 @@ class MadeUpTeacher:
 def made_up_teacher(monkeypatch):
     """Every process has the made-up teacher."""
     monkeypatch.setattr(speech_stage, "_teacher", [MadeUpTeacher()])
-    monkeypatch.setattr(speech_stage, "get_context", lambda _: multiprocessing.get_context("fork"))
+    monkeypatch.setattr(workers, "get_context", lambda _: multiprocessing.get_context("fork"))
     monkeypatch.setattr(speech_stage, "Teacher", lambda jobs: MadeUpTeacher())
 
 
@@ -310,6 +364,24 @@ def test_talking_learns_from_pseudo_labelled_sound(run, spoken, made_up_teacher)
     (run.out / "pseudo_labelled.npz").write_bytes(b"junk")
     with pytest.raises(InputError, match="pseudo-labelled"):
         train_talking(run, config)
+
+
+def test_prepared_sound_is_believed_only_when_it_is_whole(run, spoken, made_up_teacher):
+    speech_stage.prepare(run, 0)
+    folder = run.out / "speech"
+    names = sorted(path.name for path in folder.iterdir())
+    content = {name: (folder / name).read_bytes() for name in names}
+    (folder / "0-000.json").unlink()  # ended while this shard was written
+    (folder / "0-000.samples.npy").write_bytes(content["0-000.samples.npy"][:1000])
+    (folder / "0-000.teacher.npy").unlink()
+    speech_stage.prepare(run, 0)
+    assert {path.name: path.read_bytes() for path in folder.iterdir()} == content
+    for name in ("0-000.samples.npy", "0-000.teacher.npy", "0-000.json"):
+        (folder / name).write_bytes(content[name][:-100])
+        with pytest.raises(InputError, match=r"0-000\.json: not a table of prepared sound"):
+            speech_stage.load_prepared(folder)
+        (folder / name).write_bytes(content[name])
+    assert len(speech_stage.load_prepared(folder).count) > 3
 
 
 def test_the_speech_encoder_starts_from_weights(run, spoken, made_up_teacher, tmp_path):
@@ -434,6 +506,159 @@ def test_a_sheet_to_look_at(run, face, tmp_path):
     model = EmotionModel(new_generator(face, 16, 1), face, {})
     sample_sheet(model, training_frames(run, ("ravdess",)), tmp_path / "sheet.png")
     assert imageio.imread(tmp_path / "sheet.png").shape == (5 * 176, 9 * 160, 3)
+
+
+def test_classifiers_are_kept_if_they_come_from_the_same(run, face):
+    frames = training_frames(run, ("ravdess",))
+    written = lambda run, config: train_classifiers(face, frames, run, config).stat().st_ino
+    first = written(run, TINY)
+    again = replace(run, resume=True)
+    assert written(again, TINY) == first
+    assert written(again, replace(TINY, noise=0.2)) != first
+    assert written(run, replace(TINY, noise=0.2)) != first
+    assert not list(run.out.glob("*checkpoint*"))
+
+
+# ---------------------------------------------------------------------------------------------------------- checkpoints
+
+
+def small_loop(run: Run, figures: Means | None = None) -> Loop:
+    """A loop around next to nothing."""
+    torch.manual_seed(0)
+    network = torch.nn.Linear(2, 2)
+    optimiser = torch.optim.Adam(network.parameters())
+    network(torch.ones(1, 2)).sum().backward()
+    optimiser.step()
+    return Loop("small", run, {"network": network}, {"adam": optimiser}, {}, np.random.default_rng(1), figures)
+
+
+def test_a_checkpoint_holds_all_that_decides_what_comes_next(run):
+    def draws(loop):
+        return loop.rng.random(), torch.rand(3).tolist(), loop.figures.read()
+
+    first = small_loop(run)
+    first.rng.random(), torch.rand(7)
+    first.figures.add({"b": torch.tensor(0.1), "a": torch.tensor(0.2)})
+    first.step = 5
+    first.save()
+    wanted = draws(first)
+    second = small_loop(replace(run, resume=True))
+    assert second.step == 5 and draws(second) == wanted
+    assert list(wanted[2]) == ["b", "a"]  # columns of the log stay where they are
+    counts = [state["step"] for state in second.optimisers["adam"].state.values()]
+    assert [count.shape for count in counts] == [()] * 2 and counts[0] == 1
+    # One that starts anew takes nothing of it, and leaves nothing to be taken by mistake.
+    assert small_loop(run).step == 0 and small_loop(replace(run, resume=True)).step == 0
+
+
+def test_figures_of_the_last_step(run):
+    loop = small_loop(run, Latest())
+    loop.figures.add({"a": torch.tensor(1.0), "b": torch.tensor(2.0)})
+    loop.figures.add({"a": torch.tensor(3.0)})
+    assert loop.figures.read() == loop.figures.read() == {"a": 3.0, "b": 2.0}
+    loop.save()
+    assert small_loop(replace(run, resume=True), Latest()).figures.read() == {"a": 3.0, "b": 2.0}
+
+
+def test_the_log_goes_on_after_the_checkpoint(run):
+    loop = small_loop(run)
+    for loop.step in (2, 4, 6):
+        loop.figures.add({"loss": torch.tensor(float(loop.step))})
+        loop.log()
+        if loop.step == 4:
+            loop.save()
+    with loop.log_path.open("a") as log:
+        log.write("8,1\n1")  # the process ended while it wrote
+    loop = small_loop(replace(run, resume=True))
+    for loop.step in (6, 8):
+        loop.figures.add({"loss": torch.tensor(float(loop.step))})
+        loop.log()
+    rows = list(csv.reader(loop.log_path.open()))
+    assert rows == [["step", "loss"], ["2", "2"], ["4", "4"], ["6", "6"], ["8", "8"]]
+    loop.log_path.write_bytes(b"ste")
+    small_loop(replace(run, resume=True))
+    assert not loop.log_path.exists()
+
+
+def test_damaged_checkpoints_are_refused(run):
+    loop = small_loop(run)
+    loop.save()
+    content = loop.path.read_bytes()
+    for length in (0, 7, 8, 100, len(content) // 2, len(content) - 1):
+        loop.path.write_bytes(content[:length])
+        with pytest.raises(InputError, match=r"small\.checkpoint\.safetensors: cannot resume") as caught:
+            small_loop(replace(run, resume=True))
+        assert "without --resume" in caught.value.hint
+    tensors, settings = {"a": np.zeros(1)}, {"step": 1, "minutes": 1.0, "config": {"start": None}}
+    save_weights(loop.path, "checkpoint", tensors, settings)
+    with pytest.raises(InputError, match="written by an older talkemo"):
+        small_loop(replace(run, resume=True))
+    for part in ({"random": None, "figures": {}}, {"random": {"bit_generator": "PCG64"}, "figures": {"sums": 1}}):
+        save_weights(loop.path, "checkpoint", tensors, {**settings, **part})
+        with pytest.raises(InputError, match="cannot resume"):
+            small_loop(replace(run, resume=True))
+
+
+def test_checkpoints_are_written_soon_then_once_a_minute_and_seldom_if_they_take_long(monkeypatch):
+    now = 1000.0
+    monkeypatch.setattr(time, "monotonic", lambda: now)
+    schedule = Schedule()
+    assert not schedule.due
+    now += FIRST_CHECKPOINT
+    assert schedule.due
+    with schedule.writing():
+        now += 0.5
+    now += CHECKPOINT_EVERY - 1
+    assert not schedule.due
+    now += 1
+    assert schedule.due
+    with schedule.writing():
+        now += 30
+    now += 19 * 30 - 1
+    assert not schedule.due
+    now += 1
+    assert schedule.due
+
+
+@pytest.fixture
+def ends_by_exception():
+    """As the command line does it."""
+    before = signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
+    yield
+    signal.signal(signal.SIGTERM, before)
+
+
+def test_asked_to_end_a_training_keeps_its_last_step(run, ends_by_exception, monkeypatch, tmp_path):
+    def ask(what, done, total):
+        if what == "talking" and done == 2:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    monkeypatch.setattr(talking_stage, "LOG_EVERY", 1)
+    handler = signal.getsignal(signal.SIGTERM)
+    with pytest.raises(SystemExit) as ended:
+        train_talking(replace(run, progress=ask), SMALL)
+    assert ended.value.code == 128 + signal.SIGTERM and signal.getsignal(signal.SIGTERM) == handler
+    assert load_weights(run.out / "talking.checkpoint.safetensors", "checkpoint")[1]["step"] == 2
+    train_talking(replace(run, resume=True), SMALL)
+    whole = replace(run, out=tmp_path / "whole")
+    train_talking(whole, SMALL)
+    found, wanted = (tensors_of(r.out / "talking.safetensors", "talking") for r in (run, whole))
+    for name, tensor in wanted.items():
+        np.testing.assert_array_equal(found[name], tensor)
+    assert (run.out / "talking.log.csv").read_text() == (whole.out / "talking.log.csv").read_text()
+
+
+def test_a_second_signal_does_not_wait(ends_by_exception):
+    signals = WaitingSignals()
+    with pytest.raises(SystemExit), signals:
+        os.kill(os.getpid(), signal.SIGTERM)
+        assert signals.waiting
+        os.kill(os.getpid(), signal.SIGTERM)
+        raise AssertionError
+    with pytest.raises(SystemExit), WaitingSignals():
+        os.kill(os.getpid(), signal.SIGTERM)  # it acts when the block ends
+    with pytest.raises(KeyboardInterrupt), WaitingSignals():
+        os.kill(os.getpid(), signal.SIGINT)
 
 
 # -------------------------------------------------------------------------------------------------------------- devices

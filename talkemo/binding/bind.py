@@ -9,13 +9,15 @@ import numpy as np
 
 from ..errors import InputError
 from ..face import Face
-from ..formats.mesh import Mesh
+from ..files import read_text, shown
+from ..formats.mesh import Mesh, check_mesh
 from ..geometry import vertex_normals
 from .binding import Binding
 from .cache import BindingCache
 from .files import load_binding
 
 LARGEST_LANDMARKS = 1 << 20  # bytes of a file of landmarks
+FARTHEST_LANDMARK = 2.0  # times the mesh's size that a landmark may lie outside of it
 STILL = 1e-6  # mm, largest motion of a vertex that counts as none
 
 
@@ -72,6 +74,9 @@ def bind_mesh(
 
     from .registration import turns_towards
 
+    check_mesh(mesh, "the mesh")
+    if landmarks is not None:
+        check_landmarks(landmarks, "landmarks")
     turns = turns_towards(up, forward)
     # Its matrices are small: a second thread gains nothing, and beside other processes it costs tenfold.
     with threadpool_limits(1, "blas"):
@@ -144,13 +149,11 @@ def _nearest_landmarks(body) -> np.ndarray:
 
 def read_landmarks(path: str | Path, mesh: Mesh) -> np.ndarray:
     """(68, 3) places of the iBUG points of a mesh from a text file, NaN for those not in it; see `FaceHint`."""
-    path = Path(path)
-    if not path.is_file():
-        raise InputError(f"{path}: no such file of landmarks", "a text file with lines like: 31 0.0 1.6 0.1")
-    if path.stat().st_size > LARGEST_LANDMARKS:
-        raise InputError(f"{path}: too large for landmarks", f"at most {LARGEST_LANDMARKS >> 20} MiB are read")
+    text = read_text(path, "a file of landmarks", "a text file with lines like: 31 0.0 1.6 0.1", LARGEST_LANDMARKS)
+    low, high = mesh.vertices.min(0), mesh.vertices.max(0)
+    reach = FARTHEST_LANDMARK * (high - low).max()
     places = np.full((68, 3), np.nan)
-    for number, line in enumerate(path.read_text("utf-8", errors="replace").splitlines(), 1):
+    for number, line in enumerate(text.splitlines(), 1):
         fields = line.split("#")[0].replace(",", " ").split()
         if not fields:
             continue
@@ -164,8 +167,30 @@ def read_landmarks(path: str | Path, mesh: Mesh) -> np.ndarray:
                 numbers = mesh.vertices[int(fields[1])].tolist()
         except ValueError:
             raise InputError(
-                f"{path}: line {number} ('{line.strip()[:40]}') is not a landmark",
+                f"{shown(path)}: line {number} ('{shown(line.strip(), 40)}') is not a landmark",
                 f"'point vertex' or 'point x y z', points 1 to 68, vertices 0 to {len(mesh.vertices) - 1}",
             ) from None
+        if (numbers < low - reach).any() or (numbers > high + reach).any():
+            raise InputError(
+                f"{shown(path)}: line {number} ('{shown(line.strip(), 40)}') lies far from the mesh",
+                f"the mesh lies between {_numbers(low)} and {_numbers(high)}",
+            )
         places[point - 1] = numbers
+    check_landmarks(places, shown(path))
     return places
+
+
+def check_landmarks(places: np.ndarray, name: str) -> None:
+    """Raise InputError unless places (68, 3), NaN for unknown ones, say where a face is. name: in messages."""
+    known = places[np.isfinite(places).all(1)]
+    spread = np.zeros(3) if len(known) < 4 else np.linalg.svd(known - known.mean(0), compute_uv=False)
+    # Points on a line could be turned about it.
+    if spread[1] <= 1e-3 * spread[0]:
+        raise InputError(
+            f"{name}: too few landmarks, {len(known)} of them, or all on a line",
+            "name at least four that do not lie on a line, such as eyes, nose and mouth",
+        )
+
+
+def _numbers(place: np.ndarray) -> str:
+    return " ".join(f"{x:.3g}" for x in place)

@@ -39,13 +39,13 @@ class BindingCache:
 
     def name(self, face: Face, mesh: Mesh, up: str | None = None, forward: str | None = None) -> str:
         """The name of a mesh's binding."""
-        parts = (str(VERSION), face.fingerprint, mesh_fingerprint(mesh), up or "", forward or "")
+        parts = (str(VERSION), face.fingerprint, mesh_fingerprint(mesh), repr(up), repr(forward))
         return hashlib.sha256("/".join(parts).encode()).hexdigest()[:40]
 
     def get(self, name: str, face: Face, mesh: Mesh) -> Binding | None:
         """The binding of that name; None where there is none that can be used."""
         path = self.folder / f"{name}{ENDING}"
-        if not path.is_file():
+        if not os.path.isfile(path):
             return None
         try:
             binding = load_binding(path, face, mesh)
@@ -63,8 +63,8 @@ class BindingCache:
             self.folder.mkdir(parents=True, exist_ok=True)
             save_binding(self.folder / f"{name}{ENDING}", binding, compressed=False)
             self._forget()
-        except OSError:
-            return  # a full or read-only disk
+        except (InputError, OSError):
+            return  # a full or read-only disk, or something else in the way
 
     def _forget(self) -> None:
         """Remove the least recently used files until all together are small enough."""

@@ -10,10 +10,15 @@ import numpy as np
 
 from ..errors import InputError
 from ..face import Face
-from ..files import atomic_write, read_npz
+from ..files import atomic_write, read_npz, readable, shown
 from ..formats.mesh import Mesh
 from ..geometry import Similarity
 from .binding import Binding
+
+MOST_EYES = 2  # of a binding
+MOST_PARTS, LONGEST_PART = 64, 64  # of a binding, and characters of their names
+LARGEST_ERROR = 1000.0  # mm, between the face model and the mesh
+LARGEST_FACE = 100.0  # times the mesh's size that the face may be larger or smaller than, or lie beside it
 
 
 def mesh_fingerprint(mesh: Mesh) -> str:
@@ -50,51 +55,73 @@ def save_binding(path: str | Path, binding: Binding, compressed: bool = True) ->
 
 def load_binding(path: str | Path, face: Face, mesh: Mesh) -> Binding:
     """A binding of this mesh that was saved. Raises InputError for another file, or another mesh's binding."""
-    data = read_npz(path, "a binding")
-    try:
+    what, hint = "a binding", "make it again: talkemo bind MESH -o FILE.npz"
+    vertices, shapes = len(mesh.vertices), len(face.expression_names)
+    with readable(path, what, hint):
+        # A number of each shape and a few others for each vertex, and some small arrays.
+        data = read_npz(path, what, largest=vertices * (12 * shapes + 64) + (1 << 20))
         if str(data["mesh"]) != mesh_fingerprint(mesh):
-            raise InputError(f"{path} belongs to another mesh", "bind this one: talkemo bind MESH -o FILE.npz")
+            raise InputError(f"{shown(path)} belongs to another mesh", "bind this one: talkemo bind MESH -o FILE.npz")
         if str(data["face"]) != face.fingerprint:
-            raise InputError(f"{path} was made with another face model", "bind the mesh again")
-        binding = _assemble(data, face, mesh)
-    except (KeyError, ValueError, TypeError, AttributeError, IndexError) as error:
-        if isinstance(error, InputError):
-            raise
-        raise InputError(f"{path}: not a binding ({error})", "make it again: talkemo bind MESH -o FILE.npz") from None
-    return binding
+            raise InputError(f"{shown(path)} was made with another face model", "bind the mesh again")
+        return _assemble(data, face, mesh)
 
 
 def _assemble(data: dict[str, np.ndarray], face: Face, mesh: Mesh) -> Binding:
     """A binding of arrays read from a file. Raises ValueError where they do not belong together."""
     moving, shapes, canonical = data["moving"], data["shapes"], data["canonical"]
     landmarks, centres = data["landmarks68"], np.asarray(data["eye_centres"], np.float64)
-    eyes = [data[f"eye{k}"] for k in range(len(centres))]
+    eyes = [data[f"eye{k}"] for k in range(min(len(centres), MOST_EYES))]
     rotation, translation = data["rotation"].astype(np.float64), data["translation"].astype(np.float64)
     placement = Similarity(float(data["scale"]), rotation, translation)
     error, relief = float(data["error"]), float(data["relief"])
-    parts = dict(zip(map(str, data["part_names"]), map(int, data["part_counts"])))
+    names, counts = data["part_names"], data["part_counts"]
+    vertices = len(mesh.vertices)
     checks = {
         "shapes": shapes.shape == (len(face.expression_names), len(moving), 3) and shapes.dtype == np.float32,
-        "canonical": canonical.shape == moving.shape == (len(moving),),
+        "canonical": canonical.shape == moving.shape == (len(moving),) and len(moving) > 0,
         "landmarks68": landmarks.shape == (68,),
-        "rotation": rotation.shape == (3, 3) and bool(np.allclose(rotation @ rotation.T, np.eye(3), atol=1e-3)),
+        "rotation": rotation.shape == (3, 3)
+        and bool(np.allclose(rotation @ rotation.T, np.eye(3), atol=1e-3))
+        and bool(np.linalg.det(rotation) > 0),
         "translation": translation.shape == (3,) and bool(np.isfinite(translation).all()),
         "scale": 0 < placement.scale < np.inf,
-        "error and relief": bool(np.isfinite([error, relief]).all()),
-        "eyes": centres.ndim == 2 and centres.shape[1:] == (3,) and bool(np.isfinite(centres).all()),
+        "error and relief": bool(0 <= error < LARGEST_ERROR and -1.001 <= relief <= 1.001),
+        "parts": names.shape == counts.shape == (len(names),)
+        and len(names) <= MOST_PARTS
+        and (not len(names) or (names.dtype.kind == "U" and counts.dtype.kind in "iu"))
+        and bool((counts >= 0).all() and (counts <= vertices).all()),
+        "eyes": centres.shape == (len(eyes), 3) and bool(np.isfinite(centres).all()),
         "indices": all(n.ndim == 1 and n.dtype.kind == "i" for n in (moving, canonical, landmarks, *eyes)),
     }
     wrong = [name for name, right in checks.items() if not right]
     if wrong:
         raise ValueError(f"{', '.join(wrong)} do not fit")
-    count = len(mesh.vertices)
-    if any(n.min() < 0 or n.max() >= count for n in (moving, landmarks, *eyes) if n.size):
+    if any(n.min() < 0 or n.max() >= vertices for n in (moving, landmarks, *eyes) if n.size):
         raise ValueError("it names vertices that the mesh lacks")
-    if canonical.min() < -1 or canonical.max() >= len(face.mean):
-        raise ValueError("it names vertices that the canonical face lacks")
-    size = np.ptp(mesh.vertices, axis=0).max()
-    if not np.isfinite(shapes).all() or np.abs(shapes).max() > size:
-        raise ValueError("its shapes hold NaN or infinity, or move further than the mesh is large")
+    if (np.diff(moving) <= 0).any():
+        raise ValueError("it names vertices twice, or not in their order")
+    if canonical.min() < -1 or canonical.max() >= len(face.mean) or canonical.max() < 0:
+        raise ValueError("it names vertices that the canonical face lacks, or no skin")
+    _check_sizes(face, mesh, placement, centres, shapes)
+    parts = dict(zip(map(str, names), map(int, counts)))
+    if any(not name.isprintable() or len(name) > LONGEST_PART for name in parts):
+        raise ValueError("parts do not fit")
     return Binding(
         mesh, face, moving, shapes, canonical, landmarks, placement, error, relief, parts, tuple(zip(eyes, centres))
     )
+
+
+def _check_sizes(face: Face, mesh: Mesh, placement: Similarity, centres: np.ndarray, shapes: np.ndarray) -> None:
+    """Raise ValueError for lengths that do not fit the mesh's own."""
+    low, high = mesh.vertices.min(0), mesh.vertices.max(0)
+    size = float((high - low).max())
+    if not 1 / LARGEST_FACE < placement.scale * np.ptp(face.mean, axis=0).max() / size < LARGEST_FACE:
+        raise ValueError("its scale does not fit the mesh's size")
+    # The canonical face's origin lies near it.
+    for place in (placement.translation, *centres):
+        if (place < low - LARGEST_FACE * size).any() or (place > high + LARGEST_FACE * size).any():
+            raise ValueError("its translation or eyes lie far from the mesh")
+    # By its largest and smallest: an array of absolute values would take as much memory again. NaN is in both.
+    if not (shapes.max() <= size and shapes.min() >= -size):
+        raise ValueError("its shapes hold NaN or infinity, or move further than the mesh is large")

@@ -8,10 +8,13 @@ points of the lips are fitted, relative to the person's own closed mouth.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import numpy as np
 
+from ..errors import InputError
 from ..face import Face
 from ..geometry import accelerated_projection
 from ..motion import Motion
@@ -67,8 +70,22 @@ class Capture:
         return Motion.of_shapes(face, self.time, self.shapes)
 
 
+@contextmanager
+def no_face_as_error() -> Iterator[None]:
+    """Raise InputError where landmarks in the block are in one place or far out, so that no pose can be computed."""
+    try:
+        with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
+            yield
+    except np.linalg.LinAlgError:
+        raise _no_face() from None
+
+
+def _no_face() -> InputError:
+    return InputError("landmarks that no face fits, such as all in one place", "leave such frames out, or set them NaN")
+
+
 class Fitter:
-    """Fits one person's recordings.
+    """Fits one person's recordings. Its methods raise InputError for landmarks that no face fits.
 
     operator: (P, V), takes the face's vertices to the landmarks; weights: (P,), how much each landmark counts
     offset: (P, 3) mm, mean distance of this kind of landmarks from their vertices, zeros if None
@@ -108,6 +125,7 @@ class Fitter:
         at = self.tensor @ self.face.identity_weights(z)
         return self.mean + at[:, :, 0], np.ascontiguousarray(at[:, :, 1:].transpose(2, 0, 1))
 
+    @no_face_as_error()
     def fit_person(self, recordings: list[np.ndarray], rounds: int = 5) -> tuple[np.ndarray, np.ndarray]:
         """Identity coefficients (IDENTITY_MODES,) from the first frames of recordings, each (T, P, 2) px.
 
@@ -135,6 +153,8 @@ class Fitter:
             z = np.linalg.solve(normal + IDENTITY_PRIOR * robust.sum() / 10 * np.eye(len(z)), right).astype(np.float32)
         plane = (pixels - camera.project(points, *pose)) / pose[1][:, None, None] * np.array([1, -1], np.float32)
         rest = np.einsum("tpr,trc->tpc", plane, rotation[:, :2])
+        if not np.isfinite(z).all():
+            raise _no_face()
         return z, np.median(rest, axis=0)
 
     def learn_closed_mouth(self, recordings: list[np.ndarray], identity: np.ndarray) -> None:
@@ -152,6 +172,7 @@ class Fitter:
         closed[:, 1] = np.minimum(measured, WIDEST_CLOSED)
         self.closed = closed
 
+    @no_face_as_error()
     def fit(self, pixels: np.ndarray, time: np.ndarray, identity: np.ndarray, rounds: int = 4) -> Capture:
         """The capture of landmarks (T, P, 2) px, NaN where no face was found, at `time` (T,) s.
 
@@ -169,6 +190,8 @@ class Fitter:
         shapes, (rotation, scale, translation), _, _, residual = self._fit_frames(
             filled, identity, rounds, SMOOTHNESS, self.shape_prior, np.where(seen, 1.0, 1e-3).astype(np.float32)
         )
+        if not all(np.isfinite(array).all() for array in (shapes, rotation, scale, translation)):
+            raise _no_face()
         gap = self._gap(filled, (rotation, scale, translation), identity)
         return Capture(
             shapes.astype(np.float32),

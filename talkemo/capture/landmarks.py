@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import numpy as np
 
+from ..errors import InputError
 from ..face import JAW_LINE, LIP_PAIRS, Face
 
+LARGEST_PIXEL = 1e6  # px, of a landmark
+SMALLEST_FACE = 1e-2  # px, spread of the landmarks of a frame
+FLATTEST_FACE = 1e-3  # of the spread along the longer axis, across it: less is a line
 CONTOUR_WEIGHT = 0.1  # of a landmark on the face's outline, which slides over the skin as the head turns
 # First parts of the names of blend shapes that landmarks on the skin do not show: gaze (the lids follow eyeBlink and
 # eyeWide) and puffed cheeks.
@@ -51,3 +55,22 @@ def schema(face: Face, points: np.ndarray | None) -> tuple[np.ndarray, np.ndarra
     keep = np.flatnonzero(np.isin(points, face.mesh_points))
     weights = np.array([CONTOUR_WEIGHT if int(points[k]) in OVAL else 1.0 for k in keep])
     return keep, face.mesh_operator(points[keep]), weights
+
+
+def check_spread(recordings: list[np.ndarray], name: str) -> None:
+    """Raise InputError for landmarks, each (T, P, 2) px, of which a frame's are in one place, on a line or far out.
+
+    Frames with NaN are left alone: no face was found there. name: of the file, in messages
+    """
+    hint = "landmarks are (T, 68, 2) numbers in pixels, NaN in frames without a face"
+    for pixels in recordings:
+        seen = np.flatnonzero(np.isfinite(pixels).all((1, 2)))
+        points = pixels[seen].astype(np.float64)
+        if np.abs(points).max(initial=0.0) > LARGEST_PIXEL:
+            raise InputError(f"{name}: landmarks of up to {np.abs(points).max():.0e} px", hint)
+        points -= points.mean(1, keepdims=True)
+        values = np.linalg.eigvalsh(points.transpose(0, 2, 1) @ points)  # of the squared spreads, ascending
+        bad = (values[:, 1] < SMALLEST_FACE**2) | (values[:, 0] < FLATTEST_FACE**2 * values[:, 1])
+        if bad.any():
+            frame = seen[np.flatnonzero(bad)[0]]
+            raise InputError(f"{name}: the landmarks of frame {frame} are in one place or on a line", hint)

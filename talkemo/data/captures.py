@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
+import re
 from collections import defaultdict
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import lru_cache
-from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
@@ -19,8 +20,10 @@ from ..errors import InputError
 from ..face import Face, face_of_tensors
 from ..files import atomic_write, read_npz, readable
 from ..models import Models
-from ..weights import load_weights
+from ..weights import load_weights, sha256
 from . import corpora
+from .kept import digest, read_kept, write_kept
+from .workers import worker_pool
 
 Report = Callable[[str, int, int], None]  # called with what is being done, the steps done and their total
 
@@ -32,6 +35,10 @@ LARGEST_RESIDUAL = 4.0  # mm, mean over the recording
 LARGEST_SCALE_CHANGE = 0.25  # of the camera's scale, relative to the recording's median
 LEAST_SEEN = 0.7  # share of the frames in which a face was found
 RESTING_RECORDINGS = 16  # of a person, at most, that the identity is fitted to
+
+FIT_VERSION = 1  # of this module and of capture/: raised when they fit otherwise, so that no older fit is gone on with
+# Files of a folder of finished people: those of people, and what a process that was killed left half written.
+KEPT_NAME = re.compile(r"[A-Za-z0-9_-]+-[0-9a-f]{8}\.(offset|captures)\.npz|\.talkemo-\d+-\w+\.npz")
 
 
 @dataclass(frozen=True, eq=False)
@@ -49,14 +56,63 @@ class Fitted:
 
 
 def fit_corpus(
-    corpus: str, data: Path, models: Models, jobs: int = 1, progress: Callable[[int, int], None] | None = None
+    corpus: str,
+    data: Path,
+    models: Models,
+    jobs: int = 1,
+    progress: Callable[[int, int], None] | None = None,
+    finished: FinishedPeople | None = None,
 ) -> list[Fitted]:
     """Every recording of a corpus, fitted; those that the rules reject are marked, not left out.
 
     A first pass over all people measures where this corpus's landmarks lie beside their vertices; the second pass fits
     with that offset. Raises InputError where the corpus is not there or has no recording with a face in it.
+
+    finished: where people are kept as soon as they are fitted, and taken from instead of being fitted again
     """
-    face = models.face
+    people = _people(corpus, data)
+    face, face_path = models.face, models.path("face")
+    points = next(iter(people.values()))[0].points
+    keep, operator, weights = schema(face, points)
+    pairs = lip_pairs(None if points is None else points[keep])
+    total = sum(map(len, people.values()))
+    common = digest(FIT_VERSION, sha256(face_path), points)
+    origin = {person: digest(common, *(_origin(r, data) for r in recordings)) for person, recordings in people.items()}
+
+    # Measured on people of the training split, the offset holds for the others too.
+    trained = [person for person, recordings in people.items() if any(r.split == "train" for r in recordings)]
+    fitter = Fitter(face, operator, weights, pairs=pairs)
+    offsets = []
+    for person in trained:
+        own = finished.offset(person, origin[person]) if finished else None
+        if own is None:
+            _, own = fitter.fit_person(_resting(people[person], keep))
+            if finished:
+                finished.keep_offset(person, origin[person], own)
+        offsets.append(own)
+    offset = np.mean(offsets, axis=0)
+
+    origin = {person: digest(known, offset) for person, known in origin.items()}
+    kept = {person: finished.recordings(person, origin[person], face) for person in people} if finished else {}
+    done = {person: found for person, found in kept.items() if found is not None}
+    tasks = [
+        Task(person, recordings, keep, operator, weights, offset, pairs, face_path, data, origin[person], finished)
+        for person, recordings in people.items()
+        if person not in done
+    ]
+    if done and progress:
+        progress(sum(map(len, done.values())), total)
+    if tasks:
+        with worker_pool(jobs) as pool:
+            for task, part in zip(tasks, pool.map(_fit_one_person, tasks)):
+                done[task.person] = part
+                if progress:
+                    progress(sum(map(len, done.values())), total)
+    return [recording for person in people for recording in done[person]]
+
+
+def _people(corpus: str, data: Path) -> dict[str, list[corpora.Recording]]:
+    """The recordings of each person of a corpus. Raises InputError where it is not there or has no face in it."""
     people: dict[str, list[corpora.Recording]] = defaultdict(list)
     for recording in corpora.read(corpus, data):
         # A recording without a face cannot be fitted, nor measured to be rejected.
@@ -64,26 +120,7 @@ def fit_corpus(
             people[recording.speaker].append(recording)
     if not people:
         raise InputError(f"{data / corpus}: no recording with a face in it", "is the corpus complete?")
-    points = next(iter(people.values()))[0].points
-    keep, operator, weights = schema(face, points)
-    # Measured on people of the training split, the offset holds for the others too.
-    trained = [p for p, recordings in people.items() if any(r.split == "train" for r in recordings)]
-    pairs = lip_pairs(None if points is None else points[keep])
-    fitter = Fitter(face, operator, weights, pairs=pairs)
-    offsets = [fitter.fit_person(_resting(people[person], keep))[1] for person in trained]
-    offset = np.mean(offsets, axis=0)
-
-    tasks = [
-        (person, people[person], keep, operator, weights, offset, pairs, models.path("face"), data) for person in people
-    ]
-    total, done, fitted = sum(map(len, people.values())), 0, []
-    with get_context("spawn").Pool(jobs) as pool:
-        for part in pool.imap(_fit_one_person, tasks):
-            fitted += part
-            done += len(part)
-            if progress:
-                progress(done, total)
-    return fitted
+    return people
 
 
 def _resting(recordings: list[corpora.Recording], keep: np.ndarray) -> list[np.ndarray]:
@@ -102,22 +139,41 @@ def _face_of_process(path: Path) -> Face:
     return face_of_tensors(*load_weights(path, "face"))
 
 
-def _fit_one_person(task: tuple) -> list[Fitted]:
-    _, recordings, keep, operator, weights, offset, pairs, face_path, data = task
-    face = _face_of_process(face_path)
-    resting = _resting(recordings, keep)
-    identity, own = Fitter(face, operator, weights, offset, pairs).fit_person(resting)
+@dataclass(frozen=True, eq=False)
+class Task:
+    """What a process needs to fit one person. origin: see `FinishedPeople`"""
+
+    person: str
+    recordings: list[corpora.Recording]
+    keep: np.ndarray
+    operator: np.ndarray
+    weights: np.ndarray
+    offset: np.ndarray
+    pairs: np.ndarray
+    face_path: Path
+    data: Path
+    origin: str
+    finished: FinishedPeople | None
+
+
+def _fit_one_person(task: Task) -> list[Fitted]:
+    """The person's recordings, fitted."""
+    face, weights, offset = _face_of_process(task.face_path), task.weights, task.offset
+    resting = _resting(task.recordings, task.keep)
+    identity, own = Fitter(face, task.operator, weights, offset, task.pairs).fit_person(resting)
     # A person's own offset counts the more, the more recordings show it.
     trust = len(resting) / (len(resting) + 2)
-    fitter = Fitter(face, operator, weights, offset + trust * own, pairs)
+    fitter = Fitter(face, task.operator, weights, offset + trust * own, task.pairs)
     fitter.learn_closed_mouth(resting, identity)
     result = []
-    for r in recordings:
-        landmarks = r.landmarks[:, keep]
+    for r in task.recordings:
+        landmarks = r.landmarks[:, task.keep]
         capture = fitter.fit(landmarks, r.time, identity)
         reason = why_rejected(landmarks, weights, capture)
-        audio = r.audio.relative_to(data).as_posix()
+        audio = r.audio.relative_to(task.data).as_posix()
         result.append(Fitted(r.corpus, r.name, r.speaker, r.emotion, r.split, audio, capture, reason))
+    if task.finished:
+        task.finished.keep_recordings(task.person, task.origin, result, face)
     return result
 
 
@@ -137,8 +193,110 @@ def why_rejected(landmarks: np.ndarray, weights: np.ndarray, capture: Capture) -
     return ""
 
 
+# ------------------------------------------------------------------------------------------------------------- people
+
+
+@dataclass(frozen=True)
+class FinishedPeople:
+    """A folder of the people of a corpus that are fitted already, so that a run that was ended goes on with the others.
+
+    For each person there are files of the first and the second pass. In each is a digest of what it comes from: the
+    recordings, the face, the code, and in the second pass the offset. Others are fitted again and overwritten.
+    """
+
+    folder: Path
+
+    def offset(self, person: str, origin: str) -> np.ndarray | None:
+        """The person's own offset (P, 3), None where it is not known."""
+        return read_kept(self._path(person, "offset"), origin).get("offset")
+
+    def keep_offset(self, person: str, origin: str, offset: np.ndarray) -> None:
+        """Keep the person's own offset (P, 3)."""
+        self._write(self._path(person, "offset"), origin, {"offset": offset})
+
+    def recordings(self, person: str, origin: str, face: Face) -> list[Fitted] | None:
+        """The person's recordings, None where they are not fitted yet."""
+        path = self._path(person, "captures")
+        arrays = read_kept(path, origin)
+        try:
+            return _fitted_of_arrays(arrays, path, face) if arrays else None
+        except InputError:
+            return None
+
+    def keep_recordings(self, person: str, origin: str, fitted: list[Fitted], face: Face) -> None:
+        """Keep the person's recordings."""
+        self._write(self._path(person, "captures"), origin, _arrays_of_fitted(fitted, face))
+
+    def check(self) -> None:
+        """Raise InputError where something else has the folder's name."""
+        if self.folder.is_symlink() or (self.folder.exists() and not self.folder.is_dir()):
+            raise InputError(f"{self.folder}: not a folder", "fitted people are kept there; give it another name")
+
+    def remove(self) -> None:
+        """Remove the files that this class writes, and the folder if nothing else is in it."""
+        if self.folder.is_symlink() or not self.folder.is_dir():
+            return
+        for path in self.folder.iterdir():
+            if KEPT_NAME.fullmatch(path.name):
+                path.unlink(missing_ok=True)
+        with suppress(OSError):  # something else is in it
+            self.folder.rmdir()
+
+    def _write(self, path: Path, origin: str, arrays: dict[str, Any]) -> None:
+        # Another process that fits the same corpus removes the folder when it has done.
+        with suppress(FileNotFoundError):
+            write_kept(path, origin, arrays)
+
+    def _path(self, person: str, kind: str) -> Path:
+        """The file of a person. Names of people come from a corpus and may hold anything."""
+        plain = re.sub(r"[^A-Za-z0-9_-]", "_", person)[:40]
+        return self.folder / f"{plain}-{digest(person)[:8]}.{kind}.npz"
+
+
+def _origin(r: corpora.Recording, data: Path) -> str:
+    """A digest of all that a fit reads of a recording."""
+    audio = r.audio.relative_to(data).as_posix()
+    return digest(r.corpus, r.name, r.speaker, r.emotion, r.split, audio, r.time, r.landmarks)
+
+
+# -------------------------------------------------------------------------------------------------------------- files
+
+
+def make_captures(
+    corpus: str,
+    data: Path,
+    path: Path,
+    models: Models,
+    jobs: int = 1,
+    progress: Callable[[int, int], None] | None = None,
+) -> list[Fitted]:
+    """Fit a corpus and write it to `path`; returns every recording, see `fit_corpus`.
+
+    People are kept in the folder CORPUS.partial beside it until all are fitted: after a run that was ended, the next one
+    goes on with the others.
+    """
+    finished = finished_people(path)
+    finished.check()
+    fitted = fit_corpus(corpus, data, models, jobs, progress, finished)
+    save_captures(path, fitted, models.face)
+    finished.remove()
+    return fitted
+
+
+def finished_people(path: Path) -> FinishedPeople:
+    """Where the people of a corpus are kept whose captures will be in the file `path`."""
+    return FinishedPeople(path.with_suffix(".partial"))
+
+
 def save_captures(path: Path, fitted: list[Fitted], face: Face) -> None:
     """Write recordings fitted with a face to one npz without pickles."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with atomic_write(path) as partial:
+        np.savez_compressed(partial, **_arrays_of_fitted(fitted, face))
+
+
+def _arrays_of_fitted(fitted: list[Fitted], face: Face) -> dict[str, Any]:
+    """Recordings as arrays: per-frame ones of all recordings joined, `start` (R + 1,) and `identity` (R, I)."""
     arrays: dict[str, Any] = {
         name: np.concatenate([getattr(f.capture, name) for f in fitted])
         for name in ("shapes", "rotation", "scale", "translation", "residual", "time", "seen", "gap")
@@ -146,9 +304,7 @@ def save_captures(path: Path, fitted: list[Fitted], face: Face) -> None:
     arrays["start"] = np.cumsum([0] + [len(f.capture.time) for f in fitted])
     arrays["identity"] = np.stack([f.capture.identity for f in fitted])
     table = [[f.corpus, f.name, f.speaker, f.emotion, f.split, f.audio, f.rejected] for f in fitted]
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with atomic_write(path) as partial:
-        np.savez_compressed(partial, recordings=json.dumps(table), face=face.fingerprint, **arrays)
+    return {"recordings": json.dumps(table), "face": face.fingerprint, **arrays}
 
 
 def read_captures(path: Path, face: Face) -> list[Fitted]:
@@ -157,7 +313,12 @@ def read_captures(path: Path, face: Face) -> list[Fitted]:
     Raises InputError where it is another file, or was fitted with another face.
     """
     with readable(path, "a file of captures", "remove it to have it made anew"):
-        arrays = read_npz(path, "a file of captures")
+        return _fitted_of_arrays(read_npz(path, "a file of captures"), path, face)
+
+
+def _fitted_of_arrays(arrays: dict[str, Any], path: Path, face: Face) -> list[Fitted]:
+    """The recordings of arrays that were read from a file. Raises InputError as `read_captures`."""
+    with readable(path, "a file of captures", "remove it to have it made anew"):
         table, start, identity = json.loads(str(arrays.pop("recordings"))), arrays.pop("start"), arrays.pop("identity")
         if "gap" not in arrays:
             raise InputError(f"{path}: fitted by an older talkemo", "remove the file to have it made anew")
@@ -184,13 +345,14 @@ def load_captures(
     Corpora without such a file are fitted, and the file is written, first. progress: called with the corpus, the
     recordings done and their total
     """
-    face = models.face
     for corpus in names:
         path = cache / f"{corpus}.npz"
-        if not path.is_file():
+        if path.is_file():
+            finished_people(path).remove()  # of a run that was ended after its last line but one
+        else:
             report = None if progress is None else (lambda d, t, c=corpus: progress(c, d, t))
-            save_captures(path, fit_corpus(corpus, data, models, jobs, report), face)
-        yield from (f for f in read_captures(path, face) if not f.rejected)
+            make_captures(corpus, data, path, models, jobs, report)
+        yield from (f for f in read_captures(path, models.face) if not f.rejected)
 
 
 def summary(fitted: list[Fitted]) -> dict[str, object]:

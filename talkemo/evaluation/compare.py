@@ -10,6 +10,7 @@ import numpy as np
 
 from ..errors import InputError
 from ..face import INNER_LIPS, MOUTH_CORNERS, Face
+from ..files import open_file, read_text, shown
 from ..formats.animation import Source
 from ..formats.mesh import Mesh, load_mesh
 from ..formats.open import open_animation
@@ -17,6 +18,7 @@ from ..formats.sequence import MeshSequence
 from .metrics import REGION_MASKS, Comparison
 
 LARGEST_MASK = 1 << 24  # bytes of a file of vertex numbers
+MASK, MASK_HINT = "a mask file", "name a text file of vertex numbers, counted from 0"
 FRAMES_AT_A_TIME = 64  # frames compared at a time, which bounds the memory
 LENGTH_TOLERANCE = 0.02  # of the reference's frames, by which two animations of one recording may differ in length
 
@@ -126,24 +128,20 @@ def _add_frames(comparison: Comparison, p: Source, g: Source, frames: int) -> No
 
 
 def _check_mask_name(path: Path) -> None:
-    """Raise InputError unless a mask's file is there, of a sensible size, and no region's namesake."""
-    if not path.is_file():
-        raise InputError(f"{path}: no such mask file", "name a text file of vertex numbers, counted from 0")
-    if path.stat().st_size > LARGEST_MASK:
-        raise InputError(
-            f"{path}: too large for a list of vertex numbers", f"at most {LARGEST_MASK >> 20} MiB are read"
-        )
+    """Raise InputError unless a mask's file is there, and no region's namesake."""
+    with open_file(path, MASK, MASK_HINT, LARGEST_MASK):
+        pass
     if path.name in ("all", *REGION_MASKS):
-        raise InputError(f"{path}: a mask of that name is there already", "name the file otherwise")
+        raise InputError(f"{shown(path)}: a mask of that name is there already", "name the file otherwise")
 
 
 def _read_mask(path: Path, vertices: int) -> np.ndarray:
     """Vertex numbers of a text file, counted from 0, separated by spaces, commas or lines."""
     hint = f"whole numbers from 0 to {vertices - 1}, one a line"
-    try:
-        numbers = np.unique([int(word) for word in path.read_text("utf-8").replace(",", " ").split()])
-    except ValueError:
-        raise InputError(f"{path}: not a list of vertex numbers", hint) from None
-    if not len(numbers) or numbers[0] < 0 or numbers[-1] >= vertices:
-        raise InputError(f"{path}: vertex numbers must lie between 0 and {vertices - 1}", hint)
+    words = read_text(path, MASK, MASK_HINT, LARGEST_MASK).replace(",", " ").split()
+    if not all(word.isascii() and word.isdecimal() and len(word) < 12 for word in words):
+        raise InputError(f"{shown(path)}: not a list of vertex numbers", hint)
+    numbers = np.unique(np.fromiter(map(int, words), np.int64, len(words)))
+    if not len(numbers) or numbers[-1] >= vertices:
+        raise InputError(f"{shown(path)}: vertex numbers must lie between 0 and {vertices - 1}", hint)
     return numbers

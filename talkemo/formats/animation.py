@@ -11,12 +11,16 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
-from ..files import Partial
+from ..errors import InputError
+from ..files import Partial, shown
 
 if TYPE_CHECKING:
     from typing_extensions import Self
 
     from .mesh import Appearance
+
+BYTES_AT_A_TIME = 1 << 28  # of vertices that are read together, which bounds the memory for large meshes
+LARGEST_COORDINATE = 1e12  # of a vertex, in any unit
 
 
 @dataclass(frozen=True, eq=False)
@@ -151,11 +155,23 @@ class FileWriter:
             self.partial.discard()
 
 
+def frames_at_a_time(wanted: int, vertices: int) -> int:
+    """How many frames of a mesh of so many vertices are read together, at most as many as wanted."""
+    return max(1, min(wanted, BYTES_AT_A_TIME // (12 * max(vertices, 1))))
+
+
+def check_coordinates(path: Path, vertices: np.ndarray) -> None:
+    """Raise InputError for vertices so far out that nothing can be computed of them; NaN is left to who uses them."""
+    # By the ends of the range: an array of absolute values would take as much memory again.
+    if vertices.size and max(np.fmax.reduce(vertices, None), -np.fmin.reduce(vertices, None)) > LARGEST_COORDINATE:
+        raise InputError(f"{shown(path)}: coordinates beyond {LARGEST_COORDINATE:.0e}", "export it again")
+
+
 def facing_of(meta: dict[str, Any]) -> np.ndarray | None:
     """The rotation (3, 3) of the face in an animation's mesh, if its metadata holds a valid one."""
     try:
         rotation = np.array(meta.get("facing"), np.float64)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         return None
     if rotation.shape != (3, 3) or not np.allclose(rotation @ rotation.T, np.eye(3), atol=1e-3):
         return None

@@ -5,7 +5,6 @@ The container is a header, a JSON text and a block of bytes; every size in it is
 
 from __future__ import annotations
 
-import json
 import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -15,12 +14,15 @@ from typing import Any
 import numpy as np
 
 from ..errors import InputError
-from ..files import readable
-from .mesh import Appearance
+from ..files import largest_loaded, parse_json, read_bytes, readable, shown
+from .animation import LARGEST_COORDINATE, check_coordinates, frames_at_a_time
+from .mesh import MOST_FACES, Appearance
 
 LARGEST_FILE = 1 << 31  # bytes
-LARGEST_JSON = 1 << 28  # bytes
+LARGEST_JSON = 1 << 25  # bytes
 LONGEST = 24 * 3600.0  # s
+MOST_FRAMES = 1_000_000  # that the keys of an animation may become
+LARGEST_WEIGHT = 1e6  # of a morph target
 MOST_TARGETS = 4096
 USUAL_FPS = 30.0
 TRIANGLES = 4  # glTF's mode of a primitive
@@ -39,20 +41,24 @@ class _Part:
     weights: np.ndarray
 
 
-def _container(content: bytes) -> tuple[dict[str, Any], bytes]:
+def container(content: bytes) -> tuple[dict[str, Any], memoryview]:
     """The JSON tree and the block of bytes of a GLB. Raises ValueError."""
+    if len(content) < 20:
+        raise ValueError("not a glTF 2.0 binary")
     magic, version, length = struct.unpack_from("<3I", content)
     if magic != MAGIC or version != 2 or length > len(content):
         raise ValueError("not a glTF 2.0 binary")
     size, kind = struct.unpack_from("<2I", content, 12)
     if kind != JSON_CHUNK or size > min(len(content) - 20, LARGEST_JSON):
         raise ValueError("its first chunk is not JSON, or too long")
-    tree = json.loads(content[20 : 20 + size])
+    tree = parse_json(content[20 : 20 + size])
+    if not isinstance(tree, dict):
+        raise ValueError("its JSON is not an object")
     if 28 + size <= len(content):
         count, kind = struct.unpack_from("<2I", content, 20 + size)
         if kind == BINARY_CHUNK:
-            return tree, content[28 + size : 28 + size + count]
-    return tree, b""
+            return tree, memoryview(content)[28 + size : 28 + size + count]
+    return tree, memoryview(b"")
 
 
 def _first_of_each(origin: np.ndarray, count: int) -> np.ndarray:
@@ -73,25 +79,15 @@ class GlbAnimation:
 
     def __init__(self, path: str | Path, fps: float | None = None):
         self.path = Path(path)
-        if self.path.stat().st_size > LARGEST_FILE:
-            raise InputError(f"{path}: larger than {LARGEST_FILE >> 30} GiB", "export the face alone")
-        with readable(path, "a GLB that can be read", "export it again, with morph targets"):
-            try:
-                self._read(fps)
-            except (
-                struct.error,
-                IndexError,
-                TypeError,
-                AttributeError,
-                ArithmeticError,
-                RecursionError,
-                MemoryError,
-            ) as error:
-                raise ValueError(f"{type(error).__name__}: {error}") from None
+        what, hint = "a GLB that can be read", "export it again, with morph targets"
+        content = read_bytes(self.path, what, hint, LARGEST_FILE)
+        with readable(path, what, hint):
+            self._read(content, fps)
 
-    def _read(self, fps: float | None) -> None:
+    def _read(self, content: bytes, fps: float | None) -> None:
         """Read container, meshes and curves."""
-        self.tree, self.block = _container(self.path.read_bytes())
+        self.tree, self.block = container(content)
+        self._most = min(largest_loaded(len(content)), LARGEST_FILE)  # bytes of all vertices and morph targets
         needed = self.tree.get("extensionsRequired", [])
         if needed:
             raise ValueError(f"it needs {', '.join(map(str, needed))}, which talkemo does not read")
@@ -103,6 +99,8 @@ class GlbAnimation:
         rests, faces = self._read_meshes()
         self.rest: np.ndarray | None = np.concatenate(rests)
         self.faces = np.concatenate(faces).astype(np.int32)
+        if not 0 < len(self.faces) <= MOST_FACES:
+            raise ValueError(f"{len(self.faces)} triangles, of 1 to {MOST_FACES}")
         self._curves = self._weight_curves()
         ends = [times[-1] for times, _ in self._curves.values()]
         if not ends:
@@ -111,7 +109,12 @@ class GlbAnimation:
             raise ValueError(f"an animation of {max(ends) / 3600:.0f} hours")
         self.fps = fps or _rate(max((times for times, _ in self._curves.values()), key=len))
         self.shape: tuple[int, ...] = (round(max(ends) * self.fps) + 1, len(self.rest), 3)
-        self.block = b""  # what was needed of it is read
+        if len(self) > MOST_FRAMES:
+            raise InputError(
+                f"{shown(self.path)}: keys up to {max(ends):.0f} s are {len(self)} frames at {self.fps:g} a second",
+                f"at most {MOST_FRAMES} are read: lower --fps, or move the last keys",
+            )
+        self.block, self.tree = memoryview(b""), {}  # what was needed of it is read
 
     def _read_meshes(self) -> tuple[list[np.ndarray], list[np.ndarray]]:
         """Vertices at rest and triangles of all primitives, placed as their nodes stand; fills `_parts`."""
@@ -128,12 +131,12 @@ class GlbAnimation:
                     continue
                 targets = primitive.get("targets", [])
                 total += int(self.tree["accessors"][primitive["attributes"]["POSITION"]]["count"]) * (2 + len(targets))
-                if total * 12 > LARGEST_FILE or len(targets) > MOST_TARGETS:
+                if total * 12 > self._most or len(targets) > MOST_TARGETS:
                     raise ValueError("more vertices and morph targets than any face has")
                 points, triangles, shapes = self._primitive(primitive, matrix)
                 steady = np.array(node.get("weights") or mesh.get("weights") or [0.0] * len(shapes), np.float32)
-                if steady.shape != (len(shapes),):
-                    raise ValueError("there are not as many weights as morph targets")
+                if steady.shape != (len(shapes),) or not _within(steady, LARGEST_WEIGHT):
+                    raise ValueError("there are not as many weights as morph targets, or they are out of range")
                 rests.append(points)
                 faces.append(triangles + vertices)
                 self._parts.append(_Part(number, slice(vertices, vertices + len(points)), shapes, steady))
@@ -152,7 +155,11 @@ class GlbAnimation:
             triangles = triangles.astype(np.int64).reshape(-1, 3)
         else:
             triangles = np.arange(len(points)).reshape(-1, 3)
-        if points.shape[1:] != (3,) or not np.isfinite(points).all() or triangles.max(initial=0) >= len(points):
+        if (
+            points.shape[1:] != (3,)
+            or not _within(points, LARGEST_COORDINATE)
+            or triangles.max(initial=0) >= len(points)
+        ):
             raise ValueError("positions or triangles are out of range")
         moves = [
             self._accessor(target["POSITION"]) if "POSITION" in target else np.zeros_like(points, np.float32)
@@ -163,12 +170,15 @@ class GlbAnimation:
         linear = matrix[:3, :3].T
         turned = [(move @ linear).astype(np.float32) for move in moves]
         shapes = np.stack(turned) if turned else np.zeros((0, *points.shape), np.float32)
+        placed = points @ linear + matrix[:3, 3]
+        if not _within(placed, LARGEST_COORDINATE) or not _within(shapes, LARGEST_COORDINATE):
+            raise ValueError("positions or morph targets are out of range")
         if "_VERTEX" in primitive["attributes"]:  # ours: which vertices a seam of the texture has split
             origin = self._accessor(primitive["attributes"]["_VERTEX"])
             first = _first_of_each(origin, len(points))
             triangles = np.asarray(origin, np.int64)[triangles]
-            points, shapes = points[first], shapes[:, first]
-        return points @ linear + matrix[:3, 3], triangles, shapes
+            placed, shapes = placed[first], shapes[:, first]
+        return placed, triangles, shapes
 
     def _accessor(self, number: int) -> np.ndarray:
         """The values of an accessor, (N,) or (N, width); normalised integers as floats."""
@@ -178,7 +188,7 @@ class GlbAnimation:
         if "bufferView" in accessor:
             values = self._view(accessor["bufferView"], int(accessor.get("byteOffset", 0)), kind, count, width)
         else:
-            if count * width * kind.itemsize > LARGEST_FILE:
+            if not 0 <= count * width * kind.itemsize <= self._most:
                 raise ValueError("an accessor larger than any mesh")
             values = np.zeros((count, width), kind)
         if "sparse" in accessor:
@@ -250,6 +260,8 @@ class GlbAnimation:
                     raise ValueError("an animation has not as many weights as morph targets")
                 if not np.isfinite(times).all() or times[0] < 0 or (np.diff(times) <= 0).any():
                     raise ValueError("key times that do not ascend")
+                if not _within(values, LARGEST_WEIGHT):
+                    raise ValueError("weights that are out of range")
                 if way == "STEP":
                     times, values = _stairs(times, values)
                 curves[number] = times, values
@@ -263,6 +275,7 @@ class GlbAnimation:
     def chunks(self, frames: int = 64) -> Iterator[np.ndarray]:
         """Consecutive vertices (≤ frames, V, 3) float32."""
         rest = np.asarray(self.rest, np.float32)
+        frames = frames_at_a_time(frames, len(rest))
         for start in range(0, len(self), frames):
             times = np.arange(start, min(start + frames, len(self))) / self.fps
             result = np.repeat(rest[None], len(times), axis=0)
@@ -274,7 +287,13 @@ class GlbAnimation:
                     keys, values = self._curves[part.node]
                     weights = np.stack([np.interp(times, keys, column) for column in values.T], axis=1)
                 result[:, part.vertices] += np.tensordot(weights.astype(np.float32), part.shapes, 1)
+            check_coordinates(self.path, result)
             yield result
+
+
+def _within(values: np.ndarray, largest: float) -> bool:
+    """Whether numbers are finite and no larger than that."""
+    return bool(np.abs(values).max(initial=0.0) <= largest)  # not so for NaN
 
 
 def _rate(times: np.ndarray) -> float:

@@ -26,7 +26,7 @@ RESIDUAL_EVERY = 8  # frames between those whose residual of ARKit's shapes is m
 class GlbWriter(FileWriter):
     """A GLB of the mesh with ARKit's 52 shapes as morph targets and their weights as an animation.
 
-    With `bake` every frame is a morph target of its own instead, and the animation is exact. `metrics` then tells the
+    With `bake` every frame is a morph target of its own instead, and the animation is exact. `metrics` then has the
     residual of the 52: the mean distance of the moving vertices from where they should be, in units of the mesh.
     """
 

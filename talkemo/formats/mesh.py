@@ -3,19 +3,28 @@
 from __future__ import annotations
 
 import io
+import os
+from array import array
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import IO
 
 import numpy as np
 
 from ..errors import InputError
-from ..files import atomic_write
+from ..files import atomic_write, open_file, read_bytes, read_text, readable, shown
+from .animation import LARGEST_COORDINATE
 
 MESH_FORMATS = (".obj", ".ply", ".stl", ".off", ".glb", ".gltf")
 LARGEST_FILE = 1 << 30  # bytes
-LARGEST_MATERIALS, LARGEST_PICTURE = 1 << 24, 1 << 28
+LARGEST_MATERIALS, LARGEST_PICTURE = 1 << 24, 1 << 28  # bytes of a material file and of a picture
+MOST_COMPANIONS = 1000  # material files and pictures of an OBJ that are kept
+MOST_VERTICES, MOST_FACES = 10_000_000, 20_000_000  # of a mesh
 FEWEST_TRIANGLES = 100  # with fewer a mouth cannot be found
+SMALLEST_SIZE = 1e-9  # of a mesh, in any unit
+LONGEST_LINE = 1 << 20  # bytes of an OBJ's line: a polygon may have many corners
+LONGEST_POSITION = 256  # characters of a line with a position
+LINES_AT_A_TIME = 16384  # lines of an OBJ that are kept one by one, before they become an array or a text
 
 
 @dataclass(frozen=True, eq=False)
@@ -56,41 +65,38 @@ def as_mesh(source: str | Path | Mesh | tuple[np.ndarray, np.ndarray]) -> Mesh:
         if faces.ndim != 2 or faces.shape[1] != 3 or faces.dtype.kind not in "iu":
             raise InputError(f"faces are {faces.dtype} {faces.shape}", "give (F, 3) integers, triangles")
         source = Mesh(vertices.astype(np.float64), faces.astype(np.int32))
-    _check(source, "the mesh")
+    check_mesh(source, "the mesh")
     return source
 
 
 def load_mesh(path: str | Path) -> Mesh:
     """Read obj, ply, stl, off or glb. Raises InputError for anything that is not a usable mesh."""
     path = Path(path)
-    kinds = f"talkemo reads {', '.join(MESH_FORMATS)}"
-    if path.is_dir():
-        raise InputError(f"{path} is a folder, not a mesh", kinds)
-    if not path.exists():
-        raise InputError(f"{path}: no such mesh file", "is the path right?")
-    if path.suffix.lower() not in MESH_FORMATS:
-        raise InputError(f"{path}: unknown kind of mesh", kinds)
-    if path.stat().st_size > LARGEST_FILE:
-        raise InputError(f"{path}: larger than {LARGEST_FILE >> 30} GiB", "decimate it, or export the head alone")
-    try:
-        vertices, faces, appearance = _read_obj(path) if path.suffix.lower() == ".obj" else _read_other(path)
-    except InputError:
-        raise
-    except Exception as error:  # a loader may fail in any way on a broken file
-        reason = str(error).splitlines()[0] if str(error) else "broken file"
-        raise InputError(f"{path}: not a readable mesh ({reason})", "export it again") from None
-    mesh = Mesh(vertices, faces, appearance)
-    _check(mesh, str(path))
+    kinds, again = f"talkemo reads {', '.join(MESH_FORMATS)}", "export it again"
+    with open_file(path, "a mesh file", kinds, LARGEST_FILE) as file:
+        if path.suffix.lower() not in MESH_FORMATS:
+            raise InputError(f"{shown(path)}: unknown kind of mesh", kinds)
+        appearance: Appearance | None
+        with readable(path, "a readable mesh", again):
+            if path.suffix.lower() == ".obj":
+                vertices, faces, appearance = _read_obj(path, file)
+            else:
+                from .trimesh_reader import read_with_trimesh
+
+                vertices, faces, appearance = read_with_trimesh(path, file)
+            mesh = Mesh(vertices, faces, appearance)
+            check_mesh(mesh, shown(path))
     return mesh
 
 
-def _check(mesh: Mesh, name: str) -> None:
-    """Raise InputError for a mesh without a surface that could hold a face."""
+def check_mesh(mesh: Mesh, name: str) -> None:
+    """Raise InputError for a mesh without a surface that could hold a face. name: in messages."""
     vertices, faces = mesh.vertices, mesh.faces
     if not len(vertices):
         raise InputError(f"{name}: a mesh without vertices", "export it again")
     if not len(faces):
         raise InputError(f"{name}: a mesh without faces", "talkemo needs a surface, not a point cloud")
+    check_counts(name, len(vertices), len(faces))
     if not np.isfinite(vertices).all():
         count = int((~np.isfinite(vertices)).any(1).sum())
         raise InputError(f"{name}: vertices contain NaN or infinity, {count} of them", "export it again")
@@ -100,105 +106,172 @@ def _check(mesh: Mesh, name: str) -> None:
         raise InputError(
             f"{name}: {len(faces)} triangles are too few for a face", f"it takes at least {FEWEST_TRIANGLES}"
         )
-    if np.ptp(vertices, axis=0).min() <= 0:
+    if np.abs(vertices).max() > LARGEST_COORDINATE:
+        raise InputError(
+            f"{name}: coordinates of up to {np.abs(vertices).max():.0e}", f"at most {LARGEST_COORDINATE:.0e} are read"
+        )
+    extent = np.ptp(vertices, axis=0)
+    if extent.max() < SMALLEST_SIZE:
+        raise InputError(
+            f"{name}: all vertices are nearly in one place", f"a mesh is at least {SMALLEST_SIZE:.0e} large"
+        )
+    if extent.min() <= 0:
         raise InputError(f"{name}: the mesh is flat, there is no face in it", "name a mesh in three dimensions")
+    if not _has_area(vertices / extent.max(), faces):
+        raise InputError(f"{name}: the mesh has no area, its triangles are points or lines", "export it again")
+
+
+def check_counts(name: str, vertices: int, faces: int) -> None:
+    """Raise InputError for a mesh of more vertices or triangles than are read. name: in messages."""
+    if vertices > MOST_VERTICES or faces > MOST_FACES:
+        raise InputError(
+            f"{name}: {vertices} vertices and {faces} triangles",
+            f"at most {MOST_VERTICES} and {MOST_FACES} are read; decimate it, or export the head alone",
+        )
+
+
+def _has_area(vertices: np.ndarray, faces: np.ndarray) -> bool:
+    """Whether any triangle of a mesh of about size 1 is more than a point or a line."""
+    for start in range(0, len(faces), 1 << 18):
+        a, b, c = (vertices[faces[start : start + (1 << 18), k]] for k in range(3))
+        if np.abs(np.cross(b - a, c - a)).max() > 1e-14:
+            return True
+    return False
 
 
 class _ObjLines:
     """The lines of an OBJ, sorted as they come: positions, texture coordinates, faces, and all that is kept as text."""
 
     def __init__(self) -> None:
-        self.vertices: list[list[str]] = []
-        self.uv: list[list[float]] = []
-        self.faces: list[tuple[int, int, int]] = []
-        self.uv_faces: list[tuple[int, int, int]] = []
+        self.count = 0  # vertices
+        self.positions: list[np.ndarray] = []
+        self.waiting: list[list[str]] = []  # positions that are still text
+        self.uv = array("d")
+        self.faces = array("i")
+        self.uv_faces: array | None = None  # while there are none
         self.libraries: list[str] = []
         self.text: list[str | int] = []  # see Appearance
         self.lines: list[str] = []  # of the text, since the last positions
 
     def add(self, line: str) -> None:
-        """Take a line. Raises ValueError where it is not one of an OBJ."""
+        """Take a line. Raises ValueError or OverflowError where it is not one of an OBJ."""
         parts = line.split()
         if not parts or parts[0] in ("vn", "#"):  # normals are another pose's as soon as something moves
             return
         if parts[0] == "v":
-            if len(parts) < 4:
+            if len(parts) < 4 or len(line) > LONGEST_POSITION:
                 raise ValueError
-            self.vertices.append(parts[1:4])
-            if self.lines or not self.text:
-                self.text += ["\n".join([*self.lines, ""]), 0] if self.lines else [0]
-                self.lines = []
+            self.waiting.append(parts[1:4])
+            self.count += 1
+            if self.lines:
+                self.join_lines()
+            if not self.text or isinstance(self.text[-1], str):
+                self.text.append(0)
             self.text[-1] = int(self.text[-1]) + 1
             return
         if parts[0] == "vt":
-            self.uv.append([float(x) for x in (*parts[1:3], "0")[:2]])
+            self.uv.extend([float(x) for x in (*parts[1:3], "0")[:2]])
         elif parts[0] == "f":
             line = self._add_face(parts[1:])
-        elif parts[0] == "mtllib":
+        elif parts[0] == "mtllib" and len(parts) > 1:
             self.libraries.append(line.split(maxsplit=1)[1].strip())
         self.lines.append(line.rstrip("\r\n"))
+
+    def join_lines(self) -> None:
+        """Move lines that wait to the text."""
+        self.text.append("\n".join([*self.lines, ""]))
+        self.lines = []
+
+    def join_positions(self) -> None:
+        """Turn positions that wait into numbers. Raises ValueError."""
+        # Much quicker than number by number.
+        self.positions.append(np.array(self.waiting, dtype=np.str_).astype(np.float64).reshape(-1, 3))
+        self.waiting = []
 
     def _add_face(self, parts: list[str]) -> str:
         """Cut a polygon into a fan; returns its line without normals."""
         if len(parts) == 3 and "/" not in parts[0]:  # what most files consist of
             a, b, c = (int(part) for part in parts)
             if min(a, b, c) > 0:
-                self.faces.append((a - 1, b - 1, c - 1))
-                self.uv_faces.append((-1, -1, -1))
+                self.faces.extend((a - 1, b - 1, c - 1))
+                if self.uv_faces is not None:
+                    self.uv_faces.extend((-1, -1, -1))
                 return "f " + " ".join(parts)
         corners = [[int(x) if x else 0 for x in part.split("/")] for part in parts]
-        own = [c[0] - 1 if c[0] > 0 else len(self.vertices) + c[0] for c in corners]
-        at = [_nth(c[1], len(self.uv)) if len(c) > 1 else -1 for c in corners]
-        self.faces += [(own[0], own[k], own[k + 1]) for k in range(1, len(own) - 1)]
-        self.uv_faces += [(at[0], at[k], at[k + 1]) for k in range(1, len(at) - 1)]
+        own = [c[0] - 1 if c[0] > 0 else self.count + c[0] for c in corners]
+        at = [_nth(c[1], len(self.uv) // 2) if len(c) > 1 else -1 for c in corners]
+        if self.uv_faces is None and max(at, default=-1) >= 0:
+            self.uv_faces = array("i", [-1]) * len(self.faces)
+        for k in range(1, len(own) - 1):
+            self.faces.extend((own[0], own[k], own[k + 1]))
+            if self.uv_faces is not None:
+                self.uv_faces.extend((at[0], at[k], at[k + 1]))
         return "f " + " ".join("/".join(part.split("/")[:2]).rstrip("/") for part in parts)
 
 
-def _read_obj(path: Path) -> tuple[np.ndarray, np.ndarray, Appearance]:
+def _read_obj(path: Path, file: IO[bytes]) -> tuple[np.ndarray, np.ndarray, Appearance]:
     """Positions, faces and the rest of an OBJ. General loaders split vertices at seams."""
     content = _ObjLines()
-    with path.open(encoding="utf-8", errors="replace") as file:
-        for number, line in enumerate(file, 1):
-            try:
-                content.add(line)
-            except ValueError:
-                raise _not_an_obj_line(path, number, line) from None
-    try:
-        vertices = np.array(content.vertices, dtype=np.str_).astype(np.float64).reshape(-1, 3)
-    except ValueError:  # much quicker than number by number, but it does not say which
-        raise _first_bad_position(path) from None
-    content.text.append("\n".join([*content.lines, ""]))
+    _check_lines(file)
+    for number, line in enumerate(_lines(file), 1):
+        try:
+            content.add(line)
+        except (ValueError, OverflowError):
+            raise _not_an_obj_line(path, number, line) from None
+        if len(content.waiting) == LINES_AT_A_TIME:
+            _join_positions(path, file, content)
+        if len(content.lines) >= LINES_AT_A_TIME:
+            content.join_lines()
+            check_counts(shown(path), content.count, len(content.faces) // 3)
+    _join_positions(path, file, content)
+    content.join_lines()
     companions, texture = _materials(path, content.libraries)
-    corners_uv = np.array(content.uv_faces, np.int32).reshape(-1, 3)
-    count = len(content.uv)
-    known = count > 0 and corners_uv.size > 0 and corners_uv.max() >= 0
-    appearance = Appearance(
-        uv=np.array([*content.uv, [0, 0]], np.float32) if known else None,
-        uv_faces=np.where((corners_uv >= 0) & (corners_uv < count), corners_uv, count).astype(np.int32)
-        if known
-        else None,
-        texture=texture,
-        text=tuple(content.text),
-        companions=companions,
-    )
-    return vertices, np.array(content.faces, np.int32).reshape(-1, 3), appearance
+    faces = np.frombuffer(content.faces, np.int32) if content.faces else np.zeros(0, np.int32)
+    uv = uv_faces = None
+    if len(content.uv) and content.uv_faces is not None:
+        count = len(content.uv) // 2
+        corners = np.frombuffer(content.uv_faces, np.int32).reshape(-1, 3)
+        # What has no coordinates, or some that are not there, gets the last ones, zeros.
+        uv = np.nan_to_num(np.append(np.frombuffer(content.uv).reshape(-1, 2), [[0, 0]], axis=0).astype(np.float32))
+        uv_faces = np.where((corners >= 0) & (corners < count), corners, count).astype(np.int32)
+    appearance = Appearance(uv, uv_faces, texture, tuple(content.text), companions)
+    return np.concatenate(content.positions), faces.reshape(-1, 3).copy(), appearance
 
 
-def _first_bad_position(path: Path) -> InputError:
-    """The error for the first position of an OBJ that is not three numbers."""
-    with path.open(encoding="utf-8", errors="replace") as file:
-        for number, line in enumerate(file, 1):
+def _lines(file: IO[bytes]) -> io.TextIOWrapper:
+    """A file's lines of text, from its first one."""
+    file.seek(0)
+    text = io.TextIOWrapper(io.FileIO(file.fileno(), closefd=False), "utf-8", errors="replace")
+    text.seek(0)
+    return text
+
+
+def _check_lines(file: IO[bytes]) -> None:
+    """Raise ValueError for a file with a line that would fill the memory."""
+    while len(block := file.read(LONGEST_LINE)) == LONGEST_LINE:
+        if b"\n" not in block and b"\r" not in block:
+            raise ValueError(f"a line of more than {LONGEST_LINE >> 20} MiB")
+
+
+def _join_positions(path: Path, file: IO[bytes], content: _ObjLines) -> None:
+    """Turn the positions that wait into numbers. Raises InputError that names the line of the first that is none."""
+    try:
+        content.join_positions()
+    except ValueError:  # it does not say which
+        for number, line in enumerate(_lines(file), 1):
             parts = line.split()
             if parts[:1] == ["v"]:
                 try:
                     [float(x) for x in parts[1:4]]
                 except ValueError:
-                    return _not_an_obj_line(path, number, line)
-    return InputError(f"{path}: a position is not three numbers", "export it again")
+                    raise _not_an_obj_line(path, number, line) from None
+        raise InputError(f"{shown(path)}: a position is not three numbers", "export it again") from None
+    check_counts(shown(path), content.count, len(content.faces) // 3)
 
 
 def _not_an_obj_line(path: Path, number: int, line: str) -> InputError:
-    return InputError(f"{path}: line {number} ('{line.strip()[:40]}') is not a line of an OBJ", "export it again")
+    says = shown(line.strip(), 40)
+    return InputError(f"{shown(path)}: line {number} ('{says}') is not a line of an OBJ", "export it again")
 
 
 def _nth(index: int, count: int) -> int:
@@ -207,33 +280,52 @@ def _nth(index: int, count: int) -> int:
 
 
 def _materials(path: Path, libraries: list[str]) -> tuple[dict[str, Path], bytes | None]:
-    """The material files and pictures that an OBJ names, those in its own folder only, and its first texture."""
+    """The material files and pictures that an OBJ names, those in its own folder only, and its first texture.
+
+    What cannot be read is left out: the mesh works without its materials.
+    """
     found: dict[str, Path] = {}
     texture = None
-    for name in libraries:
-        library = _beside(path, name)
-        if library is None or library.stat().st_size > LARGEST_MATERIALS:
+    for name in libraries[:MOST_COMPANIONS]:
+        library = beside(path, name, LARGEST_MATERIALS)
+        if library is None:
+            continue
+        try:
+            lines = read_text(library, "a file of materials", "export it again", LARGEST_MATERIALS).splitlines()
+        except InputError:
             continue
         found[name] = library
-        for line in library.read_text("utf-8", errors="replace").splitlines():
+        for line in lines:
             words = line.split()
             if len(words) < 2 or not words[0].lower().startswith(("map_", "bump", "norm", "disp", "refl")):
                 continue
-            picture = _beside(path, words[-1])
-            if picture is None or picture.stat().st_size > LARGEST_PICTURE:
+            picture = beside(path, words[-1], LARGEST_PICTURE) if len(found) < MOST_COMPANIONS else None
+            if picture is None:
                 continue
             found[words[-1]] = picture
             if texture is None and words[0].lower() == "map_kd":
-                content = picture.read_bytes()
-                texture = content if picture_type(content) else None
+                texture = _picture(picture)
     return found, texture
 
 
-def _beside(path: Path, name: str) -> Path | None:
-    """A file that is in the folder of another, or below; None for any other place."""
-    folder = path.parent.resolve()
-    file = (folder / name.replace("\\", "/")).resolve()
-    return file if file.is_relative_to(folder) and file.is_file() else None
+def _picture(path: Path) -> bytes | None:
+    """The content of a PNG or JPEG file, None for anything else."""
+    try:
+        content = read_bytes(path, "a picture", "export it again", LARGEST_PICTURE)
+    except InputError:
+        return None
+    return content if picture_type(content) else None
+
+
+def beside(path: Path, name: str, largest: int) -> Path | None:
+    """A regular file of a size up to `largest` that is in the folder of another, or below; None for any other place."""
+    try:
+        folder = Path(os.path.realpath(path.parent))
+        file = Path(os.path.realpath(folder / name.replace("\\", "/")))
+        inside = file.is_relative_to(folder) and file.is_file()
+        return file if inside and file.stat().st_size <= largest else None
+    except (OSError, ValueError):  # links in a circle, folders that may not be read, null characters
+        return None
 
 
 def picture_type(content: bytes) -> str | None:
@@ -241,25 +333,6 @@ def picture_type(content: bytes) -> str | None:
     if content.startswith(b"\x89PNG\r\n\x1a\n"):
         return "image/png"
     return "image/jpeg" if content.startswith(b"\xff\xd8\xff") else None
-
-
-def _read_other(path: Path) -> tuple[np.ndarray, np.ndarray, Appearance | None]:
-    import trimesh
-
-    loaded: Any = trimesh.load(path, force="mesh", process=False)
-    vertices = np.asarray(loaded.vertices, np.float64)
-    faces = np.asarray(getattr(loaded, "faces", []), np.int32).reshape(-1, 3)
-    uv = getattr(getattr(loaded, "visual", None), "uv", None)
-    if uv is None or np.shape(uv) != (len(vertices), 2):
-        return vertices, faces, None
-    material = getattr(loaded.visual, "material", None)
-    picture = getattr(material, "baseColorTexture", None) or getattr(material, "image", None)
-    content = None
-    if picture is not None:
-        with io.BytesIO() as buffer:
-            picture.convert("RGB").save(buffer, "PNG")
-            content = buffer.getvalue()
-    return vertices, faces, Appearance(np.asarray(uv, np.float32), faces, content)
 
 
 def obj_text(appearance: Appearance, vertices: np.ndarray) -> str:

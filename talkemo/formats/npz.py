@@ -9,10 +9,12 @@ without motion; `focus` (N,) bool, the vertices of the face; `facing` (3, 3), th
 from __future__ import annotations
 
 import json
+import math
 import shutil
 import tempfile
 import zipfile
 from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
@@ -20,13 +22,17 @@ import numpy as np
 
 from ..errors import InputError
 from ..face import ARKIT_NAMES
-from ..files import readable
-from .animation import FileWriter, Frames, Header, facing_of
+from ..files import ArrayHeader, NpzFile, open_file, parse_json, read_exactly, readable, shown
+from .animation import FileWriter, Frames, Header, check_coordinates, facing_of, frames_at_a_time
+from .mesh import LARGEST_COORDINATE, MOST_FACES, MOST_VERTICES
 
 if TYPE_CHECKING:
     from .mesh import Appearance
 
-LARGEST_ARRAY = 1 << 40  # bytes that an entry may claim
+MOST_FRAMES = 24 * 3600 * 240  # a day at the highest rate that is written
+FRAME_RATES = (0.01, 10_000.0)  # frames a second
+LONGEST_META = 1 << 20  # characters of metadata
+WHAT, LAYOUT = "an animation of talkemo", "an npz with vertices (T, V, 3), faces (F, 3) and fps"
 
 
 class NpzWriter(FileWriter):
@@ -92,58 +98,84 @@ class NpzAnimation:
 
     def __init__(self, path: str | Path):
         self.path = Path(path)
-        if not self.path.is_file():
-            raise InputError(f"{path}: no such animation", "is the path right?")
-        layout = "an npz with vertices (T, V, 3), faces (F, 3) and fps"
-        with readable(path, "an animation of talkemo", layout):
-            with self.path.open("rb") as handle, np.load(handle, allow_pickle=False) as file:
-                self.faces = file["faces"].astype(np.int32)
-                self.fps = float(file["fps"])
-                meta = json.loads(str(file["meta"])) if "meta" in file else {}
-                self.meta: dict[str, Any] = meta if isinstance(meta, dict) else {}
-                self.focus = file.get("focus")
-                turn = {"facing": file["facing"].tolist()} if "facing" in file else self.meta
-                self.facing = facing_of(turn)  # versions before 0.2 kept it in the metadata
-                self.appearance: Appearance | None = None
-                self.rest = file["rest"].astype(np.float64) if "rest" in file else None
-            with zipfile.ZipFile(self.path) as archive, archive.open("vertices.npy") as entry:
-                self.shape, self.dtype = _array_header(entry)
-        if len(self.shape) != 3 or self.shape[2] != 3 or self.faces.ndim != 2 or self.faces.shape[1] != 3:
-            raise InputError(f"{path}: vertices are {self.shape} and faces {self.faces.shape}", layout)
-        if (
-            not 0 < self.fps < np.inf
-            or not self.shape[1]
-            or (len(self.faces) and not 0 <= self.faces.min() <= self.faces.max() < self.shape[1])
-        ):
-            raise InputError(f"{path}: fps or faces are out of range", layout)
-        if self.rest is not None and (self.rest.shape != self.shape[1:] or not np.isfinite(self.rest).all()):
-            raise InputError(f"{path}: rest is {self.rest.shape}, the animation has {self.shape[1]} vertices", layout)
+        with open_file(path, WHAT, LAYOUT) as file, readable(path, WHAT, LAYOUT), NpzFile(file) as arrays:
+            self._header = arrays.header("vertices")
+            self.shape: tuple[int, ...] = self._header.shape
+            _check_vertices(self._header)
+            about = {name: arrays.header(name) for name in arrays.names}
+            _check_headers(about, self.shape[1])
+            known = ("faces", "fps", "meta", "focus", "facing", "rest")
+            self._take(arrays.read(name for name in known if name in about), shown(path))
+        self.appearance: Appearance | None = None
+
+    def _take(self, found: dict[str, np.ndarray], name: str) -> None:
+        """Keep arrays whose headers are as they should be. name: of the file, in messages."""
+        faces = found["faces"]
+        if not np.isfinite(faces).all() or faces.min() < 0 or faces.max() >= self.shape[1]:
+            raise InputError(f"{name}: faces name vertices that are not there", "export it again")
+        self.faces = faces.astype(np.int32)
+        self.fps = float(found["fps"].reshape(-1)[0])
+        if not FRAME_RATES[0] <= self.fps <= FRAME_RATES[1]:
+            raise InputError(f"{name}: {self.fps:g} frames a second", LAYOUT)
+        meta = parse_json(str(found["meta"].reshape(-1)[0])) if "meta" in found else {}
+        self.meta: dict[str, Any] = meta if isinstance(meta, dict) else {}
+        self.focus: np.ndarray | None = found["focus"].astype(bool) if "focus" in found else None
+        # Versions before 0.2 kept the direction in the metadata.
+        self.facing = facing_of({"facing": found["facing"]} if "facing" in found else self.meta)
+        self.rest: np.ndarray | None = found["rest"].astype(np.float64) if "rest" in found else None
+        if self.rest is not None and not np.abs(self.rest).max() <= LARGEST_COORDINATE:
+            raise InputError(f"{name}: the mesh at rest contains NaN, infinity or huge numbers", "export it again")
 
     def __len__(self) -> int:
         return self.shape[0]
 
     def chunks(self, frames: int = 64) -> Iterator[np.ndarray]:
         """Consecutive vertices (≤ frames, V, 3) float32."""
-        size = self.dtype.itemsize * self.shape[1] * 3
-        with zipfile.ZipFile(self.path) as archive, archive.open("vertices.npy") as entry:
-            _array_header(entry)
+        frames = frames_at_a_time(frames, self.shape[1])
+        size = self._header.dtype.itemsize * self.shape[1] * 3
+        with open_file(self.path, WHAT, LAYOUT) as file, ExitStack() as stack:
+            with readable(self.path, WHAT, LAYOUT):
+                content, header = stack.enter_context(stack.enter_context(NpzFile(file)).stream("vertices"))
+                if header != self._header:
+                    raise ValueError("it was replaced while it was read")
             for start in range(0, len(self), frames):
                 count = min(frames, len(self) - start)
-                block = entry.read(count * size)
-                if len(block) < count * size:
-                    raise InputError(f"{self.path}: cut off after {start} frames", "copy or make it again")
-                yield np.frombuffer(block, self.dtype).reshape(count, self.shape[1], 3).astype(np.float32)
+                with readable(self.path, WHAT, LAYOUT):
+                    block = read_exactly(content, count * size).view(header.dtype)
+                    part = block.reshape(count, self.shape[1], 3).astype(np.float32)
+                    if start + count == len(self):
+                        content.read(1)  # at the end its checksum is compared
+                    check_coordinates(self.path, part)
+                yield part
 
     def vertices(self) -> np.ndarray:
         """All vertices (T, V, 3) float32."""
         return np.concatenate(list(self.chunks()))
 
 
-def _array_header(entry: IO[bytes]) -> tuple[tuple[int, ...], np.dtype]:
-    """Shape and type of a .npy stream, which then stands at its first number."""
-    version = np.lib.format.read_magic(entry)
-    read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
-    shape, fortran, dtype = read(entry)
-    if fortran or dtype.kind != "f" or np.prod(shape, dtype=float) * dtype.itemsize > LARGEST_ARRAY:
-        raise ValueError("vertices are not a C-ordered array of floats")
-    return shape, dtype
+def _check_vertices(header: ArrayHeader) -> None:
+    """Raise ValueError for vertices that are not frames of a mesh."""
+    shape = header.shape
+    if len(shape) != 3 or shape[2] != 3 or header.dtype.kind != "f" or header.fortran:
+        raise ValueError(f"vertices are {header.dtype} {shape}, not C-ordered floats (T, V, 3)")
+    if not 0 < shape[1] <= MOST_VERTICES or shape[0] > MOST_FRAMES:
+        raise ValueError(f"{shape[0]} frames of {shape[1]} vertices; up to {MOST_FRAMES} of {MOST_VERTICES} are read")
+
+
+def _check_headers(about: dict[str, ArrayHeader], vertices: int) -> None:
+    """Raise ValueError unless the headers of an animation's other arrays are what they should be."""
+    for name in ("faces", "fps"):
+        if name not in about:
+            raise ValueError(f"it has no array {name}")
+    checks = {
+        "faces": lambda h: len(h.shape) == 2 and h.shape[1] == 3 and 0 < h.shape[0] <= MOST_FACES,
+        "fps": lambda h: math.prod(h.shape) == 1,
+        "meta": lambda h: math.prod(h.shape) == 1 and h.dtype.kind == "U" and h.size <= 4 * LONGEST_META,
+        "focus": lambda h: h.shape == (vertices,),
+        "facing": lambda h: h.shape == (3, 3),
+        "rest": lambda h: h.shape == (vertices, 3),
+    }
+    kinds = {"faces": "iuf", "fps": "iuf", "meta": "U", "focus": "biu", "facing": "f", "rest": "iuf"}
+    for name, right in checks.items():
+        if name in about and not (right(about[name]) and about[name].dtype.kind in kinds[name]):
+            raise ValueError(f"{name} is {about[name].dtype} {about[name].shape}")

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..errors import InputError
+from ..files import open_file, shown
 from .animation import Header, Source, Writer
 
 if TYPE_CHECKING:
@@ -26,14 +28,15 @@ def open_animation(path: str | Path, fps: float | None = None) -> Source:
     from .sequence import MeshSequence
 
     path = Path(path)
-    if path.is_dir():
+    if os.path.isdir(path):
         return MeshSequence(path, fps)
-    if not path.is_file():
-        raise InputError(f"{path}: no such animation", "talkemo reads .npz, .glb and folders of meshes")
+    kinds = "talkemo reads .npz, .glb and folders of meshes"
+    with open_file(path, "an animation", kinds):
+        pass
     if path.suffix.lower() == ".glb":
         return GlbAnimation(path, fps)
     if path.suffix.lower() != ".npz":
-        raise InputError(f"{path}: unknown kind of animation", "talkemo reads .npz, .glb and folders of meshes")
+        raise InputError(f"{shown(path)}: unknown kind of animation", kinds)
     animation = NpzAnimation(path)
     if fps is not None and abs(fps - animation.fps) > 1e-6:
         raise InputError(f"{path} has {animation.fps:g} frames a second of its own", "leave --fps out")

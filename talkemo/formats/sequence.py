@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shutil
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from ..errors import InputError
-from .animation import FileWriter, Frames, Header
+from ..files import open_file, readable, shown
+from .animation import FileWriter, Frames, Header, frames_at_a_time
 from .mesh import MESH_FORMATS, Appearance, load_mesh, obj_text, save_obj, save_ply
 
 SEQUENCE_FPS = 30.0  # of a folder of meshes, which does not say its own
+FRAME_NAME = re.compile(r"\d{6,}\.obj", re.IGNORECASE)  # what frames are called
 
 
 class MeshSequence:
@@ -25,16 +29,18 @@ class MeshSequence:
 
     def __init__(self, folder: str | Path, fps: float | None = None):
         self.path = Path(folder)
-        self.files = sorted(
-            (
-                file
-                for file in self.path.iterdir()
-                if file.suffix.lower() in MESH_FORMATS and not file.name.startswith(".")
-            ),
-            key=lambda file: [int(part) if part.isdecimal() else part for part in re.split(r"(\d+)", file.name)],
-        )
+        kinds = f"talkemo reads {', '.join(MESH_FORMATS)}"
+        with readable(folder, "a folder of meshes that can be read", kinds):
+            self.files = sorted(
+                (
+                    file
+                    for file in self.path.iterdir()
+                    if file.suffix.lower() in MESH_FORMATS and not file.name.startswith(".")
+                ),
+                key=lambda file: [int(part) if part.isdecimal() else part for part in re.split(r"(\d+)", file.name)],
+            )
         if not self.files:
-            raise InputError(f"{folder}: no meshes in it", f"talkemo reads {', '.join(MESH_FORMATS)}")
+            raise InputError(f"{shown(folder)}: no meshes in it", kinds)
         first = load_mesh(self.files[0])
         self.faces, self.fps = first.faces, fps or SEQUENCE_FPS
         self.shape: tuple[int, ...] = (len(self.files), len(first.vertices), 3)
@@ -49,6 +55,7 @@ class MeshSequence:
 
     def chunks(self, frames: int = 64) -> Iterator[np.ndarray]:
         """Consecutive vertices (≤ frames, V, 3) float32."""
+        frames = frames_at_a_time(frames, self.shape[1])
         for start in range(0, len(self), frames):
             part = []
             for file in self.files[start : start + frames]:
@@ -75,6 +82,8 @@ class SequenceWriter(FileWriter):
             )
         self.form, self.faces, self.count = form, header.faces, 0
         self.appearance = header.appearance if header.appearance and header.appearance.text else None
+        if self.appearance:
+            self.appearance = _beside_frames(self.appearance)
         super().__init__(path, folder=True)
 
     def write(self, frames: Frames) -> None:
@@ -94,4 +103,22 @@ class SequenceWriter(FileWriter):
                 place = (self.partial.path / name.replace("\\", "/")).resolve()
                 if place.is_relative_to(self.partial.path.resolve()):
                     place.parent.mkdir(parents=True, exist_ok=True)
-                    shutil.copyfile(source, place)
+                    copied = open_file(source, "a file of materials", "export the mesh again")
+                    with copied as content, place.open("wb") as copy:
+                        shutil.copyfileobj(content, copy, 1 << 20)
+
+
+def _beside_frames(appearance: Appearance) -> Appearance:
+    """The same with other names for material files that are called like a frame, and without such pictures."""
+    companions, text = dict(appearance.companions), list(appearance.text)
+    for name in appearance.companions:
+        if not FRAME_NAME.fullmatch(os.path.normpath(name.replace("\\", "/"))):
+            continue
+        source = companions.pop(name)
+        line = re.compile(rf"^([ \t]*mtllib[ \t]+){re.escape(name)}[ \t]*$", re.MULTILINE)
+        if not any(isinstance(part, str) and line.search(part) for part in text):
+            continue
+        number = next(k for k in range(len(companions) + 1) if f"materials{k}.mtl" not in companions)
+        companions[f"materials{number}.mtl"] = source
+        text = [line.sub(rf"\g<1>materials{number}.mtl", part) if isinstance(part, str) else part for part in text]
+    return replace(appearance, companions=companions, text=tuple(text))

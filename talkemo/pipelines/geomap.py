@@ -8,12 +8,25 @@ import numpy as np
 
 from ..errors import InputError
 from ..face import Face
-from ..files import atomic_write, check_output, read_npz
+from ..files import atomic_write, check_output, read_npz, shown
 from ..formats.mesh import load_mesh, save_obj
 from ..geomap import SIZE, geometry_map, round_trip
 from .outputs import PathLike
 
+LARGEST_MAP = 1 << 24  # bytes of an npz's map
+LARGEST_DISPLACEMENT = 1e6  # mm, of a map that is read
 WHITE = 20.0  # mm of displacement that a picture of a map shows as white; grey is none
+
+
+def _read_map(path: Path) -> np.ndarray:
+    """The map (3, SIZE, SIZE) float32 in mm of an npz. Raises InputError for another file."""
+    maps = read_npz(path, "a geometry map", "map", largest=LARGEST_MAP)["map"]
+    hint = "is it the right file?"
+    if maps.shape != (3, SIZE, SIZE) or maps.dtype.kind not in "fiu":
+        raise InputError(f"{shown(path)}: a map is (3, {SIZE}, {SIZE}) numbers, this one {maps.shape}", hint)
+    if not np.abs(maps).max() <= LARGEST_DISPLACEMENT:  # not so for NaN
+        raise InputError(f"{shown(path)}: a map in mm is finite, and at most {LARGEST_DISPLACEMENT:g}", hint)
+    return maps.astype(np.float32)
 
 
 def convert_map(source: PathLike, output: PathLike, face: Face) -> dict[str, float]:
@@ -27,11 +40,7 @@ def convert_map(source: PathLike, output: PathLike, face: Face) -> dict[str, flo
     check_output(output, (".obj",) if from_map else (".npz", ".png"), source)
     metrics = {"chart_stress": face.chart_stress}
     if from_map:
-        maps = np.asarray(read_npz(source, "a geometry map", "map")["map"], np.float32)
-        if maps.shape != (3, SIZE, SIZE) or not np.isfinite(maps).all():
-            raise InputError(
-                f"{source}: a map is (3, {SIZE}, {SIZE}) and finite, this one {maps.shape}", "is it the right file?"
-            )
+        maps = _read_map(source)
         save_obj(output, face.mean + geometry_map(face).decode(maps[None])[0], face.faces)
         return metrics
     mesh = load_mesh(source)

@@ -12,7 +12,7 @@ from ..capture.fitting import Capture, Fitter
 from ..capture.landmarks import schema
 from ..errors import InputError
 from ..face import Face
-from ..files import read_npz, readable
+from ..files import read_npy, read_npz
 from ..formats.animation import Frames, Header
 from ..models import Models, load_models
 from ..motion import Motion
@@ -59,7 +59,10 @@ def reconstruct(
     check_fps(fps)
     recordings = _check_landmarks(recordings, name)
     face = (models or load_models(weights)).face
-    capture = fit_recording(face, recordings, fps)
+    try:
+        capture = fit_recording(face, recordings, fps)
+    except InputError as error:
+        raise InputError(f"{name}: {error.message}", error.hint) from None
     person = Person(face, capture.identity)
     header = Header(
         frames=len(capture.shapes),
@@ -117,11 +120,8 @@ def _read_landmarks(path: Path) -> list[np.ndarray]:
         raise InputError(
             f"{path}: talkemo has no landmark detector yet", "give it landmarks: an npy or npz (T, 68, 2) in px"
         )
-    if not path.is_file():
-        raise InputError(f"{path}: no such file", "give landmarks: an npy or npz (T, 68, 2) in px")
     if path.suffix.lower() == ".npy":
-        with readable(path, "a file of landmarks", "an npy or npz (T, 68, 2) in px"):
-            return [np.load(path, allow_pickle=False)]
+        return [read_npy(path, "a file of landmarks", "give landmarks: an npy or npz (T, 68, 2) in px")]
     return list(read_npz(path, "a file of landmarks").values())
 
 
@@ -141,12 +141,15 @@ def _check_landmarks(recordings: list[np.ndarray], name: str) -> list[np.ndarray
 def reconstruct_corpus(
     folder: Path, out: Path, models: Models, jobs: int = 1, progress: Progress | None = None
 ) -> dict[str, object]:
-    """Fit a corpus folder and write `out`/CORPUS.npz; returns the figures of data.captures.summary."""
+    """Fit a corpus folder and write `out`/CORPUS.npz; returns the figures of data.captures.summary.
+
+    A call that was ended goes on with the people that it has not fitted: they are kept in `out`/CORPUS.partial.
+    """
     from ..data import captures
 
     if out.suffix == ".npz" or (out.exists() and not out.is_dir()):
         raise InputError(f"{out}: captures of a corpus go into a folder", "choose a folder's name")
     folder = folder.resolve()
-    fitted = captures.fit_corpus(folder.name, folder.parent, models, jobs, progress)
-    captures.save_captures(out / f"{folder.name}.npz", fitted, models.face)
+    path = out / f"{folder.name}.npz"
+    fitted = captures.make_captures(folder.name, folder.parent, path, models, jobs, progress)
     return {"input": folder.name, **captures.summary(fitted)}

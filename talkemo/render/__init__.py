@@ -17,7 +17,7 @@ import numpy as np
 from ..errors import InputError
 from .view import View
 
-# Files in /dev by which Linux shows a GPU. Looking is quicker than importing pyrender to be told of none.
+# Files in /dev by which Linux shows a GPU. Without one, importing pyrender would only take time.
 GPU_DEVICES = ("nvidia[0-9]*", "dri/renderD*", "dxg")
 
 

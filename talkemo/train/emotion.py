@@ -24,6 +24,7 @@ from torch.nn import functional
 from ..capture.landmarks import seen_shapes
 from ..data import augmentation
 from ..data.captures import load_captures
+from ..data.kept import digest
 from ..data.motion import Acted, acted, from_rest
 from ..emotions import EMOTIONS, PAPER_EMOTIONS
 from ..face import Face
@@ -32,8 +33,8 @@ from ..motion import Motion
 from ..networks.building import load_tensors
 from ..networks.emotion import FULL_PRECISION, SHUT, EmotionModel, emotion_tensors
 from ..networks.judges import TRAINED_SIZE, Classifier, Discriminator, classifier_tensors, network_tensors
-from ..weights import check_compatible
-from .loop import Loop, half_precision
+from ..weights import check_compatible, load_weights
+from .loop import Latest, Loop, checkpoint_path, half_precision
 from .maps import MapGenerator, map_basis, new_generator, residual_rows, to_maps
 from .run import Run, StartWeights
 
@@ -94,8 +95,9 @@ def train_emotion(run: Run, config: EmotionConfig) -> Path:
     read_start(run, config)  # weights that cannot be started from are refused before the corpora are read
     face = run.models().face
     frames = training_frames(run, config.corpora)
-    if not (run.resume and (run.out / "classifier.safetensors").is_file()):
-        train_classifiers(face, frames, run, config)
+    if not run.resume:  # a checkpoint of an earlier training would be gone on with if this one ends in the classifiers
+        checkpoint_path(run, "emotion").unlink(missing_ok=True)
+    train_classifiers(face, frames, run, config)
     return fit(face, frames, run, config)
 
 
@@ -221,24 +223,22 @@ def fit(face: Face, frames: Acted, run: Run, config: EmotionConfig, generator_of
     training = StarGAN(face, run, config, generator_of)
     loop = training.loop
     sampler = FrameSampler(face, frames, config, training.device)
-    rng = np.random.default_rng(config.seed + loop.step)
-    torch.manual_seed(config.seed + loop.step)
-    losses: dict[str, torch.Tensor] = {}
-    while loop.step < config.iterations and not loop.out_of_time:
-        training.set_rate(config.learning_rate * min(1, 2 - 2 * loop.step / config.iterations))
-        batch = sampler.draw(rng)
-        losses |= training.discriminator_step(batch)
-        loop.step += 1
-        if loop.step % config.critic == 0:
-            losses |= training.generator_step(batch)
-        if loop.step % LOG_EVERY == 0:
-            loop.log({name: float(loss) for name, loss in losses.items()})
-            run.report("emotion", loop.step, config.iterations)
-        if loop.step % SAVE_EVERY == 0:
-            loop.save()
-            training.save(len(frames.shapes))
-            if generator_of is None:
-                sample_sheet(run.models().emotion, frames, run.out / f"samples-{loop.step:06d}.png")
+    with loop.whole_steps():
+        while loop.step < config.iterations and not loop.out_of_time:
+            training.set_rate(config.learning_rate * min(1, 2 - 2 * loop.step / config.iterations))
+            batch = sampler.draw(loop.rng)
+            loop.figures.add(training.discriminator_step(batch))
+            loop.step += 1
+            if loop.step % config.critic == 0:
+                loop.figures.add(training.generator_step(batch))
+            if loop.step % LOG_EVERY == 0:
+                loop.log()
+                run.report("emotion", loop.step, config.iterations)
+            if loop.step % SAVE_EVERY == 0:
+                training.save(len(frames.shapes))
+                if generator_of is None:
+                    sample_sheet(run.models().emotion, frames, run.out / f"samples-{loop.step:06d}.png")
+            loop.end_step()
     loop.save()
     return training.save(len(frames.shapes))
 
@@ -269,7 +269,10 @@ class StarGAN:
             "discriminator_adam": torch.optim.Adam(self.discriminator.parameters(), config.learning_rate, betas),
         }
         modules = {"generator": self.generator, "discriminator": self.discriminator, "average": self.average}
-        self.loop = Loop("emotion", run, modules, self.optimisers, {**asdict(config), "iterations": None})
+        settings = {**asdict(config), "iterations": None, "face": face.fingerprint}
+        torch.manual_seed(config.seed)  # so that what a generator draws when it is made does not count
+        rng = np.random.default_rng(config.seed)
+        self.loop = Loop("emotion", run, modules, self.optimisers, settings, rng, Latest())
         self.noise_maps = map_basis(face, TRAINED_SIZE)[torch.from_numpy(seen_shapes(face))].flatten(1).to(self.device)
         self.lips = lip_mask(face).to(self.device)
         self.opening = opening_row(face).to(self.device)
@@ -400,35 +403,55 @@ def sample_sheet(model: EmotionModel, frames: Acted, path: Path) -> None:
 def train_classifiers(face: Face, frames: Acted, run: Run, config: EmotionConfig) -> Path:
     """Train the classifiers that judge generated emotions; writes and returns `out`/classifier.safetensors.
 
-    There is one of four classes and one of eight. They see real frames only, with noise, and never an animator's.
+    There is one of four classes and one of eight. They see real frames only, with noise, and never an animator's. A run
+    that resumes keeps those that were trained on the same frames with the same settings.
     """
-    networks = {name: _train_classifier(face, frames, classes, run, config) for name, classes in CLASSES.items()}
-    settings = {"classes": {name: list(classes) for name, classes in CLASSES.items()}, "frames": len(frames.shapes)}
-    return run.save("classifier", classifier_tensors(networks), settings)
+    path, origin = run.out / "classifier.safetensors", _classifiers_origin(face, frames, config)
+    if not (run.resume and path.is_file() and load_weights(path, "classifier")[1].get("trained_on") == origin):
+        networks = {name: _train_classifier(face, frames, name, origin, run, config) for name in CLASSES}
+        settings = {"classes": {name: list(classes) for name, classes in CLASSES.items()}, "frames": len(frames.shapes)}
+        run.save("classifier", classifier_tensors(networks), {**settings, "trained_on": origin})
+    for name in CLASSES:
+        checkpoint_path(run, f"classifier-{name}").unlink(missing_ok=True)
+    return path
 
 
-def _train_classifier(
-    face: Face, frames: Acted, classes: tuple[str, ...], run: Run, config: EmotionConfig
-) -> Classifier:
+def _classifiers_origin(face: Face, frames: Acted, config: EmotionConfig) -> str:
+    """Identifies all that the classifiers come from."""
+    settings = (face.fingerprint, config.classifier_steps, config.noise, config.seed, CLASSES)
+    return digest(*settings, frames.shapes, frames.emotion)[:16]
+
+
+def _train_classifier(face: Face, frames: Acted, name: str, origin: str, run: Run, config: EmotionConfig) -> Classifier:
+    """A classifier of CLASSES, with checkpoints of its own. origin: see `_classifiers_origin`"""
+    classes = CLASSES[name]
     device, seen = run.torch_device, torch.from_numpy(seen_shapes(face)).to(run.torch_device)
     source = torch.from_numpy(frames.shapes).to(device)
     basis = map_basis(face, TRAINED_SIZE).flatten(1).to(device)
     torch.manual_seed(config.seed)
-    rng = np.random.default_rng(config.seed)
     chosen = [np.flatnonzero(frames.emotion == EMOTIONS.index(emotion)) for emotion in classes]
     present = [k for k, found in enumerate(chosen) if len(found)]
     network = Classifier(len(classes)).to(device)
     optimiser = torch.optim.Adam(network.parameters(), 1e-3, weight_decay=1e-4)
-    for _ in range(config.classifier_steps):
-        answer = rng.choice(present, 64)
-        rows = np.array([rng.choice(chosen[k]) for k in answer])
-        blurred = source[torch.from_numpy(rows).to(device)]
-        blurred[:, seen] += config.noise * torch.randn(len(rows), len(seen), device=device)
-        x = (blurred @ basis).view(-1, 3, TRAINED_SIZE, TRAINED_SIZE)
-        loss = functional.cross_entropy(network(x), torch.from_numpy(answer).to(device))
-        optimiser.zero_grad()
-        loss.backward()
-        optimiser.step()
+    rng = np.random.default_rng(config.seed)
+    stage = f"classifier-{name}"
+    loop = Loop(stage, run, {"network": network}, {"adam": optimiser}, {"trained_on": origin}, rng)
+    with loop.whole_steps():
+        while loop.step < config.classifier_steps:
+            answer = rng.choice(present, 64)
+            rows = np.array([rng.choice(chosen[k]) for k in answer])
+            blurred = source[torch.from_numpy(rows).to(device)]
+            blurred[:, seen] += config.noise * torch.randn(len(rows), len(seen), device=device)
+            x = (blurred @ basis).view(-1, 3, TRAINED_SIZE, TRAINED_SIZE)
+            loss = functional.cross_entropy(network(x), torch.from_numpy(answer).to(device))
+            optimiser.zero_grad()
+            loss.backward()
+            optimiser.step()
+            loop.step += 1
+            if loop.step % LOG_EVERY == 0:
+                run.report(stage, loop.step, config.classifier_steps)
+            loop.end_step()
+    loop.save()
     return network
 
 

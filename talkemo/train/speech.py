@@ -14,7 +14,6 @@ from __future__ import annotations
 import hashlib
 import json
 from dataclasses import asdict, dataclass, replace
-from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
@@ -26,15 +25,17 @@ from .. import audio as sound
 from ..data import voices
 from ..data.captures import Fitted
 from ..data.facegood import CORPUS as FACEGOOD
+from ..data.kept import digest, read_kept, write_kept
 from ..data.sound import augment, change_speed, mel_batch, through_codec
 from ..data.voices import Utterance
+from ..data.workers import worker_pool
 from ..errors import InputError
 from ..face import Face
-from ..files import atomic_write
+from ..files import atomic_write, readable
 from ..networks.building import load_tensors
 from ..networks.speech_encoder import DILATIONS, FEATURE_RATE, SAMPLES, WIDTH, EncoderNetwork, encoder_tensors
 from ..weights import check_compatible
-from .loop import Loop, Means, half_precision
+from .loop import Loop, Schedule, half_precision
 from .objective import position_matrix
 from .run import Run, StartWeights
 from .talking import PSEUDO_LABELLED, TalkingConfig, held_out, neutral_recordings
@@ -93,17 +94,17 @@ def train_speech(run: Run, config: SpeechConfig) -> Path:
     if lips:
         save_pseudo_labelled(run.out / f"{PSEUDO_LABELLED}.npz", prepared, lips, face, config.seed)
     training = Distillation(prepared, lips, run, config)
-    loop, means = training.loop, Means()
-    rng = np.random.default_rng(config.seed + loop.step)
-    while loop.step < config.steps and not loop.out_of_time:
-        means.add(training.step(rng))
-        loop.step += 1
-        if loop.step % LOG_EVERY == 0:
-            loop.log(means.read())
-            run.report("speech", loop.step, config.steps)
-        if loop.step % SAVE_EVERY == 0:
-            loop.save()
-            training.save()
+    loop = training.loop
+    with loop.whole_steps():
+        while loop.step < config.steps and not loop.out_of_time:
+            loop.figures.add(training.step(loop.rng))
+            loop.step += 1
+            if loop.step % LOG_EVERY == 0:
+                loop.log()
+                run.report("speech", loop.step, config.steps)
+            if loop.step % SAVE_EVERY == 0:
+                training.save()
+            loop.end_step()
     loop.save()
     return training.save()
 
@@ -163,7 +164,8 @@ class Distillation:
         self.parameters = [p for module in modules.values() for p in module.parameters()]
         self.optimiser = torch.optim.AdamW(self.parameters, config.learning_rate, weight_decay=0.01)
         settings = {**asdict(config), "steps": None}
-        self.loop = Loop("speech", run, self.modules, {"adam": self.optimiser}, settings)
+        rng = np.random.default_rng(config.seed)
+        self.loop = Loop("speech", run, self.modules, {"adam": self.optimiser}, settings, rng)
         weight = np.minimum(prepared.count, config.seconds * FEATURE_RATE)
         self.weight = weight / weight.sum()  # (U,) probability of each utterance
 
@@ -277,6 +279,8 @@ def lip_map(run: Run, config: SpeechConfig) -> torch.nn.Conv1d:
     A ridge regression on the neutral recordings of the training split, each scaled to open the mouth about its mean as
     wide as the usual speaker does. Motion is given in coordinates whose squares add up to the talking model's position
     term, see `objective.position_matrix`.
+
+    The regression and then the map are kept in `out`/speech/lips.npz, where a run that resumes goes on.
     """
     face, talking = run.models().face, TalkingConfig(shares=config.shares)
     recordings = filmed_recordings(run, talking)
@@ -284,24 +288,65 @@ def lip_map(run: Run, config: SpeechConfig) -> torch.nn.Conv1d:
     motions = [r.capture.motion(face).coordinates for r in recordings]
     spreads = [max(float((motion @ face.opening_row).std()), SMALLEST_SPREAD) for motion in motions]
     usual = float(np.median(spreads))
-    frames: dict[str, int] = {}
-    for r in recordings:
-        frames[r.corpus] = frames.get(r.corpus, 0) + len(r.capture.time)
-    shares, total = dict(talking.shares), sum(frames.values())
-    teacher = Teacher(run.jobs)
-    regression = RidgeRegression(TAPS * TEACHER_WIDTH, len(face.span))
-    for number, (r, motion, spread) in enumerate(zip(recordings, motions, spreads)):
-        wanted = ((motion - motion.mean(0)) @ position * (usual / spread)).astype(np.float32)
-        # The square root lies between weighing every frame alike and weighing it by its corpus's share of a batch.
-        weight = np.float32((shares[r.corpus] / frames[r.corpus] * total) ** 0.5)
-        regression.add(_teacher_rows(run, r, teacher), wanted, weight)
-        run.report("lips", number + 1, len(recordings))
-    matrix, constant = regression.solve()
+    wanted = [
+        ((motion - motion.mean(0)) @ position * (usual / spread)).astype(np.float32)
+        for motion, spread in zip(motions, spreads)
+    ]
+    weights = _weights(recordings, talking)
+    path = run.out / "speech" / "lips.npz"
+    origin = digest(
+        RIDGE, weights, *(part for r, motion in zip(recordings, wanted) for part in (r.audio, r.capture.time, motion))
+    )
+    if not run.resume:
+        path.unlink(missing_ok=True)
+    solved = read_kept(path, origin)
+    if "matrix" not in solved:
+        regression = RidgeRegression(TAPS * TEACHER_WIDTH, len(face.span))
+        _regress(regression, run, recordings, wanted, weights, path, origin)
+        matrix, constant = regression.solve()
+        solved = {"matrix": matrix, "constant": constant}
+        write_kept(path, origin, solved)
+    matrix, constant = solved["matrix"], solved["constant"]
     resting = np.mean([motion.mean(0) for motion in motions], axis=0) @ position
     lips = torch.nn.Conv1d(TEACHER_WIDTH, len(face.span), TAPS).requires_grad_(False)
     lips.weight.copy_(torch.from_numpy(matrix.reshape(TAPS, TEACHER_WIDTH, -1).transpose(2, 1, 0)))
     lips.bias.copy_(torch.from_numpy(constant + resting))  # type: ignore[union-attr]
     return lips
+
+
+def _weights(recordings: list[Fitted], config: TalkingConfig) -> list[np.float32]:
+    """How much each frame of each recording counts."""
+    frames: dict[str, int] = {}
+    for r in recordings:
+        frames[r.corpus] = frames.get(r.corpus, 0) + len(r.capture.time)
+    shares, total = dict(config.shares), sum(frames.values())
+    # The square root lies between weighing every frame alike and weighing it by its corpus's share of a batch.
+    return [np.float32((shares[r.corpus] / frames[r.corpus] * total) ** 0.5) for r in recordings]
+
+
+def _regress(
+    regression: RidgeRegression,
+    run: Run,
+    recordings: list[Fitted],
+    wanted: list[np.ndarray],
+    weights: list[np.float32],
+    path: Path,
+    origin: str,
+) -> None:
+    """Add recordings with the motion that they go with, (T, S) each; goes on from the file, and keeps it up to date."""
+    kept, done = read_kept(path, origin), 0
+    if kept:
+        done = int(kept.pop("recordings"))
+        regression.restore(kept)
+    if done == len(recordings):
+        return
+    teacher, schedule = Teacher(run.jobs), Schedule()
+    for number in range(done, len(recordings)):
+        regression.add(_teacher_rows(run, recordings[number], teacher), wanted[number], weights[number])
+        run.report("lips", number + 1, len(recordings))
+        if schedule.due:
+            with schedule.writing():
+                write_kept(path, origin, {"recordings": number + 1, **regression.arrays()})
 
 
 def filmed_recordings(run: Run, config: TalkingConfig) -> list[Fitted]:
@@ -335,6 +380,18 @@ class RidgeRegression:
         self._wanted.append(weight**0.5 * wanted)
         if sum(map(len, self._rows)) > BLOCK_ROWS:
             self._accumulate()
+
+    def arrays(self) -> dict[str, np.ndarray]:
+        """All that has been added, to be kept in a file."""
+        pending = {"rows": self._rows, "wanted": self._wanted}
+        joined = {name: np.concatenate(parts) for name, parts in pending.items() if parts}
+        return {"gram": self.gram, "right": self.right, **joined}
+
+    def restore(self, arrays: dict[str, np.ndarray]) -> None:
+        """Go on from such arrays."""
+        self.gram, self.right = arrays["gram"], arrays["right"]
+        self._rows = [arrays["rows"]] if "rows" in arrays else []
+        self._wanted = [arrays["wanted"]] if "wanted" in arrays else []
 
     def _accumulate(self) -> None:
         if self._rows:
@@ -426,12 +483,17 @@ class PreparedSound:
 
 
 def load_prepared(folder: Path) -> PreparedSound:
-    """What `prepare` wrote to a folder. Raises InputError where it has no utterance."""
+    """What `prepare` wrote to a folder. Raises InputError where it has no utterance, or its files are damaged."""
     samples, features, rows = [], [], []
     for path in sorted(folder.glob("*.json")):
-        samples.append(np.load(path.with_suffix(".samples.npy"), mmap_mode="r", allow_pickle=False))
-        features.append(np.load(path.with_suffix(".teacher.npy"), mmap_mode="r", allow_pickle=False))
-        rows += [{**row, "shard": len(samples) - 1} for row in json.loads(path.read_text("utf-8"))]
+        with readable(path, "a table of prepared sound", "remove it to have this part prepared again"):
+            table = json.loads(path.read_text("utf-8"))
+            samples.append(np.load(path.with_suffix(".samples.npy"), mmap_mode="r", allow_pickle=False))
+            features.append(np.load(path.with_suffix(".teacher.npy"), mmap_mode="r", allow_pickle=False))
+            total = sum(row["count"] for row in table)
+            if (samples[-1].shape, features[-1].shape) != ((total * SAMPLES,), (total, TEACHER_WIDTH)):
+                raise ValueError("the sound and the features beside it do not have its length")
+            rows += [{**row, "shard": len(samples) - 1} for row in table]
     if not rows:
         raise InputError(
             f"{folder}: no utterance of the corpora can be used", f"they must last {SHORTEST:g} s and be readable"
@@ -455,7 +517,9 @@ def prepare(run: Run, seed: int) -> None:
             f"{folder}: sound prepared from other data or with another seed", "remove the folder, or choose another -o"
         )
     folder.mkdir(parents=True, exist_ok=True)
-    about.write_text(known, "utf-8")
+    if not about.is_file():
+        with atomic_write(about) as partial:
+            partial.write_text(known, "utf-8")
     order = np.random.default_rng(seed).permutation(len(utterances))
     tasks = []
     for copy in range(len(SPEEDS)):
@@ -466,8 +530,8 @@ def prepare(run: Run, seed: int) -> None:
     tasks = [task for task in tasks if not task[0].with_suffix(".json").is_file()]
     if not tasks:
         return
-    with get_context("spawn").Pool(run.jobs) as pool:
-        for done, _ in enumerate(pool.imap(_prepare_shard, tasks)):
+    with worker_pool(run.jobs) as pool:
+        for done, _ in enumerate(pool.map(_prepare_shard, tasks)):
             run.report("teacher", done + 1, len(tasks))
 
 
@@ -499,7 +563,9 @@ def _prepare_shard(task: tuple[Path, list[Utterance], int, int]) -> None:
         table.append({"start": start, "count": count, "text": u.text, "speaker": u.speaker, "copy": copy})
         start += count
     nothing = np.zeros((0, TEACHER_WIDTH), np.float16)
-    np.save(name.with_suffix(".samples.npy"), np.concatenate([np.zeros(0, np.int16), *samples]))
-    np.save(name.with_suffix(".teacher.npy"), np.concatenate([nothing, *features]))
+    with atomic_write(name.with_suffix(".samples.npy")) as partial:
+        np.save(partial, np.concatenate([np.zeros(0, np.int16), *samples]))
+    with atomic_write(name.with_suffix(".teacher.npy")) as partial:
+        np.save(partial, np.concatenate([nothing, *features]))
     with atomic_write(name.with_suffix(".json")) as partial:
         partial.write_text(json.dumps(table), "utf-8")

@@ -23,7 +23,7 @@ from ..files import read_npz, readable
 from ..networks.speech_encoder import FEATURE_RATE, MARGIN, REACH, SAMPLES, SpeechEncoder, log_mel_encoder
 from ..networks.talking import COMPONENTS, WINDOW, TalkingNetwork, talking_tensors, windows
 from ..weights import check_compatible
-from .loop import Loop, Means, half_precision
+from .loop import Loop, half_precision
 from .objective import Objective
 from .run import Run, StartWeights
 
@@ -407,19 +407,18 @@ def interpolation(times: torch.Tensor, length: int) -> torch.Tensor:
 def fit(material: Material, run: Run, config: TalkingConfig) -> Path:
     """Train on gathered material, which stays as it is; writes and returns `out`/talking.safetensors."""
     training = Training(material, run, config)
-    loop, means = training.loop, Means()
+    loop = training.loop
     sampler = ClipSampler(material.clips, config)
-    rng = np.random.default_rng(config.seed + loop.step)
-    while loop.step < config.steps and not loop.out_of_time:
-        means.add(training.step(sampler.draw(rng), rng))
-        loop.step += 1
-        if loop.step % LOG_EVERY == 0:
-            encoder, network = training.encoder, training.network
-            loop.log({**means.read(), **check(material.checked, network, encoder, material.face)})
-            run.report("talking", loop.step, config.steps)
-        if loop.step % SAVE_EVERY == 0:
-            loop.save()
-            training.save()
+    with loop.whole_steps():
+        while loop.step < config.steps and not loop.out_of_time:
+            loop.figures.add(training.step(sampler.draw(loop.rng), loop.rng))
+            loop.step += 1
+            if loop.step % LOG_EVERY == 0:
+                loop.log(check(material.checked, training.network, training.encoder, material.face))
+                run.report("talking", loop.step, config.steps)
+            if loop.step % SAVE_EVERY == 0:
+                training.save()
+            loop.end_step()
     loop.save()
     return training.save()
 
@@ -455,7 +454,9 @@ class Training:
             groups.append({"params": [parameters[name] for name in self.upper], "lr": config.encoder_rate})
             modules["encoder"] = self.encoder.network
         self.optimiser = torch.optim.Adam(groups)
-        self.loop = Loop("talking", run, modules, {"adam": self.optimiser}, {**asdict(config), "steps": None})
+        settings = {**asdict(config), "steps": None, "face": face.fingerprint, "encoder": material.encoder.fingerprint}
+        rng = np.random.default_rng(config.seed)
+        self.loop = Loop("talking", run, modules, {"adam": self.optimiser}, settings, rng)
         self.objective = Objective(face, config.mouth, config.gap, config.closure, self.device)
 
     def step(self, clips: list[Clip], rng: np.random.Generator) -> dict[str, torch.Tensor]:

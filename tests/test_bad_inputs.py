@@ -1,0 +1,360 @@
+"""What each command answers to input that it cannot use: two lines, exit status 2, and nothing written.
+
+The first line says what is wrong and with which file, the second what to do. All run in one process: a process of its
+own takes a second to start, and these are several hundred.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import os
+import re
+import time
+import warnings
+from pathlib import Path
+
+import bad_files
+import numpy as np
+import pytest
+import soundfile
+
+import talkemo
+from talkemo_cli.app import main
+
+EXAMPLES = Path(__file__).parent.parent / "examples"
+SLOWEST = 5.0  # s that a refusal may take
+MESSAGES = Path(__file__).parent / "messages.txt"
+COUNTED: list[str] = []  # cases that were tried
+SAID: dict[str, str] = {}  # case → what was said
+
+
+class World:
+    """Good files in a folder, and room for bad ones."""
+
+    def __init__(self, folder: Path):
+        self.folder = folder
+        self.face = EXAMPLES / "face.obj"
+        samples, rate = soundfile.read(EXAMPLES / "speech.wav")
+        self.sound = folder / "good.wav"
+        soundfile.write(self.sound, samples[:rate], rate)
+        self.animation, self.binding = folder / "good.npz", folder / "good.binding.npz"
+        models = talkemo.load_models()
+        binding = talkemo.bind(self.face, self.binding, models=models)
+        talkemo.animate(binding, self.sound, self.animation, fps=5, models=models)
+        self.out = folder / "out"
+        self.out.mkdir()
+
+    def arrays(self, path: Path) -> dict[str, np.ndarray]:
+        """The arrays of a good npz."""
+        with np.load(path) as file:
+            return {name: file[name] for name in file.files}
+
+    def small_animation(self) -> dict[str, np.ndarray]:
+        """A good animation of which many copies can be written."""
+        grid = np.stack(np.meshgrid(np.arange(12.0), np.arange(12.0)), -1).reshape(-1, 2)
+        rest = np.column_stack([grid, np.sin(grid[:, 0])])
+        cell = np.arange(144).reshape(12, 12)
+        one = np.stack([cell[:-1, :-1], cell[:-1, 1:], cell[1:, 1:]], -1).reshape(-1, 3)
+        two = np.stack([cell[:-1, :-1], cell[1:, 1:], cell[1:, :-1]], -1).reshape(-1, 3)
+        vertices = np.stack([rest, rest + 0.1, rest]).astype(np.float32)
+        return {"vertices": vertices, "faces": np.concatenate([one, two]).astype(np.int32), "fps": np.float64(25)}
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory) -> World:
+    return World(tmp_path_factory.mktemp("world"))
+
+
+def wrong_about(world: World, name: str, arguments: tuple, mentions: str = "") -> str:
+    """Run a command in this process; returns what is wrong with how it refuses, or an empty string."""
+    COUNTED.append(name)
+    before = sorted(path.name for path in world.out.iterdir())
+    out, err = io.StringIO(), io.StringIO()
+    start = time.monotonic()
+    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err), warnings.catch_warnings():
+        warnings.simplefilter("always")
+        try:
+            status = main([str(argument) for argument in arguments])
+        except BaseException as error:
+            return f"{type(error).__name__} escaped: {error}"
+    seconds, said = time.monotonic() - start, err.getvalue()
+    lines = said.splitlines()
+    SAID[name] = said
+    after = sorted(path.name for path in world.out.iterdir())
+    faults = {
+        f"exit status {status}": status != 2,
+        f"stdout {out.getvalue()[:80]!r}": out.getvalue() != "",
+        f"stderr {said[:300]!r}": len(lines) != 2 or not lines[0].startswith("talkemo: ") or lines[1][:2] != "  ",
+        f"does not name {mentions}: {said[:200]!r}": bool(mentions) and mentions not in said,
+        f"left {set(after) - set(before)}": after != before,
+        f"took {seconds:.1f} s": seconds > SLOWEST,
+    }
+    return "; ".join(fault for fault, there in faults.items() if there)
+
+
+def refuse_all(world: World, label: str, cases: dict[str, tuple], named: dict[str, Path] | None = None) -> None:
+    """Fail with all cases that are not refused as they should be."""
+    faults = {}
+    for name, arguments in cases.items():
+        mentions = (named[name].name[:40] if named else "") if name != "too long a name" else "nnn"
+        fault = wrong_about(world, f"{label}: {name}", arguments, mentions)
+        if fault:
+            faults[name] = fault
+    assert not faults, "\n".join(f"{label}: {name}: {fault}" for name, fault in faults.items())
+
+
+def test_meshes(world):
+    bad = bad_files.bad_meshes(world.folder / "meshes", world.face)
+    out = world.out / "a.npz"
+    for label, make in {
+        "animate": lambda path: ("animate", path, world.sound, "-o", out),
+        "bind": lambda path: ("bind", path, "-o", out),
+        "geomap": lambda path: ("geomap", path, "-o", world.out / "a.png"),
+        "transfer --neutral": lambda path: (
+            "transfer",
+            world.animation,
+            "--emotion",
+            "sad",
+            "--neutral",
+            path,
+            "-o",
+            out,
+        ),
+        "evaluate --neutral": lambda path: ("evaluate", world.animation, world.animation, "--neutral", path),
+    }.items():
+        refuse_all(world, f"mesh, {label}", {name: make(path) for name, path in bad.items()}, bad)
+
+
+def test_sounds(world):
+    bad = bad_files.bad_sounds(world.folder / "sounds", world.sound)
+    film = world.out / "a.mp4"
+    for label, make in {
+        "animate": lambda path: ("animate", world.face, path, "-o", world.out / "a.npz"),
+        "transfer --audio": lambda path: ("transfer", world.animation, "--emotion", "sad", "--audio", path, "-o", film),
+        "render --audio": lambda path: ("render", world.animation, "--audio", path, "-o", film),
+    }.items():
+        refuse_all(world, f"sound, {label}", {name: make(path) for name, path in bad.items()}, bad)
+
+
+# Faults that a command has no use for, or sees only in frames, after it has looked for a face.
+UNSEEN = {
+    "render": {"nan.npz", "first_nan.npz"},
+    "transfer": {"crc.npz", "nan.npz"},
+    "evaluate PRED": {"meta_broken.npz", "meta_deep.npz"},
+    "evaluate REF": {"meta_broken.npz", "meta_deep.npz"},
+}
+
+
+def test_animations(world):
+    bad = bad_files.bad_animations(world.folder / "animations", world.small_animation())
+    np.savez(world.folder / "small.npz", **world.small_animation())
+    small = world.folder / "small.npz"
+    for label, make in {
+        "render": lambda path: ("render", path, "-o", world.out / "a.png"),
+        "transfer": lambda path: ("transfer", path, "--emotion", "sad", "-o", world.out / "a.npz"),
+        "evaluate PRED": lambda path: ("evaluate", path, small),
+        "evaluate REF": lambda path: ("evaluate", small, path),
+    }.items():
+        cases = {name: make(path) for name, path in bad.items() if name not in UNSEEN[label]}
+        refuse_all(world, f"animation, {label}", cases)
+
+
+def test_bindings(world):
+    bad = bad_files.bad_bindings(world.folder / "bindings", world.arrays(world.binding))
+    for label, make in {
+        "animate": lambda path: ("animate", world.face, world.sound, "--binding", path, "-o", world.out / "a.npz"),
+        "transfer": lambda path: (
+            "transfer", world.animation, "--emotion", "sad", "--binding", path, "-o", world.out / "a.npz"
+        ),
+    }.items():  # fmt: skip
+        refuse_all(world, f"binding, {label}", {name: make(path) for name, path in bad.items()}, bad)
+
+
+def test_text_files(world):
+    landmarks = bad_files.texts(world.folder / "landmarks", bad_files.LANDMARKS)
+    for command in (("animate", world.face, world.sound), ("bind", world.face)):
+        cases = {n: (*command, "--landmarks", path, "-o", world.out / "a.npz") for n, path in landmarks.items()}
+        refuse_all(world, f"landmarks, {command[0]}", cases)
+    timelines = bad_files.texts(world.folder / "timelines", bad_files.TIMELINES)
+    for command in (("animate", world.face, world.sound), ("transfer", world.animation)):
+        cases = {n: (*command, "--timeline", path, "-o", world.out / "a.npz") for n, path in timelines.items()}
+        refuse_all(world, f"timeline, {command[0]}", cases, timelines)
+    masks = bad_files.texts(world.folder / "masks", bad_files.MASKS)
+    pair = ("evaluate", world.animation, world.animation)
+    refuse_all(world, "mask, evaluate", {n: (*pair, "--mask", path) for n, path in masks.items()}, masks)
+
+
+def test_maps_and_landmarks_of_films(world):
+    maps = bad_files.write(
+        world.folder / "maps",
+        {
+            "empty.npz": b"",
+            "text.npz": b"a map?" * 9,
+            "none.npz": bad_files.npz(a=np.zeros(3)),
+            "small.npz": bad_files.npz(map=np.zeros((3, 8, 8))),
+            "nan.npz": bad_files.npz(map=np.full((3, 128, 128), np.nan)),
+            "words.npz": bad_files.npz(map=np.array(["a"])),
+        },
+    ) | bad_files.special_files(world.folder / "maps_special", ".npz")
+    refuse_all(world, "map, geomap", {n: ("geomap", path, "-o", world.out / "a.obj") for n, path in maps.items()}, maps)
+    good = np.random.default_rng(0).random((4, 68, 2)) * 100 + 100
+    landmarks = bad_files.write(
+        world.folder / "films",
+        {
+            "empty.npz": b"",
+            "empty.npy": b"",
+            "text.npy": b"points?" * 9,
+            "words.npz": bad_files.npz(a=np.array(["a"])),
+            "shape.npz": bad_files.npz(a=good[:, :60]),
+            "three.npz": bad_files.npz(a=np.zeros((4, 68, 3))),
+            "no_frames.npz": bad_files.npz(a=good[:0]),
+            "nothing.npz": bad_files.npz(),
+            "nan.npz": bad_files.npz(a=np.full_like(good, np.nan)),
+            "one_place.npz": bad_files.npz(a=np.ones_like(good)),
+            "claims.npz": bad_files.entry("a.npy", bad_files.array_header("(1000000000000, 68, 2)")),
+            "video.mp4": b"a film",
+            "unknown.xyz": b"points",
+        },
+    ) | bad_files.special_files(world.folder / "films_special", ".npz")
+    cases = {n: ("reconstruct", path, "-o", world.out / "a.npz") for n, path in landmarks.items()}
+    refuse_all(world, "landmarks, reconstruct", cases, landmarks)
+
+
+def test_options(world):
+    npz, film = world.out / "a.npz", world.out / "a.mp4"
+    animate = ("animate", world.face, world.sound)
+    transfer = ("transfer", world.animation)
+    render = ("render", world.animation)
+    cases: dict[str, tuple] = {}
+    for value in ("furious", "", "happy:2", "happy:x", "happy:-1", "happy:nan", "happy:0.7,sad:0.7", ",", "happy;sad"):
+        cases[f"animate --emotion {value!r}"] = (*animate, "--emotion", value, "-o", npz)
+        cases[f"transfer --emotion {value!r}"] = (*transfer, "--emotion", value, "-o", npz)
+    for value in ("-0.1", "1.5", "nan", "inf", "x", "1e999"):
+        cases[f"animate --intensity {value}"] = (*animate, "--emotion", "sad", "--intensity", value, "-o", npz)
+        cases[f"transfer --intensity {value}"] = (*transfer, "--emotion", "sad", "--intensity", value, "-o", npz)
+    for value in ("0", "-1", "nan", "inf", "241", "x", "1e999"):
+        cases[f"animate --fps {value}"] = (*animate, "--fps", value, "-o", npz)
+        cases[f"transfer --fps {value}"] = (*transfer, "--emotion", "sad", "--fps", value, "-o", npz)
+        cases[f"reconstruct --fps {value}"] = ("reconstruct", world.folder / "none.npy", "--fps", value, "-o", npz)
+    for value in ("0", "-5", "3", "99999", "x", "1.5"):
+        cases[f"animate --size {value}"] = (*animate, "--size", value, "-o", film)
+        cases[f"render --size {value}"] = (*render, "--size", value, "-o", world.out / "a.png")
+    for value in ("behind", "", "FRONT"):
+        cases[f"render --view {value!r}"] = (*render, "--view", value, "-o", world.out / "a.png")
+    for value in ("nan", "inf", "-1", "x"):
+        cases[f"render --time {value}"] = (*render, "--time", value, "-o", world.out / "a.png")
+    for option in ("--up", "--forward"):
+        for value in ("up", "", "w", "--", "xy"):
+            cases[f"bind {option} {value!r}"] = ("bind", world.face, f"{option}={value}", "-o", npz)
+    cases |= {
+        "axes that agree": ("bind", world.face, "--up", "z", "--forward", "-z", "-o", npz),
+        "a binding and axes": (*animate, "--binding", world.binding, "--up", "y", "-o", npz),
+        "an emotion and a timeline": (*animate, "--emotion", "sad", "--timeline", world.folder / "t", "-o", npz),
+        "no emotion": (*transfer, "-o", npz),
+        "an unknown style": (*animate, "--style", "nobody", "-o", npz),
+        "an unknown sequence": (*animate, "--sequence", "stl", "-o", world.out / "frames"),
+        "nothing to bake": (*animate, "--bake", "-o", npz),
+        "an unknown format": (*animate, "--format", "exe", "-o", world.out),
+        "an unknown device": (*animate, "--device", "tpu", "-o", npz),
+        "no CUDA": (*animate, "--device", "cuda", "-o", npz),
+        "unknown weights": (*animate, "--weights", world.folder / "nowhere", "-o", npz),
+        "weights without weights": (*animate, "--weights", world.out, "-o", npz),
+        "weights at no address": (*animate, "--weights", "hf://x", "-o", npz),
+        "an unknown option": (*animate, "--emotoin", "happy"),
+        "an option without its value": (*animate, "--emotion"),
+        "no sound": ("animate", world.face),
+        "no face": ("animate",),
+        "an unknown command": ("speak", world.face),
+        "an unknown suite": ("evaluate", "--suite", "table9"),
+        "a suite without data": ("evaluate", "--suite", "dev"),
+        "one animation": ("evaluate", world.animation),
+        "a suite and a pair": ("evaluate", world.animation, world.animation, "--suite", "dev"),
+        "an unknown stage": ("train", "ears", "--data", world.folder, "-o", world.out / "run"),
+        "no corpora": ("train", "emotion", "--data", world.folder / "none", "-o", world.out / "run"),
+        "no corpus": ("train", "emotion", "--data", world.folder, "-o", world.folder / "run"),
+        "a negative seed": ("train", "emotion", "--data", world.folder, "--seed", "-1", "-o", world.out / "run"),
+        "no minutes": ("train", "emotion", "--data", world.folder, "--max-minutes", "0", "-o", world.out / "run"),
+        "an unknown action": ("weights", "eat"),
+        "a push to nowhere": ("weights", "push", world.folder),
+        "two kinds of inputs": ("reconstruct", world.animation, world.animation, "-o", npz),
+        "no jobs": ("reconstruct", world.animation, "--jobs", "0", "-o", npz),
+    }
+    if talkemo.models.choose_device("auto").type == "cuda":
+        del cases["no CUDA"]
+    refuse_all(world, "option", cases)
+
+
+def test_outputs(world):
+    (world.out / "a_folder.npz").mkdir()
+    full = world.out / "full"
+    full.mkdir()
+    (full / "mine.txt").write_text("mine")
+    (world.out / "link").symlink_to("full")
+    animate = ("animate", world.face, world.sound)
+    commands = {
+        "animate": animate,
+        "transfer": ("transfer", world.animation, "--emotion", "sad"),
+        "render": ("render", world.animation),
+        "bind": ("bind", world.face),
+        "geomap": ("geomap", world.face),
+    }
+    bad = {
+        "into no folder": world.folder / "none" / "a.npz",
+        "unknown ending": world.out / "a.xyz",
+        "a folder of that name": world.out / "a_folder.npz",
+        "below a file": world.sound / "a.npz",
+        "too long a name": world.out / f"{'n' * 300}.npz",
+    }
+    for label, command in commands.items():
+        refuse_all(world, f"output, {label}", {name: (*command, "-o", path) for name, path in bad.items()})
+    cases = {
+        "twice": (*animate, "-o", world.out / "a.npz", "-o", world.out / "a.npz"),
+        "one in the other": (*animate, "-o", world.out / "frames", "-o", world.out / "frames" / "a.npz"),
+        "the face itself": ("geomap", world.animation, "-o", world.animation.with_suffix(".obj")),
+        "the sound itself": ("animate", world.face, world.sound.rename(world.sound), "-o", world.sound),
+        "the animation itself": ("transfer", world.animation, "--emotion", "sad", "-o", world.animation),
+        "a folder that is full": (*animate, "-o", full),
+        "a link to a folder": (*animate, "-o", world.out / "link"),
+        "many into a file": ("animate", world.face, world.sound, world.sound, "-o", world.out / "a.npz"),
+        "many of one name": ("animate", world.face, world.sound, world.sound, "-o", world.out),
+    }
+    refuse_all(world, "output", cases)
+    assert (full / "mine.txt").read_text() == "mine"
+
+
+def test_there_are_many_cases():
+    """Last in this file: if all the others ran, several hundred cases did."""
+    if len({name.split(",")[0].split(":")[0] for name in COUNTED}) < 8:
+        pytest.skip("only some of the cases ran")
+    assert len(COUNTED) == len(set(COUNTED)) and len(COUNTED) >= 400
+
+
+def test_messages_are_what_a_user_reads():
+    """The texts, without the folders of this run, are those of messages.txt: read it as a user would.
+
+    After a change: TALKEMO_MESSAGES=write pytest tests/test_bad_inputs.py, and read the difference.
+    """
+    if len(COUNTED) < 400:
+        pytest.skip("only some of the cases ran")
+    texts: dict[str, str] = {}
+    for name, said in sorted(SAID.items()):
+        texts.setdefault(plain(said), name)  # each text once, with the first case that gives it
+    listed = "".join(f"{name[:80]}\n{text}\n" for text, name in texts.items())
+    if os.environ.get("TALKEMO_MESSAGES") == "write":
+        MESSAGES.write_text(listed, "utf-8")
+    assert listed == MESSAGES.read_text("utf-8")
+
+
+def plain(said: str) -> str:
+    """A message without what differs from machine to machine or between cases of a kind.
+
+    Folders, names of files, reasons that libraries give in brackets, numbers.
+    """
+    said = re.sub(r"(/[\w.,-]+)+/(?=[\w.-])", "", said)
+    said = re.sub(r"n{20,}\S*", "LONG_NAME", said)
+    said = re.sub(
+        r"\b\w+\.(obj|ply|stl|off|glb|gltf|xyz|wav|mp3|flac|ogg|opus|m4a|mp4|aac|webm|npz|npy|txt)\b", "FILE", said
+    )
+    first, _, rest = said.partition("\n")
+    return re.sub(r"\(.*\)", "(…)", first) + "\n" + re.sub(r"\d{4,}", "N", rest)
