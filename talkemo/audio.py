@@ -227,6 +227,7 @@ class _HighPass:
         self.last_input: float | None = None
         self.last_output = 0.0
 
+    @np.errstate(invalid="ignore", over="ignore")  # NaN and infinity come out as such, and are refused there
     def __call__(self, samples: np.ndarray) -> np.ndarray:
         """The next piece (N,), filtered, float32."""
         if not len(samples):
