@@ -16,6 +16,10 @@ class TalkemoError(Exception):
         self.message = message
         self.hint = hint
 
+    def __reduce__(self) -> tuple:
+        """Both arguments, so that an error of a worker process reaches the user as it is."""
+        return type(self), (self.message, self.hint)
+
 
 class InputError(TalkemoError, ValueError):
     """A file, option or argument that cannot be used."""

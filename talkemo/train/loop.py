@@ -270,13 +270,13 @@ class Loop:
             with safe_open(self.path, "pt") as file:
                 settings = json.loads(file.metadata()["talkemo"])
                 tensors: dict[str, Any] = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-            if settings.get("config", {}) != self.config:
+            if "random" not in settings:
+                raise ValueError("it was written by an older talkemo")
+            if settings.get("config") != self.config:
                 raise InputError(
                     f"{self.path}: this training was begun with other settings",
                     "resume with the options it was begun with, or start anew in another folder",
                 )
-            if "random" not in settings:
-                raise ValueError("it was written by an older talkemo")
             for name, module in self.modules.items():
                 module.load_state_dict(_under(name, tensors))
             for name, optimiser in self.optimisers.items():

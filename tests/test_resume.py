@@ -1,0 +1,293 @@
+"""Trainings and reconstructions that are killed at random moments go on, and end in what an uninterrupted one gives.
+
+TALKEMO_KILLS says how often each of them is killed, once if it is not set.
+"""
+
+import multiprocessing
+import os
+import signal
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+
+from talkemo import InputError, TalkemoError, load_models
+from talkemo.data import workers
+from talkemo.train import emotion as emotion_stage
+from talkemo.train import loop as loops
+from talkemo.train import speech as speech_stage
+from talkemo.train import talking as talking_stage
+from talkemo.train.run import Run
+from talkemo.weights import load_weights
+
+KILLS = int(os.environ.get("TALKEMO_KILLS", "1"))
+BEFORE_CHECKPOINTS = 0.02  # s: checkpoints are written every few steps
+ENDS_WITHIN = 20.0  # s in which the workers of a killed process have ended
+# A server that has loaded all that is heavy forks the processes that are killed: they start in a moment.
+CONTEXT = multiprocessing.get_context("forkserver")
+CONTEXT.set_forkserver_preload(
+    [
+        "talkemo.train.speech",
+        "talkemo.train.emotion",
+        "talkemo.pipelines.reconstruct",
+        "talkemo.render.pictures",
+        "librosa.filters",
+        "torch._dynamo",
+    ]
+)
+
+TALKING = talking_stage.TalkingConfig(
+    batch=4, seconds=0.5, steps=16, hold_out=2, shares=(("ravdess", 0.8), ("noise", 0.2))
+)
+SPEECH = speech_stage.SpeechConfig(steps=10, batch=4, shares=(("ravdess", 0.5), (talking_stage.PSEUDO_LABELLED, 0.5)))
+EMOTION = emotion_stage.EmotionConfig(iterations=16, batch=4, channels=16, blocks=1, classifier_steps=12)
+
+
+class MadeUpTeacher:
+    """Stands in for Whisper: loudness in 384 columns."""
+
+    def __init__(self, threads: int = 1):
+        pass
+
+    def features(self, samples):
+        level = np.abs(samples[: len(samples) // 320 * 320]).reshape(-1, 320).mean(1)
+        return np.outer(level, np.linspace(-1, 1, 384)).astype(np.float32)
+
+
+# ------------------------------------------------------------------------------------- what the killed processes do
+
+
+def often(run: Run) -> Run:
+    """A run that resumes, with checkpoints, logs and weights every few steps."""
+    loops.FIRST_CHECKPOINT = loops.CHECKPOINT_EVERY = BEFORE_CHECKPOINTS
+    loops.CHECKPOINT_SHARE = 0.5
+    talking_stage.NOISE_CLIPS = 3
+    for stage in (talking_stage, speech_stage, emotion_stage):
+        stage.LOG_EVERY, stage.SAVE_EVERY = 3, 8
+    return replace(run, resume=True)
+
+
+def train_talking(run: Run) -> None:
+    talking_stage.train_talking(often(run), TALKING)
+
+
+def train_speech(run: Run) -> None:
+    speech_stage.TAPS = 3
+    speech_stage.Teacher = MadeUpTeacher
+    workers.get_context = lambda _: multiprocessing.get_context("fork")
+    speech_stage.train_speech(often(run), SPEECH)
+
+
+def train_emotion(run: Run) -> None:
+    emotion_stage.train_emotion(often(run), EMOTION)
+
+
+def reconstruct(run: Run) -> None:
+    from talkemo.pipelines.reconstruct import reconstruct_corpus
+
+    reconstruct_corpus(run.data / "ravdess", run.out, load_models(device="cpu"), jobs=2)
+
+
+# ------------------------------------------------------------------------------------------------------------ killing
+
+
+def survives(task, run, seconds: float | None) -> bool:
+    """Whether a process that does a task ends well before it is killed, after some seconds."""
+    process = CONTEXT.Process(target=task, args=(run,))
+    process.start()
+    process.join(seconds)
+    children = children_of(process.pid)
+    if process.is_alive():
+        os.kill(process.pid, signal.SIGKILL)
+    process.join()
+    assert process.exitcode in (0, -signal.SIGKILL)
+    limit = time.monotonic() + ENDS_WITHIN
+    while left := [pid for pid in children if is_running(pid)]:
+        assert time.monotonic() < limit, f"{left} wait for work that nobody gives them"
+        time.sleep(0.05)
+    return process.exitcode == 0
+
+
+def children_of(pid: int) -> list[int]:
+    try:
+        return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+    except OSError:
+        return []
+
+
+def is_running(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] != "Z"
+    except OSError:
+        return False
+
+
+def kill_often(task, run: Run, kept, check) -> None:
+    """Kill processes at random moments, each time up to four of one training, and check what they end in.
+
+    kept(folder): what has been done so far, name → number, of which a later process loses nothing
+    check(folder of the uninterrupted run, folder of the killed one)
+    """
+    rng = np.random.default_rng(11)
+    start = time.monotonic()
+    assert survives(task, replace(run, out=run.out / "whole"), None)
+    whole = time.monotonic() - start
+    kills = trainings = resumed = 0
+    while kills < KILLS:
+        own, before = replace(run, out=run.out / f"killed-{trainings}"), {}
+        trainings += 1
+        for _ in range(min(int(rng.integers(1, 5)), KILLS - kills)):
+            start = time.monotonic()
+            if survives(task, own, rng.uniform(0.0, 0.9) * whole):
+                whole = min(whole, time.monotonic() - start) if not before else whole
+                break
+            kills += 1
+            now = kept(own.out)
+            assert all(now[name] >= number for name, number in before.items() if name in now)
+            before = now
+            resumed += bool(now)
+        assert survives(task, own, None)
+        check(run.out / "whole", own.out)
+    print(
+        f"{task.__name__}: {kills} kills of {trainings} trainings of {whole:.1f} s, {resumed} left something to go on"
+    )
+
+
+def steps(out: Path) -> dict[str, int]:
+    """The steps of a folder's checkpoints."""
+    found = out.glob("*.checkpoint.safetensors")
+    return {path.name: load_weights(path, "checkpoint")[1]["step"] for path in found}
+
+
+def same_weights(stages):
+    """A check that two folders have the same weights, to the bit, and the same logs."""
+
+    def check(whole: Path, killed: Path) -> None:
+        for stage in stages:
+            wanted, settings = load_weights(whole / f"{stage}.safetensors", stage)
+            found, own = load_weights(killed / f"{stage}.safetensors", stage)
+            assert settings | {"minutes": 0} == own | {"minutes": 0}
+            assert set(found) == set(wanted)
+            for name, tensor in wanted.items():
+                assert tensor.tobytes() == found[name].tobytes(), f"{stage}: {name}"
+        names = lambda folder: {path.name for path in folder.iterdir() if not path.name.startswith(".")}
+        assert names(whole) == names(killed)
+        for log in whole.glob("*.log.csv"):
+            assert (killed / log.name).read_bytes() == log.read_bytes()
+
+    return check
+
+
+def assert_same_arrays(first: Path, second: Path) -> None:
+    with np.load(first) as a, np.load(second) as b:
+        assert a.files == b.files
+        for name in a.files:
+            assert a[name].tobytes() == b[name].tobytes(), name
+
+
+@pytest.fixture(scope="module", autouse=True)
+def server():
+    """The server has started, so that it does not count as work of the first process."""
+    assert survives(time.sleep, 0.0, None)
+
+
+@pytest.fixture(scope="module")
+def spoken(corpus, tmp_path_factory) -> Path:
+    """The corpus, and utterances with a transcript."""
+    data = tmp_path_factory.mktemp("spoken")
+    (data / "ravdess").symlink_to(corpus / "ravdess")
+    (data / "speech").mkdir()
+    lines = ["file\tset\tspeaker\tseconds\ttext\tlicence"]
+    for name in "abc":
+        soundfile.write(data / "speech" / f"{name}.flac", 0.1 * np.sin(np.arange(24000) / (9 + ord(name))), 16000)
+        lines.append(f"{name}.flac\tmade\tup\t1.5\tHello there, {name}!\tnone")
+    (data / "speech" / "transcripts.tsv").write_text("\n".join(lines) + "\n")
+    return data
+
+
+@pytest.fixture(scope="module")
+def people(corpus, tmp_path_factory) -> Path:
+    """A corpus of six actors with six recordings each."""
+    data = tmp_path_factory.mktemp("people")
+    (data / "ravdess" / "landmarks").mkdir(parents=True)
+    with np.load(corpus / "ravdess" / "landmarks" / "Actor_01.npz") as trials:
+        for actor in (1, 2, 3, 4, 20, 21):
+            moved = {
+                f"{key[:-2]}{actor:02d}": landmarks + np.int16(actor) for key, landmarks in list(trials.items())[:6]
+            }
+            np.savez(data / "ravdess" / "landmarks" / f"Actor_{actor:02d}.npz", **moved)
+    return data
+
+
+@pytest.fixture
+def run(corpus, fitted, tmp_path) -> Run:
+    return Run(corpus, tmp_path, device="cpu", captures_folder=fitted[0] / "captures")
+
+
+# -------------------------------------------------------------------------------------------------- killed and resumed
+
+
+def test_the_talking_model(run):
+    kill_often(train_talking, run, steps, same_weights(["talking"]))
+
+
+def test_the_emotion_transfer_and_its_classifiers(run):
+    kill_often(train_emotion, run, steps, same_weights(["emotion", "discriminator", "classifier"]))
+
+
+def test_the_speech_encoder(run, spoken):
+    def check(whole, killed):
+        same_weights(["speech"])(whole, killed)
+        assert_same_arrays(whole / "pseudo_labelled.npz", killed / "pseudo_labelled.npz")
+        for path in (whole / "speech").iterdir():
+            if path.suffix != ".npz":
+                assert path.read_bytes() == (killed / "speech" / path.name).read_bytes(), path.name
+
+    kill_often(train_speech, replace(run, data=spoken), steps, check)
+
+
+def test_captures_of_a_corpus(people, tmp_path):
+    def times(out):
+        """When the files of people were written; none is written twice."""
+        found = {path: path.stat().st_mtime_ns for path in (out / "ravdess.partial").glob("*.npz")}
+        assert all(written.setdefault(path, then) == then for path, then in found.items())
+        return {path.name: 1 for path in found if not path.name.startswith(".")}
+
+    def check(whole, killed):
+        assert_same_arrays(whole / "ravdess.npz", killed / "ravdess.npz")
+        assert [path.name for path in killed.iterdir() if not path.name.startswith(".")] == ["ravdess.npz"]
+
+    written: dict[Path, int] = {}
+    kill_often(reconstruct, Run(people, tmp_path), times, check)
+
+
+# ------------------------------------------------------------------------------------------------------------- workers
+
+
+def end_itself(number: int) -> None:
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def refuse(number: int) -> None:
+    raise InputError(f"{number}: refused", "take another")
+
+
+def test_a_worker_that_is_killed_is_not_waited_for():
+    with pytest.raises(TalkemoError, match="ended by the system"), workers.worker_pool(1) as pool:
+        list(pool.map(end_itself, [1, 2]))
+
+
+def test_what_a_worker_refuses_reaches_the_user():
+    with pytest.raises(InputError, match="1: refused"), workers.worker_pool(1) as pool:
+        list(pool.map(refuse, [1]))
+
+
+def test_workers_end_with_what_is_interrupted():
+    start = time.monotonic()
+    with pytest.raises(KeyboardInterrupt), workers.worker_pool(1) as pool:
+        pool.submit(time.sleep, 60)
+        raise KeyboardInterrupt
+    assert time.monotonic() - start < 30
