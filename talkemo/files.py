@@ -35,8 +35,8 @@ LONGEST_SHOWN = 200  # characters of a path, a reason or a line of a file that a
 STALE = 3600.0  # s after which what a process that is gone has left half-written is removed
 
 LARGEST_ARRAYS = 1 << 32  # bytes of the arrays of one file that are in memory together
-ALWAYS_LOADED = 1 << 28  # bytes that arrays may always take, however small their file is
-EXPANSION = 20  # times a file's size that its arrays may take beyond that: compressed zeros fill any memory
+ALWAYS_LOADED = 1 << 26  # bytes that arrays may always take, however small their file is
+EXPANSION = 32  # times a file's size that its arrays may take beyond that: compressed zeros fill any memory
 LARGEST_READ = 1 << 20  # bytes of a zip read at a time, its directory among them
 LARGEST_ARRAY_HEADER = 10_000  # bytes, numpy's own limit
 DEFLATE_RATIO = 1032  # to 1, which deflate cannot exceed

@@ -42,6 +42,10 @@ def animate(
             "-o names the folder; may be repeated. By default mp4.",
         ),
     ] = None,
+    resume: Annotated[
+        bool,
+        typer.Option("--resume", help="Of many recordings: go on, and leave out those whose files are there already."),
+    ] = False,
     size: options.VideoSize = 512,
     bake: options.Bake = False,
     sequence: options.Sequence = "obj",
@@ -70,7 +74,8 @@ def animate(
     }
     name = name_of(emotion, timeline)
     if len(audio) > 1 or formats:
-        _many(face, audio, _batch_outputs(audio, name, output, formats), weights, device, settings)
+        batch = list(zip(audio, _batch_outputs(audio, name, output, formats)))
+        _many(face, batch, weights, device, settings, resume)
     else:
         _one(face, audio[0], output or [Path(f"{audio[0].stem}_{name}.mp4")], weights, device, settings)
 
@@ -88,25 +93,31 @@ def _one(face: Path, audio: Path, outputs: list[Path], weights: str, device: str
 
 def _many(
     face: Path,
-    audio: list[Path],
-    outputs: list[list[Path]],
+    batch: list[tuple[Path, list[Path]]],
     weights: str,
     device: str,
     settings: dict[str, Any],
+    resume: bool,
 ) -> None:
-    """Animate recordings one after the other, with face and models loaded once; go on after one that fails."""
+    """Animate recordings one after the other, with face and models loaded once; go on after one that fails.
+
+    batch: recordings, each with its outputs, which appear when they are whole; resume: whether to leave out what is there
+    """
     import talkemo
     from talkemo.pipelines.outputs import output_paths
 
-    for paths in outputs:  # before any work
-        output_paths(paths, settings["export"], [face, *audio, settings["timeline"], *settings["hint"].files])
+    every = [sound for sound, _ in batch]
+    for _, paths in batch:  # before any work
+        output_paths(paths, settings["export"], [face, *every, settings["timeline"], *settings["hint"].files])
     models = talkemo.load_models(weights, device=device)
     models.talking.style(settings["style"])
     talkemo.Timeline.constant(settings["emotion"], settings["intensity"])
     bound = talkemo.bind(face, hint=settings.pop("hint"), models=models, cache=settings.pop("cache"))
     done: list[dict[str, Any]] = []
     failed: list[dict[str, str]] = []
-    for sound, paths in zip(audio, outputs):
+    for sound, paths in batch:
+        if resume and all(path.is_file() for path in paths):
+            continue
         try:
             with console.progress(sound.name) as update:
                 result = talkemo.animate(bound, sound, paths, **settings, models=models, progress=update)
@@ -120,7 +131,7 @@ def _many(
         console.result({"results": done, "failed": failed})
     if failed:
         names = ", ".join(item["audio"] for item in failed)
-        raise talkemo.TalkemoError(f"{len(failed)} of {len(audio)} recordings failed: {names}", "the others are done")
+        raise talkemo.TalkemoError(f"{len(failed)} of {len(batch)} recordings failed: {names}", "the others are done")
 
 
 def _batch_outputs(

@@ -1,3 +1,9 @@
+import io
+import subprocess
+import sys
+from pathlib import Path
+
+import imageio_ffmpeg
 import numpy as np
 import pytest
 import soundfile
@@ -115,10 +121,6 @@ def test_a_cut_wav_is_refused_and_a_piped_one_read(tmp_path):
 
 @pytest.mark.parametrize("ending", ["m4a", "mp3", "ogg", "opus", "flac", "aac"])
 def test_every_kind_of_file_is_read_and_in_time(tmp_path, example_speech, ending):
-    import subprocess
-
-    import imageio_ffmpeg
-
     path = tmp_path / f"a.{ending}"
     codec = ["-c:a", "libopus"] if ending in ("ogg", "opus") else []
     ffmpeg = [imageio_ffmpeg.get_ffmpeg_exe(), "-v", "error", "-i", str(example_speech), "-ac", "2", "-ar", "48000"]
@@ -138,10 +140,6 @@ def test_every_kind_of_file_is_read_and_in_time(tmp_path, example_speech, ending
 
 
 def test_a_cut_m4a_is_refused(tmp_path, example_speech):
-    import subprocess
-
-    import imageio_ffmpeg
-
     ffmpeg = [imageio_ffmpeg.get_ffmpeg_exe(), "-v", "error", "-i", str(example_speech), str(tmp_path / "a.m4a")]
     subprocess.run(ffmpeg, check=True)
     (tmp_path / "b.m4a").write_bytes((tmp_path / "a.m4a").read_bytes()[:5000])
@@ -163,3 +161,119 @@ def test_numbers_that_are_no_sound_are_refused(tmp_path):
     soundfile.write(tmp_path / "a.wav", 1e20 * tone(1.0, 16000), 16000, subtype="FLOAT")
     with pytest.raises(InputError, match="sound lies between"):
         sound.open_audio(tmp_path / "a.wav")
+
+
+@pytest.mark.parametrize("ending", ["m4a", "mp4", "aac", "webm", "wma", "mov"])
+def test_ffmpeg_follows_no_playlist(tmp_path, example_speech, ending):
+    """Playlists of several kinds, named like sound, beside a file that they name."""
+    (tmp_path / "secret.wav").write_bytes(example_speech.read_bytes())
+    session = "v=0\no=- 0 0 IN IP4 127.0.0.1\ns=x\nc=IN IP4 127.0.0.1\nt=0 0\nm=audio 5004 RTP/AVP 0\n"
+    dash = '<?xml version="1.0"?><MPD><Period><BaseURL>secret.wav</BaseURL></Period></MPD>'
+    lists = [
+        "#EXTM3U\n#EXTINF:1,\nsecret.wav\n#EXT-X-ENDLIST\n",
+        "ffconcat version 1.0\nfile secret.wav\n",
+        session,
+        dash,
+    ]
+    for text in lists:
+        (tmp_path / f"a.{ending}").write_text(text)
+        with pytest.raises(InputError, match=rf"a\.{ending}: not a sound file that can be read \(") as caught:
+            sound.open_audio(tmp_path / f"a.{ending}")
+        assert "/dev/fd" not in caught.value.message and "\n" not in caught.value.message
+
+
+def test_what_ffmpeg_says_is_summed_up(tmp_path, capfd):
+    for name, content in (("a.m4a", b"no sound at all\n" * 50), ("a.webm", b""), ("a.wma", bytes(5000))):
+        (tmp_path / name).write_bytes(content)
+        with pytest.raises(InputError, match=rf"{name}: not a sound file that can be read \(\w[^[]*\)$"):
+            sound.open_audio(tmp_path / name)
+    assert capfd.readouterr().err == ""
+
+
+def test_what_the_mp3_decoder_says_is_kept(tmp_path, capfd):
+    soundfile.write(tmp_path / "a.mp3", tone(1.0, 16000), 16000)
+    content = bytearray((tmp_path / "a.mp3").read_bytes())
+    for place in range(700, len(content), 97):
+        content[place] ^= 0xFF
+    (tmp_path / "a.mp3").write_bytes(content)
+    try:
+        sound.open_audio(tmp_path / "a.mp3").samples()
+    except InputError as error:
+        assert "a.mp3" in error.message
+    assert capfd.readouterr().err == ""
+
+
+class Pipe:
+    """Standard input with some content, that may be a terminal."""
+
+    closed = False
+
+    def __init__(self, content, terminal=False):
+        self.buffer = io.BytesIO(content)
+        self.buffer.isatty = lambda: terminal
+
+
+@pytest.fixture
+def pipe(monkeypatch):
+    """A function that puts content on standard input."""
+
+    def put(content, **more):
+        sound._standard_input.cache_clear()
+        monkeypatch.setattr("sys.stdin", Pipe(content, **more))
+
+    yield put
+    sound._standard_input.cache_clear()
+
+
+@pytest.mark.parametrize("ending", ["wav", "flac", "ogg", "mp3", "m4a", "webm", "aac"])
+def test_sound_comes_by_standard_input(tmp_path, example_speech, pipe, ending):
+    path = tmp_path / f"a.{ending}"
+    ffmpeg = [imageio_ffmpeg.get_ffmpeg_exe(), "-v", "error", "-i", str(example_speech), "-t", "2", str(path)]
+    subprocess.run(ffmpeg, check=True)
+    pipe(path.read_bytes())
+    audio, same = sound.open_audio("-"), sound.open_audio(path)
+    assert audio.name == "stdin" and audio.path.is_file()
+    np.testing.assert_array_equal(audio.samples(), same.samples())
+    assert sound.open_audio("-").path == audio.path  # what is read once is there for every output
+
+
+def test_standard_input_without_sound(monkeypatch, pipe):
+    for content, reason in (
+        (b"", "stdin: not a sound"),
+        (b"what is this?" * 50, r"stdin: not a sound"),
+        (b"RIFF", "stdin: "),
+    ):
+        pipe(content)
+        with pytest.raises(InputError, match=reason) as caught:
+            sound.open_audio("-")
+        assert "/tmp" not in caught.value.message
+    pipe(b"", terminal=True)
+    with pytest.raises(InputError, match="no sound comes by standard input"):
+        sound.open_audio("-")
+    monkeypatch.setattr("sys.stdin", None)
+    with pytest.raises(InputError, match="no sound comes by standard input"):
+        sound.open_audio("-")
+    monkeypatch.setattr(sound, "LARGEST_PIPE", 1000)
+    pipe(bytes(3000))
+    with pytest.raises(InputError, match="stdin: more than"):
+        sound.open_audio("-")
+
+
+def test_the_copy_of_standard_input_is_removed(example_speech):
+    code = "from talkemo.audio import open_audio; a = open_audio('-'); assert a.path.is_file(); print(a.path)"
+    with example_speech.open("rb") as file:
+        done = subprocess.run([sys.executable, "-c", code], stdin=file, capture_output=True, text=True, check=True)
+    assert done.stdout.strip() and not Path(done.stdout.strip()).exists()
+
+
+def test_samples_in_memory_are_limited():
+    for samples, rate, reason in (
+        (np.zeros(10), 999, "999 samples a second"),
+        (np.zeros(10), float("nan"), "nan samples a second"),
+        (np.zeros((2, 48000)), 48000, "48000 channels"),
+        (np.zeros((10, 0)), 48000, "0 channels"),
+        (np.broadcast_to(np.float32(0), (1000 * 86401,)), 1000, "more than 24 hours"),
+        (np.full(10, np.inf), 16000, "NaN or infinity"),
+    ):
+        with pytest.raises(InputError, match=reason):
+            sound.audio_of_samples(samples, rate)

@@ -85,6 +85,40 @@ def test_a_run_that_is_killed_leaves_nothing_under_a_final_name(tmp_path, exampl
         check_whole(tmp_path)
 
 
+def test_a_batch_that_is_killed_goes_on(tmp_path, example_face, short_speech):
+    sounds = []
+    for number in range(4):
+        sounds.append(tmp_path / f"{number}.wav")
+        sounds[-1].write_bytes(short_speech.read_bytes())
+    command = [
+        sys.executable,
+        "-m",
+        "talkemo_cli",
+        "animate",
+        str(example_face),
+        *map(str, sounds),
+        "-q",
+        "--fps",
+        "60",
+    ]
+
+    def batch(folder: Path) -> subprocess.Popen:
+        return subprocess.Popen([*command, "--format", "npz", "--resume", "-o", str(folder)], stdout=subprocess.DEVNULL)
+
+    assert batch(tmp_path / "whole").wait(120) == 0
+    folder, dice = tmp_path / "killed", random.Random(4)
+    for _ in range(KILLS):
+        running = batch(folder)
+        time.sleep(dice.uniform(0.5, 3.0))
+        running.kill()
+        running.wait(60)
+    kept = {path: path.stat().st_mtime_ns for path in folder.glob("*.npz") if not path.name.startswith(".")}
+    assert batch(folder).wait(120) == 0
+    assert all(path.stat().st_mtime_ns == when for path, when in kept.items())  # what was done is not done again
+    for path in (tmp_path / "whole").iterdir():
+        np.testing.assert_array_equal(NpzAnimation(folder / path.name).vertices(), NpzAnimation(path).vertices())
+
+
 def test_two_runs_with_one_output_leave_one_whole_file(tmp_path, example_face, short_speech):
     running = [start(tmp_path, example_face, short_speech, "a.npz", "a.mp4") for _ in range(2)]
     for one in running:

@@ -5,8 +5,8 @@ import numpy as np
 import pygltflib
 import pytest
 
-from talkemo import animate, transfer
-from talkemo.formats.mesh import load_mesh
+from talkemo import InputError, animate, transfer
+from talkemo.formats.mesh import as_mesh, load_mesh
 from talkemo.formats.open import open_animation
 
 
@@ -89,3 +89,77 @@ def test_usd_carries_texture_coordinates(painted, short_speech, tmp_path):
     mesh = load_mesh(painted)
     flat = np.array(st.ComputeFlattened())
     np.testing.assert_allclose(flat, mesh.appearance.uv[mesh.appearance.uv_faces.ravel()], atol=1e-5)
+
+
+def test_a_library_named_like_a_frame_gets_another_name(painted, short_speech, tmp_path):
+    folder = tmp_path / "mesh"
+    folder.mkdir()
+    library = "newmtl skin\nmap_Kd skin.png\nmap_Bump 000002.obj\n"
+    for name in ("000000.obj", "materials0.mtl"):
+        (folder / name).write_text(library)
+    (folder / "000002.obj").write_text("a picture, it says")
+    (folder / "skin.png").write_bytes((painted.parent / "skin.png").read_bytes())
+    text = painted.read_text().replace("mtllib head.mtl", "mtllib materials0.mtl\nmtllib ./000000.obj")
+    (folder / "head.obj").write_text(text)
+    animate(folder / "head.obj", short_speech, [tmp_path / "frames"], fps=2)
+    names = sorted(path.name for path in (tmp_path / "frames").iterdir())
+    assert names == ["000000.obj", "000001.obj", "000002.obj", "materials0.mtl", "materials1.mtl", "skin.png"]
+    lines = (tmp_path / "frames" / "000000.obj").read_text().splitlines()
+    assert [line for line in lines if line.startswith("mtllib")] == ["mtllib materials0.mtl", "mtllib materials1.mtl"]
+    assert (tmp_path / "frames" / "materials1.mtl").read_text() == library
+    vertices = load_mesh(tmp_path / "frames" / "000000.obj").vertices
+    np.testing.assert_allclose(vertices, load_mesh(painted).vertices, atol=5)
+
+
+def test_a_mesh_works_without_materials_that_cannot_be_read(painted, short_speech, tmp_path):
+    (tmp_path / "loop.mtl").symlink_to("loop.mtl")
+    (tmp_path / "head.obj").write_text(painted.read_text().replace("head.mtl", "loop.mtl"))
+    mesh = load_mesh(tmp_path / "head.obj")
+    assert mesh.appearance.texture is None and mesh.appearance.companions == {} and mesh.appearance.uv is not None
+    animate(tmp_path / "head.obj", short_speech, [tmp_path / "frames"], fps=2)
+    assert all(path.suffix == ".obj" for path in (tmp_path / "frames").iterdir())
+
+
+def test_a_library_without_a_name_and_numbers_that_are_none(painted, tmp_path):
+    text = painted.read_text()
+    for changed in ("mtllib\n" + text, "vt nan inf\n" + text):
+        (tmp_path / "a.obj").write_text(changed)
+        assert np.isfinite(load_mesh(tmp_path / "a.obj").appearance.uv).all()
+    for line in ("v 1 2", "v a b c", "f 1 2 x", "vt x y", "f 1 2 99999999999999", "v 1 2 " + "3" * 300):
+        (tmp_path / "a.obj").write_text(f"{text}{line}\n")
+        with pytest.raises(InputError, match=rf"line {len(text.splitlines()) + 1} \('{line[:20]}"):
+            load_mesh(tmp_path / "a.obj")
+
+
+def test_meshes_without_a_surface_are_refused(tmp_path, recwarn):
+    rng = np.random.default_rng(0)
+    vertices, faces = rng.random((60, 3)), np.arange(600).reshape(200, 3) % 60
+    corner = faces[:, [0, 1, 1]]
+    for points, triangles, reason in (
+        (np.ones((60, 3)), faces, "in one place"),
+        (vertices * 1e-12, faces, "in one place"),
+        (vertices * [1, 1, 0], faces, "flat"),
+        (vertices, corner, "no area"),
+        (vertices * 1e13, faces, "coordinates of up to 1e"),
+        (vertices * 1e300, faces, "coordinates of up to 1e"),
+        (vertices, faces[:50], "too few"),
+        (np.where(np.arange(60)[:, None] == 7, np.nan, vertices), faces, "NaN or infinity, 1 of them"),
+        (np.where(np.arange(60)[:, None] == 7, np.inf, vertices), faces, "NaN or infinity, 1 of them"),
+    ):
+        lines = ["v " + " ".join(f"{x:.17g}" for x in row) for row in points]
+        lines += ["f " + " ".join(str(k + 1) for k in row) for row in triangles]
+        (tmp_path / "a.obj").write_text("\n".join(lines) + "\n")
+        with pytest.raises(InputError, match=reason):
+            load_mesh(tmp_path / "a.obj")
+        with pytest.raises(InputError, match=reason):
+            as_mesh((points, triangles))
+    assert not recwarn.list
+
+
+def test_numbers_of_vertices_and_triangles_are_limited(monkeypatch, tmp_path, painted):
+    from talkemo.formats import mesh
+
+    assert mesh.MOST_VERTICES > 5_000_000 and mesh.MOST_FACES > 10_000_000
+    monkeypatch.setattr(mesh, "MOST_VERTICES", 1000)
+    with pytest.raises(InputError, match=r"head\.obj: \d+ vertices and \d+ triangles"):
+        load_mesh(painted)
