@@ -339,7 +339,9 @@ def log_mel(samples: np.ndarray, filters: np.ndarray) -> np.ndarray:
     import torch
 
     signal = torch.from_numpy(np.ascontiguousarray(samples, np.float32))
-    spectrum = torch.stft(signal, FFT, HOP, window=torch.hann_window(FFT), center=False, return_complex=True)
+    spectrum = torch.stft(
+        signal, FFT, HOP, window=torch.hann_window(FFT, device=signal.device), center=False, return_complex=True
+    )
     power = torch.from_numpy(filters) @ spectrum.abs().square()
     return power.clamp_min(FLOOR).log10().T.numpy()
 

@@ -216,7 +216,7 @@ def open_file(path: str | Path, what: str, hint: str, largest: int | None = None
     except (FileNotFoundError, ValueError) as error:  # ValueError: a null character in the name
         if isinstance(error, InputError):
             raise
-        raise InputError(f"{name}: no such {noun}", hint) from None
+        raise InputError(f"{name}: no such {noun}", "is the path right?") from None
     except OSError as error:
         raise InputError(f"{name}: {what} that cannot be opened ({_reason(error)})", hint) from None
     raise InputError(f"{name}: a pipe or device, not {what}", f"only regular files are read; {hint}")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -75,9 +77,10 @@ def animate(
     name = name_of(emotion, timeline)
     if len(audio) > 1 or formats:
         batch = list(zip(audio, _batch_outputs(audio, name, output, formats)))
-        _many(face, batch, weights, device, settings, resume)
+        with _folder(batch[0][1][0].parent):
+            _many(face, batch, weights, device, settings, resume)
     else:
-        _one(face, audio[0], output or [Path(f"{audio[0].stem}_{name}.mp4")], weights, device, settings)
+        _one(face, audio[0], output or [Path(f"{stem(audio[0])}_{name}.mp4")], weights, device, settings)
 
 
 def _one(face: Path, audio: Path, outputs: list[Path], weights: str, device: str, settings: dict[str, Any]) -> None:
@@ -104,14 +107,18 @@ def _many(
     batch: recordings, each with its outputs, which appear when they are whole; resume: whether to leave out what is there
     """
     import talkemo
-    from talkemo.pipelines.outputs import output_paths
+    from talkemo.pipelines.animate import make_timeline
+    from talkemo.pipelines.outputs import check_fps, output_paths
+    from talkemo.render.view import check_size
 
     every = [sound for sound, _ in batch]
     for _, paths in batch:  # before any work
         output_paths(paths, settings["export"], [face, *every, settings["timeline"], *settings["hint"].files])
+    make_timeline(settings["emotion"], settings["intensity"], settings["timeline"])
+    check_fps(settings["fps"])
+    check_size(settings["export"].size)
     models = talkemo.load_models(weights, device=device)
     models.talking.style(settings["style"])
-    talkemo.Timeline.constant(settings["emotion"], settings["intensity"])
     bound = talkemo.bind(face, hint=settings.pop("hint"), models=models, cache=settings.pop("cache"))
     done: list[dict[str, Any]] = []
     failed: list[dict[str, str]] = []
@@ -127,11 +134,18 @@ def _many(
         except talkemo.TalkemoError as error:
             console.error(error.message, error.hint)
             failed.append({"audio": str(sound), "error": error.message})
+        except Exception as error:  # of one recording; the others need not wait for it
+            if console.debug:
+                raise
+            message = f"{sound}: {type(error).__name__}: {error}"
+            console.error(message, "run this one again with --debug for the traceback")
+            failed.append({"audio": str(sound), "error": message})
     if console.as_json:
         console.result({"results": done, "failed": failed})
     if failed:
         names = ", ".join(item["audio"] for item in failed)
-        raise talkemo.TalkemoError(f"{len(failed)} of {len(batch)} recordings failed: {names}", "the others are done")
+        hint = "the others are done" if len(failed) < len(batch) else "see the message of each"
+        raise talkemo.TalkemoError(f"{len(failed)} of {len(batch)} recordings failed: {names}", hint)
 
 
 def _batch_outputs(
@@ -147,15 +161,33 @@ def _batch_outputs(
     if len(folders) > 1 or (folders[0].suffix and not folders[0].is_dir()):
         raise InputError("many recordings go into one folder", "name it by -o, and the kinds of files by --format")
     folder = folders[0]
-    outputs = [[folder / f"{sound.stem}_{name}.{ending}" for ending in endings] for sound in audio]
+    outputs = [[folder / f"{stem(sound)}_{name}.{ending}" for ending in endings] for sound in audio]
     flat = [path for paths in outputs for path in paths]
     if len(set(flat)) < len(flat):
         raise InputError("two recordings of one name would be written to one file", "animate them one at a time")
-    if not folder.is_dir():
-        if not folder.parent.is_dir():
-            raise InputError(f"{folder.parent}: no such folder", "make it first, or choose another")
-        folder.mkdir()
     return outputs
+
+
+@contextmanager
+def _folder(folder: Path) -> Iterator[None]:
+    """The folder of a batch, made where it is missing, and removed again if nothing came to lie in it."""
+    from talkemo.files import check_folder
+
+    new = not folder.is_dir()
+    if new:
+        check_folder(folder)
+        folder.mkdir()
+    try:
+        yield
+    finally:
+        if new:
+            with suppress(OSError):  # it holds something
+                folder.rmdir()
+
+
+def stem(source: Path) -> str:
+    """What a source calls its outputs: its name without the ending."""
+    return "stdin" if str(source) == "-" else source.stem
 
 
 def name_of(emotion: str, timeline: Path | None) -> str:

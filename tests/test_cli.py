@@ -15,6 +15,7 @@ import pytest
 import soundfile
 import trimesh
 
+from talkemo.audio import load_audio
 from talkemo.face import ARKIT_NAMES
 from talkemo.formats.mesh import load_mesh, save_obj
 from talkemo.formats.npz import NpzAnimation
@@ -353,10 +354,29 @@ def test_many_recordings_at_once(talkemo, tmp_path, example_face, short_speech, 
         ("animate", example_face, *sounds, "-o", tmp_path / "a.npz"),
         ("animate", example_face, *sounds, "-o", tmp_path / "out", "--format", "exe"),
         ("animate", example_face, *sounds, "-o", tmp_path / "none" / "out"),
-        ("animate", example_face, *sounds, "-o", tmp_path / "out", "--style", "nobody"),
+        ("animate", example_face, *sounds, "-o", tmp_path / "new", "--style", "nobody"),
+        ("animate", example_face, *sounds, "-o", tmp_path / "new", "--fps", 0),
+        ("animate", example_face, *sounds, "-o", tmp_path / "new", "--size", 1),
     ):
         done = talkemo(*wrong)
         assert done.returncode == 2 and len(done.stderr.strip().splitlines()) == 2, (wrong, done.stderr)
+        assert not (tmp_path / "new").exists(), wrong
+    # A failure that is no refusal ends one recording, not the batch; a batch of which all fail says so.
+    speech = sounds[0].read_bytes()
+    sounds[1].write_bytes(speech)
+    one_by_one = load_audio
+
+    def broken(source):
+        if Path(source).name == "bad.wav":
+            raise ZeroDivisionError("of the test")
+        return one_by_one(source)
+
+    monkeypatch.setattr("talkemo.pipelines.animate.load_audio", broken)
+    done = talkemo("animate", example_face, *sounds, *options)
+    assert done.returncode == 1 and "ZeroDivisionError: of the test" in done.stderr
+    assert done.stderr.strip().endswith("the others are done") and len(done.stdout.splitlines()) == 4
+    done = talkemo("animate", example_face, sounds[1], *options)
+    assert done.returncode == 1 and "the others" not in done.stderr
 
 
 def test_weights_and_device_are_chosen(talkemo, tmp_path, example_face, short_speech):

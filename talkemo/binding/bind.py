@@ -74,7 +74,7 @@ def bind_mesh(
 
     from .registration import turns_towards
 
-    check_mesh(mesh, "the mesh")
+    check_mesh(mesh, mesh.name)
     if landmarks is not None:
         check_landmarks(landmarks, "landmarks")
     turns = turns_towards(up, forward)

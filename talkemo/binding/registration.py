@@ -41,7 +41,7 @@ GOOD_FIT = 1.2  # mm of error under which no other pose is tried
 OPEN = 0.6  # initial jawOpen weight that is tried for a mouth that stands open
 TILT = 12.0  # degrees by which the other poses are tilted
 WORST_FIT = 9.0  # mm, error of a placement beyond which it is not fitted
-UPRIGHT_STARTS = 2  # of an upright mesh, tried before all others
+UPRIGHT_STARTS = 3  # of an upright mesh, tried before all others
 KEPT_STARTS = 8  # of all rotations together, that are refined by iterative closest points
 LARGEST_ROUGH_DISTANCE = 25.0  # mm, beyond which distance makes a start no worse
 
@@ -211,8 +211,9 @@ def locate(
 
 def _upright_fit(face: Face, surface: Surface) -> Fit | None:
     """The fit to a mesh that stands upright and looks along +z, as most do, from its likeliest starts; None if not sure."""
-    for scale, turn, shift in _starts_by_cost(face, surface, cube_turns()[:1])[:UPRIGHT_STARTS]:
-        placement, error = _icp(face, surface, scale, turn, shift)
+    starts = _starts_by_cost(face, surface, cube_turns()[:1])[:UPRIGHT_STARTS]
+    found = [_icp(face, surface, scale, turn, shift) for scale, turn, shift in starts]
+    for placement, error in sorted(found, key=lambda item: item[1]):
         if error < WORST_FIT:
             fit = fit_face(face, surface, placement)
             if fit.score > SURE_SCORE:

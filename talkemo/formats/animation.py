@@ -91,6 +91,10 @@ class Writer(Protocol):
         """Append frames."""
         ...
 
+    def complete(self) -> None:
+        """Do all but give the file its final name, so that several writers can appear together or not at all."""
+        ...
+
     def __enter__(self) -> Self: ...
 
     def __exit__(
@@ -118,6 +122,7 @@ class FileWriter:
     def __init__(self, path: Path, folder: bool = False):
         self.path = path
         self.metrics: dict[str, float] = {}
+        self.completed = False
         self.partial = Partial(path, folder)
 
     def write(self, frames: Frames) -> None:
@@ -130,6 +135,20 @@ class FileWriter:
     def close(self) -> None:
         """Let go of the partial file, finished or not."""
 
+    def complete(self) -> None:
+        """Finish and close the partial file, once; what is left is to give it its final name."""
+        if self.completed:
+            return
+        self.completed = True
+        with machine_failures(self.path):
+            try:
+                self.finish()
+            except BaseException:
+                with suppress(Exception):
+                    self.close()
+                raise
+            self.close()
+
     def __enter__(self) -> Self:
         return self
 
@@ -137,20 +156,12 @@ class FileWriter:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         try:
-            if kind is not None:
+            if kind is None:
+                self.complete()
+                self.partial.finish()
+            elif not self.completed:
                 with suppress(Exception):  # the first error is the one to report
                     self.close()
-                return
-            try:
-                with machine_failures(self.path):
-                    self.finish()
-            except BaseException:
-                with suppress(Exception):
-                    self.close()
-                raise
-            with machine_failures(self.path):
-                self.close()
-            self.partial.finish()
         finally:
             self.partial.discard()
 

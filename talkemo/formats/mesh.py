@@ -47,11 +47,12 @@ class Appearance:
 
 @dataclass(frozen=True, eq=False)
 class Mesh:
-    """vertices (V, 3) float64 in the file's own order and unit, faces (F, 3) int32 triangles."""
+    """vertices (V, 3) float64 in the file's own order and unit, faces (F, 3) int32 triangles; name: of the file."""
 
     vertices: np.ndarray
     faces: np.ndarray
     appearance: Appearance | None = None
+    name: str = "the mesh"
 
 
 def as_mesh(source: str | Path | Mesh | tuple[np.ndarray, np.ndarray]) -> Mesh:
@@ -64,8 +65,10 @@ def as_mesh(source: str | Path | Mesh | tuple[np.ndarray, np.ndarray]) -> Mesh:
             raise InputError(f"vertices are {vertices.dtype} {vertices.shape}", "give (V, 3) floats")
         if faces.ndim != 2 or faces.shape[1] != 3 or faces.dtype.kind not in "iu":
             raise InputError(f"faces are {faces.dtype} {faces.shape}", "give (F, 3) integers, triangles")
+        if faces.size and (faces.min() < 0 or faces.max() >= len(vertices)):  # before int32 wraps them
+            raise InputError("faces name vertices that are not there", "count vertices from 0")
         source = Mesh(vertices.astype(np.float64), faces.astype(np.int32))
-    check_mesh(source, "the mesh")
+    check_mesh(source, source.name)
     return source
 
 
@@ -84,7 +87,7 @@ def load_mesh(path: str | Path) -> Mesh:
                 from .trimesh_reader import read_with_trimesh
 
                 vertices, faces, appearance = read_with_trimesh(path, file)
-            mesh = Mesh(vertices, faces, appearance)
+            mesh = Mesh(vertices, faces, appearance, path.name)
             check_mesh(mesh, shown(path))
     return mesh
 

@@ -77,7 +77,7 @@ def animate(
     times = np.arange(max(1, int(np.ceil(sound.duration * fps - 1e-6)))) / fps
     meta: dict[str, Any] = {
         "talkemo": __version__,
-        "mesh": Path(mesh).name if isinstance(mesh, str | Path) else "mesh",
+        "mesh": binding.mesh.name,
         "audio": sound.name,
         **emotion_meta(emotion, intensity, timeline),
         "style": style or "default",

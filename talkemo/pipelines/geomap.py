@@ -24,6 +24,7 @@ def _read_map(path: Path) -> np.ndarray:
     hint = "is it the right file?"
     if maps.shape != (3, SIZE, SIZE) or maps.dtype.kind not in "fiu":
         raise InputError(f"{shown(path)}: a map is (3, {SIZE}, {SIZE}) numbers, this one {maps.shape}", hint)
+    maps = maps.astype(np.float64)
     if not np.abs(maps).max() <= LARGEST_DISPLACEMENT:  # not so for NaN
         raise InputError(f"{shown(path)}: a map in mm is finite, and at most {LARGEST_DISPLACEMENT:g}", hint)
     return maps.astype(np.float32)

@@ -75,6 +75,8 @@ def output_paths(
         raise InputError("nothing to bake", f"baking is for outputs that end in {', '.join(BAKED_FORMATS)}")
     sources = [source for source in inputs if source is not None]
     for path in paths:
+        if str(path) == "-":
+            raise InputError("animations are not written to standard output", "name a file by -o")
         if path.suffix:
             check_output(path, FORMATS, *sources)
         elif not path.name or path.is_symlink():
@@ -125,6 +127,8 @@ def write_animation(
             done += len(motion)
             if progress:
                 progress(done, header.frames)
+        for writer in writers:  # all of them, before the first takes its final name
+            writer.complete()
     return Result(
         outputs=paths,
         frames=header.frames,

@@ -9,7 +9,7 @@ import numpy as np
 
 from .. import __version__
 from ..capture.fitting import Capture, Fitter
-from ..capture.landmarks import schema
+from ..capture.landmarks import check_spread, schema
 from ..errors import InputError
 from ..face import Face
 from ..files import read_npy, read_npz
@@ -130,11 +130,13 @@ def _check_landmarks(recordings: list[np.ndarray], name: str) -> list[np.ndarray
     hint = "landmarks are (T, 68, 2) numbers in pixels"
     if not all(r.dtype.kind in "iuf" for r in recordings):
         raise InputError(f"{name}: its arrays do not hold numbers", hint)
-    recordings = [r.astype(np.float32) for r in recordings]
+    with np.errstate(over="ignore", invalid="ignore"):  # what becomes infinity or NaN is no frame with a face
+        recordings = [r.astype(np.float32) for r in recordings]
     if not recordings or any(r.ndim != 3 or r.shape[1:] != (68, 2) or not len(r) for r in recordings):
         raise InputError(f"{name}: its arrays are {[r.shape for r in recordings][:3]}", hint)
     if not all(np.isfinite(r).all((1, 2)).any() for r in recordings):
         raise InputError(f"{name}: a recording in which no frame has a face", "leave it out")
+    check_spread(recordings, name)
     return recordings
 
 

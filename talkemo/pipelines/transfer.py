@@ -74,7 +74,7 @@ def transfer(
     source = open_animation(animation, fps)
     if not len(source):
         raise InputError(f"{animation}: no frames in it", "is it the right file?")
-    mesh = Mesh(_rest_vertices(source, neutral), source.faces, source.appearance)
+    mesh = Mesh(_rest_vertices(source, neutral), source.faces, source.appearance, source.path.name)
     sound = _sound_of(source, audio) if any(path.suffix.lower() == ".mp4" for path in paths) else None
     if sound is not None:
         output_paths(outputs, export, [sound.path])
