@@ -187,11 +187,6 @@ class Face:
                 matrix[row, ARKIT_NAMES.index(base)] = 0.5
         return matrix
 
-    @cached_property
-    def arkit_shapes(self) -> np.ndarray:
-        """(52, V, 3) float32 mm, displacement of the canonical face by each of ARKIT_NAMES at weight 1."""
-        return self.displacement((self.arkit_matrix > 0).T.astype(np.float32))
-
     def shape_vector(self, amounts: dict[str, float]) -> np.ndarray:
         """Blend-shape weights (S,) float32 of amounts by name; a name without _L or _R stands for both sides."""
         bare = [name[:-2] if name[-2:] in ("_L", "_R") else name for name in self.expression_names]

@@ -18,7 +18,7 @@ import soundfile
 os.environ["TALKEMO_CACHE"] = tempfile.mkdtemp(prefix="talkemo-tests-")
 atexit.register(shutil.rmtree, os.environ["TALKEMO_CACHE"], ignore_errors=True)
 
-from talkemo import load_models  # noqa: E402
+from talkemo import Models, load_models  # noqa: E402
 from talkemo.data import captures  # noqa: E402
 from talkemo.face import Face  # noqa: E402
 
@@ -29,6 +29,11 @@ RATE = 16000
 @pytest.fixture(scope="session")
 def face() -> Face:
     return load_models().face
+
+
+@pytest.fixture(scope="module")
+def models() -> Models:
+    return load_models()
 
 
 @pytest.fixture(scope="session")

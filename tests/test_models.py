@@ -4,15 +4,10 @@ import numpy as np
 import pytest
 import soundfile
 
-from talkemo import InputError, Motion, load_models
+from talkemo import InputError, Motion
 from talkemo.audio import audio_of_samples, open_audio
 from talkemo.emotions import EMOTIONS, parse_emotion
 from talkemo.evaluation import metrics
-
-
-@pytest.fixture(scope="module")
-def models():
-    return load_models()
 
 
 @pytest.fixture(scope="module")

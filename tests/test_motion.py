@@ -14,7 +14,7 @@ from conftest import random_shapes
 from torch.nn import functional
 
 import talkemo
-from talkemo import Motion, load_models
+from talkemo import Motion
 from talkemo.audio import open_audio
 from talkemo.binding import bind_mesh
 from talkemo.emotions import EMOTIONS, parse_emotion
@@ -24,11 +24,6 @@ from talkemo.networks.emotion import INNER, SHUT, SPOKEN, UNIT
 from talkemo.train.maps import residual_rows
 
 CLOSE = 1e-3  # mm
-
-
-@pytest.fixture(scope="module")
-def models():
-    return load_models()
 
 
 @pytest.fixture(scope="module")

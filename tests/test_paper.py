@@ -21,11 +21,6 @@ def cache(fitted):
     return fitted[0] / "captures"
 
 
-@pytest.fixture(scope="module")
-def models():
-    return talkemo.load_models()
-
-
 def suite(name, corpus, cache):
     """The arguments of the command that makes a table or a figure."""
     return ["evaluate", "--suite", name, "--data", str(corpus), "--captures", str(cache)]

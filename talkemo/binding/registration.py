@@ -211,9 +211,7 @@ def locate(
 
 def _upright_fit(face: Face, surface: Surface) -> Fit | None:
     """The fit to a mesh that stands upright and looks along +z, as most do, from its likeliest starts; None if not sure."""
-    starts = _starts_by_cost(face, surface, cube_turns()[:1])[:UPRIGHT_STARTS]
-    found = [_icp(face, surface, scale, turn, shift) for scale, turn, shift in starts]
-    for placement, error in sorted(found, key=lambda item: item[1]):
+    for placement, error in _tried(face, surface, cube_turns()[:1], UPRIGHT_STARTS):
         if error < WORST_FIT:
             fit = fit_face(face, surface, placement)
             if fit.score > SURE_SCORE:
@@ -248,9 +246,11 @@ def _from_landmarks(face: Face, landmarks: np.ndarray) -> Similarity:
     return Similarity(*fit_similarity(source, target))
 
 
-def _tried(face: Face, surface: Surface, turns: list[np.ndarray]) -> Iterator[tuple[Similarity, float]]:
-    """Placements found from the likeliest starts of all rotations, with their errors in mm, the best first."""
-    starts = _starts_by_cost(face, surface, turns)[:KEPT_STARTS]
+def _tried(
+    face: Face, surface: Surface, turns: list[np.ndarray], kept: int = KEPT_STARTS
+) -> Iterator[tuple[Similarity, float]]:
+    """Placements found from the `kept` likeliest starts of all rotations, with their errors in mm, the best first."""
+    starts = _starts_by_cost(face, surface, turns)[:kept]
     found = [_icp(face, surface, scale, turn, shift) for scale, turn, shift in starts]
     yield from sorted(found, key=lambda item: item[1])
 

@@ -11,7 +11,7 @@ import numpy as np
 from ..errors import InputError
 from ..face import INNER_LIPS, MOUTH_CORNERS, Face
 from ..files import open_file, read_text, shown
-from ..formats.animation import Source
+from ..formats.animation import Source, check_frames
 from ..formats.mesh import Mesh, load_mesh
 from ..formats.open import open_animation
 from ..formats.sequence import MeshSequence
@@ -117,12 +117,8 @@ def _add_frames(comparison: Comparison, p: Source, g: Source, frames: int) -> No
     done = 0
     for a, b in zip(p.chunks(FRAMES_AT_A_TIME), g.chunks(FRAMES_AT_A_TIME)):
         count = min(len(a), len(b), frames - done)
-        for part, source in ((a[:count], p), (b[:count], g)):
-            if not np.isfinite(part).all():
-                raise InputError(
-                    f"{source.path}: vertices contain NaN or infinity, in frames {done} to {done + count - 1}",
-                    "export it again",
-                )
+        check_frames(p, a[:count], done)
+        check_frames(g, b[:count], done)
         comparison.add(a[:count], b[:count])
         done += count
 

@@ -116,7 +116,7 @@ def machine_failures(path: Path) -> Iterator[None]:
 class FileWriter:
     """What writers share: a partial file that takes its final name when it is whole.
 
-    A subclass writes to `self.partial.path`, completes it in `finish` and lets go of it in `close`.
+    A subclass appends frames to `self.partial.path` in `write`, completes it in `finish` and lets go of it in `close`.
     """
 
     def __init__(self, path: Path, folder: bool = False):
@@ -124,10 +124,6 @@ class FileWriter:
         self.metrics: dict[str, float] = {}
         self.completed = False
         self.partial = Partial(path, folder)
-
-    def write(self, frames: Frames) -> None:
-        """Append frames."""
-        raise NotImplementedError
 
     def finish(self) -> None:
         """Complete the partial file."""
@@ -176,6 +172,15 @@ def check_coordinates(path: Path, vertices: np.ndarray) -> None:
     # By the ends of the range: an array of absolute values would take as much memory again.
     if vertices.size and max(np.fmax.reduce(vertices, None), -np.fmin.reduce(vertices, None)) > LARGEST_COORDINATE:
         raise InputError(f"{shown(path)}: coordinates beyond {LARGEST_COORDINATE:.0e}", "export it again")
+
+
+def check_frames(source: Source, vertices: np.ndarray, first: int) -> None:
+    """Raise InputError for NaN or infinity in consecutive frames (T, N, 3) of a source, of which `first` is the first."""
+    if not np.isfinite(vertices).all():
+        last = first + len(vertices) - 1
+        raise InputError(
+            f"{source.path}: vertices contain NaN or infinity, in frames {first} to {last}", "export it again"
+        )
 
 
 def facing_of(meta: dict[str, Any]) -> np.ndarray | None:

@@ -18,7 +18,6 @@ from .gltf_reader import BINARY_CHUNK, JSON_CHUNK, MAGIC
 from .mesh import Appearance, picture_type
 
 FLOAT, UNSIGNED = 5126, 5125  # glTF's component types
-ELEMENT_ARRAY = 34963  # glTF's target of a buffer view with indices
 SPARSE = 0.7  # share of the vertices that move under which a morph target lists them one by one
 RESIDUAL_EVERY = 8  # frames between those whose residual of ARKit's shapes is measured
 

@@ -15,7 +15,7 @@ from ..binding.cache import BindingCache
 from ..binding.tracking import FaceTracker
 from ..emotions import Timeline
 from ..errors import InputError
-from ..formats.animation import Frames, Source
+from ..formats.animation import Frames, Source, check_frames
 from ..formats.mesh import Mesh, load_mesh
 from ..formats.open import open_animation
 from ..models import Models, load_models
@@ -108,11 +108,7 @@ def _changed_frames(
     tracker, emotions = FaceTracker(binding), models.emotion
     done = 0
     for vertices in source.chunks(FRAMES_AT_A_TIME):
-        if not np.isfinite(vertices).all():
-            last = done + len(vertices) - 1
-            raise InputError(
-                f"{source.path}: vertices contain NaN or infinity, in frames {done} to {last}", "export it again"
-            )
+        check_frames(source, vertices, done)
         times = np.arange(done, done + len(vertices)) / source.fps
         before, rotation = tracker.track(vertices, times)
         amounts = timeline.amounts(times)
