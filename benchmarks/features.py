@@ -18,9 +18,9 @@ from talkemo.data.captures import load_captures
 from talkemo.data.motion import from_rest
 from talkemo.evaluation.metrics import mouth_opening, pearson
 from talkemo.networks.speech_encoder import FEATURE_RATE, EncoderNetwork
-from talkemo.train.speech import HELD_OUT
-from talkemo.train.talking import held_out
+from talkemo.train.material import held_out
 
+HELD_OUT = 8  # every so many'th speaker
 SIDE = 6  # features to either side, 13 in all
 RIDGE = 30.0
 data, cache = Path(sys.argv[1]), Path(sys.argv[2])
@@ -40,9 +40,9 @@ for number, block in enumerate(network.blocks):
     block.register_forward_hook(lambda _, __, out, name=f"block {number + 1}": layers.__setitem__(name, out[0]))
 teacher = None
 if "--teacher" in sys.argv:
-    from talkemo.train.teacher import Teacher
+    from talkemo.train.teacher import Listening, load_teacher, padded_features
 
-    teacher = Teacher(2)
+    teacher = Listening(load_teacher("tiny.en"))
 
 
 def features(r, network=network):
@@ -57,7 +57,8 @@ def features(r, network=network):
         found["last, normalised"] = last[0].numpy()
         found["characters"] = network.log_probabilities(last)[0].numpy()
     if teacher:
-        found["teacher"] = teacher.features(recording.samples())
+        samples = (recording.samples().clip(-1, 1) * 32767).astype(np.int16)
+        found["teacher"] = padded_features(teacher, [samples], torch.device("cpu"))[0]
     return found
 
 

@@ -10,7 +10,7 @@ import imageio.v3 as imageio
 import numpy as np
 
 import talkemo
-from talkemo.data.augmentation import augment
+from talkemo.data.augmentation import EXPRESSIONS, augment
 from talkemo.render.software import SoftwareRenderer
 from talkemo.render.view import frame_view
 from talkemo.train.emotion import EmotionConfig
@@ -19,12 +19,12 @@ target = Path(sys.argv[1]) if len(sys.argv) > 1 else Path(__file__).parent.paren
 face = talkemo.load_models().face
 calm = face.expression_weights(np.zeros(len(face.expression_names)))
 weight = EmotionConfig().augmentation
-renderer = SoftwareRenderer(face.faces, frame_view(face.mean), (220, 236))
+renderer = SoftwareRenderer(face.faces, frame_view(face.mean), (180, 196))
 rows = []
 for person in np.random.default_rng(4).standard_normal((3, 30)):
     neutral = face.vertices(calm, face.identity_weights(person))
     columns = [neutral]
-    for emotion in ("happy", "angry", "surprised"):
+    for emotion in EXPRESSIONS:
         moved = augment(face, np.zeros((1, *neutral.shape), np.float32), emotion, neutral[face.landmarks68], weight)
         columns.append(neutral + moved[0])
     rows.append(np.hstack([renderer.draw(vertices) for vertices in columns]))

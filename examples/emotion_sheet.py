@@ -1,4 +1,4 @@
-"""Draws docs/emotions.png: the example face at five moments of the example sentence, a row an emotion.
+"""Draws docs/emotions.png: the example face at five moments of the example sentence, a column an emotion.
 
 python examples/emotion_sheet.py [FACE] [OUT.png]
 """
@@ -15,7 +15,6 @@ from talkemo.emotions import one_hot
 from talkemo.render.software import SoftwareRenderer
 from talkemo.render.view import frame_view
 
-EMOTIONS = ("neutral", "happy", "angry", "surprised", "sad")
 MOMENTS = (0.35, 1.0, 2.1, 3.4, 5.2)  # s
 
 here = Path(__file__).parent
@@ -26,11 +25,11 @@ neutral = models.talking.motion(open_audio(here / "speech.wav"), np.array(MOMENT
 binding = talkemo.bind(source, models=models)
 mesh = binding.mesh
 camera = frame_view(mesh.vertices, binding.focus, facing=binding.placement.rotation)
-renderer = SoftwareRenderer(mesh.faces, camera, (200, 216))
-rows = []
-for name in EMOTIONS:
+renderer = SoftwareRenderer(mesh.faces, camera, (180, 196))
+columns = []
+for name in talkemo.EMOTIONS:
     motion = models.emotion.transfer(neutral, one_hot(name))
-    rows.append(np.hstack([renderer.draw(vertices) for vertices in binding.vertices(motion.coordinates)]))
+    columns.append(np.vstack([renderer.draw(vertices) for vertices in binding.vertices(motion.coordinates)]))
 target.parent.mkdir(exist_ok=True)
-imageio.imwrite(target, np.vstack(rows))
+imageio.imwrite(target, np.hstack(columns))
 print(target)

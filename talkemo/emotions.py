@@ -14,6 +14,7 @@ from .geometry import smoothstep
 
 EMOTIONS = ("neutral", "calm", "happy", "sad", "angry", "fearful", "disgust", "surprised")
 PAPER_EMOTIONS = ("neutral", "happy", "angry", "surprised")
+LARGEST_INTENSITY = 1.5  # more than an emotion in full, for faces that have to be read from afar
 CROSS_FADE = 0.4  # s, duration of the change from one emotion of a timeline to the next
 LARGEST_TIMELINE = 1 << 20  # bytes
 MOST_SPANS = 10_000  # of a timeline
@@ -82,7 +83,7 @@ class Timeline:
 
     @classmethod
     def constant(cls, emotion: str, intensity: float = 1.0) -> Timeline:
-        """One emotion or mix from beginning to end. Raises InputError for an intensity outside [0, 1]."""
+        """One emotion or mix from beginning to end. Raises InputError for an intensity outside [0, 1.5]."""
         return cls([Span(0.0, np.inf, parse_emotion(emotion))]).scaled(intensity)
 
     @classmethod
@@ -102,10 +103,14 @@ class Timeline:
         return cls(spans)
 
     def scaled(self, intensity: float) -> Timeline:
-        """The same timeline with all amounts multiplied by an intensity. Raises InputError outside [0, 1]."""
-        if not 0 <= intensity <= 1:
-            raise InputError(f"intensity {intensity:g} is not between 0 and 1", "0 changes nothing, 1 is full strength")
-        return Timeline([Span(s.start, s.end, s.amounts * np.float32(intensity)) for s in self.spans])
+        """The same timeline with all amounts multiplied by an intensity, up to 1.5. Raises InputError outside [0, 1.5]."""
+        if not 0 <= intensity <= LARGEST_INTENSITY:
+            raise InputError(
+                f"intensity {intensity:g} is not between 0 and {LARGEST_INTENSITY:g}",
+                "0 changes nothing, 1 is full strength",
+            )
+        amounts = [np.minimum(s.amounts * np.float32(intensity), LARGEST_INTENSITY) for s in self.spans]
+        return Timeline([Span(s.start, s.end, own) for s, own in zip(self.spans, amounts)])
 
     @property
     def shown(self) -> np.ndarray:
@@ -116,14 +121,15 @@ class Timeline:
         """Amount of each emotion (T, 8) float32 at times (T,) s.
 
         Changes take CROSS_FADE seconds, half of them before a span begins or ends; a span that begins at 0 is there
-        from the start. Where spans overlap, the amounts are scaled to add up to 1 at most.
+        from the start. Where spans overlap, the amounts are scaled to add up to no more than those of one span do, or 1.
         """
         times = np.asarray(times, np.float64)
         result = np.zeros((len(times), len(EMOTIONS)))
         for span in self.spans:
             rise = np.ones(len(times)) if span.start <= 0 else smoothstep((times - span.start) / CROSS_FADE + 0.5)
             result += (rise * smoothstep((span.end - times) / CROSS_FADE + 0.5))[:, None] * span.amounts
-        return (result / np.maximum(result.sum(1, keepdims=True), 1)).astype(np.float32)
+        most = max([1.0, *(float(span.amounts.sum()) for span in self.spans)])
+        return (result / np.maximum(result.sum(1, keepdims=True) / most, 1)).astype(np.float32)
 
 
 def _span(path: str, number: int, line: str) -> Span:

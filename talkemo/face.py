@@ -157,6 +157,12 @@ class Face:
         return self.displacement(self.span_shapes.astype(np.float32))
 
     @cached_property
+    def jaw_row(self) -> np.ndarray:
+        """(S,) float32 mm: the coordinates of jawOpen at the weight at which it opens the lips by a millimetre."""
+        jaw = self.shape_coordinates[self.expression_names.index("jawOpen")]
+        return jaw / (jaw @ self.opening_row)
+
+    @cached_property
     def opening_row(self) -> np.ndarray:
         """(S,) float32, mm that a unit of each coordinate in the span opens the lips by, see `lip_opening`."""
         return self.span_shapes.astype(np.float32) @ self.lip_opening(self.expression_basis)

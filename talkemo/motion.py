@@ -21,10 +21,12 @@ class Motion:
 
     times: (T,) float64 s, ascending
     coordinates: (T, S) float32 mm, in the orthonormal basis `Face.span`
+    loudness: (T,) of the speech that the motion was made from, 1 where it is loud, 0 for silence; None for others
     """
 
     times: np.ndarray
     coordinates: np.ndarray
+    loudness: np.ndarray | None = None
 
     def __len__(self) -> int:
         return len(self.times)
@@ -46,7 +48,9 @@ class Motion:
         parts = list(parts)
         if not parts:
             return cls(np.zeros(0), np.zeros((0, len(face.expression_names)), np.float32))
-        return cls(np.concatenate([p.times for p in parts]), np.concatenate([p.coordinates for p in parts]))
+        heard = [p.loudness for p in parts if p.loudness is not None]
+        loudness = np.concatenate(heard) if len(heard) == len(parts) else None
+        return cls(np.concatenate([p.times for p in parts]), np.concatenate([p.coordinates for p in parts]), loudness)
 
     def displacement(self, face: Face) -> np.ndarray:
         """Displacement (T, V, 3) float32 mm of the canonical face's vertices."""

@@ -48,6 +48,9 @@ def animate(
         bool,
         typer.Option("--resume", help="Of many recordings: go on, and leave out those whose files are there already."),
     ] = False,
+    seed: Annotated[
+        int, typer.Option(min=0, help="Of the slow drift of brows and mouth while an emotion is shown.")
+    ] = 0,
     size: options.VideoSize = 512,
     bake: options.Bake = False,
     sequence: options.Sequence = "obj",
@@ -69,6 +72,7 @@ def animate(
         "intensity": intensity,
         "style": style,
         "timeline": timeline,
+        "seed": seed,
         "fps": fps,
         "export": ExportOptions(size, bake, sequence),
         "hint": FaceHint(binding, up, forward, landmarks),

@@ -222,6 +222,8 @@ def _emotions_table(found: dict[str, Any]) -> None:
         "acceleration": "acceleration",
         "identity_mm": "identity mm",
         "moved_mm": "moved mm",
+        "back_mm": "back, lips mm",
+        "r_back": "back, opening r",
     }
     console.table(
         f"Emotions given to {found['recordings']} neutral recordings of the {found['corpus']} dev actors; "

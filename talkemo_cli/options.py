@@ -32,7 +32,10 @@ app = typer.Typer(
 )
 
 # What commands that make animations have in common.
-Intensity = Annotated[float, typer.Option(help="Strength of the emotion or of the whole timeline, 0 (unchanged) to 1.")]
+Intensity = Annotated[
+    float,
+    typer.Option(help="Strength of the emotion or of the whole timeline: 0 (unchanged) to 1 (in full) and on to 1.5."),
+]
 TimelineFile = Annotated[
     Path | None,
     typer.Option(help="A text file instead of --emotion, a line `start end emotion intensity` a span, in seconds."),

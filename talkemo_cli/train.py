@@ -19,6 +19,7 @@ class Stage(str, Enum):
 
     face = "face"
     speech = "speech"
+    lips = "lips"
     talking = "talking"
     emotion = "emotion"
     all = "all"
@@ -59,11 +60,19 @@ def train(
         bool,
         typer.Option("--no-augmentation", help="emotion: the actors alone, without an animator's brows and grins."),
     ] = False,
+    free: Annotated[
+        bool, typer.Option("--free", help="lips, talking, emotion: only corpora that may be used for any purpose.")
+    ] = False,
+    people: Annotated[
+        float | None,
+        typer.Option(min=0.05, max=1, help="lips: a share of the speakers, to see what more of them bring."),
+    ] = None,
     java_sed: Annotated[bool, typer.Option("--java-sed", help="emotion: java_sed's actors besides ravdess's.")] = False,
-    steps: Annotated[int | None, typer.Option(min=1, help="speech, talking, emotion: steps to train for.")] = None,
+    steps: Annotated[int | None, typer.Option(min=1, help="All stages but the face: steps to train for.")] = None,
     hold_out: Annotated[
-        int, typer.Option(min=0, help="talking: keep every so many'th training speaker for the figures in the log.")
-    ] = 0,
+        int | None,
+        typer.Option(min=0, help="lips, talking: keep every so many'th training speaker for the figures in the log."),
+    ] = None,
     jobs: Annotated[int, typer.Option(min=1, help="Processes that fit the corpora.")] = 2,
     seed: Annotated[int, typer.Option(min=0, help="Of what is random in training.", rich_help_panel="Shared")] = 0,
     device: str = "auto",
@@ -73,11 +82,11 @@ def train(
     from talkemo.train.stages import train as train_stage
     from talkemo.weights import DEFAULT
 
-    stages = ["face", "speech", "talking", "emotion"] if stage is Stage.all else [stage.value]
-    if "speech" in stages:
-        from talkemo.train.teacher import require_teacher
+    stages = ["face", "speech", "lips", "talking", "emotion"] if stage is Stage.all else [stage.value]
+    if {"speech", "lips"} & set(stages):
+        from talkemo.train.teacher import teacher_files
 
-        require_teacher()  # rather now than after the minutes that the stage before it takes
+        teacher_files("tiny.en")  # rather now than after the minutes that the stage before it takes
     options = {
         "paper": paper,
         "constant_weights": constant_weights,
@@ -85,6 +94,8 @@ def train(
         "freeze_encoder": freeze_encoder,
         "no_augmentation": no_augmentation,
         "java_sed": java_sed,
+        "free": free,
+        "people": people,
         "steps": steps,
         "hold_out": hold_out,
     }

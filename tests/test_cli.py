@@ -197,7 +197,7 @@ def bad_inputs(folder: Path, example_face, speech_file):
         "NaN vertex": (folder / "nan.obj", speech_file, []),
         "unknown mesh format": (folder / "face.xyz", speech_file, []),
         "unknown emotion": (*good, ["--emotion", "furious"]),
-        "intensity": (*good, ["--intensity", "1.5"]),
+        "intensity": (*good, ["--intensity", "1.6"]),
         "intensity nan": (*good, ["--intensity", "nan"]),
         "fps": (*good, ["--fps", "0"]),
         "size": (*good, ["--size", "3"]),

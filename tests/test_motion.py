@@ -42,10 +42,13 @@ def long_way(models, displacement: np.ndarray, amounts: np.ndarray) -> np.ndarra
     residual = torch.zeros_like(maps)
     with torch.inference_mode():
         for k in np.flatnonzero(amounts.any(0)):
-            label = functional.one_hot(torch.full((len(maps),), int(k)), len(EMOTIONS)).float()
+            level, share = models.emotion.labels(int(k), amounts[:, k])
+            label = (
+                functional.one_hot(torch.full((len(maps),), int(k)), len(EMOTIONS)) * torch.from_numpy(level)[:, None]
+            )
             coordinates = generator(functional.adaptive_avg_pool2d(maps, INNER), label)
             drawn = (coordinates @ rows.flatten(1)).view_as(maps)
-            residual += torch.from_numpy(amounts[:, k])[:, None, None, None] * drawn
+            residual += torch.from_numpy(share)[:, None, None, None] * drawn
     moved = sampling.decode((residual * UNIT).numpy())
     jaw = face.expression_basis[face.expression_names.index("jawOpen")]
     closed = SPOKEN + (1 - SPOKEN) * np.exp(-np.maximum(face.lip_opening(displacement), 0) / SHUT)

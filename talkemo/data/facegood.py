@@ -16,6 +16,7 @@ from ..files import read_npz
 from .captures import Fitted
 
 CORPUS = "facegood"
+DEV_TAKES = ("3_15",)  # takes of the dev split; the speaker is the same in all
 COMPLETE = "is the corpus complete? fetch it again"
 # The rig's control → ARKit shape, for controls with a side {s}.
 SIDED = {
@@ -77,5 +78,6 @@ def read(data: Path, face: Face) -> list[Fitted]:
             seen=np.ones(count, bool),
             gap=np.full(count, np.nan, np.float32),
         )
-        takes.append(Fitted(CORPUS, take, CORPUS, "neutral", "train", f"{CORPUS}/audio/{take}.ogg", capture, ""))
+        split = "dev" if take in DEV_TAKES else "train"
+        takes.append(Fitted(CORPUS, take, CORPUS, "neutral", split, f"{CORPUS}/audio/{take}.ogg", capture, ""))
     return takes

@@ -13,6 +13,7 @@ from ..audio import FFT, HOP, SAMPLE_RATE
 
 # Lengths of the vocal tract relative to the speaker's own, as warps of the frequency axis; the middle one is 1.
 TRACTS = 1 + 0.025 * np.arange(-7, 8)
+TAIL = 6400  # samples of reverberation
 
 
 def change_speed(samples: np.ndarray, speed: float) -> np.ndarray:
@@ -55,105 +56,100 @@ def tract_filters() -> torch.Tensor:
     return torch.from_numpy(warped.astype(np.float32))
 
 
-def augment(wave: torch.Tensor, rng: np.random.Generator) -> torch.Tensor:
+def augment(wave: torch.Tensor) -> torch.Tensor:
     """A batch (N, S) of sound in rooms, over telephone lines, with noise. Sounds stay where they are in time.
 
-    The batch itself may be changed. Random numbers are drawn on the CPU, so that every device gets the same ones.
+    The batch itself is changed.
+    Random numbers are torch's, drawn on the device of the sound: `torch.manual_seed` repeats them.
     """
-    wave = _in_rooms(wave, rng)
-    wave = _with_noise(wave, rng)
-    return _over_lines(wave, rng)
+    return _over_lines(_with_noise(_in_rooms(wave)))
 
 
-def _in_rooms(wave: torch.Tensor, rng: np.random.Generator) -> torch.Tensor:
+def _in_rooms(wave: torch.Tensor) -> torch.Tensor:
     """Reverberation on some rows: the sound itself, followed by decaying noise."""
-    chosen = np.flatnonzero(rng.random(len(wave)) < 0.4)
-    if not len(chosen):
+    rows, device = _some_rows(0.4, wave), wave.device
+    if not len(rows):  # there is no Fourier transform of nothing
         return wave
-    taps = np.arange(1, 6400)
-    decay = 10 ** (-3 * taps / (rng.uniform(0.1, 0.7, (len(chosen), 1)) * SAMPLE_RATE))
-    tail = rng.standard_normal((len(chosen), len(taps))) * decay
-    tail *= rng.uniform(0.1, 0.9, (len(chosen), 1)) / np.sqrt((tail**2).sum(1, keepdims=True))
-    response = _tensor(np.concatenate([np.ones((len(tail), 1)), tail], 1), wave.device)
-    rows = torch.from_numpy(chosen).to(wave.device)
-    length = wave.shape[1]
-    size = length + response.shape[1]
+    taps = torch.arange(1, TAIL, device=device)
+    decay = 10 ** (-3 * taps / (_uniform(0.1, 0.7, len(rows), device) * SAMPLE_RATE))
+    tail = torch.randn(len(rows), len(taps), device=device) * decay
+    tail = tail * _uniform(0.1, 0.9, len(rows), device) / tail.square().sum(1, keepdim=True).sqrt()
+    response = torch.cat([torch.ones(len(rows), 1, device=device), tail], 1)
+    size = wave.shape[1] + TAIL
     spectrum = torch.fft.rfft(wave[rows], size) * torch.fft.rfft(response, size)
-    wave[rows] = torch.fft.irfft(spectrum, size)[:, :length]
+    wave[rows] = torch.fft.irfft(spectrum, size)[:, : wave.shape[1]]
     return wave
 
 
-def _with_noise(wave: torch.Tensor, rng: np.random.Generator) -> torch.Tensor:
+def _with_noise(wave: torch.Tensor) -> torch.Tensor:
     """Coloured noise, or all other voices of the batch together, 3 to 40 dB under the sound on some rows."""
-    device, (count, length) = wave.device, wave.shape
-    noise = _tensor(rng.standard_normal((count, length)), device)
-    spectrum = torch.fft.rfft(noise)
-    bins = torch.arange(1, spectrum.shape[1] + 1, dtype=torch.float32, device=device)
-    slope = _tensor(rng.uniform(0, 1, (count, 1)), device)
-    noise = torch.fft.irfft(spectrum * bins ** (-slope), length)
-    babble = torch.from_numpy(np.flatnonzero(rng.random(count) < 0.3)).to(device)
-    noise[babble] = (wave.sum(0, keepdim=True) - wave)[babble]
-    decibels = _tensor(rng.uniform(3, 40, (count, 1)), device)
-    share = _loudness(wave) / _loudness(noise).clamp_min(1e-8) * 10 ** (-decibels / 20)
-    noisy = _tensor(rng.random((count, 1)) < 0.6, device)
-    return wave + noisy * share * noise
+    rows, device = _some_rows(0.6, wave), wave.device
+    noise = wave.sum(0, keepdim=True) - wave[rows]
+    coloured = _some_rows(0.7, rows)
+    if len(coloured):
+        spectrum = torch.fft.rfft(torch.randn(len(coloured), wave.shape[1], device=device))
+        bins = torch.arange(1, spectrum.shape[1] + 1, dtype=torch.float32, device=device)
+        slope = _uniform(0, 1, len(coloured), device)
+        noise[coloured] = torch.fft.irfft(spectrum * bins ** (-slope), wave.shape[1])
+    decibels = _uniform(3, 40, len(rows), device)
+    wave[rows] += _loudness(wave[rows]) / _loudness(noise).clamp_min(1e-8) * 10 ** (-decibels / 20) * noise
+    return wave
 
 
-def _over_lines(wave: torch.Tensor, rng: np.random.Generator) -> torch.Tensor:
+def _over_lines(wave: torch.Tensor) -> torch.Tensor:
     """Some rows over a telephone, some through a recorder whose input is driven too hard."""
-    device, (count, length) = wave.device, wave.shape
-    telephone = np.flatnonzero(rng.random(count) < 0.1)
-    if len(telephone):
-        rows = torch.from_numpy(telephone).to(device)
+    rows = _some_rows(0.1, wave)
+    if len(rows):
         spectrum = torch.fft.rfft(wave[rows])
-        hertz = np.linspace(0, SAMPLE_RATE / 2, spectrum.shape[1])
-        spectrum[:, torch.from_numpy(np.flatnonzero((hertz < 300) | (hertz > 3400))).to(device)] *= 0.003
-        wave[rows] = torch.fft.irfft(spectrum, length)
-    hard = torch.from_numpy(rng.random(count) < 0.05).to(device)
-    limit = wave.abs().amax(1, keepdim=True) * 0.3
-    return torch.where(hard[:, None], wave.clamp(-limit, limit), wave)
+        hertz = torch.linspace(0, SAMPLE_RATE / 2, spectrum.shape[1], device=wave.device)
+        passed = torch.where((hertz < 300) | (hertz > 3400), 0.003, 1.0)
+        wave[rows] = torch.fft.irfft(spectrum * passed, wave.shape[1])
+    rows = _some_rows(0.05, wave)
+    limit = wave[rows].abs().amax(1, keepdim=True) * 0.3
+    wave[rows] = wave[rows].clamp(-limit, limit)
+    return wave
 
 
-def _tensor(array: np.ndarray, device: torch.device) -> torch.Tensor:
-    return torch.from_numpy(array.astype(np.float32)).to(device)
+def _some_rows(share: float, batch: torch.Tensor) -> torch.Tensor:
+    """Numbers of a random share of a batch's rows."""
+    return torch.nonzero(torch.rand(len(batch), device=batch.device) < share)[:, 0]
+
+
+def _uniform(low: float, high: float, count: int, device: torch.device) -> torch.Tensor:
+    """(count, 1) random numbers between two."""
+    return low + (high - low) * torch.rand(count, 1, device=device)
 
 
 def _loudness(wave: torch.Tensor) -> torch.Tensor:
     return wave.square().mean(1, keepdim=True).sqrt()
 
 
-def mel_batch(
-    wave: torch.Tensor, rng: np.random.Generator | None = None, levels: np.ndarray | None = None
-) -> torch.Tensor:
+def mel_batch(wave: torch.Tensor, levels: torch.Tensor | None = None, vary: bool = False) -> torch.Tensor:
     """Normalised log-mel rows (N, 2·T, 80) of sound (N, S), T = S // 320; row k is centred on sample 160·k.
 
-    levels: (N,) what counts as loud, see `audio.loud_level`; measured in the sound itself if None.
-    With a generator the vocal tract, the microphone's tone and the level that counts as loud vary from row to row.
+    levels: (N,) what counts as loud, see `audio.loud_level`; measured in the sound itself if None
+    vary: whether the vocal tract, the microphone's tone and the level that counts as loud vary from row to row
     """
-    device = wave.device
+    device, count = wave.device, len(wave)
     padded = torch.nn.functional.pad(wave, (FFT // 2, FFT // 2))
     window = torch.hann_window(FFT, device=device)
     power = torch.stft(padded, FFT, HOP, window=window, center=False, return_complex=True).abs().square()
     own = len(TRACTS) // 2
-    tract = np.full(len(wave), own)
-    if rng is not None:
-        tract = np.where(rng.random(len(wave)) < 0.6, rng.integers(0, len(TRACTS), len(wave)), own)
-    power = torch.bmm(tract_filters()[torch.from_numpy(tract)].to(device), power)
-    bands = power.clamp_min(audio.FLOOR).log10().transpose(1, 2)
-    rows = []
-    for number, band in enumerate(bands):
-        if rng is not None:
-            # A tone control: a smooth curve over the bands, ± 5 dB.
-            tone = np.interp(np.arange(audio.MELS), np.linspace(0, audio.MELS - 1, 5), rng.normal(0, 0.25, 5))
-            band = band + _tensor(tone, device)
-        level = audio.reference_level(band.amax(1).cpu().numpy()) if levels is None else float(levels[number])
-        level += 0 if rng is None else rng.normal(0, 0.25)
-        rows.append(_normalise(band, level))
-    return torch.stack(rows)[:, : wave.shape[1] // (2 * HOP) * 2]
-
-
-def _normalise(band: torch.Tensor, level: float) -> torch.Tensor:
-    """`audio.normalise` on a tensor."""
-    if np.isinf(level):
-        return torch.zeros_like(band)
-    return (1 + (band - level) / audio.RANGE).clamp(0, 1.2)
+    tract = torch.full((count,), own, device=device)
+    if vary:
+        rows = _some_rows(0.6, wave)
+        tract[rows] = torch.randint(len(TRACTS), (len(rows),), device=device)
+    bands = torch.bmm(tract_filters().to(device)[tract], power).clamp_min(audio.FLOOR).log10().transpose(1, 2)
+    if vary:
+        # A tone control: a smooth curve over the bands, ± 5 dB.
+        knots = 0.25 * torch.randn(count, 1, 5, device=device)
+        tone = torch.nn.functional.interpolate(knots, size=audio.MELS, mode="linear", align_corners=True)
+        bands = bands + tone
+    if levels is None:
+        found = [audio.reference_level(band) for band in bands.amax(2).cpu().numpy()]
+        levels = torch.tensor(found, dtype=torch.float32, device=device)
+    if vary:
+        levels = levels + 0.25 * torch.randn(count, device=device)
+    rows = (1 + (bands - levels[:, None, None]) / audio.RANGE).clamp(0, 1.2)
+    silent = torch.isinf(levels)[:, None, None]
+    return torch.where(silent, 0.0, rows)[:, : wave.shape[1] // (2 * HOP) * 2]

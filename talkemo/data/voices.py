@@ -1,4 +1,4 @@
-"""Sound for the speech encoder: all recordings of the corpora, without the dev split, and of the speech sets."""
+"""Sound for the speech encoder: all that may be used for any purpose, commerce included, without the dev split."""
 
 from __future__ import annotations
 
@@ -12,7 +12,10 @@ import numpy as np
 
 from ..errors import InputError
 from . import corpora
+from .facegood import DEV_TAKES
 
+FREE_CORPORA = ("java_sed",)  # corpora of recordings that may be used for any purpose; facegood may, too
+RESTRICTED = re.compile(r"\bNC\b", re.IGNORECASE)  # in the licence of a speech set's row: not for commerce
 LETTERS = "abcdefghijklmnopqrstuvwxyz' "  # CTC's labels 1 … 28; 0 is the blank
 SHARD = 100  # utterances in a file of prepared sound
 
@@ -32,12 +35,13 @@ def read(data: Path) -> list[Utterance]:
     Raises InputError where there is none.
     """
     found = []
-    for corpus in corpora.CORPORA:
+    for corpus in FREE_CORPORA:
         if (data / corpus).is_dir():
             for r in corpora.read(corpus, data):
                 if r.split == "train":
                     found.append(Utterance(r.audio, "", r.speaker))
-    found += [Utterance(path, "", "facegood") for path in sorted((data / "facegood" / "audio").glob("*.ogg"))]
+    takes = sorted((data / "facegood" / "audio").glob("*.ogg"))
+    found += [Utterance(path, "", "facegood") for path in takes if path.stem not in DEV_TAKES]
     table = data / "speech" / "transcripts.tsv"
     if table.is_file():
         with table.open(encoding="utf-8", newline="") as file:
@@ -45,6 +49,8 @@ def read(data: Path) -> list[Utterance]:
             if not {"file", "set", "speaker", "text"} <= set(rows.fieldnames or []):
                 raise InputError(f"{table}: has no columns file, set, speaker and text", "separate columns by tabs")
             for row in rows:
+                if RESTRICTED.search(row.get("licence") or ""):
+                    continue
                 path = data / "speech" / row["file"]
                 found.append(Utterance(path, spelling(row["text"]), f"{row['set']}_{row['speaker']}"))
     found = [u for u in found if u.path.is_file()]

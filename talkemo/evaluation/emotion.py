@@ -46,6 +46,8 @@ def evaluate_emotion(
     r_opening: correlation of the mouth opening after and before; acceleration: after, relative to before
     identity_mm: mean distance of a person's neutral face from the one recovered under the emotion, see `Recovery`
     moved_mm: mean distance that the emotion moves a vertex by
+    back_mm: mean distance of the lips' vertices from before after the emotion is taken off again, and r_back the
+        correlation of the mouth opening
     Captures are read from `cache` and made there where missing, see `load_captures`.
     """
     face, model = models.face, models.emotion
@@ -82,7 +84,8 @@ def _generated(
     face: Face, model: EmotionModel, recovery: Recovery, neutral: list[Fitted], emotion: str
 ) -> tuple[Motion, dict[str, float]]:
     """The acted frames of neutral recordings with an emotion, and how that changed them."""
-    parts, correlation, acceleration, identity, moved = [], [], [], [], []
+    parts, correlation, acceleration, identity, moved, back, r_back = [], [], [], [], [], [], []
+    lips = face.regions["lips"]
     for r in neutral:
         before = frames_motion(face, acted([r]).shapes)
         after = model.transfer(before, one_hot(emotion))
@@ -92,11 +95,16 @@ def _generated(
         acceleration.append(_acceleration(new) / _acceleration(old))
         identity.append(recovery.error(after.coordinates[::EVERY_RECOVERED], r.capture.identity))
         moved.append(metrics.reconstruction_error(new, old))
+        again = model.transfer(after, one_hot("neutral"), from_neutral=False).displacement(face)
+        back.append(metrics.reconstruction_error(again[:, lips], old[:, lips]))
+        r_back.append(metrics.pearson(metrics.mouth_opening(old, face), metrics.mouth_opening(again, face)))
     return joined_frames(parts), {
         "r_opening": float(np.mean(correlation)),
         "acceleration": float(np.mean(acceleration)),
         "identity_mm": float(np.mean(identity)),
         "moved_mm": float(np.average(moved, weights=[len(part) for part in parts])),
+        "back_mm": float(np.mean(back)),
+        "r_back": float(np.mean(r_back)),
     }
 
 

@@ -9,8 +9,9 @@ from typing import Any
 import numpy as np
 
 from ..audio import open_audio
+from ..data import facegood
 from ..data.captures import Fitted, Report, load_captures
-from ..data.corpora import CORPORA
+from ..data.corpora import CORPORA, CUT_ENDS
 from ..data.motion import from_rest
 from ..errors import InputError
 from ..face import Face
@@ -29,12 +30,15 @@ def evaluate_lips(
 ) -> dict[str, Any]:
     """RE, VE and correlations of the talking model on neutral dev recordings, a row a corpus; means over clips.
 
-    The speakers are unknown to the model except in grid_s1, which has one speaker: there the sentences are unknown.
+    The speakers are unknown to the model except in grid_s1 and facegood, which have one: there the sentences are unknown.
     Beside the model stand a face that does not move (`still`) and the mean shape of the training recordings
     (`mean_motion`). Captures are read from `cache` and made there where missing, see `load_captures`.
     """
     face = models.face
-    recordings = from_rest(list(load_captures(data, cache, models, CORPORA, jobs, progress)), face)
+    present = tuple(corpus for corpus in CORPORA if (data / corpus).is_dir())
+    recordings = from_rest(list(load_captures(data, cache, models, present, jobs, progress)), face)
+    if (data / facegood.CORPUS).is_dir():
+        recordings += facegood.read(data, face)
     neutral = [r for r in recordings if r.emotion in ("neutral", "calm")]
     trained = [r.capture.shapes for r in neutral if r.split == "train"]
     if not trained:
@@ -42,7 +46,7 @@ def evaluate_lips(
     lips = face.regions["lips"]
     average = face.displacement(np.concatenate(trained).mean(0))[lips]
     rows = []
-    for corpus in CORPORA:
+    for corpus in (*present, facegood.CORPUS):
         tested = [r for r in neutral if r.corpus == corpus and r.split == "dev"]
         clips, closed = [], []
         for number, (clip, closures_of_clip) in enumerate(_measured(tested, data, models, average)):
@@ -61,8 +65,12 @@ def _measured(
     """The metrics of each recording and, where it has an alignment, for each closure of its lips whether the predicted
     and whether the captured lips are closed. average: (lips, 3) mm, the mean motion of training."""
     for r in tested:
-        motion = models.talking.motion(open_audio(data / r.audio), r.capture.time)
-        predicted, reference = motion.displacement(models.face), r.capture.motion(models.face).displacement(models.face)
+        audio = open_audio(data / r.audio)
+        cut = CUT_ENDS.get(r.corpus, 0.0)
+        kept = (r.capture.time >= cut) & (r.capture.time <= audio.duration - cut) if cut else slice(None)
+        motion = models.talking.motion(audio, r.capture.time[kept])
+        predicted = motion.displacement(models.face)
+        reference = r.capture.motion(models.face).displacement(models.face)[kept]
         closed = []
         align = data / r.corpus / "align" / f"{r.name}.align"
         if align.is_file():

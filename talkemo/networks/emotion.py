@@ -29,6 +29,12 @@ BATCH = 64  # frames at a time when animating
 # SPOKEN + (1 − SPOKEN) · exp(−opening / SHUT).
 SHUT = 2.0  # mm, decay length
 SPOKEN = 0.5  # share that is always cancelled
+# Intensities that the generator was trained with. What it adds does not grow in proportion to them, amounts do: see
+# `EmotionModel.labels`.
+LEVELS = np.linspace(0.15, 1.5, 28, dtype=np.float32)
+SMALLEST_STRENGTH = 0.05  # relative to level 1, of the lowest level
+BEYOND = 0.6  # by how much of its excess over 1 an amount counts: faces at 1.5 are strong, not broken
+NEUTRAL = EMOTIONS.index("neutral")
 FULL_PRECISION = ("picture", "measure", "residual", "opening", "place")  # tensors that weights files keep in float32
 
 
@@ -64,6 +70,8 @@ class LinearMaps:
 
 class Generator(nn.Module):
     """G(x, c): pooled maps (N, 3, 32, 32) in UNIT and labels (N, 8) → coordinates (N, Z) of a residual.
+
+    A label has the intensity of the wanted emotion in its place and zeros elsewhere; neutral is 1.
 
     It works at 32×32 and 8×8 pixels. No normalisation layers: instance norm would take away how far a face is moved.
     """
@@ -105,20 +113,20 @@ class EmotionModel:
         self.generator = generator.eval().to(self.device)
         self.face = face
         self.settings = settings
-        jaw = face.shape_coordinates[face.expression_names.index("jawOpen")]
-        self.jaw = jaw / (jaw @ face.opening_row)  # (S,) mm, jawOpen scaled to open the lips by a millimetre
+        self._strengths: dict[int, np.ndarray] = {}  # of the emotions that were asked for
 
     def transfer(self, motion: Motion, amounts: np.ndarray, from_neutral: bool = True) -> Motion:
         """The motion with emotions: amounts (8,) throughout, or (T, 8) a frame, in the order of EMOTIONS.
 
-        An amount of 1 is as strong as the actors, smaller ones scale the residual; mixes are mixes of residuals. Frames
-        whose amounts are all 0 stay as they are, to the bit.
+        An amount of 1 is an emotion in full, 1.5 the most; mixes are mixes of residuals. Frames whose amounts are all 0
+        stay as they are, to the bit.
         from_neutral: whether the face shows no emotion yet. A neutral amount then changes nothing; otherwise it removes
             what emotion there is
         """
         shares = np.array(np.broadcast_to(amounts, (len(motion), len(EMOTIONS))), np.float32)
         if from_neutral:
-            shares[:, EMOTIONS.index("neutral")] = 0
+            shares[:, NEUTRAL] = 0
+        shares[:, NEUTRAL] = np.minimum(shares[:, NEUTRAL], 1)  # no more can be removed than there is
         moved = np.flatnonzero(shares.any(1))
         if not len(moved):
             return motion
@@ -128,7 +136,7 @@ class EmotionModel:
             own = torch.from_numpy(coordinates[rows]).to(self.device)
             opening = coordinates[rows] @ self.face.opening_row
             coordinates[rows] += self.residual(own @ self.generator.picture, opening, shares[rows])
-        return Motion(motion.times, coordinates)
+        return Motion(motion.times, coordinates, motion.loudness)
 
     def residual(self, picture: torch.Tensor, opening: np.ndarray, shares: np.ndarray) -> np.ndarray:
         """What emotions add to the coordinates of N faces, (N, S) mm.
@@ -137,18 +145,45 @@ class EmotionModel:
         """
         generator = self.generator
         with torch.inference_mode():
-            share = torch.from_numpy(shares).to(self.device)
             maps = picture.view(-1, 3, INNER, INNER)
             residual = torch.zeros(len(maps), generator.measure.shape[1], device=self.device)
             for k in np.flatnonzero(shares.any(0)):
                 label = torch.zeros(len(maps), len(EMOTIONS), device=self.device)
-                label[:, k] = 1
-                residual += share[:, k, None] * generator(maps, label)
+                level, part = self.labels(int(k), shares[:, k])
+                label[:, k] = torch.from_numpy(level).to(self.device)
+                residual += torch.from_numpy(part).to(self.device)[:, None] * generator(maps, label)
             moved = (residual @ generator.residual).cpu().numpy()
             opened = (residual @ generator.opening).cpu().numpy()
         # Training has a term for the same purpose, which anger, shouted by actors, learns only in part.
         closed = np.exp(-np.maximum(opening, 0) / SHUT)
-        return moved - (opened * (SPOKEN + (1 - SPOKEN) * closed))[:, None] * self.jaw
+        return moved - (opened * (SPOKEN + (1 - SPOKEN) * closed))[:, None] * self.face.jaw_row
+
+    def labels(self, emotion: int, amounts: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Levels (N,) float32 to label an emotion with for amounts (N,), and the share (N,) of its residual to add.
+
+        Together they move a face in proportion to the amount, of which the part beyond 1 counts less.
+        """
+        if emotion == NEUTRAL:  # has no intensities: less of it is less of its residual
+            return np.ones_like(amounts), amounts
+        wanted = np.minimum(amounts, 1) + BEYOND * np.maximum(amounts - 1, 0)
+        strength = self.strength(emotion)
+        level = np.interp(wanted, strength, LEVELS).astype(np.float32)
+        reached = np.interp(level, LEVELS, strength)
+        return level, (wanted / reached).astype(np.float32)
+
+    def strength(self, emotion: int) -> np.ndarray:
+        """(L,) how far an emotion at each of LEVELS moves the face at rest, relative to level 1; ascending."""
+        if emotion not in self._strengths:
+            levels = torch.from_numpy(np.append(LEVELS, np.float32(1))).to(self.device)
+            rest = torch.zeros(len(levels), 3, INNER, INNER, device=self.device)
+            label = torch.zeros(len(levels), len(EMOTIONS), device=self.device)
+            label[:, emotion] = levels
+            with torch.inference_mode():
+                moved = (self.generator(rest, label) @ self.generator.residual).cpu().numpy()
+            along = moved @ moved[-1] / max(float(moved[-1] @ moved[-1]), 1e-9)
+            ascending = np.maximum.accumulate(np.maximum(along[:-1], SMALLEST_STRENGTH))
+            self._strengths[emotion] = ascending + 1e-6 * np.arange(len(LEVELS))
+        return self._strengths[emotion]
 
 
 def emotion_tensors(generator: Generator) -> dict[str, np.ndarray]:

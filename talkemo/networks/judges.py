@@ -47,7 +47,8 @@ class Classifier(nn.Module):
 
 
 class Discriminator(nn.Module):
-    """D: maps (N, 3, 64, 64) in UNIT and emotions (N,) → realness (N,) as a face of that emotion, and logits (N, 8).
+    """D: maps (N, 3, 64, 64) in UNIT and emotions (N,) → realness (N,) as a face of that emotion, its intensity (N,), and
+    logits (N, 8).
 
     Used in training, and to measure as the paper does.
     """
@@ -62,11 +63,13 @@ class Discriminator(nn.Module):
         self.body = nn.Sequential(*layers)
         self.real = nn.Conv2d(before, len(EMOTIONS), 3, padding=1)
         self.emotion = nn.Conv2d(before, len(EMOTIONS), TRAINED_SIZE // 16)
+        self.level = nn.Conv2d(before, len(EMOTIONS), TRAINED_SIZE // 16)
 
-    def forward(self, x: torch.Tensor, emotion: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        x = self.body(x)
-        realness = self.real(x).mean((2, 3)).gather(1, emotion[:, None])[:, 0]
-        return realness, self.emotion(x).flatten(1)
+    def forward(self, x: torch.Tensor, emotion: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        x, own = self.body(x), emotion[:, None]
+        realness = self.real(x).mean((2, 3)).gather(1, own)[:, 0]
+        level = self.level(x).flatten(1).gather(1, own)[:, 0]
+        return realness, level, self.emotion(x).flatten(1)
 
     def features(self, maps: torch.Tensor) -> torch.Tensor:
         """The last feature layer (N, F) for maps (N, 3, R, R)."""

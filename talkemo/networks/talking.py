@@ -28,6 +28,7 @@ HIDDEN, COMPONENTS = 256, 50
 # Loudness, 72 and 64 dB under loud, below which there is no sound and above which there surely is.
 HISS, SPEECH = 0.1, 0.2
 AUDIBLE_SHARE = 0.6  # of a window that has to hold sound for the face to move fully
+PRESSED = 0.4  # mm beyond their distance at rest by which lips can be closed
 BATCH = 256  # windows at a time when animating
 
 
@@ -136,14 +137,14 @@ class TalkingModel:
                 if more is None:
                     break
                 held = np.concatenate([held, more])
-            yield Motion(part, self._predict(held, part - first / FEATURE_RATE, number))
+            yield Motion(part, *self._predict(held, part - first / FEATURE_RATE, number))
             done = int((part[-1] - WINDOW / WINDOW_RATE) * FEATURE_RATE) - first
             done = min(done, len(held) - 2)  # for times beyond the sound, the end of the sound is kept
             if done > 0:
                 held, first = held[done:], first + done
 
-    def _predict(self, features: np.ndarray, times: np.ndarray, style: int | None) -> np.ndarray:
-        """Coordinates (T, S) at times (T,) s after the first of the features (T', D + 1)."""
+    def _predict(self, features: np.ndarray, times: np.ndarray, style: int | None) -> tuple[np.ndarray, np.ndarray]:
+        """Coordinates (T, S) and loudness (T,) at times (T,) s after the first of the features (T', D + 1)."""
         one_hot = torch.zeros(len(times), len(self.styles), device=self.device)
         if style is not None:
             one_hot[:, style] = 1
@@ -154,7 +155,10 @@ class TalkingModel:
             loudness = windows(held[:, -1:], at)[..., 0].cpu().numpy()
         # Sound fades the face in and out of its rest, over the quarter of a second of its window.
         audible = np.clip((loudness - HISS) / (SPEECH - HISS), 0, 1).mean(1)
-        return result * np.clip(audible / AUDIBLE_SHARE, 0, 1)[:, None]
+        result *= np.clip(audible / AUDIBLE_SHARE, 0, 1)[:, None]
+        # Lips press each other and do not pass through each other.
+        passed = np.minimum(result @ self.face.opening_row + PRESSED, 0)
+        return result - passed[:, None] * self.face.jaw_row, loudness[:, WINDOW // 2]
 
 
 def talking_tensors(network: TalkingNetwork) -> dict[str, np.ndarray]:

@@ -15,6 +15,7 @@ from ..evaluation import metrics
 from ..models import Models
 from ..networks.talking import TalkingModel
 from ..train import talking
+from ..train.material import neutral_recordings
 from ..train.talking import PAPER
 from .training import labelled, temporary_run
 
@@ -46,7 +47,7 @@ def table1(
     with TemporaryDirectory() as folder:
         run = temporary_run(Path(folder), data, cache, models, jobs, progress)
         material = talking.gather(run, paper)
-        recordings = talking.neutral_recordings(run, paper)
+        recordings = neutral_recordings(run, list(corpora))
         measured = {
             "T": [r for r in recordings if r.split == "train"][::EVERY_TRAINED],
             "V": [r for r in recordings if r.split == "dev"],

@@ -14,6 +14,7 @@ from ..binding import Binding, FaceHint
 from ..emotions import Timeline
 from ..formats.animation import Frames, Header
 from ..formats.mesh import Mesh
+from ..liveliness import Liveliness
 from ..models import Models, load_models
 from ..motion import Motion
 from ..weights import DEFAULT
@@ -39,6 +40,7 @@ def animate(
     intensity: float = 1.0,
     timeline: PathLike | Timeline | None = None,
     style: str | None = None,
+    seed: int = 0,
     fps: float = 60.0,
     export: ExportOptions | None = None,
     hint: FaceHint | None = None,
@@ -53,9 +55,11 @@ def animate(
     mesh: a mesh file, a mesh in memory, (vertices (N, 3), faces (F, 3)), or what `bind` returned
     audio: a sound file, or (samples (N,) or (N, channels) in [-1, 1], rate in Hz)
     outputs: .mp4, .npz, .glb, .usda, .usdc and .csv files, and folders of meshes; none to get arrays in the result
-    emotion: one of EMOTIONS, an everyday spelling, or a mix `happy:0.6,surprised:0.4`; intensity in [0, 1] scales it
+    emotion: one of EMOTIONS, an everyday spelling, or a mix `happy:0.6,surprised:0.4`; intensity in
+        [0, 1.5] scales it
     timeline: emotions that come and go, in the place of one emotion; a file, see `Timeline.read`
     style: whose way of speaking, one of `models.talking.styles`; None for the default
+    seed: of the slow drift of brows and mouth while an emotion is shown
     fps: frames a second; a video has at most 30, every second or third frame of the rest
     export: how outputs are written; hint: where the mesh has its face, if it is not found unaided
     weights, device: see `load_models`; or models, what that returned
@@ -81,15 +85,19 @@ def animate(
         "audio": sound.name,
         **emotion_meta(emotion, intensity, timeline),
         "style": style or "default",
+        "seed": seed,
         "weights": {"set": models.name, "talking": talking.settings.get("steps")},
     }
     if emotions:
         meta["weights"]["emotion"] = emotions.settings.get("iterations")
 
+    life = Liveliness(models.face, seed)
+
     def parts() -> Iterator[tuple[Motion, Frames]]:
         for motion in talking.stream(sound, times, style, FRAMES_AT_A_TIME):
             if emotions:
-                motion = emotions.transfer(motion, course.amounts(motion.times))
+                amounts = life.amounts(motion, course.amounts(motion.times))
+                motion = life.drift(emotions.transfer(motion, amounts), amounts)
             yield motion, bound_frames(binding, motion, binding.vertices(motion.coordinates))
 
     return write_animation(

@@ -6,6 +6,10 @@ iteration is a step of the discriminator; the generator makes one every `critic`
 Realness is judged per emotion (as StarGAN v2 does), not for all faces together: a generator that only has to look real
 and to be classified as happy squints; one that has to look like the happy faces smiles. And two terms keep the speech:
 the residuals of two frames of a recording have to be the same on the lips, and closed lips have to stay closed.
+
+An emotion's intensity is part of its label. Real faces have one by what an animator added to them and by how strongly
+the actor was asked to play; the discriminator learns to read it, and the generator has to produce the one it is asked
+for.
 """
 
 from __future__ import annotations
@@ -26,12 +30,13 @@ from ..data import augmentation
 from ..data.captures import load_captures
 from ..data.kept import digest
 from ..data.motion import Acted, acted, from_rest
+from ..data.voices import FREE_CORPORA
 from ..emotions import EMOTIONS, PAPER_EMOTIONS
 from ..face import Face
 from ..geomap import geometry_map
 from ..motion import Motion
 from ..networks.building import load_tensors
-from ..networks.emotion import FULL_PRECISION, SHUT, EmotionModel, emotion_tensors
+from ..networks.emotion import FULL_PRECISION, NEUTRAL, SHUT, EmotionModel, emotion_tensors
 from ..networks.judges import TRAINED_SIZE, Classifier, Discriminator, classifier_tensors, network_tensors
 from ..weights import check_compatible, load_weights
 from .loop import Latest, Loop, checkpoint_path, half_precision
@@ -41,6 +46,8 @@ from .run import Run, StartWeights
 # The classes of the classifiers that judge generated emotions: the paper's, and RAVDESS's.
 CLASSES = {"four": PAPER_EMOTIONS, "eight": EMOTIONS}
 LOG_EVERY, SAVE_EVERY = 300, 3000  # iterations
+STRONG = 0.6  # intensity from which on the frames of actors who were asked for a strong emotion are taken
+LARGE_ITERATIONS, LARGE_BATCH = 60_000, 32  # where a GPU is present
 SHEET_ROWS = 5  # real faces on a sample sheet
 SHEET_SIZE = (160, 176)  # pixels, width and height of each of its pictures
 
@@ -57,9 +64,10 @@ class EmotionConfig:
     reconstruction: float = 10.0  # weight, λ_rec
     penalty: float = 10.0  # weight of the gradient penalty, λ_gp
     speech: float = 5.0  # weight of the difference, on the lips, of the residuals of two frames of a recording
+    level: float = 2.0  # weight of the squared error of the intensity
     gap: float = 2.0  # weight, a mm², of what an emotion opens closed lips by: lips stay closed for b, m and p
-    augmentation: float = 0.7  # the animator's weight, see data.augmentation; 0 for none
-    weak: float = 0.25  # share of the frames that were not acted strongly
+    augmentation: float = 1.0  # the animator's weight at intensity 1, see data.augmentation; 0 for none
+    levels: tuple[float, float] = (0.15, 1.5)  # the least and the largest intensity
     corpora: tuple[str, ...] = ("ravdess",)
     # Standard deviation of blend-shape weights added to all that the discriminator sees. Without it the generator turns
     # a class over by a tenth of a millimetre that no eye would find.
@@ -78,12 +86,16 @@ GeneratorMaker = Callable[[Face, EmotionConfig], nn.Module]
 def emotion_config(seed: int, options: dict[str, Any]) -> EmotionConfig:
     """The settings of `talkemo train emotion` with its options, see `run.train`."""
     config = EmotionConfig(seed=seed)
-    if options.get("steps") is not None:
-        config = replace(config, iterations=options["steps"])
     if options.get("no_augmentation"):
         config = replace(config, augmentation=0.0)
+    if options.get("large"):
+        config = replace(config, iterations=LARGE_ITERATIONS, batch=LARGE_BATCH)
     if options.get("java_sed"):
         config = replace(config, corpora=("ravdess", "java_sed"))
+    if options.get("free"):
+        config = replace(config, corpora=FREE_CORPORA)
+    if options.get("steps") is not None:
+        config = replace(config, iterations=options["steps"])
     return config
 
 
@@ -117,23 +129,37 @@ class Batch:
     """Faces of a step, on the training's device.
 
     real: (N, 3, 64, 64) in UNIT; other: the same of another frame of each face's recording
-    original, target: (N,) the emotion of each face, and the one that it is given
-    order: (N,) such that original[order] is target: faces with the target's emotion
+    original: (N,) the emotion of each face; level: (N,) its intensity, 1 for neutral
+    order: (N,) numbers of the faces whose emotion and intensity each face is given
     """
 
     real: torch.Tensor
     other: torch.Tensor
     original: torch.Tensor
-    target: torch.Tensor
+    level: torch.Tensor
     order: torch.Tensor
+
+    @property
+    def target(self) -> torch.Tensor:
+        """(N,) the emotion that each face is given."""
+        return self.original[self.order]
+
+    @property
+    def target_level(self) -> torch.Tensor:
+        """(N,) the intensity that each face is given."""
+        return self.level[self.order]
 
 
 class FrameSampler:
-    """Draws faces: every emotion as often as any other, strongly acted ones more often than weak ones."""
+    """Draws faces: every emotion as often as any other, at all intensities."""
 
     def __init__(self, face: Face, frames: Acted, config: EmotionConfig, device: torch.device):
         self.frames, self.config, self.device = frames, config, device
         self.by_emotion = [_weak_and_strong(frames, k) for k in range(len(EMOTIONS))]
+        if config.augmentation:  # emotions that no actor shows: an animator's alone, on neutral faces
+            for k, emotion in enumerate(EMOTIONS):
+                if emotion in augmentation.EXPRESSIONS and not len(self.by_emotion[k][1]):
+                    self.by_emotion[k] = self.by_emotion[NEUTRAL]
         self.present = [k for k, (_, strong) in enumerate(self.by_emotion) if len(strong)]
         self.first = np.searchsorted(frames.clip, np.arange(len(frames.strong) + 1))  # frame of each recording
         self.basis = map_basis(face, TRAINED_SIZE).flatten(1).to(device)
@@ -146,25 +172,20 @@ class FrameSampler:
         count = self.config.batch
         original = rng.choice(self.present, count)
         order = rng.permutation(count)
-        rows = np.array([self._row(emotion, rng) for emotion in original])
+        level = np.where(original == NEUTRAL, 1, rng.uniform(*self.config.levels, count)).astype(np.float32)
+        rows = np.array([self._row(*wanted, rng) for wanted in zip(original, level)])
         clips = self.frames.clip[rows]
         others = self.first[clips] + (rng.random(count) * (self.first[clips + 1] - self.first[clips])).astype(int)
         flipped = rng.random(count) < 0.5  # a face and its mirror image show the same emotion
         numbers = torch.from_numpy(self.added_index[clips, original]).to(self.device)
-        added = self.config.augmentation * self.added[numbers]
-        labels, order_on_device = (torch.from_numpy(array).to(self.device) for array in (original, order))
-        return Batch(
-            real=self._maps(rows, flipped, added),
-            other=self._maps(others, flipped, added),
-            original=labels,
-            target=labels[order_on_device],
-            order=order_on_device,
-        )
+        weight = self.config.augmentation * np.asarray(augmentation.animator_weight(level), np.float32)
+        added = torch.from_numpy(weight).to(self.device)[:, None] * self.added[numbers]
+        on_device = [torch.from_numpy(array).to(self.device) for array in (original, level, order)]
+        return Batch(self._maps(rows, flipped, added), self._maps(others, flipped, added), *on_device)
 
-    def _row(self, emotion: int, rng: np.random.Generator) -> int:
-        """A frame of an emotion."""
-        strong = int(rng.random() >= self.config.weak)
-        return rng.choice(self.by_emotion[emotion][strong])
+    def _row(self, emotion: int, level: float, rng: np.random.Generator) -> int:
+        """A frame of an emotion at an intensity."""
+        return rng.choice(self.by_emotion[emotion][int(level >= STRONG)])
 
     def _maps(self, rows: np.ndarray, flipped: np.ndarray, added: torch.Tensor) -> torch.Tensor:
         """Maps (N, 3, 64, 64) of frames, some of them mirrored, with what an animator added (N, 3·64·64)."""
@@ -287,36 +308,40 @@ class StarGAN:
         """A step of the discriminator; returns its losses."""
         config, real = self.config, batch.real
         with torch.no_grad():
-            fake = real + self._residual(real, batch.target)
+            fake = real + self._residual(real, batch.target, batch.target_level)
         shown, fake = self._blurred(real), self._blurred(fake)
-        realness, logits = self._judged(shown, batch.original)
+        realness, level, logits = self._judged(shown, batch.original)
         adversarial = realness.mean() - self._judged(fake, batch.target)[0].mean()
         classified = functional.cross_entropy(logits, batch.original)
+        measured = (level - batch.level).square().mean()
         penalty = self._gradient_penalty(shown[batch.order], fake, batch.target)  # two faces of one emotion
-        loss = -adversarial + config.penalty * penalty + config.classification * classified
+        loss = -adversarial + config.penalty * penalty + config.classification * classified + config.level * measured
         self._descend("discriminator_adam", loss)
-        return {"D_adv": adversarial.detach(), "D_cls": classified.detach(), "D_gp": penalty.detach()}
+        losses = {"D_adv": adversarial, "D_cls": classified, "D_level": measured, "D_gp": penalty}
+        return {name: value.detach() for name, value in losses.items()}
 
     def generator_step(self, batch: Batch) -> dict[str, torch.Tensor]:
         """A step of the generator and of its average; returns its losses."""
         config, real = self.config, batch.real
         both = torch.cat([real, batch.other])
-        residual, residual_of_other = self._residual(both, batch.target.repeat(2)).chunk(2)
+        targets, levels = batch.target.repeat(2), batch.target_level.repeat(2)
+        residual, residual_of_other = self._residual(both, targets, levels).chunk(2)
         fake = real + residual
         same = ((residual - residual_of_other).square() * self.lips).sum((1, 2, 3)).mean() / self.lips.sum()
         closed = torch.exp(-(real.flatten(1) @ self.opening).clamp_min(0) / SHUT)
         gap = ((residual.flatten(1) @ self.opening).square() * closed).mean()
-        realness, logits = self._judged(self._blurred(fake), batch.target)
+        realness, level, logits = self._judged(self._blurred(fake), batch.target)
         classified = functional.cross_entropy(logits, batch.target)
-        back = fake + self._residual(fake, batch.original)
+        measured = (level - batch.target_level).square().mean()
+        back = fake + self._residual(fake, batch.original, batch.level)
         reconstruction = (back - real).abs().mean()
-        loss = -realness.mean() + config.classification * classified
+        loss = -realness.mean() + config.classification * classified + config.level * measured
         loss = loss + config.reconstruction * reconstruction + config.speech * same + config.gap * gap
         self._descend("generator_adam", loss)
         with torch.no_grad():
             for mean, now in zip(self.average.parameters(), self.generator.parameters()):
                 mean.lerp_(now, 1 - config.average)
-        losses = {"G_cls": classified, "G_rec": reconstruction, "G_speech": same, "G_gap": gap}
+        losses = {"G_cls": classified, "G_level": measured, "G_rec": reconstruction, "G_speech": same, "G_gap": gap}
         return {name: value.detach() for name, value in losses.items()}
 
     def save(self, frames: int) -> Path:
@@ -330,16 +355,17 @@ class StarGAN:
         self.run.save("discriminator", network_tensors(self.discriminator), {"iterations": loop.step})
         return path
 
-    def _residual(self, maps: torch.Tensor, emotion: torch.Tensor) -> torch.Tensor:
-        """Residual maps (N, 3, 64, 64) that give maps the emotions (N,)."""
+    def _residual(self, maps: torch.Tensor, emotion: torch.Tensor, level: torch.Tensor) -> torch.Tensor:
+        """Residual maps (N, 3, 64, 64) that give maps the emotions (N,) at intensities (N,)."""
         with half_precision(self.device):
-            return self.generator(maps, functional.one_hot(emotion, len(EMOTIONS)).float()).float()
+            label = functional.one_hot(emotion, len(EMOTIONS)).float() * level[:, None]
+            return self.generator(maps, label).float()
 
-    def _judged(self, maps: torch.Tensor, emotion: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Realness (N,) of maps as faces of the emotions (N,), and logits (N, 8)."""
+    def _judged(self, maps: torch.Tensor, emotion: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """Realness (N,) of maps as faces of the emotions (N,), their intensity (N,), and logits (N, 8)."""
         with half_precision(self.device):
-            realness, logits = self.discriminator(maps, emotion)
-        return realness.float(), logits.float()
+            realness, level, logits = self.discriminator(maps, emotion)
+        return realness.float(), level.float(), logits.float()
 
     def _blurred(self, maps: torch.Tensor) -> torch.Tensor:
         """Maps with noise on their blend-shape weights."""
@@ -350,7 +376,7 @@ class StarGAN:
         """WGAN-GP: squared distance from 1 of the slope of realness between real and generated maps."""
         mix = torch.rand(len(real), 1, 1, 1, device=self.device)
         between = (mix * real + (1 - mix) * fake).requires_grad_()
-        realness, _ = self._judged(between, emotion)
+        realness = self._judged(between, emotion)[0]
         slope = torch.autograd.grad(realness.sum(), between, create_graph=True)[0]
         return (slope.flatten(1).norm(dim=1) - 1).square().mean()
 

@@ -58,16 +58,23 @@ class Objective:
         self.opening = torch.from_numpy(face.opening_row).to(device)
 
     def __call__(
-        self, output: torch.Tensor, target: torch.Tensor, pairs: torch.Tensor, weight: torch.Tensor
+        self, output: torch.Tensor, target: torch.Tensor, inside: torch.Tensor, mean: torch.Tensor
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """The two terms of coordinates (M, S), given the target (M, S) and each frame's weight (M,).
+        """The two terms of the coordinates of crops (N, T, S), given the target (N, T, S).
 
-        pairs: (P, 2), rows of frames that follow each other
+        inside: (N, T), 1 for frames and 0 for padding; mean: (N,), how much the mean of a crop's error counts, 1 being
+        as much as its course: then the position term is a mean of squares
         """
-        error = output - target
-        squared = (error @ self.position).square().sum(1)
+        inside = inside[..., None]
+        frames, total = inside.sum(1), inside.sum()
+        error = (output - target) * inside
+        level = error.sum(1) / frames.clamp_min(1)
+        course = (error - level[:, None]) * inside
+        squared = (course @ self.position).square().sum()
+        squared = squared + ((level @ self.position).square().sum(1) * mean * frames[:, 0]).sum()
         if self.closure:
-            closed = (target @ self.opening < CLOSED_LIPS).float()
-            squared = squared + self.closure * (error @ self.opening).square() * closed
-        change = ((error[pairs[:, 1]] - error[pairs[:, 0]]) @ self.velocity).square().sum(1)
-        return (squared * weight).mean(), (change * weight[pairs[:, 1]]).mean()
+            closed = (target @ self.opening < CLOSED_LIPS).float() * inside[..., 0] * (mean > 0)[:, None]
+            squared = squared + self.closure * ((error @ self.opening).square() * closed).sum()
+        following = inside[:, 1:] * inside[:, :-1]
+        change = ((error[:, 1:] - error[:, :-1]) @ self.velocity).square().sum(2, keepdim=True) * following
+        return squared / total, change.sum() / total

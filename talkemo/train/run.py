@@ -68,6 +68,16 @@ class Run:
         """The folder of fitted corpora: captures_folder, or one in `out`."""
         return self.captures_folder or self.out / "captures"
 
+    @property
+    def prepared(self) -> Path:
+        """The folder of sound that the speech stage prepared."""
+        return self.out / "speech"
+
+    @property
+    def labels(self) -> Path:
+        """The folder of that sound's motion, as the lips stage's teachers predict it."""
+        return self.out / "lips"
+
     def report(self, what: str, done: int, total: int) -> None:
         """Tell the caller how far a step is."""
         if self.progress:

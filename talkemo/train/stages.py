@@ -1,4 +1,4 @@
-"""The stages of training by name: face, speech, talking, emotion."""
+"""The stages of training by name: face, speech, lips, talking, emotion."""
 
 from __future__ import annotations
 
@@ -13,7 +13,8 @@ from .run import Run
 def train(stage: str, run: Run, *, seed: int = 0, options: dict[str, Any] | None = None) -> dict[str, Any]:
     """Train a stage; returns figures and the path of the weights.
 
-    options: of the talking model `paper`, `constant_weights`, `log_mel`, `freeze_encoder`, `hold_out`; of the emotion
+    options: `free` of all stages that read corpora: only those that may be used for any purpose; `hold_out` and `people`
+    of lips; of the talking model `paper`, `constant_weights`, `log_mel`, `freeze_encoder`, `hold_out`; of the emotion
     transfer `no_augmentation` and `java_sed`; `steps` of all but the face; see `talkemo train --help`.
     """
     options = options or {}
@@ -24,12 +25,18 @@ def train(stage: str, run: Run, *, seed: int = 0, options: dict[str, Any] | None
     if run.device not in DEVICES:
         raise InputError(f"unknown device '{run.device}'", f"choose from {', '.join(DEVICES)}")
     _ = run.start_models  # a set that is not there is refused before anything else
+    options = {**options, "large": run.torch_device.type == "cuda"}
     if stage == "face":
         return _train_face(run)
     if stage == "speech":
         from .speech import speech_config, train_speech
 
         return {"weights": str(train_speech(run, speech_config(seed, options)))}
+    if stage == "lips":
+        from .lips import lips_config, train_lips
+
+        figures = train_lips(run, lips_config(seed, options))
+        return {"weights": str(run.labels), **figures}
     if stage == "talking":
         from .talking import talking_config, train_talking
 
@@ -38,7 +45,7 @@ def train(stage: str, run: Run, *, seed: int = 0, options: dict[str, Any] | None
         from .emotion import emotion_config, train_emotion
 
         return {"weights": str(train_emotion(run, emotion_config(seed, options)))}
-    raise InputError(f"unknown stage '{stage}'", "choose face, speech, talking or emotion")
+    raise InputError(f"unknown stage '{stage}'", "choose face, speech, lips, talking or emotion")
 
 
 def _train_face(run: Run) -> dict[str, Any]:

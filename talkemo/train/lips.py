@@ -1,0 +1,286 @@
+"""Stage 3: the teachers of motion. They label hours of speech that nobody filmed with the motion of the lips.
+
+A teacher is Whisper's encoder with a head, trained along on filmed speech: too large to ship, and better than what
+ships. Several are averaged. The talking model then learns from their labels besides the recordings. Where the phones of
+an utterance are known, its labels are made to close the lips for p, b and m.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from ..data.phones import BILABIALS
+from ..data.sound import augment
+from ..errors import InputError
+from ..face import Face
+from ..files import atomic_write, readable
+from ..networks.speech_encoder import FEATURE_RATE, REACH, Block
+from .loop import Loop, half_precision
+from .material import (
+    LABELS,
+    Batch,
+    Clip,
+    ClipSampler,
+    even_out,
+    few_of_each,
+    filmed_clips,
+    held_out,
+    make_batch,
+    neutral_recordings,
+)
+from .objective import Objective, position_matrix
+from .run import Run
+from .speech import load_prepared
+from .talking import TalkingConfig, correlations, free_shares, some_targets, start_decoder_at_components
+from .teacher import WIDTHS, load_teacher, padded_features, teacher_files, whisper_rows
+
+HIDDEN, COMPONENTS = 256, 50  # width of a head, and components of the motion that it gives
+DILATIONS = (1, 2, 1)  # features, of a head's blocks
+GRADIENT_LIMIT = 50.0  # norm of the gradient above which it is scaled down
+LOG_EVERY, CHECK_EVERY = 100, 400  # steps
+CLOSES_FOR = 0.03  # s around the middle of a p, b or m in which the lips are together at least
+EASES_FOR = 0.05  # s before and after that, in which they close and open
+
+
+@dataclass(frozen=True)
+class LipsConfig:
+    """Settings of the motion teachers' training."""
+
+    teachers: tuple[str, ...] = ("tiny.en",)  # one member for each
+    shares: tuple[tuple[str, float], ...] = TalkingConfig().shares  # of the corpora in a batch
+    steps: int = 1100
+    batch: int = 8  # crops
+    seconds: float = 3.0  # of a crop
+    learning_rate: float = 1e-3  # AdamW, of the head; falls as a cosine
+    encoder_rate: float = 1e-4  # the same for Whisper's encoder
+    dropout: float = 0.2
+    hold_out: int = 8  # every so many'th training speaker is kept for the log's figures
+    people: float = 1.0  # share of the speakers that are trained on: less, for a learning curve
+    seed: int = 0
+
+
+# Where a GPU is present. After 800 steps a teacher knows the people that it sees better, and others no better.
+LARGE = LipsConfig(teachers=("tiny.en", "base", "tiny.en", "base"), steps=800, batch=32, seconds=4.0)
+
+
+def lips_config(seed: int, options: dict[str, Any]) -> LipsConfig:
+    """The settings of `talkemo train lips` with its options, see `stages.train`."""
+    config = replace(LARGE if options.get("large") else LipsConfig(), seed=seed)
+    if options.get("steps") is not None:
+        config = replace(config, steps=options["steps"])
+    if options.get("hold_out") is not None:
+        config = replace(config, hold_out=options["hold_out"])
+    if options.get("people") is not None:
+        config = replace(config, people=options["people"])
+    if options.get("free"):
+        config = replace(config, shares=free_shares(config.shares))
+    return config
+
+
+def train_lips(run: Run, config: LipsConfig) -> dict[str, float]:
+    """Train the teachers of motion and label the sound that the speech stage prepared; returns held-out figures.
+
+    Labels are written to `out`/lips, a file a shard: (N, S) float16 coordinates at 50 Hz.
+    """
+    face = run.models().face
+    for teacher in config.teachers:
+        teacher_files(teacher)  # one that is missing is reported before anything is read
+    clips, checked = gather(run, config)
+    if not run.resume:  # labels of other teachers
+        for path in run.labels.glob(f"*{LABELS}"):
+            path.unlink()
+    members = [train_member(clips, checked, run, config, k) for k in range(len(config.teachers))]
+    figures = check_together(members, checked, face)
+    if run.prepared.is_dir():
+        label(members, run, face)
+    return figures
+
+
+def gather(run: Run, config: LipsConfig) -> tuple[list[Clip], list[Clip]]:
+    """Filmed speech of the training split, and what of it is held out."""
+    from ..audio import mel_filters
+
+    face, filters = run.models().face, mel_filters()
+    names = [name for name, _ in config.shares]
+    recordings = [r for r in neutral_recordings(run, names) if r.split == "train"]
+    held = held_out(recordings, config.hold_out)
+    recordings = some_people([r for r in recordings if r.name not in held], config.people)
+    styles = sorted({r.speaker for r in recordings})
+    clips = even_out(filmed_clips(run, recordings, filters, styles), face)
+    return clips, filmed_clips(run, few_of_each([*held.values()]), filters, styles)
+
+
+def some_people(recordings: list[Any], share: float) -> list[Any]:
+    """The recordings of a share of each corpus's speakers; of a corpus with one speaker, a share of the clips."""
+    if share >= 1:
+        return recordings
+    chosen = []
+    for corpus in sorted({r.corpus for r in recordings}):
+        own = [r for r in recordings if r.corpus == corpus]
+        speakers = sorted({r.speaker for r in own})
+        if len(speakers) == 1:
+            chosen += [own[k] for k in np.unique((np.arange(len(own) * share) / share).astype(int))]
+        else:
+            kept = {speakers[int(k / share)] for k in range(max(1, round(len(speakers) * share)))}
+            chosen += [r for r in own if r.speaker in kept]
+    return chosen
+
+
+# ------------------------------------------------------------------------------------------------------------ training
+
+
+class MotionTeacher(nn.Module):
+    """Whisper's encoder with a head: sound (N, S) → coordinates (N, S // 320, C) of motion at 50 Hz."""
+
+    def __init__(self, teacher: str, coordinates: int, dropout: float):
+        super().__init__()
+        self.encoder = load_teacher(teacher)
+        self.entry = nn.Sequential(nn.Dropout(dropout), nn.Linear(WIDTHS[teacher], HIDDEN))
+        self.blocks = nn.ModuleList([Block(HIDDEN, dilation) for dilation in DILATIONS])
+        self.exit = nn.Sequential(nn.LayerNorm(HIDDEN), nn.Dropout(dropout), nn.Linear(HIDDEN, COMPONENTS))
+        self.decoder = nn.Linear(COMPONENTS, coordinates)
+
+    def forward(self, wave: torch.Tensor) -> torch.Tensor:
+        rows = whisper_rows(wave)
+        with half_precision(wave.device):
+            x = self.entry(self.encoder(rows))
+            for block in self.blocks:
+                x = block(x)
+            code = self.exit(x).float()
+        return nn.functional.linear(code, self.decoder.weight, self.decoder.bias)
+
+
+def train_member(clips: list[Clip], checked: list[Clip], run: Run, config: LipsConfig, number: int) -> MotionTeacher:
+    """Train one of the teachers."""
+    face, device = run.models().face, run.torch_device
+    talking = TalkingConfig()
+    torch.manual_seed(config.seed + number)
+    network = MotionTeacher(config.teachers[number], len(face.span), config.dropout)
+    start_decoder_at_components(network.decoder, some_targets(clips))
+    network = network.to(device)
+    whisper = list(network.encoder.parameters())
+    head = [p for name, p in network.named_parameters() if not name.startswith("encoder.")]
+    rates = (config.learning_rate, config.encoder_rate)
+    groups = [{"params": p, "lr": rate} for p, rate in zip((head, whisper), rates)]
+    optimiser = torch.optim.AdamW(groups, weight_decay=0.01)
+    rng = np.random.default_rng(config.seed + number)
+    settings = {**asdict(config), "member": number}
+    loop = Loop(f"lips-{number}", run, {"network": network}, {"adam": optimiser}, settings, rng)
+    objective = Objective(face, talking.mouth, talking.gap, talking.closure, device)
+    sampler = ClipSampler(clips, config)
+    with loop.whole_steps():
+        while loop.step < config.steps and not loop.out_of_time:
+            fall = min(1.0, (loop.step + 1) / 100) * (0.5 + 0.5 * float(np.cos(np.pi * loop.step / config.steps)))
+            for group, rate in zip(optimiser.param_groups, rates):
+                group["lr"] = rate * fall
+            network.train()
+            batch = make_batch(sampler.draw(loop.rng), config.seconds, 1, 1.0, loop.rng, device)
+            position, velocity = objective(at_frames(network, batch), batch.target, batch.inside, batch.mean)
+            optimiser.zero_grad()
+            (position + talking.velocity * velocity).backward()
+            torch.nn.utils.clip_grad_norm_(head + whisper, GRADIENT_LIMIT)
+            optimiser.step()
+            loop.figures.add({"position_mm2": position, "velocity_mm2": velocity})
+            loop.step += 1
+            if loop.step % CHECK_EVERY == 0:
+                loop.log(check_together([network], checked, face))
+            if loop.step % LOG_EVERY == 0:
+                run.report(f"lips {number + 1}", loop.step, config.steps)
+            loop.end_step()
+    loop.save()
+    return network.eval()
+
+
+def at_frames(network: MotionTeacher, batch: Batch) -> torch.Tensor:
+    """Coordinates (N, T, C) at a batch's frames, by linear interpolation between features."""
+    assert batch.wave is not None
+    found = network(augment(batch.wave))
+    place = (batch.times * FEATURE_RATE + REACH).clamp(0, found.shape[1] - 1.001)
+    low = place.floor().long()
+    index = low[..., None].expand(-1, -1, found.shape[2])
+    return found.gather(1, index).lerp(found.gather(1, index + 1), (place - low)[..., None].float())
+
+
+def check_together(members: list[MotionTeacher], clips: list[Clip], face: Face) -> dict[str, float]:
+    """Pearson r of the mouth's opening and width in the mean of the members, the mean over the clips of each corpus."""
+    sounds = [clip.samples for clip in clips]
+    rows: dict[str, list[float]] = {}
+    for clip, found in zip(clips, predict(members, sounds)):
+        at = np.arange(len(found)) / FEATURE_RATE
+        course = np.stack([np.interp(clip.time, at, column) for column in found.T], 1)
+        for name, value in correlations(course, clip.target, face).items():
+            rows.setdefault(f"{clip.corpus}_{name}", []).append(value)
+    return {name: float(np.mean(values)) for name, values in sorted(rows.items())}
+
+
+def predict(members: list[MotionTeacher], sounds: list[np.ndarray]) -> Iterator[np.ndarray]:
+    """The mean of the members' motion, (N // 320, C) float32 at 50 Hz, for each sound (N,) int16."""
+    found = []
+    for member in members:
+        member.eval()
+        found.append(padded_features(member, sounds, next(member.parameters()).device))
+    return (np.mean(parts, axis=0) for parts in zip(*found))
+
+
+# -------------------------------------------------------------------------------------------------------------- labels
+
+
+def label(members: list[MotionTeacher], run: Run, face: Face) -> None:
+    """Write the motion of all prepared sound to the folder of labels; shards that are there are kept."""
+    prepared = load_prepared(run.prepared)
+    run.labels.mkdir(parents=True, exist_ok=True)
+    closures = known_closures(run.out / "phones.json")
+    closing = closing_direction(face)
+    for number, name in enumerate(prepared.names):
+        path = run.labels / f"{name}{LABELS}"
+        rows = np.flatnonzero(prepared.shard == number)
+        if not path.is_file():
+            sounds = [prepared.whole(int(k)) for k in rows]
+            labelled = []
+            for k, motion in zip(rows, predict(members, sounds)):
+                spoken = closures.get(prepared.file[k])
+                if spoken is not None:
+                    motion = close_lips(motion, spoken / prepared.speed[k], face.opening_row, closing)
+                labelled.append(motion.astype(np.float16))
+            with atomic_write(path) as partial:
+                np.save(partial, np.concatenate(labelled))
+        run.report("labels", number + 1, len(prepared.names))
+
+
+def known_closures(path: Path) -> dict[str, np.ndarray]:
+    """The middles (K,) s of the p, b and m of utterances by file, of what `phones.align_corpus` wrote; none without."""
+    if not path.is_file():
+        return {}
+    with readable(path, "a file of aligned phones", "remove it to do without"):
+        phones: dict[str, list[Any]] = json.loads(path.read_text("utf-8"))
+        if not isinstance(phones, dict):
+            raise InputError(f"{path}: not a file of aligned phones", "remove it to do without")
+        return {
+            f"speech/{file}": np.array([(start + end) / 2 for name, start, end in found if name in BILABIALS])
+            for file, found in phones.items()
+        }
+
+
+def closing_direction(face: Face) -> np.ndarray:
+    """(C,) coordinates that close the lips by a millimetre and move the rest of the face as little as can be."""
+    position = position_matrix(face, TalkingConfig().mouth, 0.0).astype(np.float64)
+    towards = np.linalg.solve(position @ position.T, face.opening_row.astype(np.float64))
+    return (towards / (towards @ face.opening_row)).astype(np.float32)
+
+
+def close_lips(motion: np.ndarray, spoken: np.ndarray, opening_row: np.ndarray, closing: np.ndarray) -> np.ndarray:
+    """A motion (T, C) at 50 Hz whose lips are together at the times (K,) s, wherever they are nearly so."""
+    opening = np.maximum(motion @ opening_row, 0)
+    time = np.arange(len(motion)) / FEATURE_RATE
+    distance = np.abs(time[:, None] - spoken).min(1, initial=np.inf)
+    share = np.clip(1 - (distance - CLOSES_FOR) / EASES_FOR, 0, 1)
+    share = share**2 * (3 - 2 * share)
+    return motion - (share * opening)[:, None] * closing

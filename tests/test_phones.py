@@ -1,0 +1,114 @@
+"""Phones: what is aligned with a transcript, when, and what becomes of text and sound that cannot be."""
+
+import json
+import sys
+from itertools import pairwise
+
+import numpy as np
+import pytest
+import soundfile
+
+from talkemo import InputError, TalkemoError
+from talkemo.audio import open_audio
+from talkemo.data import phones
+from talkemo.data.phones import Aligner, Phone, Word, align_corpus, closures
+
+RATE = 16000
+PART = "Hello! My name is Emma. A big brown map of Bombay is on the table"  # the first 5 s of the example's sentence
+
+
+@pytest.fixture(scope="module")
+def aligner() -> Aligner:
+    pytest.importorskip("pocketsphinx")
+    return Aligner()
+
+
+@pytest.fixture(scope="module")
+def samples(example_speech) -> np.ndarray:
+    return open_audio(example_speech).samples()
+
+
+def test_missing_package_is_reported(monkeypatch):
+    monkeypatch.setitem(sys.modules, "pocketsphinx", None)
+    with pytest.raises(TalkemoError, match="not installed") as caught:
+        Aligner()
+    assert caught.value.hint == "pip install pocketsphinx"
+
+
+def test_closures_are_those_of_both_lips():
+    found = closures([Phone("SIL", 0, 0.1), Phone("M", 0.1, 0.2), Phone("F", 0.2, 0.3), Phone("P", 0.3, 0.35)])
+    np.testing.assert_allclose(found, [[0.1, 0.2], [0.3, 0.35]])
+    assert closures([]).shape == (0, 2)
+
+
+@pytest.fixture(scope="module")
+def aligned(aligner, samples) -> list[Word]:
+    return aligner.words(samples[: 6 * RATE], PART)
+
+
+def test_example_speech_is_aligned(aligner, samples, aligned):
+    assert [word.text for word in aligned if word.text] == PART.lower().replace("!", "").replace(".", "").split()
+    found = aligner.phones(samples[: 6 * RATE], PART)
+    assert [p for p in found if p.name != "SIL"] == [p for word in aligned if word.text for p in word.phones]
+    assert found[0].start == 0 and found[-1].end == pytest.approx(6, abs=0.05)
+    assert all(a.end == b.start for a, b in pairwise(found)) and all(p.start < p.end for p in found)
+    # my, name, Emma, big, brown, map (two), Bombay (three), table
+    assert len(closures(found)) == 11
+
+
+def test_stops_are_quiet(samples, aligned):
+    """In the sound, P and B have less power than open vowels."""
+
+    def level(*names: str) -> float:
+        parts = [samples[int(p.start * RATE) : int(p.end * RATE)] for w in aligned for p in w.phones if p.name in names]
+        return float(np.median([np.sqrt(np.mean(part**2)) for part in parts]))
+
+    assert level("P", "B") < 0.5 * level("AE", "AA", "OW", "AY", "AW")
+
+
+@pytest.mark.parametrize("text", ["", "?!", "room 12", "salt & pepper", "hello xqzzy"])
+def test_unknown_text_is_given_up(aligner, samples, text):
+    assert aligner.phones(samples, text) is None
+
+
+def test_what_cannot_be_aligned_is_none_and_does_no_harm(aligner, samples):
+    before = aligner.phones(samples[:RATE], "hello")
+    assert aligner.phones(samples[:1600], PART) is None  # fewer frames than the phones need
+    assert aligner.phones(samples[:0], "hello") is None
+    assert aligner.phones(samples[:RATE], "hello") == before
+
+
+def test_text_is_normalised(aligner):
+    assert aligner.spelled("“Don’t—stop”, 'twas said…") == ["don't", "stop", "'twas", "said"]
+    assert aligner.spelled("It's a well-known 'map'.") == ["it's", "a", "well", "known", "map"]
+
+
+@pytest.fixture
+def corpus(tmp_path, samples):
+    speech = tmp_path / "speech"
+    speech.mkdir()
+    soundfile.write(speech / "a.wav", samples[:RATE], RATE)
+    rows = [("a.wav", "hello"), ("missing.wav", "hello"), ("a.wav.number", "room 12")]
+    table = "file\tset\tspeaker\ttext\n" + "".join(f"{file}\tx\ty\t{text}\n" for file, text in rows)
+    (speech / "transcripts.tsv").write_text(table, "utf-8")
+    return tmp_path
+
+
+def test_corpus_is_aligned_and_goes_on_where_it_was_ended(aligner, corpus, monkeypatch):
+    out, told = corpus / "phones.json", []
+    # A shard as a process of the pool makes it, and then nothing is left to do for a pool.
+    (corpus / "phones.parts").mkdir()
+    monkeypatch.setattr(phones, "_aligner", [aligner])
+    rows = phones._transcripts(corpus)
+    phones._align_shard((corpus / "speech", rows, phones.part_path(out, rows)))
+    monkeypatch.setattr(phones, "worker_pool", None)
+    done = align_corpus(corpus, out, 1, lambda *counts: told.append(counts))
+    assert done == {"utterances": 3, "aligned": 1, "failed": 1}
+    found = json.loads(out.read_text("utf-8"))
+    assert list(found) == ["a.wav"] and found["a.wav"][0][1] == 0
+    assert not (corpus / "phones.parts").exists()
+
+
+def test_no_transcripts_are_reported(tmp_path):
+    with pytest.raises(InputError, match="no such table"):
+        align_corpus(tmp_path, tmp_path / "phones.json")
