@@ -34,6 +34,7 @@ from talkemo.train import talking as talking_stage
 from talkemo.train import teacher as teacher_stage
 from talkemo.train.emotion import (
     EmotionConfig,
+    FrameSampler,
     emotion_config,
     sample_sheet,
     train_classifiers,
@@ -67,6 +68,7 @@ from talkemo.train.stages import train
 from talkemo.train.talking import (
     PAPER,
     TalkingConfig,
+    free_shares,
     gather,
     interpolation,
     start_network,
@@ -398,6 +400,22 @@ def test_a_teacher_of_motion_learns_what_it_is_shown(run, spoken, face, made_up_
     assert train_lips(run, config)["ravdess_opening"] > 0.7
 
 
+def test_stages_by_name_take_options(run, spoken, made_up_teacher):
+    assert set(train("lips", run, options={"steps": 1, "hold_out": 0})) == {"weights"}
+    assert load_weights(run.out / "lips-0.checkpoint.safetensors", "checkpoint")[1]["step"] == 1
+    with pytest.raises(InputError, match="none of the corpora java_sed"):
+        train("lips", run, options={"steps": 1, "free": True})
+
+
+def test_free_corpora_keep_the_share_of_all():
+    shares = dict(free_shares(TalkingConfig().shares))
+    assert set(shares) == {"java_sed", "facegood", "noise", PSEUDO_LABELLED}
+    everything = dict(TalkingConfig().shares)
+    assert shares[PSEUDO_LABELLED] == everything[PSEUDO_LABELLED]
+    filmed = sum(share for name, share in everything.items() if name not in ("noise", PSEUDO_LABELLED))
+    assert shares["java_sed"] + shares["facegood"] == pytest.approx(filmed)
+
+
 def test_labels_close_the_lips_where_a_bilabial_is_spoken(face, tmp_path):
     open_mouth = np.tile(8 * face.jaw_row, (100, 1))
     spoken = {"a.ogg": [["AH", 0.0, 0.9], ["B", 0.98, 1.02]], "b.ogg": [["AH", 0.0, 1.0]]}
@@ -561,6 +579,22 @@ def test_emotion_trains_and_resumes(run, face):
     assert set(read_registry(run.out / "registry.toml")) == {"emotion", "discriminator", "classifier"}
     with pytest.raises(InputError, match="other settings"):
         train_emotion(replace(run, resume=True), replace(TINY, augmentation=0.0))
+
+
+def test_an_emotion_that_no_actor_shows_is_drawn_on_neutral_faces(run, face):
+    frames, disgust = training_frames(run, ("ravdess",)), EMOTIONS.index("disgust")
+    kept = frames.emotion != disgust
+    fewer = replace(frames, shapes=frames.shapes[kept], emotion=frames.emotion[kept], clip=frames.clip[kept])
+    drawn = {}
+    for weight in (1.0, 0.0):
+        sampler = FrameSampler(face, fewer, EmotionConfig(batch=64, augmentation=weight), torch.device("cpu"))
+        drawn[weight] = sampler.draw(np.random.default_rng(0))
+    assert (drawn[1.0].original == disgust).any() and not (drawn[0.0].original == disgust).any()
+    batch = drawn[1.0]
+    assert (batch.level[batch.original == 0] == 1).all() and 0.15 <= batch.level.min() <= batch.level.max() <= 1.5
+    assert (batch.target == batch.original[batch.order]).all() and (
+        batch.target_level == batch.level[batch.order]
+    ).all()
 
 
 def test_emotion_starts_from_weights(run, tmp_path):
