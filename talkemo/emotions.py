@@ -15,6 +15,7 @@ from .geometry import smoothstep
 EMOTIONS = ("neutral", "calm", "happy", "sad", "angry", "fearful", "disgust", "surprised")
 PAPER_EMOTIONS = ("neutral", "happy", "angry", "surprised")
 LARGEST_INTENSITY = 1.5  # more than an emotion in full, for faces that have to be read from afar
+BEYOND = 0.6  # by how much of its excess over 1 an amount counts: faces at 1.5 are strong, not broken
 CROSS_FADE = 0.4  # s, duration of the change from one emotion of a timeline to the next
 LARGEST_TIMELINE = 1 << 20  # bytes
 MOST_SPANS = 10_000  # of a timeline
@@ -64,6 +65,11 @@ def parse_emotion(text: str) -> np.ndarray:
 def one_hot(emotion: str) -> np.ndarray:
     """Amounts (8,) float32 of one emotion of EMOTIONS at full strength."""
     return np.eye(len(EMOTIONS), dtype=np.float32)[EMOTIONS.index(emotion)]
+
+
+def effective(amounts: np.ndarray) -> np.ndarray:
+    """How far amounts of an emotion move a face, relative to an amount of 1: as far as they say up to 1, then less."""
+    return np.minimum(amounts, 1) + BEYOND * np.maximum(amounts - 1, 0)
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile
-import torch
+from made_up import MadeUpTeacher
 
 from talkemo import InputError, TalkemoError, load_models
 from talkemo.data import workers
@@ -23,7 +23,6 @@ from talkemo.train import loop as loops
 from talkemo.train import speech as speech_stage
 from talkemo.train import talking as talking_stage
 from talkemo.train.run import Run
-from talkemo.train.teacher import WIDTHS
 from talkemo.weights import load_weights
 
 KILLS = int(os.environ.get("TALKEMO_KILLS", "1"))
@@ -50,17 +49,6 @@ LIPS = lips_stage.LipsConfig(
     teachers=("tiny.en", "base"), steps=6, batch=4, seconds=0.5, shares=(("ravdess", 1.0),), hold_out=2
 )
 EMOTION = emotion_stage.EmotionConfig(iterations=16, batch=4, channels=16, blocks=1, classifier_steps=12)
-
-
-class MadeUpTeacher(torch.nn.Module):
-    """Stands in for Whisper's encoder: a feature has the loudest band of its two rows, in as many columns as Whisper's."""
-
-    def __init__(self, name):
-        super().__init__()
-        self.columns = torch.nn.Parameter(torch.linspace(-1, 1, WIDTHS[name]))
-
-    def forward(self, rows):
-        return rows.amax(2).unflatten(1, (-1, 2)).amax(2)[..., None] * self.columns
 
 
 # ------------------------------------------------------------------------------------- what the killed processes do

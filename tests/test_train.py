@@ -17,6 +17,7 @@ import pytest
 import soundfile
 import torch
 from conftest import ROOT
+from made_up import MadeUpTeacher
 
 from talkemo import InputError, Motion, TalkemoError, audio, load_models
 from talkemo.data import captures, corpora, voices, workers
@@ -75,7 +76,7 @@ from talkemo.train.talking import (
     talking_config,
     train_talking,
 )
-from talkemo.train.teacher import WIDTHS, load_teacher, padded_features
+from talkemo.train.teacher import load_teacher, padded_features
 from talkemo.weights import load_weights, read_registry, save_weights
 
 
@@ -329,17 +330,6 @@ def test_unusable_runs_are_refused(run, tmp_path):
 
 
 # --------------------------------------------------------------------------------------------------------------- speech
-
-
-class MadeUpTeacher(torch.nn.Module):
-    """Stands in for Whisper's encoder: a feature has the loudest band of its two rows, in as many columns as Whisper's."""
-
-    def __init__(self, name):
-        super().__init__()
-        self.columns = torch.nn.Parameter(torch.linspace(-1, 1, WIDTHS[name]))
-
-    def forward(self, rows):
-        return rows.amax(2).unflatten(1, (-1, 2)).amax(2)[..., None] * self.columns
 
 
 @pytest.fixture

@@ -10,7 +10,7 @@ from talkemo import EMOTIONS, ExportOptions, InputError, Motion, Timeline, anima
 from talkemo.binding import bind_mesh
 from talkemo.binding.tracking import FaceTracker
 from talkemo.data import augmentation
-from talkemo.emotions import one_hot
+from talkemo.emotions import effective, one_hot
 from talkemo.formats.mesh import load_mesh, save_obj
 from talkemo.formats.npz import NpzAnimation
 from talkemo.formats.open import open_animation
@@ -313,7 +313,7 @@ def test_augmentation_draws_every_emotion(face):
     assert augmentation.augment(face, still, "neutral") is still
     half = augmentation.augment(face, still, "happy", weight=0.5)[0]
     np.testing.assert_allclose(half, drawn["happy"] / 2, atol=1e-6)
-    assert augmentation.animator_weight(0.5) == 0.5 and augmentation.animator_weight(1.5) == pytest.approx(1.3)
+    assert effective(np.array(0.5)) == 0.5 and effective(np.array(1.5)) == pytest.approx(1.3)
 
 
 def test_people_draw_emotions_in_their_own_ways(face):

@@ -18,7 +18,6 @@ import numpy as np
 
 from ..face import Face
 from ..geometry import boundary_loops, smoothstep
-from ..networks.emotion import BEYOND
 
 PEOPLE = 120  # of the bilinear model, with an animator's faces
 PEOPLE_MODES = 30  # identity coefficients in which they differ
@@ -136,11 +135,6 @@ def people_amounts(face: Face, amounts: dict[str, float], people: int, rng: np.r
     factor = np.stack([own[name] for name in bare], 1) + ASYMMETRY * rng.standard_normal((people, len(names)))
     factor[0] = 1
     return (face.shape_vector(amounts) * factor.clip(0.4, 1.6)).astype(np.float32)
-
-
-def animator_weight(level: np.ndarray | float) -> np.ndarray | float:
-    """The weight of an animator's displacement for an intensity: itself up to 1, less than itself beyond."""
-    return np.minimum(level, 1) + BEYOND * np.maximum(np.subtract(level, 1), 0)
 
 
 def calm_features(face: Face, identity: np.ndarray) -> np.ndarray:

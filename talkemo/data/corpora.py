@@ -44,6 +44,12 @@ class Recording:
     points: np.ndarray | None  # ids on MediaPipe's mesh, None for the 68 iBUG points
 
 
+def with_context(corpus: str, time: np.ndarray, duration: float) -> np.ndarray:
+    """(T,) bool: which frames at `time` (T,) s of a clip of a corpus have their sound around them, see CUT_ENDS."""
+    cut = CUT_ENDS.get(corpus)
+    return np.ones(len(time), bool) if cut is None else (time >= cut) & (time <= duration - cut)
+
+
 def read(corpus: str, data: Path) -> Iterator[Recording]:
     """The recordings of a corpus under the folder `data`. Raises InputError where it is not there."""
     folder = data / corpus

@@ -11,7 +11,7 @@ import numpy as np
 from ..audio import open_audio
 from ..data import facegood
 from ..data.captures import Fitted, Report, load_captures
-from ..data.corpora import CORPORA, CUT_ENDS
+from ..data.corpora import CORPORA, with_context
 from ..data.motion import from_rest
 from ..errors import InputError
 from ..face import Face
@@ -66,8 +66,7 @@ def _measured(
     and whether the captured lips are closed. average: (lips, 3) mm, the mean motion of training."""
     for r in tested:
         audio = open_audio(data / r.audio)
-        cut = CUT_ENDS.get(r.corpus, 0.0)
-        kept = (r.capture.time >= cut) & (r.capture.time <= audio.duration - cut) if cut else slice(None)
+        kept = with_context(r.corpus, r.capture.time, audio.duration)
         motion = models.talking.motion(audio, r.capture.time[kept])
         predicted = motion.displacement(models.face)
         reference = r.capture.motion(models.face).displacement(models.face)[kept]

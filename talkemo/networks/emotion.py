@@ -17,7 +17,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from ..emotions import EMOTIONS
+from ..emotions import EMOTIONS, effective
 from ..face import Face
 from ..motion import Motion
 from .building import build_network, to_tensor
@@ -33,7 +33,6 @@ SPOKEN = 0.5  # share that is always cancelled
 # `EmotionModel.labels`.
 LEVELS = np.linspace(0.15, 1.5, 28, dtype=np.float32)
 SMALLEST_STRENGTH = 0.05  # relative to level 1, of the lowest level
-BEYOND = 0.6  # by how much of its excess over 1 an amount counts: faces at 1.5 are strong, not broken
 NEUTRAL = EMOTIONS.index("neutral")
 FULL_PRECISION = ("picture", "measure", "residual", "opening", "place")  # tensors that weights files keep in float32
 
@@ -165,7 +164,7 @@ class EmotionModel:
         """
         if emotion == NEUTRAL:  # has no intensities: less of it is less of its residual
             return np.ones_like(amounts), amounts
-        wanted = np.minimum(amounts, 1) + BEYOND * np.maximum(amounts - 1, 0)
+        wanted = effective(amounts)
         strength = self.strength(emotion)
         level = np.interp(wanted, strength, LEVELS).astype(np.float32)
         reached = np.interp(level, LEVELS, strength)

@@ -31,7 +31,7 @@ from ..data.captures import load_captures
 from ..data.kept import digest
 from ..data.motion import Acted, acted, from_rest
 from ..data.voices import FREE_CORPORA
-from ..emotions import EMOTIONS, PAPER_EMOTIONS
+from ..emotions import EMOTIONS, PAPER_EMOTIONS, effective
 from ..face import Face
 from ..geomap import geometry_map
 from ..motion import Motion
@@ -178,7 +178,7 @@ class FrameSampler:
         others = self.first[clips] + (rng.random(count) * (self.first[clips + 1] - self.first[clips])).astype(int)
         flipped = rng.random(count) < 0.5  # a face and its mirror image show the same emotion
         numbers = torch.from_numpy(self.added_index[clips, original]).to(self.device)
-        weight = self.config.augmentation * np.asarray(augmentation.animator_weight(level), np.float32)
+        weight = self.config.augmentation * effective(level)
         added = torch.from_numpy(weight).to(self.device)[:, None] * self.added[numbers]
         on_device = [torch.from_numpy(array).to(self.device) for array in (original, level, order)]
         return Batch(self._maps(rows, flipped, added), self._maps(others, flipped, added), *on_device)

@@ -17,29 +17,19 @@ import numpy as np
 import torch
 from torch import nn
 
-from ..data.phones import BILABIALS
+from ..data.phones import Phone, closures
 from ..data.sound import augment
 from ..errors import InputError
 from ..face import Face
 from ..files import atomic_write, readable
+from ..geometry import smoothstep
 from ..networks.speech_encoder import FEATURE_RATE, REACH, Block
-from .loop import Loop, half_precision
-from .material import (
-    LABELS,
-    Batch,
-    Clip,
-    ClipSampler,
-    even_out,
-    few_of_each,
-    filmed_clips,
-    held_out,
-    make_batch,
-    neutral_recordings,
-)
+from .loop import Loop, cosine, half_precision
+from .material import LABELS, Batch, Clip, ClipSampler, even_out, filmed_clips, make_batch, trained_and_held
 from .objective import Objective, position_matrix
 from .run import Run
 from .speech import load_prepared
-from .talking import TalkingConfig, correlations, free_shares, some_targets, start_decoder_at_components
+from .talking import TalkingConfig, free_shares, mean_correlations, some_targets, start_decoder_at_components
 from .teacher import WIDTHS, load_teacher, padded_features, teacher_files, whisper_rows
 
 HIDDEN, COMPONENTS = 256, 50  # width of a head, and components of the motion that it gives
@@ -109,13 +99,11 @@ def gather(run: Run, config: LipsConfig) -> tuple[list[Clip], list[Clip]]:
     from ..audio import mel_filters
 
     face, filters = run.models().face, mel_filters()
-    names = [name for name, _ in config.shares]
-    recordings = [r for r in neutral_recordings(run, names) if r.split == "train"]
-    held = held_out(recordings, config.hold_out)
-    recordings = some_people([r for r in recordings if r.name not in held], config.people)
+    recordings, held = trained_and_held(run, config.shares, config.hold_out)
+    recordings = some_people(recordings, config.people)
     styles = sorted({r.speaker for r in recordings})
-    clips = even_out(filmed_clips(run, recordings, filters, styles), face)
-    return clips, filmed_clips(run, few_of_each([*held.values()]), filters, styles)
+    clips = even_out(filmed_clips(run, recordings, face, filters, styles), face)
+    return clips, filmed_clips(run, held, face, filters, styles)
 
 
 def some_people(recordings: list[Any], share: float) -> list[Any]:
@@ -155,7 +143,7 @@ class MotionTeacher(nn.Module):
             for block in self.blocks:
                 x = block(x)
             code = self.exit(x).float()
-        return nn.functional.linear(code, self.decoder.weight, self.decoder.bias)
+        return self.decoder(code)
 
 
 def train_member(clips: list[Clip], checked: list[Clip], run: Run, config: LipsConfig, number: int) -> MotionTeacher:
@@ -178,7 +166,7 @@ def train_member(clips: list[Clip], checked: list[Clip], run: Run, config: LipsC
     sampler = ClipSampler(clips, config)
     with loop.whole_steps():
         while loop.step < config.steps and not loop.out_of_time:
-            fall = min(1.0, (loop.step + 1) / 100) * (0.5 + 0.5 * float(np.cos(np.pi * loop.step / config.steps)))
+            fall = min(1.0, (loop.step + 1) / 100) * cosine(loop.step / config.steps)
             for group, rate in zip(optimiser.param_groups, rates):
                 group["lr"] = rate * fall
             network.train()
@@ -211,14 +199,14 @@ def at_frames(network: MotionTeacher, batch: Batch) -> torch.Tensor:
 
 def check_together(members: list[MotionTeacher], clips: list[Clip], face: Face) -> dict[str, float]:
     """Pearson r of the mouth's opening and width in the mean of the members, the mean over the clips of each corpus."""
-    sounds = [clip.samples for clip in clips]
-    rows: dict[str, list[float]] = {}
-    for clip, found in zip(clips, predict(members, sounds)):
-        at = np.arange(len(found)) / FEATURE_RATE
-        course = np.stack([np.interp(clip.time, at, column) for column in found.T], 1)
-        for name, value in correlations(course, clip.target, face).items():
-            rows.setdefault(f"{clip.corpus}_{name}", []).append(value)
-    return {name: float(np.mean(values)) for name, values in sorted(rows.items())}
+    found = predict(members, [clip.samples for clip in clips])
+    return mean_correlations(clips, (at_times(motion, clip.time) for clip, motion in zip(clips, found)), face)
+
+
+def at_times(motion: np.ndarray, times: np.ndarray) -> np.ndarray:
+    """A motion (N, C) at 50 Hz at other times (T,) s, by linear interpolation."""
+    at = np.arange(len(motion)) / FEATURE_RATE
+    return np.stack([np.interp(times, at, column) for column in motion.T], 1)
 
 
 def predict(members: list[MotionTeacher], sounds: list[np.ndarray]) -> Iterator[np.ndarray]:
@@ -237,7 +225,7 @@ def label(members: list[MotionTeacher], run: Run, face: Face) -> None:
     """Write the motion of all prepared sound to the folder of labels; shards that are there are kept."""
     prepared = load_prepared(run.prepared)
     run.labels.mkdir(parents=True, exist_ok=True)
-    closures = known_closures(run.out / "phones.json")
+    known = known_closures(run.out / "phones.json")
     closing = closing_direction(face)
     for number, name in enumerate(prepared.names):
         path = run.labels / f"{name}{LABELS}"
@@ -246,7 +234,7 @@ def label(members: list[MotionTeacher], run: Run, face: Face) -> None:
             sounds = [prepared.whole(int(k)) for k in rows]
             labelled = []
             for k, motion in zip(rows, predict(members, sounds)):
-                spoken = closures.get(prepared.file[k])
+                spoken = known.get(prepared.file[k])
                 if spoken is not None:
                     motion = close_lips(motion, spoken / prepared.speed[k], face.opening_row, closing)
                 labelled.append(motion.astype(np.float16))
@@ -264,8 +252,7 @@ def known_closures(path: Path) -> dict[str, np.ndarray]:
         if not isinstance(phones, dict):
             raise InputError(f"{path}: not a file of aligned phones", "remove it to do without")
         return {
-            f"speech/{file}": np.array([(start + end) / 2 for name, start, end in found if name in BILABIALS])
-            for file, found in phones.items()
+            f"speech/{file}": closures([Phone(*phone) for phone in found]).mean(1) for file, found in phones.items()
         }
 
 
@@ -281,6 +268,5 @@ def close_lips(motion: np.ndarray, spoken: np.ndarray, opening_row: np.ndarray, 
     opening = np.maximum(motion @ opening_row, 0)
     time = np.arange(len(motion)) / FEATURE_RATE
     distance = np.abs(time[:, None] - spoken).min(1, initial=np.inf)
-    share = np.clip(1 - (distance - CLOSES_FOR) / EASES_FOR, 0, 1)
-    share = share**2 * (3 - 2 * share)
+    share = smoothstep(1 - (distance - CLOSES_FOR) / EASES_FOR)
     return motion - (share * opening)[:, None] * closing

@@ -31,6 +31,11 @@ LONGEST_LAST_CHECKPOINT = 5.0  # s that a process which was asked to end may sti
 ENDING = tuple(getattr(signal, name) for name in ("SIGTERM", "SIGINT", "SIGHUP") if hasattr(signal, name))
 
 
+def cosine(part: float) -> float:
+    """By how much a learning rate has fallen after a part of a training, from 1 to 0."""
+    return 0.5 + 0.5 * float(np.cos(np.pi * min(part, 1.0)))
+
+
 def half_precision(device: torch.device) -> torch.autocast:
     """A context in which matrices are multiplied in bfloat16, where the device has units for that."""
     if device.type == "cuda":

@@ -36,11 +36,14 @@ MOST_SCALED = 2.5  # limits of the factor that brings a speaker's motion to the 
 LEVEL = 0.25  # weight of the mean of a captured crop, which also has the error of the speaker's rest in it
 
 
+Shares = tuple[tuple[str, float], ...]  # of the corpora in a batch
+
+
 class Settings(Protocol):
     """What a training's settings say of its material."""
 
     @property
-    def shares(self) -> tuple[tuple[str, float], ...]: ...
+    def shares(self) -> Shares: ...
     @property
     def batch(self) -> int: ...
     @property
@@ -101,6 +104,13 @@ def held_out(recordings: list[Fitted], every: int) -> dict[str, Fitted]:
     return chosen
 
 
+def trained_and_held(run: Run, shares: Shares, every: int) -> tuple[list[Fitted], list[Fitted]]:
+    """The training split's recordings of the corpora of a batch, and what of them is measured instead, see `held_out`."""
+    recordings = [r for r in neutral_recordings(run, [name for name, _ in shares]) if r.split == "train"]
+    held = held_out(recordings, every)
+    return [r for r in recordings if r.name not in held], few_of_each([*held.values()])
+
+
 def few_of_each(recordings: list[Fitted]) -> list[Fitted]:
     """At most MOST_HELD_OUT recordings of each corpus, evenly chosen."""
     chosen = []
@@ -116,16 +126,15 @@ def make_clip(r: Fitted, data: Path, face: Face, filters: np.ndarray, styles: li
     samples = (audio.samples().clip(-1, 1) * 32767).astype(np.int16)
     level = sound.loud_level(audio, filters)
     style = styles.index(r.speaker) if r.speaker in styles else -1
-    cut = corpora.CUT_ENDS.get(r.corpus, 0.0)
-    kept = (r.capture.time >= cut) & (r.capture.time <= audio.duration - cut) if cut else slice(None)
+    kept = corpora.with_context(r.corpus, r.capture.time, audio.duration)
     target = r.capture.motion(face).coordinates[kept]
     mean = LEVEL if r.emotion in ("neutral", "calm") else 0.0
     return Clip(samples, level, r.capture.time[kept], target, style, r.corpus, mean)
 
 
-def filmed_clips(run: Run, recordings: list[Fitted], filters: np.ndarray, styles: list[str]) -> list[Clip]:
+def filmed_clips(run: Run, recordings: list[Fitted], face: Face, filters: np.ndarray, styles: list[str]) -> list[Clip]:
     """Recordings with their sound."""
-    face, clips = run.models().face, []
+    clips = []
     for number, r in enumerate(recordings):
         clips.append(make_clip(r, run.data, face, filters, styles))
         run.report("sound", number + 1, len(recordings))

@@ -27,7 +27,7 @@ from ..files import atomic_write, readable
 from ..networks.building import load_tensors
 from ..networks.speech_encoder import DILATIONS, FEATURE_RATE, SAMPLES, WIDTH, EncoderNetwork, encoder_tensors
 from ..weights import check_compatible
-from .loop import Loop, half_precision
+from .loop import Loop, cosine, half_precision
 from .material import own_level
 from .run import Run, StartWeights
 from .teacher import WIDTHS, Listening, load_teacher, padded_features, teacher_files
@@ -151,7 +151,7 @@ class Distillation:
         """One step of the optimiser; returns the losses, distil relative to the variance of the target."""
         config, loop = self.config, self.loop
         warm = min(1.0, (loop.step + 1) / config.warm_up)
-        self.optimiser.param_groups[0]["lr"] = config.learning_rate * warm * _cosine(loop.step / config.steps)
+        self.optimiser.param_groups[0]["lr"] = config.learning_rate * warm * cosine(loop.step / config.steps)
         losses = self._losses(make_batch(self.prepared, self.features, self.weight, config, rng, self.device))
         self.optimiser.zero_grad()
         (losses["distil"] + config.spelling * losses["ctc"]).backward()
@@ -229,10 +229,6 @@ def ctc_loss(log_probabilities: torch.Tensor, known: torch.Tensor, labels: list[
     spelled = log_probabilities[rows].transpose(0, 1)
     wanted = torch.cat([labels[k] for k in rows])
     return functional.ctc_loss(spelled, wanted, lengths[rows], letters, zero_infinity=True)
-
-
-def _cosine(part: float) -> float:
-    return 0.5 + 0.5 * float(np.cos(np.pi * min(part, 1.0)))
 
 
 # ---------------------------------------------------------------------------------------------------- prepared sound

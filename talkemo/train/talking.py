@@ -6,7 +6,7 @@ give it.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -22,7 +22,7 @@ from ..face import INNER_LIPS, MOUTH_CORNERS, Face
 from ..networks.speech_encoder import FEATURE_RATE, MARGIN, REACH, SpeechEncoder, log_mel_encoder
 from ..networks.talking import COMPONENTS, WINDOW, TalkingNetwork, talking_tensors, windows
 from ..weights import check_compatible
-from .loop import Loop, half_precision
+from .loop import Loop, cosine, half_precision
 from .material import (
     NOISE,
     NOISE_CLIPS,
@@ -32,13 +32,11 @@ from .material import (
     Clip,
     ClipSampler,
     even_out,
-    few_of_each,
     filmed_clips,
-    held_out,
     make_batch,
-    neutral_recordings,
     noise_clip,
     pseudo_labelled_clips,
+    trained_and_held,
     with_features,
 )
 from .objective import Objective
@@ -166,17 +164,15 @@ def gather(run: Run, config: TalkingConfig) -> Material:
     models = run.models()
     face = models.face
     encoder = log_mel_encoder(device=models.device) if config.features == "log-mel" else models.encoder
-    names = [name for name, _ in config.shares]
-    recordings = [r for r in neutral_recordings(run, names) if r.split == "train"]
-    held = held_out(recordings, config.hold_out)
-    recordings = [r for r in recordings if r.name not in held]
+    recordings, held = trained_and_held(run, config.shares, config.hold_out)
     styles = sorted({r.speaker for r in recordings})
-    clips = filmed_clips(run, recordings, encoder.filters, styles)
-    checked = filmed_clips(run, few_of_each([*held.values()]), encoder.filters, styles)
+    clips = filmed_clips(run, recordings, face, encoder.filters, styles)
+    checked = filmed_clips(run, held, face, encoder.filters, styles)
     if config.even_out:
         clips = even_out(clips, face)
     if config.level is not None:
         clips = [replace(clip, mean=config.level) for clip in clips]
+    names = [name for name, _ in config.shares]
     if NOISE in names:
         rng = np.random.default_rng(config.seed)
         clips += [noise_clip(encoder.filters, len(face.span), rng) for _ in range(NOISE_CLIPS)]
@@ -271,7 +267,7 @@ class Training:
     def step(self, clips: list[Clip], rng: np.random.Generator) -> dict[str, torch.Tensor]:
         """One step of the optimiser on crops of clips; returns the losses."""
         if self.config.decay:
-            fall = 0.5 + 0.5 * float(np.cos(np.pi * self.loop.step / self.config.steps))
+            fall = cosine(self.loop.step / self.config.steps)
             rates = (self.config.learning_rate, self.config.encoder_rate)
             for group, rate in zip(self.optimiser.param_groups, rates):
                 group["lr"] = rate * fall
@@ -344,8 +340,13 @@ def start_decoder_at_components(decoder: torch.nn.Linear, targets: torch.Tensor)
 
 def check(clips: list[Clip], network: TalkingNetwork, encoder: SpeechEncoder, face: Face) -> dict[str, float]:
     """Pearson r of mouth opening and width in the default style, the mean over the clips of each corpus."""
+    return mean_correlations(clips, predictions(clips, network, encoder), face)
+
+
+def mean_correlations(clips: list[Clip], motions: Iterable[np.ndarray], face: Face) -> dict[str, float]:
+    """Pearson r of the mouth's opening and width in a motion (T, S) of each clip, the mean over those of each corpus."""
     rows: dict[str, list[float]] = {}
-    for clip, found in zip(clips, predictions(clips, network, encoder)):
+    for clip, found in zip(clips, motions):
         for name, value in correlations(found, clip.target, face).items():
             rows.setdefault(f"{clip.corpus}_{name}", []).append(value)
     return {name: float(np.mean(values)) for name, values in sorted(rows.items())}
