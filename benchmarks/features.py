@@ -42,7 +42,7 @@ teacher = None
 if "--teacher" in sys.argv:
     from talkemo.train.teacher import Listening, load_teacher, padded_features
 
-    teacher = Listening(load_teacher("tiny.en"))
+    teacher = Listening(load_teacher("tiny.en", layers=3))
 
 
 def features(r, network=network):

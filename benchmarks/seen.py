@@ -27,11 +27,11 @@ from pathlib import Path
 
 import numpy as np
 import trimesh
-from tracker import SCORES, Tracker
 
 import talkemo
 from talkemo import InputError, Models
 from talkemo.binding import Binding
+from talkemo.capture.detector import SCORES, Tracker
 from talkemo.emotions import EMOTIONS
 from talkemo.face import LIPS, MOUTH_CORNERS
 from talkemo.render.pictures import save_picture

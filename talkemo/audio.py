@@ -48,9 +48,9 @@ CONTENTS = {
     ".opus": ("OGG",),
     ".mp3": ("MP3", "MPEG"),
 }
-DECODED_BY_FFMPEG = (".m4a", ".aac", ".mp4", ".mov", ".webm", ".wma")
+DECODED_BY_FFMPEG = (".m4a", ".aac", ".mp4", ".mov", ".webm", ".wma", ".mkv", ".avi", ".mpg", ".mpeg", ".m4v")
 # ffmpeg's readers of these, and of sound with one of these endings; others, such as those of playlists, open further files.
-DEMUXERS = "mov,mp4,m4a,3gp,3g2,mj2,aac,matroska,webm,asf,wav,flac,ogg,mp3"
+DEMUXERS = "mov,mp4,m4a,3gp,3g2,mj2,aac,matroska,webm,asf,wav,flac,ogg,mp3,avi,mpeg,mpegts"
 # How the content of files that ffmpeg decodes begins: from a pipe comes no ending.
 BEGINNINGS = (
     (re.compile(rb"....ftyp", re.DOTALL), ".m4a"),

@@ -36,7 +36,7 @@ DIGEST = re.compile(r"[0-9a-f]{64}")  # a sha256
 FLOAT_BITS = {2: (0x7FFF, 0x7C00), 4: (0x7FFFFFFF, 0x7F800000), 8: (0x7FFFFFFFFFFFFFFF, 0x7FF0000000000000)}
 LICENCES = {
     "face": ("MIT", "canonical face, bilinear model, geometry map"),
-    "speech": ("research and non-commercial use", "sound to speech features"),
+    "speech": ("MIT", "sound to speech features"),
     "talking": ("research and non-commercial use", "speech features to the motion of the canonical face"),
     "emotion": ("CC BY-NC-SA 4.0", "emotion transfer on geometry maps"),
     "discriminator": ("CC BY-NC-SA 4.0", "what emotion transfer was trained against, for evaluation"),
@@ -101,11 +101,10 @@ def _how_to_train(stage: str) -> str:
 def _check_sizes(tensors: dict[str, np.ndarray], settings: dict[str, Any]) -> None:
     """Raise ValueError for settings of a network larger than the tensors, which would take all memory to build."""
     longest = max((size for tensor in tensors.values() for size in tensor.shape), default=0)
-    for name, most in (("channels", longest), ("width", longest), ("blocks", len(tensors))):
+    sizes = ("channels", "width", "past", "future")
+    for name, most in (*((name, longest) for name in sizes), ("blocks", len(tensors)), ("layers", len(tensors))):
         if name in settings and not (isinstance(settings[name], int) and 0 < settings[name] <= most):
             raise ValueError(f"its setting {name} does not fit its tensors")
-    if len(settings.get("dilations", ())) > len(tensors):
-        raise ValueError("its setting dilations does not fit its tensors")
 
 
 def _finite(array: np.ndarray) -> bool:

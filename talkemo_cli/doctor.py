@@ -8,7 +8,7 @@ from .options import command
 
 @command("doctor")
 def doctor() -> None:
-    """Say what works on this machine: weights, renderer, video encoder, CUDA, and what is remembered in the cache."""
+    """Say what works on this machine: weights, renderer, video encoder, face detector, CUDA, and what is remembered in the cache."""
     import platform
 
     import numpy as np
@@ -30,6 +30,7 @@ def doctor() -> None:
             "threads": torch.get_num_threads(),
             "renderer": renderer.name,
             "ffmpeg": version_of_ffmpeg(),
+            "films": state_of_detector(),
             "weights": {name: state_of_set(name) for name in bundled_sets()},
             "cache": cache_size(),
         }
@@ -48,6 +49,21 @@ def version_of_ffmpeg() -> str:
         return imageio_ffmpeg.get_ffmpeg_version()
     except (TalkemoError, OSError, RuntimeError) as error:
         return f"missing ({error}): no videos, and no sound from m4a, aac and mp4"
+
+
+def state_of_detector() -> str:
+    """The file of the face detector, or how to get what is missing."""
+    import importlib.util
+
+    from talkemo import TalkemoError
+    from talkemo.capture.detector import find_model
+
+    try:
+        if importlib.util.find_spec("ai_edge_litert") is None:
+            return "no face detector: pip install 'talkemo[video]'"
+        return str(find_model())
+    except TalkemoError as error:
+        return f"{error.message}: {error.hint}"
 
 
 def state_of_set(name: str) -> str:

@@ -1,4 +1,4 @@
-"""talkemo reconstruct: landmarks and corpora to 3D."""
+"""talkemo reconstruct: films, landmarks and corpora to 3D."""
 
 from __future__ import annotations
 
@@ -16,43 +16,138 @@ from .options import command
 @command("reconstruct")
 def reconstruct(
     inputs: Annotated[
-        list[Path], typer.Argument(metavar="INPUT...", help="Corpus folders, or a file of 68 landmarks (npz, npy).")
-    ],
-    output: Annotated[
-        Path,
-        typer.Option(
-            "-o", "--output", help="A folder for captures of corpora; of landmarks an animation, as of animate."
+        list[Path],
+        typer.Argument(
+            metavar="INPUT...",
+            help="A film or photograph of a person, 68 landmarks of one (npz, npy), or corpus folders.",
         ),
     ],
-    fps: Annotated[float, typer.Option(help="Frames a second of a landmark file.")] = 30.0,
-    jobs: Annotated[int, typer.Option(min=1, help="Processes.")] = 1,
+    output: Annotated[
+        list[Path],
+        typer.Option("-o", "--output", help="An animation, as of animate; may be repeated. A folder for corpora."),
+    ],
+    onto: Annotated[
+        Path | None, typer.Option(help="A mesh with a face, in the place of the person's own.", show_default=False)
+    ] = None,
+    head: Annotated[bool, typer.Option("--head", help="Turn the mesh as the person's head turns.")] = False,
+    emotion: Annotated[
+        str | None, typer.Option(help="Change the performance to this emotion, or mix.", show_default=False)
+    ] = None,
+    intensity: options.Intensity = 1.0,
+    neutral: Annotated[
+        Path | None,
+        typer.Option(help="Write the face that is animated, at rest, to an obj or ply.", show_default=False),
+    ] = None,
+    preview: Annotated[
+        Path | None,
+        typer.Option(help="Write the film with the points and the fitted face over it, to an mp4.", show_default=False),
+    ] = None,
+    sync: Annotated[
+        bool, typer.Option("--sync", help="Move the lips to where the film's sound has them, if it is early or late.")
+    ] = False,
+    fps: Annotated[
+        float | None, typer.Option(help="Frames a second of landmarks, 30 by default.", show_default=False)
+    ] = None,
+    picture: Annotated[
+        str | None,
+        typer.Option(
+            metavar="WIDTHxHEIGHT", help="Pixels, of landmarks in shares of a picture's sides.", show_default=False
+        ),
+    ] = None,
+    corpus: Annotated[
+        str | None,
+        typer.Option(
+            help="A folder of films: ravdess or grid, by the names of their files, or folder; written to the folder -o "
+            "with a manifest.csv.",
+            show_default=False,
+        ),
+    ] = None,
+    jobs: Annotated[int, typer.Option(min=1, help="Processes that fit corpora.")] = 1,
+    size: options.VideoSize = 512,
+    bake: options.Bake = False,
+    sequence: options.Sequence = "obj",
+    binding: options.SavedBinding = None,
+    up: options.Up = None,
+    forward: options.Forward = None,
+    landmarks: options.Landmarks = None,
+    no_cache: options.NoCache = False,
     weights: options.Weights = "default",
 ) -> None:
-    """Fit the bilinear face model to landmarks: pose, identity and expression of every frame.
+    """Make a film of a person a 3D performance: on the person's own face, or on any mesh.
 
-    Prints the mean residual in mm, and how many recordings were rejected and why.
+    Prints the mean residual of the fit; of corpora also how many recordings were rejected and why.
     """
     import talkemo
     from talkemo.data.corpora import CORPORA
     from talkemo.pipelines.reconstruct import reconstruct_corpus
 
+    if corpus is not None:
+        _corpus(inputs, corpus, output, jobs, weights)
+        return
     files = [source for source in inputs if not (os.path.isdir(source) and source.name in CORPORA)]
     if files and len(inputs) > 1:
         raise talkemo.InputError(
-            f"{len(inputs)} inputs for one output", "one landmark file at a time, or corpus folders only"
+            f"{len(inputs)} inputs for one output", "one film or landmark file at a time, or corpus folders only"
         )
+    if not files and len(output) > 1:
+        raise talkemo.InputError("captures of corpora go into one folder", "name it by one -o")
+    shape = _picture(picture) if picture else None
     models = talkemo.load_models(weights)
     rows: list[dict[str, Any]] = []
     for source in inputs:
         with console.progress(source.name) as update:
             if source in files:
-                result = talkemo.reconstruct(source, output, fps=fps, models=models, progress=update)
+                result = talkemo.reconstruct(
+                    source,
+                    output,
+                    fps=fps,
+                    picture=shape,
+                    onto=onto,
+                    head=head,
+                    emotion=emotion,
+                    intensity=intensity,
+                    neutral=neutral,
+                    preview=preview,
+                    sync=sync,
+                    export=talkemo.ExportOptions(size, bake, sequence),
+                    hint=talkemo.FaceHint(binding, up, forward, landmarks),
+                    models=models,
+                    cache=not no_cache,
+                    progress=update,
+                )
                 rows.append({"input": source.name, "frames": result.frames, **result.metrics})
             else:
-                rows.append(reconstruct_corpus(source, output, models, jobs, update))
+                rows.append(reconstruct_corpus(source, output[0], models, jobs, update))
     keys = [key for key in rows[0] if key != "input"]
     console.table(
         "Residuals of the fit", ["input", *keys], [[row["input"], *(row.get(k, "") for k in keys)] for row in rows]
     )
     if console.as_json:
         console.result({"results": rows})
+
+
+def _corpus(inputs: list[Path], kind: str, output: list[Path], jobs: int, weights: str) -> None:
+    """Fit a folder of films."""
+    import talkemo
+    from talkemo.data.films import FAILED, MANIFEST, capture_folder
+
+    if len(inputs) > 1 or len(output) > 1:
+        raise talkemo.InputError("one folder of films, and one folder for what is made of them", "run it once for each")
+    face = talkemo.load_models(weights).path("face")
+    with console.progress(inputs[0].name) as update:
+        figures = capture_folder(inputs[0], kind, output[0], face, jobs, update)
+    console.result({"manifest": str(output[0] / MANIFEST), **figures}, [str(output[0] / MANIFEST)])
+    if figures["failed"]:
+        console.message(f"{figures['failed']} clips failed: see the column failed, and the folder {output[0] / FAILED}")
+
+
+def _picture(text: str) -> tuple[int, int]:
+    """Width and height. Raises InputError where the text is not WIDTHxHEIGHT."""
+    import re
+
+    from talkemo import InputError
+
+    match = re.fullmatch(r"(\d{1,5})[x×](\d{1,5})", text)
+    if not match or "0" in match.groups():
+        raise InputError(f"--picture {text}: not a size", "write width and height in pixels, such as 1280x720")
+    return int(match[1]), int(match[2])

@@ -54,7 +54,7 @@ def train(
         bool, typer.Option("--log-mel", help="talking: log-mel bands instead of the speech encoder's features.")
     ] = False,
     freeze_encoder: Annotated[
-        bool, typer.Option("--freeze-encoder", help="talking: do not train the speech encoder's upper half along.")
+        bool, typer.Option("--freeze-encoder", help="talking: leave the speech encoder as it is.")
     ] = False,
     no_augmentation: Annotated[
         bool,

@@ -41,6 +41,7 @@ from talkemo.binding.bind import read_landmarks
 from talkemo.binding.binding import Binding
 from talkemo.binding.files import load_binding, save_binding
 from talkemo.capture.fitting import Capture
+from talkemo.capture.landmark_files import LandmarkFile, read_landmark_file
 from talkemo.data.captures import Fitted, read_captures, save_captures
 from talkemo.emotions import Timeline
 from talkemo.evaluation.compare import _read_mask
@@ -49,7 +50,7 @@ from talkemo.formats.open import open_animation
 from talkemo.geomap import SIZE
 from talkemo.geometry import Similarity
 from talkemo.pipelines.geomap import _read_map
-from talkemo.pipelines.reconstruct import _check_landmarks, _read_landmarks
+from talkemo.pipelines.reconstruct import _check_landmarks
 from talkemo.weights import load_weights, read_registry, save_weights
 
 MEMORY = 1 << 30  # bytes that reading a file of some kilobytes may take
@@ -279,7 +280,9 @@ def all_kinds(folder: Path) -> list[Kind]:
         load_mesh(path.with_name("with.obj"))
 
     def film_of(path: Path) -> None:
-        _check_landmarks(_read_landmarks(path), path.name)
+        found = read_landmark_file(path)
+        if isinstance(found, LandmarkFile):
+            _check_landmarks(found.recordings, path.name)
 
     found = {name: (content, open_audio) for name, content in sounds(folder).items()}
     found |= {name: (content, load_mesh) for name, content in meshes().items()}

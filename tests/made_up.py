@@ -2,7 +2,7 @@
 
 import torch
 
-from talkemo.train.teacher import WIDTHS
+from talkemo.train.teacher import WIDTHS, WhisperEncoder
 
 
 class MadeUpTeacher(torch.nn.Module):
@@ -14,3 +14,10 @@ class MadeUpTeacher(torch.nn.Module):
 
     def forward(self, rows):
         return rows.amax(2).unflatten(1, (-1, 2)).amax(2)[..., None] * self.columns
+
+
+def made_up_whisper(name, layers=None):
+    """Whisper's encoder of that name with random weights, or its lowest layers."""
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        return WhisperEncoder(WIDTHS[name], layers or 4)

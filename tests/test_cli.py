@@ -150,7 +150,7 @@ def test_render_geomap_doctor_weights(talkemo, tmp_path, example_face, short_spe
     assert talkemo("geomap", tmp_path / "m.npz", "-o", tmp_path / "m.obj").returncode == 0
     back, start = load_mesh(tmp_path / "m.obj").vertices, load_mesh(example_face).vertices
     assert np.linalg.norm(back - start, axis=1).mean() < 0.1
-    assert json.loads(talkemo("doctor", "--json").stdout)["weights"] == {"default": "intact"}
+    assert json.loads(talkemo("doctor", "--json").stdout)["weights"] == {"default": "intact", "free": "intact"}
     assert talkemo("weights", "verify").returncode == 0
 
 

@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile
-from made_up import MadeUpTeacher
+from made_up import MadeUpTeacher, made_up_whisper
 
 from talkemo import InputError, TalkemoError, load_models
 from talkemo.data import workers
@@ -70,7 +70,8 @@ def train_talking(run: Run) -> None:
 
 
 def train_speech_and_lips(run: Run) -> None:
-    speech_stage.load_teacher = lips_stage.load_teacher = MadeUpTeacher
+    speech_stage.load_teacher, lips_stage.load_teacher = made_up_whisper, MadeUpTeacher
+    speech_stage.LAYERS = 1
     speech_stage.teacher_files = lips_stage.teacher_files = lambda name: []
     workers.get_context = lambda _: multiprocessing.get_context("fork")
     speech_stage.train_speech(often(run), SPEECH)

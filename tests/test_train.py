@@ -17,7 +17,7 @@ import pytest
 import soundfile
 import torch
 from conftest import ROOT
-from made_up import MadeUpTeacher
+from made_up import MadeUpTeacher, made_up_whisper
 
 from talkemo import InputError, Motion, TalkemoError, audio, load_models
 from talkemo.data import captures, corpora, voices, workers
@@ -27,7 +27,7 @@ from talkemo.emotions import EMOTIONS, one_hot
 from talkemo.evaluation.metrics import mouth_opening, pearson
 from talkemo.networks.emotion import FULL_PRECISION, EmotionModel
 from talkemo.networks.judges import TRAINED_SIZE
-from talkemo.networks.speech_encoder import FEATURE_RATE, REACH, SAMPLES
+from talkemo.networks.speech_encoder import FEATURE_RATE, SAMPLES
 from talkemo.networks.talking import WINDOW, TalkingNetwork, talking_tensors, windows
 from talkemo.train import lips as lips_stage
 from talkemo.train import speech as speech_stage
@@ -61,7 +61,7 @@ from talkemo.train.loop import (
     half_precision,
 )
 from talkemo.train.maps import MapGenerator, map_basis, new_generator, residual_rows
-from talkemo.train.material import PSEUDO_LABELLED, Clip, make_batch
+from talkemo.train.material import CONTEXT, PSEUDO_LABELLED, Clip, make_batch
 from talkemo.train.objective import Objective, position_matrix
 from talkemo.train.run import Run
 from talkemo.train.speech import SpeechConfig, train_speech
@@ -336,8 +336,9 @@ def test_unusable_runs_are_refused(run, tmp_path):
 def made_up_teacher(monkeypatch):
     """Every process has the made-up teacher."""
     monkeypatch.setattr(workers, "get_context", lambda _: multiprocessing.get_context("fork"))
+    monkeypatch.setattr(lips_stage, "load_teacher", MadeUpTeacher)
+    monkeypatch.setattr(speech_stage, "load_teacher", made_up_whisper)
     for stage in (speech_stage, lips_stage):
-        monkeypatch.setattr(stage, "load_teacher", MadeUpTeacher)
         monkeypatch.setattr(stage, "teacher_files", lambda name: [])
 
 
@@ -449,12 +450,6 @@ def test_prepared_sound_is_believed_only_when_it_is_whole(run, spoken, made_up_t
         (folder / name).write_bytes(content[name])
     prepared = speech_stage.load_prepared(folder)
     assert len(prepared.count) == 3
-    features = speech_stage.prepare_features(run, prepared, SPEECH)
-    assert [len(part) for part in features] == prepared.count.tolist()
-    path = folder / "0-000.tiny.en.npy"
-    path.write_bytes(path.read_bytes()[:-100])
-    with pytest.raises(InputError, match="teachers' features"):
-        speech_stage.prepare_features(run, prepared, SPEECH)
 
 
 def test_the_speech_encoder_starts_from_weights(run, spoken, made_up_teacher, tmp_path):
@@ -465,9 +460,9 @@ def test_the_speech_encoder_starts_from_weights(run, spoken, made_up_teacher, tm
     for name, tensor in tensors_of(path, "speech").items():
         np.testing.assert_array_equal(tensor, wanted[name])
     train_speech(replace(begun, resume=True), replace(plain, steps=1))
-    settings = {"width": 128, "dilations": [1, 2]}
+    settings = {"width": 128, "layers": 3, "past": 48, "future": 10}
     save_weights(tmp_path / "small" / "speech.safetensors", "speech", wanted, settings)
-    with pytest.raises(InputError, match="width 128, but 256"):
+    with pytest.raises(InputError, match="width 128, but 384"):
         train_speech(replace(begun, weights=tmp_path / "small"), plain)
 
 
@@ -521,7 +516,7 @@ def test_crops_of_several_rates_are_padded(example_speech):
     assert batch.style[:, 0].tolist() == [1, 1] and batch.mean.tolist() == [0.5, 0.5]
     # A frame's time is on the clock of the sound: these samples count themselves.
     for row, clip in enumerate(clips):
-        heard = batch.wave[row, int((batch.times[row, 0] * FEATURE_RATE + REACH) * SAMPLES + 0.5)] * 32768 / 16000
+        heard = batch.wave[row, int((batch.times[row, 0] * FEATURE_RATE + CONTEXT) * SAMPLES + 0.5)] * 32768 / 16000
         assert np.abs(clip.time - float(heard)).min() < 1e-3
 
 

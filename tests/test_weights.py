@@ -56,7 +56,7 @@ def assert_clear(error: TalkemoError) -> None:
 
 
 def test_bundled_set_is_whole():
-    assert bundled_sets() == ["default"]
+    assert bundled_sets() == ["default", "free"]
     own = open_set("default")
     assert own.stages == list(STAGES)
     check_set(own)
@@ -66,6 +66,28 @@ def test_bundled_set_is_whole():
         _, settings = load_weights(DEFAULT / f"{stage}.safetensors", stage)
         assert settings["face"] == load_models().face.fingerprint
         assert tuple(settings["expression_names"]) == load_models().face.expression_names
+
+
+def test_the_free_set_may_be_used_for_anything():
+    free = open_set("free")
+    assert free.stages == ["talking", "emotion"]
+    check_set(free)
+    models = load_models("free", device="cpu")
+    assert (
+        models.path("face") == DEFAULT / "face.safetensors" and models.path("speech") == DEFAULT / "speech.safetensors"
+    )
+    used = [*free.entries.values(), *(open_set("default").entries[stage] for stage in ("face", "speech"))]
+    assert [entry["licence"] for entry in used] == ["MIT"] * 4
+    for stage, names in (("talking", "shares"), ("emotion", "corpora")):
+        _, settings = load_weights(models.path(stage), stage)
+        corpora = {name[0] if stage == "talking" else name for name in settings["config"][names]}
+        assert corpora <= {"java_sed", "facegood", "noise", "pseudo_labelled"}
+    assert all(name.startswith(("java_sed", "facegood")) for name in models.talking.styles)
+
+
+def test_bundled_weights_are_small():
+    files = [path for path in bundled_folder().rglob("*.safetensors")]
+    assert sum(path.stat().st_size for path in files) < 48e6
 
 
 def test_folder_lies_over_the_default_set(folder):
@@ -353,7 +375,7 @@ def test_listing_cannot_steer_the_terminal(folder, capsys):
 def test_verify(capsys):
     assert main(["weights", "verify"]) == 0
     out, err = capsys.readouterr()
-    assert out.split() == ["default"] and "6 files" in err
+    assert out.split() == ["default", "free"] and "6 files" in err
     assert main(["weights", "verify", "default", "--json", "--quiet"]) == 0
     assert json.loads(capsys.readouterr().out)["verified"] is True
 
@@ -364,7 +386,7 @@ def test_doctor_names_sets_and_cache(tmp_path, monkeypatch, capsys):
     (tmp_path / "bindings" / "a.binding.npz").write_bytes(bytes(3_000_000))
     assert main(["doctor", "--json"]) == 0
     said = json.loads(capsys.readouterr().out)
-    assert said["weights"] == {"default": "intact"}
+    assert said["weights"] == {"default": "intact", "free": "intact"}
     assert said["cache"] == {"folder": str(tmp_path / "bindings"), "MB": 3.0}
     assert said["renderer"] and said["ffmpeg"]
 

@@ -179,12 +179,12 @@ def build_talking(
 ) -> TalkingModel:
     """The talking model of a weights file's tensors and settings.
 
-    Tensors named `encoder/…` are those of the speech encoder that were trained along and take the place of its own.
+    Tensors named `encoder/…` are what the speech encoder changed by when it was trained along, see `encoder_changes`.
     """
     tensors = dict(tensors)
-    upper = {name[8:]: tensors.pop(name) for name in [*tensors] if name.startswith("encoder/")}
-    if upper:
-        encoder = encoder.with_tensors(upper)
+    changes = {name[8:]: tensors.pop(name) for name in [*tensors] if name.startswith("encoder/")}
+    if changes:
+        encoder = encoder.changed(changes)
     tensors["normalise.num_batches_tracked"] = np.zeros((), np.int64)
     styles, coordinates = len(settings["styles"]), len(face.expression_names)
     network = build_network(lambda: TalkingNetwork(encoder.width, styles, coordinates), tensors)

@@ -1,22 +1,35 @@
-"""Landmarks and corpora to 3D."""
+"""Films, landmarks and corpora to 3D."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from .. import __version__
-from ..capture.fitting import Capture, Fitter
-from ..capture.landmarks import check_spread, schema
+from ..audio import Audio, open_audio
+from ..binding import Binding, FaceHint
+from ..capture.detector import Tracker
+from ..capture.film import capture_film, fit_recording
+from ..capture.fitting import IDENTITY_MODES, Capture
+from ..capture.landmark_files import ENDINGS, HINT, Curves, LandmarkFile, as_points, read_landmark_file
+from ..capture.landmarks import check_spread
+from ..capture.video import PHOTOS, VIDEO, check_film
+from ..emotions import Timeline
 from ..errors import InputError
 from ..face import Face
-from ..files import read_npy, read_npz
+from ..files import check_output, shown
 from ..formats.animation import Frames, Header
+from ..formats.mesh import Mesh, save_obj, save_ply
 from ..models import Models, load_models
 from ..motion import Motion
 from ..weights import DEFAULT
+from .animate import bound_header
+from .bind import bind
 from .outputs import (
     FRAMES_AT_A_TIME,
     ExportOptions,
@@ -27,64 +40,222 @@ from .outputs import (
     output_paths,
     write_animation,
 )
+from .preview import FORMATS as PREVIEW_FORMATS
+from .preview import write_preview
+from .sync import delayed, sound_delay
 
-VIDEO = (".mp4", ".mpg", ".avi", ".mov", ".mkv", ".webm", ".jpg", ".jpeg", ".png")
+HEAD_FRAMES = 7  # over which the turn of a head is a mean
+NEUTRAL_FORMATS = (".obj", ".ply")
 
 
 def reconstruct(
-    landmarks: PathLike | np.ndarray,
+    source: PathLike | np.ndarray,
     outputs: PathLike | Sequence[PathLike] | None = None,
     *,
-    fps: float = 30.0,
+    fps: float | None = None,
+    picture: tuple[int, int] | None = None,
+    onto: PathLike | Mesh | tuple[np.ndarray, np.ndarray] | Binding | None = None,
+    head: bool = False,
+    emotion: str | None = None,
+    intensity: float = 1.0,
+    neutral: PathLike | None = None,
+    preview: PathLike | None = None,
+    sync: bool = False,
     export: ExportOptions | None = None,
+    hint: FaceHint | None = None,
     weights: PathLike = DEFAULT,
     models: Models | None = None,
+    cache: bool = True,
     progress: Progress | None = None,
 ) -> Result:
-    """Fit the bilinear model to the 68 iBUG landmarks of a filmed person: an animation of the person's own face.
+    """Fit the bilinear model to a filmed person: an animation of the person's own face, or of another mesh.
 
-    landmarks: (T, 68, 2) px, y down, NaN where no face was found, or an npy or npz file of them; an npz with several
-        arrays holds several recordings of one person, of which the first is animated
-    outputs, export, weights, models, progress: as of `animate`. fps: frames a second of the landmarks
-    `metrics` of the result has `residual_mm`, the mean distance of the landmarks from the model's. Raises InputError
-    for landmarks that cannot be used.
+    source: a film or a photograph; or its landmarks as an array or a file, the 68 of iBUG (T, 68, 2) or MediaPipe's mesh
+        (T, 478, 2) in px, y down, NaN where no face was found: npy, npz (several arrays are several recordings of one
+        person, the first animated), OpenFace's csv, MediaPipe's json; or Live Link Face's csv, weights of ARKit's shapes
+    fps: frames a second of landmarks, the file's own if None, or else 30; a film has its own
+    picture: width and height in px, for landmarks in shares of them, as MediaPipe gives them
+    onto: a mesh that the performance is put on, as of `animate`, in the place of the person's own face; hint, cache: of it
+    head: whether the mesh turns as the person's head does
+    emotion: what the performance is changed to, see `transfer`, at an intensity in [0, 1.5]; None leaves it as it is
+    neutral: where the face that is animated is written at rest, an obj or ply
+    preview: where a film is written beside itself with the points and the fitted face over it, an mp4, or of one picture
+        a png
+    sync: whether a film's sound that comes before or after its lips is brought in time with them: the lips are moved
+    outputs, export, weights, models, progress: as of `animate`. A video and an npz have the film's sound.
+    `metrics` of the result has `residual_mm` and, of a film, `residual_px`, the mean distance of the landmarks from the
+    model's, `frames_without_face`, which are interpolated, and where it can be told `sound_delay_s`, by which the sound
+    came after the lips.
+    Raises InputError for what cannot be used, TalkemoError where `talkemo[video]` is not installed.
     """
-    export = export or ExportOptions()
-    if isinstance(landmarks, str | Path):
-        name, recordings = Path(landmarks).name, _read_landmarks(Path(landmarks))
-        paths = output_paths(outputs, export, [landmarks])
+    export, hint = export or ExportOptions(), hint or FaceHint()
+    named = Path(source) if isinstance(source, str | Path) else None
+    inputs = [x for x in (named, onto) if isinstance(x, str | Path)]
+    paths = output_paths(outputs, export, [*inputs, *hint.files])
+    if neutral is not None:
+        check_output(Path(neutral), NEUTRAL_FORMATS, *inputs, *paths)
+    if preview is not None:
+        check_output(Path(preview), PREVIEW_FORMATS, *inputs, *paths)
+        if named is None or named.suffix.lower() not in VIDEO:
+            raise InputError("a preview is of a film", "leave --preview out")
+    if fps is not None:
+        check_fps(fps)
+    course = None if emotion is None else Timeline.constant(emotion, intensity)
+    film, found = None, None
+    if named is not None and named.suffix.lower() in VIDEO:
+        if fps is not None:
+            raise InputError("a film has its own frame rate", "leave --fps out")
+        check_film(named)
+        tracker = Tracker()  # what is not installed is said before the face is bound
+    elif named is not None:
+        if named.suffix.lower() not in ENDINGS:
+            raise InputError(f"{shown(named)}: cannot read this kind of file", HINT)
+        found = read_landmark_file(named, picture)
     else:
-        name, recordings = "landmarks", [np.asarray(landmarks)]
-        paths = output_paths(outputs, export, [])
+        found = LandmarkFile([as_points(np.asarray(source), _name(None), picture)])
+    if isinstance(found, LandmarkFile):
+        _check_landmarks(found.recordings, _name(named))
+    models = models or load_models(weights)
+    face = models.face
+    if onto is not None and not isinstance(onto, Binding):
+        onto = bind(onto, hint=hint, models=models, cache=cache)
+    if isinstance(found, Curves):
+        capture = _of_curves(face, replace(found, fps=fps or found.fps))
+        fps = fps or found.fps
+    elif found is not None:
+        fps = fps or found.fps or 30.0
+        with _named(_name(named)):
+            capture = fit_recording(face, found.recordings, fps)
+    else:
+        assert named is not None
+        film = capture_film(face, named, tracker, progress)
+        capture, fps = film.capture, film.fps
     check_fps(fps)
-    recordings = _check_landmarks(recordings, name)
-    face = (models or load_models(weights)).face
-    try:
-        capture = fit_recording(face, recordings, fps)
-    except InputError as error:
-        raise InputError(f"{name}: {error.message}", error.hint) from None
+    sound = None if film is None else film_sound(named)
+    delay = None if sound is None else sound_delay(capture, face, models.talking, sound)
+    if sync and delay is not None:
+        capture = delayed(capture, delay.seconds)
+    meta: dict[str, Any] = {"talkemo": __version__, ("landmarks" if film is None else "film"): _name(named)}
+    if sound is not None:
+        meta["audio"] = sound.name
+    if course is not None:
+        meta |= {"emotion": emotion, "intensity": intensity}
+    meta["residual_mm"] = capture.residual.round(2).tolist()
+    meta["seen"] = capture.seen.astype(int).tolist()
     person = Person(face, capture.identity)
-    header = Header(
-        frames=len(capture.shapes),
-        fps=fps,
-        faces=face.faces,
-        rest=person.neutral,
-        focus=np.ones(len(face.mean), bool),
-        meta={"talkemo": __version__, "landmarks": name},
-        targets=person.arkit_targets,
+    if isinstance(onto, Binding):
+        header = bound_header(onto, len(capture.shapes), fps, meta)
+    else:
+        header = Header(
+            frames=len(capture.shapes),
+            fps=fps,
+            faces=face.faces,
+            rest=person.neutral,
+            focus=np.ones(len(face.mean), bool),
+            meta=meta,
+            targets=person.arkit_targets,
+        )
+    animated = onto if isinstance(onto, Binding) else person
+    result = write_animation(
+        paths,
+        header,
+        _frames(capture, face, animated, models if course else None, course, head),
+        export=export,
+        audio=sound,
+        binding_error_mm=onto.error if isinstance(onto, Binding) else 0.0,
+        progress=progress,
     )
-    result = write_animation(paths, header, person.frames(capture), export=export, progress=progress)
+    if neutral is not None:
+        save = save_obj if Path(neutral).suffix.lower() == ".obj" else save_ply
+        save(neutral, header.rest, header.faces)
+    if preview is not None and film is not None and named is not None:
+        own = lambda part: person.vertices(film.capture.shapes[part])
+        write_preview(Path(preview), named, film, face.faces, own, sound)
     result.metrics["residual_mm"] = round(float(capture.residual[capture.seen].mean()), 3)
+    if film is not None:
+        result.metrics["residual_px"] = round(float(film.residual_px[film.capture.seen].mean()), 3)
+        result.metrics["frames_without_face"] = int((~film.capture.seen).sum())
+        if delay is not None:
+            result.metrics["sound_delay_s"] = delay.seconds
     return result
 
 
-def fit_recording(face: Face, recordings: list[np.ndarray], fps: float) -> Capture:
-    """The first of a person's recordings, each (T, 68, 2) px, as the bilinear model sees it."""
-    keep, operator, weights = schema(face, None)
-    identity, offset = Fitter(face, operator, weights).fit_person(recordings)
-    # A person's own offset counts the more, the more recordings show it.
-    fitter = Fitter(face, operator, weights, offset * len(recordings) / (len(recordings) + 2))
-    return fitter.fit(recordings[0][:, keep], np.arange(len(recordings[0])) / fps, identity)
+def _frames(
+    capture: Capture,
+    face: Face,
+    animated: Person | Binding,
+    models: Models | None,
+    course: Timeline | None,
+    head: bool,
+) -> Iterator[tuple[Motion, Frames]]:
+    """The frames of a capture on a person's own face or a bound mesh, part by part."""
+    turns = steady_turns(capture.rotation) if head else None
+    for start in range(0, len(capture.shapes), FRAMES_AT_A_TIME):
+        part = slice(start, start + FRAMES_AT_A_TIME)
+        shapes = capture.shapes[part]
+        motion = Motion.of_shapes(face, capture.time[part], shapes)
+        change = np.zeros_like(motion.coordinates)
+        if models is not None and course is not None:
+            after = models.emotion.transfer(motion, course.amounts(motion.times), from_neutral=False)
+            change = after.coordinates - motion.coordinates
+            motion = after
+        if isinstance(animated, Binding):
+            vertices, landmarks = animated.vertices(motion.coordinates), animated.landmarks68
+            axes, middle = animated.placement.rotation, animated.rest[animated.focus].mean(0)
+        else:
+            vertices = animated.vertices(shapes) + np.tensordot(change, face.span, 1).astype(np.float32)
+            landmarks, axes, middle = face.landmarks68, np.eye(3), animated.neutral.mean(0)
+        if turns is not None:
+            turn = (axes @ turns[part] @ axes.T).astype(np.float32)
+            vertices = (vertices - middle) @ turn.transpose(0, 2, 1) + middle
+        vertices = vertices.astype(np.float32, copy=False)
+        arkit = motion.arkit(face) if course else shapes @ face.arkit_matrix
+        yield motion, Frames(vertices, vertices[:, landmarks], arkit)
+
+
+def steady_turns(rotation: np.ndarray) -> np.ndarray:
+    """The head's rotations (T, 3, 3) from its mean one, without a tracker's trembling.
+
+    Each is a smooth mean of HEAD_FRAMES frames. What they are measured from is the mean of the film: where a person looks
+    straight ahead no film says, and the camera may stand high or low.
+    """
+    half = HEAD_FRAMES // 2
+    window = np.hanning(HEAD_FRAMES + 2)[1:-1]
+    padded = np.pad(rotation, ((half, half), (0, 0), (0, 0)), mode="edge")
+    smooth = sum(w * padded[k : k + len(rotation)] for k, w in enumerate(window / window.sum()))
+    ahead = nearest_rotation(rotation.mean(0)[None])[0]
+    return nearest_rotation(np.asarray(smooth)) @ ahead.T
+
+
+def nearest_rotation(matrices: np.ndarray) -> np.ndarray:
+    """The rotations nearest to matrices (T, 3, 3)."""
+    left, _, right = np.linalg.svd(matrices)
+    flip = np.ones((len(matrices), 3))
+    flip[:, 2] = np.linalg.det(left @ right)
+    return np.asarray((left * flip[:, None]) @ right)
+
+
+def film_sound(path: Path | None) -> Audio | None:
+    """The sound of a film, None where it has none."""
+    if path is None or path.suffix.lower() in PHOTOS:
+        return None
+    try:
+        return open_audio(path)
+    except InputError:
+        return None
+
+
+def _name(path: Path | None) -> str:
+    return "landmarks" if path is None else path.name
+
+
+@contextmanager
+def _named(name: str) -> Iterator[None]:
+    """Name the input in what a fit refuses."""
+    try:
+        yield
+    except InputError as error:
+        raise InputError(f"{name}: {error.message}", error.hint) from None
 
 
 class Person:
@@ -104,40 +275,34 @@ class Person:
         """(52, V, 3) float32 mm, what ARKit's shapes at weight 1 move this face by."""
         return self.vertices((self.face.arkit_matrix > 0).T.astype(np.float32)) - self.neutral
 
-    def frames(self, capture: Capture) -> Iterator[tuple[Motion, Frames]]:
-        """The frames of a capture of this person, part by part."""
-        for start in range(0, len(capture.shapes), FRAMES_AT_A_TIME):
-            part = slice(start, start + FRAMES_AT_A_TIME)
-            shapes = capture.shapes[part]
-            vertices = self.vertices(shapes)
-            frames = Frames(vertices, vertices[:, self.face.landmarks68], shapes @ self.face.arkit_matrix)
-            yield Motion.of_shapes(self.face, capture.time[part], shapes), frames
-
-
-def _read_landmarks(path: Path) -> list[np.ndarray]:
-    """The recordings of a file of landmarks."""
-    if path.suffix.lower() in VIDEO:
-        raise InputError(
-            f"{path}: talkemo has no landmark detector yet", "give it landmarks: an npy or npz (T, 68, 2) in px"
-        )
-    if path.suffix.lower() == ".npy":
-        return [read_npy(path, "a file of landmarks", "give landmarks: an npy or npz (T, 68, 2) in px")]
-    return list(read_npz(path, "a file of landmarks").values())
-
 
 def _check_landmarks(recordings: list[np.ndarray], name: str) -> list[np.ndarray]:
-    """Recordings as float32. Raises InputError where they are not landmarks."""
-    hint = "landmarks are (T, 68, 2) numbers in pixels"
-    if not all(r.dtype.kind in "iuf" for r in recordings):
-        raise InputError(f"{name}: its arrays do not hold numbers", hint)
-    with np.errstate(over="ignore", invalid="ignore"):  # what becomes infinity or NaN is no frame with a face
-        recordings = [r.astype(np.float32) for r in recordings]
-    if not recordings or any(r.ndim != 3 or r.shape[1:] != (68, 2) or not len(r) for r in recordings):
-        raise InputError(f"{name}: its arrays are {[r.shape for r in recordings][:3]}", hint)
+    """Recordings of landmarks, of one kind. Raises InputError where they are not landmarks of a face."""
+    if not recordings or len({r.shape[1] for r in recordings}) > 1:
+        raise InputError(f"{name}: its arrays are {[r.shape for r in recordings][:3]}", HINT)
     if not all(np.isfinite(r).all((1, 2)).any() for r in recordings):
         raise InputError(f"{name}: a recording in which no frame has a face", "leave it out")
     check_spread(recordings, name)
     return recordings
+
+
+def _of_curves(face: Face, curves: Curves) -> Capture:
+    """Recorded weights as a capture of the mean person."""
+    from scipy.spatial.transform import Rotation
+
+    count = len(curves.arkit)
+    turns = Rotation.from_euler("yxz", curves.head * [1, -1, -1]).as_matrix().astype(np.float32)
+    return Capture(
+        shapes=(curves.arkit @ (face.arkit_matrix > 0).T).astype(np.float32),
+        rotation=turns,
+        scale=np.ones(count, np.float32),
+        translation=np.zeros((count, 2), np.float32),
+        residual=np.zeros(count, np.float32),
+        identity=np.zeros(IDENTITY_MODES, np.float32),
+        time=np.arange(count) / curves.fps,
+        seen=np.ones(count, bool),
+        gap=np.full(count, np.nan, np.float32),
+    )
 
 
 def reconstruct_corpus(

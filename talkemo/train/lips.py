@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 import torch
 from torch import nn
+from torch.nn import functional
 
 from ..data.phones import Phone, closures
 from ..data.sound import augment
@@ -23,9 +24,9 @@ from ..errors import InputError
 from ..face import Face
 from ..files import atomic_write, readable
 from ..geometry import smoothstep
-from ..networks.speech_encoder import FEATURE_RATE, REACH, Block
+from ..networks.speech_encoder import FEATURE_RATE
 from .loop import Loop, cosine, half_precision
-from .material import LABELS, Batch, Clip, ClipSampler, even_out, filmed_clips, make_batch, trained_and_held
+from .material import CONTEXT, LABELS, Batch, Clip, ClipSampler, even_out, filmed_clips, make_batch, trained_and_held
 from .objective import Objective, position_matrix
 from .run import Run
 from .speech import load_prepared
@@ -125,6 +126,20 @@ def some_people(recordings: list[Any], share: float) -> list[Any]:
 # ------------------------------------------------------------------------------------------------------------ training
 
 
+class Block(nn.Module):
+    """x + a network of three taps, one hidden layer wide twice the width; (N, T, W) → (N, T, W)."""
+
+    def __init__(self, width: int, dilation: int):
+        super().__init__()
+        self.norm = nn.LayerNorm(width)
+        self.taps = nn.Conv1d(width, 2 * width, 3, padding=dilation, dilation=dilation)
+        self.out = nn.Linear(2 * width, width)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        taps = self.taps(self.norm(x).transpose(1, 2)).transpose(1, 2)
+        return x + self.out(functional.gelu(taps))  # type: ignore[no-any-return]
+
+
 class MotionTeacher(nn.Module):
     """Whisper's encoder with a head: sound (N, S) → coordinates (N, S // 320, C) of motion at 50 Hz."""
 
@@ -191,7 +206,7 @@ def at_frames(network: MotionTeacher, batch: Batch) -> torch.Tensor:
     """Coordinates (N, T, C) at a batch's frames, by linear interpolation between features."""
     assert batch.wave is not None
     found = network(augment(batch.wave))
-    place = (batch.times * FEATURE_RATE + REACH).clamp(0, found.shape[1] - 1.001)
+    place = (batch.times * FEATURE_RATE + CONTEXT).clamp(0, found.shape[1] - 1.001)
     low = place.floor().long()
     index = low[..., None].expand(-1, -1, found.shape[2])
     return found.gather(1, index).lerp(found.gather(1, index + 1), (place - low)[..., None].float())

@@ -18,9 +18,10 @@ from ..data.motion import from_rest
 from ..errors import InputError
 from ..face import Face
 from ..files import readable
-from ..networks.speech_encoder import FEATURE_RATE, MARGIN, REACH, SAMPLES, SpeechEncoder
+from ..networks.speech_encoder import FEATURE_RATE, MARGIN, SAMPLES, SpeechEncoder
 from .run import Run
 
+CONTEXT = 36  # features of sound before and after a crop's features that are encoded along
 NOISE = "noise"  # the corpus of sound without speech, made up here
 PSEUDO_LABELLED = "pseudo_labelled"  # the corpus of sound without video, with motion that the lips stage predicted
 LABELS = ".motion.npy"  # at the end of the name of a file of such motion
@@ -210,7 +211,7 @@ def pseudo_labelled_clips(prepared: Path, labels: Path, face: Face) -> list[Clip
 class Batch:
     """Crops of several clips, on the device of the network. Crops with fewer than T frames are padded.
 
-    wave: (N, S) sound of L + 2·REACH features, or feature: (N, L, D), where these are not computed in training
+    wave: (N, S) sound of L + 2·CONTEXT features, or feature: (N, L, D), where these are not computed in training
     levels: (N,) what counts as loud
     times: (N, T) s after the first of the L features; inside: (N, T) 1 for frames, 0 for padding
     target: (N, T, S) coordinates; mean: (N,) see `Clip.mean`; style: (N, K) one-hot or zeros
@@ -296,8 +297,8 @@ def _crop(clip: Clip, seconds: float, rng: np.random.Generator) -> _Crop:
 
 
 def _crop_sound(crop: _Crop, length: int) -> np.ndarray:
-    """The samples, int16, that `length` features of a crop depend on; silence beyond the clip."""
-    start, stop = (crop.first - REACH) * SAMPLES, (crop.first + length + REACH) * SAMPLES
+    """The samples, int16, of `length` features of a crop and their context; silence beyond the clip."""
+    start, stop = (crop.first - CONTEXT) * SAMPLES, (crop.first + length + CONTEXT) * SAMPLES
     part = crop.clip.samples[max(start, 0) : max(stop, 0)]
     before = max(0, -start)
     return np.pad(part, (before, max(0, stop - start - before - len(part))))

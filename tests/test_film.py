@@ -1,0 +1,336 @@
+"""Films to 3D: what a tracker finds, fitted; on the person's own face and on other meshes."""
+
+import csv
+import shutil
+import sys
+import zipfile
+from contextlib import contextmanager
+from types import SimpleNamespace
+
+import imageio_ffmpeg
+import numpy as np
+import pytest
+import soundfile
+from PIL import Image
+from scipy.spatial.transform import Rotation
+
+import talkemo
+from talkemo import InputError, TalkemoError, audio
+from talkemo.capture import camera, detector, film, video
+from talkemo.capture.detector import SCORES, Crop, Tracked, Tracker, crop_of_points, find_model
+from talkemo.capture.film import capture_film
+from talkemo.data import films
+from talkemo.data.films import capture_folder, find_clips, split_of
+from talkemo.evaluation.metrics import pearson
+from talkemo.formats.mesh import load_mesh
+from talkemo.formats.npz import NpzAnimation
+from talkemo.pipelines import reconstruct as pipeline
+from talkemo.pipelines.sync import best_delay, delayed
+
+FPS, FRAMES = 25, 50
+
+
+@pytest.fixture(scope="module")
+def performance(face):
+    """Points (T, 478, 2) px of somebody who opens the jaw and turns the head; the jaw's weight, and the turns."""
+    shapes = np.zeros((FRAMES, len(face.expression_names)))
+    jaw = 0.4 * np.clip(np.sin(np.arange(FRAMES) / 4), 0, 1)
+    shapes[:, face.expression_names.index("jawOpen")] = jaw
+    operator = face.mesh_operator(face.mesh_points)
+    rest = operator @ face.mean
+    moved = rest + np.tensordot(shapes, np.stack([operator @ row for row in face.expression_basis]), 1)
+    turns = Rotation.from_rotvec(0.2 * np.sin(np.arange(FRAMES) / 12)[:, None] * [0, 1, 0]).as_matrix()
+    points = np.zeros((FRAMES, 478, 2), np.float32)
+    pixels = camera.project(moved, turns, np.full(FRAMES, 0.6), np.full((FRAMES, 2), 60.0))
+    points[:, face.mesh_points] = pixels
+    return points, jaw, turns
+
+
+class MadeUpTracker:
+    """Knows where the points are; the third of four quarters of a second has no face."""
+
+    def __init__(self, points, missing=range(26, 29)):
+        self.points, self.missing = points, missing
+
+    def follow(self, pictures):
+        for number, picture in enumerate(pictures):
+            assert picture.dtype == np.uint8 and picture.shape[2] == 3
+            scores = np.zeros(52, np.float32)
+            scores[SCORES.index("eyeLookUpLeft")] = 0.5
+            known = np.column_stack([self.points[number], np.zeros(478)])
+            yield None if number in self.missing else Tracked(known, scores, 1.0)
+
+
+@pytest.fixture(scope="module")
+def clip(tmp_path_factory):
+    """Two seconds of a film, 128 × 96, with a tone."""
+    folder = tmp_path_factory.mktemp("film")
+    soundfile.write(folder / "tone.wav", 0.2 * np.sin(np.arange(32000) / 8), 16000)
+    path = folder / "clip.mp4"
+    writer = imageio_ffmpeg.write_frames(str(path), (128, 96), fps=FPS, audio_path=str(folder / "tone.wav"))
+    writer.send(None)
+    for number in range(FRAMES):
+        writer.send(np.full((96, 128, 3), 4 * number, np.uint8))
+    writer.close()
+    return path
+
+
+@pytest.fixture
+def tracked(monkeypatch, performance):
+    monkeypatch.setattr(pipeline, "Tracker", lambda: MadeUpTracker(performance[0]))
+
+
+def test_a_film_is_read_at_its_rate(clip):
+    with video.open_film(clip) as opened:
+        pictures = list(opened.pictures)
+    assert (opened.fps, opened.scale, len(pictures)) == (FPS, 1.0, FRAMES)
+    assert pictures[40].shape == (96, 128, 3) and abs(int(pictures[40].mean()) - 160) < 6
+
+
+def test_large_films_are_scaled_down(clip, monkeypatch):
+    monkeypatch.setattr(video, "LONGEST_SIDE", 64)
+    with video.open_film(clip) as opened:
+        assert next(opened.pictures).shape == (48, 64, 3) and opened.scale == 2
+
+
+def test_a_photograph_is_a_film_of_one_picture(tmp_path):
+    Image.new("RGB", (20, 10), (9, 8, 7)).save(tmp_path / "p.png")
+    with video.open_film(tmp_path / "p.png") as opened:
+        (picture,) = opened.pictures
+    assert picture.shape == (10, 20, 3) and (picture == (9, 8, 7)).all()
+
+
+def test_the_fit_follows_the_points(face, clip, performance):
+    points, jaw, _ = performance
+    found = capture_film(face, clip, MadeUpTracker(points))
+    capture = found.capture
+    assert capture.seen.sum() == FRAMES - 3 and not capture.seen[26:29].any()
+    assert pearson(capture.shapes[:, face.expression_names.index("jawOpen")], jaw) > 0.97
+    assert np.isfinite(capture.shapes).all()
+    assert found.residual_px[capture.seen].mean() < 0.5
+    # Points on the skin do not show a gaze: it is the tracker's.
+    gaze = next(k for k, name in enumerate(face.expression_names) if name.startswith("eyeLookUp_L"))
+    assert capture.shapes[:, gaze] == pytest.approx(0.5)
+
+
+def test_long_films_are_fitted_in_pieces(face, clip, performance, monkeypatch):
+    points, _, _ = performance
+    whole = capture_film(face, clip, MadeUpTracker(points, range(20, 30))).capture
+    monkeypatch.setattr(film, "PIECE", 22)
+    monkeypatch.setattr(film, "OVERLAP", 8)
+    parts = capture_film(face, clip, MadeUpTracker(points, range(20, 30))).capture
+    assert parts.shapes.shape == whole.shapes.shape and (parts.seen == whole.seen).all()
+    assert np.abs(parts.shapes - whole.shapes).max() < 0.06
+
+
+def test_on_the_own_face(clip, tracked, face, tmp_path):
+    outputs = [tmp_path / "a.npz", tmp_path / "a.csv"]
+    result = talkemo.reconstruct(clip, outputs, neutral=tmp_path / "person.obj")
+    assert result.frames == FRAMES and result.fps == FPS and result.metrics["frames_without_face"] == 3
+    assert result.metrics["residual_px"] < 0.5
+    animation = NpzAnimation(tmp_path / "a.npz")
+    assert animation.meta["audio"] == "clip.mp4" and animation.meta["seen"][27] == 0
+    np.testing.assert_allclose(load_mesh(tmp_path / "person.obj").vertices, animation.rest, atol=1e-3)
+
+
+def test_onto_another_mesh(clip, tracked, performance, example_face, models):
+    still = talkemo.reconstruct(clip, onto=example_face, models=models)
+    assert still.vertices.shape[0] == FRAMES and still.binding_error_mm < 5
+    upper, lower = still.landmarks68[:, 62], still.landmarks68[:, 66]
+    assert pearson(np.linalg.norm(upper - lower, axis=1), performance[1]) > 0.95
+    turned = talkemo.reconstruct(clip, onto=example_face, models=models, head=True)
+    forehead = turned.landmarks68[:, 27] - turned.landmarks68[:, 8]  # along the face: a turn about y leaves its height
+    np.testing.assert_allclose(forehead[:, 1], (still.landmarks68[:, 27] - still.landmarks68[:, 8])[:, 1], rtol=0.03)
+    across = turned.landmarks68[:, 45] - turned.landmarks68[:, 36]
+    yaw = np.arctan2(-across[:, 2], across[:, 0])
+    wanted = Rotation.from_matrix(performance[2]).as_euler("yxz")[:, 0]
+    assert pearson(yaw, wanted) > 0.99 and np.ptp(yaw) == pytest.approx(np.ptp(wanted), rel=0.15)
+    happy = talkemo.reconstruct(clip, onto=example_face, models=models, emotion="happy")
+    width = lambda r: np.linalg.norm(r.landmarks68[:, 54] - r.landmarks68[:, 48], axis=1).mean()
+    assert width(happy) > 1.05 * width(still)
+    assert (talkemo.reconstruct(clip, models=models, emotion="happy").vertices != 0).any()
+
+
+def test_films_that_cannot_be_used(clip, tmp_path, performance, face):
+    (tmp_path / "a.mp4").write_bytes(b"no film")
+    (tmp_path / "cut.mp4").write_bytes(clip.read_bytes()[:3000])
+    (tmp_path / "a.png").write_bytes(b"no picture")
+    for name in ("a.mp4", "cut.mp4", "a.png", "none.mp4"):
+        with pytest.raises(InputError, match=name), video.open_film(tmp_path / name) as opened:
+            list(opened.pictures)
+    with pytest.raises(InputError, match="no face found"):
+        capture_film(face, clip, MadeUpTracker(performance[0], range(FRAMES)))
+    monkey = MadeUpTracker(performance[0])
+    monkey.follow = lambda pictures: iter(())
+    with pytest.raises(InputError, match="no picture in it"):
+        capture_film(face, clip, monkey)
+
+
+def test_options_that_do_not_fit(clip, tracked, tmp_path):
+    with pytest.raises(InputError, match="frame rate"):
+        talkemo.reconstruct(clip, tmp_path / "a.npz", fps=30)
+    with pytest.raises(InputError, match="cannot write this kind"):
+        talkemo.reconstruct(clip, tmp_path / "a.npz", neutral=tmp_path / "a.fbx")
+    with pytest.raises(InputError, match="happpy"):
+        talkemo.reconstruct(clip, tmp_path / "a.npz", emotion="happpy")
+
+
+def test_the_sound_of_films(clip, tmp_path):
+    assert audio.open_audio(clip).duration == pytest.approx(2, abs=0.1)
+    assert pipeline.film_sound(clip) is not None
+    silent = tmp_path / "silent.mp4"
+    writer = imageio_ffmpeg.write_frames(str(silent), (32, 32), fps=10)
+    writer.send(None)
+    writer.send(np.zeros((32, 32, 3), np.uint8))
+    writer.close()
+    assert pipeline.film_sound(silent) is None and pipeline.film_sound(tmp_path / "a.png") is None
+
+
+# ------------------------------------------------------------------------------------------------------------ detector
+
+
+def test_without_the_extra_it_says_what_to_install(monkeypatch):
+    monkeypatch.setitem(sys.modules, "ai_edge_litert.interpreter", None)
+    with pytest.raises(TalkemoError, match="no ai-edge-litert") as caught:
+        Tracker()
+    assert caught.value.hint == "pip install 'talkemo[video]'"
+    monkeypatch.setattr(detector, "_packaged", list)
+    with pytest.raises(TalkemoError, match=r"no face_landmarker\.task"):
+        find_model()
+
+
+def test_a_model_of_another_content_is_refused(monkeypatch, tmp_path):
+    with zipfile.ZipFile(tmp_path / "m.task", "w") as bundle:
+        bundle.writestr("face_detector.tflite", b"")
+    monkeypatch.setenv(detector.VARIABLE, str(tmp_path / "m.task"))
+    with pytest.raises(InputError, match="sha256"):
+        find_model()
+    monkeypatch.setenv(detector.VARIABLE, str(tmp_path / "none.task"))
+    with pytest.raises(InputError, match="no such file"):
+        find_model()
+
+
+def test_crops_are_cut_where_they_are_put_back():
+    rng = np.random.default_rng(3)
+    picture = np.zeros((80, 100, 3), np.uint8)
+    picture[37:40, 61:64] = 255
+    crop = Crop(np.array([55.0, 42.0]), 48.0, 0.4)
+    cut = crop.cut(picture, 96)
+    weights = cut[..., 0] / cut[..., 0].sum()
+    steps = (np.arange(96) + 0.5) / 96
+    middle = np.array([(weights.sum(0) * steps).sum(), (weights.sum(1) * steps).sum()])
+    np.testing.assert_allclose(crop.to_picture(middle), (62.5, 38.5), atol=0.2)
+    assert cut.max() <= 255.01
+    points = rng.uniform(20, 60, (478, 3))
+    points[[33, 263], 1] = 30  # the eyes are level
+    assert crop_of_points(points).angle == 0
+
+
+# ------------------------------------------------------------------------------------------------------------- preview
+
+
+def test_a_preview_shows_points_and_face(clip, tracked, performance, tmp_path):
+    talkemo.reconstruct(clip, tmp_path / "a.npz", preview=tmp_path / "p.mp4")
+    with video.open_film(tmp_path / "p.mp4") as opened:
+        pictures = list(opened.pictures)
+    assert len(pictures) == FRAMES and pictures[0].shape == (96, 256, 3)
+    assert audio.open_audio(tmp_path / "p.mp4").duration == pytest.approx(2, abs=0.1)
+    # The face lies where the points are: skin over the grey film.
+    middle = performance[0][10][[1, 50, 280]].mean(0).astype(int)
+    over = pictures[10][middle[1] - 3 : middle[1] + 3, 128 + middle[0] - 3 : 128 + middle[0] + 3].reshape(-1, 3).mean(0)
+    assert over[0] > over[2] + 10
+    assert np.ptp(pictures[10][2:10, 240:250].reshape(-1, 3).mean(0)) < 10  # and not elsewhere
+    red = pictures[27][:3, 20:100].reshape(-1, 3).mean(0)  # no face was found there
+    assert red[0] > red[1] + 40
+
+
+def test_a_preview_of_a_photograph(tmp_path, monkeypatch, performance):
+    monkeypatch.setattr(pipeline, "Tracker", lambda: MadeUpTracker(performance[0][5:6]))
+    Image.new("RGB", (128, 96), (90, 90, 90)).save(tmp_path / "p.jpg")
+    result = talkemo.reconstruct(tmp_path / "p.jpg", tmp_path / "a.npz", preview=tmp_path / "p.png")
+    assert result.frames == 1 and Image.open(tmp_path / "p.png").size == (256, 96)
+    with pytest.raises(InputError, match="preview is of a film"):
+        np.save(tmp_path / "l.npy", np.zeros((1, 68, 2)))
+        talkemo.reconstruct(tmp_path / "l.npy", tmp_path / "a.npz", preview=tmp_path / "q.png")
+
+
+# ----------------------------------------------------------------------------------------------------- folders of films
+
+
+def test_names_of_published_corpora(tmp_path):
+    for name in (
+        "Actor_20/01-01-03-02-01-01-20.mp4",
+        "Actor_01/02-01-01-01-02-01-01.mp4",
+        "Actor_01/01-02-01-01-02-01-01.mp4",
+    ):
+        (tmp_path / "r" / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "r" / name).touch()
+    first, second = find_clips(tmp_path / "r", "ravdess")  # songs are left out
+    assert (first.speaker, first.emotion, first.level, first.split) == ("ravdess_01", "neutral", "normal", "train")
+    assert (second.emotion, second.level, second.split) == ("happy", "strong", "dev")
+    assert second.sentence.startswith("Kids")
+    (tmp_path / "g" / "s3" / "video").mkdir(parents=True)
+    (tmp_path / "g" / "s3" / "video" / "bbaf3s.mpg").touch()
+    (tmp_path / "g" / "s3" / "video" / "readme.mpg").touch()
+    (clip,) = find_clips(tmp_path / "g", "grid")
+    assert (clip.speaker, clip.sentence) == ("grid_s3", "bin blue at f three soon")
+    assert split_of("a") == split_of("a") and {split_of(str(k)) for k in range(40)} == {"train", "dev"}
+    with pytest.raises(InputError, match="no films of the kind ravdess"):
+        find_clips(tmp_path / "g", "ravdess")
+    with pytest.raises(InputError, match="unknown kind"):
+        find_clips(tmp_path / "g", "vox")
+
+
+def test_a_folder_of_films(clip, performance, tmp_path, monkeypatch, models):
+    folder, out = tmp_path / "films", tmp_path / "out"
+    for name in ("ann/one.mp4", "ann/two.mp4", "bob.mp4"):
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(clip, folder / name)
+    (folder / "bad.mp4").write_bytes(b"no film")
+    tried = []
+
+    class Counting(MadeUpTracker):
+        def follow(self, pictures):
+            tried.append(1)
+            return super().follow(pictures)
+
+    @contextmanager
+    def here(jobs):  # in this process, where the made-up tracker is
+        yield SimpleNamespace(map=map)
+
+    monkeypatch.setattr(films, "worker_pool", here)
+    monkeypatch.setattr(films, "Tracker", lambda: Counting(performance[0]))
+    films._of_process.cache_clear()
+    face_path = models.path("face")
+    figures = capture_folder(folder, "folder", out, face_path)
+    assert (figures["clips"], figures["failed"], figures["speakers"]) == (4, 1, 3)
+    assert figures["minutes"] == pytest.approx(0.1, abs=0.01)
+    rows = list(csv.DictReader((out / "manifest.csv").open()))
+    assert [row["path"] for row in rows] == ["ann/one.mp4", "ann/two.mp4", "bad.mp4", "bob.mp4"]
+    assert "not a film" in rows[2]["failed"] and float(rows[0]["found"]) == pytest.approx(0.94)
+    assert float(rows[0]["residual_px"]) < 0.5 and len(tried) == 3
+    kept = np.load(out / rows[0]["file"], allow_pickle=False)
+    assert kept["shapes"].shape[0] == FRAMES and str(kept["face"]) == models.face.fingerprint
+    # What is there, fitted or failed, is not tried again; what is missing is.
+    (out / rows[3]["file"]).unlink()
+    assert capture_folder(folder, "folder", out, face_path) == figures and len(tried) == 4
+    with pytest.raises(InputError, match="goes into a folder"):
+        capture_folder(folder, "folder", tmp_path / "a.npz", face_path)
+    films._of_process.cache_clear()
+
+
+# -------------------------------------------------------------------------------------------------------- sound and lips
+
+
+def test_a_delay_is_found_and_taken_away(clip, performance, face):
+    rng = np.random.default_rng(5)
+    opening = np.convolve(rng.random(420), np.hanning(15), "same")
+    heard, seen = opening[10:310], opening[33:333]  # what is seen now is heard 0.23 s later
+    found = best_delay(seen, heard)
+    assert found.seconds == pytest.approx(0.23) and found.r > 0.99
+    assert best_delay(rng.random(300), rng.random(300)) is None and best_delay(np.ones(300), heard) is None
+    capture = capture_film(face, clip, MadeUpTracker(performance[0])).capture
+    later = delayed(capture, 0.2)
+    np.testing.assert_allclose(later.shapes[15:], capture.shapes[10:-5], atol=1e-5)
+    np.testing.assert_allclose(later.shapes[:5], np.repeat(capture.shapes[:1], 5, 0), atol=1e-5)
+    assert (later.time == capture.time).all() and later.seen.dtype == bool

@@ -1,0 +1,83 @@
+"""The speech encoder's network: what its attention sees, and how training's changes to it are kept."""
+
+import numpy as np
+import torch
+
+from talkemo import audio
+from talkemo.networks.speech_encoder import (
+    Attention,
+    EncoderNetwork,
+    SpeechEncoder,
+    build_encoder,
+    encoder_changes,
+    encoder_tensors,
+)
+
+
+def small(**options):
+    torch.manual_seed(0)
+    network = EncoderNetwork(width=128, layers=2, past=20, future=5, **options).eval()
+    for block in network.blocks:
+        torch.nn.init.normal_(block.attention.near)
+    return network
+
+
+def test_attention_in_chunks_is_attention_to_what_is_near():
+    torch.manual_seed(1)
+    attention = Attention(128, 20, 5)
+    torch.nn.init.normal_(attention.near)
+    x = torch.randn(2, 77, 128)
+    query, key, value = attention.queries_keys_values(x).unflatten(2, (3, 2, 64)).permute(2, 0, 3, 1, 4)
+    distance = torch.arange(77)[None] - torch.arange(77)[:, None]
+    logits = query @ key.transpose(2, 3) / 8 + attention.near[:, (distance + 20).clamp(0, 25)]
+    logits = torch.where((distance >= -20) & (distance <= 5), logits, -torch.inf)
+    wanted = attention.attended((logits.softmax(3) @ value).transpose(1, 2).flatten(2))
+    torch.testing.assert_close(attention(x), wanted, atol=1e-5, rtol=1e-5)
+
+
+def test_a_feature_depends_on_its_reach_and_on_nothing_beyond():
+    network = small()
+    before, after = network.reach
+    mel = torch.randn(1, 400, 80)
+    with torch.inference_mode():
+        wanted = network(mel)[0, 100]
+        mel[:, : 2 * (100 - before) - 1] = 9
+        mel[:, 2 * (100 + after) + 2 :] = 9
+        torch.testing.assert_close(network(mel)[0, 100], wanted)
+        mel[:, 2 * (100 - before) + 4] = 9
+        assert not torch.allclose(network(mel)[0, 100], wanted)
+
+
+def test_changes_are_kept_in_a_byte_a_weight():
+    network, trained = small(), small()
+    names = [name for name, _ in network.named_parameters() if name.startswith(("blocks.", "norm."))]
+    with torch.no_grad():
+        for name, tensor in trained.named_parameters():
+            if name in names:
+                tensor += 0.01 * torch.randn_like(tensor)
+    changes = encoder_changes(trained, network, names)
+    assert changes["blocks.0.wide.weight"].dtype == np.int8
+    before = SpeechEncoder(network, audio.mel_filters(), 128, {})
+    after = before.changed(changes)
+    for name, tensor in after.network.state_dict().items():
+        error = (tensor - trained.state_dict()[name]).abs().max()
+        assert error < (5e-4 if name in names else 1e-9), name
+    assert after.fingerprint != before.fingerprint
+    again = encoder_changes(after.network, network, names)  # training that goes on from what was kept
+    for name, array in changes.items():
+        np.testing.assert_array_equal(again[name], array)
+    assert (before.network.norm.weight == network.norm.weight).all()  # what is shared stays as it is
+    # Tensors that nothing changed are kept as zeros.
+    nothing = before.changed(encoder_changes(network, network, names))
+    for name, tensor in nothing.network.state_dict().items():
+        torch.testing.assert_close(tensor, network.state_dict()[name])
+
+
+def test_a_network_is_built_from_its_tensors():
+    network = small()
+    tensors, settings = encoder_tensors(network, audio.mel_filters())
+    assert settings == {"width": 128, "layers": 2, "past": 20, "future": 5}
+    again = build_encoder(tensors, settings)
+    mel = torch.randn(1, 60, 80)
+    with torch.inference_mode():
+        torch.testing.assert_close(again.network(mel), network(mel), atol=2e-2, rtol=2e-2)
