@@ -100,15 +100,16 @@ class EncoderNetwork(nn.Module):
         super().__init__()
         self.past, self.future = past, future
         self.reach = layers * past + 1, layers * future + 1  # features before and after one that it depends on
-        self.first = nn.Conv1d(bands, width, 3, padding=1)
-        self.second = nn.Conv1d(width, width, 3, stride=STEP, padding=1)
+        self.first = nn.Conv1d(bands, width, 3)
+        self.second = nn.Conv1d(width, width, 3, stride=STEP)
         self.place = nn.Parameter(torch.zeros(width))  # in the place of Whisper's code of positions
         self.blocks = nn.ModuleList([Layer(width, past, future) for _ in range(layers)])
         self.norm = nn.LayerNorm(width)
         self.symbols = nn.Linear(width, SYMBOLS)
 
     def forward(self, mel: torch.Tensor) -> torch.Tensor:
-        x = functional.gelu(self.first(mel.transpose(1, 2)))
+        # Before the first row and after the last one there is silence.
+        x = functional.gelu(self.first(functional.pad(mel.transpose(1, 2), (2, 1))))
         x = functional.gelu(self.second(x)).transpose(1, 2) + self.place
         for block in self.blocks:
             x = block(x)
@@ -122,7 +123,7 @@ class EncoderNetwork(nn.Module):
 class LogMel(nn.Module):
     """The identity encoder, for comparison: two log-mel rows side by side. (N, 2·T, bands) → (N, T, 2·bands)."""
 
-    reach = 0, 0
+    past, reach = 0, (0, 0)
 
     def forward(self, mel: torch.Tensor) -> torch.Tensor:
         return mel.reshape(len(mel), -1, STEP * mel.shape[2])
@@ -188,20 +189,22 @@ class SpeechEncoder:
         before, after = self.reach
         count = max(1, round(seconds * FEATURE_RATE))  # features at a time
         silent = lambda features: np.zeros((STEP * features, len(self.filters)), np.float32)
-        # What a piece depends on is encoded along and dropped, features before and after it; beyond the recording
-        # there is silence.
-        held, source, ended = silent(before + MARGIN), sound.mel_rows(audio, self.filters), False
-        while not ended or len(held) > STEP * (before + after):
-            while not ended and len(held) < STEP * (before + count + after):
+        # What a piece depends on is encoded along and dropped: `known` features before it, and `after` of them. Beyond
+        # the recording there is silence, of which as much is enough as one layer sees: more of it would change nothing.
+        known: int = self.network.past  # type: ignore[assignment]
+        held, source, ended = silent(known + MARGIN), sound.mel_rows(audio, self.filters), False
+        while not ended or len(held) > STEP * (known + after):
+            while not ended and len(held) < STEP * (known + count + after):
                 piece = next(source, None)
                 if piece is None:
                     ended = True
                     held = np.concatenate([held, silent(1)[: len(held) % STEP], silent(MARGIN + after)])
                 else:
                     held = np.concatenate([held, sound.normalise(piece, level)])
-            new = min(count, len(held) // STEP - before - after)
-            yield self.encode(held[: STEP * (before + new + after)], before, after)
-            held = held[STEP * new :]
+            new = min(count, len(held) // STEP - known - after)
+            yield self.encode(held[: STEP * (known + new + after)], known, after)
+            kept = min(known + new, before)
+            held, known = held[STEP * (known + new - kept) :], kept
 
     def features(self, audio: Audio) -> np.ndarray:
         """The whole recording with its margins, (T' + 2 · MARGIN, D + 1) float32."""
