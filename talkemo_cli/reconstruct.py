@@ -94,6 +94,7 @@ def reconstruct(
     shape = _picture(picture) if picture else None
     models = talkemo.load_models(weights)
     rows: list[dict[str, Any]] = []
+    written: list[str] = []
     for source in inputs:
         with console.progress(source.name) as update:
             if source in files:
@@ -116,14 +117,14 @@ def reconstruct(
                     progress=update,
                 )
                 rows.append({"input": source.name, "frames": result.frames, **result.metrics})
+                written += [str(path) for path in (*result.outputs, neutral, preview) if path is not None]
             else:
                 rows.append(reconstruct_corpus(source, output[0], models, jobs, update))
     keys = [key for key in rows[0] if key != "input"]
     console.table(
         "Residuals of the fit", ["input", *keys], [[row["input"], *(row.get(k, "") for k in keys)] for row in rows]
     )
-    if console.as_json:
-        console.result({"results": rows})
+    console.result({"results": rows, "outputs": written}, written)
 
 
 def _corpus(inputs: list[Path], kind: str, output: list[Path], jobs: int, weights: str) -> None:
