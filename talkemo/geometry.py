@@ -159,7 +159,7 @@ def fit_similarity(
     """
     w = np.full(len(source), 1 / len(source)) if weight is None else weight / weight.sum()
     a, b = w @ source, w @ target
-    rotation, values = _nearest_rotation((target - b).T @ (w[:, None] * (source - a)))
+    rotation, values = nearest_rotation((target - b).T @ (w[:, None] * (source - a)))
     scale = float(values.sum() / (w @ np.square(source - a)).sum())
     return scale, rotation, b - scale * rotation @ a
 
@@ -167,11 +167,11 @@ def fit_similarity(
 def rigid_motion(source: np.ndarray, target: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Rotations (T, 3, 3) and shifts (T, 3) with target ≈ source @ rotation.T + shift, for points (T, P, 3) each."""
     a, b = source.mean(1), target.mean(1)
-    rotation, _ = _nearest_rotation(np.einsum("tpi,tpj->tij", target - b[:, None], source - a[:, None]))
+    rotation, _ = nearest_rotation(np.einsum("tpi,tpj->tij", target - b[:, None], source - a[:, None]))
     return rotation, b - np.einsum("tij,tj->ti", rotation, a)
 
 
-def _nearest_rotation(covariance: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def nearest_rotation(covariance: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """The rotation (..., 3, 3) nearest to a covariance (..., 3, 3), and its singular values, the last signed."""
     left, values, right = np.linalg.svd(covariance)
     sign = np.ones_like(values)

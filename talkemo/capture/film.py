@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +12,7 @@ from ..errors import InputError
 from ..face import ARKIT_NAMES, Face
 from ..files import shown
 from .detector import POINTS, SCORES, Tracked, Tracker
-from .fitting import Capture, Fitter
+from .fitting import PER_FRAME, Capture, Fitter
 from .landmark_files import points_of
 from .landmarks import check_spread, lip_pairs, schema
 from .video import open_film
@@ -98,15 +98,13 @@ def fit_recording(face: Face, recordings: list[np.ndarray], fps: float) -> Captu
         around = slice(max(0, start - OVERLAP), min(len(pixels), end + OVERLAP))
         part = fitter.fit(pixels[around], time[around], identity)
         parts.append(_cut(part, slice(start - around.start, end - around.start)))
-    names = [f.name for f in fields(Capture) if f.name != "identity"]
-    joined = {name: np.concatenate([getattr(part, name) for part in parts]) for name in names}
+    joined = {name: np.concatenate([getattr(part, name) for part in parts]) for name in PER_FRAME}
     return Capture(**joined, identity=parts[0].identity)
 
 
 def _cut(capture: Capture, inside: slice) -> Capture:
     """Some frames of a capture."""
-    names = [f.name for f in fields(Capture) if f.name != "identity"]
-    return replace(capture, **{name: getattr(capture, name)[inside] for name in names})
+    return replace(capture, **{name: getattr(capture, name)[inside] for name in PER_FRAME})
 
 
 def _with_gaze(capture: Capture, face: Face, scores: np.ndarray) -> Capture:

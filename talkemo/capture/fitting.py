@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 import numpy as np
 
@@ -68,6 +68,10 @@ class Capture:
     def motion(self, face: Face) -> Motion:
         """The recording's motion on the canonical face."""
         return Motion.of_shapes(face, self.time, self.shapes)
+
+
+# The fields of a capture that have a row a frame.
+PER_FRAME = tuple(f.name for f in fields(Capture) if f.name != "identity")
 
 
 @contextmanager

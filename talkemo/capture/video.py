@@ -45,8 +45,7 @@ class Film:
 
 def check_film(path: Path) -> None:
     """Raise InputError for a file that is no film and no photograph."""
-    if not path.is_file():
-        raise InputError(f"{shown(path)}: no such file", "name a film or a photograph")
+    _check_there(path)
     if path.suffix.lower() in PHOTOS:
         _photo(path)
     else:
@@ -59,8 +58,7 @@ def open_film(path: Path) -> Iterator[Film]:
 
     Raises InputError for a file that cannot be read.
     """
-    if not path.is_file():
-        raise InputError(f"{shown(path)}: no such file", "name a film or a photograph")
+    _check_there(path)
     if path.suffix.lower() in PHOTOS:
         yield Film(1.0, 1.0, iter([_photo(path)]))
         return
@@ -82,6 +80,11 @@ def open_film(path: Path) -> Iterator[Film]:
                 yield Film(fps, scale, chain([first], _pictures(process.stdout)))
             finally:
                 process.kill()
+
+
+def _check_there(path: Path) -> None:
+    if not path.is_file():
+        raise InputError(f"{shown(path)}: no such file", "name a film or a photograph")
 
 
 def _begin(path: Path) -> list[str]:

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from ..capture.fitting import Capture, Fitter
+from ..capture.fitting import PER_FRAME, Capture, Fitter
 from ..capture.landmarks import lip_pairs, schema
 from ..errors import InputError
 from ..face import Face, face_of_tensors
@@ -297,10 +297,7 @@ def save_captures(path: Path, fitted: list[Fitted], face: Face) -> None:
 
 def _arrays_of_fitted(fitted: list[Fitted], face: Face) -> dict[str, Any]:
     """Recordings as arrays: per-frame ones of all recordings joined, `start` (R + 1,) and `identity` (R, I)."""
-    arrays: dict[str, Any] = {
-        name: np.concatenate([getattr(f.capture, name) for f in fitted])
-        for name in ("shapes", "rotation", "scale", "translation", "residual", "time", "seen", "gap")
-    }
+    arrays: dict[str, Any] = {name: np.concatenate([getattr(f.capture, name) for f in fitted]) for name in PER_FRAME}
     arrays["start"] = np.cumsum([0] + [len(f.capture.time) for f in fitted])
     arrays["identity"] = np.stack([f.capture.identity for f in fitted])
     table = [[f.corpus, f.name, f.speaker, f.emotion, f.split, f.audio, f.rejected] for f in fitted]

@@ -9,7 +9,6 @@ from pathlib import Path
 import numpy as np
 
 from ..audio import Audio
-from ..capture.camera import rows
 from ..capture.film import FilmCapture
 from ..capture.video import open_film
 from ..files import atomic_write
@@ -95,7 +94,7 @@ def _side_by_side(
             small = picture[::step, ::step]
             small = small[: len(small) // 2 * 2, : small.shape[1] // 2 * 2]
             per = 1 / (scale * step)  # pixels of the preview to one of the film
-            view = FilmView(_whole(capture.rotation[k]), float(capture.scale[k]) * per, capture.translation[k] * per)
+            view = FilmView(capture.rotation[k], float(capture.scale[k]) * per, capture.translation[k] * per)
             if renderer is None:
                 renderer = SoftwareRenderer(faces, view, (small.shape[1], small.shape[0]))  # type: ignore[arg-type]
             renderer.view = view  # type: ignore[assignment]
@@ -113,9 +112,3 @@ def _side_by_side(
     finally:
         if renderer is not None:
             renderer.close()
-
-
-def _whole(rotation: np.ndarray) -> np.ndarray:
-    """A rotation (3, 3) of a capture as the camera takes it."""
-    upper = rows(rotation[None])[0] * np.array([[1], [-1]])
-    return np.vstack([upper, np.cross(upper[0], upper[1])])

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -25,6 +24,7 @@ from ..face import Face
 from ..files import check_output, shown
 from ..formats.animation import Frames, Header
 from ..formats.mesh import Mesh, save_obj, save_ply
+from ..geometry import nearest_rotation
 from ..models import Models, load_models
 from ..motion import Motion
 from ..weights import DEFAULT
@@ -124,8 +124,10 @@ def reconstruct(
         fps = fps or found.fps
     elif found is not None:
         fps = fps or found.fps or 30.0
-        with _named(_name(named)):
+        try:
             capture = fit_recording(face, found.recordings, fps)
+        except InputError as error:
+            raise InputError(f"{_name(named)}: {error.message}", error.hint) from None
     else:
         assert named is not None
         film = capture_film(face, named, tracker, progress)
@@ -159,7 +161,7 @@ def reconstruct(
     result = write_animation(
         paths,
         header,
-        _frames(capture, face, animated, models if course else None, course, head),
+        _frames(capture, face, animated, models, course, head),
         export=export,
         audio=sound,
         binding_error_mm=onto.error if isinstance(onto, Binding) else 0.0,
@@ -184,7 +186,7 @@ def _frames(
     capture: Capture,
     face: Face,
     animated: Person | Binding,
-    models: Models | None,
+    models: Models,
     course: Timeline | None,
     head: bool,
 ) -> Iterator[tuple[Motion, Frames]]:
@@ -195,7 +197,7 @@ def _frames(
         shapes = capture.shapes[part]
         motion = Motion.of_shapes(face, capture.time[part], shapes)
         change = np.zeros_like(motion.coordinates)
-        if models is not None and course is not None:
+        if course is not None:
             after = models.emotion.transfer(motion, course.amounts(motion.times), from_neutral=False)
             change = after.coordinates - motion.coordinates
             motion = after
@@ -223,16 +225,9 @@ def steady_turns(rotation: np.ndarray) -> np.ndarray:
     window = np.hanning(HEAD_FRAMES + 2)[1:-1]
     padded = np.pad(rotation, ((half, half), (0, 0), (0, 0)), mode="edge")
     smooth = sum(w * padded[k : k + len(rotation)] for k, w in enumerate(window / window.sum()))
-    ahead = nearest_rotation(rotation.mean(0)[None])[0]
-    return nearest_rotation(np.asarray(smooth)) @ ahead.T
-
-
-def nearest_rotation(matrices: np.ndarray) -> np.ndarray:
-    """The rotations nearest to matrices (T, 3, 3)."""
-    left, _, right = np.linalg.svd(matrices)
-    flip = np.ones((len(matrices), 3))
-    flip[:, 2] = np.linalg.det(left @ right)
-    return np.asarray((left * flip[:, None]) @ right)
+    ahead, _ = nearest_rotation(rotation.mean(0))
+    turns, _ = nearest_rotation(np.asarray(smooth))
+    return np.asarray(turns @ ahead.T)
 
 
 def film_sound(path: Path | None) -> Audio | None:
@@ -247,15 +242,6 @@ def film_sound(path: Path | None) -> Audio | None:
 
 def _name(path: Path | None) -> str:
     return "landmarks" if path is None else path.name
-
-
-@contextmanager
-def _named(name: str) -> Iterator[None]:
-    """Name the input in what a fit refuses."""
-    try:
-        yield
-    except InputError as error:
-        raise InputError(f"{name}: {error.message}", error.hint) from None
 
 
 class Person:

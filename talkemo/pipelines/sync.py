@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from ..audio import Audio
-from ..capture.fitting import Capture
+from ..capture.fitting import PER_FRAME, Capture
 from ..face import Face
 from ..networks.talking import TalkingModel
 
@@ -55,7 +55,7 @@ def delayed(capture: Capture, seconds: float) -> Capture:
     high = np.minimum(low + 1, len(capture.time) - 1)
     share = places - low
     moved = {"seen": capture.seen[np.round(places).astype(int)]}
-    for name in (f.name for f in fields(Capture) if f.name not in ("identity", "time", "seen")):
+    for name in set(PER_FRAME) - {"time", "seen"}:
         array = getattr(capture, name)
         part = share.reshape(-1, *[1] * (array.ndim - 1)).astype(array.dtype)
         moved[name] = array[low] * (1 - part) + array[high] * part

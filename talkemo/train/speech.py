@@ -139,13 +139,14 @@ class Distillation:
         self.device = run.torch_device
         start = read_start(run)
         torch.manual_seed(config.seed)
-        self.teacher = Listening(load_teacher(TEACHER, LAYERS)).to(self.device).eval()
+        whisper = load_teacher(TEACHER, LAYERS)
         network = EncoderNetwork(layers=LAYERS)
         if start:
             with check_compatible(start.path, "speech"):
                 load_tensors(network, {name: array for name, array in start.tensors.items() if name != "filters"})
         else:
-            begin_as_whisper(network, load_teacher(TEACHER, LAYERS))
+            begin_as_whisper(network, whisper)
+        self.teacher = Listening(whisper).to(self.device).eval()
         self.network = network.to(self.device)
         is_new = lambda name: name.endswith("near") or name.startswith("symbols.")
         new = [tensor for name, tensor in self.network.named_parameters() if is_new(name)]
