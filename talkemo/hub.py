@@ -97,6 +97,25 @@ def fetch(text: str, progress: Progress | None = None) -> WeightSet:
     return WeightSet(text, registry.parent, entries)
 
 
+def fetch_file(text: str, name: str, digest: str) -> Path:
+    """A file of a repository by its name and its sha256: from the cache, else downloaded.
+
+    Raises InputError for another file, and TalkemoError where the Hub cannot be reached or fails.
+    """
+    repository, revision = parse_address(text)
+    cached = _in_cache(repository, name, revision or MAIN)
+    if cached is not None and sha256(cached) == digest:
+        return cached
+    with client(text) as hub:
+        about = hub.about(repository, name, revision or MAIN)
+        stored_by_digest = DIGEST.fullmatch(about.etag or "") is not None
+        if not stored_by_digest or about.etag == digest:
+            path = hub.download(repository, name, revision or MAIN, again=cached is not None)
+            if sha256(path) == digest:
+                return path
+    raise InputError(f"{text}: its file {name} is another than the one wanted", "name another repository or revision")
+
+
 def _in_cache(repository: str, name: str, revision: str) -> Path | None:
     """A file in the Hub's cache, without any request; None where it is not there."""
     from huggingface_hub import try_to_load_from_cache

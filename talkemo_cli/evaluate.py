@@ -15,7 +15,7 @@ from .options import command
 
 SUITES = ("dev", "table1", "table2", "figure6", "figure7")
 PAIR = "PRED and REF"  # what is evaluated where no suite is named
-SEEDS = 3  # how often table1 trains each variant by default
+SEEDS = 3  # how often table1 and table2 train each variant by default
 
 # Options that only some suites take: the option, what takes it, and what is said where anything else is evaluated.
 ONLY_FOR = (
@@ -29,7 +29,7 @@ ONLY_FOR = (
         "table1, table2 and figure7 train their own models; --weights belongs to dev and figure6",
     ),
     ("--against", ("dev",), "--against belongs to the suite dev"),
-    ("--seeds", ("table1",), "--seeds belongs to the suite table1"),
+    ("--seeds", ("table1", "table2"), "--seeds belongs to the suites table1 and table2"),
     ("--steps", ("table1", "table2", "figure7"), "--steps belongs to the suites table1, table2 and figure7"),
     (
         "-o",
@@ -66,7 +66,7 @@ def evaluate(
     ] = None,
     jobs: Annotated[int, typer.Option(min=1, help="Processes that fit the corpora.")] = 2,
     seeds: Annotated[
-        int | None, typer.Option(min=1, help=f"How often table1 trains each variant. By default {SEEDS}.")
+        int | None, typer.Option(min=1, help=f"How often table1 and table2 train each variant. By default {SEEDS}.")
     ] = None,
     steps: Annotated[
         int | None, typer.Option(min=1, help="Steps of each training of table1, table2 and figure7.")
@@ -112,7 +112,7 @@ def evaluate(
         elif what == "table1":
             _table1({**common, "seeds": seeds or SEEDS, "steps": steps})
         elif what == "table2":
-            _table2({**common, "steps": steps})
+            _table2({**common, "seeds": seeds or SEEDS, "steps": steps})
         elif what == "figure6":
             _figure6({**common, "output": picture})
         else:
@@ -266,10 +266,13 @@ def _table2(arguments: dict[str, Any]) -> None:
         result = table2(**arguments, progress=lambda what, done, total: update(done, total, what))
     columns = ["D-CE", "D-RE", "G-CE", "G-RE", "G-CE classifier"]
     console.table(
-        f"Table 2: CE share of frames, RE mm over all {result['mask_vertices']} vertices, after {result['iterations']} "
-        f"iterations; D {result['real_frames']} real frames of the dev actors, G {result['generated_frames']} generated",
+        f"Table 2: CE share of frames, RE mm over all {result['mask_vertices']} vertices, mean ± spread of "
+        f"{arguments['seeds']} seeds after {result['iterations']} iterations; D {result['real_frames']} real frames of the dev actors, G {result['generated_frames']} generated",
         ["training", *columns],
-        [[row["training"], *(row[c] for c in columns)] for row in result["rows"]],
+        [
+            [row["training"], *(f"{row[c]['mean']:.3f} ± {row[c]['spread']:.3f}" for c in columns)]
+            for row in result["rows"]
+        ],
     )
     if console.as_json:
         console.result(result)

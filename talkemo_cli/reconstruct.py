@@ -29,6 +29,14 @@ def reconstruct(
     onto: Annotated[
         Path | None, typer.Option(help="A mesh with a face, in the place of the person's own.", show_default=False)
     ] = None,
+    model: Annotated[
+        Path | None,
+        typer.Option(
+            help="A face model of yours, whose topology the person's face gets: FaceScape's npz, FLAME's pkl, the folder "
+            "of ICT FaceKit.",
+            show_default=False,
+        ),
+    ] = None,
     head: Annotated[bool, typer.Option("--head", help="Turn the mesh as the person's head turns.")] = False,
     emotion: Annotated[
         str | None, typer.Option(help="Change the performance to this emotion, or mix.", show_default=False)
@@ -43,8 +51,21 @@ def reconstruct(
         typer.Option(help="Write the film with the points and the fitted face over it, to an mp4.", show_default=False),
     ] = None,
     sync: Annotated[
-        bool, typer.Option("--sync", help="Move the lips to where the film's sound has them, if it is early or late.")
-    ] = False,
+        str,
+        typer.Option(
+            metavar="auto|off",
+            help="auto moves the lips to where a film's sound has them, if it is early or late. The delay is printed.",
+        ),
+    ] = "off",
+    face: Annotated[int, typer.Option(help="Which of several faces in a film, from the largest.")] = 1,
+    fov: Annotated[
+        float | None,
+        typer.Option(
+            metavar="DEGREES",
+            help="What a film's camera sees from left to right, for a face near it: 65 for a webcam.",
+            show_default=False,
+        ),
+    ] = None,
     fps: Annotated[
         float | None, typer.Option(help="Frames a second of landmarks, 30 by default.", show_default=False)
     ] = None,
@@ -63,6 +84,14 @@ def reconstruct(
         ),
     ] = None,
     jobs: Annotated[int, typer.Option(min=1, help="Processes that fit corpora.")] = 1,
+    scheduler: Annotated[
+        str | None,
+        typer.Option(
+            metavar="ADDRESS",
+            help="Of a Dask cluster, tcp://host:8786, that fits the films of --corpus.",
+            show_default=False,
+        ),
+    ] = None,
     size: options.VideoSize = 512,
     bake: options.Bake = False,
     sequence: options.Sequence = "obj",
@@ -82,8 +111,10 @@ def reconstruct(
     from talkemo.pipelines.reconstruct import reconstruct_corpus
 
     if corpus is not None:
-        _corpus(inputs, corpus, output, jobs, weights)
+        _corpus(inputs, corpus, output, weights, sync=sync, jobs=jobs, scheduler=scheduler)
         return
+    if scheduler is not None:
+        raise talkemo.InputError("a cluster fits folders of films", "say what kind of folder by --corpus")
     files = [source for source in inputs if not (os.path.isdir(source) and source.name in CORPORA)]
     if files and len(inputs) > 1:
         raise talkemo.InputError(
@@ -104,12 +135,15 @@ def reconstruct(
                     fps=fps,
                     picture=shape,
                     onto=onto,
+                    model=model,
                     head=head,
                     emotion=emotion,
                     intensity=intensity,
                     neutral=neutral,
                     preview=preview,
                     sync=sync,
+                    number=face,
+                    field_of_view=fov,
                     export=talkemo.ExportOptions(size, bake, sequence),
                     hint=talkemo.FaceHint(binding, up, forward, landmarks),
                     models=models,
@@ -117,6 +151,11 @@ def reconstruct(
                     progress=update,
                 )
                 rows.append({"input": source.name, "frames": result.frames, **result.metrics})
+                if result.metrics.get("faces", 1) > 1:
+                    console.message(
+                        f"{source.name} shows {result.metrics['faces']:.0f} faces: number {face}, from the largest, is "
+                        "followed; choose by --face"
+                    )
                 written += [str(path) for path in (*result.outputs, neutral, preview) if path is not None]
             else:
                 rows.append(reconstruct_corpus(source, output[0], models, jobs, update))
@@ -127,16 +166,16 @@ def reconstruct(
     console.result({"results": rows, "outputs": written}, written)
 
 
-def _corpus(inputs: list[Path], kind: str, output: list[Path], jobs: int, weights: str) -> None:
+def _corpus(inputs: list[Path], kind: str, output: list[Path], weights: str, **how: Any) -> None:
     """Fit a folder of films."""
     import talkemo
-    from talkemo.data.films import FAILED, MANIFEST, capture_folder
+    from talkemo.pipelines.films import FAILED, MANIFEST, capture_folder
 
     if len(inputs) > 1 or len(output) > 1:
         raise talkemo.InputError("one folder of films, and one folder for what is made of them", "run it once for each")
-    face = talkemo.load_models(weights).path("face")
+    talkemo.load_models(weights).path("face")  # weights that are not there are reported before processes begin
     with console.progress(inputs[0].name) as update:
-        figures = capture_folder(inputs[0], kind, output[0], face, jobs, update)
+        figures = capture_folder(inputs[0], kind, output[0], weights, progress=update, **how)
     console.result({"manifest": str(output[0] / MANIFEST), **figures}, [str(output[0] / MANIFEST)])
     if figures["failed"]:
         console.message(f"{figures['failed']} clips failed: see the column failed, and the folder {output[0] / FAILED}")

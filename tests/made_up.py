@@ -8,7 +8,7 @@ from talkemo.train.teacher import WIDTHS, WhisperEncoder
 class MadeUpTeacher(torch.nn.Module):
     """Stands in for Whisper's encoder: a feature has the loudest band of its two rows, in as many columns as Whisper's."""
 
-    def __init__(self, name):
+    def __init__(self, name, layers=None):
         super().__init__()
         self.columns = torch.nn.Parameter(torch.linspace(-1, 1, WIDTHS[name]))
 

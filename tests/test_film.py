@@ -1,11 +1,11 @@
 """Films to 3D: what a tracker finds, fitted; on the person's own face and on other meshes."""
 
 import csv
+import os
 import shutil
 import sys
 import zipfile
-from contextlib import contextmanager
-from types import SimpleNamespace
+from pathlib import Path
 
 import imageio_ffmpeg
 import numpy as np
@@ -19,23 +19,25 @@ from talkemo import InputError, TalkemoError, audio
 from talkemo.capture import camera, detector, film, video
 from talkemo.capture.detector import SCORES, Crop, Tracked, Tracker, crop_of_points, find_model
 from talkemo.capture.film import capture_film
-from talkemo.data import films
-from talkemo.data.films import capture_folder, find_clips, split_of
+from talkemo.data import workers
 from talkemo.evaluation.metrics import pearson
 from talkemo.formats.mesh import load_mesh
 from talkemo.formats.npz import NpzAnimation
+from talkemo.pipelines import films
 from talkemo.pipelines import reconstruct as pipeline
-from talkemo.pipelines.sync import best_delay, delayed
+from talkemo.pipelines.films import capture_folder, find_clips, split_of
+from talkemo.pipelines.sync import best_delay, delayed, film_sound
 
+ROOT = Path(__file__).parent.parent
 FPS, FRAMES = 25, 50
+JAW = 0.4 * np.clip(np.sin(np.arange(FRAMES) / 4), 0, 1)
 
 
 @pytest.fixture(scope="module")
 def performance(face):
     """Points (T, 478, 2) px of somebody who opens the jaw and turns the head; the jaw's weight, and the turns."""
     shapes = np.zeros((FRAMES, len(face.expression_names)))
-    jaw = 0.4 * np.clip(np.sin(np.arange(FRAMES) / 4), 0, 1)
-    shapes[:, face.expression_names.index("jawOpen")] = jaw
+    shapes[:, face.expression_names.index("jawOpen")] = JAW
     operator = face.mesh_operator(face.mesh_points)
     rest = operator @ face.mean
     moved = rest + np.tensordot(shapes, np.stack([operator @ row for row in face.expression_basis]), 1)
@@ -43,22 +45,26 @@ def performance(face):
     points = np.zeros((FRAMES, 478, 2), np.float32)
     pixels = camera.project(moved, turns, np.full(FRAMES, 0.6), np.full((FRAMES, 2), 60.0))
     points[:, face.mesh_points] = pixels
-    return points, jaw, turns
+    return points, JAW, turns
 
 
 class MadeUpTracker:
-    """Knows where the points are; the third of four quarters of a second has no face."""
+    """Knows where the points are, and the jaw's score; the third of four quarters of a second has no face."""
 
-    def __init__(self, points, missing=range(26, 29)):
+    def __init__(self, points, missing=range(26, 29), scores=()):
         self.points, self.missing = points, missing
+        self.scores = np.zeros((len(points), 52), np.float32)
+        self.scores[:, SCORES.index("eyeLookUpLeft")] = 0.5
+        self.scores[:, SCORES.index("jawOpen")] = JAW[: len(points)]
+        for name, values in scores:
+            self.scores[:, SCORES.index(name)] = values
 
-    def follow(self, pictures):
+    def follow(self, pictures, face=1):
         for number, picture in enumerate(pictures):
             assert picture.dtype == np.uint8 and picture.shape[2] == 3
-            scores = np.zeros(52, np.float32)
-            scores[SCORES.index("eyeLookUpLeft")] = 0.5
             known = np.column_stack([self.points[number], np.zeros(478)])
-            yield None if number in self.missing else Tracked(known, scores, 1.0)
+            missing = number in self.missing or face > 2
+            yield None if missing else Tracked(known, self.scores[number], 1.0, faces=2)
 
 
 @pytest.fixture(scope="module")
@@ -120,7 +126,7 @@ def test_long_films_are_fitted_in_pieces(face, clip, performance, monkeypatch):
     monkeypatch.setattr(film, "OVERLAP", 8)
     parts = capture_film(face, clip, MadeUpTracker(points, range(20, 30))).capture
     assert parts.shapes.shape == whole.shapes.shape and (parts.seen == whole.seen).all()
-    assert np.abs(parts.shapes - whole.shapes).max() < 0.06
+    assert np.abs(parts.shapes - whole.shapes).max() < 0.08
 
 
 def test_on_the_own_face(clip, tracked, face, tmp_path):
@@ -151,6 +157,81 @@ def test_onto_another_mesh(clip, tracked, performance, example_face, models):
     assert (talkemo.reconstruct(clip, models=models, emotion="happy").vertices != 0).any()
 
 
+def test_scores_tell_what_points_hardly_show(face, clip, performance):
+    brows = 0.2 + 0.6 * (np.arange(FRAMES) % 16 > 7)
+    number = [k for k, name in enumerate(face.expression_names) if name.startswith("browDown")]
+    without = capture_film(face, clip, MadeUpTracker(performance[0])).capture.shapes[:, number]
+    told = [("browDownLeft", brows), ("browDownRight", brows)]
+    found = capture_film(face, clip, MadeUpTracker(performance[0], scores=told)).capture.shapes[:, number]
+    assert without.max() < 0.1  # points that do not move
+    assert pearson(found.mean(1), brows) > 0.9 and np.percentile(found, 10) < 0.1  # the usual level is taken off
+
+
+def test_a_face_near_the_lens(face, clip, performance):
+    shapes = np.zeros((FRAMES, len(face.expression_names)))
+    shapes[:, face.expression_names.index("jawOpen")] = JAW
+    operator = face.mesh_operator(face.mesh_points)
+    rest = operator @ face.mean
+    moved = rest + np.tensordot(shapes, np.stack([operator @ row for row in face.expression_basis]), 1)
+    lens = camera.Lens.of_view(70, 128, 96)
+    scale = np.full(FRAMES, lens.focal / 350)  # 35 cm from the camera
+    turns = performance[2]
+    flat = camera.project(moved, turns, scale, np.full((FRAMES, 2), 60.0))
+    points = np.zeros((FRAMES, 478, 2), np.float32)
+    points[:, face.mesh_points] = lens.bent(flat, moved, turns, scale)
+    np.testing.assert_allclose(lens.flat(points[:, face.mesh_points], moved, turns, scale), flat, atol=1e-3)
+    far, near = (capture_film(face, clip, MadeUpTracker(points), view=view) for view in (None, 70.0))
+    assert near.residual_px[near.capture.seen].mean() < 0.7 * far.residual_px[far.capture.seen].mean()
+    # The mean person's face was filmed: with the lens, that is whom the fit finds.
+    assert np.linalg.norm(near.capture.identity) < 0.6 * np.linalg.norm(far.capture.identity)
+
+
+def test_several_faces(clip, tracked, tmp_path):
+    assert talkemo.reconstruct(clip, tmp_path / "a.npz", number=2).metrics["faces"] == 2
+    with pytest.raises(InputError, match="no face number 3"):
+        talkemo.reconstruct(clip, tmp_path / "a.npz", number=3)
+
+
+class TwoFaces(Tracker):
+    """Sees a large face on the left and a small one on the right, which is gone in the second of four pictures."""
+
+    def __init__(self):
+        self.picture = -1
+
+    def detect(self, picture):
+        crops = [Crop(np.array([30.0, 40.0]), 40.0, 0.0), Crop(np.array([90.0, 40.0]), 20.0, 0.0)]
+        return crops[:1] if picture[0, 0, 0] == 1 else crops
+
+    def find_points(self, picture, crop):
+        there = picture[0, 0, 0] != 1 or crop.centre[0] < 60
+        return crop.to_picture(0.5 + (np.arange(478)[:, None] % 3 - 1) / [3.0, 3.0]), float(there)
+
+    def score(self, points):
+        return np.zeros(52)
+
+
+def test_a_face_that_is_lost_is_found_where_it_was():
+    pictures = [np.full((96, 128, 3), k, np.uint8) for k in range(4)]
+    found = {face: [one and one.points[:, 0].mean() for one in TwoFaces().follow(pictures, face)] for face in (1, 2)}
+    assert all(abs(column - 30) < 3 for column in found[1])
+    assert found[2][1] is None and all(abs(column - 90) < 3 for k, column in enumerate(found[2]) if k != 1)
+    assert [one.faces for one in TwoFaces().follow(pictures, 2) if one] == [2, 1, 1]
+    assert [*TwoFaces().follow(pictures, 3)] == [None] * 4
+
+
+def test_the_heads_pose_is_written(clip, tracked, performance, tmp_path):
+    talkemo.reconstruct(clip, [tmp_path / "a.csv", tmp_path / "a.npz"])
+    rows = list(csv.DictReader((tmp_path / "a.csv").open()))
+    yaw = np.array([float(row["HeadYaw"]) for row in rows])
+    wanted = Rotation.from_matrix(performance[2]).as_euler("yxz")[:, 0]
+    assert pearson(yaw, wanted) > 0.99 and np.ptp(yaw) == pytest.approx(np.ptp(wanted), rel=0.15)
+    with np.load(tmp_path / "a.npz", allow_pickle=False) as arrays:
+        assert arrays["head"].shape == (FRAMES, 3, 3)
+    back = talkemo.reconstruct(tmp_path / "a.csv", tmp_path / "b.csv", fps=FPS)
+    again = [float(row["HeadYaw"]) for row in csv.DictReader((tmp_path / "b.csv").open())]
+    assert back.frames == FRAMES and np.abs(np.array(again) - yaw).max() < 0.03
+
+
 def test_films_that_cannot_be_used(clip, tmp_path, performance, face):
     (tmp_path / "a.mp4").write_bytes(b"no film")
     (tmp_path / "cut.mp4").write_bytes(clip.read_bytes()[:3000])
@@ -161,7 +242,7 @@ def test_films_that_cannot_be_used(clip, tmp_path, performance, face):
     with pytest.raises(InputError, match="no face found"):
         capture_film(face, clip, MadeUpTracker(performance[0], range(FRAMES)))
     monkey = MadeUpTracker(performance[0])
-    monkey.follow = lambda pictures: iter(())
+    monkey.follow = lambda pictures, face: iter(())
     with pytest.raises(InputError, match="no picture in it"):
         capture_film(face, clip, monkey)
 
@@ -171,19 +252,25 @@ def test_options_that_do_not_fit(clip, tracked, tmp_path):
         talkemo.reconstruct(clip, tmp_path / "a.npz", fps=30)
     with pytest.raises(InputError, match="cannot write this kind"):
         talkemo.reconstruct(clip, tmp_path / "a.npz", neutral=tmp_path / "a.fbx")
+    for wrong in ({"sync": "on"}, {"number": 0}, {"field_of_view": 170}):
+        with pytest.raises(InputError):
+            talkemo.reconstruct(clip, tmp_path / "a.npz", **wrong)
+    np.save(tmp_path / "l.npy", np.zeros((1, 68, 2)))
+    with pytest.raises(InputError, match="are of films"):
+        talkemo.reconstruct(tmp_path / "l.npy", tmp_path / "a.npz", field_of_view=60)
     with pytest.raises(InputError, match="happpy"):
         talkemo.reconstruct(clip, tmp_path / "a.npz", emotion="happpy")
 
 
 def test_the_sound_of_films(clip, tmp_path):
     assert audio.open_audio(clip).duration == pytest.approx(2, abs=0.1)
-    assert pipeline.film_sound(clip) is not None
+    assert film_sound(clip) is not None
     silent = tmp_path / "silent.mp4"
     writer = imageio_ffmpeg.write_frames(str(silent), (32, 32), fps=10)
     writer.send(None)
     writer.send(np.zeros((32, 32, 3), np.uint8))
     writer.close()
-    assert pipeline.film_sound(silent) is None and pipeline.film_sound(tmp_path / "a.png") is None
+    assert film_sound(silent) is None and film_sound(tmp_path / "a.png") is None
 
 
 # ------------------------------------------------------------------------------------------------------------ detector
@@ -224,6 +311,54 @@ def test_crops_are_cut_where_they_are_put_back():
     points = rng.uniform(20, 60, (478, 3))
     points[[33, 263], 1] = 30  # the eyes are level
     assert crop_of_points(points).angle == 0
+
+
+@pytest.fixture(scope="module")
+def real_tracker():
+    """The detector itself, where the extra `video` is installed."""
+    try:
+        return Tracker()
+    except TalkemoError as error:
+        pytest.skip(f"{error.message}: {error.hint}")
+
+
+@pytest.fixture(scope="module")
+def heads():
+    """A head of the documentation's picture, neutral and happy, (192, 192, 3)."""
+    with Image.open(ROOT / "docs" / "eight_emotions.jpg") as sheet:
+        picture = np.array(sheet.convert("RGB"))
+    return picture[:192, :192], picture[:192, 384:576]
+
+
+def test_the_real_detector_on_drawn_heads(real_tracker, heads):
+    picture = np.full((300, 500, 3), 40, np.uint8)
+    picture[50:242, 20:212] = heads[0]
+    picture[100:230, 300:430] = np.array(Image.fromarray(heads[1]).resize((130, 130)))
+    large, small = real_tracker.detect(picture)
+    assert large.side > small.side and abs(large.centre[0] - 116) < 20 and abs(small.centre[0] - 365) < 20
+    first, second = ([*real_tracker.follow([picture, picture], face)] for face in (1, 2))
+    assert first[0].faces == 2 and abs(first[1].points[:, 0].mean() - 116) < 20
+    assert abs(second[1].points[:, 0].mean() - 365) < 20
+    smile = SCORES.index("mouthSmileLeft")
+    assert second[0].scores[smile] > first[0].scores[smile] + 0.2
+    eyes = first[0].points[[33, 263]]
+    assert 40 < eyes[1, 0] - eyes[0, 0] < 110 and abs(eyes[1, 1] - eyes[0, 1]) < 8
+    assert real_tracker.detect(np.full((200, 200, 3), 90, np.uint8)) == []
+
+
+def test_a_film_of_a_drawn_head(real_tracker, heads, tmp_path, monkeypatch):
+    path = tmp_path / "head.mp4"
+    writer = imageio_ffmpeg.write_frames(str(path), (192, 192), fps=10, quality=9)
+    writer.send(None)
+    for k in range(12):
+        writer.send(np.ascontiguousarray(heads[k // 6]))
+    writer.close()
+    monkeypatch.setattr(pipeline, "Tracker", lambda: real_tracker)
+    result = talkemo.reconstruct(path)
+    assert result.frames == 12 and result.metrics["frames_without_face"] == 0
+    assert result.metrics["residual_px"] < 2
+    width = np.linalg.norm(result.landmarks68[:, 54] - result.landmarks68[:, 48], axis=1)
+    assert width[8:].mean() > width[:4].mean() + 2  # mm, of a smile
 
 
 # ------------------------------------------------------------------------------------------------------------- preview
@@ -290,19 +425,17 @@ def test_a_folder_of_films(clip, performance, tmp_path, monkeypatch, models):
     tried = []
 
     class Counting(MadeUpTracker):
-        def follow(self, pictures):
+        def follow(self, pictures, face=1):
             tried.append(1)
             return super().follow(pictures)
 
-    @contextmanager
-    def here(jobs):  # in this process, where the made-up tracker is
-        yield SimpleNamespace(map=map)
+    def here(function, tasks, jobs, scheduler):  # in this process, where the made-up tracker is
+        return iter([function(task) for task in tasks])
 
-    monkeypatch.setattr(films, "worker_pool", here)
+    monkeypatch.setattr(workers, "each_done", here)
     monkeypatch.setattr(films, "Tracker", lambda: Counting(performance[0]))
     films._of_process.cache_clear()
-    face_path = models.path("face")
-    figures = capture_folder(folder, "folder", out, face_path)
+    figures = capture_folder(folder, "folder", out)
     assert (figures["clips"], figures["failed"], figures["speakers"]) == (4, 1, 3)
     assert figures["minutes"] == pytest.approx(0.1, abs=0.01)
     rows = list(csv.DictReader((out / "manifest.csv").open()))
@@ -313,10 +446,44 @@ def test_a_folder_of_films(clip, performance, tmp_path, monkeypatch, models):
     assert kept["shapes"].shape[0] == FRAMES and str(kept["face"]) == models.face.fingerprint
     # What is there, fitted or failed, is not tried again; what is missing is.
     (out / rows[3]["file"]).unlink()
-    assert capture_folder(folder, "folder", out, face_path) == figures and len(tried) == 4
+    assert capture_folder(folder, "folder", out) == figures and len(tried) == 4
     with pytest.raises(InputError, match="goes into a folder"):
-        capture_folder(folder, "folder", tmp_path / "a.npz", face_path)
+        capture_folder(folder, "folder", tmp_path / "a.npz")
     films._of_process.cache_clear()
+
+
+def test_a_cluster_of_two_workers(clip, performance, tmp_path, monkeypatch):
+    distributed = pytest.importorskip("distributed")
+    folder, out = tmp_path / "films", tmp_path / "out"
+    folder.mkdir()
+    for name in ("one.mp4", "two.mp4", "three.mp4"):
+        shutil.copy(clip, folder / name)
+    (folder / "bad.mp4").write_bytes(b"no film")
+    monkeypatch.setattr(films, "Tracker", lambda: MadeUpTracker(performance[0]))
+    films._of_process.cache_clear()
+    # Threads, so that the made-up tracker is there; what follows has processes.
+    local = {"dashboard_address": None, "silence_logs": 50}
+    with distributed.LocalCluster(n_workers=2, processes=False, threads_per_worker=1, **local) as cluster:
+        figures = capture_folder(folder, "folder", out, scheduler=cluster.scheduler_address, sync="auto")
+    assert (figures["clips"], figures["failed"]) == (4, 1)
+    films._of_process.cache_clear()
+    with distributed.LocalCluster(n_workers=2, threads_per_worker=1, **local) as cluster:
+        paths = [tmp_path / str(k) for k in range(5)]
+        assert len([*workers.each_done(os.mkdir, paths, 1, cluster.scheduler_address)]) == 5
+        assert all(path.is_dir() for path in paths)
+        with pytest.raises(TalkemoError, match="FileExistsError"):
+            [*workers.each_done(os.mkdir, paths, 1, cluster.scheduler_address)]
+
+
+def test_no_cluster(monkeypatch):
+    pytest.importorskip("distributed")
+    monkeypatch.setattr(workers, "ANSWERS_WITHIN", "0.3s")
+    for address in ("tcp://127.0.0.1:9", "nonsense://x"):
+        with pytest.raises(InputError, match="no cluster answers"):
+            [*workers.each_done(os.mkdir, [], 1, address)]
+    monkeypatch.setitem(sys.modules, "distributed", None)
+    with pytest.raises(TalkemoError, match="no Dask"):
+        [*workers.each_done(os.mkdir, [], 1, "tcp://127.0.0.1:9")]
 
 
 # -------------------------------------------------------------------------------------------------------- sound and lips

@@ -1,5 +1,6 @@
 """Sets of weights: what is refused of files and registries, and the Hub as its real client sees it."""
 
+import hashlib
 import json
 import os
 import shutil
@@ -11,10 +12,11 @@ from pathlib import Path
 import huggingface_hub
 import numpy as np
 import pytest
-from hub_server import HubServer
+from hub_server import HubServer, Repository
 from huggingface_hub import constants
 
 from talkemo import InputError, TalkemoError, hub, load_models
+from talkemo.capture import detector
 from talkemo.models import check_set, open_set
 from talkemo.publish import push
 from talkemo.weights import (
@@ -794,3 +796,21 @@ def test_settings_of_the_client_hold(published, tmp_path):
     done = talkemo("list", "hf://me/set", HF_HUB_OFFLINE="1")
     assert done.returncode == 0 and "emotion.safetensors" in done.stdout and not done.stderr
     assert published.log == []
+
+
+def test_one_file_by_its_digest(server, monkeypatch):
+    content = b"\x00" * 5000
+    repository = Repository()
+    server.repositories["me/landmarker"] = repository
+    repository.commit({detector.MODEL: content})
+    monkeypatch.setattr(detector, "MODEL_DIGEST", hashlib.sha256(content).hexdigest())
+    monkeypatch.setenv(detector.VARIABLE, "hf://me/landmarker")
+    assert detector.find_model().read_bytes() == content
+    server.log.clear()
+    assert detector.find_model().read_bytes() == content and server.log == []  # kept
+    monkeypatch.setattr(detector, "MODEL_DIGEST", "0" * 64)
+    with pytest.raises(InputError, match="another than the one wanted"):
+        detector.find_model()
+    monkeypatch.setenv(detector.VARIABLE, "hf://me/nothing")
+    with pytest.raises(InputError, match="me/nothing"):
+        detector.find_model()

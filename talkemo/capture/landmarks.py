@@ -63,7 +63,7 @@ def check_spread(recordings: list[np.ndarray], name: str) -> None:
     Frames with NaN are left alone: no face was found there. name: of the file, in messages
     """
     hint = "landmarks are (T, 68, 2) numbers in pixels, NaN in frames without a face"
-    for pixels in recordings:
+    for start, pixels in ((k, whole[k : k + 1000]) for whole in recordings for k in range(0, len(whole), 1000)):
         seen = np.flatnonzero(np.isfinite(pixels).all((1, 2)))
         points = pixels[seen].astype(np.float64)
         if np.abs(points).max(initial=0.0) > LARGEST_PIXEL:
@@ -72,5 +72,5 @@ def check_spread(recordings: list[np.ndarray], name: str) -> None:
         values = np.linalg.eigvalsh(points.transpose(0, 2, 1) @ points)  # of the squared spreads, ascending
         bad = (values[:, 1] < SMALLEST_FACE**2) | (values[:, 0] < FLATTEST_FACE**2 * values[:, 1])
         if bad.any():
-            frame = seen[np.flatnonzero(bad)[0]]
+            frame = start + seen[np.flatnonzero(bad)[0]]
             raise InputError(f"{name}: the landmarks of frame {frame} are in one place or on a line", hint)

@@ -34,12 +34,13 @@ HINT = "mp4, mov, mkv, webm, avi and mpg are read; is it whole?"
 class Film:
     """A film's pictures at a constant rate, the first at 0 s.
 
-    fps: frames a second; scale: pixels of the film to one of a picture
+    fps: frames a second; scale: pixels of the film to one of a picture; size: width and height of the film
     pictures: (H, W, 3) uint8 each, to be read once
     """
 
     fps: float
     scale: float
+    size: tuple[int, int]
     pictures: Iterator[np.ndarray]
 
 
@@ -60,7 +61,8 @@ def open_film(path: Path) -> Iterator[Film]:
     """
     _check_there(path)
     if path.suffix.lower() in PHOTOS:
-        yield Film(1.0, 1.0, iter([_photo(path)]))
+        photo = _photo(path)
+        yield Film(1.0, 1.0, (photo.shape[1], photo.shape[0]), iter([photo]))
         return
     fps, longest = _rate_and_side(path)
     side = f"'if(gt(iw,ih),min(iw,{LONGEST_SIDE}),-2)':'if(gt(iw,ih),-2,min(ih,{LONGEST_SIDE}))'"
@@ -77,7 +79,8 @@ def open_film(path: Path) -> Iterator[Film]:
                     said.seek(0)
                     raise _unreadable(path, said.read(10_000).decode("utf-8", "replace"))
                 scale = max(1.0, longest / max(first.shape))
-                yield Film(fps, scale, chain([first], _pictures(process.stdout)))
+                size = (round(first.shape[1] * scale), round(first.shape[0] * scale))
+                yield Film(fps, scale, size, chain([first], _pictures(process.stdout)))
             finally:
                 process.kill()
 

@@ -1,4 +1,4 @@
-"""Processes that work for this one and end with it."""
+"""Processes that work for this one and end with it, and other machines that work for it."""
 
 from __future__ import annotations
 
@@ -6,13 +6,55 @@ import multiprocessing
 import os
 import signal
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from multiprocessing import get_context
+from typing import Any
 
-from ..errors import TalkemoError
+from ..errors import InputError, TalkemoError
+
+ANSWERS_WITHIN = "10s"  # a cluster's scheduler
+
+
+def each_done(
+    function: Callable[[Any], Any], tasks: Sequence[Any], jobs: int, scheduler: str | None = None
+) -> Iterator[None]:
+    """Do a task after the other, in processes of this machine or on a Dask cluster, and yield whenever one is done.
+
+    The function writes its results to files, which all machines of a cluster have to see by the same names.
+    scheduler: the address of a cluster's scheduler, such as tcp://host:8786; None for `jobs` processes here
+    Raises InputError where no cluster answers, TalkemoError where it is not installed or a process is ended.
+    """
+    if scheduler is None:
+        with worker_pool(jobs) as pool:
+            for _ in pool.map(function, tasks):
+                yield
+        return
+    try:
+        from distributed import Client, as_completed
+    except ImportError:
+        raise TalkemoError("no Dask to reach a cluster by", "pip install 'talkemo[cluster]'") from None
+    try:
+        client = Client(scheduler, timeout=ANSWERS_WITHIN)
+    except (OSError, ValueError) as error:
+        raise InputError(
+            f"{scheduler}: no cluster answers ({type(error).__name__})", "name its scheduler, such as tcp://host:8786"
+        ) from None
+    with client:
+        futures = client.map(function, list(tasks), pure=False, retries=0)
+        try:
+            for future in as_completed(futures):
+                failure = future.exception()
+                if failure is not None:
+                    raise TalkemoError(
+                        f"a worker of the cluster failed: {type(failure).__name__}: {failure}"[:200],
+                        "are talkemo, its weights and the files on every machine? What is done is kept",
+                    )
+                yield
+        finally:
+            client.cancel(futures)
 
 
 @contextmanager

@@ -25,11 +25,15 @@ LARGEST_COORDINATE = 1e12  # of a vertex, in any unit
 
 @dataclass(frozen=True, eq=False)
 class Frames:
-    """Consecutive frames: vertices (T, N, 3) of the mesh, landmarks68 (T, 68, 3), arkit (T, 52) in [0, 1]."""
+    """Consecutive frames: vertices (T, N, 3) of the mesh, landmarks68 (T, 68, 3), arkit (T, 52) in [0, 1].
+
+    head: (T, 3, 3), the head's rotation with x to the right of the picture, y up and z ahead; None where it is not known
+    """
 
     vertices: np.ndarray
     landmarks68: np.ndarray
     arkit: np.ndarray
+    head: np.ndarray | None = None
 
 
 @dataclass(frozen=True, eq=False)

@@ -6,17 +6,37 @@ import csv
 from pathlib import Path
 from typing import IO, Any
 
+import numpy as np
+
 from ..face import ARKIT_NAMES
 from .animation import FileWriter, Frames, Header
 
 # Live Link Face has right before left where a shape points to a side, and Apple left before right.
 _SWAPPED = {"jawLeft": "jawRight", "jawRight": "jawLeft", "mouthLeft": "mouthRight", "mouthRight": "mouthLeft"}
 LIVE_LINK_NAMES = tuple(_SWAPPED.get(name, name) for name in ARKIT_NAMES)
+EULER, SIGNS = "yxz", np.array([1, -1, -1])  # of a head's yaw, pitch and roll
 ROTATIONS = tuple(f"{part}{axis}" for part in ("Head", "LeftEye", "RightEye") for axis in ("Yaw", "Pitch", "Roll"))
 
 
+def head_angles(rotation: np.ndarray) -> np.ndarray:
+    """Yaw, pitch and roll (T, 3) in radians, as Live Link Face has them, of a head's rotations (T, 3, 3)."""
+    from scipy.spatial.transform import Rotation
+
+    return Rotation.from_matrix(rotation).as_euler(EULER) * SIGNS
+
+
+def head_rotation(angles: np.ndarray) -> np.ndarray:
+    """The inverse of `head_angles`: (T, 3, 3)."""
+    from scipy.spatial.transform import Rotation
+
+    return Rotation.from_euler(EULER, angles * SIGNS).as_matrix()
+
+
 class LiveLinkWriter(FileWriter):
-    """ARKit curves as a csv in Live Link Face's layout: time code, 61, 52 weights in [0, 1], nine rotations (none here)."""
+    """ARKit curves as a csv in Live Link Face's layout: time code, 61, 52 weights in [0, 1], nine rotations in radians.
+
+    Eyes have none: their shapes say where they look.
+    """
 
     def __init__(self, path: Path, header: Header):
         super().__init__(path)
@@ -29,11 +49,12 @@ class LiveLinkWriter(FileWriter):
         self.count = 0
 
     def write(self, frames: Frames) -> None:
-        for weights in frames.arkit.clip(0, 1):
-            values = [f"{weights[k]:.6f}" for k in self.order]
-            self.rows.writerow(
-                [self._timecode(), len(values) + len(ROTATIONS), *values, *["0.000000"] * len(ROTATIONS)]
-            )
+        turns = np.zeros((len(frames.arkit), len(ROTATIONS)))
+        if frames.head is not None:
+            turns[:, :3] = head_angles(frames.head)
+        for weights, turn in zip(frames.arkit.clip(0, 1), turns):
+            values = [f"{value:.6f}" for value in (*weights[self.order], *(turn + 0.0))]
+            self.rows.writerow([self._timecode(), len(values), *values])
             self.count += 1
 
     def _timecode(self) -> str:

@@ -3,7 +3,7 @@
 Keys: `vertices` (T, N, 3) float32 in the input mesh's own order, unit and position; `faces` (F, 3) int32; `fps`;
 `landmarks68` (T, 68, 3) iBUG points on that mesh; `arkit` (T, 52) float32 with `arkit_names`; `rest` (N, 3), the mesh
 without motion; `focus` (N,) bool, the vertices of the face; `facing` (3, 3), the rotation of the face in the mesh;
-`meta`, JSON text.
+`head` (T, 3, 3), the head's rotation where it is known; `meta`, JSON text.
 """
 
 from __future__ import annotations
@@ -47,18 +47,22 @@ class NpzWriter(FileWriter):
         # A zip is written one entry after the other; what belongs into later ones waits beside it.
         self.waiting = {
             name: tempfile.TemporaryFile(dir=path.parent)  # noqa: SIM115 (closed by `close`)
-            for name in ("landmarks68", "arkit")
+            for name in ("landmarks68", "arkit", "head")
         }
 
     def write(self, frames: Frames) -> None:
         self.entry.write(np.ascontiguousarray(frames.vertices, "<f4").data)
         self.waiting["landmarks68"].write(np.ascontiguousarray(frames.landmarks68, "<f4").data)
         self.waiting["arkit"].write(np.ascontiguousarray(frames.arkit, "<f4").data)
+        if frames.head is not None:
+            self.waiting["head"].write(np.ascontiguousarray(frames.head, "<f4").data)
 
     def finish(self) -> None:
         header = self.header
         self.entry.close()
-        for name, width in (("landmarks68", (68, 3)), ("arkit", (len(ARKIT_NAMES),))):
+        for name, width in (("landmarks68", (68, 3)), ("arkit", (len(ARKIT_NAMES),)), ("head", (3, 3))):
+            if not self.waiting[name].tell():
+                continue
             self.waiting[name].seek(0)
             with self.zip.open(f"{name}.npy", "w", force_zip64=True) as entry:
                 _write_array_header(entry, (header.frames, *width))

@@ -10,6 +10,7 @@ coordinates, and no map is drawn.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -150,12 +151,24 @@ class EmotionModel:
                 label = torch.zeros(len(maps), len(EMOTIONS), device=self.device)
                 level, part = self.labels(int(k), shares[:, k])
                 label[:, k] = torch.from_numpy(level).to(self.device)
-                residual += torch.from_numpy(part).to(self.device)[:, None] * generator(maps, label)
+                own = generator(maps, label)
+                if k == NEUTRAL:
+                    own = own - self._neutral_at_rest
+                residual += torch.from_numpy(part).to(self.device)[:, None] * own
             moved = (residual @ generator.residual).cpu().numpy()
             opened = (residual @ generator.opening).cpu().numpy()
         # Training has a term for the same purpose, which anger, shouted by actors, learns only in part.
         closed = np.exp(-np.maximum(opening, 0) / SHUT)
         return moved - (opened * (SPOKEN + (1 - SPOKEN) * closed))[:, None] * self.face.jaw_row
+
+    @cached_property
+    def _neutral_at_rest(self) -> torch.Tensor:
+        """(1, S) what neutral adds to the face at rest: the mouth of the average actor, who is not the one at hand."""
+        rest = torch.zeros(1, 3, INNER, INNER, device=self.device)
+        label = torch.zeros(1, len(EMOTIONS), device=self.device)
+        label[:, NEUTRAL] = 1
+        with torch.inference_mode():
+            return self.generator(rest, label)
 
     def labels(self, emotion: int, amounts: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Levels (N,) float32 to label an emotion with for amounts (N,), and the share (N,) of its residual to add.

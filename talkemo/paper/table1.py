@@ -7,8 +7,6 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-import numpy as np
-
 from ..audio import open_audio
 from ..data.captures import Fitted, Report
 from ..evaluation import metrics
@@ -17,7 +15,7 @@ from ..networks.talking import TalkingModel
 from ..train import talking
 from ..train.material import neutral_recordings
 from ..train.talking import PAPER
-from .training import labelled, temporary_run
+from .training import labelled, spread, temporary_run
 
 EVERY_TRAINED = 8  # T is measured on every so many'th training clip
 WEIGHTS = (("constant", 0.0), ("local", PAPER.mouth))  # how much more the lips count than the rest of the face
@@ -92,5 +90,5 @@ def _row(name: str, mask: str, errors: list[dict[str, float]]) -> dict[str, Any]
     row: dict[str, Any] = {"weights": name, "mask": mask}
     for column in COLUMNS:
         values = [error[f"{column} {mask}"] for error in errors]
-        row[column] = {"mean": float(np.mean(values)), "spread": float(np.std(values)), "seeds": values}
+        row[column] = spread(values)
     return row

@@ -23,7 +23,7 @@ from ..motion import Motion
 from ..networks.emotion import INNER, EmotionModel
 from ..networks.judges import Classifier, Discriminator, to_maps
 from ..train import emotion
-from .training import emotion_config, labelled, of_paper_emotions, temporary_run
+from .training import SEEDS, emotion_config, labelled, of_paper_emotions, spread, temporary_run
 
 EVERY_REAL = 6  # every so many'th real dev frame is measured
 SPOKEN_FRAMES = 25  # frames of the talking model's output for each dev recording
@@ -35,6 +35,7 @@ def table2(
     cache: Path,
     models: Models,
     *,
+    seeds: int = SEEDS,
     steps: int | None = None,
     jobs: int = 1,
     progress: Report | None = None,
@@ -44,26 +45,30 @@ def table2(
     D: on real dev faces, augmented as those of the training are. D-CE is the share that the discriminator, as the paper
     does it, classifies wrongly; D-RE the mean vertex distance, mm, between a face and itself after transfer to another
     emotion and back. G: the same on generated faces, emotions given to the talking model's own output. `G-CE classifier`
-    is the error of a classifier that saw real faces only. models: gives the face and the talking model. Captures are
+    is the error of a classifier that saw real faces only. Each figure has the mean and the spread over seeds. models: gives the face and the talking model. Captures are
     read from `cache` and made there where missing, see `load_captures`.
     """
     face, usual = models.face, emotion_config(steps)
-    rows = []
-    with TemporaryDirectory() as folder:
-        run = temporary_run(Path(folder), data, cache, models, jobs, progress)
-        frames = of_paper_emotions(emotion.training_frames(run, ("ravdess",)))
-        dev = dev_recordings(data, cache, models, jobs=jobs)
-        talked = _talked(models, data, dev)
-        emotion.train_classifiers(face, frames, run, usual)
-        for name, weight in (("with augmentation", usual.augmentation), ("without", 0.0)):
-            emotion.fit(face, frames, labelled(run, name), replace(usual, augmentation=weight))
-            trained = run.models()
-            classifier, classes = trained.classifier("four")
-            real = list(_real_faces(face, dev, weight))
-            row: dict[str, Any] = {"training": name}
-            row |= _on_real_faces(face, trained.emotion, trained.discriminator, real)
-            row |= _on_generated_faces(face, trained.emotion, trained.discriminator, classifier, classes, talked)
-            rows.append(row)
+    found: dict[str, list[dict[str, float]]] = {"with augmentation": [], "without": []}
+    dev = dev_recordings(data, cache, models, jobs=jobs)
+    talked = _talked(models, data, dev)
+    for seed in range(seeds):
+        with TemporaryDirectory() as folder:
+            run = temporary_run(Path(folder), data, cache, models, jobs, progress)
+            frames = of_paper_emotions(emotion.training_frames(run, ("ravdess",)))
+            emotion.train_classifiers(face, frames, run, usual)
+            for name, weight in zip(found, (usual.augmentation, 0.0)):
+                config = replace(usual, augmentation=weight, seed=seed)
+                emotion.fit(face, frames, labelled(run, f"{name}, {seed + 1} of {seeds}"), config)
+                trained = run.models()
+                classifier, classes = trained.classifier("four")
+                real = list(_real_faces(face, dev, weight))
+                figures = _on_real_faces(face, trained.emotion, trained.discriminator, real)
+                figures |= _on_generated_faces(
+                    face, trained.emotion, trained.discriminator, classifier, classes, talked
+                )
+                found[name].append(figures)
+    rows = [{"training": name, **{c: spread([f[c] for f in every]) for c in every[0]}} for name, every in found.items()]
     return {
         "iterations": usual.iterations,
         "real_frames": sum(len(faces) for _, faces in real),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -15,6 +16,14 @@ from ..train.emotion import EmotionConfig
 from ..train.run import Run
 
 ITERATIONS = 6000  # of each training of emotion transfer, unless another number is asked for
+
+
+SEEDS = 3  # how often a table trains each variant, unless another number is asked for
+
+
+def spread(values: list[float]) -> dict[str, Any]:
+    """Mean and standard deviation over the seeds, and the figure of each."""
+    return {"mean": float(np.mean(values)), "spread": float(np.std(values)), "seeds": values}
 
 
 def temporary_run(

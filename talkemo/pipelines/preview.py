@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from ..audio import Audio
+from ..capture.camera import Lens
 from ..capture.film import FilmCapture
 from ..capture.video import open_film
 from ..files import atomic_write
@@ -27,14 +28,17 @@ BORDER = 4  # pixels
 
 @dataclass(eq=False)
 class FilmView:
-    """The scaled orthographic camera of a film's frame, in the place of `render.view.View`.
+    """The camera of a film's frame, in the place of `render.view.View`.
 
-    rotation: (3, 3); scale: picture pixels a mm; translation: (2,) picture pixels
+    rotation: (3, 3); scale: film pixels a mm; translation: (2,) film pixels; lens: of a perspective camera
+    per: pixels of the preview to one of the film
     """
 
     rotation: np.ndarray
     scale: float
     translation: np.ndarray
+    lens: Lens | None
+    per: float
 
     def to_camera(self, vertices: np.ndarray) -> np.ndarray:
         """Vertices (V, 3) in camera space: x right, y up, z towards the camera."""
@@ -42,8 +46,10 @@ class FilmView:
 
     def to_pixels(self, seen: np.ndarray, width: int, height: int) -> np.ndarray:
         """Column, row, depth (V, 3) of camera-space points in a picture drawn twice as large, see `SoftwareRenderer`."""
-        flat = 2 * (seen[:, :2] * [self.scale, -self.scale] + self.translation) - 0.5
-        return np.column_stack([flat, seen[:, 2]])
+        pixels = seen[:, :2] * [self.scale, -self.scale] + self.translation
+        if self.lens is not None:
+            pixels = self.lens.bent(pixels[None], seen[None], np.eye(3)[None], np.array([self.scale]))[0]
+        return np.column_stack([2 * self.per * pixels - 0.5, seen[:, 2]])
 
 
 def write_preview(
@@ -94,7 +100,7 @@ def _side_by_side(
             small = picture[::step, ::step]
             small = small[: len(small) // 2 * 2, : small.shape[1] // 2 * 2]
             per = 1 / (scale * step)  # pixels of the preview to one of the film
-            view = FilmView(capture.rotation[k], float(capture.scale[k]) * per, capture.translation[k] * per)
+            view = FilmView(capture.rotation[k], float(capture.scale[k]), capture.translation[k], film.lens, per)
             if renderer is None:
                 renderer = SoftwareRenderer(faces, view, (small.shape[1], small.shape[0]))  # type: ignore[arg-type]
             renderer.view = view  # type: ignore[assignment]

@@ -10,19 +10,21 @@ from typing import Any
 import numpy as np
 
 from .. import __version__
-from ..audio import Audio, open_audio
 from ..binding import Binding, FaceHint
+from ..capture.camera import FIELD_OF_VIEW
 from ..capture.detector import Tracker
 from ..capture.film import capture_film, fit_recording
 from ..capture.fitting import IDENTITY_MODES, Capture
 from ..capture.landmark_files import ENDINGS, HINT, Curves, LandmarkFile, as_points, read_landmark_file
 from ..capture.landmarks import check_spread
-from ..capture.video import PHOTOS, VIDEO, check_film
+from ..capture.video import VIDEO, check_film
 from ..emotions import Timeline
 from ..errors import InputError
 from ..face import Face
 from ..files import check_output, shown
 from ..formats.animation import Frames, Header
+from ..formats.face_models import FaceModel, read_face_model
+from ..formats.live_link import head_rotation
 from ..formats.mesh import Mesh, save_obj, save_ply
 from ..geometry import nearest_rotation
 from ..models import Models, load_models
@@ -42,9 +44,10 @@ from .outputs import (
 )
 from .preview import FORMATS as PREVIEW_FORMATS
 from .preview import write_preview
-from .sync import delayed, sound_delay
+from .sync import check_sync, delayed, film_sound, sound_delay
 
 HEAD_FRAMES = 7  # over which the turn of a head is a mean
+MODEL_PRIOR = 0.01  # penalty (mm² a vertex) on a squared coefficient of a user's model
 NEUTRAL_FORMATS = (".obj", ".ply")
 
 
@@ -55,12 +58,15 @@ def reconstruct(
     fps: float | None = None,
     picture: tuple[int, int] | None = None,
     onto: PathLike | Mesh | tuple[np.ndarray, np.ndarray] | Binding | None = None,
+    model: PathLike | None = None,
     head: bool = False,
     emotion: str | None = None,
     intensity: float = 1.0,
     neutral: PathLike | None = None,
     preview: PathLike | None = None,
-    sync: bool = False,
+    sync: str = "off",
+    number: int = 1,
+    field_of_view: float | None = None,
     export: ExportOptions | None = None,
     hint: FaceHint | None = None,
     weights: PathLike = DEFAULT,
@@ -76,15 +82,20 @@ def reconstruct(
     fps: frames a second of landmarks, the file's own if None, or else 30; a film has its own
     picture: width and height in px, for landmarks in shares of them, as MediaPipe gives them
     onto: a mesh that the performance is put on, as of `animate`, in the place of the person's own face; hint, cache: of it
+    model: a face model of the user's, see `formats.face_models`: the person's face is animated in its topology
     head: whether the mesh turns as the person's head does
     emotion: what the performance is changed to, see `transfer`, at an intensity in [0, 1.5]; None leaves it as it is
     neutral: where the face that is animated is written at rest, an obj or ply
     preview: where a film is written beside itself with the points and the fitted face over it, an mp4, or of one picture
         a png
-    sync: whether a film's sound that comes before or after its lips is brought in time with them: the lips are moved
+    sync: auto or off: whether a film's sound that comes before or after its lips is brought in time with them: the lips
+        are moved
+    number: which of several faces in a film, counted from the largest in the first picture that has as many
+    field_of_view: degrees that a film's camera sees from left to right, for a face near it; None for the paper's scaled
+        orthography (Eq. 3)
     outputs, export, weights, models, progress: as of `animate`. A video and an npz have the film's sound.
     `metrics` of the result has `residual_mm` and, of a film, `residual_px`, the mean distance of the landmarks from the
-    model's, `frames_without_face`, which are interpolated, and where it can be told `sound_delay_s`, by which the sound
+    model's, `frames_without_face`, which are interpolated, `faces`, how many there are, and where it can be told `sound_delay_s`, by which the sound
     came after the lips.
     Raises InputError for what cannot be used, TalkemoError where `talkemo[video]` is not installed.
     """
@@ -100,6 +111,14 @@ def reconstruct(
             raise InputError("a preview is of a film", "leave --preview out")
     if fps is not None:
         check_fps(fps)
+    check_sync(sync)
+    if number < 1:
+        raise InputError(f"face number {number}", "the largest face is number 1")
+    if field_of_view is not None and not FIELD_OF_VIEW[0] <= field_of_view <= FIELD_OF_VIEW[1]:
+        raise InputError(
+            f"a field of view of {field_of_view:g} degrees",
+            f"choose from {FIELD_OF_VIEW[0]:g} to {FIELD_OF_VIEW[1]:g}; webcams and telephones have about 65",
+        )
     course = None if emotion is None else Timeline.constant(emotion, intensity)
     film, found = None, None
     if named is not None and named.suffix.lower() in VIDEO:
@@ -107,6 +126,8 @@ def reconstruct(
             raise InputError("a film has its own frame rate", "leave --fps out")
         check_film(named)
         tracker = Tracker()  # what is not installed is said before the face is bound
+    elif number > 1 or field_of_view is not None or sync != "off":
+        raise InputError("a face's number, a field of view and the sound's delay are of films", "leave them out")
     elif named is not None:
         if named.suffix.lower() not in ENDINGS:
             raise InputError(f"{shown(named)}: cannot read this kind of file", HINT)
@@ -115,6 +136,9 @@ def reconstruct(
         found = LandmarkFile([as_points(np.asarray(source), _name(None), picture)])
     if isinstance(found, LandmarkFile):
         _check_landmarks(found.recordings, _name(named))
+    if model is not None and onto is not None:
+        raise InputError("a face model and a mesh to animate", "give one of them")
+    topology = None if model is None else read_face_model(model)
     models = models or load_models(weights)
     face = models.face
     if onto is not None and not isinstance(onto, Binding):
@@ -130,12 +154,12 @@ def reconstruct(
             raise InputError(f"{_name(named)}: {error.message}", error.hint) from None
     else:
         assert named is not None
-        film = capture_film(face, named, tracker, progress)
+        film = capture_film(face, named, tracker, progress, number, field_of_view)
         capture, fps = film.capture, film.fps
     check_fps(fps)
-    sound = None if film is None else film_sound(named)
+    sound = film_sound(named) if film is not None and named is not None else None
     delay = None if sound is None else sound_delay(capture, face, models.talking, sound)
-    if sync and delay is not None:
+    if sync == "auto" and delay is not None:
         capture = delayed(capture, delay.seconds)
     meta: dict[str, Any] = {"talkemo": __version__, ("landmarks" if film is None else "film"): _name(named)}
     if sound is not None:
@@ -143,8 +167,13 @@ def reconstruct(
     if course is not None:
         meta |= {"emotion": emotion, "intensity": intensity}
     meta["residual_mm"] = capture.residual.round(2).tolist()
+    if film is not None:
+        meta["residual_px"] = film.residual_px.round(2).tolist()
     meta["seen"] = capture.seen.astype(int).tolist()
     person = Person(face, capture.identity)
+    if topology is not None and model is not None:
+        onto, coefficients = bound_person(topology, person, models, cache)
+        meta |= {"model": Path(model).name, "identity": coefficients.round(4).tolist()}
     if isinstance(onto, Binding):
         header = bound_header(onto, len(capture.shapes), fps, meta)
     else:
@@ -176,6 +205,7 @@ def reconstruct(
     result.metrics["residual_mm"] = round(float(capture.residual[capture.seen].mean()), 3)
     if film is not None:
         result.metrics["residual_px"] = round(float(film.residual_px[film.capture.seen].mean()), 3)
+        result.metrics["faces"] = film.faces
         result.metrics["frames_without_face"] = int((~film.capture.seen).sum())
         if delay is not None:
             result.metrics["sound_delay_s"] = delay.seconds
@@ -191,7 +221,7 @@ def _frames(
     head: bool,
 ) -> Iterator[tuple[Motion, Frames]]:
     """The frames of a capture on a person's own face or a bound mesh, part by part."""
-    turns = steady_turns(capture.rotation) if head else None
+    turns = steady_turns(capture.rotation)
     for start in range(0, len(capture.shapes), FRAMES_AT_A_TIME):
         part = slice(start, start + FRAMES_AT_A_TIME)
         shapes = capture.shapes[part]
@@ -207,12 +237,12 @@ def _frames(
         else:
             vertices = animated.vertices(shapes) + np.tensordot(change, face.span, 1).astype(np.float32)
             landmarks, axes, middle = face.landmarks68, np.eye(3), animated.neutral.mean(0)
-        if turns is not None:
+        if head:
             turn = (axes @ turns[part] @ axes.T).astype(np.float32)
             vertices = (vertices - middle) @ turn.transpose(0, 2, 1) + middle
         vertices = vertices.astype(np.float32, copy=False)
         arkit = motion.arkit(face) if course else shapes @ face.arkit_matrix
-        yield motion, Frames(vertices, vertices[:, landmarks], arkit)
+        yield motion, Frames(vertices, vertices[:, landmarks], arkit, turns[part])
 
 
 def steady_turns(rotation: np.ndarray) -> np.ndarray:
@@ -228,16 +258,6 @@ def steady_turns(rotation: np.ndarray) -> np.ndarray:
     ahead, _ = nearest_rotation(rotation.mean(0))
     turns, _ = nearest_rotation(np.asarray(smooth))
     return np.asarray(turns @ ahead.T)
-
-
-def film_sound(path: Path | None) -> Audio | None:
-    """The sound of a film, None where it has none."""
-    if path is None or path.suffix.lower() in PHOTOS:
-        return None
-    try:
-        return open_audio(path)
-    except InputError:
-        return None
 
 
 def _name(path: Path | None) -> str:
@@ -262,6 +282,23 @@ class Person:
         return self.vertices((self.face.arkit_matrix > 0).T.astype(np.float32)) - self.neutral
 
 
+def bound_person(model: FaceModel, person: Person, models: Models, cache: bool = True) -> tuple[Binding, np.ndarray]:
+    """A person's face in a model's topology, bound, and the model's coefficients (I,) for it.
+
+    Where the mean face of the model is bound, it is moved as the person's face differs from the canonical mean face.
+    """
+    face = models.face
+    found = bind(model.mesh, models=models, cache=cache)
+    on_skin = found.canonical >= 0
+    differs = (person.neutral - face.mean)[found.canonical[on_skin]]
+    wanted = found.scale * differs @ found.placement.rotation.T
+    design = model.identity[:, found.moving[on_skin]].reshape(len(model.identity), -1) / np.float32(found.scale)
+    gram = design @ design.T + MODEL_PRIOR * on_skin.sum() * np.eye(len(design))
+    coefficients = np.linalg.solve(gram, design @ wanted.reshape(-1) / found.scale)
+    vertices = model.mesh.vertices + np.tensordot(coefficients, model.identity, 1)
+    return bind(replace(model.mesh, vertices=vertices), models=models, cache=False), coefficients
+
+
 def _check_landmarks(recordings: list[np.ndarray], name: str) -> list[np.ndarray]:
     """Recordings of landmarks, of one kind. Raises InputError where they are not landmarks of a face."""
     if not recordings or len({r.shape[1] for r in recordings}) > 1:
@@ -274,13 +311,10 @@ def _check_landmarks(recordings: list[np.ndarray], name: str) -> list[np.ndarray
 
 def _of_curves(face: Face, curves: Curves) -> Capture:
     """Recorded weights as a capture of the mean person."""
-    from scipy.spatial.transform import Rotation
-
     count = len(curves.arkit)
-    turns = Rotation.from_euler("yxz", curves.head * [1, -1, -1]).as_matrix().astype(np.float32)
     return Capture(
         shapes=(curves.arkit @ (face.arkit_matrix > 0).T).astype(np.float32),
-        rotation=turns,
+        rotation=head_rotation(curves.head).astype(np.float32),
         scale=np.ones(count, np.float32),
         translation=np.zeros((count, 2), np.float32),
         residual=np.zeros(count, np.float32),

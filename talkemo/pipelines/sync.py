@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 import numpy as np
 
-from ..audio import Audio
+from ..audio import Audio, open_audio
 from ..capture.fitting import PER_FRAME, Capture
+from ..capture.video import PHOTOS
+from ..errors import InputError
 from ..face import Face
 from ..networks.talking import TalkingModel
 
+SYNC = ("off", "auto")  # whether a delay is corrected
 FARTHEST = 0.5  # s, that the sound may be early or late
 STEP = 0.01  # s
 LEAST = 0.4  # Pearson r of the lips' openings from which on a delay is believed
@@ -23,6 +27,22 @@ class Delay:
 
     seconds: float
     r: float
+
+
+def film_sound(path: Path) -> Audio | None:
+    """The sound of a film, None where it has none."""
+    if path.suffix.lower() in PHOTOS:
+        return None
+    try:
+        return open_audio(path)
+    except InputError:
+        return None
+
+
+def check_sync(sync: str) -> None:
+    """Raise InputError for a word that is none of SYNC."""
+    if sync not in SYNC:
+        raise InputError(f"unknown way to synchronise '{sync}'", f"choose {' or '.join(SYNC)}")
 
 
 def sound_delay(capture: Capture, face: Face, talking: TalkingModel, sound: Audio) -> Delay | None:

@@ -1,7 +1,8 @@
 """Stage 3: the teachers of motion. They label hours of speech that nobody filmed with the motion of the lips.
 
-A teacher is Whisper's encoder with a head, trained along on filmed speech: too large to ship, and better than what
-ships. Several are averaged. The talking model then learns from their labels besides the recordings. Where the phones of
+A teacher is Whisper's encoder, or its lowest layers, with a head: too large to ship, and better than what ships. It is
+trained along on filmed speech or left as it is. Several are averaged: on speakers that none has seen, their mean is
+better than each. The talking model then learns from their labels besides the recordings. Where the phones of
 an utterance are known, its labels are made to close the lips for p, b and m.
 """
 
@@ -45,7 +46,8 @@ EASES_FOR = 0.05  # s before and after that, in which they close and open
 class LipsConfig:
     """Settings of the motion teachers' training."""
 
-    teachers: tuple[str, ...] = ("tiny.en",)  # one member for each
+    # One member for each: an encoder of Whisper's, trained along; or its lowest layers, as `base:4`, left as they are.
+    teachers: tuple[str, ...] = ("tiny.en", "base:4")
     shares: tuple[tuple[str, float], ...] = TalkingConfig().shares  # of the corpora in a batch
     steps: int = 1100
     batch: int = 8  # crops
@@ -59,7 +61,7 @@ class LipsConfig:
 
 
 # Where a GPU is present. After 800 steps a teacher knows the people that it sees better, and others no better.
-LARGE = LipsConfig(teachers=("tiny.en", "base", "tiny.en", "base"), steps=800, batch=32, seconds=4.0)
+LARGE = LipsConfig(teachers=("tiny.en", "base", "tiny.en:3", "base:4"), steps=800, batch=32, seconds=4.0)
 
 
 def lips_config(seed: int, options: dict[str, Any]) -> LipsConfig:
@@ -83,7 +85,7 @@ def train_lips(run: Run, config: LipsConfig) -> dict[str, float]:
     """
     face = run.models().face
     for teacher in config.teachers:
-        teacher_files(teacher)  # one that is missing is reported before anything is read
+        teacher_files(name_and_layers(teacher)[0])  # one that is missing is reported before anything is read
     clips, checked = gather(run, config)
     if not run.resume:  # labels of other teachers
         for path in run.labels.glob(f"*{LABELS}"):
@@ -140,13 +142,28 @@ class Block(nn.Module):
         return x + self.out(functional.gelu(taps))  # type: ignore[no-any-return]
 
 
+def name_and_layers(teacher: str) -> tuple[str, int | None]:
+    """The encoder of Whisper's that a teacher is made of, and how many of its layers, None for all of them."""
+    name, _, layers = teacher.partition(":")
+    return name, int(layers) if layers else None
+
+
 class MotionTeacher(nn.Module):
-    """Whisper's encoder with a head: sound (N, S) → coordinates (N, S // 320, C) of motion at 50 Hz."""
+    """Whisper's encoder with a head: sound (N, S) → coordinates (N, S // 320, C) of motion at 50 Hz.
+
+    teacher: one of `LipsConfig.teachers`; of lowest layers only the head is trained, on standardised features
+    """
 
     def __init__(self, teacher: str, coordinates: int, dropout: float):
         super().__init__()
-        self.encoder = load_teacher(teacher)
-        self.entry = nn.Sequential(nn.Dropout(dropout), nn.Linear(WIDTHS[teacher], HIDDEN))
+        name, layers = name_and_layers(teacher)
+        self.encoder = load_teacher(name, layers)
+        self.frozen = layers is not None
+        if self.frozen:
+            self.encoder.requires_grad_(False)
+            self.encoder.norm = nn.Identity()  # type: ignore[assignment]
+        self.standard = nn.BatchNorm1d(WIDTHS[name], affine=False) if self.frozen else nn.Identity()
+        self.entry = nn.Sequential(nn.Dropout(dropout), nn.Linear(WIDTHS[name], HIDDEN))
         self.blocks = nn.ModuleList([Block(HIDDEN, dilation) for dilation in DILATIONS])
         self.exit = nn.Sequential(nn.LayerNorm(HIDDEN), nn.Dropout(dropout), nn.Linear(HIDDEN, COMPONENTS))
         self.decoder = nn.Linear(COMPONENTS, coordinates)
@@ -154,7 +171,8 @@ class MotionTeacher(nn.Module):
     def forward(self, wave: torch.Tensor) -> torch.Tensor:
         rows = whisper_rows(wave)
         with half_precision(wave.device):
-            x = self.entry(self.encoder(rows))
+            x = self.encoder(rows)
+            x = self.entry(self.standard(x.flatten(0, 1)).unflatten(0, x.shape[:2]))
             for block in self.blocks:
                 x = block(x)
             code = self.exit(x).float()
@@ -169,10 +187,10 @@ def train_member(clips: list[Clip], checked: list[Clip], run: Run, config: LipsC
     network = MotionTeacher(config.teachers[number], len(face.span), config.dropout)
     start_decoder_at_components(network.decoder, some_targets(clips))
     network = network.to(device)
-    whisper = list(network.encoder.parameters())
+    whisper = [p for p in network.encoder.parameters() if p.requires_grad]
     head = [p for name, p in network.named_parameters() if not name.startswith("encoder.")]
     rates = (config.learning_rate, config.encoder_rate)
-    groups = [{"params": p, "lr": rate} for p, rate in zip((head, whisper), rates)]
+    groups = [{"params": p, "lr": rate} for p, rate in zip((head, whisper), rates) if p]
     optimiser = torch.optim.AdamW(groups, weight_decay=0.01)
     rng = np.random.default_rng(config.seed + number)
     settings = {**asdict(config), "member": number}

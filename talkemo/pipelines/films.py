@@ -1,7 +1,8 @@
 """Folders of films as they are published, RAVDESS's and GRID's, or anybody's: every clip fitted, and a list of them.
 
-Each clip becomes one small npz (blend-shape weights, pose, residuals, identity), and the list says who speaks, what, with
-which emotion, how long, and how well the fit is. A run that was ended goes on with the clips that it has not tried.
+Each clip becomes one small npz (blend-shape weights, pose, residuals, identity; `sound`: by how many seconds it comes
+after the lips, and Pearson r of the two then), and the list says who speaks, what, with which emotion, how long, and how
+well the fit is. A run that was ended goes on with the clips that it has not tried.
 """
 
 from __future__ import annotations
@@ -24,11 +25,10 @@ from ..capture.fitting import Capture
 from ..capture.video import FILMS
 from ..emotions import EMOTIONS
 from ..errors import InputError, TalkemoError
-from ..face import Face, face_of_tensors
 from ..files import atomic_write, read_npz, readable
-from ..weights import load_weights
-from .corpora import RAVDESS_DEV
-from .workers import worker_pool
+from ..models import Models, load_models
+from ..weights import DEFAULT
+from .sync import check_sync, film_sound, sound_delay
 
 KINDS = ("ravdess", "grid", "folder")
 MANIFEST = "manifest.csv"
@@ -75,6 +75,8 @@ def find_clips(folder: Path, kind: str) -> list[Clip]:
 
 def _ravdess(path: Path) -> Clip | None:
     """MODALITY-CHANNEL-EMOTION-INTENSITY-STATEMENT-REPETITION-ACTOR; of the songs, channel 02, none."""
+    from ..data.corpora import RAVDESS_DEV
+
     match = RAVDESS_NAME.fullmatch(path.stem)
     if match is None or match[1] != "1":
         return None
@@ -114,43 +116,64 @@ def capture_folder(
     folder: Path,
     kind: str,
     out: Path,
-    face_path: Path,
+    weights: str | Path = DEFAULT,
+    *,
+    sync: str = "off",
     jobs: int = 1,
+    scheduler: str | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> dict[str, Any]:
     """Fit every film of a folder to `out`/clips, and write `out`/manifest.csv; returns figures for the screen.
 
-    face_path: the face model's weights. What is there already, fitted or failed, is not tried again. Raises InputError
-    where there is nothing to do or `out` is no folder.
+    What is there already, fitted or failed, is not tried again. The delay of every clip's sound is measured and listed.
+    weights: a set of them, see `load_models`
+    sync: auto or off: whether a clip's times are on its sound's clock
+    jobs: processes on this machine; scheduler: of a Dask cluster whose machines see the folders by the same names
+    Raises InputError where there is nothing to do or `out` is no folder.
     """
+    from ..data.workers import each_done
+
+    check_sync(sync)
     clips = find_clips(folder, kind)
     if out.suffix in (".npz", ".csv") or (out.exists() and not out.is_dir()):
         raise InputError(f"{out}: a corpus goes into a folder", "choose a folder's name")
     Tracker()  # says what is not installed
     for name in (CLIPS, FAILED):
         (out / name).mkdir(parents=True, exist_ok=True)
-    tasks = [(folder, clip, out, face_path) for clip in clips if not _is_done(out, clip)]
+    settings = Settings(folder.resolve(), out.resolve(), str(weights), sync)
+    tasks = [(settings, clip) for clip in clips if not _is_done(out, clip)]
     done = len(clips) - len(tasks)
     if progress:
         progress(done, len(clips))
     if tasks:
-        with worker_pool(jobs) as pool:
-            for number, _ in enumerate(pool.map(_capture_one, tasks)):
-                if progress:
-                    progress(done + number + 1, len(clips))
+        for number, _ in enumerate(each_done(_capture_one, tasks, jobs, scheduler)):
+            if progress:
+                progress(done + number + 1, len(clips))
     rows = list(_manifest_rows(out, clips))
     with atomic_write(out / MANIFEST) as partial, partial.open("w", newline="", encoding="utf-8") as file:
         writer = csv.DictWriter(file, list(rows[0]), lineterminator="\n")
         writer.writeheader()
         writer.writerows(rows)
     fitted = [row for row in rows if not row["failed"]]
+    delays = [row["sound_delay_s"] for row in fitted if row["sound_delay_s"] != ""]
     return {
         "clips": len(rows),
         "failed": len(rows) - len(fitted),
         "speakers": len({row["speaker"] for row in rows}),
         "minutes": round(sum(float(row["seconds"]) for row in fitted) / 60, 2),
         "residual_mm": round(float(np.mean([row["residual_mm"] for row in fitted])), 3) if fitted else None,
+        "sound_delay_s": round(float(np.median(delays)), 3) if delays else None,
     }
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How the films of a folder are fitted, see `capture_folder`."""
+
+    folder: Path
+    out: Path
+    weights: str
+    sync: str
 
 
 def kept_name(clip: Clip) -> str:
@@ -165,26 +188,36 @@ def _is_done(out: Path, clip: Clip) -> bool:
 
 
 @lru_cache(maxsize=1)
-def _of_process(face_path: Path) -> tuple[Face, Tracker]:
+def _of_process(weights: str) -> tuple[Models, Tracker]:
     """What a process needs, loaded once."""
-    return face_of_tensors(*load_weights(face_path, "face")), Tracker()
+    import torch
+
+    torch.set_num_threads(1)  # there are as many processes as cores
+    return load_models(weights, device="cpu"), Tracker()
 
 
-def _capture_one(task: tuple[Path, Clip, Path, Path]) -> None:
+def _capture_one(task: tuple[Settings, Clip]) -> None:
     """Fit a clip, or write why not."""
-    folder, clip, out, face_path = task
-    face, tracker = _of_process(face_path)
-    name = kept_name(clip)
+    settings, clip = task
+    models, tracker = _of_process(settings.weights)
+    name, path = kept_name(clip), settings.folder / clip.path
     try:
-        film = capture_film(face, folder / clip.path, tracker)
+        film = capture_film(models.face, path, tracker)
     except TalkemoError as error:
-        with atomic_write(out / FAILED / f"{name}.txt") as partial:
+        with atomic_write(settings.out / FAILED / f"{name}.txt") as partial:
             partial.write_text(error.message, "utf-8")
         return
+    sound = film_sound(path)
+    delay = None if sound is None else sound_delay(film.capture, models.face, models.talking, sound)
     arrays = {f.name: getattr(film.capture, f.name) for f in fields(Capture)}
     about: dict[str, Any] = {"clip": json.dumps(asdict(clip)), "fps": film.fps, "residual_px": film.residual_px}
-    with atomic_write(out / CLIPS / f"{name}.npz") as partial, partial.open("wb") as file:
-        np.savez_compressed(file, **arrays, **about, face=face.fingerprint, names=np.array(face.expression_names))
+    about["sound"] = [np.nan, np.nan] if delay is None else [delay.seconds, delay.r]
+    if delay is not None and settings.sync == "auto":
+        arrays["time"] = arrays["time"] + delay.seconds
+    with atomic_write(settings.out / CLIPS / f"{name}.npz") as partial, partial.open("wb") as file:
+        np.savez_compressed(
+            file, **arrays, **about, face=models.face.fingerprint, names=np.array(models.face.expression_names)
+        )
 
 
 def _manifest_rows(out: Path, clips: list[Clip]) -> Iterator[dict[str, Any]]:
@@ -193,10 +226,10 @@ def _manifest_rows(out: Path, clips: list[Clip]) -> Iterator[dict[str, Any]]:
         name = kept_name(clip)
         path, why = out / CLIPS / f"{name}.npz", out / FAILED / f"{name}.txt"
         row: dict[str, Any] = {**asdict(clip), "file": "", "seconds": 0.0, "fps": "", "frames": 0, "found": ""}
-        row |= {"residual_mm": "", "residual_px": "", "failed": ""}
+        row |= {"residual_mm": "", "residual_px": "", "sound_delay_s": "", "sound_r": "", "failed": ""}
         if path.is_file():
             with readable(path, "a fitted clip", "remove it to have it made anew"):
-                arrays = read_npz(path, "a fitted clip", "residual", "residual_px", "seen", "fps")
+                arrays = read_npz(path, "a fitted clip", "residual", "residual_px", "seen", "fps", "sound")
                 seen = arrays["seen"].astype(bool)
                 fps = float(arrays["fps"])
                 row |= {
@@ -208,6 +241,9 @@ def _manifest_rows(out: Path, clips: list[Clip]) -> Iterator[dict[str, Any]]:
                     "residual_mm": round(float(arrays["residual"][seen].mean()), 3),
                     "residual_px": round(float(arrays["residual_px"][seen].mean()), 3),
                 }
+                if np.isfinite(arrays["sound"]).all():
+                    row |= {"sound_delay_s": round(float(arrays["sound"][0]), 3)}
+                    row |= {"sound_r": round(float(arrays["sound"][1]), 3)}
         else:
             row["failed"] = why.read_text("utf-8")[:200] if why.is_file() else "not tried"
         yield row

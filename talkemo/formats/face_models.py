@@ -1,0 +1,180 @@
+"""Face models that users bring, for their topology: FaceScape's bilinear model, FLAME, ICT FaceKit.
+
+Files: FaceScape's npz (Yang et al. 2020, version 1.6: `shape_bm_core` (3·V, 52, 50), `id_mean`, `id_var`, `fv_indices`),
+FLAME's pkl (Li et al. 2017: `v_template`, `shapedirs`, `f`), of which nothing is executed, or the folder of ICT FaceKit
+(Li et al. 2020: `generic_neutral_mesh.obj`, `identity000.obj` …). Each has its owners' licence.
+"""
+
+from __future__ import annotations
+
+import pickle
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Any
+
+import numpy as np
+
+from ..errors import InputError
+from ..files import NpzFile, open_file, readable, shown
+from .mesh import MOST_VERTICES, Mesh, check_mesh, load_mesh
+
+WHAT = "a face model"
+HINT = "FaceScape's bilinear .npz, FLAME's .pkl and the folder of ICT FaceKit are read"
+LARGEST_PICKLE = 1 << 30  # bytes
+MOST_IDENTITIES = 300  # of FLAME's directions the first ones are of identity
+ICT_NEUTRAL, ICT_IDENTITY = "generic_neutral_mesh.obj", re.compile(r"identity(\d{3})\.obj")
+
+
+@dataclass(frozen=True, eq=False)
+class FaceModel:
+    """People's faces at rest, in one topology.
+
+    mesh: the mean one; identity: (I, V, 3) float32, what a unit of each coefficient adds, one standard deviation
+    """
+
+    mesh: Mesh
+    identity: np.ndarray
+
+
+def read_face_model(path: str | Path) -> FaceModel:
+    """The model of a file or a folder. Raises InputError for one that is none."""
+    path = Path(path)
+    if path.is_dir():
+        mesh, identity = _ict(path)
+    elif path.suffix.lower() == ".npz":
+        mesh, identity = _facescape(path)
+    elif path.suffix.lower() == ".pkl":
+        mesh, identity = _flame(path)
+    else:
+        raise InputError(f"{shown(path)}: not {WHAT}", HINT)
+    check_mesh(mesh, shown(path))
+    if not np.isfinite(identity).all():
+        raise InputError(f"{shown(path)}: numbers in it that are none", HINT)
+    return FaceModel(mesh, identity.astype(np.float32))
+
+
+def _facescape(path: Path) -> tuple[Mesh, np.ndarray]:
+    """The first expression is the neutral one; the rest of the core tensor is not kept."""
+    with open_file(path, WHAT, HINT) as file, readable(path, WHAT, HINT), NpzFile(file) as arrays:
+        found = arrays.read(("shape_bm_core", "fv_indices", "id_mean", "id_var"))
+        core, faces = found["shape_bm_core"], np.asarray(found["fv_indices"])
+        mean, spread = found["id_mean"].reshape(-1), np.sqrt(np.maximum(found["id_var"].reshape(-1), 0))
+        if core.ndim != 3 or len(core) % 3 or core.shape[2] != len(mean) or len(mean) != len(spread):
+            raise ValueError("its core tensor is not (3·V, expressions, identities)")
+        neutral = core[:, 0].astype(np.float64)
+        vertices = (neutral @ mean).reshape(-1, 3)
+        identity = (neutral * spread).T.reshape(len(mean), -1, 3)
+        return Mesh(vertices, _triangles(faces, len(vertices)), name=path.name), identity
+
+
+def _flame(path: Path) -> tuple[Mesh, np.ndarray]:
+    with open_file(path, WHAT, HINT, LARGEST_PICKLE) as file, readable(path, WHAT, HINT):
+        try:
+            content = _Arrays(file, encoding="latin1").load()
+        except (pickle.UnpicklingError, EOFError, AttributeError, TypeError, KeyError, IndexError) as error:
+            raise ValueError(str(error) or type(error).__name__) from None
+        if not isinstance(content, dict):
+            raise ValueError("it has no arrays with names")
+        template, directions, faces = (_array(content, name) for name in ("v_template", "shapedirs", "f"))
+        vertices = template.astype(np.float64)
+        if directions.ndim != 3 or directions.shape[:2] != vertices.shape or vertices.shape[1:] != (3,):
+            raise ValueError("its shapes are not (V, 3, N)")
+        identity = directions[:, :, :MOST_IDENTITIES].transpose(2, 0, 1)
+        return Mesh(vertices, _triangles(faces, len(vertices)), name=path.name), identity
+
+
+def _ict(folder: Path) -> tuple[Mesh, np.ndarray]:
+    for place in (folder, folder / "FaceXModel"):
+        if (place / ICT_NEUTRAL).is_file():
+            break
+    else:
+        raise InputError(f"{shown(folder)}: not {WHAT}: no {ICT_NEUTRAL} in it", HINT)
+    mesh = load_mesh(place / ICT_NEUTRAL)
+    paths = sorted(path for path in place.iterdir() if ICT_IDENTITY.fullmatch(path.name) and path.is_file())
+    identity = np.zeros((len(paths), *mesh.vertices.shape), np.float32)
+    for number, path in enumerate(paths):
+        one = load_mesh(path)
+        if one.vertices.shape != mesh.vertices.shape:
+            raise InputError(f"{shown(path)}: other vertices than {ICT_NEUTRAL} has", "are the files of one version?")
+        identity[number] = one.vertices - mesh.vertices
+    if not paths:
+        raise InputError(f"{shown(folder)}: no identity000.obj in it", HINT)
+    return mesh, identity
+
+
+def _triangles(faces: np.ndarray, vertices: int) -> np.ndarray:
+    """Triangles (F, 3) int32 from 0, of triangles or quadrilaterals that count from 0 or, as in an obj, from 1."""
+    if faces.ndim != 2 or faces.shape[1] not in (3, 4) or not len(faces) or faces.dtype.kind not in "iuf":
+        raise ValueError("its faces are not (F, 3)")
+    faces = faces.astype(np.int64)
+    if faces.max() == vertices:
+        faces = faces - 1
+    if faces.min() < 0 or faces.max() >= vertices or vertices > MOST_VERTICES:
+        raise ValueError("its faces name vertices that are not there")
+    if faces.shape[1] == 4:
+        faces = np.concatenate([faces[:, :3], faces[:, [0, 2, 3]]])
+    return faces.astype(np.int32)
+
+
+# -------------------------------------------------------------------------------------------------------------- pickles
+
+
+class _Held:
+    """Stands for an object of a class that is not known here, such as chumpy's arrays: it keeps what the file says."""
+
+    def __init__(self, *arguments: Any):
+        self.state: Any = None
+
+    def __setstate__(self, state: Any) -> None:
+        self.state = state
+
+
+def _empty(*_: Any) -> np.ndarray:
+    """An array to be filled: numpy's own function would believe any size."""
+    return np.ndarray.__new__(np.ndarray, (0,), "b")
+
+
+def _held(*_: Any) -> _Held:
+    return _Held()
+
+
+def _bytes(text: str, *_: Any) -> bytes:
+    return text.encode("latin1")
+
+
+# What a pickle of arrays names, and what is done instead. Nothing else is looked up, so that nothing else is executed.
+KNOWN = {
+    ("numpy", "ndarray"): _Held,
+    ("numpy", "dtype"): np.dtype,
+    **{(f"numpy.{core}.multiarray", "_reconstruct"): _empty for core in ("core", "_core")},
+    ("_codecs", "encode"): _bytes,
+    **{(module, "_reconstructor"): _held for module in ("copy_reg", "copyreg")},
+    **{(module, "object"): object for module in ("__builtin__", "builtins")},
+}
+STOOD_FOR = re.compile(r"(chumpy|scipy\.sparse)(\.\w+)*")
+
+
+class _Arrays(pickle.Unpickler):
+    """Reads pickles of arrays in dictionaries and executes nothing of theirs."""
+
+    def __init__(self, file: IO[bytes], encoding: str):
+        super().__init__(file, encoding=encoding)
+
+    def find_class(self, module: str, name: str) -> Any:
+        """What a name in the file stands for. Raises pickle.UnpicklingError for what is no array."""
+        if STOOD_FOR.fullmatch(module):
+            return _Held
+        if (module, name) in KNOWN:
+            return KNOWN[module, name]
+        raise pickle.UnpicklingError(f"it would call {module}.{name}"[:80])
+
+
+def _array(content: dict[Any, Any], name: str) -> np.ndarray:
+    """An array by its name; chumpy keeps its numbers as x."""
+    value = content.get(name)
+    if isinstance(value, _Held) and isinstance(value.state, dict):
+        value = value.state.get("x")
+    if not isinstance(value, np.ndarray) or value.dtype.kind not in "fiu":
+        raise ValueError(f"it has no array {name}")
+    return value

@@ -1,0 +1,150 @@
+"""Face models that users bring: FaceScape's, FLAME's and ICT FaceKit's files, and people's faces in their topology."""
+
+import collections
+import os
+import pickle
+import sys
+import types
+
+import numpy as np
+import pytest
+
+import talkemo
+from talkemo import InputError
+from talkemo.capture.fitting import IDENTITY_MODES
+from talkemo.formats.face_models import read_face_model
+from talkemo.formats.mesh import load_mesh, save_obj
+from talkemo.pipelines.reconstruct import Person, bound_person
+
+PEOPLE = 6
+
+
+@pytest.fixture(scope="module")
+def people(face):
+    """What each of a few identity coefficients adds to the mean face, (I, V, 3) mm."""
+    return np.stack([Person(face, row).neutral - face.mean for row in 2 * np.eye(IDENTITY_MODES)[:PEOPLE]])
+
+
+class Ch:
+    """As chumpy's arrays are: an object with its numbers as x."""
+
+    def __init__(self, x):
+        self.x = x
+
+
+Ch.__module__ = "chumpy.ch"
+
+
+def write_flame(path, mean, identity, faces, protocol=2):
+    """A pkl as FLAME's, of metres, with shapes of expressions behind those of identity."""
+    shapes = np.concatenate([identity, np.zeros((300 - len(identity), *mean.shape)), np.ones((5, *mean.shape))])
+    module = types.ModuleType("chumpy.ch")
+    module.Ch = Ch
+    sys.modules |= {"chumpy": types.ModuleType("chumpy"), "chumpy.ch": module}
+    try:
+        content = {
+            "v_template": mean / 1000,
+            "shapedirs": Ch(shapes.transpose(1, 2, 0).astype(np.float32) / 1000),
+            "f": faces.astype(np.uint32),
+            "bs_style": "lbs",
+        }
+        path.write_bytes(pickle.dumps(content, protocol))
+    finally:
+        del sys.modules["chumpy.ch"], sys.modules["chumpy"]
+    return path
+
+
+def write_facescape(path, mean, identity, faces):
+    """An npz as FaceScape's: the first coefficient's column is the mean face, the rest are what each adds."""
+    core = np.zeros((mean.size, 2, 1 + len(identity)), np.float32)
+    core[:, 0] = np.concatenate([mean[None], identity]).reshape(1 + len(identity), -1).T
+    core[:, 1] = core[:, 0] + 3  # an expression
+    mean_person, variance = np.eye(1 + len(identity))[0], np.r_[0, np.full(len(identity), 4.0)]
+    np.savez(path, shape_bm_core=core / 2, fv_indices=faces + 1, id_mean=2 * mean_person, id_var=variance)
+    return path
+
+
+def write_ict(folder, mean, identity, faces):
+    folder.mkdir()
+    save_obj(folder / "generic_neutral_mesh.obj", mean, faces)
+    for number, row in enumerate(identity):
+        save_obj(folder / f"identity{number:03d}.obj", mean + row, faces)
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("write", "name", "unit"),
+    [(write_flame, "flame.pkl", 1e-3), (write_facescape, "scape.npz", 1.0), (write_ict, "ict", 1.0)],
+)
+def test_published_files_are_read(write, name, unit, face, people, tmp_path):
+    model = read_face_model(write(tmp_path / name, face.mean, people, face.faces))
+    np.testing.assert_allclose(model.mesh.vertices, unit * face.mean, atol=unit * 0.01)
+    own = model.identity[model.identity.any((1, 2))]
+    np.testing.assert_allclose(own, unit * people, atol=unit * 0.02)
+    assert (model.mesh.faces == face.faces).all()
+
+
+def test_a_person_in_a_models_topology(face, models, people, tmp_path):
+    model = read_face_model(write_flame(tmp_path / "m.pkl", face.mean, people, face.faces))
+    coefficients = np.zeros(IDENTITY_MODES)
+    coefficients[:PEOPLE] = [2, -1, 0, 1, 0, -2]
+    person = Person(face, coefficients)
+    binding, found = bound_person(model, person, models, cache=False)
+    np.testing.assert_allclose(found[:PEOPLE], coefficients[:PEOPLE] / 2, atol=0.15)
+    error = np.linalg.norm(1000 * binding.rest - person.neutral, axis=1)
+    assert error.mean() < 0.3 < np.linalg.norm(person.neutral - face.mean, axis=1).mean() / 3
+
+
+def test_landmarks_to_a_models_topology(face, people, tmp_path):
+    model = write_ict(tmp_path / "ict", face.mean, people, face.faces)
+    landmarks = np.repeat((face.landmark_operator() @ face.mean)[None, :, :2] * [2, -2] + 400, 5, axis=0)
+    np.save(tmp_path / "l.npy", landmarks)
+    result = talkemo.reconstruct(tmp_path / "l.npy", tmp_path / "a.npz", model=model, neutral=tmp_path / "n.obj")
+    assert result.frames == 5 and len(load_mesh(tmp_path / "n.obj").vertices) == len(face.mean)
+    with pytest.raises(InputError, match="a face model and a mesh"):
+        talkemo.reconstruct(tmp_path / "l.npy", tmp_path / "a.npz", model=model, onto=tmp_path / "n.obj")
+
+
+class Calls:
+    """Unpickled, it would make a folder."""
+
+    def __init__(self, path):
+        self.path = path
+
+    def __reduce__(self):
+        return os.mkdir, (self.path,)
+
+
+def test_nothing_of_a_pickle_is_executed(tmp_path):
+    folder = tmp_path / "made"
+    for content in ({"v_template": Calls(str(folder))}, Calls(str(folder)), collections.Counter("ab")):
+        (tmp_path / "m.pkl").write_bytes(pickle.dumps(content))
+        with pytest.raises(InputError, match="it would call"):
+            read_face_model(tmp_path / "m.pkl")
+    assert not folder.exists()
+    # A size that the file only claims, and things in the places of arrays.
+    huge = b"\x80\x02cnumpy.core.multiarray\n_reconstruct\n(cnumpy\nndarray\n(J\xff\xff\xff\x7ftU\x01dtR."
+    for wrong in (huge, b"", b"no pickle", pickle.dumps({"v_template": 3}), pickle.dumps([1])):
+        (tmp_path / "m.pkl").write_bytes(wrong)
+        with pytest.raises(InputError, match=r"m\.pkl"):
+            read_face_model(tmp_path / "m.pkl")
+
+
+def test_files_that_are_no_face_models(face, people, tmp_path):
+    with pytest.raises(InputError, match="no generic_neutral_mesh"):
+        read_face_model(tmp_path)
+    with pytest.raises(InputError, match="not a face model"):
+        read_face_model(tmp_path / "a.obj")
+    np.savez(tmp_path / "a.npz", shape_bm_core=np.zeros((4, 1, 2)), fv_indices=[[0, 1, 2]], id_mean=[1, 0], id_var=[1])
+    with pytest.raises(InputError, match="core tensor"):
+        read_face_model(tmp_path / "a.npz")
+    folder = write_ict(tmp_path / "ict", face.mean, people[:1], face.faces)
+    save_obj(folder / "identity001.obj", face.mean[:-1], face.faces[(face.faces < len(face.mean) - 1).all(1)])
+    with pytest.raises(InputError, match="other vertices"):
+        read_face_model(folder)
+    (folder / "identity000.obj").unlink()
+    (folder / "identity001.obj").unlink()
+    with pytest.raises(InputError, match="identity000"):
+        read_face_model(folder)
+    with pytest.raises(InputError, match="faces name vertices"):
+        read_face_model(write_flame(tmp_path / "f.pkl", face.mean, people, face.faces + 5))
