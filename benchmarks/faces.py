@@ -24,6 +24,7 @@ from talkemo.binding import Binding
 from talkemo.emotions import one_hot
 from talkemo.formats.mesh import Mesh, load_mesh
 from talkemo.geometry import mesh_edges
+from talkemo.render.look import look_of
 from talkemo.render.software import SoftwareRenderer
 from talkemo.render.view import frame_view
 
@@ -120,7 +121,7 @@ def strip(binding: Binding, frames: Motion, size: int = 230) -> np.ndarray:
     opening = frames.lip_opening(binding.face)
     chosen = [part[opening[part].argmax()] for part in each] + [each[1][opening[each[1]].argmin()]]
     view = frame_view(mesh.vertices, binding.focus, facing=binding.placement.rotation)
-    renderer = SoftwareRenderer(mesh.faces, view, (size, size))
+    renderer = SoftwareRenderer(look_of(binding), view, (size, size))
     moved = binding.vertices(frames.coordinates[chosen])
     return np.hstack([renderer.draw(v) for v in (mesh.vertices.astype(np.float32), *moved)])
 

@@ -11,6 +11,7 @@ import numpy as np
 
 import talkemo
 from talkemo.data.augmentation import EXPRESSIONS, augment
+from talkemo.render.look import canonical_look
 from talkemo.render.software import SoftwareRenderer
 from talkemo.render.view import frame_view
 from talkemo.train.emotion import EmotionConfig
@@ -19,7 +20,7 @@ target = Path(sys.argv[1]) if len(sys.argv) > 1 else Path(__file__).parent.paren
 face = talkemo.load_models().face
 calm = face.expression_weights(np.zeros(len(face.expression_names)))
 weight = EmotionConfig().augmentation
-renderer = SoftwareRenderer(face.faces, frame_view(face.mean), (180, 196))
+renderer = SoftwareRenderer(canonical_look(face), frame_view(face.mean), (180, 196))
 rows = []
 for person in np.random.default_rng(4).standard_normal((3, 30)):
     neutral = face.vertices(calm, face.identity_weights(person))

@@ -15,6 +15,7 @@ import numpy as np
 import talkemo
 from talkemo.binding.registration import fit_face, refine, surface_of
 from talkemo.geometry import vertex_normals
+from talkemo.render.look import look_of
 from talkemo.render.software import SoftwareRenderer
 from talkemo.render.view import frame_view
 
@@ -37,7 +38,7 @@ def front(vertices: np.ndarray, faces: np.ndarray) -> np.ndarray:
 
 figure, axes = plot.subplots(1, 4, figsize=(13.6, 4.2))
 renderer = SoftwareRenderer(
-    mesh.faces, frame_view(mesh.vertices, binding.focus, facing=binding.placement.rotation), (420, 420)
+    look_of(binding), frame_view(mesh.vertices, binding.focus, facing=binding.placement.rotation), (420, 420)
 )
 axes[0].imshow(renderer.draw(mesh.vertices))
 axes[0].set_title("a mesh")

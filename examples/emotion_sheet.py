@@ -12,6 +12,7 @@ import numpy as np
 import talkemo
 from talkemo.audio import open_audio
 from talkemo.emotions import one_hot
+from talkemo.render.look import look_of
 from talkemo.render.software import SoftwareRenderer
 from talkemo.render.view import frame_view
 
@@ -25,7 +26,7 @@ neutral = models.talking.motion(open_audio(here / "speech.wav"), np.array(MOMENT
 binding = talkemo.bind(source, models=models)
 mesh = binding.mesh
 camera = frame_view(mesh.vertices, binding.focus, facing=binding.placement.rotation)
-renderer = SoftwareRenderer(mesh.faces, camera, (180, 196))
+renderer = SoftwareRenderer(look_of(binding), camera, (180, 196))
 columns = []
 for name in talkemo.EMOTIONS:
     motion = models.emotion.transfer(neutral, one_hot(name))

@@ -49,9 +49,13 @@ def animate(
         typer.Option("--resume", help="Of many recordings: go on, and leave out those whose files are there already."),
     ] = False,
     seed: Annotated[
-        int, typer.Option(min=0, help="Of the slow drift of brows and mouth while an emotion is shown.")
+        int, typer.Option(min=0, help="Of the slow drift of brows and mouth while an emotion is shown, and of blinks.")
     ] = 0,
-    size: options.VideoSize = 512,
+    blink: Annotated[
+        str,
+        typer.Option(metavar="auto|off|RATE", help="Blinks: as people who speak have them, none, or so many a minute."),
+    ] = "auto",
+    size: options.PictureSize = "512",
     bake: options.Bake = False,
     sequence: options.Sequence = "obj",
     binding: options.SavedBinding = None,
@@ -73,8 +77,9 @@ def animate(
         "style": style,
         "timeline": timeline,
         "seed": seed,
+        "blink": blink,
         "fps": fps,
-        "export": ExportOptions(size, bake, sequence),
+        "export": ExportOptions(options.picture_size(size), bake, sequence),
         "hint": FaceHint(binding, up, forward, landmarks),
         "cache": not no_cache,
     }
@@ -113,14 +118,14 @@ def _many(
     import talkemo
     from talkemo.pipelines.animate import make_timeline
     from talkemo.pipelines.outputs import check_fps, output_paths
-    from talkemo.render.view import check_size
+    from talkemo.render.view import width_and_height
 
     every = [sound for sound, _ in batch]
     for _, paths in batch:  # before any work
         output_paths(paths, settings["export"], [face, *every, settings["timeline"], *settings["hint"].files])
     make_timeline(settings["emotion"], settings["intensity"], settings["timeline"])
     check_fps(settings["fps"])
-    check_size(settings["export"].size)
+    width_and_height(settings["export"].size)
     models = talkemo.load_models(weights, device=device)
     models.talking.style(settings["style"])
     bound = talkemo.bind(face, hint=settings.pop("hint"), models=models, cache=settings.pop("cache"))

@@ -16,10 +16,11 @@ def doctor() -> None:
 
     from talkemo import __version__
     from talkemo.render import new_renderer
+    from talkemo.render.look import plain_look
     from talkemo.render.view import frame_view
     from talkemo.weights import bundled_sets
 
-    renderer = new_renderer(np.array([[0, 1, 2]]), frame_view(np.eye(3)), (64, 64))
+    renderer = new_renderer(plain_look(np.array([[0, 1, 2]])), frame_view(np.eye(3)), (64, 64))
     renderer.close()
     console.result(
         {

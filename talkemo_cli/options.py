@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import inspect
+import re
 from collections.abc import Callable
 from enum import Enum
 from pathlib import Path
@@ -40,7 +41,9 @@ TimelineFile = Annotated[
     Path | None,
     typer.Option(help="A text file instead of --emotion, a line `start end emotion intensity` a span, in seconds."),
 ]
-VideoSize = Annotated[int, typer.Option(help="Pixels on a side of a video.")]
+PictureSize = Annotated[
+    str, typer.Option(metavar="PIXELS|WIDTHxHEIGHT", help="Pixels on a side of a picture, or width and height.")
+]
 Bake = Annotated[
     bool, typer.Option("--bake", help="A .glb or USD with each frame as it is, exact, instead of ARKit's 52 shapes.")
 ]
@@ -74,6 +77,16 @@ Weights = Annotated[
         rich_help_panel="Shared",
     ),
 ]
+
+
+def picture_size(text: str) -> int | tuple[int, int]:
+    """The pixels on a side, or width and height. Raises InputError where the text is neither."""
+    match = re.fullmatch(r"(\d{1,5})(?:[x×](\d{1,5}))?", text)
+    if not match:
+        from talkemo import InputError
+
+        raise InputError(f"--size {text}: not a size", "write pixels, such as 512 or 1280x720")
+    return int(match[1]) if match[2] is None else (int(match[1]), int(match[2]))
 
 
 def outputs_option(default: str) -> Any:

@@ -1,20 +1,28 @@
+import io
 import os
 import subprocess
 import sys
 
 import numpy as np
 import pytest
+from PIL import Image
+from scipy.ndimage import uniform_filter
+from scipy.spatial.transform import Rotation
 
+import talkemo
 from talkemo import InputError, render
+from talkemo.audio import open_audio
+from talkemo.formats.mesh import Appearance, Mesh, load_mesh
+from talkemo.render.look import centre_behind, inside, look_of, plain_look, vertex_groups
 from talkemo.render.software import SoftwareRenderer
-from talkemo.render.view import BACKGROUND, frame_view
+from talkemo.render.view import background_rows, frame_view
 
 
 def test_software_renderer_draws_a_face(face):
     view = frame_view(face.mean)
-    image = SoftwareRenderer(face.faces, view, (200, 160)).draw(face.mean)
+    image = SoftwareRenderer(plain_look(face.faces), view, (200, 160)).draw(face.mean)
     assert image.shape == (160, 200, 3) and image.dtype == np.uint8
-    background = (np.abs(image.astype(int) - BACKGROUND.astype(int)) < 3).all(2)
+    background = (np.abs(image.astype(int) - background_rows(160)[:, None]) < 3).all(2)
     assert background[0, 0] and not background[80, 100]
     assert 0.2 < 1 - background.mean() < 0.7
     # The face is as symmetric as it is; the lights are not.
@@ -27,8 +35,8 @@ def test_nearer_hides_farther(face):
     front = face.mean + np.array([0, 0, 5])
     both = np.concatenate([face.mean, front]).astype(np.float32)
     faces = np.concatenate([face.faces, face.faces + len(face.mean)])
-    alone = SoftwareRenderer(face.faces, view, (96, 96)).draw(front)
-    together = SoftwareRenderer(faces, view, (96, 96)).draw(both)
+    alone = SoftwareRenderer(plain_look(face.faces), view, (96, 96)).draw(front)
+    together = SoftwareRenderer(plain_look(faces), view, (96, 96)).draw(both)
     np.testing.assert_allclose(together[46:54, 44:52].astype(int), alone[46:54, 44:52], atol=2)
 
 
@@ -46,9 +54,10 @@ def test_gl_and_software_agree(face, tmp_path):
         "import numpy as np, sys\n"
         "from talkemo import render\n"
         "from talkemo.models import load_models\n"
+        "from talkemo.render.look import canonical_look\n"
         "from talkemo.render.view import frame_view\n"
         "face = load_models().face\n"
-        "r = render.new_renderer(face.faces, frame_view(face.mean), (128, 128))\n"
+        "r = render.new_renderer(canonical_look(face), frame_view(face.mean), (256, 256))\n"
         "np.save(sys.argv[1], r.draw(face.mean)); print(r.name); r.close()\n"
     )
     pictures = []
@@ -63,5 +72,134 @@ def test_gl_and_software_agree(face, tmp_path):
         assert done.returncode == 0, done.stderr
         assert done.stdout.strip() == name
         pictures.append(np.load(tmp_path / f"{name}.npy").astype(int))
-    covered = [np.abs(p - p[0, 0]).max(2) > 12 for p in pictures]
+    covered = [np.abs(p - p[:, :1]).max(2) > 12 for p in pictures]
     assert (covered[0] == covered[1]).mean() > 0.98
+    assert similarity(*(p.mean(2) for p in pictures)) > 0.95
+
+
+def similarity(a, b):
+    """Structural similarity of two grey pictures, up to 1 (Wang et al. 2004), over windows of 7 pixels."""
+    mean = lambda x: uniform_filter(x, 7)
+    both = mean(a * b) - mean(a) * mean(b)
+    spread = mean(a * a) - mean(a) ** 2 + mean(b * b) - mean(b) ** 2
+    c1, c2 = (0.01 * 255) ** 2, (0.03 * 255) ** 2
+    ratio = (2 * mean(a) * mean(b) + c1) * (2 * both + c2) / ((mean(a) ** 2 + mean(b) ** 2 + c1) * (spread + c2))
+    return float(ratio.mean())
+
+
+def test_a_mask_is_given_eyes_brows_and_a_mouth(models, example_face):
+    binding = talkemo.bind(example_face, models=models)
+    look, bare = look_of(binding), look_of(binding, fill=False)
+    count = len(binding.rest)
+    assert bare.points(binding.rest).shape == (count, 3) and bare.vertex.max() < count
+    points = look.points(binding.rest)
+    assert len(points) > count and look.vertex.max() < len(points) and np.isfinite(points).all()
+    size = np.array(look.texture.shape[1::-1])
+    assert (look.place >= 0).all() and (look.place < size).all()
+    camera = frame_view(binding.rest, binding.focus, "front", binding.placement.rotation)
+    pictures = [SoftwareRenderer(one, camera, (256, 256)).draw(binding.rest).astype(int) for one in (look, bare)]
+    column, row = camera.to_pixels(camera.to_camera(binding.rest[binding.landmarks68]), 256, 256)[:, :2].T
+    eye = np.s_[int(row[36:42].mean()), int(column[36:42].mean())]
+    assert abs(pictures[1][eye] - background_rows(256)[eye[0]]).max() < 3  # a hole
+    assert abs(pictures[0][eye] - background_rows(256)[eye[0]]).max() > 10  # an iris or its pupil
+    brow = np.s_[int(row[19]) + 4 : int(row[19]) + 12, int(column[19]) - 2 : int(column[19]) + 3]
+    cheek = np.s_[int(row[30]) : int(row[30]) + 5, int(column[41]) - 3 : int(column[41]) + 3]
+    assert pictures[0][brow].min() < 0.7 * pictures[0][cheek].mean()
+
+
+def test_added_parts_follow_skull_and_jaw(models, example_face):
+    binding = talkemo.bind(example_face, models=models)
+    look, rest = look_of(binding), binding.rest
+    still = look.added(rest)
+    turn = Rotation.from_rotvec([0.1, 0.3, 0]).as_matrix()
+    np.testing.assert_allclose(
+        look.added(rest @ turn.T + [1, 2, 3]), still @ turn.T + [1, 2, 3], atol=1e-3 * binding.scale
+    )
+    opened = binding.vertices(binding.face.shape_vector({"jawOpen": 0.8})[None] @ binding.face.shape_coordinates)[0]
+    moved = (look.added(opened) - still) @ binding.placement.rotation / binding.scale
+    assert moved[:, 1].min() < -5 and np.median(np.abs(moved[:, 1])) < 2  # lower teeth go down, eyes and others stay
+
+
+def test_eyeballs_lie_behind_lids():
+    lids = 14.6 * Rotation.from_euler(
+        "xy", [[20, -40], [-25, -15], [-25, 15], [20, 40], [20, 15], [20, -15]], True
+    ).apply([0, 0, 1])
+    np.testing.assert_allclose(centre_behind(lids + np.array([5, 6, 7]), np.array([5.0, 6, 3])), [5, 6, 7], atol=1.0)
+
+
+def test_groups_of_an_obj_say_what_is_what(models, tmp_path, example_face):
+    mesh = load_mesh(example_face)
+    text = example_face.read_text().splitlines()
+    faces = [k for k, line in enumerate(text) if line.startswith("f ")]
+    text.insert(faces[-40], "g helper-skirt")
+    text.insert(faces[-20], "g Teeth_upper")
+    (tmp_path / "m.obj").write_text("\n".join(text))
+    groups = vertex_groups(load_mesh(tmp_path / "m.obj").appearance, len(mesh.vertices))
+    assert {*groups} == {"skin", "hidden", "teeth"}
+    assert (vertex_groups(None, 3) == "skin").all()
+
+
+def test_inside_a_polygon():
+    square = np.array([[0.0, 0], [2, 0], [2, 2], [0, 2]])
+    assert inside(np.array([[1.0, 1], [3, 1], [-1, -1]]), square).tolist() == [True, False, False]
+
+
+def test_a_mesh_with_a_texture_shows_it(models, example_face):
+    mesh = load_mesh(example_face)
+    uv = np.random.default_rng(0).random((len(mesh.vertices), 2)).astype(np.float32)
+    content = io.BytesIO()
+    Image.new("RGB", (64, 32), (20, 40, 200)).save(content, "PNG")
+    own = Mesh(mesh.vertices, mesh.faces, Appearance(uv, mesh.faces, content.getvalue()))
+    binding = talkemo.bind(own, models=models)
+    camera = frame_view(binding.rest, binding.focus, "front", binding.placement.rotation)
+    picture = SoftwareRenderer(look_of(binding), camera, (128, 128)).draw(binding.rest)
+    nose = camera.to_pixels(camera.to_camera(binding.rest[binding.landmarks68[[30]]]), 128, 128)[0, :2].astype(int)
+    assert picture[nose[1], nose[0], 2] > 2 * picture[nose[1], nose[0], 0]
+
+
+@pytest.fixture(scope="module")
+def animation(tmp_path_factory, example_face, short_speech, models):
+    path = tmp_path_factory.mktemp("animation") / "a.npz"
+    talkemo.animate(example_face, short_speech, path, emotion="happy", fps=20, models=models)
+    return path
+
+
+def test_films_and_pictures_of_all_kinds(animation, short_speech, tmp_path, models):
+    from talkemo.capture.video import open_film
+    from talkemo.pipelines.render import render as draw
+
+    for name in ("a.mp4", "a.webm"):
+        draw(animation, tmp_path / name, audio=short_speech, size=(128, 96), caption="a line", models=models)
+        with open_film(tmp_path / name) as film:
+            pictures = list(film.pictures)
+        assert len(pictures) == pytest.approx(30, abs=1) and pictures[0].shape == (96, 128, 3)
+        assert open_audio(tmp_path / name).duration == pytest.approx(1.5, abs=0.1)
+    draw(animation, tmp_path / "a.gif", size=64, turntable=True, models=models)
+    with Image.open(tmp_path / "a.gif") as gif:
+        assert gif.n_frames == pytest.approx(30, abs=2) and gif.size == (64, 64)
+    pictures = {}
+    options = {
+        "plain": {},
+        "side": {"view": "side"},
+        "bare": {"fill": False},
+        "wires": {"wireframe": True},
+        "heat": {"heatmap": True},
+        "same": {"heatmap": True, "compare": [animation]},
+    }
+    for name, chosen in options.items():
+        draw(animation, tmp_path / f"{name}.png", size=160, time=0.5, models=models, **chosen)
+        pictures[name] = np.array(Image.open(tmp_path / f"{name}.png")).astype(int)
+    for name in ("side", "bare", "wires", "heat"):
+        assert np.abs(pictures[name] - pictures["plain"]).mean() > 0.5, name
+    warm = lambda picture: (picture[..., 0] > 1.5 * picture[..., 2]).mean()
+    assert warm(pictures["heat"]) > 0.01 and warm(pictures["same"]) == 0  # nothing differs from itself
+    draw(animation, tmp_path / "two.png", size=96, compare=[animation], models=models)
+    assert Image.open(tmp_path / "two.png").size == (192, 96)
+    draw(animation, tmp_path / "sheet.png", size=96, sheet=True, models=models)
+    assert Image.open(tmp_path / "sheet.png").size == (4 * 96, 2 * 96)
+    for wrong in ({"view": "behind"}, {"size": 10}, {"sheet": True, "time": 1.0}, {"compare": [animation] * 6}):
+        with pytest.raises(InputError):
+            draw(animation, tmp_path / "x.png", models=models, **wrong)
+    with pytest.raises(InputError, match="heat map"):
+        draw(animation, tmp_path / "x.png", heatmap=True, compare=[animation] * 2, models=models)
+    assert not (tmp_path / "x.png").exists()

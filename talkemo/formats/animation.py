@@ -17,6 +17,7 @@ from ..files import Partial, shown
 if TYPE_CHECKING:
     from typing_extensions import Self
 
+    from ..render.look import Look
     from .mesh import Appearance
 
 BYTES_AT_A_TIME = 1 << 28  # of vertices that are read together, which bounds the memory for large meshes
@@ -45,6 +46,7 @@ class Header:
     meta: JSON values: versions, weights, emotion, audio file, seed
     targets: makes (52, N, 3), what ARKit's shapes at weight 1 move each vertex by, when a writer asks for it
     appearance: what the mesh's file has beside its surface
+    look: makes how a picture shows the mesh, when a writer asks for it; None for a plain surface
     """
 
     frames: int
@@ -56,6 +58,7 @@ class Header:
     meta: dict[str, Any] = field(default_factory=dict)
     targets: Callable[[], np.ndarray] | None = None
     appearance: Appearance | None = None
+    look: Callable[[], Look] | None = None
 
 
 class Source(Protocol):

@@ -48,7 +48,7 @@ def open_writer(
     header: Header,
     *,
     audio: Audio | None = None,
-    size: int = 512,
+    size: int | tuple[int, int] = 512,
     bake: bool = False,
     sequence: str = "obj",
 ) -> Writer:

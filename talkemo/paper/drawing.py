@@ -48,12 +48,13 @@ def draw_faces(
     face: Face, rows: Sequence[Sequence[np.ndarray]], names: Sequence[str], columns: Sequence[str], output: Path
 ) -> None:
     """Write a picture of rows of faces, vertices (V, 3) mm each, with a name for each row and for each column."""
+    from ..render.look import canonical_look
     from ..render.software import SoftwareRenderer
     from ..render.view import frame_view
 
     figure = new_figure((2.2 * len(columns), 2.5 * len(rows)))
     axes = figure.subplots(len(rows), len(columns), squeeze=False)
-    renderer = SoftwareRenderer(face.faces, frame_view(face.mean), FACE_SIZE)
+    renderer = SoftwareRenderer(canonical_look(face), frame_view(face.mean), FACE_SIZE)
     for line, (row, name) in enumerate(zip(rows, names)):
         for place, vertices in enumerate(row):
             axes[line, place].imshow(renderer.draw(vertices))

@@ -11,6 +11,7 @@ import numpy as np
 from .. import __version__
 from ..audio import Audio, load_audio
 from ..binding import Binding, FaceHint
+from ..blinking import Blinking, blink_rate
 from ..emotions import Timeline
 from ..formats.animation import Frames, Header
 from ..formats.mesh import Mesh
@@ -41,6 +42,7 @@ def animate(
     timeline: PathLike | Timeline | None = None,
     style: str | None = None,
     seed: int = 0,
+    blink: str | float = "auto",
     fps: float = 60.0,
     export: ExportOptions | None = None,
     hint: FaceHint | None = None,
@@ -59,7 +61,8 @@ def animate(
         [0, 1.5] scales it
     timeline: emotions that come and go, in the place of one emotion; a file, see `Timeline.read`
     style: whose way of speaking, one of `models.talking.styles`; None for the default
-    seed: of the slow drift of brows and mouth while an emotion is shown
+    seed: of the slow drift of brows and mouth while an emotion is shown, and of blinks
+    blink: auto, off, or how many blinks a minute
     fps: frames a second; a video has at most 30, every second or third frame of the rest
     export: how outputs are written; hint: where the mesh has its face, if it is not found unaided
     weights, device: see `load_models`; or models, what that returned
@@ -72,6 +75,7 @@ def animate(
     paths = output_paths(outputs, export, [*inputs, *hint.files])
     course = make_timeline(emotion, intensity, timeline)
     check_fps(fps)
+    rate = blink_rate(blink)
     sound = load_audio(audio)
     models = models or load_models(weights, device=device)
     binding = mesh if isinstance(mesh, Binding) else bind(mesh, hint=hint, models=models, cache=cache)
@@ -86,18 +90,20 @@ def animate(
         **emotion_meta(emotion, intensity, timeline),
         "style": style or "default",
         "seed": seed,
+        "blinks_a_minute": rate,
         "weights": {"set": models.name, "talking": talking.settings.get("steps")},
     }
     if emotions:
         meta["weights"]["emotion"] = emotions.settings.get("iterations")
 
-    life = Liveliness(models.face, seed)
+    life, blinking = Liveliness(models.face, seed), Blinking(models.face, rate, seed)
 
     def parts() -> Iterator[tuple[Motion, Frames]]:
         for motion in talking.stream(sound, times, style, FRAMES_AT_A_TIME):
             if emotions:
                 amounts = life.amounts(motion, course.amounts(motion.times))
                 motion = life.drift(emotions.transfer(motion, amounts), amounts)
+            motion = blinking.add(motion)
             yield motion, bound_frames(binding, motion, binding.vertices(motion.coordinates))
 
     return write_animation(
@@ -128,6 +134,8 @@ def emotion_meta(emotion: str, intensity: float, timeline: PathLike | Timeline |
 
 def bound_header(binding: Binding, frames: int, fps: float, meta: dict[str, Any]) -> Header:
     """The header of an animation of a bound mesh."""
+    from ..render.look import look_of
+
     mesh = binding.mesh
     return Header(
         frames=frames,
@@ -139,6 +147,7 @@ def bound_header(binding: Binding, frames: int, fps: float, meta: dict[str, Any]
         meta=meta,
         targets=binding.arkit_targets,
         appearance=mesh.appearance,
+        look=lambda: look_of(binding),
     )
 
 

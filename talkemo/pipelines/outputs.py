@@ -27,12 +27,12 @@ PathLike = str | Path
 class ExportOptions:
     """How animations are written.
 
-    size: pixels on a side of a video
+    size: pixels on a side of a video, or its width and height
     bake: whether a .glb or USD has each frame as it is, exact, instead of ARKit's 52 shapes
     sequence: obj or ply, the meshes of a folder
     """
 
-    size: int = 512
+    size: int | tuple[int, int] = 512
     bake: bool = False
     sequence: str = "obj"
 

@@ -14,9 +14,9 @@ from ..capture.film import FilmCapture
 from ..capture.video import open_film
 from ..files import atomic_write
 from ..render.encoder import Encoder
+from ..render.look import plain_look
 from ..render.pictures import save_picture
 from ..render.software import SoftwareRenderer
-from ..render.view import BACKGROUND
 
 FORMATS = (".mp4", ".png")
 WIDEST = 640  # pixels, of each of the two pictures that lie side by side
@@ -102,10 +102,11 @@ def _side_by_side(
             per = 1 / (scale * step)  # pixels of the preview to one of the film
             view = FilmView(capture.rotation[k], float(capture.scale[k]), capture.translation[k], film.lens, per)
             if renderer is None:
-                renderer = SoftwareRenderer(faces, view, (small.shape[1], small.shape[0]))  # type: ignore[arg-type]
+                renderer = SoftwareRenderer(plain_look(faces), view, (small.shape[1], small.shape[0]))  # type: ignore[arg-type]
             renderer.view = view  # type: ignore[assignment]
             drawn = renderer.draw(vertices(slice(k, k + 1))[0])
-            share = np.where((drawn == BACKGROUND.astype(np.uint8)).all(2), 0.0, OPACITY)[..., None]
+            empty = (drawn == renderer.background.astype(np.uint8)[:, None]).all(2)
+            share = np.where(empty, 0.0, OPACITY)[..., None]
             over = (share * drawn + (1 - share) * small).astype(np.uint8)
             left = small.copy()
             if capture.seen[k]:

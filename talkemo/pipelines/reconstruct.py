@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -45,6 +45,9 @@ from .outputs import (
 from .preview import FORMATS as PREVIEW_FORMATS
 from .preview import write_preview
 from .sync import check_sync, delayed, film_sound, sound_delay
+
+if TYPE_CHECKING:
+    from ..render.look import Look
 
 HEAD_FRAMES = 7  # over which the turn of a head is a mean
 MODEL_PRIOR = 0.01  # penalty (mm² a vertex) on a squared coefficient of a user's model
@@ -185,6 +188,7 @@ def reconstruct(
             focus=np.ones(len(face.mean), bool),
             meta=meta,
             targets=person.arkit_targets,
+            look=person.look,
         )
     animated = onto if isinstance(onto, Binding) else person
     result = write_animation(
@@ -276,6 +280,12 @@ class Person:
         """Vertices (T, V, 3) float32 mm for blend-shape weights (T, S)."""
         coefficients = self.face.expression_weights(shapes) @ self.core.T
         return (self.face.mean + np.tensordot(coefficients, self.face.basis, 1)).astype(np.float32)
+
+    def look(self) -> Look:
+        """How pictures show this face."""
+        from ..render.look import canonical_look
+
+        return canonical_look(self.face, self.neutral)
 
     def arkit_targets(self) -> np.ndarray:
         """(52, V, 3) float32 mm, what ARKit's shapes at weight 1 move this face by."""

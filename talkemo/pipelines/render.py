@@ -2,15 +2,33 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
+from pathlib import Path
+
 import numpy as np
 
 from ..audio import load_audio
 from ..errors import InputError
-from ..files import check_output
+from ..files import check_output, shown
 from ..formats.animation import Header, Source
+from ..formats.mesh import Mesh
 from ..formats.open import open_animation
-from ..render.view import check_size
-from .outputs import Path, PathLike, Progress
+from ..models import Models, load_models
+from ..render import Renderer, new_renderer
+from ..render.look import Look, look_of_header
+from ..render.view import View, fitted, frame_view, width_and_height
+from ..weights import DEFAULT
+from .bind import bind
+from .outputs import PathLike, Progress
+
+PICTURES, FILMS = (".png",), (".mp4", ".webm", ".gif")
+MOST_COMPARED = 6
+VIDEO_FPS = 30.0  # at most: more costs time and shows nothing that a face does
+HEAT_PERCENTILE = 99  # of the displacements, that the warmest colour stands for
+LINE, WIRE_OPACITY = np.array([40, 44, 50], np.float32), 0.4  # RGB of a wire
+SHEET = 8  # frames of a contact sheet
 
 
 def render(
@@ -18,41 +36,65 @@ def render(
     output: PathLike,
     *,
     audio: PathLike | None = None,
-    size: int = 512,
+    size: int | tuple[int, int] = 512,
     view: str = "front",
     time: float | None = None,
     fps: float | None = None,
+    fill: bool = True,
+    compare: Sequence[PathLike] = (),
+    caption: str | None = None,
+    turntable: bool = False,
+    wireframe: bool = False,
+    heatmap: bool = False,
+    sheet: bool = False,
+    weights: PathLike = DEFAULT,
+    models: Models | None = None,
     progress: Progress | None = None,
 ) -> None:
-    """Render an npz, a GLB or a folder of meshes to .mp4, or the frame at `time` s (by default the middle one) to .png.
+    """Render an npz, a GLB or a folder of meshes to a film, .mp4, .webm or .gif, or to a .png.
 
-    audio: sound of a video; size: pixels on a side; view: front, left or right; fps: of a folder of meshes, 30 if None
-    progress: called with the frames done and their total
+    A .png shows the frame at `time` s, by default the middle one, or as a `sheet` eight frames.
+    audio: sound of a film; size: pixels on a side, or width and height; view: one of render.view.VIEWS
+    fps: of a folder of meshes, 30 if None
+    fill: whether a mesh without eyes, teeth and brows is given some; one in which no face is found never is
+    compare: animations that are shown beside it, each with its name; caption: a line below
+    turntable: whether the camera goes once around; wireframe: whether the edges of the triangles are drawn
+    heatmap: whether colours show how far each vertex is from rest, or, with one animation to compare, from that one
+    weights, models: give the face model that finds where eyes and mouth are; progress: called with frames done, in all
     Raises InputError for an unusable animation, an unknown ending or view, a missing folder.
     """
     output = Path(output)
-    check_output(output, (".mp4", ".png"), *([] if audio is None else [audio]))
-    check_size(size)
+    check_output(output, (*FILMS, *PICTURES), animation, *compare, *([] if audio is None else [audio]))
+    width, height = width_and_height(size)
     if time is not None and not 0 <= time < np.inf:
         raise InputError(f"no frame at {time:g} s", "name a time of 0 or more, in seconds")
-    source = open_animation(animation, fps)
-    if not len(source):
-        raise InputError(f"{animation}: no frames in it", "is it the right file?")
-    header = header_of(source)
-    if output.suffix.lower() == ".png":
-        from ..render.pictures import frame_picture, save_picture
-
-        save_picture(output, frame_picture(source, header, size, view, time))
-        return
-    from ..render.video import VideoWriter
-
-    with VideoWriter(output, header, None if audio is None else load_audio(audio), size, view) as writer:
-        done = 0
-        for vertices in source.chunks():
-            writer.write_vertices(vertices)
-            done += len(vertices)
-            if progress:
-                progress(done, len(source))
+    if sheet and (time is not None or output.suffix.lower() != ".png"):
+        raise InputError("a contact sheet is a .png of several frames", "name one by -o, and leave --time out")
+    if len(compare) >= MOST_COMPARED:
+        raise InputError(f"{len(compare) + 1} animations side by side", f"compare at most {MOST_COMPARED}")
+    if heatmap and len(compare) > 1:
+        raise InputError("a heat map shows the distance from one animation", "name one by --compare")
+    sources = [_open(path, fps) for path in (animation, *compare)]
+    if heatmap and compare and sources[0].shape[1] != sources[1].shape[1]:
+        raise InputError(f"{compare[0]}: another mesh than {animation}", "a heat map compares one mesh with itself")
+    models = (models or load_models(weights)) if fill else None
+    headers = [_with_look(header_of(source), source, models) for source in sources]
+    shown_beside = sources[:1] if heatmap else sources
+    labels = [Path(path).stem for path in (animation, *compare)] if len(shown_beside) > 1 else [""]
+    with ExitStack() as stack:
+        panels = []
+        for source, header, label in zip(shown_beside, headers, labels):
+            camera = fitted(frame_view(header.rest, header.focus, view, header.facing), width / height)
+            heat = _Heat(source, header, sources[1] if compare else None) if heatmap else None
+            look = look_of_header(header) if heat is None else heat.look
+            renderer = new_renderer(look, camera, (width, height))
+            stack.callback(renderer.close)
+            panels.append(_Panel(source, header, renderer, camera, label, heat, wireframe))
+        canvas = _Canvas(panels, caption, turntable)
+        if output.suffix.lower() in PICTURES:
+            _write_picture(output, canvas, time, sheet)
+        else:
+            _write_film(output, canvas, audio, progress)
 
 
 def header_of(source: Source) -> Header:
@@ -61,4 +103,204 @@ def header_of(source: Source) -> Header:
     focus = np.ones(source.shape[1], bool)
     if source.focus is not None and source.focus.shape == (source.shape[1],):
         focus = source.focus.astype(bool)
-    return Header(len(source), source.fps, source.faces, rest, focus, source.facing, source.meta)
+    return Header(
+        len(source), source.fps, source.faces, rest, focus, source.facing, source.meta, appearance=source.appearance
+    )
+
+
+def _open(path: PathLike, fps: float | None) -> Source:
+    source = open_animation(path, fps)
+    if not len(source):
+        raise InputError(f"{shown(path)}: no frames in it", "is it the right file?")
+    return source
+
+
+def _with_look(header: Header, source: Source, models: Models | None) -> Header:
+    """A header that says how the mesh is shown, where its face is found; it is remembered, as of every mesh."""
+    if models is None:
+        return header
+    from ..render.look import look_of
+
+    try:
+        binding = bind(Mesh(header.rest.astype(np.float64), source.faces, source.appearance), models=models)
+    except InputError:
+        return header
+    return replace(header, look=lambda: look_of(binding))
+
+
+# --------------------------------------------------------------------------------------------------------- the picture
+
+
+@dataclass(eq=False)
+class _Panel:
+    """One animation in the picture."""
+
+    source: Source
+    header: Header
+    renderer: Renderer
+    view: View
+    label: str
+    heat: _Heat | None
+    wireframe: bool
+
+    def draw(self, vertices: np.ndarray, number: int, turn: float) -> np.ndarray:
+        """The frame with its number, the camera `turn` radians farther round."""
+        self.renderer.view = replace(self.view, yaw=self.view.yaw + turn)
+        if self.heat is not None:
+            self.heat.colour(vertices, number)
+        picture = self.renderer.draw(vertices)
+        return _with_wires(picture, self, vertices) if self.wireframe else picture
+
+
+class _Canvas:
+    """Puts panels side by side, with their labels and a caption."""
+
+    def __init__(self, panels: list[_Panel], caption: str | None, turntable: bool):
+        self.panels, self.caption, self.turntable = panels, caption, turntable
+        self.fps = panels[0].source.fps
+        self.frames = max(len(panel.source) for panel in panels)
+        self.every = max(1, int(np.ceil(self.fps / VIDEO_FPS - 1e-6)))
+
+    def frame(self, vertices: list[np.ndarray], number: int) -> np.ndarray:
+        """The picture (H, W, 3) uint8 of a frame of each panel."""
+        turn = 2 * np.pi * number / max(self.frames, 1) if self.turntable else 0.0
+        pictures = [panel.draw(own, number, turn) for panel, own in zip(self.panels, vertices)]
+        for panel, picture in zip(self.panels, pictures):
+            if panel.label:
+                _write_text(picture, panel.label, top=True)
+        whole = np.hstack(pictures)
+        if self.caption:
+            _write_text(whole, self.caption, top=False)
+        return whole[: len(whole) // 2 * 2, : whole.shape[1] // 2 * 2]
+
+    def every_frame(self) -> Iterator[tuple[int, list[np.ndarray]]]:
+        """The vertices (N, 3) of each panel, frame by frame; a shorter animation rests at its end."""
+        streams = [_frames(panel.source) for panel in self.panels]
+        last: list[np.ndarray] = [panel.header.rest for panel in self.panels]
+        for number in range(self.frames):
+            last = [next(stream, before) for stream, before in zip(streams, last)]
+            yield number, last
+
+
+def _frames(source: Source) -> Iterator[np.ndarray]:
+    for part in source.chunks():
+        yield from part
+
+
+def _write_picture(output: Path, canvas: _Canvas, time: float | None, sheet: bool) -> None:
+    from ..render.pictures import save_picture
+
+    last = canvas.frames - 1
+    if sheet:
+        wanted = np.unique(np.linspace(0, last, SHEET).round().astype(int))
+    else:
+        wanted = np.array([canvas.frames // 2 if time is None else min(round(time * canvas.fps), last)])
+    pictures = [canvas.frame(vertices, k) for k, vertices in canvas.every_frame() if k in wanted]
+    columns = -(-len(pictures) // 2) if len(pictures) > 1 else 1
+    while len(pictures) % columns:
+        pictures.append(np.zeros_like(pictures[0]))
+    rows = [np.hstack(pictures[k : k + columns]) for k in range(0, len(pictures), columns)]
+    save_picture(output, np.vstack(rows))
+
+
+def _write_film(output: Path, canvas: _Canvas, audio: PathLike | None, progress: Progress | None) -> None:
+    from ..files import atomic_write
+    from ..render.encoder import Encoder
+    from ..render.video import sound_file
+
+    first = next(canvas.every_frame())
+    size = canvas.frame(first[1], 0).shape
+    with ExitStack() as stack:
+        sound = None if audio is None else sound_file(load_audio(audio), stack)
+        partial = stack.enter_context(atomic_write(output))
+        frame = (size[1], size[0]), canvas.fps / canvas.every
+        encoder = Encoder(partial, output, *frame, sound, canvas.frames / canvas.fps)
+        stack.callback(encoder.close)
+        for number, vertices in canvas.every_frame():
+            if number % canvas.every == 0:
+                encoder.write(canvas.frame(vertices, number))
+            if progress:
+                progress(number + 1, canvas.frames)
+        encoder.finish()
+
+
+# ------------------------------------------------------------------------------------------------- heat, wires and text
+
+
+class _Heat:
+    """Colours a mesh by how far its vertices are from rest, or from those of another animation of the same mesh."""
+
+    def __init__(self, source: Source, header: Header, other: Source | None):
+        self.rest = header.rest
+        self.other = None if other is None else _frames(other)
+        self.beside = header.rest
+        self.number = -1
+        count = len(header.rest)
+        scale = np.linspace(0, 1, 256)[:, None]
+        self.look = Look(
+            header.faces.astype(np.int32),
+            np.arange(count),
+            np.zeros((count, 2), np.float32),
+            (255 * _heat_colour(scale)).astype(np.uint8)[None].repeat(4, 0),
+            count,
+        )
+        self.largest = max(self._largest(source, other), 1e-9)
+
+    def _largest(self, source: Source, other: Source | None) -> float:
+        """The distance that the warmest colour stands for."""
+        beside = None if other is None else _frames(other)
+        found = []
+        for vertices in _frames(source):
+            against = self.rest if beside is None else next(beside, self.rest)
+            found.append(np.percentile(np.linalg.norm(vertices - against, axis=1), HEAT_PERCENTILE))
+        return float(np.percentile(found, HEAT_PERCENTILE))
+
+    def colour(self, vertices: np.ndarray, number: int) -> None:
+        """Set the colours of a frame; numbers ascend."""
+        while self.other is not None and self.number < number:
+            self.beside = next(self.other, self.beside)
+            self.number += 1
+        distance = np.linalg.norm(vertices - self.beside, axis=1) / self.largest
+        self.look.place[:, 0] = 255 * np.clip(distance, 0, 1)
+
+
+def _heat_colour(share: np.ndarray) -> np.ndarray:
+    """Grey-blue over yellow to red, (N, 3) in [0, 1], of shares (N, 1)."""
+    stops = np.array([[0.62, 0.68, 0.76], [0.55, 0.78, 0.62], [0.96, 0.85, 0.35], [0.93, 0.5, 0.2], [0.75, 0.1, 0.15]])
+    at = share[:, 0] * (len(stops) - 1)
+    return np.column_stack([np.interp(at, np.arange(len(stops)), stops[:, k]) for k in range(3)])
+
+
+def _with_wires(picture: np.ndarray, panel: _Panel, vertices: np.ndarray) -> np.ndarray:
+    """A picture with the edges of the triangles that face the camera."""
+    from PIL import Image, ImageDraw
+
+    from ..geometry import mesh_edges, vertex_normals
+
+    view = panel.renderer.view
+    seen = view.to_camera(vertices)
+    places = view.to_pixels(seen, picture.shape[1], picture.shape[0])[:, :2]
+    ahead = vertex_normals(seen, panel.header.faces)[:, 2] > 0.05
+    wires = Image.new("L", (picture.shape[1], picture.shape[0]))
+    pen = ImageDraw.Draw(wires)
+    for a, b in mesh_edges(panel.header.faces)[0]:
+        if ahead[a] and ahead[b]:
+            pen.line([*places[a], *places[b]], fill=255)
+    share = np.array(wires, np.float32)[..., None] / 255 * WIRE_OPACITY
+    return (picture + share * (LINE - picture)).astype(np.uint8)
+
+
+def _write_text(picture: np.ndarray, text: str, top: bool) -> None:
+    """Write a line into a picture, in its middle above or below."""
+    from PIL import Image, ImageDraw, ImageFont
+
+    image = Image.fromarray(picture)
+    pen = ImageDraw.Draw(image)
+    size = max(12, picture.shape[0] // 22)
+    font = ImageFont.load_default(size)
+    while size > 8 and pen.textlength(text, font=font) > 0.94 * picture.shape[1]:
+        size -= 1
+        font = ImageFont.load_default(size)
+    place = (picture.shape[1] / 2, size if top else picture.shape[0] - size)
+    pen.text(place, text, fill=(236, 236, 236), font=font, anchor="mm", stroke_width=2, stroke_fill=(24, 26, 30))
+    picture[:] = np.array(image)

@@ -15,6 +15,7 @@ from typing import Protocol
 import numpy as np
 
 from ..errors import InputError
+from .look import Look
 from .view import View
 
 # Files in /dev by which Linux shows a GPU. Without one, importing pyrender would only take time.
@@ -22,9 +23,10 @@ GPU_DEVICES = ("nvidia[0-9]*", "dri/renderD*", "dxg")
 
 
 class Renderer(Protocol):
-    """Draws frames of one mesh with a camera that stands still. name: software, egl or osmesa."""
+    """Draws frames of one mesh. name: software, egl or osmesa; view: the camera, which may be turned between frames."""
 
     name: str
+    view: View
 
     def draw(self, vertices: np.ndarray) -> np.ndarray:
         """A picture (H, W, 3) uint8 of vertices (N, 3)."""
@@ -35,15 +37,15 @@ class Renderer(Protocol):
         ...
 
 
-def new_renderer(faces: np.ndarray, view: View, size: tuple[int, int]) -> Renderer:
-    """A renderer with `draw(vertices) → (H, W, 3) uint8` and `close()` for a mesh of triangles (F, 3); size (W, H)."""
+def new_renderer(look: Look, view: View, size: tuple[int, int]) -> Renderer:
+    """A renderer with `draw(vertices) → (H, W, 3) uint8` and `close()` for a mesh with a look; size (W, H)."""
     platform = gl_platform()
     if platform:
         try:
             from .gl import GLRenderer
 
-            renderer = GLRenderer(faces, view, size, platform)
-            renderer.draw(np.zeros((int(faces.max()) + 1, 3), np.float32))  # shaders are compiled at the first frame
+            renderer = GLRenderer(look, view, size, platform)
+            renderer.draw(np.zeros((look.vertices, 3), np.float32))  # shaders are compiled at the first frame
             # GL drawn by the processor takes three times as long as our own rasteriser.
             if renderer.on_gpu or os.environ.get("TALKEMO_RENDERER"):
                 return renderer
@@ -53,7 +55,7 @@ def new_renderer(faces: np.ndarray, view: View, size: tuple[int, int]) -> Render
                 raise
     from .software import SoftwareRenderer
 
-    return SoftwareRenderer(faces, view, size)
+    return SoftwareRenderer(look, view, size)
 
 
 def gl_platform() -> str | None:

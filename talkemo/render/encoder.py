@@ -1,4 +1,4 @@
-"""The video encoder: a process of ffmpeg, the one that imageio-ffmpeg carries, that is fed with frames."""
+"""The film encoder: a process of ffmpeg, the one that imageio-ffmpeg carries, that is fed with frames."""
 
 from __future__ import annotations
 
@@ -16,9 +16,10 @@ PATIENCE = 600.0  # s that the encoder may take to complete a film after its las
 
 
 class Encoder:
-    """Encodes frames (H, W, 3) uint8 as H.264, with the sound of a file as AAC, into an mp4.
+    """Encodes frames (H, W, 3) uint8 with the sound of a file: H.264 and AAC in an mp4, VP9 and Opus in a webm, a gif.
 
-    path: where the encoder writes, over what is there; name: what the film is called in messages
+    path: where the encoder writes, over what is there; name: what the film is called in messages, and whose ending says
+        what is written; a gif has no sound
     size: (W, H) pixels, even; seconds: length of the film, to which sound is cut or filled with silence
     Raises TalkemoError, by `write` or `finish`, where the encoder fails; its own messages are summed up in it.
     """
@@ -37,10 +38,20 @@ class Encoder:
             "-i",
             "pipe:0",
         ]
+        kind = name.suffix.lower()
+        if kind == ".gif":
+            sound = None
         audio = [] if sound is None else ["-i", f"file:{sound.resolve()}"]
-        tracks = [] if sound is None else ["-map", "0:v", "-map", "1:a:0", "-c:a", "aac", "-af", "apad"]
-        video = ["-c:v", "libx264", "-preset", "veryfast", "-crf", "20", "-pix_fmt", "yuv420p"]
-        output = ["-t", f"{seconds:.6f}", "-movflags", "+faststart", "-f", "mp4", f"file:{path.resolve()}"]
+        codec = "libopus" if kind == ".webm" else "aac"
+        tracks = [] if sound is None else ["-map", "0:v", "-map", "1:a:0", "-c:a", codec, "-af", "apad"]
+        video = {
+            ".webm": ["-c:v", "libvpx-vp9", "-deadline", "realtime", "-cpu-used", "6", "-crf", "32", "-b:v", "0"],
+            ".gif": ["-vf", "split[a][b];[a]palettegen=stats_mode=diff[p];[b][p]paletteuse=dither=bayer", "-loop", "0"],
+        }.get(kind, ["-c:v", "libx264", "-preset", "veryfast", "-crf", "20"])
+        container = {".webm": ["-pix_fmt", "yuv420p", "-f", "webm"], ".gif": ["-f", "gif"]}.get(
+            kind, ["-pix_fmt", "yuv420p", "-movflags", "+faststart", "-f", "mp4"]
+        )
+        output = ["-t", f"{seconds:.6f}", *container, f"file:{path.resolve()}"]
         command = [ffmpeg_program(), "-v", "error", "-y", *frames, *audio, *tracks, *video, *output]
         self.said = tempfile.TemporaryFile()  # noqa: SIM115 (closed by `close`)
         # In a session of its own: an interrupt from the terminal is for us, who then end it.

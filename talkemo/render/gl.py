@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 
 from ..geometry import vertex_normals
-from .view import BACKGROUND, LIGHTS, SKIN, View
+from .look import Look
+from .view import View, background_rows, lit
 
 
 def _import_pyrender(platform: str) -> Any:
@@ -28,36 +29,47 @@ def _import_pyrender(platform: str) -> Any:
 class GLRenderer:
     """Draws frames of one mesh; the camera stands still and the vertex buffers are replaced."""
 
-    def __init__(self, faces: np.ndarray, view: View, size: tuple[int, int], platform: str):
+    def __init__(self, look: Look, view: View, size: tuple[int, int], platform: str):
         self.pyrender = _import_pyrender(platform)
         self.name = platform
-        self.faces, self.view = faces, view
+        self.look, self.view = look, view
+        self.surface = look.vertex[look.faces]  # the triangles by vertices, for normals
+        self.background = background_rows(size[1])
         self.renderer = self.pyrender.OffscreenRenderer(*size)
-        # pyrender's colours are linear.
-        colour = [*(SKIN / 255.0) ** 2.2, 1.0]
         self.material = self.pyrender.MetallicRoughnessMaterial(
-            baseColorFactor=colour, metallicFactor=0.0, roughnessFactor=0.6, doubleSided=True
+            baseColorTexture=self.pyrender.Texture(source=look.texture, source_channels="RGB"),
+            doubleSided=True,
         )
-        self.scene = self.pyrender.Scene(bg_color=[*(BACKGROUND / 255.0), 1.0], ambient_light=[0.12] * 3)
+        # What lights do is computed here, as the software rasteriser does it, so that both look alike.
+        self.scene = self.pyrender.Scene(bg_color=[0.0, 0.0, 0.0, 0.0])
         field = 2 * np.arctan(view.half / view.distance)
         camera = self.pyrender.PerspectiveCamera(field, aspectRatio=size[0] / size[1], znear=0.05 * view.distance)
         pose = np.eye(4)
         pose[2, 3] = view.distance
         self.scene.add(camera, pose=pose)
-        for light in LIGHTS:
-            self.scene.add(self.pyrender.DirectionalLight(intensity=3.6 * float(light[3])), pose=_looking(-light[:3]))
         self.node: Any = None
 
     def draw(self, vertices: np.ndarray) -> np.ndarray:
-        """A picture (H, W, 3) uint8 of vertices (V, 3)."""
-        seen = self.view.to_camera(vertices).astype(np.float32)
-        normals = vertex_normals(seen, self.faces).astype(np.float32)
-        primitive = self.pyrender.Primitive(positions=seen, normals=normals, indices=self.faces, material=self.material)
+        """A picture (H, W, 3) uint8 of vertices (N, 3)."""
+        look = self.look
+        seen = self.view.to_camera(look.points(vertices)).astype(np.float32)
+        normals = vertex_normals(seen, self.surface).astype(np.float32)
+        primitive = self.pyrender.Primitive(
+            positions=seen[look.vertex],
+            normals=normals[look.vertex],
+            color_0=np.column_stack([lit(normals), np.ones(len(normals))])[look.vertex].astype(np.float32),
+            texcoord_0=(look.place + 0.5) / look.texture.shape[1::-1] * [1, -1] + [0, 1],
+            indices=look.faces,
+            material=self.material,
+        )
         if self.node is not None:
             self.scene.remove_node(self.node)
         self.node = self.scene.add(self.pyrender.Mesh([primitive]))
-        picture, _ = self.renderer.render(self.scene)
-        return np.ascontiguousarray(picture)
+        picture, _ = self.renderer.render(
+            self.scene, flags=self.pyrender.RenderFlags.RGBA | self.pyrender.RenderFlags.FLAT
+        )
+        share = picture[..., 3:] / np.float32(255)
+        return (share * picture[..., :3] + (1 - share) * self.background[:, None]).astype(np.uint8)
 
     @property
     def on_gpu(self) -> bool:
@@ -71,13 +83,3 @@ class GLRenderer:
     def close(self) -> None:
         """Free the context."""
         self.renderer.delete()
-
-
-def _looking(direction: np.ndarray) -> np.ndarray:
-    """Pose (4, 4) of a light that shines along a direction: its own −z."""
-    z = -direction / np.linalg.norm(direction)
-    x = np.cross([0.0, 1.0, 0.0] if abs(z[1]) < 0.9 else [1.0, 0.0, 0.0], z)
-    x /= np.linalg.norm(x)
-    pose = np.eye(4)
-    pose[:3, :3] = np.column_stack([x, np.cross(z, x), z])
-    return pose

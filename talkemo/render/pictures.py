@@ -1,4 +1,4 @@
-"""Pictures to look at: a frame of an animation, and how a binding moves a mesh."""
+"""Pictures to look at: how a binding moves a mesh."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ import numpy as np
 
 from ..binding.binding import Binding
 from ..files import atomic_write
-from ..formats.animation import Header, Source
 from . import new_renderer
+from .look import look_of
 from .view import frame_view
 
 # Blend shapes of the pictures of a binding, one pose after the other.
@@ -24,29 +24,13 @@ POSES: tuple[dict[str, float], ...] = (
 DOT = np.array([40, 220, 120], np.uint8)  # colour of a landmark
 
 
-def frame_picture(source: Source, header: Header, size: int, view: str, time: float | None) -> np.ndarray:
-    """One frame (size, size, 3) uint8 of an animation, the one at `time` s, by default the middle one."""
-    wanted = len(source) // 2 if time is None else int(np.clip(round(time * source.fps), 0, len(source) - 1))
-    start = 0
-    for vertices in source.chunks():
-        if wanted < start + len(vertices):
-            break
-        start += len(vertices)
-    camera = frame_view(header.rest, header.focus, view, header.facing)
-    renderer = new_renderer(header.faces, camera, (size, size))
-    try:
-        return renderer.draw(vertices[wanted - start])
-    finally:
-        renderer.close()
-
-
 def binding_picture(binding: Binding, size: int = 360) -> np.ndarray:
     """How a bound mesh moves, to look at: at rest with the landmarks found, then one pose after the other."""
     rest = binding.mesh.vertices.astype(np.float32)
     camera = frame_view(rest, binding.focus, "front", binding.placement.rotation)
     shapes = np.stack([binding.face.shape_vector(pose) for pose in POSES])
     frames = binding.vertices(shapes @ binding.face.shape_coordinates)
-    renderer = new_renderer(binding.mesh.faces, camera, (size, size))
+    renderer = new_renderer(look_of(binding), camera, (size, size))
     try:
         pictures = [renderer.draw(frame) for frame in frames]
     finally:

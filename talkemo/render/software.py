@@ -8,7 +8,8 @@ import numpy as np
 from numba import njit
 
 from ..files import available_cores
-from .view import BACKGROUND, LIGHTS, SKIN, View
+from .look import Look
+from .view import AMBIENT, AMBIENT_ABOVE, GLOSS, INSIDE, LIGHTS, SOFTNESS, View, background_rows
 
 BANDS = 32  # horizontal strips, drawn one after the other by each thread
 MOST_THREADS = 8  # beyond that the threads wait for each other
@@ -78,10 +79,10 @@ def _root(step):
 
 
 @njit(cache=True, fastmath=True)
-def _draw_band(points, normals, faces, members, top_row, depth, image):
-    """Draw triangles `members` into a band whose first row is `top_row`: depth (R, W), and image (R, W, 3), the normals.
+def _draw_band(points, values, faces, members, top_row, depth, image):
+    """Draw triangles `members` into a band whose first row is `top_row`: depth (R, W), and image (R, W, 5), the values.
 
-    points (V, 3): column, row and depth; larger depth is nearer
+    points (C, 3): column, row and depth of the corners; larger depth is nearer. values (C, 5): normal and place
     """
     rows, width = depth.shape
     depth[:] = NOTHING
@@ -118,81 +119,108 @@ def _draw_band(points, normals, faces, members, top_row, depth, image):
                 if z > depth[row - top_row, column]:
                     depth[row - top_row, column] = z
                     u, v, w = u_row + u_step * x, v_row + v_step * x, w_row + w_step * x
-                    for k in range(3):
-                        value = u * normals[a, k] + v * normals[b, k] + w * normals[c, k]
+                    for k in range(5):
+                        value = u * values[a, k] + v * values[b, k] + w * values[c, k]
                         image[row - top_row, column, k] = value
 
 
 @njit(cache=True, fastmath=True)
-def _light(nx, ny, nz, lights):
-    """Diffuse light and gloss on a surface with a normal (not of unit length) that is seen along −z."""
+def _light(nx, ny, nz, lights, softness, result):
+    """Diffuse light of each colour, and gloss, on a surface with a normal (not of unit length) that is seen along −z.
+
+    Light reaches a little around a face's curves, red the farthest, as it does under skin. result: (4,), is written
+    """
     scale = np.float32(1) / (np.sqrt(nx * nx + ny * ny + nz * nz) + np.float32(1e-9))
     dark = np.float32(1)
     if nz < 0:  # the inside of the surface: seen through the mouth and the eyes
-        scale, dark = -scale, np.float32(0.35)
+        scale, dark = -scale, np.float32(INSIDE)
     nx, ny, nz = nx * scale, ny * scale, nz * scale
-    light, gloss = np.float32(0.22), np.float32(0)
+    gloss = np.float32(0)
+    # From above more light comes than from below.
+    ambient = np.float32(AMBIENT) + np.float32(AMBIENT_ABOVE) * ny
+    result[0] = result[1] = result[2] = ambient
     for k in range(lights.shape[0]):
         cosine = nx * lights[k, 0] + ny * lights[k, 1] + nz * lights[k, 2]
+        for colour in range(3):
+            wrapped = (cosine + softness[colour]) / (np.float32(1) + softness[colour])
+            if wrapped > 0:
+                result[colour] += lights[k, 3] * wrapped
         if cosine > 0:
-            light += lights[k, 3] * cosine
             mirrored = 2 * cosine * nz - lights[k, 2]
-            if mirrored > 0:  # to the 18th power
+            if mirrored > 0:  # to the power SHARPNESS, 18
                 square = mirrored * mirrored
                 eighth = square * square * square * square
-                gloss += np.float32(0.1) * lights[k, 3] * eighth * eighth * square
-    return dark * light, dark * gloss
+                gloss += np.float32(GLOSS) * lights[k, 3] * eighth * eighth * square
+    for colour in range(3):
+        result[colour] *= dark
+    result[3] = dark * gloss
 
 
 @njit(cache=True, fastmath=True)
-def _shade(depth, image, lights, skin, background, out):
+def _shade(depth, image, texture, lights, softness, background, out):
     """Colour each pixel of out (H, W, 3) uint8 from its 2×2 samples.
 
     Inside the surface normals are averaged and lit once; where samples differ, at edges, each is lit by itself.
+    background: (H, 3), of each row
     """
     height, width = out.shape[0], out.shape[1]
-    white, none = np.float32(255), np.float32(0)
+    white, quarter = np.float32(255), np.float32(0.25)
+    most_row, most_column = texture.shape[0] - 1, texture.shape[1] - 1
+    light, own, colour = np.zeros(4, np.float32), np.zeros(3, np.float32), np.zeros(3, np.float32)
     for row in range(height):
         r = 2 * row
         for column in range(width):
             c = 2 * column
             hit, inside = 0, 0
+            own[:] = 0
             for sample in range(4):
                 y, x = r + sample // 2, c + sample % 2
                 if depth[y, x] > NOTHING:
                     hit += 1
                     inside += image[y, x, 2] < 0
-            light, gloss, share = none, none, np.float32(hit) * np.float32(0.25)
+            share = np.float32(hit) * quarter
+            colour[:] = 0
             if hit == 4 and (inside == 0 or inside == 4):
                 nx = image[r, c, 0] + image[r, c + 1, 0] + image[r + 1, c, 0] + image[r + 1, c + 1, 0]
                 ny = image[r, c, 1] + image[r, c + 1, 1] + image[r + 1, c, 1] + image[r + 1, c + 1, 1]
                 nz = image[r, c, 2] + image[r, c + 1, 2] + image[r + 1, c, 2] + image[r + 1, c + 1, 2]
-                light, gloss = _light(nx, ny, nz, lights)
+                for sample in range(4):
+                    y, x = r + sample // 2, c + sample % 2
+                    at_row = min(max(int(image[y, x, 4]), 0), most_row)
+                    at_column = min(max(int(image[y, x, 3]), 0), most_column)
+                    for k in range(3):
+                        own[k] += texture[at_row, at_column, k]
+                _light(nx, ny, nz, lights, softness, light)
+                for k in range(3):
+                    colour[k] = quarter * own[k] * light[k] + white * light[3]
             elif hit:
                 for sample in range(4):
                     y, x = r + sample // 2, c + sample % 2
                     if depth[y, x] > NOTHING:
-                        one, shine = _light(image[y, x, 0], image[y, x, 1], image[y, x, 2], lights)
-                        light += np.float32(0.25) * one
-                        gloss += np.float32(0.25) * shine
+                        _light(image[y, x, 0], image[y, x, 1], image[y, x, 2], lights, softness, light)
+                        at_row = min(max(int(image[y, x, 4]), 0), most_row)
+                        at_column = min(max(int(image[y, x, 3]), 0), most_column)
+                        for k in range(3):
+                            colour[k] += quarter * (texture[at_row, at_column, k] * light[k] + white * light[3])
             for k in range(3):
-                colour = skin[k] * light + white * gloss + (np.float32(1) - share) * background[k]
-                out[row, column, k] = min(white, colour)
+                out[row, column, k] = min(white, colour[k] + (np.float32(1) - share) * background[row, k])
 
 
 @njit(cache=True, fastmath=True, nogil=True)
-def _draw_bands(worker, workers, points, normals, faces, starts, members, depth, image, lights, skin, background, out):
+def _draw_bands(
+    worker, workers, points, values, faces, starts, members, depth, image, texture, lights, softness, background, out
+):
     """Draw and shade every `workers`-th band into out (H, W, 3) uint8, beginning with band `worker`.
 
-    A band's samples, depth (R, W) and image (R, W, 3), are few enough to stay in the processor's cache.
+    A band's samples, depth (R, W) and image (R, W, 5), are few enough to stay in the processor's cache.
     """
     height = out.shape[0]
     for band in range(worker, BANDS, workers):
         first, last = band * height // BANDS, (band + 1) * height // BANDS
         rows = 2 * (last - first)
         some = members[starts[band] : starts[band + 1]]
-        _draw_band(points, normals, faces, some, 2 * first, depth[:rows], image[:rows])
-        _shade(depth[:rows], image[:rows], lights, skin, background, out[first:last])
+        _draw_band(points, values, faces, some, 2 * first, depth[:rows], image[:rows])
+        _shade(depth[:rows], image[:rows], texture, lights, softness, background[first:last], out[first:last])
 
 
 class SoftwareRenderer:
@@ -200,30 +228,37 @@ class SoftwareRenderer:
 
     name = "software"
 
-    def __init__(self, faces: np.ndarray, view: View, size: tuple[int, int]):
-        self.faces = np.ascontiguousarray(faces, np.int32)
-        self.view = view
+    def __init__(self, look: Look, view: View, size: tuple[int, int]):
+        self.look, self.view = look, view
+        self.faces = np.ascontiguousarray(look.faces, np.int32)
+        self.surface = np.ascontiguousarray(look.vertex[look.faces], np.int32)  # the same by vertices, for normals
         self.width, self.height = size
         self.starts = np.empty(BANDS + 1, np.int64)
         self.members = np.empty(BANDS * len(self.faces), np.int32)
         self.out = np.empty((self.height, self.width, 3), np.uint8)
+        self.values = np.empty((len(look.vertex), 5), np.float32)
+        self.background = background_rows(self.height)
         self.threads = min(available_cores(), MOST_THREADS)
         self.pool = ThreadPoolExecutor(self.threads - 1) if self.threads > 1 else None
         rows = 2 * (self.height // BANDS + 1)
         self.buffers = [
-            (np.empty((rows, 2 * self.width), np.float32), np.empty((rows, 2 * self.width, 3), np.float32))
+            (np.empty((rows, 2 * self.width), np.float32), np.empty((rows, 2 * self.width, 5), np.float32))
             for _ in range(self.threads)
         ]
 
     def draw(self, vertices: np.ndarray) -> np.ndarray:
-        """A picture (H, W, 3) uint8 of vertices (V, 3)."""
-        seen = np.ascontiguousarray(self.view.to_camera(vertices), np.float32)
+        """A picture (H, W, 3) uint8 of vertices (N, 3)."""
+        look = self.look
+        seen = np.ascontiguousarray(self.view.to_camera(look.points(vertices)), np.float32)
         normals = np.empty_like(seen)
-        _normals(seen, self.faces, normals)
-        points = np.ascontiguousarray(self.view.to_pixels(seen, 2 * self.width, 2 * self.height), np.float32)
+        _normals(seen, self.surface, normals)
+        self.values[:, :3] = normals[look.vertex]
+        self.values[:, 3:] = look.place
+        points = self.view.to_pixels(seen, 2 * self.width, 2 * self.height).astype(np.float32)
+        points = np.ascontiguousarray(points[look.vertex])
         _sort_into_bands(points, self.faces, self.height, self.starts, self.members)
-        shared = (points, normals, self.faces, self.starts, self.members)
-        colours = (LIGHTS, SKIN, BACKGROUND, self.out)
+        shared = (points, self.values, self.faces, self.starts, self.members)
+        colours = (look.texture, LIGHTS, SOFTNESS, self.background, self.out)
         work = [(k, self.threads, *shared, *self.buffers[k], *colours) for k in range(self.threads)]
         waiting = [self.pool.submit(_draw_bands, *arguments) for arguments in work[1:]] if self.pool else []
         _draw_bands(*work[0])

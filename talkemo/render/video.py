@@ -12,7 +12,8 @@ from ..audio import SAMPLE_RATE, Audio
 from ..formats.animation import FileWriter, Frames, Header
 from . import new_renderer
 from .encoder import Encoder
-from .view import check_size, frame_view
+from .look import look_of_header
+from .view import fitted, frame_view, width_and_height
 
 VIDEO_FPS = 30.0  # at most: more costs time and shows nothing that a face does
 
@@ -23,19 +24,18 @@ class VideoWriter(FileWriter):
     The film is as long as the animation: shorter sound ends in silence, longer sound is cut.
     """
 
-    def __init__(self, path: Path, header: Header, audio: Audio | None, size: int = 512, view: str = "front"):
-        check_size(size)
-        camera = frame_view(header.rest, header.focus, view, header.facing)
+    def __init__(self, path: Path, header: Header, audio: Audio | None, size: int | tuple[int, int] = 512):
+        width, height = (side + side % 2 for side in width_and_height(size))  # H.264 wants even sides
+        camera = fitted(frame_view(header.rest, header.focus, facing=header.facing), width / height)
         self.every = max(1, int(np.ceil(header.fps / VIDEO_FPS - 1e-6)))
         self.count = 0
-        size += size % 2  # H.264 wants even sides
         with ExitStack() as stack:  # if one of these fails, those before it are closed
-            self.renderer = new_renderer(header.faces, camera, (size, size))
+            self.renderer = new_renderer(look_of_header(header), camera, (width, height))
             stack.callback(self.renderer.close)
-            sound = None if audio is None else _sound_file(audio, stack)
+            sound = None if audio is None else sound_file(audio, stack)
             super().__init__(path)
             stack.callback(self.partial.discard)  # does nothing once the film has its final name
-            frame = (size, size), header.fps / self.every
+            frame = (width, height), header.fps / self.every
             self.encoder = Encoder(self.partial.path, path, *frame, sound, header.frames / header.fps)
             stack.callback(self.encoder.close)
             self.opened = stack.pop_all()
@@ -45,13 +45,9 @@ class VideoWriter(FileWriter):
             super().__exit__(*error)
 
     def write(self, frames: Frames) -> None:
-        self.write_vertices(frames.vertices)
-
-    def write_vertices(self, vertices: np.ndarray) -> None:
-        """Append frames (T, V, 3)."""
         first = -self.count % self.every
-        self.count += len(vertices)
-        for frame in vertices[first :: self.every]:
+        self.count += len(frames.vertices)
+        for frame in frames.vertices[first :: self.every]:
             self.encoder.write(self.renderer.draw(frame))
 
     def finish(self) -> None:
@@ -61,7 +57,7 @@ class VideoWriter(FileWriter):
         self.encoder.close()
 
 
-def _sound_file(audio: Audio, stack: ExitStack) -> Path:
+def sound_file(audio: Audio, stack: ExitStack) -> Path:
     """The file of a recording; samples in memory are written to one that is removed when the stack is closed."""
     if audio.path is not None:
         return audio.path

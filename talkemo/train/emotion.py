@@ -405,6 +405,7 @@ def lip_mask(face: Face) -> torch.Tensor:
 
 def sample_sheet(model: EmotionModel, frames: Acted, path: Path) -> None:
     """Write a picture to look at: some real faces, a row each, as they are and then with each emotion."""
+    from ..render.look import canonical_look
     from ..render.pictures import save_picture
     from ..render.software import SoftwareRenderer
     from ..render.view import frame_view
@@ -415,7 +416,7 @@ def sample_sheet(model: EmotionModel, frames: Acted, path: Path) -> None:
     labels = np.eye(len(EMOTIONS), dtype=np.float32)
     motions = [before, *(model.transfer(before, label, from_neutral=False) for label in labels)]
     columns = [motion.displacement(face) for motion in motions]
-    renderer = SoftwareRenderer(face.faces, frame_view(face.mean), SHEET_SIZE)
+    renderer = SoftwareRenderer(canonical_look(face), frame_view(face.mean), SHEET_SIZE)
     try:
         pictures = [np.hstack([renderer.draw(face.mean + column[k]) for column in columns]) for k in range(len(rows))]
     finally:
