@@ -94,7 +94,7 @@ def outputs_option(default: str) -> Any:
     return typer.Option(
         "-o",
         "--output",
-        help="A .mp4, .npz, .glb, .usda, .usdc or .csv (Live Link Face) file, or a folder for meshes; may be repeated. "
+        help="A .mp4, .html, .npz, .glb, .usda, .usdc or .csv (Live Link Face) file, or a folder for meshes; may be repeated. "
         f"By default {default}.",
     )
 

@@ -75,6 +75,10 @@ class Binding:
         result[:, self.moving] = self.matrix.reshape(self.shapes.shape)
         return result.reshape(len(result), -1)
 
+    def basis(self) -> np.ndarray:
+        """(S, N, 3) float32, what a unit of each of a motion's coordinates moves each of the mesh's vertices by."""
+        return self._dense_matrix.reshape(len(self.shapes), -1, 3)
+
     def displacement(self, coordinates: np.ndarray) -> np.ndarray:
         """What a motion's coordinates (T, S) move the moving vertices by, (T, M, 3) float32 in the mesh's unit."""
         return (coordinates @ self.matrix).reshape(len(coordinates), -1, 3)

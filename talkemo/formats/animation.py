@@ -29,12 +29,16 @@ class Frames:
     """Consecutive frames: vertices (T, N, 3) of the mesh, landmarks68 (T, 68, 3), arkit (T, 52) in [0, 1].
 
     head: (T, 3, 3), the head's rotation with x to the right of the picture, y up and z ahead; None where it is not known
+    coordinates: (T, S) of the motion without emotion, and moods: what each emotion in full adds to them, (T, S); only of
+        animations that have a `Header.basis`
     """
 
     vertices: np.ndarray
     landmarks68: np.ndarray
     arkit: np.ndarray
     head: np.ndarray | None = None
+    coordinates: np.ndarray | None = None
+    moods: dict[str, np.ndarray] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, eq=False)
@@ -46,6 +50,7 @@ class Header:
     meta: JSON values: versions, weights, emotion, audio file, seed
     targets: makes (52, N, 3), what ARKit's shapes at weight 1 move each vertex by, when a writer asks for it
     appearance: what the mesh's file has beside its surface
+    basis: makes (S, N, 3), what a unit of each coordinate of a motion moves each vertex by; None where that is not known
     look: makes how a picture shows the mesh, when a writer asks for it; None for a plain surface
     """
 
@@ -59,6 +64,7 @@ class Header:
     targets: Callable[[], np.ndarray] | None = None
     appearance: Appearance | None = None
     look: Callable[[], Look] | None = None
+    basis: Callable[[], np.ndarray] | None = None
 
 
 class Source(Protocol):

@@ -13,7 +13,7 @@ from .animation import Header, Source, Writer
 if TYPE_CHECKING:
     from ..audio import Audio
 
-FORMATS = (".mp4", ".npz", ".glb", ".csv", ".usda", ".usdc")
+FORMATS = (".mp4", ".html", ".npz", ".glb", ".csv", ".usda", ".usdc")
 BAKED_FORMATS = (".glb", ".usda", ".usdc")
 SEQUENCE_FORMATS = ("obj", "ply")
 
@@ -78,6 +78,10 @@ def open_writer(
         from .sequence import SequenceWriter
 
         return SequenceWriter(path, header, sequence)
+    if ending == ".html":
+        from .page import PageWriter
+
+        return PageWriter(path, header, audio)
     from ..render.video import VideoWriter
 
     return VideoWriter(path, header, audio, size)

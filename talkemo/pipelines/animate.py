@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ from .. import __version__
 from ..audio import Audio, load_audio
 from ..binding import Binding, FaceHint
 from ..blinking import Blinking, blink_rate
-from ..emotions import Timeline
+from ..emotions import EMOTIONS, Timeline, one_hot
 from ..formats.animation import Frames, Header
 from ..formats.mesh import Mesh
 from ..liveliness import Liveliness
@@ -56,7 +57,7 @@ def animate(
 
     mesh: a mesh file, a mesh in memory, (vertices (N, 3), faces (F, 3)), or what `bind` returned
     audio: a sound file, or (samples (N,) or (N, channels) in [-1, 1], rate in Hz)
-    outputs: .mp4, .npz, .glb, .usda, .usdc and .csv files, and folders of meshes; none to get arrays in the result
+    outputs: .mp4, .html, .npz, .glb, .usda, .usdc and .csv files, and folders of meshes; none to get arrays in the result
     emotion: one of EMOTIONS, an everyday spelling, or a mix `happy:0.6,surprised:0.4`; intensity in
         [0, 1.5] scales it
     timeline: emotions that come and go, in the place of one emotion; a file, see `Timeline.read`
@@ -98,13 +99,31 @@ def animate(
 
     life, blinking = Liveliness(models.face, seed), Blinking(models.face, rate, seed)
 
+    # A page has every emotion, for its viewer to mix; at first it shows the one that is asked for.
+    lives = {}
+    if any(path.suffix.lower() == ".html" for path in paths):
+        lives = {name: Liveliness(models.face, seed) for name in EMOTIONS if name != "neutral"}
+        if timeline is None:
+            meta["amounts"] = dict(zip(EMOTIONS, np.round(course.amounts(np.zeros(1))[0], 3).tolist()))
+
     def parts() -> Iterator[tuple[Motion, Frames]]:
         for motion in talking.stream(sound, times, style, FRAMES_AT_A_TIME):
+            plain = motion
             if emotions:
                 amounts = life.amounts(motion, course.amounts(motion.times))
                 motion = life.drift(emotions.transfer(motion, amounts), amounts)
-            motion = blinking.add(motion)
-            yield motion, bound_frames(binding, motion, binding.vertices(motion.coordinates))
+            motion, shown = blinking.add(motion), motion
+            frames = bound_frames(binding, motion, binding.vertices(motion.coordinates))
+            if lives:
+                own = plain if timeline is None else shown
+                blinks = motion.coordinates - shown.coordinates
+                moods = {
+                    name: models.emotion.transfer(plain, alive.amounts(plain, one_hot(name)[None])).coordinates
+                    - plain.coordinates
+                    for name, alive in lives.items()
+                }
+                frames = replace(frames, coordinates=own.coordinates + blinks, moods=moods)
+            yield motion, frames
 
     return write_animation(
         paths,
@@ -148,9 +167,11 @@ def bound_header(binding: Binding, frames: int, fps: float, meta: dict[str, Any]
         targets=binding.arkit_targets,
         appearance=mesh.appearance,
         look=lambda: look_of(binding),
+        basis=binding.basis,
     )
 
 
 def bound_frames(binding: Binding, motion: Motion, vertices: np.ndarray) -> Frames:
     """Frames of a bound mesh whose vertices (T, N, 3) show a motion."""
-    return Frames(vertices, vertices[:, binding.landmarks68], motion.arkit(binding.face))
+    landmarks, arkit = vertices[:, binding.landmarks68], motion.arkit(binding.face)
+    return Frames(vertices, landmarks, arkit, coordinates=motion.coordinates)

@@ -189,6 +189,7 @@ def reconstruct(
             meta=meta,
             targets=person.arkit_targets,
             look=person.look,
+            basis=person.basis,
         )
     animated = onto if isinstance(onto, Binding) else person
     result = write_animation(
@@ -246,7 +247,7 @@ def _frames(
             vertices = (vertices - middle) @ turn.transpose(0, 2, 1) + middle
         vertices = vertices.astype(np.float32, copy=False)
         arkit = motion.arkit(face) if course else shapes @ face.arkit_matrix
-        yield motion, Frames(vertices, vertices[:, landmarks], arkit, turns[part])
+        yield motion, Frames(vertices, vertices[:, landmarks], arkit, turns[part], motion.coordinates)
 
 
 def steady_turns(rotation: np.ndarray) -> np.ndarray:
@@ -280,6 +281,10 @@ class Person:
         """Vertices (T, V, 3) float32 mm for blend-shape weights (T, S)."""
         coefficients = self.face.expression_weights(shapes) @ self.core.T
         return (self.face.mean + np.tensordot(coefficients, self.face.basis, 1)).astype(np.float32)
+
+    def basis(self) -> np.ndarray:
+        """(S, V, 3) float32 mm, what a unit of each coordinate of a motion moves this face by."""
+        return self.vertices(self.face.span_shapes.astype(np.float32)) - self.neutral
 
     def look(self) -> Look:
         """How pictures show this face."""

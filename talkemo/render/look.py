@@ -304,7 +304,7 @@ class _Painter:
         angle = np.linspace(0, 2 * np.pi, 25)[:-1]
         rings = []
         behind = OWN_MOUTH if own else 0.0  # not in front of what the mesh has
-        for depth, wide, high in ((14.0, 0.56, 25.0), (24.0, 0.48, 22.0), (MOUTH_DEPTH, 0.25, 10.0)):
+        for depth, wide, high in ((14.0, 0.62, 25.0), (24.0, 0.52, 22.0), (MOUTH_DEPTH, 0.25, 10.0)):
             x, y = wide * width * np.cos(angle), high * np.sin(angle)
             rings.append(
                 np.column_stack([middle[0] + x, middle[1] + y, np.full(24, min(corner, front) - depth - behind)])
@@ -324,7 +324,7 @@ class _Painter:
         if own:
             return
         for name, (low, high) in ROWS.items():
-            self._teeth(name, low, high, middle, 0.41 * width, front, corner - BEHIND_LIPS)
+            self._teeth(name, low, high, middle, 0.45 * width, front, corner - BEHIND_LIPS)
 
     def _teeth(
         self, name: str, low: float, high: float, middle: np.ndarray, half: float, front: float, side: float

@@ -1,0 +1,132 @@
+"""A web page that plays an animation with its sound in a browser, all of it in one file and without a network.
+
+The page holds the mesh at rest, what each coordinate of a motion moves it by as int8, the coordinates of every frame
+and, where there are any, what each emotion changes of them; so the viewer can turn the head, and mix emotions anew.
+"""
+
+from __future__ import annotations
+
+import base64
+import io
+import json
+import subprocess
+import tempfile
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ..audio import Audio
+from ..errors import InputError, TalkemoError
+from ..ffmpeg import ffmpeg_program
+from .animation import FileWriter, Frames, Header
+
+PAGE_FPS = 30.0  # at most
+LONGEST = 600.0  # s
+TEMPLATE = Path(__file__).with_name("page.html")
+
+
+class PageWriter(FileWriter):
+    """Writes an .html; header and frames must have what a page is made of, `Header.basis` and `Frames.coordinates`."""
+
+    def __init__(self, path: Path, header: Header, audio: Audio | None):
+        if header.basis is None:
+            raise InputError(f"{path.name}: no page can be made of this", "a page shows what animate and transfer make")
+        if header.frames / header.fps > LONGEST:
+            raise InputError(f"{path.name}: more than {LONGEST:g} s for one page", "write an mp4, or cut the sound")
+        super().__init__(path)
+        self.header, self.audio = header, audio
+        self.every = max(1, int(np.ceil(header.fps / PAGE_FPS - 1e-6)))
+        self.count = 0
+        self.plain: list[np.ndarray] = []
+        self.moods: dict[str, list[np.ndarray]] = {}
+
+    def write(self, frames: Frames) -> None:
+        assert frames.coordinates is not None
+        rows = slice(-self.count % self.every, None, self.every)
+        self.count += len(frames.coordinates)
+        self.plain.append(frames.coordinates[rows])
+        for name, change in frames.moods.items():
+            self.moods.setdefault(name, []).append(change[rows])
+
+    def finish(self) -> None:
+        page = TEMPLATE.read_text("utf-8")
+        text = json.dumps(self._data(), separators=(",", ":")).replace("<", "\\u003c")
+        before, after = page.split("@DATA@")
+        with self.partial.path.open("w", encoding="utf-8") as file:
+            file.write(before + text + after)
+
+    def _data(self) -> dict[str, Any]:
+        """What the page's script reads, see page.html."""
+        from ..render.look import look_of_header
+        from ..render.view import AMBIENT, AMBIENT_ABOVE, GLOSS, INSIDE, LIGHTS, SOFTNESS, frame_view
+
+        header = self.header
+        assert header.basis is not None
+        look = look_of_header(header)
+        moves = header.basis()  # (S, N, 3)
+        rest = look.points(header.rest)
+        # Added parts go along with the mesh in a way that is linear in what moves it, as long as no head turns.
+        step = 1.0
+        added = np.stack([look.added(header.rest + step * row) - look.added(header.rest) for row in moves])
+        moves = np.concatenate([moves, added], axis=1).astype(np.float32)
+        largest = np.maximum(np.abs(moves).max((1, 2)), 1e-12)
+        view = frame_view(header.rest, header.focus, facing=header.facing)
+        skin = io.BytesIO()
+        _save_png(look.texture, skin)
+        uv = (look.place + 0.5) / look.texture.shape[1::-1]
+        return {
+            "name": str(header.meta.get("audio", "")),
+            "fps": header.fps / self.every,
+            "rest": _text(rest, np.float32),
+            "basis": _text(np.round(moves / largest[:, None, None] * 127), np.int8),
+            "scale": (largest / 127).tolist(),
+            "faces": _text(look.faces, np.uint32),
+            "vertex": _text(look.vertex, np.uint32),
+            "place": _text(uv, np.float32),
+            "skin": "data:image/png;base64," + base64.b64encode(skin.getvalue()).decode(),
+            "plain": _text(np.concatenate(self.plain), np.float32),
+            "moods": [
+                {"name": name, "change": _text(np.concatenate(parts), np.float32), "amount": self._amount(name)}
+                for name, parts in self.moods.items()
+            ],
+            "sound": None if self.audio is None else base64.b64encode(_sound(self.audio)).decode(),
+            "facing": (np.eye(3) if header.facing is None else np.asarray(header.facing)).T.tolist(),
+            "middle": view.centre.tolist(),
+            "half": view.half,
+            "lights": LIGHTS.tolist(),
+            "softness": SOFTNESS.tolist(),
+            "glow": [AMBIENT, AMBIENT_ABOVE, GLOSS, INSIDE],
+        }
+
+    def _amount(self, name: str) -> float:
+        """How much of an emotion the page shows at first."""
+        return float(self.header.meta.get("amounts", {}).get(name, 0.0))
+
+
+def _text(values: np.ndarray, kind: Any) -> str:
+    """Numbers as base64, little-endian."""
+    return base64.b64encode(np.ascontiguousarray(values, np.dtype(kind).newbyteorder("<")).tobytes()).decode()
+
+
+def _save_png(picture: np.ndarray, file: io.BytesIO) -> None:
+    from PIL import Image
+
+    Image.fromarray(picture).save(file, "PNG", optimize=True)
+
+
+def _sound(audio: Audio) -> bytes:
+    """A recording as AAC in an mp4, which browsers play."""
+    from ..render.video import sound_file
+
+    with ExitStack() as stack:
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="talkemo-")))
+        source = sound_file(audio, stack)
+        command = [ffmpeg_program(), "-v", "error", "-nostdin", "-y", "-i", f"file:{source.resolve()}", "-map", "0:a:0"]
+        command += ["-ac", "1", "-c:a", "aac", "-b:a", "64k", "-movflags", "+faststart", f"file:{folder / 'sound.m4a'}"]
+        done = subprocess.run(command, stderr=subprocess.PIPE, check=False)
+        if done.returncode:
+            reason = done.stderr.decode("utf-8", "replace").strip().split("\n")[0][:120]
+            raise TalkemoError(f"{audio.name}: its sound cannot be put into a page ({reason})", "is ffmpeg whole?")
+        return (folder / "sound.m4a").read_bytes()
