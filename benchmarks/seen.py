@@ -173,6 +173,7 @@ def spoken(head: Head, speech: Path, options: argparse.Namespace, models: Models
             head.binding,
             speech,
             blink="off",
+            head="off",
             emotion=emotion,
             intensity=options.intensity,
             fps=options.fps,

@@ -19,7 +19,12 @@ if TYPE_CHECKING:
 ENDINGS = ("mp4", "npz", "glb", "csv", "usda", "usdc")
 
 
-@command("animate")
+@command(
+    "animate",
+    "talkemo animate face.obj speech.wav --emotion happy",
+    "talkemo animate face.obj speech.wav --emotion angry --intensity 0.7 -o talk.glb -o talk.html",
+    "talkemo animate face.obj *.wav -o out/ --format csv --format mp4",
+)
 def animate(
     face: Annotated[Path, typer.Argument(help="A mesh with a face, in any unit and orientation.")],
     audio: Annotated[list[Path], typer.Argument(help="Speech: wav, flac, ogg, opus, mp3 or m4a; one file or many.")],
@@ -55,6 +60,12 @@ def animate(
         str,
         typer.Option(metavar="auto|off|RATE", help="Blinks: as people who speak have them, none, or so many a minute."),
     ] = "auto",
+    head: Annotated[
+        str,
+        typer.Option(
+            metavar="auto|off", help="Whether the head moves as a speaker's does, in a film; csv and npz tell how."
+        ),
+    ] = "auto",
     size: options.PictureSize = "512",
     bake: options.Bake = False,
     sequence: options.Sequence = "obj",
@@ -78,6 +89,7 @@ def animate(
         "timeline": timeline,
         "seed": seed,
         "blink": blink,
+        "head": head,
         "fps": fps,
         "export": ExportOptions(options.picture_size(size), bake, sequence),
         "hint": FaceHint(binding, up, forward, landmarks),

@@ -14,7 +14,11 @@ from .options import command
 JOINED = 0.5  # of the canonical lip opening, below which a viewer sees lips that stick together
 
 
-@command("bind")
+@command(
+    "bind",
+    "talkemo bind face.obj -o face.png",
+    "talkemo bind scan.ply --up z --forward -y -o scan.npz",
+)
 def bind(
     face: Annotated[Path, typer.Argument(help="A mesh with a face, in any unit and orientation.")],
     output: Annotated[

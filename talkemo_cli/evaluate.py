@@ -39,7 +39,11 @@ ONLY_FOR = (
 )
 
 
-@command("evaluate")
+@command(
+    "evaluate",
+    "talkemo evaluate mine.npz reference.npz",
+    "talkemo evaluate --suite dev --data DATA --captures CAPTURES",
+)
 def evaluate(
     predicted: Annotated[
         Path | None, typer.Argument(metavar="PRED", help="An animation: npz, glb or a folder of meshes.")

@@ -12,7 +12,11 @@ from .console import console
 from .options import command
 
 
-@command("geomap")
+@command(
+    "geomap",
+    "talkemo geomap canonical.obj -o map.png",
+    "talkemo geomap map.npz -o face.obj",
+)
 def geomap(
     source: Annotated[
         Path, typer.Argument(metavar="MESH_OR_MAP", help="A mesh of the canonical face, or a map (npz).")

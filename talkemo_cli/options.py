@@ -27,7 +27,7 @@ class Device(str, Enum):
 app = typer.Typer(
     name="talkemo",
     help="Make a 3D face speak a recorded sentence with an emotion.",
-    add_completion=False,
+    add_completion=True,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
@@ -126,8 +126,8 @@ def use_all_cores() -> None:
         torch.set_num_threads(available_cores())
 
 
-def command(name: str) -> Callable[[Callable[..., None]], Callable[..., None]]:
-    """Register a function as a subcommand that also takes the shared options.
+def command(name: str, *examples: str) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """Register a function as a subcommand that also takes the shared options. examples: command lines for its --help
 
     The function is given the device, as text, only where it names a parameter `device`.
     """
@@ -154,6 +154,6 @@ def command(name: str) -> Callable[[Callable[..., None]], Callable[..., None]]:
         ]
         run.__signature__ = signature.replace(parameters=own + extra)  # type: ignore[attr-defined]
         run.__annotations__ = {p.name: p.annotation for p in own + extra}
-        return app.command(name)(run)
+        return app.command(name, epilog="\n\n".join(examples))(run)
 
     return register

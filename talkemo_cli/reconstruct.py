@@ -13,7 +13,12 @@ from .console import console
 from .options import command
 
 
-@command("reconstruct")
+@command(
+    "reconstruct",
+    "talkemo reconstruct clip.mp4 --onto face.obj -o talk.glb --preview look.mp4",
+    "talkemo reconstruct clip.mp4 --emotion sad -o sad.mp4 --neutral person.obj",
+    "talkemo reconstruct films/ --corpus folder -o captures/ --jobs 4",
+)
 def reconstruct(
     inputs: Annotated[
         list[Path],

@@ -12,7 +12,12 @@ from .console import console
 from .options import command
 
 
-@command("render")
+@command(
+    "render",
+    "talkemo render talk.npz --audio speech.wav -o talk.mp4",
+    "talkemo render talk.npz --compare other.npz --sheet -o sheet.png",
+    "talkemo render talk.npz --turntable -o turn.gif --size 300",
+)
 def render(
     animation: Annotated[Path, typer.Argument(help="An animation: npz, glb or a folder of meshes.")],
     output: Annotated[Path, typer.Option("-o", "--output", help="A .mp4, .webm or .gif, or a .png of one frame.")],

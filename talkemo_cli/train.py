@@ -25,7 +25,11 @@ class Stage(str, Enum):
     all = "all"
 
 
-@command("train")
+@command(
+    "train",
+    "talkemo train talking --data DATA -o run/",
+    "talkemo train all --data DATA -o run/ --resume",
+)
 def train(
     stage: Annotated[Stage, typer.Argument(help="The stage to train.")],
     data: Annotated[Path, typer.Option(help="The folder of the corpora.")],

@@ -13,7 +13,11 @@ from .console import console
 from .options import command
 
 
-@command("transfer")
+@command(
+    "transfer",
+    "talkemo transfer talk.npz --emotion sad -o sad.npz",
+    "talkemo transfer talk.glb --emotion neutral -o plain.glb",
+)
 def transfer(
     animation: Annotated[
         Path, typer.Argument(help="An animation: npz, glb with morph targets, or a folder of meshes, a frame each.")

@@ -51,6 +51,7 @@ class Header:
     targets: makes (52, N, 3), what ARKit's shapes at weight 1 move each vertex by, when a writer asks for it
     appearance: what the mesh's file has beside its surface
     basis: makes (S, N, 3), what a unit of each coordinate of a motion moves each vertex by; None where that is not known
+    turn: turns the vertices of a frame (N, 3) by `Frames.head` (3, 3), for pictures; None where they are turned already
     look: makes how a picture shows the mesh, when a writer asks for it; None for a plain surface
     """
 
@@ -65,6 +66,7 @@ class Header:
     appearance: Appearance | None = None
     look: Callable[[], Look] | None = None
     basis: Callable[[], np.ndarray] | None = None
+    turn: Callable[[np.ndarray, np.ndarray], np.ndarray] | None = None
 
 
 class Source(Protocol):

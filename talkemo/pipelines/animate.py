@@ -16,6 +16,7 @@ from ..blinking import Blinking, blink_rate
 from ..emotions import EMOTIONS, Timeline, one_hot
 from ..formats.animation import Frames, Header
 from ..formats.mesh import Mesh
+from ..heads import HeadMotion, Turner, check_head
 from ..liveliness import Liveliness
 from ..models import Models, load_models
 from ..motion import Motion
@@ -44,6 +45,7 @@ def animate(
     style: str | None = None,
     seed: int = 0,
     blink: str | float = "auto",
+    head: str = "auto",
     fps: float = 60.0,
     export: ExportOptions | None = None,
     hint: FaceHint | None = None,
@@ -64,6 +66,7 @@ def animate(
     style: whose way of speaking, one of `models.talking.styles`; None for the default
     seed: of the slow drift of brows and mouth while an emotion is shown, and of blinks
     blink: auto, off, or how many blinks a minute
+    head: auto or off: whether the head moves, in an .mp4; a .csv and an .npz have its rotations beside the mesh at rest
     fps: frames a second; a video has at most 30, every second or third frame of the rest
     export: how outputs are written; hint: where the mesh has its face, if it is not found unaided
     weights, device: see `load_models`; or models, what that returned
@@ -76,7 +79,7 @@ def animate(
     paths = output_paths(outputs, export, [*inputs, *hint.files])
     course = make_timeline(emotion, intensity, timeline)
     check_fps(fps)
-    rate = blink_rate(blink)
+    rate, moves = blink_rate(blink), check_head(head)
     sound = load_audio(audio)
     models = models or load_models(weights, device=device)
     binding = mesh if isinstance(mesh, Binding) else bind(mesh, hint=hint, models=models, cache=cache)
@@ -92,6 +95,7 @@ def animate(
         "style": style or "default",
         "seed": seed,
         "blinks_a_minute": rate,
+        "head": head,
         "weights": {"set": models.name, "talking": talking.settings.get("steps")},
     }
     if emotions:
@@ -99,6 +103,7 @@ def animate(
 
     life, blinking = Liveliness(models.face, seed), Blinking(models.face, rate, seed)
 
+    turning = HeadMotion(seed)
     # A page has every emotion, for its viewer to mix; at first it shows the one that is asked for.
     lives = {}
     if any(path.suffix.lower() == ".html" for path in paths):
@@ -114,6 +119,8 @@ def animate(
                 motion = life.drift(emotions.transfer(motion, amounts), amounts)
             motion, shown = blinking.add(motion), motion
             frames = bound_frames(binding, motion, binding.vertices(motion.coordinates))
+            if moves:
+                frames = replace(frames, head=turning.rotations(motion.times))
             if lives:
                 own = plain if timeline is None else shown
                 blinks = motion.coordinates - shown.coordinates
@@ -127,7 +134,7 @@ def animate(
 
     return write_animation(
         paths,
-        bound_header(binding, len(times), fps, meta),
+        replace(bound_header(binding, len(times), fps, meta), turn=Turner(binding) if moves else None),
         parts(),
         export=export,
         audio=sound,

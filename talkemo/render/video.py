@@ -28,7 +28,7 @@ class VideoWriter(FileWriter):
         width, height = (side + side % 2 for side in width_and_height(size))  # H.264 wants even sides
         camera = fitted(frame_view(header.rest, header.focus, facing=header.facing), width / height)
         self.every = max(1, int(np.ceil(header.fps / VIDEO_FPS - 1e-6)))
-        self.count = 0
+        self.count, self.turn = 0, header.turn
         with ExitStack() as stack:  # if one of these fails, those before it are closed
             self.renderer = new_renderer(look_of_header(header), camera, (width, height))
             stack.callback(self.renderer.close)
@@ -47,8 +47,11 @@ class VideoWriter(FileWriter):
     def write(self, frames: Frames) -> None:
         first = -self.count % self.every
         self.count += len(frames.vertices)
-        for frame in frames.vertices[first :: self.every]:
-            self.encoder.write(self.renderer.draw(frame))
+        for k in range(first, len(frames.vertices), self.every):
+            vertices = frames.vertices[k]
+            if self.turn is not None and frames.head is not None:
+                vertices = self.turn(vertices, frames.head[k])
+            self.encoder.write(self.renderer.draw(vertices))
 
     def finish(self) -> None:
         self.encoder.finish()
