@@ -174,6 +174,7 @@ def spoken(head: Head, speech: Path, options: argparse.Namespace, models: Models
             speech,
             blink="off",
             head="off",
+            gaze="off",
             emotion=emotion,
             intensity=options.intensity,
             fps=options.fps,

@@ -129,6 +129,12 @@ def closest_points(
 # ------------------------------------------------------------------------------------------------------ rigid fits
 
 
+def eye_rotation(gaze: np.ndarray) -> np.ndarray:
+    """The rotation (3, 3) of an eye that looks along +z, by pitch, down, and yaw, to the left, (2,) in radians."""
+    (ps, ys), (pc, yc) = np.sin(gaze), np.cos(gaze)
+    return np.array([[yc, 0, ys], [0, 1, 0], [-ys, 0, yc]]) @ np.array([[1, 0, 0], [0, pc, -ps], [0, ps, pc]])
+
+
 @dataclass(frozen=True, eq=False)
 class Similarity:
     """Takes points p, here canonical millimetres, to scale · p @ rotation.T + translation, here a mesh's own space."""

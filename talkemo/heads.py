@@ -1,17 +1,21 @@
-"""How a head moves while its owner speaks, and how a mesh turns with it.
+"""How a head and its eyes move while their owner speaks, and how a mesh turns with them.
 
 The movement has the spectrum of people who speak freely to a camera, measured on 57 of them (`benchmarks/heads.py`): waves
 of random phase in octave bands. Loudness drives it no more than it does theirs: the speed of a head and the loudness of the
-voice, both over 0.6 s, correlate by −0.05 in these, and by 0.07 in nine others.
+voice, both over 0.6 s, correlate by −0.05 in these, and by 0.09 in nine others.
+
+Eyes stay on the camera while the head turns, as the vestibulo-ocular reflex has it, and leap a few degrees aside every
+second or two (Lee, Badler, Badler 2002, "Eyes alive": most saccades are small, and last 25 ms and 2.4 ms a degree).
 """
 
 from __future__ import annotations
 
 import numpy as np
 
-from .binding.binding import Binding
+from .binding.binding import GAZE, Binding
 from .errors import InputError
-from .geometry import smoothstep
+from .face import ARKIT_NAMES
+from .geometry import eye_rotation, smoothstep
 
 MODES = ("off", "auto")
 BANDS = np.array([0.1, 0.167, 0.278, 0.464, 0.775, 1.292, 2.156, 3.597, 6.0])  # Hz, edges
@@ -30,15 +34,19 @@ SPECTRUM = np.array(
 )
 SHARE = 0.6  # of that: a head without shoulders seems to move more
 WAVES = 2  # in each band
+FIXATION, SHORTEST_FIXATION = 1.4, 0.3  # s between leaps of the eyes: on average, and at least
+SACCADE, LARGEST_SACCADE = 2.8, 9.0  # degrees: on average, and at most
+AWAY = 0.6  # share of the leaps that lead aside; others lead back to the camera
+LARGEST_GAZE = np.radians(25)
 PIVOT = np.array([0.0, -20.0, 0.0])  # canonical mm, where the head sits on the neck
 NECK = (30.0, 140.0)  # mm under the chin between which the neck goes along less and less
 
 
-def check_head(head: str) -> bool:
-    """Whether a head moves by itself. Raises InputError for a word that is none of MODES."""
-    if head not in MODES:
-        raise InputError(f"unknown head motion '{head}'", f"choose {' or '.join(MODES)}")
-    return head == "auto"
+def check_mode(mode: str, what: str) -> bool:
+    """Whether something moves by itself. Raises InputError for a word that is none of MODES."""
+    if mode not in MODES:
+        raise InputError(f"unknown {what} '{mode}'", f"choose {' or '.join(MODES)}")
+    return mode == "auto"
 
 
 class HeadMotion:
@@ -63,6 +71,49 @@ class HeadMotion:
         return Rotation.from_euler("xyz", self.angles(times)).as_matrix().astype(np.float32)
 
 
+class Gaze:
+    """Where the eyes look as a function of ascending times. seed: of when and where to they leap"""
+
+    def __init__(self, seed: int = 0):
+        self._random = np.random.default_rng((seed, 11))
+        self._begins, self._aims = [0.0], [np.zeros(2)]
+
+    def angles(self, times: np.ndarray, head: np.ndarray | None = None) -> np.ndarray:
+        """Pitch, down, and yaw, to the face's left, (T, 2) in radians, relative to the head.
+
+        head: (T, 3, 3), its rotations, that the eyes make up for
+        """
+        while self._begins[-1] < times[-1]:
+            wait = max(SHORTEST_FIXATION, self._random.exponential(FIXATION))
+            size = min(self._random.exponential(SACCADE), LARGEST_SACCADE)
+            direction = self._random.uniform(0, 2 * np.pi)
+            away = self._random.random() < AWAY
+            aim = np.radians(size) * np.array([0.6 * np.sin(direction), np.cos(direction)])
+            self._begins.append(self._begins[-1] + wait)
+            self._aims.append(aim if away else np.zeros(2))
+        begins, aims = np.array(self._begins), np.array(self._aims)
+        last = np.clip(np.searchsorted(begins, times, side="right") - 1, 0, None)
+        before = aims[np.maximum(last - 1, 0)]
+        leap = np.degrees(np.linalg.norm(aims[last] - before, axis=1))
+        share = smoothstep((times - begins[last]) / (0.025 + 0.0024 * leap))[:, None]
+        found = before + share * (aims[last] - before)
+        if head is not None:
+            found = found - np.column_stack([-np.arcsin(head[:, 1, 2]), np.arctan2(head[:, 0, 2], head[:, 2, 2])])
+        return np.clip(found, -LARGEST_GAZE, LARGEST_GAZE)
+
+
+def gaze_weights(arkit: np.ndarray, gaze: np.ndarray) -> np.ndarray:
+    """ARKit weights (T, 52) with the eyes' shapes for a gaze (T, 2) in radians."""
+    result = arkit.copy()
+    pitch, yaw = np.degrees(gaze.T) / GAZE
+    for name, weight in {
+        "eyeLookDownLeft": pitch, "eyeLookDownRight": pitch, "eyeLookUpLeft": -pitch, "eyeLookUpRight": -pitch,
+        "eyeLookOutLeft": yaw, "eyeLookInRight": yaw, "eyeLookInLeft": -yaw, "eyeLookOutRight": -yaw,
+    }.items():  # fmt: skip
+        result[:, ARKIT_NAMES.index(name)] = np.clip(weight, 0, 1)
+    return result
+
+
 class Turner:
     """Turns a bound mesh as its head turns: what is far below the chin stays."""
 
@@ -73,9 +124,15 @@ class Turner:
         self.share = smoothstep(1 - (under - NECK[0]) / (NECK[1] - NECK[0])).astype(np.float32)[:, None]
         self.pivot = placement.to_mesh(PIVOT[None])[0].astype(np.float32)
         self.axes = placement.rotation
+        self.eyes = [(rows, np.asarray(centre)) for rows, centre in binding.eyes if len(rows)]
 
-    def __call__(self, vertices: np.ndarray, rotation: np.ndarray) -> np.ndarray:
-        """Vertices (N, 3) of a frame, turned by a rotation (3, 3) of the canonical face."""
+    def __call__(self, vertices: np.ndarray, rotation: np.ndarray, gaze: np.ndarray | None = None) -> np.ndarray:
+        """Vertices (N, 3) of a frame, turned by a rotation (3, 3) of the canonical face; its eyes by pitch and yaw (2,)."""
+        if gaze is not None and self.eyes:
+            look = self.axes @ eye_rotation(gaze) @ self.axes.T
+            vertices = vertices.copy()
+            for rows, centre in self.eyes:
+                vertices[rows] = (vertices[rows] - centre) @ look.T + centre
         turn = (self.axes @ rotation @ self.axes.T).astype(np.float32)
         arm = vertices - self.pivot
         return np.asarray(vertices + self.share * (arm @ turn.T - arm), np.float32)

@@ -66,6 +66,9 @@ def animate(
             metavar="auto|off", help="Whether the head moves as a speaker's does, in a film; csv and npz tell how."
         ),
     ] = "auto",
+    gaze: Annotated[
+        str, typer.Option(metavar="auto|off", help="Whether the eyes leap a little and stay on the camera.")
+    ] = "auto",
     size: options.PictureSize = "512",
     bake: options.Bake = False,
     sequence: options.Sequence = "obj",
@@ -90,6 +93,7 @@ def animate(
         "seed": seed,
         "blink": blink,
         "head": head,
+        "gaze": gaze,
         "fps": fps,
         "export": ExportOptions(options.picture_size(size), bake, sequence),
         "hint": FaceHint(binding, up, forward, landmarks),

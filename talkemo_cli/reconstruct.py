@@ -156,6 +156,10 @@ def reconstruct(
                     progress=update,
                 )
                 rows.append({"input": source.name, "frames": result.frames, **result.metrics})
+                if "missing_s" in result.metrics:
+                    console.message(
+                        f"{source.name}: its last {result.metrics['missing_s']:g} s have no pictures: is it whole?"
+                    )
                 if result.metrics.get("faces", 1) > 1:
                     console.message(
                         f"{source.name} shows {result.metrics['faces']:.0f} faces: number {face}, from the largest, is "

@@ -3,6 +3,7 @@
 import csv
 import os
 import shutil
+import subprocess
 import sys
 import zipfile
 from pathlib import Path
@@ -184,6 +185,16 @@ def test_a_face_near_the_lens(face, clip, performance):
     assert near.residual_px[near.capture.seen].mean() < 0.7 * far.residual_px[far.capture.seen].mean()
     # The mean person's face was filmed: with the lens, that is whom the fit finds.
     assert np.linalg.norm(near.capture.identity) < 0.6 * np.linalg.norm(far.capture.identity)
+
+
+def test_a_film_that_is_cut_says_so(clip, tracked, tmp_path):
+    assert "missing_s" not in talkemo.reconstruct(clip, tmp_path / "a.npz").metrics
+    command = [imageio_ffmpeg.get_ffmpeg_exe(), "-v", "error", "-i", str(clip), "-c", "copy", "-movflags", "+faststart"]
+    subprocess.run([*command, str(tmp_path / "whole.mp4")], check=True)
+    content = (tmp_path / "whole.mp4").read_bytes()
+    (tmp_path / "cut.mp4").write_bytes(content[: len(content) // 3])
+    metrics = talkemo.reconstruct(tmp_path / "cut.mp4", tmp_path / "b.npz").metrics
+    assert 1 < metrics["missing_s"] < 2
 
 
 def test_several_faces(clip, tracked, tmp_path):

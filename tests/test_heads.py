@@ -9,8 +9,11 @@ from scipy.spatial.transform import Rotation
 import talkemo
 from talkemo import InputError
 from talkemo.capture.video import open_film
+from talkemo.face import ARKIT_NAMES
 from talkemo.formats.live_link import head_angles
-from talkemo.heads import SHARE, SPECTRUM, HeadMotion, Turner, check_head
+from talkemo.geometry import eye_rotation
+from talkemo.heads import SHARE, SPECTRUM, Gaze, HeadMotion, Turner, check_mode, gaze_weights
+from talkemo.render.look import look_of
 
 
 def test_a_head_moves_as_people_s_do():
@@ -61,4 +64,45 @@ def test_animations_have_heads(example_face, short_speech, models, tmp_path):
             films.append(np.stack(list(film.pictures)).astype(int))
     assert np.abs(films[0][-1] - films[1][-1]).mean() > 1.5 * np.abs(films[0][0] - films[1][0]).mean()
     with pytest.raises(InputError, match="head motion"):
-        check_head("on")
+        check_mode("on", "head motion")
+
+
+def test_eyes_stay_on_the_camera_and_leap():
+    times = np.arange(0, 60, 1 / 60)
+    head = HeadMotion(2).rotations(times)
+    alone, with_head = Gaze(1).angles(times), Gaze(1).angles(times, head)
+    # Head and eye together look where the eyes look alone.
+    looks = np.stack([h @ eye_rotation(g) @ [0, 0, 1] for h, g in zip(head, with_head)])
+    wanted = np.stack([eye_rotation(g) @ [0, 0, 1] for g in alone])
+    assert np.degrees(np.arccos(np.clip((looks * wanted).sum(1), -1, 1))).max() < 1.5
+    speed = np.degrees(np.abs(np.diff(alone, axis=0)).max(1)) * 60
+    assert (speed == 0).mean() > 0.8 and 10 < ((speed[1:] > 5) & (speed[:-1] <= 5)).sum() < 70
+    parts, looking = [], Gaze(1)
+    for k in range(0, len(times), 100):
+        parts.append(looking.angles(times[k : k + 100]))
+    np.testing.assert_allclose(np.concatenate(parts), alone, atol=1e-9)
+
+
+def test_gaze_in_arkit_s_weights(example_face, short_speech, models):
+    weights = gaze_weights(np.zeros((2, 52)), np.radians([[10.0, 5.0], [-10.0, -5.0]]))
+    names = {name: weights[:, k] for k, name in enumerate(ARKIT_NAMES)}
+    assert names["eyeLookDownLeft"][0] == pytest.approx(0.4) and names["eyeLookUpRight"][1] == pytest.approx(0.4)
+    assert names["eyeLookOutLeft"][0] == pytest.approx(0.2) == names["eyeLookInRight"][0]
+    assert weights[0].sum() == pytest.approx(1.2)
+    lively, still = (talkemo.animate(example_face, short_speech, gaze=g, models=models) for g in ("auto", "off"))
+    look = [k for k, name in enumerate(ARKIT_NAMES) if name.startswith("eyeLook")]
+    others = np.setdiff1d(np.arange(52), look)
+    assert lively.arkit[:, look].max() > still.arkit[:, look].max() + 0.02
+    np.testing.assert_array_equal(lively.arkit[:, others], still.arkit[:, others])
+
+
+def test_eyeballs_turn(models, example_face):
+    look = look_of(talkemo.bind(example_face, models=models))
+    rest = talkemo.bind(example_face, models=models).rest
+    ahead = look.points(rest)
+    look.look_at(np.radians([0.0, 20.0]))
+    aside = look.points(rest)
+    moved = np.linalg.norm(aside - ahead, axis=1)
+    assert moved.max() > 0.3 * 14.6 * talkemo.bind(example_face, models=models).scale and moved[: len(rest)].max() == 0
+    look.look_at(None)
+    np.testing.assert_array_equal(look.points(rest), ahead)

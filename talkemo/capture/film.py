@@ -21,6 +21,7 @@ from .video import open_film
 
 PIECE, OVERLAP = 1500, 50  # frames that are fitted together, which bounds the memory, and of the next piece's start
 BEGINNING = 1500  # frames from the first with a face, that a person's identity and closed mouth are measured in
+CUT = 0.2  # share of a film's length without pictures from which on it is told: sound may be a little longer
 LONGEST = 3600 * 60  # frames of a film
 # What a tracker's scores of a face at rest are: up to these levels in nine of ten people who speak freely, and at one
 # person's RESTING_PERCENTILE.
@@ -36,7 +37,8 @@ class FilmCapture:
     fps: frames a second; points: (T, 478, 2) px of the film, NaN where no face was found
     scores: (T, 52) of the tracker, in the order of detector.SCORES, NaN where no face was found
     residual_px: (T,) mean distance of the points from the model's
-    faces: how many there were where this one was found; lens: of a perspective camera, None for an orthographic one
+    faces: how many there were where this one was found; missing: seconds that the file lacks of what it says, if it is cut
+    lens: of a perspective camera, None for an orthographic one
     """
 
     capture: Capture
@@ -45,6 +47,7 @@ class FilmCapture:
     scores: np.ndarray
     residual_px: np.ndarray
     faces: int = 1
+    missing: float = 0.0
     lens: Lens | None = None
 
 
@@ -71,7 +74,10 @@ def capture_film(
         which = "no face" if number == 1 else f"no face number {number}"
         raise InputError(f"{shown(path)}: {which} found in it", "it should be well lit and look at the camera")
     check_spread([points], shown(path))
-    return replace(film_of(face, points, scores, fps, lens), faces=faces)
+    missing = film.seconds - len(points) / fps
+    if missing < max(CUT * film.seconds, 1.0):
+        missing = 0.0
+    return replace(film_of(face, points, scores, fps, lens), faces=faces, missing=missing)
 
 
 def track(

@@ -35,12 +35,14 @@ class Film:
     """A film's pictures at a constant rate, the first at 0 s.
 
     fps: frames a second; scale: pixels of the film to one of a picture; size: width and height of the film
+    seconds: how long the file says that it is, 0 where it does not
     pictures: (H, W, 3) uint8 each, to be read once
     """
 
     fps: float
     scale: float
     size: tuple[int, int]
+    seconds: float
     pictures: Iterator[np.ndarray]
 
 
@@ -50,7 +52,7 @@ def check_film(path: Path) -> None:
     if path.suffix.lower() in PHOTOS:
         _photo(path)
     else:
-        _rate_and_side(path)
+        _about(path)
 
 
 @contextmanager
@@ -62,9 +64,9 @@ def open_film(path: Path) -> Iterator[Film]:
     _check_there(path)
     if path.suffix.lower() in PHOTOS:
         photo = _photo(path)
-        yield Film(1.0, 1.0, (photo.shape[1], photo.shape[0]), iter([photo]))
+        yield Film(1.0, 1.0, (photo.shape[1], photo.shape[0]), 0.0, iter([photo]))
         return
-    fps, longest = _rate_and_side(path)
+    fps, longest, seconds = _about(path)
     side = f"'if(gt(iw,ih),min(iw,{LONGEST_SIDE}),-2)':'if(gt(iw,ih),-2,min(ih,{LONGEST_SIDE}))'"
     # Counted from the sound's beginning: a picture that begins later is shown from there on.
     wanted = ["-vf", f"fps={fps:g}:start_time=0,scale={side}", "-f", "image2pipe", "-c:v", "ppm", "-"]
@@ -80,7 +82,7 @@ def open_film(path: Path) -> Iterator[Film]:
                     raise _unreadable(path, said.read(10_000).decode("utf-8", "replace"))
                 scale = max(1.0, longest / max(first.shape))
                 size = (round(first.shape[1] * scale), round(first.shape[0] * scale))
-                yield Film(fps, scale, size, chain([first], _pictures(process.stdout)))
+                yield Film(fps, scale, size, seconds, chain([first], _pictures(process.stdout)))
             finally:
                 process.kill()
 
@@ -112,8 +114,8 @@ def _next_picture(stream: IO[bytes]) -> np.ndarray | None:
     return np.frombuffer(content, np.uint8).reshape(height, width, 3) if len(content) == 3 * width * height else None
 
 
-def _rate_and_side(path: Path) -> tuple[float, int]:
-    """Frames a second of a film, and pixels along its longer side. Raises InputError where it has no pictures."""
+def _about(path: Path) -> tuple[float, int, float]:
+    """Frames a second of a film, pixels along its longer side, and its seconds. Raises InputError where it has no pictures."""
     done = subprocess.run([*_begin(path), "-hide_banner"], stderr=subprocess.PIPE, check=False)
     said = done.stderr.decode("utf-8", "replace")
     stream = next((line for line in said.splitlines() if re.search(r"Stream #.*Video:", line)), "")
@@ -122,7 +124,9 @@ def _rate_and_side(path: Path) -> tuple[float, int]:
         raise _unreadable(path, said)
     rate = re.search(r"([\d.]+) fps", stream) or re.search(r"([\d.]+) tbr", stream)
     fps = float(rate[1]) if rate else USUAL_FPS
-    return min(max(fps, FPS[0]), FPS[1]), max(int(size[1]), int(size[2]))
+    length = re.search(r"Duration: (\d+):(\d+):(\d+(?:\.\d+)?)", said)
+    seconds = 3600 * int(length[1]) + 60 * int(length[2]) + float(length[3]) if length else 0.0
+    return min(max(fps, FPS[0]), FPS[1]), max(int(size[1]), int(size[2])), seconds
 
 
 def _unreadable(path: Path, said: str) -> InputError:

@@ -29,6 +29,7 @@ class Frames:
     """Consecutive frames: vertices (T, N, 3) of the mesh, landmarks68 (T, 68, 3), arkit (T, 52) in [0, 1].
 
     head: (T, 3, 3), the head's rotation with x to the right of the picture, y up and z ahead; None where it is not known
+    gaze: (T, 2), where the eyes look, pitch and yaw in radians relative to the head; None for ahead
     coordinates: (T, S) of the motion without emotion, and moods: what each emotion in full adds to them, (T, S); only of
         animations that have a `Header.basis`
     """
@@ -37,6 +38,7 @@ class Frames:
     landmarks68: np.ndarray
     arkit: np.ndarray
     head: np.ndarray | None = None
+    gaze: np.ndarray | None = None
     coordinates: np.ndarray | None = None
     moods: dict[str, np.ndarray] = field(default_factory=dict)
 
@@ -51,7 +53,8 @@ class Header:
     targets: makes (52, N, 3), what ARKit's shapes at weight 1 move each vertex by, when a writer asks for it
     appearance: what the mesh's file has beside its surface
     basis: makes (S, N, 3), what a unit of each coordinate of a motion moves each vertex by; None where that is not known
-    turn: turns the vertices of a frame (N, 3) by `Frames.head` (3, 3), for pictures; None where they are turned already
+    turn: turns the vertices of a frame (N, 3) by `Frames.head` (3, 3) and its own eyes by `Frames.gaze` (2,), for
+        pictures; None where they are turned already
     look: makes how a picture shows the mesh, when a writer asks for it; None for a plain surface
     """
 
@@ -66,7 +69,7 @@ class Header:
     appearance: Appearance | None = None
     look: Callable[[], Look] | None = None
     basis: Callable[[], np.ndarray] | None = None
-    turn: Callable[[np.ndarray, np.ndarray], np.ndarray] | None = None
+    turn: Callable[[np.ndarray, np.ndarray, np.ndarray | None], np.ndarray] | None = None
 
 
 class Source(Protocol):

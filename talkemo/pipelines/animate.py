@@ -16,7 +16,7 @@ from ..blinking import Blinking, blink_rate
 from ..emotions import EMOTIONS, Timeline, one_hot
 from ..formats.animation import Frames, Header
 from ..formats.mesh import Mesh
-from ..heads import HeadMotion, Turner, check_head
+from ..heads import Gaze, HeadMotion, Turner, check_mode, gaze_weights
 from ..liveliness import Liveliness
 from ..models import Models, load_models
 from ..motion import Motion
@@ -46,6 +46,7 @@ def animate(
     seed: int = 0,
     blink: str | float = "auto",
     head: str = "auto",
+    gaze: str = "auto",
     fps: float = 60.0,
     export: ExportOptions | None = None,
     hint: FaceHint | None = None,
@@ -67,6 +68,7 @@ def animate(
     seed: of the slow drift of brows and mouth while an emotion is shown, and of blinks
     blink: auto, off, or how many blinks a minute
     head: auto or off: whether the head moves, in an .mp4; a .csv and an .npz have its rotations beside the mesh at rest
+    gaze: auto or off: whether the eyes leap and stay on the camera, in an .mp4 and in ARKit's weights
     fps: frames a second; a video has at most 30, every second or third frame of the rest
     export: how outputs are written; hint: where the mesh has its face, if it is not found unaided
     weights, device: see `load_models`; or models, what that returned
@@ -79,7 +81,7 @@ def animate(
     paths = output_paths(outputs, export, [*inputs, *hint.files])
     course = make_timeline(emotion, intensity, timeline)
     check_fps(fps)
-    rate, moves = blink_rate(blink), check_head(head)
+    rate, moves, looks = blink_rate(blink), check_mode(head, "head motion"), check_mode(gaze, "gaze")
     sound = load_audio(audio)
     models = models or load_models(weights, device=device)
     binding = mesh if isinstance(mesh, Binding) else bind(mesh, hint=hint, models=models, cache=cache)
@@ -96,6 +98,7 @@ def animate(
         "seed": seed,
         "blinks_a_minute": rate,
         "head": head,
+        "gaze": gaze,
         "weights": {"set": models.name, "talking": talking.settings.get("steps")},
     }
     if emotions:
@@ -103,7 +106,7 @@ def animate(
 
     life, blinking = Liveliness(models.face, seed), Blinking(models.face, rate, seed)
 
-    turning = HeadMotion(seed)
+    turning, looking = HeadMotion(seed), Gaze(seed)
     # A page has every emotion, for its viewer to mix; at first it shows the one that is asked for.
     lives = {}
     if any(path.suffix.lower() == ".html" for path in paths):
@@ -121,6 +124,9 @@ def animate(
             frames = bound_frames(binding, motion, binding.vertices(motion.coordinates))
             if moves:
                 frames = replace(frames, head=turning.rotations(motion.times))
+            if looks:
+                eyes = looking.angles(motion.times, frames.head)
+                frames = replace(frames, gaze=eyes, arkit=gaze_weights(frames.arkit, eyes))
             if lives:
                 own = plain if timeline is None else shown
                 blinks = motion.coordinates - shown.coordinates
@@ -134,7 +140,7 @@ def animate(
 
     return write_animation(
         paths,
-        replace(bound_header(binding, len(times), fps, meta), turn=Turner(binding) if moves else None),
+        replace(bound_header(binding, len(times), fps, meta), turn=Turner(binding) if moves or looks else None),
         parts(),
         export=export,
         audio=sound,

@@ -98,7 +98,7 @@ def reconstruct(
         orthography (Eq. 3)
     outputs, export, weights, models, progress: as of `animate`. A video and an npz have the film's sound.
     `metrics` of the result has `residual_mm` and, of a film, `residual_px`, the mean distance of the landmarks from the
-    model's, `frames_without_face`, which are interpolated, `faces`, how many there are, and where it can be told `sound_delay_s`, by which the sound
+    model's, `frames_without_face`, which are interpolated, `faces`, how many there are, `missing_s` of a film that is cut, and where it can be told `sound_delay_s`, by which the sound
     came after the lips.
     Raises InputError for what cannot be used, TalkemoError where `talkemo[video]` is not installed.
     """
@@ -211,6 +211,8 @@ def reconstruct(
     if film is not None:
         result.metrics["residual_px"] = round(float(film.residual_px[film.capture.seen].mean()), 3)
         result.metrics["faces"] = film.faces
+        if film.missing:
+            result.metrics["missing_s"] = round(film.missing, 2)
         result.metrics["frames_without_face"] = int((~film.capture.seen).sum())
         if delay is not None:
             result.metrics["sound_delay_s"] = delay.seconds
@@ -247,7 +249,7 @@ def _frames(
             vertices = (vertices - middle) @ turn.transpose(0, 2, 1) + middle
         vertices = vertices.astype(np.float32, copy=False)
         arkit = motion.arkit(face) if course else shapes @ face.arkit_matrix
-        yield motion, Frames(vertices, vertices[:, landmarks], arkit, turns[part], motion.coordinates)
+        yield motion, Frames(vertices, vertices[:, landmarks], arkit, turns[part], coordinates=motion.coordinates)
 
 
 def steady_turns(rotation: np.ndarray) -> np.ndarray:

@@ -19,7 +19,7 @@ from ..binding.binding import Binding
 from ..face import Face
 from ..formats.animation import Header
 from ..formats.mesh import Appearance, Mesh
-from ..geometry import Similarity
+from ..geometry import Similarity, eye_rotation, nearest_rotation
 from .view import SKIN
 
 # RGB.
@@ -78,6 +78,11 @@ class Look:
     vertices: int
     added: Callable[[np.ndarray], np.ndarray] = field(default=lambda vertices: np.zeros((0, 3), np.float32))
 
+    def look_at(self, gaze: np.ndarray | None) -> None:
+        """Turn the eyeballs that are added: pitch and yaw (2,) in radians relative to the head, None for ahead."""
+        if isinstance(self.added, Followers):
+            self.added.gaze = gaze
+
     def points(self, vertices: np.ndarray) -> np.ndarray:
         """The vertices (N, 3) of a frame and those that are added, (N + A, 3) float32."""
         return np.concatenate([vertices, self.added(vertices)]).astype(np.float32)
@@ -128,6 +133,7 @@ class _Painter:
         self.groups[unnamed & others & ((self.rest > low) & (self.rest < high)).all(1)] = "inside"
         for rows, _ in binding.eyes:
             self.groups[rows] = "eyes"
+        self.balls: list[tuple[slice, np.ndarray]] = []  # eyeballs that are added: their points, and their centre
         self.parts: list[tuple[np.ndarray, np.ndarray, np.ndarray]] = []  # faces, vertex, place; of what is drawn
         self.added: list[tuple[np.ndarray, np.ndarray]] = []  # points (A, 3), and how much they follow the jaw (A,)
 
@@ -163,7 +169,7 @@ class _Painter:
             np.concatenate(place).astype(np.float32),
             texture,
             len(self.rest),
-            Followers(self.binding, self.added),
+            Followers(self.binding, self.added, self.balls),
         )
 
     # ------------------------------------------------------------------------------------------------------ the mesh
@@ -288,7 +294,10 @@ class _Painter:
                 continue
             lids = self.landmarks[36 + 6 * k : 42 + 6 * k]
             usual = self.binding.placement.to_canonical(np.asarray(centre)[None])[0]
-            self._add(centre_behind(lids, usual) + EYEBALL * ball, faces, self._on_eye(ball), 0.0)
+            place = centre_behind(lids, usual)
+            first = sum(len(own) for own, _ in self.added)
+            self.balls.append((slice(first, first + len(ball)), place))
+            self._add(place + EYEBALL * ball, faces, self._on_eye(ball), 0.0)
 
     # ------------------------------------------------------------------------------------------------------ the mouth
 
@@ -364,7 +373,10 @@ class _Painter:
 class Followers:
     """Moves what was added to a mesh: with the skull, wherever that turns, and with the jaw."""
 
-    def __init__(self, binding: Binding, added: list[tuple[np.ndarray, np.ndarray]]):
+    def __init__(self, binding: Binding, added: list[tuple[np.ndarray, np.ndarray]], balls: Any = ()):
+        self.gaze: np.ndarray | None = None
+        self.balls = [(rows, binding.placement.to_mesh(centre)) for rows, centre in balls]
+        self.axes = binding.placement.rotation
         self.steady = binding.landmarks68[STEADY]
         self.chin = binding.landmarks68[CHIN]
         self.rest = binding.rest[self.steady].astype(np.float64)
@@ -376,15 +388,19 @@ class Followers:
         """The added vertices (A, 3) of a frame of the mesh, (N, 3)."""
         if not len(self.points):
             return self.points
+        points = self.points
+        if self.gaze is not None and self.balls:
+            look = self.axes @ eye_rotation(self.gaze) @ self.axes.T
+            points = points.copy()
+            for rows, centre in self.balls:
+                points[rows] = (points[rows] - centre) @ look.T + centre
         rotation, shift = rigid(self.rest, vertices[self.steady].astype(np.float64))
         chin = vertices[self.chin].mean(0) - (self.chin_rest @ rotation.T + shift)
-        return self.points @ rotation.T + shift + self.of_jaw[:, None] * (JAW_FOLLOWS * chin)
+        return points @ rotation.T + shift + self.of_jaw[:, None] * (JAW_FOLLOWS * chin)
 
 
 def rigid(source: np.ndarray, target: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Rotation (3, 3) and shift (3,) that bring points (P, 3) to others best (Kabsch 1976)."""
-    from ..geometry import nearest_rotation
-
     a, b = source.mean(0), target.mean(0)
     rotation, _ = nearest_rotation((target - b).T @ (source - a))
     return rotation, b - rotation @ a

@@ -30,7 +30,8 @@ class VideoWriter(FileWriter):
         self.every = max(1, int(np.ceil(header.fps / VIDEO_FPS - 1e-6)))
         self.count, self.turn = 0, header.turn
         with ExitStack() as stack:  # if one of these fails, those before it are closed
-            self.renderer = new_renderer(look_of_header(header), camera, (width, height))
+            self.look = look_of_header(header)
+            self.renderer = new_renderer(self.look, camera, (width, height))
             stack.callback(self.renderer.close)
             sound = None if audio is None else sound_file(audio, stack)
             super().__init__(path)
@@ -49,8 +50,11 @@ class VideoWriter(FileWriter):
         self.count += len(frames.vertices)
         for k in range(first, len(frames.vertices), self.every):
             vertices = frames.vertices[k]
-            if self.turn is not None and frames.head is not None:
-                vertices = self.turn(vertices, frames.head[k])
+            gaze = None if frames.gaze is None else frames.gaze[k]
+            if self.turn is not None:
+                head = np.eye(3) if frames.head is None else frames.head[k]
+                vertices = self.turn(vertices, head, gaze)
+            self.look.look_at(gaze)
             self.encoder.write(self.renderer.draw(vertices))
 
     def finish(self) -> None:
