@@ -20,10 +20,10 @@ target = Path(sys.argv[1]) if len(sys.argv) > 1 else Path(__file__).parent.paren
 face = talkemo.load_models().face
 calm = face.expression_weights(np.zeros(len(face.expression_names)))
 weight = EmotionConfig().augmentation
-renderer = SoftwareRenderer(canonical_look(face), frame_view(face.mean), (180, 196))
 rows = []
 for person in np.random.default_rng(4).standard_normal((3, 30)):
     neutral = face.vertices(calm, face.identity_weights(person))
+    renderer = SoftwareRenderer(canonical_look(face, neutral), frame_view(face.mean), (180, 196))
     columns = [neutral]
     for emotion in EXPRESSIONS:
         moved = augment(face, np.zeros((1, *neutral.shape), np.float32), emotion, neutral[face.landmarks68], weight)

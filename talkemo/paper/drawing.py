@@ -54,7 +54,7 @@ def draw_faces(
 
     figure = new_figure((2.2 * len(columns), 2.5 * len(rows)))
     axes = figure.subplots(len(rows), len(columns), squeeze=False)
-    renderer = SoftwareRenderer(canonical_look(face), frame_view(face.mean), FACE_SIZE)
+    renderer = SoftwareRenderer(canonical_look(face, fill=False), frame_view(face.mean), FACE_SIZE)
     for line, (row, name) in enumerate(zip(rows, names)):
         for place, vertices in enumerate(row):
             axes[line, place].imshow(renderer.draw(vertices))

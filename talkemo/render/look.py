@@ -100,8 +100,8 @@ def look_of_header(header: Header) -> Look:
     return plain_look(header.faces) if header.look is None else header.look()
 
 
-def canonical_look(face: Face, rest: np.ndarray | None = None) -> Look:
-    """The look of the canonical face, or of a person's face at rest (V, 3) mm."""
+def canonical_look(face: Face, rest: np.ndarray | None = None, fill: bool = True) -> Look:
+    """The look of the canonical face, or of a person's face at rest (V, 3) mm; fill: see `look_of`."""
     from ..binding.parts import EYE_CENTRES
 
     eyes = tuple((np.zeros(0, int), centre) for centre in EYE_CENTRES)
@@ -109,7 +109,8 @@ def canonical_look(face: Face, rest: np.ndarray | None = None) -> Look:
     placement = Similarity(1.0, np.eye(3), np.zeros(3))
     mesh = Mesh((face.mean if rest is None else rest).astype(np.float64), face.faces)
     shapes = face.expression_basis
-    return look_of(Binding(mesh, face, every, shapes, every, face.landmarks68, placement, 0.0, 1.0, {}, eyes))
+    own = Binding(mesh, face, every, shapes, every, face.landmarks68, placement, 0.0, 1.0, {}, eyes)
+    return look_of(own, fill)
 
 
 def look_of(binding: Binding, fill: bool = True) -> Look:
