@@ -71,7 +71,9 @@ def figures(face: Face, path: Path) -> dict[str, float]:
     with open_film(path) as film:
         pictures, fps, scale = list(film.pictures), film.fps, film.scale
     read = time.perf_counter()
-    points, scores, _ = track(tracker.follow(pictures), scale, path)
+    points, scores, faces = track(tracker.follow(pictures), scale, path)
+    if not faces:
+        raise InputError(f"{path}: no face found in it", "leave it out")
     tracked = time.perf_counter()
     captured = film_of(face, points, scores, fps)
     fitted = time.perf_counter()

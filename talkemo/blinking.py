@@ -1,4 +1,4 @@
-"""Blinks, which films without a person's eyes have none of: when they come, and how lids close and open.
+"""Blinks: when they come, and how lids close and open. Nothing that the talking model learns from has any.
 
 People who speak freely blink 26 times a minute (Bentivoglio et al. 1997, "Analysis of blink rate patterns in normal
 subjects"); those of the corpora at hand 24 to 32 times, with lids that close in 0.08 to 0.1 s and open in 0.2 s. A blink
@@ -17,7 +17,7 @@ from .face import Face
 from .motion import Motion
 
 USUAL_RATE = 24.0  # blinks a minute
-RATES = (0.0, 120.0)
+RATES = (0.0, 60.0)
 CLOSING, CLOSED, OPENING = 0.08, 0.03, 0.2  # s
 REST = 0.6  # s after a blink in which none begins
 IN_PAUSES = 1.5  # times as many in pauses of speech as in speech

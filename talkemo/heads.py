@@ -19,7 +19,8 @@ from .geometry import eye_rotation, smoothstep
 
 MODES = ("off", "auto")
 BANDS = np.array([0.1, 0.167, 0.278, 0.464, 0.775, 1.292, 2.156, 3.597, 6.0])  # Hz, edges
-# Degrees, standard deviation of pitch, yaw and roll in each band: the median person's.
+# Degrees, standard deviation of pitch, yaw and roll in each band: the median person's; clips are too short to tell the first,
+# which is a guess.
 SPECTRUM = np.array(
     [
         [1.2, 1.2, 1.1],
@@ -110,8 +111,16 @@ def gaze_weights(arkit: np.ndarray, gaze: np.ndarray) -> np.ndarray:
         "eyeLookDownLeft": pitch, "eyeLookDownRight": pitch, "eyeLookUpLeft": -pitch, "eyeLookUpRight": -pitch,
         "eyeLookOutLeft": yaw, "eyeLookInRight": yaw, "eyeLookInLeft": -yaw, "eyeLookOutRight": -yaw,
     }.items():  # fmt: skip
-        result[:, ARKIT_NAMES.index(name)] = np.clip(weight, 0, 1)
+        result[:, ARKIT_NAMES.index(name)] = np.clip(weight, 0, 1) + 0.0
     return result
+
+
+def gaze_of(arkit: np.ndarray) -> np.ndarray:
+    """The inverse of `gaze_weights`: pitch and yaw (T, 2) in radians of ARKit weights (T, 52), the mean of both eyes."""
+    of = lambda name: arkit[:, ARKIT_NAMES.index(f"eyeLook{name}")]
+    pitch = of("DownLeft") + of("DownRight") - of("UpLeft") - of("UpRight")
+    yaw = of("OutLeft") + of("InRight") - of("InLeft") - of("OutRight")
+    return np.radians(GAZE / 2 * np.column_stack([pitch, yaw]))
 
 
 class Turner:

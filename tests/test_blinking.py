@@ -69,7 +69,7 @@ def test_neither_parts_nor_frame_rates_change_when_blinks_come(face):
 
 def test_animations_blink(example_face, silence, models):
     index = list(talkemo.face.ARKIT_NAMES).index("eyeBlinkLeft")
-    often = talkemo.animate(example_face, silence, blink=100, fps=30, models=models)
+    often = talkemo.animate(example_face, silence, blink=60, fps=30, models=models)
     never = talkemo.animate(example_face, silence, blink="off", fps=30, models=models)
     assert often.arkit[:, index].max() > 0.7 and never.arkit[:, index].max() < 0.1
     assert often.vertices.shape == never.vertices.shape

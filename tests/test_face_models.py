@@ -84,6 +84,14 @@ def test_published_files_are_read(write, name, unit, face, people, tmp_path):
     assert (model.mesh.faces == face.faces).all()
 
 
+@pytest.mark.parametrize("protocol", [2, 4, 5])
+def test_pickles_of_every_protocol(protocol, face, people, tmp_path):
+    model = read_face_model(write_flame(tmp_path / "m.pkl", face.mean, people, face.faces, protocol))
+    np.testing.assert_allclose(1000 * model.mesh.vertices, face.mean, atol=1e-3)
+    with pytest.raises(InputError, match="V, 3, N"):
+        read_face_model(write_flame(tmp_path / "m.pkl", face.mean[:, :2], people[..., :2], face.faces, protocol))
+
+
 def test_a_person_in_a_models_topology(face, models, people, tmp_path):
     model = read_face_model(write_flame(tmp_path / "m.pkl", face.mean, people, face.faces))
     coefficients = np.zeros(IDENTITY_MODES)
@@ -124,7 +132,9 @@ def test_nothing_of_a_pickle_is_executed(tmp_path):
     assert not folder.exists()
     # A size that the file only claims, and things in the places of arrays.
     huge = b"\x80\x02cnumpy.core.multiarray\n_reconstruct\n(cnumpy\nndarray\n(J\xff\xff\xff\x7ftU\x01dtR."
-    for wrong in (huge, b"", b"no pickle", pickle.dumps({"v_template": 3}), pickle.dumps([1])):
+    bomb = b"\x80\x02]r\xff\xff\xff\x7f."  # memo number 2**31 - 1
+    restated = pickle.dumps({"v_template": np.zeros((2, 3))}, 2).replace(b"f8", b"O8")
+    for wrong in (huge, bomb, restated, b"", b"no pickle", pickle.dumps({"v_template": 3}), pickle.dumps([1])):
         (tmp_path / "m.pkl").write_bytes(wrong)
         with pytest.raises(InputError, match=r"m\.pkl"):
             read_face_model(tmp_path / "m.pkl")

@@ -153,6 +153,8 @@ def test_onto_another_mesh(clip, tracked, performance, example_face, models):
     wanted = Rotation.from_matrix(performance[2]).as_euler("yxz")[:, 0]
     assert pearson(yaw, wanted) > 0.99 and np.ptp(yaw) == pytest.approx(np.ptp(wanted), rel=0.15)
     happy = talkemo.reconstruct(clip, onto=example_face, models=models, emotion="happy")
+    look = talkemo.face.ARKIT_NAMES.index("eyeLookUpLeft")
+    assert happy.arkit[:, look].min() > 0.2 and still.arkit[:, look].min() > 0.2  # the eyes look where they did
     width = lambda r: np.linalg.norm(r.landmarks68[:, 54] - r.landmarks68[:, 48], axis=1).mean()
     assert width(happy) > 1.05 * width(still)
     assert (talkemo.reconstruct(clip, models=models, emotion="happy").vertices != 0).any()
@@ -293,6 +295,7 @@ def test_without_the_extra_it_says_what_to_install(monkeypatch):
         Tracker()
     assert caught.value.hint == "pip install 'talkemo[video]'"
     monkeypatch.setattr(detector, "_packaged", list)
+    monkeypatch.delenv(detector.VARIABLE, raising=False)
     with pytest.raises(TalkemoError, match=r"no face_landmarker\.task"):
         find_model()
 

@@ -148,7 +148,7 @@ def _photo(path: Path) -> np.ndarray:
             if picture.width * picture.height > LARGEST_PHOTO:
                 raise InputError(f"{shown(path)}: {picture.width}×{picture.height} pixels", "scale it down")
             return np.array(ImageOps.exif_transpose(picture).convert("RGB"))
-    except (OSError, ValueError, UnidentifiedImageError, Image.DecompressionBombError) as error:
+    except (OSError, ValueError, SyntaxError, UnidentifiedImageError, Image.DecompressionBombError) as error:
         raise InputError(
             f"{shown(path)}: not a photograph that can be read ({error})", "jpg and png are read"
         ) from None

@@ -30,8 +30,8 @@ class Frames:
 
     head: (T, 3, 3), the head's rotation with x to the right of the picture, y up and z ahead; None where it is not known
     gaze: (T, 2), where the eyes look, pitch and yaw in radians relative to the head; None for ahead
-    coordinates: (T, S) of the motion without emotion, and moods: what each emotion in full adds to them, (T, S); only of
-        animations that have a `Header.basis`
+    coordinates: (T, S) of the motion, only of animations that have a `Header.basis`; where there are moods, without emotion
+    moods: what each emotion in full adds to the coordinates, (T, S)
     """
 
     vertices: np.ndarray

@@ -7,6 +7,7 @@ FLAME's pkl (Li et al. 2017: `v_template`, `shapedirs`, `f`), of which nothing i
 
 from __future__ import annotations
 
+import math
 import pickle
 import re
 from dataclasses import dataclass
@@ -71,14 +72,23 @@ def _facescape(path: Path) -> tuple[Mesh, np.ndarray]:
 def _flame(path: Path) -> tuple[Mesh, np.ndarray]:
     with open_file(path, WHAT, HINT, LARGEST_PICKLE) as file, readable(path, WHAT, HINT):
         try:
-            content = _Arrays(file, encoding="latin1").load()
-        except (pickle.UnpicklingError, EOFError, AttributeError, TypeError, KeyError, IndexError) as error:
+            content = _load_arrays(file)
+        except (
+            pickle.UnpicklingError,
+            EOFError,
+            AttributeError,
+            TypeError,
+            KeyError,
+            IndexError,
+            RecursionError,
+        ) as error:
             raise ValueError(str(error) or type(error).__name__) from None
         if not isinstance(content, dict):
             raise ValueError("it has no arrays with names")
         template, directions, faces = (_array(content, name) for name in ("v_template", "shapedirs", "f"))
         vertices = template.astype(np.float64)
-        if directions.ndim != 3 or directions.shape[:2] != vertices.shape or vertices.shape[1:] != (3,):
+        shaped = directions.ndim == 3 and directions.shape[:2] == vertices.shape and vertices.shape[1:] == (3,)
+        if not shaped or not directions.shape[2]:
             raise ValueError("its shapes are not (V, 3, N)")
         identity = directions[:, :, :MOST_IDENTITIES].transpose(2, 0, 1)
         return Mesh(vertices, _triangles(faces, len(vertices)), name=path.name), identity
@@ -119,62 +129,73 @@ def _triangles(faces: np.ndarray, vertices: int) -> np.ndarray:
 
 # -------------------------------------------------------------------------------------------------------------- pickles
 
-
-class _Held:
-    """Stands for an object of a class that is not known here, such as chumpy's arrays: it keeps what the file says."""
-
-    def __init__(self, *arguments: Any):
-        self.state: Any = None
-
-    def __setstate__(self, state: Any) -> None:
-        self.state = state
-
-
-def _empty(*_: Any) -> np.ndarray:
-    """An array to be filled: numpy's own function would believe any size."""
-    return np.ndarray.__new__(np.ndarray, (0,), "b")
-
-
-def _held(*_: Any) -> _Held:
-    return _Held()
-
-
-def _bytes(text: str, *_: Any) -> bytes:
-    return text.encode("latin1")
-
-
-# What a pickle of arrays names, and what is done instead. Nothing else is looked up, so that nothing else is executed.
-KNOWN = {
-    ("numpy", "ndarray"): _Held,
-    ("numpy", "dtype"): np.dtype,
-    **{(f"numpy.{core}.multiarray", "_reconstruct"): _empty for core in ("core", "_core")},
-    ("_codecs", "encode"): _bytes,
-    **{(module, "_reconstructor"): _held for module in ("copy_reg", "copyreg")},
-    **{(module, "object"): object for module in ("__builtin__", "builtins")},
-}
+NUMBERS = re.compile(r"[<>|=]?[fiu][1248]")  # dtypes that are read
+REBUILT = re.compile(r"numpy\.(_?core)\.(multiarray|numeric)")
 STOOD_FOR = re.compile(r"(chumpy|scipy\.sparse)(\.\w+)*")
 
 
-class _Arrays(pickle.Unpickler):
-    """Reads pickles of arrays in dictionaries and executes nothing of theirs."""
+def _load_arrays(file: IO[bytes]) -> Any:
+    """The content of a pickle, with arrays, dtypes and unknown objects as plain records of what the file says of them.
 
-    def __init__(self, file: IO[bytes], encoding: str):
-        super().__init__(file, encoding=encoding)
+    Nothing of numpy's is called with what the file says, and nothing else is looked up. The classes are made anew for each
+    file: a pickle can set their attributes.
+    """
 
-    def find_class(self, module: str, name: str) -> Any:
-        """What a name in the file stands for. Raises pickle.UnpicklingError for what is no array."""
-        if STOOD_FOR.fullmatch(module):
-            return _Held
-        if (module, name) in KNOWN:
-            return KNOWN[module, name]
-        raise pickle.UnpicklingError(f"it would call {module}.{name}"[:80])
+    class Record:
+        """An object that is not made: what it would be made of, and its state."""
+
+        def __init__(self, *arguments: Any):
+            self.arguments, self.state = arguments, None
+
+        def __setstate__(self, state: Any) -> None:
+            self.state = state
+
+    class Bytes(bytes):
+        """Bytes that Python 2 wrote as text."""
+
+        def __new__(cls, text: Any, *_: Any) -> Bytes:
+            return super().__new__(cls, str(text).encode("latin1"))
+
+    # Python's own unpickler: the one in C allots memory for any number that a file gives to an object.
+    class Unpickler(pickle._Unpickler):  # type: ignore[name-defined,misc]
+        def find_class(self, module: str, name: str) -> Any:
+            if (module, name) == ("_codecs", "encode"):
+                return Bytes
+            known = (
+                (module, name) in (("numpy", "ndarray"), ("numpy", "dtype"))
+                or (REBUILT.fullmatch(module) and name in ("_reconstruct", "_frombuffer"))
+                or (module in ("copy_reg", "copyreg") and name == "_reconstructor")
+                or (module in ("__builtin__", "builtins") and name == "object")
+                or STOOD_FOR.fullmatch(module)
+            )
+            if not known:
+                raise pickle.UnpicklingError(f"it would call {module}.{name}"[:80])
+            return Record
+
+    return Unpickler(file, encoding="latin1").load()
 
 
 def _array(content: dict[Any, Any], name: str) -> np.ndarray:
-    """An array by its name; chumpy keeps its numbers as x."""
+    """An array by its name, of what `_load_arrays` read; chumpy keeps its numbers as x."""
     value = content.get(name)
-    if isinstance(value, _Held) and isinstance(value.state, dict):
-        value = value.state.get("x")
-    if not isinstance(value, np.ndarray) or value.dtype.kind not in "fiu":
-        raise ValueError(f"it has no array {name}")
-    return value
+    state, axes = getattr(value, "state", None), []
+    if isinstance(state, dict):
+        value, state = state.get("x"), getattr(state.get("x"), "state", None)
+    try:
+        if state is not None:  # of ndarray.__setstate__
+            _, shape, kind, fortran, data = state
+        else:  # of _frombuffer, protocol 5
+            data, kind, shape, order, *axes = value.arguments  # type: ignore[union-attr]
+            fortran = order == "F"
+        spec, endian = str(kind.arguments[0]), str(kind.state[1]) if kind.state else "|"
+        if not NUMBERS.fullmatch(spec) or endian not in "<>|=":
+            raise ValueError(f"its {name} is {spec[:20]}")
+        dtype = np.dtype(spec).newbyteorder("=" if endian == "|" else endian)  # type: ignore[arg-type]
+        content_bytes = data.encode("latin1") if isinstance(data, str) else bytes(data)
+        shape = tuple(int(side) for side in shape)
+        if math.prod(shape) * dtype.itemsize != len(content_bytes) or min(shape, default=0) < 0:
+            raise ValueError(f"its {name} is not as large as it says")
+        found = np.frombuffer(content_bytes, dtype).reshape(shape, order="F" if fortran else "C")
+        return found.transpose(axes[0]) if axes and axes[0] is not None else found
+    except (AttributeError, TypeError, IndexError, UnicodeEncodeError):
+        raise ValueError(f"it has no array {name}") from None

@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 
 from ..audio import Audio
+from ..emotions import BEYOND
 from ..errors import InputError, TalkemoError
 from ..ffmpeg import ffmpeg_program
 from .animation import FileWriter, Frames, Header
@@ -97,6 +98,7 @@ class PageWriter(FileWriter):
             "half": view.half,
             "lights": LIGHTS.tolist(),
             "softness": SOFTNESS.tolist(),
+            "beyond": BEYOND,
             "glow": [AMBIENT, AMBIENT_ABOVE, GLOSS, INSIDE],
         }
 

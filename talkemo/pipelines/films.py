@@ -10,6 +10,7 @@ from __future__ import annotations
 import csv
 import hashlib
 import json
+import os
 import re
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, fields
@@ -150,7 +151,10 @@ def capture_folder(
             if progress:
                 progress(done + number + 1, len(clips))
     rows = list(_manifest_rows(out, clips))
-    with atomic_write(out / MANIFEST) as partial, partial.open("w", newline="", encoding="utf-8") as file:
+    with (
+        atomic_write(out / MANIFEST) as partial,
+        partial.open("w", newline="", encoding="utf-8", errors="replace") as file,
+    ):
         writer = csv.DictWriter(file, list(rows[0]), lineterminator="\n")
         writer.writeheader()
         writer.writerows(rows)
@@ -179,7 +183,7 @@ class Settings:
 def kept_name(clip: Clip) -> str:
     """A name for the files of a clip: its path, readable and without folders."""
     plain = re.sub(r"[^A-Za-z0-9_.-]", "_", clip.path)[-80:]
-    return f"{plain}-{hashlib.sha256(clip.path.encode()).hexdigest()[:8]}"
+    return f"{plain}-{hashlib.sha256(os.fsencode(clip.path)).hexdigest()[:8]}"
 
 
 def _is_done(out: Path, clip: Clip) -> bool:
@@ -203,12 +207,16 @@ def _capture_one(task: tuple[Settings, Clip]) -> None:
     name, path = kept_name(clip), settings.folder / clip.path
     try:
         film = capture_film(models.face, path, tracker)
-    except TalkemoError as error:
+        sound = film_sound(path)
+        delay = None if sound is None else sound_delay(film.capture, models.face, models.talking, sound)
+    except Exception as error:  # of one clip, which the others need not wait for
+        of_machine = isinstance(error, OSError | MemoryError | TalkemoError) and not isinstance(error, InputError)
+        if of_machine:  # it may be better next time
+            raise
         with atomic_write(settings.out / FAILED / f"{name}.txt") as partial:
-            partial.write_text(error.message, "utf-8")
+            reason = error.message if isinstance(error, TalkemoError) else f"{type(error).__name__}: {error}"
+            partial.write_text(reason, "utf-8")
         return
-    sound = film_sound(path)
-    delay = None if sound is None else sound_delay(film.capture, models.face, models.talking, sound)
     arrays = {f.name: getattr(film.capture, f.name) for f in fields(Capture)}
     about: dict[str, Any] = {"clip": json.dumps(asdict(clip)), "fps": film.fps, "residual_px": film.residual_px}
     about["sound"] = [np.nan, np.nan] if delay is None else [delay.seconds, delay.r]

@@ -27,6 +27,7 @@ from ..formats.face_models import FaceModel, read_face_model
 from ..formats.live_link import head_rotation
 from ..formats.mesh import Mesh, save_obj, save_ply
 from ..geometry import nearest_rotation
+from ..heads import gaze_of, gaze_weights
 from ..models import Models, load_models
 from ..motion import Motion
 from ..weights import DEFAULT
@@ -104,7 +105,7 @@ def reconstruct(
     """
     export, hint = export or ExportOptions(), hint or FaceHint()
     named = Path(source) if isinstance(source, str | Path) else None
-    inputs = [x for x in (named, onto) if isinstance(x, str | Path)]
+    inputs = [x for x in (named, onto, model) if isinstance(x, str | Path)]
     paths = output_paths(outputs, export, [*inputs, *hint.files])
     if neutral is not None:
         check_output(Path(neutral), NEUTRAL_FORMATS, *inputs, *paths)
@@ -248,8 +249,11 @@ def _frames(
             turn = (axes @ turns[part] @ axes.T).astype(np.float32)
             vertices = (vertices - middle) @ turn.transpose(0, 2, 1) + middle
         vertices = vertices.astype(np.float32, copy=False)
-        arkit = motion.arkit(face) if course else shapes @ face.arkit_matrix
-        yield motion, Frames(vertices, vertices[:, landmarks], arkit, turns[part], coordinates=motion.coordinates)
+        arkit = shapes @ face.arkit_matrix
+        gaze = gaze_of(arkit)  # an emotion leaves it as it is
+        if course:
+            arkit = gaze_weights(motion.arkit(face), gaze)
+        yield motion, Frames(vertices, vertices[:, landmarks], arkit, turns[part], gaze, motion.coordinates)
 
 
 def steady_turns(rotation: np.ndarray) -> np.ndarray:
@@ -316,14 +320,13 @@ def bound_person(model: FaceModel, person: Person, models: Models, cache: bool =
     return bind(replace(model.mesh, vertices=vertices), models=models, cache=False), coefficients
 
 
-def _check_landmarks(recordings: list[np.ndarray], name: str) -> list[np.ndarray]:
-    """Recordings of landmarks, of one kind. Raises InputError where they are not landmarks of a face."""
+def _check_landmarks(recordings: list[np.ndarray], name: str) -> None:
+    """Raise InputError where recordings are not landmarks of a face, of one kind."""
     if not recordings or len({r.shape[1] for r in recordings}) > 1:
         raise InputError(f"{name}: its arrays are {[r.shape for r in recordings][:3]}", HINT)
     if not all(np.isfinite(r).all((1, 2)).any() for r in recordings):
         raise InputError(f"{name}: a recording in which no frame has a face", "leave it out")
     check_spread(recordings, name)
-    return recordings
 
 
 def _of_curves(face: Face, curves: Curves) -> Capture:

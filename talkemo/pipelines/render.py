@@ -12,9 +12,10 @@ import numpy as np
 from ..audio import load_audio
 from ..errors import InputError
 from ..files import check_output, shown
-from ..formats.animation import Header, Source
+from ..formats.animation import Header, Source, check_frames
 from ..formats.mesh import Mesh
 from ..formats.open import open_animation
+from ..geometry import mesh_edges
 from ..models import Models, load_models
 from ..render import Renderer, new_renderer
 from ..render.look import Look, look_of_header
@@ -77,8 +78,8 @@ def render(
     sources = [_open(path, fps) for path in (animation, *compare)]
     if heatmap and compare and sources[0].shape[1] != sources[1].shape[1]:
         raise InputError(f"{compare[0]}: another mesh than {animation}", "a heat map compares one mesh with itself")
-    models = (models or load_models(weights)) if fill else None
-    headers = [_with_look(header_of(source), source, models) for source in sources]
+    models = None if heatmap else models or load_models(weights)
+    headers = [_with_look(header_of(source), source, models, fill) for source in sources]
     shown_beside = sources[:1] if heatmap else sources
     labels = [Path(path).stem for path in (animation, *compare)] if len(shown_beside) > 1 else [""]
     with ExitStack() as stack:
@@ -89,7 +90,8 @@ def render(
             look = look_of_header(header) if heat is None else heat.look
             renderer = new_renderer(look, camera, (width, height))
             stack.callback(renderer.close)
-            panels.append(_Panel(source, header, renderer, camera, label, heat, wireframe))
+            edges = mesh_edges(header.faces)[0] if wireframe else None
+            panels.append(_Panel(source, header, renderer, camera, label, heat, edges, (width, height)))
         canvas = _Canvas(panels, caption, turntable)
         if output.suffix.lower() in PICTURES:
             _write_picture(output, canvas, time, sheet)
@@ -99,7 +101,7 @@ def render(
 
 def header_of(source: Source) -> Header:
     """What a picture needs to know of an animation."""
-    rest = next(source.chunks(1))[0] if source.rest is None else source.rest
+    rest = next(_frames(source)) if source.rest is None else source.rest
     focus = np.ones(source.shape[1], bool)
     if source.focus is not None and source.focus.shape == (source.shape[1],):
         focus = source.focus.astype(bool)
@@ -115,7 +117,7 @@ def _open(path: PathLike, fps: float | None) -> Source:
     return source
 
 
-def _with_look(header: Header, source: Source, models: Models | None) -> Header:
+def _with_look(header: Header, source: Source, models: Models | None, fill: bool) -> Header:
     """A header that says how the mesh is shown, where its face is found; it is remembered, as of every mesh."""
     if models is None:
         return header
@@ -125,7 +127,7 @@ def _with_look(header: Header, source: Source, models: Models | None) -> Header:
         binding = bind(Mesh(header.rest.astype(np.float64), source.faces, source.appearance), models=models)
     except InputError:
         return header
-    return replace(header, look=lambda: look_of(binding))
+    return replace(header, look=lambda: look_of(binding, fill))
 
 
 # --------------------------------------------------------------------------------------------------------- the picture
@@ -141,7 +143,8 @@ class _Panel:
     view: View
     label: str
     heat: _Heat | None
-    wireframe: bool
+    edges: np.ndarray | None
+    size: tuple[int, int]
 
     def draw(self, vertices: np.ndarray, number: int, turn: float) -> np.ndarray:
         """The frame with its number, the camera `turn` radians farther round."""
@@ -149,7 +152,7 @@ class _Panel:
         if self.heat is not None:
             self.heat.colour(vertices, number)
         picture = self.renderer.draw(vertices)
-        return _with_wires(picture, self, vertices) if self.wireframe else picture
+        return picture if self.edges is None else _with_wires(picture, self, vertices)
 
 
 class _Canvas:
@@ -158,7 +161,7 @@ class _Canvas:
     def __init__(self, panels: list[_Panel], caption: str | None, turntable: bool):
         self.panels, self.caption, self.turntable = panels, caption, turntable
         self.fps = panels[0].source.fps
-        self.frames = max(len(panel.source) for panel in panels)
+        self.frames = max(round(len(panel.source) / panel.source.fps * self.fps) for panel in panels) or 1
         self.every = max(1, int(np.ceil(self.fps / VIDEO_FPS - 1e-6)))
 
     def frame(self, vertices: list[np.ndarray], number: int) -> np.ndarray:
@@ -171,19 +174,36 @@ class _Canvas:
         whole = np.hstack(pictures)
         if self.caption:
             _write_text(whole, self.caption, top=False)
-        return whole[: len(whole) // 2 * 2, : whole.shape[1] // 2 * 2]
+        return whole
 
     def every_frame(self) -> Iterator[tuple[int, list[np.ndarray]]]:
         """The vertices (N, 3) of each panel, frame by frame; a shorter animation rests at its end."""
-        streams = [_frames(panel.source) for panel in self.panels]
-        last: list[np.ndarray] = [panel.header.rest for panel in self.panels]
+        players = [_Player(panel.source) for panel in self.panels]
         for number in range(self.frames):
-            last = [next(stream, before) for stream, before in zip(streams, last)]
-            yield number, last
+            yield number, [player.at(number / self.fps) for player in players]
+
+
+class _Player:
+    """The frames of an animation at ascending times; at its end it rests."""
+
+    def __init__(self, source: Source):
+        self.fps, self.frames = source.fps, _frames(source)
+        self.shown, self.number = next(self.frames), 0
+
+    def at(self, time: float) -> np.ndarray:
+        """The vertices (N, 3) at `time` s."""
+        while self.number < round(time * self.fps):
+            self.shown = next(self.frames, self.shown)
+            self.number += 1
+        return self.shown
 
 
 def _frames(source: Source) -> Iterator[np.ndarray]:
+    """The frames (N, 3), one by one. Raises InputError where one has NaN in it."""
+    done = 0
     for part in source.chunks():
+        check_frames(source, part, done)
+        done += len(part)
         yield from part
 
 
@@ -194,7 +214,7 @@ def _write_picture(output: Path, canvas: _Canvas, time: float | None, sheet: boo
     if sheet:
         wanted = np.unique(np.linspace(0, last, SHEET).round().astype(int))
     else:
-        wanted = np.array([canvas.frames // 2 if time is None else min(round(time * canvas.fps), last)])
+        wanted = np.array([canvas.frames // 2 if time is None else round(min(time * canvas.fps, last))])
     pictures = [canvas.frame(vertices, k) for k, vertices in canvas.every_frame() if k in wanted]
     columns = -(-len(pictures) // 2) if len(pictures) > 1 else 1
     while len(pictures) % columns:
@@ -208,8 +228,8 @@ def _write_film(output: Path, canvas: _Canvas, audio: PathLike | None, progress:
     from ..render.encoder import Encoder
     from ..render.video import sound_file
 
-    first = next(canvas.every_frame())
-    size = canvas.frame(first[1], 0).shape
+    width = sum(panel.size[0] for panel in canvas.panels)
+    size = canvas.panels[0].size[1] // 2 * 2, width // 2 * 2  # H.264 wants even sides
     with ExitStack() as stack:
         sound = None if audio is None else sound_file(load_audio(audio), stack)
         partial = stack.enter_context(atomic_write(output))
@@ -218,7 +238,7 @@ def _write_film(output: Path, canvas: _Canvas, audio: PathLike | None, progress:
         stack.callback(encoder.close)
         for number, vertices in canvas.every_frame():
             if number % canvas.every == 0:
-                encoder.write(canvas.frame(vertices, number))
+                encoder.write(canvas.frame(vertices, number)[: size[0], : size[1]])
             if progress:
                 progress(number + 1, canvas.frames)
         encoder.finish()
@@ -231,10 +251,7 @@ class _Heat:
     """Colours a mesh by how far its vertices are from rest, or from those of another animation of the same mesh."""
 
     def __init__(self, source: Source, header: Header, other: Source | None):
-        self.rest = header.rest
-        self.other = None if other is None else _frames(other)
-        self.beside = header.rest
-        self.number = -1
+        self.fps, self.rest = source.fps, header.rest
         count = len(header.rest)
         scale = np.linspace(0, 1, 256)[:, None]
         self.look = Look(
@@ -244,24 +261,19 @@ class _Heat:
             (255 * _heat_colour(scale)).astype(np.uint8)[None].repeat(4, 0),
             count,
         )
-        self.largest = max(self._largest(source, other), 1e-9)
+        self.beside = None if other is None else _Player(other)
+        found = [np.percentile(self._distance(v, k), HEAT_PERCENTILE) for k, v in enumerate(_frames(source))]
+        self.largest = max(float(np.percentile(found, HEAT_PERCENTILE)), 1e-9)
+        self.beside = None if other is None else _Player(other)
 
-    def _largest(self, source: Source, other: Source | None) -> float:
-        """The distance that the warmest colour stands for."""
-        beside = None if other is None else _frames(other)
-        found = []
-        for vertices in _frames(source):
-            against = self.rest if beside is None else next(beside, self.rest)
-            found.append(np.percentile(np.linalg.norm(vertices - against, axis=1), HEAT_PERCENTILE))
-        return float(np.percentile(found, HEAT_PERCENTILE))
+    def _distance(self, vertices: np.ndarray, number: int) -> np.ndarray:
+        """(N,): how far the vertices of a frame are from where they are compared with; frames ascend."""
+        beside = self.rest if self.beside is None else self.beside.at(number / self.fps)
+        return np.asarray(np.linalg.norm(vertices - beside, axis=1))
 
     def colour(self, vertices: np.ndarray, number: int) -> None:
         """Set the colours of a frame; numbers ascend."""
-        while self.other is not None and self.number < number:
-            self.beside = next(self.other, self.beside)
-            self.number += 1
-        distance = np.linalg.norm(vertices - self.beside, axis=1) / self.largest
-        self.look.place[:, 0] = 255 * np.clip(distance, 0, 1)
+        self.look.place[:, 0] = 255 * np.clip(self._distance(vertices, number) / self.largest, 0, 1)
 
 
 def _heat_colour(share: np.ndarray) -> np.ndarray:
@@ -275,7 +287,7 @@ def _with_wires(picture: np.ndarray, panel: _Panel, vertices: np.ndarray) -> np.
     """A picture with the edges of the triangles that face the camera."""
     from PIL import Image, ImageDraw
 
-    from ..geometry import mesh_edges, vertex_normals
+    from ..geometry import vertex_normals
 
     view = panel.renderer.view
     seen = view.to_camera(vertices)
@@ -283,7 +295,8 @@ def _with_wires(picture: np.ndarray, panel: _Panel, vertices: np.ndarray) -> np.
     ahead = vertex_normals(seen, panel.header.faces)[:, 2] > 0.05
     wires = Image.new("L", (picture.shape[1], picture.shape[0]))
     pen = ImageDraw.Draw(wires)
-    for a, b in mesh_edges(panel.header.faces)[0]:
+    assert panel.edges is not None
+    for a, b in panel.edges:
         if ahead[a] and ahead[b]:
             pen.line([*places[a], *places[b]], fill=255)
     share = np.array(wires, np.float32)[..., None] / 255 * WIRE_OPACITY
@@ -294,6 +307,7 @@ def _write_text(picture: np.ndarray, text: str, top: bool) -> None:
     """Write a line into a picture, in its middle above or below."""
     from PIL import Image, ImageDraw, ImageFont
 
+    text = " ".join(text.split())
     image = Image.fromarray(picture)
     pen = ImageDraw.Draw(image)
     size = max(12, picture.shape[0] // 22)

@@ -75,7 +75,7 @@ def transfer(
     if not len(source):
         raise InputError(f"{animation}: no frames in it", "is it the right file?")
     mesh = Mesh(_rest_vertices(source, neutral), source.faces, source.appearance, source.path.name)
-    sound = _sound_of(source, audio) if any(path.suffix.lower() == ".mp4" for path in paths) else None
+    sound = _sound_of(source, audio) if any(path.suffix.lower() in (".mp4", ".html") for path in paths) else None
     if sound is not None:
         output_paths(outputs, export, [sound.path])
     models = models or load_models(weights, device=device)

@@ -40,7 +40,7 @@ class GLRenderer:
             baseColorTexture=self.pyrender.Texture(source=look.texture, source_channels="RGB"),
             doubleSided=True,
         )
-        # What lights do is computed here, as the software rasteriser does it, so that both look alike.
+        # What lights do is computed here, at the vertices, as the software rasteriser does it at each pixel: both look alike.
         self.scene = self.pyrender.Scene(bg_color=[0.0, 0.0, 0.0, 0.0])
         field = 2 * np.arctan(view.half / view.distance)
         camera = self.pyrender.PerspectiveCamera(field, aspectRatio=size[0] / size[1], znear=0.05 * view.distance)

@@ -259,7 +259,11 @@ class _Painter:
         _blend(picture, rows, 0.5 * np.clip(dark, 0, 1), LASH)
         for brow, outer in ((marks[17:22], 0), (marks[22:27], -1)):
             across = np.linspace(brow[0, 0], brow[-1, 0], 9)
-            bow = np.polyfit(brow[:, 0] - brow[2, 0], brow[:, 1], 2)  # vertices near five points are a jagged line
+            # Vertices near five points are a jagged line, and on a coarse mesh fewer than five.
+            places = len(np.unique(brow[:, 0].round(3)))
+            if places < 2:
+                continue
+            bow = np.polyfit(brow[:, 0] - brow[2, 0], brow[:, 1], min(2, places - 1))
             line = np.column_stack([across, np.polyval(bow, across - brow[2, 0]) - BROW_DROP])
             rows = _near(points, line, 2 * BROW_WIDTH)
             distance = to_line(points[rows], line)
@@ -478,7 +482,7 @@ def own_texture(appearance: Appearance) -> np.ndarray | None:
                 return None
             picture.thumbnail((LARGEST_TEXTURE, LARGEST_TEXTURE))
             return np.array(picture.convert("RGB"))
-    except (OSError, ValueError, UnidentifiedImageError, Image.DecompressionBombError):
+    except (OSError, ValueError, SyntaxError, UnidentifiedImageError, Image.DecompressionBombError):
         return None
 
 
@@ -486,15 +490,18 @@ def vertex_groups(appearance: Appearance | None, count: int) -> np.ndarray:
     """What an OBJ's groups call each of a mesh's vertices, (N,) str: skin, teeth, tongue, eyes or hidden."""
     groups = np.full(count, "skin", dtype="<U6")
     kind = "skin"
+    so_far = 0  # vertices before a line: indices below zero count from there
     for text in appearance.text if appearance is not None else ():
         if not isinstance(text, str):
+            so_far += text
             continue
         for line in text.splitlines():
             if line.startswith("g "):
                 kind = _kind_of(line[2:].strip().lower())
             elif kind != "skin" and line.startswith("f "):
                 corners = [int(corner.split("/")[0]) for corner in line.split()[1:]]
-                groups[[corner - 1 if corner > 0 else corner for corner in corners if abs(corner) <= count]] = kind
+                places = np.array([corner - 1 if corner > 0 else so_far + corner for corner in corners])
+                groups[places[(places >= 0) & (places < count)]] = kind
     return groups
 
 
