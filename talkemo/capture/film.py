@@ -147,6 +147,22 @@ def fit_recording(
     The points are the 68 of iBUG or MediaPipe's mesh, the same of all recordings. Raises InputError for points that no
     face fits.
     """
+    from threadpoolctl import threadpool_limits
+
+    # Many products of small matrices: several threads would mostly wait for each other.
+    with threadpool_limits(1):
+        return _fit_recording(face, recordings, fps, expected, stiffness, lens)
+
+
+def _fit_recording(
+    face: Face,
+    recordings: list[np.ndarray],
+    fps: float,
+    expected: np.ndarray | None,
+    stiffness: Stiffness,
+    lens: Lens | None,
+) -> Capture:
+    """What `fit_recording` does."""
     points = points_of(recordings[0])
     keep, operator, weights = schema(face, points)
     pairs = lip_pairs(None if points is None else points[keep])
