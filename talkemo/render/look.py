@@ -10,6 +10,7 @@ from __future__ import annotations
 import io
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from itertools import pairwise
 from typing import Any
 
@@ -38,8 +39,9 @@ BROW_DROP = 7.0
 LIP_EDGE, LASH_WIDTH = 1.6, 0.9
 MEMBRANE = 2.5  # stretch by an opening jaw from which a triangle between the lips closes the mouth and is left out
 BEHIND = 22.0  # mm behind the corners of the eyes from which nothing is painted
-PIXELS_A_MM = 4
+PIXELS_A_MM = 3
 MARGIN = 26.0  # mm around the landmarks that are painted
+GAUSS_NEWTON = 8  # steps
 SWATCH = 192  # pixels on a side of the picture of an eyeball, and height of the strip of plain colours
 LARGEST_TEXTURE = 2048  # pixels on a side
 TEXTURE_PIXELS = 1 << 26  # of a mesh's own texture, at most
@@ -241,45 +243,44 @@ class _Painter:
     def _paint(self) -> np.ndarray:
         """The face seen from the front (H, W, 3) uint8, with brows, lips, lashes and a little colour."""
         marks = self.landmarks[:, :2]
-        low, high = marks.min(0) - MARGIN, marks.max(0) + MARGIN
-        width, height = np.ceil((high - low) * PIXELS_A_MM).astype(int)
-        x = low[0] + (np.arange(width) + 0.5) / PIXELS_A_MM
-        y = high[1] - (np.arange(height) + 0.5) / PIXELS_A_MM
-        points = np.stack(np.meshgrid(x, y), 2).reshape(-1, 2)
-        picture = np.tile(SKIN.astype(float), (len(points), 1))
+        canvas = _Canvas(marks.min(0) - MARGIN, marks.max(0) + MARGIN)
         for cheek in (marks[[2, 31, 36]].mean(0), marks[[14, 35, 45]].mean(0), marks[30]):
-            near = np.exp(-(((points - cheek) / [17, 14]) ** 2).sum(1))
-            picture += 0.28 * near[:, None] * (BLUSH - picture)
+            canvas.blend(cheek[None], 45, partial(_blush, cheek), BLUSH)
         outline, parting = marks[48:60], marks[60:65]
-        rows = _near(points, outline, 3)
-        edge = to_line(points[rows], np.vstack([outline, outline[:1]]))
-        edge = np.where(inside(points[rows], outline), edge, -edge)
-        _blend(picture, rows, np.clip(0.5 + edge / (2 * LIP_EDGE), 0, 1) * 0.85, LIP)
-        dark = 1 - to_line(points[rows], parting) / 2.0  # where the lips meet
-        _blend(picture, rows, 0.5 * np.clip(dark, 0, 1), LASH)
+
+        def of_lips(points: np.ndarray) -> np.ndarray:
+            edge = to_line(points, np.vstack([outline, outline[:1]]))
+            return 0.85 * np.clip(0.5 + np.where(inside(points, outline), edge, -edge) / (2 * LIP_EDGE), 0, 1)
+
+        canvas.blend(outline, 3, of_lips, LIP)
+        # Where the lips meet.
+        canvas.blend(outline, 3, lambda p: 0.5 * np.clip(1 - to_line(p, parting) / 2, 0, 1), LASH)
         for brow, outer in ((marks[17:22], 0), (marks[22:27], -1)):
-            across = np.linspace(brow[0, 0], brow[-1, 0], 9)
-            # Vertices near five points are a jagged line, and on a coarse mesh fewer than five.
-            places = len(np.unique(brow[:, 0].round(3)))
-            if places < 2:
-                continue
-            bow = np.polyfit(brow[:, 0] - brow[2, 0], brow[:, 1], min(2, places - 1))
-            line = np.column_stack([across, np.polyval(bow, across - brow[2, 0]) - BROW_DROP])
-            rows = _near(points, line, 2 * BROW_WIDTH)
-            distance = to_line(points[rows], line)
-            along = np.clip(np.abs(points[rows, 0] - line[outer, 0]) / np.abs(line[-1, 0] - line[0, 0]), 0, 1)
-            half = BROW_TAIL + (BROW_WIDTH - BROW_TAIL) * np.minimum(1, 1.6 * along)
-            hairs = 1 - 0.14 * np.abs(np.sin(1.9 * points[rows, 0] + (1 if outer == 0 else -1) * 1.1 * points[rows, 1]))
-            _blend(picture, rows, 0.9 * hairs * np.clip((half - distance) / BROW_EDGE + 0.5, 0, 1), BROW)
-        for lid, strength in ((marks[36:40], 0.85), (marks[42:46], 0.85), (marks[[39, 40, 41, 36]], 0.3)):
-            self._lash(picture, points, lid, strength)
-        self._lash(picture, points, marks[[45, 46, 47, 42]], 0.3)
-        return np.clip(picture, 0, 255).astype(np.uint8).reshape(height, width, 3)
+            self._brow(canvas, brow, outer)
+        upper, lower = (marks[36:40], marks[42:46]), (marks[[39, 40, 41, 36]], marks[[45, 46, 47, 42]])
+        for lid, strength in [*((lid, 0.85) for lid in upper), *((lid, 0.3) for lid in lower)]:
+            canvas.blend(lid, 4, partial(_lash, lid, strength), LASH)
+        return canvas.picture.clip(0, 255).astype(np.uint8)
 
     @staticmethod
-    def _lash(picture: np.ndarray, points: np.ndarray, lid: np.ndarray, strength: float) -> None:
-        rows = _near(points, lid, 4)
-        _blend(picture, rows, strength * np.clip(1.5 - to_line(points[rows], lid) / LASH_WIDTH, 0, 1), LASH)
+    def _brow(canvas: _Canvas, brow: np.ndarray, outer: int) -> None:
+        """Paint a brow along five points (5, 2), of which the `outer` one is at the temple."""
+        across = np.linspace(brow[0, 0], brow[-1, 0], 9)
+        # Vertices near five points are a jagged line, and on a coarse mesh fewer than five.
+        places = len(np.unique(brow[:, 0].round(3)))
+        if places < 2 or across[0] == across[-1]:
+            return
+        bow = np.polyfit(brow[:, 0] - brow[2, 0], brow[:, 1], min(2, places - 1))
+        line = np.column_stack([across, np.polyval(bow, across - brow[2, 0]) - BROW_DROP])
+        lean = 1.1 if outer == 0 else -1.1  # of the hairs
+
+        def share(points: np.ndarray) -> np.ndarray:
+            along = np.clip(np.abs(points[:, 0] - line[outer, 0]) / np.abs(across[-1] - across[0]), 0, 1)
+            half = BROW_TAIL + (BROW_WIDTH - BROW_TAIL) * np.minimum(1, 1.6 * along)
+            hairs = 1 - 0.14 * np.abs(np.sin(1.9 * points[:, 0] + lean * points[:, 1]))
+            return 0.9 * hairs * np.clip((half - to_line(points, line)) / BROW_EDGE + 0.5, 0, 1)
+
+        canvas.blend(line, 2 * BROW_WIDTH, share, BROW)
 
     # ------------------------------------------------------------------------------------------------------- the eyes
 
@@ -413,11 +414,15 @@ def rigid(source: np.ndarray, target: np.ndarray) -> tuple[np.ndarray, np.ndarra
 
 def centre_behind(lids: np.ndarray, usual: np.ndarray) -> np.ndarray:
     """The centre (3,) of an eyeball whose surface the lids (6, 3) touch; usual: where it is in most faces."""
-    from scipy.optimize import least_squares
-
-    off = lambda centre: np.linalg.norm(lids - centre, axis=1) - EYEBALL
     wanted = np.array([1.0, 1.0, 0.2])  # lids tell how deep it lies, and hardly where it is across
-    return np.asarray(least_squares(lambda c: np.append(off(c), wanted * (c - usual)), usual).x)
+    centre = usual.astype(np.float64)
+    for _ in range(GAUSS_NEWTON):
+        arm = centre - lids
+        distance = np.maximum(np.linalg.norm(arm, axis=1), 1e-6)
+        slope = np.concatenate([arm / distance[:, None], np.diag(wanted)])
+        error = np.append(distance - EYEBALL, wanted * (centre - usual))
+        centre = centre - np.linalg.lstsq(slope, error, rcond=None)[0]
+    return centre
 
 
 def sphere(rings: int, sectors: int) -> tuple[np.ndarray, np.ndarray]:
@@ -512,14 +517,39 @@ def _kind_of(group: str) -> str:
     return "hidden" if group.startswith(HIDDEN_GROUPS) else "skin"
 
 
-def _blend(picture: np.ndarray, rows: np.ndarray, share: np.ndarray, colour: np.ndarray) -> None:
-    picture[rows] += share[:, None] * (colour - picture[rows])
+def _blush(cheek: np.ndarray, points: np.ndarray) -> np.ndarray:
+    """How red points (P, 2) around a place (2,) are."""
+    return np.asarray(0.28 * np.exp(-(((points - cheek) / [17, 14]) ** 2).sum(1)))
 
 
-def _near(points: np.ndarray, marks: np.ndarray, margin: float) -> np.ndarray:
-    """Indices of the points (P, 2) in the box around some marks (M, 2), with a margin."""
-    low, high = marks.min(0) - margin, marks.max(0) + margin
-    return np.flatnonzero(((points > low) & (points < high)).all(1))
+def _lash(lid: np.ndarray, strength: float, points: np.ndarray) -> np.ndarray:
+    """How dark points (P, 2) along a lid (M, 2) are."""
+    return np.asarray(strength * np.clip(1.5 - to_line(points, lid) / LASH_WIDTH, 0, 1))
+
+
+class _Canvas:
+    """A picture of the plane between two corners (2,), in the colour of skin, that is painted part by part."""
+
+    def __init__(self, low: np.ndarray, high: np.ndarray):
+        self.low, self.high = low, high
+        width, height = np.ceil((high - low) * PIXELS_A_MM).astype(int)
+        self.picture = np.tile(SKIN.astype(np.float32), (height, width, 1))
+
+    def blend(
+        self, marks: np.ndarray, margin: float, share: Callable[[np.ndarray], np.ndarray], colour: np.ndarray
+    ) -> None:
+        """Put a colour over the box around marks (M, 2); share: (P, 2) → (P,), how much of it at points."""
+        low = ((marks.min(0) - margin - self.low) * PIXELS_A_MM).astype(int)
+        high = ((marks.max(0) + margin - self.low) * PIXELS_A_MM).astype(int) + 1
+        height, width = self.picture.shape[:2]
+        columns = np.arange(max(low[0], 0), min(high[0], width))
+        rows = np.arange(max(height - high[1], 0), min(height - low[1], height))
+        x, y = self.low[0] + (columns + 0.5) / PIXELS_A_MM, self.high[1] - (rows + 0.5) / PIXELS_A_MM
+        if not len(x) or not len(y):
+            return
+        points = np.stack(np.meshgrid(x, y), 2).reshape(-1, 2)
+        part = self.picture[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
+        part += share(points).reshape(len(rows), len(columns), 1) * (colour - part)
 
 
 def to_line(points: np.ndarray, line: np.ndarray) -> np.ndarray:
