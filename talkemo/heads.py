@@ -67,9 +67,13 @@ class HeadMotion:
 
     def rotations(self, times: np.ndarray) -> np.ndarray:
         """(T, 3, 3) float32, of a face that looks along +z with y up."""
-        from scipy.spatial.transform import Rotation
-
-        return Rotation.from_euler("xyz", self.angles(times)).as_matrix().astype(np.float32)
+        (px, yx, rx), (pc, yc, rc) = np.sin(self.angles(times)).T, np.cos(self.angles(times)).T
+        zero, one = np.zeros(len(times)), np.ones(len(times))
+        matrix = lambda *rows: np.stack([np.stack(row, 1) for row in rows], 1)
+        pitch = matrix((one, zero, zero), (zero, pc, -px), (zero, px, pc))
+        yaw = matrix((yc, zero, yx), (zero, one, zero), (-yx, zero, yc))
+        roll = matrix((rc, -rx, zero), (rx, rc, zero), (zero, zero, one))
+        return np.asarray(roll @ yaw @ pitch, np.float32)
 
 
 class Gaze:

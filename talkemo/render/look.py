@@ -477,10 +477,10 @@ def depth_picture() -> np.ndarray:
 
 def own_texture(appearance: Appearance) -> np.ndarray | None:
     """A mesh's own texture (H, W, 3) uint8, at most LARGEST_TEXTURE on a side; None where there is none to be read."""
-    from PIL import Image, UnidentifiedImageError
-
     if appearance.texture is None or appearance.uv is None or appearance.uv_faces is None:
         return None
+    from PIL import Image, UnidentifiedImageError
+
     try:
         with Image.open(io.BytesIO(appearance.texture), formats=["JPEG", "PNG"]) as picture:
             if picture.width * picture.height > TEXTURE_PIXELS:
