@@ -7,6 +7,7 @@ import subprocess
 import sys
 import zipfile
 from pathlib import Path
+from unittest import mock
 
 import imageio_ffmpeg
 import numpy as np
@@ -466,6 +467,7 @@ def test_a_folder_of_films(clip, performance, tmp_path, monkeypatch, models):
     films._of_process.cache_clear()
 
 
+@mock.patch.dict(os.environ)  # Dask sets numbers of threads for its workers there, and leaves them
 def test_a_cluster_of_two_workers(clip, performance, tmp_path, monkeypatch):
     distributed = pytest.importorskip("distributed")
     folder, out = tmp_path / "films", tmp_path / "out"
