@@ -129,10 +129,14 @@ def closest_points(
 # ------------------------------------------------------------------------------------------------------ rigid fits
 
 
-def eye_rotation(gaze: np.ndarray) -> np.ndarray:
-    """The rotation (3, 3) of an eye that looks along +z, by pitch, down, and yaw, to the left, (2,) in radians."""
+def eye_rotation(gaze: np.ndarray, axes: np.ndarray | None = None) -> np.ndarray:
+    """The rotation (3, 3) of an eye that looks ahead, by pitch, down, and yaw, to the left, (2,) in radians.
+
+    axes: (3, 3), the rotation of the face that the eye is in, from looking along +z with y up; None for none
+    """
     (ps, ys), (pc, yc) = np.sin(gaze), np.cos(gaze)
-    return np.array([[yc, 0, ys], [0, 1, 0], [-ys, 0, yc]]) @ np.array([[1, 0, 0], [0, pc, -ps], [0, ps, pc]])
+    own = np.array([[yc, 0, ys], [0, 1, 0], [-ys, 0, yc]]) @ np.array([[1, 0, 0], [0, pc, -ps], [0, ps, pc]])
+    return own if axes is None else np.asarray(axes @ own @ axes.T)
 
 
 @dataclass(frozen=True, eq=False)

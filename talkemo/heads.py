@@ -13,11 +13,9 @@ from __future__ import annotations
 import numpy as np
 
 from .binding.binding import GAZE, Binding
-from .errors import InputError
 from .face import ARKIT_NAMES
 from .geometry import eye_rotation, smoothstep
 
-MODES = ("off", "auto")
 BANDS = np.array([0.1, 0.167, 0.278, 0.464, 0.775, 1.292, 2.156, 3.597, 6.0])  # Hz, edges
 # Degrees, standard deviation of pitch, yaw and roll in each band: the median person's; clips are too short to tell the first,
 # which is a guess.
@@ -41,13 +39,6 @@ AWAY = 0.6  # share of the leaps that lead aside; others lead back to the camera
 LARGEST_GAZE = np.radians(25)
 PIVOT = np.array([0.0, -20.0, 0.0])  # canonical mm, where the head sits on the neck
 NECK = (30.0, 140.0)  # mm under the chin between which the neck goes along less and less
-
-
-def check_mode(mode: str, what: str) -> bool:
-    """Whether something moves by itself. Raises InputError for a word that is none of MODES."""
-    if mode not in MODES:
-        raise InputError(f"unknown {what} '{mode}'", f"choose {' or '.join(MODES)}")
-    return mode == "auto"
 
 
 class HeadMotion:
@@ -142,7 +133,7 @@ class Turner:
     def __call__(self, vertices: np.ndarray, rotation: np.ndarray, gaze: np.ndarray | None = None) -> np.ndarray:
         """Vertices (N, 3) of a frame, turned by a rotation (3, 3) of the canonical face; its eyes by pitch and yaw (2,)."""
         if gaze is not None and self.eyes:
-            look = self.axes @ eye_rotation(gaze) @ self.axes.T
+            look = eye_rotation(gaze, self.axes)
             vertices = vertices.copy()
             for rows, centre in self.eyes:
                 vertices[rows] = (vertices[rows] - centre) @ look.T + centre

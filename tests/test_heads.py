@@ -12,7 +12,8 @@ from talkemo.capture.video import open_film
 from talkemo.face import ARKIT_NAMES
 from talkemo.formats.live_link import head_angles
 from talkemo.geometry import eye_rotation
-from talkemo.heads import SHARE, SPECTRUM, Gaze, HeadMotion, Turner, check_mode, gaze_weights
+from talkemo.heads import SHARE, SPECTRUM, Gaze, HeadMotion, Turner, gaze_weights
+from talkemo.pipelines.outputs import check_mode
 from talkemo.render.look import look_of
 
 

@@ -9,7 +9,7 @@ import numpy as np
 
 from ..face import ARKIT_NAMES, INNER_LIPS, MOUTH_CORNERS, Face
 from ..formats.mesh import Mesh
-from ..geometry import Similarity
+from ..geometry import Similarity, eye_rotation
 
 INVISIBLE = 2e-3  # mm of motion that ARKit targets leave out
 AROUND = 8.0  # mm around the canonical face that belong to it in a picture
@@ -110,10 +110,7 @@ class Binding:
 
     def _eye_motion(self, vertices: np.ndarray, centre: np.ndarray, pitch: float, yaw: float) -> np.ndarray:
         """What turning an eye about its centre by degrees of pitch or yaw moves its vertices by, (E, 3)."""
-        from scipy.spatial.transform import Rotation
-
-        own = Rotation.from_euler("xy", (pitch, yaw), degrees=True).as_matrix()
-        rotation = self.placement.rotation @ own @ self.placement.rotation.T
+        rotation = eye_rotation(np.radians((pitch, yaw)), self.placement.rotation)
         arm = self.mesh.vertices[vertices] - centre
         return arm @ rotation.T - arm
 

@@ -151,45 +151,33 @@ def fit_recording(
 
     # Many products of small matrices: several threads would mostly wait for each other.
     with threadpool_limits(1):
-        return _fit_recording(face, recordings, fps, expected, stiffness, lens)
-
-
-def _fit_recording(
-    face: Face,
-    recordings: list[np.ndarray],
-    fps: float,
-    expected: np.ndarray | None,
-    stiffness: Stiffness,
-    lens: Lens | None,
-) -> Capture:
-    """What `fit_recording` does."""
-    points = points_of(recordings[0])
-    keep, operator, weights = schema(face, points)
-    pairs = lip_pairs(None if points is None else points[keep])
-    faces = [_with_a_face(recording, keep) for recording in recordings]
-    seen = faces[0]
-    firsts = [
-        recording[start : start + BEGINNING][:, keep]
-        for recording, start in zip(recordings, (int(there.argmax()) for there in faces))
-    ]
-    identity, own = Fitter(face, operator, weights, pairs=pairs, stiffness=stiffness, lens=lens).fit_person(firsts)
-    # A person's own distance of the points from their vertices counts the more, the more recordings show it.
-    fitter = Fitter(face, operator, weights, own * len(firsts) / (len(firsts) + 1), pairs, stiffness, lens)
-    fitter.learn_closed_mouth(firsts, identity)
-    time = np.arange(len(seen)) / fps
-    # Every piece has a frame with a face in it: others are interpolated from these.
-    bounds = [0]
-    for start in range(PIECE, len(seen), PIECE):
-        if seen[bounds[-1] : start].any() and seen[start:].any():
-            bounds.append(start)
-    parts = []
-    for start, end in zip(bounds, [*bounds[1:], len(seen)]):
-        around = slice(max(0, start - OVERLAP), min(len(seen), end + OVERLAP))
-        likely = None if expected is None else expected[around]
-        part = fitter.fit(recordings[0][around][:, keep], time[around], identity, expected=likely)
-        parts.append(_cut(part, slice(start - around.start, end - around.start)))
-    joined = {name: np.concatenate([getattr(part, name) for part in parts]) for name in PER_FRAME}
-    return Capture(**joined, identity=parts[0].identity)
+        points = points_of(recordings[0])
+        keep, operator, weights = schema(face, points)
+        pairs = lip_pairs(None if points is None else points[keep])
+        faces = [_with_a_face(recording, keep) for recording in recordings]
+        seen = faces[0]
+        firsts = [
+            recording[start : start + BEGINNING][:, keep]
+            for recording, start in zip(recordings, (int(there.argmax()) for there in faces))
+        ]
+        identity, own = Fitter(face, operator, weights, pairs=pairs, stiffness=stiffness, lens=lens).fit_person(firsts)
+        # A person's own distance of the points from their vertices counts the more, the more recordings show it.
+        fitter = Fitter(face, operator, weights, own * len(firsts) / (len(firsts) + 1), pairs, stiffness, lens)
+        fitter.learn_closed_mouth(firsts, identity)
+        time = np.arange(len(seen)) / fps
+        # Every piece has a frame with a face in it: others are interpolated from these.
+        bounds = [0]
+        for start in range(PIECE, len(seen), PIECE):
+            if seen[bounds[-1] : start].any() and seen[start:].any():
+                bounds.append(start)
+        parts = []
+        for start, end in zip(bounds, [*bounds[1:], len(seen)]):
+            around = slice(max(0, start - OVERLAP), min(len(seen), end + OVERLAP))
+            likely = None if expected is None else expected[around]
+            part = fitter.fit(recordings[0][around][:, keep], time[around], identity, expected=likely)
+            parts.append(_cut(part, slice(start - around.start, end - around.start)))
+        joined = {name: np.concatenate([getattr(part, name) for part in parts]) for name in PER_FRAME}
+        return Capture(**joined, identity=parts[0].identity)
 
 
 def _with_a_face(recording: np.ndarray, keep: np.ndarray) -> np.ndarray:

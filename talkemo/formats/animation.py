@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from .mesh import Appearance
 
 BYTES_AT_A_TIME = 1 << 28  # of vertices that are read together, which bounds the memory for large meshes
+SHOWN_FPS = 30.0  # of films and pages at most: more costs time and shows nothing that a face does
 LARGEST_COORDINATE = 1e12  # of a vertex, in any unit
 
 
@@ -70,6 +71,11 @@ class Header:
     look: Callable[[], Look] | None = None
     basis: Callable[[], np.ndarray] | None = None
     turn: Callable[[np.ndarray, np.ndarray, np.ndarray | None], np.ndarray] | None = None
+
+
+def frames_a_picture(fps: float) -> int:
+    """How many frames there are to each that is shown: films and pages have at most SHOWN_FPS pictures a second."""
+    return max(1, int(np.ceil(fps / SHOWN_FPS - 1e-6)))
 
 
 class Source(Protocol):

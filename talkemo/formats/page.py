@@ -21,9 +21,8 @@ from ..audio import Audio
 from ..emotions import BEYOND
 from ..errors import InputError, TalkemoError
 from ..ffmpeg import ffmpeg_program
-from .animation import FileWriter, Frames, Header
+from .animation import FileWriter, Frames, Header, frames_a_picture
 
-PAGE_FPS = 30.0  # at most
 LONGEST = 600.0  # s
 TEMPLATE = Path(__file__).with_name("page.html")
 
@@ -38,7 +37,7 @@ class PageWriter(FileWriter):
             raise InputError(f"{path.name}: more than {LONGEST:g} s for one page", "write an mp4, or cut the sound")
         super().__init__(path)
         self.header, self.audio = header, audio
-        self.every = max(1, int(np.ceil(header.fps / PAGE_FPS - 1e-6)))
+        self.every = frames_a_picture(header.fps)
         self.count = 0
         self.plain: list[np.ndarray] = []
         self.moods: dict[str, list[np.ndarray]] = {}
@@ -69,8 +68,7 @@ class PageWriter(FileWriter):
         moves = header.basis()  # (S, N, 3)
         rest = look.points(header.rest)
         # Added parts go along with the mesh in a way that is linear in what moves it, as long as no head turns.
-        step = 1.0
-        added = np.stack([look.added(header.rest + step * row) - look.added(header.rest) for row in moves])
+        added = np.stack([look.added(header.rest + row) for row in moves]) - look.added(header.rest)
         moves = np.concatenate([moves, added], axis=1).astype(np.float32)
         largest = np.maximum(np.abs(moves).max((1, 2)), 1e-12)
         view = frame_view(header.rest, header.focus, facing=header.facing)

@@ -16,7 +16,7 @@ from ..blinking import Blinking, blink_rate
 from ..emotions import EMOTIONS, Timeline, one_hot
 from ..formats.animation import Frames, Header
 from ..formats.mesh import Mesh
-from ..heads import Gaze, HeadMotion, Turner, check_mode, gaze_weights
+from ..heads import Gaze, HeadMotion, Turner, gaze_weights
 from ..liveliness import Liveliness
 from ..models import Models, load_models
 from ..motion import Motion
@@ -29,6 +29,7 @@ from .outputs import (
     Progress,
     Result,
     check_fps,
+    check_mode,
     output_paths,
     write_animation,
 )

@@ -29,7 +29,8 @@ from ..errors import InputError, TalkemoError
 from ..files import atomic_write, read_npz, readable
 from ..models import Models, load_models
 from ..weights import DEFAULT
-from .sync import check_sync, film_sound, sound_delay
+from .outputs import check_mode
+from .sync import film_sound, sound_delay
 
 KINDS = ("ravdess", "grid", "folder")
 MANIFEST = "manifest.csv"
@@ -134,7 +135,7 @@ def capture_folder(
     """
     from ..data.workers import each_done
 
-    check_sync(sync)
+    check_mode(sync, "way to synchronise")
     clips = find_clips(folder, kind)
     if out.suffix in (".npz", ".csv") or (out.exists() and not out.is_dir()):
         raise InputError(f"{out}: a corpus goes into a folder", "choose a folder's name")

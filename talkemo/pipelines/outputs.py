@@ -18,6 +18,7 @@ from ..formats.open import BAKED_FORMATS, FORMATS, SEQUENCE_FORMATS, open_writer
 from ..motion import Motion
 
 FPS = (1.0, 240.0)
+MODES = ("off", "auto")  # of what is done by itself or not at all
 FRAMES_AT_A_TIME = 128  # frames made and written at a time
 Progress = Callable[[int, int], None]  # called with the frames done and their total
 PathLike = str | Path
@@ -95,6 +96,13 @@ def check_fps(fps: float) -> None:
     """Raise InputError for an unusable frame rate."""
     if not FPS[0] <= fps <= FPS[1]:
         raise InputError(f"{fps:g} frames a second", f"choose from {FPS[0]:g} to {FPS[1]:g}")
+
+
+def check_mode(mode: str, what: str) -> bool:
+    """Whether something moves by itself. Raises InputError for a word that is none of MODES."""
+    if mode not in MODES:
+        raise InputError(f"unknown {what} '{mode}'", f"choose {' or '.join(MODES)}")
+    return mode == "auto"
 
 
 def write_animation(

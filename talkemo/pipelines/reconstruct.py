@@ -40,12 +40,13 @@ from .outputs import (
     Progress,
     Result,
     check_fps,
+    check_mode,
     output_paths,
     write_animation,
 )
 from .preview import FORMATS as PREVIEW_FORMATS
 from .preview import write_preview
-from .sync import check_sync, delayed, film_sound, sound_delay
+from .sync import delayed, film_sound, sound_delay
 
 if TYPE_CHECKING:
     from ..render.look import Look
@@ -115,7 +116,7 @@ def reconstruct(
             raise InputError("a preview is of a film", "leave --preview out")
     if fps is not None:
         check_fps(fps)
-    check_sync(sync)
+    corrected = check_mode(sync, "way to synchronise")
     if number < 1:
         raise InputError(f"face number {number}", "the largest face is number 1")
     if field_of_view is not None and not FIELD_OF_VIEW[0] <= field_of_view <= FIELD_OF_VIEW[1]:
@@ -163,7 +164,7 @@ def reconstruct(
     check_fps(fps)
     sound = film_sound(named) if film is not None and named is not None else None
     delay = None if sound is None else sound_delay(capture, face, models.talking, sound)
-    if sync == "auto" and delay is not None:
+    if corrected and delay is not None:
         capture = delayed(capture, delay.seconds)
     meta: dict[str, Any] = {"talkemo": __version__, ("landmarks" if film is None else "film"): _name(named)}
     if sound is not None:

@@ -12,7 +12,7 @@ import numpy as np
 from ..audio import load_audio
 from ..errors import InputError
 from ..files import check_output, shown
-from ..formats.animation import Header, Source, check_frames
+from ..formats.animation import Header, Source, check_frames, frames_a_picture
 from ..formats.mesh import Mesh
 from ..formats.open import open_animation
 from ..geometry import mesh_edges
@@ -26,7 +26,6 @@ from .outputs import PathLike, Progress
 
 PICTURES, FILMS = (".png",), (".mp4", ".webm", ".gif")
 MOST_COMPARED = 6
-VIDEO_FPS = 30.0  # at most: more costs time and shows nothing that a face does
 HEAT_PERCENTILE = 99  # of the displacements, that the warmest colour stands for
 LINE, WIRE_OPACITY = np.array([40, 44, 50], np.float32), 0.4  # RGB of a wire
 SHEET = 8  # frames of a contact sheet
@@ -162,7 +161,7 @@ class _Canvas:
         self.panels, self.caption, self.turntable = panels, caption, turntable
         self.fps = panels[0].source.fps
         self.frames = max(round(len(panel.source) / panel.source.fps * self.fps) for panel in panels) or 1
-        self.every = max(1, int(np.ceil(self.fps / VIDEO_FPS - 1e-6)))
+        self.every = frames_a_picture(self.fps)
 
     def frame(self, vertices: list[np.ndarray], number: int) -> np.ndarray:
         """The picture (H, W, 3) uint8 of a frame of each panel."""

@@ -14,7 +14,6 @@ from ..errors import InputError
 from ..face import Face
 from ..networks.talking import TalkingModel
 
-SYNC = ("off", "auto")  # whether a delay is corrected
 FARTHEST = 0.5  # s, that the sound may be early or late
 STEP = 0.01  # s
 LEAST = 0.4  # Pearson r of the lips' openings from which on a delay is believed
@@ -37,12 +36,6 @@ def film_sound(path: Path) -> Audio | None:
         return open_audio(path)
     except InputError:
         return None
-
-
-def check_sync(sync: str) -> None:
-    """Raise InputError for a word that is none of SYNC."""
-    if sync not in SYNC:
-        raise InputError(f"unknown way to synchronise '{sync}'", f"choose {' or '.join(SYNC)}")
 
 
 def sound_delay(capture: Capture, face: Face, talking: TalkingModel, sound: Audio) -> Delay | None:

@@ -20,7 +20,7 @@ from ..binding.binding import Binding
 from ..face import Face
 from ..formats.animation import Header
 from ..formats.mesh import Appearance, Mesh
-from ..geometry import Similarity, eye_rotation, nearest_rotation
+from ..geometry import Similarity, eye_rotation, rigid_motion
 from .view import SKIN
 
 # RGB.
@@ -396,20 +396,14 @@ class Followers:
             return self.points
         points = self.points
         if self.gaze is not None and self.balls:
-            look = self.axes @ eye_rotation(self.gaze) @ self.axes.T
+            look = eye_rotation(self.gaze, self.axes)
             points = points.copy()
             for rows, centre in self.balls:
                 points[rows] = (points[rows] - centre) @ look.T + centre
-        rotation, shift = rigid(self.rest, vertices[self.steady].astype(np.float64))
+        steady = vertices[self.steady].astype(np.float64)
+        (rotation,), (shift,) = rigid_motion(self.rest[None], steady[None])
         chin = vertices[self.chin].mean(0) - (self.chin_rest @ rotation.T + shift)
         return points @ rotation.T + shift + self.of_jaw[:, None] * (JAW_FOLLOWS * chin)
-
-
-def rigid(source: np.ndarray, target: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Rotation (3, 3) and shift (3,) that bring points (P, 3) to others best (Kabsch 1976)."""
-    a, b = source.mean(0), target.mean(0)
-    rotation, _ = nearest_rotation((target - b).T @ (source - a))
-    return rotation, b - rotation @ a
 
 
 def centre_behind(lids: np.ndarray, usual: np.ndarray) -> np.ndarray:

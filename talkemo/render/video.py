@@ -9,13 +9,11 @@ from pathlib import Path
 import numpy as np
 
 from ..audio import SAMPLE_RATE, Audio
-from ..formats.animation import FileWriter, Frames, Header
+from ..formats.animation import FileWriter, Frames, Header, frames_a_picture
 from . import new_renderer
 from .encoder import Encoder
 from .look import look_of_header
 from .view import fitted, frame_view, width_and_height
-
-VIDEO_FPS = 30.0  # at most: more costs time and shows nothing that a face does
 
 
 class VideoWriter(FileWriter):
@@ -27,7 +25,7 @@ class VideoWriter(FileWriter):
     def __init__(self, path: Path, header: Header, audio: Audio | None, size: int | tuple[int, int] = 512):
         width, height = (side + side % 2 for side in width_and_height(size))  # H.264 wants even sides
         camera = fitted(frame_view(header.rest, header.focus, facing=header.facing), width / height)
-        self.every = max(1, int(np.ceil(header.fps / VIDEO_FPS - 1e-6)))
+        self.every = frames_a_picture(header.fps)
         self.count, self.turn = 0, header.turn
         with ExitStack() as stack:  # if one of these fails, those before it are closed
             self.look = look_of_header(header)
