@@ -17,6 +17,7 @@ from talkemo import audio, load_models
 from talkemo.data.captures import load_captures
 from talkemo.data.motion import from_rest
 from talkemo.evaluation.metrics import mouth_opening, pearson
+from talkemo.loudness import normalised
 from talkemo.networks.speech_encoder import FEATURE_RATE, EncoderNetwork
 from talkemo.train.material import held_out
 
@@ -35,9 +36,6 @@ held = list(out.values())
 trained = [r for r in recordings if r.name not in out]
 trained = [r for r in trained if r.corpus == "talking"] + [r for r in trained if r.corpus == "grid_s1"][::3]
 
-layers: dict[str, torch.Tensor] = {}
-for number, block in enumerate(network.blocks):
-    block.register_forward_hook(lambda _, __, out, name=f"block {number + 1}": layers.__setitem__(name, out[0]))
 teacher = None
 if "--teacher" in sys.argv:
     from talkemo.train.teacher import Listening, load_teacher, padded_features
@@ -48,12 +46,15 @@ if "--teacher" in sys.argv:
 def features(r, network=network):
     """Every kind of features of a recording at 50 Hz, by name."""
     recording = audio.open_audio(data / r.audio)
-    bands = np.concatenate(list(audio.mel_rows(recording, encoder.filters)))
-    rows = audio.normalise(bands, audio.loud_level(recording, encoder.filters))
+    rows = np.concatenate(list(normalised(audio.mel_rows(recording, encoder.filters))))
     rows = rows[: len(rows) // 2 * 2]
     with torch.inference_mode():
-        last = network(torch.from_numpy(rows)[None])
-        found = {"log-mel": rows.reshape(len(rows) // 2, -1), **{name: t.numpy() for name, t in layers.items()}}
+        x, found = torch.from_numpy(rows)[None], {"log-mel": rows.reshape(len(rows) // 2, -1)}
+        for number, stage in enumerate(network.stages()):
+            x = stage.compute(x, 0, 0)
+            if number and number % 2 == 0:  # two stages a layer, after the convolutions
+                found[f"block {number // 2}"] = x[0].numpy()
+        last = x
         found["last, normalised"] = last[0].numpy()
         found["characters"] = network.log_probabilities(last)[0].numpy()
     if teacher:

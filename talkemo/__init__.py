@@ -6,6 +6,7 @@
 
 animate     a mesh and a recording to an animation            transfer  the emotion of an animation that exists
 bind        the face of a mesh, found once and used again     reconstruct  landmarks of a filmed person to 3D
+stream      frames of a face as the sound comes
 load_models a set of weights: bundled, a folder, or the Hub   Timeline, EMOTIONS  emotions over time
 
 Arrays are numpy, lengths millimetres on the canonical face, time seconds; docstrings give shapes. Importing this package
@@ -28,18 +29,21 @@ if TYPE_CHECKING:
     from .pipelines.bind import bind
     from .pipelines.outputs import ExportOptions, Result
     from .pipelines.reconstruct import reconstruct
+    from .pipelines.stream import Chunk, Stream, stream
     from .pipelines.transfer import transfer
 
 __version__ = "0.2.0"
 __all__ = [
     "EMOTIONS",
     "Binding",
+    "Chunk",
     "ExportOptions",
     "FaceHint",
     "InputError",
     "Models",
     "Motion",
     "Result",
+    "Stream",
     "TalkemoError",
     "Timeline",
     "__version__",
@@ -47,6 +51,7 @@ __all__ = [
     "bind",
     "load_models",
     "reconstruct",
+    "stream",
     "transfer",
 ]
 # Where each public name is defined; loaded when it is first used.
@@ -63,6 +68,9 @@ _MODULES = {
     "ExportOptions": "pipelines.outputs",
     "Result": "pipelines.outputs",
     "reconstruct": "pipelines.reconstruct",
+    "Chunk": "pipelines.stream",
+    "Stream": "pipelines.stream",
+    "stream": "pipelines.stream",
     "transfer": "pipelines.transfer",
 }
 

@@ -1,4 +1,4 @@
-"""Sound of any kind as mono samples at 16 kHz, and its log-mel bands at 100 Hz, normalised per recording."""
+"""Sound of any kind as mono samples at 16 kHz, and its log-mel bands at 100 Hz."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, Protocol
 
 import numpy as np
 
@@ -25,10 +25,6 @@ HOP = 160  # samples, 10 ms
 FFT = 512  # samples, 32 ms
 MELS = 80
 FLOOR = 1e-10  # of the mel power: −100 dB
-RANGE = 8.0  # log10 units under the recording's loudest band that are distinguished
-AUDIBLE = 4.0  # log10 units under the loudest moment that count as sound when the level is measured
-FAINTEST = -4.0  # lower bound of a recording's level, log10 mel power: noise alone stays faint
-QUIET = 1e-3  # peak, −60 dB, under which a recording is silence
 LARGEST_SAMPLE = 1e6  # absolute value; files of floats that hold integers stay well below it
 CUTOFF = 5.0  # Hz, of the high-pass filter that removes a microphone's offset
 FILTER_BLOCK = 256  # samples that the high-pass filter handles as one matrix product
@@ -60,6 +56,14 @@ BEGINNINGS = (
 )
 STANDARD_INPUT = "-"
 KINDS = "wav, flac, ogg, opus, mp3 and m4a are read; is the ending the right one?"
+
+
+class Sound(Protocol):
+    """What a face can be moved by: a recording, or sound as it comes."""
+
+    def chunks(self) -> Iterator[np.ndarray]:
+        """Consecutive pieces (N,) float32 in about [-1, 1], mono, at 16 kHz."""
+        ...
 
 
 @dataclass(frozen=True, eq=False)
@@ -126,7 +130,7 @@ def audio_of_samples(samples: np.ndarray, rate: int) -> Audio:
     mono = samples.mean(1) if samples.ndim == 2 else samples
     if not np.isfinite(mono).all():
         raise InputError("the samples contain NaN or infinity", "give finite numbers in [-1, 1]")
-    levelled = _HighPass(rate)(mono)
+    levelled = HighPass(rate)(mono)
     held = levelled if rate == SAMPLE_RATE else soxr.resample(levelled, rate, SAMPLE_RATE).astype(np.float32)
     peak = float(np.abs(held).max(initial=0.0))
     if not len(held) or peak > LARGEST_SAMPLE:
@@ -212,7 +216,7 @@ def _refuse_cut_wav(file: IO[bytes], name: str) -> None:
     raise InputError(f"{name}: not a sound file that can be read (too many parts)", KINDS)
 
 
-class _HighPass:
+class HighPass:
     """Removes a constant offset from consecutive pieces: y[n] = x[n] − x[n−1] + pole · y[n−1].
 
     It starts as if the first sample had always been there, so that there is no click where the sound begins. Within a
@@ -245,6 +249,21 @@ class _HighPass:
         return y.astype(np.float32)
 
 
+class Converter:
+    """Makes consecutive pieces of sound mono, at 16 kHz, without a constant offset. rate: Hz, of what comes"""
+
+    def __init__(self, rate: float):
+        import soxr
+
+        self.level = HighPass(rate)
+        self.resampler = soxr.ResampleStream(rate, SAMPLE_RATE, 1, dtype="float32") if rate != SAMPLE_RATE else None
+
+    def __call__(self, block: np.ndarray, last: bool) -> np.ndarray:
+        """The next samples (N, channels) in [-1, 1]: (M,) float32. last: whether nothing follows"""
+        mono = self.level(block.mean(1))
+        return mono if self.resampler is None else self.resampler.resample_chunk(mono, last=last)
+
+
 def _read(path: Path, name: str, seconds: float) -> Iterator[np.ndarray]:
     """Consecutive pieces (N,) float32 at 16 kHz of a file, of about so many seconds. name: in messages."""
     with open_file(path, "a sound file", KINDS) as file:
@@ -265,7 +284,6 @@ def _read(path: Path, name: str, seconds: float) -> Iterator[np.ndarray]:
 
 def _read_with_libsndfile(path: Path, source: IO[bytes], name: str, seconds: float) -> Iterator[np.ndarray]:
     import soundfile
-    import soxr
 
     with quiet_stderr():  # its mp3 decoder writes there
         opened = soundfile.SoundFile(source.fileno() if os.name == "posix" else source, closefd=False)
@@ -277,15 +295,13 @@ def _read_with_libsndfile(path: Path, source: IO[bytes], name: str, seconds: flo
             )
         _check_header(name, file)
         rate = file.samplerate
-        resampler = soxr.ResampleStream(rate, SAMPLE_RATE, 1, dtype="float32") if rate != SAMPLE_RATE else None
         size = max(1, min(int(seconds * rate), MOST_SAMPLES // file.channels))
-        level = _HighPass(rate)
+        convert = Converter(rate)
         while True:
             with quiet_stderr(needed=file.format in CONTENTS[".mp3"]):
                 block = file.read(size, dtype="float32", always_2d=True)
-            mono = level(block.mean(1))
             last = len(block) < size
-            out = mono if resampler is None else resampler.resample_chunk(mono, last=last)
+            out = convert(block, last)
             if len(out):
                 yield out
             if last:
@@ -311,7 +327,7 @@ def _read_with_ffmpeg(path: Path, file: IO[bytes], name: str, seconds: float) ->
     only = ["-protocol_whitelist", "file,pipe", "-format_whitelist", DEMUXERS]
     command = [ffmpeg_program(), "-v", "error", "-nostdin", *only, "-i", f"file:{source}", "-vn", "-ac", "1"]
     command += ["-t", str(LONGEST + CHUNK), "-ar", str(SAMPLE_RATE), "-f", "f32le", "-"]
-    level = _HighPass(SAMPLE_RATE)
+    level = HighPass(SAMPLE_RATE)
     passed = (file.fileno(),) if os.name == "posix" else ()
     with tempfile.TemporaryFile() as said:
         with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=said, pass_fds=passed) as process:
@@ -346,8 +362,8 @@ def log_mel(samples: np.ndarray, filters: np.ndarray) -> np.ndarray:
     return power.clamp_min(FLOOR).log10().T.numpy()
 
 
-def mel_rows(audio: Audio, filters: np.ndarray) -> Iterator[np.ndarray]:
-    """Consecutive log10 mel rows (n, B) at 100 Hz of a recording; row k is centred on k / 100 s."""
+def mel_rows(audio: Sound, filters: np.ndarray) -> Iterator[np.ndarray]:
+    """Consecutive log10 mel rows (n, B) at 100 Hz of sound; row k is centred on k / 100 s."""
     rest = np.zeros(FFT // 2, np.float32)
     for piece in audio.chunks():
         rest = np.concatenate([rest, piece])
@@ -358,26 +374,3 @@ def mel_rows(audio: Audio, filters: np.ndarray) -> Iterator[np.ndarray]:
     tail = np.concatenate([rest, np.zeros(FFT // 2, np.float32)])
     if len(tail) >= FFT:
         yield log_mel(tail, filters)
-
-
-def loud_level(audio: Audio, filters: np.ndarray) -> float:
-    """The level that `normalise` takes for loud, in log10 mel power, from the whole recording; inf for silence."""
-    if audio.peak < QUIET:
-        return float("inf")
-    return reference_level(np.concatenate([rows.max(1) for rows in mel_rows(audio, filters)] or [np.zeros(1)]))
-
-
-def reference_level(level: np.ndarray) -> float:
-    """The same from the loudest band (T',) of each row."""
-    # Of what can be heard at all: a minute with one word in it is mostly noise floor.
-    return max(float(np.percentile(level[level > level.max() - AUDIBLE], 95)), FAINTEST)
-
-
-def normalise(bands: np.ndarray, level: float) -> np.ndarray:
-    """Bands (T', B) in log10 mel power to about 1 where the recording is loud and 0 for RANGE under that.
-
-    Relative to the recording's own loud parts, so that a faint or a loud voice looks alike.
-    """
-    if np.isinf(level):
-        return np.zeros_like(bands)
-    return np.clip(1 + (bands - level) / RANGE, 0, 1.2).astype(np.float32)

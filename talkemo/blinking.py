@@ -51,6 +51,7 @@ class Blinking:
         self.rate = rate
         self._random = np.random.default_rng((seed, 5))
         self._step = 0  # the next one that is decided
+        self._heard = np.zeros((2, 0))  # the time and loudness of the last frame so far
         self._free = REST * 1.5  # s, from when on a blink may begin
         self._blinks: list[tuple[float, float, float, float]] = []  # begin s, duration, and how far each eye closes
         names = face.expression_names
@@ -68,7 +69,9 @@ class Blinking:
             return motion
         times = motion.times
         loudness = np.ones(len(times)) if motion.loudness is None else motion.loudness
-        self._decide(times, loudness)
+        heard = np.concatenate([self._heard, [times, loudness]], 1)
+        self._decide(*heard)
+        self._heard = heard[:, -1:]
         closed = np.zeros((len(times), 2), np.float32)
         for begin, duration, *sides in self._blinks:
             course = closing_at((times - begin) / duration)

@@ -101,10 +101,13 @@ def _how_to_train(stage: str) -> str:
 def _check_sizes(tensors: dict[str, np.ndarray], settings: dict[str, Any]) -> None:
     """Raise ValueError for settings of a network larger than the tensors, which would take all memory to build."""
     longest = max((size for tensor in tensors.values() for size in tensor.shape), default=0)
-    sizes = ("channels", "width", "past", "future")
-    for name, most in (*((name, longest) for name in sizes), ("blocks", len(tensors)), ("layers", len(tensors))):
-        if name in settings and not (isinstance(settings[name], int) and 0 < settings[name] <= most):
+    fits = lambda value, most: isinstance(value, int) and 0 < value <= most
+    for name, most in (("channels", longest), ("width", longest), ("past", longest), ("blocks", len(tensors))):
+        if name in settings and not fits(settings[name], most):
             raise ValueError(f"its setting {name} does not fit its tensors")
+    future = settings.get("future", [])  # of each of an encoder's layers
+    if not (isinstance(future, list) and len(future) <= len(tensors) and all(fits(value, longest) for value in future)):
+        raise ValueError("its setting future does not fit its tensors")
 
 
 def _finite(array: np.ndarray) -> bool:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     from talkemo import Result
 
 ENDINGS = ("mp4", "npz", "glb", "csv", "usda", "usdc")
+STREAMED = ("jsonl", "vertices")
 
 
 @command(
@@ -24,6 +26,7 @@ ENDINGS = ("mp4", "npz", "glb", "csv", "usda", "usdc")
     "talkemo animate face.obj speech.wav --emotion happy",
     "talkemo animate face.obj speech.wav --emotion angry --intensity 0.7 -o talk.glb -o talk.html",
     "talkemo animate face.obj *.wav -o out/ --format csv --format mp4",
+    "arecord -q -f S16_LE -r 16000 -t wav | talkemo animate face.obj - --stream",
 )
 def animate(
     face: Annotated[Path, typer.Argument(help="A mesh with a face, in any unit and orientation.")],
@@ -46,13 +49,27 @@ def animate(
         typer.Option(
             "--format",
             help="Of many recordings: mp4, npz, glb, csv, usda or usdc, written as FOLDER/AUDIO_EMOTION.FORMAT, where "
-            "-o names the folder; may be repeated. By default mp4.",
+            "-o names the folder; may be repeated. By default mp4. Of --stream: jsonl (by default) or vertices.",
         ),
     ] = None,
     resume: Annotated[
         bool,
         typer.Option("--resume", help="Of many recordings: go on, and leave out those whose files are there already."),
     ] = False,
+    stream: Annotated[
+        bool,
+        typer.Option(
+            "--stream",
+            help="Write frames as the sound comes, to stdout or a file of -o: a line of JSON each with 52 ARKit weights, or "
+            "vertices as bytes.",
+        ),
+    ] = False,
+    raw: Annotated[
+        int | None,
+        typer.Option(
+            metavar="RATE", help="Sound from stdin is 16-bit mono samples without a header, so many a second."
+        ),
+    ] = None,
     seed: Annotated[
         int, typer.Option(min=0, help="Of the slow drift of brows and mouth while an emotion is shown, and of blinks.")
     ] = 0,
@@ -95,10 +112,15 @@ def animate(
         "head": head,
         "gaze": gaze,
         "fps": fps,
-        "export": ExportOptions(options.picture_size(size), bake, sequence),
         "hint": FaceHint(binding, up, forward, landmarks),
         "cache": not no_cache,
     }
+    if stream:
+        _stream(face, audio, output or [Path("-")], formats or [], raw, weights, device, settings)
+        return
+    if raw is not None:
+        raise InputError("--raw belongs to --stream", "without it, give a wav: its header says how it is to be read")
+    settings["export"] = ExportOptions(options.picture_size(size), bake, sequence)
     name = name_of(emotion, timeline)
     if len(audio) > 1 or formats:
         batch = list(zip(audio, _batch_outputs(audio, name, output, formats)))
@@ -119,6 +141,48 @@ def _one(face: Path, audio: Path, outputs: list[Path], weights: str, device: str
     report(result)
 
 
+def _stream(
+    face: Path,
+    audio: list[Path],
+    outputs: list[Path],
+    formats: list[str],
+    raw: int | None,
+    weights: str,
+    device: str,
+    settings: dict[str, Any],
+) -> None:
+    """Write the frames of one sound as it comes."""
+    import talkemo
+    from talkemo.files import check_output
+
+    if len(audio) > 1 or len(outputs) > 1 or len(formats) > 1:
+        raise talkemo.InputError("a stream is of one sound, into one output, in one format", "see --help")
+    path, to_stdout = outputs[0], str(outputs[0]) == "-"
+    ending = path.suffix.lower().lstrip(".")
+    form = formats[0] if formats else ending if ending in STREAMED else "jsonl"
+    if form not in STREAMED:
+        raise talkemo.InputError(f"--stream: unknown format '{form}'", f"choose from {', '.join(STREAMED)}")
+    if raw is not None and str(audio[0]) != "-":
+        raise talkemo.InputError("--raw is for sound from stdin", "name it: - in the place of a file")
+    if to_stdout and console.as_json:
+        raise talkemo.InputError("--json and a stream to stdout", "name a file for the stream by -o")
+    if not to_stdout and not path.is_fifo():
+        inputs = [face, audio[0], settings["timeline"], *settings["hint"].files]
+        check_output(path, tuple(f".{name}" for name in STREAMED), *(name for name in inputs if name is not None))
+    models = talkemo.load_models(weights, device=device)
+    made = talkemo.stream(face, audio[0], raw=raw, models=models, **settings)
+    console.message(f"frames come {made.latency:.2f} s after their sound, and the time that computing takes")
+    try:
+        with nullcontext(sys.stdout.buffer) if to_stdout else path.open("wb") as file:
+            count = made.write(file, form)
+    except BrokenPipeError:  # whoever reads them has seen enough
+        console.mute()
+        return
+    if not to_stdout:
+        about = {"outputs": [str(path)], "frames": count, "fps": made.fps, "latency": round(made.latency, 3)}
+        console.result(about, [str(path)])
+
+
 def _many(
     face: Path,
     batch: list[tuple[Path, list[Path]]],
@@ -132,8 +196,8 @@ def _many(
     batch: recordings, each with its outputs, which appear when they are whole; resume: whether to leave out what is there
     """
     import talkemo
-    from talkemo.pipelines.animate import make_timeline
     from talkemo.pipelines.outputs import check_fps, output_paths
+    from talkemo.pipelines.performance import make_timeline
     from talkemo.render.view import width_and_height
 
     every = [sound for sound, _ in batch]

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import soundfile
 
-from talkemo import InputError
+from talkemo import InputError, loudness
 from talkemo import audio as sound
 
 
@@ -55,24 +55,32 @@ def test_chunks_make_the_same_bands(monkeypatch, example_speech):
     filters = sound.mel_filters()
     audio = sound.open_audio(example_speech)
     whole = np.concatenate(list(sound.mel_rows(audio, filters)))
-    level = sound.loud_level(audio, filters)
+    level = loudness.loud_level(audio, filters)
     pieces = list(audio.chunks(0.37))
     assert len(pieces) > 10
     monkeypatch.setattr(sound.Audio, "chunks", lambda self, seconds=0: iter(pieces))
     np.testing.assert_allclose(np.concatenate(list(sound.mel_rows(audio, filters))), whole, atol=1e-4)
-    assert sound.loud_level(audio, filters) == pytest.approx(level, abs=1e-4)
+    assert loudness.loud_level(audio, filters) == pytest.approx(level, abs=1e-4)
 
 
 def bands_of(audio):
     filters = sound.mel_filters()
-    return sound.normalise(np.concatenate(list(sound.mel_rows(audio, filters))), sound.loud_level(audio, filters))
+    return np.concatenate(list(loudness.normalised(sound.mel_rows(audio, filters))))
 
 
-def test_bands_do_not_depend_on_level(tmp_path, example_speech):
+def test_bands_do_not_depend_on_level_once_it_is_known(tmp_path, example_speech):
     samples, rate = soundfile.read(example_speech)
     loud = bands_of(write(tmp_path / "a.wav", samples, rate))
     faint = bands_of(write(tmp_path / "b.wav", samples * 0.05, rate))
-    assert np.abs(loud - faint).mean() < 0.02
+    assert np.abs(loud - faint)[200:].mean() < 0.01
+    assert 0.02 < np.abs(loud - faint)[:100].mean() < 0.5  # the first second
+
+
+def test_noise_alone_is_not_taken_for_a_faint_voice(tmp_path, example_speech):
+    noise = np.random.default_rng(0).standard_normal(5 * 16000) * 0.003
+    samples = sound.open_audio(example_speech).samples()
+    rows = bands_of(write(tmp_path / "a.wav", np.concatenate([noise, samples]), 16000))
+    assert rows[:480].max() < 0.75 and rows[500:].max() > 1
 
 
 def test_one_word_in_a_minute_is_loud_and_the_rest_silent(tmp_path, example_speech):

@@ -8,6 +8,7 @@ from talkemo import InputError, Motion
 from talkemo.audio import audio_of_samples, open_audio
 from talkemo.emotions import EMOTIONS, parse_emotion
 from talkemo.evaluation import metrics
+from talkemo.networks.talking import in_parts
 
 
 @pytest.fixture(scope="module")
@@ -66,8 +67,8 @@ def test_pieces_equal_one_shot(face, models, tmp_path, example_speech, batch, pi
     samples = open_audio(example_speech).samples()
     audio = write(tmp_path / "a.wav", np.concatenate([samples, samples[::-1], samples])[: 12 * 16000 + 77])
     times = np.arange(0, audio.duration, 1 / 60)
-    whole = Motion.joined(models.talking.stream(audio, times, None, 10**6, 1e6), face)
-    parts = Motion.joined(models.talking.stream(audio, times, None, batch, piece), face)
+    whole = Motion.joined(models.talking.stream(audio, [times], None, 1e6), face)
+    parts = Motion.joined(models.talking.stream(audio, in_parts(times, batch), None, piece), face)
     apart = Motion(times, parts.coordinates - whole.coordinates).displacement(face)
     assert np.linalg.norm(apart, axis=2).max() < 1e-4  # mm
 
@@ -201,7 +202,7 @@ def test_spellings():
 
 
 def test_times_beyond_the_sound_rest(face, models, short_speech):
-    parts = models.talking.stream(open_audio(short_speech), np.arange(-1, 9, 0.05), None, 8)
+    parts = models.talking.stream(open_audio(short_speech), in_parts(np.arange(-1, 9, 0.05), 8))
     motion = Motion.joined(parts, face)
     assert len(motion) == 200 and np.isfinite(motion.coordinates).all()
     assert np.abs(motion.coordinates[-60:]).max() == 0 and np.abs(motion.coordinates[:5]).max() == 0

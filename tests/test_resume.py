@@ -71,7 +71,7 @@ def train_talking(run: Run) -> None:
 
 def train_speech_and_lips(run: Run) -> None:
     speech_stage.load_teacher, lips_stage.load_teacher = made_up_whisper, MadeUpTeacher
-    speech_stage.LAYERS = 1
+    speech_stage.FUTURE = (8,)
     speech_stage.teacher_files = lips_stage.teacher_files = lambda name: []
     workers.get_context = lambda _: multiprocessing.get_context("fork")
     speech_stage.train_speech(often(run), SPEECH)

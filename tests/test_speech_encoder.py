@@ -1,12 +1,14 @@
 """The speech encoder's network: what its attention sees, and how training's changes to it are kept."""
 
 import numpy as np
+import pytest
 import torch
 
 from talkemo import audio
 from talkemo.networks.speech_encoder import (
     Attention,
     EncoderNetwork,
+    Encoding,
     SpeechEncoder,
     build_encoder,
     encoder_changes,
@@ -14,9 +16,9 @@ from talkemo.networks.speech_encoder import (
 )
 
 
-def small(**options):
+def small():
     torch.manual_seed(0)
-    network = EncoderNetwork(width=128, layers=2, past=20, future=5, **options).eval()
+    network = EncoderNetwork(width=128, past=20, future=(5, 3)).eval()
     for block in network.blocks:
         torch.nn.init.normal_(block.attention.near)
     return network
@@ -32,12 +34,12 @@ def test_attention_in_chunks_is_attention_to_what_is_near():
     logits = query @ key.transpose(2, 3) / 8 + attention.near[:, (distance + 20).clamp(0, 25)]
     logits = torch.where((distance >= -20) & (distance <= 5), logits, -torch.inf)
     wanted = attention.attended((logits.softmax(3) @ value).transpose(1, 2).flatten(2))
-    torch.testing.assert_close(attention(x), wanted, atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(attention(attention.queries_keys_values(x)), wanted, atol=1e-5, rtol=1e-5)
 
 
 def test_a_feature_depends_on_its_reach_and_on_nothing_beyond():
     network = small()
-    before, after = network.reach
+    before, after = 2 * 20 + 1, 5 + 3 + 1
     mel = torch.randn(1, 400, 80)
     with torch.inference_mode():
         wanted = network(mel)[0, 100]
@@ -46,6 +48,20 @@ def test_a_feature_depends_on_its_reach_and_on_nothing_beyond():
         torch.testing.assert_close(network(mel)[0, 100], wanted)
         mel[:, 2 * (100 - before) + 4] = 9
         assert not torch.allclose(network(mel)[0, 100], wanted)
+
+
+@pytest.mark.parametrize("size", [2, 6, 70])
+def test_rows_that_come_in_pieces_give_the_same_features(size):
+    network, mel = small(), torch.randn(2, 400, 80)
+    encoding = Encoding(network)
+    with torch.inference_mode():
+        wanted = network(mel)
+        found = torch.cat([part for rows in mel.split(size, 1) if (part := encoding(rows)).shape[1]], 1)
+        assert found.shape[1] == 200 - 5 - 3 - 1  # those that the rest is known of
+        torch.testing.assert_close(found, wanted[:, :191], atol=1e-5, rtol=1e-5)
+        mel[:, 302:] = 9  # the latest that a feature waits for
+        assert not torch.allclose(network(mel)[:, 142], wanted[:, 142])
+        torch.testing.assert_close(network(mel)[:, 141], wanted[:, 141])
 
 
 def test_changes_are_kept_in_a_byte_a_weight():
@@ -76,7 +92,7 @@ def test_changes_are_kept_in_a_byte_a_weight():
 def test_a_network_is_built_from_its_tensors():
     network = small()
     tensors, settings = encoder_tensors(network, audio.mel_filters())
-    assert settings == {"width": 128, "layers": 2, "past": 20, "future": 5}
+    assert settings == {"width": 128, "past": 20, "future": [5, 3]}
     again = build_encoder(tensors, settings)
     mel = torch.randn(1, 60, 80)
     with torch.inference_mode():

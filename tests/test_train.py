@@ -19,7 +19,7 @@ import torch
 from conftest import ROOT
 from made_up import MadeUpTeacher, made_up_whisper
 
-from talkemo import InputError, Motion, TalkemoError, audio, load_models
+from talkemo import InputError, Motion, TalkemoError, audio, load_models, loudness
 from talkemo.data import captures, corpora, voices, workers
 from talkemo.data.motion import from_rest
 from talkemo.data.sound import augment, mel_batch, through_codec
@@ -460,7 +460,7 @@ def test_the_speech_encoder_starts_from_weights(run, spoken, made_up_teacher, tm
     for name, tensor in tensors_of(path, "speech").items():
         np.testing.assert_array_equal(tensor, wanted[name])
     train_speech(replace(begun, resume=True), replace(plain, steps=1))
-    settings = {"width": 128, "layers": 3, "past": 48, "future": 10}
+    settings = {"width": 128, "past": 48, "future": [8, 8, 6]}
     save_weights(tmp_path / "small" / "speech.safetensors", "speech", wanted, settings)
     with pytest.raises(InputError, match="width 128, but 384"):
         train_speech(replace(begun, weights=tmp_path / "small"), plain)
@@ -489,8 +489,8 @@ def test_long_sounds_are_encoded_in_pieces_like_short_ones(monkeypatch):
 
 def test_sound_in_training_is_encoded_as_when_animating(example_speech):
     recording, filters = audio.open_audio(example_speech), audio.mel_filters()
-    level = audio.loud_level(recording, filters)
-    rows = audio.normalise(np.concatenate(list(audio.mel_rows(recording, filters))), level)
+    level = loudness.loud_level(recording, filters)
+    rows = loudness.normalise(np.concatenate(list(audio.mel_rows(recording, filters))), level)
     batch = mel_batch(torch.from_numpy(recording.samples())[None], torch.tensor([level]))[0].numpy()
     np.testing.assert_allclose(batch, rows[: len(batch)], atol=1e-4)
     assert (mel_batch(torch.zeros(1, 3200), torch.tensor([np.inf])) == 0).all()

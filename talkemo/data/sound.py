@@ -10,6 +10,7 @@ import torch
 
 from .. import audio
 from ..audio import FFT, HOP, SAMPLE_RATE
+from ..loudness import RANGE, reference_level
 
 # Lengths of the vocal tract relative to the speaker's own, as warps of the frequency axis; the middle one is 1.
 TRACTS = 1 + 0.025 * np.arange(-7, 8)
@@ -127,7 +128,7 @@ def _loudness(wave: torch.Tensor) -> torch.Tensor:
 def mel_batch(wave: torch.Tensor, levels: torch.Tensor | None = None, vary: bool = False) -> torch.Tensor:
     """Normalised log-mel rows (N, 2·T, 80) of sound (N, S), T = S // 320; row k is centred on sample 160·k.
 
-    levels: (N,) what counts as loud, see `audio.loud_level`; measured in the sound itself if None
+    levels: (N,) what counts as loud, see `loudness.loud_level`; measured in the sound itself if None
     vary: whether the vocal tract, the microphone's tone and the level that counts as loud vary from row to row
     """
     device, count = wave.device, len(wave)
@@ -146,10 +147,14 @@ def mel_batch(wave: torch.Tensor, levels: torch.Tensor | None = None, vary: bool
         tone = torch.nn.functional.interpolate(knots, size=audio.MELS, mode="linear", align_corners=True)
         bands = bands + tone
     if levels is None:
-        found = [audio.reference_level(band) for band in bands.amax(2).cpu().numpy()]
+        found = [reference_level(band) for band in bands.amax(2).cpu().numpy()]
         levels = torch.tensor(found, dtype=torch.float32, device=device)
+    silent, levels = torch.isinf(levels)[:, None, None], levels[:, None].expand(-1, bands.shape[1])
     if vary:
-        levels = levels + 0.25 * torch.randn(count, device=device)
-    rows = (1 + (bands - levels[:, None, None]) / audio.RANGE).clamp(0, 1.2)
-    silent = torch.isinf(levels)[:, None, None]
+        # How loud a voice is, is not known yet where it begins, see `loudness.Level`.
+        time = torch.arange(bands.shape[1], device=device) * HOP / SAMPLE_RATE
+        rise = _uniform(-0.5, 2.5, count, device) * (torch.rand(count, 1, device=device) < 0.4)
+        rise = rise * torch.exp(-time / _uniform(0.2, 1.5, count, device))
+        levels = levels + 0.25 * torch.randn(count, 1, device=device) + rise
+    rows = (1 + (bands - levels[..., None]) / RANGE).clamp(0, 1.2)
     return torch.where(silent, 0.0, rows)[:, : wave.shape[1] // (2 * HOP) * 2]

@@ -1,17 +1,20 @@
 """The speech encoder: 16 kHz sound → features at 50 Hz, in the place of DeepSpeech (3D-TalkEmo, section 3.3).
 
 The lowest layers of a small Whisper encoder (Radford et al. 2022, "Robust Speech Recognition via Large-Scale Weak
-Supervision"), whose attention is changed so that a feature sees a second before it and a fifth of a second after it per
-layer, at distances instead of places in a 30 s window. Sound of any length is therefore encoded in pieces with the same
-result as in one. Its second output is log-probabilities of the blank and 28 characters, which is DeepSpeech's own output.
+Supervision"), whose attention is changed so that a feature sees a second before it and little after it in each layer,
+at distances instead of places in a 30 s window. Sound of any length is therefore encoded in pieces as it comes, with the
+same result as in one, 0.46 s later. Its second output is log-probabilities of the blank and 28 characters, which is
+DeepSpeech's own output.
 """
 
 from __future__ import annotations
 
 import copy
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
 from functools import cached_property
+from itertools import chain
 from typing import Any
 
 import numpy as np
@@ -20,16 +23,17 @@ from torch import nn
 from torch.nn import functional
 
 from .. import audio as sound
-from ..audio import Audio
+from ..audio import Audio, Sound
+from ..loudness import normalised
 from .building import build_network, load_tensors
 
 FEATURE_RATE = 50.0  # features a second
 SAMPLES = int(sound.SAMPLE_RATE / FEATURE_RATE)  # to a feature
 STEP = 2  # mel rows to a feature
 WIDTH = 384  # D, size of a feature
-LAYERS = 3
 HEAD = 64  # size of a head of the attention
-PAST, FUTURE = 48, 10  # features before and after one that it attends to, in each layer
+PAST = 48  # features before one that it attends to, in each layer
+FUTURE = (8, 8, 4)  # features after one that it attends to, in each of the layers
 CHUNK = 32  # features whose attention is computed together
 HIDDEN_LOGIT = -1e4  # of what is not attended to
 PIECE = 20.0  # s encoded at a time
@@ -38,8 +42,24 @@ SCALE, SMALLEST_SCALE = "/scale", 2.0**-24  # the end of the name of a change's 
 SYMBOLS = 29  # blank, a … z, apostrophe, space
 
 
+@dataclass(frozen=True, eq=False)
+class Stage:
+    """A part of an encoder that sees `past` features before and `future` features after one; `step` rows are a feature.
+
+    compute: rows (N, step · (before + T + after), …), before, after → (N, T, …)
+    """
+
+    compute: Callable[[torch.Tensor, int, int], torch.Tensor]
+    past: int
+    future: int
+    step: int = 1
+
+
 class Attention(nn.Module):
-    """Self-attention to what is near, by content and by a learnt bias for each distance; (N, T, W) → (N, T, W)."""
+    """Self-attention to what is near, by content and by a learnt bias for each distance.
+
+    Queries, keys and values (N, before + T + after, 3·W) → (N, T, W): the first and last are attended to only.
+    """
 
     def __init__(self, width: int, past: int, future: int):
         super().__init__()
@@ -47,27 +67,29 @@ class Attention(nn.Module):
         self.queries_keys_values, self.attended = nn.Linear(width, 3 * width), nn.Linear(width, width)
         self.near = nn.Parameter(torch.zeros(self.heads, past + 1 + future))
 
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        count, length, width = x.shape
+    def forward(self, x: torch.Tensor, before: int = 0, after: int = 0) -> torch.Tensor:
+        count, every, _ = x.shape
+        length = every - before - after
         chunks = -(-length // CHUNK)
         span, more = self.past + CHUNK + self.future, chunks * CHUNK - length
-        parts = self.queries_keys_values(x).unflatten(2, (3, self.heads, HEAD)).permute(2, 0, 3, 1, 4)
-        query = functional.pad(parts[0], (0, 0, 0, more)).reshape(count, -1, CHUNK, HEAD)
-        around = functional.pad(parts[1:], (0, 0, self.past, more + self.future)).unfold(3, span, CHUNK)
+        parts = x.unflatten(2, (3, self.heads, HEAD)).permute(2, 0, 3, 1, 4)
+        query = functional.pad(parts[0][:, :, before : every - after], (0, 0, 0, more)).reshape(count, -1, CHUNK, HEAD)
+        room = (self.past - before, more + self.future - after)
+        around = functional.pad(parts[1:], (0, 0, *room)).unfold(3, span, CHUNK)
         key, value = around.transpose(4, 5).flatten(2, 3)
-        bias = self._bias(length, chunks, x.device).to(query.dtype)
+        bias = self._bias(every, chunks, before, x.device).to(query.dtype)
         found = functional.scaled_dot_product_attention(query, key, value, attn_mask=bias)
         found = found.reshape(count, self.heads, -1, HEAD)[:, :, :length]
-        return self.attended(found.transpose(1, 2).reshape(count, length, width))  # type: ignore[no-any-return]
+        return self.attended(found.transpose(1, 2).flatten(2))  # type: ignore[no-any-return]
 
-    def _bias(self, length: int, chunks: int, device: torch.device) -> torch.Tensor:
+    def _bias(self, every: int, chunks: int, before: int, device: torch.device) -> torch.Tensor:
         """What is added to the logits, (heads · chunks, CHUNK, span): of queries of a chunk, and keys around it."""
         query = torch.arange(CHUNK, device=device)[:, None]
         key = torch.arange(self.past + CHUNK + self.future, device=device)
         distance = key - query  # from the earliest key that a query attends to
         inside = (distance >= 0) & (distance < self.near.shape[1])
-        place = CHUNK * torch.arange(chunks, device=device)[:, None, None] + key - self.past
-        seen = inside & (place >= 0) & (place < length)
+        place = CHUNK * torch.arange(chunks, device=device)[:, None, None] + key - self.past + before
+        seen = inside & (place >= 0) & (place < every)
         near = self.near[:, distance.clamp(0, self.near.shape[1] - 1)]
         return torch.where(seen, near[:, None], HIDDEN_LOGIT).flatten(0, 1)
 
@@ -81,9 +103,22 @@ class Layer(nn.Module):
         self.attention = Attention(width, past, future)
         self.wide, self.narrow = nn.Linear(width, 4 * width), nn.Linear(4 * width, width)
 
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        x = x + self.attention(self.attention_norm(x))
-        return x + self.narrow(functional.gelu(self.wide(self.norm(x))))
+    def stages(self) -> list[Stage]:
+        """The parts of the layer; what is kept of a feature that is past lies between them."""
+        return [
+            Stage(lambda x, *_: self.project(x), 0, 0),
+            Stage(self.attend, self.attention.past, self.attention.future),
+        ]
+
+    def project(self, x: torch.Tensor) -> torch.Tensor:
+        """Features with their queries, keys and values beside them, (N, T, W) → (N, T, 4·W)."""
+        return torch.cat([x, self.attention.queries_keys_values(self.attention_norm(x))], 2)
+
+    def attend(self, projected: torch.Tensor, before: int, after: int) -> torch.Tensor:
+        """The rest of the layer, (N, before + T + after, 4·W) → (N, T, W)."""
+        x, parts = projected.split([projected.shape[2] // 4, 3 * projected.shape[2] // 4], 2)
+        x = x[:, before : x.shape[1] - after] + self.attention(parts, before, after)
+        return x + self.narrow(functional.gelu(self.wide(self.norm(x))))  # type: ignore[no-any-return]
 
 
 class EncoderNetwork(nn.Module):
@@ -93,27 +128,34 @@ class EncoderNetwork(nn.Module):
         self,
         bands: int = sound.MELS,
         width: int = WIDTH,
-        layers: int = LAYERS,
         past: int = PAST,
-        future: int = FUTURE,
+        future: tuple[int, ...] = FUTURE,
     ):
         super().__init__()
-        self.past, self.future = past, future
-        self.reach = layers * past + 1, layers * future + 1  # features before and after one that it depends on
+        self.past, self.future = past, tuple(future)
         self.first = nn.Conv1d(bands, width, 3)
         self.second = nn.Conv1d(width, width, 3, stride=STEP)
         self.place = nn.Parameter(torch.zeros(width))  # in the place of Whisper's code of positions
-        self.blocks = nn.ModuleList([Layer(width, past, future) for _ in range(layers)])
+        self.blocks = nn.ModuleList([Layer(width, past, after) for after in self.future])
         self.norm = nn.LayerNorm(width)
         self.symbols = nn.Linear(width, SYMBOLS)
 
+    def stages(self) -> list[Stage]:
+        """The parts that features pass through, one after the other."""
+        layers = [stage for block in self.blocks if isinstance(block, Layer) for stage in block.stages()]
+        return [Stage(self.convolutions, 1, 1, STEP), *layers, Stage(lambda x, *_: self.norm(x), 0, 0)]
+
+    def convolutions(self, mel: torch.Tensor, before: int = 0, after: int = 0) -> torch.Tensor:
+        """Log-mel rows to the first layer's input. Before the first row and after the last one there is silence."""
+        # A feature sees two rows before its own, and two after.
+        rows = functional.pad(mel.transpose(1, 2), (STEP * (1 - before), 1 - STEP * after))
+        x = functional.gelu(self.second(functional.gelu(self.first(rows))))
+        return x.transpose(1, 2) + self.place
+
     def forward(self, mel: torch.Tensor) -> torch.Tensor:
-        # Before the first row and after the last one there is silence.
-        x = functional.gelu(self.first(functional.pad(mel.transpose(1, 2), (2, 1))))
-        x = functional.gelu(self.second(x)).transpose(1, 2) + self.place
-        for block in self.blocks:
-            x = block(x)
-        return self.norm(x)  # type: ignore[no-any-return]
+        for stage in self.stages():
+            mel = stage.compute(mel, 0, 0)
+        return mel
 
     def log_probabilities(self, features: torch.Tensor) -> torch.Tensor:
         """Of blank and characters (N, T, 29), from features (N, T, W)."""
@@ -123,10 +165,40 @@ class EncoderNetwork(nn.Module):
 class LogMel(nn.Module):
     """The identity encoder, for comparison: two log-mel rows side by side. (N, 2·T, bands) → (N, T, 2·bands)."""
 
-    past, reach = 0, (0, 0)
+    past = 0
+
+    def stages(self) -> list[Stage]:
+        """As an encoder's."""
+        return [Stage(lambda mel, *_: self(mel), 0, 0, STEP)]
 
     def forward(self, mel: torch.Tensor) -> torch.Tensor:
         return mel.reshape(len(mel), -1, STEP * mel.shape[2])
+
+
+class Encoding:
+    """A network's features of log-mel rows as they come: of each stage the input is kept that its next output sees."""
+
+    def __init__(self, network: EncoderNetwork | LogMel):
+        self.stages = network.stages()
+        self.held: list[torch.Tensor | None] = [None] * len(self.stages)
+        self.known = [0] * len(self.stages)  # features at the start of what is held whose output is there already
+
+    def __call__(self, rows: torch.Tensor) -> torch.Tensor:
+        """The features (N, T, W) that more rows (N, M, bands) make known; T may be 0."""
+        x = rows
+        for number, stage in enumerate(self.stages):
+            held = self.held[number]
+            x = x if held is None else torch.cat([held, x], 1)
+            known = self.known[number]
+            new = x.shape[1] // stage.step - known - stage.future
+            if new <= 0:
+                self.held[number] = x
+                return rows.new_zeros(len(rows), 0, 1)
+            kept = min(known + new, stage.past)
+            self.held[number] = x[:, stage.step * (known + new - kept) :]
+            self.known[number] = kept
+            x = stage.compute(x[:, : stage.step * (known + new + stage.future)], known, stage.future)
+        return x
 
 
 class SpeechEncoder:
@@ -134,7 +206,7 @@ class SpeechEncoder:
 
     def __init__(
         self,
-        network: nn.Module,
+        network: EncoderNetwork | LogMel,
         filters: np.ndarray,
         width: int,
         settings: dict[str, Any],
@@ -166,56 +238,57 @@ class SpeechEncoder:
         return SpeechEncoder(network, self.filters, self.width, self.settings, self.device)
 
     @property
-    def reach(self) -> tuple[int, int]:
-        """How many features before and after one it depends on."""
-        reach: tuple[int, int] = self.network.reach  # type: ignore[assignment]
-        return reach
+    def ahead(self) -> int:
+        """How many features after one it depends on."""
+        return sum(stage.future for stage in self.network.stages())
 
-    def encode(self, rows: np.ndarray, before: int, after: int) -> np.ndarray:
-        """Features and loudness (n, D + 1) of normalised mel rows (2 · (before + n + after), bands)."""
-        count = len(rows) // STEP - after
-        with torch.inference_mode():
-            feature = self.network(torch.from_numpy(rows)[None].to(self.device))[0, before:count].cpu().numpy()
-        loudness = rows[STEP * before : STEP * count].max(1).reshape(-1, STEP).max(1)
-        return np.concatenate([feature, loudness[:, None]], 1)
-
-    def stream(self, audio: Audio, seconds: float = PIECE) -> Iterator[np.ndarray]:
+    def stream(self, audio: Sound, seconds: float = PIECE) -> Iterator[np.ndarray]:
         """Consecutive rows (n, D + 1) float32 at 50 Hz, row k at (k − MARGIN) / 50 s; the last column is the loudness.
 
-        Loudness is the loudest band's level: 1 where the recording is loud, 0 for 80 dB under that, see
-        `audio.normalise`. The result does not depend on `seconds`, the length of the pieces.
+        Loudness is the loudest band's level: 1 where the sound is loud, 0 for 80 dB under that, see `loudness`. The
+        result does not depend on `seconds`, the length of the pieces.
         """
-        level = sound.loud_level(audio, self.filters)
-        before, after = self.reach
-        count = max(1, round(seconds * FEATURE_RATE))  # features at a time
+        # Beyond the recording there is silence, of which as much is enough as one layer sees: more would change nothing.
+        before, after = self.network.past, self.ahead
         silent = lambda features: np.zeros((STEP * features, len(self.filters)), np.float32)
-        # What a piece depends on is encoded along and dropped: `known` features before it, and `after` of them. Beyond
-        # the recording there is silence, of which as much is enough as one layer sees: more of it would change nothing.
-        known: int = self.network.past  # type: ignore[assignment]
-        held, source, ended = silent(known + MARGIN), sound.mel_rows(audio, self.filters), False
-        while not ended or len(held) > STEP * (known + after):
-            while not ended and len(held) < STEP * (known + count + after):
-                piece = next(source, None)
-                if piece is None:
-                    ended = True
-                    held = np.concatenate([held, silent(1)[: len(held) % STEP], silent(MARGIN + after)])
-                else:
-                    held = np.concatenate([held, sound.normalise(piece, level)])
-            new = min(count, len(held) // STEP - known - after)
-            yield self.encode(held[: STEP * (known + new + after)], known, after)
-            kept = min(known + new, before)
-            held, known = held[STEP * (known + new - kept) :], kept
+        encoding, dropped, loudness = Encoding(self.network), before, np.zeros(0, np.float32)
+        pieces = normalised(sound.mel_rows(audio, self.filters))
+        surrounded = chain([silent(before + MARGIN)], pieces, [silent(MARGIN + after)])
+        for rows in _regrouped(surrounded, STEP * max(1, round(seconds * FEATURE_RATE))):
+            with torch.inference_mode():
+                feature = encoding(torch.from_numpy(rows)[None].to(self.device))[0].cpu().numpy()
+            loudness = np.concatenate([loudness, rows.max(1).reshape(-1, STEP).max(1)])
+            count, skipped = len(feature), min(dropped, len(feature))
+            if count > skipped:
+                yield np.column_stack([feature[skipped:], loudness[skipped:count]])
+            loudness, dropped = loudness[count:], dropped - skipped
 
     def features(self, audio: Audio) -> np.ndarray:
         """The whole recording with its margins, (T' + 2 · MARGIN, D + 1) float32."""
         return np.concatenate(list(self.stream(audio)))
 
 
+def _regrouped(pieces: Iterable[np.ndarray], size: int) -> Iterator[np.ndarray]:
+    """Rows that come in pieces, in groups of `size`; the last one is shorter and, with a row of zeros, even."""
+    held: list[np.ndarray] = []
+    for piece in pieces:
+        held.append(piece)
+        count = sum(map(len, held))
+        if count >= size:
+            rows = np.concatenate(held)
+            whole = count - count % size
+            yield from np.split(rows[:whole], whole // size)
+            held = [rows[whole:]]
+    rows = np.concatenate(held)
+    if len(rows):
+        yield np.pad(rows, ((0, len(rows) % STEP), (0, 0)))
+
+
 def encoder_tensors(network: EncoderNetwork, filters: np.ndarray) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
     """What a weights file keeps of an encoder: tensors in float16 with the filter bank, and the network's dimensions."""
     tensors = {name: tensor.detach().cpu().numpy().astype(np.float16) for name, tensor in network.state_dict().items()}
-    dimensions = {"width": len(network.place), "layers": len(network.blocks)}
-    return {**tensors, "filters": filters}, {**dimensions, "past": network.past, "future": network.future}
+    dimensions = {"width": len(network.place), "past": network.past, "future": list(network.future)}
+    return {**tensors, "filters": filters}, dimensions
 
 
 def encoder_changes(network: nn.Module, before: nn.Module, names: list[str]) -> dict[str, np.ndarray]:
@@ -243,8 +316,8 @@ def build_encoder(
     """The encoder of a weights file's tensors and settings."""
     tensors = dict(tensors)
     filters = tensors.pop("filters")
-    width, layers, past, future = (settings[name] for name in ("width", "layers", "past", "future"))
-    network = build_network(lambda: EncoderNetwork(len(filters), width, layers, past, future), tensors)
+    width, past, future = (settings[name] for name in ("width", "past", "future"))
+    network = build_network(lambda: EncoderNetwork(len(filters), width, past, future), tensors)
     return SpeechEncoder(network, filters, settings["width"], settings, device)
 
 

@@ -7,14 +7,14 @@ initialised with the first principal components, at a hundredth of the arithmeti
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import numpy as np
 import torch
 from torch import nn
 
-from ..audio import Audio
+from ..audio import FFT, SAMPLE_RATE, Audio, Sound
 from ..errors import InputError
 from ..face import Face
 from ..motion import Motion
@@ -29,7 +29,7 @@ HIDDEN, COMPONENTS = 256, 50
 HISS, SPEECH = 0.1, 0.2
 AUDIBLE_SHARE = 0.6  # of a window that has to hold sound for the face to move fully
 PRESSED = 0.4  # mm beyond their distance at rest by which lips can be closed
-BATCH = 256  # windows at a time when animating
+BATCH = 256  # frames at a time, where all are known
 
 
 class TalkingNetwork(nn.Module):
@@ -87,6 +87,12 @@ def windows(feature: torch.Tensor, times: torch.Tensor) -> torch.Tensor:
     return near.lerp_(far, fraction.flatten()[:, None]).unflatten(0, low.shape)
 
 
+def in_parts(times: np.ndarray, size: int = BATCH) -> Iterator[np.ndarray]:
+    """Times (T,) in consecutive parts of a size, as float64."""
+    for start in range(0, len(times), size):
+        yield np.asarray(times[start : start + size], np.float64)
+
+
 class TalkingModel:
     """A trained talking network with its speech encoder, for a face."""
 
@@ -114,25 +120,31 @@ class TalkingModel:
             raise InputError(f"unknown style '{name}'", f"choose default, or a speaker's: {few} … ({len(self.styles)})")
         return self.styles.index(name)
 
+    @property
+    def ahead(self) -> float:
+        """How many seconds of sound after a frame it depends on."""
+        mel = FFT / 2 / SAMPLE_RATE
+        return self.encoder.ahead / FEATURE_RATE + (WINDOW / 2 - 1) / WINDOW_RATE + mel
+
     def motion(self, audio: Audio, times: np.ndarray, style: str | None = None) -> Motion:
         """The motion of a recording at ascending times (T,) s."""
-        return Motion.joined(self.stream(audio, times, style), self.face)
+        return Motion.joined(self.stream(audio, in_parts(times), style), self.face)
 
     def stream(
-        self, audio: Audio, times: np.ndarray, style: str | None = None, batch: int = BATCH, piece: float = PIECE
+        self, audio: Sound, parts: Iterable[np.ndarray], style: str | None = None, piece: float = PIECE
     ) -> Iterator[Motion]:
-        """The same in consecutive parts of `batch` frames, the sound being encoded in pieces of `piece` seconds.
+        """The same in consecutive parts of times (T,), the sound being encoded in pieces of `piece` seconds.
 
-        Neither changes the result. A face rests while its window holds no sound.
+        Neither changes the result. A part comes as soon as the sound has come that it depends on. A face rests while its
+        window holds no sound.
         """
         number = self.style(style)
         source = self.encoder.stream(audio, piece)
         held = np.zeros((0, self.encoder.width + 1), np.float32)
         first = -MARGIN  # the number of the first feature held
-        for start in range(0, len(times), batch):
-            part = np.asarray(times[start : start + batch], np.float64)
-            last = part[-1] + WINDOW / 2 / WINDOW_RATE
-            while len(held) < 2 or (first + len(held) - 3) / FEATURE_RATE < last:
+        for part in parts:
+            last = part[-1] + (WINDOW / 2 - 1) / WINDOW_RATE
+            while len(held) < 2 or (first + len(held) - 1) / FEATURE_RATE < last:
                 more = next(source, None)
                 if more is None:
                     break

@@ -31,7 +31,6 @@ from ..heads import gaze_of, gaze_weights
 from ..models import Models, load_models
 from ..motion import Motion
 from ..weights import DEFAULT
-from .animate import bound_header
 from .bind import bind
 from .outputs import (
     FRAMES_AT_A_TIME,
@@ -44,6 +43,7 @@ from .outputs import (
     output_paths,
     write_animation,
 )
+from .performance import bound_header
 from .preview import FORMATS as PREVIEW_FORMATS
 from .preview import write_preview
 from .sync import delayed, film_sound, sound_delay

@@ -21,7 +21,6 @@ from ..formats.open import open_animation
 from ..models import Models, load_models
 from ..motion import Motion
 from ..weights import DEFAULT
-from .animate import bound_frames, bound_header, emotion_meta, make_timeline
 from .outputs import (
     FRAMES_AT_A_TIME,
     ExportOptions,
@@ -32,6 +31,7 @@ from .outputs import (
     output_paths,
     write_animation,
 )
+from .performance import bound_frames, bound_header, emotion_meta, make_timeline
 
 
 def transfer(

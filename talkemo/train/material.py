@@ -11,6 +11,7 @@ import numpy as np
 import torch
 
 from .. import audio as sound
+from .. import loudness
 from ..audio import Audio
 from ..data import corpora, facegood
 from ..data.captures import Fitted, load_captures
@@ -125,7 +126,7 @@ def make_clip(r: Fitted, data: Path, face: Face, filters: np.ndarray, styles: li
     """Read a recording's sound. Frames at the ends of clips that are cut out of running speech are left out."""
     audio = sound.open_audio(data / r.audio)
     samples = (audio.samples().clip(-1, 1) * 32767).astype(np.int16)
-    level = sound.loud_level(audio, filters)
+    level = loudness.loud_level(audio, filters)
     style = styles.index(r.speaker) if r.speaker in styles else -1
     kept = corpora.with_context(r.corpus, r.capture.time, audio.duration)
     target = r.capture.motion(face).coordinates[kept]
@@ -177,9 +178,9 @@ def noise_clip(filters: np.ndarray, coordinates: int, rng: np.random.Generator) 
 
 
 def own_level(samples: np.ndarray, filters: np.ndarray) -> float:
-    """What counts as loud in samples (N,) int16, see `audio.loud_level`."""
+    """What counts as loud in samples (N,) int16, see `loudness.loud_level`."""
     padded = np.pad(samples.astype(np.float32) / 32768, sound.FFT // 2)
-    return sound.reference_level(sound.log_mel(padded, filters).max(1))
+    return loudness.reference_level(sound.log_mel(padded, filters).max(1))
 
 
 def pseudo_labelled_clips(prepared: Path, labels: Path, face: Face) -> list[Clip]:

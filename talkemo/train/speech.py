@@ -29,7 +29,6 @@ from ..networks.building import load_tensors
 from ..networks.speech_encoder import (
     FEATURE_RATE,
     FUTURE,
-    LAYERS,
     PAST,
     SAMPLES,
     WIDTH,
@@ -109,7 +108,7 @@ def read_start(run: Run) -> StartWeights | None:
     start = run.start_weights("speech")
     if start:
         with check_compatible(start.path, "speech"):
-            wanted = {"width": WIDTH, "layers": LAYERS, "past": PAST, "future": FUTURE}
+            wanted = {"width": WIDTH, "past": PAST, "future": list(FUTURE)}
             found = {name: (start.settings[name], value) for name, value in wanted.items()}
             start.check(bands=(len(start.tensors["filters"]), sound.MELS), **found)
     return start
@@ -139,8 +138,8 @@ class Distillation:
         self.device = run.torch_device
         start = read_start(run)
         torch.manual_seed(config.seed)
-        whisper = load_teacher(TEACHER, LAYERS)
-        network = EncoderNetwork(layers=LAYERS)
+        whisper = load_teacher(TEACHER, len(FUTURE))
+        network = EncoderNetwork(future=FUTURE)
         if start:
             with check_compatible(start.path, "speech"):
                 load_tensors(network, {name: array for name, array in start.tensors.items() if name != "filters"})

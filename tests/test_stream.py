@@ -1,0 +1,174 @@
+"""Frames as the sound comes: the numbers of one shot, when they come, and what cannot be streamed."""
+
+import io
+import json
+import os
+import subprocess
+import sys
+import wave
+
+import numpy as np
+import pytest
+import soundfile
+
+import talkemo
+from talkemo import InputError
+from talkemo.audio import SAMPLE_RATE, open_audio
+from talkemo.incoming import Incoming, incoming_pipe
+
+
+@pytest.fixture(scope="module")
+def bound(example_face, models):
+    return talkemo.bind(example_face, models=models)
+
+
+def pieces(samples, size):
+    """Samples in pieces as a microphone has them."""
+    for start in range(0, len(samples), size):
+        yield samples[start : start + size]
+
+
+def joined(stream, name):
+    return np.concatenate([getattr(chunk, name) for chunk in stream])
+
+
+@pytest.mark.parametrize(("rate", "size", "fps"), [(16000, 320, 60), (44100, 5000, 25)])
+def test_a_stream_has_the_numbers_of_one_shot(bound, models, short_speech, rate, size, fps):
+    samples = open_audio(short_speech).samples()
+    sound = np.interp(np.arange(0, len(samples), SAMPLE_RATE / rate), np.arange(len(samples)), samples)
+    options = {"emotion": "happy", "seed": 3, "blink": 60, "fps": fps, "models": models}
+    wanted = talkemo.animate(bound, (sound, rate), **options)
+    chunks = list(talkemo.stream(bound, (pieces(sound, size), rate), **options))
+    assert all(len(chunk) <= 2 for chunk in chunks)
+    np.testing.assert_allclose(joined(chunks, "vertices"), wanted.vertices, atol=1e-3)  # mm
+    np.testing.assert_allclose(joined(chunks, "landmarks68"), wanted.landmarks68, atol=1e-3)
+    np.testing.assert_allclose(joined(chunks, "arkit"), wanted.arkit, atol=1e-4)
+    np.testing.assert_allclose(joined(chunks, "times"), np.arange(wanted.frames) / fps)
+    assert chunks[0].head.shape[1:] == (3, 3) and chunks[0].gaze.shape[1:] == (2,)
+
+
+def test_frames_come_in_time(bound, models, short_speech):
+    samples, sent = open_audio(short_speech).samples(), [0.0]
+
+    def microphone():
+        for piece in pieces(samples, 160):
+            sent[0] += len(piece) / SAMPLE_RATE
+            yield piece
+
+    stream = talkemo.stream(bound, (microphone(), SAMPLE_RATE), models=models)
+    late = [sent[0] - chunk.times[0] for chunk in stream]
+    assert max(late) <= stream.latency + 0.011 < 0.65
+    assert np.median(late) > 0.5  # it hears what is said next
+
+
+def test_a_file_is_streamed_as_it_is(bound, models, short_speech):
+    stream = talkemo.stream(bound, short_speech, models=models, head="off", gaze="off")
+    wanted = talkemo.animate(bound, short_speech, models=models, gaze="off")
+    chunks = list(stream)
+    np.testing.assert_allclose(joined(chunks, "arkit"), wanted.arkit, atol=1e-4)
+    assert chunks[0].head is None and chunks[0].gaze is None
+
+
+@pytest.mark.parametrize("subtype", ["PCM_U8", "PCM_16", "PCM_24", "PCM_32"])
+def test_a_wav_from_a_pipe_is_that_of_a_file(tmp_path, short_speech, subtype):
+    samples = np.column_stack([open_audio(short_speech).samples()] * 2)
+    soundfile.write(tmp_path / "a.wav", samples, 22050, subtype)
+    with (tmp_path / "a.wav").open("rb") as file:
+        sound = incoming_pipe(file)
+        found = np.concatenate(list(sound.chunks()))
+    wanted = open_audio(tmp_path / "a.wav")
+    assert sound.ended and sound.seconds == pytest.approx(wanted.duration, abs=1e-4)
+    np.testing.assert_allclose(found, wanted.samples(), atol=1e-4)
+
+
+def test_raw_samples_from_a_pipe():
+    values = (20000 * np.sin(np.arange(4000) / 9)).astype("<i2")
+    found = np.concatenate(list(incoming_pipe(io.BytesIO(values.tobytes() + b"x"), 16000).chunks()))
+    assert len(found) == 4000 and found.max() == pytest.approx(20000 / 32767, abs=0.05)
+
+
+def test_what_cannot_be_streamed(bound, models):
+    for content in (b"", b"hello, this is no wav", b"RIFF\0\0\0\0WAVEfmt \x10\0\0\0" + bytes(16)):
+        with pytest.raises(InputError, match="stdin"):
+            incoming_pipe(io.BytesIO(content))
+    for wrong in (np.full(99, np.nan), np.zeros((2, 3, 4)), np.full(9, 1e9), np.zeros((5, 200)), np.array(["a"])):
+        with pytest.raises(InputError, match="samples"):
+            list(Incoming(iter([wrong]), 16000).chunks())
+    with pytest.raises(InputError, match="samples a second"):
+        talkemo.stream(bound, (iter([]), 3), models=models)
+    with pytest.raises(InputError, match="frames a second"):
+        talkemo.stream(bound, (iter([]), 16000), fps=0, models=models)
+
+
+def test_no_sound_at_all_is_a_face_at_rest(bound, models):
+    chunks = list(talkemo.stream(bound, (iter([]), 16000), models=models))
+    assert sum(map(len, chunks)) == 1 and np.abs(chunks[0].coordinates).max() == 0
+
+
+def command(*arguments, **options):
+    return subprocess.run(
+        [sys.executable, "-m", "talkemo_cli", "animate", *map(str, arguments)],
+        capture_output=True,
+        check=False,
+        **options,
+    )
+
+
+def test_the_command_writes_lines_and_vertices(tmp_path, example_face, short_speech, bound, models):
+    wanted = talkemo.animate(bound, short_speech, emotion="sad", models=models, fps=30)
+    sound = short_speech.read_bytes()
+    options = ("--stream", "--emotion", "sad", "--fps", 30)
+    done = command(example_face, "-", *options, input=sound)
+    assert done.returncode == 0 and b"after their sound" in done.stderr
+    first, *lines = [json.loads(line) for line in done.stdout.splitlines()]
+    assert len(first["names"]) == 52 and first["fps"] == 30 and 0.5 < first["latency"] < 0.7
+    np.testing.assert_allclose([line["arkit"] for line in lines], wanted.arkit, atol=1e-4)
+    assert len(lines[0]["head"]) == 3 and len(lines[0]["gaze"]) == 2
+    done = command(example_face, "-", *options, "-o", tmp_path / "a.vertices", "--json", input=sound)
+    about = json.loads(done.stdout)
+    head, body = (tmp_path / "a.vertices").read_bytes().split(b"\n", 1)
+    count = json.loads(head)["vertices"]
+    frames = np.frombuffer(body, np.dtype([("time", "<f8"), ("vertices", "<f4", (count, 3))]))
+    assert about["frames"] == len(frames) == len(lines)
+    np.testing.assert_allclose(frames["vertices"], wanted.vertices, atol=1e-3)
+    np.testing.assert_allclose(frames["time"], np.arange(len(frames)) / 30)
+
+
+def test_the_command_refuses_in_two_lines(tmp_path, example_face, short_speech):
+    for arguments, says in (
+        ((short_speech, "--raw", 16000), "--raw belongs to --stream"),
+        ((short_speech, "--stream", "--raw", 16000), "--raw is for sound from stdin"),
+        ((short_speech, "--stream", "-o", tmp_path / "a.mp4"), "cannot write this kind of file"),
+        ((short_speech, "--stream", "--format", "npz"), "unknown format 'npz'"),
+        ((short_speech, short_speech, "--stream"), "a stream is of one sound"),
+        ((short_speech, "--stream", "--json"), "--json and a stream"),
+        (("-", "--stream"), "no sound comes"),
+    ):
+        done = command(example_face, *arguments, stdin=subprocess.DEVNULL)
+        assert done.returncode == 2 and says in done.stderr.decode() and done.stderr.count(b"\n") == 2, done.stderr
+    assert not (tmp_path / "a.mp4").exists()
+
+
+def test_a_frame_comes_before_the_sound_has_ended(example_face, short_speech):
+    arguments = [sys.executable, "-m", "talkemo_cli", "animate", str(example_face), "-", "--stream", "--raw", "16000"]
+    with wave.open(str(short_speech)) as file:
+        samples = file.readframes(file.getnframes())
+    with subprocess.Popen(
+        arguments, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
+    ) as process:
+        process.stdin.write(samples[: 2 * 16000])  # a second
+        process.stdin.flush()
+        lines = [json.loads(process.stdout.readline()) for _ in range(20)]
+        assert lines[-1]["time"] == pytest.approx(18 / 60, abs=1e-4) and process.poll() is None
+        process.stdout.close()  # whoever reads has seen enough
+        for _ in range(50):
+            try:
+                process.stdin.write(samples[:4000])
+                process.stdin.flush()
+            except BrokenPipeError:
+                break
+        try:
+            process.stdin.close()
+        except BrokenPipeError:
+            os.stat(".")
+        assert process.wait(60) == 0
