@@ -130,13 +130,21 @@ class Turner:
         self.axes = placement.rotation
         self.eyes = [(rows, np.asarray(centre)) for rows, centre in binding.eyes if len(rows)]
 
+    def head(self, rotation: np.ndarray) -> np.ndarray:
+        """Rotations (..., 3, 3) of the canonical face, in the mesh's axes."""
+        return np.asarray(self.axes @ rotation @ self.axes.T, np.float32)
+
+    def look(self, gaze: np.ndarray) -> np.ndarray:
+        """The rotations (T, 3, 3) of eyes in the mesh's axes, by pitch and yaw (T, 2)."""
+        return np.array([eye_rotation(angles, self.axes) for angles in gaze], np.float32).reshape(-1, 3, 3)
+
     def __call__(self, vertices: np.ndarray, rotation: np.ndarray, gaze: np.ndarray | None = None) -> np.ndarray:
         """Vertices (N, 3) of a frame, turned by a rotation (3, 3) of the canonical face; its eyes by pitch and yaw (2,)."""
         if gaze is not None and self.eyes:
-            look = eye_rotation(gaze, self.axes)
+            (look,) = self.look(gaze[None])
             vertices = vertices.copy()
             for rows, centre in self.eyes:
                 vertices[rows] = (vertices[rows] - centre) @ look.T + centre
-        turn = (self.axes @ rotation @ self.axes.T).astype(np.float32)
+        turn = self.head(rotation)
         arm = vertices - self.pivot
         return np.asarray(vertices + self.share * (arm @ turn.T - arm), np.float32)

@@ -45,6 +45,10 @@ def test_a_page_holds_the_animation(page, models):
     assert len(moods) == 7 and moods["happy"]["amount"] == pytest.approx(0.8) and moods["sad"]["amount"] == 0
     change = numbers(moods["happy"]["change"], "<f4").reshape(plain.shape)
     drawn = rest + np.tensordot(plain + 0.8 * change, basis, 1)
+    head, eyes = (numbers(data[name], "<f4").reshape(-1, 3, 3) for name in ("head", "eyes"))
+    share = numbers(data["turning"]["share"], "u1")
+    assert len(head) == len(eyes) == len(plain) and len(share) == len(rest) and share[-1] == 255
+    assert np.abs(head - np.eye(3)).max() > 0.01 and len(data["turning"]["balls"]) == 2
     with np.load(page.with_suffix(".npz")) as arrays:
         wanted = arrays["vertices"][::2]
     off = np.linalg.norm(drawn[:, : wanted.shape[1]] - wanted, axis=2)

@@ -44,6 +44,30 @@ class Frames:
     moods: dict[str, np.ndarray] = field(default_factory=dict)
 
 
+class Turn(Protocol):
+    """Turns the vertices of a mesh as its head turns, for pictures; see `heads.Turner`.
+
+    share: (N, 1), how much of the head's rotation about `pivot` (3,) each vertex goes along with
+    eyes: vertices of each of the mesh's own eyeballs, and its centre
+    """
+
+    share: np.ndarray
+    pivot: np.ndarray
+    eyes: list[tuple[np.ndarray, np.ndarray]]
+
+    def head(self, rotation: np.ndarray) -> np.ndarray:
+        """A head's rotations (T, 3, 3), see `Frames.head`, in the mesh's axes."""
+        ...
+
+    def look(self, gaze: np.ndarray) -> np.ndarray:
+        """The rotations (T, 3, 3) of eyes in the mesh's axes, by their gaze (T, 2)."""
+        ...
+
+    def __call__(self, vertices: np.ndarray, rotation: np.ndarray, gaze: np.ndarray | None = None) -> np.ndarray:
+        """Vertices (N, 3) of a frame, turned by a rotation (3, 3) and a gaze (2,)."""
+        ...
+
+
 @dataclass(frozen=True, eq=False)
 class Header:
     """What is known of an animation before its first frame.
@@ -70,7 +94,7 @@ class Header:
     appearance: Appearance | None = None
     look: Callable[[], Look] | None = None
     basis: Callable[[], np.ndarray] | None = None
-    turn: Callable[[np.ndarray, np.ndarray, np.ndarray | None], np.ndarray] | None = None
+    turn: Turn | None = None
 
 
 def frames_a_picture(fps: float) -> int:

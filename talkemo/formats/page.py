@@ -1,7 +1,7 @@
 """A web page that plays an animation with its sound in a browser, all of it in one file and without a network.
 
-The page holds the mesh at rest, what each coordinate of a motion moves it by as int8, the coordinates of every frame
-and, where there are any, what each emotion changes of them; so the viewer can turn the head, and mix emotions anew.
+The page holds the mesh at rest, what each coordinate of a motion moves it by as int8, the coordinates of every frame,
+how head and eyes turn and, where there are any, what each emotion changes; so the viewer can mix emotions anew.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import subprocess
 import tempfile
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -21,10 +21,13 @@ from ..audio import Audio
 from ..emotions import BEYOND
 from ..errors import InputError, TalkemoError
 from ..ffmpeg import ffmpeg_program
-from .animation import FileWriter, Frames, Header, frames_a_picture
+from .animation import FileWriter, Frames, Header, Turn, frames_a_picture
+
+if TYPE_CHECKING:
+    from ..render.look import Look
 
 LONGEST = 600.0  # s
-TEMPLATE = Path(__file__).with_name("page.html")
+WEB = Path(__file__).with_name("web")  # pages, and the script and the style that they share
 
 
 class PageWriter(FileWriter):
@@ -40,6 +43,7 @@ class PageWriter(FileWriter):
         self.every = frames_a_picture(header.fps)
         self.count = 0
         self.plain: list[np.ndarray] = []
+        self.turns: dict[str, list[np.ndarray]] = {"head": [], "eyes": []}
         self.moods: dict[str, list[np.ndarray]] = {}
 
     def write(self, frames: Frames) -> None:
@@ -49,55 +53,36 @@ class PageWriter(FileWriter):
         self.plain.append(frames.coordinates[rows])
         for name, change in frames.moods.items():
             self.moods.setdefault(name, []).append(change[rows])
+        turn = self.header.turn
+        if turn is not None:
+            if frames.head is not None:
+                self.turns["head"].append(turn.head(frames.head[rows]))
+            if frames.gaze is not None:
+                self.turns["eyes"].append(turn.look(frames.gaze[rows]))
 
     def finish(self) -> None:
-        page = TEMPLATE.read_text("utf-8")
-        text = json.dumps(self._data(), separators=(",", ":")).replace("<", "\\u003c")
-        before, after = page.split("@DATA@")
         with self.partial.path.open("w", encoding="utf-8") as file:
-            file.write(before + text + after)
+            file.write(page_text("page.html", self._data()))
 
     def _data(self) -> dict[str, Any]:
-        """What the page's script reads, see page.html."""
-        from ..render.look import look_of_header
-        from ..render.view import AMBIENT, AMBIENT_ABOVE, GLOSS, INSIDE, LIGHTS, SOFTNESS, frame_view
-
-        header = self.header
-        assert header.basis is not None
-        look = look_of_header(header)
-        moves = header.basis()  # (S, N, 3)
-        rest = look.points(header.rest)
-        # Added parts go along with the mesh in a way that is linear in what moves it, as long as no head turns.
-        added = np.stack([look.added(header.rest + row) for row in moves]) - look.added(header.rest)
-        moves = np.concatenate([moves, added], axis=1).astype(np.float32)
-        largest = np.maximum(np.abs(moves).max((1, 2)), 1e-12)
-        view = frame_view(header.rest, header.focus, facing=header.facing)
-        skin = io.BytesIO()
-        _save_png(look.texture, skin)
-        uv = (look.place + 0.5) / look.texture.shape[1::-1]
+        """What the page's script reads, see web/page.html."""
+        moods = [
+            {"name": name, "change": text(np.concatenate(parts), np.float32), "amount": self._amount(name)}
+            for name, parts in self.moods.items()
+        ]
+        turns = {
+            name: text(np.concatenate(parts) if parts else np.zeros(0), np.float32)
+            for name, parts in self.turns.items()
+        }
         return {
-            "name": str(header.meta.get("audio", "")),
-            "fps": header.fps / self.every,
-            "rest": _text(rest, np.float32),
-            "basis": _text(np.round(moves / largest[:, None, None] * 127), np.int8),
-            "scale": (largest / 127).tolist(),
-            "faces": _text(look.faces, np.uint32),
-            "vertex": _text(look.vertex, np.uint32),
-            "place": _text(uv, np.float32),
-            "skin": "data:image/png;base64," + base64.b64encode(skin.getvalue()).decode(),
-            "plain": _text(np.concatenate(self.plain), np.float32),
-            "moods": [
-                {"name": name, "change": _text(np.concatenate(parts), np.float32), "amount": self._amount(name)}
-                for name, parts in self.moods.items()
-            ],
-            "sound": None if self.audio is None else base64.b64encode(_sound(self.audio)).decode(),
-            "facing": (np.eye(3) if header.facing is None else np.asarray(header.facing)).T.tolist(),
-            "middle": view.centre.tolist(),
-            "half": view.half,
-            "lights": LIGHTS.tolist(),
-            "softness": SOFTNESS.tolist(),
+            **face_data(self.header),
+            "name": str(self.header.meta.get("audio", "")),
+            "fps": self.header.fps / self.every,
+            "plain": text(np.concatenate(self.plain), np.float32),
+            **turns,
+            "moods": moods,
             "beyond": BEYOND,
-            "glow": [AMBIENT, AMBIENT_ABOVE, GLOSS, INSIDE],
+            "sound": None if self.audio is None else base64.b64encode(_sound(self.audio)).decode(),
         }
 
     def _amount(self, name: str) -> float:
@@ -105,7 +90,66 @@ class PageWriter(FileWriter):
         return float(self.header.meta.get("amounts", {}).get(name, 0.0))
 
 
-def _text(values: np.ndarray, kind: Any) -> str:
+def page_text(template: str, data: dict[str, Any]) -> str:
+    """A page of `web` with its data, its style and the viewer's script in it."""
+    page = (WEB / template).read_text("utf-8")
+    values = json.dumps(data, separators=(",", ":")).replace("<", "\\u003c")
+    parts = {"@STYLE@": "viewer.css", "@VIEWER@": "viewer.js"}
+    for mark, name in parts.items():
+        page = page.replace(mark, (WEB / name).read_text("utf-8"))
+    before, after = page.split("@DATA@")
+    return before + values + after
+
+
+def face_data(header: Header) -> dict[str, Any]:
+    """What the viewer's script, web/viewer.js, has to know of a face. The header has a basis."""
+    from ..render.look import look_of_header
+    from ..render.view import AMBIENT, AMBIENT_ABOVE, GLOSS, INSIDE, LIGHTS, SOFTNESS, frame_view
+
+    assert header.basis is not None
+    look = look_of_header(header)
+    moves = header.basis()  # (S, N, 3)
+    rest = look.points(header.rest)
+    # Added parts go along with the mesh in a way that is linear in what moves it, as long as no head turns.
+    added = np.stack([look.added(header.rest + row) for row in moves]) - look.added(header.rest)
+    moves = np.concatenate([moves, added], axis=1).astype(np.float32)
+    largest = np.maximum(np.abs(moves).max((1, 2)), 1e-12)
+    view = frame_view(header.rest, header.focus, facing=header.facing)
+    skin = io.BytesIO()
+    _save_png(look.texture, skin)
+    uv = (look.place + 0.5) / look.texture.shape[1::-1]
+    return {
+        "rest": text(rest, np.float32),
+        "basis": text(np.round(moves / largest[:, None, None] * 127), np.int8),
+        "scale": (largest / 127).tolist(),
+        "faces": text(look.faces, np.uint32),
+        "vertex": text(look.vertex, np.uint32),
+        "place": text(uv, np.float32),
+        "skin": "data:image/png;base64," + base64.b64encode(skin.getvalue()).decode(),
+        "turning": None if header.turn is None else _turning(header.turn, look),
+        "facing": (np.eye(3) if header.facing is None else np.asarray(header.facing)).T.tolist(),
+        "middle": view.centre.tolist(),
+        "half": view.half,
+        "lights": LIGHTS.tolist(),
+        "softness": SOFTNESS.tolist(),
+        "glow": [AMBIENT, AMBIENT_ABOVE, GLOSS, INSIDE],
+    }
+
+
+def _turning(turn: Turn, look: Look) -> dict[str, Any]:
+    """How much of the head's rotation each point goes along with, and which points are eyeballs."""
+    share = np.concatenate([turn.share[:, 0], np.ones(look.added_count)])
+    balls = [*turn.eyes, *look.balls]
+    return {
+        "share": text(np.round(255 * share), np.uint8),
+        "pivot": np.asarray(turn.pivot, float).tolist(),
+        "balls": [
+            {"rows": text(rows, np.uint32), "centre": np.asarray(centre, float).tolist()} for rows, centre in balls
+        ],
+    }
+
+
+def text(values: np.ndarray, kind: Any) -> str:
     """Numbers as base64, little-endian."""
     return base64.b64encode(np.ascontiguousarray(values, np.dtype(kind).newbyteorder("<")).tobytes()).decode()
 

@@ -92,10 +92,14 @@ class Performer:
         face, seed = models.face, manner.seed
         self.binding, self.manner = binding, manner
         self.models = models
-        self.emotional = bool(manner.course.shown[1:].any())
         self.life, self.blinking = Liveliness(face, seed), Blinking(face, manner.blinks, seed)
         self.turning, self.looking = HeadMotion(seed), Gaze(seed)
         self.lives = {name: Liveliness(face, seed) for name in moods}
+
+    @property
+    def emotional(self) -> bool:
+        """Whether any emotion but neutral is shown."""
+        return bool(self.manner.course.shown[1:].any())
 
     @property
     def meta(self) -> dict[str, Any]:

@@ -85,6 +85,20 @@ class Look:
         if isinstance(self.added, Followers):
             self.added.gaze = gaze
 
+    @property
+    def added_count(self) -> int:
+        """How many vertices are added."""
+        return len(self.added.points) if isinstance(self.added, Followers) else 0
+
+    @property
+    def balls(self) -> list[tuple[np.ndarray, np.ndarray]]:
+        """Of each eyeball that is added its vertices, counted on from the mesh's, and its centre."""
+        added = self.added
+        if not isinstance(added, Followers):
+            return []
+        rows = self.vertices + np.arange(len(added.points))
+        return [(rows[own], centre) for own, centre in added.balls]
+
     def points(self, vertices: np.ndarray) -> np.ndarray:
         """The vertices (N, 3) of a frame and those that are added, (N + A, 3) float32."""
         return np.concatenate([vertices, self.added(vertices)]).astype(np.float32)

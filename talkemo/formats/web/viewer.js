@@ -1,44 +1,15 @@
-<!DOCTYPE html>
-<html lang="en">
-<head>
-<meta charset="utf-8">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<meta http-equiv="Content-Security-Policy" content="default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; img-src data: blob:; media-src data: blob:">
-<title>talkemo</title>
-<style>
-  html, body { margin: 0; height: 100%; background: linear-gradient(#484e54, #2a2d31); color: #e8e8e6; font: 14px/1.4 system-ui, sans-serif; overflow: hidden; }
-  canvas { position: fixed; inset: 0; width: 100%; height: 100%; touch-action: none; cursor: grab; }
-  #bar { position: fixed; left: 0; right: 0; bottom: 0; display: flex; gap: 12px; align-items: center; padding: 12px 16px; background: rgba(20, 22, 25, .55); }
-  #bar button { width: 64px; padding: 6px 0; border: 1px solid #888; border-radius: 6px; background: none; color: inherit; font: inherit; cursor: pointer; }
-  #bar input { flex: 1; }
-  #moods { position: fixed; right: 16px; top: 16px; display: grid; grid-template-columns: auto 110px; gap: 2px 10px; align-items: center; padding: 10px 14px; border-radius: 8px; background: rgba(20, 22, 25, .45); }
-  #moods:empty { display: none; }
-  #name { position: fixed; left: 16px; top: 16px; opacity: .8; }
-  #problem { position: fixed; inset: 40% 10% auto; text-align: center; }
-</style>
-</head>
-<body>
-<canvas id="view"></canvas>
-<div id="name"></div>
-<div id="moods"></div>
-<div id="bar"><button id="play">Play</button><input id="time" type="range" min="0" max="1" step="0.001" value="0" aria-label="time"><span id="clock"></span></div>
-<div id="problem"></div>
-<audio id="sound" preload="auto"></audio>
-<script id="data" type="application/json">@DATA@</script>
-<script>
 "use strict";
-// The animation is linear: positions = rest + sum over coordinates of weight * basis. All of it is in the page.
+// Draws a face and lets it be turned. What is said is linear: positions = rest + sum over coordinates of weight * basis.
+// Then eyeballs turn about their centres, and the head about its neck.
 const data = JSON.parse(document.getElementById("data").textContent);
 const bytes = text => Uint8Array.from(atob(text), c => c.charCodeAt(0));
 const array = (kind, text) => new kind(bytes(text).buffer);
 const rest = array(Float32Array, data.rest), basis = array(Int8Array, data.basis), scale = data.scale;
 const faces = array(Uint32Array, data.faces), vertex = array(Uint32Array, data.vertex), place = array(Float32Array, data.place);
-const plain = array(Float32Array, data.plain);
-const moods = data.moods.map(m => ({ name: m.name, change: array(Float32Array, m.change), amount: m.amount }));
-const corners = vertex.length, count = scale.length, frames = plain.length / count;
-const length = frames / data.fps;
+const corners = vertex.length, count = scale.length;
+const turning = data.turning && { ...data.turning, share: array(Uint8Array, data.turning.share), balls: data.turning.balls.map(b => ({ rows: array(Uint32Array, b.rows), centre: b.centre })) };
 const element = id => document.getElementById(id);
-const canvas = element("view"), sound = element("sound"), slider = element("time");
+const canvas = element("view");
 element("name").textContent = data.name;
 document.title = data.name || "talkemo";
 
@@ -102,19 +73,28 @@ gl.enable(gl.DEPTH_TEST);
 
 const now = new Float32Array(rest.length), normals = new Float32Array(rest.length);
 const drawn = new Float32Array(3 * corners), drawnNormals = new Float32Array(3 * corners), weights = new Float32Array(count);
-function pose(time) {
-  const at = Math.min(Math.max(time * data.fps, 0), frames - 1), low = Math.floor(at), high = Math.min(low + 1, frames - 1), part = at - low;
-  const between = (from, k) => from[low * count + k] * (1 - part) + from[high * count + k] * part;
-  for (let k = 0; k < count; k++) {
-    let value = between(plain, k);
-    for (const mood of moods) if (mood.amount) value += (Math.min(mood.amount, 1) + data.beyond * Math.max(mood.amount - 1, 0)) * between(mood.change, k);
-    weights[k] = value * scale[k];
+// Rotate points by a matrix, its nine numbers row by row, about a centre; share(i): how much of it each goes along.
+function rotate(rows, centre, m, share) {
+  for (let j = 0; j < rows.length; j++) {
+    const i = 3 * rows[j], part = share ? share[rows[j]] / 255 : 1;
+    if (!part) continue;
+    const x = now[i] - centre[0], y = now[i + 1] - centre[1], z = now[i + 2] - centre[2];
+    now[i] += part * (m[0] * x + m[1] * y + m[2] * z - x);
+    now[i + 1] += part * (m[3] * x + m[4] * y + m[5] * z - y);
+    now[i + 2] += part * (m[6] * x + m[7] * y + m[8] * z - z);
   }
+}
+const every = Uint32Array.from({ length: rest.length / 3 }, (_, i) => i);
+// Give the face a pose: coordinates, and rotations of the head and of the eyes in it, or null.
+function pose(coordinates, head, eyes) {
+  for (let k = 0; k < count; k++) weights[k] = coordinates[k] * scale[k];
   now.set(rest);
   for (let k = 0; k < count; k++) {
     const weight = weights[k], first = k * rest.length;
     if (weight) for (let i = 0; i < rest.length; i++) now[i] += weight * basis[first + i];
   }
+  if (turning && eyes) for (const ball of turning.balls) rotate(ball.rows, ball.centre, eyes, null);
+  if (turning && head) rotate(every, turning.pivot, head, turning.share);
   normals.fill(0);
   for (let f = 0; f < faces.length; f += 3) {
     const a = 3 * vertex[faces[f]], b = 3 * vertex[faces[f + 1]], c = 3 * vertex[faces[f + 2]];
@@ -149,41 +129,6 @@ function draw() {
   gl.bufferData(gl.ARRAY_BUFFER, drawnNormals, gl.DYNAMIC_DRAW);
   gl.drawElements(gl.TRIANGLES, faces.length, gl.UNSIGNED_INT, 0);
 }
-
-// The sound is the clock where there is one.
-let playing = false, time = 0, began = 0;
-if (data.sound) sound.src = URL.createObjectURL(new Blob([bytes(data.sound)], { type: "audio/mp4" }));
-const hasSound = Boolean(data.sound);
-function play() {
-  if (time >= length - 0.02) seek(0);
-  playing = true;
-  began = performance.now() - 1000 * time;
-  if (hasSound) sound.play().catch(() => {});
-  element("play").textContent = "Pause";
-}
-function pause() {
-  playing = false;
-  sound.pause();
-  element("play").textContent = "Play";
-}
-function seek(to) {
-  time = to;
-  began = performance.now() - 1000 * time;
-  if (hasSound) sound.currentTime = to;
-  wanted = true;
-}
-element("play").onclick = () => (playing ? pause() : play());
-slider.oninput = () => seek(slider.value * length);
-document.onkeydown = event => { if (event.code === "Space" && event.target.tagName !== "BUTTON") { event.preventDefault(); playing ? pause() : play(); } };
-for (const mood of moods) {
-  const label = document.createElement("label"), range = document.createElement("input");
-  label.textContent = mood.name;
-  Object.assign(range, { type: "range", min: 0, max: 1.5, step: 0.01, value: mood.amount });
-  range.setAttribute("aria-label", mood.name);
-  range.oninput = () => { mood.amount = Number(range.value); wanted = true; };
-  mood.range = range;
-  element("moods").append(label, range);
-}
 let held = null;
 canvas.onpointerdown = event => { held = [event.clientX, event.clientY]; canvas.setPointerCapture(event.pointerId); };
 canvas.onpointermove = event => {
@@ -198,39 +143,11 @@ canvas.onwheel = event => { event.preventDefault(); zoom = Math.min(Math.max(zoo
 canvas.ondblclick = () => { yaw = pitch = 0; zoom = 1; wanted = true; };
 window.onresize = () => { wanted = true; };
 
-let shown = 0;
-function step() {
-  if (playing) {
-    const heard = hasSound && !sound.paused && sound.currentTime > 0;
-    time = heard ? sound.currentTime : (performance.now() - began) / 1000;
-    if (time >= length) { pause(); time = length; }
-    wanted = true;
-  }
-  if (wanted) {
-    wanted = false;
-    pose(time);
-    draw();
-    shown += 1;
-    slider.value = time / length;
-    element("clock").textContent = `${time.toFixed(1)} / ${length.toFixed(1)} s`;
-    Object.assign(document.body.dataset, { state: "drawn", time: time.toFixed(3), frames: shown });
-  }
-  requestAnimationFrame(step);
-}
 const skin = new Image();
 skin.onload = () => {
   gl.bindTexture(gl.TEXTURE_2D, gl.createTexture());
   gl.texImage2D(gl.TEXTURE_2D, 0, gl.RGB, gl.RGB, gl.UNSIGNED_BYTE, skin);
   for (const [name, value] of [[gl.TEXTURE_WRAP_S, gl.CLAMP_TO_EDGE], [gl.TEXTURE_WRAP_T, gl.CLAMP_TO_EDGE], [gl.TEXTURE_MIN_FILTER, gl.LINEAR], [gl.TEXTURE_MAG_FILTER, gl.LINEAR]]) gl.texParameteri(gl.TEXTURE_2D, name, value);
-  // #t=1.5&happy=1&play: where it begins, with which emotion, and whether it plays at once.
-  const asked = new URLSearchParams(location.hash.slice(1));
-  for (const mood of moods) if (asked.has(mood.name)) mood.range.value = mood.amount = Number(asked.get(mood.name)) || 0;
-  yaw = Number(asked.get("yaw")) || 0;
-  seek(Math.min(Math.max(Number(asked.get("t")) || 0, 0), length));
-  if (asked.has("play")) play();
-  step();
+  begin();
 };
 skin.src = data.skin;
-</script>
-</body>
-</html>

@@ -1,0 +1,150 @@
+"""A page whose microphone drives a face: its server, who may ask it, and a real browser with a made-up microphone."""
+
+import contextlib
+import http.client
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+import time
+import urllib.request
+from urllib.parse import urlsplit
+
+import numpy as np
+import pytest
+import soundfile
+
+import talkemo
+from talkemo import InputError
+from talkemo.audio import open_audio
+from talkemo.live import Live, Mood
+
+BROWSER = shutil.which("chromium") or shutil.which("chromium-browser")
+
+
+@pytest.fixture(scope="module")
+def server(example_face, models):
+    with Live(models, talkemo.bind(example_face, models=models), emotion="happy") as made:
+        threading.Thread(target=made.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True).start()
+        yield made
+        made.shutdown()
+
+
+def ask(server, method, path, body=b"", **headers):
+    connection = http.client.HTTPConnection("127.0.0.1", server.server_address[1], timeout=30)
+    connection.request(method, path, body, headers)
+    answer = connection.getresponse()
+    return answer.status, answer.read()
+
+
+def post(server, what, body=b""):
+    return ask(server, "POST", urlsplit(server.address).path + what, body)
+
+
+def test_sound_is_answered_by_the_frames_of_a_stream(server, models, short_speech):
+    samples = open_audio(short_speech).samples()
+    server.mood.change("neutral", 1.0)
+    server.mood.amounts(np.full(1, 99.0))
+    assert post(server, "start?rate=16000")[0] == 200
+    row, rows = 1 + len(models.face.span) + 18, []
+    for start in range(0, len(samples), 320):
+        status, body = post(server, "sound?latency=0.7&shown=3", samples[start : start + 320].astype("<f4").tobytes())
+        assert status == 200
+        rows.append(np.frombuffer(body, "<f4").reshape(-1, row))
+    stream = talkemo.stream(server.binding, (samples, 16000), models=models)
+    wanted = np.concatenate([chunk.coordinates for chunk in stream])
+    found = np.concatenate(rows)
+    assert 0.5 < (len(samples) / 16000 - found[-1, 0]) < 0.7
+    np.testing.assert_allclose(found[:, 1:-18], wanted[: len(found)], atol=1e-3)
+    np.testing.assert_allclose(found[:, 0], np.arange(len(found)) / 60, atol=1e-4)
+    for matrix in (found[:, -18:-9], found[:, -9:]):
+        np.testing.assert_allclose(np.linalg.det(matrix.reshape(-1, 3, 3)), 1, atol=1e-4)
+    assert server.figures.frames == len(found) and server.figures.shown == 3
+
+
+def test_only_its_own_page_may_ask(server):
+    path = urlsplit(server.address).path
+    assert ask(server, "GET", path)[0] == 200 and b"worklet" in ask(server, "GET", path + "worklet.js")[1] + b"worklet"
+    assert ask(server, "GET", "/")[0] == ask(server, "GET", "/wrong/")[0] == ask(server, "POST", "/")[0] == 403
+    assert ask(server, "GET", path, Host="evil.example")[0] == 403  # a name that leads here
+    assert ask(server, "GET", path + "../live.py")[0] == 404
+    assert server.server_address[0] == "127.0.0.1"
+
+
+def test_what_no_page_sends_is_refused(server):
+    post(server, "start?rate=16000")
+    for what, body in (
+        ("start?rate=1", b""),
+        ("start?rate=nan", b""),
+        ("start", b""),
+        ("mood?emotion=furious&intensity=1", b""),
+        ("mood?emotion=sad&intensity=9", b""),
+        ("other", b""),
+        ("sound?latency=x&shown=1", b""),
+        ("sound?latency=0&shown=0", b"abc"),
+        ("sound?latency=0&shown=0", np.full(320, np.nan, "<f4").tobytes()),
+    ):
+        assert post(server, what, body)[0] == 400, what
+    with contextlib.suppress(ConnectionError):  # it does not read on
+        assert post(server, "sound?latency=0&shown=0", bytes((1 << 22) + 4))[0] == 413
+    assert post(server, "start?rate=44100")[0] == 200  # and it goes on
+
+
+def test_a_mood_eases_into_the_next():
+    mood = Mood("happy", 1.0)
+    happy = mood.amounts(np.arange(3) / 60)
+    assert (happy == happy[0]).all() and mood.shown[1:].any()
+    mood.change("neutral", 1.0)
+    first, last = mood.amounts(np.arange(3, 5) / 60)[0], mood.amounts(np.array([9.0]))[-1]
+    assert 0.9 < first.max() < 1 and np.abs(last[1:]).max() < 1e-6 and not mood.shown[1:].any()
+    with pytest.raises(InputError):
+        mood.change("furious", 1.0)
+
+
+def test_a_port_in_use_and_unknown_words_are_refused(server, models):
+    with pytest.raises(InputError, match="cannot be listened on"):
+        Live(models, server.binding, port=server.server_address[1])
+    with pytest.raises(InputError):
+        Live(models, server.binding, emotion="furious")
+    with pytest.raises(InputError):
+        Live(models, server.binding, style="nobody")
+
+
+def test_the_command_serves_until_ctrl_c(example_face):
+    command = [sys.executable, "-m", "talkemo_cli", "live", str(example_face), "--no-browser"]
+    undisturbed = lambda: signal.signal(signal.SIGINT, signal.default_int_handler)
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, preexec_fn=undisturbed) as process:
+        address = process.stdout.readline().decode().strip()
+        assert address.startswith("http://127.0.0.1:")
+        with urllib.request.urlopen(address, timeout=30) as answer:
+            assert b"talkemo live" in answer.read()
+        process.send_signal(signal.SIGINT)
+        began = time.monotonic()
+        assert process.wait(20) == 130 and time.monotonic() - began < 3
+        assert b"Traceback" not in process.stderr.read()
+
+
+@pytest.mark.skipif(BROWSER is None, reason="no chromium: apt install chromium")
+def test_a_browser_s_microphone_moves_the_face(server, tmp_path, short_speech):
+    samples = open_audio(short_speech).samples()
+    soundfile.write(tmp_path / "voice.wav", np.repeat(samples, 3), 48000)
+    command = [BROWSER, "--headless", "--no-sandbox", "--disable-quic", "--no-first-run", "--mute-audio"]
+    command += ["--disable-background-networking", "--disable-component-update", "--disable-sync"]
+    command += ["--use-angle=swiftshader", "--enable-unsafe-swiftshader", "--window-size=200,200"]
+    command += ["--use-fake-ui-for-media-stream", "--use-fake-device-for-media-stream", "--remote-debugging-port=0"]
+    command += [f"--use-file-for-fake-audio-capture={tmp_path / 'voice.wav'}"]
+    command += ["--autoplay-policy=no-user-gesture-required", f"--user-data-dir={tmp_path / 'profile'}"]
+    server.begin(16000)
+    with subprocess.Popen([*command, server.address + "#start"], stderr=subprocess.DEVNULL) as browser:
+        try:
+            until = time.monotonic() + 60
+            while time.monotonic() < until and not (server.figures.sound > 3 and server.figures.shown > 10):
+                time.sleep(0.2)
+        finally:
+            browser.terminate()
+            browser.wait(30)
+    told = server.figures
+    assert told.sound > 3 and told.shown > 10
+    assert told.frames / (told.sound - 0.7) > 50  # of 60 a second, as long as the machine keeps up
+    assert told.latency > 0.3  # how much more it is depends on what else the machine does
