@@ -13,6 +13,7 @@ from __future__ import annotations
 import numpy as np
 
 from .binding.binding import GAZE, Binding
+from .binding.parts import EYE_CENTRES
 from .face import ARKIT_NAMES
 from .geometry import eye_rotation, smoothstep
 
@@ -129,6 +130,8 @@ class Turner:
         self.pivot = placement.to_mesh(PIVOT[None])[0].astype(np.float32)
         self.axes = placement.rotation
         self.eyes = [(rows, np.asarray(centre)) for rows, centre in binding.eyes if len(rows)]
+        centres = np.array([centre for _, centre in binding.eyes])
+        self.sockets = centres if len(centres) == 2 else placement.to_mesh(EYE_CENTRES)
 
     def head(self, rotation: np.ndarray) -> np.ndarray:
         """Rotations (..., 3, 3) of the canonical face, in the mesh's axes."""

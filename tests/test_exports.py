@@ -6,6 +6,7 @@ import imageio.v3 as imageio
 import numpy as np
 import pytest
 import trimesh
+from scipy.spatial.transform import Rotation
 
 from talkemo import ExportOptions, InputError, animate, load_models
 from talkemo.evaluation.compare import compare
@@ -31,7 +32,7 @@ def made(example_face, short_speech, tmp_path_factory):
 def accessor(document, number):
     """An accessor's values, by pygltflib's view of the file."""
     a = document.accessors[number]
-    kind, width = {5126: "<f4", 5125: "<u4"}[a.componentType], {"VEC3": 3, "SCALAR": 1}[a.type]
+    kind, width = {5126: "<f4", 5125: "<u4"}[a.componentType], {"VEC4": 4, "VEC3": 3, "SCALAR": 1}[a.type]
     if a.bufferView is None and a.sparse is None:
         return np.zeros((a.count, width), kind)
     if a.bufferView is not None:
@@ -77,6 +78,34 @@ def test_a_glb_has_arkits_targets_and_moves_like_the_npz(made):
     # The residual that is told is that of the moving vertices, on every eighth frame.
     focus = animation.focus.astype(bool)
     assert result.metrics["arkit_residual_mesh_units"] == pytest.approx(off[::8][:, focus].mean(), rel=1e-3)
+
+
+def turned(quaternions, points):
+    """Points (3,) turned by quaternions x, y, z, w (T, 4)."""
+    return Rotation.from_quat(quaternions).apply(points)
+
+
+def test_a_glb_says_how_head_and_eyes_turn(made):
+    folder, _ = made
+    document = pygltflib.GLTF2().load(str(folder / "a.glb"))
+    nodes, animation = document.nodes, document.animations[0]
+    assert [node.name for node in nodes] == ["face", "head", "eye_right", "eye_left"]
+    assert document.scenes[0].nodes == [0, 1] and nodes[1].children == [2, 3]
+    tracks = {
+        nodes[c.target.node].name: accessor(document, animation.samplers[c.sampler].output)
+        for c in animation.channels
+        if c.target.path == "rotation"
+    }
+    with np.load(folder / "a.npz") as arrays:
+        head, face = arrays["head"], arrays["facing"]
+        points = arrays["landmarks68"][0]
+    ahead = np.array([0.0, 0, 1])
+    wanted = (face @ head @ face.T) @ ahead
+    np.testing.assert_allclose(turned(tracks["head"], ahead), wanted, atol=1e-5)
+    assert np.abs(wanted - ahead).max() > 0.005 and np.abs(tracks["eye_left"][:, :3]).max() > 0.005
+    for name, corners in (("eye_right", slice(36, 42)), ("eye_left", slice(42, 48))):
+        place = np.array(nodes[1].translation) + nodes[[node.name for node in nodes].index(name)].translation
+        assert np.linalg.norm(place - points[corners].mean(0)) < 25  # mm behind its lids
 
 
 def test_a_baked_glb_is_exact(made, example_face, short_speech, tmp_path):
@@ -141,6 +170,12 @@ def test_usd_plays_the_same_weights(made, example_face, short_speech, tmp_path, 
             shapes.GetBlendShape(k).GetOffsetsAttr().Get()
         )
     np.testing.assert_allclose(points, rest + np.tensordot(weights[12], targets, 1), atol=1e-3)
+    head = UsdGeom.Xformable(stage.GetPrimAtPath("/head"))
+    ahead = np.array(head.GetLocalTransformation(12))[2, :3]  # rows are where the axes go
+    with np.load(made[0] / "a.npz") as arrays:
+        face = arrays["facing"]
+        np.testing.assert_allclose(ahead, face @ arrays["head"][12] @ face.T @ [0, 0, 1], atol=1e-5)
+    assert stage.GetPrimAtPath("/head/eye_left").IsValid()
 
 
 def test_baked_usd_is_exact(made, example_face, short_speech, tmp_path):

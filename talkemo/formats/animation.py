@@ -49,11 +49,13 @@ class Turn(Protocol):
 
     share: (N, 1), how much of the head's rotation about `pivot` (3,) each vertex goes along with
     eyes: vertices of each of the mesh's own eyeballs, and its centre
+    sockets: (2, 3), where the right and the left eye are, whether it has any or not
     """
 
     share: np.ndarray
     pivot: np.ndarray
     eyes: list[tuple[np.ndarray, np.ndarray]]
+    sockets: np.ndarray
 
     def head(self, rotation: np.ndarray) -> np.ndarray:
         """A head's rotations (T, 3, 3), see `Frames.head`, in the mesh's axes."""

@@ -16,6 +16,7 @@ from .animation import FileWriter, Frames, Header
 from .baking import check_writable
 from .gltf_reader import BINARY_CHUNK, JSON_CHUNK, MAGIC
 from .mesh import Appearance, picture_type
+from .tracks import HEAD, Tracks
 
 FLOAT, UNSIGNED = 5126, 5125  # glTF's component types
 SPARSE = 0.7  # share of the vertices that move under which a morph target lists them one by one
@@ -27,12 +28,15 @@ class GlbWriter(FileWriter):
 
     With `bake` every frame is a morph target of its own instead, and the animation is exact. `metrics` then has the
     residual of the 52: the mean distance of the moving vertices from where they should be, in units of the mesh.
+
+    How head and eyes turn is written as rotations of nodes beside the mesh, which move nothing by themselves.
     """
 
     def __init__(self, path: Path, header: Header, bake: bool = False):
         check_writable(path, header, bake)
         super().__init__(path)
         self.header, self.bake = header, bake
+        self.tracks = Tracks(header.turn)
         self.moving = np.flatnonzero(header.focus)
         self.targets = None if bake or header.targets is None else header.targets()
         self.baked: list[np.ndarray] = []
@@ -40,6 +44,7 @@ class GlbWriter(FileWriter):
         self.distance, self.measured, self.count = 0.0, 0, 0
 
     def write(self, frames: Frames) -> None:
+        self.tracks.write(frames)
         if self.bake:
             self.baked.append(frames.vertices - self.header.rest)
             return
@@ -82,6 +87,7 @@ class GlbWriter(FileWriter):
         primitive["targets"] = [{"POSITION": glb.add_target(target[origin])} for target in targets]
         times = (np.arange(len(weights)) / header.fps).astype(np.float32)
         sampler = {"input": glb.add(times, bounds=True), "output": glb.add(weights.ravel()), "interpolation": "LINEAR"}
+        nodes, samplers, channels = self._turning(glb, sampler["input"])
         mesh = {
             "name": "face",
             "primitives": [primitive],
@@ -101,18 +107,35 @@ class GlbWriter(FileWriter):
                 **materials,
                 "asset": {"version": "2.0", "generator": f"talkemo {__version__}", "extras": header.meta},
                 "scene": 0,
-                "scenes": [{"nodes": [0]}],
-                "nodes": [{"name": "face", "mesh": 0}],
+                "scenes": [{"nodes": [0, 1] if nodes else [0]}],
+                "nodes": [{"name": "face", "mesh": 0}, *nodes],
                 "meshes": [mesh],
                 "animations": [
                     {
                         "name": str(header.meta.get("emotion", "talkemo")),
-                        "channels": [{"sampler": 0, "target": {"node": 0, "path": "weights"}}],
-                        "samplers": [sampler],
+                        "channels": [{"sampler": 0, "target": {"node": 0, "path": "weights"}}, *channels],
+                        "samplers": [sampler, *samplers],
                     }
                 ],
             },
         )
+
+    def _turning(self, glb: _Glb, times: Any) -> tuple[list[Any], list[Any], list[Any]]:
+        """Nodes of head and eyes, from number 1 on, with the samplers, from 1 on, and the channels that turn them."""
+        turned, places = self.tracks.quaternions(), self.tracks.places
+        if not turned:
+            return [], [], []
+        eyes = [name for name in turned if name != HEAD]
+        nodes: list[Any] = [{"name": HEAD, "translation": places[HEAD].tolist()}]
+        if eyes:
+            nodes[0]["children"] = [2 + k for k in range(len(eyes))]
+        nodes += [{"name": name, "translation": (places[name] - places[HEAD]).tolist()} for name in eyes]
+        samplers, channels = [], []
+        for name, quaternions in turned.items():
+            samplers.append({"input": times, "output": glb.add(quaternions), "interpolation": "LINEAR"})
+            node = 1 if name == HEAD else 2 + eyes.index(name)
+            channels.append({"sampler": len(samplers), "target": {"node": node, "path": "rotation"}})
+        return nodes, samplers, channels
 
 
 def _split_at_seams(
@@ -148,7 +171,7 @@ class _Glb:
         return len(self.views) - 1
 
     def add(self, array: np.ndarray, bounds: bool = False, target: int | None = None) -> int:
-        """The accessor of an array (N, 3), (N, 2) or (N,), float32 or uint32."""
+        """The accessor of an array (N, 4), (N, 3), (N, 2) or (N,), float32 or uint32."""
         kind: dict[str, Any] = {"componentType": UNSIGNED if array.dtype.kind == "u" else FLOAT, "count": len(array)}
         kind["type"] = f"VEC{array.shape[1]}" if array.ndim == 2 else "SCALAR"
         self.accessors.append({"bufferView": self._view(array, target), **kind, **(_bounds(array) if bounds else {})})

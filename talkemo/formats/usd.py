@@ -12,10 +12,14 @@ from ..errors import TalkemoError
 from ..face import ARKIT_NAMES
 from .animation import FileWriter, Frames, Header
 from .baking import check_writable
+from .tracks import HEAD, Tracks
 
 
 class UsdWriter(FileWriter):
-    """USD with ARKit's 52 shapes as UsdSkel blend shapes and their weights over time; with `bake`, points over time."""
+    """USD with ARKit's 52 shapes as UsdSkel blend shapes and their weights over time; with `bake`, points over time.
+
+    How head and eyes turn is written as `/head`, with the eyes in it, which moves nothing by itself.
+    """
 
     def __init__(self, path: Path, header: Header, bake: bool = False):
         try:
@@ -25,6 +29,7 @@ class UsdWriter(FileWriter):
         check_writable(path, header, bake)
         super().__init__(path)
         self.header, self.bake, self.count = header, bake, 0
+        self.tracks = Tracks(header.turn)
         self.stage: Any = Usd.Stage.CreateNew(str(self.partial.path))
         try:
             self._define()
@@ -89,6 +94,7 @@ class UsdWriter(FileWriter):
     def write(self, frames: Frames) -> None:
         from pxr import Vt
 
+        self.tracks.write(frames)
         for vertices, weights in zip(frames.vertices, frames.arkit):
             if self.bake:
                 self.points.Set(Vt.Vec3fArray.FromNumpy(np.ascontiguousarray(vertices, np.float32)), self.count)
@@ -96,9 +102,22 @@ class UsdWriter(FileWriter):
                 self.weights.Set(Vt.FloatArray.FromNumpy(np.ascontiguousarray(weights, np.float32)), self.count)
             self.count += 1
 
+    def _write_tracks(self) -> None:
+        from pxr import Gf, UsdGeom
+
+        places = self.tracks.places
+        for name, quaternions in self.tracks.quaternions().items():
+            under = name != HEAD
+            part = UsdGeom.Xform.Define(self.stage, f"/{HEAD}/{name}" if under else f"/{HEAD}")
+            part.AddTranslateOp().Set(Gf.Vec3d(*(places[name] - under * places[HEAD]).tolist()))
+            turn = part.AddOrientOp()
+            for frame, (x, y, z, w) in enumerate(quaternions.tolist()):
+                turn.Set(Gf.Quatf(w, x, y, z), frame)
+
     def finish(self) -> None:
         from pxr import Tf
 
+        self._write_tracks()
         try:
             saved = self.stage.GetRootLayer().Save()
         except Tf.ErrorException:
