@@ -1,7 +1,7 @@
 """How loud is loud: what log-mel bands are relative to, so that a faint or a loud voice looks alike.
 
-Of sound that is still coming only what came so far is known, so loud is what was heard up to now, and until enough of it
-was heard a usual level stands in. Files are heard in the same way: a recording moves a face as the same sound from a pipe.
+Of sound that is still coming only what came so far is known, so loud is what was heard up to now, and not less than speech
+40 dB under a usual recording's. Files are heard in the same way: a recording moves a face as the same sound from a pipe.
 Training takes the level of the whole recording, and varies it as it varies here.
 """
 
@@ -15,12 +15,11 @@ from .audio import HOP, SAMPLE_RATE, Audio, mel_rows
 
 RANGE = 8.0  # log10 units under loud that are distinguished
 AUDIBLE = 4.0  # log10 units under the loudest moment that count as sound when the level is measured
-LOUD, QUIET = 0.95, 0.1  # shares of what is audible that are not louder than loud, and than quiet
+LOUD = 0.95  # share of what is audible that is not louder than loud
 FAINTEST = -4.0  # lower bound of a recording's level, log10 mel power: noise alone stays faint
 SILENT = 1e-3  # peak, −60 dB, under which a recording is silence
-USUAL = 1.0  # log10 mel power that is loud in a usual recording
-SPREAD = 2.0  # log10 units from quiet to loud in speech at least; noise has less
-TRUSTED = 1.0  # s of speech after which its own level counts alone
+FAINT = -1.0  # lower bound of the level of sound as it comes: what is fainter moves a face a little less
+INAUDIBLE, HEARD = -6.2, -5.4  # loudest band, log10 mel power, of hiss at −75 dB; below it is silence, above it sound
 MEMORY = 30.0  # s, time constant in which what was heard is forgotten
 TOGETHER = 2  # rows, 20 ms, that have one level
 BINS = np.arange(-10.0, 8.0, 0.05)  # log10 mel power, of the histogram of what was heard
@@ -31,26 +30,22 @@ class Level:
 
     def __init__(self) -> None:
         self.counts = np.zeros(len(BINS))
-        self.heard = 0.0  # s of speech
 
     def normalise(self, rows: np.ndarray) -> np.ndarray:
         """The next rows (m, B) at 100 Hz, normalised; m is a multiple of TOGETHER."""
         loudest = np.clip(rows.max(1), BINS[0], BINS[-1])
         places = np.searchsorted(BINS, loudest, side="right").reshape(-1, TOGETHER) - 1
         levels = np.array([self._after(place) for place in places])
-        return normalise(rows, np.repeat(levels, TOGETHER)[:, None])
+        audible = np.clip((loudest - INAUDIBLE) / (HEARD - INAUDIBLE), 0, 1).astype(np.float32)
+        return audible[:, None] * normalise(rows, np.repeat(levels, TOGETHER)[:, None])
 
     def _after(self, places: np.ndarray) -> float:
         """What is loud, in log10 mel power, once rows were heard whose loudest bands lie in bins (m,)."""
-        seconds = len(places) * HOP / SAMPLE_RATE
-        self.counts *= np.exp(-seconds / MEMORY)
+        self.counts *= np.exp(-len(places) * HOP / SAMPLE_RATE / MEMORY)
         np.add.at(self.counts, places, 1.0)
         audible = BINS[np.flatnonzero(self.counts > 0.01)[-1]] - AUDIBLE
         share = np.cumsum(np.where(audible < BINS, self.counts, 0.0))
-        loud, quiet = (float(BINS[np.searchsorted(share, part * share[-1])]) for part in (LOUD, QUIET))
-        if loud > FAINTEST and loud - quiet > SPREAD:
-            self.heard += seconds
-        return max(loud, USUAL + (FAINTEST - USUAL) * min(1.0, self.heard / TRUSTED))
+        return max(float(BINS[np.searchsorted(share, LOUD * share[-1])]), FAINT)
 
 
 def normalised(pieces: Iterable[np.ndarray]) -> Iterator[np.ndarray]:

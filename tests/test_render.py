@@ -246,3 +246,34 @@ def test_relative_indices_of_an_obj(tmp_path, monkeypatch):
     (tmp_path / "m.obj").write_text("\n".join(lines) + "\n")
     mesh = load_mesh(tmp_path / "m.obj")
     assert vertex_groups(mesh.appearance, 6).tolist() == ["teeth"] * 3 + ["skin"] * 3
+
+
+def test_a_mesh_is_shown_in_the_colours_of_its_vertices(tmp_path, example_face, models):
+    import trimesh
+
+    mesh = load_mesh(example_face)
+    colours = np.tile(np.array([[40, 90, 200]], np.uint8), (len(mesh.vertices), 1))
+    colours[mesh.vertices[:, 0] > mesh.vertices[:, 0].mean()] = [200, 160, 40]
+    trimesh.Trimesh(mesh.vertices, mesh.faces, vertex_colors=colours, process=False).export(tmp_path / "a.ply")
+    with (tmp_path / "b.obj").open("w") as file:
+        for vertex, colour in zip(mesh.vertices, colours / 255):
+            file.write("v " + " ".join(f"{x:.5f}" for x in (*vertex, *colour)) + "\n")
+        for face in mesh.faces + 1:
+            file.write("f {} {} {}\n".format(*face))
+    pictures = []
+    for name in ("a.ply", "b.obj"):
+        binding = talkemo.bind(tmp_path / name, models=models, cache=False)
+        np.testing.assert_array_equal(binding.mesh.appearance.colours, colours)
+        camera = frame_view(binding.rest, binding.focus, facing=binding.placement.rotation)
+        pictures.append(SoftwareRenderer(look_of(binding), camera, (120, 120)).draw(binding.rest).astype(int))
+    np.testing.assert_allclose(pictures[0], pictures[1], atol=2)
+    left, right = pictures[0][75, 40], pictures[0][75, 80]
+    assert left[2] > 1.5 * left[0] and right[0] > 1.5 * right[2]
+
+
+def test_colours_that_are_none_are_left_out(tmp_path, example_face):
+    text = example_face.read_text().splitlines()
+    first = next(k for k, line in enumerate(text) if line.startswith("v "))
+    for wrong in (" 1 0 x", " 0.5 0.5 0.5", " 1 0 nan"):
+        (tmp_path / "a.obj").write_text("\n".join([*text[:first], text[first] + wrong, *text[first + 1 :]]))
+        assert load_mesh(tmp_path / "a.obj").appearance.colours is None

@@ -151,7 +151,7 @@ def mel_batch(wave: torch.Tensor, levels: torch.Tensor | None = None, vary: bool
         levels = torch.tensor(found, dtype=torch.float32, device=device)
     silent, levels = torch.isinf(levels)[:, None, None], levels[:, None].expand(-1, bands.shape[1])
     if vary:
-        # How loud a voice is, is not known yet where it begins, see `loudness.Level`.
+        # How loud a voice is, is not known yet where it begins, see `loudness.Level`; here far less than there.
         time = torch.arange(bands.shape[1], device=device) * HOP / SAMPLE_RATE
         rise = _uniform(-0.5, 2.5, count, device) * (torch.rand(count, 1, device=device) < 0.4)
         rise = rise * torch.exp(-time / _uniform(0.2, 1.5, count, device))

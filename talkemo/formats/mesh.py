@@ -36,6 +36,7 @@ class Appearance:
     text: an OBJ's lines between its positions, and in their place how many there are: faces with all their corners,
     groups, materials and texture coordinates, no normals
     companions: files that the text names, by their path beside the OBJ
+    colours: (V, 3) uint8, of the vertices, if there are any
     """
 
     uv: np.ndarray | None = None
@@ -43,6 +44,7 @@ class Appearance:
     texture: bytes | None = None
     text: tuple[str | int, ...] = ()
     companions: dict[str, Path] = field(default_factory=dict)
+    colours: np.ndarray | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -149,6 +151,7 @@ class _ObjLines:
         self.count = 0  # vertices
         self.positions: list[np.ndarray] = []
         self.waiting: list[list[str]] = []  # positions that are still text
+        self.colours: list[np.ndarray] | None = []  # of the positions, as long as all of them have some
         self.uv = array("d")
         self.faces = array("i")
         self.uv_faces: array | None = None  # while there are none
@@ -164,7 +167,7 @@ class _ObjLines:
         if parts[0] == "v":
             if len(parts) < 4 or len(line) > LONGEST_POSITION:
                 raise ValueError
-            self.waiting.append(parts[1:4])
+            self.waiting.append(parts[1:])
             self.count += 1
             if self.lines:
                 self.join_lines()
@@ -188,8 +191,20 @@ class _ObjLines:
     def join_positions(self) -> None:
         """Turn positions that wait into numbers. Raises ValueError."""
         # Much quicker than number by number.
-        self.positions.append(np.array(self.waiting, dtype=np.str_).astype(np.float64).reshape(-1, 3))
+        positions = [parts[:3] for parts in self.waiting]
+        self.positions.append(np.array(positions, dtype=np.str_).astype(np.float64).reshape(-1, 3))
+        if self.colours is not None:
+            self.colours = self._more_colours(self.colours)
         self.waiting = []
+
+    def _more_colours(self, colours: list[np.ndarray]) -> list[np.ndarray] | None:
+        """Colours, after the coordinates of the positions that wait; none where one has none, or it is no number."""
+        if any(len(parts) < 6 for parts in self.waiting):
+            return None
+        try:
+            return [*colours, np.array([parts[3:6] for parts in self.waiting], np.str_).astype(np.float32)]
+        except ValueError:
+            return None
 
     def _add_face(self, parts: list[str]) -> str:
         """Cut a polygon into a fan; returns its line without normals."""
@@ -237,8 +252,17 @@ def _read_obj(path: Path, file: IO[bytes]) -> tuple[np.ndarray, np.ndarray, Appe
         # What has no coordinates, or some that are not there, gets the last ones, zeros.
         uv = np.nan_to_num(np.append(np.frombuffer(content.uv).reshape(-1, 2), [[0, 0]], axis=0).astype(np.float32))
         uv_faces = np.where((corners >= 0) & (corners < count), corners, count).astype(np.int32)
-    appearance = Appearance(uv, uv_faces, texture, tuple(content.text), companions)
+    colours = as_colours(np.concatenate(content.colours)) if content.colours else None
+    appearance = Appearance(uv, uv_faces, texture, tuple(content.text), companions, colours)
     return np.concatenate(content.positions), faces.reshape(-1, 3).copy(), appearance
+
+
+def as_colours(values: np.ndarray) -> np.ndarray | None:
+    """Colours of vertices (V, 3) as uint8, of whole numbers to 255 or of floats to 1; None where they are neither."""
+    if not len(values) or not np.isfinite(values).all() or values.min() < 0 or values.max() > 255:
+        return None
+    full = 255 if values.dtype.kind == "u" or values.max() > 1 else 1
+    return np.round(values * (255 / full)).astype(np.uint8)
 
 
 def _lines(file: IO[bytes]) -> io.TextIOWrapper:

@@ -16,7 +16,7 @@ import numpy as np
 
 from ..files import parse_json, read_bytes, shown
 from .gltf_reader import BINARY_CHUNK, JSON_CHUNK, LARGEST_JSON, MAGIC, TYPES, WIDTHS, container
-from .mesh import LARGEST_FILE, LARGEST_PICTURE, MOST_FACES, MOST_VERTICES, Appearance, beside, check_counts
+from .mesh import LARGEST_FILE, LARGEST_PICTURE, MOST_FACES, MOST_VERTICES, Appearance, as_colours, beside, check_counts
 
 if TYPE_CHECKING:
     import PIL.Image
@@ -60,9 +60,14 @@ def read_with_trimesh(path: Path, file: IO[bytes]) -> tuple[np.ndarray, np.ndarr
     if faces.size and not -1 < faces.min() <= faces.max() < 1 << 31:
         raise ValueError("faces name vertices that are not there")
     faces = faces.astype(np.int32).reshape(-1, 3)
-    uv = getattr(getattr(loaded, "visual", None), "uv", None)
+    visual = getattr(loaded, "visual", None)
+    uv = getattr(visual, "uv", None)
     if uv is None or np.shape(uv) != (len(vertices), 2):
-        return vertices, faces, None
+        colours = np.zeros((0, 3))
+        if visual is not None and visual.defined and visual.kind == "vertex":
+            colours = np.asarray(visual.vertex_colors)[:, :3]
+        found = as_colours(colours) if len(colours) == len(vertices) else None
+        return vertices, faces, None if found is None else Appearance(colours=found)
     material = getattr(loaded.visual, "material", None)
     picture = getattr(material, "baseColorTexture", None) or getattr(material, "image", None)
     texture = None if picture is None else _as_png(picture)

@@ -26,6 +26,9 @@ def _import_pyrender(platform: str) -> Any:
     return pyrender
 
 
+LINEAR = 9729  # GL's number of that filter
+
+
 class GLRenderer:
     """Draws frames of one mesh; the camera stands still and the vertex buffers are replaced."""
 
@@ -36,8 +39,10 @@ class GLRenderer:
         self.surface = look.vertex[look.faces]  # the triangles by vertices, for normals
         self.background = background_rows(size[1])
         self.renderer = self.pyrender.OffscreenRenderer(*size)
+        # Without smaller copies of the texture, in which parts that are not connected would run into each other.
+        smooth = self.pyrender.Sampler(minFilter=LINEAR, magFilter=LINEAR)
         self.material = self.pyrender.MetallicRoughnessMaterial(
-            baseColorTexture=self.pyrender.Texture(source=look.texture, source_channels="RGB"),
+            baseColorTexture=self.pyrender.Texture(source=look.texture, source_channels="RGB", sampler=smooth),
             doubleSided=True,
         )
         # What lights do is computed here, at the vertices, as the software rasteriser does it at each pixel: both look alike.

@@ -44,6 +44,7 @@ MARGIN = 26.0  # mm around the landmarks that are painted
 GAUSS_NEWTON = 8  # steps
 SWATCH = 192  # pixels on a side of the picture of an eyeball, and height of the strip of plain colours
 LARGEST_TEXTURE = 2048  # pixels on a side
+PATCH = 4  # pixels on a side, of a triangle's own part of a texture that is made of vertex colours, at most
 TEXTURE_PIXELS = 1 << 26  # of a mesh's own texture, at most
 ROWS = {"upper": (-1.5, 8.0), "lower": (-8.5, -2.0)}  # mm above the line between the lips at rest, of the teeth
 BEHIND_LIPS = 7.0  # mm that the teeth stand behind the inner lips
@@ -157,6 +158,11 @@ class _Painter:
     def look(self) -> Look:
         appearance = self.binding.mesh.appearance
         own = None if appearance is None else own_texture(appearance)
+        self.colours = None if appearance is None or own is not None else appearance.colours
+        if patch_size(len(self.binding.mesh.faces)) < 2:
+            self.colours = None
+        if self.colours is not None:
+            own = patches(self.binding.mesh.faces, self.colours)
         skin = self._paint() if own is None else own
         self.height, width = skin.shape[:2]
         wide = -(-max(width, 4 * SWATCH) // 4) * 4  # GL reads rows of whole words
@@ -197,6 +203,9 @@ class _Painter:
         keep = ~(self.groups[faces] == "hidden").any(1)
         if self.fill:
             keep &= ~self._membranes(faces)
+        if self.colours is not None:
+            self._add_corners(faces[keep], patch_places(len(faces))[keep].reshape(-1, 2))
+            return
         appearance = self.binding.mesh.appearance
         if textured and appearance is not None and appearance.uv is not None and appearance.uv_faces is not None:
             corners = appearance.uv_faces[keep].reshape(-1)
@@ -497,6 +506,28 @@ def own_texture(appearance: Appearance) -> np.ndarray | None:
             return np.array(picture.convert("RGB"))
     except (OSError, ValueError, SyntaxError, UnidentifiedImageError, Image.DecompressionBombError):
         return None
+
+
+def patch_size(count: int) -> int:
+    """Pixels on a side of each triangle's patch in a texture of `patches`; less than 2 for too many triangles."""
+    return min(PATCH, LARGEST_TEXTURE // int(np.ceil(np.sqrt(max(count, 1)))))
+
+
+def patches(faces: np.ndarray, colours: np.ndarray) -> np.ndarray:
+    """A texture (H, W, 3) uint8 with a patch for each triangle (F, 3), on which its vertices' colours (V, 3) blend."""
+    size, across = patch_size(len(faces)), int(np.ceil(np.sqrt(len(faces))))
+    x, y = np.meshgrid(np.linspace(0, 1, size), np.linspace(0, 1, size))
+    shares = np.stack([1 - x - y, x, y], -1)  # (size, size, 3), beyond the triangle as on it
+    texture = np.zeros((across * across, size, size, 3), np.uint8)
+    texture[: len(faces)] = np.einsum("yxk,fkc->fyxc", shares, colours[faces].astype(np.float32)).clip(0, 255)
+    return texture.reshape(across, across, size, size, 3).swapaxes(1, 2).reshape(across * size, across * size, 3)
+
+
+def patch_places(count: int) -> np.ndarray:
+    """The places (F, 3, 2), column and row in pixels, of triangles' corners in the texture of `patches`."""
+    size, across, number = patch_size(count), int(np.ceil(np.sqrt(count))), np.arange(count)
+    origin = size * np.column_stack([number % across, number // across])
+    return origin[:, None] + (size - 1) * np.array([[0.0, 0], [1, 0], [0, 1]])
 
 
 def vertex_groups(appearance: Appearance | None, count: int) -> np.ndarray:

@@ -1,0 +1,60 @@
+"""Draws docs/renderers.jpg, eight emotions on several heads by both renderers, and docs/timeline.jpg.
+
+python examples/gallery.py [FACE...] [-o docs]
+
+Without FACE it is the example alone. GL needs EGL or OSMesa, with or without a GPU.
+"""
+
+import argparse
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+import imageio.v3 as imageio
+import numpy as np
+from PIL import Image
+
+import talkemo
+from talkemo.audio import open_audio
+from talkemo.emotions import one_hot
+from talkemo.render import gl_platform
+from talkemo.render.gl import GLRenderer
+from talkemo.render.look import look_of
+from talkemo.render.software import SoftwareRenderer
+from talkemo.render.view import frame_view
+
+MOMENT, SIZE = 3.4, (180, 200)  # s, and pixels of a picture
+TIMELINE = "0 2 happy\n2 4.5 surprised\n4.5 9 angry\n"
+
+here = Path(__file__).parent
+parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+parser.add_argument("faces", nargs="*", default=[here / "face.obj"])
+parser.add_argument("-o", "--output", type=Path, default=here.parent / "docs")
+arguments = parser.parse_args()
+
+models = talkemo.load_models()
+spoken = models.talking.motion(open_audio(here / "speech.wav"), np.array([MOMENT]))
+rows = []
+for face in arguments.faces:
+    binding = talkemo.bind(face, models=models)
+    camera = frame_view(binding.rest, binding.focus, facing=binding.placement.rotation)
+    shown = [models.emotion.transfer(spoken, one_hot(name)).coordinates for name in talkemo.EMOTIONS]
+    frames = [binding.vertices(coordinates)[0] for coordinates in shown]
+    look = look_of(binding)
+    gl = GLRenderer(look, camera, SIZE, gl_platform() or "egl")
+    for renderer in (SoftwareRenderer(look, camera, SIZE), gl):
+        rows.append(np.hstack([renderer.draw(vertices) for vertices in frames]))
+        renderer.close()
+Image.fromarray(np.vstack(rows)).save(arguments.output / "renderers.jpg", quality=88)
+print(arguments.output / "renderers.jpg")
+
+with tempfile.TemporaryDirectory() as folder:
+    moods, made, sheet = (Path(folder) / name for name in ("moods.txt", "talk.npz", "sheet.png"))
+    moods.write_text(TIMELINE)
+    talkemo.animate(here / "face.obj", here / "speech.wav", made, timeline=moods, models=models)
+    subprocess.run(
+        [sys.executable, "-m", "talkemo_cli", "render", made, "--sheet", "--size", "240", "-o", sheet], check=True
+    )
+    Image.fromarray(imageio.imread(sheet)[..., :3]).save(arguments.output / "timeline.jpg", quality=88)
+print(arguments.output / "timeline.jpg")
