@@ -17,7 +17,7 @@ from talkemo import audio, load_models
 from talkemo.data.captures import load_captures
 from talkemo.data.motion import from_rest
 from talkemo.evaluation.metrics import mouth_opening, pearson
-from talkemo.loudness import normalised
+from talkemo.loudness import normalised_rows
 from talkemo.networks.speech_encoder import FEATURE_RATE, EncoderNetwork
 from talkemo.train.material import held_out
 
@@ -46,7 +46,7 @@ if "--teacher" in sys.argv:
 def features(r, network=network):
     """Every kind of features of a recording at 50 Hz, by name."""
     recording = audio.open_audio(data / r.audio)
-    rows = np.concatenate(list(normalised(audio.mel_rows(recording, encoder.filters))))
+    rows = np.concatenate(list(normalised_rows(recording, encoder.filters)))
     rows = rows[: len(rows) // 2 * 2]
     with torch.inference_mode():
         x, found = torch.from_numpy(rows)[None], {"log-mel": rows.reshape(len(rows) // 2, -1)}

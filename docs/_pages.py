@@ -80,7 +80,9 @@ def command_page(command: Any) -> str:
 
 def flags(name: str, kind: Any, info: OptionInfo) -> str:
     """How an option is written."""
-    own = ", ".join(info.param_decls or ())
+    # In an annotation typer takes the first name for a default, until it is asked.
+    first = (info.default,) if isinstance(info.default, str) and info.default.startswith("-") else ()
+    own = ", ".join((*first, *(info.param_decls or ())))
     if kind is bool:
         return own or f"--{name.replace('_', '-')}"
     return f"{own or '--' + name.replace('_', '-')} {info.metavar or placeholder(kind)}"
@@ -100,7 +102,7 @@ def placeholder(kind: Any) -> str:
 def shown(default: Any) -> str:
     """A default as it is shown."""
     value = getattr(default, "value", default)
-    return "" if value in (None, False, inspect.Parameter.empty) else f"`{value}`"
+    return "" if value is None or value is False or value is inspect.Parameter.empty else f"`{value}`"
 
 
 def table(names: list[str], rows: list[list[str]]) -> list[str]:

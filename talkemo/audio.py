@@ -59,7 +59,10 @@ KINDS = "wav, flac, ogg, opus, mp3 and m4a are read; is the ending the right one
 
 
 class Sound(Protocol):
-    """What a face can be moved by: a recording, or sound as it comes."""
+    """What a face can be moved by: a recording, or sound as it comes. peak: largest absolute sample, inf if not known"""
+
+    @property
+    def peak(self) -> float: ...
 
     def chunks(self) -> Iterator[np.ndarray]:
         """Consecutive pieces (N,) float32 in about [-1, 1], mono, at 16 kHz."""

@@ -23,8 +23,11 @@ class Incoming:
     pieces: consecutive samples (N,) or (N, channels), floats in [-1, 1] or whole numbers that use the range of their type
     rate: samples a second; title: what the sound is called in messages
     seconds: of sound that have come; ended: whether nothing follows
+    peak: not known
     Raises InputError for an unusable rate, and as they come for unusable samples and for more than a day.
     """
+
+    peak = float("inf")
 
     def __init__(self, pieces: Iterable[np.ndarray], rate: int, title: str = "the sound"):
         if not RATES[0] <= rate <= RATES[1]:

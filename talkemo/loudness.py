@@ -7,19 +7,18 @@ Training takes the level of the whole recording, and varies it as it varies here
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 
 import numpy as np
 
-from .audio import HOP, SAMPLE_RATE, Audio, mel_rows
+from .audio import HOP, SAMPLE_RATE, Audio, Sound, mel_rows
 
 RANGE = 8.0  # log10 units under loud that are distinguished
 AUDIBLE = 4.0  # log10 units under the loudest moment that count as sound when the level is measured
 LOUD = 0.95  # share of what is audible that is not louder than loud
 FAINTEST = -4.0  # lower bound of a recording's level, log10 mel power: noise alone stays faint
 SILENT = 1e-3  # peak, −60 dB, under which a recording is silence
-FAINT = -1.0  # lower bound of the level of sound as it comes: what is fainter moves a face a little less
-INAUDIBLE, HEARD = -6.2, -5.4  # loudest band, log10 mel power, of hiss at −75 dB; below it is silence, above it sound
+FAINT = -0.5  # lower bound of the level of sound as it comes: what is fainter moves a face a little less
 MEMORY = 30.0  # s, time constant in which what was heard is forgotten
 TOGETHER = 2  # rows, 20 ms, that have one level
 BINS = np.arange(-10.0, 8.0, 0.05)  # log10 mel power, of the histogram of what was heard
@@ -36,8 +35,7 @@ class Level:
         loudest = np.clip(rows.max(1), BINS[0], BINS[-1])
         places = np.searchsorted(BINS, loudest, side="right").reshape(-1, TOGETHER) - 1
         levels = np.array([self._after(place) for place in places])
-        audible = np.clip((loudest - INAUDIBLE) / (HEARD - INAUDIBLE), 0, 1).astype(np.float32)
-        return audible[:, None] * normalise(rows, np.repeat(levels, TOGETHER)[:, None])
+        return normalise(rows, np.repeat(levels, TOGETHER)[:, None])
 
     def _after(self, places: np.ndarray) -> float:
         """What is loud, in log10 mel power, once rows were heard whose loudest bands lie in bins (m,)."""
@@ -48,17 +46,18 @@ class Level:
         return max(float(BINS[np.searchsorted(share, LOUD * share[-1])]), FAINT)
 
 
-def normalised(pieces: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
-    """Log-mel rows as they come, in pieces (m, B), normalised as they come."""
-    level, held = Level(), None
-    for piece in pieces:
-        rows = piece if held is None else np.concatenate([held, piece])
+def normalised_rows(sound: Sound, filters: np.ndarray) -> Iterator[np.ndarray]:
+    """Log-mel rows of sound in pieces (m, B), normalised, as it comes; zeros for a recording that is hiss at most."""
+    level, held = Level(), np.zeros((0, len(filters)), np.float32)
+    silent = sound.peak < SILENT
+    for piece in mel_rows(sound, filters):
+        rows = np.concatenate([held, piece])
         whole = len(rows) - len(rows) % TOGETHER
         held = rows[whole:]
         if whole:
-            yield level.normalise(rows[:whole])
-    if held is not None and len(held):
-        yield level.normalise(np.repeat(held, TOGETHER, 0))[: len(held)]
+            yield np.zeros_like(rows[:whole]) if silent else level.normalise(rows[:whole])
+    if len(held):
+        yield np.zeros_like(held) if silent else level.normalise(np.repeat(held, TOGETHER, 0))[: len(held)]
 
 
 def normalise(bands: np.ndarray, level: np.ndarray | float) -> np.ndarray:

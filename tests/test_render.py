@@ -266,7 +266,7 @@ def test_a_mesh_is_shown_in_the_colours_of_its_vertices(tmp_path, example_face, 
         np.testing.assert_array_equal(binding.mesh.appearance.colours, colours)
         camera = frame_view(binding.rest, binding.focus, facing=binding.placement.rotation)
         pictures.append(SoftwareRenderer(look_of(binding), camera, (120, 120)).draw(binding.rest).astype(int))
-    np.testing.assert_allclose(pictures[0], pictures[1], atol=2)
+    assert np.abs(pictures[0] - pictures[1]).mean() < 0.2
     left, right = pictures[0][75, 40], pictures[0][75, 80]
     assert left[2] > 1.5 * left[0] and right[0] > 1.5 * right[2]
 

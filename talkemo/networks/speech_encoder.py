@@ -24,7 +24,7 @@ from torch.nn import functional
 
 from .. import audio as sound
 from ..audio import Audio, Sound
-from ..loudness import normalised
+from ..loudness import normalised_rows
 from .building import build_network, load_tensors
 
 FEATURE_RATE = 50.0  # features a second
@@ -252,7 +252,7 @@ class SpeechEncoder:
         before, after = self.network.past, self.ahead
         silent = lambda features: np.zeros((STEP * features, len(self.filters)), np.float32)
         encoding, dropped, loudness = Encoding(self.network), before, np.zeros(0, np.float32)
-        pieces = normalised(sound.mel_rows(audio, self.filters))
+        pieces = normalised_rows(audio, self.filters)
         surrounded = chain([silent(before + MARGIN)], pieces, [silent(MARGIN + after)])
         for rows in _regrouped(surrounded, STEP * max(1, round(seconds * FEATURE_RATE))):
             with torch.inference_mode():
