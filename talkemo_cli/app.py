@@ -12,7 +12,7 @@ import typer
 from talkemo import InputError, TalkemoError, __version__
 
 # Importing a command registers it.
-from . import animate, bind, doctor, evaluate, geomap, live, reconstruct, render, train, transfer, weights  # noqa: F401
+from . import animate, bind, doctor, evaluate, geomap, live, reconstruct, render, study, train, transfer, weights  # noqa: F401
 from .console import console
 from .options import app
 

@@ -1,0 +1,146 @@
+"""The user study: what is made, what a participant saves in a real browser, and how answers are counted."""
+
+import html
+import json
+import re
+import shutil
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from talkemo import InputError
+from talkemo.paper.study import QUESTIONS, draw, make_study, tally, wilson
+
+BROWSER = shutil.which("chromium") or shutil.which("chromium-browser")
+# Chooses left for what is real, right for what is said, and no difference for the emotion, of every pair.
+PARTICIPANT = """<script>
+for (let k = 0; k < 15; k++) {
+  const pick = (name, value) => document.querySelector(`input[name=${name}][value=${value}]`).click();
+  if (!element("next").disabled) throw new Error("nothing was chosen yet");
+  pick("realism", "left"); pick("content", "right"); pick("emotion", "none");
+  element("next").click();
+}
+</script>"""
+
+
+@pytest.fixture
+def folders(tmp_path):
+    made = []
+    for method in ("ours", "theirs", "others"):
+        folder = tmp_path / method
+        folder.mkdir()
+        for name in ("a", "b") if method == "others" else ("a", "b", "c"):
+            (folder / f"{name}.mp4").write_bytes(f"{method} {name}".encode())
+        made.append(folder)
+    return made
+
+
+def answers(key, choose):
+    """A participant's file who chooses by query and question."""
+    given = [{"query": k, **{q: choose(query, q) for q in QUESTIONS}} for k, query in key["queries"].items()]
+    return {"study": key["study"], "participant": f"p{np.random.default_rng().integers(1 << 40)}", "answers": given}
+
+
+def test_a_study_is_balanced_and_its_page_does_not_say_whose_film_is_whose(folders, tmp_path):
+    key = make_study(folders, tmp_path / "study", seed=1)
+    text = (tmp_path / "study" / "index.html").read_text("utf-8")
+    assert not any(name in text for name in ("ours", "theirs", "others"))
+    pairs = [tuple(sorted((q["left"], q["right"]))) for q in key["queries"].values()]
+    assert len(pairs) == 15 and all(pairs.count(pair) == 5 for pair in set(pairs)) and len(set(pairs)) == 3
+    data = json.loads(re.search(r'type="application/json">(.*?)</script>', text, re.DOTALL)[1])
+    for query in data["queries"]:
+        for side in ("left", "right"):
+            own = key["queries"][query["id"]]
+            content = (tmp_path / "study" / query[side]).read_bytes().decode()
+            assert content == f"{own[side]} {own['film']}"
+    assert [path.name for path in tmp_path.iterdir() if path.name.startswith(".")] == []
+
+
+def test_answers_are_counted_whatever_side_a_film_was_on(folders, tmp_path):
+    key = make_study(folders[:2], tmp_path / "study", queries=10)
+    chosen = lambda query, question: {
+        "realism": next(side for side in ("left", "right") if query[side] == "theirs"), "content": "left", "emotion": "none",
+    }[question]  # fmt: skip
+    paths = []
+    for k in range(2):
+        paths.append(tmp_path / f"answers_{k}.json")
+        paths[-1].write_text(json.dumps(answers(key, chosen)))
+    found = {p.question: p for p in tally(tmp_path / "study", paths)}
+    real, content, emotion = (found[question] for question in QUESTIONS)
+    assert (real.first, real.second, real.chose_first, real.chose_second, real.none) == ("ours", "theirs", 0, 20, 0)
+    assert real.share == 0 and real.low == 0 and 0.1 < real.high < 0.2
+    left = sum(query["left"] == "ours" for query in key["queries"].values())
+    assert (content.chose_first, content.chose_second) == (2 * left, 20 - 2 * left)
+    assert emotion.none == 20 and emotion.share is None
+    draw(list(found.values()), tmp_path / "bars.png")
+    assert (tmp_path / "bars.png").read_bytes()[:4] == b"\x89PNG"
+
+
+def test_wilsons_interval():
+    low, high = wilson(8, 10)  # as tables have it
+    assert low == pytest.approx(0.490, abs=1e-3) and high == pytest.approx(0.943, abs=1e-3)
+
+
+def test_what_is_no_study_and_no_answer_is_refused(folders, tmp_path):
+    key = make_study(folders, tmp_path / "study")
+    good = answers(key, lambda *_: "left")
+    with pytest.raises(InputError, match="there already"):
+        make_study(folders, tmp_path / "study")
+    with pytest.raises(InputError, match="two folders"):
+        make_study(folders[:1], tmp_path / "s")
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(InputError, match="no films"):
+        make_study([*folders, tmp_path / "empty"], tmp_path / "s")
+    bad = {
+        "not answers to this study": {**good, "study": "x"},
+        "an answer that the page": {**good, "answers": [{**good["answers"][0], "realism": "both"}]},
+        "that the page does not give": {**good, "answers": [good["answers"][0]] * 2},
+        "not a participant's answers": [],
+    }
+    for says, content in bad.items():
+        (tmp_path / "x.json").write_text(json.dumps(content))
+        with pytest.raises(InputError, match=says):
+            tally(tmp_path / "study", [tmp_path / "x.json"])
+    (tmp_path / "x.json").write_text(json.dumps(good))
+    with pytest.raises(InputError, match="given twice"):
+        tally(tmp_path / "study", [tmp_path / "x.json"] * 2)
+    with pytest.raises(InputError, match="nobody"):
+        tally(tmp_path / "study", [])
+    (tmp_path / "x.json").write_text("{")
+    with pytest.raises(InputError):
+        tally(tmp_path / "study", [tmp_path / "x.json"])
+
+
+@pytest.mark.skipif(BROWSER is None, reason="no chromium: apt install chromium")
+def test_a_participant_in_a_browser(folders, tmp_path):
+    key = make_study(folders, tmp_path / "study")
+    page = tmp_path / "study" / "index.html"
+    page.write_text(page.read_text("utf-8").replace("</body>", PARTICIPANT + "</body>"), "utf-8")
+    command = [
+        BROWSER,
+        "--headless",
+        "--no-sandbox",
+        "--disable-quic",
+        "--no-first-run",
+        "--mute-audio",
+        "--disable-gpu",
+    ]
+    command += [f"--user-data-dir={tmp_path / 'profile'}", "--virtual-time-budget=2000", "--dump-dom", page.as_uri()]
+    body = subprocess.run(command, capture_output=True, text=True, timeout=120, check=True).stdout
+    saved = tmp_path / "answers.json"
+    saved.write_text(html.unescape(re.search(r'data-answers="([^"]*)"', body)[1]))
+    done = subprocess.run(
+        [sys.executable, "-m", "talkemo_cli", "study", "tally", tmp_path / "study", saved, "-o", tmp_path / "a.png", "--json"],
+        capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    found = json.loads(done.stdout)
+    counts = {q: [0, 0, 0] for q in QUESTIONS}
+    for row in found["preferences"]:
+        for k, name in enumerate(("chose_first", "chose_second", "none")):
+            counts[row["question"]][k] += row[name]
+    first = lambda side: sum(q[side] == min(q["left"], q["right"]) for q in key["queries"].values())
+    assert counts == {"realism": [first("left"), 15 - first("left"), 0], "content": [first("right"), 15 - first("right"), 0],
+                      "emotion": [0, 0, 15]}  # fmt: skip
+    assert (tmp_path / "a.png").is_file()
