@@ -19,8 +19,8 @@ SEEDS = 3  # how often table1 and table2 train each variant by default
 
 # Options that only some suites take: the option, what takes it, and what is said where anything else is evaluated.
 ONLY_FOR = (
-    ("--data", SUITES, "--data, --captures, --against and -o belong to a --suite"),
-    ("--captures", SUITES, "--data, --captures, --against and -o belong to a --suite"),
+    ("--data", SUITES, "--data, --captures and --against belong to a --suite"),
+    ("--captures", SUITES, "--data, --captures and --against belong to a --suite"),
     ("--neutral", (PAIR,), "--neutral and --mask belong to PRED and REF, not to a suite"),
     ("--mask", (PAIR,), "--neutral and --mask belong to PRED and REF, not to a suite"),
     (
@@ -33,22 +33,28 @@ ONLY_FOR = (
     ("--steps", ("table1", "table2", "figure7"), "--steps belongs to the suites table1, table2 and figure7"),
     (
         "-o",
-        ("figure6", "figure7"),
-        "-o belongs to figure6 and figure7; tables are printed, or with --json one object",
+        (PAIR, "figure6", "figure7"),
+        "-o belongs to PRED and REF, figure6 and figure7; tables are printed, or with --json one object",
     ),
 )
 
 
 @command(
     "evaluate",
-    "talkemo evaluate mine.npz reference.npz",
+    "talkemo evaluate mine.npz reference.npz -o error.png",
+    "talkemo evaluate mine/ references/ -o metrics.csv",
     "talkemo evaluate --suite dev --data DATA --captures CAPTURES",
 )
 def evaluate(
     predicted: Annotated[
-        Path | None, typer.Argument(metavar="PRED", help="An animation: npz, glb or a folder of meshes.")
+        Path | None,
+        typer.Argument(
+            metavar="PRED", help="An animation: npz, glb or a folder of meshes; or a folder of npz and glb."
+        ),
     ] = None,
-    reference: Annotated[Path | None, typer.Argument(metavar="REF", help="What it should be.")] = None,
+    reference: Annotated[
+        Path | None, typer.Argument(metavar="REF", help="What it should be; of two folders, files of one name.")
+    ] = None,
     neutral: Annotated[
         Path | None, typer.Option(help="The mesh at rest. By default the reference's own, or its first frame.")
     ] = None,
@@ -76,7 +82,12 @@ def evaluate(
         int | None, typer.Option(min=1, help="Steps of each training of table1, table2 and figure7.")
     ] = None,
     output: Annotated[
-        Path | None, typer.Option("-o", "--output", help="A png for a figure. By default figure6.png or figure7.png.")
+        Path | None,
+        typer.Option(
+            "-o",
+            "--output",
+            help="A png for a figure, by default figure6.png or figure7.png; of PRED and REF a png with plots, or a csv.",
+        ),
     ] = None,
     weights: options.Weights = "default",
     device: str = "auto",
@@ -99,7 +110,7 @@ def evaluate(
     _check_options(what, given)
     if what == PAIR:
         assert predicted is not None and reference is not None
-        _compare(predicted, reference, neutral, mask, load_models(weights, device=device).face)
+        _compare(predicted, reference, neutral, mask, output, load_models(weights, device=device).face)
         return
     if data is None:
         raise InputError(f"--data is needed for the suite {what}", "name the folder of the corpora")
@@ -161,17 +172,61 @@ def _check_paths(suite: str, data: Path, captures: Path | None, picture: Path) -
         raise InputError(f"{captures} is not a folder", "name a folder of captures, or a new one")
 
 
-def _compare(predicted: Path, reference: Path, neutral: Path | None, mask: Path | None, face: Any) -> None:
-    from talkemo.evaluation.compare import compare
+def _compare(
+    predicted: Path, reference: Path, neutral: Path | None, mask: Path | None, output: Path | None, face: Any
+) -> None:
+    from talkemo import InputError
+    from talkemo.evaluation.compare import compare_folders, is_folder_of_animations, measure
+    from talkemo.files import check_output
 
-    result = compare(predicted, reference, neutral=neutral, mask=mask, face=face)
-    console.table(
-        f"{predicted} against {reference}: {result['frames']} frames at {result['fps']:g} fps",
-        ["metric", "value", "unit", "mask", "vertices", "what"],
-        [[f["name"], f["value"], f["unit"], f["mask"], f["vertices"], f["about"]] for f in result["figures"]],
-    )
+    several = is_folder_of_animations(predicted) and is_folder_of_animations(reference)
+    if output is not None:
+        check_output(output, (".csv",) if several else (".png", ".csv"), predicted, reference)
+    if predicted.is_dir() and reference.is_dir() and not several and is_folder_of_animations(predicted):
+        raise InputError(f"{reference}: no npz or glb in it", "compare two folders of animations, or two animations")
+    if several:
+        with console.progress("comparing") as update:
+            result = compare_folders(predicted, reference, neutral=neutral, mask=mask, face=face, progress=update)
+        for name in result["alone"]:
+            console.message(f"{name}: in one of the folders only")
+        console.table(
+            f"{predicted} against {reference}: mean ± spread over {len(result['pairs'])} pairs of one name",
+            ["metric", "mean", "spread", "unit", "mask", "pairs"],
+            [[f["name"], f["mean"], f["spread"], f["unit"], f["mask"], f["pairs"]] for f in result["mean"]],
+        )
+        pairs = result["pairs"]
+    else:
+        result, comparison, mesh = measure(predicted, reference, neutral=neutral, mask=mask, face=face)
+        console.table(
+            f"{predicted} against {reference}: {result['frames']} frames at {result['fps']:g} fps",
+            ["metric", "value", "unit", "mask", "vertices", "what"],
+            [[f["name"], f["value"], f["unit"], f["mask"], f["vertices"], f["about"]] for f in result["figures"]],
+        )
+        pairs = [result]
+    if output is not None and output.suffix.lower() == ".csv":
+        _write_csv(pairs, output)
+    elif output is not None:
+        from talkemo.evaluation.plots import plot_comparison
+
+        plot_comparison(comparison, mesh, result["fps"], face, output)
     if console.as_json:
         console.result(result)
+
+
+def _write_csv(pairs: list[dict[str, Any]], output: Path) -> None:
+    """A row for each pair of animations and metric."""
+    import csv
+
+    from talkemo.files import atomic_write
+
+    columns = ("name", "value", "unit", "mask", "vertices")
+    with atomic_write(output) as partial, partial.open("w", newline="", encoding="utf-8") as file:
+        rows = csv.writer(file, lineterminator="\n")
+        rows.writerow(["predicted", "reference", "frames", "fps", "metric", *columns[1:]])
+        for pair in pairs:
+            start = [pair["predicted"], pair["reference"], pair["frames"], pair["fps"]]
+            for figure in pair["figures"]:
+                rows.writerow([*start, *(figure[column] for column in columns)])
 
 
 def _dev(common: dict[str, Any], other: Any) -> None:

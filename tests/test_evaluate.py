@@ -1,15 +1,19 @@
 """Two animations compared, the models measured on a made-up corpus, and what the command says to bad input."""
 
+import csv
 import json
+import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
 import trimesh
+from PIL import Image
 
 import talkemo
 from talkemo import InputError
 from talkemo.evaluation import emotion, geomap, lips
-from talkemo.evaluation.compare import compare
+from talkemo.evaluation.compare import compare, compare_folders
 from talkemo.formats.mesh import save_obj
 from talkemo.formats.npz import NpzAnimation
 from talkemo_cli.app import main
@@ -171,3 +175,60 @@ def test_a_corpus_without_dev_actors_is_refused(corpus, fitted, monkeypatch):
     monkeypatch.setattr(emotion, "dev_recordings", lambda *arguments: [])
     with pytest.raises(InputError, match="no neutral recordings"):
         emotion.evaluate_emotion(corpus, fitted[0] / "captures", talkemo.load_models())
+
+
+@pytest.fixture(scope="module")
+def two_folders(tmp_path_factory, example_face, short_speech, models):
+    folder = tmp_path_factory.mktemp("pairs")
+    for name, mood in (("mine", "happy"), ("theirs", "neutral")):
+        (folder / name).mkdir()
+        talkemo.animate(example_face, short_speech, folder / name / "a.npz", emotion=mood, fps=20, models=models)
+    shutil.copy(folder / "mine" / "a.npz", folder / "mine" / "b.npz")
+    shutil.copy(folder / "mine" / "a.npz", folder / "theirs" / "b.npz")
+    shutil.copy(folder / "mine" / "a.npz", folder / "theirs" / "only.npz")
+    return folder
+
+
+def test_folders_are_matched_by_name(two_folders, models, tmp_path, capsys):
+    mine, theirs = two_folders / "mine", two_folders / "theirs"
+    found = compare_folders(mine, theirs, face=models.face)
+    assert found["alone"] == ["only"] and [Path(pair["predicted"]).stem for pair in found["pairs"]] == ["a", "b"]
+    one = {
+        (f["name"], f["mask"]): f["value"]
+        for f in compare(mine / "a.npz", theirs / "a.npz", face=models.face)["figures"]
+    }
+    means = {(f["name"], f["mask"]): f for f in found["mean"]}
+    assert means["RE", "lips"]["mean"] == pytest.approx(one["RE", "lips"] / 2) and means["RE", "lips"]["pairs"] == 2
+    assert one["closure recall", "mouth opening"] > 0.9 and one["closure precision", "mouth opening"] > 0.9
+    assert main(["evaluate", str(mine), str(theirs), "-o", str(tmp_path / "m.csv"), "--json"]) == 0
+    said = capsys.readouterr()
+    assert "only: in one of the folders only" in said.err and len(json.loads(said.out)["pairs"]) == 2
+    rows = list(csv.DictReader((tmp_path / "m.csv").open()))
+    assert len(rows) == len(one) + len(found["pairs"][1]["figures"])
+    with pytest.raises(InputError, match="no animations of one name"):
+        (tmp_path / "other").mkdir()
+        shutil.copy(mine / "a.npz", tmp_path / "other" / "z.npz")
+        compare_folders(mine, tmp_path / "other", face=models.face)
+
+
+def test_lips_that_stay_open_miss_the_closures(two_folders, models, tmp_path):
+    with np.load(two_folders / "mine" / "b.npz") as arrays:
+        content = dict(arrays)
+    above = content["landmarks68"][0, 62]
+    unit = compare(two_folders / "mine" / "b.npz", two_folders / "mine" / "a.npz", face=models.face)["mm_a_mesh_unit"]
+    near = np.linalg.norm(content["vertices"][0] - above, axis=1) < 4 / unit
+    content["vertices"][:, near] += np.float32([0, 2.5 / unit, 0])
+    np.savez(tmp_path / "open.npz", **content)
+    found = compare(tmp_path / "open.npz", two_folders / "mine" / "b.npz", face=models.face)
+    values = {f["name"]: f["value"] for f in found["figures"]}
+    assert values["closure recall"] == 0
+
+
+def test_a_pair_is_plotted(two_folders, tmp_path):
+    pytest.importorskip("matplotlib")
+    a, b = (str(two_folders / name / "a.npz") for name in ("mine", "theirs"))
+    assert main(["evaluate", a, b, "-o", str(tmp_path / "e.png")]) == 0
+    picture = np.array(Image.open(tmp_path / "e.png").convert("RGB"))
+    assert picture.shape[1] > 800 and len(np.unique(picture.reshape(-1, 3), axis=0)) > 500
+    folders = [str(two_folders / name) for name in ("mine", "theirs")]
+    assert main(["evaluate", *folders, "-o", str(tmp_path / "e.png")]) == 2

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from ..data.phones import BILABIALS, LABIODENTALS, SILENCE, Phone
+from .metrics import TOGETHER, runs_of
 
-TOGETHER = 1.0  # mm that lips may be further apart than at rest and still count as together
 AROUND = 0.03  # s around a phone in which its closure counts: alignments are that exact
 LONGEST_PHONE = 0.25  # s; longer ones are mistakes of the alignment, or a pause
 
@@ -60,10 +60,8 @@ def closures(times: np.ndarray, opening: np.ndarray, phones: list[Phone]) -> Clo
     met = sum(bool(together[inside].any()) for inside in spoken)
     at_bilabial, at_labiodental = any_of(spoken, len(times)), any_of(labiodental, len(times))
     speaking = any_of([near(times, p, 0.0) for p in usual if p.name != SILENCE], len(times))
-    edges = np.flatnonzero(np.diff(np.concatenate([[False], together, [False]]).astype(np.int8)))
-    runs = [slice(start, end) for start, end in zip(edges[::2], edges[1::2])]
     # A closure that reaches into a pause is the mouth at rest.
-    runs = [run for run in runs if speaking[run].all() and run.start > 0 and run.stop < len(times)]
+    runs = [run for run in runs_of(together) if speaking[run].all() and run.start > 0 and run.stop < len(times)]
     right = sum(bool(at_bilabial[run].any()) for run in runs)
     allowed = sum(bool(at_labiodental[run].any() and not at_bilabial[run].any()) for run in runs)
     return Closures(len(spoken), met, len(runs), right, allowed)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from ..formats.open import open_animation
 from ..formats.sequence import MeshSequence
 from .metrics import REGION_MASKS, Comparison
 
+ANIMATIONS = (".glb", ".npz")  # endings of the animations of a folder
 LARGEST_MASK = 1 << 24  # bytes of a file of vertex numbers
 MASK, MASK_HINT = "a mask file", "name a text file of vertex numbers, counted from 0"
 FRAMES_AT_A_TIME = 64  # frames compared at a time, which bounds the memory
@@ -40,6 +42,18 @@ def compare(
         are given
     Raises InputError where the two are not of one mesh and one fps, or nearly of one length.
     """
+    return measure(predicted, reference, neutral=neutral, mask=mask, face=face)[0]
+
+
+def measure(
+    predicted: str | Path,
+    reference: str | Path,
+    *,
+    neutral: str | Path | None = None,
+    mask: str | Path | None = None,
+    face: Face,
+) -> tuple[dict[str, Any], Comparison, Mesh]:
+    """What `compare` returns, with the comparison that it is of and the mesh at rest, for plots."""
     if mask is not None:
         _check_mask_name(Path(mask))
     p, g = open_animation(predicted), open_animation(reference)
@@ -53,7 +67,7 @@ def compare(
     comparison = _new_comparison(rest, g.faces, own_mask, face)
     frames = min(len(p), len(g))
     _add_frames(comparison, p, g, frames)
-    return {
+    result = {
         "predicted": str(predicted),
         "reference": str(reference),
         "frames": frames,
@@ -61,6 +75,55 @@ def compare(
         "mm_a_mesh_unit": comparison.scale if comparison.unit == "mm" else None,
         "figures": [asdict(metric) for metric in comparison.metrics()],
     }
+    return result, comparison, Mesh(rest, g.faces)
+
+
+def is_folder_of_animations(path: str | Path) -> bool:
+    """Whether a path is a folder with npz or GLB files in it, and not one of the meshes of one animation."""
+    path = Path(path)
+    return path.is_dir() and any(file.suffix.lower() in ANIMATIONS for file in path.iterdir())
+
+
+def compare_folders(
+    predicted: str | Path,
+    reference: str | Path,
+    *,
+    neutral: str | Path | None = None,
+    mask: str | Path | None = None,
+    face: Face,
+    progress: Callable[[int, int], None] | None = None,
+) -> dict[str, Any]:
+    """`compare` of each two npz or GLB files of one name in two folders.
+
+    Under `pairs` is what it returns for each, under `mean` each metric's mean and standard deviation over the pairs that
+    have it, under `alone` the names that only one of the folders has. Raises InputError where none are common.
+    """
+    own, others = _by_name(Path(predicted)), _by_name(Path(reference))
+    common = sorted(own.keys() & others.keys())
+    if not common:
+        raise InputError(
+            f"{predicted} and {reference} have no animations of one name", "they are matched by their names"
+        )
+    pairs = []
+    for number, name in enumerate(common):
+        pairs.append(compare(own[name], others[name], neutral=neutral, mask=mask, face=face))
+        if progress:
+            progress(number + 1, len(common))
+    found: dict[tuple[str, str, str], list[float]] = {}
+    for pair in pairs:
+        for figure in pair["figures"]:
+            found.setdefault((figure["name"], figure["unit"], figure["mask"]), []).append(figure["value"])
+    mean = [
+        {"name": n, "unit": u, "mask": m, "mean": float(np.mean(v)), "spread": float(np.std(v)), "pairs": len(v)}
+        for (n, u, m), v in found.items()
+    ]
+    return {"pairs": pairs, "mean": mean, "alone": sorted(own.keys() ^ others.keys())}
+
+
+def _by_name(folder: Path) -> dict[str, Path]:
+    """The animations of a folder by their names without the ending; an npz goes before a GLB."""
+    files = sorted((f for f in folder.iterdir() if f.suffix.lower() in ANIMATIONS), key=lambda f: f.suffix.lower())
+    return {file.stem: file for file in files}
 
 
 def _check_pair(p: Source, g: Source) -> None:
@@ -109,7 +172,7 @@ def _new_comparison(rest: np.ndarray, faces: np.ndarray, own_mask: dict[str, np.
     masks["face"] = np.union1d(masks["upper_face"], binding.region("lower_face"))
     masks = {name: numbers for name, numbers in {**masks, **own_mask}.items() if len(numbers)}
     mouth = binding.landmarks68[[*INNER_LIPS, *MOUTH_CORNERS]]
-    return Comparison(rest, masks, mouth, 1 / binding.scale)
+    return Comparison(rest, masks, mouth, 1 / binding.scale, up=binding.placement.rotation[:, 1])
 
 
 def _add_frames(comparison: Comparison, p: Source, g: Source, frames: int) -> None:

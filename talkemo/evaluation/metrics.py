@@ -14,6 +14,7 @@ import numpy as np
 
 from ..face import INNER_LIPS, MOUTH_CORNERS, Face
 
+TOGETHER = 1.0  # mm beyond their distance at rest up to which lips count as together
 STILL = 1e-6  # mm, standard deviation up to which a reference's mouth does not move
 CONSTANT = 1e-9  # standard deviation below which a series is constant and correlates with nothing
 REGION_MASKS = ("lips", "face", "upper_face")  # masks of `Comparison` that the field's metrics are defined on
@@ -94,6 +95,8 @@ class Comparison:
         there, RE and VE for `all`, `lips` and masks of any other name
     mouth: vertex indices of the middles of the inner lips (above, below) and of the mouth's corners, or None
     scale: mm to a unit of the mesh; unit: what lengths are called then
+    up: (3,), the face's own upward direction in the mesh, along which lips meet; closures are left out without it
+    where: (V,) sum over frames of each vertex's distance; course: of the distance of each frame, by mask
     """
 
     def __init__(
@@ -103,7 +106,10 @@ class Comparison:
         mouth: np.ndarray | None = None,
         scale: float = 1.0,
         unit: str = "mm",
+        up: np.ndarray | None = None,
     ):
+        self.up = up
+        self.gaps: list[np.ndarray] = []  # (T, 2): of the middles of the inner lips along `up`, predicted and reference
         self.neutral = neutral * scale
         self.masks, self.mouth, self.scale, self.unit = masks, mouth, scale, unit
         self.frames = 0
@@ -116,6 +122,8 @@ class Comparison:
         self.largest_sq: dict[str, float] = defaultdict(float)
         upper = masks.get("upper_face", np.zeros(0, int))
         self.moments = np.zeros((2, 2, len(upper)))  # of ‖· − m‖² for predicted and reference: sums and sums of squares
+        self.where = np.zeros(len(neutral))
+        self.course: dict[str, list[np.ndarray]] = defaultdict(list)
         self.lengths: list[np.ndarray] = []  # (T, 4): opening and width of the predicted mouth, then of the reference's
 
     def add(self, predicted: np.ndarray, reference: np.ndarray) -> None:
@@ -124,7 +132,9 @@ class Comparison:
         last_p, last_g = self.last or (p[:0], g[:0])
         steps = np.diff(np.concatenate([last_p, p]), axis=0) - np.diff(np.concatenate([last_g, g]), axis=0)
         step_distance, distance = np.linalg.norm(steps, axis=2), np.linalg.norm(p - g, axis=2)
+        self.where += distance.sum(0)
         for name, mask in self.masks.items():
+            self.course[name].append(distance[:, mask].mean(1))
             largest = distance[:, mask].max(1)
             self.distance[name] += float(distance[:, mask].mean(1).sum())
             self.step_distance[name] += float(step_distance[:, mask].mean(1).sum())
@@ -139,6 +149,9 @@ class Comparison:
             pairs = self.mouth.reshape(2, 2)
             lengths = [np.linalg.norm(m[:, a] - m[:, b], axis=1) for m in (p, g) for a, b in pairs]
             self.lengths.append(np.stack(lengths, 1))
+            if self.up is not None:
+                above, below = self.mouth[:2]
+                self.gaps.append(np.stack([(m[:, above] - m[:, below]) @ self.up for m in (p, g)], 1))
         self.frames += len(p)
         self.last = p[-1:], g[-1:]
 
@@ -183,4 +196,31 @@ class Comparison:
             Metric("r opening", pearson(opening, true_opening), "", "mouth opening", points, "Pearson correlation"),
             Metric("r width", pearson(width, true_width), "", "mouth width", points, "Pearson correlation"),
             Metric("amplitude", amplitude, "", "mouth opening", points, spread),
+            *self._closure_metrics(),
         ]
+
+    def _closure_metrics(self) -> list[Metric]:
+        """Whether the lips meet where the reference's do (recall), and nowhere else (precision); none without closures."""
+        if self.mouth is None or self.up is None:
+            return []
+        above, below = self.neutral[self.mouth[:2]]
+        gap, true_gap = np.concatenate(self.gaps).T
+        most, found = float((above - below) @ self.up) + TOGETHER, []
+        for name, own, other in (("recall", true_gap, gap), ("precision", gap, true_gap)):
+            runs = runs_of(own <= most)
+            beside = np.convolve(other <= most, np.ones(3), "same") > 0  # within a frame
+            if runs:
+                share = float(np.mean([beside[run].any() for run in runs]))
+                whose = "reference's" if name == "recall" else "predicted"
+                found.append(
+                    Metric(
+                        f"closure {name}", share, "", "mouth opening", 2, f"of {len(runs)} {whose} closures, in both"
+                    )
+                )
+        return found
+
+
+def runs_of(mask: np.ndarray) -> list[slice]:
+    """The runs of frames in which a mask (T,) holds."""
+    edges = np.flatnonzero(np.diff(np.concatenate([[False], mask, [False]]).astype(np.int8)))
+    return [slice(start, end) for start, end in zip(edges[::2], edges[1::2])]
