@@ -1,4 +1,4 @@
-"""Draws docs/renderers.jpg, eight emotions on several heads by both renderers, and docs/timeline.jpg.
+"""Draws docs/renderers.jpg, eight emotions on several heads by both renderers, docs/heads.jpg and docs/timeline.jpg.
 
 python examples/gallery.py [FACE...] [-o docs]
 
@@ -25,6 +25,7 @@ from talkemo.render.software import SoftwareRenderer
 from talkemo.render.view import frame_view
 
 MOMENT, SIZE = 3.4, (180, 200)  # s, and pixels of a picture
+MOMENTS = (0.35, 1.0, 2.1, 3.4, 5.2)  # s, of the sentence that every head speaks
 TIMELINE = "0 2 happy\n2 4.5 surprised\n4.5 9 angry\n"
 
 here = Path(__file__).parent
@@ -35,7 +36,8 @@ arguments = parser.parse_args()
 
 models = talkemo.load_models()
 spoken = models.talking.motion(open_audio(here / "speech.wav"), np.array([MOMENT]))
-rows = []
+sentence = models.talking.motion(open_audio(here / "speech.wav"), np.array(MOMENTS))
+rows, heads = [], []
 for face in arguments.faces:
     binding = talkemo.bind(face, models=models)
     camera = frame_view(binding.rest, binding.focus, facing=binding.placement.rotation)
@@ -43,11 +45,16 @@ for face in arguments.faces:
     frames = [binding.vertices(coordinates)[0] for coordinates in shown]
     look = look_of(binding)
     gl = GLRenderer(look, camera, SIZE, gl_platform() or "egl")
-    for renderer in (SoftwareRenderer(look, camera, SIZE), gl):
+    drawing = SoftwareRenderer(look, camera, SIZE)
+    speaking = [binding.rest, *binding.vertices(sentence.coordinates)]
+    heads.append(np.hstack([drawing.draw(vertices) for vertices in speaking]))
+    for renderer in (drawing, gl):
         rows.append(np.hstack([renderer.draw(vertices) for vertices in frames]))
         renderer.close()
 Image.fromarray(np.vstack(rows)).save(arguments.output / "renderers.jpg", quality=88)
 print(arguments.output / "renderers.jpg")
+Image.fromarray(np.vstack(heads)).save(arguments.output / "heads.jpg", quality=88)
+print(arguments.output / "heads.jpg")
 
 with tempfile.TemporaryDirectory() as folder:
     moods, made, sheet = (Path(folder) / name for name in ("moods.txt", "talk.npz", "sheet.png"))

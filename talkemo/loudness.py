@@ -1,7 +1,7 @@
 """How loud is loud: what log-mel bands are relative to, so that a faint or a loud voice looks alike.
 
 Of sound that is still coming only what came so far is known, so loud is what was heard up to now, and not less than speech
-40 dB under a usual recording's. Files are heard in the same way: a recording moves a face as the same sound from a pipe.
+25 dB under a usual recording's. Files are heard in the same way: a recording moves a face as the same sound from a pipe.
 Training takes the level of the whole recording, and varies it as it varies here.
 """
 
