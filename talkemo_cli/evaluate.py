@@ -13,7 +13,7 @@ from . import options
 from .console import console
 from .options import command
 
-SUITES = ("dev", "table1", "table2", "figure6", "figure7")
+SUITES = ("dev", "table1", "table2", "figure6", "figure7", "paper")
 PAIR = "PRED and REF"  # what is evaluated where no suite is named
 SEEDS = 3  # how often table1 and table2 train each variant by default
 
@@ -25,16 +25,17 @@ ONLY_FOR = (
     ("--mask", (PAIR,), "--neutral and --mask belong to PRED and REF, not to a suite"),
     (
         "--weights",
-        (PAIR, "dev", "figure6"),
+        (PAIR, "dev", "figure6", "paper"),
         "table1, table2 and figure7 train their own models; --weights belongs to dev and figure6",
     ),
     ("--against", ("dev",), "--against belongs to the suite dev"),
-    ("--seeds", ("table1", "table2"), "--seeds belongs to the suites table1 and table2"),
-    ("--steps", ("table1", "table2", "figure7"), "--steps belongs to the suites table1, table2 and figure7"),
+    ("--seeds", ("table1", "table2", "paper"), "--seeds belongs to the suites table1, table2 and paper"),
+    ("--steps", ("table1", "table2", "figure7", "paper"), "--steps belongs to table1, table2, figure7 and paper"),
+    ("--study", ("paper",), "--study belongs to the suite paper"),
     (
         "-o",
-        (PAIR, "figure6", "figure7"),
-        "-o belongs to PRED and REF, figure6 and figure7; tables are printed, or with --json one object",
+        (PAIR, "figure6", "figure7", "paper"),
+        "-o belongs to PRED and REF, figure6, figure7 and paper; tables are printed, or with --json one object",
     ),
 )
 
@@ -63,7 +64,7 @@ def evaluate(
         str | None,
         typer.Option(
             help="dev: lips and emotions on the dev split. table1: constant against local weights. "
-            "table2: with and without augmentation. figure6, figure7: pictures of the paper."
+            "table2: with and without augmentation. figure6, figure7: pictures of the paper. paper: all of them on a page."
         ),
     ] = None,
     data: Annotated[Path | None, typer.Option(help="The folder of the corpora.")] = None,
@@ -86,8 +87,12 @@ def evaluate(
         typer.Option(
             "-o",
             "--output",
-            help="A png for a figure, by default figure6.png or figure7.png; of PRED and REF a png with plots, or a csv.",
+            help="A png for a figure, by default figure6.png or figure7.png; of PRED and REF a png with plots, or a csv; of paper "
+            "a folder, by default paper, whose parts are kept when it is run again.",
         ),
+    ] = None,
+    study: Annotated[
+        Path | None, typer.Option(help="paper: a study's folder, with its participants' answers_*.json, for figure 8.")
     ] = None,
     weights: options.Weights = "default",
     device: str = "auto",
@@ -105,6 +110,7 @@ def evaluate(
         "--against": against,
         "--seeds": seeds,
         "--steps": steps,
+        "--study": study,
         "-o": output,
     }
     _check_options(what, given)
@@ -128,6 +134,9 @@ def evaluate(
             _table1({**common, "seeds": seeds or SEEDS, "steps": steps})
         elif what == "table2":
             _table2({**common, "seeds": seeds or SEEDS, "steps": steps})
+        elif what == "paper":
+            own = {"seeds": seeds or SEEDS, "steps": steps, "study": study, "output": output or Path("paper")}
+            _paper({**common, **own})
         elif what == "figure6":
             _figure6({**common, "output": picture})
         else:
@@ -323,7 +332,7 @@ def _table2(arguments: dict[str, Any]) -> None:
 
     with console.progress("table 2") as update:
         result = table2(**arguments, progress=lambda what, done, total: update(done, total, what))
-    columns = ["D-CE", "D-RE", "G-CE", "G-RE", "G-CE classifier"]
+    columns = [name for name in result["rows"][0] if name != "training"]
     console.table(
         f"Table 2: CE share of frames, RE mm over all {result['mask_vertices']} vertices, mean ± spread of "
         f"{arguments['seeds']} seeds after {result['iterations']} iterations; D {result['real_frames']} real frames of the dev actors, G {result['generated_frames']} generated",
@@ -335,6 +344,14 @@ def _table2(arguments: dict[str, Any]) -> None:
     )
     if console.as_json:
         console.result(result)
+
+
+def _paper(arguments: dict[str, Any]) -> None:
+    from talkemo.paper.report import paper_report
+
+    with console.progress("the paper") as update:
+        result = paper_report(**arguments, progress=lambda what, done, total: update(done, total, what))
+    console.result(result, [result["page"]])
 
 
 def _figure6(arguments: dict[str, Any]) -> None:

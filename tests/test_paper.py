@@ -8,7 +8,7 @@ import pytest
 import torch
 
 import talkemo
-from talkemo.paper import pointnet, training
+from talkemo.paper import pointnet, report, training
 from talkemo.paper.figure7 import Roughness
 from talkemo.paper.table1 import table1
 from talkemo.paper.table2 import table2
@@ -35,11 +35,9 @@ def small_generator(monkeypatch):
 def test_table_1(corpus, cache, models):
     result = table1(corpus, cache, models, seeds=1, steps=3, corpora=("ravdess",))
     assert [(row["weights"], row["mask"]) for row in result["rows"]] == [
-        ("constant", "lips"),
-        ("constant", "all"),
-        ("local", "lips"),
-        ("local", "all"),
+        (weights, mask) for weights in ("constant", "local") for mask in ("mouth landmarks", "lips", "all")
     ]
+    assert result["masks"] == {"mouth landmarks": 20, "lips": 2004, "all": 12500}
     assert all(np.isfinite(row[c]["mean"]) for row in result["rows"] for c in ("T-RE", "T-VE", "V-RE", "V-VE"))
     # From the same start, and then another weight.
     constant, local = (next(r for r in result["rows"] if r["weights"] == w) for w in ("constant", "local"))
@@ -54,6 +52,7 @@ def test_table_2(corpus, cache, models, small_generator):
     for row in table["rows"]:
         assert all(0 <= row[c]["mean"] <= 1 for c in ("D-CE", "G-CE", "G-CE classifier"))
         assert row["D-RE"]["mean"] >= 0 and row["G-RE"]["mean"] >= 0 and len(row["G-RE"]["seeds"]) == 2
+        assert row["D-RE features"]["mean"] >= 0 and row["G-RE features"]["mean"] > 0
     assert table["iterations"] == 3 and table["generated_frames"] == 3 * 25
 
 
@@ -98,6 +97,46 @@ def test_tables_and_figures_are_printed(corpus, cache, monkeypatch, capsys):
     assert main(suite("figure7", corpus, cache)) == 0
     printed = capsys.readouterr().out
     assert "PointNet" in printed and printed.endswith("figure7.png\n")
+
+
+def test_the_report_is_made_part_by_part(corpus, cache, tmp_path, monkeypatch, capsys, models):
+    made = []
+    spread = {"mean": 0.5, "spread": 0.1, "seeds": [0.4, 0.6]}
+    tables = {
+        "table1": {"rows": [{"weights": "local", "mask": "lips", **dict.fromkeys(("T-RE", "T-VE", "V-RE", "V-VE"), spread)}],
+                   "masks": {"lips": 2004}, "clips": {"T": 1, "V": 2}, "steps": 3},
+        "table2": {"rows": [{"training": "without", "D-CE": spread}], "iterations": 3, "real_frames": 1, "generated_frames": 2},
+    }  # fmt: skip
+    pictured = {
+        "figure6": {"silhouette_recorded": 0.0, "silhouette_generated": 0.5},
+        "figure7": {"iterations": 3, "rows": [{"generator": "PointNet", "emotion": "happy", "recognised": 0.5, "roughness_mm": 0.1, "moved_mm": 1.0}]},
+    }  # fmt: skip
+
+    def table(name):
+        return lambda *_, **__: made.append(name) or tables[name]
+
+    def figure(name):
+        return lambda data, cache, models, picture, **_: (
+            made.append(name),
+            picture.write_bytes(b"png"),
+            pictured[name],
+        )[2]
+
+    for name in tables:
+        monkeypatch.setattr(report, name, table(name))
+    for name in pictured:
+        monkeypatch.setattr(report, name, figure(name))
+    command = [*suite("paper", corpus, cache), "-o", str(tmp_path / "paper")]
+    assert main(command) == 0 and made == ["table1", "table2", "figure6", "figure7"]
+    page = (tmp_path / "paper" / "report.html").read_text("utf-8")
+    assert "0.500 ± 0.100" in page and "the paper, local" in page and "Nobody has answered yet" in page
+    for name in ("figure3", "figure4", "figure5"):
+        assert (tmp_path / "paper" / f"{name}.png").read_bytes()[1:4] == b"PNG"
+    made.clear()
+    (tmp_path / "paper" / "figure7.png").unlink()
+    assert main(command) == 0 and made == ["figure7"]  # what is there is kept
+    (tmp_path / "paper" / "table1.json").write_text("[]")
+    assert main(command) == 2 and "not a part of a report" in capsys.readouterr().err
 
 
 def test_figures_without_matplotlib_say_what_to_install(corpus, cache, models, tmp_path, monkeypatch):

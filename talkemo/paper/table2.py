@@ -9,6 +9,7 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
+import torch
 
 from ..audio import open_audio
 from ..data import augmentation
@@ -16,7 +17,7 @@ from ..data.captures import Fitted, Report
 from ..data.motion import acted
 from ..emotions import EMOTIONS, PAPER_EMOTIONS, one_hot
 from ..evaluation import metrics
-from ..evaluation.emotion import Judge, classify, dev_recordings, joined_frames, recognised
+from ..evaluation.emotion import Judge, classify, dev_recordings, joined_frames, map_batches, recognised
 from ..face import Face
 from ..models import Models
 from ..motion import Motion
@@ -44,7 +45,8 @@ def table2(
 
     D: on real dev faces, augmented as those of the training are. D-CE is the share that the discriminator, as the paper
     does it, classifies wrongly; D-RE the mean vertex distance, mm, between a face and itself after transfer to another
-    emotion and back. G: the same on generated faces, emotions given to the talking model's own output. `G-CE classifier`
+    emotion and back, and `D-RE features` the mean distance in the discriminator's last feature layer, which is how the
+    paper words it. G: the same on generated faces, emotions given to the talking model's own output. `G-CE classifier`
     is the error of a classifier that saw real faces only. Each figure has the mean and the spread over seeds. models: gives the face and the talking model. Captures are
     read from `cache` and made there where missing, see `load_captures`.
     """
@@ -107,7 +109,13 @@ def _on_real_faces(
     wanted = np.concatenate([np.full(len(faces), PAPER_EMOTIONS.index(name)) for name, faces in real])
     answers = classify(_of_four(judge), face, np.concatenate([faces for _, faces in real]), model.device)
     back = [_there_and_back(model, faces, name) for name, faces in real]
-    return {"D-CE": float((answers != wanted).mean()), "D-RE": float(np.mean(back))}
+    distance = [metrics.reconstruction_error(after, faces) for (_, faces), after in zip(real, back)]
+    features = [_feature_distance(judge, face, after, faces) for (_, faces), after in zip(real, back)]
+    return {
+        "D-CE": float((answers != wanted).mean()),
+        "D-RE": float(np.mean(distance)),
+        "D-RE features": float(np.mean(features)),
+    }
 
 
 def _on_generated_faces(
@@ -119,17 +127,20 @@ def _on_generated_faces(
     talked: Motion,
 ) -> dict[str, float]:
     """The columns G of a row, means over the emotions."""
-    wrong, wrong_of_classifier, back = [], [], []
+    wrong, wrong_of_classifier, back, features = [], [], [], []
     for name in PAPER_EMOTIONS[1:]:
         made = model.transfer(talked, one_hot(name))
         answers = classify(_of_four(judge), face, made, model.device)
         wrong.append(float((answers != PAPER_EMOTIONS.index(name)).mean()))
         wrong_of_classifier.append(1 - (recognised(classifier, classes, face, made, name) or 0.0))
         again = model.transfer(made, one_hot("neutral"), from_neutral=False)
-        back.append(metrics.reconstruction_error(again.displacement(face), talked.displacement(face)))
+        faces = again.displacement(face), talked.displacement(face)
+        back.append(metrics.reconstruction_error(*faces))
+        features.append(_feature_distance(judge, face, *faces))
     return {
         "G-CE": float(np.mean(wrong)),
         "G-RE": float(np.mean(back)),
+        "G-RE features": float(np.mean(features)),
         "G-CE classifier": float(np.mean(wrong_of_classifier)),
     }
 
@@ -139,12 +150,22 @@ def _of_four(judge: Discriminator) -> Judge:
     return lambda maps: judge.logits(maps)[:, FOUR_COLUMNS]
 
 
-def _there_and_back(model: EmotionModel, faces: np.ndarray, name: str) -> float:
-    """Mean distance, mm, of faces (N, V, 3) of an emotion from themselves after transfer to another one and back."""
+def _there_and_back(model: EmotionModel, faces: np.ndarray, name: str) -> np.ndarray:
+    """Faces (N, V, 3) mm of an emotion after transfer to another one and back."""
     other = "neutral" if name != "neutral" else "happy"
     there = Motion(np.arange(len(faces)), _residual(model, faces, other)).displacement(model.face)
     back = Motion(np.arange(len(faces)), _residual(model, faces + there, name)).displacement(model.face)
-    return metrics.reconstruction_error(there + back, np.zeros_like(faces))
+    return faces + there + back
+
+
+def _feature_distance(judge: Discriminator, face: Face, a: np.ndarray, b: np.ndarray) -> float:
+    """Mean distance of faces (N, V, 3) mm from others in the discriminator's last feature layer."""
+    device, found = next(judge.parameters()).device, []
+    with torch.inference_mode():
+        for one, other in zip(map_batches(face, a), map_batches(face, b)):
+            apart = judge.features(one.to(device)) - judge.features(other.to(device))
+            found.append(apart.norm(dim=1).cpu().numpy())
+    return float(np.concatenate(found).mean())
 
 
 def _residual(model: EmotionModel, faces: np.ndarray, name: str) -> np.ndarray:
