@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from contextlib import ExitStack
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -191,7 +192,7 @@ def _compare(
     several = is_folder_of_animations(predicted) and is_folder_of_animations(reference)
     if output is not None:
         check_output(output, (".csv",) if several else (".png", ".csv"), predicted, reference)
-    if predicted.is_dir() and reference.is_dir() and not several and is_folder_of_animations(predicted):
+    if not several and is_folder_of_animations(predicted) and os.path.isdir(reference):
         raise InputError(f"{reference}: no npz or glb in it", "compare two folders of animations, or two animations")
     if several:
         with console.progress("comparing") as update:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
@@ -80,8 +81,7 @@ def measure(
 
 def is_folder_of_animations(path: str | Path) -> bool:
     """Whether a path is a folder with npz or GLB files in it, and not one of the meshes of one animation."""
-    path = Path(path)
-    return path.is_dir() and any(file.suffix.lower() in ANIMATIONS for file in path.iterdir())
+    return os.path.isdir(path) and any(file.suffix.lower() in ANIMATIONS for file in Path(path).iterdir())
 
 
 def compare_folders(
