@@ -16,6 +16,7 @@ from .options import command
 
 if TYPE_CHECKING:
     from talkemo import Result
+    from talkemo.pipelines.batch import Done
 
 ENDINGS = ("mp4", "npz", "glb", "csv", "usda", "usdc")
 STREAMED = ("jsonl", "vertices")
@@ -56,6 +57,14 @@ def animate(
         bool,
         typer.Option("--resume", help="Of many recordings: go on, and leave out those whose files are there already."),
     ] = False,
+    jobs: Annotated[int, typer.Option(min=1, help="Of many recordings: processes that animate them.")] = 1,
+    scheduler: Annotated[
+        str | None,
+        typer.Option(
+            metavar="tcp://HOST:PORT",
+            help="Of many recordings: a Dask cluster's scheduler, whose machines animate them and see the files by the same names.",
+        ),
+    ] = None,
     stream: Annotated[
         bool,
         typer.Option(
@@ -125,7 +134,9 @@ def animate(
     if len(audio) > 1 or formats:
         batch = list(zip(audio, _batch_outputs(audio, name, output, formats)))
         with _folder(batch[0][1][0].parent):
-            _many(face, batch, weights, device, settings, resume)
+            _many(face, batch, weights, device, settings, resume, jobs, scheduler)
+    elif jobs > 1 or scheduler is not None:
+        raise InputError("--jobs and --scheduler are for many recordings", "leave them out, or name more recordings")
     else:
         _one(face, audio[0], output or [Path(f"{stem(audio[0])}_{name}.mp4")], weights, device, settings)
 
@@ -190,12 +201,15 @@ def _many(
     device: str,
     settings: dict[str, Any],
     resume: bool,
+    jobs: int,
+    scheduler: str | None,
 ) -> None:
-    """Animate recordings one after the other, with face and models loaded once; go on after one that fails.
+    """Animate recordings, one after the other or in processes, with face and models loaded once; go on after one that fails.
 
     batch: recordings, each with its outputs, which appear when they are whole; resume: whether to leave out what is there
     """
     import talkemo
+    from talkemo.pipelines.batch import Done, animate_many
     from talkemo.pipelines.outputs import check_fps, output_paths
     from talkemo.pipelines.performance import make_timeline
     from talkemo.render.view import width_and_height
@@ -208,27 +222,36 @@ def _many(
     width_and_height(settings["export"].size)
     models = talkemo.load_models(weights, device=device)
     models.talking.style(settings["style"])
-    bound = talkemo.bind(face, hint=settings.pop("hint"), models=models, cache=settings.pop("cache"))
+    own = {name: settings.pop(name) for name in ("hint", "cache")}
+    bound = talkemo.bind(face, **own, models=models)
+    batch = [(sound, paths) for sound, paths in batch if not (resume and all(path.is_file() for path in paths))]
     done: list[dict[str, Any]] = []
     failed: list[dict[str, str]] = []
-    for sound, paths in batch:
-        if resume and all(path.is_file() for path in paths):
-            continue
-        try:
-            with console.progress(sound.name) as update:
-                result = talkemo.animate(bound, sound, paths, **settings, models=models, progress=update)
-            done.append({"audio": str(sound), **about(result)})
+
+    def here() -> Iterator[Done]:
+        for sound, paths in batch:
+            try:
+                with console.progress(sound.name) as update:
+                    result = talkemo.animate(bound, sound, paths, **settings, models=models, progress=update)
+                yield Done(sound, result)
+            except talkemo.TalkemoError as error:
+                yield Done(sound, None, error.message, error.hint)
+            except Exception as error:  # of one recording; the others need not wait for it
+                if console.debug:
+                    raise
+                again = "run this one again with --debug for the traceback"
+                yield Done(sound, None, f"{sound}: {type(error).__name__}: {error}", again)
+
+    elsewhere = {"jobs": jobs, "scheduler": scheduler, **own, "weights": weights, "device": device, **settings}
+    apart = jobs > 1 or scheduler is not None
+    for one in animate_many(face, batch, **elsewhere) if apart else here():
+        if one.result is not None:
+            done.append({"audio": str(one.audio), **about(one.result)})
             if not console.as_json:
-                console.result({}, [str(path) for path in result.outputs])
-        except talkemo.TalkemoError as error:
-            console.error(error.message, error.hint)
-            failed.append({"audio": str(sound), "error": error.message})
-        except Exception as error:  # of one recording; the others need not wait for it
-            if console.debug:
-                raise
-            message = f"{sound}: {type(error).__name__}: {error}"
-            console.error(message, "run this one again with --debug for the traceback")
-            failed.append({"audio": str(sound), "error": message})
+                console.result({}, [str(path) for path in one.result.outputs])
+        else:
+            console.error(one.error, one.hint)
+            failed.append({"audio": str(one.audio), "error": one.error})
     if console.as_json:
         console.result({"results": done, "failed": failed})
     if failed:

@@ -20,17 +20,16 @@ ANSWERS_WITHIN = "10s"  # a cluster's scheduler
 
 def each_done(
     function: Callable[[Any], Any], tasks: Sequence[Any], jobs: int, scheduler: str | None = None
-) -> Iterator[None]:
-    """Do a task after the other, in processes of this machine or on a Dask cluster, and yield whenever one is done.
+) -> Iterator[Any]:
+    """Do a task after the other, in processes of this machine or on a Dask cluster; yields what each returns when it is done.
 
-    The function writes its results to files, which all machines of a cluster have to see by the same names.
+    The function writes what is large to files, which all machines of a cluster have to see by the same names.
     scheduler: the address of a cluster's scheduler, such as tcp://host:8786; None for `jobs` processes here
     Raises InputError where no cluster answers, TalkemoError where it is not installed or a process is ended.
     """
     if scheduler is None:
         with worker_pool(jobs) as pool:
-            for _ in pool.map(function, tasks):
-                yield
+            yield from pool.map(function, tasks)
         return
     try:
         from distributed import Client, as_completed
@@ -52,7 +51,7 @@ def each_done(
                         f"a worker of the cluster failed: {type(failure).__name__}: {failure}"[:200],
                         "are talkemo, its weights and the files on every machine? What is done is kept",
                     )
-                yield
+                yield future.result()
         finally:
             client.cancel(futures)
 

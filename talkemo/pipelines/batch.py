@@ -1,0 +1,83 @@
+"""Many recordings animated in several processes, or on the machines of a Dask cluster."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+from ..binding import Binding, FaceHint
+from ..errors import TalkemoError
+from ..models import Models, load_models
+from .animate import animate
+from .bind import bind
+from .outputs import PathLike, Result
+
+
+@dataclass(frozen=True)
+class Task:
+    """One recording to be animated. options: of `animate`, but for those that all recordings have in common"""
+
+    face: str
+    hint: FaceHint
+    cache: bool
+    weights: str
+    device: str
+    audio: Path
+    outputs: list[Path]
+    options: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Done:
+    """What became of a recording: a result, or what went wrong and what to do about it."""
+
+    audio: Path
+    result: Result | None
+    error: str = ""
+    hint: str = ""
+
+
+def animate_many(
+    face: PathLike,
+    recordings: Sequence[tuple[Path, list[Path]]],
+    *,
+    jobs: int = 1,
+    scheduler: str | None = None,
+    hint: FaceHint | None = None,
+    cache: bool = True,
+    weights: PathLike = "default",
+    device: str = "auto",
+    **options: Any,
+) -> Iterator[Done]:
+    """Animate recordings, each with its outputs, in `jobs` processes or on a cluster; yields each as it is done.
+
+    scheduler: the address of a Dask cluster's scheduler, whose machines see the files by the same names
+    The others: see `animate`. Face and models are loaded once a process; a recording that fails stops no other.
+    """
+    from ..data.workers import each_done
+
+    common = (str(face), hint or FaceHint(), cache, str(weights), device)
+    tasks = [Task(*common, audio, outputs, options) for audio, outputs in recordings]
+    yield from each_done(_animate_one, tasks, jobs, scheduler)
+
+
+def _animate_one(task: Task) -> Done:
+    """Animate a recording in a process of its own."""
+    try:
+        models, binding = _loaded(task.face, task.hint, task.cache, task.weights, task.device)
+        return Done(task.audio, animate(binding, task.audio, task.outputs, models=models, **task.options))
+    except TalkemoError as error:
+        return Done(task.audio, None, error.message, error.hint)
+    except Exception as error:  # of one recording; the others need not wait for it
+        again = "run this one again with --debug for the traceback"
+        return Done(task.audio, None, f"{task.audio}: {type(error).__name__}: {error}", again)
+
+
+@lru_cache(maxsize=1)
+def _loaded(face: str, hint: FaceHint, cache: bool, weights: str, device: str) -> tuple[Models, Binding]:
+    """Models and binding, kept for the next recording of this process."""
+    models = load_models(weights, device=device)
+    return models, bind(face, hint=hint, models=models, cache=cache)
