@@ -32,6 +32,9 @@ ARKIT_NAMES = (
 ).split()
 
 # iBUG points, counted from 0.
+EYE_CENTRES = np.array(
+    [[-31.36, 36.07, 80.18], [31.36, 36.07, 80.18]]
+)  # mm, in the canonical face, the right one first
 INNER_LIPS = (62, 66)  # the middle of the inner upper and of the inner lower lip
 MOUTH_CORNERS = (48, 54)  # the face's right corner, its left one
 LIP_PAIRS = ((61, 67), (62, 66), (63, 65))  # upper and lower inner lip, facing each other

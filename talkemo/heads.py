@@ -13,8 +13,7 @@ from __future__ import annotations
 import numpy as np
 
 from .binding.binding import GAZE, Binding
-from .binding.parts import EYE_CENTRES
-from .face import ARKIT_NAMES
+from .face import ARKIT_NAMES, EYE_CENTRES
 from .geometry import eye_rotation, smoothstep
 
 BANDS = np.array([0.1, 0.167, 0.278, 0.464, 0.775, 1.292, 2.156, 3.597, 6.0])  # Hz, edges

@@ -7,12 +7,14 @@ whoever looks at them: writers, metrics, the paper's figures.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
 
 from .face import Face
+
+TOGETHER = 256  # frames that are made at a time, where all are known
 
 
 @dataclass(frozen=True, eq=False)
@@ -64,3 +66,9 @@ class Motion:
     def arkit(self, face: Face) -> np.ndarray:
         """Weights (T, 52) float32 in [0, 1] of ARKit's blend shapes, in Apple's order, that come nearest."""
         return face.fit_shapes(self.coordinates, gaze=False) @ face.arkit_matrix
+
+
+def in_parts(times: np.ndarray, size: int = TOGETHER) -> Iterator[np.ndarray]:
+    """Times (T,) in consecutive parts of a size, as float64."""
+    for start in range(0, len(times), size):
+        yield np.asarray(times[start : start + size], np.float64)

@@ -8,7 +8,7 @@ from talkemo import InputError, Motion
 from talkemo.audio import audio_of_samples, open_audio
 from talkemo.emotions import EMOTIONS, parse_emotion
 from talkemo.evaluation import metrics
-from talkemo.networks.talking import in_parts
+from talkemo.motion import in_parts
 
 
 @pytest.fixture(scope="module")

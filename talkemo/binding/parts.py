@@ -7,14 +7,13 @@ from dataclasses import dataclass, field
 import numpy as np
 from scipy.spatial import cKDTree
 
-from ..face import LEFT_EYE, RIGHT_EYE, Face
+from ..face import EYE_CENTRES, LEFT_EYE, RIGHT_EYE, Face
 from .body import Body
 from .mouth import Mouth
 
 TOUCH = 2.5  # mm between a part and the skin that it is attached to
 TOUCHING_RIM = 0.3  # share of a part's rim that touches the skin if it is attached to it
 MARGIN = 20.0  # mm around the fitted face outside which parts are not looked at
-EYE_CENTRES = np.array([[-31.36, 36.07, 80.18], [31.36, 36.07, 80.18]])  # mm, in the canonical face
 EYE_REACH, EYE_SIZE = 14.0, 45.0  # mm from an eye's centre to the middle of its parts, and largest extent
 LARGEST_EYE_OFFSET = 30.0  # mm from the middle of an eyeball's points to the centre of the sphere through them
 FEWEST_VERTICES = 3  # of a part

@@ -17,7 +17,7 @@ from torch import nn
 from ..audio import FFT, SAMPLE_RATE, Audio, Sound
 from ..errors import InputError
 from ..face import Face
-from ..motion import Motion
+from ..motion import Motion, in_parts
 from .building import build_network
 from .speech_encoder import FEATURE_RATE, MARGIN, PIECE, SpeechEncoder
 
@@ -29,7 +29,6 @@ HIDDEN, COMPONENTS = 256, 50
 HISS, SPEECH = 0.1, 0.2
 AUDIBLE_SHARE = 0.6  # of a window that has to hold sound for the face to move fully
 PRESSED = 0.4  # mm beyond their distance at rest by which lips can be closed
-BATCH = 256  # frames at a time, where all are known
 
 
 class TalkingNetwork(nn.Module):
@@ -85,12 +84,6 @@ def windows(feature: torch.Tensor, times: torch.Tensor) -> torch.Tensor:
     index = low.flatten()
     near, far = feature.index_select(0, index), feature.index_select(0, index + 1)
     return near.lerp_(far, fraction.flatten()[:, None]).unflatten(0, low.shape)
-
-
-def in_parts(times: np.ndarray, size: int = BATCH) -> Iterator[np.ndarray]:
-    """Times (T,) in consecutive parts of a size, as float64."""
-    for start in range(0, len(times), size):
-        yield np.asarray(times[start : start + size], np.float64)
 
 
 class TalkingModel:

@@ -14,7 +14,7 @@ from ..emotions import EMOTIONS, Timeline
 from ..formats.mesh import Mesh
 from ..heads import Turner
 from ..models import Models, load_models
-from ..networks.talking import in_parts
+from ..motion import in_parts
 from ..weights import DEFAULT
 from .bind import bind
 from .outputs import (

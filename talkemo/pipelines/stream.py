@@ -18,8 +18,7 @@ from ..formats.frame_lines import first_line, json_lines, vertex_bytes
 from ..formats.mesh import Mesh
 from ..incoming import Incoming, incoming_pipe
 from ..models import Models, load_models
-from ..motion import Motion
-from ..networks.talking import in_parts
+from ..motion import Motion, in_parts
 from ..weights import DEFAULT
 from .bind import bind
 from .outputs import PathLike, check_fps

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from ..binding.binding import Binding
-from ..face import Face
+from ..face import EYE_CENTRES, Face
 from ..formats.animation import Header
 from ..formats.mesh import Appearance, Mesh
 from ..geometry import Similarity, eye_rotation, rigid_motion
@@ -119,8 +119,6 @@ def look_of_header(header: Header) -> Look:
 
 def canonical_look(face: Face, rest: np.ndarray | None = None, fill: bool = True) -> Look:
     """The look of the canonical face, or of a person's face at rest (V, 3) mm; fill: see `look_of`."""
-    from ..binding.parts import EYE_CENTRES
-
     eyes = tuple((np.zeros(0, int), centre) for centre in EYE_CENTRES)
     every = np.arange(len(face.mean))
     placement = Similarity(1.0, np.eye(3), np.zeros(3))
