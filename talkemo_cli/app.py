@@ -61,7 +61,7 @@ def main(arguments: list[str] | None = None) -> int:
                 signal.signal(getattr(signal, name), lambda number, frame: sys.exit(128 + number))
     console.reset()
     try:
-        status = app(arguments, standalone_mode=False)
+        status = app(arguments, prog_name="talkemo", standalone_mode=False)
         return status if isinstance(status, int) else 0
     except UsageError as error:
         context = getattr(error, "ctx", None)
