@@ -195,7 +195,8 @@ class Encoding:
                 self.held[number] = x
                 return rows.new_zeros(len(rows), 0, 1)
             kept = min(known + new, stage.past)
-            self.held[number] = x[:, stage.step * (known + new - kept) :]
+            # A copy: a part of a large array would keep all of it in memory.
+            self.held[number] = x[:, stage.step * (known + new - kept) :].clone()
             self.known[number] = kept
             x = stage.compute(x[:, : stage.step * (known + new + stage.future)], known, stage.future)
         return x
