@@ -67,6 +67,7 @@ class Session:
 
     def __init__(self, performer: Performer, rate: int, fps: float):
         self.stream = Stream(Incoming(self._pieces(), rate, "the microphone"), fps, performer)
+        self.turn = Turner(performer.binding)
         self.rate, self.sound = rate, 0.0  # s that came
         self.frames = 0
         self._given: list[np.ndarray] = []
@@ -127,7 +128,7 @@ class Session:
             yield from given
 
     def _rows(self, chunk: Chunk) -> np.ndarray:
-        turn = Turner(self.stream.binding)
+        turn = self.turn
         still = np.tile(np.eye(3, dtype=np.float32), (len(chunk), 1, 1))
         head = still if chunk.head is None else turn.head(chunk.head)
         eyes = still if chunk.gaze is None else turn.look(chunk.gaze)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext, suppress
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -16,7 +17,6 @@ from .options import command
 
 if TYPE_CHECKING:
     from talkemo import Result
-    from talkemo.pipelines.batch import Done
 
 ENDINGS = ("mp4", "npz", "glb", "csv", "usda", "usdc")
 STREAMED = ("jsonl", "vertices")
@@ -209,7 +209,7 @@ def _many(
     batch: recordings, each with its outputs, which appear when they are whole; resume: whether to leave out what is there
     """
     import talkemo
-    from talkemo.pipelines.batch import Done, animate_many
+    from talkemo.pipelines.batch import animate_many, attempt
     from talkemo.pipelines.outputs import check_fps, output_paths
     from talkemo.pipelines.performance import make_timeline
     from talkemo.render.view import width_and_height
@@ -228,23 +228,14 @@ def _many(
     done: list[dict[str, Any]] = []
     failed: list[dict[str, str]] = []
 
-    def here() -> Iterator[Done]:
-        for sound, paths in batch:
-            try:
-                with console.progress(sound.name) as update:
-                    result = talkemo.animate(bound, sound, paths, **settings, models=models, progress=update)
-                yield Done(sound, result)
-            except talkemo.TalkemoError as error:
-                yield Done(sound, None, error.message, error.hint)
-            except Exception as error:  # of one recording; the others need not wait for it
-                if console.debug:
-                    raise
-                again = "run this one again with --debug for the traceback"
-                yield Done(sound, None, f"{sound}: {type(error).__name__}: {error}", again)
+    def one_here(sound: Path, paths: list[Path]) -> Result:
+        with console.progress(sound.name) as update:
+            return talkemo.animate(bound, sound, paths, **settings, models=models, progress=update)
 
+    here = (attempt(sound, partial(one_here, sound, paths), console.debug) for sound, paths in batch)
     elsewhere = {"jobs": jobs, "scheduler": scheduler, **own, "weights": weights, "device": device, **settings}
     apart = jobs > 1 or scheduler is not None
-    for one in animate_many(face, batch, **elsewhere) if apart else here():
+    for one in animate_many(face, batch, **elsewhere) if apart else here:
         if one.result is not None:
             done.append({"audio": str(one.audio), **about(one.result)})
             if not console.as_json:

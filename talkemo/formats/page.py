@@ -22,6 +22,7 @@ from ..emotions import BEYOND
 from ..errors import InputError, TalkemoError
 from ..ffmpeg import ffmpeg_program
 from .animation import FileWriter, Frames, Header, Turn, frames_a_picture
+from .tracks import Tracks
 
 if TYPE_CHECKING:
     from ..render.look import Look
@@ -43,7 +44,7 @@ class PageWriter(FileWriter):
         self.every = frames_a_picture(header.fps)
         self.count = 0
         self.plain: list[np.ndarray] = []
-        self.turns: dict[str, list[np.ndarray]] = {"head": [], "eyes": []}
+        self.tracks = Tracks(header.turn)
         self.moods: dict[str, list[np.ndarray]] = {}
 
     def write(self, frames: Frames) -> None:
@@ -53,12 +54,7 @@ class PageWriter(FileWriter):
         self.plain.append(frames.coordinates[rows])
         for name, change in frames.moods.items():
             self.moods.setdefault(name, []).append(change[rows])
-        turn = self.header.turn
-        if turn is not None:
-            if frames.head is not None:
-                self.turns["head"].append(turn.head(frames.head[rows]))
-            if frames.gaze is not None:
-                self.turns["eyes"].append(turn.look(frames.gaze[rows]))
+        self.tracks.write(frames, rows)
 
     def finish(self) -> None:
         with self.partial.path.open("w", encoding="utf-8") as file:
@@ -70,16 +66,14 @@ class PageWriter(FileWriter):
             {"name": name, "change": text(np.concatenate(parts), np.float32), "amount": self._amount(name)}
             for name, parts in self.moods.items()
         ]
-        turns = {
-            name: text(np.concatenate(parts) if parts else np.zeros(0), np.float32)
-            for name, parts in self.turns.items()
-        }
+        head, eyes = self.tracks.rotations()
         return {
             **face_data(self.header),
             "name": str(self.header.meta.get("audio", "")),
             "fps": self.header.fps / self.every,
             "plain": text(np.concatenate(self.plain), np.float32),
-            **turns,
+            "head": text(head, np.float32),
+            "eyes": text(eyes, np.float32),
             "moods": moods,
             "beyond": BEYOND,
             "sound": None if self.audio is None else base64.b64encode(_sound(self.audio)).decode(),

@@ -19,14 +19,14 @@ class Tracks:
     _head: list[np.ndarray] = field(default_factory=list)
     _eyes: list[np.ndarray] = field(default_factory=list)
 
-    def write(self, frames: Frames) -> None:
-        """Take the next frames."""
+    def write(self, frames: Frames, rows: slice = slice(None)) -> None:
+        """Take the next frames, or some of them."""
         if self.turn is None:
             return
         if frames.head is not None:
-            self._head.append(self.turn.head(frames.head))
+            self._head.append(self.turn.head(frames.head[rows]))
         if frames.gaze is not None:
-            self._eyes.append(self.turn.look(frames.gaze))
+            self._eyes.append(self.turn.look(frames.gaze[rows]))
 
     @property
     def places(self) -> dict[str, np.ndarray]:
@@ -35,13 +35,18 @@ class Tracks:
             return {}
         return {HEAD: np.asarray(self.turn.pivot), **dict(zip(EYES, self.turn.sockets))}
 
+    def rotations(self) -> tuple[np.ndarray, np.ndarray]:
+        """The head's and the eyes' rotations (T, 3, 3) in the mesh's axes; none (0, 3, 3) of what does not turn."""
+        none = np.zeros((1, 0, 3, 3), np.float32)
+        return np.concatenate(self._head or none), np.concatenate(self._eyes or none)
+
     def quaternions(self) -> dict[str, np.ndarray]:
         """x, y, z, w (T, 4) float32 of each track that turns."""
-        found = {}
-        if self._head:
-            found[HEAD] = _quaternions(np.concatenate(self._head))
-        if self._eyes:
-            found |= dict.fromkeys(EYES, _quaternions(np.concatenate(self._eyes)))
+        found, (head, eyes) = {}, self.rotations()
+        if len(head):
+            found[HEAD] = _quaternions(head)
+        if len(eyes):
+            found |= dict.fromkeys(EYES, _quaternions(eyes))
         return found
 
 

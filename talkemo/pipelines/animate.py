@@ -24,6 +24,7 @@ from .outputs import (
     Progress,
     Result,
     check_fps,
+    frame_count,
     output_paths,
     write_animation,
 )
@@ -83,7 +84,7 @@ def animate(
     models.talking.style(style)  # refused before anything is written
     paged = any(path.suffix.lower() == ".html" for path in paths)
     performer = Performer(models, binding, manner, MOODS if paged else ())
-    times = np.arange(max(1, int(np.ceil(sound.duration * fps - 1e-6)))) / fps
+    times = np.arange(frame_count(sound.duration, fps)) / fps
     meta = {**performer.meta, "audio": sound.name}
     if paged and timeline is None:  # what the page shows at first
         meta["amounts"] = dict(zip(EMOTIONS, np.round(manner.course.amounts(np.zeros(1))[0], 3).tolist()))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -66,14 +66,25 @@ def animate_many(
 
 def _animate_one(task: Task) -> Done:
     """Animate a recording in a process of its own."""
-    try:
+
+    def make() -> Result:
         models, binding = _loaded(task.face, task.hint, task.cache, task.weights, task.device)
-        return Done(task.audio, animate(binding, task.audio, task.outputs, models=models, **task.options))
+        return animate(binding, task.audio, task.outputs, models=models, **task.options)
+
+    return attempt(task.audio, make)
+
+
+def attempt(audio: Path, make: Callable[[], Result], debug: bool = False) -> Done:
+    """What becomes of a recording, of which a failure is told; debug: whether one that is no refusal is raised."""
+    try:
+        return Done(audio, make())
     except TalkemoError as error:
-        return Done(task.audio, None, error.message, error.hint)
+        return Done(audio, None, error.message, error.hint)
     except Exception as error:  # of one recording; the others need not wait for it
+        if debug:
+            raise
         again = "run this one again with --debug for the traceback"
-        return Done(task.audio, None, f"{task.audio}: {type(error).__name__}: {error}", again)
+        return Done(audio, None, f"{audio}: {type(error).__name__}: {error}", again)
 
 
 @lru_cache(maxsize=1)

@@ -98,6 +98,11 @@ def check_fps(fps: float) -> None:
         raise InputError(f"{fps:g} frames a second", f"choose from {FPS[0]:g} to {FPS[1]:g}")
 
 
+def frame_count(seconds: float, fps: float) -> int:
+    """How many frames so much sound has, at least one."""
+    return max(1, int(np.ceil(seconds * fps - 1e-6)))
+
+
 def check_mode(mode: str, what: str) -> bool:
     """Whether something moves by itself. Raises InputError for a word that is none of MODES."""
     if mode not in MODES:

@@ -21,7 +21,7 @@ from ..models import Models, load_models
 from ..motion import Motion, in_parts
 from ..weights import DEFAULT
 from .bind import bind
-from .outputs import PathLike, check_fps
+from .outputs import PathLike, check_fps, frame_count
 from .performance import Manner, Performer
 
 PIECE = 0.04  # s of sound that are encoded, and of frames that come, at a time
@@ -119,7 +119,7 @@ class Stream:
         """The times of all frames, in parts; without an end as long as the sound has none."""
         size = self.frames_at_a_time
         if isinstance(self.sound, Audio):
-            yield from in_parts(np.arange(self._frames(self.sound.duration)) / self.fps, size)
+            yield from in_parts(np.arange(frame_count(self.sound.duration, self.fps)) / self.fps, size)
             return
         start = 0
         while True:
@@ -131,13 +131,9 @@ class Stream:
         if isinstance(self.sound, Audio) or not self.sound.ended:
             return motion
         first = round(float(motion.times[0]) * self.fps)
-        count = max(0, self._frames(self.sound.seconds) - first)
+        count = max(0, frame_count(self.sound.seconds, self.fps) - first)
         loudness = None if motion.loudness is None else motion.loudness[:count]
         return Motion(motion.times[:count], motion.coordinates[:count], loudness)
-
-    def _frames(self, seconds: float) -> int:
-        """How many frames so much sound has."""
-        return max(1, int(np.ceil(seconds * self.fps - 1e-6)))
 
 
 def stream(
