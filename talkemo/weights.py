@@ -166,7 +166,7 @@ def sha256(path: Path) -> str:
 
 
 def read_registry(path: Path) -> dict[str, dict[str, Any]]:
-    """The entries of a registry.toml: stage → {file, bytes, sha256, licence, about}.
+    """The entries of a registry.toml: stage → {file, bytes, sha256, licence, about}, and {commit, seed, data} of some.
 
     Raises InputError for a registry that cannot be read, or that names a file outside its folder or one too large.
     """
@@ -189,7 +189,7 @@ def read_registry(path: Path) -> dict[str, dict[str, Any]]:
                 raise ValueError(f"{name} has no size, or one beyond {LARGEST_FILE >> 30} GiB")
             if not isinstance(digest, str) or not DIGEST.fullmatch(digest):
                 raise ValueError(f"{name} has no sha256")
-            if not all(isinstance(entry.get(key, ""), str) for key in ("licence", "about")):
+            if not all(isinstance(entry.get(key, ""), str) for key in ("licence", "about", "commit", "data")):
                 raise ValueError(f"the licence of {name}, or what it says about it, is not a text")
     except (OSError, ValueError, RecursionError) as error:
         raise InputError(f"{path}: not a registry of weights ({error})", "fetch or train the set again") from None
@@ -197,7 +197,10 @@ def read_registry(path: Path) -> dict[str, dict[str, Any]]:
 
 
 def write_registry(folder: Path) -> Path:
-    """Write folder/registry.toml for the weights files that are there, keeping what it says of licences."""
+    """Write folder/registry.toml for the weights files that are there, keeping what it says of licences.
+
+    An entry has size and sha256, and from which commit, seed and data the file was made where its header says so.
+    """
     path = folder / REGISTRY
     before = read_registry(path) if path.is_file() else {}
     lines = ["# Size and sha256 of each weights file; written by talkemo, checked whenever one is loaded."]
@@ -212,11 +215,25 @@ def write_registry(folder: Path) -> Path:
             "sha256": sha256(file),
             "licence": before.get(stage, {}).get("licence", licence),
             "about": before.get(stage, {}).get("about", about),
+            **_made(file),
         }
         lines += ["", f"[{stage}]", *(f"{key} = {json.dumps(value)}" for key, value in entry.items())]
     with atomic_write(path) as partial:
         partial.write_text("\n".join(lines) + "\n", "utf-8")
     return path
+
+
+def _made(file: Path) -> dict[str, Any]:
+    """What a weights file says of where it comes from, as a registry has it; nothing where it says nothing."""
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(file, "numpy") as opened:
+            made = json.loads((opened.metadata() or {})["talkemo"])["made"]
+        data = ", ".join(f"{name} {digest}" for name, digest in made["data"].items())
+        return {"commit": str(made["commit"]), "seed": int(made["seed"]), "data": data}
+    except (SafetensorError, OSError, LookupError, TypeError, ValueError, AttributeError):
+        return {}
 
 
 # --------------------------------------------------------------------------------------------------------------- sets

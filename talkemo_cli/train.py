@@ -18,6 +18,7 @@ class Stage(str, Enum):
     """What to train."""
 
     face = "face"
+    capture = "capture"
     speech = "speech"
     lips = "lips"
     talking = "talking"
@@ -44,7 +45,10 @@ def train(
             "Without it, networks begin at random weights and earlier stages come from the default set."
         ),
     ] = None,
-    resume: Annotated[bool, typer.Option(help="Go on from the checkpoints in the output folder.")] = False,
+    resume: Annotated[
+        bool,
+        typer.Option(help="Go on from the checkpoints in the output folder. all: leave out the stages that are done."),
+    ] = False,
     max_minutes: Annotated[
         float | None, typer.Option(min=0.01, help="Stop training a stage after so long, and keep what it has learnt.")
     ] = None,
@@ -75,7 +79,9 @@ def train(
     steps: Annotated[int | None, typer.Option(min=1, help="All stages but the face: steps to train for.")] = None,
     hold_out: Annotated[
         int | None,
-        typer.Option(min=0, help="lips, talking: keep every so many'th training speaker for the figures in the log."),
+        typer.Option(
+            min=0, help="lips, talking: keep every so many'th training speaker for the figures in the log, 0 for none."
+        ),
     ] = None,
     jobs: Annotated[int, typer.Option(min=1, help="Processes that fit the corpora.")] = 2,
     seed: Annotated[int, typer.Option(min=0, help="Of what is random in training.", rich_help_panel="Shared")] = 0,
@@ -84,13 +90,9 @@ def train(
     """Train the face model, the speech encoder, the talking model or the emotion transfer from the corpora."""
     from talkemo.train.run import Run
     from talkemo.train.stages import train as train_stage
+    from talkemo.train.stages import train_all
     from talkemo.weights import DEFAULT
 
-    stages = ["face", "speech", "lips", "talking", "emotion"] if stage is Stage.all else [stage.value]
-    if {"speech", "lips"} & set(stages):
-        from talkemo.train.teacher import teacher_files
-
-        teacher_files("tiny.en")  # rather now than after the minutes that the stage before it takes
     options = {
         "paper": paper,
         "constant_weights": constant_weights,
@@ -114,11 +116,12 @@ def train(
         device=device,
     )
     use_all_cores()
-    results: dict[str, object] = {}
-    for name in stages:
-        with console.progress(name) as update:
-            reporting = replace(run, progress=_report_to(update))
-            results[name] = train_stage(name, reporting, seed=seed, options=options)
+    with console.progress(stage.value) as update:
+        reporting = replace(run, progress=_report_to(update))
+        if stage is Stage.all:
+            results = train_all(reporting, seed=seed, options=options)
+        else:
+            results = {stage.value: train_stage(stage.value, reporting, seed=seed, options=options)}
     console.result(results)
 
 

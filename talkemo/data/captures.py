@@ -18,11 +18,11 @@ from ..capture.fitting import PER_FRAME, Capture, Fitter
 from ..capture.landmarks import lip_pairs, schema
 from ..errors import InputError
 from ..face import Face, face_of_tensors
-from ..files import atomic_write, read_npz, readable
+from ..files import NpzFile, atomic_write, open_file, read_npz, readable
 from ..models import Models
 from ..weights import load_weights, sha256
 from . import corpora
-from .kept import digest, read_kept, write_kept
+from .kept import digest, folder_digest, read_kept, write_kept
 from .workers import worker_pool
 
 Report = Callable[[str, int, int], None]  # called with what is being done, the steps done and their total
@@ -278,9 +278,14 @@ def make_captures(
     finished = finished_people(path)
     finished.check()
     fitted = fit_corpus(corpus, data, models, jobs, progress, finished)
-    save_captures(path, fitted, models.face)
+    save_captures(path, fitted, models.face, captures_origin(corpus, data, models))
     finished.remove()
     return fitted
+
+
+def captures_origin(corpus: str, data: Path, models: Models) -> str:
+    """A digest of all that the captures of a corpus come from: its files, the face, and this code's version."""
+    return digest(FIT_VERSION, folder_digest(data / corpus), sha256(models.path("face")))
 
 
 def finished_people(path: Path) -> FinishedPeople:
@@ -288,11 +293,11 @@ def finished_people(path: Path) -> FinishedPeople:
     return FinishedPeople(path.with_suffix(".partial"))
 
 
-def save_captures(path: Path, fitted: list[Fitted], face: Face) -> None:
-    """Write recordings fitted with a face to one npz without pickles."""
+def save_captures(path: Path, fitted: list[Fitted], face: Face, origin: str = "") -> None:
+    """Write recordings fitted with a face to one npz without pickles. origin: see `captures_origin`"""
     path.parent.mkdir(parents=True, exist_ok=True)
     with atomic_write(path) as partial:
-        np.savez_compressed(partial, **_arrays_of_fitted(fitted, face))
+        np.savez_compressed(partial, origin=np.array(origin), **_arrays_of_fitted(fitted, face))
 
 
 def _arrays_of_fitted(fitted: list[Fitted], face: Face) -> dict[str, Any]:
@@ -310,7 +315,9 @@ def read_captures(path: Path, face: Face) -> list[Fitted]:
     Raises InputError where it is another file, or was fitted with another face.
     """
     with readable(path, "a file of captures", "remove it to have it made anew"):
-        return _fitted_of_arrays(read_npz(path, "a file of captures"), path, face)
+        arrays = read_npz(path, "a file of captures")
+        arrays.pop("origin", None)
+        return _fitted_of_arrays(arrays, path, face)
 
 
 def _fitted_of_arrays(arrays: dict[str, Any], path: Path, face: Face) -> list[Fitted]:
@@ -339,17 +346,32 @@ def load_captures(
 ) -> Iterator[Fitted]:
     """The recordings of corpora that are not rejected, from `cache`/CORPUS.npz.
 
-    Corpora without such a file are fitted, and the file is written, first. progress: called with the corpus, the
-    recordings done and their total
+    Corpora without such a file, or whose files have changed since it was written, are fitted first, and it is written.
+    progress: called with the corpus, the recordings done and their total
     """
     for corpus in names:
-        path = cache / f"{corpus}.npz"
-        if path.is_file():
-            finished_people(path).remove()  # of a run that was ended after its last line but one
-        else:
-            report = None if progress is None else (lambda d, t, c=corpus: progress(c, d, t))
-            make_captures(corpus, data, path, models, jobs, report)
+        path = bring_up_to_date(corpus, data, cache, models, jobs, progress)
         yield from (f for f in read_captures(path, models.face) if not f.rejected)
+
+
+def bring_up_to_date(
+    corpus: str, data: Path, cache: Path, models: Models, jobs: int = 1, progress: Report | None = None
+) -> Path:
+    """Fit a corpus unless that is done; returns the file of captures, `cache`/CORPUS.npz."""
+    path = cache / f"{corpus}.npz"
+    if path.is_file() and _origin_of(path) == captures_origin(corpus, data, models):
+        finished_people(path).remove()  # of a run that was ended after its last line but one
+    else:
+        report = None if progress is None else (lambda done, total: progress(corpus, done, total))
+        make_captures(corpus, data, path, models, jobs, report)
+    return path
+
+
+def _origin_of(path: Path) -> str:
+    """What a file of captures says that it comes from; nothing where it does not say."""
+    what, hint = "a file of captures", "remove it to have it made anew"
+    with readable(path, what, hint), open_file(path, what, hint) as file, NpzFile(file) as arrays:
+        return str(arrays.read(["origin"])["origin"]) if "origin" in arrays.names else ""
 
 
 def summary(fitted: list[Fitted]) -> dict[str, object]:

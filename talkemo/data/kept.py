@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ import numpy as np
 
 from ..errors import InputError
 from ..files import atomic_write, read_npz
+from ..weights import sha256
 
 
 def digest(*parts: Any) -> str:
@@ -22,6 +24,13 @@ def digest(*parts: Any) -> str:
         else:
             found.update(f"{part!r} ".encode())
     return found.hexdigest()
+
+
+@lru_cache(maxsize=64)
+def folder_digest(folder: Path) -> str:
+    """A digest of the names and contents of all files in a folder; read once a process."""
+    files = sorted(path for path in folder.rglob("*") if path.is_file())
+    return digest(*((path.relative_to(folder).as_posix(), sha256(path)) for path in files))
 
 
 def read_kept(path: Path, origin: str) -> dict[str, np.ndarray]:

@@ -350,7 +350,7 @@ class StarGAN:
         tensors = emotion_tensors(average.generator) if isinstance(average, MapGenerator) else network_tensors(average)
         config, loop = self.config, self.loop
         settings: dict[str, Any] = {"channels": config.channels, "blocks": config.blocks, "config": asdict(config)}
-        settings |= {"iterations": loop.step, "minutes": round(loop.minutes, 1), "frames": frames}
+        settings |= {"iterations": loop.step, "frames": frames}
         path = self.run.save("emotion", tensors, settings)
         self.run.save("discriminator", network_tensors(self.discriminator), {"iterations": loop.step})
         return path

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -10,19 +11,16 @@ import scipy.sparse as sp
 from scipy.spatial import cKDTree
 
 from ..errors import InputError
-from ..face import Face
+from ..face import Face, tensors_of_face
 from ..geometry import boundary_loops, closest_points
 from . import chart as charts
+from .run import Run
 
 # The model's first vertices are the face without ears, neck and scalp: quads with four boundary loops.
 FACIAL_SURFACE = 6706
-VERTICES = 12_500  # wanted on the canonical face; refinement stops at the first pass that reaches it
 FINEST = 1 / 3  # wanted length of edges at mouth and eyes, relative to edges far from them
 FINE_REACH = 25.0  # mm from the openings at which the wanted length is full
-IDENTITIES = 150  # sampled from the identity space (unit normal coefficients), besides the mean
 HELD_OUT_IDENTITIES = 8  # sampled to measure the model's error
-RANK_VERTEX, RANK_IDENTITY = 160, 50  # of the Tucker decomposition
-SEED = 20210  # of the sampled identities
 
 # iBUG 68 points as vertices of ICT-FaceKit, and as points of MediaPipe's mesh (both lists are facts of those models).
 LANDMARKS68 = (
@@ -39,7 +37,34 @@ MEDIAPIPE68 = (
 LEFT_OUT = ("PupilDilate_L", "PupilDilate_R", "cheekRaiser_L", "cheekRaiser_R")
 
 
-def build_face(model_path: Path, mediapipe_path: Path, progress: Any = None) -> tuple[Face, dict[str, float]]:
+@dataclass(frozen=True)
+class FaceConfig:
+    """Settings of the canonical face and its bilinear model."""
+
+    vertices: int = 12_500  # wanted on the canonical face; refinement stops at the first pass that reaches it
+    identities: int = 150  # sampled from the identity space (unit normal coefficients), besides the mean
+    vertex_rank: int = 160  # of the Tucker decomposition
+    identity_rank: int = 50
+    seed: int = 20210  # of the sampled identities
+
+
+def train_face(run: Run, config: FaceConfig) -> dict[str, Any]:
+    """Compute the face, rather than train it; writes `out`/face.safetensors and returns its path and figures.
+
+    Raises InputError where what the face is made from is not there.
+    """
+    source, points = run.data / "ict_facekit" / "model.npz", run.data / "meshes" / "mediapipe_canonical.obj"
+    for path in (source, points):
+        if not path.is_file():
+            raise InputError(f"{path}: no such file", "the face is made from it; fetch it")
+    face, figures = build_face(source, points, config, lambda done, total: run.report("geodesics", done, total))
+    path = run.save("face", *tensors_of_face(face))
+    return {"weights": str(path), "vertices": len(face.mean), "chart_stress": face.chart_stress, **figures}
+
+
+def build_face(
+    model_path: Path, mediapipe_path: Path, config: FaceConfig, progress: Any = None
+) -> tuple[Face, dict[str, float]]:
     """The canonical face of ICT-FaceKit's `model.npz`, and figures of the bilinear model's quality.
 
     mediapipe_path: MediaPipe's canonical face, an obj. progress: called with the vertices whose geodesics are done, and
@@ -66,16 +91,16 @@ def build_face(model_path: Path, mediapipe_path: Path, progress: Any = None) -> 
     triangles = triangulate(neutral, quads[(quads < FACIAL_SURFACE).all(1)])
     loops = boundary_loops(triangles, len(neutral))
     openings = np.concatenate(sorted(loops, key=len)[:3])  # two eyes and the mouth
-    operator, triangles = refine(neutral, triangles, openings, VERTICES)
+    operator, triangles = refine(neutral, triangles, openings, config.vertices)
     mean = (operator @ neutral).astype(np.float32)
     _, mirror = cKDTree(mean).query(mean * [-1, 1, 1])
 
     identity = np.stack([operator @ mode for mode in identity]).astype(np.float32)
     expression = np.stack([operator @ shape for shape in expression]).astype(np.float32)
-    tensor, figures = bilinear_model(mean, identity, expression)
+    tensor, figures = bilinear_model(mean, identity, expression, config)
     landmarks = np.array([int(i) for i in LANDMARKS68.split()], np.int32)
     chart, chart_stress = charts.make_chart(mean, triangles, mirror, progress)
-    tables = charts.make_tables(chart, triangles, examples(tensor))
+    tables = charts.make_tables(chart, triangles, examples(tensor, config.seed + 1))
     points, point_vertices, point_weights = place_mediapipe(mediapipe_path, mean, triangles, landmarks)
     masks, mouth_weight = regions(mean, landmarks, loops)
     face = Face(
@@ -268,13 +293,16 @@ def local_maps(mean: np.ndarray, others: np.ndarray, radius: float = 12.0) -> np
     return result
 
 
-def examples(model: dict[str, np.ndarray], count: int = 1200) -> np.ndarray:
+def examples(model: dict[str, np.ndarray], seed: int, count: int = 1200) -> np.ndarray:
     """(N, V, 3) displacements of the model: each expression alone, and random expressions on random identities."""
-    rng = np.random.default_rng(SEED + 1)
+    rng = np.random.default_rng(seed)
     steps = model["expression_factor"][1:] - model["expression_factor"][0]
     shapes = rng.random((count, len(steps))) * (rng.random((count, len(steps))) < 0.15)
     shapes = np.concatenate([np.eye(len(steps)), shapes])
-    identity = model["identity_mean"] + rng.standard_normal((len(shapes), RANK_IDENTITY)) @ model["identity_scale"].T
+    identity = (
+        model["identity_mean"]
+        + rng.standard_normal((len(shapes), len(model["identity_scale"]))) @ model["identity_scale"].T
+    )
     identity[: len(steps)] = model["identity_mean"]
     factor = model["expression_factor"][0] + shapes @ steps
     moving = factor - model["expression_factor"][0] * (np.arange(len(factor)) % 2)[:, None]  # every other one unneutral
@@ -283,20 +311,22 @@ def examples(model: dict[str, np.ndarray], count: int = 1200) -> np.ndarray:
 
 
 def bilinear_model(
-    mean: np.ndarray, identity: np.ndarray, expression: np.ndarray
+    mean: np.ndarray, identity: np.ndarray, expression: np.ndarray, config: FaceConfig
 ) -> tuple[dict[str, np.ndarray], dict[str, float]]:
     """Higher-order SVD of the faces of many identities in every expression: tensors of `Face`, and figures.
 
     mean (V, 3), identity (N, V, 3) with unit-normal coefficients, expression (S, V, 3). An expression is carried to an
     identity through the local linear map between the two neutral faces, so a wide mouth opens wide.
     """
-    rng = np.random.default_rng(SEED)
-    coefficients = rng.standard_normal((IDENTITIES + 1, len(identity))).astype(np.float32)
+    rng = np.random.default_rng(config.seed)
+    coefficients = rng.standard_normal((config.identities + 1, len(identity))).astype(np.float32)
     coefficients[0] = 0
     held_out = rng.standard_normal((HELD_OUT_IDENTITIES, len(identity))).astype(np.float32)
-    basis, core, expression_factor, identity_factor = tucker(population(mean, identity, expression, coefficients))
+    people = population(mean, identity, expression, coefficients)
+    basis, core, expression_factor, identity_factor = tucker(people, config.vertex_rank, config.identity_rank)
+    del people  # a gigabyte
     model = {
-        "basis": basis.reshape(RANK_VERTEX, -1, 3),
+        "basis": basis.reshape(config.vertex_rank, -1, 3),
         "core": core,
         "expression_factor": expression_factor,
         "identity_mean": identity_factor[0],
@@ -304,7 +334,7 @@ def bilinear_model(
     }
     truth = population(mean, identity, expression, held_out)
     figures = {
-        "identities": float(IDENTITIES),
+        "identities": float(config.identities),
         "held_out_error_mm": fit_error(truth, basis, core, expression_factor),
     }
     return {name: np.ascontiguousarray(array, np.float32) for name, array in model.items()}, figures
@@ -320,14 +350,16 @@ def population(mean: np.ndarray, identity: np.ndarray, expression: np.ndarray, z
     return moved.reshape(len(z), len(shapes), -1)
 
 
-def tucker(tensor: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """Tucker decomposition of a population (N, 1 + S, V·3), truncated to the ranks above.
+def tucker(
+    tensor: np.ndarray, vertex_rank: int, identity_rank: int
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """Tucker decomposition of a population (N, 1 + S, V·3), truncated to ranks.
 
     Returns the vertex basis (R, V·3), the core (R, E, I), the expression factor (1 + S, E), E = 1 + S, and the identity
     factor (N, I). The core is what is left of the paper's C_r (V·3, E, I) when the vertex basis is taken out of it.
     """
     by_identity = tensor.reshape(len(tensor), -1)
-    identity_factor = np.linalg.eigh(by_identity @ by_identity.T)[1][:, ::-1][:, :RANK_IDENTITY]
+    identity_factor = np.linalg.eigh(by_identity @ by_identity.T)[1][:, ::-1][:, :identity_rank]
     by_expression = tensor.transpose(1, 0, 2).reshape(tensor.shape[1], -1)
     expression_factor = np.linalg.eigh(by_expression @ by_expression.T)[1][:, ::-1]
     del by_expression  # a copy as large as the population, a gigabyte
@@ -335,10 +367,10 @@ def tucker(tensor: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.n
     core = np.einsum("isx,se->xei", core, expression_factor, optimize=True)
     flat = core.reshape(len(core), -1)
     values, right = np.linalg.eigh(flat.T @ flat)
-    right = right[:, ::-1][:, :RANK_VERTEX]
-    scale = np.sqrt(np.maximum(values[::-1][:RANK_VERTEX], 1e-12))
+    right = right[:, ::-1][:, :vertex_rank]
+    scale = np.sqrt(np.maximum(values[::-1][:vertex_rank], 1e-12))
     basis = (flat @ right).T / scale[:, None]
-    small = (scale[:, None] * right.T).reshape(RANK_VERTEX, *core.shape[1:])
+    small = (scale[:, None] * right.T).reshape(vertex_rank, *core.shape[1:])
     return basis, small, expression_factor, identity_factor
 
 

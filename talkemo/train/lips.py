@@ -19,7 +19,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from ..data.phones import Phone, closures
+from ..data.phones import Phone, align_corpus, closures
 from ..data.sound import augment
 from ..errors import InputError
 from ..face import Face
@@ -30,7 +30,7 @@ from .loop import Loop, cosine, half_precision
 from .material import CONTEXT, LABELS, Batch, Clip, ClipSampler, even_out, filmed_clips, make_batch, trained_and_held
 from .objective import Objective, position_matrix
 from .run import Run
-from .speech import load_prepared
+from .speech import load_prepared, prepare
 from .talking import TalkingConfig, free_shares, mean_correlations, some_targets, start_decoder_at_components
 from .teacher import WIDTHS, load_teacher, padded_features, teacher_files, whisper_rows
 
@@ -57,6 +57,7 @@ class LipsConfig:
     dropout: float = 0.2
     hold_out: int = 8  # every so many'th training speaker is kept for the log's figures
     people: float = 1.0  # share of the speakers that are trained on: less, for a learning curve
+    close: bool = True  # whether the labels of utterances with a transcript close the lips for p, b and m
     seed: int = 0
 
 
@@ -79,9 +80,10 @@ def lips_config(seed: int, options: dict[str, Any]) -> LipsConfig:
 
 
 def train_lips(run: Run, config: LipsConfig) -> dict[str, float]:
-    """Train the teachers of motion and label the sound that the speech stage prepared; returns held-out figures.
+    """Train the teachers of motion and label sound that nobody filmed; returns held-out figures.
 
-    Labels are written to `out`/lips, a file a shard: (N, S) float16 coordinates at 50 Hz.
+    Labels of the sound that the speech stage prepared, or that is prepared here, are written to `out`/lips, a file a
+    shard: (N, S) float16 coordinates at 50 Hz. Where data/speech is missing, nothing is labelled.
     """
     face = run.models().face
     for teacher in config.teachers:
@@ -92,8 +94,9 @@ def train_lips(run: Run, config: LipsConfig) -> dict[str, float]:
             path.unlink()
     members = [train_member(clips, checked, run, config, k) for k in range(len(config.teachers))]
     figures = check_together(members, checked, face)
-    if run.prepared.is_dir():
-        label(members, run, face)
+    if (run.data / "speech").is_dir():
+        prepare(run, config.seed)
+        label(members, run, face, phones_of_utterances(run) if config.close else {})
     return figures
 
 
@@ -254,11 +257,24 @@ def predict(members: list[MotionTeacher], sounds: list[np.ndarray]) -> Iterator[
 # -------------------------------------------------------------------------------------------------------------- labels
 
 
-def label(members: list[MotionTeacher], run: Run, face: Face) -> None:
-    """Write the motion of all prepared sound to the folder of labels; shards that are there are kept."""
+def phones_of_utterances(run: Run) -> dict[str, np.ndarray]:
+    """The closures of the utterances that have a transcript, see `known_closures`; aligned where that is not done.
+
+    Raises TalkemoError where what aligns is not installed.
+    """
+    path = run.out / "phones.json"
+    if not (run.resume and path.is_file()):
+        align_corpus(run.data, path, run.jobs, lambda done, total: run.report("phones", done, total))
+    return known_closures(path)
+
+
+def label(members: list[MotionTeacher], run: Run, face: Face, known: dict[str, np.ndarray]) -> None:
+    """Write the motion of all prepared sound to the folder of labels; shards that are there are kept.
+
+    known: the closures of utterances by file, see `known_closures`
+    """
     prepared = load_prepared(run.prepared)
     run.labels.mkdir(parents=True, exist_ok=True)
-    known = known_closures(run.out / "phones.json")
     closing = closing_direction(face)
     for number, name in enumerate(prepared.names):
         path = run.labels / f"{name}{LABELS}"
@@ -277,9 +293,7 @@ def label(members: list[MotionTeacher], run: Run, face: Face) -> None:
 
 
 def known_closures(path: Path) -> dict[str, np.ndarray]:
-    """The middles (K,) s of the p, b and m of utterances by file, of what `phones.align_corpus` wrote; none without."""
-    if not path.is_file():
-        return {}
+    """The middles (K,) s of the p, b and m of utterances by file, of what `phones.align_corpus` wrote."""
     with readable(path, "a file of aligned phones", "remove it to do without"):
         phones: dict[str, list[Any]] = json.loads(path.read_text("utf-8"))
         if not isinstance(phones, dict):

@@ -184,13 +184,12 @@ class Loop:
         figures: Means | None = None,
     ):
         self.stage, self.run = stage, run
-        self.path, self.log_path = checkpoint_path(run, stage), run.out / f"{stage}.log.csv"
+        self.path, self.log_path = checkpoint_path(run, stage), log_path(run, stage)
         self.modules, self.optimisers, self.rng, self.figures = modules, optimisers, rng, figures or Means()
         self.device = run.torch_device
         self.config = json.loads(json.dumps({**config, "start": run.start_digest(stage)}))
         self.deadline = time.monotonic() + 60 * run.max_minutes if run.max_minutes else float("inf")
         self.step = 0
-        self._minutes, self._since = 0.0, time.monotonic()  # before this process, and when it began
         self._schedule = Schedule()
         self._signals = WaitingSignals()
         run.out.mkdir(parents=True, exist_ok=True)
@@ -199,11 +198,6 @@ class Loop:
             self._cut_log()
         else:
             self.discard()
-
-    @property
-    def minutes(self) -> float:
-        """How long has been trained, in all processes together."""
-        return self._minutes + (time.monotonic() - self._since) / 60
 
     @property
     def out_of_time(self) -> bool:
@@ -243,7 +237,8 @@ class Loop:
             from torch.utils.tensorboard import SummaryWriter
         except ImportError:
             return None
-        return SummaryWriter(str(self.run.out / "tensorboard" / self.stage))
+        # What an ended process wrote after its last checkpoint is written again.
+        return SummaryWriter(str(self.run.out / "tensorboard" / self.stage), purge_step=self.step)
 
     def save(self) -> None:
         """Write the checkpoint."""
@@ -258,7 +253,6 @@ class Loop:
                         tensors[f"{name}/{index}/{key}"] = torch.as_tensor(tensor).detach().cpu().numpy()
             settings = {
                 "step": self.step,
-                "minutes": self.minutes,
                 "config": self.config,
                 "figures": self.figures.state(),
                 "random": self.rng.bit_generator.state,
@@ -291,7 +285,7 @@ class Loop:
                     # Files have no arrays without dimensions, which the counts of steps are.
                     state.setdefault(int(index), {})[field] = tensor.reshape(()) if field == "step" else tensor
                 optimiser.load_state_dict({"state": state, "param_groups": optimiser.state_dict()["param_groups"]})
-            self.step, self._minutes = int(settings["step"]), float(settings["minutes"])
+            self.step = int(settings["step"])
             self.figures.restore(settings["figures"], self.device)
             self.rng.bit_generator.state = settings["random"]
             _restore_random_states(_under("random", tensors), self.device)
@@ -329,6 +323,29 @@ class Loop:
 def checkpoint_path(run: Run, stage: str) -> Path:
     """The checkpoint of a stage's training in the run's folder."""
     return run.out / f"{stage}.checkpoint.safetensors"
+
+
+def log_path(run: Run, stage: str) -> Path:
+    """The log of a stage's training in the run's folder."""
+    return run.out / f"{stage}.log.csv"
+
+
+def last_row(path: Path) -> dict[str, float]:
+    """The figures of a log's last row; none where there is no log."""
+    if not path.is_file():
+        return {}
+    with path.open(encoding="utf-8", newline="") as file:
+        rows = list(csv.DictReader(file))
+    return {name: float(value) for name, value in rows[-1].items()} if rows else {}
+
+
+def steps_done(run: Run, stage: str) -> int:
+    """The steps of a stage's checkpoint, 0 where there is none."""
+    path = checkpoint_path(run, stage)
+    if not path.is_file():
+        return 0
+    with safe_open(path, "pt") as file:
+        return int(json.loads(file.metadata()["talkemo"])["step"])
 
 
 def _under(name: str, tensors: dict[str, Any]) -> dict[str, Any]:

@@ -49,6 +49,7 @@ class Run:
     resume: whether to go on from the checkpoint in `out`; max_minutes: limit of a stage's training
     jobs: processes that fit corpora; device: where networks are trained: auto, cpu or cuda
     captures_folder: where fitted corpora are, or are put; a folder in `out` if None
+    made: what weights files say of where they come from, see `record.Record`
     progress: called with what is being done, the steps done and their total
     """
 
@@ -61,6 +62,7 @@ class Run:
     jobs: int = 1
     device: str = "auto"
     captures_folder: Path | None = None
+    made: dict[str, Any] = field(default_factory=dict)
     progress: Report | None = field(default=None, compare=False)
 
     @property
@@ -120,6 +122,8 @@ class Run:
         if stage not in ("face", "speech"):
             face = self.models().face
             settings = {**settings, "face": face.fingerprint, "expression_names": list(face.expression_names)}
+        if self.made:
+            settings = {**settings, "made": self.made}
         # Without its registry a folder is used as it is: a crash between these lines leaves a set that can be used.
         (self.out / REGISTRY).unlink(missing_ok=True)
         save_weights(path, stage, tensors, settings)

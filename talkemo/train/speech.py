@@ -59,7 +59,7 @@ TEACHER = "tiny.en"
 class SpeechConfig:
     """Settings of the speech encoder's training."""
 
-    steps: int = 1000
+    steps: int = 1500
     batch: int = 8  # utterances
     seconds: float = 5.0  # of an utterance at most
     learning_rate: float = 3e-4  # AdamW, after a warm-up, falling to zero as a cosine

@@ -1,23 +1,172 @@
-"""The stages of training by name: face, speech, lips, talking, emotion."""
+"""The stages of training by name: face, capture, speech, lips, talking, emotion."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
 from typing import Any
 
+from ..data.captures import bring_up_to_date
+from ..data.corpora import CORPORA
+from ..data.kept import folder_digest
+from ..data.voices import FREE_CORPORA
 from ..errors import InputError
-from ..face import tensors_of_face
 from ..models import DEVICES
+from . import curves, emotion, face, lips, speech, talking
+from .loop import last_row, log_path, steps_done
+from .record import SHORT, Record, digests
 from .run import Run
+from .teacher import teacher_files
+
+SOUND = (*FREE_CORPORA, "facegood", "speech")  # folders of sound that the speech encoder is trained on
 
 
-def train(stage: str, run: Run, *, seed: int = 0, options: dict[str, Any] | None = None) -> dict[str, Any]:
-    """Train a stage; returns figures and the path of the weights.
+@dataclass(frozen=True)
+class CaptureConfig:
+    """Settings of the capture of corpora: those that are there are fitted."""
+
+    corpora: tuple[str, ...] = CORPORA
+
+
+@dataclass(frozen=True)
+class Stage:
+    """A stage of training.
+
+    configure: its settings, a dataclass, of a seed and the command's options
+    train: does it, and returns figures
+    after: the earlier stages whose results decide what it makes
+    folders: of the corpora, relative to the data folder, that it reads; results: files and folders that it leaves
+    steps: of each of its trainings, the number that they end at
+    """
+
+    configure: Callable[[int, dict[str, Any]], Any]
+    train: Callable[[Run, Any], dict[str, Any]]
+    after: tuple[str, ...]
+    folders: Callable[[Any], tuple[str, ...]]
+    results: Callable[[Run], list[Path]]
+    steps: Callable[[Any], dict[str, int]] = lambda config: {}
+
+
+def weights_of(*stages: str) -> Callable[[Run], list[Path]]:
+    """The weights files that a stage leaves."""
+    return lambda run: [run.out / f"{name}.safetensors" for name in stages]
+
+
+def train_captures(run: Run, config: CaptureConfig) -> dict[str, Any]:
+    """Fit the corpora that are there."""
+    present = [corpus for corpus in config.corpora if (run.data / corpus).is_dir()]
+    for corpus in present:
+        bring_up_to_date(corpus, run.data, run.captures, run.models(), run.jobs, run.report)
+    return {"captures": str(run.captures), "corpora": present}
+
+
+STAGES = {
+    "face": Stage(
+        configure=lambda seed, options: face.FaceConfig(),
+        train=lambda run, config: face.train_face(run, config),
+        after=(),
+        folders=lambda config: ("ict_facekit", "meshes"),
+        results=weights_of("face"),
+    ),
+    "capture": Stage(
+        configure=lambda seed, options: CaptureConfig(FREE_CORPORA if options.get("free") else CORPORA),
+        train=train_captures,
+        after=("face",),
+        folders=lambda config: config.corpora,
+        results=lambda run: sorted(run.captures.glob("*.npz")),
+    ),
+    "speech": Stage(
+        configure=speech.speech_config,
+        train=lambda run, config: {"weights": str(speech.train_speech(run, config))},
+        after=(),
+        folders=lambda config: SOUND,
+        results=weights_of("speech"),
+        steps=lambda config: {"speech": config.steps},
+    ),
+    "lips": Stage(
+        configure=lips.lips_config,
+        train=lambda run, config: {"weights": str(run.labels), **lips.train_lips(run, config)},
+        after=("face",),
+        folders=lambda config: (*dict(config.shares), "speech"),
+        results=lambda run: [run.labels],
+        steps=lambda config: {f"lips-{k}": config.steps for k in range(len(config.teachers))},
+    ),
+    "talking": Stage(
+        configure=talking.talking_config,
+        train=lambda run, config: {"weights": str(talking.train_talking(run, config))},
+        after=("face", "speech", "lips"),
+        folders=lambda config: (*dict(config.shares), "speech"),
+        results=weights_of("talking"),
+        steps=lambda config: {"talking": config.steps},
+    ),
+    "emotion": Stage(
+        configure=emotion.emotion_config,
+        train=lambda run, config: {"weights": str(emotion.train_emotion(run, config))},
+        after=("face",),
+        folders=lambda config: config.corpora,
+        results=weights_of("emotion", "discriminator", "classifier"),
+        steps=lambda config: {"emotion": config.iterations},
+    ),
+}
+
+
+def train_all(run: Run, *, seed: int = 0, options: dict[str, Any] | None = None) -> dict[str, dict[str, Any]]:
+    """Train every stage, each from the results of those before it; returns what `train` does for each.
+
+    A run that resumes leaves out what is done, goes on with what was begun, and trains anew what was made from other
+    data, with other settings, or from earlier stages that have changed.
+    """
+    check(run, "all")
+    teacher_files("tiny.en")  # what is missing is said now rather than after the minutes that the first stages take
+    return {name: train(name, run, seed=seed, options=options, bring_up_to_date=run.resume) for name in STAGES}
+
+
+def train(
+    stage: str,
+    run: Run,
+    *,
+    seed: int = 0,
+    options: dict[str, Any] | None = None,
+    bring_up_to_date: bool = False,
+) -> dict[str, Any]:
+    """Train a stage; returns figures and the path of the weights. Keeps a record of it, see `record.Record`.
 
     options: `free` of all stages that read corpora: only those that may be used for any purpose; `hold_out` and `people`
     of lips; of the talking model `paper`, `constant_weights`, `log_mel`, `freeze_encoder`, `hold_out`; of the emotion
-    transfer `no_augmentation` and `java_sed`; `steps` of all but the face; see `talkemo train --help`.
+    transfer `no_augmentation` and `java_sed`; `steps` of all but face and capture; see `talkemo train --help`.
+    bring_up_to_date: do nothing where that is done already, and begin anew where it was begun with other settings
     """
-    options = options or {}
+    check(run, stage)
+    chosen = STAGES[stage]
+    options = {**(options or {}), "large": run.torch_device.type == "cuda"}
+    config = chosen.configure(seed, options)
+    present = [name for name in sorted(set(chosen.folders(config))) if (run.data / name).is_dir()]
+    inputs = [path for name in chosen.after for path in STAGES[name].results(run)]
+    settings = {
+        **asdict(config),
+        "start": run.start_digest(stage),
+        "data": {name: folder_digest(run.data / name)[:SHORT] for name in present},
+        "inputs": digests(inputs),
+    }
+    record = Record(run, stage, settings)
+    if bring_up_to_date and record.is_done(chosen.results(run)):
+        return {**record.before["result"], "up_to_date": True}
+    if bring_up_to_date and record.is_of_others:
+        run = replace(run, resume=False)
+    run = replace(run, made=record.made)
+    with record.kept():
+        result = chosen.train(run, config)
+    complete = all(steps_done(run, name) >= steps for name, steps in chosen.steps(config).items())
+    record.finish(complete, chosen.results(run), result, last_row(log_path(run, stage)))
+    curves.draw(run, stage, list(chosen.steps(config)))
+    return result
+
+
+def check(run: Run, stage: str) -> None:
+    """Raise InputError for a stage that there is none of, and for a run that cannot be begun."""
+    if stage not in (*STAGES, "all"):
+        raise InputError(f"unknown stage '{stage}'", f"choose {', '.join(STAGES)} or all")
     if not run.data.is_dir():
         raise InputError(f"{run.data}: no such folder of corpora", "name it with --data")
     if run.out.exists() and not run.out.is_dir():
@@ -25,37 +174,3 @@ def train(stage: str, run: Run, *, seed: int = 0, options: dict[str, Any] | None
     if run.device not in DEVICES:
         raise InputError(f"unknown device '{run.device}'", f"choose from {', '.join(DEVICES)}")
     _ = run.start_models  # a set that is not there is refused before anything else
-    options = {**options, "large": run.torch_device.type == "cuda"}
-    if stage == "face":
-        return _train_face(run)
-    if stage == "speech":
-        from .speech import speech_config, train_speech
-
-        return {"weights": str(train_speech(run, speech_config(seed, options)))}
-    if stage == "lips":
-        from .lips import lips_config, train_lips
-
-        figures = train_lips(run, lips_config(seed, options))
-        return {"weights": str(run.labels), **figures}
-    if stage == "talking":
-        from .talking import talking_config, train_talking
-
-        return {"weights": str(train_talking(run, talking_config(seed, options)))}
-    if stage == "emotion":
-        from .emotion import emotion_config, train_emotion
-
-        return {"weights": str(train_emotion(run, emotion_config(seed, options)))}
-    raise InputError(f"unknown stage '{stage}'", "choose face, speech, lips, talking or emotion")
-
-
-def _train_face(run: Run) -> dict[str, Any]:
-    """The canonical face and its bilinear model, which are computed rather than trained."""
-    from .face import build_face
-
-    source, points = run.data / "ict_facekit" / "model.npz", run.data / "meshes" / "mediapipe_canonical.obj"
-    for path in (source, points):
-        if not path.is_file():
-            raise InputError(f"{path}: no such file", "the face is made from it; fetch it")
-    face, figures = build_face(source, points, lambda done, total: run.report("geodesics", done, total))
-    path = run.save("face", *tensors_of_face(face))
-    return {"weights": str(path), "vertices": len(face.mean), "chart_stress": face.chart_stress, **figures}

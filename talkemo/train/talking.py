@@ -83,7 +83,8 @@ class TalkingConfig:
     amplitude: bool = True  # whether the result is scaled to move the lips as widely as held-out people do
     style_dropout: float = 0.5  # share of crops shown without their style
     dropout: float = 0.2
-    hold_out: int = 0  # every so many'th training speaker (clip, of a single speaker) is kept for the log's figures
+    # Every so many'th training speaker (clip, of a single speaker) is kept for the log's figures and the amplitude.
+    hold_out: int = 8
     seed: int = 0
 
 
@@ -105,6 +106,7 @@ PAPER = TalkingConfig(
     level=1.0,
     amplitude=False,
     style_dropout=0.0,
+    hold_out=0,
 )
 
 
@@ -113,7 +115,9 @@ def talking_config(seed: int, options: dict[str, Any]) -> TalkingConfig:
     config = PAPER if options.get("paper") else TalkingConfig()
     if options.get("large") and not options.get("paper"):
         config = replace(config, batch=LARGE_BATCH, steps=LARGE_STEPS)
-    config = replace(config, seed=seed, hold_out=options.get("hold_out") or 0)
+    config = replace(config, seed=seed)
+    if options.get("hold_out") is not None:
+        config = replace(config, hold_out=options["hold_out"])
     if options.get("steps") is not None:
         config = replace(config, steps=options["steps"])
     if options.get("constant_weights"):
@@ -306,7 +310,6 @@ class Training:
             "config": asdict(config),
             "frames": sum(len(clip.time) for clip in material.clips),
             "steps": loop.step,
-            "minutes": round(loop.minutes, 1),
         }
         return self.run.save("talking", tensors, settings)
 
