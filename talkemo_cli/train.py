@@ -117,12 +117,14 @@ def train(
     )
     use_all_cores()
     with console.progress(stage.value) as update:
-        reporting = replace(run, progress=_report_to(update))
+        if run.together.is_main:
+            run = replace(run, progress=_report_to(update))
         if stage is Stage.all:
-            results = train_all(reporting, seed=seed, options=options)
+            results = train_all(run, seed=seed, options=options)
         else:
-            results = {stage.value: train_stage(stage.value, reporting, seed=seed, options=options)}
-    console.result(results)
+            results = {stage.value: train_stage(stage.value, run, seed=seed, options=options)}
+    if run.together.is_main:
+        console.result(results)
 
 
 def _report_to(update: Any) -> Callable[[str, int, int], None]:

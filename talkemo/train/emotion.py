@@ -27,7 +27,6 @@ from torch.nn import functional
 
 from ..capture.landmarks import seen_shapes
 from ..data import augmentation
-from ..data.captures import load_captures
 from ..data.kept import digest
 from ..data.motion import Acted, acted, from_rest
 from ..data.voices import FREE_CORPORA
@@ -41,6 +40,7 @@ from ..networks.judges import TRAINED_SIZE, Classifier, Discriminator, classifie
 from ..weights import check_compatible, load_weights
 from .loop import Latest, Loop, checkpoint_path, half_precision
 from .maps import MapGenerator, map_basis, new_generator, residual_rows, to_maps
+from .material import captured_recordings
 from .run import Run, StartWeights
 
 # The classes of the classifiers that judge generated emotions: the paper's, and RAVDESS's.
@@ -108,7 +108,7 @@ def train_emotion(run: Run, config: EmotionConfig) -> Path:
     face = run.models().face
     frames = training_frames(run, config.corpora)
     if not run.resume:  # a checkpoint of an earlier training would be gone on with if this one ends in the classifiers
-        checkpoint_path(run, "emotion").unlink(missing_ok=True)
+        run.alone(lambda: checkpoint_path(run, "emotion").unlink(missing_ok=True))
     train_classifiers(face, frames, run, config)
     return fit(face, frames, run, config)
 
@@ -116,8 +116,7 @@ def train_emotion(run: Run, config: EmotionConfig) -> Path:
 def training_frames(run: Run, corpora: tuple[str, ...]) -> Acted:
     """The acted frames of corpora without their dev splits."""
     models = run.models()
-    recordings = load_captures(run.data, run.captures, models, corpora, run.jobs, run.report)
-    neutralised = from_rest(list(recordings), models.face)
+    neutralised = from_rest(list(captured_recordings(run, corpora)), models.face)
     return acted([r for r in neutralised if r.split == "train" and r.emotion in EMOTIONS])
 
 
@@ -243,7 +242,7 @@ def fit(face: Face, frames: Acted, run: Run, config: EmotionConfig, generator_of
     """
     training = StarGAN(face, run, config, generator_of)
     loop = training.loop
-    sampler = FrameSampler(face, frames, config, training.device)
+    sampler = FrameSampler(face, frames, replace(config, batch=config.batch * run.together.count), training.device)
     with loop.whole_steps():
         while loop.step < config.iterations and not loop.out_of_time:
             training.set_rate(config.learning_rate * min(1, 2 - 2 * loop.step / config.iterations))
@@ -257,7 +256,7 @@ def fit(face: Face, frames: Acted, run: Run, config: EmotionConfig, generator_of
                 run.report("emotion", loop.step, config.iterations)
             if loop.step % SAVE_EVERY == 0:
                 training.save(len(frames.shapes))
-                if generator_of is None:
+                if generator_of is None and run.together.is_main:
                     sample_sheet(run.models().emotion, frames, run.out / f"samples-{loop.step:06d}.png")
             loop.end_step()
     loop.save()
@@ -268,7 +267,7 @@ class StarGAN:
     """Generator and discriminator with their optimisers and checkpoints, and a step of each."""
 
     def __init__(self, face: Face, run: Run, config: EmotionConfig, generator_of: GeneratorMaker | None = None):
-        self.run, self.config, self.device = run, config, run.torch_device
+        self.run, self.config, self.device, self.together = run, config, run.torch_device, run.together
         self.usual = generator_of is None
         start = read_start(run, config) if self.usual else None
         torch.manual_seed(config.seed)
@@ -306,34 +305,37 @@ class StarGAN:
 
     def discriminator_step(self, batch: Batch) -> dict[str, torch.Tensor]:
         """A step of the discriminator; returns its losses."""
-        config, real = self.config, batch.real
+        config, part = self.config, self.together.part
+        real, original, target = part(batch.real), part(batch.original), part(batch.target)
         with torch.no_grad():
-            fake = real + self._residual(real, batch.target, batch.target_level)
-        shown, fake = self._blurred(real), self._blurred(fake)
-        realness, level, logits = self._judged(shown, batch.original)
-        adversarial = realness.mean() - self._judged(fake, batch.target)[0].mean()
-        classified = functional.cross_entropy(logits, batch.original)
-        measured = (level - batch.level).square().mean()
-        penalty = self._gradient_penalty(shown[batch.order], fake, batch.target)  # two faces of one emotion
+            fake = real + self._residual(real, target, part(batch.target_level))
+        shown, fake = batch.real + self._noise(batch.real), fake + part(self._noise(batch.real))
+        realness, level, logits = self._judged(part(shown), original)
+        adversarial = realness.mean() - self._judged(fake, target)[0].mean()
+        classified = functional.cross_entropy(logits, original)
+        measured = (level - part(batch.level)).square().mean()
+        # Between two faces of one emotion.
+        mix = part(torch.rand(len(shown), 1, 1, 1, device=self.device))
+        penalty = self._gradient_penalty(part(shown[batch.order]), fake, target, mix)
         loss = -adversarial + config.penalty * penalty + config.classification * classified + config.level * measured
         self._descend("discriminator_adam", loss)
-        losses = {"D_adv": adversarial, "D_cls": classified, "D_level": measured, "D_gp": penalty}
-        return {name: value.detach() for name, value in losses.items()}
+        return self.together.mean({"D_adv": adversarial, "D_cls": classified, "D_level": measured, "D_gp": penalty})
 
     def generator_step(self, batch: Batch) -> dict[str, torch.Tensor]:
         """A step of the generator and of its average; returns its losses."""
-        config, real = self.config, batch.real
-        both = torch.cat([real, batch.other])
-        targets, levels = batch.target.repeat(2), batch.target_level.repeat(2)
+        config, part = self.config, self.together.part
+        real, target, target_level = part(batch.real), part(batch.target), part(batch.target_level)
+        both = torch.cat([real, part(batch.other)])
+        targets, levels = target.repeat(2), target_level.repeat(2)
         residual, residual_of_other = self._residual(both, targets, levels).chunk(2)
         fake = real + residual
         same = ((residual - residual_of_other).square() * self.lips).sum((1, 2, 3)).mean() / self.lips.sum()
         closed = torch.exp(-(real.flatten(1) @ self.opening).clamp_min(0) / SHUT)
         gap = ((residual.flatten(1) @ self.opening).square() * closed).mean()
-        realness, level, logits = self._judged(self._blurred(fake), batch.target)
-        classified = functional.cross_entropy(logits, batch.target)
-        measured = (level - batch.target_level).square().mean()
-        back = fake + self._residual(fake, batch.original, batch.level)
+        realness, level, logits = self._judged(fake + part(self._noise(batch.real)), target)
+        classified = functional.cross_entropy(logits, target)
+        measured = (level - target_level).square().mean()
+        back = fake + self._residual(fake, part(batch.original), part(batch.level))
         reconstruction = (back - real).abs().mean()
         loss = -realness.mean() + config.classification * classified + config.level * measured
         loss = loss + config.reconstruction * reconstruction + config.speech * same + config.gap * gap
@@ -342,7 +344,7 @@ class StarGAN:
             for mean, now in zip(self.average.parameters(), self.generator.parameters()):
                 mean.lerp_(now, 1 - config.average)
         losses = {"G_cls": classified, "G_level": measured, "G_rec": reconstruction, "G_speech": same, "G_gap": gap}
-        return {name: value.detach() for name, value in losses.items()}
+        return self.together.mean(losses)
 
     def save(self, frames: int) -> Path:
         """Write the averaged generator and the discriminator as they are. frames: the number that was trained on."""
@@ -367,14 +369,18 @@ class StarGAN:
             realness, level, logits = self.discriminator(maps, emotion)
         return realness.float(), level.float(), logits.float()
 
-    def _blurred(self, maps: torch.Tensor) -> torch.Tensor:
-        """Maps with noise on their blend-shape weights."""
+    def _noise(self, maps: torch.Tensor) -> torch.Tensor:
+        """What noise on their blend-shape weights adds to maps."""
         shapes = self.config.noise * torch.randn(len(maps), len(self.noise_maps), device=self.device)
-        return maps + (shapes @ self.noise_maps).view_as(maps)
+        return (shapes @ self.noise_maps).view_as(maps)
 
-    def _gradient_penalty(self, real: torch.Tensor, fake: torch.Tensor, emotion: torch.Tensor) -> torch.Tensor:
-        """WGAN-GP: squared distance from 1 of the slope of realness between real and generated maps."""
-        mix = torch.rand(len(real), 1, 1, 1, device=self.device)
+    def _gradient_penalty(
+        self, real: torch.Tensor, fake: torch.Tensor, emotion: torch.Tensor, mix: torch.Tensor
+    ) -> torch.Tensor:
+        """WGAN-GP: squared distance from 1 of the slope of realness between real and generated maps.
+
+        mix: (N, 1, 1, 1), how far between them
+        """
         between = (mix * real + (1 - mix) * fake).requires_grad_()
         realness = self._judged(between, emotion)[0]
         slope = torch.autograd.grad(realness.sum(), between, create_graph=True)[0]
@@ -383,7 +389,8 @@ class StarGAN:
     def _descend(self, optimiser: str, loss: torch.Tensor) -> None:
         """A step of one of the optimisers down a loss."""
         self.optimisers[optimiser].zero_grad()
-        loss.backward()
+        self.together.share(loss).backward()
+        self.together.add_up(p for group in self.optimisers[optimiser].param_groups for p in group["params"])
         self.optimisers[optimiser].step()
 
 
@@ -434,12 +441,15 @@ def train_classifiers(face: Face, frames: Acted, run: Run, config: EmotionConfig
     that resumes keeps those that were trained on the same frames with the same settings.
     """
     path, origin = run.out / "classifier.safetensors", _classifiers_origin(face, frames, config)
-    if not (run.resume and path.is_file() and load_weights(path, "classifier")[1].get("trained_on") == origin):
+    known = run.resume and path.is_file() and load_weights(path, "classifier")[1].get("trained_on") == origin
+    run.together.wait()  # until all know, before the main process writes
+    if not known:
         networks = {name: _train_classifier(face, frames, name, origin, run, config) for name in CLASSES}
         settings = {"classes": {name: list(classes) for name, classes in CLASSES.items()}, "frames": len(frames.shapes)}
         run.save("classifier", classifier_tensors(networks), {**settings, "trained_on": origin})
-    for name in CLASSES:
-        checkpoint_path(run, f"classifier-{name}").unlink(missing_ok=True)
+    if run.together.is_main:
+        for name in CLASSES:
+            checkpoint_path(run, f"classifier-{name}").unlink(missing_ok=True)
     return path
 
 

@@ -33,6 +33,7 @@ from .run import Run
 from .speech import load_prepared, prepare
 from .talking import TalkingConfig, free_shares, mean_correlations, some_targets, start_decoder_at_components
 from .teacher import WIDTHS, load_teacher, padded_features, teacher_files, whisper_rows
+from .together import Together
 
 HIDDEN, COMPONENTS = 256, 50  # width of a head, and components of the motion that it gives
 DILATIONS = (1, 2, 1)  # features, of a head's blocks
@@ -89,14 +90,13 @@ def train_lips(run: Run, config: LipsConfig) -> dict[str, float]:
     for teacher in config.teachers:
         teacher_files(name_and_layers(teacher)[0])  # one that is missing is reported before anything is read
     clips, checked = gather(run, config)
-    if not run.resume:  # labels of other teachers
+    if not run.resume and run.together.is_main:  # labels of other teachers
         for path in run.labels.glob(f"*{LABELS}"):
             path.unlink()
     members = [train_member(clips, checked, run, config, k) for k in range(len(config.teachers))]
     figures = check_together(members, checked, face)
     if (run.data / "speech").is_dir():
-        prepare(run, config.seed)
-        label(members, run, face, phones_of_utterances(run) if config.close else {})
+        run.alone(lambda: label(members, run, face, config))
     return figures
 
 
@@ -189,6 +189,7 @@ def train_member(clips: list[Clip], checked: list[Clip], run: Run, config: LipsC
     torch.manual_seed(config.seed + number)
     network = MotionTeacher(config.teachers[number], len(face.span), config.dropout)
     start_decoder_at_components(network.decoder, some_targets(clips))
+    run.together.share_statistics(network)
     network = network.to(device)
     whisper = [p for p in network.encoder.parameters() if p.requires_grad]
     head = [p for name, p in network.named_parameters() if not name.startswith("encoder.")]
@@ -199,7 +200,7 @@ def train_member(clips: list[Clip], checked: list[Clip], run: Run, config: LipsC
     settings = {**asdict(config), "member": number}
     loop = Loop(f"lips-{number}", run, {"network": network}, {"adam": optimiser}, settings, rng)
     objective = Objective(face, talking.mouth, talking.gap, talking.closure, device)
-    sampler = ClipSampler(clips, config)
+    sampler = ClipSampler(clips, replace(config, batch=config.batch * run.together.count))
     with loop.whole_steps():
         while loop.step < config.steps and not loop.out_of_time:
             fall = min(1.0, (loop.step + 1) / 100) * cosine(loop.step / config.steps)
@@ -207,9 +208,12 @@ def train_member(clips: list[Clip], checked: list[Clip], run: Run, config: LipsC
                 group["lr"] = rate * fall
             network.train()
             batch = make_batch(sampler.draw(loop.rng), config.seconds, 1, 1.0, loop.rng, device)
-            position, velocity = objective(at_frames(network, batch), batch.target, batch.inside, batch.mean)
+            position, velocity = objective(
+                at_frames(network, batch, run.together), batch.target, batch.inside, batch.mean
+            )
             optimiser.zero_grad()
-            (position + talking.velocity * velocity).backward()
+            run.together.share(position + talking.velocity * velocity).backward()
+            run.together.add_up(head + whisper)
             torch.nn.utils.clip_grad_norm_(head + whisper, GRADIENT_LIMIT)
             optimiser.step()
             loop.figures.add({"position_mm2": position, "velocity_mm2": velocity})
@@ -223,10 +227,10 @@ def train_member(clips: list[Clip], checked: list[Clip], run: Run, config: LipsC
     return network.eval()
 
 
-def at_frames(network: MotionTeacher, batch: Batch) -> torch.Tensor:
+def at_frames(network: MotionTeacher, batch: Batch, together: Together) -> torch.Tensor:
     """Coordinates (N, T, C) at a batch's frames, by linear interpolation between features."""
     assert batch.wave is not None
-    found = network(augment(batch.wave))
+    found = together.whole(network(together.part(augment(batch.wave))))
     place = (batch.times * FEATURE_RATE + CONTEXT).clamp(0, found.shape[1] - 1.001)
     low = place.floor().long()
     index = low[..., None].expand(-1, -1, found.shape[2])
@@ -268,12 +272,11 @@ def phones_of_utterances(run: Run) -> dict[str, np.ndarray]:
     return known_closures(path)
 
 
-def label(members: list[MotionTeacher], run: Run, face: Face, known: dict[str, np.ndarray]) -> None:
-    """Write the motion of all prepared sound to the folder of labels; shards that are there are kept.
-
-    known: the closures of utterances by file, see `known_closures`
-    """
+def label(members: list[MotionTeacher], run: Run, face: Face, config: LipsConfig) -> None:
+    """Write the motion of all sound that nobody filmed to the folder of labels; shards that are there are kept."""
+    prepare(run, config.seed)
     prepared = load_prepared(run.prepared)
+    known = phones_of_utterances(run) if config.close else {}
     run.labels.mkdir(parents=True, exist_ok=True)
     closing = closing_direction(face)
     for number, name in enumerate(prepared.names):

@@ -186,7 +186,7 @@ class Loop:
         self.stage, self.run = stage, run
         self.path, self.log_path = checkpoint_path(run, stage), log_path(run, stage)
         self.modules, self.optimisers, self.rng, self.figures = modules, optimisers, rng, figures or Means()
-        self.device = run.torch_device
+        self.device, self.together = run.torch_device, run.together
         self.config = json.loads(json.dumps({**config, "start": run.start_digest(stage)}))
         self.deadline = time.monotonic() + 60 * run.max_minutes if run.max_minutes else float("inf")
         self.step = 0
@@ -195,14 +195,16 @@ class Loop:
         run.out.mkdir(parents=True, exist_ok=True)
         if run.resume and self.path.is_file():
             self._restore()
-            self._cut_log()
-        else:
+            if self.together.is_main:
+                self._cut_log()
+        elif self.together.is_main:
             self.discard()
+        self.together.wait()  # before the main process writes a checkpoint
 
     @property
     def out_of_time(self) -> bool:
         """Whether the limit in minutes has been reached."""
-        return time.monotonic() > self.deadline
+        return self.run.max_minutes is not None and self.together.any(time.monotonic() > self.deadline)
 
     def whole_steps(self) -> WaitingSignals:
         """A context in which signals that ask the process to end wait for `end_step`."""
@@ -220,6 +222,8 @@ class Loop:
     def log(self, more: dict[str, float] | None = None) -> None:
         """Append the figures, and more of them, to the log, step first, and to TensorBoard's where that is installed."""
         figures = {**self.figures.read(), **(more or {})}
+        if not self.together.is_main:
+            return
         new = not self.log_path.exists()
         with self.log_path.open("a", newline="", encoding="utf-8") as file:
             writer = csv.writer(file)
@@ -241,7 +245,9 @@ class Loop:
         return SummaryWriter(str(self.run.out / "tensorboard" / self.stage), purge_step=self.step)
 
     def save(self) -> None:
-        """Write the checkpoint."""
+        """Write the checkpoint; of several processes, the main one does, and all go on from it."""
+        if not self.together.is_main:
+            return
         with self._schedule.writing():
             tensors = {f"random/{name}": state.numpy() for name, state in _random_states(self.device).items()}
             for name, module in self.modules.items():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Protocol
@@ -14,7 +15,7 @@ from .. import audio as sound
 from .. import loudness
 from ..audio import Audio
 from ..data import corpora, facegood
-from ..data.captures import Fitted, load_captures
+from ..data.captures import Fitted, bring_up_to_date, load_captures
 from ..data.motion import from_rest
 from ..errors import InputError
 from ..face import Face
@@ -72,19 +73,27 @@ class Clip:
         return Audio(None, len(held) / sound.SAMPLE_RATE, float(np.abs(held).max(initial=0.0)), held)
 
 
+def captured_recordings(run: Run, names: tuple[str, ...]) -> Iterator[Fitted]:
+    """The recordings of corpora that are not rejected. Corpora that are not fitted yet are fitted first."""
+    models = run.models()
+    run.alone(lambda: [bring_up_to_date(c, run.data, run.captures, models, run.jobs, run.report) for c in names])
+    return load_captures(run.data, run.captures, models, names)
+
+
 def neutral_recordings(run: Run, names: list[str]) -> list[Fitted]:
     """Recordings of speech of corpora, both splits, from each person's rest: neutral ones, and all of ACTED."""
-    models = run.models()
     filmed = [name for name in names if name not in (NOISE, PSEUDO_LABELLED, facegood.CORPUS)]
     captured = tuple(name for name in filmed if (run.data / name).is_dir())
     if filmed and not captured:
         raise InputError(f"{run.data}: none of the corpora {', '.join(filmed)}", "is it the folder of the corpora?")
-    recordings = load_captures(run.data, run.captures, models, captured, run.jobs, run.report)
+    face = run.models().face
     found = [
-        r for r in from_rest(list(recordings), models.face) if r.emotion in ("neutral", "calm") or r.corpus in ACTED
+        r
+        for r in from_rest(list(captured_recordings(run, captured)), face)
+        if r.emotion in ("neutral", "calm") or r.corpus in ACTED
     ]
     if facegood.CORPUS in names and (run.data / facegood.CORPUS).is_dir():
-        found += facegood.read(run.data, models.face)
+        found += facegood.read(run.data, face)
     return found
 
 

@@ -6,7 +6,6 @@ By this record `talkemo train all --resume` knows what is done already, and a re
 from __future__ import annotations
 
 import json
-import resource
 import subprocess
 import time
 from collections.abc import Iterator, Sequence
@@ -23,6 +22,11 @@ from ..errors import InputError
 from ..files import atomic_write, readable
 from ..weights import sha256
 from .run import Run
+
+try:
+    import resource
+except ImportError:  # on Windows
+    resource = None  # type: ignore[assignment]
 
 SHORT = 12  # digits of a digest that are written
 
@@ -75,6 +79,8 @@ class Record:
         self._write({"state": "done" if done else "begun", **found})
 
     def _write(self, content: dict[str, Any]) -> None:
+        if not self.run.together.is_main:
+            return
         device = self.run.torch_device
         self.before |= {
             "stage": self.stage,
@@ -132,10 +138,14 @@ def commit() -> str:
 
 def _processor_seconds() -> float:
     """Processor time of this process and its children that have ended, in s."""
+    if resource is None:
+        return time.process_time()
     used = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
     return sum(each.ru_utime + each.ru_stime for each in used)
 
 
 def _peak_memory() -> int:
-    """The most memory that this process, or one of its children, has had, in MB."""
+    """The most memory that this process, or one of its children, has had, in MB; 0 where no system says."""
+    if resource is None:
+        return 0
     return max(resource.getrusage(who).ru_maxrss for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)) // 1024

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -11,6 +12,7 @@ from ..data.captures import Report
 from ..errors import InputError
 from ..models import Models, open_set
 from ..weights import DEFAULT, REGISTRY, WeightSet, save_weights, sha256, write_registry
+from .together import Together, together
 
 if TYPE_CHECKING:
     import torch
@@ -94,7 +96,18 @@ class Run:
     @property
     def torch_device(self) -> torch.device:
         """Where networks are trained. Raises InputError where CUDA is asked for and there is none."""
-        return self.start_models.device
+        return self.together.device or self.start_models.device
+
+    @property
+    def together(self) -> Together:
+        """The processes that train together, of which this is one."""
+        return together(self.device)
+
+    def alone(self, work: Callable[[], object]) -> None:
+        """Have the main process do what one process is enough for, while the others wait."""
+        if self.together.is_main:
+            work()
+        self.together.wait()
 
     def start_weights(self, stage: str) -> StartWeights | None:
         """The weights that a stage's network starts from, None where it starts from random ones.
@@ -117,8 +130,13 @@ class Run:
         return Models([own, *self.start_models.sets], self.device)
 
     def save(self, stage: str, tensors: dict[str, Any], settings: dict[str, Any]) -> Path:
-        """Write a stage's weights, with what they were made for, into the run's folder; returns the file."""
+        """Write a stage's weights, with what they were made for, into the run's folder; returns the file.
+
+        Of several processes the main one writes.
+        """
         path = self.out / f"{stage}.safetensors"
+        if not self.together.is_main:
+            return path
         if stage not in ("face", "speech"):
             face = self.models().face
             settings = {**settings, "face": face.fingerprint, "expression_names": list(face.expression_names)}

@@ -86,7 +86,7 @@ def train_speech(run: Run, config: SpeechConfig) -> Path:
     # What is missing or does not fit is reported before the hours that preparing the sound takes.
     read_start(run)
     teacher_files(TEACHER)
-    prepare(run, config.seed)
+    run.alone(lambda: prepare(run, config.seed))
     training = Distillation(load_prepared(run.prepared), run, config)
     loop = training.loop
     with loop.whole_steps():
@@ -135,7 +135,7 @@ class Distillation:
 
     def __init__(self, prepared: PreparedSound, run: Run, config: SpeechConfig):
         self.prepared, self.run, self.config = prepared, run, config
-        self.device = run.torch_device
+        self.device, self.together = run.torch_device, run.together
         start = read_start(run)
         torch.manual_seed(config.seed)
         whisper = load_teacher(TEACHER, len(FUTURE))
@@ -165,21 +165,25 @@ class Distillation:
         fall = min(1.0, (loop.step + 1) / config.warm_up) * cosine(loop.step / config.steps)
         for group, rate in zip(self.optimiser.param_groups, self.rates):
             group["lr"] = rate * fall
-        losses = self._losses(make_batch(self.prepared, self.weight, config, rng, self.device))
+        count = config.batch * self.together.count
+        losses = self._losses(make_batch(self.prepared, self.weight, count, config.seconds, rng, self.device))
         self.optimiser.zero_grad()
-        (losses["distil"] + config.spelling * losses["ctc"]).backward()
+        self.together.share(losses["distil"] + config.spelling * losses["ctc"]).backward()
+        self.together.add_up(self.network.parameters())
         torch.nn.utils.clip_grad_norm_(self.network.parameters(), GRADIENT_LIMIT)
         self.optimiser.step()
         return losses
 
     def _losses(self, batch: Batch) -> dict[str, torch.Tensor]:
+        part, whole = self.together.part, self.together.whole
         with torch.no_grad():
-            target = self.teacher(batch.wave)
-        mel = mel_batch(augment(batch.wave), vary=True)
+            target = self.teacher(part(batch.wave))
+        # Voices are mixed, so that every process needs the sound of all of the batch.
+        mel = part(mel_batch(augment(batch.wave), vary=True))
         with half_precision(self.device):
             features = self.network(mel)
-            spelled = self.network.log_probabilities(features)
-        error = (features.float() - target).square().mean(2)
+            spelled = whole(self.network.log_probabilities(features))
+        error = whole((features.float() - target).square().mean(2))
         return {
             "distil": (error * batch.known).sum() / batch.known.sum(),
             "ctc": ctc_loss(spelled, batch.known, batch.labels),
@@ -215,18 +219,23 @@ def begin_as_whisper(network: EncoderNetwork, whisper: WhisperEncoder) -> None:
 
 
 def make_batch(
-    prepared: PreparedSound, weight: np.ndarray, config: SpeechConfig, rng: np.random.Generator, device: torch.device
+    prepared: PreparedSound,
+    weight: np.ndarray,
+    size: int,
+    seconds: float,
+    rng: np.random.Generator,
+    device: torch.device,
 ) -> Batch:
-    """A batch of utterances, drawn with probabilities (U,); of long ones a part."""
-    most = int(config.seconds * FEATURE_RATE)
+    """A batch of so many utterances, drawn with probabilities (U,); of long ones a part of some seconds."""
+    most = int(seconds * FEATURE_RATE)
     # Utterances of about one length, so that little is padding.
     first = rng.choice(len(weight), p=weight)
     near = np.abs(np.minimum(prepared.count, most) - min(prepared.count[first], most)) <= 10
-    chosen = rng.choice(np.flatnonzero(near), config.batch)
+    chosen = rng.choice(np.flatnonzero(near), size)
     counts = np.minimum(prepared.count[chosen], most)
     length = int(counts.max())
-    wave = np.zeros((config.batch, length * SAMPLES), np.int16)
-    known = np.zeros((config.batch, length), np.float32)
+    wave = np.zeros((size, length * SAMPLES), np.int16)
+    known = np.zeros((size, length), np.float32)
     labels = []
     for row, (number, count) in enumerate(zip(chosen, counts)):
         skipped = int(rng.integers(0, prepared.count[number] - count + 1))

@@ -149,17 +149,23 @@ def train(
         "data": {name: folder_digest(run.data / name)[:SHORT] for name in present},
         "inputs": digests(inputs),
     }
-    record = Record(run, stage, settings)
-    if bring_up_to_date and record.is_done(chosen.results(run)):
+    record, together = Record(run, stage, settings), run.together
+    done = bring_up_to_date and record.is_done(chosen.results(run))
+    together.wait()  # until all know, before the main process writes
+    if done:
         return {**record.before["result"], "up_to_date": True}
     if bring_up_to_date and record.is_of_others:
         run = replace(run, resume=False)
     run = replace(run, made=record.made)
+    trainings = chosen.steps(config)
     with record.kept():
-        result = chosen.train(run, config)
-    complete = all(steps_done(run, name) >= steps for name, steps in chosen.steps(config).items())
-    record.finish(complete, chosen.results(run), result, last_row(log_path(run, stage)))
-    curves.draw(run, stage, list(chosen.steps(config)))
+        # What is computed rather than trained, one process does.
+        result = chosen.train(run, config) if trainings or together.is_main else {}
+    if together.is_main:
+        complete = all(steps_done(run, name) >= steps for name, steps in trainings.items())
+        record.finish(complete, chosen.results(run), result, last_row(log_path(run, stage)))
+        curves.draw(run, stage, list(trainings))
+    together.wait()
     return result
 
 

@@ -42,6 +42,7 @@ from .material import (
 )
 from .objective import Objective
 from .run import Run, StartWeights
+from .together import Together
 
 GRADIENT_LIMIT = 50.0  # norm of the gradient above which it is scaled down
 LOG_EVERY, CHECK_EVERY, SAVE_EVERY = 100, 500, 1000  # steps
@@ -188,18 +189,24 @@ def gather(run: Run, config: TalkingConfig) -> Material:
     return Material(face, encoder, styles, clips, checked)
 
 
-def windows_of(batch: Batch, network: TalkingNetwork, encoder: torch.nn.Module, vary: bool) -> torch.Tensor:
-    """Windows (N, T, 16, D) of a batch. vary: whether the sound is put into rooms, over lines and with noise."""
+def windows_of(
+    batch: Batch, network: TalkingNetwork, encoder: torch.nn.Module, vary: bool, together: Together
+) -> torch.Tensor:
+    """Windows (N, T, 16, D) of this process's rows of a batch.
+
+    vary: whether the sound is put into rooms, over lines and with noise
+    """
     if batch.wave is None:
         assert batch.feature is not None
-        feature = batch.feature
+        feature = together.part(batch.feature)
     else:
-        mel = mel_batch(augment(batch.wave) if vary else batch.wave, batch.levels, vary)
+        # Voices are mixed, so that every process needs the sound of all of the batch.
+        mel = together.part(mel_batch(augment(batch.wave) if vary else batch.wave, batch.levels, vary))
         with half_precision(mel.device):
             feature = encoder(mel)[:, CONTEXT:-CONTEXT].float()
     feature = network.prepare(feature.flatten(0, 1)).unflatten(0, feature.shape[:2])
     with half_precision(feature.device):
-        return (interpolation(batch.times, feature.shape[1]) @ feature).unflatten(1, (-1, WINDOW))
+        return (interpolation(together.part(batch.times), feature.shape[1]) @ feature).unflatten(1, (-1, WINDOW))
 
 
 def interpolation(times: torch.Tensor, length: int) -> torch.Tensor:
@@ -218,7 +225,7 @@ def fit(material: Material, run: Run, config: TalkingConfig) -> Path:
     """Train on gathered material, which stays as it is; writes and returns `out`/talking.safetensors."""
     training = Training(material, run, config)
     loop = training.loop
-    sampler = ClipSampler(material.clips, config)
+    sampler = ClipSampler(material.clips, replace(config, batch=config.batch * run.together.count))
     with loop.whole_steps():
         while loop.step < config.steps and not loop.out_of_time:
             loop.figures.add(training.step(sampler.draw(loop.rng), loop.rng))
@@ -239,7 +246,7 @@ class Training:
 
     def __init__(self, material: Material, run: Run, config: TalkingConfig):
         self.material, self.run, self.config = material, run, config
-        self.device = material.encoder.device
+        self.device, self.together = material.encoder.device, run.together
         face, styles = material.face, material.styles
         start = read_start(run, config)
         torch.manual_seed(config.seed)
@@ -248,6 +255,7 @@ class Training:
         if start:
             with check_compatible(start.path, "talking"):
                 start_network(network, start.tensors, start.settings["styles"], styles)
+        self.together.share_statistics(network)
         self.network = network.to(self.device)
         # A copy: what others share is not trained. It may have been trained along in the start, too.
         trained_along = config.encoder_rate > 0
@@ -279,15 +287,16 @@ class Training:
         self.network.train()
         config, styles = self.config, self.network.style.in_features
         batch = make_batch(clips, config.seconds, styles, config.style_dropout, rng, self.device)
-        window = windows_of(batch, self.network, self.encoder.network, config.augment)
-        style = batch.style[:, None].expand(-1, window.shape[1], -1)
+        window = windows_of(batch, self.network, self.encoder.network, config.augment, self.together)
+        style = self.together.part(batch.style)[:, None].expand(-1, window.shape[1], -1)
         with half_precision(self.device):
             output = self.network(window.flatten(0, 1), style.flatten(0, 1)).float()
-        output = output.unflatten(0, window.shape[:2])
+        output = self.together.whole(output.unflatten(0, window.shape[:2]))
         position, velocity = self.objective(output, batch.target, batch.inside, batch.mean)
         self.optimiser.zero_grad()
-        (position + self.config.velocity * velocity).backward()
+        self.together.share(position + self.config.velocity * velocity).backward()
         trained = [tensor for group in self.optimiser.param_groups for tensor in group["params"]]
+        self.together.add_up(trained)
         torch.nn.utils.clip_grad_norm_(trained, GRADIENT_LIMIT)
         self.optimiser.step()
         return {"position_mm2": position, "velocity_mm2": velocity}

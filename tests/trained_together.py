@@ -1,0 +1,35 @@
+"""What tests/test_together.py starts in one process, or in two: `trained_together.py DATA CAPTURES OUT BATCH`."""
+
+import sys
+from pathlib import Path
+
+import torch
+from made_up import MadeUpTeacher, made_up_whisper
+
+from talkemo.train import emotion, lips, speech, talking
+from talkemo.train.run import Run
+
+
+def main() -> None:
+    data, captures, out, batch = sys.argv[1:]
+    torch.set_num_threads(1)
+    talking.NOISE_CLIPS, talking.LOG_EVERY = 3, 1
+    emotion.LOG_EVERY = speech.LOG_EVERY = lips.CHECK_EVERY = 1
+    speech.load_teacher, lips.load_teacher = made_up_whisper, MadeUpTeacher
+    speech.teacher_files = lips.teacher_files = lambda name: []
+    speech.FUTURE = (8,)
+    folder = lambda stage: Run(Path(data), Path(out) / stage, device="cpu", captures_folder=Path(captures))
+    # Dropout draws other masks for other shapes: here there is none.
+    some = {"batch": int(batch), "seconds": 0.5, "hold_out": 0, "dropout": 0.0}
+    shares = (("ravdess", 0.8), ("noise", 0.2))
+    talking.train_talking(folder("talking"), talking.TalkingConfig(**some, steps=4, shares=shares))
+    speech.train_speech(folder("speech"), speech.SpeechConfig(batch=int(batch), steps=3))
+    teachers = ("tiny.en", "base:1")
+    shares = (("ravdess", 1.0),)
+    lips.train_lips(folder("lips"), lips.LipsConfig(**some, teachers=teachers, steps=3, close=False, shares=shares))
+    config = emotion.EmotionConfig(batch=int(batch), iterations=6, channels=16, blocks=1, classifier_steps=2)
+    emotion.train_emotion(folder("emotion"), config)
+
+
+if __name__ == "__main__":
+    main()
