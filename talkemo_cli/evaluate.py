@@ -30,13 +30,15 @@ ONLY_FOR = (
         "table1, table2 and figure7 train their own models; --weights belongs to dev and figure6",
     ),
     ("--against", ("dev",), "--against belongs to the suite dev"),
+    ("--split", ("dev",), "--split belongs to the suite dev"),
+    ("--phones", ("dev",), "--phones belongs to the suite dev"),
     ("--seeds", ("table1", "table2", "paper"), "--seeds belongs to the suites table1, table2 and paper"),
     ("--steps", ("table1", "table2", "figure7", "paper"), "--steps belongs to table1, table2, figure7 and paper"),
     ("--study", ("paper",), "--study belongs to the suite paper"),
     (
         "-o",
-        (PAIR, "figure6", "figure7", "paper"),
-        "-o belongs to PRED and REF, figure6, figure7 and paper; tables are printed, or with --json one object",
+        (PAIR, "dev", "figure6", "figure7", "paper"),
+        "-o belongs to PRED and REF, dev, figure6, figure7 and paper; tables are printed, or with --json one object",
     ),
 )
 
@@ -45,7 +47,7 @@ ONLY_FOR = (
     "evaluate",
     "talkemo evaluate mine.npz reference.npz -o error.png",
     "talkemo evaluate mine/ references/ -o metrics.csv",
-    "talkemo evaluate --suite dev --data DATA --captures CAPTURES",
+    "talkemo evaluate --data DATA --split dev --captures CAPTURES -o confusion.png",
 )
 def evaluate(
     predicted: Annotated[
@@ -64,7 +66,7 @@ def evaluate(
     suite: Annotated[
         str | None,
         typer.Option(
-            help="dev: lips and emotions on the dev split. table1: constant against local weights. "
+            help="dev: lips and emotions on a split of the corpora; what is done where only --data is named. table1: constant against local weights. "
             "table2: with and without augmentation. figure6, figure7: pictures of the paper. paper: all of them on a page."
         ),
     ] = None,
@@ -75,6 +77,16 @@ def evaluate(
     ] = None,
     against: Annotated[
         str | None, typer.Option(help="dev: another set of weights, whose lips are measured in the same run.")
+    ] = None,
+    split: Annotated[
+        str | None, typer.Option(help="dev: the split that is measured. By default dev, which is never trained on.")
+    ] = None,
+    phones: Annotated[
+        Path | None,
+        typer.Option(
+            help="dev: a JSON of aligned phones by recording, {name: [[phone, start, end], ...]}, for recall and "
+            "precision of the lips' closures."
+        ),
     ] = None,
     jobs: Annotated[int, typer.Option(min=1, help="Processes that fit the corpora.")] = 2,
     seeds: Annotated[
@@ -88,7 +100,7 @@ def evaluate(
         typer.Option(
             "-o",
             "--output",
-            help="A png for a figure, by default figure6.png or figure7.png; of PRED and REF a png with plots, or a csv; of paper "
+            help="A png for a figure, by default figure6.png or figure7.png; of PRED and REF a png with plots, or a csv; of dev a png of confusion matrices, or a csv; of paper "
             "a folder, by default paper, whose parts are kept when it is run again.",
         ),
     ] = None,
@@ -101,7 +113,7 @@ def evaluate(
     """Compare an animation with a reference, or measure the models on what training never sees."""
     from talkemo import InputError, load_models
 
-    what = _what(predicted, reference, suite)
+    what = _what(predicted, reference, suite, data)
     given = {
         "--neutral": neutral,
         "--mask": mask,
@@ -109,6 +121,8 @@ def evaluate(
         "--captures": captures,
         "--weights": None if weights == "default" else weights,
         "--against": against,
+        "--split": split,
+        "--phones": phones,
         "--seeds": seeds,
         "--steps": steps,
         "--study": study,
@@ -130,7 +144,7 @@ def evaluate(
         folder = captures or Path(stack.enter_context(TemporaryDirectory()))
         common = {"data": data, "cache": folder, "models": models, "jobs": jobs}
         if what == "dev":
-            _dev(common, other)
+            _dev(common, other, split or "dev", phones, output)
         elif what == "table1":
             _table1({**common, "seeds": seeds or SEEDS, "steps": steps})
         elif what == "table2":
@@ -144,11 +158,13 @@ def evaluate(
             _figure7({**common, "output": picture, "steps": steps})
 
 
-def _what(predicted: Path | None, reference: Path | None, suite: str | None) -> str:
+def _what(predicted: Path | None, reference: Path | None, suite: str | None, data: Path | None) -> str:
     """What is to be evaluated: PAIR, or one of SUITES."""
     from talkemo import InputError
 
     suites = f"suites are {', '.join(SUITES)}"
+    if suite is None and predicted is None and data is not None:
+        return "dev"
     if suite is None:
         if predicted is None or reference is None:
             raise InputError("name two animations, PRED and REF, or a --suite", suites)
@@ -176,6 +192,8 @@ def _check_paths(suite: str, data: Path, captures: Path | None, picture: Path) -
 
     if suite.startswith("figure"):
         check_output(picture, (".png",))
+    if suite == "dev":
+        check_output(picture, (".png", ".csv"))
     if not data.is_dir():
         raise InputError(f"{data}: no such folder of corpora", "name it with --data")
     if captures is not None and captures.exists() and not captures.is_dir():
@@ -239,16 +257,18 @@ def _write_csv(pairs: list[dict[str, Any]], output: Path) -> None:
                 rows.writerow([*start, *(figure[column] for column in columns)])
 
 
-def _dev(common: dict[str, Any], other: Any) -> None:
+def _dev(common: dict[str, Any], other: Any, split: str, phones: Path | None, output: Path | None) -> None:
+    from talkemo.data.phones import read_phones
     from talkemo.evaluation import emotion
     from talkemo.evaluation.geomap import evaluate_map
     from talkemo.evaluation.lips import evaluate_lips
 
     with console.progress("evaluating") as update:
         common = {**common, "progress": lambda what, done, total: update(done, total, what)}
-        lips = evaluate_lips(**common)
-        lips_against = None if other is None else evaluate_lips(**{**common, "models": other})
-        emotions = [emotion.evaluate_emotion(**common, corpus=name) for name in emotion.CORPORA]
+        of_lips = {**common, "split": split, "phones": None if phones is None else read_phones(phones)}
+        lips = evaluate_lips(**of_lips)
+        lips_against = None if other is None else evaluate_lips(**{**of_lips, "models": other})
+        emotions = [emotion.evaluate_emotion(**common, corpus=name, split=split) for name in emotion.CORPORA]
         chart = evaluate_map(**common)
     console.table(
         "Geometry map: captured expressions on random people",
@@ -260,14 +280,41 @@ def _dev(common: dict[str, Any], other: Any) -> None:
         _lips_tables(lips_against, f", weights in {other.name}")
     for found in emotions:
         _emotions_table(found)
+    if output is not None and output.suffix.lower() == ".csv":
+        _write_dev_csv(lips, emotions, output)
+    elif output is not None:
+        from talkemo.evaluation.plots import plot_confusion
+
+        plot_confusion(emotions, output)
     if console.as_json:
         console.result({"lips": lips, "lips_against": lips_against, "emotions": emotions, "map": chart})
+
+
+def _write_dev_csv(lips: dict[str, Any], emotions: list[dict[str, Any]], output: Path) -> None:
+    """A row for each corpus and metric of the lips, and for each corpus, emotion and metric of emotion transfer."""
+    import csv
+
+    from talkemo.files import atomic_write
+
+    plain = lambda row, *left_out: {name: row[name] for name in row if name not in ("corpus", *left_out)}
+    with atomic_write(output) as partial, partial.open("w", newline="", encoding="utf-8") as file:
+        rows = csv.writer(file, lineterminator="\n")
+        rows.writerow(["split", "corpus", "emotion", "metric", "value"])
+        for row in lips["corpora"]:
+            figures = plain(row, "phones")
+            for kind, counts in row.get("phones", {}).items():
+                figures |= {f"{kind} {name}": value for name, value in counts.items()}
+            rows.writerows([lips["split"], row["corpus"], "neutral", *figure] for figure in figures.items())
+        for found in emotions:
+            for row in found["emotions"]:
+                shown = plain(row, "emotion").items()
+                rows.writerows([found["split"], found["corpus"], row["emotion"], *figure] for figure in shown)
 
 
 def _lips_tables(found: dict[str, Any], whose: str) -> None:
     fields = ("re_mm", "re_still_mm", "re_mean_motion_mm", "ve_mm", "ve_still_mm", "r_opening", "r_width", "amplitude")
     console.table(
-        f"Lips on the dev split ({found['mask_vertices']} lip vertices; RE mm, VE mm a frame at the corpus's own fps)"
+        f"Lips on the {found['split']} split ({found['mask_vertices']} lip vertices; RE mm, VE mm a frame at the corpus's own fps)"
         + whose,
         ["corpus", "clips", "RE", "RE still", "RE mean", "VE", "VE still", "r opening", "r width", "amplitude"],
         [[row["corpus"], row["clips"], *(row[field] for field in fields)] for row in found["corpora"]],
@@ -279,14 +326,28 @@ def _lips_tables(found: dict[str, Any], whose: str) -> None:
                 ["cases", "predicted", "captured"],
                 [[row["closures"], row["together"], row["together_reference"]]],
             )
+        if "phones" in row:
+            console.table(
+                f"Closures of {row['corpus']} by aligned phones: recall of p, b, m; precision, with f and v" + whose,
+                ["lips", "p, b, m", "recall", "closures", "precision"],
+                [
+                    [kind, c["spoken"], c["recall"], c["closures"], "" if c["precision"] is None else c["precision"]]
+                    for kind, c in row["phones"].items()
+                ],
+            )
 
 
 def _emotions_table(found: dict[str, Any]) -> None:
-    columns = {
+    given = f"given to {found['recordings']} neutral recordings of the {found['corpus']} {found['split']} actors"
+    recognition = {
         "real_four": "real, 4",
         "generated_four": "generated, 4",
         "real_eight": "real, 8",
         "generated_eight": "generated, 8",
+        "real_discriminator": "real, D",
+        "generated_discriminator": "generated, D",
+    }
+    changes = {
         "r_opening": "mouth opening r",
         "acceleration": "acceleration",
         "identity_mm": "identity mm",
@@ -294,13 +355,17 @@ def _emotions_table(found: dict[str, Any]) -> None:
         "back_mm": "back, lips mm",
         "r_back": "back, opening r",
     }
-    console.table(
-        f"Emotions given to {found['recordings']} neutral recordings of the {found['corpus']} dev actors; "
-        "recognised: accuracy of classifiers of four and of eight classes, trained on real frames of ravdess's "
-        "training actors",
-        ["emotion", *columns.values()],
-        [[row["emotion"], *("" if row[f] is None else row[f] for f in columns)] for row in found["emotions"]],
-    )
+    titles = {
+        f"Emotions {given}; recognised: accuracy (1 less CE) of classifiers of four and of eight classes, trained on "
+        "real frames of ravdess's training actors, and of the discriminator, D": recognition,
+        f"What the emotions {given} change": changes,
+    }
+    for title, columns in titles.items():
+        console.table(
+            title,
+            ["emotion", *columns.values()],
+            [[row["emotion"], *("" if row[f] is None else row[f] for f in columns)] for row in found["emotions"]],
+        )
 
 
 def _table1(arguments: dict[str, Any]) -> None:

@@ -161,6 +161,40 @@ def test_the_dev_suite(corpus, fitted, one_corpus, capsys):
     assert rows["neutral"]["acceleration"] == 1 and rows["calm"]["real_four"] is None
     assert rows["happy"]["generated_four"] > 0.5 and 0 < rows["happy"]["identity_mm"] < 3
     assert result["map"]["faces"] == 20 and 0 < result["map"]["round_trip_mean_mm"] < 0.2
+    judged = found["confusion"]["four"]
+    share = judged["generated"][judged["emotions"].index("happy")][judged["classes"].index("happy")]
+    assert share / sum(judged["generated"][0]) == pytest.approx(rows["happy"]["generated_four"])
+
+
+def test_a_split_by_name_with_phones_is_written_as_a_csv_and_a_picture(corpus, fitted, one_corpus, tmp_path, capsys):
+    pytest.importorskip("matplotlib")
+    spoken = [r for r in fitted[1] if r.emotion in ("neutral", "calm") and r.split == "train" and not r.rejected]
+    # In the made-up corpus the lips close in every gap of the tone, by a sine of 9 radians a second.
+    closed = np.arange(1, 3) * 2 * np.pi / 9 - np.pi / 18
+    phones = [
+        [p, start, end] for t in closed for p, start, end in (("AA", t - 0.3, t - 0.04), ("B", t - 0.04, t + 0.04))
+    ]
+    (tmp_path / "phones.json").write_text(json.dumps({r.name: phones for r in spoken}))
+    common = ["evaluate", "--data", str(corpus), "--captures", str(fitted[0] / "captures"), "--split", "train"]
+    assert main([*common, "--phones", str(tmp_path / "phones.json"), "-o", str(tmp_path / "train.csv"), "--json"]) == 0
+    (row,) = json.loads(capsys.readouterr().out)["lips"]["corpora"]
+    assert row["clips"] == len(spoken) and row["phones"]["captured"]["spoken"] == 2 * len(spoken)
+    assert row["phones"]["captured"]["recall"] > 0.9
+    written = {
+        (r["corpus"], r["emotion"], r["metric"]): r["value"] for r in csv.DictReader((tmp_path / "train.csv").open())
+    }
+    assert float(written["ravdess", "neutral", "captured recall"]) == row["phones"]["captured"]["recall"]
+    assert float(written["ravdess", "neutral", "r_opening"]) == row["r_opening"]
+    assert ("ravdess", "happy", "generated_discriminator") in written
+    assert main([*common[:-1], "dev", "-o", str(tmp_path / "confusion.png")]) == 0
+    picture = np.array(Image.open(tmp_path / "confusion.png").convert("RGB"))
+    assert picture.shape[1] > 1000 and len(np.unique(picture.reshape(-1, 3), axis=0)) > 100
+    capsys.readouterr()
+    assert main([*common[:-1], "test"]) == 2
+    assert "there are those of dev, train" in capsys.readouterr().err
+    (tmp_path / "phones.json").write_text('{"a": [["B"]]}')
+    assert main([*common, "--phones", str(tmp_path / "phones.json")]) == 2
+    assert "aligned phones" in capsys.readouterr().err
 
 
 def test_two_sets_are_measured_against_each_other(corpus, fitted, one_corpus, monkeypatch, capsys):
@@ -172,7 +206,7 @@ def test_two_sets_are_measured_against_each_other(corpus, fitted, one_corpus, mo
 
 
 def test_a_corpus_without_dev_actors_is_refused(corpus, fitted, monkeypatch):
-    monkeypatch.setattr(emotion, "dev_recordings", lambda *arguments: [])
+    monkeypatch.setattr(emotion, "recordings_of", lambda *arguments: [])
     with pytest.raises(InputError, match="no neutral recordings"):
         emotion.evaluate_emotion(corpus, fitted[0] / "captures", talkemo.load_models())
 

@@ -11,7 +11,10 @@ import numpy as np
 import pytest
 
 from talkemo import InputError
+from talkemo.paper import training, variants
 from talkemo.paper.study import QUESTIONS, draw, make_study, tally, wilson
+from talkemo.train.emotion import EmotionConfig
+from talkemo_cli.app import main
 
 BROWSER = shutil.which("chromium") or shutil.which("chromium-browser")
 # Chooses left for what is real, right for what is said, and no difference for the emotion, of every pair.
@@ -144,3 +147,28 @@ def test_a_participant_in_a_browser(folders, tmp_path):
     assert counts == {"realism": [first("left"), 15 - first("left"), 0], "content": [first("right"), 15 - first("right"), 0],
                       "emotion": [0, 0, 15]}  # fmt: skip
     assert (tmp_path / "a.png").is_file()
+
+
+def test_the_papers_five_methods_are_rendered_and_kept(corpus, fitted, short_speech, models, tmp_path, monkeypatch):
+    config = EmotionConfig(batch=4, channels=16, blocks=1)
+    monkeypatch.setattr(training, "EmotionConfig", lambda: config)
+    monkeypatch.setattr(variants, "SIZE", 96)
+    monkeypatch.setattr(variants, "FPS", 5.0)
+    out = tmp_path / "variants"
+    arguments = ["study", "make", "--paper", str(short_speech), "--data", str(corpus), "--variants", str(out)]
+    arguments += ["--captures", str(fitted[0] / "captures"), "--steps", "3", "-o", str(tmp_path / "study")]
+    assert main([*arguments, "--json"]) == 0
+    films = {path.relative_to(out).as_posix(): path.stat().st_mtime_ns for path in out.rglob("*.mp4")}
+    methods = ("full", "without local weights", "without augmentation", "PointNet", "VOCA")
+    names = [f"{short_speech.stem}_{which}.mp4" for which in ("happy", "angry", "surprised")]
+    assert set(films) == {f"{method}/{name}" for method in methods for name in names}
+    shown = {method: (out / method / names[0]).read_bytes() for method in methods}
+    assert len(set(shown.values())) == 5
+    assert len({(out / "VOCA" / name).read_bytes() for name in names}) == 1  # it knows no emotion
+    key = json.loads((tmp_path / "study" / "key.json").read_text())
+    assert key["methods"] == list(methods) and len(key["queries"]) == 15
+    assert main([*arguments[:-1], str(tmp_path / "again"), "--seed", "1"]) == 0
+    again = {path.relative_to(out).as_posix(): path.stat().st_mtime_ns for path in out.rglob("*.mp4")}
+    assert again == films
+    assert main(["study", "make", "--paper", str(short_speech), "-o", str(tmp_path / "third")]) == 2
+    assert main(["study", "make", "a", "b", "--steps", "3", "-o", str(tmp_path / "third")]) == 2

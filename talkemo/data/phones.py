@@ -19,7 +19,7 @@ import numpy as np
 
 from ..audio import SAMPLE_RATE, open_audio
 from ..errors import InputError, TalkemoError
-from ..files import atomic_write, parse_json
+from ..files import atomic_write, parse_json, read_text, readable
 from .kept import digest
 from .voices import spelling
 from .workers import worker_pool
@@ -33,6 +33,7 @@ FRAME = 0.01  # s, of the aligner's frames
 FRAME_DELAY = 0.0078
 BEAM, WORD_BEAM = 1e-100, 1e-80  # of the search; wider than is usual, since the words are known
 SHARD = 200  # utterances that are kept together while a corpus is aligned
+LARGEST = 1 << 28  # bytes of a file of phones; of 10 hours of speech it has 10 million
 VERSION = 1  # of the alignment, so that parts of another one are not used
 
 
@@ -185,6 +186,22 @@ def align_corpus(
     with suppress(OSError):  # parts of another alignment are in it
         folder.rmdir()
     return {"utterances": len(rows), "aligned": len(found), "failed": failed}
+
+
+def read_phones(path: Path) -> dict[str, list[Phone]]:
+    """The phones of recordings by name or file, of a JSON as `align_corpus` writes it, {name: [[phone, start, end], …]}.
+
+    Raises InputError where the file is something else.
+    """
+    what, hint = "a file of aligned phones", "name one that has [phone, start, end] lists by recording"
+    with readable(path, what, hint):
+        found = parse_json(read_text(path, what, hint, LARGEST))
+        if not isinstance(found, dict):
+            raise InputError(f"{path}: not {what}", hint)
+        return {
+            str(name): [Phone(str(phone), float(start), float(end)) for phone, start, end in phones]
+            for name, phones in found.items()
+        }
 
 
 def _transcripts(data: Path) -> list[tuple[str, str]]:

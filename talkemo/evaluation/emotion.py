@@ -36,28 +36,39 @@ def evaluate_emotion(
     models: Models,
     *,
     corpus: str = "ravdess",
+    split: str = "dev",
     jobs: int = 1,
     progress: Report | None = None,
 ) -> dict[str, Any]:
-    """What emotion transfer makes of the neutral recordings of a corpus's dev actors, a row an emotion.
+    """What emotion transfer makes of the neutral recordings of a split's actors, a row an emotion.
 
-    real_*, generated_*: accuracy of classifiers trained on other actors' real frames, of four classes and of eight, on
-        these actors' real frames and on generated ones
+    real_*, generated_*: accuracy of classifiers trained on other actors' real frames, of four classes and of eight, and
+        of the discriminator, on these actors' real frames and on generated ones; 1 less CE
     r_opening: correlation of the mouth opening after and before; acceleration: after, relative to before
     identity_mm: mean distance of a person's neutral face from the one recovered under the emotion, see `Recovery`
     moved_mm: mean distance that the emotion moves a vertex by
     back_mm: mean distance of the lips' vertices from before after the emotion is taken off again, and r_back the
         correlation of the mouth opening
+    `confusion` of the result: for each judge its classes, and how many real and generated frames of each emotion it
+    takes for each class
     Captures are read from `cache` and made there where missing, see `load_captures`.
     """
     face, model = models.face, models.emotion
-    judges = {name: models.classifier(name) for name in ("four", "eight")}
-    dev = dev_recordings(data, cache, models, corpus, jobs, progress)
+    judges: dict[str, tuple[Judge, list[str]]] = {name: models.classifier(name) for name in ("four", "eight")}
+    judges["discriminator"] = models.discriminator.logits, list(EMOTIONS)
+    dev = recordings_of(split, data, cache, models, corpus, jobs, progress)
     neutral = [r for r in dev if r.emotion == "neutral"]
     if not neutral:
-        raise InputError(f"{data / corpus}: no neutral recordings of dev actors", "is it the folder of the corpora?")
+        raise InputError(
+            f"{data / corpus}: no neutral recordings of {split} actors",
+            "is it the folder of the corpora, and the split?",
+        )
     recovery = Recovery(face)
     rows = []
+    confusion: dict[str, dict[str, Any]] = {
+        judge: {"classes": classes, "emotions": [], "real": [], "generated": []}
+        for judge, (_, classes) in judges.items()
+    }
     for number, name in enumerate(EMOTIONS):
         real = [r for r in dev if r.emotion == name]
         if not real:
@@ -66,8 +77,13 @@ def evaluate_emotion(
         generated, changes = _generated(face, model, recovery, neutral, name)
         row: dict[str, Any] = {"emotion": name}
         for judge, (classifier, classes) in judges.items():
-            row[f"real_{judge}"] = recognised(classifier, classes, face, shown, name)
-            row[f"generated_{judge}"] = recognised(classifier, classes, face, generated, name)
+            confusion[judge]["emotions"].append(name)
+            for kind, faces in (("real", shown), ("generated", generated)):
+                answers = classify(classifier, face, faces, model.device)
+                counts = np.bincount(answers, minlength=len(classes))
+                confusion[judge][kind].append(counts.tolist())
+                own = counts[classes.index(name)] / len(answers) if name in classes else None
+                row[f"{kind}_{judge}"] = None if own is None else float(own)
         rows.append({**row, **changes})
         if progress:
             progress("emotions", number + 1, len(EMOTIONS))
@@ -76,7 +92,9 @@ def evaluate_emotion(
         "recordings": len(neutral),
         "classifier": "perceptrons on maps, real frames of the training actors",
         "classes": {name: classes for name, (_, classes) in judges.items()},
+        "split": split,
         "emotions": rows,
+        "confusion": confusion,
     }
 
 
@@ -122,8 +140,21 @@ def dev_recordings(
     progress: Report | None = None,
 ) -> list[Fitted]:
     """The dev recordings of a corpus of acted emotion, as motion from each person's rest."""
+    return recordings_of("dev", data, cache, models, corpus, jobs, progress)
+
+
+def recordings_of(
+    split: str,
+    data: Path,
+    cache: Path,
+    models: Models,
+    corpus: str,
+    jobs: int = 1,
+    progress: Report | None = None,
+) -> list[Fitted]:
+    """The recordings of a split of a corpus of acted emotion, as motion from each person's rest."""
     recordings = from_rest(list(load_captures(data, cache, models, (corpus,), jobs, progress)), models.face)
-    return [r for r in recordings if r.split == "dev"]
+    return [r for r in recordings if r.split == split]
 
 
 def frames_motion(face: Face, shapes: np.ndarray) -> Motion:

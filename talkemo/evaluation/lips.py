@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -13,26 +14,41 @@ from ..data import facegood
 from ..data.captures import Fitted, Report, load_captures
 from ..data.corpora import CORPORA, with_context
 from ..data.motion import from_rest
+from ..data.phones import Phone
 from ..errors import InputError
 from ..face import Face
 from ..models import Models
 from . import metrics
+from .closures import Closures
+from .closures import closures as closures_at_phones
 
 BILABIALS = ("bin", "blue", "by", "place", "please", "b", "m", "p")  # GRID's words with a b, m or p at which lips close
 ALIGN_RATE = 25000  # time units a second in GRID's alignments
 CLOSED = 2.5  # mm between the middles of the lips up to which they count as closed; the canonical face at rest has 0.8
+NO_CLOSURES = Closures()
+FINE_FPS = 60  # frames a second at which closures at phones are sought
 # s around the beginning of a word, and around its end for the letter m, which is spoken em, in which its lips close.
 AT_BEGINNING, AT_END = (-0.08, 0.12), (-0.16, 0.08)
 
 
 def evaluate_lips(
-    data: Path, cache: Path, models: Models, *, jobs: int = 1, progress: Report | None = None
+    data: Path,
+    cache: Path,
+    models: Models,
+    *,
+    split: str = "dev",
+    phones: dict[str, list[Phone]] | None = None,
+    jobs: int = 1,
+    progress: Report | None = None,
 ) -> dict[str, Any]:
-    """RE, VE and correlations of the talking model on neutral dev recordings, a row a corpus; means over clips.
+    """RE, VE and correlations of the talking model on neutral recordings of a split, a row a corpus; means over clips.
 
     The speakers are unknown to the model except in grid_s1 and facegood, which have one: there the sentences are unknown.
     Beside the model stand a face that does not move (`still`) and the mean shape of the training recordings
     (`mean_motion`). Captures are read from `cache` and made there where missing, see `load_captures`.
+    phones: of recordings by name, see `read_phones`; a row's `phones` then has recall and precision of closures, of the
+    predicted and of the captured lips, see `Closures`
+    Raises InputError where the split has no neutral recording, or the training's.
     """
     face = models.face
     present = tuple(corpus for corpus in CORPORA if (data / corpus).is_dir())
@@ -45,25 +61,40 @@ def evaluate_lips(
         raise InputError(f"{data}: no neutral recordings of the training split", "is it the folder of the corpora?")
     lips = face.regions["lips"]
     average = face.displacement(np.concatenate(trained).mean(0))[lips]
+    if not any(r.split == split for r in neutral):
+        there = ", ".join(sorted({r.split for r in neutral}))
+        raise InputError(f"{data}: no neutral recordings of the split '{split}'", f"there are those of {there}")
     rows = []
     for corpus in (*present, facegood.CORPUS):
-        tested = [r for r in neutral if r.corpus == corpus and r.split == "dev"]
-        clips, closed = [], []
-        for number, (clip, closures_of_clip) in enumerate(_measured(tested, data, models, average)):
-            clips.append(clip)
-            closed += closures_of_clip
+        tested = [r for r in neutral if r.corpus == corpus and r.split == split]
+        measured = []
+        for number, clip in enumerate(_measured(tested, data, models, average, phones or {})):
+            measured.append(clip)
             if progress:
                 progress(corpus, number + 1, len(tested))
-        if clips:
-            rows.append(_row(corpus, clips, closed))
-    return {"mask": "lips", "mask_vertices": int(lips.sum()), "together_mm": CLOSED, "corpora": rows}
+        if measured:
+            rows.append(_row(corpus, measured))
+    return {"mask": "lips", "mask_vertices": int(lips.sum()), "together_mm": CLOSED, "split": split, "corpora": rows}
+
+
+@dataclass(frozen=True)
+class _Measured:
+    """What is measured of a clip.
+
+    metrics: by their names; closed: for each closure that GRID's alignment says, whether the predicted and whether the
+    captured lips are closed; predicted, captured: closures by phones, none where these are not known
+    """
+
+    metrics: dict[str, float]
+    closed: list[tuple[bool, bool]]
+    predicted: Closures = NO_CLOSURES
+    captured: Closures = NO_CLOSURES
 
 
 def _measured(
-    tested: list[Fitted], data: Path, models: Models, average: np.ndarray
-) -> Iterator[tuple[dict[str, float], list[tuple[bool, bool]]]]:
-    """The metrics of each recording and, where it has an alignment, for each closure of its lips whether the predicted
-    and whether the captured lips are closed. average: (lips, 3) mm, the mean motion of training."""
+    tested: list[Fitted], data: Path, models: Models, average: np.ndarray, phones: dict[str, list[Phone]]
+) -> Iterator[_Measured]:
+    """The metrics of each recording. average: (lips, 3) mm, the mean motion of training."""
     for r in tested:
         audio = open_audio(data / r.audio)
         kept = with_context(r.corpus, r.capture.time, audio.duration)
@@ -77,7 +108,19 @@ def _measured(
             for frame in closures(align, r.capture.time, opening[1]):
                 near = slice(max(0, frame - 1), frame + 2)
                 closed.append((opening[0][near].min() <= CLOSED, opening[1][near].min() <= CLOSED))
-        yield _clip_metrics(predicted, reference, average, models.face), closed
+        of_clip = _clip_metrics(predicted, reference, average, models.face)
+        if r.name not in phones:
+            yield _Measured(of_clip, closed)
+            continue
+        # Closures are short: the model is asked for more frames than the corpus has.
+        fine = models.talking.motion(audio, np.arange(int(audio.duration * FINE_FPS)) / FINE_FPS)
+        captured = r.capture.motion(models.face).lip_opening(models.face)
+        yield _Measured(
+            of_clip,
+            closed,
+            closures_at_phones(fine.times, fine.lip_opening(models.face), phones[r.name]),
+            closures_at_phones(r.capture.time, captured, phones[r.name]),
+        )
 
 
 def _clip_metrics(predicted: np.ndarray, reference: np.ndarray, average: np.ndarray, face: Face) -> dict[str, float]:
@@ -99,13 +142,25 @@ def _clip_metrics(predicted: np.ndarray, reference: np.ndarray, average: np.ndar
     }
 
 
-def _row(corpus: str, clips: list[dict[str, float]], closed: list[tuple[bool, bool]]) -> dict[str, Any]:
+def _row(corpus: str, clips: list[_Measured]) -> dict[str, Any]:
     """The means of a corpus, and the shares of its closures at which predicted and captured lips are together."""
     row: dict[str, Any] = {"corpus": corpus, "clips": len(clips)}
-    row |= {name: float(np.mean([clip[name] for clip in clips])) for name in clips[0]}
+    row |= {name: float(np.mean([clip.metrics[name] for clip in clips])) for name in clips[0].metrics}
+    closed = [pair for clip in clips for pair in clip.closed]
     if closed:
         row["closures"] = len(closed)
         row["together"], row["together_reference"] = np.mean(closed, axis=0).tolist()
+    of_phones = {kind: sum((getattr(c, kind) for c in clips), NO_CLOSURES) for kind in ("predicted", "captured")}
+    if of_phones["predicted"].spoken:
+        row["phones"] = {
+            kind: {
+                "spoken": c.spoken,
+                "closures": c.found,
+                "recall": c.recall,
+                "precision": c.precision if c.found else None,
+            }
+            for kind, c in of_phones.items()
+        }
     return row
 
 

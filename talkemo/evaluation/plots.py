@@ -1,8 +1,9 @@
-"""Pictures of a comparison: the error over time, and where on the face it is."""
+"""Pictures of what is measured: the error over time and on the face, and what classifiers take emotions for."""
 
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -43,4 +44,32 @@ def plot_comparison(comparison: Comparison, mesh: Mesh, fps: float, face: Face, 
     place.set(aspect="equal", title="mean error of each vertex")
     place.axis("off")
     figure.colorbar(drawn, ax=place, label=comparison.unit)
+    save_figure(figure, output)
+
+
+def plot_confusion(emotions: list[dict[str, Any]], output: Path) -> None:
+    """Write a png of the confusion matrices of what `evaluate_emotion` found for one corpus or several.
+
+    A row of pictures for each corpus and for its real and generated frames, a column for each judge; in a picture a row
+    has the shares of an emotion's frames that are taken for each class. Raises TalkemoError where matplotlib is missing.
+    """
+    from ..paper.drawing import new_figure, save_figure
+
+    judges = list(emotions[0]["confusion"])
+    lines = [(found, kind) for found in emotions for kind in ("real", "generated")]
+    figure = new_figure((4.4 * len(judges), 3.6 * len(lines)))
+    for line, (found, kind) in enumerate(lines):
+        for column, judge in enumerate(judges):
+            matrix = found["confusion"][judge]
+            counts = np.array(matrix[kind], float)
+            share = counts / counts.sum(1, keepdims=True).clip(1)
+            axes = figure.add_subplot(len(lines), len(judges), line * len(judges) + column + 1)
+            axes.imshow(share, cmap="Blues", vmin=0, vmax=1, aspect="auto")
+            for row, cell in np.ndindex(share.shape):
+                color = "white" if share[row, cell] > 0.5 else "black"
+                axes.text(cell, row, f"{share[row, cell]:.2f}", ha="center", va="center", fontsize=7, color=color)
+            axes.set_xticks(range(len(matrix["classes"])), matrix["classes"], rotation=40, ha="right", fontsize=8)
+            axes.set_yticks(range(len(matrix["emotions"])), matrix["emotions"], fontsize=8)
+            name = judge if judge == "discriminator" else f"classifier of {judge}"
+            axes.set_title(f"{found['corpus']}, {kind} frames, {name}", fontsize=9)
     save_figure(figure, output)

@@ -70,26 +70,26 @@ def figure7(
         classifier, classes = run.models().classifier("four")
         roughness = Roughness(face)
         pictures = [[face.mean + before[shown]] * len(SHOWN)]
-        for name, trained in (("PointNet", _trained_pointnet), ("geometry map", _trained_generator)):
+        for name, trained in (("PointNet", trained_pointnet), ("geometry map", _trained_generator)):
             generate = trained(face, frames, labelled(run, name), config)
             pictures.append([])
             for which in SHOWN:
-                moved = _moved(face, generate, before, which)
+                shift = moved(face, generate, before, which)
                 rows.append(
                     {
                         "generator": name,
                         "emotion": which,
-                        "recognised": recognised(classifier, classes, face, before + moved, which),
-                        "roughness_mm": roughness(moved),
-                        "moved_mm": float(np.linalg.norm(moved, axis=2).mean()),
+                        "recognised": recognised(classifier, classes, face, before + shift, which),
+                        "roughness_mm": roughness(shift),
+                        "moved_mm": float(np.linalg.norm(shift, axis=2).mean()),
                     }
                 )
-                pictures[-1].append(face.mean + before[shown] + moved[shown])
+                pictures[-1].append(face.mean + before[shown] + shift[shown])
     draw_faces(face, pictures, ("as spoken", "PointNet", "geometry map"), SHOWN, output)
     return {"iterations": config.iterations, "frames": len(before), "output": str(output), "rows": rows}
 
 
-def _trained_pointnet(face: Face, frames: Acted, run: Run, config: EmotionConfig) -> Generate:
+def trained_pointnet(face: Face, frames: Acted, run: Run, config: EmotionConfig) -> Generate:
     """A PointNet trained as the generator. It is trained on the points of a smaller map, and measured on all."""
     path = emotion.fit(face, frames, run, config, generator_of=_small_pointnet)
     network, device, sampling = new_pointnet(face, config.channels), run.torch_device, geometry_map(face)
@@ -119,7 +119,7 @@ def _trained_generator(face: Face, frames: Acted, run: Run, config: EmotionConfi
     return generate
 
 
-def _moved(face: Face, generate: Generate, before: np.ndarray, name: str) -> np.ndarray:
+def moved(face: Face, generate: Generate, before: np.ndarray, name: str) -> np.ndarray:
     """What an emotion moves displacements (N, V, 3) mm by."""
     label = torch.from_numpy(one_hot(name))[None]
     with torch.inference_mode():

@@ -8,7 +8,6 @@ an utterance are known, its labels are made to close the lips for p, b and m.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -19,11 +18,10 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from ..data.phones import Phone, align_corpus, closures
+from ..data.phones import align_corpus, closures, read_phones
 from ..data.sound import augment
-from ..errors import InputError
 from ..face import Face
-from ..files import atomic_write, readable
+from ..files import atomic_write
 from ..geometry import smoothstep
 from ..networks.speech_encoder import FEATURE_RATE
 from .loop import Loop, cosine, half_precision
@@ -297,13 +295,7 @@ def label(members: list[MotionTeacher], run: Run, face: Face, config: LipsConfig
 
 def known_closures(path: Path) -> dict[str, np.ndarray]:
     """The middles (K,) s of the p, b and m of utterances by file, of what `phones.align_corpus` wrote."""
-    with readable(path, "a file of aligned phones", "remove it to do without"):
-        phones: dict[str, list[Any]] = json.loads(path.read_text("utf-8"))
-        if not isinstance(phones, dict):
-            raise InputError(f"{path}: not a file of aligned phones", "remove it to do without")
-        return {
-            f"speech/{file}": closures([Phone(*phone) for phone in found]).mean(1) for file, found in phones.items()
-        }
+    return {f"speech/{file}": closures(phones).mean(1) for file, phones in read_phones(path).items()}
 
 
 def closing_direction(face: Face) -> np.ndarray:

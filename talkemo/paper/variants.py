@@ -1,0 +1,144 @@
+"""The paper's five methods as films, for its user study (section 4.5): `talkemo study make --paper`.
+
+full                     the models as they ship
+without local weights    a talking model whose vertices all count alike
+without augmentation     an emotion transfer that has seen the actors alone
+PointNet                 a PointNet as the generator of emotion transfer
+VOCA                     the talking model with constant weights, and no emotion
+
+The talking model of the second and the last is the paper's own variant, trained on neutral ravdess and grid.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ..audio import Audio, open_audio
+from ..data.captures import Report
+from ..emotions import PAPER_EMOTIONS, one_hot
+from ..errors import InputError
+from ..face import Face
+from ..files import shown
+from ..formats.animation import Frames, Header
+from ..formats.open import open_writer
+from ..models import Models
+from ..motion import Motion
+from ..networks.emotion import EmotionModel
+from ..networks.talking import TalkingModel
+from ..train import emotion, talking
+from ..train.run import Run
+from .figure7 import moved, trained_pointnet
+from .training import emotion_config, labelled, of_paper_emotions, temporary_run
+
+EMOTIONS_SHOWN = PAPER_EMOTIONS[1:]
+FPS = 25.0
+SIZE = 512  # pixels on a side
+LONGEST = 30.0  # s of a recording: nobody judges longer films
+
+# What a method makes of a motion of speech with an emotion: displacements (T, V, 3) mm.
+Method = Callable[[Audio, np.ndarray, str], np.ndarray]
+
+
+def render_variants(
+    recordings: Sequence[Path],
+    data: Path,
+    cache: Path,
+    models: Models,
+    output: Path,
+    *,
+    steps: int | None = None,
+    jobs: int = 1,
+    progress: Report | None = None,
+) -> list[Path]:
+    """Train what the five methods need and render every recording with each emotion by each; returns their folders.
+
+    output: a folder for the trainings, and for METHOD/RECORDING_EMOTION.mp4; what is in it already is kept
+    steps: of each of the three trainings, each one's own number if None
+    Raises InputError for recordings that cannot be used.
+    """
+    sounds = {}
+    for path in recordings:
+        sound = open_audio(path)
+        if sound.duration > LONGEST:
+            raise InputError(
+                f"{shown(path)}: {sound.duration:.0f} s", f"recordings of a study last {LONGEST:g} s at most"
+            )
+        if path.stem in sounds:
+            raise InputError(f"{shown(path)}: another recording has the same name", "rename one of them")
+        sounds[path.stem] = sound
+    output.mkdir(parents=True, exist_ok=True)
+    methods = _methods(data, cache, models, output / "trained", steps, jobs, progress)
+    films = [(m, name, which) for m in methods for name in sounds for which in EMOTIONS_SHOWN]
+    for number, (method, name, which) in enumerate(films):
+        path = output / method / f"{name}_{which}.mp4"
+        path.parent.mkdir(exist_ok=True)
+        if not path.is_file():
+            times = np.arange(max(1, int(np.ceil(sounds[name].duration * FPS)))) / FPS
+            write_film(path, models.face, methods[method](sounds[name], times, which), sounds[name])
+        if progress:
+            progress("films", number + 1, len(films))
+    return [output / method for method in methods]
+
+
+def _methods(
+    data: Path, cache: Path, models: Models, folder: Path, steps: int | None, jobs: int, progress: Report | None
+) -> dict[str, Method]:
+    """The five methods, the last of which shows no emotion. What they need is trained in folders of `folder`, once."""
+    face, usual = models.face, emotion_config(steps)
+
+    def run(name: str) -> Run:
+        own = temporary_run(folder / name, data, cache, models, jobs, progress)
+        return labelled(replace(own, resume=True), name)
+
+    paper = replace(talking.PAPER, mouth=0.0, steps=steps or talking.PAPER.steps)
+    talking.train_talking(run("constant"), paper)
+    constant: TalkingModel = run("constant").models().talking
+    frames = of_paper_emotions(emotion.training_frames(run("unaugmented"), ("ravdess",)))
+    emotion.fit(face, frames, run("unaugmented"), replace(usual, augmentation=0.0))
+    unaugmented: EmotionModel = run("unaugmented").models().emotion
+    points = trained_pointnet(face, frames, run("pointnet"), usual)
+
+    def transferred(talk: TalkingModel, transfer: EmotionModel) -> Method:
+        return lambda sound, times, which: transfer.transfer(_spoken(talk, sound, times), one_hot(which)).displacement(
+            face
+        )
+
+    def by_pointnet(sound: Audio, times: np.ndarray, which: str) -> np.ndarray:
+        before = _spoken(models.talking, sound, times).displacement(face)
+        return before + moved(face, points, before, which)
+
+    return {
+        "full": transferred(models.talking, models.emotion),
+        "without local weights": transferred(constant, models.emotion),
+        "without augmentation": transferred(models.talking, unaugmented),
+        "PointNet": by_pointnet,
+        "VOCA": lambda sound, times, which: _spoken(constant, sound, times).displacement(face),
+    }
+
+
+def _spoken(talk: TalkingModel, sound: Audio, times: np.ndarray) -> Motion:
+    return talk.motion(sound, times)
+
+
+def write_film(path: Path, face: Face, displacement: np.ndarray, sound: Audio) -> None:
+    """Write a film of the canonical face moved by displacements (T, V, 3) mm, with its sound."""
+    from ..render.look import canonical_look
+
+    vertices = (face.mean + displacement).astype(np.float32)
+    header = Header(
+        frames=len(vertices),
+        fps=FPS,
+        faces=face.faces,
+        rest=face.mean,
+        focus=np.ones(len(face.mean), bool),
+        look=lambda: canonical_look(face),
+    )
+    arkit: Any = np.zeros((len(vertices), 52), np.float32)  # which no film shows
+    with open_writer(path, header, audio=sound, size=SIZE) as writer:
+        writer.write(Frames(vertices, vertices[:, face.landmarks68], arkit))
+        writer.complete()
