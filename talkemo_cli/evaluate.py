@@ -291,7 +291,7 @@ def _dev(common: dict[str, Any], other: Any, split: str, phones: Path | None, ou
 
 
 def _write_dev_csv(lips: dict[str, Any], emotions: list[dict[str, Any]], output: Path) -> None:
-    """A row for each corpus and metric of the lips, and for each corpus, emotion and metric of emotion transfer."""
+    """A row for each corpus and metric of the talking model, and for each of emotion transfer and emotion."""
     import csv
 
     from talkemo.files import atomic_write
@@ -299,16 +299,18 @@ def _write_dev_csv(lips: dict[str, Any], emotions: list[dict[str, Any]], output:
     plain = lambda row, *left_out: {name: row[name] for name in row if name not in ("corpus", *left_out)}
     with atomic_write(output) as partial, partial.open("w", newline="", encoding="utf-8") as file:
         rows = csv.writer(file, lineterminator="\n")
-        rows.writerow(["split", "corpus", "emotion", "metric", "value"])
+        rows.writerow(["split", "corpus", "model", "emotion", "metric", "value"])
         for row in lips["corpora"]:
             figures = plain(row, "phones")
             for kind, counts in row.get("phones", {}).items():
                 figures |= {f"{kind} {name}": value for name, value in counts.items()}
-            rows.writerows([lips["split"], row["corpus"], "neutral", *figure] for figure in figures.items())
+            rows.writerows([lips["split"], row["corpus"], "talking", "neutral", *figure] for figure in figures.items())
         for found in emotions:
             for row in found["emotions"]:
                 shown = plain(row, "emotion").items()
-                rows.writerows([found["split"], found["corpus"], row["emotion"], *figure] for figure in shown)
+                rows.writerows(
+                    [found["split"], found["corpus"], "emotion", row["emotion"], *figure] for figure in shown
+                )
 
 
 def _lips_tables(found: dict[str, Any], whose: str) -> None:
