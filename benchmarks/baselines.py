@@ -1,40 +1,61 @@
-"""What simple things reach where the talking model is measured: one run, one table.
+"""What simple things reach where talkemo's models are measured: one run, two tables.
 
-python benchmarks/baselines.py DATA CAPTURES [NAME=SET ...]
+python benchmarks/baselines.py DATA CAPTURES RUN [--steps N] [NAME=SET ...]
+
+Lips, on the dev split as `talkemo evaluate --data DATA` does: Pearson r of the mouth's opening and width, RE in mm on 2,004
+vertices of the lips, means over clips.
 
 still        a face that does not move
 mean         the mean shape of the training recordings
 loudness     coordinates that are linear in how loud the sound is
 neighbour    the motion of the training frame whose log-mel window is the nearest
 ridge        linear regression from log-mel windows
-NAME=SET     talking models of sets of weights, such as constant=run/ after `talkemo train talking --constant-weights`;
-             default is always there
+paper        the paper's own talking model: local weights, neutral ravdess and grid alone, the bundled speech encoder
+VOCA         the same with constant weights
+log-mel      the same with log-mel bands in the place of the speech encoder
+default      the bundled set
+NAME=SET     talking models of other sets of weights, such as free=free
 
-All learn from the same neutral recordings of the training split and are measured on the dev split as `talkemo evaluate --suite
-dev` does: Pearson r of the mouth's opening and width, RE in mm on 2,004 vertices of the lips, means over clips.
+Emotions, on neutral frames of ravdess's dev actors: the share that a classifier of real faces recognises (of four classes), the
+correlation of the mouth's opening with before, and how far vertices are moved in mm.
+
+mean         what the training actors' mean shape with an emotion differs by from their neutral one
+PointNet     a PointNet as the generator
+unaugmented  the geometry map's generator, trained on the actors alone
+map          the same with the animator's augmentation, after as many iterations
+default      the bundled set
+
+Trainings are kept in RUN, and gone on with.
 """
 
 from __future__ import annotations
 
+import argparse
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from scipy.spatial import cKDTree
 
-from talkemo import Motion, load_models
+from talkemo import EMOTIONS, Models, Motion, load_models
 from talkemo.audio import Audio, open_audio
 from talkemo.data import facegood
 from talkemo.data.captures import load_captures
 from talkemo.data.corpora import CORPORA
-from talkemo.data.motion import from_rest
+from talkemo.data.motion import acted, from_rest
+from talkemo.emotions import PAPER_EMOTIONS, one_hot
+from talkemo.evaluation.emotion import dev_recordings, frames_motion, recognised
 from talkemo.evaluation.lips import evaluate_lips
+from talkemo.evaluation.metrics import mouth_opening, pearson
 from talkemo.face import Face
 from talkemo.networks.speech_encoder import FEATURE_RATE, MARGIN, log_mel_encoder
+from talkemo.paper.figure7 import EVERY_NEUTRAL, moved, trained_pointnet
+from talkemo.paper.training import emotion_config, of_paper_emotions
+from talkemo.paper.variants import trained_talking, variant_run
+from talkemo.train import emotion
 
 SIDE = 6  # features to either side of a frame, every second of them
 COMPONENTS = 48  # of a window, in which neighbours are sought
@@ -47,8 +68,17 @@ SMOOTH = 4  # features, 80 ms, over which loudness is averaged
 class Baseline:
     """Stands in for a set of weights: its talking model is a function from windows and loudness to coordinates."""
 
-    face: Face
+    models: Models
     predict: Callable[[np.ndarray, np.ndarray], np.ndarray]
+
+    @property
+    def face(self) -> Face:
+        """The face of the bundled set."""
+        return self.models.face
+
+    def path(self, stage: str) -> Path:
+        """The files of the bundled set."""
+        return self.models.path(stage)
 
     @property
     def talking(self) -> Baseline:
@@ -80,12 +110,8 @@ def linear(x: np.ndarray, y: np.ndarray, ridge: float) -> Callable[[np.ndarray],
     return lambda found: ((found - middle) / spread) @ weights + mean
 
 
-def main() -> None:
-    """Print the table."""
-    torch.set_num_threads(2)
-    data, cache = Path(sys.argv[1]), Path(sys.argv[2])
-    sets = {"default": "default", **dict(argument.split("=", 1) for argument in sys.argv[3:])}
-    models = load_models(device="cpu")
+def lips_table(data: Path, cache: Path, run: Path, models: Models, sets: dict[str, str], steps: int | None) -> None:
+    """Print the first table."""
     face = models.face
     present = tuple(corpus for corpus in CORPORA if (data / corpus).is_dir())
     recordings = from_rest(list(load_captures(data, cache, models, present)), face)
@@ -113,11 +139,17 @@ def main() -> None:
         return wanted[tree.query((found - middle) @ axes, workers=2)[1]]
 
     rows: dict[str, dict[str, Any]] = {
-        "loudness": evaluate_lips(data, cache, as_models(face, lambda _, level: of_loudness(level[:, None]))),
-        "neighbour": evaluate_lips(data, cache, as_models(face, neighbour)),
-        "ridge": evaluate_lips(data, cache, as_models(face, lambda found, _: of_windows(found))),
-        **{name: evaluate_lips(data, cache, load_models(where, device="cpu")) for name, where in sets.items()},
+        "loudness": evaluate_lips(data, cache, as_models(models, lambda _, level: of_loudness(level[:, None]))),
+        "neighbour": evaluate_lips(data, cache, as_models(models, neighbour)),
+        "ridge": evaluate_lips(data, cache, as_models(models, lambda found, _: of_windows(found))),
     }
+    of_paper: dict[str, dict[str, Any]] = {"paper": {}, "VOCA": {"mouth": 0.0}, "log-mel": {"features": "log-mel"}}
+    for name, changes in of_paper.items():
+        training = variant_run(run, name, data, cache, models, progress=told)
+        trained_talking(training, steps, **changes)
+        rows[name] = evaluate_lips(data, cache, training.models())
+    for name, where in sets.items():
+        rows[name] = evaluate_lips(data, cache, load_models(where, device="cpu"))
     corpora = [row["corpus"] for row in rows["default"]["corpora"]]
     print(f"{len(trained)} recordings, {len(windows)} frames; r opening / r width, RE mm")
     print("| | " + " | ".join(corpora) + " |")
@@ -129,9 +161,64 @@ def main() -> None:
         print(f"| {name} | " + " | ".join(cells) + " |")
 
 
-def as_models(face: Face, predict: Callable[[np.ndarray, np.ndarray], np.ndarray]) -> Any:
+def emotions_table(data: Path, cache: Path, run: Path, models: Models, steps: int | None) -> None:
+    """Print the second table."""
+    face, usual = models.face, emotion_config(steps)
+    start = lambda name: variant_run(run, name, data, cache, models, progress=told)
+    every = emotion.training_frames(start("map"), ("ravdess",))
+    frames = of_paper_emotions(every)
+    dev = dev_recordings(data, cache, models)
+    before = frames_motion(face, acted([r for r in dev if r.emotion == "neutral"]).shapes[::EVERY_NEUTRAL])
+    shown = before.displacement(face)
+    mean_of = lambda name: frames.shapes[frames.emotion == EMOTIONS.index(name)].mean(0)
+    emotion.fit(face, frames, start("map"), usual)
+    emotion.fit(face, frames, start("unaugmented"), replace(usual, augmentation=0.0))
+    points = trained_pointnet(face, frames, start("pointnet"), usual)
+    transferred = lambda model, name: model.transfer(before, one_hot(name)).displacement(face)
+    generators: dict[str, Callable[[str], np.ndarray]] = {
+        "mean": lambda name: shown + face.displacement(mean_of(name) - mean_of("neutral")),
+        "PointNet": lambda name: shown + moved(face, points, shown, name),
+        "unaugmented": lambda name: transferred(start("unaugmented").models().emotion, name),
+        "map": lambda name: transferred(start("map").models().emotion, name),
+        "default": lambda name: transferred(models.emotion, name),
+    }
+    classifier, classes = models.classifier("four")
+    print(f"\n{len(shown)} frames, {usual.iterations} iterations; recognised, r of the opening, moved mm")
+    print("| | " + " | ".join(PAPER_EMOTIONS[1:]) + " |")
+    print("|---" * len(PAPER_EMOTIONS) + "|")
+    for generator, generate in generators.items():
+        cells = []
+        for name in PAPER_EMOTIONS[1:]:
+            after = generate(name)
+            r = pearson(mouth_opening(shown, face), mouth_opening(after, face))
+            found = recognised(classifier, classes, face, after, name)
+            cells.append(f"{found:.2f}, {r:.2f}, {np.linalg.norm(after - shown, axis=2).mean():.1f}")
+        print(f"| {generator} | " + " | ".join(cells) + " |")
+
+
+def told(what: str, done: int, total: int) -> None:
+    """Say on stderr how far a training is."""
+    print(f"\r{what} {done} of {total} ", end="", file=sys.stderr, flush=True)
+
+
+def main() -> None:
+    """Print the tables."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("data", type=Path)
+    parser.add_argument("captures", type=Path)
+    parser.add_argument("run", type=Path)
+    parser.add_argument("sets", nargs="*", metavar="NAME=SET")
+    parser.add_argument("--steps", type=int, help="of each training")
+    options = parser.parse_args()
+    sets = {"default": "default", **dict(pair.split("=", 1) for pair in options.sets)}
+    models = load_models(device="cpu")
+    lips_table(options.data, options.captures, options.run, models, sets, options.steps)
+    emotions_table(options.data, options.captures, options.run, models, options.steps)
+
+
+def as_models(models: Models, predict: Callable[[np.ndarray, np.ndarray], np.ndarray]) -> Any:
     """A baseline in the place of a set of weights."""
-    return Baseline(face, predict)
+    return Baseline(models, predict)
 
 
 if __name__ == "__main__":

@@ -96,12 +96,28 @@ def corpus(face, tmp_path_factory) -> Path:
 def fitted(corpus, face, tmp_path_factory) -> tuple[Path, list[captures.Fitted]]:
     """A folder with captures/ of the corpus, not to be written to, and the fitted recordings."""
     out = tmp_path_factory.mktemp("run")
-    result = captures.fit_corpus("ravdess", corpus, load_models(device="cpu"))
+    models = load_models(device="cpu")
+    result = captures.fit_corpus("ravdess", corpus, models)
     # A surprised recording that tracks, so that all eight emotions are there to train on.
     spare = next(f for f in result if f.emotion == "sad" and f.split == "train")
     extra = replace(spare, emotion="surprised", name="spare")
-    captures.save_captures(out / "captures" / "ravdess.npz", [*result, extra], face)
+    origin = captures.captures_origin("ravdess", corpus, models)
+    captures.save_captures(out / "captures" / "ravdess.npz", [*result, extra], face, origin)
     return out, result
+
+
+@pytest.fixture(scope="session")
+def spoken_corpus(corpus, tmp_path_factory) -> Path:
+    """The corpus, and utterances with a transcript."""
+    data = tmp_path_factory.mktemp("spoken")
+    (data / "ravdess").symlink_to(corpus / "ravdess")
+    (data / "speech").mkdir()
+    lines = ["file\tset\tspeaker\tseconds\ttext\tlicence"]
+    for name in "abc":
+        soundfile.write(data / "speech" / f"{name}.flac", 0.1 * np.sin(np.arange(24000) / (9 + ord(name))), RATE)
+        lines.append(f"{name}.flac\tmade\tup\t1.5\tHello there, {name}!\tnone")
+    (data / "speech" / "transcripts.tsv").write_text("\n".join(lines) + "\n")
+    return data
 
 
 def random_shapes(face: Face, rng: np.random.Generator, count: int) -> np.ndarray:

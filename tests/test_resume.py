@@ -222,20 +222,6 @@ def server():
 
 
 @pytest.fixture(scope="module")
-def spoken(corpus, tmp_path_factory) -> Path:
-    """The corpus, and utterances with a transcript."""
-    data = tmp_path_factory.mktemp("spoken")
-    (data / "ravdess").symlink_to(corpus / "ravdess")
-    (data / "speech").mkdir()
-    lines = ["file\tset\tspeaker\tseconds\ttext\tlicence"]
-    for name in "abc":
-        soundfile.write(data / "speech" / f"{name}.flac", 0.1 * np.sin(np.arange(24000) / (9 + ord(name))), 16000)
-        lines.append(f"{name}.flac\tmade\tup\t1.5\tHello there, {name}!\tnone")
-    (data / "speech" / "transcripts.tsv").write_text("\n".join(lines) + "\n")
-    return data
-
-
-@pytest.fixture(scope="module")
 def people(corpus, tmp_path_factory) -> Path:
     """A corpus of six actors with six recordings each."""
     data = tmp_path_factory.mktemp("people")
@@ -265,7 +251,7 @@ def test_the_emotion_transfer_and_its_classifiers(run):
     kill_often(train_emotion, run, steps, same_weights(["emotion", "discriminator", "classifier"]))
 
 
-def test_the_speech_encoder_and_the_teachers_of_motion(run, spoken):
+def test_the_speech_encoder_and_the_teachers_of_motion(run, spoken_corpus):
     def check(whole, killed):
         same_weights(["speech"])(whole, killed)
         for folder in ("speech", "lips"):
@@ -274,7 +260,7 @@ def test_the_speech_encoder_and_the_teachers_of_motion(run, spoken):
             for name in written:
                 assert (whole / folder / name).read_bytes() == (killed / folder / name).read_bytes(), name
 
-    kill_often(train_speech_and_lips, replace(run, data=spoken), steps, check)
+    kill_often(train_speech_and_lips, replace(run, data=spoken_corpus), steps, check)
 
 
 def test_captures_of_a_corpus(people, tmp_path):
@@ -292,9 +278,9 @@ def test_captures_of_a_corpus(people, tmp_path):
     kill_often(reconstruct, Run(people, tmp_path), times, check)
 
 
-def test_all_stages_when_killed_at_the_end_of_each(run, spoken):
+def test_all_stages_when_killed_at_the_end_of_each(run, spoken_corpus):
     whole, killed = run.out / "whole", run.out / "killed"
-    run = replace(run, data=spoken, captures_folder=None)
+    run = replace(run, data=spoken_corpus, captures_folder=None)
     assert survives(train_everything, replace(run, out=whole), None)
     own = replace(run, out=killed)
     for stage in stages.STAGES:
@@ -311,11 +297,11 @@ def test_all_stages_when_killed_at_the_end_of_each(run, spoken):
     assert registry["talking"]["data"].startswith("ravdess ") and registry["talking"]["seed"] == 0
 
 
-def test_a_stage_is_done_again_where_what_it_comes_from_has_changed(run, spoken, tmp_path):
+def test_a_stage_is_done_again_where_what_it_comes_from_has_changed(run, spoken_corpus, tmp_path):
     data = tmp_path / "data"
     (data / "speech").mkdir(parents=True)
-    (data / "ravdess").symlink_to(spoken / "ravdess")
-    for path in (spoken / "speech").iterdir():
+    (data / "ravdess").symlink_to(spoken_corpus / "ravdess")
+    for path in (spoken_corpus / "speech").iterdir():
         (data / "speech" / path.name).write_bytes(path.read_bytes())
     run = replace(run, data=data, captures_folder=None)
     assert survives(train_everything, run, None)

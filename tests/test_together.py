@@ -9,7 +9,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import soundfile
 
 from talkemo.weights import load_weights
 
@@ -42,28 +41,14 @@ def losses(folder: Path) -> dict[str, np.ndarray]:
 
 
 @pytest.fixture(scope="module")
-def spoken(corpus, tmp_path_factory) -> Path:
-    """The corpus, and utterances for the speech encoder."""
-    data = tmp_path_factory.mktemp("together")
-    (data / "ravdess").symlink_to(corpus / "ravdess")
-    (data / "speech").mkdir()
-    lines = ["file\tset\tspeaker\tseconds\ttext\tlicence"]
-    for name in "abc":
-        soundfile.write(data / "speech" / f"{name}.flac", 0.1 * np.sin(np.arange(24000) / (9 + ord(name))), 16000)
-        lines.append(f"{name}.flac\tmade\tup\t1.5\tHello there, {name}!\tnone")
-    (data / "speech" / "transcripts.tsv").write_text("\n".join(lines) + "\n")
-    return data
-
-
-@pytest.fixture(scope="module")
-def trained(spoken, fitted, tmp_path_factory) -> tuple[Path, Path]:
+def trained(spoken_corpus, fitted, tmp_path_factory) -> tuple[Path, Path]:
     """The folders of one process, and of two with half its batch each."""
     out, captures = tmp_path_factory.mktemp("trained"), fitted[0] / "captures"
-    start([SCRIPT, spoken, captures, out / "one", 4])
+    start([SCRIPT, spoken_corpus, captures, out / "one", 4])
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    start([*TWO, "--main_process_port", port, SCRIPT, spoken, captures, out / "two", 2])
+    start([*TWO, "--main_process_port", port, SCRIPT, spoken_corpus, captures, out / "two", 2])
     return out / "one", out / "two"
 
 

@@ -91,13 +91,8 @@ def _methods(
     """The five methods, the last of which shows no emotion. What they need is trained in folders of `folder`, once."""
     face, usual = models.face, emotion_config(steps)
 
-    def run(name: str) -> Run:
-        own = temporary_run(folder / name, data, cache, models, jobs, progress)
-        return labelled(replace(own, resume=True), name)
-
-    paper = replace(talking.PAPER, mouth=0.0, steps=steps or talking.PAPER.steps)
-    talking.train_talking(run("constant"), paper)
-    constant: TalkingModel = run("constant").models().talking
+    run = lambda name: variant_run(folder, name, data, cache, models, jobs, progress)
+    constant = trained_talking(run("constant"), steps, mouth=0.0)
     frames = of_paper_emotions(emotion.training_frames(run("unaugmented"), ("ravdess",)))
     emotion.fit(face, frames, run("unaugmented"), replace(usual, augmentation=0.0))
     unaugmented: EmotionModel = run("unaugmented").models().emotion
@@ -119,6 +114,20 @@ def _methods(
         "PointNet": by_pointnet,
         "VOCA": lambda sound, times, which: _spoken(constant, sound, times).displacement(face),
     }
+
+
+def variant_run(
+    folder: Path, name: str, data: Path, cache: Path, models: Models, jobs: int = 1, progress: Report | None = None
+) -> Run:
+    """The training of a variant in a folder of its own in `folder`, which goes on where it was ended."""
+    run = temporary_run(folder / name, data, cache, models, jobs, progress)
+    return labelled(replace(run, resume=True), name)
+
+
+def trained_talking(run: Run, steps: int | None, **changes: Any) -> TalkingModel:
+    """The paper's own talking model with other settings, such as mouth=0.0 for constant weights."""
+    talking.train_talking(run, replace(talking.PAPER, steps=steps or talking.PAPER.steps, **changes))
+    return run.models().talking
 
 
 def _spoken(talk: TalkingModel, sound: Audio, times: np.ndarray) -> Motion:
