@@ -189,6 +189,8 @@ def read_registry(path: Path) -> dict[str, dict[str, Any]]:
                 raise ValueError(f"{name} has no size, or one beyond {LARGEST_FILE >> 30} GiB")
             if not isinstance(digest, str) or not DIGEST.fullmatch(digest):
                 raise ValueError(f"{name} has no sha256")
+            if not isinstance(entry.get("seed", 0), int):
+                raise ValueError(f"the seed of {name} is not a number")
             if not all(isinstance(entry.get(key, ""), str) for key in ("licence", "about", "commit", "data")):
                 raise ValueError(f"the licence of {name}, or what it says about it, is not a text")
     except (OSError, ValueError, RecursionError) as error:
@@ -215,8 +217,11 @@ def write_registry(folder: Path) -> Path:
             "sha256": sha256(file),
             "licence": before.get(stage, {}).get("licence", licence),
             "about": before.get(stage, {}).get("about", about),
-            **_made(file),
         }
+        known = before.get(stage, {})
+        if known.get("sha256") != entry["sha256"]:  # what an older file does not say of itself was written by hand
+            known = {}
+        entry |= {key: known[key] for key in ("commit", "seed", "data") if key in known} | _made(file)
         lines += ["", f"[{stage}]", *(f"{key} = {json.dumps(value)}" for key, value in entry.items())]
     with atomic_write(path) as partial:
         partial.write_text("\n".join(lines) + "\n", "utf-8")

@@ -74,8 +74,11 @@ def show(name: str | None, verify: bool) -> None:
             )
             console.message(f"{printable(one.name)}: {len(one.stages)} files, {what}")
         else:
-            rows = [[stage, f["file"], f["bytes"] / 1e6, f["licence"], f["about"]] for stage, f in listing(one).items()]
-            console.table(printable(one.name), ["stage", "file", "MB", "licence", "about"], rows)
+            rows = [
+                [stage, f["file"], f["bytes"] / 1e6, f["licence"], f.get("commit", ""), f["about"]]
+                for stage, f in listing(one).items()
+            ]
+            console.table(printable(one.name), ["stage", "file", "MB", "licence", "commit", "about"], rows)
     data = {"sets": {one.name: listing(one) for one in sets}, "verified": verify}
     console.result(data, [printable(one.name) for one in sets] if verify else [])
 
@@ -117,6 +120,8 @@ def listing(one: WeightSet) -> dict[str, dict[str, Any]]:
             **({"sha256": entry["sha256"]} if entry else {}),
             "licence": printable(entry.get("licence", "")),
             "about": printable(entry.get("about", "")),
+            **{key: printable(entry[key]) for key in ("commit", "data") if key in entry},
+            **({"seed": entry["seed"]} if "seed" in entry else {}),
         }
     return rows
 

@@ -367,6 +367,24 @@ def test_list(folder, capsys):
     assert "discriminator.safetensors" in capsys.readouterr().out
 
 
+def test_a_registry_says_where_weights_come_from(tmp_path, capsys):
+    made = {"commit": "0123456789ab", "seed": 3, "data": {"ravdess": "aa", "talking": "bb"}}
+    save_weights(tmp_path / "speech.safetensors", "speech", {"a": np.zeros(1)}, {"made": made})
+    save_weights(tmp_path / "face.safetensors", "face", {"a": np.zeros(1)}, {})
+    registry = write_registry(tmp_path)
+    entries = read_registry(registry)
+    found = {key: entries["speech"][key] for key in ("commit", "seed", "data")}
+    assert found == {**made, "data": "ravdess aa, talking bb"} and "commit" not in entries["face"]
+    registry.write_text(registry.read_text().replace("[face]", '[face]\ncommit = "older"'))
+    write_registry(tmp_path)
+    assert read_registry(registry)["face"]["commit"] == "older"  # of a file that does not say so itself
+    assert main(["weights", "list", str(tmp_path), "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["sets"][str(tmp_path)]["speech"]["commit"] == "0123456789ab"
+    save_weights(tmp_path / "face.safetensors", "face", {"a": np.ones(1)}, {})
+    write_registry(tmp_path)
+    assert "commit" not in read_registry(registry)["face"]  # another file
+
+
 def test_listing_cannot_steer_the_terminal(folder, capsys):
     registry = folder / "registry.toml"
     registry.write_text(registry.read_text().replace('about = "', 'about = "\\u001b[2J'))
