@@ -11,8 +11,8 @@ loudness     coordinates that are linear in how loud the sound is
 neighbour    the motion of the training frame whose log-mel window is the nearest
 ridge        linear regression from log-mel windows
 paper        the paper's own talking model: local weights, neutral ravdess and grid alone, the bundled speech encoder
-VOCA         the same with constant weights
-log-mel      the same with log-mel bands in the place of the speech encoder
+VOCA         paper, with constant weights in the place of local ones
+log-mel      paper, with log-mel bands in the place of the speech encoder
 default      the bundled set
 NAME=SET     talking models of other sets of weights, such as free=free
 
@@ -209,7 +209,7 @@ def main() -> None:
     parser.add_argument("run", type=Path)
     parser.add_argument("sets", nargs="*", metavar="NAME=SET")
     parser.add_argument("--steps", type=int, help="of each training")
-    options = parser.parse_args()
+    options = parser.parse_intermixed_args()
     sets = {"default": "default", **dict(pair.split("=", 1) for pair in options.sets)}
     models = load_models(device="cpu")
     lips_table(options.data, options.captures, options.run, models, sets, options.steps)

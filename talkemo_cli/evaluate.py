@@ -263,6 +263,10 @@ def _dev(common: dict[str, Any], other: Any, split: str, phones: Path | None, ou
     from talkemo.evaluation.geomap import evaluate_map
     from talkemo.evaluation.lips import evaluate_lips
 
+    if output is not None and output.suffix.lower() == ".png":
+        from talkemo.paper.drawing import new_figure
+
+        new_figure((1, 1))  # refused now rather than after the minutes of measuring
     with console.progress("evaluating") as update:
         common = {**common, "progress": lambda what, done, total: update(done, total, what)}
         of_lips = {**common, "split": split, "phones": None if phones is None else read_phones(phones)}
@@ -281,7 +285,8 @@ def _dev(common: dict[str, Any], other: Any, split: str, phones: Path | None, ou
     for found in emotions:
         _emotions_table(found)
     if output is not None and output.suffix.lower() == ".csv":
-        _write_dev_csv(lips, emotions, output)
+        against = {} if lips_against is None else {other.name: lips_against}
+        _write_dev_csv({common["models"].name: lips, **against}, emotions, output)
     elif output is not None:
         from talkemo.evaluation.plots import plot_confusion
 
@@ -290,8 +295,8 @@ def _dev(common: dict[str, Any], other: Any, split: str, phones: Path | None, ou
         console.result({"lips": lips, "lips_against": lips_against, "emotions": emotions, "map": chart})
 
 
-def _write_dev_csv(lips: dict[str, Any], emotions: list[dict[str, Any]], output: Path) -> None:
-    """A row for each corpus and metric of the talking model, and for each of emotion transfer and emotion."""
+def _write_dev_csv(lips: dict[str, dict[str, Any]], emotions: list[dict[str, Any]], output: Path) -> None:
+    """A row for each corpus and metric of the talking models, by the names of their sets, and of emotion transfer."""
     import csv
 
     from talkemo.files import atomic_write
@@ -299,18 +304,18 @@ def _write_dev_csv(lips: dict[str, Any], emotions: list[dict[str, Any]], output:
     plain = lambda row, *left_out: {name: row[name] for name in row if name not in ("corpus", *left_out)}
     with atomic_write(output) as partial, partial.open("w", newline="", encoding="utf-8") as file:
         rows = csv.writer(file, lineterminator="\n")
-        rows.writerow(["split", "corpus", "model", "emotion", "metric", "value"])
-        for row in lips["corpora"]:
-            figures = plain(row, "phones")
-            for kind, counts in row.get("phones", {}).items():
-                figures |= {f"{kind} {name}": value for name, value in counts.items()}
-            rows.writerows([lips["split"], row["corpus"], "talking", "neutral", *figure] for figure in figures.items())
+        rows.writerow(["weights", "split", "corpus", "model", "emotion", "metric", "value"])
+        for name, found in lips.items():
+            for row in found["corpora"]:
+                figures = plain(row, "phones")
+                for kind, counts in row.get("phones", {}).items():
+                    figures |= {f"{kind} {metric}": value for metric, value in counts.items()}
+                start = [name, found["split"], row["corpus"], "talking", "neutral"]
+                rows.writerows([*start, *figure] for figure in figures.items())
         for found in emotions:
             for row in found["emotions"]:
-                shown = plain(row, "emotion").items()
-                rows.writerows(
-                    [found["split"], found["corpus"], "emotion", row["emotion"], *figure] for figure in shown
-                )
+                start = [next(iter(lips)), found["split"], found["corpus"], "emotion", row["emotion"]]
+                rows.writerows([*start, *figure] for figure in plain(row, "emotion").items())
 
 
 def _lips_tables(found: dict[str, Any], whose: str) -> None:
@@ -358,7 +363,7 @@ def _emotions_table(found: dict[str, Any]) -> None:
         "r_back": "back, opening r",
     }
     titles = {
-        f"Emotions {given}; recognised: accuracy (1 less CE) of classifiers of four and of eight classes, trained on "
+        f"Emotions {given}; recognised: accuracy (1 − classification error) of classifiers of four and of eight classes, trained on "
         "real frames of ravdess's training actors, and of the discriminator, D": recognition,
         f"What the emotions {given} change": changes,
     }

@@ -66,7 +66,8 @@ def study(
     from talkemo.files import check_output
     from talkemo.paper.study import QUERIES, as_rows, draw, make_study, tally
 
-    of_paper = {"--data": data, "--captures": captures, "--variants": variants, "--steps": steps}
+    chosen = None if weights == "default" else weights
+    of_paper = {"--weights": chosen, "--data": data, "--captures": captures, "--variants": variants, "--steps": steps}
     for option, value in of_paper.items():
         if value is not None and not (paper and action is Action.make):
             raise InputError(f"{option} belongs to study make --paper", "leave it out")

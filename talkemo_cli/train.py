@@ -114,6 +114,7 @@ def train(
         max_minutes=max_minutes,
         jobs=jobs,
         device=device,
+        notice=console.message,
     )
     use_all_cores()
     with console.progress(stage.value) as update:

@@ -90,8 +90,8 @@ def default_face(run: Run, config: face_stage.FaceConfig) -> dict:
     return {"weights": str(run.save("face", *load_models(device="cpu").load("face")))}
 
 
-def train_everything(run: Run, killed_after: str | None = None) -> None:
-    """All stages in little. killed_after: the stage at whose end the process is killed"""
+def train_everything(run: Run, killed_after: str | None = None, killed_in: str | None = None) -> None:
+    """All stages in little. killed_after: the stage at whose end, killed_in: the training in which the process is killed"""
     with_made_up_teachers()
     stages.teacher_files, face_stage.train_face = (lambda name: []), default_face
     small = {"speech": SPEECH, "lips": LIPS, "talking": TALKING, "emotion": EMOTION}
@@ -105,6 +105,14 @@ def train_everything(run: Run, killed_after: str | None = None) -> None:
             os.kill(os.getpid(), signal.SIGKILL)
 
     curves.draw = draw_and_die
+    end_step = loops.Loop.end_step
+
+    def end_step_and_die(loop: loops.Loop) -> None:
+        end_step(loop)
+        if loop.stage == killed_in and loop.step == 4:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    loops.Loop.end_step = end_step_and_die
     stages.train_all(often(run))
 
 
@@ -291,7 +299,7 @@ def test_all_stages_when_killed_at_the_end_of_each(run, spoken_corpus):
     for stage in stages.STAGES:
         kept = [json.loads((folder / f"{stage}.json").read_text()) for folder in (whole, killed)]
         assert all(record["state"] == "done" and record["minutes"] >= 0 for record in kept)
-        for name in ("settings", "results", "metrics", "commit"):
+        for name in ("settings", "sources", "results", "metrics", "commit"):
             assert kept[0][name] == kept[1][name]
     registry = read_registry(killed / "registry.toml")
     assert registry["talking"]["data"].startswith("ravdess ") and registry["talking"]["seed"] == 0
@@ -303,7 +311,7 @@ def test_a_stage_is_done_again_where_what_it_comes_from_has_changed(run, spoken_
     (data / "ravdess").symlink_to(spoken_corpus / "ravdess")
     for path in (spoken_corpus / "speech").iterdir():
         (data / "speech" / path.name).write_bytes(path.read_bytes())
-    run = replace(run, data=data, captures_folder=None)
+    run = replace(run, data=data, out=tmp_path / "out", captures_folder=None)
     assert survives(train_everything, run, None)
     written = {stage: (run.out / f"{stage}.json").stat().st_mtime_ns for stage in stages.STAGES}
     changed = lambda: {s for s, then in written.items() if (run.out / f"{s}.json").stat().st_mtime_ns != then}
@@ -311,8 +319,31 @@ def test_a_stage_is_done_again_where_what_it_comes_from_has_changed(run, spoken_
     (run.out / "emotion.safetensors").unlink()
     assert survives(train_everything, run, None) and changed() == {"emotion"}
     soundfile.write(data / "speech" / "a.flac", 0.1 * np.sin(np.arange(30000) / 70), 16000)
+    # What is killed while it is made anew takes nothing over from before.
+    assert not survives(partial(train_everything, killed_in="lips-0"), run, None)
     assert survives(train_everything, run, None)
     assert changed() == {"speech", "lips", "talking", "emotion"}
+    fresh = replace(run, out=tmp_path / "fresh")
+    assert survives(train_everything, fresh, None)
+    same_weights(["speech", "talking", "emotion"])(fresh.out, run.out)
+    for path in (fresh.out / "lips").iterdir():
+        assert path.read_bytes() == (run.out / "lips" / path.name).read_bytes()
+
+
+def test_a_run_is_not_lost_by_other_settings(run, monkeypatch):
+    def configured(config):
+        monkeypatch.setitem(stages.STAGES, "talking", replace(stages.STAGES["talking"], configure=lambda *_: config))
+
+    monkeypatch.setattr(talking_stage, "NOISE_CLIPS", 3)
+    configured(TALKING)
+    stages.train("talking", run)
+    files = {path: path.read_bytes() for path in run.out.glob("talking*")}
+    assert {path.name for path in files} >= {"talking.json", "talking.checkpoint.safetensors", "talking.log.csv"}
+    configured(replace(TALKING, mouth=1.0))
+    for all_stages in (False, True):
+        with pytest.raises(InputError, match=r"begun with other settings \(mouth\)"):
+            stages.train("talking", replace(run, resume=True), bring_up_to_date=all_stages)
+    assert {path: path.read_bytes() for path in files} == files
 
 
 # ------------------------------------------------------------------------------------------------------------- workers

@@ -1,6 +1,7 @@
 """Two processes that train together have the losses of one with twice the batch, and end in its weights."""
 
 import csv
+import json
 import os
 import socket
 import subprocess
@@ -65,3 +66,12 @@ def test_two_processes_are_as_one_with_twice_the_batch(stage, trained):
             if not name.startswith("random/"):
                 length, apart = (np.linalg.norm(x) for x in (tensor.astype(float), found[name].astype(float) - tensor))
                 assert apart <= 0.01 * length + 1e-3, f"{file}: {name}"
+
+
+def test_two_processes_keep_one_record_of_each_stage(trained):
+    for folder in trained:
+        first, second = json.loads((folder / "all" / "results.txt").read_text())
+        assert not any("up_to_date" in result for result in first.values())
+        assert all(result["up_to_date"] for result in second.values())
+        records = [json.loads((folder / "all" / f"{stage}.json").read_text()) for stage in first]
+        assert [record["state"] for record in records] == ["done", "done"]

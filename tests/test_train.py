@@ -340,7 +340,12 @@ def made_up_teacher(monkeypatch):
     monkeypatch.setattr(speech_stage, "load_teacher", made_up_whisper)
     for stage in (speech_stage, lips_stage):
         monkeypatch.setattr(stage, "teacher_files", lambda name: [])
-    monkeypatch.setattr(lips_stage, "align_corpus", lambda data, out, *rest: out.write_text("{}"))
+
+    def align_nothing(data, out, *rest):
+        out.parent.mkdir(parents=True, exist_ok=True)
+        out.write_text("{}")
+
+    monkeypatch.setattr(lips_stage, "align_corpus", align_nothing)
 
 
 @pytest.fixture(scope="module")
@@ -702,7 +707,7 @@ def test_damaged_checkpoints_are_refused(run):
         with pytest.raises(InputError, match=r"small\.checkpoint\.safetensors: cannot resume") as caught:
             small_loop(replace(run, resume=True))
         assert "without --resume" in caught.value.hint
-    tensors, settings = {"a": np.zeros(1)}, {"step": 1, "config": {"start": None}}
+    tensors, settings = {"a": np.zeros(1)}, {"step": 1, "config": {"start": None, "origin": ""}}
     save_weights(loop.path, "checkpoint", tensors, settings)
     with pytest.raises(InputError, match="written by an older talkemo"):
         small_loop(replace(run, resume=True))

@@ -22,7 +22,7 @@ from ..files import NpzFile, atomic_write, open_file, read_npz, readable
 from ..models import Models
 from ..weights import load_weights, sha256
 from . import corpora
-from .kept import digest, folder_digest, read_kept, write_kept
+from .kept import corpus_digest, digest, read_kept, write_kept
 from .workers import worker_pool
 
 Report = Callable[[str, int, int], None]  # called with what is being done, the steps done and their total
@@ -278,14 +278,14 @@ def make_captures(
     finished = finished_people(path)
     finished.check()
     fitted = fit_corpus(corpus, data, models, jobs, progress, finished)
-    save_captures(path, fitted, models.face, captures_origin(corpus, data, models))
+    save_captures(path, fitted, models.face, captures_origin(corpus, data))
     finished.remove()
     return fitted
 
 
-def captures_origin(corpus: str, data: Path, models: Models) -> str:
-    """A digest of all that the captures of a corpus come from: its files, the face, and this code's version."""
-    return digest(FIT_VERSION, folder_digest(data / corpus), sha256(models.path("face")))
+def captures_origin(corpus: str, data: Path) -> str:
+    """A digest of what the captures of a corpus come from besides the face: its files, and this code's version."""
+    return digest(FIT_VERSION, corpus_digest(data / corpus))
 
 
 def finished_people(path: Path) -> FinishedPeople:
@@ -355,11 +355,21 @@ def load_captures(
 
 
 def bring_up_to_date(
-    corpus: str, data: Path, cache: Path, models: Models, jobs: int = 1, progress: Report | None = None
+    corpus: str,
+    data: Path,
+    cache: Path,
+    models: Models,
+    jobs: int = 1,
+    progress: Report | None = None,
+    face_too: bool = False,
 ) -> Path:
-    """Fit a corpus unless that is done; returns the file of captures, `cache`/CORPUS.npz."""
+    """Fit a corpus unless that is done; returns the file of captures, `cache`/CORPUS.npz.
+
+    It is done, too, where only the file is there, and not the corpus.
+    face_too: whether it is fitted again where that was done with another face, which reading the file refuses otherwise
+    """
     path = cache / f"{corpus}.npz"
-    if path.is_file() and _origin_of(path) == captures_origin(corpus, data, models):
+    if path.is_file() and _is_up_to_date(path, corpus, data, models if face_too else None):
         finished_people(path).remove()  # of a run that was ended after its last line but one
     else:
         report = None if progress is None else (lambda done, total: progress(corpus, done, total))
@@ -367,11 +377,14 @@ def bring_up_to_date(
     return path
 
 
-def _origin_of(path: Path) -> str:
-    """What a file of captures says that it comes from; nothing where it does not say."""
+def _is_up_to_date(path: Path, corpus: str, data: Path, models: Models | None) -> bool:
+    """Whether a file of captures comes from the corpus as it is now, and from the face of models unless they are None."""
     what, hint = "a file of captures", "remove it to have it made anew"
     with readable(path, what, hint), open_file(path, what, hint) as file, NpzFile(file) as arrays:
-        return str(arrays.read(["origin"])["origin"]) if "origin" in arrays.names else ""
+        said = {name: str(arrays.read([name])[name]) for name in ("origin", "face") if name in arrays.names}
+    if models is not None and said.get("face") != models.face.fingerprint:
+        return False
+    return not (data / corpus).is_dir() or said.get("origin") == captures_origin(corpus, data)
 
 
 def summary(fitted: list[Fitted]) -> dict[str, object]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,8 @@ import numpy as np
 from ..errors import InputError
 from ..files import atomic_write, read_npz
 from ..weights import sha256
+
+WINDOWS_PICTURES = "Thumbs.db"  # which Windows leaves in folders that somebody looks at
 
 
 def digest(*parts: Any) -> str:
@@ -26,11 +29,26 @@ def digest(*parts: Any) -> str:
     return found.hexdigest()
 
 
-@lru_cache(maxsize=64)
 def folder_digest(folder: Path) -> str:
-    """A digest of the names and contents of all files in a folder; read once a process."""
-    files = sorted(path for path in folder.rglob("*") if path.is_file())
-    return digest(*((path.relative_to(folder).as_posix(), sha256(path)) for path in files))
+    """A digest of the names and contents of all files in a folder but hidden ones. Links are followed, each once."""
+    files, seen = [], set()
+    for place, folders, names in os.walk(folder, followlinks=True):
+        real = os.path.realpath(place)
+        if real in seen:  # a link to a folder above it
+            folders.clear()
+            continue
+        seen.add(real)
+        folders[:] = [name for name in folders if not name.startswith(".")]
+        found = [Path(place) / name for name in names if not name.startswith(".") and name != WINDOWS_PICTURES]
+        files += [path for path in found if path.is_file()]
+    named = sorted((path.relative_to(folder).as_posix(), path) for path in files)
+    return digest(*((name, sha256(path)) for name, path in named))
+
+
+@lru_cache(maxsize=64)
+def corpus_digest(folder: Path) -> str:
+    """`folder_digest` of a corpus, which does not change while a process runs: read once."""
+    return folder_digest(folder)
 
 
 def read_kept(path: Path, origin: str) -> dict[str, np.ndarray]:

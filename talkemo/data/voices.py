@@ -15,6 +15,7 @@ from . import corpora
 from .facegood import DEV_TAKES
 
 FREE_CORPORA = ("java_sed",)  # corpora of recordings that may be used for any purpose; facegood may, too
+FOLDERS = (*FREE_CORPORA, "facegood", "speech")  # of the data folder, that `read` looks into
 RESTRICTED = re.compile(r"\bNC\b", re.IGNORECASE)  # in the licence of a speech set's row: not for commerce
 LETTERS = "abcdefghijklmnopqrstuvwxyz' "  # CTC's labels 1 … 28; 0 is the blank
 SHARD = 100  # utterances in a file of prepared sound

@@ -42,8 +42,8 @@ def evaluate_emotion(
 ) -> dict[str, Any]:
     """What emotion transfer makes of the neutral recordings of a split's actors, a row an emotion.
 
-    real_*, generated_*: accuracy of classifiers trained on other actors' real frames, of four classes and of eight, and
-        of the discriminator, on these actors' real frames and on generated ones; 1 less CE
+    real_*, generated_*: accuracy, 1 − classification error, of classifiers trained on real frames of the training
+        actors, of four classes and of eight, and of the discriminator, on these actors' real frames and on generated ones
     r_opening: correlation of the mouth opening after and before; acceleration: after, relative to before
     identity_mm: mean distance of a person's neutral face from the one recovered under the emotion, see `Recovery`
     moved_mm: mean distance that the emotion moves a vertex by

@@ -43,7 +43,8 @@ def evaluate_lips(
 ) -> dict[str, Any]:
     """RE, VE and correlations of the talking model on neutral recordings of a split, a row a corpus; means over clips.
 
-    The speakers are unknown to the model except in grid_s1 and facegood, which have one: there the sentences are unknown.
+    The speakers of the dev split are unknown to the model except in grid_s1 and facegood, which have one: there the
+    sentences are unknown. The bundled sets have been trained on the recordings of the training split.
     Beside the model stand a face that does not move (`still`) and the mean shape of the training recordings
     (`mean_motion`). Captures are read from `cache` and made there where missing, see `load_captures`.
     phones: of recordings by name, see `read_phones`; a row's `phones` then has recall and precision of closures, of the
@@ -64,14 +65,19 @@ def evaluate_lips(
     if not any(r.split == split for r in neutral):
         there = ", ".join(sorted({r.split for r in neutral}))
         raise InputError(f"{data}: no neutral recordings of the split '{split}'", f"there are those of {there}")
+    tested = [r for r in neutral if r.split == split]
+    if phones is not None and not any(r.name in phones for r in tested):
+        raise InputError(
+            "the file of phones has none of the recordings of this split", "its keys are recordings' names"
+        )
     rows = []
     for corpus in (*present, facegood.CORPUS):
-        tested = [r for r in neutral if r.corpus == corpus and r.split == split]
+        of_corpus = [r for r in tested if r.corpus == corpus]
         measured = []
-        for number, clip in enumerate(_measured(tested, data, models, average, phones or {})):
+        for number, clip in enumerate(_measured(of_corpus, data, models, average, phones or {})):
             measured.append(clip)
             if progress:
-                progress(corpus, number + 1, len(tested))
+                progress(corpus, number + 1, len(of_corpus))
         if measured:
             rows.append(_row(corpus, measured))
     return {"mask": "lips", "mask_vertices": int(lips.sum()), "together_mm": CLOSED, "split": split, "corpora": rows}

@@ -20,10 +20,11 @@ import numpy as np
 
 from ..audio import Audio, open_audio
 from ..data.captures import Report
+from ..data.kept import corpus_digest, digest
 from ..emotions import PAPER_EMOTIONS, one_hot
 from ..errors import InputError
 from ..face import Face
-from ..files import shown
+from ..files import atomic_write, shown
 from ..formats.animation import Frames, Header
 from ..formats.open import open_writer
 from ..models import Models
@@ -32,6 +33,7 @@ from ..networks.emotion import EmotionModel
 from ..networks.talking import TalkingModel
 from ..train import emotion, talking
 from ..train.run import Run
+from ..weights import sha256
 from .figure7 import moved, trained_pointnet
 from .training import emotion_config, labelled, of_paper_emotions, temporary_run
 
@@ -57,7 +59,8 @@ def render_variants(
 ) -> list[Path]:
     """Train what the five methods need and render every recording with each emotion by each; returns their folders.
 
-    output: a folder for the trainings, and for METHOD/RECORDING_EMOTION.mp4; what is in it already is kept
+    output: a folder for the trainings, and for METHOD/RECORDING_EMOTION.mp4; what is in it already is kept, unless it was
+        made of other sound, with other weights or after other steps
     steps: of each of the three trainings, each one's own number if None
     Raises InputError for recordings that cannot be used.
     """
@@ -73,13 +76,18 @@ def render_variants(
         sounds[path.stem] = sound
     output.mkdir(parents=True, exist_ok=True)
     methods = _methods(data, cache, models, output / "trained", steps, jobs, progress)
+    weights = [sha256(models.path(stage)) for stage in ("face", "speech", "talking", "emotion")]
     films = [(m, name, which) for m in methods for name in sounds for which in EMOTIONS_SHOWN]
     for number, (method, name, which) in enumerate(films):
         path = output / method / f"{name}_{which}.mp4"
         path.parent.mkdir(exist_ok=True)
-        if not path.is_file():
+        origin = digest(weights, steps, sounds[name].samples(), which)
+        about = path.with_suffix(".txt")
+        if not (path.is_file() and about.is_file() and about.read_text("utf-8") == origin):
             times = np.arange(max(1, int(np.ceil(sounds[name].duration * FPS)))) / FPS
             write_film(path, models.face, methods[method](sounds[name], times, which), sounds[name])
+            with atomic_write(about) as partial:
+                partial.write_text(origin, "utf-8")
         if progress:
             progress("films", number + 1, len(films))
     return [output / method for method in methods]
@@ -119,9 +127,10 @@ def _methods(
 def variant_run(
     folder: Path, name: str, data: Path, cache: Path, models: Models, jobs: int = 1, progress: Report | None = None
 ) -> Run:
-    """The training of a variant in a folder of its own in `folder`, which goes on where it was ended."""
+    """The training of a variant in a folder of its own in `folder`, which goes on unless the corpora have changed."""
     run = temporary_run(folder / name, data, cache, models, jobs, progress)
-    return labelled(replace(run, resume=True), name)
+    origin = digest(*(corpus_digest(data / corpus) for corpus in ("ravdess", "grid_s1") if (data / corpus).is_dir()))
+    return labelled(replace(run, resume=True, redo=True, origin=origin), name)
 
 
 def trained_talking(run: Run, steps: int | None, **changes: Any) -> TalkingModel:

@@ -18,6 +18,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
+from ..data.kept import corpus_digest
 from ..data.phones import align_corpus, closures, read_phones
 from ..data.sound import augment
 from ..face import Face
@@ -85,15 +86,16 @@ def train_lips(run: Run, config: LipsConfig) -> dict[str, float]:
     shard: (N, S) float16 coordinates at 50 Hz. Where data/speech is missing, nothing is labelled.
     """
     face = run.models().face
+    # What is missing is reported before the hours that training takes.
     for teacher in config.teachers:
-        teacher_files(name_and_layers(teacher)[0])  # one that is missing is reported before anything is read
+        teacher_files(name_and_layers(teacher)[0])
+    labelled = (run.data / "speech").is_dir()
+    if labelled:
+        run.alone(lambda: prepare_labels(run, config))
     clips, checked = gather(run, config)
-    if not run.resume and run.together.is_main:  # labels of other teachers
-        for path in run.labels.glob(f"*{LABELS}"):
-            path.unlink()
     members = [train_member(clips, checked, run, config, k) for k in range(len(config.teachers))]
     figures = check_together(members, checked, face)
-    if (run.data / "speech").is_dir():
+    if labelled:
         run.alone(lambda: label(members, run, face, config))
     return figures
 
@@ -259,23 +261,42 @@ def predict(members: list[MotionTeacher], sounds: list[np.ndarray]) -> Iterator[
 # -------------------------------------------------------------------------------------------------------------- labels
 
 
-def phones_of_utterances(run: Run) -> dict[str, np.ndarray]:
-    """The closures of the utterances that have a transcript, see `known_closures`; aligned where that is not done.
+def prepare_labels(run: Run, config: LipsConfig) -> None:
+    """Prepare the sound that is labelled, align its phones, and remove the labels of other teachers.
 
-    Raises TalkemoError where what aligns is not installed.
+    Sound that the speech stage has prepared is taken as it is. Raises TalkemoError where what aligns is not installed.
     """
-    path = run.out / "phones.json"
-    if not (run.resume and path.is_file()):
+    if not (run.prepared / "about.txt").is_file() or run.redo:
+        prepare(run, config.seed)
+    if config.close:
+        closures_of_utterances(run)
+    about = run.labels / "about.txt"
+    if not (run.resume and about.is_file() and about.read_text("utf-8") == run.origin):
+        for path in run.labels.glob(f"*{LABELS}"):
+            path.unlink()
+        run.labels.mkdir(parents=True, exist_ok=True)
+        with atomic_write(about) as partial:
+            partial.write_text(run.origin, "utf-8")
+
+
+def closures_of_utterances(run: Run) -> dict[str, np.ndarray]:
+    """The closures of the utterances of data/speech that have a transcript, see `known_closures`.
+
+    They are aligned where that is not done; none where there are no transcripts.
+    """
+    speech = run.data / "speech"
+    if not (speech / "transcripts.tsv").is_file():
+        return {}
+    path = run.out / f"phones-{corpus_digest(speech)[:12]}.json"
+    if not path.is_file():
         align_corpus(run.data, path, run.jobs, lambda done, total: run.report("phones", done, total))
     return known_closures(path)
 
 
 def label(members: list[MotionTeacher], run: Run, face: Face, config: LipsConfig) -> None:
     """Write the motion of all sound that nobody filmed to the folder of labels; shards that are there are kept."""
-    prepare(run, config.seed)
     prepared = load_prepared(run.prepared)
-    known = phones_of_utterances(run) if config.close else {}
-    run.labels.mkdir(parents=True, exist_ok=True)
+    known = closures_of_utterances(run) if config.close else {}
     closing = closing_direction(face)
     for number, name in enumerate(prepared.names):
         path = run.labels / f"{name}{LABELS}"

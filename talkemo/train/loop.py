@@ -131,6 +131,8 @@ class WaitingSignals:
     def act(self) -> None:
         """Let the signal do what it does without this context: raise SystemExit or KeyboardInterrupt, or end all."""
         self._put_back()
+        if not self._waiting:  # another process that trains along was asked
+            raise SystemExit(128 + signal.SIGTERM)
         number = self._waiting[-1]
         self._waiting.clear()
         signal.raise_signal(number)
@@ -187,19 +189,21 @@ class Loop:
         self.path, self.log_path = checkpoint_path(run, stage), log_path(run, stage)
         self.modules, self.optimisers, self.rng, self.figures = modules, optimisers, rng, figures or Means()
         self.device, self.together = run.torch_device, run.together
-        self.config = json.loads(json.dumps({**config, "start": run.start_digest(stage)}))
+        self.config = json.loads(json.dumps({**config, "start": run.start_digest(stage), "origin": run.origin}))
         self.deadline = time.monotonic() + 60 * run.max_minutes if run.max_minutes else float("inf")
         self.step = 0
         self._schedule = Schedule()
         self._signals = WaitingSignals()
         run.out.mkdir(parents=True, exist_ok=True)
-        if run.resume and self.path.is_file():
+        if run.resume and self.path.is_file() and not (run.redo and _origin_of(self.path) != run.origin):
             self._restore()
             if self.together.is_main:
                 self._cut_log()
         elif self.together.is_main:
             self.discard()
         self.together.wait()  # before the main process writes a checkpoint
+        for module in modules.values():
+            self.together.be_as_the_main_one(module)
 
     @property
     def out_of_time(self) -> bool:
@@ -212,9 +216,10 @@ class Loop:
 
     def end_step(self) -> None:
         """Write the checkpoint if that is due, and let a signal that waited for the end of the step act now."""
-        if self._signals.waiting:
+        if self.together.any(self._signals.waiting):
             if self._schedule.seconds < LONGEST_LAST_CHECKPOINT:
                 self.save()
+            self.together.wait()
             self._signals.act()
         if self._schedule.due:
             self.save()
@@ -352,6 +357,15 @@ def steps_done(run: Run, stage: str) -> int:
         return 0
     with safe_open(path, "pt") as file:
         return int(json.loads(file.metadata()["talkemo"])["step"])
+
+
+def _origin_of(path: Path) -> str:
+    """The origin of a checkpoint, empty where it cannot be read: restoring it says why."""
+    try:
+        with safe_open(path, "pt") as file:
+            return str(json.loads(file.metadata()["talkemo"])["config"].get("origin", ""))
+    except (SafetensorError, OSError, LookupError, TypeError, ValueError, AttributeError):
+        return ""
 
 
 def _under(name: str, tensors: dict[str, Any]) -> dict[str, Any]:

@@ -7,9 +7,10 @@ from __future__ import annotations
 
 import json
 import subprocess
+import sys
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import lru_cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -34,46 +35,62 @@ SHORT = 12  # digits of a digest that are written
 class Record:
     """A stage's record in the run's folder.
 
-    settings: all that decides what the stage makes, JSON values: its configuration, `data` (digests of the corpora) and
-    `inputs` (digests of the earlier stages' results)
+    settings: of the stage, JSON values; sources: digests of what it is made from, by name: `data` (the corpora), `inputs`
+    (the earlier stages' results) and `fit` (the version of the code that fits corpora)
     """
 
-    def __init__(self, run: Run, stage: str, settings: dict[str, Any]):
+    def __init__(self, run: Run, stage: str, settings: dict[str, Any], sources: dict[str, Any]):
         self.run, self.stage = run, stage
         self.path = run.out / f"{stage}.json"
-        self.settings = json.loads(json.dumps(settings))
-        self.origin = digest(json.dumps(self.settings, sort_keys=True))[:SHORT]
-        found = _read(self.path)
-        self.before = found if found.get("origin") == self.origin else {}
-        # Whether the folder has this stage, done or begun, of other data, settings or earlier stages.
-        self.is_of_others = bool(found) and not self.before
+        self.settings, self.sources = json.loads(json.dumps([settings, sources]))
+        self.origin = digest(json.dumps([self.settings, self.sources], sort_keys=True))[:SHORT]
+        self.before = _read(self.path)  # as it was left
+        self.content: dict[str, Any] = {}
 
     @property
     def made(self) -> dict[str, Any]:
         """What a weights file says of where it comes from."""
-        return {"commit": commit(), "seed": self.settings.get("seed", 0), "data": self.settings["data"]}
+        return {"commit": commit(), "seed": self.settings.get("seed", 0), "data": self.sources["data"]}
 
     def is_done(self, results: Sequence[Path]) -> bool:
-        """Whether the stage was done with these settings, and its results are as it left them."""
-        return self.before.get("state") == "done" and self.before["results"] == digests(results)
+        """Whether the stage was done with these settings from these sources, and its results are as it left them."""
+        known = self.before.get("origin") == self.origin and self.before.get("state") == "done"
+        return known and self.before.get("results") == digests(results)
+
+    def changed(self) -> dict[str, list[str]]:
+        """What differs from what the stage was begun or done with: names of `settings` and of `sources`; neither if empty.
+
+        Nothing differs where the folder has no record.
+        """
+        found = {}
+        for kind, now in (("settings", self.settings), ("sources", self.sources)):
+            then = self.before.get(kind, now)
+            if then != now:
+                found[kind] = sorted(name for name in {*then, *now} if then.get(name) != now.get(name))
+        return found
 
     @contextmanager
     def kept(self) -> Iterator[None]:
-        """Write what the block takes to the record when it ends, however it does, besides what was taken before."""
-        start, used = time.monotonic(), _processor_seconds()
+        """Write what the block takes to the record when it ends, however it does.
+
+        Where the run goes on with what was begun, that is added to what was taken before.
+        """
+        goes_on = self.run.resume and self.before.get("origin") == self.origin
+        before = self.before if goes_on else {}
+        start, used, children = time.monotonic(), _processor_seconds(), _peak_of_children()
+        _forget_peak()
         self._write({"state": "begun"})
         try:
             yield
         finally:
-            minutes = (time.monotonic() - start) / 60 + self.before.get("minutes", 0.0)
-            processor = (_processor_seconds() - used) / 60 + self.before.get("processor_minutes", 0.0)
-            memory = max(_peak_memory(), self.before.get("peak_memory_mb", 0))
-            self.before |= {
-                "minutes": round(minutes, 2), "processor_minutes": round(processor, 2), "peak_memory_mb": memory
-            }  # fmt: skip
-            self._write({"state": "begun"})
+            minutes = (time.monotonic() - start) / 60 + before.get("minutes", 0.0)
+            processor = (_processor_seconds() - used) / 60 + before.get("processor_minutes", 0.0)
+            of_children = _peak_of_children()  # of all that have ended: it counts where it has grown
+            memory = max(_peak(), of_children if of_children > children else 0, before.get("peak_memory_mb", 0))
+            taken = {"minutes": round(minutes, 2), "processor_minutes": round(processor, 2), "peak_memory_mb": memory}
+            self._write({"state": "begun", **taken})
 
-    def finish(self, done: bool, results: Sequence[Path], result: dict[str, Any], metrics: dict[str, float]) -> None:
+    def finish(self, done: bool, results: Sequence[Path], result: dict[str, Any], metrics: dict[str, Any]) -> None:
         """Write what the stage made. done: not where it was ended by a limit in minutes"""
         found = {"results": digests(results), "result": result, "metrics": metrics}
         self._write({"state": "done" if done else "begun", **found})
@@ -82,10 +99,11 @@ class Record:
         if not self.run.together.is_main:
             return
         device = self.run.torch_device
-        self.before |= {
+        self.content |= {
             "stage": self.stage,
             "origin": self.origin,
             "settings": self.settings,
+            "sources": self.sources,
             "commit": commit(),
             "torch": torch.__version__,
             "device": torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu",
@@ -94,7 +112,7 @@ class Record:
         }
         self.path.parent.mkdir(parents=True, exist_ok=True)
         with atomic_write(self.path) as partial:
-            partial.write_text(json.dumps(self.before, indent=1) + "\n", "utf-8")
+            partial.write_text(json.dumps(self.content, indent=1) + "\n", "utf-8")
 
 
 def _read(path: Path) -> dict[str, Any]:
@@ -111,11 +129,8 @@ def digests(paths: Sequence[Path]) -> dict[str, str]:
     """Digests of files by their names, and of folders with all that is in them; of those that are there."""
     found = {}
     for path in paths:
-        if path.is_dir():
-            folder_digest.cache_clear()  # its files change while a process trains
-            found[path.name] = folder_digest(path)[:SHORT]
-        elif path.is_file():
-            found[path.name] = sha256(path)[:SHORT]
+        if path.exists():
+            found[path.name] = (folder_digest(path) if path.is_dir() else sha256(path))[:SHORT]
     return found
 
 
@@ -144,8 +159,24 @@ def _processor_seconds() -> float:
     return sum(each.ru_utime + each.ru_stime for each in used)
 
 
-def _peak_memory() -> int:
-    """The most memory that this process, or one of its children, has had, in MB; 0 where no system says."""
-    if resource is None:
-        return 0
-    return max(resource.getrusage(who).ru_maxrss for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)) // 1024
+def _forget_peak() -> None:
+    """Have Linux measure the peak of this process's memory from now on, where it lets that."""
+    with suppress(OSError):
+        Path("/proc/self/clear_refs").write_text("5")
+
+
+def _peak() -> int:
+    """The most memory that this process has had, in MB: on Linux since `_forget_peak`. 0 where no system says."""
+    with suppress(OSError, LookupError, ValueError):
+        status = Path("/proc/self/status").read_text()
+        return int(status.split("VmHWM:")[1].split()[0]) // 1024
+    return _megabytes(resource.RUSAGE_SELF) if resource else 0
+
+
+def _peak_of_children() -> int:
+    """The most memory that one of the ended children of this process has had, in MB. 0 where no system says."""
+    return _megabytes(resource.RUSAGE_CHILDREN) if resource else 0
+
+
+def _megabytes(who: int) -> int:
+    return int(resource.getrusage(who).ru_maxrss) // (1 << 20 if sys.platform == "darwin" else 1 << 10)

@@ -51,8 +51,10 @@ class Run:
     resume: whether to go on from the checkpoint in `out`; max_minutes: limit of a stage's training
     jobs: processes that fit corpora; device: where networks are trained: auto, cpu or cuda
     captures_folder: where fitted corpora are, or are put; a folder in `out` if None
+    origin: a digest of the settings and data of the stage, which its checkpoints and labels must have; nothing if empty
+    redo: whether what has another origin is discarded, where `resume` alone refuses it
     made: what weights files say of where they come from, see `record.Record`
-    progress: called with what is being done, the steps done and their total
+    progress: called with what is being done, the steps done and their total; notice: called with what a user should know
     """
 
     data: Path
@@ -64,8 +66,11 @@ class Run:
     jobs: int = 1
     device: str = "auto"
     captures_folder: Path | None = None
+    origin: str = ""
+    redo: bool = False
     made: dict[str, Any] = field(default_factory=dict)
     progress: Report | None = field(default=None, compare=False)
+    notice: Callable[[str], None] | None = field(default=None, compare=False)
 
     @property
     def captures(self) -> Path:
@@ -86,6 +91,11 @@ class Run:
         """Tell the caller how far a step is."""
         if self.progress:
             self.progress(what, done, total)
+
+    def tell(self, text: str) -> None:
+        """Tell the caller something that a user should know."""
+        if self.notice and self.together.is_main:
+            self.notice(text)
 
     @cached_property
     def start_models(self) -> Models:

@@ -8,7 +8,6 @@ so that the encoder may, too.
 
 from __future__ import annotations
 
-import hashlib
 import json
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -20,6 +19,7 @@ from torch.nn import functional
 
 from .. import audio as sound
 from ..data import voices
+from ..data.kept import corpus_digest, digest
 from ..data.sound import augment, change_speed, mel_batch, through_codec
 from ..data.voices import Utterance
 from ..data.workers import worker_pool
@@ -319,15 +319,19 @@ def load_prepared(folder: Path) -> PreparedSound:
 def prepare(run: Run, seed: int) -> None:
     """Write the sound of all utterances, int16 at 16 kHz, to `out`/speech. Shards that are there are kept.
 
-    Raises InputError where the folder was made from other data or with another seed.
+    Raises InputError where the folder was made from other data or with another seed, and the run does not redo such.
     """
     folder, utterances = run.prepared, voices.read(run.data)
-    listed = json.dumps([seed, SPEEDS, CODECS, [u.path.relative_to(run.data).as_posix() for u in utterances]])
-    about, known = folder / "about.txt", hashlib.sha256(listed.encode()).hexdigest()
+    of_corpora = [corpus_digest(run.data / name) for name in voices.FOLDERS if (run.data / name).is_dir()]
+    about, known = folder / "about.txt", digest(seed, SPEEDS, CODECS, of_corpora)
     if about.is_file() and about.read_text("utf-8") != known:
-        raise InputError(
-            f"{folder}: sound prepared from other data or with another seed", "remove the folder, or choose another -o"
-        )
+        if not run.redo:
+            raise InputError(
+                f"{folder}: sound prepared from other data or with another seed",
+                "remove the folder, or choose another -o",
+            )
+        for path in (about, *folder.glob("*-*.json"), *folder.glob("*-*.samples.npy")):
+            path.unlink()
     folder.mkdir(parents=True, exist_ok=True)
     if not about.is_file():
         with atomic_write(about) as partial:

@@ -7,9 +7,11 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from ..data.captures import bring_up_to_date
+from ..data import voices
+from ..data.captures import FIT_VERSION
+from ..data.captures import bring_up_to_date as fit_where_needed
 from ..data.corpora import CORPORA
-from ..data.kept import folder_digest
+from ..data.kept import corpus_digest
 from ..data.voices import FREE_CORPORA
 from ..errors import InputError
 from ..models import DEVICES
@@ -18,8 +20,6 @@ from .loop import last_row, log_path, steps_done
 from .record import SHORT, Record, digests
 from .run import Run
 from .teacher import teacher_files
-
-SOUND = (*FREE_CORPORA, "facegood", "speech")  # folders of sound that the speech encoder is trained on
 
 
 @dataclass(frozen=True)
@@ -57,7 +57,7 @@ def train_captures(run: Run, config: CaptureConfig) -> dict[str, Any]:
     """Fit the corpora that are there."""
     present = [corpus for corpus in config.corpora if (run.data / corpus).is_dir()]
     for corpus in present:
-        bring_up_to_date(corpus, run.data, run.captures, run.models(), run.jobs, run.report)
+        fit_where_needed(corpus, run.data, run.captures, run.models(), run.jobs, run.report, face_too=True)
     return {"captures": str(run.captures), "corpora": present}
 
 
@@ -80,7 +80,7 @@ STAGES = {
         configure=speech.speech_config,
         train=lambda run, config: {"weights": str(speech.train_speech(run, config))},
         after=(),
-        folders=lambda config: SOUND,
+        folders=lambda config: voices.FOLDERS,
         results=weights_of("speech"),
         steps=lambda config: {"speech": config.steps},
     ),
@@ -114,8 +114,8 @@ STAGES = {
 def train_all(run: Run, *, seed: int = 0, options: dict[str, Any] | None = None) -> dict[str, dict[str, Any]]:
     """Train every stage, each from the results of those before it; returns what `train` does for each.
 
-    A run that resumes leaves out what is done, goes on with what was begun, and trains anew what was made from other
-    data, with other settings, or from earlier stages that have changed.
+    A run that resumes leaves out what is done, goes on with what was begun, and makes anew what was made from other data
+    or from earlier stages that have changed. Raises InputError for a stage that was begun with other settings.
     """
     check(run, "all")
     teacher_files("tiny.en")  # what is missing is said now rather than after the minutes that the first stages take
@@ -135,38 +135,50 @@ def train(
     options: `free` of all stages that read corpora: only those that may be used for any purpose; `hold_out` and `people`
     of lips; of the talking model `paper`, `constant_weights`, `log_mel`, `freeze_encoder`, `hold_out`; of the emotion
     transfer `no_augmentation` and `java_sed`; `steps` of all but face and capture; see `talkemo train --help`.
-    bring_up_to_date: do nothing where that is done already, and begin anew where it was begun with other settings
+    bring_up_to_date: do nothing where that is done already, and begin anew where it was made from other data or stages
+    Raises InputError where a run that resumes was begun with other settings, or else from other data.
     """
     check(run, stage)
-    chosen = STAGES[stage]
+    chosen, together = STAGES[stage], run.together
     options = {**(options or {}), "large": run.torch_device.type == "cuda"}
     config = chosen.configure(seed, options)
     present = [name for name in sorted(set(chosen.folders(config))) if (run.data / name).is_dir()]
-    inputs = [path for name in chosen.after for path in STAGES[name].results(run)]
-    settings = {
-        **asdict(config),
-        "start": run.start_digest(stage),
-        "data": {name: folder_digest(run.data / name)[:SHORT] for name in present},
-        "inputs": digests(inputs),
+    sources = {
+        "data": {name: corpus_digest(run.data / name)[:SHORT] for name in present},
+        "inputs": digests([path for name in chosen.after for path in STAGES[name].results(run)]),
+        "fit": FIT_VERSION,
     }
-    record, together = Record(run, stage, settings), run.together
-    done = bring_up_to_date and record.is_done(chosen.results(run))
+    record = Record(run, stage, {**asdict(config), "start": run.start_digest(stage)}, sources)
+    done, changed = bring_up_to_date and record.is_done(chosen.results(run)), record.changed()
     together.wait()  # until all know, before the main process writes
     if done:
         return {**record.before["result"], "up_to_date": True}
-    if bring_up_to_date and record.is_of_others:
-        run = replace(run, resume=False)
-    run = replace(run, made=record.made)
+    if run.resume and changed:
+        _refuse_or_tell(run, stage, changed, refuse="settings" in changed or not bring_up_to_date)
+    run = replace(run, origin=record.origin, redo=bring_up_to_date, made=record.made)
     trainings = chosen.steps(config)
     with record.kept():
         # What is computed rather than trained, one process does.
         result = chosen.train(run, config) if trainings or together.is_main else {}
     if together.is_main:
         complete = all(steps_done(run, name) >= steps for name, steps in trainings.items())
-        record.finish(complete, chosen.results(run), result, last_row(log_path(run, stage)))
+        metrics = {name: last_row(log_path(run, name)) for name in trainings}
+        record.finish(complete, chosen.results(run), result, metrics)
         curves.draw(run, stage, list(trainings))
     together.wait()
     return result
+
+
+def _refuse_or_tell(run: Run, stage: str, changed: dict[str, list[str]], refuse: bool) -> None:
+    """Raise InputError, or say to the user why a stage is made anew. changed: see `Record.changed`"""
+    kind = "settings" if "settings" in changed else "sources"
+    what = f"other {'settings' if kind == 'settings' else 'data or earlier stages'} ({', '.join(changed[kind])})"
+    if refuse:
+        raise InputError(
+            f"{run.out / stage}.json: the stage {stage} was begun with {what}",
+            "resume with what it was begun with, or start anew in another folder or without --resume",
+        )
+    run.tell(f"{stage} is made anew: it was made from {what}")
 
 
 def check(run: Run, stage: str) -> None:

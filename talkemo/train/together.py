@@ -17,6 +17,7 @@ import torch
 from torch import nn
 
 from ..errors import TalkemoError
+from ..files import available_cores
 
 PATIENCE = timedelta(days=2)  # that processes wait for the main one, which fits corpora and labels sound alone
 
@@ -87,6 +88,15 @@ class Together:
 
         return bool(reduce(torch.tensor(float(value), device=self._state.device), "sum") > 0)
 
+    def be_as_the_main_one(self, module: nn.Module) -> None:
+        """Give a module the main process's tensors: machines of two kinds may not begin with the same to the bit."""
+        if self._state is not None:
+            from accelerate.utils import broadcast
+
+            with torch.no_grad():
+                for tensor in module.state_dict().values():
+                    tensor.copy_(broadcast(tensor.detach().clone()))
+
     def share_statistics(self, network: nn.Module) -> None:
         """Let a network's batch norms be of the whole batch. torch's own SyncBatchNorm needs GPUs."""
         if self._state is not None:
@@ -146,5 +156,7 @@ def together(device: str) -> Together:
     cpu = device == "cpu" or not torch.cuda.is_available()
     threads = torch.get_num_threads()
     state = PartialState(cpu=cpu, timeout=PATIENCE)
-    torch.set_num_threads(threads)  # which accelerate changes
+    if threads == 1:  # which torchrun and accelerate choose where nobody did
+        threads = max(1, available_cores() // int(os.environ.get("LOCAL_WORLD_SIZE", "1")))
+    torch.set_num_threads(threads)
     return Together(state)
