@@ -47,6 +47,7 @@ from talkemo.train.lips import (
     close_lips,
     closing_direction,
     known_closures,
+    lips_config,
     some_people,
     train_lips,
 )
@@ -313,6 +314,10 @@ def test_options_make_configs():
     assert talking_config(0, {"freeze_encoder": True}).encoder_rate == 0
     emotion = emotion_config(1, {"steps": 9, "no_augmentation": True, "java_sed": True})
     assert emotion == EmotionConfig(iterations=9, augmentation=0.0, corpora=("ravdess", "java_sed"), seed=1)
+    assert talking_config(0, {"free": True}).steps < TalkingConfig().steps
+    assert talking_config(0, {"free": True, "steps": 5000}).steps == 5000
+    assert lips_config(0, {"free": True}).teachers == ("base:4",)
+    assert emotion_config(0, {"free": True}).corpora == ("java_sed",)
 
 
 def test_unusable_runs_are_refused(run, tmp_path):

@@ -48,6 +48,7 @@ CLASSES = {"four": PAPER_EMOTIONS, "eight": EMOTIONS}
 LOG_EVERY, SAVE_EVERY = 300, 3000  # iterations
 STRONG = 0.6  # intensity from which on the frames of actors who were asked for a strong emotion are taken
 LARGE_ITERATIONS, LARGE_BATCH = 60_000, 32  # where a GPU is present
+FREE_ITERATIONS = 11_000  # of the few actors whose recordings are free
 SHEET_ROWS = 5  # real faces on a sample sheet
 SHEET_SIZE = (160, 176)  # pixels, width and height of each of its pictures
 
@@ -93,7 +94,7 @@ def emotion_config(seed: int, options: dict[str, Any]) -> EmotionConfig:
     if options.get("java_sed"):
         config = replace(config, corpora=("ravdess", "java_sed"))
     if options.get("free"):
-        config = replace(config, corpora=FREE_CORPORA)
+        config = replace(config, corpora=FREE_CORPORA, iterations=FREE_ITERATIONS)
     if options.get("steps") is not None:
         config = replace(config, iterations=options["steps"])
     return config

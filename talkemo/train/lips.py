@@ -61,6 +61,8 @@ class LipsConfig:
     seed: int = 0
 
 
+# Of the few people whose recordings are free an encoder that is trained along learns the voices.
+FREE_TEACHERS = ("base:4",)
 # Where a GPU is present. After 800 steps a teacher knows the people that it sees better, and others no better.
 LARGE = LipsConfig(teachers=("tiny.en", "base", "tiny.en:3", "base:4"), steps=800, batch=32, seconds=4.0)
 
@@ -68,14 +70,14 @@ LARGE = LipsConfig(teachers=("tiny.en", "base", "tiny.en:3", "base:4"), steps=80
 def lips_config(seed: int, options: dict[str, Any]) -> LipsConfig:
     """The settings of `talkemo train lips` with its options, see `stages.train`."""
     config = replace(LARGE if options.get("large") else LipsConfig(), seed=seed)
+    if options.get("free"):
+        config = replace(config, shares=free_shares(config.shares), teachers=FREE_TEACHERS)
     if options.get("steps") is not None:
         config = replace(config, steps=options["steps"])
     if options.get("hold_out") is not None:
         config = replace(config, hold_out=options["hold_out"])
     if options.get("people") is not None:
         config = replace(config, people=options["people"])
-    if options.get("free"):
-        config = replace(config, shares=free_shares(config.shares))
     return config
 
 

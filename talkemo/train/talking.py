@@ -49,6 +49,7 @@ LOG_EVERY, CHECK_EVERY, SAVE_EVERY = 100, 500, 1000  # steps
 SOME_FRAMES = 20_000  # of a corpus, that the first components of motion are computed from
 LARGEST_GAIN = 1.5  # of the lips' motion
 LARGE_BATCH, LARGE_STEPS = 32, 3000  # where a GPU is present
+FREE_STEPS = 700  # at most, on the few people whose recordings are free
 
 
 @dataclass(frozen=True)
@@ -117,6 +118,8 @@ def talking_config(seed: int, options: dict[str, Any]) -> TalkingConfig:
     if options.get("large") and not options.get("paper"):
         config = replace(config, batch=LARGE_BATCH, steps=LARGE_STEPS)
     config = replace(config, seed=seed)
+    if options.get("free"):
+        config = replace(config, shares=free_shares(config.shares), steps=min(config.steps, FREE_STEPS))
     if options.get("hold_out") is not None:
         config = replace(config, hold_out=options["hold_out"])
     if options.get("steps") is not None:
@@ -126,8 +129,6 @@ def talking_config(seed: int, options: dict[str, Any]) -> TalkingConfig:
     if options.get("log_mel"):
         others = tuple(share for share in config.shares if share[0] != PSEUDO_LABELLED)
         config = replace(config, features="log-mel", encoder_rate=0.0, shares=others)
-    if options.get("free"):
-        config = replace(config, shares=free_shares(config.shares))
     if options.get("freeze_encoder"):
         config = replace(config, encoder_rate=0.0)
     return config
