@@ -45,13 +45,13 @@ CONTEXT.set_forkserver_preload(
 )
 
 TALKING = talking_stage.TalkingConfig(
-    batch=4, seconds=0.5, steps=16, hold_out=2, shares=(("ravdess", 0.8), ("noise", 0.2))
+    batch=4, seconds=0.5, steps=11, hold_out=2, shares=(("ravdess", 0.8), ("noise", 0.2))
 )
-SPEECH = speech_stage.SpeechConfig(steps=10, batch=4)
+SPEECH = speech_stage.SpeechConfig(steps=7, batch=4)
 LIPS = lips_stage.LipsConfig(
-    teachers=("tiny.en", "base"), steps=6, batch=4, seconds=0.5, shares=(("ravdess", 1.0),), hold_out=2, close=False
+    teachers=("tiny.en", "base"), steps=5, batch=4, seconds=0.5, shares=(("ravdess", 1.0),), hold_out=2, close=False
 )
-EMOTION = emotion_stage.EmotionConfig(iterations=16, batch=4, channels=16, blocks=1, classifier_steps=12)
+EMOTION = emotion_stage.EmotionConfig(iterations=11, batch=4, channels=16, blocks=1, classifier_steps=8)
 
 
 # ------------------------------------------------------------------------------------- what the killed processes do
@@ -63,7 +63,7 @@ def often(run: Run) -> Run:
     loops.CHECKPOINT_SHARE = 0.5
     talking_stage.NOISE_CLIPS = 3
     for stage in (talking_stage, speech_stage, emotion_stage):
-        stage.LOG_EVERY, stage.SAVE_EVERY = 3, 8
+        stage.LOG_EVERY, stage.SAVE_EVERY = 3, 5
     lips_stage.LOG_EVERY = lips_stage.CHECK_EVERY = talking_stage.CHECK_EVERY = 3
     return replace(run, resume=True)
 

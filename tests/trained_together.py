@@ -31,7 +31,8 @@ def main() -> None:
     shares = (("ravdess", 1.0),)
     filmed = (Path(data) / "ravdess").resolve().parent  # without speech that would be labelled
     lips.train_lips(
-        replace(folder("lips"), data=filmed), lips.LipsConfig(**some, teachers=teachers, steps=3, shares=shares)
+        replace(folder("lips"), data=filmed),
+        lips.LipsConfig(**some, teachers=teachers, steps=3, close=False, shares=shares),
     )
     config = emotion.EmotionConfig(batch=int(batch), iterations=6, channels=16, blocks=1, classifier_steps=2)
     emotion.train_emotion(folder("emotion"), config)
