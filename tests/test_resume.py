@@ -62,6 +62,7 @@ def often(run: Run) -> Run:
     loops.FIRST_CHECKPOINT = loops.CHECKPOINT_EVERY = BEFORE_CHECKPOINTS
     loops.CHECKPOINT_SHARE = 0.5
     talking_stage.NOISE_CLIPS = 3
+    emotion_stage.SHEET_ROWS = 1
     for stage in (talking_stage, speech_stage, emotion_stage):
         stage.LOG_EVERY, stage.SAVE_EVERY = 3, 5
     lips_stage.LOG_EVERY = lips_stage.CHECK_EVERY = talking_stage.CHECK_EVERY = 3
