@@ -55,12 +55,6 @@ def short_speech(tmp_path_factory, example_speech) -> Path:
     return path
 
 
-def pytest_collection_modifyitems(items) -> None:
-    """Put the files that take longest first: with a file a process, nobody waits for the last of them at the end."""
-    longest = ("test_resume", "test_together", "test_bad_inputs", "test_train")
-    items.sort(key=lambda item: longest.index(item.path.stem) if item.path.stem in longest else len(longest))
-
-
 @pytest.fixture(scope="session")
 def silence(tmp_path_factory) -> Path:
     path = tmp_path_factory.mktemp("sound") / "silence.wav"
