@@ -47,7 +47,7 @@ from talkemo.data.captures import load_captures
 from talkemo.data.corpora import CORPORA
 from talkemo.data.motion import acted, from_rest
 from talkemo.emotions import PAPER_EMOTIONS, one_hot
-from talkemo.evaluation.emotion import dev_recordings, frames_motion, recognised
+from talkemo.evaluation.emotion import frames_motion, recognised, recordings_of
 from talkemo.evaluation.lips import evaluate_lips
 from talkemo.evaluation.metrics import mouth_opening, pearson
 from talkemo.face import Face
@@ -75,10 +75,6 @@ class Baseline:
     def face(self) -> Face:
         """The face of the bundled set."""
         return self.models.face
-
-    def path(self, stage: str) -> Path:
-        """The files of the bundled set."""
-        return self.models.path(stage)
 
     @property
     def talking(self) -> Baseline:
@@ -167,7 +163,7 @@ def emotions_table(data: Path, cache: Path, run: Path, models: Models, steps: in
     start = lambda name: variant_run(run, name, data, cache, models, progress=told)
     every = emotion.training_frames(start("map"), ("ravdess",))
     frames = of_paper_emotions(every)
-    dev = dev_recordings(data, cache, models)
+    dev = recordings_of(data, cache, models)
     before = frames_motion(face, acted([r for r in dev if r.emotion == "neutral"]).shapes[::EVERY_NEUTRAL])
     shown = before.displacement(face)
     mean_of = lambda name: frames.shapes[frames.emotion == EMOTIONS.index(name)].mean(0)

@@ -243,18 +243,22 @@ def _compare(
 
 def _write_csv(pairs: list[dict[str, Any]], output: Path) -> None:
     """A row for each pair of animations and metric."""
+    columns = ("name", "value", "unit", "mask", "vertices")
+    rows: list[list[Any]] = []
+    for pair in pairs:
+        start = [pair["predicted"], pair["reference"], pair["frames"], pair["fps"]]
+        rows += [[*start, *(figure[column] for column in columns)] for figure in pair["figures"]]
+    _write_rows(["predicted", "reference", "frames", "fps", "metric", *columns[1:]], rows, output)
+
+
+def _write_rows(header: list[str], rows: list[list[Any]], output: Path) -> None:
+    """Write a table as a csv."""
     import csv
 
     from talkemo.files import atomic_write
 
-    columns = ("name", "value", "unit", "mask", "vertices")
     with atomic_write(output) as partial, partial.open("w", newline="", encoding="utf-8") as file:
-        rows = csv.writer(file, lineterminator="\n")
-        rows.writerow(["predicted", "reference", "frames", "fps", "metric", *columns[1:]])
-        for pair in pairs:
-            start = [pair["predicted"], pair["reference"], pair["frames"], pair["fps"]]
-            for figure in pair["figures"]:
-                rows.writerow([*start, *(figure[column] for column in columns)])
+        csv.writer(file, lineterminator="\n").writerows([header, *rows])
 
 
 def _dev(common: dict[str, Any], other: Any, split: str, phones: Path | None, output: Path | None) -> None:
@@ -297,25 +301,20 @@ def _dev(common: dict[str, Any], other: Any, split: str, phones: Path | None, ou
 
 def _write_dev_csv(lips: dict[str, dict[str, Any]], emotions: list[dict[str, Any]], output: Path) -> None:
     """A row for each corpus and metric of the talking models, by the names of their sets, and of emotion transfer."""
-    import csv
-
-    from talkemo.files import atomic_write
-
     plain = lambda row, *left_out: {name: row[name] for name in row if name not in ("corpus", *left_out)}
-    with atomic_write(output) as partial, partial.open("w", newline="", encoding="utf-8") as file:
-        rows = csv.writer(file, lineterminator="\n")
-        rows.writerow(["weights", "split", "corpus", "model", "emotion", "metric", "value"])
-        for name, found in lips.items():
-            for row in found["corpora"]:
-                figures = plain(row, "phones")
-                for kind, counts in row.get("phones", {}).items():
-                    figures |= {f"{kind} {metric}": value for metric, value in counts.items()}
-                start = [name, found["split"], row["corpus"], "talking", "neutral"]
-                rows.writerows([*start, *figure] for figure in figures.items())
-        for found in emotions:
-            for row in found["emotions"]:
-                start = [next(iter(lips)), found["split"], found["corpus"], "emotion", row["emotion"]]
-                rows.writerows([*start, *figure] for figure in plain(row, "emotion").items())
+    rows: list[list[Any]] = []
+    for name, found in lips.items():
+        for row in found["corpora"]:
+            figures = plain(row, "phones")
+            for kind, counts in row.get("phones", {}).items():
+                figures |= {f"{kind} {metric}": value for metric, value in counts.items()}
+            start = [name, found["split"], row["corpus"], "talking", "neutral"]
+            rows += [[*start, *figure] for figure in figures.items()]
+    for found in emotions:
+        for row in found["emotions"]:
+            start = [next(iter(lips)), found["split"], found["corpus"], "emotion", row["emotion"]]
+            rows += [[*start, *figure] for figure in plain(row, "emotion").items()]
+    _write_rows(["weights", "split", "corpus", "model", "emotion", "metric", "value"], rows, output)
 
 
 def _lips_tables(found: dict[str, Any], whose: str) -> None:

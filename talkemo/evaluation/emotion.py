@@ -56,7 +56,7 @@ def evaluate_emotion(
     face, model = models.face, models.emotion
     judges: dict[str, tuple[Judge, list[str]]] = {name: models.classifier(name) for name in ("four", "eight")}
     judges["discriminator"] = models.discriminator.logits, list(EMOTIONS)
-    dev = recordings_of(split, data, cache, models, corpus, jobs, progress)
+    dev = recordings_of(data, cache, models, corpus, split, jobs, progress)
     neutral = [r for r in dev if r.emotion == "neutral"]
     if not neutral:
         raise InputError(
@@ -131,24 +131,12 @@ def _acceleration(displacement: np.ndarray) -> float:
     return float(np.linalg.norm(np.diff(displacement, 2, axis=0), axis=2).mean())
 
 
-def dev_recordings(
+def recordings_of(
     data: Path,
     cache: Path,
     models: Models,
     corpus: str = "ravdess",
-    jobs: int = 1,
-    progress: Report | None = None,
-) -> list[Fitted]:
-    """The dev recordings of a corpus of acted emotion, as motion from each person's rest."""
-    return recordings_of("dev", data, cache, models, corpus, jobs, progress)
-
-
-def recordings_of(
-    split: str,
-    data: Path,
-    cache: Path,
-    models: Models,
-    corpus: str,
+    split: str = "dev",
     jobs: int = 1,
     progress: Report | None = None,
 ) -> list[Fitted]:

@@ -11,7 +11,7 @@ import torch
 from ..data.captures import Fitted, Report
 from ..data.motion import acted
 from ..emotions import PAPER_EMOTIONS, one_hot
-from ..evaluation.emotion import dev_recordings, frames_motion, map_batches
+from ..evaluation.emotion import frames_motion, map_batches, recordings_of
 from ..face import Face
 from ..models import Models
 from ..motion import Motion
@@ -35,7 +35,7 @@ def figure6(
     with figure_packages():
         from sklearn.metrics import silhouette_score
     figure = new_figure((10, 9))
-    dev = dev_recordings(data, cache, models, jobs=jobs, progress=progress)
+    dev = recordings_of(data, cache, models, jobs=jobs, progress=progress)
     faces = {"recorded": _recorded(models.face, dev), "generated": _generated(models, dev)}
     result: dict[str, Any] = {"layer": "last feature layer of the discriminator", "output": str(output)}
     axes = figure.subplots(2, 2)

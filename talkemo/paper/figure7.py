@@ -15,7 +15,7 @@ from ..data.captures import Report
 from ..data.motion import Acted, acted
 from ..emotions import PAPER_EMOTIONS, one_hot
 from ..evaluation import metrics
-from ..evaluation.emotion import dev_recordings, frames_motion, map_batches, recognised
+from ..evaluation.emotion import frames_motion, map_batches, recognised, recordings_of
 from ..face import Face
 from ..geomap import geometry_map
 from ..geometry import mesh_edges
@@ -62,7 +62,7 @@ def figure7(
     with TemporaryDirectory() as folder:
         run = temporary_run(Path(folder), data, cache, models, jobs, progress)
         frames = of_paper_emotions(emotion.training_frames(run, ("ravdess",)))
-        dev = dev_recordings(data, cache, models, jobs=jobs)
+        dev = recordings_of(data, cache, models, jobs=jobs)
         shapes = acted([r for r in dev if r.emotion == "neutral"]).shapes
         before = frames_motion(face, shapes[::EVERY_NEUTRAL]).displacement(face)
         shown = int(metrics.mouth_opening(before, face).argmax())

@@ -17,7 +17,7 @@ from ..data.captures import Fitted, Report
 from ..data.motion import acted
 from ..emotions import EMOTIONS, PAPER_EMOTIONS, one_hot
 from ..evaluation import metrics
-from ..evaluation.emotion import Judge, classify, dev_recordings, joined_frames, map_batches, recognised
+from ..evaluation.emotion import Judge, classify, joined_frames, map_batches, recognised, recordings_of
 from ..face import Face
 from ..models import Models
 from ..motion import Motion
@@ -52,7 +52,7 @@ def table2(
     """
     face, usual = models.face, emotion_config(steps)
     found: dict[str, list[dict[str, float]]] = {"with augmentation": [], "without": []}
-    dev = dev_recordings(data, cache, models, jobs=jobs)
+    dev = recordings_of(data, cache, models, jobs=jobs)
     talked = _talked(models, data, dev)
     for seed in range(seeds):
         with TemporaryDirectory() as folder:

@@ -28,7 +28,6 @@ from ..files import atomic_write, shown
 from ..formats.animation import Frames, Header
 from ..formats.open import open_writer
 from ..models import Models
-from ..motion import Motion
 from ..networks.emotion import EmotionModel
 from ..networks.talking import TalkingModel
 from ..train import emotion, talking
@@ -107,12 +106,12 @@ def _methods(
     points = trained_pointnet(face, frames, run("pointnet"), usual)
 
     def transferred(talk: TalkingModel, transfer: EmotionModel) -> Method:
-        return lambda sound, times, which: transfer.transfer(_spoken(talk, sound, times), one_hot(which)).displacement(
+        return lambda sound, times, which: transfer.transfer(talk.motion(sound, times), one_hot(which)).displacement(
             face
         )
 
     def by_pointnet(sound: Audio, times: np.ndarray, which: str) -> np.ndarray:
-        before = _spoken(models.talking, sound, times).displacement(face)
+        before = models.talking.motion(sound, times).displacement(face)
         return before + moved(face, points, before, which)
 
     return {
@@ -120,7 +119,7 @@ def _methods(
         "without local weights": transferred(constant, models.emotion),
         "without augmentation": transferred(models.talking, unaugmented),
         "PointNet": by_pointnet,
-        "VOCA": lambda sound, times, which: _spoken(constant, sound, times).displacement(face),
+        "VOCA": lambda sound, times, which: constant.motion(sound, times).displacement(face),
     }
 
 
@@ -137,10 +136,6 @@ def trained_talking(run: Run, steps: int | None, **changes: Any) -> TalkingModel
     """The paper's own talking model with other settings, such as mouth=0.0 for constant weights."""
     talking.train_talking(run, replace(talking.PAPER, steps=steps or talking.PAPER.steps, **changes))
     return run.models().talking
-
-
-def _spoken(talk: TalkingModel, sound: Audio, times: np.ndarray) -> Motion:
-    return talk.motion(sound, times)
 
 
 def write_film(path: Path, face: Face, displacement: np.ndarray, sound: Audio) -> None:

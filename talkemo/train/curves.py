@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import csv
 from pathlib import Path
 
 from ..files import atomic_write
-from .loop import log_path
+from .loop import log_path, read_log
 from .run import Run
 
 PANEL = (3.2, 2.2)  # inches
@@ -19,7 +18,7 @@ def draw(run: Run, stage: str, trainings: list[str]) -> Path | None:
         from matplotlib.figure import Figure
     except ImportError:
         return None
-    logs = {name: _columns(log_path(run, name)) for name in trainings if log_path(run, name).is_file()}
+    logs = {name: read_log(log_path(run, name)) for name in trainings if log_path(run, name).is_file()}
     names = list(dict.fromkeys(name for columns in logs.values() for name in columns if name != "step"))
     if not names:
         return None
@@ -39,10 +38,3 @@ def draw(run: Run, stage: str, trainings: list[str]) -> Path | None:
     with atomic_write(path) as partial:
         figure.savefig(partial, format="png", dpi=110)
     return path
-
-
-def _columns(path: Path) -> dict[str, list[float]]:
-    """The columns of a log by their names."""
-    with path.open(encoding="utf-8", newline="") as file:
-        rows = list(csv.DictReader(file))
-    return {name: [float(row[name]) for row in rows] for name in (rows[0] if rows else {})}

@@ -341,13 +341,18 @@ def log_path(run: Run, stage: str) -> Path:
     return run.out / f"{stage}.log.csv"
 
 
-def last_row(path: Path) -> dict[str, float]:
-    """The figures of a log's last row; none where there is no log."""
+def read_log(path: Path) -> dict[str, list[float]]:
+    """The columns of a log by their names; none where there is no log."""
     if not path.is_file():
         return {}
     with path.open(encoding="utf-8", newline="") as file:
         rows = list(csv.DictReader(file))
-    return {name: float(value) for name, value in rows[-1].items()} if rows else {}
+    return {name: [float(row[name]) for row in rows] for name in (rows[0] if rows else {})}
+
+
+def last_row(path: Path) -> dict[str, float]:
+    """The figures of a log's last row; none where there is no log."""
+    return {name: column[-1] for name, column in read_log(path).items()}
 
 
 def steps_done(run: Run, stage: str) -> int:
