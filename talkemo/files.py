@@ -330,6 +330,15 @@ def parse_json(text: str | bytes) -> Any:
     raise ValueError(f"JSON of more than {DEEPEST_JSON} levels")
 
 
+def read_json_object(path: Path, what: str, hint: str, largest: int) -> dict[str, Any]:
+    """The JSON object that a file of at most `largest` bytes holds. Raises InputError where the file is not `what`."""
+    with readable(path, what, hint):
+        found = parse_json(read_text(path, what, hint, largest))
+    if not isinstance(found, dict):
+        raise InputError(f"{shown(path)}: not {what} (it holds no JSON object)", hint)
+    return found
+
+
 # ------------------------------------------------------------------------------------------------------ reading arrays
 
 

@@ -19,7 +19,7 @@ import numpy as np
 
 from ..audio import SAMPLE_RATE, open_audio
 from ..errors import InputError, TalkemoError
-from ..files import atomic_write, parse_json, read_text, readable
+from ..files import atomic_write, parse_json, read_json_object, readable
 from .kept import digest
 from .voices import spelling
 from .workers import worker_pool
@@ -194,10 +194,8 @@ def read_phones(path: Path) -> dict[str, list[Phone]]:
     Raises InputError where the file is something else.
     """
     what, hint = "a file of aligned phones", "name one that has [phone, start, end] lists by recording"
+    found = read_json_object(path, what, hint, LARGEST)
     with readable(path, what, hint):
-        found = parse_json(read_text(path, what, hint, LARGEST))
-        if not isinstance(found, dict):
-            raise InputError(f"{path}: not {what}", hint)
         return {
             str(name): [Phone(str(phone), float(start), float(end)) for phone, start, end in phones]
             for name, phones in found.items()

@@ -15,7 +15,7 @@ from typing import Any
 from .. import __version__
 from ..data.captures import Report
 from ..errors import InputError
-from ..files import atomic_write, parse_json, read_text, readable
+from ..files import atomic_write, read_json_object
 from ..models import Models
 from .figure6 import figure6
 from .figure7 import figure7
@@ -87,12 +87,7 @@ def _kept(path: Path, make: Callable[[], dict[str, Any]]) -> dict[str, Any]:
         found = make()
         with atomic_write(path) as partial:
             partial.write_text(json.dumps(found, indent=1), "utf-8")
-    what, hint = "a part of a report", "delete it, and it is made anew"
-    with readable(path, what, hint):
-        kept = parse_json(read_text(path, what, hint, LARGEST_PART))
-        if not isinstance(kept, dict):
-            raise InputError(f"{path}: not {what}", hint)
-        return kept
+    return read_json_object(path, "a part of a report", "delete it, and it is made anew", LARGEST_PART)
 
 
 def _page(parts: dict[str, Any], studied: bool, weights: str) -> str:

@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 
 from ..errors import InputError
-from ..files import Partial, check_folder, parse_json, read_text, readable, shown
+from ..files import Partial, check_folder, read_json_object, shown
 from ..formats.page import page_text
 from .drawing import new_figure, save_figure
 
@@ -32,6 +32,7 @@ QUESTIONS = {
 }
 CHOICES = ("left", "right", "none")
 MOST_METHODS, MOST_QUERIES = 20, 200
+SAVED = "it is the .json file that the study's page saved"
 LARGEST_ANSWERS = 1 << 20  # bytes of a participant's file, and of a key
 NORMAL_95 = 1.96
 
@@ -120,7 +121,7 @@ def tally(study: str | Path, answers: Sequence[str | Path]) -> list[Preference]:
 
     Raises InputError for files that are not of this study, or that are given twice.
     """
-    key = _read(Path(study) / KEY, "a study's key")
+    key = read_json_object(Path(study) / KEY, "a study's key", SAVED, LARGEST_ANSWERS)
     queries = key.get("queries")
     if not isinstance(queries, dict) or not all(isinstance(value, dict) for value in queries.values()):
         raise InputError(
@@ -131,7 +132,7 @@ def tally(study: str | Path, answers: Sequence[str | Path]) -> list[Preference]:
     if not answers:
         raise InputError("nobody's answers", "name the files that participants have sent")
     for path in map(Path, answers):
-        told = _read(path, "a participant's answers")
+        told = read_json_object(path, "a participant's answers", SAVED, LARGEST_ANSWERS)
         who, given = told.get("participant"), told.get("answers")
         if told.get("study") != key.get("study") or not isinstance(given, list) or not isinstance(who, str):
             raise InputError(f"{shown(path)}: not answers to this study", "name answers_….json files of its page")
@@ -172,16 +173,6 @@ def wilson(count: int, total: int) -> tuple[float, float]:
     middle = (share + z * z / (2 * total)) / (1 + z * z / total)
     half = z / (1 + z * z / total) * np.sqrt(share * (1 - share) / total + z * z / (4 * total * total))
     return float(max(0.0, middle - half)), float(min(1.0, middle + half))
-
-
-def _read(path: Path, what: str) -> dict[str, Any]:
-    """A JSON object of a file. Raises InputError for anything else."""
-    hint = "it is the .json file that the study's page saved"
-    with readable(path, what, hint):
-        found = parse_json(read_text(path, what, hint, LARGEST_ANSWERS))
-    if not isinstance(found, dict):
-        raise InputError(f"{shown(path)}: not {what}", "it holds one JSON object")
-    return found
 
 
 def draw(preferences: Sequence[Preference], output: str | Path) -> None:

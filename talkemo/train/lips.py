@@ -271,7 +271,7 @@ def prepare_labels(run: Run, config: LipsConfig) -> None:
     if not (run.prepared / "about.txt").is_file() or run.redo:
         prepare(run, config.seed)
     if config.close:
-        closures_of_utterances(run)
+        align_utterances(run)
     about = run.labels / "about.txt"
     if not (run.resume and about.is_file() and about.read_text("utf-8") == run.origin):
         for path in run.labels.glob(f"*{LABELS}"):
@@ -281,24 +281,22 @@ def prepare_labels(run: Run, config: LipsConfig) -> None:
             partial.write_text(run.origin, "utf-8")
 
 
-def closures_of_utterances(run: Run) -> dict[str, np.ndarray]:
-    """The closures of the utterances of data/speech that have a transcript, see `known_closures`.
-
-    They are aligned where that is not done; none where there are no transcripts.
-    """
+def align_utterances(run: Run) -> Path | None:
+    """The file of the phones of data/speech, aligned where that is not done; None where there are no transcripts."""
     speech = run.data / "speech"
     if not (speech / "transcripts.tsv").is_file():
-        return {}
+        return None
     path = run.out / f"phones-{corpus_digest(speech)[:12]}.json"
     if not path.is_file():
         align_corpus(run.data, path, run.jobs, lambda done, total: run.report("phones", done, total))
-    return known_closures(path)
+    return path
 
 
 def label(members: list[MotionTeacher], run: Run, face: Face, config: LipsConfig) -> None:
     """Write the motion of all sound that nobody filmed to the folder of labels; shards that are there are kept."""
     prepared = load_prepared(run.prepared)
-    known = closures_of_utterances(run) if config.close else {}
+    aligned = align_utterances(run) if config.close else None
+    known = known_closures(aligned) if aligned else {}
     closing = closing_direction(face)
     for number, name in enumerate(prepared.names):
         path = run.labels / f"{name}{LABELS}"

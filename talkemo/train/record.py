@@ -19,8 +19,7 @@ from typing import Any
 import torch
 
 from ..data.kept import digest, folder_digest
-from ..errors import InputError
-from ..files import atomic_write, readable
+from ..files import atomic_write, read_json_object
 from ..weights import sha256
 from .run import Run
 
@@ -30,6 +29,7 @@ except ImportError:  # on Windows
     resource = None  # type: ignore[assignment]
 
 SHORT = 12  # digits of a digest that are written
+LARGEST = 1 << 20  # bytes of a record
 
 
 class Record:
@@ -116,13 +116,8 @@ class Record:
 
 
 def _read(path: Path) -> dict[str, Any]:
-    if not path.is_file():
-        return {}
-    with readable(path, "a record of a training", "remove it to have the stage made anew"):
-        found = json.loads(path.read_text("utf-8"))
-        if not isinstance(found, dict):
-            raise InputError(f"{path}: not a record of a training", "remove it to have the stage made anew")
-        return found
+    hint = "remove it to have the stage made anew"
+    return read_json_object(path, "a record of a training", hint, LARGEST) if path.is_file() else {}
 
 
 def digests(paths: Sequence[Path]) -> dict[str, str]:
