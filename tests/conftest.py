@@ -24,6 +24,12 @@ from talkemo.face import Face  # noqa: E402
 
 ROOT = Path(__file__).parent.parent
 RATE = 16000
+# The files whose tests take longest come first, so that processes that share the tests end together.
+LONGEST = ("test_resume.py", "test_train.py", "test_bad_inputs.py", "test_together.py", "test_interrupted.py")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    items.sort(key=lambda item: LONGEST.index(item.path.name) if item.path.name in LONGEST else len(LONGEST))
 
 
 @pytest.fixture(scope="session")

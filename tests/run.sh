@@ -5,4 +5,5 @@ cd "$(dirname "$0")/.."
 [ -x .venv/bin/python ] || python3 -m venv .venv
 .venv/bin/python -m pip install --quiet '.[test]'
 sh tests/lint.sh --check
-.venv/bin/python -m pytest -n 2 --dist loadfile "$@"  # a file's tests share what they make
+# A file's tests share what they make; the files keep the order of tests/conftest.py.
+.venv/bin/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder "$@"
