@@ -72,7 +72,9 @@ def paper_report(
         picture = output / f"{name}.png"
         if not picture.is_file():  # its figures belong to it
             (output / f"{name}.json").unlink(missing_ok=True)
-        parts[name] = _kept(output / f"{name}.json", lambda draw_it=draw_it, picture=picture: draw_it(picture))  # type: ignore[misc]
+        # A folder that is moved keeps its pictures: they are named within it.
+        made = lambda draw_it=draw_it, picture=picture: {**draw_it(picture), "output": picture.name}
+        parts[name] = _kept(output / f"{name}.json", made)
     if study is not None:
         preferences = tally(study, sorted(study.glob("answers_*.json")))
         draw(preferences, output / "figure8.png")
