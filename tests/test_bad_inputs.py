@@ -52,10 +52,10 @@ class World:
             return {name: file[name] for name in file.files}
 
     def small_animation(self) -> dict[str, np.ndarray]:
-        """A good animation of which many copies can be written."""
-        grid = np.stack(np.meshgrid(np.arange(12.0), np.arange(12.0)), -1).reshape(-1, 2)
+        """A good animation of which many copies can be written; its mesh is too small for a face to be looked for in it."""
+        grid = np.stack(np.meshgrid(np.arange(7.0), np.arange(7.0)), -1).reshape(-1, 2)
         rest = np.column_stack([grid, np.sin(grid[:, 0])])
-        cell = np.arange(144).reshape(12, 12)
+        cell = np.arange(49).reshape(7, 7)
         one = np.stack([cell[:-1, :-1], cell[:-1, 1:], cell[1:, 1:]], -1).reshape(-1, 3)
         two = np.stack([cell[:-1, :-1], cell[1:, 1:], cell[1:, :-1]], -1).reshape(-1, 3)
         vertices = np.stack([rest, rest + 0.1, rest]).astype(np.float32)
