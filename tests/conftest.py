@@ -24,12 +24,6 @@ from talkemo.face import Face  # noqa: E402
 
 ROOT = Path(__file__).parent.parent
 RATE = 16000
-# The files whose tests take longest come first, so that processes that share the tests end together.
-LONGEST = ("test_resume.py", "test_train.py", "test_bad_inputs.py", "test_together.py", "test_interrupted.py")
-
-
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    items.sort(key=lambda item: LONGEST.index(item.path.name) if item.path.name in LONGEST else len(LONGEST))
 
 
 @pytest.fixture(scope="session")
@@ -59,6 +53,12 @@ def short_speech(tmp_path_factory, example_speech) -> Path:
     path = tmp_path_factory.mktemp("sound") / "short.wav"
     soundfile.write(path, samples[: rate * 3 // 2], rate)
     return path
+
+
+def pytest_collection_modifyitems(items) -> None:
+    """Put the files that take longest first: with a file a process, nobody waits for the last of them at the end."""
+    longest = ("test_resume", "test_together", "test_bad_inputs", "test_train")
+    items.sort(key=lambda item: longest.index(item.path.stem) if item.path.stem in longest else len(longest))
 
 
 @pytest.fixture(scope="session")
