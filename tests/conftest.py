@@ -19,8 +19,10 @@ os.environ["TALKEMO_CACHE"] = tempfile.mkdtemp(prefix="talkemo-tests-")
 atexit.register(shutil.rmtree, os.environ["TALKEMO_CACHE"], ignore_errors=True)
 
 from talkemo import Models, load_models  # noqa: E402
+from talkemo.binding import Binding, bind_mesh  # noqa: E402
 from talkemo.data import captures  # noqa: E402
 from talkemo.face import Face  # noqa: E402
+from talkemo.formats.mesh import load_mesh  # noqa: E402
 
 ROOT = Path(__file__).parent.parent
 RATE = 16000
@@ -39,6 +41,11 @@ def models() -> Models:
 @pytest.fixture(scope="session")
 def example_face() -> Path:
     return ROOT / "examples" / "face.obj"
+
+
+@pytest.fixture(scope="session")
+def bound(face, example_face) -> Binding:
+    return bind_mesh(face, load_mesh(example_face))
 
 
 @pytest.fixture(scope="session")

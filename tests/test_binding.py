@@ -40,11 +40,6 @@ def test_closest_place_of_a_triangle():
     np.testing.assert_allclose(weights, [[0.6, 0.2, 0.2], [0, 1, 0], [1, 0, 0]], atol=1e-9)
 
 
-@pytest.fixture(scope="module")
-def bound(face, mesh):
-    return bind_mesh(face, mesh)
-
-
 def test_example_face_opens_its_mouth(face, mesh, bound, jaw):
     binding = bound
     assert binding.error < 1.5
@@ -211,8 +206,8 @@ def test_lips_open_and_nothing_tears(face, mesh, poses, make):
 
 
 @pytest.fixture(scope="module")
-def head(mesh):
-    """The example face with eyeballs, teeth, a lash, and a cap of hair; and the vertices of each."""
+def head(face, mesh):
+    """The example face with eyeballs, teeth, a lash, and a cap of hair, bound; and the vertices of each."""
     at = trimesh.transformations.translation_matrix
     balls = [trimesh.creation.icosphere(3, 12).apply_translation([x, 36, 80]) for x in (-31.4, 31.4)]
     teeth = [trimesh.creation.box([40, 14, 20], transform=at([0, y, 92])).subdivide() for y in (-24, -44)]
@@ -233,12 +228,12 @@ def head(mesh):
         faces.append(np.array(part.faces) + count)
         where[name] = slice(count, count + len(part.vertices))
         count += len(part.vertices)
-    return Mesh(np.concatenate(vertices), np.concatenate(faces).astype(np.int32)), where
+    return bind_mesh(face, Mesh(np.concatenate(vertices), np.concatenate(faces).astype(np.int32))), where
 
 
-def test_parts_move_as_they_should(face, head, poses):
-    mesh, where = head
-    binding = bind_mesh(face, mesh)
+def test_parts_move_as_they_should(head, poses):
+    binding, where = head
+    mesh = binding.mesh
     moved = np.linalg.norm(binding.vertices(poses) - mesh.vertices, axis=2)
     for name in ("right_eye", "left_eye", "upper_teeth", "hair"):
         assert moved[:, where[name]].max() < 1e-3, name
@@ -250,10 +245,10 @@ def test_parts_move_as_they_should(face, head, poses):
     assert lid > 1 and blink[where["lash"]].min() > 0.3 * lid
 
 
-def test_a_gaze_turns_the_eyeball_in_its_socket(face, head):
-    mesh, where = head
-    targets = bind_mesh(face, mesh).arkit_targets()
-    rest = mesh.vertices[where["left_eye"]]
+def test_a_gaze_turns_the_eyeball_in_its_socket(head):
+    binding, where = head
+    targets = binding.arkit_targets()
+    rest = binding.mesh.vertices[where["left_eye"]]
     moved = rest + targets[ARKIT_NAMES.index("eyeLookUpLeft"), where["left_eye"]]
     np.testing.assert_allclose(np.linalg.norm(moved - [31.4, 36, 80], axis=1), 12, atol=0.3)
     front = rest[:, 2].argmax()

@@ -326,7 +326,7 @@ def test_bind_once_and_animate_a_face_that_lies_down(talkemo, tmp_path, example_
     assert frame[180:260, 216:296, 0].mean() > 110 and frame[256, 10].max() < 80
     sphere = trimesh.creation.icosphere(4)
     save_obj(ball, np.array(sphere.vertices), np.array(sphere.faces))
-    done = talkemo("bind", ball, "-o", tmp_path / "ball.npz")
+    done = talkemo("bind", ball, "--up", "y", "--forward", "z", "-o", tmp_path / "ball.npz")
     assert done.returncode == 2 and "no face found" in done.stderr and "--landmarks" in done.stderr
     assert len(done.stderr.splitlines()) == 2 and not (tmp_path / "ball.npz").exists()
 

@@ -6,6 +6,7 @@ import pygltflib
 import pytest
 
 from talkemo import InputError, animate, transfer
+from talkemo.formats import mesh as meshes
 from talkemo.formats.mesh import as_mesh, load_mesh
 from talkemo.formats.open import open_animation
 
@@ -49,6 +50,41 @@ def test_the_surface_is_read_with_its_texture(painted, example_face):
     assert mesh.appearance.uv_faces.shape == mesh.faces.shape and mesh.appearance.texture.startswith(b"\x89PNG")
     # A path out of the mesh's folder is not followed.
     assert sorted(mesh.appearance.companions) == ["head.mtl", "skin.png"]
+
+
+FACES = {  # the i-th vertex → a line
+    "triangles": "f {0} {1} {2}",
+    "quads with normals": "f {0}//1 {1}//1 {2}//1 {3}//1",
+    "pentagons with texture coordinates": "f {0}/{0} {1}/{1} {2}/{2} {3}/{3} {4}/1 ",
+    "all of a corner": "f {0}/{1}/1 {1}/{2}/1 {2}/{3}/2",
+    "some of another kind": "f {0} {1} {2}\nf {1}/1 {2}/1 {0}/1",
+    "counted backwards": "f -{0} -{1} -{2}",
+    "double spaces": "f  {0}  {1} {2}",
+}
+
+
+@pytest.mark.parametrize("form", FACES)
+@pytest.mark.parametrize("more", ["", " 0.5 0.25 1", " # a remark"])
+def test_lines_together_are_read_as_one_by_one(form, more, tmp_path, monkeypatch):
+    place = lambda k: f"{np.cos(k):.3f} {k * 0.37:.4g} {np.sin(k) * 3:.2e}"
+    lines = (
+        [f"v {place(k)}{more}" for k in range(1, 61)] + [f"vt {k / 60} 0.5 0" for k in range(60)] + ["vn 0 0 1"] * 60
+    )
+    lines += [FACES[form].format(*(k + i for i in range(5))) for k in range(1, 56)] * 2
+    lines += [f"v {place(k)}{more}" for k in range(61, 71)] + [FACES[form].format(61, 62, 63, 64, 65)] * 30
+    (tmp_path / "a.obj").write_text("\n".join(lines))
+    together = load_mesh(tmp_path / "a.obj")
+    monkeypatch.setattr(meshes, "ALIKE", 1 << 30)
+    single = load_mesh(tmp_path / "a.obj")
+    for name in ("vertices", "faces"):
+        assert getattr(together, name).tolist() == getattr(single, name).tolist()
+    assert together.vertices.shape == (70, 3) and len(together.faces) >= 140
+    ours, theirs = together.appearance, single.appearance
+    assert ours.text == theirs.text
+    for name in ("uv", "uv_faces", "colours"):
+        one, other = getattr(ours, name), getattr(theirs, name)
+        assert (one is None) == (other is None) and (one is None or one.tolist() == other.tolist()), name
+    assert (ours.colours is not None) == (more == " 0.5 0.25 1")
 
 
 def test_frames_as_obj_keep_polygons_groups_and_materials(painted, short_speech, tmp_path):

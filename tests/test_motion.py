@@ -16,9 +16,7 @@ from torch.nn import functional
 import talkemo
 from talkemo import Motion
 from talkemo.audio import open_audio
-from talkemo.binding import bind_mesh
 from talkemo.emotions import EMOTIONS, parse_emotion
-from talkemo.formats.mesh import load_mesh
 from talkemo.geomap import SIZE, geometry_map
 from talkemo.networks.emotion import INNER, SHUT, SPOKEN, UNIT
 from talkemo.train.maps import residual_rows
@@ -68,17 +66,16 @@ def projected(binding, displacement: np.ndarray) -> np.ndarray:
 
 
 @pytest.mark.parametrize("emotion", ["happy", "angry", "surprised:0.5,sad:0.4"])
-def test_coordinates_give_what_the_long_way_round_gives(models, spoken, example_face, emotion):
-    binding = bind_mesh(models.face, load_mesh(example_face))  # all skin, in millimetres
+def test_coordinates_give_what_the_long_way_round_gives(models, spoken, bound, emotion):
     amounts = np.broadcast_to(parse_emotion(emotion), (len(spoken), len(EMOTIONS))).copy()
     amounts[10:15] = 0
-    short = binding.vertices(models.emotion.transfer(spoken, amounts).coordinates)
+    short = bound.vertices(models.emotion.transfer(spoken, amounts).coordinates)
     changed = spoken.displacement(models.face)
     moved = amounts.any(1)
     changed[moved] = long_way(models, changed[moved], amounts[moved])
-    apart = np.linalg.norm(short - projected(binding, changed), axis=2)
+    apart = np.linalg.norm(short - projected(bound, changed), axis=2)
     assert apart.max() < CLOSE
-    assert np.linalg.norm(short[moved] - binding.rest, axis=2).max() > 5  # it does move
+    assert np.linalg.norm(short[moved] - bound.rest, axis=2).max() > 5  # it does move
 
 
 def test_arkit_weights_are_those_of_the_displacement(models, spoken):

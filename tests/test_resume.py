@@ -6,6 +6,7 @@ TALKEMO_KILLS says how often each of them is killed, once if it is not set.
 import json
 import multiprocessing
 import os
+import shutil
 import signal
 import time
 from dataclasses import replace
@@ -98,14 +99,12 @@ def train_everything(run: Run, killed_after: str | None = None, killed_in: str |
     small = {"speech": SPEECH, "lips": LIPS, "talking": TALKING, "emotion": EMOTION}
     for name, config in small.items():
         stages.STAGES[name] = replace(stages.STAGES[name], configure=lambda seed, options, own=config: own)
-    draw = curves.draw
 
-    def draw_and_die(run: Run, stage: str, trainings: list[str]) -> None:
-        draw(run, stage, trainings)
+    def die_where_curves_are_drawn(run: Run, stage: str, trainings: list[str]) -> None:
         if stage == killed_after:
             os.kill(os.getpid(), signal.SIGKILL)
 
-    curves.draw = draw_and_die
+    curves.draw = die_where_curves_are_drawn
     end_step = loops.Loop.end_step
 
     def end_step_and_die(loop: loops.Loop) -> None:
@@ -244,6 +243,16 @@ def people(corpus, tmp_path_factory) -> Path:
     return data
 
 
+@pytest.fixture(scope="module")
+def everything(spoken_corpus, tmp_path_factory) -> Run:
+    """All stages, trained without a stop."""
+    data, out = tmp_path_factory.mktemp("everything"), tmp_path_factory.mktemp("whole")
+    shutil.copytree(spoken_corpus, data, symlinks=True, dirs_exist_ok=True)
+    run = Run(data, out, device="cpu")
+    assert survives(train_everything, run, None)
+    return run
+
+
 @pytest.fixture
 def run(corpus, fitted, tmp_path) -> Run:
     return Run(corpus, tmp_path, device="cpu", captures_folder=fitted[0] / "captures")
@@ -287,11 +296,9 @@ def test_captures_of_a_corpus(people, tmp_path):
     kill_often(reconstruct, Run(people, tmp_path), times, check)
 
 
-def test_all_stages_when_killed_at_the_end_of_each(run, spoken_corpus):
-    whole, killed = run.out / "whole", run.out / "killed"
-    run = replace(run, data=spoken_corpus, captures_folder=None)
-    assert survives(train_everything, replace(run, out=whole), None)
-    own = replace(run, out=killed)
+def test_all_stages_when_killed_at_the_end_of_each(everything, tmp_path):
+    whole, killed = everything.out, tmp_path / "killed"
+    own = replace(everything, out=killed)
     for stage in stages.STAGES:
         assert not survives(partial(train_everything, killed_after=stage), own, None)
     assert survives(train_everything, own, None)
@@ -306,14 +313,11 @@ def test_all_stages_when_killed_at_the_end_of_each(run, spoken_corpus):
     assert registry["talking"]["data"].startswith("ravdess ") and registry["talking"]["seed"] == 0
 
 
-def test_a_stage_is_done_again_where_what_it_comes_from_has_changed(run, spoken_corpus, tmp_path):
+def test_a_stage_is_done_again_where_what_it_comes_from_has_changed(everything, tmp_path):
     data = tmp_path / "data"
-    (data / "speech").mkdir(parents=True)
-    (data / "ravdess").symlink_to(spoken_corpus / "ravdess")
-    for path in (spoken_corpus / "speech").iterdir():
-        (data / "speech" / path.name).write_bytes(path.read_bytes())
-    run = replace(run, data=data, out=tmp_path / "out", captures_folder=None)
-    assert survives(train_everything, run, None)
+    run = replace(everything, data=data, out=tmp_path / "out")
+    shutil.copytree(everything.data, data, symlinks=True)
+    shutil.copytree(everything.out, run.out)
     written = {stage: (run.out / f"{stage}.json").stat().st_mtime_ns for stage in stages.STAGES}
     changed = lambda: {s for s, then in written.items() if (run.out / f"{s}.json").stat().st_mtime_ns != then}
     assert survives(train_everything, run, None) and changed() == set()
@@ -338,7 +342,12 @@ def test_a_run_is_not_lost_by_other_settings(run, monkeypatch):
     configured(TALKING)
     stages.train("talking", run)
     files = {path: path.read_bytes() for path in run.out.glob("talking*")}
-    assert {path.name for path in files} >= {"talking.json", "talking.checkpoint.safetensors", "talking.log.csv"}
+    assert {path.name for path in files} >= {
+        "talking.json",
+        "talking.checkpoint.safetensors",
+        "talking.log.csv",
+        "talking.png",
+    }
     configured(replace(TALKING, mouth=1.0))
     for all_stages in (False, True):
         with pytest.raises(InputError, match=r"begun with other settings \(mouth\)"):

@@ -400,7 +400,7 @@ def test_talking_learns_from_pseudo_labelled_sound(run, spoken, made_up_teacher)
 
 
 def test_a_teacher_of_motion_learns_what_it_is_shown(run, spoken, face, made_up_teacher):
-    config = replace(LIPS, steps=40, batch=8, learning_rate=3e-3, hold_out=2)
+    config = replace(LIPS, steps=16, batch=8, learning_rate=3e-3, hold_out=2)
     assert train_lips(run, config)["ravdess_opening"] > 0.7
 
 

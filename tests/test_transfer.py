@@ -7,7 +7,6 @@ import numpy as np
 import pytest
 
 from talkemo import EMOTIONS, ExportOptions, InputError, Motion, Timeline, animate, load_models, transfer
-from talkemo.binding import bind_mesh
 from talkemo.binding.tracking import FaceTracker
 from talkemo.data import augmentation
 from talkemo.emotions import effective, one_hot
@@ -30,10 +29,9 @@ def mesh(example_face):
 
 
 @pytest.fixture(scope="module")
-def foreign(face, mesh):
+def foreign(face, mesh, bound):
     """An animation as another tool would make it: a jaw that opens and shuts on a head that turns, (24, V, 3)."""
-    binding = bind_mesh(face, mesh)
-    jaw = binding.vertices(face.shape_vector({"jawOpen": 1.0})[None] @ face.shape_coordinates)[0] - mesh.vertices
+    jaw = bound.vertices(face.shape_vector({"jawOpen": 1.0})[None] @ face.shape_coordinates)[0] - mesh.vertices
     opening = 0.5 - 0.5 * np.cos(np.arange(24) / 24 * 4 * np.pi)
     centre = mesh.vertices.mean(0)
     frames = [
@@ -87,9 +85,8 @@ def write_glb(path, rest, faces, targets, times, weights, interpolation="LINEAR"
 
 
 @pytest.fixture
-def foreign_glb(face, mesh, tmp_path):
-    binding = bind_mesh(face, mesh)
-    jaw = binding.vertices(face.shape_vector({"jawOpen": 1.0})[None] @ face.shape_coordinates)[0] - mesh.vertices
+def foreign_glb(face, mesh, bound, tmp_path):
+    jaw = bound.vertices(face.shape_vector({"jawOpen": 1.0})[None] @ face.shape_coordinates)[0] - mesh.vertices
     path = tmp_path / "foreign.glb"
     write_glb(path, mesh.vertices, mesh.faces, [jaw], [0.0, 0.5, 1.0], [[0.0], [1.0], [0.0]])
     return path
@@ -128,14 +125,13 @@ def test_a_timeline_that_is_none_is_named(tmp_path, text, message):
         Timeline.read(path)
 
 
-def test_the_tracker_sees_what_a_mesh_does(face, mesh):
-    binding = bind_mesh(face, mesh)
+def test_the_tracker_sees_what_a_mesh_does(face, bound):
     rng = np.random.default_rng(0)
     names = ("jawOpen", "mouthSmile_L", "mouthSmile_R", "browDown_L")
     shapes = np.zeros((6, len(face.expression_names)), np.float32)
     shapes[:, [face.expression_names.index(name) for name in names]] = rng.random((6, 4))
-    vertices = binding.vertices(shapes @ face.shape_coordinates) @ turned(15).T.astype(np.float32) + 7
-    found, rotation = FaceTracker(binding).track(vertices, np.arange(6) / 30)
+    vertices = bound.vertices(shapes @ face.shape_coordinates) @ turned(15).T.astype(np.float32) + 7
+    found, rotation = FaceTracker(bound).track(vertices, np.arange(6) / 30)
     assert np.abs(rotation - turned(15)).max() < 0.01
     error = np.linalg.norm(found.displacement(face) - face.displacement(shapes), axis=2)
     assert error.mean() < 0.25
@@ -149,18 +145,17 @@ def test_rigid_motion_is_found():
     np.testing.assert_allclose(shift[0], [1, 2, 3], atol=1e-9)
 
 
-def test_a_foreign_animation_smiles_and_goes_on_talking(face, mesh, foreign, foreign_npz, tmp_path):
+def test_a_foreign_animation_smiles_and_goes_on_talking(mesh, bound, foreign, foreign_npz, tmp_path):
     out = tmp_path / "happy.npz"
     transfer(foreign_npz, [out], emotion="happy")
     after = NpzAnimation(out)
     changed = after.vertices() - foreign
-    binding = bind_mesh(face, mesh)
-    corners, lips = binding.landmarks68[[48, 54]], binding.landmarks68[[62, 66]]
+    corners, lips = bound.landmarks68[[48, 54]], bound.landmarks68[[62, 66]]
     assert changed[:, corners, 1].mean() > 0.5  # mm; the example face is in mm
     gap = lambda v: np.linalg.norm(v[:, lips[0]] - v[:, lips[1]], axis=1)
     assert np.corrcoef(gap(after.vertices()), gap(foreign))[0, 1] > 0.95
     still = np.ones(len(mesh.vertices), bool)
-    still[binding.moving] = False
+    still[bound.moving] = False
     assert not still.any() or np.abs(changed[:, still]).max() == 0
     assert after.meta["source"] == "foreign.npz" and after.meta["emotion"] == "happy"
 

@@ -1,6 +1,7 @@
 """What tests/test_together.py starts in one process, or in two: `trained_together.py DATA CAPTURES OUT BATCH`."""
 
 import json
+import multiprocessing
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -8,6 +9,7 @@ from pathlib import Path
 import torch
 from made_up import MadeUpTeacher, made_up_whisper
 
+from talkemo.data import workers
 from talkemo.train import emotion, lips, speech, stages, talking
 from talkemo.train.run import Run
 
@@ -15,6 +17,7 @@ from talkemo.train.run import Run
 def main() -> None:
     data, captures, out, batch = sys.argv[1:]
     torch.set_num_threads(1)
+    workers.get_context = lambda _: multiprocessing.get_context("fork")  # they have what is made up here
     talking.NOISE_CLIPS, talking.LOG_EVERY = 3, 1
     speech.LOG_EVERY = lips.CHECK_EVERY = 1
     emotion.LOG_EVERY = 3  # the generator makes a step every third time

@@ -161,11 +161,12 @@ def _rest_vertices(reference: Source, neutral: str | Path | None) -> np.ndarray:
 
 def _new_comparison(rest: np.ndarray, faces: np.ndarray, own_mask: dict[str, np.ndarray], face: Face) -> Comparison:
     """An empty comparison of motions of a mesh, with the regions of its face where one is found."""
-    from ..binding import bind_mesh
+    from ..binding import bind_hinted
+    from ..binding.cache import BindingCache
 
     masks = {"all": np.arange(len(rest))}
     try:
-        binding = bind_mesh(face, Mesh(rest, faces))
+        binding = bind_hinted(face, Mesh(rest, faces), cache=BindingCache())
     except InputError:  # a mesh without a face can be compared too, by fewer metrics
         return Comparison(rest, {**masks, **own_mask}, unit="mesh units")
     masks["lips"], masks["upper_face"] = binding.region("lips"), binding.region("upper_face")

@@ -21,7 +21,8 @@ def plot_comparison(comparison: Comparison, mesh: Mesh, fps: float, face: Face, 
 
     Raises TalkemoError where matplotlib is not installed.
     """
-    from ..binding import bind_mesh
+    from ..binding import bind_hinted
+    from ..binding.cache import BindingCache
     from ..paper.drawing import new_figure, save_figure
 
     figure = new_figure((11, 4))
@@ -33,7 +34,7 @@ def plot_comparison(comparison: Comparison, mesh: Mesh, fps: float, face: Face, 
     course.set(xlabel="s", ylabel=f"RE, {comparison.unit}", ylim=(0, None))
     course.legend()
     try:
-        points = bind_mesh(face, mesh).placement.to_canonical(mesh.vertices)
+        points = bind_hinted(face, mesh, cache=BindingCache()).placement.to_canonical(mesh.vertices)
     except InputError:  # a mesh without a face is drawn as it stands
         points = mesh.vertices
     ahead = vertex_normals(points, mesh.faces)[mesh.faces].mean(1)[:, 2] > 0
