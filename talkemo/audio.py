@@ -17,7 +17,7 @@ from typing import IO, Any, Protocol
 import numpy as np
 
 from .errors import InputError, TalkemoError
-from .ffmpeg import ffmpeg_program
+from .ffmpeg import SOUND_READERS, ffmpeg_program, reading
 from .files import open_file, quiet_stderr, shown
 
 SAMPLE_RATE = 16000  # Hz
@@ -45,8 +45,6 @@ CONTENTS = {
     ".mp3": ("MP3", "MPEG"),
 }
 DECODED_BY_FFMPEG = (".m4a", ".aac", ".mp4", ".mov", ".webm", ".wma", ".mkv", ".avi", ".mpg", ".mpeg", ".m4v")
-# ffmpeg's readers of these, and of sound with one of these endings; others, such as those of playlists, open further files.
-DEMUXERS = "mov,mp4,m4a,3gp,3g2,mj2,aac,matroska,webm,asf,wav,flac,ogg,mp3,avi,mpeg,mpegts"
 # How the content of files that ffmpeg decodes begins: from a pipe comes no ending.
 BEGINNINGS = (
     (re.compile(rb"....ftyp", re.DOTALL), ".m4a"),
@@ -327,8 +325,7 @@ def _read_with_ffmpeg(path: Path, file: IO[bytes], name: str, seconds: float) ->
     # By its descriptor, where there is a name for that: the path may be another file by now.
     inside = f"/dev/fd/{file.fileno()}"
     source = inside if os.path.exists(inside) else str(path.absolute())
-    only = ["-protocol_whitelist", "file,pipe", "-format_whitelist", DEMUXERS]
-    command = [ffmpeg_program(), "-v", "error", "-nostdin", *only, "-i", f"file:{source}", "-vn", "-ac", "1"]
+    command = [ffmpeg_program(), "-v", "error", "-nostdin", *reading(source, SOUND_READERS), "-vn", "-ac", "1"]
     command += ["-t", str(LONGEST + CHUNK), "-ar", str(SAMPLE_RATE), "-f", "f32le", "-"]
     level = HighPass(SAMPLE_RATE)
     passed = (file.fileno(),) if os.name == "posix" else ()

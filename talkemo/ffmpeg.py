@@ -6,6 +6,10 @@ import shutil
 
 from .errors import TalkemoError
 
+# ffmpeg's readers of films and of sound; others, such as those of playlists, open further files.
+FILM_READERS = ("mov,mp4,m4a,3gp,3g2,mj2", "matroska,webm", "avi", "mpeg", "mpegvideo", "mpegts")
+SOUND_READERS = (*FILM_READERS, "aac", "asf", "wav", "flac", "ogg", "mp3")
+
 
 def ffmpeg_program() -> str:
     """The path of ffmpeg. Raises TalkemoError where there is none."""
@@ -19,3 +23,8 @@ def ffmpeg_program() -> str:
     if shutil.which(program) is None:
         raise TalkemoError(f"{program}: no such program; ffmpeg is needed for videos and some kinds of sound", hint)
     return program
+
+
+def reading(source: str, readers: tuple[str, ...]) -> list[str]:
+    """The arguments by which ffmpeg reads a file with some of its readers, and opens nothing else."""
+    return ["-protocol_whitelist", "file,pipe", "-format_whitelist", ",".join(readers), "-i", f"file:{source}"]

@@ -88,7 +88,7 @@ def fetch(text: str, progress: Progress | None = None) -> WeightSet:
         for entry in entries.values():
             if progress:
                 progress(done, total, entry["file"])
-            _fetch_file(hub, text, repository, commit, entry)
+            _fetch_listed(hub, text, repository, commit, entry)
             done += entry["bytes"]
         # Only now does the cache learn what the revision is: a set that arrives in part, or is refused, is never used.
         hub.download(repository, REGISTRY, revision or MAIN)
@@ -107,9 +107,7 @@ def fetch_file(text: str, name: str, digest: str) -> Path:
     if cached is not None and sha256(cached) == digest:
         return cached
     with client(text) as hub:
-        about = hub.about(repository, name, revision or MAIN)
-        stored_by_digest = DIGEST.fullmatch(about.etag or "") is not None
-        if not stored_by_digest or about.etag == digest:
+        if not _is_another(hub.about(repository, name, revision or MAIN), digest):
             path = hub.download(repository, name, revision or MAIN, again=cached is not None)
             if sha256(path) == digest:
                 return path
@@ -138,16 +136,20 @@ def _read_entries(text: str, registry: Path) -> dict[str, dict[str, Any]]:
     return entries
 
 
-def _fetch_file(hub: _Client, text: str, repository: str, commit: str, entry: dict[str, Any]) -> None:
+def _is_another(about: Any, digest: str) -> bool:
+    """Whether the Hub itself says that a file has another sha256; it knows those in its large file storage."""
+    return DIGEST.fullmatch(about.etag or "") is not None and about.etag != digest
+
+
+def _fetch_listed(hub: _Client, text: str, repository: str, commit: str, entry: dict[str, Any]) -> None:
     """See to it that a listed file is in the cache. Raises InputError where it is not the one that is listed."""
     name, size, digest = entry["file"], entry["bytes"], entry["sha256"]
     cached = _in_cache(repository, name, commit)
     if cached is not None and cached.stat().st_size == size and sha256(cached) == digest:
         return
-    # The Hub says a file's size before it is downloaded, and the sha256 of one in its large file storage.
+    # The Hub says a file's size before it is downloaded.
     about = hub.about(repository, name, commit)
-    stored_by_digest = DIGEST.fullmatch(about.etag or "") is not None
-    differs = about.size not in (None, size) or (stored_by_digest and about.etag != digest)
+    differs = about.size not in (None, size) or _is_another(about, digest)
     if not differs:
         path = hub.download(repository, name, commit, again=cached is not None)
         if cached is None and sha256(path) != digest:  # another commit's copy in the cache may be damaged

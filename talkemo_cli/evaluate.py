@@ -10,13 +10,14 @@ from typing import Annotated, Any
 
 import typer
 
+from talkemo.paper import SEEDS
+
 from . import options
 from .console import console
 from .options import command
 
 SUITES = ("dev", "table1", "table2", "figure6", "figure7", "paper")
 PAIR = "PRED and REF"  # what is evaluated where no suite is named
-SEEDS = 3  # how often table1 and table2 train each variant by default
 
 # Options that only some suites take: the option, what takes it, and what is said where anything else is evaluated.
 ONLY_FOR = (

@@ -66,7 +66,7 @@ class MadeUpTracker:
             assert picture.dtype == np.uint8 and picture.shape[2] == 3
             known = np.column_stack([self.points[number], np.zeros(478)])
             missing = number in self.missing or face > 2
-            yield None if missing else Tracked(known, self.scores[number], 1.0, faces=2)
+            yield None if missing else Tracked(known, self.scores[number], faces=2)
 
 
 @pytest.fixture(scope="module")

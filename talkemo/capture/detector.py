@@ -96,14 +96,13 @@ class Crop:
 
 @dataclass(frozen=True)
 class Tracked:
-    """What a picture shows: points (478, 3) in pixels, depth on their scale; scores (52,) and presence in [0, 1].
+    """What a picture shows: points (478, 3) in pixels, depth on their scale; scores (52,) in [0, 1].
 
     faces: how many there were when this one was found
     """
 
     points: np.ndarray
     scores: np.ndarray
-    presence: float
     faces: int = 1
 
 
@@ -172,7 +171,7 @@ class Tracker:
 
     def _look(self, picture: np.ndarray, crop: Crop) -> Tracked | None:
         points, presence = self.find_points(picture, crop)
-        return Tracked(points, self.score(points), presence) if presence > FOUND else None
+        return Tracked(points, self.score(points)) if presence > FOUND else None
 
     def detect(self, picture: np.ndarray) -> list[Crop]:
         """The crops around the faces in a picture, the largest first, turned so that the eyes are level."""

@@ -15,7 +15,7 @@ from typing import IO
 import numpy as np
 
 from ..errors import InputError
-from ..ffmpeg import ffmpeg_program
+from ..ffmpeg import FILM_READERS, ffmpeg_program, reading
 from ..files import shown
 
 PHOTOS = (".jpg", ".jpeg", ".png")
@@ -25,8 +25,6 @@ LONGEST_SIDE = 1280  # pixels of a picture that is looked at; larger films are s
 LARGEST_PHOTO = 1 << 26  # pixels
 USUAL_FPS = 25.0  # of films that do not say
 FPS = (1.0, 120.0)  # of a film; others are brought into this range
-# ffmpeg's readers of films; others, such as those of playlists, open further files.
-DEMUXERS = "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,mpeg,mpegvideo,mpegts"
 HINT = "mp4, mov, mkv, webm, avi and mpg are read; is it whole?"
 
 
@@ -94,8 +92,7 @@ def _check_there(path: Path) -> None:
 
 def _begin(path: Path) -> list[str]:
     """How a command of ffmpeg's begins that reads a film and nothing else."""
-    only = ["-protocol_whitelist", "file,pipe", "-format_whitelist", DEMUXERS]
-    return [ffmpeg_program(), "-nostdin", *only, "-i", f"file:{path.absolute()}"]
+    return [ffmpeg_program(), "-nostdin", *reading(str(path.absolute()), FILM_READERS)]
 
 
 def _pictures(stream: IO[bytes]) -> Iterator[np.ndarray]:

@@ -17,6 +17,7 @@ from ..data.captures import Report
 from ..errors import InputError
 from ..files import atomic_write, read_json_object
 from ..models import Models
+from . import SEEDS
 from .figure6 import figure6
 from .figure7 import figure7
 from .figures345 import figure3, figure4, figure5
@@ -40,7 +41,7 @@ def paper_report(
     models: Models,
     output: Path,
     *,
-    seeds: int = 3,
+    seeds: int = SEEDS,
     steps: int | None = None,
     study: Path | None = None,
     jobs: int = 1,

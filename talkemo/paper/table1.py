@@ -18,6 +18,7 @@ from ..networks.talking import TalkingModel
 from ..train import talking
 from ..train.material import neutral_recordings
 from ..train.talking import PAPER
+from . import SEEDS
 from .training import labelled, spread, temporary_run
 
 EVERY_TRAINED = 8  # T is measured on every so many'th training clip
@@ -32,7 +33,7 @@ def table1(
     cache: Path,
     models: Models,
     *,
-    seeds: int = 3,
+    seeds: int = SEEDS,
     steps: int | None = None,
     corpora: tuple[str, ...] = ("ravdess", "grid_s1"),
     jobs: int = 1,

@@ -24,7 +24,8 @@ from ..motion import Motion
 from ..networks.emotion import INNER, EmotionModel
 from ..networks.judges import Classifier, Discriminator, to_maps
 from ..train import emotion
-from .training import SEEDS, emotion_config, labelled, of_paper_emotions, spread, temporary_run
+from . import SEEDS
+from .training import emotion_config, labelled, of_paper_emotions, spread, temporary_run
 
 EVERY_REAL = 6  # every so many'th real dev frame is measured
 SPOKEN_FRAMES = 25  # frames of the talking model's output for each dev recording

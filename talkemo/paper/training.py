@@ -18,9 +18,6 @@ from ..train.run import Run
 ITERATIONS = 6000  # of each training of emotion transfer, unless another number is asked for
 
 
-SEEDS = 3  # how often a table trains each variant, unless another number is asked for
-
-
 def spread(values: list[float]) -> dict[str, Any]:
     """Mean and standard deviation over the seeds, and the figure of each."""
     return {"mean": float(np.mean(values)), "spread": float(np.std(values)), "seeds": values}
