@@ -2,7 +2,9 @@
 
 import json
 import sys
+from contextlib import nullcontext
 from itertools import pairwise
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -95,15 +97,26 @@ def corpus(tmp_path, samples):
 
 
 def test_corpus_is_aligned_and_goes_on_where_it_was_ended(aligner, corpus, monkeypatch):
-    out, told = corpus / "phones.json", []
-    # A shard as a process of the pool makes it, and then nothing is left to do for a pool.
-    (corpus / "phones.parts").mkdir()
+    out, told, begun = corpus / "phones.json", [], []
+    align_shard = phones._align_shard
+
+    def ended_in_the_second(task):
+        begun.append(task[1])
+        if len(begun) == 2:
+            raise KeyboardInterrupt
+        align_shard(task)
+
     monkeypatch.setattr(phones, "_aligner", [aligner])
-    rows = phones._transcripts(corpus)
-    phones._align_shard((corpus / "speech", rows, phones.part_path(out, rows)))
-    monkeypatch.setattr(phones, "worker_pool", None)
+    monkeypatch.setattr(phones, "SHARD", 1)
+    monkeypatch.setattr(phones, "_align_shard", ended_in_the_second)
+    monkeypatch.setattr(phones, "worker_pool", lambda jobs: nullcontext(SimpleNamespace(map=map)))  # in this process
+    with pytest.raises(KeyboardInterrupt):
+        align_corpus(corpus, out, 1)
+    assert not out.exists()
     done = align_corpus(corpus, out, 1, lambda *counts: told.append(counts))
     assert done == {"utterances": 3, "aligned": 1, "failed": 1}
+    first, second, third = ([row] for row in phones._transcripts(corpus))
+    assert begun == [first, second, second, third] and told == [(2, 3), (3, 3)]
     found = json.loads(out.read_text("utf-8"))
     assert list(found) == ["a.wav"] and found["a.wav"][0][1] == 0
     assert not (corpus / "phones.parts").exists()
