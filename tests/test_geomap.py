@@ -68,6 +68,17 @@ def test_round_trip(face):
     assert error[:, critical].max() < 1.0
 
 
+def test_the_errors_of_a_round_trip_are_told(face):
+    expression = face.expression_weights(random_shapes(face, np.random.default_rng(1), 1))[0]
+    vertices = face.vertices(expression, face.identity_weights(np.zeros(1)))
+    maps, told = geomap.round_trip(face, vertices)
+    back = face.mean + geomap.geometry_map(face).decode(maps[None])[0]
+    error = np.linalg.norm(back - vertices, axis=1)
+    assert told["round_trip_mean_mm"] == pytest.approx(error.mean(), abs=1e-4) and told["round_trip_mean_mm"] < 0.1
+    assert told["round_trip_max_mm"] == pytest.approx(error.max(), abs=1e-4)
+    assert told["round_trip_lips_eyelids_max_mm"] < 1.0
+
+
 def test_a_shift_stays_a_shift(face):
     sampling = geomap.geometry_map(face)
     shift = np.broadcast_to(np.float32([1, -2, 3]), (2, len(face.mean), 3))

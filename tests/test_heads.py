@@ -12,7 +12,7 @@ from talkemo.capture.video import open_film
 from talkemo.face import ARKIT_NAMES
 from talkemo.formats.live_link import head_angles
 from talkemo.geometry import eye_rotation
-from talkemo.heads import SHARE, SPECTRUM, Gaze, HeadMotion, Turner, gaze_weights
+from talkemo.heads import SHARE, SPECTRUM, Gaze, HeadMotion, Turner, gaze_of, gaze_weights
 from talkemo.pipelines.outputs import check_mode
 from talkemo.render.look import look_of
 
@@ -90,6 +90,7 @@ def test_gaze_in_arkit_s_weights(example_face, short_speech, models):
     assert names["eyeLookDownLeft"][0] == pytest.approx(0.4) and names["eyeLookUpRight"][1] == pytest.approx(0.4)
     assert names["eyeLookOutLeft"][0] == pytest.approx(0.2) == names["eyeLookInRight"][0]
     assert weights[0].sum() == pytest.approx(1.2)
+    np.testing.assert_allclose(gaze_of(weights), np.radians([[10.0, 5.0], [-10.0, -5.0]]), atol=1e-9)
     lively, still = (talkemo.animate(example_face, short_speech, gaze=g, models=models) for g in ("auto", "off"))
     look = [k for k, name in enumerate(ARKIT_NAMES) if name.startswith("eyeLook")]
     others = np.setdiff1d(np.arange(52), look)

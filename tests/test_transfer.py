@@ -84,6 +84,23 @@ def write_glb(path, rest, faces, targets, times, weights, interpolation="LINEAR"
     path.write_bytes(struct.pack("<3I", 0x46546C67, 2, 12 + len(content)) + content)
 
 
+@pytest.mark.parametrize("kept", ["as a field", "in meta", "as a field that is no rotation", "nowhere"])
+def test_an_npz_says_how_its_face_is_turned(foreign, mesh, tmp_path, kept):
+    turn = turned(30)
+    more = {
+        "as a field": {"facing": turn, "meta": "{}"},
+        "in meta": {"meta": json.dumps({"facing": turn.tolist()})},  # as 0.1.0 wrote it
+        "as a field that is no rotation": {"facing": 2 * turn},
+        "nowhere": {},
+    }[kept]
+    np.savez(tmp_path / "a.npz", vertices=foreign[:2], faces=mesh.faces, fps=24.0, **more)
+    facing = NpzAnimation(tmp_path / "a.npz").facing
+    if kept in ("as a field", "in meta"):
+        np.testing.assert_allclose(facing, turn, atol=1e-6)
+    else:
+        assert facing is None
+
+
 @pytest.fixture
 def foreign_glb(face, mesh, bound, tmp_path):
     jaw = bound.vertices(face.shape_vector({"jawOpen": 1.0})[None] @ face.shape_coordinates)[0] - mesh.vertices
