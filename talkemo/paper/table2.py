@@ -47,8 +47,8 @@ def table2(
     D: on real dev faces, augmented as those of the training are. D-CE is the share that the discriminator, as the paper
     does it, classifies wrongly; D-RE the mean vertex distance, mm, between a face and itself after transfer to another
     emotion and back, and `D-RE features` the mean distance in the discriminator's last feature layer, which is how the
-    paper words it. G: the same on generated faces, emotions given to the talking model's own output. `G-CE classifier`
-    is the error of a classifier that saw real faces only. Each figure has the mean and the spread over seeds. models: gives the face and the talking model. Captures are
+    paper words it. G: the same on generated faces, emotions given to the talking model's own output. `D-CE classifier` and
+    `G-CE classifier` are the error of a classifier that saw real faces only. Each figure has the mean and the spread over seeds. models: gives the face and the talking model. Captures are
     read from `cache` and made there where missing, see `load_captures`.
     """
     face, usual = models.face, emotion_config(steps)
@@ -66,10 +66,9 @@ def table2(
                 trained = run.models()
                 classifier, classes = trained.classifier("four")
                 real = list(_real_faces(face, dev, weight))
-                figures = _on_real_faces(face, trained.emotion, trained.discriminator, real)
-                figures |= _on_generated_faces(
-                    face, trained.emotion, trained.discriminator, classifier, classes, talked
-                )
+                judges = trained.discriminator, classifier, classes
+                figures = _on_real_faces(face, trained.emotion, *judges, real)
+                figures |= _on_generated_faces(face, trained.emotion, *judges, talked)
                 found[name].append(figures)
     rows = [{"training": name, **{c: spread([f[c] for f in every]) for c in every[0]}} for name, every in found.items()]
     return {
@@ -104,18 +103,26 @@ def _real_faces(face: Face, dev: list[Fitted], weight: float) -> Iterator[tuple[
 
 
 def _on_real_faces(
-    face: Face, model: EmotionModel, judge: Discriminator, real: list[tuple[str, np.ndarray]]
+    face: Face,
+    model: EmotionModel,
+    judge: Discriminator,
+    classifier: Classifier,
+    classes: list[str],
+    real: list[tuple[str, np.ndarray]],
 ) -> dict[str, float]:
     """The columns D of a row."""
-    wanted = np.concatenate([np.full(len(faces), PAPER_EMOTIONS.index(name)) for name, faces in real])
-    answers = classify(_of_four(judge), face, np.concatenate([faces for _, faces in real]), model.device)
+    every = np.concatenate([faces for _, faces in real])
+    wanted = np.concatenate([[name] * len(faces) for name, faces in real])
+    by_judge = np.array(PAPER_EMOTIONS)[classify(_of_four(judge), face, every, model.device)]
+    by_classifier = np.array(classes)[classify(classifier, face, every, model.device)]
     back = [_there_and_back(model, faces, name) for name, faces in real]
     distance = [metrics.reconstruction_error(after, faces) for (_, faces), after in zip(real, back)]
     features = [_feature_distance(judge, face, after, faces) for (_, faces), after in zip(real, back)]
     return {
-        "D-CE": float((answers != wanted).mean()),
+        "D-CE": float((by_judge != wanted).mean()),
         "D-RE": float(np.mean(distance)),
         "D-RE features": float(np.mean(features)),
+        "D-CE classifier": float((by_classifier != wanted).mean()),
     }
 
 
