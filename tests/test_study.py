@@ -52,13 +52,35 @@ def test_a_study_is_balanced_and_its_page_does_not_say_whose_film_is_whose(folde
     assert not any(name in text for name in ("ours", "theirs", "others"))
     pairs = [tuple(sorted((q["left"], q["right"]))) for q in key["queries"].values()]
     assert len(pairs) == 15 and all(pairs.count(pair) == 5 for pair in set(pairs)) and len(set(pairs)) == 3
-    data = json.loads(re.search(r'type="application/json">(.*?)</script>', text, re.DOTALL)[1])
-    for query in data["queries"]:
+    for query in page_data(tmp_path / "study")["queries"]:
         for side in ("left", "right"):
             own = key["queries"][query["id"]]
             content = (tmp_path / "study" / query[side]).read_bytes().decode()
             assert content == f"{own[side]} {own['film']}"
     assert [path.name for path in tmp_path.iterdir() if path.name.startswith(".")] == []
+
+
+@pytest.mark.parametrize("methods, queries", [(7, 15), (5, 15), (3, 1)])
+def test_no_two_methods_are_left_out_or_shown_more_often(methods, queries, tmp_path):
+    for method in range(methods):
+        (tmp_path / f"m{method}").mkdir()
+        for name in ("hello_happy", "hello"):
+            (tmp_path / f"m{method}" / f"{name}.mp4").write_bytes(b"film")
+    key = make_study([tmp_path / f"m{k}" for k in range(methods)], tmp_path / "study", queries=queries, seed=3)
+    pairs = [frozenset((q["left"], q["right"])) for q in key["queries"].values()]
+    every = methods * (methods - 1) // 2
+    assert len(set(pairs)) == every and len(pairs) >= queries
+    assert {pairs.count(pair) for pair in set(pairs)} == {len(pairs) // every}
+    data = page_data(tmp_path / "study")
+    assert data["shown"] == queries
+    for query in data["queries"]:
+        assert query.get("about") == ("happy" if key["queries"][query["id"]]["film"] == "hello_happy" else None)
+
+
+def page_data(study):
+    """What the page of a study is made of."""
+    text = (study / "index.html").read_text("utf-8")
+    return json.loads(re.search(r'type="application/json">(.*?)</script>', text, re.DOTALL)[1])
 
 
 def test_answers_are_counted_whatever_side_a_film_was_on(folders, tmp_path):
@@ -166,7 +188,9 @@ def test_the_papers_five_methods_are_rendered_and_kept(corpus, fitted, short_spe
     assert len(set(shown.values())) == 5
     assert len({(out / "VOCA" / name).read_bytes() for name in names}) == 1  # it knows no emotion
     key = json.loads((tmp_path / "study" / "key.json").read_text())
-    assert key["methods"] == list(methods) and len(key["queries"]) == 15
+    assert (
+        key["methods"] == list(methods) and len(key["queries"]) == 20 and page_data(tmp_path / "study")["shown"] == 15
+    )
     assert main([*arguments[:-1], str(tmp_path / "again"), "--seed", "1"]) == 0
     again = {path.relative_to(out).as_posix(): path.stat().st_mtime_ns for path in out.rglob("*.mp4")}
     assert again == films

@@ -17,6 +17,7 @@ from typing import Any
 
 import numpy as np
 
+from ..emotions import EMOTIONS
 from ..errors import InputError
 from ..files import Partial, check_folder, read_json_object, shown
 from ..formats.page import page_text
@@ -61,7 +62,9 @@ def make_study(
     """Write a study of films of several methods: a folder each, films of one name showing the same.
 
     output: a new folder, for index.html, media/ and key.json, of which participants are given the first two
-    queries: how many pairs a participant sees, each pair of methods as often as any other, sides by chance
+    queries: how many pairs a participant sees, drawn from those of the study by the page, in an order of their own. The
+        study has each two methods equally often and at least once, films and sides by chance. Where a film's name ends in
+        an emotion, as in hello_happy, the page says which is meant
     Returns what key.json holds. Raises InputError for fewer than two folders, and for folders without films in common.
     """
     methods = {Path(folder).name: Path(folder) for folder in folders}
@@ -78,7 +81,7 @@ def make_study(
     if not pairs:
         raise InputError("no two folders have films of one name", "render the same sentences with each method")
     rng = np.random.default_rng(seed)
-    chosen = [pairs[k % len(pairs)] for k in rng.permutation(queries)]
+    chosen = [pairs[k] for _ in range(-(-queries // len(pairs))) for k in rng.permutation(len(pairs))]
     study = secrets.token_hex(8)
     key: dict[str, Any] = {"study": study, "methods": list(methods), "queries": {}}
     shown_queries = []
@@ -97,9 +100,11 @@ def make_study(
             sides[side] = f"{MEDIA}/{secrets.token_hex(8)}{source.suffix.lower()}"  # its name says nothing
             shutil.copyfile(source, partial.path / sides[side])
         key["queries"][str(number)] = {"left": left, "right": right, "film": film}
-        shown_queries.append({"id": str(number), **sides})
+        emotion = film.rpartition("_")[2]
+        about = {"about": emotion} if emotion in EMOTIONS else {}
+        shown_queries.append({"id": str(number), **about, **sides})
     questions = [{"name": name, "text": text} for name, text in QUESTIONS.items()]
-    data = {"study": study, "questions": questions, "queries": shown_queries}
+    data = {"study": study, "questions": questions, "shown": queries, "queries": shown_queries}
     (partial.path / PAGE).write_text(page_text("study.html", data), "utf-8")
     (partial.path / KEY).write_text(json.dumps(key, indent=1), "utf-8")
     partial.finish()

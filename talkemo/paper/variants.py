@@ -6,7 +6,9 @@ without augmentation     an emotion transfer that has seen the actors alone
 PointNet                 a PointNet as the generator of emotion transfer
 VOCA                     the talking model with constant weights, and no emotion
 
-The talking model of the second and the last is the paper's own variant, trained on neutral ravdess and grid.
+The talking model of the second and the last is the paper's own variant, trained on neutral ravdess and grid; the generators
+of the third and the fourth are trained on the paper's four emotions, for fewer iterations than those that ship. What people
+prefer says what a method is worth as the paper has it, not what one of its parts is.
 """
 
 from __future__ import annotations
