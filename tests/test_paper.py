@@ -2,16 +2,16 @@
 
 import json
 import sys
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
 
 import talkemo
-from talkemo.paper import pointnet, report, training
+from talkemo import EMOTIONS, Motion
+from talkemo.paper import figure6, pointnet, report, table1, table2, training
 from talkemo.paper.figure7 import Roughness
-from talkemo.paper.table1 import table1
-from talkemo.paper.table2 import table2
 from talkemo.train.emotion import EmotionConfig
 from talkemo_cli.app import main
 
@@ -32,8 +32,10 @@ def small_generator(monkeypatch):
     monkeypatch.setattr(training, "EmotionConfig", lambda: EmotionConfig(batch=4, channels=16, blocks=1))
 
 
-def test_table_1(corpus, cache, models):
-    result = table1(corpus, cache, models, seeds=1, steps=3, corpora=("ravdess",))
+def test_table_1(corpus, cache, models, monkeypatch):
+    splits, errors = [], table1._errors
+    monkeypatch.setattr(table1, "_errors", lambda *those: splits.append(those[2]) or errors(*those))
+    result = table1.table1(corpus, cache, models, seeds=1, steps=3, corpora=("ravdess",))
     assert [(row["weights"], row["mask"]) for row in result["rows"]] == [
         (weights, mask) for weights in ("constant", "local") for mask in ("mouth landmarks", "lips", "all")
     ]
@@ -44,10 +46,106 @@ def test_table_1(corpus, cache, models):
     assert constant["T-RE"]["mean"] != local["T-RE"]["mean"]
     assert constant["T-RE"]["mean"] == pytest.approx(local["T-RE"]["mean"], rel=0.5)
     assert result["clips"] == {"T": 1, "V": 2} and result["steps"] == 3
+    for measured in splits:
+        assert {name: {r.split for r in chosen} for name, chosen in measured.items()} == {"T": {"train"}, "V": {"dev"}}
+        assert {r.emotion for r in measured["T"]} <= {"neutral", "calm"}
+
+
+def test_errors_of_a_model_that_does_not_move_are_the_motion_itself(corpus, fitted, face):
+    chosen = [r for r in fitted[1] if not r.rejected][:3]
+    still = lambda sound, times: Motion(times, np.zeros((len(times), len(face.expression_names)), np.float32))
+    found = table1._errors(SimpleNamespace(face=face, motion=still), corpus, {"T": chosen[:1], "V": chosen[1:]})
+    masks = {
+        "mouth landmarks": face.landmarks68[48:],
+        "lips": np.flatnonzero(face.regions["lips"]),
+        "all": np.arange(12500),
+    }
+    for split, recordings in (("T", chosen[:1]), ("V", chosen[1:])):
+        moved = [r.capture.motion(face).displacement(face) for r in recordings]
+        for mask, rows in masks.items():
+            re = np.concatenate([np.linalg.norm(m[:, rows], axis=2).mean(1) for m in moved])
+            ve = np.concatenate([np.linalg.norm(np.diff(m[:, rows], axis=0), axis=2).mean(1) for m in moved])
+            assert found[f"{split}-RE {mask}"] == pytest.approx(re.mean(), rel=1e-4)
+            assert found[f"{split}-VE {mask}"] == pytest.approx(ve.mean(), rel=1e-4)
+
+
+class Judge(torch.nn.Module):
+    """Takes every face for one class. Its features are the map itself."""
+
+    def __init__(self, answer: int, classes: int = len(EMOTIONS)):
+        super().__init__()
+        self.answer, self.classes, self.own = answer, classes, torch.nn.Parameter(torch.zeros(1))
+
+    def forward(self, maps):
+        return torch.eye(self.classes)[[self.answer] * len(maps)]
+
+    logits = forward
+
+    def features(self, maps):
+        return maps.flatten(1)
+
+
+class Mover:
+    """An emotion transfer that opens the mouth by the same whatever it is asked for."""
+
+    device = torch.device("cpu")
+
+    def __init__(self, face):
+        self.face, self.by = face, 3 * face.jaw_row / np.linalg.norm(face.jaw_row)
+
+    def residual(self, maps, opening, shares):
+        return np.tile(self.by, (len(maps), 1)).astype(np.float32)
+
+    def transfer(self, motion, shares, from_neutral=True):
+        return Motion(motion.times, motion.coordinates + np.float32(self.by))
+
+
+CLASSES = ["surprised", "angry", "happy", "neutral"]  # not in the order of the emotions
+
+
+def test_table_2_on_real_faces_counts_what_is_wrong(face):
+    mover, real = (
+        Mover(face),
+        [("happy", np.zeros((3, 12500, 3), np.float32)), ("angry", np.ones((1, 12500, 3), np.float32))],
+    )
+    found = table2._on_real_faces(face, mover, Judge(EMOTIONS.index("happy")), Judge(3, 4), CLASSES, real)
+    assert found["D-CE"] == pytest.approx(1 / 4) and found["D-CE classifier"] == 1
+    assert table2._on_real_faces(face, mover, Judge(0), Judge(1, 4), CLASSES, real)["D-CE classifier"] == 3 / 4
+    twice = np.linalg.norm(np.tensordot(2 * mover.by, face.span, 1), axis=-1).mean()  # there, and back
+    assert found["D-RE"] == pytest.approx(twice, rel=1e-3) and found["D-RE features"] > 0
+
+
+def test_table_2_on_generated_faces_counts_what_is_wrong(face):
+    mover, talked = Mover(face), Motion(np.arange(5), np.zeros((5, len(face.expression_names)), np.float32))
+    found = table2._on_generated_faces(face, mover, Judge(EMOTIONS.index("angry")), Judge(3, 4), CLASSES, talked)
+    assert (
+        found["G-CE"] == pytest.approx(2 / 3) and found["G-CE classifier"] == 1
+    )  # happy, angry, surprised; none neutral
+    twice = np.linalg.norm(np.tensordot(2 * mover.by, face.span, 1), axis=-1).mean()
+    assert found["G-RE"] == pytest.approx(twice, rel=1e-3)
+
+
+def test_silhouettes_of_features_that_are_apart(corpus, cache, models, tmp_path, monkeypatch):
+    pytest.importorskip("matplotlib")
+    pytest.importorskip("sklearn")
+    rng, asked = np.random.default_rng(0), []
+
+    def features(models, motion):
+        asked.append(len(motion))
+        return rng.standard_normal((len(motion), 8)) + 100 * (len(asked) - first_generated) * (
+            len(asked) > first_generated
+        )
+
+    recorded = figure6._recorded
+    monkeypatch.setattr(figure6, "_features", features)
+    first_generated = len(recorded(models.face, figure6.recordings_of(corpus, cache, models)))
+    figure = figure6.figure6(corpus, cache, models, tmp_path / "6.png")
+    assert figure["silhouette_generated"] > 0.9 and figure["silhouette_recorded"] < 0.2
+    assert figure["points_recorded"] == sum(asked[:first_generated])
 
 
 def test_table_2(corpus, cache, models, small_generator):
-    table = table2(corpus, cache, models, seeds=2, steps=3)
+    table = table2.table2(corpus, cache, models, seeds=2, steps=3)
     assert [row["training"] for row in table["rows"]] == ["with augmentation", "without"]
     for row in table["rows"]:
         assert all(0 <= row[c]["mean"] <= 1 for c in ("D-CE", "G-CE", "G-CE classifier"))
@@ -135,7 +233,19 @@ def test_the_report_is_made_part_by_part(corpus, cache, tmp_path, monkeypatch, c
     made.clear()
     (tmp_path / "paper" / "figure7.png").unlink()
     assert main(command) == 0 and made == ["figure7"]  # what is there is kept
+    made.clear()
+    assert main([*command, "--steps", "5"]) == 0 and made == [
+        "table1",
+        "table2",
+        "figure7",
+    ]  # and made anew after others
+    made.clear()
+    assert main([*command, "--steps", "5", "--seeds", "7"]) == 0 and made == ["table1", "table2"]
+    made.clear()
+    assert main([*command, "--steps", "5", "--seeds", "7", "--weights", "free"]) == 0 and "table2" in made
+    assert "weights free" in (tmp_path / "paper" / "report.html").read_text("utf-8")
     (tmp_path / "paper" / "table1.json").write_text("[]")
+    assert main([*command, "--study", str(tmp_path)]) == 2 and "key.json" in capsys.readouterr().err
     assert main(command) == 2 and "not a part of a report" in capsys.readouterr().err
 
 

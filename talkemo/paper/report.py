@@ -14,9 +14,11 @@ from typing import Any
 
 from .. import __version__
 from ..data.captures import Report
+from ..data.kept import corpus_digest, digest
 from ..errors import InputError
 from ..files import atomic_write, read_json_object
 from ..models import Models
+from ..weights import sha256
 from . import SEEDS
 from .figure6 import figure6
 from .figure7 import figure7
@@ -24,6 +26,7 @@ from .figures345 import figure3, figure4, figure5
 from .study import draw, tally
 from .table1 import table1
 from .table2 import table2
+from .training import ITERATIONS
 
 PAGE = "report.html"
 LARGEST_PART = 1 << 22  # bytes of a part's JSON
@@ -49,48 +52,72 @@ def paper_report(
 ) -> dict[str, Any]:
     """Make what is missing of the report in a folder, and its page; returns the page and what is in the parts.
 
+    A part that comes from other weights or data, or from another number of seeds or steps, is made anew.
+
     steps: of each training of tables 1 and 2 and figure 7, each one's own number if None
     study: the folder of a user study with its participants' answers_*.json in it, for figure 8
     Raises InputError where the folder is none or a part of it is not what was written there.
     """
     if output.exists() and not output.is_dir():
         raise InputError(f"{output} is not a folder", "name a new folder by -o, or one with parts of a report")
+    preferences = None if study is None else tally(study, sorted(study.glob("answers_*.json")))
     output.mkdir(exist_ok=True)
     common: dict[str, Any] = {"jobs": jobs, "progress": progress}
     trained = {**common, "steps": steps}
     face = models.face
-    parts: dict[str, Any] = {
-        "table1": _kept(output / "table1.json", lambda: table1(data, cache, models, seeds=seeds, **trained)),
-        "table2": _kept(output / "table2.json", lambda: table2(data, cache, models, seeds=seeds, **trained)),
+    come_from = lambda stages, corpora, *settings: digest(
+        [sha256(models.path(stage)) for stage in stages],
+        [corpus_digest(data / corpus) for corpus in corpora if (data / corpus).is_dir()],
+        settings,
+    )
+    acted = ("ravdess",)
+    origins = {
+        "table1": come_from(("face", "speech"), ("ravdess", "grid_s1"), seeds, steps),
+        "table2": come_from(("face", "speech", "talking"), acted, seeds, steps),
+        **dict.fromkeys(("figure3", "figure4", "figure5"), come_from(("face",), ())),
+        "figure6": come_from(("face", "emotion", "discriminator"), acted),
+        "figure7": come_from(("face",), acted, steps),
     }
-    for name, make in (("figure3", figure3), ("figure4", figure4), ("figure5", figure5)):
-        if not (output / f"{name}.png").is_file():
-            make(face, output / f"{name}.png")
-    for name, draw_it in (
-        ("figure6", lambda picture: figure6(data, cache, models, picture, **common)),
-        ("figure7", lambda picture: figure7(data, cache, models, picture, **trained)),
-    ):
-        picture = output / f"{name}.png"
-        if not picture.is_file():  # its figures belong to it
-            (output / f"{name}.json").unlink(missing_ok=True)
-        # A folder that is moved keeps its pictures: they are named within it.
-        made = lambda draw_it=draw_it, picture=picture: {**draw_it(picture), "output": picture.name}
-        parts[name] = _kept(output / f"{name}.json", made)
-    if study is not None:
-        preferences = tally(study, sorted(study.glob("answers_*.json")))
+    make: dict[str, Callable[[Path], Any]] = {
+        "table1": lambda _: table1(data, cache, models, seeds=seeds, **trained),
+        "table2": lambda _: table2(data, cache, models, seeds=seeds, **trained),
+        "figure3": lambda picture: figure3(face, picture),
+        "figure4": lambda picture: figure4(face, picture),
+        "figure5": lambda picture: figure5(face, picture),
+        "figure6": lambda picture: figure6(data, cache, models, picture, **common),
+        "figure7": lambda picture: figure7(data, cache, models, picture, **trained),
+    }
+    parts = {name: _kept(output, name, origins[name], make[name]) for name in make}
+    if preferences is not None:
         draw(preferences, output / "figure8.png")
     with atomic_write(output / PAGE) as partial:
-        partial.write_text(_page(parts, (output / "figure8.png").is_file(), models.name), "utf-8")
+        partial.write_text(_page(parts, (output / "figure8.png").is_file(), _which(models)), "utf-8")
     return {"page": str(output / PAGE), **parts}
 
 
-def _kept(path: Path, make: Callable[[], dict[str, Any]]) -> dict[str, Any]:
-    """What a part's file holds; it is made and written where there is none."""
-    if not path.is_file():
-        found = make()
+def _kept(folder: Path, name: str, origin: str, make: Callable[[Path], dict[str, Any] | None]) -> dict[str, Any]:
+    """What NAME.json holds; made and written where there is none, or one of another origin, or no NAME.png to a figure.
+
+    make: returns what is to be kept; a figure's writes the picture too
+    """
+    path, picture = folder / f"{name}.json", folder / f"{name}.png"
+    read = lambda: read_json_object(path, "a part of a report", "delete it, and it is made anew", LARGEST_PART)
+    pictured = picture.is_file() or not name.startswith("figure")
+    if not (pictured and path.is_file() and read().get("origin") == origin):
+        # A folder that is moved keeps its pictures: they are named within it.
+        found = {**(make(picture) or {}), "origin": origin}
+        if "output" in found:
+            found["output"] = picture.name
         with atomic_write(path) as partial:
             partial.write_text(json.dumps(found, indent=1), "utf-8")
-    return read_json_object(path, "a part of a report", "delete it, and it is made anew", LARGEST_PART)
+    return read()
+
+
+def _which(models: Models) -> str:
+    """The name of a set of weights, and from which commits its stages are."""
+    commits = {stage: entry.get("commit") for stage, entry in models.sets[0].entries.items()}
+    told = ", ".join(f"{stage} {commit}" for stage, commit in commits.items() if commit)
+    return f"{models.name} ({told})" if told else models.name
 
 
 def _page(parts: dict[str, Any], studied: bool, weights: str) -> str:
@@ -98,7 +125,11 @@ def _page(parts: dict[str, Any], studied: bool, weights: str) -> str:
     body = [
         "<h1>3D-TalkEmo: the paper's tables and figures, and ours</h1>",
         f"<p>talkemo {__version__}, weights {html.escape(weights)}. The paper: Wang, Fan, Xia, <i>3D-TalkEmo: Learning to "
-        "Synthesize 3D Emotional Talking Head</i>, 2021. Its numbers are in italics. Test speakers are never trained on.</p>",
+        "Synthesize 3D Emotional Talking Head</i>, 2021. Its numbers, in italics, stand beside table 1; those of table 2 and of "
+        "its figures are not at hand here. Test speakers are never trained on.</p>",
+        "<p>The tables and figure 7 compare ways of training: each trains networks of its own on the paper's data, from the same "
+        f"start and for as long, the emotion transfer for {ITERATIONS:,} iterations if not said otherwise; the paper's had "
+        "200,000. Figures 3 to 6 show the weights named above.</p>",
         *_table1(parts["table1"]),
         *_table2(parts["table2"]),
         "<h2>Figure 3: augmentation</h2>",
@@ -160,8 +191,9 @@ def _table2(found: dict[str, Any]) -> list[str]:
         f"<p>Mean ± standard deviation over seeds, after {found['iterations']} iterations. D: {found['real_frames']} real "
         f"frames of the dev actors, G: {found['generated_frames']} generated. CE: share that the discriminator classifies "
         "wrongly; <i>classifier</i>: one that saw real faces only. RE: after transfer and back, in mm over all vertices; "
-        "<i>features</i>: in the discriminator's last feature layer, as the paper words it. How the paper separates D and G "
-        "it does not say; this is our reading.</p>",
+        "<i>features</i>: in the discriminator's last feature layer, as the paper words it; each training has its own, so that "
+        "the rows have different scales. Real frames are augmented as the row's training augments them. How the paper separates "
+        "D and G it does not say; this is our reading.</p>",
     ]
 
 
