@@ -17,6 +17,7 @@ from .console import console
 from .options import command
 
 SUITES = ("dev", "table1", "table2", "figure6", "figure7", "paper")
+JOBS = 2  # processes that fit the corpora, if not said otherwise
 PAIR = "PRED and REF"  # what is evaluated where no suite is named
 
 # Options that only some suites take: the option, what takes it, and what is said where anything else is evaluated.
@@ -28,8 +29,9 @@ ONLY_FOR = (
     (
         "--weights",
         (PAIR, "dev", "figure6", "paper"),
-        "table1, table2 and figure7 train their own models; --weights belongs to dev and figure6",
+        "table1, table2 and figure7 train their own models; --weights belongs to PRED and REF, dev, figure6 and paper",
     ),
+    ("--jobs", SUITES, "--jobs belongs to a --suite"),
     ("--against", ("dev",), "--against belongs to the suite dev"),
     ("--split", ("dev",), "--split belongs to the suite dev"),
     ("--phones", ("dev",), "--phones belongs to the suite dev"),
@@ -85,11 +87,11 @@ def evaluate(
     phones: Annotated[
         Path | None,
         typer.Option(
-            help="dev: a JSON of aligned phones by recording, {name: [[phone, start, end], ...]}, for recall and "
-            "precision of the lips' closures."
+            help="dev: a JSON file of aligned phones, by recording a list of each one's name, start and end in s, for "
+            "recall and precision of the lips' closures."
         ),
     ] = None,
-    jobs: Annotated[int, typer.Option(min=1, help="Processes that fit the corpora.")] = 2,
+    jobs: Annotated[int, typer.Option(min=1, help="Processes that fit the corpora.")] = JOBS,
     seeds: Annotated[
         int | None, typer.Option(min=1, help=f"How often table1 and table2 train each variant. By default {SEEDS}.")
     ] = None,
@@ -121,6 +123,7 @@ def evaluate(
         "--data": data,
         "--captures": captures,
         "--weights": None if weights == "default" else weights,
+        "--jobs": None if jobs == JOBS else jobs,
         "--against": against,
         "--split": split,
         "--phones": phones,

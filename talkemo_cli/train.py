@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 from enum import Enum
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -24,6 +25,21 @@ class Stage(str, Enum):
     talking = "talking"
     emotion = "emotion"
     all = "all"
+
+
+# Options that only some stages take.
+ONLY_FOR = {
+    "--paper": ("talking",),
+    "--constant-weights": ("talking",),
+    "--log-mel": ("talking",),
+    "--freeze-encoder": ("talking",),
+    "--no-augmentation": ("emotion",),
+    "--java-sed": ("emotion",),
+    "--free": ("lips", "talking", "emotion"),
+    "--people": ("lips",),
+    "--steps": ("speech", "lips", "talking", "emotion"),
+    "--hold-out": ("lips", "talking"),
+}
 
 
 @command(
@@ -93,6 +109,19 @@ def train(
     from talkemo.train.stages import train_all
     from talkemo.weights import DEFAULT
 
+    given = {
+        "--paper": paper,
+        "--constant-weights": constant_weights,
+        "--log-mel": log_mel,
+        "--freeze-encoder": freeze_encoder,
+        "--no-augmentation": no_augmentation,
+        "--java-sed": java_sed,
+        "--free": free,
+        "--people": people is not None,
+        "--steps": steps is not None,
+        "--hold-out": hold_out is not None,
+    }
+    _check_options(stage.value, given)
     options = {
         "paper": paper,
         "constant_weights": constant_weights,
@@ -116,6 +145,8 @@ def train(
         device=device,
         notice=console.message,
     )
+    if run.together.is_main and any(find_spec(name) is None for name in ("tensorboard", "matplotlib")):
+        console.message("no TensorBoard files or no pictures of curves are written: pip install 'talkemo[log]'")
     use_all_cores()
     with console.progress(stage.value) as update:
         if run.together.is_main:
@@ -126,6 +157,15 @@ def train(
             results = {stage.value: train_stage(stage.value, run, seed=seed, options=options)}
     if run.together.is_main:
         console.result(results)
+
+
+def _check_options(stage: str, given: dict[str, bool]) -> None:
+    """Raise InputError for an option that is given and does not belong to the stage."""
+    from talkemo import InputError
+
+    for option, stages in ONLY_FOR.items():
+        if given[option] and stage not in (*stages, "all"):
+            raise InputError(f"{option} belongs to {' and '.join(stages)}, not to {stage}", f"leave {option} out")
 
 
 def _report_to(update: Any) -> Callable[[str, int, int], None]:

@@ -284,6 +284,8 @@ def test_options(world):
         "no corpora": ("train", "emotion", "--data", world.folder / "none", "-o", world.out / "run"),
         "no corpus": ("train", "emotion", "--data", world.folder, "-o", world.folder / "run"),
         "a negative seed": ("train", "emotion", "--data", world.folder, "--seed", "-1", "-o", world.out / "run"),
+        "an option of another stage": ("train", "face", "--data", world.folder, "--log-mel", "-o", world.out / "run"),
+        "jobs without a suite": ("evaluate", world.animation, world.animation, "--jobs", "7"),
         "no minutes": ("train", "emotion", "--data", world.folder, "--max-minutes", "0", "-o", world.out / "run"),
         "an unknown action": ("weights", "eat"),
         "a push to nowhere": ("weights", "push", world.folder),

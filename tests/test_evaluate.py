@@ -7,13 +7,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 import trimesh
 from PIL import Image
 
 import talkemo
 from talkemo import InputError
-from talkemo.evaluation import emotion, geomap, lips
-from talkemo.evaluation.compare import compare, compare_folders
+from talkemo.evaluation import emotion, geomap, lips, plots
+from talkemo.evaluation.compare import compare, compare_folders, measure
 from talkemo.formats.mesh import save_obj
 from talkemo.formats.npz import NpzAnimation
 from talkemo_cli.app import main
@@ -256,6 +257,60 @@ def test_lips_that_stay_open_miss_the_closures(two_folders, models, tmp_path):
     found = compare(tmp_path / "open.npz", two_folders / "mine" / "b.npz", face=models.face)
     values = {f["name"]: f["value"] for f in found["figures"]}
     assert values["closure recall"] == 0
+
+
+@pytest.fixture
+def drawn(monkeypatch):
+    """The figures that are saved, which are not."""
+    figures = []
+    monkeypatch.setattr(plots, "save_figure", lambda figure, output: figures.append(figure))
+    return figures
+
+
+def test_errors_are_drawn_where_and_when_they_are(two_folders, models, drawn, tmp_path):
+    pytest.importorskip("matplotlib")
+    a, b = (two_folders / name / "a.npz" for name in ("mine", "theirs"))
+    found, comparison, mesh = measure(a, b, face=models.face)
+    plots.plot_comparison(comparison, mesh, found["fps"], models.face, tmp_path / "e.png")
+    with np.load(a) as one, np.load(b) as other:
+        apart = found["mm_a_mesh_unit"] * np.linalg.norm(one["vertices"] - other["vertices"], axis=2)
+    course, place, _ = drawn[0].axes
+    line = next(line for line in course.lines if line.get_label() == "all")
+    np.testing.assert_allclose(line.get_ydata(), apart.mean(1), rtol=1e-3, atol=1e-4)
+    np.testing.assert_allclose(place.collections[0].get_array(), apart.mean(0), rtol=1e-3, atol=1e-4)
+
+
+def test_a_confusion_matrix_has_the_shares_of_a_row(drawn, tmp_path):
+    pytest.importorskip("matplotlib")
+    counts = {
+        "classes": ["calm", "sad"],
+        "emotions": ["sad", "calm"],
+        "real": [[1, 3], [2, 0]],
+        "generated": [[0, 4], [0, 0]],
+    }
+    plots.plot_confusion([{"corpus": "made up", "confusion": {"four": counts}}], tmp_path / "c.png")
+    real, generated = (axes.images[0].get_array().tolist() for axes in drawn[0].axes)
+    assert real == [[0.25, 0.75], [1, 0]] and generated == [[0, 1], [0, 0]]
+    assert [text.get_text() for text in drawn[0].axes[0].get_yticklabels()] == ["sad", "calm"]
+
+
+class SeesSize(torch.nn.Module):
+    """Takes maps that differ from the mean face for the second class."""
+
+    def __init__(self):
+        super().__init__()
+        self.own = torch.nn.Parameter(torch.zeros(1))
+
+    def forward(self, maps):
+        large = (maps.flatten(1).abs().max(1).values > 1e-3).float()
+        return torch.stack([1 - large, large], 1)
+
+
+def test_the_share_that_is_recognised(face):
+    faces = np.zeros((4, len(face.mean), 3), np.float32)
+    faces[:3] += 5
+    share = lambda name: emotion.recognised(SeesSize(), ["calm", "sad"], face, faces, name)
+    assert share("sad") == 0.75 and share("calm") == 0.25 and share("happy") is None
 
 
 def test_a_pair_is_plotted(two_folders, tmp_path):

@@ -3,6 +3,7 @@
 TALKEMO_KILLS says how often each of them is killed, once if it is not set.
 """
 
+import csv
 import json
 import multiprocessing
 import os
@@ -334,11 +335,19 @@ def test_a_stage_is_done_again_where_what_it_comes_from_has_changed(everything, 
         assert path.read_bytes() == (run.out / "lips" / path.name).read_bytes()
 
 
+def test_a_run_is_not_begun_anew_unasked(everything):
+    before = {path: path.stat().st_mtime_ns for path in everything.out.rglob("*")}
+    with pytest.raises(InputError, match="there is a run in it"):
+        stages.train_all(everything)
+    assert {path: path.stat().st_mtime_ns for path in everything.out.rglob("*")} == before
+
+
 def test_a_run_is_not_lost_by_other_settings(run, monkeypatch):
     def configured(config):
         monkeypatch.setitem(stages.STAGES, "talking", replace(stages.STAGES["talking"], configure=lambda *_: config))
 
     monkeypatch.setattr(talking_stage, "NOISE_CLIPS", 3)
+    event_accumulator = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
     configured(TALKING)
     stages.train("talking", run)
     files = {path: path.read_bytes() for path in run.out.glob("talking*")}
@@ -348,6 +357,12 @@ def test_a_run_is_not_lost_by_other_settings(run, monkeypatch):
         "talking.log.csv",
         "talking.png",
     }
+    with (run.out / "talking.log.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    board = event_accumulator.EventAccumulator(str(run.out / "tensorboard" / "talking")).Reload()
+    for name in set(rows[0]) - {"step"}:
+        told = [(event.step, event.value) for event in board.Scalars(name)]
+        assert told == [(int(row["step"]), pytest.approx(float(row[name]), rel=1e-4)) for row in rows]
     configured(replace(TALKING, mouth=1.0))
     for all_stages in (False, True):
         with pytest.raises(InputError, match=r"begun with other settings \(mouth\)"):

@@ -31,6 +31,7 @@ from talkemo.networks.speech_encoder import FEATURE_RATE, SAMPLES
 from talkemo.networks.talking import WINDOW, TalkingNetwork, talking_tensors, windows
 from talkemo.train import lips as lips_stage
 from talkemo.train import speech as speech_stage
+from talkemo.train import stages
 from talkemo.train import talking as talking_stage
 from talkemo.train import teacher as teacher_stage
 from talkemo.train.emotion import (
@@ -796,11 +797,42 @@ def test_means_of_losses():
     assert means.read() == {"a": 4.0}
 
 
-def test_half_precision_is_of_the_device():
-    context = half_precision(torch.device("cpu"))
-    assert context.device == "cpu" and context.fast_dtype is torch.bfloat16
-    with context:
-        assert (torch.ones(2, 2) @ torch.ones(2, 2)).sum() == 8
+@pytest.mark.parametrize("has_units", [True, False])
+def test_half_precision_is_used_where_the_device_has_units_for_it(has_units, monkeypatch):
+    monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: has_units)
+    with half_precision(torch.device("cpu")):
+        product = torch.ones(2, 2) @ torch.ones(2, 2)
+    assert product.sum() == 8 and product.dtype is (torch.bfloat16 if has_units else torch.float32)
+
+
+@pytest.mark.parametrize("capability, used", [((8, 0), True), ((7, 5), False)])
+def test_half_precision_is_used_on_gpus_that_have_it(capability, used, monkeypatch):
+    asked = []
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: capability)
+    monkeypatch.setattr(torch, "autocast", lambda *those, enabled: asked.append((*those, enabled)))
+    half_precision(torch.device("cuda"))
+    assert asked == [("cuda", torch.bfloat16, used)]
+
+
+def test_where_a_gpu_is_present_more_is_trained(run, monkeypatch):
+    for stage in ("speech", "lips", "talking", "emotion"):
+        small, large = (stages.STAGES[stage].configure(0, {"large": large}) for large in (False, True))
+        length = "iterations" if stage == "emotion" else "steps"
+        assert large.batch > small.batch and large.batch * getattr(large, length) > 2 * small.batch * getattr(
+            small, length
+        )
+    asked = []
+
+    def ask(seed, options):
+        asked.append(options["large"])
+        raise InputError("that was all", "go on")
+
+    monkeypatch.setitem(stages.STAGES, "talking", replace(stages.STAGES["talking"], configure=ask))
+    for device in ("cpu", "cuda"):
+        monkeypatch.setattr(Run, "torch_device", torch.device(device))
+        with pytest.raises(InputError, match="that was all"):
+            stages.train("talking", run)
+    assert asked == [False, True]
 
 
 # Functions of torch that make a tensor on the CPU unless they are given a device.

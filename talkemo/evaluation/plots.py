@@ -11,6 +11,7 @@ from ..errors import InputError
 from ..face import Face
 from ..formats.mesh import Mesh
 from ..geometry import vertex_normals
+from .drawing import new_figure, save_figure
 from .metrics import Comparison
 
 SHOWN = ("all", "lips")  # masks whose error is drawn over time
@@ -23,7 +24,6 @@ def plot_comparison(comparison: Comparison, mesh: Mesh, fps: float, face: Face, 
     """
     from ..binding import bind_hinted
     from ..binding.cache import BindingCache
-    from ..paper.drawing import new_figure, save_figure
 
     figure = new_figure((11, 4))
     course, place = figure.add_subplot(1, 2, 1), figure.add_subplot(1, 2, 2)
@@ -54,7 +54,6 @@ def plot_confusion(emotions: list[dict[str, Any]], output: Path) -> None:
     A row of pictures for each corpus and for its real and generated frames, a column for each judge; in a picture a row
     has the shares of an emotion's frames that are taken for each class. Raises TalkemoError where matplotlib is missing.
     """
-    from ..paper.drawing import new_figure, save_figure
 
     judges = list(emotions[0]["confusion"])
     lines = [(found, kind) for found in emotions for kind in ("real", "generated")]

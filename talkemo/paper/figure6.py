@@ -11,11 +11,11 @@ import torch
 from ..data.captures import Fitted, Report
 from ..data.motion import acted
 from ..emotions import PAPER_EMOTIONS, one_hot
+from ..evaluation.drawing import COLOURS, figure_packages, new_figure, save_figure
 from ..evaluation.emotion import frames_motion, map_batches, recordings_of
 from ..face import Face
 from ..models import Models
 from ..motion import Motion
-from .drawing import COLOURS, figure_packages, new_figure, save_figure
 
 EVERY_NEUTRAL = 12  # every so many'th neutral frame is given each emotion
 RECORDED = 300  # about so many recorded frames of each emotion are shown

@@ -15,6 +15,7 @@ from ..data.captures import Report
 from ..data.motion import Acted, acted
 from ..emotions import PAPER_EMOTIONS, one_hot
 from ..evaluation import metrics
+from ..evaluation.drawing import draw_faces, new_figure
 from ..evaluation.emotion import frames_motion, map_batches, recognised, recordings_of
 from ..face import Face
 from ..geomap import geometry_map
@@ -28,7 +29,6 @@ from ..train.emotion import EmotionConfig
 from ..train.maps import residual_rows
 from ..train.run import Run
 from ..weights import load_weights
-from .drawing import draw_faces, new_figure
 from .pointnet import new_pointnet
 from .training import emotion_config, labelled, of_paper_emotions, temporary_run
 

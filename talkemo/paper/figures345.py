@@ -7,11 +7,11 @@ from pathlib import Path
 import numpy as np
 
 from ..data.augmentation import EXPRESSIONS, augment
+from ..evaluation.drawing import draw_faces, new_figure, save_figure
 from ..face import Face
 from ..geomap import geometry_map
 from ..train.emotion import EmotionConfig
 from ..train.talking import PAPER
-from .drawing import draw_faces, new_figure, save_figure
 
 PEOPLE, MODES = 3, 30  # drawn from the face model, by so many of its identity modes
 

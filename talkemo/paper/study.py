@@ -19,9 +19,9 @@ import numpy as np
 
 from ..emotions import EMOTIONS
 from ..errors import InputError
+from ..evaluation.drawing import new_figure, save_figure
 from ..files import Partial, check_folder, read_json_object, shown
 from ..formats.page import page_text
-from .drawing import new_figure, save_figure
 
 FILMS = (".mp4", ".webm")
 PAGE, KEY, MEDIA = "index.html", "key.json", "media"

@@ -115,9 +115,13 @@ def train_all(run: Run, *, seed: int = 0, options: dict[str, Any] | None = None)
     """Train every stage, each from the results of those before it; returns what `train` does for each.
 
     A run that resumes leaves out what is done, goes on with what was begun, and makes anew what was made from other data
-    or from earlier stages that have changed. Raises InputError for a stage that was begun with other settings.
+    or from earlier stages that have changed. Raises InputError for a stage that was begun with other settings, and for a
+    folder with a run that is not to be resumed: hours of work are not thrown away unasked.
     """
     check(run, "all")
+    if not run.resume and any((run.out / f"{name}.json").is_file() for name in STAGES):
+        raise InputError(f"{run.out}: there is a run in it", "--resume goes on with it; another -o begins a new one")
+    run.together.wait()  # until all processes have seen that there is none
     teacher_files("tiny.en")  # what is missing is said now rather than after the minutes that the first stages take
     return {name: train(name, run, seed=seed, options=options, bring_up_to_date=run.resume) for name in STAGES}
 
