@@ -20,6 +20,21 @@ SUITES = ("dev", "table1", "table2", "figure6", "figure7", "paper")
 JOBS = 2  # processes that fit the corpora, if not said otherwise
 PAIR = "PRED and REF"  # what is evaluated where no suite is named
 
+# Unit and mask of the figures of the suite dev.
+UNITS = {
+    **dict.fromkeys(("re_mm", "re_still_mm", "re_mean_motion_mm"), ("mm", "lips")),
+    **dict.fromkeys(("ve_mm", "ve_still_mm"), ("mm a frame", "lips")),
+    "r_opening": ("correlation", "mouth opening"),
+    "r_width": ("correlation", "mouth width"),
+    "amplitude": ("ratio", "mouth opening"),
+    "closures": ("words with b, m or p", "mouth opening"),
+    **dict.fromkeys(("together", "together_reference"), ("share", "mouth opening")),
+    "acceleration": ("ratio", "all"),
+    **dict.fromkeys(("identity_mm", "moved_mm"), ("mm", "all")),
+    "back_mm": ("mm", "lips"),
+    "r_back": ("correlation", "mouth opening"),
+}
+
 # Options that only some suites take: the option, what takes it, and what is said where anything else is evaluated.
 ONLY_FOR = (
     ("--data", SUITES, "--data, --captures and --against belong to a --suite"),
@@ -82,7 +97,8 @@ def evaluate(
         str | None, typer.Option(help="dev: another set of weights, whose lips are measured in the same run.")
     ] = None,
     split: Annotated[
-        str | None, typer.Option(help="dev: the split that is measured. By default dev, which is never trained on.")
+        str | None,
+        typer.Option(help="dev: the split that is measured: dev by default, train, or test where a corpus has one."),
     ] = None,
     phones: Annotated[
         Path | None,
@@ -266,13 +282,17 @@ def _write_rows(header: list[str], rows: list[list[Any]], output: Path) -> None:
 
 
 def _dev(common: dict[str, Any], other: Any, split: str, phones: Path | None, output: Path | None) -> None:
+    from talkemo import InputError
+    from talkemo.data.corpora import SPLITS
     from talkemo.data.phones import read_phones
     from talkemo.evaluation import emotion
     from talkemo.evaluation.geomap import evaluate_map
     from talkemo.evaluation.lips import evaluate_lips
 
+    if split not in SPLITS:
+        raise InputError(f"unknown split '{split}'", f"choose from {', '.join(SPLITS)}")
     if output is not None and output.suffix.lower() == ".png":
-        from talkemo.paper.drawing import new_figure
+        from talkemo.evaluation.drawing import new_figure
 
         new_figure((1, 1))  # refused now rather than after the minutes of measuring
     with console.progress("evaluating") as update:
@@ -280,7 +300,14 @@ def _dev(common: dict[str, Any], other: Any, split: str, phones: Path | None, ou
         of_lips = {**common, "split": split, "phones": None if phones is None else read_phones(phones)}
         lips = evaluate_lips(**of_lips)
         lips_against = None if other is None else evaluate_lips(**{**of_lips, "models": other})
-        emotions = [emotion.evaluate_emotion(**common, corpus=name, split=split) for name in emotion.CORPORA]
+        emotions = []
+        for name in emotion.CORPORA:
+            try:
+                emotions.append(emotion.evaluate_emotion(**common, corpus=name, split=split))
+            except InputError as error:  # other corpora may have the split
+                if split == "dev":
+                    raise
+                console.message(f"{error.message}: left out")
         chart = evaluate_map(**common)
     console.table(
         "Geometry map: captured expressions on random people",
@@ -304,21 +331,34 @@ def _dev(common: dict[str, Any], other: Any, split: str, phones: Path | None, ou
 
 
 def _write_dev_csv(lips: dict[str, dict[str, Any]], emotions: list[dict[str, Any]], output: Path) -> None:
-    """A row for each corpus and metric of the talking models, by the names of their sets, and of emotion transfer."""
-    plain = lambda row, *left_out: {name: row[name] for name in row if name not in ("corpus", *left_out)}
+    """A row for each corpus and metric of the talking models, by the names of their sets, and of emotion transfer.
+
+    count: of the clips, closures, recordings or frames that the value is of
+    """
     rows: list[list[Any]] = []
     for name, found in lips.items():
         for row in found["corpora"]:
-            figures = plain(row, "phones")
-            for kind, counts in row.get("phones", {}).items():
-                figures |= {f"{kind} {metric}": value for metric, value in counts.items()}
             start = [name, found["split"], row["corpus"], "talking", "neutral"]
-            rows += [[*start, *figure] for figure in figures.items()]
+            for metric, value in row.items():
+                if metric not in ("corpus", "clips", "phones"):
+                    rows.append([*start, metric, value, *UNITS[metric], row["clips"]])
+            for kind, counts in row.get("phones", {}).items():
+                for metric, of in (("recall", "spoken"), ("precision", "closures")):
+                    rows.append([*start, f"{kind} {metric}", counts[metric], "share", "lips", counts[of]])
     for found in emotions:
-        for row in found["emotions"]:
+        for number, row in enumerate(found["emotions"]):
             start = [next(iter(lips)), found["split"], found["corpus"], "emotion", row["emotion"]]
-            rows += [[*start, *figure] for figure in plain(row, "emotion").items()]
-    _write_rows(["weights", "split", "corpus", "model", "emotion", "metric", "value"], rows, output)
+            for judge, matrix in found["confusion"].items():
+                for kind in ("real", "generated"):
+                    own, frames = row[f"{kind}_{judge}"], sum(matrix[kind][number])
+                    told = ["", ""] if own is None else [own, 1 - own]
+                    rows.append([*start, f"{kind}_{judge}", told[0], "share", "all", frames])
+                    rows.append([*start, f"CE {kind}_{judge}", told[1], "share", "all", frames])
+            rows += [
+                [*start, metric, row[metric], *UNITS[metric], found["recordings"]] for metric in row if metric in UNITS
+            ]
+    header = ["weights", "split", "corpus", "model", "emotion", "metric", "value", "unit", "mask", "count"]
+    _write_rows(header, rows, output)
 
 
 def _lips_tables(found: dict[str, Any], whose: str) -> None:

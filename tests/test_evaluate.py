@@ -181,9 +181,14 @@ def test_a_split_by_name_with_phones_is_written_as_a_csv_and_a_picture(corpus, f
     (row,) = json.loads(capsys.readouterr().out)["lips"]["corpora"]
     assert row["clips"] == len(spoken) and row["phones"]["captured"]["spoken"] == 2 * len(spoken)
     assert row["phones"]["captured"]["recall"] > 0.9
-    written = {
-        (r["model"], r["emotion"], r["metric"]): r["value"] for r in csv.DictReader((tmp_path / "train.csv").open())
-    }
+    rows = list(csv.DictReader((tmp_path / "train.csv").open()))
+    written = {(r["model"], r["emotion"], r["metric"]): r["value"] for r in rows}
+    about = {(r["model"], r["emotion"], r["metric"]): (r["unit"], r["mask"], r["count"]) for r in rows}
+    assert about["talking", "neutral", "re_mm"] == ("mm", "lips", str(len(spoken)))
+    assert about["talking", "neutral", "captured recall"] == ("share", "lips", str(2 * len(spoken)))
+    right, wrong = (float(written["emotion", "happy", f"{ce}generated_four"]) for ce in ("", "CE "))
+    assert right + wrong == pytest.approx(1) and int(about["emotion", "happy", "generated_four"][2]) > 20
+    assert written["emotion", "calm", "real_four"] == ""
     assert float(written["talking", "neutral", "captured recall"]) == row["phones"]["captured"]["recall"]
     assert float(written["talking", "neutral", "r_opening"]) == row["r_opening"]
     assert ("emotion", "happy", "generated_discriminator") in written
@@ -193,6 +198,7 @@ def test_a_split_by_name_with_phones_is_written_as_a_csv_and_a_picture(corpus, f
     capsys.readouterr()
     assert main([*common[:-1], "test"]) == 2
     assert "there are those of dev, train" in capsys.readouterr().err
+    assert main([*common[:-1], "others"]) == 2 and "unknown split" in capsys.readouterr().err
     (tmp_path / "phones.json").write_text('{"a": [["B"]]}')
     assert main([*common, "--phones", str(tmp_path / "phones.json")]) == 2
     assert "aligned phones" in capsys.readouterr().err

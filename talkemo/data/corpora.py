@@ -21,6 +21,7 @@ from ..errors import InputError
 from ..files import read_npz, readable
 
 CORPORA = ("ravdess", "grid_s1", "talking", "arabic_news", "java_sed")
+SPLITS = ("train", "dev", "test")  # only the first is ever trained on
 RAVDESS_DEV = (20, 21, 23, 24)  # actors of the dev split
 # s at either end of clips that are cut out of running speech, whose sound lacks its context.
 CUT_ENDS = {"arabic_news": 0.1}
@@ -37,7 +38,7 @@ class Recording:
     name: str
     speaker: str
     emotion: str
-    split: str  # train or dev
+    split: str  # of SPLITS
     audio: Path
     time: np.ndarray
     landmarks: np.ndarray
@@ -102,13 +103,13 @@ def _tracked(corpus: str, folder: Path) -> Iterator[Recording]:
         landmarks = points[..., :2].copy()
         landmarks[(points == -1).all((1, 2))] = np.nan
         row = rows.get(str(name), {})
-        dev = number % GRID_DEV == 0 if corpus == "grid_s1" else row.get("split") == "dev"
+        split = row.get("split") if corpus != "grid_s1" else "dev" if number % GRID_DEV == 0 else None
         yield Recording(
             corpus=corpus,
             name=str(name),
             speaker=f"{corpus}_{row.get('speaker', 's1')}",
             emotion=row.get("emotion", "neutral"),
-            split="dev" if dev else "train",
+            split=split if split in SPLITS else "train",
             audio=folder / "audio" / f"{name}.ogg",
             time=time[clip].astype(np.float64),
             landmarks=landmarks,
