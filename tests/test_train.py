@@ -2,7 +2,9 @@
 
 import ast
 import csv
+import io
 import json
+import lzma
 import multiprocessing
 import os
 import shutil
@@ -118,6 +120,32 @@ def test_damaged_corpora_are_refused(tmp_path):
     (tmp_path / "talking" / "xyz.npy.xz").write_bytes(b"junk")
     with pytest.raises(InputError, match="xyz"):
         list(corpora.read("talking", tmp_path))
+
+
+def test_a_tracked_corpus_has_its_clips_speakers_and_splits(tmp_path):
+    rng = np.random.default_rng(0)
+    points = rng.integers(0, 4000, (3, 5, 7)).astype(np.int16)  # sixteenths of a pixel: x, y, z of 5 points in 7 frames
+    points = np.moveaxis(points, 0, 1)
+    points[:, :, 3] = -16  # no face
+    steps = np.diff(points, axis=-1, prepend=np.int16(0)).astype(np.int16)
+    names, time, index = ["a", "b", "c"], np.arange(7) / 25, np.array([1, 5, 9, 33, 61])
+    for corpus in ("talking", "grid_s1"):
+        (tmp_path / corpus).mkdir()
+        np.savez(tmp_path / corpus / "tracks.npz", clips=names, start=[0, 2, 4, 7], index=index, time=time)
+        content = io.BytesIO()
+        np.save(content, steps)
+        (tmp_path / corpus / "xyz.npy.xz").write_bytes(lzma.compress(content.getvalue()))
+    rows = ["name\tspeaker\tsplit\temotion", "b\tann\tdev\thappy", "a\tbob\ttrain\tneutral", "c\tcat\ttest\tneutral"]
+    (tmp_path / "talking" / "clips.tsv").write_text("\n".join(rows) + "\n")
+    a, b, c = corpora.read("talking", tmp_path)
+    assert [(r.name, r.speaker, r.split, r.emotion) for r in (a, b, c)] == [
+        ("a", "talking_bob", "train", "neutral"), ("b", "talking_ann", "dev", "happy"), ("c", "talking_cat", "test", "neutral")
+    ]  # fmt: skip
+    np.testing.assert_array_equal(a.landmarks, np.moveaxis(points[:, :2, :2], -1, 0) / 16)
+    assert np.isnan(b.landmarks[1]).all() and not np.isnan(b.landmarks[0]).any()
+    np.testing.assert_allclose(c.time, time[4:])
+    assert c.points.tolist() == index.tolist() and c.audio == tmp_path / "talking" / "audio" / "c.ogg"
+    assert [r.split for r in corpora.read("grid_s1", tmp_path)] == ["dev", "train", "train"]  # every tenth clip
 
 
 def test_captures(fitted, face):
