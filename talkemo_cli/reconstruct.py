@@ -93,7 +93,7 @@ def reconstruct(
         str | None,
         typer.Option(
             metavar="ADDRESS",
-            help="Of a Dask cluster, tcp://host:8786, that fits the films of --corpus.",
+            help="Of a Dask cluster, tcp://host:8786, that fits the films of --corpus, or the people of a corpus folder.",
             show_default=False,
         ),
     ] = None,
@@ -118,9 +118,9 @@ def reconstruct(
     if corpus is not None:
         _corpus(inputs, corpus, output, weights, sync=sync, jobs=jobs, scheduler=scheduler)
         return
-    if scheduler is not None:
-        raise talkemo.InputError("a cluster fits folders of films", "say what kind of folder by --corpus")
     files = [source for source in inputs if not (os.path.isdir(source) and source.name in CORPORA)]
+    if files and scheduler is not None:
+        raise talkemo.InputError("a cluster fits folders of films and corpora", "say what kind of folder by --corpus")
     if files and len(inputs) > 1:
         raise talkemo.InputError(
             f"{len(inputs)} inputs for one output", "one film or landmark file at a time, or corpus folders only"
@@ -167,7 +167,7 @@ def reconstruct(
                     )
                 written += [str(path) for path in (*result.outputs, neutral, preview) if path is not None]
             else:
-                rows.append(reconstruct_corpus(source, output[0], models, jobs, update))
+                rows.append(reconstruct_corpus(source, output[0], models, jobs, update, scheduler))
     keys = [key for key in rows[0] if key != "input"]
     console.table(
         "Residuals of the fit", ["input", *keys], [[row["input"], *(row.get(k, "") for k in keys)] for row in rows]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from dataclasses import replace
 from enum import Enum
@@ -147,6 +148,8 @@ def train(
     )
     if run.together.is_main and any(find_spec(name) is None for name in ("tensorboard", "matplotlib")):
         console.message("no TensorBoard files or no pictures of curves are written: pip install 'talkemo[log]'")
+    if run.together.count == 1 and any(name.startswith("ACCELERATE_") for name in os.environ):
+        console.message("one process trains; accelerate launch starts several by --multi_gpu, on CPUs too")
     use_all_cores()
     with console.progress(stage.value) as update:
         if run.together.is_main:

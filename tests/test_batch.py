@@ -7,6 +7,7 @@ import pytest
 
 import talkemo
 from talkemo import InputError
+from talkemo.data import captures
 from talkemo.pipelines.batch import animate_many
 from talkemo_cli.app import main
 
@@ -35,6 +36,17 @@ def test_processes_make_what_one_makes(recordings, tmp_path, example_face, capsy
     np.testing.assert_array_equal(npz(tmp_path / "out" / "one_sad.npz"), npz(tmp_path / "out" / "three_sad.npz"))
     assert main([*command[:3], "--jobs", "2", "-o", str(tmp_path / "a.npz")]) == 2
     assert main([*command[:3], "--scheduler", "tcp://127.0.0.1:1", "-o", str(tmp_path / "a.npz")]) == 2
+
+
+def test_a_cluster_fits_a_corpus_alike(corpus, fitted, face, models):
+    distributed = pytest.importorskip("distributed", reason="pip install 'talkemo[cluster]'")
+    with distributed.LocalCluster(
+        n_workers=2, processes=False, threads_per_worker=1, dashboard_address=None, silence_logs=50
+    ) as cluster:
+        found = captures.fit_corpus("ravdess", corpus, models, scheduler=cluster.scheduler_address)
+    assert [one.name for one in found] == [one.name for one in fitted[1]]
+    for one, other in zip(found, fitted[1]):
+        np.testing.assert_array_equal(one.capture.shapes, other.capture.shapes)
 
 
 def test_a_cluster_makes_the_same(recordings, tmp_path, example_face, monkeypatch):

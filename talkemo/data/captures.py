@@ -23,7 +23,7 @@ from ..models import Models
 from ..weights import load_weights, sha256
 from . import corpora
 from .kept import corpus_digest, digest, read_kept, write_kept
-from .workers import worker_pool
+from .workers import each_done
 
 Report = Callable[[str, int, int], None]  # called with what is being done, the steps done and their total
 
@@ -62,6 +62,7 @@ def fit_corpus(
     jobs: int = 1,
     progress: Callable[[int, int], None] | None = None,
     finished: FinishedPeople | None = None,
+    scheduler: str | None = None,
 ) -> list[Fitted]:
     """Every recording of a corpus, fitted; those that the rules reject are marked, not left out.
 
@@ -69,6 +70,7 @@ def fit_corpus(
     with that offset. Raises InputError where the corpus is not there or has no recording with a face in it.
 
     finished: where people are kept as soon as they are fitted, and taken from instead of being fitted again
+    jobs, scheduler: see `workers.each_done`; the machines of a cluster see all folders by the same names
     """
     people = _people(corpus, data)
     face, face_path = models.face, models.path("face")
@@ -103,11 +105,10 @@ def fit_corpus(
     if done and progress:
         progress(sum(map(len, done.values())), total)
     if tasks:
-        with worker_pool(jobs) as pool:
-            for task, part in zip(tasks, pool.map(_fit_one_person, tasks)):
-                done[task.person] = part
-                if progress:
-                    progress(sum(map(len, done.values())), total)
+        for part in each_done(_fit_one_person, tasks, jobs, scheduler):
+            done[part[0].speaker] = part
+            if progress:
+                progress(sum(map(len, done.values())), total)
     return [recording for person in people for recording in done[person]]
 
 
@@ -269,6 +270,7 @@ def make_captures(
     models: Models,
     jobs: int = 1,
     progress: Callable[[int, int], None] | None = None,
+    scheduler: str | None = None,
 ) -> list[Fitted]:
     """Fit a corpus and write it to `path`; returns every recording, see `fit_corpus`.
 
@@ -277,7 +279,7 @@ def make_captures(
     """
     finished = finished_people(path)
     finished.check()
-    fitted = fit_corpus(corpus, data, models, jobs, progress, finished)
+    fitted = fit_corpus(corpus, data, models, jobs, progress, finished, scheduler)
     save_captures(path, fitted, models.face, captures_origin(corpus, data))
     finished.remove()
     return fitted

@@ -347,7 +347,12 @@ def _of_curves(face: Face, curves: Curves) -> Capture:
 
 
 def reconstruct_corpus(
-    folder: Path, out: Path, models: Models, jobs: int = 1, progress: Progress | None = None
+    folder: Path,
+    out: Path,
+    models: Models,
+    jobs: int = 1,
+    progress: Progress | None = None,
+    scheduler: str | None = None,
 ) -> dict[str, object]:
     """Fit a corpus folder and write `out`/CORPUS.npz; returns the figures of data.captures.summary.
 
@@ -359,5 +364,5 @@ def reconstruct_corpus(
         raise InputError(f"{out}: captures of a corpus go into a folder", "choose a folder's name")
     folder = folder.resolve()
     path = out / f"{folder.name}.npz"
-    fitted = captures.make_captures(folder.name, folder.parent, path, models, jobs, progress)
+    fitted = captures.make_captures(folder.name, folder.parent, path, models, jobs, progress, scheduler)
     return {"input": folder.name, **captures.summary(fitted)}
