@@ -49,7 +49,7 @@ ONLY_FOR = (
     ("--jobs", SUITES, "--jobs belongs to a --suite"),
     ("--against", ("dev",), "--against belongs to the suite dev"),
     ("--split", ("dev",), "--split belongs to the suite dev"),
-    ("--phones", ("dev",), "--phones belongs to the suite dev"),
+    ("--phones", (PAIR, "dev"), "--phones belongs to PRED and REF and to the suite dev"),
     ("--seeds", ("table1", "table2", "paper"), "--seeds belongs to the suites table1, table2 and paper"),
     ("--steps", ("table1", "table2", "figure7", "paper"), "--steps belongs to table1, table2, figure7 and paper"),
     ("--study", ("paper",), "--study belongs to the suite paper"),
@@ -103,8 +103,8 @@ def evaluate(
     phones: Annotated[
         Path | None,
         typer.Option(
-            help="dev: a JSON file of aligned phones, by recording a list of each one's name, start and end in s, for "
-            "recall and precision of the lips' closures."
+            help="PRED and REF, dev: a JSON file of aligned phones, by recording a list of each one's name, start and end in s, "
+            "for recall and precision of the lips' closures."
         ),
     ] = None,
     jobs: Annotated[int, typer.Option(min=1, help="Processes that fit the corpora.")] = JOBS,
@@ -151,7 +151,7 @@ def evaluate(
     _check_options(what, given)
     if what == PAIR:
         assert predicted is not None and reference is not None
-        _compare(predicted, reference, neutral, mask, output, load_models(weights, device=device).face)
+        _compare(predicted, reference, neutral, mask, phones, output, load_models(weights, device=device).face)
         return
     if data is None:
         raise InputError(f"--data is needed for the suite {what}", "name the folder of the corpora")
@@ -221,9 +221,16 @@ def _check_paths(suite: str, data: Path, captures: Path | None, picture: Path) -
 
 
 def _compare(
-    predicted: Path, reference: Path, neutral: Path | None, mask: Path | None, output: Path | None, face: Any
+    predicted: Path,
+    reference: Path,
+    neutral: Path | None,
+    mask: Path | None,
+    phones: Path | None,
+    output: Path | None,
+    face: Any,
 ) -> None:
     from talkemo import InputError
+    from talkemo.data.phones import read_phones
     from talkemo.evaluation.compare import compare_folders, is_folder_of_animations, measure
     from talkemo.files import check_output
 
@@ -232,9 +239,15 @@ def _compare(
         check_output(output, (".csv",) if several else (".png", ".csv"), predicted, reference)
     if not several and is_folder_of_animations(predicted) and os.path.isdir(reference):
         raise InputError(f"{reference}: no npz or glb in it", "compare two folders of animations, or two animations")
+    spoken = None if phones is None else read_phones(phones)
+    if spoken is not None and not several and not {predicted.stem, reference.stem} & spoken.keys():
+        raise InputError(
+            f"{phones}: no recording called {reference.stem}", "name recordings as the files, without ending"
+        )
+    how: dict[str, Any] = {"neutral": neutral, "mask": mask, "phones": spoken, "face": face}
     if several:
         with console.progress("comparing") as update:
-            result = compare_folders(predicted, reference, neutral=neutral, mask=mask, face=face, progress=update)
+            result = compare_folders(predicted, reference, **how, progress=update)
         for name in result["alone"]:
             console.message(f"{name}: in one of the folders only")
         console.table(
@@ -244,7 +257,7 @@ def _compare(
         )
         pairs = result["pairs"]
     else:
-        result, comparison, mesh = measure(predicted, reference, neutral=neutral, mask=mask, face=face)
+        result, comparison, mesh = measure(predicted, reference, **how)
         console.table(
             f"{predicted} against {reference}: {result['frames']} frames at {result['fps']:g} fps",
             ["metric", "value", "unit", "mask", "vertices", "what"],

@@ -319,6 +319,24 @@ def test_the_share_that_is_recognised(face):
     assert share("sad") == 0.75 and share("calm") == 0.25 and share("happy") is None
 
 
+def test_closures_of_a_pair_are_measured_by_phones(two_folders, tmp_path, capsys):
+    a, b = two_folders / "mine" / "b.npz", two_folders / "theirs" / "b.npz"  # the same, at 20 fps
+    with np.load(a) as arrays:
+        upper, lower = np.moveaxis(arrays["landmarks68"][:, [62, 66]], 1, 0)
+    gap = np.linalg.norm(upper - lower, axis=1)
+    command = ["evaluate", str(a), str(b), "--phones", str(tmp_path / "phones.json"), "--json"]
+    for frame, share in ((gap.argmin(), 1), (gap.argmax(), 0)):
+        spoken = [["AA", 0.0, frame / 20], ["M", frame / 20, frame / 20 + 0.01], ["AA", frame / 20 + 0.01, 9.0]]
+        (tmp_path / "phones.json").write_text(json.dumps({"b": spoken}))
+        assert main(command) == 0
+        figures = {f["name"]: f for f in json.loads(capsys.readouterr().out)["figures"]}
+        for whose in ("predicted", "reference"):
+            assert figures[f"{whose} recall at phones"]["value"] == share
+            assert figures[f"{whose} recall at phones"]["about"] == "of 1 p, b and m, where the lips meet"
+    (tmp_path / "phones.json").write_text('{"c": []}')
+    assert main(command) == 2 and "no recording called b" in capsys.readouterr().err
+
+
 def test_a_pair_is_plotted(two_folders, tmp_path):
     pytest.importorskip("matplotlib")
     a, b = (str(two_folders / name / "a.npz") for name in ("mine", "theirs"))

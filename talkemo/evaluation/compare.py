@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from ..data.phones import Phone
 from ..errors import InputError
 from ..face import INNER_LIPS, MOUTH_CORNERS, Face
 from ..files import open_file, read_text, shown
@@ -17,7 +18,8 @@ from ..formats.animation import Source, check_frames
 from ..formats.mesh import Mesh, load_mesh
 from ..formats.open import open_animation
 from ..formats.sequence import MeshSequence
-from .metrics import REGION_MASKS, Comparison
+from .closures import closures
+from .metrics import REGION_MASKS, Comparison, Metric
 
 ANIMATIONS = (".glb", ".npz")  # endings of the animations of a folder
 LARGEST_MASK = 1 << 24  # bytes of a file of vertex numbers
@@ -32,18 +34,21 @@ def compare(
     *,
     neutral: str | Path | None = None,
     mask: str | Path | None = None,
+    phones: dict[str, list[Phone]] | None = None,
     face: Face,
 ) -> dict[str, Any]:
     """All metrics of two animations (npz, GLB or folders of meshes) of one mesh, under the key `figures`, see `Metric`.
 
     neutral: the mesh at rest, for FDD and to find the face in; the reference's own or its first frame if None
     mask: a text file of vertex numbers, whose RE and VE are given too under the file's name
+    phones: of recordings by name, see `read_phones`; where one has the name of either file, the closures of both animations are
+        measured against what is spoken
     face: the canonical face, which is laid over the mesh by a similarity. Lengths are in its mm, so that metrics of
         meshes in any unit can be compared; where no face is found, they are in the mesh's own unit and only RE and VE
         are given
     Raises InputError where the two are not of one mesh and one fps, or nearly of one length.
     """
-    return measure(predicted, reference, neutral=neutral, mask=mask, face=face)[0]
+    return measure(predicted, reference, neutral=neutral, mask=mask, phones=phones, face=face)[0]
 
 
 def measure(
@@ -52,6 +57,7 @@ def measure(
     *,
     neutral: str | Path | None = None,
     mask: str | Path | None = None,
+    phones: dict[str, list[Phone]] | None = None,
     face: Face,
 ) -> tuple[dict[str, Any], Comparison, Mesh]:
     """What `compare` returns, with the comparison that it is of and the mesh at rest, for plots."""
@@ -68,13 +74,17 @@ def measure(
     comparison = _new_comparison(rest, g.faces, own_mask, face)
     frames = min(len(p), len(g))
     _add_frames(comparison, p, g, frames)
+    metrics = comparison.metrics()
+    spoken = None if phones is None else phones.get(Path(reference).stem, phones.get(Path(predicted).stem))
+    if spoken is not None:
+        metrics += _metrics_at_phones(comparison, g.fps, spoken)
     result = {
         "predicted": str(predicted),
         "reference": str(reference),
         "frames": frames,
         "fps": g.fps,
         "mm_a_mesh_unit": comparison.scale if comparison.unit == "mm" else None,
-        "figures": [asdict(metric) for metric in comparison.metrics()],
+        "figures": [asdict(metric) for metric in metrics],
     }
     return result, comparison, Mesh(rest, g.faces)
 
@@ -90,6 +100,7 @@ def compare_folders(
     *,
     neutral: str | Path | None = None,
     mask: str | Path | None = None,
+    phones: dict[str, list[Phone]] | None = None,
     face: Face,
     progress: Callable[[int, int], None] | None = None,
 ) -> dict[str, Any]:
@@ -106,7 +117,7 @@ def compare_folders(
         )
     pairs = []
     for number, name in enumerate(common):
-        pairs.append(compare(own[name], others[name], neutral=neutral, mask=mask, face=face))
+        pairs.append(compare(own[name], others[name], neutral=neutral, mask=mask, phones=phones, face=face))
         if progress:
             progress(number + 1, len(common))
     found: dict[tuple[str, str, str], list[float]] = {}
@@ -185,6 +196,23 @@ def _add_frames(comparison: Comparison, p: Source, g: Source, frames: int) -> No
         check_frames(g, b[:count], done)
         comparison.add(a[:count], b[:count])
         done += count
+
+
+def _metrics_at_phones(comparison: Comparison, fps: float, phones: list[Phone]) -> list[Metric]:
+    """Recall and precision of either animation's closures by the phones that are spoken, see `closures`."""
+    if comparison.mouth is None or comparison.up is None:
+        return []
+    above, below = comparison.neutral[comparison.mouth[:2]]
+    times, metrics = np.arange(comparison.frames) / fps, []
+    for whose, gap in zip(("predicted", "reference"), np.concatenate(comparison.gaps).T):
+        found = closures(times, gap - (above - below) @ comparison.up, phones)
+        for name, value, of in (
+            ("recall", found.recall, f"of {found.spoken} p, b and m, where the lips meet"),
+            ("precision", found.precision, f"of {found.found} closures, at p, b, m, f or v"),
+        ):
+            if np.isfinite(value):
+                metrics.append(Metric(f"{whose} {name} at phones", value, "", "mouth opening", 2, of))
+    return metrics
 
 
 def _check_mask_name(path: Path) -> None:
