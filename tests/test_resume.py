@@ -21,7 +21,7 @@ from made_up import MadeUpTeacher, made_up_whisper
 
 from talkemo import InputError, TalkemoError, load_models
 from talkemo.data import workers
-from talkemo.train import curves, stages
+from talkemo.train import curves, record, stages
 from talkemo.train import emotion as emotion_stage
 from talkemo.train import face as face_stage
 from talkemo.train import lips as lips_stage
@@ -368,6 +368,20 @@ def test_a_run_is_not_lost_by_other_settings(run, monkeypatch):
         with pytest.raises(InputError, match=r"begun with other settings \(mouth\)"):
             stages.train("talking", replace(run, resume=True), bring_up_to_date=all_stages)
     assert {path: path.read_bytes() for path in files} == files
+
+
+def test_a_record_has_the_time_of_a_process_that_was_killed(run, monkeypatch):
+    monkeypatch.setattr(record, "WRITE_EVERY", 0.02)
+    run, path = replace(run, resume=True), run.out / "talking.json"
+    with record.Record(run, "talking", {}, {"data": {}}).kept():
+        time.sleep(0.9)
+        left = path.read_text()  # by a kill at this moment
+    assert json.loads(left)["minutes"] >= 0.01 and json.loads(left)["peak_memory_mb"] > 10
+    path.write_text(left)
+    with record.Record(run, "talking", {}, {"data": {}}).kept():
+        assert json.loads(path.read_text())["minutes"] >= 0.01
+        time.sleep(0.9)
+    assert json.loads(path.read_text())["minutes"] >= 0.02
 
 
 # ------------------------------------------------------------------------------------------------------------- workers

@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -30,6 +31,7 @@ except ImportError:  # on Windows
 
 SHORT = 12  # digits of a digest that are written
 LARGEST = 1 << 20  # bytes of a record
+WRITE_EVERY = 30.0  # s: a process that is killed loses no more of its time
 
 
 class Record:
@@ -71,7 +73,7 @@ class Record:
 
     @contextmanager
     def kept(self) -> Iterator[None]:
-        """Write what the block takes to the record when it ends, however it does.
+        """Write what the block takes to the record, every WRITE_EVERY seconds and when it ends, however it does.
 
         Where the run goes on with what was begun, that is added to what was taken before.
         """
@@ -79,16 +81,30 @@ class Record:
         before = self.before if goes_on else {}
         start, used, children = time.monotonic(), _processor_seconds(), _peak_of_children()
         _forget_peak()
-        self._write({"state": "begun"})
-        try:
-            yield
-        finally:
+
+        def write() -> None:
             minutes = (time.monotonic() - start) / 60 + before.get("minutes", 0.0)
             processor = (_processor_seconds() - used) / 60 + before.get("processor_minutes", 0.0)
             of_children = _peak_of_children()  # of all that have ended: it counts where it has grown
             memory = max(_peak(), of_children if of_children > children else 0, before.get("peak_memory_mb", 0))
             taken = {"minutes": round(minutes, 2), "processor_minutes": round(processor, 2), "peak_memory_mb": memory}
             self._write({"state": "begun", **taken})
+
+        def write_often() -> None:
+            while not ended.wait(WRITE_EVERY):
+                with suppress(OSError):  # the last one says what is wrong with the folder
+                    write()
+
+        write()
+        ended = threading.Event()
+        writer = threading.Thread(target=write_often, daemon=True)
+        writer.start()
+        try:
+            yield
+        finally:
+            ended.set()
+            writer.join()
+            write()
 
     def finish(self, done: bool, results: Sequence[Path], result: dict[str, Any], metrics: dict[str, Any]) -> None:
         """Write what the stage made. done: not where it was ended by a limit in minutes"""
