@@ -1,12 +1,13 @@
 """The user study: what is made, what a participant saves in a real browser, and how answers are counted."""
 
-import html
 import json
 import re
 import shutil
 import subprocess
 import sys
+import time
 
+import imageio.v3 as imageio
 import numpy as np
 import pytest
 
@@ -17,14 +18,23 @@ from talkemo.train.emotion import EmotionConfig
 from talkemo_cli.app import main
 
 BROWSER = shutil.which("chromium") or shutil.which("chromium-browser")
-# Chooses left for what is real, right for what is said, and no difference for the emotion, of every pair.
+# Waits until both films can be played; then chooses left for what is real, right for what is said, and no difference for the
+# emotion, of every pair. The lengths of the films that were seen are saved besides.
 PARTICIPANT = """<script>
-for (let k = 0; k < 15; k++) {
-  const pick = (name, value) => document.querySelector(`input[name=${name}][value=${value}]`).click();
-  if (!element("next").disabled) throw new Error("nothing was chosen yet");
-  pick("realism", "left"); pick("content", "right"); pick("emotion", "none");
-  element("next").click();
-}
+const seen = [];
+const stringify = JSON.stringify;
+JSON.stringify = (value, ...how) => stringify(value.answers ? { ...value, seen } : value, ...how);
+(async () => {
+  for (let k = 0; k < 15; k++) {
+    const films = ["left", "right"].map(element);
+    for (const film of films) await new Promise(done => film.readyState >= 2 ? done() : film.oncanplay = done);
+    seen.push(films.map(film => Math.round(film.duration)));
+    const pick = (name, value) => document.querySelector(`input[name=${name}][value=${value}]`).click();
+    if (!element("next").disabled) throw new Error("nothing was chosen yet");
+    pick("realism", "left"); pick("content", "right"); pick("emotion", "none");
+    element("next").click();
+  }
+})();
 </script>"""
 
 
@@ -140,24 +150,40 @@ def test_what_is_no_study_and_no_answer_is_refused(folders, tmp_path):
 
 @pytest.mark.skipif(BROWSER is None, reason="no chromium: apt install chromium")
 def test_a_participant_in_a_browser(folders, tmp_path):
+    for number, path in enumerate(sorted(path for folder in folders for path in folder.iterdir())):
+        imageio.imwrite(path, np.full((10, 32, 32, 3), 20 * number, np.uint8), fps=10, codec="libx264")
     key = make_study(folders, tmp_path / "study")
     page = tmp_path / "study" / "index.html"
     page.write_text(page.read_text("utf-8").replace("</body>", PARTICIPANT + "</body>"), "utf-8")
+    saves, profile = tmp_path / "saves", tmp_path / "profile"
+    (profile / "Default").mkdir(parents=True)
+    saves.mkdir()
+    settings = {"download": {"default_directory": str(saves), "prompt_for_download": False}}
+    (profile / "Default" / "Preferences").write_text(json.dumps(settings))
     command = [
         BROWSER,
-        "--headless",
+        "--headless=new",
         "--no-sandbox",
         "--disable-quic",
         "--no-first-run",
         "--mute-audio",
         "--disable-gpu",
     ]
-    command += [f"--user-data-dir={tmp_path / 'profile'}", "--virtual-time-budget=2000", "--dump-dom", page.as_uri()]
-    body = subprocess.run(command, capture_output=True, text=True, timeout=120, check=True).stdout
-    saved = tmp_path / "answers.json"
-    saved.write_text(html.unescape(re.search(r'data-answers="([^"]*)"', body)[1]))
+    command += [f"--user-data-dir={profile}", page.as_uri()]
+    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as browser:
+        limit = time.monotonic() + 60
+        while not (saved := list(saves.glob("*.json"))) and time.monotonic() < limit:
+            time.sleep(0.1)
+        browser.kill()
+    assert [path.name.startswith("answers_") for path in saved] == [True]
+    told = json.loads(saved[0].read_text())
+    # Shown are films that play, all different pairs of the study, as it says.
+    assert told["seen"] == [[1, 1]] * 15
+    del told["seen"]
+    saved[0].write_text(json.dumps(told))
+    assert sorted(answer["query"] for answer in told["answers"]) == sorted(key["queries"])
     done = subprocess.run(
-        [sys.executable, "-m", "talkemo_cli", "study", "tally", tmp_path / "study", saved, "-o", tmp_path / "a.png", "--json"],
+        [sys.executable, "-m", "talkemo_cli", "study", "tally", tmp_path / "study", saved[0], "-o", tmp_path / "a.png", "--json"],
         capture_output=True, text=True, check=True,
     )  # fmt: skip
     found = json.loads(done.stdout)
