@@ -83,7 +83,7 @@ def figures(face: Face, path: Path) -> dict[str, float]:
         "residual_px": captured.residual_px[seen].mean(),
         "residual_mm": captured.capture.residual[seen].mean(),
         "percent_eyes": 100 * (captured.residual_px[seen] / eyes).mean(),
-        "lips_touch": closures(face, captured),
+        "lips_touch": share_touching(face, captured),
     }
     weights = captured.capture.shapes @ face.arkit_matrix
     for name, parts in COMPARED.items():
@@ -106,7 +106,7 @@ def figures(face: Face, path: Path) -> dict[str, float]:
     return {key: round(float(value), 3) for key, value in result.items()}
 
 
-def closures(face: Face, film: FilmCapture) -> float:
+def share_touching(face: Face, film: FilmCapture) -> float:
     """Of the frames in which the tracked lips touch, the share in which the fitted ones do; NaN where none does."""
     capture = film.capture
     pairs = np.array(MESH_LIP_PAIRS[:MIDDLE_PAIRS])

@@ -145,7 +145,7 @@ def test_closures_are_found_by_the_alignment(tmp_path):
     time = np.arange(0, 3, 0.04)
     opening = np.ones(len(time))
     opening[[25, 62]] = 0  # 1.00 s and 2.48 s
-    assert lips.closures(tmp_path / "a.align", time, opening) == [25, 62]
+    assert lips.closing_frames(tmp_path / "a.align", time, opening) == [25, 62]
 
 
 def test_the_dev_suite(corpus, fitted, one_corpus, capsys):

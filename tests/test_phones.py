@@ -13,7 +13,7 @@ import soundfile
 from talkemo import InputError, TalkemoError
 from talkemo.audio import open_audio
 from talkemo.data import phones
-from talkemo.data.phones import Aligner, Phone, Word, align_corpus, closures
+from talkemo.data.phones import Aligner, Phone, Word, align_corpus, bilabial_times
 
 RATE = 16000
 PART = "Hello! My name is Emma. A big brown map of Bombay is on the table"  # the first 5 s of the example's sentence
@@ -38,9 +38,9 @@ def test_missing_package_is_reported(monkeypatch):
 
 
 def test_closures_are_those_of_both_lips():
-    found = closures([Phone("SIL", 0, 0.1), Phone("M", 0.1, 0.2), Phone("F", 0.2, 0.3), Phone("P", 0.3, 0.35)])
+    found = bilabial_times([Phone("SIL", 0, 0.1), Phone("M", 0.1, 0.2), Phone("F", 0.2, 0.3), Phone("P", 0.3, 0.35)])
     np.testing.assert_allclose(found, [[0.1, 0.2], [0.3, 0.35]])
-    assert closures([]).shape == (0, 2)
+    assert bilabial_times([]).shape == (0, 2)
 
 
 @pytest.fixture(scope="module")
@@ -55,7 +55,7 @@ def test_example_speech_is_aligned(aligner, samples, aligned):
     assert found[0].start == 0 and found[-1].end == pytest.approx(6, abs=0.05)
     assert all(a.end == b.start for a, b in pairwise(found)) and all(p.start < p.end for p in found)
     # my, name, Emma, big, brown, map (two), Bombay (three), table
-    assert len(closures(found)) == 11
+    assert len(bilabial_times(found)) == 11
 
 
 def test_stops_are_quiet(samples, aligned):

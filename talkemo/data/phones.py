@@ -144,7 +144,7 @@ def _word(word: Any, duration: float) -> Word:
     return Word(text, tuple(phones))
 
 
-def closures(phones: list[Phone]) -> np.ndarray:
+def bilabial_times(phones: list[Phone]) -> np.ndarray:
     """Start and end (K, 2) in s of each P, B and M."""
     return np.array([(p.start, p.end) for p in phones if p.name in BILABIALS], np.float64).reshape(-1, 2)
 

@@ -19,10 +19,18 @@ from ..errors import InputError
 from ..face import Face
 from ..models import Models
 from . import metrics
-from .closures import Closures
-from .closures import closures as closures_at_phones
+from .closures import Closures, closures
 
-BILABIALS = ("bin", "blue", "by", "place", "please", "b", "m", "p")  # GRID's words with a b, m or p at which lips close
+CLOSING_WORDS = (
+    "bin",
+    "blue",
+    "by",
+    "place",
+    "please",
+    "b",
+    "m",
+    "p",
+)  # GRID's words with a b, m or p at which lips close
 ALIGN_RATE = 25000  # time units a second in GRID's alignments
 CLOSED = 2.5  # mm between the middles of the lips up to which they count as closed; the canonical face at rest has 0.8
 NO_CLOSURES = Closures()
@@ -111,7 +119,7 @@ def _measured(
         align = data / r.corpus / "align" / f"{r.name}.align"
         if align.is_file():
             opening = [metrics.mouth_opening(d, models.face) for d in (predicted, reference)]
-            for frame in closures(align, r.capture.time, opening[1]):
+            for frame in closing_frames(align, r.capture.time, opening[1]):
                 near = slice(max(0, frame - 1), frame + 2)
                 closed.append((opening[0][near].min() <= CLOSED, opening[1][near].min() <= CLOSED))
         of_clip = _clip_metrics(predicted, reference, average, models.face)
@@ -124,8 +132,8 @@ def _measured(
         yield _Measured(
             of_clip,
             closed,
-            closures_at_phones(fine.times, fine.lip_opening(models.face), phones[r.name]),
-            closures_at_phones(r.capture.time, captured, phones[r.name]),
+            closures(fine.times, fine.lip_opening(models.face), phones[r.name]),
+            closures(r.capture.time, captured, phones[r.name]),
         )
 
 
@@ -170,7 +178,7 @@ def _row(corpus: str, clips: list[_Measured]) -> dict[str, Any]:
     return row
 
 
-def closures(align: Path, time: np.ndarray, opening: np.ndarray) -> list[int]:
+def closing_frames(align: Path, time: np.ndarray, opening: np.ndarray) -> list[int]:
     """Frames in which the lips of a GRID recording close for the b, m or p of a word, by its alignment file.
 
     opening: (T,) mm of the reference at time (T,) s. Around each such word the frame with the least opening is taken.
@@ -178,7 +186,7 @@ def closures(align: Path, time: np.ndarray, opening: np.ndarray) -> list[int]:
     frames = []
     for line in align.read_text("utf-8").splitlines():
         fields = line.split()
-        if len(fields) != 3 or fields[2] not in BILABIALS:
+        if len(fields) != 3 or fields[2] not in CLOSING_WORDS:
             continue
         start, end = int(fields[0]) / ALIGN_RATE, int(fields[1]) / ALIGN_RATE
         (before, after), at = (AT_END, end) if fields[2] == "m" else (AT_BEGINNING, start)

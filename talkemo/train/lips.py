@@ -19,7 +19,7 @@ from torch import nn
 from torch.nn import functional
 
 from ..data.kept import corpus_digest
-from ..data.phones import align_corpus, closures, read_phones
+from ..data.phones import align_corpus, bilabial_times, read_phones
 from ..data.sound import augment
 from ..face import Face
 from ..files import atomic_write
@@ -316,7 +316,7 @@ def label(members: list[MotionTeacher], run: Run, face: Face, config: LipsConfig
 
 def known_closures(path: Path) -> dict[str, np.ndarray]:
     """The middles (K,) s of the p, b and m of utterances by file, of what `phones.align_corpus` wrote."""
-    return {f"speech/{file}": closures(phones).mean(1) for file, phones in read_phones(path).items()}
+    return {f"speech/{file}": bilabial_times(phones).mean(1) for file, phones in read_phones(path).items()}
 
 
 def closing_direction(face: Face) -> np.ndarray:
