@@ -77,28 +77,14 @@ def evaluate(
     reference: Annotated[
         Path | None, typer.Argument(metavar="REF", help="What it should be; of two folders, files of one name.")
     ] = None,
-    neutral: Annotated[
-        Path | None, typer.Option(help="The mesh at rest. By default the reference's own, or its first frame.")
-    ] = None,
-    mask: Annotated[Path | None, typer.Option(help="A text file of vertex numbers, for RE and VE over them.")] = None,
-    suite: Annotated[
-        str | None,
-        typer.Option(
-            help="dev: lips and emotions on a split of the corpora; what is done where only --data is named. table1: constant against local weights. "
-            "table2: with and without augmentation. figure6, figure7: pictures of the paper. paper: all of them on a page."
-        ),
-    ] = None,
-    data: Annotated[Path | None, typer.Option(help="The folder of the corpora.")] = None,
-    captures: Annotated[
+    output: Annotated[
         Path | None,
-        typer.Option(help="A folder of captures, see `talkemo reconstruct`; made there where missing."),
-    ] = None,
-    against: Annotated[
-        str | None, typer.Option(help="dev: another set of weights, whose lips are measured in the same run.")
-    ] = None,
-    split: Annotated[
-        str | None,
-        typer.Option(help="dev: the split that is measured: dev by default, train, or test where a corpus has one."),
+        typer.Option(
+            "-o",
+            "--output",
+            help="Of PRED and REF a png with plots, or a csv; of dev a png of confusion matrices, or a csv; of figure6 and figure7 "
+            "the png; of paper a folder, by default paper, whose parts are kept as long as what they come from is the same.",
+        ),
     ] = None,
     phones: Annotated[
         Path | None,
@@ -107,24 +93,73 @@ def evaluate(
             "for recall and precision of the lips' closures."
         ),
     ] = None,
-    jobs: Annotated[int, typer.Option(min=1, help="Processes that fit the corpora.")] = JOBS,
-    seeds: Annotated[
-        int | None, typer.Option(min=1, help=f"How often table1 and table2 train each variant. By default {SEEDS}.")
-    ] = None,
-    steps: Annotated[
-        int | None, typer.Option(min=1, help="Steps of each training of table1, table2 and figure7.")
-    ] = None,
-    output: Annotated[
+    neutral: Annotated[
         Path | None,
         typer.Option(
-            "-o",
-            "--output",
-            help="A png for a figure, by default figure6.png or figure7.png; of PRED and REF a png with plots, or a csv; of dev a png of confusion matrices, or a csv; of paper "
-            "a folder, by default paper, whose parts are kept when it is run again.",
+            help="The mesh at rest. By default the reference's own, or its first frame.", rich_help_panel="PRED and REF"
+        ),
+    ] = None,
+    mask: Annotated[
+        Path | None,
+        typer.Option(help="A text file of vertex numbers, for RE and VE over them.", rich_help_panel="PRED and REF"),
+    ] = None,
+    suite: Annotated[
+        str | None,
+        typer.Option(
+            help="dev: lips and emotions on a split of the corpora; what is done where only --data is named. table1: constant against local weights. "
+            "table2: with and without augmentation. figure6, figure7: pictures of the paper. paper: all of them on a page.",
+            rich_help_panel="The models, on corpora",
+        ),
+    ] = None,
+    data: Annotated[
+        Path | None, typer.Option(help="The folder of the corpora.", rich_help_panel="The models, on corpora")
+    ] = None,
+    captures: Annotated[
+        Path | None,
+        typer.Option(
+            help="A folder of captures, see `talkemo reconstruct`; made there where missing.",
+            rich_help_panel="The models, on corpora",
+        ),
+    ] = None,
+    jobs: Annotated[
+        int, typer.Option(min=1, help="Processes that fit the corpora.", rich_help_panel="The models, on corpora")
+    ] = JOBS,
+    split: Annotated[
+        str | None,
+        typer.Option(
+            help="dev: the split that is measured: dev by default, train, or test where a corpus has one.",
+            rich_help_panel="The models, on corpora",
+        ),
+    ] = None,
+    against: Annotated[
+        str | None,
+        typer.Option(
+            help="dev: another set of weights, whose lips are measured in the same run.",
+            rich_help_panel="The models, on corpora",
+        ),
+    ] = None,
+    seeds: Annotated[
+        int | None,
+        typer.Option(
+            min=1,
+            help=f"How often table1 and table2 train each variant. By default {SEEDS}.",
+            rich_help_panel="The paper, made anew",
+        ),
+    ] = None,
+    steps: Annotated[
+        int | None,
+        typer.Option(
+            min=1,
+            help="Steps of each training of table1, table2 and figure7. By default each one's own.",
+            rich_help_panel="The paper, made anew",
         ),
     ] = None,
     study: Annotated[
-        Path | None, typer.Option(help="paper: a study's folder, with its participants' answers_*.json, for figure 8.")
+        Path | None,
+        typer.Option(
+            help="paper: a study's folder, with its participants' answers_*.json, for figure 8.",
+            rich_help_panel="The paper, made anew",
+        ),
     ] = None,
     weights: options.Weights = "default",
     device: str = "auto",
