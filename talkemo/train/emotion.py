@@ -355,7 +355,8 @@ class StarGAN:
         settings: dict[str, Any] = {"channels": config.channels, "blocks": config.blocks, "config": asdict(config)}
         settings |= {"iterations": loop.step, "frames": frames}
         path = self.run.save("emotion", tensors, settings)
-        self.run.save("discriminator", network_tensors(self.discriminator), {"iterations": loop.step})
+        of_judge = {"iterations": loop.step, "config": settings["config"]}
+        self.run.save("discriminator", network_tensors(self.discriminator), of_judge)
         return path
 
     def _residual(self, maps: torch.Tensor, emotion: torch.Tensor, level: torch.Tensor) -> torch.Tensor:
@@ -447,7 +448,7 @@ def train_classifiers(face: Face, frames: Acted, run: Run, config: EmotionConfig
     if not known:
         networks = {name: _train_classifier(face, frames, name, origin, run, config) for name in CLASSES}
         settings = {"classes": {name: list(classes) for name, classes in CLASSES.items()}, "frames": len(frames.shapes)}
-        run.save("classifier", classifier_tensors(networks), {**settings, "trained_on": origin})
+        run.save("classifier", classifier_tensors(networks), {**settings, "trained_on": origin, "config": asdict(config)})
     if run.together.is_main:
         for name in CLASSES:
             checkpoint_path(run, f"classifier-{name}").unlink(missing_ok=True)

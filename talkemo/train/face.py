@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -58,7 +58,8 @@ def train_face(run: Run, config: FaceConfig) -> dict[str, Any]:
         if not path.is_file():
             raise InputError(f"{path}: no such file", "the face is made from it; fetch it")
     face, figures = build_face(source, points, config, lambda done, total: run.report("geodesics", done, total))
-    path = run.save("face", *tensors_of_face(face))
+    tensors, settings = tensors_of_face(face)
+    path = run.save("face", tensors, {**settings, "config": asdict(config)})
     return {"weights": str(path), "vertices": len(face.mean), "chart_stress": face.chart_stress, **figures}
 
 
