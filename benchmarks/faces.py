@@ -22,7 +22,8 @@ from talkemo import InputError, Models, Motion
 from talkemo.audio import open_audio
 from talkemo.binding import Binding
 from talkemo.emotions import one_hot
-from talkemo.formats.mesh import Mesh, load_mesh
+from talkemo.formats.mesh import load_mesh
+from talkemo.formats.mesh_types import Mesh
 from talkemo.geometry import mesh_edges
 from talkemo.render.look import look_of
 from talkemo.render.software import SoftwareRenderer

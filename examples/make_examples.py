@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 
 import talkemo
-from talkemo.formats.mesh import save_obj
+from talkemo.formats.obj import save_obj
 
 SENTENCE = (
     "Hello! My name is Emma. A big brown map of Bombay is on the table, and I am very happy to show you what I found."

@@ -45,7 +45,8 @@ from talkemo.capture.landmark_files import LandmarkFile, read_landmark_file
 from talkemo.data.captures import Fitted, read_captures, save_captures
 from talkemo.emotions import Timeline
 from talkemo.evaluation.compare import _read_mask
-from talkemo.formats.mesh import Mesh, load_mesh
+from talkemo.formats.mesh import load_mesh
+from talkemo.formats.mesh_types import Mesh
 from talkemo.formats.open import open_animation
 from talkemo.geomap import SIZE
 from talkemo.geometry import Similarity

@@ -13,7 +13,9 @@ from talkemo.binding import FaceHint, bind_hinted, bind_mesh, load_binding, save
 from talkemo.binding.cache import BindingCache
 from talkemo.binding.registration import turns_towards
 from talkemo.face import ARKIT_NAMES
-from talkemo.formats.mesh import Mesh, load_mesh, save_obj
+from talkemo.formats.mesh import load_mesh
+from talkemo.formats.mesh_types import Mesh
+from talkemo.formats.obj import save_obj
 from talkemo.geometry import closest_on_triangles, vertex_normals
 
 

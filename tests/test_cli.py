@@ -17,8 +17,9 @@ import trimesh
 
 from talkemo.audio import load_audio
 from talkemo.face import ARKIT_NAMES
-from talkemo.formats.mesh import load_mesh, save_obj
+from talkemo.formats.mesh import load_mesh
 from talkemo.formats.npz import NpzAnimation
+from talkemo.formats.obj import save_obj
 from talkemo_cli.app import main
 
 

@@ -15,8 +15,8 @@ import talkemo
 from talkemo import InputError
 from talkemo.evaluation import emotion, geomap, lips, plots
 from talkemo.evaluation.compare import compare, compare_folders, measure
-from talkemo.formats.mesh import save_obj
 from talkemo.formats.npz import NpzAnimation
+from talkemo.formats.obj import save_obj
 from talkemo_cli.app import main
 
 

@@ -13,7 +13,8 @@ import talkemo
 from talkemo import InputError
 from talkemo.capture.fitting import IDENTITY_MODES
 from talkemo.formats.face_models import read_face_model
-from talkemo.formats.mesh import load_mesh, save_obj
+from talkemo.formats.mesh import load_mesh
+from talkemo.formats.obj import save_obj
 from talkemo.pipelines.reconstruct import Person, bound_person
 
 PEOPLE = 6

@@ -33,14 +33,15 @@ from talkemo.evaluation.compare import _check_mask_name, _read_mask
 from talkemo.files import Partial, atomic_write, open_file, read_npy, read_npz
 from talkemo.formats.animation import Frames, Header
 from talkemo.formats.gltf_reader import GlbAnimation
-from talkemo.formats.mesh import Mesh, load_mesh
+from talkemo.formats.mesh import load_mesh
+from talkemo.formats.mesh_types import Mesh
 from talkemo.formats.npz import NpzAnimation, NpzWriter
 from talkemo.formats.open import open_animation
 from talkemo.formats.sequence import MeshSequence
 from talkemo.pipelines.geomap import _read_map
 
 MESH, FACE = fuzzing.MESH, fuzzing.FACE
-PROMPT = 3  # s after which a reader that waits is ended
+PROMPT = 15  # s after which a reader that waits is ended
 READERS = {
     "sound": (".wav", open_audio),
     "coded sound": (".m4a", open_audio),

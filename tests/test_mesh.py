@@ -6,7 +6,7 @@ import pygltflib
 import pytest
 
 from talkemo import InputError, animate, transfer
-from talkemo.formats import mesh as meshes
+from talkemo.formats import mesh_types, obj
 from talkemo.formats.mesh import as_mesh, load_mesh
 from talkemo.formats.open import open_animation
 
@@ -74,7 +74,7 @@ def test_lines_together_are_read_as_one_by_one(form, more, tmp_path, monkeypatch
     lines += [f"v {place(k)}{more}" for k in range(61, 71)] + [FACES[form].format(61, 62, 63, 64, 65)] * 30
     (tmp_path / "a.obj").write_text("\n".join(lines))
     together = load_mesh(tmp_path / "a.obj")
-    monkeypatch.setattr(meshes, "ALIKE", 1 << 30)
+    monkeypatch.setattr(obj, "ALIKE", 1 << 30)
     single = load_mesh(tmp_path / "a.obj")
     for name in ("vertices", "faces"):
         assert getattr(together, name).tolist() == getattr(single, name).tolist()
@@ -193,9 +193,7 @@ def test_meshes_without_a_surface_are_refused(tmp_path, recwarn):
 
 
 def test_numbers_of_vertices_and_triangles_are_limited(monkeypatch, tmp_path, painted):
-    from talkemo.formats import mesh
-
-    assert mesh.MOST_VERTICES > 5_000_000 and mesh.MOST_FACES > 10_000_000
-    monkeypatch.setattr(mesh, "MOST_VERTICES", 1000)
+    assert mesh_types.MOST_VERTICES > 5_000_000 and mesh_types.MOST_FACES > 10_000_000
+    monkeypatch.setattr(mesh_types, "MOST_VERTICES", 1000)
     with pytest.raises(InputError, match=r"head\.obj: \d+ vertices and \d+ triangles"):
         load_mesh(painted)

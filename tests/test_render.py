@@ -12,7 +12,8 @@ from scipy.spatial.transform import Rotation
 import talkemo
 from talkemo import InputError, render
 from talkemo.audio import open_audio
-from talkemo.formats.mesh import Appearance, Mesh, load_mesh
+from talkemo.formats.mesh import load_mesh
+from talkemo.formats.mesh_types import Appearance, Mesh
 from talkemo.formats.open import open_animation
 from talkemo.render.look import centre_behind, inside, look_of, plain_look, vertex_groups
 from talkemo.render.software import SoftwareRenderer
@@ -242,7 +243,7 @@ def test_relative_indices_of_an_obj(tmp_path, monkeypatch):
         "v 0 1 5",
         "f 4 5 6",
     ]
-    monkeypatch.setattr("talkemo.formats.mesh.FEWEST_TRIANGLES", 1)
+    monkeypatch.setattr("talkemo.formats.mesh_types.FEWEST_TRIANGLES", 1)
     (tmp_path / "m.obj").write_text("\n".join(lines) + "\n")
     mesh = load_mesh(tmp_path / "m.obj")
     assert vertex_groups(mesh.appearance, 6).tolist() == ["teeth"] * 3 + ["skin"] * 3

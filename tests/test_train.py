@@ -776,8 +776,10 @@ def test_checkpoints_are_written_soon_then_once_a_minute_and_seldom_if_they_take
 def ends_by_exception():
     """As the command line does it."""
     before = signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
+    interrupted = signal.signal(signal.SIGINT, signal.default_int_handler)  # which shells turn off in the background
     yield
     signal.signal(signal.SIGTERM, before)
+    signal.signal(signal.SIGINT, interrupted)
 
 
 def test_asked_to_end_a_training_keeps_its_last_step(run, ends_by_exception, monkeypatch, tmp_path):

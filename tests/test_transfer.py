@@ -10,8 +10,9 @@ from talkemo import EMOTIONS, ExportOptions, InputError, Motion, Timeline, anima
 from talkemo.binding.tracking import FaceTracker
 from talkemo.data import augmentation
 from talkemo.emotions import effective, one_hot
-from talkemo.formats.mesh import load_mesh, save_obj
+from talkemo.formats.mesh import load_mesh
 from talkemo.formats.npz import NpzAnimation
+from talkemo.formats.obj import save_obj
 from talkemo.formats.open import open_animation
 from talkemo.geometry import rigid_motion
 

@@ -10,7 +10,7 @@ import numpy as np
 from ..errors import InputError
 from ..face import Face
 from ..files import read_text, shown
-from ..formats.mesh import Mesh, check_mesh
+from ..formats.mesh_types import Mesh, check_mesh
 from ..geometry import vertex_normals
 from .binding import Binding
 from .cache import BindingCache

@@ -8,7 +8,7 @@ from functools import cached_property
 import numpy as np
 
 from ..face import ARKIT_NAMES, INNER_LIPS, MOUTH_CORNERS, Face
-from ..formats.mesh import Mesh
+from ..formats.mesh_types import Mesh
 from ..geometry import Similarity, eye_rotation
 
 INVISIBLE = 2e-3  # mm of motion that ARKit targets leave out

@@ -9,7 +9,7 @@ import scipy.sparse as sp
 from scipy.sparse.linalg import splu
 
 from ..face import Face
-from ..formats.mesh import Mesh
+from ..formats.mesh_types import Mesh
 from ..geometry import mesh_edges, vertex_normals
 from .registration import Fit
 

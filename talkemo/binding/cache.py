@@ -14,7 +14,7 @@ from pathlib import Path
 
 from ..errors import InputError
 from ..face import Face
-from ..formats.mesh import Mesh
+from ..formats.mesh_types import Mesh
 from .binding import Binding
 from .files import load_binding, mesh_fingerprint, save_binding
 

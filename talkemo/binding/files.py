@@ -11,7 +11,7 @@ import numpy as np
 from ..errors import InputError
 from ..face import Face
 from ..files import atomic_write, read_npz, readable, shown
-from ..formats.mesh import Mesh
+from ..formats.mesh_types import Mesh
 from ..geometry import Similarity
 from .binding import Binding
 

@@ -15,7 +15,8 @@ from ..errors import InputError
 from ..face import INNER_LIPS, MOUTH_CORNERS, Face
 from ..files import open_file, read_text, shown
 from ..formats.animation import Source, check_frames
-from ..formats.mesh import Mesh, load_mesh
+from ..formats.mesh import load_mesh
+from ..formats.mesh_types import Mesh
 from ..formats.open import open_animation
 from ..formats.sequence import MeshSequence
 from .closures import closures

@@ -9,7 +9,7 @@ import numpy as np
 
 from ..errors import InputError
 from ..face import Face
-from ..formats.mesh import Mesh
+from ..formats.mesh_types import Mesh
 from ..geometry import vertex_normals
 from .drawing import new_figure, save_figure
 from .metrics import Comparison

@@ -13,16 +13,16 @@ import numpy as np
 
 from ..errors import InputError
 from ..files import Partial, shown
+from .mesh_types import LARGEST_COORDINATE
 
 if TYPE_CHECKING:
     from typing_extensions import Self
 
     from ..render.look import Look
-    from .mesh import Appearance
+    from .mesh_types import Appearance
 
 BYTES_AT_A_TIME = 1 << 28  # of vertices that are read together, which bounds the memory for large meshes
 SHOWN_FPS = 30.0  # of films and pages at most: more costs time and shows nothing that a face does
-LARGEST_COORDINATE = 1e12  # of a vertex, in any unit
 
 
 @dataclass(frozen=True, eq=False)

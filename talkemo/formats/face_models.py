@@ -18,7 +18,8 @@ import numpy as np
 
 from ..errors import InputError
 from ..files import NpzFile, open_file, readable, shown
-from .mesh import MOST_VERTICES, Mesh, check_mesh, load_mesh
+from .mesh import load_mesh
+from .mesh_types import MOST_VERTICES, Mesh, check_mesh
 
 WHAT = "a face model"
 HINT = "FaceScape's bilinear .npz, FLAME's .pkl and the folder of ICT FaceKit are read"

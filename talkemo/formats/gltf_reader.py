@@ -15,8 +15,8 @@ import numpy as np
 
 from ..errors import InputError
 from ..files import largest_loaded, parse_json, read_bytes, readable, shown
-from .animation import LARGEST_COORDINATE, check_coordinates, frames_at_a_time
-from .mesh import MOST_FACES, Appearance
+from .animation import check_coordinates, frames_at_a_time
+from .mesh_types import LARGEST_COORDINATE, MOST_FACES, Appearance
 
 LARGEST_FILE = 1 << 31  # bytes
 LARGEST_JSON = 1 << 25  # bytes

@@ -15,7 +15,7 @@ from ..geometry import vertex_normals
 from .animation import FileWriter, Frames, Header
 from .baking import check_writable
 from .gltf_reader import BINARY_CHUNK, JSON_CHUNK, MAGIC
-from .mesh import Appearance, picture_type
+from .mesh_types import Appearance, picture_type
 from .tracks import HEAD, Tracks
 
 FLOAT, UNSIGNED = 5126, 5125  # glTF's component types

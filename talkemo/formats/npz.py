@@ -24,10 +24,10 @@ from ..errors import InputError
 from ..face import ARKIT_NAMES
 from ..files import ArrayHeader, NpzFile, open_file, parse_json, read_exactly, readable, shown
 from .animation import FileWriter, Frames, Header, check_coordinates, facing_of, frames_at_a_time
-from .mesh import LARGEST_COORDINATE, MOST_FACES, MOST_VERTICES
+from .mesh_types import LARGEST_COORDINATE, MOST_FACES, MOST_VERTICES
 
 if TYPE_CHECKING:
-    from .mesh import Appearance
+    from .mesh_types import Appearance
 
 MOST_FRAMES = 24 * 3600 * 240  # a day at the highest rate that is written
 FRAME_RATES = (0.01, 10_000.0)  # frames a second

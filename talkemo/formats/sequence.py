@@ -15,7 +15,9 @@ import numpy as np
 from ..errors import InputError
 from ..files import open_file, readable, shown
 from .animation import FileWriter, Frames, Header, frames_at_a_time
-from .mesh import MESH_FORMATS, Appearance, load_mesh, obj_text, save_obj, save_ply
+from .mesh import MESH_FORMATS, load_mesh, save_ply
+from .mesh_types import Appearance
+from .obj import obj_text, save_obj
 
 SEQUENCE_FPS = 30.0  # of a folder of meshes, which does not say its own
 FRAME_NAME = re.compile(r"\d{6,}\.obj", re.IGNORECASE)  # what frames are called

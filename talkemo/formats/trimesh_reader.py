@@ -16,7 +16,16 @@ import numpy as np
 
 from ..files import parse_json, read_bytes, shown
 from .gltf_reader import BINARY_CHUNK, JSON_CHUNK, LARGEST_JSON, MAGIC, TYPES, WIDTHS, container
-from .mesh import LARGEST_FILE, LARGEST_PICTURE, MOST_FACES, MOST_VERTICES, Appearance, as_colours, beside, check_counts
+from .mesh_types import (
+    LARGEST_FILE,
+    LARGEST_PICTURE,
+    MOST_FACES,
+    MOST_VERTICES,
+    Appearance,
+    as_colours,
+    beside,
+    check_counts,
+)
 
 if TYPE_CHECKING:
     import PIL.Image

@@ -11,7 +11,7 @@ import numpy as np
 from ..audio import Audio, load_audio
 from ..binding import Binding, FaceHint
 from ..emotions import EMOTIONS, Timeline
-from ..formats.mesh import Mesh
+from ..formats.mesh_types import Mesh
 from ..heads import Turner
 from ..models import Models, load_models
 from ..motion import in_parts

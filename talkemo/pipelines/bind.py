@@ -11,7 +11,8 @@ import numpy as np
 from ..binding import Binding, FaceHint, bind_hinted, save_binding
 from ..binding.cache import BindingCache
 from ..files import check_output
-from ..formats.mesh import Mesh, as_mesh
+from ..formats.mesh import as_mesh
+from ..formats.mesh_types import Mesh
 from ..models import Models, load_models
 from ..weights import DEFAULT
 from .outputs import PathLike

@@ -9,7 +9,8 @@ import numpy as np
 from ..errors import InputError
 from ..face import Face
 from ..files import atomic_write, check_output, read_npz, shown
-from ..formats.mesh import load_mesh, save_obj
+from ..formats.mesh import load_mesh
+from ..formats.obj import save_obj
 from ..geomap import SIZE, geometry_map, round_trip
 from .outputs import PathLike
 

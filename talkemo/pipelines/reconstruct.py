@@ -25,7 +25,9 @@ from ..files import check_output, shown
 from ..formats.animation import Frames, Header
 from ..formats.face_models import FaceModel, read_face_model
 from ..formats.live_link import head_rotation
-from ..formats.mesh import Mesh, save_obj, save_ply
+from ..formats.mesh import save_ply
+from ..formats.mesh_types import Mesh
+from ..formats.obj import save_obj
 from ..geometry import nearest_rotation
 from ..heads import gaze_of, gaze_weights
 from ..models import Models, load_models

@@ -13,7 +13,7 @@ from ..audio import load_audio
 from ..errors import InputError
 from ..files import check_output, shown
 from ..formats.animation import Header, Source, check_frames, frames_a_picture
-from ..formats.mesh import Mesh
+from ..formats.mesh_types import Mesh
 from ..formats.open import open_animation
 from ..geometry import mesh_edges
 from ..models import Models, load_models

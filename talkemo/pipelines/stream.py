@@ -15,7 +15,7 @@ from ..binding import Binding, FaceHint
 from ..emotions import Timeline
 from ..face import ARKIT_NAMES
 from ..formats.frame_lines import first_line, json_lines, vertex_bytes
-from ..formats.mesh import Mesh
+from ..formats.mesh_types import Mesh
 from ..incoming import Incoming, incoming_pipe
 from ..models import Models, load_models
 from ..motion import Motion, in_parts

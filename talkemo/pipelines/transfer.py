@@ -16,7 +16,8 @@ from ..binding.tracking import FaceTracker
 from ..emotions import Timeline
 from ..errors import InputError
 from ..formats.animation import Frames, Source, check_frames
-from ..formats.mesh import Mesh, load_mesh
+from ..formats.mesh import load_mesh
+from ..formats.mesh_types import Mesh
 from ..formats.open import open_animation
 from ..models import Models, load_models
 from ..motion import Motion

@@ -19,7 +19,7 @@ import numpy as np
 from ..binding.binding import Binding
 from ..face import EYE_CENTRES, Face
 from ..formats.animation import Header
-from ..formats.mesh import Appearance, Mesh
+from ..formats.mesh_types import Appearance, Mesh
 from ..geometry import Similarity, eye_rotation, rigid_motion
 from .view import SKIN
 

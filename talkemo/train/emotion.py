@@ -448,7 +448,9 @@ def train_classifiers(face: Face, frames: Acted, run: Run, config: EmotionConfig
     if not known:
         networks = {name: _train_classifier(face, frames, name, origin, run, config) for name in CLASSES}
         settings = {"classes": {name: list(classes) for name, classes in CLASSES.items()}, "frames": len(frames.shapes)}
-        run.save("classifier", classifier_tensors(networks), {**settings, "trained_on": origin, "config": asdict(config)})
+        run.save(
+            "classifier", classifier_tensors(networks), {**settings, "trained_on": origin, "config": asdict(config)}
+        )
     if run.together.is_main:
         for name in CLASSES:
             checkpoint_path(run, f"classifier-{name}").unlink(missing_ok=True)
