@@ -844,6 +844,13 @@ def test_half_precision_is_used_on_gpus_that_have_it(capability, used, monkeypat
     assert asked == [("cuda", torch.bfloat16, used)]
 
 
+def test_every_stage_with_something_random_has_the_seed_that_is_asked_for():
+    random = [name for name in stages.STAGES if name != "capture"]
+    for name in random:
+        one, other = (stages.STAGES[name].configure(seed, {}) for seed in (0, 7))
+        assert other.seed == one.seed + 7 and replace(other, seed=one.seed) == one
+
+
 def test_where_a_gpu_is_present_more_is_trained(run, monkeypatch):
     for stage in ("speech", "lips", "talking", "emotion"):
         small, large = (stages.STAGES[stage].configure(0, {"large": large}) for large in (False, True))

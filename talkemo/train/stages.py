@@ -63,7 +63,7 @@ def train_captures(run: Run, config: CaptureConfig) -> dict[str, Any]:
 
 STAGES = {
     "face": Stage(
-        configure=lambda seed, options: face.FaceConfig(),
+        configure=lambda seed, options: face.FaceConfig(seed=face.FaceConfig.seed + seed),
         train=lambda run, config: face.train_face(run, config),
         after=(),
         folders=lambda config: ("ict_facekit", "meshes"),
