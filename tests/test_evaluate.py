@@ -4,6 +4,7 @@ import csv
 import json
 import shutil
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -13,8 +14,9 @@ from PIL import Image
 
 import talkemo
 from talkemo import InputError
+from talkemo.data.phones import Phone
 from talkemo.evaluation import emotion, geomap, lips, plots
-from talkemo.evaluation.compare import compare, compare_folders, measure
+from talkemo.evaluation.compare import _metrics_at_phones, compare, compare_folders, measure
 from talkemo.formats.npz import NpzAnimation
 from talkemo.formats.obj import save_obj
 from talkemo_cli.app import main
@@ -335,6 +337,19 @@ def test_closures_of_a_pair_are_measured_by_phones(two_folders, tmp_path, capsys
             assert figures[f"{whose} recall at phones"]["about"] == "of 1 p, b and m, where the lips meet"
     (tmp_path / "phones.json").write_text('{"c": []}')
     assert main(command) == 2 and "no recording called b" in capsys.readouterr().err
+
+
+def test_lips_meet_where_they_are_no_further_apart_than_at_rest():
+    neutral = np.array([[0, 2.0, 0], [0, 0, 0], [-20, 0, 0], [20, 0, 0]])  # 2 mm apart, as masks are
+    gaps = [np.array([[9.0, 9.0], [2.5, 9.0], [9.0, 9.0], [9.0, 9.0]])]
+    made = SimpleNamespace(mouth=np.arange(4), up=np.array([0, 1.0, 0]), neutral=neutral, gaps=gaps, frames=4)
+    spoken = [Phone("AA", 0.0, 0.09), Phone("B", 0.09, 0.11), Phone("AA", 0.11, 0.3)]
+    found = {m.name: m.value for m in _metrics_at_phones(made, 10.0, spoken)}
+    assert found == {
+        "predicted recall at phones": 1,
+        "predicted precision at phones": 1,
+        "reference recall at phones": 0,
+    }
 
 
 def test_a_pair_is_plotted(two_folders, tmp_path):
