@@ -3,9 +3,10 @@
 python benchmarks/phones.py TRANSCRIPTS.tsv AUDIO -o PHONES.json
 
 TRANSCRIPTS is a table, separated by tabs, with the columns name and text, and start and end in s where a row has only a part
-of a recording: any speech recogniser's output put into one, without the words that the dictionary lacks. AUDIO is the folder of NAME.ogg, .wav, .flac or .mp3. Written is {name: [[phone, start, end], ...]}, times in s, ARPAbet's
-names. English only. A row is left out where the dictionary lacks one of its words, or where sound and text do not go
-together. Needs pocketsphinx: pip install 'talkemo[teacher]'.
+of a recording: any speech recogniser's output put into one, without the words that the dictionary lacks. AUDIO is the folder
+of NAME.ogg, .wav, .flac or .mp3. Written is {name: [[phone, start, end], ...]}, times in s, ARPAbet's names. English only. A
+row is left out where the dictionary lacks one of its words, or where sound and text do not go together. Needs pocketsphinx:
+pip install 'talkemo[teacher]'.
 """
 
 import argparse

@@ -20,6 +20,8 @@ SUITES = ("dev", "table1", "table2", "figure6", "figure7", "paper")
 JOBS = 2  # processes that fit the corpora, if not said otherwise
 PAIR = "PRED and REF"  # what is evaluated where no suite is named
 
+ON_CORPORA, OF_PAPER = "The models, on corpora", "The paper, made anew"  # panels of the help, besides PAIR
+
 # Unit and mask of the figures of the suite dev.
 UNITS = {
     **dict.fromkeys(("re_mm", "re_still_mm", "re_mean_motion_mm"), ("mm", "lips")),
@@ -96,46 +98,44 @@ def evaluate(
     neutral: Annotated[
         Path | None,
         typer.Option(
-            help="The mesh at rest. By default the reference's own, or its first frame.", rich_help_panel="PRED and REF"
+            help="The mesh at rest. By default the reference's own, or its first frame.", rich_help_panel=PAIR
         ),
     ] = None,
     mask: Annotated[
         Path | None,
-        typer.Option(help="A text file of vertex numbers, for RE and VE over them.", rich_help_panel="PRED and REF"),
+        typer.Option(help="A text file of vertex numbers, for RE and VE over them.", rich_help_panel=PAIR),
     ] = None,
     suite: Annotated[
         str | None,
         typer.Option(
             help="dev: lips and emotions on a split of the corpora; what is done where only --data is named. table1: constant against local weights. "
             "table2: with and without augmentation. figure6, figure7: pictures of the paper. paper: all of them on a page.",
-            rich_help_panel="The models, on corpora",
+            rich_help_panel=ON_CORPORA,
         ),
     ] = None,
-    data: Annotated[
-        Path | None, typer.Option(help="The folder of the corpora.", rich_help_panel="The models, on corpora")
-    ] = None,
+    data: Annotated[Path | None, typer.Option(help="The folder of the corpora.", rich_help_panel=ON_CORPORA)] = None,
     captures: Annotated[
         Path | None,
         typer.Option(
             help="A folder of captures, see `talkemo reconstruct`; made there where missing.",
-            rich_help_panel="The models, on corpora",
+            rich_help_panel=ON_CORPORA,
         ),
     ] = None,
     jobs: Annotated[
-        int, typer.Option(min=1, help="Processes that fit the corpora.", rich_help_panel="The models, on corpora")
+        int, typer.Option(min=1, help="Processes that fit the corpora.", rich_help_panel=ON_CORPORA)
     ] = JOBS,
     split: Annotated[
         str | None,
         typer.Option(
             help="dev: the split that is measured: dev by default, train, or test where a corpus has one.",
-            rich_help_panel="The models, on corpora",
+            rich_help_panel=ON_CORPORA,
         ),
     ] = None,
     against: Annotated[
         str | None,
         typer.Option(
             help="dev: another set of weights, whose lips are measured in the same run.",
-            rich_help_panel="The models, on corpora",
+            rich_help_panel=ON_CORPORA,
         ),
     ] = None,
     seeds: Annotated[
@@ -143,7 +143,7 @@ def evaluate(
         typer.Option(
             min=1,
             help=f"How often table1 and table2 train each variant. By default {SEEDS}.",
-            rich_help_panel="The paper, made anew",
+            rich_help_panel=OF_PAPER,
         ),
     ] = None,
     steps: Annotated[
@@ -151,14 +151,14 @@ def evaluate(
         typer.Option(
             min=1,
             help="Steps of each training of table1, table2 and figure7. By default each one's own.",
-            rich_help_panel="The paper, made anew",
+            rich_help_panel=OF_PAPER,
         ),
     ] = None,
     study: Annotated[
         Path | None,
         typer.Option(
             help="paper: a study's folder, with its participants' answers_*.json, for figure 8.",
-            rich_help_panel="The paper, made anew",
+            rich_help_panel=OF_PAPER,
         ),
     ] = None,
     weights: options.Weights = "default",
@@ -304,7 +304,7 @@ def _compare(
     elif output is not None:
         from talkemo.evaluation.plots import plot_comparison
 
-        plot_comparison(comparison, mesh, result["fps"], face, output)
+        plot_comparison(comparison, mesh, result["fps"], output)
     if console.as_json:
         console.result(result)
 

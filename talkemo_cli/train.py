@@ -30,16 +30,16 @@ class Stage(str, Enum):
 
 # Options that only some stages take.
 ONLY_FOR = {
-    "--paper": ("talking",),
-    "--constant-weights": ("talking",),
-    "--log-mel": ("talking",),
-    "--freeze-encoder": ("talking",),
-    "--no-augmentation": ("emotion",),
-    "--java-sed": ("emotion",),
-    "--free": ("lips", "talking", "emotion"),
-    "--people": ("lips",),
-    "--steps": ("speech", "lips", "talking", "emotion"),
-    "--hold-out": ("lips", "talking"),
+    "paper": ("talking",),
+    "constant_weights": ("talking",),
+    "log_mel": ("talking",),
+    "freeze_encoder": ("talking",),
+    "no_augmentation": ("emotion",),
+    "java_sed": ("emotion",),
+    "free": ("capture", "lips", "talking", "emotion"),
+    "people": ("lips",),
+    "steps": ("speech", "lips", "talking", "emotion"),
+    "hold_out": ("lips", "talking"),
 }
 
 
@@ -86,7 +86,8 @@ def train(
         typer.Option("--no-augmentation", help="emotion: the actors alone, without an animator's brows and grins."),
     ] = False,
     free: Annotated[
-        bool, typer.Option("--free", help="lips, talking, emotion: only corpora that may be used for any purpose.")
+        bool,
+        typer.Option("--free", help="capture, lips, talking, emotion: only corpora that may be used for any purpose."),
     ] = False,
     people: Annotated[
         float | None,
@@ -110,19 +111,6 @@ def train(
     from talkemo.train.stages import train_all
     from talkemo.weights import DEFAULT
 
-    given = {
-        "--paper": paper,
-        "--constant-weights": constant_weights,
-        "--log-mel": log_mel,
-        "--freeze-encoder": freeze_encoder,
-        "--no-augmentation": no_augmentation,
-        "--java-sed": java_sed,
-        "--free": free,
-        "--people": people is not None,
-        "--steps": steps is not None,
-        "--hold-out": hold_out is not None,
-    }
-    _check_options(stage.value, given)
     options = {
         "paper": paper,
         "constant_weights": constant_weights,
@@ -135,6 +123,7 @@ def train(
         "steps": steps,
         "hold_out": hold_out,
     }
+    _check_options(stage.value, options)
     run = Run(
         data=data,
         out=output,
@@ -162,13 +151,17 @@ def train(
         console.result(results)
 
 
-def _check_options(stage: str, given: dict[str, bool]) -> None:
+def _check_options(stage: str, options: dict[str, Any]) -> None:
     """Raise InputError for an option that is given and does not belong to the stage."""
     from talkemo import InputError
 
-    for option, stages in ONLY_FOR.items():
-        if given[option] and stage not in (*stages, "all"):
-            raise InputError(f"{option} belongs to {' and '.join(stages)}, not to {stage}", f"leave {option} out")
+    for name, value in options.items():
+        given = value is not None and value is not False
+        if given and stage not in (*ONLY_FOR[name], "all"):
+            option = f"--{name.replace('_', '-')}"
+            raise InputError(
+                f"{option} belongs to {' and '.join(ONLY_FOR[name])}, not to {stage}", f"leave {option} out"
+            )
 
 
 def _report_to(update: Any) -> Callable[[str, int, int], None]:

@@ -534,6 +534,17 @@ def limited(memory: int = MEMORY) -> Iterator[None]:
         resource.setrlimit(resource.RLIMIT_AS, (soft, hard))
 
 
+@contextmanager
+def small_files(largest: int) -> Iterator[None]:
+    """Limit the bytes of each file that this process and those it starts write, in the place of a full disk."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (largest, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
 class Logged(logging.Handler):
     """Keeps what libraries log."""
 

@@ -4,7 +4,6 @@ import csv
 import json
 import shutil
 from pathlib import Path
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -17,6 +16,7 @@ from talkemo import InputError
 from talkemo.data.phones import Phone
 from talkemo.evaluation import emotion, geomap, lips, plots
 from talkemo.evaluation.compare import _metrics_at_phones, compare, compare_folders, measure
+from talkemo.evaluation.metrics import Comparison
 from talkemo.formats.npz import NpzAnimation
 from talkemo.formats.obj import save_obj
 from talkemo_cli.app import main
@@ -279,7 +279,7 @@ def test_errors_are_drawn_where_and_when_they_are(two_folders, models, drawn, tm
     pytest.importorskip("matplotlib")
     a, b = (two_folders / name / "a.npz" for name in ("mine", "theirs"))
     found, comparison, mesh = measure(a, b, face=models.face)
-    plots.plot_comparison(comparison, mesh, found["fps"], models.face, tmp_path / "e.png")
+    plots.plot_comparison(comparison, mesh, found["fps"], tmp_path / "e.png")
     with np.load(a) as one, np.load(b) as other:
         apart = found["mm_a_mesh_unit"] * np.linalg.norm(one["vertices"] - other["vertices"], axis=2)
     course, place, _ = drawn[0].axes
@@ -341,8 +341,10 @@ def test_closures_of_a_pair_are_measured_by_phones(two_folders, tmp_path, capsys
 
 def test_lips_meet_where_they_are_no_further_apart_than_at_rest():
     neutral = np.array([[0, 2.0, 0], [0, 0, 0], [-20, 0, 0], [20, 0, 0]])  # 2 mm apart, as masks are
-    gaps = [np.array([[9.0, 9.0], [2.5, 9.0], [9.0, 9.0], [9.0, 9.0]])]
-    made = SimpleNamespace(mouth=np.arange(4), up=np.array([0, 1.0, 0]), neutral=neutral, gaps=gaps, frames=4)
+    predicted, reference = np.repeat(neutral[None], 4, 0), np.repeat(neutral[None], 4, 0)
+    predicted[:, 0, 1], reference[:, 0, 1] = (9.0, 2.5, 9.0, 9.0), 9.0
+    made = Comparison(neutral, {"all": np.arange(4)}, np.arange(4), up=np.array([0, 1.0, 0]))
+    made.add(predicted, reference)
     spoken = [Phone("AA", 0.0, 0.09), Phone("B", 0.09, 0.11), Phone("AA", 0.11, 0.3)]
     found = {m.name: m.value for m in _metrics_at_phones(made, 10.0, spoken)}
     assert found == {

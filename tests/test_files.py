@@ -3,7 +3,6 @@
 import io
 import json
 import os
-import resource
 import signal
 import socket
 import struct
@@ -793,17 +792,6 @@ for _ in range(40):
     assert [writer.returncode for writer in writers] == [0, 0] and [p.name for p in tmp_path.iterdir()] == ["a.bin"]
 
 
-@contextmanager
-def small_disk(size=1 << 20):
-    """Files of at most `size` bytes, in the place of a full disk."""
-    before = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, before)
-
-
 def test_a_full_disk_leaves_the_old_output(tmp_path):
     path = tmp_path / "a.npz"
     path.write_text("the old one")
@@ -812,11 +800,11 @@ def test_a_full_disk_leaves_the_old_output(tmp_path):
     frames = Frames(
         np.zeros((10, 4000, 3), np.float32), np.zeros((10, 68, 3), np.float32), np.zeros((10, 52), np.float32)
     )
-    with small_disk(), pytest.raises(OSError) as caught, NpzWriter(path, header) as writer:
+    with fuzzing.small_files(1 << 20), pytest.raises(OSError) as caught, NpzWriter(path, header) as writer:
         for _ in range(10):
             writer.write(frames)
     assert caught.value.errno == 27 and path.read_text() == "the old one"
-    with small_disk(), pytest.raises(OSError), atomic_write(path) as partial:
+    with fuzzing.small_files(1 << 20), pytest.raises(OSError), atomic_write(path) as partial:
         partial.write_bytes(bytes(2 << 20))
     assert [p.name for p in tmp_path.iterdir()] == ["a.npz"] and path.read_text() == "the old one"
 

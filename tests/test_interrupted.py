@@ -7,18 +7,16 @@ from __future__ import annotations
 
 import os
 import random
-import resource
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import imageio.v3 as imageio
 import numpy as np
 import pytest
+from fuzzing import small_files
 
 from talkemo.formats.npz import NpzAnimation
 from talkemo_cli.app import main
@@ -37,17 +35,6 @@ def start(folder: Path, face: Path, sound: Path, *outputs: str) -> subprocess.Po
     """A run of animate in a process of its own."""
     command = [sys.executable, "-m", "talkemo_cli", *arguments(folder, face, sound, *outputs)]
     return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-
-
-@contextmanager
-def small_files(limit: int) -> Iterator[None]:
-    """Nothing that this process or one that it starts writes may have more bytes."""
-    before = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (limit, before[1]))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
 
 def wait_for_partials(folder: Path, running: subprocess.Popen, count: int) -> None:

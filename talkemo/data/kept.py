@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+from collections.abc import Iterable
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -49,6 +50,11 @@ def folder_digest(folder: Path) -> str:
 def corpus_digest(folder: Path) -> str:
     """`folder_digest` of a corpus, which does not change while a process runs: read once."""
     return folder_digest(folder)
+
+
+def corpora_digests(data: Path, corpora: Iterable[str]) -> list[str]:
+    """`corpus_digest` of those corpora that are there."""
+    return [corpus_digest(data / corpus) for corpus in corpora if (data / corpus).is_dir()]
 
 
 def read_kept(path: Path, origin: str) -> dict[str, np.ndarray]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -61,7 +61,10 @@ def measure(
     phones: dict[str, list[Phone]] | None = None,
     face: Face,
 ) -> tuple[dict[str, Any], Comparison, Mesh]:
-    """What `compare` returns, with the comparison that it is of and the mesh at rest, for plots."""
+    """What `compare` returns, with the comparison that it is of and the mesh at rest, for plots.
+
+    A mesh with a face is laid on the canonical one, so that its face looks along z.
+    """
     if mask is not None:
         _check_mask_name(Path(mask))
     p, g = open_animation(predicted), open_animation(reference)
@@ -72,7 +75,7 @@ def measure(
     _check_pair(p, g)
     own_mask = {} if mask is None else {Path(mask).name: _read_mask(Path(mask), g.shape[1])}
     rest = _rest_vertices(g, neutral)
-    comparison = _new_comparison(rest, g.faces, own_mask, face)
+    comparison, shown_mesh = _new_comparison(Mesh(rest, g.faces), own_mask, face)
     frames = min(len(p), len(g))
     _add_frames(comparison, p, g, frames)
     metrics = comparison.metrics()
@@ -87,7 +90,7 @@ def measure(
         "mm_a_mesh_unit": comparison.scale if comparison.unit == "mm" else None,
         "figures": [asdict(metric) for metric in metrics],
     }
-    return result, comparison, Mesh(rest, g.faces)
+    return result, comparison, shown_mesh
 
 
 def is_folder_of_animations(path: str | Path) -> bool:
@@ -171,21 +174,22 @@ def _rest_vertices(reference: Source, neutral: str | Path | None) -> np.ndarray:
     return np.asarray(rest, np.float64)
 
 
-def _new_comparison(rest: np.ndarray, faces: np.ndarray, own_mask: dict[str, np.ndarray], face: Face) -> Comparison:
-    """An empty comparison of motions of a mesh, with the regions of its face where one is found."""
+def _new_comparison(mesh: Mesh, own_mask: dict[str, np.ndarray], face: Face) -> tuple[Comparison, Mesh]:
+    """An empty comparison of motions of a mesh, with the regions of its face where one is found, and what `measure` shows."""
     from ..binding import bind_hinted
     from ..binding.cache import BindingCache
 
-    masks = {"all": np.arange(len(rest))}
+    rest, masks = mesh.vertices, {"all": np.arange(len(mesh.vertices))}
     try:
-        binding = bind_hinted(face, Mesh(rest, faces), cache=BindingCache())
+        binding = bind_hinted(face, mesh, cache=BindingCache())
     except InputError:  # a mesh without a face can be compared too, by fewer metrics
-        return Comparison(rest, {**masks, **own_mask}, unit="mesh units")
+        return Comparison(rest, {**masks, **own_mask}, unit="mesh units"), mesh
     masks["lips"], masks["upper_face"] = binding.region("lips"), binding.region("upper_face")
     masks["face"] = np.union1d(masks["upper_face"], binding.region("lower_face"))
     masks = {name: numbers for name, numbers in {**masks, **own_mask}.items() if len(numbers)}
     mouth = binding.landmarks68[[*INNER_LIPS, *MOUTH_CORNERS]]
-    return Comparison(rest, masks, mouth, 1 / binding.scale, up=binding.placement.rotation[:, 1])
+    comparison = Comparison(rest, masks, mouth, 1 / binding.scale, up=binding.placement.rotation[:, 1])
+    return comparison, replace(mesh, vertices=binding.placement.to_canonical(rest))
 
 
 def _add_frames(comparison: Comparison, p: Source, g: Source, frames: int) -> None:
@@ -203,10 +207,9 @@ def _metrics_at_phones(comparison: Comparison, fps: float, phones: list[Phone]) 
     """Recall and precision of either animation's closures by the phones that are spoken, see `closures`."""
     if comparison.mouth is None or comparison.up is None:
         return []
-    above, below = comparison.neutral[comparison.mouth[:2]]
     times, metrics = np.arange(comparison.frames) / fps, []
     for whose, gap in zip(("predicted", "reference"), np.concatenate(comparison.gaps).T):
-        found = closures(times, gap - (above - below) @ comparison.up, phones)
+        found = closures(times, gap - comparison.gap_at_rest, phones)
         for name, value, of in (
             ("recall", found.recall, f"of {found.spoken} p, b and m, where the lips meet"),
             ("precision", found.precision, f"of {found.found} closures, at p, b, m, f or v"),

@@ -199,13 +199,19 @@ class Comparison:
             *self._closure_metrics(),
         ]
 
+    @property
+    def gap_at_rest(self) -> float:
+        """How far the middles of the inner lips are apart along `up` in the mesh at rest; needs `mouth` and `up`."""
+        assert self.mouth is not None and self.up is not None
+        above, below = self.neutral[self.mouth[:2]]
+        return float((above - below) @ self.up)
+
     def _closure_metrics(self) -> list[Metric]:
         """Whether the lips meet where the reference's do (recall), and nowhere else (precision); none without closures."""
         if self.mouth is None or self.up is None:
             return []
-        above, below = self.neutral[self.mouth[:2]]
         gap, true_gap = np.concatenate(self.gaps).T
-        most, found = float((above - below) @ self.up) + TOGETHER, []
+        most, found = self.gap_at_rest + TOGETHER, []
         for name, own, other in (("recall", true_gap, gap), ("precision", gap, true_gap)):
             runs = runs_of(own <= most)
             beside = np.convolve(other <= most, np.ones(3), "same") > 0  # within a frame

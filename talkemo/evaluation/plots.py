@@ -7,8 +7,6 @@ from typing import Any
 
 import numpy as np
 
-from ..errors import InputError
-from ..face import Face
 from ..formats.mesh_types import Mesh
 from ..geometry import vertex_normals
 from .drawing import new_figure, save_figure
@@ -17,14 +15,11 @@ from .metrics import Comparison
 SHOWN = ("all", "lips")  # masks whose error is drawn over time
 
 
-def plot_comparison(comparison: Comparison, mesh: Mesh, fps: float, face: Face, output: Path) -> None:
-    """Write a png: RE of each frame, and the mean error of each vertex on the mesh, seen from the front.
+def plot_comparison(comparison: Comparison, mesh: Mesh, fps: float, output: Path) -> None:
+    """Write a png: RE of each frame, and the mean error of each vertex on the mesh, seen along z.
 
     Raises TalkemoError where matplotlib is not installed.
     """
-    from ..binding import bind_hinted
-    from ..binding.cache import BindingCache
-
     figure = new_figure((11, 4))
     course, place = figure.add_subplot(1, 2, 1), figure.add_subplot(1, 2, 2)
     for name in SHOWN:
@@ -33,10 +28,7 @@ def plot_comparison(comparison: Comparison, mesh: Mesh, fps: float, face: Face, 
             course.plot(np.arange(len(error)) / fps, error, label=name, linewidth=1)
     course.set(xlabel="s", ylabel=f"RE, {comparison.unit}", ylim=(0, None))
     course.legend()
-    try:
-        points = bind_hinted(face, mesh, cache=BindingCache()).placement.to_canonical(mesh.vertices)
-    except InputError:  # a mesh without a face is drawn as it stands
-        points = mesh.vertices
+    points = mesh.vertices
     ahead = vertex_normals(points, mesh.faces)[mesh.faces].mean(1)[:, 2] > 0
     faces = mesh.faces[ahead]
     faces = faces[np.argsort(points[faces].mean(1)[:, 2])]  # what is nearer is drawn later

@@ -78,8 +78,8 @@ class _ObjLines:
         """Take lines with three or six numbers each. Raises ValueError where others are among them."""
         if max(map(len, lines)) > LONGEST_POSITION:
             return False
-        numbers = np.loadtxt([line[2:] for line in lines], comments=None, ndmin=2)
-        if len(numbers) != len(lines) or numbers.shape[1] not in (3, 6):
+        numbers = _numbers(lines)
+        if numbers.shape[1] not in (3, 6):
             return False
         self.positions.append(numbers[:, :3])
         if self.colours is not None:
@@ -89,8 +89,8 @@ class _ObjLines:
 
     def _add_uv(self, lines: list[str]) -> bool:
         """Take lines with two or three numbers each. Raises ValueError where others are among them."""
-        numbers = np.loadtxt([line[3:] for line in lines], comments=None, ndmin=2)
-        if len(numbers) != len(lines) or numbers.shape[1] not in (2, 3):
+        numbers = _numbers(lines)
+        if numbers.shape[1] not in (2, 3):
             return False
         self.uv.frombytes(numbers[:, :2].tobytes())
         self.lines += [line.rstrip("\r\n") for line in lines]
@@ -216,6 +216,14 @@ def read_obj(path: Path, file: IO[bytes]) -> tuple[np.ndarray, np.ndarray, Appea
     appearance = Appearance(uv, uv_faces, texture, tuple(content.text), companions, colours)
     positions = np.concatenate([np.zeros((0, 3)), *content.positions])
     return positions, faces.reshape(-1, 3).copy(), appearance
+
+
+def _numbers(lines: list[str]) -> np.ndarray:
+    """The numbers (L, K) of lines after each one's first word. Raises ValueError where they are not as many in each."""
+    numbers = np.loadtxt([line.partition(" ")[2] for line in lines], comments=None, ndmin=2)
+    if len(numbers) != len(lines):  # it leaves empty ones out
+        raise ValueError
+    return numbers
 
 
 def _lines(file: IO[bytes]) -> io.TextIOWrapper:

@@ -14,7 +14,7 @@ from typing import Any
 
 from .. import __version__
 from ..data.captures import Report
-from ..data.kept import corpus_digest, digest
+from ..data.kept import corpora_digests, digest
 from ..errors import InputError
 from ..files import atomic_write, read_json_object
 from ..models import Models
@@ -66,28 +66,32 @@ def paper_report(
     trained = {**common, "steps": steps}
     face = models.face
     come_from = lambda stages, corpora, *settings: digest(
-        [sha256(models.path(stage)) for stage in stages],
-        [corpus_digest(data / corpus) for corpus in corpora if (data / corpus).is_dir()],
-        settings,
+        [sha256(models.path(stage)) for stage in stages], corpora_digests(data, corpora), settings
     )
-    acted = ("ravdess",)
-    origins = {
-        "table1": come_from(("face", "speech"), ("ravdess", "grid_s1"), seeds, steps),
-        "table2": come_from(("face", "speech", "talking"), acted, seeds, steps),
-        **dict.fromkeys(("figure3", "figure4", "figure5"), come_from(("face",), ())),
-        "figure6": come_from(("face", "emotion", "discriminator"), acted),
-        "figure7": come_from(("face",), acted, steps),
+    acted, of_face = ("ravdess",), come_from(("face",), ())
+    # What each part comes from, and what makes it.
+    makers: dict[str, tuple[str, Callable[[Path], Any]]] = {
+        "table1": (
+            come_from(("face", "speech"), ("ravdess", "grid_s1"), seeds, steps),
+            lambda _: table1(data, cache, models, seeds=seeds, **trained),
+        ),
+        "table2": (
+            come_from(("face", "speech", "talking"), acted, seeds, steps),
+            lambda _: table2(data, cache, models, seeds=seeds, **trained),
+        ),
+        "figure3": (of_face, lambda picture: figure3(face, picture)),
+        "figure4": (of_face, lambda picture: figure4(face, picture)),
+        "figure5": (of_face, lambda picture: figure5(face, picture)),
+        "figure6": (
+            come_from(("face", "emotion", "discriminator"), acted),
+            lambda picture: figure6(data, cache, models, picture, **common),
+        ),
+        "figure7": (
+            come_from(("face",), acted, steps),
+            lambda picture: figure7(data, cache, models, picture, **trained),
+        ),
     }
-    make: dict[str, Callable[[Path], Any]] = {
-        "table1": lambda _: table1(data, cache, models, seeds=seeds, **trained),
-        "table2": lambda _: table2(data, cache, models, seeds=seeds, **trained),
-        "figure3": lambda picture: figure3(face, picture),
-        "figure4": lambda picture: figure4(face, picture),
-        "figure5": lambda picture: figure5(face, picture),
-        "figure6": lambda picture: figure6(data, cache, models, picture, **common),
-        "figure7": lambda picture: figure7(data, cache, models, picture, **trained),
-    }
-    parts = {name: _kept(output, name, origins[name], make[name]) for name in make}
+    parts = {name: _kept(output, name, *maker) for name, maker in makers.items()}
     if preferences is not None:
         draw(preferences, output / "figure8.png")
     with atomic_write(output / PAGE) as partial:

@@ -22,7 +22,7 @@ import numpy as np
 
 from ..audio import Audio, open_audio
 from ..data.captures import Report
-from ..data.kept import corpus_digest, digest
+from ..data.kept import corpora_digests, digest
 from ..emotions import PAPER_EMOTIONS, one_hot
 from ..errors import InputError
 from ..face import Face
@@ -130,7 +130,7 @@ def variant_run(
 ) -> Run:
     """The training of a variant in a folder of its own in `folder`, which goes on unless the corpora have changed."""
     run = temporary_run(folder / name, data, cache, models, jobs, progress)
-    origin = digest(*(corpus_digest(data / corpus) for corpus in ("ravdess", "grid_s1") if (data / corpus).is_dir()))
+    origin = digest(*corpora_digests(data, ("ravdess", "grid_s1")))
     return labelled(replace(run, resume=True, redo=True, origin=origin), name)
 
 
