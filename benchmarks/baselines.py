@@ -41,19 +41,19 @@ import numpy as np
 from scipy.spatial import cKDTree
 
 from talkemo import EMOTIONS, Models, Motion, load_models
-from talkemo.audio import Audio, open_audio
+from talkemo.audio.recording import Audio, open_audio
 from talkemo.data import facegood
 from talkemo.data.captures import load_captures
 from talkemo.data.corpora import CORPORA
-from talkemo.data.motion import acted, from_rest
-from talkemo.emotions import PAPER_EMOTIONS, one_hot
+from talkemo.data.motion import acted_frames, from_rest
 from talkemo.evaluation.emotion import frames_motion, recognised, recordings_of
 from talkemo.evaluation.lips import evaluate_lips
 from talkemo.evaluation.metrics import mouth_opening, pearson
-from talkemo.face import Face
+from talkemo.expression.emotions import PAPER_EMOTIONS, one_hot
+from talkemo.face.canonical import Face
 from talkemo.networks.speech_encoder import FEATURE_RATE, MARGIN, log_mel_encoder
+from talkemo.paper.emotion_training import emotion_config, of_paper_emotions
 from talkemo.paper.figure7 import EVERY_NEUTRAL, moved, trained_pointnet
-from talkemo.paper.training import emotion_config, of_paper_emotions
 from talkemo.paper.variants import trained_talking, variant_run
 from talkemo.train import emotion
 
@@ -106,7 +106,9 @@ def linear(x: np.ndarray, y: np.ndarray, ridge: float) -> Callable[[np.ndarray],
     return lambda found: ((found - middle) / spread) @ weights + mean
 
 
-def lips_table(data: Path, cache: Path, run: Path, models: Models, sets: dict[str, str], steps: int | None) -> None:
+def lips_table(
+    data: Path, cache: Path, run: Path, models: Models, sets: dict[str, str], steps: int | None
+) -> None:
     """Print the first table."""
     face = models.face
     present = tuple(corpus for corpus in CORPORA if (data / corpus).is_dir())
@@ -135,11 +137,17 @@ def lips_table(data: Path, cache: Path, run: Path, models: Models, sets: dict[st
         return wanted[tree.query((found - middle) @ axes, workers=2)[1]]
 
     rows: dict[str, dict[str, Any]] = {
-        "loudness": evaluate_lips(data, cache, as_models(models, lambda _, level: of_loudness(level[:, None]))),
+        "loudness": evaluate_lips(
+            data, cache, as_models(models, lambda _, level: of_loudness(level[:, None]))
+        ),
         "neighbour": evaluate_lips(data, cache, as_models(models, neighbour)),
         "ridge": evaluate_lips(data, cache, as_models(models, lambda found, _: of_windows(found))),
     }
-    of_paper: dict[str, dict[str, Any]] = {"paper": {}, "VOCA": {"mouth": 0.0}, "log-mel": {"features": "log-mel"}}
+    of_paper: dict[str, dict[str, Any]] = {
+        "paper": {},
+        "VOCA": {"mouth": 0.0},
+        "log-mel": {"features": "log-mel"},
+    }
     for name, changes in of_paper.items():
         training = variant_run(run, name, data, cache, models, progress=told)
         trained_talking(training, steps, **changes)
@@ -151,9 +159,16 @@ def lips_table(data: Path, cache: Path, run: Path, models: Models, sets: dict[st
     print("| | " + " | ".join(corpora) + " |")
     print("|---" * (len(corpora) + 1) + "|")
     for name, column in (("still", "re_still_mm"), ("mean", "re_mean_motion_mm")):
-        print(f"| {name} | " + " | ".join(f"{row[column]:.2f}" for row in rows["default"]["corpora"]) + " |")
+        print(
+            f"| {name} | "
+            + " | ".join(f"{row[column]:.2f}" for row in rows["default"]["corpora"])
+            + " |"
+        )
     for name, result in rows.items():
-        cells = (f"{row['r_opening']:.2f} / {row['r_width']:.2f}, {row['re_mm']:.2f}" for row in result["corpora"])
+        cells = (
+            f"{row['r_opening']:.2f} / {row['r_width']:.2f}, {row['re_mm']:.2f}"
+            for row in result["corpora"]
+        )
         print(f"| {name} | " + " | ".join(cells) + " |")
 
 
@@ -164,7 +179,9 @@ def emotions_table(data: Path, cache: Path, run: Path, models: Models, steps: in
     every = emotion.training_frames(start("map"), ("ravdess",))
     frames = of_paper_emotions(every)
     dev = recordings_of(data, cache, models)
-    before = frames_motion(face, acted([r for r in dev if r.emotion == "neutral"]).shapes[::EVERY_NEUTRAL])
+    before = frames_motion(
+        face, acted_frames([r for r in dev if r.emotion == "neutral"]).shapes[::EVERY_NEUTRAL]
+    )
     shown = before.displacement(face)
     mean_of = lambda name: frames.shapes[frames.emotion == EMOTIONS.index(name)].mean(0)
     emotion.fit(face, frames, start("map"), usual)
@@ -179,7 +196,9 @@ def emotions_table(data: Path, cache: Path, run: Path, models: Models, steps: in
         "default": lambda name: transferred(models.emotion, name),
     }
     classifier, classes = models.classifier("four")
-    print(f"\n{len(shown)} frames, {usual.iterations} iterations; recognised, r of the opening, moved mm")
+    print(
+        f"\n{len(shown)} frames, {usual.iterations} iterations; recognised, r of the opening, moved mm"
+    )
     print("| | " + " | ".join(PAPER_EMOTIONS[1:]) + " |")
     print("|---" * len(PAPER_EMOTIONS) + "|")
     for generator, generate in generators.items():
@@ -188,7 +207,9 @@ def emotions_table(data: Path, cache: Path, run: Path, models: Models, steps: in
             after = generate(name)
             r = pearson(mouth_opening(shown, face), mouth_opening(after, face))
             found = recognised(classifier, classes, face, after, name)
-            cells.append(f"{found:.2f}, {r:.2f}, {np.linalg.norm(after - shown, axis=2).mean():.1f}")
+            cells.append(
+                f"{found:.2f}, {r:.2f}, {np.linalg.norm(after - shown, axis=2).mean():.1f}"
+            )
         print(f"| {generator} | " + " | ".join(cells) + " |")
 
 
@@ -199,7 +220,9 @@ def told(what: str, done: int, total: int) -> None:
 
 def main() -> None:
     """Print the tables."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("data", type=Path)
     parser.add_argument("captures", type=Path)
     parser.add_argument("run", type=Path)

@@ -13,14 +13,16 @@ from pathlib import Path
 import numpy as np
 
 from talkemo import load_models
-from talkemo.audio import open_audio
+from talkemo.audio.recording import open_audio
 from talkemo.data.captures import load_captures
 from talkemo.data.motion import from_rest
 from talkemo.data.phones import Phone
-from talkemo.emotions import EMOTIONS, one_hot
 from talkemo.evaluation.closures import Closures, closures
+from talkemo.expression.emotions import EMOTIONS, one_hot
 
-parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+parser = argparse.ArgumentParser(
+    description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+)
 parser.add_argument("data", type=Path)
 parser.add_argument("captures", type=Path)
 parser.add_argument("phones", type=Path)
@@ -33,7 +35,9 @@ options = parser.parse_args()
 models = load_models(options.weights, device="cpu")
 face = models.face
 aligned = json.loads(options.phones.read_text("utf-8"))
-recordings = from_rest(list(load_captures(options.data, options.captures, models, (options.corpus,))), face)
+recordings = from_rest(
+    list(load_captures(options.data, options.captures, models, (options.corpus,))), face
+)
 recordings = [r for r in recordings if r.split == options.split and r.name in aligned]
 emotions = EMOTIONS if options.all_emotions else ("neutral",)
 total = dict.fromkeys(("captured", *emotions), Closures())
@@ -44,10 +48,14 @@ for r in recordings:
     audio = open_audio(options.data / r.audio)
     motion = models.talking.motion(audio, np.arange(int(audio.duration * 60)) / 60)
     for emotion in emotions:
-        shown = motion if emotion == "neutral" else models.emotion.transfer(motion, one_hot(emotion))
+        shown = (
+            motion if emotion == "neutral" else models.emotion.transfer(motion, one_hot(emotion))
+        )
         total[emotion] += closures(shown.times, shown.lip_opening(face), phones)
 print(f"{len(recordings)} recordings of {options.corpus}, {options.split}")
 print(f"{'':10} {'p b m':>6} {'recall':>7} {'closures':>9} {'precision':>10} {'at p b m':>9}")
 for name, found in total.items():
     strict = found.right / max(found.found, 1)
-    print(f"{name:10} {found.spoken:6} {found.recall:7.2f} {found.found:9} {found.precision:10.2f} {strict:9.2f}")
+    print(
+        f"{name:10} {found.spoken:6} {found.recall:7.2f} {found.found:9} {found.precision:10.2f} {strict:9.2f}"
+    )

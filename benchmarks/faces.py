@@ -19,13 +19,13 @@ from scipy.spatial.transform import Rotation
 
 import talkemo
 from talkemo import InputError, Models, Motion
-from talkemo.audio import open_audio
+from talkemo.audio.recording import open_audio
 from talkemo.binding import Binding
-from talkemo.emotions import one_hot
+from talkemo.expression.emotions import one_hot
 from talkemo.formats.mesh import load_mesh
 from talkemo.formats.mesh_types import Mesh
-from talkemo.geometry import mesh_edges
-from talkemo.render.look import look_of
+from talkemo.geometry.meshes import mesh_edges
+from talkemo.render.appearance import appearance_of
 from talkemo.render.software import SoftwareRenderer
 from talkemo.render.view import frame_view
 
@@ -47,7 +47,9 @@ def stretch(vertices: np.ndarray, moved: np.ndarray, faces: np.ndarray) -> np.nd
     a, b = mesh_edges(faces)[0].T
     length = np.linalg.norm(vertices[a] - vertices[b], axis=1)
     a, b, length = a[length > 0], b[length > 0], length[length > 0]
-    return np.array([(np.linalg.norm(frame[a] - frame[b], axis=1) / length).max() for frame in moved])
+    return np.array(
+        [(np.linalg.norm(frame[a] - frame[b], axis=1) / length).max() for frame in moved]
+    )
 
 
 def copies(mesh: Mesh):
@@ -57,18 +59,38 @@ def copies(mesh: Mesh):
         rng = np.random.default_rng(seed)
         turn, scale = Rotation.random(random_state=seed).as_matrix(), 10 ** rng.uniform(-3, 3)
         shift = scale * np.ptp(mesh.vertices) * rng.standard_normal(3)
-        yield f"turned {seed}", Mesh(scale * mesh.vertices @ turn.T + shift, mesh.faces), turn, scale, shift
+        yield (
+            f"turned {seed}",
+            Mesh(scale * mesh.vertices @ turn.T + shift, mesh.faces),
+            turn,
+            scale,
+            shift,
+        )
     solid = trimesh.Trimesh(mesh.vertices, mesh.faces, process=False)
     fine = solid.subdivide()
-    yield "subdivided", Mesh(np.array(fine.vertices), np.array(fine.faces, np.int32)), np.eye(3), 1.0, np.zeros(3)
+    yield (
+        "subdivided",
+        Mesh(np.array(fine.vertices), np.array(fine.faces, np.int32)),
+        np.eye(3),
+        1.0,
+        np.zeros(3),
+    )
     try:
         coarse = solid.simplify_quadric_decimation(face_count=len(mesh.faces) // 4)
     except ImportError:
         return
-    yield "a quarter", Mesh(np.array(coarse.vertices), np.array(coarse.faces, np.int32)), None, 1.0, np.zeros(3)
+    yield (
+        "a quarter",
+        Mesh(np.array(coarse.vertices), np.array(coarse.faces, np.int32)),
+        None,
+        1.0,
+        np.zeros(3),
+    )
 
 
-def row(binding: Binding, seconds: float, frames: Motion, canonical: np.ndarray) -> tuple[str, np.ndarray]:
+def row(
+    binding: Binding, seconds: float, frames: Motion, canonical: np.ndarray
+) -> tuple[str, np.ndarray]:
     """A line of the table, and the vertices (4·T, N, 3) of the mesh; canonical: the canonical face's stretch."""
     mesh = binding.mesh
     moved = binding.vertices(frames.coordinates)
@@ -81,14 +103,20 @@ def row(binding: Binding, seconds: float, frames: Motion, canonical: np.ndarray)
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("meshes", nargs="+", type=Path)
-    parser.add_argument("--sheet", type=Path, help="a picture: each mesh at rest and at five moments")
+    parser.add_argument(
+        "--sheet", type=Path, help="a picture: each mesh at rest and at five moments"
+    )
     arguments = parser.parse_args()
     models = talkemo.load_models()
     face, frames = models.face, sentence(models)
     canonical = stretch(face.mean, face.mean + frames.displacement(face), face.faces)
-    print(f"{'':34s}vertices seconds error relief  opening  stretch  still at   differs by mm: mean, most")
+    print(
+        f"{'':34s}vertices seconds error relief  opening  stretch  still at   differs by mm: mean, most"
+    )
     pictures = []
     for path in arguments.meshes:
         mesh = load_mesh(path)
@@ -122,7 +150,7 @@ def strip(binding: Binding, frames: Motion, size: int = 230) -> np.ndarray:
     opening = frames.lip_opening(binding.face)
     chosen = [part[opening[part].argmax()] for part in each] + [each[1][opening[each[1]].argmin()]]
     view = frame_view(mesh.vertices, binding.focus, facing=binding.placement.rotation)
-    renderer = SoftwareRenderer(look_of(binding), view, (size, size))
+    renderer = SoftwareRenderer(appearance_of(binding), view, (size, size))
     moved = binding.vertices(frames.coordinates[chosen])
     return np.hstack([renderer.draw(v) for v in (mesh.vertices.astype(np.float32), *moved)])
 

@@ -13,11 +13,12 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from talkemo import audio, load_models
+from talkemo import load_models
+from talkemo.audio.loudness import normalised_rows
+from talkemo.audio.recording import open_audio
 from talkemo.data.captures import load_captures
 from talkemo.data.motion import from_rest
 from talkemo.evaluation.metrics import mouth_opening, pearson
-from talkemo.loudness import normalised_rows
 from talkemo.networks.speech_encoder import FEATURE_RATE, EncoderNetwork
 from talkemo.train.material import held_out
 
@@ -34,7 +35,9 @@ recordings = [r for r in recordings if r.split == "train"]
 out = held_out(recordings, HELD_OUT)
 held = list(out.values())
 trained = [r for r in recordings if r.name not in out]
-trained = [r for r in trained if r.corpus == "talking"] + [r for r in trained if r.corpus == "grid_s1"][::3]
+trained = [r for r in trained if r.corpus == "talking"] + [
+    r for r in trained if r.corpus == "grid_s1"
+][::3]
 
 teacher = None
 if "--teacher" in sys.argv:
@@ -45,7 +48,7 @@ if "--teacher" in sys.argv:
 
 def features(r, network=network):
     """Every kind of features of a recording at 50 Hz, by name."""
-    recording = audio.open_audio(data / r.audio)
+    recording = open_audio(data / r.audio)
     rows = np.concatenate(list(normalised_rows(recording, encoder.filters)))
     rows = rows[: len(rows) // 2 * 2]
     with torch.inference_mode():
@@ -79,7 +82,9 @@ for group, chosen in enumerate((trained, held)):
             gathered.setdefault(name, [[], []])[group].append(rows_of(feature, r.capture.time))
 # Each speaker's opening in units of that speaker's own spread.
 target = np.concatenate([(o - o.mean()) / o.std() for o in map(wanted, trained)])
-weight = np.concatenate([np.full(len(r.capture.time), 1.0 if r.corpus == "talking" else 0.5) for r in trained])
+weight = np.concatenate(
+    [np.full(len(r.capture.time), 1.0 if r.corpus == "talking" else 0.5) for r in trained]
+)
 for name, (train, test) in gathered.items():
     x = np.concatenate(train)
     middle, spread = x.mean(0), x.std(0) + 1e-3
@@ -88,5 +93,11 @@ for name, (train, test) in gathered.items():
     solution = np.linalg.solve(gram, (x * weight[:, None]).T @ target)
     scores: dict[str, list[float]] = {}
     for r, rows in zip(held, test):
-        scores.setdefault(r.corpus, []).append(pearson((rows - middle) / spread @ solution, wanted(r)))
-    print(f"{name:18}", *(f"{corpus} {np.mean(s):.3f}" for corpus, s in scores.items()), f"({x.shape[1] // 13}-d)")
+        scores.setdefault(r.corpus, []).append(
+            pearson((rows - middle) / spread @ solution, wanted(r))
+        )
+    print(
+        f"{name:18}",
+        *(f"{corpus} {np.mean(s):.3f}" for corpus, s in scores.items()),
+        f"({x.shape[1] // 13}-d)",
+    )

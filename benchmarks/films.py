@@ -20,13 +20,13 @@ from pathlib import Path
 import numpy as np
 
 from talkemo import InputError, load_models
-from talkemo.capture.detector import EYE_CORNERS, SCORES, Tracker
-from talkemo.capture.film import FilmCapture, film_of, track
+from talkemo.capture.landmark_tracker import EYE_CORNERS, SCORES, LandmarkTracker
 from talkemo.capture.landmarks import MESH_LIP_PAIRS
-from talkemo.capture.video import open_film
-from talkemo.face import ARKIT_NAMES, Face
+from talkemo.capture.video_capture import VideoCapture, film_of, track
+from talkemo.face.canonical import ARKIT_NAMES, Face
 from talkemo.pipelines.reconstruct import Person
-from talkemo.weights import DEFAULT
+from talkemo.video.reader import open_video
+from talkemo.weights.registry import DEFAULT_SET
 
 TOUCHING = 1.0  # mm between the middles of the inner lips
 MIDDLE_PAIRS = 3  # of facing points of the lips
@@ -45,7 +45,7 @@ def main() -> None:
     """Parse the command line and print the figures."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("films", nargs="+", type=Path)
-    parser.add_argument("--weights", default=DEFAULT)
+    parser.add_argument("--weights", default=DEFAULT_SET)
     parser.add_argument("--json", action="store_true")
     arguments = parser.parse_args()
     try:
@@ -54,7 +54,8 @@ def main() -> None:
     except InputError as error:
         sys.exit(f"{error}")
     rows["mean"] = {
-        key: round(float(np.nanmean([row[key] for row in rows.values()])), 3) for key in next(iter(rows.values()))
+        key: round(float(np.nanmean([row[key] for row in rows.values()])), 3)
+        for key in next(iter(rows.values()))
     }
     if arguments.json:
         print(json.dumps(rows, indent=1))
@@ -66,9 +67,9 @@ def main() -> None:
 
 def figures(face: Face, path: Path) -> dict[str, float]:
     """The figures of a film."""
-    tracker = Tracker()
+    tracker = LandmarkTracker()
     started = time.perf_counter()
-    with open_film(path) as film:
+    with open_video(path) as film:
         pictures, fps, scale = list(film.pictures), film.fps, film.scale
     read = time.perf_counter()
     points, scores, faces = track(tracker.follow(pictures), scale, path)
@@ -78,7 +79,9 @@ def figures(face: Face, path: Path) -> dict[str, float]:
     captured = film_of(face, points, scores, fps)
     fitted = time.perf_counter()
     seen = captured.capture.seen
-    eyes = np.linalg.norm(np.subtract(*captured.points[seen][:, EYE_CORNERS].transpose(1, 0, 2)), axis=1)
+    eyes = np.linalg.norm(
+        np.subtract(*captured.points[seen][:, EYE_CORNERS].transpose(1, 0, 2)), axis=1
+    )
     result = {
         "residual_px": captured.residual_px[seen].mean(),
         "residual_mm": captured.capture.residual[seen].mean(),
@@ -89,10 +92,17 @@ def figures(face: Face, path: Path) -> dict[str, float]:
     for name, parts in COMPARED.items():
         fitted_part = weights[:, [ARKIT_NAMES.index(part) for part in parts]].mean(1)[seen]
         told = captured.scores[:, [SCORES.index(part) for part in parts]].mean(1)[seen]
-        result[name] = np.corrcoef(fitted_part, told)[0, 1] if min(fitted_part.std(), told.std()) > 1e-6 else np.nan
+        result[name] = (
+            np.corrcoef(fitted_part, told)[0, 1]
+            if min(fitted_part.std(), told.std()) > 1e-6
+            else np.nan
+        )
     rng = np.random.default_rng(0)
     middle = pictures[len(pictures) // 2].astype(np.float32)
-    noisy = ((middle + rng.normal(0, NOISE, middle.shape)).clip(0, 255).astype(np.uint8) for _ in range(STILL_FRAMES))
+    noisy = (
+        (middle + rng.normal(0, NOISE, middle.shape)).clip(0, 255).astype(np.uint8)
+        for _ in range(STILL_FRAMES)
+    )
     still = film_of(face, *track(tracker.follow(noisy), 1.0, path)[:2], fps)
     vertices = Person(face, still.capture.identity).vertices(still.capture.shapes)
     result["still_mm"] = np.linalg.norm(np.diff(vertices, axis=0), axis=2).mean()
@@ -106,11 +116,14 @@ def figures(face: Face, path: Path) -> dict[str, float]:
     return {key: round(float(value), 3) for key, value in result.items()}
 
 
-def share_touching(face: Face, film: FilmCapture) -> float:
+def share_touching(face: Face, film: VideoCapture) -> float:
     """Of the frames in which the tracked lips touch, the share in which the fitted ones do; NaN where none does."""
     capture = film.capture
     pairs = np.array(MESH_LIP_PAIRS[:MIDDLE_PAIRS])
-    between = np.linalg.norm(film.points[:, pairs[:, 0]] - film.points[:, pairs[:, 1]], axis=2).mean(1) / capture.scale
+    between = (
+        np.linalg.norm(film.points[:, pairs[:, 0]] - film.points[:, pairs[:, 1]], axis=2).mean(1)
+        / capture.scale
+    )
     vertices = Person(face, capture.identity).vertices(capture.shapes)
     opening = face.lip_opening(vertices - Person(face, capture.identity).neutral)
     touch = capture.seen & (between <= TOUCHING)

@@ -22,8 +22,8 @@ import numpy as np
 from scipy.ndimage import gaussian_filter1d, uniform_filter1d
 from scipy.signal import welch
 
-from talkemo.audio import SAMPLE_RATE, open_audio
-from talkemo.heads import BANDS, HeadMotion
+from talkemo.audio.recording import SAMPLE_RATE, open_audio
+from talkemo.expression.head_motion import BANDS, HeadMotion
 
 RATE = 25  # Hz
 SHORTEST = 6.0  # s of a clip
@@ -39,10 +39,16 @@ def main() -> None:
     parser.add_argument("--json", action="store_true")
     arguments = parser.parse_args()
     clips = list(people(arguments.data, arguments.split))
-    made = [(HeadMotion(k).angles(np.arange(len(turns)) / RATE), loudness) for k, (turns, loudness) in enumerate(clips)]
+    made = [
+        (HeadMotion(k).angles(np.arange(len(turns)) / RATE), loudness)
+        for k, (turns, loudness) in enumerate(clips)
+    ]
     speed = float(np.median([figures(*clip)["speed"] for clip in clips]))
     steady = [(to_and_fro(len(turns), speed), loudness) for turns, loudness in clips]
-    rows = {name: middle(some) for name, some in {"people": clips, "HeadMotion": made, "mean speed": steady}.items()}
+    rows = {
+        name: middle(some)
+        for name, some in {"people": clips, "HeadMotion": made, "mean speed": steady}.items()
+    }
     if arguments.json:
         print(json.dumps({"clips": len(clips), "split": arguments.split, **rows}, indent=1))
         return
@@ -56,7 +62,9 @@ def people(data: Path, split: str) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     folder = data / "talking"
     with (folder / "clips.tsv").open(encoding="utf-8", newline="") as file:
         chosen = {
-            row["name"] for row in csv.DictReader(file, delimiter="\t") if (row["split"] == "dev") == (split == "dev")
+            row["name"]
+            for row in csv.DictReader(file, delimiter="\t")
+            if (row["split"] == "dev") == (split == "dev")
         }
     with np.load(folder / "tracks.npz", allow_pickle=False) as tracks:
         names, starts, times, pose = (tracks[key] for key in ("clips", "start", "time", "pose"))
@@ -73,7 +81,10 @@ def people(data: Path, split: str) -> Iterator[tuple[np.ndarray, np.ndarray]]:
             np.clip((at * SAMPLE_RATE).astype(int), 0, len(samples) - 1)
         ]
         level = 10 * np.log10(power + 1e-12)
-        yield angles - angles.mean(0), np.clip((level - np.percentile(level, 95) + LOUD) / LOUD, 0, 1)
+        yield (
+            angles - angles.mean(0),
+            np.clip((level - np.percentile(level, 95) + LOUD) / LOUD, 0, 1),
+        )
 
 
 def to_and_fro(count: int, speed: float) -> np.ndarray:
@@ -81,17 +92,26 @@ def to_and_fro(count: int, speed: float) -> np.ndarray:
     way = np.arange(count) / RATE * np.radians(speed)
     reach = np.radians(8)
     return np.column_stack(
-        [np.zeros(count), np.abs((way + reach / 2) % (2 * reach) - reach) - reach / 2, np.zeros(count)]
+        [
+            np.zeros(count),
+            np.abs((way + reach / 2) % (2 * reach) - reach) - reach / 2,
+            np.zeros(count),
+        ]
     )
 
 
 def figures(turns: np.ndarray, loudness: np.ndarray) -> dict[str, Any]:
     """The figures of one clip."""
     window = round(WINDOW * RATE)
-    speed = np.linalg.norm(np.gradient(gaussian_filter1d(turns, 1.5, axis=0), 1 / RATE, axis=0), axis=1)
+    speed = np.linalg.norm(
+        np.gradient(gaussian_filter1d(turns, 1.5, axis=0), 1 / RATE, axis=0), axis=1
+    )
     slow, loud = uniform_filter1d(speed, window), uniform_filter1d(loudness, window)
     frequency, power = welch(turns, RATE, nperseg=min(len(turns), 256), axis=0)
-    bands = [np.sqrt(power[(frequency >= a) & (frequency < b)].sum(0) * frequency[1]) for a, b in pairwise(BANDS)]
+    bands = [
+        np.sqrt(power[(frequency >= a) & (frequency < b)].sum(0) * frequency[1])
+        for a, b in pairwise(BANDS)
+    ]
     quiet, high = loud <= np.percentile(loud, 25), loud >= np.percentile(loud, 75)
     still = slow.std() < 1e-9
     return {

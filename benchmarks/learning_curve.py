@@ -17,8 +17,8 @@ import numpy as np
 import torch
 
 from talkemo import load_models
-from talkemo.audio import open_audio
-from talkemo.data.captures import Fitted, load_captures
+from talkemo.audio.recording import open_audio
+from talkemo.data.captures import FittedRecording, load_captures
 from talkemo.data.motion import from_rest
 from talkemo.evaluation.metrics import mouth_opening, mouth_width, pearson
 from talkemo.networks.speech_encoder import FEATURE_RATE, MARGIN
@@ -38,16 +38,22 @@ def main() -> None:
     data, cache = Path(sys.argv[1]), Path(sys.argv[2])
     models = load_models(device="cpu")
     face, encoder = models.face, models.talking.encoder
-    recordings = [r for r in from_rest(list(load_captures(data, cache, models, CORPORA)), face) if r.split == "train"]
+    recordings = [
+        r
+        for r in from_rest(list(load_captures(data, cache, models, CORPORA)), face)
+        if r.split == "train"
+    ]
     out = held_out(recordings, HELD_OUT)
     held, others = list(out.values()), [r for r in recordings if r.name not in out]
 
-    def rows(r: Fitted) -> np.ndarray:
+    def rows(r: FittedRecording) -> np.ndarray:
         feature = encoder.features(open_audio(data / r.audio))[MARGIN:-MARGIN, :-1]
-        index = np.round(r.capture.time * FEATURE_RATE).astype(int)[:, None] + np.arange(-SIDE, SIDE + 1, 2)
+        index = np.round(r.capture.time * FEATURE_RATE).astype(int)[:, None] + np.arange(
+            -SIDE, SIDE + 1, 2
+        )
         return feature[index.clip(0, len(feature) - 1)].reshape(len(index), -1).astype(np.float32)
 
-    def wanted(r: Fitted) -> np.ndarray:
+    def wanted(r: FittedRecording) -> np.ndarray:
         moved = r.capture.motion(face).displacement(face)
         return np.column_stack([mouth_opening(moved, face), mouth_width(moved, face)])
 
@@ -56,16 +62,28 @@ def main() -> None:
     for share in SHARES:
         chosen = some_people(others, share)
         x = np.concatenate([known[r.name][0] for r in chosen])
-        target = np.concatenate([(y - y.mean(0)) / (y.std(0) + 1e-6) for _, y in (known[r.name] for r in chosen)])
+        target = np.concatenate(
+            [(y - y.mean(0)) / (y.std(0) + 1e-6) for _, y in (known[r.name] for r in chosen)]
+        )
         middle, spread = x.mean(0), x.std(0) + 1e-3
         x = (x - middle) / spread
-        solution = np.linalg.solve(x.T @ x + RIDGE * np.eye(x.shape[1], dtype=np.float32), x.T @ target)
+        solution = np.linalg.solve(
+            x.T @ x + RIDGE * np.eye(x.shape[1], dtype=np.float32), x.T @ target
+        )
         scores: dict[str, list[list[float]]] = {}
         for corpus, features, truth in tested:
             found = (features - middle) / spread @ solution
-            scores.setdefault(corpus, []).append([pearson(found[:, k], truth[:, k]) for k in (0, 1)])
-        speakers, minutes = {r.speaker for r in chosen}, sum(np.ptp(r.capture.time) for r in chosen) / 60
-        figures = "  ".join(f"{corpus} {' / '.join(f'{v:.3f}' for v in np.mean(s, 0))}" for corpus, s in scores.items())
+            scores.setdefault(corpus, []).append(
+                [pearson(found[:, k], truth[:, k]) for k in (0, 1)]
+            )
+        speakers, minutes = (
+            {r.speaker for r in chosen},
+            sum(np.ptp(r.capture.time) for r in chosen) / 60,
+        )
+        figures = "  ".join(
+            f"{corpus} {' / '.join(f'{v:.3f}' for v in np.mean(s, 0))}"
+            for corpus, s in scores.items()
+        )
         print(f"{share:4.0%}  {len(speakers)} speakers, {minutes:.0f} min  {figures}", flush=True)
 
 

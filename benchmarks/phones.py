@@ -14,13 +14,15 @@ import csv
 import json
 from pathlib import Path
 
-from talkemo.audio import SAMPLE_RATE, open_audio
+from talkemo.audio.recording import SAMPLE_RATE, open_audio
 from talkemo.data.phones import Aligner, Phone, rounded
-from talkemo.files import atomic_write
+from talkemo.files.writing import atomic_write
 
 ENDINGS = (".ogg", ".wav", ".flac", ".mp3")
 
-parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+parser = argparse.ArgumentParser(
+    description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+)
 parser.add_argument("transcripts", type=Path)
 parser.add_argument("audio", type=Path)
 parser.add_argument("-o", "--output", type=Path, default=Path("phones.json"))
@@ -31,7 +33,9 @@ with options.transcripts.open(encoding="utf-8", newline="") as file:
 aligner = Aligner()
 found: dict[str, list[list]] = {}
 for row in rows:
-    path = next((p for end in ENDINGS if (p := options.audio / f"{row['name']}{end}").is_file()), None)
+    path = next(
+        (p for end in ENDINGS if (p := options.audio / f"{row['name']}{end}").is_file()), None
+    )
     if path is None:
         print(f"{row['name']}: no sound")
         continue
@@ -43,7 +47,9 @@ for row in rows:
         print(f"{row['name']}: not aligned: {row['text'][:60]}")
         continue
     start = first / SAMPLE_RATE
-    found.setdefault(row["name"], []).extend(rounded([Phone(p.name, p.start + start, p.end + start) for p in phones]))
+    found.setdefault(row["name"], []).extend(
+        rounded([Phone(p.name, p.start + start, p.end + start) for p in phones])
+    )
 with atomic_write(options.output) as partial:
     partial.write_text(json.dumps(found, separators=(",", ":")), "utf-8")
 print(f"{len(rows)} rows, {len(found)} recordings with phones: {options.output}")

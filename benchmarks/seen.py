@@ -29,13 +29,13 @@ import numpy as np
 import talkemo
 from talkemo import InputError, Models
 from talkemo.binding import Binding
-from talkemo.capture.detector import SCORES, Tracker
-from talkemo.emotions import EMOTIONS
-from talkemo.render.look import look_of
-from talkemo.render.pictures import save_picture
+from talkemo.capture.landmark_tracker import SCORES, LandmarkTracker
+from talkemo.expression.emotions import EMOTIONS
+from talkemo.render.appearance import appearance_of
+from talkemo.render.images import save_image
 from talkemo.render.software import SoftwareRenderer
 from talkemo.render.view import frame_view
-from talkemo.weights import DEFAULT
+from talkemo.weights.registry import DEFAULT_SET
 
 SIZE = 384  # pixels on a side of a picture
 ROOM = 1.1  # times the height that the camera shows for a film
@@ -90,7 +90,9 @@ def write_ict(model: Path, out: Path) -> Path:
     part = np.searchsorted(starts, quads[:, 0], side="right") - 1
     for number, start in enumerate(starts):
         lines.append(f"g {ICT_PARTS[start]}")
-        lines += ["f " + " ".join(str(k + 1) for k in quad if k >= 0) for quad in quads[part == number]]
+        lines += [
+            "f " + " ".join(str(k + 1) for k in quad if k >= 0) for quad in quads[part == number]
+        ]
     path = out / "ict_facekit.obj"
     path.write_text("\n".join(lines) + "\n", "utf-8")
     return path
@@ -105,7 +107,7 @@ class Portrait:
     def __init__(self, binding: Binding, view: str = "front"):
         camera = frame_view(binding.rest, binding.focus, view, binding.placement.rotation)
         camera = replace(camera, half=ROOM * camera.half, distance=ROOM * camera.distance)
-        self.renderer = SoftwareRenderer(look_of(binding), camera, (SIZE, SIZE))
+        self.renderer = SoftwareRenderer(appearance_of(binding), camera, (SIZE, SIZE))
 
     def draw(self, vertices: np.ndarray) -> np.ndarray:
         """A picture (SIZE, SIZE, 3) uint8 of vertices (N, 3)."""
@@ -130,16 +132,18 @@ def load_head(path: Path, models: Models, folder: Path) -> Head:
     return Head(mesh.stem, binding)
 
 
-def track_all(head: Head, frames: np.ndarray, tracker: Tracker) -> np.ndarray:
+def track_all(head: Head, frames: np.ndarray, tracker: LandmarkTracker) -> np.ndarray:
     """Scores (T, 52) of a head's vertices (T, N, 3), NaN where the tracker finds no face."""
     portrait = Portrait(head.binding)
     tracked = [tracker.track(portrait.draw(vertices)) for vertices in frames]
     if not any(tracked):
         raise SystemExit(f"{head.name}: the tracker finds no face")
-    return np.array([np.full(len(SCORES), np.nan) if one is None else one.scores for one in tracked])
+    return np.array(
+        [np.full(len(SCORES), np.nan) if one is None else one.scores for one in tracked]
+    )
 
 
-def added_by(head: Head, frames: np.ndarray, tracker: Tracker) -> dict[str, np.ndarray]:
+def added_by(head: Head, frames: np.ndarray, tracker: LandmarkTracker) -> dict[str, np.ndarray]:
     """What each prototype adds to the compared scores (C,) of a head; frames (7, N, 3): neutral and the prototypes."""
     scores = track_all(head, frames, tracker)[:, COMPARED]
     if np.isnan(scores).any():
@@ -150,7 +154,10 @@ def added_by(head: Head, frames: np.ndarray, tracker: Tracker) -> dict[str, np.n
 def prototypes(head: Head, model: Path) -> np.ndarray:
     """Vertices (7, N, 3) of ICT FaceKit's head, neutral and with each prototype of its model.npz."""
     with np.load(model, allow_pickle=False) as file:
-        names, shapes = list(file["expression_names"]), file["expression"][:, :ICT_DRAWN].astype(np.float32)
+        names, shapes = (
+            list(file["expression_names"]),
+            file["expression"][:, :ICT_DRAWN].astype(np.float32),
+        )
     frames = [head.binding.rest]
     for weights in PROTOTYPES.values():
         amounts = [weights.get(name, weights.get(name[:-2], 0.0)) for name in names]
@@ -165,7 +172,9 @@ def posed(head: Head) -> np.ndarray:
     return head.binding.vertices(shapes @ face.shape_coordinates)
 
 
-def spoken(head: Head, speech: Path, options: argparse.Namespace, models: Models) -> dict[str, np.ndarray]:
+def spoken(
+    head: Head, speech: Path, options: argparse.Namespace, models: Models
+) -> dict[str, np.ndarray]:
     """Vertices (T, N, 3) of the sentence with every emotion, and `opening` (T,) mm, how far the neutral lips open."""
     result = {}
     for emotion in EMOTIONS:
@@ -214,13 +223,22 @@ def judged(added: np.ndarray, emotion: str, known: dict[str, np.ndarray]) -> dic
     cosines = {name: float(added @ p / (length * np.linalg.norm(p))) for name, p in known.items()}
     nearest = max(cosines, key=lambda name: cosines[name])
     strength = float(added @ known[emotion] / (known[emotion] @ known[emotion]))
-    return {"nearest": nearest, "right": nearest == emotion, "strength": strength, "cosines": cosines}
+    return {
+        "nearest": nearest,
+        "right": nearest == emotion,
+        "strength": strength,
+        "cosines": cosines,
+    }
 
 
 def named(added: np.ndarray, least: float = 0.02) -> dict[str, float]:
     """The compared scores (C,) that change by `least` or more, by their names."""
     names = np.array(SCORES)[COMPARED]
-    return {str(names[k]): round(float(added[k]), 3) for k in np.argsort(-np.abs(added)) if abs(added[k]) >= least}
+    return {
+        str(names[k]): round(float(added[k]), 3)
+        for k in np.argsort(-np.abs(added))
+        if abs(added[k]) >= least
+    }
 
 
 def contact_sheet(head: Head, frames: dict[str, np.ndarray]) -> np.ndarray:
@@ -228,7 +246,9 @@ def contact_sheet(head: Head, frames: dict[str, np.ndarray]) -> np.ndarray:
     opening = frames["opening"]
     frame = int(np.argsort(opening)[len(opening) // 2])
     views = [Portrait(head.binding, view) for view in ("front", "left")]
-    return np.vstack([np.hstack([view.draw(frames[emotion][frame]) for emotion in EMOTIONS]) for view in views])
+    return np.vstack(
+        [np.hstack([view.draw(frames[emotion][frame]) for emotion in EMOTIONS]) for view in views]
+    )
 
 
 # ------------------------------------------------------------------------------------------------------------ output
@@ -239,10 +259,17 @@ def summary(heads: dict[str, dict[str, dict]]) -> dict:
     rows = {emotion: [head[emotion] for head in heads.values()] for emotion in PROTOTYPES}
     return {
         "right": sum(row["right"] for of_emotion in rows.values() for row in of_emotion),
-        "posed_right": sum(row["posed"]["right"] for of_emotion in rows.values() for row in of_emotion),
+        "posed_right": sum(
+            row["posed"]["right"] for of_emotion in rows.values() for row in of_emotion
+        ),
         "of": len(rows) * len(heads),
-        "right_by_emotion": {emotion: sum(row["right"] for row in some) for emotion, some in rows.items()},
-        "strength": {emotion: float(np.mean([row["strength"] for row in some])) for emotion, some in rows.items()},
+        "right_by_emotion": {
+            emotion: sum(row["right"] for row in some) for emotion, some in rows.items()
+        },
+        "strength": {
+            emotion: float(np.mean([row["strength"] for row in some]))
+            for emotion, some in rows.items()
+        },
     }
 
 
@@ -259,33 +286,58 @@ def print_tables(heads: dict[str, dict[str, dict]], total: dict) -> None:
                 seen += f" {row['strength']:8.2f} {end}  {best['nearest']} {best['strength']:.2f}"
             else:
                 seen = f"{'' if row['errors'] > TOLD else 'not '}told from neutral".ljust(32) + end
-            print(f"{name:20.20} {emotion:10} {seen}" + (f"  {row['lost']} frames lost" if row["lost"] else ""))
+            print(
+                f"{name:20.20} {emotion:10} {seen}"
+                + (f"  {row['lost']} frames lost" if row["lost"] else "")
+            )
     print(f"\n{total['right']} of {total['of']} right; posed {total['posed_right']}")
     for emotion, strength in total["strength"].items():
-        print(f"{emotion:10} {total['right_by_emotion'][emotion]} of {len(heads)} right, mean strength {strength:.2f}")
+        print(
+            f"{emotion:10} {total['right_by_emotion'][emotion]} of {len(heads)} right, mean strength {strength:.2f}"
+        )
 
 
 def parse_options() -> argparse.Namespace:
     """The command line."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("speech", type=Path)
     parser.add_argument("heads", type=Path, nargs="+", metavar="HEAD")
-    parser.add_argument("--tracker", type=Path, required=True, metavar="FILE", help="MediaPipe's face_landmarker.task")
-    parser.add_argument("--prototypes", type=Path, required=True, metavar="FILE", help="ICT FaceKit's model.npz")
-    parser.add_argument("--weights", default=DEFAULT, metavar="SET")
+    parser.add_argument(
+        "--tracker",
+        type=Path,
+        required=True,
+        metavar="FILE",
+        help="MediaPipe's face_landmarker.task",
+    )
+    parser.add_argument(
+        "--prototypes", type=Path, required=True, metavar="FILE", help="ICT FaceKit's model.npz"
+    )
+    parser.add_argument("--weights", default=DEFAULT_SET, metavar="SET")
     parser.add_argument("--intensity", type=float, default=1.0)
     parser.add_argument("--fps", type=float, default=5.0, help="frames a second that are drawn")
     parser.add_argument("--json", action="store_true", help="print one JSON object")
-    parser.add_argument("--pictures", type=Path, metavar="FOLDER", help="write a contact sheet of each head")
+    parser.add_argument(
+        "--pictures", type=Path, metavar="FOLDER", help="write a contact sheet of each head"
+    )
     return parser.parse_args()
 
 
-def look_at(head: Head, known: dict[str, np.ndarray], options: argparse.Namespace, models: Models, tracker: Tracker):
+def look_at(
+    head: Head,
+    known: dict[str, np.ndarray],
+    options: argparse.Namespace,
+    models: Models,
+    tracker: LandmarkTracker,
+):
     """What is seen of each emotion of a head, see `compare`; its contact sheet is written where one is wanted."""
     frames = spoken(head, options.speech, options, models)
     if options.pictures:
-        save_picture(options.pictures / f"{head.name}.png", contact_sheet(head, frames))
-    rows = compare({emotion: track_all(head, frames[emotion], tracker) for emotion in EMOTIONS}, known)
+        save_image(options.pictures / f"{head.name}.png", contact_sheet(head, frames))
+    rows = compare(
+        {emotion: track_all(head, frames[emotion], tracker) for emotion in EMOTIONS}, known
+    )
     for emotion, added in added_by(head, posed(head), tracker).items():
         rows[emotion]["posed"] = judged(added, emotion, known)
     return rows
@@ -293,7 +345,7 @@ def look_at(head: Head, known: dict[str, np.ndarray], options: argparse.Namespac
 
 def main() -> None:
     options = parse_options()
-    models, tracker = talkemo.load_models(options.weights), Tracker(options.tracker)
+    models, tracker = talkemo.load_models(options.weights), LandmarkTracker(options.tracker)
     if options.pictures:
         options.pictures.mkdir(parents=True, exist_ok=True)
     heads = {}

@@ -25,8 +25,8 @@ import soundfile
 
 import talkemo_cli  # noqa: F401  before numpy and torch: it sets what their threads do, as for the command
 from talkemo import Motion, load_models
-from talkemo.audio import open_audio
-from talkemo.emotions import parse_emotion
+from talkemo.audio.recording import open_audio
+from talkemo.expression.emotions import parse_emotion
 
 EXAMPLES = Path(__file__).parent.parent / "examples"
 SECONDS, FPS = 10.0, 60  # of the main job
@@ -57,7 +57,9 @@ def largest_memory(command: list[str]) -> float:
     while process.poll() is None:
         try:
             lines = Path(f"/proc/{process.pid}/status").read_text().splitlines()
-            largest = max(largest, *(int(line.split()[1]) for line in lines if line.startswith("VmHWM")), 0)
+            largest = max(
+                largest, *(int(line.split()[1]) for line in lines if line.startswith("VmHWM")), 0
+            )
         except OSError:
             pass
         time.sleep(0.05)
@@ -75,7 +77,17 @@ def processes(folder: Path, device: str) -> list[Process]:
     samples, rate = soundfile.read(EXAMPLES / "speech.wav")
     sound = repeated(samples, rate, SECONDS, folder / "ten.wav")
     talkemo = [sys.executable, "-m", "talkemo_cli"]
-    main = [*talkemo, "animate", str(EXAMPLES / "face.obj"), str(sound), "--emotion", "happy", "-q", "--device", device]
+    main = [
+        *talkemo,
+        "animate",
+        str(EXAMPLES / "face.obj"),
+        str(sound),
+        "--emotion",
+        "happy",
+        "-q",
+        "--device",
+        device,
+    ]
     npz, mp4 = ["-o", str(folder / "a.npz")], ["-o", str(folder / "a.mp4")]
     forget = lambda: shutil.rmtree(folder / "cache", ignore_errors=True)
     return [
@@ -109,7 +121,9 @@ def time_processes(folder: Path, runs: int, device: str) -> None:
     for process in timed:
         seconds = statistics.median(taken[process.name])
         real_time = f"{SECONDS / seconds:.1f}" if "animate" in process.name else ""
-        print(f"{process.name:52}{seconds:7.2f}{seconds / unit:7.2f}{process.budget:9.1f}{real_time:>13}")
+        print(
+            f"{process.name:52}{seconds:7.2f}{seconds / unit:7.2f}{process.budget:9.1f}{real_time:>13}"
+        )
 
 
 def processor_seconds(work: Callable[[], object], runs: int) -> tuple[float, float]:
@@ -131,7 +145,9 @@ def time_networks(folder: Path, runs: int, device: str) -> None:
     times, happy = np.arange(int(SECONDS * FPS)) / FPS, parse_emotion("happy")
     feature = talking.encoder.features(audio)
     motion = talking.motion(audio, times)
-    many = Motion(np.arange(4096) / FPS, np.resize(motion.coordinates, (4096, motion.coordinates.shape[1])))
+    many = Motion(
+        np.arange(4096) / FPS, np.resize(motion.coordinates, (4096, motion.coordinates.shape[1]))
+    )
 
     class Encoded:
         """An encoder that has done its work."""
@@ -153,10 +169,16 @@ def time_networks(folder: Path, runs: int, device: str) -> None:
             12,
             "× real time",
         ),
-        "emotion transfer, 4,096 frames": (lambda: emotion.transfer(many, happy), 2000, "frames a second"),
+        "emotion transfer, 4,096 frames": (
+            lambda: emotion.transfer(many, happy),
+            2000,
+            "frames a second",
+        ),
     }
     print(f"\nNetworks on {models.device}, mel bands included")
-    print(f"{'':34}{'processor s':>12}{'clock s':>9}{'by processor':>14}{'by clock':>10}{'at least':>10}")
+    print(
+        f"{'':34}{'processor s':>12}{'clock s':>9}{'by processor':>14}{'by clock':>10}{'at least':>10}"
+    )
     for name, (work, budget, unit) in rows.items():
         processor, clock = processor_seconds(work, runs)  # type: ignore[arg-type]
         amount = SECONDS if unit == "× real time" else 4096
@@ -172,16 +194,37 @@ def measure_memory(folder: Path, device: str) -> None:
     print("\nLong speech to npz at 30 fps, happy")
     for minutes in (10, 30):
         sound = repeated(samples, rate, 60 * minutes, folder / "long.wav")
-        command = [sys.executable, "-m", "talkemo_cli", "animate", str(EXAMPLES / "face.obj"), str(sound), "-q"]
-        options = ["--emotion", "happy", "--fps", "30", "--device", device, "-o", str(folder / "long.npz")]
+        command = [
+            sys.executable,
+            "-m",
+            "talkemo_cli",
+            "animate",
+            str(EXAMPLES / "face.obj"),
+            str(sound),
+            "-q",
+        ]
+        options = [
+            "--emotion",
+            "happy",
+            "--fps",
+            "30",
+            "--device",
+            device,
+            "-o",
+            str(folder / "long.npz"),
+        ]
         start = time.perf_counter()
         memory = largest_memory([*command, *options])
         seconds = time.perf_counter() - start
-        print(f"{minutes:3} min: {seconds:6.1f} s, {60 * minutes / seconds:4.0f} × real time, {memory:5.0f} MB at most")
+        print(
+            f"{minutes:3} min: {seconds:6.1f} s, {60 * minutes / seconds:4.0f} × real time, {memory:5.0f} MB at most"
+        )
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--runs", type=int, default=5)
     parser.add_argument("--long", action="store_true")
     parser.add_argument("--device", default="auto", choices=("auto", "cpu", "cuda"))

@@ -18,17 +18,31 @@ from typing import IO
 
 import numpy as np
 
-from talkemo.audio import SAMPLE_RATE, open_audio
+from talkemo.audio.recording import SAMPLE_RATE, open_audio
 
 PIECE = 160  # samples, 10 ms, that are sent at a time
 SILENCE = 2.0  # s before the sound, in which the program starts; not counted
 
 
-def run(face: str, samples: np.ndarray, options: list[str], paced: bool) -> tuple[list[float], list[float], float]:
+def run(
+    face: str, samples: np.ndarray, options: list[str], paced: bool
+) -> tuple[list[float], list[float], float]:
     """The times of frames and when they came, both from the beginning of the sound, s; and when the last one came."""
-    command = [sys.executable, "-m", "talkemo_cli", "animate", face, "-", "--stream", "--raw", str(SAMPLE_RATE)]
+    command = [
+        sys.executable,
+        "-m",
+        "talkemo_cli",
+        "animate",
+        face,
+        "-",
+        "--stream",
+        "--raw",
+        str(SAMPLE_RATE),
+    ]
     came, times, began = [], [], 0.0
-    with subprocess.Popen([*command, *options, "-q"], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+    with subprocess.Popen(
+        [*command, *options, "-q"], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    ) as process:
         pipe, lines = process.stdin, process.stdout
         assert pipe is not None and lines is not None
         pipe.write(np.zeros(int(SILENCE * SAMPLE_RATE), "<i2").tobytes())
@@ -40,7 +54,12 @@ def run(face: str, samples: np.ndarray, options: list[str], paced: bool) -> tupl
         def send(pipe: IO[bytes] = pipe) -> None:
             for start in range(0, len(samples), PIECE):
                 if paced:
-                    time.sleep(max(0.0, began + SILENCE + (start + PIECE) / SAMPLE_RATE - time.perf_counter()))
+                    time.sleep(
+                        max(
+                            0.0,
+                            began + SILENCE + (start + PIECE) / SAMPLE_RATE - time.perf_counter(),
+                        )
+                    )
                 pipe.write(samples[start : start + PIECE].tobytes())
                 pipe.flush()
             pipe.close()
@@ -53,7 +72,9 @@ def run(face: str, samples: np.ndarray, options: list[str], paced: bool) -> tupl
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("face")
     parser.add_argument("sound")
     parser.add_argument("--emotion", default="happy")
@@ -62,9 +83,14 @@ def main() -> None:
     samples = (sound.samples().clip(-1, 1) * 32767).astype("<i2")
     options = ["--emotion", arguments.emotion]
     times, came, _ = run(arguments.face, samples, options, paced=True)
-    late = np.array([b - a for a, b in zip(times, came) if SILENCE + 0.5 < a < SILENCE - 1.0 + sound.duration])
+    late = np.array(
+        [b - a for a, b in zip(times, came) if SILENCE + 0.5 < a < SILENCE - 1.0 + sound.duration]
+    )
     figures = {"mean": late.mean(), "95 %": np.percentile(late, 95), "worst": late.max()}
-    print("s from sound to frame:", ", ".join(f"{name} {value:.3f}" for name, value in figures.items()))
+    print(
+        "s from sound to frame:",
+        ", ".join(f"{name} {value:.3f}" for name, value in figures.items()),
+    )
     times, came, seconds = run(arguments.face, samples, options, paced=False)
     print(f"sound that is there at once: {len(times) / (seconds - SILENCE):.0f} frames a second")
 

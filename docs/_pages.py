@@ -26,7 +26,9 @@ FILES = {"weights.md": "weights/README.md", "changelog.md": "CHANGELOG.md", "con
 def on_files(files: Any, config: Any) -> Any:
     """Add the generated pages."""
     for command in app.registered_commands:
-        files.append(File.generated(config, f"commands/{command.name}.md", content=command_page(command)))
+        files.append(
+            File.generated(config, f"commands/{command.name}.md", content=command_page(command))
+        )
     for page, source in FILES.items():
         files.append(File.generated(config, page, content=(ROOT / source).read_text("utf-8")))
     return files
@@ -47,7 +49,11 @@ def on_page_markdown(markdown: str, page: Any, config: Any, files: Any) -> str:
         name = place.relative_to(ROOT).as_posix()
         if name in pages:
             return f"]({pages[name]}{anchor})"
-        return f"]({name.removeprefix('docs/')}{anchor})" if own in FILES and name.startswith("docs/") else match[0]
+        return (
+            f"]({name.removeprefix('docs/')}{anchor})"
+            if own in FILES and name.startswith("docs/")
+            else match[0]
+        )
 
     return (
         markdown
@@ -68,20 +74,28 @@ def command_page(command: Any) -> str:
             asked.append((parameter.name.upper(), info.help or ""))
         elif info is not None:
             panel = panels.setdefault(info.rich_help_panel or "Options", [])
-            panel.append((flags(parameter.name, kind, info), info.help or "", shown(parameter.default)))
+            panel.append(
+                (flags(parameter.name, kind, info), info.help or "", shown(parameter.default))
+            )
     lines = [f"# talkemo {command.name}", "", inspect.getdoc(function) or "", ""]
     if command.epilog:
         lines += ["```sh", *(line for line in command.epilog.splitlines() if line), "```", ""]
     lines += table(["argument", "is"], [[f"`{name}`", text] for name, text in asked])
     for name, rows in panels.items():
-        lines += [f"## {name}", "", *table(["option", "is", "by default"], [[f"`{a}`", b, c] for a, b, c in rows])]
+        lines += [
+            f"## {name}",
+            "",
+            *table(["option", "is", "by default"], [[f"`{a}`", b, c] for a, b, c in rows]),
+        ]
     return "\n".join(lines)
 
 
 def flags(name: str, kind: Any, info: OptionInfo) -> str:
     """How an option is written."""
     # In an annotation typer takes the first name for a default, until it is asked.
-    first = (info.default,) if isinstance(info.default, str) and info.default.startswith("-") else ()
+    first = (
+        (info.default,) if isinstance(info.default, str) and info.default.startswith("-") else ()
+    )
     own = ", ".join((*first, *(info.param_decls or ())))
     if kind is bool:
         return own or f"--{name.replace('_', '-')}"
@@ -102,12 +116,16 @@ def placeholder(kind: Any) -> str:
 def shown(default: Any) -> str:
     """A default as it is shown."""
     value = getattr(default, "value", default)
-    return "" if value is None or value is False or value is inspect.Parameter.empty else f"`{value}`"
+    return (
+        "" if value is None or value is False or value is inspect.Parameter.empty else f"`{value}`"
+    )
 
 
 def table(names: list[str], rows: list[list[str]]) -> list[str]:
     """A table in Markdown, nothing without rows."""
     if not rows:
         return []
-    line = lambda cells: "| " + " | ".join(" ".join(cell.split()).replace("|", "\\|") for cell in cells) + " |"
+    line = lambda cells: (
+        "| " + " | ".join(" ".join(cell.split()).replace("|", "\\|") for cell in cells) + " |"
+    )
     return [line(names), line(["---"] * len(names)), *map(line, rows), ""]

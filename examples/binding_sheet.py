@@ -14,8 +14,8 @@ import numpy as np
 
 import talkemo
 from talkemo.binding.registration import fit_face, refine, surface_of
-from talkemo.geometry import vertex_normals
-from talkemo.render.look import look_of
+from talkemo.geometry.meshes import vertex_normals
+from talkemo.render.appearance import appearance_of
 from talkemo.render.software import SoftwareRenderer
 from talkemo.render.view import frame_view
 
@@ -38,7 +38,9 @@ def front(vertices: np.ndarray, faces: np.ndarray) -> np.ndarray:
 
 figure, axes = plot.subplots(1, 4, figsize=(13.6, 4.2))
 renderer = SoftwareRenderer(
-    look_of(binding), frame_view(mesh.vertices, binding.focus, facing=binding.placement.rotation), (420, 420)
+    appearance_of(binding),
+    frame_view(mesh.vertices, binding.focus, facing=binding.placement.rotation),
+    (420, 420),
 )
 axes[0].imshow(renderer.draw(mesh.vertices))
 axes[0].set_title("a mesh")
@@ -48,7 +50,12 @@ axes[1].plot(*fitted[face.landmarks68, :2].T, ".", markersize=3, color="tab:gree
 axes[1].set_title("the model's face laid over it")
 skin = binding.canonical >= 0
 chart = face.chart[binding.canonical[skin]]
-parts = {"upper_face": "tab:blue", "lower_face": "tab:orange", "eyelids": "tab:purple", "lips": "tab:red"}
+parts = {
+    "upper_face": "tab:blue",
+    "lower_face": "tab:orange",
+    "eyelids": "tab:purple",
+    "lips": "tab:red",
+}
 axes[2].plot(*chart.T, ".", markersize=0.8, color="0.7")
 for name, colour in parts.items():
     inside = face.regions[name][binding.canonical[skin]]
@@ -59,7 +66,9 @@ amount = np.zeros(len(points))
 amount[binding.moving] = np.linalg.norm(binding.shapes, axis=2).max(0) / binding.scale
 box = (np.abs(points[:, 0]) < 130) & (points[:, 1] > -190) & (points[:, 1] < 170)
 triangles = front(points, mesh.faces[box[mesh.faces].all(1)])
-drawn = axes[3].tripcolor(points[:, 0], points[:, 1], triangles, amount, shading="gouraud", vmax=25, cmap="magma")
+drawn = axes[3].tripcolor(
+    points[:, 0], points[:, 1], triangles, amount, shading="gouraud", vmax=25, cmap="magma"
+)
 axes[3].set_xlim(-125, 125)
 axes[3].set_ylim(-180, 165)
 axes[3].set_title("how far each can move, mm")

@@ -10,9 +10,9 @@ import imageio.v3 as imageio
 import numpy as np
 
 import talkemo
-from talkemo.audio import open_audio
-from talkemo.emotions import one_hot
-from talkemo.render.look import look_of
+from talkemo.audio.recording import open_audio
+from talkemo.expression.emotions import one_hot
+from talkemo.render.appearance import appearance_of
 from talkemo.render.software import SoftwareRenderer
 from talkemo.render.view import frame_view
 
@@ -26,11 +26,13 @@ neutral = models.talking.motion(open_audio(here / "speech.wav"), np.array(MOMENT
 binding = talkemo.bind(source, models=models)
 mesh = binding.mesh
 camera = frame_view(mesh.vertices, binding.focus, facing=binding.placement.rotation)
-renderer = SoftwareRenderer(look_of(binding), camera, (180, 196))
+renderer = SoftwareRenderer(appearance_of(binding), camera, (180, 196))
 columns = []
 for name in talkemo.EMOTIONS:
     motion = models.emotion.transfer(neutral, one_hot(name))
-    columns.append(np.vstack([renderer.draw(vertices) for vertices in binding.vertices(motion.coordinates)]))
+    columns.append(
+        np.vstack([renderer.draw(vertices) for vertices in binding.vertices(motion.coordinates)])
+    )
 target.parent.mkdir(exist_ok=True)
 imageio.imwrite(target, np.hstack(columns))
 print(target)

@@ -16,11 +16,11 @@ import numpy as np
 from PIL import Image
 
 import talkemo
-from talkemo.audio import open_audio
-from talkemo.emotions import one_hot
+from talkemo.audio.recording import open_audio
+from talkemo.expression.emotions import one_hot
 from talkemo.render import gl_platform
+from talkemo.render.appearance import appearance_of
 from talkemo.render.gl import GLRenderer
-from talkemo.render.look import look_of
 from talkemo.render.software import SoftwareRenderer
 from talkemo.render.view import frame_view
 
@@ -29,7 +29,9 @@ MOMENTS = (0.35, 1.0, 2.1, 3.4, 5.2)  # s, of the sentence that every head speak
 TIMELINE = "0 2 happy\n2 4.5 surprised\n4.5 9 angry\n"
 
 here = Path(__file__).parent
-parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+parser = argparse.ArgumentParser(
+    description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+)
 parser.add_argument("faces", nargs="*", default=[here / "face.obj"])
 parser.add_argument("-o", "--output", type=Path, default=here.parent / "docs")
 arguments = parser.parse_args()
@@ -41,11 +43,13 @@ rows, heads = [], []
 for face in arguments.faces:
     binding = talkemo.bind(face, models=models)
     camera = frame_view(binding.rest, binding.focus, facing=binding.placement.rotation)
-    shown = [models.emotion.transfer(spoken, one_hot(name)).coordinates for name in talkemo.EMOTIONS]
+    shown = [
+        models.emotion.transfer(spoken, one_hot(name)).coordinates for name in talkemo.EMOTIONS
+    ]
     frames = [binding.vertices(coordinates)[0] for coordinates in shown]
-    look = look_of(binding)
-    gl = GLRenderer(look, camera, SIZE, gl_platform() or "egl")
-    drawing = SoftwareRenderer(look, camera, SIZE)
+    appearance = appearance_of(binding)
+    gl = GLRenderer(appearance, camera, SIZE, gl_platform() or "egl")
+    drawing = SoftwareRenderer(appearance, camera, SIZE)
     speaking = [binding.rest, *binding.vertices(sentence.coordinates)]
     heads.append(np.hstack([drawing.draw(vertices) for vertices in speaking]))
     for renderer in (drawing, gl):
@@ -61,7 +65,21 @@ with tempfile.TemporaryDirectory() as folder:
     moods.write_text(TIMELINE)
     talkemo.animate(here / "face.obj", here / "speech.wav", made, timeline=moods, models=models)
     subprocess.run(
-        [sys.executable, "-m", "talkemo_cli", "render", made, "--sheet", "--size", "240", "-o", sheet], check=True
+        [
+            sys.executable,
+            "-m",
+            "talkemo_cli",
+            "render",
+            made,
+            "--sheet",
+            "--size",
+            "240",
+            "-o",
+            sheet,
+        ],
+        check=True,
     )
-    Image.fromarray(imageio.imread(sheet)[..., :3]).save(arguments.output / "timeline.jpg", quality=88)
+    Image.fromarray(imageio.imread(sheet)[..., :3]).save(
+        arguments.output / "timeline.jpg", quality=88
+    )
 print(arguments.output / "timeline.jpg")

@@ -34,8 +34,12 @@ def main(out: Path) -> None:
     print(f"  vertices {spoken.vertices.shape}, ARKit weights {spoken.arkit.shape}")
     print(f"  the lips open by up to {opening.max():.1f} mm")
 
-    binding = talkemo.bind(FACE, out / "face.binding.npz", hint=FaceHint(up="y", forward="z"), models=models)
-    print(f"bind: {len(binding.moving)} vertices move, the model's face is {binding.error:.2f} mm off")
+    binding = talkemo.bind(
+        FACE, out / "face.binding.npz", hint=FaceHint(up="y", forward="z"), models=models
+    )
+    print(
+        f"bind: {len(binding.moving)} vertices move, the model's face is {binding.error:.2f} mm off"
+    )
     for result in animate_many(binding, models, out):
         report("many", result)
 
@@ -55,7 +59,9 @@ def main(out: Path) -> None:
 def animate_files(models: Models, out: Path) -> Result:
     """A mesh file and a sound file to an npz, a GLB with ARKit's 52 shapes, and their curves as csv."""
     outputs = [out / "happy.npz", out / "happy.glb", out / "happy.csv"]
-    return talkemo.animate(FACE, SPEECH, outputs, emotion="happy", intensity=0.8, fps=FPS, models=models)
+    return talkemo.animate(
+        FACE, SPEECH, outputs, emotion="happy", intensity=0.8, fps=FPS, models=models
+    )
 
 
 def animate_arrays(models: Models) -> Result:
@@ -63,7 +69,9 @@ def animate_arrays(models: Models) -> Result:
     mesh = load_mesh(FACE)
     samples, rate = soundfile.read(SPEECH)
     first = samples[: 2 * rate]
-    return talkemo.animate((mesh.vertices, mesh.faces), (first, rate), emotion="happy", fps=FPS, models=models)
+    return talkemo.animate(
+        (mesh.vertices, mesh.faces), (first, rate), emotion="happy", fps=FPS, models=models
+    )
 
 
 def animate_many(binding: Binding, models: Models, out: Path) -> list[Result]:
@@ -92,7 +100,9 @@ def animate_timeline(binding: Binding, models: Models, out: Path) -> Result:
     path = out / "timeline.txt"
     path.write_text("0.0 2.0 happy 0.8\n2.0 4.5 happy:0.3,surprised:0.7\n5.0 6.0 angry\n", "utf-8")
     timeline = Timeline.read(path)
-    return talkemo.animate(binding, SPEECH, out / "timeline.npz", timeline=timeline, fps=FPS, models=models)
+    return talkemo.animate(
+        binding, SPEECH, out / "timeline.npz", timeline=timeline, fps=FPS, models=models
+    )
 
 
 def change_emotion(animation: Path, models: Models, out: Path) -> Result:
@@ -101,7 +111,9 @@ def change_emotion(animation: Path, models: Models, out: Path) -> Result:
     def progress(done: int, total: int) -> None:
         print(f"  {done} of {total} frames", file=sys.stderr)
 
-    return talkemo.transfer(animation, out / "angry.npz", emotion="angry", models=models, progress=progress)
+    return talkemo.transfer(
+        animation, out / "angry.npz", emotion="angry", models=models, progress=progress
+    )
 
 
 def reconstruct_face(spoken: Result, models: Models) -> Result:

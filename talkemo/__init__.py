@@ -22,15 +22,15 @@ from .errors import InputError, TalkemoError
 
 if TYPE_CHECKING:
     from .binding import Binding, FaceHint
-    from .emotions import EMOTIONS, Timeline
-    from .models import Models, load_models
-    from .motion import Motion
+    from .expression.emotions import EMOTIONS, Timeline
+    from .face.motion import Motion
     from .pipelines.animate import animate
     from .pipelines.bind import bind
     from .pipelines.outputs import ExportOptions, Result
     from .pipelines.reconstruct import reconstruct
     from .pipelines.stream import Chunk, Stream, stream
     from .pipelines.transfer import transfer
+    from .weights.models import Models, load_models
 
 __version__ = "0.2.0"
 __all__ = [
@@ -56,13 +56,13 @@ __all__ = [
 ]
 # Where each public name is defined; loaded when it is first used.
 _MODULES = {
-    "EMOTIONS": "emotions",
-    "Timeline": "emotions",
+    "EMOTIONS": "expression.emotions",
+    "Timeline": "expression.emotions",
     "Binding": "binding",
     "FaceHint": "binding",
-    "Models": "models",
-    "load_models": "models",
-    "Motion": "motion",
+    "Models": "weights.models",
+    "load_models": "weights.models",
+    "Motion": "face.motion",
     "animate": "pipelines.animate",
     "bind": "pipelines.bind",
     "ExportOptions": "pipelines.outputs",

@@ -31,7 +31,10 @@ STREAMED = ("jsonl", "vertices")
 )
 def animate(
     face: Annotated[Path, typer.Argument(help="A mesh with a face, in any unit and orientation.")],
-    audio: Annotated[list[Path], typer.Argument(help="Speech: wav, flac, ogg, opus, mp3 or m4a; one file or many.")],
+    audio: Annotated[
+        list[Path],
+        typer.Argument(help="Speech: wav, flac, ogg, opus, mp3 or m4a; one file or many."),
+    ],
     emotion: Annotated[
         str,
         typer.Option(
@@ -40,10 +43,15 @@ def animate(
     ] = "neutral",
     intensity: options.Intensity = 1.0,
     style: Annotated[
-        str, typer.Option(help="Whose way of speaking: default, or a training speaker such as grid_s1_s1.")
+        str,
+        typer.Option(
+            help="Whose way of speaking: default, or a training speaker such as grid_s1_s1."
+        ),
     ] = "default",
     timeline: options.TimelineFile = None,
-    fps: Annotated[float, typer.Option(help="Frames a second; a video shows at most 30 of them.")] = 60.0,
+    fps: Annotated[
+        float, typer.Option(help="Frames a second; a video shows at most 30 of them.")
+    ] = 60.0,
     output: Annotated[list[Path] | None, options.outputs_option("AUDIO_EMOTION.mp4")] = None,
     formats: Annotated[
         list[str] | None,
@@ -55,9 +63,14 @@ def animate(
     ] = None,
     resume: Annotated[
         bool,
-        typer.Option("--resume", help="Of many recordings: go on, and leave out those whose files are there already."),
+        typer.Option(
+            "--resume",
+            help="Of many recordings: go on, and leave out those whose files are there already.",
+        ),
     ] = False,
-    jobs: Annotated[int, typer.Option(min=1, help="Of many recordings: processes that animate them.")] = 1,
+    jobs: Annotated[
+        int, typer.Option(min=1, help="Of many recordings: processes that animate them.")
+    ] = 1,
     scheduler: Annotated[
         str | None,
         typer.Option(
@@ -76,24 +89,36 @@ def animate(
     raw: Annotated[
         int | None,
         typer.Option(
-            metavar="RATE", help="Sound from stdin is 16-bit mono samples without a header, so many a second."
+            metavar="RATE",
+            help="Sound from stdin is 16-bit mono samples without a header, so many a second.",
         ),
     ] = None,
     seed: Annotated[
-        int, typer.Option(min=0, help="Of the slow drift of brows and mouth while an emotion is shown, and of blinks.")
+        int,
+        typer.Option(
+            min=0,
+            help="Of the slow drift of brows and mouth while an emotion is shown, and of blinks.",
+        ),
     ] = 0,
     blink: Annotated[
         str,
-        typer.Option(metavar="auto|off|RATE", help="Blinks: as people who speak have them, none, or so many a minute."),
+        typer.Option(
+            metavar="auto|off|RATE",
+            help="Blinks: as people who speak have them, none, or so many a minute.",
+        ),
     ] = "auto",
     head: Annotated[
         str,
         typer.Option(
-            metavar="auto|off", help="Whether the head moves as a speaker's does, in a film; csv and npz tell how."
+            metavar="auto|off",
+            help="Whether the head moves as a speaker's does, in a film; csv and npz tell how.",
         ),
     ] = "auto",
     gaze: Annotated[
-        str, typer.Option(metavar="auto|off", help="Whether the eyes leap a little and stay on the camera.")
+        str,
+        typer.Option(
+            metavar="auto|off", help="Whether the eyes leap a little and stay on the camera."
+        ),
     ] = "auto",
     size: options.PictureSize = "512",
     bake: options.Bake = False,
@@ -128,7 +153,10 @@ def animate(
         _stream(face, audio, output or [Path("-")], formats or [], raw, weights, device, settings)
         return
     if raw is not None:
-        raise InputError("--raw belongs to --stream", "without it, give a wav: its header says how it is to be read")
+        raise InputError(
+            "--raw belongs to --stream",
+            "without it, give a wav: its header says how it is to be read",
+        )
     settings["export"] = ExportOptions(options.picture_size(size), bake, sequence)
     name = name_of(emotion, timeline)
     if len(audio) > 1 or formats:
@@ -136,18 +164,40 @@ def animate(
         with _folder(batch[0][1][0].parent):
             _many(face, batch, weights, device, settings, resume, jobs, scheduler)
     elif jobs > 1 or scheduler is not None:
-        raise InputError("--jobs and --scheduler are for many recordings", "leave them out, or name more recordings")
+        raise InputError(
+            "--jobs and --scheduler are for many recordings",
+            "leave them out, or name more recordings",
+        )
     else:
-        _one(face, audio[0], output or [Path(f"{stem(audio[0])}_{name}.mp4")], weights, device, settings)
+        _one(
+            face,
+            audio[0],
+            output or [Path(f"{stem(audio[0])}_{name}.mp4")],
+            weights,
+            device,
+            settings,
+        )
 
 
-def _one(face: Path, audio: Path, outputs: list[Path], weights: str, device: str, settings: dict[str, Any]) -> None:
+def _one(
+    face: Path,
+    audio: Path,
+    outputs: list[Path],
+    weights: str,
+    device: str,
+    settings: dict[str, Any],
+) -> None:
     """Animate one recording."""
     import talkemo
 
     with console.progress("animating") as update:
         result = talkemo.animate(
-            face, audio, outputs, **settings, models=talkemo.load_models(weights, device=device), progress=update
+            face,
+            audio,
+            outputs,
+            **settings,
+            models=talkemo.load_models(weights, device=device),
+            progress=update,
         )
     report(result)
 
@@ -164,25 +214,39 @@ def _stream(
 ) -> None:
     """Write the frames of one sound as it comes."""
     import talkemo
-    from talkemo.files import check_output
+    from talkemo.files.writing import check_output
 
     if len(audio) > 1 or len(outputs) > 1 or len(formats) > 1:
-        raise talkemo.InputError("a stream is of one sound, into one output, in one format", "see --help")
+        raise talkemo.InputError(
+            "a stream is of one sound, into one output, in one format", "see --help"
+        )
     path, to_stdout = outputs[0], str(outputs[0]) == "-"
     ending = path.suffix.lower().lstrip(".")
     form = formats[0] if formats else ending if ending in STREAMED else "jsonl"
     if form not in STREAMED:
-        raise talkemo.InputError(f"--stream: unknown format '{form}'", f"choose from {', '.join(STREAMED)}")
+        raise talkemo.InputError(
+            f"--stream: unknown format '{form}'", f"choose from {', '.join(STREAMED)}"
+        )
     if raw is not None and str(audio[0]) != "-":
-        raise talkemo.InputError("--raw is for sound from stdin", "name it: - in the place of a file")
+        raise talkemo.InputError(
+            "--raw is for sound from stdin", "name it: - in the place of a file"
+        )
     if to_stdout and console.as_json:
-        raise talkemo.InputError("--json and a stream to stdout", "name a file for the stream by -o")
+        raise talkemo.InputError(
+            "--json and a stream to stdout", "name a file for the stream by -o"
+        )
     if not to_stdout and not path.is_fifo():
         inputs = [face, audio[0], settings["timeline"], *settings["hint"].files]
-        check_output(path, tuple(f".{name}" for name in STREAMED), *(name for name in inputs if name is not None))
+        check_output(
+            path,
+            tuple(f".{name}" for name in STREAMED),
+            *(name for name in inputs if name is not None),
+        )
     models = talkemo.load_models(weights, device=device)
     made = talkemo.stream(face, audio[0], raw=raw, models=models, **settings)
-    console.message(f"frames come {made.latency:.2f} s after their sound, and the time that computing takes")
+    console.message(
+        f"frames come {made.latency:.2f} s after their sound, and the time that computing takes"
+    )
     try:
         with nullcontext(sys.stdout.buffer) if to_stdout else path.open("wb") as file:
             count = made.write(file, form)
@@ -190,7 +254,12 @@ def _stream(
         console.mute()
         return
     if not to_stdout:
-        about = {"outputs": [str(path)], "frames": count, "fps": made.fps, "latency": round(made.latency, 3)}
+        about = {
+            "outputs": [str(path)],
+            "frames": count,
+            "fps": made.fps,
+            "latency": round(made.latency, 3),
+        }
         console.result(about, [str(path)])
 
 
@@ -216,7 +285,9 @@ def _many(
 
     every = [sound for sound, _ in batch]
     for _, paths in batch:  # before any work
-        output_paths(paths, settings["export"], [face, *every, settings["timeline"], *settings["hint"].files])
+        output_paths(
+            paths, settings["export"], [face, *every, settings["timeline"], *settings["hint"].files]
+        )
     make_timeline(settings["emotion"], settings["intensity"], settings["timeline"])
     check_fps(settings["fps"])
     width_and_height(settings["export"].size)
@@ -224,7 +295,11 @@ def _many(
     models.talking.style(settings["style"])
     own = {name: settings.pop(name) for name in ("hint", "cache")}
     bound = talkemo.bind(face, **own, models=models)
-    batch = [(sound, paths) for sound, paths in batch if not (resume and all(path.is_file() for path in paths))]
+    batch = [
+        (sound, paths)
+        for sound, paths in batch
+        if not (resume and all(path.is_file() for path in paths))
+    ]
     done: list[dict[str, Any]] = []
     failed: list[dict[str, str]] = []
 
@@ -232,8 +307,17 @@ def _many(
         with console.progress(sound.name) as update:
             return talkemo.animate(bound, sound, paths, **settings, models=models, progress=update)
 
-    here = (attempt(sound, partial(one_here, sound, paths), console.debug) for sound, paths in batch)
-    elsewhere = {"jobs": jobs, "scheduler": scheduler, **own, "weights": weights, "device": device, **settings}
+    here = (
+        attempt(sound, partial(one_here, sound, paths), console.debug) for sound, paths in batch
+    )
+    elsewhere = {
+        "jobs": jobs,
+        "scheduler": scheduler,
+        **own,
+        "weights": weights,
+        "device": device,
+        **settings,
+    }
     apart = jobs > 1 or scheduler is not None
     for one in animate_many(face, batch, **elsewhere) if apart else here:
         if one.result is not None:
@@ -248,7 +332,9 @@ def _many(
     if failed:
         names = ", ".join(item["audio"] for item in failed)
         hint = "the others are done" if len(failed) < len(batch) else "see the message of each"
-        raise talkemo.TalkemoError(f"{len(failed)} of {len(batch)} recordings failed: {names}", hint)
+        raise talkemo.TalkemoError(
+            f"{len(failed)} of {len(batch)} recordings failed: {names}", hint
+        )
 
 
 def _batch_outputs(
@@ -259,22 +345,29 @@ def _batch_outputs(
 
     endings = formats or ["mp4"]
     if any(ending not in ENDINGS for ending in endings):
-        raise InputError(f"unknown format in {', '.join(endings)}", f"choose from {', '.join(ENDINGS)}")
+        raise InputError(
+            f"unknown format in {', '.join(endings)}", f"choose from {', '.join(ENDINGS)}"
+        )
     folders = output or [Path()]
     if len(folders) > 1 or (folders[0].suffix and not folders[0].is_dir()):
-        raise InputError("many recordings go into one folder", "name it by -o, and the kinds of files by --format")
+        raise InputError(
+            "many recordings go into one folder",
+            "name it by -o, and the kinds of files by --format",
+        )
     folder = folders[0]
     outputs = [[folder / f"{stem(sound)}_{name}.{ending}" for ending in endings] for sound in audio]
     flat = [path for paths in outputs for path in paths]
     if len(set(flat)) < len(flat):
-        raise InputError("two recordings of one name would be written to one file", "animate them one at a time")
+        raise InputError(
+            "two recordings of one name would be written to one file", "animate them one at a time"
+        )
     return outputs
 
 
 @contextmanager
 def _folder(folder: Path) -> Iterator[None]:
     """The folder of a batch, made where it is missing, and removed again if nothing came to lie in it."""
-    from talkemo.files import check_folder
+    from talkemo.files.writing import check_folder
 
     new = not folder.is_dir()
     if new:
@@ -295,7 +388,9 @@ def stem(source: Path) -> str:
 
 def name_of(emotion: str, timeline: Path | None) -> str:
     """What an output is called after."""
-    return timeline.stem if timeline else emotion.replace(":", "").replace(",", "_").replace(" ", "")
+    return (
+        timeline.stem if timeline else emotion.replace(":", "").replace(",", "_").replace(" ", "")
+    )
 
 
 def about(result: Result) -> dict[str, Any]:
@@ -312,7 +407,9 @@ def about(result: Result) -> dict[str, Any]:
 
 def report(result: Result) -> None:
     """Print what was made."""
-    console.message(f"{result.frames} frames at {result.fps:g} fps; the mesh is {result.binding_error_mm:.1f} mm off")
+    console.message(
+        f"{result.frames} frames at {result.fps:g} fps; the mesh is {result.binding_error_mm:.1f} mm off"
+    )
     for name, value in result.metrics.items():
         console.message(f"{name.replace('_', ' ')}: {value:.3g}")
     console.result(about(result), [str(path) for path in result.outputs])

@@ -12,7 +12,20 @@ import typer
 from talkemo import InputError, TalkemoError, __version__
 
 # Importing a command registers it.
-from . import animate, bind, doctor, evaluate, geomap, live, reconstruct, render, study, train, transfer, weights  # noqa: F401
+from . import (
+    animate,
+    bind,
+    doctor,
+    evaluate,
+    geomap,
+    live,
+    reconstruct,
+    render,
+    study,
+    train,
+    transfer,
+    weights,
+)
 from .console import console
 from .options import app
 
@@ -42,7 +55,9 @@ def _version(wanted: bool) -> None:
 @app.callback(invoke_without_command=True)
 def _options(
     context: typer.Context,
-    version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="Show it.")] = False,
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Show it.")
+    ] = False,
 ) -> None:
     if context.invoked_subcommand is None:
         print(context.get_help())
@@ -65,7 +80,8 @@ def main(arguments: list[str] | None = None) -> int:
         return status if isinstance(status, int) else 0
     except UsageError as error:
         context = getattr(error, "ctx", None)
-        console.error(error.format_message(), f"see {context.command_path if context else 'talkemo'} --help")  # type: ignore[attr-defined]
+        command = context.command_path if context else "talkemo"
+        console.error(error.format_message(), f"see {command} --help")  # type: ignore[attr-defined]
         return 2
     except typer.Exit as error:
         return error.exit_code
@@ -88,10 +104,17 @@ def report(error: Exception) -> int:
         return 2 if isinstance(error, InputError) else 1
     if isinstance(error, OSError):
         where = f"{error.filename}: " if error.filename is not None else ""
-        console.error(f"{where}{(error.strerror or str(error)).lower()}", FAILURES.get(error.errno or 0, AGAIN))
-        return 2 if error.errno in (errno.ENAMETOOLONG, errno.ELOOP, errno.ENOTDIR) else 1  # a path that cannot be
+        console.error(
+            f"{where}{(error.strerror or str(error)).lower()}",
+            FAILURES.get(error.errno or 0, AGAIN),
+        )
+        return (
+            2 if error.errno in (errno.ENAMETOOLONG, errno.ELOOP, errno.ENOTDIR) else 1
+        )  # a path that cannot be
     elif isinstance(error, MemoryError):
-        console.error("out of memory", "end other programs, or take a smaller mesh, fewer --fps, or no --bake")
+        console.error(
+            "out of memory", "end other programs, or take a smaller mesh, fewer --fps, or no --bake"
+        )
     else:
         reason = str(error).splitlines()[0] if str(error) else ""
         console.error(f"failed: {type(error).__name__}: {reason}", AGAIN)

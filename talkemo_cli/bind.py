@@ -48,7 +48,11 @@ def bind(
         f"{metrics['moving']} of {metrics['vertices']} vertices move; "
         f"the model's face is {metrics['error_mm']:.1f} mm off"
     )
-    console.message("parts: " + ", ".join(f"{name} {count}" for name, count in metrics["parts"].items()))
+    console.message(
+        "parts: " + ", ".join(f"{name} {count}" for name, count in metrics["parts"].items())
+    )
     if metrics["lip_opening"] < JOINED:
         console.message("the lips are joined or were not told apart: the mouth will hardly open")
-    console.result({"outputs": [str(path) for path in outputs], **metrics}, [str(path) for path in outputs])
+    console.result(
+        {"outputs": [str(path) for path in outputs], **metrics}, [str(path) for path in outputs]
+    )

@@ -58,10 +58,18 @@ class Console:
         from rich.console import Console as RichConsole
         from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
-        columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.percentage:>3.0f} %"))
-        with Progress(*columns, TimeRemainingColumn(), console=RichConsole(stderr=True), transient=True) as bar:
+        columns = (
+            TextColumn("{task.description}"),
+            BarColumn(),
+            TextColumn("{task.percentage:>3.0f} %"),
+        )
+        with Progress(
+            *columns, TimeRemainingColumn(), console=RichConsole(stderr=True), transient=True
+        ) as bar:
             task = bar.add_task(label, total=None)
-            yield lambda done, total, name=label: bar.update(task, completed=done, total=total, description=name)
+            yield lambda done, total, name=label: bar.update(
+                task, completed=done, total=total, description=name
+            )
 
     def table(self, title: str, columns: list[str], rows: list[list[Any]]) -> None:
         """A table on stdout, unless the result is wanted as JSON."""

@@ -16,11 +16,13 @@ def doctor() -> None:
 
     from talkemo import __version__
     from talkemo.render import new_renderer
-    from talkemo.render.look import plain_look
+    from talkemo.render.appearance import plain_appearance
     from talkemo.render.view import frame_view
-    from talkemo.weights import bundled_sets
+    from talkemo.weights.registry import bundled_sets
 
-    renderer = new_renderer(plain_look(np.array([[0, 1, 2]])), frame_view(np.eye(3)), (64, 64))
+    renderer = new_renderer(
+        plain_appearance(np.array([[0, 1, 2]])), frame_view(np.eye(3)), (64, 64)
+    )
     renderer.close()
     console.result(
         {
@@ -43,7 +45,7 @@ def version_of_ffmpeg() -> str:
     import imageio_ffmpeg
 
     from talkemo import TalkemoError
-    from talkemo.ffmpeg import ffmpeg_program
+    from talkemo.video.ffmpeg import ffmpeg_program
 
     try:
         ffmpeg_program()
@@ -57,7 +59,7 @@ def state_of_detector() -> str:
     import importlib.util
 
     from talkemo import TalkemoError
-    from talkemo.capture.detector import find_model
+    from talkemo.capture.landmark_tracker import find_model
 
     try:
         if importlib.util.find_spec("ai_edge_litert") is None:
@@ -70,7 +72,7 @@ def state_of_detector() -> str:
 def state_of_set(name: str) -> str:
     """`intact`, or what is wrong with the first file of a set that differs from its registry."""
     from talkemo import InputError
-    from talkemo.models import open_set
+    from talkemo.weights.models import open_set
 
     try:
         one = open_set(name)

@@ -20,7 +20,10 @@ SUITES = ("dev", "table1", "table2", "figure6", "figure7", "paper")
 JOBS = 2  # processes that fit the corpora, if not said otherwise
 PAIR = "PRED and REF"  # what is evaluated where no suite is named
 
-ON_CORPORA, OF_PAPER = "The models, on corpora", "The paper, made anew"  # panels of the help, besides PAIR
+ON_CORPORA, OF_PAPER = (
+    "The models, on corpora",
+    "The paper, made anew",
+)  # panels of the help, besides PAIR
 
 # Unit and mask of the figures of the suite dev.
 UNITS = {
@@ -52,8 +55,16 @@ ONLY_FOR = (
     ("--against", ("dev",), "--against belongs to the suite dev"),
     ("--split", ("dev",), "--split belongs to the suite dev"),
     ("--phones", (PAIR, "dev"), "--phones belongs to PRED and REF and to the suite dev"),
-    ("--seeds", ("table1", "table2", "paper"), "--seeds belongs to the suites table1, table2 and paper"),
-    ("--steps", ("table1", "table2", "figure7", "paper"), "--steps belongs to table1, table2, figure7 and paper"),
+    (
+        "--seeds",
+        ("table1", "table2", "paper"),
+        "--seeds belongs to the suites table1, table2 and paper",
+    ),
+    (
+        "--steps",
+        ("table1", "table2", "figure7", "paper"),
+        "--steps belongs to table1, table2, figure7 and paper",
+    ),
     ("--study", ("paper",), "--study belongs to the suite paper"),
     (
         "-o",
@@ -73,11 +84,13 @@ def evaluate(
     predicted: Annotated[
         Path | None,
         typer.Argument(
-            metavar="PRED", help="An animation: npz, glb or a folder of meshes; or a folder of npz and glb."
+            metavar="PRED",
+            help="An animation: npz, glb or a folder of meshes; or a folder of npz and glb.",
         ),
     ] = None,
     reference: Annotated[
-        Path | None, typer.Argument(metavar="REF", help="What it should be; of two folders, files of one name.")
+        Path | None,
+        typer.Argument(metavar="REF", help="What it should be; of two folders, files of one name."),
     ] = None,
     output: Annotated[
         Path | None,
@@ -98,12 +111,15 @@ def evaluate(
     neutral: Annotated[
         Path | None,
         typer.Option(
-            help="The mesh at rest. By default the reference's own, or its first frame.", rich_help_panel=PAIR
+            help="The mesh at rest. By default the reference's own, or its first frame.",
+            rich_help_panel=PAIR,
         ),
     ] = None,
     mask: Annotated[
         Path | None,
-        typer.Option(help="A text file of vertex numbers, for RE and VE over them.", rich_help_panel=PAIR),
+        typer.Option(
+            help="A text file of vertex numbers, for RE and VE over them.", rich_help_panel=PAIR
+        ),
     ] = None,
     suite: Annotated[
         str | None,
@@ -113,7 +129,9 @@ def evaluate(
             rich_help_panel=ON_CORPORA,
         ),
     ] = None,
-    data: Annotated[Path | None, typer.Option(help="The folder of the corpora.", rich_help_panel=ON_CORPORA)] = None,
+    data: Annotated[
+        Path | None, typer.Option(help="The folder of the corpora.", rich_help_panel=ON_CORPORA)
+    ] = None,
     captures: Annotated[
         Path | None,
         typer.Option(
@@ -186,7 +204,15 @@ def evaluate(
     _check_options(what, given)
     if what == PAIR:
         assert predicted is not None and reference is not None
-        _compare(predicted, reference, neutral, mask, phones, output, load_models(weights, device=device).face)
+        _compare(
+            predicted,
+            reference,
+            neutral,
+            mask,
+            phones,
+            output,
+            load_models(weights, device=device).face,
+        )
         return
     if data is None:
         raise InputError(f"--data is needed for the suite {what}", "name the folder of the corpora")
@@ -205,7 +231,12 @@ def evaluate(
         elif what == "table2":
             _table2({**common, "seeds": seeds or SEEDS, "steps": steps})
         elif what == "paper":
-            own = {"seeds": seeds or SEEDS, "steps": steps, "study": study, "output": output or Path("paper")}
+            own = {
+                "seeds": seeds or SEEDS,
+                "steps": steps,
+                "study": study,
+                "output": output or Path("paper"),
+            }
             _paper({**common, **own})
         elif what == "figure6":
             _figure6({**common, "output": picture})
@@ -213,7 +244,9 @@ def evaluate(
             _figure7({**common, "output": picture, "steps": steps})
 
 
-def _what(predicted: Path | None, reference: Path | None, suite: str | None, data: Path | None) -> str:
+def _what(
+    predicted: Path | None, reference: Path | None, suite: str | None, data: Path | None
+) -> str:
     """What is to be evaluated: PAIR, or one of SUITES."""
     from talkemo import InputError
 
@@ -243,7 +276,7 @@ def _check_options(what: str, given: dict[str, Any]) -> None:
 def _check_paths(suite: str, data: Path, captures: Path | None, picture: Path) -> None:
     """Raise InputError for folders that are none, and for a picture that cannot be written."""
     from talkemo import InputError
-    from talkemo.files import check_output
+    from talkemo.files.writing import check_output
 
     if suite.startswith("figure"):
         check_output(picture, (".png",))
@@ -267,17 +300,21 @@ def _compare(
     from talkemo import InputError
     from talkemo.data.phones import read_phones
     from talkemo.evaluation.compare import compare_folders, is_folder_of_animations, measure
-    from talkemo.files import check_output
+    from talkemo.files.writing import check_output
 
     several = is_folder_of_animations(predicted) and is_folder_of_animations(reference)
     if output is not None:
         check_output(output, (".csv",) if several else (".png", ".csv"), predicted, reference)
     if not several and is_folder_of_animations(predicted) and os.path.isdir(reference):
-        raise InputError(f"{reference}: no npz or glb in it", "compare two folders of animations, or two animations")
+        raise InputError(
+            f"{reference}: no npz or glb in it",
+            "compare two folders of animations, or two animations",
+        )
     spoken = None if phones is None else read_phones(phones)
     if spoken is not None and not several and not {predicted.stem, reference.stem} & spoken.keys():
         raise InputError(
-            f"{phones}: no recording called {reference.stem}", "name recordings as the files, without ending"
+            f"{phones}: no recording called {reference.stem}",
+            "name recordings as the files, without ending",
         )
     how: dict[str, Any] = {"neutral": neutral, "mask": mask, "phones": spoken, "face": face}
     if several:
@@ -288,7 +325,10 @@ def _compare(
         console.table(
             f"{predicted} against {reference}: mean ± spread over {len(result['pairs'])} pairs of one name",
             ["metric", "mean", "spread", "unit", "mask", "pairs"],
-            [[f["name"], f["mean"], f["spread"], f["unit"], f["mask"], f["pairs"]] for f in result["mean"]],
+            [
+                [f["name"], f["mean"], f["spread"], f["unit"], f["mask"], f["pairs"]]
+                for f in result["mean"]
+            ],
         )
         pairs = result["pairs"]
     else:
@@ -296,7 +336,10 @@ def _compare(
         console.table(
             f"{predicted} against {reference}: {result['frames']} frames at {result['fps']:g} fps",
             ["metric", "value", "unit", "mask", "vertices", "what"],
-            [[f["name"], f["value"], f["unit"], f["mask"], f["vertices"], f["about"]] for f in result["figures"]],
+            [
+                [f["name"], f["value"], f["unit"], f["mask"], f["vertices"], f["about"]]
+                for f in result["figures"]
+            ],
         )
         pairs = [result]
     if output is not None and output.suffix.lower() == ".csv":
@@ -323,19 +366,21 @@ def _write_rows(header: list[str], rows: list[list[Any]], output: Path) -> None:
     """Write a table as a csv."""
     import csv
 
-    from talkemo.files import atomic_write
+    from talkemo.files.writing import atomic_write
 
     with atomic_write(output) as partial, partial.open("w", newline="", encoding="utf-8") as file:
         csv.writer(file, lineterminator="\n").writerows([header, *rows])
 
 
-def _dev(common: dict[str, Any], other: Any, split: str, phones: Path | None, output: Path | None) -> None:
+def _dev(
+    common: dict[str, Any], other: Any, split: str, phones: Path | None, output: Path | None
+) -> None:
     from talkemo import InputError
     from talkemo.data.corpora import SPLITS
     from talkemo.data.phones import read_phones
     from talkemo.evaluation import emotion
-    from talkemo.evaluation.geomap import evaluate_map
     from talkemo.evaluation.lips import evaluate_lips
+    from talkemo.evaluation.map_error import evaluate_map
 
     if split not in SPLITS:
         raise InputError(f"unknown split '{split}'", f"choose from {', '.join(SPLITS)}")
@@ -345,7 +390,11 @@ def _dev(common: dict[str, Any], other: Any, split: str, phones: Path | None, ou
         new_figure((1, 1))  # refused now rather than after the minutes of measuring
     with console.progress("evaluating") as update:
         common = {**common, "progress": lambda what, done, total: update(done, total, what)}
-        of_lips = {**common, "split": split, "phones": None if phones is None else read_phones(phones)}
+        of_lips = {
+            **common,
+            "split": split,
+            "phones": None if phones is None else read_phones(phones),
+        }
         lips = evaluate_lips(**of_lips)
         lips_against = None if other is None else evaluate_lips(**{**of_lips, "models": other})
         emotions = []
@@ -375,10 +424,14 @@ def _dev(common: dict[str, Any], other: Any, split: str, phones: Path | None, ou
 
         plot_confusion(emotions, output)
     if console.as_json:
-        console.result({"lips": lips, "lips_against": lips_against, "emotions": emotions, "map": chart})
+        console.result(
+            {"lips": lips, "lips_against": lips_against, "emotions": emotions, "map": chart}
+        )
 
 
-def _write_dev_csv(lips: dict[str, dict[str, Any]], emotions: list[dict[str, Any]], output: Path) -> None:
+def _write_dev_csv(
+    lips: dict[str, dict[str, Any]], emotions: list[dict[str, Any]], output: Path
+) -> None:
     """A row for each corpus and metric of the talking models, by the names of their sets, and of emotion transfer.
 
     count: of the clips, closures, recordings or frames that the value is of
@@ -392,7 +445,9 @@ def _write_dev_csv(lips: dict[str, dict[str, Any]], emotions: list[dict[str, Any
                     rows.append([*start, metric, value, *UNITS[metric], row["clips"]])
             for kind, counts in row.get("phones", {}).items():
                 for metric, of in (("recall", "spoken"), ("precision", "closures")):
-                    rows.append([*start, f"{kind} {metric}", counts[metric], "share", "lips", counts[of]])
+                    rows.append(
+                        [*start, f"{kind} {metric}", counts[metric], "share", "lips", counts[of]]
+                    )
     for found in emotions:
         for number, row in enumerate(found["emotions"]):
             start = [next(iter(lips)), found["split"], found["corpus"], "emotion", row["emotion"]]
@@ -403,33 +458,77 @@ def _write_dev_csv(lips: dict[str, dict[str, Any]], emotions: list[dict[str, Any
                     rows.append([*start, f"{kind}_{judge}", told[0], "share", "all", frames])
                     rows.append([*start, f"CE {kind}_{judge}", told[1], "share", "all", frames])
             rows += [
-                [*start, metric, row[metric], *UNITS[metric], found["recordings"]] for metric in row if metric in UNITS
+                [*start, metric, row[metric], *UNITS[metric], found["recordings"]]
+                for metric in row
+                if metric in UNITS
             ]
-    header = ["weights", "split", "corpus", "model", "emotion", "metric", "value", "unit", "mask", "count"]
+    header = [
+        "weights",
+        "split",
+        "corpus",
+        "model",
+        "emotion",
+        "metric",
+        "value",
+        "unit",
+        "mask",
+        "count",
+    ]
     _write_rows(header, rows, output)
 
 
 def _lips_tables(found: dict[str, Any], whose: str) -> None:
-    fields = ("re_mm", "re_still_mm", "re_mean_motion_mm", "ve_mm", "ve_still_mm", "r_opening", "r_width", "amplitude")
+    fields = (
+        "re_mm",
+        "re_still_mm",
+        "re_mean_motion_mm",
+        "ve_mm",
+        "ve_still_mm",
+        "r_opening",
+        "r_width",
+        "amplitude",
+    )
     console.table(
         f"Lips on the {found['split']} split ({found['mask_vertices']} lip vertices; RE mm, VE mm a frame at the corpus's own fps)"
         + whose,
-        ["corpus", "clips", "RE", "RE still", "RE mean", "VE", "VE still", "r opening", "r width", "amplitude"],
-        [[row["corpus"], row["clips"], *(row[field] for field in fields)] for row in found["corpora"]],
+        [
+            "corpus",
+            "clips",
+            "RE",
+            "RE still",
+            "RE mean",
+            "VE",
+            "VE still",
+            "r opening",
+            "r width",
+            "amplitude",
+        ],
+        [
+            [row["corpus"], row["clips"], *(row[field] for field in fields)]
+            for row in found["corpora"]
+        ],
     )
     for row in found["corpora"]:
         if "closures" in row:
             console.table(
-                f"Lips together on b, m, p of {row['corpus']}: under {found['together_mm']} mm within a frame" + whose,
+                f"Lips together on b, m, p of {row['corpus']}: under {found['together_mm']} mm within a frame"
+                + whose,
                 ["cases", "predicted", "captured"],
                 [[row["closures"], row["together"], row["together_reference"]]],
             )
         if "phones" in row:
             console.table(
-                f"Closures of {row['corpus']} by aligned phones: recall of p, b, m; precision, with f and v" + whose,
+                f"Closures of {row['corpus']} by aligned phones: recall of p, b, m; precision, with f and v"
+                + whose,
                 ["lips", "p, b, m", "recall", "closures", "precision"],
                 [
-                    [kind, c["spoken"], c["recall"], c["closures"], "" if c["precision"] is None else c["precision"]]
+                    [
+                        kind,
+                        c["spoken"],
+                        c["recall"],
+                        c["closures"],
+                        "" if c["precision"] is None else c["precision"],
+                    ]
                     for kind, c in row["phones"].items()
                 ],
             )
@@ -462,7 +561,10 @@ def _emotions_table(found: dict[str, Any]) -> None:
         console.table(
             title,
             ["emotion", *columns.values()],
-            [[row["emotion"], *("" if row[f] is None else row[f] for f in columns)] for row in found["emotions"]],
+            [
+                [row["emotion"], *("" if row[f] is None else row[f] for f in columns)]
+                for row in found["emotions"]
+            ],
         )
 
 
@@ -514,7 +616,9 @@ def _paper(arguments: dict[str, Any]) -> None:
     from talkemo.paper.report import paper_report
 
     with console.progress("the paper") as update:
-        result = paper_report(**arguments, progress=lambda what, done, total: update(done, total, what))
+        result = paper_report(
+            **arguments, progress=lambda what, done, total: update(done, total, what)
+        )
     console.result(result, [result["page"]])
 
 

@@ -14,14 +14,24 @@ from .console import console
 from .options import command
 
 
-@command("live", "talkemo live face.obj", "talkemo live face.obj --emotion happy --port 8000 --no-browser")
+@command(
+    "live",
+    "talkemo live face.obj",
+    "talkemo live face.obj --emotion happy --port 8000 --no-browser",
+)
 def live(
     face: Annotated[Path, typer.Argument(help="A mesh with a face, in any unit and orientation.")],
     emotion: Annotated[str, typer.Option(help="At first; the page has a choice.")] = "neutral",
     intensity: options.Intensity = 1.0,
-    style: Annotated[str, typer.Option(help="Whose way of speaking: default, or a training speaker.")] = "default",
-    port: Annotated[int, typer.Option(min=0, max=65535, help="To listen on, of this machine only; 0 for any.")] = 0,
-    browser: Annotated[bool, typer.Option("--browser/--no-browser", help="Whether the page is opened.")] = True,
+    style: Annotated[
+        str, typer.Option(help="Whose way of speaking: default, or a training speaker.")
+    ] = "default",
+    port: Annotated[
+        int, typer.Option(min=0, max=65535, help="To listen on, of this machine only; 0 for any.")
+    ] = 0,
+    browser: Annotated[
+        bool, typer.Option("--browser/--no-browser", help="Whether the page is opened.")
+    ] = True,
     seed: Annotated[int, typer.Option(min=0, help="Of drifts, blinks, head and gaze.")] = 0,
     binding: options.SavedBinding = None,
     up: options.Up = None,
@@ -33,7 +43,7 @@ def live(
 ) -> None:
     """Show a face that follows the microphone, in a web page on this machine, until Ctrl-C."""
     import talkemo
-    from talkemo.live import Live
+    from talkemo.pipelines.live import Live
 
     models = talkemo.load_models(weights, device=device)
     hint = talkemo.FaceHint(binding, up, forward, landmarks)

@@ -35,27 +35,42 @@ app = typer.Typer(
 # What commands that make animations have in common.
 Intensity = Annotated[
     float,
-    typer.Option(help="Strength of the emotion or of the whole timeline: 0 (unchanged) to 1 (in full) and on to 1.5."),
+    typer.Option(
+        help="Strength of the emotion or of the whole timeline: 0 (unchanged) to 1 (in full) and on to 1.5."
+    ),
 ]
 TimelineFile = Annotated[
     Path | None,
-    typer.Option(help="A text file instead of --emotion, a line `start end emotion intensity` a span, in seconds."),
+    typer.Option(
+        help="A text file instead of --emotion, a line `start end emotion intensity` a span, in seconds."
+    ),
 ]
 PictureSize = Annotated[
-    str, typer.Option(metavar="PIXELS|WIDTHxHEIGHT", help="Pixels on a side of a picture, or width and height.")
+    str,
+    typer.Option(
+        metavar="PIXELS|WIDTHxHEIGHT", help="Pixels on a side of a picture, or width and height."
+    ),
 ]
 Bake = Annotated[
-    bool, typer.Option("--bake", help="A .glb or USD with each frame as it is, exact, instead of ARKit's 52 shapes.")
+    bool,
+    typer.Option(
+        "--bake",
+        help="A .glb or USD with each frame as it is, exact, instead of ARKit's 52 shapes.",
+    ),
 ]
 Sequence = Annotated[str, typer.Option(help="The meshes of a folder: obj or ply.")]
 SavedBinding = Annotated[
     Path | None, typer.Option(help="What talkemo bind wrote for this mesh.", rich_help_panel="Face")
 ]
 Up = Annotated[
-    str | None, typer.Option(help="The mesh's axis that points up: x, y, z, -x, -y, -z.", rich_help_panel="Face")
+    str | None,
+    typer.Option(
+        help="The mesh's axis that points up: x, y, z, -x, -y, -z.", rich_help_panel="Face"
+    ),
 ]
 Forward = Annotated[
-    str | None, typer.Option(help="The mesh's axis along which its face looks.", rich_help_panel="Face")
+    str | None,
+    typer.Option(help="The mesh's axis along which its face looks.", rich_help_panel="Face"),
 ]
 Landmarks = Annotated[
     Path | None,
@@ -67,7 +82,9 @@ Landmarks = Annotated[
 NoCache = Annotated[
     bool,
     typer.Option(
-        "--no-cache", help="Find the face anew, and do not remember it for the next time.", rich_help_panel="Face"
+        "--no-cache",
+        help="Find the face anew, and do not remember it for the next time.",
+        rich_help_panel="Face",
     ),
 ]
 Weights = Annotated[
@@ -103,16 +120,29 @@ SHARED = {
     "device": (
         Annotated[
             Device,
-            typer.Option(help="Where networks run; auto is a CUDA GPU if there is one.", rich_help_panel="Shared"),
+            typer.Option(
+                help="Where networks run; auto is a CUDA GPU if there is one.",
+                rich_help_panel="Shared",
+            ),
         ],
         Device.auto,
     ),
     "as_json": (
-        Annotated[bool, typer.Option("--json", help="Print one JSON object.", rich_help_panel="Shared")],
+        Annotated[
+            bool, typer.Option("--json", help="Print one JSON object.", rich_help_panel="Shared")
+        ],
         False,
     ),
-    "quiet": (Annotated[bool, typer.Option("--quiet", "-q", help="No progress.", rich_help_panel="Shared")], False),
-    "debug": (Annotated[bool, typer.Option("--debug", help="Tracebacks.", rich_help_panel="Shared")], False),
+    "quiet": (
+        Annotated[
+            bool, typer.Option("--quiet", "-q", help="No progress.", rich_help_panel="Shared")
+        ],
+        False,
+    ),
+    "debug": (
+        Annotated[bool, typer.Option("--debug", help="Tracebacks.", rich_help_panel="Shared")],
+        False,
+    ),
 }
 
 
@@ -120,7 +150,7 @@ def use_all_cores() -> None:
     """Let networks use every core, as their training wants it, unless the user has chosen a number of threads."""
     import torch
 
-    from talkemo.files import available_cores
+    from talkemo.compute.devices import available_cores
 
     if not THREADS_CHOSEN:
         torch.set_num_threads(available_cores())
@@ -138,7 +168,11 @@ def command(name: str, *examples: str) -> Callable[[Callable[..., None]], Callab
         @functools.wraps(function)
         def run(**arguments: Any) -> None:
             shared = {key: arguments.pop(key) for key in SHARED}
-            console.as_json, console.quiet, console.debug = shared["as_json"], shared["quiet"], shared["debug"]
+            console.as_json, console.quiet, console.debug = (
+                shared["as_json"],
+                shared["quiet"],
+                shared["debug"],
+            )
             if "device" in signature.parameters:
                 arguments["device"] = shared["device"].value
             function(**arguments)
@@ -149,7 +183,9 @@ def command(name: str, *examples: str) -> Callable[[Callable[..., None]], Callab
             if parameter.name not in SHARED
         ]
         extra = [
-            inspect.Parameter(key, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=annotation)
+            inspect.Parameter(
+                key, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=annotation
+            )
             for key, (annotation, default) in SHARED.items()
         ]
         run.__signature__ = signature.replace(parameters=own + extra)  # type: ignore[attr-defined]

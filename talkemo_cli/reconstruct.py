@@ -29,10 +29,17 @@ def reconstruct(
     ],
     output: Annotated[
         list[Path],
-        typer.Option("-o", "--output", help="An animation, as of animate; may be repeated. A folder for corpora."),
+        typer.Option(
+            "-o",
+            "--output",
+            help="An animation, as of animate; may be repeated. A folder for corpora.",
+        ),
     ],
     onto: Annotated[
-        Path | None, typer.Option(help="A mesh with a face, in the place of the person's own.", show_default=False)
+        Path | None,
+        typer.Option(
+            help="A mesh with a face, in the place of the person's own.", show_default=False
+        ),
     ] = None,
     model: Annotated[
         Path | None,
@@ -42,18 +49,26 @@ def reconstruct(
             show_default=False,
         ),
     ] = None,
-    head: Annotated[bool, typer.Option("--head", help="Turn the mesh as the person's head turns.")] = False,
+    head: Annotated[
+        bool, typer.Option("--head", help="Turn the mesh as the person's head turns.")
+    ] = False,
     emotion: Annotated[
-        str | None, typer.Option(help="Change the performance to this emotion, or mix.", show_default=False)
+        str | None,
+        typer.Option(help="Change the performance to this emotion, or mix.", show_default=False),
     ] = None,
     intensity: options.Intensity = 1.0,
     neutral: Annotated[
         Path | None,
-        typer.Option(help="Write the face that is animated, at rest, to an obj or ply.", show_default=False),
+        typer.Option(
+            help="Write the face that is animated, at rest, to an obj or ply.", show_default=False
+        ),
     ] = None,
     preview: Annotated[
         Path | None,
-        typer.Option(help="Write the film with the points and the fitted face over it, to an mp4.", show_default=False),
+        typer.Option(
+            help="Write the film with the points and the fitted face over it, to an mp4.",
+            show_default=False,
+        ),
     ] = None,
     sync: Annotated[
         str,
@@ -62,7 +77,9 @@ def reconstruct(
             help="auto moves the lips to where a film's sound has them, if it is early or late. The delay is printed.",
         ),
     ] = "off",
-    face: Annotated[int, typer.Option(help="Which of several faces in a film, from the largest.")] = 1,
+    face: Annotated[
+        int, typer.Option(help="Which of several faces in a film, from the largest.")
+    ] = 1,
     fov: Annotated[
         float | None,
         typer.Option(
@@ -72,12 +89,15 @@ def reconstruct(
         ),
     ] = None,
     fps: Annotated[
-        float | None, typer.Option(help="Frames a second of landmarks, 30 by default.", show_default=False)
+        float | None,
+        typer.Option(help="Frames a second of landmarks, 30 by default.", show_default=False),
     ] = None,
     picture: Annotated[
         str | None,
         typer.Option(
-            metavar="WIDTHxHEIGHT", help="Pixels, of landmarks in shares of a picture's sides.", show_default=False
+            metavar="WIDTHxHEIGHT",
+            help="Pixels, of landmarks in shares of a picture's sides.",
+            show_default=False,
         ),
     ] = None,
     corpus: Annotated[
@@ -120,10 +140,13 @@ def reconstruct(
         return
     files = [source for source in inputs if not (os.path.isdir(source) and source.name in CORPORA)]
     if files and scheduler is not None:
-        raise talkemo.InputError("a cluster fits folders of films and corpora", "say what kind of folder by --corpus")
+        raise talkemo.InputError(
+            "a cluster fits folders of films and corpora", "say what kind of folder by --corpus"
+        )
     if files and len(inputs) > 1:
         raise talkemo.InputError(
-            f"{len(inputs)} inputs for one output", "one film or landmark file at a time, or corpus folders only"
+            f"{len(inputs)} inputs for one output",
+            "one film or landmark file at a time, or corpus folders only",
         )
     if not files and len(output) > 1:
         raise talkemo.InputError("captures of corpora go into one folder", "name it by one -o")
@@ -165,12 +188,16 @@ def reconstruct(
                         f"{source.name} shows {result.metrics['faces']:.0f} faces: number {face}, from the largest, is "
                         "followed; choose by --face"
                     )
-                written += [str(path) for path in (*result.outputs, neutral, preview) if path is not None]
+                written += [
+                    str(path) for path in (*result.outputs, neutral, preview) if path is not None
+                ]
             else:
                 rows.append(reconstruct_corpus(source, output[0], models, jobs, update, scheduler))
     keys = [key for key in rows[0] if key != "input"]
     console.table(
-        "Residuals of the fit", ["input", *keys], [[row["input"], *(row.get(k, "") for k in keys)] for row in rows]
+        "Residuals of the fit",
+        ["input", *keys],
+        [[row["input"], *(row.get(k, "") for k in keys)] for row in rows],
     )
     console.result({"results": rows, "outputs": written}, written)
 
@@ -178,16 +205,22 @@ def reconstruct(
 def _corpus(inputs: list[Path], kind: str, output: list[Path], weights: str, **how: Any) -> None:
     """Fit a folder of films."""
     import talkemo
-    from talkemo.pipelines.films import FAILED, MANIFEST, capture_folder
+    from talkemo.data.video_folders import FAILED, MANIFEST, capture_folder
 
     if len(inputs) > 1 or len(output) > 1:
-        raise talkemo.InputError("one folder of films, and one folder for what is made of them", "run it once for each")
-    talkemo.load_models(weights).path("face")  # weights that are not there are reported before processes begin
+        raise talkemo.InputError(
+            "one folder of films, and one folder for what is made of them", "run it once for each"
+        )
+    talkemo.load_models(weights).path(
+        "face"
+    )  # weights that are not there are reported before processes begin
     with console.progress(inputs[0].name) as update:
         figures = capture_folder(inputs[0], kind, output[0], weights, progress=update, **how)
     console.result({"manifest": str(output[0] / MANIFEST), **figures}, [str(output[0] / MANIFEST)])
     if figures["failed"]:
-        console.message(f"{figures['failed']} clips failed: see the column failed, and the folder {output[0] / FAILED}")
+        console.message(
+            f"{figures['failed']} clips failed: see the column failed, and the folder {output[0] / FAILED}"
+        )
 
 
 def _picture(text: str) -> tuple[int, int]:
@@ -198,5 +231,7 @@ def _picture(text: str) -> tuple[int, int]:
 
     match = re.fullmatch(r"(\d{1,5})[x×](\d{1,5})", text)
     if not match or "0" in match.groups():
-        raise InputError(f"--picture {text}: not a size", "write width and height in pixels, such as 1280x720")
+        raise InputError(
+            f"--picture {text}: not a size", "write width and height in pixels, such as 1280x720"
+        )
     return int(match[1]), int(match[2])

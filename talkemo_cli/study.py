@@ -27,7 +27,9 @@ class Action(str, Enum):
     "talkemo study tally study/ answers_*.json -o preferences.png",
 )
 def study(
-    action: Annotated[Action, typer.Argument(help="make a study's page, or tally the answers of participants.")],
+    action: Annotated[
+        Action, typer.Argument(help="make a study's page, or tally the answers of participants.")
+    ],
     paths: Annotated[
         list[Path],
         typer.Argument(
@@ -37,10 +39,16 @@ def study(
     ],
     output: Annotated[
         Path | None,
-        typer.Option("-o", "--output", help="make: a new folder. tally: a .png of bars with 95 % intervals."),
+        typer.Option(
+            "-o", "--output", help="make: a new folder. tally: a .png of bars with 95 % intervals."
+        ),
     ] = None,
-    queries: Annotated[int | None, typer.Option(min=1, max=200, help="make: pairs for each participant; 15.")] = None,
-    seed: Annotated[int, typer.Option(min=0, help="make: of the films, their order and their sides.")] = 0,
+    queries: Annotated[
+        int | None, typer.Option(min=1, max=200, help="make: pairs for each participant; 15.")
+    ] = None,
+    seed: Annotated[
+        int, typer.Option(min=0, help="make: of the films, their order and their sides.")
+    ] = 0,
     paper: Annotated[
         bool,
         typer.Option(
@@ -55,19 +63,29 @@ def study(
     ] = None,
     variants: Annotated[
         Path | None,
-        typer.Option(help="--paper: a folder for trainings and films, kept for the next study; OUTPUT_variants."),
+        typer.Option(
+            help="--paper: a folder for trainings and films, kept for the next study; OUTPUT_variants."
+        ),
     ] = None,
-    steps: Annotated[int | None, typer.Option(min=1, help="--paper: steps of each training.")] = None,
+    steps: Annotated[
+        int | None, typer.Option(min=1, help="--paper: steps of each training.")
+    ] = None,
     weights: options.Weights = "default",
     device: str = "auto",
 ) -> None:
     """Make a user study of pairs of films, or count which were chosen."""
     from talkemo import InputError
-    from talkemo.files import check_output
+    from talkemo.files.writing import check_output
     from talkemo.paper.study import QUERIES, as_rows, draw, make_study, tally
 
     chosen = None if weights == "default" else weights
-    of_paper = {"--weights": chosen, "--data": data, "--captures": captures, "--variants": variants, "--steps": steps}
+    of_paper = {
+        "--weights": chosen,
+        "--data": data,
+        "--captures": captures,
+        "--variants": variants,
+        "--steps": steps,
+    }
     for option, value in of_paper.items():
         if value is not None and not (paper and action is Action.make):
             raise InputError(f"{option} belongs to study make --paper", "leave it out")
@@ -76,12 +94,24 @@ def study(
             raise InputError("a study is a folder", "name a new one by -o")
         if paper:
             if data is None or not data.is_dir():
-                raise InputError("study make --paper needs --data", "name the folder of the corpora")
+                raise InputError(
+                    "study make --paper needs --data", "name the folder of the corpora"
+                )
             if output.exists():
                 raise InputError(f"{output} is there already", "choose a new folder")
-            paths = _of_paper(paths, data, captures, variants or Path(f"{output}_variants"), steps, weights, device)
+            paths = _of_paper(
+                paths,
+                data,
+                captures,
+                variants or Path(f"{output}_variants"),
+                steps,
+                weights,
+                device,
+            )
         made = make_study(paths, output, queries=queries or QUERIES, seed=seed)
-        console.message("give participants index.html and media; keep key.json, which says whose film is whose")
+        console.message(
+            "give participants index.html and media; keep key.json, which says whose film is whose"
+        )
         console.result({"study": str(output), **made}, [str(output / "index.html")])
         return
     if paper:
@@ -93,7 +123,17 @@ def study(
     found = tally(paths[0], paths[1:])
     console.table(
         f"{len(paths) - 1} participants; share: of those who saw a difference, with a 95 % interval (Wilson)",
-        ["question", "first", "second", "chose first", "chose second", "none", "share of first", "from", "to"],
+        [
+            "question",
+            "first",
+            "second",
+            "chose first",
+            "chose second",
+            "none",
+            "share of first",
+            "from",
+            "to",
+        ],
         [
             [p.question, p.first, p.second, p.chose_first, p.chose_second, p.none]
             + ["" if value is None else value for value in (p.share, p.low, p.high)]
@@ -102,7 +142,10 @@ def study(
     )
     if output is not None:
         draw(found, output)
-    console.result({"participants": len(paths) - 1, "preferences": as_rows(found)}, [str(output)] if output else [])
+    console.result(
+        {"participants": len(paths) - 1, "preferences": as_rows(found)},
+        [str(output)] if output else [],
+    )
 
 
 def _of_paper(
@@ -123,5 +166,11 @@ def _of_paper(
     with console.progress("the paper's methods") as update:
         report = lambda what, done, total: update(done, total, what)
         return render_variants(
-            recordings, data, captures or variants / "captures", models, variants, steps=steps, progress=report
+            recordings,
+            data,
+            captures or variants / "captures",
+            models,
+            variants,
+            steps=steps,
+            progress=report,
         )

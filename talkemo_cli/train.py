@@ -52,7 +52,10 @@ def train(
     stage: Annotated[Stage, typer.Argument(help="The stage to train.")],
     data: Annotated[Path, typer.Option(help="The folder of the corpora.")],
     output: Annotated[
-        Path, typer.Option("-o", "--output", help="A folder for weights, checkpoints, logs and captures.")
+        Path,
+        typer.Option(
+            "-o", "--output", help="A folder for weights, checkpoints, logs and captures."
+        ),
     ],
     weights: Annotated[
         str | None,
@@ -64,52 +67,80 @@ def train(
     ] = None,
     resume: Annotated[
         bool,
-        typer.Option(help="Go on from the checkpoints in the output folder. all: leave out the stages that are done."),
+        typer.Option(
+            help="Go on from the checkpoints in the output folder. all: leave out the stages that are done."
+        ),
     ] = False,
     max_minutes: Annotated[
-        float | None, typer.Option(min=0.01, help="Stop training a stage after so long, and keep what it has learnt.")
+        float | None,
+        typer.Option(
+            min=0.01, help="Stop training a stage after so long, and keep what it has learnt."
+        ),
     ] = None,
     paper: Annotated[
-        bool, typer.Option("--paper", help="talking: the paper's variant, neutral ravdess and grid, its Adam and rate.")
+        bool,
+        typer.Option(
+            "--paper",
+            help="talking: the paper's variant, neutral ravdess and grid, its Adam and rate.",
+        ),
     ] = False,
     constant_weights: Annotated[
-        bool, typer.Option("--constant-weights", help="talking: all vertices count alike, as in VOCA.")
+        bool,
+        typer.Option("--constant-weights", help="talking: all vertices count alike, as in VOCA."),
     ] = False,
     log_mel: Annotated[
-        bool, typer.Option("--log-mel", help="talking: log-mel bands instead of the speech encoder's features.")
+        bool,
+        typer.Option(
+            "--log-mel", help="talking: log-mel bands instead of the speech encoder's features."
+        ),
     ] = False,
     freeze_encoder: Annotated[
         bool, typer.Option("--freeze-encoder", help="talking: leave the speech encoder as it is.")
     ] = False,
     no_augmentation: Annotated[
         bool,
-        typer.Option("--no-augmentation", help="emotion: the actors alone, without an animator's brows and grins."),
+        typer.Option(
+            "--no-augmentation",
+            help="emotion: the actors alone, without an animator's brows and grins.",
+        ),
     ] = False,
     free: Annotated[
         bool,
-        typer.Option("--free", help="capture, lips, talking, emotion: only corpora that may be used for any purpose."),
+        typer.Option(
+            "--free",
+            help="capture, lips, talking, emotion: only corpora that may be used for any purpose.",
+        ),
     ] = False,
     people: Annotated[
         float | None,
-        typer.Option(min=0.05, max=1, help="lips: a share of the speakers, to see what more of them bring."),
+        typer.Option(
+            min=0.05, max=1, help="lips: a share of the speakers, to see what more of them bring."
+        ),
     ] = None,
-    java_sed: Annotated[bool, typer.Option("--java-sed", help="emotion: java_sed's actors besides ravdess's.")] = False,
-    steps: Annotated[int | None, typer.Option(min=1, help="All stages but the face: steps to train for.")] = None,
+    java_sed: Annotated[
+        bool, typer.Option("--java-sed", help="emotion: java_sed's actors besides ravdess's.")
+    ] = False,
+    steps: Annotated[
+        int | None, typer.Option(min=1, help="All stages but the face: steps to train for.")
+    ] = None,
     hold_out: Annotated[
         int | None,
         typer.Option(
-            min=0, help="lips, talking: keep every so many'th training speaker for the figures in the log, 0 for none."
+            min=0,
+            help="lips, talking: keep every so many'th training speaker for the figures in the log, 0 for none.",
         ),
     ] = None,
     jobs: Annotated[int, typer.Option(min=1, help="Processes that fit the corpora.")] = 2,
-    seed: Annotated[int, typer.Option(min=0, help="Of what is random in training.", rich_help_panel="Shared")] = 0,
+    seed: Annotated[
+        int, typer.Option(min=0, help="Of what is random in training.", rich_help_panel="Shared")
+    ] = 0,
     device: str = "auto",
 ) -> None:
     """Train the face model, the speech encoder, the talking model or the emotion transfer from the corpora."""
     from talkemo.train.run import Run
     from talkemo.train.stages import train as train_stage
     from talkemo.train.stages import train_all
-    from talkemo.weights import DEFAULT
+    from talkemo.weights.registry import DEFAULT_SET
 
     options = {
         "paper": paper,
@@ -127,7 +158,7 @@ def train(
     run = Run(
         data=data,
         out=output,
-        weights=weights or DEFAULT,
+        weights=weights or DEFAULT_SET,
         start=weights is not None,
         resume=resume,
         max_minutes=max_minutes,
@@ -135,10 +166,16 @@ def train(
         device=device,
         notice=console.message,
     )
-    if run.together.is_main and any(find_spec(name) is None for name in ("tensorboard", "matplotlib")):
-        console.message("no TensorBoard files or no pictures of curves are written: pip install 'talkemo[log]'")
+    if run.together.is_main and any(
+        find_spec(name) is None for name in ("tensorboard", "matplotlib")
+    ):
+        console.message(
+            "no TensorBoard files or no pictures of curves are written: pip install 'talkemo[log]'"
+        )
     if run.together.count == 1 and any(name.startswith("ACCELERATE_") for name in os.environ):
-        console.message("one process trains; accelerate launch starts several by --multi_gpu, on CPUs too")
+        console.message(
+            "one process trains; accelerate launch starts several by --multi_gpu, on CPUs too"
+        )
     use_all_cores()
     with console.progress(stage.value) as update:
         if run.together.is_main:
@@ -160,7 +197,8 @@ def _check_options(stage: str, options: dict[str, Any]) -> None:
         if given and stage not in (*ONLY_FOR[name], "all"):
             option = f"--{name.replace('_', '-')}"
             raise InputError(
-                f"{option} belongs to {' and '.join(ONLY_FOR[name])}, not to {stage}", f"leave {option} out"
+                f"{option} belongs to {' and '.join(ONLY_FOR[name])}, not to {stage}",
+                f"leave {option} out",
             )
 
 

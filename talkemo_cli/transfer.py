@@ -20,21 +20,32 @@ from .options import command
 )
 def transfer(
     animation: Annotated[
-        Path, typer.Argument(help="An animation: npz, glb with morph targets, or a folder of meshes, a frame each.")
+        Path,
+        typer.Argument(
+            help="An animation: npz, glb with morph targets, or a folder of meshes, a frame each."
+        ),
     ],
     emotion: Annotated[
         str | None,
-        typer.Option(help="As of animate: one of the eight, or a mix; neutral removes what emotion there is."),
+        typer.Option(
+            help="As of animate: one of the eight, or a mix; neutral removes what emotion there is."
+        ),
     ] = None,
     intensity: options.Intensity = 1.0,
     timeline: options.TimelineFile = None,
     neutral: Annotated[
-        Path | None, typer.Option(help="The mesh at rest. By default the animation's own, or its first frame.")
+        Path | None,
+        typer.Option(help="The mesh at rest. By default the animation's own, or its first frame."),
     ] = None,
     audio: Annotated[
-        Path | None, typer.Option(help="Sound for a video. By default what an npz names, where it lies beside it.")
+        Path | None,
+        typer.Option(
+            help="Sound for a video. By default what an npz names, where it lies beside it."
+        ),
     ] = None,
-    fps: Annotated[float | None, typer.Option(help="Frames a second of a folder of meshes. By default 30.")] = None,
+    fps: Annotated[
+        float | None, typer.Option(help="Frames a second of a folder of meshes. By default 30.")
+    ] = None,
     output: Annotated[list[Path] | None, options.outputs_option("ANIMATION_EMOTION.mp4")] = None,
     size: options.PictureSize = "512",
     bake: options.Bake = False,
@@ -51,7 +62,9 @@ def transfer(
     import talkemo
 
     if (emotion is None) == (timeline is None):
-        raise talkemo.InputError("name one --emotion, or a --timeline", "for instance: --emotion happy")
+        raise talkemo.InputError(
+            "name one --emotion, or a --timeline", "for instance: --emotion happy"
+        )
     with console.progress("transferring") as update:
         result = talkemo.transfer(
             animation,

@@ -14,7 +14,7 @@ from .console import console
 from .options import command
 
 if TYPE_CHECKING:
-    from talkemo.weights import WeightSet
+    from talkemo.weights.registry import WeightSet
 
 
 class Action(str, Enum):
@@ -46,7 +46,9 @@ def weights(
     second: Annotated[
         str | None, typer.Argument(metavar="SET", help="push: where to, as hf://owner/repository.")
     ] = None,
-    private: Annotated[bool, typer.Option("--private", help="push: create a private repository.")] = False,
+    private: Annotated[
+        bool, typer.Option("--private", help="push: create a private repository.")
+    ] = False,
     message: Annotated[str | None, typer.Option(help="push: what the commit says.")] = None,
 ) -> None:
     """List, download, check or publish sets of weights."""
@@ -62,8 +64,8 @@ def weights(
 
 def show(name: str | None, verify: bool) -> None:
     """List a set, or all bundled sets; or check them."""
-    from talkemo.models import check_set, open_set
-    from talkemo.weights import bundled_sets
+    from talkemo.weights.models import check_set, open_set
+    from talkemo.weights.registry import bundled_sets
 
     sets = [open_set(each) for each in ([name] if name else bundled_sets())]
     for one in sets:
@@ -78,31 +80,40 @@ def show(name: str | None, verify: bool) -> None:
                 [stage, f["file"], f["bytes"] / 1e6, f["licence"], f.get("commit", ""), f["about"]]
                 for stage, f in listing(one).items()
             ]
-            console.table(printable(one.name), ["stage", "file", "MB", "licence", "commit", "about"], rows)
+            console.table(
+                printable(one.name), ["stage", "file", "MB", "licence", "commit", "about"], rows
+            )
     data = {"sets": {one.name: listing(one) for one in sets}, "verified": verify}
     console.result(data, [printable(one.name) for one in sets] if verify else [])
 
 
 def fetch(name: str | None) -> None:
     """Download a set from the Hub, or what has changed of it."""
-    from talkemo import hub
-    from talkemo.weights import HUB
+    from talkemo.weights import hub
+    from talkemo.weights.registry import HUB_PREFIX
 
-    if name is None or not name.startswith(HUB):
-        raise InputError(f"{name or 'fetch'}: only sets on the Hub are fetched", "name one as hf://owner/repository")
+    if name is None or not name.startswith(HUB_PREFIX):
+        raise InputError(
+            f"{name or 'fetch'}: only sets on the Hub are fetched",
+            "name one as hf://owner/repository",
+        )
     with console.progress("fetching") as update:
         one = hub.fetch(name, update)
     files = listing(one)
-    console.message(f"{printable(name)}: {len(files)} files, {sum(f['bytes'] for f in files.values()) / 1e6:.1f} MB")
+    console.message(
+        f"{printable(name)}: {len(files)} files, {sum(f['bytes'] for f in files.values()) / 1e6:.1f} MB"
+    )
     console.result({"set": name, "folder": str(one.folder), "files": files}, [str(one.folder)])
 
 
 def push(folder: str | None, name: str | None, private: bool, message: str | None) -> None:
     """Upload a folder's set to the Hub."""
-    from talkemo import publish
+    from talkemo.weights import publish
 
     if folder is None or name is None:
-        raise InputError("push needs a folder and where to", "talkemo weights push FOLDER hf://owner/repository")
+        raise InputError(
+            "push needs a folder and where to", "talkemo weights push FOLDER hf://owner/repository"
+        )
     commit = publish.push(Path(folder), name, private, message)
     console.result({"set": name, "folder": folder, "commit": commit}, [commit])
 

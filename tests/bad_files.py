@@ -19,7 +19,9 @@ LONG_NAME = "n" * 5000
 def special_files(folder: Path, ending: str) -> dict[str, Path]:
     """What is not a regular file, or cannot be reached, whatever it should hold."""
     folder.mkdir(exist_ok=True)
-    fifo, device, loop, hanging = (folder / f"{name}{ending}" for name in ("fifo", "device", "loop", "hanging"))
+    fifo, device, loop, hanging = (
+        folder / f"{name}{ending}" for name in ("fifo", "device", "loop", "hanging")
+    )
     os.mkfifo(fifo)
     device.symlink_to("/dev/zero")
     loop.symlink_to(loop.name)
@@ -224,7 +226,9 @@ def bad_animations(folder: Path, good: dict[str, np.ndarray]) -> dict[str, Path]
             "claims.npz": entry("faces.npy", array_header("(1000000000000, 3)", "<i4")),
             "bomb.npz": entry("faces.npy", array_header("(100000000, 3)", "<i4") + bytes(1 << 20)),
             "negative.npz": entry("faces.npy", array_header("(-5, 3)", "<i4")),
-            "lzma.npz": entry("faces.npy", array_header("(2, 3)", "<i4") + bytes(24), zipfile.ZIP_LZMA),
+            "lzma.npz": entry(
+                "faces.npy", array_header("(2, 3)", "<i4") + bytes(24), zipfile.ZIP_LZMA
+            ),
             "array.npz": array_header("(2, 3)") + bytes(24),
             "empty.glb": b"",
             "text.glb": b"glTF?" * 20,

@@ -21,7 +21,7 @@ atexit.register(shutil.rmtree, os.environ["TALKEMO_CACHE"], ignore_errors=True)
 from talkemo import Models, load_models  # noqa: E402
 from talkemo.binding import Binding, bind_mesh  # noqa: E402
 from talkemo.data import captures  # noqa: E402
-from talkemo.face import Face  # noqa: E402
+from talkemo.face.canonical import Face  # noqa: E402
 from talkemo.formats.mesh import load_mesh  # noqa: E402
 
 ROOT = Path(__file__).parent.parent
@@ -65,7 +65,11 @@ def short_speech(tmp_path_factory, example_speech) -> Path:
 def pytest_collection_modifyitems(items) -> None:
     """Put the files that take longest first: with a file a process, nobody waits for the last of them at the end."""
     longest = ("test_resume", "test_together", "test_bad_inputs", "test_train")
-    items.sort(key=lambda item: longest.index(item.path.stem) if item.path.stem in longest else len(longest))
+    items.sort(
+        key=lambda item: (
+            longest.index(item.path.stem) if item.path.stem in longest else len(longest)
+        )
+    )
 
 
 @pytest.fixture(scope="session")
@@ -95,18 +99,22 @@ def corpus(face, tmp_path_factory) -> Path:
             points = (face.mean + face.displacement(shapes))[:, face.landmarks68]
             key = f"01-{emotion:02d}-01-01-01-{actor:02d}"
             trials[key] = (
-                (points[..., :2] * [1.7, -1.7] + 400 + rng.normal(0, 0.3, (40, 68, 2))).round().astype(np.int16)
+                (points[..., :2] * [1.7, -1.7] + 400 + rng.normal(0, 0.3, (40, 68, 2)))
+                .round()
+                .astype(np.int16)
             )
             if emotion == 8:
                 trials[key][20] += 90  # tracking fails
             samples = np.repeat(level, 534)[: 40 * 534] * np.sin(0.1 * np.arange(40 * 534)) * 0.3
-            soundfile.write(data / "ravdess" / "audio" / f"Actor_{actor:02d}" / f"{key}.flac", samples, RATE)
+            soundfile.write(
+                data / "ravdess" / "audio" / f"Actor_{actor:02d}" / f"{key}.flac", samples, RATE
+            )
         np.savez(data / "ravdess" / "landmarks" / f"Actor_{actor:02d}.npz", **trials)
     return data
 
 
 @pytest.fixture(scope="session")
-def fitted(corpus, face, tmp_path_factory) -> tuple[Path, list[captures.Fitted]]:
+def fitted(corpus, face, tmp_path_factory) -> tuple[Path, list[captures.FittedRecording]]:
     """A folder with captures/ of the corpus, not to be written to, and the fitted recordings."""
     out = tmp_path_factory.mktemp("run")
     models = load_models(device="cpu")
@@ -127,7 +135,9 @@ def spoken_corpus(corpus, tmp_path_factory) -> Path:
     (data / "speech").mkdir()
     lines = ["file\tset\tspeaker\tseconds\ttext\tlicence"]
     for name in "abc":
-        soundfile.write(data / "speech" / f"{name}.flac", 0.1 * np.sin(np.arange(24000) / (9 + ord(name))), RATE)
+        soundfile.write(
+            data / "speech" / f"{name}.flac", 0.1 * np.sin(np.arange(24000) / (9 + ord(name))), RATE
+        )
         lines.append(f"{name}.flac\tmade\tup\t1.5\tHello there, {name}!\tnone")
     (data / "speech" / "transcripts.tsv").write_text("\n".join(lines) + "\n")
     return data
@@ -135,4 +145,6 @@ def spoken_corpus(corpus, tmp_path_factory) -> Path:
 
 def random_shapes(face: Face, rng: np.random.Generator, count: int) -> np.ndarray:
     """Sparse blend-shape weights (count, S), as a face has them."""
-    return rng.random((count, len(face.expression_names))) * (rng.random((count, len(face.expression_names))) < 0.15)
+    return rng.random((count, len(face.expression_names))) * (
+        rng.random((count, len(face.expression_names))) < 0.15
+    )

@@ -36,23 +36,24 @@ import numpy as np
 import soundfile
 
 from talkemo import InputError
-from talkemo.audio import open_audio
+from talkemo.audio.recording import open_audio
 from talkemo.binding.bind import read_landmarks
 from talkemo.binding.binding import Binding
 from talkemo.binding.files import load_binding, save_binding
 from talkemo.capture.fitting import Capture
 from talkemo.capture.landmark_files import LandmarkFile, read_landmark_file
-from talkemo.data.captures import Fitted, read_captures, save_captures
-from talkemo.emotions import Timeline
+from talkemo.data.captures import FittedRecording, read_captures, save_captures
 from talkemo.evaluation.compare import _read_mask
+from talkemo.expression.emotions import Timeline
+from talkemo.face.geometry_map import SIZE
 from talkemo.formats.mesh import load_mesh
 from talkemo.formats.mesh_types import Mesh
-from talkemo.formats.open import open_animation
-from talkemo.geomap import SIZE
-from talkemo.geometry import Similarity
-from talkemo.pipelines.geomap import _read_map
+from talkemo.formats.registry import open_animation
+from talkemo.geometry.rigid import Similarity
+from talkemo.pipelines.map_files import _read_map
 from talkemo.pipelines.reconstruct import _check_landmarks
-from talkemo.weights import load_weights, read_registry, save_weights
+from talkemo.weights.files import load_weights, save_weights
+from talkemo.weights.registry import read_registry
 
 MEMORY = 1 << 30  # bytes that reading a file of some kilobytes may take
 SLOWEST = 5.0  # s for one file
@@ -84,7 +85,9 @@ def small_mesh() -> Mesh:
 
 MESH = small_mesh()
 FACE = SimpleNamespace(
-    expression_names=tuple("abcd"), fingerprint="0123456789abcdef", mean=MESH.vertices.astype(np.float32) * 9
+    expression_names=tuple("abcd"),
+    fingerprint="0123456789abcdef",
+    mean=MESH.vertices.astype(np.float32) * 9,
 )
 
 
@@ -98,7 +101,15 @@ def sounds(folder: Path) -> dict[str, bytes]:
         found[ending] = (folder / f"a.{ending}").read_bytes()
     import imageio_ffmpeg
 
-    command = [imageio_ffmpeg.get_ffmpeg_exe(), "-v", "error", "-y", "-i", str(folder / "a.wav"), str(folder / "a.m4a")]
+    command = [
+        imageio_ffmpeg.get_ffmpeg_exe(),
+        "-v",
+        "error",
+        "-y",
+        "-i",
+        str(folder / "a.wav"),
+        str(folder / "a.m4a"),
+    ]
     subprocess.run(command, check=True)
     return found | {"m4a": (folder / "a.m4a").read_bytes()}
 
@@ -116,7 +127,11 @@ def obj(library: str = "") -> bytes:
     """The mesh with texture coordinates, polygons of four corners, groups and materials."""
     lines = ["# a mesh", *([f"mtllib {library}"] if library else []), "o Head"]
     lines += [f"v {x:.4f} {y:.4f} {z:.4f}" for x, y, z in MESH.vertices]
-    lines += [f"vt {x / 12:.3f} {y / 12:.3f}" for x, y, _ in MESH.vertices] + ["vn 0 0 1", "g all", "usemtl skin"]
+    lines += [f"vt {x / 12:.3f} {y / 12:.3f}" for x, y, _ in MESH.vertices] + [
+        "vn 0 0 1",
+        "g all",
+        "usemtl skin",
+    ]
     lines += [f"f {a + 1}/{a + 1}/1 {b + 1}/{b + 1}/1 {c + 1}/{c + 1}/1" for a, b, c in MESH.faces]
     return "\n".join([*lines, "f 1/1 2/2 14/14 13/13", "f -1 -2 -3", ""]).encode()
 
@@ -127,7 +142,9 @@ def meshes() -> dict[str, bytes]:
 
     mesh = trimesh.Trimesh(MESH.vertices, MESH.faces, process=False)
     binary = mesh.export(file_type="ply")
-    uv = "\n".join(f"{x:.3f} {y:.3f} {z:.3f} {x / 12:.3f} {y / 12:.3f}" for x, y, z in MESH.vertices)
+    uv = "\n".join(
+        f"{x:.3f} {y:.3f} {z:.3f} {x / 12:.3f} {y / 12:.3f}" for x, y, z in MESH.vertices
+    )
     head = f"ply\nformat ascii 1.0\ncomment a mesh\nelement vertex {len(MESH.vertices)}\n"
     head += "".join(f"property float {name}\n" for name in "xyzst")
     head += f"element face {len(MESH.faces)}\nproperty list uchar int vertex_indices\nend_header\n"
@@ -155,7 +172,12 @@ def glb() -> bytes:
     accessors: list[dict[str, Any]] = []
 
     def accessor(array: np.ndarray, form: str, component: int = 5126, **more: Any) -> int:
-        about = {"bufferView": view(array.tobytes()), "componentType": component, "count": len(array), "type": form}
+        about = {
+            "bufferView": view(array.tobytes()),
+            "componentType": component,
+            "count": len(array),
+            "type": form,
+        }
         accessors.append(about | more)
         return len(accessors) - 1
 
@@ -164,7 +186,10 @@ def glb() -> bytes:
     indices = accessor(MESH.faces.astype("<u2").ravel(), "SCALAR", 5123)
     uv = accessor((points[:, :2] / 12).astype("<f4"), "VEC2")
     target = accessor((points * 0.1).astype("<f4"), "VEC3")
-    some = {"count": 2, "indices": {"bufferView": view(np.array([3, 9], "<u4").tobytes()), "componentType": 5125}}
+    some = {
+        "count": 2,
+        "indices": {"bufferView": view(np.array([3, 9], "<u4").tobytes()), "componentType": 5125},
+    }
     some["values"] = {"bufferView": view(np.ones((2, 3), "<f4").tobytes())}
     accessors.append({"componentType": 5126, "count": len(points), "type": "VEC3", "sparse": some})
     times = accessor(np.arange(5, dtype="<f4") / 10, "SCALAR")
@@ -189,7 +214,12 @@ def glb() -> bytes:
         "materials": [{"pbrMetallicRoughness": {"baseColorTexture": {"index": 0}}}],
         "textures": [{"source": 0}],
         "images": [image],
-        "animations": [{"channels": [{"sampler": 0, "target": {"node": 1, "path": "weights"}}], "samplers": [sampler]}],
+        "animations": [
+            {
+                "channels": [{"sampler": 0, "target": {"node": 1, "path": "weights"}}],
+                "samplers": [sampler],
+            }
+        ],
         "accessors": accessors,
         "bufferViews": views,
         "buffers": [{"byteLength": len(block)}],
@@ -226,7 +256,12 @@ def animation() -> bytes:
     """Three frames of the mesh."""
     frames = np.stack([MESH.vertices, MESH.vertices + 0.1, MESH.vertices]).astype(np.float32)
     meta = json.dumps({"talkemo": "0", "audio": "a.wav", "facing": np.eye(3).tolist()})
-    rest = {"rest": frames[0], "focus": np.ones(len(MESH.vertices), bool), "facing": np.eye(3), "meta": meta}
+    rest = {
+        "rest": frames[0],
+        "focus": np.ones(len(MESH.vertices), bool),
+        "facing": np.eye(3),
+        "meta": meta,
+    }
     return npz(vertices=frames, faces=MESH.faces, fps=25.0, **rest)
 
 
@@ -247,9 +282,20 @@ def captures(folder: Path) -> bytes:
     """Two fitted recordings."""
     ones = lambda *shape: np.ones(shape, np.float32)
     capture = Capture(
-        ones(5, 4), ones(5, 3, 3), ones(5), ones(5, 2), ones(5), ones(3), np.arange(5.0), np.ones(5, bool), ones(5)
+        ones(5, 4),
+        ones(5, 3, 3),
+        ones(5),
+        ones(5, 2),
+        ones(5),
+        ones(3),
+        np.arange(5.0),
+        np.ones(5, bool),
+        ones(5),
     )
-    fitted = [Fitted("c", name, "s", "happy", "train", f"{name}.wav", capture, "") for name in ("one", "two")]
+    fitted = [
+        FittedRecording("c", name, "s", "happy", "train", f"{name}.wav", capture, "")
+        for name in ("one", "two")
+    ]
     save_captures(folder / "captures.npz", fitted, FACE)
     return (folder / "captures.npz").read_bytes()
 
@@ -299,7 +345,10 @@ def all_kinds(folder: Path) -> list[Kind]:
         "film_npz": (npz(a=film, b=film[:3]), film_of),
         "film_npy": (npy.getvalue(), film_of),
         "captures": (captures(folder), lambda path: read_captures(path, FACE)),
-        "timeline": (b"# when\n0 1.5 happy 0.8\n1.5 2 sad\n2 4 happy:0.5,surprised:0.25 1\n", Timeline.read),
+        "timeline": (
+            b"# when\n0 1.5 happy 0.8\n1.5 2 sad\n2 4 happy:0.5,surprised:0.25 1\n",
+            Timeline.read,
+        ),
         "landmarks": (landmark_text, lambda path: read_landmarks(path, MESH)),
         "mask": (b"0 1 2, 17\n140\n", lambda path: _read_mask(path, 144)),
         "weights": (weights(folder), lambda path: load_weights(path, "talking")),
@@ -371,14 +420,22 @@ def _inside_zip(content: bytes, dice: random.Random) -> bytes:
     elif what == 1:
         entries[chosen] = entries[dice.choice(sorted(entries))]
     elif what == 2:
-        entries[dice.choice(["vertices.npy", "a.npy", "../x.npy", "x", "facing.npy", "rest.npy"])] = entries[chosen]
+        entries[
+            dice.choice(["vertices.npy", "a.npy", "../x.npy", "x", "facing.npy", "rest.npy"])
+        ] = entries[chosen]
     elif what == 3:
         entries[chosen] = _other_array(dice)
     else:
         at = 128 if dice.random() < 0.6 else len(entries[chosen])  # mostly the header
         entries[chosen] = _changed(entries[chosen][:at], dice) + entries[chosen][at:]
     method = dice.choice(
-        [zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED, zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA]
+        [
+            zipfile.ZIP_STORED,
+            zipfile.ZIP_DEFLATED,
+            zipfile.ZIP_DEFLATED,
+            zipfile.ZIP_BZIP2,
+            zipfile.ZIP_LZMA,
+        ]
     )
     with io.BytesIO() as buffer:
         with zipfile.ZipFile(buffer, "w", method) as archive:
@@ -394,7 +451,9 @@ def _other_array(dice: random.Random) -> bytes:
     array = np.zeros(shape, kind)
     if array.dtype.kind in "fic" and array.size:
         rng = np.random.default_rng(dice.randrange(1 << 30))
-        array = (rng.standard_normal(shape) * 10 ** dice.randrange(6)).clip(-6e4, 6e4).astype(kind)  # as float16 has it
+        array = (
+            (rng.standard_normal(shape) * 10 ** dice.randrange(6)).clip(-6e4, 6e4).astype(kind)
+        )  # as float16 has it
         if dice.random() < 0.3 and array.dtype.kind == "f":
             array.reshape(-1)[0] = dice.choice([np.nan, np.inf, 1e4])
     with io.BytesIO() as buffer:
@@ -470,7 +529,11 @@ def _one_change(content: bytes, dice: random.Random) -> bytes:
     if what == 3:
         return content[:at] + content[at + length :]
     if what == 4:
-        return content[:at] + content[at : at + length] * dice.choice([2, 3, 50]) + content[at + length :]
+        return (
+            content[:at]
+            + content[at : at + length] * dice.choice([2, 3, 50])
+            + content[at + length :]
+        )
     if what == 5:
         low, high = sorted((at, other))
         return (
@@ -569,7 +632,11 @@ def fault_of(kind: Kind, path: Path, logged: Logged) -> str:
             result = ""
         except InputError as error:
             result = "refused"
-            if "\n" in error.message or not error.hint or (path.name not in error.message and kind.name != "mtl"):
+            if (
+                "\n" in error.message
+                or not error.hint
+                or (path.name not in error.message and kind.name != "mtl")
+            ):
                 return f"message {error.message!r}, hint {error.hint!r}"
             if "more memory" in error.message:
                 return error.message
@@ -589,14 +656,19 @@ def fault_of(kind: Kind, path: Path, logged: Logged) -> str:
     return "; ".join(name for name, there in faults.items() if there) or f"={result}"
 
 
-def try_all(count: int, folder: Path, first: int = 0, report: Callable[[str], None] = lambda _: None) -> list[str]:
+def try_all(
+    count: int, folder: Path, first: int = 0, report: Callable[[str], None] = lambda _: None
+) -> list[str]:
     """The faults found in `count` mutated files, as lines with their cases. report: called with a summary."""
     kinds = all_kinds(folder)
     shares = [COSTLY.get(kind.name, 1.0) for kind in kinds]
     numbers = {
-        kind.name: range(first, first + round(count * share / sum(shares))) for kind, share in zip(kinds, shares)
+        kind.name: range(first, first + round(count * share / sum(shares)))
+        for kind, share in zip(kinds, shares)
     }
-    for kind in kinds:  # what is imported and made once counts for no file, and each good file is read
+    for (
+        kind
+    ) in kinds:  # what is imported and made once counts for no file, and each good file is read
         path_of(kind, folder).write_bytes(kind.content)
         kind.read(path_of(kind, folder))
     faults, outcomes, logged = [], Counter(), Logged()
@@ -615,7 +687,8 @@ def try_all(count: int, folder: Path, first: int = 0, report: Callable[[str], No
                         faults.append(f"{kind.name} {number}: {fault}")
                 path.write_bytes(kind.content)
                 each = " ".join(
-                    f"{outcomes[kind.name, o]} {o.strip('=') or 'read'}" for o in ("=", "=refused", "fault")
+                    f"{outcomes[kind.name, o]} {o.strip('=') or 'read'}"
+                    for o in ("=", "=refused", "fault")
                 )
                 report(f"{kind.name}: {each}, {time.monotonic() - start:.1f} s")
     finally:
@@ -633,7 +706,9 @@ def main(arguments: list[str]) -> None:
             first = int(arguments[1]) if len(arguments) > 1 else 0
             faults = try_all(int(arguments[0]), Path(folder), first, print)
             print("\n".join(faults) or "no faults")
-            print(f"{len(faults)} faults; {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss >> 10} MB at most")
+            print(
+                f"{len(faults)} faults; {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss >> 10} MB at most"
+            )
             return
         kind = next(kind for kind in all_kinds(Path(folder)) if kind.name == arguments[0])
         if kind.name == "mtl":

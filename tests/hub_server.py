@@ -16,7 +16,9 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
-BACKGROUND = "/api/agent-harnesses"  # what the client asks for its User-Agent, whatever it is used for
+BACKGROUND = (
+    "/api/agent-harnesses"  # what the client asks for its User-Agent, whatever it is used for
+)
 
 
 @dataclass
@@ -32,7 +34,10 @@ class Repository:
     def commit(self, files: dict[str, bytes], branch: str = "main") -> str:
         """Add files to a branch; returns the commit."""
         files = {**self.commits.get(self.revisions.get(branch, ""), {}), **files}
-        parts = [f"{name}:{hashlib.sha256(content).hexdigest()}" for name, content in sorted(files.items())]
+        parts = [
+            f"{name}:{hashlib.sha256(content).hexdigest()}"
+            for name, content in sorted(files.items())
+        ]
         commit = hashlib.sha1("\n".join([str(len(self.commits)), *parts]).encode()).hexdigest()
         self.commits[commit] = files
         self.revisions[branch] = commit
@@ -61,7 +66,9 @@ class HubServer:
         handler = type("Handler", (_Handler,), {"hub": self})
         self._http = ThreadingHTTPServer(("127.0.0.1", 0), handler)
         self._http.daemon_threads = True
-        self._thread = threading.Thread(target=self._http.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True)
+        self._thread = threading.Thread(
+            target=self._http.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True
+        )
 
     @property
     def endpoint(self) -> str:
@@ -89,7 +96,11 @@ class HubServer:
 
     def served(self) -> list[str]:
         """The names of the files that were downloaded, in their order."""
-        return [path.rpartition("/")[2] for method, path, _ in self.log if method == "GET" and "/resolve/" in path]
+        return [
+            path.rpartition("/")[2]
+            for method, path, _ in self.log
+            if method == "GET" and "/resolve/" in path
+        ]
 
 
 class _Handler(BaseHTTPRequestHandler):
@@ -161,12 +172,19 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _refuse(self, status: int, code: str, message: str) -> None:
         headers = {"X-Error-Message": message, **({"X-Error-Code": code} if code else {})}
-        self._answer(status, json.dumps({"error": message}).encode(), Content_Type="application/json", **headers)
+        self._answer(
+            status,
+            json.dumps({"error": message}).encode(),
+            Content_Type="application/json",
+            **headers,
+        )
 
     def _readable(self, name: str) -> Repository | None:
         """The repository, None where it was refused to this token."""
         found = self.hub.repositories.get(name)
-        hidden = found is None or (found.private and self.token not in (found.token, self.hub.writer))
+        hidden = found is None or (
+            found.private and self.token not in (found.token, self.hub.writer)
+        )
         if found is None or hidden:
             # The Hub does not tell a private repository from one that is not there.
             return self._refuse(401, "RepoNotFound", "Repository not found")
@@ -178,7 +196,9 @@ class _Handler(BaseHTTPRequestHandler):
             return
         if repository.gated and self.token != repository.token:
             return self._refuse(
-                401 if self.token is None else 403, "GatedRepo", f"Access to model {name} is restricted"
+                401 if self.token is None else 403,
+                "GatedRepo",
+                f"Access to model {name} is restricted",
             )
         found = repository.files(revision)
         if found is None:
@@ -189,7 +209,10 @@ class _Handler(BaseHTTPRequestHandler):
         content = files[file]
         headers = {"X-Repo-Commit": commit, "Accept-Ranges": "bytes"}
         if file.endswith(".safetensors"):
-            headers |= {"X-Linked-Etag": f'"{hashlib.sha256(content).hexdigest()}"', "X-Linked-Size": str(len(content))}
+            headers |= {
+                "X-Linked-Etag": f'"{hashlib.sha256(content).hexdigest()}"',
+                "X-Linked-Size": str(len(content)),
+            }
         header = f"blob {len(content)}\0".encode()
         body = self.hub.swapped.get(file, content)
         self._answer(200, body, ETag=f'"{hashlib.sha1(header + content).hexdigest()}"', **headers)
@@ -198,7 +221,12 @@ class _Handler(BaseHTTPRequestHandler):
         repository = self._readable(name)
         if repository is not None:
             self._json(
-                {"id": name, "private": repository.private, "sha": repository.revisions.get("main"), "siblings": []}
+                {
+                    "id": name,
+                    "private": repository.private,
+                    "sha": repository.revisions.get("main"),
+                    "siblings": [],
+                }
             )
 
     def _may_write(self) -> bool:
@@ -212,8 +240,12 @@ class _Handler(BaseHTTPRequestHandler):
         wish = json.loads(self.body)
         name = f"{wish['organization']}/{wish['name']}"
         if name in self.hub.repositories:
-            return self._json({"error": "You already created this model repo", "url": self._url(name)}, 409)
-        self.hub.repository(name).private = wish.get("visibility") == "private" or bool(wish.get("private"))
+            return self._json(
+                {"error": "You already created this model repo", "url": self._url(name)}, 409
+            )
+        self.hub.repository(name).private = wish.get("visibility") == "private" or bool(
+            wish.get("private")
+        )
         self._json({"url": self._url(name)})
 
     def _url(self, name: str) -> str:
@@ -227,7 +259,14 @@ class _Handler(BaseHTTPRequestHandler):
     def _preupload(self, name: str, revision: str) -> None:
         files = [file["path"] for file in json.loads(self.body)["files"]]
         modes = {path: "lfs" if path.endswith(".safetensors") else "regular" for path in files}
-        self._json({"files": [{"path": p, "uploadMode": mode, "shouldIgnore": False} for p, mode in modes.items()]})
+        self._json(
+            {
+                "files": [
+                    {"path": p, "uploadMode": mode, "shouldIgnore": False}
+                    for p, mode in modes.items()
+                ]
+            }
+        )
 
     def _batch(self, name: str) -> None:
         if not self._may_write():

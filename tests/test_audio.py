@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 import soundfile
 
-from talkemo import InputError, loudness
-from talkemo import audio as sound
+from talkemo import InputError
+from talkemo.audio import loudness, mel
+from talkemo.audio import recording as sound
 
 
 def write(path, samples, rate):
@@ -38,7 +39,9 @@ def test_channels_are_averaged(tmp_path):
 
 def test_channels_of_a_cinema(tmp_path):
     left = tone(0.5, 48000)
-    audio = write(tmp_path / "a.flac", np.stack([left, 0 * left, left, 0 * left, left, 0 * left], 1), 48000)
+    audio = write(
+        tmp_path / "a.flac", np.stack([left, 0 * left, left, 0 * left, left, 0 * left], 1), 48000
+    )
     assert audio.duration == pytest.approx(0.5, abs=0.01)
     assert np.abs(audio.samples()).max() == pytest.approx(0.15, abs=0.01)
 
@@ -52,19 +55,19 @@ def test_resampling_keeps_time(tmp_path, rate):
 
 
 def test_chunks_make_the_same_bands(monkeypatch, example_speech):
-    filters = sound.mel_filters()
+    filters = mel.mel_filters()
     audio = sound.open_audio(example_speech)
-    whole = np.concatenate(list(sound.mel_rows(audio, filters)))
+    whole = np.concatenate(list(mel.mel_rows(audio, filters)))
     level = loudness.loud_level(audio, filters)
     pieces = list(audio.chunks(0.37))
     assert len(pieces) > 10
     monkeypatch.setattr(sound.Audio, "chunks", lambda self, seconds=0: iter(pieces))
-    np.testing.assert_allclose(np.concatenate(list(sound.mel_rows(audio, filters))), whole, atol=1e-4)
+    np.testing.assert_allclose(np.concatenate(list(mel.mel_rows(audio, filters))), whole, atol=1e-4)
     assert loudness.loud_level(audio, filters) == pytest.approx(level, abs=1e-4)
 
 
 def bands_of(audio):
-    filters = sound.mel_filters()
+    filters = mel.mel_filters()
     return np.concatenate(list(loudness.normalised_rows(audio, filters)))
 
 
@@ -130,7 +133,17 @@ def test_a_cut_wav_is_refused_and_a_piped_one_read(tmp_path):
 def test_every_kind_of_file_is_read_and_in_time(tmp_path, example_speech, ending):
     path = tmp_path / f"a.{ending}"
     codec = ["-c:a", "libopus"] if ending in ("ogg", "opus") else []
-    ffmpeg = [imageio_ffmpeg.get_ffmpeg_exe(), "-v", "error", "-i", str(example_speech), "-ac", "2", "-ar", "48000"]
+    ffmpeg = [
+        imageio_ffmpeg.get_ffmpeg_exe(),
+        "-v",
+        "error",
+        "-i",
+        str(example_speech),
+        "-ac",
+        "2",
+        "-ar",
+        "48000",
+    ]
     subprocess.run([*ffmpeg, *codec, str(path)], check=True)
     audio = sound.open_audio(path)
     assert audio.duration == pytest.approx(8.43, abs=0.15)
@@ -139,7 +152,10 @@ def test_every_kind_of_file_is_read_and_in_time(tmp_path, example_speech, ending
     size = min(len(envelope(plain)), len(envelope(coded)))
     lags = range(-8, 9)
     fit = [
-        np.corrcoef(envelope(plain)[10 : size - 10], np.roll(envelope(coded), k)[10 : size - 10])[0, 1] for k in lags
+        np.corrcoef(envelope(plain)[10 : size - 10], np.roll(envelope(coded), k)[10 : size - 10])[
+            0, 1
+        ]
+        for k in lags
     ]
     assert max(fit) > 0.95
     # aac as a bare stream does not say how long its encoder's start-up is, and nothing can tell.
@@ -147,7 +163,14 @@ def test_every_kind_of_file_is_read_and_in_time(tmp_path, example_speech, ending
 
 
 def test_a_cut_m4a_is_refused(tmp_path, example_speech):
-    ffmpeg = [imageio_ffmpeg.get_ffmpeg_exe(), "-v", "error", "-i", str(example_speech), str(tmp_path / "a.m4a")]
+    ffmpeg = [
+        imageio_ffmpeg.get_ffmpeg_exe(),
+        "-v",
+        "error",
+        "-i",
+        str(example_speech),
+        str(tmp_path / "a.m4a"),
+    ]
     subprocess.run(ffmpeg, check=True)
     (tmp_path / "b.m4a").write_bytes((tmp_path / "a.m4a").read_bytes()[:5000])
     with pytest.raises(InputError):
@@ -156,8 +179,15 @@ def test_a_cut_m4a_is_refused(tmp_path, example_speech):
 
 def test_an_offset_is_taken_off(tmp_path, example_speech):
     samples, rate = soundfile.read(example_speech)
-    plain = bands_of(write(tmp_path / "a.wav", np.concatenate([np.zeros(rate), samples * 0.5]), rate))
-    soundfile.write(tmp_path / "b.wav", np.concatenate([np.zeros(rate), samples * 0.5]) + 0.3, rate, subtype="FLOAT")
+    plain = bands_of(
+        write(tmp_path / "a.wav", np.concatenate([np.zeros(rate), samples * 0.5]), rate)
+    )
+    soundfile.write(
+        tmp_path / "b.wav",
+        np.concatenate([np.zeros(rate), samples * 0.5]) + 0.3,
+        rate,
+        subtype="FLOAT",
+    )
     shifted = bands_of(sound.open_audio(tmp_path / "b.wav"))
     # No click at the beginning, where a step from nothing to the offset would be.
     assert shifted[:80].max() < 0.1
@@ -174,7 +204,9 @@ def test_numbers_that_are_no_sound_are_refused(tmp_path):
 def test_ffmpeg_follows_no_playlist(tmp_path, example_speech, ending):
     """Playlists of several kinds, named like sound, beside a file that they name."""
     (tmp_path / "secret.wav").write_bytes(example_speech.read_bytes())
-    session = "v=0\no=- 0 0 IN IP4 127.0.0.1\ns=x\nc=IN IP4 127.0.0.1\nt=0 0\nm=audio 5004 RTP/AVP 0\n"
+    session = (
+        "v=0\no=- 0 0 IN IP4 127.0.0.1\ns=x\nc=IN IP4 127.0.0.1\nt=0 0\nm=audio 5004 RTP/AVP 0\n"
+    )
     dash = '<?xml version="1.0"?><MPD><Period><BaseURL>secret.wav</BaseURL></Period></MPD>'
     lists = [
         "#EXTM3U\n#EXTINF:1,\nsecret.wav\n#EXT-X-ENDLIST\n",
@@ -184,15 +216,23 @@ def test_ffmpeg_follows_no_playlist(tmp_path, example_speech, ending):
     ]
     for text in lists:
         (tmp_path / f"a.{ending}").write_text(text)
-        with pytest.raises(InputError, match=rf"a\.{ending}: not a sound file that can be read \(") as caught:
+        with pytest.raises(
+            InputError, match=rf"a\.{ending}: not a sound file that can be read \("
+        ) as caught:
             sound.open_audio(tmp_path / f"a.{ending}")
         assert "/dev/fd" not in caught.value.message and "\n" not in caught.value.message
 
 
 def test_what_ffmpeg_says_is_summed_up(tmp_path, capfd):
-    for name, content in (("a.m4a", b"no sound at all\n" * 50), ("a.webm", b""), ("a.wma", bytes(5000))):
+    for name, content in (
+        ("a.m4a", b"no sound at all\n" * 50),
+        ("a.webm", b""),
+        ("a.wma", bytes(5000)),
+    ):
         (tmp_path / name).write_bytes(content)
-        with pytest.raises(InputError, match=rf"{name}: not a sound file that can be read \(\w[^[]*\)$"):
+        with pytest.raises(
+            InputError, match=rf"{name}: not a sound file that can be read \(\w[^[]*\)$"
+        ):
             sound.open_audio(tmp_path / name)
     assert capfd.readouterr().err == ""
 
@@ -235,7 +275,16 @@ def pipe(monkeypatch):
 @pytest.mark.parametrize("ending", ["wav", "flac", "ogg", "mp3", "m4a", "webm", "aac"])
 def test_sound_comes_by_standard_input(tmp_path, example_speech, pipe, ending):
     path = tmp_path / f"a.{ending}"
-    ffmpeg = [imageio_ffmpeg.get_ffmpeg_exe(), "-v", "error", "-i", str(example_speech), "-t", "2", str(path)]
+    ffmpeg = [
+        imageio_ffmpeg.get_ffmpeg_exe(),
+        "-v",
+        "error",
+        "-i",
+        str(example_speech),
+        "-t",
+        "2",
+        str(path),
+    ]
     subprocess.run(ffmpeg, check=True)
     pipe(path.read_bytes())
     audio, same = sound.open_audio("-"), sound.open_audio(path)
@@ -267,9 +316,11 @@ def test_standard_input_without_sound(monkeypatch, pipe):
 
 
 def test_the_copy_of_standard_input_is_removed(example_speech):
-    code = "from talkemo.audio import open_audio; a = open_audio('-'); assert a.path.is_file(); print(a.path)"
+    code = "from talkemo.audio.recording import open_audio; a = open_audio('-'); assert a.path.is_file(); print(a.path)"
     with example_speech.open("rb") as file:
-        done = subprocess.run([sys.executable, "-c", code], stdin=file, capture_output=True, text=True, check=True)
+        done = subprocess.run(
+            [sys.executable, "-c", code], stdin=file, capture_output=True, text=True, check=True
+        )
     assert done.stdout.strip() and not Path(done.stdout.strip()).exists()
 
 

@@ -59,7 +59,11 @@ class World:
         one = np.stack([cell[:-1, :-1], cell[:-1, 1:], cell[1:, 1:]], -1).reshape(-1, 3)
         two = np.stack([cell[:-1, :-1], cell[1:, 1:], cell[1:, :-1]], -1).reshape(-1, 3)
         vertices = np.stack([rest, rest + 0.1, rest]).astype(np.float32)
-        return {"vertices": vertices, "faces": np.concatenate([one, two]).astype(np.int32), "fps": np.float64(25)}
+        return {
+            "vertices": vertices,
+            "faces": np.concatenate([one, two]).astype(np.int32),
+            "fps": np.float64(25),
+        }
 
 
 @pytest.fixture(scope="module")
@@ -73,7 +77,11 @@ def wrong_about(world: World, name: str, arguments: tuple, mentions: str = "") -
     before = sorted(path.name for path in world.out.iterdir())
     out, err = io.StringIO(), io.StringIO()
     start, work = time.monotonic(), time.process_time()
-    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err), warnings.catch_warnings():
+    with (
+        contextlib.redirect_stdout(out),
+        contextlib.redirect_stderr(err),
+        warnings.catch_warnings(),
+    ):
         warnings.simplefilter("always")
         try:
             status = main([str(argument) for argument in arguments])
@@ -86,15 +94,20 @@ def wrong_about(world: World, name: str, arguments: tuple, mentions: str = "") -
     faults = {
         f"exit status {status}": status != 2,
         f"stdout {out.getvalue()[:80]!r}": out.getvalue() != "",
-        f"stderr {said[:300]!r}": len(lines) != 2 or not lines[0].startswith("talkemo: ") or lines[1][:2] != "  ",
+        f"stderr {said[:300]!r}": len(lines) != 2
+        or not lines[0].startswith("talkemo: ")
+        or lines[1][:2] != "  ",
         f"does not name {mentions}: {said[:200]!r}": bool(mentions) and mentions not in said,
         f"left {set(after) - set(before)}": after != before,
-        f"took {seconds:.1f} s, {work:.1f} of the processor": work > MOST_WORK or seconds > LONGEST_WAIT,
+        f"took {seconds:.1f} s, {work:.1f} of the processor": work > MOST_WORK
+        or seconds > LONGEST_WAIT,
     }
     return "; ".join(fault for fault, there in faults.items() if there)
 
 
-def refuse_all(world: World, label: str, cases: dict[str, tuple], named: dict[str, Path] | None = None) -> None:
+def refuse_all(
+    world: World, label: str, cases: dict[str, tuple], named: dict[str, Path] | None = None
+) -> None:
     """Fail with all cases that are not refused as they should be."""
     faults = {}
     for name, arguments in cases.items():
@@ -122,7 +135,13 @@ def test_meshes(world):
             "-o",
             out,
         ),
-        "evaluate --neutral": lambda path: ("evaluate", world.animation, world.animation, "--neutral", path),
+        "evaluate --neutral": lambda path: (
+            "evaluate",
+            world.animation,
+            world.animation,
+            "--neutral",
+            path,
+        ),
     }.items():
         refuse_all(world, f"mesh, {label}", {name: make(path) for name, path in bad.items()}, bad)
 
@@ -132,7 +151,16 @@ def test_sounds(world):
     film = world.out / "a.mp4"
     for label, make in {
         "animate": lambda path: ("animate", world.face, path, "-o", world.out / "a.npz"),
-        "transfer --audio": lambda path: ("transfer", world.animation, "--emotion", "sad", "--audio", path, "-o", film),
+        "transfer --audio": lambda path: (
+            "transfer",
+            world.animation,
+            "--emotion",
+            "sad",
+            "--audio",
+            path,
+            "-o",
+            film,
+        ),
         "render --audio": lambda path: ("render", world.animation, "--audio", path, "-o", film),
     }.items():
         refuse_all(world, f"sound, {label}", {name: make(path) for name, path in bad.items()}, bad)
@@ -169,21 +197,31 @@ def test_bindings(world):
             "transfer", world.animation, "--emotion", "sad", "--binding", path, "-o", world.out / "a.npz"
         ),
     }.items():  # fmt: skip
-        refuse_all(world, f"binding, {label}", {name: make(path) for name, path in bad.items()}, bad)
+        refuse_all(
+            world, f"binding, {label}", {name: make(path) for name, path in bad.items()}, bad
+        )
 
 
 def test_text_files(world):
     landmarks = bad_files.texts(world.folder / "landmarks", bad_files.LANDMARKS)
     for command in (("animate", world.face, world.sound), ("bind", world.face)):
-        cases = {n: (*command, "--landmarks", path, "-o", world.out / "a.npz") for n, path in landmarks.items()}
+        cases = {
+            n: (*command, "--landmarks", path, "-o", world.out / "a.npz")
+            for n, path in landmarks.items()
+        }
         refuse_all(world, f"landmarks, {command[0]}", cases)
     timelines = bad_files.texts(world.folder / "timelines", bad_files.TIMELINES)
     for command in (("animate", world.face, world.sound), ("transfer", world.animation)):
-        cases = {n: (*command, "--timeline", path, "-o", world.out / "a.npz") for n, path in timelines.items()}
+        cases = {
+            n: (*command, "--timeline", path, "-o", world.out / "a.npz")
+            for n, path in timelines.items()
+        }
         refuse_all(world, f"timeline, {command[0]}", cases, timelines)
     masks = bad_files.texts(world.folder / "masks", bad_files.MASKS)
     pair = ("evaluate", world.animation, world.animation)
-    refuse_all(world, "mask, evaluate", {n: (*pair, "--mask", path) for n, path in masks.items()}, masks)
+    refuse_all(
+        world, "mask, evaluate", {n: (*pair, "--mask", path) for n, path in masks.items()}, masks
+    )
 
 
 def test_maps_and_landmarks_of_films(world):
@@ -198,7 +236,12 @@ def test_maps_and_landmarks_of_films(world):
             "words.npz": bad_files.npz(map=np.array(["a"])),
         },
     ) | bad_files.special_files(world.folder / "maps_special", ".npz")
-    refuse_all(world, "map, geomap", {n: ("geomap", path, "-o", world.out / "a.obj") for n, path in maps.items()}, maps)
+    refuse_all(
+        world,
+        "map, geomap",
+        {n: ("geomap", path, "-o", world.out / "a.obj") for n, path in maps.items()},
+        maps,
+    )
     good = np.random.default_rng(0).random((4, 68, 2)) * 100 + 100
     landmarks = bad_files.write(
         world.folder / "films",
@@ -213,7 +256,9 @@ def test_maps_and_landmarks_of_films(world):
             "nothing.npz": bad_files.npz(),
             "nan.npz": bad_files.npz(a=np.full_like(good, np.nan)),
             "one_place.npz": bad_files.npz(a=np.ones_like(good)),
-            "claims.npz": bad_files.entry("a.npy", bad_files.array_header("(1000000000000, 68, 2)")),
+            "claims.npz": bad_files.entry(
+                "a.npy", bad_files.array_header("(1000000000000, 68, 2)")
+            ),
             "video.mp4": b"a film",
             "photo.png": b"a photograph",
             "text.csv": b"\xff\xfe points",
@@ -237,16 +282,57 @@ def test_options(world):
     transfer = ("transfer", world.animation)
     render = ("render", world.animation)
     cases: dict[str, tuple] = {}
-    for value in ("furious", "", "happy:2", "happy:x", "happy:-1", "happy:nan", "happy:0.7,sad:0.7", ",", "happy;sad"):
+    for value in (
+        "furious",
+        "",
+        "happy:2",
+        "happy:x",
+        "happy:-1",
+        "happy:nan",
+        "happy:0.7,sad:0.7",
+        ",",
+        "happy;sad",
+    ):
         cases[f"animate --emotion {value!r}"] = (*animate, "--emotion", value, "-o", npz)
         cases[f"transfer --emotion {value!r}"] = (*transfer, "--emotion", value, "-o", npz)
     for value in ("-0.1", "1.6", "nan", "inf", "x", "1e999"):
-        cases[f"animate --intensity {value}"] = (*animate, "--emotion", "sad", "--intensity", value, "-o", npz)
-        cases[f"transfer --intensity {value}"] = (*transfer, "--emotion", "sad", "--intensity", value, "-o", npz)
+        cases[f"animate --intensity {value}"] = (
+            *animate,
+            "--emotion",
+            "sad",
+            "--intensity",
+            value,
+            "-o",
+            npz,
+        )
+        cases[f"transfer --intensity {value}"] = (
+            *transfer,
+            "--emotion",
+            "sad",
+            "--intensity",
+            value,
+            "-o",
+            npz,
+        )
     for value in ("0", "-1", "nan", "inf", "241", "x", "1e999"):
         cases[f"animate --fps {value}"] = (*animate, "--fps", value, "-o", npz)
-        cases[f"transfer --fps {value}"] = (*transfer, "--emotion", "sad", "--fps", value, "-o", npz)
-        cases[f"reconstruct --fps {value}"] = ("reconstruct", world.folder / "none.npy", "--fps", value, "-o", npz)
+        cases[f"transfer --fps {value}"] = (
+            *transfer,
+            "--emotion",
+            "sad",
+            "--fps",
+            value,
+            "-o",
+            npz,
+        )
+        cases[f"reconstruct --fps {value}"] = (
+            "reconstruct",
+            world.folder / "none.npy",
+            "--fps",
+            value,
+            "-o",
+            npz,
+        )
     for value in ("0", "-5", "3", "99999", "x", "1.5"):
         cases[f"animate --size {value}"] = (*animate, "--size", value, "-o", film)
         cases[f"render --size {value}"] = (*render, "--size", value, "-o", world.out / "a.png")
@@ -260,7 +346,15 @@ def test_options(world):
     cases |= {
         "axes that agree": ("bind", world.face, "--up", "z", "--forward", "-z", "-o", npz),
         "a binding and axes": (*animate, "--binding", world.binding, "--up", "y", "-o", npz),
-        "an emotion and a timeline": (*animate, "--emotion", "sad", "--timeline", world.folder / "t", "-o", npz),
+        "an emotion and a timeline": (
+            *animate,
+            "--emotion",
+            "sad",
+            "--timeline",
+            world.folder / "t",
+            "-o",
+            npz,
+        ),
         "no emotion": (*transfer, "-o", npz),
         "an unknown style": (*animate, "--style", "nobody", "-o", npz),
         "an unknown sequence": (*animate, "--sequence", "stl", "-o", world.out / "frames"),
@@ -281,18 +375,51 @@ def test_options(world):
         "one animation": ("evaluate", world.animation),
         "a suite and a pair": ("evaluate", world.animation, world.animation, "--suite", "dev"),
         "an unknown stage": ("train", "ears", "--data", world.folder, "-o", world.out / "run"),
-        "no corpora": ("train", "emotion", "--data", world.folder / "none", "-o", world.out / "run"),
+        "no corpora": (
+            "train",
+            "emotion",
+            "--data",
+            world.folder / "none",
+            "-o",
+            world.out / "run",
+        ),
         "no corpus": ("train", "emotion", "--data", world.folder, "-o", world.folder / "run"),
-        "a negative seed": ("train", "emotion", "--data", world.folder, "--seed", "-1", "-o", world.out / "run"),
-        "an option of another stage": ("train", "face", "--data", world.folder, "--log-mel", "-o", world.out / "run"),
+        "a negative seed": (
+            "train",
+            "emotion",
+            "--data",
+            world.folder,
+            "--seed",
+            "-1",
+            "-o",
+            world.out / "run",
+        ),
+        "an option of another stage": (
+            "train",
+            "face",
+            "--data",
+            world.folder,
+            "--log-mel",
+            "-o",
+            world.out / "run",
+        ),
         "jobs without a suite": ("evaluate", world.animation, world.animation, "--jobs", "7"),
-        "no minutes": ("train", "emotion", "--data", world.folder, "--max-minutes", "0", "-o", world.out / "run"),
+        "no minutes": (
+            "train",
+            "emotion",
+            "--data",
+            world.folder,
+            "--max-minutes",
+            "0",
+            "-o",
+            world.out / "run",
+        ),
         "an unknown action": ("weights", "eat"),
         "a push to nowhere": ("weights", "push", world.folder),
         "two kinds of inputs": ("reconstruct", world.animation, world.animation, "-o", npz),
         "no jobs": ("reconstruct", world.animation, "--jobs", "0", "-o", npz),
     }
-    if talkemo.models.choose_device("auto").type == "cuda":
+    if talkemo.compute.devices.choose_device("auto").type == "cuda":
         del cases["no CUDA"]
     refuse_all(world, "option", cases)
 
@@ -319,16 +446,44 @@ def test_outputs(world):
         "too long a name": world.out / f"{'n' * 300}.npz",
     }
     for label, command in commands.items():
-        refuse_all(world, f"output, {label}", {name: (*command, "-o", path) for name, path in bad.items()})
+        refuse_all(
+            world, f"output, {label}", {name: (*command, "-o", path) for name, path in bad.items()}
+        )
     cases = {
         "twice": (*animate, "-o", world.out / "a.npz", "-o", world.out / "a.npz"),
-        "one in the other": (*animate, "-o", world.out / "frames", "-o", world.out / "frames" / "a.npz"),
+        "one in the other": (
+            *animate,
+            "-o",
+            world.out / "frames",
+            "-o",
+            world.out / "frames" / "a.npz",
+        ),
         "the face itself": ("geomap", world.animation, "-o", world.animation.with_suffix(".obj")),
-        "the sound itself": ("animate", world.face, world.sound.rename(world.sound), "-o", world.sound),
-        "the animation itself": ("transfer", world.animation, "--emotion", "sad", "-o", world.animation),
+        "the sound itself": (
+            "animate",
+            world.face,
+            world.sound.rename(world.sound),
+            "-o",
+            world.sound,
+        ),
+        "the animation itself": (
+            "transfer",
+            world.animation,
+            "--emotion",
+            "sad",
+            "-o",
+            world.animation,
+        ),
         "a folder that is full": (*animate, "-o", full),
         "a link to a folder": (*animate, "-o", world.out / "link"),
-        "many into a file": ("animate", world.face, world.sound, world.sound, "-o", world.out / "a.npz"),
+        "many into a file": (
+            "animate",
+            world.face,
+            world.sound,
+            world.sound,
+            "-o",
+            world.out / "a.npz",
+        ),
         "many of one name": ("animate", world.face, world.sound, world.sound, "-o", world.out),
     }
     refuse_all(world, "output", cases)
@@ -366,7 +521,9 @@ def plain(said: str) -> str:
     said = re.sub(r"(/[\w.,-]+)+/(?=[\w.-])", "", said)
     said = re.sub(r"n{20,}\S*", "LONG_NAME", said)
     said = re.sub(
-        r"\b\w+\.(obj|ply|stl|off|glb|gltf|xyz|wav|mp3|flac|ogg|opus|m4a|mp4|aac|webm|npz|npy|txt)\b", "FILE", said
+        r"\b\w+\.(obj|ply|stl|off|glb|gltf|xyz|wav|mp3|flac|ogg|opus|m4a|mp4|aac|webm|npz|npy|txt)\b",
+        "FILE",
+        said,
     )
     first, _, rest = said.partition("\n")
     return re.sub(r"\(.*\)", "(…)", first) + "\n" + re.sub(r"\d{4,}", "N", rest)

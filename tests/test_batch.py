@@ -26,16 +26,32 @@ def npz(path):
 
 
 def test_processes_make_what_one_makes(recordings, tmp_path, example_face, capsys, models):
-    command = ["animate", str(example_face), *map(str, recordings), "--fps", "10", "--emotion", "sad"]
+    command = [
+        "animate",
+        str(example_face),
+        *map(str, recordings),
+        "--fps",
+        "10",
+        "--emotion",
+        "sad",
+    ]
     command += ["--format", "npz", "-o", str(tmp_path / "out"), "--jobs", "2"]
     assert main(command) == 1
     said = capsys.readouterr()
-    assert "bad.wav" in said.err and "1 of 4 recordings failed" in said.err and len(said.out.splitlines()) == 3
+    assert (
+        "bad.wav" in said.err
+        and "1 of 4 recordings failed" in said.err
+        and len(said.out.splitlines()) == 3
+    )
     wanted = talkemo.animate(example_face, recordings[0], emotion="sad", fps=10, models=models)
     np.testing.assert_allclose(npz(tmp_path / "out" / "one_sad.npz"), wanted.vertices, atol=1e-5)
-    np.testing.assert_array_equal(npz(tmp_path / "out" / "one_sad.npz"), npz(tmp_path / "out" / "three_sad.npz"))
+    np.testing.assert_array_equal(
+        npz(tmp_path / "out" / "one_sad.npz"), npz(tmp_path / "out" / "three_sad.npz")
+    )
     assert main([*command[:3], "--jobs", "2", "-o", str(tmp_path / "a.npz")]) == 2
-    assert main([*command[:3], "--scheduler", "tcp://127.0.0.1:1", "-o", str(tmp_path / "a.npz")]) == 2
+    assert (
+        main([*command[:3], "--scheduler", "tcp://127.0.0.1:1", "-o", str(tmp_path / "a.npz")]) == 2
+    )
 
 
 def test_a_cluster_fits_a_corpus_alike(corpus, fitted, face, models):
@@ -57,7 +73,9 @@ def test_a_cluster_makes_the_same(recordings, tmp_path, example_face, monkeypatc
     ) as cluster:
         done = {
             one.audio.stem: one
-            for one in animate_many(example_face, batch, fps=10, scheduler=cluster.scheduler_address)
+            for one in animate_many(
+                example_face, batch, fps=10, scheduler=cluster.scheduler_address
+            )
         }
     assert done["bad"].result is None and "bad.wav" in done["bad"].error and done["bad"].hint
     assert done["one"].result.frames == len(npz(tmp_path / "one.npz"))

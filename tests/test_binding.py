@@ -12,11 +12,11 @@ from talkemo import InputError, Motion
 from talkemo.binding import FaceHint, bind_hinted, bind_mesh, load_binding, save_binding
 from talkemo.binding.cache import BindingCache
 from talkemo.binding.registration import turns_towards
-from talkemo.face import ARKIT_NAMES
+from talkemo.face.canonical import ARKIT_NAMES
 from talkemo.formats.mesh import load_mesh
 from talkemo.formats.mesh_types import Mesh
 from talkemo.formats.obj import save_obj
-from talkemo.geometry import closest_on_triangles, vertex_normals
+from talkemo.geometry.meshes import closest_on_triangles, vertex_normals
 
 
 @pytest.fixture(scope="module")
@@ -37,7 +37,9 @@ def opening(binding, vertices):
 
 def test_closest_place_of_a_triangle():
     corners = np.array([[[0, 0, 0], [1, 0, 0], [0, 1, 0]]] * 3, float)
-    weights, distance = closest_on_triangles(np.array([[0.2, 0.2, 2], [2, 0, 0], [-1, -1, 0]]), corners)
+    weights, distance = closest_on_triangles(
+        np.array([[0.2, 0.2, 2], [2, 0, 0], [-1, -1, 0]]), corners
+    )
     np.testing.assert_allclose(distance, [2, 1, 2**0.5])
     np.testing.assert_allclose(weights, [[0.6, 0.2, 0.2], [0, 1, 0], [1, 0, 0]], atol=1e-9)
 
@@ -82,7 +84,9 @@ def test_back_of_a_head_stays(face, mesh, jaw, closed):
         np.concatenate([mesh.faces, np.array(ball.faces) + len(mesh.vertices)]).astype(np.int32),
     )
     moved = bind_mesh(face, both).vertices(jaw)[0]
-    np.testing.assert_allclose(moved[len(mesh.vertices) :], both.vertices[len(mesh.vertices) :], atol=1e-3)
+    np.testing.assert_allclose(
+        moved[len(mesh.vertices) :], both.vertices[len(mesh.vertices) :], atol=1e-3
+    )
 
 
 # ------------------------------------------------------------------------------------------- where the face is
@@ -112,8 +116,13 @@ def test_axes_and_landmarks_say_where_the_face_is(face, mesh, jaw, tmp_path):
     binding = bind_mesh(face, other, up="z", forward="-y")
     np.testing.assert_allclose(binding.placement.rotation[:, 1], [0, 0, 1], atol=0.1)
     places = tmp_path / "points.txt"
-    rows = [f"{p + 1} {' '.join(map(str, other.vertices[face.landmarks68[p]]))}" for p in (8, 30, 36, 45, 48, 54)]
-    places.write_text("# chin, nose, eyes, mouth\n" + "\n".join(rows) + f"\n63 {binding.landmarks68[62]}")
+    rows = [
+        f"{p + 1} {' '.join(map(str, other.vertices[face.landmarks68[p]]))}"
+        for p in (8, 30, 36, 45, 48, 54)
+    ]
+    places.write_text(
+        "# chin, nose, eyes, mouth\n" + "\n".join(rows) + f"\n63 {binding.landmarks68[62]}"
+    )
     named = bind_hinted(face, other, FaceHint(landmarks=places))
     assert np.linalg.norm(named.vertices(jaw)[0] - binding.vertices(jaw)[0], axis=1).mean() < 0.5
 
@@ -124,7 +133,9 @@ def test_axes_that_are_none(up, forward):
         turns_towards(up, forward)
 
 
-@pytest.mark.parametrize("text", ["1 2 3", "0 1", "69 1", "3 99999999", "5 nan 0 0", "one 2", "1 4\n2 5"])
+@pytest.mark.parametrize(
+    "text", ["1 2 3", "0 1", "69 1", "3 99999999", "5 nan 0 0", "one 2", "1 4\n2 5"]
+)
 def test_landmarks_that_are_none(face, mesh, tmp_path, text):
     (tmp_path / "points.txt").write_text(text)
     with pytest.raises(InputError):
@@ -135,13 +146,17 @@ def lump():
     ball = trimesh.creation.icosphere(4)
     x, y, z = ball.vertices.T
     return trimesh.Trimesh(
-        ball.vertices * (1 + 0.15 * np.sin(3 * x + 1) * np.cos(4 * y) + 0.05 * np.sin(9 * z))[:, None], ball.faces
+        ball.vertices
+        * (1 + 0.15 * np.sin(3 * x + 1) * np.cos(4 * y) + 0.05 * np.sin(9 * z))[:, None],
+        ball.faces,
     )
 
 
 def chair():
     box, at = trimesh.creation.box, trimesh.transformations.translation_matrix
-    legs = [box([0.1, 1, 0.1], transform=at([x, -0.5, z])) for x in (-0.45, 0.45) for z in (-0.45, 0.45)]
+    legs = [
+        box([0.1, 1, 0.1], transform=at([x, -0.5, z])) for x in (-0.45, 0.45) for z in (-0.45, 0.45)
+    ]
     parts = [box([1, 0.1, 1]), box([1, 1, 0.1], transform=at([0, 0.5, -0.5])), *legs]
     return trimesh.util.concatenate(parts).subdivide().subdivide()
 
@@ -173,17 +188,25 @@ def stretch(vertices, moved, faces):
     """The longest that an edge gets, beside its own length, in each frame."""
     a, b = np.unique(np.sort(faces[:, [0, 1, 1, 2, 2, 0]].reshape(-1, 2), axis=1), axis=0).T
     length = np.linalg.norm(vertices[a] - vertices[b], axis=1)
-    return np.max(np.linalg.norm(moved[:, a] - moved[:, b], axis=2)[:, length > 0] / length[length > 0], axis=1)
+    return np.max(
+        np.linalg.norm(moved[:, a] - moved[:, b], axis=2)[:, length > 0] / length[length > 0],
+        axis=1,
+    )
 
 
 def another_person(face, mesh):
     """Somebody else of the bilinear model, in the canonical topology."""
     z = np.random.default_rng(4).standard_normal(30)
-    return Mesh(face.vertices(face.expression_factor[0], face.identity_weights(z)).astype(float), face.faces)
+    return Mesh(
+        face.vertices(face.expression_factor[0], face.identity_weights(z)).astype(float), face.faces
+    )
 
 
 def unwelded(face, mesh):
-    return Mesh(mesh.vertices[mesh.faces].reshape(-1, 3), np.arange(mesh.faces.size, dtype=np.int32).reshape(-1, 3))
+    return Mesh(
+        mesh.vertices[mesh.faces].reshape(-1, 3),
+        np.arange(mesh.faces.size, dtype=np.int32).reshape(-1, 3),
+    )
 
 
 def inside_out(face, mesh):
@@ -203,7 +226,9 @@ def test_lips_open_and_nothing_tears(face, mesh, poses, make):
     binding = bind_mesh(face, other)
     assert binding.lip_opening_ratio() == pytest.approx(1, abs=0.15)
     own = stretch(other.vertices, binding.vertices(poses), other.faces)
-    canonical = stretch(face.mean, face.mean + Motion(np.arange(len(poses)), poses).displacement(face), face.faces)
+    canonical = stretch(
+        face.mean, face.mean + Motion(np.arange(len(poses)), poses).displacement(face), face.faces
+    )
     assert (own < 2 * canonical).all()
 
 
@@ -211,8 +236,12 @@ def test_lips_open_and_nothing_tears(face, mesh, poses, make):
 def head(face, mesh):
     """The example face with eyeballs, teeth, a lash, and a cap of hair, bound; and the vertices of each."""
     at = trimesh.transformations.translation_matrix
-    balls = [trimesh.creation.icosphere(3, 12).apply_translation([x, 36, 80]) for x in (-31.4, 31.4)]
-    teeth = [trimesh.creation.box([40, 14, 20], transform=at([0, y, 92])).subdivide() for y in (-24, -44)]
+    balls = [
+        trimesh.creation.icosphere(3, 12).apply_translation([x, 36, 80]) for x in (-31.4, 31.4)
+    ]
+    teeth = [
+        trimesh.creation.box([40, 14, 20], transform=at([0, y, 92])).subdivide() for y in (-24, -44)
+    ]
     lid = mesh.vertices[np.linalg.norm(mesh.vertices - [-31, 41, 97], axis=1).argmin()]
     lash = trimesh.creation.box([6, 0.6, 5], transform=at(np.add(lid, [0, 0, 2.6]))).subdivide()
     hair = trimesh.creation.icosphere(4, 105).apply_translation([0, 60, 20])
@@ -230,7 +259,9 @@ def head(face, mesh):
         faces.append(np.array(part.faces) + count)
         where[name] = slice(count, count + len(part.vertices))
         count += len(part.vertices)
-    return bind_mesh(face, Mesh(np.concatenate(vertices), np.concatenate(faces).astype(np.int32))), where
+    return bind_mesh(
+        face, Mesh(np.concatenate(vertices), np.concatenate(faces).astype(np.int32))
+    ), where
 
 
 def test_parts_move_as_they_should(head, poses):
@@ -243,7 +274,11 @@ def test_parts_move_as_they_should(head, poses):
     lip = moved[0, binding.landmarks68[66]]
     assert 0.5 * lip < teeth.min() and teeth.max() < 1.5 * lip
     blink = moved[3]
-    lid = blink[np.linalg.norm(mesh.vertices[where["skin"]] - mesh.vertices[where["lash"]].mean(0), axis=1).argmin()]
+    lid = blink[
+        np.linalg.norm(
+            mesh.vertices[where["skin"]] - mesh.vertices[where["lash"]].mean(0), axis=1
+        ).argmin()
+    ]
     assert lid > 1 and blink[where["lash"]].min() > 0.3 * lid
 
 
@@ -306,7 +341,9 @@ def test_shapes_that_move_a_face_out_of_the_room_are_refused(face, mesh, bound, 
 def test_a_face_is_found_once(face, mesh, tmp_path, monkeypatch):
     cache = BindingCache(tmp_path)
     first = bind_hinted(face, mesh, cache=cache)
-    monkeypatch.setattr("talkemo.binding.bind.bind_mesh", lambda *_, **__: pytest.fail("bound again"))
+    monkeypatch.setattr(
+        "talkemo.binding.bind.bind_mesh", lambda *_, **__: pytest.fail("bound again")
+    )
     again = bind_hinted(face, mesh, cache=cache)
     np.testing.assert_array_equal(again.matrix, first.matrix)
     assert again.eyes[0][0].tolist() == first.eyes[0][0].tolist() and again.parts == first.parts
@@ -372,7 +409,10 @@ def test_polygons_are_cut_and_order_is_kept(tmp_path, mesh):
     path = tmp_path / "quad.obj"
     # Texture coordinates and normals in the face entries, a pentagon, negative indices.
     lines = [f"v {x} {y} {z}" for x, y, z in mesh.vertices] + ["vt 0 0", "vn 0 0 1"]
-    lines += [f"f {a}/1/1 {b}/1/1 {c}/1/1" for a, b, c in mesh.faces[:200] + 1] + ["f 1 2 3 4 5", "f -1 -2 -3"]
+    lines += [f"f {a}/1/1 {b}/1/1 {c}/1/1" for a, b, c in mesh.faces[:200] + 1] + [
+        "f 1 2 3 4 5",
+        "f -1 -2 -3",
+    ]
     path.write_text("\n".join(lines))
     read = load_mesh(path)
     np.testing.assert_allclose(read.vertices, mesh.vertices)

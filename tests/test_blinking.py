@@ -5,13 +5,17 @@ import pytest
 
 import talkemo
 from talkemo import InputError
-from talkemo.blinking import Blinking, blink_rate, closing_at
-from talkemo.motion import Motion
+from talkemo.expression.blinking import Blinking, blink_rate, closing_at
+from talkemo.face.motion import Motion
 
 
 def still(face, seconds, fps=60, loudness=1.0):
     times = np.arange(0, seconds, 1 / fps)
-    return Motion(times, np.zeros((len(times), len(face.span)), np.float32), np.full(len(times), loudness, np.float32))
+    return Motion(
+        times,
+        np.zeros((len(times), len(face.span)), np.float32),
+        np.full(len(times), loudness, np.float32),
+    )
 
 
 def closed(face, motion):
@@ -46,7 +50,11 @@ def test_lids_meet_and_do_not_pass_each_other(face):
 def test_lids_close_faster_than_they_open():
     share = np.linspace(0, 1, 1001)
     course = closing_at(share)
-    assert course[0] == 0 and course[-1] == pytest.approx(0, abs=1e-6) and course.max() == pytest.approx(1)
+    assert (
+        course[0] == 0
+        and course[-1] == pytest.approx(0, abs=1e-6)
+        and course.max() == pytest.approx(1)
+    )
     top = course.argmax()
     assert (np.diff(course[:top]) >= -1e-9).all() and (np.diff(course[top + 60 :]) <= 1e-9).all()
     down, up = np.abs(course[:top] - 0.5).argmin(), top + np.abs(course[top:] - 0.5).argmin()
@@ -59,7 +67,11 @@ def test_neither_parts_nor_frame_rates_change_when_blinks_come(face):
     for k in range(0, len(whole), 128):
         some = still(face, 60)
         rows = slice(k, k + 128)
-        parts.append(blinking.add(Motion(some.times[rows], some.coordinates[rows], some.loudness[rows])).coordinates)
+        parts.append(
+            blinking.add(
+                Motion(some.times[rows], some.coordinates[rows], some.loudness[rows])
+            ).coordinates
+        )
     np.testing.assert_allclose(np.concatenate(parts), whole.coordinates, atol=1e-6)
     slow = Blinking(face, 24, 3).add(still(face, 60, fps=30))
     np.testing.assert_allclose(slow.coordinates, whole.coordinates[::2], atol=1e-5)
@@ -68,7 +80,7 @@ def test_neither_parts_nor_frame_rates_change_when_blinks_come(face):
 
 
 def test_animations_blink(example_face, silence, models):
-    index = list(talkemo.face.ARKIT_NAMES).index("eyeBlinkLeft")
+    index = list(talkemo.face.canonical.ARKIT_NAMES).index("eyeBlinkLeft")
     often = talkemo.animate(example_face, silence, blink=60, fps=30, models=models)
     never = talkemo.animate(example_face, silence, blink="off", fps=30, models=models)
     assert often.arkit[:, index].max() > 0.7 and never.arkit[:, index].max() < 0.1
@@ -76,7 +88,11 @@ def test_animations_blink(example_face, silence, models):
 
 
 def test_rates_that_are_none():
-    assert blink_rate("auto") == 24 and blink_rate("off") == 0 and blink_rate("12") == 12 == blink_rate(12)
+    assert (
+        blink_rate("auto") == 24
+        and blink_rate("off") == 0
+        and blink_rate("12") == 12 == blink_rate(12)
+    )
     for wrong in ("often", "-1", "nan", 500):
         with pytest.raises(InputError):
             blink_rate(wrong)

@@ -9,7 +9,9 @@ from talkemo.capture.landmarks import schema
 
 def poses(count):
     angle = np.linspace(-1, 1, count)
-    rotation = Rotation.from_euler("yxz", np.stack([0.3 * angle, 0.1 * angle**2, 0.1 * angle], 1)).as_matrix()
+    rotation = Rotation.from_euler(
+        "yxz", np.stack([0.3 * angle, 0.1 * angle**2, 0.1 * angle], 1)
+    ).as_matrix()
     return rotation, np.linspace(1.8, 2.2, count), np.stack([300 + 20 * angle, 250 - 10 * angle], 1)
 
 
@@ -25,7 +27,9 @@ def test_pose_is_recovered():
 
 
 def test_up_in_the_world_is_up_in_the_picture():
-    pixels = camera.project(np.array([[[0, 10.0, 0]]]), np.eye(3)[None], np.ones(1), np.zeros((1, 2)))
+    pixels = camera.project(
+        np.array([[[0, 10.0, 0]]]), np.eye(3)[None], np.ones(1), np.zeros((1, 2))
+    )
     assert pixels[0, 0, 1] == -10
 
 
@@ -41,7 +45,9 @@ def performance(face):
     for side in "LR":
         shapes[:, face.expression_names.index(f"mouthSmile_{side}")] = smile
     w_id = face.identity_weights(identity)
-    points = np.stack([face.vertices(e, w_id)[face.landmarks68] for e in face.expression_weights(shapes)])
+    points = np.stack(
+        [face.vertices(e, w_id)[face.landmarks68] for e in face.expression_weights(shapes)]
+    )
     pixels = camera.project(points, *poses(60)) + rng.normal(0, 0.3, (60, 68, 2))
     return pixels, shapes, time
 

@@ -15,8 +15,8 @@ import pytest
 import soundfile
 import trimesh
 
-from talkemo.audio import load_audio
-from talkemo.face import ARKIT_NAMES
+from talkemo.audio.recording import load_audio
+from talkemo.face.canonical import ARKIT_NAMES
 from talkemo.formats.mesh import load_mesh
 from talkemo.formats.npz import NpzAnimation
 from talkemo.formats.obj import save_obj
@@ -47,7 +47,9 @@ def talkemo(capsys, monkeypatch):
 def start(*arguments, **options):
     """The same in a process of its own."""
     command = [sys.executable, "-m", "talkemo_cli", *map(str, arguments)]
-    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, **options)
+    return subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, **options
+    )
 
 
 def test_a_process_of_its_own(tmp_path, example_face, short_speech):
@@ -91,7 +93,17 @@ def test_help_and_version(talkemo):
 def test_animate(talkemo, tmp_path, example_face, short_speech):
     out = tmp_path / "a.npz"
     done = talkemo(
-        "animate", example_face, short_speech, "--emotion", "happy", "--fps", 25, "-o", out, "-o", tmp_path / "a.mp4"
+        "animate",
+        example_face,
+        short_speech,
+        "--emotion",
+        "happy",
+        "--fps",
+        25,
+        "-o",
+        out,
+        "-o",
+        tmp_path / "a.mp4",
     )
     assert done.returncode == 0, done.stderr
     assert done.stdout.split() == [str(out), str(tmp_path / "a.mp4")]
@@ -120,13 +132,34 @@ def test_animate(talkemo, tmp_path, example_face, short_speech):
 
 def film(path):
     """What ffmpeg says of a video, and its frames (T, 512, 512, 3)."""
-    ffmpeg = [imageio_ffmpeg.get_ffmpeg_exe(), "-i", str(path), "-f", "rawvideo", "-pix_fmt", "rgb24", "-"]
+    ffmpeg = [
+        imageio_ffmpeg.get_ffmpeg_exe(),
+        "-i",
+        str(path),
+        "-f",
+        "rawvideo",
+        "-pix_fmt",
+        "rgb24",
+        "-",
+    ]
     done = subprocess.run(ffmpeg, capture_output=True)
-    return done.stderr.decode(), np.frombuffer(done.stdout, np.uint8).reshape(-1, 512, 512, 3).astype(int)
+    return done.stderr.decode(), np.frombuffer(done.stdout, np.uint8).reshape(
+        -1, 512, 512, 3
+    ).astype(int)
 
 
 def test_default_output_and_json(talkemo, tmp_path, example_face, short_speech):
-    done = talkemo("animate", example_face, short_speech, "--emotion", "anger", "--size", 64, "--json", cwd=tmp_path)
+    done = talkemo(
+        "animate",
+        example_face,
+        short_speech,
+        "--emotion",
+        "anger",
+        "--size",
+        64,
+        "--json",
+        cwd=tmp_path,
+    )
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout)["outputs"] == ["short_anger.mp4"]
     assert (tmp_path / "short_anger.mp4").stat().st_size > 1000
@@ -141,10 +174,26 @@ def test_silent_sound_rests(talkemo, tmp_path, example_face, silence):
 
 
 def test_render_geomap_doctor_weights(talkemo, tmp_path, example_face, short_speech, face):
-    assert talkemo("animate", example_face, short_speech, "--fps", 10, "-o", tmp_path / "a.npz").returncode == 0
-    done = talkemo("render", tmp_path / "a.npz", "-o", tmp_path / "a.png", "--size", 128, "--view", "left")
+    assert (
+        talkemo(
+            "animate", example_face, short_speech, "--fps", 10, "-o", tmp_path / "a.npz"
+        ).returncode
+        == 0
+    )
+    done = talkemo(
+        "render", tmp_path / "a.npz", "-o", tmp_path / "a.png", "--size", 128, "--view", "left"
+    )
     assert done.returncode == 0, done.stderr
-    done = talkemo("render", tmp_path / "a.npz", "-o", tmp_path / "a.mp4", "--size", 64, "--audio", short_speech)
+    done = talkemo(
+        "render",
+        tmp_path / "a.npz",
+        "-o",
+        tmp_path / "a.mp4",
+        "--size",
+        64,
+        "--audio",
+        short_speech,
+    )
     assert done.returncode == 0, done.stderr
     done = talkemo("geomap", example_face, "-o", tmp_path / "m.npz", "--json")
     figures = json.loads(done.stdout)
@@ -152,7 +201,10 @@ def test_render_geomap_doctor_weights(talkemo, tmp_path, example_face, short_spe
     assert talkemo("geomap", tmp_path / "m.npz", "-o", tmp_path / "m.obj").returncode == 0
     back, start = load_mesh(tmp_path / "m.obj").vertices, load_mesh(example_face).vertices
     assert np.linalg.norm(back - start, axis=1).mean() < 0.1
-    assert json.loads(talkemo("doctor", "--json").stdout)["weights"] == {"default": "intact", "free": "intact"}
+    assert json.loads(talkemo("doctor", "--json").stdout)["weights"] == {
+        "default": "intact",
+        "free": "intact",
+    }
     assert talkemo("weights", "verify").returncode == 0
 
 
@@ -218,7 +270,10 @@ def test_bad_input_is_one_line_and_status_2(talkemo, tmp_path, example_face, sho
         assert "Traceback" not in done.stderr, name
         assert done.stdout == "", name
         assert done.stderr.startswith("talkemo: "), name
-        assert len(done.stderr.strip().splitlines()) == 2, (name, done.stderr)  # what is wrong, what to do
+        assert len(done.stderr.strip().splitlines()) == 2, (
+            name,
+            done.stderr,
+        )  # what is wrong, what to do
     assert list(out.iterdir()) == []
 
 
@@ -240,15 +295,25 @@ def test_an_input_is_not_overwritten(talkemo, tmp_path, example_face, short_spee
 
 def test_sound_shorter_than_the_film(talkemo, tmp_path, example_face, short_speech):
     soundfile.write(tmp_path / "s.wav", np.zeros(3000), 16000)
-    assert talkemo("animate", example_face, short_speech, "--fps", 30, "-o", tmp_path / "a.npz").returncode == 0
-    done = talkemo("render", tmp_path / "a.npz", "-o", tmp_path / "a.mp4", "--audio", tmp_path / "s.wav")
+    assert (
+        talkemo(
+            "animate", example_face, short_speech, "--fps", 30, "-o", tmp_path / "a.npz"
+        ).returncode
+        == 0
+    )
+    done = talkemo(
+        "render", tmp_path / "a.npz", "-o", tmp_path / "a.mp4", "--audio", tmp_path / "s.wav"
+    )
     assert done.returncode == 0, done.stderr
     assert len(film(tmp_path / "a.mp4")[1]) == 45
 
 
 def test_an_existing_output_survives_a_failure(talkemo, tmp_path, example_face):
     (tmp_path / "a.npz").write_text("mine")
-    assert talkemo("animate", example_face, tmp_path / "none.wav", "-o", tmp_path / "a.npz").returncode == 2
+    assert (
+        talkemo("animate", example_face, tmp_path / "none.wav", "-o", tmp_path / "a.npz").returncode
+        == 2
+    )
     assert (tmp_path / "a.npz").read_text() == "mine"
 
 
@@ -272,23 +337,41 @@ def test_broken_animations_are_refused(talkemo, tmp_path):
 
 
 def test_a_style_by_name(talkemo, tmp_path, example_face, short_speech):
-    done = talkemo("animate", example_face, short_speech, "--style", "grid_s1_s1", "-o", tmp_path / "a.npz")
+    done = talkemo(
+        "animate", example_face, short_speech, "--style", "grid_s1_s1", "-o", tmp_path / "a.npz"
+    )
     assert done.returncode == 0, done.stderr
     assert NpzAnimation(tmp_path / "a.npz").meta["style"] == "grid_s1_s1"
-    done = talkemo("animate", example_face, short_speech, "--style", "nobody", "-o", tmp_path / "b.npz")
-    assert done.returncode == 2 and "unknown style" in done.stderr and not (tmp_path / "b.npz").exists()
+    done = talkemo(
+        "animate", example_face, short_speech, "--style", "nobody", "-o", tmp_path / "b.npz"
+    )
+    assert (
+        done.returncode == 2
+        and "unknown style" in done.stderr
+        and not (tmp_path / "b.npz").exists()
+    )
 
 
-def test_transfer_keeps_the_sound_and_changes_the_face(talkemo, tmp_path, example_face, short_speech):
+def test_transfer_keeps_the_sound_and_changes_the_face(
+    talkemo, tmp_path, example_face, short_speech
+):
     sound = tmp_path / "short.wav"
     sound.write_bytes(short_speech.read_bytes())
-    assert talkemo("animate", example_face, sound, "--fps", 25, "-o", tmp_path / "n.npz").returncode == 0
+    assert (
+        talkemo("animate", example_face, sound, "--fps", 25, "-o", tmp_path / "n.npz").returncode
+        == 0
+    )
     (tmp_path / "course.txt").write_text("0 0.8 happy\n0.8 1.5 angry 0.5\n")
-    done = talkemo("transfer", "n.npz", "--timeline", "course.txt", "-o", "c.npz", "-o", "c.mp4", cwd=tmp_path)
+    done = talkemo(
+        "transfer", "n.npz", "--timeline", "course.txt", "-o", "c.npz", "-o", "c.mp4", cwd=tmp_path
+    )
     assert done.returncode == 0, done.stderr
     assert done.stdout.split() == ["c.npz", "c.mp4"]
     about, frames = film(tmp_path / "c.mp4")
-    assert "Audio: aac" in about and len(frames) in (37, 38)  # the sound that the npz names lies beside it
+    assert "Audio: aac" in about and len(frames) in (
+        37,
+        38,
+    )  # the sound that the npz names lies beside it
     before, after = NpzAnimation(tmp_path / "n.npz"), NpzAnimation(tmp_path / "c.npz")
     assert np.linalg.norm(after.vertices() - before.vertices(), axis=2).mean() > 0.1
     assert after.meta["timeline"] == "course.txt" and after.meta["audio"] == "short.wav"
@@ -314,10 +397,28 @@ def test_bind_once_and_animate_a_face_that_lies_down(talkemo, tmp_path, example_
     assert figures["error_mm"] < 1.2 and 0.85 < figures["lip_opening"] < 1.15
     assert figures["up"][2] > 0.95 and figures["forward"][1] < -0.95
     with_it = talkemo(
-        "animate", face, short_speech, "--binding", tmp_path / "b.npz", "--fps", 10, "-o", tmp_path / "a.npz"
+        "animate",
+        face,
+        short_speech,
+        "--binding",
+        tmp_path / "b.npz",
+        "--fps",
+        10,
+        "-o",
+        tmp_path / "a.npz",
     )
     assert with_it.returncode == 0, with_it.stderr
-    without = talkemo("animate", face, short_speech, "--fps", 10, "-o", tmp_path / "c.npz", "-o", tmp_path / "c.mp4")
+    without = talkemo(
+        "animate",
+        face,
+        short_speech,
+        "--fps",
+        10,
+        "-o",
+        tmp_path / "c.npz",
+        "-o",
+        tmp_path / "c.mp4",
+    )
     assert without.returncode == 0, without.stderr
     np.testing.assert_array_equal(
         NpzAnimation(tmp_path / "a.npz").vertices(), NpzAnimation(tmp_path / "c.npz").vertices()
@@ -332,16 +433,33 @@ def test_bind_once_and_animate_a_face_that_lies_down(talkemo, tmp_path, example_
     assert len(done.stderr.splitlines()) == 2 and not (tmp_path / "ball.npz").exists()
 
 
-def test_many_recordings_at_once(talkemo, tmp_path, example_face, short_speech, silence, monkeypatch):
+def test_many_recordings_at_once(
+    talkemo, tmp_path, example_face, short_speech, silence, monkeypatch
+):
     folder = tmp_path / "in"
     folder.mkdir()
     (folder / "one.wav").write_bytes(short_speech.read_bytes())
     (folder / "two.wav").write_bytes(silence.read_bytes())
     (folder / "bad.wav").write_text("not a sound")
     sounds = [folder / name for name in ("one.wav", "bad.wav", "two.wav")]
-    options = ("--emotion", "sad", "--fps", 10, "--format", "npz", "--format", "csv", "-o", tmp_path / "out")
+    options = (
+        "--emotion",
+        "sad",
+        "--fps",
+        10,
+        "--format",
+        "npz",
+        "--format",
+        "csv",
+        "-o",
+        tmp_path / "out",
+    )
     done = talkemo("animate", example_face, *sounds, *options)
-    assert done.returncode == 1 and "bad.wav" in done.stderr and "1 of 3 recordings failed" in done.stderr
+    assert (
+        done.returncode == 1
+        and "bad.wav" in done.stderr
+        and "1 of 3 recordings failed" in done.stderr
+    )
     names = ["one_sad.csv", "one_sad.npz", "two_sad.csv", "two_sad.npz"]
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == names
     assert sorted(Path(line).name for line in done.stdout.splitlines()) == names
@@ -361,7 +479,10 @@ def test_many_recordings_at_once(talkemo, tmp_path, example_face, short_speech, 
         ("animate", example_face, *sounds, "-o", tmp_path / "new", "--size", 1),
     ):
         done = talkemo(*wrong)
-        assert done.returncode == 2 and len(done.stderr.strip().splitlines()) == 2, (wrong, done.stderr)
+        assert done.returncode == 2 and len(done.stderr.strip().splitlines()) == 2, (
+            wrong,
+            done.stderr,
+        )
         assert not (tmp_path / "new").exists(), wrong
     # A failure that is no refusal ends one recording, not the batch; a batch of which all fail says so.
     speech = sounds[0].read_bytes()
@@ -376,7 +497,9 @@ def test_many_recordings_at_once(talkemo, tmp_path, example_face, short_speech, 
     monkeypatch.setattr("talkemo.pipelines.animate.load_audio", broken)
     done = talkemo("animate", example_face, *sounds, *options)
     assert done.returncode == 1 and "ZeroDivisionError: of the test" in done.stderr
-    assert done.stderr.strip().endswith("the others are done") and len(done.stdout.splitlines()) == 4
+    assert (
+        done.stderr.strip().endswith("the others are done") and len(done.stdout.splitlines()) == 4
+    )
     done = talkemo("animate", example_face, sounds[1], *options)
     assert done.returncode == 1 and "the others" not in done.stderr
 
@@ -391,20 +514,28 @@ def test_weights_and_device_are_chosen(talkemo, tmp_path, example_face, short_sp
     assert done.returncode == 2 and "--device" in done.stderr
 
 
-def test_a_remembered_face_is_not_sought_again(talkemo, tmp_path, example_face, short_speech, monkeypatch):
+def test_a_remembered_face_is_not_sought_again(
+    talkemo, tmp_path, example_face, short_speech, monkeypatch
+):
     monkeypatch.setenv("TALKEMO_CACHE", str(tmp_path / "cache"))
     good = ("animate", example_face, short_speech, "--fps", 10, "-o", tmp_path / "a.npz")
     assert talkemo(*good, "--no-cache").returncode == 0 and not (tmp_path / "cache").exists()
     assert talkemo(*good).returncode == 0 and any((tmp_path / "cache" / "bindings").iterdir())
     first = NpzAnimation(tmp_path / "a.npz").vertices()
-    monkeypatch.setattr("talkemo.binding.bind.bind_mesh", lambda *_, **__: pytest.fail("sought again"))
+    monkeypatch.setattr(
+        "talkemo.binding.bind.bind_mesh", lambda *_, **__: pytest.fail("sought again")
+    )
     assert talkemo(*good).returncode == 0
     np.testing.assert_array_equal(NpzAnimation(tmp_path / "a.npz").vertices(), first)
 
 
 def test_processes_side_by_side_do_not_compete_for_cores():
     script = "import talkemo_cli, torch; print(torch.get_num_threads())"
-    environment = {key: value for key, value in os.environ.items() if not key.startswith(("OMP_", "OPENBLAS_"))}
+    environment = {
+        key: value for key, value in os.environ.items() if not key.startswith(("OMP_", "OPENBLAS_"))
+    }
     for chosen, threads in ({}, "1"), ({"OMP_NUM_THREADS": "2"}, "2"):  # what the user says counts
-        done = subprocess.run([sys.executable, "-c", script], env=environment | chosen, capture_output=True, text=True)
+        done = subprocess.run(
+            [sys.executable, "-c", script], env=environment | chosen, capture_output=True, text=True
+        )
         assert done.stdout.strip() == threads

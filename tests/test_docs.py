@@ -41,7 +41,10 @@ def test_a_command_s_page_says_what_its_help_says(pages):
 
 def test_the_site_is_built_without_warnings(pages, tmp_path):
     done = subprocess.run(
-        [sys.executable, "-m", "mkdocs", "build", "-d", tmp_path / "site"], cwd=ROOT, capture_output=True, text=True
+        [sys.executable, "-m", "mkdocs", "build", "-d", tmp_path / "site"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
     )
     assert done.returncode == 0 and "WARNING" not in done.stderr, done.stderr
     assert "talkemo animate" in (tmp_path / "site" / "commands" / "animate.html").read_text("utf-8")

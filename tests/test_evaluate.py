@@ -14,7 +14,8 @@ from PIL import Image
 import talkemo
 from talkemo import InputError
 from talkemo.data.phones import Phone
-from talkemo.evaluation import emotion, geomap, lips, plots
+from talkemo.evaluation import emotion, lips, plots
+from talkemo.evaluation import map_error as geomap
 from talkemo.evaluation.compare import _metrics_at_phones, compare, compare_folders, measure
 from talkemo.evaluation.metrics import Comparison
 from talkemo.formats.npz import NpzAnimation
@@ -122,17 +123,29 @@ def test_what_cannot_be_compared_is_refused(animations, tmp_path, capsys):
         ((slow, slow, "--suite", "dev"), "not both"),
         (("--suite", "dev", "--neutral", slow), "belong to PRED and REF"),
         (("--suite", "dev", "--data", tmp_path, "--weights", tmp_path), "no weights in it"),
-        (("--suite", "dev", "--data", tmp_path, "--against", tmp_path / "none"), "no such set of weights"),
+        (
+            ("--suite", "dev", "--data", tmp_path, "--against", tmp_path / "none"),
+            "no such set of weights",
+        ),
         (("--suite", "dev", "--data", tmp_path / "none"), "no such folder of corpora"),
         (("--suite", "dev", "--data", tmp_path, "--captures", slow), "is not a folder"),
         (("--suite", "dev", "--data", tmp_path, "--seeds", 2), "--seeds belongs to"),
         (("--suite", "table9"), "unknown suite"),
         (("--suite", "table1"), "--data is needed"),
-        (("--suite", "table1", "--data", tmp_path, "--weights", tmp_path), "train their own models"),
-        (("--suite", "table1", "--data", tmp_path, "--against", tmp_path), "belongs to the suite dev"),
+        (
+            ("--suite", "table1", "--data", tmp_path, "--weights", tmp_path),
+            "train their own models",
+        ),
+        (
+            ("--suite", "table1", "--data", tmp_path, "--against", tmp_path),
+            "belongs to the suite dev",
+        ),
         (("--suite", "table2", "--data", tmp_path, "-o", tmp_path / "a.png"), "-o belongs to"),
         (("--suite", "figure7", "--data", tmp_path, "-o", tmp_path / "a.gif"), "cannot write"),
-        (("--suite", "figure6", "--data", tmp_path, "-o", tmp_path / "none" / "a.png"), "no such folder"),
+        (
+            ("--suite", "figure6", "--data", tmp_path, "-o", tmp_path / "none" / "a.png"),
+            "no such folder",
+        ),
     ):
         assert main(["evaluate", *map(str, arguments)]) == 2, arguments
         message = capsys.readouterr().err
@@ -152,14 +165,21 @@ def test_closures_are_found_by_the_alignment(tmp_path):
 
 def test_the_dev_suite(corpus, fitted, one_corpus, capsys):
     captures = str(fitted[0] / "captures")
-    assert main(["evaluate", "--suite", "dev", "--data", str(corpus), "--captures", captures, "--json"]) == 0
+    assert (
+        main(
+            ["evaluate", "--suite", "dev", "--data", str(corpus), "--captures", captures, "--json"]
+        )
+        == 0
+    )
     result = json.loads(capsys.readouterr().out)
     (row,) = result["lips"]["corpora"]
     assert row["corpus"] == "ravdess" and row["clips"] == 2 and "closures" not in row
     assert row["re_mm"] > 0 and row["re_still_mm"] > 0 and -1 <= row["r_opening"] <= 1
     (found,) = result["emotions"]
     rows = {row["emotion"]: row for row in found["emotions"]}
-    assert set(rows) == set(talkemo.EMOTIONS) - {"surprised"}  # of the dev actor's that one was rejected
+    assert set(rows) == set(talkemo.EMOTIONS) - {
+        "surprised"
+    }  # of the dev actor's that one was rejected
     assert rows["neutral"]["moved_mm"] == 0 and rows["happy"]["moved_mm"] > 0.1
     assert rows["neutral"]["acceleration"] == 1 and rows["calm"]["real_four"] is None
     assert rows["happy"]["generated_four"] > 0.5 and 0 < rows["happy"]["identity_mm"] < 3
@@ -169,29 +189,65 @@ def test_the_dev_suite(corpus, fitted, one_corpus, capsys):
     assert share / sum(judged["generated"][0]) == pytest.approx(rows["happy"]["generated_four"])
 
 
-def test_a_split_by_name_with_phones_is_written_as_a_csv_and_a_picture(corpus, fitted, one_corpus, tmp_path, capsys):
+def test_a_split_by_name_with_phones_is_written_as_a_csv_and_a_picture(
+    corpus, fitted, one_corpus, tmp_path, capsys
+):
     pytest.importorskip("matplotlib")
-    spoken = [r for r in fitted[1] if r.emotion in ("neutral", "calm") and r.split == "train" and not r.rejected]
+    spoken = [
+        r
+        for r in fitted[1]
+        if r.emotion in ("neutral", "calm") and r.split == "train" and not r.rejected
+    ]
     # In the made-up corpus the lips close in every gap of the tone, by a sine of 9 radians a second.
     closed = np.arange(1, 3) * 2 * np.pi / 9 - np.pi / 18
     phones = [
-        [p, start, end] for t in closed for p, start, end in (("AA", t - 0.3, t - 0.04), ("B", t - 0.04, t + 0.04))
+        [p, start, end]
+        for t in closed
+        for p, start, end in (("AA", t - 0.3, t - 0.04), ("B", t - 0.04, t + 0.04))
     ]
     (tmp_path / "phones.json").write_text(json.dumps({r.name: phones for r in spoken}))
-    common = ["evaluate", "--data", str(corpus), "--captures", str(fitted[0] / "captures"), "--split", "train"]
-    assert main([*common, "--phones", str(tmp_path / "phones.json"), "-o", str(tmp_path / "train.csv"), "--json"]) == 0
+    common = [
+        "evaluate",
+        "--data",
+        str(corpus),
+        "--captures",
+        str(fitted[0] / "captures"),
+        "--split",
+        "train",
+    ]
+    assert (
+        main(
+            [
+                *common,
+                "--phones",
+                str(tmp_path / "phones.json"),
+                "-o",
+                str(tmp_path / "train.csv"),
+                "--json",
+            ]
+        )
+        == 0
+    )
     (row,) = json.loads(capsys.readouterr().out)["lips"]["corpora"]
     assert row["clips"] == len(spoken) and row["phones"]["captured"]["spoken"] == 2 * len(spoken)
     assert row["phones"]["captured"]["recall"] > 0.9
     rows = list(csv.DictReader((tmp_path / "train.csv").open()))
     written = {(r["model"], r["emotion"], r["metric"]): r["value"] for r in rows}
-    about = {(r["model"], r["emotion"], r["metric"]): (r["unit"], r["mask"], r["count"]) for r in rows}
+    about = {
+        (r["model"], r["emotion"], r["metric"]): (r["unit"], r["mask"], r["count"]) for r in rows
+    }
     assert about["talking", "neutral", "re_mm"] == ("mm", "lips", str(len(spoken)))
     assert about["talking", "neutral", "captured recall"] == ("share", "lips", str(2 * len(spoken)))
     right, wrong = (float(written["emotion", "happy", f"{ce}generated_four"]) for ce in ("", "CE "))
-    assert right + wrong == pytest.approx(1) and int(about["emotion", "happy", "generated_four"][2]) > 20
+    assert (
+        right + wrong == pytest.approx(1)
+        and int(about["emotion", "happy", "generated_four"][2]) > 20
+    )
     assert written["emotion", "calm", "real_four"] == ""
-    assert float(written["talking", "neutral", "captured recall"]) == row["phones"]["captured"]["recall"]
+    assert (
+        float(written["talking", "neutral", "captured recall"])
+        == row["phones"]["captured"]["recall"]
+    )
     assert float(written["talking", "neutral", "r_opening"]) == row["r_opening"]
     assert ("emotion", "happy", "generated_discriminator") in written
     assert main([*common[:-1], "dev", "-o", str(tmp_path / "confusion.png")]) == 0
@@ -208,7 +264,15 @@ def test_a_split_by_name_with_phones_is_written_as_a_csv_and_a_picture(corpus, f
 
 def test_two_sets_are_measured_against_each_other(corpus, fitted, one_corpus, monkeypatch, capsys):
     monkeypatch.setattr(emotion, "CORPORA", ())
-    common = ["evaluate", "--suite", "dev", "--data", str(corpus), "--captures", str(fitted[0] / "captures")]
+    common = [
+        "evaluate",
+        "--suite",
+        "dev",
+        "--data",
+        str(corpus),
+        "--captures",
+        str(fitted[0] / "captures"),
+    ]
     assert main([*common, "--against", "default"]) == 0
     table = " ".join(capsys.readouterr().out.split())
     assert table.count("Lips on the dev split") == 2 and table.count("weights in default") == 1
@@ -225,7 +289,9 @@ def two_folders(tmp_path_factory, example_face, short_speech, models):
     folder = tmp_path_factory.mktemp("pairs")
     for name, mood in (("mine", "happy"), ("theirs", "neutral")):
         (folder / name).mkdir()
-        talkemo.animate(example_face, short_speech, folder / name / "a.npz", emotion=mood, fps=20, models=models)
+        talkemo.animate(
+            example_face, short_speech, folder / name / "a.npz", emotion=mood, fps=20, models=models
+        )
     shutil.copy(folder / "mine" / "a.npz", folder / "mine" / "b.npz")
     shutil.copy(folder / "mine" / "a.npz", folder / "theirs" / "b.npz")
     shutil.copy(folder / "mine" / "a.npz", folder / "theirs" / "only.npz")
@@ -235,17 +301,27 @@ def two_folders(tmp_path_factory, example_face, short_speech, models):
 def test_folders_are_matched_by_name(two_folders, models, tmp_path, capsys):
     mine, theirs = two_folders / "mine", two_folders / "theirs"
     found = compare_folders(mine, theirs, face=models.face)
-    assert found["alone"] == ["only"] and [Path(pair["predicted"]).stem for pair in found["pairs"]] == ["a", "b"]
+    assert found["alone"] == ["only"] and [
+        Path(pair["predicted"]).stem for pair in found["pairs"]
+    ] == ["a", "b"]
     one = {
         (f["name"], f["mask"]): f["value"]
         for f in compare(mine / "a.npz", theirs / "a.npz", face=models.face)["figures"]
     }
     means = {(f["name"], f["mask"]): f for f in found["mean"]}
-    assert means["RE", "lips"]["mean"] == pytest.approx(one["RE", "lips"] / 2) and means["RE", "lips"]["pairs"] == 2
-    assert one["closure recall", "mouth opening"] > 0.9 and one["closure precision", "mouth opening"] > 0.9
+    assert (
+        means["RE", "lips"]["mean"] == pytest.approx(one["RE", "lips"] / 2)
+        and means["RE", "lips"]["pairs"] == 2
+    )
+    assert (
+        one["closure recall", "mouth opening"] > 0.9
+        and one["closure precision", "mouth opening"] > 0.9
+    )
     assert main(["evaluate", str(mine), str(theirs), "-o", str(tmp_path / "m.csv"), "--json"]) == 0
     said = capsys.readouterr()
-    assert "only: in one of the folders only" in said.err and len(json.loads(said.out)["pairs"]) == 2
+    assert (
+        "only: in one of the folders only" in said.err and len(json.loads(said.out)["pairs"]) == 2
+    )
     rows = list(csv.DictReader((tmp_path / "m.csv").open()))
     assert len(rows) == len(one) + len(found["pairs"][1]["figures"])
     with pytest.raises(InputError, match="no animations of one name"):
@@ -258,7 +334,9 @@ def test_lips_that_stay_open_miss_the_closures(two_folders, models, tmp_path):
     with np.load(two_folders / "mine" / "b.npz") as arrays:
         content = dict(arrays)
     above = content["landmarks68"][0, 62]
-    unit = compare(two_folders / "mine" / "b.npz", two_folders / "mine" / "a.npz", face=models.face)["mm_a_mesh_unit"]
+    unit = compare(
+        two_folders / "mine" / "b.npz", two_folders / "mine" / "a.npz", face=models.face
+    )["mm_a_mesh_unit"]
     near = np.linalg.norm(content["vertices"][0] - above, axis=1) < 4 / unit
     content["vertices"][:, near] += np.float32([0, 2.5 / unit, 0])
     np.savez(tmp_path / "open.npz", **content)
@@ -281,11 +359,15 @@ def test_errors_are_drawn_where_and_when_they_are(two_folders, models, drawn, tm
     found, comparison, mesh = measure(a, b, face=models.face)
     plots.plot_comparison(comparison, mesh, found["fps"], tmp_path / "e.png")
     with np.load(a) as one, np.load(b) as other:
-        apart = found["mm_a_mesh_unit"] * np.linalg.norm(one["vertices"] - other["vertices"], axis=2)
+        apart = found["mm_a_mesh_unit"] * np.linalg.norm(
+            one["vertices"] - other["vertices"], axis=2
+        )
     course, place, _ = drawn[0].axes
     line = next(line for line in course.lines if line.get_label() == "all")
     np.testing.assert_allclose(line.get_ydata(), apart.mean(1), rtol=1e-3, atol=1e-4)
-    np.testing.assert_allclose(place.collections[0].get_array(), apart.mean(0), rtol=1e-3, atol=1e-4)
+    np.testing.assert_allclose(
+        place.collections[0].get_array(), apart.mean(0), rtol=1e-3, atol=1e-4
+    )
 
 
 def test_a_confusion_matrix_has_the_shares_of_a_row(drawn, tmp_path):
@@ -328,19 +410,28 @@ def test_closures_of_a_pair_are_measured_by_phones(two_folders, tmp_path, capsys
     gap = np.linalg.norm(upper - lower, axis=1)
     command = ["evaluate", str(a), str(b), "--phones", str(tmp_path / "phones.json"), "--json"]
     for frame, share in ((gap.argmin(), 1), (gap.argmax(), 0)):
-        spoken = [["AA", 0.0, frame / 20], ["M", frame / 20, frame / 20 + 0.01], ["AA", frame / 20 + 0.01, 9.0]]
+        spoken = [
+            ["AA", 0.0, frame / 20],
+            ["M", frame / 20, frame / 20 + 0.01],
+            ["AA", frame / 20 + 0.01, 9.0],
+        ]
         (tmp_path / "phones.json").write_text(json.dumps({"b": spoken}))
         assert main(command) == 0
         figures = {f["name"]: f for f in json.loads(capsys.readouterr().out)["figures"]}
         for whose in ("predicted", "reference"):
             assert figures[f"{whose} recall at phones"]["value"] == share
-            assert figures[f"{whose} recall at phones"]["about"] == "of 1 p, b and m, where the lips meet"
+            assert (
+                figures[f"{whose} recall at phones"]["about"]
+                == "of 1 p, b and m, where the lips meet"
+            )
     (tmp_path / "phones.json").write_text('{"c": []}')
     assert main(command) == 2 and "no recording called b" in capsys.readouterr().err
 
 
 def test_lips_meet_where_they_are_no_further_apart_than_at_rest():
-    neutral = np.array([[0, 2.0, 0], [0, 0, 0], [-20, 0, 0], [20, 0, 0]])  # 2 mm apart, as masks are
+    neutral = np.array(
+        [[0, 2.0, 0], [0, 0, 0], [-20, 0, 0], [20, 0, 0]]
+    )  # 2 mm apart, as masks are
     predicted, reference = np.repeat(neutral[None], 4, 0), np.repeat(neutral[None], 4, 0)
     predicted[:, 0, 1], reference[:, 0, 1] = (9.0, 2.5, 9.0, 9.0), 9.0
     made = Comparison(neutral, {"all": np.arange(4)}, np.arange(4), up=np.array([0, 1.0, 0]))

@@ -11,7 +11,14 @@ def test_quickstart(tmp_path, capsys):
     printed = capsys.readouterr().out
     assert "refused: unknown emotion 'bored'" in printed and "arrays: 60 frames" in printed
     made = {path.name for path in tmp_path.iterdir()}
-    assert {"happy.npz", "happy.glb", "happy.csv", "face.binding.npz", "timeline.npz", "angry.npz"} <= made
+    assert {
+        "happy.npz",
+        "happy.glb",
+        "happy.csv",
+        "face.binding.npz",
+        "timeline.npz",
+        "angry.npz",
+    } <= made
 
 
 def test_every_python_file_of_the_examples_is_shown_to_the_type_checker():

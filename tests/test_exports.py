@@ -10,14 +10,16 @@ from scipy.spatial.transform import Rotation
 
 from talkemo import ExportOptions, InputError, animate, load_models
 from talkemo.evaluation.compare import compare
-from talkemo.face import ARKIT_NAMES
+from talkemo.face.canonical import ARKIT_NAMES
 from talkemo.formats import baking
 from talkemo.formats.mesh import load_mesh
 from talkemo.formats.npz import NpzAnimation
-from talkemo.formats.open import open_animation
-from talkemo.pipelines.render import render
+from talkemo.formats.registry import open_animation
+from talkemo.pipelines.rendering import render
 
-pygltflib = pytest.importorskip("pygltflib", reason="an independent reader of GLB: pip install 'talkemo[test]'")
+pygltflib = pytest.importorskip(
+    "pygltflib", reason="an independent reader of GLB: pip install 'talkemo[test]'"
+)
 
 
 @pytest.fixture(scope="module")
@@ -32,7 +34,10 @@ def made(example_face, short_speech, tmp_path_factory):
 def accessor(document, number):
     """An accessor's values, by pygltflib's view of the file."""
     a = document.accessors[number]
-    kind, width = {5126: "<f4", 5125: "<u4"}[a.componentType], {"VEC4": 4, "VEC3": 3, "SCALAR": 1}[a.type]
+    kind, width = (
+        {5126: "<f4", 5125: "<u4"}[a.componentType],
+        {"VEC4": 4, "VEC3": 3, "SCALAR": 1}[a.type],
+    )
     if a.bufferView is None and a.sparse is None:
         return np.zeros((a.count, width), kind)
     if a.bufferView is not None:
@@ -43,7 +48,11 @@ def accessor(document, number):
     parts = []
     for view, form in ((a.sparse.indices.bufferView, "<u4"), (a.sparse.values.bufferView, kind)):
         view = document.bufferViews[view]
-        parts.append(np.frombuffer(document.binary_blob()[view.byteOffset : view.byteOffset + view.byteLength], form))
+        parts.append(
+            np.frombuffer(
+                document.binary_blob()[view.byteOffset : view.byteOffset + view.byteLength], form
+            )
+        )
     result[parts[0]] = parts[1].reshape(-1, width)
     return result
 
@@ -55,7 +64,10 @@ def played(path):
     primitive = mesh.primitives[0]
     rest = accessor(document, primitive.attributes.POSITION)
     targets = np.stack(
-        [accessor(document, t["POSITION"] if isinstance(t, dict) else t.POSITION) for t in primitive.targets]
+        [
+            accessor(document, t["POSITION"] if isinstance(t, dict) else t.POSITION)
+            for t in primitive.targets
+        ]
     )
     sampler = document.animations[0].samplers[0]
     times = accessor(document, sampler.input)[:, 0]
@@ -77,7 +89,9 @@ def test_a_glb_has_arkits_targets_and_moves_like_the_npz(made):
     assert off.mean() < 0.5 * moved.mean()
     # The residual that is told is that of the moving vertices, on every eighth frame.
     focus = animation.focus.astype(bool)
-    assert result.metrics["arkit_residual_mesh_units"] == pytest.approx(off[::8][:, focus].mean(), rel=1e-3)
+    assert result.metrics["arkit_residual_mesh_units"] == pytest.approx(
+        off[::8][:, focus].mean(), rel=1e-3
+    )
 
 
 def turned(quaternions, points):
@@ -104,13 +118,21 @@ def test_a_glb_says_how_head_and_eyes_turn(made):
     np.testing.assert_allclose(turned(tracks["head"], ahead), wanted, atol=1e-5)
     assert np.abs(wanted - ahead).max() > 0.005 and np.abs(tracks["eye_left"][:, :3]).max() > 0.005
     for name, corners in (("eye_right", slice(36, 42)), ("eye_left", slice(42, 48))):
-        place = np.array(nodes[1].translation) + nodes[[node.name for node in nodes].index(name)].translation
+        place = (
+            np.array(nodes[1].translation)
+            + nodes[[node.name for node in nodes].index(name)].translation
+        )
         assert np.linalg.norm(place - points[corners].mean(0)) < 25  # mm behind its lids
 
 
 def test_a_baked_glb_is_exact(made, example_face, short_speech, tmp_path):
     animate(
-        example_face, short_speech, [tmp_path / "b.glb"], emotion="surprised", fps=20, export=ExportOptions(bake=True)
+        example_face,
+        short_speech,
+        [tmp_path / "b.glb"],
+        emotion="surprised",
+        fps=20,
+        export=ExportOptions(bake=True),
     )
     rest, weights, targets, names, _ = played(tmp_path / "b.glb")
     vertices = NpzAnimation(made[0] / "a.npz").vertices()
@@ -122,18 +144,24 @@ def test_a_glb_of_ours_is_read_again(made):
     ours = open_animation(made[0] / "a.glb")
     rest, weights, targets, _, _ = played(made[0] / "a.glb")
     assert ours.fps == 20 and len(ours) == len(weights)
-    np.testing.assert_allclose(np.concatenate(list(ours.chunks())), rest + np.tensordot(weights, targets, 1), atol=1e-3)
+    np.testing.assert_allclose(
+        np.concatenate(list(ours.chunks())), rest + np.tensordot(weights, targets, 1), atol=1e-3
+    )
 
 
 def test_only_what_moves_is_listed_where_little_does(made, tmp_path, short_speech, example_face):
     # The face beside a large still plate: most vertices never move.
     mesh = load_mesh(example_face)
-    grid = np.stack(np.meshgrid(np.linspace(-90, 90, 150), np.linspace(-400, -120, 150), [60.0]), -1).reshape(-1, 3)
+    grid = np.stack(
+        np.meshgrid(np.linspace(-90, 90, 150), np.linspace(-400, -120, 150), [60.0]), -1
+    ).reshape(-1, 3)
     cells = np.arange(150 * 150).reshape(150, 150)
-    plate = np.concatenate([np.stack([cells[:-1, :-1], cells[:-1, 1:], cells[1:, 1:]], -1).reshape(-1, 3)] * 1) + len(
-        mesh.vertices
+    plate = np.concatenate(
+        [np.stack([cells[:-1, :-1], cells[:-1, 1:], cells[1:, 1:]], -1).reshape(-1, 3)] * 1
+    ) + len(mesh.vertices)
+    bust = trimesh.Trimesh(
+        np.vstack([mesh.vertices, grid]), np.vstack([mesh.faces, plate]), process=False
     )
-    bust = trimesh.Trimesh(np.vstack([mesh.vertices, grid]), np.vstack([mesh.faces, plate]), process=False)
     bust.export(tmp_path / "bust.ply")
     animate(tmp_path / "bust.ply", short_speech, [tmp_path / "b.glb", tmp_path / "b.npz"], fps=10)
     rest, weights, targets, _, _ = played(tmp_path / "b.glb")
@@ -141,7 +169,9 @@ def test_only_what_moves_is_listed_where_little_does(made, tmp_path, short_speec
     assert any(a.sparse is not None for a in document.accessors)
     assert len(rest) == len(mesh.vertices) + len(grid)
     drawn = rest + np.tensordot(weights, targets, 1)
-    np.testing.assert_allclose(np.concatenate(list(open_animation(tmp_path / "b.glb").chunks())), drawn, atol=1e-3)
+    np.testing.assert_allclose(
+        np.concatenate(list(open_animation(tmp_path / "b.glb").chunks())), drawn, atol=1e-3
+    )
 
 
 @pytest.mark.parametrize("ending", ["usda", "usdc"])
@@ -158,7 +188,9 @@ def test_usd_plays_the_same_weights(made, example_face, short_speech, tmp_path, 
     assert stage.GetTimeCodesPerSecond() == 20 and stage.GetEndTimeCode() == len(weights) - 1
     cache = UsdSkel.Cache()
     cache.Populate(UsdSkel.Root(stage.GetPrimAtPath("/face")), Usd.PrimDefaultPredicate)
-    query = cache.GetSkelQuery(UsdSkel.Skeleton(stage.GetPrimAtPath("/face/skeleton"))).GetAnimQuery()
+    query = cache.GetSkelQuery(
+        UsdSkel.Skeleton(stage.GetPrimAtPath("/face/skeleton"))
+    ).GetAnimQuery()
     assert list(query.GetBlendShapeOrder()) == names
     np.testing.assert_allclose(np.array(query.ComputeBlendShapeWeights(12)), weights[12], atol=1e-6)
     shapes = UsdSkel.BlendShapeQuery(UsdSkel.BindingAPI(mesh.GetPrim()))
@@ -183,7 +215,12 @@ def test_baked_usd_is_exact(made, example_face, short_speech, tmp_path):
     from pxr import Usd, UsdGeom
 
     animate(
-        example_face, short_speech, [tmp_path / "b.usdc"], emotion="surprised", fps=20, export=ExportOptions(bake=True)
+        example_face,
+        short_speech,
+        [tmp_path / "b.usdc"],
+        emotion="surprised",
+        fps=20,
+        export=ExportOptions(bake=True),
     )
     stage = Usd.Stage.Open(str(tmp_path / "b.usdc"))
     mesh = UsdGeom.Mesh(stage.GetPrimAtPath("/face/mesh"))
@@ -199,7 +236,10 @@ def test_arkit_curves_are_live_link_faces(made):
         arkit = file["arkit"]
     names = list(rows[0])
     assert names[:4] == ["Timecode", "BlendShapeCount", "EyeBlinkLeft", "EyeLookDownLeft"]
-    assert names[16:20] == ["JawForward", "JawRight", "JawLeft", "JawOpen"] and names[-1] == "RightEyeRoll"
+    assert (
+        names[16:20] == ["JawForward", "JawRight", "JawLeft", "JawOpen"]
+        and names[-1] == "RightEyeRoll"
+    )
     assert len(names) == 63 and len(rows) == len(arkit)
     jaw = [float(row["JawOpen"]) for row in rows]
     np.testing.assert_allclose(jaw, arkit[:, ARKIT_NAMES.index("jawOpen")], atol=1e-5)
@@ -232,7 +272,10 @@ def test_every_format_is_compared_and_drawn(made, tmp_path):
     result = compare(folder / "a.glb", folder / "a.npz", face=load_models().face)
     re = next(f for f in result["figures"] if f["name"] == "RE" and f["mask"] == "lips")
     assert 0 < re["value"] < 2 and re["unit"] == "mm"
-    assert compare(folder / "a.npz", folder / "a.npz", face=load_models().face)["figures"][0]["value"] == 0
+    assert (
+        compare(folder / "a.npz", folder / "a.npz", face=load_models().face)["figures"][0]["value"]
+        == 0
+    )
     for source in ("a.glb", "frames"):
         render(folder / source, tmp_path / "a.png", size=128)
         assert imageio.imread(tmp_path / "a.png").std() > 20
@@ -240,7 +283,9 @@ def test_every_format_is_compared_and_drawn(made, tmp_path):
 
 def test_what_cannot_be_written_is_named(example_face, short_speech, tmp_path, monkeypatch):
     with pytest.raises(InputError, match="unknown kind of mesh"):
-        animate(example_face, short_speech, [tmp_path / "frames"], export=ExportOptions(sequence="stl"))
+        animate(
+            example_face, short_speech, [tmp_path / "frames"], export=ExportOptions(sequence="stl")
+        )
     with pytest.raises(InputError, match="no such folder"):
         animate(example_face, short_speech, [tmp_path / "none" / "frames"])
     with pytest.raises(InputError, match="nothing to bake"):
@@ -250,5 +295,10 @@ def test_what_cannot_be_written_is_named(example_face, short_speech, tmp_path, m
     monkeypatch.setattr(baking, "LARGEST_BAKED", 1 << 20)
     for ending in ("glb", "usdc"):
         with pytest.raises(InputError, match="too many to bake"):
-            animate(example_face, short_speech, [tmp_path / f"a.{ending}"], export=ExportOptions(bake=True))
+            animate(
+                example_face,
+                short_speech,
+                [tmp_path / f"a.{ending}"],
+                export=ExportOptions(bake=True),
+            )
     assert not any(tmp_path.iterdir())

@@ -3,10 +3,11 @@ import pytest
 from conftest import random_shapes
 
 from talkemo import InputError, load_models
-from talkemo.face import ARKIT_NAMES, INNER_LIPS, face_of_tensors, tensors_of_face
-from talkemo.geometry import boundary_loops, bounded_least_squares, mesh_edges, vertex_normals
-from talkemo.motion import Motion
-from talkemo.weights import load_weights, save_weights
+from talkemo.face.canonical import ARKIT_NAMES, INNER_LIPS, face_of_tensors, tensors_of_face
+from talkemo.face.motion import Motion
+from talkemo.geometry.meshes import boundary_loops, mesh_edges, vertex_normals
+from talkemo.geometry.numerics import bounded_least_squares
+from talkemo.weights.files import load_weights, save_weights
 
 
 def test_canonical_face(face):
@@ -34,7 +35,9 @@ def test_bilinear(face):
     e1, e2 = face.expression_weights(random_shapes(face, rng, 2))
     person = face.identity_weights(rng.standard_normal(10))
     half = face.vertices((e1 + e2) / 2, person)
-    np.testing.assert_allclose(half, (face.vertices(e1, person) + face.vertices(e2, person)) / 2, atol=1e-3)
+    np.testing.assert_allclose(
+        half, (face.vertices(e1, person) + face.vertices(e2, person)) / 2, atol=1e-3
+    )
 
 
 def test_expressions_follow_identity(face):
@@ -48,7 +51,10 @@ def test_expressions_follow_identity(face):
         rest = face.vertices(face.expression_factor[0], person)
         open_ = face.vertices(face.expression_weights(jaw), person)
         heights.append(np.linalg.norm(rest[face.landmarks68[27]] - rest[face.landmarks68[8]]))
-        openings.append(np.linalg.norm(np.diff(open_[lips], axis=0)) - np.linalg.norm(np.diff(rest[lips], axis=0)))
+        openings.append(
+            np.linalg.norm(np.diff(open_[lips], axis=0))
+            - np.linalg.norm(np.diff(rest[lips], axis=0))
+        )
     assert np.corrcoef(heights, openings)[0, 1] > 0.5
 
 
@@ -94,7 +100,9 @@ def test_the_span_is_orthonormal_and_holds_all_shapes(face):
     np.testing.assert_allclose(motion.displacement(face), face.displacement(shapes), atol=1e-2)
     again = Motion.of_displacement(face, motion.times, face.displacement(shapes))
     np.testing.assert_allclose(again.coordinates, motion.coordinates, atol=0.05)
-    np.testing.assert_allclose(motion.lip_opening(face), face.lip_opening(face.displacement(shapes)), atol=1e-2)
+    np.testing.assert_allclose(
+        motion.lip_opening(face), face.lip_opening(face.displacement(shapes)), atol=1e-2
+    )
 
 
 def test_save_and_load(face, tmp_path):

@@ -23,7 +23,9 @@ PEOPLE = 6
 @pytest.fixture(scope="module")
 def people(face):
     """What each of a few identity coefficients adds to the mean face, (I, V, 3) mm."""
-    return np.stack([Person(face, row).neutral - face.mean for row in 2 * np.eye(IDENTITY_MODES)[:PEOPLE]])
+    return np.stack(
+        [Person(face, row).neutral - face.mean for row in 2 * np.eye(IDENTITY_MODES)[:PEOPLE]]
+    )
 
 
 class Ch:
@@ -38,7 +40,9 @@ Ch.__module__ = "chumpy.ch"
 
 def write_flame(path, mean, identity, faces, protocol=2):
     """A pkl as FLAME's, of metres, with shapes of expressions behind those of identity."""
-    shapes = np.concatenate([identity, np.zeros((300 - len(identity), *mean.shape)), np.ones((5, *mean.shape))])
+    shapes = np.concatenate(
+        [identity, np.zeros((300 - len(identity), *mean.shape)), np.ones((5, *mean.shape))]
+    )
     module = types.ModuleType("chumpy.ch")
     module.Ch = Ch
     sys.modules |= {"chumpy": types.ModuleType("chumpy"), "chumpy.ch": module}
@@ -61,7 +65,9 @@ def write_facescape(path, mean, identity, faces):
     core[:, 0] = np.concatenate([mean[None], identity]).reshape(1 + len(identity), -1).T
     core[:, 1] = core[:, 0] + 3  # an expression
     mean_person, variance = np.eye(1 + len(identity))[0], np.r_[0, np.full(len(identity), 4.0)]
-    np.savez(path, shape_bm_core=core / 2, fv_indices=faces + 1, id_mean=2 * mean_person, id_var=variance)
+    np.savez(
+        path, shape_bm_core=core / 2, fv_indices=faces + 1, id_mean=2 * mean_person, id_var=variance
+    )
     return path
 
 
@@ -75,7 +81,11 @@ def write_ict(folder, mean, identity, faces):
 
 @pytest.mark.parametrize(
     ("write", "name", "unit"),
-    [(write_flame, "flame.pkl", 1e-3), (write_facescape, "scape.npz", 1.0), (write_ict, "ict", 1.0)],
+    [
+        (write_flame, "flame.pkl", 1e-3),
+        (write_facescape, "scape.npz", 1.0),
+        (write_ict, "ict", 1.0),
+    ],
 )
 def test_published_files_are_read(write, name, unit, face, people, tmp_path):
     model = read_face_model(write(tmp_path / name, face.mean, people, face.faces))
@@ -87,10 +97,14 @@ def test_published_files_are_read(write, name, unit, face, people, tmp_path):
 
 @pytest.mark.parametrize("protocol", [2, 4, 5])
 def test_pickles_of_every_protocol(protocol, face, people, tmp_path):
-    model = read_face_model(write_flame(tmp_path / "m.pkl", face.mean, people, face.faces, protocol))
+    model = read_face_model(
+        write_flame(tmp_path / "m.pkl", face.mean, people, face.faces, protocol)
+    )
     np.testing.assert_allclose(1000 * model.mesh.vertices, face.mean, atol=1e-3)
     with pytest.raises(InputError, match="V, 3, N"):
-        read_face_model(write_flame(tmp_path / "m.pkl", face.mean[:, :2], people[..., :2], face.faces, protocol))
+        read_face_model(
+            write_flame(tmp_path / "m.pkl", face.mean[:, :2], people[..., :2], face.faces, protocol)
+        )
 
 
 def test_a_person_in_a_models_topology(face, models, people, tmp_path):
@@ -106,12 +120,18 @@ def test_a_person_in_a_models_topology(face, models, people, tmp_path):
 
 def test_landmarks_to_a_models_topology(face, people, tmp_path):
     model = write_ict(tmp_path / "ict", face.mean, people, face.faces)
-    landmarks = np.repeat((face.landmark_operator() @ face.mean)[None, :, :2] * [2, -2] + 400, 5, axis=0)
+    landmarks = np.repeat(
+        (face.landmark_operator() @ face.mean)[None, :, :2] * [2, -2] + 400, 5, axis=0
+    )
     np.save(tmp_path / "l.npy", landmarks)
-    result = talkemo.reconstruct(tmp_path / "l.npy", tmp_path / "a.npz", model=model, neutral=tmp_path / "n.obj")
+    result = talkemo.reconstruct(
+        tmp_path / "l.npy", tmp_path / "a.npz", model=model, neutral=tmp_path / "n.obj"
+    )
     assert result.frames == 5 and len(load_mesh(tmp_path / "n.obj").vertices) == len(face.mean)
     with pytest.raises(InputError, match="a face model and a mesh"):
-        talkemo.reconstruct(tmp_path / "l.npy", tmp_path / "a.npz", model=model, onto=tmp_path / "n.obj")
+        talkemo.reconstruct(
+            tmp_path / "l.npy", tmp_path / "a.npz", model=model, onto=tmp_path / "n.obj"
+        )
 
 
 class Calls:
@@ -126,7 +146,11 @@ class Calls:
 
 def test_nothing_of_a_pickle_is_executed(tmp_path):
     folder = tmp_path / "made"
-    for content in ({"v_template": Calls(str(folder))}, Calls(str(folder)), collections.Counter("ab")):
+    for content in (
+        {"v_template": Calls(str(folder))},
+        Calls(str(folder)),
+        collections.Counter("ab"),
+    ):
         (tmp_path / "m.pkl").write_bytes(pickle.dumps(content))
         with pytest.raises(InputError, match="it would call"):
             read_face_model(tmp_path / "m.pkl")
@@ -135,7 +159,15 @@ def test_nothing_of_a_pickle_is_executed(tmp_path):
     huge = b"\x80\x02cnumpy.core.multiarray\n_reconstruct\n(cnumpy\nndarray\n(J\xff\xff\xff\x7ftU\x01dtR."
     bomb = b"\x80\x02]r\xff\xff\xff\x7f."  # memo number 2**31 - 1
     restated = pickle.dumps({"v_template": np.zeros((2, 3))}, 2).replace(b"f8", b"O8")
-    for wrong in (huge, bomb, restated, b"", b"no pickle", pickle.dumps({"v_template": 3}), pickle.dumps([1])):
+    for wrong in (
+        huge,
+        bomb,
+        restated,
+        b"",
+        b"no pickle",
+        pickle.dumps({"v_template": 3}),
+        pickle.dumps([1]),
+    ):
         (tmp_path / "m.pkl").write_bytes(wrong)
         with pytest.raises(InputError, match=r"m\.pkl"):
             read_face_model(tmp_path / "m.pkl")
@@ -146,11 +178,21 @@ def test_files_that_are_no_face_models(face, people, tmp_path):
         read_face_model(tmp_path)
     with pytest.raises(InputError, match="not a face model"):
         read_face_model(tmp_path / "a.obj")
-    np.savez(tmp_path / "a.npz", shape_bm_core=np.zeros((4, 1, 2)), fv_indices=[[0, 1, 2]], id_mean=[1, 0], id_var=[1])
+    np.savez(
+        tmp_path / "a.npz",
+        shape_bm_core=np.zeros((4, 1, 2)),
+        fv_indices=[[0, 1, 2]],
+        id_mean=[1, 0],
+        id_var=[1],
+    )
     with pytest.raises(InputError, match="core tensor"):
         read_face_model(tmp_path / "a.npz")
     folder = write_ict(tmp_path / "ict", face.mean, people[:1], face.faces)
-    save_obj(folder / "identity001.obj", face.mean[:-1], face.faces[(face.faces < len(face.mean) - 1).all(1)])
+    save_obj(
+        folder / "identity001.obj",
+        face.mean[:-1],
+        face.faces[(face.faces < len(face.mean) - 1).all(1)],
+    )
     with pytest.raises(InputError, match="other vertices"):
         read_face_model(folder)
     (folder / "identity000.obj").unlink()

@@ -20,24 +20,27 @@ import fuzzing
 import numpy as np
 import pytest
 
-from talkemo import InputError, TalkemoError, files
-from talkemo.audio import open_audio
+from talkemo import InputError, TalkemoError
+from talkemo.audio.recording import open_audio
 from talkemo.binding.bind import bind_mesh, read_landmarks
 from talkemo.binding.cache import BindingCache
 from talkemo.binding.files import load_binding, save_binding
 from talkemo.capture.fitting import Fitter
 from talkemo.capture.landmarks import check_spread, schema
-from talkemo.emotions import Timeline
 from talkemo.evaluation.compare import _check_mask_name, _read_mask
-from talkemo.files import Partial, atomic_write, open_file, read_npy, read_npz
+from talkemo.expression.emotions import Timeline
+from talkemo.files import reading, writing
+from talkemo.files.arrays import read_npy, read_npz
+from talkemo.files.reading import open_file
+from talkemo.files.writing import Partial, atomic_write
 from talkemo.formats.animation import Frames, Header
 from talkemo.formats.gltf_reader import GlbAnimation
 from talkemo.formats.mesh import load_mesh
 from talkemo.formats.mesh_types import Mesh
 from talkemo.formats.npz import NpzAnimation, NpzWriter
-from talkemo.formats.open import open_animation
+from talkemo.formats.registry import open_animation
 from talkemo.formats.sequence import MeshSequence
-from talkemo.pipelines.geomap import _read_map
+from talkemo.pipelines.map_files import _read_map
 
 MESH, FACE = fuzzing.MESH, fuzzing.FACE
 PROMPT = 15  # s after which a reader that waits is ended
@@ -97,7 +100,18 @@ def special(tmp_path, monkeypatch):
         Path("plain").write_text("a file")
         with socket.socket(socket.AF_UNIX) as server:
             server.bind(f"socket{ending}")
-        names = ("fifo", "link_to_fifo", "device", "loop", "hanging", "socket", "none", "plain/below", "n" * 3000, "\0")
+        names = (
+            "fifo",
+            "link_to_fifo",
+            "device",
+            "loop",
+            "hanging",
+            "socket",
+            "none",
+            "plain/below",
+            "n" * 3000,
+            "\0",
+        )
         return {name: folder / f"{name}{ending}" for name in names}
 
     return make
@@ -155,7 +169,9 @@ def test_a_file_that_becomes_a_pipe_is_not_waited_for(tmp_path, monkeypatch):
     about, stat = os.stat(tmp_path / "plain"), os.stat
     # As if it had been a regular file when it was looked at.
     monkeypatch.setattr(
-        files.os, "stat", lambda path, **more: about if str(path).endswith("a.txt") else stat(path, **more)
+        reading.os,
+        "stat",
+        lambda path, **more: about if str(path).endswith("a.txt") else stat(path, **more),
     )
     with promptly(), pytest.raises(InputError, match="a pipe or device"):
         open_file(tmp_path / "a.txt", "a timeline", "a hint")
@@ -174,20 +190,42 @@ def test_what_a_mesh_names_must_be_a_regular_file_beside_it(tmp_path):
     os.symlink("loop.mtl", tmp_path / "loop.mtl")
     os.symlink("/dev/zero", tmp_path / "zero.mtl")
     (tmp_path / "outside.obj").write_text("secret")
-    for name in ("pipe.mtl", "loop.mtl", "zero.mtl", "none.mtl", "../outside.mtl", "/etc/passwd", "\0", "n" * 5000, ""):
+    for name in (
+        "pipe.mtl",
+        "loop.mtl",
+        "zero.mtl",
+        "none.mtl",
+        "../outside.mtl",
+        "/etc/passwd",
+        "\0",
+        "n" * 5000,
+        "",
+    ):
         (tmp_path / "a.obj").write_bytes(fuzzing.obj(name))
         with promptly():
             mesh = load_mesh(tmp_path / "a.obj")
-        assert len(mesh.vertices) == 144 and not mesh.appearance.companions
-    (tmp_path / "a.mtl").write_text("newmtl skin\nmap_Kd pipe.mtl\nmap_Kd loop.mtl\nmap_Kd skin.png\n")
+        assert len(mesh.vertices) == 144 and not mesh.attributes.companions
+    (tmp_path / "a.mtl").write_text(
+        "newmtl skin\nmap_Kd pipe.mtl\nmap_Kd loop.mtl\nmap_Kd skin.png\n"
+    )
     (tmp_path / "skin.png").write_bytes(fuzzing.picture())
     (tmp_path / "a.obj").write_bytes(fuzzing.obj("a.mtl"))
     with promptly():
-        appearance = load_mesh(tmp_path / "a.obj").appearance
-    assert sorted(appearance.companions) == ["a.mtl", "skin.png"] and appearance.texture == fuzzing.picture()
+        attributes = load_mesh(tmp_path / "a.obj").attributes
+    assert (
+        sorted(attributes.companions) == ["a.mtl", "skin.png"]
+        and attributes.texture == fuzzing.picture()
+    )
     tree = json.loads(fuzzing.gltf())
     os.mkfifo(tmp_path / "block.bin")
-    for uri in ("block.bin", "loop.mtl", "zero.mtl", "../block.bin", "/etc/passwd", "http://localhost/a"):
+    for uri in (
+        "block.bin",
+        "loop.mtl",
+        "zero.mtl",
+        "../block.bin",
+        "/etc/passwd",
+        "http://localhost/a",
+    ):
         tree["buffers"][0]["uri"] = uri
         (tmp_path / "a.gltf").write_text(json.dumps(tree))
         with promptly(), pytest.raises(InputError, match="which is not beside it"):
@@ -198,7 +236,7 @@ def test_what_a_mesh_names_must_be_a_regular_file_beside_it(tmp_path):
     tree["buffers"][0]["uri"] = "block.bin"
     (tmp_path / "a.gltf").write_text(json.dumps(tree))
     mesh = load_mesh(tmp_path / "a.gltf")
-    assert mesh.appearance.texture.startswith(b"\x89PNG")
+    assert mesh.attributes.texture.startswith(b"\x89PNG")
     (tmp_path / "a.glb").write_bytes(content)
     np.testing.assert_array_equal(load_mesh(tmp_path / "a.glb").vertices, mesh.vertices)
 
@@ -220,15 +258,28 @@ def test_frames_that_are_pipes(tmp_path):
     ],
 )  # fmt: skip
 def test_whatever_reading_raises_is_one_line(error):
-    with pytest.raises(InputError) as caught, files.readable("a.npz", "an animation", "a hint"):
+    with (
+        pytest.raises(InputError) as caught,
+        reading.reading_errors("a.npz", "an animation", "a hint"),
+    ):
         raise error
-    assert caught.value.message.startswith("a.npz: not an animation (") and "\n" not in caught.value.message
+    assert (
+        caught.value.message.startswith("a.npz: not an animation (")
+        and "\n" not in caught.value.message
+    )
     assert caught.value.hint == "a hint" and caught.value.__cause__ is None
 
 
 def test_what_talkemo_reports_itself_stays(recwarn):
-    for error in (InputError("a", "b"), TalkemoError("no ffmpeg", "install it"), KeyboardInterrupt()):
-        with pytest.raises(type(error)) as caught, files.readable("a.npz", "an animation", "a hint"):
+    for error in (
+        InputError("a", "b"),
+        TalkemoError("no ffmpeg", "install it"),
+        KeyboardInterrupt(),
+    ):
+        with (
+            pytest.raises(type(error)) as caught,
+            reading.reading_errors("a.npz", "an animation", "a hint"),
+        ):
             np.array([1e300]).astype(np.float32)
             raise error
         assert caught.value is error
@@ -236,23 +287,31 @@ def test_what_talkemo_reports_itself_stays(recwarn):
 
 
 def test_json():
-    assert files.parse_json('{"a": [1, 2.5, null, "x"]}') == {"a": [1, 2.5, None, "x"]}
-    for text in ("NaN", "[Infinity]", "-Infinity", "1e999", "[" * 100 + "]" * 100, '{"a":' * 99 + "1" + "}" * 99, "{"):
+    assert reading.parse_json('{"a": [1, 2.5, null, "x"]}') == {"a": [1, 2.5, None, "x"]}
+    for text in (
+        "NaN",
+        "[Infinity]",
+        "-Infinity",
+        "1e999",
+        "[" * 100 + "]" * 100,
+        '{"a":' * 99 + "1" + "}" * 99,
+        "{",
+    ):
         with pytest.raises(ValueError):
-            files.parse_json(text)
+            reading.parse_json(text)
 
 
 def test_what_libraries_write_to_standard_error_is_kept(capfd):
-    with files.quiet_stderr():
+    with reading.quiet_stderr():
         os.write(2, b"a library")
-    with files.quiet_stderr(needed=False):
+    with reading.quiet_stderr(needed=False):
         os.write(2, b"somebody")
     assert capfd.readouterr().err == "somebody"
 
 
 def test_texts_of_files_are_shown_plainly():
-    assert files.shown("a\x1b[31m\nb\u2028c\ud800") == "a�[31m�b�c�"
-    assert files.shown("x" * 500) == "x" * 199 + "…"
+    assert reading.printable("a\x1b[31m\nb\u2028c\ud800") == "a�[31m�b�c�"
+    assert reading.printable("x" * 500) == "x" * 199 + "…"
 
 
 # --------------------------------------------------------------------------------------------------------------- bombs
@@ -262,7 +321,13 @@ def npy(shape, kind="<f4", content=b"", version=1, length=None):
     """A .npy that claims a shape."""
     text = f"{{'descr': '{kind}', 'fortran_order': False, 'shape': {shape}, }}\n".encode()
     size = len(text) if length is None else length
-    return b"\x93NUMPY" + bytes([version, 0]) + struct.pack("<H" if version == 1 else "<I", size) + text + content
+    return (
+        b"\x93NUMPY"
+        + bytes([version, 0])
+        + struct.pack("<H" if version == 1 else "<I", size)
+        + text
+        + content
+    )
 
 
 def deflated(start, zeros):
@@ -279,7 +344,12 @@ def zip_of(entries):
     for name, (method, data, size) in entries.items():
         check = 0 if method else zlib.crc32(data)  # nothing is inflated as far as that
         fields = struct.pack("<5H3I2H", 20, 0, method, 0, 0, check, len(data), size, len(name), 0)
-        directory += b"PK\x01\x02" + struct.pack("<H", 20) + fields + struct.pack("<3H2I", 0, 0, 0, 0, len(content))
+        directory += (
+            b"PK\x01\x02"
+            + struct.pack("<H", 20)
+            + fields
+            + struct.pack("<3H2I", 0, 0, 0, 0, len(content))
+        )
         directory += name.encode()
         content += b"PK\x03\x04" + fields + name.encode() + data
     end = struct.pack("<4H2IH", 0, 0, len(entries), len(entries), len(directory), len(content), 0)
@@ -340,7 +410,9 @@ def test_an_animation_does_not_inflate(tmp_path, name):
 @pytest.mark.parametrize(
     "name", ["faces", "claims", "claims to inflate", "a long header", "many arrays", "many entries"]
 )
-@pytest.mark.parametrize("read", [lambda path: read_npz(path, "an npz"), lambda path: load_binding(path, FACE, MESH)])
+@pytest.mark.parametrize(
+    "read", [lambda path: read_npz(path, "an npz"), lambda path: load_binding(path, FACE, MESH)]
+)
 def test_an_npz_does_not_inflate(tmp_path, name, read):
     (tmp_path / "a.npz").write_bytes(BOMBS[name])
     with promptly(), little_memory():
@@ -406,9 +478,16 @@ def test_arrays_of_every_kind_are_read_as_numpy_reads_them(tmp_path):
 
 def png(width, height):
     """A PNG that is larger than its file."""
-    part = lambda kind, data: struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+    part = lambda kind, data: (
+        struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+    )
     head = part(b"IHDR", struct.pack(">2I5B", width, height, 8, 2, 0, 0, 0))
-    return b"\x89PNG\r\n\x1a\n" + head + part(b"IDAT", zlib.compress(bytes(1 << 20))) + part(b"IEND", b"")
+    return (
+        b"\x89PNG\r\n\x1a\n"
+        + head
+        + part(b"IDAT", zlib.compress(bytes(1 << 20)))
+        + part(b"IEND", b"")
+    )
 
 
 def changed_glb(change, picture=None):
@@ -417,7 +496,9 @@ def changed_glb(change, picture=None):
     size = int.from_bytes(content[12:16], "little")
     tree, block = json.loads(content[20 : 20 + size]), content[28 + size :]
     if picture is not None:
-        tree["bufferViews"].append({"buffer": 0, "byteOffset": len(block), "byteLength": len(picture)})
+        tree["bufferViews"].append(
+            {"buffer": 0, "byteOffset": len(block), "byteLength": len(picture)}
+        )
         tree["images"][0]["bufferView"] = len(tree["bufferViews"]) - 1
         block += picture
         tree["buffers"][0]["byteLength"] = len(block)
@@ -428,12 +509,16 @@ def changed_glb(change, picture=None):
 def of_accessor(**values):
     return lambda tree: (
         tree["accessors"].append({"componentType": 5126, "count": 1, "type": "VEC3", **values})
-        or tree["meshes"][0]["primitives"][0]["attributes"].update(POSITION=len(tree["accessors"]) - 1)
+        or tree["meshes"][0]["primitives"][0]["attributes"].update(
+            POSITION=len(tree["accessors"]) - 1
+        )
     )
 
 
 def many_nodes(count):
-    return lambda tree: tree.update(nodes=[{"mesh": 0}] * count, scenes=[{"nodes": list(range(count))}])
+    return lambda tree: tree.update(
+        nodes=[{"mesh": 0}] * count, scenes=[{"nodes": list(range(count))}]
+    )
 
 
 def chain_of_nodes(tree):
@@ -481,7 +566,9 @@ def test_a_picture_is_measured_before_it_is_decoded(tmp_path, size):
     (tmp_path / "a.ply").write_bytes(text)
     with promptly(), fuzzing.limited(400 << 20):
         try:
-            assert len(load_mesh(tmp_path / "a.ply").appearance.texture) < 1000  # two pixels in its place
+            assert (
+                len(load_mesh(tmp_path / "a.ply").attributes.texture) < 1000
+            )  # two pixels in its place
         except InputError as error:
             assert "more memory" not in error.message
 
@@ -491,27 +578,33 @@ def test_pictures_that_are_not_a_colour_are_not_looked_at(tmp_path):
         tree["materials"][0] = {"normalTexture": {"index": 0}}
 
     (tmp_path / "a.glb").write_bytes(changed_glb(change, png(60_000, 60_000)))
-    assert load_mesh(tmp_path / "a.glb").appearance.texture is None
+    assert load_mesh(tmp_path / "a.glb").attributes.texture is None
 
 
 def test_frames_of_a_glb_are_limited(tmp_path):
     content = fuzzing.glb()
     end = (np.arange(5, dtype="<f4") / 10).tobytes()
-    (tmp_path / "a.glb").write_bytes(content.replace(end, struct.pack("<5f", 0, 1 / 30, 2 / 30, 3 / 30, 86000)))
+    (tmp_path / "a.glb").write_bytes(
+        content.replace(end, struct.pack("<5f", 0, 1 / 30, 2 / 30, 3 / 30, 86000))
+    )
     with pytest.raises(InputError, match="keys up to 86000 s are 2580001 frames") as caught:
         open_animation(tmp_path / "a.glb")
     assert "--fps" in caught.value.hint
     assert len(open_animation(tmp_path / "a.glb", 1.0)) == 86001
-    (tmp_path / "a.glb").write_bytes(content.replace(end, struct.pack("<5f", 0, 1 / 30, 2 / 30, 3 / 30, 87000)))
+    (tmp_path / "a.glb").write_bytes(
+        content.replace(end, struct.pack("<5f", 0, 1 / 30, 2 / 30, 3 / 30, 87000))
+    )
     with pytest.raises(InputError, match="an animation of 24 hours"):
         open_animation(tmp_path / "a.glb", 1.0)
 
 
 TEXTS = {
-    "empty lines.ply": b"ply\nformat ascii 1.0\nelement vertex 100\nproperty float x\nend_header\n" + b"\n" * (4 << 20),
+    "empty lines.ply": b"ply\nformat ascii 1.0\nelement vertex 100\nproperty float x\nend_header\n"
+    + b"\n" * (4 << 20),
     "other lines.ply": b"ply\nformat ascii 1.0\nelement vertex 100\nproperty float x\nend_header\n"
     + b"\x0b" * (4 << 20),
-    "claims.ply": b"ply\nformat ascii 1.0\nelement vertex 9000000\nproperty float x\nend_header\n" + b"\n" * (4 << 20),
+    "claims.ply": b"ply\nformat ascii 1.0\nelement vertex 9000000\nproperty float x\nend_header\n"
+    + b"\n" * (4 << 20),
     "more.ply": b"ply\nformat binary_little_endian 1.0\nelement vertex 900000000\nproperty float x\nend_header\n",
     "hidden.ply": b"ply\nformat binary_little_endian 1.0\nthe_element vertex 900000000\nproperty float x\nend_header\n",
     "endless.ply": b"ply\nformat ascii 1.0\n" + b"comment\n" * 100_000,
@@ -533,7 +626,16 @@ def test_meshes_of_text_do_not_grow(tmp_path, name):
 
 def test_a_wav_that_claims_hours_is_refused_by_its_header(tmp_path):
     def wav(rate, channels, data, bits=8):
-        form = struct.pack("<IHHIIHH", 16, 1, channels, rate, rate * channels * bits // 8, channels * bits // 8, bits)
+        form = struct.pack(
+            "<IHHIIHH",
+            16,
+            1,
+            channels,
+            rate,
+            rate * channels * bits // 8,
+            channels * bits // 8,
+            bits,
+        )
         body = b"WAVEfmt " + form + b"data" + struct.pack("<I", len(data)) + data
         return b"RIFF" + struct.pack("<I", len(body)) + body
 
@@ -586,7 +688,9 @@ def turned(matrix):
     ],
 )  # fmt: skip
 def test_bindings_that_do_not_fit(tmp_path, good_binding, change, recwarn):
-    arrays = {name: array for name, array in {**good_binding, **change}.items() if array is not None}
+    arrays = {
+        name: array for name, array in {**good_binding, **change}.items() if array is not None
+    }
     np.savez(tmp_path / "a.npz", **arrays)
     with pytest.raises(InputError, match=r"a\.npz"):
         load_binding(tmp_path / "a.npz", FACE, MESH)
@@ -684,16 +788,22 @@ def test_a_mesh_without_a_surface_is_not_bound(face, recwarn, name):
 def test_a_partial_is_its_own(tmp_path, monkeypatch):
     """A link and a user's file have the first names that are tried."""
     (tmp_path / "secret").write_text("mine")
-    prefix = f".talkemo-{os.getpid()}-{files._host()}"
+    prefix = f".talkemo-{os.getpid()}-{writing._host()}"
     (tmp_path / f"{prefix}aaaaaaaa.npz").symlink_to("secret")
     (tmp_path / f"{prefix}bbbbbbbb.npz").write_text("mine")
     (tmp_path / f"{prefix}aaaaaaaa").mkdir()
     for folder in (False, True):
-        monkeypatch.setattr(tempfile, "_get_candidate_names", lambda: iter(["aaaaaaaa", "bbbbbbbb", "cccccccc"]))
+        monkeypatch.setattr(
+            tempfile, "_get_candidate_names", lambda: iter(["aaaaaaaa", "bbbbbbbb", "cccccccc"])
+        )
         partial = Partial(tmp_path / ("a" if folder else "a.npz"), folder)
         assert partial.path.is_dir() == folder and not partial.path.is_symlink()
         partial.discard()
-    assert (tmp_path / "secret").read_text() == (tmp_path / f"{prefix}bbbbbbbb.npz").read_text() == "mine"
+    assert (
+        (tmp_path / "secret").read_text()
+        == (tmp_path / f"{prefix}bbbbbbbb.npz").read_text()
+        == "mine"
+    )
     assert sorted(p.name for p in tmp_path.iterdir()) == sorted(
         ["secret", f"{prefix}aaaaaaaa.npz", f"{prefix}bbbbbbbb.npz", f"{prefix}aaaaaaaa"]
     )
@@ -708,7 +818,9 @@ def test_a_link_is_replaced_and_not_followed(tmp_path):
     assert not (tmp_path / "a.txt").is_symlink()
 
 
-@pytest.mark.parametrize("name", ["n" * 251 + ".npz", "n" * 255, "ä" * 125 + ".npz", "a." + "n" * 253])
+@pytest.mark.parametrize(
+    "name", ["n" * 251 + ".npz", "n" * 255, "ä" * 125 + ".npz", "a." + "n" * 253]
+)
 def test_long_names(tmp_path, name):
     with atomic_write(tmp_path / name) as partial:
         partial.write_text("all")
@@ -723,7 +835,7 @@ def dead_process() -> int:
 
 
 def test_what_the_dead_left_is_swept(tmp_path):
-    dead, alive, host = dead_process(), os.getppid(), files._host()
+    dead, alive, host = dead_process(), os.getppid(), writing._host()
     (tmp_path / "mine").write_text("mine")
     (tmp_path / "folder").mkdir()
     (tmp_path / "folder" / "mine").write_text("mine")
@@ -756,13 +868,15 @@ def test_what_the_dead_left_is_swept(tmp_path):
     os.utime(tmp_path / link, (0, 0), follow_symlinks=False)
     with atomic_write(tmp_path / "a.txt") as partial:
         partial.write_text("all")
-    assert sorted(p.name for p in tmp_path.iterdir()) == sorted([*kept, fresh, link, "mine", "folder", "a.txt"])
+    assert sorted(p.name for p in tmp_path.iterdir()) == sorted(
+        [*kept, fresh, link, "mine", "folder", "a.txt"]
+    )
     assert (tmp_path / "folder" / "mine").read_text() == "mine"
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can give files away")
 def test_what_others_left_is_not_ours_to_sweep(tmp_path):
-    path = tmp_path / f".talkemo-{dead_process()}-{files._host()}abcdefgh.npz"
+    path = tmp_path / f".talkemo-{dead_process()}-{writing._host()}abcdefgh.npz"
     path.write_text("half")
     os.utime(path, (0, 0))
     os.chown(path, 12345, 12345)
@@ -775,7 +889,7 @@ def test_two_processes_write_one_output(tmp_path):
     """Whoever reads meanwhile sees the whole file of one of them."""
     code = """
 import sys
-from talkemo.files import atomic_write
+from talkemo.files.writing import atomic_write
 for _ in range(40):
     with atomic_write(sys.argv[1]) as partial, partial.open("wb") as file:
         for _ in range(20):
@@ -789,18 +903,28 @@ for _ in range(40):
         content = path.read_bytes()
         assert len(content) == 1_000_000 and content in (content[:1] * 1_000_000,)
         time.sleep(0.002)
-    assert [writer.returncode for writer in writers] == [0, 0] and [p.name for p in tmp_path.iterdir()] == ["a.bin"]
+    assert [writer.returncode for writer in writers] == [0, 0] and [
+        p.name for p in tmp_path.iterdir()
+    ] == ["a.bin"]
 
 
 def test_a_full_disk_leaves_the_old_output(tmp_path):
     path = tmp_path / "a.npz"
     path.write_text("the old one")
     rest = np.zeros((4000, 3), np.float32)
-    header = Header(frames=100, fps=30.0, faces=np.zeros((1, 3), np.int32), rest=rest, focus=np.ones(4000, bool))
-    frames = Frames(
-        np.zeros((10, 4000, 3), np.float32), np.zeros((10, 68, 3), np.float32), np.zeros((10, 52), np.float32)
+    header = Header(
+        frames=100, fps=30.0, faces=np.zeros((1, 3), np.int32), rest=rest, focus=np.ones(4000, bool)
     )
-    with fuzzing.small_files(1 << 20), pytest.raises(OSError) as caught, NpzWriter(path, header) as writer:
+    frames = Frames(
+        np.zeros((10, 4000, 3), np.float32),
+        np.zeros((10, 68, 3), np.float32),
+        np.zeros((10, 52), np.float32),
+    )
+    with (
+        fuzzing.small_files(1 << 20),
+        pytest.raises(OSError) as caught,
+        NpzWriter(path, header) as writer,
+    ):
         for _ in range(10):
             writer.write(frames)
     assert caught.value.errno == 27 and path.read_text() == "the old one"
@@ -812,11 +936,11 @@ def test_a_full_disk_leaves_the_old_output(tmp_path):
 def test_outputs_are_compared_with_inputs_that_cannot_be_followed(tmp_path):
     (tmp_path / "loop.npz").symlink_to("loop.npz")
     for source in (tmp_path / "loop.npz", "a\0b", "n" * 5000, tmp_path / "a.npz" / "b"):
-        files.check_output(tmp_path / "b.npz", (".npz",), source)
+        writing.check_output(tmp_path / "b.npz", (".npz",), source)
     (tmp_path / "a.npz").write_text("")
     (tmp_path / "link.npz").symlink_to("a.npz")
     for source in ("a.npz", "link.npz"):
         with pytest.raises(InputError, match="would be overwritten"):
-            files.check_output(tmp_path / "a.npz", (".npz",), tmp_path / source)
+            writing.check_output(tmp_path / "a.npz", (".npz",), tmp_path / source)
     with pytest.raises(InputError, match="no such folder"):
-        files.check_output(tmp_path / ("n" * 5000) / "a.npz", (".npz",))
+        writing.check_output(tmp_path / ("n" * 5000) / "a.npz", (".npz",))

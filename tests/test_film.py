@@ -17,18 +17,29 @@ from PIL import Image
 from scipy.spatial.transform import Rotation
 
 import talkemo
-from talkemo import InputError, TalkemoError, audio
-from talkemo.capture import camera, detector, film, video
-from talkemo.capture.detector import SCORES, Crop, Tracked, Tracker, crop_of_points, find_model
-from talkemo.capture.film import capture_film
-from talkemo.data import workers
+from talkemo import InputError, TalkemoError
+from talkemo.audio import recording
+from talkemo.capture import camera
+from talkemo.capture import landmark_tracker as detector
+from talkemo.capture import video_capture as film
+from talkemo.capture.audio_sync import best_delay, delayed, video_audio
+from talkemo.capture.landmark_tracker import (
+    SCORES,
+    Crop,
+    LandmarkTracker,
+    Tracked,
+    crop_of_points,
+    find_model,
+)
+from talkemo.capture.video_capture import capture_video
+from talkemo.compute import workers
+from talkemo.data import video_folders as films
+from talkemo.data.video_folders import capture_folder, find_clips, split_of
 from talkemo.evaluation.metrics import pearson
 from talkemo.formats.mesh import load_mesh
 from talkemo.formats.npz import NpzAnimation
-from talkemo.pipelines import films
 from talkemo.pipelines import reconstruct as pipeline
-from talkemo.pipelines.films import capture_folder, find_clips, split_of
-from talkemo.pipelines.sync import best_delay, delayed, film_sound
+from talkemo.video import reader as video
 
 ROOT = Path(__file__).parent.parent
 FPS, FRAMES = 25, 50
@@ -42,8 +53,12 @@ def performance(face):
     shapes[:, face.expression_names.index("jawOpen")] = JAW
     operator = face.mesh_operator(face.mesh_points)
     rest = operator @ face.mean
-    moved = rest + np.tensordot(shapes, np.stack([operator @ row for row in face.expression_basis]), 1)
-    turns = Rotation.from_rotvec(0.2 * np.sin(np.arange(FRAMES) / 12)[:, None] * [0, 1, 0]).as_matrix()
+    moved = rest + np.tensordot(
+        shapes, np.stack([operator @ row for row in face.expression_basis]), 1
+    )
+    turns = Rotation.from_rotvec(
+        0.2 * np.sin(np.arange(FRAMES) / 12)[:, None] * [0, 1, 0]
+    ).as_matrix()
     points = np.zeros((FRAMES, 478, 2), np.float32)
     pixels = camera.project(moved, turns, np.full(FRAMES, 0.6), np.full((FRAMES, 2), 60.0))
     points[:, face.mesh_points] = pixels
@@ -75,7 +90,9 @@ def clip(tmp_path_factory):
     folder = tmp_path_factory.mktemp("film")
     soundfile.write(folder / "tone.wav", 0.2 * np.sin(np.arange(32000) / 8), 16000)
     path = folder / "clip.mp4"
-    writer = imageio_ffmpeg.write_frames(str(path), (128, 96), fps=FPS, audio_path=str(folder / "tone.wav"))
+    writer = imageio_ffmpeg.write_frames(
+        str(path), (128, 96), fps=FPS, audio_path=str(folder / "tone.wav")
+    )
     writer.send(None)
     for number in range(FRAMES):
         writer.send(np.full((96, 128, 3), 4 * number, np.uint8))
@@ -85,11 +102,11 @@ def clip(tmp_path_factory):
 
 @pytest.fixture
 def tracked(monkeypatch, performance):
-    monkeypatch.setattr(pipeline, "Tracker", lambda: MadeUpTracker(performance[0]))
+    monkeypatch.setattr(pipeline, "LandmarkTracker", lambda: MadeUpTracker(performance[0]))
 
 
 def test_a_film_is_read_at_its_rate(clip):
-    with video.open_film(clip) as opened:
+    with video.open_video(clip) as opened:
         pictures = list(opened.pictures)
     assert (opened.fps, opened.scale, len(pictures)) == (FPS, 1.0, FRAMES)
     assert pictures[40].shape == (96, 128, 3) and abs(int(pictures[40].mean()) - 160) < 6
@@ -97,20 +114,20 @@ def test_a_film_is_read_at_its_rate(clip):
 
 def test_large_films_are_scaled_down(clip, monkeypatch):
     monkeypatch.setattr(video, "LONGEST_SIDE", 64)
-    with video.open_film(clip) as opened:
+    with video.open_video(clip) as opened:
         assert next(opened.pictures).shape == (48, 64, 3) and opened.scale == 2
 
 
 def test_a_photograph_is_a_film_of_one_picture(tmp_path):
     Image.new("RGB", (20, 10), (9, 8, 7)).save(tmp_path / "p.png")
-    with video.open_film(tmp_path / "p.png") as opened:
+    with video.open_video(tmp_path / "p.png") as opened:
         (picture,) = opened.pictures
     assert picture.shape == (10, 20, 3) and (picture == (9, 8, 7)).all()
 
 
 def test_the_fit_follows_the_points(face, clip, performance):
     points, jaw, _ = performance
-    found = capture_film(face, clip, MadeUpTracker(points))
+    found = capture_video(face, clip, MadeUpTracker(points))
     capture = found.capture
     assert capture.seen.sum() == FRAMES - 3 and not capture.seen[26:29].any()
     assert pearson(capture.shapes[:, face.expression_names.index("jawOpen")], jaw) > 0.97
@@ -123,10 +140,10 @@ def test_the_fit_follows_the_points(face, clip, performance):
 
 def test_long_films_are_fitted_in_pieces(face, clip, performance, monkeypatch):
     points, _, _ = performance
-    whole = capture_film(face, clip, MadeUpTracker(points, range(20, 30))).capture
+    whole = capture_video(face, clip, MadeUpTracker(points, range(20, 30))).capture
     monkeypatch.setattr(film, "PIECE", 22)
     monkeypatch.setattr(film, "OVERLAP", 8)
-    parts = capture_film(face, clip, MadeUpTracker(points, range(20, 30))).capture
+    parts = capture_video(face, clip, MadeUpTracker(points, range(20, 30))).capture
     assert parts.shapes.shape == whole.shapes.shape and (parts.seen == whole.seen).all()
     assert np.abs(parts.shapes - whole.shapes).max() < 0.08
 
@@ -134,11 +151,15 @@ def test_long_films_are_fitted_in_pieces(face, clip, performance, monkeypatch):
 def test_on_the_own_face(clip, tracked, face, tmp_path):
     outputs = [tmp_path / "a.npz", tmp_path / "a.csv"]
     result = talkemo.reconstruct(clip, outputs, neutral=tmp_path / "person.obj")
-    assert result.frames == FRAMES and result.fps == FPS and result.metrics["frames_without_face"] == 3
+    assert (
+        result.frames == FRAMES and result.fps == FPS and result.metrics["frames_without_face"] == 3
+    )
     assert result.metrics["residual_px"] < 0.5
     animation = NpzAnimation(tmp_path / "a.npz")
     assert animation.meta["audio"] == "clip.mp4" and animation.meta["seen"][27] == 0
-    np.testing.assert_allclose(load_mesh(tmp_path / "person.obj").vertices, animation.rest, atol=1e-3)
+    np.testing.assert_allclose(
+        load_mesh(tmp_path / "person.obj").vertices, animation.rest, atol=1e-3
+    )
 
 
 def test_onto_another_mesh(clip, tracked, performance, example_face, models):
@@ -147,15 +168,21 @@ def test_onto_another_mesh(clip, tracked, performance, example_face, models):
     upper, lower = still.landmarks68[:, 62], still.landmarks68[:, 66]
     assert pearson(np.linalg.norm(upper - lower, axis=1), performance[1]) > 0.95
     turned = talkemo.reconstruct(clip, onto=example_face, models=models, head=True)
-    forehead = turned.landmarks68[:, 27] - turned.landmarks68[:, 8]  # along the face: a turn about y leaves its height
-    np.testing.assert_allclose(forehead[:, 1], (still.landmarks68[:, 27] - still.landmarks68[:, 8])[:, 1], rtol=0.03)
+    forehead = (
+        turned.landmarks68[:, 27] - turned.landmarks68[:, 8]
+    )  # along the face: a turn about y leaves its height
+    np.testing.assert_allclose(
+        forehead[:, 1], (still.landmarks68[:, 27] - still.landmarks68[:, 8])[:, 1], rtol=0.03
+    )
     across = turned.landmarks68[:, 45] - turned.landmarks68[:, 36]
     yaw = np.arctan2(-across[:, 2], across[:, 0])
     wanted = Rotation.from_matrix(performance[2]).as_euler("yxz")[:, 0]
     assert pearson(yaw, wanted) > 0.99 and np.ptp(yaw) == pytest.approx(np.ptp(wanted), rel=0.15)
     happy = talkemo.reconstruct(clip, onto=example_face, models=models, emotion="happy")
-    look = talkemo.face.ARKIT_NAMES.index("eyeLookUpLeft")
-    assert happy.arkit[:, look].min() > 0.2 and still.arkit[:, look].min() > 0.2  # the eyes look where they did
+    appearance = talkemo.face.canonical.ARKIT_NAMES.index("eyeLookUpLeft")
+    assert (
+        happy.arkit[:, appearance].min() > 0.2 and still.arkit[:, appearance].min() > 0.2
+    )  # the eyes look where they did
     width = lambda r: np.linalg.norm(r.landmarks68[:, 54] - r.landmarks68[:, 48], axis=1).mean()
     assert width(happy) > 1.05 * width(still)
     assert (talkemo.reconstruct(clip, models=models, emotion="happy").vertices != 0).any()
@@ -164,11 +191,15 @@ def test_onto_another_mesh(clip, tracked, performance, example_face, models):
 def test_scores_tell_what_points_hardly_show(face, clip, performance):
     brows = 0.2 + 0.6 * (np.arange(FRAMES) % 16 > 7)
     number = [k for k, name in enumerate(face.expression_names) if name.startswith("browDown")]
-    without = capture_film(face, clip, MadeUpTracker(performance[0])).capture.shapes[:, number]
+    without = capture_video(face, clip, MadeUpTracker(performance[0])).capture.shapes[:, number]
     told = [("browDownLeft", brows), ("browDownRight", brows)]
-    found = capture_film(face, clip, MadeUpTracker(performance[0], scores=told)).capture.shapes[:, number]
+    found = capture_video(face, clip, MadeUpTracker(performance[0], scores=told)).capture.shapes[
+        :, number
+    ]
     assert without.max() < 0.1  # points that do not move
-    assert pearson(found.mean(1), brows) > 0.9 and np.percentile(found, 10) < 0.1  # the usual level is taken off
+    assert (
+        pearson(found.mean(1), brows) > 0.9 and np.percentile(found, 10) < 0.1
+    )  # the usual level is taken off
 
 
 def test_a_face_near_the_lens(face, clip, performance):
@@ -176,23 +207,41 @@ def test_a_face_near_the_lens(face, clip, performance):
     shapes[:, face.expression_names.index("jawOpen")] = JAW
     operator = face.mesh_operator(face.mesh_points)
     rest = operator @ face.mean
-    moved = rest + np.tensordot(shapes, np.stack([operator @ row for row in face.expression_basis]), 1)
+    moved = rest + np.tensordot(
+        shapes, np.stack([operator @ row for row in face.expression_basis]), 1
+    )
     lens = camera.Lens.of_view(70, 128, 96)
     scale = np.full(FRAMES, lens.focal / 350)  # 35 cm from the camera
     turns = performance[2]
     flat = camera.project(moved, turns, scale, np.full((FRAMES, 2), 60.0))
     points = np.zeros((FRAMES, 478, 2), np.float32)
     points[:, face.mesh_points] = lens.bent(flat, moved, turns, scale)
-    np.testing.assert_allclose(lens.flat(points[:, face.mesh_points], moved, turns, scale), flat, atol=1e-3)
-    far, near = (capture_film(face, clip, MadeUpTracker(points), view=view) for view in (None, 70.0))
-    assert near.residual_px[near.capture.seen].mean() < 0.7 * far.residual_px[far.capture.seen].mean()
+    np.testing.assert_allclose(
+        lens.flat(points[:, face.mesh_points], moved, turns, scale), flat, atol=1e-3
+    )
+    far, near = (
+        capture_video(face, clip, MadeUpTracker(points), view=view) for view in (None, 70.0)
+    )
+    assert (
+        near.residual_px[near.capture.seen].mean() < 0.7 * far.residual_px[far.capture.seen].mean()
+    )
     # The mean person's face was filmed: with the lens, that is whom the fit finds.
     assert np.linalg.norm(near.capture.identity) < 0.6 * np.linalg.norm(far.capture.identity)
 
 
 def test_a_film_that_is_cut_says_so(clip, tracked, tmp_path):
     assert "missing_s" not in talkemo.reconstruct(clip, tmp_path / "a.npz").metrics
-    command = [imageio_ffmpeg.get_ffmpeg_exe(), "-v", "error", "-i", str(clip), "-c", "copy", "-movflags", "+faststart"]
+    command = [
+        imageio_ffmpeg.get_ffmpeg_exe(),
+        "-v",
+        "error",
+        "-i",
+        str(clip),
+        "-c",
+        "copy",
+        "-movflags",
+        "+faststart",
+    ]
     subprocess.run([*command, str(tmp_path / "whole.mp4")], check=True)
     content = (tmp_path / "whole.mp4").read_bytes()
     (tmp_path / "cut.mp4").write_bytes(content[: len(content) // 3])
@@ -206,7 +255,7 @@ def test_several_faces(clip, tracked, tmp_path):
         talkemo.reconstruct(clip, tmp_path / "a.npz", number=3)
 
 
-class TwoFaces(Tracker):
+class TwoFaces(LandmarkTracker):
     """Sees a large face on the left and a small one on the right, which is gone in the second of four pictures."""
 
     def __init__(self):
@@ -226,9 +275,14 @@ class TwoFaces(Tracker):
 
 def test_a_face_that_is_lost_is_found_where_it_was():
     pictures = [np.full((96, 128, 3), k, np.uint8) for k in range(4)]
-    found = {face: [one and one.points[:, 0].mean() for one in TwoFaces().follow(pictures, face)] for face in (1, 2)}
+    found = {
+        face: [one and one.points[:, 0].mean() for one in TwoFaces().follow(pictures, face)]
+        for face in (1, 2)
+    }
     assert all(abs(column - 30) < 3 for column in found[1])
-    assert found[2][1] is None and all(abs(column - 90) < 3 for k, column in enumerate(found[2]) if k != 1)
+    assert found[2][1] is None and all(
+        abs(column - 90) < 3 for k, column in enumerate(found[2]) if k != 1
+    )
     assert [one.faces for one in TwoFaces().follow(pictures, 2) if one] == [2, 1, 1]
     assert [*TwoFaces().follow(pictures, 3)] == [None] * 4
 
@@ -251,14 +305,14 @@ def test_films_that_cannot_be_used(clip, tmp_path, performance, face):
     (tmp_path / "cut.mp4").write_bytes(clip.read_bytes()[:3000])
     (tmp_path / "a.png").write_bytes(b"no picture")
     for name in ("a.mp4", "cut.mp4", "a.png", "none.mp4"):
-        with pytest.raises(InputError, match=name), video.open_film(tmp_path / name) as opened:
+        with pytest.raises(InputError, match=name), video.open_video(tmp_path / name) as opened:
             list(opened.pictures)
     with pytest.raises(InputError, match="no face found"):
-        capture_film(face, clip, MadeUpTracker(performance[0], range(FRAMES)))
+        capture_video(face, clip, MadeUpTracker(performance[0], range(FRAMES)))
     monkey = MadeUpTracker(performance[0])
     monkey.follow = lambda pictures, face: iter(())
     with pytest.raises(InputError, match="no picture in it"):
-        capture_film(face, clip, monkey)
+        capture_video(face, clip, monkey)
 
 
 def test_options_that_do_not_fit(clip, tracked, tmp_path):
@@ -277,14 +331,14 @@ def test_options_that_do_not_fit(clip, tracked, tmp_path):
 
 
 def test_the_sound_of_films(clip, tmp_path):
-    assert audio.open_audio(clip).duration == pytest.approx(2, abs=0.1)
-    assert film_sound(clip) is not None
+    assert recording.open_audio(clip).duration == pytest.approx(2, abs=0.1)
+    assert video_audio(clip) is not None
     silent = tmp_path / "silent.mp4"
     writer = imageio_ffmpeg.write_frames(str(silent), (32, 32), fps=10)
     writer.send(None)
     writer.send(np.zeros((32, 32, 3), np.uint8))
     writer.close()
-    assert film_sound(silent) is None and film_sound(tmp_path / "a.png") is None
+    assert video_audio(silent) is None and video_audio(tmp_path / "a.png") is None
 
 
 # ------------------------------------------------------------------------------------------------------------ detector
@@ -293,7 +347,7 @@ def test_the_sound_of_films(clip, tmp_path):
 def test_without_the_extra_it_says_what_to_install(monkeypatch):
     monkeypatch.setitem(sys.modules, "ai_edge_litert.interpreter", None)
     with pytest.raises(TalkemoError, match="no ai-edge-litert") as caught:
-        Tracker()
+        LandmarkTracker()
     assert caught.value.hint == "pip install 'talkemo[video]'"
     monkeypatch.setattr(detector, "_packaged", list)
     monkeypatch.delenv(detector.VARIABLE, raising=False)
@@ -332,7 +386,7 @@ def test_crops_are_cut_where_they_are_put_back():
 def real_tracker():
     """The detector itself, where the extra `video` is installed."""
     try:
-        return Tracker()
+        return LandmarkTracker()
     except TalkemoError as error:
         pytest.skip(f"{error.message}: {error.hint}")
 
@@ -350,7 +404,11 @@ def test_the_real_detector_on_drawn_heads(real_tracker, heads):
     picture[50:242, 20:212] = heads[0]
     picture[100:230, 300:430] = np.array(Image.fromarray(heads[1]).resize((130, 130)))
     large, small = real_tracker.detect(picture)
-    assert large.side > small.side and abs(large.centre[0] - 116) < 20 and abs(small.centre[0] - 365) < 20
+    assert (
+        large.side > small.side
+        and abs(large.centre[0] - 116) < 20
+        and abs(small.centre[0] - 365) < 20
+    )
     first, second = ([*real_tracker.follow([picture, picture], face)] for face in (1, 2))
     assert first[0].faces == 2 and abs(first[1].points[:, 0].mean() - 116) < 20
     assert abs(second[1].points[:, 0].mean() - 365) < 20
@@ -368,7 +426,7 @@ def test_a_film_of_a_drawn_head(real_tracker, heads, tmp_path, monkeypatch):
     for k in range(12):
         writer.send(np.ascontiguousarray(heads[k // 6]))
     writer.close()
-    monkeypatch.setattr(pipeline, "Tracker", lambda: real_tracker)
+    monkeypatch.setattr(pipeline, "LandmarkTracker", lambda: real_tracker)
     result = talkemo.reconstruct(path)
     assert result.frames == 12 and result.metrics["frames_without_face"] == 0
     assert result.metrics["residual_px"] < 2
@@ -381,13 +439,17 @@ def test_a_film_of_a_drawn_head(real_tracker, heads, tmp_path, monkeypatch):
 
 def test_a_preview_shows_points_and_face(clip, tracked, performance, tmp_path):
     talkemo.reconstruct(clip, tmp_path / "a.npz", preview=tmp_path / "p.mp4")
-    with video.open_film(tmp_path / "p.mp4") as opened:
+    with video.open_video(tmp_path / "p.mp4") as opened:
         pictures = list(opened.pictures)
     assert len(pictures) == FRAMES and pictures[0].shape == (96, 256, 3)
-    assert audio.open_audio(tmp_path / "p.mp4").duration == pytest.approx(2, abs=0.1)
+    assert recording.open_audio(tmp_path / "p.mp4").duration == pytest.approx(2, abs=0.1)
     # The face lies where the points are: skin over the grey film.
     middle = performance[0][10][[1, 50, 280]].mean(0).astype(int)
-    over = pictures[10][middle[1] - 3 : middle[1] + 3, 128 + middle[0] - 3 : 128 + middle[0] + 3].reshape(-1, 3).mean(0)
+    over = (
+        pictures[10][middle[1] - 3 : middle[1] + 3, 128 + middle[0] - 3 : 128 + middle[0] + 3]
+        .reshape(-1, 3)
+        .mean(0)
+    )
     assert over[0] > over[2] + 10
     assert np.ptp(pictures[10][2:10, 240:250].reshape(-1, 3).mean(0)) < 10  # and not elsewhere
     red = pictures[27][:3, 20:100].reshape(-1, 3).mean(0)  # no face was found there
@@ -395,7 +457,7 @@ def test_a_preview_shows_points_and_face(clip, tracked, performance, tmp_path):
 
 
 def test_a_preview_of_a_photograph(tmp_path, monkeypatch, performance):
-    monkeypatch.setattr(pipeline, "Tracker", lambda: MadeUpTracker(performance[0][5:6]))
+    monkeypatch.setattr(pipeline, "LandmarkTracker", lambda: MadeUpTracker(performance[0][5:6]))
     Image.new("RGB", (128, 96), (90, 90, 90)).save(tmp_path / "p.jpg")
     result = talkemo.reconstruct(tmp_path / "p.jpg", tmp_path / "a.npz", preview=tmp_path / "p.png")
     assert result.frames == 1 and Image.open(tmp_path / "p.png").size == (256, 96)
@@ -416,7 +478,12 @@ def test_names_of_published_corpora(tmp_path):
         (tmp_path / "r" / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / "r" / name).touch()
     first, second = find_clips(tmp_path / "r", "ravdess")  # songs are left out
-    assert (first.speaker, first.emotion, first.level, first.split) == ("ravdess_01", "neutral", "normal", "train")
+    assert (first.speaker, first.emotion, first.level, first.split) == (
+        "ravdess_01",
+        "neutral",
+        "normal",
+        "train",
+    )
     assert (second.emotion, second.level, second.split) == ("happy", "strong", "dev")
     assert second.sentence.startswith("Kids")
     (tmp_path / "g" / "s3" / "video").mkdir(parents=True)
@@ -424,7 +491,10 @@ def test_names_of_published_corpora(tmp_path):
     (tmp_path / "g" / "s3" / "video" / "readme.mpg").touch()
     (clip,) = find_clips(tmp_path / "g", "grid")
     assert (clip.speaker, clip.sentence) == ("grid_s3", "bin blue at f three soon")
-    assert split_of("a") == split_of("a") and {split_of(str(k)) for k in range(40)} == {"train", "dev"}
+    assert split_of("a") == split_of("a") and {split_of(str(k)) for k in range(40)} == {
+        "train",
+        "dev",
+    }
     with pytest.raises(InputError, match="no films of the kind ravdess"):
         find_clips(tmp_path / "g", "ravdess")
     with pytest.raises(InputError, match="unknown kind"):
@@ -448,7 +518,7 @@ def test_a_folder_of_films(clip, performance, tmp_path, monkeypatch, models):
         return iter([function(task) for task in tasks])
 
     monkeypatch.setattr(workers, "each_done", here)
-    monkeypatch.setattr(films, "Tracker", lambda: Counting(performance[0]))
+    monkeypatch.setattr(films, "LandmarkTracker", lambda: Counting(performance[0]))
     films._of_process.cache_clear()
     figures = capture_folder(folder, "folder", out)
     assert (figures["clips"], figures["failed"], figures["speakers"]) == (4, 1, 3)
@@ -475,12 +545,16 @@ def test_a_cluster_of_two_workers(clip, performance, tmp_path, monkeypatch):
     for name in ("one.mp4", "two.mp4", "three.mp4"):
         shutil.copy(clip, folder / name)
     (folder / "bad.mp4").write_bytes(b"no film")
-    monkeypatch.setattr(films, "Tracker", lambda: MadeUpTracker(performance[0]))
+    monkeypatch.setattr(films, "LandmarkTracker", lambda: MadeUpTracker(performance[0]))
     films._of_process.cache_clear()
     # Threads, so that the made-up tracker is there; what follows has processes.
     local = {"dashboard_address": None, "silence_logs": 50}
-    with distributed.LocalCluster(n_workers=2, processes=False, threads_per_worker=1, **local) as cluster:
-        figures = capture_folder(folder, "folder", out, scheduler=cluster.scheduler_address, sync="auto")
+    with distributed.LocalCluster(
+        n_workers=2, processes=False, threads_per_worker=1, **local
+    ) as cluster:
+        figures = capture_folder(
+            folder, "folder", out, scheduler=cluster.scheduler_address, sync="auto"
+        )
     assert (figures["clips"], figures["failed"]) == (4, 1)
     films._of_process.cache_clear()
     with distributed.LocalCluster(n_workers=2, threads_per_worker=1, **local) as cluster:
@@ -511,8 +585,11 @@ def test_a_delay_is_found_and_taken_away(clip, performance, face):
     heard, seen = opening[10:310], opening[33:333]  # what is seen now is heard 0.23 s later
     found = best_delay(seen, heard)
     assert found.seconds == pytest.approx(0.23) and found.r > 0.99
-    assert best_delay(rng.random(300), rng.random(300)) is None and best_delay(np.ones(300), heard) is None
-    capture = capture_film(face, clip, MadeUpTracker(performance[0])).capture
+    assert (
+        best_delay(rng.random(300), rng.random(300)) is None
+        and best_delay(np.ones(300), heard) is None
+    )
+    capture = capture_video(face, clip, MadeUpTracker(performance[0])).capture
     later = delayed(capture, 0.2)
     np.testing.assert_allclose(later.shapes[15:], capture.shapes[10:-5], atol=1e-5)
     np.testing.assert_allclose(later.shapes[:5], np.repeat(capture.shapes[:1], 5, 0), atol=1e-5)

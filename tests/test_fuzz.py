@@ -6,10 +6,14 @@ import fuzzing
 import pytest
 
 FILES = int(os.environ.get("TALKEMO_FUZZ", "5000"))
-FIRST = int(os.environ.get("TALKEMO_FUZZ_FIRST", "0"))  # the number of the first: others are other files
+FIRST = int(
+    os.environ.get("TALKEMO_FUZZ_FIRST", "0")
+)  # the number of the first: others are other files
 
 
-@pytest.mark.skipif(not os.path.exists("/proc/self/statm"), reason="memory is limited by what Linux says of it")
+@pytest.mark.skipif(
+    not os.path.exists("/proc/self/statm"), reason="memory is limited by what Linux says of it"
+)
 def test_mutated_files(tmp_path):
     faults = fuzzing.try_all(FILES, tmp_path, FIRST, print)
     assert not faults, "\n".join([f"{len(faults)} faults, such as:", *faults[:40]])

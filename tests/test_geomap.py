@@ -3,8 +3,8 @@ import pytest
 import trimesh
 from conftest import random_shapes
 
-from talkemo import geomap
-from talkemo.face import INNER_LIPS
+from talkemo.face import geometry_map as geomap
+from talkemo.face.canonical import INNER_LIPS
 from talkemo.train import chart
 
 
@@ -21,7 +21,9 @@ def test_geodesics_reach_far():
     x, y = np.meshgrid(np.arange(200.0), np.arange(4.0))
     points = np.stack([x.ravel(), y.ravel(), 0 * x.ravel()], axis=1)
     a = (np.arange(199)[None] + 200 * np.arange(3)[:, None]).ravel()
-    faces = np.concatenate([np.stack([a, a + 1, a + 200], 1), np.stack([a + 1, a + 201, a + 200], 1)])
+    faces = np.concatenate(
+        [np.stack([a, a + 1, a + 200], 1), np.stack([a + 1, a + 201, a + 200], 1)]
+    )
     assert chart.geodesics(points, faces)[0, 199] == pytest.approx(199, rel=0.03)
 
 
@@ -74,7 +76,10 @@ def test_the_errors_of_a_round_trip_are_told(face):
     maps, told = geomap.round_trip(face, vertices)
     back = face.mean + geomap.geometry_map(face).decode(maps[None])[0]
     error = np.linalg.norm(back - vertices, axis=1)
-    assert told["round_trip_mean_mm"] == pytest.approx(error.mean(), abs=1e-4) and told["round_trip_mean_mm"] < 0.1
+    assert (
+        told["round_trip_mean_mm"] == pytest.approx(error.mean(), abs=1e-4)
+        and told["round_trip_mean_mm"] < 0.1
+    )
     assert told["round_trip_max_mm"] == pytest.approx(error.max(), abs=1e-4)
     assert told["round_trip_lips_eyelids_max_mm"] < 1.0
 

@@ -8,13 +8,14 @@ from scipy.spatial.transform import Rotation
 
 import talkemo
 from talkemo import InputError
-from talkemo.capture.video import open_film
-from talkemo.face import ARKIT_NAMES
+from talkemo.binding.head_turner import HeadTurner
+from talkemo.expression.head_motion import SHARE, SPECTRUM, Gaze, HeadMotion, gaze_of, gaze_weights
+from talkemo.face.canonical import ARKIT_NAMES
 from talkemo.formats.live_link import head_angles
-from talkemo.geometry import eye_rotation
-from talkemo.heads import SHARE, SPECTRUM, Gaze, HeadMotion, Turner, gaze_of, gaze_weights
+from talkemo.geometry.rigid import eye_rotation
 from talkemo.pipelines.outputs import check_mode
-from talkemo.render.look import look_of
+from talkemo.render.appearance import appearance_of
+from talkemo.video.reader import open_video
 
 
 def test_a_head_moves_as_people_s_do():
@@ -23,25 +24,33 @@ def test_a_head_moves_as_people_s_do():
     wanted = np.radians(SHARE * np.sqrt((SPECTRUM**2).sum(0)))
     np.testing.assert_allclose(found.mean(0), wanted, rtol=0.15)
     assert np.abs(HeadMotion(3).angles(np.zeros(1))).max() < 1e-9  # it looks ahead at first
-    np.testing.assert_array_equal(HeadMotion(3).angles(times)[::2], HeadMotion(3).angles(times[::2]))
+    np.testing.assert_array_equal(
+        HeadMotion(3).angles(times)[::2], HeadMotion(3).angles(times[::2])
+    )
     assert np.abs(HeadMotion(3).angles(times) - HeadMotion(4).angles(times)).max() > 0.02
     turns = HeadMotion(1).rotations(times)
-    np.testing.assert_allclose(turns @ turns.transpose(0, 2, 1), np.broadcast_to(np.eye(3), turns.shape), atol=1e-5)
+    np.testing.assert_allclose(
+        turns @ turns.transpose(0, 2, 1), np.broadcast_to(np.eye(3), turns.shape), atol=1e-5
+    )
 
 
 def test_a_mesh_turns_and_its_shoulders_stay(models, example_face):
     binding = talkemo.bind(example_face, models=models)
-    turner = Turner(binding)
+    turner = HeadTurner(binding)
     turn = Rotation.from_euler("y", 0.3).as_matrix()
     moved = turner(binding.rest, turn)
     face = binding.placement.rotation.T @ (moved - binding.rest)[binding.landmarks68[30]]
     assert abs(face[0]) > 10 * binding.scale  # the nose goes to the side
-    chin = binding.placement.to_canonical(binding.rest.astype(np.float64))[binding.landmarks68[8], 1]
+    chin = binding.placement.to_canonical(binding.rest.astype(np.float64))[
+        binding.landmarks68[8], 1
+    ]
     far = binding.placement.to_mesh(np.array([[0, chin - 200, 0.0]]))
-    low = Turner(binding)
+    low = HeadTurner(binding)
     low.share = np.zeros((1, 1), np.float32)
     np.testing.assert_array_equal(low(far.astype(np.float32), turn), far.astype(np.float32))
-    np.testing.assert_allclose(turner(binding.rest, np.eye(3)), binding.rest, atol=1e-5 * binding.scale)
+    np.testing.assert_allclose(
+        turner(binding.rest, np.eye(3)), binding.rest, atol=1e-5 * binding.scale
+    )
 
 
 def test_animations_have_heads(example_face, short_speech, models, tmp_path):
@@ -54,16 +63,26 @@ def test_animations_have_heads(example_face, short_speech, models, tmp_path):
     yaw = [float(row["HeadYaw"]) for row in rows]
     np.testing.assert_allclose(yaw, head_angles(head)[:, 0], atol=1e-5)
     still = talkemo.animate(
-        example_face, short_speech, [tmp_path / "b.npz", tmp_path / "b.mp4"], fps=20, head="off", models=models, seed=2
+        example_face,
+        short_speech,
+        [tmp_path / "b.npz", tmp_path / "b.mp4"],
+        fps=20,
+        head="off",
+        models=models,
+        seed=2,
     )
     with np.load(still.outputs[0]) as arrays:
         assert "head" not in arrays
-        np.testing.assert_array_equal(arrays["vertices"], vertices)  # the mesh of an npz does not turn
+        np.testing.assert_array_equal(
+            arrays["vertices"], vertices
+        )  # the mesh of an npz does not turn
     films = []
     for name in ("a.mp4", "b.mp4"):
-        with open_film(tmp_path / name) as film:
+        with open_video(tmp_path / name) as film:
             films.append(np.stack(list(film.pictures)).astype(int))
-    assert np.abs(films[0][-1] - films[1][-1]).mean() > 1.5 * np.abs(films[0][0] - films[1][0]).mean()
+    assert (
+        np.abs(films[0][-1] - films[1][-1]).mean() > 1.5 * np.abs(films[0][0] - films[1][0]).mean()
+    )
     with pytest.raises(InputError, match="head motion"):
         check_mode("on", "head motion")
 
@@ -87,24 +106,33 @@ def test_eyes_stay_on_the_camera_and_leap():
 def test_gaze_in_arkit_s_weights(example_face, short_speech, models):
     weights = gaze_weights(np.zeros((2, 52)), np.radians([[10.0, 5.0], [-10.0, -5.0]]))
     names = {name: weights[:, k] for k, name in enumerate(ARKIT_NAMES)}
-    assert names["eyeLookDownLeft"][0] == pytest.approx(0.4) and names["eyeLookUpRight"][1] == pytest.approx(0.4)
+    assert names["eyeLookDownLeft"][0] == pytest.approx(0.4) and names["eyeLookUpRight"][
+        1
+    ] == pytest.approx(0.4)
     assert names["eyeLookOutLeft"][0] == pytest.approx(0.2) == names["eyeLookInRight"][0]
     assert weights[0].sum() == pytest.approx(1.2)
-    np.testing.assert_allclose(gaze_of(weights), np.radians([[10.0, 5.0], [-10.0, -5.0]]), atol=1e-9)
-    lively, still = (talkemo.animate(example_face, short_speech, gaze=g, models=models) for g in ("auto", "off"))
-    look = [k for k, name in enumerate(ARKIT_NAMES) if name.startswith("eyeLook")]
-    others = np.setdiff1d(np.arange(52), look)
-    assert lively.arkit[:, look].max() > still.arkit[:, look].max() + 0.02
+    np.testing.assert_allclose(
+        gaze_of(weights), np.radians([[10.0, 5.0], [-10.0, -5.0]]), atol=1e-9
+    )
+    lively, still = (
+        talkemo.animate(example_face, short_speech, gaze=g, models=models) for g in ("auto", "off")
+    )
+    appearance = [k for k, name in enumerate(ARKIT_NAMES) if name.startswith("eyeLook")]
+    others = np.setdiff1d(np.arange(52), appearance)
+    assert lively.arkit[:, appearance].max() > still.arkit[:, appearance].max() + 0.02
     np.testing.assert_array_equal(lively.arkit[:, others], still.arkit[:, others])
 
 
 def test_eyeballs_turn(models, example_face):
-    look = look_of(talkemo.bind(example_face, models=models))
+    appearance = appearance_of(talkemo.bind(example_face, models=models))
     rest = talkemo.bind(example_face, models=models).rest
-    ahead = look.points(rest)
-    look.look_at(np.radians([0.0, 20.0]))
-    aside = look.points(rest)
+    ahead = appearance.points(rest)
+    appearance.look_at(np.radians([0.0, 20.0]))
+    aside = appearance.points(rest)
     moved = np.linalg.norm(aside - ahead, axis=1)
-    assert moved.max() > 0.3 * 14.6 * talkemo.bind(example_face, models=models).scale and moved[: len(rest)].max() == 0
-    look.look_at(None)
-    np.testing.assert_array_equal(look.points(rest), ahead)
+    assert (
+        moved.max() > 0.3 * 14.6 * talkemo.bind(example_face, models=models).scale
+        and moved[: len(rest)].max() == 0
+    )
+    appearance.look_at(None)
+    np.testing.assert_array_equal(appearance.points(rest), ahead)

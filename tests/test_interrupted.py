@@ -40,7 +40,11 @@ def start(folder: Path, face: Path, sound: Path, *outputs: str) -> subprocess.Po
 def wait_for_partials(folder: Path, running: subprocess.Popen, count: int) -> None:
     """Until a run has begun to write."""
     deadline = time.monotonic() + 60
-    while len(list(folder.iterdir())) < count and running.poll() is None and time.monotonic() < deadline:
+    while (
+        len(list(folder.iterdir())) < count
+        and running.poll() is None
+        and time.monotonic() < deadline
+    ):
         time.sleep(0.005)
 
 
@@ -77,7 +81,9 @@ def test_a_run_that_is_asked_to_end_leaves_nothing(tmp_path, example_face, short
                 path.rmdir()
 
 
-def test_a_run_that_is_killed_leaves_nothing_under_a_final_name(tmp_path, example_face, short_speech):
+def test_a_run_that_is_killed_leaves_nothing_under_a_final_name(
+    tmp_path, example_face, short_speech
+):
     dice = random.Random(9)
     for _ in range(KILLS):
         running = start(tmp_path, example_face, short_speech, "a.npz", "a.mp4")
@@ -106,7 +112,9 @@ def test_a_batch_that_is_killed_goes_on(tmp_path, example_face, short_speech):
     ]
 
     def batch(folder: Path) -> subprocess.Popen:
-        return subprocess.Popen([*command, "--format", "npz", "--resume", "-o", str(folder)], stdout=subprocess.DEVNULL)
+        return subprocess.Popen(
+            [*command, "--format", "npz", "--resume", "-o", str(folder)], stdout=subprocess.DEVNULL
+        )
 
     assert batch(tmp_path / "whole").wait(120) == 0
     folder, dice = tmp_path / "killed", random.Random(4)
@@ -115,11 +123,19 @@ def test_a_batch_that_is_killed_goes_on(tmp_path, example_face, short_speech):
         time.sleep(dice.uniform(0.5, 3.0))
         running.kill()
         running.wait(60)
-    kept = {path: path.stat().st_mtime_ns for path in folder.glob("*.npz") if not path.name.startswith(".")}
+    kept = {
+        path: path.stat().st_mtime_ns
+        for path in folder.glob("*.npz")
+        if not path.name.startswith(".")
+    }
     assert batch(folder).wait(120) == 0
-    assert all(path.stat().st_mtime_ns == when for path, when in kept.items())  # what was done is not done again
+    assert all(
+        path.stat().st_mtime_ns == when for path, when in kept.items()
+    )  # what was done is not done again
     for path in (tmp_path / "whole").iterdir():
-        np.testing.assert_array_equal(NpzAnimation(folder / path.name).vertices(), NpzAnimation(path).vertices())
+        np.testing.assert_array_equal(
+            NpzAnimation(folder / path.name).vertices(), NpzAnimation(path).vertices()
+        )
 
 
 def test_two_runs_with_one_output_leave_one_whole_file(tmp_path, example_face, short_speech):
@@ -136,7 +152,12 @@ def test_what_lies_beside_an_output_is_never_touched(tmp_path, example_face, sho
     secret.write_text("mine")
     folder = tmp_path / "out"
     folder.mkdir()
-    beside = {".a.partial.npz": "link", ".a.npz": "file", ".talkemo-1-x.npz": "link", "a.npz.part": "file"}
+    beside = {
+        ".a.partial.npz": "link",
+        ".a.npz": "file",
+        ".talkemo-1-x.npz": "link",
+        "a.npz.part": "file",
+    }
     for name, kind in beside.items():
         if kind == "link":
             (folder / name).symlink_to(secret)
@@ -147,7 +168,9 @@ def test_what_lies_beside_an_output_is_never_touched(tmp_path, example_face, sho
     running = start(folder, example_face, short_speech, "a.npz", "frames")
     _, said = running.communicate(timeout=60)
     assert running.returncode == 0, said
-    assert secret.read_text() == "mine" and (folder / ".frames.partial" / "mine").read_text() == "mine"
+    assert (
+        secret.read_text() == "mine" and (folder / ".frames.partial" / "mine").read_text() == "mine"
+    )
     assert all((folder / name).read_text() == "mine" for name in beside)
 
 
@@ -176,8 +199,18 @@ def test_long_speech_takes_no_more_memory_than_short(tmp_path, example_face, exa
     largest = []
     for seconds in (130, 200):  # both longer than what is kept in memory of a recording
         soundfile.write(tmp_path / "long.wav", np.resize(samples, seconds * rate), rate)
-        command = [sys.executable, "-m", "talkemo_cli", "animate", str(example_face), str(tmp_path / "long.wav"), "-q"]
-        process = subprocess.Popen([*command, "--fps", "10", "--emotion", "sad", "-o", str(tmp_path / "a.npz")])
+        command = [
+            sys.executable,
+            "-m",
+            "talkemo_cli",
+            "animate",
+            str(example_face),
+            str(tmp_path / "long.wav"),
+            "-q",
+        ]
+        process = subprocess.Popen(
+            [*command, "--fps", "10", "--emotion", "sad", "-o", str(tmp_path / "a.npz")]
+        )
         largest.append(0.0)
         while process.poll() is None:
             largest[-1] = max(largest[-1], peak_memory(process.pid))

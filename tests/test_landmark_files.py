@@ -9,7 +9,7 @@ import pytest
 import talkemo
 from talkemo import InputError
 from talkemo.capture.landmark_files import Curves, LandmarkFile, as_points, read_landmark_file
-from talkemo.face import ARKIT_NAMES
+from talkemo.face.canonical import ARKIT_NAMES
 from talkemo.formats.live_link import LIVE_LINK_NAMES
 
 
@@ -52,7 +52,9 @@ def test_mediapipe(tmp_path):
     with pytest.raises(InputError, match="shares of a picture's sides"):
         read_landmark_file(tmp_path / "m.npy")
     wanted = mesh[..., :2] * [640, 480]
-    np.testing.assert_allclose(read_landmark_file(tmp_path / "m.npy", (640, 480)).recordings[0], wanted, rtol=1e-5)
+    np.testing.assert_allclose(
+        read_landmark_file(tmp_path / "m.npy", (640, 480)).recordings[0], wanted, rtol=1e-5
+    )
     point = lambda p: {"x": p[0], "y": p[1], "z": p[2], "visibility": 0}
     plain = [[point(p) for p in frame] for frame in mesh]
     results = [{"faceLandmarks": [frame]} for frame in plain]
@@ -81,7 +83,10 @@ def test_live_link_face(face, tmp_path, example_face, models):
         "HeadRoll",
     ]
     order = [ARKIT_NAMES.index(name) for name in LIVE_LINK_NAMES]
-    rows = [[f"10:00:{k // 10:02d}:{k % 10:02d}.000", 61, *w[order], 0.1 * k, 0, 0] for k, w in enumerate(weights)]
+    rows = [
+        [f"10:00:{k // 10:02d}:{k % 10:02d}.000", 61, *w[order], 0.1 * k, 0, 0]
+        for k, w in enumerate(weights)
+    ]
     path = write_csv(tmp_path / "l.csv", [names, *rows])
     found = read_landmark_file(path)
     assert isinstance(found, Curves) and found.fps == 10 and found.head[2, 0] == pytest.approx(0.2)
@@ -91,7 +96,9 @@ def test_live_link_face(face, tmp_path, example_face, models):
     np.testing.assert_allclose(result.arkit, weights, atol=0.02)
     # What was written for Live Link Face is read again.
     talkemo.reconstruct(path, tmp_path / "again.csv", onto=example_face, models=models)
-    np.testing.assert_allclose(read_landmark_file(tmp_path / "again.csv").arkit, result.arkit, atol=1e-3)
+    np.testing.assert_allclose(
+        read_landmark_file(tmp_path / "again.csv").arkit, result.arkit, atol=1e-3
+    )
 
 
 def test_a_csv_is_animated_at_its_rate(points, tmp_path, models):
@@ -102,7 +109,9 @@ def test_a_csv_is_animated_at_its_rate(points, tmp_path, models):
     assert isinstance(read_landmark_file(tmp_path / "a.csv"), LandmarkFile)
 
 
-@pytest.mark.parametrize("shape", [(4, 67, 2), (4, 68, 3), (0, 68, 2), (68, 2), (4, 135), (4, 400, 3)])
+@pytest.mark.parametrize(
+    "shape", [(4, 67, 2), (4, 68, 3), (0, 68, 2), (68, 2), (4, 135), (4, 400, 3)]
+)
 def test_other_shapes_are_refused(shape):
     with pytest.raises(InputError, match="its array is"):
         as_points(np.zeros(shape), "x")

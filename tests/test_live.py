@@ -17,8 +17,8 @@ import soundfile
 
 import talkemo
 from talkemo import InputError
-from talkemo.audio import open_audio
-from talkemo.live import Live, Mood
+from talkemo.audio.recording import open_audio
+from talkemo.pipelines.live import Live, Mood
 
 BROWSER = shutil.which("chromium") or shutil.which("chromium-browser")
 
@@ -26,7 +26,9 @@ BROWSER = shutil.which("chromium") or shutil.which("chromium-browser")
 @pytest.fixture(scope="module")
 def server(example_face, models):
     with Live(models, talkemo.bind(example_face, models=models), emotion="happy") as made:
-        threading.Thread(target=made.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True).start()
+        threading.Thread(
+            target=made.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True
+        ).start()
         yield made
         made.shutdown()
 
@@ -49,7 +51,11 @@ def test_sound_is_answered_by_the_frames_of_a_stream(server, models, short_speec
     assert post(server, "start?rate=16000")[0] == 200
     row, rows = 1 + len(models.face.span) + 18, []
     for start in range(0, len(samples), 320):
-        status, body = post(server, "sound?latency=0.7&shown=3", samples[start : start + 320].astype("<f4").tobytes())
+        status, body = post(
+            server,
+            "sound?latency=0.7&shown=3",
+            samples[start : start + 320].astype("<f4").tobytes(),
+        )
         assert status == 200
         rows.append(np.frombuffer(body, "<f4").reshape(-1, row))
     stream = talkemo.stream(server.binding, (samples, 16000), models=models)
@@ -65,8 +71,16 @@ def test_sound_is_answered_by_the_frames_of_a_stream(server, models, short_speec
 
 def test_only_its_own_page_may_ask(server):
     path = urlsplit(server.address).path
-    assert ask(server, "GET", path)[0] == 200 and b"worklet" in ask(server, "GET", path + "worklet.js")[1] + b"worklet"
-    assert ask(server, "GET", "/")[0] == ask(server, "GET", "/wrong/")[0] == ask(server, "POST", "/")[0] == 403
+    assert (
+        ask(server, "GET", path)[0] == 200
+        and b"worklet" in ask(server, "GET", path + "worklet.js")[1] + b"worklet"
+    )
+    assert (
+        ask(server, "GET", "/")[0]
+        == ask(server, "GET", "/wrong/")[0]
+        == ask(server, "POST", "/")[0]
+        == 403
+    )
     assert ask(server, "GET", path, Host="evil.example")[0] == 403  # a name that leads here
     assert ask(server, "GET", path + "../live.py")[0] == 404
     assert server.server_address[0] == "127.0.0.1"
@@ -114,7 +128,9 @@ def test_a_port_in_use_and_unknown_words_are_refused(server, models):
 def test_the_command_serves_until_ctrl_c(example_face):
     command = [sys.executable, "-m", "talkemo_cli", "live", str(example_face), "--no-browser"]
     undisturbed = lambda: signal.signal(signal.SIGINT, signal.default_int_handler)
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, preexec_fn=undisturbed) as process:
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, preexec_fn=undisturbed
+    ) as process:
         address = process.stdout.readline().decode().strip()
         assert address.startswith("http://127.0.0.1:")
         with urllib.request.urlopen(address, timeout=30) as answer:
@@ -129,17 +145,35 @@ def test_the_command_serves_until_ctrl_c(example_face):
 def test_a_browser_s_microphone_moves_the_face(server, tmp_path, short_speech):
     samples = open_audio(short_speech).samples()
     soundfile.write(tmp_path / "voice.wav", np.repeat(samples, 3), 48000)
-    command = [BROWSER, "--headless", "--no-sandbox", "--disable-quic", "--no-first-run", "--mute-audio"]
+    command = [
+        BROWSER,
+        "--headless",
+        "--no-sandbox",
+        "--disable-quic",
+        "--no-first-run",
+        "--mute-audio",
+    ]
     command += ["--disable-background-networking", "--disable-component-update", "--disable-sync"]
     command += ["--use-angle=swiftshader", "--enable-unsafe-swiftshader", "--window-size=200,200"]
-    command += ["--use-fake-ui-for-media-stream", "--use-fake-device-for-media-stream", "--remote-debugging-port=0"]
+    command += [
+        "--use-fake-ui-for-media-stream",
+        "--use-fake-device-for-media-stream",
+        "--remote-debugging-port=0",
+    ]
     command += [f"--use-file-for-fake-audio-capture={tmp_path / 'voice.wav'}"]
-    command += ["--autoplay-policy=no-user-gesture-required", f"--user-data-dir={tmp_path / 'profile'}"]
+    command += [
+        "--autoplay-policy=no-user-gesture-required",
+        f"--user-data-dir={tmp_path / 'profile'}",
+    ]
     server.begin(16000)
-    with subprocess.Popen([*command, server.address + "#start"], stderr=subprocess.DEVNULL) as browser:
+    with subprocess.Popen(
+        [*command, server.address + "#start"], stderr=subprocess.DEVNULL
+    ) as browser:
         try:
             until = time.monotonic() + 60
-            while time.monotonic() < until and not (server.figures.sound > 3 and server.figures.shown > 10):
+            while time.monotonic() < until and not (
+                server.figures.sound > 3 and server.figures.shown > 10
+            ):
                 time.sleep(0.2)
         finally:
             browser.terminate()

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from talkemo import Motion
-from talkemo.emotions import EMOTIONS, LARGEST_INTENSITY, one_hot
-from talkemo.liveliness import SWELL, Liveliness
+from talkemo.expression.emotions import EMOTIONS, LARGEST_INTENSITY, one_hot
+from talkemo.expression.liveliness import SWELL, Liveliness
 
 RATE = 60
 
@@ -24,7 +24,9 @@ def happy(motion: Motion, amount: float = 1.0) -> np.ndarray:
 
 def test_an_emotion_swells_with_the_voice(face, spoken):
     amounts = Liveliness(face).amounts(spoken, happy(spoken))[:, EMOTIONS.index("happy")]
-    without = Liveliness(face).amounts(Motion(spoken.times, spoken.coordinates), happy(spoken))[:, 2]
+    without = Liveliness(face).amounts(Motion(spoken.times, spoken.coordinates), happy(spoken))[
+        :, 2
+    ]
     follows = amounts - without
     assert follows[int(1.5 * RATE)] == pytest.approx(SWELL, abs=0.02)
     assert follows[int(0.9 * RATE)] == pytest.approx(0, abs=0.02) and follows[-1] < 0
@@ -59,4 +61,9 @@ def test_seeds_and_parts(face, spoken):
         parts.append(life.drift(motion, own).coordinates)
     np.testing.assert_allclose(np.concatenate(parts), drifted, atol=1e-5)
     other = Liveliness(face, 6)
-    assert np.abs(other.drift(spoken, other.amounts(spoken, happy(spoken))).coordinates - drifted).max() > 0.1
+    assert (
+        np.abs(
+            other.drift(spoken, other.amounts(spoken, happy(spoken))).coordinates - drifted
+        ).max()
+        > 0.1
+    )

@@ -8,7 +8,7 @@ import pytest
 from talkemo import InputError, animate, transfer
 from talkemo.formats import mesh_types, obj
 from talkemo.formats.mesh import as_mesh, load_mesh
-from talkemo.formats.open import open_animation
+from talkemo.formats.registry import open_animation
 
 
 @pytest.fixture(scope="module")
@@ -17,16 +17,24 @@ def painted(tmp_path_factory, example_face):
     folder = tmp_path_factory.mktemp("painted")
     mesh = load_mesh(example_face)
     imageio.imwrite(folder / "skin.png", np.full((8, 8, 3), 200, np.uint8))
-    (folder / "head.mtl").write_text("newmtl skin\nKd 1 1 1\nmap_Kd skin.png\nmap_Bump ../../secret.png\n")
+    (folder / "head.mtl").write_text(
+        "newmtl skin\nKd 1 1 1\nmap_Kd skin.png\nmap_Bump ../../secret.png\n"
+    )
     lines = ["# a face", "mtllib head.mtl", "o Head"]
     lines += [f"v {x:.6f} {y:.6f} {z:.6f}" for x, y, z in mesh.vertices]
     uv = (mesh.vertices[:, :2] - mesh.vertices[:, :2].min(0)) / np.ptp(mesh.vertices[:, :2], axis=0)
-    lines += [f"vt {u:.5f} {v:.5f}" for u, v in uv] + [f"vt {u + 0.001:.5f} {v:.5f}" for u, v in uv] + ["vn 0 0 1"]
+    lines += (
+        [f"vt {u:.5f} {v:.5f}" for u, v in uv]
+        + [f"vt {u + 0.001:.5f} {v:.5f}" for u, v in uv]
+        + ["vn 0 0 1"]
+    )
     count = len(uv)
     quads, triangles = paired(mesh.faces)
     lines += ["g left", "usemtl skin", "s 1"]
     lines += ["f " + " ".join(f"{k + 1}/{k + 1}/1" for k in quad) for quad in quads]
-    lines += ["g right"] + ["f " + " ".join(f"{k + 1}/{k + 1 + count}/1" for k in t) for t in triangles]
+    lines += ["g right"] + [
+        "f " + " ".join(f"{k + 1}/{k + 1 + count}/1" for k in t) for t in triangles
+    ]
     (folder / "head.obj").write_text("\n".join(lines) + "\n")
     return folder / "head.obj"
 
@@ -47,9 +55,12 @@ def paired(faces):
 def test_the_surface_is_read_with_its_texture(painted, example_face):
     mesh = load_mesh(painted)
     assert mesh.faces.shape == load_mesh(example_face).faces.shape
-    assert mesh.appearance.uv_faces.shape == mesh.faces.shape and mesh.appearance.texture.startswith(b"\x89PNG")
+    assert (
+        mesh.attributes.uv_faces.shape == mesh.faces.shape
+        and mesh.attributes.texture.startswith(b"\x89PNG")
+    )
     # A path out of the mesh's folder is not followed.
-    assert sorted(mesh.appearance.companions) == ["head.mtl", "skin.png"]
+    assert sorted(mesh.attributes.companions) == ["head.mtl", "skin.png"]
 
 
 FACES = {  # the i-th vertex → a line
@@ -68,10 +79,14 @@ FACES = {  # the i-th vertex → a line
 def test_lines_together_are_read_as_one_by_one(form, more, tmp_path, monkeypatch):
     place = lambda k: f"{np.cos(k):.3f} {k * 0.37:.4g} {np.sin(k) * 3:.2e}"
     lines = (
-        [f"v {place(k)}{more}" for k in range(1, 61)] + [f"vt {k / 60} 0.5 0" for k in range(60)] + ["vn 0 0 1"] * 60
+        [f"v {place(k)}{more}" for k in range(1, 61)]
+        + [f"vt {k / 60} 0.5 0" for k in range(60)]
+        + ["vn 0 0 1"] * 60
     )
     lines += [FACES[form].format(*(k + i for i in range(5))) for k in range(1, 56)] * 2
-    lines += [f"v {place(k)}{more}" for k in range(61, 71)] + [FACES[form].format(61, 62, 63, 64, 65)] * 30
+    lines += [f"v {place(k)}{more}" for k in range(61, 71)] + [
+        FACES[form].format(61, 62, 63, 64, 65)
+    ] * 30
     (tmp_path / "a.obj").write_text("\n".join(lines))
     together = load_mesh(tmp_path / "a.obj")
     monkeypatch.setattr(obj, "ALIKE", 1 << 30)
@@ -79,26 +94,37 @@ def test_lines_together_are_read_as_one_by_one(form, more, tmp_path, monkeypatch
     for name in ("vertices", "faces"):
         assert getattr(together, name).tolist() == getattr(single, name).tolist()
     assert together.vertices.shape == (70, 3) and len(together.faces) >= 140
-    ours, theirs = together.appearance, single.appearance
+    ours, theirs = together.attributes, single.attributes
     assert ours.text == theirs.text
     for name in ("uv", "uv_faces", "colours"):
         one, other = getattr(ours, name), getattr(theirs, name)
-        assert (one is None) == (other is None) and (one is None or one.tolist() == other.tolist()), name
+        assert (one is None) == (other is None) and (
+            one is None or one.tolist() == other.tolist()
+        ), name
     assert (ours.colours is not None) == (more == " 0.5 0.25 1")
 
 
 def test_frames_as_obj_keep_polygons_groups_and_materials(painted, short_speech, tmp_path):
     animate(painted, short_speech, [tmp_path / "frames"], fps=4)
     frame = tmp_path / "frames" / "000003.obj"
-    before = [line for line in painted.read_text().splitlines() if not line.startswith(("v ", "vn", "#"))]
+    before = [
+        line for line in painted.read_text().splitlines() if not line.startswith(("v ", "vn", "#"))
+    ]
     after = [line for line in frame.read_text().splitlines() if not line.startswith("v ")]
-    assert after == [line.replace("/1 ", " ").removesuffix("/1") if line.startswith("f") else line for line in before]
+    assert after == [
+        line.replace("/1 ", " ").removesuffix("/1") if line.startswith("f") else line
+        for line in before
+    ]
     assert {"head.mtl", "skin.png"} <= {path.name for path in frame.parent.iterdir()}
     source, moved = load_mesh(painted), load_mesh(frame)
     np.testing.assert_array_equal(moved.faces, source.faces)
     assert 0.5 < np.abs(moved.vertices - source.vertices).max() < 40
     transfer(tmp_path / "frames", [tmp_path / "happy"], emotion="happy", fps=4)
-    again = [line for line in (tmp_path / "happy" / "000003.obj").read_text().splitlines() if not line.startswith("v ")]
+    again = [
+        line
+        for line in (tmp_path / "happy" / "000003.obj").read_text().splitlines()
+        if not line.startswith("v ")
+    ]
     assert again == after
 
 
@@ -107,13 +133,18 @@ def test_glb_carries_the_texture_and_still_has_the_vertices(painted, short_speec
     glb = pygltflib.GLTF2().load(str(tmp_path / "a.glb"))
     primitive = glb.meshes[0].primitives[0]
     mesh = load_mesh(painted)
-    assert glb.accessors[primitive.attributes.POSITION].count > len(mesh.vertices)  # split along the seam
+    assert glb.accessors[primitive.attributes.POSITION].count > len(
+        mesh.vertices
+    )  # split along the seam
     assert glb.accessors[primitive.attributes.TEXCOORD_0].type == "VEC2"
     assert glb.images[0].mimeType == "image/png" and primitive.material == 0
     read = open_animation(tmp_path / "a.glb", 8)
     np.testing.assert_allclose(read.rest, mesh.vertices, atol=1e-4)
     np.testing.assert_array_equal(read.faces, mesh.faces)
-    frames, exact = np.concatenate(list(read.chunks())), open_animation(tmp_path / "a.npz").vertices()
+    frames, exact = (
+        np.concatenate(list(read.chunks())),
+        open_animation(tmp_path / "a.npz").vertices(),
+    )
     assert np.linalg.norm(frames[: len(exact)] - exact, axis=2).mean() < 0.5
 
 
@@ -124,7 +155,9 @@ def test_usd_carries_texture_coordinates(painted, short_speech, tmp_path):
     st = UsdGeom.PrimvarsAPI(stage.GetPrimAtPath("/face/mesh")).GetPrimvar("st")
     mesh = load_mesh(painted)
     flat = np.array(st.ComputeFlattened())
-    np.testing.assert_allclose(flat, mesh.appearance.uv[mesh.appearance.uv_faces.ravel()], atol=1e-5)
+    np.testing.assert_allclose(
+        flat, mesh.attributes.uv[mesh.attributes.uv_faces.ravel()], atol=1e-5
+    )
 
 
 def test_a_library_named_like_a_frame_gets_another_name(painted, short_speech, tmp_path):
@@ -135,13 +168,25 @@ def test_a_library_named_like_a_frame_gets_another_name(painted, short_speech, t
         (folder / name).write_text(library)
     (folder / "000002.obj").write_text("a picture, it says")
     (folder / "skin.png").write_bytes((painted.parent / "skin.png").read_bytes())
-    text = painted.read_text().replace("mtllib head.mtl", "mtllib materials0.mtl\nmtllib ./000000.obj")
+    text = painted.read_text().replace(
+        "mtllib head.mtl", "mtllib materials0.mtl\nmtllib ./000000.obj"
+    )
     (folder / "head.obj").write_text(text)
     animate(folder / "head.obj", short_speech, [tmp_path / "frames"], fps=2)
     names = sorted(path.name for path in (tmp_path / "frames").iterdir())
-    assert names == ["000000.obj", "000001.obj", "000002.obj", "materials0.mtl", "materials1.mtl", "skin.png"]
+    assert names == [
+        "000000.obj",
+        "000001.obj",
+        "000002.obj",
+        "materials0.mtl",
+        "materials1.mtl",
+        "skin.png",
+    ]
     lines = (tmp_path / "frames" / "000000.obj").read_text().splitlines()
-    assert [line for line in lines if line.startswith("mtllib")] == ["mtllib materials0.mtl", "mtllib materials1.mtl"]
+    assert [line for line in lines if line.startswith("mtllib")] == [
+        "mtllib materials0.mtl",
+        "mtllib materials1.mtl",
+    ]
     assert (tmp_path / "frames" / "materials1.mtl").read_text() == library
     vertices = load_mesh(tmp_path / "frames" / "000000.obj").vertices
     np.testing.assert_allclose(vertices, load_mesh(painted).vertices, atol=5)
@@ -151,7 +196,11 @@ def test_a_mesh_works_without_materials_that_cannot_be_read(painted, short_speec
     (tmp_path / "loop.mtl").symlink_to("loop.mtl")
     (tmp_path / "head.obj").write_text(painted.read_text().replace("head.mtl", "loop.mtl"))
     mesh = load_mesh(tmp_path / "head.obj")
-    assert mesh.appearance.texture is None and mesh.appearance.companions == {} and mesh.appearance.uv is not None
+    assert (
+        mesh.attributes.texture is None
+        and mesh.attributes.companions == {}
+        and mesh.attributes.uv is not None
+    )
     animate(tmp_path / "head.obj", short_speech, [tmp_path / "frames"], fps=2)
     assert all(path.suffix == ".obj" for path in (tmp_path / "frames").iterdir())
 
@@ -160,8 +209,15 @@ def test_a_library_without_a_name_and_numbers_that_are_none(painted, tmp_path):
     text = painted.read_text()
     for changed in ("mtllib\n" + text, "vt nan inf\n" + text):
         (tmp_path / "a.obj").write_text(changed)
-        assert np.isfinite(load_mesh(tmp_path / "a.obj").appearance.uv).all()
-    for line in ("v 1 2", "v a b c", "f 1 2 x", "vt x y", "f 1 2 99999999999999", "v 1 2 " + "3" * 300):
+        assert np.isfinite(load_mesh(tmp_path / "a.obj").attributes.uv).all()
+    for line in (
+        "v 1 2",
+        "v a b c",
+        "f 1 2 x",
+        "vt x y",
+        "f 1 2 99999999999999",
+        "v 1 2 " + "3" * 300,
+    ):
         (tmp_path / "a.obj").write_text(f"{text}{line}\n")
         with pytest.raises(InputError, match=rf"line {len(text.splitlines()) + 1} \('{line[:20]}"):
             load_mesh(tmp_path / "a.obj")
@@ -179,8 +235,16 @@ def test_meshes_without_a_surface_are_refused(tmp_path, recwarn):
         (vertices * 1e13, faces, "coordinates of up to 1e"),
         (vertices * 1e300, faces, "coordinates of up to 1e"),
         (vertices, faces[:50], "too few"),
-        (np.where(np.arange(60)[:, None] == 7, np.nan, vertices), faces, "NaN or infinity, 1 of them"),
-        (np.where(np.arange(60)[:, None] == 7, np.inf, vertices), faces, "NaN or infinity, 1 of them"),
+        (
+            np.where(np.arange(60)[:, None] == 7, np.nan, vertices),
+            faces,
+            "NaN or infinity, 1 of them",
+        ),
+        (
+            np.where(np.arange(60)[:, None] == 7, np.inf, vertices),
+            faces,
+            "NaN or infinity, 1 of them",
+        ),
     ):
         lines = ["v " + " ".join(f"{x:.17g}" for x in row) for row in points]
         lines += ["f " + " ".join(str(k + 1) for k in row) for row in triangles]

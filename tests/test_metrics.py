@@ -52,13 +52,22 @@ def test_lip_vertex_error_by_hand():
 def test_dynamics_deviation_by_hand():
     predicted, reference = hand_made()
     # Squared distances from rest: 9 and 16 have a spread of 3.5, 4 and 4 have none, nor has the third vertex.
-    assert metrics.dynamics_deviation(predicted, reference, np.zeros((3, 3))) == pytest.approx(-3.5 / 3)
-    assert metrics.dynamics_deviation(reference, predicted, np.zeros((3, 3))) == pytest.approx(3.5 / 3)
+    assert metrics.dynamics_deviation(predicted, reference, np.zeros((3, 3))) == pytest.approx(
+        -3.5 / 3
+    )
+    assert metrics.dynamics_deviation(reference, predicted, np.zeros((3, 3))) == pytest.approx(
+        3.5 / 3
+    )
 
 
 def test_comparison_by_hand():
     predicted, reference = hand_made()
-    masks = {"all": np.arange(3), "lips": np.array([0, 1]), "upper_face": np.array([0]), "face": np.array([1, 2])}
+    masks = {
+        "all": np.arange(3),
+        "lips": np.array([0, 1]),
+        "upper_face": np.array([0]),
+        "face": np.array([1, 2]),
+    }
     comparison = metrics.Comparison(np.zeros((3, 3)), masks, np.array([0, 1, 1, 2]), scale=10.0)
     for frame in range(2):
         comparison.add(predicted[frame : frame + 1] / 10, reference[frame : frame + 1] / 10)
@@ -91,7 +100,9 @@ def test_comparison_in_parts_equals_the_functions():
     assert value["RE", "all"] == pytest.approx(metrics.reconstruction_error(p, g))
     assert value["VE", "lips"] == pytest.approx(metrics.velocity_error(p[:, lips], g[:, lips]))
     assert value["LVE", "lips"] == pytest.approx(metrics.lip_vertex_error(p[:, lips], g[:, lips]))
-    assert value["EVE", "upper_face"] == pytest.approx(metrics.lip_vertex_error(p[:, upper], g[:, upper]))
+    assert value["EVE", "upper_face"] == pytest.approx(
+        metrics.lip_vertex_error(p[:, upper], g[:, upper])
+    )
     fdd = metrics.dynamics_deviation(p[:, upper], g[:, upper], neutral[upper])
     assert value["FDD", "upper_face"] == pytest.approx(fdd)
     opening = [np.linalg.norm(m[:, 1] - m[:, 2], axis=1) for m in (p, g)]

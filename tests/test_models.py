@@ -5,10 +5,10 @@ import pytest
 import soundfile
 
 from talkemo import InputError, Motion
-from talkemo.audio import audio_of_samples, open_audio
-from talkemo.emotions import EMOTIONS, parse_emotion
+from talkemo.audio.recording import audio_of_samples, open_audio
 from talkemo.evaluation import metrics
-from talkemo.motion import in_parts
+from talkemo.expression.emotions import EMOTIONS, parse_emotion
+from talkemo.face.motion import in_parts
 
 
 @pytest.fixture(scope="module")
@@ -27,7 +27,9 @@ def talk(face, spoken):
 @pytest.fixture(scope="module")
 def say(face, models):
     """Makes displacements of a recording at times, in a style."""
-    return lambda audio, times, style=None: models.talking.motion(audio, times, style).displacement(face)
+    return lambda audio, times, style=None: models.talking.motion(audio, times, style).displacement(
+        face
+    )
 
 
 @pytest.fixture(scope="module")
@@ -36,7 +38,9 @@ def feel(face, models, spoken):
 
     def make(emotion, frames=None, intensity=1.0):
         motion = Motion(spoken.times[:frames], spoken.coordinates[:frames])
-        return models.emotion.transfer(motion, parse_emotion(emotion) * np.float32(intensity)).displacement(face)
+        return models.emotion.transfer(
+            motion, parse_emotion(emotion) * np.float32(intensity)
+        ).displacement(face)
 
     return make
 
@@ -52,7 +56,9 @@ def test_lips_move_with_the_sound(face, example_speech, talk):
     assert np.ptp(opening) > 4
     # Loud frames are more open than faint ones.
     samples = open_audio(example_speech).samples()
-    level = np.array([np.abs(samples[int(t * 16000 / 30) :][:533]).mean() for t in range(len(talk))])
+    level = np.array(
+        [np.abs(samples[int(t * 16000 / 30) :][:533]).mean() for t in range(len(talk))]
+    )
     assert metrics.pearson(opening, np.log(level + 1e-4)) > 0.2
 
 
@@ -65,7 +71,9 @@ def test_any_fps_samples_the_same_motion(say, example_speech):
 @pytest.mark.parametrize(("batch", "piece"), [(7, 0.5), (64, 2.0), (33, 0.1)])
 def test_pieces_equal_one_shot(face, models, tmp_path, example_speech, batch, piece):
     samples = open_audio(example_speech).samples()
-    audio = write(tmp_path / "a.wav", np.concatenate([samples, samples[::-1], samples])[: 12 * 16000 + 77])
+    audio = write(
+        tmp_path / "a.wav", np.concatenate([samples, samples[::-1], samples])[: 12 * 16000 + 77]
+    )
     times = np.arange(0, audio.duration, 1 / 60)
     whole = Motion.joined(models.talking.stream(audio, [times], None, 1e6), face)
     parts = Motion.joined(models.talking.stream(audio, in_parts(times, batch), None, piece), face)
@@ -101,9 +109,16 @@ def test_samples_in_memory_are_the_file(say, example_speech):
     times = np.arange(0, 3, 0.1)
     stereo = np.stack([samples, samples], axis=1)
     np.testing.assert_allclose(
-        say(audio_of_samples(stereo, rate), times), say(open_audio(example_speech), times), atol=1e-4
+        say(audio_of_samples(stereo, rate), times),
+        say(open_audio(example_speech), times),
+        atol=1e-4,
     )
-    for wrong in (np.zeros(0), np.array([np.nan] * 99), np.zeros((3, 3, 3)), 1e9 * np.sin(np.arange(99))):
+    for wrong in (
+        np.zeros(0),
+        np.array([np.nan] * 99),
+        np.zeros((3, 3, 3)),
+        1e9 * np.sin(np.arange(99)),
+    ):
         with pytest.raises(InputError):
             audio_of_samples(wrong, rate)
 
@@ -127,7 +142,9 @@ def test_a_bad_recording_moves_the_lips_alike(face, say, tmp_path, example_speec
     assert 0.8 < opening[0].std() / opening[1].std() < 1.25
 
 
-def test_a_style_changes_the_motion_and_an_unknown_one_is_refused(models, say, example_speech, talk):
+def test_a_style_changes_the_motion_and_an_unknown_one_is_refused(
+    models, say, example_speech, talk
+):
     own = say(open_audio(example_speech), np.arange(60) / 30, models.talking.styles[0])
     assert np.abs(own - talk[:60]).max() > 0.1
     with pytest.raises(InputError, match="unknown style"):
@@ -145,7 +162,9 @@ def test_the_encoder_hears_letters_in_speech_only(models, example_speech, silenc
         feature = encoder.features(open_audio(path))
         assert feature.shape[1] == encoder.width + 1
         with torch.inference_mode():
-            spelled = encoder.network.log_probabilities(torch.from_numpy(feature[None, :, :-1]))[0].exp()
+            spelled = encoder.network.log_probabilities(torch.from_numpy(feature[None, :, :-1]))[
+                0
+            ].exp()
         assert spelled.shape[1] == len(LETTERS) + 1
         np.testing.assert_allclose(spelled.sum(1), 1, atol=1e-4)
         letters[name] = float(spelled[:, 1:].sum(1).mean())
@@ -155,7 +174,9 @@ def test_the_encoder_hears_letters_in_speech_only(models, example_speech, silenc
 def test_intensity_zero_changes_nothing_and_more_moves_more(models, spoken, talk, feel):
     assert models.emotion.transfer(spoken, 0 * parse_emotion("happy")) is spoken
     assert models.emotion.transfer(spoken, parse_emotion("neutral")) is spoken
-    moved = [np.linalg.norm(feel("happy", 60, i) - talk[:60], axis=2).mean() for i in (0.25, 0.5, 1.0)]
+    moved = [
+        np.linalg.norm(feel("happy", 60, i) - talk[:60], axis=2).mean() for i in (0.25, 0.5, 1.0)
+    ]
     np.testing.assert_allclose(moved, [moved[2] / 4, moved[2] / 2, moved[2]], rtol=0.15)
 
 
@@ -171,7 +192,10 @@ def test_frames_without_an_emotion_stay_to_the_bit(models, spoken):
 def test_an_emotion_shows_and_keeps_the_lips_in_time(face, talk, feel, name):
     changed = feel(name)
     assert np.linalg.norm(changed - talk, axis=2).mean() > 0.4
-    assert metrics.pearson(metrics.mouth_opening(changed, face), metrics.mouth_opening(talk, face)) > 0.85
+    assert (
+        metrics.pearson(metrics.mouth_opening(changed, face), metrics.mouth_opening(talk, face))
+        > 0.85
+    )
 
 
 def test_happy_smiles(face, talk, feel):

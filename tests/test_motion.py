@@ -15,9 +15,9 @@ from torch.nn import functional
 
 import talkemo
 from talkemo import Motion
-from talkemo.audio import open_audio
-from talkemo.emotions import EMOTIONS, parse_emotion
-from talkemo.geomap import SIZE, geometry_map
+from talkemo.audio.recording import open_audio
+from talkemo.expression.emotions import EMOTIONS, parse_emotion
+from talkemo.face.geometry_map import SIZE, geometry_map
 from talkemo.networks.emotion import INNER, SHUT, SPOKEN, UNIT
 from talkemo.train.maps import residual_rows
 
@@ -42,7 +42,8 @@ def long_way(models, displacement: np.ndarray, amounts: np.ndarray) -> np.ndarra
         for k in np.flatnonzero(amounts.any(0)):
             level, share = models.emotion.labels(int(k), amounts[:, k])
             label = (
-                functional.one_hot(torch.full((len(maps),), int(k)), len(EMOTIONS)) * torch.from_numpy(level)[:, None]
+                functional.one_hot(torch.full((len(maps),), int(k)), len(EMOTIONS))
+                * torch.from_numpy(level)[:, None]
             )
             coordinates = generator(functional.adaptive_avg_pool2d(maps, INNER), label)
             drawn = (coordinates @ rows.flatten(1)).view_as(maps)
@@ -57,9 +58,13 @@ def long_way(models, displacement: np.ndarray, amounts: np.ndarray) -> np.ndarra
 def projected(binding, displacement: np.ndarray) -> np.ndarray:
     """Vertices of a bound mesh for canonical displacements (T, V, 3), by projection on the whole face's span."""
     face = binding.face
-    shapes = np.linalg.qr(face.expression_basis.reshape(len(face.expression_names), -1).T.astype(np.float64))[0].T
+    shapes = np.linalg.qr(
+        face.expression_basis.reshape(len(face.expression_names), -1).T.astype(np.float64)
+    )[0].T
     own = face.expression_basis.reshape(len(shapes), -1).astype(np.float64)
-    weights = np.linalg.solve(own @ own.T, own @ (displacement.reshape(len(displacement), -1) @ shapes.T @ shapes).T)
+    weights = np.linalg.solve(
+        own @ own.T, own @ (displacement.reshape(len(displacement), -1) @ shapes.T @ shapes).T
+    )
     result = np.repeat(binding.mesh.vertices[None], len(displacement), axis=0)
     result[:, binding.moving] += np.tensordot(weights.T, binding.shapes, 1)
     return result
@@ -95,7 +100,9 @@ def test_shapes_vertices_and_coordinates_go_round(face):
     np.testing.assert_allclose(motion.displacement(face), face.displacement(shapes), atol=1e-3)
     back = Motion.of_displacement(face, motion.times, motion.displacement(face))
     np.testing.assert_allclose(back.coordinates, motion.coordinates, atol=1e-2)
-    np.testing.assert_allclose(motion.lip_opening(face), face.lip_opening(face.displacement(shapes)), atol=1e-3)
+    np.testing.assert_allclose(
+        motion.lip_opening(face), face.lip_opening(face.displacement(shapes)), atol=1e-3
+    )
     span = face.span.reshape(len(face.span), -1)
     np.testing.assert_allclose(span @ span.T, np.eye(len(span)), atol=1e-4)
     # A motion's coordinates are its length: their norm is that of the displacement of all vertices.
@@ -113,8 +120,16 @@ def test_the_generators_linear_maps_are_the_charts(models):
     from talkemo.train.maps import linear_maps
 
     fresh, kept = linear_maps(models.face), models.emotion.generator
-    for name, tolerance in (("picture", 1e-5), ("measure", 1e-3), ("residual", 1e-3), ("opening", 1e-4), ("place", 0)):
-        np.testing.assert_allclose(getattr(kept, name).numpy(), getattr(fresh, name).numpy(), atol=tolerance)
+    for name, tolerance in (
+        ("picture", 1e-5),
+        ("measure", 1e-3),
+        ("residual", 1e-3),
+        ("opening", 1e-4),
+        ("place", 0),
+    ):
+        np.testing.assert_allclose(
+            getattr(kept, name).numpy(), getattr(fresh, name).numpy(), atol=tolerance
+        )
 
 
 def modules_of(folder: Path):
@@ -142,9 +157,20 @@ def test_a_stranger_sees_the_public_names():
         "import sys, talkemo; print(*dir(talkemo)); "
         "print(*sorted(m for m in sys.modules if m.split('.')[0] in ('torch', 'numpy', 'scipy', 'trimesh', 'librosa')))"
     )
-    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    done = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, check=True
+    )
     names, heavy = done.stdout.splitlines()
-    for name in ("animate", "transfer", "bind", "reconstruct", "load_models", "Timeline", "EMOTIONS", "ExportOptions"):
+    for name in (
+        "animate",
+        "transfer",
+        "bind",
+        "reconstruct",
+        "load_models",
+        "Timeline",
+        "EMOTIONS",
+        "ExportOptions",
+    ):
         assert name in names.split()
         assert getattr(talkemo, name) is getattr(talkemo, name)
     assert heavy == ""  # importing the package is cheap

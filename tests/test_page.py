@@ -12,8 +12,8 @@ from PIL import Image
 
 import talkemo
 from talkemo import InputError
-from talkemo.blinking import blink_rate
-from talkemo.formats import page as page_module
+from talkemo.expression.blinking import blink_rate
+from talkemo.render import page as page_module
 
 BROWSER = shutil.which("chromium") or shutil.which("chromium-browser")
 
@@ -27,7 +27,11 @@ def page(tmp_path_factory, example_face, short_speech, models):
 
 
 def data_of(path):
-    found = re.search(r'<script id="data" type="application/json">(.*?)</script>', path.read_text("utf-8"), re.DOTALL)
+    found = re.search(
+        r'<script id="data" type="application/json">(.*?)</script>',
+        path.read_text("utf-8"),
+        re.DOTALL,
+    )
     return json.loads(found[1])
 
 
@@ -39,10 +43,17 @@ def test_a_page_holds_the_animation(page, models):
     data = data_of(page)
     assert page.stat().st_size < 10e6 and data["fps"] == 30 and blink_rate("off") == 0
     rest = numbers(data["rest"], "<f4").reshape(-1, 3)
-    basis = numbers(data["basis"], "i1").reshape(len(data["scale"]), -1, 3) * np.array(data["scale"])[:, None, None]
+    basis = (
+        numbers(data["basis"], "i1").reshape(len(data["scale"]), -1, 3)
+        * np.array(data["scale"])[:, None, None]
+    )
     plain = numbers(data["plain"], "<f4").reshape(-1, len(basis))
     moods = {mood["name"]: mood for mood in data["moods"]}
-    assert len(moods) == 7 and moods["happy"]["amount"] == pytest.approx(0.8) and moods["sad"]["amount"] == 0
+    assert (
+        len(moods) == 7
+        and moods["happy"]["amount"] == pytest.approx(0.8)
+        and moods["sad"]["amount"] == 0
+    )
     change = numbers(moods["happy"]["change"], "<f4").reshape(plain.shape)
     drawn = rest + np.tensordot(plain + 0.8 * change, basis, 1)
     head, eyes = (numbers(data[name], "<f4").reshape(-1, 3, 3) for name in ("head", "eyes"))
@@ -72,32 +83,56 @@ def test_names_cannot_leave_the_page_s_data(tmp_path, example_face, short_speech
 def test_pages_that_cannot_be_made(page, tmp_path, example_face, models, monkeypatch):
     monkeypatch.setattr(page_module, "LONGEST", 1.0)
     with pytest.raises(InputError, match="for one page"):
-        talkemo.animate(example_face, (np.zeros(32000, np.float32), 16000), tmp_path / "a.html", models=models)
+        talkemo.animate(
+            example_face, (np.zeros(32000, np.float32), 16000), tmp_path / "a.html", models=models
+        )
     assert not (tmp_path / "a.html").exists()
 
 
 def test_transferred_and_reconstructed_pages(page, tmp_path, models, face):
     talkemo.transfer(page.with_suffix(".npz"), tmp_path / "t.html", emotion="sad", models=models)
-    landmarks = np.repeat((face.landmark_operator() @ face.mean)[None, :, :2] * [2, -2] + 400, 4, axis=0)
+    landmarks = np.repeat(
+        (face.landmark_operator() @ face.mean)[None, :, :2] * [2, -2] + 400, 4, axis=0
+    )
     talkemo.reconstruct(landmarks, tmp_path / "r.html", models=models)
     for name, frames in (("t.html", 45), ("r.html", 4)):
         data = data_of(tmp_path / name)
-        assert len(numbers(data["plain"], "<f4")) == frames * len(data["scale"]) and data["moods"] == []
+        assert (
+            len(numbers(data["plain"], "<f4")) == frames * len(data["scale"])
+            and data["moods"] == []
+        )
 
 
 @pytest.mark.skipif(BROWSER is None, reason="no chromium: apt install chromium")
 def test_a_browser_draws_and_plays_it(page, tmp_path):
     def shot(hash_, *more):
-        command = [BROWSER, "--headless", "--no-sandbox", "--disable-quic", "--no-first-run", "--mute-audio"]
-        command += ["--disable-background-networking", "--disable-component-update", "--disable-sync"]
-        command += ["--use-angle=swiftshader", "--enable-unsafe-swiftshader", "--window-size=500,460"]
+        command = [
+            BROWSER,
+            "--headless",
+            "--no-sandbox",
+            "--disable-quic",
+            "--no-first-run",
+            "--mute-audio",
+        ]
+        command += [
+            "--disable-background-networking",
+            "--disable-component-update",
+            "--disable-sync",
+        ]
+        command += [
+            "--use-angle=swiftshader",
+            "--enable-unsafe-swiftshader",
+            "--window-size=500,460",
+        ]
         command += [
             f"--user-data-dir={tmp_path / 'profile'}",
             "--virtual-time-budget=2500",
             *more,
             f"{page.as_uri()}#{hash_}",
         ]
-        return subprocess.run(command, capture_output=True, text=True, timeout=120, check=True).stdout
+        return subprocess.run(
+            command, capture_output=True, text=True, timeout=120, check=True
+        ).stdout
 
     pictures = {}
     for name, hash_ in {
@@ -107,7 +142,9 @@ def test_a_browser_draws_and_plays_it(page, tmp_path):
         "side": "t=0&yaw=1",
     }.items():
         shot(hash_, f"--screenshot={tmp_path / name}.png")
-        pictures[name] = np.array(Image.open(tmp_path / f"{name}.png").convert("RGB")).astype(int)[40:380, 20:340]
+        pictures[name] = np.array(Image.open(tmp_path / f"{name}.png").convert("RGB")).astype(int)[
+            40:380, 20:340
+        ]
     skin = (pictures["rest"][..., 0] > pictures["rest"][..., 2] + 40).mean()
     assert 0.2 < skin < 0.9
     for name in ("smile", "open", "side"):

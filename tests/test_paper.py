@@ -10,7 +10,8 @@ import torch
 
 import talkemo
 from talkemo import EMOTIONS, Motion
-from talkemo.paper import figure6, pointnet, report, table1, table2, training
+from talkemo.paper import emotion_training as training
+from talkemo.paper import figure6, pointnet, report, table1, table2
 from talkemo.paper.figure7 import Roughness
 from talkemo.train.emotion import EmotionConfig
 from talkemo_cli.app import main
@@ -29,7 +30,9 @@ def suite(name, corpus, cache):
 @pytest.fixture
 def small_generator(monkeypatch):
     """A generator that trains quickly."""
-    monkeypatch.setattr(training, "EmotionConfig", lambda: EmotionConfig(batch=4, channels=16, blocks=1))
+    monkeypatch.setattr(
+        training, "EmotionConfig", lambda: EmotionConfig(batch=4, channels=16, blocks=1)
+    )
 
 
 def test_table_1(corpus, cache, models, monkeypatch):
@@ -37,24 +40,39 @@ def test_table_1(corpus, cache, models, monkeypatch):
     monkeypatch.setattr(table1, "_errors", lambda *those: splits.append(those[2]) or errors(*those))
     result = table1.table1(corpus, cache, models, seeds=1, steps=3, corpora=("ravdess",))
     assert [(row["weights"], row["mask"]) for row in result["rows"]] == [
-        (weights, mask) for weights in ("constant", "local") for mask in ("mouth landmarks", "lips", "all")
+        (weights, mask)
+        for weights in ("constant", "local")
+        for mask in ("mouth landmarks", "lips", "all")
     ]
     assert result["masks"] == {"mouth landmarks": 20, "lips": 2004, "all": 12500}
-    assert all(np.isfinite(row[c]["mean"]) for row in result["rows"] for c in ("T-RE", "T-VE", "V-RE", "V-VE"))
+    assert all(
+        np.isfinite(row[c]["mean"])
+        for row in result["rows"]
+        for c in ("T-RE", "T-VE", "V-RE", "V-VE")
+    )
     # From the same start, and then another weight.
-    constant, local = (next(r for r in result["rows"] if r["weights"] == w) for w in ("constant", "local"))
+    constant, local = (
+        next(r for r in result["rows"] if r["weights"] == w) for w in ("constant", "local")
+    )
     assert constant["T-RE"]["mean"] != local["T-RE"]["mean"]
     assert constant["T-RE"]["mean"] == pytest.approx(local["T-RE"]["mean"], rel=0.5)
     assert result["clips"] == {"T": 1, "V": 2} and result["steps"] == 3
     for measured in splits:
-        assert {name: {r.split for r in chosen} for name, chosen in measured.items()} == {"T": {"train"}, "V": {"dev"}}
+        assert {name: {r.split for r in chosen} for name, chosen in measured.items()} == {
+            "T": {"train"},
+            "V": {"dev"},
+        }
         assert {r.emotion for r in measured["T"]} <= {"neutral", "calm"}
 
 
 def test_errors_of_a_model_that_does_not_move_are_the_motion_itself(corpus, fitted, face):
     chosen = [r for r in fitted[1] if not r.rejected][:3]
-    still = lambda sound, times: Motion(times, np.zeros((len(times), len(face.expression_names)), np.float32))
-    found = table1._errors(SimpleNamespace(face=face, motion=still), corpus, {"T": chosen[:1], "V": chosen[1:]})
+    still = lambda sound, times: Motion(
+        times, np.zeros((len(times), len(face.expression_names)), np.float32)
+    )
+    found = table1._errors(
+        SimpleNamespace(face=face, motion=still), corpus, {"T": chosen[:1], "V": chosen[1:]}
+    )
     masks = {
         "mouth landmarks": face.landmarks68[48:],
         "lips": np.flatnonzero(face.regions["lips"]),
@@ -64,7 +82,9 @@ def test_errors_of_a_model_that_does_not_move_are_the_motion_itself(corpus, fitt
         moved = [r.capture.motion(face).displacement(face) for r in recordings]
         for mask, rows in masks.items():
             re = np.concatenate([np.linalg.norm(m[:, rows], axis=2).mean(1) for m in moved])
-            ve = np.concatenate([np.linalg.norm(np.diff(m[:, rows], axis=0), axis=2).mean(1) for m in moved])
+            ve = np.concatenate(
+                [np.linalg.norm(np.diff(m[:, rows], axis=0), axis=2).mean(1) for m in moved]
+            )
             assert found[f"{split}-RE {mask}"] == pytest.approx(re.mean(), rel=1e-4)
             assert found[f"{split}-VE {mask}"] == pytest.approx(ve.mean(), rel=1e-4)
 
@@ -106,18 +126,33 @@ CLASSES = ["surprised", "angry", "happy", "neutral"]  # not in the order of the 
 def test_table_2_on_real_faces_counts_what_is_wrong(face):
     mover, real = (
         Mover(face),
-        [("happy", np.zeros((3, 12500, 3), np.float32)), ("angry", np.ones((1, 12500, 3), np.float32))],
+        [
+            ("happy", np.zeros((3, 12500, 3), np.float32)),
+            ("angry", np.ones((1, 12500, 3), np.float32)),
+        ],
     )
-    found = table2._on_real_faces(face, mover, Judge(EMOTIONS.index("happy")), Judge(3, 4), CLASSES, real)
+    found = table2._on_real_faces(
+        face, mover, Judge(EMOTIONS.index("happy")), Judge(3, 4), CLASSES, real
+    )
     assert found["D-CE"] == pytest.approx(1 / 4) and found["D-CE classifier"] == 1
-    assert table2._on_real_faces(face, mover, Judge(0), Judge(1, 4), CLASSES, real)["D-CE classifier"] == 3 / 4
-    twice = np.linalg.norm(np.tensordot(2 * mover.by, face.span, 1), axis=-1).mean()  # there, and back
+    assert (
+        table2._on_real_faces(face, mover, Judge(0), Judge(1, 4), CLASSES, real)["D-CE classifier"]
+        == 3 / 4
+    )
+    twice = np.linalg.norm(
+        np.tensordot(2 * mover.by, face.span, 1), axis=-1
+    ).mean()  # there, and back
     assert found["D-RE"] == pytest.approx(twice, rel=1e-3) and found["D-RE features"] > 0
 
 
 def test_table_2_on_generated_faces_counts_what_is_wrong(face):
-    mover, talked = Mover(face), Motion(np.arange(5), np.zeros((5, len(face.expression_names)), np.float32))
-    found = table2._on_generated_faces(face, mover, Judge(EMOTIONS.index("angry")), Judge(3, 4), CLASSES, talked)
+    mover, talked = (
+        Mover(face),
+        Motion(np.arange(5), np.zeros((5, len(face.expression_names)), np.float32)),
+    )
+    found = table2._on_generated_faces(
+        face, mover, Judge(EMOTIONS.index("angry")), Judge(3, 4), CLASSES, talked
+    )
     assert (
         found["G-CE"] == pytest.approx(2 / 3) and found["G-CE classifier"] == 1
     )  # happy, angry, surprised; none neutral
@@ -149,7 +184,9 @@ def test_table_2(corpus, cache, models, small_generator):
     assert [row["training"] for row in table["rows"]] == ["with augmentation", "without"]
     for row in table["rows"]:
         assert all(0 <= row[c]["mean"] <= 1 for c in ("D-CE", "G-CE", "G-CE classifier"))
-        assert row["D-RE"]["mean"] >= 0 and row["G-RE"]["mean"] >= 0 and len(row["G-RE"]["seeds"]) == 2
+        assert (
+            row["D-RE"]["mean"] >= 0 and row["G-RE"]["mean"] >= 0 and len(row["G-RE"]["seeds"]) == 2
+        )
         assert row["D-RE features"]["mean"] >= 0 and row["G-RE features"]["mean"] > 0
     assert table["iterations"] == 3 and table["generated_frames"] == 3 * 25
 
@@ -177,21 +214,36 @@ def test_figure_7(corpus, cache, small_generator, tmp_path, monkeypatch, capsys)
 
 def test_tables_and_figures_are_printed(corpus, cache, monkeypatch, capsys):
     value = {"mean": 1.25, "spread": 0.5, "seeds": [1.0, 1.5]}
-    row = {"weights": "local", "mask": "lips", **dict.fromkeys(("T-RE", "T-VE", "V-RE", "V-VE"), value)}
+    row = {
+        "weights": "local",
+        "mask": "lips",
+        **dict.fromkeys(("T-RE", "T-VE", "V-RE", "V-VE"), value),
+    }
     about = {"masks": {"lips": 7, "all": 9}, "clips": {"T": 1, "V": 2}, "steps": 3}
     monkeypatch.setattr("talkemo.paper.table1.table1", lambda **arguments: {**about, "rows": [row]})
     assert main([*suite("table1", corpus, cache), "--seeds", "2"]) == 0
     printed = capsys.readouterr().out
     assert "of 2 seeds after 3 steps" in printed and "1.250 ± 0.500" in printed
-    row = {"training": "without", **dict.fromkeys(("D-CE", "D-RE", "G-CE", "G-RE", "G-CE classifier"), value)}
+    row = {
+        "training": "without",
+        **dict.fromkeys(("D-CE", "D-RE", "G-CE", "G-RE", "G-CE classifier"), value),
+    }
     about = {"iterations": 3, "real_frames": 4, "generated_frames": 5, "mask_vertices": 6}
     monkeypatch.setattr("talkemo.paper.table2.table2", lambda **arguments: {**about, "rows": [row]})
     assert main([*suite("table2", corpus, cache), "--seeds", "2"]) == 0
     printed = capsys.readouterr().out
     assert "D 4 real frames" in printed and "1.250 ± 0.500" in printed
-    row = {"generator": "PointNet", "emotion": "happy", "recognised": 0.5, "roughness_mm": 0.1, "moved_mm": 2.0}
+    row = {
+        "generator": "PointNet",
+        "emotion": "happy",
+        "recognised": 0.5,
+        "roughness_mm": 0.1,
+        "moved_mm": 2.0,
+    }
     about = {"iterations": 3, "frames": 4, "output": "figure7.png"}
-    monkeypatch.setattr("talkemo.paper.figure7.figure7", lambda **arguments: {**about, "rows": [row]})
+    monkeypatch.setattr(
+        "talkemo.paper.figure7.figure7", lambda **arguments: {**about, "rows": [row]}
+    )
     assert main(suite("figure7", corpus, cache)) == 0
     printed = capsys.readouterr().out
     assert "PointNet" in printed and printed.endswith("figure7.png\n")
@@ -227,7 +279,9 @@ def test_the_report_is_made_part_by_part(corpus, cache, tmp_path, monkeypatch, c
     command = [*suite("paper", corpus, cache), "-o", str(tmp_path / "paper")]
     assert main(command) == 0 and made == ["table1", "table2", "figure6", "figure7"]
     page = (tmp_path / "paper" / "report.html").read_text("utf-8")
-    assert "0.500 ± 0.100" in page and "the paper, local" in page and "Nobody has answered yet" in page
+    assert (
+        "0.500 ± 0.100" in page and "the paper, local" in page and "Nobody has answered yet" in page
+    )
     for name in ("figure3", "figure4", "figure5"):
         assert (tmp_path / "paper" / f"{name}.png").read_bytes()[1:4] == b"PNG"
     made.clear()
@@ -242,14 +296,19 @@ def test_the_report_is_made_part_by_part(corpus, cache, tmp_path, monkeypatch, c
     made.clear()
     assert main([*command, "--steps", "5", "--seeds", "7"]) == 0 and made == ["table1", "table2"]
     made.clear()
-    assert main([*command, "--steps", "5", "--seeds", "7", "--weights", "free"]) == 0 and "table2" in made
+    assert (
+        main([*command, "--steps", "5", "--seeds", "7", "--weights", "free"]) == 0
+        and "table2" in made
+    )
     assert "weights free" in (tmp_path / "paper" / "report.html").read_text("utf-8")
     (tmp_path / "paper" / "table1.json").write_text("[]")
     assert main([*command, "--study", str(tmp_path)]) == 2 and "key.json" in capsys.readouterr().err
     assert main(command) == 2 and "not a part of a report" in capsys.readouterr().err
 
 
-def test_figures_without_matplotlib_say_what_to_install(corpus, cache, models, tmp_path, monkeypatch):
+def test_figures_without_matplotlib_say_what_to_install(
+    corpus, cache, models, tmp_path, monkeypatch
+):
     from talkemo.paper.figure7 import figure7
 
     monkeypatch.setitem(sys.modules, "matplotlib.figure", None)

@@ -11,7 +11,7 @@ import pytest
 import soundfile
 
 from talkemo import InputError, TalkemoError
-from talkemo.audio import open_audio
+from talkemo.audio.recording import open_audio
 from talkemo.data import phones
 from talkemo.data.phones import Aligner, Phone, Word, align_corpus, bilabial_times
 
@@ -38,7 +38,9 @@ def test_missing_package_is_reported(monkeypatch):
 
 
 def test_closures_are_those_of_both_lips():
-    found = bilabial_times([Phone("SIL", 0, 0.1), Phone("M", 0.1, 0.2), Phone("F", 0.2, 0.3), Phone("P", 0.3, 0.35)])
+    found = bilabial_times(
+        [Phone("SIL", 0, 0.1), Phone("M", 0.1, 0.2), Phone("F", 0.2, 0.3), Phone("P", 0.3, 0.35)]
+    )
     np.testing.assert_allclose(found, [[0.1, 0.2], [0.3, 0.35]])
     assert bilabial_times([]).shape == (0, 2)
 
@@ -49,9 +51,13 @@ def aligned(aligner, samples) -> list[Word]:
 
 
 def test_example_speech_is_aligned(aligner, samples, aligned):
-    assert [word.text for word in aligned if word.text] == PART.lower().replace("!", "").replace(".", "").split()
+    assert [word.text for word in aligned if word.text] == PART.lower().replace("!", "").replace(
+        ".", ""
+    ).split()
     found = aligner.phones(samples[: 6 * RATE], PART)
-    assert [p for p in found if p.name != "SIL"] == [p for word in aligned if word.text for p in word.phones]
+    assert [p for p in found if p.name != "SIL"] == [
+        p for word in aligned if word.text for p in word.phones
+    ]
     assert found[0].start == 0 and found[-1].end == pytest.approx(6, abs=0.05)
     assert all(a.end == b.start for a, b in pairwise(found)) and all(p.start < p.end for p in found)
     # my, name, Emma, big, brown, map (two), Bombay (three), table
@@ -62,7 +68,12 @@ def test_stops_are_quiet(samples, aligned):
     """In the sound, P and B have less power than open vowels."""
 
     def level(*names: str) -> float:
-        parts = [samples[int(p.start * RATE) : int(p.end * RATE)] for w in aligned for p in w.phones if p.name in names]
+        parts = [
+            samples[int(p.start * RATE) : int(p.end * RATE)]
+            for w in aligned
+            for p in w.phones
+            if p.name in names
+        ]
         return float(np.median([np.sqrt(np.mean(part**2)) for part in parts]))
 
     assert level("P", "B") < 0.5 * level("AE", "AA", "OW", "AY", "AW")
@@ -109,7 +120,9 @@ def test_corpus_is_aligned_and_goes_on_where_it_was_ended(aligner, corpus, monke
     monkeypatch.setattr(phones, "_aligner", [aligner])
     monkeypatch.setattr(phones, "SHARD", 1)
     monkeypatch.setattr(phones, "_align_shard", ended_in_the_second)
-    monkeypatch.setattr(phones, "worker_pool", lambda jobs: nullcontext(SimpleNamespace(map=map)))  # in this process
+    monkeypatch.setattr(
+        phones, "worker_pool", lambda jobs: nullcontext(SimpleNamespace(map=map))
+    )  # in this process
     with pytest.raises(KeyboardInterrupt):
         align_corpus(corpus, out, 1)
     assert not out.exists()

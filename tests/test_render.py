@@ -11,18 +11,24 @@ from scipy.spatial.transform import Rotation
 
 import talkemo
 from talkemo import InputError, render
-from talkemo.audio import open_audio
+from talkemo.audio.recording import open_audio
 from talkemo.formats.mesh import load_mesh
-from talkemo.formats.mesh_types import Appearance, Mesh
-from talkemo.formats.open import open_animation
-from talkemo.render.look import centre_behind, inside, look_of, plain_look, vertex_groups
+from talkemo.formats.mesh_types import Mesh, MeshAttributes
+from talkemo.formats.registry import open_animation
+from talkemo.render.appearance import (
+    appearance_of,
+    centre_behind,
+    inside,
+    plain_appearance,
+    vertex_groups,
+)
 from talkemo.render.software import SoftwareRenderer
 from talkemo.render.view import background_rows, frame_view
 
 
 def test_software_renderer_draws_a_face(face):
     view = frame_view(face.mean)
-    image = SoftwareRenderer(plain_look(face.faces), view, (200, 160)).draw(face.mean)
+    image = SoftwareRenderer(plain_appearance(face.faces), view, (200, 160)).draw(face.mean)
     assert image.shape == (160, 200, 3) and image.dtype == np.uint8
     background = (np.abs(image.astype(int) - background_rows(160)[:, None]) < 3).all(2)
     assert background[0, 0] and not background[80, 100]
@@ -37,8 +43,8 @@ def test_nearer_hides_farther(face):
     front = face.mean + np.array([0, 0, 5])
     both = np.concatenate([face.mean, front]).astype(np.float32)
     faces = np.concatenate([face.faces, face.faces + len(face.mean)])
-    alone = SoftwareRenderer(plain_look(face.faces), view, (96, 96)).draw(front)
-    together = SoftwareRenderer(plain_look(faces), view, (96, 96)).draw(both)
+    alone = SoftwareRenderer(plain_appearance(face.faces), view, (96, 96)).draw(front)
+    together = SoftwareRenderer(plain_appearance(faces), view, (96, 96)).draw(both)
     np.testing.assert_allclose(together[46:54, 44:52].astype(int), alone[46:54, 44:52], atol=2)
 
 
@@ -55,11 +61,11 @@ def test_gl_and_software_agree(face, tmp_path):
     script = (
         "import numpy as np, sys\n"
         "from talkemo import render\n"
-        "from talkemo.models import load_models\n"
-        "from talkemo.render.look import canonical_look\n"
+        "from talkemo.weights.models import load_models\n"
+        "from talkemo.render.appearance import canonical_appearance\n"
         "from talkemo.render.view import frame_view\n"
         "face = load_models().face\n"
-        "r = render.new_renderer(canonical_look(face), frame_view(face.mean), (256, 256))\n"
+        "r = render.new_renderer(canonical_appearance(face), frame_view(face.mean), (256, 256))\n"
         "np.save(sys.argv[1], r.draw(face.mean)); print(r.name); r.close()\n"
     )
     pictures = []
@@ -85,22 +91,33 @@ def similarity(a, b):
     both = mean(a * b) - mean(a) * mean(b)
     spread = mean(a * a) - mean(a) ** 2 + mean(b * b) - mean(b) ** 2
     c1, c2 = (0.01 * 255) ** 2, (0.03 * 255) ** 2
-    ratio = (2 * mean(a) * mean(b) + c1) * (2 * both + c2) / ((mean(a) ** 2 + mean(b) ** 2 + c1) * (spread + c2))
+    ratio = (
+        (2 * mean(a) * mean(b) + c1)
+        * (2 * both + c2)
+        / ((mean(a) ** 2 + mean(b) ** 2 + c1) * (spread + c2))
+    )
     return float(ratio.mean())
 
 
 def test_a_mask_is_given_eyes_brows_and_a_mouth(models, example_face):
     binding = talkemo.bind(example_face, models=models)
-    look, bare = look_of(binding), look_of(binding, fill=False)
+    appearance, bare = appearance_of(binding), appearance_of(binding, fill=False)
     count = len(binding.rest)
     assert bare.points(binding.rest).shape == (count, 3) and bare.vertex.max() < count
-    points = look.points(binding.rest)
-    assert len(points) > count and look.vertex.max() < len(points) and np.isfinite(points).all()
-    size = np.array(look.texture.shape[1::-1])
-    assert (look.place >= 0).all() and (look.place < size).all()
+    points = appearance.points(binding.rest)
+    assert (
+        len(points) > count and appearance.vertex.max() < len(points) and np.isfinite(points).all()
+    )
+    size = np.array(appearance.texture.shape[1::-1])
+    assert (appearance.place >= 0).all() and (appearance.place < size).all()
     camera = frame_view(binding.rest, binding.focus, "front", binding.placement.rotation)
-    pictures = [SoftwareRenderer(one, camera, (256, 256)).draw(binding.rest).astype(int) for one in (look, bare)]
-    column, row = camera.to_pixels(camera.to_camera(binding.rest[binding.landmarks68]), 256, 256)[:, :2].T
+    pictures = [
+        SoftwareRenderer(one, camera, (256, 256)).draw(binding.rest).astype(int)
+        for one in (appearance, bare)
+    ]
+    column, row = camera.to_pixels(camera.to_camera(binding.rest[binding.landmarks68]), 256, 256)[
+        :, :2
+    ].T
     eye = np.s_[int(row[36:42].mean()), int(column[36:42].mean())]
     assert abs(pictures[1][eye] - background_rows(256)[eye[0]]).max() < 3  # a hole
     assert abs(pictures[0][eye] - background_rows(256)[eye[0]]).max() > 10  # an iris or its pupil
@@ -111,22 +128,30 @@ def test_a_mask_is_given_eyes_brows_and_a_mouth(models, example_face):
 
 def test_added_parts_follow_skull_and_jaw(models, example_face):
     binding = talkemo.bind(example_face, models=models)
-    look, rest = look_of(binding), binding.rest
-    still = look.added(rest)
+    appearance, rest = appearance_of(binding), binding.rest
+    still = appearance.added(rest)
     turn = Rotation.from_rotvec([0.1, 0.3, 0]).as_matrix()
     np.testing.assert_allclose(
-        look.added(rest @ turn.T + [1, 2, 3]), still @ turn.T + [1, 2, 3], atol=1e-3 * binding.scale
+        appearance.added(rest @ turn.T + [1, 2, 3]),
+        still @ turn.T + [1, 2, 3],
+        atol=1e-3 * binding.scale,
     )
-    opened = binding.vertices(binding.face.shape_vector({"jawOpen": 0.8})[None] @ binding.face.shape_coordinates)[0]
-    moved = (look.added(opened) - still) @ binding.placement.rotation / binding.scale
-    assert moved[:, 1].min() < -5 and np.median(np.abs(moved[:, 1])) < 2  # lower teeth go down, eyes and others stay
+    opened = binding.vertices(
+        binding.face.shape_vector({"jawOpen": 0.8})[None] @ binding.face.shape_coordinates
+    )[0]
+    moved = (appearance.added(opened) - still) @ binding.placement.rotation / binding.scale
+    assert (
+        moved[:, 1].min() < -5 and np.median(np.abs(moved[:, 1])) < 2
+    )  # lower teeth go down, eyes and others stay
 
 
 def test_eyeballs_lie_behind_lids():
     lids = 14.6 * Rotation.from_euler(
         "xy", [[20, -40], [-25, -15], [-25, 15], [20, 40], [20, 15], [20, -15]], True
     ).apply([0, 0, 1])
-    np.testing.assert_allclose(centre_behind(lids + np.array([5, 6, 7]), np.array([5.0, 6, 3])), [5, 6, 7], atol=1.0)
+    np.testing.assert_allclose(
+        centre_behind(lids + np.array([5, 6, 7]), np.array([5.0, 6, 3])), [5, 6, 7], atol=1.0
+    )
 
 
 def test_groups_of_an_obj_say_what_is_what(models, tmp_path, example_face):
@@ -136,7 +161,7 @@ def test_groups_of_an_obj_say_what_is_what(models, tmp_path, example_face):
     text.insert(faces[-40], "g helper-skirt")
     text.insert(faces[-20], "g Teeth_upper")
     (tmp_path / "m.obj").write_text("\n".join(text))
-    groups = vertex_groups(load_mesh(tmp_path / "m.obj").appearance, len(mesh.vertices))
+    groups = vertex_groups(load_mesh(tmp_path / "m.obj").attributes, len(mesh.vertices))
     assert {*groups} == {"skin", "hidden", "teeth"}
     assert (vertex_groups(None, 3) == "skin").all()
 
@@ -151,11 +176,13 @@ def test_a_mesh_with_a_texture_shows_it(models, example_face):
     uv = np.random.default_rng(0).random((len(mesh.vertices), 2)).astype(np.float32)
     content = io.BytesIO()
     Image.new("RGB", (64, 32), (20, 40, 200)).save(content, "PNG")
-    own = Mesh(mesh.vertices, mesh.faces, Appearance(uv, mesh.faces, content.getvalue()))
+    own = Mesh(mesh.vertices, mesh.faces, MeshAttributes(uv, mesh.faces, content.getvalue()))
     binding = talkemo.bind(own, models=models)
     camera = frame_view(binding.rest, binding.focus, "front", binding.placement.rotation)
-    picture = SoftwareRenderer(look_of(binding), camera, (128, 128)).draw(binding.rest)
-    nose = camera.to_pixels(camera.to_camera(binding.rest[binding.landmarks68[[30]]]), 128, 128)[0, :2].astype(int)
+    picture = SoftwareRenderer(appearance_of(binding), camera, (128, 128)).draw(binding.rest)
+    nose = camera.to_pixels(camera.to_camera(binding.rest[binding.landmarks68[[30]]]), 128, 128)[
+        0, :2
+    ].astype(int)
     assert picture[nose[1], nose[0], 2] > 2 * picture[nose[1], nose[0], 0]
 
 
@@ -167,12 +194,19 @@ def animation(tmp_path_factory, example_face, short_speech, models):
 
 
 def test_films_and_pictures_of_all_kinds(animation, short_speech, tmp_path, models):
-    from talkemo.capture.video import open_film
-    from talkemo.pipelines.render import render as draw
+    from talkemo.pipelines.rendering import render as draw
+    from talkemo.video.reader import open_video
 
     for name in ("a.mp4", "a.webm"):
-        draw(animation, tmp_path / name, audio=short_speech, size=(128, 96), caption="a line", models=models)
-        with open_film(tmp_path / name) as film:
+        draw(
+            animation,
+            tmp_path / name,
+            audio=short_speech,
+            size=(128, 96),
+            caption="a line",
+            models=models,
+        )
+        with open_video(tmp_path / name) as film:
             pictures = list(film.pictures)
         assert len(pictures) == pytest.approx(30, abs=1) and pictures[0].shape == (96, 128, 3)
         assert open_audio(tmp_path / name).duration == pytest.approx(1.5, abs=0.1)
@@ -194,14 +228,21 @@ def test_films_and_pictures_of_all_kinds(animation, short_speech, tmp_path, mode
     for name in ("side", "bare", "wires", "heat"):
         assert np.abs(pictures[name] - pictures["plain"]).mean() > 0.5, name
     warm = lambda picture: (picture[..., 0] > 1.5 * picture[..., 2]).mean()
-    assert warm(pictures["heat"]) > 0.01 and warm(pictures["same"]) < 1e-3  # nothing differs from itself
+    assert (
+        warm(pictures["heat"]) > 0.01 and warm(pictures["same"]) < 1e-3
+    )  # nothing differs from itself
     draw(animation, tmp_path / "two.png", size=96, compare=[animation], models=models)
     assert Image.open(tmp_path / "two.png").size == (192, 96)
     draw(animation, tmp_path / "sheet.png", size=96, sheet=True, models=models)
     assert Image.open(tmp_path / "sheet.png").size == (4 * 96, 2 * 96)
     draw(animation, tmp_path / "odd.png", size=97, time=1e308, caption="two\nlines", models=models)
     assert Image.open(tmp_path / "odd.png").size == (97, 97)
-    for wrong in ({"view": "behind"}, {"size": 10}, {"sheet": True, "time": 1.0}, {"compare": [animation] * 6}):
+    for wrong in (
+        {"view": "behind"},
+        {"size": 10},
+        {"sheet": True, "time": 1.0},
+        {"compare": [animation] * 6},
+    ):
         with pytest.raises(InputError):
             draw(animation, tmp_path / "x.png", models=models, **wrong)
     with pytest.raises(InputError, match="heat map"):
@@ -210,8 +251,8 @@ def test_films_and_pictures_of_all_kinds(animation, short_speech, tmp_path, mode
 
 
 def test_animations_of_other_rates_stay_together(animation, tmp_path, models):
-    from talkemo.pipelines.render import _Player
-    from talkemo.pipelines.render import render as draw
+    from talkemo.pipelines.rendering import _Player
+    from talkemo.pipelines.rendering import render as draw
 
     with np.load(animation) as arrays:
         content = dict(arrays)
@@ -220,9 +261,19 @@ def test_animations_of_other_rates_stay_together(animation, tmp_path, models):
     player = _Player(open_animation(tmp_path / "slow.npz"))
     np.testing.assert_array_equal(player.at(0.5), content["vertices"][5])
     np.testing.assert_array_equal(player.at(99), content["vertices"][-1])
-    draw(tmp_path / "slow.npz", tmp_path / "a.png", heatmap=True, compare=[animation], size=96, time=1.0, models=models)
+    draw(
+        tmp_path / "slow.npz",
+        tmp_path / "a.png",
+        heatmap=True,
+        compare=[animation],
+        size=96,
+        time=1.0,
+        models=models,
+    )
     picture = np.array(Image.open(tmp_path / "a.png")).astype(int)
-    assert (picture[..., 0] > 1.5 * picture[..., 2]).mean() < 1e-3  # they are the same at the same time
+    assert (
+        picture[..., 0] > 1.5 * picture[..., 2]
+    ).mean() < 1e-3  # they are the same at the same time
     content["vertices"] = content["vertices"].copy()
     content["vertices"][3, 7] = np.nan
     np.savez(tmp_path / "nan.npz", **content)
@@ -246,7 +297,7 @@ def test_relative_indices_of_an_obj(tmp_path, monkeypatch):
     monkeypatch.setattr("talkemo.formats.mesh_types.FEWEST_TRIANGLES", 1)
     (tmp_path / "m.obj").write_text("\n".join(lines) + "\n")
     mesh = load_mesh(tmp_path / "m.obj")
-    assert vertex_groups(mesh.appearance, 6).tolist() == ["teeth"] * 3 + ["skin"] * 3
+    assert vertex_groups(mesh.attributes, 6).tolist() == ["teeth"] * 3 + ["skin"] * 3
 
 
 def test_a_mesh_is_shown_in_the_colours_of_its_vertices(tmp_path, example_face, models):
@@ -255,7 +306,9 @@ def test_a_mesh_is_shown_in_the_colours_of_its_vertices(tmp_path, example_face, 
     mesh = load_mesh(example_face)
     colours = np.tile(np.array([[40, 90, 200]], np.uint8), (len(mesh.vertices), 1))
     colours[mesh.vertices[:, 0] > mesh.vertices[:, 0].mean()] = [200, 160, 40]
-    trimesh.Trimesh(mesh.vertices, mesh.faces, vertex_colors=colours, process=False).export(tmp_path / "a.ply")
+    trimesh.Trimesh(mesh.vertices, mesh.faces, vertex_colors=colours, process=False).export(
+        tmp_path / "a.ply"
+    )
     with (tmp_path / "b.obj").open("w") as file:
         for vertex, colour in zip(mesh.vertices, colours / 255):
             file.write("v " + " ".join(f"{x:.5f}" for x in (*vertex, *colour)) + "\n")
@@ -264,9 +317,13 @@ def test_a_mesh_is_shown_in_the_colours_of_its_vertices(tmp_path, example_face, 
     pictures = []
     for name in ("a.ply", "b.obj"):
         binding = talkemo.bind(tmp_path / name, models=models, cache=False)
-        np.testing.assert_array_equal(binding.mesh.appearance.colours, colours)
+        np.testing.assert_array_equal(binding.mesh.attributes.colours, colours)
         camera = frame_view(binding.rest, binding.focus, facing=binding.placement.rotation)
-        pictures.append(SoftwareRenderer(look_of(binding), camera, (120, 120)).draw(binding.rest).astype(int))
+        pictures.append(
+            SoftwareRenderer(appearance_of(binding), camera, (120, 120))
+            .draw(binding.rest)
+            .astype(int)
+        )
     assert np.abs(pictures[0] - pictures[1]).mean() < 0.2
     left, right = pictures[0][75, 40], pictures[0][75, 80]
     assert left[2] > 1.5 * left[0] and right[0] > 1.5 * right[2]
@@ -276,5 +333,7 @@ def test_colours_that_are_none_are_left_out(tmp_path, example_face):
     text = example_face.read_text().splitlines()
     first = next(k for k, line in enumerate(text) if line.startswith("v "))
     for wrong in (" 1 0 x", " 0.5 0.5 0.5", " 1 0 nan"):
-        (tmp_path / "a.obj").write_text("\n".join([*text[:first], text[first] + wrong, *text[first + 1 :]]))
-        assert load_mesh(tmp_path / "a.obj").appearance.colours is None
+        (tmp_path / "a.obj").write_text(
+            "\n".join([*text[:first], text[first] + wrong, *text[first + 1 :]])
+        )
+        assert load_mesh(tmp_path / "a.obj").attributes.colours is None

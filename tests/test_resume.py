@@ -20,7 +20,7 @@ import soundfile
 from made_up import MadeUpTeacher, made_up_whisper
 
 from talkemo import InputError, TalkemoError, load_models
-from talkemo.data import workers
+from talkemo.compute import workers
 from talkemo.train import curves, record, stages
 from talkemo.train import emotion as emotion_stage
 from talkemo.train import face as face_stage
@@ -29,7 +29,8 @@ from talkemo.train import loop as loops
 from talkemo.train import speech as speech_stage
 from talkemo.train import talking as talking_stage
 from talkemo.train.run import Run
-from talkemo.weights import load_weights, read_registry
+from talkemo.weights.files import load_weights
+from talkemo.weights.registry import read_registry
 
 KILLS = int(os.environ.get("TALKEMO_KILLS", "1"))
 BEFORE_CHECKPOINTS = 0.02  # s: checkpoints are written every few steps
@@ -40,7 +41,7 @@ CONTEXT.set_forkserver_preload(
     [
         "talkemo.train.stages",
         "talkemo.pipelines.reconstruct",
-        "talkemo.render.pictures",
+        "talkemo.render.images",
         "librosa.filters",
         "torch._dynamo",
     ]
@@ -51,9 +52,17 @@ TALKING = talking_stage.TalkingConfig(
 )
 SPEECH = speech_stage.SpeechConfig(steps=7, batch=4)
 LIPS = lips_stage.LipsConfig(
-    teachers=("tiny.en", "base"), steps=5, batch=4, seconds=0.5, shares=(("ravdess", 1.0),), hold_out=2, close=False
+    teachers=("tiny.en", "base"),
+    steps=5,
+    batch=4,
+    seconds=0.5,
+    shares=(("ravdess", 1.0),),
+    hold_out=2,
+    close=False,
 )
-EMOTION = emotion_stage.EmotionConfig(iterations=11, batch=4, channels=16, blocks=1, classifier_steps=8)
+EMOTION = emotion_stage.EmotionConfig(
+    iterations=11, batch=4, channels=16, blocks=1, classifier_steps=8
+)
 
 
 # ------------------------------------------------------------------------------------- what the killed processes do
@@ -93,13 +102,17 @@ def default_face(run: Run, config: face_stage.FaceConfig) -> dict:
     return {"weights": str(run.save("face", *load_models(device="cpu").load("face")))}
 
 
-def train_everything(run: Run, killed_after: str | None = None, killed_in: str | None = None) -> None:
+def train_everything(
+    run: Run, killed_after: str | None = None, killed_in: str | None = None
+) -> None:
     """All stages in little. killed_after: the stage at whose end, killed_in: the training in which the process is killed"""
     with_made_up_teachers()
     stages.teacher_files, face_stage.train_face = (lambda name: []), default_face
     small = {"speech": SPEECH, "lips": LIPS, "talking": TALKING, "emotion": EMOTION}
     for name, config in small.items():
-        stages.STAGES[name] = replace(stages.STAGES[name], configure=lambda seed, options, own=config: own)
+        stages.STAGES[name] = replace(
+            stages.STAGES[name], configure=lambda seed, options, own=config: own
+        )
 
     def die_where_curves_are_drawn(run: Run, stage: str, trainings: list[str]) -> None:
         if stage == killed_after:
@@ -149,7 +162,9 @@ def survives(task, run, seconds: float | None) -> bool:
 
 def children_of(pid: int) -> list[int]:
     try:
-        return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+        return [
+            int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+        ]
     except OSError:
         return []
 
@@ -209,7 +224,9 @@ def same_weights(stages):
             assert set(found) == set(wanted)
             for name, tensor in wanted.items():
                 assert tensor.tobytes() == found[name].tobytes(), f"{stage}: {name}"
-        names = lambda folder: {path.name for path in folder.iterdir() if not path.name.startswith(".")}
+        names = lambda folder: {
+            path.name for path in folder.iterdir() if not path.name.startswith(".")
+        }
         assert names(whole) == names(killed)
         for log in whole.glob("*.log.csv"):
             assert (killed / log.name).read_bytes() == log.read_bytes()
@@ -238,7 +255,8 @@ def people(corpus, tmp_path_factory) -> Path:
     with np.load(corpus / "ravdess" / "landmarks" / "Actor_01.npz") as trials:
         for actor in (1, 2, 3, 4, 20, 21):
             moved = {
-                f"{key[:-2]}{actor:02d}": landmarks + np.int16(actor) for key, landmarks in list(trials.items())[:6]
+                f"{key[:-2]}{actor:02d}": landmarks + np.int16(actor)
+                for key, landmarks in list(trials.items())[:6]
             }
             np.savez(data / "ravdess" / "landmarks" / f"Actor_{actor:02d}.npz", **moved)
     return data
@@ -274,10 +292,14 @@ def test_the_speech_encoder_and_the_teachers_of_motion(run, spoken_corpus):
     def check(whole, killed):
         same_weights(["speech"])(whole, killed)
         for folder in ("speech", "lips"):
-            written = {path.name for path in (whole / folder).iterdir() if not path.name.startswith(".")}
+            written = {
+                path.name for path in (whole / folder).iterdir() if not path.name.startswith(".")
+            }
             assert len(written) > 2
             for name in written:
-                assert (whole / folder / name).read_bytes() == (killed / folder / name).read_bytes(), name
+                assert (whole / folder / name).read_bytes() == (
+                    killed / folder / name
+                ).read_bytes(), name
 
     kill_often(train_speech_and_lips, replace(run, data=spoken_corpus), steps, check)
 
@@ -291,7 +313,9 @@ def test_captures_of_a_corpus(people, tmp_path):
 
     def check(whole, killed):
         assert_same_arrays(whole / "ravdess.npz", killed / "ravdess.npz")
-        assert [path.name for path in killed.iterdir() if not path.name.startswith(".")] == ["ravdess.npz"]
+        assert [path.name for path in killed.iterdir() if not path.name.startswith(".")] == [
+            "ravdess.npz"
+        ]
 
     written: dict[Path, int] = {}
     kill_often(reconstruct, Run(people, tmp_path), times, check)
@@ -303,7 +327,9 @@ def test_all_stages_when_killed_at_the_end_of_each(everything, tmp_path):
     for stage in stages.STAGES:
         assert not survives(partial(train_everything, killed_after=stage), own, None)
     assert survives(train_everything, own, None)
-    same_weights(["face", "speech", "talking", "emotion", "discriminator", "classifier"])(whole, killed)
+    same_weights(["face", "speech", "talking", "emotion", "discriminator", "classifier"])(
+        whole, killed
+    )
     assert_same_arrays(whole / "captures" / "ravdess.npz", killed / "captures" / "ravdess.npz")
     for stage in stages.STAGES:
         kept = [json.loads((folder / f"{stage}.json").read_text()) for folder in (whole, killed)]
@@ -320,7 +346,9 @@ def test_a_stage_is_done_again_where_what_it_comes_from_has_changed(everything, 
     shutil.copytree(everything.data, data, symlinks=True)
     shutil.copytree(everything.out, run.out)
     written = {stage: (run.out / f"{stage}.json").stat().st_mtime_ns for stage in stages.STAGES}
-    changed = lambda: {s for s, then in written.items() if (run.out / f"{s}.json").stat().st_mtime_ns != then}
+    changed = lambda: {
+        s for s, then in written.items() if (run.out / f"{s}.json").stat().st_mtime_ns != then
+    }
     assert survives(train_everything, run, None) and changed() == set()
     (run.out / "classifier.safetensors").unlink()
     soundfile.write(data / "speech" / "a.flac", 0.1 * np.sin(np.arange(30000) / 70), 16000)
@@ -344,10 +372,14 @@ def test_a_run_is_not_begun_anew_unasked(everything):
 
 def test_a_run_is_not_lost_by_other_settings(run, monkeypatch):
     def configured(config):
-        monkeypatch.setitem(stages.STAGES, "talking", replace(stages.STAGES["talking"], configure=lambda *_: config))
+        monkeypatch.setitem(
+            stages.STAGES, "talking", replace(stages.STAGES["talking"], configure=lambda *_: config)
+        )
 
     monkeypatch.setattr(talking_stage, "NOISE_CLIPS", 3)
-    event_accumulator = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
+    event_accumulator = pytest.importorskip(
+        "tensorboard.backend.event_processing.event_accumulator"
+    )
     configured(TALKING)
     stages.train("talking", run)
     files = {path: path.read_bytes() for path in run.out.glob("talking*")}
@@ -362,7 +394,9 @@ def test_a_run_is_not_lost_by_other_settings(run, monkeypatch):
     board = event_accumulator.EventAccumulator(str(run.out / "tensorboard" / "talking")).Reload()
     for name in set(rows[0]) - {"step"}:
         told = [(event.step, event.value) for event in board.Scalars(name)]
-        assert told == [(int(row["step"]), pytest.approx(float(row[name]), rel=1e-4)) for row in rows]
+        assert told == [
+            (int(row["step"]), pytest.approx(float(row[name]), rel=1e-4)) for row in rows
+        ]
     configured(replace(TALKING, mouth=1.0))
     for all_stages in (False, True):
         with pytest.raises(InputError, match=r"begun with other settings \(mouth\)"):

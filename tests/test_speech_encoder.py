@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from talkemo import audio
+from talkemo.audio.mel import mel_filters
 from talkemo.networks.speech_encoder import (
     Attention,
     EncoderNetwork,
@@ -29,12 +29,16 @@ def test_attention_in_chunks_is_attention_to_what_is_near():
     attention = Attention(128, 20, 5)
     torch.nn.init.normal_(attention.near)
     x = torch.randn(2, 77, 128)
-    query, key, value = attention.queries_keys_values(x).unflatten(2, (3, 2, 64)).permute(2, 0, 3, 1, 4)
+    query, key, value = (
+        attention.queries_keys_values(x).unflatten(2, (3, 2, 64)).permute(2, 0, 3, 1, 4)
+    )
     distance = torch.arange(77)[None] - torch.arange(77)[:, None]
     logits = query @ key.transpose(2, 3) / 8 + attention.near[:, (distance + 20).clamp(0, 25)]
     logits = torch.where((distance >= -20) & (distance <= 5), logits, -torch.inf)
     wanted = attention.attended((logits.softmax(3) @ value).transpose(1, 2).flatten(2))
-    torch.testing.assert_close(attention(attention.queries_keys_values(x)), wanted, atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(
+        attention(attention.queries_keys_values(x)), wanted, atol=1e-5, rtol=1e-5
+    )
 
 
 def test_a_feature_depends_on_its_reach_and_on_nothing_beyond():
@@ -56,7 +60,9 @@ def test_rows_that_come_in_pieces_give_the_same_features(size):
     encoding = Encoding(network)
     with torch.inference_mode():
         wanted = network(mel)
-        found = torch.cat([part for rows in mel.split(size, 1) if (part := encoding(rows)).shape[1]], 1)
+        found = torch.cat(
+            [part for rows in mel.split(size, 1) if (part := encoding(rows)).shape[1]], 1
+        )
         assert found.shape[1] == 200 - 5 - 3 - 1  # those that the rest is known of
         torch.testing.assert_close(found, wanted[:, :191], atol=1e-5, rtol=1e-5)
         mel[:, 302:] = 9  # the latest that a feature waits for
@@ -66,23 +72,29 @@ def test_rows_that_come_in_pieces_give_the_same_features(size):
 
 def test_changes_are_kept_in_a_byte_a_weight():
     network, trained = small(), small()
-    names = [name for name, _ in network.named_parameters() if name.startswith(("blocks.", "norm."))]
+    names = [
+        name for name, _ in network.named_parameters() if name.startswith(("blocks.", "norm."))
+    ]
     with torch.no_grad():
         for name, tensor in trained.named_parameters():
             if name in names:
                 tensor += 0.01 * torch.randn_like(tensor)
     changes = encoder_changes(trained, network, names)
     assert changes["blocks.0.wide.weight"].dtype == np.int8
-    before = SpeechEncoder(network, audio.mel_filters(), 128, {})
+    before = SpeechEncoder(network, mel_filters(), 128, {})
     after = before.changed(changes)
     for name, tensor in after.network.state_dict().items():
         error = (tensor - trained.state_dict()[name]).abs().max()
         assert error < (5e-4 if name in names else 1e-9), name
     assert after.fingerprint != before.fingerprint
-    again = encoder_changes(after.network, network, names)  # training that goes on from what was kept
+    again = encoder_changes(
+        after.network, network, names
+    )  # training that goes on from what was kept
     for name, array in changes.items():
         np.testing.assert_array_equal(again[name], array)
-    assert (before.network.norm.weight == network.norm.weight).all()  # what is shared stays as it is
+    assert (
+        before.network.norm.weight == network.norm.weight
+    ).all()  # what is shared stays as it is
     # Tensors that nothing changed are kept as zeros.
     nothing = before.changed(encoder_changes(network, network, names))
     for name, tensor in nothing.network.state_dict().items():
@@ -91,7 +103,7 @@ def test_changes_are_kept_in_a_byte_a_weight():
 
 def test_a_network_is_built_from_its_tensors():
     network = small()
-    tensors, settings = encoder_tensors(network, audio.mel_filters())
+    tensors, settings = encoder_tensors(network, mel_filters())
     assert settings == {"width": 128, "past": 20, "future": [5, 3]}
     again = build_encoder(tensors, settings)
     mel = torch.randn(1, 60, 80)

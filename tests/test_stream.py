@@ -13,8 +13,8 @@ import soundfile
 
 import talkemo
 from talkemo import InputError
-from talkemo.audio import SAMPLE_RATE, open_audio
-from talkemo.incoming import Incoming, incoming_pipe
+from talkemo.audio.pipe import AudioStream, open_pipe
+from talkemo.audio.recording import SAMPLE_RATE, open_audio
 
 
 @pytest.fixture(scope="module")
@@ -35,7 +35,9 @@ def joined(stream, name):
 @pytest.mark.parametrize(("rate", "size", "fps"), [(16000, 320, 60), (44100, 5000, 25)])
 def test_a_stream_has_the_numbers_of_one_shot(bound, models, short_speech, rate, size, fps):
     samples = open_audio(short_speech).samples()
-    sound = np.interp(np.arange(0, len(samples), SAMPLE_RATE / rate), np.arange(len(samples)), samples)
+    sound = np.interp(
+        np.arange(0, len(samples), SAMPLE_RATE / rate), np.arange(len(samples)), samples
+    )
     options = {"emotion": "happy", "seed": 3, "blink": 60, "fps": fps, "models": models}
     wanted = talkemo.animate(bound, (sound, rate), **options)
     chunks = list(talkemo.stream(bound, (pieces(sound, size), rate), **options))
@@ -74,7 +76,7 @@ def test_a_wav_from_a_pipe_is_that_of_a_file(tmp_path, short_speech, subtype):
     samples = np.column_stack([open_audio(short_speech).samples()] * 2)
     soundfile.write(tmp_path / "a.wav", samples, 22050, subtype)
     with (tmp_path / "a.wav").open("rb") as file:
-        sound = incoming_pipe(file)
+        sound = open_pipe(file)
         found = np.concatenate(list(sound.chunks()))
     wanted = open_audio(tmp_path / "a.wav")
     assert sound.ended and sound.seconds == pytest.approx(wanted.duration, abs=1e-4)
@@ -83,17 +85,23 @@ def test_a_wav_from_a_pipe_is_that_of_a_file(tmp_path, short_speech, subtype):
 
 def test_raw_samples_from_a_pipe():
     values = (20000 * np.sin(np.arange(4000) / 9)).astype("<i2")
-    found = np.concatenate(list(incoming_pipe(io.BytesIO(values.tobytes() + b"x"), 16000).chunks()))
+    found = np.concatenate(list(open_pipe(io.BytesIO(values.tobytes() + b"x"), 16000).chunks()))
     assert len(found) == 4000 and found.max() == pytest.approx(20000 / 32767, abs=0.05)
 
 
 def test_what_cannot_be_streamed(bound, models):
     for content in (b"", b"hello, this is no wav", b"RIFF\0\0\0\0WAVEfmt \x10\0\0\0" + bytes(16)):
         with pytest.raises(InputError, match="stdin"):
-            incoming_pipe(io.BytesIO(content))
-    for wrong in (np.full(99, np.nan), np.zeros((2, 3, 4)), np.full(9, 1e9), np.zeros((5, 200)), np.array(["a"])):
+            open_pipe(io.BytesIO(content))
+    for wrong in (
+        np.full(99, np.nan),
+        np.zeros((2, 3, 4)),
+        np.full(9, 1e9),
+        np.zeros((5, 200)),
+        np.array(["a"]),
+    ):
         with pytest.raises(InputError, match="samples"):
-            list(Incoming(iter([wrong]), 16000).chunks())
+            list(AudioStream(iter([wrong]), 16000).chunks())
     with pytest.raises(InputError, match="samples a second"):
         talkemo.stream(bound, (iter([]), 3), models=models)
     with pytest.raises(InputError, match="frames a second"):
@@ -124,7 +132,9 @@ def test_the_command_writes_lines_and_vertices(tmp_path, example_face, short_spe
     assert len(first["names"]) == 52 and first["fps"] == 30 and 0.5 < first["latency"] < 0.7
     np.testing.assert_allclose([line["arkit"] for line in lines], wanted.arkit, atol=1e-4)
     assert len(lines[0]["head"]) == 3 and len(lines[0]["gaze"]) == 2
-    done = command(example_face, "-", *options, "-o", tmp_path / "a.vertices", "--json", input=sound)
+    done = command(
+        example_face, "-", *options, "-o", tmp_path / "a.vertices", "--json", input=sound
+    )
     about = json.loads(done.stdout)
     head, body = (tmp_path / "a.vertices").read_bytes().split(b"\n", 1)
     count = json.loads(head)["vertices"]
@@ -145,12 +155,24 @@ def test_the_command_refuses_in_two_lines(tmp_path, example_face, short_speech):
         (("-", "--stream"), "no sound comes"),
     ):
         done = command(example_face, *arguments, stdin=subprocess.DEVNULL)
-        assert done.returncode == 2 and says in done.stderr.decode() and done.stderr.count(b"\n") == 2, done.stderr
+        assert (
+            done.returncode == 2 and says in done.stderr.decode() and done.stderr.count(b"\n") == 2
+        ), done.stderr
     assert not (tmp_path / "a.mp4").exists()
 
 
 def test_a_frame_comes_before_the_sound_has_ended(example_face, short_speech):
-    arguments = [sys.executable, "-m", "talkemo_cli", "animate", str(example_face), "-", "--stream", "--raw", "16000"]
+    arguments = [
+        sys.executable,
+        "-m",
+        "talkemo_cli",
+        "animate",
+        str(example_face),
+        "-",
+        "--stream",
+        "--raw",
+        "16000",
+    ]
     with wave.open(str(short_speech)) as file:
         samples = file.readframes(file.getnframes())
     with subprocess.Popen(

@@ -12,7 +12,8 @@ import numpy as np
 import pytest
 
 from talkemo import InputError
-from talkemo.paper import training, variants
+from talkemo.paper import emotion_training as training
+from talkemo.paper import variants
 from talkemo.paper.study import QUESTIONS, draw, make_study, tally, wilson
 from talkemo.train.emotion import EmotionConfig
 from talkemo_cli.app import main
@@ -52,8 +53,15 @@ def folders(tmp_path):
 
 def answers(key, choose):
     """A participant's file who chooses by query and question."""
-    given = [{"query": k, **{q: choose(query, q) for q in QUESTIONS}} for k, query in key["queries"].items()]
-    return {"study": key["study"], "participant": f"p{np.random.default_rng().integers(1 << 40)}", "answers": given}
+    given = [
+        {"query": k, **{q: choose(query, q) for q in QUESTIONS}}
+        for k, query in key["queries"].items()
+    ]
+    return {
+        "study": key["study"],
+        "participant": f"p{np.random.default_rng().integers(1 << 40)}",
+        "answers": given,
+    }
 
 
 def test_a_study_is_balanced_and_its_page_does_not_say_whose_film_is_whose(folders, tmp_path):
@@ -61,7 +69,11 @@ def test_a_study_is_balanced_and_its_page_does_not_say_whose_film_is_whose(folde
     text = (tmp_path / "study" / "index.html").read_text("utf-8")
     assert not any(name in text for name in ("ours", "theirs", "others"))
     pairs = [tuple(sorted((q["left"], q["right"]))) for q in key["queries"].values()]
-    assert len(pairs) == 15 and all(pairs.count(pair) == 5 for pair in set(pairs)) and len(set(pairs)) == 3
+    assert (
+        len(pairs) == 15
+        and all(pairs.count(pair) == 5 for pair in set(pairs))
+        and len(set(pairs)) == 3
+    )
     for query in page_data(tmp_path / "study")["queries"]:
         for side in ("left", "right"):
             own = key["queries"][query["id"]]
@@ -76,7 +88,9 @@ def test_no_two_methods_are_left_out_or_shown_more_often(methods, queries, tmp_p
         (tmp_path / f"m{method}").mkdir()
         for name in ("hello_happy", "hello"):
             (tmp_path / f"m{method}" / f"{name}.mp4").write_bytes(b"film")
-    key = make_study([tmp_path / f"m{k}" for k in range(methods)], tmp_path / "study", queries=queries, seed=3)
+    key = make_study(
+        [tmp_path / f"m{k}" for k in range(methods)], tmp_path / "study", queries=queries, seed=3
+    )
     pairs = [frozenset((q["left"], q["right"])) for q in key["queries"].values()]
     every = methods * (methods - 1) // 2
     assert len(set(pairs)) == every and len(pairs) >= queries
@@ -84,7 +98,9 @@ def test_no_two_methods_are_left_out_or_shown_more_often(methods, queries, tmp_p
     data = page_data(tmp_path / "study")
     assert data["shown"] == queries
     for query in data["queries"]:
-        assert query.get("about") == ("happy" if key["queries"][query["id"]]["film"] == "hello_happy" else None)
+        assert query.get("about") == (
+            "happy" if key["queries"][query["id"]]["film"] == "hello_happy" else None
+        )
 
 
 def page_data(study):
@@ -104,7 +120,13 @@ def test_answers_are_counted_whatever_side_a_film_was_on(folders, tmp_path):
         paths[-1].write_text(json.dumps(answers(key, chosen)))
     found = {p.question: p for p in tally(tmp_path / "study", paths)}
     real, content, emotion = (found[question] for question in QUESTIONS)
-    assert (real.first, real.second, real.chose_first, real.chose_second, real.none) == ("ours", "theirs", 0, 20, 0)
+    assert (real.first, real.second, real.chose_first, real.chose_second, real.none) == (
+        "ours",
+        "theirs",
+        0,
+        20,
+        0,
+    )
     assert real.share == 0 and real.low == 0 and 0.1 < real.high < 0.2
     left = sum(query["left"] == "ours" for query in key["queries"].values())
     assert (content.chose_first, content.chose_second) == (2 * left, 20 - 2 * left)
@@ -151,7 +173,9 @@ def test_what_is_no_study_and_no_answer_is_refused(folders, tmp_path):
 @pytest.mark.skipif(BROWSER is None, reason="no chromium: apt install chromium")
 def test_a_participant_in_a_browser(folders, tmp_path):
     for number, path in enumerate(sorted(path for folder in folders for path in folder.iterdir())):
-        imageio.imwrite(path, np.full((10, 32, 32, 3), 20 * number, np.uint8), fps=10, codec="libx264")
+        imageio.imwrite(
+            path, np.full((10, 32, 32, 3), 20 * number, np.uint8), fps=10, codec="libx264"
+        )
     key = make_study(folders, tmp_path / "study")
     page = tmp_path / "study" / "index.html"
     page.write_text(page.read_text("utf-8").replace("</body>", PARTICIPANT + "</body>"), "utf-8")
@@ -197,16 +221,36 @@ def test_a_participant_in_a_browser(folders, tmp_path):
     assert (tmp_path / "a.png").is_file()
 
 
-def test_the_papers_five_methods_are_rendered_and_kept(corpus, fitted, short_speech, models, tmp_path, monkeypatch):
+def test_the_papers_five_methods_are_rendered_and_kept(
+    corpus, fitted, short_speech, models, tmp_path, monkeypatch
+):
     config = EmotionConfig(batch=4, channels=16, blocks=1)
     monkeypatch.setattr(training, "EmotionConfig", lambda: config)
     monkeypatch.setattr(variants, "SIZE", 96)
     monkeypatch.setattr(variants, "FPS", 5.0)
     out = tmp_path / "variants"
-    arguments = ["study", "make", "--paper", str(short_speech), "--data", str(corpus), "--variants", str(out)]
-    arguments += ["--captures", str(fitted[0] / "captures"), "--steps", "3", "-o", str(tmp_path / "study")]
+    arguments = [
+        "study",
+        "make",
+        "--paper",
+        str(short_speech),
+        "--data",
+        str(corpus),
+        "--variants",
+        str(out),
+    ]
+    arguments += [
+        "--captures",
+        str(fitted[0] / "captures"),
+        "--steps",
+        "3",
+        "-o",
+        str(tmp_path / "study"),
+    ]
     assert main([*arguments, "--json"]) == 0
-    films = {path.relative_to(out).as_posix(): path.stat().st_mtime_ns for path in out.rglob("*.mp4")}
+    films = {
+        path.relative_to(out).as_posix(): path.stat().st_mtime_ns for path in out.rglob("*.mp4")
+    }
     methods = ("full", "without local weights", "without augmentation", "PointNet", "VOCA")
     names = [f"{short_speech.stem}_{which}.mp4" for which in ("happy", "angry", "surprised")]
     assert set(films) == {f"{method}/{name}" for method in methods for name in names}
@@ -215,10 +259,14 @@ def test_the_papers_five_methods_are_rendered_and_kept(corpus, fitted, short_spe
     assert len({(out / "VOCA" / name).read_bytes() for name in names}) == 1  # it knows no emotion
     key = json.loads((tmp_path / "study" / "key.json").read_text())
     assert (
-        key["methods"] == list(methods) and len(key["queries"]) == 20 and page_data(tmp_path / "study")["shown"] == 15
+        key["methods"] == list(methods)
+        and len(key["queries"]) == 20
+        and page_data(tmp_path / "study")["shown"] == 15
     )
     assert main([*arguments[:-1], str(tmp_path / "again"), "--seed", "1"]) == 0
-    again = {path.relative_to(out).as_posix(): path.stat().st_mtime_ns for path in out.rglob("*.mp4")}
+    again = {
+        path.relative_to(out).as_posix(): path.stat().st_mtime_ns for path in out.rglob("*.mp4")
+    }
     assert again == films
     assert main(["study", "make", "--paper", str(short_speech), "-o", str(tmp_path / "third")]) == 2
     assert main(["study", "make", "a", "b", "--steps", "3", "-o", str(tmp_path / "third")]) == 2

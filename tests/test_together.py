@@ -11,14 +11,17 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from talkemo.weights import load_weights
+from talkemo.weights.files import load_weights
 
 pytest.importorskip("accelerate", reason="training in several processes needs accelerate")
 SCRIPT = Path(__file__).with_name("trained_together.py")
 RESULTS = {
     "talking": [("talking.safetensors", "talking")],
     "speech": [("speech.safetensors", "speech")],
-    "lips": [("lips-0.checkpoint.safetensors", "checkpoint"), ("lips-1.checkpoint.safetensors", "checkpoint")],
+    "lips": [
+        ("lips-0.checkpoint.safetensors", "checkpoint"),
+        ("lips-1.checkpoint.safetensors", "checkpoint"),
+    ],
     "emotion": [("emotion.safetensors", "emotion"), ("discriminator.safetensors", "discriminator")],
 }
 # As on a machine with two GPUs; processes that are told to use the CPU use that.
@@ -27,8 +30,12 @@ TWO = ("-m", "accelerate.commands.launch", "--multi_gpu", "--num_processes", "2"
 
 
 def start(arguments) -> None:
-    environment = {name: value for name, value in os.environ.items() if name != "WORLD_SIZE"} | {"OMP_NUM_THREADS": "1"}
-    done = subprocess.run([sys.executable, *map(str, arguments)], env=environment, capture_output=True, text=True)
+    environment = {name: value for name, value in os.environ.items() if name != "WORLD_SIZE"} | {
+        "OMP_NUM_THREADS": "1"
+    }
+    done = subprocess.run(
+        [sys.executable, *map(str, arguments)], env=environment, capture_output=True, text=True
+    )
     assert done.returncode == 0, done.stderr[-3000:]
 
 
@@ -37,7 +44,9 @@ def losses(folder: Path) -> dict[str, np.ndarray]:
     for path in sorted(folder.glob("*.log.csv")):
         with path.open() as file:
             rows = list(csv.DictReader(file))
-        found |= {f"{path.name} {name}": np.array([float(row[name]) for row in rows]) for name in rows[0]}
+        found |= {
+            f"{path.name} {name}": np.array([float(row[name]) for row in rows]) for name in rows[0]
+        }
     return found
 
 
@@ -64,7 +73,10 @@ def test_two_processes_are_as_one_with_twice_the_batch(stage, trained):
         assert set(wanted) == set(found)
         for name, tensor in wanted.items():
             if not name.startswith("random/"):
-                length, apart = (np.linalg.norm(x) for x in (tensor.astype(float), found[name].astype(float) - tensor))
+                length, apart = (
+                    np.linalg.norm(x)
+                    for x in (tensor.astype(float), found[name].astype(float) - tensor)
+                )
                 assert apart <= 0.01 * length + 1e-3, f"{file}: {name}"
 
 

@@ -21,12 +21,16 @@ import torch
 from conftest import ROOT
 from made_up import MadeUpTeacher, made_up_whisper
 
-from talkemo import InputError, Motion, TalkemoError, audio, load_models, loudness
-from talkemo.data import captures, corpora, voices, workers
+from talkemo import InputError, Motion, TalkemoError, load_models
+from talkemo.audio.loudness import loud_level, normalise
+from talkemo.audio.mel import mel_filters, mel_rows
+from talkemo.audio.recording import open_audio
+from talkemo.compute import workers
+from talkemo.data import captures, corpora, voices
 from talkemo.data.motion import from_rest
 from talkemo.data.sound import augment, mel_batch, through_codec
-from talkemo.emotions import EMOTIONS, one_hot
 from talkemo.evaluation.metrics import mouth_opening, pearson
+from talkemo.expression.emotions import EMOTIONS, one_hot
 from talkemo.networks.emotion import FULL_PRECISION, EmotionModel
 from talkemo.networks.judges import TRAINED_SIZE
 from talkemo.networks.speech_encoder import FEATURE_RATE, SAMPLES
@@ -81,7 +85,8 @@ from talkemo.train.talking import (
     train_talking,
 )
 from talkemo.train.teacher import load_teacher, padded_features
-from talkemo.weights import load_weights, read_registry, save_weights
+from talkemo.weights.files import load_weights, save_weights
+from talkemo.weights.registry import read_registry
 
 
 @pytest.fixture
@@ -116,7 +121,9 @@ def test_damaged_corpora_are_refused(tmp_path):
     with pytest.raises(InputError, match="Actor_01"):
         list(corpora.read("ravdess", tmp_path))
     (tmp_path / "talking").mkdir()
-    np.savez(tmp_path / "talking" / "tracks.npz", clips=["a"], start=[0, 2], index=[0], time=np.zeros(2))
+    np.savez(
+        tmp_path / "talking" / "tracks.npz", clips=["a"], start=[0, 2], index=[0], time=np.zeros(2)
+    )
     (tmp_path / "talking" / "xyz.npy.xz").write_bytes(b"junk")
     with pytest.raises(InputError, match="xyz"):
         list(corpora.read("talking", tmp_path))
@@ -124,18 +131,31 @@ def test_damaged_corpora_are_refused(tmp_path):
 
 def test_a_tracked_corpus_has_its_clips_speakers_and_splits(tmp_path):
     rng = np.random.default_rng(0)
-    points = rng.integers(0, 4000, (3, 5, 7)).astype(np.int16)  # sixteenths of a pixel: x, y, z of 5 points in 7 frames
+    points = rng.integers(0, 4000, (3, 5, 7)).astype(
+        np.int16
+    )  # sixteenths of a pixel: x, y, z of 5 points in 7 frames
     points = np.moveaxis(points, 0, 1)
     points[:, :, 3] = -16  # no face
     steps = np.diff(points, axis=-1, prepend=np.int16(0)).astype(np.int16)
     names, time, index = ["a", "b", "c"], np.arange(7) / 25, np.array([1, 5, 9, 33, 61])
     for corpus in ("talking", "grid_s1"):
         (tmp_path / corpus).mkdir()
-        np.savez(tmp_path / corpus / "tracks.npz", clips=names, start=[0, 2, 4, 7], index=index, time=time)
+        np.savez(
+            tmp_path / corpus / "tracks.npz",
+            clips=names,
+            start=[0, 2, 4, 7],
+            index=index,
+            time=time,
+        )
         content = io.BytesIO()
         np.save(content, steps)
         (tmp_path / corpus / "xyz.npy.xz").write_bytes(lzma.compress(content.getvalue()))
-    rows = ["name\tspeaker\tsplit\temotion", "b\tann\tdev\thappy", "a\tbob\ttrain\tneutral", "c\tcat\ttest\tneutral"]
+    rows = [
+        "name\tspeaker\tsplit\temotion",
+        "b\tann\tdev\thappy",
+        "a\tbob\ttrain\tneutral",
+        "c\tcat\ttest\tneutral",
+    ]
     (tmp_path / "talking" / "clips.tsv").write_text("\n".join(rows) + "\n")
     a, b, c = corpora.read("talking", tmp_path)
     assert [(r.name, r.speaker, r.split, r.emotion) for r in (a, b, c)] == [
@@ -144,8 +164,14 @@ def test_a_tracked_corpus_has_its_clips_speakers_and_splits(tmp_path):
     np.testing.assert_array_equal(a.landmarks, np.moveaxis(points[:, :2, :2], -1, 0) / 16)
     assert np.isnan(b.landmarks[1]).all() and not np.isnan(b.landmarks[0]).any()
     np.testing.assert_allclose(c.time, time[4:])
-    assert c.points.tolist() == index.tolist() and c.audio == tmp_path / "talking" / "audio" / "c.ogg"
-    assert [r.split for r in corpora.read("grid_s1", tmp_path)] == ["dev", "train", "train"]  # every tenth clip
+    assert (
+        c.points.tolist() == index.tolist() and c.audio == tmp_path / "talking" / "audio" / "c.ogg"
+    )
+    assert [r.split for r in corpora.read("grid_s1", tmp_path)] == [
+        "dev",
+        "train",
+        "train",
+    ]  # every tenth clip
 
 
 def test_captures(fitted, face):
@@ -155,7 +181,12 @@ def test_captures(fitted, face):
     smile = face.expression_names.index("mouthSmile_L")
     happy = next(r for r in from_rest(result, face) if r.emotion == "happy")
     neutral = next(r for r in from_rest(result, face) if r.emotion == "neutral")
-    assert happy.capture.shapes[10:, smile].mean() > 0.4 > 0.1 > neutral.capture.shapes[:, smile].mean()
+    assert (
+        happy.capture.shapes[10:, smile].mean()
+        > 0.4
+        > 0.1
+        > neutral.capture.shapes[:, smile].mean()
+    )
 
 
 def test_lips_that_meet_in_the_recording_meet_on_the_canonical_face(fitted, face):
@@ -185,7 +216,9 @@ def test_a_person_is_fitted_again_if_anything_changed(corpus, face, tmp_path):
     models, path = load_models(device="cpu"), tmp_path / "out" / "ravdess.npz"
     kept = captures.finished_people(path)
     first = captures.fit_corpus("ravdess", corpus, models, finished=kept)
-    assert len(list(kept.folder.glob("*.captures.npz"))) == 2  # the offset is of the training split's only
+    assert (
+        len(list(kept.folder.glob("*.captures.npz"))) == 2
+    )  # the offset is of the training split's only
     assert [path.name[:11] for path in kept.folder.glob("*.offset.npz")] == ["ravdess_01-"]
     next(kept.folder.glob("ravdess_01-*.captures.npz")).write_bytes(b"junk")
     copy = tmp_path / "data"
@@ -210,7 +243,9 @@ def test_where_people_are_kept_no_link_is_followed(corpus, tmp_path):
     (tmp_path / "elsewhere").mkdir()
     (tmp_path / "ravdess.partial").symlink_to(tmp_path / "elsewhere")
     with pytest.raises(InputError, match=r"ravdess\.partial: not a folder"):
-        captures.make_captures("ravdess", corpus, tmp_path / "ravdess.npz", load_models(device="cpu"))
+        captures.make_captures(
+            "ravdess", corpus, tmp_path / "ravdess.npz", load_models(device="cpu")
+        )
     assert not list((tmp_path / "elsewhere").iterdir())
 
 
@@ -223,7 +258,9 @@ def test_the_objective_is_a_distance_over_all_vertices(face):
     squared = np.square(np.tensordot(error, face.span, 1)).sum(2)  # (6, V) mm²
     weight = 1 + 4.0 * face.mouth_weight
     wanted = squared @ (weight / weight.sum())
-    np.testing.assert_allclose(np.square(error @ position_matrix(face, 4.0, 0.0)).sum(1), wanted, rtol=1e-3)
+    np.testing.assert_allclose(
+        np.square(error @ position_matrix(face, 4.0, 0.0)).sum(1), wanted, rtol=1e-3
+    )
     # Two crops of three frames and of two, the last of which is padded.
     crops = torch.from_numpy(np.stack([error[:3], error[3:]]))
     inside = torch.tensor([[1.0, 1, 1], [1, 1, 0]])
@@ -231,20 +268,26 @@ def test_the_objective_is_a_distance_over_all_vertices(face):
     position, velocity = objective(crops, torch.zeros_like(crops), inside, torch.ones(2))
     assert float(position) == pytest.approx(wanted[:5].mean(), rel=1e-3)
     steps = [np.tensordot(np.diff(part, axis=0), face.span, 1) for part in (error[:3], error[3:5])]
-    assert float(velocity) == pytest.approx(np.square(np.concatenate(steps)).sum(2).mean(1).sum() / 5, rel=1e-3)
+    assert float(velocity) == pytest.approx(
+        np.square(np.concatenate(steps)).sum(2).mean(1).sum() / 5, rel=1e-3
+    )
     # Where the mean does not count, an error that stays the same costs nothing.
     still = crops[:, :1].expand(-1, 3, -1)
     position, velocity = objective(still, torch.zeros_like(crops), inside, torch.zeros(2))
-    assert float(position) == pytest.approx(0, abs=1e-3) and float(velocity) == pytest.approx(0, abs=1e-3)
+    assert float(position) == pytest.approx(0, abs=1e-3) and float(velocity) == pytest.approx(
+        0, abs=1e-3
+    )
 
 
 def test_lips_that_should_be_closed_cost_more(face):
-    opened = face.opening_row[None] / (face.opening_row @ face.opening_row)  # opens the lips by a millimetre
+    opened = face.opening_row[None] / (
+        face.opening_row @ face.opening_row
+    )  # opens the lips by a millimetre
     closed = torch.zeros(1, 1, len(face.span))
     loss = lambda target, closure: float(
-        Objective(face, 0.0, 0.0, closure)(target + torch.from_numpy(opened), target, torch.ones(1, 1), torch.ones(1))[
-            0
-        ]
+        Objective(face, 0.0, 0.0, closure)(
+            target + torch.from_numpy(opened), target, torch.ones(1, 1), torch.ones(1)
+        )[0]
     )
     assert loss(closed, 1.0) - loss(closed, 0.0) == pytest.approx(1.0, abs=0.01)
     wide = torch.from_numpy(8 * opened)[None]
@@ -253,7 +296,9 @@ def test_lips_that_should_be_closed_cost_more(face):
 
 # -------------------------------------------------------------------------------------------------------------- talking
 
-SMALL = TalkingConfig(hold_out=0, batch=4, seconds=0.5, steps=4, shares=(("ravdess", 0.8), ("noise", 0.2)))
+SMALL = TalkingConfig(
+    hold_out=0, batch=4, seconds=0.5, steps=4, shares=(("ravdess", 0.8), ("noise", 0.2))
+)
 
 
 def test_talking_trains_along_with_the_encoder_and_resumes(run):
@@ -263,7 +308,10 @@ def test_talking_trains_along_with_the_encoder_and_resumes(run):
     model = run.models().talking
     assert model.settings["steps"] == 8
     assert model.styles == ["ravdess_01"]
-    plain, own = load_models(device="cpu").encoder.network.state_dict(), model.encoder.network.state_dict()
+    plain, own = (
+        load_models(device="cpu").encoder.network.state_dict(),
+        model.encoder.network.state_dict(),
+    )
     changed = {name for name in plain if not np.allclose(plain[name], own[name])}
     assert changed and all(name.startswith(("blocks", "norm")) for name in changed)
     assert "blocks.0.out.weight" not in changed
@@ -277,17 +325,23 @@ def test_talking_trains_along_with_the_encoder_and_resumes(run):
 
 @pytest.mark.parametrize("features", ["speech", "log-mel"])
 def test_talking_learns_a_mouth_that_follows_a_tone(run, corpus, fitted, face, features):
-    config = replace(PAPER, shares=(("ravdess", 1.0),), features=features, steps=60, batch=8, learning_rate=3e-3)
+    config = replace(
+        PAPER, shares=(("ravdess", 1.0),), features=features, steps=60, batch=8, learning_rate=3e-3
+    )
     train_talking(run, config)
     r = next(r for r in from_rest(fitted[1], face) if r.emotion == "neutral" and r.split == "dev")
-    found = run.models().talking.motion(audio.open_audio(corpus / r.audio), r.capture.time)
+    found = run.models().talking.motion(open_audio(corpus / r.audio), r.capture.time)
     assert pearson(found.lip_opening(face), r.capture.motion(face).lip_opening(face)) > 0.7
 
 
 def test_held_out_clips_are_measured_in_the_log(run):
-    config = replace(PAPER, shares=(("ravdess", 1.0), ("noise", 0.2)), steps=100, hold_out=2, batch=1)
+    config = replace(
+        PAPER, shares=(("ravdess", 1.0), ("noise", 0.2)), steps=100, hold_out=2, batch=1
+    )
     seen = []
-    train_talking(replace(run, progress=lambda what, done, total: seen.append((what, done, total))), config)
+    train_talking(
+        replace(run, progress=lambda what, done, total: seen.append((what, done, total))), config
+    )
     rows = list(csv.DictReader((run.out / "talking.log.csv").open()))
     assert [row["step"] for row in rows] == ["100"]
     assert float(rows[0]["position_mm2"]) > 0 and -1 <= float(rows[0]["ravdess_opening"]) <= 1
@@ -308,7 +362,9 @@ def test_talking_starts_from_weights(run, tmp_path):
     train_talking(replace(again, resume=True), replace(SMALL, steps=5))
     with pytest.raises(InputError, match="other settings"):
         train_talking(replace(again, resume=True, start=False), replace(SMALL, steps=6))
-    with pytest.raises(InputError, match="cannot start from these weights: features speech, but log-mel"):
+    with pytest.raises(
+        InputError, match="cannot start from these weights: features speech, but log-mel"
+    ):
         train_talking(again, replace(SMALL, features="log-mel", encoder_rate=0.0))
 
 
@@ -319,7 +375,12 @@ def test_styles_are_copied_by_name_and_new_ones_begin_as_the_default():
     old.load_state_dict({name: tensor.half().float() for name, tensor in old.state_dict().items()})
     window = torch.randn(4, 16, 6)
     speak = lambda network, *style: network(window, torch.tensor([style] * 4, dtype=torch.float32))
-    for theirs, mine in (((1, 0), (0, 0, 1)), ((0, 1), (1, 0, 0)), ((0, 0), (0, 1, 0)), ((0, 0), (0, 0, 0))):
+    for theirs, mine in (
+        ((1, 0), (0, 0, 1)),
+        ((0, 1), (1, 0, 0)),
+        ((0, 0), (0, 1, 0)),
+        ((0, 0), (0, 0, 0)),
+    ):
         torch.testing.assert_close(speak(new, *mine), speak(old, *theirs))
 
 
@@ -338,11 +399,19 @@ def test_options_make_configs():
     paper = talking_config(0, {"paper": True, "steps": 7, "hold_out": 4})
     assert (paper.steps, paper.hold_out, paper.mouth) == (7, 4, PAPER.mouth)
     plain = talking_config(0, {"constant_weights": True, "log_mel": True})
-    assert (plain.mouth, plain.gap, plain.closure, plain.features, plain.encoder_rate) == (0, 0, 0, "log-mel", 0)
+    assert (plain.mouth, plain.gap, plain.closure, plain.features, plain.encoder_rate) == (
+        0,
+        0,
+        0,
+        "log-mel",
+        0,
+    )
     assert PSEUDO_LABELLED not in dict(plain.shares)
     assert talking_config(0, {"freeze_encoder": True}).encoder_rate == 0
     emotion = emotion_config(1, {"steps": 9, "no_augmentation": True, "java_sed": True})
-    assert emotion == EmotionConfig(iterations=9, augmentation=0.0, corpora=("ravdess", "java_sed"), seed=1)
+    assert emotion == EmotionConfig(
+        iterations=9, augmentation=0.0, corpora=("ravdess", "java_sed"), seed=1
+    )
     assert talking_config(0, {"free": True}).steps < TalkingConfig().steps
     assert talking_config(0, {"free": True, "steps": 5000}).steps == 5000
     assert lips_config(0, {"free": True}).teachers == ("base:4",)
@@ -387,20 +456,30 @@ def spoken(corpus) -> Path:
     """The corpus with an utterance that has a transcript."""
     (corpus / "speech").mkdir(exist_ok=True)
     soundfile.write(corpus / "speech" / "a.ogg", 0.1 * np.sin(np.arange(24000) / 9), 16000)
-    lines = ["file\tset\tspeaker\tseconds\ttext\tlicence", 'a.ogg\tmade\tup\t1.5\tHello "there", you!\tnone']
+    lines = [
+        "file\tset\tspeaker\tseconds\ttext\tlicence",
+        'a.ogg\tmade\tup\t1.5\tHello "there", you!\tnone',
+    ]
     (corpus / "speech" / "transcripts.tsv").write_text("\n".join(lines) + "\n")
     return corpus
 
 
 SPEECH = SpeechConfig(steps=2, batch=4)
 LIPS = LipsConfig(
-    steps=3, batch=4, seconds=0.5, shares=(("ravdess", 1.0), (PSEUDO_LABELLED, 1.0)), hold_out=0, close=False
+    steps=3,
+    batch=4,
+    seconds=0.5,
+    shares=(("ravdess", 1.0), (PSEUDO_LABELLED, 1.0)),
+    hold_out=0,
+    close=False,
 )
 
 
 def test_the_speech_encoder_trains_and_resumes(run, spoken, made_up_teacher):
     found = voices.read(spoken)
-    assert {u.text for u in found} == {"hello there you"}  # no sound that may not be used for any purpose
+    assert {u.text for u in found} == {
+        "hello there you"
+    }  # no sound that may not be used for any purpose
     train_speech(run, SPEECH)
     train_speech(replace(run, resume=True), replace(SPEECH, steps=3))
     settings = run.models().encoder.settings
@@ -419,7 +498,10 @@ def test_talking_learns_from_pseudo_labelled_sound(run, spoken, made_up_teacher)
     config = replace(SMALL, shares=(("ravdess", 0.2), (PSEUDO_LABELLED, 0.8)))
     clips = [clip for clip in gather(run, config).clips if clip.corpus == PSEUDO_LABELLED]
     assert clips and all(len(clip.target) == len(clip.time) for clip in clips)
-    assert all(np.isfinite(clip.target).all() and clip.time[-1] < len(clip.samples) / 16000 for clip in clips)
+    assert all(
+        np.isfinite(clip.target).all() and clip.time[-1] < len(clip.samples) / 16000
+        for clip in clips
+    )
     train_talking(run, config)
     assert run.models().talking.settings["steps"] == SMALL.steps
     damaged = run.labels / "0-000.motion.npy"
@@ -445,7 +527,9 @@ def test_free_corpora_keep_the_share_of_all():
     assert set(shares) == {"java_sed", "facegood", "noise", PSEUDO_LABELLED}
     everything = dict(TalkingConfig().shares)
     assert shares[PSEUDO_LABELLED] == everything[PSEUDO_LABELLED]
-    filmed = sum(share for name, share in everything.items() if name not in ("noise", PSEUDO_LABELLED))
+    filmed = sum(
+        share for name, share in everything.items() if name not in ("noise", PSEUDO_LABELLED)
+    )
     assert shares["java_sed"] + shares["facegood"] == pytest.approx(filmed)
 
 
@@ -456,8 +540,13 @@ def test_labels_close_the_lips_where_a_bilabial_is_spoken(face, tmp_path):
     closures = known_closures(tmp_path / "phones.json")
     assert closures["speech/a.ogg"] == pytest.approx([1.0]) and not len(closures["speech/b.ogg"])
     closing = closing_direction(face)
-    opening = close_lips(open_mouth, closures["speech/a.ogg"], face.opening_row, closing) @ face.opening_row
-    assert opening[[49, 50, 51]] == pytest.approx(0, abs=1e-3) and opening[[44, 56]] == pytest.approx(8, abs=1e-3)
+    opening = (
+        close_lips(open_mouth, closures["speech/a.ogg"], face.opening_row, closing)
+        @ face.opening_row
+    )
+    assert opening[[49, 50, 51]] == pytest.approx(0, abs=1e-3) and opening[
+        [44, 56]
+    ] == pytest.approx(8, abs=1e-3)
     np.testing.assert_array_equal(
         close_lips(open_mouth, closures["speech/b.ogg"], face.opening_row, closing), open_mouth
     )
@@ -529,9 +618,9 @@ def test_long_sounds_are_encoded_in_pieces_like_short_ones(monkeypatch):
 
 
 def test_sound_in_training_is_encoded_as_when_animating(example_speech):
-    recording, filters = audio.open_audio(example_speech), audio.mel_filters()
-    level = loudness.loud_level(recording, filters)
-    rows = loudness.normalise(np.concatenate(list(audio.mel_rows(recording, filters))), level)
+    recording, filters = open_audio(example_speech), mel_filters()
+    level = loud_level(recording, filters)
+    rows = normalise(np.concatenate(list(mel_rows(recording, filters))), level)
     batch = mel_batch(torch.from_numpy(recording.samples())[None], torch.tensor([level]))[0].numpy()
     np.testing.assert_allclose(batch, rows[: len(batch)], atol=1e-4)
     assert (mel_batch(torch.zeros(1, 3200), torch.tensor([np.inf])) == 0).all()
@@ -539,25 +628,43 @@ def test_sound_in_training_is_encoded_as_when_animating(example_speech):
 
 def test_windows_in_training_are_those_of_animating():
     feature = torch.randn(2, 30, 3)
-    times = torch.tensor([[0.0, 0.21, 0.3], [-1.0, 0.55, 2.0]], dtype=torch.float64)  # some of them beyond the ends
+    times = torch.tensor(
+        [[0.0, 0.21, 0.3], [-1.0, 0.55, 2.0]], dtype=torch.float64
+    )  # some of them beyond the ends
     found = (interpolation(times, 30) @ feature).unflatten(1, (-1, WINDOW))
     for row in range(2):
-        torch.testing.assert_close(found[row], windows(feature[row], times[row]), atol=1e-5, rtol=1e-5)
+        torch.testing.assert_close(
+            found[row], windows(feature[row], times[row]), atol=1e-5, rtol=1e-5
+        )
 
 
 def test_crops_of_several_rates_are_padded(example_speech):
     samples = np.arange(32000, dtype=np.int16)
     clips = [
-        Clip(samples, 1.0, np.arange(0.1, 1.9, 1 / fps), np.full((int(1.8 * fps + 0.99), 4), fps), 0, "a", 0.5)
+        Clip(
+            samples,
+            1.0,
+            np.arange(0.1, 1.9, 1 / fps),
+            np.full((int(1.8 * fps + 0.99), 4), fps),
+            0,
+            "a",
+            0.5,
+        )
         for fps in (25.0, 50.0)
     ]
     batch = make_batch(clips, 1.0, 2, 0.0, np.random.default_rng(0), torch.device("cpu"))
     assert batch.inside.sum(1).tolist() in ([25, 50], [25, 51], [26, 50], [26, 51])
-    assert (batch.target[0][batch.inside[0] > 0] == 25).all() and (batch.target[0][batch.inside[0] == 0] == 0).all()
+    assert (batch.target[0][batch.inside[0] > 0] == 25).all() and (
+        batch.target[0][batch.inside[0] == 0] == 0
+    ).all()
     assert batch.style[:, 0].tolist() == [1, 1] and batch.mean.tolist() == [0.5, 0.5]
     # A frame's time is on the clock of the sound: these samples count themselves.
     for row, clip in enumerate(clips):
-        heard = batch.wave[row, int((batch.times[row, 0] * FEATURE_RATE + CONTEXT) * SAMPLES + 0.5)] * 32768 / 16000
+        heard = (
+            batch.wave[row, int((batch.times[row, 0] * FEATURE_RATE + CONTEXT) * SAMPLES + 0.5)]
+            * 32768
+            / 16000
+        )
         assert np.abs(clip.time - float(heard)).min() < 1e-3
 
 
@@ -602,7 +709,11 @@ def test_emotion_trains_and_resumes(run, face):
     assert models.classifier("four")[1] == ["neutral", "happy", "angry", "surprised"]
     assert models.classifier("eight")[1] == list(EMOTIONS)
     assert models.discriminator.logits(torch.zeros(2, 3, 128, 128)).shape == (2, 8)
-    assert set(read_registry(run.out / "registry.toml")) == {"emotion", "discriminator", "classifier"}
+    assert set(read_registry(run.out / "registry.toml")) == {
+        "emotion",
+        "discriminator",
+        "classifier",
+    }
     with pytest.raises(InputError, match="other settings"):
         train_emotion(replace(run, resume=True), replace(TINY, augmentation=0.0))
 
@@ -610,14 +721,20 @@ def test_emotion_trains_and_resumes(run, face):
 def test_an_emotion_that_no_actor_shows_is_drawn_on_neutral_faces(run, face):
     frames, disgust = training_frames(run, ("ravdess",)), EMOTIONS.index("disgust")
     kept = frames.emotion != disgust
-    fewer = replace(frames, shapes=frames.shapes[kept], emotion=frames.emotion[kept], clip=frames.clip[kept])
+    fewer = replace(
+        frames, shapes=frames.shapes[kept], emotion=frames.emotion[kept], clip=frames.clip[kept]
+    )
     drawn = {}
     for weight in (1.0, 0.0):
-        sampler = FrameSampler(face, fewer, EmotionConfig(batch=64, augmentation=weight), torch.device("cpu"))
+        sampler = FrameSampler(
+            face, fewer, EmotionConfig(batch=64, augmentation=weight), torch.device("cpu")
+        )
         drawn[weight] = sampler.draw(np.random.default_rng(0))
     assert (drawn[1.0].original == disgust).any() and not (drawn[0.0].original == disgust).any()
     batch = drawn[1.0]
-    assert (batch.level[batch.original == 0] == 1).all() and 0.15 <= batch.level.min() <= batch.level.max() <= 1.5
+    assert (
+        batch.level[batch.original == 0] == 1
+    ).all() and 0.15 <= batch.level.min() <= batch.level.max() <= 1.5
     assert (batch.target == batch.original[batch.order]).all() and (
         batch.target_level == batch.level[batch.order]
     ).all()
@@ -630,7 +747,9 @@ def test_emotion_starts_from_weights(run, tmp_path):
     for stage in ("emotion", "discriminator"):
         wanted = tensors_of(run.out / f"{stage}.safetensors", stage)
         for name, tensor in tensors_of(again.out / f"{stage}.safetensors", stage).items():
-            np.testing.assert_allclose(tensor, wanted[name], atol=1e-4 if name in FULL_PRECISION else 0)
+            np.testing.assert_allclose(
+                tensor, wanted[name], atol=1e-4 if name in FULL_PRECISION else 0
+            )
     with pytest.raises(InputError, match="channels 16, but 8"):
         train_emotion(again, replace(TINY, channels=8))
     with pytest.raises(InputError, match="blocks 1, but 2"):
@@ -642,7 +761,9 @@ def test_the_generator_in_training_is_the_one_in_animation(face):
     generator = new_generator(face, 16, 1)
     shapes = np.zeros((2, len(face.expression_names)), np.float32)
     shapes[1, face.expression_names.index("jawOpen")] = 0.5
-    maps = (torch.from_numpy(shapes) @ map_basis(face, TRAINED_SIZE).flatten(1)).view(2, 3, TRAINED_SIZE, TRAINED_SIZE)
+    maps = (torch.from_numpy(shapes) @ map_basis(face, TRAINED_SIZE).flatten(1)).view(
+        2, 3, TRAINED_SIZE, TRAINED_SIZE
+    )
     label = torch.from_numpy(np.stack([one_hot("happy")] * 2))
     in_training = MapGenerator(generator, residual_rows(face)[0])
     picture = torch.from_numpy(shapes @ face.shape_coordinates) @ generator.picture
@@ -681,7 +802,15 @@ def small_loop(run: Run, figures: Means | None = None) -> Loop:
     optimiser = torch.optim.Adam(network.parameters())
     network(torch.ones(1, 2)).sum().backward()
     optimiser.step()
-    return Loop("small", run, {"network": network}, {"adam": optimiser}, {}, np.random.default_rng(1), figures)
+    return Loop(
+        "small",
+        run,
+        {"network": network},
+        {"adam": optimiser},
+        {},
+        np.random.default_rng(1),
+        figures,
+    )
 
 
 def test_a_checkpoint_holds_all_that_decides_what_comes_next(run):
@@ -738,14 +867,19 @@ def test_damaged_checkpoints_are_refused(run):
     content = loop.path.read_bytes()
     for length in (0, 7, 8, 100, len(content) // 2, len(content) - 1):
         loop.path.write_bytes(content[:length])
-        with pytest.raises(InputError, match=r"small\.checkpoint\.safetensors: cannot resume") as caught:
+        with pytest.raises(
+            InputError, match=r"small\.checkpoint\.safetensors: cannot resume"
+        ) as caught:
             small_loop(replace(run, resume=True))
         assert "without --resume" in caught.value.hint
     tensors, settings = {"a": np.zeros(1)}, {"step": 1, "config": {"start": None, "origin": ""}}
     save_weights(loop.path, "checkpoint", tensors, settings)
     with pytest.raises(InputError, match="written by an older talkemo"):
         small_loop(replace(run, resume=True))
-    for part in ({"random": None, "figures": {}}, {"random": {"bit_generator": "PCG64"}, "figures": {"sums": 1}}):
+    for part in (
+        {"random": None, "figures": {}},
+        {"random": {"bit_generator": "PCG64"}, "figures": {"sums": 1}},
+    ):
         save_weights(loop.path, "checkpoint", tensors, {**settings, **part})
         with pytest.raises(InputError, match="cannot resume"):
             small_loop(replace(run, resume=True))
@@ -776,7 +910,9 @@ def test_checkpoints_are_written_soon_then_once_a_minute_and_seldom_if_they_take
 def ends_by_exception():
     """As the command line does it."""
     before = signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
-    interrupted = signal.signal(signal.SIGINT, signal.default_int_handler)  # which shells turn off in the background
+    interrupted = signal.signal(
+        signal.SIGINT, signal.default_int_handler
+    )  # which shells turn off in the background
     yield
     signal.signal(signal.SIGTERM, before)
     signal.signal(signal.SIGINT, interrupted)
@@ -853,11 +989,13 @@ def test_every_stage_with_something_random_has_the_seed_that_is_asked_for():
 
 def test_where_a_gpu_is_present_more_is_trained(run, monkeypatch):
     for stage in ("speech", "lips", "talking", "emotion"):
-        small, large = (stages.STAGES[stage].configure(0, {"large": large}) for large in (False, True))
-        length = "iterations" if stage == "emotion" else "steps"
-        assert large.batch > small.batch and large.batch * getattr(large, length) > 2 * small.batch * getattr(
-            small, length
+        small, large = (
+            stages.STAGES[stage].configure(0, {"large": large}) for large in (False, True)
         )
+        length = "iterations" if stage == "emotion" else "steps"
+        assert large.batch > small.batch and large.batch * getattr(
+            large, length
+        ) > 2 * small.batch * getattr(small, length)
     asked = []
 
     def ask(seed, options):
@@ -873,16 +1011,32 @@ def test_where_a_gpu_is_present_more_is_trained(run, monkeypatch):
 
 
 # Functions of torch that make a tensor on the CPU unless they are given a device.
-MAKERS = {"arange", "empty", "eye", "full", "hann_window", "linspace", "ones", "rand", "randn", "tensor", "zeros"}
+MAKERS = {
+    "arange",
+    "empty",
+    "eye",
+    "full",
+    "hann_window",
+    "linspace",
+    "ones",
+    "rand",
+    "randn",
+    "tensor",
+    "zeros",
+}
 
 
-@pytest.mark.parametrize("file", ["train/talking.py", "train/speech.py", "train/emotion.py", "data/sound.py"])
+@pytest.mark.parametrize(
+    "file", ["train/talking.py", "train/speech.py", "train/emotion.py", "data/sound.py"]
+)
 def test_training_names_the_device_of_every_tensor(file):
     tree = ast.parse((ROOT / "talkemo" / file).read_text("utf-8"))
     for call in (node for node in ast.walk(tree) if isinstance(node, ast.Call)):
         name = ast.unparse(call.func)
         if name.startswith("torch.") and name.removeprefix("torch.") in MAKERS:
-            assert any(keyword.arg == "device" for keyword in call.keywords), f"{file}:{call.lineno} {name}"
+            assert any(keyword.arg == "device" for keyword in call.keywords), (
+                f"{file}:{call.lineno} {name}"
+            )
 
 
 def test_a_run_is_json_in_its_checkpoint(run):

@@ -6,15 +6,24 @@ import struct
 import numpy as np
 import pytest
 
-from talkemo import EMOTIONS, ExportOptions, InputError, Motion, Timeline, animate, load_models, transfer
-from talkemo.binding.tracking import FaceTracker
+from talkemo import (
+    EMOTIONS,
+    ExportOptions,
+    InputError,
+    Motion,
+    Timeline,
+    animate,
+    load_models,
+    transfer,
+)
+from talkemo.binding.mesh_to_motion import MeshToMotion
 from talkemo.data import augmentation
-from talkemo.emotions import effective, one_hot
+from talkemo.expression.emotions import effective, one_hot
 from talkemo.formats.mesh import load_mesh
 from talkemo.formats.npz import NpzAnimation
 from talkemo.formats.obj import save_obj
-from talkemo.formats.open import open_animation
-from talkemo.geometry import rigid_motion
+from talkemo.formats.registry import open_animation
+from talkemo.geometry.rigid import rigid_motion
 
 HAPPY, ANGRY = EMOTIONS.index("happy"), EMOTIONS.index("angry")
 
@@ -32,11 +41,16 @@ def mesh(example_face):
 @pytest.fixture(scope="module")
 def foreign(face, mesh, bound):
     """An animation as another tool would make it: a jaw that opens and shuts on a head that turns, (24, V, 3)."""
-    jaw = bound.vertices(face.shape_vector({"jawOpen": 1.0})[None] @ face.shape_coordinates)[0] - mesh.vertices
+    jaw = (
+        bound.vertices(face.shape_vector({"jawOpen": 1.0})[None] @ face.shape_coordinates)[0]
+        - mesh.vertices
+    )
     opening = 0.5 - 0.5 * np.cos(np.arange(24) / 24 * 4 * np.pi)
     centre = mesh.vertices.mean(0)
     frames = [
-        (mesh.vertices + amount * jaw - centre) @ turned(8 * np.sin(k / 6)).T + centre + [0.3 * k, 0, 0]
+        (mesh.vertices + amount * jaw - centre) @ turned(8 * np.sin(k / 6)).T
+        + centre
+        + [0.3 * k, 0, 0]
         for k, amount in enumerate(opening)
     ]
     return np.stack(frames).astype(np.float32)
@@ -49,24 +63,37 @@ def foreign_npz(foreign, mesh, tmp_path):
     return path
 
 
-def write_glb(path, rest, faces, targets, times, weights, interpolation="LINEAR", parts=1, index="<u4"):
+def write_glb(
+    path, rest, faces, targets, times, weights, interpolation="LINEAR", parts=1, index="<u4"
+):
     """A GLB with one mesh, one morph target a row of targets (K, V, 3), and weights (T, K) at times (T,) s.
 
     parts: how often the mesh has the same primitive
     """
-    arrays = [np.asarray(rest, "<f4"), np.asarray(faces, index).ravel(), *np.asarray(targets, "<f4")]
+    arrays = [
+        np.asarray(rest, "<f4"),
+        np.asarray(faces, index).ravel(),
+        *np.asarray(targets, "<f4"),
+    ]
     arrays += [np.asarray(times, "<f4"), np.asarray(weights, "<f4").ravel()]
     views, accessors, block = [], [], b""
     for a in arrays:
         views.append({"buffer": 0, "byteOffset": len(block), "byteLength": a.nbytes})
         kind = "VEC3" if a.ndim == 2 else "SCALAR"
         accessors.append(
-            {"bufferView": len(views) - 1, "componentType": {"<f4": 5126, "<u4": 5125, "<u2": 5123}[a.dtype.str]}
+            {
+                "bufferView": len(views) - 1,
+                "componentType": {"<f4": 5126, "<u4": 5125, "<u2": 5123}[a.dtype.str],
+            }
             | {"count": len(a), "type": kind}
         )
         block += a.tobytes() + bytes(-a.nbytes % 4)
     count = len(targets)
-    primitive = {"attributes": {"POSITION": 0}, "indices": 1, "targets": [{"POSITION": 2 + k} for k in range(count)]}
+    primitive = {
+        "attributes": {"POSITION": 0},
+        "indices": 1,
+        "targets": [{"POSITION": 2 + k} for k in range(count)],
+    }
     sampler = {"input": 2 + count, "output": 3 + count, "interpolation": interpolation}
     tree = {
         "asset": {"version": "2.0"},
@@ -74,18 +101,30 @@ def write_glb(path, rest, faces, targets, times, weights, interpolation="LINEAR"
         "scenes": [{"nodes": [0]}],
         "nodes": [{"mesh": 0, "translation": [0, 5, 0], "scale": [2, 2, 2]}],
         "meshes": [{"primitives": [primitive] * parts}],
-        "animations": [{"channels": [{"sampler": 0, "target": {"node": 0, "path": "weights"}}], "samplers": [sampler]}],
+        "animations": [
+            {
+                "channels": [{"sampler": 0, "target": {"node": 0, "path": "weights"}}],
+                "samplers": [sampler],
+            }
+        ],
         "accessors": accessors,
         "bufferViews": views,
         "buffers": [{"byteLength": len(block)}],
     }
     text = json.dumps(tree).encode()
     text += b" " * (-len(text) % 4)
-    content = struct.pack("<2I", len(text), 0x4E4F534A) + text + struct.pack("<2I", len(block), 0x004E4942) + block
+    content = (
+        struct.pack("<2I", len(text), 0x4E4F534A)
+        + text
+        + struct.pack("<2I", len(block), 0x004E4942)
+        + block
+    )
     path.write_bytes(struct.pack("<3I", 0x46546C67, 2, 12 + len(content)) + content)
 
 
-@pytest.mark.parametrize("kept", ["as a field", "in meta", "as a field that is no rotation", "nowhere"])
+@pytest.mark.parametrize(
+    "kept", ["as a field", "in meta", "as a field that is no rotation", "nowhere"]
+)
 def test_an_npz_says_how_its_face_is_turned(foreign, mesh, tmp_path, kept):
     turn = turned(30)
     more = {
@@ -104,7 +143,10 @@ def test_an_npz_says_how_its_face_is_turned(foreign, mesh, tmp_path, kept):
 
 @pytest.fixture
 def foreign_glb(face, mesh, bound, tmp_path):
-    jaw = bound.vertices(face.shape_vector({"jawOpen": 1.0})[None] @ face.shape_coordinates)[0] - mesh.vertices
+    jaw = (
+        bound.vertices(face.shape_vector({"jawOpen": 1.0})[None] @ face.shape_coordinates)[0]
+        - mesh.vertices
+    )
     path = tmp_path / "foreign.glb"
     write_glb(path, mesh.vertices, mesh.faces, [jaw], [0.0, 0.5, 1.0], [[0.0], [1.0], [0.0]])
     return path
@@ -112,12 +154,22 @@ def foreign_glb(face, mesh, bound, tmp_path):
 
 def test_a_timeline_changes_smoothly(tmp_path):
     path = tmp_path / "t.txt"
-    path.write_text("# start end emotion intensity\n0 1 happy\n1 2 anger 0.5  # a turn\n\n3 4 happy:0.5,angry:0.5\n")
+    path.write_text(
+        "# start end emotion intensity\n0 1 happy\n1 2 anger 0.5  # a turn\n\n3 4 happy:0.5,angry:0.5\n"
+    )
     course = Timeline.read(path)
     times = np.arange(0, 5, 0.01)
     amounts = course.amounts(times)
-    assert amounts[0, HAPPY] == 1 and amounts[50, HAPPY] == 1 and amounts[150, ANGRY] == pytest.approx(0.5)
-    assert amounts[100, HAPPY] == pytest.approx(0.5, abs=0.01) and not amounts[250].any() and not amounts[-1].any()
+    assert (
+        amounts[0, HAPPY] == 1
+        and amounts[50, HAPPY] == 1
+        and amounts[150, ANGRY] == pytest.approx(0.5)
+    )
+    assert (
+        amounts[100, HAPPY] == pytest.approx(0.5, abs=0.01)
+        and not amounts[250].any()
+        and not amounts[-1].any()
+    )
     assert amounts[350, [HAPPY, ANGRY]].tolist() == [0.5, 0.5]
     assert np.abs(np.diff(amounts, axis=0)).max() < 0.05
     assert amounts.sum(1).max() <= 1 + 1e-6
@@ -149,7 +201,7 @@ def test_the_tracker_sees_what_a_mesh_does(face, bound):
     shapes = np.zeros((6, len(face.expression_names)), np.float32)
     shapes[:, [face.expression_names.index(name) for name in names]] = rng.random((6, 4))
     vertices = bound.vertices(shapes @ face.shape_coordinates) @ turned(15).T.astype(np.float32) + 7
-    found, rotation = FaceTracker(bound).track(vertices, np.arange(6) / 30)
+    found, rotation = MeshToMotion(bound).track(vertices, np.arange(6) / 30)
     assert np.abs(rotation - turned(15)).max() < 0.01
     error = np.linalg.norm(found.displacement(face) - face.displacement(shapes), axis=2)
     assert error.mean() < 0.25
@@ -163,7 +215,9 @@ def test_rigid_motion_is_found():
     np.testing.assert_allclose(shift[0], [1, 2, 3], atol=1e-9)
 
 
-def test_a_foreign_animation_smiles_and_goes_on_talking(mesh, bound, foreign, foreign_npz, tmp_path):
+def test_a_foreign_animation_smiles_and_goes_on_talking(
+    mesh, bound, foreign, foreign_npz, tmp_path
+):
     out = tmp_path / "happy.npz"
     transfer(foreign_npz, [out], emotion="happy")
     after = NpzAnimation(out)
@@ -191,7 +245,9 @@ def test_what_talkemo_made_can_be_made_neutral_again(example_face, short_speech,
     animate(example_face, short_speech, [tmp_path / "n.npz"], fps=30)
     animate(example_face, short_speech, [tmp_path / "h.npz"], emotion="happy", fps=30)
     transfer(tmp_path / "h.npz", [tmp_path / "back.npz"], emotion="neutral")
-    neutral, happy, back = (NpzAnimation(tmp_path / f"{k}.npz").vertices() for k in ("n", "h", "back"))
+    neutral, happy, back = (
+        NpzAnimation(tmp_path / f"{k}.npz").vertices() for k in ("n", "h", "back")
+    )
     off = lambda v: np.linalg.norm(v - neutral, axis=2).mean()
     assert off(back) < 0.8 * off(happy)
 
@@ -202,13 +258,24 @@ def test_a_glb_is_read(foreign_glb, mesh):
     vertices = np.concatenate(list(animation.chunks(7)))
     np.testing.assert_allclose(vertices[0], mesh.vertices * 2 + [0, 5, 0], atol=1e-3)
     moved = np.linalg.norm(vertices - vertices[0], axis=2).max(1)
-    assert moved[5] == pytest.approx(moved[10] / 2, rel=1e-3) and moved[20] == pytest.approx(0, abs=1e-4)
+    assert moved[5] == pytest.approx(moved[10] / 2, rel=1e-3) and moved[20] == pytest.approx(
+        0, abs=1e-4
+    )
 
 
 def test_the_parts_of_a_glb_keep_their_triangles(mesh, tmp_path):
     count = len(mesh.vertices)
     path = tmp_path / "parts.glb"
-    write_glb(path, mesh.vertices, mesh.faces, [np.ones_like(mesh.vertices)], [0, 1], [[0], [1]], parts=7, index="<u2")
+    write_glb(
+        path,
+        mesh.vertices,
+        mesh.faces,
+        [np.ones_like(mesh.vertices)],
+        [0, 1],
+        [[0], [1]],
+        parts=7,
+        index="<u2",
+    )
     animation = open_animation(path, 10)
     assert animation.shape[1] == 7 * count > 65535
     for k in range(7):
@@ -220,7 +287,9 @@ def test_the_parts_of_a_glb_keep_their_triangles(mesh, tmp_path):
 def test_the_rate_of_a_long_glb_is_told_exactly(mesh, tmp_path, fps):
     times = np.arange(4000) / fps
     path = tmp_path / "long.glb"
-    write_glb(path, mesh.vertices, mesh.faces, [np.ones_like(mesh.vertices)], times, np.zeros((4000, 1)))
+    write_glb(
+        path, mesh.vertices, mesh.faces, [np.ones_like(mesh.vertices)], times, np.zeros((4000, 1))
+    )
     animation = open_animation(path)
     assert animation.fps == pytest.approx(fps, abs=1e-6) and len(animation) == 4000
 
@@ -228,7 +297,11 @@ def test_the_rate_of_a_long_glb_is_told_exactly(mesh, tmp_path, fps):
 def test_sound_that_lies_beside_is_never_overwritten(foreign, mesh, short_speech, tmp_path):
     (tmp_path / "talk.mp4").write_bytes(short_speech.read_bytes())
     np.savez(
-        tmp_path / "talk.npz", vertices=foreign, faces=mesh.faces, fps=24.0, meta=json.dumps({"audio": "talk.mp4"})
+        tmp_path / "talk.npz",
+        vertices=foreign,
+        faces=mesh.faces,
+        fps=24.0,
+        meta=json.dumps({"audio": "talk.mp4"}),
     )
     with pytest.raises(InputError, match="would be overwritten"):
         transfer(tmp_path / "talk.npz", [tmp_path / "talk.mp4"], emotion="happy")
@@ -237,7 +310,12 @@ def test_sound_that_lies_beside_is_never_overwritten(foreign, mesh, short_speech
 
 
 def test_a_baked_head_that_turns_is_exact(foreign, foreign_npz, tmp_path):
-    transfer(foreign_npz, [tmp_path / "b.glb", tmp_path / "b.npz"], emotion="happy", export=ExportOptions(bake=True))
+    transfer(
+        foreign_npz,
+        [tmp_path / "b.glb", tmp_path / "b.npz"],
+        emotion="happy",
+        export=ExportOptions(bake=True),
+    )
     baked = np.concatenate(list(open_animation(tmp_path / "b.glb").chunks()))
     np.testing.assert_allclose(baked, NpzAnimation(tmp_path / "b.npz").vertices(), atol=2e-3)
 
@@ -308,7 +386,10 @@ def test_an_emotion_grows_in_proportion_to_its_intensity(face, emotion):
     moved = lambda amount: model.transfer(rest, amount * one_hot(emotion)).coordinates[0]
     full = moved(1.0)
     assert np.linalg.norm(full) / len(face.mean) ** 0.5 > 0.5  # mm, all over the face
-    along = [float(moved(amount) @ full / (full @ full)) for amount in (0.05, 0.1, 0.25, 0.5, 0.75, 1.0, 1.25, 1.5)]
+    along = [
+        float(moved(amount) @ full / (full @ full))
+        for amount in (0.05, 0.1, 0.25, 0.5, 0.75, 1.0, 1.25, 1.5)
+    ]
     assert along == pytest.approx([0.05, 0.1, 0.25, 0.5, 0.75, 1.0, 1.15, 1.3], abs=0.03)
 
 
@@ -316,7 +397,11 @@ def test_augmentation_draws_every_emotion(face):
     still = np.zeros((1, len(face.mean), 3), np.float32)
     drawn = {name: augmentation.augment(face, still, name)[0] for name in augmentation.EXPRESSIONS}
     assert set(drawn) == set(EMOTIONS) - {"neutral"}
-    brows, inner, corners = face.landmarks68[17:27], face.landmarks68[[21, 22]], face.landmarks68[[48, 54]]
+    brows, inner, corners = (
+        face.landmarks68[17:27],
+        face.landmarks68[[21, 22]],
+        face.landmarks68[[48, 54]],
+    )
     height = lambda name, points: drawn[name][points, 1].mean()
     assert height("happy", corners) > 2 and np.abs(drawn["happy"][brows]).max() < 1
     assert height("angry", brows) < -2 and height("surprised", brows) > 5
@@ -333,7 +418,10 @@ def test_people_draw_emotions_in_their_own_ways(face):
     amounts = augmentation.people_amounts(face, {"mouthSmile": 0.9}, 50, np.random.default_rng(0))
     smile = [face.expression_names.index(f"mouthSmile_{side}") for side in "LR"]
     assert amounts[0, smile] == pytest.approx(0.9)
-    assert amounts[1:, smile].std() > 0.1 and np.abs(amounts[1:, smile[0]] - amounts[1:, smile[1]]).mean() > 0.05
+    assert (
+        amounts[1:, smile].std() > 0.1
+        and np.abs(amounts[1:, smile[0]] - amounts[1:, smile[1]]).mean() > 0.05
+    )
     assert (np.delete(amounts, smile, 1) == 0).all()
 
 

@@ -15,19 +15,13 @@ import pytest
 from hub_server import HubServer, Repository
 from huggingface_hub import constants
 
-from talkemo import InputError, TalkemoError, hub, load_models
-from talkemo.capture import detector
-from talkemo.models import check_set, open_set
-from talkemo.publish import push
-from talkemo.weights import (
-    STAGES,
-    bundled_folder,
-    bundled_sets,
-    load_weights,
-    read_registry,
-    save_weights,
-    write_registry,
-)
+from talkemo import InputError, TalkemoError, load_models
+from talkemo.capture import landmark_tracker as detector
+from talkemo.weights import hub
+from talkemo.weights.files import WEIGHT_STAGES, load_weights, save_weights
+from talkemo.weights.models import check_set, open_set
+from talkemo.weights.publish import push
+from talkemo.weights.registry import bundled_folder, bundled_sets, read_registry, write_registry
 from talkemo_cli.app import main
 
 DEFAULT = bundled_folder() / "default"
@@ -60,7 +54,7 @@ def assert_clear(error: TalkemoError) -> None:
 def test_bundled_set_is_whole():
     assert bundled_sets() == ["default", "free"]
     own = open_set("default")
-    assert own.stages == list(STAGES)
+    assert own.stages == list(WEIGHT_STAGES)
     check_set(own)
     for entry in own.entries.values():
         assert entry["licence"] and entry["about"]
@@ -76,9 +70,13 @@ def test_the_free_set_may_be_used_for_anything():
     check_set(free)
     models = load_models("free", device="cpu")
     assert (
-        models.path("face") == DEFAULT / "face.safetensors" and models.path("speech") == DEFAULT / "speech.safetensors"
+        models.path("face") == DEFAULT / "face.safetensors"
+        and models.path("speech") == DEFAULT / "speech.safetensors"
     )
-    used = [*free.entries.values(), *(open_set("default").entries[stage] for stage in ("face", "speech"))]
+    used = [
+        *free.entries.values(),
+        *(open_set("default").entries[stage] for stage in ("face", "speech")),
+    ]
     assert [entry["licence"] for entry in used] == ["MIT"] * 4
     for stage, names in (("talking", "shares"), ("emotion", "corpora")):
         _, settings = load_weights(models.path(stage), stage)
@@ -110,7 +108,9 @@ def test_folder_called_like_a_bundled_set(folder, monkeypatch):
 
 def test_registry_keeps_licences(folder):
     registry = folder / "registry.toml"
-    registry.write_text(registry.read_text().replace("CC BY-NC-SA 4.0", 'mine "only"'.replace('"', '\\"')))
+    registry.write_text(
+        registry.read_text().replace("CC BY-NC-SA 4.0", 'mine "only"'.replace('"', '\\"'))
+    )
     write_registry(folder)
     assert read_registry(registry)["emotion"]["licence"] == 'mine "only"'
     assert sorted(read_registry(registry)) == ["discriminator", "emotion"]
@@ -137,8 +137,14 @@ def test_folder_without_weights(tmp_path):
 def rewrite(folder, stage, tensors=None, registry=True, **settings):
     """Write a stage of the default set with other tensors and settings; None takes one away."""
     old_tensors, old_settings = load_weights(DEFAULT / f"{stage}.safetensors", stage)
-    given = {name: tensor for name, tensor in {**old_tensors, **(tensors or {})}.items() if tensor is not None}
-    kept = {name: value for name, value in {**old_settings, **settings}.items() if value is not None}
+    given = {
+        name: tensor
+        for name, tensor in {**old_tensors, **(tensors or {})}.items()
+        if tensor is not None
+    }
+    kept = {
+        name: value for name, value in {**old_settings, **settings}.items() if value is not None
+    }
     save_weights(folder / f"{stage}.safetensors", stage, given, kept)
     if registry:
         write_registry(folder)
@@ -318,7 +324,10 @@ def test_what_does_not_fit_is_refused(folder, damage, capsys):
     assert_clear(caught.value)
     assert main(["weights", "verify", str(folder)]) == 2
     out, err = capsys.readouterr()
-    assert not out and err.splitlines() == [f"talkemo: {caught.value.message}", f"  {caught.value.hint}"]
+    assert not out and err.splitlines() == [
+        f"talkemo: {caught.value.message}",
+        f"  {caught.value.hint}",
+    ]
 
 
 @pytest.mark.parametrize(
@@ -357,7 +366,9 @@ def test_registries_that_are_refused(folder, before, after, capsys):
 def test_list(folder, capsys):
     assert main(["weights", "list"]) == 0
     out, err = capsys.readouterr()
-    assert "default" in out and "talking.safetensors" in out and "CC BY-NC-SA 4.0" in out and not err
+    assert (
+        "default" in out and "talking.safetensors" in out and "CC BY-NC-SA 4.0" in out and not err
+    )
     assert main(["weights", "list", str(folder), "--json"]) == 0
     sets = json.loads(capsys.readouterr().out)["sets"]
     assert list(sets) == [str(folder)] and list(sets[str(folder)]) == ["emotion", "discriminator"]
@@ -377,9 +388,14 @@ def test_a_registry_says_where_weights_come_from(tmp_path, capsys):
     assert found == {**made, "data": "ravdess aa, talking bb"} and "commit" not in entries["face"]
     registry.write_text(registry.read_text().replace("[face]", '[face]\ncommit = "older"'))
     write_registry(tmp_path)
-    assert read_registry(registry)["face"]["commit"] == "older"  # of a file that does not say so itself
+    assert (
+        read_registry(registry)["face"]["commit"] == "older"
+    )  # of a file that does not say so itself
     assert main(["weights", "list", str(tmp_path), "--json"]) == 0
-    assert json.loads(capsys.readouterr().out)["sets"][str(tmp_path)]["speech"]["commit"] == "0123456789ab"
+    assert (
+        json.loads(capsys.readouterr().out)["sets"][str(tmp_path)]["speech"]["commit"]
+        == "0123456789ab"
+    )
     save_weights(tmp_path / "face.safetensors", "face", {"a": np.ones(1)}, {})
     write_registry(tmp_path)
     assert "commit" not in read_registry(registry)["face"]  # another file
@@ -412,8 +428,8 @@ def test_doctor_names_sets_and_cache(tmp_path, monkeypatch, capsys):
 
 
 def test_doctor_says_what_is_damaged(folder, tmp_path, monkeypatch, capsys):
-    for module in ("weights", "models"):
-        monkeypatch.setattr(f"talkemo.{module}.bundled_folder", lambda: tmp_path)
+    for module in ("registry", "models"):
+        monkeypatch.setattr(f"talkemo.weights.{module}.bundled_folder", lambda: tmp_path)
     tampered(folder)
     assert main(["doctor", "--json"]) == 0
     said = json.loads(capsys.readouterr().out)["weights"]
@@ -429,7 +445,8 @@ def server(tmp_path, monkeypatch):
     with HubServer() as made:
         values = {
             "ENDPOINT": made.endpoint,
-            "HUGGINGFACE_CO_URL_TEMPLATE": made.endpoint + "/{repo_id}/resolve/{revision}/{filename}",
+            "HUGGINGFACE_CO_URL_TEMPLATE": made.endpoint
+            + "/{repo_id}/resolve/{revision}/{filename}",
             "HF_HUB_CACHE": str(tmp_path / "cache"),
             "HF_TOKEN_PATH": str(tmp_path / "token"),
             "HF_STORED_TOKENS_PATH": str(tmp_path / "stored_tokens"),
@@ -449,7 +466,9 @@ def server(tmp_path, monkeypatch):
 def published(server, folder):
     """The server with the set hf://me/set, beside whose files others lie."""
     repository = server.repository("me/set", folder)
-    repository.commit({"extra.safetensors": b"not listed", "README.md": b"# A set", "pytorch_model.bin": b"\x80"})
+    repository.commit(
+        {"extra.safetensors": b"not listed", "README.md": b"# A set", "pytorch_model.bin": b"\x80"}
+    )
     return server
 
 
@@ -459,7 +478,11 @@ def go_offline(monkeypatch):
 
 def test_first_use_downloads_and_the_second_asks_nothing(published, folder, capfd):
     models = load_models("hf://me/set", device="cpu")
-    assert sorted(published.served()) == ["discriminator.safetensors", "emotion.safetensors", "registry.toml"]
+    assert sorted(published.served()) == [
+        "discriminator.safetensors",
+        "emotion.safetensors",
+        "registry.toml",
+    ]
     cached = models.sets[0].folder
     assert contents(cached) == contents(folder)
     published.log.clear()
@@ -473,7 +496,9 @@ def test_first_use_downloads_and_the_second_asks_nothing(published, folder, capf
 
 def test_offline(published, folder, monkeypatch):
     go_offline(monkeypatch)
-    with pytest.raises(InputError, match="hf://me/set: not in the Hub's cache, and HF_HUB_OFFLINE is set") as caught:
+    with pytest.raises(
+        InputError, match="hf://me/set: not in the Hub's cache, and HF_HUB_OFFLINE is set"
+    ) as caught:
         open_set("hf://me/set")
     assert_clear(caught.value)
     monkeypatch.undo()
@@ -500,7 +525,9 @@ def test_fetch_brings_what_is_new(published, folder):
     fetched = hub.fetch("hf://me/set", lambda done, total, name: steps.append((done, total, name)))
     assert contents(fetched.folder) == contents(folder)
     assert published.served() == ["registry.toml", "discriminator.safetensors"]
-    assert steps[0][0] == 0 and steps[-1][0] == steps[-1][1] == sum(e["bytes"] for e in fetched.entries.values())
+    assert steps[0][0] == 0 and steps[-1][0] == steps[-1][1] == sum(
+        e["bytes"] for e in fetched.entries.values()
+    )
     published.log.clear()
     assert open_set("hf://me/set") == fetched and published.log == []
 
@@ -530,13 +557,17 @@ def test_set_that_is_refused_does_not_take_the_place_of_a_good_one(published, fo
     ) as caught:
         hub.fetch("hf://me/set")
     assert_clear(caught.value)
-    assert published.served() == ["registry.toml"]  # by what the Hub says of the file, before it is downloaded
+    assert published.served() == [
+        "registry.toml"
+    ]  # by what the Hub says of the file, before it is downloaded
     published.log.clear()
     assert open_set("hf://me/set") == good and published.log == []
 
 
 def test_file_swapped_on_the_way(published, folder):
-    published.swapped["emotion.safetensors"] = bytes((folder / "emotion.safetensors").stat().st_size)
+    published.swapped["emotion.safetensors"] = bytes(
+        (folder / "emotion.safetensors").stat().st_size
+    )
     for _ in range(2):
         with pytest.raises(InputError, match=r"its file emotion\.safetensors is not the one"):
             open_set("hf://me/set")
@@ -559,12 +590,17 @@ def test_file_damaged_in_the_cache(published):
     blob = path.resolve()
     blob.chmod(0o644)
     blob.write_bytes(good[:-1] + b"?")
-    with pytest.raises(InputError, match=r"emotion\.safetensors: its sha256 is not the one") as caught:
+    with pytest.raises(
+        InputError, match=r"emotion\.safetensors: its sha256 is not the one"
+    ) as caught:
         check_set(open_set("hf://me/set"))
     assert caught.value.hint == "fetch it again: talkemo weights fetch hf://me/set"
     published.log.clear()
     check_set(hub.fetch("hf://me/set"))
-    assert path.read_bytes() == good and published.served() == ["registry.toml", "emotion.safetensors"]
+    assert path.read_bytes() == good and published.served() == [
+        "registry.toml",
+        "emotion.safetensors",
+    ]
     blob.write_bytes(good[:-1] + b"?")
     published.repositories["me/set"].commit({"README.md": b"another commit with the same files"})
     check_set(hub.fetch("hf://me/set"))
@@ -586,7 +622,8 @@ def test_registry_that_points_out_of_its_folder(published, folder, name):
     for _ in range(2):  # nor is it remembered
         published.log.clear()
         with pytest.raises(
-            InputError, match=r"hf://me/set: its registry\.toml is not a registry .*the file of emotion"
+            InputError,
+            match=r"hf://me/set: its registry\.toml is not a registry .*the file of emotion",
         ) as e:
             open_set("hf://me/set")
         assert_clear(e.value)
@@ -596,7 +633,9 @@ def test_registry_that_points_out_of_its_folder(published, folder, name):
 def test_sizes_are_limited(published, folder):
     repository = published.repositories["me/set"]
     size = (folder / "emotion.safetensors").stat().st_size
-    registry = (folder / "registry.toml").read_text().replace(f"bytes = {size}", "bytes = 3000000000")
+    registry = (
+        (folder / "registry.toml").read_text().replace(f"bytes = {size}", "bytes = 3000000000")
+    )
     repository.commit({"registry.toml": registry.encode()})
     with pytest.raises(InputError, match=r"emotion\.safetensors has no size, or one beyond 2 GiB"):
         open_set("hf://me/set")
@@ -612,10 +651,14 @@ def test_gated_repository(published, monkeypatch):
     published.repositories["me/set"].token = "hf_reader"
     for token in ("", "hf_stranger"):
         monkeypatch.setenv("HF_TOKEN", token)
-        with pytest.raises(InputError, match="hf://me/set: its owner gives access on request") as caught:
+        with pytest.raises(
+            InputError, match="hf://me/set: its owner gives access on request"
+        ) as caught:
             open_set("hf://me/set")
         assert_clear(caught.value)
-        assert f"{published.endpoint}/me/set" in caught.value.hint and "HF_TOKEN" in caught.value.hint
+        assert (
+            f"{published.endpoint}/me/set" in caught.value.hint and "HF_TOKEN" in caught.value.hint
+        )
     published.log.clear()
     monkeypatch.setenv("HF_TOKEN", "hf_reader")
     assert open_set("hf://me/set").stages == ["emotion", "discriminator"]
@@ -702,7 +745,9 @@ def test_hub_that_fails(published, monkeypatch, capfd):
 def test_hub_that_cannot_be_reached(server, capfd):
     server.close()
     start = time.monotonic()
-    with pytest.raises(TalkemoError, match=f"hf://me/set: the Hub cannot be reached at {server.endpoint}") as caught:
+    with pytest.raises(
+        TalkemoError, match=f"hf://me/set: the Hub cannot be reached at {server.endpoint}"
+    ) as caught:
         open_set("hf://me/set")
     assert time.monotonic() - start < 3
     assert not isinstance(caught.value, InputError)
@@ -747,7 +792,9 @@ def test_push_writes_a_registry(writer, folder):
     assert hub.fetch("hf://me/new").stages == ["emotion", "discriminator"]
 
 
-@pytest.mark.parametrize("damage", [tampered, missing, other_face, link_out], ids=lambda damage: damage.__name__)
+@pytest.mark.parametrize(
+    "damage", [tampered, missing, other_face, link_out], ids=lambda damage: damage.__name__
+)
 def test_push_checks_first(writer, folder, damage):
     name, words = damage(folder)
     with pytest.raises(InputError, match=f"{name}: .*{words}"):
@@ -764,7 +811,9 @@ def test_pushes_that_are_refused(writer, folder, monkeypatch):
     (folder / "README.md").unlink()
     assert writer.log == []
     (folder / "README.md").write_text("---\nwrong")
-    with pytest.raises(InputError, match=r"README\.md: the Hub does not accept the metadata") as caught:
+    with pytest.raises(
+        InputError, match=r"README\.md: the Hub does not accept the metadata"
+    ) as caught:
         push(folder, "hf://me/new")
     assert_clear(caught.value)
     (folder / "README.md").unlink()
@@ -789,8 +838,17 @@ def test_command(writer, folder, capsys):
     assert main(["weights", "list", "hf://me/new"]) == 0
     assert "emotion.safetensors" in capsys.readouterr().out
     assert main(["weights", "verify", "hf://me/new", "--json"]) == 0
-    assert list(json.loads(capsys.readouterr().out)["sets"]["hf://me/new"]) == ["emotion", "discriminator"]
-    for wrong in (["fetch"], ["fetch", str(folder)], ["push", str(folder)], ["push"], ["list", "default", "default"]):
+    assert list(json.loads(capsys.readouterr().out)["sets"]["hf://me/new"]) == [
+        "emotion",
+        "discriminator",
+    ]
+    for wrong in (
+        ["fetch"],
+        ["fetch", str(folder)],
+        ["push", str(folder)],
+        ["push"],
+        ["list", "default", "default"],
+    ):
         assert main(["weights", *wrong]) == 2
         out, err = capsys.readouterr()
         assert not out and len(err.splitlines()) == 2
@@ -800,12 +858,16 @@ def test_settings_of_the_client_hold(published, tmp_path):
     """HF_ENDPOINT, HF_HOME, HF_TOKEN and HF_HUB_OFFLINE, read by the client where it is imported."""
     published.repositories["me/set"].gated = True
     published.repositories["me/set"].token = "hf_reader"
-    environment = {name: value for name, value in os.environ.items() if not name.startswith(("HF_", "HUGGING"))}
+    environment = {
+        name: value for name, value in os.environ.items() if not name.startswith(("HF_", "HUGGING"))
+    }
     environment |= {"HF_ENDPOINT": published.endpoint, "HF_HOME": str(tmp_path / "home")}
 
     def talkemo(*arguments, **more):
         command = [sys.executable, "-m", "talkemo_cli", "weights", *arguments]
-        return subprocess.run(command, env={**environment, **more}, capture_output=True, text=True, timeout=60)
+        return subprocess.run(
+            command, env={**environment, **more}, capture_output=True, text=True, timeout=60
+        )
 
     done = talkemo("fetch", "hf://me/set", "--json", HF_TOKEN="hf_reader")
     assert done.returncode == 0, done.stderr

@@ -8,10 +8,10 @@ from pathlib import Path
 import numpy as np
 
 from ..errors import InputError
-from ..face import Face
-from ..files import read_text, shown
+from ..face.canonical import Face
+from ..files.reading import printable, read_text
 from ..formats.mesh_types import Mesh, check_mesh
-from ..geometry import vertex_normals
+from ..geometry.meshes import vertex_normals
 from .binding import Binding
 from .cache import BindingCache
 from .files import load_binding
@@ -41,7 +41,9 @@ class FaceHint:
         return [path for path in (self.binding, self.landmarks) if path is not None]
 
 
-def bind_hinted(face: Face, mesh: Mesh, hint: FaceHint | None = None, cache: BindingCache | None = None) -> Binding:
+def bind_hinted(
+    face: Face, mesh: Mesh, hint: FaceHint | None = None, cache: BindingCache | None = None
+) -> Binding:
     """Bind a mesh as a hint says, from the cache where it has been bound before.
 
     Raises InputError for a file that is wrong, or where no face is found.
@@ -49,12 +51,24 @@ def bind_hinted(face: Face, mesh: Mesh, hint: FaceHint | None = None, cache: Bin
     hint = hint or FaceHint()
     if hint.binding is not None:
         if hint.up or hint.forward or hint.landmarks:
-            raise InputError("a --binding says where the face is", "leave --up, --forward and --landmarks out")
+            raise InputError(
+                "a --binding says where the face is", "leave --up, --forward and --landmarks out"
+            )
         return load_binding(hint.binding, face, mesh)
     if hint.landmarks is not None:
-        return bind_mesh(face, mesh, up=hint.up, forward=hint.forward, landmarks=read_landmarks(hint.landmarks, mesh))
+        return bind_mesh(
+            face,
+            mesh,
+            up=hint.up,
+            forward=hint.forward,
+            landmarks=read_landmarks(hint.landmarks, mesh),
+        )
     name = None if cache is None else cache.name(face, mesh, hint.up, hint.forward)
-    if cache is not None and name is not None and (known := cache.get(name, face, mesh)) is not None:
+    if (
+        cache is not None
+        and name is not None
+        and (known := cache.get(name, face, mesh)) is not None
+    ):
         return known
     binding = bind_mesh(face, mesh, up=hint.up, forward=hint.forward)
     if cache is not None and name is not None:
@@ -63,7 +77,12 @@ def bind_hinted(face: Face, mesh: Mesh, hint: FaceHint | None = None, cache: Bin
 
 
 def bind_mesh(
-    face: Face, mesh: Mesh, *, up: str | None = None, forward: str | None = None, landmarks: np.ndarray | None = None
+    face: Face,
+    mesh: Mesh,
+    *,
+    up: str | None = None,
+    forward: str | None = None,
+    landmarks: np.ndarray | None = None,
 ) -> Binding:
     """Bind a mesh with a face, in any unit and orientation. Raises InputError where no face is found.
 
@@ -83,7 +102,9 @@ def bind_mesh(
         return _bind(face, mesh, turns, landmarks)
 
 
-def _bind(face: Face, mesh: Mesh, turns: list[np.ndarray] | None, landmarks: np.ndarray | None) -> Binding:
+def _bind(
+    face: Face, mesh: Mesh, turns: list[np.ndarray] | None, landmarks: np.ndarray | None
+) -> Binding:
     """Bind a mesh, see `bind_mesh`. turns: rotations to try, see `registration.locate`."""
     from .body import Body, weld
     from .mouth import Mouth
@@ -103,7 +124,9 @@ def _bind(face: Face, mesh: Mesh, turns: list[np.ndarray] | None, landmarks: np.
 
     moving = np.flatnonzero(np.abs(body.shapes).max((0, 2)) > STILL)
     if not len(moving):
-        raise InputError("no skin found in the mesh where its face should be", "say where it is by --landmarks")
+        raise InputError(
+            "no skin found in the mesh where its face should be", "say where it is by --landmarks"
+        )
     of_mesh = np.flatnonzero(np.isin(welded.merged, moving))
     rows = welded.merged[of_mesh]
     placement = fit.placement
@@ -149,7 +172,12 @@ def _nearest_landmarks(body) -> np.ndarray:
 
 def read_landmarks(path: str | Path, mesh: Mesh) -> np.ndarray:
     """(68, 3) places of the iBUG points of a mesh from a text file, NaN for those not in it; see `FaceHint`."""
-    text = read_text(path, "a file of landmarks", "a text file with lines like: 31 0.0 1.6 0.1", LARGEST_LANDMARKS)
+    text = read_text(
+        path,
+        "a file of landmarks",
+        "a text file with lines like: 31 0.0 1.6 0.1",
+        LARGEST_LANDMARKS,
+    )
     low, high = mesh.vertices.min(0), mesh.vertices.max(0)
     reach = FARTHEST_LANDMARK * (high - low).max()
     places = np.full((68, 3), np.nan)
@@ -167,23 +195,25 @@ def read_landmarks(path: str | Path, mesh: Mesh) -> np.ndarray:
                 numbers = mesh.vertices[int(fields[1])].tolist()
         except ValueError:
             raise InputError(
-                f"{shown(path)}: line {number} ('{shown(line.strip(), 40)}') is not a landmark",
+                f"{printable(path)}: line {number} ('{printable(line.strip(), 40)}') is not a landmark",
                 f"'point vertex' or 'point x y z', points 1 to 68, vertices 0 to {len(mesh.vertices) - 1}",
             ) from None
         if (numbers < low - reach).any() or (numbers > high + reach).any():
             raise InputError(
-                f"{shown(path)}: line {number} ('{shown(line.strip(), 40)}') lies far from the mesh",
+                f"{printable(path)}: line {number} ('{printable(line.strip(), 40)}') lies far from the mesh",
                 f"the mesh lies between {_numbers(low)} and {_numbers(high)}",
             )
         places[point - 1] = numbers
-    check_landmarks(places, shown(path))
+    check_landmarks(places, printable(path))
     return places
 
 
 def check_landmarks(places: np.ndarray, name: str) -> None:
     """Raise InputError unless places (68, 3), NaN for unknown ones, say where a face is. name: in messages."""
     known = places[np.isfinite(places).all(1)]
-    spread = np.zeros(3) if len(known) < 4 else np.linalg.svd(known - known.mean(0), compute_uv=False)
+    spread = (
+        np.zeros(3) if len(known) < 4 else np.linalg.svd(known - known.mean(0), compute_uv=False)
+    )
     # Points on a line could be turned about it.
     if spread[1] <= 1e-3 * spread[0]:
         raise InputError(

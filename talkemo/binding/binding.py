@@ -7,9 +7,9 @@ from functools import cached_property
 
 import numpy as np
 
-from ..face import ARKIT_NAMES, INNER_LIPS, MOUTH_CORNERS, Face
+from ..face.canonical import ARKIT_NAMES, INNER_LIPS, MOUTH_CORNERS, Face
 from ..formats.mesh_types import Mesh
-from ..geometry import Similarity, eye_rotation
+from ..geometry.rigid import Similarity, eye_rotation
 
 INVISIBLE = 2e-3  # mm of motion that ARKit targets leave out
 AROUND = 8.0  # mm around the canonical face that belong to it in a picture
@@ -64,7 +64,9 @@ class Binding:
         result[:, skin] = np.tensordot(to_shapes.astype(np.float32), self.shapes[:, skin], 1)
         if not skin.all():
             # Many combinations of shapes move the skin alike. Jaw and tongue follow the plainest of them.
-            plain = np.linalg.inv(to_shapes).T @ np.linalg.inv(self.face.expression_gram.astype(np.float64))
+            plain = np.linalg.inv(to_shapes).T @ np.linalg.inv(
+                self.face.expression_gram.astype(np.float64)
+            )
             result[:, ~skin] = np.tensordot(plain.astype(np.float32), self.shapes[:, ~skin], 1)
         return result.reshape(len(result), -1)
 
@@ -101,14 +103,23 @@ class Binding:
         targets[:, self.moving] = moved
         for side, (vertices, centre) in zip(("Right", "Left"), self.eyes):
             inwards = 1.0 if side == "Right" else -1.0
-            turns = {"Down": (1.0, 0.0), "Up": (-1.0, 0.0), "In": (0.0, inwards), "Out": (0.0, -inwards)}
+            turns = {
+                "Down": (1.0, 0.0),
+                "Up": (-1.0, 0.0),
+                "In": (0.0, inwards),
+                "Out": (0.0, -inwards),
+            }
             for gaze, (pitch, yaw) in turns.items():
                 if len(vertices):
                     row = ARKIT_NAMES.index(f"eyeLook{gaze}{side}")
-                    targets[row, vertices] = self._eye_motion(vertices, centre, pitch * GAZE, yaw * GAZE)
+                    targets[row, vertices] = self._eye_motion(
+                        vertices, centre, pitch * GAZE, yaw * GAZE
+                    )
         return targets
 
-    def _eye_motion(self, vertices: np.ndarray, centre: np.ndarray, pitch: float, yaw: float) -> np.ndarray:
+    def _eye_motion(
+        self, vertices: np.ndarray, centre: np.ndarray, pitch: float, yaw: float
+    ) -> np.ndarray:
         """What turning an eye about its centre by degrees of pitch or yaw moves its vertices by, (E, 3)."""
         rotation = eye_rotation(np.radians((pitch, yaw)), self.placement.rotation)
         arm = self.mesh.vertices[vertices] - centre

@@ -8,13 +8,15 @@ import numpy as np
 import scipy.sparse as sp
 from scipy.sparse.linalg import splu
 
-from ..face import Face
+from ..face.canonical import Face
 from ..formats.mesh_types import Mesh
-from ..geometry import mesh_edges, vertex_normals
+from ..geometry.meshes import mesh_edges, vertex_normals
 from .registration import Fit
 
 WELD = 1e-6  # of the mesh's size, within which vertices are at one place
-OPPOSITE = -0.3  # cosine of the angle between normals below which vertices at one place stay separate
+OPPOSITE = (
+    -0.3
+)  # cosine of the angle between normals below which vertices at one place stay separate
 SHORTEST_EDGE = 0.05  # mm, lower bound of an edge's length where its stiffness is the inverse
 
 
@@ -41,7 +43,9 @@ def weld(mesh: Mesh) -> Welded:
     opposite = np.einsum("vc,vc->v", normals, normals[first[merged]]) < OPPOSITE
     _, first, merged = np.unique(2 * merged + opposite, return_index=True, return_inverse=True)
     faces = merged[mesh.faces]
-    real = (faces[:, 0] != faces[:, 1]) & (faces[:, 1] != faces[:, 2]) & (faces[:, 2] != faces[:, 0])
+    real = (
+        (faces[:, 0] != faces[:, 1]) & (faces[:, 1] != faces[:, 2]) & (faces[:, 2] != faces[:, 0])
+    )
     return Welded(first, faces[real], merged)
 
 
@@ -54,7 +58,9 @@ class Body:
     edges: (E, 2); rim: (N,) bool, vertices on an edge of one triangle only; label: (N,) connected part, of `parts`
     """
 
-    def __init__(self, face: Face, fit: Fit, fitted: np.ndarray, vertices: np.ndarray, faces: np.ndarray):
+    def __init__(
+        self, face: Face, fit: Fit, fitted: np.ndarray, vertices: np.ndarray, faces: np.ndarray
+    ):
         self.face, self.fit, self.fitted, self.faces = face, fit, fitted, faces
         self.points = fit.placement.to_canonical(vertices)
         self.normals = vertex_normals(self.points, faces)
@@ -65,7 +71,9 @@ class Body:
         self.edges, times = mesh_edges(faces)
         self.rim = np.zeros(count, bool)
         self.rim[self.edges[times == 1].ravel()] = True
-        length = np.linalg.norm(self.points[self.edges[:, 0]] - self.points[self.edges[:, 1]], axis=1)
+        length = np.linalg.norm(
+            self.points[self.edges[:, 0]] - self.points[self.edges[:, 1]], axis=1
+        )
         graph = sp.csr_matrix((1 / np.maximum(length, SHORTEST_EDGE), self.edges.T), (count, count))
         self.graph = graph + graph.T
         self.parts, self.label = sp.csgraph.connected_components(self.graph, directed=False)

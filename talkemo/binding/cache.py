@@ -13,7 +13,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from ..errors import InputError
-from ..face import Face
+from ..face.canonical import Face
 from ..formats.mesh_types import Mesh
 from .binding import Binding
 from .files import load_binding, mesh_fingerprint, save_binding
@@ -37,7 +37,9 @@ class BindingCache:
         self.folder = (folder or cache_folder()) / "bindings"
         self.largest = largest
 
-    def name(self, face: Face, mesh: Mesh, up: str | None = None, forward: str | None = None) -> str:
+    def name(
+        self, face: Face, mesh: Mesh, up: str | None = None, forward: str | None = None
+    ) -> str:
         """The name of a mesh's binding."""
         parts = (str(VERSION), face.fingerprint, mesh_fingerprint(mesh), repr(up), repr(forward))
         return hashlib.sha256("/".join(parts).encode()).hexdigest()[:40]

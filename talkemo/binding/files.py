@@ -9,16 +9,20 @@ from typing import Any
 import numpy as np
 
 from ..errors import InputError
-from ..face import Face
-from ..files import atomic_write, read_npz, readable, shown
+from ..face.canonical import Face
+from ..files.arrays import read_npz
+from ..files.reading import printable, reading_errors
+from ..files.writing import atomic_write
 from ..formats.mesh_types import Mesh
-from ..geometry import Similarity
+from ..geometry.rigid import Similarity
 from .binding import Binding
 
 MOST_EYES = 2  # of a binding
 MOST_PARTS, LONGEST_PART = 64, 64  # of a binding, and characters of their names
 LARGEST_ERROR = 1000.0  # mm, between the face model and the mesh
-LARGEST_FACE = 100.0  # times the mesh's size that the face may be larger or smaller than, or lie beside it
+LARGEST_FACE = (
+    100.0  # times the mesh's size that the face may be larger or smaller than, or lie beside it
+)
 
 
 def mesh_fingerprint(mesh: Mesh) -> str:
@@ -57,13 +61,18 @@ def load_binding(path: str | Path, face: Face, mesh: Mesh) -> Binding:
     """A binding of this mesh that was saved. Raises InputError for another file, or another mesh's binding."""
     what, hint = "a binding", "make it again: talkemo bind MESH -o FILE.npz"
     vertices, shapes = len(mesh.vertices), len(face.expression_names)
-    with readable(path, what, hint):
+    with reading_errors(path, what, hint):
         # A number of each shape and a few others for each vertex, and some small arrays.
         data = read_npz(path, what, largest=vertices * (12 * shapes + 64) + (1 << 20))
         if str(data["mesh"]) != mesh_fingerprint(mesh):
-            raise InputError(f"{shown(path)} belongs to another mesh", "bind this one: talkemo bind MESH -o FILE.npz")
+            raise InputError(
+                f"{printable(path)} belongs to another mesh",
+                "bind this one: talkemo bind MESH -o FILE.npz",
+            )
         if str(data["face"]) != face.fingerprint:
-            raise InputError(f"{shown(path)} was made with another face model", "bind the mesh again")
+            raise InputError(
+                f"{printable(path)} was made with another face model", "bind the mesh again"
+            )
         return _assemble(data, face, mesh)
 
 
@@ -72,13 +81,17 @@ def _assemble(data: dict[str, np.ndarray], face: Face, mesh: Mesh) -> Binding:
     moving, shapes, canonical = data["moving"], data["shapes"], data["canonical"]
     landmarks, centres = data["landmarks68"], np.asarray(data["eye_centres"], np.float64)
     eyes = [data[f"eye{k}"] for k in range(min(len(centres), MOST_EYES))]
-    rotation, translation = data["rotation"].astype(np.float64), data["translation"].astype(np.float64)
+    rotation, translation = (
+        data["rotation"].astype(np.float64),
+        data["translation"].astype(np.float64),
+    )
     placement = Similarity(float(data["scale"]), rotation, translation)
     error, relief = float(data["error"]), float(data["relief"])
     names, counts = data["part_names"], data["part_counts"]
     vertices = len(mesh.vertices)
     checks = {
-        "shapes": shapes.shape == (len(face.expression_names), len(moving), 3) and shapes.dtype == np.float32,
+        "shapes": shapes.shape == (len(face.expression_names), len(moving), 3)
+        and shapes.dtype == np.float32,
         "canonical": canonical.shape == moving.shape == (len(moving),) and len(moving) > 0,
         "landmarks68": landmarks.shape == (68,),
         "rotation": rotation.shape == (3, 3)
@@ -92,7 +105,9 @@ def _assemble(data: dict[str, np.ndarray], face: Face, mesh: Mesh) -> Binding:
         and (not len(names) or (names.dtype.kind == "U" and counts.dtype.kind in "iu"))
         and bool((counts >= 0).all() and (counts <= vertices).all()),
         "eyes": centres.shape == (len(eyes), 3) and bool(np.isfinite(centres).all()),
-        "indices": all(n.ndim == 1 and n.dtype.kind == "i" for n in (moving, canonical, landmarks, *eyes)),
+        "indices": all(
+            n.ndim == 1 and n.dtype.kind == "i" for n in (moving, canonical, landmarks, *eyes)
+        ),
     }
     wrong = [name for name, right in checks.items() if not right]
     if wrong:
@@ -108,15 +123,31 @@ def _assemble(data: dict[str, np.ndarray], face: Face, mesh: Mesh) -> Binding:
     if any(not name.isprintable() or len(name) > LONGEST_PART for name in parts):
         raise ValueError("parts do not fit")
     return Binding(
-        mesh, face, moving, shapes, canonical, landmarks, placement, error, relief, parts, tuple(zip(eyes, centres))
+        mesh,
+        face,
+        moving,
+        shapes,
+        canonical,
+        landmarks,
+        placement,
+        error,
+        relief,
+        parts,
+        tuple(zip(eyes, centres)),
     )
 
 
-def _check_sizes(face: Face, mesh: Mesh, placement: Similarity, centres: np.ndarray, shapes: np.ndarray) -> None:
+def _check_sizes(
+    face: Face, mesh: Mesh, placement: Similarity, centres: np.ndarray, shapes: np.ndarray
+) -> None:
     """Raise ValueError for lengths that do not fit the mesh's own."""
     low, high = mesh.vertices.min(0), mesh.vertices.max(0)
     size = float((high - low).max())
-    if not 1 / LARGEST_FACE < placement.scale * np.ptp(face.mean, axis=0).max() / size < LARGEST_FACE:
+    if (
+        not 1 / LARGEST_FACE
+        < placement.scale * np.ptp(face.mean, axis=0).max() / size
+        < LARGEST_FACE
+    ):
         raise ValueError("its scale does not fit the mesh's size")
     # The canonical face's origin lies near it.
     for place in (placement.translation, *centres):

@@ -9,8 +9,8 @@ import scipy.sparse as sp
 from scipy.spatial import cKDTree
 from scipy.spatial.transform import Rotation
 
-from ..face import LIPS, MOUTH_CORNERS, Face
-from ..geometry import smoothstep
+from ..face.canonical import LIPS, MOUTH_CORNERS, Face
+from ..geometry.numerics import smoothstep
 from .body import Body
 
 # Motion of the lower teeth at weight 1, from ICT-FaceKit: rotation in degrees about the axes and shift in mm.
@@ -21,7 +21,12 @@ JAW = {
     "jawRight": ((0.0, -1.89, -0.05), (-3.80, -0.59, 0.64)),
 }
 CHIN = [4, 6, 8, 10, 12, 57]  # iBUG points, from 0, that tell where the jaw is
-MIDDLE_LINE = [0, 6, 14, 18]  # of the 20 iBUG points of the lips, those at the height where the lips meet
+MIDDLE_LINE = [
+    0,
+    6,
+    14,
+    18,
+]  # of the 20 iBUG points of the lips, those at the height where the lips meet
 # mm around the lips' line where teeth and tongue lie: below, above, and behind what is foremost of the lips.
 BELOW, ABOVE, BEHIND = 30.0, 25.0, 110.0
 BESIDE = 0.7  # of the mouth's width, to either side of its middle
@@ -32,7 +37,10 @@ SMOOTHING_ROUNDS = 8  # of the jaw's share over the edges
 def mouth_size(face: Face, fitted: np.ndarray) -> float:
     """Width of a fitted face's (V, 3) mouth relative to the canonical one."""
     right, left = face.landmarks68[list(MOUTH_CORNERS)]
-    return float(np.linalg.norm(fitted[right] - fitted[left]) / np.linalg.norm(face.mean[right] - face.mean[left]))
+    return float(
+        np.linalg.norm(fitted[right] - fitted[left])
+        / np.linalg.norm(face.mean[right] - face.mean[left])
+    )
 
 
 class Mouth:

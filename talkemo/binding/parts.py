@@ -7,15 +7,20 @@ from dataclasses import dataclass, field
 import numpy as np
 from scipy.spatial import cKDTree
 
-from ..face import EYE_CENTRES, LEFT_EYE, RIGHT_EYE, Face
+from ..face.canonical import EYE_CENTRES, LEFT_EYE, RIGHT_EYE, Face
 from .body import Body
 from .mouth import Mouth
 
 TOUCH = 2.5  # mm between a part and the skin that it is attached to
 TOUCHING_RIM = 0.3  # share of a part's rim that touches the skin if it is attached to it
 MARGIN = 20.0  # mm around the fitted face outside which parts are not looked at
-EYE_REACH, EYE_SIZE = 14.0, 45.0  # mm from an eye's centre to the middle of its parts, and largest extent
-LARGEST_EYE_OFFSET = 30.0  # mm from the middle of an eyeball's points to the centre of the sphere through them
+EYE_REACH, EYE_SIZE = (
+    14.0,
+    45.0,
+)  # mm from an eye's centre to the middle of its parts, and largest extent
+LARGEST_EYE_OFFSET = (
+    30.0  # mm from the middle of an eyeball's points to the centre of the sphere through them
+)
 FEWEST_VERTICES = 3  # of a part
 BOTH_JAWS = 0.6  # of the mouth's width that a part has which holds upper and lower teeth
 TALL_MOUTH = 18.0  # mm of height from which a part may hold both
@@ -83,7 +88,9 @@ def place_parts(body: Body, mouth: Mouth) -> Parts:
         else:
             result.add("still", rows)
     result.eyes = [
-        (np.concatenate([p.rows for p in own]), _sphere_centre(own[0].points)) if own else (np.zeros(0, int), centre)
+        (np.concatenate([p.rows for p in own]), _sphere_centre(own[0].points))
+        if own
+        else (np.zeros(0, int), centre)
         for own, centre in zip(eyes, centres)
     ]
     return result
@@ -103,12 +110,22 @@ def _is_eye(part: _Part, to_eyes: np.ndarray) -> bool:
     return bool(near and not (part.attached and part.extent.min() < 0.5 * part.extent.max()))
 
 
-def _place_in_mouth(body: Body, mouth: Mouth, part: _Part, to_skin: cKDTree, skin: np.ndarray) -> str:
+def _place_in_mouth(
+    body: Body, mouth: Mouth, part: _Part, to_skin: cKDTree, skin: np.ndarray
+) -> str:
     """Let teeth, gums and tongue follow the jaw or the skull; returns which."""
     above = float((part.points[:, 1] > mouth.line).mean())
-    both = part.extent[0] > BOTH_JAWS * mouth.width and part.extent[1] > TALL_MOUTH and 0.25 < above < 0.75
-    share = mouth.jaw_share(body, part.rows) if both else np.float64(part.middle[1] < mouth.line + 2)
-    body.shapes[:, part.rows] = (np.reshape(share, (-1, 1)) * mouth.jaw_motion(part.points)).astype(np.float32)
+    both = (
+        part.extent[0] > BOTH_JAWS * mouth.width
+        and part.extent[1] > TALL_MOUTH
+        and 0.25 < above < 0.75
+    )
+    share = (
+        mouth.jaw_share(body, part.rows) if both else np.float64(part.middle[1] < mouth.line + 2)
+    )
+    body.shapes[:, part.rows] = (np.reshape(share, (-1, 1)) * mouth.jaw_motion(part.points)).astype(
+        np.float32
+    )
     if part.attached:  # the inside of a mouth, with its tongue perhaps, that hangs on the lips
         _attach(body, part, to_skin, skin, BETWEEN)
     return "jaw" if np.mean(share) > 0.5 else "upper_teeth"
@@ -124,7 +141,9 @@ def _hangs_on_skin(part: _Part, to_surface: np.ndarray) -> bool:
     return bool(part.touching.any() and near and size)
 
 
-def _attach(body: Body, part: _Part, to_skin: cKDTree, skin: np.ndarray, between: float = np.inf) -> None:
+def _attach(
+    body: Body, part: _Part, to_skin: cKDTree, skin: np.ndarray, between: float = np.inf
+) -> None:
     """Let a part follow the skin that it touches; its vertices up to `between` mm off move harmonically."""
     rows, touching = part.rows, part.touching
     distance, near = to_skin.query(part.points[touching], k=min(4, len(skin)))
@@ -146,5 +165,7 @@ def _sphere_centre(points: np.ndarray) -> np.ndarray:
     """Centre (3,) of the sphere nearest to points (P, 3), in least squares."""
     middle = points.mean(0)
     p = points - middle
-    solution = np.linalg.lstsq(np.column_stack([2 * p, np.ones(len(p))]), np.square(p).sum(1), rcond=None)[0]
+    solution = np.linalg.lstsq(
+        np.column_stack([2 * p, np.ones(len(p))]), np.square(p).sum(1), rcond=None
+    )[0]
     return middle + (solution[:3] if np.linalg.norm(solution[:3]) < LARGEST_EYE_OFFSET else 0)

@@ -19,17 +19,31 @@ from scipy.spatial import cKDTree
 from scipy.spatial.transform import Rotation
 
 from ..errors import InputError
-from ..face import Face
-from ..geometry import Similarity, fit_similarity, vertex_normals
+from ..face.canonical import Face
+from ..geometry.meshes import vertex_normals
+from ..geometry.rigid import Similarity, fit_similarity
 
 NORMAL_WEIGHT = 8.0  # mm; opposite normals count like twice this distance, which keeps upper and lower lip apart
-SURFACE_POINTS = 20_000  # points of a coarse mesh, beside its vertices, that closest points are searched among
+SURFACE_POINTS = (
+    20_000  # points of a coarse mesh, beside its vertices, that closest points are searched among
+)
 SAMPLES = 600  # canonical vertices that the similarity is fitted with
 ROUGH_SAMPLES = 150  # with which starts are compared
-SHARES = 1.0 / 1.18 ** np.arange(15)  # of the mesh's height that the face may have: from a mask to a body
+SHARES = 1.0 / 1.18 ** np.arange(
+    15
+)  # of the mesh's height that the face may have: from a mask to a body
 IDENTITY_MODES = 30
 # Blend shapes that a mesh at rest may show: some are modelled with an open mouth or closed eyes.
-AT_REST = ("jawOpen", "mouthClose", "mouthSmile", "mouthFunnel", "mouthPucker", "eyeBlink", "eyeWide", "browInnerUp")
+AT_REST = (
+    "jawOpen",
+    "mouthClose",
+    "mouthSmile",
+    "mouthFunnel",
+    "mouthPucker",
+    "eyeBlink",
+    "eyeWide",
+    "browInnerUp",
+)
 STIFFNESS = 0.3  # penalty (mm² a point) on a squared identity coefficient
 LANDMARK_SHARE = 0.3  # weight of named landmarks relative to the surface
 EXPRESSION_STIFFNESS = 2.0  # penalty (mm² a point) on a squared blend-shape weight
@@ -86,14 +100,18 @@ def surface_of(vertices: np.ndarray, faces: np.ndarray) -> Surface:
     points, directions = vertices[used], normals[used]
     if len(points) < SURFACE_POINTS:  # a coarse mesh has too few vertices for closest points
         rng = np.random.default_rng(0)
-        chosen = np.searchsorted(np.cumsum(double), (np.arange(SURFACE_POINTS) + 0.5) / SURFACE_POINTS * double.sum())
+        chosen = np.searchsorted(
+            np.cumsum(double), (np.arange(SURFACE_POINTS) + 0.5) / SURFACE_POINTS * double.sum()
+        )
         chosen = chosen[chosen < len(faces)]
         u = rng.random((len(chosen), 2))
         u[u.sum(1) > 1] = 1 - u[u.sum(1) > 1]
         c = corners[chosen]
         extra = c[:, 0] + u[:, :1] * (c[:, 1] - c[:, 0]) + u[:, 1:] * (c[:, 2] - c[:, 0])
         points = np.concatenate([points, extra])
-        directions = np.concatenate([directions, cross[chosen] / np.maximum(double[chosen, None], 1e-300)])
+        directions = np.concatenate(
+            [directions, cross[chosen] / np.maximum(double[chosen, None], 1e-300)]
+        )
     return Surface(points, directions)
 
 
@@ -135,11 +153,18 @@ def _symmetry_normals(surface: Surface, planes: int = 3) -> list[np.ndarray]:
 
     def cost(normals: np.ndarray) -> np.ndarray:
         """Mean distance of mirrored points from the mesh, for each of several normals (N, 3)."""
-        mirrored = some[None] - 2 * np.einsum("pc,nc->np", some, normals)[..., None] * normals[:, None]
-        return np.minimum(tree.query(mirrored.reshape(-1, 3))[0].reshape(len(normals), -1), 0.3 * spread).mean(1)
+        mirrored = (
+            some[None] - 2 * np.einsum("pc,nc->np", some, normals)[..., None] * normals[:, None]
+        )
+        return np.minimum(
+            tree.query(mirrored.reshape(-1, 3))[0].reshape(len(normals), -1), 0.3 * spread
+        ).mean(1)
 
     k = np.arange(800)
-    height, turn = 1 - (k + 0.5) / 800, np.pi * (1 + 5**0.5) * k  # Fibonacci's points on half a sphere
+    height, turn = (
+        1 - (k + 0.5) / 800,
+        np.pi * (1 + 5**0.5) * k,
+    )  # Fibonacci's points on half a sphere
     flat = np.sqrt(1 - height**2)
     directions = np.stack([flat * np.cos(turn), flat * np.sin(turn), height], axis=1)
     found: list[np.ndarray] = []
@@ -153,7 +178,9 @@ def _symmetry_normals(surface: Surface, planes: int = 3) -> list[np.ndarray]:
         step = 0.06
         for _ in range(5):
             around = normal + step * rng.standard_normal((24, 3))
-            around = np.concatenate([normal[None], around / np.linalg.norm(around, axis=1, keepdims=True)])
+            around = np.concatenate(
+                [normal[None], around / np.linalg.norm(around, axis=1, keepdims=True)]
+            )
             normal = around[cost(around).argmin()]
             step /= 2
         refined.append(normal)
@@ -187,7 +214,11 @@ def locate(
         upright = _upright_fit(face, surface)
         if upright is not None:
             return _polished(face, surface, upright)
-        stages = [lambda: cube_turns()[:1], lambda: cube_turns()[1:], lambda: symmetry_turns(surface)]
+        stages = [
+            lambda: cube_turns()[:1],
+            lambda: cube_turns()[1:],
+            lambda: symmetry_turns(surface),
+        ]
     best: Fit | None = None
     for stage in stages:
         for placement, error in _tried(face, surface, stage()):
@@ -201,7 +232,9 @@ def locate(
     if best is not None and best.score > LEAST_SCORE:
         return _polished(face, surface, best)
     likeness = (
-        "" if best is None else f" (the likeliest place is {best.error:.0f} mm off, its relief {best.relief:.2f})"
+        ""
+        if best is None
+        else f" (the likeliest place is {best.error:.0f} mm off, its relief {best.relief:.2f})"
     )
     raise InputError(
         f"no face found in the mesh{likeness}",
@@ -222,11 +255,17 @@ def _upright_fit(face: Face, surface: Surface) -> Fit | None:
 def _polished(face: Face, surface: Surface, fit: Fit) -> Fit:
     """The best of a fit and of fits from poses around it: iterative closest points may stop in a local minimum."""
     middle = face.mean.mean(0)
-    tilts = [Rotation.from_rotvec(sign * np.radians(TILT) * axis).as_matrix() for axis in np.eye(3) for sign in (1, -1)]
+    tilts = [
+        Rotation.from_rotvec(sign * np.radians(TILT) * axis).as_matrix()
+        for axis in np.eye(3)
+        for sign in (1, -1)
+    ]
     for _ in range(3):
         if fit.error < GOOD_FIT:
             break
-        around = [fit_face(face, surface, fit.placement.after(1.0, t, middle - t @ middle)) for t in tilts]
+        around = [
+            fit_face(face, surface, fit.placement.after(1.0, t, middle - t @ middle)) for t in tilts
+        ]
         best = max(around, key=lambda other: other.score)
         if best.score < fit.score + 0.01:
             break
@@ -239,9 +278,13 @@ def _from_landmarks(face: Face, landmarks: np.ndarray) -> Similarity:
     """The placement that named landmarks (68, 3) give, NaN for unknown ones."""
     known = np.isfinite(landmarks).all(1)
     source, target = face.mean[face.landmarks68[known]], landmarks[known]
-    if known.sum() < 4 or np.linalg.svd(target - target.mean(0))[1][1] < 1e-3 * np.ptp(target, axis=0).max():
+    if (
+        known.sum() < 4
+        or np.linalg.svd(target - target.mean(0))[1][1] < 1e-3 * np.ptp(target, axis=0).max()
+    ):
         raise InputError(
-            "too few landmarks", "name at least four that do not lie on a line, such as eyes, nose and mouth"
+            "too few landmarks",
+            "name at least four that do not lie on a line, such as eyes, nose and mouth",
         )
     return Similarity(*fit_similarity(source, target))
 
@@ -271,11 +314,15 @@ def _starts_by_cost(
             distance, index = tree.query(placed)
             away = 1 - np.einsum("pc,pc->p", surface.normals[index], rough_normals @ turn.T)
             cost = np.minimum(distance / scale, LARGEST_ROUGH_DISTANCE) + NORMAL_WEIGHT * away
-            starts.append((float(np.sort(cost)[: int(0.8 * len(cost))].mean()), scale, turn, translation))
+            starts.append(
+                (float(np.sort(cost)[: int(0.8 * len(cost))].mean()), scale, turn, translation)
+            )
     return [start[1:] for start in sorted(starts, key=lambda start: start[0])]
 
 
-def _starts(face: Face, points: np.ndarray, normals: np.ndarray) -> Iterator[tuple[float, np.ndarray]]:
+def _starts(
+    face: Face, points: np.ndarray, normals: np.ndarray
+) -> Iterator[tuple[float, np.ndarray]]:
     """Scales and shifts to try for a mesh turned so that its face may look along +z with y up."""
     low, high = points.min(0), points.max(0)
     extent = high - low
@@ -300,7 +347,12 @@ def _starts(face: Face, points: np.ndarray, normals: np.ndarray) -> Iterator[tup
 
 
 def _icp(
-    face: Face, surface: Surface, scale: float, rotation: np.ndarray, translation: np.ndarray, iterations: int = 30
+    face: Face,
+    surface: Surface,
+    scale: float,
+    rotation: np.ndarray,
+    translation: np.ndarray,
+    iterations: int = 30,
 ) -> tuple[Similarity, float]:
     """Iterative closest points with scale; the worst fifth of the pairs is left out. The error is in mm."""
     source, source_normals = _template(face)
@@ -334,7 +386,11 @@ def _icp(
 
 
 def fit_face(
-    face: Face, surface: Surface, placement: Similarity, landmarks: np.ndarray | None = None, mouth: float = 0.0
+    face: Face,
+    surface: Surface,
+    placement: Similarity,
+    landmarks: np.ndarray | None = None,
+    mouth: float = 0.0,
 ) -> Fit:
     """Fit identity, expression at rest and the rest of the pose of the bilinear model; `refine` does what is left.
 
@@ -357,12 +413,16 @@ def fit_face(
             known = np.isfinite(landmarks).all(1)
             at = np.concatenate([rows, face.landmarks68[known]])
             y = np.concatenate([y, placement.to_canonical(landmarks[known])])
-            weight = np.concatenate([weight, np.full(known.sum(), LANDMARK_SHARE * len(rows) / known.sum())])
+            weight = np.concatenate(
+                [weight, np.full(known.sum(), LANDMARK_SHARE * len(rows) / known.sum())]
+            )
         x = fitted[at]
         # The pose, by small turns and shifts and a change of size, goes along with the shape.
         turns = [np.cross(axis, x) for axis in np.eye(3)]
         rigid = np.stack([*turns, *np.broadcast_to(np.eye(3)[:, None], (3, *x.shape)), x])
-        design = np.concatenate([modes[:, at], rigid.astype(np.float32)]).reshape(len(modes) + 7, -1)
+        design = np.concatenate([modes[:, at], rigid.astype(np.float32)]).reshape(
+            len(modes) + 7, -1
+        )
         weighted = design * np.repeat(weight, 3).astype(np.float32)
         gram = (weighted @ design.T).astype(np.float64)
         gram[np.arange(len(modes)), np.arange(len(modes))] += stiffness * weight.sum()
@@ -387,9 +447,16 @@ def _models(face: Face) -> tuple[np.ndarray, np.ndarray, np.ndarray, list[int]]:
     at_rest = [k for k, name in enumerate(face.expression_names) if name.split("_")[0] in AT_REST]
     # Ten per cent longer and flatter: modelled heads vary more than people do.
     longer, flatter = 0.1 * (face.mean - face.mean.mean(0)) * np.eye(3)[[1, 2]][:, None]
-    modes = np.concatenate([identities, [longer, flatter], face.expression_basis[at_rest]]).astype(np.float32)
+    modes = np.concatenate([identities, [longer, flatter], face.expression_basis[at_rest]]).astype(
+        np.float32
+    )
     stiffness = np.repeat([STIFFNESS, EXPRESSION_STIFFNESS], [len(identities) + 2, len(at_rest)])
-    return modes, stiffness, face.mean + np.tensordot(neutral @ face.identity_mean, face.basis, 1), at_rest
+    return (
+        modes,
+        stiffness,
+        face.mean + np.tensordot(neutral @ face.identity_mean, face.basis, 1),
+        at_rest,
+    )
 
 
 class _Near:
@@ -403,7 +470,9 @@ class _Near:
         self.weight = NORMAL_WEIGHT * placement.scale
         self.tree = cKDTree(np.hstack([self.points, self.weight * self.normals]))
 
-    def matches(self, placement: Similarity, fitted: np.ndarray, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    def matches(
+        self, placement: Similarity, fitted: np.ndarray, rows: np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray]:
         """For vertices `rows` of a fitted face the points that are nearest and face the same way, and distances in mm."""
         normals = vertex_normals(fitted, self.faces)[rows] @ placement.rotation.T
         places = placement.to_mesh(fitted[rows])
@@ -450,7 +519,9 @@ def refine(face: Face, fit: Fit, rounds: int = 4) -> np.ndarray:
         along = np.einsum("vc,vc->v", gap, normals)[:, None] * normals
         target = (result - fit.fitted)[rows] + 0.7 * along + 0.3 * gap
         left = (part.T @ part.multiply(weight[:, None])).toarray() + 30.0 * 0.4**k * bending
-        moved = np.linalg.solve(left + 1e-6 * np.eye(len(left)), part.T @ (weight[:, None] * target))
+        moved = np.linalg.solve(
+            left + 1e-6 * np.eye(len(left)), part.T @ (weight[:, None] * target)
+        )
         result = fit.fitted + spread @ moved
     return result
 
@@ -470,7 +541,9 @@ def _controls(face: Face, count: int = 900):
     spread = sp.csr_matrix((weight.ravel(), at), (len(face.mean), count))
     distance, near = cKDTree(where).query(where, k=9)
     weight = 1 / np.maximum(distance[:, 1:], 2.0)
-    graph = sp.csr_matrix((weight.ravel(), (np.repeat(np.arange(count), 8), near[:, 1:].ravel())), (count, count))
+    graph = sp.csr_matrix(
+        (weight.ravel(), (np.repeat(np.arange(count), 8), near[:, 1:].ravel())), (count, count)
+    )
     graph = (graph + graph.T) / 2
     laplacian = sp.diags(np.asarray(graph.sum(1))[:, 0]) - graph
     return spread, laplacian.toarray()
@@ -481,7 +554,9 @@ def turns_towards(up: str | None, forward: str | None) -> list[np.ndarray] | Non
     if up is None and forward is None:
         return None
     axes = {name: axis for name, axis in zip("xyz", np.eye(3))}
-    axes |= {f"-{name}": -axis for name, axis in list(axes.items())} | {f"+{name}": axis for name, axis in axes.items()}
+    axes |= {f"-{name}": -axis for name, axis in list(axes.items())} | {
+        f"+{name}": axis for name, axis in axes.items()
+    }
     for name in (up, forward):
         if name is not None and name not in axes:
             raise InputError(f"'{name}' is not an axis", "choose x, y, z, -x, -y or -z")
@@ -492,5 +567,7 @@ def turns_towards(up: str | None, forward: str | None) -> list[np.ndarray] | Non
         and (forward is None or np.allclose(turn[:, 2], axes[forward]))
     ]
     if not turns:
-        raise InputError(f"a face cannot have {up} up and look along {forward}", "choose two different axes")
+        raise InputError(
+            f"a face cannot have {up} up and look along {forward}", "choose two different axes"
+        )
     return turns

@@ -7,8 +7,9 @@ from functools import lru_cache
 import numpy as np
 from scipy.spatial import cKDTree
 
-from ..face import Face
-from ..geometry import closest_points, fit_similarity, mesh_edges, vertex_normals
+from ..face.canonical import Face
+from ..geometry.meshes import closest_points, mesh_edges, vertex_normals
+from ..geometry.rigid import fit_similarity
 from .body import Body
 from .mouth import Mouth, mouth_size
 from .registration import NORMAL_WEIGHT
@@ -20,7 +21,10 @@ FACING = 0.2  # cosine of the angle between normals above which skin and canonic
 SKIN_SHARE = 0.02  # of the canonical face that a part must lie under to be skin
 # Times the canonical face's usual (99.9th percentile) and largest strain: where an edge counts as torn, and its limit.
 STRAIN, MOST = 1.5, 1.2
-SHORTEST_TORN, SHORTEST_RELAXED = 0.3, 0.01  # mm, lower bounds of an edge's length where strain is judged and limited
+SHORTEST_TORN, SHORTEST_RELAXED = (
+    0.3,
+    0.01,
+)  # mm, lower bounds of an edge's length where strain is judged and limited
 TEAR_ROUNDS = 4  # times that torn vertices are set free
 RELAX_ROUNDS = 60  # iterations that take excessive strain from edges
 CONTROLS = 500  # canonical vertices around which proportions are compared
@@ -42,12 +46,20 @@ def place_skin(body: Body, mouth: Mouth) -> None:
         normal_weight=NORMAL_WEIGHT,
     )
     corners = face.faces[triangle]
-    facing = np.einsum("vc,vc->v", np.einsum("vk,vkc->vc", weights, fitted_normals[corners]), body.normals[near])
+    facing = np.einsum(
+        "vc,vc->v", np.einsum("vk,vkc->vc", weights, fitted_normals[corners]), body.normals[near]
+    )
     on = (distance < max(ON_SKIN, 1.5 * body.fit.error)) & (facing > FACING)
     body.canonical[near] = corners[np.arange(len(near)), weights.argmax(1)]
     body.skin = _skin_parts(body, near[on])
     ours = body.skin[near]
-    near, corners, weights, distance, on = near[ours], corners[ours], weights[ours], distance[ours], on[ours]
+    near, corners, weights, distance, on = (
+        near[ours],
+        corners[ours],
+        weights[ours],
+        distance[ours],
+        on[ours],
+    )
 
     maps = local_maps(face, fitted)
     at = np.einsum("mk,mkij->mij", weights[on], maps[corners[on]])
@@ -59,7 +71,9 @@ def place_skin(body: Body, mouth: Mouth) -> None:
     inside = near[~on & (distance > INSIDE) & mouth.contains(points[near])]
     far[inside] = False
     if len(inside):  # cheeks and tongue of a mouth that is one with the skin
-        body.shapes[:, inside] = mouth.jaw_share(body, inside)[:, None] * mouth.jaw_motion(points[inside])
+        body.shapes[:, inside] = mouth.jaw_share(body, inside)[:, None] * mouth.jaw_motion(
+            points[inside]
+        )
     fixed = far.copy()
     fixed[near] |= on
     fixed[inside] = True
@@ -157,9 +171,17 @@ def _shorten(values: np.ndarray, ends: np.ndarray, most: np.ndarray) -> np.ndarr
             break
         step = (0.5 * excess / np.maximum(size, 1e-9))[:, None] * apart
         hits = np.bincount(i, excess > 0, count) + np.bincount(j, excess > 0, count)
-        change = np.stack([np.bincount(j, step[:, c], count) - np.bincount(i, step[:, c], count) for c in range(3)], 1)
+        change = np.stack(
+            [
+                np.bincount(j, step[:, c], count) - np.bincount(i, step[:, c], count)
+                for c in range(3)
+            ],
+            1,
+        )
         # The mean over a vertex's edges, over-relaxed where there are several.
-        values = values + change / np.maximum(hits, 1)[:, None] * np.where(hits > 1, 1.4, 1.0)[:, None]
+        values = (
+            values + change / np.maximum(hits, 1)[:, None] * np.where(hits > 1, 1.4, 1.0)[:, None]
+        )
     return values
 
 

@@ -25,14 +25,18 @@ class Lens:
         """The lens that sees so many degrees across a picture, straight ahead in its middle."""
         return cls(width / 2 / math.tan(math.radians(degrees) / 2), (width / 2, height / 2))
 
-    def flat(self, pixels: np.ndarray, points: np.ndarray, rotation: np.ndarray, scale: np.ndarray) -> np.ndarray:
+    def flat(
+        self, pixels: np.ndarray, points: np.ndarray, rotation: np.ndarray, scale: np.ndarray
+    ) -> np.ndarray:
         """The pixels (T, P, 2) where scaled orthography would have seen points (T, P, 3) mm that are seen at `pixels`.
 
         With them Eq. 3 holds for a perspective camera (DeMenthon, Davis 1995, POSIT).
         """
         return self._around_centre(pixels, self._nearness(points, rotation, scale))
 
-    def bent(self, pixels: np.ndarray, points: np.ndarray, rotation: np.ndarray, scale: np.ndarray) -> np.ndarray:
+    def bent(
+        self, pixels: np.ndarray, points: np.ndarray, rotation: np.ndarray, scale: np.ndarray
+    ) -> np.ndarray:
         """The inverse of `flat`: where the lens sees what scaled orthography sees at `pixels`."""
         return self._around_centre(pixels, 1 / self._nearness(points, rotation, scale))
 
@@ -46,12 +50,16 @@ class Lens:
         return ((pixels - centre) * factor[..., None] + centre).astype(pixels.dtype)
 
 
-def project(points: np.ndarray, rotation: np.ndarray, scale: np.ndarray, translation: np.ndarray) -> np.ndarray:
+def project(
+    points: np.ndarray, rotation: np.ndarray, scale: np.ndarray, translation: np.ndarray
+) -> np.ndarray:
     """Pixels (T, P, 2), y down, of points (T, P, 3) mm, y up.
 
     rotation: (T, 3, 3); scale: (T,) px/mm; translation: (T, 2) px
     """
-    return scale[:, None, None] * (points @ rows(rotation).transpose(0, 2, 1)) + translation[:, None]
+    return (
+        scale[:, None, None] * (points @ rows(rotation).transpose(0, 2, 1)) + translation[:, None]
+    )
 
 
 def rows(rotation: np.ndarray) -> np.ndarray:
@@ -75,7 +83,9 @@ def estimate_pose(
     moment = (weights[..., None] * x).transpose(0, 2, 1).astype(np.float64) @ x
     moment += 1e-6 * np.trace(moment, axis1=1, axis2=2)[:, None, None] * np.eye(3)
     cross = (weights[..., None] * y).transpose(0, 2, 1) @ x
-    affine = np.linalg.solve(moment, cross.transpose(0, 2, 1)).transpose(0, 2, 1) * np.array([[1.0], [-1.0]])
+    affine = np.linalg.solve(moment, cross.transpose(0, 2, 1)).transpose(0, 2, 1) * np.array(
+        [[1.0], [-1.0]]
+    )
     left, values, right = np.linalg.svd(affine, full_matrices=False)
     upper = left @ right
     scale = values.mean(1)

@@ -15,9 +15,9 @@ from dataclasses import dataclass, fields
 import numpy as np
 
 from ..errors import InputError
-from ..face import Face
-from ..geometry import accelerated_projection
-from ..motion import Motion
+from ..face.canonical import Face
+from ..face.motion import Motion
+from ..geometry.numerics import accelerated_projection
 from . import camera
 from .landmarks import seen_shapes
 
@@ -38,14 +38,20 @@ TOLD_PRIOR = {
     "jaw": 0.1,
     "": 0.5,
 }
-SPARSITY = 0.05  # penalty (mm² a point) on a weight: keeps opposite shapes from cancelling each other
+SPARSITY = (
+    0.05  # penalty (mm² a point) on a weight: keeps opposite shapes from cancelling each other
+)
 RESTING_PRIOR = 3.0  # penalty (mm² a point) on a squared weight, added while the identity is fitted
 IDENTITY_PRIOR = 0.15  # penalty (mm² a point) on a squared standardised identity coefficient
-WIDEST_CLOSED = 2.5  # mm, upper bound of the closed-mouth gap, for speakers who never close their lips
+WIDEST_CLOSED = (
+    2.5  # mm, upper bound of the closed-mouth gap, for speakers who never close their lips
+)
 # A tracker measures 0.8 mm between lips that meet for a b at 25 pictures a second (the median over GRID's aligned
 # words; in its silences it is 0.15 mm). So gaps g become g³ / (g² + TOUCH²), which is about 0 well below TOUCH.
 TOUCH = 1.5  # mm
-LEAST_LEVER = 8.0  # mm, lower bound of jawOpen's opening in the picture, for heads that are bowed deeply
+LEAST_LEVER = (
+    8.0  # mm, lower bound of jawOpen's opening in the picture, for heads that are bowed deeply
+)
 MIDDLE_PAIRS = 3  # the first of the pairs, in the middle of the mouth, on which the gap is measured
 SOLVER_STEPS = 100  # projected gradient steps for the blend-shape weights of fixed poses
 CLOSED_PERCENTILE = 4  # of a person's gaps: at some b, m or p everybody's lips are together
@@ -113,7 +119,10 @@ def no_face_as_error() -> Iterator[None]:
 
 
 def _no_face() -> InputError:
-    return InputError("landmarks that no face fits, such as all in one place", "leave such frames out, or set them NaN")
+    return InputError(
+        "landmarks that no face fits, such as all in one place",
+        "leave such frames out, or set them NaN",
+    )
 
 
 class Fitter:
@@ -144,19 +153,29 @@ class Fitter:
             self.mean = self.mean + offset.astype(np.float32)
         pairs = np.zeros((0, 2), int) if pairs is None else pairs
         self.pairs = pairs
-        self.across = np.zeros((len(pairs), len(weights)), np.float32)  # takes points to the gaps between them
+        self.across = np.zeros(
+            (len(pairs), len(weights)), np.float32
+        )  # takes points to the gaps between them
         self.across[np.arange(len(pairs)), pairs[:, 0]] = 1
         self.across[np.arange(len(pairs)), pairs[:, 1]] = -1
-        self.closed: np.ndarray | None = None  # (Q, 3) mm, the gaps of the closed mouth; see `learn_closed_mouth`
+        self.closed: np.ndarray | None = (
+            None  # (Q, 3) mm, the gaps of the closed mouth; see `learn_closed_mouth`
+        )
         tensor = face.tensor_at(operator)  # (P, 3, E, I)
-        self.tensor = np.einsum("pcei,se->pcsi", tensor, face.expression_factor, optimize=True)  # neutral first
+        self.tensor = np.einsum(
+            "pcei,se->pcsi", tensor, face.expression_factor, optimize=True
+        )  # neutral first
         self.tensor[:, :, 1:] -= self.tensor[:, :, :1]
         self.free = seen_shapes(face)
         # The identity is fitted to frames in which a person may blink, and is otherwise at rest.
-        rest = np.array([RESTING_PRIOR if not n.startswith("eyeBlink") else 0 for n in face.expression_names])
+        rest = np.array(
+            [RESTING_PRIOR if not n.startswith("eyeBlink") else 0 for n in face.expression_names]
+        )
         self.resting_prior = SHAPE_PRIOR + rest[self.free]
         self.shape_prior = np.full(len(self.free), SHAPE_PRIOR)
-        told = lambda name: next(penalty for part, penalty in TOLD_PRIOR.items() if name.startswith(part))
+        told = lambda name: next(
+            penalty for part, penalty in TOLD_PRIOR.items() if name.startswith(part)
+        )
         self.told_prior = np.array([told(face.expression_names[k]) for k in self.free])
 
     def shape_basis(self, z: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -165,32 +184,48 @@ class Fitter:
         return self.mean + at[:, :, 0], np.ascontiguousarray(at[:, :, 1:].transpose(2, 0, 1))
 
     @no_face_as_error()
-    def fit_person(self, recordings: list[np.ndarray], rounds: int = 5) -> tuple[np.ndarray, np.ndarray]:
+    def fit_person(
+        self, recordings: list[np.ndarray], rounds: int = 5
+    ) -> tuple[np.ndarray, np.ndarray]:
         """Identity coefficients (IDENTITY_MODES,) from the first frames of recordings, each (T, P, 2) px.
 
         Second, the median distance (P, 3) mm, in the plane of the face, of the landmarks from the model's; its mean
         over many people is a Fitter's `offset`. Expressions are strongly penalised, so that they do not explain what
         the identity should.
         """
-        pixels = np.concatenate([_first_frames(recording, self.across) for recording in recordings]).astype(np.float32)
+        pixels = np.concatenate(
+            [_first_frames(recording, self.across) for recording in recordings]
+        ).astype(np.float32)
         z = np.zeros(IDENTITY_MODES, np.float32)
         for _ in range(rounds):
-            shapes, pose, points, robust, _, flat = self._fit_frames(pixels, z, 2, 0.0, self.resting_prior)
+            shapes, pose, points, robust, _, flat = self._fit_frames(
+                pixels, z, 2, 0.0, self.resting_prior
+            )
             rotation, scale, translation = pose
             # The identity for fixed pose and expression: linear least squares with a Gaussian prior.
             full = np.concatenate([np.ones((len(shapes), 1), np.float32), shapes], axis=1)
-            direction = self.tensor @ self.face.identity_scale[:, :IDENTITY_MODES]  # (P, 3, 1 + S, Z)
+            direction = (
+                self.tensor @ self.face.identity_scale[:, :IDENTITY_MODES]
+            )  # (P, 3, 1 + S, Z)
             design = np.einsum("ts,pcsz->tpcz", full, direction, optimize=True)
             design = np.einsum("trc,tpcz->tprz", camera.rows(rotation), design, optimize=True)
-            residual = (flat - camera.project(points, rotation, scale, translation)) / scale[:, None, None]
+            residual = (flat - camera.project(points, rotation, scale, translation)) / scale[
+                :, None, None
+            ]
             residual = residual + design @ z
             rows = design.reshape(-1, len(z))
             w = np.repeat(robust.ravel(), 2)
             normal = (rows * w[:, None]).T @ rows
             right = rows.T @ (w * residual.ravel())
             # Frames of one person are much alike: the prior grows with their number instead of drowning in it.
-            z = np.linalg.solve(normal + IDENTITY_PRIOR * robust.sum() / 10 * np.eye(len(z)), right).astype(np.float32)
-        plane = (flat - camera.project(points, *pose)) / pose[1][:, None, None] * np.array([1, -1], np.float32)
+            z = np.linalg.solve(
+                normal + IDENTITY_PRIOR * robust.sum() / 10 * np.eye(len(z)), right
+            ).astype(np.float32)
+        plane = (
+            (flat - camera.project(points, *pose))
+            / pose[1][:, None, None]
+            * np.array([1, -1], np.float32)
+        )
         rest = np.einsum("tpr,trc->tpc", plane, rotation[:, :2])
         if not np.isfinite(z).all():
             raise _no_face()
@@ -206,7 +241,11 @@ class Fitter:
                     pixels, identity, 2, self.stiffness.smoothness, self.shape_prior
                 )
                 across = np.einsum("qp,tpr->tqr", self.across, flat) / scale[:, None, None]
-                gaps.append(np.einsum("tqr,trc->tqc", across * np.array([1, -1], np.float32), rotation[:, :2]))
+                gaps.append(
+                    np.einsum(
+                        "tqr,trc->tqc", across * np.array([1, -1], np.float32), rotation[:, :2]
+                    )
+                )
         neutral, _ = self.shape_basis(identity)
         closed = self.across @ neutral
         measured = np.percentile(np.concatenate(gaps)[..., 1], CLOSED_PERCENTILE, axis=0)
@@ -288,13 +327,26 @@ class Fitter:
             if self.lens is not None:
                 flat = self.lens.flat(pixels, points, *pose[:2])
                 pose = camera.estimate_pose(points, flat, robust)
-            shapes = self._solve_shapes(flat, pose, neutral, basis, robust, shapes, smooth, prior, expected)
+            shapes = self._solve_shapes(
+                flat, pose, neutral, basis, robust, shapes, smooth, prior, expected
+            )
             points = neutral + np.tensordot(shapes, basis, 1)
-            distance = np.linalg.norm(flat - camera.project(points, *pose), axis=2) / pose[1][:, None]
+            distance = (
+                np.linalg.norm(flat - camera.project(points, *pose), axis=2) / pose[1][:, None]
+            )
             robust = base / (1 + (distance / ROBUST_MM) ** 2) ** 2
-        return shapes, pose, points, robust, (distance * self.weights).sum(1) / self.weights.sum(), flat
+        return (
+            shapes,
+            pose,
+            points,
+            robust,
+            (distance * self.weights).sum(1) / self.weights.sum(),
+            flat,
+        )
 
-    def _solve_shapes(self, pixels, pose, neutral, basis, robust, start, smooth, prior, expected=None):
+    def _solve_shapes(
+        self, pixels, pose, neutral, basis, robust, start, smooth, prior, expected=None
+    ):
         """Blend-shape weights (T, S) in [0, 1] for a fixed pose.
 
         Least squares in mm with a ridge and a penalty on second differences over time, by projected accelerated
@@ -303,10 +355,14 @@ class Fitter:
         rotation, scale, _ = pose
         count, free = len(pixels), self.free
         design = camera.rows(rotation) @ basis[free].reshape(-1, 3).T  # (T, 2, S·P)
-        design = design.reshape(count, 2, len(free), -1).transpose(0, 2, 1, 3).reshape(count, len(free), -1)
-        wanted = (pixels - camera.project(np.broadcast_to(neutral, (count, *neutral.shape)), *pose)) / scale[
-            :, None, None
-        ]
+        design = (
+            design.reshape(count, 2, len(free), -1)
+            .transpose(0, 2, 1, 3)
+            .reshape(count, len(free), -1)
+        )
+        wanted = (
+            pixels - camera.project(np.broadcast_to(neutral, (count, *neutral.shape)), *pose)
+        ) / scale[:, None, None]
         wanted = wanted.transpose(0, 2, 1).reshape(count, -1)
         if self.closed is not None:
             gap = (pixels.transpose(0, 2, 1) @ self.across.T) / scale[:, None, None]
@@ -324,7 +380,9 @@ class Fitter:
             each = np.tile(robust, (1, 2))
         wanted = wanted[..., None]
         # A mean over points: 68 and 150 landmarks weigh alike against the prior. Frames without a face hardly count.
-        trust = np.minimum(robust.sum(1) / self.weights.sum() * 20, 1) / np.maximum(robust.sum(1), 1e-6)
+        trust = np.minimum(robust.sum(1) / self.weights.sum() * 20, 1) / np.maximum(
+            robust.sum(1), 1e-6
+        )
         weighted = design * (each * trust[:, None])[:, None]
         gram = weighted @ design.transpose(0, 2, 1) + np.diag(prior).astype(np.float32)
         target = (weighted @ wanted)[..., 0] - SPARSITY
@@ -354,7 +412,13 @@ def _first_frames(pixels: np.ndarray, across: np.ndarray) -> np.ndarray:
 
     across: (Q, P), takes points to the gaps between lips; where there are none, the least tall faces are taken
     """
-    first = pixels[np.isfinite(pixels).all((1, 2))][: FIRST_FRAMES if len(pixels) < 200 else 6 * FIRST_FRAMES]
-    height = np.linalg.norm(across @ first, axis=2).mean(1) if len(across) else np.ptp(first[..., 1], axis=1)
+    first = pixels[np.isfinite(pixels).all((1, 2))][
+        : FIRST_FRAMES if len(pixels) < 200 else 6 * FIRST_FRAMES
+    ]
+    height = (
+        np.linalg.norm(across @ first, axis=2).mean(1)
+        if len(across)
+        else np.ptp(first[..., 1], axis=1)
+    )
     order = np.argsort(height / np.maximum(np.ptp(first[..., 0], axis=1), 1))
     return first[order[: FIRST_FRAMES // 3]]

@@ -12,8 +12,9 @@ from typing import Any
 import numpy as np
 
 from ..errors import InputError
-from ..face import ARKIT_NAMES
-from ..files import open_file, parse_json, read_npy, read_npz, readable
+from ..face.canonical import ARKIT_NAMES
+from ..files.arrays import read_npy, read_npz
+from ..files.reading import open_file, parse_json, reading_errors
 from ..formats.live_link import LIVE_LINK_NAMES
 
 ENDINGS = (".npy", ".npz", ".csv", ".json")
@@ -22,7 +23,9 @@ HINT = "give 68 points or MediaPipe's 478 a frame (npy, npz, csv, json), OpenFac
 LARGEST_TEXT = 1 << 28  # bytes of a csv or json
 MOST_FRAMES = 1_000_000
 MESH = (468, 478)  # points of MediaPipe's mesh, without and with irises
-NORMALISED = 4.0  # largest absolute coordinate of points that are given in shares of a picture's sides
+NORMALISED = (
+    4.0  # largest absolute coordinate of points that are given in shares of a picture's sides
+)
 TIME_CODE = re.compile(r"(\d+):(\d+):(\d+):(\d+)(?:\.(\d+))?")
 HEAD = ("HeadYaw", "HeadPitch", "HeadRoll")
 
@@ -60,7 +63,7 @@ def read_landmark_file(path: Path, picture: tuple[int, int] | None = None) -> La
     if ending == ".csv":
         return _read_csv(path, picture)
     if ending == ".json":
-        with readable(path, WHAT, HINT):
+        with reading_errors(path, WHAT, HINT):
             frames = _json_frames(parse_json(_text(path)))
         return LandmarkFile([as_points(frames, path.name, picture)])
     arrays = read_npz(path, WHAT)
@@ -74,9 +77,13 @@ def as_points(array: np.ndarray, name: str, picture: tuple[int, int] | None = No
     if array.ndim == 2 and array.shape[1] == 136:
         array = array.reshape(len(array), 68, 2)
     points = array.shape[1] if array.ndim == 3 else 0
-    if not ((points == 68 and array.shape[2] == 2) or (points in MESH and array.shape[2] in (2, 3))) or not len(array):
+    if not (
+        (points == 68 and array.shape[2] == 2) or (points in MESH and array.shape[2] in (2, 3))
+    ) or not len(array):
         raise InputError(f"{name}: its array is {array.shape}", HINT)
-    with np.errstate(over="ignore", invalid="ignore"):  # what becomes infinity or NaN is no frame with a face
+    with np.errstate(
+        over="ignore", invalid="ignore"
+    ):  # what becomes infinity or NaN is no frame with a face
         pixels = array[..., :2].astype(np.float32)
     if points in MESH:
         known = pixels[np.isfinite(pixels)]
@@ -126,7 +133,7 @@ def _json_frames(value: Any) -> np.ndarray:
 
 def _read_csv(path: Path, picture: tuple[int, int] | None) -> LandmarkFile | Curves:
     """A csv of OpenFace's, of Live Link Face's, or of 68 points a row, x and y in turns."""
-    with readable(path, WHAT, HINT):
+    with reading_errors(path, WHAT, HINT):
         rows = [row for row in csv.reader(io.StringIO(_text(path))) if row]
         if not 0 < len(rows) <= MOST_FRAMES:
             raise ValueError(f"{len(rows)} rows")
@@ -151,7 +158,11 @@ def _is_number(text: str) -> bool:
 def _openface(names: list[str], rows: list[list[str]]) -> LandmarkFile:
     """OpenFace 2's columns: frame, timestamp in s, success, x_0 … x_67, y_0 … y_67 in pixels, of the first face."""
     if "face_id" in names:
-        rows = [row for row in rows if float(row[names.index("face_id")]) == float(rows[0][names.index("face_id")])]
+        rows = [
+            row
+            for row in rows
+            if float(row[names.index("face_id")]) == float(rows[0][names.index("face_id")])
+        ]
     columns = [[names.index(f"{axis}_{k}") for axis in "xy"] for k in range(68)]
     points = np.array([[[float(row[c]) for c in pair] for pair in columns] for row in rows])
     if "success" in names:
@@ -185,7 +196,9 @@ def _rate(codes: list[str]) -> float:
         return 60.0
     count = [k for k, s in enumerate(seconds) if k and s != seconds[k - 1]]  # where a second begins
     return (
-        float(np.round((count[-1] - count[0]) / (seconds[count[-1]] - seconds[count[0]]))) if len(count) > 1 else 60.0
+        float(np.round((count[-1] - count[0]) / (seconds[count[-1]] - seconds[count[0]])))
+        if len(count) > 1
+        else 60.0
     )
 
 

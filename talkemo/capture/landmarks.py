@@ -5,12 +5,14 @@ from __future__ import annotations
 import numpy as np
 
 from ..errors import InputError
-from ..face import JAW_LINE, LIP_PAIRS, Face
+from ..face.canonical import JAW_LINE, LIP_PAIRS, Face
 
 LARGEST_PIXEL = 1e6  # px, of a landmark
 SMALLEST_FACE = 1e-2  # px, spread of the landmarks of a frame
 FLATTEST_FACE = 1e-3  # of the spread along the longer axis, across it: less is a line
-CONTOUR_WEIGHT = 0.1  # of a landmark on the face's outline, which slides over the skin as the head turns
+CONTOUR_WEIGHT = (
+    0.1  # of a landmark on the face's outline, which slides over the skin as the head turns
+)
 # First parts of the names of blend shapes that landmarks on the skin do not show: gaze (the lids follow eyeBlink and
 # eyeWide) and puffed cheeks.
 UNSEEN = ("eyeLook", "cheekPuff", "PupilDilate")
@@ -40,7 +42,9 @@ def lip_pairs(points: np.ndarray | None) -> np.ndarray:
     if points is None:
         return np.array(LIP_PAIRS)
     rows = {int(k): i for i, k in enumerate(points)}
-    return np.array([(rows[a], rows[b]) for a, b in MESH_LIP_PAIRS if a in rows and b in rows], int).reshape(-1, 2)
+    return np.array(
+        [(rows[a], rows[b]) for a, b in MESH_LIP_PAIRS if a in rows and b in rows], int
+    ).reshape(-1, 2)
 
 
 def schema(face: Face, points: np.ndarray | None) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -63,14 +67,20 @@ def check_spread(recordings: list[np.ndarray], name: str) -> None:
     Frames with NaN are left alone: no face was found there. name: of the file, in messages
     """
     hint = "landmarks are (T, 68, 2) numbers in pixels, NaN in frames without a face"
-    for start, pixels in ((k, whole[k : k + 1000]) for whole in recordings for k in range(0, len(whole), 1000)):
+    for start, pixels in (
+        (k, whole[k : k + 1000]) for whole in recordings for k in range(0, len(whole), 1000)
+    ):
         seen = np.flatnonzero(np.isfinite(pixels).all((1, 2)))
         points = pixels[seen].astype(np.float64)
         if np.abs(points).max(initial=0.0) > LARGEST_PIXEL:
             raise InputError(f"{name}: landmarks of up to {np.abs(points).max():.0e} px", hint)
         points -= points.mean(1, keepdims=True)
-        values = np.linalg.eigvalsh(points.transpose(0, 2, 1) @ points)  # of the squared spreads, ascending
+        values = np.linalg.eigvalsh(
+            points.transpose(0, 2, 1) @ points
+        )  # of the squared spreads, ascending
         bad = (values[:, 1] < SMALLEST_FACE**2) | (values[:, 0] < FLATTEST_FACE**2 * values[:, 1])
         if bad.any():
             frame = start + seen[np.flatnonzero(bad)[0]]
-            raise InputError(f"{name}: the landmarks of frame {frame} are in one place or on a line", hint)
+            raise InputError(
+                f"{name}: the landmarks of frame {frame} are in one place or on a line", hint
+            )

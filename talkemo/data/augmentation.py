@@ -16,8 +16,9 @@ from functools import lru_cache
 
 import numpy as np
 
-from ..face import Face
-from ..geometry import boundary_loops, smoothstep
+from ..face.canonical import Face
+from ..geometry.meshes import boundary_loops
+from ..geometry.numerics import smoothstep
 
 PEOPLE = 120  # of the bilinear model, with an animator's faces
 PEOPLE_MODES = 30  # identity coefficients in which they differ
@@ -38,7 +39,12 @@ EXPRESSIONS: dict[str, dict[str, dict[str, float]]] = {
     },
     "angry": {  # AU 4 + 5 + 7 + 23 (24)
         "upper": {"browDown": 1.0, "eyeWide": 0.4, "eyeSquint": 0.35, "noseSneer": 0.3},
-        "lower": {"mouthPress": 0.5, "mouthShrugLower": 0.3, "mouthRollLower": 0.15, "noseSneer": 0.25},
+        "lower": {
+            "mouthPress": 0.5,
+            "mouthShrugLower": 0.3,
+            "mouthRollLower": 0.15,
+            "noseSneer": 0.25,
+        },
     },
     "fearful": {  # AU 1 + 2 + 4 + 5 + 7 + 20 (26)
         "upper": {"browInnerUp": 1.0, "browOuterUp": 0.4, "browDown": 0.4, "eyeWide": 1.0},
@@ -46,14 +52,22 @@ EXPRESSIONS: dict[str, dict[str, dict[str, float]]] = {
     },
     "disgust": {  # AU 9 + 15 + 16
         "upper": {"noseSneer": 0.85, "browDown": 0.35, "eyeSquint": 0.4},
-        "lower": {"noseSneer": 0.75, "mouthUpperUp": 0.5, "mouthFrown": 0.45, "mouthShrugLower": 0.3},
+        "lower": {
+            "noseSneer": 0.75,
+            "mouthUpperUp": 0.5,
+            "mouthFrown": 0.45,
+            "mouthShrugLower": 0.3,
+        },
     },
     "surprised": {  # AU 1 + 2 + 5B + 26
         "upper": {"browInnerUp": 0.9, "browOuterUp": 0.9, "eyeWide": 0.8},
         "lower": {"jawOpen": 0.2},
     },
 }
-VARIATION, ASYMMETRY = 0.2, 0.12  # standard deviations, of a shape's amount between people and between the two sides
+VARIATION, ASYMMETRY = (
+    0.2,
+    0.12,
+)  # standard deviations, of a shape's amount between people and between the two sides
 # mm in the chart, from the inner boundaries of the eyes (upper part) and of the mouth (lower part): up to the first
 # distance the weight is 1, from the second on 0.
 UPPER, LOWER = (30.0, 75.0), (25.0, 60.0)
@@ -82,7 +96,10 @@ def part_weights(face: Face) -> dict[str, np.ndarray]:
     from scipy.spatial import cKDTree
 
     eyes, mouth = inner_boundaries(face)
-    to_mouth, to_eyes = cKDTree(face.chart[mouth]).query(face.chart)[0], cKDTree(face.chart[eyes]).query(face.chart)[0]
+    to_mouth, to_eyes = (
+        cKDTree(face.chart[mouth]).query(face.chart)[0],
+        cKDTree(face.chart[eyes]).query(face.chart)[0],
+    )
     # Brows must not move lips, nor a grin lids: near the mouth the upper part fades, near the eyes the lower part.
     upper, lower = (
         _fall(to_eyes, *UPPER) * (1 - _fall(to_mouth, 5.0, 40.0)),
@@ -111,7 +128,9 @@ def candidates(face: Face, people: int = PEOPLE, seed: int = 0) -> Candidates:
     z = rng.standard_normal((people, PEOPLE_MODES)) * (np.arange(people) > 0)[:, None]
     who = face.identity_weights(z)
     calm = face.expression_weights(np.zeros(len(face.expression_names)))
-    core = np.einsum("rei,pi->pre", face.core, who, optimize=True)  # each person's own expression model
+    core = np.einsum(
+        "rei,pi->pre", face.core, who, optimize=True
+    )  # each person's own expression model
     flat = face.basis.reshape(len(face.basis), -1)
     points = face.basis[:, face.landmarks68].reshape(len(face.basis), -1)
     features = face.mean[face.landmarks68] + ((core @ calm) @ points).reshape(people, -1, 3)
@@ -127,12 +146,16 @@ def candidates(face: Face, people: int = PEOPLE, seed: int = 0) -> Candidates:
     return Candidates(features, displacement)
 
 
-def people_amounts(face: Face, amounts: dict[str, float], people: int, rng: np.random.Generator) -> np.ndarray:
+def people_amounts(
+    face: Face, amounts: dict[str, float], people: int, rng: np.random.Generator
+) -> np.ndarray:
     """Blend-shape weights (people, S) of an expression: the animator's for the first person, varied for the others."""
     names = face.expression_names
     bare = [name[:-2] if name.endswith(("_L", "_R")) else name for name in names]
     own = {name: 1 + VARIATION * rng.standard_normal(people) for name in dict.fromkeys(bare)}
-    factor = np.stack([own[name] for name in bare], 1) + ASYMMETRY * rng.standard_normal((people, len(names)))
+    factor = np.stack([own[name] for name in bare], 1) + ASYMMETRY * rng.standard_normal(
+        (people, len(names))
+    )
     factor[0] = 1
     return (face.shape_vector(amounts) * factor.clip(0.4, 1.6)).astype(np.float32)
 
@@ -144,7 +167,11 @@ def calm_features(face: Face, identity: np.ndarray) -> np.ndarray:
 
 
 def augment(
-    face: Face, displacement: np.ndarray, emotion: str, features: np.ndarray | None = None, weight: float = 1.0
+    face: Face,
+    displacement: np.ndarray,
+    emotion: str,
+    features: np.ndarray | None = None,
+    weight: float = 1.0,
 ) -> np.ndarray:
     """Displacements (T, V, 3) mm of a face with an animator's emotion added.
 

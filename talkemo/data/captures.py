@@ -16,16 +16,20 @@ import numpy as np
 
 from ..capture.fitting import PER_FRAME, Capture, Fitter
 from ..capture.landmarks import lip_pairs, schema
+from ..compute.workers import each_done
 from ..errors import InputError
-from ..face import Face, face_of_tensors
-from ..files import NpzFile, atomic_write, open_file, read_npz, readable
-from ..models import Models
-from ..weights import load_weights, sha256
+from ..face.canonical import Face, face_of_tensors
+from ..files.arrays import NpzFile, read_npz
+from ..files.cache import corpus_digest, digest, read_cached, sha256, write_cached
+from ..files.reading import open_file, reading_errors
+from ..files.writing import atomic_write
+from ..weights.files import load_weights
+from ..weights.models import Models
 from . import corpora
-from .kept import corpus_digest, digest, read_kept, write_kept
-from .workers import each_done
 
-Report = Callable[[str, int, int], None]  # called with what is being done, the steps done and their total
+Report = Callable[
+    [str, int, int], None
+]  # called with what is being done, the steps done and their total
 
 # A recording is rejected where tracking failed. Jumps are relative to the distance between the eyes, so that the rule
 # means the same at every picture size (RAVDESS: 30 of about 150 px), and are the median's: single ones jump in a blink.
@@ -42,7 +46,7 @@ KEPT_NAME = re.compile(r"[A-Za-z0-9_-]+-[0-9a-f]{8}\.(offset|captures)\.npz|\.ta
 
 
 @dataclass(frozen=True, eq=False)
-class Fitted:
+class FittedRecording:
     """A fitted recording of a corpus. rejected: why it is not used, or empty."""
 
     corpus: str
@@ -63,7 +67,7 @@ def fit_corpus(
     progress: Callable[[int, int], None] | None = None,
     finished: FinishedPeople | None = None,
     scheduler: str | None = None,
-) -> list[Fitted]:
+) -> list[FittedRecording]:
     """Every recording of a corpus, fitted; those that the rules reject are marked, not left out.
 
     A first pass over all people measures where this corpus's landmarks lie beside their vertices; the second pass fits
@@ -79,10 +83,17 @@ def fit_corpus(
     pairs = lip_pairs(None if points is None else points[keep])
     total = sum(map(len, people.values()))
     common = digest(FIT_VERSION, sha256(face_path), points)
-    origin = {person: digest(common, *(_origin(r, data) for r in recordings)) for person, recordings in people.items()}
+    origin = {
+        person: digest(common, *(_origin(r, data) for r in recordings))
+        for person, recordings in people.items()
+    }
 
     # Measured on people of the training split, the offset holds for the others too.
-    trained = [person for person, recordings in people.items() if any(r.split == "train" for r in recordings)]
+    trained = [
+        person
+        for person, recordings in people.items()
+        if any(r.split == "train" for r in recordings)
+    ]
     fitter = Fitter(face, operator, weights, pairs=pairs)
     offsets = []
     for person in trained:
@@ -95,10 +106,26 @@ def fit_corpus(
     offset = np.mean(offsets, axis=0)
 
     origin = {person: digest(known, offset) for person, known in origin.items()}
-    kept = {person: finished.recordings(person, origin[person], face) for person in people} if finished else {}
+    kept = (
+        {person: finished.recordings(person, origin[person], face) for person in people}
+        if finished
+        else {}
+    )
     done = {person: found for person, found in kept.items() if found is not None}
     tasks = [
-        Task(person, recordings, keep, operator, weights, offset, pairs, face_path, data, origin[person], finished)
+        Task(
+            person,
+            recordings,
+            keep,
+            operator,
+            weights,
+            offset,
+            pairs,
+            face_path,
+            data,
+            origin[person],
+            finished,
+        )
         for person, recordings in people.items()
         if person not in done
     ]
@@ -120,7 +147,9 @@ def _people(corpus: str, data: Path) -> dict[str, list[corpora.Recording]]:
         if np.isfinite(recording.landmarks).all((1, 2)).sum() > 1:
             people[recording.speaker].append(recording)
     if not people:
-        raise InputError(f"{data / corpus}: no recording with a face in it", "is the corpus complete?")
+        raise InputError(
+            f"{data / corpus}: no recording with a face in it", "is the corpus complete?"
+        )
     return people
 
 
@@ -131,7 +160,11 @@ def _resting(recordings: list[corpora.Recording], keep: np.ndarray) -> list[np.n
     """
     recordings = [r for r in recordings if r.split == "train"] or recordings
     calm = [r for r in recordings if r.emotion in ("neutral", "calm")] or recordings
-    return [r.landmarks[:, keep] for r in calm[:RESTING_RECORDINGS] if np.isfinite(r.landmarks[:, 0, 0]).any()]
+    return [
+        r.landmarks[:, keep]
+        for r in calm[:RESTING_RECORDINGS]
+        if np.isfinite(r.landmarks[:, 0, 0]).any()
+    ]
 
 
 @lru_cache(maxsize=1)
@@ -157,7 +190,7 @@ class Task:
     finished: FinishedPeople | None
 
 
-def _fit_one_person(task: Task) -> list[Fitted]:
+def _fit_one_person(task: Task) -> list[FittedRecording]:
     """The person's recordings, fitted."""
     face, weights, offset = _face_of_process(task.face_path), task.weights, task.offset
     resting = _resting(task.recordings, task.keep)
@@ -172,7 +205,9 @@ def _fit_one_person(task: Task) -> list[Fitted]:
         capture = fitter.fit(landmarks, r.time, identity)
         reason = why_rejected(landmarks, weights, capture)
         audio = r.audio.relative_to(task.data).as_posix()
-        result.append(Fitted(r.corpus, r.name, r.speaker, r.emotion, r.split, audio, capture, reason))
+        result.append(
+            FittedRecording(r.corpus, r.name, r.speaker, r.emotion, r.split, audio, capture, reason)
+        )
     if task.finished:
         task.finished.keep_recordings(task.person, task.origin, result, face)
     return result
@@ -209,29 +244,33 @@ class FinishedPeople:
 
     def offset(self, person: str, origin: str) -> np.ndarray | None:
         """The person's own offset (P, 3), None where it is not known."""
-        return read_kept(self._path(person, "offset"), origin).get("offset")
+        return read_cached(self._path(person, "offset"), origin).get("offset")
 
     def keep_offset(self, person: str, origin: str, offset: np.ndarray) -> None:
         """Keep the person's own offset (P, 3)."""
         self._write(self._path(person, "offset"), origin, {"offset": offset})
 
-    def recordings(self, person: str, origin: str, face: Face) -> list[Fitted] | None:
+    def recordings(self, person: str, origin: str, face: Face) -> list[FittedRecording] | None:
         """The person's recordings, None where they are not fitted yet."""
         path = self._path(person, "captures")
-        arrays = read_kept(path, origin)
+        arrays = read_cached(path, origin)
         try:
             return _fitted_of_arrays(arrays, path, face) if arrays else None
         except InputError:
             return None
 
-    def keep_recordings(self, person: str, origin: str, fitted: list[Fitted], face: Face) -> None:
+    def keep_recordings(
+        self, person: str, origin: str, fitted: list[FittedRecording], face: Face
+    ) -> None:
         """Keep the person's recordings."""
         self._write(self._path(person, "captures"), origin, _arrays_of_fitted(fitted, face))
 
     def check(self) -> None:
         """Raise InputError where something else has the folder's name."""
         if self.folder.is_symlink() or (self.folder.exists() and not self.folder.is_dir()):
-            raise InputError(f"{self.folder}: not a folder", "fitted people are kept there; give it another name")
+            raise InputError(
+                f"{self.folder}: not a folder", "fitted people are kept there; give it another name"
+            )
 
     def remove(self) -> None:
         """Remove the files that this class writes, and the folder if nothing else is in it."""
@@ -246,7 +285,7 @@ class FinishedPeople:
     def _write(self, path: Path, origin: str, arrays: dict[str, Any]) -> None:
         # Another process that fits the same corpus removes the folder when it has done.
         with suppress(FileNotFoundError):
-            write_kept(path, origin, arrays)
+            write_cached(path, origin, arrays)
 
     def _path(self, person: str, kind: str) -> Path:
         """The file of a person. Names of people come from a corpus and may hold anything."""
@@ -271,7 +310,7 @@ def make_captures(
     jobs: int = 1,
     progress: Callable[[int, int], None] | None = None,
     scheduler: str | None = None,
-) -> list[Fitted]:
+) -> list[FittedRecording]:
     """Fit a corpus and write it to `path`; returns every recording, see `fit_corpus`.
 
     People are kept in the folder CORPUS.partial beside it until all are fitted: after a run that was ended, the next one
@@ -295,46 +334,58 @@ def finished_people(path: Path) -> FinishedPeople:
     return FinishedPeople(path.with_suffix(".partial"))
 
 
-def save_captures(path: Path, fitted: list[Fitted], face: Face, origin: str = "") -> None:
+def save_captures(path: Path, fitted: list[FittedRecording], face: Face, origin: str = "") -> None:
     """Write recordings fitted with a face to one npz without pickles. origin: see `captures_origin`"""
     path.parent.mkdir(parents=True, exist_ok=True)
     with atomic_write(path) as partial:
         np.savez_compressed(partial, origin=np.array(origin), **_arrays_of_fitted(fitted, face))
 
 
-def _arrays_of_fitted(fitted: list[Fitted], face: Face) -> dict[str, Any]:
+def _arrays_of_fitted(fitted: list[FittedRecording], face: Face) -> dict[str, Any]:
     """Recordings as arrays: per-frame ones of all recordings joined, `start` (R + 1,) and `identity` (R, I)."""
-    arrays: dict[str, Any] = {name: np.concatenate([getattr(f.capture, name) for f in fitted]) for name in PER_FRAME}
+    arrays: dict[str, Any] = {
+        name: np.concatenate([getattr(f.capture, name) for f in fitted]) for name in PER_FRAME
+    }
     arrays["start"] = np.cumsum([0] + [len(f.capture.time) for f in fitted])
     arrays["identity"] = np.stack([f.capture.identity for f in fitted])
     table = [[f.corpus, f.name, f.speaker, f.emotion, f.split, f.audio, f.rejected] for f in fitted]
     return {"recordings": json.dumps(table), "face": face.fingerprint, **arrays}
 
 
-def read_captures(path: Path, face: Face) -> list[Fitted]:
+def read_captures(path: Path, face: Face) -> list[FittedRecording]:
     """The recordings of a file that `save_captures` wrote.
 
     Raises InputError where it is another file, or was fitted with another face.
     """
-    with readable(path, "a file of captures", "remove it to have it made anew"):
+    with reading_errors(path, "a file of captures", "remove it to have it made anew"):
         arrays = read_npz(path, "a file of captures")
         arrays.pop("origin", None)
         return _fitted_of_arrays(arrays, path, face)
 
 
-def _fitted_of_arrays(arrays: dict[str, Any], path: Path, face: Face) -> list[Fitted]:
+def _fitted_of_arrays(arrays: dict[str, Any], path: Path, face: Face) -> list[FittedRecording]:
     """The recordings of arrays that were read from a file. Raises InputError as `read_captures`."""
-    with readable(path, "a file of captures", "remove it to have it made anew"):
-        table, start, identity = json.loads(str(arrays.pop("recordings"))), arrays.pop("start"), arrays.pop("identity")
+    with reading_errors(path, "a file of captures", "remove it to have it made anew"):
+        table, start, identity = (
+            json.loads(str(arrays.pop("recordings"))),
+            arrays.pop("start"),
+            arrays.pop("identity"),
+        )
         if "gap" not in arrays:
-            raise InputError(f"{path}: fitted by an older talkemo", "remove the file to have it made anew")
+            raise InputError(
+                f"{path}: fitted by an older talkemo", "remove the file to have it made anew"
+            )
         if str(arrays.pop("face")) != face.fingerprint:
-            raise InputError(f"{path}: fitted with another face model", "remove the file to have it made anew")
+            raise InputError(
+                f"{path}: fitted with another face model", "remove the file to have it made anew"
+            )
         fitted = []
         for k, (corpus, name, speaker, emotion, split, audio, rejected) in enumerate(table):
             own = {key: array[start[k] : start[k + 1]] for key, array in arrays.items()}
             capture = Capture(**own, identity=identity[k])
-            fitted.append(Fitted(corpus, name, speaker, emotion, split, audio, capture, rejected))
+            fitted.append(
+                FittedRecording(corpus, name, speaker, emotion, split, audio, capture, rejected)
+            )
     return fitted
 
 
@@ -345,7 +396,7 @@ def load_captures(
     names: tuple[str, ...] = corpora.CORPORA,
     jobs: int = 1,
     progress: Report | None = None,
-) -> Iterator[Fitted]:
+) -> Iterator[FittedRecording]:
     """The recordings of corpora that are not rejected, from `cache`/CORPUS.npz.
 
     Corpora without such a file, or whose files have changed since it was written, are fitted first, and it is written.
@@ -382,14 +433,22 @@ def bring_up_to_date(
 def _is_up_to_date(path: Path, corpus: str, data: Path, models: Models | None) -> bool:
     """Whether a file of captures comes from the corpus as it is now, and from the face of models unless they are None."""
     what, hint = "a file of captures", "remove it to have it made anew"
-    with readable(path, what, hint), open_file(path, what, hint) as file, NpzFile(file) as arrays:
-        said = {name: str(arrays.read([name])[name]) for name in ("origin", "face") if name in arrays.names}
+    with (
+        reading_errors(path, what, hint),
+        open_file(path, what, hint) as file,
+        NpzFile(file) as arrays,
+    ):
+        said = {
+            name: str(arrays.read([name])[name])
+            for name in ("origin", "face")
+            if name in arrays.names
+        }
     if models is not None and said.get("face") != models.face.fingerprint:
         return False
     return not (data / corpus).is_dir() or said.get("origin") == captures_origin(corpus, data)
 
 
-def summary(fitted: list[Fitted]) -> dict[str, object]:
+def summary(fitted: list[FittedRecording]) -> dict[str, object]:
     """Figures of a fitted corpus: recordings, rejected by reason, frames, residual in mm of those kept."""
     reasons: dict[str, int] = defaultdict(int)
     for f in fitted:

@@ -16,9 +16,10 @@ from pathlib import Path
 
 import numpy as np
 
-from ..emotions import EMOTIONS
 from ..errors import InputError
-from ..files import read_npz, readable
+from ..expression.emotions import EMOTIONS
+from ..files.arrays import read_npz
+from ..files.reading import reading_errors
 
 CORPORA = ("ravdess", "grid_s1", "talking", "arabic_news", "java_sed")
 SPLITS = ("train", "dev", "test")  # only the first is ever trained on
@@ -55,14 +56,19 @@ def read(corpus: str, data: Path) -> Iterator[Recording]:
     """The recordings of a corpus under the folder `data`. Raises InputError where it is not there."""
     folder = data / corpus
     if not folder.is_dir():
-        raise InputError(f"{folder}: no such corpus folder", f"talkemo knows the corpora {', '.join(CORPORA)}")
+        raise InputError(
+            f"{folder}: no such corpus folder", f"talkemo knows the corpora {', '.join(CORPORA)}"
+        )
     yield from (_ravdess(folder) if corpus == "ravdess" else _tracked(corpus, folder))
 
 
 def _ravdess(folder: Path) -> Iterator[Recording]:
     for path in sorted((folder / "landmarks").glob("Actor_*.npz")):
-        with readable(path, "landmarks of RAVDESS", COMPLETE):
-            trials = [_ravdess_trial(folder, *trial) for trial in read_npz(path, "landmarks of RAVDESS").items()]
+        with reading_errors(path, "landmarks of RAVDESS", COMPLETE):
+            trials = [
+                _ravdess_trial(folder, *trial)
+                for trial in read_npz(path, "landmarks of RAVDESS").items()
+            ]
         yield from trials
 
 
@@ -86,7 +92,9 @@ def _ravdess_trial(folder: Path, key: str, landmarks: np.ndarray) -> Recording:
 
 
 def _tracked(corpus: str, folder: Path) -> Iterator[Recording]:
-    tracks = read_npz(folder / "tracks.npz", "the tracks of a corpus", "clips", "start", "index", "time")
+    tracks = read_npz(
+        folder / "tracks.npz", "the tracks of a corpus", "clips", "start", "index", "time"
+    )
     names, starts, index, time = (tracks[name] for name in ("clips", "start", "index", "time"))
     table = _unpacked(folder / "xyz.npy.xz")
     rows = {}
@@ -95,15 +103,23 @@ def _tracked(corpus: str, folder: Path) -> Iterator[Recording]:
             rows = {row["name"]: row for row in csv.DictReader(file, delimiter="\t")}
     # Stored as differences along time, in sixteenths of a pixel.
     xyz = np.cumsum(table, axis=-1, dtype=np.int16)
-    if len(starts) != len(names) + 1 or xyz.ndim != 3 or not len(time) == int(starts[-1]) == xyz.shape[-1]:
-        raise InputError(f"{folder}: tracks.npz and xyz.npy.xz do not have matching lengths", COMPLETE)
+    if (
+        len(starts) != len(names) + 1
+        or xyz.ndim != 3
+        or not len(time) == int(starts[-1]) == xyz.shape[-1]
+    ):
+        raise InputError(
+            f"{folder}: tracks.npz and xyz.npy.xz do not have matching lengths", COMPLETE
+        )
     for number, name in enumerate(names):
         clip = slice(int(starts[number]), int(starts[number + 1]))
         points = np.moveaxis(xyz[..., clip], -1, 0) / np.float32(16)
         landmarks = points[..., :2].copy()
         landmarks[(points == -1).all((1, 2))] = np.nan
         row = rows.get(str(name), {})
-        split = row.get("split") if corpus != "grid_s1" else "dev" if number % GRID_DEV == 0 else None
+        split = (
+            row.get("split") if corpus != "grid_s1" else "dev" if number % GRID_DEV == 0 else None
+        )
         yield Recording(
             corpus=corpus,
             name=str(name),
@@ -126,4 +142,6 @@ def _unpacked(path: Path) -> np.ndarray:
             raise ValueError(f"it unpacks to more than {LARGEST_TABLE >> 20} MiB")
         return np.load(io.BytesIO(content), allow_pickle=False)
     except (OSError, ValueError, EOFError, lzma.LZMAError) as error:
-        raise InputError(f"{path}: not the points of a tracked corpus ({error})", COMPLETE) from None
+        raise InputError(
+            f"{path}: not the points of a tracked corpus ({error})", COMPLETE
+        ) from None

@@ -11,9 +11,9 @@ import numpy as np
 
 from ..capture.fitting import Capture
 from ..errors import InputError
-from ..face import Face
-from ..files import read_npz
-from .captures import Fitted
+from ..face.canonical import Face
+from ..files.arrays import read_npz
+from .captures import FittedRecording
 
 CORPUS = "facegood"
 DEV_TAKES = ("3_15",)  # takes of the dev split; the speaker is the same in all
@@ -46,7 +46,7 @@ CONTROLS = {
 }
 
 
-def read(data: Path, face: Face) -> list[Fitted]:
+def read(data: Path, face: Face) -> list[FittedRecording]:
     """The takes under `data`/facegood as fitted recordings of one speaker. Raises InputError where there are none."""
     path = data / CORPUS / "curves.npz"
     if not path.is_file():
@@ -65,7 +65,9 @@ def read(data: Path, face: Face) -> list[Fitted]:
         raise InputError(f"{path}: {len(arrays)} takes at {fps:g} frames a second", COMPLETE)
     for take, curves in sorted(arrays.items()):
         if curves.ndim != 2 or curves.shape[1] != len(names) or curves.dtype.kind != "f":
-            raise InputError(f"{path}: curves of {take} are {curves.shape}, not (T, {len(names)})", COMPLETE)
+            raise InputError(
+                f"{path}: curves of {take} are {curves.shape}, not (T, {len(names)})", COMPLETE
+            )
         count = len(curves)
         capture = Capture(
             shapes=np.clip(curves.astype(np.float32) @ matrix, 0, 1),
@@ -79,5 +81,9 @@ def read(data: Path, face: Face) -> list[Fitted]:
             gap=np.full(count, np.nan, np.float32),
         )
         split = "dev" if take in DEV_TAKES else "train"
-        takes.append(Fitted(CORPUS, take, CORPUS, "neutral", split, f"{CORPUS}/audio/{take}.ogg", capture, ""))
+        takes.append(
+            FittedRecording(
+                CORPUS, take, CORPUS, "neutral", split, f"{CORPUS}/audio/{take}.ogg", capture, ""
+            )
+        )
     return takes

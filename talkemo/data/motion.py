@@ -7,19 +7,21 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from ..emotions import EMOTIONS
-from ..face import Face
-from .captures import Fitted
+from ..expression.emotions import EMOTIONS
+from ..face.canonical import Face
+from .captures import FittedRecording
 
 # Part of each trial in which the emotion shows; actors begin and end at rest.
 ACTED = (0.25, 0.8)
 # Share of a person's neutral frames, those with the closest lips, whose mean is the mouth at rest.
 CLOSED = 0.06
 REST_PERCENTILE = 5  # of a blend shape of eyes and brows over a person's neutral frames, taken as its value at rest
-MOST_CLOSING = 0.3  # weight of mouthClose that is added or taken away to bring the lips to the measured gap
+MOST_CLOSING = (
+    0.3  # weight of mouthClose that is added or taken away to bring the lips to the measured gap
+)
 
 
-def from_rest(recordings: list[Fitted], face: Face) -> list[Fitted]:
+def from_rest(recordings: list[FittedRecording], face: Face) -> list[FittedRecording]:
     """The recordings relative to each person's resting face: shapes from about -1 to 1, 0 being that person's rest.
 
     Around the mouth rest is the mean of the frames whose lips are closest, so that lips that meet in the recording meet
@@ -49,7 +51,11 @@ def from_rest(recordings: list[Fitted], face: Face) -> list[Fitted]:
         shapes = np.clip(r.capture.shapes - rest[r.speaker], -1, 1)
         # Least squares over all landmarks leaves a closed mouth slightly open, and on another face the same shapes
         # close it less or more; a b whose lips do not meet is not a b. So mouthClose brings lips to the measured gap.
-        gap = np.where(np.isfinite(r.capture.gap), r.capture.gap * opens[names.index("jawOpen")], shapes @ opens)
+        gap = np.where(
+            np.isfinite(r.capture.gap),
+            r.capture.gap * opens[names.index("jawOpen")],
+            shapes @ opens,
+        )
         shapes[:, names.index("mouthClose")] += np.clip(
             (gap - shapes @ opens) / opens[names.index("mouthClose")], -MOST_CLOSING, MOST_CLOSING
         )
@@ -58,7 +64,7 @@ def from_rest(recordings: list[Fitted], face: Face) -> list[Fitted]:
 
 
 @dataclass(frozen=True, eq=False)
-class Acted:
+class ActedFrames:
     """Frames of acted emotion.
 
     shapes: (N, S) blend-shape weights from rest; emotion: (N,) indices of EMOTIONS
@@ -73,7 +79,7 @@ class Acted:
     strong: np.ndarray
 
 
-def acted(recordings: list[Fitted]) -> Acted:
+def acted_frames(recordings: list[FittedRecording]) -> ActedFrames:
     """The acted part of recordings."""
     shapes, emotions, clips = [], [], []
     for number, r in enumerate(recordings):
@@ -83,6 +89,14 @@ def acted(recordings: list[Fitted]) -> Acted:
         emotions.append(np.full(len(part), EMOTIONS.index(r.emotion)))
         clips.append(np.full(len(part), number))
     # The third field of a RAVDESS name is the intensity, 01 or 02; neutral has 01 only.
-    weak = [r.corpus == "ravdess" and r.emotion != "neutral" and r.name[6:8] == "01" for r in recordings]
+    weak = [
+        r.corpus == "ravdess" and r.emotion != "neutral" and r.name[6:8] == "01" for r in recordings
+    ]
     identity = np.stack([r.capture.identity for r in recordings])
-    return Acted(np.concatenate(shapes), np.concatenate(emotions), np.concatenate(clips), identity, ~np.array(weak))
+    return ActedFrames(
+        np.concatenate(shapes),
+        np.concatenate(emotions),
+        np.concatenate(clips),
+        identity,
+        ~np.array(weak),
+    )

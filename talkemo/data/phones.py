@@ -17,12 +17,13 @@ from typing import Any
 
 import numpy as np
 
-from ..audio import SAMPLE_RATE, open_audio
+from ..audio.recording import SAMPLE_RATE, open_audio
+from ..compute.workers import worker_pool
 from ..errors import InputError, TalkemoError
-from ..files import atomic_write, parse_json, read_json_object, readable
-from .kept import digest
+from ..files.cache import digest
+from ..files.reading import parse_json, read_json_object, reading_errors
+from ..files.writing import atomic_write
 from .voices import spelling
-from .workers import worker_pool
 
 BILABIALS = ("P", "B", "M")
 LABIODENTALS = ("F", "V")
@@ -62,7 +63,8 @@ class Aligner:
             from pocketsphinx import Decoder
         except ImportError:
             raise TalkemoError(
-                "phones are aligned by pocketsphinx, which is not installed", "pip install pocketsphinx"
+                "phones are aligned by pocketsphinx, which is not installed",
+                "pip install pocketsphinx",
             ) from None
         # The best path through the lattice, which is searched for otherwise, often cannot be aligned to phones.
         self._decoder: Any = Decoder(
@@ -97,7 +99,9 @@ class Aligner:
             self._decode(pcm)
             self._decoder.set_alignment()
             self._decode(pcm)
-            words = [_word(word, len(samples) / SAMPLE_RATE) for word in self._decoder.get_alignment()]
+            words = [
+                _word(word, len(samples) / SAMPLE_RATE) for word in self._decoder.get_alignment()
+            ]
         except RuntimeError:
             with suppress(RuntimeError):
                 self._decoder.end_utt()
@@ -111,7 +115,9 @@ class Aligner:
             return None
         words = []
         for word in spelling(re.sub(r"[—–/…]|\.\.+", " ", text)).split():
-            known = next((w for w in (word, word.strip("'")) if w and self._decoder.lookup_word(w)), None)
+            known = next(
+                (w for w in (word, word.strip("'")) if w and self._decoder.lookup_word(w)), None
+            )
             if known is None:
                 if word.strip("'"):
                     return None
@@ -146,7 +152,9 @@ def _word(word: Any, duration: float) -> Word:
 
 def bilabial_times(phones: list[Phone]) -> np.ndarray:
     """Start and end (K, 2) in s of each P, B and M."""
-    return np.array([(p.start, p.end) for p in phones if p.name in BILABIALS], np.float64).reshape(-1, 2)
+    return np.array([(p.start, p.end) for p in phones if p.name in BILABIALS], np.float64).reshape(
+        -1, 2
+    )
 
 
 def align_corpus(
@@ -166,7 +174,9 @@ def align_corpus(
     folder.mkdir(parents=True, exist_ok=True)
     shards = [rows[k : k + SHARD] for k in range(0, len(rows), SHARD)]
     parts = [part_path(out, shard) for shard in shards]
-    tasks = [(data / "speech", shard, part) for shard, part in zip(shards, parts) if not part.is_file()]
+    tasks = [
+        (data / "speech", shard, part) for shard, part in zip(shards, parts) if not part.is_file()
+    ]
     if tasks:
         Aligner()  # raises what is missing here, not in a process of the pool
         with worker_pool(jobs) as pool:
@@ -193,9 +203,12 @@ def read_phones(path: Path) -> dict[str, list[Phone]]:
 
     Raises InputError where the file is something else.
     """
-    what, hint = "a file of aligned phones", "name one that has [phone, start, end] lists by recording"
+    what, hint = (
+        "a file of aligned phones",
+        "name one that has [phone, start, end] lists by recording",
+    )
     found = read_json_object(path, what, hint, LARGEST)
-    with readable(path, what, hint):
+    with reading_errors(path, what, hint):
         return {
             str(name): [Phone(str(phone), float(start), float(end)) for phone, start, end in phones]
             for name, phones in found.items()
@@ -206,7 +219,9 @@ def _transcripts(data: Path) -> list[tuple[str, str]]:
     """File, relative to data/speech, and text of all utterances. Raises InputError where there are none."""
     table = data / "speech" / "transcripts.tsv"
     if not table.is_file():
-        raise InputError(f"{table}: no such table", "phones are aligned with the transcripts of speech/")
+        raise InputError(
+            f"{table}: no such table", "phones are aligned with the transcripts of speech/"
+        )
     with table.open(encoding="utf-8", newline="") as file:
         rows = csv.DictReader(file, delimiter="\t", quoting=csv.QUOTE_NONE)
         if not {"file", "text"} <= set(rows.fieldnames or []):

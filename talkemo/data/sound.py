@@ -8,9 +8,10 @@ from functools import lru_cache
 import numpy as np
 import torch
 
-from .. import audio
-from ..audio import FFT, HOP, SAMPLE_RATE
-from ..loudness import RANGE, reference_level
+from ..audio import mel
+from ..audio.loudness import RANGE, reference_level
+from ..audio.mel import FFT, HOP
+from ..audio.recording import SAMPLE_RATE
 
 # Lengths of the vocal tract relative to the speaker's own, as warps of the frequency axis; the middle one is 1.
 TRACTS = 1 + 0.025 * np.arange(-7, 8)
@@ -21,7 +22,11 @@ def change_speed(samples: np.ndarray, speed: float) -> np.ndarray:
     """Played `speed` times as fast: tempo, pitch and formants move together; (N,) → (N / speed,)."""
     import soxr
 
-    return soxr.resample(samples, SAMPLE_RATE * speed, SAMPLE_RATE).astype(np.float32) if speed != 1 else samples
+    return (
+        soxr.resample(samples, SAMPLE_RATE * speed, SAMPLE_RATE).astype(np.float32)
+        if speed != 1
+        else samples
+    )
 
 
 def through_codec(samples: np.ndarray, rng: np.random.Generator) -> np.ndarray:
@@ -38,22 +43,28 @@ def through_codec(samples: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     decoded = soundfile.read(file, dtype="float32")[0]
     delay = best_delay(samples, decoded) if form == "MP3" else 0
     decoded = decoded[delay:] if delay > 0 else decoded
-    return np.pad(decoded, (0, max(0, len(samples) - len(decoded))))[: len(samples)].astype(np.float32)
+    return np.pad(decoded, (0, max(0, len(samples) - len(decoded))))[: len(samples)].astype(
+        np.float32
+    )
 
 
 def best_delay(samples: np.ndarray, late: np.ndarray, most: int = 3000) -> int:
     """How many samples `late` comes after `samples`, up to `most`, by their correlation."""
     n = 1 << (min(len(samples), len(late), 4 * SAMPLE_RATE) + most).bit_length()
-    product = np.fft.irfft(np.fft.rfft(late[: n // 2], n) * np.conj(np.fft.rfft(samples[: n // 2], n)))
+    product = np.fft.irfft(
+        np.fft.rfft(late[: n // 2], n) * np.conj(np.fft.rfft(samples[: n // 2], n))
+    )
     return int(product[:most].argmax())
 
 
 @lru_cache(maxsize=1)
 def tract_filters() -> torch.Tensor:
     """Mel filter banks (15, 80, 257) that shift formants as vocal tracts of the lengths TRACTS do."""
-    plain = audio.mel_filters()
+    plain = mel.mel_filters()
     bins = np.arange(FFT // 2 + 1)
-    warped = np.stack([[np.interp(bins * tract, bins, row, right=0) for row in plain] for tract in TRACTS])
+    warped = np.stack(
+        [[np.interp(bins * tract, bins, row, right=0) for row in plain] for tract in TRACTS]
+    )
     return torch.from_numpy(warped.astype(np.float32))
 
 
@@ -93,7 +104,9 @@ def _with_noise(wave: torch.Tensor) -> torch.Tensor:
         slope = _uniform(0, 1, len(coloured), device)
         noise[coloured] = torch.fft.irfft(spectrum * bins ** (-slope), wave.shape[1])
     decibels = _uniform(3, 40, len(rows), device)
-    wave[rows] += _loudness(wave[rows]) / _loudness(noise).clamp_min(1e-8) * 10 ** (-decibels / 20) * noise
+    wave[rows] += (
+        _loudness(wave[rows]) / _loudness(noise).clamp_min(1e-8) * 10 ** (-decibels / 20) * noise
+    )
     return wave
 
 
@@ -125,7 +138,9 @@ def _loudness(wave: torch.Tensor) -> torch.Tensor:
     return wave.square().mean(1, keepdim=True).sqrt()
 
 
-def mel_batch(wave: torch.Tensor, levels: torch.Tensor | None = None, vary: bool = False) -> torch.Tensor:
+def mel_batch(
+    wave: torch.Tensor, levels: torch.Tensor | None = None, vary: bool = False
+) -> torch.Tensor:
     """Normalised log-mel rows (N, 2·T, 80) of sound (N, S), T = S // 320; row k is centred on sample 160·k.
 
     levels: (N,) what counts as loud, see `loudness.loud_level`; measured in the sound itself if None
@@ -134,17 +149,28 @@ def mel_batch(wave: torch.Tensor, levels: torch.Tensor | None = None, vary: bool
     device, count = wave.device, len(wave)
     padded = torch.nn.functional.pad(wave, (FFT // 2, FFT // 2))
     window = torch.hann_window(FFT, device=device)
-    power = torch.stft(padded, FFT, HOP, window=window, center=False, return_complex=True).abs().square()
+    power = (
+        torch.stft(padded, FFT, HOP, window=window, center=False, return_complex=True)
+        .abs()
+        .square()
+    )
     own = len(TRACTS) // 2
     tract = torch.full((count,), own, device=device)
     if vary:
         rows = _some_rows(0.6, wave)
         tract[rows] = torch.randint(len(TRACTS), (len(rows),), device=device)
-    bands = torch.bmm(tract_filters().to(device)[tract], power).clamp_min(audio.FLOOR).log10().transpose(1, 2)
+    bands = (
+        torch.bmm(tract_filters().to(device)[tract], power)
+        .clamp_min(mel.FLOOR)
+        .log10()
+        .transpose(1, 2)
+    )
     if vary:
         # A tone control: a smooth curve over the bands, ± 5 dB.
         knots = 0.25 * torch.randn(count, 1, 5, device=device)
-        tone = torch.nn.functional.interpolate(knots, size=audio.MELS, mode="linear", align_corners=True)
+        tone = torch.nn.functional.interpolate(
+            knots, size=mel.MELS, mode="linear", align_corners=True
+        )
         bands = bands + tone
     if levels is None:
         found = [reference_level(band) for band in bands.amax(2).cpu().numpy()]

@@ -14,9 +14,13 @@ from ..errors import InputError
 from . import corpora
 from .facegood import DEV_TAKES
 
-FREE_CORPORA = ("java_sed",)  # corpora of recordings that may be used for any purpose; facegood may, too
+FREE_CORPORA = (
+    "java_sed",
+)  # corpora of recordings that may be used for any purpose; facegood may, too
 FOLDERS = (*FREE_CORPORA, "facegood", "speech")  # of the data folder, that `read` looks into
-RESTRICTED = re.compile(r"\bNC\b", re.IGNORECASE)  # in the licence of a speech set's row: not for commerce
+RESTRICTED = re.compile(
+    r"\bNC\b", re.IGNORECASE
+)  # in the licence of a speech set's row: not for commerce
 LETTERS = "abcdefghijklmnopqrstuvwxyz' "  # CTC's labels 1 … 28; 0 is the blank
 SHARD = 100  # utterances in a file of prepared sound
 
@@ -48,16 +52,22 @@ def read(data: Path) -> list[Utterance]:
         with table.open(encoding="utf-8", newline="") as file:
             rows = csv.DictReader(file, delimiter="\t", quoting=csv.QUOTE_NONE)
             if not {"file", "set", "speaker", "text"} <= set(rows.fieldnames or []):
-                raise InputError(f"{table}: has no columns file, set, speaker and text", "separate columns by tabs")
+                raise InputError(
+                    f"{table}: has no columns file, set, speaker and text",
+                    "separate columns by tabs",
+                )
             for row in rows:
                 if RESTRICTED.search(row.get("licence") or ""):
                     continue
                 path = data / "speech" / row["file"]
-                found.append(Utterance(path, spelling(row["text"]), f"{row['set']}_{row['speaker']}"))
+                found.append(
+                    Utterance(path, spelling(row["text"]), f"{row['set']}_{row['speaker']}")
+                )
     found = [u for u in found if u.path.is_file()]
     if not found:
         raise InputError(
-            f"{data}: no speech in it", "the speech encoder is trained on the sound of corpora and of speech/"
+            f"{data}: no speech in it",
+            "the speech encoder is trained on the sound of corpora and of speech/",
         )
     return found
 

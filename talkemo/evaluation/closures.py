@@ -61,7 +61,11 @@ def closures(times: np.ndarray, opening: np.ndarray, phones: list[Phone]) -> Clo
     at_bilabial, at_labiodental = any_of(spoken, len(times)), any_of(labiodental, len(times))
     speaking = any_of([near(times, p, 0.0) for p in usual if p.name != SILENCE], len(times))
     # A closure that reaches into a pause is the mouth at rest.
-    runs = [run for run in runs_of(together) if speaking[run].all() and run.start > 0 and run.stop < len(times)]
+    runs = [
+        run
+        for run in runs_of(together)
+        if speaking[run].all() and run.start > 0 and run.stop < len(times)
+    ]
     right = sum(bool(at_bilabial[run].any()) for run in runs)
     allowed = sum(bool(at_labiodental[run].any() and not at_bilabial[run].any()) for run in runs)
     return Closures(len(spoken), met, len(runs), right, allowed)

@@ -12,12 +12,12 @@ import numpy as np
 
 from ..data.phones import Phone
 from ..errors import InputError
-from ..face import INNER_LIPS, MOUTH_CORNERS, Face
-from ..files import open_file, read_text, shown
+from ..face.canonical import INNER_LIPS, MOUTH_CORNERS, Face
+from ..files.reading import open_file, printable, read_text
 from ..formats.animation import Source, check_frames
 from ..formats.mesh import load_mesh
 from ..formats.mesh_types import Mesh
-from ..formats.open import open_animation
+from ..formats.registry import open_animation
 from ..formats.sequence import MeshSequence
 from .closures import closures
 from .metrics import REGION_MASKS, Comparison, Metric
@@ -26,7 +26,9 @@ ANIMATIONS = (".glb", ".npz")  # endings of the animations of a folder
 LARGEST_MASK = 1 << 24  # bytes of a file of vertex numbers
 MASK, MASK_HINT = "a mask file", "name a text file of vertex numbers, counted from 0"
 FRAMES_AT_A_TIME = 64  # frames compared at a time, which bounds the memory
-LENGTH_TOLERANCE = 0.02  # of the reference's frames, by which two animations of one recording may differ in length
+LENGTH_TOLERANCE = (
+    0.02  # of the reference's frames, by which two animations of one recording may differ in length
+)
 
 
 def compare(
@@ -79,7 +81,11 @@ def measure(
     frames = min(len(p), len(g))
     _add_frames(comparison, p, g, frames)
     metrics = comparison.metrics()
-    spoken = None if phones is None else phones.get(Path(reference).stem, phones.get(Path(predicted).stem))
+    spoken = (
+        None
+        if phones is None
+        else phones.get(Path(reference).stem, phones.get(Path(predicted).stem))
+    )
     if spoken is not None:
         metrics += _metrics_at_phones(comparison, g.fps, spoken)
     result = {
@@ -95,7 +101,9 @@ def measure(
 
 def is_folder_of_animations(path: str | Path) -> bool:
     """Whether a path is a folder with npz or GLB files in it, and not one of the meshes of one animation."""
-    return os.path.isdir(path) and any(file.suffix.lower() in ANIMATIONS for file in Path(path).iterdir())
+    return os.path.isdir(path) and any(
+        file.suffix.lower() in ANIMATIONS for file in Path(path).iterdir()
+    )
 
 
 def compare_folders(
@@ -117,19 +125,31 @@ def compare_folders(
     common = sorted(own.keys() & others.keys())
     if not common:
         raise InputError(
-            f"{predicted} and {reference} have no animations of one name", "they are matched by their names"
+            f"{predicted} and {reference} have no animations of one name",
+            "they are matched by their names",
         )
     pairs = []
     for number, name in enumerate(common):
-        pairs.append(compare(own[name], others[name], neutral=neutral, mask=mask, phones=phones, face=face))
+        pairs.append(
+            compare(own[name], others[name], neutral=neutral, mask=mask, phones=phones, face=face)
+        )
         if progress:
             progress(number + 1, len(common))
     found: dict[tuple[str, str, str], list[float]] = {}
     for pair in pairs:
         for figure in pair["figures"]:
-            found.setdefault((figure["name"], figure["unit"], figure["mask"]), []).append(figure["value"])
+            found.setdefault((figure["name"], figure["unit"], figure["mask"]), []).append(
+                figure["value"]
+            )
     mean = [
-        {"name": n, "unit": u, "mask": m, "mean": float(np.mean(v)), "spread": float(np.std(v)), "pairs": len(v)}
+        {
+            "name": n,
+            "unit": u,
+            "mask": m,
+            "mean": float(np.mean(v)),
+            "spread": float(np.std(v)),
+            "pairs": len(v),
+        }
         for (n, u, m), v in found.items()
     ]
     return {"pairs": pairs, "mean": mean, "alone": sorted(own.keys() ^ others.keys())}
@@ -137,23 +157,36 @@ def compare_folders(
 
 def _by_name(folder: Path) -> dict[str, Path]:
     """The animations of a folder by their names without the ending; an npz goes before a GLB."""
-    files = sorted((f for f in folder.iterdir() if f.suffix.lower() in ANIMATIONS), key=lambda f: f.suffix.lower())
+    files = sorted(
+        (f for f in folder.iterdir() if f.suffix.lower() in ANIMATIONS),
+        key=lambda f: f.suffix.lower(),
+    )
     return {file.stem: file for file in files}
 
 
 def _check_pair(p: Source, g: Source) -> None:
     """Raise InputError unless two animations have the same vertices and fps, and nearly the same length."""
     if p.shape[1] != g.shape[1]:
-        raise InputError(f"{p.path} has {p.shape[1]} vertices, {g.path} {g.shape[1]}", "compare one mesh's animations")
+        raise InputError(
+            f"{p.path} has {p.shape[1]} vertices, {g.path} {g.shape[1]}",
+            "compare one mesh's animations",
+        )
     if abs(p.fps - g.fps) > 1e-3 * g.fps:
-        raise InputError(f"{p.path} has {p.fps:g} frames a second, {g.path} {g.fps:g}", "make both with one --fps")
+        raise InputError(
+            f"{p.path} has {p.fps:g} frames a second, {g.path} {g.fps:g}",
+            "make both with one --fps",
+        )
     frames = min(len(p), len(g))
     if frames < 2:
         raise InputError(
-            f"{p.path} and {g.path} have {frames} frames in common", "compare animations of two frames or more"
+            f"{p.path} and {g.path} have {frames} frames in common",
+            "compare animations of two frames or more",
         )
     if abs(len(p) - len(g)) > max(2, LENGTH_TOLERANCE * len(g)):
-        raise InputError(f"{p.path} has {len(p)} frames, {g.path} {len(g)}", "compare animations of one recording")
+        raise InputError(
+            f"{p.path} has {len(p)} frames, {g.path} {len(g)}",
+            "compare animations of one recording",
+        )
 
 
 def _rest_vertices(reference: Source, neutral: str | Path | None) -> np.ndarray:
@@ -162,7 +195,8 @@ def _rest_vertices(reference: Source, neutral: str | Path | None) -> np.ndarray:
         rest = load_mesh(neutral).vertices
         if len(rest) != reference.shape[1]:
             raise InputError(
-                f"{neutral} has {len(rest)} vertices, the animations {reference.shape[1]}", "name the same mesh at rest"
+                f"{neutral} has {len(rest)} vertices, the animations {reference.shape[1]}",
+                "name the same mesh at rest",
             )
     else:
         rest = next(reference.chunks(1))[0] if reference.rest is None else reference.rest
@@ -174,7 +208,9 @@ def _rest_vertices(reference: Source, neutral: str | Path | None) -> np.ndarray:
     return np.asarray(rest, np.float64)
 
 
-def _new_comparison(mesh: Mesh, own_mask: dict[str, np.ndarray], face: Face) -> tuple[Comparison, Mesh]:
+def _new_comparison(
+    mesh: Mesh, own_mask: dict[str, np.ndarray], face: Face
+) -> tuple[Comparison, Mesh]:
     """An empty comparison of motions of a mesh, with the regions of its face where one is found, and what `measure` shows."""
     from ..binding import bind_hinted
     from ..binding.cache import BindingCache
@@ -188,7 +224,9 @@ def _new_comparison(mesh: Mesh, own_mask: dict[str, np.ndarray], face: Face) -> 
     masks["face"] = np.union1d(masks["upper_face"], binding.region("lower_face"))
     masks = {name: numbers for name, numbers in {**masks, **own_mask}.items() if len(numbers)}
     mouth = binding.landmarks68[[*INNER_LIPS, *MOUTH_CORNERS]]
-    comparison = Comparison(rest, masks, mouth, 1 / binding.scale, up=binding.placement.rotation[:, 1])
+    comparison = Comparison(
+        rest, masks, mouth, 1 / binding.scale, up=binding.placement.rotation[:, 1]
+    )
     return comparison, replace(mesh, vertices=binding.placement.to_canonical(rest))
 
 
@@ -215,7 +253,9 @@ def _metrics_at_phones(comparison: Comparison, fps: float, phones: list[Phone]) 
             ("precision", found.precision, f"of {found.found} closures, at p, b, m, f or v"),
         ):
             if np.isfinite(value):
-                metrics.append(Metric(f"{whose} {name} at phones", value, "", "mouth opening", 2, of))
+                metrics.append(
+                    Metric(f"{whose} {name} at phones", value, "", "mouth opening", 2, of)
+                )
     return metrics
 
 
@@ -224,7 +264,9 @@ def _check_mask_name(path: Path) -> None:
     with open_file(path, MASK, MASK_HINT, LARGEST_MASK):
         pass
     if path.name in ("all", *REGION_MASKS):
-        raise InputError(f"{shown(path)}: a mask of that name is there already", "name the file otherwise")
+        raise InputError(
+            f"{printable(path)}: a mask of that name is there already", "name the file otherwise"
+        )
 
 
 def _read_mask(path: Path, vertices: int) -> np.ndarray:
@@ -232,8 +274,10 @@ def _read_mask(path: Path, vertices: int) -> np.ndarray:
     hint = f"whole numbers from 0 to {vertices - 1}, one a line"
     words = read_text(path, MASK, MASK_HINT, LARGEST_MASK).replace(",", " ").split()
     if not all(word.isascii() and word.isdecimal() and len(word) < 12 for word in words):
-        raise InputError(f"{shown(path)}: not a list of vertex numbers", hint)
+        raise InputError(f"{printable(path)}: not a list of vertex numbers", hint)
     numbers = np.unique(np.fromiter(map(int, words), np.int64, len(words)))
     if not len(numbers) or numbers[-1] >= vertices:
-        raise InputError(f"{shown(path)}: vertex numbers must lie between 0 and {vertices - 1}", hint)
+        raise InputError(
+            f"{printable(path)}: vertex numbers must lie between 0 and {vertices - 1}", hint
+        )
     return numbers

@@ -9,12 +9,17 @@ from typing import Any
 
 import numpy as np
 
-from ..emotions import EMOTIONS
 from ..errors import TalkemoError
-from ..face import Face
-from ..files import atomic_write
+from ..expression.emotions import EMOTIONS
+from ..face.canonical import Face
+from ..files.writing import atomic_write
 
-COLOURS = dict(zip(EMOTIONS, ("#888888", "#4a90d9", "#e8a13a", "#5560b8", "#d0382e", "#8e5aa8", "#5a9e4b", "#2bb3a8")))
+COLOURS = dict(
+    zip(
+        EMOTIONS,
+        ("#888888", "#4a90d9", "#e8a13a", "#5560b8", "#d0382e", "#8e5aa8", "#5a9e4b", "#2bb3a8"),
+    )
+)
 DOTS_PER_INCH = 110
 FACE_SIZE = (240, 264)  # pixels, width and height, of a face in `draw_faces`
 
@@ -26,7 +31,8 @@ def figure_packages() -> Iterator[None]:
         yield
     except ImportError as error:
         raise TalkemoError(
-            f"figures need a package that is not installed: {error.name}", "pip install 'talkemo[figures]'"
+            f"figures need a package that is not installed: {error.name}",
+            "pip install 'talkemo[figures]'",
         ) from None
 
 
@@ -45,16 +51,22 @@ def save_figure(figure: Any, output: Path) -> None:
 
 
 def draw_faces(
-    face: Face, rows: Sequence[Sequence[np.ndarray]], names: Sequence[str], columns: Sequence[str], output: Path
+    face: Face,
+    rows: Sequence[Sequence[np.ndarray]],
+    names: Sequence[str],
+    columns: Sequence[str],
+    output: Path,
 ) -> None:
     """Write a picture of rows of faces, vertices (V, 3) mm each, with a name for each row and for each column."""
-    from ..render.look import canonical_look
+    from ..render.appearance import canonical_appearance
     from ..render.software import SoftwareRenderer
     from ..render.view import frame_view
 
     figure = new_figure((2.2 * len(columns), 2.5 * len(rows)))
     axes = figure.subplots(len(rows), len(columns), squeeze=False)
-    renderer = SoftwareRenderer(canonical_look(face, fill=False), frame_view(face.mean), FACE_SIZE)
+    renderer = SoftwareRenderer(
+        canonical_appearance(face, fill=False), frame_view(face.mean), FACE_SIZE
+    )
     for line, (row, name) in enumerate(zip(rows, names)):
         for place, vertices in enumerate(row):
             axes[line, place].imshow(renderer.draw(vertices))

@@ -9,15 +9,15 @@ from typing import Any
 import numpy as np
 import torch
 
-from ..data.captures import Fitted, Report, load_captures
-from ..data.motion import acted, from_rest
-from ..emotions import EMOTIONS, one_hot
+from ..data.captures import FittedRecording, Report, load_captures
+from ..data.motion import acted_frames, from_rest
 from ..errors import InputError
-from ..face import Face
-from ..models import Models
-from ..motion import Motion
+from ..expression.emotions import EMOTIONS, one_hot
+from ..face.canonical import Face
+from ..face.motion import Motion
 from ..networks.emotion import EmotionModel
 from ..networks.judges import Classifier, to_maps
+from ..weights.models import Models
 from . import metrics
 
 CORPORA = ("ravdess", "java_sed")  # corpora of acted emotion that have a dev split
@@ -27,7 +27,9 @@ EVERY_RECOVERED = 8  # from every so many'th generated frame the person is recov
 RECOVERY_MODES = 30  # identity coefficients that are recovered
 RECOVERY_STEP = 5  # every so many'th vertex is used for it
 
-Judge = Callable[[torch.Tensor], torch.Tensor]  # maps (N, 3, 128, 128) in UNIT → logits (N, classes)
+Judge = Callable[
+    [torch.Tensor], torch.Tensor
+]  # maps (N, 3, 128, 128) in UNIT → logits (N, classes)
 
 
 def evaluate_emotion(
@@ -54,7 +56,9 @@ def evaluate_emotion(
     Captures are read from `cache` and made there where missing, see `load_captures`.
     """
     face, model = models.face, models.emotion
-    judges: dict[str, tuple[Judge, list[str]]] = {name: models.classifier(name) for name in ("four", "eight")}
+    judges: dict[str, tuple[Judge, list[str]]] = {
+        name: models.classifier(name) for name in ("four", "eight")
+    }
     judges["discriminator"] = models.discriminator.logits, list(EMOTIONS)
     dev = recordings_of(data, cache, models, corpus, split, jobs, progress)
     neutral = [r for r in dev if r.emotion == "neutral"]
@@ -73,7 +77,7 @@ def evaluate_emotion(
         real = [r for r in dev if r.emotion == name]
         if not real:
             continue
-        shown = frames_motion(face, acted(real).shapes[::EVERY_REAL])
+        shown = frames_motion(face, acted_frames(real).shapes[::EVERY_REAL])
         generated, changes = _generated(face, model, recovery, neutral, name)
         row: dict[str, Any] = {"emotion": name}
         for judge, (classifier, classes) in judges.items():
@@ -99,23 +103,31 @@ def evaluate_emotion(
 
 
 def _generated(
-    face: Face, model: EmotionModel, recovery: Recovery, neutral: list[Fitted], emotion: str
+    face: Face,
+    model: EmotionModel,
+    recovery: Recovery,
+    neutral: list[FittedRecording],
+    emotion: str,
 ) -> tuple[Motion, dict[str, float]]:
     """The acted frames of neutral recordings with an emotion, and how that changed them."""
     parts, correlation, acceleration, identity, moved, back, r_back = [], [], [], [], [], [], []
     lips = face.regions["lips"]
     for r in neutral:
-        before = frames_motion(face, acted([r]).shapes)
+        before = frames_motion(face, acted_frames([r]).shapes)
         after = model.transfer(before, one_hot(emotion))
         parts.append(after)
         old, new = before.displacement(face), after.displacement(face)
-        correlation.append(metrics.pearson(metrics.mouth_opening(old, face), metrics.mouth_opening(new, face)))
+        correlation.append(
+            metrics.pearson(metrics.mouth_opening(old, face), metrics.mouth_opening(new, face))
+        )
         acceleration.append(_acceleration(new) / _acceleration(old))
         identity.append(recovery.error(after.coordinates[::EVERY_RECOVERED], r.capture.identity))
         moved.append(metrics.reconstruction_error(new, old))
         again = model.transfer(after, one_hot("neutral"), from_neutral=False).displacement(face)
         back.append(metrics.reconstruction_error(again[:, lips], old[:, lips]))
-        r_back.append(metrics.pearson(metrics.mouth_opening(old, face), metrics.mouth_opening(again, face)))
+        r_back.append(
+            metrics.pearson(metrics.mouth_opening(old, face), metrics.mouth_opening(again, face))
+        )
     return joined_frames(parts), {
         "r_opening": float(np.mean(correlation)),
         "acceleration": float(np.mean(acceleration)),
@@ -139,9 +151,11 @@ def recordings_of(
     split: str = "dev",
     jobs: int = 1,
     progress: Report | None = None,
-) -> list[Fitted]:
+) -> list[FittedRecording]:
     """The recordings of a split of a corpus of acted emotion, as motion from each person's rest."""
-    recordings = from_rest(list(load_captures(data, cache, models, (corpus,), jobs, progress)), models.face)
+    recordings = from_rest(
+        list(load_captures(data, cache, models, (corpus,), jobs, progress)), models.face
+    )
     return [r for r in recordings if r.split == split]
 
 
@@ -162,13 +176,19 @@ def recognised(
     """Share of faces that a classifier takes for an emotion; None where it has no such class. faces: see `map_batches`."""
     if emotion not in classes:
         return None
-    return float((classify(classifier, face, faces, _device(classifier)) == classes.index(emotion)).mean())
+    return float(
+        (classify(classifier, face, faces, _device(classifier)) == classes.index(emotion)).mean()
+    )
 
 
-def classify(judge: Judge, face: Face, faces: Motion | np.ndarray, device: torch.device) -> np.ndarray:
+def classify(
+    judge: Judge, face: Face, faces: Motion | np.ndarray, device: torch.device
+) -> np.ndarray:
     """Index (N,) of the largest logit of each face, see `map_batches`. device: the judge's"""
     with torch.inference_mode():
-        found = [judge(maps.to(device)).argmax(1).cpu().numpy() for maps in map_batches(face, faces)]
+        found = [
+            judge(maps.to(device)).argmax(1).cpu().numpy() for maps in map_batches(face, faces)
+        ]
     return np.concatenate(found)
 
 
@@ -177,7 +197,9 @@ def map_batches(face: Face, faces: Motion | np.ndarray) -> Iterator[torch.Tensor
     for start in range(0, len(faces), MAPS_AT_A_TIME):
         part = slice(start, start + MAPS_AT_A_TIME)
         if isinstance(faces, Motion):
-            yield to_maps(face, Motion(faces.times[part], faces.coordinates[part]).displacement(face))
+            yield to_maps(
+                face, Motion(faces.times[part], faces.coordinates[part]).displacement(face)
+            )
         else:
             yield to_maps(face, faces[part])
 

@@ -9,15 +9,15 @@ from typing import Any
 
 import numpy as np
 
-from ..audio import open_audio
+from ..audio.recording import open_audio
 from ..data import facegood
-from ..data.captures import Fitted, Report, load_captures
+from ..data.captures import FittedRecording, Report, load_captures
 from ..data.corpora import CORPORA, with_context
 from ..data.motion import from_rest
 from ..data.phones import Phone
 from ..errors import InputError
-from ..face import Face
-from ..models import Models
+from ..face.canonical import Face
+from ..weights.models import Models
 from . import metrics
 from .closures import Closures, closures
 
@@ -67,16 +67,22 @@ def evaluate_lips(
     neutral = [r for r in recordings if r.emotion in ("neutral", "calm")]
     trained = [r.capture.shapes for r in neutral if r.split == "train"]
     if not trained:
-        raise InputError(f"{data}: no neutral recordings of the training split", "is it the folder of the corpora?")
+        raise InputError(
+            f"{data}: no neutral recordings of the training split",
+            "is it the folder of the corpora?",
+        )
     lips = face.regions["lips"]
     average = face.displacement(np.concatenate(trained).mean(0))[lips]
     if not any(r.split == split for r in neutral):
         there = ", ".join(sorted({r.split for r in neutral}))
-        raise InputError(f"{data}: no neutral recordings of the split '{split}'", f"there are those of {there}")
+        raise InputError(
+            f"{data}: no neutral recordings of the split '{split}'", f"there are those of {there}"
+        )
     tested = [r for r in neutral if r.split == split]
     if phones is not None and not any(r.name in phones for r in tested):
         raise InputError(
-            "the file of phones has none of the recordings of this split", "its keys are recordings' names"
+            "the file of phones has none of the recordings of this split",
+            "its keys are recordings' names",
         )
     rows = []
     for corpus in (*present, facegood.CORPUS):
@@ -88,7 +94,13 @@ def evaluate_lips(
                 progress(corpus, number + 1, len(of_corpus))
         if measured:
             rows.append(_row(corpus, measured))
-    return {"mask": "lips", "mask_vertices": int(lips.sum()), "together_mm": CLOSED, "split": split, "corpora": rows}
+    return {
+        "mask": "lips",
+        "mask_vertices": int(lips.sum()),
+        "together_mm": CLOSED,
+        "split": split,
+        "corpora": rows,
+    }
 
 
 @dataclass(frozen=True)
@@ -106,7 +118,11 @@ class _Measured:
 
 
 def _measured(
-    tested: list[Fitted], data: Path, models: Models, average: np.ndarray, phones: dict[str, list[Phone]]
+    tested: list[FittedRecording],
+    data: Path,
+    models: Models,
+    average: np.ndarray,
+    phones: dict[str, list[Phone]],
 ) -> Iterator[_Measured]:
     """The metrics of each recording. average: (lips, 3) mm, the mean motion of training."""
     for r in tested:
@@ -137,9 +153,14 @@ def _measured(
         )
 
 
-def _clip_metrics(predicted: np.ndarray, reference: np.ndarray, average: np.ndarray, face: Face) -> dict[str, float]:
+def _clip_metrics(
+    predicted: np.ndarray, reference: np.ndarray, average: np.ndarray, face: Face
+) -> dict[str, float]:
     """The metrics of displacements (T, V, 3) mm of one clip."""
-    opening, true_opening = metrics.mouth_opening(predicted, face), metrics.mouth_opening(reference, face)
+    opening, true_opening = (
+        metrics.mouth_opening(predicted, face),
+        metrics.mouth_opening(reference, face),
+    )
     width, true_width = metrics.mouth_width(predicted, face), metrics.mouth_width(reference, face)
     lips = face.regions["lips"]
     p, g = predicted[:, lips], reference[:, lips]
@@ -159,12 +180,17 @@ def _clip_metrics(predicted: np.ndarray, reference: np.ndarray, average: np.ndar
 def _row(corpus: str, clips: list[_Measured]) -> dict[str, Any]:
     """The means of a corpus, and the shares of its closures at which predicted and captured lips are together."""
     row: dict[str, Any] = {"corpus": corpus, "clips": len(clips)}
-    row |= {name: float(np.mean([clip.metrics[name] for clip in clips])) for name in clips[0].metrics}
+    row |= {
+        name: float(np.mean([clip.metrics[name] for clip in clips])) for name in clips[0].metrics
+    }
     closed = [pair for clip in clips for pair in clip.closed]
     if closed:
         row["closures"] = len(closed)
         row["together"], row["together_reference"] = np.mean(closed, axis=0).tolist()
-    of_phones = {kind: sum((getattr(c, kind) for c in clips), NO_CLOSURES) for kind in ("predicted", "captured")}
+    of_phones = {
+        kind: sum((getattr(c, kind) for c in clips), NO_CLOSURES)
+        for kind in ("predicted", "captured")
+    }
     if of_phones["predicted"].spoken:
         row["phones"] = {
             kind: {

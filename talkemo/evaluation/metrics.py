@@ -12,12 +12,16 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ..face import INNER_LIPS, MOUTH_CORNERS, Face
+from ..face.canonical import INNER_LIPS, MOUTH_CORNERS, Face
 
 TOGETHER = 1.0  # mm beyond their distance at rest up to which lips count as together
 STILL = 1e-6  # mm, standard deviation up to which a reference's mouth does not move
 CONSTANT = 1e-9  # standard deviation below which a series is constant and correlates with nothing
-REGION_MASKS = ("lips", "face", "upper_face")  # masks of `Comparison` that the field's metrics are defined on
+REGION_MASKS = (
+    "lips",
+    "face",
+    "upper_face",
+)  # masks of `Comparison` that the field's metrics are defined on
 
 
 def reconstruction_error(predicted: np.ndarray, reference: np.ndarray) -> float:
@@ -27,7 +31,9 @@ def reconstruction_error(predicted: np.ndarray, reference: np.ndarray) -> float:
 
 def velocity_error(predicted: np.ndarray, reference: np.ndarray) -> float:
     """VE: mean distance between the two motions from one frame to the next, mm a frame; needs two frames."""
-    return float(np.linalg.norm(np.diff(predicted, axis=0) - np.diff(reference, axis=0), axis=2).mean())
+    return float(
+        np.linalg.norm(np.diff(predicted, axis=0) - np.diff(reference, axis=0), axis=2).mean()
+    )
 
 
 def lip_vertex_error(predicted: np.ndarray, reference: np.ndarray) -> float:
@@ -109,11 +115,15 @@ class Comparison:
         up: np.ndarray | None = None,
     ):
         self.up = up
-        self.gaps: list[np.ndarray] = []  # (T, 2): of the middles of the inner lips along `up`, predicted and reference
+        self.gaps: list[
+            np.ndarray
+        ] = []  # (T, 2): of the middles of the inner lips along `up`, predicted and reference
         self.neutral = neutral * scale
         self.masks, self.mouth, self.scale, self.unit = masks, mouth, scale, unit
         self.frames = 0
-        self.last: tuple[np.ndarray, np.ndarray] | None = None  # frame of either motion, (1, V, 3) mm
+        self.last: tuple[np.ndarray, np.ndarray] | None = (
+            None  # frame of either motion, (1, V, 3) mm
+        )
         # Sums over frames, by mask: of the mean distance, the mean distance of the steps, the largest distance and its
         # square.
         self.distance: dict[str, float] = defaultdict(float)
@@ -121,16 +131,22 @@ class Comparison:
         self.largest: dict[str, float] = defaultdict(float)
         self.largest_sq: dict[str, float] = defaultdict(float)
         upper = masks.get("upper_face", np.zeros(0, int))
-        self.moments = np.zeros((2, 2, len(upper)))  # of ‖· − m‖² for predicted and reference: sums and sums of squares
+        self.moments = np.zeros(
+            (2, 2, len(upper))
+        )  # of ‖· − m‖² for predicted and reference: sums and sums of squares
         self.where = np.zeros(len(neutral))
         self.course: dict[str, list[np.ndarray]] = defaultdict(list)
-        self.lengths: list[np.ndarray] = []  # (T, 4): opening and width of the predicted mouth, then of the reference's
+        self.lengths: list[
+            np.ndarray
+        ] = []  # (T, 4): opening and width of the predicted mouth, then of the reference's
 
     def add(self, predicted: np.ndarray, reference: np.ndarray) -> None:
         """Add consecutive frames (T, V, 3) in the mesh's own unit."""
         p, g = predicted.astype(np.float64) * self.scale, reference.astype(np.float64) * self.scale
         last_p, last_g = self.last or (p[:0], g[:0])
-        steps = np.diff(np.concatenate([last_p, p]), axis=0) - np.diff(np.concatenate([last_g, g]), axis=0)
+        steps = np.diff(np.concatenate([last_p, p]), axis=0) - np.diff(
+            np.concatenate([last_g, g]), axis=0
+        )
         step_distance, distance = np.linalg.norm(steps, axis=2), np.linalg.norm(p - g, axis=2)
         self.where += distance.sum(0)
         for name, mask in self.masks.items():
@@ -151,7 +167,9 @@ class Comparison:
             self.lengths.append(np.stack(lengths, 1))
             if self.up is not None:
                 above, below = self.mouth[:2]
-                self.gaps.append(np.stack([(m[:, above] - m[:, below]) @ self.up for m in (p, g)], 1))
+                self.gaps.append(
+                    np.stack([(m[:, above] - m[:, below]) @ self.up for m in (p, g)], 1)
+                )
         self.frames += len(p)
         self.last = p[-1:], g[-1:]
 
@@ -166,20 +184,48 @@ class Comparison:
             if mask in self.masks:
                 put("RE", self.distance[mask] / frames, unit, mask, "mean distance")
                 put(
-                    "VE", self.step_distance[mask] / (frames - 1), f"{unit} a frame", mask, "mean distance of the steps"
+                    "VE",
+                    self.step_distance[mask] / (frames - 1),
+                    f"{unit} a frame",
+                    mask,
+                    "mean distance of the steps",
                 )
         if "lips" in self.masks:
-            put("LVE", self.largest["lips"] / frames, unit, "lips", "mean over frames of the largest distance")
-            put("LVE²", self.largest_sq["lips"] / frames, f"{unit}²", "lips", "mean of the largest squared distance")
+            put(
+                "LVE",
+                self.largest["lips"] / frames,
+                unit,
+                "lips",
+                "mean over frames of the largest distance",
+            )
+            put(
+                "LVE²",
+                self.largest_sq["lips"] / frames,
+                f"{unit}²",
+                "lips",
+                "mean of the largest squared distance",
+            )
         if "upper_face" in self.masks:
-            put("EVE", self.largest["upper_face"] / frames, unit, "upper_face", "as LVE, eyes and forehead")
+            put(
+                "EVE",
+                self.largest["upper_face"] / frames,
+                unit,
+                "upper_face",
+                "as LVE, eyes and forehead",
+            )
         if "face" in self.masks:
             put("MVE", self.distance["face"] / frames, unit, "face", "mean distance")
         if "upper_face" in self.masks:
             mean, square = self.moments[:, 0] / frames, self.moments[:, 1] / frames
             spread = np.sqrt(np.maximum(square - mean**2, 0))
             fdd = float((spread[1] - spread[0]).mean())
-            put("FDD", fdd, f"{unit}²", "upper_face", "spread of ‖·‖² over time, reference less predicted")
+            put(
+                "FDD",
+                fdd,
+                f"{unit}²",
+                "upper_face",
+                "spread of ‖·‖² over time, reference less predicted",
+            )
             put("|FDD|", abs(fdd), f"{unit}²", "upper_face", "its absolute value")
         return found + self._mouth_metrics()
 
@@ -193,8 +239,22 @@ class Comparison:
         points = 2  # landmarks of either distance
         spread = "spread relative to the reference's, 0 if that is still"
         return [
-            Metric("r opening", pearson(opening, true_opening), "", "mouth opening", points, "Pearson correlation"),
-            Metric("r width", pearson(width, true_width), "", "mouth width", points, "Pearson correlation"),
+            Metric(
+                "r opening",
+                pearson(opening, true_opening),
+                "",
+                "mouth opening",
+                points,
+                "Pearson correlation",
+            ),
+            Metric(
+                "r width",
+                pearson(width, true_width),
+                "",
+                "mouth width",
+                points,
+                "Pearson correlation",
+            ),
             Metric("amplitude", amplitude, "", "mouth opening", points, spread),
             *self._closure_metrics(),
         ]
@@ -220,7 +280,12 @@ class Comparison:
                 whose = "reference's" if name == "recall" else "predicted"
                 found.append(
                     Metric(
-                        f"closure {name}", share, "", "mouth opening", 2, f"of {len(runs)} {whose} closures, in both"
+                        f"closure {name}",
+                        share,
+                        "",
+                        "mouth opening",
+                        2,
+                        f"of {len(runs)} {whose} closures, in both",
                     )
                 )
         return found

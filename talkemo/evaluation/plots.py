@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from ..formats.mesh_types import Mesh
-from ..geometry import vertex_normals
+from ..geometry.meshes import vertex_normals
 from .drawing import new_figure, save_figure
 from .metrics import Comparison
 
@@ -33,7 +33,9 @@ def plot_comparison(comparison: Comparison, mesh: Mesh, fps: float, output: Path
     faces = mesh.faces[ahead]
     faces = faces[np.argsort(points[faces].mean(1)[:, 2])]  # what is nearer is drawn later
     error = comparison.where / comparison.frames
-    drawn = place.tripcolor(points[:, 0], points[:, 1], faces, error, cmap="turbo", shading="gouraud", vmin=0)
+    drawn = place.tripcolor(
+        points[:, 0], points[:, 1], faces, error, cmap="turbo", shading="gouraud", vmin=0
+    )
     place.set(aspect="equal", title="mean error of each vertex")
     place.axis("off")
     figure.colorbar(drawn, ax=place, label=comparison.unit)
@@ -59,8 +61,22 @@ def plot_confusion(emotions: list[dict[str, Any]], output: Path) -> None:
             axes.imshow(share, cmap="Blues", vmin=0, vmax=1, aspect="auto")
             for row, cell in np.ndindex(share.shape):
                 color = "white" if share[row, cell] > 0.5 else "black"
-                axes.text(cell, row, f"{share[row, cell]:.2f}", ha="center", va="center", fontsize=7, color=color)
-            axes.set_xticks(range(len(matrix["classes"])), matrix["classes"], rotation=40, ha="right", fontsize=8)
+                axes.text(
+                    cell,
+                    row,
+                    f"{share[row, cell]:.2f}",
+                    ha="center",
+                    va="center",
+                    fontsize=7,
+                    color=color,
+                )
+            axes.set_xticks(
+                range(len(matrix["classes"])),
+                matrix["classes"],
+                rotation=40,
+                ha="right",
+                fontsize=8,
+            )
             axes.set_yticks(range(len(matrix["emotions"])), matrix["emotions"], fontsize=8)
             name = judge if judge == "discriminator" else f"classifier of {judge}"
             axes.set_title(f"{found['corpus']}, {kind} frames, {name}", fontsize=9)

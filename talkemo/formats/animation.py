@@ -12,17 +12,22 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 
 from ..errors import InputError
-from ..files import Partial, shown
+from ..files.reading import printable
+from ..files.writing import Partial
 from .mesh_types import LARGEST_COORDINATE
 
 if TYPE_CHECKING:
     from typing_extensions import Self
 
-    from ..render.look import Look
-    from .mesh_types import Appearance
+    from ..render.appearance import Appearance
+    from .mesh_types import MeshAttributes
 
-BYTES_AT_A_TIME = 1 << 28  # of vertices that are read together, which bounds the memory for large meshes
-SHOWN_FPS = 30.0  # of films and pages at most: more costs time and shows nothing that a face does
+BYTES_AT_A_TIME = (
+    1 << 28
+)  # of vertices that are read together, which bounds the memory for large meshes
+MAX_VIDEO_FPS = (
+    30.0  # of films and pages at most: more costs time and shows nothing that a face does
+)
 
 
 @dataclass(frozen=True, eq=False)
@@ -61,11 +66,13 @@ class Turn(Protocol):
         """A head's rotations (T, 3, 3), see `Frames.head`, in the mesh's axes."""
         ...
 
-    def look(self, gaze: np.ndarray) -> np.ndarray:
+    def eye_rotations(self, gaze: np.ndarray) -> np.ndarray:
         """The rotations (T, 3, 3) of eyes in the mesh's axes, by their gaze (T, 2)."""
         ...
 
-    def __call__(self, vertices: np.ndarray, rotation: np.ndarray, gaze: np.ndarray | None = None) -> np.ndarray:
+    def __call__(
+        self, vertices: np.ndarray, rotation: np.ndarray, gaze: np.ndarray | None = None
+    ) -> np.ndarray:
         """Vertices (N, 3) of a frame, turned by a rotation (3, 3) and a gaze (2,)."""
         ...
 
@@ -93,15 +100,15 @@ class Header:
     facing: np.ndarray | None = None
     meta: dict[str, Any] = field(default_factory=dict)
     targets: Callable[[], np.ndarray] | None = None
-    appearance: Appearance | None = None
-    look: Callable[[], Look] | None = None
+    attributes: MeshAttributes | None = None
+    appearance: Callable[[], Appearance] | None = None
     basis: Callable[[], np.ndarray] | None = None
     turn: Turn | None = None
 
 
-def frames_a_picture(fps: float) -> int:
-    """How many frames there are to each that is shown: films and pages have at most SHOWN_FPS pictures a second."""
-    return max(1, int(np.ceil(fps / SHOWN_FPS - 1e-6)))
+def video_frame_step(fps: float) -> int:
+    """How many frames there are to each that is shown: films and pages have at most MAX_VIDEO_FPS pictures a second."""
+    return max(1, int(np.ceil(fps / MAX_VIDEO_FPS - 1e-6)))
 
 
 class Source(Protocol):
@@ -118,7 +125,7 @@ class Source(Protocol):
     focus: np.ndarray | None
     facing: np.ndarray | None
     meta: dict[str, Any]
-    appearance: Appearance | None
+    attributes: MeshAttributes | None
 
     def __len__(self) -> int:
         """Number of frames."""
@@ -148,7 +155,10 @@ class Writer(Protocol):
     def __enter__(self) -> Self: ...
 
     def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
     ) -> None: ...
 
 
@@ -199,7 +209,10 @@ class FileWriter:
         return self
 
     def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
     ) -> None:
         try:
             if kind is None:
@@ -220,8 +233,14 @@ def frames_at_a_time(wanted: int, vertices: int) -> int:
 def check_coordinates(path: Path, vertices: np.ndarray) -> None:
     """Raise InputError for vertices so far out that nothing can be computed of them; NaN is left to who uses them."""
     # By the ends of the range: an array of absolute values would take as much memory again.
-    if vertices.size and max(np.fmax.reduce(vertices, None), -np.fmin.reduce(vertices, None)) > LARGEST_COORDINATE:
-        raise InputError(f"{shown(path)}: coordinates beyond {LARGEST_COORDINATE:.0e}", "export it again")
+    if (
+        vertices.size
+        and max(np.fmax.reduce(vertices, None), -np.fmin.reduce(vertices, None))
+        > LARGEST_COORDINATE
+    ):
+        raise InputError(
+            f"{printable(path)}: coordinates beyond {LARGEST_COORDINATE:.0e}", "export it again"
+        )
 
 
 def check_frames(source: Source, vertices: np.ndarray, first: int) -> None:
@@ -229,7 +248,8 @@ def check_frames(source: Source, vertices: np.ndarray, first: int) -> None:
     if not np.isfinite(vertices).all():
         last = first + len(vertices) - 1
         raise InputError(
-            f"{source.path}: vertices contain NaN or infinity, in frames {first} to {last}", "export it again"
+            f"{source.path}: vertices contain NaN or infinity, in frames {first} to {last}",
+            "export it again",
         )
 
 

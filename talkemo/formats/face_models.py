@@ -17,7 +17,8 @@ from typing import IO, Any
 import numpy as np
 
 from ..errors import InputError
-from ..files import NpzFile, open_file, readable, shown
+from ..files.arrays import NpzFile
+from ..files.reading import open_file, printable, reading_errors
 from .mesh import load_mesh
 from .mesh_types import MOST_VERTICES, Mesh, check_mesh
 
@@ -49,20 +50,32 @@ def read_face_model(path: str | Path) -> FaceModel:
     elif path.suffix.lower() == ".pkl":
         mesh, identity = _flame(path)
     else:
-        raise InputError(f"{shown(path)}: not {WHAT}", HINT)
-    check_mesh(mesh, shown(path))
+        raise InputError(f"{printable(path)}: not {WHAT}", HINT)
+    check_mesh(mesh, printable(path))
     if not np.isfinite(identity).all():
-        raise InputError(f"{shown(path)}: numbers in it that are none", HINT)
+        raise InputError(f"{printable(path)}: numbers in it that are none", HINT)
     return FaceModel(mesh, identity.astype(np.float32))
 
 
 def _facescape(path: Path) -> tuple[Mesh, np.ndarray]:
     """The first expression is the neutral one; the rest of the core tensor is not kept."""
-    with open_file(path, WHAT, HINT) as file, readable(path, WHAT, HINT), NpzFile(file) as arrays:
+    with (
+        open_file(path, WHAT, HINT) as file,
+        reading_errors(path, WHAT, HINT),
+        NpzFile(file) as arrays,
+    ):
         found = arrays.read(("shape_bm_core", "fv_indices", "id_mean", "id_var"))
         core, faces = found["shape_bm_core"], np.asarray(found["fv_indices"])
-        mean, spread = found["id_mean"].reshape(-1), np.sqrt(np.maximum(found["id_var"].reshape(-1), 0))
-        if core.ndim != 3 or len(core) % 3 or core.shape[2] != len(mean) or len(mean) != len(spread):
+        mean, spread = (
+            found["id_mean"].reshape(-1),
+            np.sqrt(np.maximum(found["id_var"].reshape(-1), 0)),
+        )
+        if (
+            core.ndim != 3
+            or len(core) % 3
+            or core.shape[2] != len(mean)
+            or len(mean) != len(spread)
+        ):
             raise ValueError("its core tensor is not (3·V, expressions, identities)")
         neutral = core[:, 0].astype(np.float64)
         vertices = (neutral @ mean).reshape(-1, 3)
@@ -71,7 +84,7 @@ def _facescape(path: Path) -> tuple[Mesh, np.ndarray]:
 
 
 def _flame(path: Path) -> tuple[Mesh, np.ndarray]:
-    with open_file(path, WHAT, HINT, LARGEST_PICKLE) as file, readable(path, WHAT, HINT):
+    with open_file(path, WHAT, HINT, LARGEST_PICKLE) as file, reading_errors(path, WHAT, HINT):
         try:
             content = _load_arrays(file)
         except (
@@ -86,9 +99,15 @@ def _flame(path: Path) -> tuple[Mesh, np.ndarray]:
             raise ValueError(str(error) or type(error).__name__) from None
         if not isinstance(content, dict):
             raise ValueError("it has no arrays with names")
-        template, directions, faces = (_array(content, name) for name in ("v_template", "shapedirs", "f"))
+        template, directions, faces = (
+            _array(content, name) for name in ("v_template", "shapedirs", "f")
+        )
         vertices = template.astype(np.float64)
-        shaped = directions.ndim == 3 and directions.shape[:2] == vertices.shape and vertices.shape[1:] == (3,)
+        shaped = (
+            directions.ndim == 3
+            and directions.shape[:2] == vertices.shape
+            and vertices.shape[1:] == (3,)
+        )
         if not shaped or not directions.shape[2]:
             raise ValueError("its shapes are not (V, 3, N)")
         identity = directions[:, :, :MOST_IDENTITIES].transpose(2, 0, 1)
@@ -100,23 +119,33 @@ def _ict(folder: Path) -> tuple[Mesh, np.ndarray]:
         if (place / ICT_NEUTRAL).is_file():
             break
     else:
-        raise InputError(f"{shown(folder)}: not {WHAT}: no {ICT_NEUTRAL} in it", HINT)
+        raise InputError(f"{printable(folder)}: not {WHAT}: no {ICT_NEUTRAL} in it", HINT)
     mesh = load_mesh(place / ICT_NEUTRAL)
-    paths = sorted(path for path in place.iterdir() if ICT_IDENTITY.fullmatch(path.name) and path.is_file())
+    paths = sorted(
+        path for path in place.iterdir() if ICT_IDENTITY.fullmatch(path.name) and path.is_file()
+    )
     identity = np.zeros((len(paths), *mesh.vertices.shape), np.float32)
     for number, path in enumerate(paths):
         one = load_mesh(path)
         if one.vertices.shape != mesh.vertices.shape:
-            raise InputError(f"{shown(path)}: other vertices than {ICT_NEUTRAL} has", "are the files of one version?")
+            raise InputError(
+                f"{printable(path)}: other vertices than {ICT_NEUTRAL} has",
+                "are the files of one version?",
+            )
         identity[number] = one.vertices - mesh.vertices
     if not paths:
-        raise InputError(f"{shown(folder)}: no identity000.obj in it", HINT)
+        raise InputError(f"{printable(folder)}: no identity000.obj in it", HINT)
     return mesh, identity
 
 
 def _triangles(faces: np.ndarray, vertices: int) -> np.ndarray:
     """Triangles (F, 3) int32 from 0, of triangles or quadrilaterals that count from 0 or, as in an obj, from 1."""
-    if faces.ndim != 2 or faces.shape[1] not in (3, 4) or not len(faces) or faces.dtype.kind not in "iuf":
+    if (
+        faces.ndim != 2
+        or faces.shape[1] not in (3, 4)
+        or not len(faces)
+        or faces.dtype.kind not in "iuf"
+    ):
         raise ValueError("its faces are not (F, 3)")
     faces = faces.astype(np.int64)
     if faces.max() == vertices:

@@ -28,13 +28,26 @@ def first_line(fps: float, latency: float, shown: dict[str, Any]) -> bytes:
     return _line({"talkemo": __version__, "fps": fps, "latency": round(latency, 3), **shown})
 
 
-def json_lines(times: np.ndarray, arkit: np.ndarray, head: np.ndarray | None, gaze: np.ndarray | None) -> bytes:
+def json_lines(
+    times: np.ndarray, arkit: np.ndarray, head: np.ndarray | None, gaze: np.ndarray | None
+) -> bytes:
     """Frames as JSON lines: times (T,), ARKit weights (T, 52), head rotations (T, 3, 3), gaze (T, 2)."""
     parts = {"arkit": arkit, "head": None if head is None else head_angles(head), "gaze": gaze}
-    moving = {name: np.round(part, DECIMALS).astype(float) for name, part in parts.items() if part is not None}
+    moving = {
+        name: np.round(part, DECIMALS).astype(float)
+        for name, part in parts.items()
+        if part is not None
+    }
     lines = []
     for k, time in enumerate(np.round(times, DECIMALS).tolist()):
-        lines.append(_line({"time": time, **{name: part[k].round(DECIMALS).tolist() for name, part in moving.items()}}))
+        lines.append(
+            _line(
+                {
+                    "time": time,
+                    **{name: part[k].round(DECIMALS).tolist() for name, part in moving.items()},
+                }
+            )
+        )
     return b"".join(lines)
 
 

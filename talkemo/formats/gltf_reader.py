@@ -14,9 +14,10 @@ from typing import Any
 import numpy as np
 
 from ..errors import InputError
-from ..files import largest_loaded, parse_json, read_bytes, readable, shown
+from ..files.arrays import largest_loaded
+from ..files.reading import parse_json, printable, read_bytes, reading_errors
 from .animation import check_coordinates, frames_at_a_time
-from .mesh_types import LARGEST_COORDINATE, MOST_FACES, Appearance
+from .mesh_types import LARGEST_COORDINATE, MOST_FACES, MeshAttributes
 
 LARGEST_FILE = 1 << 31  # bytes
 LARGEST_JSON = 1 << 25  # bytes
@@ -81,20 +82,22 @@ class GlbAnimation:
         self.path = Path(path)
         what, hint = "a GLB that can be read", "export it again, with morph targets"
         content = read_bytes(self.path, what, hint, LARGEST_FILE)
-        with readable(path, what, hint):
+        with reading_errors(path, what, hint):
             self._read(content, fps)
 
     def _read(self, content: bytes, fps: float | None) -> None:
         """Read container, meshes and curves."""
         self.tree, self.block = container(content)
-        self._most = min(largest_loaded(len(content)), LARGEST_FILE)  # bytes of all vertices and morph targets
+        self._most = min(
+            largest_loaded(len(content)), LARGEST_FILE
+        )  # bytes of all vertices and morph targets
         needed = self.tree.get("extensionsRequired", [])
         if needed:
             raise ValueError(f"it needs {', '.join(map(str, needed))}, which talkemo does not read")
         self.meta: dict[str, Any] = {}
         self.focus: np.ndarray | None = None
         self.facing: np.ndarray | None = None
-        self.appearance: Appearance | None = None
+        self.attributes: MeshAttributes | None = None
         self._parts: list[_Part] = []
         rests, faces = self._read_meshes()
         self.rest: np.ndarray | None = np.concatenate(rests)
@@ -111,7 +114,7 @@ class GlbAnimation:
         self.shape: tuple[int, ...] = (round(max(ends) * self.fps) + 1, len(self.rest), 3)
         if len(self) > MOST_FRAMES:
             raise InputError(
-                f"{shown(self.path)}: keys up to {max(ends):.0f} s are {len(self)} frames at {self.fps:g} a second",
+                f"{printable(self.path)}: keys up to {max(ends):.0f} s are {len(self)} frames at {self.fps:g} a second",
                 f"at most {MOST_FRAMES} are read: lower --fps, or move the last keys",
             )
         self.block, self.tree = memoryview(b""), {}  # what was needed of it is read
@@ -130,22 +133,32 @@ class GlbAnimation:
                 if primitive.get("mode", TRIANGLES) != TRIANGLES:
                     continue
                 targets = primitive.get("targets", [])
-                total += int(self.tree["accessors"][primitive["attributes"]["POSITION"]]["count"]) * (2 + len(targets))
+                total += int(
+                    self.tree["accessors"][primitive["attributes"]["POSITION"]]["count"]
+                ) * (2 + len(targets))
                 if total * 12 > self._most or len(targets) > MOST_TARGETS:
                     raise ValueError("more vertices and morph targets than any face has")
                 points, triangles, shapes = self._primitive(primitive, matrix)
-                steady = np.array(node.get("weights") or mesh.get("weights") or [0.0] * len(shapes), np.float32)
+                steady = np.array(
+                    node.get("weights") or mesh.get("weights") or [0.0] * len(shapes), np.float32
+                )
                 if steady.shape != (len(shapes),) or not _within(steady, LARGEST_WEIGHT):
-                    raise ValueError("there are not as many weights as morph targets, or they are out of range")
+                    raise ValueError(
+                        "there are not as many weights as morph targets, or they are out of range"
+                    )
                 rests.append(points)
                 faces.append(triangles + vertices)
-                self._parts.append(_Part(number, slice(vertices, vertices + len(points)), shapes, steady))
+                self._parts.append(
+                    _Part(number, slice(vertices, vertices + len(points)), shapes, steady)
+                )
                 vertices += len(points)
         if not rests:
             raise ValueError("no mesh of triangles in it")
         return rests, faces
 
-    def _primitive(self, primitive: dict[str, Any], matrix: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    def _primitive(
+        self, primitive: dict[str, Any], matrix: np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Vertices (V, 3), triangles (F, 3) and morph targets (K, V, 3) of a primitive, placed by a matrix (4, 4)."""
         points = self._accessor(primitive["attributes"]["POSITION"]).astype(np.float64)
         if "indices" in primitive:
@@ -162,7 +175,9 @@ class GlbAnimation:
         ):
             raise ValueError("positions or triangles are out of range")
         moves = [
-            self._accessor(target["POSITION"]) if "POSITION" in target else np.zeros_like(points, np.float32)
+            self._accessor(target["POSITION"])
+            if "POSITION" in target
+            else np.zeros_like(points, np.float32)
             for target in primitive.get("targets", [])
         ]
         if any(move.shape != points.shape for move in moves):
@@ -173,7 +188,9 @@ class GlbAnimation:
         placed = points @ linear + matrix[:3, 3]
         if not _within(placed, LARGEST_COORDINATE) or not _within(shapes, LARGEST_COORDINATE):
             raise ValueError("positions or morph targets are out of range")
-        if "_VERTEX" in primitive["attributes"]:  # ours: which vertices a seam of the texture has split
+        if (
+            "_VERTEX" in primitive["attributes"]
+        ):  # ours: which vertices a seam of the texture has split
             origin = self._accessor(primitive["attributes"]["_VERTEX"])
             first = _first_of_each(origin, len(points))
             triangles = np.asarray(origin, np.int64)[triangles]
@@ -186,7 +203,9 @@ class GlbAnimation:
         count, width = int(accessor["count"]), WIDTHS[accessor["type"]]
         kind = np.dtype(TYPES[accessor["componentType"]])
         if "bufferView" in accessor:
-            values = self._view(accessor["bufferView"], int(accessor.get("byteOffset", 0)), kind, count, width)
+            values = self._view(
+                accessor["bufferView"], int(accessor.get("byteOffset", 0)), kind, count, width
+            )
         else:
             if not 0 <= count * width * kind.itemsize <= self._most:
                 raise ValueError("an accessor larger than any mesh")
@@ -195,9 +214,13 @@ class GlbAnimation:
             sparse = accessor["sparse"]
             some, at, new = int(sparse["count"]), sparse["indices"], sparse["values"]
             offset = int(at.get("byteOffset", 0))
-            index = self._view(at["bufferView"], offset, np.dtype(TYPES[at["componentType"]]), some, 1)[:, 0]
+            index = self._view(
+                at["bufferView"], offset, np.dtype(TYPES[at["componentType"]]), some, 1
+            )[:, 0]
             values = values.copy()
-            values[index] = self._view(new["bufferView"], int(new.get("byteOffset", 0)), kind, some, width)
+            values[index] = self._view(
+                new["bufferView"], int(new.get("byteOffset", 0)), kind, some, width
+            )
         if accessor.get("normalized") and kind.kind in "iu":
             values = np.maximum(values / np.float32(np.iinfo(kind).max), -1)
         return values[:, 0] if width == 1 else values
@@ -285,7 +308,9 @@ class GlbAnimation:
                 weights = np.broadcast_to(part.weights, (len(times), len(part.shapes)))
                 if part.node in self._curves:
                     keys, values = self._curves[part.node]
-                    weights = np.stack([np.interp(times, keys, column) for column in values.T], axis=1)
+                    weights = np.stack(
+                        [np.interp(times, keys, column) for column in values.T], axis=1
+                    )
                 result[:, part.vertices] += np.tensordot(weights.astype(np.float32), part.shapes, 1)
             check_coordinates(self.path, result)
             yield result
@@ -302,7 +327,9 @@ def _rate(times: np.ndarray) -> float:
         return USUAL_FPS
     steps = np.diff(times)
     found = 1 / float(np.median(steps))
-    if np.abs(steps * found - 1).max() < 0.05:  # evenly: over all of them the rounding of each key no longer matters
+    if (
+        np.abs(steps * found - 1).max() < 0.05
+    ):  # evenly: over all of them the rounding of each key no longer matters
         found = (len(times) - 1) / float(times[-1] - times[0])
     for usual in (round(found), round(found) * 1000 / 1001):
         if abs(found - usual) < 2e-3:

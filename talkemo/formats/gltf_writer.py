@@ -10,12 +10,12 @@ from typing import Any
 import numpy as np
 
 from .. import __version__
-from ..face import ARKIT_NAMES
-from ..geometry import vertex_normals
+from ..face.canonical import ARKIT_NAMES
+from ..geometry.meshes import vertex_normals
 from .animation import FileWriter, Frames, Header
 from .baking import check_writable
 from .gltf_reader import BINARY_CHUNK, JSON_CHUNK, MAGIC
-from .mesh_types import Appearance, picture_type
+from .mesh_types import MeshAttributes, picture_type
 from .tracks import HEAD, Tracks
 
 FLOAT, UNSIGNED = 5126, 5125  # glTF's component types
@@ -56,14 +56,17 @@ class GlbWriter(FileWriter):
             targets = self.targets[:, self.moving]
             drawn = self.header.rest[self.moving] + np.tensordot(frames.arkit[some], targets, 1)
             off = np.linalg.norm(frames.vertices[some][:, self.moving] - drawn, axis=2)
-            self.distance, self.measured = self.distance + float(off.sum()), self.measured + off.size
+            self.distance, self.measured = (
+                self.distance + float(off.sum()),
+                self.measured + off.size,
+            )
 
     def finish(self) -> None:
         header = self.header
         glb = _Glb()
         rest = header.rest.astype(np.float32)
         # A vertex on a seam of the texture has several texture coordinates, and is written once for each.
-        origin, faces, uv = _split_at_seams(header.faces, header.appearance)
+        origin, faces, uv = _split_at_seams(header.faces, header.attributes)
         attributes = {
             "POSITION": glb.add(rest[origin], bounds=True),
             "NORMAL": glb.add(vertex_normals(rest, header.faces).astype(np.float32)[origin]),
@@ -80,13 +83,21 @@ class GlbWriter(FileWriter):
             names = [f"frame{k:05d}" for k in range(len(targets))]
         else:
             assert self.targets is not None
-            targets, weights, names = self.targets, np.concatenate(self.weights).astype(np.float32), list(ARKIT_NAMES)
+            targets, weights, names = (
+                self.targets,
+                np.concatenate(self.weights).astype(np.float32),
+                list(ARKIT_NAMES),
+            )
             if self.measured:
                 self.metrics["arkit_residual_mesh_units"] = self.distance / self.measured
         # A head that turns moves more than its face.
         primitive["targets"] = [{"POSITION": glb.add_target(target[origin])} for target in targets]
         times = (np.arange(len(weights)) / header.fps).astype(np.float32)
-        sampler = {"input": glb.add(times, bounds=True), "output": glb.add(weights.ravel()), "interpolation": "LINEAR"}
+        sampler = {
+            "input": glb.add(times, bounds=True),
+            "output": glb.add(weights.ravel()),
+            "interpolation": "LINEAR",
+        }
         nodes, samplers, channels = self._turning(glb, sampler["input"])
         mesh = {
             "name": "face",
@@ -94,18 +105,26 @@ class GlbWriter(FileWriter):
             "weights": [0.0] * len(names),
             "extras": {"targetNames": names},
         }
-        texture = header.appearance.texture if header.appearance and uv is not None else None
+        texture = header.attributes.texture if header.attributes and uv is not None else None
         materials: dict[str, Any] = {}
         if texture is not None:
             image = {"bufferView": glb.add_bytes(texture), "mimeType": picture_type(texture)}
             skin = {"baseColorTexture": {"index": 0}, "metallicFactor": 0.0, "roughnessFactor": 0.8}
-            materials = {"images": [image], "textures": [{"source": 0}], "materials": [{"pbrMetallicRoughness": skin}]}
+            materials = {
+                "images": [image],
+                "textures": [{"source": 0}],
+                "materials": [{"pbrMetallicRoughness": skin}],
+            }
             primitive["material"] = 0
         glb.write(
             self.partial.path,
             {
                 **materials,
-                "asset": {"version": "2.0", "generator": f"talkemo {__version__}", "extras": header.meta},
+                "asset": {
+                    "version": "2.0",
+                    "generator": f"talkemo {__version__}",
+                    "extras": header.meta,
+                },
                 "scene": 0,
                 "scenes": [{"nodes": [0, 1] if nodes else [0]}],
                 "nodes": [{"name": "face", "mesh": 0}, *nodes],
@@ -113,7 +132,10 @@ class GlbWriter(FileWriter):
                 "animations": [
                     {
                         "name": str(header.meta.get("emotion", "talkemo")),
-                        "channels": [{"sampler": 0, "target": {"node": 0, "path": "weights"}}, *channels],
+                        "channels": [
+                            {"sampler": 0, "target": {"node": 0, "path": "weights"}},
+                            *channels,
+                        ],
                         "samplers": [sampler, *samplers],
                     }
                 ],
@@ -129,26 +151,32 @@ class GlbWriter(FileWriter):
         nodes: list[Any] = [{"name": HEAD, "translation": places[HEAD].tolist()}]
         if eyes:
             nodes[0]["children"] = [2 + k for k in range(len(eyes))]
-        nodes += [{"name": name, "translation": (places[name] - places[HEAD]).tolist()} for name in eyes]
+        nodes += [
+            {"name": name, "translation": (places[name] - places[HEAD]).tolist()} for name in eyes
+        ]
         samplers, channels = [], []
         for name, quaternions in turned.items():
-            samplers.append({"input": times, "output": glb.add(quaternions), "interpolation": "LINEAR"})
+            samplers.append(
+                {"input": times, "output": glb.add(quaternions), "interpolation": "LINEAR"}
+            )
             node = 1 if name == HEAD else 2 + eyes.index(name)
-            channels.append({"sampler": len(samplers), "target": {"node": node, "path": "rotation"}})
+            channels.append(
+                {"sampler": len(samplers), "target": {"node": node, "path": "rotation"}}
+            )
         return nodes, samplers, channels
 
 
 def _split_at_seams(
-    faces: np.ndarray, appearance: Appearance | None
+    faces: np.ndarray, attributes: MeshAttributes | None
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
     """For each vertex to be written the mesh's own, the faces (F, 3) of those, and their texture coordinates, v down."""
-    if appearance is None or appearance.uv is None or appearance.uv_faces is None:
+    if attributes is None or attributes.uv is None or attributes.uv_faces is None:
         return np.arange(int(faces.max()) + 1), faces, None
-    pairs = np.stack([faces.ravel(), appearance.uv_faces.ravel()], axis=1).astype(np.int64)
+    pairs = np.stack([faces.ravel(), attributes.uv_faces.ravel()], axis=1).astype(np.int64)
     unused = np.setdiff1d(np.arange(int(faces.max()) + 1), faces)
     pairs = np.concatenate([pairs, np.stack([unused, np.zeros_like(unused)], axis=1)])
     found, number = np.unique(pairs, axis=0, return_inverse=True)
-    uv = appearance.uv[found[:, 1]] * np.array([1, -1], np.float32) + np.array([0, 1], np.float32)
+    uv = attributes.uv[found[:, 1]] * np.array([1, -1], np.float32) + np.array([0, 1], np.float32)
     return found[:, 0], number.reshape(-1)[: faces.size].reshape(-1, 3), uv
 
 
@@ -172,9 +200,14 @@ class _Glb:
 
     def add(self, array: np.ndarray, bounds: bool = False, target: int | None = None) -> int:
         """The accessor of an array (N, 4), (N, 3), (N, 2) or (N,), float32 or uint32."""
-        kind: dict[str, Any] = {"componentType": UNSIGNED if array.dtype.kind == "u" else FLOAT, "count": len(array)}
+        kind: dict[str, Any] = {
+            "componentType": UNSIGNED if array.dtype.kind == "u" else FLOAT,
+            "count": len(array),
+        }
         kind["type"] = f"VEC{array.shape[1]}" if array.ndim == 2 else "SCALAR"
-        self.accessors.append({"bufferView": self._view(array, target), **kind, **(_bounds(array) if bounds else {})})
+        self.accessors.append(
+            {"bufferView": self._view(array, target), **kind, **(_bounds(array) if bounds else {})}
+        )
         return len(self.accessors) - 1
 
     def add_bytes(self, content: bytes) -> int:
@@ -193,14 +226,21 @@ class _Glb:
         else:
             sparse = {
                 "count": len(moving),
-                "indices": {"bufferView": self._view(moving.astype(np.uint32)), "componentType": UNSIGNED},
+                "indices": {
+                    "bufferView": self._view(moving.astype(np.uint32)),
+                    "componentType": UNSIGNED,
+                },
                 "values": {"bufferView": self._view(target[moving])},
             }
             self.accessors.append({**about, "sparse": sparse})
         return len(self.accessors) - 1
 
     def write(self, path: Path, tree: dict[str, Any]) -> None:
-        tree |= {"accessors": self.accessors, "bufferViews": self.views, "buffers": [{"byteLength": self.size}]}
+        tree |= {
+            "accessors": self.accessors,
+            "bufferViews": self.views,
+            "buffers": [{"byteLength": self.size}],
+        }
         text = json.dumps(tree).encode()
         text += b" " * (-len(text) % 4)
         with path.open("wb") as file:

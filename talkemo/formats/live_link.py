@@ -8,14 +8,21 @@ from typing import IO, Any
 
 import numpy as np
 
-from ..face import ARKIT_NAMES
+from ..face.canonical import ARKIT_NAMES
 from .animation import FileWriter, Frames, Header
 
 # Live Link Face has right before left where a shape points to a side, and Apple left before right.
-_SWAPPED = {"jawLeft": "jawRight", "jawRight": "jawLeft", "mouthLeft": "mouthRight", "mouthRight": "mouthLeft"}
+_SWAPPED = {
+    "jawLeft": "jawRight",
+    "jawRight": "jawLeft",
+    "mouthLeft": "mouthRight",
+    "mouthRight": "mouthLeft",
+}
 LIVE_LINK_NAMES = tuple(_SWAPPED.get(name, name) for name in ARKIT_NAMES)
 EULER, SIGNS = "yxz", np.array([1, -1, -1])  # of a head's yaw, pitch and roll
-ROTATIONS = tuple(f"{part}{axis}" for part in ("Head", "LeftEye", "RightEye") for axis in ("Yaw", "Pitch", "Roll"))
+ROTATIONS = tuple(
+    f"{part}{axis}" for part in ("Head", "LeftEye", "RightEye") for axis in ("Yaw", "Pitch", "Roll")
+)
 
 
 def head_angles(rotation: np.ndarray) -> np.ndarray:

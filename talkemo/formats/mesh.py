@@ -7,8 +7,9 @@ from pathlib import Path
 import numpy as np
 
 from ..errors import InputError
-from ..files import atomic_write, open_file, readable, shown
-from .mesh_types import LARGEST_FILE, Appearance, Mesh, check_mesh
+from ..files.reading import open_file, printable, reading_errors
+from ..files.writing import atomic_write
+from .mesh_types import LARGEST_FILE, Mesh, MeshAttributes, check_mesh
 from .obj import read_obj
 
 MESH_FORMATS = (".obj", ".ply", ".stl", ".off", ".glb", ".gltf")
@@ -21,10 +22,16 @@ def as_mesh(source: str | Path | Mesh | tuple[np.ndarray, np.ndarray]) -> Mesh:
     if not isinstance(source, Mesh):
         vertices, faces = (np.asarray(array) for array in source)
         if vertices.ndim != 2 or vertices.shape[1] != 3 or vertices.dtype.kind not in "fiu":
-            raise InputError(f"vertices are {vertices.dtype} {vertices.shape}", "give (V, 3) floats")
+            raise InputError(
+                f"vertices are {vertices.dtype} {vertices.shape}", "give (V, 3) floats"
+            )
         if faces.ndim != 2 or faces.shape[1] != 3 or faces.dtype.kind not in "iu":
-            raise InputError(f"faces are {faces.dtype} {faces.shape}", "give (F, 3) integers, triangles")
-        if faces.size and (faces.min() < 0 or faces.max() >= len(vertices)):  # before int32 wraps them
+            raise InputError(
+                f"faces are {faces.dtype} {faces.shape}", "give (F, 3) integers, triangles"
+            )
+        if faces.size and (
+            faces.min() < 0 or faces.max() >= len(vertices)
+        ):  # before int32 wraps them
             raise InputError("faces name vertices that are not there", "count vertices from 0")
         source = Mesh(vertices.astype(np.float64), faces.astype(np.int32))
     check_mesh(source, source.name)
@@ -37,17 +44,17 @@ def load_mesh(path: str | Path) -> Mesh:
     kinds, again = f"talkemo reads {', '.join(MESH_FORMATS)}", "export it again"
     with open_file(path, "a mesh file", kinds, LARGEST_FILE) as file:
         if path.suffix.lower() not in MESH_FORMATS:
-            raise InputError(f"{shown(path)}: unknown kind of mesh", kinds)
-        appearance: Appearance | None
-        with readable(path, "a readable mesh", again):
+            raise InputError(f"{printable(path)}: unknown kind of mesh", kinds)
+        attributes: MeshAttributes | None
+        with reading_errors(path, "a readable mesh", again):
             if path.suffix.lower() == ".obj":
-                vertices, faces, appearance = read_obj(path, file)
+                vertices, faces, attributes = read_obj(path, file)
             else:
                 from .trimesh_reader import read_with_trimesh
 
-                vertices, faces, appearance = read_with_trimesh(path, file)
-            mesh = Mesh(vertices, faces, appearance, path.name)
-            check_mesh(mesh, shown(path))
+                vertices, faces, attributes = read_with_trimesh(path, file)
+            mesh = Mesh(vertices, faces, attributes, path.name)
+            check_mesh(mesh, printable(path))
     return mesh
 
 
@@ -61,4 +68,6 @@ def save_ply(path: str | Path, vertices: np.ndarray, faces: np.ndarray) -> None:
     rows = np.empty(len(faces), [("count", "u1"), ("corners", "<i4", 3)])
     rows["count"], rows["corners"] = 3, faces
     with atomic_write(path) as partial:
-        partial.write_bytes(head.encode() + np.ascontiguousarray(vertices, "<f4").tobytes() + rows.tobytes())
+        partial.write_bytes(
+            head.encode() + np.ascontiguousarray(vertices, "<f4").tobytes() + rows.tobytes()
+        )

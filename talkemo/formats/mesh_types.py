@@ -20,7 +20,7 @@ SMALLEST_SIZE = 1e-9  # of a mesh, in any unit
 
 
 @dataclass(frozen=True, eq=False)
-class Appearance:
+class MeshAttributes:
     """What a mesh file has beside its surface, kept for what is written of it.
 
     uv: (U, 2) float32 with uv_faces (F, 3) int32, the texture coordinates of each triangle's corners; v is upwards
@@ -45,7 +45,7 @@ class Mesh:
 
     vertices: np.ndarray
     faces: np.ndarray
-    appearance: Appearance | None = None
+    attributes: MeshAttributes | None = None
     name: str = "the mesh"
 
 
@@ -55,30 +55,41 @@ def check_mesh(mesh: Mesh, name: str) -> None:
     if not len(vertices):
         raise InputError(f"{name}: a mesh without vertices", "export it again")
     if not len(faces):
-        raise InputError(f"{name}: a mesh without faces", "talkemo needs a surface, not a point cloud")
+        raise InputError(
+            f"{name}: a mesh without faces", "talkemo needs a surface, not a point cloud"
+        )
     check_counts(name, len(vertices), len(faces))
     if not np.isfinite(vertices).all():
         count = int((~np.isfinite(vertices)).any(1).sum())
-        raise InputError(f"{name}: vertices contain NaN or infinity, {count} of them", "export it again")
+        raise InputError(
+            f"{name}: vertices contain NaN or infinity, {count} of them", "export it again"
+        )
     if faces.min() < 0 or faces.max() >= len(vertices):
         raise InputError(f"{name}: faces name vertices that are not there", "export it again")
     if len(faces) < FEWEST_TRIANGLES:
         raise InputError(
-            f"{name}: {len(faces)} triangles are too few for a face", f"it takes at least {FEWEST_TRIANGLES}"
+            f"{name}: {len(faces)} triangles are too few for a face",
+            f"it takes at least {FEWEST_TRIANGLES}",
         )
     if np.abs(vertices).max() > LARGEST_COORDINATE:
         raise InputError(
-            f"{name}: coordinates of up to {np.abs(vertices).max():.0e}", f"at most {LARGEST_COORDINATE:.0e} are read"
+            f"{name}: coordinates of up to {np.abs(vertices).max():.0e}",
+            f"at most {LARGEST_COORDINATE:.0e} are read",
         )
     extent = np.ptp(vertices, axis=0)
     if extent.max() < SMALLEST_SIZE:
         raise InputError(
-            f"{name}: all vertices are nearly in one place", f"a mesh is at least {SMALLEST_SIZE:.0e} large"
+            f"{name}: all vertices are nearly in one place",
+            f"a mesh is at least {SMALLEST_SIZE:.0e} large",
         )
     if extent.min() <= 0:
-        raise InputError(f"{name}: the mesh is flat, there is no face in it", "name a mesh in three dimensions")
+        raise InputError(
+            f"{name}: the mesh is flat, there is no face in it", "name a mesh in three dimensions"
+        )
     if not _has_area(vertices / extent.max(), faces):
-        raise InputError(f"{name}: the mesh has no area, its triangles are points or lines", "export it again")
+        raise InputError(
+            f"{name}: the mesh has no area, its triangles are points or lines", "export it again"
+        )
 
 
 def check_counts(name: str, vertices: int, faces: int) -> None:
@@ -114,7 +125,10 @@ def beside(path: Path, name: str, largest: int) -> Path | None:
         file = Path(os.path.realpath(folder / name.replace("\\", "/")))
         inside = file.is_relative_to(folder) and file.is_file()
         return file if inside and file.stat().st_size <= largest else None
-    except (OSError, ValueError):  # links in a circle, folders that may not be read, null characters
+    except (
+        OSError,
+        ValueError,
+    ):  # links in a circle, folders that may not be read, null characters
         return None
 
 

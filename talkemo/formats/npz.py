@@ -21,13 +21,14 @@ from typing import IO, TYPE_CHECKING, Any
 import numpy as np
 
 from ..errors import InputError
-from ..face import ARKIT_NAMES
-from ..files import ArrayHeader, NpzFile, open_file, parse_json, read_exactly, readable, shown
+from ..face.canonical import ARKIT_NAMES
+from ..files.arrays import ArrayHeader, NpzFile, read_exactly
+from ..files.reading import open_file, parse_json, printable, reading_errors
 from .animation import FileWriter, Frames, Header, check_coordinates, facing_of, frames_at_a_time
 from .mesh_types import LARGEST_COORDINATE, MOST_FACES, MOST_VERTICES
 
 if TYPE_CHECKING:
-    from .mesh_types import Appearance
+    from .mesh_types import MeshAttributes
 
 MOST_FRAMES = 24 * 3600 * 240  # a day at the highest rate that is written
 FRAME_RATES = (0.01, 10_000.0)  # frames a second
@@ -60,7 +61,11 @@ class NpzWriter(FileWriter):
     def finish(self) -> None:
         header = self.header
         self.entry.close()
-        for name, width in (("landmarks68", (68, 3)), ("arkit", (len(ARKIT_NAMES),)), ("head", (3, 3))):
+        for name, width in (
+            ("landmarks68", (68, 3)),
+            ("arkit", (len(ARKIT_NAMES),)),
+            ("head", (3, 3)),
+        ):
             if not self.waiting[name].tell():
                 continue
             self.waiting[name].seek(0)
@@ -102,15 +107,19 @@ class NpzAnimation:
 
     def __init__(self, path: str | Path):
         self.path = Path(path)
-        with open_file(path, WHAT, LAYOUT) as file, readable(path, WHAT, LAYOUT), NpzFile(file) as arrays:
+        with (
+            open_file(path, WHAT, LAYOUT) as file,
+            reading_errors(path, WHAT, LAYOUT),
+            NpzFile(file) as arrays,
+        ):
             self._header = arrays.header("vertices")
             self.shape: tuple[int, ...] = self._header.shape
             _check_vertices(self._header)
             about = {name: arrays.header(name) for name in arrays.names}
             _check_headers(about, self.shape[1])
             known = ("faces", "fps", "meta", "focus", "facing", "rest")
-            self._take(arrays.read(name for name in known if name in about), shown(path))
-        self.appearance: Appearance | None = None
+            self._take(arrays.read(name for name in known if name in about), printable(path))
+        self.attributes: MeshAttributes | None = None
 
     def _take(self, found: dict[str, np.ndarray], name: str) -> None:
         """Keep arrays whose headers are as they should be. name: of the file, in messages."""
@@ -128,7 +137,10 @@ class NpzAnimation:
         self.facing = facing_of({"facing": found["facing"]} if "facing" in found else self.meta)
         self.rest: np.ndarray | None = found["rest"].astype(np.float64) if "rest" in found else None
         if self.rest is not None and not np.abs(self.rest).max() <= LARGEST_COORDINATE:
-            raise InputError(f"{name}: the mesh at rest contains NaN, infinity or huge numbers", "export it again")
+            raise InputError(
+                f"{name}: the mesh at rest contains NaN, infinity or huge numbers",
+                "export it again",
+            )
 
     def __len__(self) -> int:
         return self.shape[0]
@@ -138,13 +150,15 @@ class NpzAnimation:
         frames = frames_at_a_time(frames, self.shape[1])
         size = self._header.dtype.itemsize * self.shape[1] * 3
         with open_file(self.path, WHAT, LAYOUT) as file, ExitStack() as stack:
-            with readable(self.path, WHAT, LAYOUT):
-                content, header = stack.enter_context(stack.enter_context(NpzFile(file)).stream("vertices"))
+            with reading_errors(self.path, WHAT, LAYOUT):
+                content, header = stack.enter_context(
+                    stack.enter_context(NpzFile(file)).stream("vertices")
+                )
                 if header != self._header:
                     raise ValueError("it was replaced while it was read")
             for start in range(0, len(self), frames):
                 count = min(frames, len(self) - start)
-                with readable(self.path, WHAT, LAYOUT):
+                with reading_errors(self.path, WHAT, LAYOUT):
                     block = read_exactly(content, count * size).view(header.dtype)
                     part = block.reshape(count, self.shape[1], 3).astype(np.float32)
                     if start + count == len(self):
@@ -163,7 +177,9 @@ def _check_vertices(header: ArrayHeader) -> None:
     if len(shape) != 3 or shape[2] != 3 or header.dtype.kind != "f" or header.fortran:
         raise ValueError(f"vertices are {header.dtype} {shape}, not C-ordered floats (T, V, 3)")
     if not 0 < shape[1] <= MOST_VERTICES or shape[0] > MOST_FRAMES:
-        raise ValueError(f"{shape[0]} frames of {shape[1]} vertices; up to {MOST_FRAMES} of {MOST_VERTICES} are read")
+        raise ValueError(
+            f"{shape[0]} frames of {shape[1]} vertices; up to {MOST_FRAMES} of {MOST_VERTICES} are read"
+        )
 
 
 def _check_headers(about: dict[str, ArrayHeader], vertices: int) -> None:
@@ -174,12 +190,21 @@ def _check_headers(about: dict[str, ArrayHeader], vertices: int) -> None:
     checks = {
         "faces": lambda h: len(h.shape) == 2 and h.shape[1] == 3 and 0 < h.shape[0] <= MOST_FACES,
         "fps": lambda h: math.prod(h.shape) == 1,
-        "meta": lambda h: math.prod(h.shape) == 1 and h.dtype.kind == "U" and h.size <= 4 * LONGEST_META,
+        "meta": lambda h: (
+            math.prod(h.shape) == 1 and h.dtype.kind == "U" and h.size <= 4 * LONGEST_META
+        ),
         "focus": lambda h: h.shape == (vertices,),
         "facing": lambda h: h.shape == (3, 3),
         "rest": lambda h: h.shape == (vertices, 3),
     }
-    kinds = {"faces": "iuf", "fps": "iuf", "meta": "U", "focus": "biu", "facing": "f", "rest": "iuf"}
+    kinds = {
+        "faces": "iuf",
+        "fps": "iuf",
+        "meta": "U",
+        "focus": "biu",
+        "facing": "f",
+        "rest": "iuf",
+    }
     for name, right in checks.items():
         if name in about and not (right(about[name]) and about[name].dtype.kind in kinds[name]):
             raise ValueError(f"{name} is {about[name].dtype} {about[name].shape}")

@@ -12,18 +12,30 @@ from typing import IO
 import numpy as np
 
 from ..errors import InputError
-from ..files import atomic_write, read_bytes, read_text, shown
-from .mesh_types import LARGEST_PICTURE, Appearance, as_colours, beside, check_counts, picture_type
+from ..files.reading import printable, read_bytes, read_text
+from ..files.writing import atomic_write
+from .mesh_types import (
+    LARGEST_PICTURE,
+    MeshAttributes,
+    as_colours,
+    beside,
+    check_counts,
+    picture_type,
+)
 
 LARGEST_MATERIALS = 1 << 24  # bytes of a material file
 MOST_COMPANIONS = 1000  # material files and pictures of an OBJ that are kept
 LONGEST_LINE = 1 << 20  # bytes of an OBJ's line: a polygon may have many corners
 LONGEST_POSITION = 256  # characters of a line with a position
-LINES_AT_A_TIME = 16384  # lines of an OBJ that are kept one by one, before they become an array or a text
+LINES_AT_A_TIME = (
+    16384  # lines of an OBJ that are kept one by one, before they become an array or a text
+)
 CHARACTERS_AT_A_TIME = 1 << 20  # of an OBJ that are read at once
 ALIKE = 16  # lines of one kind in a row that are worth reading together
 MOST_CORNERS_ALIKE = 8  # of faces that are read together
-CORNER = re.compile("[0-9]+(?:/[0-9]+|//[0-9]+|/[0-9]+/[0-9]+)?")  # position, texture coordinates, normal
+CORNER = re.compile(
+    "[0-9]+(?:/[0-9]+|//[0-9]+|/[0-9]+/[0-9]+)?"
+)  # position, texture coordinates, normal
 
 
 class _ObjLines:
@@ -33,7 +45,9 @@ class _ObjLines:
         self.count = 0  # vertices
         self.positions: list[np.ndarray] = []
         self.waiting: list[list[str]] = []  # positions that are still text
-        self.colours: list[np.ndarray] | None = []  # of the positions, as long as all of them have some
+        self.colours: (
+            list[np.ndarray] | None
+        ) = []  # of the positions, as long as all of them have some
         self.uv = array("d")
         self.faces = array("i")
         self.uv_faces: array | None = None  # while there are none
@@ -44,7 +58,10 @@ class _ObjLines:
     def add(self, line: str) -> None:
         """Take a line. Raises ValueError or OverflowError where it is not one of an OBJ."""
         parts = line.split()
-        if not parts or parts[0] in ("vn", "#"):  # normals are another pose's as soon as something moves
+        if not parts or parts[0] in (
+            "vn",
+            "#",
+        ):  # normals are another pose's as soon as something moves
             return
         if parts[0] == "v":
             if len(parts) < 4 or len(line) > LONGEST_POSITION:
@@ -83,7 +100,11 @@ class _ObjLines:
             return False
         self.positions.append(numbers[:, :3])
         if self.colours is not None:
-            self.colours = [*self.colours, numbers[:, 3:].astype(np.float32)] if numbers.shape[1] == 6 else None
+            self.colours = (
+                [*self.colours, numbers[:, 3:].astype(np.float32)]
+                if numbers.shape[1] == 6
+                else None
+            )
         self._count_positions(len(lines))
         return True
 
@@ -106,7 +127,9 @@ class _ObjLines:
         if not re.fullmatch("(?:f" + f" {corner}" * len(corners) + " ?\n)+", text):
             return False
         text = text.replace(" \n", "\n")
-        numbers = np.loadtxt(text.replace("f ", "").replace("/", " ").splitlines(), np.int64, comments=None, ndmin=2)
+        numbers = np.loadtxt(
+            text.replace("f ", "").replace("/", " ").splitlines(), np.int64, comments=None, ndmin=2
+        )
         if numbers.min() < 1:
             return False
         numbers = (numbers - 1).reshape(len(lines), len(corners), -1)
@@ -152,7 +175,10 @@ class _ObjLines:
         if any(len(parts) < 6 for parts in self.waiting):
             return None
         try:
-            return [*colours, np.array([parts[3:6] for parts in self.waiting], np.str_).astype(np.float32)]
+            return [
+                *colours,
+                np.array([parts[3:6] for parts in self.waiting], np.str_).astype(np.float32),
+            ]
         except ValueError:
             return None
 
@@ -177,7 +203,7 @@ class _ObjLines:
         return "f " + " ".join("/".join(part.split("/")[:2]).rstrip("/") for part in parts)
 
 
-def read_obj(path: Path, file: IO[bytes]) -> tuple[np.ndarray, np.ndarray, Appearance]:
+def read_obj(path: Path, file: IO[bytes]) -> tuple[np.ndarray, np.ndarray, MeshAttributes]:
     """Positions, faces and the rest of an OBJ. General loaders split vertices at seams."""
     content = _ObjLines()
     _check_lines(file)
@@ -200,7 +226,7 @@ def read_obj(path: Path, file: IO[bytes]) -> tuple[np.ndarray, np.ndarray, Appea
                     _join_positions(path, file, content)
         if len(content.lines) >= LINES_AT_A_TIME:
             content.join_lines()
-        check_counts(shown(path), content.count, len(content.faces) // 3)
+        check_counts(printable(path), content.count, len(content.faces) // 3)
     _join_positions(path, file, content)
     content.join_lines()
     companions, texture = _materials(path, content.libraries)
@@ -210,12 +236,14 @@ def read_obj(path: Path, file: IO[bytes]) -> tuple[np.ndarray, np.ndarray, Appea
         count = len(content.uv) // 2
         corners = np.frombuffer(content.uv_faces, np.int32).reshape(-1, 3)
         # What has no coordinates, or some that are not there, gets the last ones, zeros.
-        uv = np.nan_to_num(np.append(np.frombuffer(content.uv).reshape(-1, 2), [[0, 0]], axis=0).astype(np.float32))
+        uv = np.nan_to_num(
+            np.append(np.frombuffer(content.uv).reshape(-1, 2), [[0, 0]], axis=0).astype(np.float32)
+        )
         uv_faces = np.where((corners >= 0) & (corners < count), corners, count).astype(np.int32)
     colours = as_colours(np.concatenate(content.colours)) if content.colours else None
-    appearance = Appearance(uv, uv_faces, texture, tuple(content.text), companions, colours)
+    attributes = MeshAttributes(uv, uv_faces, texture, tuple(content.text), companions, colours)
     positions = np.concatenate([np.zeros((0, 3)), *content.positions])
-    return positions, faces.reshape(-1, 3).copy(), appearance
+    return positions, faces.reshape(-1, 3).copy(), attributes
 
 
 def _numbers(lines: list[str]) -> np.ndarray:
@@ -253,13 +281,17 @@ def _join_positions(path: Path, file: IO[bytes], content: _ObjLines) -> None:
                     [float(x) for x in parts[1:4]]
                 except ValueError:
                     raise _not_an_obj_line(path, number, line) from None
-        raise InputError(f"{shown(path)}: a position is not three numbers", "export it again") from None
-    check_counts(shown(path), content.count, len(content.faces) // 3)
+        raise InputError(
+            f"{printable(path)}: a position is not three numbers", "export it again"
+        ) from None
+    check_counts(printable(path), content.count, len(content.faces) // 3)
 
 
 def _not_an_obj_line(path: Path, number: int, line: str) -> InputError:
-    says = shown(line.strip(), 40)
-    return InputError(f"{shown(path)}: line {number} ('{says}') is not a line of an OBJ", "export it again")
+    says = printable(line.strip(), 40)
+    return InputError(
+        f"{printable(path)}: line {number} ('{says}') is not a line of an OBJ", "export it again"
+    )
 
 
 def _nth(index: int, count: int) -> int:
@@ -279,15 +311,21 @@ def _materials(path: Path, libraries: list[str]) -> tuple[dict[str, Path], bytes
         if library is None:
             continue
         try:
-            lines = read_text(library, "a file of materials", "export it again", LARGEST_MATERIALS).splitlines()
+            lines = read_text(
+                library, "a file of materials", "export it again", LARGEST_MATERIALS
+            ).splitlines()
         except InputError:
             continue
         found[name] = library
         for line in lines:
             words = line.split()
-            if len(words) < 2 or not words[0].lower().startswith(("map_", "bump", "norm", "disp", "refl")):
+            if len(words) < 2 or not words[0].lower().startswith(
+                ("map_", "bump", "norm", "disp", "refl")
+            ):
                 continue
-            picture = beside(path, words[-1], LARGEST_PICTURE) if len(found) < MOST_COMPANIONS else None
+            picture = (
+                beside(path, words[-1], LARGEST_PICTURE) if len(found) < MOST_COMPANIONS else None
+            )
             if picture is None:
                 continue
             found[words[-1]] = picture
@@ -305,10 +343,10 @@ def _picture(path: Path) -> bytes | None:
     return content if picture_type(content) else None
 
 
-def obj_text(appearance: Appearance, vertices: np.ndarray) -> str:
+def obj_text(attributes: MeshAttributes, vertices: np.ndarray) -> str:
     """An OBJ as it was read, with other positions (V, 3)."""
     rows, done, parts = [f"v {x:.7g} {y:.7g} {z:.7g}" for x, y, z in vertices], 0, []
-    for part in appearance.text:
+    for part in attributes.text:
         if isinstance(part, int):
             parts.append("\n".join(rows[done : done + part]) + "\n")
             done += part

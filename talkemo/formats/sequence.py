@@ -13,10 +13,10 @@ from typing import Any
 import numpy as np
 
 from ..errors import InputError
-from ..files import open_file, readable, shown
+from ..files.reading import open_file, printable, reading_errors
 from .animation import FileWriter, Frames, Header, frames_at_a_time
 from .mesh import MESH_FORMATS, load_mesh, save_ply
-from .mesh_types import Appearance
+from .mesh_types import MeshAttributes
 from .obj import obj_text, save_obj
 
 SEQUENCE_FPS = 30.0  # of a folder of meshes, which does not say its own
@@ -32,17 +32,20 @@ class MeshSequence:
     def __init__(self, folder: str | Path, fps: float | None = None):
         self.path = Path(folder)
         kinds = f"talkemo reads {', '.join(MESH_FORMATS)}"
-        with readable(folder, "a folder of meshes that can be read", kinds):
+        with reading_errors(folder, "a folder of meshes that can be read", kinds):
             self.files = sorted(
                 (
                     file
                     for file in self.path.iterdir()
                     if file.suffix.lower() in MESH_FORMATS and not file.name.startswith(".")
                 ),
-                key=lambda file: [int(part) if part.isdecimal() else part for part in re.split(r"(\d+)", file.name)],
+                key=lambda file: [
+                    int(part) if part.isdecimal() else part
+                    for part in re.split(r"(\d+)", file.name)
+                ],
             )
         if not self.files:
-            raise InputError(f"{shown(folder)}: no meshes in it", kinds)
+            raise InputError(f"{printable(folder)}: no meshes in it", kinds)
         first = load_mesh(self.files[0])
         self.faces, self.fps = first.faces, fps or SEQUENCE_FPS
         self.shape: tuple[int, ...] = (len(self.files), len(first.vertices), 3)
@@ -50,7 +53,9 @@ class MeshSequence:
         self.focus: np.ndarray | None = None
         self.facing: np.ndarray | None = None
         self.rest: np.ndarray | None = None
-        self.appearance: Appearance | None = first.appearance  # its polygons, texture and materials
+        self.attributes: MeshAttributes | None = (
+            first.attributes
+        )  # its polygons, texture and materials
 
     def __len__(self) -> int:
         return self.shape[0]
@@ -80,12 +85,15 @@ class SequenceWriter(FileWriter):
     def __init__(self, path: Path, header: Header, form: str = "obj"):
         if path.exists() and (not path.is_dir() or any(path.iterdir())):
             raise InputError(
-                f"{path} is there already, and not an empty folder", "choose another name for the sequence"
+                f"{path} is there already, and not an empty folder",
+                "choose another name for the sequence",
             )
         self.form, self.faces, self.count = form, header.faces, 0
-        self.appearance = header.appearance if header.appearance and header.appearance.text else None
-        if self.appearance:
-            self.appearance = _beside_frames(self.appearance)
+        self.attributes = (
+            header.attributes if header.attributes and header.attributes.text else None
+        )
+        if self.attributes:
+            self.attributes = _beside_frames(self.attributes)
         super().__init__(path, folder=True)
 
     def write(self, frames: Frames) -> None:
@@ -93,15 +101,15 @@ class SequenceWriter(FileWriter):
             path = self.partial.path / f"{self.count:06d}.{self.form}"
             if self.form == "ply":
                 save_ply(path, vertices, self.faces)
-            elif self.appearance:
-                path.write_text(obj_text(self.appearance, vertices), "utf-8")
+            elif self.attributes:
+                path.write_text(obj_text(self.attributes, vertices), "utf-8")
             else:
                 save_obj(path, vertices, self.faces)
             self.count += 1
 
     def finish(self) -> None:
-        if self.appearance and self.form == "obj":
-            for name, source in self.appearance.companions.items():
+        if self.attributes and self.form == "obj":
+            for name, source in self.attributes.companions.items():
                 place = (self.partial.path / name.replace("\\", "/")).resolve()
                 if place.is_relative_to(self.partial.path.resolve()):
                     place.parent.mkdir(parents=True, exist_ok=True)
@@ -110,17 +118,22 @@ class SequenceWriter(FileWriter):
                         shutil.copyfileobj(content, copy, 1 << 20)
 
 
-def _beside_frames(appearance: Appearance) -> Appearance:
+def _beside_frames(attributes: MeshAttributes) -> MeshAttributes:
     """The same with other names for material files that are called like a frame, and without such pictures."""
-    companions, text = dict(appearance.companions), list(appearance.text)
-    for name in appearance.companions:
+    companions, text = dict(attributes.companions), list(attributes.text)
+    for name in attributes.companions:
         if not FRAME_NAME.fullmatch(os.path.normpath(name.replace("\\", "/"))):
             continue
         source = companions.pop(name)
         line = re.compile(rf"^([ \t]*mtllib[ \t]+){re.escape(name)}[ \t]*$", re.MULTILINE)
         if not any(isinstance(part, str) and line.search(part) for part in text):
             continue
-        number = next(k for k in range(len(companions) + 1) if f"materials{k}.mtl" not in companions)
+        number = next(
+            k for k in range(len(companions) + 1) if f"materials{k}.mtl" not in companions
+        )
         companions[f"materials{number}.mtl"] = source
-        text = [line.sub(rf"\g<1>materials{number}.mtl", part) if isinstance(part, str) else part for part in text]
-    return replace(appearance, companions=companions, text=tuple(text))
+        text = [
+            line.sub(rf"\g<1>materials{number}.mtl", part) if isinstance(part, str) else part
+            for part in text
+        ]
+    return replace(attributes, companions=companions, text=tuple(text))

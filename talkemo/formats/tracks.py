@@ -26,7 +26,7 @@ class Tracks:
         if frames.head is not None:
             self._head.append(self.turn.head(frames.head[rows]))
         if frames.gaze is not None:
-            self._eyes.append(self.turn.look(frames.gaze[rows]))
+            self._eyes.append(self.turn.eye_rotations(frames.gaze[rows]))
 
     @property
     def places(self) -> dict[str, np.ndarray]:

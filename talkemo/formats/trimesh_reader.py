@@ -14,14 +14,14 @@ from typing import IO, TYPE_CHECKING, Any
 
 import numpy as np
 
-from ..files import parse_json, read_bytes, shown
+from ..files.reading import parse_json, printable, read_bytes
 from .gltf_reader import BINARY_CHUNK, JSON_CHUNK, LARGEST_JSON, MAGIC, TYPES, WIDTHS, container
 from .mesh_types import (
     LARGEST_FILE,
     LARGEST_PICTURE,
     MOST_FACES,
     MOST_VERTICES,
-    Appearance,
+    MeshAttributes,
     as_colours,
     beside,
     check_counts,
@@ -34,7 +34,18 @@ LARGEST_HEADER = 1 << 16  # bytes of a ply's header
 LARGEST_TEXT = 1 << 29  # bytes of a ply, stl or off that is text
 SHORTEST_ELEMENT = 4  # bytes of a line of a ply that is text
 # What ends a line for Python.
-LINE_ENDS = (b"\n", b"\r", b"\x0b", b"\x0c", b"\x1c", b"\x1d", b"\x1e", b"\xc2\x85", b"\xe2\x80\xa8", b"\xe2\x80\xa9")
+LINE_ENDS = (
+    b"\n",
+    b"\r",
+    b"\x0b",
+    b"\x0c",
+    b"\x1c",
+    b"\x1d",
+    b"\x1e",
+    b"\xc2\x85",
+    b"\xe2\x80\xa8",
+    b"\xe2\x80\xa9",
+)
 MOST_ELEMENTS = 100  # kinds of elements of a ply, solids of an stl
 MOST_PIXELS = 1 << 26  # of the textures of a mesh together, 8192 x 8192
 MOST_NODES = 10_000  # of a glb's scene
@@ -44,7 +55,9 @@ PICTURES = (b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff", b"RIFF")  # how PNG, JPEG and
 TRIANGLES, STRIP = 4, 5  # glTF's modes of a primitive that are surfaces
 
 
-def read_with_trimesh(path: Path, file: IO[bytes]) -> tuple[np.ndarray, np.ndarray, Appearance | None]:
+def read_with_trimesh(
+    path: Path, file: IO[bytes]
+) -> tuple[np.ndarray, np.ndarray, MeshAttributes | None]:
     """Positions (V, 3), triangles (F, 3) and texture of a mesh's file, which is open.
 
     Raises InputError for one that is too large, and anything at all for one that is broken.
@@ -76,11 +89,15 @@ def read_with_trimesh(path: Path, file: IO[bytes]) -> tuple[np.ndarray, np.ndarr
         if visual is not None and visual.defined and visual.kind == "vertex":
             colours = np.asarray(visual.vertex_colors)[:, :3]
         found = as_colours(colours) if len(colours) == len(vertices) else None
-        return vertices, faces, None if found is None else Appearance(colours=found)
+        return vertices, faces, None if found is None else MeshAttributes(colours=found)
     material = getattr(loaded.visual, "material", None)
     picture = getattr(material, "baseColorTexture", None) or getattr(material, "image", None)
     texture = None if picture is None else _as_png(picture)
-    return vertices, faces, Appearance(np.nan_to_num(np.asarray(uv, np.float32)), faces, texture)
+    return (
+        vertices,
+        faces,
+        MeshAttributes(np.nan_to_num(np.asarray(uv, np.float32)), faces, texture),
+    )
 
 
 def _as_png(picture: PIL.Image.Image) -> bytes:
@@ -95,7 +112,9 @@ def _check_pixels(sizes: list[tuple[int, int]]) -> None:
     """Raise ValueError for pictures that together take too much memory once they are decoded."""
     if sum(math.prod(size) for size in sizes) > MOST_PIXELS:
         width, height = max(sizes, key=math.prod)
-        raise ValueError(f"textures of up to {width} x {height} pixels, of more than {MOST_PIXELS} together")
+        raise ValueError(
+            f"textures of up to {width} x {height} pixels, of more than {MOST_PIXELS} together"
+        )
 
 
 def _resolver(path: Path) -> Any:
@@ -110,10 +129,14 @@ def _resolver(path: Path) -> Any:
         def get(self, key: str) -> bytes:
             if key in self.contents:
                 return self.contents[key]
-            found = beside(path, key.strip(), self.left) or beside(path, key.strip().lstrip("/"), self.left)
+            found = beside(path, key.strip(), self.left) or beside(
+                path, key.strip().lstrip("/"), self.left
+            )
             if found is None:
                 raise ValueError(f"it needs the file {key[:60]}, which is not beside it")
-            content = read_bytes(found, "a part of a mesh", "copy all its files together", self.left)
+            content = read_bytes(
+                found, "a part of a mesh", "copy all its files together", self.left
+            )
             self.left -= len(content)
             self.contents[key] = content
             return content
@@ -143,7 +166,7 @@ def _check_ply(path: Path, file: IO[bytes]) -> None:
     if len(counts) > MOST_ELEMENTS or any(count < 0 for count in counts.values()):
         raise ValueError("elements that no ply has")
     total = sum(counts.values())
-    check_counts(shown(path), counts.get(b"vertex", 0), total - counts.get(b"vertex", 0))
+    check_counts(printable(path), counts.get(b"vertex", 0), total - counts.get(b"vertex", 0))
     if b"ascii" in b" ".join(lines[1]).lower():
         if os.fstat(file.fileno()).st_size < SHORTEST_ELEMENT * total:
             raise ValueError("more elements than there are lines")
@@ -167,7 +190,7 @@ def _check_stl(path: Path, file: IO[bytes]) -> None:
     size = os.fstat(file.fileno()).st_size
     triangles = int.from_bytes(file.read(84)[80:], "little")
     if size == 84 + 50 * triangles:
-        check_counts(shown(path), 3 * triangles, triangles)
+        check_counts(printable(path), 3 * triangles, triangles)
         return
     _check_text(file, MOST_VERTICES + MOST_FACES)
     file.seek(0)
@@ -181,22 +204,34 @@ def _check_stl(path: Path, file: IO[bytes]) -> None:
 def _plain_gltf(path: Path, file: IO[bytes], kind: str, resolver: Any) -> IO[bytes]:
     """A glb or gltf with nothing but what its surface at rest is made of, its sizes checked."""
     content = file.read(os.fstat(file.fileno()).st_size)
-    tree, block = container(content) if kind == "glb" else (parse_json(content[: LARGEST_JSON + 1]), memoryview(b""))
-    compressed = {"KHR_draco_mesh_compression", "EXT_meshopt_compression"} & set(tree.get("extensionsUsed", []))
+    tree, block = (
+        container(content)
+        if kind == "glb"
+        else (parse_json(content[: LARGEST_JSON + 1]), memoryview(b""))
+    )
+    compressed = {"KHR_draco_mesh_compression", "EXT_meshopt_compression"} & set(
+        tree.get("extensionsUsed", [])
+    )
     if compressed:
         raise ValueError(f"it is compressed by {compressed.pop()}; export it without compression")
     plain = {
-        key: tree[key] for key in ("asset", "buffers", "bufferViews", "scene", "scenes", "textures") if key in tree
+        key: tree[key]
+        for key in ("asset", "buffers", "bufferViews", "scene", "scenes", "textures")
+        if key in tree
     }
     used: set[int] = set()
     plain["meshes"] = [_plain_mesh(mesh, used) for mesh in tree.get("meshes", [])]
     keep = ("name", "mesh", "children", "matrix", "translation", "rotation", "scale")
-    plain["nodes"] = [{key: node[key] for key in keep if key in node} for node in tree.get("nodes", [])]
+    plain["nodes"] = [
+        {key: node[key] for key in keep if key in node} for node in tree.get("nodes", [])
+    ]
     _check_claims(path, tree, plain, used)
     none = {"componentType": 5121, "count": 0, "type": "SCALAR"}
     keys = ("bufferView", "byteOffset", "componentType", "count", "type", "normalized")
     accessors = enumerate(tree.get("accessors", []))
-    plain["accessors"] = [{key: a[key] for key in keys if key in a} if k in used else none for k, a in accessors]
+    plain["accessors"] = [
+        {key: a[key] for key in keys if key in a} if k in used else none for k, a in accessors
+    ]
     plain["materials"] = [_plain_material(material) for material in tree.get("materials", [])]
     plain["images"] = _plain_images(tree, plain, block, resolver)
     text = json.dumps(plain).encode()
@@ -211,9 +246,14 @@ def _plain_mesh(mesh: dict[str, Any], used: set[int]) -> dict[str, Any]:
     """A mesh with its surfaces' positions, triangles and texture coordinates; adds to the accessors that are used."""
     primitives = []
     for primitive in mesh["primitives"]:
-        if primitive.get("mode", TRIANGLES) not in (TRIANGLES, STRIP) or "POSITION" not in primitive["attributes"]:
+        if (
+            primitive.get("mode", TRIANGLES) not in (TRIANGLES, STRIP)
+            or "POSITION" not in primitive["attributes"]
+        ):
             continue
-        attributes = {n: k for n, k in primitive["attributes"].items() if n in ("POSITION", "TEXCOORD_0")}
+        attributes = {
+            n: k for n, k in primitive["attributes"].items() if n in ("POSITION", "TEXCOORD_0")
+        }
         plain = {key: primitive[key] for key in ("indices", "material", "mode") if key in primitive}
         used.update(attributes.values(), [plain["indices"]] if "indices" in plain else [])
         primitives.append({**plain, "attributes": attributes})
@@ -228,7 +268,9 @@ def _check_claims(path: Path, tree: dict[str, Any], plain: dict[str, Any], used:
     counts = {}
     for k in used:
         count = accessors[k]["count"]
-        size = np.dtype(TYPES[accessors[k]["componentType"]]).itemsize * WIDTHS[accessors[k]["type"]]
+        size = (
+            np.dtype(TYPES[accessors[k]["componentType"]]).itemsize * WIDTHS[accessors[k]["type"]]
+        )
         if not isinstance(count, int) or count < 0 or count * size > LARGEST_FILE:
             raise ValueError("an accessor larger than any mesh")
         counts[k] = count, count * size
@@ -243,7 +285,7 @@ def _check_claims(path: Path, tree: dict[str, Any], plain: dict[str, Any], used:
             own = counts[primitive["attributes"]["POSITION"]][0]
             vertices += own
             corners += counts[primitive["indices"]][0] if "indices" in primitive else own
-    check_counts(shown(path), vertices, corners // 3)
+    check_counts(printable(path), vertices, corners // 3)
     if parts > MOST_PARTS:
         raise ValueError(f"a scene of {parts} meshes, more than {MOST_PARTS}; join them")
 
@@ -287,7 +329,11 @@ def _plain_images(
         texture = material["pbrMetallicRoughness"].get("baseColorTexture", {}).get("index")
         if texture is not None:
             about = tree["textures"][texture]
-            wanted.add(about.get("extensions", {}).get("EXT_texture_webp", {}).get("source", about.get("source")))
+            wanted.add(
+                about.get("extensions", {})
+                .get("EXT_texture_webp", {})
+                .get("source", about.get("source"))
+            )
     images: list[dict[str, Any]] = []
     sizes = []
     for number, image in enumerate(tree.get("images", [])):
@@ -305,7 +351,9 @@ def _plain_images(
     return images
 
 
-def _image_content(tree: dict[str, Any], image: dict[str, Any], block: memoryview, resolver: Any) -> bytes:
+def _image_content(
+    tree: dict[str, Any], image: dict[str, Any], block: memoryview, resolver: Any
+) -> bytes:
     """The content of an image's file, none where it is somewhere else than in a glb or beside a gltf."""
     if "bufferView" in image:
         view = tree["bufferViews"][image["bufferView"]]

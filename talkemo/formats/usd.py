@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from ..errors import TalkemoError
-from ..face import ARKIT_NAMES
+from ..face.canonical import ARKIT_NAMES
 from .animation import FileWriter, Frames, Header
 from .baking import check_writable
 from .tracks import HEAD, Tracks
@@ -53,18 +53,22 @@ class UsdWriter(FileWriter):
         mesh = UsdGeom.Mesh.Define(stage, "/face/mesh")
         rest = np.ascontiguousarray(header.rest, np.float32)
         mesh.CreatePointsAttr(Vt.Vec3fArray.FromNumpy(rest))
-        mesh.CreateFaceVertexCountsAttr(Vt.IntArray.FromNumpy(np.full(len(header.faces), 3, np.int32)))
-        mesh.CreateFaceVertexIndicesAttr(Vt.IntArray.FromNumpy(header.faces.astype(np.int32).ravel()))
+        mesh.CreateFaceVertexCountsAttr(
+            Vt.IntArray.FromNumpy(np.full(len(header.faces), 3, np.int32))
+        )
+        mesh.CreateFaceVertexIndicesAttr(
+            Vt.IntArray.FromNumpy(header.faces.astype(np.int32).ravel())
+        )
         mesh.CreateSubdivisionSchemeAttr(UsdGeom.Tokens.none)
         if (
-            header.appearance is not None
-            and header.appearance.uv is not None
-            and header.appearance.uv_faces is not None
+            header.attributes is not None
+            and header.attributes.uv is not None
+            and header.attributes.uv_faces is not None
         ):
             kind = Sdf.ValueTypeNames.TexCoord2fArray
             st = UsdGeom.PrimvarsAPI(mesh).CreatePrimvar("st", kind, UsdGeom.Tokens.faceVarying)
-            st.Set(Vt.Vec2fArray.FromNumpy(np.ascontiguousarray(header.appearance.uv)))
-            st.SetIndices(Vt.IntArray.FromNumpy(header.appearance.uv_faces.ravel()))
+            st.Set(Vt.Vec2fArray.FromNumpy(np.ascontiguousarray(header.attributes.uv)))
+            st.SetIndices(Vt.IntArray.FromNumpy(header.attributes.uv_faces.ravel()))
         self.points = mesh.GetPointsAttr()
         if self.bake:
             return
@@ -75,7 +79,9 @@ class UsdWriter(FileWriter):
         paths = []
         for name, target in zip(ARKIT_NAMES, targets):
             shape = UsdSkel.BlendShape.Define(stage, f"/face/mesh/{name}")
-            shape.CreateOffsetsAttr(Vt.Vec3fArray.FromNumpy(np.ascontiguousarray(target[moving], np.float32)))
+            shape.CreateOffsetsAttr(
+                Vt.Vec3fArray.FromNumpy(np.ascontiguousarray(target[moving], np.float32))
+            )
             shape.CreatePointIndicesAttr(Vt.IntArray.FromNumpy(moving))
             paths.append(Sdf.Path(f"/face/mesh/{name}"))
         binding.CreateBlendShapesAttr(list(ARKIT_NAMES))
@@ -88,7 +94,9 @@ class UsdWriter(FileWriter):
         animation = UsdSkel.Animation.Define(stage, "/face/animation")
         animation.CreateBlendShapesAttr(list(ARKIT_NAMES))
         self.weights = animation.CreateBlendShapeWeightsAttr()
-        UsdSkel.BindingAPI.Apply(skeleton.GetPrim()).CreateAnimationSourceRel().SetTargets([animation.GetPath()])
+        UsdSkel.BindingAPI.Apply(skeleton.GetPrim()).CreateAnimationSourceRel().SetTargets(
+            [animation.GetPath()]
+        )
         binding.CreateSkeletonRel().SetTargets([skeleton.GetPath()])
 
     def write(self, frames: Frames) -> None:
@@ -97,9 +105,13 @@ class UsdWriter(FileWriter):
         self.tracks.write(frames)
         for vertices, weights in zip(frames.vertices, frames.arkit):
             if self.bake:
-                self.points.Set(Vt.Vec3fArray.FromNumpy(np.ascontiguousarray(vertices, np.float32)), self.count)
+                self.points.Set(
+                    Vt.Vec3fArray.FromNumpy(np.ascontiguousarray(vertices, np.float32)), self.count
+                )
             else:
-                self.weights.Set(Vt.FloatArray.FromNumpy(np.ascontiguousarray(weights, np.float32)), self.count)
+                self.weights.Set(
+                    Vt.FloatArray.FromNumpy(np.ascontiguousarray(weights, np.float32)), self.count
+                )
             self.count += 1
 
     def _write_tracks(self) -> None:
@@ -123,7 +135,9 @@ class UsdWriter(FileWriter):
         except Tf.ErrorException:
             saved = False
         if not saved:
-            raise TalkemoError(f"{self.path}: USD cannot write this file", "is there space left on the disk?")
+            raise TalkemoError(
+                f"{self.path}: USD cannot write this file", "is there space left on the disk?"
+            )
         self.close()
 
     def close(self) -> None:

@@ -18,9 +18,9 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from ..emotions import EMOTIONS, effective
-from ..face import Face
-from ..motion import Motion
+from ..expression.emotions import EMOTIONS, effective
+from ..face.canonical import Face
+from ..face.motion import Motion
 from .building import build_network, to_tensor
 
 UNIT = 4.0  # mm of displacement that the networks see as one
@@ -35,7 +35,13 @@ SPOKEN = 0.5  # share that is always cancelled
 LEVELS = np.linspace(0.15, 1.5, 28, dtype=np.float32)
 SMALLEST_STRENGTH = 0.05  # relative to level 1, of the lowest level
 NEUTRAL = EMOTIONS.index("neutral")
-FULL_PRECISION = ("picture", "measure", "residual", "opening", "place")  # tensors that weights files keep in float32
+FULL_PRECISION = (
+    "picture",
+    "measure",
+    "residual",
+    "opening",
+    "place",
+)  # tensors that weights files keep in float32
 
 
 class ResidualBlock(nn.Module):
@@ -108,7 +114,13 @@ class Generator(nn.Module):
 class EmotionModel:
     """A trained generator for a face, on a device."""
 
-    def __init__(self, generator: Generator, face: Face, settings: dict[str, Any], device: torch.device | str = "cpu"):
+    def __init__(
+        self,
+        generator: Generator,
+        face: Face,
+        settings: dict[str, Any],
+        device: torch.device | str = "cpu",
+    ):
         self.device = torch.device(device)
         self.generator = generator.eval().to(self.device)
         self.face = face
@@ -126,7 +138,9 @@ class EmotionModel:
         shares = np.array(np.broadcast_to(amounts, (len(motion), len(EMOTIONS))), np.float32)
         if from_neutral:
             shares[:, NEUTRAL] = 0
-        shares[:, NEUTRAL] = np.minimum(shares[:, NEUTRAL], 1)  # no more can be removed than there is
+        shares[:, NEUTRAL] = np.minimum(
+            shares[:, NEUTRAL], 1
+        )  # no more can be removed than there is
         moved = np.flatnonzero(shares.any(1))
         if not len(moved):
             return motion
@@ -138,7 +152,9 @@ class EmotionModel:
             coordinates[rows] += self.residual(own @ self.generator.picture, opening, shares[rows])
         return Motion(motion.times, coordinates, motion.loudness)
 
-    def residual(self, picture: torch.Tensor, opening: np.ndarray, shares: np.ndarray) -> np.ndarray:
+    def residual(
+        self, picture: torch.Tensor, opening: np.ndarray, shares: np.ndarray
+    ) -> np.ndarray:
         """What emotions add to the coordinates of N faces, (N, S) mm.
 
         picture: (N, 3·32·32), the faces' pooled maps in UNIT; opening: (N,) mm, of their lips; shares: (N, 8)
@@ -201,17 +217,25 @@ class EmotionModel:
 def emotion_tensors(generator: Generator) -> dict[str, np.ndarray]:
     """What a weights file keeps of a generator: float16, but for the linear maps."""
     return {
-        name: tensor.detach().cpu().numpy().astype(np.float32 if name in FULL_PRECISION else np.float16)
+        name: tensor.detach()
+        .cpu()
+        .numpy()
+        .astype(np.float32 if name in FULL_PRECISION else np.float16)
         for name, tensor in generator.state_dict().items()
     }
 
 
 def build_emotion(
-    tensors: dict[str, np.ndarray], settings: dict[str, Any], face: Face, device: torch.device | str = "cpu"
+    tensors: dict[str, np.ndarray],
+    settings: dict[str, Any],
+    face: Face,
+    device: torch.device | str = "cpu",
 ) -> EmotionModel:
     """The emotion model of a weights file's tensors and settings."""
     maps = LinearMaps(**{name: to_tensor(tensors[name]) for name in FULL_PRECISION})
     if maps.picture.shape != (len(face.expression_names), 3 * INNER**2):
         raise ValueError(f"its picture is {tuple(maps.picture.shape)}")
-    generator = build_network(lambda: Generator(maps, settings["channels"], settings["blocks"]), tensors)
+    generator = build_network(
+        lambda: Generator(maps, settings["channels"], settings["blocks"]), tensors
+    )
     return EmotionModel(generator, face, settings, device)

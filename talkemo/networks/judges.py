@@ -9,9 +9,9 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from ..emotions import EMOTIONS
-from ..face import Face
-from ..geomap import SIZE, geometry_map
+from ..expression.emotions import EMOTIONS
+from ..face.canonical import Face
+from ..face.geometry_map import SIZE, geometry_map
 from .building import build_network
 from .emotion import INNER, UNIT
 
@@ -65,7 +65,9 @@ class Discriminator(nn.Module):
         self.emotion = nn.Conv2d(before, len(EMOTIONS), TRAINED_SIZE // 16)
         self.level = nn.Conv2d(before, len(EMOTIONS), TRAINED_SIZE // 16)
 
-    def forward(self, x: torch.Tensor, emotion: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    def forward(
+        self, x: torch.Tensor, emotion: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         x, own = self.body(x), emotion[:, None]
         realness = self.real(x).mean((2, 3)).gather(1, own)[:, 0]
         level = self.level(x).flatten(1).gather(1, own)[:, 0]
@@ -77,15 +79,22 @@ class Discriminator(nn.Module):
 
     def logits(self, maps: torch.Tensor) -> torch.Tensor:
         """(N, 8) for maps (N, 3, R, R)."""
-        return self.emotion(self.body(functional.adaptive_avg_pool2d(maps, TRAINED_SIZE))).flatten(1)
+        return self.emotion(self.body(functional.adaptive_avg_pool2d(maps, TRAINED_SIZE))).flatten(
+            1
+        )
 
 
 def network_tensors(network: nn.Module) -> dict[str, np.ndarray]:
     """What a weights file keeps of a judge: its tensors in float16."""
-    return {name: tensor.detach().cpu().numpy().astype(np.float16) for name, tensor in network.state_dict().items()}
+    return {
+        name: tensor.detach().cpu().numpy().astype(np.float16)
+        for name, tensor in network.state_dict().items()
+    }
 
 
-def build_discriminator(tensors: dict[str, np.ndarray], device: torch.device | str = "cpu") -> Discriminator:
+def build_discriminator(
+    tensors: dict[str, np.ndarray], device: torch.device | str = "cpu"
+) -> Discriminator:
     """The discriminator of a weights file's tensors."""
     return build_network(Discriminator, tensors).eval().to(device)
 
@@ -93,15 +102,22 @@ def build_discriminator(tensors: dict[str, np.ndarray], device: torch.device | s
 def classifier_tensors(networks: dict[str, Classifier]) -> dict[str, np.ndarray]:
     """What a weights file keeps of several classifiers, by name."""
     return {
-        f"{name}/{key}": array for name, network in networks.items() for key, array in network_tensors(network).items()
+        f"{name}/{key}": array
+        for name, network in networks.items()
+        for key, array in network_tensors(network).items()
     }
 
 
 def build_classifier(
-    tensors: dict[str, np.ndarray], settings: dict[str, Any], name: str, device: torch.device | str = "cpu"
+    tensors: dict[str, np.ndarray],
+    settings: dict[str, Any],
+    name: str,
+    device: torch.device | str = "cpu",
 ) -> tuple[Classifier, list[str]]:
     """A classifier of a weights file, by name, and the names of its classes."""
     classes = settings["classes"][name]
     prefix = f"{name}/"
-    own = {key.removeprefix(prefix): array for key, array in tensors.items() if key.startswith(prefix)}
+    own = {
+        key.removeprefix(prefix): array for key, array in tensors.items() if key.startswith(prefix)
+    }
     return build_network(lambda: Classifier(len(classes)), own).eval().to(device), classes

@@ -22,13 +22,13 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from .. import audio as sound
-from ..audio import Audio, Sound
-from ..loudness import normalised_rows
+from ..audio.loudness import normalised_rows
+from ..audio.mel import MELS, mel_filters
+from ..audio.recording import SAMPLE_RATE, Audio, AudioSource
 from .building import build_network, load_tensors
 
 FEATURE_RATE = 50.0  # features a second
-SAMPLES = int(sound.SAMPLE_RATE / FEATURE_RATE)  # to a feature
+SAMPLES = int(SAMPLE_RATE / FEATURE_RATE)  # to a feature
 STEP = 2  # mel rows to a feature
 WIDTH = 384  # D, size of a feature
 HEAD = 64  # size of a head of the attention
@@ -38,7 +38,10 @@ CHUNK = 32  # features whose attention is computed together
 HIDDEN_LOGIT = -1e4  # of what is not attended to
 PIECE = 20.0  # s encoded at a time
 MARGIN = 12  # features of silence that are encoded before and after a recording
-SCALE, SMALLEST_SCALE = "/scale", 2.0**-24  # the end of the name of a change's scale, and the least that float16 holds
+SCALE, SMALLEST_SCALE = (
+    "/scale",
+    2.0**-24,
+)  # the end of the name of a change's scale, and the least that float16 holds
 SYMBOLS = 29  # blank, a … z, apostrophe, space
 
 
@@ -64,7 +67,10 @@ class Attention(nn.Module):
     def __init__(self, width: int, past: int, future: int):
         super().__init__()
         self.heads, self.past, self.future = width // HEAD, past, future
-        self.queries_keys_values, self.attended = nn.Linear(width, 3 * width), nn.Linear(width, width)
+        self.queries_keys_values, self.attended = (
+            nn.Linear(width, 3 * width),
+            nn.Linear(width, width),
+        )
         self.near = nn.Parameter(torch.zeros(self.heads, past + 1 + future))
 
     def forward(self, x: torch.Tensor, before: int = 0, after: int = 0) -> torch.Tensor:
@@ -73,7 +79,9 @@ class Attention(nn.Module):
         chunks = -(-length // CHUNK)
         span, more = self.past + CHUNK + self.future, chunks * CHUNK - length
         parts = x.unflatten(2, (3, self.heads, HEAD)).permute(2, 0, 3, 1, 4)
-        query = functional.pad(parts[0][:, :, before : every - after], (0, 0, 0, more)).reshape(count, -1, CHUNK, HEAD)
+        query = functional.pad(parts[0][:, :, before : every - after], (0, 0, 0, more)).reshape(
+            count, -1, CHUNK, HEAD
+        )
         room = (self.past - before, more + self.future - after)
         around = functional.pad(parts[1:], (0, 0, *room)).unfold(3, span, CHUNK)
         key, value = around.transpose(4, 5).flatten(2, 3)
@@ -88,7 +96,9 @@ class Attention(nn.Module):
         key = torch.arange(self.past + CHUNK + self.future, device=device)
         distance = key - query  # from the earliest key that a query attends to
         inside = (distance >= 0) & (distance < self.near.shape[1])
-        place = CHUNK * torch.arange(chunks, device=device)[:, None, None] + key - self.past + before
+        place = (
+            CHUNK * torch.arange(chunks, device=device)[:, None, None] + key - self.past + before
+        )
         seen = inside & (place >= 0) & (place < every)
         near = self.near[:, distance.clamp(0, self.near.shape[1] - 1)]
         return torch.where(seen, near[:, None], HIDDEN_LOGIT).flatten(0, 1)
@@ -126,7 +136,7 @@ class EncoderNetwork(nn.Module):
 
     def __init__(
         self,
-        bands: int = sound.MELS,
+        bands: int = MELS,
         width: int = WIDTH,
         past: int = PAST,
         future: tuple[int, ...] = FUTURE,
@@ -142,8 +152,14 @@ class EncoderNetwork(nn.Module):
 
     def stages(self) -> list[Stage]:
         """The parts that features pass through, one after the other."""
-        layers = [stage for block in self.blocks if isinstance(block, Layer) for stage in block.stages()]
-        return [Stage(self.convolutions, 1, 1, STEP), *layers, Stage(lambda x, *_: self.norm(x), 0, 0)]
+        layers = [
+            stage for block in self.blocks if isinstance(block, Layer) for stage in block.stages()
+        ]
+        return [
+            Stage(self.convolutions, 1, 1, STEP),
+            *layers,
+            Stage(lambda x, *_: self.norm(x), 0, 0),
+        ]
 
     def convolutions(self, mel: torch.Tensor, before: int = 0, after: int = 0) -> torch.Tensor:
         """Log-mel rows to the first layer's input. Before the first row and after the last one there is silence."""
@@ -181,7 +197,9 @@ class Encoding:
     def __init__(self, network: EncoderNetwork | LogMel):
         self.stages = network.stages()
         self.held: list[torch.Tensor | None] = [None] * len(self.stages)
-        self.known = [0] * len(self.stages)  # features at the start of what is held whose output is there already
+        self.known = [0] * len(
+            self.stages
+        )  # features at the start of what is held whose output is there already
 
     def __call__(self, rows: torch.Tensor) -> torch.Tensor:
         """The features (N, T, W) that more rows (N, M, bands) make known; T may be 0."""
@@ -198,7 +216,9 @@ class Encoding:
             # A copy: a part of a large array would keep all of it in memory.
             self.held[number] = x[:, stage.step * (known + new - kept) :].clone()
             self.known[number] = kept
-            x = stage.compute(x[:, : stage.step * (known + new + stage.future)], known, stage.future)
+            x = stage.compute(
+                x[:, : stage.step * (known + new + stage.future)], known, stage.future
+            )
         return x
 
 
@@ -243,7 +263,7 @@ class SpeechEncoder:
         """How many features after one it depends on."""
         return sum(stage.future for stage in self.network.stages())
 
-    def stream(self, audio: Sound, seconds: float = PIECE) -> Iterator[np.ndarray]:
+    def stream(self, audio: AudioSource, seconds: float = PIECE) -> Iterator[np.ndarray]:
         """Consecutive rows (n, D + 1) float32 at 50 Hz, row k at (k − MARGIN) / 50 s; the last column is the loudness.
 
         Loudness is the loudest band's level: 1 where the sound is loud, 0 for 80 dB under that, see `loudness`. The
@@ -285,14 +305,21 @@ def _regrouped(pieces: Iterable[np.ndarray], size: int) -> Iterator[np.ndarray]:
         yield np.pad(rows, ((0, len(rows) % STEP), (0, 0)))
 
 
-def encoder_tensors(network: EncoderNetwork, filters: np.ndarray) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
+def encoder_tensors(
+    network: EncoderNetwork, filters: np.ndarray
+) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
     """What a weights file keeps of an encoder: tensors in float16 with the filter bank, and the network's dimensions."""
-    tensors = {name: tensor.detach().cpu().numpy().astype(np.float16) for name, tensor in network.state_dict().items()}
+    tensors = {
+        name: tensor.detach().cpu().numpy().astype(np.float16)
+        for name, tensor in network.state_dict().items()
+    }
     dimensions = {"width": len(network.place), "past": network.past, "future": list(network.future)}
     return {**tensors, "filters": filters}, dimensions
 
 
-def encoder_changes(network: nn.Module, before: nn.Module, names: list[str]) -> dict[str, np.ndarray]:
+def encoder_changes(
+    network: nn.Module, before: nn.Module, names: list[str]
+) -> dict[str, np.ndarray]:
     """What training changed in some tensors of an encoder, as a weights file keeps it.
 
     Matrices are kept as int8 with a scale for each row, a power of two of which the largest change there is 64 to 127
@@ -306,7 +333,9 @@ def encoder_changes(network: nn.Module, before: nn.Module, names: list[str]) -> 
             continue
         least = np.maximum(np.abs(change).max(1, keepdims=True) / 127, SMALLEST_SCALE)
         scale = np.exp2(np.ceil(np.log2(least))).astype(np.float16)
-        found[name] = np.clip(np.round(change / scale.astype(np.float32)), -127, 127).astype(np.int8)
+        found[name] = np.clip(np.round(change / scale.astype(np.float32)), -127, 127).astype(
+            np.int8
+        )
         found[name + SCALE] = scale
     return found
 
@@ -322,7 +351,9 @@ def build_encoder(
     return SpeechEncoder(network, filters, settings["width"], settings, device)
 
 
-def log_mel_encoder(filters: np.ndarray | None = None, device: torch.device | str = "cpu") -> SpeechEncoder:
+def log_mel_encoder(
+    filters: np.ndarray | None = None, device: torch.device | str = "cpu"
+) -> SpeechEncoder:
     """Log-mel bands in the encoder's place, by a filter bank (80, 257); librosa's if None."""
-    filters = sound.mel_filters() if filters is None else filters
-    return SpeechEncoder(LogMel(), filters, STEP * sound.MELS, {}, device)
+    filters = mel_filters() if filters is None else filters
+    return SpeechEncoder(LogMel(), filters, STEP * MELS, {}, device)

@@ -14,10 +14,11 @@ import numpy as np
 import torch
 from torch import nn
 
-from ..audio import FFT, SAMPLE_RATE, Audio, Sound
+from ..audio.mel import FFT
+from ..audio.recording import SAMPLE_RATE, Audio, AudioSource
 from ..errors import InputError
-from ..face import Face
-from ..motion import Motion, in_parts
+from ..face.canonical import Face
+from ..face.motion import Motion, in_parts
 from .building import build_network
 from .speech_encoder import FEATURE_RATE, MARGIN, PIECE, SpeechEncoder
 
@@ -77,7 +78,9 @@ def windows(feature: torch.Tensor, times: torch.Tensor) -> torch.Tensor:
 
     Beyond the first and the last feature, which stand for silence, these two are repeated.
     """
-    offsets = (torch.arange(WINDOW, dtype=torch.float64, device=times.device) - WINDOW // 2) / WINDOW_RATE
+    offsets = (
+        torch.arange(WINDOW, dtype=torch.float64, device=times.device) - WINDOW // 2
+    ) / WINDOW_RATE
     position = ((times.double()[:, None] + offsets) * FEATURE_RATE).clamp(0, len(feature) - 1)
     low = position.floor().long().clamp(0, len(feature) - 2)
     fraction = (position - low).to(feature.dtype)
@@ -110,7 +113,10 @@ class TalkingModel:
             return None
         if name not in self.styles:
             few = ", ".join(self.styles[:: max(1, len(self.styles) // 6)])
-            raise InputError(f"unknown style '{name}'", f"choose default, or a speaker's: {few} … ({len(self.styles)})")
+            raise InputError(
+                f"unknown style '{name}'",
+                f"choose default, or a speaker's: {few} … ({len(self.styles)})",
+            )
         return self.styles.index(name)
 
     @property
@@ -124,7 +130,11 @@ class TalkingModel:
         return Motion.joined(self.stream(audio, in_parts(times), style), self.face)
 
     def stream(
-        self, audio: Sound, parts: Iterable[np.ndarray], style: str | None = None, piece: float = PIECE
+        self,
+        audio: AudioSource,
+        parts: Iterable[np.ndarray],
+        style: str | None = None,
+        piece: float = PIECE,
     ) -> Iterator[Motion]:
         """The same in consecutive parts of times (T,), the sound being encoded in pieces of `piece` seconds.
 
@@ -144,11 +154,15 @@ class TalkingModel:
                 held = np.concatenate([held, more])
             yield Motion(part, *self._predict(held, part - first / FEATURE_RATE, number))
             done = int((part[-1] - WINDOW / WINDOW_RATE) * FEATURE_RATE) - first
-            done = min(done, len(held) - 2)  # for times beyond the sound, the end of the sound is kept
+            done = min(
+                done, len(held) - 2
+            )  # for times beyond the sound, the end of the sound is kept
             if done > 0:
                 held, first = held[done:], first + done
 
-    def _predict(self, features: np.ndarray, times: np.ndarray, style: int | None) -> tuple[np.ndarray, np.ndarray]:
+    def _predict(
+        self, features: np.ndarray, times: np.ndarray, style: int | None
+    ) -> tuple[np.ndarray, np.ndarray]:
         """Coordinates (T, S) and loudness (T,) at times (T,) s after the first of the features (T', D + 1)."""
         one_hot = torch.zeros(len(times), len(self.styles), device=self.device)
         if style is not None:
@@ -156,7 +170,9 @@ class TalkingModel:
         with torch.inference_mode():
             held = torch.from_numpy(features).to(self.device)
             at = torch.from_numpy(times).to(self.device)
-            result = self.network(windows(self.network.prepare(held[:, :-1]), at), one_hot).cpu().numpy()
+            result = (
+                self.network(windows(self.network.prepare(held[:, :-1]), at), one_hot).cpu().numpy()
+            )
             loudness = windows(held[:, -1:], at)[..., 0].cpu().numpy()
         # Sound fades the face in and out of its rest, over the quarter of a second of its window.
         audible = np.clip((loudness - HISS) / (SPEECH - HISS), 0, 1).mean(1)

@@ -8,14 +8,14 @@ from typing import Any
 import numpy as np
 import torch
 
-from ..data.captures import Fitted, Report
-from ..data.motion import acted
-from ..emotions import PAPER_EMOTIONS, one_hot
+from ..data.captures import FittedRecording, Report
+from ..data.motion import acted_frames
 from ..evaluation.drawing import COLOURS, figure_packages, new_figure, save_figure
 from ..evaluation.emotion import frames_motion, map_batches, recordings_of
-from ..face import Face
-from ..models import Models
-from ..motion import Motion
+from ..expression.emotions import PAPER_EMOTIONS, one_hot
+from ..face.canonical import Face
+from ..face.motion import Motion
+from ..weights.models import Models
 
 EVERY_NEUTRAL = 12  # every so many'th neutral frame is given each emotion
 RECORDED = 300  # about so many recorded frames of each emotion are shown
@@ -24,7 +24,13 @@ DOT = 7  # points², size of a frame
 
 
 def figure6(
-    data: Path, cache: Path, models: Models, output: Path, *, jobs: int = 1, progress: Report | None = None
+    data: Path,
+    cache: Path,
+    models: Models,
+    output: Path,
+    *,
+    jobs: int = 1,
+    progress: Report | None = None,
 ) -> dict[str, Any]:
     """Write the discriminator's last feature layer by PCA and t-SNE, coloured by emotion, to a png.
 
@@ -37,7 +43,10 @@ def figure6(
     figure = new_figure((10, 9))
     dev = recordings_of(data, cache, models, jobs=jobs, progress=progress)
     faces = {"recorded": _recorded(models.face, dev), "generated": _generated(models, dev)}
-    result: dict[str, Any] = {"layer": "last feature layer of the discriminator", "output": str(output)}
+    result: dict[str, Any] = {
+        "layer": "last feature layer of the discriminator",
+        "output": str(output),
+    }
     axes = figure.subplots(2, 2)
     for row, (whose, by_emotion) in enumerate(faces.items()):
         features = np.concatenate([_features(models, motion) for motion in by_emotion.values()])
@@ -47,7 +56,9 @@ def figure6(
         for column, (title, points) in enumerate(_plane(features).items()):
             for name in PAPER_EMOTIONS:
                 chosen = labels == name
-                axes[row, column].scatter(*points[chosen].T, s=DOT, c=COLOURS[name], label=name, linewidths=0)
+                axes[row, column].scatter(
+                    *points[chosen].T, s=DOT, c=COLOURS[name], label=name, linewidths=0
+                )
             axes[row, column].set(title=f"{title}, {whose} faces", xticks=[], yticks=[])
         if progress:
             progress("figure 6", row + 1, len(faces))
@@ -56,20 +67,20 @@ def figure6(
     return result
 
 
-def _recorded(face: Face, dev: list[Fitted]) -> dict[str, Motion]:
+def _recorded(face: Face, dev: list[FittedRecording]) -> dict[str, Motion]:
     """Recorded frames by emotion, of those that there are."""
     found = {}
     for name in PAPER_EMOTIONS:
         recordings = [r for r in dev if r.emotion == name]
         if recordings:
-            shapes = acted(recordings).shapes
+            shapes = acted_frames(recordings).shapes
             found[name] = frames_motion(face, shapes[:: max(1, len(shapes) // RECORDED)])
     return found
 
 
-def _generated(models: Models, dev: list[Fitted]) -> dict[str, Motion]:
+def _generated(models: Models, dev: list[FittedRecording]) -> dict[str, Motion]:
     """The neutral frames with each emotion."""
-    shapes = acted([r for r in dev if r.emotion == "neutral"]).shapes
+    shapes = acted_frames([r for r in dev if r.emotion == "neutral"]).shapes
     neutral = frames_motion(models.face, shapes[::EVERY_NEUTRAL])
     return {name: models.emotion.transfer(neutral, one_hot(name)) for name in PAPER_EMOTIONS}
 
@@ -78,7 +89,10 @@ def _features(models: Models, motion: Motion) -> np.ndarray:
     """The discriminator's last feature layer (N, F) of the frames of a motion."""
     judge = models.discriminator
     with torch.inference_mode():
-        found = [judge.features(maps.to(models.device)).cpu().numpy() for maps in map_batches(models.face, motion)]
+        found = [
+            judge.features(maps.to(models.device)).cpu().numpy()
+            for maps in map_batches(models.face, motion)
+        ]
     return np.concatenate(found)
 
 

@@ -12,15 +12,14 @@ import torch
 from torch.nn import functional
 
 from ..data.captures import Report
-from ..data.motion import Acted, acted
-from ..emotions import PAPER_EMOTIONS, one_hot
+from ..data.motion import ActedFrames, acted_frames
 from ..evaluation import metrics
 from ..evaluation.drawing import draw_faces, new_figure
 from ..evaluation.emotion import frames_motion, map_batches, recognised, recordings_of
-from ..face import Face
-from ..geomap import geometry_map
-from ..geometry import mesh_edges
-from ..models import Models
+from ..expression.emotions import PAPER_EMOTIONS, one_hot
+from ..face.canonical import Face
+from ..face.geometry_map import geometry_map
+from ..geometry.meshes import mesh_edges
 from ..networks.building import load_tensors
 from ..networks.emotion import INNER, UNIT
 from ..networks.judges import TRAINED_SIZE
@@ -28,9 +27,10 @@ from ..train import emotion
 from ..train.emotion import EmotionConfig
 from ..train.maps import residual_rows
 from ..train.run import Run
-from ..weights import load_weights
+from ..weights.files import load_weights
+from ..weights.models import Models
+from .emotion_training import emotion_config, labelled, of_paper_emotions, temporary_run
 from .pointnet import new_pointnet
-from .training import emotion_config, labelled, of_paper_emotions, temporary_run
 
 EVERY_NEUTRAL = 12  # every so many'th neutral dev frame is given each emotion
 SHOWN = PAPER_EMOTIONS[1:]  # emotions, the columns of the picture
@@ -63,7 +63,7 @@ def figure7(
         run = temporary_run(Path(folder), data, cache, models, jobs, progress)
         frames = of_paper_emotions(emotion.training_frames(run, ("ravdess",)))
         dev = recordings_of(data, cache, models, jobs=jobs)
-        shapes = acted([r for r in dev if r.emotion == "neutral"]).shapes
+        shapes = acted_frames([r for r in dev if r.emotion == "neutral"]).shapes
         before = frames_motion(face, shapes[::EVERY_NEUTRAL]).displacement(face)
         shown = int(metrics.mouth_opening(before, face).argmax())
         emotion.train_classifiers(face, frames, run, config)
@@ -86,13 +86,22 @@ def figure7(
                 )
                 pictures[-1].append(face.mean + before[shown] + shift[shown])
     draw_faces(face, pictures, ("as spoken", "PointNet", "geometry map"), SHOWN, output)
-    return {"iterations": config.iterations, "frames": len(before), "output": str(output), "rows": rows}
+    return {
+        "iterations": config.iterations,
+        "frames": len(before),
+        "output": str(output),
+        "rows": rows,
+    }
 
 
-def trained_pointnet(face: Face, frames: Acted, run: Run, config: EmotionConfig) -> Generate:
+def trained_pointnet(face: Face, frames: ActedFrames, run: Run, config: EmotionConfig) -> Generate:
     """A PointNet trained as the generator. It is trained on the points of a smaller map, and measured on all."""
     path = emotion.fit(face, frames, run, config, generator_of=_small_pointnet)
-    network, device, sampling = new_pointnet(face, config.channels), run.torch_device, geometry_map(face)
+    network, device, sampling = (
+        new_pointnet(face, config.channels),
+        run.torch_device,
+        geometry_map(face),
+    )
     load_tensors(network, load_weights(path, "emotion")[0])
     network.eval().to(device)
 
@@ -106,7 +115,9 @@ def _small_pointnet(face: Face, config: EmotionConfig) -> torch.nn.Module:
     return new_pointnet(face, config.channels, TRAINED_SIZE)
 
 
-def _trained_generator(face: Face, frames: Acted, run: Run, config: EmotionConfig) -> Generate:
+def _trained_generator(
+    face: Face, frames: ActedFrames, run: Run, config: EmotionConfig
+) -> Generate:
     """The geometry map's generator, trained."""
     emotion.fit(face, frames, run, config)
     model = run.models().emotion
@@ -114,7 +125,9 @@ def _trained_generator(face: Face, frames: Acted, run: Run, config: EmotionConfi
 
     def generate(maps: torch.Tensor, label: torch.Tensor) -> np.ndarray:
         pooled = functional.adaptive_avg_pool2d(maps, INNER).to(model.device)
-        return np.tensordot(model.generator(pooled, label.to(model.device)).cpu().numpy(), residuals, 1)
+        return np.tensordot(
+            model.generator(pooled, label.to(model.device)).cpu().numpy(), residuals, 1
+        )
 
     return generate
 
@@ -123,7 +136,9 @@ def moved(face: Face, generate: Generate, before: np.ndarray, name: str) -> np.n
     """What an emotion moves displacements (N, V, 3) mm by."""
     label = torch.from_numpy(one_hot(name))[None]
     with torch.inference_mode():
-        return np.concatenate([generate(maps, label.expand(len(maps), -1)) for maps in map_batches(face, before)])
+        return np.concatenate(
+            [generate(maps, label.expand(len(maps), -1)) for maps in map_batches(face, before)]
+        )
 
 
 class Roughness:
@@ -134,9 +149,13 @@ class Roughness:
 
         edges, _ = mesh_edges(face.faces)
         count = len(face.mean)
-        graph = sp.coo_matrix((np.ones(2 * len(edges)), np.vstack([edges, edges[:, ::-1]]).T), (count, count)).tocsr()
+        graph = sp.coo_matrix(
+            (np.ones(2 * len(edges)), np.vstack([edges, edges[:, ::-1]]).T), (count, count)
+        ).tocsr()
         self.operator = sp.diags(1 / np.asarray(graph.sum(1))[:, 0]) @ graph - sp.identity(count)
 
     def __call__(self, displacement: np.ndarray) -> float:
         columns = displacement.transpose(1, 0, 2).reshape(displacement.shape[1], -1)
-        return float(np.linalg.norm((self.operator @ columns).reshape(len(columns), -1, 3), axis=2).mean())
+        return float(
+            np.linalg.norm((self.operator @ columns).reshape(len(columns), -1, 3), axis=2).mean()
+        )

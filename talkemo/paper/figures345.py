@@ -8,8 +8,8 @@ import numpy as np
 
 from ..data.augmentation import EXPRESSIONS, augment
 from ..evaluation.drawing import draw_faces, new_figure, save_figure
-from ..face import Face
-from ..geomap import geometry_map
+from ..face.canonical import Face
+from ..face.geometry_map import geometry_map
 from ..train.emotion import EmotionConfig
 from ..train.talking import PAPER
 
@@ -23,7 +23,12 @@ def figure3(face: Face, output: Path) -> None:
     for person in np.random.default_rng(4).standard_normal((PEOPLE, MODES)):
         neutral = face.vertices(calm, face.identity_weights(person))
         still, marks = np.zeros((1, *neutral.shape), np.float32), neutral[face.landmarks68]
-        rows.append([neutral, *(neutral + augment(face, still, name, marks, weight)[0] for name in EXPRESSIONS)])
+        rows.append(
+            [
+                neutral,
+                *(neutral + augment(face, still, name, marks, weight)[0] for name in EXPRESSIONS),
+            ]
+        )
     names = [f"person {number + 1}" for number in range(PEOPLE)]
     draw_faces(face, rows, names, ["at rest", *EXPRESSIONS], output)
 
@@ -31,12 +36,18 @@ def figure3(face: Face, output: Path) -> None:
 def figure4(face: Face, output: Path) -> None:
     """Write a png of the mean face as a geometry map: its three coordinates as colours, and the mask (section 3.2)."""
     chart = geometry_map(face)
-    mean = chart.encode((face.mean - face.mean.mean(0))[None].astype(np.float32))[0]  # (3, 128, 128)
+    mean = chart.encode((face.mean - face.mean.mean(0))[None].astype(np.float32))[
+        0
+    ]  # (3, 128, 128)
     inside = np.abs(mean).sum(0) > 0
     low, high = mean[:, inside].min(1), mean[:, inside].max(1)
-    picture = np.where(inside, (mean - low[:, None, None]) / (high - low)[:, None, None], 1).transpose(1, 2, 0)
+    picture = np.where(
+        inside, (mean - low[:, None, None]) / (high - low)[:, None, None], 1
+    ).transpose(1, 2, 0)
     figure = new_figure((8, 4.2))
-    for place, (title, shown) in enumerate({"x, y, z as red, green, blue": picture, "mask": inside}.items()):
+    for place, (title, shown) in enumerate(
+        {"x, y, z as red, green, blue": picture, "mask": inside}.items()
+    ):
         axis = figure.add_subplot(1, 2, place + 1)
         axis.imshow(shown, cmap="gray")
         axis.set(title=title, xticks=[], yticks=[])

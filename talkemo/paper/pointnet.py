@@ -6,9 +6,9 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from ..emotions import EMOTIONS
-from ..face import Face
-from ..geomap import SIZE, geometry_map
+from ..expression.emotions import EMOTIONS
+from ..face.canonical import Face
+from ..face.geometry_map import SIZE, geometry_map
 
 PLACE_UNIT = 50.0  # mm of a point's position on the face at rest that the network sees as one
 
@@ -29,12 +29,16 @@ class PointNetGenerator(nn.Module):
         super().__init__()
         self.register_buffer("pixels", pixels, persistent=False)
         self.register_buffer("place", place, persistent=False)
-        self.local = nn.Sequential(nn.Linear(6, width), nn.ReLU(), nn.Linear(width, width), nn.ReLU())
+        self.local = nn.Sequential(
+            nn.Linear(6, width), nn.ReLU(), nn.Linear(width, width), nn.ReLU()
+        )
         self.common = nn.Sequential(nn.Linear(width, 4 * width), nn.ReLU())
         # One layer on a point, the maximum and the label together; what all points share is multiplied once.
         self.from_point = nn.Linear(width, 2 * width)
         self.from_all = nn.Linear(4 * width + len(EMOTIONS), 2 * width, bias=False)
-        self.exit = nn.Sequential(nn.ReLU(), nn.Linear(2 * width, width), nn.ReLU(), nn.Linear(width, 3))
+        self.exit = nn.Sequential(
+            nn.ReLU(), nn.Linear(2 * width, width), nn.ReLU(), nn.Linear(width, 3)
+        )
 
     def forward(self, x: torch.Tensor, label: torch.Tensor) -> torch.Tensor:
         points = x.flatten(2)[:, :, self.pixels].transpose(1, 2)

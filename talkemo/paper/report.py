@@ -14,19 +14,19 @@ from typing import Any
 
 from .. import __version__
 from ..data.captures import Report
-from ..data.kept import corpora_digests, digest
 from ..errors import InputError
-from ..files import atomic_write, read_json_object
-from ..models import Models
-from ..weights import sha256
+from ..files.cache import corpora_digests, digest, sha256
+from ..files.reading import read_json_object
+from ..files.writing import atomic_write
+from ..weights.models import Models
 from . import SEEDS
+from .emotion_training import ITERATIONS
 from .figure6 import figure6
 from .figure7 import figure7
 from .figures345 import figure3, figure4, figure5
 from .study import draw, tally
 from .table1 import table1
 from .table2 import table2
-from .training import ITERATIONS
 
 PAGE = "report.html"
 LARGEST_PART = 1 << 22  # bytes of a part's JSON
@@ -59,7 +59,9 @@ def paper_report(
     Raises InputError where the folder is none or a part of it is not what was written there.
     """
     if output.exists() and not output.is_dir():
-        raise InputError(f"{output} is not a folder", "name a new folder by -o, or one with parts of a report")
+        raise InputError(
+            f"{output} is not a folder", "name a new folder by -o, or one with parts of a report"
+        )
     preferences = None if study is None else tally(study, sorted(study.glob("answers_*.json")))
     output.mkdir(exist_ok=True)
     common: dict[str, Any] = {"jobs": jobs, "progress": progress}
@@ -95,17 +97,23 @@ def paper_report(
     if preferences is not None:
         draw(preferences, output / "figure8.png")
     with atomic_write(output / PAGE) as partial:
-        partial.write_text(_page(parts, (output / "figure8.png").is_file(), _which(models)), "utf-8")
+        partial.write_text(
+            _page(parts, (output / "figure8.png").is_file(), _which(models)), "utf-8"
+        )
     return {"page": str(output / PAGE), **parts}
 
 
-def _kept(folder: Path, name: str, origin: str, make: Callable[[Path], dict[str, Any] | None]) -> dict[str, Any]:
+def _kept(
+    folder: Path, name: str, origin: str, make: Callable[[Path], dict[str, Any] | None]
+) -> dict[str, Any]:
     """What NAME.json holds; made and written where there is none, or one of another origin, or no NAME.png to a figure.
 
     make: returns what is to be kept; a figure's writes the picture too
     """
     path, picture = folder / f"{name}.json", folder / f"{name}.png"
-    read = lambda: read_json_object(path, "a part of a report", "delete it, and it is made anew", LARGEST_PART)
+    read = lambda: read_json_object(
+        path, "a part of a report", "delete it, and it is made anew", LARGEST_PART
+    )
     pictured = picture.is_file() or not name.startswith("figure")
     if not (pictured and path.is_file() and read().get("origin") == origin):
         # A folder that is moved keeps its pictures: they are named within it.
@@ -138,13 +146,18 @@ def _page(parts: dict[str, Any], studied: bool, weights: str) -> str:
         *_table2(parts["table2"]),
         "<h2>Figure 3: augmentation</h2>",
         _picture(
-            "figure3", "People of the face model, at rest and with the animator's expressions that the training adds."
+            "figure3",
+            "People of the face model, at rest and with the animator's expressions that the training adds.",
         ),
         "<h2>Figure 4: the geometry map</h2>",
-        _picture("figure4", "The mean face by geodesics, multidimensional scaling and resampling, and the mask."),
+        _picture(
+            "figure4",
+            "The mean face by geodesics, multidimensional scaling and resampling, and the mask.",
+        ),
         "<h2>Figure 5: the mouth's weights</h2>",
         _picture(
-            "figure5", "How much more the vertices around the mouth count in the position loss, in local weights."
+            "figure5",
+            "How much more the vertices around the mouth count in the position loss, in local weights.",
         ),
         "<h2>Figure 6: features of recorded and generated faces</h2>",
         _picture(
@@ -154,7 +167,8 @@ def _page(parts: dict[str, Any], studied: bool, weights: str) -> str:
         ),
         "<h2>Figure 7: PointNet against the geometry map</h2>",
         _picture(
-            "figure7", f"Both after {parts['figure7']['iterations']} iterations on the same data with the same losses."
+            "figure7",
+            f"Both after {parts['figure7']['iterations']} iterations on the same data with the same losses.",
         ),
         *_figure7(parts["figure7"]),
         "<h2>Figure 8: the user study</h2>",
@@ -171,7 +185,8 @@ def _page(parts: dict[str, Any], studied: bool, weights: str) -> str:
 def _table1(found: dict[str, Any]) -> list[str]:
     columns = ("T-RE", "T-VE", "V-RE", "V-VE")
     rows = [
-        [f"{row['weights']}, {row['mask']}", *(_spread(row[column]) for column in columns)] for row in found["rows"]
+        [f"{row['weights']}, {row['mask']}", *(_spread(row[column]) for column in columns)]
+        for row in found["rows"]
     ]
     paper = [[name, *(f"{value:.3f}" for value in values)] for name, values in TABLE1.items()]
     sizes = ", ".join(f"{name} {count}" for name, count in found["masks"].items())
@@ -188,7 +203,9 @@ def _table1(found: dict[str, Any]) -> list[str]:
 
 def _table2(found: dict[str, Any]) -> list[str]:
     columns = [name for name in found["rows"][0] if name != "training"]
-    rows = [[row["training"], *(_spread(row[column]) for column in columns)] for row in found["rows"]]
+    rows = [
+        [row["training"], *(_spread(row[column]) for column in columns)] for row in found["rows"]
+    ]
     return [
         "<h2>Table 2: with and without augmentation</h2>",
         *_table(["training", *columns], rows, []),
@@ -204,15 +221,21 @@ def _table2(found: dict[str, Any]) -> list[str]:
 def _figure7(found: dict[str, Any]) -> list[str]:
     columns = ["generator", "emotion", "recognised", "roughness_mm", "moved_mm"]
     shown = lambda value: f"{value:.2f}" if isinstance(value, float) else str(value)
-    return _table(columns, [[shown(row[column]) for column in columns] for row in found["rows"]], [])
+    return _table(
+        columns, [[shown(row[column]) for column in columns] for row in found["rows"]], []
+    )
 
 
 def _table(columns: list[str], rows: list[list[str]], paper: list[list[str]]) -> list[str]:
     """A table, the paper's rows below ours."""
-    cells = lambda row, tag: "<tr>" + "".join(f"<{tag}>{html.escape(cell)}</{tag}>" for cell in row) + "</tr>"
+    cells = lambda row, tag: (
+        "<tr>" + "".join(f"<{tag}>{html.escape(cell)}</{tag}>" for cell in row) + "</tr>"
+    )
     own = "".join(cells(row, "td") for row in rows)
     theirs = "".join(cells([f"the paper, {row[0]}", *row[1:]], "td") for row in paper)
-    return [f"<table><tr>{cells(columns, 'th')[4:-5]}</tr>{own}<tbody class='paper'>{theirs}</tbody></table>"]
+    return [
+        f"<table><tr>{cells(columns, 'th')[4:-5]}</tr>{own}<tbody class='paper'>{theirs}</tbody></table>"
+    ]
 
 
 def _spread(value: dict[str, Any]) -> str:
@@ -220,6 +243,4 @@ def _spread(value: dict[str, Any]) -> str:
 
 
 def _picture(name: str, text: str) -> str:
-    return (
-        f'<figure><img src="{name}.png" alt="{html.escape(text)}"><figcaption>{html.escape(text)}</figcaption></figure>'
-    )
+    return f'<figure><img src="{name}.png" alt="{html.escape(text)}"><figcaption>{html.escape(text)}</figcaption></figure>'

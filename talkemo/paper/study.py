@@ -17,11 +17,12 @@ from typing import Any
 
 import numpy as np
 
-from ..emotions import EMOTIONS
 from ..errors import InputError
 from ..evaluation.drawing import new_figure, save_figure
-from ..files import Partial, check_folder, read_json_object, shown
-from ..formats.page import page_text
+from ..expression.emotions import EMOTIONS
+from ..files.reading import printable, read_json_object
+from ..files.writing import Partial, check_folder
+from ..render.page import page_text
 
 FILMS = (".mp4", ".webm")
 PAGE, KEY, MEDIA = "index.html", "key.json", "media"
@@ -69,7 +70,10 @@ def make_study(
     """
     methods = {Path(folder).name: Path(folder) for folder in folders}
     if len(methods) < len(folders) or not 2 <= len(methods) <= MOST_METHODS:
-        raise InputError("a study compares two folders or more, of different names", "name a folder of films a method")
+        raise InputError(
+            "a study compares two folders or more, of different names",
+            "name a folder of films a method",
+        )
     if not 1 <= queries <= MOST_QUERIES:
         raise InputError(f"{queries} queries", f"choose from 1 to {MOST_QUERIES}")
     films = {name: films_of(folder) for name, folder in methods.items()}
@@ -79,9 +83,13 @@ def make_study(
         if films[a].keys() & films[b].keys()
     ]
     if not pairs:
-        raise InputError("no two folders have films of one name", "render the same sentences with each method")
+        raise InputError(
+            "no two folders have films of one name", "render the same sentences with each method"
+        )
     rng = np.random.default_rng(seed)
-    chosen = [pairs[k] for _ in range(-(-queries // len(pairs))) for k in rng.permutation(len(pairs))]
+    chosen = [
+        pairs[k] for _ in range(-(-queries // len(pairs))) for k in rng.permutation(len(pairs))
+    ]
     study = secrets.token_hex(8)
     key: dict[str, Any] = {"study": study, "methods": list(methods), "queries": {}}
     shown_queries = []
@@ -97,7 +105,9 @@ def make_study(
         sides = {}
         for side, method in (("left", left), ("right", right)):
             source = films[method][film]
-            sides[side] = f"{MEDIA}/{secrets.token_hex(8)}{source.suffix.lower()}"  # its name says nothing
+            sides[side] = (
+                f"{MEDIA}/{secrets.token_hex(8)}{source.suffix.lower()}"  # its name says nothing
+            )
             shutil.copyfile(source, partial.path / sides[side])
         key["queries"][str(number)] = {"left": left, "right": right, "film": film}
         emotion = film.rpartition("_")[2]
@@ -114,10 +124,16 @@ def make_study(
 def films_of(folder: Path) -> dict[str, Path]:
     """The films of a folder by their names without the ending. Raises InputError where there are none."""
     if not folder.is_dir():
-        raise InputError(f"{shown(folder)}: no such folder", "name a folder of films a method")
-    found = {path.stem: path for path in sorted(folder.iterdir()) if path.suffix.lower() in FILMS and path.is_file()}
+        raise InputError(f"{printable(folder)}: no such folder", "name a folder of films a method")
+    found = {
+        path.stem: path
+        for path in sorted(folder.iterdir())
+        if path.suffix.lower() in FILMS and path.is_file()
+    }
     if not found:
-        raise InputError(f"{shown(folder)}: no films in it", f"films end in {' or '.join(FILMS)}")
+        raise InputError(
+            f"{printable(folder)}: no films in it", f"films end in {' or '.join(FILMS)}"
+        )
     return found
 
 
@@ -128,9 +144,12 @@ def tally(study: str | Path, answers: Sequence[str | Path]) -> list[Preference]:
     """
     key = read_json_object(Path(study) / KEY, "a study's key", SAVED, LARGEST_ANSWERS)
     queries = key.get("queries")
-    if not isinstance(queries, dict) or not all(isinstance(value, dict) for value in queries.values()):
+    if not isinstance(queries, dict) or not all(
+        isinstance(value, dict) for value in queries.values()
+    ):
         raise InputError(
-            f"{shown(Path(study) / KEY)}: not a study's key", "name the folder that talkemo study make wrote"
+            f"{printable(Path(study) / KEY)}: not a study's key",
+            "name the folder that talkemo study make wrote",
         )
     counts: dict[tuple[str, str, str], list[int]] = {}
     seen: set[str] = set()
@@ -139,10 +158,19 @@ def tally(study: str | Path, answers: Sequence[str | Path]) -> list[Preference]:
     for path in map(Path, answers):
         told = read_json_object(path, "a participant's answers", SAVED, LARGEST_ANSWERS)
         who, given = told.get("participant"), told.get("answers")
-        if told.get("study") != key.get("study") or not isinstance(given, list) or not isinstance(who, str):
-            raise InputError(f"{shown(path)}: not answers to this study", "name answers_….json files of its page")
+        if (
+            told.get("study") != key.get("study")
+            or not isinstance(given, list)
+            or not isinstance(who, str)
+        ):
+            raise InputError(
+                f"{printable(path)}: not answers to this study",
+                "name answers_….json files of its page",
+            )
         if who in seen:
-            raise InputError(f"{shown(path)}: this participant's answers are given twice", "leave one out")
+            raise InputError(
+                f"{printable(path)}: this participant's answers are given twice", "leave one out"
+            )
         seen.add(who)
         left = dict(queries)
         for answer in given:
@@ -150,13 +178,16 @@ def tally(study: str | Path, answers: Sequence[str | Path]) -> list[Preference]:
     return [_preference(*names, *counts[names]) for names in sorted(counts)]
 
 
-def _count(path: Path, answer: Any, queries: dict[str, Any], counts: dict[tuple[str, str, str], list[int]]) -> None:
+def _count(
+    path: Path, answer: Any, queries: dict[str, Any], counts: dict[tuple[str, str, str], list[int]]
+) -> None:
     """Add one answer, chosen first, second or none, under its methods and questions; its query is taken out."""
     number = answer.get("query") if isinstance(answer, dict) else None
     query = queries.pop(number, None) if isinstance(number, str) else None
     if query is None or any(answer.get(question) not in CHOICES for question in QUESTIONS):
         raise InputError(
-            f"{shown(path)}: an answer that the page does not give", "ask the participant for the file again"
+            f"{printable(path)}: an answer that the page does not give",
+            "ask the participant for the file again",
         )
     first, second = sorted((str(query.get("left")), str(query.get("right"))))
     for question in QUESTIONS:
@@ -176,7 +207,9 @@ def wilson(count: int, total: int) -> tuple[float, float]:
     """The 95 % interval of a share, of `count` in `total` (Wilson 1927, "Probable inference")."""
     z, share = NORMAL_95, count / total
     middle = (share + z * z / (2 * total)) / (1 + z * z / total)
-    half = z / (1 + z * z / total) * np.sqrt(share * (1 - share) / total + z * z / (4 * total * total))
+    half = (
+        z / (1 + z * z / total) * np.sqrt(share * (1 - share) / total + z * z / (4 * total * total))
+    )
     return float(max(0.0, middle - half)), float(min(1.0, middle + half))
 
 
@@ -201,7 +234,12 @@ def draw(preferences: Sequence[Preference], output: str | Path) -> None:
                 saw = (found.chose_first + found.chose_second) / total
                 error = [[saw * (found.share - found.low)], [saw * (found.high - found.share)]]  # type: ignore[operator]
                 axis.errorbar(parts[0], row, xerr=error, color="black", capsize=3)
-        axis.set(title=question, xlim=(0, 1), yticks=range(len(pairs)), yticklabels=[f"{a} | {b}" for a, b in pairs])
+        axis.set(
+            title=question,
+            xlim=(0, 1),
+            yticks=range(len(pairs)),
+            yticklabels=[f"{a} | {b}" for a, b in pairs],
+        )
     save_figure(figure, Path(output))
 
 

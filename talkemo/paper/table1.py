@@ -9,22 +9,29 @@ from typing import Any
 
 import numpy as np
 
-from ..audio import open_audio
-from ..data.captures import Fitted, Report
+from ..audio.recording import open_audio
+from ..data.captures import FittedRecording, Report
 from ..evaluation import metrics
-from ..face import Face
-from ..models import Models
+from ..face.canonical import Face
 from ..networks.talking import TalkingModel
 from ..train import talking
 from ..train.material import neutral_recordings
 from ..train.talking import PAPER
+from ..weights.models import Models
 from . import SEEDS
-from .training import labelled, spread, temporary_run
+from .emotion_training import labelled, spread, temporary_run
 
 EVERY_TRAINED = 8  # T is measured on every so many'th training clip
-WEIGHTS = (("constant", 0.0), ("local", PAPER.mouth))  # how much more the lips count than the rest of the face
+WEIGHTS = (
+    ("constant", 0.0),
+    ("local", PAPER.mouth),
+)  # how much more the lips count than the rest of the face
 COLUMNS = ("T-RE", "T-VE", "V-RE", "V-VE")
-MASKS = ("mouth landmarks", "lips", "all")  # the first is the paper's: iBUG's 20 points around the mouth
+MASKS = (
+    "mouth landmarks",
+    "lips",
+    "all",
+)  # the first is the paper's: iBUG's 20 points around the mouth
 MOUTH = slice(48, 68)
 
 
@@ -45,7 +52,11 @@ def table1(
     steps, once for each seed. T is measured on training clips, V on the dev split; means over frames. models: gives the
     face and the speech encoder. Captures are read from `cache` and made there where missing, see `load_captures`.
     """
-    paper = replace(PAPER, shares=tuple((name, 1 / len(corpora)) for name in corpora), steps=steps or PAPER.steps)
+    paper = replace(
+        PAPER,
+        shares=tuple((name, 1 / len(corpora)) for name in corpora),
+        steps=steps or PAPER.steps,
+    )
     rows = []
     with TemporaryDirectory() as folder:
         run = temporary_run(Path(folder), data, cache, models, jobs, progress)
@@ -63,7 +74,10 @@ def table1(
                 errors.append(_errors(run.models().talking, data, measured))
             rows += [_row(name, mask, errors) for mask in MASKS]
     return {
-        "masks": {name: int(np.size(models.face.mean[rows, 0])) for name, rows in _masks(models.face).items()},
+        "masks": {
+            name: int(np.size(models.face.mean[rows, 0]))
+            for name, rows in _masks(models.face).items()
+        },
         "clips": {split: len(chosen) for split, chosen in measured.items()},
         "steps": paper.steps,
         "rows": rows,
@@ -75,13 +89,17 @@ def _masks(face: Face) -> dict[str, Any]:
     return dict(zip(MASKS, (face.landmarks68[MOUTH], face.regions["lips"], slice(None))))
 
 
-def _errors(model: TalkingModel, data: Path, measured: dict[str, list[Fitted]]) -> dict[str, float]:
+def _errors(
+    model: TalkingModel, data: Path, measured: dict[str, list[FittedRecording]]
+) -> dict[str, float]:
     """RE and VE by split and mask, under names such as `T-RE lips`: means over frames, over steps between frames."""
     masks, found = _masks(model.face), {}
     for split, recordings in measured.items():
         re, ve, frames = dict.fromkeys(MASKS, 0.0), dict.fromkeys(MASKS, 0.0), 0
         for r in recordings:
-            predicted = model.motion(open_audio(data / r.audio), r.capture.time).displacement(model.face)
+            predicted = model.motion(open_audio(data / r.audio), r.capture.time).displacement(
+                model.face
+            )
             reference = r.capture.motion(model.face).displacement(model.face)
             for mask, rows in masks.items():
                 p, g = predicted[:, rows], reference[:, rows]

@@ -11,21 +11,28 @@ from typing import Any
 import numpy as np
 import torch
 
-from ..audio import open_audio
+from ..audio.recording import open_audio
 from ..data import augmentation
-from ..data.captures import Fitted, Report
-from ..data.motion import acted
-from ..emotions import EMOTIONS, PAPER_EMOTIONS, one_hot
+from ..data.captures import FittedRecording, Report
+from ..data.motion import acted_frames
 from ..evaluation import metrics
-from ..evaluation.emotion import Judge, classify, joined_frames, map_batches, recognised, recordings_of
-from ..face import Face
-from ..models import Models
-from ..motion import Motion
+from ..evaluation.emotion import (
+    Judge,
+    classify,
+    joined_frames,
+    map_batches,
+    recognised,
+    recordings_of,
+)
+from ..expression.emotions import EMOTIONS, PAPER_EMOTIONS, one_hot
+from ..face.canonical import Face
+from ..face.motion import Motion
 from ..networks.emotion import INNER, EmotionModel
 from ..networks.judges import Classifier, Discriminator, to_maps
 from ..train import emotion
+from ..weights.models import Models
 from . import SEEDS
-from .training import emotion_config, labelled, of_paper_emotions, spread, temporary_run
+from .emotion_training import emotion_config, labelled, of_paper_emotions, spread, temporary_run
 
 EVERY_REAL = 6  # every so many'th real dev frame is measured
 SPOKEN_FRAMES = 25  # frames of the talking model's output for each dev recording
@@ -70,7 +77,10 @@ def table2(
                 figures = _on_real_faces(face, trained.emotion, *judges, real)
                 figures |= _on_generated_faces(face, trained.emotion, *judges, talked)
                 found[name].append(figures)
-    rows = [{"training": name, **{c: spread([f[c] for f in every]) for c in every[0]}} for name, every in found.items()]
+    rows = [
+        {"training": name, **{c: spread([f[c] for f in every]) for c in every[0]}}
+        for name, every in found.items()
+    ]
     return {
         "iterations": usual.iterations,
         "real_frames": sum(len(faces) for _, faces in real),
@@ -81,7 +91,7 @@ def table2(
     }
 
 
-def _talked(models: Models, data: Path, dev: list[Fitted]) -> Motion:
+def _talked(models: Models, data: Path, dev: list[FittedRecording]) -> Motion:
     """Frames of the talking model's output for the neutral recordings."""
     parts = []
     for r in dev:
@@ -91,11 +101,13 @@ def _talked(models: Models, data: Path, dev: list[Fitted]) -> Motion:
     return joined_frames(parts)
 
 
-def _real_faces(face: Face, dev: list[Fitted], weight: float) -> Iterator[tuple[str, np.ndarray]]:
+def _real_faces(
+    face: Face, dev: list[FittedRecording], weight: float
+) -> Iterator[tuple[str, np.ndarray]]:
     """The emotion and the displacements (N, V, 3) mm of each recording, augmented with a weight, 0 for not at all."""
     for name in PAPER_EMOTIONS:
         for r in (r for r in dev if r.emotion == name):
-            moved = face.displacement(acted([r]).shapes[::EVERY_REAL])
+            moved = face.displacement(acted_frames([r]).shapes[::EVERY_REAL])
             if weight:
                 calm = augmentation.calm_features(face, r.capture.identity)
                 moved = augmentation.augment(face, moved, name, calm, weight)
@@ -117,7 +129,9 @@ def _on_real_faces(
     by_classifier = np.array(classes)[classify(classifier, face, every, model.device)]
     back = [_there_and_back(model, faces, name) for name, faces in real]
     distance = [metrics.reconstruction_error(after, faces) for (_, faces), after in zip(real, back)]
-    features = [_feature_distance(judge, face, after, faces) for (_, faces), after in zip(real, back)]
+    features = [
+        _feature_distance(judge, face, after, faces) for (_, faces), after in zip(real, back)
+    ]
     return {
         "D-CE": float((by_judge != wanted).mean()),
         "D-RE": float(np.mean(distance)),
@@ -162,7 +176,9 @@ def _there_and_back(model: EmotionModel, faces: np.ndarray, name: str) -> np.nda
     """Faces (N, V, 3) mm of an emotion after transfer to another one and back."""
     other = "neutral" if name != "neutral" else "happy"
     there = Motion(np.arange(len(faces)), _residual(model, faces, other)).displacement(model.face)
-    back = Motion(np.arange(len(faces)), _residual(model, faces + there, name)).displacement(model.face)
+    back = Motion(np.arange(len(faces)), _residual(model, faces + there, name)).displacement(
+        model.face
+    )
     return faces + there + back
 
 

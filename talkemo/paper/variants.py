@@ -20,23 +20,23 @@ from typing import Any
 
 import numpy as np
 
-from ..audio import Audio, open_audio
+from ..audio.recording import Audio, open_audio
 from ..data.captures import Report
-from ..data.kept import corpora_digests, digest
-from ..emotions import PAPER_EMOTIONS, one_hot
 from ..errors import InputError
-from ..face import Face
-from ..files import atomic_write, shown
+from ..expression.emotions import PAPER_EMOTIONS, one_hot
+from ..face.canonical import Face
+from ..files.cache import corpora_digests, digest, sha256
+from ..files.reading import printable
+from ..files.writing import atomic_write
 from ..formats.animation import Frames, Header
-from ..formats.open import open_writer
-from ..models import Models
+from ..formats.registry import open_writer
 from ..networks.emotion import EmotionModel
 from ..networks.talking import TalkingModel
 from ..train import emotion, talking
 from ..train.run import Run
-from ..weights import sha256
+from ..weights.models import Models
+from .emotion_training import emotion_config, labelled, of_paper_emotions, temporary_run
 from .figure7 import moved, trained_pointnet
-from .training import emotion_config, labelled, of_paper_emotions, temporary_run
 
 EMOTIONS_SHOWN = PAPER_EMOTIONS[1:]
 FPS = 25.0
@@ -70,10 +70,13 @@ def render_variants(
         sound = open_audio(path)
         if sound.duration > LONGEST:
             raise InputError(
-                f"{shown(path)}: {sound.duration:.0f} s", f"recordings of a study last {LONGEST:g} s at most"
+                f"{printable(path)}: {sound.duration:.0f} s",
+                f"recordings of a study last {LONGEST:g} s at most",
             )
         if path.stem in sounds:
-            raise InputError(f"{shown(path)}: another recording has the same name", "rename one of them")
+            raise InputError(
+                f"{printable(path)}: another recording has the same name", "rename one of them"
+            )
         sounds[path.stem] = sound
     output.mkdir(parents=True, exist_ok=True)
     methods = _methods(data, cache, models, output / "trained", steps, jobs, progress)
@@ -95,7 +98,13 @@ def render_variants(
 
 
 def _methods(
-    data: Path, cache: Path, models: Models, folder: Path, steps: int | None, jobs: int, progress: Report | None
+    data: Path,
+    cache: Path,
+    models: Models,
+    folder: Path,
+    steps: int | None,
+    jobs: int,
+    progress: Report | None,
 ) -> dict[str, Method]:
     """The five methods, the last of which shows no emotion. What they need is trained in folders of `folder`, once."""
     face, usual = models.face, emotion_config(steps)
@@ -108,9 +117,9 @@ def _methods(
     points = trained_pointnet(face, frames, run("pointnet"), usual)
 
     def transferred(talk: TalkingModel, transfer: EmotionModel) -> Method:
-        return lambda sound, times, which: transfer.transfer(talk.motion(sound, times), one_hot(which)).displacement(
-            face
-        )
+        return lambda sound, times, which: transfer.transfer(
+            talk.motion(sound, times), one_hot(which)
+        ).displacement(face)
 
     def by_pointnet(sound: Audio, times: np.ndarray, which: str) -> np.ndarray:
         before = models.talking.motion(sound, times).displacement(face)
@@ -126,7 +135,13 @@ def _methods(
 
 
 def variant_run(
-    folder: Path, name: str, data: Path, cache: Path, models: Models, jobs: int = 1, progress: Report | None = None
+    folder: Path,
+    name: str,
+    data: Path,
+    cache: Path,
+    models: Models,
+    jobs: int = 1,
+    progress: Report | None = None,
 ) -> Run:
     """The training of a variant in a folder of its own in `folder`, which goes on unless the corpora have changed."""
     run = temporary_run(folder / name, data, cache, models, jobs, progress)
@@ -136,13 +151,15 @@ def variant_run(
 
 def trained_talking(run: Run, steps: int | None, **changes: Any) -> TalkingModel:
     """The paper's own talking model with other settings, such as mouth=0.0 for constant weights."""
-    talking.train_talking(run, replace(talking.PAPER, steps=steps or talking.PAPER.steps, **changes))
+    talking.train_talking(
+        run, replace(talking.PAPER, steps=steps or talking.PAPER.steps, **changes)
+    )
     return run.models().talking
 
 
 def write_film(path: Path, face: Face, displacement: np.ndarray, sound: Audio) -> None:
     """Write a film of the canonical face moved by displacements (T, V, 3) mm, with its sound."""
-    from ..render.look import canonical_look
+    from ..render.appearance import canonical_appearance
 
     vertices = (face.mean + displacement).astype(np.float32)
     header = Header(
@@ -151,7 +168,7 @@ def write_film(path: Path, face: Face, displacement: np.ndarray, sound: Audio) -
         faces=face.faces,
         rest=face.mean,
         focus=np.ones(len(face.mean), bool),
-        look=lambda: canonical_look(face),
+        appearance=lambda: canonical_appearance(face),
     )
     arkit: Any = np.zeros((len(vertices), 52), np.float32)  # which no film shows
     with open_writer(path, header, audio=sound, size=SIZE) as writer:

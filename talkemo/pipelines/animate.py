@@ -8,14 +8,14 @@ from pathlib import Path
 
 import numpy as np
 
-from ..audio import Audio, load_audio
+from ..audio.recording import Audio, load_audio
 from ..binding import Binding, FaceHint
-from ..emotions import EMOTIONS, Timeline
+from ..binding.head_turner import HeadTurner
+from ..expression.emotions import EMOTIONS, Timeline
+from ..face.motion import in_parts
 from ..formats.mesh_types import Mesh
-from ..heads import Turner
-from ..models import Models, load_models
-from ..motion import in_parts
-from ..weights import DEFAULT
+from ..weights.models import Models, load_models
+from ..weights.registry import DEFAULT_SET
 from .bind import bind
 from .outputs import (
     FRAMES_AT_A_TIME,
@@ -28,7 +28,7 @@ from .outputs import (
     output_paths,
     write_animation,
 )
-from .performance import MOODS, Manner, Performer, bound_header
+from .performance import MOODS, ActingSettings, Performer, bound_header
 
 
 def animate(
@@ -47,7 +47,7 @@ def animate(
     fps: float = 60.0,
     export: ExportOptions | None = None,
     hint: FaceHint | None = None,
-    weights: PathLike = DEFAULT,
+    weights: PathLike = DEFAULT_SET,
     device: str = "auto",
     models: Models | None = None,
     cache: bool = True,
@@ -76,22 +76,26 @@ def animate(
     export, hint = export or ExportOptions(), hint or FaceHint()
     inputs = [source for source in (mesh, audio, timeline) if isinstance(source, str | Path)]
     paths = output_paths(outputs, export, [*inputs, *hint.files])
-    manner = Manner.of(emotion, intensity, timeline, style, seed, blink, head, gaze)
+    manner = ActingSettings.of(emotion, intensity, timeline, style, seed, blink, head, gaze)
     check_fps(fps)
     sound = load_audio(audio)
     models = models or load_models(weights, device=device)
-    binding = mesh if isinstance(mesh, Binding) else bind(mesh, hint=hint, models=models, cache=cache)
+    binding = (
+        mesh if isinstance(mesh, Binding) else bind(mesh, hint=hint, models=models, cache=cache)
+    )
     models.talking.style(style)  # refused before anything is written
     paged = any(path.suffix.lower() == ".html" for path in paths)
     performer = Performer(models, binding, manner, MOODS if paged else ())
     times = np.arange(frame_count(sound.duration, fps)) / fps
     meta = {**performer.meta, "audio": sound.name}
     if paged and timeline is None:  # what the page shows at first
-        meta["amounts"] = dict(zip(EMOTIONS, np.round(manner.course.amounts(np.zeros(1))[0], 3).tolist()))
+        meta["amounts"] = dict(
+            zip(EMOTIONS, np.round(manner.course.amounts(np.zeros(1))[0], 3).tolist())
+        )
     header = bound_header(binding, len(times), fps, meta)
     return write_animation(
         paths,
-        replace(header, turn=Turner(binding) if manner.head or manner.gaze else None),
+        replace(header, turn=HeadTurner(binding) if manner.head or manner.gaze else None),
         map(performer, models.talking.stream(sound, in_parts(times, FRAMES_AT_A_TIME), style)),
         export=export,
         audio=sound,

@@ -10,7 +10,7 @@ from typing import Any
 
 from ..binding import Binding, FaceHint
 from ..errors import TalkemoError
-from ..models import Models, load_models
+from ..weights.models import Models, load_models
 from .animate import animate
 from .bind import bind
 from .outputs import PathLike, Result
@@ -57,7 +57,7 @@ def animate_many(
     scheduler: the address of a Dask cluster's scheduler, whose machines see the files by the same names
     The others: see `animate`. Face and models are loaded once a process; a recording that fails stops no other.
     """
-    from ..data.workers import each_done
+    from ..compute.workers import each_done
 
     common = (str(face), hint or FaceHint(), cache, str(weights), device)
     tasks = [Task(*common, audio, outputs, options) for audio, outputs in recordings]
@@ -88,7 +88,9 @@ def attempt(audio: Path, make: Callable[[], Result], debug: bool = False) -> Don
 
 
 @lru_cache(maxsize=1)
-def _loaded(face: str, hint: FaceHint, cache: bool, weights: str, device: str) -> tuple[Models, Binding]:
+def _loaded(
+    face: str, hint: FaceHint, cache: bool, weights: str, device: str
+) -> tuple[Models, Binding]:
     """Models and binding, kept for the next recording of this process."""
     models = load_models(weights, device=device)
     return models, bind(face, hint=hint, models=models, cache=cache)

@@ -10,11 +10,11 @@ import numpy as np
 
 from ..binding import Binding, FaceHint, bind_hinted, save_binding
 from ..binding.cache import BindingCache
-from ..files import check_output
+from ..files.writing import check_output
 from ..formats.mesh import as_mesh
 from ..formats.mesh_types import Mesh
-from ..models import Models, load_models
-from ..weights import DEFAULT
+from ..weights.models import Models, load_models
+from ..weights.registry import DEFAULT_SET
 from .outputs import PathLike
 
 
@@ -23,7 +23,7 @@ def bind(
     outputs: PathLike | Sequence[PathLike] | None = None,
     *,
     hint: FaceHint | None = None,
-    weights: PathLike = DEFAULT,
+    weights: PathLike = DEFAULT_SET,
     models: Models | None = None,
     cache: bool = True,
 ) -> Binding:
@@ -48,9 +48,9 @@ def bind(
         if path.suffix.lower() == ".npz":
             save_binding(path, binding)
         else:
-            from ..render.pictures import binding_picture, save_picture
+            from ..render.images import binding_image, save_image
 
-            save_picture(path, binding_picture(binding))
+            save_image(path, binding_image(binding))
     return binding
 
 

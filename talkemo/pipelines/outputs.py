@@ -10,12 +10,12 @@ from typing import Any
 
 import numpy as np
 
-from ..audio import Audio
+from ..audio.recording import Audio
 from ..errors import InputError
-from ..files import check_folder, check_output
+from ..face.motion import Motion
+from ..files.writing import check_folder, check_output
 from ..formats.animation import Frames, Header, machine_failures
-from ..formats.open import BAKED_FORMATS, FORMATS, SEQUENCE_FORMATS, open_writer
-from ..motion import Motion
+from ..formats.registry import BAKED_FORMATS, FORMATS, SEQUENCE_FORMATS, open_writer
 
 FPS = (1.0, 240.0)
 MODES = ("off", "auto")  # of what is done by itself or not at all
@@ -62,18 +62,24 @@ class Result:
 
 
 def output_paths(
-    outputs: PathLike | Sequence[PathLike] | None, export: ExportOptions, inputs: Iterable[PathLike | None]
+    outputs: PathLike | Sequence[PathLike] | None,
+    export: ExportOptions,
+    inputs: Iterable[PathLike | None],
 ) -> list[Path]:
     """The outputs as paths: files with a known ending or folders, where they can be written, and none of the inputs.
 
     Raises InputError for any that is not, and for export options that are unknown or meaningless.
     """
     if export.sequence not in SEQUENCE_FORMATS:
-        raise InputError(f"unknown kind of mesh '{export.sequence}'", f"choose {' or '.join(SEQUENCE_FORMATS)}")
+        raise InputError(
+            f"unknown kind of mesh '{export.sequence}'", f"choose {' or '.join(SEQUENCE_FORMATS)}"
+        )
     named = [outputs] if isinstance(outputs, str | Path) else list(outputs or ())
     paths = [Path(output) for output in named]
     if export.bake and not any(path.suffix.lower() in BAKED_FORMATS for path in paths):
-        raise InputError("nothing to bake", f"baking is for outputs that end in {', '.join(BAKED_FORMATS)}")
+        raise InputError(
+            "nothing to bake", f"baking is for outputs that end in {', '.join(BAKED_FORMATS)}"
+        )
     sources = [source for source in inputs if source is not None]
     for path in paths:
         if str(path) == "-":
@@ -81,7 +87,10 @@ def output_paths(
         if path.suffix:
             check_output(path, FORMATS, *sources)
         elif not path.name or path.is_symlink():
-            raise InputError(f"{path}: not a name for a folder of meshes", "choose a new folder, or a file's ending")
+            raise InputError(
+                f"{path}: not a name for a folder of meshes",
+                "choose a new folder, or a file's ending",
+            )
         else:
             check_folder(path)
     resolved = [path.resolve() for path in paths]
@@ -127,7 +136,14 @@ def write_animation(
     with ExitStack() as stack:
         writers = [
             stack.enter_context(
-                open_writer(path, header, audio=audio, size=export.size, bake=export.bake, sequence=export.sequence)
+                open_writer(
+                    path,
+                    header,
+                    audio=audio,
+                    size=export.size,
+                    bake=export.bake,
+                    sequence=export.sequence,
+                )
             )
             for path in paths
         ]

@@ -11,13 +11,13 @@ import numpy as np
 
 from .. import __version__
 from ..binding import Binding
-from ..blinking import Blinking, blink_rate
-from ..emotions import EMOTIONS, Timeline, one_hot
+from ..expression.blinking import Blinking, blink_rate
+from ..expression.emotions import EMOTIONS, Timeline, one_hot
+from ..expression.head_motion import Gaze, HeadMotion, gaze_weights
+from ..expression.liveliness import Liveliness
+from ..face.motion import Motion
 from ..formats.animation import Frames, Header
-from ..heads import Gaze, HeadMotion, gaze_weights
-from ..liveliness import Liveliness
-from ..models import Models
-from ..motion import Motion
+from ..weights.models import Models
 from .outputs import PathLike, check_mode
 
 # A page has every emotion, for its viewer to mix.
@@ -25,7 +25,7 @@ MOODS = tuple(name for name in EMOTIONS if name != "neutral")
 
 
 @dataclass(frozen=True)
-class Manner:
+class ActingSettings:
     """How a face speaks. course: of its emotions; style: None for the default; blinks: a minute; meta: of an animation"""
 
     course: Timeline
@@ -47,7 +47,7 @@ class Manner:
         blink: str | float,
         head: str,
         gaze: str,
-    ) -> Manner:
+    ) -> ActingSettings:
         """From the options of `animate`. Raises InputError for anything unknown."""
         course, rate = make_timeline(emotion, intensity, timeline), blink_rate(blink)
         meta = {
@@ -66,14 +66,21 @@ def make_timeline(emotion: str, intensity: float, timeline: PathLike | Timeline 
     """A timeline, or one emotion throughout, scaled by an intensity."""
     if timeline is None:
         return Timeline.constant(emotion, intensity)
-    return (timeline if isinstance(timeline, Timeline) else Timeline.read(timeline)).scaled(intensity)
+    return (timeline if isinstance(timeline, Timeline) else Timeline.read(timeline)).scaled(
+        intensity
+    )
 
 
-def emotion_meta(emotion: str, intensity: float, timeline: PathLike | Timeline | None) -> dict[str, Any]:
+def emotion_meta(
+    emotion: str, intensity: float, timeline: PathLike | Timeline | None
+) -> dict[str, Any]:
     """What an animation's metadata says of its emotion."""
     if timeline is None:
         return {"emotion": emotion, "intensity": intensity}
-    return {"timeline": Path(timeline).name if isinstance(timeline, str | Path) else "timeline", "intensity": intensity}
+    return {
+        "timeline": Path(timeline).name if isinstance(timeline, str | Path) else "timeline",
+        "intensity": intensity,
+    }
 
 
 def weights_meta(models: Models, emotional: bool) -> dict[str, Any]:
@@ -88,7 +95,9 @@ class Performer:
     moods: emotions whose change of the motion the frames have besides, see `Frames.moods`
     """
 
-    def __init__(self, models: Models, binding: Binding, manner: Manner, moods: Iterable[str] = ()):
+    def __init__(
+        self, models: Models, binding: Binding, manner: ActingSettings, moods: Iterable[str] = ()
+    ):
         face, seed = models.face, manner.seed
         self.binding, self.manner = binding, manner
         self.models = models
@@ -105,7 +114,12 @@ class Performer:
     def meta(self) -> dict[str, Any]:
         """Metadata of an animation, but for its sound."""
         weights = weights_meta(self.models, self.emotional)
-        return {"talkemo": __version__, "mesh": self.binding.mesh.name, **self.manner.meta, "weights": weights}
+        return {
+            "talkemo": __version__,
+            "mesh": self.binding.mesh.name,
+            **self.manner.meta,
+            "weights": weights,
+        }
 
     def shown(self, plain: Motion) -> tuple[Motion, Motion]:
         """The next motion of speech with its emotion, and that with blinks."""
@@ -127,23 +141,30 @@ class Performer:
         motion, shown = self.shown(plain)
         head, gaze, arkit = self.turns(shown)
         vertices = self.binding.vertices(shown.coordinates)
-        frames = Frames(vertices, vertices[:, self.binding.landmarks68], arkit, head, gaze, shown.coordinates)
+        frames = Frames(
+            vertices, vertices[:, self.binding.landmarks68], arkit, head, gaze, shown.coordinates
+        )
         return shown, self._with_moods(frames, plain, motion, shown) if self.lives else frames
 
     def _with_moods(self, frames: Frames, plain: Motion, motion: Motion, shown: Motion) -> Frames:
         """Frames whose coordinates are those without an emotion, as long as one is asked for and not a timeline."""
         transfer = self.models.emotion.transfer
         moods = {
-            name: transfer(plain, alive.amounts(plain, one_hot(name)[None])).coordinates - plain.coordinates
+            name: transfer(plain, alive.amounts(plain, one_hot(name)[None])).coordinates
+            - plain.coordinates
             for name, alive in self.lives.items()
         }
         own = motion if "timeline" in self.manner.meta else plain
-        return replace(frames, coordinates=own.coordinates + shown.coordinates - motion.coordinates, moods=moods)
+        return replace(
+            frames,
+            coordinates=own.coordinates + shown.coordinates - motion.coordinates,
+            moods=moods,
+        )
 
 
 def bound_header(binding: Binding, frames: int, fps: float, meta: dict[str, Any]) -> Header:
     """The header of an animation of a bound mesh."""
-    from ..render.look import look_of
+    from ..render.appearance import appearance_of
 
     mesh = binding.mesh
     return Header(
@@ -155,8 +176,8 @@ def bound_header(binding: Binding, frames: int, fps: float, meta: dict[str, Any]
         facing=binding.placement.rotation.round(6),
         meta=meta,
         targets=binding.arkit_targets,
-        appearance=mesh.appearance,
-        look=lambda: look_of(binding),
+        attributes=mesh.attributes,
+        appearance=lambda: appearance_of(binding),
         basis=binding.basis,
     )
 

@@ -11,28 +11,39 @@ import numpy as np
 
 from .. import __version__
 from ..binding import Binding, FaceHint
+from ..capture.audio_sync import delayed, sound_delay, video_audio
 from ..capture.camera import FIELD_OF_VIEW
-from ..capture.detector import Tracker
-from ..capture.film import capture_film, fit_recording
 from ..capture.fitting import IDENTITY_MODES, Capture
-from ..capture.landmark_files import ENDINGS, HINT, Curves, LandmarkFile, as_points, read_landmark_file
+from ..capture.landmark_files import (
+    ENDINGS,
+    HINT,
+    Curves,
+    LandmarkFile,
+    as_points,
+    read_landmark_file,
+)
+from ..capture.landmark_tracker import LandmarkTracker
 from ..capture.landmarks import check_spread
-from ..capture.video import VIDEO, check_film
-from ..emotions import Timeline
+from ..capture.video_capture import capture_video, fit_recording
 from ..errors import InputError
-from ..face import Face
-from ..files import check_output, shown
+from ..expression.emotions import Timeline
+from ..expression.head_motion import gaze_of, gaze_weights
+from ..face.canonical import Face
+from ..face.motion import Motion
+from ..files.reading import printable
+from ..files.writing import check_output
 from ..formats.animation import Frames, Header
 from ..formats.face_models import FaceModel, read_face_model
 from ..formats.live_link import head_rotation
 from ..formats.mesh import save_ply
 from ..formats.mesh_types import Mesh
 from ..formats.obj import save_obj
-from ..geometry import nearest_rotation
-from ..heads import gaze_of, gaze_weights
-from ..models import Models, load_models
-from ..motion import Motion
-from ..weights import DEFAULT
+from ..geometry.rigid import nearest_rotation
+from ..render.preview import FORMATS as PREVIEW_FORMATS
+from ..render.preview import write_preview
+from ..video.reader import CAPTURE_ENDINGS, check_video
+from ..weights.models import Models, load_models
+from ..weights.registry import DEFAULT_SET
 from .bind import bind
 from .outputs import (
     FRAMES_AT_A_TIME,
@@ -46,12 +57,9 @@ from .outputs import (
     write_animation,
 )
 from .performance import bound_header
-from .preview import FORMATS as PREVIEW_FORMATS
-from .preview import write_preview
-from .sync import delayed, film_sound, sound_delay
 
 if TYPE_CHECKING:
-    from ..render.look import Look
+    from ..render.appearance import Appearance
 
 HEAD_FRAMES = 7  # over which the turn of a head is a mean
 MODEL_PRIOR = 0.01  # penalty (mm² a vertex) on a squared coefficient of a user's model
@@ -76,7 +84,7 @@ def reconstruct(
     field_of_view: float | None = None,
     export: ExportOptions | None = None,
     hint: FaceHint | None = None,
-    weights: PathLike = DEFAULT,
+    weights: PathLike = DEFAULT_SET,
     models: Models | None = None,
     cache: bool = True,
     progress: Progress | None = None,
@@ -114,7 +122,7 @@ def reconstruct(
         check_output(Path(neutral), NEUTRAL_FORMATS, *inputs, *paths)
     if preview is not None:
         check_output(Path(preview), PREVIEW_FORMATS, *inputs, *paths)
-        if named is None or named.suffix.lower() not in VIDEO:
+        if named is None or named.suffix.lower() not in CAPTURE_ENDINGS:
             raise InputError("a preview is of a film", "leave --preview out")
     if fps is not None:
         check_fps(fps)
@@ -128,16 +136,18 @@ def reconstruct(
         )
     course = None if emotion is None else Timeline.constant(emotion, intensity)
     film, found = None, None
-    if named is not None and named.suffix.lower() in VIDEO:
+    if named is not None and named.suffix.lower() in CAPTURE_ENDINGS:
         if fps is not None:
             raise InputError("a film has its own frame rate", "leave --fps out")
-        check_film(named)
-        tracker = Tracker()  # what is not installed is said before the face is bound
+        check_video(named)
+        tracker = LandmarkTracker()  # what is not installed is said before the face is bound
     elif number > 1 or field_of_view is not None or sync != "off":
-        raise InputError("a face's number, a field of view and the sound's delay are of films", "leave them out")
+        raise InputError(
+            "a face's number, a field of view and the sound's delay are of films", "leave them out"
+        )
     elif named is not None:
         if named.suffix.lower() not in ENDINGS:
-            raise InputError(f"{shown(named)}: cannot read this kind of file", HINT)
+            raise InputError(f"{printable(named)}: cannot read this kind of file", HINT)
         found = read_landmark_file(named, picture)
     else:
         found = LandmarkFile([as_points(np.asarray(source), _name(None), picture)])
@@ -161,14 +171,17 @@ def reconstruct(
             raise InputError(f"{_name(named)}: {error.message}", error.hint) from None
     else:
         assert named is not None
-        film = capture_film(face, named, tracker, progress, number, field_of_view)
+        film = capture_video(face, named, tracker, progress, number, field_of_view)
         capture, fps = film.capture, film.fps
     check_fps(fps)
-    sound = film_sound(named) if film is not None and named is not None else None
+    sound = video_audio(named) if film is not None and named is not None else None
     delay = None if sound is None else sound_delay(capture, face, models.talking, sound)
     if corrected and delay is not None:
         capture = delayed(capture, delay.seconds)
-    meta: dict[str, Any] = {"talkemo": __version__, ("landmarks" if film is None else "film"): _name(named)}
+    meta: dict[str, Any] = {
+        "talkemo": __version__,
+        ("landmarks" if film is None else "film"): _name(named),
+    }
     if sound is not None:
         meta["audio"] = sound.name
     if course is not None:
@@ -192,7 +205,7 @@ def reconstruct(
             focus=np.ones(len(face.mean), bool),
             meta=meta,
             targets=person.arkit_targets,
-            look=person.look,
+            appearance=person.appearance,
             basis=person.basis,
         )
     animated = onto if isinstance(onto, Binding) else person
@@ -239,14 +252,18 @@ def _frames(
         motion = Motion.of_shapes(face, capture.time[part], shapes)
         change = np.zeros_like(motion.coordinates)
         if course is not None:
-            after = models.emotion.transfer(motion, course.amounts(motion.times), from_neutral=False)
+            after = models.emotion.transfer(
+                motion, course.amounts(motion.times), from_neutral=False
+            )
             change = after.coordinates - motion.coordinates
             motion = after
         if isinstance(animated, Binding):
             vertices, landmarks = animated.vertices(motion.coordinates), animated.landmarks68
             axes, middle = animated.placement.rotation, animated.rest[animated.focus].mean(0)
         else:
-            vertices = animated.vertices(shapes) + np.tensordot(change, face.span, 1).astype(np.float32)
+            vertices = animated.vertices(shapes) + np.tensordot(change, face.span, 1).astype(
+                np.float32
+            )
             landmarks, axes, middle = face.landmarks68, np.eye(3), animated.neutral.mean(0)
         if head:
             turn = (axes @ turns[part] @ axes.T).astype(np.float32)
@@ -256,7 +273,10 @@ def _frames(
         gaze = gaze_of(arkit)  # an emotion leaves it as it is
         if course:
             arkit = gaze_weights(motion.arkit(face), gaze)
-        yield motion, Frames(vertices, vertices[:, landmarks], arkit, turns[part], gaze, motion.coordinates)
+        yield (
+            motion,
+            Frames(vertices, vertices[:, landmarks], arkit, turns[part], gaze, motion.coordinates),
+        )
 
 
 def steady_turns(rotation: np.ndarray) -> np.ndarray:
@@ -295,18 +315,20 @@ class Person:
         """(S, V, 3) float32 mm, what a unit of each coordinate of a motion moves this face by."""
         return self.vertices(self.face.span_shapes.astype(np.float32)) - self.neutral
 
-    def look(self) -> Look:
+    def appearance(self) -> Appearance:
         """How pictures show this face."""
-        from ..render.look import canonical_look
+        from ..render.appearance import canonical_appearance
 
-        return canonical_look(self.face, self.neutral)
+        return canonical_appearance(self.face, self.neutral)
 
     def arkit_targets(self) -> np.ndarray:
         """(52, V, 3) float32 mm, what ARKit's shapes at weight 1 move this face by."""
         return self.vertices((self.face.arkit_matrix > 0).T.astype(np.float32)) - self.neutral
 
 
-def bound_person(model: FaceModel, person: Person, models: Models, cache: bool = True) -> tuple[Binding, np.ndarray]:
+def bound_person(
+    model: FaceModel, person: Person, models: Models, cache: bool = True
+) -> tuple[Binding, np.ndarray]:
     """A person's face in a model's topology, bound, and the model's coefficients (I,) for it.
 
     Where the mean face of the model is bound, it is moved as the person's face differs from the canonical mean face.
@@ -316,7 +338,9 @@ def bound_person(model: FaceModel, person: Person, models: Models, cache: bool =
     on_skin = found.canonical >= 0
     differs = (person.neutral - face.mean)[found.canonical[on_skin]]
     wanted = found.scale * differs @ found.placement.rotation.T
-    design = model.identity[:, found.moving[on_skin]].reshape(len(model.identity), -1) / np.float32(found.scale)
+    design = model.identity[:, found.moving[on_skin]].reshape(len(model.identity), -1) / np.float32(
+        found.scale
+    )
     gram = design @ design.T + MODEL_PRIOR * on_skin.sum() * np.eye(len(design))
     coefficients = np.linalg.solve(gram, design @ wanted.reshape(-1) / found.scale)
     vertices = model.mesh.vertices + np.tensordot(coefficients, model.identity, 1)
@@ -366,5 +390,7 @@ def reconstruct_corpus(
         raise InputError(f"{out}: captures of a corpus go into a folder", "choose a folder's name")
     folder = folder.resolve()
     path = out / f"{folder.name}.npz"
-    fitted = captures.make_captures(folder.name, folder.parent, path, models, jobs, progress, scheduler)
+    fitted = captures.make_captures(
+        folder.name, folder.parent, path, models, jobs, progress, scheduler
+    )
     return {"input": folder.name, **captures.summary(fitted)}

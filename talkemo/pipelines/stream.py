@@ -10,19 +10,19 @@ from typing import IO
 
 import numpy as np
 
-from ..audio import STANDARD_INPUT, Audio, audio_of_samples, open_audio
+from ..audio.pipe import AudioStream, open_pipe
+from ..audio.recording import STANDARD_INPUT, Audio, audio_of_samples, open_audio
 from ..binding import Binding, FaceHint
-from ..emotions import Timeline
-from ..face import ARKIT_NAMES
+from ..expression.emotions import Timeline
+from ..face.canonical import ARKIT_NAMES
+from ..face.motion import Motion, in_parts
 from ..formats.frame_lines import first_line, json_lines, vertex_bytes
 from ..formats.mesh_types import Mesh
-from ..incoming import Incoming, incoming_pipe
-from ..models import Models, load_models
-from ..motion import Motion, in_parts
-from ..weights import DEFAULT
+from ..weights.models import Models, load_models
+from ..weights.registry import DEFAULT_SET
 from .bind import bind
 from .outputs import PathLike, check_fps, frame_count
-from .performance import Manner, Performer
+from .performance import ActingSettings, Performer
 
 PIECE = 0.04  # s of sound that are encoded, and of frames that come, at a time
 
@@ -65,7 +65,7 @@ class Stream:
     fps: frames a second; binding: of the mesh; performer: what makes its frames
     """
 
-    sound: Audio | Incoming
+    sound: Audio | AudioStream
     fps: float
     performer: Performer
     names = ARKIT_NAMES
@@ -110,7 +110,11 @@ class Stream:
         count = 0
         for chunk in self:
             turned = (chunk.arkit, chunk.head, chunk.gaze)
-            file.write(json_lines(chunk.times, *turned) if lines else vertex_bytes(chunk.times, chunk.vertices))
+            file.write(
+                json_lines(chunk.times, *turned)
+                if lines
+                else vertex_bytes(chunk.times, chunk.vertices)
+            )
             file.flush()
             count += len(chunk)
         return count
@@ -119,7 +123,9 @@ class Stream:
         """The times of all frames, in parts; without an end as long as the sound has none."""
         size = self.frames_at_a_time
         if isinstance(self.sound, Audio):
-            yield from in_parts(np.arange(frame_count(self.sound.duration, self.fps)) / self.fps, size)
+            yield from in_parts(
+                np.arange(frame_count(self.sound.duration, self.fps)) / self.fps, size
+            )
             return
         start = 0
         while True:
@@ -138,7 +144,7 @@ class Stream:
 
 def stream(
     mesh: PathLike | Mesh | tuple[np.ndarray, np.ndarray] | Binding,
-    audio: PathLike | tuple[Iterable[np.ndarray] | np.ndarray, int] | Audio | Incoming,
+    audio: PathLike | tuple[Iterable[np.ndarray] | np.ndarray, int] | Audio | AudioStream,
     *,
     emotion: str = "neutral",
     intensity: float = 1.0,
@@ -151,7 +157,7 @@ def stream(
     fps: float = 60.0,
     raw: int | None = None,
     hint: FaceHint | None = None,
-    weights: PathLike = DEFAULT,
+    weights: PathLike = DEFAULT_SET,
     device: str = "auto",
     models: Models | None = None,
     cache: bool = True,
@@ -170,24 +176,33 @@ def stream(
     mesh and all others: see `animate`
     Raises InputError for anything unusable, before the first frame as far as that is known by then.
     """
-    manner = Manner.of(emotion, intensity, timeline, style, seed, blink, head, gaze)
+    manner = ActingSettings.of(emotion, intensity, timeline, style, seed, blink, head, gaze)
     check_fps(fps)
     models = models or load_models(weights, device=device)
-    binding = mesh if isinstance(mesh, Binding) else bind(mesh, hint=hint or FaceHint(), models=models, cache=cache)
+    binding = (
+        mesh
+        if isinstance(mesh, Binding)
+        else bind(mesh, hint=hint or FaceHint(), models=models, cache=cache)
+    )
     models.talking.style(style)
     performer = Performer(models, binding, manner)
     return Stream(sound_of(audio, raw), fps, performer)
 
 
 def sound_of(
-    audio: PathLike | tuple[Iterable[np.ndarray] | np.ndarray, int] | Audio | Incoming, raw: int | None
-) -> Audio | Incoming:
+    audio: PathLike | tuple[Iterable[np.ndarray] | np.ndarray, int] | Audio | AudioStream,
+    raw: int | None,
+) -> Audio | AudioStream:
     """What `stream` takes for sound, as a recording or as sound that comes."""
-    if isinstance(audio, Audio | Incoming):
+    if isinstance(audio, Audio | AudioStream):
         return audio
     if isinstance(audio, tuple):
         samples, rate = audio
-        return audio_of_samples(samples, rate) if isinstance(samples, np.ndarray) else Incoming(samples, rate)
+        return (
+            audio_of_samples(samples, rate)
+            if isinstance(samples, np.ndarray)
+            else AudioStream(samples, rate)
+        )
     if str(audio) != STANDARD_INPUT:
         return open_audio(audio)
-    return incoming_pipe(sys.stdin.buffer, raw)
+    return open_pipe(sys.stdin.buffer, raw)

@@ -9,19 +9,19 @@ from typing import Any
 import numpy as np
 
 from .. import __version__
-from ..audio import Audio, load_audio, open_audio
+from ..audio.recording import Audio, load_audio, open_audio
 from ..binding import Binding, FaceHint, bind_hinted
 from ..binding.cache import BindingCache
-from ..binding.tracking import FaceTracker
-from ..emotions import Timeline
+from ..binding.mesh_to_motion import MeshToMotion
 from ..errors import InputError
+from ..expression.emotions import Timeline
+from ..face.motion import Motion
 from ..formats.animation import Frames, Source, check_frames
 from ..formats.mesh import load_mesh
 from ..formats.mesh_types import Mesh
-from ..formats.open import open_animation
-from ..models import Models, load_models
-from ..motion import Motion
-from ..weights import DEFAULT
+from ..formats.registry import open_animation
+from ..weights.models import Models, load_models
+from ..weights.registry import DEFAULT_SET
 from .outputs import (
     FRAMES_AT_A_TIME,
     ExportOptions,
@@ -47,7 +47,7 @@ def transfer(
     fps: float | None = None,
     export: ExportOptions | None = None,
     hint: FaceHint | None = None,
-    weights: PathLike = DEFAULT,
+    weights: PathLike = DEFAULT_SET,
     device: str = "auto",
     models: Models | None = None,
     cache: bool = True,
@@ -75,8 +75,12 @@ def transfer(
     source = open_animation(animation, fps)
     if not len(source):
         raise InputError(f"{animation}: no frames in it", "is it the right file?")
-    mesh = Mesh(_rest_vertices(source, neutral), source.faces, source.appearance, source.path.name)
-    sound = _sound_of(source, audio) if any(path.suffix.lower() in (".mp4", ".html") for path in paths) else None
+    mesh = Mesh(_rest_vertices(source, neutral), source.faces, source.attributes, source.path.name)
+    sound = (
+        _sound_of(source, audio)
+        if any(path.suffix.lower() in (".mp4", ".html") for path in paths)
+        else None
+    )
     if sound is not None:
         output_paths(outputs, export, [sound.path])
     models = models or load_models(weights, device=device)
@@ -106,7 +110,7 @@ def _changed_frames(
     source: Source, binding: Binding, models: Models, timeline: Timeline
 ) -> Iterator[tuple[Motion, Frames]]:
     """An animation's frames with the emotions of a timeline, part by part."""
-    tracker, emotions = FaceTracker(binding), models.emotion
+    tracker, emotions = MeshToMotion(binding), models.emotion
     done = 0
     for vertices in source.chunks(FRAMES_AT_A_TIME):
         check_frames(source, vertices, done)
@@ -117,7 +121,9 @@ def _changed_frames(
         changed = amounts.any(1)
         if changed.any():
             step = binding.displacement(after.coordinates[changed] - before.coordinates[changed])
-            turned = np.einsum("tvi,tji->tvj", step, rotation[changed].astype(np.float32), optimize=True)
+            turned = np.einsum(
+                "tvi,tji->tvj", step, rotation[changed].astype(np.float32), optimize=True
+            )
             vertices = vertices.copy()
             vertices[np.ix_(changed, binding.moving)] += turned
         done += len(vertices)
@@ -130,18 +136,22 @@ def _rest_vertices(source: Source, neutral: PathLike | None) -> np.ndarray:
         rest = load_mesh(neutral).vertices
         if len(rest) != source.shape[1]:
             raise InputError(
-                f"{neutral} has {len(rest)} vertices, {source.path} {source.shape[1]}", "name the same mesh at rest"
+                f"{neutral} has {len(rest)} vertices, {source.path} {source.shape[1]}",
+                "name the same mesh at rest",
             )
         return rest
     rest = source.rest if source.rest is not None else next(source.chunks(1))[0]
     if not np.isfinite(rest).all():
         raise InputError(
-            f"{source.path}: vertices contain NaN or infinity, in its first frame", "name a --neutral mesh"
+            f"{source.path}: vertices contain NaN or infinity, in its first frame",
+            "name a --neutral mesh",
         )
     return np.asarray(rest, np.float64)
 
 
-def _sound_of(source: Source, audio: PathLike | tuple[np.ndarray, int] | Audio | None) -> Audio | None:
+def _sound_of(
+    source: Source, audio: PathLike | tuple[np.ndarray, int] | Audio | None
+) -> Audio | None:
     """The sound of an animation: what the user names, or the file beside it that an npz names."""
     if audio is not None:
         return load_audio(audio)

@@ -15,7 +15,7 @@ from typing import Protocol
 import numpy as np
 
 from ..errors import InputError
-from .look import Look
+from .appearance import Appearance
 from .view import View
 
 # Files in /dev by which Linux shows a GPU. Without one, importing pyrender would only take time.
@@ -37,25 +37,29 @@ class Renderer(Protocol):
         ...
 
 
-def new_renderer(look: Look, view: View, size: tuple[int, int]) -> Renderer:
+def new_renderer(appearance: Appearance, view: View, size: tuple[int, int]) -> Renderer:
     """A renderer with `draw(vertices) → (H, W, 3) uint8` and `close()` for a mesh with a look; size (W, H)."""
     platform = gl_platform()
     if platform:
         try:
             from .gl import GLRenderer
 
-            renderer = GLRenderer(look, view, size, platform)
-            renderer.draw(np.zeros((look.vertices, 3), np.float32))  # shaders are compiled at the first frame
+            renderer = GLRenderer(appearance, view, size, platform)
+            renderer.draw(
+                np.zeros((appearance.vertices, 3), np.float32)
+            )  # shaders are compiled at the first frame
             # GL drawn by the processor takes three times as long as our own rasteriser.
             if renderer.on_gpu or os.environ.get("TALKEMO_RENDERER"):
                 return renderer
             renderer.close()
-        except Exception:  # a library that is there but does not work: headless machines have many ways to fail
+        except (
+            Exception
+        ):  # a library that is there but does not work: headless machines have many ways to fail
             if os.environ.get("TALKEMO_RENDERER"):
                 raise
     from .software import SoftwareRenderer
 
-    return SoftwareRenderer(look, view, size)
+    return SoftwareRenderer(appearance, view, size)
 
 
 def gl_platform() -> str | None:
@@ -63,9 +67,13 @@ def gl_platform() -> str | None:
     wish = os.environ.get("TALKEMO_RENDERER", "").lower()
     if wish:
         if wish not in ("software", "egl", "osmesa"):
-            raise InputError(f"TALKEMO_RENDERER={wish}: unknown renderer", "choose software, egl or osmesa")
+            raise InputError(
+                f"TALKEMO_RENDERER={wish}: unknown renderer", "choose software, egl or osmesa"
+            )
         return None if wish == "software" else wish
-    if sys.platform == "linux" and not any(any(Path("/dev").glob(pattern)) for pattern in GPU_DEVICES):
+    if sys.platform == "linux" and not any(
+        any(Path("/dev").glob(pattern)) for pattern in GPU_DEVICES
+    ):
         return None
     return gl_library()
 
@@ -74,6 +82,8 @@ def gl_library() -> str | None:
     """`egl` or `osmesa` where a library for off-screen GL is installed, whatever it draws on; None where there is neither."""
     for platform, library in (("egl", "EGL"), ("osmesa", "OSMesa")):
         # EGL alone draws nothing: it needs a GL library beside it.
-        if ctypes.util.find_library(library) and (platform == "osmesa" or ctypes.util.find_library("OpenGL")):
+        if ctypes.util.find_library(library) and (
+            platform == "osmesa" or ctypes.util.find_library("OpenGL")
+        ):
             return platform
     return None

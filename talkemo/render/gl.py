@@ -9,8 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from ..geometry import vertex_normals
-from .look import Look
+from ..geometry.meshes import vertex_normals
+from .appearance import Appearance
 from .view import View, background_rows, lit
 
 
@@ -32,23 +32,27 @@ LINEAR = 9729  # GL's number of that filter
 class GLRenderer:
     """Draws frames of one mesh; the camera stands still and the vertex buffers are replaced."""
 
-    def __init__(self, look: Look, view: View, size: tuple[int, int], platform: str):
+    def __init__(self, appearance: Appearance, view: View, size: tuple[int, int], platform: str):
         self.pyrender = _import_pyrender(platform)
         self.name = platform
-        self.look, self.view = look, view
-        self.surface = look.vertex[look.faces]  # the triangles by vertices, for normals
+        self.appearance, self.view = appearance, view
+        self.surface = appearance.vertex[appearance.faces]  # the triangles by vertices, for normals
         self.background = background_rows(size[1])
         self.renderer = self.pyrender.OffscreenRenderer(*size)
         # Without smaller copies of the texture, in which parts that are not connected would run into each other.
         smooth = self.pyrender.Sampler(minFilter=LINEAR, magFilter=LINEAR)
         self.material = self.pyrender.MetallicRoughnessMaterial(
-            baseColorTexture=self.pyrender.Texture(source=look.texture, source_channels="RGB", sampler=smooth),
+            baseColorTexture=self.pyrender.Texture(
+                source=appearance.texture, source_channels="RGB", sampler=smooth
+            ),
             doubleSided=True,
         )
         # What lights do is computed here, at the vertices, as the software rasteriser does it at each pixel: both look alike.
         self.scene = self.pyrender.Scene(bg_color=[0.0, 0.0, 0.0, 0.0])
         field = 2 * np.arctan(view.half / view.distance)
-        camera = self.pyrender.PerspectiveCamera(field, aspectRatio=size[0] / size[1], znear=0.05 * view.distance)
+        camera = self.pyrender.PerspectiveCamera(
+            field, aspectRatio=size[0] / size[1], znear=0.05 * view.distance
+        )
         pose = np.eye(4)
         pose[2, 3] = view.distance
         self.scene.add(camera, pose=pose)
@@ -56,15 +60,18 @@ class GLRenderer:
 
     def draw(self, vertices: np.ndarray) -> np.ndarray:
         """A picture (H, W, 3) uint8 of vertices (N, 3)."""
-        look = self.look
-        seen = self.view.to_camera(look.points(vertices)).astype(np.float32)
+        appearance = self.appearance
+        seen = self.view.to_camera(appearance.points(vertices)).astype(np.float32)
         normals = vertex_normals(seen, self.surface).astype(np.float32)
         primitive = self.pyrender.Primitive(
-            positions=seen[look.vertex],
-            normals=normals[look.vertex],
-            color_0=np.column_stack([lit(normals), np.ones(len(normals))])[look.vertex].astype(np.float32),
-            texcoord_0=(look.place + 0.5) / look.texture.shape[1::-1] * [1, -1] + [0, 1],
-            indices=look.faces,
+            positions=seen[appearance.vertex],
+            normals=normals[appearance.vertex],
+            color_0=np.column_stack([lit(normals), np.ones(len(normals))])[
+                appearance.vertex
+            ].astype(np.float32),
+            texcoord_0=(appearance.place + 0.5) / appearance.texture.shape[1::-1] * [1, -1]
+            + [0, 1],
+            indices=appearance.faces,
             material=self.material,
         )
         if self.node is not None:

@@ -7,13 +7,15 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 from numba import njit
 
-from ..files import available_cores
-from .look import Look
+from ..compute.devices import available_cores
+from .appearance import Appearance
 from .view import AMBIENT, AMBIENT_ABOVE, GLOSS, INSIDE, LIGHTS, SOFTNESS, View, background_rows
 
 BANDS = 32  # horizontal strips, drawn one after the other by each thread
 MOST_THREADS = 8  # beyond that the threads wait for each other
-EDGE = np.float32(1e-3)  # pixels that a triangle reaches beyond its edge, so that neighbours leave no gap
+EDGE = np.float32(
+    1e-3
+)  # pixels that a triangle reaches beyond its edge, so that neighbours leave no gap
 NOTHING = np.float32(-1e38)  # depth where nothing is drawn
 
 
@@ -22,8 +24,16 @@ def _normals(vertices, faces, out):
     out[:] = 0
     for f in range(faces.shape[0]):
         a, b, c = faces[f, 0], faces[f, 1], faces[f, 2]
-        ux, uy, uz = vertices[b, 0] - vertices[a, 0], vertices[b, 1] - vertices[a, 1], vertices[b, 2] - vertices[a, 2]
-        vx, vy, vz = vertices[c, 0] - vertices[a, 0], vertices[c, 1] - vertices[a, 1], vertices[c, 2] - vertices[a, 2]
+        ux, uy, uz = (
+            vertices[b, 0] - vertices[a, 0],
+            vertices[b, 1] - vertices[a, 1],
+            vertices[b, 2] - vertices[a, 2],
+        )
+        vx, vy, vz = (
+            vertices[c, 0] - vertices[a, 0],
+            vertices[c, 1] - vertices[a, 1],
+            vertices[c, 2] - vertices[a, 2],
+        )
         nx, ny, nz = uy * vz - uz * vy, uz * vx - ux * vz, ux * vy - uy * vx
         for k in (a, b, c):
             out[k, 0] += nx
@@ -89,7 +99,14 @@ def _draw_band(points, values, faces, members, top_row, depth, image):
     for n in range(members.shape[0]):
         f = members[n]
         a, b, c = faces[f, 0], faces[f, 1], faces[f, 2]
-        ax, ay, bx, by, cx, cy = points[a, 0], points[a, 1], points[b, 0], points[b, 1], points[c, 0], points[c, 1]
+        ax, ay, bx, by, cx, cy = (
+            points[a, 0],
+            points[a, 1],
+            points[b, 0],
+            points[b, 1],
+            points[c, 0],
+            points[c, 1],
+        )
         area = (bx - ax) * (cy - ay) - (cx - ax) * (by - ay)
         if area == 0:
             continue
@@ -181,9 +198,24 @@ def _shade(depth, image, texture, lights, softness, background, out):
             share = np.float32(hit) * quarter
             colour[:] = 0
             if hit == 4 and (inside == 0 or inside == 4):
-                nx = image[r, c, 0] + image[r, c + 1, 0] + image[r + 1, c, 0] + image[r + 1, c + 1, 0]
-                ny = image[r, c, 1] + image[r, c + 1, 1] + image[r + 1, c, 1] + image[r + 1, c + 1, 1]
-                nz = image[r, c, 2] + image[r, c + 1, 2] + image[r + 1, c, 2] + image[r + 1, c + 1, 2]
+                nx = (
+                    image[r, c, 0]
+                    + image[r, c + 1, 0]
+                    + image[r + 1, c, 0]
+                    + image[r + 1, c + 1, 0]
+                )
+                ny = (
+                    image[r, c, 1]
+                    + image[r, c + 1, 1]
+                    + image[r + 1, c, 1]
+                    + image[r + 1, c + 1, 1]
+                )
+                nz = (
+                    image[r, c, 2]
+                    + image[r, c + 1, 2]
+                    + image[r + 1, c, 2]
+                    + image[r + 1, c + 1, 2]
+                )
                 for sample in range(4):
                     y, x = r + sample // 2, c + sample % 2
                     at_row = min(max(int(image[y, x, 4]), 0), most_row)
@@ -197,18 +229,37 @@ def _shade(depth, image, texture, lights, softness, background, out):
                 for sample in range(4):
                     y, x = r + sample // 2, c + sample % 2
                     if depth[y, x] > NOTHING:
-                        _light(image[y, x, 0], image[y, x, 1], image[y, x, 2], lights, softness, light)
+                        _light(
+                            image[y, x, 0], image[y, x, 1], image[y, x, 2], lights, softness, light
+                        )
                         at_row = min(max(int(image[y, x, 4]), 0), most_row)
                         at_column = min(max(int(image[y, x, 3]), 0), most_column)
                         for k in range(3):
-                            colour[k] += quarter * (texture[at_row, at_column, k] * light[k] + white * light[3])
+                            colour[k] += quarter * (
+                                texture[at_row, at_column, k] * light[k] + white * light[3]
+                            )
             for k in range(3):
-                out[row, column, k] = min(white, colour[k] + (np.float32(1) - share) * background[row, k])
+                out[row, column, k] = min(
+                    white, colour[k] + (np.float32(1) - share) * background[row, k]
+                )
 
 
 @njit(cache=True, fastmath=True, nogil=True)
 def _draw_bands(
-    worker, workers, points, values, faces, starts, members, depth, image, texture, lights, softness, background, out
+    worker,
+    workers,
+    points,
+    values,
+    faces,
+    starts,
+    members,
+    depth,
+    image,
+    texture,
+    lights,
+    softness,
+    background,
+    out,
 ):
     """Draw and shade every `workers`-th band into out (H, W, 3) uint8, beginning with band `worker`.
 
@@ -220,7 +271,15 @@ def _draw_bands(
         rows = 2 * (last - first)
         some = members[starts[band] : starts[band + 1]]
         _draw_band(points, values, faces, some, 2 * first, depth[:rows], image[:rows])
-        _shade(depth[:rows], image[:rows], texture, lights, softness, background[first:last], out[first:last])
+        _shade(
+            depth[:rows],
+            image[:rows],
+            texture,
+            lights,
+            softness,
+            background[first:last],
+            out[first:last],
+        )
 
 
 class SoftwareRenderer:
@@ -228,39 +287,48 @@ class SoftwareRenderer:
 
     name = "software"
 
-    def __init__(self, look: Look, view: View, size: tuple[int, int]):
-        self.look, self.view = look, view
-        self.faces = np.ascontiguousarray(look.faces, np.int32)
-        self.surface = np.ascontiguousarray(look.vertex[look.faces], np.int32)  # the same by vertices, for normals
+    def __init__(self, appearance: Appearance, view: View, size: tuple[int, int]):
+        self.appearance, self.view = appearance, view
+        self.faces = np.ascontiguousarray(appearance.faces, np.int32)
+        self.surface = np.ascontiguousarray(
+            appearance.vertex[appearance.faces], np.int32
+        )  # the same by vertices, for normals
         self.width, self.height = size
         self.starts = np.empty(BANDS + 1, np.int64)
         self.members = np.empty(BANDS * len(self.faces), np.int32)
         self.out = np.empty((self.height, self.width, 3), np.uint8)
-        self.values = np.empty((len(look.vertex), 5), np.float32)
+        self.values = np.empty((len(appearance.vertex), 5), np.float32)
         self.background = background_rows(self.height)
         self.threads = min(available_cores(), MOST_THREADS)
         self.pool = ThreadPoolExecutor(self.threads - 1) if self.threads > 1 else None
         rows = 2 * (self.height // BANDS + 1)
         self.buffers = [
-            (np.empty((rows, 2 * self.width), np.float32), np.empty((rows, 2 * self.width, 5), np.float32))
+            (
+                np.empty((rows, 2 * self.width), np.float32),
+                np.empty((rows, 2 * self.width, 5), np.float32),
+            )
             for _ in range(self.threads)
         ]
 
     def draw(self, vertices: np.ndarray) -> np.ndarray:
         """A picture (H, W, 3) uint8 of vertices (N, 3)."""
-        look = self.look
-        seen = np.ascontiguousarray(self.view.to_camera(look.points(vertices)), np.float32)
+        appearance = self.appearance
+        seen = np.ascontiguousarray(self.view.to_camera(appearance.points(vertices)), np.float32)
         normals = np.empty_like(seen)
         _normals(seen, self.surface, normals)
-        self.values[:, :3] = normals[look.vertex]
-        self.values[:, 3:] = look.place
+        self.values[:, :3] = normals[appearance.vertex]
+        self.values[:, 3:] = appearance.place
         points = self.view.to_pixels(seen, 2 * self.width, 2 * self.height).astype(np.float32)
-        points = np.ascontiguousarray(points[look.vertex])
+        points = np.ascontiguousarray(points[appearance.vertex])
         _sort_into_bands(points, self.faces, self.height, self.starts, self.members)
         shared = (points, self.values, self.faces, self.starts, self.members)
-        colours = (look.texture, LIGHTS, SOFTNESS, self.background, self.out)
+        colours = (appearance.texture, LIGHTS, SOFTNESS, self.background, self.out)
         work = [(k, self.threads, *shared, *self.buffers[k], *colours) for k in range(self.threads)]
-        waiting = [self.pool.submit(_draw_bands, *arguments) for arguments in work[1:]] if self.pool else []
+        waiting = (
+            [self.pool.submit(_draw_bands, *arguments) for arguments in work[1:]]
+            if self.pool
+            else []
+        )
         _draw_bands(*work[0])
         for other in waiting:
             other.result()

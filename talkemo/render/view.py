@@ -16,10 +16,13 @@ SHEEN = np.array([26, 27, 28], np.float32)  # how much lighter the background is
 SOFTNESS = np.array([0.28, 0.14, 0.1], np.float32)
 # Direction in camera space (towards the light) and strength: key, fill, rim.
 _DIRECTIONS = np.array([[-0.45, 0.55, 0.75], [0.8, 0.1, 0.55], [0.0, 0.9, -0.2]])
-LIGHTS = np.column_stack([_DIRECTIONS / np.linalg.norm(_DIRECTIONS, axis=1, keepdims=True), [0.62, 0.3, 0.15]]).astype(
-    np.float32
-)
-AMBIENT, AMBIENT_ABOVE = 0.2, 0.07  # light from all around, and how much more of it comes from above
+LIGHTS = np.column_stack(
+    [_DIRECTIONS / np.linalg.norm(_DIRECTIONS, axis=1, keepdims=True), [0.62, 0.3, 0.15]]
+).astype(np.float32)
+AMBIENT, AMBIENT_ABOVE = (
+    0.2,
+    0.07,
+)  # light from all around, and how much more of it comes from above
 GLOSS, SHARPNESS = 0.1, 18  # of what skin mirrors
 INSIDE = 0.35  # of the light, on the inside of a surface: seen through the mouth and the eyes
 VIEWS = {
@@ -57,12 +60,22 @@ class View:
 
     def to_pixels(self, seen: np.ndarray, width: int, height: int) -> np.ndarray:
         """Column, row, depth (V, 3) of camera-space points; larger depth is nearer."""
-        scale = self.distance / np.maximum(self.distance - seen[:, 2], 1e-3 * self.distance) * (height / 2 / self.half)
-        return np.stack([width / 2 - 0.5 + seen[:, 0] * scale, height / 2 - 0.5 - seen[:, 1] * scale, scale], axis=1)
+        scale = (
+            self.distance
+            / np.maximum(self.distance - seen[:, 2], 1e-3 * self.distance)
+            * (height / 2 / self.half)
+        )
+        return np.stack(
+            [width / 2 - 0.5 + seen[:, 0] * scale, height / 2 - 0.5 - seen[:, 1] * scale, scale],
+            axis=1,
+        )
 
 
 def frame_view(
-    vertices: np.ndarray, focus: np.ndarray | None = None, view: str = "front", facing: np.ndarray | None = None
+    vertices: np.ndarray,
+    focus: np.ndarray | None = None,
+    view: str = "front",
+    facing: np.ndarray | None = None,
 ) -> View:
     """A camera that shows the vertices (V, 3) of `focus` (V,) bool, or all, with a margin.
 
@@ -84,7 +97,9 @@ def lit(normals: np.ndarray) -> np.ndarray:
     normals = np.where(inside[:, None], -normals, normals)
     cosine = normals @ LIGHTS[:, :3].T
     wrapped = np.maximum((cosine[..., None] + SOFTNESS) / (1 + SOFTNESS), 0)
-    light = (AMBIENT + AMBIENT_ABOVE * normals[:, 1])[:, None] + np.einsum("vlc,l->vc", wrapped, LIGHTS[:, 3])
+    light = (AMBIENT + AMBIENT_ABOVE * normals[:, 1])[:, None] + np.einsum(
+        "vlc,l->vc", wrapped, LIGHTS[:, 3]
+    )
     mirrored = np.where(cosine > 0, np.maximum(2 * cosine * normals[:, 2:] - LIGHTS[:, 2], 0), 0)
     light = light + (GLOSS * mirrored**SHARPNESS @ LIGHTS[:, 3])[:, None] * 255 / SKIN
     return np.asarray(np.where(inside[:, None], INSIDE, 1) * light)
@@ -106,10 +121,16 @@ def width_and_height(size: int | tuple[int, int]) -> tuple[int, int]:
 
 def fitted(view: View, aspect: float) -> View:
     """A view whose picture, so many times as wide as high, still shows all of the face's width."""
-    return view if aspect >= 1 else replace(view, half=view.half / aspect, distance=view.distance / aspect)
+    return (
+        view
+        if aspect >= 1
+        else replace(view, half=view.half / aspect, distance=view.distance / aspect)
+    )
 
 
 def check_size(size: int) -> None:
     """Raise InputError for a picture that is too small or too large."""
     if not SIZES[0] <= size <= SIZES[1]:
-        raise InputError(f"a picture of {size} pixels", f"choose a size from {SIZES[0]} to {SIZES[1]}")
+        raise InputError(
+            f"a picture of {size} pixels", f"choose a size from {SIZES[0]} to {SIZES[1]}"
+        )

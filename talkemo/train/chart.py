@@ -10,8 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from ..geomap import SIZE
-from ..geometry import closest_on_triangles
+from ..face.geometry_map import SIZE
+from ..geometry.meshes import closest_on_triangles
 
 MARGIN = 2.0  # pixels left free around the chart
 REACH = 0.75  # pixels, largest distance of a mask pixel's centre from the surface
@@ -20,7 +20,9 @@ NEIGHBOURS = 32  # nearest pixels that a vertex is interpolated from
 RIDGE = 1e-7  # of the regression that fits the interpolation weights, relative to its normal matrix
 
 
-def geodesics(vertices: np.ndarray, faces: np.ndarray, batch: int = 128, progress: Any = None) -> np.ndarray:
+def geodesics(
+    vertices: np.ndarray, faces: np.ndarray, batch: int = 128, progress: Any = None
+) -> np.ndarray:
     """All geodesic distances (V, V) float32 between the vertices (V, 3) of a triangle mesh, in its unit.
 
     The heat method: diffuse a unit of heat from each source for a short time, follow the normalised gradient, and solve
@@ -35,11 +37,16 @@ def geodesics(vertices: np.ndarray, faces: np.ndarray, batch: int = 128, progres
     count = len(vertices)
     vertices = vertices.astype(np.float64)
     corners = vertices[faces]  # (F, 3, 3)
-    opposite = np.roll(corners, -1, 1) - np.roll(corners, -2, 1)  # edge facing each corner, (F, 3, 3)
+    opposite = np.roll(corners, -1, 1) - np.roll(
+        corners, -2, 1
+    )  # edge facing each corner, (F, 3, 3)
     normal = np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0])
     double_area = np.maximum(np.linalg.norm(normal, axis=1), 1e-12)
     # Cotangent of the angle at each corner: -(dot of the two edges that meet there) / (2·area).
-    cotangent = -np.einsum("fkc,fkc->fk", np.roll(opposite, -1, 1), np.roll(opposite, -2, 1)) / double_area[:, None]
+    cotangent = (
+        -np.einsum("fkc,fkc->fk", np.roll(opposite, -1, 1), np.roll(opposite, -2, 1))
+        / double_area[:, None]
+    )
     i, j = np.roll(faces, -1, 1).ravel(), np.roll(faces, -2, 1).ravel()
     weight = sp.coo_matrix((cotangent.ravel() / 2, (i, j)), (count, count)).tocsr()
     weight = weight + weight.T
@@ -58,7 +65,9 @@ def geodesics(vertices: np.ndarray, faces: np.ndarray, batch: int = 128, progres
     slope = np.cross(unit[:, None], opposite) / double_area[:, None, None]  # (F, 3 corners, 3)
     rows = (np.arange(len(faces))[:, None, None] * 3 + np.arange(3)).repeat(3, axis=1)
     columns = np.broadcast_to(faces[:, :, None], rows.shape)
-    gradient = sp.csr_matrix((slope.ravel(), (rows.ravel(), columns.ravel())), (3 * len(faces), count))
+    gradient = sp.csr_matrix(
+        (slope.ravel(), (rows.ravel(), columns.ravel())), (3 * len(faces), count)
+    )
     divergence = (gradient.T @ sp.diags(np.repeat(double_area / 2, 3))).tocsr()
 
     distances = np.empty((count, count), np.float32)
@@ -89,7 +98,9 @@ def classical_mds(distances: np.ndarray) -> tuple[np.ndarray, float]:
 
     def centred(x: np.ndarray) -> np.ndarray:
         x = x.ravel()
-        return -0.5 * (squared @ x.astype(np.float32) - row_mean * x.sum() - row_mean @ x + total * x.sum())
+        return -0.5 * (
+            squared @ x.astype(np.float32) - row_mean * x.sum() - row_mean @ x + total * x.sum()
+        )
 
     operator = LinearOperator((count, count), matvec=centred, dtype=np.float64)
     values, vectors = eigsh(operator, k=2, tol=1e-6, v0=np.linspace(-1, 1, count))
@@ -134,7 +145,9 @@ def to_pixels(chart: np.ndarray) -> np.ndarray:
     return np.stack([(SIZE - 1) / 2 - centred[:, 1], (SIZE - 1) / 2 + centred[:, 0]], axis=1)
 
 
-def make_tables(chart: np.ndarray, faces: np.ndarray, examples: np.ndarray) -> dict[str, np.ndarray]:
+def make_tables(
+    chart: np.ndarray, faces: np.ndarray, examples: np.ndarray
+) -> dict[str, np.ndarray]:
     """The tables of `geomap.geometry_map`, made once when a face is trained.
 
     A pixel of the mask is sampled inside the chart's triangle under it: `map_vertices`, `map_vertex_weights` (M, 3).
@@ -149,7 +162,10 @@ def make_tables(chart: np.ndarray, faces: np.ndarray, examples: np.ndarray) -> d
     triangle, barycentric, distance = closest_in_plane(points, faces)
     mask = (distance <= REACH).reshape(SIZE, SIZE)
     pixels = np.flatnonzero(mask)
-    sampled_vertices, sampled_weights = faces[triangle[pixels]], barycentric[pixels].astype(np.float32)
+    sampled_vertices, sampled_weights = (
+        faces[triangle[pixels]],
+        barycentric[pixels].astype(np.float32),
+    )
     grid = np.stack(np.unravel_index(pixels, mask.shape), axis=1)
     _, near = cKDTree(grid).query(points, k=NEIGHBOURS)
     offset = np.abs(grid[near] - points[:, None])
@@ -164,7 +180,9 @@ def make_tables(chart: np.ndarray, faces: np.ndarray, examples: np.ndarray) -> d
         block = slice(start, start + 256)
         known = values[near[block]]  # (256, K, 3N)
         # A constant field must be reproduced; the division below makes it exact.
-        known = np.concatenate([known, np.full((*known.shape[:2], 1), 100.0, np.float32)], axis=2).astype(np.float64)
+        known = np.concatenate(
+            [known, np.full((*known.shape[:2], 1), 100.0, np.float32)], axis=2
+        ).astype(np.float64)
         wanted = np.column_stack([fields[block], np.full(len(known), 100.0)])
         rest = wanted - np.einsum("vkn,vk->vn", known, bilinear[block])
         gram = known @ known.transpose(0, 2, 1)
@@ -181,7 +199,9 @@ def make_tables(chart: np.ndarray, faces: np.ndarray, examples: np.ndarray) -> d
     }
 
 
-def closest_in_plane(points: np.ndarray, faces: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def closest_in_plane(
+    points: np.ndarray, faces: np.ndarray
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """The triangle of a plane mesh nearest to each pixel: index (N,), barycentric (N, 3), distance (N,) in pixels."""
     best = np.full(SIZE * SIZE, np.inf)
     triangle = np.zeros(SIZE * SIZE, np.int64)
@@ -192,9 +212,13 @@ def closest_in_plane(points: np.ndarray, faces: np.ndarray) -> tuple[np.ndarray,
     for f in range(len(faces)):
         rows, columns = np.arange(low[f, 0], high[f, 0] + 1), np.arange(low[f, 1], high[f, 1] + 1)
         grid = np.stack(np.meshgrid(rows, columns, indexing="ij"), -1).reshape(-1, 2)
-        weights, distance = closest_on_triangles(grid.astype(float), np.broadcast_to(corners[f], (len(grid), 3, 2)))
+        weights, distance = closest_on_triangles(
+            grid.astype(float), np.broadcast_to(corners[f], (len(grid), 3, 2))
+        )
         flat = grid[:, 0] * SIZE + grid[:, 1]
-        nearer = distance < best[flat] - OVERLAP  # where the chart overlaps itself, the first triangle counts
+        nearer = (
+            distance < best[flat] - OVERLAP
+        )  # where the chart overlaps itself, the first triangle counts
         best[flat[nearer]] = distance[nearer]
         triangle[flat[nearer]] = f
         barycentric[flat[nearer]] = weights[nearer]

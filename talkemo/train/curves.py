@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from ..files import atomic_write
+from ..files.writing import atomic_write
 from .loop import log_path, read_log
 from .run import Run
 
@@ -18,8 +18,12 @@ def draw(run: Run, stage: str, trainings: list[str]) -> Path | None:
         from matplotlib.figure import Figure
     except ImportError:
         return None
-    logs = {name: read_log(log_path(run, name)) for name in trainings if log_path(run, name).is_file()}
-    names = list(dict.fromkeys(name for columns in logs.values() for name in columns if name != "step"))
+    logs = {
+        name: read_log(log_path(run, name)) for name in trainings if log_path(run, name).is_file()
+    }
+    names = list(
+        dict.fromkeys(name for columns in logs.values() for name in columns if name != "step")
+    )
     if not names:
         return None
     rows = -(-len(names) // COLUMNS)

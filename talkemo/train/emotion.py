@@ -27,17 +27,23 @@ from torch.nn import functional
 
 from ..capture.landmarks import seen_shapes
 from ..data import augmentation
-from ..data.kept import digest
-from ..data.motion import Acted, acted, from_rest
+from ..data.motion import ActedFrames, acted_frames, from_rest
 from ..data.voices import FREE_CORPORA
-from ..emotions import EMOTIONS, PAPER_EMOTIONS, effective
-from ..face import Face
-from ..geomap import geometry_map
-from ..motion import Motion
+from ..expression.emotions import EMOTIONS, PAPER_EMOTIONS, effective
+from ..face.canonical import Face
+from ..face.geometry_map import geometry_map
+from ..face.motion import Motion
+from ..files.cache import digest
 from ..networks.building import load_tensors
 from ..networks.emotion import FULL_PRECISION, NEUTRAL, SHUT, EmotionModel, emotion_tensors
-from ..networks.judges import TRAINED_SIZE, Classifier, Discriminator, classifier_tensors, network_tensors
-from ..weights import check_compatible, load_weights
+from ..networks.judges import (
+    TRAINED_SIZE,
+    Classifier,
+    Discriminator,
+    classifier_tensors,
+    network_tensors,
+)
+from ..weights.files import check_compatible, load_weights
 from .loop import Latest, Loop, checkpoint_path, half_precision
 from .maps import MapGenerator, map_basis, new_generator, residual_rows, to_maps
 from .material import captured_recordings
@@ -59,15 +65,21 @@ class EmotionConfig:
 
     iterations: int = 22_000  # of the discriminator; 200,000 in the paper
     batch: int = 16
-    learning_rate: float = 2e-4  # Adam; 1e-4 in StarGAN; constant for the first half, then falling to 0
+    learning_rate: float = (
+        2e-4  # Adam; 1e-4 in StarGAN; constant for the first half, then falling to 0
+    )
     critic: int = 3  # iterations to a step of the generator
     classification: float = 1.0  # weight, λ_cls
     reconstruction: float = 10.0  # weight, λ_rec
     penalty: float = 10.0  # weight of the gradient penalty, λ_gp
-    speech: float = 5.0  # weight of the difference, on the lips, of the residuals of two frames of a recording
+    speech: float = (
+        5.0  # weight of the difference, on the lips, of the residuals of two frames of a recording
+    )
     level: float = 2.0  # weight of the squared error of the intensity
     gap: float = 2.0  # weight, a mm², of what an emotion opens closed lips by: lips stay closed for b, m and p
-    augmentation: float = 1.0  # the animator's weight at intensity 1, see data.augmentation; 0 for none
+    augmentation: float = (
+        1.0  # the animator's weight at intensity 1, see data.augmentation; 0 for none
+    )
     levels: tuple[float, float] = (0.15, 1.5)  # the least and the largest intensity
     corpora: tuple[str, ...] = ("ravdess",)
     # Standard deviation of blend-shape weights added to all that the discriminator sees. Without it the generator turns
@@ -105,7 +117,9 @@ def train_emotion(run: Run, config: EmotionConfig) -> Path:
 
     Also writes `out`/discriminator.safetensors and `out`/classifier.safetensors.
     """
-    read_start(run, config)  # weights that cannot be started from are refused before the corpora are read
+    read_start(
+        run, config
+    )  # weights that cannot be started from are refused before the corpora are read
     face = run.models().face
     frames = training_frames(run, config.corpora)
     if not run.resume:  # a checkpoint of an earlier training would be gone on with if this one ends in the classifiers
@@ -114,11 +128,11 @@ def train_emotion(run: Run, config: EmotionConfig) -> Path:
     return fit(face, frames, run, config)
 
 
-def training_frames(run: Run, corpora: tuple[str, ...]) -> Acted:
+def training_frames(run: Run, corpora: tuple[str, ...]) -> ActedFrames:
     """The acted frames of corpora without their dev splits."""
     models = run.models()
     neutralised = from_rest(list(captured_recordings(run, corpora)), models.face)
-    return acted([r for r in neutralised if r.split == "train" and r.emotion in EMOTIONS])
+    return acted_frames([r for r in neutralised if r.split == "train" and r.emotion in EMOTIONS])
 
 
 # ------------------------------------------------------------------------------------------------------------- batches
@@ -153,35 +167,49 @@ class Batch:
 class FrameSampler:
     """Draws faces: every emotion as often as any other, at all intensities."""
 
-    def __init__(self, face: Face, frames: Acted, config: EmotionConfig, device: torch.device):
+    def __init__(
+        self, face: Face, frames: ActedFrames, config: EmotionConfig, device: torch.device
+    ):
         self.frames, self.config, self.device = frames, config, device
         self.by_emotion = [_weak_and_strong(frames, k) for k in range(len(EMOTIONS))]
-        if config.augmentation:  # emotions that no actor shows: an animator's alone, on neutral faces
+        if (
+            config.augmentation
+        ):  # emotions that no actor shows: an animator's alone, on neutral faces
             for k, emotion in enumerate(EMOTIONS):
                 if emotion in augmentation.EXPRESSIONS and not len(self.by_emotion[k][1]):
                     self.by_emotion[k] = self.by_emotion[NEUTRAL]
         self.present = [k for k, (_, strong) in enumerate(self.by_emotion) if len(strong)]
-        self.first = np.searchsorted(frames.clip, np.arange(len(frames.strong) + 1))  # frame of each recording
+        self.first = np.searchsorted(
+            frames.clip, np.arange(len(frames.strong) + 1)
+        )  # frame of each recording
         self.basis = map_basis(face, TRAINED_SIZE).flatten(1).to(device)
         added, self.added_index = animated_maps(face, frames)
         self.added = torch.from_numpy(added).to(device)
-        self.other_side = [face.expression_names.index(_mirrored(name)) for name in face.expression_names]
+        self.other_side = [
+            face.expression_names.index(_mirrored(name)) for name in face.expression_names
+        ]
 
     def draw(self, rng: np.random.Generator) -> Batch:
         """The faces of a batch."""
         count = self.config.batch
         original = rng.choice(self.present, count)
         order = rng.permutation(count)
-        level = np.where(original == NEUTRAL, 1, rng.uniform(*self.config.levels, count)).astype(np.float32)
+        level = np.where(original == NEUTRAL, 1, rng.uniform(*self.config.levels, count)).astype(
+            np.float32
+        )
         rows = np.array([self._row(*wanted, rng) for wanted in zip(original, level)])
         clips = self.frames.clip[rows]
-        others = self.first[clips] + (rng.random(count) * (self.first[clips + 1] - self.first[clips])).astype(int)
+        others = self.first[clips] + (
+            rng.random(count) * (self.first[clips + 1] - self.first[clips])
+        ).astype(int)
         flipped = rng.random(count) < 0.5  # a face and its mirror image show the same emotion
         numbers = torch.from_numpy(self.added_index[clips, original]).to(self.device)
         weight = self.config.augmentation * effective(level)
         added = torch.from_numpy(weight).to(self.device)[:, None] * self.added[numbers]
         on_device = [torch.from_numpy(array).to(self.device) for array in (original, level, order)]
-        return Batch(self._maps(rows, flipped, added), self._maps(others, flipped, added), *on_device)
+        return Batch(
+            self._maps(rows, flipped, added), self._maps(others, flipped, added), *on_device
+        )
 
     def _row(self, emotion: int, level: float, rng: np.random.Generator) -> int:
         """A frame of an emotion at an intensity."""
@@ -195,14 +223,14 @@ class FrameSampler:
         return maps.view(-1, 3, TRAINED_SIZE, TRAINED_SIZE)
 
 
-def _weak_and_strong(frames: Acted, emotion: int) -> list[np.ndarray]:
+def _weak_and_strong(frames: ActedFrames, emotion: int) -> list[np.ndarray]:
     """Frames of an emotion that were acted weakly, and strongly; all of them where there are none of a kind."""
     every = np.flatnonzero(frames.emotion == emotion)
     kinds = [every[frames.strong[frames.clip[every]] == strong] for strong in (False, True)]
     return [kind if len(kind) else every for kind in kinds]
 
 
-def animated_maps(face: Face, frames: Acted) -> tuple[np.ndarray, np.ndarray]:
+def animated_maps(face: Face, frames: ActedFrames) -> tuple[np.ndarray, np.ndarray]:
     """What an animator adds to faces: maps (K, 3·64·64) float32 in UNIT, the first of them zeros.
 
     Second, which of the maps each clip is given with each emotion, (clips, 8).
@@ -236,14 +264,22 @@ def _mirrored(name: str) -> str:
 # ------------------------------------------------------------------------------------------------------------ training
 
 
-def fit(face: Face, frames: Acted, run: Run, config: EmotionConfig, generator_of: GeneratorMaker | None = None) -> Path:
+def fit(
+    face: Face,
+    frames: ActedFrames,
+    run: Run,
+    config: EmotionConfig,
+    generator_of: GeneratorMaker | None = None,
+) -> Path:
     """Train on acted frames; writes `out`/emotion.safetensors and `out`/discriminator.safetensors, returns the first.
 
     generator_of: makes another generator than the usual one; its tensors are saved as they are, in float16
     """
     training = StarGAN(face, run, config, generator_of)
     loop = training.loop
-    sampler = FrameSampler(face, frames, replace(config, batch=config.batch * run.together.count), training.device)
+    sampler = FrameSampler(
+        face, frames, replace(config, batch=config.batch * run.together.count), training.device
+    )
     with loop.whole_steps():
         while loop.step < config.iterations and not loop.out_of_time:
             training.set_rate(config.learning_rate * min(1, 2 - 2 * loop.step / config.iterations))
@@ -258,7 +294,9 @@ def fit(face: Face, frames: Acted, run: Run, config: EmotionConfig, generator_of
             if loop.step % SAVE_EVERY == 0:
                 training.save(len(frames.shapes))
                 if generator_of is None and run.together.is_main:
-                    sample_sheet(run.models().emotion, frames, run.out / f"samples-{loop.step:06d}.png")
+                    sample_sheet(
+                        run.models().emotion, frames, run.out / f"samples-{loop.step:06d}.png"
+                    )
             loop.end_step()
     loop.save()
     return training.save(len(frames.shapes))
@@ -267,8 +305,19 @@ def fit(face: Face, frames: Acted, run: Run, config: EmotionConfig, generator_of
 class StarGAN:
     """Generator and discriminator with their optimisers and checkpoints, and a step of each."""
 
-    def __init__(self, face: Face, run: Run, config: EmotionConfig, generator_of: GeneratorMaker | None = None):
-        self.run, self.config, self.device, self.together = run, config, run.torch_device, run.together
+    def __init__(
+        self,
+        face: Face,
+        run: Run,
+        config: EmotionConfig,
+        generator_of: GeneratorMaker | None = None,
+    ):
+        self.run, self.config, self.device, self.together = (
+            run,
+            config,
+            run.torch_device,
+            run.together,
+        )
         self.usual = generator_of is None
         start = read_start(run, config) if self.usual else None
         torch.manual_seed(config.seed)
@@ -281,20 +330,37 @@ class StarGAN:
         discriminator = Discriminator()
         if start:
             start_networks(generator, discriminator, start, run)
-        self.generator, self.discriminator = generator.to(self.device), discriminator.to(self.device)
+        self.generator, self.discriminator = (
+            generator.to(self.device),
+            discriminator.to(self.device),
+        )
         # The exponential moving average is kept: the raw generator oscillates.
         self.average = deepcopy(self.generator)
         betas = (0.5, 0.999)
         self.optimisers: dict[str, torch.optim.Optimizer] = {
-            "generator_adam": torch.optim.Adam(self.generator.parameters(), config.learning_rate, betas),
-            "discriminator_adam": torch.optim.Adam(self.discriminator.parameters(), config.learning_rate, betas),
+            "generator_adam": torch.optim.Adam(
+                self.generator.parameters(), config.learning_rate, betas
+            ),
+            "discriminator_adam": torch.optim.Adam(
+                self.discriminator.parameters(), config.learning_rate, betas
+            ),
         }
-        modules = {"generator": self.generator, "discriminator": self.discriminator, "average": self.average}
+        modules = {
+            "generator": self.generator,
+            "discriminator": self.discriminator,
+            "average": self.average,
+        }
         settings = {**asdict(config), "iterations": None, "face": face.fingerprint}
-        torch.manual_seed(config.seed)  # so that what a generator draws when it is made does not count
+        torch.manual_seed(
+            config.seed
+        )  # so that what a generator draws when it is made does not count
         rng = np.random.default_rng(config.seed)
         self.loop = Loop("emotion", run, modules, self.optimisers, settings, rng, Latest())
-        self.noise_maps = map_basis(face, TRAINED_SIZE)[torch.from_numpy(seen_shapes(face))].flatten(1).to(self.device)
+        self.noise_maps = (
+            map_basis(face, TRAINED_SIZE)[torch.from_numpy(seen_shapes(face))]
+            .flatten(1)
+            .to(self.device)
+        )
         self.lips = lip_mask(face).to(self.device)
         self.opening = opening_row(face).to(self.device)
 
@@ -318,9 +384,16 @@ class StarGAN:
         # Between two faces of one emotion.
         mix = part(torch.rand(len(shown), 1, 1, 1, device=self.device))
         penalty = self._gradient_penalty(part(shown[batch.order]), fake, target, mix)
-        loss = -adversarial + config.penalty * penalty + config.classification * classified + config.level * measured
+        loss = (
+            -adversarial
+            + config.penalty * penalty
+            + config.classification * classified
+            + config.level * measured
+        )
         self._descend("discriminator_adam", loss)
-        return self.together.mean({"D_adv": adversarial, "D_cls": classified, "D_level": measured, "D_gp": penalty})
+        return self.together.mean(
+            {"D_adv": adversarial, "D_cls": classified, "D_level": measured, "D_gp": penalty}
+        )
 
     def generator_step(self, batch: Batch) -> dict[str, torch.Tensor]:
         """A step of the generator and of its average; returns its losses."""
@@ -330,7 +403,9 @@ class StarGAN:
         targets, levels = target.repeat(2), target_level.repeat(2)
         residual, residual_of_other = self._residual(both, targets, levels).chunk(2)
         fake = real + residual
-        same = ((residual - residual_of_other).square() * self.lips).sum((1, 2, 3)).mean() / self.lips.sum()
+        same = ((residual - residual_of_other).square() * self.lips).sum(
+            (1, 2, 3)
+        ).mean() / self.lips.sum()
         closed = torch.exp(-(real.flatten(1) @ self.opening).clamp_min(0) / SHUT)
         gap = ((residual.flatten(1) @ self.opening).square() * closed).mean()
         realness, level, logits = self._judged(fake + part(self._noise(batch.real)), target)
@@ -339,33 +414,53 @@ class StarGAN:
         back = fake + self._residual(fake, part(batch.original), part(batch.level))
         reconstruction = (back - real).abs().mean()
         loss = -realness.mean() + config.classification * classified + config.level * measured
-        loss = loss + config.reconstruction * reconstruction + config.speech * same + config.gap * gap
+        loss = (
+            loss + config.reconstruction * reconstruction + config.speech * same + config.gap * gap
+        )
         self._descend("generator_adam", loss)
         with torch.no_grad():
             for mean, now in zip(self.average.parameters(), self.generator.parameters()):
                 mean.lerp_(now, 1 - config.average)
-        losses = {"G_cls": classified, "G_level": measured, "G_rec": reconstruction, "G_speech": same, "G_gap": gap}
+        losses = {
+            "G_cls": classified,
+            "G_level": measured,
+            "G_rec": reconstruction,
+            "G_speech": same,
+            "G_gap": gap,
+        }
         return self.together.mean(losses)
 
     def save(self, frames: int) -> Path:
         """Write the averaged generator and the discriminator as they are. frames: the number that was trained on."""
         average = self.average
-        tensors = emotion_tensors(average.generator) if isinstance(average, MapGenerator) else network_tensors(average)
+        tensors = (
+            emotion_tensors(average.generator)
+            if isinstance(average, MapGenerator)
+            else network_tensors(average)
+        )
         config, loop = self.config, self.loop
-        settings: dict[str, Any] = {"channels": config.channels, "blocks": config.blocks, "config": asdict(config)}
+        settings: dict[str, Any] = {
+            "channels": config.channels,
+            "blocks": config.blocks,
+            "config": asdict(config),
+        }
         settings |= {"iterations": loop.step, "frames": frames}
         path = self.run.save("emotion", tensors, settings)
         of_judge = {"iterations": loop.step, "config": settings["config"]}
         self.run.save("discriminator", network_tensors(self.discriminator), of_judge)
         return path
 
-    def _residual(self, maps: torch.Tensor, emotion: torch.Tensor, level: torch.Tensor) -> torch.Tensor:
+    def _residual(
+        self, maps: torch.Tensor, emotion: torch.Tensor, level: torch.Tensor
+    ) -> torch.Tensor:
         """Residual maps (N, 3, 64, 64) that give maps the emotions (N,) at intensities (N,)."""
         with half_precision(self.device):
             label = functional.one_hot(emotion, len(EMOTIONS)).float() * level[:, None]
             return self.generator(maps, label).float()
 
-    def _judged(self, maps: torch.Tensor, emotion: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    def _judged(
+        self, maps: torch.Tensor, emotion: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         """Realness (N,) of maps as faces of the emotions (N,), their intensity (N,), and logits (N, 8)."""
         with half_precision(self.device):
             realness, level, logits = self.discriminator(maps, emotion)
@@ -373,7 +468,9 @@ class StarGAN:
 
     def _noise(self, maps: torch.Tensor) -> torch.Tensor:
         """What noise on their blend-shape weights adds to maps."""
-        shapes = self.config.noise * torch.randn(len(maps), len(self.noise_maps), device=self.device)
+        shapes = self.config.noise * torch.randn(
+            len(maps), len(self.noise_maps), device=self.device
+        )
         return (shapes @ self.noise_maps).view_as(maps)
 
     def _gradient_penalty(
@@ -392,7 +489,9 @@ class StarGAN:
         """A step of one of the optimisers down a loss."""
         self.optimisers[optimiser].zero_grad()
         self.together.share(loss).backward()
-        self.together.add_up(p for group in self.optimisers[optimiser].param_groups for p in group["params"])
+        self.together.add_up(
+            p for group in self.optimisers[optimiser].param_groups for p in group["params"]
+        )
         self.optimisers[optimiser].step()
 
 
@@ -408,14 +507,16 @@ def opening_row(face: Face) -> torch.Tensor:
 
 def lip_mask(face: Face) -> torch.Tensor:
     """(64, 64) share of the lips in each pixel of a map."""
-    mask = geometry_map(face).encode(np.repeat(face.regions["lips"][None, :, None], 3, 2).astype(np.float32))
+    mask = geometry_map(face).encode(
+        np.repeat(face.regions["lips"][None, :, None], 3, 2).astype(np.float32)
+    )
     return functional.adaptive_avg_pool2d(torch.from_numpy(mask[:, 0]), TRAINED_SIZE)[0].clamp(0, 1)
 
 
-def sample_sheet(model: EmotionModel, frames: Acted, path: Path) -> None:
+def sample_sheet(model: EmotionModel, frames: ActedFrames, path: Path) -> None:
     """Write a picture to look at: some real faces, a row each, as they are and then with each emotion."""
-    from ..render.look import canonical_look
-    from ..render.pictures import save_picture
+    from ..render.appearance import canonical_appearance
+    from ..render.images import save_image
     from ..render.software import SoftwareRenderer
     from ..render.view import frame_view
 
@@ -425,31 +526,45 @@ def sample_sheet(model: EmotionModel, frames: Acted, path: Path) -> None:
     labels = np.eye(len(EMOTIONS), dtype=np.float32)
     motions = [before, *(model.transfer(before, label, from_neutral=False) for label in labels)]
     columns = [motion.displacement(face) for motion in motions]
-    renderer = SoftwareRenderer(canonical_look(face), frame_view(face.mean), SHEET_SIZE)
+    renderer = SoftwareRenderer(canonical_appearance(face), frame_view(face.mean), SHEET_SIZE)
     try:
-        pictures = [np.hstack([renderer.draw(face.mean + column[k]) for column in columns]) for k in range(len(rows))]
+        pictures = [
+            np.hstack([renderer.draw(face.mean + column[k]) for column in columns])
+            for k in range(len(rows))
+        ]
     finally:
         renderer.close()
-    save_picture(path, np.vstack(pictures))
+    save_image(path, np.vstack(pictures))
 
 
 # -------------------------------------------------------------------------------------------------------- classifiers
 
 
-def train_classifiers(face: Face, frames: Acted, run: Run, config: EmotionConfig) -> Path:
+def train_classifiers(face: Face, frames: ActedFrames, run: Run, config: EmotionConfig) -> Path:
     """Train the classifiers that judge generated emotions; writes and returns `out`/classifier.safetensors.
 
     There is one of four classes and one of eight. They see real frames only, with noise, and never an animator's. A run
     that resumes keeps those that were trained on the same frames with the same settings.
     """
     path, origin = run.out / "classifier.safetensors", _classifiers_origin(face, frames, config)
-    known = run.resume and path.is_file() and load_weights(path, "classifier")[1].get("trained_on") == origin
+    known = (
+        run.resume
+        and path.is_file()
+        and load_weights(path, "classifier")[1].get("trained_on") == origin
+    )
     run.together.wait()  # until all know, before the main process writes
     if not known:
-        networks = {name: _train_classifier(face, frames, name, origin, run, config) for name in CLASSES}
-        settings = {"classes": {name: list(classes) for name, classes in CLASSES.items()}, "frames": len(frames.shapes)}
+        networks = {
+            name: _train_classifier(face, frames, name, origin, run, config) for name in CLASSES
+        }
+        settings = {
+            "classes": {name: list(classes) for name, classes in CLASSES.items()},
+            "frames": len(frames.shapes),
+        }
         run.save(
-            "classifier", classifier_tensors(networks), {**settings, "trained_on": origin, "config": asdict(config)}
+            "classifier",
+            classifier_tensors(networks),
+            {**settings, "trained_on": origin, "config": asdict(config)},
         )
     if run.together.is_main:
         for name in CLASSES:
@@ -457,13 +572,15 @@ def train_classifiers(face: Face, frames: Acted, run: Run, config: EmotionConfig
     return path
 
 
-def _classifiers_origin(face: Face, frames: Acted, config: EmotionConfig) -> str:
+def _classifiers_origin(face: Face, frames: ActedFrames, config: EmotionConfig) -> str:
     """Identifies all that the classifiers come from."""
     settings = (face.fingerprint, config.classifier_steps, config.noise, config.seed, CLASSES)
     return digest(*settings, frames.shapes, frames.emotion)[:16]
 
 
-def _train_classifier(face: Face, frames: Acted, name: str, origin: str, run: Run, config: EmotionConfig) -> Classifier:
+def _train_classifier(
+    face: Face, frames: ActedFrames, name: str, origin: str, run: Run, config: EmotionConfig
+) -> Classifier:
     """A classifier of CLASSES, with checkpoints of its own. origin: see `_classifiers_origin`"""
     classes = CLASSES[name]
     device, seen = run.torch_device, torch.from_numpy(seen_shapes(face)).to(run.torch_device)
@@ -507,12 +624,17 @@ def read_start(run: Run, config: EmotionConfig) -> StartWeights | None:
             start.check(
                 channels=(start.settings["channels"], config.channels),
                 blocks=(start.settings["blocks"], config.blocks),
-                expression_names=(start.settings["expression_names"], list(run.models().face.expression_names)),
+                expression_names=(
+                    start.settings["expression_names"],
+                    list(run.models().face.expression_names),
+                ),
             )
     return start
 
 
-def start_networks(generator: nn.Module, discriminator: Discriminator, start: StartWeights, run: Run) -> None:
+def start_networks(
+    generator: nn.Module, discriminator: Discriminator, start: StartWeights, run: Run
+) -> None:
     """Give networks the weights that a run starts from; the discriminator stays random where the set has none."""
     assert isinstance(generator, MapGenerator)
     with check_compatible(start.path, "emotion"):

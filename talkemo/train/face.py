@@ -11,8 +11,8 @@ import scipy.sparse as sp
 from scipy.spatial import cKDTree
 
 from ..errors import InputError
-from ..face import Face, tensors_of_face
-from ..geometry import boundary_loops, closest_points
+from ..face.canonical import Face, tensors_of_face
+from ..geometry.meshes import boundary_loops, closest_points
 from . import chart as charts
 from .run import Run
 
@@ -41,8 +41,12 @@ LEFT_OUT = ("PupilDilate_L", "PupilDilate_R", "cheekRaiser_L", "cheekRaiser_R")
 class FaceConfig:
     """Settings of the canonical face and its bilinear model."""
 
-    vertices: int = 12_500  # wanted on the canonical face; refinement stops at the first pass that reaches it
-    identities: int = 150  # sampled from the identity space (unit normal coefficients), besides the mean
+    vertices: int = (
+        12_500  # wanted on the canonical face; refinement stops at the first pass that reaches it
+    )
+    identities: int = (
+        150  # sampled from the identity space (unit normal coefficients), besides the mean
+    )
     vertex_rank: int = 160  # of the Tucker decomposition
     identity_rank: int = 50
     seed: int = 20210  # of the sampled identities
@@ -53,14 +57,24 @@ def train_face(run: Run, config: FaceConfig) -> dict[str, Any]:
 
     Raises InputError where what the face is made from is not there.
     """
-    source, points = run.data / "ict_facekit" / "model.npz", run.data / "meshes" / "mediapipe_canonical.obj"
+    source, points = (
+        run.data / "ict_facekit" / "model.npz",
+        run.data / "meshes" / "mediapipe_canonical.obj",
+    )
     for path in (source, points):
         if not path.is_file():
             raise InputError(f"{path}: no such file", "the face is made from it; fetch it")
-    face, figures = build_face(source, points, config, lambda done, total: run.report("geodesics", done, total))
+    face, figures = build_face(
+        source, points, config, lambda done, total: run.report("geodesics", done, total)
+    )
     tensors, settings = tensors_of_face(face)
     path = run.save("face", tensors, {**settings, "config": asdict(config)})
-    return {"weights": str(path), "vertices": len(face.mean), "chart_stress": face.chart_stress, **figures}
+    return {
+        "weights": str(path),
+        "vertices": len(face.mean),
+        "chart_stress": face.chart_stress,
+        **figures,
+    }
 
 
 def build_face(
@@ -102,7 +116,9 @@ def build_face(
     landmarks = np.array([int(i) for i in LANDMARKS68.split()], np.int32)
     chart, chart_stress = charts.make_chart(mean, triangles, mirror, progress)
     tables = charts.make_tables(chart, triangles, examples(tensor, config.seed + 1))
-    points, point_vertices, point_weights = place_mediapipe(mediapipe_path, mean, triangles, landmarks)
+    points, point_vertices, point_weights = place_mediapipe(
+        mediapipe_path, mean, triangles, landmarks
+    )
     masks, mouth_weight = regions(mean, landmarks, loops)
     face = Face(
         mean=mean,
@@ -139,7 +155,9 @@ def triangulate(vertices: np.ndarray, quads: np.ndarray) -> np.ndarray:
     )
 
 
-def refine(vertices: np.ndarray, triangles: np.ndarray, openings: np.ndarray, wanted: int) -> tuple[Any, np.ndarray]:
+def refine(
+    vertices: np.ndarray, triangles: np.ndarray, openings: np.ndarray, wanted: int
+) -> tuple[Any, np.ndarray]:
     """Split edges that are long for their place until there are `wanted` vertices.
 
     The wanted length falls to FINEST of itself at the mouth and the eyes. Returns the operator (V', V) that takes the
@@ -153,7 +171,9 @@ def refine(vertices: np.ndarray, triangles: np.ndarray, openings: np.ndarray, wa
             distance, _ = cKDTree(vertices[openings]).query(points)
             allowed = limit * np.clip(distance / FINE_REACH, FINEST, 1)
             edges, of_face = np.unique(
-                np.sort(faces[:, [0, 1, 1, 2, 2, 0]].reshape(-1, 2), axis=1), axis=0, return_inverse=True
+                np.sort(faces[:, [0, 1, 1, 2, 2, 0]].reshape(-1, 2), axis=1),
+                axis=0,
+                return_inverse=True,
             )
             of_face = of_face.reshape(-1, 3)
             length = np.linalg.norm(points[edges[:, 0]] - points[edges[:, 1]], axis=1)
@@ -193,8 +213,12 @@ def _cut(faces: np.ndarray, middles: np.ndarray, points: np.ndarray) -> np.ndarr
         ab, bc, ca = np.roll(middles, -turn, 1).T
         one = (count == 1) & (ab >= 0)
         result += [np.stack([a, ab, c], 1)[one], np.stack([ab, b, c], 1)[one]]
-        two = (count == 2) & (ca < 0)  # the corner at b is cut off, the quad left is cut along its shorter diagonal
-        first = np.linalg.norm(points[a] - points[bc], axis=1) <= np.linalg.norm(points[c] - points[ab], axis=1)
+        two = (count == 2) & (
+            ca < 0
+        )  # the corner at b is cut off, the quad left is cut along its shorter diagonal
+        first = np.linalg.norm(points[a] - points[bc], axis=1) <= np.linalg.norm(
+            points[c] - points[ab], axis=1
+        )
         result += [np.stack([ab, b, bc], 1)[two]]
         result += [np.stack([a, ab, bc], 1)[two & first], np.stack([a, bc, c], 1)[two & first]]
         result += [np.stack([a, ab, c], 1)[two & ~first], np.stack([ab, bc, c], 1)[two & ~first]]
@@ -250,7 +274,9 @@ def place_mediapipe(
     from scipy.interpolate import RBFInterpolator
 
     lines = path.read_text("utf-8").splitlines()
-    source = np.array([[float(v) for v in line.split()[1:4]] for line in lines if line.startswith("v ")])
+    source = np.array(
+        [[float(v) for v in line.split()[1:4]] for line in lines if line.startswith("v ")]
+    )
     named = np.array([int(i) for i in MEDIAPIPE68.split()])
     # The contour of the jaw is not a fixed place on the skin, and would bend the warp.
     named, target = named[17:], mean[landmarks[17:]]
@@ -273,7 +299,11 @@ def local_maps(mean: np.ndarray, others: np.ndarray, radius: float = 12.0) -> np
     Weighted least squares over the neighbours within `radius` mm, with a pull towards a uniform scaling: a patch of
     skin does not determine the map across the surface.
     """
-    pairs = cKDTree(mean).sparse_distance_matrix(cKDTree(mean), radius, output_type="coo_matrix").tocsr()
+    pairs = (
+        cKDTree(mean)
+        .sparse_distance_matrix(cKDTree(mean), radius, output_type="coo_matrix")
+        .tocsr()
+    )
     pairs.data = np.exp(-((pairs.data / (radius / 2)) ** 2))
     pairs.setdiag(1.0)
     weights = (sp.diags(1 / np.asarray(pairs.sum(1)).ravel()) @ pairs).tocsr().astype(np.float32)
@@ -302,11 +332,14 @@ def examples(model: dict[str, np.ndarray], seed: int, count: int = 1200) -> np.n
     shapes = np.concatenate([np.eye(len(steps)), shapes])
     identity = (
         model["identity_mean"]
-        + rng.standard_normal((len(shapes), len(model["identity_scale"]))) @ model["identity_scale"].T
+        + rng.standard_normal((len(shapes), len(model["identity_scale"])))
+        @ model["identity_scale"].T
     )
     identity[: len(steps)] = model["identity_mean"]
     factor = model["expression_factor"][0] + shapes @ steps
-    moving = factor - model["expression_factor"][0] * (np.arange(len(factor)) % 2)[:, None]  # every other one unneutral
+    moving = (
+        factor - model["expression_factor"][0] * (np.arange(len(factor)) % 2)[:, None]
+    )  # every other one unneutral
     coefficients = np.einsum("rei,ne,ni->nr", model["core"], moving, identity, optimize=True)
     return np.tensordot(coefficients.astype(np.float32), model["basis"], 1)
 
@@ -324,7 +357,9 @@ def bilinear_model(
     coefficients[0] = 0
     held_out = rng.standard_normal((HELD_OUT_IDENTITIES, len(identity))).astype(np.float32)
     people = population(mean, identity, expression, coefficients)
-    basis, core, expression_factor, identity_factor = tucker(people, config.vertex_rank, config.identity_rank)
+    basis, core, expression_factor, identity_factor = tucker(
+        people, config.vertex_rank, config.identity_rank
+    )
     del people  # a gigabyte
     model = {
         "basis": basis.reshape(config.vertex_rank, -1, 3),
@@ -341,7 +376,9 @@ def bilinear_model(
     return {name: np.ascontiguousarray(array, np.float32) for name, array in model.items()}, figures
 
 
-def population(mean: np.ndarray, identity: np.ndarray, expression: np.ndarray, z: np.ndarray) -> np.ndarray:
+def population(
+    mean: np.ndarray, identity: np.ndarray, expression: np.ndarray, z: np.ndarray
+) -> np.ndarray:
     """(N, 1 + S, V·3) offsets from the mean face of identities z (N, I), each neutral and in S expressions."""
     shapes = np.concatenate([np.zeros_like(expression[:1]), expression])
     offsets = np.tensordot(z, identity, 1)
@@ -385,7 +422,9 @@ def identity_scale(core: np.ndarray, expression_factor: np.ndarray, rows: np.nda
     return scale @ turn.T
 
 
-def fit_error(truth: np.ndarray, basis: np.ndarray, core: np.ndarray, expression_factor: np.ndarray) -> float:
+def fit_error(
+    truth: np.ndarray, basis: np.ndarray, core: np.ndarray, expression_factor: np.ndarray
+) -> float:
     """Mean vertex distance, mm, of identities (N, 1 + S, V·3) from the model's, fitted to them by least squares."""
     errors = []
     projected = np.einsum("nsx,rx->nsr", truth, basis, optimize=True)

@@ -18,19 +18,35 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from ..data.kept import corpus_digest
 from ..data.phones import align_corpus, bilabial_times, read_phones
 from ..data.sound import augment
-from ..face import Face
-from ..files import atomic_write
-from ..geometry import smoothstep
+from ..face.canonical import Face
+from ..files.cache import corpus_digest
+from ..files.writing import atomic_write
+from ..geometry.numerics import smoothstep
 from ..networks.speech_encoder import FEATURE_RATE
 from .loop import Loop, cosine, half_precision
-from .material import CONTEXT, LABELS, Batch, Clip, ClipSampler, even_out, filmed_clips, make_batch, trained_and_held
+from .material import (
+    CONTEXT,
+    LABELS,
+    Batch,
+    Clip,
+    ClipSampler,
+    even_out,
+    filmed_clips,
+    make_batch,
+    trained_and_held,
+)
 from .objective import Objective, position_matrix
 from .run import Run
 from .speech import load_prepared, prepare
-from .talking import TalkingConfig, free_shares, mean_correlations, some_targets, start_decoder_at_components
+from .talking import (
+    TalkingConfig,
+    free_shares,
+    mean_correlations,
+    some_targets,
+    start_decoder_at_components,
+)
 from .teacher import WIDTHS, load_teacher, padded_features, teacher_files, whisper_rows
 from .together import Together
 
@@ -57,14 +73,18 @@ class LipsConfig:
     dropout: float = 0.2
     hold_out: int = 8  # every so many'th training speaker is kept for the log's figures
     people: float = 1.0  # share of the speakers that are trained on: less, for a learning curve
-    close: bool = True  # whether the labels of utterances with a transcript close the lips for p, b and m
+    close: bool = (
+        True  # whether the labels of utterances with a transcript close the lips for p, b and m
+    )
     seed: int = 0
 
 
 # Of the few people whose recordings are free an encoder that is trained along learns the voices.
 FREE_TEACHERS = ("base:4",)
 # Where a GPU is present. After 800 steps a teacher knows the people that it sees better, and others no better.
-LARGE = LipsConfig(teachers=("tiny.en", "base", "tiny.en:3", "base:4"), steps=800, batch=32, seconds=4.0)
+LARGE = LipsConfig(
+    teachers=("tiny.en", "base", "tiny.en:3", "base:4"), steps=800, batch=32, seconds=4.0
+)
 
 
 def lips_config(seed: int, options: dict[str, Any]) -> LipsConfig:
@@ -104,7 +124,7 @@ def train_lips(run: Run, config: LipsConfig) -> dict[str, float]:
 
 def gather(run: Run, config: LipsConfig) -> tuple[list[Clip], list[Clip]]:
     """Filmed speech of the training split, and what of it is held out."""
-    from ..audio import mel_filters
+    from ..audio.mel import mel_filters
 
     face, filters = run.models().face, mel_filters()
     recordings, held = trained_and_held(run, config.shares, config.hold_out)
@@ -170,7 +190,9 @@ class MotionTeacher(nn.Module):
         self.standard = nn.BatchNorm1d(WIDTHS[name], affine=False) if self.frozen else nn.Identity()
         self.entry = nn.Sequential(nn.Dropout(dropout), nn.Linear(WIDTHS[name], HIDDEN))
         self.blocks = nn.ModuleList([Block(HIDDEN, dilation) for dilation in DILATIONS])
-        self.exit = nn.Sequential(nn.LayerNorm(HIDDEN), nn.Dropout(dropout), nn.Linear(HIDDEN, COMPONENTS))
+        self.exit = nn.Sequential(
+            nn.LayerNorm(HIDDEN), nn.Dropout(dropout), nn.Linear(HIDDEN, COMPONENTS)
+        )
         self.decoder = nn.Linear(COMPONENTS, coordinates)
 
     def forward(self, wave: torch.Tensor) -> torch.Tensor:
@@ -184,7 +206,9 @@ class MotionTeacher(nn.Module):
         return self.decoder(code)
 
 
-def train_member(clips: list[Clip], checked: list[Clip], run: Run, config: LipsConfig, number: int) -> MotionTeacher:
+def train_member(
+    clips: list[Clip], checked: list[Clip], run: Run, config: LipsConfig, number: int
+) -> MotionTeacher:
     """Train one of the teachers."""
     face, device = run.models().face, run.torch_device
     talking = TalkingConfig()
@@ -242,7 +266,9 @@ def at_frames(network: MotionTeacher, batch: Batch, together: Together) -> torch
 def check_together(members: list[MotionTeacher], clips: list[Clip], face: Face) -> dict[str, float]:
     """Pearson r of the mouth's opening and width in the mean of the members, the mean over the clips of each corpus."""
     found = predict(members, [clip.samples for clip in clips])
-    return mean_correlations(clips, (at_times(motion, clip.time) for clip, motion in zip(clips, found)), face)
+    return mean_correlations(
+        clips, (at_times(motion, clip.time) for clip, motion in zip(clips, found)), face
+    )
 
 
 def at_times(motion: np.ndarray, times: np.ndarray) -> np.ndarray:
@@ -288,7 +314,9 @@ def align_utterances(run: Run) -> Path | None:
         return None
     path = run.out / f"phones-{corpus_digest(speech)[:12]}.json"
     if not path.is_file():
-        align_corpus(run.data, path, run.jobs, lambda done, total: run.report("phones", done, total))
+        align_corpus(
+            run.data, path, run.jobs, lambda done, total: run.report("phones", done, total)
+        )
     return path
 
 
@@ -307,7 +335,9 @@ def label(members: list[MotionTeacher], run: Run, face: Face, config: LipsConfig
             for k, motion in zip(rows, predict(members, sounds)):
                 spoken = known.get(prepared.file[k])
                 if spoken is not None:
-                    motion = close_lips(motion, spoken / prepared.speed[k], face.opening_row, closing)
+                    motion = close_lips(
+                        motion, spoken / prepared.speed[k], face.opening_row, closing
+                    )
                 labelled.append(motion.astype(np.float16))
             with atomic_write(path) as partial:
                 np.save(partial, np.concatenate(labelled))
@@ -316,7 +346,10 @@ def label(members: list[MotionTeacher], run: Run, face: Face, config: LipsConfig
 
 def known_closures(path: Path) -> dict[str, np.ndarray]:
     """The middles (K,) s of the p, b and m of utterances by file, of what `phones.align_corpus` wrote."""
-    return {f"speech/{file}": bilabial_times(phones).mean(1) for file, phones in read_phones(path).items()}
+    return {
+        f"speech/{file}": bilabial_times(phones).mean(1)
+        for file, phones in read_phones(path).items()
+    }
 
 
 def closing_direction(face: Face) -> np.ndarray:
@@ -326,7 +359,9 @@ def closing_direction(face: Face) -> np.ndarray:
     return (towards / (towards @ face.opening_row)).astype(np.float32)
 
 
-def close_lips(motion: np.ndarray, spoken: np.ndarray, opening_row: np.ndarray, closing: np.ndarray) -> np.ndarray:
+def close_lips(
+    motion: np.ndarray, spoken: np.ndarray, opening_row: np.ndarray, closing: np.ndarray
+) -> np.ndarray:
     """A motion (T, C) at 50 Hz whose lips are together at the times (K,) s, wherever they are nearly so."""
     opening = np.maximum(motion @ opening_row, 0)
     time = np.arange(len(motion)) / FEATURE_RATE

@@ -18,17 +18,24 @@ import torch
 from safetensors import SafetensorError, safe_open
 
 from ..errors import InputError
-from ..files import atomic_write
-from ..weights import save_weights
+from ..files.writing import atomic_write
+from ..weights.files import save_weights
 from .run import Run
 
-BFLOAT16_CAPABILITY = (8, 0)  # CUDA compute capability from which on a GPU multiplies bfloat16 matrices itself
+BFLOAT16_CAPABILITY = (
+    8,
+    0,
+)  # CUDA compute capability from which on a GPU multiplies bfloat16 matrices itself
 FIRST_CHECKPOINT = 20.0  # s of work before the first checkpoint that a process writes
 CHECKPOINT_EVERY = 60.0  # s from a checkpoint to the next
-CHECKPOINT_SHARE = 0.05  # of the time that writing checkpoints takes, at most; slow disks get fewer of them
+CHECKPOINT_SHARE = (
+    0.05  # of the time that writing checkpoints takes, at most; slow disks get fewer of them
+)
 LONGEST_LAST_CHECKPOINT = 5.0  # s that a process which was asked to end may still take to write one
 # Signals that ask a process to end; Windows has no SIGHUP.
-ENDING = tuple(getattr(signal, name) for name in ("SIGTERM", "SIGINT", "SIGHUP") if hasattr(signal, name))
+ENDING = tuple(
+    getattr(signal, name) for name in ("SIGTERM", "SIGINT", "SIGHUP") if hasattr(signal, name)
+)
 
 
 def cosine(part: float) -> float:
@@ -58,7 +65,9 @@ class Means:
     def add(self, losses: dict[str, torch.Tensor]) -> None:
         """Add the losses of a step, scalars on any device. They stay there until they are read."""
         for name, loss in losses.items():
-            self.sums[name] = self.sums[name] + loss.detach() if name in self.sums else loss.detach()
+            self.sums[name] = (
+                self.sums[name] + loss.detach() if name in self.sums else loss.detach()
+            )
         self.count += 1
 
     def read(self) -> dict[str, float]:
@@ -69,11 +78,16 @@ class Means:
 
     def state(self) -> dict[str, Any]:
         """What has been added so far, as JSON values that hold float32 exactly."""
-        return {"sums": {name: float(total) for name, total in self.sums.items()}, "count": self.count}
+        return {
+            "sums": {name: float(total) for name, total in self.sums.items()},
+            "count": self.count,
+        }
 
     def restore(self, state: dict[str, Any], device: torch.device) -> None:
         """Go on from a state."""
-        self.sums = {name: torch.tensor(float(total), device=device) for name, total in state["sums"].items()}
+        self.sums = {
+            name: torch.tensor(float(total), device=device) for name, total in state["sums"].items()
+        }
         self.count = int(state["count"])
 
 
@@ -187,15 +201,26 @@ class Loop:
     ):
         self.stage, self.run = stage, run
         self.path, self.log_path = checkpoint_path(run, stage), log_path(run, stage)
-        self.modules, self.optimisers, self.rng, self.figures = modules, optimisers, rng, figures or Means()
+        self.modules, self.optimisers, self.rng, self.figures = (
+            modules,
+            optimisers,
+            rng,
+            figures or Means(),
+        )
         self.device, self.together = run.torch_device, run.together
-        self.config = json.loads(json.dumps({**config, "start": run.start_digest(stage), "origin": run.origin}))
+        self.config = json.loads(
+            json.dumps({**config, "start": run.start_digest(stage), "origin": run.origin})
+        )
         self.deadline = time.monotonic() + 60 * run.max_minutes if run.max_minutes else float("inf")
         self.step = 0
         self._schedule = Schedule()
         self._signals = WaitingSignals()
         run.out.mkdir(parents=True, exist_ok=True)
-        if run.resume and self.path.is_file() and not (run.redo and _origin_of(self.path) != run.origin):
+        if (
+            run.resume
+            and self.path.is_file()
+            and not (run.redo and _origin_of(self.path) != run.origin)
+        ):
             self._restore()
             if self.together.is_main:
                 self._cut_log()
@@ -208,7 +233,9 @@ class Loop:
     @property
     def out_of_time(self) -> bool:
         """Whether the limit in minutes has been reached."""
-        return self.run.max_minutes is not None and self.together.any(time.monotonic() > self.deadline)
+        return self.run.max_minutes is not None and self.together.any(
+            time.monotonic() > self.deadline
+        )
 
     def whole_steps(self) -> WaitingSignals:
         """A context in which signals that ask the process to end wait for `end_step`."""
@@ -254,14 +281,19 @@ class Loop:
         if not self.together.is_main:
             return
         with self._schedule.writing():
-            tensors = {f"random/{name}": state.numpy() for name, state in _random_states(self.device).items()}
+            tensors = {
+                f"random/{name}": state.numpy()
+                for name, state in _random_states(self.device).items()
+            }
             for name, module in self.modules.items():
                 for key, tensor in module.state_dict().items():
                     tensors[f"{name}/{key}"] = tensor.detach().cpu().numpy()
             for name, optimiser in self.optimisers.items():
                 for index, state in optimiser.state_dict()["state"].items():
                     for key, tensor in state.items():
-                        tensors[f"{name}/{index}/{key}"] = torch.as_tensor(tensor).detach().cpu().numpy()
+                        tensors[f"{name}/{index}/{key}"] = (
+                            torch.as_tensor(tensor).detach().cpu().numpy()
+                        )
             settings = {
                 "step": self.step,
                 "config": self.config,
@@ -294,8 +326,12 @@ class Loop:
                 for key, tensor in _under(name, tensors).items():
                     index, field = key.split("/")
                     # Files have no arrays without dimensions, which the counts of steps are.
-                    state.setdefault(int(index), {})[field] = tensor.reshape(()) if field == "step" else tensor
-                optimiser.load_state_dict({"state": state, "param_groups": optimiser.state_dict()["param_groups"]})
+                    state.setdefault(int(index), {})[field] = (
+                        tensor.reshape(()) if field == "step" else tensor
+                    )
+                optimiser.load_state_dict(
+                    {"state": state, "param_groups": optimiser.state_dict()["param_groups"]}
+                )
             self.step = int(settings["step"])
             self.figures.restore(settings["figures"], self.device)
             self.rng.bit_generator.state = settings["random"]
@@ -375,7 +411,11 @@ def _origin_of(path: Path) -> str:
 
 def _under(name: str, tensors: dict[str, Any]) -> dict[str, Any]:
     """The tensors whose names begin with `name`/, without that."""
-    return {key[len(name) + 1 :]: tensor for key, tensor in tensors.items() if key.startswith(f"{name}/")}
+    return {
+        key[len(name) + 1 :]: tensor
+        for key, tensor in tensors.items()
+        if key.startswith(f"{name}/")
+    }
 
 
 def _step_of(row: bytes) -> float:

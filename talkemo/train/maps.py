@@ -7,8 +7,8 @@ import torch
 from torch.nn import functional
 
 from ..capture.landmarks import seen_shapes
-from ..face import Face
-from ..geomap import SIZE, geometry_map
+from ..face.canonical import Face
+from ..face.geometry_map import SIZE, geometry_map
 from ..networks.emotion import INNER, UNIT, Generator, LinearMaps
 from ..networks.judges import TRAINED_SIZE, to_maps
 
@@ -65,7 +65,9 @@ class MapGenerator(torch.nn.Module):
     def __init__(self, generator: Generator, rows: torch.Tensor):
         super().__init__()
         self.generator = generator
-        self.register_buffer("rows", functional.adaptive_avg_pool2d(rows, TRAINED_SIZE), persistent=False)
+        self.register_buffer(
+            "rows", functional.adaptive_avg_pool2d(rows, TRAINED_SIZE), persistent=False
+        )
 
     def forward(self, x: torch.Tensor, label: torch.Tensor) -> torch.Tensor:
         coordinates = self.generator(functional.adaptive_avg_pool2d(x, INNER), label)

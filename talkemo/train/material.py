@@ -11,15 +11,15 @@ from typing import Protocol
 import numpy as np
 import torch
 
-from .. import audio as sound
-from .. import loudness
-from ..audio import Audio
+from ..audio import loudness
+from ..audio.mel import FFT, log_mel
+from ..audio.recording import SAMPLE_RATE, Audio, open_audio
 from ..data import corpora, facegood
-from ..data.captures import Fitted, bring_up_to_date, load_captures
+from ..data.captures import FittedRecording, bring_up_to_date, load_captures
 from ..data.motion import from_rest
 from ..errors import InputError
-from ..face import Face
-from ..files import readable
+from ..face.canonical import Face
+from ..files.reading import reading_errors
 from ..networks.speech_encoder import FEATURE_RATE, MARGIN, SAMPLES, SpeechEncoder
 from .run import Run
 
@@ -29,7 +29,9 @@ PSEUDO_LABELLED = "pseudo_labelled"  # the corpus of sound without video, with m
 LABELS = ".motion.npy"  # at the end of the name of a file of such motion
 # Corpora whose acted emotion is used too, without its mean: what an emotion does to the mouth hardly changes in a crop.
 ACTED = ("java_sed",)
-UNLABELLED_ENDS = 6  # features at either end of a pseudo-labelled utterance whose motion is not known
+UNLABELLED_ENDS = (
+    6  # features at either end of a pseudo-labelled utterance whose motion is not known
+)
 SHORTEST_LABELLED = 40  # features of a pseudo-labelled utterance at least
 NOISE_CLIPS = 40
 NOISE_SECONDS = 10.0  # of each
@@ -70,22 +72,29 @@ class Clip:
     def audio(self) -> Audio:
         """The clip's sound as a recording."""
         held = self.samples.astype(np.float32) / 32768
-        return Audio(None, len(held) / sound.SAMPLE_RATE, float(np.abs(held).max(initial=0.0)), held)
+        return Audio(None, len(held) / SAMPLE_RATE, float(np.abs(held).max(initial=0.0)), held)
 
 
-def captured_recordings(run: Run, names: tuple[str, ...]) -> Iterator[Fitted]:
+def captured_recordings(run: Run, names: tuple[str, ...]) -> Iterator[FittedRecording]:
     """The recordings of corpora that are not rejected. Corpora that are not fitted yet are fitted first."""
     models = run.models()
-    run.alone(lambda: [bring_up_to_date(c, run.data, run.captures, models, run.jobs, run.report) for c in names])
+    run.alone(
+        lambda: [
+            bring_up_to_date(c, run.data, run.captures, models, run.jobs, run.report) for c in names
+        ]
+    )
     return load_captures(run.data, run.captures, models, names)
 
 
-def neutral_recordings(run: Run, names: list[str]) -> list[Fitted]:
+def neutral_recordings(run: Run, names: list[str]) -> list[FittedRecording]:
     """Recordings of speech of corpora, both splits, from each person's rest: neutral ones, and all of ACTED."""
     filmed = [name for name in names if name not in (NOISE, PSEUDO_LABELLED, facegood.CORPUS)]
     captured = tuple(name for name in filmed if (run.data / name).is_dir())
     if filmed and not captured:
-        raise InputError(f"{run.data}: none of the corpora {', '.join(filmed)}", "is it the folder of the corpora?")
+        raise InputError(
+            f"{run.data}: none of the corpora {', '.join(filmed)}",
+            "is it the folder of the corpora?",
+        )
     face = run.models().face
     found = [
         r
@@ -97,7 +106,7 @@ def neutral_recordings(run: Run, names: list[str]) -> list[Fitted]:
     return found
 
 
-def held_out(recordings: list[Fitted], every: int) -> dict[str, Fitted]:
+def held_out(recordings: list[FittedRecording], every: int) -> dict[str, FittedRecording]:
     """Recordings to measure while training, by name, none of them of the dev split.
 
     Those of every so many'th training speaker, and of a corpus with one speaker every so many'th clip.
@@ -111,18 +120,24 @@ def held_out(recordings: list[Fitted], every: int) -> dict[str, Fitted]:
         if len(speakers) == 1:
             chosen.update({r.name: r for r in of_corpus[::every][:MOST_HELD_OUT]})
         else:
-            chosen.update({r.name: r for r in of_corpus if r.speaker in speakers[every // 2 :: every]})
+            chosen.update(
+                {r.name: r for r in of_corpus if r.speaker in speakers[every // 2 :: every]}
+            )
     return chosen
 
 
-def trained_and_held(run: Run, shares: Shares, every: int) -> tuple[list[Fitted], list[Fitted]]:
+def trained_and_held(
+    run: Run, shares: Shares, every: int
+) -> tuple[list[FittedRecording], list[FittedRecording]]:
     """The training split's recordings of the corpora of a batch, and what of them is measured instead, see `held_out`."""
-    recordings = [r for r in neutral_recordings(run, [name for name, _ in shares]) if r.split == "train"]
+    recordings = [
+        r for r in neutral_recordings(run, [name for name, _ in shares]) if r.split == "train"
+    ]
     held = held_out(recordings, every)
     return [r for r in recordings if r.name not in held], few_of_each([*held.values()])
 
 
-def few_of_each(recordings: list[Fitted]) -> list[Fitted]:
+def few_of_each(recordings: list[FittedRecording]) -> list[FittedRecording]:
     """At most MOST_HELD_OUT recordings of each corpus, evenly chosen."""
     chosen = []
     for corpus in sorted({r.corpus for r in recordings}):
@@ -131,9 +146,11 @@ def few_of_each(recordings: list[Fitted]) -> list[Fitted]:
     return chosen
 
 
-def make_clip(r: Fitted, data: Path, face: Face, filters: np.ndarray, styles: list[str]) -> Clip:
+def make_clip(
+    r: FittedRecording, data: Path, face: Face, filters: np.ndarray, styles: list[str]
+) -> Clip:
     """Read a recording's sound. Frames at the ends of clips that are cut out of running speech are left out."""
-    audio = sound.open_audio(data / r.audio)
+    audio = open_audio(data / r.audio)
     samples = (audio.samples().clip(-1, 1) * 32767).astype(np.int16)
     level = loudness.loud_level(audio, filters)
     style = styles.index(r.speaker) if r.speaker in styles else -1
@@ -143,7 +160,9 @@ def make_clip(r: Fitted, data: Path, face: Face, filters: np.ndarray, styles: li
     return Clip(samples, level, r.capture.time[kept], target, style, r.corpus, mean)
 
 
-def filmed_clips(run: Run, recordings: list[Fitted], face: Face, filters: np.ndarray, styles: list[str]) -> list[Clip]:
+def filmed_clips(
+    run: Run, recordings: list[FittedRecording], face: Face, filters: np.ndarray, styles: list[str]
+) -> list[Clip]:
     """Recordings with their sound."""
     clips = []
     for number, r in enumerate(recordings):
@@ -165,16 +184,24 @@ def even_out(clips: list[Clip], face: Face) -> list[Clip]:
     of_speaker: dict[tuple[str, int], list[np.ndarray]] = {}
     for clip in clips:
         of_speaker.setdefault((clip.corpus, clip.style), []).append(clip.target @ face.opening_row)
-    spread = {who: max(float(np.concatenate(found).std()), SMALLEST_SPREAD) for who, found in of_speaker.items()}
+    spread = {
+        who: max(float(np.concatenate(found).std()), SMALLEST_SPREAD)
+        for who, found in of_speaker.items()
+    }
     usual = float(np.median(list(spread.values())))
-    factor = {who: float(np.clip(usual / own, 1 / MOST_SCALED, MOST_SCALED)) for who, own in spread.items()}
+    factor = {
+        who: float(np.clip(usual / own, 1 / MOST_SCALED, MOST_SCALED))
+        for who, own in spread.items()
+    }
     return [replace(c, target=c.target * np.float32(factor[c.corpus, c.style])) for c in clips]
 
 
 def noise_clip(filters: np.ndarray, coordinates: int, rng: np.random.Generator) -> Clip:
     """Noise or silence, in which a face of `coordinates` rests."""
-    count = int(NOISE_SECONDS * sound.SAMPLE_RATE)
-    spectrum = np.fft.rfft(rng.standard_normal(count)) * np.arange(1, count // 2 + 2) ** -rng.uniform(0, 1)
+    count = int(NOISE_SECONDS * SAMPLE_RATE)
+    spectrum = np.fft.rfft(rng.standard_normal(count)) * np.arange(
+        1, count // 2 + 2
+    ) ** -rng.uniform(0, 1)
     noise = np.fft.irfft(spectrum, count)
     if rng.random() < 0.5:  # gusts and clatter
         swell = np.interp(np.arange(count), np.linspace(0, count, 40), rng.uniform(0, 1, 40))
@@ -188,8 +215,8 @@ def noise_clip(filters: np.ndarray, coordinates: int, rng: np.random.Generator) 
 
 def own_level(samples: np.ndarray, filters: np.ndarray) -> float:
     """What counts as loud in samples (N,) int16, see `loudness.loud_level`."""
-    padded = np.pad(samples.astype(np.float32) / 32768, sound.FFT // 2)
-    return loudness.reference_level(sound.log_mel(padded, filters).max(1))
+    padded = np.pad(samples.astype(np.float32) / 32768, FFT // 2)
+    return loudness.reference_level(log_mel(padded, filters).max(1))
 
 
 def pseudo_labelled_clips(prepared: Path, labels: Path, face: Face) -> list[Clip]:
@@ -197,12 +224,14 @@ def pseudo_labelled_clips(prepared: Path, labels: Path, face: Face) -> list[Clip
     clips = []
     for path in sorted(labels.glob(f"*{LABELS}")):
         name = path.name.removesuffix(LABELS)
-        with readable(path, "labels of sound", "remove the folder to have them made anew"):
+        with reading_errors(path, "labels of sound", "remove the folder to have them made anew"):
             motion = np.load(path, mmap_mode="r", allow_pickle=False)
             table = json.loads((prepared / f"{name}.json").read_text("utf-8"))
             samples = np.load(prepared / f"{name}.samples.npy", mmap_mode="r", allow_pickle=False)
             if motion.shape != (len(samples) // SAMPLES, len(face.span)):
-                raise InputError(f"{path}: its labels do not have the length of the sound", "remove the folder")
+                raise InputError(
+                    f"{path}: its labels do not have the length of the sound", "remove the folder"
+                )
             for row in table:
                 first, count = int(row["start"]), int(row["count"])
                 if count < SHORTEST_LABELLED:
@@ -250,19 +279,28 @@ class ClipSampler:
         shares = np.array([share if len(by_corpus[name]) else 0 for name, share in settings.shares])
         self.shares = shares / shares.sum()
         lengths = np.array([len(c.time) for c in clips], float)
-        self.heaps = [np.cumsum(lengths[inside]) if len(inside) else np.zeros(0) for inside in self.by_corpus]
+        self.heaps = [
+            np.cumsum(lengths[inside]) if len(inside) else np.zeros(0) for inside in self.by_corpus
+        ]
 
     def draw(self, rng: np.random.Generator) -> list[Clip]:
         """The clips of a batch."""
         chosen = []
         for corpus in rng.choice(len(self.shares), self.settings.batch, p=self.shares):
             heap = self.heaps[corpus]
-            chosen.append(self.by_corpus[corpus][np.searchsorted(heap, rng.random() * heap[-1], "right")])
+            chosen.append(
+                self.by_corpus[corpus][np.searchsorted(heap, rng.random() * heap[-1], "right")]
+            )
         return [self.clips[k] for k in chosen]
 
 
 def make_batch(
-    clips: list[Clip], seconds: float, styles: int, style_dropout: float, rng: np.random.Generator, device: torch.device
+    clips: list[Clip],
+    seconds: float,
+    styles: int,
+    style_dropout: float,
+    rng: np.random.Generator,
+    device: torch.device,
 ) -> Batch:
     """A crop of each clip. style_dropout: share of the crops that are shown without their style."""
     crops = [_crop(clip, seconds, rng) for clip in clips]
@@ -270,7 +308,10 @@ def make_batch(
     most = max(len(crop.frames) for crop in crops)
     coordinates = clips[0].target.shape[1]
     times, inside = np.zeros((len(crops), most)), np.zeros((len(crops), most), np.float32)
-    target, style = np.zeros((len(crops), most, coordinates), np.float32), np.zeros((len(crops), styles), np.float32)
+    target, style = (
+        np.zeros((len(crops), most, coordinates), np.float32),
+        np.zeros((len(crops), styles), np.float32),
+    )
     for row, crop in enumerate(crops):
         clip, count = crop.clip, len(crop.frames)
         times[row, :count] = clip.time[crop.frames] - crop.first / FEATURE_RATE
@@ -280,12 +321,21 @@ def make_batch(
             style[row, clip.style] = 1
     wave = feature = None
     if clips[0].feature is None:
-        wave = torch.from_numpy(np.stack([_crop_sound(crop, length) for crop in crops])).to(device).float() / 32768
+        wave = (
+            torch.from_numpy(np.stack([_crop_sound(crop, length) for crop in crops]))
+            .to(device)
+            .float()
+            / 32768
+        )
     else:
-        feature = torch.from_numpy(np.stack([_crop_features(crop, length) for crop in crops])).to(device)
+        feature = torch.from_numpy(np.stack([_crop_features(crop, length) for crop in crops])).to(
+            device
+        )
     levels = np.array([clip.level for clip in clips], np.float32)
     mean = np.array([clip.mean for clip in clips], np.float32)
-    on_device = [torch.from_numpy(array).to(device) for array in (levels, times, inside, target, mean, style)]
+    on_device = [
+        torch.from_numpy(array).to(device) for array in (levels, times, inside, target, mean, style)
+    ]
     return Batch(wave, feature, *on_device)
 
 

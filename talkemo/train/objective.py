@@ -10,7 +10,7 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-from ..face import LIP_PAIRS, MOUTH_CORNERS, Face
+from ..face.canonical import LIP_PAIRS, MOUTH_CORNERS, Face
 
 CLOSED_LIPS = 1.5  # mm: lips count as closed up to this opening above their distance at rest
 
@@ -49,12 +49,19 @@ class Objective:
     """
 
     def __init__(
-        self, face: Face, mouth: float, gap: float, closure: float, device: torch.device | str = "cpu"
+        self,
+        face: Face,
+        mouth: float,
+        gap: float,
+        closure: float,
+        device: torch.device | str = "cpu",
     ) -> None:
         vertices = len(face.mean)
         self.closure = closure
         self.position = torch.from_numpy(position_matrix(face, mouth, gap)).to(device)
-        self.velocity = torch.from_numpy(norm_matrix(weighted_gram(face, np.full(vertices, 1 / vertices)))).to(device)
+        self.velocity = torch.from_numpy(
+            norm_matrix(weighted_gram(face, np.full(vertices, 1 / vertices)))
+        ).to(device)
         self.opening = torch.from_numpy(face.opening_row).to(device)
 
     def __call__(
@@ -73,8 +80,12 @@ class Objective:
         squared = (course @ self.position).square().sum()
         squared = squared + ((level @ self.position).square().sum(1) * mean * frames[:, 0]).sum()
         if self.closure:
-            closed = (target @ self.opening < CLOSED_LIPS).float() * inside[..., 0] * (mean > 0)[:, None]
+            closed = (
+                (target @ self.opening < CLOSED_LIPS).float() * inside[..., 0] * (mean > 0)[:, None]
+            )
             squared = squared + self.closure * ((error @ self.opening).square() * closed).sum()
         following = inside[:, 1:] * inside[:, :-1]
-        change = ((error[:, 1:] - error[:, :-1]) @ self.velocity).square().sum(2, keepdim=True) * following
+        change = ((error[:, 1:] - error[:, :-1]) @ self.velocity).square().sum(
+            2, keepdim=True
+        ) * following
         return squared / total, change.sum() / total

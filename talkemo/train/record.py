@@ -19,9 +19,9 @@ from typing import Any
 
 import torch
 
-from ..data.kept import digest, folder_digest
-from ..files import atomic_write, read_json_object
-from ..weights import sha256
+from ..files.cache import digest, folder_digest, sha256
+from ..files.reading import read_json_object
+from ..files.writing import atomic_write
 from .run import Run
 
 try:
@@ -52,7 +52,11 @@ class Record:
     @property
     def made(self) -> dict[str, Any]:
         """What a weights file says of where it comes from."""
-        return {"commit": commit(), "seed": self.settings.get("seed", 0), "data": self.sources["data"]}
+        return {
+            "commit": commit(),
+            "seed": self.settings.get("seed", 0),
+            "data": self.sources["data"],
+        }
 
     def is_done(self, results: Sequence[Path]) -> bool:
         """Whether the stage was done with these settings from these sources, and its results are as it left them."""
@@ -68,7 +72,9 @@ class Record:
         for kind, now in (("settings", self.settings), ("sources", self.sources)):
             then = self.before.get(kind, now)
             if then != now:
-                found[kind] = sorted(name for name in {*then, *now} if then.get(name) != now.get(name))
+                found[kind] = sorted(
+                    name for name in {*then, *now} if then.get(name) != now.get(name)
+                )
         return found
 
     @contextmanager
@@ -85,9 +91,19 @@ class Record:
         def write() -> None:
             minutes = (time.monotonic() - start) / 60 + before.get("minutes", 0.0)
             processor = (_processor_seconds() - used) / 60 + before.get("processor_minutes", 0.0)
-            of_children = _peak_of_children()  # of all that have ended: it counts where it has grown
-            memory = max(_peak(), of_children if of_children > children else 0, before.get("peak_memory_mb", 0))
-            taken = {"minutes": round(minutes, 2), "processor_minutes": round(processor, 2), "peak_memory_mb": memory}
+            of_children = (
+                _peak_of_children()
+            )  # of all that have ended: it counts where it has grown
+            memory = max(
+                _peak(),
+                of_children if of_children > children else 0,
+                before.get("peak_memory_mb", 0),
+            )
+            taken = {
+                "minutes": round(minutes, 2),
+                "processor_minutes": round(processor, 2),
+                "peak_memory_mb": memory,
+            }
             self._write({"state": "begun", **taken})
 
         def write_often() -> None:
@@ -106,7 +122,9 @@ class Record:
             writer.join()
             write()
 
-    def finish(self, done: bool, results: Sequence[Path], result: dict[str, Any], metrics: dict[str, Any]) -> None:
+    def finish(
+        self, done: bool, results: Sequence[Path], result: dict[str, Any], metrics: dict[str, Any]
+    ) -> None:
         """Write what the stage made. done: not where it was ended by a limit in minutes"""
         found = {"results": digests(results), "result": result, "metrics": metrics}
         self._write({"state": "done" if done else "begun", **found})
@@ -156,8 +174,12 @@ def commit() -> str:
         git = lambda *words: subprocess.run(
             ["git", "-C", str(folder), *words], capture_output=True, text=True, check=True
         )
-        changed = git("status", "--porcelain", "--untracked-files=no", "talkemo", "talkemo_cli").stdout.strip()
-        return git("rev-parse", f"--short={SHORT}", "HEAD").stdout.strip() + ("+" if changed else "")
+        changed = git(
+            "status", "--porcelain", "--untracked-files=no", "talkemo", "talkemo_cli"
+        ).stdout.strip()
+        return git("rev-parse", f"--short={SHORT}", "HEAD").stdout.strip() + (
+            "+" if changed else ""
+        )
     except (OSError, subprocess.CalledProcessError, PackageNotFoundError):
         return "unknown"
 
@@ -190,4 +212,6 @@ def _peak_of_children() -> int:
 
 
 def _megabytes(who: int) -> int:
-    return int(resource.getrusage(who).ru_maxrss) // (1 << 20 if sys.platform == "darwin" else 1 << 10)
+    return int(resource.getrusage(who).ru_maxrss) // (
+        1 << 20 if sys.platform == "darwin" else 1 << 10
+    )

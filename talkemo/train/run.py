@@ -10,8 +10,10 @@ from typing import TYPE_CHECKING, Any
 
 from ..data.captures import Report
 from ..errors import InputError
-from ..models import Models, open_set
-from ..weights import DEFAULT, REGISTRY, WeightSet, save_weights, sha256, write_registry
+from ..files.cache import sha256
+from ..weights.files import save_weights
+from ..weights.models import Models, open_set
+from ..weights.registry import DEFAULT_SET, REGISTRY_NAME, WeightSet, write_registry
 from .together import Together, together
 
 if TYPE_CHECKING:
@@ -38,7 +40,9 @@ class StartWeights:
 
 
 def _short(value: Any) -> str:
-    return f"{len(value)} names" if isinstance(value, list | tuple) and len(value) > 8 else str(value)
+    return (
+        f"{len(value)} names" if isinstance(value, list | tuple) and len(value) > 8 else str(value)
+    )
 
 
 @dataclass(frozen=True)
@@ -59,7 +63,7 @@ class Run:
 
     data: Path
     out: Path
-    weights: str | Path = DEFAULT
+    weights: str | Path = DEFAULT_SET
     start: bool = False
     resume: bool = False
     max_minutes: float | None = None
@@ -101,7 +105,9 @@ class Run:
     def start_models(self) -> Models:
         """The models that the run starts from: those of `weights`, over the default set's."""
         sets = [open_set(self.weights)]
-        return Models(sets if sets[0].name == DEFAULT else [*sets, open_set(DEFAULT)], self.device)
+        return Models(
+            sets if sets[0].name == DEFAULT_SET else [*sets, open_set(DEFAULT_SET)], self.device
+        )
 
     @property
     def torch_device(self) -> torch.device:
@@ -136,7 +142,9 @@ class Run:
 
     def models(self) -> Models:
         """The models of the stages trained so far, over those that the run starts from. Read anew at each call."""
-        own = WeightSet(str(self.out), self.out)  # without its registry, which is written after the files
+        own = WeightSet(
+            str(self.out), self.out
+        )  # without its registry, which is written after the files
         return Models([own, *self.start_models.sets], self.device)
 
     def save(self, stage: str, tensors: dict[str, Any], settings: dict[str, Any]) -> Path:
@@ -149,11 +157,15 @@ class Run:
             return path
         if stage not in ("face", "speech"):
             face = self.models().face
-            settings = {**settings, "face": face.fingerprint, "expression_names": list(face.expression_names)}
+            settings = {
+                **settings,
+                "face": face.fingerprint,
+                "expression_names": list(face.expression_names),
+            }
         if self.made:
             settings = {**settings, "made": self.made}
         # Without its registry a folder is used as it is: a crash between these lines leaves a set that can be used.
-        (self.out / REGISTRY).unlink(missing_ok=True)
+        (self.out / REGISTRY_NAME).unlink(missing_ok=True)
         save_weights(path, stage, tensors, settings)
         write_registry(self.out)
         return path

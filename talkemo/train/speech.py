@@ -17,14 +17,16 @@ import numpy as np
 import torch
 from torch.nn import functional
 
-from .. import audio as sound
+from ..audio.mel import MELS, mel_filters
+from ..audio.recording import open_audio
+from ..compute.workers import worker_pool
 from ..data import voices
-from ..data.kept import corpus_digest, digest
 from ..data.sound import augment, change_speed, mel_batch, through_codec
 from ..data.voices import Utterance
-from ..data.workers import worker_pool
 from ..errors import InputError
-from ..files import atomic_write, readable
+from ..files.cache import corpus_digest, digest
+from ..files.reading import reading_errors
+from ..files.writing import atomic_write
 from ..networks.building import load_tensors
 from ..networks.speech_encoder import (
     FEATURE_RATE,
@@ -35,7 +37,7 @@ from ..networks.speech_encoder import (
     EncoderNetwork,
     encoder_tensors,
 )
-from ..weights import check_compatible
+from ..weights.files import check_compatible
 from .loop import Loop, cosine, half_precision
 from .material import own_level
 from .run import Run, StartWeights
@@ -63,7 +65,9 @@ class SpeechConfig:
     batch: int = 8  # utterances
     seconds: float = 5.0  # of an utterance at most
     learning_rate: float = 3e-4  # AdamW, after a warm-up, falling to zero as a cosine
-    new_rate: float = 1e-2  # the same for what Whisper does not have: biases for distances, and letters
+    new_rate: float = (
+        1e-2  # the same for what Whisper does not have: biases for distances, and letters
+    )
     warm_up: int = 50  # steps
     spelling: float = 0.02  # weight of the CTC loss
     seed: int = 0
@@ -110,7 +114,7 @@ def read_start(run: Run) -> StartWeights | None:
         with check_compatible(start.path, "speech"):
             wanted = {"width": WIDTH, "past": PAST, "future": list(FUTURE)}
             found = {name: (start.settings[name], value) for name, value in wanted.items()}
-            start.check(bands=(len(start.tensors["filters"]), sound.MELS), **found)
+            start.check(bands=(len(start.tensors["filters"]), MELS), **found)
     return start
 
 
@@ -142,7 +146,10 @@ class Distillation:
         network = EncoderNetwork(future=FUTURE)
         if start:
             with check_compatible(start.path, "speech"):
-                load_tensors(network, {name: array for name, array in start.tensors.items() if name != "filters"})
+                load_tensors(
+                    network,
+                    {name: array for name, array in start.tensors.items() if name != "filters"},
+                )
         else:
             begin_as_whisper(network, whisper)
         self.teacher = Listening(whisper).to(self.device).eval()
@@ -151,11 +158,16 @@ class Distillation:
         new = [tensor for name, tensor in self.network.named_parameters() if is_new(name)]
         old = [tensor for name, tensor in self.network.named_parameters() if not is_new(name)]
         self.rates = config.learning_rate, config.new_rate
-        groups = [{"params": old, "lr": self.rates[0]}, {"params": new, "lr": self.rates[1], "weight_decay": 0.0}]
+        groups = [
+            {"params": old, "lr": self.rates[0]},
+            {"params": new, "lr": self.rates[1], "weight_decay": 0.0},
+        ]
         self.optimiser = torch.optim.AdamW(groups, weight_decay=0.01)
         settings = {**asdict(config), "steps": None}
         rng = np.random.default_rng(config.seed)
-        self.loop = Loop("speech", run, {"network": self.network}, {"adam": self.optimiser}, settings, rng)
+        self.loop = Loop(
+            "speech", run, {"network": self.network}, {"adam": self.optimiser}, settings, rng
+        )
         weight = np.minimum(prepared.count, config.seconds * FEATURE_RATE)
         self.weight = weight / weight.sum()  # (U,) probability of each utterance
 
@@ -166,7 +178,9 @@ class Distillation:
         for group, rate in zip(self.optimiser.param_groups, self.rates):
             group["lr"] = rate * fall
         count = config.batch * self.together.count
-        losses = self._losses(make_batch(self.prepared, self.weight, count, config.seconds, rng, self.device))
+        losses = self._losses(
+            make_batch(self.prepared, self.weight, count, config.seconds, rng, self.device)
+        )
         self.optimiser.zero_grad()
         self.together.share(losses["distil"] + config.spelling * losses["ctc"]).backward()
         self.together.add_up(self.network.parameters())
@@ -191,7 +205,7 @@ class Distillation:
 
     def save(self) -> Path:
         """Write the encoder's weights as they are."""
-        tensors, dimensions = encoder_tensors(self.network, sound.mel_filters())
+        tensors, dimensions = encoder_tensors(self.network, mel_filters())
         prepared, plain = self.prepared, self.prepared.copy == 0
         hours = lambda features: round(float(features.sum()) / FEATURE_RATE / 3600, 2)
         settings = {
@@ -249,13 +263,19 @@ def make_batch(
     return Batch(waves.float() / 32768, inside, labels)
 
 
-def ctc_loss(log_probabilities: torch.Tensor, known: torch.Tensor, labels: list[torch.Tensor]) -> torch.Tensor:
+def ctc_loss(
+    log_probabilities: torch.Tensor, known: torch.Tensor, labels: list[torch.Tensor]
+) -> torch.Tensor:
     """CTC loss a letter over the rows that have a transcript; zero where none has."""
     lengths = known.sum(1).cpu().long()
-    rows = [k for k, label in enumerate(labels) if 0 < len(label) < float(lengths[k]) / LETTER_FEATURES]
+    rows = [
+        k for k, label in enumerate(labels) if 0 < len(label) < float(lengths[k]) / LETTER_FEATURES
+    ]
     if not rows:
         return log_probabilities.sum() * 0
-    letters = torch.tensor([len(labels[k]) for k in rows], device="cpu")  # CTC takes lengths from the CPU
+    letters = torch.tensor(
+        [len(labels[k]) for k in rows], device="cpu"
+    )  # CTC takes lengths from the CPU
     spelled = log_probabilities[rows].transpose(0, 1)
     wanted = torch.cat([labels[k] for k in rows])
     return functional.ctc_loss(spelled, wanted, lengths[rows], letters, zero_infinity=True)
@@ -299,9 +319,13 @@ def load_prepared(folder: Path) -> PreparedSound:
     names: list[str] = []
     samples, rows = [], []
     for path in sorted(folder.glob("*-*.json")):
-        with readable(path, "a table of prepared sound", "remove it to have this part prepared again"):
+        with reading_errors(
+            path, "a table of prepared sound", "remove it to have this part prepared again"
+        ):
             table = json.loads(path.read_text("utf-8"))
-            samples.append(np.load(path.with_suffix(".samples.npy"), mmap_mode="r", allow_pickle=False))
+            samples.append(
+                np.load(path.with_suffix(".samples.npy"), mmap_mode="r", allow_pickle=False)
+            )
             total = sum(row["count"] for row in table)
             if samples[-1].shape != (total * SAMPLES,):
                 raise ValueError("the sound beside it does not have its length")
@@ -309,9 +333,13 @@ def load_prepared(folder: Path) -> PreparedSound:
             names.append(path.stem)
     if not rows:
         raise InputError(
-            f"{folder}: no utterance of the corpora can be used", f"they must last {SHORTEST:g} s and be readable"
+            f"{folder}: no utterance of the corpora can be used",
+            f"they must last {SHORTEST:g} s and be readable",
         )
-    numbers = {key: np.array([row[key] for row in rows]) for key in ("shard", "start", "count", "copy", "speed")}
+    numbers = {
+        key: np.array([row[key] for row in rows])
+        for key in ("shard", "start", "count", "copy", "speed")
+    }
     text, speaker, file = ([str(row[key]) for row in rows] for key in ("text", "speaker", "file"))
     return PreparedSound(names, samples, text=text, speaker=speaker, file=file, **numbers)
 
@@ -322,7 +350,9 @@ def prepare(run: Run, seed: int) -> None:
     Raises InputError where the folder was made from other data or with another seed, and the run does not redo such.
     """
     folder, utterances = run.prepared, voices.read(run.data)
-    of_corpora = [corpus_digest(run.data / name) for name in voices.FOLDERS if (run.data / name).is_dir()]
+    of_corpora = [
+        corpus_digest(run.data / name) for name in voices.FOLDERS if (run.data / name).is_dir()
+    ]
     about, known = folder / "about.txt", digest(seed, SPEEDS, CODECS, of_corpora)
     if about.is_file() and about.read_text("utf-8") != known:
         if not run.redo:
@@ -354,11 +384,11 @@ def prepare(run: Run, seed: int) -> None:
 def _prepare_shard(task: tuple[Path, list[Utterance], int, int, Path]) -> None:
     """Write a shard: its sound, and a table of its utterances last."""
     name, utterances, copy, seed, data = task
-    rng, filters = np.random.default_rng(seed), sound.mel_filters()
+    rng, filters = np.random.default_rng(seed), mel_filters()
     samples, table, start = [], [], 0
     for u in utterances:
         try:
-            wave = sound.open_audio(u.path).samples()
+            wave = open_audio(u.path).samples()
         except InputError:
             continue
         speed = rng.uniform(*SPEEDS[copy])
@@ -369,7 +399,14 @@ def _prepare_shard(task: tuple[Path, list[Utterance], int, int, Path]) -> None:
         if copy and rng.random() < CODECS:
             wave = through_codec(wave, rng)
         samples.append((wave[: count * SAMPLES].clip(-1, 1) * 32767).astype(np.int16))
-        row = {"start": start, "count": count, "text": u.text, "speaker": u.speaker, "copy": copy, "speed": speed}
+        row = {
+            "start": start,
+            "count": count,
+            "text": u.text,
+            "speaker": u.speaker,
+            "copy": copy,
+            "speed": speed,
+        }
         level = own_level(samples[-1], filters)
         table.append({**row, "file": u.path.relative_to(data).as_posix(), "level": round(level, 4)})
         start += count

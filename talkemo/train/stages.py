@@ -7,14 +7,14 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from ..compute.devices import DEVICES
 from ..data import voices
 from ..data.captures import FIT_VERSION
 from ..data.captures import bring_up_to_date as fit_where_needed
 from ..data.corpora import CORPORA
-from ..data.kept import corpus_digest
 from ..data.voices import FREE_CORPORA
 from ..errors import InputError
-from ..models import DEVICES
+from ..files.cache import corpus_digest
 from . import curves, emotion, face, lips, speech, talking
 from .loop import last_row, log_path, steps_done
 from .record import SHORT, Record, digests
@@ -57,7 +57,9 @@ def train_captures(run: Run, config: CaptureConfig) -> dict[str, Any]:
     """Fit the corpora that are there."""
     present = [corpus for corpus in config.corpora if (run.data / corpus).is_dir()]
     for corpus in present:
-        fit_where_needed(corpus, run.data, run.captures, run.models(), run.jobs, run.report, face_too=True)
+        fit_where_needed(
+            corpus, run.data, run.captures, run.models(), run.jobs, run.report, face_too=True
+        )
     return {"captures": str(run.captures), "corpora": present}
 
 
@@ -70,7 +72,9 @@ STAGES = {
         results=weights_of("face"),
     ),
     "capture": Stage(
-        configure=lambda seed, options: CaptureConfig(FREE_CORPORA if options.get("free") else CORPORA),
+        configure=lambda seed, options: CaptureConfig(
+            FREE_CORPORA if options.get("free") else CORPORA
+        ),
         train=train_captures,
         after=("face",),
         folders=lambda config: config.corpora,
@@ -111,7 +115,9 @@ STAGES = {
 }
 
 
-def train_all(run: Run, *, seed: int = 0, options: dict[str, Any] | None = None) -> dict[str, dict[str, Any]]:
+def train_all(
+    run: Run, *, seed: int = 0, options: dict[str, Any] | None = None
+) -> dict[str, dict[str, Any]]:
     """Train every stage, each from the results of those before it; returns what `train` does for each.
 
     A run that resumes leaves out what is done, goes on with what was begun, and makes anew what was made from other data
@@ -120,10 +126,18 @@ def train_all(run: Run, *, seed: int = 0, options: dict[str, Any] | None = None)
     """
     check(run, "all")
     if not run.resume and any((run.out / f"{name}.json").is_file() for name in STAGES):
-        raise InputError(f"{run.out}: there is a run in it", "--resume goes on with it; another -o begins a new one")
+        raise InputError(
+            f"{run.out}: there is a run in it",
+            "--resume goes on with it; another -o begins a new one",
+        )
     run.together.wait()  # until all processes have seen that there is none
-    teacher_files("tiny.en")  # what is missing is said now rather than after the minutes that the first stages take
-    return {name: train(name, run, seed=seed, options=options, bring_up_to_date=run.resume) for name in STAGES}
+    teacher_files(
+        "tiny.en"
+    )  # what is missing is said now rather than after the minutes that the first stages take
+    return {
+        name: train(name, run, seed=seed, options=options, bring_up_to_date=run.resume)
+        for name in STAGES
+    }
 
 
 def train(

