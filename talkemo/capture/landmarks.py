@@ -29,7 +29,7 @@ OVAL = frozenset(
 MESH_LIP_PAIRS = ((13, 14), (82, 87), (312, 317), (81, 178), (311, 402))
 
 
-def seen_shapes(face: Face) -> np.ndarray:
+def observed_shapes(face: Face) -> np.ndarray:
     """Indices of the blend shapes that landmarks show."""
     return np.flatnonzero([not name.startswith(UNSEEN) for name in face.expression_names])
 

@@ -16,7 +16,7 @@ from ..video.reader import open_video
 from .camera import Lens
 from .fitting import PER_FRAME, STEADY, Capture, Fitter, Stiffness
 from .landmark_files import points_of
-from .landmark_tracker import POINTS, SCORES, LandmarkTracker, Tracked
+from .landmark_tracker import POINTS, SCORE_NAMES, LandmarkTracker, Tracked
 from .landmarks import check_spread, lip_pairs, schema
 
 PIECE, OVERLAP = (
@@ -44,7 +44,7 @@ class VideoCapture:
 
     capture: its rotation, scale and translation are of the film's own pixels
     fps: frames a second; points: (T, 478, 2) px of the film, NaN where no face was found
-    scores: (T, 52) of the tracker, in the order of detector.SCORES, NaN where no face was found
+    scores: (T, 52) of the tracker, in the order of detector.SCORE_NAMES, NaN where no face was found
     residual_px: (T,) mean distance of the points from the model's
     faces: how many there were where this one was found; missing: seconds that the file lacks of what it says, if it is cut
     lens: of a perspective camera, None for an orthographic one
@@ -78,7 +78,7 @@ def capture_video(
     with open_video(path) as film:
         fps = film.fps
         lens = None if view is None else Lens.of_view(view, *film.size)
-        points, scores, faces = track(
+        points, scores, faces = track_landmarks(
             tracker.follow(film.pictures, number), film.scale, path, progress
         )
     if not faces:
@@ -91,10 +91,10 @@ def capture_video(
     missing = film.seconds - len(points) / fps
     if missing < max(CUT * film.seconds, 1.0):
         missing = 0.0
-    return replace(film_of(face, points, scores, fps, lens), faces=faces, missing=missing)
+    return replace(fit_landmarks(face, points, scores, fps, lens), faces=faces, missing=missing)
 
 
-def track(
+def track_landmarks(
     found: Iterator[Tracked | None],
     scale: float,
     path: Path,
@@ -115,7 +115,7 @@ def track(
             kept.write(
                 (missing if one is None else one.points[:, :2] * scale).astype(np.float32).tobytes()
             )
-            scores.append(np.full(len(SCORES), np.nan, np.float32) if one is None else one.scores)
+            scores.append(np.full(len(SCORE_NAMES), np.nan, np.float32) if one is None else one.scores)
             faces = faces if one is None else max(faces, one.faces)
             if progress:
                 progress(number + 1, 0)
@@ -126,10 +126,10 @@ def track(
     return points, np.stack(scores), faces
 
 
-def film_of(
+def fit_landmarks(
     face: Face, points: np.ndarray, scores: np.ndarray, fps: float, lens: Lens | None = None
 ) -> VideoCapture:
-    """The fit of what `track` found."""
+    """The fit of what `track_landmarks` found."""
     expected = expected_shapes(face, scores)
     capture = _with_gaze(fit_recording(face, [points], fps, expected, STEADY, lens), face, expected)
     return VideoCapture(capture, fps, points, scores, capture.residual * capture.scale, lens=lens)
@@ -143,15 +143,15 @@ def expected_shapes(face: Face, scores: np.ndarray) -> np.ndarray:
     """
     seen = np.isfinite(scores[:, 0])
     usual = np.array(
-        [next((level for part, level in RESTING_SCORES if n.startswith(part)), 0.0) for n in SCORES]
+        [next((level for part, level in RESTING_SCORES if n.startswith(part)), 0.0) for n in SCORE_NAMES]
     )
     rest = np.minimum(np.percentile(scores[seen], RESTING_PERCENTILE, axis=0), usual)
     told = ((scores - rest) / (1 - rest)).clip(0, 1)
     result = np.full((len(scores), len(face.expression_names)), np.nan, np.float32)
     for number in range(len(face.expression_names)):
         arkit = ARKIT_NAMES[int(face.arkit_matrix[number].argmax())]
-        if face.arkit_matrix[number].any() and arkit in SCORES:
-            result[:, number] = told[:, SCORES.index(arkit)]
+        if face.arkit_matrix[number].any() and arkit in SCORE_NAMES:
+            result[:, number] = told[:, SCORE_NAMES.index(arkit)]
     return result
 
 

@@ -27,7 +27,7 @@ from ..weights.files import load_weights
 from ..weights.models import Models
 from . import corpora
 
-Report = Callable[
+StepProgress = Callable[
     [str, int, int], None
 ]  # called with what is being done, the steps done and their total
 
@@ -142,7 +142,7 @@ def fit_corpus(
 def _people(corpus: str, data: Path) -> dict[str, list[corpora.Recording]]:
     """The recordings of each person of a corpus. Raises InputError where it is not there or has no face in it."""
     people: dict[str, list[corpora.Recording]] = defaultdict(list)
-    for recording in corpora.read(corpus, data):
+    for recording in corpora.read_corpus(corpus, data):
         # A recording without a face cannot be fitted, nor measured to be rejected.
         if np.isfinite(recording.landmarks).all((1, 2)).sum() > 1:
             people[recording.speaker].append(recording)
@@ -319,12 +319,12 @@ def make_captures(
     finished = finished_people(path)
     finished.check()
     fitted = fit_corpus(corpus, data, models, jobs, progress, finished, scheduler)
-    save_captures(path, fitted, models.face, captures_origin(corpus, data))
+    save_captures(path, fitted, models.face, captures_fingerprint(corpus, data))
     finished.remove()
     return fitted
 
 
-def captures_origin(corpus: str, data: Path) -> str:
+def captures_fingerprint(corpus: str, data: Path) -> str:
     """A digest of what the captures of a corpus come from besides the face: its files, and this code's version."""
     return digest(FIT_VERSION, corpus_digest(data / corpus))
 
@@ -335,7 +335,7 @@ def finished_people(path: Path) -> FinishedPeople:
 
 
 def save_captures(path: Path, fitted: list[FittedRecording], face: Face, origin: str = "") -> None:
-    """Write recordings fitted with a face to one npz without pickles. origin: see `captures_origin`"""
+    """Write recordings fitted with a face to one npz without pickles. origin: see `captures_fingerprint`"""
     path.parent.mkdir(parents=True, exist_ok=True)
     with atomic_write(path) as partial:
         np.savez_compressed(partial, origin=np.array(origin), **_arrays_of_fitted(fitted, face))
@@ -395,7 +395,7 @@ def load_captures(
     models: Models,
     names: tuple[str, ...] = corpora.CORPORA,
     jobs: int = 1,
-    progress: Report | None = None,
+    progress: StepProgress | None = None,
 ) -> Iterator[FittedRecording]:
     """The recordings of corpora that are not rejected, from `cache`/CORPUS.npz.
 
@@ -413,16 +413,16 @@ def bring_up_to_date(
     cache: Path,
     models: Models,
     jobs: int = 1,
-    progress: Report | None = None,
-    face_too: bool = False,
+    progress: StepProgress | None = None,
+    refit_if_face_changed: bool = False,
 ) -> Path:
     """Fit a corpus unless that is done; returns the file of captures, `cache`/CORPUS.npz.
 
     It is done, too, where only the file is there, and not the corpus.
-    face_too: whether it is fitted again where that was done with another face, which reading the file refuses otherwise
+    refit_if_face_changed: whether it is fitted again where that was done with another face, which reading the file refuses otherwise
     """
     path = cache / f"{corpus}.npz"
-    if path.is_file() and _is_up_to_date(path, corpus, data, models if face_too else None):
+    if path.is_file() and _is_up_to_date(path, corpus, data, models if refit_if_face_changed else None):
         finished_people(path).remove()  # of a run that was ended after its last line but one
     else:
         report = None if progress is None else (lambda done, total: progress(corpus, done, total))
@@ -445,10 +445,10 @@ def _is_up_to_date(path: Path, corpus: str, data: Path, models: Models | None) -
         }
     if models is not None and said.get("face") != models.face.fingerprint:
         return False
-    return not (data / corpus).is_dir() or said.get("origin") == captures_origin(corpus, data)
+    return not (data / corpus).is_dir() or said.get("origin") == captures_fingerprint(corpus, data)
 
 
-def summary(fitted: list[FittedRecording]) -> dict[str, object]:
+def fit_summary(fitted: list[FittedRecording]) -> dict[str, object]:
     """Figures of a fitted corpus: recordings, rejected by reason, frames, residual in mm of those kept."""
     reasons: dict[str, int] = defaultdict(int)
     for f in fitted:

@@ -52,7 +52,7 @@ def with_context(corpus: str, time: np.ndarray, duration: float) -> np.ndarray:
     return np.ones(len(time), bool) if cut is None else (time >= cut) & (time <= duration - cut)
 
 
-def read(corpus: str, data: Path) -> Iterator[Recording]:
+def read_corpus(corpus: str, data: Path) -> Iterator[Recording]:
     """The recordings of a corpus under the folder `data`. Raises InputError where it is not there."""
     folder = data / corpus
     if not folder.is_dir():

@@ -46,7 +46,7 @@ CONTROLS = {
 }
 
 
-def read(data: Path, face: Face) -> list[FittedRecording]:
+def read_facegood(data: Path, face: Face) -> list[FittedRecording]:
     """The takes under `data`/facegood as fitted recordings of one speaker. Raises InputError where there are none."""
     path = data / CORPUS / "curves.npz"
     if not path.is_file():

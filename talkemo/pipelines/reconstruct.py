@@ -393,4 +393,4 @@ def reconstruct_corpus(
     fitted = captures.make_captures(
         folder.name, folder.parent, path, models, jobs, progress, scheduler
     )
-    return {"input": folder.name, **captures.summary(fitted)}
+    return {"input": folder.name, **captures.fit_summary(fitted)}

@@ -21,7 +21,7 @@ MOST_CLOSING = (
 )
 
 
-def from_rest(recordings: list[FittedRecording], face: Face) -> list[FittedRecording]:
+def relative_to_rest(recordings: list[FittedRecording], face: Face) -> list[FittedRecording]:
     """The recordings relative to each person's resting face: shapes from about -1 to 1, 0 being that person's rest.
 
     Around the mouth rest is the mean of the frames whose lips are closest, so that lips that meet in the recording meet
