@@ -15,8 +15,8 @@ import numpy as np
 from talkemo import load_models
 from talkemo.audio.recording import open_audio
 from talkemo.data.captures import load_captures
-from talkemo.data.rest_relative import relative_to_rest
 from talkemo.data.phones import Phone
+from talkemo.data.rest_relative import relative_to_rest
 from talkemo.evaluation.closures import Closures, closures
 from talkemo.expression.emotions import EMOTIONS, one_hot
 

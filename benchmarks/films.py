@@ -70,7 +70,7 @@ def figures(face: Face, path: Path) -> dict[str, float]:
     tracker = LandmarkTracker()
     started = time.perf_counter()
     with open_video(path) as film:
-        pictures, fps, scale = list(film.pictures), film.fps, film.scale
+        pictures, fps, scale = list(film.frames), film.fps, film.scale
     read = time.perf_counter()
     points, scores, faces = track_landmarks(tracker.follow(pictures), scale, path)
     if not faces:
@@ -80,7 +80,7 @@ def figures(face: Face, path: Path) -> dict[str, float]:
     fitted = time.perf_counter()
     seen = captured.capture.seen
     eyes = np.linalg.norm(
-        np.subtract(*captured.points[seen][:, EYE_CORNERS].transpose(1, 0, 2)), axis=1
+        np.subtract(*captured.landmarks[seen][:, EYE_CORNERS].transpose(1, 0, 2)), axis=1
     )
     result = {
         "residual_px": captured.residual_px[seen].mean(),
@@ -121,7 +121,7 @@ def share_touching(face: Face, film: VideoCapture) -> float:
     capture = film.capture
     pairs = np.array(MESH_LIP_PAIRS[:MIDDLE_PAIRS])
     between = (
-        np.linalg.norm(film.points[:, pairs[:, 0]] - film.points[:, pairs[:, 1]], axis=2).mean(1)
+        np.linalg.norm(film.landmarks[:, pairs[:, 0]] - film.landmarks[:, pairs[:, 1]], axis=2).mean(1)
         / capture.scale
     )
     vertices = Person(face, capture.identity).vertices(capture.shapes)

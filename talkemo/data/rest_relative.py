@@ -1,4 +1,4 @@
-"""Fitted recordings as training and test data: blend shapes relative to each person's rest, and acted frames."""
+"""Fitted recordings relative to each person's expression at rest, and acted frames of them."""
 
 from __future__ import annotations
 
@@ -11,92 +11,102 @@ from ..expression.emotions import EMOTIONS
 from ..face.canonical import Face
 from .captures import FittedRecording
 
-# Part of each trial in which the emotion shows; actors begin and end at rest.
-ACTED = (0.25, 0.8)
-# Share of a person's neutral frames, those with the closest lips, whose mean is the mouth at rest.
-CLOSED = 0.06
-REST_PERCENTILE = 5  # of a blend shape of eyes and brows over a person's neutral frames, taken as its value at rest
-MOST_CLOSING = (
-    0.3  # weight of mouthClose that is added or taken away to bring the lips to the measured gap
-)
+# The span of each trial, in fractions of its length, that shows the emotion: actors begin and end
+# at rest.
+ACTED_SPAN = (0.25, 0.8)
+# The mouth at rest is the mean of this fraction of a person's neutral frames, those with the
+# closest lips.
+CLOSED_FRACTION = 0.06
+# Percentile over a person's neutral frames that is a blend shape of eyes and brows at rest.
+REST_PERCENTILE = 5
+# Largest weight of mouthClose that is added or removed to bring the lips to the measured gap.
+MAX_MOUTH_CLOSE = 0.3
 
 
 def relative_to_rest(recordings: list[FittedRecording], face: Face) -> list[FittedRecording]:
-    """The recordings relative to each person's resting face: shapes from about -1 to 1, 0 being that person's rest.
+    """Return recordings whose weights, from −1 to 1, are relative to the person's face at rest.
 
-    Around the mouth rest is the mean of the frames whose lips are closest, so that lips that meet in the recording meet
-    on the canonical face. A shape that is active at rest may become negative.
+    Around the mouth, rest is the mean of the frames with the closest lips, so that lips that meet
+    in the recording meet on the canonical face. A shape that is active at rest may become negative.
     """
-    opens = face.lip_opening(face.expression_basis)
-    names = face.expression_names
-    mouth = np.array([name.startswith(("jaw", "mouth")) for name in names])
-    trained = {r.speaker for r in recordings if r.split == "train"}
-    neutral: dict[str, list[np.ndarray]] = defaultdict(list)
-    everything: dict[str, list[np.ndarray]] = defaultdict(list)
-    for r in recordings:
-        everything[r.speaker].append(r.capture.shapes)
-        if r.split == "dev" and r.speaker in trained:
-            continue
-        if r.emotion in ("neutral", "calm"):
-            neutral[r.speaker].append(r.capture.shapes)
-    rest = {}
-    # The rest of people with recordings in both splits comes from those of the training split.
-    for person, every in everything.items():
-        shapes = np.concatenate(neutral.get(person) or every)
-        opening = shapes @ opens
-        closed = shapes[opening <= np.quantile(opening, CLOSED)].mean(0)
-        rest[person] = np.where(mouth, closed, np.percentile(shapes, REST_PERCENTILE, axis=0))
+    opening = face.lip_opening(face.expression_basis)
+    jaw_open, mouth_close = map(face.expression_names.index, ("jawOpen", "mouthClose"))
+    rest = _rest(recordings, face, opening)
     result = []
-    for r in recordings:
-        shapes = np.clip(r.capture.shapes - rest[r.speaker], -1, 1)
-        # Least squares over all landmarks leaves a closed mouth slightly open, and on another face the same shapes
-        # close it less or more; a b whose lips do not meet is not a b. So mouthClose brings lips to the measured gap.
-        gap = np.where(
-            np.isfinite(r.capture.gap),
-            r.capture.gap * opens[names.index("jawOpen")],
-            shapes @ opens,
-        )
-        shapes[:, names.index("mouthClose")] += np.clip(
-            (gap - shapes @ opens) / opens[names.index("mouthClose")], -MOST_CLOSING, MOST_CLOSING
-        )
-        result.append(replace(r, capture=replace(r.capture, shapes=shapes.astype(np.float32))))
+    for recording in recordings:
+        capture = recording.capture
+        shapes = np.clip(capture.shapes - rest[recording.speaker], -1, 1)
+        # Least squares over all landmarks leaves a closed mouth slightly open, and on another face
+        # the same weights close it less or more; but the lips of a b must meet. So mouthClose
+        # brings the lips to the measured gap.
+        measured = capture.gap * opening[jaw_open]
+        gap = np.where(np.isfinite(capture.gap), measured, shapes @ opening)
+        change = (gap - shapes @ opening) / opening[mouth_close]
+        shapes[:, mouth_close] += np.clip(change, -MAX_MOUTH_CLOSE, MAX_MOUTH_CLOSE)
+        capture = replace(capture, shapes=shapes.astype(np.float32))
+        result.append(replace(recording, capture=capture))
     return result
+
+
+def _rest(
+    recordings: list[FittedRecording], face: Face, opening: np.ndarray
+) -> dict[str, np.ndarray]:
+    """Return each person's blend-shape weights at rest (S,).
+
+    `opening` (S,) is the lip opening that each shape makes. The rest of people with recordings in
+    both splits comes from the training split.
+    """
+    mouth = np.array([name.startswith(("jaw", "mouth")) for name in face.expression_names])
+    trained = {recording.speaker for recording in recordings if recording.split == "train"}
+    neutral: dict[str, list[np.ndarray]] = defaultdict(list)
+    every_shape: dict[str, list[np.ndarray]] = defaultdict(list)
+    for recording in recordings:
+        every_shape[recording.speaker].append(recording.capture.shapes)
+        held_out = recording.split == "dev" and recording.speaker in trained
+        if recording.emotion in ("neutral", "calm") and not held_out:
+            neutral[recording.speaker].append(recording.capture.shapes)
+    rest = {}
+    for person in every_shape:
+        shapes = np.concatenate(neutral.get(person) or every_shape[person])
+        lips = shapes @ opening
+        closed = shapes[lips <= np.quantile(lips, CLOSED_FRACTION)].mean(0)
+        rest[person] = np.where(mouth, closed, np.percentile(shapes, REST_PERCENTILE, axis=0))
+    return rest
 
 
 @dataclass(frozen=True, eq=False)
 class ActedFrames:
-    """Frames of acted emotion.
+    """N frames of acted emotion from several recordings."""
 
-    shapes: (N, S) blend-shape weights from rest; emotion: (N,) indices of EMOTIONS
-    clip: (N,) number of the recording that a frame is from; identity: (clips, I) its person's standardised coefficients
-    strong: (clips,) bool, false where the actor was asked for a weak emotion
-    """
-
-    shapes: np.ndarray
-    emotion: np.ndarray
-    clip: np.ndarray
-    identity: np.ndarray
-    strong: np.ndarray
+    shapes: np.ndarray  # (N, S) blend-shape weights relative to rest
+    emotion: np.ndarray  # (N,) indices of EMOTIONS
+    clip: np.ndarray  # (N,) number of the recording that a frame is from
+    identity: np.ndarray  # (clips, I) standardised identity coefficients
+    strong: np.ndarray  # (clips,) bool, False if the actor was asked for a weak emotion
 
 
 def acted_frames(recordings: list[FittedRecording]) -> ActedFrames:
-    """The acted part of recordings."""
+    """Return the acted span of recordings."""
     shapes, emotions, clips = [], [], []
-    for number, r in enumerate(recordings):
-        count = len(r.capture.time)
-        part = r.capture.shapes[int(ACTED[0] * count) : int(ACTED[1] * count)]
-        shapes.append(part)
-        emotions.append(np.full(len(part), EMOTIONS.index(r.emotion)))
-        clips.append(np.full(len(part), number))
-    # The third field of a RAVDESS name is the intensity, 01 or 02; neutral has 01 only.
-    weak = [
-        r.corpus == "ravdess" and r.emotion != "neutral" and r.name[6:8] == "01" for r in recordings
-    ]
-    identity = np.stack([r.capture.identity for r in recordings])
+    for number, recording in enumerate(recordings):
+        first, last = (int(share * len(recording.capture.time)) for share in ACTED_SPAN)
+        acted = recording.capture.shapes[first:last]
+        shapes.append(acted)
+        emotions.append(np.full(len(acted), EMOTIONS.index(recording.emotion)))
+        clips.append(np.full(len(acted), number))
     return ActedFrames(
         np.concatenate(shapes),
         np.concatenate(emotions),
         np.concatenate(clips),
-        identity,
-        ~np.array(weak),
+        identity=np.stack([recording.capture.identity for recording in recordings]),
+        strong=~np.array([_is_weak(recording) for recording in recordings]),
     )
+
+
+def _is_weak(recording: FittedRecording) -> bool:
+    """Whether the actor was asked for a weak emotion.
+
+    The third field of a RAVDESS name is the intensity, 01 or 02; neutral recordings have only 01.
+    """
+    is_graded = recording.corpus == "ravdess" and recording.emotion != "neutral"
+    return is_graded and recording.name[6:8] == "01"

@@ -13,8 +13,8 @@ from ..audio.recording import open_audio
 from ..data import facegood
 from ..data.captures import FittedRecording, StepProgress, load_captures
 from ..data.corpora import CORPORA, with_context
-from ..data.rest_relative import relative_to_rest
 from ..data.phones import Phone
+from ..data.rest_relative import relative_to_rest
 from ..errors import InputError
 from ..face.canonical import Face
 from ..weights.models import Models
@@ -61,7 +61,9 @@ def evaluate_lips(
     """
     face = models.face
     present = tuple(corpus for corpus in CORPORA if (data / corpus).is_dir())
-    recordings = relative_to_rest(list(load_captures(data, cache, models, present, jobs, progress)), face)
+    recordings = relative_to_rest(
+        list(load_captures(data, cache, models, present, jobs, progress)), face
+    )
     if (data / facegood.CORPUS).is_dir():
         recordings += facegood.read_facegood(data, face)
     neutral = [r for r in recordings if r.emotion in ("neutral", "calm")]
