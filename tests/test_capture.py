@@ -4,7 +4,7 @@ from scipy.spatial.transform import Rotation
 
 from talkemo.capture import camera
 from talkemo.capture.fitting import Fitter
-from talkemo.capture.landmarks import schema
+from talkemo.capture.landmarks import LandmarkSchema
 
 
 def poses(count):
@@ -56,8 +56,7 @@ def performance(face):
 def fit(face, performance):
     """A function that fits landmarks (T, 68, 2) of the made-up person."""
     pixels, _, time = performance
-    _, operator, weights = schema(face, None)
-    fitter = Fitter(face, operator, weights)
+    fitter = Fitter(face, LandmarkSchema.of(face, None))
     identity, _ = fitter.fit_person([pixels])
     return lambda landmarks: fitter.fit(landmarks, time, identity)
 
@@ -84,9 +83,9 @@ def test_lost_frames_are_bridged(performance, fit):
 
 
 def test_no_face_at_all(face):
-    _, operator, weights = schema(face, None)
+    fitter = Fitter(face, LandmarkSchema.of(face, None))
     with pytest.raises(ValueError, match="no frame"):
-        Fitter(face, operator, weights).fit(np.full((5, 68, 2), np.nan), np.arange(5), np.zeros(30))
+        fitter.fit(np.full((5, 68, 2), np.nan), np.arange(5), np.zeros(30))
 
 
 def test_mediapipe_points_lie_on_the_face(face):

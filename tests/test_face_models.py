@@ -11,7 +11,7 @@ import pytest
 
 import talkemo
 from talkemo import InputError
-from talkemo.capture.fitting import IDENTITY_MODES
+from talkemo.capture.fitting import FITTED_IDENTITY_MODES
 from talkemo.formats.face_models import read_face_model
 from talkemo.formats.mesh import load_mesh
 from talkemo.formats.obj import save_obj
@@ -24,7 +24,10 @@ PEOPLE = 6
 def people(face):
     """What each of a few identity coefficients adds to the mean face, (I, V, 3) mm."""
     return np.stack(
-        [Person(face, row).neutral - face.mean for row in 2 * np.eye(IDENTITY_MODES)[:PEOPLE]]
+        [
+            Person(face, row).neutral - face.mean
+            for row in 2 * np.eye(FITTED_IDENTITY_MODES)[:PEOPLE]
+        ]
     )
 
 
@@ -109,7 +112,7 @@ def test_pickles_of_every_protocol(protocol, face, people, tmp_path):
 
 def test_a_person_in_a_models_topology(face, models, people, tmp_path):
     model = read_face_model(write_flame(tmp_path / "m.pkl", face.mean, people, face.faces))
-    coefficients = np.zeros(IDENTITY_MODES)
+    coefficients = np.zeros(FITTED_IDENTITY_MODES)
     coefficients[:PEOPLE] = [2, -1, 0, 1, 0, -2]
     person = Person(face, coefficients)
     binding, found = bound_person(model, person, models, cache=False)

@@ -1,4 +1,4 @@
-"""Landmarks and weights that other programs wrote."""
+"""Landmarks and curves that other programs wrote."""
 
 import csv
 import json
@@ -8,7 +8,7 @@ import pytest
 
 import talkemo
 from talkemo import InputError
-from talkemo.capture.landmark_files import Curves, LandmarkFile, as_points, read_landmark_file
+from talkemo.capture.landmark_files import Curves, LandmarkFile, as_landmarks, read_landmark_file
 from talkemo.face.canonical import ARKIT_NAMES
 from talkemo.formats.live_link import LIVE_LINK_NAMES
 
@@ -49,7 +49,7 @@ def test_rows_of_136_numbers(points, tmp_path):
 def test_mediapipe(tmp_path):
     mesh = np.random.default_rng(0).random((3, 478, 3))
     np.save(tmp_path / "m.npy", mesh)
-    with pytest.raises(InputError, match="shares of a picture's sides"):
+    with pytest.raises(InputError, match="fractions of the image's sides"):
         read_landmark_file(tmp_path / "m.npy")
     wanted = mesh[..., :2] * [640, 480]
     np.testing.assert_allclose(
@@ -114,4 +114,4 @@ def test_a_csv_is_animated_at_its_rate(points, tmp_path, models):
 )
 def test_other_shapes_are_refused(shape):
     with pytest.raises(InputError, match="its array is"):
-        as_points(np.zeros(shape), "x")
+        as_landmarks(np.zeros(shape), "x")
