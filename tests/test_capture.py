@@ -16,17 +16,17 @@ def poses(count):
 
 
 def test_pose_is_recovered():
-    """SOP of Eq. 3 and back."""
+    """The pose that Eq. 3 projects with is estimated from its pixels."""
     points = np.random.default_rng(0).standard_normal((20, 3)) * 40
     rotation, scale, translation = poses(9)
     many = np.broadcast_to(points, (9, 20, 3))
     pixels = camera.project(many, rotation, scale, translation)
-    found = camera.estimate_pose(many, pixels, np.ones((9, 20)))
-    for a, b in zip(found, (rotation, scale, translation)):
+    pose = camera.estimate_pose(many, pixels, np.ones((9, 20)))
+    for a, b in zip(pose, (rotation, scale, translation)):
         np.testing.assert_allclose(a, b, atol=1e-3)
 
 
-def test_up_in_the_world_is_up_in_the_picture():
+def test_up_in_the_world_is_up_in_the_image():
     pixels = camera.project(
         np.array([[[0, 10.0, 0]]]), np.eye(3)[None], np.ones(1), np.zeros((1, 2))
     )
@@ -71,7 +71,7 @@ def test_expression_is_recovered(face, performance, fit):
         assert np.corrcoef(capture.shapes[:, k], shapes[:, k])[0, 1] > 0.9
 
 
-def test_lost_frames_are_bridged(performance, fit):
+def test_frames_without_a_face_are_interpolated(performance, fit):
     pixels, _, _ = performance
     whole = fit(pixels)
     holed = pixels.copy()
@@ -88,8 +88,8 @@ def test_no_face_at_all(face):
         fitter.fit(np.full((5, 68, 2), np.nan), np.arange(5), np.zeros(30))
 
 
-def test_mediapipe_points_lie_on_the_face(face):
-    """The two models name some points alike; ids of MediaPipe's corners of eyes and mouth, tip of the nose."""
+def test_mediapipes_landmarks_agree_with_ibugs(face):
+    """Both kinds have the corners of eyes and mouth and the tip of the nose."""
     ids, landmarks = [33, 263, 61, 291, 4], [36, 45, 48, 54, 30]
     placed = face.mesh_operator(np.array(ids)) @ face.mean
     np.testing.assert_allclose(placed, face.mean[face.landmarks68[landmarks]], atol=4)

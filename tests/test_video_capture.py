@@ -46,7 +46,10 @@ JAW = 0.4 * np.clip(np.sin(np.arange(FRAMES) / 4), 0, 1)
 
 @pytest.fixture(scope="module")
 def performance(face):
-    """Points (T, 478, 2) px of somebody who opens the jaw and turns the head; the jaw's weight, and the turns."""
+    """Landmarks (T, 478, 2) px of a person who opens the jaw and turns the head.
+
+    Second the jaw's weight (T,), third the head's rotation (T, 3, 3).
+    """
     shapes = np.zeros((FRAMES, len(face.expression_names)))
     shapes[:, face.expression_names.index("jawOpen")] = JAW
     operator = face.mesh_operator(face.mesh_points)
@@ -86,8 +89,8 @@ class MadeUpTracker(LandmarkTrackerProtocol):
 
 @pytest.fixture(scope="module")
 def clip(tmp_path_factory):
-    """Two seconds of a film, 128 × 96, with a tone."""
-    folder = tmp_path_factory.mktemp("film")
+    """A video of two seconds, 128 × 96, with a tone."""
+    folder = tmp_path_factory.mktemp("video")
     soundfile.write(folder / "tone.wav", 0.2 * np.sin(np.arange(32000) / 8), 16000)
     path = folder / "clip.mp4"
     writer = imageio_ffmpeg.write_frames(
@@ -105,40 +108,40 @@ def tracked(monkeypatch, performance):
     monkeypatch.setattr(sources, "LandmarkTracker", lambda: MadeUpTracker(performance[0]))
 
 
-def test_a_film_is_read_at_its_rate(clip):
+def test_a_video_is_read_at_its_frame_rate(clip):
     with reader.open_video(clip) as opened:
-        pictures = list(opened.frames)
-    assert (opened.fps, opened.scale, len(pictures)) == (FPS, 1.0, FRAMES)
-    assert pictures[40].shape == (96, 128, 3) and abs(int(pictures[40].mean()) - 160) < 6
+        frames = list(opened.frames)
+    assert (opened.fps, opened.scale, len(frames)) == (FPS, 1.0, FRAMES)
+    assert frames[40].shape == (96, 128, 3) and abs(int(frames[40].mean()) - 160) < 6
 
 
-def test_large_films_are_scaled_down(clip, monkeypatch):
+def test_large_videos_are_scaled_down(clip, monkeypatch):
     monkeypatch.setattr(reader, "MAX_FRAME_SIDE_PX", 64)
     with reader.open_video(clip) as opened:
         assert next(opened.frames).shape == (48, 64, 3) and opened.scale == 2
 
 
-def test_a_photograph_is_a_film_of_one_picture(tmp_path):
+def test_an_image_is_a_video_of_one_frame(tmp_path):
     Image.new("RGB", (20, 10), (9, 8, 7)).save(tmp_path / "p.png")
     with reader.open_video(tmp_path / "p.png") as opened:
-        (picture,) = opened.frames
-    assert picture.shape == (10, 20, 3) and (picture == (9, 8, 7)).all()
+        (frame,) = opened.frames
+    assert frame.shape == (10, 20, 3) and (frame == (9, 8, 7)).all()
 
 
-def test_the_fit_follows_the_points(face, clip, performance):
+def test_the_fit_follows_the_landmarks(face, clip, performance):
     points, jaw, _ = performance
-    found = capture_video(face, clip, MadeUpTracker(points))
-    capture = found.capture
+    fitted = capture_video(face, clip, MadeUpTracker(points))
+    capture = fitted.capture
     assert capture.seen.sum() == FRAMES - 3 and not capture.seen[26:29].any()
     assert pearson(capture.shapes[:, face.expression_names.index("jawOpen")], jaw) > 0.97
     assert np.isfinite(capture.shapes).all()
-    assert found.residual_px[capture.seen].mean() < 0.5
-    # Points on the skin do not show a gaze: it is the tracker's.
+    assert fitted.residual_px[capture.seen].mean() < 0.5
+    # Landmarks on the skin do not show the gaze: it is the tracker's.
     gaze = next(k for k, name in enumerate(face.expression_names) if name.startswith("eyeLookUp_L"))
     assert capture.shapes[:, gaze] == pytest.approx(0.5)
 
 
-def test_long_films_are_fitted_in_pieces(face, clip, performance, monkeypatch):
+def test_long_videos_are_fitted_in_chunks(face, clip, performance, monkeypatch):
     points, _, _ = performance
     whole = capture_video(face, clip, MadeUpTracker(points, range(20, 30))).capture
     monkeypatch.setattr(video_capture, "FIT_CHUNK_FRAMES", 22)
@@ -188,21 +191,20 @@ def test_onto_another_mesh(clip, tracked, performance, example_face, models):
     assert (talkemo.reconstruct(clip, models=models, emotion="happy").vertices != 0).any()
 
 
-def test_scores_tell_what_points_hardly_show(face, clip, performance):
+def test_scores_predict_what_landmarks_hardly_show(face, clip, performance):
     brows = 0.2 + 0.6 * (np.arange(FRAMES) % 16 > 7)
     number = [k for k, name in enumerate(face.expression_names) if name.startswith("browDown")]
     without = capture_video(face, clip, MadeUpTracker(performance[0])).capture.shapes[:, number]
-    told = [("browDownLeft", brows), ("browDownRight", brows)]
-    found = capture_video(face, clip, MadeUpTracker(performance[0], scores=told)).capture.shapes[
-        :, number
-    ]
-    assert without.max() < 0.1  # points that do not move
+    scores = [("browDownLeft", brows), ("browDownRight", brows)]
+    tracker = MadeUpTracker(performance[0], scores=scores)
+    fitted = capture_video(face, clip, tracker).capture.shapes[:, number]
+    assert without.max() < 0.1  # the landmarks do not move
     assert (
-        pearson(found.mean(1), brows) > 0.9 and np.percentile(found, 10) < 0.1
-    )  # the usual level is taken off
+        pearson(fitted.mean(1), brows) > 0.9 and np.percentile(fitted, 10) < 0.1
+    )  # the resting level is subtracted
 
 
-def test_a_face_near_the_lens(face, clip, performance):
+def test_a_face_near_the_camera(face, clip, performance):
     shapes = np.zeros((FRAMES, len(face.expression_names)))
     shapes[:, face.expression_names.index("jawOpen")] = JAW
     operator = face.mesh_operator(face.mesh_points)
@@ -226,11 +228,11 @@ def test_a_face_near_the_lens(face, clip, performance):
     assert (
         near.residual_px[near.capture.seen].mean() < 0.7 * far.residual_px[far.capture.seen].mean()
     )
-    # The mean person's face was filmed: with the lens, that is whom the fit finds.
+    # The video shows the mean person: with the lens, the fit finds that identity.
     assert np.linalg.norm(near.capture.identity) < 0.6 * np.linalg.norm(far.capture.identity)
 
 
-def test_a_film_that_is_cut_says_so(clip, tracked, tmp_path):
+def test_a_truncated_video_is_reported(clip, tracked, tmp_path):
     assert "missing_s" not in talkemo.reconstruct(clip, tmp_path / "a.npz").metrics
     command = [
         imageio_ffmpeg.get_ffmpeg_exe(),
@@ -257,7 +259,7 @@ def test_several_faces(clip, tracked, tmp_path):
 
 
 class TwoFaces(LandmarkTracker):
-    """Sees a large face on the left and a small one on the right, which is gone in the second of four pictures."""
+    """Sees a large face on the left, and a small one on the right but in the second of four frames."""
 
     def __init__(self):
         """Load nothing."""
@@ -274,21 +276,21 @@ class TwoFaces(LandmarkTracker):
         return np.zeros(52)
 
 
-def test_a_face_that_is_lost_is_found_where_it_was():
-    pictures = [np.full((96, 128, 3), k, np.uint8) for k in range(4)]
-    found = {
-        face: [one and one.landmarks[:, 0].mean() for one in TwoFaces().follow(pictures, face)]
+def test_a_lost_face_is_found_where_it_was():
+    frames = [np.full((96, 128, 3), k, np.uint8) for k in range(4)]
+    columns = {
+        face: [t and t.landmarks[:, 0].mean() for t in TwoFaces().follow(frames, face)]
         for face in (1, 2)
     }
-    assert all(abs(column - 30) < 3 for column in found[1])
-    assert found[2][1] is None and all(
-        abs(column - 90) < 3 for k, column in enumerate(found[2]) if k != 1
+    assert all(abs(column - 30) < 3 for column in columns[1])
+    assert columns[2][1] is None and all(
+        abs(column - 90) < 3 for k, column in enumerate(columns[2]) if k != 1
     )
-    assert [one.face_count for one in TwoFaces().follow(pictures, 2) if one] == [2, 1, 1]
-    assert [*TwoFaces().follow(pictures, 3)] == [None] * 4
+    assert [t.face_count for t in TwoFaces().follow(frames, 2) if t] == [2, 1, 1]
+    assert [*TwoFaces().follow(frames, 3)] == [None] * 4
 
 
-def test_the_heads_pose_is_written(clip, tracked, performance, tmp_path):
+def test_the_head_pose_is_written(clip, tracked, performance, tmp_path):
     talkemo.reconstruct(clip, [tmp_path / "a.csv", tmp_path / "a.npz"])
     rows = list(csv.DictReader((tmp_path / "a.csv").open()))
     yaw = np.array([float(row["HeadYaw"]) for row in rows])
@@ -301,10 +303,10 @@ def test_the_heads_pose_is_written(clip, tracked, performance, tmp_path):
     assert back.frames == FRAMES and np.abs(np.array(again) - yaw).max() < 0.03
 
 
-def test_films_that_cannot_be_used(clip, tmp_path, performance, face):
-    (tmp_path / "a.mp4").write_bytes(b"no film")
+def test_videos_that_cannot_be_used(clip, tmp_path, performance, face):
+    (tmp_path / "a.mp4").write_bytes(b"no video")
     (tmp_path / "cut.mp4").write_bytes(clip.read_bytes()[:3000])
-    (tmp_path / "a.png").write_bytes(b"no picture")
+    (tmp_path / "a.png").write_bytes(b"no image")
     for name in ("a.mp4", "cut.mp4", "a.png", "none.mp4"):
         with pytest.raises(InputError, match=name), reader.open_video(tmp_path / name) as opened:
             list(opened.frames)
@@ -331,7 +333,7 @@ def test_options_that_do_not_fit(clip, tracked, tmp_path):
         talkemo.reconstruct(clip, tmp_path / "a.npz", emotion="happpy")
 
 
-def test_the_sound_of_films(clip, tmp_path):
+def test_the_audio_of_videos(clip, tmp_path):
     assert recording.open_audio(clip).duration == pytest.approx(2, abs=0.1)
     assert video_audio(clip) is not None
     silent = tmp_path / "silent.mp4"
@@ -342,7 +344,7 @@ def test_the_sound_of_films(clip, tmp_path):
     assert video_audio(silent) is None and video_audio(tmp_path / "a.png") is None
 
 
-# ------------------------------------------------------------------------------------------------------------ detector
+# ------------------------------------------------------------------------------- landmark tracker
 
 
 def test_without_the_extra_it_says_what_to_install(monkeypatch):
@@ -367,12 +369,12 @@ def test_a_model_of_another_content_is_refused(monkeypatch, tmp_path):
         find_landmarker()
 
 
-def test_crops_are_cut_where_they_are_put_back():
+def test_crops_are_sampled_where_they_are_mapped_back():
     rng = np.random.default_rng(3)
-    picture = np.zeros((80, 100, 3), np.uint8)
-    picture[37:40, 61:64] = 255
+    image = np.zeros((80, 100, 3), np.uint8)
+    image[37:40, 61:64] = 255
     crop = Crop(np.array([55.0, 42.0]), 48.0, 0.4)
-    cut = crop.cut(picture, 96)
+    cut = crop.cut(image, 96)
     weights = cut[..., 0] / cut[..., 0].sum()
     steps = (np.arange(96) + 0.5) / 96
     middle = np.array([(weights.sum(0) * steps).sum(), (weights.sum(1) * steps).sum()])
@@ -385,7 +387,7 @@ def test_crops_are_cut_where_they_are_put_back():
 
 @pytest.fixture(scope="module")
 def real_tracker():
-    """The detector itself, where the extra `video` is installed."""
+    """The landmark tracker itself, if the extra `video` is installed."""
     try:
         return LandmarkTracker()
     except TalkemoError as error:
@@ -394,23 +396,23 @@ def real_tracker():
 
 @pytest.fixture(scope="module")
 def heads():
-    """A head of the documentation's picture, neutral and happy, (192, 192, 3)."""
+    """A head of the documentation's image, neutral and happy, (192, 192, 3)."""
     with Image.open(ROOT / "docs" / "eight_emotions.jpg") as sheet:
-        picture = np.array(sheet.convert("RGB"))
-    return picture[:192, :192], picture[:192, 384:576]
+        image = np.array(sheet.convert("RGB"))
+    return image[:192, :192], image[:192, 384:576]
 
 
-def test_the_real_detector_on_drawn_heads(real_tracker, heads):
-    picture = np.full((300, 500, 3), 40, np.uint8)
-    picture[50:242, 20:212] = heads[0]
-    picture[100:230, 300:430] = np.array(Image.fromarray(heads[1]).resize((130, 130)))
-    large, small = real_tracker.detect(picture)
+def test_the_real_tracker_on_rendered_heads(real_tracker, heads):
+    image = np.full((300, 500, 3), 40, np.uint8)
+    image[50:242, 20:212] = heads[0]
+    image[100:230, 300:430] = np.array(Image.fromarray(heads[1]).resize((130, 130)))
+    large, small = real_tracker.detect(image)
     assert (
         large.side > small.side
         and abs(large.centre[0] - 116) < 20
         and abs(small.centre[0] - 365) < 20
     )
-    first, second = ([*real_tracker.follow([picture, picture], face)] for face in (1, 2))
+    first, second = ([*real_tracker.follow([image, image], face)] for face in (1, 2))
     assert first[0].face_count == 2 and abs(first[1].landmarks[:, 0].mean() - 116) < 20
     assert abs(second[1].landmarks[:, 0].mean() - 365) < 20
     smile = SCORE_NAMES.index("mouthSmileLeft")
@@ -420,7 +422,7 @@ def test_the_real_detector_on_drawn_heads(real_tracker, heads):
     assert real_tracker.detect(np.full((200, 200, 3), 90, np.uint8)) == []
 
 
-def test_a_film_of_a_drawn_head(real_tracker, heads, tmp_path, monkeypatch):
+def test_a_video_of_a_rendered_head(real_tracker, heads, tmp_path, monkeypatch):
     path = tmp_path / "head.mp4"
     writer = imageio_ffmpeg.write_frames(str(path), (192, 192), fps=10, quality=9)
     writer.send(None)
@@ -435,29 +437,31 @@ def test_a_film_of_a_drawn_head(real_tracker, heads, tmp_path, monkeypatch):
     assert width[8:].mean() > width[:4].mean() + 2  # mm, of a smile
 
 
-# ------------------------------------------------------------------------------------------------------------- preview
+# ---------------------------------------------------------------------------------------- preview
 
 
-def test_a_preview_shows_points_and_face(clip, tracked, performance, tmp_path):
+def test_a_preview_shows_landmarks_and_face(clip, tracked, performance, tmp_path):
     talkemo.reconstruct(clip, tmp_path / "a.npz", preview=tmp_path / "p.mp4")
     with reader.open_video(tmp_path / "p.mp4") as opened:
-        pictures = list(opened.frames)
-    assert len(pictures) == FRAMES and pictures[0].shape == (96, 256, 3)
+        frames = list(opened.frames)
+    assert len(frames) == FRAMES and frames[0].shape == (96, 256, 3)
     assert recording.open_audio(tmp_path / "p.mp4").duration == pytest.approx(2, abs=0.1)
-    # The face lies where the points are: skin over the grey film.
+    # The face is drawn where the landmarks are: skin over the grey video.
     middle = performance[0][10][[1, 50, 280]].mean(0).astype(int)
     over = (
-        pictures[10][middle[1] - 3 : middle[1] + 3, 128 + middle[0] - 3 : 128 + middle[0] + 3]
+        frames[10][middle[1] - 3 : middle[1] + 3, 128 + middle[0] - 3 : 128 + middle[0] + 3]
         .reshape(-1, 3)
         .mean(0)
     )
     assert over[0] > over[2] + 10
-    assert np.ptp(pictures[10][2:10, 240:250].reshape(-1, 3).mean(0)) < 10  # and not elsewhere
-    red = pictures[27][:3, 20:100].reshape(-1, 3).mean(0)  # no face was found there
+    assert (
+        np.ptp(frames[10][2:10, 240:250].reshape(-1, 3).mean(0)) < 10
+    )  # nothing is drawn elsewhere
+    red = frames[27][:3, 20:100].reshape(-1, 3).mean(0)  # no face was found there
     assert red[0] > red[1] + 40
 
 
-def test_a_preview_of_a_photograph(tmp_path, monkeypatch, performance):
+def test_a_preview_of_an_image(tmp_path, monkeypatch, performance):
     monkeypatch.setattr(sources, "LandmarkTracker", lambda: MadeUpTracker(performance[0][5:6]))
     Image.new("RGB", (128, 96), (90, 90, 90)).save(tmp_path / "p.jpg")
     result = talkemo.reconstruct(tmp_path / "p.jpg", tmp_path / "a.npz", preview=tmp_path / "p.png")
@@ -467,7 +471,7 @@ def test_a_preview_of_a_photograph(tmp_path, monkeypatch, performance):
         talkemo.reconstruct(tmp_path / "l.npy", tmp_path / "a.npz", preview=tmp_path / "q.png")
 
 
-# ----------------------------------------------------------------------------------------------------- folders of films
+# ------------------------------------------------------------------------------ folders of videos
 
 
 def test_names_of_published_corpora(tmp_path):
@@ -502,12 +506,12 @@ def test_names_of_published_corpora(tmp_path):
         find_clips(tmp_path / "g", "vox")
 
 
-def test_a_folder_of_films(clip, performance, tmp_path, monkeypatch, models):
-    folder, out = tmp_path / "films", tmp_path / "out"
+def test_a_folder_of_videos(clip, performance, tmp_path, monkeypatch, models):
+    folder, out = tmp_path / "videos", tmp_path / "out"
     for name in ("ann/one.mp4", "ann/two.mp4", "bob.mp4"):
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(clip, folder / name)
-    (folder / "bad.mp4").write_bytes(b"no film")
+    (folder / "bad.mp4").write_bytes(b"no video")
     tried = []
 
     class Counting(MadeUpTracker):
@@ -515,10 +519,11 @@ def test_a_folder_of_films(clip, performance, tmp_path, monkeypatch, models):
             tried.append(1)
             return super().follow(frames)
 
-    def here(function, tasks, jobs, scheduler):  # in this process, where the made-up tracker is
+    # In this process, which has the made-up tracker.
+    def in_this_process(function, tasks, jobs, scheduler):
         return iter([function(task) for task in tasks])
 
-    monkeypatch.setattr(workers, "each_done", here)
+    monkeypatch.setattr(workers, "each_done", in_this_process)
     monkeypatch.setattr(video_folders, "LandmarkTracker", lambda: Counting(performance[0]))
     video_folders._models_of_process.cache_clear()
     figures = capture_folder(folder, "folder", out)
@@ -528,9 +533,9 @@ def test_a_folder_of_films(clip, performance, tmp_path, monkeypatch, models):
     assert [row["path"] for row in rows] == ["ann/one.mp4", "ann/two.mp4", "bad.mp4", "bob.mp4"]
     assert "not a video" in rows[2]["failed"] and float(rows[0]["found"]) == pytest.approx(0.94)
     assert float(rows[0]["residual_px"]) < 0.5 and len(tried) == 3
-    kept = np.load(out / rows[0]["file"], allow_pickle=False)
-    assert kept["shapes"].shape[0] == FRAMES and str(kept["face"]) == models.face.fingerprint
-    # What is there, fitted or failed, is not tried again; what is missing is.
+    arrays = np.load(out / rows[0]["file"], allow_pickle=False)
+    assert arrays["shapes"].shape[0] == FRAMES and str(arrays["face"]) == models.face.fingerprint
+    # Clips that were fitted or failed are not tried again; the removed one is.
     (out / rows[3]["file"]).unlink()
     assert capture_folder(folder, "folder", out) == figures and len(tried) == 4
     with pytest.raises(InputError, match="goes into a folder"):
@@ -538,17 +543,17 @@ def test_a_folder_of_films(clip, performance, tmp_path, monkeypatch, models):
     video_folders._models_of_process.cache_clear()
 
 
-@mock.patch.dict(os.environ)  # Dask sets numbers of threads for its workers there, and leaves them
+@mock.patch.dict(os.environ)  # Dask leaves numbers of threads of its workers in the environment
 def test_a_cluster_of_two_workers(clip, performance, tmp_path, monkeypatch):
     distributed = pytest.importorskip("distributed")
-    folder, out = tmp_path / "films", tmp_path / "out"
+    folder, out = tmp_path / "videos", tmp_path / "out"
     folder.mkdir()
     for name in ("one.mp4", "two.mp4", "three.mp4"):
         shutil.copy(clip, folder / name)
-    (folder / "bad.mp4").write_bytes(b"no film")
+    (folder / "bad.mp4").write_bytes(b"no video")
     monkeypatch.setattr(video_folders, "LandmarkTracker", lambda: MadeUpTracker(performance[0]))
     video_folders._models_of_process.cache_clear()
-    # Threads, so that the made-up tracker is there; what follows has processes.
+    # Threads, so that they have the made-up tracker; the next cluster has processes.
     local = {"dashboard_address": None, "silence_logs": 50}
     with distributed.LocalCluster(
         n_workers=2, processes=False, threads_per_worker=1, **local
@@ -577,18 +582,18 @@ def test_no_cluster(monkeypatch):
         [*workers.each_done(os.mkdir, [], 1, "tcp://127.0.0.1:9")]
 
 
-# -------------------------------------------------------------------------------------------------------- sound and lips
+# --------------------------------------------------------------------------------- audio and lips
 
 
-def test_a_delay_is_found_and_taken_away(clip, performance, face):
+def test_a_delay_is_measured_and_removed(clip, performance, face):
     rng = np.random.default_rng(5)
     opening = np.convolve(rng.random(420), np.hanning(15), "same")
-    heard, seen = opening[10:310], opening[33:333]  # what is seen now is heard 0.23 s later
-    found = best_delay(seen, heard)
-    assert found.seconds == pytest.approx(0.23) and found.r > 0.99
+    predicted, seen = opening[10:310], opening[33:333]  # the audio comes 0.23 s after the lips
+    delay = best_delay(seen, predicted)
+    assert delay.seconds == pytest.approx(0.23) and delay.r > 0.99
     assert (
         best_delay(rng.random(300), rng.random(300)) is None
-        and best_delay(np.ones(300), heard) is None
+        and best_delay(np.ones(300), predicted) is None
     )
     capture = capture_video(face, clip, MadeUpTracker(performance[0])).capture
     later = delayed(capture, 0.2)
