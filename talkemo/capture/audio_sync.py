@@ -41,7 +41,7 @@ def video_audio(path: Path) -> Audio | None:
 def audio_delay(capture: Capture, face: Face, talking: TalkingModel, audio: Audio) -> Delay | None:
     """Measure how late a video's audio is, None if that cannot be determined.
 
-    The lip opening that the talking model predicts from the audio is compared with the captured one.
+    The captured lip opening is compared with the one that the talking model predicts.
     """
     end = min(float(capture.time[-1]), audio.duration)
     if end < MIN_SYNC_S:

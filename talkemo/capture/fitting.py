@@ -96,18 +96,10 @@ class Capture:
         identity_modes: int,
         rotation: np.ndarray | None = None,
     ) -> Capture:
-        """Return a capture of the mean person with known blend-shape weights.
+        """Return a capture of the mean person from known weights (T, S) at `time` (T,) s.
 
-        Parameters
-        ----------
-        shapes : (T, S)
-            Weights in [0, 1].
-        time : (T,)
-            In s.
-        identity_modes : int
-            Number of identity coefficients, all zero.
-        rotation : (T, 3, 3), optional
-            Of the head, which else does not move.
+        `rotation` (T, 3, 3) is the head's, by default none; `identity_modes` is the number of
+        identity coefficients, which are all zero.
         """
         count = len(shapes)
         if rotation is None:
@@ -160,7 +152,7 @@ class FrameFit:
 
 @contextmanager
 def refuse_unfittable() -> Iterator[None]:
-    """Raise InputError if landmarks in the block lie in one place or so far out that no pose fits."""
+    """Raise InputError if landmarks in the block are in one place or too far out for a pose."""
     try:
         with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
             yield
@@ -246,8 +238,6 @@ class Fitter:
         ----------
         recordings : list of (T, P, 2) arrays
             Landmarks in pixels.
-        rounds : int
-            Rounds of pose, expression and identity.
 
         Returns
         -------
@@ -288,15 +278,7 @@ class Fitter:
         return np.linalg.solve(normal + prior, right).astype(np.float32)
 
     def learn_closed_mouth(self, recordings: list[np.ndarray], identity: np.ndarray) -> None:
-        """Measure the gaps of a person's closed mouth, for later fits.
-
-        Parameters
-        ----------
-        recordings : list of (T, P, 2) arrays
-            Landmarks in pixels.
-        identity : (I,)
-            The person's standardised identity coefficients.
-        """
+        """Measure the gaps of a person's closed mouth, for later fits; arrays as of `fit_person`."""
         regularisation = Regularisation(self.shape_prior, self.settings.smoothness)
         flip = np.array([1, -1], np.float32)  # the image's y axis points down
         gaps = []
@@ -332,8 +314,6 @@ class Fitter:
             In s.
         identity : (I,)
             The person's standardised identity coefficients.
-        rounds : int
-            Rounds of pose and expression.
         expected : (T, S), optional
             Predicted blend-shape weights, NaN where there is no prediction.
 
@@ -468,15 +448,11 @@ class Fitter:
         start: np.ndarray,
         regularisation: Regularisation,
     ) -> np.ndarray:
-        """Solve for blend-shape weights (T, S) in [0, 1] of all frames together.
+        """Solve R equations per frame for blend-shape weights (T, S) in [0, 1].
 
-        Weighted least squares in mm with a ridge and a penalty on second differences over time, by
-        projected accelerated gradient from `start`.
-
-        Parameters
-        ----------
-        design, target, row_weights : (T, F, R), (T, R), (T, R)
-            R equations per frame.
+        Weighted least squares over all frames together, with a ridge and a penalty on second
+        differences over time, by projected accelerated gradient from `start`. `design` is
+        (T, F, R), `target` and `row_weights` are (T, R).
         """
         count, shape_count, _ = design.shape
         smoothness = regularisation.smoothness
@@ -529,8 +505,8 @@ def _interpolated(landmarks: np.ndarray, seen: np.ndarray) -> np.ndarray:
 def _first_frames(landmarks: np.ndarray, gap_operator: np.ndarray) -> np.ndarray:
     """Return the FIRST_FRAMES / 3 of a recording's first frames whose mouths are closest to closed.
 
-    `landmarks` are (T, P, 2); `gap_operator` (Q, P) maps them to gaps between the lips. For landmarks
-    without lip pairs, the frames with the lowest faces are taken.
+    `landmarks` are (T, P, 2); `gap_operator` (Q, P) maps them to gaps between the lips. Without lip
+    pairs, the frames with the lowest faces are taken.
     """
     count = FIRST_FRAMES if len(landmarks) < LONG_RECORDING_FRAMES else 6 * FIRST_FRAMES
     first = landmarks[np.isfinite(landmarks).all((1, 2))][:count]

@@ -106,13 +106,12 @@ def as_landmarks(
         pixels = array[..., :2].astype(np.float32)
     if is_mesh and image_size is not None:
         return pixels * np.array(image_size, np.float32)
-    if is_mesh:
-        finite = pixels[np.isfinite(pixels)]
-        if len(finite) and np.abs(finite).max() < MAX_NORMALISED_COORDINATE:
-            raise InputError(
-                f"{name}: its points are fractions of the image's sides, not pixels",
-                "give the image's size: --picture 1280x720",
-            )
+    largest = np.abs(pixels).max(initial=0, where=np.isfinite(pixels))
+    if is_mesh and np.isfinite(pixels).any() and largest < MAX_NORMALISED_COORDINATE:
+        raise InputError(
+            f"{name}: its points are fractions of the image's sides, not pixels",
+            "give the image's size: --picture 1280x720",
+        )
     return pixels
 
 

@@ -191,7 +191,7 @@ class LandmarkTracker:
             if face is None:
                 crops = self.detect(frame)
                 if last_crop is not None and lost_frames < LOST_FACE_FRAMES:
-                    crops = [other for other in crops if _is_near(other, last_crop)][:1]
+                    crops = [c for c in crops if _is_near(c, last_crop)][:1]
                 elif len(crops) < face_number:
                     crops = []
                 else:
@@ -224,13 +224,7 @@ class LandmarkTracker:
         return TrackedLandmarks(landmarks, self.score(landmarks))
 
     def detect(self, image: np.ndarray) -> list[Crop]:
-        """Detect faces in an image (H, W, 3).
-
-        Returns
-        -------
-        list of Crop
-            Around the faces, the largest first, rotated so that the eyes are level.
-        """
+        """Return crops around the faces in an image (H, W, 3), the largest first, eyes level."""
         height, width = image.shape[:2]
         whole = Crop(np.array([width / 2, height / 2]), max(width, height), 0.0)
         detector_input = whole.cut(image, DETECTOR_SIDE_PX) / 127.5 - 1

@@ -70,9 +70,8 @@ def capture_video(
 
     Parameters
     ----------
-    face : Face
-    path : Path
-    tracker : LandmarkTrackerProtocol
+    face, path, tracker
+        The face model, the video, and what tracks landmarks in it.
     progress : callable, optional
         Called with the number of frames tracked, and 0 for their total, which is not known.
     face_number : int
@@ -109,7 +108,7 @@ def track_landmarks(
     path: Path,
     progress: Callable[[int, int], None] | None = None,
 ) -> tuple[np.ndarray, np.ndarray, int]:
-    """Collect what a landmark tracker finds in a video's frames.
+    """Collect the landmarks and scores of a video's frames.
 
     Parameters
     ----------
@@ -117,9 +116,7 @@ def track_landmarks(
         The tracker's result for each frame.
     scale : float
         Video pixels per pixel of a frame.
-    path : Path
-        The video, for messages.
-    progress : callable, optional
+    path, progress
         As of `capture_video`.
 
     Returns
@@ -139,12 +136,12 @@ def track_landmarks(
         face_count=0,
     )
     with tempfile.TemporaryFile() as file:
-        for number, found in enumerate(tracked):
+        for number, face in enumerate(tracked):
             if number >= MAX_VIDEO_FRAMES:
                 raise InputError(
                     f"{printable(path)}: more than {MAX_VIDEO_FRAMES} frames", "cut it into pieces"
                 )
-            result = found or missing
+            result = face or missing
             file.write((result.landmarks[:, :2] * scale).astype(np.float32).tobytes())
             scores.append(result.scores)
             face_count = max(face_count, result.face_count)
@@ -178,12 +175,11 @@ def expected_shapes(face: Face, scores: np.ndarray) -> np.ndarray:
     ----------
     face : Face
     scores : (T, 52)
-        NaN in frames without the face.
 
     Returns
     -------
     (T, S) float32
-        NaN where there is no prediction.
+        NaN in frames without a face, and for shapes without a score.
     """
     resting_level = np.zeros(len(SCORE_NAMES))
     for start, level in RESTING_SCORES:
@@ -218,10 +214,8 @@ def fit_recording(
         determine the identity.
     fps : float
         Frames per second of the first.
-    expected : (T, S), optional
-        Predicted blend-shape weights, see `Fitter.fit`.
-    settings, lens
-        See `Fitter`.
+    expected, settings, lens
+        See `Fitter.fit` and `Fitter`.
 
     Raises
     ------

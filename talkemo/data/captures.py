@@ -75,17 +75,10 @@ def reconstruct_corpus(
     progress: Callable[[int, int], None] | None = None,
     scheduler: str | None = None,
 ) -> dict[str, object]:
-    """Fit a corpus folder and write `out`/CORPUS.npz; parameters as of `make_captures`.
+    """Fit a corpus folder, write `out`/CORPUS.npz and return its name and `fit_summary`.
 
-    Returns
-    -------
-    dict
-        The corpus as `input`, and the metrics of `fit_summary`.
-
-    Raises
-    ------
-    InputError
-        If `out` is not a folder, or the corpus cannot be read.
+    Other parameters as of `make_captures`. Raises InputError if `out` is not a folder, or the
+    corpus cannot be read.
     """
     if out.suffix == ".npz" or (out.exists() and not out.is_dir()):
         raise InputError(f"{out}: captures of a corpus go into a folder", "choose a folder's name")
@@ -125,7 +118,7 @@ def load_captures(
     jobs: int = 1,
     progress: StepProgress | None = None,
 ) -> Iterator[FittedRecording]:
-    """Yield the recordings of corpora that are not rejected; parameters as of `bring_up_to_date`."""
+    """Yield the recordings of corpora that are not rejected; see `bring_up_to_date`."""
     for corpus in names:
         path = bring_up_to_date(corpus, data, cache, models, jobs, progress)
         yield from (f for f in read_captures(path, models.face) if not f.rejected)
@@ -146,15 +139,10 @@ def bring_up_to_date(
 
     Parameters
     ----------
-    corpus : str
-    data : Path
-        The folder of the corpora.
-    cache : Path
-        The folder of the captures.
+    data, cache : Path
+        The folders of the corpora and of the captures.
     models : Models
         With the face model that is fitted.
-    jobs : int
-        Number of processes.
     progress : callable, optional
         Called with the corpus, the number of recordings done and their total.
     refit_if_face_changed : bool
@@ -236,14 +224,13 @@ def fit_corpus(
     finished: FinishedPeople | None = None,
     scheduler: str | None = None,
 ) -> list[FittedRecording]:
-    """Fit every recording of a corpus.
+    """Fit every recording of a corpus; rejected ones are marked, not left out.
 
     A first pass over the people of the training split measures how far this corpus's landmarks are
     from their vertices; the second pass fits everybody with that offset.
 
     Parameters
     ----------
-    corpus : str
     data : Path
         The folder of the corpora.
     models : Models
@@ -256,11 +243,6 @@ def fit_corpus(
         Where people are stored as soon as they are fitted, and read from if they are there.
     scheduler : str, optional
         Address of a Dask cluster whose machines see all folders by the same names.
-
-    Returns
-    -------
-    list of FittedRecording
-        Rejected recordings are marked, not left out.
 
     Raises
     ------
@@ -280,27 +262,22 @@ def fit_corpus(
     fitted: dict[str, list[FittedRecording]] = {}
     tasks = []
     for person, recordings in people.items():
-        fingerprint = digest(fingerprints[person], offset)
-        stored = finished.recordings(person, fingerprint, models.face) if finished else None
+        mark = digest(fingerprints[person], offset)
+        stored = finished.recordings(person, mark, models.face) if finished else None
         if stored is not None:
             fitted[person] = stored
         else:
-            tasks.append(
-                PersonTask(
-                    person, recordings, schema, offset, face_path, data, fingerprint, finished
-                )
-            )
-
-    def report() -> None:
-        if progress:
-            progress(sum(map(len, fitted.values())), sum(map(len, people.values())))
-
-    if fitted:
-        report()
+            task = PersonTask(person, recordings, schema, offset, face_path, data, mark, finished)
+            tasks.append(task)
+    done, total = sum(map(len, fitted.values())), sum(map(len, people.values()))
+    if done and progress:
+        progress(done, total)
     if tasks:
-        for recordings_of_person in each_done(_fit_person, tasks, jobs, scheduler):
-            fitted[recordings_of_person[0].speaker] = recordings_of_person
-            report()
+        for results in each_done(_fit_person, tasks, jobs, scheduler):
+            fitted[results[0].speaker] = results
+            done += len(results)
+            if progress:
+                progress(done, total)
     return [recording for person in people for recording in fitted[person]]
 
 
@@ -397,16 +374,9 @@ def _fit_person(task: PersonTask) -> list[FittedRecording]:
 
 
 def rejection_reason(landmarks: np.ndarray, weights: np.ndarray, capture: Capture) -> str:
-    """Return why a recording is rejected, or an empty string.
+    """Return why a recording of landmarks (T, P, 2) px is rejected, or an empty string.
 
-    Parameters
-    ----------
-    landmarks : (T, P, 2)
-        In pixels.
-    weights : (P,)
-        Of the landmarks in the fit; those with the highest one are checked for jumps.
-    capture : Capture
-        The fit.
+    `weights` (P,) are those in the fit; landmarks with the highest one are checked for jumps.
     """
     if capture.seen.mean() < MIN_SEEN_FRACTION:
         return "face not found"

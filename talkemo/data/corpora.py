@@ -48,19 +48,9 @@ class Recording:
 
 
 def with_context(corpus: str, time: np.ndarray, duration: float) -> np.ndarray:
-    """Return which frames of a corpus's clip have their audio around them, see CUT_MARGIN_S.
+    """Return which frames, at `time` (T,) s of a clip, have audio around them, (T,) bool.
 
-    Parameters
-    ----------
-    corpus : str
-    time : (T,)
-        Times of the frames in s.
-    duration : float
-        Of the clip's audio in s.
-
-    Returns
-    -------
-    (T,) bool
+    `duration` is the length of the clip's audio in s; see CUT_MARGIN_S.
     """
     margin = CUT_MARGIN_S.get(corpus)
     if margin is None:

@@ -82,22 +82,13 @@ class ClipResult:
     failed: str = ""
 
 
-# ------------------------------------------------------------------------------------ names of clips
+# ------------------------------------------------------------------------------------------- clips
 
 
 def find_clips(folder: Path, kind: str) -> list[Clip]:
     """Return the videos under a folder, sorted by path; links are not followed.
 
-    Parameters
-    ----------
-    folder : Path
-    kind : str
-        One of CORPUS_KINDS, which says what the names of files mean.
-
-    Raises
-    ------
-    InputError
-        If there is none.
+    `kind`, one of CORPUS_KINDS, says what their names mean. Raises InputError if there is none.
     """
     if kind not in CORPUS_KINDS:
         raise InputError(f"unknown kind of corpus '{kind}'", f"choose {', '.join(CORPUS_KINDS)}")
@@ -119,7 +110,7 @@ def find_clips(folder: Path, kind: str) -> list[Clip]:
 
 
 def _ravdess_clip(path: Path) -> Clip | None:
-    """Read MODALITY-CHANNEL-EMOTION-INTENSITY-STATEMENT-REPETITION-ACTOR; songs (02) are skipped."""
+    """Read modality-channel-emotion-intensity-statement-repetition-actor; channel 02 is song."""
     match = RAVDESS_NAME.fullmatch(path.stem)
     if match is None or match[1] != "1":
         return None
@@ -207,23 +198,18 @@ def capture_folder(
     ----------
     folder, kind
         See `find_clips`.
-    out : Path
-        The folder for the results.
-    weights : str or Path
-        A set of weights, see `load_models`.
     sync : str
         auto or off: whether a clip's times are those of its audio.
-    jobs : int
-        Number of processes on this machine.
-    scheduler : str, optional
-        Address of a Dask cluster whose machines see the folders by the same names.
+    jobs, scheduler
+        Number of processes on this machine; or the address of a Dask cluster whose machines see the
+        folders by the same names.
     progress : callable, optional
         Called with the number of clips done and their total.
 
     Returns
     -------
     dict
-        Metrics over all clips, from their names to numbers.
+        Metrics over all clips, by name.
 
     Raises
     ------

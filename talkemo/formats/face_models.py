@@ -34,6 +34,7 @@ ICT_NEUTRAL, ICT_IDENTITY = "generic_neutral_mesh.obj", re.compile(r"identity(\d
 class FaceModel:
     """A linear model of people's neutral faces in one topology."""
 
+    name: str  # of its file or folder
     mesh: Mesh  # the mean face, of V vertices
     identity: np.ndarray  # (I, V, 3) float32, added by each coefficient at one standard deviation
 
@@ -53,7 +54,7 @@ def read_face_model(path: str | Path) -> FaceModel:
     check_mesh(mesh, printable(path))
     if not np.isfinite(identity).all():
         raise InputError(f"{printable(path)}: it contains NaN or infinity", FACE_MODEL_HINT)
-    return FaceModel(mesh, identity.astype(np.float32))
+    return FaceModel(path.name, mesh, identity.astype(np.float32))
 
 
 def _read_facescape(path: Path) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -136,23 +137,13 @@ NUMBER_DTYPE = re.compile(r"[<>|=]?[fiu][1248]")  # dtypes that are read
 NUMPY_REBUILD_MODULE = re.compile(r"numpy\.(_?core)\.(multiarray|numeric)")
 NUMPY_REBUILD_NAMES = ("_reconstruct", "_frombuffer")
 RECORDED_MODULE = re.compile(r"(chumpy|scipy\.sparse)(\.\w+)*")
-PICKLE_ERRORS = (
-    pickle.UnpicklingError,
-    EOFError,
-    AttributeError,
-    TypeError,
-    KeyError,
-    IndexError,
-    RecursionError,
-)
 
 
 def _load_records(file: IO[bytes]) -> Any:
     """Return the content of a pickle, its arrays, dtypes and unknown objects as plain records.
 
-    A record holds what the file says of an object; nothing is looked up or called with it. Raises
-    ValueError for a broken pickle. The classes are made for each file, because a pickle can set
-    their attributes.
+    A record holds what the file says of an object; nothing is looked up or called with it. The
+    classes are made for each file, because a pickle can set their attributes.
     """
 
     class Record:
@@ -186,10 +177,7 @@ def _load_records(file: IO[bytes]) -> Any:
                 raise pickle.UnpicklingError(f"it would call {module}.{name}"[:80])
             return Record
 
-    try:
-        return Unpickler(file, encoding="latin1").load()
-    except PICKLE_ERRORS as error:
-        raise ValueError(str(error) or type(error).__name__) from None
+    return Unpickler(file, encoding="latin1").load()
 
 
 def _array(content: dict[Any, Any], name: str) -> np.ndarray:
@@ -207,7 +195,7 @@ def _array(content: dict[Any, Any], name: str) -> np.ndarray:
         spec, endian = str(kind.arguments[0]), str(kind.state[1]) if kind.state else "|"
         if not NUMBER_DTYPE.fullmatch(spec) or endian not in "<>|=":
             raise ValueError(f"its {name} is {spec[:20]}")
-        dtype = np.dtype(spec).newbyteorder("=" if endian == "|" else endian)  # type: ignore[arg-type]
+        dtype = np.dtype(spec).newbyteorder(endian.replace("|", "="))  # type: ignore[arg-type]
         buffer = data.encode("latin1") if isinstance(data, str) else bytes(data)
         shape = tuple(int(side) for side in shape)
         if math.prod(shape) * dtype.itemsize != len(buffer) or min(shape, default=0) < 0:

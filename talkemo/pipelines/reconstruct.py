@@ -156,27 +156,17 @@ def reconstruct(
     export, hint = export or ExportOptions(), hint or FaceHint()
     inputs = [path for path in (source, onto, options.model) if isinstance(path, str | Path)]
     paths = output_paths(outputs, export, [*inputs, *hint.files])
-    timeline = _check_options(options, source, [*inputs, *paths])
+    timeline = _check_options(options, source, onto, [*inputs, *paths])
     opened = _open_source(source, options)
-    if options.model is not None and onto is not None:
-        raise InputError("a face model and a mesh to animate", "give one of them")
-    topology = None if options.model is None else read_face_model(options.model)
+    face_model = None if options.model is None else read_face_model(options.model)
     models = models or load_models(weights)
     if onto is not None and not isinstance(onto, Binding):
         onto = bind(onto, hint=hint, models=models, cache=cache)
-
     performance = opened.fit(models, progress)
     check_fps(performance.fps)
-    meta = _meta(performance, options)
     person = Person(models.face, performance.capture.identity)
-    target: Target = person
-    if onto is not None:
-        target = BoundMesh(onto)
-    elif topology is not None and options.model is not None:
-        onto, coefficients = bound_person(topology, person, models, cache)
-        target = BoundMesh(onto)
-        meta |= {"model": Path(options.model).name, "identity": coefficients.round(4).tolist()}
-
+    target = _target(person, onto, face_model, models, cache)
+    meta = _meta(performance, options) | target.meta
     header = target.header(len(performance.capture.time), performance.fps, meta)
     result = write_animation(
         paths,
@@ -200,7 +190,7 @@ def reconstruct(
 
 
 def _check_options(
-    options: ReconstructOptions, source: PathLike | np.ndarray, taken: Sequence[PathLike]
+    options: ReconstructOptions, source: object, onto: object, taken: Sequence[PathLike]
 ) -> Timeline | None:
     """Check all but the source itself; return the timeline of the emotion.
 
@@ -223,6 +213,8 @@ def _check_options(
             f"a field of view of {options.field_of_view:g} degrees",
             f"choose from {low:g} to {high:g}; webcams and phones have about 65",
         )
+    if options.model is not None and onto is not None:
+        raise InputError("a face model and a mesh to animate", "give one of them")
     if options.emotion is None:
         return None
     return Timeline.constant(options.emotion, options.intensity)
@@ -248,6 +240,7 @@ def _open_source(source: PathLike | np.ndarray, options: ReconstructOptions) -> 
 class Target(Protocol):
     """A face that takes a performance."""
 
+    meta: dict[str, Any]  # its metadata of an animation
     error_mm: float  # see `Result.binding_error_mm`
     landmarks68: np.ndarray  # (68,) vertices of the iBUG landmarks
     axes: np.ndarray  # (3, 3) rotation of the face in the mesh
@@ -260,14 +253,8 @@ class Target(Protocol):
     def perform(self, shapes: np.ndarray, motion: Motion, change: np.ndarray) -> np.ndarray:
         """Return the vertices (T, N, 3) float32 of a performance.
 
-        Parameters
-        ----------
-        shapes : (T, S)
-            Blend-shape weights without the emotion that is added.
-        motion : Motion
-            With it.
-        change : (T, S)
-            What it adds to the motion's coordinates.
+        `shapes` (T, S) are its blend-shape weights, `motion` is its motion after a change of
+        emotion, and `change` (T, S) what that adds to the motion's coordinates.
         """
         ...
 
@@ -275,8 +262,8 @@ class Target(Protocol):
 class BoundMesh:
     """A user's mesh as the target."""
 
-    def __init__(self, binding: Binding):
-        self.binding = binding
+    def __init__(self, binding: Binding, meta: dict[str, Any] | None = None):
+        self.binding, self.meta = binding, meta or {}
         self.error_mm, self.landmarks68 = binding.error, binding.landmarks68
         self.axes = binding.placement.rotation
         self.pivot = binding.rest[binding.focus].mean(0)
@@ -291,19 +278,13 @@ class BoundMesh:
 
 
 class Person:
-    """A person's own face as the target: the canonical face with an identity and its expressions.
-
-    Parameters
-    ----------
-    face : Face
-    identity : (I,)
-        Standardised identity coefficients.
-    """
+    """A person's own face as the target: the canonical face with identity coefficients (I,)."""
 
     def __init__(self, face: Face, identity: np.ndarray):
         self.face = face
         self.core = face.core @ face.identity_weights(identity)  # (R, E)
         self.neutral = self.vertices(np.zeros((1, len(face.expression_names)), np.float32))[0]
+        self.meta: dict[str, Any] = {}
         self.error_mm, self.landmarks68 = 0.0, face.landmarks68
         self.axes, self.pivot = np.eye(3), self.neutral.mean(0)
 
@@ -346,13 +327,30 @@ class Person:
         return canonical_appearance(self.face, self.neutral)
 
 
+def _target(
+    person: Person,
+    onto: Binding | None,
+    face_model: FaceModel | None,
+    models: Models,
+    cache: bool,
+) -> Target:
+    """Return the bound mesh, the person's face in the model's topology, or the person's own."""
+    if onto is not None:
+        return BoundMesh(onto)
+    if face_model is None:
+        return person
+    binding, coefficients = bound_person(face_model, person, models, cache)
+    meta = {"model": face_model.name, "identity": coefficients.round(4).tolist()}
+    return BoundMesh(binding, meta)
+
+
 def bound_person(
     model: FaceModel, person: Person, models: Models, cache: bool = True
 ) -> tuple[Binding, np.ndarray]:
     """Fit a face model to a person, and bind the result.
 
-    The model's mean face is bound and moved by the person's difference from the canonical face;
-    the model's coefficients are fitted to that by ridge regression.
+    The model's mean face is bound; its vertices should move by the person's difference from the
+    canonical face, to which coefficients are fitted by ridge regression.
 
     Returns
     -------

@@ -1,4 +1,4 @@
-"""Preview of a video's capture: tracked landmarks, and beside them the fitted face on the person."""
+"""Preview of a video's capture: tracked landmarks, and the fitted face over the person."""
 
 from __future__ import annotations
 
