@@ -278,7 +278,7 @@ class Fitter:
         return np.linalg.solve(normal + prior, right).astype(np.float32)
 
     def learn_closed_mouth(self, recordings: list[np.ndarray], identity: np.ndarray) -> None:
-        """Measure the gaps of a person's closed mouth, for later fits; arrays as of `fit_person`."""
+        """Measure the gaps of a person's closed mouth for later fits, see `fit_person`."""
         regularisation = Regularisation(self.shape_prior, self.settings.smoothness)
         flip = np.array([1, -1], np.float32)  # the image's y axis points down
         gaps = []

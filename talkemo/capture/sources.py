@@ -5,7 +5,6 @@ A source checks its input when it is opened, and gives a `Performance` when it i
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Protocol, TypeGuard
@@ -29,7 +28,7 @@ from .landmark_files import (
     read_landmark_file,
 )
 from .landmark_tracker import LandmarkTracker
-from .video_capture import VideoCapture, capture_video, fit_recording
+from .video_capture import TrackingProgress, VideoCapture, capture_video, fit_recording
 
 DEFAULT_LANDMARK_FPS = 30.0  # of landmarks whose file does not state a frame rate
 
@@ -49,9 +48,7 @@ class Performance:
 class PerformanceSource(Protocol):
     """An input that has been checked and can be fitted."""
 
-    def fit(
-        self, models: Models, progress: Callable[[int, int], None] | None = None
-    ) -> Performance:
+    def fit(self, models: Models, progress: TrackingProgress | None = None) -> Performance:
         """Return the performance. Raises InputError if no face fits."""
         ...
 
@@ -83,9 +80,7 @@ class VideoSource:
         self.synchronise = synchronise
         self.tracker = LandmarkTracker()  # a missing package is reported before any work
 
-    def fit(
-        self, models: Models, progress: Callable[[int, int], None] | None = None
-    ) -> Performance:
+    def fit(self, models: Models, progress: TrackingProgress | None = None) -> Performance:
         """Track and fit the face, and measure the delay of the audio."""
         video = capture_video(
             models.face, self.path, self.tracker, progress, self.face_number, self.field_of_view
@@ -109,9 +104,7 @@ class LandmarkSource:
     def __post_init__(self) -> None:
         check_recordings(self.recordings, self.name)
 
-    def fit(
-        self, models: Models, progress: Callable[[int, int], None] | None = None
-    ) -> Performance:
+    def fit(self, models: Models, progress: TrackingProgress | None = None) -> Performance:
         """Fit the face to the landmarks."""
         try:
             capture = fit_recording(models.face, self.recordings, self.fps)
@@ -127,9 +120,7 @@ class CurveSource:
     name: str
     curves: Curves
 
-    def fit(
-        self, models: Models, progress: Callable[[int, int], None] | None = None
-    ) -> Performance:
+    def fit(self, models: Models, progress: TrackingProgress | None = None) -> Performance:
         """Return the curves as a capture; nothing is fitted."""
         curves = self.curves
         shapes = curves.arkit @ (models.face.arkit_matrix > 0).T

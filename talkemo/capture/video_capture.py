@@ -42,6 +42,10 @@ RESTING_SCORES = (
 RESTING_SCORE_PERCENTILE = 10
 
 
+# Called with the number of frames tracked, and 0 for their total, which is not known.
+TrackingProgress = Callable[[int, int], None]
+
+
 @dataclass(frozen=True, eq=False)
 class VideoCapture:
     """A fitted video of T frames."""
@@ -60,7 +64,7 @@ def capture_video(
     face: Face,
     path: Path,
     tracker: LandmarkTrackerProtocol,
-    progress: Callable[[int, int], None] | None = None,
+    progress: TrackingProgress | None = None,
     face_number: int = 1,
     field_of_view: float | None = None,
 ) -> VideoCapture:
@@ -72,8 +76,6 @@ def capture_video(
     ----------
     face, path, tracker
         The face model, the video, and what tracks landmarks in it.
-    progress : callable, optional
-        Called with the number of frames tracked, and 0 for their total, which is not known.
     face_number : int
         Which face, from 1 for the largest.
     field_of_view : float, optional
@@ -106,7 +108,7 @@ def track_landmarks(
     tracked: Iterator[TrackedLandmarks | None],
     scale: float,
     path: Path,
-    progress: Callable[[int, int], None] | None = None,
+    progress: TrackingProgress | None = None,
 ) -> tuple[np.ndarray, np.ndarray, int]:
     """Collect the landmarks and scores of a video's frames.
 

@@ -11,7 +11,7 @@ from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -159,11 +159,7 @@ def bring_up_to_date(
     ):
         finished_people(path).remove()  # left by a run that was interrupted at its very end
     else:
-
-        def report(done: int, total: int) -> None:
-            if progress:
-                progress(corpus, done, total)
-
+        report = partial(progress, corpus) if progress else None
         make_captures(corpus, data, path, models, jobs, report)
     return path
 
@@ -235,14 +231,12 @@ def fit_corpus(
         The folder of the corpora.
     models : Models
         With the face model that is fitted.
-    jobs : int
-        Number of processes on this machine.
+    jobs, scheduler
+        See `each_done`; machines of a cluster must see all folders by the same names.
     progress : callable, optional
         Called with the number of recordings done and their total.
     finished : FinishedPeople, optional
         Where people are stored as soon as they are fitted, and read from if they are there.
-    scheduler : str, optional
-        Address of a Dask cluster whose machines see all folders by the same names.
 
     Raises
     ------

@@ -230,14 +230,11 @@ def capture_folder(
         for clip in clips
     ]
     todo = [t for t in tasks if not t.fitted_path.is_file() and not t.failed_path.is_file()]
-    done = len(tasks) - len(todo)
-    if progress:
-        progress(done, len(tasks))
+    progress = progress or (lambda done, total: None)
+    progress(len(tasks) - len(todo), len(tasks))
     if todo:
-        for _ in each_done(_capture_clip, todo, jobs, scheduler):
-            done += 1
-            if progress:
-                progress(done, len(tasks))
+        for number, _ in enumerate(each_done(_capture_clip, todo, jobs, scheduler), 1):
+            progress(len(tasks) - len(todo) + number, len(tasks))
     results = [_clip_result(task) for task in tasks]
     _write_manifest(out / MANIFEST, clips, results)
     return _folder_metrics(clips, results)

@@ -181,7 +181,15 @@ def reconstruct(
         save = save_obj if Path(options.neutral).suffix.lower() == ".obj" else save_ply
         save(options.neutral, header.rest, header.faces)
     if options.preview is not None and isinstance(opened, VideoSource):
-        _write_preview(Path(options.preview), opened.path, performance, person)
+        assert performance.video is not None
+        write_preview(
+            Path(options.preview),
+            opened.path,
+            performance.video,
+            models.face.faces,
+            person.vertices,
+            performance.audio,
+        )
     result.metrics.update(_metrics(performance))
     return result
 
@@ -448,14 +456,3 @@ def _metrics(performance: Performance) -> dict[str, float]:
         if performance.delay is not None:
             metrics["sound_delay_s"] = performance.delay.seconds
     return metrics
-
-
-def _write_preview(path: Path, source: Path, performance: Performance, person: Person) -> None:
-    """Write the video with landmarks and fitted face, before any synchronisation."""
-    video = performance.video
-    assert video is not None
-
-    def fitted_vertices(frame: int) -> np.ndarray:
-        return person.vertices(video.capture.shapes[frame : frame + 1])[0]
-
-    write_preview(path, source, video, person.face.faces, fitted_vertices, performance.audio)

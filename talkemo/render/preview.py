@@ -58,7 +58,7 @@ def write_preview(
     source: Path,
     capture: VideoCapture,
     faces: np.ndarray,
-    fitted_vertices: Callable[[int], np.ndarray],
+    vertices_of: Callable[[np.ndarray], np.ndarray],
     audio: Audio | None,
 ) -> None:
     """Write the preview of a video, or the first frame's to a png.
@@ -76,13 +76,13 @@ def write_preview(
         Its fit.
     faces : (F, 3) int
         Triangles of the fitted face.
-    fitted_vertices : callable
-        Returns the fitted face's vertices (V, 3) in mm of a frame.
+    vertices_of : callable
+        From blend-shape weights (T, S) to the person's vertices (T, V, 3) in mm.
     audio : Audio, optional
         Audio of the preview.
     """
     with open_video(source) as video, atomic_write(path) as partial:
-        images = _side_by_side(video, capture, faces, fitted_vertices)
+        images = _side_by_side(video, capture, faces, vertices_of)
         first = next(images)
         if path.suffix.lower() == ".png":
             save_image(partial, first)
@@ -104,7 +104,7 @@ def _side_by_side(
     video: Video,
     capture: VideoCapture,
     faces: np.ndarray,
-    fitted_vertices: Callable[[int], np.ndarray],
+    vertices_of: Callable[[np.ndarray], np.ndarray],
 ) -> Iterator[np.ndarray]:
     """Yield the images (H, W, 3) uint8 of a preview, with even sides."""
     pose = capture.capture
@@ -123,9 +123,10 @@ def _side_by_side(
             )
             if renderer is None:
                 size = (small.shape[1], small.shape[0])
-                renderer = SoftwareRenderer(plain_appearance(faces), view, size)  # type: ignore[arg-type]
+                appearance = plain_appearance(faces)
+                renderer = SoftwareRenderer(appearance, view, size)  # type: ignore[arg-type]
             renderer.view = view  # type: ignore[assignment]
-            drawn = renderer.draw(fitted_vertices(frame))
+            drawn = renderer.draw(vertices_of(pose.shapes[frame : frame + 1])[0])
             background = (drawn == renderer.background.astype(np.uint8)[:, None]).all(2)
             opacity = np.where(background, 0.0, FACE_OPACITY)[..., None]
             overlay = (opacity * drawn + (1 - opacity) * small).astype(np.uint8)
