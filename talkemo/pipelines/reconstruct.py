@@ -180,16 +180,8 @@ def reconstruct(
     if options.neutral is not None:
         save = save_obj if Path(options.neutral).suffix.lower() == ".obj" else save_ply
         save(options.neutral, header.rest, header.faces)
-    if options.preview is not None and isinstance(opened, VideoSource):
-        assert performance.video is not None
-        write_preview(
-            Path(options.preview),
-            opened.path,
-            performance.video,
-            models.face.faces,
-            person.vertices,
-            performance.audio,
-        )
+    if options.preview is not None and is_video(source):
+        _write_preview(Path(options.preview), Path(source), performance, person)
     result.metrics.update(_metrics(performance))
     return result
 
@@ -456,3 +448,10 @@ def _metrics(performance: Performance) -> dict[str, float]:
         if performance.delay is not None:
             metrics["sound_delay_s"] = performance.delay.seconds
     return metrics
+
+
+def _write_preview(path: Path, source: Path, performance: Performance, person: Person) -> None:
+    """Write the video with landmarks and fitted face, as they were before any synchronisation."""
+    video = performance.video
+    assert video is not None
+    write_preview(path, source, video, person.face.faces, person.vertices, performance.audio)
