@@ -30,7 +30,9 @@ models = load_models(device="cpu")
 face, encoder = models.face, models.encoder
 network = encoder.network
 assert isinstance(network, EncoderNetwork)
-recordings = relative_to_rest(list(load_captures(data, cache, models, ("talking", "grid_s1"))), face)
+recordings = relative_to_rest(
+    list(load_captures(data, cache, models, ("talking", "grid_s1"))), face
+)
 recordings = [r for r in recordings if r.split == "train"]
 out = held_out(recordings, HELD_OUT)
 held = list(out.values())

@@ -121,7 +121,9 @@ def share_touching(face: Face, film: VideoCapture) -> float:
     capture = film.capture
     pairs = np.array(MESH_LIP_PAIRS[:MIDDLE_PAIRS])
     between = (
-        np.linalg.norm(film.landmarks[:, pairs[:, 0]] - film.landmarks[:, pairs[:, 1]], axis=2).mean(1)
+        np.linalg.norm(
+            film.landmarks[:, pairs[:, 0]] - film.landmarks[:, pairs[:, 1]], axis=2
+        ).mean(1)
         / capture.scale
     )
     vertices = Person(face, capture.identity).vertices(capture.shapes)

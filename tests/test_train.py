@@ -165,7 +165,8 @@ def test_a_tracked_corpus_has_its_clips_speakers_and_splits(tmp_path):
     assert np.isnan(b.landmarks[1]).all() and not np.isnan(b.landmarks[0]).any()
     np.testing.assert_allclose(c.time, time[4:])
     assert (
-        c.mesh_ids.tolist() == index.tolist() and c.audio == tmp_path / "talking" / "audio" / "c.ogg"
+        c.mesh_ids.tolist() == index.tolist()
+        and c.audio == tmp_path / "talking" / "audio" / "c.ogg"
     )
     assert [r.split for r in corpora.read_corpus("grid_s1", tmp_path)] == [
         "dev",
@@ -190,7 +191,11 @@ def test_captures(fitted, face):
 
 
 def test_lips_that_meet_in_the_recording_meet_on_the_canonical_face(fitted, face):
-    r = next(r for r in relative_to_rest(fitted[1], face) if r.emotion == "neutral" and r.split == "train")
+    r = next(
+        r
+        for r in relative_to_rest(fitted[1], face)
+        if r.emotion == "neutral" and r.split == "train"
+    )
     opening = mouth_opening(r.capture.motion(face).displacement(face), face)
     level = np.clip(np.sin(9 * r.capture.time), 0, 1) * (r.capture.time > 0.3)
     assert np.abs(opening[level == 0] - 0.8).max() < 1.5 and opening[level > 0.9].mean() > 8
@@ -329,7 +334,9 @@ def test_talking_learns_a_mouth_that_follows_a_tone(run, corpus, fitted, face, f
         PAPER, shares=(("ravdess", 1.0),), features=features, steps=60, batch=8, learning_rate=3e-3
     )
     train_talking(run, config)
-    r = next(r for r in relative_to_rest(fitted[1], face) if r.emotion == "neutral" and r.split == "dev")
+    r = next(
+        r for r in relative_to_rest(fitted[1], face) if r.emotion == "neutral" and r.split == "dev"
+    )
     found = run.models().talking.motion(open_audio(corpus / r.audio), r.capture.time)
     assert pearson(found.lip_opening(face), r.capture.motion(face).lip_opening(face)) > 0.7
 

@@ -59,17 +59,9 @@ def is_video(source: object) -> TypeGuard[str | Path]:
 
 
 class VideoSource:
-    """A video or an image of a person.
+    """A video or an image of a person; face number and field of view as of `capture_video`.
 
-    Parameters
-    ----------
-    path : Path
-    face_number : int
-        Which face, from 1 for the largest.
-    field_of_view : float, optional
-        Horizontal, in degrees, see `capture_video`.
-    synchronise : bool
-        Whether the lips are moved to where the audio has them.
+    With `synchronise`, the lips are moved to where the audio has them.
     """
 
     def __init__(
@@ -133,21 +125,9 @@ class CurveSource:
 def landmark_source(
     source: str | Path | np.ndarray, fps: float | None, image_size: tuple[int, int] | None
 ) -> LandmarkSource | CurveSource:
-    """Open landmarks, in an array or a file, or a file of curves.
+    """Open landmarks, in an array or a file, or a file of curves; see `ReconstructOptions`.
 
-    Parameters
-    ----------
-    source : path or array
-        See `reconstruct`.
-    fps : float, optional
-        Frames per second; by default the file's own, or DEFAULT_LANDMARK_FPS.
-    image_size : (int, int), optional
-        Width and height in pixels, for landmarks that are fractions of them.
-
-    Raises
-    ------
-    InputError
-        For anything that is neither landmarks of a face nor curves.
+    Raises InputError for anything that is neither landmarks of a face nor curves.
     """
     if not isinstance(source, str | Path):
         landmarks = as_landmarks(np.asarray(source), "landmarks", image_size)

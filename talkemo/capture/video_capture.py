@@ -41,7 +41,6 @@ RESTING_SCORES = (
 )
 RESTING_SCORE_PERCENTILE = 10
 
-
 # Called with the number of frames tracked, and 0 for their total, which is not known.
 TrackingProgress = Callable[[int, int], None]
 

@@ -192,12 +192,10 @@ def capture_folder(
     """Fit every video of a folder to `out`/clips, and write `out`/manifest.csv.
 
     Clips that are fitted or have failed are not tried again. The delay of every clip's audio is
-    measured and listed.
+    measured and listed. `folder` and `kind` are as of `find_clips`.
 
     Parameters
     ----------
-    folder, kind
-        See `find_clips`.
     sync : str
         auto or off: whether a clip's times are those of its audio.
     jobs, scheduler
@@ -230,11 +228,13 @@ def capture_folder(
         for clip in clips
     ]
     todo = [t for t in tasks if not t.fitted_path.is_file() and not t.failed_path.is_file()]
-    progress = progress or (lambda done, total: None)
-    progress(len(tasks) - len(todo), len(tasks))
+    done = len(tasks) - len(todo)
+    if progress:
+        progress(done, len(tasks))
     if todo:
-        for number, _ in enumerate(each_done(_capture_clip, todo, jobs, scheduler), 1):
-            progress(len(tasks) - len(todo) + number, len(tasks))
+        for number, _ in enumerate(each_done(_capture_clip, todo, jobs, scheduler), done + 1):
+            if progress:
+                progress(number, len(tasks))
     results = [_clip_result(task) for task in tasks]
     _write_manifest(out / MANIFEST, clips, results)
     return _folder_metrics(clips, results)
