@@ -45,7 +45,7 @@ from talkemo.audio.recording import Audio, open_audio
 from talkemo.data import facegood
 from talkemo.data.captures import load_captures
 from talkemo.data.corpora import CORPORA
-from talkemo.data.motion import acted_frames, from_rest
+from talkemo.data.rest_relative import acted_frames, relative_to_rest
 from talkemo.evaluation.emotion import frames_motion, recognised, recordings_of
 from talkemo.evaluation.lips import evaluate_lips
 from talkemo.evaluation.metrics import mouth_opening, pearson
@@ -112,9 +112,9 @@ def lips_table(
     """Print the first table."""
     face = models.face
     present = tuple(corpus for corpus in CORPORA if (data / corpus).is_dir())
-    recordings = from_rest(list(load_captures(data, cache, models, present)), face)
+    recordings = relative_to_rest(list(load_captures(data, cache, models, present)), face)
     if (data / facegood.CORPUS).is_dir():
-        recordings += facegood.read(data, face)
+        recordings += facegood.read_facegood(data, face)
     trained = [r for r in recordings if r.emotion in ("neutral", "calm") and r.split == "train"]
     np.random.default_rng(0).shuffle(trained)  # type: ignore[arg-type]
     x, loud, y, count = [], [], [], 0

@@ -15,8 +15,8 @@ import numpy as np
 from talkemo import load_models
 from talkemo.audio.recording import open_audio
 from talkemo.data.captures import load_captures
-from talkemo.data.motion import from_rest
 from talkemo.data.phones import Phone
+from talkemo.data.rest_relative import relative_to_rest
 from talkemo.evaluation.closures import Closures, closures
 from talkemo.expression.emotions import EMOTIONS, one_hot
 
@@ -35,7 +35,7 @@ options = parser.parse_args()
 models = load_models(options.weights, device="cpu")
 face = models.face
 aligned = json.loads(options.phones.read_text("utf-8"))
-recordings = from_rest(
+recordings = relative_to_rest(
     list(load_captures(options.data, options.captures, models, (options.corpus,))), face
 )
 recordings = [r for r in recordings if r.split == options.split and r.name in aligned]

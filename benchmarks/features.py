@@ -17,7 +17,7 @@ from talkemo import load_models
 from talkemo.audio.loudness import normalised_rows
 from talkemo.audio.recording import open_audio
 from talkemo.data.captures import load_captures
-from talkemo.data.motion import from_rest
+from talkemo.data.rest_relative import relative_to_rest
 from talkemo.evaluation.metrics import mouth_opening, pearson
 from talkemo.networks.speech_encoder import FEATURE_RATE, EncoderNetwork
 from talkemo.train.material import held_out
@@ -30,7 +30,9 @@ models = load_models(device="cpu")
 face, encoder = models.face, models.encoder
 network = encoder.network
 assert isinstance(network, EncoderNetwork)
-recordings = from_rest(list(load_captures(data, cache, models, ("talking", "grid_s1"))), face)
+recordings = relative_to_rest(
+    list(load_captures(data, cache, models, ("talking", "grid_s1"))), face
+)
 recordings = [r for r in recordings if r.split == "train"]
 out = held_out(recordings, HELD_OUT)
 held = list(out.values())

@@ -20,9 +20,9 @@ from pathlib import Path
 import numpy as np
 
 from talkemo import InputError, load_models
-from talkemo.capture.landmark_tracker import EYE_CORNERS, SCORES, LandmarkTracker
+from talkemo.capture.landmark_tracker import EYE_CORNERS, SCORE_NAMES, LandmarkTracker
 from talkemo.capture.landmarks import MESH_LIP_PAIRS
-from talkemo.capture.video_capture import VideoCapture, film_of, track
+from talkemo.capture.video_capture import VideoCapture, fit_landmarks, track_landmarks
 from talkemo.face.canonical import ARKIT_NAMES, Face
 from talkemo.pipelines.reconstruct import Person
 from talkemo.video.reader import open_video
@@ -70,17 +70,17 @@ def figures(face: Face, path: Path) -> dict[str, float]:
     tracker = LandmarkTracker()
     started = time.perf_counter()
     with open_video(path) as film:
-        pictures, fps, scale = list(film.pictures), film.fps, film.scale
+        pictures, fps, scale = list(film.frames), film.fps, film.scale
     read = time.perf_counter()
-    points, scores, faces = track(tracker.follow(pictures), scale, path)
+    points, scores, faces = track_landmarks(tracker.follow(pictures), scale, path)
     if not faces:
         raise InputError(f"{path}: no face found in it", "leave it out")
     tracked = time.perf_counter()
-    captured = film_of(face, points, scores, fps)
+    captured = fit_landmarks(face, points, scores, fps)
     fitted = time.perf_counter()
     seen = captured.capture.seen
     eyes = np.linalg.norm(
-        np.subtract(*captured.points[seen][:, EYE_CORNERS].transpose(1, 0, 2)), axis=1
+        np.subtract(*captured.landmarks[seen][:, EYE_CORNERS].transpose(1, 0, 2)), axis=1
     )
     result = {
         "residual_px": captured.residual_px[seen].mean(),
@@ -91,7 +91,7 @@ def figures(face: Face, path: Path) -> dict[str, float]:
     weights = captured.capture.shapes @ face.arkit_matrix
     for name, parts in COMPARED.items():
         fitted_part = weights[:, [ARKIT_NAMES.index(part) for part in parts]].mean(1)[seen]
-        told = captured.scores[:, [SCORES.index(part) for part in parts]].mean(1)[seen]
+        told = captured.scores[:, [SCORE_NAMES.index(part) for part in parts]].mean(1)[seen]
         result[name] = (
             np.corrcoef(fitted_part, told)[0, 1]
             if min(fitted_part.std(), told.std()) > 1e-6
@@ -103,7 +103,7 @@ def figures(face: Face, path: Path) -> dict[str, float]:
         (middle + rng.normal(0, NOISE, middle.shape)).clip(0, 255).astype(np.uint8)
         for _ in range(STILL_FRAMES)
     )
-    still = film_of(face, *track(tracker.follow(noisy), 1.0, path)[:2], fps)
+    still = fit_landmarks(face, *track_landmarks(tracker.follow(noisy), 1.0, path)[:2], fps)
     vertices = Person(face, still.capture.identity).vertices(still.capture.shapes)
     result["still_mm"] = np.linalg.norm(np.diff(vertices, axis=0), axis=2).mean()
     frames = len(pictures)
@@ -121,7 +121,9 @@ def share_touching(face: Face, film: VideoCapture) -> float:
     capture = film.capture
     pairs = np.array(MESH_LIP_PAIRS[:MIDDLE_PAIRS])
     between = (
-        np.linalg.norm(film.points[:, pairs[:, 0]] - film.points[:, pairs[:, 1]], axis=2).mean(1)
+        np.linalg.norm(
+            film.landmarks[:, pairs[:, 0]] - film.landmarks[:, pairs[:, 1]], axis=2
+        ).mean(1)
         / capture.scale
     )
     vertices = Person(face, capture.identity).vertices(capture.shapes)

@@ -19,7 +19,7 @@ import torch
 from talkemo import load_models
 from talkemo.audio.recording import open_audio
 from talkemo.data.captures import FittedRecording, load_captures
-from talkemo.data.motion import from_rest
+from talkemo.data.rest_relative import relative_to_rest
 from talkemo.evaluation.metrics import mouth_opening, mouth_width, pearson
 from talkemo.networks.speech_encoder import FEATURE_RATE, MARGIN
 from talkemo.train.lips import some_people
@@ -40,7 +40,7 @@ def main() -> None:
     face, encoder = models.face, models.talking.encoder
     recordings = [
         r
-        for r in from_rest(list(load_captures(data, cache, models, CORPORA)), face)
+        for r in relative_to_rest(list(load_captures(data, cache, models, CORPORA)), face)
         if r.split == "train"
     ]
     out = held_out(recordings, HELD_OUT)

@@ -29,7 +29,7 @@ import numpy as np
 import talkemo
 from talkemo import InputError, Models
 from talkemo.binding import Binding
-from talkemo.capture.landmark_tracker import SCORES, LandmarkTracker
+from talkemo.capture.landmark_tracker import SCORE_NAMES, LandmarkTracker
 from talkemo.expression.emotions import EMOTIONS
 from talkemo.render.appearance import appearance_of
 from talkemo.render.images import save_image
@@ -69,7 +69,7 @@ PROTOTYPES = {
     "surprised": {"browInnerUp": 0.8, "browOuterUp": 0.8, "eyeWide": 0.6, "jawOpen": 0.3},
 }
 # Where the eyes look and whether they blink tells no emotion; all other scores are compared.
-COMPARED = np.array([not name.startswith(("_", "eyeLook", "eyeBlink")) for name in SCORES])
+COMPARED = np.array([not name.startswith(("_", "eyeLook", "eyeBlink")) for name in SCORE_NAMES])
 TOLD = 3.0  # standard errors of the neutral mean from which calm is told from it
 
 # ICT FaceKit: vertices that are drawn (after them come tear fluid, occlusion and lashes), and where its parts begin.
@@ -139,7 +139,7 @@ def track_all(head: Head, frames: np.ndarray, tracker: LandmarkTracker) -> np.nd
     if not any(tracked):
         raise SystemExit(f"{head.name}: the tracker finds no face")
     return np.array(
-        [np.full(len(SCORES), np.nan) if one is None else one.scores for one in tracked]
+        [np.full(len(SCORE_NAMES), np.nan) if one is None else one.scores for one in tracked]
     )
 
 
@@ -233,7 +233,7 @@ def judged(added: np.ndarray, emotion: str, known: dict[str, np.ndarray]) -> dic
 
 def named(added: np.ndarray, least: float = 0.02) -> dict[str, float]:
     """The compared scores (C,) that change by `least` or more, by their names."""
-    names = np.array(SCORES)[COMPARED]
+    names = np.array(SCORE_NAMES)[COMPARED]
     return {
         str(names[k]): round(float(added[k]), 3)
         for k in np.argsort(-np.abs(added))

@@ -59,12 +59,12 @@ def state_of_detector() -> str:
     import importlib.util
 
     from talkemo import TalkemoError
-    from talkemo.capture.landmark_tracker import find_model
+    from talkemo.capture.landmark_tracker import find_landmarker
 
     try:
         if importlib.util.find_spec("ai_edge_litert") is None:
             return "no face detector: pip install 'talkemo[video]'"
-        return str(find_model())
+        return str(find_landmarker())
     except TalkemoError as error:
         return f"{error.message}: {error.hint}"
 

@@ -132,8 +132,8 @@ def reconstruct(
     Prints the mean residual of the fit; of corpora also how many recordings were rejected and why.
     """
     import talkemo
+    from talkemo.data.captures import reconstruct_corpus
     from talkemo.data.corpora import CORPORA
-    from talkemo.pipelines.reconstruct import reconstruct_corpus
 
     if corpus is not None:
         _corpus(inputs, corpus, output, weights, sync=sync, jobs=jobs, scheduler=scheduler)

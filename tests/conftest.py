@@ -122,7 +122,7 @@ def fitted(corpus, face, tmp_path_factory) -> tuple[Path, list[captures.FittedRe
     # A surprised recording that tracks, so that all eight emotions are there to train on.
     spare = next(f for f in result if f.emotion == "sad" and f.split == "train")
     extra = replace(spare, emotion="surprised", name="spare")
-    origin = captures.captures_origin("ravdess", corpus)
+    origin = captures.captures_fingerprint("ravdess", corpus)
     captures.save_captures(out / "captures" / "ravdess.npz", [*result, extra], face, origin)
     return out, result
 

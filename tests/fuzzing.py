@@ -41,7 +41,7 @@ from talkemo.binding.bind import read_landmarks
 from talkemo.binding.binding import Binding
 from talkemo.binding.files import load_binding, save_binding
 from talkemo.capture.fitting import Capture
-from talkemo.capture.landmark_files import LandmarkFile, read_landmark_file
+from talkemo.capture.landmark_files import LandmarkFile, check_recordings, read_landmark_file
 from talkemo.data.captures import FittedRecording, read_captures, save_captures
 from talkemo.evaluation.compare import _read_mask
 from talkemo.expression.emotions import Timeline
@@ -51,7 +51,6 @@ from talkemo.formats.mesh_types import Mesh
 from talkemo.formats.registry import open_animation
 from talkemo.geometry.rigid import Similarity
 from talkemo.pipelines.map_files import _read_map
-from talkemo.pipelines.reconstruct import _check_landmarks
 from talkemo.weights.files import load_weights, save_weights
 from talkemo.weights.registry import read_registry
 
@@ -329,7 +328,7 @@ def all_kinds(folder: Path) -> list[Kind]:
     def film_of(path: Path) -> None:
         found = read_landmark_file(path)
         if isinstance(found, LandmarkFile):
-            _check_landmarks(found.recordings, path.name)
+            check_recordings(found.recordings, path.name)
 
     found = {name: (content, open_audio) for name, content in sounds(folder).items()}
     found |= {name: (content, load_mesh) for name, content in meshes().items()}

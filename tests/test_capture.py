@@ -4,7 +4,7 @@ from scipy.spatial.transform import Rotation
 
 from talkemo.capture import camera
 from talkemo.capture.fitting import Fitter
-from talkemo.capture.landmarks import schema
+from talkemo.capture.landmarks import LandmarkSchema
 
 
 def poses(count):
@@ -16,17 +16,17 @@ def poses(count):
 
 
 def test_pose_is_recovered():
-    """SOP of Eq. 3 and back."""
+    """The pose that Eq. 3 projects with is estimated from its pixels."""
     points = np.random.default_rng(0).standard_normal((20, 3)) * 40
     rotation, scale, translation = poses(9)
     many = np.broadcast_to(points, (9, 20, 3))
     pixels = camera.project(many, rotation, scale, translation)
-    found = camera.estimate_pose(many, pixels, np.ones((9, 20)))
-    for a, b in zip(found, (rotation, scale, translation)):
+    pose = camera.estimate_pose(many, pixels, np.ones((9, 20)))
+    for a, b in zip(pose, (rotation, scale, translation)):
         np.testing.assert_allclose(a, b, atol=1e-3)
 
 
-def test_up_in_the_world_is_up_in_the_picture():
+def test_up_in_the_world_is_up_in_the_image():
     pixels = camera.project(
         np.array([[[0, 10.0, 0]]]), np.eye(3)[None], np.ones(1), np.zeros((1, 2))
     )
@@ -56,8 +56,7 @@ def performance(face):
 def fit(face, performance):
     """A function that fits landmarks (T, 68, 2) of the made-up person."""
     pixels, _, time = performance
-    _, operator, weights = schema(face, None)
-    fitter = Fitter(face, operator, weights)
+    fitter = Fitter(face, LandmarkSchema.of(face, None))
     identity, _ = fitter.fit_person([pixels])
     return lambda landmarks: fitter.fit(landmarks, time, identity)
 
@@ -72,7 +71,7 @@ def test_expression_is_recovered(face, performance, fit):
         assert np.corrcoef(capture.shapes[:, k], shapes[:, k])[0, 1] > 0.9
 
 
-def test_lost_frames_are_bridged(performance, fit):
+def test_frames_without_a_face_are_interpolated(performance, fit):
     pixels, _, _ = performance
     whole = fit(pixels)
     holed = pixels.copy()
@@ -84,13 +83,13 @@ def test_lost_frames_are_bridged(performance, fit):
 
 
 def test_no_face_at_all(face):
-    _, operator, weights = schema(face, None)
+    fitter = Fitter(face, LandmarkSchema.of(face, None))
     with pytest.raises(ValueError, match="no frame"):
-        Fitter(face, operator, weights).fit(np.full((5, 68, 2), np.nan), np.arange(5), np.zeros(30))
+        fitter.fit(np.full((5, 68, 2), np.nan), np.arange(5), np.zeros(30))
 
 
-def test_mediapipe_points_lie_on_the_face(face):
-    """The two models name some points alike; ids of MediaPipe's corners of eyes and mouth, tip of the nose."""
+def test_mediapipes_landmarks_agree_with_ibugs(face):
+    """Both kinds have the corners of eyes and mouth and the tip of the nose."""
     ids, landmarks = [33, 263, 61, 291, 4], [36, 45, 48, 54, 30]
     placed = face.mesh_operator(np.array(ids)) @ face.mean
     np.testing.assert_allclose(placed, face.mean[face.landmarks68[landmarks]], atol=4)

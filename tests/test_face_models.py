@@ -1,4 +1,4 @@
-"""Face models that users bring: FaceScape's, FLAME's and ICT FaceKit's files, and people's faces in their topology."""
+"""Face models of users: FaceScape, FLAME, ICT FaceKit, and people's faces in their topology."""
 
 import collections
 import os
@@ -11,7 +11,7 @@ import pytest
 
 import talkemo
 from talkemo import InputError
-from talkemo.capture.fitting import IDENTITY_MODES
+from talkemo.capture.fitting import FITTED_IDENTITY_MODES
 from talkemo.formats.face_models import read_face_model
 from talkemo.formats.mesh import load_mesh
 from talkemo.formats.obj import save_obj
@@ -22,14 +22,17 @@ PEOPLE = 6
 
 @pytest.fixture(scope="module")
 def people(face):
-    """What each of a few identity coefficients adds to the mean face, (I, V, 3) mm."""
+    """Return what each of some identity coefficients adds to the mean face, (I, V, 3) mm."""
     return np.stack(
-        [Person(face, row).neutral - face.mean for row in 2 * np.eye(IDENTITY_MODES)[:PEOPLE]]
+        [
+            Person(face, row).neutral - face.mean
+            for row in 2 * np.eye(FITTED_IDENTITY_MODES)[:PEOPLE]
+        ]
     )
 
 
 class Ch:
-    """As chumpy's arrays are: an object with its numbers as x."""
+    """Like an array of chumpy: its numbers are an attribute x."""
 
     def __init__(self, x):
         self.x = x
@@ -39,7 +42,7 @@ Ch.__module__ = "chumpy.ch"
 
 
 def write_flame(path, mean, identity, faces, protocol=2):
-    """A pkl as FLAME's, of metres, with shapes of expressions behind those of identity."""
+    """Write a pkl like FLAME's, in metres, with expression shapes after those of identity."""
     shapes = np.concatenate(
         [identity, np.zeros((300 - len(identity), *mean.shape)), np.ones((5, *mean.shape))]
     )
@@ -60,7 +63,7 @@ def write_flame(path, mean, identity, faces, protocol=2):
 
 
 def write_facescape(path, mean, identity, faces):
-    """An npz as FaceScape's: the first coefficient's column is the mean face, the rest are what each adds."""
+    """Write an npz like FaceScape's: the first column is the mean face, the others are differences."""
     core = np.zeros((mean.size, 2, 1 + len(identity)), np.float32)
     core[:, 0] = np.concatenate([mean[None], identity]).reshape(1 + len(identity), -1).T
     core[:, 1] = core[:, 0] + 3  # an expression
@@ -90,8 +93,8 @@ def write_ict(folder, mean, identity, faces):
 def test_published_files_are_read(write, name, unit, face, people, tmp_path):
     model = read_face_model(write(tmp_path / name, face.mean, people, face.faces))
     np.testing.assert_allclose(model.mesh.vertices, unit * face.mean, atol=unit * 0.01)
-    own = model.identity[model.identity.any((1, 2))]
-    np.testing.assert_allclose(own, unit * people, atol=unit * 0.02)
+    used = model.identity[model.identity.any((1, 2))]
+    np.testing.assert_allclose(used, unit * people, atol=unit * 0.02)
     assert (model.mesh.faces == face.faces).all()
 
 
@@ -109,11 +112,11 @@ def test_pickles_of_every_protocol(protocol, face, people, tmp_path):
 
 def test_a_person_in_a_models_topology(face, models, people, tmp_path):
     model = read_face_model(write_flame(tmp_path / "m.pkl", face.mean, people, face.faces))
-    coefficients = np.zeros(IDENTITY_MODES)
+    coefficients = np.zeros(FITTED_IDENTITY_MODES)
     coefficients[:PEOPLE] = [2, -1, 0, 1, 0, -2]
     person = Person(face, coefficients)
-    binding, found = bound_person(model, person, models, cache=False)
-    np.testing.assert_allclose(found[:PEOPLE], coefficients[:PEOPLE] / 2, atol=0.15)
+    binding, fitted = bound_person(model, person, models, cache=False)
+    np.testing.assert_allclose(fitted[:PEOPLE], coefficients[:PEOPLE] / 2, atol=0.15)
     error = np.linalg.norm(1000 * binding.rest - person.neutral, axis=1)
     assert error.mean() < 0.3 < np.linalg.norm(person.neutral - face.mean, axis=1).mean() / 3
 
@@ -135,7 +138,7 @@ def test_landmarks_to_a_models_topology(face, people, tmp_path):
 
 
 class Calls:
-    """Unpickled, it would make a folder."""
+    """Unpickling this would make a folder."""
 
     def __init__(self, path):
         self.path = path
@@ -155,7 +158,7 @@ def test_nothing_of_a_pickle_is_executed(tmp_path):
         with pytest.raises(InputError, match="it would call"):
             read_face_model(tmp_path / "m.pkl")
     assert not folder.exists()
-    # A size that the file only claims, and things in the places of arrays.
+    # A claimed size, and objects in place of arrays.
     huge = b"\x80\x02cnumpy.core.multiarray\n_reconstruct\n(cnumpy\nndarray\n(J\xff\xff\xff\x7ftU\x01dtR."
     bomb = b"\x80\x02]r\xff\xff\xff\x7f."  # memo number 2**31 - 1
     restated = pickle.dumps({"v_template": np.zeros((2, 3))}, 2).replace(b"f8", b"O8")

@@ -26,7 +26,7 @@ from talkemo.binding.bind import bind_mesh, read_landmarks
 from talkemo.binding.cache import BindingCache
 from talkemo.binding.files import load_binding, save_binding
 from talkemo.capture.fitting import Fitter
-from talkemo.capture.landmarks import check_spread, schema
+from talkemo.capture.landmarks import LandmarkSchema, check_spread
 from talkemo.evaluation.compare import _check_mask_name, _read_mask
 from talkemo.expression.emotions import Timeline
 from talkemo.files import reading, writing
@@ -734,14 +734,14 @@ def test_landmarks_of_a_film_that_are_no_face(face, recwarn):
         "a line": np.repeat(np.arange(68.0), 2).reshape(1, 68, 2).repeat(6, 0),
         "far out": points * 1e30,
     }
-    _, operator, weights = schema(face, None)
+    schema = LandmarkSchema.of(face, None)
     for name, recording in bad.items():
         recording = recording.astype(np.float32)
         with pytest.raises(InputError, match=r"a\.npy: .*landmarks"):
             check_spread([points, recording], "a.npy")
         if name != "a line":
             with pytest.raises(InputError, match="no face fits"):
-                fitter = Fitter(face, operator, weights)
+                fitter = Fitter(face, schema)
                 identity, _ = fitter.fit_person([recording])
                 fitter.fit(recording, np.arange(6) / 30, identity)
     points[2] = np.nan

@@ -79,7 +79,7 @@ def test_animations_have_heads(example_face, short_speech, models, tmp_path):
     films = []
     for name in ("a.mp4", "b.mp4"):
         with open_video(tmp_path / name) as film:
-            films.append(np.stack(list(film.pictures)).astype(int))
+            films.append(np.stack(list(film.frames)).astype(int))
     assert (
         np.abs(films[0][-1] - films[1][-1]).mean() > 1.5 * np.abs(films[0][0] - films[1][0]).mean()
     )

@@ -1,4 +1,4 @@
-"""Landmarks and weights that other programs wrote."""
+"""Landmarks and curves that other programs wrote."""
 
 import csv
 import json
@@ -8,7 +8,7 @@ import pytest
 
 import talkemo
 from talkemo import InputError
-from talkemo.capture.landmark_files import Curves, LandmarkFile, as_points, read_landmark_file
+from talkemo.capture.landmark_files import Curves, LandmarkFile, as_landmarks, read_landmark_file
 from talkemo.face.canonical import ARKIT_NAMES
 from talkemo.formats.live_link import LIVE_LINK_NAMES
 
@@ -31,10 +31,10 @@ def test_openface(points, tmp_path):
     names = ["frame", " face_id", " timestamp", " confidence", " success"]
     names += [f" {axis}_{k}" for axis in "xy" for k in range(68)]
     rows = [[k + 1, 0, k / 25, 0.9, int(k != 3), *p[:, 0], *p[:, 1]] for k, p in enumerate(points)]
-    rows.insert(1, [1, 1, 0.0, 0.9, 1, *np.zeros(136)])  # somebody else
-    found = read_landmark_file(write_csv(tmp_path / "o.csv", [names, *rows]))
-    assert found.fps == 25 and np.isnan(found.recordings[0][3]).all()
-    np.testing.assert_allclose(found.recordings[0][5], points[5], rtol=1e-5)
+    rows.insert(1, [1, 1, 0.0, 0.9, 1, *np.zeros(136)])  # another face
+    read = read_landmark_file(write_csv(tmp_path / "o.csv", [names, *rows]))
+    assert read.fps == 25 and np.isnan(read.recordings[0][3]).all()
+    np.testing.assert_allclose(read.recordings[0][5], points[5], rtol=1e-5)
 
 
 def test_rows_of_136_numbers(points, tmp_path):
@@ -49,7 +49,7 @@ def test_rows_of_136_numbers(points, tmp_path):
 def test_mediapipe(tmp_path):
     mesh = np.random.default_rng(0).random((3, 478, 3))
     np.save(tmp_path / "m.npy", mesh)
-    with pytest.raises(InputError, match="shares of a picture's sides"):
+    with pytest.raises(InputError, match="fractions of the image's sides"):
         read_landmark_file(tmp_path / "m.npy")
     wanted = mesh[..., :2] * [640, 480]
     np.testing.assert_allclose(
@@ -61,9 +61,9 @@ def test_mediapipe(tmp_path):
     results[1]["faceLandmarks"] = []  # no face
     for name, content in (("a.json", plain), ("b.json", {"frames": results})):
         (tmp_path / name).write_text(json.dumps(content))
-        found = read_landmark_file(tmp_path / name, (640, 480)).recordings[0]
-        np.testing.assert_allclose(found[[0, 2]], wanted[[0, 2]], rtol=1e-5)
-        assert np.isnan(found[1]).all() == (name == "b.json")
+        read = read_landmark_file(tmp_path / name, (640, 480)).recordings[0]
+        np.testing.assert_allclose(read[[0, 2]], wanted[[0, 2]], rtol=1e-5)
+        assert np.isnan(read[1]).all() == (name == "b.json")
     (tmp_path / "c.json").write_text('{"frames": 3}')
     with pytest.raises(InputError, match=r"c\.json: not a file of landmarks"):
         read_landmark_file(tmp_path / "c.json")
@@ -88,13 +88,13 @@ def test_live_link_face(face, tmp_path, example_face, models):
         for k, w in enumerate(weights)
     ]
     path = write_csv(tmp_path / "l.csv", [names, *rows])
-    found = read_landmark_file(path)
-    assert isinstance(found, Curves) and found.fps == 10 and found.head[2, 0] == pytest.approx(0.2)
-    np.testing.assert_allclose(found.arkit, weights, atol=1e-6)
+    read = read_landmark_file(path)
+    assert isinstance(read, Curves) and read.fps == 10 and read.head[2, 0] == pytest.approx(0.2)
+    np.testing.assert_allclose(read.arkit, weights, atol=1e-6)
     result = talkemo.reconstruct(path, onto=example_face, models=models)
     assert result.fps == 10
     np.testing.assert_allclose(result.arkit, weights, atol=0.02)
-    # What was written for Live Link Face is read again.
+    # Curves written for Live Link Face can be read.
     talkemo.reconstruct(path, tmp_path / "again.csv", onto=example_face, models=models)
     np.testing.assert_allclose(
         read_landmark_file(tmp_path / "again.csv").arkit, result.arkit, atol=1e-3
@@ -114,4 +114,4 @@ def test_a_csv_is_animated_at_its_rate(points, tmp_path, models):
 )
 def test_other_shapes_are_refused(shape):
     with pytest.raises(InputError, match="its array is"):
-        as_points(np.zeros(shape), "x")
+        as_landmarks(np.zeros(shape), "x")

@@ -207,7 +207,7 @@ def test_films_and_pictures_of_all_kinds(animation, short_speech, tmp_path, mode
             models=models,
         )
         with open_video(tmp_path / name) as film:
-            pictures = list(film.pictures)
+            pictures = list(film.frames)
         assert len(pictures) == pytest.approx(30, abs=1) and pictures[0].shape == (96, 128, 3)
         assert open_audio(tmp_path / name).duration == pytest.approx(1.5, abs=0.1)
     draw(animation, tmp_path / "a.gif", size=64, turntable=True, models=models)

@@ -135,7 +135,7 @@ def train_emotion(run: Run) -> None:
 
 
 def reconstruct(run: Run) -> None:
-    from talkemo.pipelines.reconstruct import reconstruct_corpus
+    from talkemo.data.captures import reconstruct_corpus
 
     reconstruct_corpus(run.data / "ravdess", run.out, load_models(device="cpu"), jobs=2)
 

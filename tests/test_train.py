@@ -27,7 +27,7 @@ from talkemo.audio.mel import mel_filters, mel_rows
 from talkemo.audio.recording import open_audio
 from talkemo.compute import workers
 from talkemo.data import captures, corpora, voices
-from talkemo.data.motion import from_rest
+from talkemo.data.rest_relative import relative_to_rest
 from talkemo.data.sound import augment, mel_batch, through_codec
 from talkemo.evaluation.metrics import mouth_opening, pearson
 from talkemo.expression.emotions import EMOTIONS, one_hot
@@ -103,7 +103,7 @@ def tensors_of(path, stage):
 
 
 def test_reader(corpus):
-    recordings = list(corpora.read("ravdess", corpus))
+    recordings = list(corpora.read_corpus("ravdess", corpus))
     assert len(recordings) == 16
     assert {r.split for r in recordings if r.speaker == "ravdess_20"} == {"dev"}
     assert recordings[2].emotion == "happy" and recordings[2].audio.is_file()
@@ -116,17 +116,17 @@ def test_damaged_corpora_are_refused(tmp_path):
     landmarks.parent.mkdir(parents=True)
     landmarks.write_bytes(b"junk")
     with pytest.raises(InputError, match="Actor_01"):
-        list(corpora.read("ravdess", tmp_path))
+        list(corpora.read_corpus("ravdess", tmp_path))
     np.savez(landmarks, **{"01-01-01-01-01-01": np.zeros((5, 3, 2))})
     with pytest.raises(InputError, match="Actor_01"):
-        list(corpora.read("ravdess", tmp_path))
+        list(corpora.read_corpus("ravdess", tmp_path))
     (tmp_path / "talking").mkdir()
     np.savez(
         tmp_path / "talking" / "tracks.npz", clips=["a"], start=[0, 2], index=[0], time=np.zeros(2)
     )
     (tmp_path / "talking" / "xyz.npy.xz").write_bytes(b"junk")
     with pytest.raises(InputError, match="xyz"):
-        list(corpora.read("talking", tmp_path))
+        list(corpora.read_corpus("talking", tmp_path))
 
 
 def test_a_tracked_corpus_has_its_clips_speakers_and_splits(tmp_path):
@@ -157,7 +157,7 @@ def test_a_tracked_corpus_has_its_clips_speakers_and_splits(tmp_path):
         "c\tcat\ttest\tneutral",
     ]
     (tmp_path / "talking" / "clips.tsv").write_text("\n".join(rows) + "\n")
-    a, b, c = corpora.read("talking", tmp_path)
+    a, b, c = corpora.read_corpus("talking", tmp_path)
     assert [(r.name, r.speaker, r.split, r.emotion) for r in (a, b, c)] == [
         ("a", "talking_bob", "train", "neutral"), ("b", "talking_ann", "dev", "happy"), ("c", "talking_cat", "test", "neutral")
     ]  # fmt: skip
@@ -165,9 +165,10 @@ def test_a_tracked_corpus_has_its_clips_speakers_and_splits(tmp_path):
     assert np.isnan(b.landmarks[1]).all() and not np.isnan(b.landmarks[0]).any()
     np.testing.assert_allclose(c.time, time[4:])
     assert (
-        c.points.tolist() == index.tolist() and c.audio == tmp_path / "talking" / "audio" / "c.ogg"
+        c.mesh_ids.tolist() == index.tolist()
+        and c.audio == tmp_path / "talking" / "audio" / "c.ogg"
     )
-    assert [r.split for r in corpora.read("grid_s1", tmp_path)] == [
+    assert [r.split for r in corpora.read_corpus("grid_s1", tmp_path)] == [
         "dev",
         "train",
         "train",
@@ -176,11 +177,11 @@ def test_a_tracked_corpus_has_its_clips_speakers_and_splits(tmp_path):
 
 def test_captures(fitted, face):
     _, result = fitted
-    assert captures.summary(result)["rejected"] == {"face jumps": 2}
-    assert captures.summary(result)["residual_mm"] < 1.5
+    assert captures.fit_summary(result)["rejected"] == {"face jumps": 2}
+    assert captures.fit_summary(result)["residual_mm"] < 1.5
     smile = face.expression_names.index("mouthSmile_L")
-    happy = next(r for r in from_rest(result, face) if r.emotion == "happy")
-    neutral = next(r for r in from_rest(result, face) if r.emotion == "neutral")
+    happy = next(r for r in relative_to_rest(result, face) if r.emotion == "happy")
+    neutral = next(r for r in relative_to_rest(result, face) if r.emotion == "neutral")
     assert (
         happy.capture.shapes[10:, smile].mean()
         > 0.4
@@ -190,7 +191,11 @@ def test_captures(fitted, face):
 
 
 def test_lips_that_meet_in_the_recording_meet_on_the_canonical_face(fitted, face):
-    r = next(r for r in from_rest(fitted[1], face) if r.emotion == "neutral" and r.split == "train")
+    r = next(
+        r
+        for r in relative_to_rest(fitted[1], face)
+        if r.emotion == "neutral" and r.split == "train"
+    )
     opening = mouth_opening(r.capture.motion(face).displacement(face), face)
     level = np.clip(np.sin(9 * r.capture.time), 0, 1) * (r.capture.time > 0.3)
     assert np.abs(opening[level == 0] - 0.8).max() < 1.5 and opening[level > 0.9].mean() > 8
@@ -329,7 +334,9 @@ def test_talking_learns_a_mouth_that_follows_a_tone(run, corpus, fitted, face, f
         PAPER, shares=(("ravdess", 1.0),), features=features, steps=60, batch=8, learning_rate=3e-3
     )
     train_talking(run, config)
-    r = next(r for r in from_rest(fitted[1], face) if r.emotion == "neutral" and r.split == "dev")
+    r = next(
+        r for r in relative_to_rest(fitted[1], face) if r.emotion == "neutral" and r.split == "dev"
+    )
     found = run.models().talking.motion(open_audio(corpus / r.audio), r.capture.time)
     assert pearson(found.lip_opening(face), r.capture.motion(face).lip_opening(face)) > 0.7
 

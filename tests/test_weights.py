@@ -882,15 +882,15 @@ def test_one_file_by_its_digest(server, monkeypatch):
     content = b"\x00" * 5000
     repository = Repository()
     server.repositories["me/landmarker"] = repository
-    repository.commit({detector.MODEL: content})
-    monkeypatch.setattr(detector, "MODEL_DIGEST", hashlib.sha256(content).hexdigest())
-    monkeypatch.setenv(detector.VARIABLE, "hf://me/landmarker")
-    assert detector.find_model().read_bytes() == content
+    repository.commit({detector.LANDMARKER_FILE: content})
+    monkeypatch.setattr(detector, "LANDMARKER_SHA256", hashlib.sha256(content).hexdigest())
+    monkeypatch.setenv(detector.LANDMARKER_VARIABLE, "hf://me/landmarker")
+    assert detector.find_landmarker().read_bytes() == content
     server.log.clear()
-    assert detector.find_model().read_bytes() == content and server.log == []  # kept
-    monkeypatch.setattr(detector, "MODEL_DIGEST", "0" * 64)
+    assert detector.find_landmarker().read_bytes() == content and server.log == []  # kept
+    monkeypatch.setattr(detector, "LANDMARKER_SHA256", "0" * 64)
     with pytest.raises(InputError, match="another than the one wanted"):
-        detector.find_model()
-    monkeypatch.setenv(detector.VARIABLE, "hf://me/nothing")
+        detector.find_landmarker()
+    monkeypatch.setenv(detector.LANDMARKER_VARIABLE, "hf://me/nothing")
     with pytest.raises(InputError, match="me/nothing"):
-        detector.find_model()
+        detector.find_landmarker()

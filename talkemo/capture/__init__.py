@@ -1,0 +1,1 @@
+"""Capture: videos, images, landmarks and curves to blend-shape weights and head pose."""

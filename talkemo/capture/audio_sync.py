@@ -1,4 +1,4 @@
-"""How late a film's sound is: the lips that are seen against those that its sound asks for."""
+"""Audio-visual synchronisation: how late a video's audio is, by lips seen and lips predicted."""
 
 from __future__ import annotations
 
@@ -12,24 +12,24 @@ from ..errors import InputError
 from ..face.canonical import Face
 from ..networks.talking import TalkingModel
 from ..video.reader import IMAGE_ENDINGS
-from .fitting import PER_FRAME, Capture
+from .fitting import FRAME_FIELDS, Capture
 
-FARTHEST = 0.5  # s, that the sound may be early or late
-STEP = 0.01  # s
-LEAST = 0.4  # Pearson r of the lips' openings from which on a delay is believed
-SHORTEST = 1.0  # s of a film in which it can be measured
+MAX_DELAY_S = 0.5  # delays are searched up to this, both ways
+DELAY_STEP_S = 0.01  # resolution of the search
+MIN_DELAY_CORRELATION = 0.4  # Pearson r below which no delay is reported
+MIN_SYNC_S = 1.0  # shorter videos are not measured
 
 
 @dataclass(frozen=True)
 class Delay:
-    """seconds: by which the sound comes after the lips; r: Pearson r of the two openings then."""
+    """A delay of audio against lips."""
 
-    seconds: float
-    r: float
+    seconds: float  # positive if the audio comes after the lips
+    r: float  # Pearson r of seen and predicted lip opening at this delay
 
 
 def video_audio(path: Path) -> Audio | None:
-    """The sound of a film, None where it has none."""
+    """Return the audio of a video, None if it has none."""
     if path.suffix.lower() in IMAGE_ENDINGS:
         return None
     try:
@@ -38,40 +38,47 @@ def video_audio(path: Path) -> Audio | None:
         return None
 
 
-def sound_delay(capture: Capture, face: Face, talking: TalkingModel, sound: Audio) -> Delay | None:
-    """How late the sound of a film is, by the talking model; None where that cannot be told."""
-    end = min(float(capture.time[-1]), sound.duration)
-    if end < SHORTEST:
+def audio_delay(capture: Capture, face: Face, talking: TalkingModel, audio: Audio) -> Delay | None:
+    """Measure how late a video's audio is, None if that cannot be determined.
+
+    The captured lip opening is compared with the one that the talking model predicts.
+    """
+    end = min(float(capture.time[-1]), audio.duration)
+    if end < MIN_SYNC_S:
         return None
-    times = np.arange(0, end, STEP)
-    heard = talking.motion(sound, times).lip_opening(face)
+    times = np.arange(0, end, DELAY_STEP_S)
+    predicted = talking.motion(audio, times).lip_opening(face)
     seen = np.interp(times, capture.time, capture.motion(face).lip_opening(face))
-    return best_delay(seen, heard)
+    return best_delay(seen, predicted)
 
 
-def best_delay(seen: np.ndarray, heard: np.ndarray) -> Delay | None:
-    """The delay at which openings (T,) that are heard are most like those that are seen, both every STEP s."""
-    found = []
-    for lag in range(-round(FARTHEST / STEP), round(FARTHEST / STEP) + 1):
+def best_delay(seen: np.ndarray, predicted: np.ndarray) -> Delay | None:
+    """Return the delay of `predicted` against `seen` with the highest correlation.
+
+    Both are lip openings (T,), sampled every DELAY_STEP_S. None if the correlation stays below
+    MIN_DELAY_CORRELATION.
+    """
+    delays = []
+    steps = round(MAX_DELAY_S / DELAY_STEP_S)
+    for lag in range(-steps, steps + 1):
         before, after = max(-lag, 0), max(lag, 0)
-        a, b = seen[before : len(seen) - after], heard[after : len(heard) - before]
-        if len(a) >= SHORTEST / STEP / 2 and a.std() > 0 and b.std() > 0:
-            found.append(Delay(round(lag * STEP, 3), float(np.corrcoef(a, b)[0, 1])))
-    best = max(found, key=lambda delay: delay.r, default=None)
-    return best if best is not None and best.r >= LEAST else None
+        a, b = seen[before : len(seen) - after], predicted[after : len(predicted) - before]
+        if len(a) >= MIN_SYNC_S / DELAY_STEP_S / 2 and a.std() > 0 and b.std() > 0:
+            delays.append(Delay(round(lag * DELAY_STEP_S, 3), float(np.corrcoef(a, b)[0, 1])))
+    best = max(delays, key=lambda delay: delay.r, default=None)
+    return best if best is not None and best.r >= MIN_DELAY_CORRELATION else None
 
 
 def delayed(capture: Capture, seconds: float) -> Capture:
-    """A capture whose lips move `seconds` later; its first or last frame is held where it ends."""
-    places = np.clip(
-        np.interp(capture.time - seconds, capture.time, np.arange(len(capture.time))), 0, None
-    )
-    low = np.minimum(places.astype(int), len(capture.time) - 1)
-    high = np.minimum(low + 1, len(capture.time) - 1)
-    share = places - low
-    moved = {"seen": capture.seen[np.round(places).astype(int)]}
-    for name in set(PER_FRAME) - {"time", "seen"}:
+    """Return a capture whose lips move `seconds` later; its first or last frame is held."""
+    count = len(capture.time)
+    position = np.interp(capture.time - seconds, capture.time, np.arange(count))
+    low = position.astype(int)
+    high = np.minimum(low + 1, count - 1)
+    fraction = position - low
+    moved = {"seen": capture.seen[np.round(position).astype(int)]}
+    for name in set(FRAME_FIELDS) - {"time", "seen"}:
         array = getattr(capture, name)
-        part = share.reshape(-1, *[1] * (array.ndim - 1)).astype(array.dtype)
-        moved[name] = array[low] * (1 - part) + array[high] * part
+        weight = fraction.reshape(-1, *[1] * (array.ndim - 1)).astype(array.dtype)
+        moved[name] = array[low] * (1 - weight) + array[high] * weight
     return replace(capture, **moved)

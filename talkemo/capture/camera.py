@@ -1,51 +1,76 @@
-"""The scaled orthographic camera of 3D-TalkEmo, Eq. 3: SOP(R, T, s, V) = s·[1 0 0; 0 1 0]·R·V + T."""
+"""The scaled orthographic camera of 3D-TalkEmo and its correction for perspective.
+
+Eq. 3: SOP(R, T, s, V) = s·[1 0 0; 0 1 0]·R·V + T.
+"""
 
 from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 
-FIELD_OF_VIEW = (5.0, 150.0)  # degrees across a picture
+FIELD_OF_VIEW_RANGE_DEG = (5.0, 150.0)  # horizontal fields of view that are accepted
+
+
+class Pose(NamedTuple):
+    """Pose of a face in each of T frames."""
+
+    rotation: np.ndarray  # (T, 3, 3) float32
+    scale: np.ndarray  # (T,) float32, px per mm
+    translation: np.ndarray  # (T, 2) float32, px
 
 
 @dataclass(frozen=True)
 class Lens:
-    """What a perspective camera has besides the scaled orthographic one: who is near the lens has a large nose.
+    """A perspective camera, as a correction of the scaled orthographic one.
 
-    focal: its focal length in pixels; centre: column and row of the picture that lie straight ahead
+    Near a camera the nose looks larger than scaled orthography has it.
     """
 
-    focal: float
-    centre: tuple[float, float]
+    focal: float  # focal length, px
+    centre: tuple[float, float]  # principal point: column and row, px
 
     @classmethod
     def of_view(cls, degrees: float, width: float, height: float) -> Lens:
-        """The lens that sees so many degrees across a picture, straight ahead in its middle."""
+        """Return the lens with a horizontal field of view, for images of width × height px."""
         return cls(width / 2 / math.tan(math.radians(degrees) / 2), (width / 2, height / 2))
 
-    def flat(
+    def to_orthographic(
         self, pixels: np.ndarray, points: np.ndarray, rotation: np.ndarray, scale: np.ndarray
     ) -> np.ndarray:
-        """The pixels (T, P, 2) where scaled orthography would have seen points (T, P, 3) mm that are seen at `pixels`.
+        """Return the pixels at which scaled orthography would show points.
 
-        With them Eq. 3 holds for a perspective camera (DeMenthon, Davis 1995, POSIT).
+        With these pixels Eq. 3 holds for a perspective camera (DeMenthon and Davis 1995, POSIT).
+
+        Parameters
+        ----------
+        pixels : (T, P, 2)
+            Where this lens shows the points.
+        points : (T, P, 3)
+            The points in mm.
+        rotation : (T, 3, 3)
+        scale : (T,)
+            px per mm.
         """
-        return self._around_centre(pixels, self._nearness(points, rotation, scale))
+        return self._scaled(pixels, self._relative_depth(points, rotation, scale))
 
-    def bent(
+    def to_perspective(
         self, pixels: np.ndarray, points: np.ndarray, rotation: np.ndarray, scale: np.ndarray
     ) -> np.ndarray:
-        """The inverse of `flat`: where the lens sees what scaled orthography sees at `pixels`."""
-        return self._around_centre(pixels, 1 / self._nearness(points, rotation, scale))
+        """Return the inverse of `to_orthographic`: where this lens shows the points."""
+        return self._scaled(pixels, 1 / self._relative_depth(points, rotation, scale))
 
-    def _nearness(self, points: np.ndarray, rotation: np.ndarray, scale: np.ndarray) -> np.ndarray:
-        """(T, P): the distance of points from the camera in distances of the face's origin."""
-        depth = (points @ rotation[:, 2, :, None])[..., 0] * scale[:, None]
-        return np.maximum(1 - depth / self.focal, 0.1)
+    def _relative_depth(
+        self, points: np.ndarray, rotation: np.ndarray, scale: np.ndarray
+    ) -> np.ndarray:
+        """Return each point's depth relative to that of the face's origin, (T, P)."""
+        towards_camera = (points @ rotation[:, 2, :, None])[..., 0] * scale[:, None]
+        return np.maximum(1 - towards_camera / self.focal, 0.1)
 
-    def _around_centre(self, pixels: np.ndarray, factor: np.ndarray) -> np.ndarray:
+    def _scaled(self, pixels: np.ndarray, factor: np.ndarray) -> np.ndarray:
+        """Scale pixels (T, P, 2) about the principal point by factors (T, P)."""
         centre = np.asarray(self.centre, pixels.dtype)
         return ((pixels - centre) * factor[..., None] + centre).astype(pixels.dtype)
 
@@ -53,28 +78,46 @@ class Lens:
 def project(
     points: np.ndarray, rotation: np.ndarray, scale: np.ndarray, translation: np.ndarray
 ) -> np.ndarray:
-    """Pixels (T, P, 2), y down, of points (T, P, 3) mm, y up.
+    """Project points by scaled orthography (Eq. 3).
 
-    rotation: (T, 3, 3); scale: (T,) px/mm; translation: (T, 2) px
+    Parameters
+    ----------
+    points : (T, P, 3)
+        In mm, y up.
+    rotation : (T, 3, 3)
+    scale : (T,)
+        px per mm.
+    translation : (T, 2)
+        In px.
+
+    Returns
+    -------
+    (T, P, 2)
+        Pixels, y down.
     """
-    return (
-        scale[:, None, None] * (points @ rows(rotation).transpose(0, 2, 1)) + translation[:, None]
-    )
+    projected = points @ image_axes(rotation).transpose(0, 2, 1)
+    return scale[:, None, None] * projected + translation[:, None]
 
 
-def rows(rotation: np.ndarray) -> np.ndarray:
-    """[1 0 0; 0 −1 0]·R, (T, 2, 3): the rows of rotations that give pixels, whose y axis points down."""
+def image_axes(rotation: np.ndarray) -> np.ndarray:
+    """Return [1 0 0; 0 −1 0]·R, (T, 2, 3): the image's axes, x right and y down, in the face's."""
     return rotation[:, :2] * np.array([[1], [-1]], rotation.dtype)
 
 
-def estimate_pose(
-    points: np.ndarray, pixels: np.ndarray, weights: np.ndarray
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Rotation (T, 3, 3), scale (T,) and translation (T, 2) that take points (T, P, 3) onto pixels (T, P, 2).
+def estimate_pose(points: np.ndarray, pixels: np.ndarray, weights: np.ndarray) -> Pose:
+    """Estimate the pose that projects points onto pixels.
 
-    A weighted affine fit, replaced by the nearest scaled rotation, by singular value decomposition. Exact for points
-    without error, and otherwise a few per cent of a pixel from the least-squares pose. weights: (T, P), zeros leave
-    points out.
+    A weighted affine fit whose matrix is replaced by the nearest scaled rotation. It is exact for
+    exact points, and else within a few hundredths of a pixel of the least-squares pose.
+
+    Parameters
+    ----------
+    points : (T, P, 3)
+        In mm, y up.
+    pixels : (T, P, 2)
+        Where they are in the image, y down.
+    weights : (T, P)
+        Weight of each point; zero excludes it.
     """
     total = weights.sum(1, keepdims=True)
     centre3 = np.einsum("tp,tpc->tc", weights, points) / total
@@ -83,13 +126,12 @@ def estimate_pose(
     moment = (weights[..., None] * x).transpose(0, 2, 1).astype(np.float64) @ x
     moment += 1e-6 * np.trace(moment, axis1=1, axis2=2)[:, None, None] * np.eye(3)
     cross = (weights[..., None] * y).transpose(0, 2, 1) @ x
-    affine = np.linalg.solve(moment, cross.transpose(0, 2, 1)).transpose(0, 2, 1) * np.array(
-        [[1.0], [-1.0]]
-    )
+    affine = np.linalg.solve(moment, cross.transpose(0, 2, 1)).transpose(0, 2, 1)
+    affine = affine * np.array([[1.0], [-1.0]])
     left, values, right = np.linalg.svd(affine, full_matrices=False)
     upper = left @ right
     scale = values.mean(1)
     rotation = np.concatenate([upper, np.cross(upper[:, 0], upper[:, 1])[:, None]], axis=1)
-    translation = centre2 - scale[:, None] * np.einsum("trc,tc->tr", rows(rotation), centre3)
-    rotation, scale, translation = (a.astype(np.float32) for a in (rotation, scale, translation))
-    return rotation, scale, translation
+    shift = np.einsum("trc,tc->tr", image_axes(rotation), centre3)
+    translation = centre2 - scale[:, None] * shift
+    return Pose(*(array.astype(np.float32) for array in (rotation, scale, translation)))

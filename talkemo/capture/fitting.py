@@ -1,9 +1,10 @@
-"""Fitting the bilinear model to landmarks (3D-TalkEmo, Eq. 2): E = Σ‖x_i − SOP(R, T, s, V)‖², pose and shape in turns.
+"""Fitting of the bilinear face model to landmarks (3D-TalkEmo, Eq. 2).
 
-The shape is the identity w_id, one for all recordings of a person and fitted to the first frames of each, and in every
-frame the expression w_exp, given by blend-shape weights in [0, 1], in which w_exp is linear. Points that fit badly
-count less (Geman-McClure weights), and the expression is smooth over time. Besides the points, the gaps between facing
-points of the lips are fitted, relative to the person's own closed mouth.
+E = Σ‖x_i − SOP(R, T, s, V)‖² is minimised over pose and shape in turns. The shape is the identity
+w_id, one for all recordings of a person, fitted to the first frames of each, and for every frame
+the expression w_exp, which is linear in blend-shape weights in [0, 1]. Landmarks that fit badly
+get lower weights (Geman-McClure), and the expression is smooth over time. The gaps between facing
+landmarks of the lips are fitted as well, relative to the person's closed mouth.
 """
 
 from __future__ import annotations
@@ -18,16 +19,21 @@ from ..errors import InputError
 from ..face.canonical import Face
 from ..face.motion import Motion
 from ..geometry.numerics import accelerated_projection
-from . import camera
-from .landmarks import seen_shapes
+from .camera import Lens, Pose, estimate_pose, image_axes, project
+from .landmarks import LandmarkSchema, observed_shapes
 
-FIRST_FRAMES = 24  # of each recording, among which those that the identity is fitted to are chosen
-IDENTITY_MODES = 30  # standardised identity coefficients that are fitted
-ROBUST_MM = 4.0  # distance at which a point counts a quarter
-SHAPE_PRIOR = 0.04  # penalty (mm² a point) on a squared weight
-# The same on a weight's distance from what a tracker's scores tell, see `expected`: points show the mouth well, and what
-# brows and lids do is small beside how the head nods.
-TOLD_PRIOR = {
+FIRST_FRAMES = 24  # frames at a recording's start from which those for the identity are chosen
+LONG_RECORDING_FRAMES = 200  # from this length on, 6 × FIRST_FRAMES are chosen from
+FITTED_IDENTITY_MODES = 30  # number of standardised identity coefficients that are fitted
+ROBUST_DISTANCE_MM = 4.0  # distance at which a landmark counts a quarter
+SHAPE_PRIOR = 0.04  # penalty (mm² a landmark) on a squared weight
+RESTING_PRIOR = 3.0  # the same, added while the identity is fitted
+# Penalty (mm² a landmark) on a weight: keeps opposite shapes from cancelling each other.
+SPARSITY_PRIOR = 0.05
+# Penalty (mm² a landmark) on the deviation from the tracker's predicted weights, by the first part
+# of a shape's name: landmarks determine the mouth well, but brow and lid motion is small compared
+# with head motion.
+SCORE_PRIORS = {
     "brow": 24.0,
     "eyeBlink": 6.0,
     "eyeWide": 6.0,
@@ -38,387 +44,475 @@ TOLD_PRIOR = {
     "jaw": 0.1,
     "": 0.5,
 }
-SPARSITY = (
-    0.05  # penalty (mm² a point) on a weight: keeps opposite shapes from cancelling each other
-)
-RESTING_PRIOR = 3.0  # penalty (mm² a point) on a squared weight, added while the identity is fitted
-IDENTITY_PRIOR = 0.15  # penalty (mm² a point) on a squared standardised identity coefficient
-WIDEST_CLOSED = (
-    2.5  # mm, upper bound of the closed-mouth gap, for speakers who never close their lips
-)
-# A tracker measures 0.8 mm between lips that meet for a b at 25 pictures a second (the median over GRID's aligned
-# words; in its silences it is 0.15 mm). So gaps g become g³ / (g² + TOUCH²), which is about 0 well below TOUCH.
-TOUCH = 1.5  # mm
-LEAST_LEVER = (
-    8.0  # mm, lower bound of jawOpen's opening in the picture, for heads that are bowed deeply
-)
-MIDDLE_PAIRS = 3  # the first of the pairs, in the middle of the mouth, on which the gap is measured
+# Penalty (mm² a landmark) on a squared standardised identity coefficient.
+IDENTITY_PRIOR = 0.15
+# Upper bound (mm) of the closed-mouth gap, for speakers who never close their lips.
+MAX_CLOSED_GAP_MM = 2.5
+# Trackers measure 0.8 mm between lips that meet for a b at 25 frames per second (median over GRID's
+# aligned words; 0.15 mm in its silences). So a gap g becomes g³ / (g² + LIP_TOUCH_MM²), which is
+# about 0 well below LIP_TOUCH_MM.
+LIP_TOUCH_MM = 1.5
+MIN_JAW_LEVER_MM = 8.0  # lower bound of jawOpen's opening in the image, for heads bowed deeply
+MIDDLE_LIP_PAIRS = 3  # the first pairs, in the middle of the mouth, which measure the gap
+CLOSED_GAP_PERCENTILE = 4  # of a person's gaps: everybody closes the lips at some b, m or p
 SOLVER_STEPS = 100  # projected gradient steps for the blend-shape weights of fixed poses
-CLOSED_PERCENTILE = 4  # of a person's gaps: at some b, m or p everybody's lips are together
+UNSEEN_FRAME_WEIGHT = 1e-3  # weight of frames without a face, whose landmarks are interpolated
 
 
 @dataclass(frozen=True)
-class Stiffness:
-    """How a fit weighs what it sees.
+class FitSettings:
+    """Weights of a fit's terms."""
 
-    smoothness: penalty (mm² a point) on the squared second difference of a weight over frames
-    pair_weight: of the gap between two facing lip points, relative to a point: nobody sees that the whole mouth is a
-        millimetre off, but lips that meet must meet
-    closed_weight: how many times as much a gap counts where the lips touch
-    """
-
-    smoothness: float = 4.0
+    smoothness: float = 4.0  # penalty (mm² a landmark) on a weight's squared second difference
+    # Weight of a gap between facing lip landmarks, relative to a landmark: a mouth that is a
+    # millimetre off as a whole goes unnoticed, but lips that meet must meet.
     pair_weight: float = 6.0
-    closed_weight: float = 1.0
+    closed_weight: float = 1.0  # factor on a gap's weight where the lips touch
 
 
-# For points of MediaPipe's mesh found in a film by ourselves, which tremble less than the landmarks of corpora.
-STEADY = Stiffness(smoothness=2.0, pair_weight=10.0, closed_weight=17.0)
+# Landmarks that our own tracker finds in videos jitter less than those of corpora.
+VIDEO_FIT_SETTINGS = FitSettings(smoothness=2.0, pair_weight=10.0, closed_weight=17.0)
 
 
 @dataclass(frozen=True, eq=False)
 class Capture:
-    """A fitted recording.
+    """A fitted recording of T frames: the person's identity, expression and pose."""
 
-    shapes: (T, S) float32 blend-shape weights in [0, 1], in the order of Face.expression_names
-    rotation: (T, 3, 3) float32; scale: (T,) px/mm; translation: (T, 2) px
-    residual: (T,) float32 mm, mean distance of the weighted points from the model's
-    identity: (I,) float32 standardised identity coefficients of the person
-    time: (T,) float64 s
-    seen: (T,) bool, frames in which a face was found; the others are interpolated
-    gap: (T,) float32, between the lips, from 0 (closed) to 1 (as open as by jawOpen at weight 1); NaN where unknown
-    """
+    shapes: np.ndarray  # (T, S) float32 blend-shape weights in [0, 1], as Face.expression_names
+    rotation: np.ndarray  # (T, 3, 3) float32
+    scale: np.ndarray  # (T,) float32, px per mm
+    translation: np.ndarray  # (T, 2) float32, px
+    residual: np.ndarray  # (T,) float32 mm, weighted mean distance of landmarks from the model's
+    identity: np.ndarray  # (I,) float32 standardised identity coefficients
+    time: np.ndarray  # (T,) float64 s
+    seen: np.ndarray  # (T,) bool, False where no face was found and the frame is interpolated
+    gap: np.ndarray  # (T,) float32 between the lips: 0 closed, 1 as jawOpen at 1; NaN unknown
 
-    shapes: np.ndarray
-    rotation: np.ndarray
-    scale: np.ndarray
-    translation: np.ndarray
-    residual: np.ndarray
-    identity: np.ndarray
-    time: np.ndarray
-    seen: np.ndarray
-    gap: np.ndarray
+    @classmethod
+    def from_weights(
+        cls,
+        shapes: np.ndarray,
+        time: np.ndarray,
+        identity_modes: int,
+        rotation: np.ndarray | None = None,
+    ) -> Capture:
+        """Return a capture of the mean person from known weights (T, S) at `time` (T,) s.
+
+        `rotation` (T, 3, 3) is the head's, by default none; `identity_modes` is the number of
+        identity coefficients, which are all zero.
+        """
+        count = len(shapes)
+        if rotation is None:
+            rotation = np.tile(np.eye(3), (count, 1, 1))
+        return cls(
+            shapes=shapes.astype(np.float32),
+            rotation=rotation.astype(np.float32),
+            scale=np.ones(count, np.float32),
+            translation=np.zeros((count, 2), np.float32),
+            residual=np.zeros(count, np.float32),
+            identity=np.zeros(identity_modes, np.float32),
+            time=time,
+            seen=np.ones(count, bool),
+            gap=np.full(count, np.nan, np.float32),
+        )
 
     def motion(self, face: Face) -> Motion:
-        """The recording's motion on the canonical face."""
+        """Return the recording's motion on the canonical face."""
         return Motion.of_shapes(face, self.time, self.shapes)
 
 
-# The fields of a capture that have a row a frame.
-PER_FRAME = tuple(f.name for f in fields(Capture) if f.name != "identity")
+# The fields of a capture that have a row per frame.
+FRAME_FIELDS = tuple(field.name for field in fields(Capture) if field.name != "identity")
+
+
+@dataclass(frozen=True, eq=False)
+class Regularisation:
+    """Penalties of a fit of the F observed blend shapes."""
+
+    prior: np.ndarray  # (F,) penalty (mm² a landmark) on squared weights
+    smoothness: float  # see FitSettings
+    expected: np.ndarray | None = None  # (T, F) predicted weights, NaN where there is none
+
+
+@dataclass(frozen=True, eq=False)
+class FrameFit:
+    """Pose and expression fitted to T frames of P landmarks for a fixed identity."""
+
+    shapes: np.ndarray  # (T, S) blend-shape weights
+    pose: Pose
+    points: np.ndarray  # (T, P, 3) mm, the model's landmarks
+    robust: np.ndarray  # (T, P) weights of the landmarks
+    residual: np.ndarray  # (T,) mm
+    pixels: np.ndarray  # (T, P, 2) the fitted landmarks as scaled orthography shows them
+
+    def offsets_px(self) -> np.ndarray:
+        """Return how far the landmarks are from the model's, (T, P, 2) px."""
+        return self.pixels - project(self.points, *self.pose)
 
 
 @contextmanager
-def no_face_as_error() -> Iterator[None]:
-    """Raise InputError where landmarks in the block are in one place or far out, so that no pose can be computed."""
+def refuse_unfittable() -> Iterator[None]:
+    """Raise InputError if landmarks in the block are in one place or too far out for a pose."""
     try:
         with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
             yield
     except np.linalg.LinAlgError:
-        raise _no_face() from None
+        raise _unfittable() from None
 
 
-def _no_face() -> InputError:
+def _unfittable() -> InputError:
     return InputError(
-        "landmarks that no face fits, such as all in one place",
-        "leave such frames out, or set them NaN",
+        "no face fits these landmarks, for instance because all are in one place",
+        "leave such frames out, or set them to NaN",
     )
 
 
 class Fitter:
-    """Fits one person's recordings. Its methods raise InputError for landmarks that no face fits.
+    """Fits one person's recordings of one kind of landmarks.
 
-    operator: (P, V), takes the face's vertices to the landmarks; weights: (P,), how much each landmark counts
-    offset: (P, 3) mm, mean distance of this kind of landmarks from their vertices, zeros if None
-    pairs: (Q, 2), rows of landmarks that face each other across the mouth, none if None
-    stiffness: how the fit weighs what it sees; lens: of a perspective camera
+    Parameters
+    ----------
+    face : Face
+    schema : LandmarkSchema
+        The kind of landmarks, P of them.
+    offset : (P, 3), optional
+        Mean distance in mm of this kind of landmarks from their vertices.
+    settings : FitSettings
+    lens : Lens, optional
+        A perspective camera; scaled orthography if None.
+
+    Raises
+    ------
+    InputError
+        From its methods, for landmarks that no face fits.
     """
 
     def __init__(
         self,
         face: Face,
-        operator: np.ndarray,
-        weights: np.ndarray,
+        schema: LandmarkSchema,
         offset: np.ndarray | None = None,
-        pairs: np.ndarray | None = None,
-        stiffness: Stiffness = Stiffness(),
-        lens: camera.Lens | None = None,
+        settings: FitSettings = FitSettings(),
+        lens: Lens | None = None,
     ):
-        self.face = face
-        self.lens = lens
-        self.stiffness = stiffness
-        self.weights = (weights / weights.max()).astype(np.float32)
-        self.mean = (operator @ face.mean).astype(np.float32)
+        self.face, self.settings, self.lens = face, settings, lens
+        self.weights = (schema.weights / schema.weights.max()).astype(np.float32)
+        self.mean = (schema.operator @ face.mean).astype(np.float32)
         if offset is not None:
             self.mean = self.mean + offset.astype(np.float32)
-        pairs = np.zeros((0, 2), int) if pairs is None else pairs
-        self.pairs = pairs
-        self.across = np.zeros(
-            (len(pairs), len(weights)), np.float32
-        )  # takes points to the gaps between them
-        self.across[np.arange(len(pairs)), pairs[:, 0]] = 1
-        self.across[np.arange(len(pairs)), pairs[:, 1]] = -1
-        self.closed: np.ndarray | None = (
-            None  # (Q, 3) mm, the gaps of the closed mouth; see `learn_closed_mouth`
-        )
-        tensor = face.tensor_at(operator)  # (P, 3, E, I)
-        self.tensor = np.einsum(
-            "pcei,se->pcsi", tensor, face.expression_factor, optimize=True
-        )  # neutral first
+        self.pairs = schema.lip_pairs
+        # Maps landmarks to the gaps between facing pairs, (Q, P).
+        self.gap_operator = np.zeros((len(self.pairs), len(self.weights)), np.float32)
+        self.gap_operator[np.arange(len(self.pairs)), self.pairs[:, 0]] = 1
+        self.gap_operator[np.arange(len(self.pairs)), self.pairs[:, 1]] = -1
+        # Gaps of the closed mouth, (Q, 3) mm, None until `learn_closed_mouth` has measured them.
+        self.closed_gaps: np.ndarray | None = None
+        tensor = face.tensor_at(schema.operator)  # (P, 3, E, I)
+        # (P, 3, 1 + S, I): the neutral face, and what each blend shape adds to it.
+        self.tensor = np.einsum("pcei,se->pcsi", tensor, face.expression_factor, optimize=True)
         self.tensor[:, :, 1:] -= self.tensor[:, :, :1]
-        self.free = seen_shapes(face)
+        self.observed = observed_shapes(face)
+        names = [face.expression_names[k] for k in self.observed]
         # The identity is fitted to frames in which a person may blink, and is otherwise at rest.
-        rest = np.array(
-            [RESTING_PRIOR if not n.startswith("eyeBlink") else 0 for n in face.expression_names]
-        )
-        self.resting_prior = SHAPE_PRIOR + rest[self.free]
-        self.shape_prior = np.full(len(self.free), SHAPE_PRIOR)
-        told = lambda name: next(
-            penalty for part, penalty in TOLD_PRIOR.items() if name.startswith(part)
-        )
-        self.told_prior = np.array([told(face.expression_names[k]) for k in self.free])
+        resting = [0 if name.startswith("eyeBlink") else RESTING_PRIOR for name in names]
+        self.resting_prior = SHAPE_PRIOR + np.array(resting)
+        self.shape_prior = np.full(len(names), SHAPE_PRIOR)
+        self.score_prior = np.array([_score_prior(name) for name in names])
 
-    def shape_basis(self, z: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """The identity's neutral landmarks (P, 3) and its blend shapes there (S, P, 3)."""
-        at = self.tensor @ self.face.identity_weights(z)
-        return self.mean + at[:, :, 0], np.ascontiguousarray(at[:, :, 1:].transpose(2, 0, 1))
+    def shape_basis(self, identity: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Return an identity's neutral landmarks (P, 3) and blend shapes there (S, P, 3), mm."""
+        tensor = self.tensor @ self.face.identity_weights(identity)
+        return self.mean + tensor[:, :, 0], np.ascontiguousarray(
+            tensor[:, :, 1:].transpose(2, 0, 1)
+        )
 
-    @no_face_as_error()
+    @refuse_unfittable()
     def fit_person(
         self, recordings: list[np.ndarray], rounds: int = 5
     ) -> tuple[np.ndarray, np.ndarray]:
-        """Identity coefficients (IDENTITY_MODES,) from the first frames of recordings, each (T, P, 2) px.
+        """Fit the identity to the first frames of a person's recordings.
 
-        Second, the median distance (P, 3) mm, in the plane of the face, of the landmarks from the model's; its mean
-        over many people is a Fitter's `offset`. Expressions are strongly penalised, so that they do not explain what
-        the identity should.
+        Expressions are strongly penalised, so that they do not explain what the identity should.
+
+        Parameters
+        ----------
+        recordings : list of (T, P, 2) arrays
+            Landmarks in pixels.
+
+        Returns
+        -------
+        identity : (FITTED_IDENTITY_MODES,) float32
+            Standardised identity coefficients.
+        offset : (P, 3)
+            Median distance in mm, in the plane of the face, of the landmarks from the model's. Its
+            mean over many people is a Fitter's `offset`.
         """
-        pixels = np.concatenate(
-            [_first_frames(recording, self.across) for recording in recordings]
-        ).astype(np.float32)
-        z = np.zeros(IDENTITY_MODES, np.float32)
+        chosen = [_first_frames(landmarks, self.gap_operator) for landmarks in recordings]
+        pixels = np.concatenate(chosen).astype(np.float32)
+        identity = np.zeros(FITTED_IDENTITY_MODES, np.float32)
         for _ in range(rounds):
-            shapes, pose, points, robust, _, flat = self._fit_frames(
-                pixels, z, 2, 0.0, self.resting_prior
-            )
-            rotation, scale, translation = pose
-            # The identity for fixed pose and expression: linear least squares with a Gaussian prior.
-            full = np.concatenate([np.ones((len(shapes), 1), np.float32), shapes], axis=1)
-            direction = (
-                self.tensor @ self.face.identity_scale[:, :IDENTITY_MODES]
-            )  # (P, 3, 1 + S, Z)
-            design = np.einsum("ts,pcsz->tpcz", full, direction, optimize=True)
-            design = np.einsum("trc,tpcz->tprz", camera.rows(rotation), design, optimize=True)
-            residual = (flat - camera.project(points, rotation, scale, translation)) / scale[
-                :, None, None
-            ]
-            residual = residual + design @ z
-            rows = design.reshape(-1, len(z))
-            w = np.repeat(robust.ravel(), 2)
-            normal = (rows * w[:, None]).T @ rows
-            right = rows.T @ (w * residual.ravel())
-            # Frames of one person are much alike: the prior grows with their number instead of drowning in it.
-            z = np.linalg.solve(
-                normal + IDENTITY_PRIOR * robust.sum() / 10 * np.eye(len(z)), right
-            ).astype(np.float32)
-        plane = (
-            (flat - camera.project(points, *pose))
-            / pose[1][:, None, None]
-            * np.array([1, -1], np.float32)
-        )
-        rest = np.einsum("tpr,trc->tpc", plane, rotation[:, :2])
-        if not np.isfinite(z).all():
-            raise _no_face()
-        return z, np.median(rest, axis=0)
+            fit = self._fit_frames(pixels, identity, 2, Regularisation(self.resting_prior, 0.0))
+            identity = self._fit_identity(fit, identity)
+        if not np.isfinite(identity).all():
+            raise _unfittable()
+        flip = np.array([1, -1], np.float32)  # the image's y axis points down
+        in_image = fit.offsets_px() / fit.pose.scale[:, None, None] * flip
+        offset = np.einsum("tpr,trc->tpc", in_image, fit.pose.rotation[:, :2])
+        return identity, np.median(offset, axis=0)
+
+    def _fit_identity(self, fit: FrameFit, identity: np.ndarray) -> np.ndarray:
+        """Solve for the identity (I,) with pose and expression fixed: Gaussian prior, linear."""
+        ones = np.ones((len(fit.shapes), 1), np.float32)
+        factors = np.concatenate([ones, fit.shapes], axis=1)
+        modes = self.tensor @ self.face.identity_scale[:, : len(identity)]  # (P, 3, 1 + S, I)
+        design = np.einsum("ts,pcsz->tpcz", factors, modes, optimize=True)
+        axes = image_axes(fit.pose.rotation)
+        design = np.einsum("trc,tpcz->tprz", axes, design, optimize=True)
+        residual = fit.offsets_px() / fit.pose.scale[:, None, None] + design @ identity
+        rows = design.reshape(-1, len(identity))
+        weights = np.repeat(fit.robust.ravel(), 2)
+        normal = (rows * weights[:, None]).T @ rows
+        right = rows.T @ (weights * residual.ravel())
+        # Frames of one person are much alike, so the prior grows with their number.
+        prior = IDENTITY_PRIOR * fit.robust.sum() / 10 * np.eye(len(identity))
+        return np.linalg.solve(normal + prior, right).astype(np.float32)
 
     def learn_closed_mouth(self, recordings: list[np.ndarray], identity: np.ndarray) -> None:
-        """Measure the gaps of a person's closed mouth in recordings, each (T, P, 2) px, for later fits."""
+        """Measure the gaps of a person's closed mouth for later fits, see `fit_person`."""
+        regularisation = Regularisation(self.shape_prior, self.settings.smoothness)
+        flip = np.array([1, -1], np.float32)  # the image's y axis points down
         gaps = []
-        for pixels in recordings:
-            pixels = pixels[np.isfinite(pixels).all((1, 2))].astype(np.float32)
+        for landmarks in recordings:
+            pixels = landmarks[np.isfinite(landmarks).all((1, 2))].astype(np.float32)
             if len(pixels):
-                _, (rotation, scale, _), *_, flat = self._fit_frames(
-                    pixels, identity, 2, self.stiffness.smoothness, self.shape_prior
-                )
-                across = np.einsum("qp,tpr->tqr", self.across, flat) / scale[:, None, None]
-                gaps.append(
-                    np.einsum(
-                        "tqr,trc->tqc", across * np.array([1, -1], np.float32), rotation[:, :2]
-                    )
-                )
+                fit = self._fit_frames(pixels, identity, 2, regularisation)
+                in_image = np.einsum("qp,tpr->tqr", self.gap_operator, fit.pixels)
+                in_image = in_image / fit.pose.scale[:, None, None] * flip
+                gaps.append(np.einsum("tqr,trc->tqc", in_image, fit.pose.rotation[:, :2]))
         neutral, _ = self.shape_basis(identity)
-        closed = self.across @ neutral
-        measured = np.percentile(np.concatenate(gaps)[..., 1], CLOSED_PERCENTILE, axis=0)
-        closed[:, 1] = np.minimum(measured, WIDEST_CLOSED)
-        self.closed = closed
+        closed = self.gap_operator @ neutral
+        measured = np.percentile(np.concatenate(gaps)[..., 1], CLOSED_GAP_PERCENTILE, axis=0)
+        closed[:, 1] = np.minimum(measured, MAX_CLOSED_GAP_MM)
+        self.closed_gaps = closed
 
-    @no_face_as_error()
+    @refuse_unfittable()
     def fit(
         self,
-        pixels: np.ndarray,
+        landmarks: np.ndarray,
         time: np.ndarray,
         identity: np.ndarray,
         rounds: int = 4,
         expected: np.ndarray | None = None,
     ) -> Capture:
-        """The capture of landmarks (T, P, 2) px, NaN where no face was found, at `time` (T,) s.
+        """Fit a recording.
 
-        expected: (T, S) blend-shape weights that are likely, NaN where nothing is known of them, None for no such thing
-        Raises ValueError where no frame has a face.
+        Parameters
+        ----------
+        landmarks : (T, P, 2)
+            In pixels, NaN where no face was found.
+        time : (T,)
+            In s.
+        identity : (I,)
+            The person's standardised identity coefficients.
+        expected : (T, S), optional
+            Predicted blend-shape weights, NaN where there is no prediction.
+
+        Raises
+        ------
+        ValueError
+            If no frame has a face.
         """
-        seen = np.isfinite(pixels).all((1, 2))
+        seen = np.isfinite(landmarks).all((1, 2))
         if not seen.any():
             raise ValueError("no frame has a face")
-        filled = np.array(pixels, np.float32, order="C")
-        if not seen.all():
-            known = np.flatnonzero(seen)
-            flat = filled.reshape(len(filled), -1)
-            for column in range(flat.shape[1]):
-                flat[:, column] = np.interp(np.arange(len(flat)), known, flat[known, column])
-        shapes, (rotation, scale, translation), _, _, residual, flat = self._fit_frames(
-            filled,
+        fit = self._fit_frames(
+            _interpolated(landmarks, seen),
             identity,
             rounds,
-            self.stiffness.smoothness,
-            self.shape_prior,
-            np.where(seen, 1.0, 1e-3).astype(np.float32),
-            None if expected is None else expected[:, self.free],
+            Regularisation(
+                self.shape_prior,
+                self.settings.smoothness,
+                None if expected is None else expected[:, self.observed],
+            ),
+            np.where(seen, 1.0, UNSEEN_FRAME_WEIGHT).astype(np.float32),
         )
-        if not all(np.isfinite(array).all() for array in (shapes, rotation, scale, translation)):
-            raise _no_face()
-        gap = self._gap(flat, (rotation, scale, translation), identity)
+        if not all(np.isfinite(array).all() for array in (fit.shapes, *fit.pose)):
+            raise _unfittable()
         return Capture(
-            shapes.astype(np.float32),
-            rotation.astype(np.float32),
-            scale.astype(np.float32),
-            translation.astype(np.float32),
-            residual.astype(np.float32),
+            fit.shapes.astype(np.float32),
+            *fit.pose,
+            fit.residual.astype(np.float32),
             identity.astype(np.float32),
             np.asarray(time, np.float64),
             seen,
-            gap.astype(np.float32),
+            self._relative_gap(fit, identity).astype(np.float32),
         )
 
-    def _gap(self, pixels, pose, identity):
-        """The gap (T,) between the lips, relative to what jawOpen opens this person's at weight 1."""
-        if self.closed is None:
-            return np.full(len(pixels), np.nan, np.float32)
-        rotation, scale, _ = pose
+    def _relative_gap(self, fit: FrameFit, identity: np.ndarray) -> np.ndarray:
+        """Return the gap (T,) between the lips, relative to jawOpen at weight 1."""
+        if self.closed_gaps is None:
+            return np.full(len(fit.pixels), np.nan, np.float32)
         _, basis = self.shape_basis(identity)
-        middle = self.across[:MIDDLE_PAIRS]
-        row = camera.rows(rotation)[:, 1]
-        seen = np.einsum("qp,tp->tq", middle, pixels[..., 1]) / scale[:, None]
-        # The picture's y axis points down: open gaps are negative there.
-        gap = np.einsum("tc,qc->tq", row, self.closed[:MIDDLE_PAIRS]) - seen
-        lever = -(row @ (middle @ basis[self.face.expression_names.index("jawOpen")]).T)
+        middle = self.gap_operator[:MIDDLE_LIP_PAIRS]
+        down = image_axes(fit.pose.rotation)[:, 1]  # (T, 3): open gaps are negative along it
+        measured = np.einsum("qp,tp->tq", middle, fit.pixels[..., 1]) / fit.pose.scale[:, None]
+        gap = np.einsum("tc,qc->tq", down, self.closed_gaps[:MIDDLE_LIP_PAIRS]) - measured
+        jaw_open = basis[self.face.expression_names.index("jawOpen")]
+        lever = -(down @ (middle @ jaw_open).T).mean(1)
         gap = np.maximum(gap.mean(1), 0)
-        return gap**3 / (gap**2 + TOUCH**2) / np.maximum(lever.mean(1), LEAST_LEVER)
+        return gap**3 / (gap**2 + LIP_TOUCH_MM**2) / np.maximum(lever, MIN_JAW_LEVER_MM)
 
-    def _fit_frames(self, pixels, z, rounds, smooth, prior, frame_weights=None, expected=None):
-        neutral, basis = self.shape_basis(z)
+    def _fit_frames(
+        self,
+        pixels: np.ndarray,
+        identity: np.ndarray,
+        rounds: int,
+        regularisation: Regularisation,
+        frame_weights: np.ndarray | None = None,
+    ) -> FrameFit:
+        """Fit pose and expression in turns to landmarks (T, P, 2), with weights (T,) of frames."""
+        neutral, basis = self.shape_basis(identity)
         shapes = np.zeros((len(pixels), len(basis)), np.float32)
-        base = np.tile(self.weights, (len(pixels), 1))
+        weights = np.tile(self.weights, (len(pixels), 1))
         if frame_weights is not None:
-            base = base * frame_weights[:, None]
-        robust, points = base, np.broadcast_to(neutral, (len(pixels), *neutral.shape))
+            weights = weights * frame_weights[:, None]
+        robust, points = weights, np.broadcast_to(neutral, (len(pixels), *neutral.shape))
         flat = pixels
         for _ in range(rounds):
-            pose = camera.estimate_pose(points, flat, robust)
+            pose = estimate_pose(points, flat, robust)
             if self.lens is not None:
-                flat = self.lens.flat(pixels, points, *pose[:2])
-                pose = camera.estimate_pose(points, flat, robust)
-            shapes = self._solve_shapes(
-                flat, pose, neutral, basis, robust, shapes, smooth, prior, expected
-            )
+                flat = self.lens.to_orthographic(pixels, points, pose.rotation, pose.scale)
+                pose = estimate_pose(points, flat, robust)
+            design, target = self._landmark_equations(flat, pose, neutral, basis)
+            row_weights = np.tile(robust, (1, 2))
+            if self.closed_gaps is not None:
+                lips = self._lip_equations(flat, pose, robust, design, self.closed_gaps)
+                design = np.concatenate([design, lips[0]], 2)
+                target = np.concatenate([target, lips[1]], 1)
+                row_weights = np.concatenate([row_weights, lips[2]], 1)
+            # A mean over landmarks: 68 and 150 of them weigh alike against the priors. Frames
+            # without a face hardly count.
+            total = robust.sum(1)
+            trust = np.minimum(total / self.weights.sum() * 20, 1) / np.maximum(total, 1e-6)
+            row_weights = row_weights * trust[:, None]
+            shapes = self._solve_shapes(design, target, row_weights, shapes, regularisation)
             points = neutral + np.tensordot(shapes, basis, 1)
-            distance = (
-                np.linalg.norm(flat - camera.project(points, *pose), axis=2) / pose[1][:, None]
-            )
-            robust = base / (1 + (distance / ROBUST_MM) ** 2) ** 2
+            distance = np.linalg.norm(flat - project(points, *pose), axis=2) / pose.scale[:, None]
+            robust = weights / (1 + (distance / ROBUST_DISTANCE_MM) ** 2) ** 2
+        residual = (distance * self.weights).sum(1) / self.weights.sum()
+        return FrameFit(shapes, pose, points, robust, residual, flat)
+
+    def _landmark_equations(
+        self, pixels: np.ndarray, pose: Pose, neutral: np.ndarray, basis: np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Return what weights do to landmarks (T, F, 2·P), and what they should do (T, 2·P), mm."""
+        count, shape_count = len(pixels), len(self.observed)
+        design = image_axes(pose.rotation) @ basis[self.observed].reshape(-1, 3).T  # (T, 2, F·P)
+        design = design.reshape(count, 2, shape_count, -1).transpose(0, 2, 1, 3)
+        at_rest = project(np.broadcast_to(neutral, (count, *neutral.shape)), *pose)
+        target = (pixels - at_rest) / pose.scale[:, None, None]
         return (
-            shapes,
-            pose,
-            points,
-            robust,
-            (distance * self.weights).sum(1) / self.weights.sum(),
-            flat,
+            design.reshape(count, shape_count, -1),
+            target.transpose(0, 2, 1).reshape(count, -1),
+        )
+
+    def _lip_equations(
+        self,
+        pixels: np.ndarray,
+        pose: Pose,
+        robust: np.ndarray,
+        landmark_design: np.ndarray,
+        closed_gaps: np.ndarray,
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Return design (T, F, 2·Q), target (T, 2·Q) mm and weights (T, 2·Q) of the lips' gaps."""
+        count, shape_count = landmark_design.shape[:2]
+        flip = np.array([1, -1], np.float32)[:, None]  # the image's y axis points down
+        gaps = (pixels.transpose(0, 2, 1) @ self.gap_operator.T) / pose.scale[:, None, None]
+        gaps -= np.einsum("trc,qc->trq", pose.rotation[:, :2], closed_gaps) * flip
+        design = landmark_design.reshape(count, shape_count, 2, -1) @ self.gap_operator.T
+        apart = np.linalg.norm(gaps, axis=1)
+        closed = np.float32(1) / (1 + (apart / np.float32(LIP_TOUCH_MM)) ** 4)
+        factor = self.settings.pair_weight * (1 + (self.settings.closed_weight - 1) * closed)
+        weights = factor.astype(np.float32) * robust[:, self.pairs].min(2)
+        return (
+            design.reshape(count, shape_count, -1),
+            gaps.reshape(count, -1),
+            np.tile(weights, (1, 2)),
         )
 
     def _solve_shapes(
-        self, pixels, pose, neutral, basis, robust, start, smooth, prior, expected=None
-    ):
-        """Blend-shape weights (T, S) in [0, 1] for a fixed pose.
+        self,
+        design: np.ndarray,
+        target: np.ndarray,
+        row_weights: np.ndarray,
+        start: np.ndarray,
+        regularisation: Regularisation,
+    ) -> np.ndarray:
+        """Solve R equations per frame for blend-shape weights (T, S) in [0, 1].
 
-        Least squares in mm with a ridge and a penalty on second differences over time, by projected accelerated
-        gradient, all frames together.
+        Weighted least squares over all frames together, with a ridge and a penalty on second
+        differences over time, by projected accelerated gradient from `start`. `design` is
+        (T, F, R), `target` and `row_weights` are (T, R).
         """
-        rotation, scale, _ = pose
-        count, free = len(pixels), self.free
-        design = camera.rows(rotation) @ basis[free].reshape(-1, 3).T  # (T, 2, S·P)
-        design = (
-            design.reshape(count, 2, len(free), -1)
-            .transpose(0, 2, 1, 3)
-            .reshape(count, len(free), -1)
+        count, shape_count, _ = design.shape
+        smoothness = regularisation.smoothness
+        weighted = design * row_weights[:, None]
+        gram = weighted @ design.transpose(0, 2, 1) + np.diag(regularisation.prior).astype(
+            np.float32
         )
-        wanted = (
-            pixels - camera.project(np.broadcast_to(neutral, (count, *neutral.shape)), *pose)
-        ) / scale[:, None, None]
-        wanted = wanted.transpose(0, 2, 1).reshape(count, -1)
-        if self.closed is not None:
-            gap = (pixels.transpose(0, 2, 1) @ self.across.T) / scale[:, None, None]
-            flip = np.array([1, -1], np.float32)[:, None]
-            gap -= np.einsum("trc,qc->trq", rotation[:, :2], self.closed) * flip
-            pair_design = design.reshape(count, len(free), 2, -1) @ self.across.T
-            apart = np.linalg.norm(gap, axis=1)
-            closed = np.float32(1) / (1 + (apart / np.float32(TOUCH)) ** 4)
-            counts = self.stiffness.pair_weight * (1 + (self.stiffness.closed_weight - 1) * closed)
-            pair_weight = counts.astype(np.float32) * robust[:, self.pairs].min(2)
-            design = np.concatenate([design, pair_design.reshape(count, len(free), -1)], 2)
-            wanted = np.concatenate([wanted, gap.reshape(count, -1)], 1)
-            each = np.concatenate([np.tile(robust, (1, 2)), np.tile(pair_weight, (1, 2))], 1)
-        else:
-            each = np.tile(robust, (1, 2))
-        wanted = wanted[..., None]
-        # A mean over points: 68 and 150 landmarks weigh alike against the prior. Frames without a face hardly count.
-        trust = np.minimum(robust.sum(1) / self.weights.sum() * 20, 1) / np.maximum(
-            robust.sum(1), 1e-6
-        )
-        weighted = design * (each * trust[:, None])[:, None]
-        gram = weighted @ design.transpose(0, 2, 1) + np.diag(prior).astype(np.float32)
-        target = (weighted @ wanted)[..., 0] - SPARSITY
-        if expected is not None:
-            told = np.where(np.isnan(expected), 0, self.told_prior).astype(np.float32)
-            gram[:, np.arange(len(free)), np.arange(len(free))] += told
-            target += told * np.nan_to_num(expected)
+        right = (weighted @ target[..., None])[..., 0] - SPARSITY_PRIOR
+        if regularisation.expected is not None:
+            unknown = np.isnan(regularisation.expected)
+            prior = np.where(unknown, 0, self.score_prior).astype(np.float32)
+            diagonal = np.arange(shape_count)
+            gram[:, diagonal, diagonal] += prior
+            right += prior * np.nan_to_num(regularisation.expected)
         # The largest row sum bounds the largest eigenvalue.
-        step = np.float32(1 / (np.abs(gram).sum(2).max() + 16 * smooth))
+        step = np.float32(1 / (np.abs(gram).sum(2).max() + 16 * smoothness))
 
-        def slope(y: np.ndarray) -> np.ndarray:
-            result = (gram @ y[..., None])[..., 0] - target
-            if smooth and count > 2:
-                second = np.diff(y, 2, axis=0) * np.float32(smooth)
+        def gradient(shapes: np.ndarray) -> np.ndarray:
+            result = (gram @ shapes[..., None])[..., 0] - right
+            if smoothness and count > 2:
+                second = np.diff(shapes, 2, axis=0) * np.float32(smoothness)
                 result[:-2] += second
                 result[1:-1] -= 2 * second
                 result[2:] += second
             return result
 
         shapes = np.zeros_like(start)
-        shapes[:, free] = accelerated_projection(slope, start[:, free], step, SOLVER_STEPS)
+        shapes[:, self.observed] = accelerated_projection(
+            gradient, start[:, self.observed], step, SOLVER_STEPS
+        )
         return shapes
 
 
-def _first_frames(pixels: np.ndarray, across: np.ndarray) -> np.ndarray:
-    """Of a recording's first frames with a face, the FIRST_FRAMES / 3 with the closest lips: mouths at rest are closed.
+def _score_prior(name: str) -> float:
+    """Return the penalty of SCORE_PRIORS for a blend shape."""
+    return next(prior for start, prior in SCORE_PRIORS.items() if name.startswith(start))
 
-    across: (Q, P), takes points to the gaps between lips; where there are none, the least tall faces are taken
+
+def _interpolated(landmarks: np.ndarray, seen: np.ndarray) -> np.ndarray:
+    """Return landmarks (T, P, 2) float32 with frames that are not `seen` (T,) interpolated."""
+    result = np.array(landmarks, np.float32, order="C")
+    if not seen.all():
+        known = np.flatnonzero(seen)
+        columns = result.reshape(len(result), -1)
+        for column in range(columns.shape[1]):
+            columns[:, column] = np.interp(np.arange(len(result)), known, columns[known, column])
+    return result
+
+
+def _first_frames(landmarks: np.ndarray, gap_operator: np.ndarray) -> np.ndarray:
+    """Return the FIRST_FRAMES / 3 of a recording's first frames whose mouths are closest to closed.
+
+    `landmarks` are (T, P, 2); `gap_operator` (Q, P) maps them to gaps between the lips. Without lip
+    pairs, the frames with the lowest faces are taken.
     """
-    first = pixels[np.isfinite(pixels).all((1, 2))][
-        : FIRST_FRAMES if len(pixels) < 200 else 6 * FIRST_FRAMES
-    ]
-    height = (
-        np.linalg.norm(across @ first, axis=2).mean(1)
-        if len(across)
-        else np.ptp(first[..., 1], axis=1)
-    )
+    count = FIRST_FRAMES if len(landmarks) < LONG_RECORDING_FRAMES else 6 * FIRST_FRAMES
+    first = landmarks[np.isfinite(landmarks).all((1, 2))][:count]
+    if len(gap_operator):
+        height = np.linalg.norm(gap_operator @ first, axis=2).mean(1)
+    else:
+        height = np.ptp(first[..., 1], axis=1)
     order = np.argsort(height / np.maximum(np.ptp(first[..., 0], axis=1), 1))
     return first[order[: FIRST_FRAMES // 3]]

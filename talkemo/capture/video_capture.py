@@ -1,4 +1,4 @@
-"""A film of a person talking, as the bilinear model sees it: points of a tracker, fitted by Eq. 2 and 3."""
+"""Capture of a video of a person talking: tracked landmarks, fitted by Eq. 2 and 3."""
 
 from __future__ import annotations
 
@@ -14,20 +14,24 @@ from ..face.canonical import ARKIT_NAMES, Face
 from ..files.reading import printable
 from ..video.reader import open_video
 from .camera import Lens
-from .fitting import PER_FRAME, STEADY, Capture, Fitter, Stiffness
-from .landmark_files import points_of
-from .landmark_tracker import POINTS, SCORES, LandmarkTracker, Tracked
-from .landmarks import check_spread, lip_pairs, schema
+from .fitting import FRAME_FIELDS, VIDEO_FIT_SETTINGS, Capture, FitSettings, Fitter
+from .landmark_tracker import (
+    MESH_LANDMARKS,
+    SCORE_NAMES,
+    LandmarkTrackerProtocol,
+    TrackedLandmarks,
+)
+from .landmarks import LandmarkSchema, check_spread, mesh_ids_of
 
-PIECE, OVERLAP = (
-    1500,
-    50,
-)  # frames that are fitted together, which bounds the memory, and of the next piece's start
-BEGINNING = 1500  # frames from the first with a face, that a person's identity and closed mouth are measured in
-CUT = 0.2  # share of a film's length without pictures from which on it is told: sound may be a little longer
-LONGEST = 3600 * 60  # frames of a film
-# What a tracker's scores of a face at rest are: up to these levels in nine of ten people who speak freely, and at one
-# person's RESTING_PERCENTILE.
+FIT_CHUNK_FRAMES = 1500  # frames fitted at a time, which bounds the memory
+FIT_OVERLAP_FRAMES = 50  # frames on either side that are fitted with a chunk
+PERSON_FRAMES = 1500  # frames, from the first with a face, that show identity and closed mouth
+# Report a truncated video if more than this fraction of its duration, and at least 1 s, has no
+# frames. Audio may run slightly longer.
+TRUNCATED_FRACTION = 0.2
+MAX_VIDEO_FRAMES = 3600 * 60  # longer videos are refused
+# A tracker's scores of faces at rest stay below these levels in nine of ten people who speak
+# freely. A person's own level is the RESTING_SCORE_PERCENTILE of the scores, at most this.
 RESTING_SCORES = (
     ("browDown", 0.2),
     ("browInnerUp", 0.2),
@@ -35,123 +39,161 @@ RESTING_SCORES = (
     ("eyeSquint", 0.4),
     ("eyeBlink", 0.2),
 )
-RESTING_PERCENTILE = 10
+RESTING_SCORE_PERCENTILE = 10
+
+# Called with the number of frames tracked, and 0 for their total, which is not known.
+TrackingProgress = Callable[[int, int], None]
 
 
 @dataclass(frozen=True, eq=False)
 class VideoCapture:
-    """A fitted film.
+    """A fitted video of T frames."""
 
-    capture: its rotation, scale and translation are of the film's own pixels
-    fps: frames a second; points: (T, 478, 2) px of the film, NaN where no face was found
-    scores: (T, 52) of the tracker, in the order of detector.SCORES, NaN where no face was found
-    residual_px: (T,) mean distance of the points from the model's
-    faces: how many there were where this one was found; missing: seconds that the file lacks of what it says, if it is cut
-    lens: of a perspective camera, None for an orthographic one
-    """
-
-    capture: Capture
+    capture: Capture  # rotation, scale and translation in the video's own pixels
     fps: float
-    points: np.ndarray
-    scores: np.ndarray
-    residual_px: np.ndarray
-    faces: int = 1
-    missing: float = 0.0
-    lens: Lens | None = None
+    landmarks: np.ndarray  # (T, 478, 2) px of the video, NaN where no face was found
+    scores: np.ndarray  # (T, 52) of the tracker, as SCORE_NAMES, NaN where no face was found
+    residual_px: np.ndarray  # (T,) mean distance of the landmarks from the model's
+    face_count: int = 1  # faces in the frame in which this one was detected
+    missing_s: float = 0.0  # how much shorter a truncated video is than its file states
+    lens: Lens | None = None  # of a perspective camera, None for scaled orthography
 
 
 def capture_video(
     face: Face,
     path: Path,
-    tracker: LandmarkTracker,
-    progress: Callable[[int, int], None] | None = None,
-    number: int = 1,
-    view: float | None = None,
+    tracker: LandmarkTrackerProtocol,
+    progress: TrackingProgress | None = None,
+    face_number: int = 1,
+    field_of_view: float | None = None,
 ) -> VideoCapture:
-    """Fit the bilinear model to a film or a photograph; frames without a face are interpolated, see `Capture.seen`.
+    """Fit the bilinear model to a video or an image.
 
-    progress: called with the frames looked at, and 0 for their total, which is not known
-    number: which face, where there are several, counted from the largest
-    view: degrees that a perspective camera sees across a picture; None for Eq. 3's scaled orthography
-    Raises InputError for a file that cannot be read, and one in which no frame shows that face.
+    Frames without a face are interpolated, see `Capture.seen`.
+
+    Parameters
+    ----------
+    face, path, tracker
+        The face model, the video, and what tracks landmarks in it.
+    face_number : int
+        Which face, from 1 for the largest.
+    field_of_view : float, optional
+        Horizontal field of view of a perspective camera in degrees; scaled orthography if None.
+
+    Raises
+    ------
+    InputError
+        For a file that cannot be read, or in which no frame shows that face.
     """
-    with open_video(path) as film:
-        fps = film.fps
-        lens = None if view is None else Lens.of_view(view, *film.size)
-        points, scores, faces = track(
-            tracker.follow(film.pictures, number), film.scale, path, progress
-        )
-    if not faces:
-        which = "no face" if number == 1 else f"no face number {number}"
+    with open_video(path) as video:
+        lens = None if field_of_view is None else Lens.of_view(field_of_view, *video.size)
+        tracked = tracker.follow(video.frames, face_number)
+        landmarks, scores, face_count = track_landmarks(tracked, video.scale, path, progress)
+    if not face_count:
+        which = "no face" if face_number == 1 else f"no face number {face_number}"
         raise InputError(
             f"{printable(path)}: {which} found in it",
             "it should be well lit and look at the camera",
         )
-    check_spread([points], printable(path))
-    missing = film.seconds - len(points) / fps
-    if missing < max(CUT * film.seconds, 1.0):
-        missing = 0.0
-    return replace(film_of(face, points, scores, fps, lens), faces=faces, missing=missing)
+    check_spread([landmarks], printable(path))
+    missing_s = video.duration_s - len(landmarks) / video.fps
+    if missing_s < max(TRUNCATED_FRACTION * video.duration_s, 1.0):
+        missing_s = 0.0
+    result = fit_landmarks(face, landmarks, scores, video.fps, lens)
+    return replace(result, face_count=face_count, missing_s=missing_s)
 
 
-def track(
-    found: Iterator[Tracked | None],
+def track_landmarks(
+    tracked: Iterator[TrackedLandmarks | None],
     scale: float,
     path: Path,
-    progress: Callable[[int, int], None] | None = None,
+    progress: TrackingProgress | None = None,
 ) -> tuple[np.ndarray, np.ndarray, int]:
-    """Points (T, 478, 2) px of the pictures and scores (T, 52), NaN in pictures without the face; how many there are.
+    """Collect the landmarks and scores of a video's frames.
 
-    scale: of the points. They are kept in a file without a name: those of an hour would fill half a gigabyte.
+    Parameters
+    ----------
+    tracked : iterator
+        The tracker's result for each frame.
+    scale : float
+        Video pixels per pixel of a frame.
+    path, progress
+        As of `capture_video`.
+
+    Returns
+    -------
+    landmarks : (T, 478, 2) float32
+        In pixels of the video, NaN in frames without the face. They are mapped from an unnamed
+        temporary file: those of an hour would fill half a gigabyte.
+    scores : (T, 52) float32
+        NaN in frames without the face.
+    face_count : int
+        Faces in the frame in which this one was detected.
     """
-    scores, faces = [], 0
-    with tempfile.TemporaryFile() as kept:
-        for number, one in enumerate(found):
-            if number >= LONGEST:
+    scores, face_count = [], 0
+    missing = TrackedLandmarks(
+        np.full((MESH_LANDMARKS, 2), np.nan, np.float32),
+        np.full(len(SCORE_NAMES), np.nan, np.float32),
+        face_count=0,
+    )
+    with tempfile.TemporaryFile() as file:
+        for number, face in enumerate(tracked):
+            if number >= MAX_VIDEO_FRAMES:
                 raise InputError(
-                    f"{printable(path)}: more than {LONGEST} frames", "cut it into pieces"
+                    f"{printable(path)}: more than {MAX_VIDEO_FRAMES} frames", "cut it into pieces"
                 )
-            missing = np.full((POINTS, 2), np.nan, np.float32)
-            kept.write(
-                (missing if one is None else one.points[:, :2] * scale).astype(np.float32).tobytes()
-            )
-            scores.append(np.full(len(SCORES), np.nan, np.float32) if one is None else one.scores)
-            faces = faces if one is None else max(faces, one.faces)
+            result = face or missing
+            file.write((result.landmarks[:, :2] * scale).astype(np.float32).tobytes())
+            scores.append(result.scores)
+            face_count = max(face_count, result.face_count)
             if progress:
                 progress(number + 1, 0)
         if not scores:
-            raise InputError(f"{printable(path)}: no picture in it", "is it a film?")
-        kept.flush()
-        points = np.memmap(kept, np.float32, "r", shape=(len(scores), POINTS, 2))
-    return points, np.stack(scores), faces
+            raise InputError(f"{printable(path)}: no frames in it", "is it a video?")
+        file.flush()
+        landmarks = np.memmap(file, np.float32, "r", shape=(len(scores), MESH_LANDMARKS, 2))
+    return landmarks, np.stack(scores), face_count
 
 
-def film_of(
-    face: Face, points: np.ndarray, scores: np.ndarray, fps: float, lens: Lens | None = None
+def fit_landmarks(
+    face: Face, landmarks: np.ndarray, scores: np.ndarray, fps: float, lens: Lens | None = None
 ) -> VideoCapture:
-    """The fit of what `track` found."""
+    """Fit the bilinear model to what `track_landmarks` returned."""
     expected = expected_shapes(face, scores)
-    capture = _with_gaze(fit_recording(face, [points], fps, expected, STEADY, lens), face, expected)
-    return VideoCapture(capture, fps, points, scores, capture.residual * capture.scale, lens=lens)
+    capture = fit_recording(face, [landmarks], fps, expected, VIDEO_FIT_SETTINGS, lens)
+    capture = _with_gaze(capture, face, expected)
+    residual_px = capture.residual * capture.scale
+    return VideoCapture(capture, fps, landmarks, scores, residual_px, lens=lens)
 
 
 def expected_shapes(face: Face, scores: np.ndarray) -> np.ndarray:
-    """Blend-shape weights (T, S) that a tracker's scores (T, 52) tell, NaN where they tell nothing.
+    """Return the blend-shape weights that a tracker's scores predict.
 
-    A score of a face at rest is not always 0: what it is at least most of the time is taken off, up to what it is in
-    many people's.
+    Scores at rest are not always 0: the video's RESTING_SCORE_PERCENTILE is subtracted, capped at
+    the population's resting level.
+
+    Parameters
+    ----------
+    face : Face
+    scores : (T, 52)
+
+    Returns
+    -------
+    (T, S) float32
+        NaN in frames without a face, and for shapes without a score.
     """
+    resting_level = np.zeros(len(SCORE_NAMES))
+    for start, level in RESTING_SCORES:
+        resting_level[[name.startswith(start) for name in SCORE_NAMES]] = level
     seen = np.isfinite(scores[:, 0])
-    usual = np.array(
-        [next((level for part, level in RESTING_SCORES if n.startswith(part)), 0.0) for n in SCORES]
-    )
-    rest = np.minimum(np.percentile(scores[seen], RESTING_PERCENTILE, axis=0), usual)
-    told = ((scores - rest) / (1 - rest)).clip(0, 1)
+    percentile = np.percentile(scores[seen], RESTING_SCORE_PERCENTILE, axis=0)
+    rest = np.minimum(percentile, resting_level)
+    weights = ((scores - rest) / (1 - rest)).clip(0, 1)
     result = np.full((len(scores), len(face.expression_names)), np.nan, np.float32)
     for number in range(len(face.expression_names)):
-        arkit = ARKIT_NAMES[int(face.arkit_matrix[number].argmax())]
-        if face.arkit_matrix[number].any() and arkit in SCORES:
-            result[:, number] = told[:, SCORES.index(arkit)]
+        name = ARKIT_NAMES[int(face.arkit_matrix[number].argmax())]
+        if face.arkit_matrix[number].any() and name in SCORE_NAMES:
+            result[:, number] = weights[:, SCORE_NAMES.index(name)]
     return result
 
 
@@ -160,71 +202,79 @@ def fit_recording(
     recordings: list[np.ndarray],
     fps: float,
     expected: np.ndarray | None = None,
-    stiffness: Stiffness = Stiffness(),  # noqa: B008 (frozen)
+    settings: FitSettings = FitSettings(),  # noqa: B008 (frozen)
     lens: Lens | None = None,
 ) -> Capture:
-    """The first of a person's recordings, each (T, P, 2) px, as the bilinear model sees it.
+    """Fit the bilinear model to the first of a person's recordings.
 
-    expected: (T, S), see `Fitter.fit`; stiffness, lens: see `Fitter`
-    The points are the 68 of iBUG or MediaPipe's mesh, the same of all recordings. Raises InputError for points that no
-    face fits.
+    Parameters
+    ----------
+    face : Face
+    recordings : list of (T, P, 2) arrays
+        Landmarks in pixels, all of iBUG's 68 or all of MediaPipe's mesh. The others help to
+        determine the identity.
+    fps : float
+        Frames per second of the first.
+    expected, settings, lens
+        See `Fitter.fit` and `Fitter`.
+
+    Raises
+    ------
+    InputError
+        For landmarks that no face fits.
     """
     from threadpoolctl import threadpool_limits
 
+    schema = LandmarkSchema.of(face, mesh_ids_of(recordings[0]))
     # Many products of small matrices: several threads would mostly wait for each other.
     with threadpool_limits(1):
-        points = points_of(recordings[0])
-        keep, operator, weights = schema(face, points)
-        pairs = lip_pairs(None if points is None else points[keep])
-        faces = [_with_a_face(recording, keep) for recording in recordings]
-        seen = faces[0]
-        firsts = [
-            recording[start : start + BEGINNING][:, keep]
-            for recording, start in zip(recordings, (int(there.argmax()) for there in faces))
-        ]
-        identity, own = Fitter(
-            face, operator, weights, pairs=pairs, stiffness=stiffness, lens=lens
-        ).fit_person(firsts)
-        # A person's own distance of the points from their vertices counts the more, the more recordings show it.
-        fitter = Fitter(
-            face, operator, weights, own * len(firsts) / (len(firsts) + 1), pairs, stiffness, lens
-        )
+        seen = [_seen_frames(landmarks, schema.rows) for landmarks in recordings]
+        firsts = []
+        for landmarks, with_face in zip(recordings, seen):
+            start = int(with_face.argmax())
+            firsts.append(landmarks[start : start + PERSON_FRAMES][:, schema.rows])
+        identity, offset = Fitter(face, schema, None, settings, lens).fit_person(firsts)
+        # The person's own offset counts the more, the more recordings show it.
+        offset = offset * len(firsts) / (len(firsts) + 1)
+        fitter = Fitter(face, schema, offset, settings, lens)
         fitter.learn_closed_mouth(firsts, identity)
-        time = np.arange(len(seen)) / fps
-        # Every piece has a frame with a face in it: others are interpolated from these.
-        bounds = [0]
-        for start in range(PIECE, len(seen), PIECE):
-            if seen[bounds[-1] : start].any() and seen[start:].any():
-                bounds.append(start)
-        parts = []
-        for start, end in zip(bounds, [*bounds[1:], len(seen)]):
-            around = slice(max(0, start - OVERLAP), min(len(seen), end + OVERLAP))
-            likely = None if expected is None else expected[around]
-            part = fitter.fit(
-                recordings[0][around][:, keep], time[around], identity, expected=likely
+        time = np.arange(len(seen[0])) / fps
+        chunks = []
+        for start, end in _chunks(seen[0]):
+            first, last = max(0, start - FIT_OVERLAP_FRAMES), end + FIT_OVERLAP_FRAMES
+            capture = fitter.fit(
+                recordings[0][first:last][:, schema.rows],
+                time[first:last],
+                identity,
+                expected=None if expected is None else expected[first:last],
             )
-            parts.append(_cut(part, slice(start - around.start, end - around.start)))
-        joined = {
-            name: np.concatenate([getattr(part, name) for part in parts]) for name in PER_FRAME
-        }
-        return Capture(**joined, identity=parts[0].identity)
+            chunk = slice(start - first, end - first)
+            chunks.append({name: getattr(capture, name)[chunk] for name in FRAME_FIELDS})
+        frames = {name: np.concatenate([chunk[name] for chunk in chunks]) for name in FRAME_FIELDS}
+        return Capture(**frames, identity=capture.identity)
 
 
-def _with_a_face(recording: np.ndarray, keep: np.ndarray) -> np.ndarray:
-    """(T,) bool: the frames of a recording (T, P, 2) in which all points to keep are known."""
-    starts = range(0, len(recording), PIECE)
-    return np.concatenate(
-        [np.isfinite(recording[k : k + PIECE][:, keep]).all((1, 2)) for k in starts]
-    )
+def _chunks(seen: np.ndarray) -> list[tuple[int, int]]:
+    """Return the first and last frame of each chunk of a recording whose faces are `seen` (T,).
+
+    Every chunk has a frame with a face, from which the others are interpolated.
+    """
+    bounds = [0]
+    for start in range(FIT_CHUNK_FRAMES, len(seen), FIT_CHUNK_FRAMES):
+        if seen[bounds[-1] : start].any() and seen[start:].any():
+            bounds.append(start)
+    return list(zip(bounds, [*bounds[1:], len(seen)]))
 
 
-def _cut(capture: Capture, inside: slice) -> Capture:
-    """Some frames of a capture."""
-    return replace(capture, **{name: getattr(capture, name)[inside] for name in PER_FRAME})
+def _seen_frames(landmarks: np.ndarray, rows: np.ndarray) -> np.ndarray:
+    """Return which frames of landmarks (T, P, 2) have all those in `rows`, (T,) bool."""
+    starts = range(0, len(landmarks), FIT_CHUNK_FRAMES)
+    chunks = (landmarks[start : start + FIT_CHUNK_FRAMES][:, rows] for start in starts)
+    return np.concatenate([np.isfinite(chunk).all((1, 2)) for chunk in chunks])
 
 
 def _with_gaze(capture: Capture, face: Face, expected: np.ndarray) -> Capture:
-    """A capture whose eyes look where the tracker says, (T, S): points on the skin do not show that."""
+    """Take the gaze from the predicted weights (T, S): landmarks on the skin do not show it."""
     shapes = capture.shapes.copy()
     seen = np.flatnonzero(capture.seen)
     for number, name in enumerate(face.expression_names):

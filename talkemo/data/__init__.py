@@ -1,0 +1,1 @@
+"""Corpora: their recordings, fitted and prepared for training and evaluation."""

@@ -1,8 +1,8 @@
-"""Folders of films as they are published, RAVDESS's and GRID's, or anybody's: every clip fitted, and a list of them.
+"""Folders of videos, as RAVDESS and GRID are published or of any kind: every clip is fitted.
 
-Each clip becomes one small npz (blend-shape weights, pose, residuals, identity; `sound`: by how many seconds it comes
-after the lips, and Pearson r of the two then), and the list says who speaks, what, with which emotion, how long, and how
-well the fit is. A run that was ended goes on with the clips that it has not tried.
+Each clip becomes a small npz: the fields of its `Capture`, `residual_px`, and `sound`, the delay of
+the audio after the lips in s and its Pearson r. A manifest lists who says what with which emotion,
+and how well each fit is. A run that was interrupted continues with the clips not yet tried.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import hashlib
 import json
 import os
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, fields
 from functools import lru_cache
 from pathlib import Path
@@ -20,7 +20,7 @@ from typing import Any
 
 import numpy as np
 
-from ..capture.audio_sync import sound_delay, video_audio
+from ..capture.audio_sync import audio_delay, video_audio
 from ..capture.fitting import Capture
 from ..capture.landmark_tracker import LandmarkTracker
 from ..capture.video_capture import capture_video
@@ -33,103 +33,149 @@ from ..pipelines.outputs import check_mode
 from ..video.reader import VIDEO_ENDINGS
 from ..weights.models import Models, load_models
 from ..weights.registry import DEFAULT_SET
+from .corpora import RAVDESS_DEV_ACTORS
 
-KINDS = ("ravdess", "grid", "folder")
+CORPUS_KINDS = ("ravdess", "grid", "folder")
 MANIFEST = "manifest.csv"
-CLIPS, FAILED = "clips", "failed"  # folders of what was fitted, and of why not
-DEV_SHARE = 10  # one speaker of so many is of the dev split, chosen by the name
+CLIPS, FAILED = "clips", "failed"  # folders of fitted clips, and of reasons why others failed
+FITTED_CLIP = "a fitted clip"
+DEV_SPEAKER_INTERVAL = 10  # one speaker in so many belongs to the dev split, chosen by the name
+MAX_REASON_LENGTH = 200  # characters of a failure in the manifest
 RAVDESS_NAME = re.compile(r"0[12]-0([12])-0([1-8])-0([12])-0([12])-0([12])-(\d\d)")
-SENTENCES = ("Kids are talking by the door", "Dogs are sitting by the door")
+RAVDESS_SENTENCES = ("Kids are talking by the door", "Dogs are sitting by the door")
+GRID_DIGITS = "zero one two three four five six seven eight nine".split()
 GRID_WORDS = (
     {"b": "bin", "l": "lay", "p": "place", "s": "set"},
     {"b": "blue", "g": "green", "r": "red", "w": "white"},
     {"a": "at", "b": "by", "i": "in", "w": "with"},
     {letter: letter for letter in "abcdefghijklmnopqrstuvxyz"},
-    dict(zip("z123456789", "zero one two three four five six seven eight nine".split())),
+    dict(zip("z123456789", GRID_DIGITS)),
     {"a": "again", "n": "now", "p": "please", "s": "soon"},
 )
 
 
 @dataclass(frozen=True)
 class Clip:
-    """A film of a corpus. path: under the corpus's folder; level: normal or strong, of acted emotion."""
+    """A video of a corpus; the fields are columns of the manifest."""
 
-    path: str
+    path: str  # under the corpus's folder
     speaker: str
     emotion: str
-    level: str
+    level: str  # normal or strong, of acted emotion
     sentence: str
     split: str
 
 
+@dataclass(frozen=True)
+class ClipResult:
+    """How a clip was fitted, or why it failed; the fields are columns of the manifest."""
+
+    file: str = ""  # the npz, under the output folder
+    seconds: float = 0.0
+    fps: float | None = None
+    frames: int = 0
+    found: float | None = None  # fraction of the frames in which a face was found
+    residual_mm: float | None = None
+    residual_px: float | None = None
+    sound_delay_s: float | None = None
+    sound_r: float | None = None
+    failed: str = ""
+
+
+# ------------------------------------------------------------------------------------------- clips
+
+
 def find_clips(folder: Path, kind: str) -> list[Clip]:
-    """The films under a folder, sorted by path; links are not followed. Raises InputError where there is none."""
-    if kind not in KINDS:
-        raise InputError(f"unknown kind of corpus '{kind}'", f"choose {', '.join(KINDS)}")
+    """Return the videos under a folder, sorted by path; links are not followed.
+
+    `kind`, one of CORPUS_KINDS, says what their names mean. Raises InputError if there is none.
+    """
+    if kind not in CORPUS_KINDS:
+        raise InputError(f"unknown kind of corpus '{kind}'", f"choose {', '.join(CORPUS_KINDS)}")
     if not folder.is_dir():
-        raise InputError(f"{folder}: no such folder", "name the folder of a corpus's films")
-    read = {"ravdess": _ravdess, "grid": _grid, "folder": _any}[kind]
-    paths = [
-        p
-        for p in folder.rglob("*")
-        if p.suffix.lower() in VIDEO_ENDINGS and p.is_file() and not p.is_symlink()
-    ]
-    found = [read(path.relative_to(folder)) for path in sorted(paths)]
-    clips = [clip for clip in found if clip is not None]
+        raise InputError(f"{folder}: no such folder", "name the folder of a corpus's videos")
+    clip_of = {"ravdess": _ravdess_clip, "grid": _grid_clip, "folder": _any_clip}[kind]
+    paths = sorted(
+        path
+        for path in folder.rglob("*")
+        if path.suffix.lower() in VIDEO_ENDINGS and path.is_file() and not path.is_symlink()
+    )
+    clips = [clip for path in paths if (clip := clip_of(path.relative_to(folder)))]
     if not clips:
         raise InputError(
-            f"{folder}: no films of the kind {kind} in it",
+            f"{folder}: no videos of the kind {kind} in it",
             f"{', '.join(VIDEO_ENDINGS)} are read; see --corpus",
         )
     return clips
 
 
-def _ravdess(path: Path) -> Clip | None:
-    """MODALITY-CHANNEL-EMOTION-INTENSITY-STATEMENT-REPETITION-ACTOR; of the songs, channel 02, none."""
-    from .corpora import RAVDESS_DEV
-
+def _ravdess_clip(path: Path) -> Clip | None:
+    """Read modality-channel-emotion-intensity-statement-repetition-actor; channel 02 is song."""
     match = RAVDESS_NAME.fullmatch(path.stem)
     if match is None or match[1] != "1":
         return None
     emotion, level, sentence, _, actor = match.groups()[1:]
-    split = "dev" if int(actor) in RAVDESS_DEV else "train"
-    strong = "strong" if level == "2" else "normal"
-    name = f"ravdess_{actor}"
     return Clip(
-        path.as_posix(),
-        name,
-        EMOTIONS[int(emotion) - 1],
-        strong,
-        SENTENCES[int(sentence) - 1],
-        split,
+        path=path.as_posix(),
+        speaker=f"ravdess_{actor}",
+        emotion=EMOTIONS[int(emotion) - 1],
+        level="strong" if level == "2" else "normal",
+        sentence=RAVDESS_SENTENCES[int(sentence) - 1],
+        split="dev" if int(actor) in RAVDESS_DEV_ACTORS else "train",
     )
 
 
-def _grid(path: Path) -> Clip | None:
-    """Six letters for six words; the speaker is the folder called s and a number."""
+def _grid_clip(path: Path) -> Clip | None:
+    """Read six letters for six words; the speaker is the folder called s and a number."""
     letters = path.stem.lower()
     if len(letters) != 6 or not all(letter in words for letter, words in zip(letters, GRID_WORDS)):
         return None
-    words = " ".join(words[letter] for letter, words in zip(letters, GRID_WORDS))
-    own = [part for part in path.parts[:-1] if re.fullmatch(r"s\d+", part)]
-    speaker = f"grid_{own[-1]}" if own else "grid"
-    return Clip(path.as_posix(), speaker, "neutral", "normal", words, split_of(speaker))
+    sentence = " ".join(words[letter] for letter, words in zip(letters, GRID_WORDS))
+    numbered = [folder for folder in path.parts[:-1] if re.fullmatch(r"s\d+", folder)]
+    speaker = f"grid_{numbered[-1]}" if numbered else "grid"
+    return Clip(path.as_posix(), speaker, "neutral", "normal", sentence, split_of(speaker))
 
 
-def _any(path: Path) -> Clip:
-    """The speaker is the first folder, or else the film itself."""
+def _any_clip(path: Path) -> Clip:
+    """Return a clip whose speaker is the first folder, or else the video itself."""
     speaker = path.parts[0] if len(path.parts) > 1 else path.stem
     return Clip(path.as_posix(), speaker, "neutral", "normal", "", split_of(speaker))
 
 
 def split_of(speaker: str) -> str:
-    """train or dev: the same for all clips of a speaker, today and tomorrow."""
-    return (
-        "dev" if int(hashlib.sha256(speaker.encode()).hexdigest(), 16) % DEV_SHARE == 0 else "train"
-    )
+    """Return train or dev, always the same for a speaker."""
+    number = int(hashlib.sha256(speaker.encode()).hexdigest(), 16)
+    return "dev" if number % DEV_SPEAKER_INTERVAL == 0 else "train"
 
 
-# ----------------------------------------------------------------------------------------------------------- fitting
+# ------------------------------------------------------------------------------------------ fitting
+
+
+@dataclass(frozen=True)
+class FolderTask:
+    """What a process needs to fit one clip of a folder."""
+
+    clip: Clip
+    folder: Path
+    out: Path
+    weights: str
+    synchronise: bool
+
+    @property
+    def fitted_path(self) -> Path:
+        """Where the fit is written."""
+        return self.out / CLIPS / f"{clip_file_name(self.clip)}.npz"
+
+    @property
+    def failed_path(self) -> Path:
+        """Where a failure is written."""
+        return self.out / FAILED / f"{clip_file_name(self.clip)}.txt"
+
+
+def clip_file_name(clip: Clip) -> str:
+    """Return a name for the files of a clip: its path, readable and without folders."""
+    plain = re.sub(r"[^A-Za-z0-9_.-]", "_", clip.path)[-80:]
+    return f"{plain}-{hashlib.sha256(os.fsencode(clip.path)).hexdigest()[:8]}"
 
 
 def capture_folder(
@@ -143,167 +189,157 @@ def capture_folder(
     scheduler: str | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> dict[str, Any]:
-    """Fit every film of a folder to `out`/clips, and write `out`/manifest.csv; returns figures for the screen.
+    """Fit every video of a folder to `out`/clips, and write `out`/manifest.csv.
 
-    What is there already, fitted or failed, is not tried again. The delay of every clip's sound is measured and listed.
-    weights: a set of them, see `load_models`
-    sync: auto or off: whether a clip's times are on its sound's clock
-    jobs: processes on this machine; scheduler: of a Dask cluster whose machines see the folders by the same names
-    Raises InputError where there is nothing to do or `out` is no folder.
+    Clips that are fitted or have failed are not tried again. The delay of every clip's audio is
+    measured and listed. `folder` and `kind` are as of `find_clips`.
+
+    Parameters
+    ----------
+    sync : str
+        auto or off: whether a clip's times are those of its audio.
+    jobs, scheduler
+        Number of processes on this machine; or the address of a Dask cluster whose machines see the
+        folders by the same names.
+    progress : callable, optional
+        Called with the number of clips done and their total.
+
+    Returns
+    -------
+    dict
+        Metrics over all clips, by name.
+
+    Raises
+    ------
+    InputError
+        If there is nothing to do, or `out` is not a folder.
     """
     from ..compute.workers import each_done
 
-    check_mode(sync, "way to synchronise")
+    synchronise = check_mode(sync, "way to synchronise")
     clips = find_clips(folder, kind)
     if out.suffix in (".npz", ".csv") or (out.exists() and not out.is_dir()):
         raise InputError(f"{out}: a corpus goes into a folder", "choose a folder's name")
-    LandmarkTracker()  # says what is not installed
+    LandmarkTracker()  # reports what is not installed
     for name in (CLIPS, FAILED):
         (out / name).mkdir(parents=True, exist_ok=True)
-    settings = Settings(folder.resolve(), out.resolve(), str(weights), sync)
-    tasks = [(settings, clip) for clip in clips if not _is_done(out, clip)]
-    done = len(clips) - len(tasks)
+    tasks = [
+        FolderTask(clip, folder.resolve(), out.resolve(), str(weights), synchronise)
+        for clip in clips
+    ]
+    todo = [t for t in tasks if not t.fitted_path.is_file() and not t.failed_path.is_file()]
+    done = len(tasks) - len(todo)
     if progress:
-        progress(done, len(clips))
-    if tasks:
-        for number, _ in enumerate(each_done(_capture_one, tasks, jobs, scheduler)):
+        progress(done, len(tasks))
+    if todo:
+        for number, _ in enumerate(each_done(_capture_clip, todo, jobs, scheduler), done + 1):
             if progress:
-                progress(done + number + 1, len(clips))
-    rows = list(_manifest_rows(out, clips))
-    with (
-        atomic_write(out / MANIFEST) as partial,
-        partial.open("w", newline="", encoding="utf-8", errors="replace") as file,
-    ):
-        writer = csv.DictWriter(file, list(rows[0]), lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(rows)
-    fitted = [row for row in rows if not row["failed"]]
-    delays = [row["sound_delay_s"] for row in fitted if row["sound_delay_s"] != ""]
-    return {
-        "clips": len(rows),
-        "failed": len(rows) - len(fitted),
-        "speakers": len({row["speaker"] for row in rows}),
-        "minutes": round(sum(float(row["seconds"]) for row in fitted) / 60, 2),
-        "residual_mm": round(float(np.mean([row["residual_mm"] for row in fitted])), 3)
-        if fitted
-        else None,
-        "sound_delay_s": round(float(np.median(delays)), 3) if delays else None,
-    }
-
-
-@dataclass(frozen=True)
-class Settings:
-    """How the films of a folder are fitted, see `capture_folder`."""
-
-    folder: Path
-    out: Path
-    weights: str
-    sync: str
-
-
-def kept_name(clip: Clip) -> str:
-    """A name for the files of a clip: its path, readable and without folders."""
-    plain = re.sub(r"[^A-Za-z0-9_.-]", "_", clip.path)[-80:]
-    return f"{plain}-{hashlib.sha256(os.fsencode(clip.path)).hexdigest()[:8]}"
-
-
-def _is_done(out: Path, clip: Clip) -> bool:
-    name = kept_name(clip)
-    return (out / CLIPS / f"{name}.npz").is_file() or (out / FAILED / f"{name}.txt").is_file()
+                progress(number, len(tasks))
+    results = [_clip_result(task) for task in tasks]
+    _write_manifest(out / MANIFEST, clips, results)
+    return _folder_metrics(clips, results)
 
 
 @lru_cache(maxsize=1)
-def _of_process(weights: str) -> tuple[Models, LandmarkTracker]:
-    """What a process needs, loaded once."""
+def _models_of_process(weights: str) -> tuple[Models, LandmarkTracker]:
+    """Return what a process needs, loaded once."""
     import torch
 
     torch.set_num_threads(1)  # there are as many processes as cores
     return load_models(weights, device="cpu"), LandmarkTracker()
 
 
-def _capture_one(task: tuple[Settings, Clip]) -> None:
-    """Fit a clip, or write why not."""
-    settings, clip = task
-    models, tracker = _of_process(settings.weights)
-    name, path = kept_name(clip), settings.folder / clip.path
+def _capture_clip(task: FolderTask) -> None:
+    """Fit a clip, or write why it failed."""
+    models, tracker = _models_of_process(task.weights)
+    path = task.folder / task.clip.path
     try:
-        film = capture_video(models.face, path, tracker)
-        sound = video_audio(path)
-        delay = (
-            None if sound is None else sound_delay(film.capture, models.face, models.talking, sound)
-        )
-    except Exception as error:  # of one clip, which the others need not wait for
-        of_machine = isinstance(error, OSError | MemoryError | TalkemoError) and not isinstance(
-            error, InputError
-        )
-        if of_machine:  # it may be better next time
-            raise
-        with atomic_write(settings.out / FAILED / f"{name}.txt") as partial:
-            reason = (
-                error.message
-                if isinstance(error, TalkemoError)
-                else f"{type(error).__name__}: {error}"
-            )
-            partial.write_text(reason, "utf-8")
+        video = capture_video(models.face, path, tracker)
+        audio = video_audio(path)
+        delay = None
+        if audio is not None:
+            delay = audio_delay(video.capture, models.face, models.talking, audio)
+    except InputError as error:
+        _write_failure(task, error.message)
         return
-    arrays = {f.name: getattr(film.capture, f.name) for f in fields(Capture)}
-    about: dict[str, Any] = {
-        "clip": json.dumps(asdict(clip)),
-        "fps": film.fps,
-        "residual_px": film.residual_px,
-    }
-    about["sound"] = [np.nan, np.nan] if delay is None else [delay.seconds, delay.r]
-    if delay is not None and settings.sync == "auto":
+    except (OSError, MemoryError, TalkemoError):  # of the machine: a later run may succeed
+        raise
+    except Exception as error:  # of this clip; the others go on
+        _write_failure(task, f"{type(error).__name__}: {error}")
+        return
+    arrays = {field.name: getattr(video.capture, field.name) for field in fields(Capture)}
+    if delay is not None and task.synchronise:
         arrays["time"] = arrays["time"] + delay.seconds
-    with atomic_write(settings.out / CLIPS / f"{name}.npz") as partial, partial.open("wb") as file:
+    with atomic_write(task.fitted_path) as partial, partial.open("wb") as file:
         np.savez_compressed(
             file,
             **arrays,
-            **about,
+            clip=json.dumps(asdict(task.clip)),
+            fps=video.fps,
+            residual_px=video.residual_px,
+            sound=[np.nan, np.nan] if delay is None else [delay.seconds, delay.r],
             face=models.face.fingerprint,
             names=np.array(models.face.expression_names),
         )
 
 
-def _manifest_rows(out: Path, clips: list[Clip]) -> Iterator[dict[str, Any]]:
-    """A row for each clip: what it is, its file, and how well it was fitted or why not."""
-    for clip in clips:
-        name = kept_name(clip)
-        path, why = out / CLIPS / f"{name}.npz", out / FAILED / f"{name}.txt"
-        row: dict[str, Any] = {
-            **asdict(clip),
-            "file": "",
-            "seconds": 0.0,
-            "fps": "",
-            "frames": 0,
-            "found": "",
-        }
-        row |= {
-            "residual_mm": "",
-            "residual_px": "",
-            "sound_delay_s": "",
-            "sound_r": "",
-            "failed": "",
-        }
-        if path.is_file():
-            with reading_errors(path, "a fitted clip", "remove it to have it made anew"):
-                arrays = read_npz(
-                    path, "a fitted clip", "residual", "residual_px", "seen", "fps", "sound"
-                )
-                seen = arrays["seen"].astype(bool)
-                fps = float(arrays["fps"])
-                row |= {
-                    "file": path.relative_to(out).as_posix(),
-                    "seconds": round(len(seen) / fps, 3),
-                    "fps": round(fps, 3),
-                    "frames": len(seen),
-                    "found": round(float(seen.mean()), 3),
-                    "residual_mm": round(float(arrays["residual"][seen].mean()), 3),
-                    "residual_px": round(float(arrays["residual_px"][seen].mean()), 3),
-                }
-                if np.isfinite(arrays["sound"]).all():
-                    row |= {"sound_delay_s": round(float(arrays["sound"][0]), 3)}
-                    row |= {"sound_r": round(float(arrays["sound"][1]), 3)}
-        else:
-            row["failed"] = why.read_text("utf-8")[:200] if why.is_file() else "not tried"
-        yield row
+def _write_failure(task: FolderTask, reason: str) -> None:
+    with atomic_write(task.failed_path) as partial:
+        partial.write_text(reason, "utf-8")
+
+
+# ----------------------------------------------------------------------------------------- manifest
+
+
+def _clip_result(task: FolderTask) -> ClipResult:
+    """Read the result of a clip."""
+    path = task.fitted_path
+    if not path.is_file():
+        failed = task.failed_path.is_file()
+        reason = task.failed_path.read_text("utf-8") if failed else "not tried"
+        return ClipResult(failed=reason[:MAX_REASON_LENGTH])
+    with reading_errors(path, FITTED_CLIP, "remove it to have it made again"):
+        names = ("residual", "residual_px", "seen", "fps", "sound")
+        arrays = read_npz(path, FITTED_CLIP, *names)
+        seen, fps = arrays["seen"].astype(bool), float(arrays["fps"])
+        measured = bool(np.isfinite(arrays["sound"]).all())
+        delay_s, correlation = arrays["sound"]
+        return ClipResult(
+            file=path.relative_to(task.out).as_posix(),
+            seconds=round(len(seen) / fps, 3),
+            fps=round(fps, 3),
+            frames=len(seen),
+            found=round(float(seen.mean()), 3),
+            residual_mm=round(float(arrays["residual"][seen].mean()), 3),
+            residual_px=round(float(arrays["residual_px"][seen].mean()), 3),
+            sound_delay_s=round(float(delay_s), 3) if measured else None,
+            sound_r=round(float(correlation), 3) if measured else None,
+        )
+
+
+def _write_manifest(path: Path, clips: list[Clip], results: list[ClipResult]) -> None:
+    """Write a csv with a row for each clip."""
+    columns = [field.name for field in (*fields(Clip), *fields(ClipResult))]
+    with (
+        atomic_write(path) as partial,
+        partial.open("w", newline="", encoding="utf-8", errors="replace") as file,
+    ):
+        writer = csv.DictWriter(file, columns, lineterminator="\n")
+        writer.writeheader()
+        for clip, result in zip(clips, results):
+            writer.writerow(asdict(clip) | asdict(result))
+
+
+def _folder_metrics(clips: list[Clip], results: list[ClipResult]) -> dict[str, Any]:
+    """Return metrics over all clips."""
+    fitted = [result for result in results if not result.failed]
+    delays = [r.sound_delay_s for r in fitted if r.sound_delay_s is not None]
+    residuals = [r.residual_mm for r in fitted if r.residual_mm is not None]
+    return {
+        "clips": len(clips),
+        "failed": len(clips) - len(fitted),
+        "speakers": len({clip.speaker for clip in clips}),
+        "minutes": round(sum(result.seconds for result in fitted) / 60, 2),
+        "residual_mm": round(float(np.mean(residuals)), 3) if residuals else None,
+        "sound_delay_s": round(float(np.median(delays)), 3) if delays else None,
+    }

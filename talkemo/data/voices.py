@@ -17,7 +17,7 @@ from .facegood import DEV_TAKES
 FREE_CORPORA = (
     "java_sed",
 )  # corpora of recordings that may be used for any purpose; facegood may, too
-FOLDERS = (*FREE_CORPORA, "facegood", "speech")  # of the data folder, that `read` looks into
+FOLDERS = (*FREE_CORPORA, "facegood", "speech")  # of the data folder, that `read_corpus` looks into
 RESTRICTED = re.compile(
     r"\bNC\b", re.IGNORECASE
 )  # in the licence of a speech set's row: not for commerce
@@ -42,7 +42,7 @@ def read(data: Path) -> list[Utterance]:
     found = []
     for corpus in FREE_CORPORA:
         if (data / corpus).is_dir():
-            for r in corpora.read(corpus, data):
+            for r in corpora.read_corpus(corpus, data):
                 if r.split == "train":
                     found.append(Utterance(r.audio, "", r.speaker))
     takes = sorted((data / "facegood" / "audio").glob("*.ogg"))

@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from ..data.captures import FittedRecording, Report, load_captures
-from ..data.motion import acted_frames, from_rest
+from ..data.captures import FittedRecording, StepProgress, load_captures
+from ..data.rest_relative import acted_frames, relative_to_rest
 from ..errors import InputError
 from ..expression.emotions import EMOTIONS, one_hot
 from ..face.canonical import Face
@@ -40,7 +40,7 @@ def evaluate_emotion(
     corpus: str = "ravdess",
     split: str = "dev",
     jobs: int = 1,
-    progress: Report | None = None,
+    progress: StepProgress | None = None,
 ) -> dict[str, Any]:
     """What emotion transfer makes of the neutral recordings of a split's actors, a row an emotion.
 
@@ -150,10 +150,10 @@ def recordings_of(
     corpus: str = "ravdess",
     split: str = "dev",
     jobs: int = 1,
-    progress: Report | None = None,
+    progress: StepProgress | None = None,
 ) -> list[FittedRecording]:
     """The recordings of a split of a corpus of acted emotion, as motion from each person's rest."""
-    recordings = from_rest(
+    recordings = relative_to_rest(
         list(load_captures(data, cache, models, (corpus,), jobs, progress)), models.face
     )
     return [r for r in recordings if r.split == split]

@@ -11,10 +11,10 @@ import numpy as np
 
 from ..audio.recording import open_audio
 from ..data import facegood
-from ..data.captures import FittedRecording, Report, load_captures
+from ..data.captures import FittedRecording, StepProgress, load_captures
 from ..data.corpora import CORPORA, with_context
-from ..data.motion import from_rest
 from ..data.phones import Phone
+from ..data.rest_relative import relative_to_rest
 from ..errors import InputError
 from ..face.canonical import Face
 from ..weights.models import Models
@@ -47,7 +47,7 @@ def evaluate_lips(
     split: str = "dev",
     phones: dict[str, list[Phone]] | None = None,
     jobs: int = 1,
-    progress: Report | None = None,
+    progress: StepProgress | None = None,
 ) -> dict[str, Any]:
     """RE, VE and correlations of the talking model on neutral recordings of a split, a row a corpus; means over clips.
 
@@ -61,9 +61,11 @@ def evaluate_lips(
     """
     face = models.face
     present = tuple(corpus for corpus in CORPORA if (data / corpus).is_dir())
-    recordings = from_rest(list(load_captures(data, cache, models, present, jobs, progress)), face)
+    recordings = relative_to_rest(
+        list(load_captures(data, cache, models, present, jobs, progress)), face
+    )
     if (data / facegood.CORPUS).is_dir():
-        recordings += facegood.read(data, face)
+        recordings += facegood.read_facegood(data, face)
     neutral = [r for r in recordings if r.emotion in ("neutral", "calm")]
     trained = [r.capture.shapes for r in neutral if r.split == "train"]
     if not trained:

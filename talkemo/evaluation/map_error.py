@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from ..data.captures import Report, load_captures
+from ..data.captures import StepProgress, load_captures
 from ..data.corpora import CORPORA
 from ..face.geometry_map import geometry_map
 from ..weights.models import Models
@@ -17,7 +17,7 @@ PEOPLE_MODES = 30  # identity coefficients that the random people differ by
 
 
 def evaluate_map(
-    data: Path, cache: Path, models: Models, *, jobs: int = 1, progress: Report | None = None
+    data: Path, cache: Path, models: Models, *, jobs: int = 1, progress: StepProgress | None = None
 ) -> dict[str, Any]:
     """The stress of the face's chart, and the errors in mm of a round trip through the geometry map.
 

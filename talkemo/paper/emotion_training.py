@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from ..data.captures import Report
-from ..data.motion import ActedFrames
+from ..data.captures import StepProgress
+from ..data.rest_relative import ActedFrames
 from ..expression.emotions import EMOTIONS, PAPER_EMOTIONS
 from ..train.emotion import EmotionConfig
 from ..train.run import Run
@@ -29,7 +29,7 @@ def temporary_run(
     cache: Path,
     models: Models,
     jobs: int = 1,
-    progress: Report | None = None,
+    progress: StepProgress | None = None,
 ) -> Run:
     """A training in a folder that goes away, with the face and the speech encoder of models, and their device."""
     return Run(

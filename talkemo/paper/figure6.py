@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from ..data.captures import FittedRecording, Report
-from ..data.motion import acted_frames
+from ..data.captures import FittedRecording, StepProgress
+from ..data.rest_relative import acted_frames
 from ..evaluation.drawing import COLOURS, figure_packages, new_figure, save_figure
 from ..evaluation.emotion import frames_motion, map_batches, recordings_of
 from ..expression.emotions import PAPER_EMOTIONS, one_hot
@@ -30,7 +30,7 @@ def figure6(
     output: Path,
     *,
     jobs: int = 1,
-    progress: Report | None = None,
+    progress: StepProgress | None = None,
 ) -> dict[str, Any]:
     """Write the discriminator's last feature layer by PCA and t-SNE, coloured by emotion, to a png.
 

@@ -11,8 +11,8 @@ import numpy as np
 import torch
 from torch.nn import functional
 
-from ..data.captures import Report
-from ..data.motion import ActedFrames, acted_frames
+from ..data.captures import StepProgress
+from ..data.rest_relative import ActedFrames, acted_frames
 from ..evaluation import metrics
 from ..evaluation.drawing import draw_faces, new_figure
 from ..evaluation.emotion import frames_motion, map_batches, recognised, recordings_of
@@ -47,7 +47,7 @@ def figure7(
     *,
     steps: int | None = None,
     jobs: int = 1,
-    progress: Report | None = None,
+    progress: StepProgress | None = None,
 ) -> dict[str, Any]:
     """Write a png of a talking face with each emotion by a PointNet and by the geometry map's generator.
 

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from .. import __version__
-from ..data.captures import Report
+from ..data.captures import StepProgress
 from ..errors import InputError
 from ..files.cache import corpora_digests, digest, sha256
 from ..files.reading import read_json_object
@@ -48,7 +48,7 @@ def paper_report(
     steps: int | None = None,
     study: Path | None = None,
     jobs: int = 1,
-    progress: Report | None = None,
+    progress: StepProgress | None = None,
 ) -> dict[str, Any]:
     """Make what is missing of the report in a folder, and its page; returns the page and what is in the parts.
 

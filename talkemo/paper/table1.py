@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from ..audio.recording import open_audio
-from ..data.captures import FittedRecording, Report
+from ..data.captures import FittedRecording, StepProgress
 from ..evaluation import metrics
 from ..face.canonical import Face
 from ..networks.talking import TalkingModel
@@ -44,7 +44,7 @@ def table1(
     steps: int | None = None,
     corpora: tuple[str, ...] = ("ravdess", "grid_s1"),
     jobs: int = 1,
-    progress: Report | None = None,
+    progress: StepProgress | None = None,
 ) -> dict[str, Any]:
     """RE (mm) and VE (mm a frame) of the talking model trained with constant and with local weights.
 

@@ -13,8 +13,8 @@ import torch
 
 from ..audio.recording import open_audio
 from ..data import augmentation
-from ..data.captures import FittedRecording, Report
-from ..data.motion import acted_frames
+from ..data.captures import FittedRecording, StepProgress
+from ..data.rest_relative import acted_frames
 from ..evaluation import metrics
 from ..evaluation.emotion import (
     Judge,
@@ -47,7 +47,7 @@ def table2(
     seeds: int = SEEDS,
     steps: int | None = None,
     jobs: int = 1,
-    progress: Report | None = None,
+    progress: StepProgress | None = None,
 ) -> dict[str, Any]:
     """Errors of emotion transfer trained with and without augmentation from the same start, on the paper's emotions.
 

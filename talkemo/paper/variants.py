@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 
 from ..audio.recording import Audio, open_audio
-from ..data.captures import Report
+from ..data.captures import StepProgress
 from ..errors import InputError
 from ..expression.emotions import PAPER_EMOTIONS, one_hot
 from ..face.canonical import Face
@@ -56,7 +56,7 @@ def render_variants(
     *,
     steps: int | None = None,
     jobs: int = 1,
-    progress: Report | None = None,
+    progress: StepProgress | None = None,
 ) -> list[Path]:
     """Train what the five methods need and render every recording with each emotion by each; returns their folders.
 
@@ -104,7 +104,7 @@ def _methods(
     folder: Path,
     steps: int | None,
     jobs: int,
-    progress: Report | None,
+    progress: StepProgress | None,
 ) -> dict[str, Method]:
     """The five methods, the last of which shows no emotion. What they need is trained in folders of `folder`, once."""
     face, usual = models.face, emotion_config(steps)
@@ -141,7 +141,7 @@ def variant_run(
     cache: Path,
     models: Models,
     jobs: int = 1,
-    progress: Report | None = None,
+    progress: StepProgress | None = None,
 ) -> Run:
     """The training of a variant in a folder of its own in `folder`, which goes on unless the corpora have changed."""
     run = temporary_run(folder / name, data, cache, models, jobs, progress)

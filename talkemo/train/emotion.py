@@ -25,9 +25,9 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from ..capture.landmarks import seen_shapes
+from ..capture.landmarks import observed_shapes
 from ..data import augmentation
-from ..data.motion import ActedFrames, acted_frames, from_rest
+from ..data.rest_relative import ActedFrames, acted_frames, relative_to_rest
 from ..data.voices import FREE_CORPORA
 from ..expression.emotions import EMOTIONS, PAPER_EMOTIONS, effective
 from ..face.canonical import Face
@@ -131,7 +131,7 @@ def train_emotion(run: Run, config: EmotionConfig) -> Path:
 def training_frames(run: Run, corpora: tuple[str, ...]) -> ActedFrames:
     """The acted frames of corpora without their dev splits."""
     models = run.models()
-    neutralised = from_rest(list(captured_recordings(run, corpora)), models.face)
+    neutralised = relative_to_rest(list(captured_recordings(run, corpora)), models.face)
     return acted_frames([r for r in neutralised if r.split == "train" and r.emotion in EMOTIONS])
 
 
@@ -357,7 +357,7 @@ class StarGAN:
         rng = np.random.default_rng(config.seed)
         self.loop = Loop("emotion", run, modules, self.optimisers, settings, rng, Latest())
         self.noise_maps = (
-            map_basis(face, TRAINED_SIZE)[torch.from_numpy(seen_shapes(face))]
+            map_basis(face, TRAINED_SIZE)[torch.from_numpy(observed_shapes(face))]
             .flatten(1)
             .to(self.device)
         )
@@ -497,7 +497,7 @@ class StarGAN:
 
 def opening_row(face: Face) -> torch.Tensor:
     """(3·64·64,) mm that a map in the span of the blend shapes, in UNIT, opens the middle of the lips by."""
-    seen = seen_shapes(face)
+    seen = observed_shapes(face)
     opens = face.lip_opening(face.expression_basis[seen])
     basis = map_basis(face, TRAINED_SIZE).flatten(1)[torch.from_numpy(seen)].double()
     gram = basis @ basis.T
@@ -583,7 +583,7 @@ def _train_classifier(
 ) -> Classifier:
     """A classifier of CLASSES, with checkpoints of its own. origin: see `_classifiers_origin`"""
     classes = CLASSES[name]
-    device, seen = run.torch_device, torch.from_numpy(seen_shapes(face)).to(run.torch_device)
+    device, seen = run.torch_device, torch.from_numpy(observed_shapes(face)).to(run.torch_device)
     source = torch.from_numpy(frames.shapes).to(device)
     basis = map_basis(face, TRAINED_SIZE).flatten(1).to(device)
     torch.manual_seed(config.seed)

@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from torch.nn import functional
 
-from ..capture.landmarks import seen_shapes
+from ..capture.landmarks import observed_shapes
 from ..face.canonical import Face
 from ..face.geometry_map import SIZE, geometry_map
 from ..networks.emotion import INNER, UNIT, Generator, LinearMaps
@@ -19,12 +19,12 @@ def map_basis(face: Face, size: int = SIZE) -> torch.Tensor:
 
 
 def residual_rows(face: Face) -> tuple[torch.Tensor, np.ndarray]:
-    """Orthonormal maps (Z, 3, 128, 128) in UNIT that span the maps of `seen_shapes`: a basis of residuals.
+    """Orthonormal maps (Z, 3, 128, 128) in UNIT that span the maps of `observed_shapes`: a basis of residuals.
 
     Second, the displacements (Z, V, 3) mm that they are decoded to. Shapes that captures do not show, such as gaze, are
     left out: every value of them would look equally real to the discriminator.
     """
-    seen = seen_shapes(face)
+    seen = observed_shapes(face)
     maps = map_basis(face)[seen]
     flat = maps.flatten(1)
     triangle = torch.linalg.cholesky((flat @ flat.T).double()).float()

@@ -16,7 +16,7 @@ from ..audio.mel import FFT, log_mel
 from ..audio.recording import SAMPLE_RATE, Audio, open_audio
 from ..data import corpora, facegood
 from ..data.captures import FittedRecording, bring_up_to_date, load_captures
-from ..data.motion import from_rest
+from ..data.rest_relative import relative_to_rest
 from ..errors import InputError
 from ..face.canonical import Face
 from ..files.reading import reading_errors
@@ -98,11 +98,11 @@ def neutral_recordings(run: Run, names: list[str]) -> list[FittedRecording]:
     face = run.models().face
     found = [
         r
-        for r in from_rest(list(captured_recordings(run, captured)), face)
+        for r in relative_to_rest(list(captured_recordings(run, captured)), face)
         if r.emotion in ("neutral", "calm") or r.corpus in ACTED
     ]
     if facegood.CORPUS in names and (run.data / facegood.CORPUS).is_dir():
-        found += facegood.read(run.data, face)
+        found += facegood.read_facegood(run.data, face)
     return found
 
 

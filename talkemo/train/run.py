@@ -8,7 +8,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..data.captures import Report
+from ..data.captures import StepProgress
 from ..errors import InputError
 from ..files.cache import sha256
 from ..weights.files import save_weights
@@ -73,7 +73,7 @@ class Run:
     origin: str = ""
     redo: bool = False
     made: dict[str, Any] = field(default_factory=dict)
-    progress: Report | None = field(default=None, compare=False)
+    progress: StepProgress | None = field(default=None, compare=False)
     notice: Callable[[str], None] | None = field(default=None, compare=False)
 
     @property

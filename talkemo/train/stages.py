@@ -58,7 +58,13 @@ def train_captures(run: Run, config: CaptureConfig) -> dict[str, Any]:
     present = [corpus for corpus in config.corpora if (run.data / corpus).is_dir()]
     for corpus in present:
         fit_where_needed(
-            corpus, run.data, run.captures, run.models(), run.jobs, run.report, face_too=True
+            corpus,
+            run.data,
+            run.captures,
+            run.models(),
+            run.jobs,
+            run.report,
+            refit_if_face_changed=True,
         )
     return {"captures": str(run.captures), "corpora": present}
 

@@ -1,4 +1,4 @@
-"""Pictures of films and photographs, by the ffmpeg that imageio-ffmpeg carries."""
+"""Frames of videos and images, decoded by ffmpeg and Pillow."""
 
 from __future__ import annotations
 
@@ -21,154 +21,139 @@ from .ffmpeg import VIDEO_DEMUXERS, ffmpeg_program, input_arguments
 IMAGE_ENDINGS = (".jpg", ".jpeg", ".png")
 VIDEO_ENDINGS = (".mp4", ".mpg", ".mpeg", ".avi", ".mov", ".mkv", ".webm", ".m4v")
 CAPTURE_ENDINGS = (*VIDEO_ENDINGS, *IMAGE_ENDINGS)
-LONGEST_SIDE = 1280  # pixels of a picture that is looked at; larger films are scaled down
-LARGEST_PHOTO = 1 << 26  # pixels
-USUAL_FPS = 25.0  # of films that do not say
-FPS = (1.0, 120.0)  # of a film; others are brought into this range
-HINT = "mp4, mov, mkv, webm, avi and mpg are read; is it whole?"
+MAX_FRAME_SIDE_PX = 1280  # larger videos are scaled down to this
+MAX_IMAGE_PIXELS = 1 << 26  # larger images are refused
+DEFAULT_VIDEO_FPS = 25.0  # of videos that do not state their frame rate
+VIDEO_FPS_RANGE = (1.0, 120.0)  # frame rates are clipped to this range
+VIDEO_HINT = "mp4, mov, mkv, webm, avi and mpg are read; is the file complete?"
 
 
 @dataclass(frozen=True, eq=False)
 class Video:
-    """A film's pictures at a constant rate, the first at 0 s.
-
-    fps: frames a second; scale: pixels of the film to one of a picture; size: width and height of the film
-    seconds: how long the file says that it is, 0 where it does not
-    pictures: (H, W, 3) uint8 each, to be read once
-    """
+    """An open video: its frames at a constant rate, the first at 0 s."""
 
     fps: float
-    scale: float
-    size: tuple[int, int]
-    seconds: float
-    pictures: Iterator[np.ndarray]
+    scale: float  # video pixels per pixel of a frame
+    size: tuple[int, int]  # width and height of the video, px
+    duration_s: float  # as stated by the file, 0 if it does not say
+    frames: Iterator[np.ndarray]  # each (H, W, 3) uint8; can be read once
 
 
 def check_video(path: Path) -> None:
-    """Raise InputError for a file that is no film and no photograph."""
-    _check_there(path)
+    """Raise InputError for a file that is neither a video nor an image."""
+    _check_exists(path)
     if path.suffix.lower() in IMAGE_ENDINGS:
-        _photo(path)
+        _read_image(path)
     else:
-        _about(path)
+        _probe(path)
 
 
 @contextmanager
 def open_video(path: Path) -> Iterator[Video]:
-    """A film, or a photograph as a film of one picture. Frames at varying intervals are brought to a constant rate.
+    """Open a video, or an image as a video of one frame.
 
-    Raises InputError for a file that cannot be read.
+    Frames at varying intervals are resampled to a constant rate. Raises InputError for a file that
+    cannot be read.
     """
-    _check_there(path)
+    _check_exists(path)
     if path.suffix.lower() in IMAGE_ENDINGS:
-        photo = _photo(path)
-        yield Video(1.0, 1.0, (photo.shape[1], photo.shape[0]), 0.0, iter([photo]))
+        image = _read_image(path)
+        yield Video(1.0, 1.0, (image.shape[1], image.shape[0]), 0.0, iter([image]))
         return
-    fps, longest, seconds = _about(path)
-    side = f"'if(gt(iw,ih),min(iw,{LONGEST_SIDE}),-2)':'if(gt(iw,ih),-2,min(ih,{LONGEST_SIDE}))'"
-    # Counted from the sound's beginning: a picture that begins later is shown from there on.
-    wanted = [
-        "-vf",
-        f"fps={fps:g}:start_time=0,scale={side}",
-        "-f",
-        "image2pipe",
-        "-c:v",
-        "ppm",
-        "-",
-    ]
-    with tempfile.TemporaryFile() as said:
-        command = [*_begin(path), "-v", "error", *wanted]
-        with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=said) as process:
-            assert process.stdout is not None
-            try:
-                first = _next_picture(process.stdout)
-                if first is None:
-                    process.wait()
-                    said.seek(0)
-                    raise _unreadable(path, said.read(10_000).decode("utf-8", "replace"))
-                scale = max(1.0, longest / max(first.shape))
-                size = (round(first.shape[1] * scale), round(first.shape[0] * scale))
-                yield Video(fps, scale, size, seconds, chain([first], _pictures(process.stdout)))
-            finally:
-                process.kill()
+    fps, longest_side, duration_s = _probe(path)
+    limit = MAX_FRAME_SIDE_PX
+    size = f"'if(gt(iw,ih),min(iw,{limit}),-2)':'if(gt(iw,ih),-2,min(ih,{limit}))'"
+    # start_time=0: times count from the start of the audio. If the video starts later, its first
+    # frame is repeated until then.
+    filters = ["-vf", f"fps={fps:g}:start_time=0,scale={size}"]
+    command = [*_read_command(path), "-v", "error", *filters, *"-f image2pipe -c:v ppm -".split()]
+    with (
+        tempfile.TemporaryFile() as log,
+        subprocess.Popen(command, stdout=subprocess.PIPE, stderr=log) as process,
+    ):
+        assert process.stdout is not None
+        try:
+            first = _next_frame(process.stdout)
+            if first is None:
+                process.wait()
+                log.seek(0)
+                raise _unreadable(path, log.read(10_000).decode("utf-8", "replace"))
+            scale = max(1.0, longest_side / max(first.shape))
+            width, height = round(first.shape[1] * scale), round(first.shape[0] * scale)
+            frames = chain([first], _remaining_frames(process.stdout))
+            yield Video(fps, scale, (width, height), duration_s, frames)
+        finally:
+            process.kill()
 
 
-def _check_there(path: Path) -> None:
+def _check_exists(path: Path) -> None:
     if not path.is_file():
-        raise InputError(f"{printable(path)}: no such file", "name a film or a photograph")
+        raise InputError(f"{printable(path)}: no such file", "name a video or an image")
 
 
-def _begin(path: Path) -> list[str]:
-    """How a command of ffmpeg's begins that reads a film and nothing else."""
+def _read_command(path: Path) -> list[str]:
+    """Return the start of an ffmpeg command that reads a video and nothing else."""
     return [ffmpeg_program(), "-nostdin", *input_arguments(str(path.absolute()), VIDEO_DEMUXERS)]
 
 
-def _pictures(stream: IO[bytes]) -> Iterator[np.ndarray]:
-    """What is left of the pictures of a stream."""
-    while (picture := _next_picture(stream)) is not None:
-        yield picture
+def _remaining_frames(stream: IO[bytes]) -> Iterator[np.ndarray]:
+    while (frame := _next_frame(stream)) is not None:
+        yield frame
 
 
-def _next_picture(stream: IO[bytes]) -> np.ndarray | None:
-    """The next picture (H, W, 3) of a stream of PPM files, None at its end."""
+def _next_frame(stream: IO[bytes]) -> np.ndarray | None:
+    """Return the next frame (H, W, 3) of a stream of PPM files, None at its end."""
     if stream.readline() != b"P6\n":
         return None
     width, height = map(int, stream.readline().split())
-    stream.readline()  # the largest value, 255
+    stream.readline()  # the maximum value, 255
     content = stream.read(3 * width * height)
-    return (
-        np.frombuffer(content, np.uint8).reshape(height, width, 3)
-        if len(content) == 3 * width * height
-        else None
-    )
+    if len(content) < 3 * width * height:
+        return None
+    return np.frombuffer(content, np.uint8).reshape(height, width, 3)
 
 
-def _about(path: Path) -> tuple[float, int, float]:
-    """Frames a second of a film, pixels along its longer side, and its seconds. Raises InputError where it has no pictures."""
-    done = subprocess.run([*_begin(path), "-hide_banner"], stderr=subprocess.PIPE, check=False)
-    said = done.stderr.decode("utf-8", "replace")
-    stream = next((line for line in said.splitlines() if re.search(r"Stream #.*Video:", line)), "")
+def _probe(path: Path) -> tuple[float, int, float]:
+    """Return a video's frame rate, its longer side in pixels and its duration in seconds.
+
+    Raises InputError if the file has no video stream.
+    """
+    command = [*_read_command(path), "-hide_banner"]
+    log = subprocess.run(command, stderr=subprocess.PIPE, check=False).stderr
+    text = log.decode("utf-8", "replace")
+    stream = next((line for line in text.splitlines() if re.search(r"Stream #.*Video:", line)), "")
     size = re.search(r"\b(\d{2,5})x(\d{2,5})\b", stream)
     if size is None:
-        raise _unreadable(path, said)
+        raise _unreadable(path, text)
     rate = re.search(r"([\d.]+) fps", stream) or re.search(r"([\d.]+) tbr", stream)
-    fps = float(rate[1]) if rate else USUAL_FPS
-    length = re.search(r"Duration: (\d+):(\d+):(\d+(?:\.\d+)?)", said)
-    seconds = 3600 * int(length[1]) + 60 * int(length[2]) + float(length[3]) if length else 0.0
-    return min(max(fps, FPS[0]), FPS[1]), max(int(size[1]), int(size[2])), seconds
+    fps = float(rate[1]) if rate else DEFAULT_VIDEO_FPS
+    low, high = VIDEO_FPS_RANGE
+    length = re.search(r"Duration: (\d+):(\d+):(\d+(?:\.\d+)?)", text)
+    duration_s = 3600 * int(length[1]) + 60 * int(length[2]) + float(length[3]) if length else 0.0
+    return min(max(fps, low), high), max(int(size[1]), int(size[2])), duration_s
 
 
-def _unreadable(path: Path, said: str) -> InputError:
-    """What ffmpeg says of a file: the first line that names a reason."""
-    lines = [re.sub(r"^\[[^]]*\] ", "", line.strip()) for line in said.splitlines()]
-    reasons = [line for line in lines if re.search(r"nvalid|rror|not found|No ", line)]
-    reason = (
-        reasons[0].replace(f"file:{path.absolute()}", path.name)[:120].rstrip(".")
-        if reasons
-        else "no pictures in it"
-    )
-    return InputError(f"{printable(path)}: not a film that can be read ({printable(reason)})", HINT)
+def _unreadable(path: Path, log: str) -> InputError:
+    """Return the error for a file that ffmpeg cannot read, with the first reason in its log."""
+    lines = [re.sub(r"^\[[^]]*\] ", "", line.strip()) for line in log.splitlines()]
+    reasons = (line for line in lines if re.search(r"nvalid|rror|not found|No ", line))
+    reason = next(reasons, "it has no video stream").replace(f"file:{path.absolute()}", path.name)
+    reason = printable(reason[:120].rstrip("."))
+    return InputError(f"{printable(path)}: not a video that can be read ({reason})", VIDEO_HINT)
 
 
-def _photo(path: Path) -> np.ndarray:
-    """A photograph (H, W, 3) uint8, upright."""
-    from PIL import Image, ImageOps, UnidentifiedImageError
+def _read_image(path: Path) -> np.ndarray:
+    """Return an image (H, W, 3) uint8, upright."""
+    from PIL import Image, ImageOps
 
     try:
-        with Image.open(path, formats=["JPEG", "PNG"]) as picture:
-            if picture.width * picture.height > LARGEST_PHOTO:
+        with Image.open(path, formats=["JPEG", "PNG"]) as image:
+            if image.width * image.height > MAX_IMAGE_PIXELS:
                 raise InputError(
-                    f"{printable(path)}: {picture.width}×{picture.height} pixels", "scale it down"
+                    f"{printable(path)}: {image.width}×{image.height} pixels", "scale it down"
                 )
-            return np.array(ImageOps.exif_transpose(picture).convert("RGB"))
-    except (
-        OSError,
-        ValueError,
-        SyntaxError,
-        UnidentifiedImageError,
-        Image.DecompressionBombError,
-    ) as error:
+            return np.array(ImageOps.exif_transpose(image).convert("RGB"))
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
         raise InputError(
-            f"{printable(path)}: not a photograph that can be read ({error})",
-            "jpg and png are read",
+            f"{printable(path)}: not an image that can be read ({error})", "jpg and png are read"
         ) from None

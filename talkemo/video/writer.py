@@ -1,4 +1,4 @@
-"""The film encoder: a process of ffmpeg, the one that imageio-ffmpeg carries, that is fed with frames."""
+"""Video encoding: frames are piped into a process of ffmpeg."""
 
 from __future__ import annotations
 
@@ -12,16 +12,39 @@ import numpy as np
 from ..errors import TalkemoError
 from .ffmpeg import ffmpeg_program
 
-PATIENCE = 600.0  # s that the encoder may take to complete a film after its last frame
+ENCODER_TIMEOUT_S = 600.0  # the encoder is ended if it takes longer after the last frame
+# ffmpeg's options of video codec and container for each ending.
+VIDEO_CODECS = {
+    ".mp4": "-c:v libx264 -preset veryfast -crf 20 -pix_fmt yuv420p -movflags +faststart -f mp4",
+    ".webm": "-c:v libvpx-vp9 -deadline realtime -cpu-used 6 -crf 32 -b:v 0 -pix_fmt yuv420p "
+    "-f webm",
+    ".gif": "-vf split[a][b];[a]palettegen=stats_mode=diff[p];[b][p]paletteuse=dither=bayer "
+    "-loop 0 -f gif",
+}
 
 
 class VideoEncoder:
-    """Encodes frames (H, W, 3) uint8 with the sound of a file: H.264 and AAC in an mp4, VP9 and Opus in a webm, a gif.
+    """Encode frames and audio: H.264 and AAC in an mp4, VP9 and Opus in a webm, or a gif.
 
-    path: where the encoder writes, over what is there; name: what the film is called in messages, and whose ending says
-        what is written; a gif has no sound
-    size: (W, H) pixels, even; seconds: length of the film, to which sound is cut or filled with silence
-    Raises TalkemoError, by `write` or `finish`, where the encoder fails; its own messages are summed up in it.
+    Parameters
+    ----------
+    path
+        Where the video is written; an existing file is replaced.
+    name
+        Final name of the video: its ending selects the format, and messages show it.
+    size
+        Width and height in pixels, both even.
+    fps
+        Frames per second.
+    audio
+        A file with the audio, None for a silent video. A gif has no audio.
+    duration_s
+        Length of the video; audio is cut to it or padded with silence.
+
+    Raises
+    ------
+    TalkemoError
+        From `write` or `finish` if the encoder fails, with its first message.
     """
 
     def __init__(
@@ -30,105 +53,67 @@ class VideoEncoder:
         name: Path,
         size: tuple[int, int],
         fps: float,
-        sound: Path | None,
-        seconds: float,
+        audio: Path | None,
+        duration_s: float,
     ):
         self.name = name
-        frames = [
-            "-f",
-            "rawvideo",
-            "-pix_fmt",
-            "rgb24",
-            "-s",
-            f"{size[0]}x{size[1]}",
-            "-r",
-            f"{fps:.9g}",
-            "-i",
-            "pipe:0",
-        ]
-        kind = name.suffix.lower()
-        if kind == ".gif":
-            sound = None
-        audio = [] if sound is None else ["-i", f"file:{sound.resolve()}"]
-        codec = "libopus" if kind == ".webm" else "aac"
-        tracks = (
-            [] if sound is None else ["-map", "0:v", "-map", "1:a:0", "-c:a", codec, "-af", "apad"]
-        )
-        video = {
-            ".webm": [
-                "-c:v",
-                "libvpx-vp9",
-                "-deadline",
-                "realtime",
-                "-cpu-used",
-                "6",
-                "-crf",
-                "32",
-                "-b:v",
-                "0",
-            ],
-            ".gif": [
-                "-vf",
-                "split[a][b];[a]palettegen=stats_mode=diff[p];[b][p]paletteuse=dither=bayer",
-                "-loop",
-                "0",
-            ],
-        }.get(kind, ["-c:v", "libx264", "-preset", "veryfast", "-crf", "20"])
-        container = {".webm": ["-pix_fmt", "yuv420p", "-f", "webm"], ".gif": ["-f", "gif"]}.get(
-            kind, ["-pix_fmt", "yuv420p", "-movflags", "+faststart", "-f", "mp4"]
-        )
-        output = ["-t", f"{seconds:.6f}", *container, f"file:{path.resolve()}"]
-        command = [ffmpeg_program(), "-v", "error", "-y", *frames, *audio, *tracks, *video, *output]
-        self.said = tempfile.TemporaryFile()  # noqa: SIM115 (closed by `close`)
-        # In a session of its own: an interrupt from the terminal is for us, who then end it.
+        ending = name.suffix.lower()
+        frame_input = f"-f rawvideo -pix_fmt rgb24 -s {size[0]}x{size[1]} -r {fps:.9g} -i pipe:0"
+        command = [ffmpeg_program(), *"-v error -y".split(), *frame_input.split()]
+        if audio is not None and ending != ".gif":
+            codec = "libopus" if ending == ".webm" else "aac"
+            command += ["-i", f"file:{audio.resolve()}"]
+            command += f"-map 0:v -map 1:a:0 -c:a {codec} -af apad".split()
+        command += VIDEO_CODECS.get(ending, VIDEO_CODECS[".mp4"]).split()
+        command += ["-t", f"{duration_s:.6f}", f"file:{path.resolve()}"]
+        self.log = tempfile.TemporaryFile()  # noqa: SIM115 (closed by `close`)
+        # A session of its own: Ctrl-C reaches this process only, which then ends the encoder.
         self.process = subprocess.Popen(
             command,
             stdin=subprocess.PIPE,
             stdout=subprocess.DEVNULL,
-            stderr=self.said,
+            stderr=self.log,
             start_new_session=True,
         )
 
     def write(self, frame: np.ndarray) -> None:
-        """Append a frame."""
+        """Append a frame (H, W, 3) uint8."""
         assert self.process.stdin is not None
         try:
             self.process.stdin.write(np.ascontiguousarray(frame).data)
-        except OSError:  # it has ended
+        except OSError:  # the encoder has ended
             raise self._failure() from None
 
     def finish(self) -> None:
-        """Complete the film."""
+        """Complete the video."""
         assert self.process.stdin is not None
         try:
             self.process.stdin.close()
-            status = self.process.wait(PATIENCE)
+            status = self.process.wait(ENCODER_TIMEOUT_S)
         except (OSError, subprocess.TimeoutExpired):
             raise self._failure() from None
         if status:
             raise self._failure()
 
     def close(self) -> None:
-        """End the process, whether the film is complete or not."""
+        """End the process, whether the video is complete or not."""
         if self.process.poll() is None:
             self.process.kill()
             self.process.wait()
         assert self.process.stdin is not None
         with suppress(OSError):
             self.process.stdin.close()
-        self.said.close()
+        self.log.close()
 
     def _failure(self) -> TalkemoError:
-        """The error for an encoder that failed, with the first of its own messages."""
+        """Return the error for an encoder that failed, with the first of its own messages."""
         if self.process.poll() is None:
             self.process.kill()
         self.process.wait()
-        self.said.seek(0)
-        lines = self.said.read(10_000).decode("utf-8", "replace").split("\n")
-        reason = next(
-            (line.strip()[:200] for line in lines if line.strip()),
-            f"status {self.process.returncode}",
-        )
+        self.log.seek(0)
+        lines = self.log.read(10_000).decode("utf-8", "replace").split("\n")
+        messages = (line.strip()[:200] for line in lines if line.strip())
+        reason = next(messages, f"status {self.process.returncode}")
         return TalkemoError(
             f"{self.name}: the video encoder failed ({reason})", "is there space left on the disk?"
         )

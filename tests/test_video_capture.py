@@ -1,4 +1,4 @@
-"""Films to 3D: what a tracker finds, fitted; on the person's own face and on other meshes."""
+"""Videos to 3D: tracked landmarks are fitted, and put on the person's own face and other meshes."""
 
 import csv
 import os
@@ -19,27 +19,25 @@ from scipy.spatial.transform import Rotation
 import talkemo
 from talkemo import InputError, TalkemoError
 from talkemo.audio import recording
-from talkemo.capture import camera
-from talkemo.capture import landmark_tracker as detector
-from talkemo.capture import video_capture as film
+from talkemo.capture import camera, landmark_tracker, sources, video_capture
 from talkemo.capture.audio_sync import best_delay, delayed, video_audio
 from talkemo.capture.landmark_tracker import (
-    SCORES,
+    SCORE_NAMES,
     Crop,
     LandmarkTracker,
-    Tracked,
-    crop_of_points,
-    find_model,
+    LandmarkTrackerProtocol,
+    TrackedLandmarks,
+    crop_of_landmarks,
+    find_landmarker,
 )
 from talkemo.capture.video_capture import capture_video
 from talkemo.compute import workers
-from talkemo.data import video_folders as films
+from talkemo.data import video_folders
 from talkemo.data.video_folders import capture_folder, find_clips, split_of
 from talkemo.evaluation.metrics import pearson
 from talkemo.formats.mesh import load_mesh
 from talkemo.formats.npz import NpzAnimation
-from talkemo.pipelines import reconstruct as pipeline
-from talkemo.video import reader as video
+from talkemo.video import reader
 
 ROOT = Path(__file__).parent.parent
 FPS, FRAMES = 25, 50
@@ -48,7 +46,10 @@ JAW = 0.4 * np.clip(np.sin(np.arange(FRAMES) / 4), 0, 1)
 
 @pytest.fixture(scope="module")
 def performance(face):
-    """Points (T, 478, 2) px of somebody who opens the jaw and turns the head; the jaw's weight, and the turns."""
+    """Landmarks (T, 478, 2) px of a person who opens the jaw and turns the head.
+
+    Second the jaw's weight (T,), third the head's rotation (T, 3, 3).
+    """
     shapes = np.zeros((FRAMES, len(face.expression_names)))
     shapes[:, face.expression_names.index("jawOpen")] = JAW
     operator = face.mesh_operator(face.mesh_points)
@@ -65,29 +66,31 @@ def performance(face):
     return points, JAW, turns
 
 
-class MadeUpTracker:
-    """Knows where the points are, and the jaw's score; the third of four quarters of a second has no face."""
+class MadeUpTracker(LandmarkTrackerProtocol):
+    """Returns known landmarks and the jaw's score, and no face in the `missing` frames."""
 
-    def __init__(self, points, missing=range(26, 29), scores=()):
-        self.points, self.missing = points, missing
-        self.scores = np.zeros((len(points), 52), np.float32)
-        self.scores[:, SCORES.index("eyeLookUpLeft")] = 0.5
-        self.scores[:, SCORES.index("jawOpen")] = JAW[: len(points)]
+    def __init__(self, landmarks, missing=range(26, 29), scores=()):
+        self.landmarks, self.missing = landmarks, missing
+        self.scores = np.zeros((len(landmarks), 52), np.float32)
+        self.scores[:, SCORE_NAMES.index("eyeLookUpLeft")] = 0.5
+        self.scores[:, SCORE_NAMES.index("jawOpen")] = JAW[: len(landmarks)]
         for name, values in scores:
-            self.scores[:, SCORES.index(name)] = values
+            self.scores[:, SCORE_NAMES.index(name)] = values
 
-    def follow(self, pictures, face=1):
-        for number, picture in enumerate(pictures):
-            assert picture.dtype == np.uint8 and picture.shape[2] == 3
-            known = np.column_stack([self.points[number], np.zeros(478)])
-            missing = number in self.missing or face > 2
-            yield None if missing else Tracked(known, self.scores[number], faces=2)
+    def follow(self, frames, face_number=1):
+        for number, frame in enumerate(frames):
+            assert frame.dtype == np.uint8 and frame.shape[2] == 3
+            if number in self.missing or face_number > 2:
+                yield None
+            else:
+                landmarks = np.column_stack([self.landmarks[number], np.zeros(478)])
+                yield TrackedLandmarks(landmarks, self.scores[number], face_count=2)
 
 
 @pytest.fixture(scope="module")
 def clip(tmp_path_factory):
-    """Two seconds of a film, 128 × 96, with a tone."""
-    folder = tmp_path_factory.mktemp("film")
+    """A video of two seconds, 128 × 96, with a tone."""
+    folder = tmp_path_factory.mktemp("video")
     soundfile.write(folder / "tone.wav", 0.2 * np.sin(np.arange(32000) / 8), 16000)
     path = folder / "clip.mp4"
     writer = imageio_ffmpeg.write_frames(
@@ -102,47 +105,47 @@ def clip(tmp_path_factory):
 
 @pytest.fixture
 def tracked(monkeypatch, performance):
-    monkeypatch.setattr(pipeline, "LandmarkTracker", lambda: MadeUpTracker(performance[0]))
+    monkeypatch.setattr(sources, "LandmarkTracker", lambda: MadeUpTracker(performance[0]))
 
 
-def test_a_film_is_read_at_its_rate(clip):
-    with video.open_video(clip) as opened:
-        pictures = list(opened.pictures)
-    assert (opened.fps, opened.scale, len(pictures)) == (FPS, 1.0, FRAMES)
-    assert pictures[40].shape == (96, 128, 3) and abs(int(pictures[40].mean()) - 160) < 6
+def test_a_video_is_read_at_its_frame_rate(clip):
+    with reader.open_video(clip) as opened:
+        frames = list(opened.frames)
+    assert (opened.fps, opened.scale, len(frames)) == (FPS, 1.0, FRAMES)
+    assert frames[40].shape == (96, 128, 3) and abs(int(frames[40].mean()) - 160) < 6
 
 
-def test_large_films_are_scaled_down(clip, monkeypatch):
-    monkeypatch.setattr(video, "LONGEST_SIDE", 64)
-    with video.open_video(clip) as opened:
-        assert next(opened.pictures).shape == (48, 64, 3) and opened.scale == 2
+def test_large_videos_are_scaled_down(clip, monkeypatch):
+    monkeypatch.setattr(reader, "MAX_FRAME_SIDE_PX", 64)
+    with reader.open_video(clip) as opened:
+        assert next(opened.frames).shape == (48, 64, 3) and opened.scale == 2
 
 
-def test_a_photograph_is_a_film_of_one_picture(tmp_path):
+def test_an_image_is_a_video_of_one_frame(tmp_path):
     Image.new("RGB", (20, 10), (9, 8, 7)).save(tmp_path / "p.png")
-    with video.open_video(tmp_path / "p.png") as opened:
-        (picture,) = opened.pictures
-    assert picture.shape == (10, 20, 3) and (picture == (9, 8, 7)).all()
+    with reader.open_video(tmp_path / "p.png") as opened:
+        (frame,) = opened.frames
+    assert frame.shape == (10, 20, 3) and (frame == (9, 8, 7)).all()
 
 
-def test_the_fit_follows_the_points(face, clip, performance):
+def test_the_fit_follows_the_landmarks(face, clip, performance):
     points, jaw, _ = performance
-    found = capture_video(face, clip, MadeUpTracker(points))
-    capture = found.capture
+    fitted = capture_video(face, clip, MadeUpTracker(points))
+    capture = fitted.capture
     assert capture.seen.sum() == FRAMES - 3 and not capture.seen[26:29].any()
     assert pearson(capture.shapes[:, face.expression_names.index("jawOpen")], jaw) > 0.97
     assert np.isfinite(capture.shapes).all()
-    assert found.residual_px[capture.seen].mean() < 0.5
-    # Points on the skin do not show a gaze: it is the tracker's.
+    assert fitted.residual_px[capture.seen].mean() < 0.5
+    # Landmarks on the skin do not show the gaze: it is the tracker's.
     gaze = next(k for k, name in enumerate(face.expression_names) if name.startswith("eyeLookUp_L"))
     assert capture.shapes[:, gaze] == pytest.approx(0.5)
 
 
-def test_long_films_are_fitted_in_pieces(face, clip, performance, monkeypatch):
+def test_long_videos_are_fitted_in_chunks(face, clip, performance, monkeypatch):
     points, _, _ = performance
     whole = capture_video(face, clip, MadeUpTracker(points, range(20, 30))).capture
-    monkeypatch.setattr(film, "PIECE", 22)
-    monkeypatch.setattr(film, "OVERLAP", 8)
+    monkeypatch.setattr(video_capture, "FIT_CHUNK_FRAMES", 22)
+    monkeypatch.setattr(video_capture, "FIT_OVERLAP_FRAMES", 8)
     parts = capture_video(face, clip, MadeUpTracker(points, range(20, 30))).capture
     assert parts.shapes.shape == whole.shapes.shape and (parts.seen == whole.seen).all()
     assert np.abs(parts.shapes - whole.shapes).max() < 0.08
@@ -188,21 +191,20 @@ def test_onto_another_mesh(clip, tracked, performance, example_face, models):
     assert (talkemo.reconstruct(clip, models=models, emotion="happy").vertices != 0).any()
 
 
-def test_scores_tell_what_points_hardly_show(face, clip, performance):
+def test_scores_predict_what_landmarks_hardly_show(face, clip, performance):
     brows = 0.2 + 0.6 * (np.arange(FRAMES) % 16 > 7)
     number = [k for k, name in enumerate(face.expression_names) if name.startswith("browDown")]
     without = capture_video(face, clip, MadeUpTracker(performance[0])).capture.shapes[:, number]
-    told = [("browDownLeft", brows), ("browDownRight", brows)]
-    found = capture_video(face, clip, MadeUpTracker(performance[0], scores=told)).capture.shapes[
-        :, number
-    ]
-    assert without.max() < 0.1  # points that do not move
+    scores = [("browDownLeft", brows), ("browDownRight", brows)]
+    tracker = MadeUpTracker(performance[0], scores=scores)
+    fitted = capture_video(face, clip, tracker).capture.shapes[:, number]
+    assert without.max() < 0.1  # the landmarks do not move
     assert (
-        pearson(found.mean(1), brows) > 0.9 and np.percentile(found, 10) < 0.1
-    )  # the usual level is taken off
+        pearson(fitted.mean(1), brows) > 0.9 and np.percentile(fitted, 10) < 0.1
+    )  # the resting level is subtracted
 
 
-def test_a_face_near_the_lens(face, clip, performance):
+def test_a_face_near_the_camera(face, clip, performance):
     shapes = np.zeros((FRAMES, len(face.expression_names)))
     shapes[:, face.expression_names.index("jawOpen")] = JAW
     operator = face.mesh_operator(face.mesh_points)
@@ -215,21 +217,22 @@ def test_a_face_near_the_lens(face, clip, performance):
     turns = performance[2]
     flat = camera.project(moved, turns, scale, np.full((FRAMES, 2), 60.0))
     points = np.zeros((FRAMES, 478, 2), np.float32)
-    points[:, face.mesh_points] = lens.bent(flat, moved, turns, scale)
+    points[:, face.mesh_points] = lens.to_perspective(flat, moved, turns, scale)
     np.testing.assert_allclose(
-        lens.flat(points[:, face.mesh_points], moved, turns, scale), flat, atol=1e-3
+        lens.to_orthographic(points[:, face.mesh_points], moved, turns, scale), flat, atol=1e-3
     )
     far, near = (
-        capture_video(face, clip, MadeUpTracker(points), view=view) for view in (None, 70.0)
+        capture_video(face, clip, MadeUpTracker(points), field_of_view=view)
+        for view in (None, 70.0)
     )
     assert (
         near.residual_px[near.capture.seen].mean() < 0.7 * far.residual_px[far.capture.seen].mean()
     )
-    # The mean person's face was filmed: with the lens, that is whom the fit finds.
+    # The video shows the mean person: with the lens, the fit finds that identity.
     assert np.linalg.norm(near.capture.identity) < 0.6 * np.linalg.norm(far.capture.identity)
 
 
-def test_a_film_that_is_cut_says_so(clip, tracked, tmp_path):
+def test_a_truncated_video_is_reported(clip, tracked, tmp_path):
     assert "missing_s" not in talkemo.reconstruct(clip, tmp_path / "a.npz").metrics
     command = [
         imageio_ffmpeg.get_ffmpeg_exe(),
@@ -256,38 +259,38 @@ def test_several_faces(clip, tracked, tmp_path):
 
 
 class TwoFaces(LandmarkTracker):
-    """Sees a large face on the left and a small one on the right, which is gone in the second of four pictures."""
+    """Sees a large face on the left, and a small one on the right but in the second of four frames."""
 
     def __init__(self):
-        self.picture = -1
+        """Load nothing."""
 
-    def detect(self, picture):
+    def detect(self, image):
         crops = [Crop(np.array([30.0, 40.0]), 40.0, 0.0), Crop(np.array([90.0, 40.0]), 20.0, 0.0)]
-        return crops[:1] if picture[0, 0, 0] == 1 else crops
+        return crops[:1] if image[0, 0, 0] == 1 else crops
 
-    def find_points(self, picture, crop):
-        there = picture[0, 0, 0] != 1 or crop.centre[0] < 60
-        return crop.to_picture(0.5 + (np.arange(478)[:, None] % 3 - 1) / [3.0, 3.0]), float(there)
+    def find_landmarks(self, image, crop):
+        visible = image[0, 0, 0] != 1 or crop.centre[0] < 60
+        return crop.to_image(0.5 + (np.arange(478)[:, None] % 3 - 1) / [3.0, 3.0]), float(visible)
 
-    def score(self, points):
+    def score(self, landmarks):
         return np.zeros(52)
 
 
-def test_a_face_that_is_lost_is_found_where_it_was():
-    pictures = [np.full((96, 128, 3), k, np.uint8) for k in range(4)]
-    found = {
-        face: [one and one.points[:, 0].mean() for one in TwoFaces().follow(pictures, face)]
+def test_a_lost_face_is_found_where_it_was():
+    frames = [np.full((96, 128, 3), k, np.uint8) for k in range(4)]
+    columns = {
+        face: [t and t.landmarks[:, 0].mean() for t in TwoFaces().follow(frames, face)]
         for face in (1, 2)
     }
-    assert all(abs(column - 30) < 3 for column in found[1])
-    assert found[2][1] is None and all(
-        abs(column - 90) < 3 for k, column in enumerate(found[2]) if k != 1
+    assert all(abs(column - 30) < 3 for column in columns[1])
+    assert columns[2][1] is None and all(
+        abs(column - 90) < 3 for k, column in enumerate(columns[2]) if k != 1
     )
-    assert [one.faces for one in TwoFaces().follow(pictures, 2) if one] == [2, 1, 1]
-    assert [*TwoFaces().follow(pictures, 3)] == [None] * 4
+    assert [t.face_count for t in TwoFaces().follow(frames, 2) if t] == [2, 1, 1]
+    assert [*TwoFaces().follow(frames, 3)] == [None] * 4
 
 
-def test_the_heads_pose_is_written(clip, tracked, performance, tmp_path):
+def test_the_head_pose_is_written(clip, tracked, performance, tmp_path):
     talkemo.reconstruct(clip, [tmp_path / "a.csv", tmp_path / "a.npz"])
     rows = list(csv.DictReader((tmp_path / "a.csv").open()))
     yaw = np.array([float(row["HeadYaw"]) for row in rows])
@@ -300,19 +303,19 @@ def test_the_heads_pose_is_written(clip, tracked, performance, tmp_path):
     assert back.frames == FRAMES and np.abs(np.array(again) - yaw).max() < 0.03
 
 
-def test_films_that_cannot_be_used(clip, tmp_path, performance, face):
-    (tmp_path / "a.mp4").write_bytes(b"no film")
+def test_videos_that_cannot_be_used(clip, tmp_path, performance, face):
+    (tmp_path / "a.mp4").write_bytes(b"no video")
     (tmp_path / "cut.mp4").write_bytes(clip.read_bytes()[:3000])
-    (tmp_path / "a.png").write_bytes(b"no picture")
+    (tmp_path / "a.png").write_bytes(b"no image")
     for name in ("a.mp4", "cut.mp4", "a.png", "none.mp4"):
-        with pytest.raises(InputError, match=name), video.open_video(tmp_path / name) as opened:
-            list(opened.pictures)
+        with pytest.raises(InputError, match=name), reader.open_video(tmp_path / name) as opened:
+            list(opened.frames)
     with pytest.raises(InputError, match="no face found"):
         capture_video(face, clip, MadeUpTracker(performance[0], range(FRAMES)))
-    monkey = MadeUpTracker(performance[0])
-    monkey.follow = lambda pictures, face: iter(())
-    with pytest.raises(InputError, match="no picture in it"):
-        capture_video(face, clip, monkey)
+    no_frames = MadeUpTracker(performance[0])
+    no_frames.follow = lambda frames, face_number: iter(())
+    with pytest.raises(InputError, match="no frames in it"):
+        capture_video(face, clip, no_frames)
 
 
 def test_options_that_do_not_fit(clip, tracked, tmp_path):
@@ -324,13 +327,13 @@ def test_options_that_do_not_fit(clip, tracked, tmp_path):
         with pytest.raises(InputError):
             talkemo.reconstruct(clip, tmp_path / "a.npz", **wrong)
     np.save(tmp_path / "l.npy", np.zeros((1, 68, 2)))
-    with pytest.raises(InputError, match="are of films"):
+    with pytest.raises(InputError, match="are options of videos"):
         talkemo.reconstruct(tmp_path / "l.npy", tmp_path / "a.npz", field_of_view=60)
     with pytest.raises(InputError, match="happpy"):
         talkemo.reconstruct(clip, tmp_path / "a.npz", emotion="happpy")
 
 
-def test_the_sound_of_films(clip, tmp_path):
+def test_the_audio_of_videos(clip, tmp_path):
     assert recording.open_audio(clip).duration == pytest.approx(2, abs=0.1)
     assert video_audio(clip) is not None
     silent = tmp_path / "silent.mp4"
@@ -341,7 +344,7 @@ def test_the_sound_of_films(clip, tmp_path):
     assert video_audio(silent) is None and video_audio(tmp_path / "a.png") is None
 
 
-# ------------------------------------------------------------------------------------------------------------ detector
+# ------------------------------------------------------------------------------- landmark tracker
 
 
 def test_without_the_extra_it_says_what_to_install(monkeypatch):
@@ -349,42 +352,42 @@ def test_without_the_extra_it_says_what_to_install(monkeypatch):
     with pytest.raises(TalkemoError, match="no ai-edge-litert") as caught:
         LandmarkTracker()
     assert caught.value.hint == "pip install 'talkemo[video]'"
-    monkeypatch.setattr(detector, "_packaged", list)
-    monkeypatch.delenv(detector.VARIABLE, raising=False)
+    monkeypatch.setattr(landmark_tracker, "_packaged", list)
+    monkeypatch.delenv(landmark_tracker.LANDMARKER_VARIABLE, raising=False)
     with pytest.raises(TalkemoError, match=r"no face_landmarker\.task"):
-        find_model()
+        find_landmarker()
 
 
 def test_a_model_of_another_content_is_refused(monkeypatch, tmp_path):
     with zipfile.ZipFile(tmp_path / "m.task", "w") as bundle:
-        bundle.writestr("face_detector.tflite", b"")
-    monkeypatch.setenv(detector.VARIABLE, str(tmp_path / "m.task"))
+        bundle.writestr("face_landmark_tracker.tflite", b"")
+    monkeypatch.setenv(landmark_tracker.LANDMARKER_VARIABLE, str(tmp_path / "m.task"))
     with pytest.raises(InputError, match="sha256"):
-        find_model()
-    monkeypatch.setenv(detector.VARIABLE, str(tmp_path / "none.task"))
+        find_landmarker()
+    monkeypatch.setenv(landmark_tracker.LANDMARKER_VARIABLE, str(tmp_path / "none.task"))
     with pytest.raises(InputError, match="no such file"):
-        find_model()
+        find_landmarker()
 
 
-def test_crops_are_cut_where_they_are_put_back():
+def test_crops_are_sampled_where_they_are_mapped_back():
     rng = np.random.default_rng(3)
-    picture = np.zeros((80, 100, 3), np.uint8)
-    picture[37:40, 61:64] = 255
+    image = np.zeros((80, 100, 3), np.uint8)
+    image[37:40, 61:64] = 255
     crop = Crop(np.array([55.0, 42.0]), 48.0, 0.4)
-    cut = crop.cut(picture, 96)
+    cut = crop.cut(image, 96)
     weights = cut[..., 0] / cut[..., 0].sum()
     steps = (np.arange(96) + 0.5) / 96
     middle = np.array([(weights.sum(0) * steps).sum(), (weights.sum(1) * steps).sum()])
-    np.testing.assert_allclose(crop.to_picture(middle), (62.5, 38.5), atol=0.2)
+    np.testing.assert_allclose(crop.to_image(middle), (62.5, 38.5), atol=0.2)
     assert cut.max() <= 255.01
     points = rng.uniform(20, 60, (478, 3))
     points[[33, 263], 1] = 30  # the eyes are level
-    assert crop_of_points(points).angle == 0
+    assert crop_of_landmarks(points).angle == 0
 
 
 @pytest.fixture(scope="module")
 def real_tracker():
-    """The detector itself, where the extra `video` is installed."""
+    """The landmark tracker itself, if the extra `video` is installed."""
     try:
         return LandmarkTracker()
     except TalkemoError as error:
@@ -393,40 +396,40 @@ def real_tracker():
 
 @pytest.fixture(scope="module")
 def heads():
-    """A head of the documentation's picture, neutral and happy, (192, 192, 3)."""
+    """A head of the documentation's image, neutral and happy, (192, 192, 3)."""
     with Image.open(ROOT / "docs" / "eight_emotions.jpg") as sheet:
-        picture = np.array(sheet.convert("RGB"))
-    return picture[:192, :192], picture[:192, 384:576]
+        image = np.array(sheet.convert("RGB"))
+    return image[:192, :192], image[:192, 384:576]
 
 
-def test_the_real_detector_on_drawn_heads(real_tracker, heads):
-    picture = np.full((300, 500, 3), 40, np.uint8)
-    picture[50:242, 20:212] = heads[0]
-    picture[100:230, 300:430] = np.array(Image.fromarray(heads[1]).resize((130, 130)))
-    large, small = real_tracker.detect(picture)
+def test_the_real_tracker_on_rendered_heads(real_tracker, heads):
+    image = np.full((300, 500, 3), 40, np.uint8)
+    image[50:242, 20:212] = heads[0]
+    image[100:230, 300:430] = np.array(Image.fromarray(heads[1]).resize((130, 130)))
+    large, small = real_tracker.detect(image)
     assert (
         large.side > small.side
         and abs(large.centre[0] - 116) < 20
         and abs(small.centre[0] - 365) < 20
     )
-    first, second = ([*real_tracker.follow([picture, picture], face)] for face in (1, 2))
-    assert first[0].faces == 2 and abs(first[1].points[:, 0].mean() - 116) < 20
-    assert abs(second[1].points[:, 0].mean() - 365) < 20
-    smile = SCORES.index("mouthSmileLeft")
+    first, second = ([*real_tracker.follow([image, image], face)] for face in (1, 2))
+    assert first[0].face_count == 2 and abs(first[1].landmarks[:, 0].mean() - 116) < 20
+    assert abs(second[1].landmarks[:, 0].mean() - 365) < 20
+    smile = SCORE_NAMES.index("mouthSmileLeft")
     assert second[0].scores[smile] > first[0].scores[smile] + 0.2
-    eyes = first[0].points[[33, 263]]
+    eyes = first[0].landmarks[[33, 263]]
     assert 40 < eyes[1, 0] - eyes[0, 0] < 110 and abs(eyes[1, 1] - eyes[0, 1]) < 8
     assert real_tracker.detect(np.full((200, 200, 3), 90, np.uint8)) == []
 
 
-def test_a_film_of_a_drawn_head(real_tracker, heads, tmp_path, monkeypatch):
+def test_a_video_of_a_rendered_head(real_tracker, heads, tmp_path, monkeypatch):
     path = tmp_path / "head.mp4"
     writer = imageio_ffmpeg.write_frames(str(path), (192, 192), fps=10, quality=9)
     writer.send(None)
     for k in range(12):
         writer.send(np.ascontiguousarray(heads[k // 6]))
     writer.close()
-    monkeypatch.setattr(pipeline, "LandmarkTracker", lambda: real_tracker)
+    monkeypatch.setattr(sources, "LandmarkTracker", lambda: real_tracker)
     result = talkemo.reconstruct(path)
     assert result.frames == 12 and result.metrics["frames_without_face"] == 0
     assert result.metrics["residual_px"] < 2
@@ -434,39 +437,41 @@ def test_a_film_of_a_drawn_head(real_tracker, heads, tmp_path, monkeypatch):
     assert width[8:].mean() > width[:4].mean() + 2  # mm, of a smile
 
 
-# ------------------------------------------------------------------------------------------------------------- preview
+# ---------------------------------------------------------------------------------------- preview
 
 
-def test_a_preview_shows_points_and_face(clip, tracked, performance, tmp_path):
+def test_a_preview_shows_landmarks_and_face(clip, tracked, performance, tmp_path):
     talkemo.reconstruct(clip, tmp_path / "a.npz", preview=tmp_path / "p.mp4")
-    with video.open_video(tmp_path / "p.mp4") as opened:
-        pictures = list(opened.pictures)
-    assert len(pictures) == FRAMES and pictures[0].shape == (96, 256, 3)
+    with reader.open_video(tmp_path / "p.mp4") as opened:
+        frames = list(opened.frames)
+    assert len(frames) == FRAMES and frames[0].shape == (96, 256, 3)
     assert recording.open_audio(tmp_path / "p.mp4").duration == pytest.approx(2, abs=0.1)
-    # The face lies where the points are: skin over the grey film.
+    # The face is drawn where the landmarks are: skin over the grey video.
     middle = performance[0][10][[1, 50, 280]].mean(0).astype(int)
     over = (
-        pictures[10][middle[1] - 3 : middle[1] + 3, 128 + middle[0] - 3 : 128 + middle[0] + 3]
+        frames[10][middle[1] - 3 : middle[1] + 3, 128 + middle[0] - 3 : 128 + middle[0] + 3]
         .reshape(-1, 3)
         .mean(0)
     )
     assert over[0] > over[2] + 10
-    assert np.ptp(pictures[10][2:10, 240:250].reshape(-1, 3).mean(0)) < 10  # and not elsewhere
-    red = pictures[27][:3, 20:100].reshape(-1, 3).mean(0)  # no face was found there
+    assert (
+        np.ptp(frames[10][2:10, 240:250].reshape(-1, 3).mean(0)) < 10
+    )  # nothing is drawn elsewhere
+    red = frames[27][:3, 20:100].reshape(-1, 3).mean(0)  # no face was found there
     assert red[0] > red[1] + 40
 
 
-def test_a_preview_of_a_photograph(tmp_path, monkeypatch, performance):
-    monkeypatch.setattr(pipeline, "LandmarkTracker", lambda: MadeUpTracker(performance[0][5:6]))
+def test_a_preview_of_an_image(tmp_path, monkeypatch, performance):
+    monkeypatch.setattr(sources, "LandmarkTracker", lambda: MadeUpTracker(performance[0][5:6]))
     Image.new("RGB", (128, 96), (90, 90, 90)).save(tmp_path / "p.jpg")
     result = talkemo.reconstruct(tmp_path / "p.jpg", tmp_path / "a.npz", preview=tmp_path / "p.png")
     assert result.frames == 1 and Image.open(tmp_path / "p.png").size == (256, 96)
-    with pytest.raises(InputError, match="preview is of a film"):
+    with pytest.raises(InputError, match="only videos and images have a preview"):
         np.save(tmp_path / "l.npy", np.zeros((1, 68, 2)))
         talkemo.reconstruct(tmp_path / "l.npy", tmp_path / "a.npz", preview=tmp_path / "q.png")
 
 
-# ----------------------------------------------------------------------------------------------------- folders of films
+# ------------------------------------------------------------------------------ folders of videos
 
 
 def test_names_of_published_corpora(tmp_path):
@@ -495,59 +500,60 @@ def test_names_of_published_corpora(tmp_path):
         "train",
         "dev",
     }
-    with pytest.raises(InputError, match="no films of the kind ravdess"):
+    with pytest.raises(InputError, match="no videos of the kind ravdess"):
         find_clips(tmp_path / "g", "ravdess")
     with pytest.raises(InputError, match="unknown kind"):
         find_clips(tmp_path / "g", "vox")
 
 
-def test_a_folder_of_films(clip, performance, tmp_path, monkeypatch, models):
-    folder, out = tmp_path / "films", tmp_path / "out"
+def test_a_folder_of_videos(clip, performance, tmp_path, monkeypatch, models):
+    folder, out = tmp_path / "videos", tmp_path / "out"
     for name in ("ann/one.mp4", "ann/two.mp4", "bob.mp4"):
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(clip, folder / name)
-    (folder / "bad.mp4").write_bytes(b"no film")
+    (folder / "bad.mp4").write_bytes(b"no video")
     tried = []
 
     class Counting(MadeUpTracker):
-        def follow(self, pictures, face=1):
+        def follow(self, frames, face_number=1):
             tried.append(1)
-            return super().follow(pictures)
+            return super().follow(frames)
 
-    def here(function, tasks, jobs, scheduler):  # in this process, where the made-up tracker is
+    # In this process, which has the made-up tracker.
+    def in_this_process(function, tasks, jobs, scheduler):
         return iter([function(task) for task in tasks])
 
-    monkeypatch.setattr(workers, "each_done", here)
-    monkeypatch.setattr(films, "LandmarkTracker", lambda: Counting(performance[0]))
-    films._of_process.cache_clear()
+    monkeypatch.setattr(workers, "each_done", in_this_process)
+    monkeypatch.setattr(video_folders, "LandmarkTracker", lambda: Counting(performance[0]))
+    video_folders._models_of_process.cache_clear()
     figures = capture_folder(folder, "folder", out)
     assert (figures["clips"], figures["failed"], figures["speakers"]) == (4, 1, 3)
     assert figures["minutes"] == pytest.approx(0.1, abs=0.01)
     rows = list(csv.DictReader((out / "manifest.csv").open()))
     assert [row["path"] for row in rows] == ["ann/one.mp4", "ann/two.mp4", "bad.mp4", "bob.mp4"]
-    assert "not a film" in rows[2]["failed"] and float(rows[0]["found"]) == pytest.approx(0.94)
+    assert "not a video" in rows[2]["failed"] and float(rows[0]["found"]) == pytest.approx(0.94)
     assert float(rows[0]["residual_px"]) < 0.5 and len(tried) == 3
-    kept = np.load(out / rows[0]["file"], allow_pickle=False)
-    assert kept["shapes"].shape[0] == FRAMES and str(kept["face"]) == models.face.fingerprint
-    # What is there, fitted or failed, is not tried again; what is missing is.
+    arrays = np.load(out / rows[0]["file"], allow_pickle=False)
+    assert arrays["shapes"].shape[0] == FRAMES and str(arrays["face"]) == models.face.fingerprint
+    # Clips that were fitted or failed are not tried again; the removed one is.
     (out / rows[3]["file"]).unlink()
     assert capture_folder(folder, "folder", out) == figures and len(tried) == 4
     with pytest.raises(InputError, match="goes into a folder"):
         capture_folder(folder, "folder", tmp_path / "a.npz")
-    films._of_process.cache_clear()
+    video_folders._models_of_process.cache_clear()
 
 
-@mock.patch.dict(os.environ)  # Dask sets numbers of threads for its workers there, and leaves them
+@mock.patch.dict(os.environ)  # Dask leaves numbers of threads of its workers in the environment
 def test_a_cluster_of_two_workers(clip, performance, tmp_path, monkeypatch):
     distributed = pytest.importorskip("distributed")
-    folder, out = tmp_path / "films", tmp_path / "out"
+    folder, out = tmp_path / "videos", tmp_path / "out"
     folder.mkdir()
     for name in ("one.mp4", "two.mp4", "three.mp4"):
         shutil.copy(clip, folder / name)
-    (folder / "bad.mp4").write_bytes(b"no film")
-    monkeypatch.setattr(films, "LandmarkTracker", lambda: MadeUpTracker(performance[0]))
-    films._of_process.cache_clear()
-    # Threads, so that the made-up tracker is there; what follows has processes.
+    (folder / "bad.mp4").write_bytes(b"no video")
+    monkeypatch.setattr(video_folders, "LandmarkTracker", lambda: MadeUpTracker(performance[0]))
+    video_folders._models_of_process.cache_clear()
+    # Threads, so that they have the made-up tracker; the next cluster has processes.
     local = {"dashboard_address": None, "silence_logs": 50}
     with distributed.LocalCluster(
         n_workers=2, processes=False, threads_per_worker=1, **local
@@ -556,7 +562,7 @@ def test_a_cluster_of_two_workers(clip, performance, tmp_path, monkeypatch):
             folder, "folder", out, scheduler=cluster.scheduler_address, sync="auto"
         )
     assert (figures["clips"], figures["failed"]) == (4, 1)
-    films._of_process.cache_clear()
+    video_folders._models_of_process.cache_clear()
     with distributed.LocalCluster(n_workers=2, threads_per_worker=1, **local) as cluster:
         paths = [tmp_path / str(k) for k in range(5)]
         assert len([*workers.each_done(os.mkdir, paths, 1, cluster.scheduler_address)]) == 5
@@ -576,18 +582,18 @@ def test_no_cluster(monkeypatch):
         [*workers.each_done(os.mkdir, [], 1, "tcp://127.0.0.1:9")]
 
 
-# -------------------------------------------------------------------------------------------------------- sound and lips
+# --------------------------------------------------------------------------------- audio and lips
 
 
-def test_a_delay_is_found_and_taken_away(clip, performance, face):
+def test_a_delay_is_measured_and_removed(clip, performance, face):
     rng = np.random.default_rng(5)
     opening = np.convolve(rng.random(420), np.hanning(15), "same")
-    heard, seen = opening[10:310], opening[33:333]  # what is seen now is heard 0.23 s later
-    found = best_delay(seen, heard)
-    assert found.seconds == pytest.approx(0.23) and found.r > 0.99
+    predicted, seen = opening[10:310], opening[33:333]  # the audio comes 0.23 s after the lips
+    delay = best_delay(seen, predicted)
+    assert delay.seconds == pytest.approx(0.23) and delay.r > 0.99
     assert (
         best_delay(rng.random(300), rng.random(300)) is None
-        and best_delay(np.ones(300), heard) is None
+        and best_delay(np.ones(300), predicted) is None
     )
     capture = capture_video(face, clip, MadeUpTracker(performance[0])).capture
     later = delayed(capture, 0.2)

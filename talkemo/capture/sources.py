@@ -1,0 +1,142 @@
+"""What can be reconstructed: a video or an image, landmarks, or animation curves.
+
+A source checks its input when it is opened, and gives a `Performance` when it is fitted.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Protocol, TypeGuard
+
+import numpy as np
+
+from ..audio.recording import Audio
+from ..errors import InputError
+from ..files.reading import printable
+from ..formats.live_link import head_rotation
+from ..video.reader import CAPTURE_ENDINGS, check_video
+from ..weights.models import Models
+from .audio_sync import Delay, audio_delay, delayed, video_audio
+from .fitting import FITTED_IDENTITY_MODES, Capture
+from .landmark_files import (
+    LANDMARK_ENDINGS,
+    LANDMARK_HINT,
+    Curves,
+    as_landmarks,
+    check_recordings,
+    read_landmark_file,
+)
+from .landmark_tracker import LandmarkTracker
+from .video_capture import TrackingProgress, VideoCapture, capture_video, fit_recording
+
+DEFAULT_LANDMARK_FPS = 30.0  # of landmarks whose file does not state a frame rate
+
+
+@dataclass(frozen=True, eq=False)
+class Performance:
+    """A person's expression and head pose, fitted to a source."""
+
+    name: str  # of the source's file
+    capture: Capture
+    fps: float
+    video: VideoCapture | None = None  # of a video: its fit, before any synchronisation
+    audio: Audio | None = None
+    delay: Delay | None = None  # of the audio against the lips
+
+
+class PerformanceSource(Protocol):
+    """An input that has been checked and can be fitted."""
+
+    def fit(self, models: Models, progress: TrackingProgress | None = None) -> Performance:
+        """Return the performance. Raises InputError if no face fits."""
+        ...
+
+
+def is_video(source: object) -> TypeGuard[str | Path]:
+    """Whether a source is the path of a video or an image."""
+    return isinstance(source, str | Path) and Path(source).suffix.lower() in CAPTURE_ENDINGS
+
+
+class VideoSource:
+    """A video or an image of a person; face number and field of view as of `capture_video`.
+
+    With `synchronise`, the lips are moved to where the audio has them.
+    """
+
+    def __init__(
+        self, path: Path, face_number: int, field_of_view: float | None, synchronise: bool
+    ):
+        check_video(path)
+        self.path, self.face_number, self.field_of_view = path, face_number, field_of_view
+        self.synchronise = synchronise
+        self.tracker = LandmarkTracker()  # a missing package is reported before any work
+
+    def fit(self, models: Models, progress: TrackingProgress | None = None) -> Performance:
+        """Track and fit the face, and measure the delay of the audio."""
+        video = capture_video(
+            models.face, self.path, self.tracker, progress, self.face_number, self.field_of_view
+        )
+        capture, delay, audio = video.capture, None, video_audio(self.path)
+        if audio is not None:
+            delay = audio_delay(capture, models.face, models.talking, audio)
+        if self.synchronise and delay is not None:
+            capture = delayed(capture, delay.seconds)
+        return Performance(self.path.name, capture, video.fps, video, audio, delay)
+
+
+@dataclass(frozen=True)
+class LandmarkSource:
+    """Landmarks of recordings of one person, of which the first is animated."""
+
+    name: str
+    recordings: list[np.ndarray]  # each (T, P, 2) px
+    fps: float
+
+    def __post_init__(self) -> None:
+        check_recordings(self.recordings, self.name)
+
+    def fit(self, models: Models, progress: TrackingProgress | None = None) -> Performance:
+        """Fit the face to the landmarks."""
+        try:
+            capture = fit_recording(models.face, self.recordings, self.fps)
+        except InputError as error:
+            raise InputError(f"{self.name}: {error.message}", error.hint) from None
+        return Performance(self.name, capture, self.fps)
+
+
+@dataclass(frozen=True)
+class CurveSource:
+    """Animation curves, shown by the mean person."""
+
+    name: str
+    curves: Curves
+
+    def fit(self, models: Models, progress: TrackingProgress | None = None) -> Performance:
+        """Return the curves as a capture; nothing is fitted."""
+        curves = self.curves
+        shapes = curves.arkit @ (models.face.arkit_matrix > 0).T
+        time = np.arange(len(shapes)) / curves.fps
+        rotation = head_rotation(curves.head)
+        capture = Capture.from_weights(shapes, time, FITTED_IDENTITY_MODES, rotation)
+        return Performance(self.name, capture, curves.fps)
+
+
+def landmark_source(
+    source: str | Path | np.ndarray, fps: float | None, image_size: tuple[int, int] | None
+) -> LandmarkSource | CurveSource:
+    """Open landmarks, in an array or a file, or a file of curves; see `ReconstructOptions`.
+
+    Raises InputError for anything that is neither landmarks of a face nor curves.
+    """
+    if not isinstance(source, str | Path):
+        landmarks = as_landmarks(np.asarray(source), "landmarks", image_size)
+        return LandmarkSource("landmarks", [landmarks], fps or DEFAULT_LANDMARK_FPS)
+    path = Path(source)
+    if path.suffix.lower() not in LANDMARK_ENDINGS:
+        raise InputError(f"{printable(path)}: cannot read this kind of file", LANDMARK_HINT)
+    content = read_landmark_file(path, image_size)
+    fps = fps or content.fps or DEFAULT_LANDMARK_FPS
+    if isinstance(content, Curves):
+        return CurveSource(path.name, replace(content, fps=fps))
+    return LandmarkSource(path.name, content.recordings, fps)
