@@ -18,7 +18,8 @@ from ..formats.mesh_types import Mesh
 from ..formats.registry import open_animation
 from ..geometry.meshes import mesh_edges
 from ..render import Renderer, new_renderer
-from ..render.appearance import Appearance, appearance_of_header
+from ..formats.appearance import Appearance
+from ..render.appearance import appearance_of_header
 from ..render.view import View, fitted, frame_view, width_and_height
 from ..weights.models import Models, load_models
 from ..weights.registry import DEFAULT_SET
