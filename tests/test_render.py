@@ -168,7 +168,11 @@ def test_groups_of_an_obj_say_what_is_what(models, tmp_path, example_face):
 
 def test_inside_a_polygon():
     square = np.array([[0.0, 0], [2, 0], [2, 2], [0, 2]])
-    assert inside_polygon(np.array([[1.0, 1], [3, 1], [-1, -1]]), square).tolist() == [True, False, False]
+    assert inside_polygon(np.array([[1.0, 1], [3, 1], [-1, -1]]), square).tolist() == [
+        True,
+        False,
+        False,
+    ]
 
 
 def test_a_mesh_with_a_texture_shows_it(models, example_face):
