@@ -81,7 +81,7 @@ def test_names_cannot_leave_the_page_s_data(tmp_path, example_face, short_speech
 
 
 def test_pages_that_cannot_be_made(page, tmp_path, example_face, models, monkeypatch):
-    monkeypatch.setattr(page_module, "LONGEST", 1.0)
+    monkeypatch.setattr(page_module, "MAX_PAGE_S", 1.0)
     with pytest.raises(InputError, match="for one page"):
         talkemo.animate(
             example_face, (np.zeros(32000, np.float32), 16000), tmp_path / "a.html", models=models

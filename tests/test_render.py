@@ -17,11 +17,11 @@ from talkemo.formats.mesh_types import Mesh, MeshAttributes
 from talkemo.formats.registry import open_animation
 from talkemo.render.appearance import (
     appearance_of,
-    centre_behind,
-    inside,
     plain_appearance,
     vertex_groups,
 )
+from talkemo.render.eyes_and_mouth import eyeball_centre
+from talkemo.render.plane import inside_polygon
 from talkemo.render.software import SoftwareRenderer
 from talkemo.render.view import background_rows, frame_view
 
@@ -150,7 +150,7 @@ def test_eyeballs_lie_behind_lids():
         "xy", [[20, -40], [-25, -15], [-25, 15], [20, 40], [20, 15], [20, -15]], True
     ).apply([0, 0, 1])
     np.testing.assert_allclose(
-        centre_behind(lids + np.array([5, 6, 7]), np.array([5.0, 6, 3])), [5, 6, 7], atol=1.0
+        eyeball_centre(lids + np.array([5, 6, 7]), np.array([5.0, 6, 3])), [5, 6, 7], atol=1.0
     )
 
 
@@ -168,7 +168,11 @@ def test_groups_of_an_obj_say_what_is_what(models, tmp_path, example_face):
 
 def test_inside_a_polygon():
     square = np.array([[0.0, 0], [2, 0], [2, 2], [0, 2]])
-    assert inside(np.array([[1.0, 1], [3, 1], [-1, -1]]), square).tolist() == [True, False, False]
+    assert inside_polygon(np.array([[1.0, 1], [3, 1], [-1, -1]]), square).tolist() == [
+        True,
+        False,
+        False,
+    ]
 
 
 def test_a_mesh_with_a_texture_shows_it(models, example_face):

@@ -148,7 +148,7 @@ def test_what_is_no_study_and_no_answer_is_refused(folders, tmp_path):
     with pytest.raises(InputError, match="two folders"):
         make_study(folders[:1], tmp_path / "s")
     (tmp_path / "empty").mkdir()
-    with pytest.raises(InputError, match="no films"):
+    with pytest.raises(InputError, match="no videos"):
         make_study([*folders, tmp_path / "empty"], tmp_path / "s")
     bad = {
         "not answers to this study": {**good, "study": "x"},

@@ -1,7 +1,7 @@
-"""A user study as the paper has it (3D-TalkEmo, section 4.5): pairs of films, three questions, and how often which is chosen.
+"""The paper's user study (3D-TalkEmo, section 4.5): pairs of videos, three questions, and the counts.
 
-`make_study` writes a folder with a page that anybody opens in a browser, without a server; which film is whose lies in a file
-beside it that a participant is not given. `tally` counts what participants' files say.
+`make_study` writes a folder with a page that a browser opens without a server. A key that
+participants are not given says which video shows which method. `tally` counts their answer files.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from scipy.stats import binomtest
 
 from ..errors import InputError
 from ..evaluation.drawing import new_figure, save_figure
@@ -24,27 +25,24 @@ from ..files.reading import printable, read_json_object
 from ..files.writing import Partial, check_folder
 from ..render.page import page_text
 
-FILMS = (".mp4", ".webm")
-PAGE, KEY, MEDIA = "index.html", "key.json", "media"
-QUERIES = 15  # as the paper
+STUDY_VIDEO_ENDINGS = (".mp4", ".webm")
+STUDY_PAGE, STUDY_KEY, STUDY_MEDIA = "index.html", "key.json", "media"
+QUERIES = 15  # pairs per participant, as in the paper
 QUESTIONS = {
     "realism": "Which face looks more like a real person's?",
     "content": "Whose mouth goes better with what is said?",
     "emotion": "Which shows the emotion better?",
 }
 CHOICES = ("left", "right", "none")
-MOST_METHODS, MOST_QUERIES = 20, 200
-SAVED = "it is the .json file that the study's page saved"
-LARGEST_ANSWERS = 1 << 20  # bytes of a participant's file, and of a key
-NORMAL_95 = 1.96
+MAX_METHODS, MAX_QUERIES = 20, 200
+ANSWERS_HINT = "it is the .json file that the study's page saved"
+MAX_ANSWERS_BYTES = 1 << 20  # of a participant's file, and of a key
+BAR_COLOURS = ("#4477aa", "#cccccc", "#cc6677")  # first method, no difference, second method
 
 
 @dataclass(frozen=True)
 class Preference:
-    """How often the first of two methods was chosen: counts of a question, and a 95 % interval (Wilson) of its share.
-
-    share: of those who saw a difference; None where nobody did
-    """
+    """Answers to one question about two methods."""
 
     first: str
     second: str
@@ -52,136 +50,172 @@ class Preference:
     chose_first: int
     chose_second: int
     none: int
-    share: float | None
-    low: float | None
+    share: float | None  # of the first method, among those who saw a difference; None without any
+    low: float | None  # of the 95 % interval of that share (Wilson 1927, "Probable inference")
     high: float | None
 
 
 def make_study(
     folders: Sequence[str | Path], output: str | Path, *, queries: int = QUERIES, seed: int = 0
 ) -> dict[str, Any]:
-    """Write a study of films of several methods: a folder each, films of one name showing the same.
+    """Write a study that compares methods, and return the content of key.json.
 
-    output: a new folder, for index.html, media/ and key.json, of which participants are given the first two
-    queries: how many pairs a participant sees, drawn from those of the study by the page, in an order of their own. The
-        study has each two methods equally often and at least once, films and sides by chance. Where a film's name ends in
-        an emotion, as in hello_happy, the page says which is meant
-    Returns what key.json holds. Raises InputError for fewer than two folders, and for folders without films in common.
+    Parameters
+    ----------
+    folders : sequence of paths
+        One folder of videos per method; videos of the same name show the same sentence. If the
+        name ends in an emotion, as in hello_happy, the page says which emotion is meant.
+    output : path
+        A new folder for index.html, media/ (both for participants) and key.json.
+    queries : int
+        Pairs that each participant sees, drawn by the page in random order. The study has every two
+        methods equally often and at least once; videos and sides are random.
+    seed : int
+        Seed of the random choices.
+
+    Raises
+    ------
+    InputError
+        For fewer than two folders, folders without videos in common, or an existing output.
     """
     methods = {Path(folder).name: Path(folder) for folder in folders}
-    if len(methods) < len(folders) or not 2 <= len(methods) <= MOST_METHODS:
+    if len(methods) < len(folders) or not 2 <= len(methods) <= MAX_METHODS:
         raise InputError(
             "a study compares two folders or more, of different names",
-            "name a folder of films a method",
+            "name one folder of videos per method",
         )
-    if not 1 <= queries <= MOST_QUERIES:
-        raise InputError(f"{queries} queries", f"choose from 1 to {MOST_QUERIES}")
-    films = {name: films_of(folder) for name, folder in methods.items()}
-    pairs = [
-        (a, b, sorted(films[a].keys() & films[b].keys()))
-        for a, b in itertools.combinations(methods, 2)
-        if films[a].keys() & films[b].keys()
-    ]
-    if not pairs:
-        raise InputError(
-            "no two folders have films of one name", "render the same sentences with each method"
-        )
+    if not 1 <= queries <= MAX_QUERIES:
+        raise InputError(f"{queries} queries", f"choose from 1 to {MAX_QUERIES}")
+    videos = {name: videos_of(folder) for name, folder in methods.items()}
     rng = np.random.default_rng(seed)
-    chosen = [
-        pairs[k] for _ in range(-(-queries // len(pairs))) for k in rng.permutation(len(pairs))
-    ]
-    study = secrets.token_hex(8)
-    key: dict[str, Any] = {"study": study, "methods": list(methods), "queries": {}}
-    shown_queries = []
+    pairs = _drawn_pairs(videos, queries, rng)
     output = Path(output)
     if output.exists():
         raise InputError(f"{output} is there already", "choose a new folder")
     check_folder(output)
     partial = Partial(output, folder=True)
-    (partial.path / MEDIA).mkdir()
-    for number, (a, b, names) in enumerate(chosen):
-        film = names[int(rng.integers(len(names)))]
+    (partial.path / STUDY_MEDIA).mkdir()
+    study = secrets.token_hex(8)
+    key: dict[str, Any] = {"study": study, "methods": list(methods), "queries": {}}
+    page_queries = []
+    for number, (a, b, names) in enumerate(pairs):
+        name = names[int(rng.integers(len(names)))]
         left, right = (a, b) if rng.random() < 0.5 else (b, a)
-        sides = {}
-        for side, method in (("left", left), ("right", right)):
-            source = films[method][film]
-            sides[side] = (
-                f"{MEDIA}/{secrets.token_hex(8)}{source.suffix.lower()}"  # its name says nothing
-            )
-            shutil.copyfile(source, partial.path / sides[side])
-        key["queries"][str(number)] = {"left": left, "right": right, "film": film}
-        emotion = film.rpartition("_")[2]
+        sides = {
+            side: _copy_anonymously(videos[method][name], partial.path)
+            for side, method in (("left", left), ("right", right))
+        }
+        key["queries"][str(number)] = {"left": left, "right": right, "film": name}
+        emotion = name.rpartition("_")[2]
         about = {"about": emotion} if emotion in EMOTIONS else {}
-        shown_queries.append({"id": str(number), **about, **sides})
+        page_queries.append({"id": str(number), **about, **sides})
     questions = [{"name": name, "text": text} for name, text in QUESTIONS.items()]
-    data = {"study": study, "questions": questions, "shown": queries, "queries": shown_queries}
-    (partial.path / PAGE).write_text(page_text("study.html", data), "utf-8")
-    (partial.path / KEY).write_text(json.dumps(key, indent=1), "utf-8")
+    data = {"study": study, "questions": questions, "shown": queries, "queries": page_queries}
+    (partial.path / STUDY_PAGE).write_text(page_text("study.html", data), "utf-8")
+    (partial.path / STUDY_KEY).write_text(json.dumps(key, indent=1), "utf-8")
     partial.finish()
     return key
 
 
-def films_of(folder: Path) -> dict[str, Path]:
-    """The films of a folder by their names without the ending. Raises InputError where there are none."""
+def _drawn_pairs(
+    videos: dict[str, dict[str, Path]], queries: int, rng: np.random.Generator
+) -> list[tuple[str, str, list[str]]]:
+    """Return pairs of methods and their common videos, every pair equally often."""
+    pairs = []
+    for a, b in itertools.combinations(videos, 2):
+        common = sorted(videos[a].keys() & videos[b].keys())
+        if common:
+            pairs.append((a, b, common))
+    if not pairs:
+        raise InputError(
+            "no two folders have videos of one name", "render the same sentences with each method"
+        )
+    rounds = -(-queries // len(pairs))
+    return [pairs[k] for _ in range(rounds) for k in rng.permutation(len(pairs))]
+
+
+def _copy_anonymously(source: Path, folder: Path) -> str:
+    """Copy a video under a random name and return its path within the folder."""
+    name = f"{STUDY_MEDIA}/{secrets.token_hex(8)}{source.suffix.lower()}"
+    shutil.copyfile(source, folder / name)
+    return name
+
+
+def videos_of(folder: Path) -> dict[str, Path]:
+    """Return the videos of a folder by their names without ending.
+
+    Raises
+    ------
+    InputError
+        If there are none.
+    """
     if not folder.is_dir():
-        raise InputError(f"{printable(folder)}: no such folder", "name a folder of films a method")
-    found = {
+        raise InputError(
+            f"{printable(folder)}: no such folder", "name one folder of videos per method"
+        )
+    videos = {
         path.stem: path
         for path in sorted(folder.iterdir())
-        if path.suffix.lower() in FILMS and path.is_file()
+        if path.suffix.lower() in STUDY_VIDEO_ENDINGS and path.is_file()
     }
-    if not found:
+    if not videos:
         raise InputError(
-            f"{printable(folder)}: no films in it", f"films end in {' or '.join(FILMS)}"
+            f"{printable(folder)}: no videos in it",
+            f"videos end in {' or '.join(STUDY_VIDEO_ENDINGS)}",
         )
-    return found
+    return videos
 
 
 def tally(study: str | Path, answers: Sequence[str | Path]) -> list[Preference]:
-    """How often which method was chosen, for each pair of methods and each question; of participants' files of a study.
+    """Count the answers to a study, per pair of methods and question.
 
-    Raises InputError for files that are not of this study, or that are given twice.
+    Parameters
+    ----------
+    study : path
+        The folder that `make_study` wrote.
+    answers : sequence of paths
+        The files that participants sent.
+
+    Raises
+    ------
+    InputError
+        For files that do not belong to this study, or that are given twice.
     """
-    key = read_json_object(Path(study) / KEY, "a study's key", SAVED, LARGEST_ANSWERS)
+    path = Path(study) / STUDY_KEY
+    key = read_json_object(path, "a study's key", ANSWERS_HINT, MAX_ANSWERS_BYTES)
     queries = key.get("queries")
-    if not isinstance(queries, dict) or not all(
-        isinstance(value, dict) for value in queries.values()
-    ):
+    if not isinstance(queries, dict) or not all(isinstance(q, dict) for q in queries.values()):
         raise InputError(
-            f"{printable(Path(study) / KEY)}: not a study's key",
-            "name the folder that talkemo study make wrote",
+            f"{printable(path)}: not a study's key", "name the folder that talkemo study make wrote"
         )
-    counts: dict[tuple[str, str, str], list[int]] = {}
-    seen: set[str] = set()
     if not answers:
         raise InputError("nobody's answers", "name the files that participants have sent")
+    counts: dict[tuple[str, str, str], list[int]] = {}
+    participants: set[str] = set()
     for path in map(Path, answers):
-        told = read_json_object(path, "a participant's answers", SAVED, LARGEST_ANSWERS)
-        who, given = told.get("participant"), told.get("answers")
-        if (
-            told.get("study") != key.get("study")
-            or not isinstance(given, list)
-            or not isinstance(who, str)
-        ):
+        content = read_json_object(path, "a participant's answers", ANSWERS_HINT, MAX_ANSWERS_BYTES)
+        participant, answer_list = content.get("participant"), content.get("answers")
+        belongs = content.get("study") == key.get("study")
+        if not belongs or not isinstance(answer_list, list) or not isinstance(participant, str):
             raise InputError(
                 f"{printable(path)}: not answers to this study",
                 "name answers_….json files of its page",
             )
-        if who in seen:
+        if participant in participants:
             raise InputError(
                 f"{printable(path)}: this participant's answers are given twice", "leave one out"
             )
-        seen.add(who)
-        left = dict(queries)
-        for answer in given:
-            _count(path, answer, left, counts)
+        participants.add(participant)
+        open_queries = dict(queries)
+        for answer in answer_list:
+            _count(path, answer, open_queries, counts)
     return [_preference(*names, *counts[names]) for names in sorted(counts)]
 
 
 def _count(
     path: Path, answer: Any, queries: dict[str, Any], counts: dict[tuple[str, str, str], list[int]]
 ) -> None:
-    """Add one answer, chosen first, second or none, under its methods and questions; its query is taken out."""
+    """Add one answer to the counts (first, second, none), and remove its query."""
     number = answer.get("query") if isinstance(answer, dict) else None
     query = queries.pop(number, None) if isinstance(number, str) else None
     if query is None or any(answer.get(question) not in CHOICES for question in QUESTIONS):
@@ -192,8 +226,11 @@ def _count(
     first, second = sorted((str(query.get("left")), str(query.get("right"))))
     for question in QUESTIONS:
         choice = answer[question]
-        place = 2 if choice == "none" else 0 if str(query.get(choice)) == first else 1
-        counts.setdefault((first, second, question), [0, 0, 0])[place] += 1
+        if choice == "none":
+            column = 2
+        else:
+            column = 0 if str(query.get(choice)) == first else 1
+        counts.setdefault((first, second, question), [0, 0, 0])[column] += 1
 
 
 def _preference(first: str, second: str, question: str, a: int, b: int, none: int) -> Preference:
@@ -204,45 +241,42 @@ def _preference(first: str, second: str, question: str, a: int, b: int, none: in
 
 
 def wilson(count: int, total: int) -> tuple[float, float]:
-    """The 95 % interval of a share, of `count` in `total` (Wilson 1927, "Probable inference")."""
-    z, share = NORMAL_95, count / total
-    middle = (share + z * z / (2 * total)) / (1 + z * z / total)
-    half = (
-        z / (1 + z * z / total) * np.sqrt(share * (1 - share) / total + z * z / (4 * total * total))
-    )
-    return float(max(0.0, middle - half)), float(min(1.0, middle + half))
+    """Return the 95 % interval of a share `count / total` (Wilson 1927)."""
+    interval = binomtest(count, total).proportion_ci(confidence_level=0.95, method="wilson")
+    return float(interval.low), float(interval.high)
 
 
 def draw(preferences: Sequence[Preference], output: str | Path) -> None:
-    """Bars as the paper's figure 8: how often each method was chosen, with the interval of those who saw a difference."""
+    """Draw the paper's figure 8: bars per method, with the interval of those who saw a difference."""
     pairs = sorted({(p.first, p.second) for p in preferences})
+    by_pair = {(p.question, p.first, p.second): p for p in preferences}
     figure = new_figure((3.6 * len(QUESTIONS), 0.7 * len(pairs) + 1.4))
     for number, question in enumerate(QUESTIONS):
         axis = figure.add_subplot(1, len(QUESTIONS), number + 1)
-        own = {(p.first, p.second): p for p in preferences if p.question == question}
         for row, pair in enumerate(pairs):
-            found = own.get(pair)
-            if found is None:
-                continue
-            total = max(1, found.chose_first + found.chose_second + found.none)
-            parts = (found.chose_first / total, found.none / total, found.chose_second / total)
-            start = 0.0
-            for part, colour in zip(parts, ("#4477aa", "#cccccc", "#cc6677")):
-                axis.barh(row, part, left=start, color=colour)
-                start += part
-            if found.share is not None:
-                saw = (found.chose_first + found.chose_second) / total
-                error = [[saw * (found.share - found.low)], [saw * (found.high - found.share)]]  # type: ignore[operator]
-                axis.errorbar(parts[0], row, xerr=error, color="black", capsize=3)
-        axis.set(
-            title=question,
-            xlim=(0, 1),
-            yticks=range(len(pairs)),
-            yticklabels=[f"{a} | {b}" for a, b in pairs],
-        )
+            preference = by_pair.get((question, *pair))
+            if preference is not None:
+                _draw_bar(axis, row, preference)
+        labels = [f"{a} | {b}" for a, b in pairs]
+        axis.set(title=question, xlim=(0, 1), yticks=range(len(pairs)), yticklabels=labels)
     save_figure(figure, Path(output))
 
 
+def _draw_bar(axis: Any, row: int, preference: Preference) -> None:
+    """Draw one pair of methods: first, no difference, second."""
+    counts = (preference.chose_first, preference.none, preference.chose_second)
+    total = max(1, sum(counts))
+    start = 0.0
+    for count, colour in zip(counts, BAR_COLOURS):
+        axis.barh(row, count / total, left=start, color=colour)
+        start += count / total
+    share, low, high = preference.share, preference.low, preference.high
+    if share is not None and low is not None and high is not None:
+        decided = (preference.chose_first + preference.chose_second) / total
+        error = [[decided * (share - low)], [decided * (high - share)]]
+        axis.errorbar(counts[0] / total, row, xerr=error, color="black", capsize=3)
+
+
 def as_rows(preferences: Sequence[Preference]) -> list[dict[str, Any]]:
-    """Preferences as plain values."""
+    """Return preferences as plain values."""
     return [asdict(preference) for preference in preferences]

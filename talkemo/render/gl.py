@@ -1,4 +1,4 @@
-"""Pictures by pyrender on EGL or OSMesa, without a window."""
+"""Off-screen rendering by pyrender on EGL or OSMesa."""
 
 from __future__ import annotations
 
@@ -9,13 +9,15 @@ from typing import Any
 
 import numpy as np
 
+from ..formats.appearance import Appearance
 from ..geometry.meshes import vertex_normals
-from .appearance import Appearance
 from .view import View, background_rows, lit
+
+GL_LINEAR = 9729  # texture filter
 
 
 def _import_pyrender(platform: str) -> Any:
-    """pyrender on a platform. Its viewer is left out: it would ask for pyglet, X11 and libGL even without a window."""
+    """Import pyrender without its viewer, which needs pyglet, X11 and libGL even without a window."""
     os.environ["PYOPENGL_PLATFORM"] = platform
     if "pyrender" not in sys.modules:
         stub = types.ModuleType("pyrender.viewer")
@@ -26,28 +28,25 @@ def _import_pyrender(platform: str) -> Any:
     return pyrender
 
 
-LINEAR = 9729  # GL's number of that filter
-
-
 class GLRenderer:
-    """Draws frames of one mesh; the camera stands still and the vertex buffers are replaced."""
+    """Draws frames of one mesh, see `Renderer`; only the vertex buffers change per frame."""
 
     def __init__(self, appearance: Appearance, view: View, size: tuple[int, int], platform: str):
         self.pyrender = _import_pyrender(platform)
         self.name = platform
         self.appearance, self.view = appearance, view
-        self.surface = appearance.vertex[appearance.faces]  # the triangles by vertices, for normals
+        self.surface = appearance.vertex[appearance.faces]  # triangles of vertices, for normals
         self.background = background_rows(size[1])
         self.renderer = self.pyrender.OffscreenRenderer(*size)
-        # Without smaller copies of the texture, in which parts that are not connected would run into each other.
-        smooth = self.pyrender.Sampler(minFilter=LINEAR, magFilter=LINEAR)
+        # No mipmaps: in these, unconnected regions of the texture would bleed into each other.
+        smooth = self.pyrender.Sampler(minFilter=GL_LINEAR, magFilter=GL_LINEAR)
         self.material = self.pyrender.MetallicRoughnessMaterial(
             baseColorTexture=self.pyrender.Texture(
                 source=appearance.texture, source_channels="RGB", sampler=smooth
             ),
             doubleSided=True,
         )
-        # What lights do is computed here, at the vertices, as the software rasteriser does it at each pixel: both look alike.
+        # Light is computed here, per vertex, as the software renderer does per pixel.
         self.scene = self.pyrender.Scene(bg_color=[0.0, 0.0, 0.0, 0.0])
         field = 2 * np.arctan(view.half / view.distance)
         camera = self.pyrender.PerspectiveCamera(
@@ -59,33 +58,31 @@ class GLRenderer:
         self.node: Any = None
 
     def draw(self, vertices: np.ndarray) -> np.ndarray:
-        """A picture (H, W, 3) uint8 of vertices (N, 3)."""
+        """Return an image (H, W, 3) uint8 of vertices (N, 3)."""
         appearance = self.appearance
         seen = self.view.to_camera(appearance.points(vertices)).astype(np.float32)
         normals = vertex_normals(seen, self.surface).astype(np.float32)
+        light = np.column_stack([lit(normals), np.ones(len(normals))]).astype(np.float32)
+        uv = (appearance.place + 0.5) / appearance.texture.shape[1::-1] * [1, -1] + [0, 1]
         primitive = self.pyrender.Primitive(
             positions=seen[appearance.vertex],
             normals=normals[appearance.vertex],
-            color_0=np.column_stack([lit(normals), np.ones(len(normals))])[
-                appearance.vertex
-            ].astype(np.float32),
-            texcoord_0=(appearance.place + 0.5) / appearance.texture.shape[1::-1] * [1, -1]
-            + [0, 1],
+            color_0=light[appearance.vertex],
+            texcoord_0=uv,
             indices=appearance.faces,
             material=self.material,
         )
         if self.node is not None:
             self.scene.remove_node(self.node)
         self.node = self.scene.add(self.pyrender.Mesh([primitive]))
-        picture, _ = self.renderer.render(
-            self.scene, flags=self.pyrender.RenderFlags.RGBA | self.pyrender.RenderFlags.FLAT
-        )
-        share = picture[..., 3:] / np.float32(255)
-        return (share * picture[..., :3] + (1 - share) * self.background[:, None]).astype(np.uint8)
+        flags = self.pyrender.RenderFlags.RGBA | self.pyrender.RenderFlags.FLAT
+        image, _ = self.renderer.render(self.scene, flags=flags)
+        alpha = image[..., 3:] / np.float32(255)
+        return (alpha * image[..., :3] + (1 - alpha) * self.background[:, None]).astype(np.uint8)
 
     @property
     def on_gpu(self) -> bool:
-        """Whether hardware draws; Mesa's renderers for the processor say their names."""
+        """Whether a GPU draws; Mesa's CPU renderers are known by their names."""
         from OpenGL.GL import GL_RENDERER, glGetString
 
         self.renderer._platform.make_current()

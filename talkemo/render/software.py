@@ -1,4 +1,4 @@
-"""A rasteriser for machines without any GL: z-buffer, interpolated normals, 2×2 supersampling, compiled by numba."""
+"""A software renderer: z-buffer, interpolated normals, 2×2 supersampling, compiled by numba."""
 
 from __future__ import annotations
 
@@ -8,15 +8,23 @@ import numpy as np
 from numba import njit
 
 from ..compute.devices import available_cores
-from .appearance import Appearance
-from .view import AMBIENT, AMBIENT_ABOVE, GLOSS, INSIDE, LIGHTS, SOFTNESS, View, background_rows
+from ..formats.appearance import Appearance
+from .view import (
+    AMBIENT,
+    AMBIENT_ABOVE,
+    BACKFACE_LIGHT,
+    GLOSS,
+    LIGHTS,
+    SOFTNESS,
+    View,
+    background_rows,
+)
 
-BANDS = 32  # horizontal strips, drawn one after the other by each thread
-MOST_THREADS = 8  # beyond that the threads wait for each other
-EDGE = np.float32(
-    1e-3
-)  # pixels that a triangle reaches beyond its edge, so that neighbours leave no gap
-NOTHING = np.float32(-1e38)  # depth where nothing is drawn
+RASTER_BANDS = 32  # horizontal strips that threads draw
+MAX_RENDER_THREADS = 8  # more would wait for each other
+# Pixels that a triangle reaches beyond its edge, so that neighbours leave no gap.
+EDGE_OVERLAP_PIXELS = np.float32(1e-3)
+EMPTY_DEPTH = np.float32(-1e38)
 
 
 @njit(cache=True, fastmath=True)
@@ -24,16 +32,9 @@ def _normals(vertices, faces, out):
     out[:] = 0
     for f in range(faces.shape[0]):
         a, b, c = faces[f, 0], faces[f, 1], faces[f, 2]
-        ux, uy, uz = (
-            vertices[b, 0] - vertices[a, 0],
-            vertices[b, 1] - vertices[a, 1],
-            vertices[b, 2] - vertices[a, 2],
-        )
-        vx, vy, vz = (
-            vertices[c, 0] - vertices[a, 0],
-            vertices[c, 1] - vertices[a, 1],
-            vertices[c, 2] - vertices[a, 2],
-        )
+        ux, vx = vertices[b, 0] - vertices[a, 0], vertices[c, 0] - vertices[a, 0]
+        uy, vy = vertices[b, 1] - vertices[a, 1], vertices[c, 1] - vertices[a, 1]
+        uz, vz = vertices[b, 2] - vertices[a, 2], vertices[c, 2] - vertices[a, 2]
         nx, ny, nz = uy * vz - uz * vy, uz * vx - ux * vz, ux * vy - uy * vx
         for k in (a, b, c):
             out[k, 0] += nx
@@ -46,22 +47,29 @@ def _normals(vertices, faces, out):
 
 @njit(cache=True, fastmath=True)
 def _sort_into_bands(points, faces, height, starts, members):
-    """Lists the triangles that touch each horizontal band: members[starts[b]:starts[b + 1]] are those of band b.
+    """List the triangles that touch each band: members[starts[b]:starts[b + 1]] for band b.
 
-    points (V, 3): column, row and depth, two rows to each of the picture's `height`; starts (BANDS + 1,) and members
-    (BANDS · F,) are written
+    Parameters
+    ----------
+    points : (V, 3)
+        Column, row and depth in samples, two rows per image row.
+    faces : (F, 3)
+    height : int
+        Rows of the image.
+    starts, members : (RASTER_BANDS + 1,), (RASTER_BANDS · F,)
+        Written.
     """
     count = faces.shape[0]
     reach = np.empty((count, 2), np.int8)  # first and last band of each triangle
-    sizes = np.zeros(BANDS + 1, np.int64)
+    sizes = np.zeros(RASTER_BANDS + 1, np.int64)
     for f in range(count):
         a, b, c = points[faces[f, 0], 1], points[faces[f, 1], 1], points[faces[f, 2], 1]
         top, bottom = int(np.ceil(min(a, b, c))), int(np.floor(max(a, b, c)))
         reach[f, 0], reach[f, 1] = 0, -1
         if bottom >= top and bottom >= 0 and top < 2 * height:
-            # Band b begins at row b · height // BANDS of the picture; the last one that begins at or above a row:
-            reach[f, 0] = ((max(top, 0) // 2 + 1) * BANDS - 1) // height
-            reach[f, 1] = ((min(bottom, 2 * height - 1) // 2 + 1) * BANDS - 1) // height
+            # Band b begins at image row b · height // RASTER_BANDS.
+            reach[f, 0] = ((max(top, 0) // 2 + 1) * RASTER_BANDS - 1) // height
+            reach[f, 1] = ((min(bottom, 2 * height - 1) // 2 + 1) * RASTER_BANDS - 1) // height
         for band in range(reach[f, 0], reach[f, 1] + 1):
             sizes[band + 1] += 1
     starts[:] = np.cumsum(sizes)
@@ -74,39 +82,41 @@ def _sort_into_bands(points, faces, height, starts, members):
 
 @njit(cache=True, fastmath=True)
 def _positive(value, step, root, low, high):
-    """The part of the interval from low to high in which value + step · x is not negative; root: −1 / step."""
+    """Return the interval within low to high in which value + step · x >= 0; root is −1 / step."""
     if step > 0:
-        return max(low, value * root - EDGE), high
+        return max(low, value * root - EDGE_OVERLAP_PIXELS), high
     if step < 0:
-        return low, min(high, value * root + EDGE)
-    return (low, high) if value >= -EDGE else (low, low - 1)
+        return low, min(high, value * root + EDGE_OVERLAP_PIXELS)
+    return (low, high) if value >= -EDGE_OVERLAP_PIXELS else (low, low - 1)
 
 
 @njit(cache=True, fastmath=True)
 def _root(step):
-    """−1 / step, and 0 for a step of 0."""
+    """Return −1 / step, or 0 for a step of 0."""
     return np.float32(-1) / step if step != 0 else np.float32(0)
 
 
 @njit(cache=True, fastmath=True)
 def _draw_band(points, values, faces, members, top_row, depth, image):
-    """Draw triangles `members` into a band whose first row is `top_row`: depth (R, W), and image (R, W, 5), the values.
+    """Draw triangles `members` into a band whose first sample row is `top_row`.
 
-    points (C, 3): column, row and depth of the corners; larger depth is nearer. values (C, 5): normal and place
+    Parameters
+    ----------
+    points : (C, 3)
+        Column, row and depth of the corners; larger depth is nearer.
+    values : (C, 5)
+        Normal and texture coordinates of the corners.
+    depth, image : (R, W), (R, W, 5)
+        Written: depth and interpolated values of each sample.
     """
     rows, width = depth.shape
-    depth[:] = NOTHING
+    depth[:] = EMPTY_DEPTH
     for n in range(members.shape[0]):
         f = members[n]
         a, b, c = faces[f, 0], faces[f, 1], faces[f, 2]
-        ax, ay, bx, by, cx, cy = (
-            points[a, 0],
-            points[a, 1],
-            points[b, 0],
-            points[b, 1],
-            points[c, 0],
-            points[c, 1],
-        )
+        ax, ay = points[a, 0], points[a, 1]
+        bx, by = points[b, 0], points[b, 1]
+        cx, cy = points[c, 0], points[c, 1]
         area = (bx - ax) * (cy - ay) - (cx - ax) * (by - ay)
         if area == 0:
             continue
@@ -143,17 +153,16 @@ def _draw_band(points, values, faces, members, top_row, depth, image):
 
 @njit(cache=True, fastmath=True)
 def _light(nx, ny, nz, lights, softness, result):
-    """Diffuse light of each colour, and gloss, on a surface with a normal (not of unit length) that is seen along −z.
+    """Write diffuse light (red, green, blue) and gloss of a normal, seen along −z, into result (4,).
 
-    Light reaches a little around a face's curves, red the farthest, as it does under skin. result: (4,), is written
+    Wrap lighting reaches a little around curves, red the farthest, as light does under skin.
     """
     scale = np.float32(1) / (np.sqrt(nx * nx + ny * ny + nz * nz) + np.float32(1e-9))
     dark = np.float32(1)
-    if nz < 0:  # the inside of the surface: seen through the mouth and the eyes
-        scale, dark = -scale, np.float32(INSIDE)
+    if nz < 0:  # a back face, seen through the mouth and the eyes
+        scale, dark = -scale, np.float32(BACKFACE_LIGHT)
     nx, ny, nz = nx * scale, ny * scale, nz * scale
     gloss = np.float32(0)
-    # From above more light comes than from below.
     ambient = np.float32(AMBIENT) + np.float32(AMBIENT_ABOVE) * ny
     result[0] = result[1] = result[2] = ambient
     for k in range(lights.shape[0]):
@@ -164,7 +173,7 @@ def _light(nx, ny, nz, lights, softness, result):
                 result[colour] += lights[k, 3] * wrapped
         if cosine > 0:
             mirrored = 2 * cosine * nz - lights[k, 2]
-            if mirrored > 0:  # to the power SHARPNESS, 18
+            if mirrored > 0:  # to the power GLOSS_EXPONENT, 18
                 square = mirrored * mirrored
                 eighth = square * square * square * square
                 gloss += np.float32(GLOSS) * lights[k, 3] * eighth * eighth * square
@@ -175,29 +184,30 @@ def _light(nx, ny, nz, lights, softness, result):
 
 @njit(cache=True, fastmath=True)
 def _shade(depth, image, texture, lights, softness, background, out):
-    """Colour each pixel of out (H, W, 3) uint8 from its 2×2 samples.
+    """Write the colour of each pixel into out (H, W, 3) uint8, from its 2×2 samples.
 
-    Inside the surface normals are averaged and lit once; where samples differ, at edges, each is lit by itself.
-    background: (H, 3), of each row
+    Inside a surface the samples' normals are added up and lit once; at edges each sample is lit.
+    `background` (H, 3) is the colour behind each row.
     """
     height, width = out.shape[0], out.shape[1]
     white, quarter = np.float32(255), np.float32(0.25)
     most_row, most_column = texture.shape[0] - 1, texture.shape[1] - 1
-    light, own, colour = np.zeros(4, np.float32), np.zeros(3, np.float32), np.zeros(3, np.float32)
+    light = np.zeros(4, np.float32)
+    albedo, colour = np.zeros(3, np.float32), np.zeros(3, np.float32)
     for row in range(height):
         r = 2 * row
         for column in range(width):
             c = 2 * column
-            hit, inside = 0, 0
-            own[:] = 0
+            hit, back = 0, 0
+            albedo[:] = 0
             for sample in range(4):
                 y, x = r + sample // 2, c + sample % 2
-                if depth[y, x] > NOTHING:
+                if depth[y, x] > EMPTY_DEPTH:
                     hit += 1
-                    inside += image[y, x, 2] < 0
+                    back += image[y, x, 2] < 0
             share = np.float32(hit) * quarter
             colour[:] = 0
-            if hit == 4 and (inside == 0 or inside == 4):
+            if hit == 4 and (back == 0 or back == 4):
                 nx = (
                     image[r, c, 0]
                     + image[r, c + 1, 0]
@@ -221,14 +231,14 @@ def _shade(depth, image, texture, lights, softness, background, out):
                     at_row = min(max(int(image[y, x, 4]), 0), most_row)
                     at_column = min(max(int(image[y, x, 3]), 0), most_column)
                     for k in range(3):
-                        own[k] += texture[at_row, at_column, k]
+                        albedo[k] += texture[at_row, at_column, k]
                 _light(nx, ny, nz, lights, softness, light)
                 for k in range(3):
-                    colour[k] = quarter * own[k] * light[k] + white * light[3]
+                    colour[k] = quarter * albedo[k] * light[k] + white * light[3]
             elif hit:
                 for sample in range(4):
                     y, x = r + sample // 2, c + sample % 2
-                    if depth[y, x] > NOTHING:
+                    if depth[y, x] > EMPTY_DEPTH:
                         _light(
                             image[y, x, 0], image[y, x, 1], image[y, x, 2], lights, softness, light
                         )
@@ -261,16 +271,16 @@ def _draw_bands(
     background,
     out,
 ):
-    """Draw and shade every `workers`-th band into out (H, W, 3) uint8, beginning with band `worker`.
+    """Draw and shade every `workers`-th band into out (H, W, 3) uint8, starting with band `worker`.
 
-    A band's samples, depth (R, W) and image (R, W, 5), are few enough to stay in the processor's cache.
+    The samples of a band, depth (R, W) and image (R, W, 5), fit into the processor's cache.
     """
     height = out.shape[0]
-    for band in range(worker, BANDS, workers):
-        first, last = band * height // BANDS, (band + 1) * height // BANDS
+    for band in range(worker, RASTER_BANDS, workers):
+        first, last = band * height // RASTER_BANDS, (band + 1) * height // RASTER_BANDS
         rows = 2 * (last - first)
-        some = members[starts[band] : starts[band + 1]]
-        _draw_band(points, values, faces, some, 2 * first, depth[:rows], image[:rows])
+        band_members = members[starts[band] : starts[band + 1]]
+        _draw_band(points, values, faces, band_members, 2 * first, depth[:rows], image[:rows])
         _shade(
             depth[:rows],
             image[:rows],
@@ -283,35 +293,29 @@ def _draw_bands(
 
 
 class SoftwareRenderer:
-    """Draws frames of one mesh, see `Renderer`; size: (W, H). Threads take turns at the bands."""
+    """Draws frames of one mesh, see `Renderer`; `size` is (W, H). Threads share the bands."""
 
     name = "software"
 
     def __init__(self, appearance: Appearance, view: View, size: tuple[int, int]):
         self.appearance, self.view = appearance, view
         self.faces = np.ascontiguousarray(appearance.faces, np.int32)
-        self.surface = np.ascontiguousarray(
-            appearance.vertex[appearance.faces], np.int32
-        )  # the same by vertices, for normals
+        # Triangles of vertices instead of corners, for normals.
+        self.surface = np.ascontiguousarray(appearance.vertex[appearance.faces], np.int32)
         self.width, self.height = size
-        self.starts = np.empty(BANDS + 1, np.int64)
-        self.members = np.empty(BANDS * len(self.faces), np.int32)
+        self.starts = np.empty(RASTER_BANDS + 1, np.int64)
+        self.members = np.empty(RASTER_BANDS * len(self.faces), np.int32)
         self.out = np.empty((self.height, self.width, 3), np.uint8)
         self.values = np.empty((len(appearance.vertex), 5), np.float32)
         self.background = background_rows(self.height)
-        self.threads = min(available_cores(), MOST_THREADS)
+        self.threads = min(available_cores(), MAX_RENDER_THREADS)
         self.pool = ThreadPoolExecutor(self.threads - 1) if self.threads > 1 else None
-        rows = 2 * (self.height // BANDS + 1)
-        self.buffers = [
-            (
-                np.empty((rows, 2 * self.width), np.float32),
-                np.empty((rows, 2 * self.width, 5), np.float32),
-            )
-            for _ in range(self.threads)
-        ]
+        rows = 2 * (self.height // RASTER_BANDS + 1)
+        self.depths = np.empty((self.threads, rows, 2 * self.width), np.float32)
+        self.images = np.empty((self.threads, rows, 2 * self.width, 5), np.float32)
 
     def draw(self, vertices: np.ndarray) -> np.ndarray:
-        """A picture (H, W, 3) uint8 of vertices (N, 3)."""
+        """Return an image (H, W, 3) uint8 of vertices (N, 3)."""
         appearance = self.appearance
         seen = np.ascontiguousarray(self.view.to_camera(appearance.points(vertices)), np.float32)
         normals = np.empty_like(seen)
@@ -323,15 +327,16 @@ class SoftwareRenderer:
         _sort_into_bands(points, self.faces, self.height, self.starts, self.members)
         shared = (points, self.values, self.faces, self.starts, self.members)
         colours = (appearance.texture, LIGHTS, SOFTNESS, self.background, self.out)
-        work = [(k, self.threads, *shared, *self.buffers[k], *colours) for k in range(self.threads)]
-        waiting = (
-            [self.pool.submit(_draw_bands, *arguments) for arguments in work[1:]]
-            if self.pool
-            else []
-        )
+        work = [
+            (k, self.threads, *shared, self.depths[k], self.images[k], *colours)
+            for k in range(self.threads)
+        ]
+        futures = []
+        if self.pool:
+            futures = [self.pool.submit(_draw_bands, *arguments) for arguments in work[1:]]
         _draw_bands(*work[0])
-        for other in waiting:
-            other.result()
+        for future in futures:
+            future.result()
         return self.out.copy()
 
     def close(self) -> None:

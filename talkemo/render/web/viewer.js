@@ -1,6 +1,6 @@
 "use strict";
-// Draws a face and lets it be turned. What is said is linear: positions = rest + sum over coordinates of weight * basis.
-// Then eyeballs turn about their centres, and the head about its neck.
+// Draws a face that can be turned. Speech is linear: positions = rest + sum over coordinates of weight * basis.
+// Then the eyeballs rotate about their centres and the head about the neck.
 const data = JSON.parse(document.getElementById("data").textContent);
 const bytes = text => Uint8Array.from(atob(text), c => c.charCodeAt(0));
 const array = (kind, text) => new kind(bytes(text).buffer);

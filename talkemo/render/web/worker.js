@@ -1,6 +1,6 @@
 "use strict";
-// Sends the microphone's sound to the server, and the frames that answer it to the page; beside the page, so that drawing
-// does not delay it. Clock: seconds by the system's time.
+// Sends the microphone's audio to the server and the answered frames to the page. It is a worker, so drawing does not delay
+// it. Clock: seconds of system time.
 const clock = () => (performance.timeOrigin + performance.now()) / 1000;
 const pieces = [];
 let busy = false, heard = 0, rate = 0, row = 0, first = Infinity, late = [], shown = 0;
@@ -19,14 +19,14 @@ async function send() {
   let at = 0;
   for (const piece of taken) { body.set(piece, at); at += piece.length; }
   heard += body.length / rate;
-  first = Math.min(first, clock() - heard);  // when the sound began: as early as any piece says
+  first = Math.min(first, clock() - heard);  // start of the audio: the earliest estimate
   const latest = late.reduce((most, [, value]) => Math.max(most, value), 0);
   try {
     const answer = await fetch(`sound?${new URLSearchParams({ latency: latest.toFixed(3), shown })}`, { method: "POST", body });
     if (!answer.ok) throw new Error(await answer.text());
     const found = new Float32Array(await answer.arrayBuffer()), now = clock();
     for (let k = 0; k < found.length; k += row) late.push([now, now - first - found[k]]);
-    late = late.filter(([when]) => when > now - 3);  // what was late once need not be so for ever
+    late = late.filter(([when]) => when > now - 3);  // forget old delays
     postMessage({ found, first, late: late.reduce((most, [, value]) => Math.max(most, value), 0) });
   } catch (error) {
     postMessage({ problem: String(error.message || error) });

@@ -1,5 +1,5 @@
 "use strict";
-// Sends the microphone's samples to the page in pieces of 20 ms.
+// Sends the microphone's samples to the page in chunks of 20 ms.
 registerProcessor("pieces", class extends AudioWorkletProcessor {
   constructor() {
     super();

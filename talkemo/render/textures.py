@@ -1,0 +1,113 @@
+"""Textures: images of an eyeball, teeth and throat, and those that a mesh brings along."""
+
+from __future__ import annotations
+
+import io
+
+import numpy as np
+
+from ..formats.mesh_types import MeshAttributes
+from .skin import LIP_COLOUR
+
+SWATCH_PIXELS = 192  # side of the images of an eyeball, of teeth and of the throat
+MAX_TEXTURE_SIDE_PIXELS = 2048
+MAX_TEXTURE_PIXELS = 1 << 26  # of the texture that a mesh's file holds
+MAX_PATCH_PIXELS = 4  # side of a triangle's patch in a texture made of vertex colours
+# RGB.
+TEETH_COLOUR, TEETH_GAP_COLOUR = np.array([[232.0, 225, 210], [150, 132, 118]])
+GUM_COLOUR = np.array([150.0, 84, 80])
+THROAT_COLOUR = np.array([40.0, 14, 14])
+SCLERA_COLOUR, IRIS_COLOUR = np.array([[238.0, 234, 230], [92, 108, 112]])
+LIMBUS_COLOUR, PUPIL_COLOUR = np.array([[44.0, 52, 58], [14, 12, 12]])
+# Canonical mm.
+EYEBALL_RADIUS_MM, IRIS_RADIUS_MM, PUPIL_RADIUS_MM = 14.6, 6.4, 2.7
+
+
+def eye_image() -> np.ndarray:
+    """Return an eyeball (S, S, 3) uint8, unrolled: ahead in the middle, behind at the rim."""
+    steps = (np.arange(SWATCH_PIXELS) + 0.5) / SWATCH_PIXELS * 2 - 1
+    x, y = np.meshgrid(steps, steps)
+    distance_mm = EYEBALL_RADIUS_MM * (np.hypot(x, y) / 0.98 * np.pi)
+    image = np.tile(SCLERA_COLOUR, (SWATCH_PIXELS, SWATCH_PIXELS, 1))
+    image *= (1 - 0.35 * np.clip((distance_mm - 8) / 12, 0, 1))[..., None]  # shadow of the lids
+    for radius, edge, colour in (
+        (IRIS_RADIUS_MM, 0.7, LIMBUS_COLOUR),
+        (IRIS_RADIUS_MM - 0.8, 0.9, IRIS_COLOUR),
+        (PUPIL_RADIUS_MM, 0.5, PUPIL_COLOUR),
+    ):
+        opacity = np.clip((radius - distance_mm) / edge + 0.5, 0, 1)[..., None]
+        image += opacity * (colour - image)
+    highlight = np.hypot(x + 0.05, y + 0.07)  # reflection of the key light
+    image += np.clip(1.6 - highlight / 0.03, 0, 1)[..., None] * (255 - image)
+    return image.clip(0, 255).astype(np.uint8)
+
+
+def teeth_image() -> np.ndarray:
+    """Return a row of teeth (S, S, 3) uint8: the biting edge above, gums below."""
+    steps = (np.arange(SWATCH_PIXELS) + 0.5) / SWATCH_PIXELS
+    column, row = np.meshgrid(steps, steps)
+    image = np.tile(TEETH_COLOUR, (SWATCH_PIXELS, SWATCH_PIXELS, 1))
+    image *= (1 - 0.45 * np.abs(2 * column - 1) ** 2.5)[..., None]  # darker at the mouth corners
+    phase = np.abs((column * 10) % 1 - 0.5)  # ten teeth
+    gap = np.clip((phase - 0.44) / 0.04, 0, 1) * np.clip(row * 6, 0.2, 1)
+    image += 0.75 * gap[..., None] * (TEETH_GAP_COLOUR - image)
+    gum = np.clip((row - 0.82 + 0.06 * np.cos(2 * np.pi * (column * 10))) / 0.05, 0, 1)
+    return (image + gum[..., None] * (GUM_COLOUR - image)).clip(0, 255).astype(np.uint8)
+
+
+def throat_image() -> np.ndarray:
+    """Return the inside of a mouth (S, S, 3) uint8, from the lips above to the throat below."""
+    steps = (np.arange(SWATCH_PIXELS) + 0.5) / SWATCH_PIXELS
+    depth = np.clip(steps / 0.5, 0, 1)[:, None, None]
+    colours = 0.75 * LIP_COLOUR + depth * (THROAT_COLOUR - 0.75 * LIP_COLOUR)
+    return np.broadcast_to(colours, (SWATCH_PIXELS, SWATCH_PIXELS, 3)).astype(np.uint8)
+
+
+def mesh_texture(attributes: MeshAttributes) -> np.ndarray | None:
+    """Return the texture (H, W, 3) uint8 that a mesh's file holds; None if it cannot be used."""
+    if attributes.texture is None or attributes.uv is None or attributes.uv_faces is None:
+        return None
+    from PIL import Image, UnidentifiedImageError
+
+    try:
+        with Image.open(io.BytesIO(attributes.texture), formats=["JPEG", "PNG"]) as image:
+            if image.width * image.height > MAX_TEXTURE_PIXELS:
+                return None
+            image.thumbnail((MAX_TEXTURE_SIDE_PIXELS, MAX_TEXTURE_SIDE_PIXELS))
+            return np.array(image.convert("RGB"))
+    except (OSError, ValueError, SyntaxError, UnidentifiedImageError, Image.DecompressionBombError):
+        return None
+
+
+def patch_size(triangles: int) -> int:
+    """Return the side of each triangle's patch in pixels; below 2 for too many triangles."""
+    across = int(np.ceil(np.sqrt(max(triangles, 1))))
+    return min(MAX_PATCH_PIXELS, MAX_TEXTURE_SIDE_PIXELS // across)
+
+
+def vertex_colour_texture(faces: np.ndarray, colours: np.ndarray) -> np.ndarray:
+    """Return a texture (H, W, 3) uint8 with a patch per triangle that blends vertex colours.
+
+    Parameters
+    ----------
+    faces : (F, 3)
+        Triangles.
+    colours : (V, 3)
+        RGB of each vertex.
+    """
+    size, across = patch_size(len(faces)), int(np.ceil(np.sqrt(len(faces))))
+    x, y = np.meshgrid(np.linspace(0, 1, size), np.linspace(0, 1, size))
+    barycentric = np.stack([1 - x - y, x, y], -1)  # extrapolated beyond the triangle
+    patches = np.zeros((across * across, size, size, 3), np.uint8)
+    blended = np.einsum("yxk,fkc->fyxc", barycentric, colours[faces].astype(np.float32))
+    patches[: len(faces)] = blended.clip(0, 255)
+    grid = patches.reshape(across, across, size, size, 3).swapaxes(1, 2)
+    return grid.reshape(across * size, across * size, 3)
+
+
+def patch_coordinates(triangles: int) -> np.ndarray:
+    """Return column and row (F, 3, 2) of each triangle's corners in `vertex_colour_texture`."""
+    size, across = patch_size(triangles), int(np.ceil(np.sqrt(triangles)))
+    number = np.arange(triangles)
+    origin = size * np.column_stack([number % across, number // across])
+    return origin[:, None] + (size - 1) * np.array([[0.0, 0], [1, 0], [0, 1]])
