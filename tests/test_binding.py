@@ -9,9 +9,9 @@ import trimesh
 from scipy.spatial.transform import Rotation
 
 from talkemo import InputError, Motion
-from talkemo.binding import FaceHint, bind_hinted, bind_mesh, load_binding, save_binding
+from talkemo.binding import FaceHint, bind_with_hint, bind_mesh, load_binding, save_binding
 from talkemo.binding.cache import BindingCache
-from talkemo.binding.registration import turns_towards
+from talkemo.binding.registration import axis_rotations
 from talkemo.face.canonical import ARKIT_NAMES
 from talkemo.formats.mesh import load_mesh
 from talkemo.formats.mesh_types import Mesh
@@ -27,7 +27,7 @@ def mesh(example_face):
 @pytest.fixture(scope="module")
 def jaw(face):
     """Coordinates (1, S) of a mouth half open."""
-    return face.shape_vector({"jawOpen": 0.5})[None] @ face.shape_coordinates
+    return face.weight_vector({"jawOpen": 0.5})[None] @ face.weights_to_coordinates
 
 
 def opening(binding, vertices):
@@ -49,7 +49,7 @@ def test_example_face_opens_its_mouth(face, mesh, bound, jaw):
     assert binding.error < 1.5
     rest, open_ = binding.vertices(np.zeros_like(jaw)), binding.vertices(jaw)
     np.testing.assert_allclose(rest[0], mesh.vertices, atol=1e-4)
-    lips = face.mean + face.displacement(face.shape_vector({"jawOpen": 0.5}))
+    lips = face.mean + face.displacement(face.weight_vector({"jawOpen": 0.5}))
     wanted = np.linalg.norm(np.diff(lips[face.landmarks68[[62, 66]]], axis=0))
     assert opening(binding, open_)[0] == pytest.approx(wanted, rel=0.25)
 
@@ -123,14 +123,14 @@ def test_axes_and_landmarks_say_where_the_face_is(face, mesh, jaw, tmp_path):
     places.write_text(
         "# chin, nose, eyes, mouth\n" + "\n".join(rows) + f"\n63 {binding.landmarks68[62]}"
     )
-    named = bind_hinted(face, other, FaceHint(landmarks=places))
+    named = bind_with_hint(face, other, FaceHint(landmarks=places))
     assert np.linalg.norm(named.vertices(jaw)[0] - binding.vertices(jaw)[0], axis=1).mean() < 0.5
 
 
 @pytest.mark.parametrize("up,forward", [("up", None), ("z", "z"), ("x", "-x")])
 def test_axes_that_are_none(up, forward):
     with pytest.raises(InputError, match=r"axis|cannot"):
-        turns_towards(up, forward)
+        axis_rotations(up, forward)
 
 
 @pytest.mark.parametrize(
@@ -139,7 +139,7 @@ def test_axes_that_are_none(up, forward):
 def test_landmarks_that_are_none(face, mesh, tmp_path, text):
     (tmp_path / "points.txt").write_text(text)
     with pytest.raises(InputError):
-        bind_hinted(face, mesh, FaceHint(landmarks=tmp_path / "points.txt"))
+        bind_with_hint(face, mesh, FaceHint(landmarks=tmp_path / "points.txt"))
 
 
 def lump():
@@ -181,7 +181,7 @@ def poses(face):
         {"mouthPucker": 0.8},
         {"mouthUpperUp": 0.8, "mouthLowerDown": 0.8},
     ]
-    return np.stack([face.shape_vector(a) for a in amounts]) @ face.shape_coordinates
+    return np.stack([face.weight_vector(a) for a in amounts]) @ face.weights_to_coordinates
 
 
 def stretch(vertices, moved, faces):
@@ -340,11 +340,11 @@ def test_shapes_that_move_a_face_out_of_the_room_are_refused(face, mesh, bound, 
 
 def test_a_face_is_found_once(face, mesh, tmp_path, monkeypatch):
     cache = BindingCache(tmp_path)
-    first = bind_hinted(face, mesh, cache=cache)
+    first = bind_with_hint(face, mesh, cache=cache)
     monkeypatch.setattr(
         "talkemo.binding.bind.bind_mesh", lambda *_, **__: pytest.fail("bound again")
     )
-    again = bind_hinted(face, mesh, cache=cache)
+    again = bind_with_hint(face, mesh, cache=cache)
     np.testing.assert_array_equal(again.matrix, first.matrix)
     assert again.eyes[0][0].tolist() == first.eyes[0][0].tolist() and again.parts == first.parts
     # Another mesh, or other axes, is another binding.

@@ -5,7 +5,7 @@ import pytest
 
 import talkemo
 from talkemo import InputError
-from talkemo.expression.blinking import Blinking, blink_rate, closing_at
+from talkemo.expression.blinking import Blinking, blink_rate, lid_closure
 from talkemo.face.motion import Motion
 
 
@@ -43,13 +43,15 @@ def test_lids_meet_and_do_not_pass_each_other(face):
     closing = closed(face, Blinking(face).add(still(face, 60)))
     assert 0.95 < closing.max() < 1.01 and closing.min() > -0.01
     squint = still(face, 60)
-    squint.coordinates[:] = 0.8 * face.shape_coordinates[face.expression_names.index("eyeSquint_R")]
+    squint.coordinates[:] = (
+        0.8 * face.weights_to_coordinates[face.expression_names.index("eyeSquint_R")]
+    )
     assert closed(face, Blinking(face).add(squint)).max() < 1.01
 
 
 def test_lids_close_faster_than_they_open():
     share = np.linspace(0, 1, 1001)
-    course = closing_at(share)
+    course = lid_closure(share)
     assert (
         course[0] == 0
         and course[-1] == pytest.approx(0, abs=1e-6)

@@ -92,5 +92,5 @@ def test_no_face_at_all(face):
 def test_mediapipe_points_lie_on_the_face(face):
     """The two models name some points alike; ids of MediaPipe's corners of eyes and mouth, tip of the nose."""
     ids, landmarks = [33, 263, 61, 291, 4], [36, 45, 48, 54, 30]
-    placed = face.mesh_operator(np.array(ids)) @ face.mean
+    placed = face.mediapipe_operator(np.array(ids)) @ face.mean
     np.testing.assert_allclose(placed, face.mean[face.landmarks68[landmarks]], atol=4)

@@ -69,7 +69,7 @@ def test_regions(face):
 def test_fit_shapes_recovers_a_shape(face):
     for name in ("jawOpen", "mouthSmile_L", "browInnerUp_R"):
         k = face.expression_names.index(name)
-        fitted = face.fit_shapes(0.7 * face.shape_coordinates[k : k + 1], 300)[0]
+        fitted = face.fit_weights(0.7 * face.weights_to_coordinates[k : k + 1], 300)[0]
         assert fitted.argmax() == k
         assert fitted[k] == pytest.approx(0.7, abs=0.12)
 
@@ -96,9 +96,9 @@ def test_the_span_is_orthonormal_and_holds_all_shapes(face):
     flat = face.span.reshape(len(face.span), -1)
     np.testing.assert_allclose(flat @ flat.T, np.eye(len(flat)), atol=1e-3)
     shapes = random_shapes(face, np.random.default_rng(3), 5)
-    motion = Motion.of_shapes(face, np.arange(5.0), shapes)
+    motion = Motion.from_weights(face, np.arange(5.0), shapes)
     np.testing.assert_allclose(motion.displacement(face), face.displacement(shapes), atol=1e-2)
-    again = Motion.of_displacement(face, motion.times, face.displacement(shapes))
+    again = Motion.from_displacement(face, motion.times, face.displacement(shapes))
     np.testing.assert_allclose(again.coordinates, motion.coordinates, atol=0.05)
     np.testing.assert_allclose(
         motion.lip_opening(face), face.lip_opening(face.displacement(shapes)), atol=1e-2

@@ -51,7 +51,7 @@ def performance(face):
     """Points (T, 478, 2) px of somebody who opens the jaw and turns the head; the jaw's weight, and the turns."""
     shapes = np.zeros((FRAMES, len(face.expression_names)))
     shapes[:, face.expression_names.index("jawOpen")] = JAW
-    operator = face.mesh_operator(face.mesh_points)
+    operator = face.mediapipe_operator(face.mesh_points)
     rest = operator @ face.mean
     moved = rest + np.tensordot(
         shapes, np.stack([operator @ row for row in face.expression_basis]), 1
@@ -205,7 +205,7 @@ def test_scores_tell_what_points_hardly_show(face, clip, performance):
 def test_a_face_near_the_lens(face, clip, performance):
     shapes = np.zeros((FRAMES, len(face.expression_names)))
     shapes[:, face.expression_names.index("jawOpen")] = JAW
-    operator = face.mesh_operator(face.mesh_points)
+    operator = face.mediapipe_operator(face.mesh_points)
     rest = operator @ face.mean
     moved = rest + np.tensordot(
         shapes, np.stack([operator @ row for row in face.expression_basis]), 1

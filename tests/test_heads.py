@@ -9,7 +9,14 @@ from scipy.spatial.transform import Rotation
 import talkemo
 from talkemo import InputError
 from talkemo.binding.head_turner import HeadTurner
-from talkemo.expression.head_motion import SHARE, SPECTRUM, Gaze, HeadMotion, gaze_of, gaze_weights
+from talkemo.expression.head_motion import (
+    HEAD_MOTION_SCALE,
+    HEAD_MOTION_STD_DEG,
+    Gaze,
+    HeadMotion,
+    gaze_from_weights,
+    weights_with_gaze,
+)
 from talkemo.face.canonical import ARKIT_NAMES
 from talkemo.formats.live_link import head_angles
 from talkemo.geometry.rigid import eye_rotation
@@ -21,7 +28,7 @@ from talkemo.video.reader import open_video
 def test_a_head_moves_as_people_s_do():
     times = np.arange(0, 120, 1 / 30)
     found = np.array([HeadMotion(seed).angles(times).std(0) for seed in range(20)])
-    wanted = np.radians(SHARE * np.sqrt((SPECTRUM**2).sum(0)))
+    wanted = np.radians(HEAD_MOTION_SCALE * np.sqrt((HEAD_MOTION_STD_DEG**2).sum(0)))
     np.testing.assert_allclose(found.mean(0), wanted, rtol=0.15)
     assert np.abs(HeadMotion(3).angles(np.zeros(1))).max() < 1e-9  # it looks ahead at first
     np.testing.assert_array_equal(
@@ -104,7 +111,7 @@ def test_eyes_stay_on_the_camera_and_leap():
 
 
 def test_gaze_in_arkit_s_weights(example_face, short_speech, models):
-    weights = gaze_weights(np.zeros((2, 52)), np.radians([[10.0, 5.0], [-10.0, -5.0]]))
+    weights = weights_with_gaze(np.zeros((2, 52)), np.radians([[10.0, 5.0], [-10.0, -5.0]]))
     names = {name: weights[:, k] for k, name in enumerate(ARKIT_NAMES)}
     assert names["eyeLookDownLeft"][0] == pytest.approx(0.4) and names["eyeLookUpRight"][
         1
@@ -112,7 +119,7 @@ def test_gaze_in_arkit_s_weights(example_face, short_speech, models):
     assert names["eyeLookOutLeft"][0] == pytest.approx(0.2) == names["eyeLookInRight"][0]
     assert weights[0].sum() == pytest.approx(1.2)
     np.testing.assert_allclose(
-        gaze_of(weights), np.radians([[10.0, 5.0], [-10.0, -5.0]]), atol=1e-9
+        gaze_from_weights(weights), np.radians([[10.0, 5.0], [-10.0, -5.0]]), atol=1e-9
     )
     lively, still = (
         talkemo.animate(example_face, short_speech, gaze=g, models=models) for g in ("auto", "off")

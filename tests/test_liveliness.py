@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from talkemo import Motion
-from talkemo.expression.emotions import EMOTIONS, LARGEST_INTENSITY, one_hot
-from talkemo.expression.liveliness import SWELL, Liveliness
+from talkemo.expression.emotions import EMOTIONS, MAX_INTENSITY, one_hot
+from talkemo.expression.liveliness import STRESS_SWELL, Liveliness
 
 RATE = 60
 
@@ -28,14 +28,14 @@ def test_an_emotion_swells_with_the_voice(face, spoken):
         :, 2
     ]
     follows = amounts - without
-    assert follows[int(1.5 * RATE)] == pytest.approx(SWELL, abs=0.02)
+    assert follows[int(1.5 * RATE)] == pytest.approx(STRESS_SWELL, abs=0.02)
     assert follows[int(0.9 * RATE)] == pytest.approx(0, abs=0.02) and follows[-1] < 0
     assert np.abs(np.diff(amounts)).max() < 0.05  # nothing jumps
 
 
 def test_amounts_stay_within_their_limits(face, spoken):
-    most = Liveliness(face, 3).amounts(spoken, happy(spoken, LARGEST_INTENSITY))
-    assert most.max() <= LARGEST_INTENSITY and most.min() >= 0
+    most = Liveliness(face, 3).amounts(spoken, happy(spoken, MAX_INTENSITY))
+    assert most.max() <= MAX_INTENSITY and most.min() >= 0
     assert not Liveliness(face).amounts(spoken, happy(spoken, 0)).any()
 
 

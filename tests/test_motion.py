@@ -17,7 +17,7 @@ import talkemo
 from talkemo import Motion
 from talkemo.audio.recording import open_audio
 from talkemo.expression.emotions import EMOTIONS, parse_emotion
-from talkemo.face.geometry_map import SIZE, geometry_map
+from talkemo.face.geometry_map import MAP_SIZE, geometry_map
 from talkemo.networks.emotion import INNER, SHUT, SPOKEN, UNIT
 from talkemo.train.maps import residual_rows
 
@@ -35,7 +35,7 @@ def long_way(models, displacement: np.ndarray, amounts: np.ndarray) -> np.ndarra
     face, generator = models.face, models.emotion.generator
     sampling = geometry_map(face)
     maps = torch.from_numpy(sampling.encode(displacement)) / UNIT
-    assert maps.shape[2:] == (SIZE, SIZE)
+    assert maps.shape[2:] == (MAP_SIZE, MAP_SIZE)
     rows, _ = residual_rows(face)
     residual = torch.zeros_like(maps)
     with torch.inference_mode():
@@ -88,7 +88,10 @@ def test_arkit_weights_are_those_of_the_displacement(models, spoken):
     displacement = spoken.displacement(face).reshape(len(spoken), -1)
     basis = face.expression_basis.reshape(len(face.expression_names), -1)
     np.testing.assert_allclose(
-        spoken.coordinates @ face.shape_coordinates.T, displacement @ basis.T, atol=2e-2, rtol=1e-4
+        spoken.coordinates @ face.weights_to_coordinates.T,
+        displacement @ basis.T,
+        atol=2e-2,
+        rtol=1e-4,
     )
     weights = spoken.arkit(face)
     assert weights.shape == (len(spoken), 52) and weights.min() >= 0 and weights.max() <= 1
@@ -96,9 +99,9 @@ def test_arkit_weights_are_those_of_the_displacement(models, spoken):
 
 def test_shapes_vertices_and_coordinates_go_round(face):
     shapes = random_shapes(face, np.random.default_rng(0), 9).astype(np.float32)
-    motion = Motion.of_shapes(face, np.arange(9) / 30, shapes)
+    motion = Motion.from_weights(face, np.arange(9) / 30, shapes)
     np.testing.assert_allclose(motion.displacement(face), face.displacement(shapes), atol=1e-3)
-    back = Motion.of_displacement(face, motion.times, motion.displacement(face))
+    back = Motion.from_displacement(face, motion.times, motion.displacement(face))
     np.testing.assert_allclose(back.coordinates, motion.coordinates, atol=1e-2)
     np.testing.assert_allclose(
         motion.lip_opening(face), face.lip_opening(face.displacement(shapes)), atol=1e-3
@@ -111,8 +114,8 @@ def test_shapes_vertices_and_coordinates_go_round(face):
         np.linalg.norm(motion.displacement(face).reshape(9, -1), axis=1),
         rtol=1e-3,
     )
-    assert len(Motion.joined([], face)) == 0
-    joined = Motion.joined([motion, motion], face)
+    assert len(Motion.concatenate([], face)) == 0
+    joined = Motion.concatenate([motion, motion], face)
     np.testing.assert_array_equal(joined.coordinates[9:], motion.coordinates)
 
 

@@ -7,7 +7,7 @@ they are: eyeballs and upper teeth stay, lower teeth and tongue follow the jaw, 
 clothes do not move (parts.py, mouth.py). The result is a `Binding`, which files.py saves and cache.py remembers.
 """
 
-from .bind import FaceHint, bind_hinted, bind_mesh
+from .bind import FaceHint, bind_with_hint, bind_mesh
 from .binding import Binding
 from .files import load_binding, save_binding
 

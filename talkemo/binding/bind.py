@@ -41,7 +41,7 @@ class FaceHint:
         return [path for path in (self.binding, self.landmarks) if path is not None]
 
 
-def bind_hinted(
+def bind_with_hint(
     face: Face, mesh: Mesh, hint: FaceHint | None = None, cache: BindingCache | None = None
 ) -> Binding:
     """Bind a mesh as a hint says, from the cache where it has been bound before.
@@ -61,7 +61,7 @@ def bind_hinted(
             mesh,
             up=hint.up,
             forward=hint.forward,
-            landmarks=read_landmarks(hint.landmarks, mesh),
+            landmarks=read_landmark_hint(hint.landmarks, mesh),
         )
     name = None if cache is None else cache.name(face, mesh, hint.up, hint.forward)
     if (
@@ -91,12 +91,12 @@ def bind_mesh(
     """
     from threadpoolctl import threadpool_limits
 
-    from .registration import turns_towards
+    from .registration import axis_rotations
 
     check_mesh(mesh, mesh.name)
     if landmarks is not None:
         check_landmarks(landmarks, "landmarks")
-    turns = turns_towards(up, forward)
+    turns = axis_rotations(up, forward)
     # Its matrices are small: a second thread gains nothing, and beside other processes it costs tenfold.
     with threadpool_limits(1, "blas"):
         return _bind(face, mesh, turns, landmarks)
@@ -170,7 +170,7 @@ def _nearest_landmarks(body) -> np.ndarray:
     return np.flatnonzero(body.skin)[tree.query(own)[1]]
 
 
-def read_landmarks(path: str | Path, mesh: Mesh) -> np.ndarray:
+def read_landmark_hint(path: str | Path, mesh: Mesh) -> np.ndarray:
     """(68, 3) places of the iBUG points of a mesh from a text file, NaN for those not in it; see `FaceHint`."""
     text = read_text(
         path,

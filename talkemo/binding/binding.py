@@ -59,7 +59,7 @@ class Binding:
     def matrix(self) -> np.ndarray:
         """(S, M·3) float32, what a unit of each of a motion's coordinates moves the moving vertices by."""
         skin = self.canonical >= 0
-        to_shapes = self.face.span_shapes
+        to_shapes = self.face.coordinates_to_weights
         result = np.empty_like(self.shapes)
         result[:, skin] = np.tensordot(to_shapes.astype(np.float32), self.shapes[:, skin], 1)
         if not skin.all():
@@ -130,7 +130,7 @@ class Binding:
         face = self.face
         jaw = face.expression_names.index("jawOpen")
         rest = self.placement.to_canonical(self.mesh.vertices[self.landmarks68])
-        opened = self.vertices(face.shape_coordinates[jaw][None])[0, self.landmarks68]
+        opened = self.vertices(face.weights_to_coordinates[jaw][None])[0, self.landmarks68]
         upper, lower = INNER_LIPS
         own = (self.placement.to_canonical(opened) - rest)[[upper, lower], 1]
         right, left = MOUTH_CORNERS

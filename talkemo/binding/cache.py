@@ -20,7 +20,7 @@ from .files import load_binding, mesh_fingerprint, save_binding
 
 VERSION = 1  # of what binding does; another one is another name
 LARGEST_CACHE = 1 << 29  # bytes of all bindings together
-ENDING = ".binding.npz"
+BINDING_ENDING = ".binding.npz"
 
 
 def cache_folder() -> Path:
@@ -46,7 +46,7 @@ class BindingCache:
 
     def get(self, name: str, face: Face, mesh: Mesh) -> Binding | None:
         """The binding of that name; None where there is none that can be used."""
-        path = self.folder / f"{name}{ENDING}"
+        path = self.folder / f"{name}{BINDING_ENDING}"
         if not os.path.isfile(path):
             return None
         try:
@@ -63,7 +63,7 @@ class BindingCache:
         """Remember a binding, and forget the least recently used ones beyond the size."""
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
-            save_binding(self.folder / f"{name}{ENDING}", binding, compressed=False)
+            save_binding(self.folder / f"{name}{BINDING_ENDING}", binding, compressed=False)
             self._forget()
         except (InputError, OSError):
             return  # a full or read-only disk, or something else in the way
@@ -71,7 +71,7 @@ class BindingCache:
     def _forget(self) -> None:
         """Remove the least recently used files until all together are small enough."""
         files = []
-        for path in self.folder.glob(f"*{ENDING}"):
+        for path in self.folder.glob(f"*{BINDING_ENDING}"):
             with suppress(OSError):  # another process may have removed it
                 about = path.stat()
                 files.append((about.st_mtime, about.st_size, path))

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from ..face.canonical import EYE_CENTRES
+from ..face.canonical import EYE_CENTRES_MM
 from ..geometry.numerics import smoothstep
 from ..geometry.rigid import eye_rotation
 from .binding import Binding
@@ -35,7 +35,7 @@ class HeadTurner:
         self.axes = placement.rotation
         self.eyes = [(rows, np.asarray(centre)) for rows, centre in binding.eyes if len(rows)]
         centres = np.array([centre for _, centre in binding.eyes])
-        self.sockets = centres if len(centres) == 2 else placement.to_mesh(EYE_CENTRES)
+        self.sockets = centres if len(centres) == 2 else placement.to_mesh(EYE_CENTRES_MM)
 
     def head(self, rotation: np.ndarray) -> np.ndarray:
         """Rotations (..., 3, 3) of the canonical face, in the mesh's axes."""

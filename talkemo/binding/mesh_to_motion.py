@@ -50,4 +50,4 @@ class MeshToMotion:
             )  # the head's motion removed
             weights = (still - self.rest).reshape(len(points), -1) @ self.solver.T
             moved = self.rest + (weights @ self.shapes).reshape(points.shape)
-        return Motion.of_shapes(self.face, times, weights), rotation
+        return Motion.from_weights(self.face, times, weights), rotation

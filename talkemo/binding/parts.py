@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from scipy.spatial import cKDTree
 
-from ..face.canonical import EYE_CENTRES, LEFT_EYE, RIGHT_EYE, Face
+from ..face.canonical import EYE_CENTRES_MM, LEFT_EYE, RIGHT_EYE, Face
 from .body import Body
 from .mouth import Mouth
 
@@ -158,7 +158,7 @@ def _attach(
 def eye_centres(face: Face, fitted: np.ndarray) -> np.ndarray:
     """(2, 3) mm, where the eyeballs of a fitted face (V, 3) should be, the right one first."""
     lids = [face.landmarks68[points] for points in (RIGHT_EYE, LEFT_EYE)]
-    return EYE_CENTRES + np.stack([fitted[lid].mean(0) - face.mean[lid].mean(0) for lid in lids])
+    return EYE_CENTRES_MM + np.stack([fitted[lid].mean(0) - face.mean[lid].mean(0) for lid in lids])
 
 
 def _sphere_centre(points: np.ndarray) -> np.ndarray:

@@ -549,7 +549,7 @@ def _controls(face: Face, count: int = 900):
     return spread, laplacian.toarray()
 
 
-def turns_towards(up: str | None, forward: str | None) -> list[np.ndarray] | None:
+def axis_rotations(up: str | None, forward: str | None) -> list[np.ndarray] | None:
     """Rotations that bring the canonical face upright and forward along the axes named, such as `z` and `-y`."""
     if up is None and forward is None:
         return None

@@ -58,7 +58,7 @@ def schema(face: Face, points: np.ndarray | None) -> tuple[np.ndarray, np.ndarra
         return np.arange(68), face.landmark_operator(), weights
     keep = np.flatnonzero(np.isin(points, face.mesh_points))
     weights = np.array([CONTOUR_WEIGHT if int(points[k]) in OVAL else 1.0 for k in keep])
-    return keep, face.mesh_operator(points[keep]), weights
+    return keep, face.mediapipe_operator(points[keep]), weights
 
 
 def check_spread(recordings: list[np.ndarray], name: str) -> None:

@@ -60,7 +60,7 @@ class Blinking:
         ] = []  # begin s, duration, and how far each eye closes
         names = face.expression_names
         self._shapes = np.stack(
-            [face.shape_coordinates[names.index(f"eyeBlink_{side}")] for side in "RL"]
+            [face.weights_to_coordinates[names.index(f"eyeBlink_{side}")] for side in "RL"]
         )
         upper, lower = (np.array([[pair[k] for pair in side] for side in LIDS]) for k in (0, 1))
         place = face.landmarks68
@@ -84,7 +84,7 @@ class Blinking:
         self._heard = heard[:, -1:]
         closed = np.zeros((len(times), 2), np.float32)
         for begin, duration, *sides in self._blinks:
-            course = closing_at((times - begin) / duration)
+            course = lid_closure((times - begin) / duration)
             closed = np.maximum(closed, course[:, None] * np.array(sides, np.float32))
         self._blinks = [blink for blink in self._blinks if blink[0] + 2 * blink[1] > times[-1]]
         if not closed.any():
@@ -115,7 +115,7 @@ class Blinking:
             self._free = time + duration + REST
 
 
-def closing_at(share: np.ndarray) -> np.ndarray:
+def lid_closure(share: np.ndarray) -> np.ndarray:
     """How far lids are closed, 0 to 1, at shares (T,) of a blink's duration: quickly down, slowly up."""
     down, still = CLOSING / (CLOSING + CLOSED + OPENING), CLOSED / (CLOSING + CLOSED + OPENING)
     falling = np.clip(share / down, 0, 1)

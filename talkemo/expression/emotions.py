@@ -14,8 +14,8 @@ from ..geometry.numerics import smoothstep
 
 EMOTIONS = ("neutral", "calm", "happy", "sad", "angry", "fearful", "disgust", "surprised")
 PAPER_EMOTIONS = ("neutral", "happy", "angry", "surprised")
-LARGEST_INTENSITY = 1.5  # more than an emotion in full, for faces that have to be read from afar
-BEYOND = (
+MAX_INTENSITY = 1.5  # more than an emotion in full, for faces that have to be read from afar
+EXCESS_INTENSITY_GAIN = (
     0.6  # by how much of its excess over 1 an amount counts: faces at 1.5 are strong, not broken
 )
 CROSS_FADE = 0.4  # s, duration of the change from one emotion of a timeline to the next
@@ -72,9 +72,9 @@ def one_hot(emotion: str) -> np.ndarray:
     return np.eye(len(EMOTIONS), dtype=np.float32)[EMOTIONS.index(emotion)]
 
 
-def effective(amounts: np.ndarray) -> np.ndarray:
+def effective_amounts(amounts: np.ndarray) -> np.ndarray:
     """How far amounts of an emotion move a face, relative to an amount of 1: as far as they say up to 1, then less."""
-    return np.minimum(amounts, 1) + BEYOND * np.maximum(amounts - 1, 0)
+    return np.minimum(amounts, 1) + EXCESS_INTENSITY_GAIN * np.maximum(amounts - 1, 0)
 
 
 @dataclass(frozen=True)
@@ -130,14 +130,12 @@ class Timeline:
 
     def scaled(self, intensity: float) -> Timeline:
         """The same timeline with all amounts multiplied by an intensity, up to 1.5. Raises InputError outside [0, 1.5]."""
-        if not 0 <= intensity <= LARGEST_INTENSITY:
+        if not 0 <= intensity <= MAX_INTENSITY:
             raise InputError(
-                f"intensity {intensity:g} is not between 0 and {LARGEST_INTENSITY:g}",
+                f"intensity {intensity:g} is not between 0 and {MAX_INTENSITY:g}",
                 "0 changes nothing, 1 is full strength",
             )
-        amounts = [
-            np.minimum(s.amounts * np.float32(intensity), LARGEST_INTENSITY) for s in self.spans
-        ]
+        amounts = [np.minimum(s.amounts * np.float32(intensity), MAX_INTENSITY) for s in self.spans]
         return Timeline([Span(s.start, s.end, own) for s, own in zip(self.spans, amounts)])
 
     @property

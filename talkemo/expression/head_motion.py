@@ -16,10 +16,12 @@ from ..binding.binding import GAZE
 from ..face.canonical import ARKIT_NAMES
 from ..geometry.numerics import smoothstep
 
-BANDS = np.array([0.1, 0.167, 0.278, 0.464, 0.775, 1.292, 2.156, 3.597, 6.0])  # Hz, edges
+HEAD_MOTION_BANDS_HZ = np.array(
+    [0.1, 0.167, 0.278, 0.464, 0.775, 1.292, 2.156, 3.597, 6.0]
+)  # Hz, edges
 # Degrees, standard deviation of pitch, yaw and roll in each band: the median person's; clips are too short to tell the first,
 # which is a guess.
-SPECTRUM = np.array(
+HEAD_MOTION_STD_DEG = np.array(
     [
         [1.2, 1.2, 1.1],
         [1.302, 1.297, 1.16],
@@ -31,7 +33,7 @@ SPECTRUM = np.array(
         [0.194, 0.131, 0.093],
     ]
 )
-SHARE = 0.6  # of that: a head without shoulders seems to move more
+HEAD_MOTION_SCALE = 0.6  # of that: a head without shoulders seems to move more
 WAVES = 2  # in each band
 FIXATION, SHORTEST_FIXATION = 1.4, 0.3  # s between leaps of the eyes: on average, and at least
 SACCADE, LARGEST_SACCADE = 2.8, 9.0  # degrees: on average, and at most
@@ -44,10 +46,12 @@ class HeadMotion:
 
     def __init__(self, seed: int = 0):
         rng = np.random.default_rng((seed, 7))
-        low, high = BANDS[:-1, None, None], BANDS[1:, None, None]
-        self.hertz = rng.uniform(low, high, (len(SPECTRUM), 3, WAVES))
+        low, high = HEAD_MOTION_BANDS_HZ[:-1, None, None], HEAD_MOTION_BANDS_HZ[1:, None, None]
+        self.hertz = rng.uniform(low, high, (len(HEAD_MOTION_STD_DEG), 3, WAVES))
         self.phase = rng.uniform(0, 2 * np.pi, self.hertz.shape)
-        self.size = np.radians(SHARE * SPECTRUM)[..., None] * (2 / WAVES) ** 0.5
+        self.size = (
+            np.radians(HEAD_MOTION_SCALE * HEAD_MOTION_STD_DEG)[..., None] * (2 / WAVES) ** 0.5
+        )
 
     def angles(self, times: np.ndarray) -> np.ndarray:
         """Pitch, yaw and roll (T, 3) in radians; at 0 s the head looks ahead."""
@@ -100,7 +104,7 @@ class Gaze:
         return np.clip(found, -LARGEST_GAZE, LARGEST_GAZE)
 
 
-def gaze_weights(arkit: np.ndarray, gaze: np.ndarray) -> np.ndarray:
+def weights_with_gaze(arkit: np.ndarray, gaze: np.ndarray) -> np.ndarray:
     """ARKit weights (T, 52) with the eyes' shapes for a gaze (T, 2) in radians."""
     result = arkit.copy()
     pitch, yaw = np.degrees(gaze.T) / GAZE
@@ -112,8 +116,8 @@ def gaze_weights(arkit: np.ndarray, gaze: np.ndarray) -> np.ndarray:
     return result
 
 
-def gaze_of(arkit: np.ndarray) -> np.ndarray:
-    """The inverse of `gaze_weights`: pitch and yaw (T, 2) in radians of ARKit weights (T, 52), the mean of both eyes."""
+def gaze_from_weights(arkit: np.ndarray) -> np.ndarray:
+    """The inverse of `weights_with_gaze`: pitch and yaw (T, 2) in radians of ARKit weights (T, 52), the mean of both eyes."""
     of = lambda name: arkit[:, ARKIT_NAMES.index(f"eyeLook{name}")]
     pitch = of("DownLeft") + of("DownRight") - of("UpLeft") - of("UpRight")
     yaw = of("OutLeft") + of("InRight") - of("InLeft") - of("OutRight")

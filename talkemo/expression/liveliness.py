@@ -12,7 +12,7 @@ import numpy as np
 
 from ..face.canonical import Face
 from ..face.motion import Motion
-from .emotions import LARGEST_INTENSITY
+from .emotions import MAX_INTENSITY
 
 SMOOTH = 0.08  # s, time constant of loudness, so that no face jumps
 ATTACK, RELEASE = (
@@ -21,7 +21,7 @@ ATTACK, RELEASE = (
 )  # s, time constants of the effort of speaking, as loudness rises and as it falls
 USUAL = 4.0  # s, time constant of what is usual
 STRESSED = 0.25  # loudness above the usual at which a word is stressed in full
-SWELL = 0.2  # share of an emotion that stress adds, and a pause takes away
+STRESS_SWELL = 0.2  # share of an emotion that stress adds, and a pause takes away
 DRIFTS = 3  # waves that a drift is made of
 SLOWEST, FASTEST = 0.04, 0.3  # Hz
 BREATH = 0.06  # standard deviation of the drift of an emotion's amount, as a share of it
@@ -43,7 +43,7 @@ class Liveliness:
         names = face.expression_names
         drifting = [k for k, name in enumerate(names) if name[:-2] in DRIFTING]
         self._shapes = np.stack(
-            [face.shape_coordinates[k] * DRIFTING[names[k][:-2]] for k in drifting]
+            [face.weights_to_coordinates[k] * DRIFTING[names[k][:-2]] for k in drifting]
         )
         self._hertz = rng.uniform(SLOWEST, FASTEST, (1 + len(drifting), DRIFTS))
         self._phase = rng.uniform(0, 2 * np.pi, self._hertz.shape)
@@ -53,8 +53,8 @@ class Liveliness:
         """Amounts (T, 8) of emotions as they live in a motion that was made from speech, from the amounts asked for."""
         factor = 1 + BREATH * self._drift(motion.times)[:, 0]
         if motion.loudness is not None:
-            factor = factor + SWELL * self._stress(motion.times, motion.loudness)
-        return np.clip(amounts * factor[:, None], 0, LARGEST_INTENSITY).astype(np.float32)
+            factor = factor + STRESS_SWELL * self._stress(motion.times, motion.loudness)
+        return np.clip(amounts * factor[:, None], 0, MAX_INTENSITY).astype(np.float32)
 
     def drift(self, motion: Motion, amounts: np.ndarray) -> Motion:
         """A motion whose brows and corners of the mouth drift where emotions are shown, amounts (T, 8)."""

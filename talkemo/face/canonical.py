@@ -32,7 +32,7 @@ ARKIT_NAMES = (
 ).split()
 
 # iBUG points, counted from 0.
-EYE_CENTRES = np.array(
+EYE_CENTRES_MM = np.array(
     [[-31.36, 36.07, 80.18], [31.36, 36.07, 80.18]]
 )  # mm, in the canonical face, the right one first
 INNER_LIPS = (62, 66)  # the middle of the inner upper and of the inner lower lip
@@ -147,30 +147,32 @@ class Face:
         return triangle, np.linalg.inv(triangle)
 
     @property
-    def shape_coordinates(self) -> np.ndarray:
+    def weights_to_coordinates(self) -> np.ndarray:
         """(S, S) float32 mm, lower triangular: the coordinates in the span of each blend shape at weight 1."""
         return self._orthonormal[0].astype(np.float32)
 
     @property
-    def span_shapes(self) -> np.ndarray:
+    def coordinates_to_weights(self) -> np.ndarray:
         """(S, S) float64, lower triangular: the blend-shape weights of a unit, a millimetre, of each coordinate."""
         return self._orthonormal[1]
 
     @cached_property
     def span(self) -> np.ndarray:
         """(S, V, 3) float32, orthonormal displacements that span the blend shapes: the basis of `motion.Motion`."""
-        return self.displacement(self.span_shapes.astype(np.float32))
+        return self.displacement(self.coordinates_to_weights.astype(np.float32))
 
     @cached_property
-    def jaw_row(self) -> np.ndarray:
+    def unit_jaw_opening(self) -> np.ndarray:
         """(S,) float32 mm: the coordinates of jawOpen at the weight at which it opens the lips by a millimetre."""
-        jaw = self.shape_coordinates[self.expression_names.index("jawOpen")]
-        return jaw / (jaw @ self.opening_row)
+        jaw = self.weights_to_coordinates[self.expression_names.index("jawOpen")]
+        return jaw / (jaw @ self.lip_opening_gradient)
 
     @cached_property
-    def opening_row(self) -> np.ndarray:
+    def lip_opening_gradient(self) -> np.ndarray:
         """(S,) float32, mm that a unit of each coordinate in the span opens the lips by, see `lip_opening`."""
-        return self.span_shapes.astype(np.float32) @ self.lip_opening(self.expression_basis)
+        return self.coordinates_to_weights.astype(np.float32) @ self.lip_opening(
+            self.expression_basis
+        )
 
     def lip_opening(self, displacement: np.ndarray) -> np.ndarray:
         """Vertical opening (...) in mm between the middles of the inner lips, by displacements (..., V, 3).
@@ -198,7 +200,7 @@ class Face:
                 matrix[row, ARKIT_NAMES.index(base)] = 0.5
         return matrix
 
-    def shape_vector(self, amounts: dict[str, float]) -> np.ndarray:
+    def weight_vector(self, amounts: dict[str, float]) -> np.ndarray:
         """Blend-shape weights (S,) float32 of amounts by name; a name without _L or _R stands for both sides."""
         bare = [name[:-2] if name[-2:] in ("_L", "_R") else name for name in self.expression_names]
         return np.array(
@@ -209,14 +211,14 @@ class Face:
             np.float32,
         )
 
-    def fit_shapes(
+    def fit_weights(
         self, coordinates: np.ndarray, iterations: int = 80, gaze: bool = True
     ) -> np.ndarray:
         """Blend-shape weights (T, S) in [0, 1] nearest to coordinates (T, S) in the span: bounded least squares.
 
         gaze: whether lids may be explained by where the eyes look; eyes that follow such weights would roll
         """
-        target = coordinates @ self.shape_coordinates.T
+        target = coordinates @ self.weights_to_coordinates.T
         most = np.array(
             [gaze or not name.startswith("eyeLook") for name in self.expression_names], target.dtype
         )
@@ -230,7 +232,7 @@ class Face:
 
     # --------------------------------------------------------------------------------------------------- landmarks
 
-    def mesh_operator(self, ids: np.ndarray) -> np.ndarray:
+    def mediapipe_operator(self, ids: np.ndarray) -> np.ndarray:
         """Operator (P, V) from vertices to points of MediaPipe's mesh. Raises InputError for one without a place."""
         rows = {int(k): i for i, k in enumerate(self.mesh_points)}
         operator = np.zeros((len(ids), len(self.mean)), np.float32)

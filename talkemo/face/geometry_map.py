@@ -15,7 +15,7 @@ import numpy as np
 
 from .canonical import Face
 
-SIZE = 128  # pixels on a side
+MAP_SIZE = 128  # pixels on a side
 
 
 @dataclass(frozen=True, eq=False)
@@ -43,9 +43,9 @@ class GeometryMap:
             .reshape(count, -1)
             .astype(np.float32)
         )
-        maps = np.zeros((frames, 3, SIZE * SIZE), np.float32)
+        maps = np.zeros((frames, 3, MAP_SIZE * MAP_SIZE), np.float32)
         maps[:, :, self.pixels] = (self.sample @ columns).reshape(-1, frames, 3).transpose(1, 2, 0)
-        return maps.reshape(frames, 3, SIZE, SIZE)
+        return maps.reshape(frames, 3, MAP_SIZE, MAP_SIZE)
 
     def decode(self, maps: np.ndarray) -> np.ndarray:
         """Displacements (T, V, 3) float32 of maps (T, 3, 128, 128)."""

@@ -34,18 +34,18 @@ class Motion:
         return len(self.times)
 
     @classmethod
-    def of_shapes(cls, face: Face, times: np.ndarray, shapes: np.ndarray) -> Motion:
+    def from_weights(cls, face: Face, times: np.ndarray, shapes: np.ndarray) -> Motion:
         """The motion of blend-shape weights (T, S)."""
-        return cls(times, np.asarray(shapes, np.float32) @ face.shape_coordinates)
+        return cls(times, np.asarray(shapes, np.float32) @ face.weights_to_coordinates)
 
     @classmethod
-    def of_displacement(cls, face: Face, times: np.ndarray, displacement: np.ndarray) -> Motion:
+    def from_displacement(cls, face: Face, times: np.ndarray, displacement: np.ndarray) -> Motion:
         """The motion nearest to displacements (T, V, 3) mm of the canonical face."""
         span = face.span.reshape(len(face.span), -1)
         return cls(times, displacement.reshape(len(displacement), -1).astype(np.float32) @ span.T)
 
     @classmethod
-    def joined(cls, parts: Iterable[Motion], face: Face) -> Motion:
+    def concatenate(cls, parts: Iterable[Motion], face: Face) -> Motion:
         """Consecutive motions as one; an empty motion where there are none."""
         parts = list(parts)
         if not parts:
@@ -65,14 +65,14 @@ class Motion:
 
     def lip_opening(self, face: Face) -> np.ndarray:
         """Vertical opening (T,) mm of the lips from rest, see `Face.lip_opening`."""
-        return self.coordinates @ face.opening_row
+        return self.coordinates @ face.lip_opening_gradient
 
     def arkit(self, face: Face) -> np.ndarray:
         """Weights (T, 52) float32 in [0, 1] of ARKit's blend shapes, in Apple's order, that come nearest."""
-        return face.fit_shapes(self.coordinates, gaze=False) @ face.arkit_matrix
+        return face.fit_weights(self.coordinates, gaze=False) @ face.arkit_matrix
 
 
-def in_parts(times: np.ndarray, size: int = TOGETHER) -> Iterator[np.ndarray]:
+def split_times(times: np.ndarray, size: int = TOGETHER) -> Iterator[np.ndarray]:
     """Times (T,) in consecutive parts of a size, as float64."""
     for start in range(0, len(times), size):
         yield np.asarray(times[start : start + size], np.float64)

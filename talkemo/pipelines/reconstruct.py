@@ -27,7 +27,7 @@ from ..capture.landmarks import check_spread
 from ..capture.video_capture import capture_video, fit_recording
 from ..errors import InputError
 from ..expression.emotions import Timeline
-from ..expression.head_motion import gaze_of, gaze_weights
+from ..expression.head_motion import gaze_from_weights, weights_with_gaze
 from ..face.canonical import Face
 from ..face.motion import Motion
 from ..files.reading import printable
@@ -249,7 +249,7 @@ def _frames(
     for start in range(0, len(capture.shapes), FRAMES_AT_A_TIME):
         part = slice(start, start + FRAMES_AT_A_TIME)
         shapes = capture.shapes[part]
-        motion = Motion.of_shapes(face, capture.time[part], shapes)
+        motion = Motion.from_weights(face, capture.time[part], shapes)
         change = np.zeros_like(motion.coordinates)
         if course is not None:
             after = models.emotion.transfer(
@@ -270,9 +270,9 @@ def _frames(
             vertices = (vertices - middle) @ turn.transpose(0, 2, 1) + middle
         vertices = vertices.astype(np.float32, copy=False)
         arkit = shapes @ face.arkit_matrix
-        gaze = gaze_of(arkit)  # an emotion leaves it as it is
+        gaze = gaze_from_weights(arkit)  # an emotion leaves it as it is
         if course:
-            arkit = gaze_weights(motion.arkit(face), gaze)
+            arkit = weights_with_gaze(motion.arkit(face), gaze)
         yield (
             motion,
             Frames(vertices, vertices[:, landmarks], arkit, turns[part], gaze, motion.coordinates),
@@ -313,7 +313,7 @@ class Person:
 
     def basis(self) -> np.ndarray:
         """(S, V, 3) float32 mm, what a unit of each coordinate of a motion moves this face by."""
-        return self.vertices(self.face.span_shapes.astype(np.float32)) - self.neutral
+        return self.vertices(self.face.coordinates_to_weights.astype(np.float32)) - self.neutral
 
     def appearance(self) -> Appearance:
         """How pictures show this face."""

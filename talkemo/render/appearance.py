@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from ..binding.binding import Binding
-from ..face.canonical import EYE_CENTRES, Face
+from ..face.canonical import EYE_CENTRES_MM, Face
 from ..formats.animation import Header
 from ..formats.mesh_types import Mesh, MeshAttributes
 from ..geometry.rigid import Similarity, eye_rotation, rigid_motion
@@ -136,7 +136,7 @@ def canonical_appearance(
     face: Face, rest: np.ndarray | None = None, fill: bool = True
 ) -> Appearance:
     """The look of the canonical face, or of a person's face at rest (V, 3) mm; fill: see `appearance_of`."""
-    eyes = tuple((np.zeros(0, int), centre) for centre in EYE_CENTRES)
+    eyes = tuple((np.zeros(0, int), centre) for centre in EYE_CENTRES_MM)
     every = np.arange(len(face.mean))
     placement = Similarity(1.0, np.eye(3), np.zeros(3))
     mesh = Mesh((face.mean if rest is None else rest).astype(np.float64), face.faces)
@@ -279,7 +279,7 @@ class _Painter:
         """(F,) bool: triangles that close the mouth, which an opening jaw would stretch, or the eyes of a mask."""
         binding = self.binding
         jaw = binding.face.expression_names.index("jawOpen")
-        opened = binding.vertices(binding.face.shape_coordinates[[jaw]])[0]
+        opened = binding.vertices(binding.face.weights_to_coordinates[[jaw]])[0]
         sides = [
             np.linalg.norm(v[faces] - v[np.roll(faces, 1, axis=1)], axis=2)
             for v in (binding.rest, opened)

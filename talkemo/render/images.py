@@ -28,8 +28,8 @@ def binding_image(binding: Binding, size: int = 360) -> np.ndarray:
     """How a bound mesh moves, to look at: at rest with the landmarks found, then one pose after the other."""
     rest = binding.mesh.vertices.astype(np.float32)
     camera = frame_view(rest, binding.focus, "front", binding.placement.rotation)
-    shapes = np.stack([binding.face.shape_vector(pose) for pose in POSES])
-    frames = binding.vertices(shapes @ binding.face.shape_coordinates)
+    shapes = np.stack([binding.face.weight_vector(pose) for pose in POSES])
+    frames = binding.vertices(shapes @ binding.face.weights_to_coordinates)
     renderer = new_renderer(appearance_of(binding), camera, (size, size))
     try:
         pictures = [renderer.draw(frame) for frame in frames]

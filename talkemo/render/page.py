@@ -19,7 +19,7 @@ import numpy as np
 
 from ..audio.recording import Audio
 from ..errors import InputError, TalkemoError
-from ..expression.emotions import BEYOND
+from ..expression.emotions import EXCESS_INTENSITY_GAIN
 from ..formats.animation import FileWriter, Frames, Header, Turn, video_frame_step
 from ..formats.tracks import Tracks
 from ..video.ffmpeg import ffmpeg_program
@@ -85,7 +85,7 @@ class PageWriter(FileWriter):
             "head": text(head, np.float32),
             "eyes": text(eyes, np.float32),
             "moods": moods,
-            "beyond": BEYOND,
+            "beyond": EXCESS_INTENSITY_GAIN,
             "sound": None if self.audio is None else base64.b64encode(_sound(self.audio)).decode(),
         }
 
