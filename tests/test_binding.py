@@ -9,9 +9,9 @@ import trimesh
 from scipy.spatial.transform import Rotation
 
 from talkemo import InputError, Motion
-from talkemo.binding import FaceHint, bind_with_hint, bind_mesh, load_binding, save_binding
+from talkemo.binding import FaceHint, bind_mesh, bind_with_hint, load_binding, save_binding
 from talkemo.binding.cache import BindingCache
-from talkemo.binding.registration import axis_rotations
+from talkemo.binding.pose_search import axis_rotations
 from talkemo.face.canonical import ARKIT_NAMES
 from talkemo.formats.mesh import load_mesh
 from talkemo.formats.mesh_types import Mesh
@@ -333,7 +333,7 @@ def test_broken_bindings(face, mesh, bound, tmp_path, change):
 
 def test_shapes_that_move_a_face_out_of_the_room_are_refused(face, mesh, bound, tmp_path):
     path = tmp_path / "face.binding.npz"
-    save_binding(path, replace(bound, shapes=bound.shapes * np.float32(1e30)), compressed=False)
+    save_binding(path, replace(bound, targets=bound.targets * np.float32(1e30)), compressed=False)
     with pytest.raises(InputError, match="further than the mesh"):
         load_binding(path, face, mesh)
 

@@ -21,7 +21,7 @@ def still(face, seconds, fps=60, loudness=1.0):
 def closed(face, motion):
     """How far the right lids are closed, (T,) from 0 to 1."""
     blinking = Blinking(face)
-    return -(motion.coordinates @ blinking._rows)[:, 0] / blinking._rest[0]
+    return -(motion.coordinates @ blinking._opening_gradient)[:, 0] / blinking._rest_opening[0]
 
 
 def begins(closing):

@@ -66,7 +66,7 @@ def projected(binding, displacement: np.ndarray) -> np.ndarray:
         own @ own.T, own @ (displacement.reshape(len(displacement), -1) @ shapes.T @ shapes).T
     )
     result = np.repeat(binding.mesh.vertices[None], len(displacement), axis=0)
-    result[:, binding.moving] += np.tensordot(weights.T, binding.shapes, 1)
+    result[:, binding.moving] += np.tensordot(weights.T, binding.targets, 1)
     return result
 
 

@@ -203,7 +203,7 @@ def test_the_tracker_sees_what_a_mesh_does(face, bound):
     vertices = (
         bound.vertices(shapes @ face.weights_to_coordinates) @ turned(15).T.astype(np.float32) + 7
     )
-    found, rotation = MeshToMotion(bound).track(vertices, np.arange(6) / 30)
+    found, rotation = MeshToMotion(bound).motion_of_mesh(vertices, np.arange(6) / 30)
     assert np.abs(rotation - turned(15)).max() < 0.01
     error = np.linalg.norm(found.displacement(face) - face.displacement(shapes), axis=2)
     assert error.mean() < 0.25

@@ -115,7 +115,7 @@ def _changed_frames(
     for vertices in source.chunks(FRAMES_AT_A_TIME):
         check_frames(source, vertices, done)
         times = np.arange(done, done + len(vertices)) / source.fps
-        before, rotation = tracker.track(vertices, times)
+        before, rotation = tracker.motion_of_mesh(vertices, times)
         amounts = timeline.amounts(times)
         after = emotions.transfer(before, amounts, from_neutral=False)
         changed = amounts.any(1)
