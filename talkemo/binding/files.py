@@ -119,7 +119,7 @@ class _ArraySpec(NamedTuple):
     """What an array of a file has to be."""
 
     shape: tuple[int | None, ...]  # None for any length
-    dtype: type[np.generic]  # or a subtype of it
+    dtype: Any  # numpy type, of which the array's is a subtype
     low: float | np.ndarray | None = None  # bounds of the values, of each column if an array
     high: float | np.ndarray | None = None
     reason: str = "it has values out of range"  # why values out of bounds cannot be used

@@ -48,8 +48,8 @@ def _normals(vertices, faces, out):
 def _sort_into_bands(points, faces, height, starts, members):
     """Lists the triangles that touch each horizontal band: members[starts[b]:starts[b + 1]] are those of band b.
 
-    points (V, 3): column, row and depth, two rows to each of the picture's `height`; starts (HEAD_MOTION_BANDS_HZ + 1,) and members
-    (HEAD_MOTION_BANDS_HZ · F,) are written
+    points (V, 3): column, row and depth, two rows to each of the picture's `height`; starts (BANDS + 1,) and members
+    (BANDS · F,) are written
     """
     count = faces.shape[0]
     reach = np.empty((count, 2), np.int8)  # first and last band of each triangle
@@ -59,7 +59,7 @@ def _sort_into_bands(points, faces, height, starts, members):
         top, bottom = int(np.ceil(min(a, b, c))), int(np.floor(max(a, b, c)))
         reach[f, 0], reach[f, 1] = 0, -1
         if bottom >= top and bottom >= 0 and top < 2 * height:
-            # Band b begins at row b · height // HEAD_MOTION_BANDS_HZ of the picture; the last one that begins at or above a row:
+            # Band b begins at row b · height // BANDS of the picture; the last one that begins at or above a row:
             reach[f, 0] = ((max(top, 0) // 2 + 1) * BANDS - 1) // height
             reach[f, 1] = ((min(bottom, 2 * height - 1) // 2 + 1) * BANDS - 1) // height
         for band in range(reach[f, 0], reach[f, 1] + 1):
