@@ -49,14 +49,8 @@ class BindingCache:
         self, face: Face, mesh: Mesh, up: str | None = None, forward: str | None = None
     ) -> str:
         """Return the name of a mesh's binding; `up` and `forward` as in `FaceHint`."""
-        key = (
-            str(BINDING_VERSION),
-            face.fingerprint,
-            mesh_fingerprint(mesh),
-            repr(up),
-            repr(forward),
-        )
-        return hashlib.sha256("/".join(key).encode()).hexdigest()[:40]
+        key = (face.fingerprint, mesh_fingerprint(mesh), repr(up), repr(forward))
+        return hashlib.sha256("/".join((str(BINDING_VERSION), *key)).encode()).hexdigest()[:40]
 
     def get(self, name: str, face: Face, mesh: Mesh) -> Binding | None:
         """Return the binding of that name, or None if there is none that can be read."""

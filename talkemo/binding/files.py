@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
@@ -84,20 +84,19 @@ def _binding_of_arrays(data: dict[str, np.ndarray], face: Face, mesh: Mesh) -> B
     """Make a binding of the arrays of a file. Raises ValueError if they do not fit the mesh."""
     centres = np.asarray(data["eye_centres"], np.float64).reshape(-1, 3)
     eyes = [f"eye{k}" for k in range(len(centres))]
-    names = [str(name) for name in data["part_names"]]
-    if len(eyes) > MAX_BINDING_EYES or len(names) > MAX_BINDING_PARTS:
-        raise ValueError("it has too many eyes or parts")
-    for name, spec in _array_specs(data["moving"].size, len(names), eyes, face, mesh).items():
-        spec.check(name, data[name])
+    if len(eyes) > MAX_BINDING_EYES or len(data["part_names"]) > MAX_BINDING_PARTS:
+        raise ValueError("too many eyes or parts")
+    _check_arrays(data, eyes, face, mesh)
     moving, rotation = data["moving"], data["rotation"].astype(np.float64)
+    names = [str(name) for name in data["part_names"]]
     if not len(moving) or (np.diff(moving) <= 0).any():
-        raise ValueError("it has no moving vertices, or not in their order")
+        raise ValueError("moving is empty or not ascending")
     if data["canonical"].max() < 0:
-        raise ValueError("it has no skin")
+        raise ValueError("canonical names no skin")
     if not np.allclose(rotation @ rotation.T, np.eye(3), atol=1e-3) or np.linalg.det(rotation) < 0:
-        raise ValueError("its rotation is none")
+        raise ValueError("rotation is not a rotation matrix")
     if any(not name.isprintable() or len(name) > MAX_PART_NAME_CHARACTERS for name in names):
-        raise ValueError("its parts have unusable names")
+        raise ValueError("part_names cannot be used")
     return Binding(
         mesh=mesh,
         face=face,
@@ -115,60 +114,36 @@ def _binding_of_arrays(data: dict[str, np.ndarray], face: Face, mesh: Mesh) -> B
     )
 
 
-class _ArraySpec(NamedTuple):
-    """What an array of a file has to be."""
-
-    shape: tuple[int | None, ...]  # None for any length
-    dtype: Any  # numpy type, of which the array's is a subtype
-    low: float | np.ndarray | None = None  # bounds of the values, of each column if an array
-    high: float | np.ndarray | None = None
-    reason: str = "it has values out of range"  # why values out of bounds cannot be used
-
-    def check(self, name: str, array: np.ndarray) -> None:
-        """Raise ValueError unless an array is as specified."""
-        lengths = [
-            length if size is None else size for size, length in zip(self.shape, array.shape)
-        ]
-        if array.ndim != len(self.shape) or list(array.shape) != lengths:
-            raise ValueError(f"{name} has the shape {array.shape}")
-        if not array.size:
-            return
-        if not np.issubdtype(array.dtype, self.dtype):
-            raise ValueError(f"{name} has the type {array.dtype}")
-        if self.low is not None and self.high is not None:
-            # By the extremes, because comparing all values takes memory. NaN is in both of them.
-            values = array.reshape(-1, np.size(self.low))
-            if not ((values.min(0) >= self.low).all() and (values.max(0) <= self.high).all()):
-                raise ValueError(f"{name}: {self.reason}")
-
-
-def _array_specs(
-    moving: int, parts: int, eyes: list[str], face: Face, mesh: Mesh
-) -> dict[str, _ArraySpec]:
-    """Return what each array of a file has to be, for numbers of moving vertices and of parts."""
-    index, real, vertices = np.signedinteger, np.floating, len(mesh.vertices)
+def _check_arrays(data: dict[str, np.ndarray], eyes: list[str], face: Face, mesh: Mesh) -> None:
+    """Raise ValueError unless arrays have a binding's shapes and types, and values within bounds."""
+    index, real, last_vertex = np.signedinteger, np.floating, len(mesh.vertices) - 1
+    moving, parts = data["moving"].size, data["part_names"].size
     low, high = mesh.vertices.min(0), mesh.vertices.max(0)
     size = float((high - low).max())
     scale = size / float(np.ptp(face.mean, axis=0).max())
     nearby = low - MAX_FACE_RATIO * size, high + MAX_FACE_RATIO * size
-    no_vertex, far = "it names vertices that the mesh lacks", "it lies far from the mesh"
-    shapes = (len(face.expression_names), moving, 3)
-    too_far = "displacements contain NaN or infinity, or move further than the mesh is large"
-    vertex_range = (0, vertices - 1, no_vertex)
-    return {
-        "moving": _ArraySpec((moving,), index, *vertex_range),
-        "shapes": _ArraySpec(shapes, np.float32, -size, size, too_far),
-        "canonical": _ArraySpec(
-            (moving,), index, -1, len(face.mean) - 1, "it names vertices that the face lacks"
-        ),
-        "landmarks68": _ArraySpec((68,), index, *vertex_range),
-        "scale": _ArraySpec((), real, scale / MAX_FACE_RATIO, scale * MAX_FACE_RATIO),
-        "rotation": _ArraySpec((3, 3), real, -1.001, 1.001),
-        "translation": _ArraySpec((3,), real, *nearby, far),
-        "error": _ArraySpec((), real, 0, MAX_BINDING_ERROR_MM),
-        "relief": _ArraySpec((), real, -1.001, 1.001),
-        "part_names": _ArraySpec((parts,), np.str_),
-        "part_counts": _ArraySpec((parts,), np.integer, 0, vertices),
-        "eye_centres": _ArraySpec((len(eyes), 3), real, *nearby, far),
-        **{eye: _ArraySpec((None,), index, *vertex_range) for eye in eyes},
+    specifications: dict[str, tuple[tuple[int, ...], type, Any, Any]] = {
+        # name: shape, type, least and largest value (of each column, if an array)
+        "moving": ((moving,), index, 0, last_vertex),
+        "shapes": ((len(face.expression_names), moving, 3), np.float32, -size, size),
+        "canonical": ((moving,), index, -1, len(face.mean) - 1),
+        "landmarks68": ((68,), index, 0, last_vertex),
+        "scale": ((), real, scale / MAX_FACE_RATIO, scale * MAX_FACE_RATIO),
+        "rotation": ((3, 3), real, -1.001, 1.001),
+        "translation": ((3,), real, *nearby),
+        "error": ((), real, 0, MAX_BINDING_ERROR_MM),
+        "relief": ((), real, -1.001, 1.001),
+        "part_names": ((parts,), np.str_, None, None),
+        "part_counts": ((parts,), np.integer, 0, last_vertex + 1),
+        "eye_centres": ((len(eyes), 3), real, *nearby),
+        **{eye: ((data[eye].size,), index, 0, last_vertex) for eye in eyes},
     }
+    for name, (shape, dtype, least, largest) in specifications.items():
+        array = data[name]
+        if array.shape != shape or (array.size and not np.issubdtype(array.dtype, dtype)):
+            raise ValueError(f"{name} has the shape {array.shape} and type {array.dtype}")
+        if array.size and least is not None:
+            # By the extremes, because comparing all values takes memory. NaN is in both of them.
+            values = array.reshape(-1, np.size(least))
+            if not ((values.min(0) >= least).all() and (values.max(0) <= largest).all()):
+                raise ValueError(f"{name} contains NaN or values out of range")

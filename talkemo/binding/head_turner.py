@@ -54,19 +54,10 @@ class HeadTurner:
     def __call__(
         self, vertices: np.ndarray, rotation: np.ndarray, gaze: np.ndarray | None = None
     ) -> np.ndarray:
-        """Turn the vertices of a frame.
+        """Turn the vertices (N, 3) of a frame; the result is float32.
 
-        Parameters
-        ----------
-        vertices : (N, 3)
-        rotation : (3, 3)
-            Rotation of the head, of a face that looks along +z with y up.
-        gaze : (2,), optional
-            Pitch and yaw of the eyes in radians.
-
-        Returns
-        -------
-        (N, 3) float32
+        `rotation` (3, 3) is that of a face that looks along +z with y up; `gaze` (2,) is the pitch
+        and yaw of the eyes in radians.
         """
         if gaze is not None and self.eyes:
             (eye,) = self.eye_rotations(gaze[None])

@@ -27,6 +27,7 @@ ICP_STARTS = 8  # best starts of all rotations together, which are refined
 ICP_ITERATIONS = 30
 ICP_MARGIN_MM = 40.0  # around the start's sphere, within which closest points are searched
 ICP_MIN_POINTS = 40  # of the mesh in that sphere
+MAX_PLACEMENT_ERROR_MM = 9.0  # of placements that are returned
 START_DISTANCE_LIMIT_MM = 25.0  # greater distances make a start no worse
 INLIER_QUANTILE = 0.8  # the fifth of the pairs that is farthest apart is ignored
 # Height of the face relative to the mesh: from a mask to a whole body.
@@ -140,22 +141,23 @@ def _hemisphere(count: int) -> np.ndarray:
 
 def search_placements(
     face: Face, surface: Surface, rotations: list[np.ndarray], starts: int = ICP_STARTS
-) -> list[tuple[Similarity, float]]:
-    """Return placements of the face, refined by ICP, with their errors in mm, the best first.
+) -> list[Similarity]:
+    """Return placements of the face that lie close to the mesh, the best first.
 
     Parameters
     ----------
     face : Face
     surface : Surface
+        Of the mesh.
     rotations : list of (3, 3)
         Rotations of the face in the mesh to start from.
     starts : int
-        Number of the best starts of all rotations together that are refined.
+        Number of the best starts of all rotations together that are refined by ICP.
     """
-    refined = [
-        _icp(face, surface, start) for start in _ranked_starts(face, surface, rotations)[:starts]
-    ]
-    return sorted(refined, key=lambda item: item[1])
+    ranked = _ranked_starts(face, surface, rotations)
+    refined = [_icp(face, surface, start) for start in ranked[:starts]]
+    refined.sort(key=lambda item: item[1])
+    return [placement for placement, error in refined if error <= MAX_PLACEMENT_ERROR_MM]
 
 
 @lru_cache(maxsize=2)

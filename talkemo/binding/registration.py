@@ -29,7 +29,6 @@ from .surface import ClosestPoints, Surface
 MIN_FACE_SCORE = 0.33  # of a fit that is accepted
 SURE_FACE_SCORE = 0.5  # of a fit with which the search ends
 MIN_SCORE_GAIN = 0.01  # by which another fit has to be better to replace the present one
-MAX_PLACEMENT_ERROR_MM = 9.0  # placements with larger errors are not fitted
 GOOD_FIT_ERROR_MM = 1.2  # with a smaller error no tilted poses are tried
 TILT_DEG = 12.0  # rotation of the tilted poses
 TILT_ROUNDS = 3
@@ -43,15 +42,8 @@ LANDMARK_WEIGHT = 0.3  # of all named landmarks, relative to the surface
 FIT_ITERATIONS = 12
 # Blend shapes that a mesh at rest may show: some are modelled with an open mouth or closed eyes.
 REST_SHAPES = (
-    "jawOpen",
-    "mouthClose",
-    "mouthSmile",
-    "mouthFunnel",
-    "mouthPucker",
-    "eyeBlink",
-    "eyeWide",
-    "browInnerUp",
-)
+    "jawOpen mouthClose mouthSmile mouthFunnel mouthPucker eyeBlink eyeWide browInnerUp"
+).split()
 RELIEF_RADIUS_MM = 14.0  # around a point, within which its normal is compared with the others'
 # Non-rigid registration.
 DEFORMATION_NODES = 900  # canonical vertices whose displacements are interpolated
@@ -127,22 +119,13 @@ def _candidates(
 ) -> Iterator[Similarity]:
     """Yield placements to fit; each stage of the search runs only if the previous ones failed."""
     if rotations is not None:
-        yield from _good_placements(face, surface, rotations)
+        yield from search_placements(face, surface, rotations)
         return
     cube = cube_rotations()
-    yield from _good_placements(face, surface, cube[:1], UPRIGHT_STARTS)
-    yield from _good_placements(face, surface, cube[:1])
-    yield from _good_placements(face, surface, cube[1:])
-    yield from _good_placements(face, surface, symmetry_rotations(surface))
-
-
-def _good_placements(
-    face: Face, surface: Surface, rotations: list[np.ndarray], *starts: int
-) -> Iterator[Similarity]:
-    """Yield the placements of a search that are close enough to be fitted, the best first."""
-    for placement, error in search_placements(face, surface, rotations, *starts):
-        if error <= MAX_PLACEMENT_ERROR_MM:
-            yield placement
+    yield from search_placements(face, surface, cube[:1], UPRIGHT_STARTS)
+    yield from search_placements(face, surface, cube[:1])
+    yield from search_placements(face, surface, cube[1:])
+    yield from search_placements(face, surface, symmetry_rotations(surface))
 
 
 def _polish(face: Face, surface: Surface, fit: Fit) -> Fit:
@@ -270,23 +253,10 @@ def _solve_shape(
     gap: np.ndarray,
     weight: np.ndarray,
 ) -> np.ndarray:
-    """Solve the regularised least squares of the shape's coefficients (Z,) for correspondences.
+    """Solve for coefficients (Z,) that close the gap (P, 3) from points (P, 3) to their matches.
 
-    The pose, linearised as small rotations, shifts and a change of size, is solved for as well, but
-    only the coefficients are used.
-
-    Parameters
-    ----------
-    model : _ShapeModel
-    coefficients : (Z,)
-        Present ones, where the pose is linearised.
-    vertices : (P,)
-        Vertices of the model.
-    points : (P, 3)
-        Their present positions in canonical mm.
-    gap : (P, 3)
-        From there to their closest points.
-    weight : (P,)
+    Regularised least squares from the present coefficients. The pose, linearised as small rotations,
+    shifts and a change of size, is an unknown too, but only the coefficients are used.
     """
     count, modes = len(model.modes), model.modes[:, vertices]
     rotations = [np.cross(axis, points) for axis in np.eye(3)]

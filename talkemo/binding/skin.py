@@ -84,15 +84,9 @@ def _skin_parts(body: Body, on_face: np.ndarray) -> np.ndarray:
 
 
 def _take_motion(body: Body, rows: np.ndarray, corners: np.ndarray, weights: np.ndarray) -> None:
-    """Give vertices the motion of the canonical face, in the proportions of the fitted one.
+    """Give vertices (R,) the motion of the canonical face, in the proportions of the fitted one.
 
-    Parameters
-    ----------
-    body : Body
-    rows : (R,)
-        Vertices of the body.
-    corners, weights : (R, 3)
-        Canonical vertices around each of them, and barycentric weights.
+    They lie in its triangles with corners (R, 3), at barycentric weights (R, 3).
     """
     maps = np.einsum("mk,mkij->mij", weights, local_maps(body.face, body.fitted)[corners])
     for k, displacement in enumerate(body.face.expression_basis):
@@ -130,15 +124,8 @@ def _mend_tears(body: Body, fixed: np.ndarray, still: np.ndarray) -> None:
 
     A vertex that separates from most of its neighbours was matched to the wrong one. Where a mesh
     has no slit between the lips, the edges that join them are torn too, but each vertex there stays
-    with its own lip: these edges have to stretch.
-
-    Parameters
-    ----------
-    body : Body
-    fixed : (N,) bool
-        Vertices whose motion is not interpolated; those that are freed are cleared.
-    still : (N,) bool
-        Vertices that never move.
+    with its own lip: these edges have to stretch. Vertices that are `still` (N,) never move; the
+    motion of those that are not `fixed` (N,), in which freed ones are cleared, is interpolated.
     """
     tear_strain, strain_limit = _strain_limits(body.face)
     edges = body.edges[body.skin[body.edges].all(1)]
@@ -185,17 +172,9 @@ def _strain_limits(face: Face) -> tuple[np.ndarray, np.ndarray]:
 def _limit_stretch(
     displacement: np.ndarray, edges: np.ndarray, limit: np.ndarray, excessive: np.ndarray
 ) -> None:
-    """Reduce the stretch of edges in place, such as in folds of lids and corners of the mouth.
+    """Reduce the stretch of edges (E, 2) by one blend shape (N, 3), in place, to a limit (E,) mm.
 
-    Parameters
-    ----------
-    displacement : (N, 3)
-        Of all vertices by one blend shape.
-    edges : (E, 2)
-    limit : (E,)
-        Largest stretch of each edge in mm.
-    excessive : (E,) bool
-        Edges that exceed it; only they and their surroundings change.
+    Only the edges that exceed it and their surroundings change: folds of lids, corners of the mouth.
     """
     around = np.zeros(len(displacement), bool)
     around[edges[excessive].ravel()] = True

@@ -23,14 +23,9 @@ def bounded_least_squares(
     gram : (S, S)
         Positive definite normal matrix.
     target : (T, S)
-        Right-hand sides; each row is a problem of its own.
+        Right-hand sides; each row is a problem of its own, and so is each row of the result.
     iterations : int
     upper : float or (S,)
-        Upper bounds.
-
-    Returns
-    -------
-    (T, S), the minimisers.
     """
     step = 1.0 / np.linalg.norm(gram, 2)
     return accelerated_projection(
