@@ -112,7 +112,7 @@ def bind_mesh(
     if landmarks is not None:
         check_landmark_hint(landmarks, "landmarks")
     rotations = axis_rotations(up, forward)
-    # The matrices are small: a second thread gains nothing, and beside other processes costs tenfold.
+    # The matrices are small: a second thread gains nothing, and costs much beside other processes.
     with threadpool_limits(1, "blas"):
         return _bind(face, mesh, rotations, landmarks)
 

@@ -66,8 +66,8 @@ class Body:
         Inverse lengths of edges.
     rim : (N,) bool
         Vertices on a boundary of the mesh.
-    part_count, part : int, (N,)
-        Number of connected parts, and the part of each vertex.
+    component_count, component : int, (N,)
+        Number of connected components, and the component of each vertex.
     """
 
     def __init__(
@@ -87,7 +87,8 @@ class Body:
         length = np.linalg.norm(self.points[a] - self.points[b], axis=1)
         graph = sp.csr_matrix((1 / np.maximum(length, MIN_EDGE_MM), (a, b)), (count, count))
         self.graph = graph + graph.T
-        self.part_count, self.part = sp.csgraph.connected_components(self.graph, directed=False)
+        components = sp.csgraph.connected_components(self.graph, directed=False)
+        self.component_count, self.component = components
 
     def fill_harmonic(self, free: np.ndarray) -> None:
         """Interpolate the motion of free vertices (N,) bool harmonically between the others.

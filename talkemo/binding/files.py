@@ -115,7 +115,7 @@ def _binding_of_arrays(data: dict[str, np.ndarray], face: Face, mesh: Mesh) -> B
 
 
 def _check_arrays(data: dict[str, np.ndarray], eyes: list[str], face: Face, mesh: Mesh) -> None:
-    """Raise ValueError unless arrays have a binding's shapes and types, and values within bounds."""
+    """Raise ValueError unless arrays have the shapes, types and bounds of a binding's."""
     index, real, last_vertex = np.signedinteger, np.floating, len(mesh.vertices) - 1
     moving, parts = data["moving"].size, data["part_names"].size
     low, high = mesh.vertices.min(0), mesh.vertices.max(0)

@@ -1,4 +1,4 @@
-"""The inverse of a binding: from the vertices of an animated mesh to a motion and head rotations."""
+"""The inverse of a binding: from an animated mesh to a motion and head rotations."""
 
 from __future__ import annotations
 

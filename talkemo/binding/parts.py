@@ -19,7 +19,7 @@ MIN_PART_VERTICES = 3  # smaller parts stay still
 EYE_OFFSET_MM = 14.0  # largest distance of an eye's middle from where eyeballs should be
 EYE_EXTENT_MM = 45.0  # largest extent of an eye
 SPHERE_OFFSET_MM = 30.0  # largest distance of an eyeball's centre from the mean of its vertices
-# A part in the mouth with upper and lower teeth: least width, in widths of the mouth, and height.
+# A part with upper and lower teeth: least width, relative to the mouth's, and least height.
 BOTH_JAWS_WIDTH, BOTH_JAWS_HEIGHT_MM = 0.6, 18.0
 MOUTH_LINING_MM = 8.0  # from the skin: vertices of a mouth attached to the lips that follow them
 # Lashes, brows, a beard, or what is attached behind the skin: largest distance of their vertices
@@ -44,7 +44,7 @@ class Parts:
 
 
 @dataclass(frozen=True, eq=False)
-class _Part:
+class _Piece:
     """A connected part that is not skin, and how it touches the skin."""
 
     rows: np.ndarray  # (P,), its vertices
@@ -67,36 +67,36 @@ def place_parts(body: Body, mouth: Mouth) -> Parts:
     """Recognise the parts of a body beside its skin and give them their motion."""
     skin, fitted_tree = _Skin(body), cKDTree(body.fitted)
     centres = eye_centres(body.face, body.fitted)
-    eyes: list[list[_Part]] = [[], []]
+    eyes: list[list[_Piece]] = [[], []]
     result = Parts()
     result.add("skin", skin.rows)
-    for part in _parts_near_face(body, skin):
-        to_eyes = np.linalg.norm(centres - part.middle, axis=1)
-        if _is_eye(part, to_eyes):
-            eyes[int(to_eyes.argmin())].append(part)
+    for piece in _parts_near_face(body, skin):
+        to_eyes = np.linalg.norm(centres - piece.middle, axis=1)
+        if _is_eye(piece, to_eyes):
+            eyes[int(to_eyes.argmin())].append(piece)
             kind = "eyes"
-        elif mouth.contains(part.middle[None])[0] and part.points[:, 2].max() < mouth.front + 1:
-            kind = _place_in_mouth(body, mouth, part, skin)
-        elif _follows_skin(part, fitted_tree.query(part.points)[0]):
-            _attach(body, part, skin)
+        elif mouth.contains(piece.middle[None])[0] and piece.points[:, 2].max() < mouth.front + 1:
+            kind = _place_in_mouth(body, mouth, piece, skin)
+        elif _follows_skin(piece, fitted_tree.query(piece.points)[0]):
+            _attach(body, piece, skin)
             kind = "on_skin"
         else:
             kind = "still"
-        result.add(kind, part.rows)
+        result.add(kind, piece.rows)
     for eye, centre in zip(eyes, centres):
         if eye:
-            rows = np.concatenate([part.rows for part in eye])
+            rows = np.concatenate([piece.rows for piece in eye])
             result.eyes.append((rows, _sphere_centre(eye[0].points)))
         else:
             result.eyes.append((np.zeros(0, int), centre))
     return result
 
 
-def _parts_near_face(body: Body, skin: _Skin) -> Iterator[_Part]:
+def _parts_near_face(body: Body, skin: _Skin) -> Iterator[_Piece]:
     """Yield the connected parts that are not skin and lie around the face."""
     low, high = body.fitted.min(0) - PART_MARGIN_MM, body.fitted.max(0) + PART_MARGIN_MM
-    order = np.argsort(body.part, kind="stable")
-    starts = np.searchsorted(body.part[order], np.arange(1, body.part_count))
+    order = np.argsort(body.component, kind="stable")
+    starts = np.searchsorted(body.component[order], np.arange(1, body.component_count))
     for rows in np.split(order, starts):
         if body.skin[rows[0]] or len(rows) < MIN_PART_VERTICES:
             continue
@@ -106,60 +106,60 @@ def _parts_near_face(body: Body, skin: _Skin) -> Iterator[_Part]:
             continue
         touching = skin.tree.query(points, distance_upper_bound=TOUCH_MM)[0] < TOUCH_MM
         attached = bool(rim.any() and touching[rim].mean() > ATTACHED_RIM_FRACTION)
-        yield _Part(rows, points, middle, np.ptp(points, axis=0), touching, attached)
+        yield _Piece(rows, points, middle, np.ptp(points, axis=0), touching, attached)
 
 
-def _is_eye(part: _Part, to_eyes: np.ndarray) -> bool:
+def _is_eye(piece: _Piece, to_eyes: np.ndarray) -> bool:
     """Return whether a part is an eyeball or in one; flat attached parts are lashes.
 
     `to_eyes` (2,) is the distance of its middle from the eyes.
     """
-    extent = part.extent
-    lash = part.attached and extent.min() < 0.5 * extent.max()
+    extent = piece.extent
+    lash = piece.attached and extent.min() < 0.5 * extent.max()
     return bool(to_eyes.min() < EYE_OFFSET_MM and extent.max() < EYE_EXTENT_MM and not lash)
 
 
-def _place_in_mouth(body: Body, mouth: Mouth, part: _Part, skin: _Skin) -> str:
+def _place_in_mouth(body: Body, mouth: Mouth, piece: _Piece, skin: _Skin) -> str:
     """Let teeth, gums and tongue follow the jaw or stay with the skull; return their kind."""
-    width, height, _ = part.extent
-    above_line = float((part.points[:, 1] > mouth.line).mean())
+    width, height, _ = piece.extent
+    above_line = float((piece.points[:, 1] > mouth.line).mean())
     both_jaws = (
         width > BOTH_JAWS_WIDTH * mouth.width
         and height > BOTH_JAWS_HEIGHT_MM
         and 0.25 < above_line < 0.75
     )
     if both_jaws:
-        share = mouth.jaw_share(body, part.rows)
+        share = mouth.jaw_share(body, piece.rows)
     else:
-        share = np.full(len(part.rows), float(part.middle[1] < mouth.line + 2))
-    moved = share[:, None] * mouth.jaw_motion(part.points)
-    body.targets[:, part.rows] = moved.astype(np.float32)
-    if part.attached:  # the inside of a mouth, perhaps with its tongue, that continues the lips
-        _attach(body, part, skin, MOUTH_LINING_MM)
+        share = np.full(len(piece.rows), float(piece.middle[1] < mouth.line + 2))
+    moved = share[:, None] * mouth.jaw_motion(piece.points)
+    body.targets[:, piece.rows] = moved.astype(np.float32)
+    if piece.attached:  # the inside of a mouth, perhaps with its tongue, that continues the lips
+        _attach(body, piece, skin, MOUTH_LINING_MM)
     return "jaw" if share.mean() > 0.5 else "upper_teeth"
 
 
-def _follows_skin(part: _Part, to_fitted: np.ndarray) -> bool:
+def _follows_skin(piece: _Piece, to_fitted: np.ndarray) -> bool:
     """Return whether a part is lashes, brows, a beard, or attached behind the skin like a socket.
 
     `to_fitted` (P,) mm is the distance of its vertices from the fitted face.
     """
-    near = part.attached or to_fitted.max() < NEAR_SKIN_MM
+    near = piece.attached or to_fitted.max() < NEAR_SKIN_MM
     mostly_near = np.quantile(to_fitted, 0.7) < MOSTLY_NEAR_SKIN_MM
-    small = part.extent.max() < ATTACHMENT_EXTENT_MM
-    return bool(part.touching.any() and near and mostly_near and small)
+    small = piece.extent.max() < ATTACHMENT_EXTENT_MM
+    return bool(piece.touching.any() and near and mostly_near and small)
 
 
-def _attach(body: Body, part: _Part, skin: _Skin, reach_mm: float = np.inf) -> None:
+def _attach(body: Body, piece: _Piece, skin: _Skin, reach_mm: float = np.inf) -> None:
     """Let a part follow the skin that it touches; vertices within reach of it move harmonically."""
-    rows, touching = part.rows, part.touching
-    distance, near = skin.tree.query(part.points[touching], k=min(4, len(skin.rows)))
+    rows, touching = piece.rows, piece.touching
+    distance, near = skin.tree.query(piece.points[touching], k=min(4, len(skin.rows)))
     weight = 1 / (distance + 0.05) ** 2
     weight /= weight.sum(1, keepdims=True)
     skin_targets = body.targets[:, skin.rows[near]]
     body.targets[:, rows[touching]] = np.einsum("mk,smkc->smc", weight, skin_targets)
     free = np.zeros(len(body.points), bool)
-    free[rows[~touching & (skin.tree.query(part.points)[0] < reach_mm)]] = True
+    free[rows[~touching & (skin.tree.query(piece.points)[0] < reach_mm)]] = True
     body.fill_harmonic(free)
 
 

@@ -189,7 +189,7 @@ def _ranked_starts(face: Face, surface: Surface, rotations: list[np.ndarray]) ->
 def _starts(
     face: Face, points: np.ndarray, normals: np.ndarray
 ) -> Iterator[tuple[float, np.ndarray]]:
-    """Yield scales and shifts to try for a mesh rotated so that its face may look along +z, y up."""
+    """Yield scales and shifts to try if the face of a mesh looks along +z, with y up."""
     low, high = points.min(0), points.max(0)
     extent = high - low
     face_low, face_high = face.mean.min(0), face.mean.max(0)

@@ -26,8 +26,8 @@ from .surface import ClosestPoints, Surface
 # Decisions of the search. A fit's score is the correlation of its relief minus a tenth of its error
 # in mm. Faces of any kind score 0.4 and more; a body without a head, a chair, a sphere or a lump
 # scores 0.1 and less.
-MIN_FACE_SCORE = 0.33  # of a fit that is accepted
-SURE_FACE_SCORE = 0.5  # of a fit with which the search ends
+MIN_FIT_SCORE = 0.33  # of a fit that is accepted
+SURE_FIT_SCORE = 0.5  # of a fit with which the search ends
 MIN_SCORE_GAIN = 0.01  # by which another fit has to be better to replace the present one
 GOOD_FIT_ERROR_MM = 1.2  # with a smaller error no tilted poses are tried
 TILT_DEG = 12.0  # rotation of the tilted poses
@@ -63,7 +63,7 @@ class Fit:
 
     @property
     def score(self) -> float:
-        """How much the fit is like a face, see MIN_FACE_SCORE."""
+        """How much the fit is like a face, see MIN_FIT_SCORE."""
         return self.relief - self.error / 10
 
 
@@ -101,9 +101,9 @@ def locate(
         fit = fit_face(face, surface, placement)
         if best is None or fit.score > best.score:
             best = fit
-        if fit.score > SURE_FACE_SCORE:
+        if fit.score > SURE_FIT_SCORE:
             break
-    if best is not None and best.score > MIN_FACE_SCORE:
+    if best is not None and best.score > MIN_FIT_SCORE:
         return _polish(face, surface, best)
     details = ""
     if best is not None:
@@ -255,8 +255,8 @@ def _solve_shape(
 ) -> np.ndarray:
     """Solve for coefficients (Z,) that close the gap (P, 3) from points (P, 3) to their matches.
 
-    Regularised least squares from the present coefficients. The pose, linearised as small rotations,
-    shifts and a change of size, is an unknown too, but only the coefficients are used.
+    Regularised least squares from the present coefficients. The pose, linearised as small
+    rotations, shifts and a change of size, is an unknown too, but only the coefficients are used.
     """
     count, modes = len(model.modes), model.modes[:, vertices]
     rotations = [np.cross(axis, points) for axis in np.eye(3)]

@@ -1,4 +1,4 @@
-"""Motion of the skin: taken from the canonical face where the skin lies on it, harmonic elsewhere."""
+"""Motion of the skin: the canonical face's where the skin lies on it, harmonic elsewhere."""
 
 from __future__ import annotations
 
@@ -75,12 +75,12 @@ def _skin_parts(body: Body, on_face: np.ndarray) -> np.ndarray:
 
     `on_face` are the vertices that lie on the canonical face.
     """
-    covered = np.unique(np.stack([body.part[on_face], body.canonical[on_face]]), axis=1)
-    coverage = np.bincount(covered[0], minlength=body.part_count) / max(covered.shape[1], 1)
+    covered = np.unique(np.stack([body.component[on_face], body.canonical[on_face]]), axis=1)
+    coverage = np.bincount(covered[0], minlength=body.component_count) / max(covered.shape[1], 1)
     is_skin = coverage >= MIN_SKIN_COVERAGE
     if coverage[is_skin].sum() < 0.5:  # the skin is in many small pieces
         is_skin = coverage > 0
-    return is_skin[body.part]
+    return is_skin[body.component]
 
 
 def _take_motion(body: Body, rows: np.ndarray, corners: np.ndarray, weights: np.ndarray) -> None:
@@ -174,7 +174,7 @@ def _limit_stretch(
 ) -> None:
     """Reduce the stretch of edges (E, 2) by one blend shape (N, 3), in place, to a limit (E,) mm.
 
-    Only the edges that exceed it and their surroundings change: folds of lids, corners of the mouth.
+    Only edges that exceed it and their surroundings change: folds of lids, corners of the mouth.
     """
     around = np.zeros(len(displacement), bool)
     around[edges[excessive].ravel()] = True
@@ -187,7 +187,7 @@ def _limit_stretch(
 
 
 def _shorten(values: np.ndarray, i: np.ndarray, j: np.ndarray, limit: np.ndarray) -> np.ndarray:
-    """Move values (R, 3) until those at the ends i and j of edges differ by at most `limit` (E,)."""
+    """Move values (R, 3) until those at ends i and j of edges differ by at most `limit` (E,)."""
     count = len(values)
     for _ in range(STRAIN_ITERATIONS):
         difference = values[i] - values[j]

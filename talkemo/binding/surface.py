@@ -27,7 +27,7 @@ class Surface:
 
 
 def sample_surface(vertices: np.ndarray, faces: np.ndarray) -> Surface:
-    """Return the vertices that triangles use, and random points of the triangles of a coarse mesh."""
+    """Return the vertices of triangles, and random points of the triangles of a coarse mesh."""
     normals = vertex_normals(vertices, faces)
     used = np.unique(faces)
     used = used[np.linalg.norm(normals[used], axis=1) > 0.5]

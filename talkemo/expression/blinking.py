@@ -3,8 +3,8 @@
 People who speak freely blink 26 times a minute (Bentivoglio et al. 1997, "Analysis of blink rate
 patterns in normal subjects"); in the corpora used here 24 to 32 times, closing the lids in 0.08 to
 0.1 s and opening them in 0.2 s. A blink closes faster than it opens (Trutoiu et al. 2011, "Modeling
-and animating eye blinks"). Blinks depend on time, loudness and a seed only, not on the frame rate or
-on how the motion is split into batches.
+and animating eye blinks"). Blinks depend on time, loudness and a seed only, not on the frame rate
+or on how the motion is split into batches.
 """
 
 from __future__ import annotations

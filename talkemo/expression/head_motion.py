@@ -77,7 +77,7 @@ class HeadMotion:
 
 
 class Gaze:
-    """Direction of the eyes as a function of ascending times. seed: of times and targets of leaps"""
+    """Direction of the eyes as a function of ascending times. seed: of the leaps"""
 
     def __init__(self, seed: int = 0):
         self._random = np.random.default_rng((seed, 11))

@@ -94,7 +94,7 @@ class Face:
         return neutral + np.asarray(weights, np.float32) @ (blendshapes - neutral)
 
     def identity_weights(self, z: np.ndarray) -> np.ndarray:
-        """Return w_id (..., I) of standardised coefficients z (..., ≤ I); 0 is the canonical face."""
+        """Return w_id (..., I) of standardised coefficients z (..., ≤ I); 0 is the mean face."""
         z = np.asarray(z, np.float32)
         return self.identity_mean + z @ self.identity_scale[:, : z.shape[-1]].T
 
@@ -104,13 +104,13 @@ class Face:
         return self.mean + np.tensordot(coefficients, self.basis, 1)
 
     def tensor_at(self, operator: np.ndarray) -> np.ndarray:
-        """Return C_r (P, 3, E, I) at P points, given the operator (P, V) from vertices to points."""
+        """Return C_r (P, 3, E, I) at P points, given the operator (P, V) from vertices to them."""
         points = np.einsum("pv,rvc->rpc", operator, self.basis, optimize=True)
         return np.einsum("rpc,rei->pcei", points, self.core, optimize=True)
 
     @cached_property
     def expression_basis(self) -> np.ndarray:
-        """(S, V, 3) float32 mm, displacement of the canonical face by each blend shape at weight 1."""
+        """(S, V, 3) float32 mm, displacement of the face by each blend shape at weight 1."""
         steps = self.expression_factor[1:] - self.expression_factor[0]
         coefficients = np.einsum(
             "rei,i,se->sr", self.core, self.identity_mean, steps, optimize=True
@@ -136,7 +136,7 @@ class Face:
 
     @cached_property
     def weights_to_coordinates(self) -> np.ndarray:
-        """(S, S) float32 mm, coordinates of each blend shape at weight 1: coordinates = weights @ it."""
+        """(S, S) float32 mm, coordinates of each blend shape at weight 1."""
         return self._cholesky.astype(np.float32)
 
     @cached_property
@@ -176,7 +176,7 @@ class Face:
     def arkit_matrix(self) -> np.ndarray:
         """(S, 52) float32, from this model's blend-shape weights to ARKit's, in Apple's order.
 
-        Both sides of browInnerUp and cheekPuff are averaged; tongueOut, which the model lacks, is 0.
+        The sides of browInnerUp and cheekPuff are averaged; tongueOut, which the model lacks, is 0.
         """
         matrix = np.zeros((len(self.expression_names), len(ARKIT_NAMES)), np.float32)
         for row, name in enumerate(self.expression_names):
@@ -189,7 +189,7 @@ class Face:
         return matrix
 
     def weight_vector(self, weights: dict[str, float]) -> np.ndarray:
-        """Return weights by name as a vector (S,) float32; names without _L or _R set both sides."""
+        """Return weights by name as (S,) float32; names without _L or _R set both sides."""
         names = self.expression_names
         values = [weights.get(name, weights.get(_without_side(name), 0.0)) for name in names]
         return np.array(values, np.float32)
@@ -204,8 +204,8 @@ class Face:
         coordinates : (T, S)
         iterations : int
         gaze : bool
-            Whether gaze shapes may explain the motion of lids. If not, their weights are 0: eyeballs
-            that follow such weights would roll.
+            Whether gaze shapes may explain the motion of lids. If not, their weights are 0:
+            eyeballs that follow such weights would roll.
 
         Returns
         -------
@@ -218,7 +218,7 @@ class Face:
 
     @cached_property
     def regularised_gram(self) -> np.ndarray:
-        """(S, S) normal matrix of the blend shapes; the ridge makes up for nearly dependent ones."""
+        """(S, S) normal matrix of the blend shapes; a ridge, because some nearly depend on others."""
         return self._gram + 0.02 * np.diag(np.diag(self._gram))
 
     # ---------------------------------------------------------------------- landmarks

@@ -1,4 +1,4 @@
-"""The geometry map (3D-TalkEmo, section 3.2): the canonical face's displacement as a 128×128×3 image.
+"""The geometry map (3D-TalkEmo, section 3.2): displacements of the face as 128×128×3 images.
 
 Geodesic distances between all vertices (heat method) are embedded in the plane by classical
 multidimensional scaling, and the plane is sampled on a regular grid inside a mask. Training

@@ -1,4 +1,4 @@
-"""Motion of the canonical face: what speech, capture and animations become before any mesh shows it.
+"""Motion of the canonical face, between speech, captures or animations and the animated mesh.
 
 All motion lies in the span of the canonical face's S blend shapes (S about 54), so a frame is S
 coordinates. Vertices and geometry maps are linear in them and computed only where they are needed:

@@ -44,7 +44,7 @@ class Similarity:
         return self.scale * points @ self.rotation.T + self.translation
 
     def compose(self, scale: float, rotation: np.ndarray, shift: np.ndarray) -> Similarity:
-        """Return this similarity after one within canonical space: p → self(scale · R p + shift)."""
+        """Return this similarity after one in canonical space: p → self(scale · R p + shift)."""
         return Similarity(self.scale * scale, self.rotation @ rotation, self.to_mesh(shift))
 
 
