@@ -1,7 +1,7 @@
-"""One motion from sound to mesh: coordinates give what drawing every vertex and every map gives.
+"""Coordinates of a motion give the same result as the paper's way by vertices and geometry maps.
 
-The long way round, as the paper draws it: coordinates → displaced vertices → geometry maps of 128×128 → the generator →
-maps → vertices → projected onto the mesh. It must come out within a thousandth of a millimetre.
+The paper's way: coordinates → displaced vertices → geometry maps of 128×128 → the generator → maps →
+vertices → projected onto the mesh. The results agree within a thousandth of a millimetre.
 """
 
 import ast
@@ -21,7 +21,7 @@ from talkemo.face.geometry_map import MAP_SIZE, geometry_map
 from talkemo.networks.emotion import INNER, SHUT, SPOKEN, UNIT
 from talkemo.train.maps import residual_rows
 
-CLOSE = 1e-3  # mm
+TOLERANCE_MM = 1e-3
 
 
 @pytest.fixture(scope="module")
@@ -30,8 +30,8 @@ def spoken(models, short_speech):
     return models.talking.motion(audio, np.arange(0, audio.duration, 1 / 30))
 
 
-def long_way(models, displacement: np.ndarray, amounts: np.ndarray) -> np.ndarray:
-    """Emotion transfer on displacements (T, V, 3) mm by way of maps and vertices; amounts (T, 8)."""
+def transfer_by_maps(models, displacement: np.ndarray, amounts: np.ndarray) -> np.ndarray:
+    """Emotion transfer on displacements (T, V, 3) mm by vertices and maps, for amounts (T, 8)."""
     face, generator = models.face, models.emotion.generator
     sampling = geometry_map(face)
     maps = torch.from_numpy(sampling.encode(displacement)) / UNIT
@@ -58,29 +58,28 @@ def long_way(models, displacement: np.ndarray, amounts: np.ndarray) -> np.ndarra
 def projected(binding, displacement: np.ndarray) -> np.ndarray:
     """Vertices of a bound mesh for canonical displacements (T, V, 3), by projection on the whole face's span."""
     face = binding.face
-    shapes = np.linalg.qr(
+    orthonormal = np.linalg.qr(
         face.expression_basis.reshape(len(face.expression_names), -1).T.astype(np.float64)
     )[0].T
-    own = face.expression_basis.reshape(len(shapes), -1).astype(np.float64)
-    weights = np.linalg.solve(
-        own @ own.T, own @ (displacement.reshape(len(displacement), -1) @ shapes.T @ shapes).T
-    )
+    targets = face.expression_basis.reshape(len(orthonormal), -1).astype(np.float64)
+    flat = displacement.reshape(len(displacement), -1) @ orthonormal.T @ orthonormal
+    weights = np.linalg.solve(targets @ targets.T, targets @ flat.T)
     result = np.repeat(binding.mesh.vertices[None], len(displacement), axis=0)
     result[:, binding.moving] += np.tensordot(weights.T, binding.targets, 1)
     return result
 
 
 @pytest.mark.parametrize("emotion", ["happy", "angry", "surprised:0.5,sad:0.4"])
-def test_coordinates_give_what_the_long_way_round_gives(models, spoken, bound, emotion):
+def test_coordinates_agree_with_vertices_and_maps(models, spoken, bound, emotion):
     amounts = np.broadcast_to(parse_emotion(emotion), (len(spoken), len(EMOTIONS))).copy()
     amounts[10:15] = 0
     short = bound.vertices(models.emotion.transfer(spoken, amounts).coordinates)
     changed = spoken.displacement(models.face)
     moved = amounts.any(1)
-    changed[moved] = long_way(models, changed[moved], amounts[moved])
-    apart = np.linalg.norm(short - projected(bound, changed), axis=2)
-    assert apart.max() < CLOSE
-    assert np.linalg.norm(short[moved] - bound.rest, axis=2).max() > 5  # it does move
+    changed[moved] = transfer_by_maps(models, changed[moved], amounts[moved])
+    difference = np.linalg.norm(short - projected(bound, changed), axis=2)
+    assert difference.max() < TOLERANCE_MM
+    assert np.linalg.norm(short[moved] - bound.rest, axis=2).max() > 5  # there is motion
 
 
 def test_arkit_weights_are_those_of_the_displacement(models, spoken):
@@ -97,7 +96,7 @@ def test_arkit_weights_are_those_of_the_displacement(models, spoken):
     assert weights.shape == (len(spoken), 52) and weights.min() >= 0 and weights.max() <= 1
 
 
-def test_shapes_vertices_and_coordinates_go_round(face):
+def test_weights_vertices_and_coordinates_round_trip(face):
     shapes = random_shapes(face, np.random.default_rng(0), 9).astype(np.float32)
     motion = Motion.from_weights(face, np.arange(9) / 30, shapes)
     np.testing.assert_allclose(motion.displacement(face), face.displacement(shapes), atol=1e-3)
@@ -119,10 +118,10 @@ def test_shapes_vertices_and_coordinates_go_round(face):
     np.testing.assert_array_equal(joined.coordinates[9:], motion.coordinates)
 
 
-def test_the_generators_linear_maps_are_the_charts(models):
+def test_linear_maps_of_the_generator_match_the_chart(models):
     from talkemo.train.maps import linear_maps
 
-    fresh, kept = linear_maps(models.face), models.emotion.generator
+    fresh, stored = linear_maps(models.face), models.emotion.generator
     for name, tolerance in (
         ("picture", 1e-5),
         ("measure", 1e-3),
@@ -131,7 +130,7 @@ def test_the_generators_linear_maps_are_the_charts(models):
         ("place", 0),
     ):
         np.testing.assert_allclose(
-            getattr(kept, name).numpy(), getattr(fresh, name).numpy(), atol=tolerance
+            getattr(stored, name).numpy(), getattr(fresh, name).numpy(), atol=tolerance
         )
 
 
@@ -139,20 +138,20 @@ def modules_of(folder: Path):
     return [path for path in sorted(folder.rglob("*.py")) if path.name != "__pycache__"]
 
 
-def test_inference_imports_nothing_of_training():
+def test_inference_does_not_import_training():
     """No module outside train, paper, data and evaluation imports them when it is loaded."""
     root = Path(talkemo.__file__).parent
-    apart = {"train", "paper", "data", "evaluation"}
+    training_folders = {"train", "paper", "data", "evaluation"}
     for path in modules_of(root):
-        if path.relative_to(root).parts[0] in apart:
+        if path.relative_to(root).parts[0] in training_folders:
             continue
         for node in ast.walk(ast.parse(path.read_text("utf-8"))):
             if isinstance(node, ast.ImportFrom) and node.col_offset == 0:
                 named = (node.module or "").split(".")
-                assert not apart & set(named), f"{path.name} imports {node.module}"
+                assert not training_folders & set(named), f"{path.name} imports {node.module}"
 
 
-def test_a_stranger_sees_the_public_names():
+def test_public_names_are_listed_and_loaded_lazily():
     import subprocess
     import sys
 
@@ -160,20 +159,11 @@ def test_a_stranger_sees_the_public_names():
         "import sys, talkemo; print(*dir(talkemo)); "
         "print(*sorted(m for m in sys.modules if m.split('.')[0] in ('torch', 'numpy', 'scipy', 'trimesh', 'librosa')))"
     )
-    done = subprocess.run(
-        [sys.executable, "-c", script], capture_output=True, text=True, check=True
-    )
+    command = [sys.executable, "-c", script]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
     names, heavy = done.stdout.splitlines()
-    for name in (
-        "animate",
-        "transfer",
-        "bind",
-        "reconstruct",
-        "load_models",
-        "Timeline",
-        "EMOTIONS",
-        "ExportOptions",
-    ):
+    functions = ("animate", "transfer", "bind", "reconstruct", "load_models")
+    for name in (*functions, "Timeline", "EMOTIONS", "ExportOptions"):
         assert name in names.split()
         assert getattr(talkemo, name) is getattr(talkemo, name)
     assert heavy == ""  # importing the package is cheap

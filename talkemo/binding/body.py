@@ -48,47 +48,37 @@ def weld(mesh: Mesh) -> Welded:
 class Body:
     """A welded mesh of N vertices, and what is known of its motion so far.
 
-    Attributes
+    Parameters
     ----------
+    face : Face
     fit : Fit
         The bilinear model fitted to the mesh.
     fitted : (V, 3)
         The canonical face after non-rigid registration, in canonical mm.
-    points, normals : (N, 3)
-        Vertices in canonical mm, and their normals.
-    targets : (S, N, 3) float32
-        Displacement of the vertices in mm by each blend shape at weight 1.
-    canonical : (N,) int
-        Nearest canonical vertex.
-    skin : (N,) bool
-    edges : (E, 2)
-    graph : sparse (N, N)
-        Inverse lengths of edges.
-    rim : (N,) bool
-        Vertices on a boundary of the mesh.
-    component_count, component : int, (N,)
-        Number of connected components, and the component of each vertex.
+    vertices, faces : (N, 3), (F, 3)
+        Of the welded mesh, in its own space.
     """
 
     def __init__(
         self, face: Face, fit: Fit, fitted: np.ndarray, vertices: np.ndarray, faces: np.ndarray
     ):
-        self.face, self.fit, self.fitted = face, fit, fitted
-        self.points = fit.placement.to_canonical(vertices)
-        self.normals = vertex_normals(self.points, faces)
         count = len(vertices)
+        self.face, self.fit, self.fitted = face, fit, fitted
+        self.points = fit.placement.to_canonical(vertices)  # (N, 3) canonical mm
+        self.normals = vertex_normals(self.points, faces)
+        # (S, N, 3), displacement in mm by each blend shape at weight 1.
         self.targets = np.zeros((len(face.expression_names), count, 3), np.float32)
-        self.canonical = np.full(count, -1)
+        self.canonical = np.full(count, -1)  # nearest canonical vertex
         self.skin = np.zeros(count, bool)
         self.edges, triangles = mesh_edges(faces)
-        self.rim = np.zeros(count, bool)
+        self.rim = np.zeros(count, bool)  # vertices on a boundary of the mesh
         self.rim[self.edges[triangles == 1].ravel()] = True
         a, b = self.edges.T
         length = np.linalg.norm(self.points[a] - self.points[b], axis=1)
         graph = sp.csr_matrix((1 / np.maximum(length, MIN_EDGE_MM), (a, b)), (count, count))
-        self.graph = graph + graph.T
+        self.graph = graph + graph.T  # sparse (N, N), inverse lengths of edges
         components = sp.csgraph.connected_components(self.graph, directed=False)
-        self.component_count, self.component = components
+        self.component_count, self.component = components  # component of each vertex
 
     def fill_harmonic(self, free: np.ndarray) -> None:
         """Interpolate the motion of free vertices (N,) bool harmonically between the others.

@@ -31,14 +31,9 @@ def cache_folder() -> Path:
 
 
 class BindingCache:
-    """Bindings by name in a folder. A cache that cannot be read or written counts as empty.
+    """Bindings by name in a folder, of at most `largest` bytes together.
 
-    Parameters
-    ----------
-    folder : Path, optional
-        By default `cache_folder()`.
-    largest : int
-        Bytes of all bindings together.
+    A cache that cannot be read or written counts as empty.
     """
 
     def __init__(self, folder: Path | None = None, largest: int = MAX_CACHE_BYTES):

@@ -15,31 +15,20 @@ NECK_TOP_MM, NECK_BOTTOM_MM = 30.0, 140.0
 
 
 class HeadTurner:
-    """Rotates the head and eyes of a bound mesh; shoulders stay still.
-
-    Attributes
-    ----------
-    share : (N, 1) float32
-        How much of the head's rotation each vertex takes part in, 0 to 1.
-    pivot : (3,) float32
-        Point that the head turns about.
-    axes : (3, 3)
-        Rotation of the canonical face in the mesh.
-    eyes : list of (vertices, centre)
-        The mesh's own eyeballs.
-    sockets : (2, 3)
-        Centres of the right and the left eye, whether the mesh has eyeballs or not.
-    """
+    """Rotates the head and eyes of a bound mesh of N vertices; shoulders stay still."""
 
     def __init__(self, binding: Binding):
         placement = binding.placement
         points = placement.to_canonical(binding.rest.astype(np.float64))
         below_chin = points[binding.landmarks68[8], 1] - points[:, 1]
         share = smoothstep(1 - (below_chin - NECK_TOP_MM) / (NECK_BOTTOM_MM - NECK_TOP_MM))
+        # (N, 1), how much of the head's rotation each vertex takes part in, 0 to 1.
         self.share = share.astype(np.float32)[:, None]
-        self.pivot = placement.to_mesh(HEAD_PIVOT_MM[None])[0].astype(np.float32)
-        self.axes = placement.rotation
+        self.pivot = placement.to_mesh(HEAD_PIVOT_MM[None])[0].astype(np.float32)  # (3,)
+        self.axes = placement.rotation  # (3, 3), of the canonical face in the mesh
+        # Vertices and centre of each of the mesh's own eyeballs.
         self.eyes = [(rows, np.asarray(centre)) for rows, centre in binding.eyes if len(rows)]
+        # (2, 3), centres of the right and the left eye, whether the mesh has eyeballs or not.
         centres = np.array([centre for _, centre in binding.eyes])
         self.sockets = centres if len(centres) == 2 else placement.to_mesh(EYE_CENTRES_MM)
 

@@ -15,12 +15,9 @@ ALTERNATIONS = 4  # between estimating the head's motion and the blend-shape wei
 
 
 class MeshToMotion:
-    """Splits the frames of a mesh into head motion and blend-shape weights, by least squares.
+    """Splits the frames of a mesh, bound at rest, into head motion and blend-shape weights.
 
-    Parameters
-    ----------
-    binding : Binding
-        Of the mesh at rest.
+    Both are estimated alternately by least squares.
     """
 
     def __init__(self, binding: Binding):

@@ -39,29 +39,16 @@ def mouth_size(face: Face, fitted: np.ndarray) -> float:
 
 
 class Mouth:
-    """The mouth of a fitted face (V, 3). All lengths are in canonical mm.
-
-    Attributes
-    ----------
-    line : float
-        Height where the lips meet.
-    right, left : float
-        x of the corners.
-    front : float
-        z of the foremost lip.
-    size : float
-        Width relative to the canonical mouth.
-    shift : (3,)
-        Translation of the canonical chin, scaled by `size`, to the fitted one.
-    """
+    """The mouth of a fitted face (V, 3). All lengths are in canonical mm."""
 
     def __init__(self, face: Face, fitted: np.ndarray):
         self.face, self.fitted = face, fitted
         lips = fitted[face.landmarks68[LIPS]]
-        self.line = float(lips[LIP_LINE_POINTS, 1].mean())
-        self.right, self.left = float(lips[:, 0].min()), float(lips[:, 0].max())
-        self.front = float(lips[:, 2].max())
-        self.size = mouth_size(face, fitted)
+        self.line = float(lips[LIP_LINE_POINTS, 1].mean())  # y where the lips meet
+        self.right, self.left = float(lips[:, 0].min()), float(lips[:, 0].max())  # x of corners
+        self.front = float(lips[:, 2].max())  # z of the foremost lip
+        self.size = mouth_size(face, fitted)  # width relative to the canonical mouth
+        # Translation of the chin, after scaling by `size`.
         chin = face.landmarks68[CHIN_POINTS]
         self.shift = fitted[chin].mean(0) - self.size * face.mean[chin].mean(0)
 

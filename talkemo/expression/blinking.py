@@ -50,16 +50,7 @@ def blink_rate(blink: str | float) -> float:
 
 
 class Blinking:
-    """Adds blinks to the consecutive batches of a motion.
-
-    Parameters
-    ----------
-    face : Face
-    rate : float
-        Blinks a minute; 0 for none.
-    seed : int
-        Of the times of blinks.
-    """
+    """Adds `rate` blinks a minute to the consecutive batches of a motion."""
 
     def __init__(self, face: Face, rate: float = DEFAULT_BLINK_RATE, seed: int = 0):
         self.rate = rate
