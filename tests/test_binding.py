@@ -90,7 +90,7 @@ def test_back_of_a_head_stays_still(face, mesh, jaw, closed):
     )
 
 
-# ------------------------------------------------------------------------------------------- pose of the face
+# -------------------------------------------------------------------------- pose of the face
 
 
 def turned(mesh, seed):
@@ -170,7 +170,7 @@ def test_meshes_without_a_face_are_refused(face, thing):
         bind_mesh(face, Mesh(np.array(shape.vertices, float), np.array(shape.faces, np.int32)))
 
 
-# ------------------------------------------------------------------------------------------------- motion
+# ------------------------------------------------------------------------------------ motion
 
 
 @pytest.fixture(scope="module")
@@ -234,7 +234,7 @@ def test_lips_open_and_nothing_tears(face, mesh, poses, make):
 
 @pytest.fixture(scope="module")
 def head(face, mesh):
-    """The example face with eyeballs, teeth, a lash, and a cap of hair, bound; and the slice of vertices of each part."""
+    """The bound example face with eyeballs, teeth, a lash and hair; and the vertices of each."""
     at = trimesh.transformations.translation_matrix
     balls = [
         trimesh.creation.icosphere(3, 12).apply_translation([x, 36, 80]) for x in (-31.4, 31.4)
@@ -287,7 +287,7 @@ def test_a_gaze_turns_the_eyeball_in_its_socket(head):
     assert out > 3  # the person's left is +x
 
 
-# -------------------------------------------------------------------------------------------------------- files
+# ------------------------------------------------------------------------------------- files
 
 
 def test_saved_binding_is_the_same(face, mesh, bound, jaw, tmp_path):

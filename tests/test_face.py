@@ -14,7 +14,7 @@ def test_canonical_face(face):
     assert len(face.mean) == 12500
     assert face.faces.max() == len(face.mean) - 1
     np.testing.assert_allclose(face.mean[face.mirror] * [-1, 1, 1], face.mean, atol=1e-3)
-    # It looks along +z: the tip of the nose is in front, eyes above the mouth, its right side at −x.
+    # It looks along +z: the nose is in front, the eyes above the mouth, its right side at −x.
     nose, eye, mouth = face.mean[face.landmarks68[[30, 36, 48]]]
     assert nose[2] == pytest.approx(face.mean[:, 2].max(), abs=1)
     assert eye[1] > nose[1] > mouth[1]

@@ -1,7 +1,7 @@
 """Coordinates of a motion give the same result as the paper's way by vertices and geometry maps.
 
-The paper's way: coordinates → displaced vertices → geometry maps of 128×128 → the generator → maps →
-vertices → projected onto the mesh. The results agree within a thousandth of a millimetre.
+The paper's way: coordinates → displaced vertices → geometry maps of 128×128 → the generator →
+maps → vertices → projected onto the mesh. The results agree within a thousandth of a millimetre.
 """
 
 import ast
@@ -56,7 +56,7 @@ def transfer_by_maps(models, displacement: np.ndarray, amounts: np.ndarray) -> n
 
 
 def projected(binding, displacement: np.ndarray) -> np.ndarray:
-    """Vertices of a bound mesh for canonical displacements (T, V, 3), by projection on the whole face's span."""
+    """Vertices of a bound mesh for canonical displacements (T, V, 3), projected on the span."""
     face = binding.face
     orthonormal = np.linalg.qr(
         face.expression_basis.reshape(len(face.expression_names), -1).T.astype(np.float64)
@@ -157,7 +157,8 @@ def test_public_names_are_listed_and_loaded_lazily():
 
     script = (
         "import sys, talkemo; print(*dir(talkemo)); "
-        "print(*sorted(m for m in sys.modules if m.split('.')[0] in ('torch', 'numpy', 'scipy', 'trimesh', 'librosa')))"
+        "heavy = {'torch', 'numpy', 'scipy', 'trimesh', 'librosa'}; "
+        "print(*sorted(m for m in sys.modules if m.split('.')[0] in heavy))"
     )
     command = [sys.executable, "-c", script]
     done = subprocess.run(command, capture_output=True, text=True, check=True)

@@ -69,7 +69,7 @@ class Liveliness:
         return waves.sum(2) * (2 / DRIFT_WAVES) ** 0.5
 
     def _stress(self, times: np.ndarray, loudness: np.ndarray) -> np.ndarray:
-        """Return the stress (T,) of speech from −1 (pauses) to 1, by loudness relative to its mean."""
+        """Return the stress (T,) of speech, −1 to 1, by its loudness relative to the mean."""
         result = np.zeros(len(times))
         for k, (time, level) in enumerate(zip(times.tolist(), loudness.tolist())):
             if math.isnan(self._time):

@@ -218,7 +218,7 @@ class Face:
 
     @cached_property
     def regularised_gram(self) -> np.ndarray:
-        """(S, S) normal matrix of the blend shapes; a ridge, because some nearly depend on others."""
+        """(S, S) normal matrix of the blend shapes with a ridge: some nearly depend on others."""
         return self._gram + 0.02 * np.diag(np.diag(self._gram))
 
     # ---------------------------------------------------------------------- landmarks
