@@ -43,7 +43,7 @@ emotions = EMOTIONS if options.all_emotions else ("neutral",)
 total = dict.fromkeys(("captured", *emotions), Closures())
 for r in recordings:
     phones = [Phone(*phone) for phone in aligned[r.name]]
-    reference = r.capture.motion(face).coordinates @ face.opening_row
+    reference = r.capture.motion(face).coordinates @ face.lip_opening_gradient
     total["captured"] += closures(r.capture.time, reference, phones)
     audio = open_audio(options.data / r.audio)
     motion = models.talking.motion(audio, np.arange(int(audio.duration * 60)) / 60)

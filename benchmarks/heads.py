@@ -23,7 +23,7 @@ from scipy.ndimage import gaussian_filter1d, uniform_filter1d
 from scipy.signal import welch
 
 from talkemo.audio.recording import SAMPLE_RATE, open_audio
-from talkemo.expression.head_motion import BANDS, HeadMotion
+from talkemo.expression.head_motion import HEAD_MOTION_BANDS_HZ, HeadMotion
 
 RATE = 25  # Hz
 SHORTEST = 6.0  # s of a clip
@@ -110,7 +110,7 @@ def figures(turns: np.ndarray, loudness: np.ndarray) -> dict[str, Any]:
     frequency, power = welch(turns, RATE, nperseg=min(len(turns), 256), axis=0)
     bands = [
         np.sqrt(power[(frequency >= a) & (frequency < b)].sum(0) * frequency[1])
-        for a, b in pairwise(BANDS)
+        for a, b in pairwise(HEAD_MOTION_BANDS_HZ)
     ]
     quiet, high = loud <= np.percentile(loud, 25), loud >= np.percentile(loud, 75)
     still = slow.std() < 1e-9

@@ -168,8 +168,8 @@ def prototypes(head: Head, model: Path) -> np.ndarray:
 def posed(head: Head) -> np.ndarray:
     """Vertices (7, N, 3) of a bound head, neutral and with each prototype's blend shapes."""
     face = head.binding.face
-    shapes = np.stack([face.shape_vector(weights) for weights in ({}, *PROTOTYPES.values())])
-    return head.binding.vertices(shapes @ face.shape_coordinates)
+    shapes = np.stack([face.weight_vector(weights) for weights in ({}, *PROTOTYPES.values())])
+    return head.binding.vertices(shapes @ face.weights_to_coordinates)
 
 
 def spoken(

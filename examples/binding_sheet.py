@@ -13,7 +13,8 @@ import matplotlib.pyplot as plot
 import numpy as np
 
 import talkemo
-from talkemo.binding.registration import fit_face, refine, surface_of
+from talkemo.binding.registration import fit_face, refine
+from talkemo.binding.surface import sample_surface
 from talkemo.geometry.meshes import vertex_normals
 from talkemo.render.appearance import appearance_of
 from talkemo.render.software import SoftwareRenderer
@@ -24,7 +25,7 @@ source = Path(sys.argv[1]) if len(sys.argv) > 1 else here / "face.obj"
 target = Path(sys.argv[2]) if len(sys.argv) > 2 else here.parent / "docs" / "binding.png"
 binding = talkemo.bind(source)
 face, mesh = binding.face, binding.mesh
-fit = fit_face(face, surface_of(mesh.vertices, mesh.faces), binding.placement)
+fit = fit_face(face, sample_surface(mesh.vertices, mesh.faces), binding.placement)
 fitted = refine(face, fit)
 points = binding.placement.to_canonical(mesh.vertices)
 
@@ -63,7 +64,7 @@ for name, colour in parts.items():
 axes[2].set_title("its vertices in the canonical chart")
 axes[2].legend(markerscale=10, fontsize=7, loc="lower right")
 amount = np.zeros(len(points))
-amount[binding.moving] = np.linalg.norm(binding.shapes, axis=2).max(0) / binding.scale
+amount[binding.moving] = np.linalg.norm(binding.targets, axis=2).max(0) / binding.scale
 box = (np.abs(points[:, 0]) < 130) & (points[:, 1] > -190) & (points[:, 1] < 170)
 triangles = front(points, mesh.faces[box[mesh.faces].all(1)])
 drawn = axes[3].tripcolor(

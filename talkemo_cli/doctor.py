@@ -85,11 +85,11 @@ def state_of_set(name: str) -> str:
 
 def cache_size() -> dict[str, object]:
     """The folder of remembered bindings and the MB that they take."""
-    from talkemo.binding.cache import ENDING, BindingCache
+    from talkemo.binding.cache import BINDING_ENDING, BindingCache
 
     folder = BindingCache().folder
     size = 0
-    for path in folder.glob(f"*{ENDING}"):
+    for path in folder.glob(f"*{BINDING_ENDING}"):
         try:
             size += path.stat().st_size
         except OSError:  # another process may have removed it

@@ -37,7 +37,7 @@ import soundfile
 
 from talkemo import InputError
 from talkemo.audio.recording import open_audio
-from talkemo.binding.bind import read_landmarks
+from talkemo.binding.bind import read_landmark_hint
 from talkemo.binding.binding import Binding
 from talkemo.binding.files import load_binding, save_binding
 from talkemo.capture.fitting import Capture
@@ -45,7 +45,7 @@ from talkemo.capture.landmark_files import LandmarkFile, check_recordings, read_
 from talkemo.data.captures import FittedRecording, read_captures, save_captures
 from talkemo.evaluation.compare import _read_mask
 from talkemo.expression.emotions import Timeline
-from talkemo.face.geometry_map import SIZE
+from talkemo.face.geometry_map import MAP_SIZE
 from talkemo.formats.mesh import load_mesh
 from talkemo.formats.mesh_types import Mesh
 from talkemo.formats.registry import open_animation
@@ -340,7 +340,7 @@ def all_kinds(folder: Path) -> list[Kind]:
         "glb_animation": (glb(), read_animation),
         "animation": (animation(), read_animation),
         "binding": (binding(folder), lambda path: load_binding(path, FACE, MESH)),
-        "map": (npz(map=np.zeros((3, SIZE, SIZE), np.float32)), _read_map),
+        "map": (npz(map=np.zeros((3, MAP_SIZE, MAP_SIZE), np.float32)), _read_map),
         "film_npz": (npz(a=film, b=film[:3]), film_of),
         "film_npy": (npy.getvalue(), film_of),
         "captures": (captures(folder), lambda path: read_captures(path, FACE)),
@@ -348,7 +348,7 @@ def all_kinds(folder: Path) -> list[Kind]:
             b"# when\n0 1.5 happy 0.8\n1.5 2 sad\n2 4 happy:0.5,surprised:0.25 1\n",
             Timeline.read,
         ),
-        "landmarks": (landmark_text, lambda path: read_landmarks(path, MESH)),
+        "landmarks": (landmark_text, lambda path: read_landmark_hint(path, MESH)),
         "mask": (b"0 1 2, 17\n140\n", lambda path: _read_mask(path, 144)),
         "weights": (weights(folder), lambda path: load_weights(path, "talking")),
         "registry": (REGISTRY, read_registry),

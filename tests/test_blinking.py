@@ -5,7 +5,7 @@ import pytest
 
 import talkemo
 from talkemo import InputError
-from talkemo.expression.blinking import Blinking, blink_rate, closing_at
+from talkemo.expression.blinking import Blinking, blink_rate, lid_closure
 from talkemo.face.motion import Motion
 
 
@@ -19,21 +19,22 @@ def still(face, seconds, fps=60, loudness=1.0):
 
 
 def closed(face, motion):
-    """How far the right lids are closed, (T,) from 0 to 1."""
+    """How far the right lids are closed, (T,), from 0 to 1."""
     blinking = Blinking(face)
-    return -(motion.coordinates @ blinking._rows)[:, 0] / blinking._rest[0]
+    return -(motion.coordinates @ blinking._opening_gradient)[:, 0] / blinking._rest_opening[0]
 
 
-def begins(closing):
+def starts(closing):
+    """Frames in which a blink begins."""
     return np.flatnonzero((closing[1:] > 0.5) & (closing[:-1] <= 0.5))
 
 
-def test_as_many_a_minute_as_asked_for(face):
+def test_rate_is_the_requested_one(face):
     for rate in (12, 24, 40):
-        found = len(begins(closed(face, Blinking(face, rate, 1).add(still(face, 600))))) / 10
-        assert 0.65 * rate < found < 1.15 * rate
-    silent = len(begins(closed(face, Blinking(face, 24, 1).add(still(face, 600, loudness=0.0)))))
-    speech = len(begins(closed(face, Blinking(face, 24, 1).add(still(face, 600)))))
+        measured = len(starts(closed(face, Blinking(face, rate, 1).add(still(face, 600))))) / 10
+        assert 0.65 * rate < measured < 1.15 * rate
+    silent = len(starts(closed(face, Blinking(face, 24, 1).add(still(face, 600, loudness=0.0)))))
+    speech = len(starts(closed(face, Blinking(face, 24, 1).add(still(face, 600)))))
     assert silent > 1.15 * speech
     motion = still(face, 5)
     assert Blinking(face, 0).add(motion) is motion
@@ -43,40 +44,36 @@ def test_lids_meet_and_do_not_pass_each_other(face):
     closing = closed(face, Blinking(face).add(still(face, 60)))
     assert 0.95 < closing.max() < 1.01 and closing.min() > -0.01
     squint = still(face, 60)
-    squint.coordinates[:] = 0.8 * face.shape_coordinates[face.expression_names.index("eyeSquint_R")]
+    squint.coordinates[:] = (
+        0.8 * face.weights_to_coordinates[face.expression_names.index("eyeSquint_R")]
+    )
     assert closed(face, Blinking(face).add(squint)).max() < 1.01
 
 
 def test_lids_close_faster_than_they_open():
-    share = np.linspace(0, 1, 1001)
-    course = closing_at(share)
-    assert (
-        course[0] == 0
-        and course[-1] == pytest.approx(0, abs=1e-6)
-        and course.max() == pytest.approx(1)
-    )
-    top = course.argmax()
-    assert (np.diff(course[:top]) >= -1e-9).all() and (np.diff(course[top + 60 :]) <= 1e-9).all()
-    down, up = np.abs(course[:top] - 0.5).argmin(), top + np.abs(course[top:] - 0.5).argmin()
-    assert share[down] < share[up] - share[top]
+    phase = np.linspace(0, 1, 1001)
+    closure = lid_closure(phase)
+    assert closure[0] == 0 and closure[-1] == pytest.approx(0, abs=1e-6)
+    assert closure.max() == pytest.approx(1)
+    top = closure.argmax()
+    assert (np.diff(closure[:top]) >= -1e-9).all() and (np.diff(closure[top + 60 :]) <= 1e-9).all()
+    down, up = np.abs(closure[:top] - 0.5).argmin(), top + np.abs(closure[top:] - 0.5).argmin()
+    assert phase[down] < phase[up] - phase[top]
 
 
-def test_neither_parts_nor_frame_rates_change_when_blinks_come(face):
-    whole = Blinking(face, 24, 3).add(still(face, 60))
-    parts, blinking = [], Blinking(face, 24, 3)
+def test_blinks_do_not_depend_on_batches_or_frame_rate(face):
+    motion = still(face, 60)
+    whole = Blinking(face, 24, 3).add(motion)
+    batches, blinking = [], Blinking(face, 24, 3)
     for k in range(0, len(whole), 128):
-        some = still(face, 60)
         rows = slice(k, k + 128)
-        parts.append(
-            blinking.add(
-                Motion(some.times[rows], some.coordinates[rows], some.loudness[rows])
-            ).coordinates
-        )
-    np.testing.assert_allclose(np.concatenate(parts), whole.coordinates, atol=1e-6)
+        batch = Motion(motion.times[rows], motion.coordinates[rows], motion.loudness[rows])
+        batches.append(blinking.add(batch).coordinates)
+    np.testing.assert_allclose(np.concatenate(batches), whole.coordinates, atol=1e-6)
     slow = Blinking(face, 24, 3).add(still(face, 60, fps=30))
     np.testing.assert_allclose(slow.coordinates, whole.coordinates[::2], atol=1e-5)
-    other = Blinking(face, 24, 4).add(still(face, 60))
-    assert np.abs(other.coordinates - whole.coordinates).max() > 0.1
+    another_seed = Blinking(face, 24, 4).add(still(face, 60))
+    assert np.abs(another_seed.coordinates - whole.coordinates).max() > 0.1
 
 
 def test_animations_blink(example_face, silence, models):
@@ -87,12 +84,9 @@ def test_animations_blink(example_face, silence, models):
     assert often.vertices.shape == never.vertices.shape
 
 
-def test_rates_that_are_none():
-    assert (
-        blink_rate("auto") == 24
-        and blink_rate("off") == 0
-        and blink_rate("12") == 12 == blink_rate(12)
-    )
+def test_invalid_rates_are_refused():
+    assert blink_rate("auto") == 24 and blink_rate("off") == 0
+    assert blink_rate("12") == 12 == blink_rate(12)
     for wrong in ("often", "-1", "nan", 500):
         with pytest.raises(InputError):
             blink_rate(wrong)

@@ -91,5 +91,5 @@ def test_no_face_at_all(face):
 def test_mediapipes_landmarks_agree_with_ibugs(face):
     """Both kinds have the corners of eyes and mouth and the tip of the nose."""
     ids, landmarks = [33, 263, 61, 291, 4], [36, 45, 48, 54, 30]
-    placed = face.mesh_operator(np.array(ids)) @ face.mean
+    placed = face.mediapipe_operator(np.array(ids)) @ face.mean
     np.testing.assert_allclose(placed, face.mean[face.landmarks68[landmarks]], atol=4)

@@ -14,21 +14,21 @@ def test_canonical_face(face):
     assert len(face.mean) == 12500
     assert face.faces.max() == len(face.mean) - 1
     np.testing.assert_allclose(face.mean[face.mirror] * [-1, 1, 1], face.mean, atol=1e-3)
-    # It looks along +z: the tip of the nose is in front, eyes above the mouth, its right side at −x.
+    # It looks along +z: the nose is in front, the eyes above the mouth, its right side at −x.
     nose, eye, mouth = face.mean[face.landmarks68[[30, 36, 48]]]
     assert nose[2] == pytest.approx(face.mean[:, 2].max(), abs=1)
     assert eye[1] > nose[1] > mouth[1]
     assert eye[0] < 0 and mouth[0] < 0
 
 
-def test_no_cracks(face):
+def test_surface_has_no_cracks(face):
     """Every inner edge has two triangles; the borders are the outline, two eyes and the mouth."""
     assert len(boundary_loops(face.faces, len(face.mean))) == 4
     assert mesh_edges(face.faces)[1].max() == 2
 
 
-def test_bilinear(face):
-    """Eq. 1 is linear in each factor, and gives the canonical face for its own identity at rest."""
+def test_model_is_bilinear(face):
+    """Eq. 1 is linear in each factor; the mean identity at rest is the canonical face."""
     rest = face.vertices(face.expression_factor[0], face.identity_mean)
     assert np.abs(rest - face.mean).max() < 0.2
     rng = np.random.default_rng(0)
@@ -40,7 +40,7 @@ def test_bilinear(face):
     )
 
 
-def test_expressions_follow_identity(face):
+def test_expressions_depend_on_identity(face):
     """A wide mouth opens wide: the opening of the jaw grows with the length of the lower face."""
     jaw = np.zeros(len(face.expression_names))
     jaw[face.expression_names.index("jawOpen")] = 1
@@ -49,16 +49,16 @@ def test_expressions_follow_identity(face):
     for seed in range(40):
         person = face.identity_weights(np.random.default_rng(seed).standard_normal(30))
         rest = face.vertices(face.expression_factor[0], person)
-        open_ = face.vertices(face.expression_weights(jaw), person)
+        opened = face.vertices(face.expression_weights(jaw), person)
         heights.append(np.linalg.norm(rest[face.landmarks68[27]] - rest[face.landmarks68[8]]))
         openings.append(
-            np.linalg.norm(np.diff(open_[lips], axis=0))
+            np.linalg.norm(np.diff(opened[lips], axis=0))
             - np.linalg.norm(np.diff(rest[lips], axis=0))
         )
     assert np.corrcoef(heights, openings)[0, 1] > 0.5
 
 
-def test_regions(face):
+def test_regions_are_symmetric(face):
     for name in ("lips", "mouth", "eyelids", "upper_face", "lower_face"):
         mask = face.regions[name]
         assert 500 < mask.sum() < 8000
@@ -66,10 +66,10 @@ def test_regions(face):
     assert face.regions["lips"][face.landmarks68[60:]].all()
 
 
-def test_fit_shapes_recovers_a_shape(face):
+def test_fit_weights_recovers_a_weight(face):
     for name in ("jawOpen", "mouthSmile_L", "browInnerUp_R"):
         k = face.expression_names.index(name)
-        fitted = face.fit_shapes(0.7 * face.shape_coordinates[k : k + 1], 300)[0]
+        fitted = face.fit_weights(0.7 * face.weights_to_coordinates[k : k + 1], 300)[0]
         assert fitted.argmax() == k
         assert fitted[k] == pytest.approx(0.7, abs=0.12)
 
@@ -92,20 +92,20 @@ def test_vertex_normals_point_outwards(face):
     np.testing.assert_allclose(np.linalg.norm(normals, axis=1), 1, atol=1e-6)
 
 
-def test_the_span_is_orthonormal_and_holds_all_shapes(face):
+def test_span_is_orthonormal_and_contains_all_shapes(face):
     flat = face.span.reshape(len(face.span), -1)
     np.testing.assert_allclose(flat @ flat.T, np.eye(len(flat)), atol=1e-3)
-    shapes = random_shapes(face, np.random.default_rng(3), 5)
-    motion = Motion.of_shapes(face, np.arange(5.0), shapes)
-    np.testing.assert_allclose(motion.displacement(face), face.displacement(shapes), atol=1e-2)
-    again = Motion.of_displacement(face, motion.times, face.displacement(shapes))
+    weights = random_shapes(face, np.random.default_rng(3), 5)
+    motion = Motion.from_weights(face, np.arange(5.0), weights)
+    np.testing.assert_allclose(motion.displacement(face), face.displacement(weights), atol=1e-2)
+    again = Motion.from_displacement(face, motion.times, face.displacement(weights))
     np.testing.assert_allclose(again.coordinates, motion.coordinates, atol=0.05)
     np.testing.assert_allclose(
-        motion.lip_opening(face), face.lip_opening(face.displacement(shapes)), atol=1e-2
+        motion.lip_opening(face), face.lip_opening(face.displacement(weights)), atol=1e-2
     )
 
 
-def test_save_and_load(face, tmp_path):
+def test_saved_face_is_the_same(face, tmp_path):
     path = tmp_path / "face.safetensors"
     save_weights(path, "face", *tensors_of_face(face))
     again = face_of_tensors(*load_weights(path, "face"))
@@ -115,7 +115,7 @@ def test_save_and_load(face, tmp_path):
     assert again.fingerprint == face.fingerprint == load_models(tmp_path).face.fingerprint
 
 
-def test_refuses_other_files(tmp_path):
+def test_unusable_files_are_refused(tmp_path):
     with pytest.raises(InputError, match="no such weights"):
         load_weights(tmp_path / "none.safetensors", "face")
     (tmp_path / "face.safetensors").write_bytes(b"junk" * 100)

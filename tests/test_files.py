@@ -22,7 +22,7 @@ import pytest
 
 from talkemo import InputError, TalkemoError
 from talkemo.audio.recording import open_audio
-from talkemo.binding.bind import bind_mesh, read_landmarks
+from talkemo.binding.bind import bind_mesh, read_landmark_hint
 from talkemo.binding.cache import BindingCache
 from talkemo.binding.files import load_binding, save_binding
 from talkemo.capture.fitting import Fitter
@@ -59,7 +59,7 @@ READERS = {
     "binding": (".npz", lambda path: load_binding(path, FACE, MESH)),
     "map": (".npz", _read_map),
     "timeline": (".txt", Timeline.read),
-    "landmarks": (".txt", lambda path: read_landmarks(path, MESH)),
+    "landmarks": (".txt", lambda path: read_landmark_hint(path, MESH)),
     "mask": (".txt", lambda path: _read_mask(path, 144)),
     "mask's name": (".txt", _check_mask_name),
 }
@@ -179,7 +179,7 @@ def test_a_file_that_becomes_a_pipe_is_not_waited_for(tmp_path, monkeypatch):
 
 def test_sizes_are_limited(tmp_path):
     (tmp_path / "a.txt").write_bytes(b"0 1 happy\n" * 300_000)
-    for read in (Timeline.read, lambda path: read_landmarks(path, MESH)):
+    for read in (Timeline.read, lambda path: read_landmark_hint(path, MESH)):
         with pytest.raises(InputError, match=r"too large for a .*, 3000000 bytes") as caught:
             read(tmp_path / "a.txt")
         assert "at most 1 MiB" in caught.value.hint
@@ -761,7 +761,7 @@ def test_landmarks_of_a_mesh_that_are_no_face(tmp_path):
     }.items():
         path.write_text(text)
         with pytest.raises(InputError, match=reason) as caught:
-            read_landmarks(path, MESH)
+            read_landmark_hint(path, MESH)
         assert caught.value.message.isprintable()
 
 

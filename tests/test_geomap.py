@@ -11,13 +11,13 @@ from talkemo.train import chart
 def test_geodesics_on_a_sphere():
     sphere = trimesh.creation.icosphere(3, radius=10.0)
     points = np.array(sphere.vertices)
-    found = chart.geodesics(points, np.array(sphere.faces))
+    distances = chart.geodesics(points, np.array(sphere.faces))
     true = 10 * np.arccos(np.clip(points @ points.T / 100, -1, 1))
-    assert np.abs(found - true).mean() < 0.03 * true.mean()
+    assert np.abs(distances - true).mean() < 0.03 * true.mean()
 
 
 def test_geodesics_reach_far():
-    """Heat falls to nothing far from its source; distances must not stop there."""
+    """Heat vanishes far from its source; distances must not stop there."""
     x, y = np.meshgrid(np.arange(200.0), np.arange(4.0))
     points = np.stack([x.ravel(), y.ravel(), 0 * x.ravel()], axis=1)
     a = (np.arange(199)[None] + 200 * np.arange(3)[:, None]).ravel()
@@ -30,9 +30,10 @@ def test_geodesics_reach_far():
 def test_mds_of_plane_points_is_exact():
     points = np.random.default_rng(0).standard_normal((60, 2)) * [3, 1]
     distances = np.linalg.norm(points[:, None] - points, axis=2).astype(np.float32)
-    found, stress = chart.classical_mds(distances)
+    embedded, stress = chart.classical_mds(distances)
     assert stress < 1e-4
-    np.testing.assert_allclose(np.linalg.norm(found[:, None] - found, axis=2), distances, atol=1e-2)
+    between = np.linalg.norm(embedded[:, None] - embedded, axis=2)
+    np.testing.assert_allclose(between, distances, atol=1e-2)
 
 
 def test_stress_of_a_scaled_chart_is_zero_and_of_noise_is_not():
@@ -57,8 +58,8 @@ def test_chart_is_upright_symmetric_and_open(face):
     assert 0 < face.chart_stress < 0.1
 
 
-def test_round_trip(face):
-    """Of faces that the tables were not fitted to: random people with random expressions."""
+def test_round_trip_is_accurate(face):
+    """For faces that the tables were not fitted to: random people with random expressions."""
     rng = np.random.default_rng(12345)
     sampling = geomap.geometry_map(face)
     critical = face.regions["lips"] | face.regions["eyelids"]
@@ -70,21 +71,19 @@ def test_round_trip(face):
     assert error[:, critical].max() < 1.0
 
 
-def test_the_errors_of_a_round_trip_are_told(face):
+def test_round_trip_reports_its_errors(face):
     expression = face.expression_weights(random_shapes(face, np.random.default_rng(1), 1))[0]
     vertices = face.vertices(expression, face.identity_weights(np.zeros(1)))
-    maps, told = geomap.round_trip(face, vertices)
+    maps, errors = geomap.round_trip(face, vertices)
     back = face.mean + geomap.geometry_map(face).decode(maps[None])[0]
     error = np.linalg.norm(back - vertices, axis=1)
-    assert (
-        told["round_trip_mean_mm"] == pytest.approx(error.mean(), abs=1e-4)
-        and told["round_trip_mean_mm"] < 0.1
-    )
-    assert told["round_trip_max_mm"] == pytest.approx(error.max(), abs=1e-4)
-    assert told["round_trip_lips_eyelids_max_mm"] < 1.0
+    assert errors["round_trip_mean_mm"] == pytest.approx(error.mean(), abs=1e-4)
+    assert errors["round_trip_mean_mm"] < 0.1
+    assert errors["round_trip_max_mm"] == pytest.approx(error.max(), abs=1e-4)
+    assert errors["round_trip_lips_eyelids_max_mm"] < 1.0
 
 
-def test_a_shift_stays_a_shift(face):
+def test_a_shift_is_preserved(face):
     sampling = geomap.geometry_map(face)
     shift = np.broadcast_to(np.float32([1, -2, 3]), (2, len(face.mean), 3))
     np.testing.assert_allclose(sampling.decode(sampling.encode(shift)), shift, atol=2e-3)

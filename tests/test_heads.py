@@ -1,4 +1,4 @@
-"""Heads that move: how far, how fast, and how a mesh turns with them."""
+"""Motion of head and eyes, and how a mesh turns with them."""
 
 import csv
 
@@ -9,7 +9,14 @@ from scipy.spatial.transform import Rotation
 import talkemo
 from talkemo import InputError
 from talkemo.binding.head_turner import HeadTurner
-from talkemo.expression.head_motion import SHARE, SPECTRUM, Gaze, HeadMotion, gaze_of, gaze_weights
+from talkemo.expression.head_motion import (
+    HEAD_MOTION_SCALE,
+    HEAD_MOTION_STD_DEG,
+    Gaze,
+    HeadMotion,
+    gaze_from_weights,
+    weights_with_gaze,
+)
 from talkemo.face.canonical import ARKIT_NAMES
 from talkemo.formats.live_link import head_angles
 from talkemo.geometry.rigid import eye_rotation
@@ -18,11 +25,11 @@ from talkemo.render.appearance import appearance_of
 from talkemo.video.reader import open_video
 
 
-def test_a_head_moves_as_people_s_do():
+def test_head_moves_like_speakers_heads():
     times = np.arange(0, 120, 1 / 30)
-    found = np.array([HeadMotion(seed).angles(times).std(0) for seed in range(20)])
-    wanted = np.radians(SHARE * np.sqrt((SPECTRUM**2).sum(0)))
-    np.testing.assert_allclose(found.mean(0), wanted, rtol=0.15)
+    measured = np.array([HeadMotion(seed).angles(times).std(0) for seed in range(20)])
+    expected = np.radians(HEAD_MOTION_SCALE * np.sqrt((HEAD_MOTION_STD_DEG**2).sum(0)))
+    np.testing.assert_allclose(measured.mean(0), expected, rtol=0.15)
     assert np.abs(HeadMotion(3).angles(np.zeros(1))).max() < 1e-9  # it looks ahead at first
     np.testing.assert_array_equal(
         HeadMotion(3).angles(times)[::2], HeadMotion(3).angles(times[::2])
@@ -34,13 +41,13 @@ def test_a_head_moves_as_people_s_do():
     )
 
 
-def test_a_mesh_turns_and_its_shoulders_stay(models, example_face):
+def test_mesh_turns_and_shoulders_stay_still(models, example_face):
     binding = talkemo.bind(example_face, models=models)
     turner = HeadTurner(binding)
     turn = Rotation.from_euler("y", 0.3).as_matrix()
     moved = turner(binding.rest, turn)
-    face = binding.placement.rotation.T @ (moved - binding.rest)[binding.landmarks68[30]]
-    assert abs(face[0]) > 10 * binding.scale  # the nose goes to the side
+    nose = binding.placement.rotation.T @ (moved - binding.rest)[binding.landmarks68[30]]
+    assert abs(nose[0]) > 10 * binding.scale  # the nose goes to the side
     chin = binding.placement.to_canonical(binding.rest.astype(np.float64))[
         binding.landmarks68[8], 1
     ]
@@ -53,7 +60,7 @@ def test_a_mesh_turns_and_its_shoulders_stay(models, example_face):
     )
 
 
-def test_animations_have_heads(example_face, short_speech, models, tmp_path):
+def test_outputs_contain_the_head_motion(example_face, short_speech, models, tmp_path):
     outputs = [tmp_path / name for name in ("a.csv", "a.npz", "a.mp4")]
     talkemo.animate(example_face, short_speech, outputs, fps=20, models=models, seed=2)
     with np.load(tmp_path / "a.npz") as arrays:
@@ -62,27 +69,20 @@ def test_animations_have_heads(example_face, short_speech, models, tmp_path):
     rows = list(csv.DictReader((tmp_path / "a.csv").open()))
     yaw = [float(row["HeadYaw"]) for row in rows]
     np.testing.assert_allclose(yaw, head_angles(head)[:, 0], atol=1e-5)
+    outputs = [tmp_path / "b.npz", tmp_path / "b.mp4"]
     still = talkemo.animate(
-        example_face,
-        short_speech,
-        [tmp_path / "b.npz", tmp_path / "b.mp4"],
-        fps=20,
-        head="off",
-        models=models,
-        seed=2,
+        example_face, short_speech, outputs, fps=20, head="off", models=models, seed=2
     )
     with np.load(still.outputs[0]) as arrays:
         assert "head" not in arrays
-        np.testing.assert_array_equal(
-            arrays["vertices"], vertices
-        )  # the mesh of an npz does not turn
-    films = []
+        # The mesh of an npz does not turn.
+        np.testing.assert_array_equal(arrays["vertices"], vertices)
+    videos = []
     for name in ("a.mp4", "b.mp4"):
-        with open_video(tmp_path / name) as film:
-            films.append(np.stack(list(film.frames)).astype(int))
-    assert (
-        np.abs(films[0][-1] - films[1][-1]).mean() > 1.5 * np.abs(films[0][0] - films[1][0]).mean()
-    )
+        with open_video(tmp_path / name) as video:
+            videos.append(np.stack(list(video.frames)).astype(int))
+    first, last = (np.abs(videos[0][k] - videos[1][k]).mean() for k in (0, -1))
+    assert last > 1.5 * first
     with pytest.raises(InputError, match="head motion"):
         check_mode("on", "head motion")
 
@@ -93,8 +93,8 @@ def test_eyes_stay_on_the_camera_and_leap():
     alone, with_head = Gaze(1).angles(times), Gaze(1).angles(times, head)
     # Head and eye together look where the eyes look alone.
     looks = np.stack([h @ eye_rotation(g) @ [0, 0, 1] for h, g in zip(head, with_head)])
-    wanted = np.stack([eye_rotation(g) @ [0, 0, 1] for g in alone])
-    assert np.degrees(np.arccos(np.clip((looks * wanted).sum(1), -1, 1))).max() < 1.5
+    expected = np.stack([eye_rotation(g) @ [0, 0, 1] for g in alone])
+    assert np.degrees(np.arccos(np.clip((looks * expected).sum(1), -1, 1))).max() < 1.5
     speed = np.degrees(np.abs(np.diff(alone, axis=0)).max(1)) * 60
     assert (speed == 0).mean() > 0.8 and 10 < ((speed[1:] > 5) & (speed[:-1] <= 5)).sum() < 70
     parts, looking = [], Gaze(1)
@@ -103,36 +103,31 @@ def test_eyes_stay_on_the_camera_and_leap():
     np.testing.assert_allclose(np.concatenate(parts), alone, atol=1e-9)
 
 
-def test_gaze_in_arkit_s_weights(example_face, short_speech, models):
-    weights = gaze_weights(np.zeros((2, 52)), np.radians([[10.0, 5.0], [-10.0, -5.0]]))
+def test_gaze_in_arkit_weights(example_face, short_speech, models):
+    weights = weights_with_gaze(np.zeros((2, 52)), np.radians([[10.0, 5.0], [-10.0, -5.0]]))
     names = {name: weights[:, k] for k, name in enumerate(ARKIT_NAMES)}
-    assert names["eyeLookDownLeft"][0] == pytest.approx(0.4) and names["eyeLookUpRight"][
-        1
-    ] == pytest.approx(0.4)
+    assert names["eyeLookDownLeft"][0] == pytest.approx(0.4) == names["eyeLookUpRight"][1]
     assert names["eyeLookOutLeft"][0] == pytest.approx(0.2) == names["eyeLookInRight"][0]
     assert weights[0].sum() == pytest.approx(1.2)
     np.testing.assert_allclose(
-        gaze_of(weights), np.radians([[10.0, 5.0], [-10.0, -5.0]]), atol=1e-9
+        gaze_from_weights(weights), np.radians([[10.0, 5.0], [-10.0, -5.0]]), atol=1e-9
     )
     lively, still = (
         talkemo.animate(example_face, short_speech, gaze=g, models=models) for g in ("auto", "off")
     )
-    appearance = [k for k, name in enumerate(ARKIT_NAMES) if name.startswith("eyeLook")]
-    others = np.setdiff1d(np.arange(52), appearance)
-    assert lively.arkit[:, appearance].max() > still.arkit[:, appearance].max() + 0.02
+    gaze = [k for k, name in enumerate(ARKIT_NAMES) if name.startswith("eyeLook")]
+    others = np.setdiff1d(np.arange(52), gaze)
+    assert lively.arkit[:, gaze].max() > still.arkit[:, gaze].max() + 0.02
     np.testing.assert_array_equal(lively.arkit[:, others], still.arkit[:, others])
 
 
 def test_eyeballs_turn(models, example_face):
-    appearance = appearance_of(talkemo.bind(example_face, models=models))
-    rest = talkemo.bind(example_face, models=models).rest
+    binding = talkemo.bind(example_face, models=models)
+    appearance, rest = appearance_of(binding), binding.rest
     ahead = appearance.points(rest)
     appearance.look_at(np.radians([0.0, 20.0]))
     aside = appearance.points(rest)
     moved = np.linalg.norm(aside - ahead, axis=1)
-    assert (
-        moved.max() > 0.3 * 14.6 * talkemo.bind(example_face, models=models).scale
-        and moved[: len(rest)].max() == 0
-    )
+    assert moved.max() > 0.3 * 14.6 * binding.scale and moved[: len(rest)].max() == 0
     appearance.look_at(None)
     np.testing.assert_array_equal(appearance.points(rest), ahead)

@@ -1,11 +1,11 @@
-"""Emotions that live: they follow the voice and drift, and are the same in parts as in one piece."""
+"""Emotions follow the voice and drift; splitting a motion into batches changes nothing."""
 
 import numpy as np
 import pytest
 
 from talkemo import Motion
-from talkemo.expression.emotions import EMOTIONS, LARGEST_INTENSITY, one_hot
-from talkemo.expression.liveliness import SWELL, Liveliness
+from talkemo.expression.emotions import EMOTIONS, MAX_INTENSITY, one_hot
+from talkemo.expression.liveliness import STRESS_SWELL, Liveliness
 
 RATE = 60
 
@@ -22,24 +22,24 @@ def happy(motion: Motion, amount: float = 1.0) -> np.ndarray:
     return np.tile(amount * one_hot("happy"), (len(motion), 1))
 
 
-def test_an_emotion_swells_with_the_voice(face, spoken):
+def test_emotion_grows_with_the_voice(face, spoken):
     amounts = Liveliness(face).amounts(spoken, happy(spoken))[:, EMOTIONS.index("happy")]
     without = Liveliness(face).amounts(Motion(spoken.times, spoken.coordinates), happy(spoken))[
         :, 2
     ]
-    follows = amounts - without
-    assert follows[int(1.5 * RATE)] == pytest.approx(SWELL, abs=0.02)
-    assert follows[int(0.9 * RATE)] == pytest.approx(0, abs=0.02) and follows[-1] < 0
+    change = amounts - without
+    assert change[int(1.5 * RATE)] == pytest.approx(STRESS_SWELL, abs=0.02)
+    assert change[int(0.9 * RATE)] == pytest.approx(0, abs=0.02) and change[-1] < 0
     assert np.abs(np.diff(amounts)).max() < 0.05  # nothing jumps
 
 
 def test_amounts_stay_within_their_limits(face, spoken):
-    most = Liveliness(face, 3).amounts(spoken, happy(spoken, LARGEST_INTENSITY))
-    assert most.max() <= LARGEST_INTENSITY and most.min() >= 0
+    limited = Liveliness(face, 3).amounts(spoken, happy(spoken, MAX_INTENSITY))
+    assert limited.max() <= MAX_INTENSITY and limited.min() >= 0
     assert not Liveliness(face).amounts(spoken, happy(spoken, 0)).any()
 
 
-def test_brows_and_corners_drift_and_lips_hardly(face, spoken):
+def test_brows_and_corners_drift_but_lips_hardly(face, spoken):
     long = Motion(np.arange(60 * RATE) / RATE, np.zeros((60 * RATE, len(face.span)), np.float32))
     drifted = Liveliness(face, 1).drift(long, happy(long))
     moved = np.linalg.norm(drifted.displacement(face)[::30], axis=2)
@@ -48,22 +48,18 @@ def test_brows_and_corners_drift_and_lips_hardly(face, spoken):
     assert Liveliness(face, 1).drift(spoken, happy(spoken, 0)) is spoken
 
 
-def test_seeds_and_parts(face, spoken):
+def test_batches_and_seeds(face, spoken):
     whole = Liveliness(face, 5)
     amounts = whole.amounts(spoken, happy(spoken))
     drifted = whole.drift(spoken, amounts).coordinates
     life, parts = Liveliness(face, 5), []
     for start in range(0, len(spoken), 50):
-        part = slice(start, start + 50)
-        motion = Motion(spoken.times[part], spoken.coordinates[part], spoken.loudness[part])
-        own = life.amounts(motion, happy(motion))
-        np.testing.assert_array_equal(own, amounts[part])
-        parts.append(life.drift(motion, own).coordinates)
+        rows = slice(start, start + 50)
+        motion = Motion(spoken.times[rows], spoken.coordinates[rows], spoken.loudness[rows])
+        batch = life.amounts(motion, happy(motion))
+        np.testing.assert_array_equal(batch, amounts[rows])
+        parts.append(life.drift(motion, batch).coordinates)
     np.testing.assert_allclose(np.concatenate(parts), drifted, atol=1e-5)
-    other = Liveliness(face, 6)
-    assert (
-        np.abs(
-            other.drift(spoken, other.amounts(spoken, happy(spoken))).coordinates - drifted
-        ).max()
-        > 0.1
-    )
+    another_seed = Liveliness(face, 6)
+    drifted_otherwise = another_seed.drift(spoken, another_seed.amounts(spoken, happy(spoken)))
+    assert np.abs(drifted_otherwise.coordinates - drifted).max() > 0.1

@@ -8,7 +8,7 @@ from talkemo import InputError, Motion
 from talkemo.audio.recording import audio_of_samples, open_audio
 from talkemo.evaluation import metrics
 from talkemo.expression.emotions import EMOTIONS, parse_emotion
-from talkemo.face.motion import in_parts
+from talkemo.face.motion import split_times
 
 
 @pytest.fixture(scope="module")
@@ -75,8 +75,10 @@ def test_pieces_equal_one_shot(face, models, tmp_path, example_speech, batch, pi
         tmp_path / "a.wav", np.concatenate([samples, samples[::-1], samples])[: 12 * 16000 + 77]
     )
     times = np.arange(0, audio.duration, 1 / 60)
-    whole = Motion.joined(models.talking.stream(audio, [times], None, 1e6), face)
-    parts = Motion.joined(models.talking.stream(audio, in_parts(times, batch), None, piece), face)
+    whole = Motion.concatenate(models.talking.stream(audio, [times], None, 1e6), face)
+    parts = Motion.concatenate(
+        models.talking.stream(audio, split_times(times, batch), None, piece), face
+    )
     apart = Motion(times, parts.coordinates - whole.coordinates).displacement(face)
     assert np.linalg.norm(apart, axis=2).max() < 1e-4  # mm
 
@@ -226,7 +228,7 @@ def test_spellings():
 
 
 def test_times_beyond_the_sound_rest(face, models, short_speech):
-    parts = models.talking.stream(open_audio(short_speech), in_parts(np.arange(-1, 9, 0.05), 8))
-    motion = Motion.joined(parts, face)
+    parts = models.talking.stream(open_audio(short_speech), split_times(np.arange(-1, 9, 0.05), 8))
+    motion = Motion.concatenate(parts, face)
     assert len(motion) == 200 and np.isfinite(motion.coordinates).all()
     assert np.abs(motion.coordinates[-60:]).max() == 0 and np.abs(motion.coordinates[:5]).max() == 0

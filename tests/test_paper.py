@@ -111,7 +111,7 @@ class Mover:
     device = torch.device("cpu")
 
     def __init__(self, face):
-        self.face, self.by = face, 3 * face.jaw_row / np.linalg.norm(face.jaw_row)
+        self.face, self.by = face, 3 * face.unit_jaw_opening / np.linalg.norm(face.unit_jaw_opening)
 
     def residual(self, maps, opening, shares):
         return np.tile(self.by, (len(maps), 1)).astype(np.float32)

@@ -137,7 +137,7 @@ def test_added_parts_follow_skull_and_jaw(models, example_face):
         atol=1e-3 * binding.scale,
     )
     opened = binding.vertices(
-        binding.face.shape_vector({"jawOpen": 0.8})[None] @ binding.face.shape_coordinates
+        binding.face.weight_vector({"jawOpen": 0.8})[None] @ binding.face.weights_to_coordinates
     )[0]
     moved = (appearance.added(opened) - still) @ binding.placement.rotation / binding.scale
     assert (

@@ -285,8 +285,8 @@ def test_the_objective_is_a_distance_over_all_vertices(face):
 
 
 def test_lips_that_should_be_closed_cost_more(face):
-    opened = face.opening_row[None] / (
-        face.opening_row @ face.opening_row
+    opened = face.lip_opening_gradient[None] / (
+        face.lip_opening_gradient @ face.lip_opening_gradient
     )  # opens the lips by a millimetre
     closed = torch.zeros(1, 1, len(face.span))
     loss = lambda target, closure: float(
@@ -541,21 +541,22 @@ def test_free_corpora_keep_the_share_of_all():
 
 
 def test_labels_close_the_lips_where_a_bilabial_is_spoken(face, tmp_path):
-    open_mouth = np.tile(8 * face.jaw_row, (100, 1))
+    open_mouth = np.tile(8 * face.unit_jaw_opening, (100, 1))
     spoken = {"a.ogg": [["AH", 0.0, 0.9], ["B", 0.98, 1.02]], "b.ogg": [["AH", 0.0, 1.0]]}
     (tmp_path / "phones.json").write_text(json.dumps(spoken))
     closures = known_closures(tmp_path / "phones.json")
     assert closures["speech/a.ogg"] == pytest.approx([1.0]) and not len(closures["speech/b.ogg"])
     closing = closing_direction(face)
     opening = (
-        close_lips(open_mouth, closures["speech/a.ogg"], face.opening_row, closing)
-        @ face.opening_row
+        close_lips(open_mouth, closures["speech/a.ogg"], face.lip_opening_gradient, closing)
+        @ face.lip_opening_gradient
     )
     assert opening[[49, 50, 51]] == pytest.approx(0, abs=1e-3) and opening[
         [44, 56]
     ] == pytest.approx(8, abs=1e-3)
     np.testing.assert_array_equal(
-        close_lips(open_mouth, closures["speech/b.ogg"], face.opening_row, closing), open_mouth
+        close_lips(open_mouth, closures["speech/b.ogg"], face.lip_opening_gradient, closing),
+        open_mouth,
     )
     # The lips come together and hardly anything else moves.
     moved = np.tensordot(closing, face.span, 1)
@@ -773,7 +774,7 @@ def test_the_generator_in_training_is_the_one_in_animation(face):
     )
     label = torch.from_numpy(np.stack([one_hot("happy")] * 2))
     in_training = MapGenerator(generator, residual_rows(face)[0])
-    picture = torch.from_numpy(shapes @ face.shape_coordinates) @ generator.picture
+    picture = torch.from_numpy(shapes @ face.weights_to_coordinates) @ generator.picture
     with torch.inference_mode():
         coordinates = generator(picture.view(2, 3, 32, 32), label)
         wanted = (coordinates @ in_training.rows.flatten(1)).view(2, 3, TRAINED_SIZE, TRAINED_SIZE)

@@ -18,7 +18,7 @@ from talkemo import (
 )
 from talkemo.binding.mesh_to_motion import MeshToMotion
 from talkemo.data import augmentation
-from talkemo.expression.emotions import effective, one_hot
+from talkemo.expression.emotions import effective_amounts, one_hot
 from talkemo.formats.mesh import load_mesh
 from talkemo.formats.npz import NpzAnimation
 from talkemo.formats.obj import save_obj
@@ -42,7 +42,7 @@ def mesh(example_face):
 def foreign(face, mesh, bound):
     """An animation as another tool would make it: a jaw that opens and shuts on a head that turns, (24, V, 3)."""
     jaw = (
-        bound.vertices(face.shape_vector({"jawOpen": 1.0})[None] @ face.shape_coordinates)[0]
+        bound.vertices(face.weight_vector({"jawOpen": 1.0})[None] @ face.weights_to_coordinates)[0]
         - mesh.vertices
     )
     opening = 0.5 - 0.5 * np.cos(np.arange(24) / 24 * 4 * np.pi)
@@ -144,7 +144,7 @@ def test_an_npz_says_how_its_face_is_turned(foreign, mesh, tmp_path, kept):
 @pytest.fixture
 def foreign_glb(face, mesh, bound, tmp_path):
     jaw = (
-        bound.vertices(face.shape_vector({"jawOpen": 1.0})[None] @ face.shape_coordinates)[0]
+        bound.vertices(face.weight_vector({"jawOpen": 1.0})[None] @ face.weights_to_coordinates)[0]
         - mesh.vertices
     )
     path = tmp_path / "foreign.glb"
@@ -200,8 +200,10 @@ def test_the_tracker_sees_what_a_mesh_does(face, bound):
     names = ("jawOpen", "mouthSmile_L", "mouthSmile_R", "browDown_L")
     shapes = np.zeros((6, len(face.expression_names)), np.float32)
     shapes[:, [face.expression_names.index(name) for name in names]] = rng.random((6, 4))
-    vertices = bound.vertices(shapes @ face.shape_coordinates) @ turned(15).T.astype(np.float32) + 7
-    found, rotation = MeshToMotion(bound).track(vertices, np.arange(6) / 30)
+    vertices = (
+        bound.vertices(shapes @ face.weights_to_coordinates) @ turned(15).T.astype(np.float32) + 7
+    )
+    found, rotation = MeshToMotion(bound).motion_of_mesh(vertices, np.arange(6) / 30)
     assert np.abs(rotation - turned(15)).max() < 0.01
     error = np.linalg.norm(found.displacement(face) - face.displacement(shapes), axis=2)
     assert error.mean() < 0.25
@@ -411,7 +413,9 @@ def test_augmentation_draws_every_emotion(face):
     assert augmentation.augment(face, still, "neutral") is still
     half = augmentation.augment(face, still, "happy", weight=0.5)[0]
     np.testing.assert_allclose(half, drawn["happy"] / 2, atol=1e-6)
-    assert effective(np.array(0.5)) == 0.5 and effective(np.array(1.5)) == pytest.approx(1.3)
+    assert effective_amounts(np.array(0.5)) == 0.5 and effective_amounts(
+        np.array(1.5)
+    ) == pytest.approx(1.3)
 
 
 def test_people_draw_emotions_in_their_own_ways(face):

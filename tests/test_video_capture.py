@@ -52,7 +52,7 @@ def performance(face):
     """
     shapes = np.zeros((FRAMES, len(face.expression_names)))
     shapes[:, face.expression_names.index("jawOpen")] = JAW
-    operator = face.mesh_operator(face.mesh_points)
+    operator = face.mediapipe_operator(face.mesh_points)
     rest = operator @ face.mean
     moved = rest + np.tensordot(
         shapes, np.stack([operator @ row for row in face.expression_basis]), 1
@@ -207,7 +207,7 @@ def test_scores_predict_what_landmarks_hardly_show(face, clip, performance):
 def test_a_face_near_the_camera(face, clip, performance):
     shapes = np.zeros((FRAMES, len(face.expression_names)))
     shapes[:, face.expression_names.index("jawOpen")] = JAW
-    operator = face.mesh_operator(face.mesh_points)
+    operator = face.mediapipe_operator(face.mesh_points)
     rest = operator @ face.mean
     moved = rest + np.tensordot(
         shapes, np.stack([operator @ row for row in face.expression_basis]), 1

@@ -1,9 +1,10 @@
-"""Binding a mesh: finding its face, and giving each vertex its motion."""
+"""Binding a mesh: finds its face and gives each vertex its motion."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -11,29 +12,39 @@ from ..errors import InputError
 from ..face.canonical import Face
 from ..files.reading import printable, read_text
 from ..formats.mesh_types import Mesh, check_mesh
-from ..geometry.meshes import vertex_normals
+from ..geometry.meshes import area_vectors, vertex_normals
+from ..options import option
 from .binding import Binding
 from .cache import BindingCache
 from .files import load_binding
 
-LARGEST_LANDMARKS = 1 << 20  # bytes of a file of landmarks
-FARTHEST_LANDMARK = 2.0  # times the mesh's size that a landmark may lie outside of it
-STILL = 1e-6  # mm, largest motion of a vertex that counts as none
+if TYPE_CHECKING:
+    from .body import Body
+
+MAX_LANDMARK_FILE_BYTES = 1 << 20
+MAX_LANDMARK_OFFSET = 2.0  # distance of a landmark from the mesh, in sizes of the mesh
+MIN_MOTION_MM = 1e-6  # vertices whose largest motion is smaller do not move
 
 
 @dataclass(frozen=True)
 class FaceHint:
-    """Where a mesh has its face, for those that are not found unaided.
+    """Where the face of a mesh is, for meshes whose face is not found automatically."""
 
-    binding: a file that `talkemo bind` wrote for this mesh, instead of all others
-    up, forward: the mesh's axes that point up and where the face looks, such as z and -y
-    landmarks: a text file with a line a point: the iBUG number from 1 to 68, then a vertex counted from 0, or x y z
-    """
-
-    binding: str | Path | None = None
-    up: str | None = None
-    forward: str | None = None
-    landmarks: str | Path | None = None
+    binding: str | Path | None = option(
+        None, "Binding of this mesh, saved by talkemo bind; replaces the other hints.", panel="Face"
+    )
+    up: str | None = option(
+        None, "Axis of the mesh that points up: x, y, z, -x, -y or -z.", panel="Face"
+    )
+    forward: str | None = option(
+        None, "Axis of the mesh that the face looks along, such as -y.", panel="Face"
+    )
+    landmarks: str | Path | None = option(
+        None,
+        "Text file with one landmark a line: its iBUG number (1 to 68), then a vertex counted "
+        "from 0, or x y z.",
+        panel="Face",
+    )
 
     @property
     def files(self) -> list[str | Path]:
@@ -41,38 +52,30 @@ class FaceHint:
         return [path for path in (self.binding, self.landmarks) if path is not None]
 
 
-def bind_hinted(
+def bind_with_hint(
     face: Face, mesh: Mesh, hint: FaceHint | None = None, cache: BindingCache | None = None
 ) -> Binding:
-    """Bind a mesh as a hint says, from the cache where it has been bound before.
+    """Bind a mesh with the help of a hint, or get its binding from the cache.
 
-    Raises InputError for a file that is wrong, or where no face is found.
+    Raises InputError for a file that cannot be used, or if no face is found.
     """
     hint = hint or FaceHint()
     if hint.binding is not None:
         if hint.up or hint.forward or hint.landmarks:
             raise InputError(
-                "a --binding says where the face is", "leave --up, --forward and --landmarks out"
+                "--binding cannot be combined with other hints",
+                "leave --up, --forward and --landmarks out",
             )
         return load_binding(hint.binding, face, mesh)
+    landmarks = None
     if hint.landmarks is not None:
-        return bind_mesh(
-            face,
-            mesh,
-            up=hint.up,
-            forward=hint.forward,
-            landmarks=read_landmarks(hint.landmarks, mesh),
-        )
-    name = None if cache is None else cache.name(face, mesh, hint.up, hint.forward)
-    if (
-        cache is not None
-        and name is not None
-        and (known := cache.get(name, face, mesh)) is not None
-    ):
-        return known
-    binding = bind_mesh(face, mesh, up=hint.up, forward=hint.forward)
-    if cache is not None and name is not None:
-        cache.put(name, binding)
+        landmarks, cache = read_landmark_hint(hint.landmarks, mesh), None
+    name = cache.name(face, mesh, hint.up, hint.forward) if cache else ""
+    binding = cache.get(name, face, mesh) if cache else None
+    if binding is None:
+        binding = bind_mesh(face, mesh, up=hint.up, forward=hint.forward, landmarks=landmarks)
+        if cache:
+            cache.put(name, binding)
     return binding
 
 
@@ -84,143 +87,166 @@ def bind_mesh(
     forward: str | None = None,
     landmarks: np.ndarray | None = None,
 ) -> Binding:
-    """Bind a mesh with a face, in any unit and orientation. Raises InputError where no face is found.
+    """Bind a mesh with a face, in any unit and orientation.
 
-    up, forward: axes of the mesh, see `FaceHint`; landmarks: (68, 3) places of the iBUG points in the mesh, NaN for
-        those that are unknown; then nothing is searched
+    Parameters
+    ----------
+    face : Face
+        The canonical face.
+    mesh : Mesh
+    up, forward : str, optional
+        Axes of the mesh, see `FaceHint`.
+    landmarks : (68, 3), optional
+        iBUG landmarks in the mesh's space, NaN for unknown ones; with them no face is searched.
+
+    Raises
+    ------
+    InputError
+        If the mesh cannot be used or no face is found.
     """
     from threadpoolctl import threadpool_limits
 
-    from .registration import turns_towards
+    from .pose_search import axis_rotations
 
     check_mesh(mesh, mesh.name)
     if landmarks is not None:
-        check_landmarks(landmarks, "landmarks")
-    turns = turns_towards(up, forward)
-    # Its matrices are small: a second thread gains nothing, and beside other processes it costs tenfold.
+        check_landmark_hint(landmarks, "landmarks")
+    rotations = axis_rotations(up, forward)
+    # The matrices are small: a second thread gains nothing, and costs much beside other processes.
     with threadpool_limits(1, "blas"):
-        return _bind(face, mesh, turns, landmarks)
+        return _bind(face, mesh, rotations, landmarks)
 
 
 def _bind(
-    face: Face, mesh: Mesh, turns: list[np.ndarray] | None, landmarks: np.ndarray | None
+    face: Face, mesh: Mesh, rotations: list[np.ndarray] | None, landmarks: np.ndarray | None
 ) -> Binding:
-    """Bind a mesh, see `bind_mesh`. turns: rotations to try, see `registration.locate`."""
+    """Register the face, give all parts of the mesh their motion, and return it as a binding."""
     from .body import Body, weld
     from .mouth import Mouth
     from .parts import place_parts
-    from .registration import locate, refine, surface_of
+    from .registration import locate, refine
     from .skin import place_skin
+    from .surface import sample_surface
 
     welded = weld(mesh)
     vertices = mesh.vertices[welded.first]
     faces = _facing_outwards(vertices, welded.faces)
-    fit = locate(face, surface_of(vertices, faces), turns, landmarks)
-    fitted = refine(face, fit)
-    body = Body(face, fit, fitted, vertices, faces)
-    mouth = Mouth(face, fitted)
+    fit = locate(face, sample_surface(vertices, faces), rotations, landmarks)
+    body = Body(face, fit, refine(face, fit), vertices, faces)
+    mouth = Mouth(face, body.fitted)
     place_skin(body, mouth)
     parts = place_parts(body, mouth)
 
-    moving = np.flatnonzero(np.abs(body.shapes).max((0, 2)) > STILL)
+    def in_mesh(merged: np.ndarray) -> np.ndarray:
+        """Return the mesh's vertices that were merged into vertices of the body."""
+        return np.flatnonzero(np.isin(welded.merged, merged))
+
+    moving = in_mesh(np.flatnonzero(np.abs(body.targets).max((0, 2)) > MIN_MOTION_MM))
     if not len(moving):
         raise InputError(
             "no skin found in the mesh where its face should be", "say where it is by --landmarks"
         )
-    of_mesh = np.flatnonzero(np.isin(welded.merged, moving))
-    rows = welded.merged[of_mesh]
+    rows = welded.merged[moving]
     placement = fit.placement
-    shapes = placement.scale * body.shapes[:, rows] @ placement.rotation.T.astype(np.float32)
-    in_mesh = lambda merged: np.flatnonzero(np.isin(welded.merged, merged))
+    to_mesh = placement.rotation.T.astype(np.float32)
     return Binding(
         mesh=mesh,
         face=face,
-        moving=of_mesh,
-        shapes=shapes.astype(np.float32),
+        moving=moving,
+        targets=(placement.scale * body.targets[:, rows] @ to_mesh).astype(np.float32),
         canonical=body.canonical[rows],
-        landmarks68=welded.first[_nearest_landmarks(body)],
+        landmarks68=welded.first[_closest_to_landmarks(body)],
         placement=placement,
         error=fit.error,
         relief=fit.relief,
-        parts={name: len(in_mesh(found)) for name, found in parts.vertices().items()},
-        eyes=tuple((in_mesh(found), placement.to_mesh(centre)) for found, centre in parts.eyes),
+        parts={kind: len(in_mesh(merged)) for kind, merged in parts.vertices().items()},
+        eyes=tuple((in_mesh(eye), placement.to_mesh(centre)) for eye, centre in parts.eyes),
     )
 
 
 def _facing_outwards(vertices: np.ndarray, faces: np.ndarray) -> np.ndarray:
-    """Triangles (F, 3) turned so that most normals point away from the middle: a face bulges, and so does its body."""
-    corners = vertices[faces]
-    outwards = np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0])
+    """Flip triangles (F, 3) if most normals point towards the middle: heads and bodies bulge."""
+    centres = vertices[faces].mean(1)
     middle = np.median(vertices[faces.ravel()], axis=0)
-    return faces[:, ::-1] if np.einsum("fc,fc->", corners.mean(1) - middle, outwards) < 0 else faces
+    outwards = np.einsum("fc,fc->", centres - middle, area_vectors(vertices, faces))
+    return faces[:, ::-1] if outwards < 0 else faces
 
 
-def _nearest_landmarks(body) -> np.ndarray:
-    """(68,) skin vertices of a body nearest to the fitted iBUG points.
+def _closest_to_landmarks(body: Body) -> np.ndarray:
+    """Return the skin vertices (68,) of a body that are closest to the fitted iBUG landmarks.
 
-    By place and normal: on closed lips the nearest vertex by place alone could be the other lip's.
+    Normals count as well: on closed lips the closest vertex could be the other lip's.
     """
     from scipy.spatial import cKDTree
 
-    from .registration import NORMAL_WEIGHT
+    from .surface import NORMAL_WEIGHT_MM
 
-    face, fitted = body.face, body.fitted
-    tree = cKDTree(np.hstack([body.points, NORMAL_WEIGHT * body.normals])[body.skin])
-    own = np.hstack([fitted, NORMAL_WEIGHT * vertex_normals(fitted, face.faces)])[face.landmarks68]
-    return np.flatnonzero(body.skin)[tree.query(own)[1]]
+    face, fitted, skin = body.face, body.fitted, np.flatnonzero(body.skin)
+    tree = cKDTree(np.hstack([body.points[skin], NORMAL_WEIGHT_MM * body.normals[skin]]))
+    normals = vertex_normals(fitted, face.faces)
+    landmarks = np.hstack([fitted, NORMAL_WEIGHT_MM * normals])[face.landmarks68]
+    return skin[tree.query(landmarks)[1]]
 
 
-def read_landmarks(path: str | Path, mesh: Mesh) -> np.ndarray:
-    """(68, 3) places of the iBUG points of a mesh from a text file, NaN for those not in it; see `FaceHint`."""
-    text = read_text(
-        path,
-        "a file of landmarks",
-        "a text file with lines like: 31 0.0 1.6 0.1",
-        LARGEST_LANDMARKS,
-    )
+def read_landmark_hint(path: str | Path, mesh: Mesh) -> np.ndarray:
+    """Read the iBUG landmarks (68, 3) of a mesh, NaN for missing ones, see `FaceHint.landmarks`.
+
+    Raises InputError for a file that is not like that, or whose landmarks lie far from the mesh.
+    """
+    name, hint = printable(path), "a text file with lines like: 31 0.0 1.6 0.1"
+    text = read_text(path, "a file of landmarks", hint, MAX_LANDMARK_FILE_BYTES)
     low, high = mesh.vertices.min(0), mesh.vertices.max(0)
-    reach = FARTHEST_LANDMARK * (high - low).max()
-    places = np.full((68, 3), np.nan)
+    margin = MAX_LANDMARK_OFFSET * (high - low).max()
+    landmarks = np.full((68, 3), np.nan)
     for number, line in enumerate(text.splitlines(), 1):
         fields = line.split("#")[0].replace(",", " ").split()
         if not fields:
             continue
+        where = f"{name}: line {number} ('{printable(line.strip(), 40)}')"
         try:
-            point, numbers = int(fields[0]), [float(x) for x in fields[1:]]
-            if not 1 <= point <= 68 or len(numbers) not in (1, 3) or not np.isfinite(numbers).all():
-                raise ValueError
-            if len(numbers) == 1:
-                if not 0 <= int(fields[1]) < len(mesh.vertices):
-                    raise ValueError
-                numbers = mesh.vertices[int(fields[1])].tolist()
+            point, position = _parse_landmark(fields, mesh)
         except ValueError:
             raise InputError(
-                f"{printable(path)}: line {number} ('{printable(line.strip(), 40)}') is not a landmark",
-                f"'point vertex' or 'point x y z', points 1 to 68, vertices 0 to {len(mesh.vertices) - 1}",
+                f"{where} is not a landmark",
+                "'point vertex' or 'point x y z', points 1 to 68, "
+                f"vertices 0 to {len(mesh.vertices) - 1}",
             ) from None
-        if (numbers < low - reach).any() or (numbers > high + reach).any():
+        if (position < low - margin).any() or (position > high + margin).any():
+            low_text, high_text = (" ".join(f"{x:.3g}" for x in corner) for corner in (low, high))
             raise InputError(
-                f"{printable(path)}: line {number} ('{printable(line.strip(), 40)}') lies far from the mesh",
-                f"the mesh lies between {_numbers(low)} and {_numbers(high)}",
+                f"{where} lies far from the mesh",
+                f"the mesh lies between {low_text} and {high_text}",
             )
-        places[point - 1] = numbers
-    check_landmarks(places, printable(path))
-    return places
+        landmarks[point - 1] = position
+    check_landmark_hint(landmarks, name)
+    return landmarks
 
 
-def check_landmarks(places: np.ndarray, name: str) -> None:
-    """Raise InputError unless places (68, 3), NaN for unknown ones, say where a face is. name: in messages."""
-    known = places[np.isfinite(places).all(1)]
-    spread = (
-        np.zeros(3) if len(known) < 4 else np.linalg.svd(known - known.mean(0), compute_uv=False)
-    )
-    # Points on a line could be turned about it.
+def _parse_landmark(fields: list[str], mesh: Mesh) -> tuple[int, np.ndarray]:
+    """Return the number and the position (3,) of a landmark. Raises ValueError for another line."""
+    point, numbers = int(fields[0]), np.array([float(x) for x in fields[1:]])
+    if not 1 <= point <= 68 or len(numbers) not in (1, 3) or not np.isfinite(numbers).all():
+        raise ValueError
+    if len(numbers) == 3:
+        return point, numbers
+    vertex = int(fields[1])
+    if not 0 <= vertex < len(mesh.vertices):
+        raise ValueError
+    return point, mesh.vertices[vertex]
+
+
+def check_landmark_hint(landmarks: np.ndarray, name: str) -> None:
+    """Raise InputError unless landmarks (68, 3), NaN for unknown ones, determine a pose.
+
+    `name` is for the message.
+    """
+    known = landmarks[np.isfinite(landmarks).all(1)]
+    spread = np.zeros(3)
+    if len(known) >= 4:
+        spread = np.linalg.svd(known - known.mean(0), compute_uv=False)
+    # Points on a line could be rotated about it.
     if spread[1] <= 1e-3 * spread[0]:
         raise InputError(
             f"{name}: too few landmarks, {len(known)} of them, or all on a line",
             "name at least four that do not lie on a line, such as eyes, nose and mouth",
         )
-
-
-def _numbers(place: np.ndarray) -> str:
-    return " ".join(f"{x:.3g}" for x in place)

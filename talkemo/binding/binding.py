@@ -1,4 +1,4 @@
-"""A binding: how a mesh follows the canonical face, as one matrix from a motion's coordinates to vertices."""
+"""The binding of a mesh: a linear map from the coordinates of a motion to the mesh's vertices."""
 
 from __future__ import annotations
 
@@ -7,36 +7,53 @@ from functools import cached_property
 
 import numpy as np
 
-from ..face.canonical import ARKIT_NAMES, INNER_LIPS, MOUTH_CORNERS, Face
+from ..face.canonical import ARKIT_GAZE_DEG, ARKIT_NAMES, INNER_LIPS, MOUTH_CORNERS, Face
 from ..formats.mesh_types import Mesh
 from ..geometry.rigid import Similarity, eye_rotation
 
-INVISIBLE = 2e-3  # mm of motion that ARKit targets leave out
-AROUND = 8.0  # mm around the canonical face that belong to it in a picture
-GAZE = 25.0  # degrees that an eye turns for a gaze at weight 1
-DENSE = 0.5  # share of moving vertices from which all vertices are multiplied at once, which is quicker than scattering
+MIN_ARKIT_MOTION_MM = 2e-3  # smaller motion is left out of ARKit targets, which keeps files small
+FOCUS_MARGIN_MM = 8.0  # around the canonical face's box; vertices inside are in a camera's focus
+DENSE_MATRIX_FRACTION = 0.5  # moving vertices from which a dense product is faster than scattering
 
 
 @dataclass(frozen=True, eq=False)
 class Binding:
-    """How a mesh of N vertices follows the canonical face.
+    """How a mesh follows the motion of the canonical face.
 
-    mesh: the user's mesh; face: the canonical one
-    moving: (M,) int, its vertices that can move; shapes: (S, M, 3) float32, what each blend shape at weight 1 moves them
-        by, in the mesh's unit and orientation
-    canonical: (M,) int, the nearest canonical vertex of skin, -1 for vertices of other parts
-    landmarks68: (68,) int, vertices of the mesh nearest to the iBUG points
-    placement: the similarity from the canonical face to the mesh
-    error: median distance in canonical mm between the bilinear model's face and the mesh
-    relief: how much the mesh's relief is like a face's, up to 1
-    parts: number of the mesh's vertices by what they were recognised as
-    eyes: for each eye, the right one first, its vertices and its centre
+    N is the number of the mesh's vertices, M of those that can move, S of blend shapes. Made by
+    `talkemo.bind`; `vertices(motion.coordinates)` animates the mesh.
+
+    Attributes
+    ----------
+    mesh : Mesh
+        The user's mesh, whose vertices (N, 3) keep their order, unit and orientation.
+    face : Face
+        The canonical face.
+    moving : (M,) int
+        The vertices that can move, ascending.
+    targets : (S, M, 3) float32
+        Displacement of the moving vertices by each blend shape at weight 1, in the mesh's unit and
+        orientation.
+    canonical : (M,) int
+        Nearest canonical vertex of each moving vertex of the skin, -1 for other parts.
+    landmarks68 : (68,) int
+        The mesh's vertices closest to the iBUG landmarks.
+    placement : Similarity
+        Map from the canonical face to the mesh.
+    error : float
+        Median distance between the bilinear model's fit and the mesh, in canonical mm.
+    relief : float
+        Correlation, up to 1, of the mesh's relief with the canonical face's.
+    parts : dict
+        Number of the mesh's vertices by what they were recognised as, such as skin, eyes, jaw.
+    eyes : tuple of (vertices, centre)
+        Vertices (E,) int and centre (3,) of the right and of the left eyeball, in the mesh's unit.
     """
 
     mesh: Mesh
     face: Face
     moving: np.ndarray
-    shapes: np.ndarray
+    targets: np.ndarray
     canonical: np.ndarray
     landmarks68: np.ndarray
     placement: Similarity
@@ -52,42 +69,48 @@ class Binding:
 
     @cached_property
     def rest(self) -> np.ndarray:
-        """(N, 3) float32, the mesh without motion."""
+        """(N, 3) float32, vertices of the mesh at rest."""
         return self.mesh.vertices.astype(np.float32)
 
     @cached_property
     def matrix(self) -> np.ndarray:
-        """(S, M·3) float32, what a unit of each of a motion's coordinates moves the moving vertices by."""
+        """(S, M·3) float32, displacement of the moving vertices by 1 mm of each coordinate."""
         skin = self.canonical >= 0
-        to_shapes = self.face.span_shapes
-        result = np.empty_like(self.shapes)
-        result[:, skin] = np.tensordot(to_shapes.astype(np.float32), self.shapes[:, skin], 1)
+        to_weights = self.face.coordinates_to_weights
+        result = np.empty_like(self.targets)
+        result[:, skin] = np.tensordot(to_weights.astype(np.float32), self.targets[:, skin], 1)
         if not skin.all():
-            # Many combinations of shapes move the skin alike. Jaw and tongue follow the plainest of them.
-            plain = np.linalg.inv(to_shapes).T @ np.linalg.inv(
-                self.face.expression_gram.astype(np.float64)
-            )
-            result[:, ~skin] = np.tensordot(plain.astype(np.float32), self.shapes[:, ~skin], 1)
+            # Many combinations of weights move the skin alike; jaw and tongue, which do not span
+            # the same space, follow the regularised one.
+            gram = self.face.regularised_gram.astype(np.float64)
+            weights = np.linalg.inv(to_weights).T @ np.linalg.inv(gram)
+            result[:, ~skin] = np.tensordot(weights.astype(np.float32), self.targets[:, ~skin], 1)
         return result.reshape(len(result), -1)
 
     @cached_property
     def _dense_matrix(self) -> np.ndarray:
         """(S, N·3) float32, `matrix` with zeros for vertices that do not move."""
-        result = np.zeros((len(self.shapes), *self.rest.shape), np.float32)
-        result[:, self.moving] = self.matrix.reshape(self.shapes.shape)
+        result = np.zeros((len(self.targets), *self.rest.shape), np.float32)
+        result[:, self.moving] = self.matrix.reshape(self.targets.shape)
         return result.reshape(len(result), -1)
 
     def basis(self) -> np.ndarray:
-        """(S, N, 3) float32, what a unit of each of a motion's coordinates moves each of the mesh's vertices by."""
-        return self._dense_matrix.reshape(len(self.shapes), -1, 3)
+        """Return the displacement (S, N, 3) float32 of all vertices by 1 mm of each coordinate."""
+        return self._dense_matrix.reshape(len(self.targets), -1, 3)
 
     def displacement(self, coordinates: np.ndarray) -> np.ndarray:
-        """What a motion's coordinates (T, S) move the moving vertices by, (T, M, 3) float32 in the mesh's unit."""
+        """Return the displacement (T, M, 3) float32 of the moving vertices.
+
+        Parameters
+        ----------
+        coordinates : (T, S) float32
+            Of a motion; the result is in the mesh's unit.
+        """
         return (coordinates @ self.matrix).reshape(len(coordinates), -1, 3)
 
     def vertices(self, coordinates: np.ndarray) -> np.ndarray:
-        """Vertices (T, N, 3) float32 of the mesh for a motion's coordinates (T, S)."""
-        if len(self.moving) > DENSE * len(self.rest):
+        """Return the vertices (T, N, 3) float32 of the mesh for a motion's coordinates (T, S)."""
+        if len(self.moving) > DENSE_MATRIX_FRACTION * len(self.rest):
             result = (coordinates @ self._dense_matrix).reshape(len(coordinates), -1, 3)
             result += self.rest
             return result
@@ -96,54 +119,47 @@ class Binding:
         return result
 
     def arkit_targets(self) -> np.ndarray:
-        """(52, N, 3) float32, what ARKit's shapes at weight 1 move the mesh's vertices by; a gaze turns the eyeballs."""
+        """Return the displacement (52, N, 3) float32 of all vertices by ARKit's shapes at weight 1.
+
+        Gaze shapes also rotate the eyeballs.
+        """
+        moved = np.tensordot((self.face.arkit_matrix > 0).T.astype(np.float32), self.targets, 1)
+        moved[np.abs(moved).max(2) < MIN_ARKIT_MOTION_MM * self.scale] = 0
         targets = np.zeros((len(ARKIT_NAMES), *self.rest.shape), np.float32)
-        moved = np.tensordot((self.face.arkit_matrix > 0).T.astype(np.float32), self.shapes, 1)
-        moved[np.abs(moved).max(2) < INVISIBLE * self.scale] = 0  # so that a file need not hold it
         targets[:, self.moving] = moved
-        for side, (vertices, centre) in zip(("Right", "Left"), self.eyes):
-            inwards = 1.0 if side == "Right" else -1.0
-            turns = {
-                "Down": (1.0, 0.0),
-                "Up": (-1.0, 0.0),
-                "In": (0.0, inwards),
-                "Out": (0.0, -inwards),
-            }
-            for gaze, (pitch, yaw) in turns.items():
-                if len(vertices):
-                    row = ARKIT_NAMES.index(f"eyeLook{gaze}{side}")
-                    targets[row, vertices] = self._eye_motion(
-                        vertices, centre, pitch * GAZE, yaw * GAZE
-                    )
+        for side, inwards, (vertices, centre) in zip(("Right", "Left"), (1, -1), self.eyes):
+            arm = self.mesh.vertices[vertices] - centre
+            gazes = {"Down": (1, 0), "Up": (-1, 0), "In": (0, inwards), "Out": (0, -inwards)}
+            for direction, pitch_yaw in gazes.items():
+                gaze = np.radians(ARKIT_GAZE_DEG * np.array(pitch_yaw))
+                rotation = eye_rotation(gaze, self.placement.rotation)
+                shape = ARKIT_NAMES.index(f"eyeLook{direction}{side}")
+                targets[shape, vertices] = arm @ rotation.T - arm
         return targets
 
-    def _eye_motion(
-        self, vertices: np.ndarray, centre: np.ndarray, pitch: float, yaw: float
-    ) -> np.ndarray:
-        """What turning an eye about its centre by degrees of pitch or yaw moves its vertices by, (E, 3)."""
-        rotation = eye_rotation(np.radians((pitch, yaw)), self.placement.rotation)
-        arm = self.mesh.vertices[vertices] - centre
-        return arm @ rotation.T - arm
-
     def lip_opening_ratio(self) -> float:
-        """How far jawOpen opens the lips, beside the canonical face's, both relative to the width of the mouth."""
+        """Return how far jawOpen opens the lips compared with the canonical face.
+
+        Both openings are measured relative to the width of the mouth.
+        """
         face = self.face
         jaw = face.expression_names.index("jawOpen")
+        opened = self.vertices(face.weights_to_coordinates[[jaw]])[0, self.landmarks68]
         rest = self.placement.to_canonical(self.mesh.vertices[self.landmarks68])
-        opened = self.vertices(face.shape_coordinates[jaw][None])[0, self.landmarks68]
-        upper, lower = INNER_LIPS
-        own = (self.placement.to_canonical(opened) - rest)[[upper, lower], 1]
-        right, left = MOUTH_CORNERS
-        ends = face.mean[face.landmarks68[[right, left]]]
-        canonical = face.lip_opening(face.expression_basis[jaw]) / np.linalg.norm(ends[1] - ends[0])
-        return float((own[0] - own[1]) / np.linalg.norm(rest[left] - rest[right]) / canonical)
+        upper, lower = (self.placement.to_canonical(opened) - rest)[list(INNER_LIPS), 1]
+        right, left = rest[list(MOUTH_CORNERS)]
+        face_right, face_left = face.mean[face.landmarks68[list(MOUTH_CORNERS)]]
+        face_opening = face.lip_opening(face.expression_basis[jaw])
+        face_ratio = face_opening / np.linalg.norm(face_left - face_right)
+        return float((upper - lower) / np.linalg.norm(left - right) / face_ratio)
 
     @cached_property
     def focus(self) -> np.ndarray:
-        """(N,) bool, the vertices where the face is: what a camera should look at."""
+        """(N,) bool, vertices of and around the face: what a camera should frame."""
         points, mean = self.placement.to_canonical(self.mesh.vertices), self.face.mean
-        return ((points > mean.min(0) - AROUND) & (points < mean.max(0) + AROUND)).all(1)
+        low, high = mean.min(0) - FOCUS_MARGIN_MM, mean.max(0) + FOCUS_MARGIN_MM
+        return ((points > low) & (points < high)).all(1)
 
     def region(self, name: str) -> np.ndarray:
-        """Indices of the mesh's vertices in a region of the canonical face, one of `face.REGIONS`."""
+        """Return the vertices of the mesh in a region of the face, one of `canonical.REGIONS`."""
         return self.moving[(self.canonical >= 0) & self.face.regions[name][self.canonical]]

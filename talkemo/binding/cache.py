@@ -1,8 +1,8 @@
-"""Bindings that are remembered, in the user's cache folder, so that the second sentence on a face starts at once.
+"""The cache of bindings, so that the face of a mesh is searched for only once.
 
-A file's name is made of the fingerprints of mesh and face and of what the user said of the face's axes. Files appear
-whole under their names, so that several processes may share the folder; the least recently used ones go when all
-together grow beyond a size.
+A file's name is a hash of the mesh, the face and the axes that the user named. Files are written
+atomically, so several processes may share the folder; the least recently used ones are removed when
+all together exceed a size.
 """
 
 from __future__ import annotations
@@ -18,35 +18,38 @@ from ..formats.mesh_types import Mesh
 from .binding import Binding
 from .files import load_binding, mesh_fingerprint, save_binding
 
-VERSION = 1  # of what binding does; another one is another name
-LARGEST_CACHE = 1 << 29  # bytes of all bindings together
-ENDING = ".binding.npz"
+BINDING_VERSION = 1  # part of the hash: raise it when binding gives other results
+MAX_CACHE_BYTES = 1 << 29  # of all bindings together
+BINDING_ENDING = ".binding.npz"
 
 
 def cache_folder() -> Path:
-    """`TALKEMO_CACHE`, or talkemo's folder among the user's caches."""
+    """Return `TALKEMO_CACHE`, or talkemo's folder in the user's cache folder."""
     from platformdirs import user_cache_dir
 
     return Path(os.environ.get("TALKEMO_CACHE") or user_cache_dir("talkemo", appauthor=False))
 
 
 class BindingCache:
-    """Bindings by name in a folder. A cache that cannot be read or written is as good as an empty one."""
+    """Bindings by name in a folder, of at most `largest` bytes together.
 
-    def __init__(self, folder: Path | None = None, largest: int = LARGEST_CACHE):
+    A cache that cannot be read or written counts as empty.
+    """
+
+    def __init__(self, folder: Path | None = None, largest: int = MAX_CACHE_BYTES):
         self.folder = (folder or cache_folder()) / "bindings"
         self.largest = largest
 
     def name(
         self, face: Face, mesh: Mesh, up: str | None = None, forward: str | None = None
     ) -> str:
-        """The name of a mesh's binding."""
-        parts = (str(VERSION), face.fingerprint, mesh_fingerprint(mesh), repr(up), repr(forward))
-        return hashlib.sha256("/".join(parts).encode()).hexdigest()[:40]
+        """Return the name of a mesh's binding; `up` and `forward` as in `FaceHint`."""
+        key = (face.fingerprint, mesh_fingerprint(mesh), repr(up), repr(forward))
+        return hashlib.sha256("/".join((str(BINDING_VERSION), *key)).encode()).hexdigest()[:40]
 
     def get(self, name: str, face: Face, mesh: Mesh) -> Binding | None:
-        """The binding of that name; None where there is none that can be used."""
-        path = self.folder / f"{name}{ENDING}"
+        """Return the binding of that name, or None if there is none that can be read."""
+        path = self.folder / f"{name}{BINDING_ENDING}"
         if not os.path.isfile(path):
             return None
         try:
@@ -60,21 +63,20 @@ class BindingCache:
         return binding
 
     def put(self, name: str, binding: Binding) -> None:
-        """Remember a binding, and forget the least recently used ones beyond the size."""
-        try:
+        """Store a binding, and remove the least recently used ones if there are too many."""
+        # The disk may be full or read-only, or something else in the way.
+        with suppress(InputError, OSError):
             self.folder.mkdir(parents=True, exist_ok=True)
-            save_binding(self.folder / f"{name}{ENDING}", binding, compressed=False)
-            self._forget()
-        except (InputError, OSError):
-            return  # a full or read-only disk, or something else in the way
+            save_binding(self.folder / f"{name}{BINDING_ENDING}", binding, compressed=False)
+            self._evict()
 
-    def _forget(self) -> None:
+    def _evict(self) -> None:
         """Remove the least recently used files until all together are small enough."""
         files = []
-        for path in self.folder.glob(f"*{ENDING}"):
+        for path in self.folder.glob(f"*{BINDING_ENDING}"):
             with suppress(OSError):  # another process may have removed it
-                about = path.stat()
-                files.append((about.st_mtime, about.st_size, path))
+                status = path.stat()
+                files.append((status.st_mtime, status.st_size, path))
         total = sum(size for _, size, _ in files)
         for _, size, path in sorted(files)[:-1]:
             if total <= self.largest:

@@ -17,23 +17,24 @@ from ..formats.mesh_types import Mesh
 from ..geometry.rigid import Similarity
 from .binding import Binding
 
-MOST_EYES = 2  # of a binding
-MOST_PARTS, LONGEST_PART = 64, 64  # of a binding, and characters of their names
-LARGEST_ERROR = 1000.0  # mm, between the face model and the mesh
-LARGEST_FACE = (
-    100.0  # times the mesh's size that the face may be larger or smaller than, or lie beside it
-)
+# Limits of what is read from a file.
+MAX_BINDING_EYES = 2
+MAX_BINDING_PARTS, MAX_PART_NAME_CHARACTERS = 64, 64
+MAX_BINDING_ERROR_MM = 1000.0  # between the face model and the mesh
+# Size of the face relative to the mesh, or the inverse; and distance of its origin and eyes from
+# the mesh, relative to the mesh's size.
+MAX_FACE_RATIO = 100.0
 
 
 def mesh_fingerprint(mesh: Mesh) -> str:
-    """Identifies a mesh by its vertices and triangles."""
+    """Return a hash of a mesh's vertices and triangles."""
     digest = hashlib.sha256(np.ascontiguousarray(mesh.vertices, "<f8").tobytes())
     digest.update(np.ascontiguousarray(mesh.faces, "<i4").tobytes())
     return digest.hexdigest()[:32]
 
 
 def save_binding(path: str | Path, binding: Binding, compressed: bool = True) -> None:
-    """Write a binding to an npz, to be used again with the same mesh."""
+    """Write a binding to an npz file, for the same mesh; `load_binding` reads it."""
     eyes: dict[str, Any] = {f"eye{k}": vertices for k, (vertices, _) in enumerate(binding.eyes)}
     write = np.savez_compressed if compressed else np.savez
     with atomic_write(path) as partial, partial.open("wb") as file:
@@ -42,7 +43,7 @@ def save_binding(path: str | Path, binding: Binding, compressed: bool = True) ->
             mesh=mesh_fingerprint(binding.mesh),
             face=binding.face.fingerprint,
             moving=binding.moving.astype(np.int32),
-            shapes=binding.shapes,
+            shapes=binding.targets,
             canonical=binding.canonical.astype(np.int32),
             landmarks68=binding.landmarks68,
             scale=binding.placement.scale,
@@ -58,11 +59,14 @@ def save_binding(path: str | Path, binding: Binding, compressed: bool = True) ->
 
 
 def load_binding(path: str | Path, face: Face, mesh: Mesh) -> Binding:
-    """A binding of this mesh that was saved. Raises InputError for another file, or another mesh's binding."""
+    """Read the saved binding of a mesh.
+
+    Raises InputError if the file is not a binding, or one of another mesh or face model.
+    """
     what, hint = "a binding", "make it again: talkemo bind MESH -o FILE.npz"
     vertices, shapes = len(mesh.vertices), len(face.expression_names)
     with reading_errors(path, what, hint):
-        # A number of each shape and a few others for each vertex, and some small arrays.
+        # One displacement per shape and a few numbers for each vertex, and some small arrays.
         data = read_npz(path, what, largest=vertices * (12 * shapes + 64) + (1 << 20))
         if str(data["mesh"]) != mesh_fingerprint(mesh):
             raise InputError(
@@ -73,86 +77,73 @@ def load_binding(path: str | Path, face: Face, mesh: Mesh) -> Binding:
             raise InputError(
                 f"{printable(path)} was made with another face model", "bind the mesh again"
             )
-        return _assemble(data, face, mesh)
+        return _binding_of_arrays(data, face, mesh)
 
 
-def _assemble(data: dict[str, np.ndarray], face: Face, mesh: Mesh) -> Binding:
-    """A binding of arrays read from a file. Raises ValueError where they do not belong together."""
-    moving, shapes, canonical = data["moving"], data["shapes"], data["canonical"]
-    landmarks, centres = data["landmarks68"], np.asarray(data["eye_centres"], np.float64)
-    eyes = [data[f"eye{k}"] for k in range(min(len(centres), MOST_EYES))]
-    rotation, translation = (
-        data["rotation"].astype(np.float64),
-        data["translation"].astype(np.float64),
-    )
-    placement = Similarity(float(data["scale"]), rotation, translation)
-    error, relief = float(data["error"]), float(data["relief"])
-    names, counts = data["part_names"], data["part_counts"]
-    vertices = len(mesh.vertices)
-    checks = {
-        "shapes": shapes.shape == (len(face.expression_names), len(moving), 3)
-        and shapes.dtype == np.float32,
-        "canonical": canonical.shape == moving.shape == (len(moving),) and len(moving) > 0,
-        "landmarks68": landmarks.shape == (68,),
-        "rotation": rotation.shape == (3, 3)
-        and bool(np.allclose(rotation @ rotation.T, np.eye(3), atol=1e-3))
-        and bool(np.linalg.det(rotation) > 0),
-        "translation": translation.shape == (3,) and bool(np.isfinite(translation).all()),
-        "scale": 0 < placement.scale < np.inf,
-        "error and relief": bool(0 <= error < LARGEST_ERROR and -1.001 <= relief <= 1.001),
-        "parts": names.shape == counts.shape == (len(names),)
-        and len(names) <= MOST_PARTS
-        and (not len(names) or (names.dtype.kind == "U" and counts.dtype.kind in "iu"))
-        and bool((counts >= 0).all() and (counts <= vertices).all()),
-        "eyes": centres.shape == (len(eyes), 3) and bool(np.isfinite(centres).all()),
-        "indices": all(
-            n.ndim == 1 and n.dtype.kind == "i" for n in (moving, canonical, landmarks, *eyes)
-        ),
-    }
-    wrong = [name for name, right in checks.items() if not right]
-    if wrong:
-        raise ValueError(f"{', '.join(wrong)} do not fit")
-    if any(n.min() < 0 or n.max() >= vertices for n in (moving, landmarks, *eyes) if n.size):
-        raise ValueError("it names vertices that the mesh lacks")
-    if (np.diff(moving) <= 0).any():
-        raise ValueError("it names vertices twice, or not in their order")
-    if canonical.min() < -1 or canonical.max() >= len(face.mean) or canonical.max() < 0:
-        raise ValueError("it names vertices that the canonical face lacks, or no skin")
-    _check_sizes(face, mesh, placement, centres, shapes)
-    parts = dict(zip(map(str, names), map(int, counts)))
-    if any(not name.isprintable() or len(name) > LONGEST_PART for name in parts):
-        raise ValueError("parts do not fit")
+def _binding_of_arrays(data: dict[str, np.ndarray], face: Face, mesh: Mesh) -> Binding:
+    """Make a binding of the arrays of a file. Raises ValueError if they do not fit the mesh."""
+    centres = np.asarray(data["eye_centres"], np.float64).reshape(-1, 3)
+    eyes = [f"eye{k}" for k in range(len(centres))]
+    if len(eyes) > MAX_BINDING_EYES or len(data["part_names"]) > MAX_BINDING_PARTS:
+        raise ValueError("too many eyes or parts")
+    _check_arrays(data, eyes, face, mesh)
+    moving, rotation = data["moving"], data["rotation"].astype(np.float64)
+    names = [str(name) for name in data["part_names"]]
+    if not len(moving) or (np.diff(moving) <= 0).any():
+        raise ValueError("moving is empty or not ascending")
+    if data["canonical"].max() < 0:
+        raise ValueError("canonical names no skin")
+    if not np.allclose(rotation @ rotation.T, np.eye(3), atol=1e-3) or np.linalg.det(rotation) < 0:
+        raise ValueError("rotation is not a rotation matrix")
+    if any(not name.isprintable() or len(name) > MAX_PART_NAME_CHARACTERS for name in names):
+        raise ValueError("part_names cannot be used")
     return Binding(
-        mesh,
-        face,
-        moving,
-        shapes,
-        canonical,
-        landmarks,
-        placement,
-        error,
-        relief,
-        parts,
-        tuple(zip(eyes, centres)),
+        mesh=mesh,
+        face=face,
+        moving=moving,
+        targets=data["shapes"],
+        canonical=data["canonical"],
+        landmarks68=data["landmarks68"],
+        placement=Similarity(
+            float(data["scale"]), rotation, data["translation"].astype(np.float64)
+        ),
+        error=float(data["error"]),
+        relief=float(data["relief"]),
+        parts=dict(zip(names, map(int, data["part_counts"]))),
+        eyes=tuple((data[eye], centre) for eye, centre in zip(eyes, centres)),
     )
 
 
-def _check_sizes(
-    face: Face, mesh: Mesh, placement: Similarity, centres: np.ndarray, shapes: np.ndarray
-) -> None:
-    """Raise ValueError for lengths that do not fit the mesh's own."""
+def _check_arrays(data: dict[str, np.ndarray], eyes: list[str], face: Face, mesh: Mesh) -> None:
+    """Raise ValueError unless arrays have the shapes, types and bounds of a binding's."""
+    index, real, last_vertex = np.signedinteger, np.floating, len(mesh.vertices) - 1
+    moving, parts = data["moving"].size, data["part_names"].size
     low, high = mesh.vertices.min(0), mesh.vertices.max(0)
     size = float((high - low).max())
-    if (
-        not 1 / LARGEST_FACE
-        < placement.scale * np.ptp(face.mean, axis=0).max() / size
-        < LARGEST_FACE
-    ):
-        raise ValueError("its scale does not fit the mesh's size")
-    # The canonical face's origin lies near it.
-    for place in (placement.translation, *centres):
-        if (place < low - LARGEST_FACE * size).any() or (place > high + LARGEST_FACE * size).any():
-            raise ValueError("its translation or eyes lie far from the mesh")
-    # By its largest and smallest: an array of absolute values would take as much memory again. NaN is in both.
-    if not (shapes.max() <= size and shapes.min() >= -size):
-        raise ValueError("its shapes hold NaN or infinity, or move further than the mesh is large")
+    scale = size / float(np.ptp(face.mean, axis=0).max())
+    nearby = low - MAX_FACE_RATIO * size, high + MAX_FACE_RATIO * size
+    specifications: dict[str, tuple[tuple[int, ...], type, Any, Any]] = {
+        # name: shape, type, least and largest value (of each column, if an array)
+        "moving": ((moving,), index, 0, last_vertex),
+        "shapes": ((len(face.expression_names), moving, 3), np.float32, -size, size),
+        "canonical": ((moving,), index, -1, len(face.mean) - 1),
+        "landmarks68": ((68,), index, 0, last_vertex),
+        "scale": ((), real, scale / MAX_FACE_RATIO, scale * MAX_FACE_RATIO),
+        "rotation": ((3, 3), real, -1.001, 1.001),
+        "translation": ((3,), real, *nearby),
+        "error": ((), real, 0, MAX_BINDING_ERROR_MM),
+        "relief": ((), real, -1.001, 1.001),
+        "part_names": ((parts,), np.str_, None, None),
+        "part_counts": ((parts,), np.integer, 0, last_vertex + 1),
+        "eye_centres": ((len(eyes), 3), real, *nearby),
+        **{eye: ((data[eye].size,), index, 0, last_vertex) for eye in eyes},
+    }
+    for name, (shape, dtype, least, largest) in specifications.items():
+        array = data[name]
+        if array.shape != shape or (array.size and not np.issubdtype(array.dtype, dtype)):
+            raise ValueError(f"{name} has the shape {array.shape} and type {array.dtype}")
+        if array.size and least is not None:
+            # By the extremes, because comparing all values takes memory. NaN is in both of them.
+            values = array.reshape(-1, np.size(least))
+            if not ((values.min(0) >= least).all() and (values.max(0) <= largest).all()):
+                raise ValueError(f"{name} contains NaN or values out of range")

@@ -1,61 +1,57 @@
-"""How a head and its eyes move while their owner speaks, and how a mesh turns with them.
-
-The movement has the spectrum of people who speak freely to a camera, measured on 57 of them (`benchmarks/heads.py`): waves
-of random phase in octave bands. Loudness drives it no more than it does theirs: the speed of a head and the loudness of the
-voice, both over 0.6 s, correlate by −0.05 in these, and by 0.09 in nine others.
-
-Eyes stay on the camera while the head turns, as the vestibulo-ocular reflex has it, and leap a few degrees aside every
-second or two (Lee, Badler, Badler 2002, "Eyes alive": most saccades are small, and last 25 ms and 2.4 ms a degree).
-"""
+"""Turns a bound mesh with the motion of its head and eyes."""
 
 from __future__ import annotations
 
 import numpy as np
 
-from ..face.canonical import EYE_CENTRES
+from ..face.canonical import EYE_CENTRES_MM
 from ..geometry.numerics import smoothstep
 from ..geometry.rigid import eye_rotation
 from .binding import Binding
 
-PIVOT = np.array([0.0, -20.0, 0.0])  # canonical mm, where the head sits on the neck
-NECK = (30.0, 140.0)  # mm under the chin between which the neck goes along less and less
+HEAD_PIVOT_MM = np.array([0.0, -20.0, 0.0])  # canonical position of the joint of head and neck
+# Distance below the chin over which the neck turns with the head less and less.
+NECK_TOP_MM, NECK_BOTTOM_MM = 30.0, 140.0
 
 
 class HeadTurner:
-    """Turns a bound mesh as its head turns: what is far below the chin stays."""
+    """Rotates the head and eyes of a bound mesh of N vertices; shoulders stay still."""
 
     def __init__(self, binding: Binding):
         placement = binding.placement
         points = placement.to_canonical(binding.rest.astype(np.float64))
-        under = points[binding.landmarks68[8], 1] - points[:, 1]
-        self.share = smoothstep(1 - (under - NECK[0]) / (NECK[1] - NECK[0])).astype(np.float32)[
-            :, None
-        ]
-        self.pivot = placement.to_mesh(PIVOT[None])[0].astype(np.float32)
-        self.axes = placement.rotation
+        below_chin = points[binding.landmarks68[8], 1] - points[:, 1]
+        share = smoothstep(1 - (below_chin - NECK_TOP_MM) / (NECK_BOTTOM_MM - NECK_TOP_MM))
+        # (N, 1), how much of the head's rotation each vertex takes part in, 0 to 1.
+        self.share = share.astype(np.float32)[:, None]
+        self.pivot = placement.to_mesh(HEAD_PIVOT_MM[None])[0].astype(np.float32)  # (3,)
+        self.axes = placement.rotation  # (3, 3), of the canonical face in the mesh
+        # Vertices and centre of each of the mesh's own eyeballs.
         self.eyes = [(rows, np.asarray(centre)) for rows, centre in binding.eyes if len(rows)]
+        # (2, 3), centres of the right and the left eye, whether the mesh has eyeballs or not.
         centres = np.array([centre for _, centre in binding.eyes])
-        self.sockets = centres if len(centres) == 2 else placement.to_mesh(EYE_CENTRES)
+        self.sockets = centres if len(centres) == 2 else placement.to_mesh(EYE_CENTRES_MM)
 
     def head(self, rotation: np.ndarray) -> np.ndarray:
-        """Rotations (..., 3, 3) of the canonical face, in the mesh's axes."""
+        """Return rotations (..., 3, 3) of the canonical face in the mesh's axes, float32."""
         return np.asarray(self.axes @ rotation @ self.axes.T, np.float32)
 
     def eye_rotations(self, gaze: np.ndarray) -> np.ndarray:
-        """The rotations (T, 3, 3) of eyes in the mesh's axes, by pitch and yaw (T, 2)."""
-        return np.array([eye_rotation(angles, self.axes) for angles in gaze], np.float32).reshape(
-            -1, 3, 3
-        )
+        """Return eye rotations (T, 3, 3) float32 in the mesh's axes by pitch and yaw (T, 2)."""
+        return np.asarray(eye_rotation(gaze, self.axes), np.float32)
 
     def __call__(
         self, vertices: np.ndarray, rotation: np.ndarray, gaze: np.ndarray | None = None
     ) -> np.ndarray:
-        """Vertices (N, 3) of a frame, turned by a rotation (3, 3) of the canonical face; its eyes by pitch and yaw (2,)."""
+        """Turn the vertices (N, 3) of a frame; the result is float32.
+
+        `rotation` (3, 3) is that of a face that looks along +z with y up; `gaze` (2,) is the pitch
+        and yaw of the eyes in radians.
+        """
         if gaze is not None and self.eyes:
-            (rotation_of_eyes,) = self.eye_rotations(gaze[None])
+            (eye,) = self.eye_rotations(gaze[None])
             vertices = vertices.copy()
             for rows, centre in self.eyes:
-                vertices[rows] = (vertices[rows] - centre) @ rotation_of_eyes.T + centre
-        turn = self.head(rotation)
+                vertices[rows] = (vertices[rows] - centre) @ eye.T + centre
         arm = vertices - self.pivot
-        return np.asarray(vertices + self.share * (arm @ turn.T - arm), np.float32)
+        return np.asarray(vertices + self.share * (arm @ self.head(rotation).T - arm), np.float32)

@@ -1,4 +1,4 @@
-"""What an animated mesh does, as a motion of the canonical face and the head's rotation."""
+"""The inverse of a binding: from an animated mesh to a motion and head rotations."""
 
 from __future__ import annotations
 
@@ -8,46 +8,54 @@ from ..face.motion import Motion
 from ..geometry.rigid import rigid_motion
 from .binding import Binding
 
-POINTS = 3000  # vertices that the motion is read from
-STEADY = (
-    0.3  # share of them that moves least when a face speaks and acts; they show the head's motion
-)
-RIDGE = 0.002  # of each blend shape's own square: some are nearly sums of others
-ROUNDS = 4  # alternations between the head's motion and the face's
+MAX_MOTION_POINTS = 3000  # vertices that the motion is estimated from
+RIGID_FRACTION = 0.3  # of these: the ones that expressions move least; they show the head's motion
+WEIGHT_RIDGE = 0.002  # relative to each blend shape's square; makes up for nearly dependent ones
+ALTERNATIONS = 4  # between estimating the head's motion and the blend-shape weights
 
 
 class MeshToMotion:
-    """Splits the frames of a bound mesh into the head's motion and blend shapes, both by least squares.
+    """Splits the frames of a mesh, bound at rest, into head motion and blend-shape weights.
 
-    binding: of the mesh at rest
+    Both are estimated alternately by least squares.
     """
 
     def __init__(self, binding: Binding):
-        self.face = binding.face
-        rest = binding.mesh.vertices
+        self._face = binding.face
         skin = np.flatnonzero(binding.canonical >= 0)
-        rows = skin[np.unique(np.linspace(0, len(skin) - 1, POINTS).astype(int))]
-        self.vertices = binding.moving[rows]
-        self.rest = rest[self.vertices]
-        shapes = binding.shapes[:, rows]
-        mobility = np.sqrt(np.square(shapes).sum((0, 2)))
-        self.steady = mobility <= np.quantile(mobility, STEADY)
-        self.shapes = shapes.reshape(len(shapes), -1).astype(np.float64)
-        gram = self.shapes @ self.shapes.T
-        self.solver = np.linalg.solve(
-            gram + RIDGE * np.diag(np.diag(gram)), self.shapes
-        )  # (S, P·3)
+        rows = skin[np.unique(np.linspace(0, len(skin) - 1, MAX_MOTION_POINTS).astype(int))]
+        self._vertices = binding.moving[rows]
+        self._rest = binding.mesh.vertices[self._vertices]
+        targets = binding.targets[:, rows]
+        mobility = np.sqrt(np.square(targets).sum((0, 2)))
+        self._rigid = mobility <= np.quantile(mobility, RIGID_FRACTION)
+        self._targets = targets.reshape(len(targets), -1).astype(np.float64)
+        gram = self._targets @ self._targets.T
+        ridge = WEIGHT_RIDGE * np.diag(np.diag(gram))
+        self._solver = np.linalg.solve(gram + ridge, self._targets)  # (S, P·3)
 
-    def track(self, vertices: np.ndarray, times: np.ndarray) -> tuple[Motion, np.ndarray]:
-        """Frames (T, N, 3) at times (T,) s → their motion, and the head's rotations (T, 3, 3) from rest."""
-        points = vertices[:, self.vertices].astype(np.float64)
-        steady = self.steady
-        moved = np.broadcast_to(self.rest, points.shape)
-        for _ in range(ROUNDS):
-            rotation, shift = rigid_motion(moved[:, steady], points[:, steady])
-            still = np.einsum(
-                "tpi,tij->tpj", points - shift[:, None], rotation
-            )  # the head's motion removed
-            weights = (still - self.rest).reshape(len(points), -1) @ self.solver.T
-            moved = self.rest + (weights @ self.shapes).reshape(points.shape)
-        return Motion.of_shapes(self.face, times, weights), rotation
+    def motion_of_mesh(self, vertices: np.ndarray, times: np.ndarray) -> tuple[Motion, np.ndarray]:
+        """Estimate the motion of an animated mesh.
+
+        Parameters
+        ----------
+        vertices : (T, N, 3)
+            Frames of the mesh, in the order, unit and orientation of the binding's mesh.
+        times : (T,)
+            Seconds.
+
+        Returns
+        -------
+        motion : Motion
+            Of the face, without the head's.
+        rotation : (T, 3, 3)
+            Of the head, from its pose at rest.
+        """
+        points = vertices[:, self._vertices].astype(np.float64)
+        deformed = np.broadcast_to(self._rest, points.shape)
+        for _ in range(ALTERNATIONS):
+            rotation, shift = rigid_motion(deformed[:, self._rigid], points[:, self._rigid])
+            aligned = np.einsum("tpi,tij->tpj", points - shift[:, None], rotation)
+            weights = (aligned - self._rest).reshape(len(points), -1) @ self._solver.T
+            deformed = self._rest + (weights @ self._targets).reshape(points.shape)
+        return Motion.from_weights(self._face, times, weights), rotation

@@ -1,4 +1,4 @@
-"""Motion of the skin: the canonical surface's where it lies on it, harmonic between that and what does not move."""
+"""Motion of the skin: the canonical face's where the skin lies on it, harmonic elsewhere."""
 
 from __future__ import annotations
 
@@ -8,198 +8,199 @@ import numpy as np
 from scipy.spatial import cKDTree
 
 from ..face.canonical import Face
-from ..geometry.meshes import closest_points, mesh_edges, vertex_normals
+from ..geometry.meshes import closest_points, edge_lengths, mesh_edges, vertex_normals
 from ..geometry.rigid import fit_similarity
 from .body import Body
 from .mouth import Mouth, mouth_size
-from .registration import NORMAL_WEIGHT
+from .surface import NORMAL_WEIGHT_MM
 
-ON_SKIN = 3.0  # mm off the canonical surface up to which a vertex takes its motion from there
-INSIDE = 8.0  # mm off it behind which skin belongs to the inside of the mouth
-REACH = 48.0  # mm off it beyond which nothing moves
-FACING = 0.2  # cosine of the angle between normals above which skin and canonical surface face the same way
-SKIN_SHARE = 0.02  # of the canonical face that a part must lie under to be skin
-# Times the canonical face's usual (99.9th percentile) and largest strain: where an edge counts as torn, and its limit.
-STRAIN, MOST = 1.5, 1.2
-SHORTEST_TORN, SHORTEST_RELAXED = (
-    0.3,
-    0.01,
-)  # mm, lower bounds of an edge's length where strain is judged and limited
-TEAR_ROUNDS = 4  # times that torn vertices are set free
-RELAX_ROUNDS = 60  # iterations that take excessive strain from edges
-CONTROLS = 500  # canonical vertices around which proportions are compared
-AROUND_CONTROL = 30.0  # mm
+# Distances of vertices from the fitted canonical face.
+ON_SKIN_MM = 3.0  # closer vertices take their motion from it
+MOUTH_SKIN_MM = 8.0  # skin in the mouth that is farther off follows the jaw
+SKIN_REACH_MM = 48.0  # vertices that are farther off do not move
+MIN_FACING_COSINE = 0.2  # between normals, above which skin and canonical face agree
+MIN_SKIN_COVERAGE = 0.02  # fraction of the canonical face that a part of the skin lies under
+# Strain (change of length relative to length) of an edge that is torn, as factor and offset to the
+# 99.9th percentile on the canonical face; and largest strain of the others, to the maximum there.
+TEAR_STRAIN, STRAIN_LIMIT = (1.5, 0.1), (1.2, 0.05)
+MIN_TORN_EDGE_MM, MIN_LIMITED_EDGE_MM = 0.3, 0.01  # lower bounds of edge lengths for both
+TEAR_ROUNDS = 4  # times that torn vertices are freed
+STRAIN_ITERATIONS = 60  # of limiting the strain
+PROPORTION_NODES = 500  # canonical vertices around which proportions are compared
+PROPORTION_RADIUS_MM = 30.0
 
 
 def place_skin(body: Body, mouth: Mouth) -> None:
     """Find the skin of a body and give it its motion."""
     face, fitted, points = body.face, body.fitted, body.points
-    low, high = fitted.min(0) - REACH, fitted.max(0) + REACH
+    low, high = fitted.min(0) - SKIN_REACH_MM, fitted.max(0) + SKIN_REACH_MM
     near = np.flatnonzero(((points > low) & (points < high)).all(1))
-    fitted_normals = vertex_normals(fitted, face.faces)
+    normals = vertex_normals(fitted, face.faces)
     triangle, weights, distance = closest_points(
         fitted,
         face.faces,
         points[near],
-        vertex_normals=fitted_normals,
+        vertex_normals=normals,
         point_normals=body.normals[near],
-        normal_weight=NORMAL_WEIGHT,
+        normal_weight=NORMAL_WEIGHT_MM,
     )
     corners = face.faces[triangle]
-    facing = np.einsum(
-        "vc,vc->v", np.einsum("vk,vkc->vc", weights, fitted_normals[corners]), body.normals[near]
-    )
-    on = (distance < max(ON_SKIN, 1.5 * body.fit.error)) & (facing > FACING)
+    surface_normals = np.einsum("vk,vkc->vc", weights, normals[corners])
+    facing = np.einsum("vc,vc->v", surface_normals, body.normals[near]) > MIN_FACING_COSINE
+    on_face = (distance < max(ON_SKIN_MM, 1.5 * body.fit.error)) & facing
     body.canonical[near] = corners[np.arange(len(near)), weights.argmax(1)]
-    body.skin = _skin_parts(body, near[on])
-    ours = body.skin[near]
-    near, corners, weights, distance, on = (
-        near[ours],
-        corners[ours],
-        weights[ours],
-        distance[ours],
-        on[ours],
-    )
+    body.skin = _skin_parts(body, near[on_face])
 
-    maps = local_maps(face, fitted)
-    at = np.einsum("mk,mkij->mij", weights[on], maps[corners[on]])
-    for k, shape in enumerate(face.expression_basis):
-        moved = np.einsum("mk,mkc->mc", weights[on], shape[corners[on]])
-        body.shapes[k, near[on]] = np.einsum("mij,mj->mi", at, moved)
-    far = np.ones(len(points), bool)
-    far[near] = distance > REACH
-    inside = near[~on & (distance > INSIDE) & mouth.contains(points[near])]
-    far[inside] = False
-    if len(inside):  # cheeks and tongue of a mouth that is one with the skin
-        body.shapes[:, inside] = mouth.jaw_share(body, inside)[:, None] * mouth.jaw_motion(
-            points[inside]
-        )
-    fixed = far.copy()
-    fixed[near] |= on
-    fixed[inside] = True
-    body.fill(~fixed)
-    _mend(body, fixed, far)
+    is_skin = body.skin[near]
+    near, distance, on_face = near[is_skin], distance[is_skin], on_face[is_skin]
+    weights, corners = weights[is_skin][on_face], corners[is_skin][on_face]
+    _take_motion(body, near[on_face], corners, weights)
+    still = np.ones(len(points), bool)
+    still[near] = distance > SKIN_REACH_MM
+    in_mouth = near[~on_face & (distance > MOUTH_SKIN_MM) & mouth.contains(points[near])]
+    still[in_mouth] = False
+    if len(in_mouth):  # cheeks and tongue of a mouth that is connected with the skin
+        share = mouth.jaw_share(body, in_mouth)[:, None]
+        body.targets[:, in_mouth] = share * mouth.jaw_motion(points[in_mouth])
+    fixed = still.copy()
+    fixed[near] |= on_face
+    fixed[in_mouth] = True
+    body.fill_harmonic(~fixed)
+    _mend_tears(body, fixed, still)
     body.canonical[~body.skin] = -1
 
 
-def _skin_parts(body: Body, on: np.ndarray) -> np.ndarray:
-    """(N,) bool, vertices of the connected parts that lie under a good deal of the canonical face.
+def _skin_parts(body: Body, on_face: np.ndarray) -> np.ndarray:
+    """Return the vertices (N,) bool of the connected parts that lie under much of the face.
 
-    on: vertices that lie on the canonical surface
+    `on_face` are the vertices that lie on the canonical face.
     """
-    covered = np.unique(np.stack([body.label[on], body.canonical[on]]), axis=1)
-    area = np.bincount(covered[0], minlength=body.parts) / max(covered.shape[1], 1)
-    is_skin = area >= SKIN_SHARE
-    if area[is_skin].sum() < 0.5:  # many small pieces
-        is_skin = area > 0
-    return is_skin[body.label]
+    covered = np.unique(np.stack([body.component[on_face], body.canonical[on_face]]), axis=1)
+    coverage = np.bincount(covered[0], minlength=body.component_count) / max(covered.shape[1], 1)
+    is_skin = coverage >= MIN_SKIN_COVERAGE
+    if coverage[is_skin].sum() < 0.5:  # the skin is in many small pieces
+        is_skin = coverage > 0
+    return is_skin[body.component]
 
 
-def _mend(body: Body, fixed: np.ndarray, far: np.ndarray) -> None:
-    """Set vertices free that were matched to the wrong lip or eyelid, then limit what strain is left.
+def _take_motion(body: Body, rows: np.ndarray, corners: np.ndarray, weights: np.ndarray) -> None:
+    """Give vertices (R,) the motion of the canonical face, in the proportions of the fitted one.
 
-    A vertex that separates from most of its neighbours was matched wrongly. Where a mesh has no slit between the lips,
-    what joins them is torn too, but each vertex there stays with its own lip: that has to stretch.
+    They lie in its triangles with corners (R, 3), at barycentric weights (R, 3).
     """
-    usual, most = _strain_limits(body.face)
-    own = body.edges[body.skin[body.edges].all(1)]
-    length = edge_lengths(body.points, own)
-    degree = np.bincount(own.ravel(), minlength=len(body.points))
-    stretch = _stretches(body.shapes, own)
+    maps = np.einsum("mk,mkij->mij", weights, local_maps(body.face, body.fitted)[corners])
+    for k, displacement in enumerate(body.face.expression_basis):
+        moved = np.einsum("mk,mkc->mc", weights, displacement[corners])
+        body.targets[k, rows] = np.einsum("mij,mj->mi", maps, moved)
+
+
+def local_maps(face: Face, fitted: np.ndarray) -> np.ndarray:
+    """Return rotation and scale (V, 3, 3) of each vertex's surroundings, canonical to fitted.
+
+    On the lips the scale is that of the mouth's width: a wide mouth opens wide.
+    """
+    mean = face.mean
+    nodes = np.arange(0, len(mean), max(1, len(mean) // PROPORTION_NODES))
+    tree = cKDTree(mean[nodes])
+    rotations, scales = np.empty((len(nodes), 3, 3)), np.empty(len(nodes))
+    for k, rows in enumerate(tree.query_ball_point(mean[nodes], PROPORTION_RADIUS_MM)):
+        around = nodes[rows]
+        scales[k], rotations[k], _ = fit_similarity(mean[around], fitted[around])
+    distance, index = tree.query(mean, k=6)
+    weight = np.exp(-((distance / 10) ** 2)) + 1e-12
+    weight /= weight.sum(1, keepdims=True)
+    scale = np.einsum("vk,vk->v", weight, scales[index])
+    on_lips = face.mouth_weight
+    scale = (1 - on_lips) * scale + on_lips * mouth_size(face, fitted)
+    rotation = np.einsum("vk,vkij->vij", weight, rotations[index], optimize=True)
+    return scale[:, None, None] * rotation
+
+
+# ------------------------------------------------------------------------------ tears and strain
+
+
+def _mend_tears(body: Body, fixed: np.ndarray, still: np.ndarray) -> None:
+    """Free vertices that were matched to the wrong lip or eyelid, then limit the remaining strain.
+
+    A vertex that separates from most of its neighbours was matched to the wrong one. Where a mesh
+    has no slit between the lips, the edges that join them are torn too, but each vertex there stays
+    with its own lip: these edges have to stretch. Vertices that are `still` (N,) never move; the
+    motion of those that are not `fixed` (N,), in which freed ones are cleared, is interpolated.
+    """
+    tear_strain, strain_limit = _strain_limits(body.face)
+    edges = body.edges[body.skin[body.edges].all(1)]
+    length = edge_lengths(body.points, edges)
+    degree = np.bincount(edges.ravel(), minlength=len(body.points))
+    stretch = _stretches(body.targets, edges)
+    tear_length = tear_strain[:, None] * np.maximum(length, MIN_TORN_EDGE_MM)
     for _ in range(TEAR_ROUNDS):
-        torn = own[(stretch > usual[:, None] * np.maximum(length, SHORTEST_TORN)).any(0)]
-        lone = np.bincount(torn.ravel(), minlength=len(body.points)) > 0.5 * degree
-        lone &= fixed & ~far
-        if not lone.any():
+        torn = edges[(stretch > tear_length).any(0)]
+        mismatched = np.bincount(torn.ravel(), minlength=len(body.points)) > 0.5 * degree
+        mismatched &= fixed & ~still
+        if not mismatched.any():
             break
-        fixed &= ~lone
-        body.fill(~fixed)
-        stretch = _stretches(body.shapes, own)
-    limit = most[:, None] * np.maximum(length, SHORTEST_RELAXED)
-    for shape, most_of_shape, over in zip(body.shapes, limit, stretch > limit):
-        if over.any():
-            _relax(shape, own, most_of_shape, over)
+        fixed &= ~mismatched
+        body.fill_harmonic(~fixed)
+        stretch = _stretches(body.targets, edges)
+    limits = strain_limit[:, None] * np.maximum(length, MIN_LIMITED_EDGE_MM)
+    for displacement, limit, excessive in zip(body.targets, limits, stretch > limits):
+        if excessive.any():
+            _limit_stretch(displacement, edges, limit, excessive)
 
 
-def edge_lengths(points: np.ndarray, edges: np.ndarray) -> np.ndarray:
-    """(E,) distance between the ends of edges (E, 2) in points (V, 3)."""
-    apart = points.take(edges[:, 0], 0) - points.take(edges[:, 1], 0)
-    return np.sqrt(np.einsum("ec,ec->e", apart, apart))
-
-
-def _stretches(shapes: np.ndarray, edges: np.ndarray) -> np.ndarray:
-    """(S, E) mm, how far each blend shape at weight 1 moves the ends of an edge apart."""
-    return np.stack([edge_lengths(shape, edges) for shape in shapes])
+def _stretches(targets: np.ndarray, edges: np.ndarray) -> np.ndarray:
+    """Return how far each blend shape (S, N, 3) moves the ends of edges apart, (S, E) mm."""
+    return np.stack([edge_lengths(displacement, edges) for displacement in targets])
 
 
 @lru_cache(maxsize=2)
 def _strain_limits(face: Face) -> tuple[np.ndarray, np.ndarray]:
-    """(S,) each: the strain of an edge beyond which a blend shape tears it, and beyond which no edge may go.
+    """Return the strain (S,) beyond which each blend shape tears an edge, and the largest allowed.
 
-    Both come from the canonical face's own edges, few of which, in the corners of the mouth, are strained most.
+    Both come from the edges of the canonical face; a few, in the corners of the mouth, are strained
+    much more than the others.
     """
     edges, _ = mesh_edges(face.faces)
     strain = _stretches(face.expression_basis, edges) / edge_lengths(face.mean, edges)
     rank = int(0.999 * (len(edges) - 1))
     usual = np.partition(strain, rank, axis=1)[:, rank]
-    return STRAIN * usual + 0.1, MOST * strain.max(1) + 0.05
+    tear_factor, tear_offset = TEAR_STRAIN
+    limit_factor, limit_offset = STRAIN_LIMIT
+    return tear_factor * usual + tear_offset, limit_factor * strain.max(1) + limit_offset
 
 
-def _relax(shape: np.ndarray, edges: np.ndarray, most: np.ndarray, over: np.ndarray) -> None:
-    """Take from edges what one shape (N, 3) moves their ends apart beyond `most` (E,), half from either end.
+def _limit_stretch(
+    displacement: np.ndarray, edges: np.ndarray, limit: np.ndarray, excessive: np.ndarray
+) -> None:
+    """Reduce the stretch of edges (E, 2) by one blend shape (N, 3), in place, to a limit (E,) mm.
 
-    over: (E,) bool, the edges where that happens: folds of lids, corners of the mouth
+    Only edges that exceed it and their surroundings change: folds of lids, corners of the mouth.
     """
-    around = np.zeros(len(shape), bool)
-    around[edges[over].ravel()] = True
+    around = np.zeros(len(displacement), bool)
+    around[edges[excessive].ravel()] = True
     for _ in range(3):
         around[edges[around[edges].any(1)].ravel()] = True
     chosen = around[edges].all(1)
     rows, ends = np.unique(edges[chosen].T, return_inverse=True)
-    shape[rows] = _shorten(shape[rows], ends.reshape(2, -1), most[chosen])
+    i, j = ends.reshape(2, -1)
+    displacement[rows] = _shorten(displacement[rows], i, j, limit[chosen])
 
 
-def _shorten(values: np.ndarray, ends: np.ndarray, most: np.ndarray) -> np.ndarray:
-    """Values (R, 3) moved until those at the two ends (2, E) of edges differ by at most `most` (E,)."""
-    i, j = ends
+def _shorten(values: np.ndarray, i: np.ndarray, j: np.ndarray, limit: np.ndarray) -> np.ndarray:
+    """Move values (R, 3) until those at ends i and j of edges differ by at most `limit` (E,)."""
     count = len(values)
-    for _ in range(RELAX_ROUNDS):
-        apart = values[i] - values[j]
-        size = np.sqrt(np.einsum("ec,ec->e", apart, apart))
-        excess = np.maximum(size - most, 0)
+    for _ in range(STRAIN_ITERATIONS):
+        difference = values[i] - values[j]
+        size = np.sqrt(np.einsum("ec,ec->e", difference, difference))
+        excess = np.maximum(size - limit, 0)
         if not excess.any():
             break
-        step = (0.5 * excess / np.maximum(size, 1e-9))[:, None] * apart
+        step = (0.5 * excess / np.maximum(size, 1e-9))[:, None] * difference
         hits = np.bincount(i, excess > 0, count) + np.bincount(j, excess > 0, count)
-        change = np.stack(
-            [
-                np.bincount(j, step[:, c], count) - np.bincount(i, step[:, c], count)
-                for c in range(3)
-            ],
-            1,
-        )
+        change = np.empty_like(values, float)
+        for axis, along in enumerate(step.T):
+            change[:, axis] = np.bincount(j, along, count) - np.bincount(i, along, count)
         # The mean over a vertex's edges, over-relaxed where there are several.
-        values = (
-            values + change / np.maximum(hits, 1)[:, None] * np.where(hits > 1, 1.4, 1.0)[:, None]
-        )
+        relaxation = np.where(hits > 1, 1.4, 1.0)[:, None]
+        values = values + change / np.maximum(hits, 1)[:, None] * relaxation
     return values
-
-
-def local_maps(face: Face, fitted: np.ndarray) -> np.ndarray:
-    """(V, 3, 3), rotation and scale from each vertex's surroundings on the canonical face to those on the fitted one.
-
-    On the lips the scale is that of the mouth's width: a wide mouth opens wide.
-    """
-    mean = face.mean
-    some = np.arange(0, len(mean), max(1, len(mean) // CONTROLS))
-    near = cKDTree(mean[some]).query_ball_point(mean[some], AROUND_CONTROL)
-    maps, sizes = np.empty((len(some), 3, 3)), np.empty(len(some))
-    for k, rows in enumerate(near):
-        sizes[k], maps[k], _ = fit_similarity(mean[some[rows]], fitted[some[rows]])
-    distance, index = cKDTree(mean[some]).query(mean, k=6)
-    weight = np.exp(-((distance / 10) ** 2)) + 1e-12
-    weight /= weight.sum(1, keepdims=True)
-    size = np.einsum("vk,vk->v", weight, sizes[index])
-    share = face.mouth_weight
-    size = (1 - share) * size + share * mouth_size(face, fitted)
-    return size[:, None, None] * np.einsum("vk,vkij->vij", weight, maps[index], optimize=True)

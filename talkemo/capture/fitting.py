@@ -118,7 +118,7 @@ class Capture:
 
     def motion(self, face: Face) -> Motion:
         """Return the recording's motion on the canonical face."""
-        return Motion.of_shapes(face, self.time, self.shapes)
+        return Motion.from_weights(face, self.time, self.shapes)
 
 
 # The fields of a capture that have a row per frame.

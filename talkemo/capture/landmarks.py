@@ -59,7 +59,7 @@ class LandmarkSchema:
         weights = np.array([CONTOUR_WEIGHT if k in FACE_OVAL_IDS else 1.0 for k in ids])
         pairs = [(ids.index(a), ids.index(b)) for a, b in MESH_LIP_PAIRS if a in ids and b in ids]
         lip_pairs = np.array(pairs, int).reshape(-1, 2)
-        return cls(rows, face.mesh_operator(mesh_ids[rows]), weights, lip_pairs)
+        return cls(rows, face.mediapipe_operator(mesh_ids[rows]), weights, lip_pairs)
 
 
 def mesh_ids_of(landmarks: np.ndarray) -> np.ndarray | None:

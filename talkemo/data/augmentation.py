@@ -157,7 +157,7 @@ def people_amounts(
         (people, len(names))
     )
     factor[0] = 1
-    return (face.shape_vector(amounts) * factor.clip(0.4, 1.6)).astype(np.float32)
+    return (face.weight_vector(amounts) * factor.clip(0.4, 1.6)).astype(np.float32)
 
 
 def calm_features(face: Face, identity: np.ndarray) -> np.ndarray:

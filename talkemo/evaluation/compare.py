@@ -212,12 +212,12 @@ def _new_comparison(
     mesh: Mesh, own_mask: dict[str, np.ndarray], face: Face
 ) -> tuple[Comparison, Mesh]:
     """An empty comparison of motions of a mesh, with the regions of its face where one is found, and what `measure` shows."""
-    from ..binding import bind_hinted
+    from ..binding import bind_with_hint
     from ..binding.cache import BindingCache
 
     rest, masks = mesh.vertices, {"all": np.arange(len(mesh.vertices))}
     try:
-        binding = bind_hinted(face, mesh, cache=BindingCache())
+        binding = bind_with_hint(face, mesh, cache=BindingCache())
     except InputError:  # a mesh without a face can be compared too, by fewer metrics
         return Comparison(rest, {**masks, **own_mask}, unit="mesh units"), mesh
     masks["lips"], masks["upper_face"] = binding.region("lips"), binding.region("upper_face")

@@ -161,7 +161,7 @@ def recordings_of(
 
 def frames_motion(face: Face, shapes: np.ndarray) -> Motion:
     """Frames of blend-shape weights (T, S) as a motion. Its times only count them: transfer treats each by itself."""
-    return Motion.of_shapes(face, np.arange(len(shapes), dtype=np.float64), shapes)
+    return Motion.from_weights(face, np.arange(len(shapes), dtype=np.float64), shapes)
 
 
 def joined_frames(parts: list[Motion]) -> Motion:

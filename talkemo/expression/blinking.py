@@ -1,9 +1,10 @@
-"""Blinks: when they come, and how lids close and open. Nothing that the talking model learns from has any.
+"""Blinks: when they happen, and how lids close and open. The talking model produces none.
 
-People who speak freely blink 26 times a minute (Bentivoglio et al. 1997, "Analysis of blink rate patterns in normal
-subjects"); those of the corpora at hand 24 to 32 times, with lids that close in 0.08 to 0.1 s and open in 0.2 s. A blink
-closes faster than it opens (Trutoiu et al. 2011, "Modeling and animating eye blinks"). All of it is a function of time,
-sound and a seed, whatever the frame rate and the length of the parts that it is asked for.
+People who speak freely blink 26 times a minute (Bentivoglio et al. 1997, "Analysis of blink rate
+patterns in normal subjects"); in the corpora used here 24 to 32 times, closing the lids in 0.08 to
+0.1 s and opening them in 0.2 s. A blink closes faster than it opens (Trutoiu et al. 2011, "Modeling
+and animating eye blinks"). Blinks depend on time, loudness and a seed only, not on the frame rate
+or on how the motion is split into batches.
 """
 
 from __future__ import annotations
@@ -15,111 +16,108 @@ import numpy as np
 from ..errors import InputError
 from ..face.canonical import Face
 from ..face.motion import Motion
+from ..geometry.numerics import smoothstep
 
-USUAL_RATE = 24.0  # blinks a minute
-RATES = (0.0, 60.0)
-CLOSING, CLOSED, OPENING = 0.08, 0.03, 0.2  # s
-REST = 0.6  # s after a blink in which none begins
-IN_PAUSES = 1.5  # times as many in pauses of speech as in speech
-PAUSE = 0.35  # loudness below which speech pauses
-STEP = 0.01  # s, in which a blink begins or not
-SPREAD = 0.15  # standard deviation of the logarithm of a blink's duration
-LEAST_CLOSED = 0.85  # of the way that lids go in a blink, at least
-UNEVEN = 0.04  # largest share by which one eye closes less than the other
-# Facing points of upper and lower lid, iBUG, of the right and the left eye.
-LIDS = (((37, 41), (38, 40)), ((43, 47), (44, 46)))
+DEFAULT_BLINK_RATE = 24.0  # blinks a minute
+MAX_BLINK_RATE = 60.0  # blinks a minute
+LID_CLOSING_S, LID_CLOSED_S, LID_OPENING_S = 0.08, 0.03, 0.2  # phases of a blink
+BLINK_S = LID_CLOSING_S + LID_CLOSED_S + LID_OPENING_S
+MIN_BLINK_INTERVAL_S = 0.6  # from the end of a blink to the beginning of the next
+PAUSE_BLINK_FACTOR = 1.5  # blinks are so many times as frequent in pauses of speech
+BLINK_PAUSE_LOUDNESS = 0.35  # speech pauses below this loudness
+BLINK_STEP_S = 0.01  # interval at which it is drawn whether a blink begins
+BLINK_DURATION_SPREAD = 0.15  # standard deviation of the logarithm of a blink's duration
+MIN_BLINK_DEPTH = 0.85  # least fraction of its way that a lid goes in a blink
+MAX_BLINK_ASYMMETRY = 0.04  # largest fraction by which one eye closes less than the other
+# iBUG points of the right and of the left eye; each upper point faces the lower one below it.
+UPPER_LID_POINTS = np.array([[37, 38], [43, 44]])
+LOWER_LID_POINTS = np.array([[41, 40], [47, 46]])
 
 
 def blink_rate(blink: str | float) -> float:
-    """Blinks a minute: of auto, off or a number. Raises InputError for anything else."""
-    named = {"auto": USUAL_RATE, "off": 0.0}
-    if isinstance(blink, str) and blink in named:
-        return named[blink]
+    """Return blinks a minute for `auto`, `off` or a number; raises InputError for anything else."""
+    named = {"auto": DEFAULT_BLINK_RATE, "off": 0.0}
     try:
-        rate = float(blink)
+        rate = named[blink] if isinstance(blink, str) and blink in named else float(blink)
     except ValueError:
         rate = math.nan
-    if not RATES[0] <= rate <= RATES[1]:
+    if not 0 <= rate <= MAX_BLINK_RATE:
         raise InputError(
-            f"blinks: '{blink}'", f"choose auto, off, or how many a minute, up to {RATES[1]:g}"
+            f"blinks: '{blink}'",
+            f"choose auto, off, or how many a minute, up to {MAX_BLINK_RATE:g}",
         )
     return rate
 
 
 class Blinking:
-    """Adds blinks to a motion, part by part of one animation. rate: a minute; seed: of when they come"""
+    """Adds `rate` blinks a minute to the consecutive batches of a motion."""
 
-    def __init__(self, face: Face, rate: float = USUAL_RATE, seed: int = 0):
+    def __init__(self, face: Face, rate: float = DEFAULT_BLINK_RATE, seed: int = 0):
         self.rate = rate
         self._random = np.random.default_rng((seed, 5))
-        self._step = 0  # the next one that is decided
-        self._heard = np.zeros((2, 0))  # the time and loudness of the last frame so far
-        self._free = REST * 1.5  # s, from when on a blink may begin
-        self._blinks: list[
-            tuple[float, float, float, float]
-        ] = []  # begin s, duration, and how far each eye closes
-        names = face.expression_names
-        self._shapes = np.stack(
-            [face.shape_coordinates[names.index(f"eyeBlink_{side}")] for side in "RL"]
+        self._step = 0  # the next step of BLINK_STEP_S for which a blink is drawn
+        self._last_frame = np.zeros((2, 0))  # time and loudness of the last frame so far
+        self._earliest = MIN_BLINK_INTERVAL_S * 1.5  # s, when the next blink may begin
+        # Start and duration in s, and how far each eye closes.
+        self._blinks: list[tuple[float, float, float, float]] = []
+        blink_rows = [face.expression_names.index(f"eyeBlink_{side}") for side in "RL"]
+        self._blink_coordinates = face.weights_to_coordinates[blink_rows]
+        upper, lower = face.landmarks68[UPPER_LID_POINTS], face.landmarks68[LOWER_LID_POINTS]
+        # Distance (2,) mm between the lids at rest, and the gradient (S, 2) of coordinates on it.
+        self._rest_opening = (face.mean[upper, 1] - face.mean[lower, 1]).mean(1)
+        upper_motion, lower_motion = (face.span[:, lid, 1].mean(2) for lid in (upper, lower))
+        self._opening_gradient = (upper_motion - lower_motion).astype(np.float32)
+        self._closing_mm = -np.array(
+            [row @ self._opening_gradient[:, k] for k, row in enumerate(self._blink_coordinates)]
         )
-        upper, lower = (np.array([[pair[k] for pair in side] for side in LIDS]) for k in (0, 1))
-        place = face.landmarks68
-        self._rest = (face.mean[place[upper], 1] - face.mean[place[lower], 1]).mean(
-            1
-        )  # (2,) mm between the lids
-        moves = lambda points: face.span[:, place[points], 1].mean(2)
-        self._rows = (moves(upper) - moves(lower)).astype(
-            np.float32
-        )  # (S, 2) mm that coordinates open them by
-        self._closes = -np.array([row @ self._rows[:, k] for k, row in enumerate(self._shapes)])
 
     def add(self, motion: Motion) -> Motion:
-        """A motion with blinks in it. Parts come one after the other."""
+        """Return a batch of motion with blinks; batches follow each other in time."""
         if not self.rate or not len(motion):
             return motion
         times = motion.times
         loudness = np.ones(len(times)) if motion.loudness is None else motion.loudness
-        heard = np.concatenate([self._heard, [times, loudness]], 1)
-        self._decide(*heard)
-        self._heard = heard[:, -1:]
-        closed = np.zeros((len(times), 2), np.float32)
-        for begin, duration, *sides in self._blinks:
-            course = closing_at((times - begin) / duration)
-            closed = np.maximum(closed, course[:, None] * np.array(sides, np.float32))
+        known = np.concatenate([self._last_frame, [times, loudness]], 1)
+        self._draw_blinks(*known)
+        self._last_frame = known[:, -1:]
+        closure = np.zeros((len(times), 2), np.float32)
+        for start, duration, *depths in self._blinks:
+            phase = lid_closure((times - start) / duration)
+            closure = np.maximum(closure, phase[:, None] * np.array(depths, np.float32))
         self._blinks = [blink for blink in self._blinks if blink[0] + 2 * blink[1] > times[-1]]
-        if not closed.any():
+        if not closure.any():
             return motion
-        # Lids that squint have less of a way to go: they meet, and do not pass each other.
-        between = np.maximum(self._rest + motion.coordinates @ self._rows, 0)
-        amount = (closed * between / self._closes).astype(np.float32)
-        return Motion(times, motion.coordinates + amount @ self._shapes, motion.loudness)
+        # Squinting lids have a shorter way to go: they meet, and do not pass each other.
+        opening = np.maximum(self._rest_opening + motion.coordinates @ self._opening_gradient, 0)
+        weights = (closure * opening / self._closing_mm).astype(np.float32)
+        coordinates = motion.coordinates + weights @ self._blink_coordinates
+        return Motion(times, coordinates, motion.loudness)
 
-    def _decide(self, times: np.ndarray, loudness: np.ndarray) -> None:
-        """Draw the blinks that begin up to the last of the times."""
-        length = CLOSING + CLOSED + OPENING
-        waits = max(60 / self.rate - REST - length, STEP)
-        # So that with pauses in a third of the time the rate is what it should be.
-        usual = STEP / waits / (1 + (IN_PAUSES - 1) / 3)
-        while self._step * STEP <= times[-1]:
-            time = self._step * STEP
-            chance, *drawn = self._random.random(4)
+    def _draw_blinks(self, times: np.ndarray, loudness: np.ndarray) -> None:
+        """Draw the blinks that begin up to the last of the times (T,)."""
+        mean_wait = max(60 / self.rate - MIN_BLINK_INTERVAL_S - BLINK_S, BLINK_STEP_S)
+        # Gives the requested rate if a third of the time is pauses.
+        probability = BLINK_STEP_S / mean_wait / (1 + (PAUSE_BLINK_FACTOR - 1) / 3)
+        while self._step * BLINK_STEP_S <= times[-1]:
+            time = self._step * BLINK_STEP_S
+            chance, duration_draw, depth_draw, side_draw = self._random.random(4)
             self._step += 1
-            pauses = np.interp(time, times, loudness) < PAUSE
-            if time < self._free or chance > usual * (IN_PAUSES if pauses else 1):
+            pause = np.interp(time, times, loudness) < BLINK_PAUSE_LOUDNESS
+            if time < self._earliest or chance > probability * (PAUSE_BLINK_FACTOR if pause else 1):
                 continue
-            duration = length * math.exp(SPREAD * (2 * drawn[0] - 1) * 3**0.5)
-            far = LEAST_CLOSED + (1 - LEAST_CLOSED) * drawn[1] ** 0.5
-            sides = [far, far]
-            sides[int(drawn[2] < 0.5)] *= 1 - UNEVEN * abs(2 * drawn[2] - 1)
-            self._blinks.append((time, duration, *sides))
-            self._free = time + duration + REST
+            spread = BLINK_DURATION_SPREAD * (2 * duration_draw - 1) * 3**0.5
+            duration = BLINK_S * math.exp(spread)
+            depth = MIN_BLINK_DEPTH + (1 - MIN_BLINK_DEPTH) * depth_draw**0.5
+            depths = [depth, depth]
+            depths[int(side_draw < 0.5)] *= 1 - MAX_BLINK_ASYMMETRY * abs(2 * side_draw - 1)
+            self._blinks.append((time, duration, depths[0], depths[1]))
+            self._earliest = time + duration + MIN_BLINK_INTERVAL_S
 
 
-def closing_at(share: np.ndarray) -> np.ndarray:
-    """How far lids are closed, 0 to 1, at shares (T,) of a blink's duration: quickly down, slowly up."""
-    down, still = CLOSING / (CLOSING + CLOSED + OPENING), CLOSED / (CLOSING + CLOSED + OPENING)
-    falling = np.clip(share / down, 0, 1)
-    rising = np.clip((share - down - still) / (1 - down - still), 0, 1)
-    ease = lambda x: x * x * (3 - 2 * x)
-    # Opening begins at once and ends slowly.
-    return np.asarray(ease(falling) * (1 - ease(1 - (1 - rising) ** 1.6)))
+def lid_closure(phase: np.ndarray) -> np.ndarray:
+    """Return how far lids are closed, 0 to 1, at phases (T,) of a blink from 0 to 1."""
+    closing, closed = LID_CLOSING_S / BLINK_S, LID_CLOSED_S / BLINK_S
+    falling = smoothstep(phase / closing)
+    rising = np.clip((phase - closing - closed) / (1 - closing - closed), 0, 1)
+    # Opening begins abruptly and ends slowly.
+    return falling * (1 - smoothstep(1 - (1 - rising) ** 1.6))

@@ -1,4 +1,4 @@
-"""Emotions: their names, mixes such as `happy:0.6,surprised:0.4`, and timelines of emotions that come and go."""
+"""Emotions: names, mixes such as `happy:0.6,surprised:0.4`, and timelines of emotions."""
 
 from __future__ import annotations
 
@@ -14,14 +14,13 @@ from ..geometry.numerics import smoothstep
 
 EMOTIONS = ("neutral", "calm", "happy", "sad", "angry", "fearful", "disgust", "surprised")
 PAPER_EMOTIONS = ("neutral", "happy", "angry", "surprised")
-LARGEST_INTENSITY = 1.5  # more than an emotion in full, for faces that have to be read from afar
-BEYOND = (
-    0.6  # by how much of its excess over 1 an amount counts: faces at 1.5 are strong, not broken
-)
-CROSS_FADE = 0.4  # s, duration of the change from one emotion of a timeline to the next
-LARGEST_TIMELINE = 1 << 20  # bytes
-MOST_SPANS = 10_000  # of a timeline
-SPELLINGS = {
+MAX_INTENSITY = 1.5  # above 1 an emotion is exaggerated, for faces that are seen from afar
+EXCESS_INTENSITY_GAIN = 0.6  # effect of an amount's excess over 1: strong faces, not broken ones
+CROSS_FADE_S = 0.4  # duration of the change from one emotion of a timeline to the next
+MAX_TIMELINE_BYTES = 1 << 20
+MAX_TIMELINE_SPANS = 10_000
+TIMELINE_EXAMPLE = "0.5 2.0 happy 0.8"
+EMOTION_SYNONYMS = {
     "none": "neutral",
     "calmness": "calm",
     "happiness": "happy",
@@ -38,16 +37,23 @@ SPELLINGS = {
 
 
 def parse_emotion(text: str) -> np.ndarray:
-    """Amounts (8,) float32, in the order of EMOTIONS, of an emotion, an everyday spelling of one, or a mix.
+    """Parse an emotion, a synonym of one, or a mix such as `happy:0.6,surprised:0.4`.
 
-    A mix is `happy:0.6,surprised:0.4`, its shares adding up to 1 at most. Raises InputError for an unknown emotion or a
-    share that is not a number from 0 to 1.
+    Returns
+    -------
+    (8,) float32
+        Amount of each emotion in the order of EMOTIONS; the sum is at most 1.
+
+    Raises
+    ------
+    InputError
+        For an unknown emotion, a share that is not a number from 0 to 1, or a sum above 1.
     """
     amounts = np.zeros(len(EMOTIONS), np.float32)
-    for part in text.split(","):
-        name, _, share = part.partition(":")
+    for item in text.split(","):
+        name, _, share = item.partition(":")
         name = name.strip().lower()
-        name = SPELLINGS.get(name, name)
+        name = EMOTION_SYNONYMS.get(name, name)
         if name not in EMOTIONS:
             raise InputError(
                 f"unknown emotion '{printable(name, 40)}'",
@@ -55,7 +61,7 @@ def parse_emotion(text: str) -> np.ndarray:
             )
         if share and not re.fullmatch(r"\s*(0(\.\d*)?|1(\.0*)?|\.\d+)\s*", share):
             raise InputError(
-                f"'{printable(part, 40)}': the share of an emotion is a number from 0 to 1",
+                f"'{printable(item, 40)}': the share of an emotion is a number from 0 to 1",
                 "for instance: happy:0.6",
             )
         amounts[EMOTIONS.index(name)] += float(share) if share else 1.0
@@ -68,107 +74,106 @@ def parse_emotion(text: str) -> np.ndarray:
 
 
 def one_hot(emotion: str) -> np.ndarray:
-    """Amounts (8,) float32 of one emotion of EMOTIONS at full strength."""
+    """Return the amounts (8,) float32 of one emotion of EMOTIONS at full strength."""
     return np.eye(len(EMOTIONS), dtype=np.float32)[EMOTIONS.index(emotion)]
 
 
-def effective(amounts: np.ndarray) -> np.ndarray:
-    """How far amounts of an emotion move a face, relative to an amount of 1: as far as they say up to 1, then less."""
-    return np.minimum(amounts, 1) + BEYOND * np.maximum(amounts - 1, 0)
+def effective_amounts(amounts: np.ndarray) -> np.ndarray:
+    """Return how far amounts of emotion move a face: linear up to 1, then less."""
+    return np.minimum(amounts, 1) + EXCESS_INTENSITY_GAIN * np.maximum(amounts - 1, 0)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Span:
-    """A part of a timeline: start and end in s, and the amount of each emotion (8,) in between."""
+    """A section of a timeline with constant emotion."""
 
-    start: float
-    end: float
-    amounts: np.ndarray
+    start: float  # s
+    end: float  # s
+    amounts: np.ndarray  # (8,) float32, in the order of EMOTIONS
 
 
+@dataclass(frozen=True, eq=False)
 class Timeline:
-    """Emotions over time, as a list of spans. Make one by `Timeline.constant` or `Timeline.read`."""
+    """Emotions over time, made by `Timeline.constant` or `Timeline.read`.
 
-    def __init__(self, spans: list[Span]):
-        self.spans = spans
+    Between spans the face is neutral. Changes take CROSS_FADE_S and are centred on the start or the
+    end of a span; a span that starts at 0 is fully there from the first frame.
+    """
+
+    spans: list[Span]  # in any order; they may overlap
 
     @classmethod
     def constant(cls, emotion: str, intensity: float = 1.0) -> Timeline:
-        """One emotion or mix from beginning to end. Raises InputError for an intensity outside [0, 1.5]."""
+        """Make a timeline of one emotion or mix throughout, see `parse_emotion` and `scaled`."""
         return cls([Span(0.0, np.inf, parse_emotion(emotion))]).scaled(intensity)
 
     @classmethod
     def read(cls, path: str | Path) -> Timeline:
-        """The timeline of a text file with a line `start end emotion [intensity]` for each span, times in s.
+        """Read a text file with a line `start end emotion [intensity]` for each span, times in s.
 
-        An emotion may be a mix; intensity is 1 where it is left out; # begins a comment. Raises InputError with the
-        number of the first line that cannot be read.
+        An emotion may be a mix; intensity is 1 by default; # begins a comment. Raises InputError
+        with the number of the first line that cannot be read.
         """
-        text = read_text(
-            path,
-            "a timeline",
-            "name a text file with lines like: 0.5 2.0 happy 0.8",
-            LARGEST_TIMELINE,
-        )
-        lines = [
-            (number, line)
+        hint = f"name a text file with lines like: {TIMELINE_EXAMPLE}"
+        text = read_text(path, "a timeline", hint, MAX_TIMELINE_BYTES)
+        lines = {
+            number: line
             for number, line in enumerate(text.splitlines(), 1)
             if line.split("#")[0].strip()
-        ]
+        }
+        name = printable(path)
         if not lines:
+            example = f"for instance: {TIMELINE_EXAMPLE}"
+            raise InputError(f"{name}: no line names an emotion", example)
+        if len(lines) > MAX_TIMELINE_SPANS:
             raise InputError(
-                f"{printable(path)}: no line of it names an emotion",
-                "for instance: 0.5 2.0 happy 0.8",
+                f"{name}: {len(lines)} lines with emotions",
+                f"at most {MAX_TIMELINE_SPANS} are read",
             )
-        if len(lines) > MOST_SPANS:
-            raise InputError(
-                f"{printable(path)}: {len(lines)} lines with emotions",
-                f"at most {MOST_SPANS} are read",
-            )
-        spans = [_span(printable(path), number, line) for number, line in lines]
-        return cls(spans)
+        return cls([_parse_span(name, number, line) for number, line in lines.items()])
 
     def scaled(self, intensity: float) -> Timeline:
-        """The same timeline with all amounts multiplied by an intensity, up to 1.5. Raises InputError outside [0, 1.5]."""
-        if not 0 <= intensity <= LARGEST_INTENSITY:
+        """Multiply all amounts by an intensity in [0, 1.5], limiting them to 1.5.
+
+        Raises InputError for any other intensity.
+        """
+        if not 0 <= intensity <= MAX_INTENSITY:
             raise InputError(
-                f"intensity {intensity:g} is not between 0 and {LARGEST_INTENSITY:g}",
+                f"intensity {intensity:g} is not between 0 and {MAX_INTENSITY:g}",
                 "0 changes nothing, 1 is full strength",
             )
-        amounts = [
-            np.minimum(s.amounts * np.float32(intensity), LARGEST_INTENSITY) for s in self.spans
-        ]
-        return Timeline([Span(s.start, s.end, own) for s, own in zip(self.spans, amounts)])
+        factor = np.float32(intensity)
+        return Timeline(
+            [
+                Span(s.start, s.end, np.minimum(s.amounts * factor, MAX_INTENSITY))
+                for s in self.spans
+            ]
+        )
 
     @property
     def shown(self) -> np.ndarray:
-        """(8,) bool, the emotions that occur at all."""
+        """(8,) bool, the emotions that occur anywhere."""
         return np.any([span.amounts > 0 for span in self.spans], axis=0)
 
     def amounts(self, times: np.ndarray) -> np.ndarray:
-        """Amount of each emotion (T, 8) float32 at times (T,) s.
+        """Return the amount of each emotion (T, 8) float32 at times (T,) s.
 
-        Changes take CROSS_FADE seconds, half of them before a span begins or ends; a span that begins at 0 is there
-        from the start. Where spans overlap, the amounts are scaled to add up to no more than those of one span do, or 1.
+        Where spans overlap, the sum is limited to the largest sum of a single span, or 1.
         """
         times = np.asarray(times, np.float64)
         result = np.zeros((len(times), len(EMOTIONS)))
         for span in self.spans:
-            rise = (
-                np.ones(len(times))
-                if span.start <= 0
-                else smoothstep((times - span.start) / CROSS_FADE + 0.5)
-            )
-            result += (rise * smoothstep((span.end - times) / CROSS_FADE + 0.5))[
-                :, None
-            ] * span.amounts
-        most = max([1.0, *(float(span.amounts.sum()) for span in self.spans)])
-        return (result / np.maximum(result.sum(1, keepdims=True) / most, 1)).astype(np.float32)
+            strength = smoothstep((span.end - times) / CROSS_FADE_S + 0.5)
+            if span.start > 0:
+                strength = smoothstep((times - span.start) / CROSS_FADE_S + 0.5) * strength
+            result += strength[:, None] * span.amounts
+        limit = max([1.0, *(float(span.amounts.sum()) for span in self.spans)])
+        return (result / np.maximum(result.sum(1, keepdims=True) / limit, 1)).astype(np.float32)
 
 
-def _span(path: str, number: int, line: str) -> Span:
-    """One line of a timeline file."""
-    example = "for instance: 0.5 2.0 happy 0.8"
+def _parse_span(path: str, number: int, line: str) -> Span:
+    """Parse a line of a timeline file; `path` and `number` are for messages."""
+    example = f"for instance: {TIMELINE_EXAMPLE}"
     where = f"{path}: line {number} ('{printable(line.strip(), 40)}')"
     fields = line.split("#")[0].split()
     if len(fields) not in (3, 4):

@@ -1,25 +1,27 @@
-"""How a head and its eyes move while their owner speaks, and how a mesh turns with them.
+"""Motion of the head and the eyes of a speaker.
 
-The movement has the spectrum of people who speak freely to a camera, measured on 57 of them (`benchmarks/heads.py`): waves
-of random phase in octave bands. Loudness drives it no more than it does theirs: the speed of a head and the loudness of the
-voice, both over 0.6 s, correlate by −0.05 in these, and by 0.09 in nine others.
+The head moves like those of people who speak freely to a camera: sums of waves of random phase with
+the spectrum of 57 speakers (`benchmarks/heads.py`). It does not depend on loudness, because theirs
+hardly does: head speed and loudness, both smoothed over 0.6 s, correlate by −0.05, and by 0.09 in
+nine other speakers.
 
-Eyes stay on the camera while the head turns, as the vestibulo-ocular reflex has it, and leap a few degrees aside every
-second or two (Lee, Badler, Badler 2002, "Eyes alive": most saccades are small, and last 25 ms and 2.4 ms a degree).
+The eyes stay on the camera while the head turns (vestibulo-ocular reflex), and leap a few degrees
+aside every second or two (Lee, Badler, Badler 2002, "Eyes alive": most saccades are small, and last
+25 ms plus 2.4 ms a degree).
 """
 
 from __future__ import annotations
 
 import numpy as np
 
-from ..binding.binding import GAZE
-from ..face.canonical import ARKIT_NAMES
+from ..face.canonical import ARKIT_GAZE_DEG, ARKIT_NAMES
 from ..geometry.numerics import smoothstep
 
-BANDS = np.array([0.1, 0.167, 0.278, 0.464, 0.775, 1.292, 2.156, 3.597, 6.0])  # Hz, edges
-# Degrees, standard deviation of pitch, yaw and roll in each band: the median person's; clips are too short to tell the first,
-# which is a guess.
-SPECTRUM = np.array(
+# Edges of the frequency bands.
+HEAD_MOTION_BANDS_HZ = np.array([0.1, 0.167, 0.278, 0.464, 0.775, 1.292, 2.156, 3.597, 6.0])
+# Standard deviation of pitch, yaw and roll in each band, median over speakers. The first row is a
+# guess: the recordings are too short to measure it.
+HEAD_MOTION_STD_DEG = np.array(
     [
         [1.2, 1.2, 1.1],
         [1.302, 1.297, 1.16],
@@ -31,90 +33,107 @@ SPECTRUM = np.array(
         [0.194, 0.131, 0.093],
     ]
 )
-SHARE = 0.6  # of that: a head without shoulders seems to move more
-WAVES = 2  # in each band
-FIXATION, SHORTEST_FIXATION = 1.4, 0.3  # s between leaps of the eyes: on average, and at least
-SACCADE, LARGEST_SACCADE = 2.8, 9.0  # degrees: on average, and at most
-AWAY = 0.6  # share of the leaps that lead aside; others lead back to the camera
-LARGEST_GAZE = np.radians(25)
+HEAD_MOTION_SCALE = 0.6  # reduces the amplitude: a head without shoulders seems to move more
+WAVES_PER_BAND = 2
+FIXATION_MEAN_S, FIXATION_MIN_S = 1.4, 0.3  # time between leaps of the eyes
+SACCADE_MEAN_DEG, SACCADE_MAX_DEG = 2.8, 9.0  # size of the leaps
+SACCADE_BASE_S, SACCADE_S_PER_DEG = 0.025, 0.0024  # duration of a leap, by its size
+AVERTED_FRACTION = 0.6  # leaps that lead aside; the others lead back to the camera
+MAX_GAZE_RAD = np.radians(25)
+# ARKit's gaze shapes: the angle that each shows (0 pitch, 1 yaw) and its sign.
+GAZE_SHAPES = {
+    "eyeLookDownLeft": (0, 1), "eyeLookDownRight": (0, 1),
+    "eyeLookUpLeft": (0, -1), "eyeLookUpRight": (0, -1),
+    "eyeLookOutLeft": (1, 1), "eyeLookInRight": (1, 1),
+    "eyeLookInLeft": (1, -1), "eyeLookOutRight": (1, -1),
+}  # fmt: skip
 
 
 class HeadMotion:
-    """A head's rotation as a function of time. seed: of the phases"""
+    """Rotation of a head as a function of time. seed: of the phases"""
 
     def __init__(self, seed: int = 0):
         rng = np.random.default_rng((seed, 7))
-        low, high = BANDS[:-1, None, None], BANDS[1:, None, None]
-        self.hertz = rng.uniform(low, high, (len(SPECTRUM), 3, WAVES))
-        self.phase = rng.uniform(0, 2 * np.pi, self.hertz.shape)
-        self.size = np.radians(SHARE * SPECTRUM)[..., None] * (2 / WAVES) ** 0.5
+        low, high = HEAD_MOTION_BANDS_HZ[:-1, None, None], HEAD_MOTION_BANDS_HZ[1:, None, None]
+        self._hertz = rng.uniform(low, high, (len(HEAD_MOTION_STD_DEG), 3, WAVES_PER_BAND))
+        self._phase = rng.uniform(0, 2 * np.pi, self._hertz.shape)
+        std = np.radians(HEAD_MOTION_SCALE * HEAD_MOTION_STD_DEG)
+        self._amplitude = std[..., None] * (2 / WAVES_PER_BAND) ** 0.5
 
     def angles(self, times: np.ndarray) -> np.ndarray:
-        """Pitch, yaw and roll (T, 3) in radians; at 0 s the head looks ahead."""
-        wave = lambda t: (
-            self.size * np.sin(2 * np.pi * self.hertz * t[:, None, None, None] + self.phase)
-        ).sum((1, 3))
-        return np.asarray(wave(times) - wave(np.zeros(1)) * np.exp(-times[:, None] / 2))
+        """Return pitch, yaw and roll (T, 3) in radians at times (T,) s; all are 0 at 0 s."""
+        return self._waves(times) - self._waves(np.zeros(1)) * np.exp(-times[:, None] / 2)
 
     def rotations(self, times: np.ndarray) -> np.ndarray:
-        """(T, 3, 3) float32, of a face that looks along +z with y up."""
-        (px, yx, rx), (pc, yc, rc) = np.sin(self.angles(times)).T, np.cos(self.angles(times)).T
-        zero, one = np.zeros(len(times)), np.ones(len(times))
-        matrix = lambda *rows: np.stack([np.stack(row, 1) for row in rows], 1)
-        pitch = matrix((one, zero, zero), (zero, pc, -px), (zero, px, pc))
-        yaw = matrix((yc, zero, yx), (zero, one, zero), (-yx, zero, yc))
-        roll = matrix((rc, -rx, zero), (rx, rc, zero), (zero, zero, one))
-        return np.asarray(roll @ yaw @ pitch, np.float32)
+        """Return rotations (T, 3, 3) float32 of a face that looks along +z with y up."""
+        from scipy.spatial.transform import Rotation
+
+        return Rotation.from_euler("xyz", self.angles(times)).as_matrix().astype(np.float32)
+
+    def _waves(self, times: np.ndarray) -> np.ndarray:
+        """Return the sum of all waves (T, 3) in radians."""
+        arguments = 2 * np.pi * self._hertz * times[:, None, None, None] + self._phase
+        return (self._amplitude * np.sin(arguments)).sum((1, 3))
 
 
 class Gaze:
-    """Where the eyes look as a function of ascending times. seed: of when and where to they leap"""
+    """Direction of the eyes as a function of ascending times. seed: of the leaps"""
 
     def __init__(self, seed: int = 0):
         self._random = np.random.default_rng((seed, 11))
-        self._begins, self._aims = [0.0], [np.zeros(2)]
+        self._starts, self._targets = [0.0], [np.zeros(2)]
 
     def angles(self, times: np.ndarray, head: np.ndarray | None = None) -> np.ndarray:
-        """Pitch, down, and yaw, to the face's left, (T, 2) in radians, relative to the head.
+        """Return pitch (down) and yaw (to the face's left) of the eyes relative to the head.
 
-        head: (T, 3, 3), its rotations, that the eyes make up for
+        Parameters
+        ----------
+        times : (T,)
+            Seconds; never earlier than those of previous calls.
+        head : (T, 3, 3), optional
+            Rotations of the head, for which the eyes compensate.
+
+        Returns
+        -------
+        (T, 2), radians
         """
-        while self._begins[-1] < times[-1]:
-            wait = max(SHORTEST_FIXATION, self._random.exponential(FIXATION))
-            size = min(self._random.exponential(SACCADE), LARGEST_SACCADE)
-            direction = self._random.uniform(0, 2 * np.pi)
-            away = self._random.random() < AWAY
-            aim = np.radians(size) * np.array([0.6 * np.sin(direction), np.cos(direction)])
-            self._begins.append(self._begins[-1] + wait)
-            self._aims.append(aim if away else np.zeros(2))
-        begins, aims = np.array(self._begins), np.array(self._aims)
-        last = np.clip(np.searchsorted(begins, times, side="right") - 1, 0, None)
-        before = aims[np.maximum(last - 1, 0)]
-        leap = np.degrees(np.linalg.norm(aims[last] - before, axis=1))
-        share = smoothstep((times - begins[last]) / (0.025 + 0.0024 * leap))[:, None]
-        found = before + share * (aims[last] - before)
+        while self._starts[-1] < times[-1]:
+            self._draw_leap()
+        starts, targets = np.array(self._starts), np.array(self._targets)
+        current = np.clip(np.searchsorted(starts, times, side="right") - 1, 0, None)
+        previous = targets[np.maximum(current - 1, 0)]
+        leap = targets[current] - previous
+        duration = SACCADE_BASE_S + SACCADE_S_PER_DEG * np.degrees(np.linalg.norm(leap, axis=1))
+        gaze = previous + smoothstep((times - starts[current]) / duration)[:, None] * leap
         if head is not None:
-            found = found - np.column_stack(
-                [-np.arcsin(head[:, 1, 2]), np.arctan2(head[:, 0, 2], head[:, 2, 2])]
-            )
-        return np.clip(found, -LARGEST_GAZE, LARGEST_GAZE)
+            pitch, yaw = -np.arcsin(head[:, 1, 2]), np.arctan2(head[:, 0, 2], head[:, 2, 2])
+            gaze = gaze - np.column_stack([pitch, yaw])
+        return np.clip(gaze, -MAX_GAZE_RAD, MAX_GAZE_RAD)
+
+    def _draw_leap(self) -> None:
+        """Draw the time and the target of the next leap."""
+        wait = max(FIXATION_MIN_S, self._random.exponential(FIXATION_MEAN_S))
+        size = min(self._random.exponential(SACCADE_MEAN_DEG), SACCADE_MAX_DEG)
+        direction = self._random.uniform(0, 2 * np.pi)
+        averted = self._random.random() < AVERTED_FRACTION
+        target = np.radians(size) * np.array([0.6 * np.sin(direction), np.cos(direction)])
+        self._starts.append(self._starts[-1] + wait)
+        self._targets.append(target if averted else np.zeros(2))
 
 
-def gaze_weights(arkit: np.ndarray, gaze: np.ndarray) -> np.ndarray:
-    """ARKit weights (T, 52) with the eyes' shapes for a gaze (T, 2) in radians."""
+def weights_with_gaze(arkit: np.ndarray, gaze: np.ndarray) -> np.ndarray:
+    """Return ARKit weights (T, 52) whose gaze shapes show a gaze (T, 2) in radians."""
     result = arkit.copy()
-    pitch, yaw = np.degrees(gaze.T) / GAZE
-    for name, weight in {
-        "eyeLookDownLeft": pitch, "eyeLookDownRight": pitch, "eyeLookUpLeft": -pitch, "eyeLookUpRight": -pitch,
-        "eyeLookOutLeft": yaw, "eyeLookInRight": yaw, "eyeLookInLeft": -yaw, "eyeLookOutRight": -yaw,
-    }.items():  # fmt: skip
-        result[:, ARKIT_NAMES.index(name)] = np.clip(weight, 0, 1) + 0.0
+    angles = np.degrees(gaze) / ARKIT_GAZE_DEG
+    for name, (angle, sign) in GAZE_SHAPES.items():
+        # Adding 0 turns -0.0 into 0.0.
+        result[:, ARKIT_NAMES.index(name)] = np.clip(sign * angles[:, angle], 0, 1) + 0.0
     return result
 
 
-def gaze_of(arkit: np.ndarray) -> np.ndarray:
-    """The inverse of `gaze_weights`: pitch and yaw (T, 2) in radians of ARKit weights (T, 52), the mean of both eyes."""
-    of = lambda name: arkit[:, ARKIT_NAMES.index(f"eyeLook{name}")]
-    pitch = of("DownLeft") + of("DownRight") - of("UpLeft") - of("UpRight")
-    yaw = of("OutLeft") + of("InRight") - of("InLeft") - of("OutRight")
-    return np.radians(GAZE / 2 * np.column_stack([pitch, yaw]))
+def gaze_from_weights(arkit: np.ndarray) -> np.ndarray:
+    """Return pitch and yaw (T, 2) in radians, mean of both eyes, of ARKit weights (T, 52)."""
+    gaze = np.zeros((len(arkit), 2))
+    for name, (angle, sign) in GAZE_SHAPES.items():
+        gaze[:, angle] += sign * arkit[:, ARKIT_NAMES.index(name)]
+    return np.radians(ARKIT_GAZE_DEG / 2 * gaze)

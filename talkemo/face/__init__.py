@@ -1,0 +1,1 @@
+"""The canonical face, its motion and its geometry map."""

@@ -1,8 +1,9 @@
-"""The geometry map (3D-TalkEmo, section 3.2): the canonical face's displacement as a 128×128×3 picture.
+"""The geometry map (3D-TalkEmo, section 3.2): displacements of the face as 128×128×3 images.
 
-Geodesics between all vertices by the heat method → classical multidimensional scaling to the plane → sampling on a
-regular grid inside a mask. The chart is computed once, when the face is trained (train/chart.py), and kept in its
-weights; this module samples displacements to maps and back.
+Geodesic distances between all vertices (heat method) are embedded in the plane by classical
+multidimensional scaling, and the plane is sampled on a regular grid inside a mask. Training
+computes this chart once (train/chart.py) and stores it in the face's weights; this module converts
+displacements to maps and back.
 """
 
 from __future__ import annotations
@@ -15,18 +16,18 @@ import numpy as np
 
 from .canonical import Face
 
-SIZE = 128  # pixels on a side
+MAP_SIZE = 128  # pixels on a side of a geometry map
 
 
 @dataclass(frozen=True, eq=False)
 class GeometryMap:
-    """Sampling between vertex displacements (T, V, 3) and maps (T, 3, 128, 128), both in mm.
+    """Resampling between vertex displacements (T, V, 3) and maps (T, 3, 128, 128), both in mm.
 
-    Row 0 of a map is the top of the face, column 0 the face's own right side, as one sees it from the front.
-    Pixels outside `mask` (128, 128) are zero.
+    Row 0 of a map is the top of the face; column 0 is the face's own right side, which is on the
+    left when seen from the front. Pixels outside the mask are zero.
     """
 
-    mask: np.ndarray
+    mask: np.ndarray  # (128, 128) bool
     sample: Any  # sparse (M, V): vertices → the M pixels of the mask
     lookup: Any  # sparse (V, M): pixels → vertices
 
@@ -36,48 +37,50 @@ class GeometryMap:
         return np.flatnonzero(self.mask)
 
     def encode(self, displacement: np.ndarray) -> np.ndarray:
-        """Maps (T, 3, 128, 128) float32 of displacements (T, V, 3)."""
-        frames, count = displacement.shape[:2]
-        columns = (
-            np.ascontiguousarray(displacement.transpose(1, 0, 2))
-            .reshape(count, -1)
-            .astype(np.float32)
-        )
-        maps = np.zeros((frames, 3, SIZE * SIZE), np.float32)
-        maps[:, :, self.pixels] = (self.sample @ columns).reshape(-1, frames, 3).transpose(1, 2, 0)
-        return maps.reshape(frames, 3, SIZE, SIZE)
+        """Return the maps (T, 3, 128, 128) float32 of displacements (T, V, 3)."""
+        frames, vertices = displacement.shape[:2]
+        columns = np.ascontiguousarray(displacement.transpose(1, 0, 2)).reshape(vertices, -1)
+        values = self.sample @ columns.astype(np.float32)
+        maps = np.zeros((frames, 3, MAP_SIZE * MAP_SIZE), np.float32)
+        maps[:, :, self.pixels] = values.reshape(-1, frames, 3).transpose(1, 2, 0)
+        return maps.reshape(frames, 3, MAP_SIZE, MAP_SIZE)
 
     def decode(self, maps: np.ndarray) -> np.ndarray:
-        """Displacements (T, V, 3) float32 of maps (T, 3, 128, 128)."""
+        """Return the displacements (T, V, 3) float32 of maps (T, 3, 128, 128)."""
         frames = len(maps)
         values = maps.reshape(frames, 3, -1)[:, :, self.pixels]
         columns = np.ascontiguousarray(values.transpose(2, 0, 1)).reshape(len(self.pixels), -1)
-        return np.ascontiguousarray(
-            (self.lookup @ columns).reshape(-1, frames, 3).transpose(1, 0, 2)
-        )
+        displacement = (self.lookup @ columns).reshape(-1, frames, 3).transpose(1, 0, 2)
+        return np.ascontiguousarray(displacement)
 
 
 @lru_cache(maxsize=2)
 def geometry_map(face: Face) -> GeometryMap:
-    """The sampling of a face, from the tables in its weights."""
+    """Return the geometry map of a face, from the tables in its weights."""
     import scipy.sparse as sp
 
-    mask = face.map_mask.astype(bool)
-    count, pixels = len(face.mean), int(mask.sum())
-
     def table(columns: np.ndarray, values: np.ndarray, width: int) -> Any:
+        """Make a sparse (rows, width) matrix of the column indices and values (rows, K)."""
         starts = np.arange(0, columns.size + 1, columns.shape[1])
         return sp.csr_matrix((values.ravel(), columns.ravel(), starts), (len(columns), width))
 
+    mask = face.map_mask.astype(bool)
     return GeometryMap(
         mask,
-        table(face.map_vertices, face.map_vertex_weights, count),
-        table(face.map_pixels, face.map_pixel_weights, pixels),
+        table(face.map_vertices, face.map_vertex_weights, len(face.mean)),
+        table(face.map_pixels, face.map_pixel_weights, int(mask.sum())),
     )
 
 
 def round_trip(face: Face, vertices: np.ndarray) -> tuple[np.ndarray, dict[str, float]]:
-    """A mesh of the canonical topology (V, 3) mm through the map and back: the map (3, 128, 128) and errors in mm."""
+    """Convert a mesh of the canonical topology (V, 3) mm to a map and back.
+
+    Returns
+    -------
+    map : (3, 128, 128) float32
+    errors : dict
+        Mean and largest vertex error in mm, and the largest on lips and eyelids.
+    """
     sampling = geometry_map(face)
     displacement = (vertices - face.mean)[None].astype(np.float32)
     maps = sampling.encode(displacement)

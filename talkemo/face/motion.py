@@ -1,8 +1,8 @@
-"""A motion: what passes from speech, capture or an animation to the meshes that show it.
+"""Motion of the canonical face, between speech, captures or animations and the animated mesh.
 
-Everything that moves between sound and mesh lies in the span of the canonical face's S blend shapes (S about 54) and is
-linear in it. A motion is therefore a time and S coordinates a frame. Vertices and geometry maps are drawn from it by
-whoever looks at them: writers, metrics, the paper's figures.
+All motion lies in the span of the canonical face's S blend shapes (S about 54), so a frame is S
+coordinates. Vertices and geometry maps are linear in them and computed only where they are needed:
+by writers, metrics and the paper's figures.
 """
 
 from __future__ import annotations
@@ -14,16 +14,23 @@ import numpy as np
 
 from .canonical import Face
 
-TOGETHER = 256  # frames that are made at a time, where all are known
+MOTION_BATCH_FRAMES = 256  # default number of frames in a batch of times
 
 
 @dataclass(frozen=True, eq=False)
 class Motion:
     """Coordinates of the canonical face's displacement over time.
 
-    times: (T,) float64 s, ascending
-    coordinates: (T, S) float32 mm, in the orthonormal basis `Face.span`
-    loudness: (T,) of the speech that the motion was made from, 1 where it is loud, 0 for silence; None for others
+    Attributes
+    ----------
+    times : (T,) float64
+        Seconds, ascending.
+    coordinates : (T, S) float32
+        Millimetres in the orthonormal basis `Face.span`; a frame's norm is the norm of the
+        displacement of all vertices.
+    loudness : (T,) or None
+        Loudness of the speech that the motion was made from, from 0 (silence) to 1 (loud); None
+        for motion that was not made from speech.
     """
 
     times: np.ndarray
@@ -34,45 +41,44 @@ class Motion:
         return len(self.times)
 
     @classmethod
-    def of_shapes(cls, face: Face, times: np.ndarray, shapes: np.ndarray) -> Motion:
-        """The motion of blend-shape weights (T, S)."""
-        return cls(times, np.asarray(shapes, np.float32) @ face.shape_coordinates)
+    def from_weights(cls, face: Face, times: np.ndarray, weights: np.ndarray) -> Motion:
+        """Make a motion from blend-shape weights (T, S)."""
+        return cls(times, np.asarray(weights, np.float32) @ face.weights_to_coordinates)
 
     @classmethod
-    def of_displacement(cls, face: Face, times: np.ndarray, displacement: np.ndarray) -> Motion:
-        """The motion nearest to displacements (T, V, 3) mm of the canonical face."""
+    def from_displacement(cls, face: Face, times: np.ndarray, displacement: np.ndarray) -> Motion:
+        """Project displacements (T, V, 3) mm of the canonical face onto the span."""
         span = face.span.reshape(len(face.span), -1)
         return cls(times, displacement.reshape(len(displacement), -1).astype(np.float32) @ span.T)
 
     @classmethod
-    def joined(cls, parts: Iterable[Motion], face: Face) -> Motion:
-        """Consecutive motions as one; an empty motion where there are none."""
-        parts = list(parts)
-        if not parts:
+    def concatenate(cls, motions: Iterable[Motion], face: Face) -> Motion:
+        """Join consecutive motions; without any, the result is an empty motion."""
+        motions = list(motions)
+        if not motions:
             return cls(np.zeros(0), np.zeros((0, len(face.expression_names)), np.float32))
-        heard = [p.loudness for p in parts if p.loudness is not None]
-        loudness = np.concatenate(heard) if len(heard) == len(parts) else None
+        loudness = [m.loudness for m in motions if m.loudness is not None]
         return cls(
-            np.concatenate([p.times for p in parts]),
-            np.concatenate([p.coordinates for p in parts]),
-            loudness,
+            np.concatenate([m.times for m in motions]),
+            np.concatenate([m.coordinates for m in motions]),
+            np.concatenate(loudness) if len(loudness) == len(motions) else None,
         )
 
     def displacement(self, face: Face) -> np.ndarray:
-        """Displacement (T, V, 3) float32 mm of the canonical face's vertices."""
+        """Return the displacement (T, V, 3) float32 mm of the canonical face's vertices."""
         span = face.span
         return (self.coordinates @ span.reshape(len(span), -1)).reshape(len(self), *span.shape[1:])
 
     def lip_opening(self, face: Face) -> np.ndarray:
-        """Vertical opening (T,) mm of the lips from rest, see `Face.lip_opening`."""
-        return self.coordinates @ face.opening_row
+        """Return the vertical opening (T,) mm of the lips, see `Face.lip_opening`."""
+        return self.coordinates @ face.lip_opening_gradient
 
     def arkit(self, face: Face) -> np.ndarray:
-        """Weights (T, 52) float32 in [0, 1] of ARKit's blend shapes, in Apple's order, that come nearest."""
-        return face.fit_shapes(self.coordinates, gaze=False) @ face.arkit_matrix
+        """Fit the weights (T, 52) float32 in [0, 1] of ARKit's blend shapes, in Apple's order."""
+        return face.fit_weights(self.coordinates, gaze=False) @ face.arkit_matrix
 
 
-def in_parts(times: np.ndarray, size: int = TOGETHER) -> Iterator[np.ndarray]:
-    """Times (T,) in consecutive parts of a size, as float64."""
+def split_times(times: np.ndarray, size: int = MOTION_BATCH_FRAMES) -> Iterator[np.ndarray]:
+    """Yield times (T,) in consecutive float64 batches of at most `size`."""
     for start in range(0, len(times), size):
         yield np.asarray(times[start : start + size], np.float64)

@@ -1,0 +1,1 @@
+"""Geometry of meshes and points, without knowledge of faces."""

@@ -1,79 +1,106 @@
-"""Geometry that several parts share: triangle meshes, closest points, rigid fits, bounded least squares. Plain arrays in and out."""
+"""Triangle meshes: normals, edges, boundaries and closest points."""
 
 from __future__ import annotations
 
 import numpy as np
 
-POINTS_AT_A_TIME = (
-    50_000  # points whose nearest triangles are compared at a time, which bounds the memory
-)
+CLOSEST_POINTS_BATCH = 50_000  # points per batch of `closest_points`; bounds its memory
 
 
 def vertex_normals(vertices: np.ndarray, faces: np.ndarray) -> np.ndarray:
-    """Area-weighted unit normals (V, 3) of a mesh with vertices (V, 3) and triangles (F, 3)."""
-    corners = vertices[faces]
-    face_normals = np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0])
-    normals = np.stack(
-        [
-            np.bincount(faces.ravel(), np.repeat(face_normals[:, axis], 3), len(vertices))
-            for axis in range(3)
-        ],
-        axis=1,
-    )
+    """Return the area-weighted unit normals (V, 3) of vertices (V, 3) with triangles (F, 3)."""
+    face_normals = np.repeat(area_vectors(vertices, faces), 3, axis=0)
+    corners = faces.ravel()
+    sums = [np.bincount(corners, face_normals[:, axis], len(vertices)) for axis in range(3)]
+    normals = np.stack(sums, axis=1)
     return normals / np.maximum(np.linalg.norm(normals, axis=1, keepdims=True), 1e-12)
 
 
+def area_vectors(vertices: np.ndarray, faces: np.ndarray) -> np.ndarray:
+    """Return the normals (F, 3) of triangles, each as long as twice the triangle's area."""
+    corners = vertices[faces]
+    return np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0])
+
+
 def mesh_edges(faces: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Unique edges (E, 2) of triangles (F, 3), smaller vertex first, and the number of triangles at each edge (E,)."""
+    """Return the unique edges of triangles (F, 3).
+
+    Returns
+    -------
+    edges : (E, 2) int64
+        Vertices of each edge, the smaller one first.
+    triangles : (E,)
+        Number of triangles at each edge; 1 on a boundary.
+    """
     edges = np.sort(faces[:, [0, 1, 1, 2, 2, 0]].reshape(-1, 2).astype(np.int64), axis=1)
     count = int(edges.max(initial=0)) + 1
-    # As one number each: several times quicker than comparing rows.
-    keys, times = np.unique(edges[:, 0] * count + edges[:, 1], return_counts=True)
-    return np.stack([keys // count, keys % count], axis=1), times
+    # Each edge as one number: several times faster than comparing rows.
+    keys, triangles = np.unique(edges[:, 0] * count + edges[:, 1], return_counts=True)
+    return np.stack([keys // count, keys % count], axis=1), triangles
 
 
 def boundary_loops(faces: np.ndarray, count: int) -> list[np.ndarray]:
-    """Sorted vertex indices of each boundary loop of triangles (F, 3) over `count` vertices.
+    """Return the sorted vertices of each boundary loop of triangles (F, 3) over `count` vertices.
 
     A boundary edge belongs to one triangle only; a loop is a connected set of such edges.
     """
     import scipy.sparse as sp
 
-    edges, times = mesh_edges(faces)
-    border = edges[times == 1]
+    edges, triangles = mesh_edges(faces)
+    border = edges[triangles == 1]
     graph = sp.coo_matrix((np.ones(len(border)), border.T), (count, count))
     number, label = sp.csgraph.connected_components(graph, directed=False)
     sizes = np.bincount(label, minlength=number)
     return [np.flatnonzero(label == k) for k in np.flatnonzero(sizes > 1)]
 
 
-def closest_on_triangles(points: np.ndarray, corners: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Barycentric weights (N, 3) and distance (N,) of the point of triangle n nearest to point n.
+def edge_lengths(points: np.ndarray, edges: np.ndarray) -> np.ndarray:
+    """Return the distances (E,) between the ends of edges (E, 2) in points (V, 3)."""
+    difference = points.take(edges[:, 0], 0) - points.take(edges[:, 1], 0)
+    return np.sqrt(np.einsum("ec,ec->e", difference, difference))
 
-    points: (N, D), corners: (N, 3, D), in the plane (D = 2) or in space (D = 3)
+
+def closest_on_triangles(points: np.ndarray, corners: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return the point of triangle n that is closest to point n.
+
+    Parameters
+    ----------
+    points : (N, D)
+        In the plane (D = 2) or in space (D = 3).
+    corners : (N, 3, D)
+
+    Returns
+    -------
+    weights : (N, 3)
+        Barycentric coordinates of the closest point.
+    distance : (N,)
     """
     a, b, c = corners[:, 0], corners[:, 1], corners[:, 2]
     ab, ac, ap = b - a, c - a, points - a
-    d00, d01, d11 = (np.einsum("nc,nc->n", *pair) for pair in ((ab, ab), (ab, ac), (ac, ac)))
-    d20, d21 = np.einsum("nc,nc->n", ap, ab), np.einsum("nc,nc->n", ap, ac)
+    d00, d01, d11 = _dot(ab, ab), _dot(ab, ac), _dot(ac, ac)
+    d20, d21 = _dot(ap, ab), _dot(ap, ac)
     determinant = np.maximum(d00 * d11 - d01**2, 1e-12)
     v, w = (d11 * d20 - d01 * d21) / determinant, (d00 * d21 - d01 * d20) / determinant
     weights = np.stack([1 - v - w, v, w], axis=1)
-    best = np.where((weights >= 0).all(1), 0.0, np.inf)
+    # Points that project outside their triangle are closest to one of its edges.
+    closest = np.where((weights >= 0).all(1), 0.0, np.inf)
     for i, j in ((0, 1), (1, 2), (2, 0)):
         edge = corners[:, j] - corners[:, i]
-        t = np.einsum("nc,nc->n", points - corners[:, i], edge) / np.maximum(
-            np.einsum("nc,nc->n", edge, edge), 1e-12
-        )
+        t = _dot(points - corners[:, i], edge) / np.maximum(_dot(edge, edge), 1e-12)
         t = np.clip(t, 0, 1)
         distance = np.linalg.norm(points - corners[:, i] - t[:, None] * edge, axis=1)
-        nearer = distance < best
-        best = np.where(nearer, distance, best)
+        closer = distance < closest
+        closest = np.where(closer, distance, closest)
         on_edge = np.zeros_like(weights)
         on_edge[:, i], on_edge[:, j] = 1 - t, t
-        weights = np.where(nearer[:, None], on_edge, weights)
+        weights = np.where(closer[:, None], on_edge, weights)
     distance = np.linalg.norm(points - np.einsum("nk,nkc->nc", weights, corners), axis=1)
     return weights, distance
+
+
+def _dot(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """Return the dot products (N,) of rows (N, D)."""
+    return np.einsum("nc,nc->n", a, b)
 
 
 def closest_points(
@@ -86,38 +113,49 @@ def closest_points(
     normal_weight: float = 0.0,
     candidates: int = 6,
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """For points (P, 3) the nearest point of a triangle mesh: triangle (P,), barycentric (P, 3) and distance (P,).
+    """Return the point of a triangle mesh that is closest to each of several points.
 
-    vertex_normals (V, 3), point_normals (P, 3): if given, places whose normals point the same way are preferred;
-        opposite normals count like `normal_weight` · 2 of distance
-    candidates: the search looks at the triangles around so many nearest triangle centres
+    Parameters
+    ----------
+    vertices, faces : (V, 3), (F, 3)
+    points : (P, 3)
+    vertex_normals, point_normals : (V, 3), (P, 3), optional
+        Where given, places whose normals agree are preferred.
+    normal_weight : float
+        Opposite normals count like twice this distance.
+    candidates : int
+        Number of closest triangle centres whose triangles are compared.
+
+    Returns
+    -------
+    triangle : (P,)
+    weights : (P, 3)
+        Barycentric coordinates in the triangle.
+    distance : (P,)
     """
     from scipy.spatial import cKDTree
 
-    centres = vertices[faces].mean(1)
-    keys, queries = centres, points
-    face_normals = None
+    keys, queries, face_normals = vertices[faces].mean(1), points, None
     if vertex_normals is not None and point_normals is not None:
         face_normals = vertex_normals[faces].mean(1)
         face_normals /= np.maximum(np.linalg.norm(face_normals, axis=1, keepdims=True), 1e-12)
-        keys = np.hstack([centres, normal_weight * face_normals])
+        keys = np.hstack([keys, normal_weight * face_normals])
         queries = np.hstack([points, normal_weight * point_normals])
     tree = cKDTree(keys)
-    found: list[tuple[np.ndarray, np.ndarray, np.ndarray]] = []
-    for start in range(0, max(len(points), 1), POINTS_AT_A_TIME):
-        part = slice(start, start + POINTS_AT_A_TIME)
-        _, near = tree.query(queries[part], k=candidates)
-        flat = near.ravel()
-        weights, distance = closest_on_triangles(
-            np.repeat(points[part], candidates, 0), vertices[faces[flat]]
+    triangles, weights, distances = [], [], []
+    for start in range(0, max(len(points), 1), CLOSEST_POINTS_BATCH):
+        batch = slice(start, start + CLOSEST_POINTS_BATCH)
+        near = tree.query(queries[batch], k=candidates)[1].ravel()
+        near_weights, near_distances = closest_on_triangles(
+            np.repeat(points[batch], candidates, 0), vertices[faces[near]]
         )
-        cost = distance
+        cost = near_distances
         if face_normals is not None and point_normals is not None:
-            bend = np.linalg.norm(
-                face_normals[flat] - np.repeat(point_normals[part], candidates, 0), axis=1
-            )
-            cost = np.hypot(distance, normal_weight * bend)
-        best = np.arange(len(near)) * candidates + cost.reshape(-1, candidates).argmin(1)
-        found.append((flat[best], weights[best], distance[best]))
-    triangle, weights, distance = (np.concatenate(parts) for parts in zip(*found))
-    return triangle, weights, distance
+            bend = face_normals[near] - np.repeat(point_normals[batch], candidates, 0)
+            cost = np.hypot(near_distances, normal_weight * np.linalg.norm(bend, axis=1))
+        cost = cost.reshape(-1, candidates)
+        best = np.arange(len(cost)) * candidates + cost.argmin(1)
+        triangles.append(near[best])
+        weights.append(near_weights[best])
+        distances.append(near_distances[best])
+    return np.concatenate(triangles), np.concatenate(weights), np.concatenate(distances)

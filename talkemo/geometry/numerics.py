@@ -1,41 +1,63 @@
-"""Geometry that several parts share: triangle meshes, closest points, rigid fits, bounded least squares. Plain arrays in and out."""
+"""Smooth interpolation and least squares with bounds."""
 
 from __future__ import annotations
+
+from collections.abc import Callable
 
 import numpy as np
 
 
 def smoothstep(x: np.ndarray) -> np.ndarray:
-    """Hermite interpolation from 0 (x ≤ 0) to 1 (x ≥ 1) with zero slope at both ends."""
+    """Interpolate from 0 (x ≤ 0) to 1 (x ≥ 1) with zero slope at both ends (cubic Hermite)."""
     x = np.clip(x, 0, 1)
     return x * x * (3 - 2 * x)
 
 
 def bounded_least_squares(
-    gram: np.ndarray, target: np.ndarray, iterations: int, most: np.ndarray | float = 1.0
+    gram: np.ndarray, target: np.ndarray, iterations: int, upper: np.ndarray | float = 1.0
 ) -> np.ndarray:
-    """argmin over 0 ≤ x ≤ most of x·gram·x / 2 − target·x, for right-hand sides (T, S), by projected FISTA.
+    """Minimise x · gram · x / 2 - target · x over 0 ≤ x ≤ upper by projected FISTA.
 
-    gram: (S, S), positive definite; most: upper bounds, a number or (S,). Beck and Teboulle 2009.
+    Parameters
+    ----------
+    gram : (S, S)
+        Positive definite normal matrix.
+    target : (T, S)
+        Right-hand sides; each row is a problem of its own, and so is each row of the result.
+    iterations : int
+    upper : float or (S,)
     """
     step = 1.0 / np.linalg.norm(gram, 2)
     return accelerated_projection(
-        lambda y: y @ gram - target, np.zeros_like(target), step, iterations, most
+        lambda x: x @ gram - target, np.zeros_like(target), step, iterations, upper
     )
 
 
 def accelerated_projection(
-    slope, start: np.ndarray, step: float, iterations: int, most: np.ndarray | float = 1.0
-):
-    """Minimise a convex function over 0 ≤ x ≤ most by projected gradient steps with Nesterov's momentum (FISTA).
+    gradient: Callable[[np.ndarray], np.ndarray],
+    start: np.ndarray,
+    step: float,
+    iterations: int,
+    upper: np.ndarray | float = 1.0,
+) -> np.ndarray:
+    """Minimise a convex function over 0 ≤ x ≤ upper by FISTA (Beck and Teboulle 2009).
 
-    slope: the function's gradient, of an array like `start` at which the search begins; step: 1 / its largest curvature
+    Parameters
+    ----------
+    gradient : callable
+        The function's gradient at an array like `start`.
+    start : array
+        Where the search begins.
+    step : float
+        1 / the largest curvature of the function.
+    iterations : int
+    upper : float or array that broadcasts to `start`
     """
-    x = start
-    y, momentum = x, 1.0
+    x = y = start
+    momentum = 1.0
     for _ in range(iterations):
-        new = np.clip(y - step * slope(y), 0.0, most)
-        following = (1 + np.sqrt(1 + 4 * momentum**2)) / 2
-        y = new + y.dtype.type((momentum - 1) / following) * (new - x)
-        x, momentum = new, following
+        previous, x = x, np.clip(y - step * gradient(y), 0.0, upper)
+        next_momentum = (1 + np.sqrt(1 + 4 * momentum**2)) / 2
+        y = x + y.dtype.type((momentum - 1) / next_momentum) * (x - previous)
+        momentum = next_momentum
     return x

@@ -1,4 +1,4 @@
-"""Geometry that several parts share: triangle meshes, closest points, rigid fits, bounded least squares. Plain arrays in and out."""
+"""Rotations, and rigid and similarity fits between sets of points."""
 
 from __future__ import annotations
 
@@ -8,63 +8,92 @@ import numpy as np
 
 
 def eye_rotation(gaze: np.ndarray, axes: np.ndarray | None = None) -> np.ndarray:
-    """The rotation (3, 3) of an eye that looks ahead, by pitch, down, and yaw, to the left, (2,) in radians.
+    """Rotate an eye from looking straight ahead to a gaze.
 
-    axes: (3, 3), the rotation of the face that the eye is in, from looking along +z with y up; None for none
+    Parameters
+    ----------
+    gaze : (..., 2)
+        Pitch (positive is down) and yaw (positive is to the face's left) in radians.
+    axes : (3, 3), optional
+        Rotation of the face that the eye belongs to; by default the face looks along +z, y up.
+
+    Returns
+    -------
+    (..., 3, 3), rotations in the space of `axes`.
     """
-    (ps, ys), (pc, yc) = np.sin(gaze), np.cos(gaze)
-    own = np.array([[yc, 0, ys], [0, 1, 0], [-ys, 0, yc]]) @ np.array(
-        [[1, 0, 0], [0, pc, -ps], [0, ps, pc]]
-    )
-    return own if axes is None else np.asarray(axes @ own @ axes.T)
+    from scipy.spatial.transform import Rotation
+
+    rotation = Rotation.from_euler("YX", np.asarray(gaze)[..., ::-1]).as_matrix()
+    return rotation if axes is None else axes @ rotation @ axes.T
 
 
 @dataclass(frozen=True, eq=False)
 class Similarity:
-    """Takes points p, here canonical millimetres, to scale · p @ rotation.T + translation, here a mesh's own space."""
+    """The map p → scale · p @ rotation.T + translation from canonical mm to a mesh's own space."""
 
-    scale: float
-    rotation: np.ndarray  # (3, 3)
-    translation: np.ndarray  # (3,)
+    scale: float  # mesh units a mm
+    rotation: np.ndarray  # (3, 3); its columns are the face's left, up and forward
+    translation: np.ndarray  # (3,), the canonical origin in the mesh
 
     def to_canonical(self, points: np.ndarray) -> np.ndarray:
-        """Points (..., 3) of the mesh in canonical mm."""
+        """Map points (..., 3) of the mesh to canonical mm."""
         return (points - self.translation) @ self.rotation / self.scale
 
     def to_mesh(self, points: np.ndarray) -> np.ndarray:
-        """Points (..., 3) in canonical mm where they are in the mesh."""
+        """Map points (..., 3) from canonical mm to the mesh."""
         return self.scale * points @ self.rotation.T + self.translation
 
-    def after(self, scale: float, rotation: np.ndarray, shift: np.ndarray) -> Similarity:
-        """This similarity applied after another one within canonical space."""
+    def compose(self, scale: float, rotation: np.ndarray, shift: np.ndarray) -> Similarity:
+        """Return this similarity after one in canonical space: p → self(scale · R p + shift)."""
         return Similarity(self.scale * scale, self.rotation @ rotation, self.to_mesh(shift))
 
 
 def fit_similarity(
     source: np.ndarray, target: np.ndarray, weight: np.ndarray | None = None
 ) -> tuple[float, np.ndarray, np.ndarray]:
-    """Scale, rotation (3, 3) and shift (3,) with target ≈ scale · source @ rotation.T + shift (Umeyama 1991).
+    """Fit target ≈ scale · source @ rotation.T + shift by least squares (Umeyama 1991).
 
-    source, target: (P, 3); weight: (P,), how much each pair counts
+    Parameters
+    ----------
+    source, target : (P, 3)
+    weight : (P,), optional
+        Weight of each pair of points.
+
+    Returns
+    -------
+    scale : float
+    rotation : (3, 3)
+    shift : (3,)
     """
     w = np.full(len(source), 1 / len(source)) if weight is None else weight / weight.sum()
-    a, b = w @ source, w @ target
-    rotation, values = nearest_rotation((target - b).T @ (w[:, None] * (source - a)))
-    scale = float(values.sum() / (w @ np.square(source - a)).sum())
-    return scale, rotation, b - scale * rotation @ a
+    source_mean, target_mean = w @ source, w @ target
+    centred = source - source_mean
+    rotation, values = nearest_rotation((target - target_mean).T @ (w[:, None] * centred))
+    scale = float(values.sum() / (w @ np.square(centred)).sum())
+    return scale, rotation, target_mean - scale * rotation @ source_mean
 
 
 def rigid_motion(source: np.ndarray, target: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Rotations (T, 3, 3) and shifts (T, 3) with target ≈ source @ rotation.T + shift, for points (T, P, 3) each."""
-    a, b = source.mean(1), target.mean(1)
+    """Fit target ≈ source @ rotation.T + shift in each frame.
+
+    Parameters
+    ----------
+    source, target : (T, P, 3)
+
+    Returns
+    -------
+    rotation : (T, 3, 3)
+    shift : (T, 3)
+    """
+    source_mean, target_mean = source.mean(1), target.mean(1)
     rotation, _ = nearest_rotation(
-        np.einsum("tpi,tpj->tij", target - b[:, None], source - a[:, None])
+        np.einsum("tpi,tpj->tij", target - target_mean[:, None], source - source_mean[:, None])
     )
-    return rotation, b - np.einsum("tij,tj->ti", rotation, a)
+    return rotation, target_mean - np.einsum("tij,tj->ti", rotation, source_mean)
 
 
 def nearest_rotation(covariance: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The rotation (..., 3, 3) nearest to a covariance (..., 3, 3), and its singular values, the last signed."""
+    """Return the rotations (..., 3, 3) nearest to matrices, and their signed singular values."""
     left, values, right = np.linalg.svd(covariance)
     sign = np.ones_like(values)
     sign[..., 2] = np.sign(np.linalg.det(left @ right))

@@ -18,7 +18,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from ..expression.emotions import EMOTIONS, effective
+from ..expression.emotions import EMOTIONS, effective_amounts
 from ..face.canonical import Face
 from ..face.motion import Motion
 from .building import build_network, to_tensor
@@ -148,7 +148,7 @@ class EmotionModel:
         for start in range(0, len(moved), BATCH):
             rows = moved[start : start + BATCH]
             own = torch.from_numpy(coordinates[rows]).to(self.device)
-            opening = coordinates[rows] @ self.face.opening_row
+            opening = coordinates[rows] @ self.face.lip_opening_gradient
             coordinates[rows] += self.residual(own @ self.generator.picture, opening, shares[rows])
         return Motion(motion.times, coordinates, motion.loudness)
 
@@ -175,7 +175,10 @@ class EmotionModel:
             opened = (residual @ generator.opening).cpu().numpy()
         # Training has a term for the same purpose, which anger, shouted by actors, learns only in part.
         closed = np.exp(-np.maximum(opening, 0) / SHUT)
-        return moved - (opened * (SPOKEN + (1 - SPOKEN) * closed))[:, None] * self.face.jaw_row
+        return (
+            moved
+            - (opened * (SPOKEN + (1 - SPOKEN) * closed))[:, None] * self.face.unit_jaw_opening
+        )
 
     @cached_property
     def _neutral_at_rest(self) -> torch.Tensor:
@@ -193,7 +196,7 @@ class EmotionModel:
         """
         if emotion == NEUTRAL:  # has no intensities: less of it is less of its residual
             return np.ones_like(amounts), amounts
-        wanted = effective(amounts)
+        wanted = effective_amounts(amounts)
         strength = self.strength(emotion)
         level = np.interp(wanted, strength, LEVELS).astype(np.float32)
         reached = np.interp(level, LEVELS, strength)

@@ -11,17 +11,17 @@ from torch.nn import functional
 
 from ..expression.emotions import EMOTIONS
 from ..face.canonical import Face
-from ..face.geometry_map import SIZE, geometry_map
+from ..face.geometry_map import MAP_SIZE, geometry_map
 from .building import build_network
 from .emotion import INNER, UNIT
 
 TRAINED_SIZE = 64  # pixels on a side of the maps that the discriminator is trained on
 
 
-def to_maps(face: Face, displacement: np.ndarray, size: int = SIZE) -> torch.Tensor:
+def to_maps(face: Face, displacement: np.ndarray, size: int = MAP_SIZE) -> torch.Tensor:
     """Maps (T, 3, size, size) in UNIT of displacements (T, V, 3) mm of a face."""
     maps = torch.from_numpy(geometry_map(face).encode(displacement) / UNIT)
-    return maps if size == SIZE else functional.adaptive_avg_pool2d(maps, size)
+    return maps if size == MAP_SIZE else functional.adaptive_avg_pool2d(maps, size)
 
 
 class Classifier(nn.Module):

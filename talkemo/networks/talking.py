@@ -18,7 +18,7 @@ from ..audio.mel import FFT
 from ..audio.recording import SAMPLE_RATE, Audio, AudioSource
 from ..errors import InputError
 from ..face.canonical import Face
-from ..face.motion import Motion, in_parts
+from ..face.motion import Motion, split_times
 from .building import build_network
 from .speech_encoder import FEATURE_RATE, MARGIN, PIECE, SpeechEncoder
 
@@ -127,7 +127,7 @@ class TalkingModel:
 
     def motion(self, audio: Audio, times: np.ndarray, style: str | None = None) -> Motion:
         """The motion of a recording at ascending times (T,) s."""
-        return Motion.joined(self.stream(audio, in_parts(times), style), self.face)
+        return Motion.concatenate(self.stream(audio, split_times(times), style), self.face)
 
     def stream(
         self,
@@ -178,8 +178,8 @@ class TalkingModel:
         audible = np.clip((loudness - HISS) / (SPEECH - HISS), 0, 1).mean(1)
         result *= np.clip(audible / AUDIBLE_SHARE, 0, 1)[:, None]
         # Lips press each other and do not pass through each other.
-        passed = np.minimum(result @ self.face.opening_row + PRESSED, 0)
-        return result - passed[:, None] * self.face.jaw_row, loudness[:, WINDOW // 2]
+        passed = np.minimum(result @ self.face.lip_opening_gradient + PRESSED, 0)
+        return result - passed[:, None] * self.face.unit_jaw_opening, loudness[:, WINDOW // 2]
 
 
 def talking_tensors(network: TalkingNetwork) -> dict[str, np.ndarray]:

@@ -8,7 +8,7 @@ from torch.nn import functional
 
 from ..expression.emotions import EMOTIONS
 from ..face.canonical import Face
-from ..face.geometry_map import SIZE, geometry_map
+from ..face.geometry_map import MAP_SIZE, geometry_map
 
 PLACE_UNIT = 50.0  # mm of a point's position on the face at rest that the network sees as one
 
@@ -51,7 +51,7 @@ class PointNetGenerator(nn.Module):
         return result.view_as(x)
 
 
-def new_pointnet(face: Face, width: int, size: int = SIZE) -> PointNetGenerator:
+def new_pointnet(face: Face, width: int, size: int = MAP_SIZE) -> PointNetGenerator:
     """An untrained PointNet for maps of a face, size × size. Its weights do not depend on the size."""
     sampling = geometry_map(face)
     maps = torch.from_numpy(sampling.encode((face.mean - face.mean.mean(0))[None]))

@@ -12,7 +12,7 @@ from ..audio.recording import Audio, load_audio
 from ..binding import Binding, FaceHint
 from ..binding.head_turner import HeadTurner
 from ..expression.emotions import EMOTIONS, Timeline
-from ..face.motion import in_parts
+from ..face.motion import split_times
 from ..formats.mesh_types import Mesh
 from ..weights.models import Models, load_models
 from ..weights.registry import DEFAULT_SET
@@ -96,7 +96,7 @@ def animate(
     return write_animation(
         paths,
         replace(header, turn=HeadTurner(binding) if manner.head or manner.gaze else None),
-        map(performer, models.talking.stream(sound, in_parts(times, FRAMES_AT_A_TIME), style)),
+        map(performer, models.talking.stream(sound, split_times(times, FRAMES_AT_A_TIME), style)),
         export=export,
         audio=sound,
         seconds=sound.duration,

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from ..binding import Binding, FaceHint, bind_hinted, save_binding
+from ..binding import Binding, FaceHint, bind_with_hint, save_binding
 from ..binding.cache import BindingCache
 from ..files.writing import check_output
 from ..formats.mesh import as_mesh
@@ -43,7 +43,7 @@ def bind(
         check_output(path, (".npz", ".png"), *inputs)
     loaded = as_mesh(mesh)
     face = (models or load_models(weights)).face
-    binding = bind_hinted(face, loaded, hint, BindingCache() if cache else None)
+    binding = bind_with_hint(face, loaded, hint, BindingCache() if cache else None)
     for path in paths:
         if path.suffix.lower() == ".npz":
             save_binding(path, binding)

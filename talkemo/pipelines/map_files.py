@@ -8,7 +8,7 @@ import numpy as np
 
 from ..errors import InputError
 from ..face.canonical import Face
-from ..face.geometry_map import SIZE, geometry_map, round_trip
+from ..face.geometry_map import MAP_SIZE, geometry_map, round_trip
 from ..files.arrays import read_npz
 from ..files.reading import printable
 from ..files.writing import atomic_write, check_output
@@ -22,12 +22,13 @@ WHITE = 20.0  # mm of displacement that a picture of a map shows as white; grey 
 
 
 def _read_map(path: Path) -> np.ndarray:
-    """The map (3, SIZE, SIZE) float32 in mm of an npz. Raises InputError for another file."""
+    """The map (3, MAP_SIZE, MAP_SIZE) float32 in mm of an npz. Raises InputError for another file."""
     maps = read_npz(path, "a geometry map", "map", largest=LARGEST_MAP)["map"]
     hint = "is it the right file?"
-    if maps.shape != (3, SIZE, SIZE) or maps.dtype.kind not in "fiu":
+    if maps.shape != (3, MAP_SIZE, MAP_SIZE) or maps.dtype.kind not in "fiu":
         raise InputError(
-            f"{printable(path)}: a map is (3, {SIZE}, {SIZE}) numbers, this one {maps.shape}", hint
+            f"{printable(path)}: a map is (3, {MAP_SIZE}, {MAP_SIZE}) numbers, this one {maps.shape}",
+            hint,
         )
     maps = maps.astype(np.float64)
     if not np.abs(maps).max() <= LARGEST_DISPLACEMENT:  # not so for NaN

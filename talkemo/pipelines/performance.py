@@ -13,7 +13,7 @@ from .. import __version__
 from ..binding import Binding
 from ..expression.blinking import Blinking, blink_rate
 from ..expression.emotions import EMOTIONS, Timeline, one_hot
-from ..expression.head_motion import Gaze, HeadMotion, gaze_weights
+from ..expression.head_motion import Gaze, HeadMotion, weights_with_gaze
 from ..expression.liveliness import Liveliness
 from ..face.motion import Motion
 from ..formats.animation import Frames, Header
@@ -134,7 +134,7 @@ class Performer:
         head = self.turning.rotations(motion.times) if self.manner.head else None
         gaze = self.looking.angles(motion.times, head) if self.manner.gaze else None
         arkit = motion.arkit(self.binding.face)
-        return head, gaze, arkit if gaze is None else gaze_weights(arkit, gaze)
+        return head, gaze, arkit if gaze is None else weights_with_gaze(arkit, gaze)
 
     def __call__(self, plain: Motion) -> tuple[Motion, Frames]:
         """The next motion of speech, as it is shown, and its frames."""

@@ -22,7 +22,7 @@ from ..capture.sources import (
 )
 from ..errors import InputError
 from ..expression.emotions import Timeline
-from ..expression.head_motion import gaze_of, gaze_weights
+from ..expression.head_motion import gaze_from_weights, weights_with_gaze
 from ..face.canonical import Face
 from ..face.motion import Motion
 from ..files.writing import check_output
@@ -314,7 +314,7 @@ class Person:
 
     def basis(self) -> np.ndarray:
         """Return what a unit of each motion coordinate moves this face by, (S, V, 3) float32 mm."""
-        return self.vertices(self.face.span_shapes.astype(np.float32)) - self.neutral
+        return self.vertices(self.face.coordinates_to_weights.astype(np.float32)) - self.neutral
 
     def arkit_targets(self) -> np.ndarray:
         """Return what ARKit's shapes at weight 1 move this face by, (52, V, 3) float32 mm."""
@@ -383,13 +383,13 @@ def _frames(
     for start in range(0, len(capture.shapes), FRAMES_AT_A_TIME):
         chunk = slice(start, start + FRAMES_AT_A_TIME)
         shapes, rotation = capture.shapes[chunk], head_rotation[chunk]
-        captured = motion = Motion.of_shapes(face, capture.time[chunk], shapes)
+        captured = motion = Motion.from_weights(face, capture.time[chunk], shapes)
         arkit = shapes @ face.arkit_matrix
-        gaze = gaze_of(arkit)  # an emotion does not change it
+        gaze = gaze_from_weights(arkit)  # an emotion does not change it
         if timeline is not None:
             amounts = timeline.amounts(captured.times)
             motion = models.emotion.transfer(captured, amounts, from_neutral=False)
-            arkit = gaze_weights(motion.arkit(face), gaze)
+            arkit = weights_with_gaze(motion.arkit(face), gaze)
         vertices = target.perform(shapes, motion, motion.coordinates - captured.coordinates)
         if head:
             turn = (target.axes @ rotation @ target.axes.T).astype(np.float32)

@@ -15,7 +15,7 @@ from ..audio.recording import STANDARD_INPUT, Audio, audio_of_samples, open_audi
 from ..binding import Binding, FaceHint
 from ..expression.emotions import Timeline
 from ..face.canonical import ARKIT_NAMES
-from ..face.motion import Motion, in_parts
+from ..face.motion import Motion, split_times
 from ..formats.frame_lines import first_line, json_lines, vertex_bytes
 from ..formats.mesh_types import Mesh
 from ..weights.models import Models, load_models
@@ -123,7 +123,7 @@ class Stream:
         """The times of all frames, in parts; without an end as long as the sound has none."""
         size = self.frames_at_a_time
         if isinstance(self.sound, Audio):
-            yield from in_parts(
+            yield from split_times(
                 np.arange(frame_count(self.sound.duration, self.fps)) / self.fps, size
             )
             return

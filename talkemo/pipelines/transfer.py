@@ -10,7 +10,7 @@ import numpy as np
 
 from .. import __version__
 from ..audio.recording import Audio, load_audio, open_audio
-from ..binding import Binding, FaceHint, bind_hinted
+from ..binding import Binding, FaceHint, bind_with_hint
 from ..binding.cache import BindingCache
 from ..binding.mesh_to_motion import MeshToMotion
 from ..errors import InputError
@@ -84,7 +84,7 @@ def transfer(
     if sound is not None:
         output_paths(outputs, export, [sound.path])
     models = models or load_models(weights, device=device)
-    binding = bind_hinted(models.face, mesh, hint, BindingCache() if cache else None)
+    binding = bind_with_hint(models.face, mesh, hint, BindingCache() if cache else None)
     meta: dict[str, Any] = {
         **{
             key: value
@@ -115,7 +115,7 @@ def _changed_frames(
     for vertices in source.chunks(FRAMES_AT_A_TIME):
         check_frames(source, vertices, done)
         times = np.arange(done, done + len(vertices)) / source.fps
-        before, rotation = tracker.track(vertices, times)
+        before, rotation = tracker.motion_of_mesh(vertices, times)
         amounts = timeline.amounts(times)
         after = emotions.transfer(before, amounts, from_neutral=False)
         changed = amounts.any(1)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import numpy as np
 
 from ..binding.binding import Binding
-from ..face.canonical import EYE_CENTRES, Face
+from ..face.canonical import EYE_CENTRES_MM, Face
 from ..formats.animation import Header
 from ..formats.appearance import Appearance
 from ..formats.mesh_types import Mesh, MeshAttributes
@@ -86,7 +86,7 @@ def canonical_appearance(
     fill : bool
         Whether eyes, mouth and teeth are added.
     """
-    eyes = tuple((np.zeros(0, int), centre) for centre in EYE_CENTRES)
+    eyes = tuple((np.zeros(0, int), centre) for centre in EYE_CENTRES_MM)
     indices = np.arange(len(face.mean))
     identity = Similarity(1.0, np.eye(3), np.zeros(3))
     mesh = Mesh((face.mean if rest is None else rest).astype(np.float64), face.faces)
@@ -200,7 +200,7 @@ class _AppearanceBuilder:
         """Return which triangles (F,) close the mouth, or the eyes of a mask."""
         binding = self.binding
         jaw = binding.face.expression_names.index("jawOpen")
-        opened = binding.vertices(binding.face.shape_coordinates[[jaw]])[0]
+        opened = binding.vertices(binding.face.weights_to_coordinates[[jaw]])[0]
         before, after = (
             np.linalg.norm(v[faces] - v[np.roll(faces, 1, axis=1)], axis=2)
             for v in (binding.rest, opened)

@@ -28,8 +28,8 @@ def binding_image(binding: Binding, size: int = 360) -> np.ndarray:
     """Return an image (size, 6·size, 3) of a bound mesh: at rest with landmarks, then in poses."""
     rest = binding.mesh.vertices.astype(np.float32)
     camera = frame_view(rest, binding.focus, "front", binding.placement.rotation)
-    weights = np.stack([binding.face.shape_vector(pose) for pose in BINDING_POSES])
-    frames = binding.vertices(weights @ binding.face.shape_coordinates)
+    weights = np.stack([binding.face.weight_vector(pose) for pose in BINDING_POSES])
+    frames = binding.vertices(weights @ binding.face.weights_to_coordinates)
     renderer = new_renderer(appearance_of(binding), camera, (size, size))
     try:
         images = [renderer.draw(frame) for frame in frames]

@@ -19,7 +19,7 @@ import numpy as np
 
 from ..audio.recording import Audio
 from ..errors import InputError, TalkemoError
-from ..expression.emotions import BEYOND
+from ..expression.emotions import EXCESS_INTENSITY_GAIN
 from ..formats.animation import FileWriter, Frames, Header, Turn, video_frame_step
 from ..formats.tracks import Tracks
 from ..video.ffmpeg import ffmpeg_program
@@ -85,7 +85,7 @@ class PageWriter(FileWriter):
             "head": base64_text(head, np.float32),
             "eyes": base64_text(eyes, np.float32),
             "moods": emotions,
-            "beyond": BEYOND,
+            "beyond": EXCESS_INTENSITY_GAIN,
             "sound": audio,
         }
 

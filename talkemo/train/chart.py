@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from ..face.geometry_map import SIZE
+from ..face.geometry_map import MAP_SIZE
 from ..geometry.meshes import closest_on_triangles
 
 MARGIN = 2.0  # pixels left free around the chart
@@ -140,9 +140,11 @@ def make_chart(
 def to_pixels(chart: np.ndarray) -> np.ndarray:
     """Pixel coordinates (V, 2), row and column, of chart points (V, 2) mm; the chart fills the picture undistorted."""
     low, high = chart.min(0), chart.max(0)
-    scale = (SIZE - 1 - 2 * MARGIN) / (high - low).max()
+    scale = (MAP_SIZE - 1 - 2 * MARGIN) / (high - low).max()
     centred = (chart - (low + high) / 2) * scale
-    return np.stack([(SIZE - 1) / 2 - centred[:, 1], (SIZE - 1) / 2 + centred[:, 0]], axis=1)
+    return np.stack(
+        [(MAP_SIZE - 1) / 2 - centred[:, 1], (MAP_SIZE - 1) / 2 + centred[:, 0]], axis=1
+    )
 
 
 def make_tables(
@@ -160,7 +162,7 @@ def make_tables(
 
     points = to_pixels(chart)
     triangle, barycentric, distance = closest_in_plane(points, faces)
-    mask = (distance <= REACH).reshape(SIZE, SIZE)
+    mask = (distance <= REACH).reshape(MAP_SIZE, MAP_SIZE)
     pixels = np.flatnonzero(mask)
     sampled_vertices, sampled_weights = (
         faces[triangle[pixels]],
@@ -203,19 +205,19 @@ def closest_in_plane(
     points: np.ndarray, faces: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """The triangle of a plane mesh nearest to each pixel: index (N,), barycentric (N, 3), distance (N,) in pixels."""
-    best = np.full(SIZE * SIZE, np.inf)
-    triangle = np.zeros(SIZE * SIZE, np.int64)
-    barycentric = np.zeros((SIZE * SIZE, 3))
+    best = np.full(MAP_SIZE * MAP_SIZE, np.inf)
+    triangle = np.zeros(MAP_SIZE * MAP_SIZE, np.int64)
+    barycentric = np.zeros((MAP_SIZE * MAP_SIZE, 3))
     corners = points[faces]
-    low = np.floor(corners.min(1) - 1).astype(int).clip(0, SIZE - 1)
-    high = np.ceil(corners.max(1) + 1).astype(int).clip(0, SIZE - 1)
+    low = np.floor(corners.min(1) - 1).astype(int).clip(0, MAP_SIZE - 1)
+    high = np.ceil(corners.max(1) + 1).astype(int).clip(0, MAP_SIZE - 1)
     for f in range(len(faces)):
         rows, columns = np.arange(low[f, 0], high[f, 0] + 1), np.arange(low[f, 1], high[f, 1] + 1)
         grid = np.stack(np.meshgrid(rows, columns, indexing="ij"), -1).reshape(-1, 2)
         weights, distance = closest_on_triangles(
             grid.astype(float), np.broadcast_to(corners[f], (len(grid), 3, 2))
         )
-        flat = grid[:, 0] * SIZE + grid[:, 1]
+        flat = grid[:, 0] * MAP_SIZE + grid[:, 1]
         nearer = (
             distance < best[flat] - OVERLAP
         )  # where the chart overlaps itself, the first triangle counts

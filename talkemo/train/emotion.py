@@ -29,7 +29,7 @@ from ..capture.landmarks import observed_shapes
 from ..data import augmentation
 from ..data.rest_relative import ActedFrames, acted_frames, relative_to_rest
 from ..data.voices import FREE_CORPORA
-from ..expression.emotions import EMOTIONS, PAPER_EMOTIONS, effective
+from ..expression.emotions import EMOTIONS, PAPER_EMOTIONS, effective_amounts
 from ..face.canonical import Face
 from ..face.geometry_map import geometry_map
 from ..face.motion import Motion
@@ -204,7 +204,7 @@ class FrameSampler:
         ).astype(int)
         flipped = rng.random(count) < 0.5  # a face and its mirror image show the same emotion
         numbers = torch.from_numpy(self.added_index[clips, original]).to(self.device)
-        weight = self.config.augmentation * effective(level)
+        weight = self.config.augmentation * effective_amounts(level)
         added = torch.from_numpy(weight).to(self.device)[:, None] * self.added[numbers]
         on_device = [torch.from_numpy(array).to(self.device) for array in (original, level, order)]
         return Batch(
@@ -522,7 +522,7 @@ def sample_sheet(model: EmotionModel, frames: ActedFrames, path: Path) -> None:
 
     face = model.face
     rows = np.linspace(0, len(frames.shapes) - 1, SHEET_ROWS).astype(int)
-    before = Motion.of_shapes(face, np.arange(len(rows), dtype=np.float64), frames.shapes[rows])
+    before = Motion.from_weights(face, np.arange(len(rows), dtype=np.float64), frames.shapes[rows])
     labels = np.eye(len(EMOTIONS), dtype=np.float32)
     motions = [before, *(model.transfer(before, label, from_neutral=False) for label in labels)]
     columns = [motion.displacement(face) for motion in motions]

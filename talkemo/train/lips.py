@@ -336,7 +336,7 @@ def label(members: list[MotionTeacher], run: Run, face: Face, config: LipsConfig
                 spoken = known.get(prepared.file[k])
                 if spoken is not None:
                     motion = close_lips(
-                        motion, spoken / prepared.speed[k], face.opening_row, closing
+                        motion, spoken / prepared.speed[k], face.lip_opening_gradient, closing
                     )
                 labelled.append(motion.astype(np.float16))
             with atomic_write(path) as partial:
@@ -355,8 +355,8 @@ def known_closures(path: Path) -> dict[str, np.ndarray]:
 def closing_direction(face: Face) -> np.ndarray:
     """(C,) coordinates that close the lips by a millimetre and move the rest of the face as little as can be."""
     position = position_matrix(face, TalkingConfig().mouth, 0.0).astype(np.float64)
-    towards = np.linalg.solve(position @ position.T, face.opening_row.astype(np.float64))
-    return (towards / (towards @ face.opening_row)).astype(np.float32)
+    towards = np.linalg.solve(position @ position.T, face.lip_opening_gradient.astype(np.float64))
+    return (towards / (towards @ face.lip_opening_gradient)).astype(np.float32)
 
 
 def close_lips(

@@ -8,12 +8,12 @@ from torch.nn import functional
 
 from ..capture.landmarks import observed_shapes
 from ..face.canonical import Face
-from ..face.geometry_map import SIZE, geometry_map
+from ..face.geometry_map import MAP_SIZE, geometry_map
 from ..networks.emotion import INNER, UNIT, Generator, LinearMaps
 from ..networks.judges import TRAINED_SIZE, to_maps
 
 
-def map_basis(face: Face, size: int = SIZE) -> torch.Tensor:
+def map_basis(face: Face, size: int = MAP_SIZE) -> torch.Tensor:
     """Maps (S, 3, size, size) in UNIT of the face's blend shapes at weight 1."""
     return to_maps(face, face.expression_basis, size)
 

@@ -183,7 +183,9 @@ def even_out(clips: list[Clip], face: Face) -> list[Clip]:
     """
     of_speaker: dict[tuple[str, int], list[np.ndarray]] = {}
     for clip in clips:
-        of_speaker.setdefault((clip.corpus, clip.style), []).append(clip.target @ face.opening_row)
+        of_speaker.setdefault((clip.corpus, clip.style), []).append(
+            clip.target @ face.lip_opening_gradient
+        )
     spread = {
         who: max(float(np.concatenate(found).std()), SMALLEST_SPREAD)
         for who, found in of_speaker.items()

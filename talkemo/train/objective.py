@@ -62,7 +62,7 @@ class Objective:
         self.velocity = torch.from_numpy(
             norm_matrix(weighted_gram(face, np.full(vertices, 1 / vertices)))
         ).to(device)
-        self.opening = torch.from_numpy(face.opening_row).to(device)
+        self.opening = torch.from_numpy(face.lip_opening_gradient).to(device)
 
     def __call__(
         self, output: torch.Tensor, target: torch.Tensor, inside: torch.Tensor, mean: torch.Tensor

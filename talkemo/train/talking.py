@@ -453,8 +453,8 @@ def amplitude(
     """
     ratios, means = [], []
     for clip, found in zip(clips, predictions(clips, network, encoder)):
-        wanted = (clip.target @ face.opening_row).std()
-        ratios.append(wanted / max((found @ face.opening_row).std(), SMALLEST_SPREAD))
+        wanted = (clip.target @ face.lip_opening_gradient).std()
+        ratios.append(wanted / max((found @ face.lip_opening_gradient).std(), SMALLEST_SPREAD))
         means.append(found.mean(0))
     return float(np.clip(np.median(ratios), 1, LARGEST_GAIN)), np.mean(means, axis=0)
 

@@ -1,0 +1,95 @@
+"""Points sampled on the surface of a mesh, and the closest of them to a fitted face."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from scipy.spatial import cKDTree
+
+from ..face.canonical import Face
+from ..geometry.meshes import area_vectors, vertex_normals
+from ..geometry.rigid import Similarity
+
+# Weight of unit normals beside positions in the search for closest points. Opposite normals count
+# like twice this distance, which keeps the upper and lower lip apart.
+NORMAL_WEIGHT_MM = 8.0
+MIN_SURFACE_POINTS = 20_000  # coarser meshes get so many random points beside their vertices
+MATCH_MARGIN_MM = 30.0  # around the canonical face's box, within which closest points are searched
+
+
+@dataclass(frozen=True, eq=False)
+class Surface:
+    """Points (N, 3) on a mesh with unit normals (N, 3)."""
+
+    points: np.ndarray
+    normals: np.ndarray
+
+
+def sample_surface(vertices: np.ndarray, faces: np.ndarray) -> Surface:
+    """Return the vertices of triangles, and random points of the triangles of a coarse mesh."""
+    normals = vertex_normals(vertices, faces)
+    used = np.unique(faces)
+    used = used[np.linalg.norm(normals[used], axis=1) > 0.5]
+    if len(used) >= MIN_SURFACE_POINTS:
+        return Surface(vertices[used], normals[used])
+    cross = area_vectors(vertices, faces)
+    area = np.linalg.norm(cross, axis=1)
+    stations = (np.arange(MIN_SURFACE_POINTS) + 0.5) / MIN_SURFACE_POINTS * area.sum()
+    chosen = np.searchsorted(np.cumsum(area), stations)
+    chosen = chosen[chosen < len(faces)]
+    u = np.random.default_rng(0).random((len(chosen), 2))
+    u[u.sum(1) > 1] = 1 - u[u.sum(1) > 1]
+    a, b, c = vertices[faces[chosen]].transpose(1, 0, 2)
+    points = a + u[:, :1] * (b - a) + u[:, 1:] * (c - a)
+    directions = cross[chosen] / np.maximum(area[chosen, None], 1e-300)
+    return Surface(
+        np.concatenate([vertices[used], points]), np.concatenate([normals[used], directions])
+    )
+
+
+class ClosestPoints:
+    """Searches the points of a surface that are closest to a fitted face and face the same way.
+
+    Parameters
+    ----------
+    face : Face
+    surface : Surface
+    placement : Similarity
+        Approximate placement of the face: only points around it are searched.
+    """
+
+    def __init__(self, face: Face, surface: Surface, placement: Similarity):
+        points = placement.to_canonical(surface.points)
+        low, high = face.mean.min(0) - MATCH_MARGIN_MM, face.mean.max(0) + MATCH_MARGIN_MM
+        inside = ((points > low) & (points < high)).all(1)
+        self.points, self.normals = surface.points[inside], surface.normals[inside]
+        self._faces = face.faces
+        self._normal_weight = NORMAL_WEIGHT_MM * placement.scale
+        self._tree = cKDTree(np.hstack([self.points, self._normal_weight * self.normals]))
+
+    def match(
+        self, placement: Similarity, fitted: np.ndarray, rows: np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Return the closest points of vertices of a fitted face.
+
+        Parameters
+        ----------
+        placement : Similarity
+            Of the fitted face in the mesh.
+        fitted : (V, 3)
+            In canonical mm.
+        rows : (R,)
+            The vertices to match.
+
+        Returns
+        -------
+        index : (R,)
+            Into `points`.
+        distance : (R,)
+            In canonical mm.
+        """
+        normals = vertex_normals(fitted, self._faces)[rows] @ placement.rotation.T
+        placed = placement.to_mesh(fitted[rows])
+        _, index = self._tree.query(np.hstack([placed, self._normal_weight * normals]))
+        return index, np.linalg.norm(self.points[index] - placed, axis=1) / placement.scale
