@@ -10,11 +10,11 @@ import numpy as np
 
 from ..errors import InputError
 from ..files.reading import printable
-from .recording import LARGEST_SAMPLE, LONGEST, MOST_CHANNELS, RATES, Converter
+from .recording import MAX_ABS_SAMPLE, MAX_AUDIO_S, MAX_AUDIO_CHANNELS, SAMPLE_RATE_RANGE, Converter
 
-PIECE = 0.02  # s of a pipe that are read at a time
-RAW = np.dtype("<i2")  # of samples that come without a header
-HOW = "send a wav, or raw 16-bit samples with their rate: ... | talkemo animate MESH - --stream --raw 16000"
+PIPE_CHUNK_S = 0.02  # s of a pipe that are read at a time
+RAW_SAMPLE_TYPE = np.dtype("<i2")  # of samples that come without a header
+PIPE_HINT = "send a wav, or raw 16-bit samples with their rate: ... | talkemo animate MESH - --stream --raw 16000"
 
 
 class AudioStream:
@@ -30,9 +30,9 @@ class AudioStream:
     peak = float("inf")
 
     def __init__(self, pieces: Iterable[np.ndarray], rate: int, title: str = "the sound"):
-        if not RATES[0] <= rate <= RATES[1]:
+        if not SAMPLE_RATE_RANGE[0] <= rate <= SAMPLE_RATE_RANGE[1]:
             raise InputError(
-                f"{title}: {rate} samples a second", f"from {RATES[0]} to {RATES[1]} are read"
+                f"{title}: {rate} samples a second", f"from {SAMPLE_RATE_RANGE[0]} to {SAMPLE_RATE_RANGE[1]} are read"
             )
         self.pieces, self.rate, self.name = pieces, rate, title
         self.seconds, self.ended = 0.0, False
@@ -43,9 +43,9 @@ class AudioStream:
         for piece in self.pieces:
             block = self._floats(piece)
             self.seconds += len(block) / self.rate
-            if self.seconds > LONGEST:
+            if self.seconds > MAX_AUDIO_S:
                 raise InputError(
-                    f"{self.name}: more than {LONGEST / 3600:.0f} hours of sound", "begin again"
+                    f"{self.name}: more than {MAX_AUDIO_S / 3600:.0f} hours of sound", "begin again"
                 )
             samples = convert(block, last=False)
             if len(samples):
@@ -61,7 +61,7 @@ class AudioStream:
         if (
             piece.ndim not in (1, 2)
             or piece.dtype.kind not in "fiu"
-            or not 1 <= piece.size // max(len(piece), 1) <= MOST_CHANNELS
+            or not 1 <= piece.size // max(len(piece), 1) <= MAX_AUDIO_CHANNELS
         ):
             raise InputError(
                 f"{self.name}: samples are {piece.dtype} {piece.shape}",
@@ -75,7 +75,7 @@ class AudioStream:
                 f"{self.name}: its samples contain NaN or infinity",
                 "give finite numbers in [-1, 1]",
             )
-        if np.abs(block).max(initial=0.0) > LARGEST_SAMPLE:
+        if np.abs(block).max(initial=0.0) > MAX_ABS_SAMPLE:
             raise InputError(
                 f"{self.name}: samples of {np.abs(block).max():.0e}", "sound lies between -1 and 1"
             )
@@ -88,28 +88,28 @@ def open_pipe(source: IO[bytes], raw_rate: int | None = None, title: str = "stdi
     Raises InputError for anything else.
     """
     if raw_rate is not None:
-        return AudioStream(_raw(source, max(1, int(PIECE * raw_rate))), raw_rate, title)
+        return AudioStream(_raw(source, max(1, int(PIPE_CHUNK_S * raw_rate))), raw_rate, title)
     try:
         file = wave.open(source, "rb")  # noqa: SIM115 (the pipe is its owner's)
     except EOFError:
-        raise InputError(f"{title}: no sound comes", HOW) from None
+        raise InputError(f"{title}: no sound comes", PIPE_HINT) from None
     except (wave.Error, ValueError) as error:
         raise InputError(
-            f"{title}: not a wav of whole numbers ({printable(str(error))})", HOW
+            f"{title}: not a wav of whole numbers ({printable(str(error))})", PIPE_HINT
         ) from None
     return AudioStream(_wav(file), file.getframerate(), title)
 
 
 def _raw(source: IO[bytes], samples: int) -> Iterator[np.ndarray]:
-    while block := source.read(samples * RAW.itemsize):
-        yield np.frombuffer(block[: len(block) // RAW.itemsize * RAW.itemsize], RAW)
+    while block := source.read(samples * RAW_SAMPLE_TYPE.itemsize):
+        yield np.frombuffer(block[: len(block) // RAW_SAMPLE_TYPE.itemsize * RAW_SAMPLE_TYPE.itemsize], RAW_SAMPLE_TYPE)
 
 
 def _wav(file: wave.Wave_read) -> Iterator[np.ndarray]:
     channels, width, size = (
         file.getnchannels(),
         file.getsampwidth(),
-        max(1, int(PIECE * file.getframerate())),
+        max(1, int(PIPE_CHUNK_S * file.getframerate())),
     )
     while block := file.readframes(size):
         whole = np.frombuffer(

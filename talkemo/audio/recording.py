@@ -21,26 +21,26 @@ from ..files.reading import open_file, printable, quiet_stderr
 from ..video.ffmpeg import AUDIO_DEMUXERS, ffmpeg_program, input_arguments
 
 SAMPLE_RATE = 16000  # Hz
-LARGEST_SAMPLE = 1e6  # absolute value; files of floats that hold integers stay well below it
-CUTOFF = 5.0  # Hz, of the high-pass filter that removes a microphone's offset
-FILTER_BLOCK = 256  # samples that the high-pass filter handles as one matrix product
-LONGEST = 24 * 3600.0  # s
-RATES = (1000, 1_000_000)  # samples a second, that a recording may have
-MOST_CHANNELS = 64
-LARGEST_PIPE = 1 << 32  # bytes of sound from standard input
-CHUNK = 30.0  # s read at a time
-MOST_SAMPLES = 1 << 24  # numbers read at a time, of all channels together, which bounds the memory
-MOST_WAV_PARTS = 10_000  # chunks of a wav before its samples
-SHORT = 120.0  # s up to which a recording's samples are kept in memory instead of being read again
+MAX_ABS_SAMPLE = 1e6  # absolute value; files of floats that hold integers stay well below it
+HIGH_PASS_CUTOFF_HZ = 5.0  # Hz, of the high-pass filter that removes a microphone's offset
+HIGH_PASS_BLOCK_SAMPLES = 256  # samples that the high-pass filter handles as one matrix product
+MAX_AUDIO_S = 24 * 3600.0  # s
+SAMPLE_RATE_RANGE = (1000, 1_000_000)  # samples a second, that a recording may have
+MAX_AUDIO_CHANNELS = 64
+MAX_STDIN_BYTES = 1 << 32  # bytes of sound from standard input
+AUDIO_CHUNK_S = 30.0  # s read at a time
+MAX_BLOCK_SAMPLES = 1 << 24  # numbers read at a time, of all channels together, which bounds the memory
+MAX_WAV_CHUNKS = 10_000  # chunks of a wav before its samples
+MAX_IN_MEMORY_S = 120.0  # s up to which a recording's samples are kept in memory instead of being read again
 # libsndfile's names of the formats that belong to an ending.
-CONTENTS = {
+LIBSNDFILE_FORMATS = {
     ".wav": ("WAV", "WAVEX", "RF64"),
     ".flac": ("FLAC",),
     ".ogg": ("OGG",),
     ".opus": ("OGG",),
     ".mp3": ("MP3", "MPEG"),
 }
-DECODED_BY_FFMPEG = (
+FFMPEG_AUDIO_ENDINGS = (
     ".m4a",
     ".aac",
     ".mp4",
@@ -54,14 +54,14 @@ DECODED_BY_FFMPEG = (
     ".m4v",
 )
 # How the content of files that ffmpeg decodes begins: from a pipe comes no ending.
-BEGINNINGS = (
+AUDIO_SIGNATURES = (
     (re.compile(rb"....ftyp", re.DOTALL), ".m4a"),
     (re.compile(rb"\x1a\x45\xdf\xa3"), ".webm"),
     (re.compile(rb"\x30\x26\xb2\x75\x8e\x66\xcf\x11"), ".wma"),
     (re.compile(rb"\xff[\xf0\xf1\xf8\xf9]"), ".aac"),
 )
 STANDARD_INPUT = "-"
-KINDS = "wav, flac, ogg, opus, mp3 and m4a are read; is the ending the right one?"
+AUDIO_FILE_HINT = "wav, flac, ogg, opus, mp3 and m4a are read; is the ending the right one?"
 
 
 class AudioSource(Protocol):
@@ -94,7 +94,7 @@ class Audio:
         """What the recording is called in messages and metadata."""
         return self.title or (self.path.name if self.path is not None else "samples")
 
-    def chunks(self, seconds: float = CHUNK) -> Iterator[np.ndarray]:
+    def chunks(self, seconds: float = AUDIO_CHUNK_S) -> Iterator[np.ndarray]:
         """Consecutive pieces (N,) float32 in about [-1, 1] at 16 kHz, `duration` seconds in all."""
         if self.held is None:
             assert self.path is not None
@@ -131,17 +131,17 @@ def audio_of_samples(samples: np.ndarray, rate: int) -> Audio:
             f"samples are {samples.dtype} {samples.shape}",
             "give (N,) or (N, channels) floats in [-1, 1]",
         )
-    if not RATES[0] <= rate <= RATES[1]:
+    if not SAMPLE_RATE_RANGE[0] <= rate <= SAMPLE_RATE_RANGE[1]:
         raise InputError(
             f"{rate} samples a second", "give the samples with their rate in Hz, such as 16000"
         )
-    if samples.ndim == 2 and not 1 <= samples.shape[1] <= MOST_CHANNELS:
+    if samples.ndim == 2 and not 1 <= samples.shape[1] <= MAX_AUDIO_CHANNELS:
         raise InputError(
             f"samples of {samples.shape[1]} channels",
-            f"give (N, channels), at most {MOST_CHANNELS}",
+            f"give (N, channels), at most {MAX_AUDIO_CHANNELS}",
         )
-    if len(samples) > LONGEST * rate:
-        raise InputError(f"more than {LONGEST / 3600:.0f} hours of sound", "cut it into pieces")
+    if len(samples) > MAX_AUDIO_S * rate:
+        raise InputError(f"more than {MAX_AUDIO_S / 3600:.0f} hours of sound", "cut it into pieces")
     if samples.dtype.kind in "iu":  # whole numbers use the range of their type
         samples = samples / np.float32(np.iinfo(samples.dtype).max)
     mono = samples.mean(1) if samples.ndim == 2 else samples
@@ -154,7 +154,7 @@ def audio_of_samples(samples: np.ndarray, rate: int) -> Audio:
         else soxr.resample(levelled, rate, SAMPLE_RATE).astype(np.float32)
     )
     peak = float(np.abs(held).max(initial=0.0))
-    if not len(held) or peak > LARGEST_SAMPLE:
+    if not len(held) or peak > MAX_ABS_SAMPLE:
         raise InputError(f"{len(held)} samples of up to {peak:.0e}", "sound lies between -1 and 1")
     return Audio(None, len(held) / SAMPLE_RATE, peak, held)
 
@@ -169,19 +169,19 @@ def open_audio(path: str | Path) -> Audio:
     name = title or printable(path)
     count, peak = 0, 0.0
     pieces: list[np.ndarray] = []
-    for piece in _read(path, name, CHUNK):
+    for piece in _read(path, name, AUDIO_CHUNK_S):
         if not np.isfinite(piece).all():
             raise InputError(
                 f"{name}: the sound's samples contain NaN or infinity", "export it again"
             )
         count += len(piece)
         peak = max(peak, float(np.abs(piece).max(initial=0.0)))
-        if peak > LARGEST_SAMPLE:
+        if peak > MAX_ABS_SAMPLE:
             raise InputError(
                 f"{name}: samples of {peak:.0e}; sound lies between -1 and 1", "export it again"
             )
-        pieces = [*pieces, piece] if count <= SHORT * SAMPLE_RATE else []
-        if count > LONGEST * SAMPLE_RATE:
+        pieces = [*pieces, piece] if count <= MAX_IN_MEMORY_S * SAMPLE_RATE else []
+        if count > MAX_AUDIO_S * SAMPLE_RATE:
             raise _too_long(name)
     if count == 0:
         raise InputError(
@@ -192,7 +192,7 @@ def open_audio(path: str | Path) -> Audio:
 
 def _too_long(name: str) -> InputError:
     return InputError(
-        f"{name}: more than {LONGEST / 3600:.0f} hours of sound", "cut it into pieces"
+        f"{name}: more than {MAX_AUDIO_S / 3600:.0f} hours of sound", "cut it into pieces"
     )
 
 
@@ -206,17 +206,17 @@ def _standard_input() -> Path:
             "for instance: talkemo animate MESH - < sound.wav",
         )
     start = source.read(64)
-    ending = next((ending for beginning, ending in BEGINNINGS if beginning.match(start)), "")
+    ending = next((ending for beginning, ending in AUDIO_SIGNATURES if beginning.match(start)), "")
     copy = tempfile.NamedTemporaryFile(prefix="talkemo-", suffix=ending)  # noqa: SIM115 (closed when the process ends)
     atexit.register(copy.close)
     size = 0
     block = start
     while block:
         size += len(block)
-        if size > LARGEST_PIPE:
+        if size > MAX_STDIN_BYTES:
             copy.close()
             raise InputError(
-                f"stdin: more than {LARGEST_PIPE >> 30} GiB of sound", "name a file instead"
+                f"stdin: more than {MAX_STDIN_BYTES >> 30} GiB of sound", "name a file instead"
             )
         copy.write(block)
         block = source.read(1 << 20)
@@ -233,7 +233,7 @@ def _refuse_cut_wav(file: IO[bytes], name: str) -> None:
     if file.read(4) != b"RIFF":
         return
     file.seek(12)
-    for _ in range(MOST_WAV_PARTS):
+    for _ in range(MAX_WAV_CHUNKS):
         head = file.read(8)
         if len(head) < 8:
             return
@@ -247,7 +247,7 @@ def _refuse_cut_wav(file: IO[bytes], name: str) -> None:
                 )
             return
         file.seek(length + length % 2, 1)
-    raise InputError(f"{name}: not a sound file that can be read (too many parts)", KINDS)
+    raise InputError(f"{name}: not a sound file that can be read (too many parts)", AUDIO_FILE_HINT)
 
 
 class HighPass:
@@ -258,11 +258,11 @@ class HighPass:
     """
 
     def __init__(self, rate: float):
-        pole = np.exp(-2 * np.pi * CUTOFF / rate)
-        lag = np.arange(FILTER_BLOCK)[:, None] - np.arange(FILTER_BLOCK)
+        pole = np.exp(-2 * np.pi * HIGH_PASS_CUTOFF_HZ / rate)
+        lag = np.arange(HIGH_PASS_BLOCK_SAMPLES)[:, None] - np.arange(HIGH_PASS_BLOCK_SAMPLES)
         self.within = np.where(lag >= 0, pole ** np.maximum(lag, 0), 0.0).T
         self.carried = pole ** np.arange(
-            1, FILTER_BLOCK + 1
+            1, HIGH_PASS_BLOCK_SAMPLES + 1
         )  # what is left of the last output, sample by sample
         self.last_input: float | None = None
         self.last_output = 0.0
@@ -277,7 +277,7 @@ class HighPass:
         x = samples.astype(np.float64)
         steps = np.diff(x, prepend=x[0] if self.last_input is None else self.last_input)
         blocks = (
-            np.pad(steps, (0, -len(steps) % FILTER_BLOCK)).reshape(-1, FILTER_BLOCK) @ self.within
+            np.pad(steps, (0, -len(steps) % HIGH_PASS_BLOCK_SAMPLES)).reshape(-1, HIGH_PASS_BLOCK_SAMPLES) @ self.within
         )
         before = np.empty(len(blocks))
         last = self.last_output
@@ -310,8 +310,8 @@ class Converter:
 
 def _read(path: Path, name: str, seconds: float) -> Iterator[np.ndarray]:
     """Consecutive pieces (N,) float32 at 16 kHz of a file, of about so many seconds. name: in messages."""
-    with open_file(path, "a sound file", KINDS) as file:
-        if path.suffix.lower() in DECODED_BY_FFMPEG:
+    with open_file(path, "a sound file", AUDIO_FILE_HINT) as file:
+        if path.suffix.lower() in FFMPEG_AUDIO_ENDINGS:
             yield from _read_with_ffmpeg(path, file, name, seconds)
             return
         _refuse_cut_wav(file, name)
@@ -324,7 +324,7 @@ def _read(path: Path, name: str, seconds: float) -> Iterator[np.ndarray]:
         except Exception as error:  # libsndfile's and soxr's for a broken file
             reason = printable(str(error).rpartition(":")[2].strip().rstrip(".")) or "unreadable"
             raise InputError(
-                f"{name}: not a sound file that can be read ({reason})", KINDS
+                f"{name}: not a sound file that can be read ({reason})", AUDIO_FILE_HINT
             ) from None
 
 
@@ -338,7 +338,7 @@ def _read_with_libsndfile(
             source.fileno() if os.name == "posix" else source, closefd=False
         )
     with opened as file:
-        wanted = CONTENTS.get(path.suffix.lower(), (file.format,))
+        wanted = LIBSNDFILE_FORMATS.get(path.suffix.lower(), (file.format,))
         if file.format not in wanted:
             raise InputError(
                 f"{name}: named {path.suffix}, but what it holds is {file.format}",
@@ -346,10 +346,10 @@ def _read_with_libsndfile(
             )
         _check_header(name, file)
         rate = file.samplerate
-        size = max(1, min(int(seconds * rate), MOST_SAMPLES // file.channels))
+        size = max(1, min(int(seconds * rate), MAX_BLOCK_SAMPLES // file.channels))
         convert = Converter(rate)
         while True:
-            with quiet_stderr(needed=file.format in CONTENTS[".mp3"]):
+            with quiet_stderr(needed=file.format in LIBSNDFILE_FORMATS[".mp3"]):
                 block = file.read(size, dtype="float32", always_2d=True)
             last = len(block) < size
             out = convert(block, last)
@@ -361,17 +361,17 @@ def _read_with_libsndfile(
 
 def _check_header(name: str, file: Any) -> None:
     """Raise InputError for what a sound file's header says, before any sample is read."""
-    if not RATES[0] <= file.samplerate <= RATES[1]:
+    if not SAMPLE_RATE_RANGE[0] <= file.samplerate <= SAMPLE_RATE_RANGE[1]:
         raise InputError(
             f"{name}: {file.samplerate} samples a second",
-            f"from {RATES[0]} to {RATES[1]} are read; export it again",
+            f"from {SAMPLE_RATE_RANGE[0]} to {SAMPLE_RATE_RANGE[1]} are read; export it again",
         )
-    if file.channels > MOST_CHANNELS:
+    if file.channels > MAX_AUDIO_CHANNELS:
         raise InputError(
-            f"{name}: {file.channels} channels", f"at most {MOST_CHANNELS} are read; mix it down"
+            f"{name}: {file.channels} channels", f"at most {MAX_AUDIO_CHANNELS} are read; mix it down"
         )
     if (
-        file.frames / file.samplerate > LONGEST and file.frames < 1 << 60
+        file.frames / file.samplerate > MAX_AUDIO_S and file.frames < 1 << 60
     ):  # a larger one means that it is not known
         raise _too_long(name)
 
@@ -392,7 +392,7 @@ def _read_with_ffmpeg(
         "-ac",
         "1",
     ]
-    command += ["-t", str(LONGEST + CHUNK), "-ar", str(SAMPLE_RATE), "-f", "f32le", "-"]
+    command += ["-t", str(MAX_AUDIO_S + AUDIO_CHUNK_S), "-ar", str(SAMPLE_RATE), "-f", "f32le", "-"]
     level = HighPass(SAMPLE_RATE)
     passed = (file.fileno(),) if os.name == "posix" else ()
     with tempfile.TemporaryFile() as said:
@@ -411,4 +411,4 @@ def _read_with_ffmpeg(
                 "ffmpeg failed",
             )
             reason = printable(reason.replace(f"file:{source}", name).strip().rstrip("."))
-            raise InputError(f"{name}: not a sound file that can be read ({reason})", KINDS)
+            raise InputError(f"{name}: not a sound file that can be read ({reason})", AUDIO_FILE_HINT)

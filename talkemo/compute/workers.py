@@ -18,7 +18,7 @@ from ..errors import InputError, TalkemoError
 ANSWERS_WITHIN = "10s"  # a cluster's scheduler
 
 
-def each_done(
+def map_tasks(
     function: Callable[[Any], Any], tasks: Sequence[Any], jobs: int, scheduler: str | None = None
 ) -> Iterator[Any]:
     """Do a task after the other, in processes of this machine or on a Dask cluster; yields what each returns when it is done.

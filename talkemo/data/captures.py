@@ -16,7 +16,7 @@ import numpy as np
 
 from ..capture.fitting import PER_FRAME, Capture, Fitter
 from ..capture.landmarks import lip_pairs, schema
-from ..compute.workers import each_done
+from ..compute.workers import map_tasks
 from ..errors import InputError
 from ..face.canonical import Face, face_of_tensors
 from ..files.arrays import NpzFile, read_npz
@@ -74,7 +74,7 @@ def fit_corpus(
     with that offset. Raises InputError where the corpus is not there or has no recording with a face in it.
 
     finished: where people are kept as soon as they are fitted, and taken from instead of being fitted again
-    jobs, scheduler: see `workers.each_done`; the machines of a cluster see all folders by the same names
+    jobs, scheduler: see `workers.map_tasks`; the machines of a cluster see all folders by the same names
     """
     people = _people(corpus, data)
     face, face_path = models.face, models.path("face")
@@ -132,7 +132,7 @@ def fit_corpus(
     if done and progress:
         progress(sum(map(len, done.values())), total)
     if tasks:
-        for part in each_done(_fit_one_person, tasks, jobs, scheduler):
+        for part in map_tasks(_fit_one_person, tasks, jobs, scheduler):
             done[part[0].speaker] = part
             if progress:
                 progress(sum(map(len, done.values())), total)

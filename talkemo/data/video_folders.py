@@ -151,7 +151,7 @@ def capture_folder(
     jobs: processes on this machine; scheduler: of a Dask cluster whose machines see the folders by the same names
     Raises InputError where there is nothing to do or `out` is no folder.
     """
-    from ..compute.workers import each_done
+    from ..compute.workers import map_tasks
 
     check_mode(sync, "way to synchronise")
     clips = find_clips(folder, kind)
@@ -166,7 +166,7 @@ def capture_folder(
     if progress:
         progress(done, len(clips))
     if tasks:
-        for number, _ in enumerate(each_done(_capture_one, tasks, jobs, scheduler)):
+        for number, _ in enumerate(map_tasks(_capture_one, tasks, jobs, scheduler)):
             if progress:
                 progress(done + number + 1, len(clips))
     rows = list(_manifest_rows(out, clips))

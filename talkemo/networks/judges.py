@@ -13,14 +13,14 @@ from ..expression.emotions import EMOTIONS
 from ..face.canonical import Face
 from ..face.geometry_map import SIZE, geometry_map
 from .building import build_network
-from .emotion import INNER, UNIT
+from .emotion import GENERATOR_MAP_SIZE, MAP_UNIT_MM
 
-TRAINED_SIZE = 64  # pixels on a side of the maps that the discriminator is trained on
+DISCRIMINATOR_MAP_SIZE = 64  # pixels on a side of the maps that the discriminator is trained on
 
 
 def to_maps(face: Face, displacement: np.ndarray, size: int = SIZE) -> torch.Tensor:
-    """Maps (T, 3, size, size) in UNIT of displacements (T, V, 3) mm of a face."""
-    maps = torch.from_numpy(geometry_map(face).encode(displacement) / UNIT)
+    """Maps (T, 3, size, size) in MAP_UNIT_MM of displacements (T, V, 3) mm of a face."""
+    maps = torch.from_numpy(geometry_map(face).encode(displacement) / MAP_UNIT_MM)
     return maps if size == SIZE else functional.adaptive_avg_pool2d(maps, size)
 
 
@@ -33,10 +33,10 @@ class Classifier(nn.Module):
     def __init__(self, classes: int):
         super().__init__()
         self.layers = nn.Sequential(
-            nn.AdaptiveAvgPool2d(INNER),
+            nn.AdaptiveAvgPool2d(GENERATOR_MAP_SIZE),
             nn.Flatten(),
             nn.Dropout(0.2),
-            nn.Linear(3 * INNER * INNER, 64),
+            nn.Linear(3 * GENERATOR_MAP_SIZE * GENERATOR_MAP_SIZE, 64),
             nn.ReLU(),
             nn.Dropout(0.3),
             nn.Linear(64, classes),
@@ -47,7 +47,7 @@ class Classifier(nn.Module):
 
 
 class Discriminator(nn.Module):
-    """D: maps (N, 3, 64, 64) in UNIT and emotions (N,) → realness (N,) as a face of that emotion, its intensity (N,), and
+    """D: maps (N, 3, 64, 64) in MAP_UNIT_MM and emotions (N,) → realness (N,) as a face of that emotion, its intensity (N,), and
     logits (N, 8).
 
     Used in training, and to measure as the paper does.
@@ -62,8 +62,8 @@ class Discriminator(nn.Module):
             before = width
         self.body = nn.Sequential(*layers)
         self.real = nn.Conv2d(before, len(EMOTIONS), 3, padding=1)
-        self.emotion = nn.Conv2d(before, len(EMOTIONS), TRAINED_SIZE // 16)
-        self.level = nn.Conv2d(before, len(EMOTIONS), TRAINED_SIZE // 16)
+        self.emotion = nn.Conv2d(before, len(EMOTIONS), DISCRIMINATOR_MAP_SIZE // 16)
+        self.level = nn.Conv2d(before, len(EMOTIONS), DISCRIMINATOR_MAP_SIZE // 16)
 
     def forward(
         self, x: torch.Tensor, emotion: torch.Tensor
@@ -75,11 +75,11 @@ class Discriminator(nn.Module):
 
     def features(self, maps: torch.Tensor) -> torch.Tensor:
         """The last feature layer (N, F) for maps (N, 3, R, R)."""
-        return self.body(functional.adaptive_avg_pool2d(maps, TRAINED_SIZE)).flatten(1)
+        return self.body(functional.adaptive_avg_pool2d(maps, DISCRIMINATOR_MAP_SIZE)).flatten(1)
 
     def logits(self, maps: torch.Tensor) -> torch.Tensor:
         """(N, 8) for maps (N, 3, R, R)."""
-        return self.emotion(self.body(functional.adaptive_avg_pool2d(maps, TRAINED_SIZE))).flatten(
+        return self.emotion(self.body(functional.adaptive_avg_pool2d(maps, DISCRIMINATOR_MAP_SIZE))).flatten(
             1
         )
 

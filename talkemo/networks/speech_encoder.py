@@ -23,26 +23,26 @@ from torch import nn
 from torch.nn import functional
 
 from ..audio.loudness import normalised_rows
-from ..audio.mel import MELS, mel_filters
+from ..audio.mel import MEL_BANDS, mel_filters
 from ..audio.recording import SAMPLE_RATE, Audio, AudioSource
 from .building import build_network, load_tensors
 
 FEATURE_RATE = 50.0  # features a second
-SAMPLES = int(SAMPLE_RATE / FEATURE_RATE)  # to a feature
-STEP = 2  # mel rows to a feature
-WIDTH = 384  # D, size of a feature
-HEAD = 64  # size of a head of the attention
-PAST = 48  # features before one that it attends to, in each layer
-FUTURE = (8, 8, 4)  # features after one that it attends to, in each of the layers
-CHUNK = 32  # features whose attention is computed together
-HIDDEN_LOGIT = -1e4  # of what is not attended to
-PIECE = 20.0  # s encoded at a time
-MARGIN = 12  # features of silence that are encoded before and after a recording
-SCALE, SMALLEST_SCALE = (
+SAMPLES_PER_FEATURE = int(SAMPLE_RATE / FEATURE_RATE)  # to a feature
+ROWS_PER_FEATURE = 2  # mel rows to a feature
+FEATURE_WIDTH = 384  # D, size of a feature
+ATTENTION_HEAD_WIDTH = 64  # size of a head of the attention
+ATTENTION_PAST_FEATURES = 48  # features before one that it attends to, in each layer
+ATTENTION_FUTURE_FEATURES = (8, 8, 4)  # features after one that it attends to, in each of the layers
+ATTENTION_CHUNK_FEATURES = 32  # features whose attention is computed together
+MASKED_LOGIT = -1e4  # of what is not attended to
+ENCODER_CHUNK_S = 20.0  # s encoded at a time
+SILENCE_MARGIN_FEATURES = 12  # features of silence that are encoded before and after a recording
+SCALE_SUFFIX, MIN_CHANGE_SCALE = (
     "/scale",
     2.0**-24,
 )  # the end of the name of a change's scale, and the least that float16 holds
-SYMBOLS = 29  # blank, a … z, apostrophe, space
+CTC_SYMBOLS = 29  # blank, a … z, apostrophe, space
 
 
 @dataclass(frozen=True, eq=False)
@@ -66,7 +66,7 @@ class Attention(nn.Module):
 
     def __init__(self, width: int, past: int, future: int):
         super().__init__()
-        self.heads, self.past, self.future = width // HEAD, past, future
+        self.heads, self.past, self.future = width // ATTENTION_HEAD_WIDTH, past, future
         self.queries_keys_values, self.attended = (
             nn.Linear(width, 3 * width),
             nn.Linear(width, width),
@@ -76,32 +76,32 @@ class Attention(nn.Module):
     def forward(self, x: torch.Tensor, before: int = 0, after: int = 0) -> torch.Tensor:
         count, every, _ = x.shape
         length = every - before - after
-        chunks = -(-length // CHUNK)
-        span, more = self.past + CHUNK + self.future, chunks * CHUNK - length
-        parts = x.unflatten(2, (3, self.heads, HEAD)).permute(2, 0, 3, 1, 4)
+        chunks = -(-length // ATTENTION_CHUNK_FEATURES)
+        span, more = self.past + ATTENTION_CHUNK_FEATURES + self.future, chunks * ATTENTION_CHUNK_FEATURES - length
+        parts = x.unflatten(2, (3, self.heads, ATTENTION_HEAD_WIDTH)).permute(2, 0, 3, 1, 4)
         query = functional.pad(parts[0][:, :, before : every - after], (0, 0, 0, more)).reshape(
-            count, -1, CHUNK, HEAD
+            count, -1, ATTENTION_CHUNK_FEATURES, ATTENTION_HEAD_WIDTH
         )
         room = (self.past - before, more + self.future - after)
-        around = functional.pad(parts[1:], (0, 0, *room)).unfold(3, span, CHUNK)
+        around = functional.pad(parts[1:], (0, 0, *room)).unfold(3, span, ATTENTION_CHUNK_FEATURES)
         key, value = around.transpose(4, 5).flatten(2, 3)
         bias = self._bias(every, chunks, before, x.device).to(query.dtype)
         found = functional.scaled_dot_product_attention(query, key, value, attn_mask=bias)
-        found = found.reshape(count, self.heads, -1, HEAD)[:, :, :length]
+        found = found.reshape(count, self.heads, -1, ATTENTION_HEAD_WIDTH)[:, :, :length]
         return self.attended(found.transpose(1, 2).flatten(2))  # type: ignore[no-any-return]
 
     def _bias(self, every: int, chunks: int, before: int, device: torch.device) -> torch.Tensor:
-        """What is added to the logits, (heads · chunks, CHUNK, span): of queries of a chunk, and keys around it."""
-        query = torch.arange(CHUNK, device=device)[:, None]
-        key = torch.arange(self.past + CHUNK + self.future, device=device)
+        """What is added to the logits, (heads · chunks, ATTENTION_CHUNK_FEATURES, span): of queries of a chunk, and keys around it."""
+        query = torch.arange(ATTENTION_CHUNK_FEATURES, device=device)[:, None]
+        key = torch.arange(self.past + ATTENTION_CHUNK_FEATURES + self.future, device=device)
         distance = key - query  # from the earliest key that a query attends to
         inside = (distance >= 0) & (distance < self.near.shape[1])
         place = (
-            CHUNK * torch.arange(chunks, device=device)[:, None, None] + key - self.past + before
+            ATTENTION_CHUNK_FEATURES * torch.arange(chunks, device=device)[:, None, None] + key - self.past + before
         )
         seen = inside & (place >= 0) & (place < every)
         near = self.near[:, distance.clamp(0, self.near.shape[1] - 1)]
-        return torch.where(seen, near[:, None], HIDDEN_LOGIT).flatten(0, 1)
+        return torch.where(seen, near[:, None], MASKED_LOGIT).flatten(0, 1)
 
 
 class Layer(nn.Module):
@@ -136,19 +136,19 @@ class EncoderNetwork(nn.Module):
 
     def __init__(
         self,
-        bands: int = MELS,
-        width: int = WIDTH,
-        past: int = PAST,
-        future: tuple[int, ...] = FUTURE,
+        bands: int = MEL_BANDS,
+        width: int = FEATURE_WIDTH,
+        past: int = ATTENTION_PAST_FEATURES,
+        future: tuple[int, ...] = ATTENTION_FUTURE_FEATURES,
     ):
         super().__init__()
         self.past, self.future = past, tuple(future)
         self.first = nn.Conv1d(bands, width, 3)
-        self.second = nn.Conv1d(width, width, 3, stride=STEP)
+        self.second = nn.Conv1d(width, width, 3, stride=ROWS_PER_FEATURE)
         self.place = nn.Parameter(torch.zeros(width))  # in the place of Whisper's code of positions
         self.blocks = nn.ModuleList([Layer(width, past, after) for after in self.future])
         self.norm = nn.LayerNorm(width)
-        self.symbols = nn.Linear(width, SYMBOLS)
+        self.symbols = nn.Linear(width, CTC_SYMBOLS)
 
     def stages(self) -> list[Stage]:
         """The parts that features pass through, one after the other."""
@@ -156,7 +156,7 @@ class EncoderNetwork(nn.Module):
             stage for block in self.blocks if isinstance(block, Layer) for stage in block.stages()
         ]
         return [
-            Stage(self.convolutions, 1, 1, STEP),
+            Stage(self.convolutions, 1, 1, ROWS_PER_FEATURE),
             *layers,
             Stage(lambda x, *_: self.norm(x), 0, 0),
         ]
@@ -164,7 +164,7 @@ class EncoderNetwork(nn.Module):
     def convolutions(self, mel: torch.Tensor, before: int = 0, after: int = 0) -> torch.Tensor:
         """Log-mel rows to the first layer's input. Before the first row and after the last one there is silence."""
         # A feature sees two rows before its own, and two after.
-        rows = functional.pad(mel.transpose(1, 2), (STEP * (1 - before), 1 - STEP * after))
+        rows = functional.pad(mel.transpose(1, 2), (ROWS_PER_FEATURE * (1 - before), 1 - ROWS_PER_FEATURE * after))
         x = functional.gelu(self.second(functional.gelu(self.first(rows))))
         return x.transpose(1, 2) + self.place
 
@@ -185,10 +185,10 @@ class LogMel(nn.Module):
 
     def stages(self) -> list[Stage]:
         """As an encoder's."""
-        return [Stage(lambda mel, *_: self(mel), 0, 0, STEP)]
+        return [Stage(lambda mel, *_: self(mel), 0, 0, ROWS_PER_FEATURE)]
 
     def forward(self, mel: torch.Tensor) -> torch.Tensor:
-        return mel.reshape(len(mel), -1, STEP * mel.shape[2])
+        return mel.reshape(len(mel), -1, ROWS_PER_FEATURE * mel.shape[2])
 
 
 class Encoding:
@@ -252,8 +252,8 @@ class SpeechEncoder:
         network = copy.deepcopy(self.network)
         own, tensors = network.state_dict(), {}
         for name, change in changes.items():
-            if not name.endswith(SCALE):
-                scale = changes.get(name + SCALE, np.ones((), np.float16)).astype(np.float32)
+            if not name.endswith(SCALE_SUFFIX):
+                scale = changes.get(name + SCALE_SUFFIX, np.ones((), np.float16)).astype(np.float32)
                 tensors[name] = own[name].cpu().numpy() + scale * change.astype(np.float32)
         load_tensors(network, tensors, some=True)
         return SpeechEncoder(network, self.filters, self.width, self.settings, self.device)
@@ -263,29 +263,29 @@ class SpeechEncoder:
         """How many features after one it depends on."""
         return sum(stage.future for stage in self.network.stages())
 
-    def stream(self, audio: AudioSource, seconds: float = PIECE) -> Iterator[np.ndarray]:
-        """Consecutive rows (n, D + 1) float32 at 50 Hz, row k at (k − MARGIN) / 50 s; the last column is the loudness.
+    def stream(self, audio: AudioSource, seconds: float = ENCODER_CHUNK_S) -> Iterator[np.ndarray]:
+        """Consecutive rows (n, D + 1) float32 at 50 Hz, row k at (k − SILENCE_MARGIN_FEATURES) / 50 s; the last column is the loudness.
 
         Loudness is the loudest band's level: 1 where the sound is loud, 0 for 80 dB under that, see `loudness`. The
         result does not depend on `seconds`, the length of the pieces.
         """
         # Beyond the recording there is silence, of which as much is enough as one layer sees: more would change nothing.
         before, after = self.network.past, self.ahead
-        silent = lambda features: np.zeros((STEP * features, len(self.filters)), np.float32)
+        silent = lambda features: np.zeros((ROWS_PER_FEATURE * features, len(self.filters)), np.float32)
         encoding, dropped, loudness = Encoding(self.network), before, np.zeros(0, np.float32)
         pieces = normalised_rows(audio, self.filters)
-        surrounded = chain([silent(before + MARGIN)], pieces, [silent(MARGIN + after)])
-        for rows in _regrouped(surrounded, STEP * max(1, round(seconds * FEATURE_RATE))):
+        surrounded = chain([silent(before + SILENCE_MARGIN_FEATURES)], pieces, [silent(SILENCE_MARGIN_FEATURES + after)])
+        for rows in _regrouped(surrounded, ROWS_PER_FEATURE * max(1, round(seconds * FEATURE_RATE))):
             with torch.inference_mode():
                 feature = encoding(torch.from_numpy(rows)[None].to(self.device))[0].cpu().numpy()
-            loudness = np.concatenate([loudness, rows.max(1).reshape(-1, STEP).max(1)])
+            loudness = np.concatenate([loudness, rows.max(1).reshape(-1, ROWS_PER_FEATURE).max(1)])
             count, skipped = len(feature), min(dropped, len(feature))
             if count > skipped:
                 yield np.column_stack([feature[skipped:], loudness[skipped:count]])
             loudness, dropped = loudness[count:], dropped - skipped
 
     def features(self, audio: Audio) -> np.ndarray:
-        """The whole recording with its margins, (T' + 2 · MARGIN, D + 1) float32."""
+        """The whole recording with its margins, (T' + 2 · SILENCE_MARGIN_FEATURES, D + 1) float32."""
         return np.concatenate(list(self.stream(audio)))
 
 
@@ -302,7 +302,7 @@ def _regrouped(pieces: Iterable[np.ndarray], size: int) -> Iterator[np.ndarray]:
             held = [rows[whole:]]
     rows = np.concatenate(held)
     if len(rows):
-        yield np.pad(rows, ((0, len(rows) % STEP), (0, 0)))
+        yield np.pad(rows, ((0, len(rows) % ROWS_PER_FEATURE), (0, 0)))
 
 
 def encoder_tensors(
@@ -331,12 +331,12 @@ def encoder_changes(
         if change.ndim != 2:
             found[name] = change.astype(np.float16)
             continue
-        least = np.maximum(np.abs(change).max(1, keepdims=True) / 127, SMALLEST_SCALE)
+        least = np.maximum(np.abs(change).max(1, keepdims=True) / 127, MIN_CHANGE_SCALE)
         scale = np.exp2(np.ceil(np.log2(least))).astype(np.float16)
         found[name] = np.clip(np.round(change / scale.astype(np.float32)), -127, 127).astype(
             np.int8
         )
-        found[name + SCALE] = scale
+        found[name + SCALE_SUFFIX] = scale
     return found
 
 
@@ -356,4 +356,4 @@ def log_mel_encoder(
 ) -> SpeechEncoder:
     """Log-mel bands in the encoder's place, by a filter bank (80, 257); librosa's if None."""
     filters = mel_filters() if filters is None else filters
-    return SpeechEncoder(LogMel(), filters, STEP * MELS, {}, device)
+    return SpeechEncoder(LogMel(), filters, ROWS_PER_FEATURE * MEL_BANDS, {}, device)

@@ -14,22 +14,22 @@ import numpy as np
 import torch
 from torch import nn
 
-from ..audio.mel import FFT
+from ..audio.mel import FFT_SAMPLES
 from ..audio.recording import SAMPLE_RATE, Audio, AudioSource
 from ..errors import InputError
 from ..face.canonical import Face
 from ..face.motion import Motion, in_parts
 from .building import build_network
-from .speech_encoder import FEATURE_RATE, MARGIN, PIECE, SpeechEncoder
+from .speech_encoder import FEATURE_RATE, SILENCE_MARGIN_FEATURES, ENCODER_CHUNK_S, SpeechEncoder
 
-WINDOW = 16  # features around a frame, t − 8 … t + 7 sixtieths of a second, as in VOCA
-WINDOW_RATE = 60.0  # Hz, of the features within a window
-CHANNELS = (128, 128, 128, 128)
-HIDDEN, COMPONENTS = 256, 50
+WINDOW_FEATURES = 16  # features around a frame, t − 8 … t + 7 sixtieths of a second, as in VOCA
+WINDOW_RATE_HZ = 60.0  # Hz, of the features within a window
+TALKING_CHANNELS = (128, 128, 128, 128)
+TALKING_HIDDEN_WIDTH, TALKING_COMPONENTS = 256, 50
 # Loudness, 72 and 64 dB under loud, below which there is no sound and above which there surely is.
-HISS, SPEECH = 0.1, 0.2
-AUDIBLE_SHARE = 0.6  # of a window that has to hold sound for the face to move fully
-PRESSED = 0.4  # mm beyond their distance at rest by which lips can be closed
+SILENCE_LOUDNESS, SPEECH_LOUDNESS = 0.1, 0.2
+FULL_MOTION_AUDIBLE_SHARE = 0.6  # of a window that has to hold sound for the face to move fully
+LIP_PRESS_LIMIT_MM = 0.4  # mm beyond their distance at rest by which lips can be closed
 
 
 class TalkingNetwork(nn.Module):
@@ -43,14 +43,14 @@ class TalkingNetwork(nn.Module):
         super().__init__()
         self.normalise = nn.BatchNorm1d(features, affine=False)
         before, layers = features, []
-        for channels in CHANNELS:
+        for channels in TALKING_CHANNELS:
             layers.append(nn.Linear(3 * before, channels))
             before = channels
         self.convolutions = nn.ModuleList(layers)
-        self.style = nn.Linear(styles, CHANNELS[0], bias=False)
-        self.hidden = nn.Linear(before + styles, HIDDEN)
-        self.code = nn.Linear(HIDDEN, COMPONENTS)
-        self.decoder = nn.Linear(COMPONENTS, coordinates)
+        self.style = nn.Linear(styles, TALKING_CHANNELS[0], bias=False)
+        self.hidden = nn.Linear(before + styles, TALKING_HIDDEN_WIDTH)
+        self.code = nn.Linear(TALKING_HIDDEN_WIDTH, TALKING_COMPONENTS)
+        self.decoder = nn.Linear(TALKING_COMPONENTS, coordinates)
         self.dropout = nn.Dropout(dropout)
 
     def prepare(self, feature: torch.Tensor) -> torch.Tensor:
@@ -79,8 +79,8 @@ def windows(feature: torch.Tensor, times: torch.Tensor) -> torch.Tensor:
     Beyond the first and the last feature, which stand for silence, these two are repeated.
     """
     offsets = (
-        torch.arange(WINDOW, dtype=torch.float64, device=times.device) - WINDOW // 2
-    ) / WINDOW_RATE
+        torch.arange(WINDOW_FEATURES, dtype=torch.float64, device=times.device) - WINDOW_FEATURES // 2
+    ) / WINDOW_RATE_HZ
     position = ((times.double()[:, None] + offsets) * FEATURE_RATE).clamp(0, len(feature) - 1)
     low = position.floor().long().clamp(0, len(feature) - 2)
     fraction = (position - low).to(feature.dtype)
@@ -122,8 +122,8 @@ class TalkingModel:
     @property
     def ahead(self) -> float:
         """How many seconds of sound after a frame it depends on."""
-        mel = FFT / 2 / SAMPLE_RATE
-        return self.encoder.ahead / FEATURE_RATE + (WINDOW / 2 - 1) / WINDOW_RATE + mel
+        mel = FFT_SAMPLES / 2 / SAMPLE_RATE
+        return self.encoder.ahead / FEATURE_RATE + (WINDOW_FEATURES / 2 - 1) / WINDOW_RATE_HZ + mel
 
     def motion(self, audio: Audio, times: np.ndarray, style: str | None = None) -> Motion:
         """The motion of a recording at ascending times (T,) s."""
@@ -134,7 +134,7 @@ class TalkingModel:
         audio: AudioSource,
         parts: Iterable[np.ndarray],
         style: str | None = None,
-        piece: float = PIECE,
+        piece: float = ENCODER_CHUNK_S,
     ) -> Iterator[Motion]:
         """The same in consecutive parts of times (T,), the sound being encoded in pieces of `piece` seconds.
 
@@ -144,16 +144,16 @@ class TalkingModel:
         number = self.style(style)
         source = self.encoder.stream(audio, piece)
         held = np.zeros((0, self.encoder.width + 1), np.float32)
-        first = -MARGIN  # the number of the first feature held
+        first = -SILENCE_MARGIN_FEATURES  # the number of the first feature held
         for part in parts:
-            last = part[-1] + (WINDOW / 2 - 1) / WINDOW_RATE
+            last = part[-1] + (WINDOW_FEATURES / 2 - 1) / WINDOW_RATE_HZ
             while len(held) < 2 or (first + len(held) - 1) / FEATURE_RATE < last:
                 more = next(source, None)
                 if more is None:
                     break
                 held = np.concatenate([held, more])
             yield Motion(part, *self._predict(held, part - first / FEATURE_RATE, number))
-            done = int((part[-1] - WINDOW / WINDOW_RATE) * FEATURE_RATE) - first
+            done = int((part[-1] - WINDOW_FEATURES / WINDOW_RATE_HZ) * FEATURE_RATE) - first
             done = min(
                 done, len(held) - 2
             )  # for times beyond the sound, the end of the sound is kept
@@ -175,11 +175,11 @@ class TalkingModel:
             )
             loudness = windows(held[:, -1:], at)[..., 0].cpu().numpy()
         # Sound fades the face in and out of its rest, over the quarter of a second of its window.
-        audible = np.clip((loudness - HISS) / (SPEECH - HISS), 0, 1).mean(1)
-        result *= np.clip(audible / AUDIBLE_SHARE, 0, 1)[:, None]
+        audible = np.clip((loudness - SILENCE_LOUDNESS) / (SPEECH_LOUDNESS - SILENCE_LOUDNESS), 0, 1).mean(1)
+        result *= np.clip(audible / FULL_MOTION_AUDIBLE_SHARE, 0, 1)[:, None]
         # Lips press each other and do not pass through each other.
-        passed = np.minimum(result @ self.face.opening_row + PRESSED, 0)
-        return result - passed[:, None] * self.face.jaw_row, loudness[:, WINDOW // 2]
+        passed = np.minimum(result @ self.face.opening_row + LIP_PRESS_LIMIT_MM, 0)
+        return result - passed[:, None] * self.face.jaw_row, loudness[:, WINDOW_FEATURES // 2]
 
 
 def talking_tensors(network: TalkingNetwork) -> dict[str, np.ndarray]:
