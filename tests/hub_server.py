@@ -136,6 +136,7 @@ class _Handler(BaseHTTPRequestHandler):
         routes = (
             (r"/([^/]+/[^/]+)/resolve/([^/]+)/(.+)", self._resolve),
             (r"/api/models/([^/]+/[^/]+)", self._about),
+            (r"/api/models/([^/]+/[^/]+)/revision/([^/]+)", self._about),
             (r"/api/repos/create", self._create),
             (r"/api/validate-yaml", self._validate),
             (r"/api/models/([^/]+/[^/]+)/preupload/([^/]+)", self._preupload),
@@ -217,17 +218,21 @@ class _Handler(BaseHTTPRequestHandler):
         body = self.hub.swapped.get(file, content)
         self._answer(200, body, ETag=f'"{hashlib.sha1(header + content).hexdigest()}"', **headers)
 
-    def _about(self, name: str) -> None:
+    def _about(self, name: str, revision: str = "main") -> None:
         repository = self._readable(name)
-        if repository is not None:
-            self._json(
-                {
-                    "id": name,
-                    "private": repository.private,
-                    "sha": repository.revisions.get("main"),
-                    "siblings": [],
-                }
-            )
+        if repository is None:
+            return
+        found = repository.files(revision)
+        if found is None and revision != "main":  # which a new repository does not have yet
+            return self._refuse(404, "RevisionNotFound", f"Invalid rev id: {revision}")
+        commit, files = found or (None, {})
+        siblings = [
+            {"rfilename": file, "size": len(content), **_large_file(file, content)}
+            for file, content in files.items()
+        ]
+        self._json(
+            {"id": name, "private": repository.private, "sha": commit, "siblings": siblings}
+        )
 
     def _may_write(self) -> bool:
         if self.token != self.hub.writer:
@@ -296,3 +301,11 @@ class _Handler(BaseHTTPRequestHandler):
                 files[value["path"]] = self.hub.objects[value["oid"]]
         commit = self.hub.repositories[name].commit(files, revision)
         self._json({"commitUrl": f"{self._url(name)}/commit/{commit}", "commitOid": commit})
+
+
+def _large_file(name: str, content: bytes) -> dict[str, object]:
+    """What the Hub states of a file in its large file storage beside its size."""
+    if not name.endswith(".safetensors"):
+        return {}
+    digest = hashlib.sha256(content).hexdigest()
+    return {"lfs": {"size": len(content), "sha256": digest, "pointerSize": 134}}

@@ -19,8 +19,8 @@ from talkemo import InputError, TalkemoError, load_models
 from talkemo.capture import landmark_tracker as detector
 from talkemo.weights import hub
 from talkemo.weights.files import WEIGHT_STAGES, load_weights, save_weights
+from talkemo.weights.hub import push
 from talkemo.weights.models import check_set, open_set
-from talkemo.weights.publish import push
 from talkemo.weights.registry import bundled_folder, bundled_sets, read_registry, write_registry
 from talkemo_cli.app import main
 
@@ -57,7 +57,7 @@ def test_bundled_set_is_whole():
     assert own.stages == list(WEIGHT_STAGES)
     check_set(own)
     for entry in own.entries.values():
-        assert entry["licence"] and entry["about"]
+        assert entry.licence and entry.about
     for stage in ("talking", "emotion", "discriminator", "classifier"):
         _, settings = load_weights(DEFAULT / f"{stage}.safetensors", stage)
         assert settings["face"] == load_models().face.fingerprint
@@ -77,7 +77,7 @@ def test_the_free_set_may_be_used_for_anything():
         *free.entries.values(),
         *(open_set("default").entries[stage] for stage in ("face", "speech")),
     ]
-    assert [entry["licence"] for entry in used] == ["MIT"] * 4
+    assert [entry.licence for entry in used] == ["MIT"] * 4
     for stage, names in (("talking", "shares"), ("emotion", "corpora")):
         _, settings = load_weights(models.path(stage), stage)
         corpora = {name[0] if stage == "talking" else name for name in settings["config"][names]}
@@ -112,7 +112,7 @@ def test_registry_keeps_licences(folder):
         registry.read_text().replace("CC BY-NC-SA 4.0", 'mine "only"'.replace('"', '\\"'))
     )
     write_registry(folder)
-    assert read_registry(registry)["emotion"]["licence"] == 'mine "only"'
+    assert read_registry(registry)["emotion"].licence == 'mine "only"'
     assert sorted(read_registry(registry)) == ["discriminator", "emotion"]
 
 
@@ -384,12 +384,13 @@ def test_a_registry_says_where_weights_come_from(tmp_path, capsys):
     save_weights(tmp_path / "face.safetensors", "face", {"a": np.zeros(1)}, {})
     registry = write_registry(tmp_path)
     entries = read_registry(registry)
-    found = {key: entries["speech"][key] for key in ("commit", "seed", "data")}
-    assert found == {**made, "data": "ravdess aa, talking bb"} and "commit" not in entries["face"]
+    speech = entries["speech"]
+    assert (speech.commit, speech.seed) == (made["commit"], made["seed"])
+    assert speech.data == "ravdess aa, talking bb" and entries["face"].commit is None
     registry.write_text(registry.read_text().replace("[face]", '[face]\ncommit = "older"'))
     write_registry(tmp_path)
     assert (
-        read_registry(registry)["face"]["commit"] == "older"
+        read_registry(registry)["face"].commit == "older"
     )  # of a file that does not say so itself
     assert main(["weights", "list", str(tmp_path), "--json"]) == 0
     assert (
@@ -398,7 +399,7 @@ def test_a_registry_says_where_weights_come_from(tmp_path, capsys):
     )
     save_weights(tmp_path / "face.safetensors", "face", {"a": np.ones(1)}, {})
     write_registry(tmp_path)
-    assert "commit" not in read_registry(registry)["face"]  # another file
+    assert read_registry(registry)["face"].commit is None  # another file
 
 
 def test_listing_cannot_steer_the_terminal(folder, capsys):
@@ -526,7 +527,7 @@ def test_fetch_brings_what_is_new(published, folder):
     assert contents(fetched.folder) == contents(folder)
     assert published.served() == ["registry.toml", "discriminator.safetensors"]
     assert steps[0][0] == 0 and steps[-1][0] == steps[-1][1] == sum(
-        e["bytes"] for e in fetched.entries.values()
+        entry.bytes for entry in fetched.entries.values()
     )
     published.log.clear()
     assert open_set("hf://me/set") == fetched and published.log == []

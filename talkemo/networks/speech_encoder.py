@@ -259,7 +259,7 @@ class SpeechEncoder:
         return SpeechEncoder(network, self.filters, self.width, self.settings, self.device)
 
     @property
-    def ahead(self) -> int:
+    def lookahead_s(self) -> int:
         """How many features after one it depends on."""
         return sum(stage.future for stage in self.network.stages())
 
@@ -270,7 +270,7 @@ class SpeechEncoder:
         result does not depend on `seconds`, the length of the pieces.
         """
         # Beyond the recording there is silence, of which as much is enough as one layer sees: more would change nothing.
-        before, after = self.network.past, self.ahead
+        before, after = self.network.past, self.lookahead_s
         silent = lambda features: np.zeros((ROWS_PER_FEATURE * features, len(self.filters)), np.float32)
         encoding, dropped, loudness = Encoding(self.network), before, np.zeros(0, np.float32)
         pieces = normalised_rows(audio, self.filters)

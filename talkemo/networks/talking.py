@@ -120,10 +120,10 @@ class TalkingModel:
         return self.styles.index(name)
 
     @property
-    def ahead(self) -> float:
+    def lookahead_s(self) -> float:
         """How many seconds of sound after a frame it depends on."""
         mel = FFT_SAMPLES / 2 / SAMPLE_RATE
-        return self.encoder.ahead / FEATURE_RATE + (WINDOW_FEATURES / 2 - 1) / WINDOW_RATE_HZ + mel
+        return self.encoder.lookahead_s / FEATURE_RATE + (WINDOW_FEATURES / 2 - 1) / WINDOW_RATE_HZ + mel
 
     def motion(self, audio: Audio, times: np.ndarray, style: str | None = None) -> Motion:
         """The motion of a recording at ascending times (T,) s."""
