@@ -8,7 +8,7 @@ from talkemo.audio.mel import mel_filters
 from talkemo.networks.speech_encoder import (
     Attention,
     EncoderNetwork,
-    Encoding,
+    IncrementalEncoder,
     SpeechEncoder,
     build_encoder,
     encoder_changes,
@@ -57,7 +57,7 @@ def test_a_feature_depends_on_its_reach_and_on_nothing_beyond():
 @pytest.mark.parametrize("size", [2, 6, 70])
 def test_rows_that_come_in_pieces_give_the_same_features(size):
     network, mel = small(), torch.randn(2, 400, 80)
-    encoding = Encoding(network)
+    encoding = IncrementalEncoder(network)
     with torch.inference_mode():
         wanted = network(mel)
         found = torch.cat(

@@ -41,7 +41,7 @@ from ..networks.judges import (
     Classifier,
     Discriminator,
     classifier_tensors,
-    network_tensors,
+    float16_tensors,
 )
 from ..weights.files import check_compatible, load_weights
 from .loop import Latest, Loop, checkpoint_path, half_precision
@@ -436,7 +436,7 @@ class StarGAN:
         tensors = (
             emotion_tensors(average.generator)
             if isinstance(average, MapGenerator)
-            else network_tensors(average)
+            else float16_tensors(average)
         )
         config, loop = self.config, self.loop
         settings: dict[str, Any] = {
@@ -447,7 +447,7 @@ class StarGAN:
         settings |= {"iterations": loop.step, "frames": frames}
         path = self.run.save("emotion", tensors, settings)
         of_judge = {"iterations": loop.step, "config": settings["config"]}
-        self.run.save("discriminator", network_tensors(self.discriminator), of_judge)
+        self.run.save("discriminator", float16_tensors(self.discriminator), of_judge)
         return path
 
     def _residual(
