@@ -47,7 +47,9 @@ def main() -> None:
     held, others = list(out.values()), [r for r in recordings if r.name not in out]
 
     def rows(r: FittedRecording) -> np.ndarray:
-        feature = encoder.features(open_audio(data / r.audio))[SILENCE_MARGIN_FEATURES:-SILENCE_MARGIN_FEATURES, :-1]
+        feature = encoder.features(open_audio(data / r.audio))[
+            SILENCE_MARGIN_FEATURES:-SILENCE_MARGIN_FEATURES, :-1
+        ]
         index = np.round(r.capture.time * FEATURE_RATE).astype(int)[:, None] + np.arange(
             -SIDE, SIDE + 1, 2
         )

@@ -230,9 +230,7 @@ class _Handler(BaseHTTPRequestHandler):
             {"rfilename": file, "size": len(content), **_large_file(file, content)}
             for file, content in files.items()
         ]
-        self._json(
-            {"id": name, "private": repository.private, "sha": commit, "siblings": siblings}
-        )
+        self._json({"id": name, "private": repository.private, "sha": commit, "siblings": siblings})
 
     def _may_write(self) -> bool:
         if self.token != self.hub.writer:

@@ -18,7 +18,12 @@ from talkemo import Motion
 from talkemo.audio.recording import open_audio
 from talkemo.expression.emotions import EMOTIONS, parse_emotion
 from talkemo.face.geometry_map import SIZE, geometry_map
-from talkemo.networks.emotion import GENERATOR_MAP_SIZE, LIP_CLOSING_DECAY_MM, ALWAYS_CANCELLED_OPENING, MAP_UNIT_MM
+from talkemo.networks.emotion import (
+    ALWAYS_CANCELLED_OPENING,
+    GENERATOR_MAP_SIZE,
+    LIP_CLOSING_DECAY_MM,
+    MAP_UNIT_MM,
+)
 from talkemo.train.maps import residual_rows
 
 CLOSE = 1e-3  # mm
@@ -50,7 +55,9 @@ def long_way(models, displacement: np.ndarray, amounts: np.ndarray) -> np.ndarra
             residual += torch.from_numpy(share)[:, None, None, None] * drawn
     moved = sampling.decode((residual * MAP_UNIT_MM).numpy())
     jaw = face.expression_basis[face.expression_names.index("jawOpen")]
-    closed = ALWAYS_CANCELLED_OPENING + (1 - ALWAYS_CANCELLED_OPENING) * np.exp(-np.maximum(face.lip_opening(displacement), 0) / LIP_CLOSING_DECAY_MM)
+    closed = ALWAYS_CANCELLED_OPENING + (1 - ALWAYS_CANCELLED_OPENING) * np.exp(
+        -np.maximum(face.lip_opening(displacement), 0) / LIP_CLOSING_DECAY_MM
+    )
     cancelled = (face.lip_opening(moved) * closed)[:, None, None] * jaw / face.lip_opening(jaw)
     return displacement + moved - cancelled
 

@@ -661,7 +661,9 @@ def test_crops_of_several_rates_are_padded(example_speech):
     # A frame's time is on the clock of the sound: these samples count themselves.
     for row, clip in enumerate(clips):
         heard = (
-            batch.wave[row, int((batch.times[row, 0] * FEATURE_RATE + CONTEXT) * SAMPLES_PER_FEATURE + 0.5)]
+            batch.wave[
+                row, int((batch.times[row, 0] * FEATURE_RATE + CONTEXT) * SAMPLES_PER_FEATURE + 0.5)
+            ]
             * 32768
             / 16000
         )
@@ -769,7 +771,9 @@ def test_the_generator_in_training_is_the_one_in_animation(face):
     picture = torch.from_numpy(shapes @ face.shape_coordinates) @ generator.picture
     with torch.inference_mode():
         coordinates = generator(picture.view(2, 3, 32, 32), label)
-        wanted = (coordinates @ in_training.rows.flatten(1)).view(2, 3, DISCRIMINATOR_MAP_SIZE, DISCRIMINATOR_MAP_SIZE)
+        wanted = (coordinates @ in_training.rows.flatten(1)).view(
+            2, 3, DISCRIMINATOR_MAP_SIZE, DISCRIMINATOR_MAP_SIZE
+        )
         torch.testing.assert_close(in_training(maps, label), wanted, atol=1e-4, rtol=1e-3)
 
 

@@ -150,7 +150,9 @@ def mel_batch(
     padded = torch.nn.functional.pad(wave, (FFT_SAMPLES // 2, FFT_SAMPLES // 2))
     window = torch.hann_window(FFT_SAMPLES, device=device)
     power = (
-        torch.stft(padded, FFT_SAMPLES, HOP_SAMPLES, window=window, center=False, return_complex=True)
+        torch.stft(
+            padded, FFT_SAMPLES, HOP_SAMPLES, window=window, center=False, return_complex=True
+        )
         .abs()
         .square()
     )

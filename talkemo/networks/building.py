@@ -23,9 +23,7 @@ def build_network(make: Callable[[], Network], tensors: dict[str, np.ndarray]) -
     return network
 
 
-def load_tensors(
-    network: nn.Module, tensors: dict[str, np.ndarray], partial: bool = False
-) -> None:
+def load_tensors(network: nn.Module, tensors: dict[str, np.ndarray], partial: bool = False) -> None:
     """Copy tensors of a weights file into a network.
 
     Parameters

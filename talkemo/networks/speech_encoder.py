@@ -290,9 +290,7 @@ class SpeechEncoder(FeatureEncoder):
         """How many features after it a feature depends on."""
         return sum(layer.future for layer in self.network.streamed_layers())
 
-    def stream(
-        self, audio: AudioSource, chunk_s: float = ENCODER_CHUNK_S
-    ) -> Iterator[np.ndarray]:
+    def stream(self, audio: AudioSource, chunk_s: float = ENCODER_CHUNK_S) -> Iterator[np.ndarray]:
         """Yield consecutive features with their loudness, see `FeatureEncoder`.
 
         The loudness of a feature is the level of its loudest mel band.

@@ -106,7 +106,9 @@ def trained_pointnet(face: Face, frames: ActedFrames, run: Run, config: EmotionC
     network.eval().to(device)
 
     def generate(maps: torch.Tensor, label: torch.Tensor) -> np.ndarray:
-        return sampling.decode((network(maps.to(device), label.to(device)) * MAP_UNIT_MM).cpu().numpy())
+        return sampling.decode(
+            (network(maps.to(device), label.to(device)) * MAP_UNIT_MM).cpu().numpy()
+        )
 
     return generate
 

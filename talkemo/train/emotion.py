@@ -35,7 +35,13 @@ from ..face.geometry_map import geometry_map
 from ..face.motion import Motion
 from ..files.cache import digest
 from ..networks.building import load_tensors
-from ..networks.emotion import FLOAT32_TENSORS, NEUTRAL_INDEX, LIP_CLOSING_DECAY_MM, EmotionModel, emotion_tensors
+from ..networks.emotion import (
+    FLOAT32_TENSORS,
+    LIP_CLOSING_DECAY_MM,
+    NEUTRAL_INDEX,
+    EmotionModel,
+    emotion_tensors,
+)
 from ..networks.judges import (
     DISCRIMINATOR_MAP_SIZE,
     Classifier,
@@ -194,9 +200,9 @@ class FrameSampler:
         count = self.config.batch
         original = rng.choice(self.present, count)
         order = rng.permutation(count)
-        level = np.where(original == NEUTRAL_INDEX, 1, rng.uniform(*self.config.levels, count)).astype(
-            np.float32
-        )
+        level = np.where(
+            original == NEUTRAL_INDEX, 1, rng.uniform(*self.config.levels, count)
+        ).astype(np.float32)
         rows = np.array([self._row(*wanted, rng) for wanted in zip(original, level)])
         clips = self.frames.clip[rows]
         others = self.first[clips] + (
@@ -245,7 +251,9 @@ def animated_maps(face: Face, frames: ActedFrames) -> tuple[np.ndarray, np.ndarr
                 row.append(0)
                 continue
             if (person, emotion) not in found:
-                moved = to_maps(face, known.displacement[emotion][person][None], DISCRIMINATOR_MAP_SIZE)
+                moved = to_maps(
+                    face, known.displacement[emotion][person][None], DISCRIMINATOR_MAP_SIZE
+                )
                 maps.append(moved.flatten(1).numpy())
                 found[person, emotion] = len(maps) - 1
             row.append(found[person, emotion])
@@ -510,7 +518,9 @@ def lip_mask(face: Face) -> torch.Tensor:
     mask = geometry_map(face).encode(
         np.repeat(face.regions["lips"][None, :, None], 3, 2).astype(np.float32)
     )
-    return functional.adaptive_avg_pool2d(torch.from_numpy(mask[:, 0]), DISCRIMINATOR_MAP_SIZE)[0].clamp(0, 1)
+    return functional.adaptive_avg_pool2d(torch.from_numpy(mask[:, 0]), DISCRIMINATOR_MAP_SIZE)[
+        0
+    ].clamp(0, 1)
 
 
 def sample_sheet(model: EmotionModel, frames: ActedFrames, path: Path) -> None:

@@ -20,7 +20,12 @@ from ..data.motion import from_rest
 from ..errors import InputError
 from ..face.canonical import Face
 from ..files.reading import reading_errors
-from ..networks.speech_encoder import FEATURE_RATE, SILENCE_MARGIN_FEATURES, SAMPLES_PER_FEATURE, SpeechEncoder
+from ..networks.speech_encoder import (
+    FEATURE_RATE,
+    SAMPLES_PER_FEATURE,
+    SILENCE_MARGIN_FEATURES,
+    SpeechEncoder,
+)
 from .run import Run
 
 CONTEXT = 36  # features of sound before and after a crop's features that are encoded along
@@ -353,12 +358,17 @@ def _crop(clip: Clip, seconds: float, rng: np.random.Generator) -> _Crop:
     latest = max(clip.time[0], clip.time[-1] - seconds)
     begin = rng.uniform(clip.time[0] - 1e-6, latest + 1e-6)
     first, last = np.searchsorted(clip.time, (begin, begin + seconds))
-    return _Crop(clip, np.arange(first, last), int(np.floor(begin * FEATURE_RATE)) - SILENCE_MARGIN_FEATURES)
+    return _Crop(
+        clip, np.arange(first, last), int(np.floor(begin * FEATURE_RATE)) - SILENCE_MARGIN_FEATURES
+    )
 
 
 def _crop_sound(crop: _Crop, length: int) -> np.ndarray:
     """The samples, int16, of `length` features of a crop and their context; silence beyond the clip."""
-    start, stop = (crop.first - CONTEXT) * SAMPLES_PER_FEATURE, (crop.first + length + CONTEXT) * SAMPLES_PER_FEATURE
+    start, stop = (
+        (crop.first - CONTEXT) * SAMPLES_PER_FEATURE,
+        (crop.first + length + CONTEXT) * SAMPLES_PER_FEATURE,
+    )
     part = crop.clip.samples[max(start, 0) : max(stop, 0)]
     before = max(0, -start)
     return np.pad(part, (before, max(0, stop - start - before - len(part))))
@@ -369,5 +379,7 @@ def _crop_features(crop: _Crop, length: int) -> np.ndarray:
     feature = crop.clip.feature
     assert feature is not None
     # Row k of a clip's features is at (k − SILENCE_MARGIN_FEATURES) / 50 s.
-    index = np.arange(crop.first + SILENCE_MARGIN_FEATURES, crop.first + SILENCE_MARGIN_FEATURES + length)
+    index = np.arange(
+        crop.first + SILENCE_MARGIN_FEATURES, crop.first + SILENCE_MARGIN_FEATURES + length
+    )
     return feature[index.clip(0, len(feature) - 1), :-1]

@@ -29,11 +29,11 @@ from ..files.reading import reading_errors
 from ..files.writing import atomic_write
 from ..networks.building import load_tensors
 from ..networks.speech_encoder import (
-    FEATURE_RATE,
     ATTENTION_FUTURE_FEATURES,
     ATTENTION_PAST_FEATURES,
-    SAMPLES_PER_FEATURE,
+    FEATURE_RATE,
     FEATURE_WIDTH,
+    SAMPLES_PER_FEATURE,
     EncoderNetwork,
     encoder_tensors,
 )
@@ -112,7 +112,11 @@ def read_start(run: Run) -> StartWeights | None:
     start = run.start_weights("speech")
     if start:
         with check_compatible(start.path, "speech"):
-            wanted = {"width": FEATURE_WIDTH, "past": ATTENTION_PAST_FEATURES, "future": list(ATTENTION_FUTURE_FEATURES)}
+            wanted = {
+                "width": FEATURE_WIDTH,
+                "past": ATTENTION_PAST_FEATURES,
+                "future": list(ATTENTION_FUTURE_FEATURES),
+            }
             found = {name: (start.settings[name], value) for name, value in wanted.items()}
             start.check(bands=(len(start.tensors["filters"]), MEL_BANDS), **found)
     return start
@@ -311,7 +315,9 @@ class PreparedSound:
     def part(self, number: int, skipped: int, count: int) -> np.ndarray:
         """Samples (count · 320,) of an utterance without its first `skipped` features."""
         first = int(self.start[number]) + skipped
-        return self.samples[self.shard[number]][first * SAMPLES_PER_FEATURE : (first + count) * SAMPLES_PER_FEATURE]
+        return self.samples[self.shard[number]][
+            first * SAMPLES_PER_FEATURE : (first + count) * SAMPLES_PER_FEATURE
+        ]
 
 
 def load_prepared(folder: Path) -> PreparedSound:

@@ -26,7 +26,13 @@ from ..networks.speech_encoder import (
     encoder_changes,
     log_mel_encoder,
 )
-from ..networks.talking import TALKING_COMPONENTS, WINDOW_FEATURES, TalkingNetwork, talking_tensors, windows
+from ..networks.talking import (
+    TALKING_COMPONENTS,
+    WINDOW_FEATURES,
+    TalkingNetwork,
+    talking_tensors,
+    windows,
+)
 from ..weights.files import check_compatible
 from .loop import Loop, cosine, half_precision
 from .material import (
@@ -437,7 +443,9 @@ def predictions(
     network.eval()
     for clip in clips:
         feature = torch.from_numpy(encoder.features(clip.audio)[:, :-1]).to(encoder.device)
-        times = torch.from_numpy(clip.time + SILENCE_MARGIN_FEATURES / FEATURE_RATE).to(encoder.device)
+        times = torch.from_numpy(clip.time + SILENCE_MARGIN_FEATURES / FEATURE_RATE).to(
+            encoder.device
+        )
         with torch.inference_mode():
             window = windows(network.prepare(feature), times)
             style = torch.zeros(len(window), network.style.in_features, device=encoder.device)

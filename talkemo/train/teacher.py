@@ -233,14 +233,23 @@ def padded_features(
         for start in range(0, count, LONGEST):
             before, end = min(start, CONTEXT), min(start + LONGEST, count)
             pieces.append(
-                (number, start - before, before // SAMPLES_PER_FEATURE, (end - start) // SAMPLES_PER_FEATURE, end + CONTEXT)
+                (
+                    number,
+                    start - before,
+                    before // SAMPLES_PER_FEATURE,
+                    (end - start) // SAMPLES_PER_FEATURE,
+                    end + CONTEXT,
+                )
             )
     order = sorted(range(len(pieces)), key=lambda k: pieces[k][4] - pieces[k][1])
     done: dict[int, np.ndarray] = {}
     for first in range(0, len(order), TOGETHER):
         chosen = order[first : first + TOGETHER]
         parts = [sounds[pieces[k][0]][pieces[k][1] : pieces[k][4]] for k in chosen]
-        wave = np.zeros((len(parts), -(-max(map(len, parts)) // SAMPLES_PER_FEATURE) * SAMPLES_PER_FEATURE), np.float32)
+        wave = np.zeros(
+            (len(parts), -(-max(map(len, parts)) // SAMPLES_PER_FEATURE) * SAMPLES_PER_FEATURE),
+            np.float32,
+        )
         for row, part in enumerate(parts):
             wave[row, : len(part)] = part / np.float32(32768)
         with torch.inference_mode():

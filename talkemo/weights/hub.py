@@ -294,9 +294,7 @@ def _download(api: HfApi, repository: str, revision: str, name: str, digest: str
     The client does not check files that are in the cache: damaged ones are downloaded again.
     """
     for force in (False, True):
-        path = Path(
-            api.hf_hub_download(repository, name, revision=revision, force_download=force)
-        )
+        path = Path(api.hf_hub_download(repository, name, revision=revision, force_download=force))
         if sha256(path) == digest:
             return path
     return None
