@@ -8,12 +8,7 @@ TalkemoError            any failure that talkemo reports itself; the command lin
 class TalkemoError(Exception):
     """A failure while running.
 
-    Attributes
-    ----------
-    message : str
-        One line that says what is wrong and where.
-    hint : str
-        One line that says what to do about it.
+    `message` says what is wrong and where, `hint` what to do about it; each is one line.
     """
 
     def __init__(self, message: str, hint: str):

@@ -113,7 +113,7 @@ def audio_of_samples(samples: np.ndarray, rate: int) -> Audio:
     Raises
     ------
     InputError
-        The samples or the rate are unusable.
+        The samples or the rate cannot be used.
     """
     import soxr
 
@@ -156,12 +156,8 @@ def _check_samples(samples: np.ndarray, rate: int) -> None:
 def open_audio(path: str | Path) -> Audio:
     """Return the recording of an audio file, or of standard input for "-".
 
-    The file is read once from end to end, to check and measure it.
-
-    Raises
-    ------
-    InputError
-        It is not a regular file, is longer than a day, or has no usable audio.
+    The file is read once from end to end, to check and measure it. Raises InputError if it is not a
+    regular file, longer than a day, or has no usable audio.
     """
     title = "stdin" if str(path) == STANDARD_INPUT else ""
     path = _copy_of_stdin() if title else Path(path)

@@ -21,13 +21,7 @@ def available_cores() -> int:
 
 
 def choose_device(device: str) -> torch.device:
-    """Return the torch device for auto, cpu or cuda.
-
-    Raises
-    ------
-    InputError
-        CUDA was requested, but is not available.
-    """
+    """Return the torch device for auto, cpu or cuda. Raises InputError if CUDA is unavailable."""
     import torch
 
     available = torch.cuda.is_available()

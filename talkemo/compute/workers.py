@@ -77,17 +77,14 @@ def map_tasks(
 def worker_pool(jobs: int) -> Iterator[ProcessPoolExecutor]:
     """Yield a pool of new processes, which end with this process even if it is killed.
 
-    Raises
-    ------
-    TalkemoError
-        A process of the pool was killed, for example because memory ran out.
+    Raises TalkemoError if one of them is killed, for example because memory ran out.
     """
     pool = ProcessPoolExecutor(jobs, get_context("spawn"), _prepare_worker)
     try:
         yield pool
     except BaseException as error:
         for process in list((pool._processes or {}).values()):
-            process.terminate()  # nobody waits for the unfinished tasks any more
+            process.terminate()  # their results are not needed any more
         if isinstance(error, BrokenProcessPool):
             raise TalkemoError(
                 "a worker process was ended by the system",

@@ -26,17 +26,8 @@ def build_network(make: Callable[[], Network], tensors: dict[str, np.ndarray]) -
 def load_tensors(network: nn.Module, tensors: dict[str, np.ndarray], partial: bool = False) -> None:
     """Copy tensors of a weights file into a network.
 
-    Parameters
-    ----------
-    partial : bool
-        Whether tensors of the network may be missing in the file; these keep their values.
-
-    Raises
-    ------
-    KeyError
-        With `partial`: the network does not have one of the tensors.
-    RuntimeError
-        Without `partial`: the tensors are not exactly those of the network.
+    With `partial`, the file may lack tensors of the network, which keep their values. Raises
+    KeyError or RuntimeError for tensors that do not fit the network.
     """
     mismatch = network.load_state_dict(_to_tensors(tensors), strict=not partial)
     if mismatch.unexpected_keys:

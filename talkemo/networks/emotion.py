@@ -57,26 +57,13 @@ class LinearMaps:
     """What the generator knows of the face, with S coordinates of a motion and Z of a residual.
 
     The fields are named as the tensors in weights files.
-
-    Attributes
-    ----------
-    picture : (S, 3·32·32)
-        Pooled geometry map of each unit coordinate (1 mm), in MAP_UNIT_MM.
-    measure : (3·32·32, Z)
-        Least-squares projection of a pooled residual map onto residual coordinates.
-    residual : (Z, S) mm
-        Motion coordinates of each unit residual coordinate.
-    opening : (Z,) mm
-        How far each unit residual coordinate opens the lips.
-    place : (1, 3, 32, 32)
-        Mask of the chart, and row and column of each pixel.
     """
 
-    picture: torch.Tensor
-    measure: torch.Tensor
-    residual: torch.Tensor
-    opening: torch.Tensor
-    place: torch.Tensor
+    picture: torch.Tensor  # (S, 3·32·32) pooled map in MAP_UNIT_MM of each coordinate, at 1 mm
+    measure: torch.Tensor  # (3·32·32, Z) least-squares projection of a map to residual coordinates
+    residual: torch.Tensor  # (Z, S) mm, motion coordinates of each residual coordinate, at 1
+    opening: torch.Tensor  # (Z,) mm that each residual coordinate opens the lips by, at 1
+    place: torch.Tensor  # (1, 3, 32, 32) mask of the chart, row and column of each pixel
 
 
 class Generator(nn.Module):
@@ -231,9 +218,7 @@ class EmotionModel(EmotionTransfer):
     def strength(self, emotion: int) -> np.ndarray:
         """Return how far each of INTENSITY_LEVELS moves the face at rest, relative to level 1.
 
-        Returns
-        -------
-        (L,) ascending
+        The result (L,) is strictly ascending.
         """
         if emotion not in self._strengths:
             levels = torch.from_numpy(np.append(INTENSITY_LEVELS, np.float32(1))).to(self.device)

@@ -47,22 +47,15 @@ CTC_SYMBOLS = 29  # blank, a … z, apostrophe, space
 
 @dataclass(frozen=True, eq=False)
 class StreamedLayer:
-    """A layer whose outputs depend on a limited number of features around them.
+    """A layer whose outputs depend on a limited number of inputs around them.
 
-    Attributes
-    ----------
-    compute : callable
-        Maps (rows, before, after) to outputs (N, T, …), where rows are
-        (N, rows_per_output · (before + T + after), …).
-    past, future : int
-        How many inputs before and after it an output depends on, in units of outputs.
-    rows_per_output : int
-        Input rows for each output.
+    `compute` maps (inputs, before, after) to outputs (N, T, …), where inputs are
+    (N, rows_per_output · (before + T + after), …).
     """
 
     compute: Callable[[torch.Tensor, int, int], torch.Tensor]
-    past: int
-    future: int
+    past: int  # how many outputs' inputs before its own an output depends on
+    future: int  # and how many after
     rows_per_output: int = 1
 
 
@@ -96,7 +89,7 @@ class Attention(nn.Module):
         bias = self._bias(inputs, chunks, before, x.device).to(query.dtype)
         attended = functional.scaled_dot_product_attention(query, key, value, attn_mask=bias)
         attended = attended.reshape(count, self.heads, -1, head_width)[:, :, :outputs]
-        return self.attended(attended.transpose(1, 2).flatten(2))  # type: ignore[no-any-return]
+        return self.attended(attended.transpose(1, 2).flatten(2))
 
     def _bias(self, inputs: int, chunks: int, before: int, device: torch.device) -> torch.Tensor:
         """Return what to add to the logits, (heads · chunks, queries of a chunk, keys around it).
@@ -140,7 +133,7 @@ class EncoderLayer(nn.Module):
         width = projected.shape[2] // 4
         x, queries_keys_values = projected.split([width, 3 * width], 2)
         x = x[:, before : x.shape[1] - after] + self.attention(queries_keys_values, before, after)
-        return x + self.narrow(functional.gelu(self.wide(self.norm(x))))  # type: ignore[no-any-return]
+        return x + self.narrow(functional.gelu(self.wide(self.norm(x))))
 
 
 class EncoderNetwork(nn.Module):
@@ -236,15 +229,7 @@ class IncrementalEncoder:
 
 
 class SpeechEncoder(FeatureEncoder):
-    """A trained encoder on a device.
-
-    Parameters
-    ----------
-    filters : (bands, 257)
-        Mel filter bank.
-    width : int
-        D, the number of values of a feature.
-    """
+    """A trained encoder with its mel filter bank (bands, 257), on a device."""
 
     def __init__(
         self,
@@ -271,10 +256,7 @@ class SpeechEncoder(FeatureEncoder):
     def changed(self, changes: dict[str, np.ndarray]) -> SpeechEncoder:
         """Return a copy with the changes that further training made, see `encoder_changes`.
 
-        Raises
-        ------
-        KeyError
-            The network does not have one of the tensors.
+        Raises KeyError for a tensor that the network does not have.
         """
         network = copy.deepcopy(self.network)
         before, tensors = network.state_dict(), {}
@@ -317,12 +299,7 @@ class SpeechEncoder(FeatureEncoder):
             loudness, dropped = loudness[count:], dropped - skipped
 
     def features(self, audio: Audio) -> np.ndarray:
-        """Return the features and loudness of a recording with silence around it.
-
-        Returns
-        -------
-        (T + 2 · SILENCE_MARGIN_FEATURES, D + 1) float32
-        """
+        """Return all rows of `stream`, (T + 2 · SILENCE_MARGIN_FEATURES, D + 1) float32."""
         return np.concatenate(list(self.stream(audio)))
 
 

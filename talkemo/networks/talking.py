@@ -121,13 +121,7 @@ class TalkingModel(SpeechToMotion):
         self.settings = settings
 
     def style(self, name: str | None) -> int | None:
-        """Return the index of a style; None for the default, an unknown speaker.
-
-        Raises
-        ------
-        InputError
-            There is no such style.
-        """
+        """Return the index of a style, or None for the default. Raises InputError if unknown."""
         if name in (None, "", "default"):
             return None
         if name not in self.styles:

@@ -48,11 +48,8 @@ def save_weights(
 def load_weights(path: str | Path, stage: str) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
     """Return the tensors and settings of a stage's weights file.
 
-    Raises
-    ------
-    InputError
-        The file is missing, too large, not a safetensors file, belongs to another stage, or
-        contains NaN or infinity.
+    Raises InputError if the file is missing, too large, not a safetensors file, of another stage,
+    or contains NaN or infinity.
     """
     from safetensors import SafetensorError
 

@@ -42,17 +42,30 @@ COMMIT_HASH = re.compile(r"[0-9a-f]{40}")
 MODEL_CARD = "README.md"
 LOG_IN_HINT = "log in with: hf auth login, or set HF_TOKEN"
 OWNER_HINT = "ask the set's owner for one that talkemo wrote"
+# What errors of huggingface_hub mean, and what to do; a subclass before its base class.
+HUB_ERRORS = {
+    "OfflineModeIsEnabled": (
+        "the Hub cannot be asked while HF_HUB_OFFLINE is set",
+        "unset it",
+    ),
+    "GatedRepoError": (
+        "its owner gives access on request",
+        f"ask for it on {{page}}, then {LOG_IN_HINT}",
+    ),
+    "RepositoryNotFoundError": (
+        "no such repository, or a private one",
+        f"is the name right? For a private one {LOG_IN_HINT}",
+    ),
+    "RevisionNotFoundError": (
+        "no such revision",
+        "name a branch, a tag or a commit of that repository",
+    ),
+}
 FetchProgress = Callable[[int, int, str], None]  # bytes done, bytes in all, name of the next file
 
 
 def parse_address(address: str) -> tuple[str, str | None]:
-    """Return the repository and the revision, if any, of `hf://owner/repository@revision`.
-
-    Raises
-    ------
-    InputError
-        The text is not such an address.
-    """
+    """Return the repository and the revision, if any, of an address. Raises InputError."""
     match = HUB_ADDRESS.fullmatch(address)
     repository, revision = match.groups() if match else ("", None)
     components = (revision or MAIN_BRANCH).split("/")
@@ -72,13 +85,7 @@ def parse_address(address: str) -> tuple[str, str | None]:
 
 
 def cached_set(address: str) -> WeightSet:
-    """Return a set as it was last downloaded; download it if it is not in the cache.
-
-    Raises
-    ------
-    InputError, TalkemoError
-        As `fetch` does.
-    """
+    """Return a set as it was last downloaded, or else download it; raises as `fetch` does."""
     from huggingface_hub import constants
 
     repository, revision = parse_address(address)
@@ -99,21 +106,11 @@ def fetch(address: str, progress: FetchProgress | None = None) -> WeightSet:
     """Return a set as the Hub has it now, after downloading new and damaged files.
 
     The registry and the sizes and checksums that the Hub states are checked before any weights are
-    downloaded. A revision's place in the cache changes only after all files were checked, so an
+    downloaded. The cache stores a revision's commit only after all files were checked, so an
     incomplete or refused set does not replace a good one.
 
-    Parameters
-    ----------
-    progress : callable, optional
-        Called with the bytes done, the bytes in all and the name of the next file.
-
-    Raises
-    ------
-    InputError
-        The address, repository, revision or registry cannot be used, or a file differs from the
-        registry.
-    TalkemoError
-        The Hub cannot be reached or fails.
+    Raises InputError for an unusable address, repository, revision or registry, and for a file that
+    differs from the registry; TalkemoError if the Hub cannot be reached or fails.
     """
     repository, revision = parse_address(address)
     revision = revision or MAIN_BRANCH
@@ -150,17 +147,8 @@ def fetch(address: str, progress: FetchProgress | None = None) -> WeightSet:
 def fetch_file(address: str, name: str, digest: str) -> Path:
     """Return the path of one file of a repository, downloaded if it is not in the cache.
 
-    Parameters
-    ----------
-    digest : str
-        The sha256 that the file must have.
-
-    Raises
-    ------
-    InputError
-        The repository does not have the file, or its sha256 differs.
-    TalkemoError
-        The Hub cannot be reached or fails.
+    Raises InputError if the repository lacks the file or its sha256 is not `digest`; TalkemoError
+    if the Hub cannot be reached or fails.
     """
     repository, revision = parse_address(address)
     revision = revision or MAIN_BRANCH
@@ -184,16 +172,12 @@ def push(
 ) -> str:
     """Upload a folder's set of weights in one commit, and return the commit's URL.
 
-    Uploads the registry, the files that it lists, and README.md if there is one. A repository or a
-    registry that does not exist is created. Before, each file is checked against the registry, and
-    loaded together with the others or those of the default set.
+    Uploads the registry, the files that it lists, and README.md if there is one. A missing
+    repository or registry is created. Before, each file is checked against the registry, and loaded
+    together with the others or those of the default set.
 
-    Raises
-    ------
-    InputError
-        The set or the address cannot be used.
-    TalkemoError
-        The Hub cannot be reached or fails.
+    Raises InputError for an unusable set or address; TalkemoError if the Hub cannot be reached or
+    fails.
     """
     from .models import check_set, open_set  # imports this module
 
@@ -346,31 +330,9 @@ def _explain(address: str, error: BaseException) -> TalkemoError:
     if isinstance(error, utils.LocalEntryNotFoundError) and error.__cause__ is not None:
         return _explain(address, error.__cause__)  # the client only says that nothing is cached
     page = f"{constants.ENDPOINT}/{parse_address(address)[0]}"
-    unusable: tuple[tuple[type, str, str], ...] = (
-        (
-            utils.OfflineModeIsEnabled,
-            "the Hub cannot be asked while HF_HUB_OFFLINE is set",
-            "unset it",
-        ),
-        (
-            utils.GatedRepoError,
-            "its owner gives access on request",
-            f"ask for it on {page}, then {LOG_IN_HINT}",
-        ),
-        (
-            utils.RepositoryNotFoundError,
-            "no such repository, or a private one",
-            f"is the name right? For a private one {LOG_IN_HINT}",
-        ),
-        (
-            utils.RevisionNotFoundError,
-            "no such revision",
-            "name a branch, a tag or a commit of that repository",
-        ),
-    )
-    for kind, meaning, hint in unusable:
-        if isinstance(error, kind):
-            return InputError(f"{address}: {meaning}", hint)
+    for kind, (meaning, hint) in HUB_ERRORS.items():
+        if isinstance(error, getattr(utils, kind)):
+            return InputError(f"{address}: {meaning}", hint.format(page=page))
     if getattr(error, "response", None) is not None:
         return _explain_status(address, error)
     if type(error).__module__.startswith("http"):  # httpx or httpx2, as the client's version has it

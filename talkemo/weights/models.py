@@ -57,12 +57,7 @@ def load_models(weights: str | Path = DEFAULT_SET, *, device: str = "auto") -> M
 def open_set(weights: str | Path) -> WeightSet:
     """Return a set of weights by its bundled name, folder, or `hf://owner/repo@revision`.
 
-    A set on the Hub is downloaded when it is first used, see `cached_set`.
-
-    Raises
-    ------
-    InputError
-        There is no such set.
+    A set on the Hub is downloaded when it is first used. Raises InputError if there is no such set.
     """
     text = str(weights)
     if text.startswith(HUB_PREFIX):
@@ -104,13 +99,6 @@ class Models:
     is checked against the registry, and must have been made for the same face and speech encoder
     as the others; otherwise InputError is raised. See networks/protocols.py for what `encoder`,
     `talking` and `emotion` offer.
-
-    Parameters
-    ----------
-    sets : list of WeightSet
-        In order of precedence.
-    device : str
-        auto, cpu or cuda.
     """
 
     def __init__(self, sets: list[WeightSet], device: str = "auto"):
@@ -124,15 +112,15 @@ class Models:
 
     @cached_property
     def device(self) -> torch.device:
-        """The device that the networks run on. Raises InputError for cuda if it is unavailable."""
+        """The device of the networks. Raises InputError for cuda if it is unavailable."""
         return choose_device(self._device)
 
     def path(self, stage: str) -> Path:
-        """Return the weights file of a stage. Raises InputError if no set has the stage."""
+        """Return the weights file of a stage. Raises InputError if no set has it."""
         return self._find(stage)[1]
 
     def load(self, stage: str) -> tuple[dict[str, Any], dict[str, Any]]:
-        """Return a stage's tensors and settings. Raises InputError for a missing or damaged file."""
+        """Return a stage's tensors and settings. Raises InputError for an unusable file."""
         weights, path = self._find(stage)
         weights.check(stage)
         return load_weights(path, stage)
@@ -197,13 +185,7 @@ class Models:
             return build_discriminator(tensors, self.device)
 
     def classifier(self, name: str = "four") -> tuple[Classifier, list[str]]:
-        """Return a classifier of emotions, for evaluation, and the names of its classes.
-
-        Parameters
-        ----------
-        name : str
-            `four` for the paper's emotions, `eight` for all.
-        """
+        """Return a classifier of the paper's `four` or all `eight` emotions, and their names."""
         from ..networks.judges import build_classifier
 
         tensors, settings = self._load_for_face("classifier")

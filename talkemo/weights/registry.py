@@ -93,10 +93,7 @@ class RegistryEntry:
 def read_registry(path: Path) -> dict[str, RegistryEntry]:
     """Return the entries of a registry by stage.
 
-    Raises
-    ------
-    InputError
-        The registry cannot be read, or lists a file outside its folder or one that is too large.
+    Raises InputError if it cannot be read, or lists a file that is too large or outside its folder.
     """
     try:
         if path.stat().st_size > MAX_REGISTRY_BYTES:
@@ -112,9 +109,8 @@ def read_registry(path: Path) -> dict[str, RegistryEntry]:
 def write_registry(folder: Path) -> Path:
     """Write folder/registry.toml for the weights files in a folder, and return its path.
 
-    Licences and descriptions of an existing registry are kept. Commit, seed and data come from the
-    header of a weights file; where the header has none, those of an existing registry are kept for
-    a file that has not changed.
+    An existing registry's licences and descriptions are kept. Commit, seed and data come from the
+    file's header; if it has none, they are kept for a file that has not changed.
     """
     path = folder / REGISTRY_NAME
     existing = read_registry(path) if path.is_file() else {}
@@ -148,9 +144,9 @@ def _origin_in_header(file: Path) -> dict[str, Any]:
 
     try:
         with safe_open(file, "numpy") as opened:
-            made = json.loads((opened.metadata() or {})["talkemo"])["made"]
-        data = ", ".join(f"{name} {digest}" for name, digest in made["data"].items())
-        return {"commit": str(made["commit"]), "seed": int(made["seed"]), "data": data}
+            origin = json.loads((opened.metadata() or {})["talkemo"])["made"]
+        data = ", ".join(f"{name} {digest}" for name, digest in origin["data"].items())
+        return {"commit": str(origin["commit"]), "seed": int(origin["seed"]), "data": data}
     except (SafetensorError, OSError, LookupError, TypeError, ValueError, AttributeError):
         return {}
 
@@ -176,12 +172,9 @@ class WeightSet:
         return path if path.is_file() else None
 
     def check(self, stage: str) -> None:
-        """Check that a stage's file lies in the folder and has its registry's size and sha256.
+        """Raise InputError if a stage's file is missing, a link out of the folder, or damaged.
 
-        Raises
-        ------
-        InputError
-            The file is missing, differs from the registry, or is a link out of the folder.
+        A damaged file has another size or sha256 than the registry lists.
         """
         path, entry = self.path(stage), self.entries.get(stage)
         if path is None:
@@ -244,10 +237,7 @@ def bundled_sets() -> list[str]:
 def folder_set(folder: Path, name: str) -> WeightSet:
     """Return the set of weights in a folder.
 
-    Raises
-    ------
-    InputError
-        The folder has no weights, or a weights file that its registry does not list.
+    Raises InputError if there are none, or a weights file that the registry does not list.
     """
     registry = folder / REGISTRY_NAME
     entries = read_registry(registry) if registry.is_file() else {}
