@@ -11,7 +11,7 @@ import pytest
 import soundfile
 
 from talkemo import InputError
-from talkemo.audio import loudness, mel, recording, resampling
+from talkemo.audio import loudness, mel, recording
 
 
 def write(path, samples, rate):
@@ -29,7 +29,7 @@ def test_any_sample_rate(tmp_path, rate):
     assert audio.duration == pytest.approx(1.0, abs=0.01)
     samples = audio.samples()
     spectrum = np.abs(np.fft.rfft(samples))
-    assert spectrum.argmax() / (len(samples) / resampling.SAMPLE_RATE) == pytest.approx(440, abs=3)
+    assert spectrum.argmax() / (len(samples) / recording.SAMPLE_RATE) == pytest.approx(440, abs=3)
 
 
 def test_channels_are_averaged(tmp_path):
@@ -52,9 +52,7 @@ def test_resampling_keeps_time(tmp_path, rate):
     click = np.zeros(rate)
     click[rate // 2] = 0.9
     audio = write(tmp_path / "a.wav", click, rate)
-    assert np.abs(audio.samples()).argmax() / resampling.SAMPLE_RATE == pytest.approx(
-        0.5, abs=0.001
-    )
+    assert np.abs(audio.samples()).argmax() / recording.SAMPLE_RATE == pytest.approx(0.5, abs=0.001)
 
 
 def test_chunks_make_the_same_bands(monkeypatch, example_speech):

@@ -8,24 +8,22 @@ import subprocess
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
-from typing import IO, TYPE_CHECKING
+from typing import IO
 
 import numpy as np
 
 from ..errors import InputError, TalkemoError
 from ..files.reading import open_file, printable, quiet_stderr
 from ..video.ffmpeg import AUDIO_DEMUXERS, ffmpeg_program, input_arguments
-from .resampling import (
-    MAX_AUDIO_CHANNELS,
+from .samples import (
     MAX_AUDIO_S,
     SAMPLE_RATE,
-    SAMPLE_RATE_RANGE,
     Converter,
     HighPass,
+    check_channels,
+    check_duration,
+    check_rate,
 )
-
-if TYPE_CHECKING:
-    import soundfile
 
 AUDIO_CHUNK_S = 30.0  # read at a time
 MAX_BLOCK_SAMPLES = 1 << 24  # samples of all channels read at a time; limits the memory
@@ -73,13 +71,6 @@ def read_chunks(path: Path, name: str, chunk_s: float) -> Iterator[np.ndarray]:
             raise _unreadable(name, reason or "unreadable") from None
 
 
-def too_long(name: str) -> InputError:
-    """Return the error for audio of more than MAX_AUDIO_S."""
-    return InputError(
-        f"{name}: more than {MAX_AUDIO_S / 3600:.0f} hours of audio", "cut it into pieces"
-    )
-
-
 def _unreadable(name: str, reason: str) -> InputError:
     return InputError(f"{name}: not an audio file that can be read ({reason})", AUDIO_FILE_HINT)
 
@@ -107,7 +98,7 @@ def _check_wav_length(file: IO[bytes], name: str) -> None:
                 )
             return
         file.seek(length + length % 2, 1)
-    raise _unreadable(name, "too many chunks")
+    raise _unreadable(name, "too many parts")
 
 
 def _read_with_libsndfile(
@@ -125,8 +116,11 @@ def _read_with_libsndfile(
                 f"{name}: named {path.suffix}, but contains {file.format}",
                 "give it the ending of its format",
             )
-        _check_header(name, file)
         rate = file.samplerate
+        check_rate(rate, name)
+        check_channels(file.channels, name)
+        if file.frames < 1 << 60:  # libsndfile gives more if it does not know the length
+            check_duration(file.frames / rate, name)
         size = max(1, min(int(chunk_s * rate), MAX_BLOCK_SAMPLES // file.channels))
         convert = Converter(rate)
         last = False
@@ -137,24 +131,6 @@ def _read_with_libsndfile(
             samples = convert(block, last)
             if len(samples):
                 yield samples
-
-
-def _check_header(name: str, file: soundfile.SoundFile) -> None:
-    """Raise InputError for a header with an unusable rate, number of channels or length."""
-    lowest, highest = SAMPLE_RATE_RANGE
-    if not lowest <= file.samplerate <= highest:
-        raise InputError(
-            f"{name}: {file.samplerate} samples a second",
-            f"from {lowest} to {highest} are read; export it again",
-        )
-    if file.channels > MAX_AUDIO_CHANNELS:
-        raise InputError(
-            f"{name}: {file.channels} channels",
-            f"at most {MAX_AUDIO_CHANNELS} are read; mix it down",
-        )
-    # libsndfile gives a length of about 2⁶³ frames if it is unknown.
-    if file.frames / file.samplerate > MAX_AUDIO_S and file.frames < 1 << 60:
-        raise too_long(name)
 
 
 def _read_with_ffmpeg(

@@ -10,12 +10,13 @@ import numpy as np
 
 from ..errors import InputError
 from ..files.reading import printable
-from .resampling import (
-    MAX_ABS_SAMPLE,
-    MAX_AUDIO_CHANNELS,
-    MAX_AUDIO_S,
-    SAMPLE_RATE_RANGE,
+from .samples import (
     Converter,
+    check_array,
+    check_duration,
+    check_finite,
+    check_peak,
+    check_rate,
 )
 
 PIPE_CHUNK_S = 0.02  # read from a pipe at a time
@@ -54,11 +55,7 @@ class AudioStream:
     peak = float("inf")  # unknown
 
     def __init__(self, pieces: Iterable[np.ndarray], rate: int, title: str = "the stream"):
-        lowest, highest = SAMPLE_RATE_RANGE
-        if not lowest <= rate <= highest:
-            raise InputError(
-                f"{title}: {rate} samples a second", f"from {lowest} to {highest} are read"
-            )
+        check_rate(rate, title)
         self.pieces, self.rate, self.name = pieces, rate, title
         self.seconds, self.ended = 0.0, False
 
@@ -68,10 +65,7 @@ class AudioStream:
         for piece in self.pieces:
             block = self._to_floats(piece)
             self.seconds += len(block) / self.rate
-            if self.seconds > MAX_AUDIO_S:
-                raise InputError(
-                    f"{self.name}: more than {MAX_AUDIO_S / 3600:.0f} hours of audio", "start again"
-                )
+            check_duration(self.seconds, self.name)
             samples = convert(block, last=False)
             if len(samples):
                 yield samples
@@ -83,26 +77,12 @@ class AudioStream:
     def _to_floats(self, piece: np.ndarray) -> np.ndarray:
         """Return a piece as (N, channels) floats. Raises InputError for unusable samples."""
         piece = np.asarray(piece)
-        if (
-            piece.ndim not in (1, 2)
-            or piece.dtype.kind not in "fiu"
-            or not 1 <= piece.size // max(len(piece), 1) <= MAX_AUDIO_CHANNELS
-        ):
-            raise InputError(
-                f"{self.name}: samples are {piece.dtype} {piece.shape}",
-                "give (N,) or (N, channels) floats in [-1, 1]",
-            )
+        check_array(piece, self.name)
         block = piece.reshape(len(piece), -1)
         if block.dtype.kind in "iu":
             block = block / np.float32(np.iinfo(block.dtype).max + 1.0)
-        if not np.isfinite(block).all():
-            raise InputError(
-                f"{self.name}: its samples contain NaN or infinity",
-                "give finite numbers in [-1, 1]",
-            )
-        peak = np.abs(block).max(initial=0.0)
-        if peak > MAX_ABS_SAMPLE:
-            raise InputError(f"{self.name}: samples of {peak:.0e}", "samples lie between -1 and 1")
+        check_finite(block, self.name)
+        check_peak(block, self.name)
         return block
 
 

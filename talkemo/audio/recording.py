@@ -16,14 +16,15 @@ import numpy as np
 
 from ..errors import InputError
 from ..files.reading import printable
-from .decoding import AUDIO_CHUNK_S, read_chunks, too_long
-from .resampling import (
-    MAX_ABS_SAMPLE,
-    MAX_AUDIO_CHANNELS,
-    MAX_AUDIO_S,
+from .decoding import AUDIO_CHUNK_S, read_chunks
+from .samples import (
     SAMPLE_RATE,
-    SAMPLE_RATE_RANGE,
     HighPass,
+    check_array,
+    check_duration,
+    check_finite,
+    check_peak,
+    check_rate,
 )
 
 STANDARD_INPUT = "-"  # in the place of a path
@@ -117,40 +118,20 @@ def audio_of_samples(samples: np.ndarray, rate: int) -> Audio:
     """
     import soxr
 
-    samples = np.asarray(samples)
-    _check_samples(samples, rate)
+    samples, name = np.asarray(samples), "audio"
+    check_array(samples, name)
+    check_rate(rate, name)
+    check_duration(len(samples) / rate, name)
     if samples.dtype.kind in "iu":
         samples = samples / np.float32(np.iinfo(samples.dtype).max)
     mono = samples.mean(1) if samples.ndim == 2 else samples
-    if not np.isfinite(mono).all():
-        raise InputError("the samples contain NaN or infinity", "give finite numbers in [-1, 1]")
+    check_finite(mono, name)
     held = HighPass(rate)(mono)
     if rate != SAMPLE_RATE:
         held = soxr.resample(held, rate, SAMPLE_RATE).astype(np.float32)
-    peak = float(np.abs(held).max(initial=0.0))
-    if not len(held) or peak > MAX_ABS_SAMPLE:
-        raise InputError(f"{len(held)} samples of up to {peak:.0e}", "samples lie between -1 and 1")
-    return Audio(None, len(held) / SAMPLE_RATE, peak, held)
-
-
-def _check_samples(samples: np.ndarray, rate: int) -> None:
-    """Raise InputError for samples of an unusable type, shape, rate or length."""
-    if samples.ndim not in (1, 2) or not len(samples) or samples.dtype.kind not in "fiu":
-        raise InputError(
-            f"samples are {samples.dtype} {samples.shape}",
-            "give (N,) or (N, channels) floats in [-1, 1]",
-        )
-    if not SAMPLE_RATE_RANGE[0] <= rate <= SAMPLE_RATE_RANGE[1]:
-        raise InputError(
-            f"{rate} samples a second", "give the samples with their rate in Hz, such as 16000"
-        )
-    if samples.ndim == 2 and not 1 <= samples.shape[1] <= MAX_AUDIO_CHANNELS:
-        raise InputError(
-            f"samples of {samples.shape[1]} channels",
-            f"give (N, channels), at most {MAX_AUDIO_CHANNELS}",
-        )
-    if len(samples) > MAX_AUDIO_S * rate:
-        raise too_long("samples")
+    if not len(held):
+        raise InputError(f"{name}: no samples at 16 kHz", "it is too short")
+    return Audio(None, len(held) / SAMPLE_RATE, check_peak(held, name), held)
 
 
 def open_audio(path: str | Path) -> Audio:
@@ -165,19 +146,13 @@ def open_audio(path: str | Path) -> Audio:
     count, peak = 0, 0.0
     held: list[np.ndarray] = []
     for chunk in read_chunks(path, name, AUDIO_CHUNK_S):
-        if not np.isfinite(chunk).all():
-            raise InputError(f"{name}: its samples contain NaN or infinity", "export it again")
+        check_finite(chunk, name)
+        peak = max(peak, check_peak(chunk, name))
         count += len(chunk)
-        peak = max(peak, float(np.abs(chunk).max(initial=0.0)))
-        if peak > MAX_ABS_SAMPLE:
-            raise InputError(
-                f"{name}: samples of {peak:.0e}; samples lie between -1 and 1", "export it again"
-            )
+        check_duration(count / SAMPLE_RATE, name)
         held.append(chunk)
         if count > MAX_IN_MEMORY_S * SAMPLE_RATE:
             held.clear()
-        if count > MAX_AUDIO_S * SAMPLE_RATE:
-            raise too_long(name)
     if count == 0:
         raise InputError(
             f"{name}: no audio in it", "the file is empty or cut off before its first sample"

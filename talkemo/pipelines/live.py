@@ -18,7 +18,7 @@ from urllib.parse import parse_qs, urlsplit
 import numpy as np
 
 from ..audio.pipe import AudioStream
-from ..audio.recording import SAMPLE_RATE_RANGE
+from ..audio.samples import SAMPLE_RATE_RANGE
 from ..binding import Binding
 from ..binding.head_turner import HeadTurner
 from ..errors import InputError, TalkemoError

@@ -1,8 +1,10 @@
-"""Conversion of samples to mono at 16 kHz, and the limits of what is accepted."""
+"""Mono samples at 16 kHz: the limits of what is accepted, and the conversion."""
 
 from __future__ import annotations
 
 import numpy as np
+
+from ..errors import InputError
 
 SAMPLE_RATE = 16000  # Hz
 SAMPLE_RATE_RANGE = (1000, 1_000_000)  # Hz, lowest and highest rate of a recording
@@ -11,6 +13,55 @@ MAX_AUDIO_S = 24 * 3600.0
 MAX_ABS_SAMPLE = 1e6  # float files that contain integers stay well below it
 HIGH_PASS_CUTOFF_HZ = 5.0  # removes the constant offset of a microphone
 HIGH_PASS_BLOCK_SAMPLES = 256  # filtered by one matrix product
+
+
+def check_rate(rate: float, name: str) -> None:
+    """Raise InputError unless a rate in Hz lies in SAMPLE_RATE_RANGE."""
+    lowest, highest = SAMPLE_RATE_RANGE
+    if not lowest <= rate <= highest:
+        raise InputError(f"{name}: {rate} samples a second", f"from {lowest} to {highest} are read")
+
+
+def check_channels(channels: int, name: str) -> None:
+    """Raise InputError for no channels, or more than MAX_AUDIO_CHANNELS."""
+    if not 1 <= channels <= MAX_AUDIO_CHANNELS:
+        hint = f"at most {MAX_AUDIO_CHANNELS} are read; mix it down"
+        raise InputError(f"{name}: samples of {channels} channels", hint)
+
+
+def check_duration(seconds: float, name: str) -> None:
+    """Raise InputError for more than MAX_AUDIO_S."""
+    if seconds > MAX_AUDIO_S:
+        limit = f"more than {MAX_AUDIO_S / 3600:.0f} hours of audio"
+        raise InputError(f"{name}: {limit}", "cut it into pieces")
+
+
+def check_array(samples: np.ndarray, name: str) -> None:
+    """Raise InputError unless an array has samples (N,) or (N, channels) of a number type."""
+    if samples.ndim not in (1, 2) or not len(samples) or samples.dtype.kind not in "fiu":
+        raise InputError(
+            f"{name}: samples are {samples.dtype} {samples.shape}",
+            "give (N,) or (N, channels) floats in [-1, 1]",
+        )
+    check_channels(samples.shape[1] if samples.ndim == 2 else 1, name)
+
+
+def check_finite(samples: np.ndarray, name: str) -> None:
+    """Raise InputError for NaN or infinity."""
+    if not np.isfinite(samples).all():
+        raise InputError(
+            f"{name}: samples contain NaN or infinity", "export it again, with samples in [-1, 1]"
+        )
+
+
+def check_peak(samples: np.ndarray, name: str) -> float:
+    """Return the largest absolute sample. Raises InputError above MAX_ABS_SAMPLE."""
+    peak = float(np.abs(samples).max(initial=0.0))
+    if peak > MAX_ABS_SAMPLE:
+        raise InputError(
+            f"{name}: samples of {peak:.0e}; samples lie between -1 and 1", "export it again"
+        )
+    return peak
 
 
 class HighPass:
