@@ -10,7 +10,7 @@ import numpy as np
 from ..audio.recording import Audio, open_audio
 from ..errors import InputError
 from ..face.canonical import Face
-from ..networks.talking import TalkingModel
+from ..networks.protocols import SpeechToMotion
 from ..video.reader import IMAGE_ENDINGS
 from .fitting import PER_FRAME, Capture
 
@@ -38,7 +38,9 @@ def video_audio(path: Path) -> Audio | None:
         return None
 
 
-def sound_delay(capture: Capture, face: Face, talking: TalkingModel, sound: Audio) -> Delay | None:
+def sound_delay(
+    capture: Capture, face: Face, talking: SpeechToMotion, sound: Audio
+) -> Delay | None:
     """How late the sound of a film is, by the talking model; None where that cannot be told."""
     end = min(float(capture.time[-1]), sound.duration)
     if end < SHORTEST:

@@ -131,6 +131,8 @@ def fetch(address: str, progress: FetchProgress | None = None) -> WeightSet:
             if size_differs or not _may_have_digest(hub_file, entry.sha256):
                 raise _differs_from_registry(address, entry)
         done, total = 0, sum(entry.bytes for entry in entries.values())
+        # Not by `snapshot_download`: it reports no progress by file, and returns what is cached
+        # without an error if the Hub fails.
         for entry in entries.values():
             if progress:
                 progress(done, total, entry.file)
