@@ -130,6 +130,11 @@ def test_a_truncated_wav_is_refused_and_a_piped_one_read(tmp_path):
     assert recording.open_audio(path).duration == pytest.approx(1.0, abs=0.01)
 
 
+def envelope(samples):
+    """Mean of each 10 ms."""
+    return samples[: len(samples) // 160 * 160].reshape(-1, 160).mean(1)
+
+
 @pytest.mark.parametrize("ending", ["m4a", "mp3", "ogg", "opus", "flac", "aac"])
 def test_formats_are_read_without_delay(tmp_path, example_speech, ending):
     path = tmp_path / f"a.{ending}"
@@ -151,7 +156,6 @@ def test_formats_are_read_without_delay(tmp_path, example_speech, ending):
     plain, coded = (
         np.abs(recording.open_audio(p).samples()[:130000]) for p in (example_speech, path)
     )
-    envelope = lambda x: x[: len(x) // 160 * 160].reshape(-1, 160).mean(1)
     size = min(len(envelope(plain)), len(envelope(coded)))
     lags = range(-8, 9)
     fit = [
@@ -321,7 +325,10 @@ def test_standard_input_without_audio(monkeypatch, pipe):
 
 
 def test_the_copy_of_standard_input_is_removed(example_speech):
-    code = "from talkemo.audio.recording import open_audio; a = open_audio('-'); assert a.path.is_file(); print(a.path)"
+    code = (
+        "from talkemo.audio.recording import open_audio; audio = open_audio('-'); "
+        "assert audio.path.is_file(); print(audio.path)"
+    )
     with example_speech.open("rb") as file:
         done = subprocess.run(
             [sys.executable, "-c", code], stdin=file, capture_output=True, text=True, check=True

@@ -27,9 +27,11 @@ def talk(face, spoken):
 @pytest.fixture(scope="module")
 def say(face, models):
     """A function that returns the displacements for a recording at times, in a style."""
-    return lambda audio, times, style=None: models.talking.motion(audio, times, style).displacement(
-        face
-    )
+
+    def displacement(audio, times, style=None):
+        return models.talking.motion(audio, times, style).displacement(face)
+
+    return displacement
 
 
 @pytest.fixture(scope="module")
@@ -206,8 +208,10 @@ def test_happy_smiles(face, talk, feel):
 
 
 def test_emotion_does_not_flicker(talk, feel):
-    jolt = lambda x: np.linalg.norm(np.diff(x, 2, axis=0), axis=2).mean()
-    assert jolt(feel("angry")) < 1.5 * jolt(talk)
+    def mean_acceleration(vertices):
+        return np.linalg.norm(np.diff(vertices, 2, axis=0), axis=2).mean()
+
+    assert mean_acceleration(feel("angry")) < 1.5 * mean_acceleration(talk)
 
 
 def test_mixes_add_their_emotions(talk, feel):

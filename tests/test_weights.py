@@ -48,7 +48,7 @@ def assert_clear(error: TalkemoError) -> None:
     assert len(error.hint.splitlines()) == 1
 
 
-# --------------------------------------------------------------------------------------------------------------- sets
+# --------------------------------------------------------------------------------------------- sets
 
 
 def test_bundled_set_is_complete():
@@ -131,7 +131,7 @@ def test_folder_without_weights(tmp_path):
         assert_clear(caught.value)
 
 
-# ------------------------------------------------------------------------------------------------------ refused files
+# ------------------------------------------------------------------------------------ refused files
 
 
 def rewrite(folder, stage, tensors=None, registry=True, **settings):
@@ -434,7 +434,7 @@ def test_doctor_names_damaged_files(folder, tmp_path, monkeypatch, capsys):
     assert output["trained"].startswith("damaged (") and "emotion.safetensors" in output["trained"]
 
 
-# ------------------------------------------------------------------------------------------------------------ the Hub
+# ------------------------------------------------------------------------------------------ the Hub
 
 
 @pytest.fixture
@@ -457,7 +457,7 @@ def server(tmp_path, monkeypatch):
         for name in ("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN", "HF_OIDC_RESOURCE"):
             monkeypatch.delenv(name, raising=False)
         yield local_hub
-        getattr(huggingface_hub, "close_session", lambda: None)()  # clients before 1.0 have none
+        huggingface_hub.close_session()
 
 
 @pytest.fixture
@@ -753,7 +753,7 @@ def test_hub_that_cannot_be_reached(server, capfd):
     assert capfd.readouterr() == ("", "")
 
 
-# --------------------------------------------------------------------------------------------------------------- push
+# --------------------------------------------------------------------------------------------- push
 
 
 @pytest.fixture
@@ -853,7 +853,7 @@ def test_command(writer, folder, capsys):
 
 
 def test_settings_of_the_client_apply(published, tmp_path):
-    """HF_ENDPOINT, HF_HOME, HF_TOKEN and HF_HUB_OFFLINE, read by the client where it is imported."""
+    """HF_ENDPOINT, HF_HOME, HF_TOKEN and HF_HUB_OFFLINE, read when the client is imported."""
     published.repositories["me/set"].gated = True
     published.repositories["me/set"].token = "hf_reader"
     environment = {
