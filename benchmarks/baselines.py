@@ -51,7 +51,7 @@ from talkemo.evaluation.lips import evaluate_lips
 from talkemo.evaluation.metrics import mouth_opening, pearson
 from talkemo.expression.emotions import PAPER_EMOTIONS, one_hot
 from talkemo.face.canonical import Face
-from talkemo.networks.speech_encoder import FEATURE_RATE, MARGIN, log_mel_encoder
+from talkemo.networks.speech_encoder import FEATURE_RATE, SILENCE_MARGIN_FEATURES, log_mel_encoder
 from talkemo.paper.emotion_training import emotion_config, of_paper_emotions
 from talkemo.paper.figure7 import EVERY_NEUTRAL, moved, trained_pointnet
 from talkemo.paper.variants import trained_talking, variant_run
@@ -91,7 +91,7 @@ encoder = log_mel_encoder()
 
 def heard(audio: Audio, times: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Log-mel windows (T, 7 · 160) and loudness (T,) at times (T,)."""
-    feature = encoder.features(audio)[MARGIN:]
+    feature = encoder.features(audio)[SILENCE_MARGIN_FEATURES:]
     index = np.round(times * FEATURE_RATE).astype(int)
     around = (index[:, None] + np.arange(-SIDE, SIDE + 1, 2)).clip(0, len(feature) - 1)
     loud = np.convolve(feature[:, -1], np.ones(SMOOTH) / SMOOTH, "same")

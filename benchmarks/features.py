@@ -55,9 +55,9 @@ def features(r, network=network):
     rows = rows[: len(rows) // 2 * 2]
     with torch.inference_mode():
         x, found = torch.from_numpy(rows)[None], {"log-mel": rows.reshape(len(rows) // 2, -1)}
-        for number, stage in enumerate(network.stages()):
-            x = stage.compute(x, 0, 0)
-            if number and number % 2 == 0:  # two stages a layer, after the convolutions
+        for number, layer in enumerate(network.streamed_layers()):
+            x = layer.compute(x, 0, 0)
+            if number and number % 2 == 0:  # after each encoder layer
                 found[f"block {number // 2}"] = x[0].numpy()
         last = x
         found["last, normalised"] = last[0].numpy()

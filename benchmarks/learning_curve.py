@@ -21,7 +21,7 @@ from talkemo.audio.recording import open_audio
 from talkemo.data.captures import FittedRecording, load_captures
 from talkemo.data.rest_relative import relative_to_rest
 from talkemo.evaluation.metrics import mouth_opening, mouth_width, pearson
-from talkemo.networks.speech_encoder import FEATURE_RATE, MARGIN
+from talkemo.networks.speech_encoder import FEATURE_RATE, SILENCE_MARGIN_FEATURES
 from talkemo.train.lips import some_people
 from talkemo.train.material import held_out
 
@@ -47,7 +47,9 @@ def main() -> None:
     held, others = list(out.values()), [r for r in recordings if r.name not in out]
 
     def rows(r: FittedRecording) -> np.ndarray:
-        feature = encoder.features(open_audio(data / r.audio))[MARGIN:-MARGIN, :-1]
+        feature = encoder.features(open_audio(data / r.audio))[
+            SILENCE_MARGIN_FEATURES:-SILENCE_MARGIN_FEATURES, :-1
+        ]
         index = np.round(r.capture.time * FEATURE_RATE).astype(int)[:, None] + np.arange(
             -SIDE, SIDE + 1, 2
         )

@@ -1,14 +1,14 @@
-"""The exceptions of talkemo, drawn as one tree:
+"""talkemo's exceptions.
 
-TalkemoError            anything talkemo itself reports; the command line exits with status 1
-└── InputError          an unusable file, option or argument; the command line exits with status 2
+TalkemoError            any failure that talkemo reports itself; the command line exits with 1
+└── InputError          an unusable file, option or argument; the command line exits with 2
 """
 
 
 class TalkemoError(Exception):
-    """Something failed while running.
+    """A failure while running.
 
-    `message` says what and where in one line, `hint` what to do about it.
+    `message` says what is wrong and where, `hint` what to do about it; each is one line.
     """
 
     def __init__(self, message: str, hint: str):
@@ -17,7 +17,7 @@ class TalkemoError(Exception):
         self.hint = hint
 
     def __reduce__(self) -> tuple:
-        """Both arguments, so that an error of a worker process reaches the user as it is."""
+        """Pickle both arguments, so that a worker process can raise the error in its parent."""
         return type(self), (self.message, self.hint)
 
 

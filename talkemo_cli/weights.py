@@ -108,13 +108,13 @@ def fetch(name: str | None) -> None:
 
 def push(folder: str | None, name: str | None, private: bool, message: str | None) -> None:
     """Upload a folder's set to the Hub."""
-    from talkemo.weights import publish
+    from talkemo.weights import hub
 
     if folder is None or name is None:
         raise InputError(
             "push needs a folder and where to", "talkemo weights push FOLDER hf://owner/repository"
         )
-    commit = publish.push(Path(folder), name, private, message)
+    commit = hub.push(Path(folder), name, private, message)
     console.result({"set": name, "folder": folder, "commit": commit}, [commit])
 
 
@@ -122,17 +122,21 @@ def listing(one: WeightSet) -> dict[str, dict[str, Any]]:
     """A set's files by stage, with bytes, licence and what they are; licences are empty where no registry gives any."""
     rows: dict[str, dict[str, Any]] = {}
     for stage in one.stages:
-        path, entry = one.path(stage), one.entries.get(stage, {})
+        path, entry = one.path(stage), one.entries.get(stage)
         assert path is not None
-        size = entry["bytes"] if entry else path.stat().st_size
+        if entry is None:
+            size = path.stat().st_size
+            rows[stage] = {"file": path.name, "bytes": size, "licence": "", "about": ""}
+            continue
+        texts = {"commit": entry.commit, "data": entry.data}
         rows[stage] = {
             "file": path.name,
-            "bytes": size,
-            **({"sha256": entry["sha256"]} if entry else {}),
-            "licence": printable(entry.get("licence", "")),
-            "about": printable(entry.get("about", "")),
-            **{key: printable(entry[key]) for key in ("commit", "data") if key in entry},
-            **({"seed": entry["seed"]} if "seed" in entry else {}),
+            "bytes": entry.bytes,
+            "sha256": entry.sha256,
+            "licence": printable(entry.licence or ""),
+            "about": printable(entry.about or ""),
+            **{key: printable(text) for key, text in texts.items() if text is not None},
+            **({} if entry.seed is None else {"seed": entry.seed}),
         }
     return rows
 

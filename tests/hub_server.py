@@ -1,7 +1,7 @@
-"""A stand-in for the Hugging Face Hub on this machine: as much of its protocol as the real client needs for models.
+"""A local stand-in for the Hugging Face Hub: the part of its protocol that models need.
 
-Files are served by HEAD and GET, repositories are created, and commits are made as the client makes them: preupload,
-LFS batch with PUT for safetensors, ndjson for the rest. Xet is not spoken.
+It serves files by HEAD and GET, describes and creates repositories, and accepts the client's
+commits: preupload, LFS batch with PUT for safetensors, ndjson for other files. It has no Xet.
 """
 
 from __future__ import annotations
@@ -16,20 +16,18 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
-BACKGROUND = (
-    "/api/agent-harnesses"  # what the client asks for its User-Agent, whatever it is used for
-)
+BACKGROUND = "/api/agent-harnesses"  # requested by the client for its User-Agent
 
 
 @dataclass
 class Repository:
-    """commits: files by name, of each commit; revisions: branches and tags; token: without which nothing is served."""
+    """A repository of models."""
 
-    commits: dict[str, dict[str, bytes]] = field(default_factory=dict)
-    revisions: dict[str, str] = field(default_factory=dict)
+    commits: dict[str, dict[str, bytes]] = field(default_factory=dict)  # files by name
+    revisions: dict[str, str] = field(default_factory=dict)  # commits of branches and tags
     private: bool = False
     gated: bool = False
-    token: str | None = None
+    token: str | None = None  # required if private or gated
 
     def commit(self, files: dict[str, bytes], branch: str = "main") -> str:
         """Add files to a branch; returns the commit."""
@@ -44,24 +42,22 @@ class Repository:
         return commit
 
     def files(self, revision: str) -> tuple[str, dict[str, bytes]] | None:
-        """Commit and files of a branch, tag or commit; None where there is none of that name."""
+        """Return the commit and files of a branch, tag or commit, or None if there is none."""
         commit = self.revisions.get(revision, revision)
         return (commit, self.commits[commit]) if commit in self.commits else None
 
 
 class HubServer:
-    """The server, as a context manager.
-
-    log: method, path and token of each request but BACKGROUND; broken: answer everything with this status
-    swapped: files by name whose content is another than the headers say, of the same size
-    """
+    """The server, as a context manager."""
 
     def __init__(self) -> None:
         self.repositories: dict[str, Repository] = {}
         self.objects: dict[str, bytes] = {}  # LFS objects by sha256
+        # Method, path and token of each request but BACKGROUND.
         self.log: list[tuple[str, str, str | None]] = []
         self.writer = "hf_writer"  # the token that may create repositories and commit
-        self.broken: int | None = None
+        self.broken: int | None = None  # answer all requests with this status
+        # Files by name that are served with other content than their headers state.
         self.swapped: dict[str, bytes] = {}
         handler = type("Handler", (_Handler,), {"hub": self})
         self._http = ThreadingHTTPServer(("127.0.0.1", 0), handler)
@@ -89,13 +85,13 @@ class HubServer:
 
     def repository(self, name: str, folder: Path | None = None) -> Repository:
         """A new repository, with a commit of a folder's files."""
-        made = self.repositories[name] = Repository()
+        repository = self.repositories[name] = Repository()
         if folder is not None:
-            made.commit({path.name: path.read_bytes() for path in sorted(folder.iterdir())})
-        return made
+            repository.commit({path.name: path.read_bytes() for path in sorted(folder.iterdir())})
+        return repository
 
     def served(self) -> list[str]:
-        """The names of the files that were downloaded, in their order."""
+        """Return the names of the downloaded files in their order."""
         return [
             path.rpartition("/")[2]
             for method, path, _ in self.log
@@ -136,6 +132,7 @@ class _Handler(BaseHTTPRequestHandler):
         routes = (
             (r"/([^/]+/[^/]+)/resolve/([^/]+)/(.+)", self._resolve),
             (r"/api/models/([^/]+/[^/]+)", self._about),
+            (r"/api/models/([^/]+/[^/]+)/revision/([^/]+)", self._about),
             (r"/api/repos/create", self._create),
             (r"/api/validate-yaml", self._validate),
             (r"/api/models/([^/]+/[^/]+)/preupload/([^/]+)", self._preupload),
@@ -149,7 +146,7 @@ class _Handler(BaseHTTPRequestHandler):
         self._refuse(404, "", f"no such page: {path}")
 
     def _chunks(self) -> bytes:
-        """A body that comes in chunks, as the client uploads files."""
+        """Return a chunked body: the client uploads files so."""
         body = b""
         while "chunked" in (self.headers.get("Transfer-Encoding") or ""):
             size = int(self.rfile.readline(), 16)
@@ -180,15 +177,15 @@ class _Handler(BaseHTTPRequestHandler):
         )
 
     def _readable(self, name: str) -> Repository | None:
-        """The repository, None where it was refused to this token."""
-        found = self.hub.repositories.get(name)
-        hidden = found is None or (
-            found.private and self.token not in (found.token, self.hub.writer)
+        """Return the repository, or refuse access and return None."""
+        repository = self.hub.repositories.get(name)
+        hidden = repository is None or (
+            repository.private and self.token not in (repository.token, self.hub.writer)
         )
-        if found is None or hidden:
-            # The Hub does not tell a private repository from one that is not there.
+        if repository is None or hidden:
+            # The Hub answers alike for private and for missing repositories.
             return self._refuse(401, "RepoNotFound", "Repository not found")
-        return found
+        return repository
 
     def _resolve(self, name: str, revision: str, file: str) -> None:
         repository = self._readable(name)
@@ -200,10 +197,10 @@ class _Handler(BaseHTTPRequestHandler):
                 "GatedRepo",
                 f"Access to model {name} is restricted",
             )
-        found = repository.files(revision)
-        if found is None:
+        files_at_revision = repository.files(revision)
+        if files_at_revision is None:
             return self._refuse(404, "RevisionNotFound", f"Invalid rev id: {revision}")
-        commit, files = found
+        commit, files = files_at_revision
         if file not in files:
             return self._refuse(404, "EntryNotFound", "Entry not found")
         content = files[file]
@@ -217,17 +214,19 @@ class _Handler(BaseHTTPRequestHandler):
         body = self.hub.swapped.get(file, content)
         self._answer(200, body, ETag=f'"{hashlib.sha1(header + content).hexdigest()}"', **headers)
 
-    def _about(self, name: str) -> None:
+    def _about(self, name: str, revision: str = "main") -> None:
         repository = self._readable(name)
-        if repository is not None:
-            self._json(
-                {
-                    "id": name,
-                    "private": repository.private,
-                    "sha": repository.revisions.get("main"),
-                    "siblings": [],
-                }
-            )
+        if repository is None:
+            return
+        files_at_revision = repository.files(revision)
+        if files_at_revision is None and revision != "main":  # a new repository has no commit
+            return self._refuse(404, "RevisionNotFound", f"Invalid rev id: {revision}")
+        commit, files = files_at_revision or (None, {})
+        siblings = [
+            {"rfilename": file, "size": len(content), **_large_file(file, content)}
+            for file, content in files.items()
+        ]
+        self._json({"id": name, "private": repository.private, "sha": commit, "siblings": siblings})
 
     def _may_write(self) -> bool:
         if self.token != self.hub.writer:
@@ -296,3 +295,11 @@ class _Handler(BaseHTTPRequestHandler):
                 files[value["path"]] = self.hub.objects[value["oid"]]
         commit = self.hub.repositories[name].commit(files, revision)
         self._json({"commitUrl": f"{self._url(name)}/commit/{commit}", "commitOid": commit})
+
+
+def _large_file(name: str, content: bytes) -> dict[str, object]:
+    """Return what the Hub states of a file in its large file storage."""
+    if not name.endswith(".safetensors"):
+        return {}
+    digest = hashlib.sha256(content).hexdigest()
+    return {"lfs": {"size": len(content), "sha256": digest, "pointerSize": 134}}

@@ -1,3 +1,5 @@
+"""Audio: decoding, resampling, log-mel bands and loudness normalisation."""
+
 import io
 import subprocess
 import sys
@@ -9,13 +11,12 @@ import pytest
 import soundfile
 
 from talkemo import InputError
-from talkemo.audio import loudness, mel
-from talkemo.audio import recording as sound
+from talkemo.audio import loudness, mel, recording
 
 
 def write(path, samples, rate):
     soundfile.write(path, samples, rate)
-    return sound.open_audio(path)
+    return recording.open_audio(path)
 
 
 def tone(seconds, rate, hertz=440.0):
@@ -28,7 +29,7 @@ def test_any_sample_rate(tmp_path, rate):
     assert audio.duration == pytest.approx(1.0, abs=0.01)
     samples = audio.samples()
     spectrum = np.abs(np.fft.rfft(samples))
-    assert spectrum.argmax() / (len(samples) / sound.SAMPLE_RATE) == pytest.approx(440, abs=3)
+    assert spectrum.argmax() / (len(samples) / recording.SAMPLE_RATE) == pytest.approx(440, abs=3)
 
 
 def test_channels_are_averaged(tmp_path):
@@ -37,7 +38,7 @@ def test_channels_are_averaged(tmp_path):
     np.testing.assert_allclose(audio.samples(), left / 2, atol=5e-3)
 
 
-def test_channels_of_a_cinema(tmp_path):
+def test_six_channels(tmp_path):
     left = tone(0.5, 48000)
     audio = write(
         tmp_path / "a.flac", np.stack([left, 0 * left, left, 0 * left, left, 0 * left], 1), 48000
@@ -51,17 +52,17 @@ def test_resampling_keeps_time(tmp_path, rate):
     click = np.zeros(rate)
     click[rate // 2] = 0.9
     audio = write(tmp_path / "a.wav", click, rate)
-    assert np.abs(audio.samples()).argmax() / sound.SAMPLE_RATE == pytest.approx(0.5, abs=0.001)
+    assert np.abs(audio.samples()).argmax() / recording.SAMPLE_RATE == pytest.approx(0.5, abs=0.001)
 
 
 def test_chunks_make_the_same_bands(monkeypatch, example_speech):
     filters = mel.mel_filters()
-    audio = sound.open_audio(example_speech)
+    audio = recording.open_audio(example_speech)
     whole = np.concatenate(list(mel.mel_rows(audio, filters)))
     level = loudness.loud_level(audio, filters)
     pieces = list(audio.chunks(0.37))
     assert len(pieces) > 10
-    monkeypatch.setattr(sound.Audio, "chunks", lambda self, seconds=0: iter(pieces))
+    monkeypatch.setattr(recording.Audio, "chunks", lambda self, seconds=0: iter(pieces))
     np.testing.assert_allclose(np.concatenate(list(mel.mel_rows(audio, filters))), whole, atol=1e-4)
     assert loudness.loud_level(audio, filters) == pytest.approx(level, abs=1e-4)
 
@@ -78,9 +79,9 @@ def test_bands_do_not_depend_on_level(tmp_path, example_speech):
     assert np.abs(loud - faint).mean() < 0.02
 
 
-def test_noise_alone_is_not_taken_for_a_faint_voice(tmp_path, example_speech):
+def test_noise_alone_is_not_normalised_to_speech(tmp_path, example_speech):
     noise = np.random.default_rng(0).standard_normal(5 * 16000) * 0.0003
-    samples = sound.open_audio(example_speech).samples()
+    samples = recording.open_audio(example_speech).samples()
     rows = bands_of(write(tmp_path / "a.wav", np.concatenate([noise, samples]), 16000))
     assert rows[:480].max() < 0.75 and rows[500:].max() > 1
 
@@ -94,11 +95,11 @@ def test_one_word_in_a_minute_is_loud_and_the_rest_silent(tmp_path, example_spee
     assert bands[:1980].max() < 0.05 and bands[2150:].max() < 0.05
 
 
-def test_refuses_what_is_no_sound(tmp_path):
+def test_files_without_audio_are_refused(tmp_path):
     with pytest.raises(InputError, match="no such"):
-        sound.open_audio(tmp_path / "none.wav")
+        recording.open_audio(tmp_path / "none.wav")
     with pytest.raises(InputError, match="folder"):
-        sound.open_audio(tmp_path)
+        recording.open_audio(tmp_path)
     for name, content in (
         ("empty.wav", b""),
         ("cut.wav", b"RIFF\x24\x00\x00\x00WAVEfmt "),
@@ -106,31 +107,36 @@ def test_refuses_what_is_no_sound(tmp_path):
     ):
         (tmp_path / name).write_bytes(content)
         with pytest.raises(InputError):
-            sound.open_audio(tmp_path / name)
+            recording.open_audio(tmp_path / name)
 
 
 def test_a_wrong_ending_is_named(tmp_path):
     soundfile.write(tmp_path / "a.mp3", tone(1.0, 16000), 16000)
-    assert sound.open_audio(tmp_path / "a.mp3").duration == pytest.approx(1.0, abs=0.2)
+    assert recording.open_audio(tmp_path / "a.mp3").duration == pytest.approx(1.0, abs=0.2)
     (tmp_path / "a.mp3").rename(tmp_path / "a.wav")
-    with pytest.raises(InputError, match=r"named \.wav, but what it holds is MP"):
-        sound.open_audio(tmp_path / "a.wav")
+    with pytest.raises(InputError, match=r"named \.wav, but contains MP"):
+        recording.open_audio(tmp_path / "a.wav")
 
 
-def test_a_cut_wav_is_refused_and_a_piped_one_read(tmp_path):
+def test_a_truncated_wav_is_refused_and_a_piped_one_read(tmp_path):
     path = tmp_path / "a.wav"
     soundfile.write(path, tone(1.0, 16000), 16000)
     content = path.read_bytes()
     path.write_bytes(content[:20000])
     with pytest.raises(InputError, match="cut off"):
-        sound.open_audio(path)
+        recording.open_audio(path)
     start = content.index(b"data") + 4
     path.write_bytes(content[:start] + b"\xff\xff\xff\xff" + content[start + 4 :])
-    assert sound.open_audio(path).duration == pytest.approx(1.0, abs=0.01)
+    assert recording.open_audio(path).duration == pytest.approx(1.0, abs=0.01)
+
+
+def envelope(samples):
+    """Mean of each 10 ms."""
+    return samples[: len(samples) // 160 * 160].reshape(-1, 160).mean(1)
 
 
 @pytest.mark.parametrize("ending", ["m4a", "mp3", "ogg", "opus", "flac", "aac"])
-def test_every_kind_of_file_is_read_and_in_time(tmp_path, example_speech, ending):
+def test_formats_are_read_without_delay(tmp_path, example_speech, ending):
     path = tmp_path / f"a.{ending}"
     codec = ["-c:a", "libopus"] if ending in ("ogg", "opus") else []
     ffmpeg = [
@@ -145,10 +151,11 @@ def test_every_kind_of_file_is_read_and_in_time(tmp_path, example_speech, ending
         "48000",
     ]
     subprocess.run([*ffmpeg, *codec, str(path)], check=True)
-    audio = sound.open_audio(path)
+    audio = recording.open_audio(path)
     assert audio.duration == pytest.approx(8.43, abs=0.15)
-    plain, coded = (np.abs(sound.open_audio(p).samples()[:130000]) for p in (example_speech, path))
-    envelope = lambda x: x[: len(x) // 160 * 160].reshape(-1, 160).mean(1)
+    plain, coded = (
+        np.abs(recording.open_audio(p).samples()[:130000]) for p in (example_speech, path)
+    )
     size = min(len(envelope(plain)), len(envelope(coded)))
     lags = range(-8, 9)
     fit = [
@@ -158,11 +165,11 @@ def test_every_kind_of_file_is_read_and_in_time(tmp_path, example_speech, ending
         for k in lags
     ]
     assert max(fit) > 0.95
-    # aac as a bare stream does not say how long its encoder's start-up is, and nothing can tell.
+    # A bare aac stream does not contain the delay of its encoder.
     assert abs(lags[int(np.argmax(fit))]) <= (7 if ending == "aac" else 3)
 
 
-def test_a_cut_m4a_is_refused(tmp_path, example_speech):
+def test_a_truncated_m4a_is_refused(tmp_path, example_speech):
     ffmpeg = [
         imageio_ffmpeg.get_ffmpeg_exe(),
         "-v",
@@ -174,10 +181,10 @@ def test_a_cut_m4a_is_refused(tmp_path, example_speech):
     subprocess.run(ffmpeg, check=True)
     (tmp_path / "b.m4a").write_bytes((tmp_path / "a.m4a").read_bytes()[:5000])
     with pytest.raises(InputError):
-        sound.open_audio(tmp_path / "b.m4a")
+        recording.open_audio(tmp_path / "b.m4a")
 
 
-def test_an_offset_is_taken_off(tmp_path, example_speech):
+def test_a_constant_offset_is_removed(tmp_path, example_speech):
     samples, rate = soundfile.read(example_speech)
     plain = bands_of(
         write(tmp_path / "a.wav", np.concatenate([np.zeros(rate), samples * 0.5]), rate)
@@ -188,21 +195,21 @@ def test_an_offset_is_taken_off(tmp_path, example_speech):
         rate,
         subtype="FLOAT",
     )
-    shifted = bands_of(sound.open_audio(tmp_path / "b.wav"))
-    # No click at the beginning, where a step from nothing to the offset would be.
+    shifted = bands_of(recording.open_audio(tmp_path / "b.wav"))
+    # The offset does not click at the start.
     assert shifted[:80].max() < 0.1
     assert np.abs(plain - shifted).mean() < 0.02
 
 
-def test_numbers_that_are_no_sound_are_refused(tmp_path):
+def test_huge_samples_are_refused(tmp_path):
     soundfile.write(tmp_path / "a.wav", 1e20 * tone(1.0, 16000), 16000, subtype="FLOAT")
-    with pytest.raises(InputError, match="sound lies between"):
-        sound.open_audio(tmp_path / "a.wav")
+    with pytest.raises(InputError, match="samples lie between"):
+        recording.open_audio(tmp_path / "a.wav")
 
 
 @pytest.mark.parametrize("ending", ["m4a", "mp4", "aac", "webm", "wma", "mov"])
 def test_ffmpeg_follows_no_playlist(tmp_path, example_speech, ending):
-    """Playlists of several kinds, named like sound, beside a file that they name."""
+    """Playlists of several kinds, with an ending of audio, beside a file that they refer to."""
     (tmp_path / "secret.wav").write_bytes(example_speech.read_bytes())
     session = (
         "v=0\no=- 0 0 IN IP4 127.0.0.1\ns=x\nc=IN IP4 127.0.0.1\nt=0 0\nm=audio 5004 RTP/AVP 0\n"
@@ -217,13 +224,13 @@ def test_ffmpeg_follows_no_playlist(tmp_path, example_speech, ending):
     for text in lists:
         (tmp_path / f"a.{ending}").write_text(text)
         with pytest.raises(
-            InputError, match=rf"a\.{ending}: not a sound file that can be read \("
+            InputError, match=rf"a\.{ending}: not an audio file that can be read \("
         ) as caught:
-            sound.open_audio(tmp_path / f"a.{ending}")
+            recording.open_audio(tmp_path / f"a.{ending}")
         assert "/dev/fd" not in caught.value.message and "\n" not in caught.value.message
 
 
-def test_what_ffmpeg_says_is_summed_up(tmp_path, capfd):
+def test_errors_of_ffmpeg_become_one_line(tmp_path, capfd):
     for name, content in (
         ("a.m4a", b"no sound at all\n" * 50),
         ("a.webm", b""),
@@ -231,27 +238,27 @@ def test_what_ffmpeg_says_is_summed_up(tmp_path, capfd):
     ):
         (tmp_path / name).write_bytes(content)
         with pytest.raises(
-            InputError, match=rf"{name}: not a sound file that can be read \(\w[^[]*\)$"
+            InputError, match=rf"{name}: not an audio file that can be read \(\w[^[]*\)$"
         ):
-            sound.open_audio(tmp_path / name)
+            recording.open_audio(tmp_path / name)
     assert capfd.readouterr().err == ""
 
 
-def test_what_the_mp3_decoder_says_is_kept(tmp_path, capfd):
+def test_the_mp3_decoder_does_not_write_to_stderr(tmp_path, capfd):
     soundfile.write(tmp_path / "a.mp3", tone(1.0, 16000), 16000)
     content = bytearray((tmp_path / "a.mp3").read_bytes())
-    for place in range(700, len(content), 97):
-        content[place] ^= 0xFF
+    for offset in range(700, len(content), 97):
+        content[offset] ^= 0xFF
     (tmp_path / "a.mp3").write_bytes(content)
     try:
-        sound.open_audio(tmp_path / "a.mp3").samples()
+        recording.open_audio(tmp_path / "a.mp3").samples()
     except InputError as error:
         assert "a.mp3" in error.message
     assert capfd.readouterr().err == ""
 
 
 class Pipe:
-    """Standard input with some content, that may be a terminal."""
+    """Standard input with some content; may be a terminal."""
 
     closed = False
 
@@ -265,15 +272,15 @@ def pipe(monkeypatch):
     """A function that puts content on standard input."""
 
     def put(content, **more):
-        sound._standard_input.cache_clear()
+        recording._copy_of_stdin.cache_clear()
         monkeypatch.setattr("sys.stdin", Pipe(content, **more))
 
     yield put
-    sound._standard_input.cache_clear()
+    recording._copy_of_stdin.cache_clear()
 
 
 @pytest.mark.parametrize("ending", ["wav", "flac", "ogg", "mp3", "m4a", "webm", "aac"])
-def test_sound_comes_by_standard_input(tmp_path, example_speech, pipe, ending):
+def test_audio_from_standard_input(tmp_path, example_speech, pipe, ending):
     path = tmp_path / f"a.{ending}"
     ffmpeg = [
         imageio_ffmpeg.get_ffmpeg_exe(),
@@ -287,36 +294,41 @@ def test_sound_comes_by_standard_input(tmp_path, example_speech, pipe, ending):
     ]
     subprocess.run(ffmpeg, check=True)
     pipe(path.read_bytes())
-    audio, same = sound.open_audio("-"), sound.open_audio(path)
+    audio, same = recording.open_audio("-"), recording.open_audio(path)
     assert audio.name == "stdin" and audio.path.is_file()
     np.testing.assert_array_equal(audio.samples(), same.samples())
-    assert sound.open_audio("-").path == audio.path  # what is read once is there for every output
+    assert (
+        recording.open_audio("-").path == audio.path
+    )  # standard input is read once for all outputs
 
 
-def test_standard_input_without_sound(monkeypatch, pipe):
+def test_standard_input_without_audio(monkeypatch, pipe):
     for content, reason in (
-        (b"", "stdin: not a sound"),
-        (b"what is this?" * 50, r"stdin: not a sound"),
+        (b"", "stdin: not an audio file"),
+        (b"what is this?" * 50, r"stdin: not an audio file"),
         (b"RIFF", "stdin: "),
     ):
         pipe(content)
         with pytest.raises(InputError, match=reason) as caught:
-            sound.open_audio("-")
+            recording.open_audio("-")
         assert "/tmp" not in caught.value.message
     pipe(b"", terminal=True)
-    with pytest.raises(InputError, match="no sound comes by standard input"):
-        sound.open_audio("-")
+    with pytest.raises(InputError, match="stdin: no audio on standard input"):
+        recording.open_audio("-")
     monkeypatch.setattr("sys.stdin", None)
-    with pytest.raises(InputError, match="no sound comes by standard input"):
-        sound.open_audio("-")
-    monkeypatch.setattr(sound, "LARGEST_PIPE", 1000)
+    with pytest.raises(InputError, match="stdin: no audio on standard input"):
+        recording.open_audio("-")
+    monkeypatch.setattr(recording, "MAX_STDIN_BYTES", 1000)
     pipe(bytes(3000))
     with pytest.raises(InputError, match="stdin: more than"):
-        sound.open_audio("-")
+        recording.open_audio("-")
 
 
 def test_the_copy_of_standard_input_is_removed(example_speech):
-    code = "from talkemo.audio.recording import open_audio; a = open_audio('-'); assert a.path.is_file(); print(a.path)"
+    code = (
+        "from talkemo.audio.recording import open_audio; audio = open_audio('-'); "
+        "assert audio.path.is_file(); print(audio.path)"
+    )
     with example_speech.open("rb") as file:
         done = subprocess.run(
             [sys.executable, "-c", code], stdin=file, capture_output=True, text=True, check=True
@@ -334,4 +346,4 @@ def test_samples_in_memory_are_limited():
         (np.full(10, np.inf), 16000, "NaN or infinity"),
     ):
         with pytest.raises(InputError, match=reason):
-            sound.audio_of_samples(samples, rate)
+            recording.audio_of_samples(samples, rate)

@@ -58,7 +58,7 @@ def test_a_process_of_its_own(tmp_path, example_face, short_speech):
     assert running.returncode == 0 and stdout.strip() == str(tmp_path / "a.npz"), stderr
     running = start("animate", example_face, tmp_path / "none.wav", "-o", tmp_path / "b.npz")
     stdout, stderr = running.communicate(timeout=60)
-    assert running.returncode == 2 and stdout == "" and "no such sound file" in stderr
+    assert running.returncode == 2 and stdout == "" and "no such audio file" in stderr
 
 
 def test_a_run_that_is_asked_to_end_leaves_nothing(tmp_path, example_face, example_speech):

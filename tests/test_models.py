@@ -1,4 +1,4 @@
-"""What the bundled weights promise: lips move with the sound, an emotion moves the face and leaves the lips in time."""
+"""The bundled weights: lips follow the speech, and emotions move the face but not the timing."""
 
 import numpy as np
 import pytest
@@ -13,28 +13,30 @@ from talkemo.face.motion import split_times
 
 @pytest.fixture(scope="module")
 def spoken(models, example_speech):
-    """The motion of the example."""
+    """The motion of the example's speech."""
     audio = open_audio(example_speech)
     return models.talking.motion(audio, np.arange(0, audio.duration, 1 / 30))
 
 
 @pytest.fixture(scope="module")
 def talk(face, spoken):
-    """The same as displacements (T, V, 3)."""
+    """Its displacements (T, V, 3)."""
     return spoken.displacement(face)
 
 
 @pytest.fixture(scope="module")
 def say(face, models):
-    """Makes displacements of a recording at times, in a style."""
-    return lambda audio, times, style=None: models.talking.motion(audio, times, style).displacement(
-        face
-    )
+    """A function that returns the displacements for a recording at times, in a style."""
+
+    def displacement(audio, times, style=None):
+        return models.talking.motion(audio, times, style).displacement(face)
+
+    return displacement
 
 
 @pytest.fixture(scope="module")
 def feel(face, models, spoken):
-    """Makes displacements of the example, or its first frames, with an emotion."""
+    """A function that returns the displacements of the example with an emotion."""
 
     def make(emotion, frames=None, intensity=1.0):
         motion = Motion(spoken.times[:frames], spoken.coordinates[:frames])
@@ -50,7 +52,7 @@ def write(path, samples, rate=16000):
     return open_audio(path)
 
 
-def test_lips_move_with_the_sound(face, example_speech, talk):
+def test_lips_move_with_the_speech(face, example_speech, talk):
     opening = metrics.mouth_opening(talk, face)
     assert opening.std() > 1.0
     assert np.ptp(opening) > 4
@@ -83,16 +85,16 @@ def test_pieces_equal_one_shot(face, models, tmp_path, example_speech, batch, pi
     assert np.linalg.norm(apart, axis=2).max() < 1e-4  # mm
 
 
-def test_silence_rests(say, silence):
+def test_the_face_rests_during_silence(say, silence):
     assert np.abs(say(open_audio(silence), np.arange(10) / 10)).max() == 0
 
 
-def test_hiss_rests(say, tmp_path):
+def test_the_face_rests_during_hiss(say, tmp_path):
     audio = write(tmp_path / "a.wav", np.random.default_rng(0).standard_normal(32000) * 1e-4)
     assert np.abs(say(audio, np.arange(4) / 2)).max() < 1.0
 
 
-def test_noise_is_no_speech(face, say, tmp_path):
+def test_noise_hardly_opens_the_mouth(face, say, tmp_path):
     audio = write(tmp_path / "a.wav", np.random.default_rng(0).standard_normal(64000) * 0.05)
     assert metrics.mouth_opening(say(audio, np.arange(0.5, 3.5, 0.1)), face).std() < 1.0
 
@@ -106,7 +108,7 @@ def test_leading_silence_stays_still(say, tmp_path, example_speech):
     np.testing.assert_allclose(motion[60:150], plain[:90], atol=0.02)
 
 
-def test_samples_in_memory_are_the_file(say, example_speech):
+def test_samples_in_memory_give_the_motion_of_the_file(say, example_speech):
     samples, rate = soundfile.read(example_speech, dtype="float32")
     times = np.arange(0, 3, 0.1)
     stereo = np.stack([samples, samples], axis=1)
@@ -126,7 +128,7 @@ def test_samples_in_memory_are_the_file(say, example_speech):
 
 
 @pytest.mark.parametrize("harm", ["faint", "offset", "clipped", "both channels, 48 kHz"])
-def test_a_bad_recording_moves_the_lips_alike(face, say, tmp_path, example_speech, talk, harm):
+def test_a_bad_recording_gives_similar_motion(face, say, tmp_path, example_speech, talk, harm):
     samples = open_audio(example_speech).samples()
     if harm == "faint":
         audio = write(tmp_path / "a.wav", samples * 0.03)  # 30 dB less
@@ -147,13 +149,13 @@ def test_a_bad_recording_moves_the_lips_alike(face, say, tmp_path, example_speec
 def test_a_style_changes_the_motion_and_an_unknown_one_is_refused(
     models, say, example_speech, talk
 ):
-    own = say(open_audio(example_speech), np.arange(60) / 30, models.talking.styles[0])
-    assert np.abs(own - talk[:60]).max() > 0.1
+    styled = say(open_audio(example_speech), np.arange(60) / 30, models.talking.styles[0])
+    assert np.abs(styled - talk[:60]).max() > 0.1
     with pytest.raises(InputError, match="unknown style"):
         models.talking.style("nobody")
 
 
-def test_the_encoder_hears_letters_in_speech_only(models, example_speech, silence):
+def test_the_encoder_recognises_letters_in_speech_only(models, example_speech, silence):
     import torch
 
     from talkemo.data.voices import LETTERS
@@ -182,7 +184,7 @@ def test_intensity_zero_changes_nothing_and_more_moves_more(models, spoken, talk
     np.testing.assert_allclose(moved, [moved[2] / 4, moved[2] / 2, moved[2]], rtol=0.15)
 
 
-def test_frames_without_an_emotion_stay_to_the_bit(models, spoken):
+def test_frames_without_an_emotion_stay_identical(models, spoken):
     amounts = np.zeros((len(spoken), len(EMOTIONS)), np.float32)
     amounts[100:, EMOTIONS.index("sad")] = 1
     changed = models.emotion.transfer(spoken, amounts)
@@ -191,7 +193,7 @@ def test_frames_without_an_emotion_stay_to_the_bit(models, spoken):
 
 
 @pytest.mark.parametrize("name", ["happy", "angry", "surprised", "sad"])
-def test_an_emotion_shows_and_keeps_the_lips_in_time(face, talk, feel, name):
+def test_an_emotion_is_visible_and_keeps_the_timing_of_the_lips(face, talk, feel, name):
     changed = feel(name)
     assert np.linalg.norm(changed - talk, axis=2).mean() > 0.4
     assert (
@@ -208,15 +210,19 @@ def test_happy_smiles(face, talk, feel):
 
 
 def test_emotion_does_not_flicker(talk, feel):
-    jolt = lambda x: np.linalg.norm(np.diff(x, 2, axis=0), axis=2).mean()
-    assert jolt(feel("angry")) < 1.5 * jolt(talk)
+    def mean_acceleration(vertices):
+        return np.linalg.norm(np.diff(vertices, 2, axis=0), axis=2).mean()
+
+    assert mean_acceleration(feel("angry")) < 1.5 * mean_acceleration(talk)
 
 
-def test_mixes_are_mixes(talk, feel):
-    part = talk[:20]
-    mix = feel("happy:0.6,surprised:0.4", 20) - part
-    own = [feel(name, 20, share) - part for name, share in (("happy", 0.6), ("surprised", 0.4))]
-    np.testing.assert_allclose(mix, own[0] + own[1], atol=1e-3)
+def test_mixes_add_their_emotions(talk, feel):
+    neutral = talk[:20]
+    mix = feel("happy:0.6,surprised:0.4", 20) - neutral
+    single = [
+        feel(name, 20, share) - neutral for name, share in (("happy", 0.6), ("surprised", 0.4))
+    ]
+    np.testing.assert_allclose(mix, single[0] + single[1], atol=1e-3)
 
 
 def test_spellings():
@@ -227,7 +233,7 @@ def test_spellings():
             parse_emotion(bad)
 
 
-def test_times_beyond_the_sound_rest(face, models, short_speech):
+def test_the_face_rests_at_times_beyond_the_audio(face, models, short_speech):
     parts = models.talking.stream(open_audio(short_speech), split_times(np.arange(-1, 9, 0.05), 8))
     motion = Motion.concatenate(parts, face)
     assert len(motion) == 200 and np.isfinite(motion.coordinates).all()

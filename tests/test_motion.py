@@ -18,7 +18,12 @@ from talkemo import Motion
 from talkemo.audio.recording import open_audio
 from talkemo.expression.emotions import EMOTIONS, parse_emotion
 from talkemo.face.geometry_map import MAP_SIZE, geometry_map
-from talkemo.networks.emotion import INNER, SHUT, SPOKEN, UNIT
+from talkemo.networks.emotion import (
+    ALWAYS_CANCELLED_OPENING,
+    GENERATOR_MAP_SIZE,
+    LIP_CLOSING_DECAY_MM,
+    MAP_UNIT_MM,
+)
 from talkemo.train.maps import residual_rows
 
 TOLERANCE_MM = 1e-3
@@ -34,7 +39,7 @@ def transfer_by_maps(models, displacement: np.ndarray, amounts: np.ndarray) -> n
     """Emotion transfer on displacements (T, V, 3) mm by vertices and maps, for amounts (T, 8)."""
     face, generator = models.face, models.emotion.generator
     sampling = geometry_map(face)
-    maps = torch.from_numpy(sampling.encode(displacement)) / UNIT
+    maps = torch.from_numpy(sampling.encode(displacement)) / MAP_UNIT_MM
     assert maps.shape[2:] == (MAP_SIZE, MAP_SIZE)
     rows, _ = residual_rows(face)
     residual = torch.zeros_like(maps)
@@ -45,12 +50,14 @@ def transfer_by_maps(models, displacement: np.ndarray, amounts: np.ndarray) -> n
                 functional.one_hot(torch.full((len(maps),), int(k)), len(EMOTIONS))
                 * torch.from_numpy(level)[:, None]
             )
-            coordinates = generator(functional.adaptive_avg_pool2d(maps, INNER), label)
+            coordinates = generator(functional.adaptive_avg_pool2d(maps, GENERATOR_MAP_SIZE), label)
             drawn = (coordinates @ rows.flatten(1)).view_as(maps)
             residual += torch.from_numpy(share)[:, None, None, None] * drawn
-    moved = sampling.decode((residual * UNIT).numpy())
+    moved = sampling.decode((residual * MAP_UNIT_MM).numpy())
     jaw = face.expression_basis[face.expression_names.index("jawOpen")]
-    closed = SPOKEN + (1 - SPOKEN) * np.exp(-np.maximum(face.lip_opening(displacement), 0) / SHUT)
+    closed = ALWAYS_CANCELLED_OPENING + (1 - ALWAYS_CANCELLED_OPENING) * np.exp(
+        -np.maximum(face.lip_opening(displacement), 0) / LIP_CLOSING_DECAY_MM
+    )
     cancelled = (face.lip_opening(moved) * closed)[:, None, None] * jaw / face.lip_opening(jaw)
     return displacement + moved - cancelled
 

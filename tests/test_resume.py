@@ -337,7 +337,7 @@ def test_all_stages_when_killed_at_the_end_of_each(everything, tmp_path):
         for name in ("settings", "sources", "results", "metrics", "commit"):
             assert kept[0][name] == kept[1][name]
     registry = read_registry(killed / "registry.toml")
-    assert registry["talking"]["data"].startswith("ravdess ") and registry["talking"]["seed"] == 0
+    assert registry["talking"].data.startswith("ravdess ") and registry["talking"].seed == 0
 
 
 def test_a_stage_is_done_again_where_what_it_comes_from_has_changed(everything, tmp_path):

@@ -1,4 +1,4 @@
-"""The speech encoder's network: what its attention sees, and how training's changes to it are kept."""
+"""The speech encoder's network: the reach of its attention, and how its changes are stored."""
 
 import numpy as np
 import pytest
@@ -8,7 +8,7 @@ from talkemo.audio.mel import mel_filters
 from talkemo.networks.speech_encoder import (
     Attention,
     EncoderNetwork,
-    Encoding,
+    IncrementalEncoder,
     SpeechEncoder,
     build_encoder,
     encoder_changes,
@@ -24,7 +24,7 @@ def small():
     return network
 
 
-def test_attention_in_chunks_is_attention_to_what_is_near():
+def test_attention_in_chunks_equals_attention_to_nearby_features():
     torch.manual_seed(1)
     attention = Attention(128, 20, 5)
     torch.nn.init.normal_(attention.near)
@@ -41,7 +41,7 @@ def test_attention_in_chunks_is_attention_to_what_is_near():
     )
 
 
-def test_a_feature_depends_on_its_reach_and_on_nothing_beyond():
+def test_a_feature_depends_on_inputs_within_reach_only():
     network = small()
     before, after = 2 * 20 + 1, 5 + 3 + 1
     mel = torch.randn(1, 400, 80)
@@ -55,22 +55,21 @@ def test_a_feature_depends_on_its_reach_and_on_nothing_beyond():
 
 
 @pytest.mark.parametrize("size", [2, 6, 70])
-def test_rows_that_come_in_pieces_give_the_same_features(size):
+def test_rows_in_pieces_give_the_same_features(size):
     network, mel = small(), torch.randn(2, 400, 80)
-    encoding = Encoding(network)
+    encoding = IncrementalEncoder(network)
     with torch.inference_mode():
         wanted = network(mel)
-        found = torch.cat(
-            [part for rows in mel.split(size, 1) if (part := encoding(rows)).shape[1]], 1
-        )
-        assert found.shape[1] == 200 - 5 - 3 - 1  # those that the rest is known of
-        torch.testing.assert_close(found, wanted[:, :191], atol=1e-5, rtol=1e-5)
-        mel[:, 302:] = 9  # the latest that a feature waits for
+        pieces = [encoding(rows) for rows in mel.split(size, 1)]
+        features = torch.cat([piece for piece in pieces if piece.shape[1]], 1)
+        assert features.shape[1] == 200 - 5 - 3 - 1  # the last ones wait for more rows
+        torch.testing.assert_close(features, wanted[:, :191], atol=1e-5, rtol=1e-5)
+        mel[:, 302:] = 9  # feature 141 depends on rows before 302
         assert not torch.allclose(network(mel)[:, 142], wanted[:, 142])
         torch.testing.assert_close(network(mel)[:, 141], wanted[:, 141])
 
 
-def test_changes_are_kept_in_a_byte_a_weight():
+def test_changes_are_stored_as_int8():
     network, trained = small(), small()
     names = [
         name for name, _ in network.named_parameters() if name.startswith(("blocks.", "norm."))
@@ -89,13 +88,11 @@ def test_changes_are_kept_in_a_byte_a_weight():
     assert after.fingerprint != before.fingerprint
     again = encoder_changes(
         after.network, network, names
-    )  # training that goes on from what was kept
+    )  # training resumed from the stored changes
     for name, array in changes.items():
         np.testing.assert_array_equal(again[name], array)
-    assert (
-        before.network.norm.weight == network.norm.weight
-    ).all()  # what is shared stays as it is
-    # Tensors that nothing changed are kept as zeros.
+    assert (before.network.norm.weight == network.norm.weight).all()  # the original is not changed
+    # Unchanged tensors are stored as zeros.
     nothing = before.changed(encoder_changes(network, network, names))
     for name, tensor in nothing.network.state_dict().items():
         torch.testing.assert_close(tensor, network.state_dict()[name])

@@ -152,7 +152,7 @@ def test_the_command_refuses_in_two_lines(tmp_path, example_face, short_speech):
         ((short_speech, "--stream", "--format", "npz"), "unknown format 'npz'"),
         ((short_speech, short_speech, "--stream"), "a stream is of one sound"),
         ((short_speech, "--stream", "--json"), "--json and a stream"),
-        (("-", "--stream"), "no sound comes"),
+        (("-", "--stream"), "no audio arrives"),
     ):
         done = command(example_face, *arguments, stdin=subprocess.DEVNULL)
         assert (

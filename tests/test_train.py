@@ -31,10 +31,10 @@ from talkemo.data.rest_relative import relative_to_rest
 from talkemo.data.sound import augment, mel_batch, through_codec
 from talkemo.evaluation.metrics import mouth_opening, pearson
 from talkemo.expression.emotions import EMOTIONS, one_hot
-from talkemo.networks.emotion import FULL_PRECISION, EmotionModel
-from talkemo.networks.judges import TRAINED_SIZE
-from talkemo.networks.speech_encoder import FEATURE_RATE, SAMPLES
-from talkemo.networks.talking import WINDOW, TalkingNetwork, talking_tensors, windows
+from talkemo.networks.emotion import FLOAT32_TENSORS, EmotionModel
+from talkemo.networks.judges import DISCRIMINATOR_MAP_SIZE
+from talkemo.networks.speech_encoder import FEATURE_RATE, SAMPLES_PER_FEATURE
+from talkemo.networks.talking import WINDOW_FEATURES, TalkingNetwork, talking_tensors, windows
 from talkemo.train import lips as lips_stage
 from talkemo.train import speech as speech_stage
 from talkemo.train import stages
@@ -639,7 +639,7 @@ def test_windows_in_training_are_those_of_animating():
     times = torch.tensor(
         [[0.0, 0.21, 0.3], [-1.0, 0.55, 2.0]], dtype=torch.float64
     )  # some of them beyond the ends
-    found = (interpolation(times, 30) @ feature).unflatten(1, (-1, WINDOW))
+    found = (interpolation(times, 30) @ feature).unflatten(1, (-1, WINDOW_FEATURES))
     for row in range(2):
         torch.testing.assert_close(
             found[row], windows(feature[row], times[row]), atol=1e-5, rtol=1e-5
@@ -669,7 +669,9 @@ def test_crops_of_several_rates_are_padded(example_speech):
     # A frame's time is on the clock of the sound: these samples count themselves.
     for row, clip in enumerate(clips):
         heard = (
-            batch.wave[row, int((batch.times[row, 0] * FEATURE_RATE + CONTEXT) * SAMPLES + 0.5)]
+            batch.wave[
+                row, int((batch.times[row, 0] * FEATURE_RATE + CONTEXT) * SAMPLES_PER_FEATURE + 0.5)
+            ]
             * 32768
             / 16000
         )
@@ -756,7 +758,7 @@ def test_emotion_starts_from_weights(run, tmp_path):
         wanted = tensors_of(run.out / f"{stage}.safetensors", stage)
         for name, tensor in tensors_of(again.out / f"{stage}.safetensors", stage).items():
             np.testing.assert_allclose(
-                tensor, wanted[name], atol=1e-4 if name in FULL_PRECISION else 0
+                tensor, wanted[name], atol=1e-4 if name in FLOAT32_TENSORS else 0
             )
     with pytest.raises(InputError, match="channels 16, but 8"):
         train_emotion(again, replace(TINY, channels=8))
@@ -769,15 +771,17 @@ def test_the_generator_in_training_is_the_one_in_animation(face):
     generator = new_generator(face, 16, 1)
     shapes = np.zeros((2, len(face.expression_names)), np.float32)
     shapes[1, face.expression_names.index("jawOpen")] = 0.5
-    maps = (torch.from_numpy(shapes) @ map_basis(face, TRAINED_SIZE).flatten(1)).view(
-        2, 3, TRAINED_SIZE, TRAINED_SIZE
+    maps = (torch.from_numpy(shapes) @ map_basis(face, DISCRIMINATOR_MAP_SIZE).flatten(1)).view(
+        2, 3, DISCRIMINATOR_MAP_SIZE, DISCRIMINATOR_MAP_SIZE
     )
     label = torch.from_numpy(np.stack([one_hot("happy")] * 2))
     in_training = MapGenerator(generator, residual_rows(face)[0])
     picture = torch.from_numpy(shapes @ face.weights_to_coordinates) @ generator.picture
     with torch.inference_mode():
         coordinates = generator(picture.view(2, 3, 32, 32), label)
-        wanted = (coordinates @ in_training.rows.flatten(1)).view(2, 3, TRAINED_SIZE, TRAINED_SIZE)
+        wanted = (coordinates @ in_training.rows.flatten(1)).view(
+            2, 3, DISCRIMINATOR_MAP_SIZE, DISCRIMINATOR_MAP_SIZE
+        )
         torch.testing.assert_close(in_training(maps, label), wanted, atol=1e-4, rtol=1e-3)
 
 

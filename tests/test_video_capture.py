@@ -523,7 +523,7 @@ def test_a_folder_of_videos(clip, performance, tmp_path, monkeypatch, models):
     def in_this_process(function, tasks, jobs, scheduler):
         return iter([function(task) for task in tasks])
 
-    monkeypatch.setattr(workers, "each_done", in_this_process)
+    monkeypatch.setattr(workers, "map_tasks", in_this_process)
     monkeypatch.setattr(video_folders, "LandmarkTracker", lambda: Counting(performance[0]))
     video_folders._models_of_process.cache_clear()
     figures = capture_folder(folder, "folder", out)
@@ -565,21 +565,21 @@ def test_a_cluster_of_two_workers(clip, performance, tmp_path, monkeypatch):
     video_folders._models_of_process.cache_clear()
     with distributed.LocalCluster(n_workers=2, threads_per_worker=1, **local) as cluster:
         paths = [tmp_path / str(k) for k in range(5)]
-        assert len([*workers.each_done(os.mkdir, paths, 1, cluster.scheduler_address)]) == 5
+        assert len([*workers.map_tasks(os.mkdir, paths, 1, cluster.scheduler_address)]) == 5
         assert all(path.is_dir() for path in paths)
         with pytest.raises(TalkemoError, match="FileExistsError"):
-            [*workers.each_done(os.mkdir, paths, 1, cluster.scheduler_address)]
+            [*workers.map_tasks(os.mkdir, paths, 1, cluster.scheduler_address)]
 
 
 def test_no_cluster(monkeypatch):
     pytest.importorskip("distributed")
-    monkeypatch.setattr(workers, "ANSWERS_WITHIN", "0.3s")
+    monkeypatch.setattr(workers, "SCHEDULER_TIMEOUT", "0.3s")
     for address in ("tcp://127.0.0.1:9", "nonsense://x"):
         with pytest.raises(InputError, match="no cluster answers"):
-            [*workers.each_done(os.mkdir, [], 1, address)]
+            [*workers.map_tasks(os.mkdir, [], 1, address)]
     monkeypatch.setitem(sys.modules, "distributed", None)
     with pytest.raises(TalkemoError, match="no Dask"):
-        [*workers.each_done(os.mkdir, [], 1, "tcp://127.0.0.1:9")]
+        [*workers.map_tasks(os.mkdir, [], 1, "tcp://127.0.0.1:9")]
 
 
 # --------------------------------------------------------------------------------- audio and lips

@@ -1,4 +1,4 @@
-"""Sets of weights: what is refused of files and registries, and the Hub as its real client sees it."""
+"""Sets of weights: damaged files and registries, and the Hub, read by its real client."""
 
 import hashlib
 import json
@@ -19,8 +19,8 @@ from talkemo import InputError, TalkemoError, load_models
 from talkemo.capture import landmark_tracker as detector
 from talkemo.weights import hub
 from talkemo.weights.files import WEIGHT_STAGES, load_weights, save_weights
+from talkemo.weights.hub import push
 from talkemo.weights.models import check_set, open_set
-from talkemo.weights.publish import push
 from talkemo.weights.registry import bundled_folder, bundled_sets, read_registry, write_registry
 from talkemo_cli.app import main
 
@@ -30,12 +30,12 @@ DEFAULT = bundled_folder() / "default"
 @pytest.fixture
 def folder(tmp_path) -> Path:
     """A set of two stages, as talkemo train writes it."""
-    made = tmp_path / "trained"
-    made.mkdir()
+    trained = tmp_path / "trained"
+    trained.mkdir()
     for stage in ("emotion", "discriminator"):
-        shutil.copy(DEFAULT / f"{stage}.safetensors", made)
-    write_registry(made)
-    return made
+        shutil.copy(DEFAULT / f"{stage}.safetensors", trained)
+    write_registry(trained)
+    return trained
 
 
 def contents(path: Path) -> dict[str, bytes]:
@@ -48,23 +48,23 @@ def assert_clear(error: TalkemoError) -> None:
     assert len(error.hint.splitlines()) == 1
 
 
-# --------------------------------------------------------------------------------------------------------------- sets
+# --------------------------------------------------------------------------------------------- sets
 
 
-def test_bundled_set_is_whole():
+def test_bundled_set_is_complete():
     assert bundled_sets() == ["default", "free"]
-    own = open_set("default")
-    assert own.stages == list(WEIGHT_STAGES)
-    check_set(own)
-    for entry in own.entries.values():
-        assert entry["licence"] and entry["about"]
+    default = open_set("default")
+    assert default.stages == list(WEIGHT_STAGES)
+    check_set(default)
+    for entry in default.entries.values():
+        assert entry.licence and entry.about
     for stage in ("talking", "emotion", "discriminator", "classifier"):
         _, settings = load_weights(DEFAULT / f"{stage}.safetensors", stage)
         assert settings["face"] == load_models().face.fingerprint
         assert tuple(settings["expression_names"]) == load_models().face.expression_names
 
 
-def test_the_free_set_may_be_used_for_anything():
+def test_the_free_set_has_no_restricted_data():
     free = open_set("free")
     assert free.stages == ["talking", "emotion"]
     check_set(free)
@@ -77,7 +77,7 @@ def test_the_free_set_may_be_used_for_anything():
         *free.entries.values(),
         *(open_set("default").entries[stage] for stage in ("face", "speech")),
     ]
-    assert [entry["licence"] for entry in used] == ["MIT"] * 4
+    assert [entry.licence for entry in used] == ["MIT"] * 4
     for stage, names in (("talking", "shares"), ("emotion", "corpora")):
         _, settings = load_weights(models.path(stage), stage)
         corpora = {name[0] if stage == "talking" else name for name in settings["config"][names]}
@@ -90,7 +90,7 @@ def test_bundled_weights_are_small():
     assert sum(path.stat().st_size for path in files) < 48e6
 
 
-def test_folder_lies_over_the_default_set(folder):
+def test_a_folder_takes_precedence_over_the_default_set(folder):
     models = load_models(folder, device="cpu")
     assert models.path("emotion") == folder / "emotion.safetensors"
     assert models.path("talking") == DEFAULT / "talking.safetensors"
@@ -98,7 +98,7 @@ def test_folder_lies_over_the_default_set(folder):
     assert models.name == str(folder)
 
 
-def test_folder_called_like_a_bundled_set(folder, monkeypatch):
+def test_a_folder_with_the_name_of_a_bundled_set(folder, monkeypatch):
     folder.rename(folder.parent / "default")
     monkeypatch.chdir(folder.parent)
     models = load_models(Path("default"), device="cpu")
@@ -112,11 +112,11 @@ def test_registry_keeps_licences(folder):
         registry.read_text().replace("CC BY-NC-SA 4.0", 'mine "only"'.replace('"', '\\"'))
     )
     write_registry(folder)
-    assert read_registry(registry)["emotion"]["licence"] == 'mine "only"'
+    assert read_registry(registry)["emotion"].licence == 'mine "only"'
     assert sorted(read_registry(registry)) == ["discriminator", "emotion"]
 
 
-def test_registry_may_give_files_other_names(folder):
+def test_registry_may_rename_files(folder):
     registry = folder / "registry.toml"
     (folder / "emotion.safetensors").rename(folder / "v2.safetensors")
     registry.write_text(registry.read_text().replace("emotion.safetensors", "v2.safetensors"))
@@ -131,21 +131,20 @@ def test_folder_without_weights(tmp_path):
         assert_clear(caught.value)
 
 
-# ------------------------------------------------------------------------------------------------------ refused files
+# ------------------------------------------------------------------------------------ refused files
 
 
 def rewrite(folder, stage, tensors=None, registry=True, **settings):
-    """Write a stage of the default set with other tensors and settings; None takes one away."""
+    """Write a stage of the default set with changed tensors and settings; None removes one."""
     old_tensors, old_settings = load_weights(DEFAULT / f"{stage}.safetensors", stage)
-    given = {
-        name: tensor
-        for name, tensor in {**old_tensors, **(tensors or {})}.items()
-        if tensor is not None
-    }
-    kept = {
-        name: value for name, value in {**old_settings, **settings}.items() if value is not None
-    }
-    save_weights(folder / f"{stage}.safetensors", stage, given, kept)
+    new_tensors = {**old_tensors, **(tensors or {})}
+    new_settings = {**old_settings, **settings}
+    save_weights(
+        folder / f"{stage}.safetensors",
+        stage,
+        {name: tensor for name, tensor in new_tensors.items() if tensor is not None},
+        {name: value for name, value in new_settings.items() if value is not None},
+    )
     if registry:
         write_registry(folder)
 
@@ -316,7 +315,7 @@ def half_a_face(folder):
     ],
     ids=lambda damage: damage.__name__,
 )
-def test_what_does_not_fit_is_refused(folder, damage, capsys):
+def test_unusable_files_are_refused(folder, damage, capsys):
     name, words = damage(folder)
     with pytest.raises(InputError, match=words) as caught:
         check_set(open_set(folder))
@@ -353,7 +352,7 @@ def test_what_does_not_fit_is_refused(folder, damage, capsys):
         ("[emotion]", "a = " + "[" * 5000),
     ],
 )
-def test_registries_that_are_refused(folder, before, after, capsys):
+def test_unusable_registries_are_refused(folder, before, after, capsys):
     registry = folder / "registry.toml"
     registry.write_text(registry.read_text().replace(before, after))
     with pytest.raises(InputError, match="not a registry of weights") as caught:
@@ -378,19 +377,18 @@ def test_list(folder, capsys):
     assert "discriminator.safetensors" in capsys.readouterr().out
 
 
-def test_a_registry_says_where_weights_come_from(tmp_path, capsys):
-    made = {"commit": "0123456789ab", "seed": 3, "data": {"ravdess": "aa", "talking": "bb"}}
-    save_weights(tmp_path / "speech.safetensors", "speech", {"a": np.zeros(1)}, {"made": made})
+def test_a_registry_records_the_training(tmp_path, capsys):
+    origin = {"commit": "0123456789ab", "seed": 3, "data": {"ravdess": "aa", "talking": "bb"}}
+    save_weights(tmp_path / "speech.safetensors", "speech", {"a": np.zeros(1)}, {"made": origin})
     save_weights(tmp_path / "face.safetensors", "face", {"a": np.zeros(1)}, {})
     registry = write_registry(tmp_path)
     entries = read_registry(registry)
-    found = {key: entries["speech"][key] for key in ("commit", "seed", "data")}
-    assert found == {**made, "data": "ravdess aa, talking bb"} and "commit" not in entries["face"]
+    speech = entries["speech"]
+    assert (speech.commit, speech.seed) == (origin["commit"], origin["seed"])
+    assert speech.data == "ravdess aa, talking bb" and entries["face"].commit is None
     registry.write_text(registry.read_text().replace("[face]", '[face]\ncommit = "older"'))
     write_registry(tmp_path)
-    assert (
-        read_registry(registry)["face"]["commit"] == "older"
-    )  # of a file that does not say so itself
+    assert read_registry(registry)["face"].commit == "older"  # kept, as the file has none
     assert main(["weights", "list", str(tmp_path), "--json"]) == 0
     assert (
         json.loads(capsys.readouterr().out)["sets"][str(tmp_path)]["speech"]["commit"]
@@ -398,10 +396,10 @@ def test_a_registry_says_where_weights_come_from(tmp_path, capsys):
     )
     save_weights(tmp_path / "face.safetensors", "face", {"a": np.ones(1)}, {})
     write_registry(tmp_path)
-    assert "commit" not in read_registry(registry)["face"]  # another file
+    assert read_registry(registry)["face"].commit is None  # a changed file
 
 
-def test_listing_cannot_steer_the_terminal(folder, capsys):
+def test_a_listing_has_no_control_characters(folder, capsys):
     registry = folder / "registry.toml"
     registry.write_text(registry.read_text().replace('about = "', 'about = "\\u001b[2J'))
     assert main(["weights", "list", str(folder)]) == 0
@@ -421,31 +419,31 @@ def test_doctor_names_sets_and_cache(tmp_path, monkeypatch, capsys):
     (tmp_path / "bindings").mkdir()
     (tmp_path / "bindings" / "a.binding.npz").write_bytes(bytes(3_000_000))
     assert main(["doctor", "--json"]) == 0
-    said = json.loads(capsys.readouterr().out)
-    assert said["weights"] == {"default": "intact", "free": "intact"}
-    assert said["cache"] == {"folder": str(tmp_path / "bindings"), "MB": 3.0}
-    assert said["renderer"] and said["ffmpeg"]
+    output = json.loads(capsys.readouterr().out)
+    assert output["weights"] == {"default": "intact", "free": "intact"}
+    assert output["cache"] == {"folder": str(tmp_path / "bindings"), "MB": 3.0}
+    assert output["renderer"] and output["ffmpeg"]
 
 
-def test_doctor_says_what_is_damaged(folder, tmp_path, monkeypatch, capsys):
-    for module in ("registry", "models"):
-        monkeypatch.setattr(f"talkemo.weights.{module}.bundled_folder", lambda: tmp_path)
+def test_doctor_names_damaged_files(folder, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr("talkemo.weights.registry.bundled_folder", lambda: tmp_path)
+    monkeypatch.setattr("talkemo.weights.models.bundled_folder", lambda: tmp_path)
     tampered(folder)
     assert main(["doctor", "--json"]) == 0
-    said = json.loads(capsys.readouterr().out)["weights"]
-    assert said["trained"].startswith("damaged (") and "emotion.safetensors" in said["trained"]
+    output = json.loads(capsys.readouterr().out)["weights"]
+    assert output["trained"].startswith("damaged (") and "emotion.safetensors" in output["trained"]
 
 
-# ------------------------------------------------------------------------------------------------------------ the Hub
+# ------------------------------------------------------------------------------------------ the Hub
 
 
 @pytest.fixture
 def server(tmp_path, monkeypatch):
-    """A Hub on this machine that the client takes for the real one, and an empty cache."""
-    with HubServer() as made:
+    """A local Hub in place of the real one, and an empty cache."""
+    with HubServer() as local_hub:
         values = {
-            "ENDPOINT": made.endpoint,
-            "HUGGINGFACE_CO_URL_TEMPLATE": made.endpoint
+            "ENDPOINT": local_hub.endpoint,
+            "HUGGINGFACE_CO_URL_TEMPLATE": local_hub.endpoint
             + "/{repo_id}/resolve/{revision}/{filename}",
             "HF_HUB_CACHE": str(tmp_path / "cache"),
             "HF_TOKEN_PATH": str(tmp_path / "token"),
@@ -458,13 +456,13 @@ def server(tmp_path, monkeypatch):
             monkeypatch.setattr(constants, name, value, raising=False)
         for name in ("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN", "HF_OIDC_RESOURCE"):
             monkeypatch.delenv(name, raising=False)
-        yield made
-        getattr(huggingface_hub, "close_session", lambda: None)()  # clients before 1.0 have none
+        yield local_hub
+        huggingface_hub.close_session()
 
 
 @pytest.fixture
 def published(server, folder):
-    """The server with the set hf://me/set, beside whose files others lie."""
+    """The server with the set hf://me/set, and files that its registry does not list."""
     repository = server.repository("me/set", folder)
     repository.commit(
         {"extra.safetensors": b"not listed", "README.md": b"# A set", "pytorch_model.bin": b"\x80"}
@@ -476,7 +474,7 @@ def go_offline(monkeypatch):
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
 
 
-def test_first_use_downloads_and_the_second_asks_nothing(published, folder, capfd):
+def test_the_first_use_downloads_and_the_second_makes_no_request(published, folder, capfd):
     models = load_models("hf://me/set", device="cpu")
     assert sorted(published.served()) == [
         "discriminator.safetensors",
@@ -515,7 +513,7 @@ def test_offline_from_the_cache(published, monkeypatch):
     assert published.log == []
 
 
-def test_fetch_brings_what_is_new(published, folder):
+def test_fetch_downloads_new_files(published, folder):
     before = contents(hub.fetch("hf://me/set").folder)
     rewrite(folder, "discriminator", iterations=1)
     published.repositories["me/set"].commit(contents(folder))
@@ -526,7 +524,7 @@ def test_fetch_brings_what_is_new(published, folder):
     assert contents(fetched.folder) == contents(folder)
     assert published.served() == ["registry.toml", "discriminator.safetensors"]
     assert steps[0][0] == 0 and steps[-1][0] == steps[-1][1] == sum(
-        e["bytes"] for e in fetched.entries.values()
+        entry.bytes for entry in fetched.entries.values()
     )
     published.log.clear()
     assert open_set("hf://me/set") == fetched and published.log == []
@@ -547,7 +545,7 @@ def test_pinned_revisions(published, folder):
     assert (open_set("hf://me/set").folder / "emotion.safetensors").read_bytes() != before
 
 
-def test_set_that_is_refused_does_not_take_the_place_of_a_good_one(published, folder):
+def test_a_refused_set_does_not_replace_a_good_one(published, folder):
     good = hub.fetch("hf://me/set")
     tampered(folder)
     published.repositories["me/set"].commit(contents(folder))
@@ -559,12 +557,12 @@ def test_set_that_is_refused_does_not_take_the_place_of_a_good_one(published, fo
     assert_clear(caught.value)
     assert published.served() == [
         "registry.toml"
-    ]  # by what the Hub says of the file, before it is downloaded
+    ]  # the Hub states another sha256, so the file is not downloaded
     published.log.clear()
     assert open_set("hf://me/set") == good and published.log == []
 
 
-def test_file_swapped_on_the_way(published, folder):
+def test_a_file_swapped_during_the_download(published, folder):
     published.swapped["emotion.safetensors"] = bytes(
         (folder / "emotion.safetensors").stat().st_size
     )
@@ -584,8 +582,8 @@ def test_cache_that_cannot_be_written(published, tmp_path, monkeypatch):
 
 
 def test_file_damaged_in_the_cache(published):
-    one = hub.fetch("hf://me/set")
-    path = one.folder / "emotion.safetensors"
+    fetched = hub.fetch("hf://me/set")
+    path = fetched.folder / "emotion.safetensors"
     good = path.read_bytes()
     blob = path.resolve()
     blob.chmod(0o644)
@@ -604,22 +602,22 @@ def test_file_damaged_in_the_cache(published):
     blob.write_bytes(good[:-1] + b"?")
     published.repositories["me/set"].commit({"README.md": b"another commit with the same files"})
     check_set(hub.fetch("hf://me/set"))
-    blob.unlink()  # and one that is gone comes again at the next use
+    blob.unlink()  # a missing file is downloaded at the next use
     check_set(open_set("hf://me/set"))
 
 
 def test_snapshot_as_a_folder(published):
-    one = hub.fetch("hf://me/set")
-    assert (one.folder / "emotion.safetensors").is_symlink()
-    assert load_models(one.folder).path("emotion") == one.folder / "emotion.safetensors"
-    check_set(open_set(one.folder))
+    snapshot = hub.fetch("hf://me/set").folder
+    assert (snapshot / "emotion.safetensors").is_symlink()
+    assert load_models(snapshot).path("emotion") == snapshot / "emotion.safetensors"
+    check_set(open_set(snapshot))
 
 
 @pytest.mark.parametrize("name", ["../x.safetensors", "a/x.safetensors", "README.md"])
 def test_registry_that_points_out_of_its_folder(published, folder, name):
     registry = (folder / "registry.toml").read_text().replace("emotion.safetensors", name)
     published.repositories["me/set"].commit({"registry.toml": registry.encode()})
-    for _ in range(2):  # nor is it remembered
+    for _ in range(2):  # the registry is not cached
         published.log.clear()
         with pytest.raises(
             InputError,
@@ -671,11 +669,11 @@ def test_private_repository(published, monkeypatch, tmp_path):
     with pytest.raises(InputError, match="no such repository, or a private one") as caught:
         open_set("hf://me/set")
     assert_clear(caught.value)
-    (tmp_path / "token").write_text("hf_reader")  # where `hf auth login` keeps it
+    (tmp_path / "token").write_text("hf_reader")  # where `hf auth login` stores it
     assert open_set("hf://me/set").stages == ["emotion", "discriminator"]
 
 
-def test_what_is_not_there(published, folder):
+def test_missing_repositories_revisions_and_files(published, folder):
     repository = published.repositories["me/set"]
     repository.commits["0" * 40] = {"README.md": b""}
     repository.commits["1" * 40] = {"registry.toml": (folder / "registry.toml").read_bytes()}
@@ -755,12 +753,12 @@ def test_hub_that_cannot_be_reached(server, capfd):
     assert capfd.readouterr() == ("", "")
 
 
-# --------------------------------------------------------------------------------------------------------------- push
+# --------------------------------------------------------------------------------------------- push
 
 
 @pytest.fixture
 def writer(server, monkeypatch):
-    """The server, to somebody who may write there."""
+    """The server, with the token that may write."""
     monkeypatch.setenv("HF_TOKEN", server.writer)
     return server
 
@@ -802,7 +800,7 @@ def test_push_checks_first(writer, folder, damage):
     assert writer.log == []
 
 
-def test_pushes_that_are_refused(writer, folder, monkeypatch):
+def test_refused_pushes(writer, folder, monkeypatch):
     with pytest.raises(InputError, match="pushed to the branch main"):
         push(folder, "hf://me/new@v1")
     (folder / "README.md").symlink_to("/etc/hostname")
@@ -830,8 +828,8 @@ def test_pushes_that_are_refused(writer, folder, monkeypatch):
 
 def test_command(writer, folder, capsys):
     assert main(["weights", "push", str(folder), "hf://me/new", "--message", "One", "--json"]) == 0
-    said = json.loads(capsys.readouterr().out)
-    assert said["set"] == "hf://me/new" and said["commit"].startswith(writer.endpoint)
+    output = json.loads(capsys.readouterr().out)
+    assert output["set"] == "hf://me/new" and output["commit"].startswith(writer.endpoint)
     assert main(["weights", "fetch", "hf://me/new"]) == 0
     out, err = capsys.readouterr()
     assert contents(Path(out.strip())) == contents(folder) and "2 files" in err
@@ -854,8 +852,8 @@ def test_command(writer, folder, capsys):
         assert not out and len(err.splitlines()) == 2
 
 
-def test_settings_of_the_client_hold(published, tmp_path):
-    """HF_ENDPOINT, HF_HOME, HF_TOKEN and HF_HUB_OFFLINE, read by the client where it is imported."""
+def test_settings_of_the_client_apply(published, tmp_path):
+    """HF_ENDPOINT, HF_HOME, HF_TOKEN and HF_HUB_OFFLINE, read when the client is imported."""
     published.repositories["me/set"].gated = True
     published.repositories["me/set"].token = "hf_reader"
     environment = {
@@ -878,16 +876,16 @@ def test_settings_of_the_client_hold(published, tmp_path):
     assert published.log == []
 
 
-def test_one_file_by_its_digest(server, monkeypatch):
+def test_a_single_file_by_its_digest(server, monkeypatch):
     content = b"\x00" * 5000
     repository = Repository()
     server.repositories["me/landmarker"] = repository
-    repository.commit({detector.LANDMARKER_FILE: content})
+    repository.commit({detector.MODEL: content})
     monkeypatch.setattr(detector, "LANDMARKER_SHA256", hashlib.sha256(content).hexdigest())
     monkeypatch.setenv(detector.LANDMARKER_VARIABLE, "hf://me/landmarker")
     assert detector.find_landmarker().read_bytes() == content
     server.log.clear()
-    assert detector.find_landmarker().read_bytes() == content and server.log == []  # kept
+    assert detector.find_landmarker().read_bytes() == content and server.log == []  # cached
     monkeypatch.setattr(detector, "LANDMARKER_SHA256", "0" * 64)
     with pytest.raises(InputError, match="another than the one wanted"):
         detector.find_landmarker()

@@ -1,8 +1,9 @@
-"""How loud is loud: what log-mel bands are relative to, so that a faint or a loud voice looks alike.
+"""Loudness normalisation of log-mel bands, so that faint and loud voices give the same features.
 
-Of sound that is still coming only what came so far is known, so loud is what was heard up to now, and not less than speech
-25 dB under a usual recording's. Files are heard in the same way: a recording moves a face as the same sound from a pipe.
-Training takes the level of the whole recording, and varies it as it varies here.
+It is causal, from the audio received so far: files are normalised as streams are, so a recording
+moves a face in the same way from a file and from a pipe. The level is at least that of speech 25 dB
+fainter than usual. Training uses the level of the whole recording, varied as the causal level
+varies.
 """
 
 from __future__ import annotations
@@ -11,85 +12,86 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from .mel import HOP, mel_rows
+from .mel import HOP_SAMPLES, mel_rows
 from .recording import SAMPLE_RATE, Audio, AudioSource
 
-RANGE = 8.0  # log10 units under loud that are distinguished
-AUDIBLE = 4.0  # log10 units under the loudest moment that count as sound when the level is measured
-LOUD = 0.95  # share of what is audible that is not louder than loud
-FAINTEST = -4.0  # lower bound of a recording's level, log10 mel power: noise alone stays faint
-SILENT = 1e-3  # peak, −60 dB, under which a recording is silence
-FAINT = (
-    -0.5
-)  # lower bound of the level of sound as it comes: what is fainter moves a face a little less
-MEMORY = 30.0  # s, time constant in which what was heard is forgotten
-TOGETHER = 2  # rows, 20 ms, that have one level
-BINS = np.arange(-10.0, 8.0, 0.05)  # log10 mel power, of the histogram of what was heard
+LOUDNESS_RANGE_LOG10 = 8.0  # log10 power under loud that normalises to 0
+AUDIBLE_RANGE_LOG10 = 4.0  # log10 power under the loudest row that counts for the level
+LOUD_QUANTILE = 0.95  # share of the audible rows that are not louder than loud
+MIN_RECORDING_LEVEL = -4.0  # log10 mel power; lower, noise alone would be normalised to speech
+MIN_CAUSAL_LEVEL = -0.5  # log10 mel power; fainter audio moves a face a little less
+SILENT_PEAK = 1e-3  # −60 dB; a recording below it is silence
+LOUDNESS_MEMORY_S = 30.0  # time constant of forgetting
+ROWS_PER_LEVEL = 2  # 20 ms
+LEVEL_BINS_LOG10 = np.arange(-10.0, 8.0, 0.05)  # log10 mel power, of the histogram of levels
 
 
-class Level:
-    """Normalises log-mel rows by what was loud in the sound so far."""
+class CausalLevel:
+    """Normalises log-mel rows by the level of the audio so far, from a decaying histogram."""
 
     def __init__(self) -> None:
-        self.counts = np.zeros(len(BINS))
+        self.counts = np.zeros(len(LEVEL_BINS_LOG10))
 
     def normalise(self, rows: np.ndarray) -> np.ndarray:
-        """The next rows (m, B) at 100 Hz, normalised; m is a multiple of TOGETHER."""
-        loudest = np.clip(rows.max(1), BINS[0], BINS[-1])
-        places = np.searchsorted(BINS, loudest, side="right").reshape(-1, TOGETHER) - 1
-        levels = np.array([self._after(place) for place in places])
-        return normalise(rows, np.repeat(levels, TOGETHER)[:, None])
+        """Return the next rows (m, B) at 100 Hz, normalised; m is even."""
+        loudest = np.clip(rows.max(1), LEVEL_BINS_LOG10[0], LEVEL_BINS_LOG10[-1])
+        bins = np.searchsorted(LEVEL_BINS_LOG10, loudest, side="right") - 1
+        levels = np.array([self._update(pair) for pair in bins.reshape(-1, ROWS_PER_LEVEL)])
+        return normalise(rows, np.repeat(levels, ROWS_PER_LEVEL)[:, None])
 
-    def _after(self, places: np.ndarray) -> float:
-        """What is loud, in log10 mel power, once rows were heard whose loudest bands lie in bins (m,)."""
-        self.counts *= np.exp(-len(places) * HOP / SAMPLE_RATE / MEMORY)
-        np.add.at(self.counts, places, 1.0)
-        audible = BINS[np.flatnonzero(self.counts > 0.01)[-1]] - AUDIBLE
-        share = np.cumsum(np.where(audible < BINS, self.counts, 0.0))
-        return max(float(BINS[np.searchsorted(share, LOUD * share[-1])]), FAINT)
+    def _update(self, bins: np.ndarray) -> float:
+        """Return the level in log10 mel power after rows whose loudest bands lie in `bins`."""
+        self.counts *= np.exp(-len(bins) * HOP_SAMPLES / SAMPLE_RATE / LOUDNESS_MEMORY_S)
+        np.add.at(self.counts, bins, 1.0)
+        loudest = LEVEL_BINS_LOG10[np.flatnonzero(self.counts > 0.01)[-1]]
+        audible = loudest - AUDIBLE_RANGE_LOG10 < LEVEL_BINS_LOG10
+        count = np.cumsum(np.where(audible, self.counts, 0.0))
+        loud = LEVEL_BINS_LOG10[np.searchsorted(count, LOUD_QUANTILE * count[-1])]
+        return max(float(loud), MIN_CAUSAL_LEVEL)
 
 
-def normalised_rows(sound: AudioSource, filters: np.ndarray) -> Iterator[np.ndarray]:
-    """Log-mel rows of sound in pieces (m, B), normalised, as it comes; zeros for a recording that is hiss at most."""
-    level, held = Level(), np.zeros((0, len(filters)), np.float32)
-    silent = sound.peak < SILENT
-    for piece in mel_rows(sound, filters):
-        rows = np.concatenate([held, piece])
-        whole = len(rows) - len(rows) % TOGETHER
-        held = rows[whole:]
+def normalised_rows(audio: AudioSource, filters: np.ndarray) -> Iterator[np.ndarray]:
+    """Yield normalised log-mel rows (m, B) as audio arrives; zeros for a silent recording."""
+    level, rest = CausalLevel(), np.zeros((0, len(filters)), np.float32)
+    silent = audio.peak < SILENT_PEAK
+    for new_rows in mel_rows(audio, filters):
+        rows = np.concatenate([rest, new_rows])
+        whole = len(rows) - len(rows) % ROWS_PER_LEVEL
+        rows, rest = rows[:whole], rows[whole:]
         if whole:
-            yield np.zeros_like(rows[:whole]) if silent else level.normalise(rows[:whole])
-    if len(held):
-        yield (
-            np.zeros_like(held)
-            if silent
-            else level.normalise(np.repeat(held, TOGETHER, 0))[: len(held)]
-        )
+            yield np.zeros_like(rows) if silent else level.normalise(rows)
+    if len(rest):
+        padded = np.repeat(rest, ROWS_PER_LEVEL, 0)
+        yield np.zeros_like(rest) if silent else level.normalise(padded)[: len(rest)]
 
 
 def normalise(bands: np.ndarray, level: np.ndarray | float) -> np.ndarray:
-    """Bands (T', B) in log10 mel power to about 1 where it is loud and 0 for RANGE under that; silent for inf.
+    """Return bands relative to a level: 1 at the level, 0 at LOUDNESS_RANGE_LOG10 below.
 
-    level: (T', 1) or one for all, log10 mel power that is loud
+    Parameters
+    ----------
+    bands : (T', B)
+        log10 mel power.
+    level : (T', 1) or float
+        log10 mel power that is loud; infinity gives silence.
     """
     if np.isscalar(level) and np.isinf(level):
         return np.zeros_like(bands)
-    return np.clip(1 + (bands - level) / RANGE, 0, 1.2).astype(np.float32)
-
-
-# --------------------------------------------------------------------------------------------------- whole recordings
+    return np.clip(1 + (bands - level) / LOUDNESS_RANGE_LOG10, 0, 1.2).astype(np.float32)
 
 
 def loud_level(audio: Audio, filters: np.ndarray) -> float:
-    """What is loud in a whole recording, in log10 mel power, as training takes it; inf for silence."""
-    if audio.peak < SILENT:
+    """Return the level of a whole recording in log10 mel power, for training; inf for silence."""
+    if audio.peak < SILENT_PEAK:
         return float("inf")
-    return reference_level(
-        np.concatenate([rows.max(1) for rows in mel_rows(audio, filters)] or [np.zeros(1)])
-    )
+    loudest = [rows.max(1) for rows in mel_rows(audio, filters)]
+    return reference_level(np.concatenate(loudest or [np.zeros(1)]))
 
 
-def reference_level(level: np.ndarray) -> float:
-    """The same from the loudest band (T',) of each row."""
-    # Of what can be heard at all: a minute with one word in it is mostly noise floor.
-    return max(float(np.percentile(level[level > level.max() - AUDIBLE], 100 * LOUD)), FAINTEST)
+def reference_level(loudest: np.ndarray) -> float:
+    """Return the level of a recording, from the loudest band (T',) of each row.
+
+    Only audible rows count: a minute with one word in it is mostly noise.
+    """
+    audible = loudest[loudest > loudest.max() - AUDIBLE_RANGE_LOG10]
+    return max(float(np.percentile(audible, 100 * LOUD_QUANTILE)), MIN_RECORDING_LEVEL)

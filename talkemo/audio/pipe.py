@@ -1,4 +1,4 @@
-"""Sound as it comes, of which nobody knows how long it will be: from a pipe, a microphone, or a program."""
+"""Audio that is still arriving: from a pipe, a microphone or a program."""
 
 from __future__ import annotations
 
@@ -10,43 +10,62 @@ import numpy as np
 
 from ..errors import InputError
 from ..files.reading import printable
-from .recording import LARGEST_SAMPLE, LONGEST, MOST_CHANNELS, RATES, Converter
+from .samples import (
+    Converter,
+    check_array,
+    check_duration,
+    check_finite,
+    check_peak,
+    check_rate,
+)
 
-PIECE = 0.02  # s of a pipe that are read at a time
-RAW = np.dtype("<i2")  # of samples that come without a header
-HOW = "send a wav, or raw 16-bit samples with their rate: ... | talkemo animate MESH - --stream --raw 16000"
+PIPE_CHUNK_S = 0.02  # read from a pipe at a time
+RAW_SAMPLE_TYPE = np.dtype("<i2")  # of samples without a header
+PIPE_HINT = (
+    "send a wav, or raw 16-bit samples with their rate: "
+    "... | talkemo animate MESH - --stream --raw 16000"
+)
 
 
 class AudioStream:
-    """Mono samples at 16 kHz as they come, once.
+    """Mono samples at 16 kHz as they arrive; can be read once. An `AudioSource`.
 
-    pieces: consecutive samples (N,) or (N, channels), floats in [-1, 1] or whole numbers that use the range of their type
-    rate: samples a second; title: what the sound is called in messages
-    seconds: of sound that have come; ended: whether nothing follows
-    peak: not known
-    Raises InputError for an unusable rate, and as they come for unusable samples and for more than a day.
+    Parameters
+    ----------
+    pieces : iterable of (N,) or (N, channels)
+        Consecutive samples: floats in [-1, 1], or integers in the range of their type.
+    rate : int
+        Hz.
+    title : str
+        The stream's name in messages.
+
+    Attributes
+    ----------
+    seconds : float
+        Length of the audio that has arrived.
+    ended : bool
+        Whether the stream has ended.
+
+    Raises
+    ------
+    InputError
+        The rate is unusable. While reading: samples are unusable, or more than a day of them.
     """
 
-    peak = float("inf")
+    peak = float("inf")  # unknown
 
-    def __init__(self, pieces: Iterable[np.ndarray], rate: int, title: str = "the sound"):
-        if not RATES[0] <= rate <= RATES[1]:
-            raise InputError(
-                f"{title}: {rate} samples a second", f"from {RATES[0]} to {RATES[1]} are read"
-            )
+    def __init__(self, pieces: Iterable[np.ndarray], rate: int, title: str = "the stream"):
+        check_rate(rate, title)
         self.pieces, self.rate, self.name = pieces, rate, title
         self.seconds, self.ended = 0.0, False
 
     def chunks(self) -> Iterator[np.ndarray]:
-        """Consecutive pieces (N,) float32 in about [-1, 1], at 16 kHz."""
+        """Yield consecutive chunks (N,) float32 in about [-1, 1] at 16 kHz."""
         convert = Converter(self.rate)
         for piece in self.pieces:
-            block = self._floats(piece)
+            block = self._to_floats(piece)
             self.seconds += len(block) / self.rate
-            if self.seconds > LONGEST:
-                raise InputError(
-                    f"{self.name}: more than {LONGEST / 3600:.0f} hours of sound", "begin again"
-                )
+            check_duration(self.seconds, self.name)
             samples = convert(block, last=False)
             if len(samples):
                 yield samples
@@ -55,70 +74,63 @@ class AudioStream:
         if len(rest):
             yield rest
 
-    def _floats(self, piece: np.ndarray) -> np.ndarray:
-        """A piece as (N, channels) floats."""
+    def _to_floats(self, piece: np.ndarray) -> np.ndarray:
+        """Return a piece as (N, channels) floats. Raises InputError for unusable samples."""
         piece = np.asarray(piece)
-        if (
-            piece.ndim not in (1, 2)
-            or piece.dtype.kind not in "fiu"
-            or not 1 <= piece.size // max(len(piece), 1) <= MOST_CHANNELS
-        ):
-            raise InputError(
-                f"{self.name}: samples are {piece.dtype} {piece.shape}",
-                "give (N,) or (N, channels) floats in [-1, 1]",
-            )
+        check_array(piece, self.name)
         block = piece.reshape(len(piece), -1)
         if block.dtype.kind in "iu":
             block = block / np.float32(np.iinfo(block.dtype).max + 1.0)
-        if not np.isfinite(block).all():
-            raise InputError(
-                f"{self.name}: its samples contain NaN or infinity",
-                "give finite numbers in [-1, 1]",
-            )
-        if np.abs(block).max(initial=0.0) > LARGEST_SAMPLE:
-            raise InputError(
-                f"{self.name}: samples of {np.abs(block).max():.0e}", "sound lies between -1 and 1"
-            )
+        check_finite(block, self.name)
+        check_peak(block, self.name)
         return block
 
 
 def open_pipe(source: IO[bytes], raw_rate: int | None = None, title: str = "stdin") -> AudioStream:
-    """The sound of a wav that is being written to a pipe, or with `raw_rate` of raw 16-bit mono samples, little-endian.
+    """Return the audio that is being written to a pipe.
 
-    Raises InputError for anything else.
+    Parameters
+    ----------
+    raw_rate : int, optional
+        Rate in Hz of 16-bit little-endian mono samples without a header; a wav if omitted.
+    title : str
+        The stream's name in messages.
+
+    Raises
+    ------
+    InputError
+        The pipe is empty or has something else.
     """
     if raw_rate is not None:
-        return AudioStream(_raw(source, max(1, int(PIECE * raw_rate))), raw_rate, title)
+        samples = max(1, int(PIPE_CHUNK_S * raw_rate))
+        return AudioStream(_read_raw(source, samples), raw_rate, title)
     try:
-        file = wave.open(source, "rb")  # noqa: SIM115 (the pipe is its owner's)
+        file = wave.open(source, "rb")  # noqa: SIM115 (the caller closes the pipe)
     except EOFError:
-        raise InputError(f"{title}: no sound comes", HOW) from None
+        raise InputError(f"{title}: no audio arrives", PIPE_HINT) from None
     except (wave.Error, ValueError) as error:
-        raise InputError(
-            f"{title}: not a wav of whole numbers ({printable(str(error))})", HOW
-        ) from None
-    return AudioStream(_wav(file), file.getframerate(), title)
+        reason = printable(str(error))
+        raise InputError(f"{title}: not a wav of integers ({reason})", PIPE_HINT) from None
+    return AudioStream(_read_wav(file), file.getframerate(), title)
 
 
-def _raw(source: IO[bytes], samples: int) -> Iterator[np.ndarray]:
-    while block := source.read(samples * RAW.itemsize):
-        yield np.frombuffer(block[: len(block) // RAW.itemsize * RAW.itemsize], RAW)
+def _read_raw(source: IO[bytes], samples: int) -> Iterator[np.ndarray]:
+    while block := source.read(samples * RAW_SAMPLE_TYPE.itemsize):
+        whole = len(block) // RAW_SAMPLE_TYPE.itemsize * RAW_SAMPLE_TYPE.itemsize
+        yield np.frombuffer(block[:whole], RAW_SAMPLE_TYPE)
 
 
-def _wav(file: wave.Wave_read) -> Iterator[np.ndarray]:
-    channels, width, size = (
-        file.getnchannels(),
-        file.getsampwidth(),
-        max(1, int(PIECE * file.getframerate())),
-    )
+def _read_wav(file: wave.Wave_read) -> Iterator[np.ndarray]:
+    """Yield the samples of a wav as (N, channels) integers that use the range of their type."""
+    channels, width = file.getnchannels(), file.getsampwidth()
+    size = max(1, int(PIPE_CHUNK_S * file.getframerate()))
     while block := file.readframes(size):
-        whole = np.frombuffer(
-            block[: len(block) // (channels * width) * channels * width], np.uint8
-        ).reshape(-1, width)
-        if width == 1:  # the only ones without a sign
-            samples = (whole[:, 0].astype(np.int16) - 128).astype(np.int8)
-        else:  # as the highest bytes of 32 bits
-            bytes_ = np.zeros((len(whole), 4), np.uint8)
-            bytes_[:, 4 - width :] = whole
-            samples = bytes_.view("<i4")[:, 0]
+        whole = len(block) // (channels * width) * channels * width
+        raw = np.frombuffer(block[:whole], np.uint8).reshape(-1, width)
+        if width == 1:  # unsigned, unlike all others
+            samples = (raw[:, 0].astype(np.int16) - 128).astype(np.int8)
+        else:  # the highest bytes of 32 bits
+            padded = np.zeros((len(raw), 4), np.uint8)
+            padded[:, 4 - width :] = raw
+            samples = padded.view("<i4")[:, 0]
         yield samples.reshape(-1, channels)

@@ -1,9 +1,8 @@
-"""Files that appear whole or not at all, and the one boundary around reading: regular files only, sizes known before
-anything is allocated, and every failure an InputError of one line that names the file.
-"""
+"""The processor cores and the torch device to compute on."""
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING
 
 from ..errors import InputError
@@ -11,21 +10,18 @@ from ..errors import InputError
 if TYPE_CHECKING:
     import torch
 
-import os
-
-
-def available_cores() -> int:
-    """Cores that this process may use, at least one."""
-    return max(
-        1, len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    )
-
-
 DEVICES = ("auto", "cpu", "cuda")
 
 
+def available_cores() -> int:
+    """Return the number of cores that this process may use, at least one."""
+    if hasattr(os, "sched_getaffinity"):
+        return max(1, len(os.sched_getaffinity(0)))
+    return os.cpu_count() or 1
+
+
 def choose_device(device: str) -> torch.device:
-    """The torch device of auto, cpu or cuda. Raises InputError where CUDA is asked for and there is none."""
+    """Return the torch device for auto, cpu or cuda. Raises InputError if CUDA is unavailable."""
     import torch
 
     available = torch.cuda.is_available()

@@ -1,4 +1,4 @@
-"""Processes that work for this one and end with it, and other machines that work for it."""
+"""Worker processes that end with this process, and workers on a Dask cluster."""
 
 from __future__ import annotations
 
@@ -15,17 +15,30 @@ from typing import Any
 
 from ..errors import InputError, TalkemoError
 
-ANSWERS_WITHIN = "10s"  # a cluster's scheduler
+SCHEDULER_TIMEOUT = "10s"  # how long to wait for the scheduler of a cluster
 
 
-def each_done(
+def map_tasks(
     function: Callable[[Any], Any], tasks: Sequence[Any], jobs: int, scheduler: str | None = None
 ) -> Iterator[Any]:
-    """Do a task after the other, in processes of this machine or on a Dask cluster; yields what each returns when it is done.
+    """Yield `function(task)` for each task, computed in local processes or on a Dask cluster.
 
-    The function writes what is large to files, which all machines of a cluster have to see by the same names.
-    scheduler: the address of a cluster's scheduler, such as tcp://host:8786; None for `jobs` processes here
-    Raises InputError where no cluster answers, TalkemoError where it is not installed or a process is ended.
+    Local results come in the order of the tasks, results of a cluster as they finish. The function
+    should write large results to files; all machines of a cluster must see the same paths.
+
+    Parameters
+    ----------
+    jobs : int
+        Number of local processes; ignored with a scheduler.
+    scheduler : str, optional
+        Address of a cluster's scheduler, such as tcp://host:8786.
+
+    Raises
+    ------
+    InputError
+        The scheduler does not answer.
+    TalkemoError
+        Dask is not installed, a task failed on the cluster, or a local process was killed.
     """
     if scheduler is None:
         with worker_pool(jobs) as pool:
@@ -34,11 +47,10 @@ def each_done(
     try:
         from distributed import Client, as_completed
     except ImportError:
-        raise TalkemoError(
-            "no Dask to reach a cluster by", "pip install 'talkemo[cluster]'"
-        ) from None
+        hint = "pip install 'talkemo[cluster]'"
+        raise TalkemoError("no Dask installed, which a cluster needs", hint) from None
     try:
-        client = Client(scheduler, timeout=ANSWERS_WITHIN)
+        client = Client(scheduler, timeout=SCHEDULER_TIMEOUT)
     except (OSError, ValueError) as error:
         raise InputError(
             f"{scheduler}: no cluster answers ({type(error).__name__})",
@@ -50,11 +62,11 @@ def each_done(
             for future in as_completed(futures):
                 failure = future.exception()
                 if failure is not None:
+                    reason = f"{type(failure).__name__}: {failure}"
                     raise TalkemoError(
-                        f"a worker of the cluster failed: {type(failure).__name__}: {failure}"[
-                            :200
-                        ],
-                        "are talkemo, its weights and the files on every machine? What is done is kept",
+                        f"a worker of the cluster failed: {reason}"[:200],
+                        "check that every machine has talkemo, its weights and the files; "
+                        "finished tasks are kept",
                     )
                 yield future.result()
         finally:
@@ -63,38 +75,33 @@ def each_done(
 
 @contextmanager
 def worker_pool(jobs: int) -> Iterator[ProcessPoolExecutor]:
-    """A pool of fresh processes, which end when this one does, even by a signal that it cannot catch.
+    """Yield a pool of new processes, which end with this process even if it is killed.
 
-    Raises TalkemoError where one of them is ended from outside, as systems do that run out of memory.
+    Raises TalkemoError if one of them is killed, for example because memory ran out.
     """
-    pool = ProcessPoolExecutor(jobs, get_context("spawn"), _begin)
+    pool = ProcessPoolExecutor(jobs, get_context("spawn"), _prepare_worker)
     try:
         yield pool
     except BaseException as error:
-        for process in list(
-            (pool._processes or {}).values()
-        ):  # what they have begun is of no use any more
-            process.terminate()
+        for process in list((pool._processes or {}).values()):
+            process.terminate()  # their results are not needed any more
         if isinstance(error, BrokenProcessPool):
             raise TalkemoError(
-                "a process that computed was ended by the system",
-                "run it again, with fewer --jobs if memory is short: what is done is kept",
+                "a worker process was ended by the system",
+                "run it again, with fewer --jobs if memory is short; finished tasks are kept",
             ) from None
         raise
     finally:
         pool.shutdown(cancel_futures=True)
 
 
-def _begin() -> None:
-    """Prepare a process of the pool."""
-    signal.signal(
-        signal.SIGINT, signal.SIG_IGN
-    )  # of Ctrl-C the process that made the pool takes care
-    threading.Thread(target=_end_with_parent, daemon=True).start()
+def _prepare_worker() -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent handles Ctrl-C
+    threading.Thread(target=_exit_with_parent, daemon=True).start()
 
 
-def _end_with_parent() -> None:
-    """Wait for the end of the parent, then end this process: it would wait for more work for ever."""
+def _exit_with_parent() -> None:
+    """End this process when its parent ends; otherwise it would wait for tasks forever."""
     parent = multiprocessing.parent_process()
     if parent is not None:
         parent.join()

@@ -19,7 +19,7 @@ import numpy as np
 
 from ..capture.fitting import FRAME_FIELDS, Capture, Fitter
 from ..capture.landmarks import LandmarkSchema
-from ..compute.workers import each_done
+from ..compute.workers import map_tasks
 from ..errors import InputError
 from ..face.canonical import Face, face_of_tensors
 from ..files.arrays import NpzFile, read_npz
@@ -232,7 +232,7 @@ def fit_corpus(
     models : Models
         With the face model that is fitted.
     jobs, scheduler
-        See `each_done`; machines of a cluster must see all folders by the same names.
+        See `map_tasks`; machines of a cluster must see all folders by the same names.
     progress : callable, optional
         Called with the number of recordings done and their total.
     finished : FinishedPeople, optional
@@ -267,7 +267,7 @@ def fit_corpus(
     if done and progress:
         progress(done, total)
     if tasks:
-        for results in each_done(_fit_person, tasks, jobs, scheduler):
+        for results in map_tasks(_fit_person, tasks, jobs, scheduler):
             fitted[results[0].speaker] = results
             done += len(results)
             if progress:

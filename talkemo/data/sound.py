@@ -9,8 +9,8 @@ import numpy as np
 import torch
 
 from ..audio import mel
-from ..audio.loudness import RANGE, reference_level
-from ..audio.mel import FFT, HOP
+from ..audio.loudness import LOUDNESS_RANGE_LOG10, reference_level
+from ..audio.mel import FFT_SAMPLES, HOP_SAMPLES
 from ..audio.recording import SAMPLE_RATE
 
 # Lengths of the vocal tract relative to the speaker's own, as warps of the frequency axis; the middle one is 1.
@@ -61,7 +61,7 @@ def best_delay(samples: np.ndarray, late: np.ndarray, most: int = 3000) -> int:
 def tract_filters() -> torch.Tensor:
     """Mel filter banks (15, 80, 257) that shift formants as vocal tracts of the lengths TRACTS do."""
     plain = mel.mel_filters()
-    bins = np.arange(FFT // 2 + 1)
+    bins = np.arange(FFT_SAMPLES // 2 + 1)
     warped = np.stack(
         [[np.interp(bins * tract, bins, row, right=0) for row in plain] for tract in TRACTS]
     )
@@ -147,10 +147,12 @@ def mel_batch(
     vary: whether the vocal tract, the microphone's tone and the level that counts as loud vary from row to row
     """
     device, count = wave.device, len(wave)
-    padded = torch.nn.functional.pad(wave, (FFT // 2, FFT // 2))
-    window = torch.hann_window(FFT, device=device)
+    padded = torch.nn.functional.pad(wave, (FFT_SAMPLES // 2, FFT_SAMPLES // 2))
+    window = torch.hann_window(FFT_SAMPLES, device=device)
     power = (
-        torch.stft(padded, FFT, HOP, window=window, center=False, return_complex=True)
+        torch.stft(
+            padded, FFT_SAMPLES, HOP_SAMPLES, window=window, center=False, return_complex=True
+        )
         .abs()
         .square()
     )
@@ -161,7 +163,7 @@ def mel_batch(
         tract[rows] = torch.randint(len(TRACTS), (len(rows),), device=device)
     bands = (
         torch.bmm(tract_filters().to(device)[tract], power)
-        .clamp_min(mel.FLOOR)
+        .clamp_min(mel.MIN_MEL_POWER)
         .log10()
         .transpose(1, 2)
     )
@@ -169,7 +171,7 @@ def mel_batch(
         # A tone control: a smooth curve over the bands, ± 5 dB.
         knots = 0.25 * torch.randn(count, 1, 5, device=device)
         tone = torch.nn.functional.interpolate(
-            knots, size=mel.MELS, mode="linear", align_corners=True
+            knots, size=mel.MEL_BANDS, mode="linear", align_corners=True
         )
         bands = bands + tone
     if levels is None:
@@ -178,9 +180,9 @@ def mel_batch(
     silent, levels = torch.isinf(levels)[:, None, None], levels[:, None].expand(-1, bands.shape[1])
     if vary:
         # How loud a voice is, is not known yet where it begins, see `loudness.Level`; here far less than there.
-        time = torch.arange(bands.shape[1], device=device) * HOP / SAMPLE_RATE
+        time = torch.arange(bands.shape[1], device=device) * HOP_SAMPLES / SAMPLE_RATE
         rise = _uniform(-0.5, 2.5, count, device) * (torch.rand(count, 1, device=device) < 0.4)
         rise = rise * torch.exp(-time / _uniform(0.2, 1.5, count, device))
         levels = levels + 0.25 * torch.randn(count, 1, device=device) + rise
-    rows = (1 + (bands - levels[..., None]) / RANGE).clamp(0, 1.2)
-    return torch.where(silent, 0.0, rows)[:, : wave.shape[1] // (2 * HOP) * 2]
+    rows = (1 + (bands - levels[..., None]) / LOUDNESS_RANGE_LOG10).clamp(0, 1.2)
+    return torch.where(silent, 0.0, rows)[:, : wave.shape[1] // (2 * HOP_SAMPLES) * 2]

@@ -214,7 +214,7 @@ def capture_folder(
     InputError
         If there is nothing to do, or `out` is not a folder.
     """
-    from ..compute.workers import each_done
+    from ..compute.workers import map_tasks
 
     synchronise = check_mode(sync, "way to synchronise")
     clips = find_clips(folder, kind)
@@ -232,7 +232,7 @@ def capture_folder(
     if progress:
         progress(done, len(tasks))
     if todo:
-        for number, _ in enumerate(each_done(_capture_clip, todo, jobs, scheduler), done + 1):
+        for number, _ in enumerate(map_tasks(_capture_clip, todo, jobs, scheduler), done + 1):
             if progress:
                 progress(number, len(tasks))
     results = [_clip_result(task) for task in tasks]

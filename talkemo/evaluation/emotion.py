@@ -29,7 +29,7 @@ RECOVERY_STEP = 5  # every so many'th vertex is used for it
 
 Judge = Callable[
     [torch.Tensor], torch.Tensor
-]  # maps (N, 3, 128, 128) in UNIT → logits (N, classes)
+]  # maps (N, 3, 128, 128) in MAP_UNIT_MM → logits (N, classes)
 
 
 def evaluate_emotion(
@@ -193,7 +193,7 @@ def classify(
 
 
 def map_batches(face: Face, faces: Motion | np.ndarray) -> Iterator[torch.Tensor]:
-    """Consecutive maps (≤ 128, 3, 128, 128) in UNIT of the frames of a motion, or of displacements (N, V, 3) mm."""
+    """Consecutive maps (≤ 128, 3, 128, 128) in MAP_UNIT_MM of the frames of a motion, or of displacements (N, V, 3) mm."""
     for start in range(0, len(faces), MAPS_AT_A_TIME):
         part = slice(start, start + MAPS_AT_A_TIME)
         if isinstance(faces, Motion):

@@ -13,29 +13,41 @@ Network = TypeVar("Network", bound=nn.Module)
 
 
 def build_network(make: Callable[[], Network], tensors: dict[str, np.ndarray]) -> Network:
-    """The network that `make` makes, with tensors in the place of random weights, which are never drawn; float32."""
+    """Return the network that `make` creates, in float32, with tensors of a weights file.
+
+    The network is created without drawing random weights.
+    """
     with torch.device("meta"):
         network = make()
-    network.load_state_dict(
-        {name: to_tensor(array) for name, array in tensors.items()}, assign=True
-    )
+    network.load_state_dict(_to_tensors(tensors), assign=True)
     return network
 
 
-def load_tensors(network: nn.Module, tensors: dict[str, np.ndarray], some: bool = False) -> None:
-    """Give a network that is there the tensors of a weights file; some: whether they may be a part of its own.
+def load_tensors(network: nn.Module, tensors: dict[str, np.ndarray], partial: bool = False) -> None:
+    """Copy tensors of a weights file into a network.
 
-    Raises KeyError for a tensor that the network does not have.
+    With `partial`, the file may lack tensors of the network, which keep their values. Raises
+    KeyError or RuntimeError for tensors that do not fit the network.
     """
-    found = network.load_state_dict(
-        {name: to_tensor(array) for name, array in tensors.items()}, strict=not some
-    )
-    if found.unexpected_keys:
-        raise KeyError(f"no tensor {found.unexpected_keys[0]} in the network")
+    mismatch = network.load_state_dict(_to_tensors(tensors), strict=not partial)
+    if mismatch.unexpected_keys:
+        raise KeyError(f"no tensor {mismatch.unexpected_keys[0]} in the network")
+
+
+def float16_tensors(network: nn.Module) -> dict[str, np.ndarray]:
+    """Return all tensors of a network in float16, for a weights file."""
+    return {
+        name: tensor.detach().cpu().numpy().astype(np.float16)
+        for name, tensor in network.state_dict().items()
+    }
 
 
 def to_tensor(array: np.ndarray) -> torch.Tensor:
-    """A tensor in float32, or of the array's own type where that holds whole numbers."""
+    """Return an array as a tensor: floats in float32, other types unchanged."""
     return torch.from_numpy(
         np.ascontiguousarray(array.astype(np.float32) if array.dtype.kind == "f" else array)
     )
+
+
+def _to_tensors(arrays: dict[str, np.ndarray]) -> dict[str, torch.Tensor]:
+    return {name: to_tensor(array) for name, array in arrays.items()}

@@ -1,10 +1,11 @@
-"""Emotion transfer (3D-TalkEmo, section 3.4): StarGAN on geometry maps, light enough for real time on two cores.
+"""Emotion transfer (3D-TalkEmo, section 3.4): StarGAN on geometry maps, in real time on a CPU.
 
-The generator sees the face's geometry map pooled to 32×32 pixels and predicts a residual (Choi et al. 2018 predict the
-picture itself at full resolution, at a hundred times the cost). A motion's map is linear in its coordinates, and the
-residual is measured in the span of the face's blend shapes: an emotion moves skin and does not crumple it. Both linear
-maps are computed once, when the generator is made (train/maps.py), so that a transfer takes coordinates and gives
-coordinates, and no map is drawn.
+The generator takes the face's geometry map, pooled to 32×32 pixels, and predicts a residual. (Choi
+et al. 2018 predict the image itself at full resolution, at a hundred times the cost.) A motion's
+map is linear in its coordinates, and the residual is projected onto the span of the face's blend
+shapes, so that an emotion moves skin without crumpling it. Both linear maps are computed once, when
+the generator is created (train/maps.py). A transfer therefore maps coordinates to coordinates, and
+no map is rendered.
 """
 
 from __future__ import annotations
@@ -22,30 +23,25 @@ from ..expression.emotions import EMOTIONS, effective_amounts
 from ..face.canonical import Face
 from ..face.motion import Motion
 from .building import build_network, to_tensor
+from .protocols import EmotionTransfer
 
-UNIT = 4.0  # mm of displacement that the networks see as one
-INNER = 32  # pixels on a side of the map that the generator sees
-BATCH = 64  # frames at a time when animating
-# An emotion must not open lips that are closed for a b, m or p. The share of its mouth opening that is cancelled is
-# SPOKEN + (1 − SPOKEN) · exp(−opening / SHUT).
-SHUT = 2.0  # mm, decay length
-SPOKEN = 0.5  # share that is always cancelled
-# Intensities that the generator was trained with. What it adds does not grow in proportion to them, amounts do: see
-# `EmotionModel.labels`.
-LEVELS = np.linspace(0.15, 1.5, 28, dtype=np.float32)
-SMALLEST_STRENGTH = 0.05  # relative to level 1, of the lowest level
-NEUTRAL = EMOTIONS.index("neutral")
-FULL_PRECISION = (
-    "picture",
-    "measure",
-    "residual",
-    "opening",
-    "place",
-)  # tensors that weights files keep in float32
+MAP_UNIT_MM = 4.0  # displacement that is 1 in the maps that networks see
+GENERATOR_MAP_SIZE = 32  # pixels on a side of the map that the generator sees
+TRANSFER_BATCH_FRAMES = 64  # frames at a time
+# An emotion must not open lips that are closed for a b, m or p. The fraction of its mouth opening
+# that is cancelled is a + (1 − a) · exp(−opening / decay), where a is ALWAYS_CANCELLED_OPENING.
+LIP_CLOSING_DECAY_MM = 2.0
+ALWAYS_CANCELLED_OPENING = 0.5
+# Intensities that the generator was trained with. Its residual does not grow in proportion to the
+# intensity, but emotion amounts are proportional: see `EmotionModel.labels`.
+INTENSITY_LEVELS = np.linspace(0.15, 1.5, 28, dtype=np.float32)
+MIN_RELATIVE_STRENGTH = 0.05  # of the lowest intensity, relative to intensity 1
+NEUTRAL_INDEX = EMOTIONS.index("neutral")
+FLOAT32_TENSORS = ("picture", "measure", "residual", "opening", "place")  # others are float16
 
 
 class ResidualBlock(nn.Module):
-    """Two 3×3 convolutions beside an identity."""
+    """Two 3×3 convolutions with a skip connection."""
 
     def __init__(self, channels: int):
         super().__init__()
@@ -58,28 +54,26 @@ class ResidualBlock(nn.Module):
 
 @dataclass(frozen=True, eq=False)
 class LinearMaps:
-    """What the generator knows of the face, all linear. S coordinates of a motion, Z of a residual.
+    """What the generator knows of the face, with S coordinates of a motion and Z of a residual.
 
-    picture: (S, 3·32·32), the pooled geometry map in UNIT of a unit of each coordinate, mm
-    measure: (3·32·32, Z), coordinates of a residual by least squares on its pooled map
-    residual: (Z, S) mm, a motion's coordinates of a unit of each of a residual's
-    opening: (Z,) mm, by which a unit of each of a residual's coordinates opens the lips
-    place: (1, 3, 32, 32), the mask of the chart, row and column of each pixel
+    The fields are named as the tensors in weights files.
     """
 
-    picture: torch.Tensor
-    measure: torch.Tensor
-    residual: torch.Tensor
-    opening: torch.Tensor
-    place: torch.Tensor
+    picture: torch.Tensor  # (S, 3·32·32) pooled map in MAP_UNIT_MM of each coordinate, at 1 mm
+    measure: torch.Tensor  # (3·32·32, Z) least-squares projection of a map to residual coordinates
+    residual: torch.Tensor  # (Z, S) mm, motion coordinates of each residual coordinate, at 1
+    opening: torch.Tensor  # (Z,) mm that each residual coordinate opens the lips by, at 1
+    place: torch.Tensor  # (1, 3, 32, 32) mask of the chart, row and column of each pixel
 
 
 class Generator(nn.Module):
-    """G(x, c): pooled maps (N, 3, 32, 32) in UNIT and labels (N, 8) → coordinates (N, Z) of a residual.
+    """StarGAN's generator: pooled maps and labels to coordinates of a residual.
 
-    A label has the intensity of the wanted emotion in its place and zeros elsewhere; neutral is 1.
+    Maps are (N, 3, 32, 32) in MAP_UNIT_MM. A label (N, 8) is zero but for the intensity of the
+    wanted emotion; neutral has intensity 1. Residual coordinates are (N, Z).
 
-    It works at 32×32 and 8×8 pixels. No normalisation layers: instance norm would take away how far a face is moved.
+    The network works at 32×32 and 8×8 pixels. It has no normalisation layers: instance norm would
+    discard how far a face is moved.
     """
 
     picture: torch.Tensor
@@ -90,28 +84,29 @@ class Generator(nn.Module):
 
     def __init__(self, maps: LinearMaps, channels: int, blocks: int):
         super().__init__()
-        for name in FULL_PRECISION:
+        for name in FLOAT32_TENSORS:
             self.register_buffer(name, getattr(maps, name))
-        few, some, many = channels // 4, channels // 2, channels
-        self.entry = nn.Conv2d(3 + 3 + len(EMOTIONS), few, 3, padding=1)
-        self.down = nn.Conv2d(few, some, 4, stride=2, padding=1)
-        self.down_again = nn.Conv2d(some, many, 4, stride=2, padding=1)
-        self.blocks = nn.Sequential(*(ResidualBlock(many) for _ in range(blocks)))
-        self.up = nn.ConvTranspose2d(many, some, 4, stride=2, padding=1)
-        self.up_again = nn.ConvTranspose2d(some, few, 4, stride=2, padding=1)
-        self.exit = nn.Conv2d(few, 3, 3, padding=1)
+        half, quarter = channels // 2, channels // 4
+        self.entry = nn.Conv2d(3 + 3 + len(EMOTIONS), quarter, 3, padding=1)
+        self.down = nn.Conv2d(quarter, half, 4, stride=2, padding=1)
+        self.down_again = nn.Conv2d(half, channels, 4, stride=2, padding=1)
+        self.blocks = nn.Sequential(*(ResidualBlock(channels) for _ in range(blocks)))
+        self.up = nn.ConvTranspose2d(channels, half, 4, stride=2, padding=1)
+        self.up_again = nn.ConvTranspose2d(half, quarter, 4, stride=2, padding=1)
+        self.exit = nn.Conv2d(quarter, 3, 3, padding=1)
 
     def forward(self, x: torch.Tensor, label: torch.Tensor) -> torch.Tensor:
-        wide = label[:, :, None, None].expand(-1, -1, INNER, INNER)
-        first = self.entry(torch.cat([x, self.place.expand(len(x), -1, -1, -1), wide], dim=1))
+        size = GENERATOR_MAP_SIZE
+        label_maps = label[:, :, None, None].expand(-1, -1, size, size)
+        first = self.entry(torch.cat([x, self.place.expand(len(x), -1, -1, -1), label_maps], dim=1))
         second = self.down(functional.relu(first))
         third = self.blocks(self.down_again(functional.relu(second)))
         second = second + self.up(functional.relu(third))
-        raw = self.exit(functional.relu(first + self.up_again(functional.relu(second))))
-        return raw.flatten(1) @ self.measure
+        residual = self.exit(functional.relu(first + self.up_again(functional.relu(second))))
+        return residual.flatten(1) @ self.measure
 
 
-class EmotionModel:
+class EmotionModel(EmotionTransfer):
     """A trained generator for a face, on a device."""
 
     def __init__(
@@ -125,107 +120,126 @@ class EmotionModel:
         self.generator = generator.eval().to(self.device)
         self.face = face
         self.settings = settings
-        self._strengths: dict[int, np.ndarray] = {}  # of the emotions that were asked for
+        self._strengths: dict[int, np.ndarray] = {}  # cache of `strength` by emotion
 
     def transfer(self, motion: Motion, amounts: np.ndarray, from_neutral: bool = True) -> Motion:
-        """The motion with emotions: amounts (8,) throughout, or (T, 8) a frame, in the order of EMOTIONS.
+        """Return the motion with emotions, see `EmotionTransfer`.
 
-        An amount of 1 is an emotion in full, 1.5 the most; mixes are mixes of residuals. Frames whose amounts are all 0
-        stay as they are, to the bit.
-        from_neutral: whether the face shows no emotion yet. A neutral amount then changes nothing; otherwise it removes
-            what emotion there is
+        Amounts are at most 1.5; the residuals of a mix are added. Frames whose amounts are all
+        zero keep their coordinates to the bit.
         """
-        shares = np.array(np.broadcast_to(amounts, (len(motion), len(EMOTIONS))), np.float32)
+        amounts = np.array(np.broadcast_to(amounts, (len(motion), len(EMOTIONS))), np.float32)
         if from_neutral:
-            shares[:, NEUTRAL] = 0
-        shares[:, NEUTRAL] = np.minimum(
-            shares[:, NEUTRAL], 1
-        )  # no more can be removed than there is
-        moved = np.flatnonzero(shares.any(1))
-        if not len(moved):
+            amounts[:, NEUTRAL_INDEX] = 0
+        # No more than the whole emotion can be removed.
+        amounts[:, NEUTRAL_INDEX] = np.minimum(amounts[:, NEUTRAL_INDEX], 1)
+        changed = np.flatnonzero(amounts.any(1))
+        if not len(changed):
             return motion
         coordinates = motion.coordinates.copy()
-        for start in range(0, len(moved), BATCH):
-            rows = moved[start : start + BATCH]
-            own = torch.from_numpy(coordinates[rows]).to(self.device)
+        for start in range(0, len(changed), TRANSFER_BATCH_FRAMES):
+            rows = changed[start : start + TRANSFER_BATCH_FRAMES]
+            maps = torch.from_numpy(coordinates[rows]).to(self.device) @ self.generator.picture
             opening = coordinates[rows] @ self.face.lip_opening_gradient
-            coordinates[rows] += self.residual(own @ self.generator.picture, opening, shares[rows])
+            coordinates[rows] += self.residual(maps, opening, amounts[rows])
         return Motion(motion.times, coordinates, motion.loudness)
 
-    def residual(
-        self, picture: torch.Tensor, opening: np.ndarray, shares: np.ndarray
-    ) -> np.ndarray:
-        """What emotions add to the coordinates of N faces, (N, S) mm.
+    def residual(self, maps: torch.Tensor, opening: np.ndarray, amounts: np.ndarray) -> np.ndarray:
+        """Return what emotions add to the coordinates of N faces, (N, S) mm.
 
-        picture: (N, 3·32·32), the faces' pooled maps in UNIT; opening: (N,) mm, of their lips; shares: (N, 8)
+        Parameters
+        ----------
+        maps : (N, 3·32·32)
+            Pooled maps of the faces, in MAP_UNIT_MM.
+        opening : (N,) mm
+            Lip openings of the faces.
+        amounts : (N, 8)
+            Amount of each emotion.
         """
         generator = self.generator
         with torch.inference_mode():
-            maps = picture.view(-1, 3, INNER, INNER)
-            residual = torch.zeros(len(maps), generator.measure.shape[1], device=self.device)
-            for k in np.flatnonzero(shares.any(0)):
+            maps = maps.view(-1, 3, GENERATOR_MAP_SIZE, GENERATOR_MAP_SIZE)
+            total = torch.zeros(len(maps), generator.measure.shape[1], device=self.device)
+            for emotion in np.flatnonzero(amounts.any(0)):
                 label = torch.zeros(len(maps), len(EMOTIONS), device=self.device)
-                level, part = self.labels(int(k), shares[:, k])
-                label[:, k] = torch.from_numpy(level).to(self.device)
-                own = generator(maps, label)
-                if k == NEUTRAL:
-                    own = own - self._neutral_at_rest
-                residual += torch.from_numpy(part).to(self.device)[:, None] * own
-            moved = (residual @ generator.residual).cpu().numpy()
-            opened = (residual @ generator.opening).cpu().numpy()
-        # Training has a term for the same purpose, which anger, shouted by actors, learns only in part.
-        closed = np.exp(-np.maximum(opening, 0) / SHUT)
-        return (
-            moved
-            - (opened * (SPOKEN + (1 - SPOKEN) * closed))[:, None] * self.face.unit_jaw_opening
-        )
+                level, factor = self.labels(int(emotion), amounts[:, emotion])
+                label[:, emotion] = torch.from_numpy(level).to(self.device)
+                residual = generator(maps, label)
+                if emotion == NEUTRAL_INDEX:
+                    residual = residual - self._neutral_at_rest
+                total += torch.from_numpy(factor).to(self.device)[:, None] * residual
+            moved = (total @ generator.residual).cpu().numpy()
+            opened = (total @ generator.opening).cpu().numpy()
+        # The training has a loss term for closed lips, but learns it only in part for anger, which
+        # actors shout.
+        closed = np.exp(-np.maximum(opening, 0) / LIP_CLOSING_DECAY_MM)
+        cancelled = ALWAYS_CANCELLED_OPENING + (1 - ALWAYS_CANCELLED_OPENING) * closed
+        return moved - (opened * cancelled)[:, None] * self.face.unit_jaw_opening
 
     @cached_property
     def _neutral_at_rest(self) -> torch.Tensor:
-        """(1, S) what neutral adds to the face at rest: the mouth of the average actor, who is not the one at hand."""
-        rest = torch.zeros(1, 3, INNER, INNER, device=self.device)
+        """(1, Z) residual of neutral for the face at rest: the mouth of the average actor."""
         label = torch.zeros(1, len(EMOTIONS), device=self.device)
-        label[:, NEUTRAL] = 1
+        label[:, NEUTRAL_INDEX] = 1
+        return self._residual_at_rest(label)
+
+    def _residual_at_rest(self, label: torch.Tensor) -> torch.Tensor:
+        """Return the residual (N, Z) of labels (N, 8) for the face at rest."""
+        size = GENERATOR_MAP_SIZE
         with torch.inference_mode():
-            return self.generator(rest, label)
+            return self.generator(torch.zeros(len(label), 3, size, size, device=self.device), label)
 
     def labels(self, emotion: int, amounts: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Levels (N,) float32 to label an emotion with for amounts (N,), and the share (N,) of its residual to add.
+        """Return the label and the factor of the residual that make up amounts of an emotion.
 
-        Together they move a face in proportion to the amount, of which the part beyond 1 counts less.
+        Together they move a face in proportion to the amount, of which the excess over 1 counts
+        less.
+
+        Parameters
+        ----------
+        emotion : int
+            Index in EMOTIONS.
+        amounts : (N,)
+            Amounts of the emotion.
+
+        Returns
+        -------
+        level, factor : (N,) float32
+            The intensity for the generator's label, and what to multiply the residual by.
         """
-        if emotion == NEUTRAL:  # has no intensities: less of it is less of its residual
+        if emotion == NEUTRAL_INDEX:  # has a single intensity
             return np.ones_like(amounts), amounts
         wanted = effective_amounts(amounts)
         strength = self.strength(emotion)
-        level = np.interp(wanted, strength, LEVELS).astype(np.float32)
-        reached = np.interp(level, LEVELS, strength)
+        level = np.interp(wanted, strength, INTENSITY_LEVELS).astype(np.float32)
+        reached = np.interp(level, INTENSITY_LEVELS, strength)
         return level, (wanted / reached).astype(np.float32)
 
     def strength(self, emotion: int) -> np.ndarray:
-        """(L,) how far an emotion at each of LEVELS moves the face at rest, relative to level 1; ascending."""
+        """Return how far each of INTENSITY_LEVELS moves the face at rest, relative to level 1.
+
+        The result (L,) is strictly ascending.
+        """
         if emotion not in self._strengths:
-            levels = torch.from_numpy(np.append(LEVELS, np.float32(1))).to(self.device)
-            rest = torch.zeros(len(levels), 3, INNER, INNER, device=self.device)
+            levels = torch.from_numpy(np.append(INTENSITY_LEVELS, np.float32(1))).to(self.device)
             label = torch.zeros(len(levels), len(EMOTIONS), device=self.device)
             label[:, emotion] = levels
             with torch.inference_mode():
-                moved = (self.generator(rest, label) @ self.generator.residual).cpu().numpy()
+                residual = self._residual_at_rest(label) @ self.generator.residual
+            moved = residual.cpu().numpy()
             along = moved @ moved[-1] / max(float(moved[-1] @ moved[-1]), 1e-9)
-            ascending = np.maximum.accumulate(np.maximum(along[:-1], SMALLEST_STRENGTH))
-            self._strengths[emotion] = ascending + 1e-6 * np.arange(len(LEVELS))
+            ascending = np.maximum.accumulate(np.maximum(along[:-1], MIN_RELATIVE_STRENGTH))
+            self._strengths[emotion] = ascending + 1e-6 * np.arange(len(INTENSITY_LEVELS))
         return self._strengths[emotion]
 
 
 def emotion_tensors(generator: Generator) -> dict[str, np.ndarray]:
-    """What a weights file keeps of a generator: float16, but for the linear maps."""
-    return {
-        name: tensor.detach()
-        .cpu()
-        .numpy()
-        .astype(np.float32 if name in FULL_PRECISION else np.float16)
-        for name, tensor in generator.state_dict().items()
-    }
+    """Return a generator's tensors for a weights file: FLOAT32_TENSORS, and float16 otherwise."""
+    tensors = {}
+    for name, tensor in generator.state_dict().items():
+        dtype = np.float32 if name in FLOAT32_TENSORS else np.float16
+        tensors[name] = tensor.detach().cpu().numpy().astype(dtype)
+    return tensors
 
 
 def build_emotion(
@@ -234,9 +248,9 @@ def build_emotion(
     face: Face,
     device: torch.device | str = "cpu",
 ) -> EmotionModel:
-    """The emotion model of a weights file's tensors and settings."""
-    maps = LinearMaps(**{name: to_tensor(tensors[name]) for name in FULL_PRECISION})
-    if maps.picture.shape != (len(face.expression_names), 3 * INNER**2):
+    """Return the emotion model of a weights file's tensors and settings."""
+    maps = LinearMaps(**{name: to_tensor(tensors[name]) for name in FLOAT32_TENSORS})
+    if maps.picture.shape != (len(face.expression_names), 3 * GENERATOR_MAP_SIZE**2):
         raise ValueError(f"its picture is {tuple(maps.picture.shape)}")
     generator = build_network(
         lambda: Generator(maps, settings["channels"], settings["blocks"]), tensors

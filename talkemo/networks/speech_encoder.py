@@ -1,10 +1,11 @@
-"""The speech encoder: 16 kHz sound → features at 50 Hz, in the place of DeepSpeech (3D-TalkEmo, section 3.3).
+"""The speech encoder: 16 kHz audio to features at 50 Hz, in place of DeepSpeech (section 3.3).
 
-The lowest layers of a small Whisper encoder (Radford et al. 2022, "Robust Speech Recognition via Large-Scale Weak
-Supervision"), whose attention is changed so that a feature sees a second before it and little after it in each layer,
-at distances instead of places in a 30 s window. Sound of any length is therefore encoded in pieces as it comes, with the
-same result as in one, 0.46 s later. Its second output is log-probabilities of the blank and 28 characters, which is
-DeepSpeech's own output.
+It consists of the lowest layers of a small Whisper encoder (Radford et al. 2022, "Robust Speech
+Recognition via Large-Scale Weak Supervision"). Their attention is changed: in each layer a feature
+sees about a second before it and little after it, at relative instead of absolute positions in a
+30 s window. Audio of any length is therefore encoded in chunks as it arrives, with the same result
+as at once, 0.46 s later. A second output is the log-probabilities of the CTC blank and 28
+characters, which are DeepSpeech's own output.
 """
 
 from __future__ import annotations
@@ -23,89 +24,92 @@ from torch import nn
 from torch.nn import functional
 
 from ..audio.loudness import normalised_rows
-from ..audio.mel import MELS, mel_filters
+from ..audio.mel import MEL_BANDS, mel_filters
 from ..audio.recording import SAMPLE_RATE, Audio, AudioSource
-from .building import build_network, load_tensors
+from .building import build_network, float16_tensors, load_tensors
+from .protocols import FeatureEncoder
 
 FEATURE_RATE = 50.0  # features a second
-SAMPLES = int(SAMPLE_RATE / FEATURE_RATE)  # to a feature
-STEP = 2  # mel rows to a feature
-WIDTH = 384  # D, size of a feature
-HEAD = 64  # size of a head of the attention
-PAST = 48  # features before one that it attends to, in each layer
-FUTURE = (8, 8, 4)  # features after one that it attends to, in each of the layers
-CHUNK = 32  # features whose attention is computed together
-HIDDEN_LOGIT = -1e4  # of what is not attended to
-PIECE = 20.0  # s encoded at a time
-MARGIN = 12  # features of silence that are encoded before and after a recording
-SCALE, SMALLEST_SCALE = (
-    "/scale",
-    2.0**-24,
-)  # the end of the name of a change's scale, and the least that float16 holds
-SYMBOLS = 29  # blank, a … z, apostrophe, space
+SAMPLES_PER_FEATURE = int(SAMPLE_RATE / FEATURE_RATE)
+ROWS_PER_FEATURE = 2  # log-mel rows
+FEATURE_WIDTH = 384  # D, the number of values of a feature
+ATTENTION_HEAD_WIDTH = 64
+ATTENTION_PAST_FEATURES = 48  # how many features before it a feature attends to, in each layer
+ATTENTION_FUTURE_FEATURES = (8, 8, 4)  # how many after it, in each of the layers
+ATTENTION_CHUNK_FEATURES = 32  # features whose attention is computed together
+MASKED_LOGIT = -1e4  # added to the logits of features that are not attended to
+ENCODER_CHUNK_S = 20.0  # audio that is encoded at a time
+SILENCE_MARGIN_FEATURES = 12  # features of silence encoded before and after a recording
+SCALE_SUFFIX = "/scale"  # in the name of a tensor that scales a change, see `encoder_changes`
+MIN_CHANGE_SCALE = 2.0**-24  # the smallest positive float16
+CTC_SYMBOLS = 29  # blank, a … z, apostrophe, space
 
 
 @dataclass(frozen=True, eq=False)
-class Stage:
-    """A part of an encoder that sees `past` features before and `future` features after one; `step` rows are a feature.
+class StreamedLayer:
+    """A layer whose outputs depend on a limited number of inputs around them.
 
-    compute: rows (N, step · (before + T + after), …), before, after → (N, T, …)
+    `compute` maps (inputs, before, after) to outputs (N, T, …), where inputs are
+    (N, rows_per_output · (before + T + after), …).
     """
 
     compute: Callable[[torch.Tensor, int, int], torch.Tensor]
-    past: int
-    future: int
-    step: int = 1
+    past: int  # how many outputs' inputs before its own an output depends on
+    future: int  # and how many after
+    rows_per_output: int = 1
 
 
 class Attention(nn.Module):
-    """Self-attention to what is near, by content and by a learnt bias for each distance.
+    """Self-attention to nearby features, by content and by a learnt bias for each distance.
 
-    Queries, keys and values (N, before + T + after, 3·W) → (N, T, W): the first and last are attended to only.
+    Queries, keys and values are (N, before + T + after, 3·W), the output is (N, T, W): the first
+    and last features are only attended to.
     """
 
     def __init__(self, width: int, past: int, future: int):
         super().__init__()
-        self.heads, self.past, self.future = width // HEAD, past, future
-        self.queries_keys_values, self.attended = (
-            nn.Linear(width, 3 * width),
-            nn.Linear(width, width),
-        )
+        self.heads, self.past, self.future = width // ATTENTION_HEAD_WIDTH, past, future
+        self.queries_keys_values = nn.Linear(width, 3 * width)
+        self.attended = nn.Linear(width, width)
         self.near = nn.Parameter(torch.zeros(self.heads, past + 1 + future))
 
     def forward(self, x: torch.Tensor, before: int = 0, after: int = 0) -> torch.Tensor:
-        count, every, _ = x.shape
-        length = every - before - after
-        chunks = -(-length // CHUNK)
-        span, more = self.past + CHUNK + self.future, chunks * CHUNK - length
-        parts = x.unflatten(2, (3, self.heads, HEAD)).permute(2, 0, 3, 1, 4)
-        query = functional.pad(parts[0][:, :, before : every - after], (0, 0, 0, more)).reshape(
-            count, -1, CHUNK, HEAD
-        )
-        room = (self.past - before, more + self.future - after)
-        around = functional.pad(parts[1:], (0, 0, *room)).unfold(3, span, CHUNK)
+        size, head_width = ATTENTION_CHUNK_FEATURES, ATTENTION_HEAD_WIDTH
+        count, inputs, _ = x.shape
+        outputs = inputs - before - after
+        chunks = -(-outputs // size)
+        padding = chunks * size - outputs
+        heads = x.unflatten(2, (3, self.heads, head_width)).permute(2, 0, 3, 1, 4)
+        query = functional.pad(heads[0][:, :, before : inputs - after], (0, 0, 0, padding))
+        query = query.reshape(count, -1, size, head_width)
+        # Keys and values of a chunk overlap those of its neighbours.
+        margins = (0, 0, self.past - before, padding + self.future - after)
+        around = functional.pad(heads[1:], margins).unfold(3, self.past + size + self.future, size)
         key, value = around.transpose(4, 5).flatten(2, 3)
-        bias = self._bias(every, chunks, before, x.device).to(query.dtype)
-        found = functional.scaled_dot_product_attention(query, key, value, attn_mask=bias)
-        found = found.reshape(count, self.heads, -1, HEAD)[:, :, :length]
-        return self.attended(found.transpose(1, 2).flatten(2))  # type: ignore[no-any-return]
+        bias = self._bias(inputs, chunks, before, x.device).to(query.dtype)
+        attended = functional.scaled_dot_product_attention(query, key, value, attn_mask=bias)
+        attended = attended.reshape(count, self.heads, -1, head_width)[:, :, :outputs]
+        return self.attended(attended.transpose(1, 2).flatten(2))
 
-    def _bias(self, every: int, chunks: int, before: int, device: torch.device) -> torch.Tensor:
-        """What is added to the logits, (heads · chunks, CHUNK, span): of queries of a chunk, and keys around it."""
-        query = torch.arange(CHUNK, device=device)[:, None]
-        key = torch.arange(self.past + CHUNK + self.future, device=device)
+    def _bias(self, inputs: int, chunks: int, before: int, device: torch.device) -> torch.Tensor:
+        """Return what to add to the logits, (heads · chunks, queries of a chunk, keys around it).
+
+        It masks keys that are too far from a query, and those outside the inputs.
+        """
+        size = ATTENTION_CHUNK_FEATURES
+        query = torch.arange(size, device=device)[:, None]
+        key = torch.arange(self.past + size + self.future, device=device)
         distance = key - query  # from the earliest key that a query attends to
-        inside = (distance >= 0) & (distance < self.near.shape[1])
-        place = (
-            CHUNK * torch.arange(chunks, device=device)[:, None, None] + key - self.past + before
-        )
-        seen = inside & (place >= 0) & (place < every)
+        in_reach = (distance >= 0) & (distance < self.near.shape[1])
+        chunk = torch.arange(chunks, device=device)[:, None, None]
+        index = size * chunk + key - self.past + before  # of a key in the inputs
+        visible = in_reach & (index >= 0) & (index < inputs)
         near = self.near[:, distance.clamp(0, self.near.shape[1] - 1)]
-        return torch.where(seen, near[:, None], HIDDEN_LOGIT).flatten(0, 1)
+        return torch.where(visible, near[:, None], MASKED_LOGIT).flatten(0, 1)
 
 
-class Layer(nn.Module):
-    """Attention and a perceptron, each behind a layer norm and beside an identity; (N, T, W) → (N, T, W)."""
+class EncoderLayer(nn.Module):
+    """A transformer layer with norms first, (N, T, W) → (N, T, W)."""
 
     def __init__(self, width: int, past: int, future: int):
         super().__init__()
@@ -113,116 +117,118 @@ class Layer(nn.Module):
         self.attention = Attention(width, past, future)
         self.wide, self.narrow = nn.Linear(width, 4 * width), nn.Linear(4 * width, width)
 
-    def stages(self) -> list[Stage]:
-        """The parts of the layer; what is kept of a feature that is past lies between them."""
+    def streamed_layers(self) -> list[StreamedLayer]:
+        """Return the projections and the rest: streaming stores the projections of the past."""
         return [
-            Stage(lambda x, *_: self.project(x), 0, 0),
-            Stage(self.attend, self.attention.past, self.attention.future),
+            StreamedLayer(lambda x, *_: self.project(x), 0, 0),
+            StreamedLayer(self.attend, self.attention.past, self.attention.future),
         ]
 
     def project(self, x: torch.Tensor) -> torch.Tensor:
-        """Features with their queries, keys and values beside them, (N, T, W) → (N, T, 4·W)."""
+        """Return features and their queries, keys and values, (N, T, W) → (N, T, 4·W)."""
         return torch.cat([x, self.attention.queries_keys_values(self.attention_norm(x))], 2)
 
     def attend(self, projected: torch.Tensor, before: int, after: int) -> torch.Tensor:
-        """The rest of the layer, (N, before + T + after, 4·W) → (N, T, W)."""
-        x, parts = projected.split([projected.shape[2] // 4, 3 * projected.shape[2] // 4], 2)
-        x = x[:, before : x.shape[1] - after] + self.attention(parts, before, after)
-        return x + self.narrow(functional.gelu(self.wide(self.norm(x))))  # type: ignore[no-any-return]
+        """Return the layer's output, (N, before + T + after, 4·W) → (N, T, W)."""
+        width = projected.shape[2] // 4
+        x, queries_keys_values = projected.split([width, 3 * width], 2)
+        x = x[:, before : x.shape[1] - after] + self.attention(queries_keys_values, before, after)
+        return x + self.narrow(functional.gelu(self.wide(self.norm(x))))
 
 
 class EncoderNetwork(nn.Module):
-    """Log-mel rows (N, 2·T, bands) at 100 Hz → features (N, T, W) at 50 Hz; feature k is centred on row 2·k."""
+    """Log-mel rows (N, 2·T, bands) at 100 Hz → features (N, T, W) at 50 Hz.
+
+    Feature k is centred on row 2·k.
+    """
 
     def __init__(
         self,
-        bands: int = MELS,
-        width: int = WIDTH,
-        past: int = PAST,
-        future: tuple[int, ...] = FUTURE,
+        bands: int = MEL_BANDS,
+        width: int = FEATURE_WIDTH,
+        past: int = ATTENTION_PAST_FEATURES,
+        future: tuple[int, ...] = ATTENTION_FUTURE_FEATURES,
     ):
         super().__init__()
         self.past, self.future = past, tuple(future)
         self.first = nn.Conv1d(bands, width, 3)
-        self.second = nn.Conv1d(width, width, 3, stride=STEP)
-        self.place = nn.Parameter(torch.zeros(width))  # in the place of Whisper's code of positions
-        self.blocks = nn.ModuleList([Layer(width, past, after) for after in self.future])
+        self.second = nn.Conv1d(width, width, 3, stride=ROWS_PER_FEATURE)
+        self.place = nn.Parameter(torch.zeros(width))  # replaces Whisper's positional embedding
+        self.blocks = nn.ModuleList([EncoderLayer(width, past, after) for after in self.future])
         self.norm = nn.LayerNorm(width)
-        self.symbols = nn.Linear(width, SYMBOLS)
+        self.symbols = nn.Linear(width, CTC_SYMBOLS)
 
-    def stages(self) -> list[Stage]:
-        """The parts that features pass through, one after the other."""
-        layers = [
-            stage for block in self.blocks if isinstance(block, Layer) for stage in block.stages()
-        ]
-        return [
-            Stage(self.convolutions, 1, 1, STEP),
-            *layers,
-            Stage(lambda x, *_: self.norm(x), 0, 0),
-        ]
+    def streamed_layers(self) -> list[StreamedLayer]:
+        """Return the layers in their order."""
+        layers = [StreamedLayer(self.convolutions, 1, 1, ROWS_PER_FEATURE)]
+        for block in self.blocks:
+            assert isinstance(block, EncoderLayer)
+            layers += block.streamed_layers()
+        return [*layers, StreamedLayer(lambda x, *_: self.norm(x), 0, 0)]
 
     def convolutions(self, mel: torch.Tensor, before: int = 0, after: int = 0) -> torch.Tensor:
-        """Log-mel rows to the first layer's input. Before the first row and after the last one there is silence."""
-        # A feature sees two rows before its own, and two after.
-        rows = functional.pad(mel.transpose(1, 2), (STEP * (1 - before), 1 - STEP * after))
+        """Return the first attention layer's input; rows outside the input are silence."""
+        # A feature depends on the two rows before its own, and the two after.
+        padding = (ROWS_PER_FEATURE * (1 - before), 1 - ROWS_PER_FEATURE * after)
+        rows = functional.pad(mel.transpose(1, 2), padding)
         x = functional.gelu(self.second(functional.gelu(self.first(rows))))
         return x.transpose(1, 2) + self.place
 
     def forward(self, mel: torch.Tensor) -> torch.Tensor:
-        for stage in self.stages():
-            mel = stage.compute(mel, 0, 0)
+        for layer in self.streamed_layers():
+            mel = layer.compute(mel, 0, 0)
         return mel
 
     def log_probabilities(self, features: torch.Tensor) -> torch.Tensor:
-        """Of blank and characters (N, T, 29), from features (N, T, W)."""
+        """Return the log-probabilities of CTC_SYMBOLS (N, T, 29) for features (N, T, W)."""
         return functional.log_softmax(self.symbols(features).float(), 2)
 
 
 class LogMel(nn.Module):
-    """The identity encoder, for comparison: two log-mel rows side by side. (N, 2·T, bands) → (N, T, 2·bands)."""
+    """The identity encoder, a baseline: (N, 2·T, bands) → (N, T, 2·bands)."""
 
     past = 0
 
-    def stages(self) -> list[Stage]:
-        """As an encoder's."""
-        return [Stage(lambda mel, *_: self(mel), 0, 0, STEP)]
+    def streamed_layers(self) -> list[StreamedLayer]:
+        """Return the layers in their order."""
+        return [StreamedLayer(lambda mel, *_: self(mel), 0, 0, ROWS_PER_FEATURE)]
 
     def forward(self, mel: torch.Tensor) -> torch.Tensor:
-        return mel.reshape(len(mel), -1, STEP * mel.shape[2])
+        return mel.reshape(len(mel), -1, ROWS_PER_FEATURE * mel.shape[2])
 
 
-class Encoding:
-    """A network's features of log-mel rows as they come: of each stage the input is kept that its next output sees."""
+class IncrementalEncoder:
+    """Computes a network's features of log-mel rows as they arrive.
+
+    Each layer's past inputs are stored as long as later outputs depend on them.
+    """
 
     def __init__(self, network: EncoderNetwork | LogMel):
-        self.stages = network.stages()
-        self.held: list[torch.Tensor | None] = [None] * len(self.stages)
-        self.known = [0] * len(
-            self.stages
-        )  # features at the start of what is held whose output is there already
+        self.layers = network.streamed_layers()
+        self.inputs: list[torch.Tensor | None] = [None] * len(self.layers)
+        # Outputs already computed from the first of the stored inputs.
+        self.computed = [0] * len(self.layers)
 
     def __call__(self, rows: torch.Tensor) -> torch.Tensor:
-        """The features (N, T, W) that more rows (N, M, bands) make known; T may be 0."""
+        """Return the features (N, T, W) that further rows (N, M, bands) complete; T may be 0."""
         x = rows
-        for number, stage in enumerate(self.stages):
-            held = self.held[number]
-            x = x if held is None else torch.cat([held, x], 1)
-            known = self.known[number]
-            new = x.shape[1] // stage.step - known - stage.future
+        for number, layer in enumerate(self.layers):
+            inputs, computed = self.inputs[number], self.computed[number]
+            x = x if inputs is None else torch.cat([inputs, x], 1)
+            new = x.shape[1] // layer.rows_per_output - computed - layer.future
             if new <= 0:
-                self.held[number] = x
+                self.inputs[number] = x
                 return rows.new_zeros(len(rows), 0, 1)
-            kept = min(known + new, stage.past)
-            # A copy: a part of a large array would keep all of it in memory.
-            self.held[number] = x[:, stage.step * (known + new - kept) :].clone()
-            self.known[number] = kept
-            x = stage.compute(
-                x[:, : stage.step * (known + new + stage.future)], known, stage.future
-            )
+            past = min(computed + new, layer.past)
+            # A copy: a view of a large array would keep all of it in memory.
+            self.inputs[number] = x[:, layer.rows_per_output * (computed + new - past) :].clone()
+            self.computed[number] = past
+            stop = layer.rows_per_output * (computed + new + layer.future)
+            x = layer.compute(x[:, :stop], computed, layer.future)
         return x
 
 
-class SpeechEncoder:
+class SpeechEncoder(FeatureEncoder):
     """A trained encoder with its mel filter bank (bands, 257), on a device."""
 
     def __init__(
@@ -241,119 +247,128 @@ class SpeechEncoder:
 
     @cached_property
     def fingerprint(self) -> str:
-        """Identifies these features: a talking model is trained on one encoder's and cannot use another's."""
+        """Digest of all tensors, see `FeatureEncoder`."""
         digest = hashlib.sha256(np.ascontiguousarray(self.filters).tobytes())
         for _, tensor in sorted(self.network.state_dict().items()):
             digest.update(tensor.cpu().numpy().tobytes())
         return digest.hexdigest()[:16]
 
     def changed(self, changes: dict[str, np.ndarray]) -> SpeechEncoder:
-        """A copy of this encoder, trained further, see `encoder_changes`. Raises KeyError for an unknown tensor."""
+        """Return a copy with the changes that further training made, see `encoder_changes`.
+
+        Raises KeyError for a tensor that the network does not have.
+        """
         network = copy.deepcopy(self.network)
-        own, tensors = network.state_dict(), {}
+        before, tensors = network.state_dict(), {}
         for name, change in changes.items():
-            if not name.endswith(SCALE):
-                scale = changes.get(name + SCALE, np.ones((), np.float16)).astype(np.float32)
-                tensors[name] = own[name].cpu().numpy() + scale * change.astype(np.float32)
-        load_tensors(network, tensors, some=True)
+            if not name.endswith(SCALE_SUFFIX):
+                scale = changes.get(name + SCALE_SUFFIX, np.ones((), np.float16)).astype(np.float32)
+                tensors[name] = before[name].cpu().numpy() + scale * change.astype(np.float32)
+        load_tensors(network, tensors, partial=True)
         return SpeechEncoder(network, self.filters, self.width, self.settings, self.device)
 
     @property
-    def ahead(self) -> int:
-        """How many features after one it depends on."""
-        return sum(stage.future for stage in self.network.stages())
+    def lookahead_features(self) -> int:
+        """How many features after it a feature depends on."""
+        return sum(layer.future for layer in self.network.streamed_layers())
 
-    def stream(self, audio: AudioSource, seconds: float = PIECE) -> Iterator[np.ndarray]:
-        """Consecutive rows (n, D + 1) float32 at 50 Hz, row k at (k − MARGIN) / 50 s; the last column is the loudness.
+    def stream(self, audio: AudioSource, chunk_s: float = ENCODER_CHUNK_S) -> Iterator[np.ndarray]:
+        """Yield consecutive features with their loudness, see `FeatureEncoder`.
 
-        Loudness is the loudest band's level: 1 where the sound is loud, 0 for 80 dB under that, see `loudness`. The
-        result does not depend on `seconds`, the length of the pieces.
+        The loudness of a feature is the level of its loudest mel band.
         """
-        # Beyond the recording there is silence, of which as much is enough as one layer sees: more would change nothing.
-        before, after = self.network.past, self.ahead
-        silent = lambda features: np.zeros((STEP * features, len(self.filters)), np.float32)
-        encoding, dropped, loudness = Encoding(self.network), before, np.zeros(0, np.float32)
-        pieces = normalised_rows(audio, self.filters)
-        surrounded = chain([silent(before + MARGIN)], pieces, [silent(MARGIN + after)])
-        for rows in _regrouped(surrounded, STEP * max(1, round(seconds * FEATURE_RATE))):
+        # Around the recording there is silence, as much as one layer depends on: more silence
+        # would not change the result.
+        before, after = self.network.past, self.lookahead_features
+        encoder = IncrementalEncoder(self.network)
+        dropped, loudness = before, np.zeros(0, np.float32)
+        rows_with_silence = chain(
+            [_silence(before + SILENCE_MARGIN_FEATURES, len(self.filters))],
+            normalised_rows(audio, self.filters),
+            [_silence(SILENCE_MARGIN_FEATURES + after, len(self.filters))],
+        )
+        chunk_rows = ROWS_PER_FEATURE * max(1, round(chunk_s * FEATURE_RATE))
+        for rows in _regrouped(rows_with_silence, chunk_rows):
             with torch.inference_mode():
-                feature = encoding(torch.from_numpy(rows)[None].to(self.device))[0].cpu().numpy()
-            loudness = np.concatenate([loudness, rows.max(1).reshape(-1, STEP).max(1)])
-            count, skipped = len(feature), min(dropped, len(feature))
+                features = encoder(torch.from_numpy(rows)[None].to(self.device))[0].cpu().numpy()
+            row_loudness = rows.max(1).reshape(-1, ROWS_PER_FEATURE).max(1)
+            loudness = np.concatenate([loudness, row_loudness])
+            count, skipped = len(features), min(dropped, len(features))
             if count > skipped:
-                yield np.column_stack([feature[skipped:], loudness[skipped:count]])
+                yield np.column_stack([features[skipped:], loudness[skipped:count]])
             loudness, dropped = loudness[count:], dropped - skipped
 
     def features(self, audio: Audio) -> np.ndarray:
-        """The whole recording with its margins, (T' + 2 · MARGIN, D + 1) float32."""
+        """Return all rows of `stream`, (T + 2 · SILENCE_MARGIN_FEATURES, D + 1) float32."""
         return np.concatenate(list(self.stream(audio)))
 
 
+def _silence(features: int, bands: int) -> np.ndarray:
+    """Return normalised log-mel rows of silence for some features."""
+    return np.zeros((ROWS_PER_FEATURE * features, bands), np.float32)
+
+
 def _regrouped(pieces: Iterable[np.ndarray], size: int) -> Iterator[np.ndarray]:
-    """Rows that come in pieces, in groups of `size`; the last one is shorter and, with a row of zeros, even."""
-    held: list[np.ndarray] = []
+    """Yield rows in groups of `size`; the last is shorter, and padded to whole features."""
+    waiting: list[np.ndarray] = []
     for piece in pieces:
-        held.append(piece)
-        count = sum(map(len, held))
+        waiting.append(piece)
+        count = sum(map(len, waiting))
         if count >= size:
-            rows = np.concatenate(held)
+            rows = np.concatenate(waiting)
             whole = count - count % size
             yield from np.split(rows[:whole], whole // size)
-            held = [rows[whole:]]
-    rows = np.concatenate(held)
+            waiting = [rows[whole:]]
+    rows = np.concatenate(waiting)
     if len(rows):
-        yield np.pad(rows, ((0, len(rows) % STEP), (0, 0)))
+        yield np.pad(rows, ((0, len(rows) % ROWS_PER_FEATURE), (0, 0)))
 
 
 def encoder_tensors(
     network: EncoderNetwork, filters: np.ndarray
 ) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
-    """What a weights file keeps of an encoder: tensors in float16 with the filter bank, and the network's dimensions."""
-    tensors = {
-        name: tensor.detach().cpu().numpy().astype(np.float16)
-        for name, tensor in network.state_dict().items()
-    }
-    dimensions = {"width": len(network.place), "past": network.past, "future": list(network.future)}
-    return {**tensors, "filters": filters}, dimensions
+    """Return an encoder's tensors in float16, with the filter bank, and settings for a file."""
+    settings = {"width": len(network.place), "past": network.past, "future": list(network.future)}
+    return {**float16_tensors(network), "filters": filters}, settings
 
 
 def encoder_changes(
     network: nn.Module, before: nn.Module, names: list[str]
 ) -> dict[str, np.ndarray]:
-    """What training changed in some tensors of an encoder, as a weights file keeps it.
+    """Return how training changed some tensors of an encoder, compressed for a weights file.
 
-    Matrices are kept as int8 with a scale for each row, a power of two of which the largest change there is 64 to 127
-    times as large: half of float16's size, and finer than the training. Kept again, they stay the same.
+    Matrices are stored as int8 with a scale for each row: the power of two of which the row's
+    largest change is 64 to 127 times as much. That is half the size of float16, and finer than the
+    training's steps. Compressing the result again does not change it.
     """
-    now, then, found = network.state_dict(), before.state_dict(), {}
+    state, state_before, changes = network.state_dict(), before.state_dict(), {}
     for name in names:
-        change = (now[name] - then[name]).detach().cpu().numpy()
+        change = (state[name] - state_before[name]).detach().cpu().numpy()
         if change.ndim != 2:
-            found[name] = change.astype(np.float16)
+            changes[name] = change.astype(np.float16)
             continue
-        least = np.maximum(np.abs(change).max(1, keepdims=True) / 127, SMALLEST_SCALE)
+        least = np.maximum(np.abs(change).max(1, keepdims=True) / 127, MIN_CHANGE_SCALE)
         scale = np.exp2(np.ceil(np.log2(least))).astype(np.float16)
-        found[name] = np.clip(np.round(change / scale.astype(np.float32)), -127, 127).astype(
-            np.int8
-        )
-        found[name + SCALE] = scale
-    return found
+        steps = np.round(change / scale.astype(np.float32))
+        changes[name] = np.clip(steps, -127, 127).astype(np.int8)
+        changes[name + SCALE_SUFFIX] = scale
+    return changes
 
 
 def build_encoder(
     tensors: dict[str, np.ndarray], settings: dict[str, Any], device: torch.device | str = "cpu"
 ) -> SpeechEncoder:
-    """The encoder of a weights file's tensors and settings."""
+    """Return the encoder of a weights file's tensors and settings."""
     tensors = dict(tensors)
     filters = tensors.pop("filters")
     width, past, future = (settings[name] for name in ("width", "past", "future"))
     network = build_network(lambda: EncoderNetwork(len(filters), width, past, future), tensors)
-    return SpeechEncoder(network, filters, settings["width"], settings, device)
+    return SpeechEncoder(network, filters, width, settings, device)
 
 
 def log_mel_encoder(
     filters: np.ndarray | None = None, device: torch.device | str = "cpu"
 ) -> SpeechEncoder:
-    """Log-mel bands in the encoder's place, by a filter bank (80, 257); librosa's if None."""
+    """Return log-mel bands as an encoder, by a filter bank (80, 257); librosa's if None."""
     filters = mel_filters() if filters is None else filters
-    return SpeechEncoder(LogMel(), filters, STEP * MELS, {}, device)
+    return SpeechEncoder(LogMel(), filters, ROWS_PER_FEATURE * MEL_BANDS, {}, device)

@@ -1,8 +1,9 @@
-"""The talking model (3D-TalkEmo, section 3.3): VOCA's encoder and a linear decoder from speech to the canonical face.
+"""The talking model (3D-TalkEmo, section 3.3): VOCA's encoder and a linear decoder.
 
-The decoder's output lies in the span of the face's blend shapes, where all captured motion lies too. The decoder is
-therefore 50 → S coordinates of a `Motion`; followed by the fixed basis (S, V·3) it is VOCA's linear 50 → V·3 decoder,
-initialised with the first principal components, at a hundredth of the arithmetic.
+The decoder's output lies in the span of the face's blend shapes, as all captured motion does. The
+decoder therefore maps 50 components to the S coordinates of a `Motion`. Followed by the fixed basis
+(S, V·3) it equals VOCA's linear decoder of 50 components to V·3 displacements, initialised with the
+first principal components, at a hundredth of the cost.
 """
 
 from __future__ import annotations
@@ -14,54 +15,63 @@ import numpy as np
 import torch
 from torch import nn
 
-from ..audio.mel import FFT
+from ..audio.mel import FFT_SAMPLES
 from ..audio.recording import SAMPLE_RATE, Audio, AudioSource
 from ..errors import InputError
 from ..face.canonical import Face
 from ..face.motion import Motion, split_times
 from .building import build_network
-from .speech_encoder import FEATURE_RATE, MARGIN, PIECE, SpeechEncoder
+from .protocols import FeatureEncoder, SpeechToMotion
+from .speech_encoder import (
+    ENCODER_CHUNK_S,
+    FEATURE_RATE,
+    SILENCE_MARGIN_FEATURES,
+    SpeechEncoder,
+)
 
-WINDOW = 16  # features around a frame, t − 8 … t + 7 sixtieths of a second, as in VOCA
-WINDOW_RATE = 60.0  # Hz, of the features within a window
-CHANNELS = (128, 128, 128, 128)
-HIDDEN, COMPONENTS = 256, 50
-# Loudness, 72 and 64 dB under loud, below which there is no sound and above which there surely is.
-HISS, SPEECH = 0.1, 0.2
-AUDIBLE_SHARE = 0.6  # of a window that has to hold sound for the face to move fully
-PRESSED = 0.4  # mm beyond their distance at rest by which lips can be closed
+WINDOW_FEATURES = 16  # features around a frame, t − 8 … t + 7 sixtieths of a second, as in VOCA
+WINDOW_RATE_HZ = 60.0  # of the features within a window
+WINDOW_FUTURE_S = (WINDOW_FEATURES / 2 - 1) / WINDOW_RATE_HZ  # from a frame to the last feature
+TALKING_CHANNELS = (128, 128, 128, 128)  # of the convolutions
+TALKING_HIDDEN_WIDTH, TALKING_COMPONENTS = 256, 50
+# Loudness, as the encoder gives it: silence below 72 dB under loud, speech above 64 dB under loud.
+SILENCE_LOUDNESS, SPEECH_LOUDNESS = 0.1, 0.2
+FULL_MOTION_AUDIBLE_SHARE = 0.6  # share of a window that must be audible for the full motion
+LIP_PRESS_LIMIT_MM = 0.4  # how much closer than at rest the lips can be
 
 
 class TalkingNetwork(nn.Module):
-    """Windows (N, 16, D) and a style one-hot (N, K) → coordinates (N, S) of the displacement.
+    """Windows of features and a style to coordinates of the displacement.
 
-    The style is VOCA's subject one-hot; all zeros stand for an unknown voice, and training shows such zeros too. Being
-    the same at all 16 features, it joins after the first convolution instead of widening its input.
+    Windows are (N, 16, D), coordinates (N, S). The style is VOCA's subject one-hot (N, K). All
+    zeros stand for an unknown speaker; the training includes such zeros. As the style is the same
+    for all 16 features, it is added after the first convolution instead of widening its input.
     """
 
     def __init__(self, features: int, styles: int, coordinates: int, dropout: float = 0.0):
         super().__init__()
         self.normalise = nn.BatchNorm1d(features, affine=False)
-        before, layers = features, []
-        for channels in CHANNELS:
-            layers.append(nn.Linear(3 * before, channels))
-            before = channels
+        inputs, layers = features, []
+        for channels in TALKING_CHANNELS:
+            layers.append(nn.Linear(3 * inputs, channels))
+            inputs = channels
         self.convolutions = nn.ModuleList(layers)
-        self.style = nn.Linear(styles, CHANNELS[0], bias=False)
-        self.hidden = nn.Linear(before + styles, HIDDEN)
-        self.code = nn.Linear(HIDDEN, COMPONENTS)
-        self.decoder = nn.Linear(COMPONENTS, coordinates)
+        self.style = nn.Linear(styles, TALKING_CHANNELS[0], bias=False)
+        self.hidden = nn.Linear(inputs + styles, TALKING_HIDDEN_WIDTH)
+        self.code = nn.Linear(TALKING_HIDDEN_WIDTH, TALKING_COMPONENTS)
+        self.decoder = nn.Linear(TALKING_COMPONENTS, coordinates)
         self.dropout = nn.Dropout(dropout)
 
     def prepare(self, feature: torch.Tensor) -> torch.Tensor:
-        """Features (T', D) as windows of them are expected: VOCA's batch norm, done once instead of 16 times."""
+        """Normalise features (T', D) before windows are cut: once instead of 16 times."""
         return self.dropout(self.normalise(feature))
 
     def forward(self, window: torch.Tensor, style: torch.Tensor) -> torch.Tensor:
         x = window
         for number, convolution in enumerate(self.convolutions):
-            # Three taps, stride two, as one matrix: quicker on a CPU than a convolution so short. Features 2·t and
-            # 2·t + 1 already lie side by side; before them comes feature 2·t − 1, zero for the first.
+            # A convolution with three taps and stride two as one matrix product, which is faster on
+            # a CPU. Features 2·t and 2·t + 1 are adjacent in memory; feature 2·t − 1 comes before
+            # them, zero for the first.
             pairs = x.reshape(len(x), -1, 2 * x.shape[2])
             before = nn.functional.pad(pairs[:, :-1, x.shape[2] :], (0, 0, 1, 0))
             x = convolution(torch.cat([before, pairs], 2))
@@ -74,13 +84,16 @@ class TalkingNetwork(nn.Module):
 
 
 def windows(feature: torch.Tensor, times: torch.Tensor) -> torch.Tensor:
-    """Windows (T, 16, D) of features (T', D) around times (T,) s on the features' clock, by linear interpolation.
+    """Return linearly interpolated windows (T, 16, D) of features (T', D).
 
-    Beyond the first and the last feature, which stand for silence, these two are repeated.
+    Parameters
+    ----------
+    times : (T,) s
+        Centres of the windows; the first feature is at 0. The first and the last feature, which
+        are of silence, are repeated beyond the ends.
     """
-    offsets = (
-        torch.arange(WINDOW, dtype=torch.float64, device=times.device) - WINDOW // 2
-    ) / WINDOW_RATE
+    steps = torch.arange(WINDOW_FEATURES, dtype=torch.float64, device=times.device)
+    offsets = (steps - WINDOW_FEATURES // 2) / WINDOW_RATE_HZ
     position = ((times.double()[:, None] + offsets) * FEATURE_RATE).clamp(0, len(feature) - 1)
     low = position.floor().long().clamp(0, len(feature) - 2)
     fraction = (position - low).to(feature.dtype)
@@ -89,13 +102,13 @@ def windows(feature: torch.Tensor, times: torch.Tensor) -> torch.Tensor:
     return near.lerp_(far, fraction.flatten()[:, None]).unflatten(0, low.shape)
 
 
-class TalkingModel:
+class TalkingModel(SpeechToMotion):
     """A trained talking network with its speech encoder, for a face."""
 
     def __init__(
         self,
         network: TalkingNetwork,
-        encoder: SpeechEncoder,
+        encoder: FeatureEncoder,
         face: Face,
         settings: dict[str, Any],
         device: torch.device | str = "cpu",
@@ -104,29 +117,29 @@ class TalkingModel:
         self.network = network.eval().to(self.device)
         self.encoder = encoder
         self.face = face
-        self.styles: list[str] = settings["styles"]
+        self.styles = settings["styles"]
         self.settings = settings
 
     def style(self, name: str | None) -> int | None:
-        """The index of a style; None for the default, an unknown voice. Raises InputError for an unknown name."""
+        """Return the index of a style, or None for the default. Raises InputError if unknown."""
         if name in (None, "", "default"):
             return None
         if name not in self.styles:
-            few = ", ".join(self.styles[:: max(1, len(self.styles) // 6)])
+            examples = ", ".join(self.styles[:: max(1, len(self.styles) // 6)])
             raise InputError(
                 f"unknown style '{name}'",
-                f"choose default, or a speaker's: {few} … ({len(self.styles)})",
+                f"choose default, or a speaker's: {examples} … ({len(self.styles)})",
             )
         return self.styles.index(name)
 
     @property
-    def ahead(self) -> float:
-        """How many seconds of sound after a frame it depends on."""
-        mel = FFT / 2 / SAMPLE_RATE
-        return self.encoder.ahead / FEATURE_RATE + (WINDOW / 2 - 1) / WINDOW_RATE + mel
+    def lookahead_s(self) -> float:
+        """How many seconds of audio after it a frame depends on."""
+        mel_row = FFT_SAMPLES / 2 / SAMPLE_RATE
+        return self.encoder.lookahead_features / FEATURE_RATE + WINDOW_FUTURE_S + mel_row
 
     def motion(self, audio: Audio, times: np.ndarray, style: str | None = None) -> Motion:
-        """The motion of a recording at ascending times (T,) s."""
+        """Return the motion of a recording at ascending times (T,) s."""
         return Motion.concatenate(self.stream(audio, split_times(times), style), self.face)
 
     def stream(
@@ -134,56 +147,62 @@ class TalkingModel:
         audio: AudioSource,
         parts: Iterable[np.ndarray],
         style: str | None = None,
-        piece: float = PIECE,
+        chunk_s: float = ENCODER_CHUNK_S,
     ) -> Iterator[Motion]:
-        """The same in consecutive parts of times (T,), the sound being encoded in pieces of `piece` seconds.
+        """Yield the motion at consecutive parts of ascending times, see `SpeechToMotion`.
 
-        Neither changes the result. A part comes as soon as the sound has come that it depends on. A face rests while its
-        window holds no sound.
+        The face is at rest while its window is silent.
         """
-        number = self.style(style)
-        source = self.encoder.stream(audio, piece)
-        held = np.zeros((0, self.encoder.width + 1), np.float32)
-        first = -MARGIN  # the number of the first feature held
-        for part in parts:
-            last = part[-1] + (WINDOW / 2 - 1) / WINDOW_RATE
-            while len(held) < 2 or (first + len(held) - 1) / FEATURE_RATE < last:
+        style_index = self.style(style)
+        source = self.encoder.stream(audio, chunk_s)
+        features = np.zeros((0, self.encoder.width + 1), np.float32)
+        first = -SILENCE_MARGIN_FEATURES  # number of the first of the features
+        for times in parts:
+            last_s = times[-1] + WINDOW_FUTURE_S
+            while len(features) < 2 or (first + len(features) - 1) / FEATURE_RATE < last_s:
                 more = next(source, None)
                 if more is None:
                     break
-                held = np.concatenate([held, more])
-            yield Motion(part, *self._predict(held, part - first / FEATURE_RATE, number))
-            done = int((part[-1] - WINDOW / WINDOW_RATE) * FEATURE_RATE) - first
-            done = min(
-                done, len(held) - 2
-            )  # for times beyond the sound, the end of the sound is kept
+                features = np.concatenate([features, more])
+            yield Motion(times, *self._predict(features, times - first / FEATURE_RATE, style_index))
+            done = int((times[-1] - WINDOW_FEATURES / WINDOW_RATE_HZ) * FEATURE_RATE) - first
+            # The end of the audio is kept, for times beyond it.
+            done = min(done, len(features) - 2)
             if done > 0:
-                held, first = held[done:], first + done
+                features, first = features[done:], first + done
 
     def _predict(
         self, features: np.ndarray, times: np.ndarray, style: int | None
     ) -> tuple[np.ndarray, np.ndarray]:
-        """Coordinates (T, S) and loudness (T,) at times (T,) s after the first of the features (T', D + 1)."""
+        """Return coordinates (T, S) and loudness (T,) at times after the first of the features.
+
+        Parameters
+        ----------
+        features : (T', D + 1)
+            Features, with the loudness in the last column.
+        times : (T,) s
+        """
         one_hot = torch.zeros(len(times), len(self.styles), device=self.device)
         if style is not None:
             one_hot[:, style] = 1
         with torch.inference_mode():
-            held = torch.from_numpy(features).to(self.device)
-            at = torch.from_numpy(times).to(self.device)
-            result = (
-                self.network(windows(self.network.prepare(held[:, :-1]), at), one_hot).cpu().numpy()
-            )
-            loudness = windows(held[:, -1:], at)[..., 0].cpu().numpy()
-        # Sound fades the face in and out of its rest, over the quarter of a second of its window.
-        audible = np.clip((loudness - HISS) / (SPEECH - HISS), 0, 1).mean(1)
-        result *= np.clip(audible / AUDIBLE_SHARE, 0, 1)[:, None]
-        # Lips press each other and do not pass through each other.
-        passed = np.minimum(result @ self.face.lip_opening_gradient + PRESSED, 0)
-        return result - passed[:, None] * self.face.unit_jaw_opening, loudness[:, WINDOW // 2]
+            feature = torch.from_numpy(features).to(self.device)
+            centres = torch.from_numpy(times).to(self.device)
+            window = windows(self.network.prepare(feature[:, :-1]), centres)
+            coordinates = self.network(window, one_hot).cpu().numpy()
+            loudness = windows(feature[:, -1:], centres)[..., 0].cpu().numpy()
+        # The motion fades in and out with the audible share of its window, a quarter of a second.
+        audible = (loudness - SILENCE_LOUDNESS) / (SPEECH_LOUDNESS - SILENCE_LOUDNESS)
+        share = np.clip(audible, 0, 1).mean(1)
+        coordinates *= np.clip(share / FULL_MOTION_AUDIBLE_SHARE, 0, 1)[:, None]
+        # The lips press together, but do not pass through each other.
+        excess = np.minimum(coordinates @ self.face.lip_opening_gradient + LIP_PRESS_LIMIT_MM, 0)
+        coordinates = coordinates - excess[:, None] * self.face.unit_jaw_opening
+        return coordinates, loudness[:, WINDOW_FEATURES // 2]
 
 
 def talking_tensors(network: TalkingNetwork) -> dict[str, np.ndarray]:
-    """What a weights file keeps of a network: float16, but for the batch norm."""
+    """Return a network's tensors for a weights file: float16, but the batch norm in float32."""
     tensors = {}
     for name, tensor in network.state_dict().items():
         array = tensor.detach().cpu().numpy()
@@ -198,12 +217,17 @@ def build_talking(
     face: Face,
     device: torch.device | str = "cpu",
 ) -> TalkingModel:
-    """The talking model of a weights file's tensors and settings.
+    """Return the talking model of a weights file's tensors and settings.
 
-    Tensors named `encoder/…` are what the speech encoder changed by when it was trained along, see `encoder_changes`.
+    Tensors called `encoder/…` are changes of the speech encoder, if it was trained together with
+    the talking model; see `encoder_changes`.
     """
     tensors = dict(tensors)
-    changes = {name[8:]: tensors.pop(name) for name in [*tensors] if name.startswith("encoder/")}
+    changes = {
+        name.removeprefix("encoder/"): tensors.pop(name)
+        for name in list(tensors)
+        if name.startswith("encoder/")
+    }
     if changes:
         encoder = encoder.changed(changes)
     tensors["normalise.num_batches_tracked"] = np.zeros((), np.int64)

@@ -21,8 +21,8 @@ from ..face.canonical import Face
 from ..face.geometry_map import geometry_map
 from ..geometry.meshes import mesh_edges
 from ..networks.building import load_tensors
-from ..networks.emotion import INNER, UNIT
-from ..networks.judges import TRAINED_SIZE
+from ..networks.emotion import GENERATOR_MAP_SIZE, MAP_UNIT_MM
+from ..networks.judges import DISCRIMINATOR_MAP_SIZE
 from ..train import emotion
 from ..train.emotion import EmotionConfig
 from ..train.maps import residual_rows
@@ -35,7 +35,7 @@ from .pointnet import new_pointnet
 EVERY_NEUTRAL = 12  # every so many'th neutral dev frame is given each emotion
 SHOWN = PAPER_EMOTIONS[1:]  # emotions, the columns of the picture
 
-# What a generator moves the faces of maps (N, 3, 128, 128) in UNIT by, with labels (N, 8): (N, V, 3) mm.
+# What a generator moves the faces of maps (N, 3, 128, 128) in MAP_UNIT_MM by, with labels (N, 8): (N, V, 3) mm.
 Generate = Callable[[torch.Tensor, torch.Tensor], np.ndarray]
 
 
@@ -106,13 +106,15 @@ def trained_pointnet(face: Face, frames: ActedFrames, run: Run, config: EmotionC
     network.eval().to(device)
 
     def generate(maps: torch.Tensor, label: torch.Tensor) -> np.ndarray:
-        return sampling.decode((network(maps.to(device), label.to(device)) * UNIT).cpu().numpy())
+        return sampling.decode(
+            (network(maps.to(device), label.to(device)) * MAP_UNIT_MM).cpu().numpy()
+        )
 
     return generate
 
 
 def _small_pointnet(face: Face, config: EmotionConfig) -> torch.nn.Module:
-    return new_pointnet(face, config.channels, TRAINED_SIZE)
+    return new_pointnet(face, config.channels, DISCRIMINATOR_MAP_SIZE)
 
 
 def _trained_generator(
@@ -124,7 +126,7 @@ def _trained_generator(
     _, residuals = residual_rows(face)
 
     def generate(maps: torch.Tensor, label: torch.Tensor) -> np.ndarray:
-        pooled = functional.adaptive_avg_pool2d(maps, INNER).to(model.device)
+        pooled = functional.adaptive_avg_pool2d(maps, GENERATOR_MAP_SIZE).to(model.device)
         return np.tensordot(
             model.generator(pooled, label.to(model.device)).cpu().numpy(), residuals, 1
         )

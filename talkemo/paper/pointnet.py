@@ -16,7 +16,7 @@ PLACE_UNIT = 50.0  # mm of a point's position on the face at rest that the netwo
 class PointNetGenerator(nn.Module):
     """G(x, c) on points (Qi et al. 2017): each point by itself, with the maximum over all points and the label.
 
-    Takes maps (N, 3, R, R) in UNIT and labels (N, 8), gives residual maps of that size. The points are the pixels inside
+    Takes maps (N, 3, R, R) in MAP_UNIT_MM and labels (N, 8), gives residual maps of that size. The points are the pixels inside
     the mask, so that data, losses and the discriminator stay those of the geometry map's generator.
 
     pixels: (P,) flat indices of the points in a map; place: (P, 3) their positions on the face at rest, in PLACE_UNIT

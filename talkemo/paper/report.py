@@ -127,7 +127,7 @@ def _kept(
 
 def _which(models: Models) -> str:
     """The name of a set of weights, and from which commits its stages are."""
-    commits = {stage: entry.get("commit") for stage, entry in models.sets[0].entries.items()}
+    commits = {stage: entry.commit for stage, entry in models.sets[0].entries.items()}
     told = ", ".join(f"{stage} {commit}" for stage, commit in commits.items() if commit)
     return f"{models.name} ({told})" if told else models.name
 

@@ -27,7 +27,7 @@ from ..evaluation.emotion import (
 from ..expression.emotions import EMOTIONS, PAPER_EMOTIONS, one_hot
 from ..face.canonical import Face
 from ..face.motion import Motion
-from ..networks.emotion import INNER, EmotionModel
+from ..networks.emotion import GENERATOR_MAP_SIZE, EmotionModel
 from ..networks.judges import Classifier, Discriminator, to_maps
 from ..train import emotion
 from ..weights.models import Models
@@ -198,6 +198,6 @@ def _residual(model: EmotionModel, faces: np.ndarray, name: str) -> np.ndarray:
     `EmotionModel.transfer` takes motions. Augmented faces do not lie in the span of the blend shapes, so that they are
     shown to the generator as maps of their own, as they are in training.
     """
-    maps = to_maps(model.face, faces, INNER).flatten(1).to(model.device)
+    maps = to_maps(model.face, faces, GENERATOR_MAP_SIZE).flatten(1).to(model.device)
     shares = np.broadcast_to(one_hot(name), (len(faces), len(EMOTIONS))).copy()
     return model.residual(maps, model.face.lip_opening(faces), shares)

@@ -57,11 +57,11 @@ def animate_many(
     scheduler: the address of a Dask cluster's scheduler, whose machines see the files by the same names
     The others: see `animate`. Face and models are loaded once a process; a recording that fails stops no other.
     """
-    from ..compute.workers import each_done
+    from ..compute.workers import map_tasks
 
     common = (str(face), hint or FaceHint(), cache, str(weights), device)
     tasks = [Task(*common, audio, outputs, options) for audio, outputs in recordings]
-    yield from each_done(_animate_one, tasks, jobs, scheduler)
+    yield from map_tasks(_animate_one, tasks, jobs, scheduler)
 
 
 def _animate_one(task: Task) -> Done:

@@ -18,7 +18,7 @@ from urllib.parse import parse_qs, urlsplit
 import numpy as np
 
 from ..audio.pipe import AudioStream
-from ..audio.recording import RATES
+from ..audio.samples import SAMPLE_RATE_RANGE
 from ..binding import Binding
 from ..binding.head_turner import HeadTurner
 from ..errors import InputError, TalkemoError
@@ -256,7 +256,7 @@ class _Handler(BaseHTTPRequestHandler):
         server = self.server
         if name == "start":
             rate = float(options["rate"])
-            if not RATES[0] <= rate <= RATES[1]:
+            if not SAMPLE_RATE_RANGE[0] <= rate <= SAMPLE_RATE_RANGE[1]:
                 raise InputError(f"{rate:g} samples a second", "choose another microphone")
             server.begin(round(rate))
             return b""

@@ -81,7 +81,7 @@ class Stream:
 
         Features of speech depend on what is said next, and sound and frames come in pieces.
         """
-        return self.performer.models.talking.ahead + PIECE + self.frames_at_a_time / self.fps
+        return self.performer.models.talking.lookahead_s + PIECE + self.frames_at_a_time / self.fps
 
     @property
     def frames_at_a_time(self) -> int:

@@ -35,13 +35,19 @@ from ..face.geometry_map import geometry_map
 from ..face.motion import Motion
 from ..files.cache import digest
 from ..networks.building import load_tensors
-from ..networks.emotion import FULL_PRECISION, NEUTRAL, SHUT, EmotionModel, emotion_tensors
+from ..networks.emotion import (
+    FLOAT32_TENSORS,
+    LIP_CLOSING_DECAY_MM,
+    NEUTRAL_INDEX,
+    EmotionModel,
+    emotion_tensors,
+)
 from ..networks.judges import (
-    TRAINED_SIZE,
+    DISCRIMINATOR_MAP_SIZE,
     Classifier,
     Discriminator,
     classifier_tensors,
-    network_tensors,
+    float16_tensors,
 )
 from ..weights.files import check_compatible, load_weights
 from .loop import Latest, Loop, checkpoint_path, half_precision
@@ -92,7 +98,7 @@ class EmotionConfig:
     seed: int = 0
 
 
-# Makes another generator than the usual one: maps (N, 3, 64, 64) in UNIT and labels (N, 8) → residual maps.
+# Makes another generator than the usual one: maps (N, 3, 64, 64) in MAP_UNIT_MM and labels (N, 8) → residual maps.
 GeneratorMaker = Callable[[Face, EmotionConfig], nn.Module]
 
 
@@ -142,7 +148,7 @@ def training_frames(run: Run, corpora: tuple[str, ...]) -> ActedFrames:
 class Batch:
     """Faces of a step, on the training's device.
 
-    real: (N, 3, 64, 64) in UNIT; other: the same of another frame of each face's recording
+    real: (N, 3, 64, 64) in MAP_UNIT_MM; other: the same of another frame of each face's recording
     original: (N,) the emotion of each face; level: (N,) its intensity, 1 for neutral
     order: (N,) numbers of the faces whose emotion and intensity each face is given
     """
@@ -177,12 +183,12 @@ class FrameSampler:
         ):  # emotions that no actor shows: an animator's alone, on neutral faces
             for k, emotion in enumerate(EMOTIONS):
                 if emotion in augmentation.EXPRESSIONS and not len(self.by_emotion[k][1]):
-                    self.by_emotion[k] = self.by_emotion[NEUTRAL]
+                    self.by_emotion[k] = self.by_emotion[NEUTRAL_INDEX]
         self.present = [k for k, (_, strong) in enumerate(self.by_emotion) if len(strong)]
         self.first = np.searchsorted(
             frames.clip, np.arange(len(frames.strong) + 1)
         )  # frame of each recording
-        self.basis = map_basis(face, TRAINED_SIZE).flatten(1).to(device)
+        self.basis = map_basis(face, DISCRIMINATOR_MAP_SIZE).flatten(1).to(device)
         added, self.added_index = animated_maps(face, frames)
         self.added = torch.from_numpy(added).to(device)
         self.other_side = [
@@ -194,9 +200,9 @@ class FrameSampler:
         count = self.config.batch
         original = rng.choice(self.present, count)
         order = rng.permutation(count)
-        level = np.where(original == NEUTRAL, 1, rng.uniform(*self.config.levels, count)).astype(
-            np.float32
-        )
+        level = np.where(
+            original == NEUTRAL_INDEX, 1, rng.uniform(*self.config.levels, count)
+        ).astype(np.float32)
         rows = np.array([self._row(*wanted, rng) for wanted in zip(original, level)])
         clips = self.frames.clip[rows]
         others = self.first[clips] + (
@@ -220,7 +226,7 @@ class FrameSampler:
         shapes = self.frames.shapes[rows]
         shapes[flipped] = shapes[flipped][:, self.other_side]
         maps = torch.from_numpy(shapes).to(self.device) @ self.basis + added
-        return maps.view(-1, 3, TRAINED_SIZE, TRAINED_SIZE)
+        return maps.view(-1, 3, DISCRIMINATOR_MAP_SIZE, DISCRIMINATOR_MAP_SIZE)
 
 
 def _weak_and_strong(frames: ActedFrames, emotion: int) -> list[np.ndarray]:
@@ -231,12 +237,12 @@ def _weak_and_strong(frames: ActedFrames, emotion: int) -> list[np.ndarray]:
 
 
 def animated_maps(face: Face, frames: ActedFrames) -> tuple[np.ndarray, np.ndarray]:
-    """What an animator adds to faces: maps (K, 3·64·64) float32 in UNIT, the first of them zeros.
+    """What an animator adds to faces: maps (K, 3·64·64) float32 in MAP_UNIT_MM, the first of them zeros.
 
     Second, which of the maps each clip is given with each emotion, (clips, 8).
     """
     known = augmentation.candidates(face)
-    maps, index, found = [np.zeros((1, 3 * TRAINED_SIZE**2), np.float32)], [], {}
+    maps, index, found = [np.zeros((1, 3 * DISCRIMINATOR_MAP_SIZE**2), np.float32)], [], {}
     people, person_of = np.unique(frames.identity, axis=0, return_inverse=True)
     for identity in people:
         person, row = known.nearest(augmentation.calm_features(face, identity)), []
@@ -245,7 +251,9 @@ def animated_maps(face: Face, frames: ActedFrames) -> tuple[np.ndarray, np.ndarr
                 row.append(0)
                 continue
             if (person, emotion) not in found:
-                moved = to_maps(face, known.displacement[emotion][person][None], TRAINED_SIZE)
+                moved = to_maps(
+                    face, known.displacement[emotion][person][None], DISCRIMINATOR_MAP_SIZE
+                )
                 maps.append(moved.flatten(1).numpy())
                 found[person, emotion] = len(maps) - 1
             row.append(found[person, emotion])
@@ -357,7 +365,7 @@ class StarGAN:
         rng = np.random.default_rng(config.seed)
         self.loop = Loop("emotion", run, modules, self.optimisers, settings, rng, Latest())
         self.noise_maps = (
-            map_basis(face, TRAINED_SIZE)[torch.from_numpy(observed_shapes(face))]
+            map_basis(face, DISCRIMINATOR_MAP_SIZE)[torch.from_numpy(observed_shapes(face))]
             .flatten(1)
             .to(self.device)
         )
@@ -406,7 +414,7 @@ class StarGAN:
         same = ((residual - residual_of_other).square() * self.lips).sum(
             (1, 2, 3)
         ).mean() / self.lips.sum()
-        closed = torch.exp(-(real.flatten(1) @ self.opening).clamp_min(0) / SHUT)
+        closed = torch.exp(-(real.flatten(1) @ self.opening).clamp_min(0) / LIP_CLOSING_DECAY_MM)
         gap = ((residual.flatten(1) @ self.opening).square() * closed).mean()
         realness, level, logits = self._judged(fake + part(self._noise(batch.real)), target)
         classified = functional.cross_entropy(logits, target)
@@ -436,7 +444,7 @@ class StarGAN:
         tensors = (
             emotion_tensors(average.generator)
             if isinstance(average, MapGenerator)
-            else network_tensors(average)
+            else float16_tensors(average)
         )
         config, loop = self.config, self.loop
         settings: dict[str, Any] = {
@@ -447,7 +455,7 @@ class StarGAN:
         settings |= {"iterations": loop.step, "frames": frames}
         path = self.run.save("emotion", tensors, settings)
         of_judge = {"iterations": loop.step, "config": settings["config"]}
-        self.run.save("discriminator", network_tensors(self.discriminator), of_judge)
+        self.run.save("discriminator", float16_tensors(self.discriminator), of_judge)
         return path
 
     def _residual(
@@ -496,10 +504,10 @@ class StarGAN:
 
 
 def opening_row(face: Face) -> torch.Tensor:
-    """(3·64·64,) mm that a map in the span of the blend shapes, in UNIT, opens the middle of the lips by."""
+    """(3·64·64,) mm that a map in the span of the blend shapes, in MAP_UNIT_MM, opens the middle of the lips by."""
     seen = observed_shapes(face)
     opens = face.lip_opening(face.expression_basis[seen])
-    basis = map_basis(face, TRAINED_SIZE).flatten(1)[torch.from_numpy(seen)].double()
+    basis = map_basis(face, DISCRIMINATOR_MAP_SIZE).flatten(1)[torch.from_numpy(seen)].double()
     gram = basis @ basis.T
     ridge = 1e-6 * gram.diagonal().mean() * torch.eye(len(seen), device=gram.device)
     return (torch.linalg.solve(gram + ridge, torch.from_numpy(opens).double()) @ basis).float()
@@ -510,7 +518,9 @@ def lip_mask(face: Face) -> torch.Tensor:
     mask = geometry_map(face).encode(
         np.repeat(face.regions["lips"][None, :, None], 3, 2).astype(np.float32)
     )
-    return functional.adaptive_avg_pool2d(torch.from_numpy(mask[:, 0]), TRAINED_SIZE)[0].clamp(0, 1)
+    return functional.adaptive_avg_pool2d(torch.from_numpy(mask[:, 0]), DISCRIMINATOR_MAP_SIZE)[
+        0
+    ].clamp(0, 1)
 
 
 def sample_sheet(model: EmotionModel, frames: ActedFrames, path: Path) -> None:
@@ -585,7 +595,7 @@ def _train_classifier(
     classes = CLASSES[name]
     device, seen = run.torch_device, torch.from_numpy(observed_shapes(face)).to(run.torch_device)
     source = torch.from_numpy(frames.shapes).to(device)
-    basis = map_basis(face, TRAINED_SIZE).flatten(1).to(device)
+    basis = map_basis(face, DISCRIMINATOR_MAP_SIZE).flatten(1).to(device)
     torch.manual_seed(config.seed)
     chosen = [np.flatnonzero(frames.emotion == EMOTIONS.index(emotion)) for emotion in classes]
     present = [k for k, found in enumerate(chosen) if len(found)]
@@ -600,7 +610,7 @@ def _train_classifier(
             rows = np.array([rng.choice(chosen[k]) for k in answer])
             blurred = source[torch.from_numpy(rows).to(device)]
             blurred[:, seen] += config.noise * torch.randn(len(rows), len(seen), device=device)
-            x = (blurred @ basis).view(-1, 3, TRAINED_SIZE, TRAINED_SIZE)
+            x = (blurred @ basis).view(-1, 3, DISCRIMINATOR_MAP_SIZE, DISCRIMINATOR_MAP_SIZE)
             loss = functional.cross_entropy(network(x), torch.from_numpy(answer).to(device))
             optimiser.zero_grad()
             loss.backward()
@@ -640,8 +650,8 @@ def start_networks(
     with check_compatible(start.path, "emotion"):
         # The linear maps are those of the face that is trained for.
         own = emotion_tensors(generator.generator)
-        kept = {name: array for name, array in start.tensors.items() if name not in FULL_PRECISION}
-        load_tensors(generator.generator, {**{name: own[name] for name in FULL_PRECISION}, **kept})
+        kept = {name: array for name, array in start.tensors.items() if name not in FLOAT32_TENSORS}
+        load_tensors(generator.generator, {**{name: own[name] for name in FLOAT32_TENSORS}, **kept})
     judge = run.start_weights("discriminator")
     if judge:
         with check_compatible(judge.path, "discriminator"):

@@ -9,17 +9,17 @@ from torch.nn import functional
 from ..capture.landmarks import observed_shapes
 from ..face.canonical import Face
 from ..face.geometry_map import MAP_SIZE, geometry_map
-from ..networks.emotion import INNER, UNIT, Generator, LinearMaps
-from ..networks.judges import TRAINED_SIZE, to_maps
+from ..networks.emotion import GENERATOR_MAP_SIZE, MAP_UNIT_MM, Generator, LinearMaps
+from ..networks.judges import DISCRIMINATOR_MAP_SIZE, to_maps
 
 
 def map_basis(face: Face, size: int = MAP_SIZE) -> torch.Tensor:
-    """Maps (S, 3, size, size) in UNIT of the face's blend shapes at weight 1."""
+    """Maps (S, 3, size, size) in MAP_UNIT_MM of the face's blend shapes at weight 1."""
     return to_maps(face, face.expression_basis, size)
 
 
 def residual_rows(face: Face) -> tuple[torch.Tensor, np.ndarray]:
-    """Orthonormal maps (Z, 3, 128, 128) in UNIT that span the maps of `observed_shapes`: a basis of residuals.
+    """Orthonormal maps (Z, 3, 128, 128) in MAP_UNIT_MM that span the maps of `observed_shapes`: a basis of residuals.
 
     Second, the displacements (Z, V, 3) mm that they are decoded to. Shapes that captures do not show, such as gaze, are
     left out: every value of them would look equally real to the discriminator.
@@ -29,23 +29,23 @@ def residual_rows(face: Face) -> tuple[torch.Tensor, np.ndarray]:
     flat = maps.flatten(1)
     triangle = torch.linalg.cholesky((flat @ flat.T).double()).float()
     rows = torch.linalg.solve_triangular(triangle, flat, upper=False).view_as(maps)
-    return rows, geometry_map(face).decode(rows.numpy()) * np.float32(UNIT)
+    return rows, geometry_map(face).decode(rows.numpy()) * np.float32(MAP_UNIT_MM)
 
 
 def linear_maps(face: Face) -> LinearMaps:
     """The linear maps of a generator for a face, see `networks.emotion.LinearMaps`."""
     rows, moved = residual_rows(face)
-    inner = functional.adaptive_avg_pool2d(rows, INNER).flatten(1)
+    inner = functional.adaptive_avg_pool2d(rows, GENERATOR_MAP_SIZE).flatten(1)
     mask = torch.from_numpy(geometry_map(face).mask)[None, None].float()
-    line = torch.linspace(-1, 1, INNER)
+    line = torch.linspace(-1, 1, GENERATOR_MAP_SIZE)
     place = torch.stack(torch.meshgrid(line, line, indexing="ij"))[None]
     span = face.span.reshape(len(face.span), -1)
     return LinearMaps(
-        picture=to_maps(face, face.span, INNER).flatten(1),
+        picture=to_maps(face, face.span, GENERATOR_MAP_SIZE).flatten(1),
         measure=torch.linalg.pinv(inner.double()).float(),
         residual=torch.from_numpy(moved.reshape(len(moved), -1) @ span.T),
         opening=torch.from_numpy(face.lip_opening(moved)),
-        place=torch.cat([functional.adaptive_avg_pool2d(mask, INNER), place], dim=1),
+        place=torch.cat([functional.adaptive_avg_pool2d(mask, GENERATOR_MAP_SIZE), place], dim=1),
     )
 
 
@@ -57,7 +57,7 @@ def new_generator(face: Face, channels: int, blocks: int) -> Generator:
 class MapGenerator(torch.nn.Module):
     """A generator with maps for input and output, as StarGAN's losses need it.
 
-    Maps (N, 3, 64, 64) in UNIT and labels (N, 8) → residual maps (N, 3, 64, 64). rows: see `residual_rows`
+    Maps (N, 3, 64, 64) in MAP_UNIT_MM and labels (N, 8) → residual maps (N, 3, 64, 64). rows: see `residual_rows`
     """
 
     rows: torch.Tensor
@@ -66,9 +66,9 @@ class MapGenerator(torch.nn.Module):
         super().__init__()
         self.generator = generator
         self.register_buffer(
-            "rows", functional.adaptive_avg_pool2d(rows, TRAINED_SIZE), persistent=False
+            "rows", functional.adaptive_avg_pool2d(rows, DISCRIMINATOR_MAP_SIZE), persistent=False
         )
 
     def forward(self, x: torch.Tensor, label: torch.Tensor) -> torch.Tensor:
-        coordinates = self.generator(functional.adaptive_avg_pool2d(x, INNER), label)
+        coordinates = self.generator(functional.adaptive_avg_pool2d(x, GENERATOR_MAP_SIZE), label)
         return (coordinates @ self.rows.flatten(1)).view(-1, *self.rows.shape[1:])

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 
 from ..audio import loudness
-from ..audio.mel import FFT, log_mel
+from ..audio.mel import FFT_SAMPLES, log_mel
 from ..audio.recording import SAMPLE_RATE, Audio, open_audio
 from ..data import corpora, facegood
 from ..data.captures import FittedRecording, bring_up_to_date, load_captures
@@ -20,7 +20,12 @@ from ..data.rest_relative import relative_to_rest
 from ..errors import InputError
 from ..face.canonical import Face
 from ..files.reading import reading_errors
-from ..networks.speech_encoder import FEATURE_RATE, MARGIN, SAMPLES, SpeechEncoder
+from ..networks.speech_encoder import (
+    FEATURE_RATE,
+    SAMPLES_PER_FEATURE,
+    SILENCE_MARGIN_FEATURES,
+    SpeechEncoder,
+)
 from .run import Run
 
 CONTEXT = 36  # features of sound before and after a crop's features that are encoded along
@@ -217,7 +222,7 @@ def noise_clip(filters: np.ndarray, coordinates: int, rng: np.random.Generator) 
 
 def own_level(samples: np.ndarray, filters: np.ndarray) -> float:
     """What counts as loud in samples (N,) int16, see `loudness.loud_level`."""
-    padded = np.pad(samples.astype(np.float32) / 32768, FFT // 2)
+    padded = np.pad(samples.astype(np.float32) / 32768, FFT_SAMPLES // 2)
     return loudness.reference_level(log_mel(padded, filters).max(1))
 
 
@@ -230,7 +235,7 @@ def pseudo_labelled_clips(prepared: Path, labels: Path, face: Face) -> list[Clip
             motion = np.load(path, mmap_mode="r", allow_pickle=False)
             table = json.loads((prepared / f"{name}.json").read_text("utf-8"))
             samples = np.load(prepared / f"{name}.samples.npy", mmap_mode="r", allow_pickle=False)
-            if motion.shape != (len(samples) // SAMPLES, len(face.span)):
+            if motion.shape != (len(samples) // SAMPLES_PER_FEATURE, len(face.span)):
                 raise InputError(
                     f"{path}: its labels do not have the length of the sound", "remove the folder"
                 )
@@ -240,7 +245,7 @@ def pseudo_labelled_clips(prepared: Path, labels: Path, face: Face) -> list[Clip
                     continue
                 time = np.arange(UNLABELLED_ENDS, count - UNLABELLED_ENDS) / FEATURE_RATE
                 target = motion[first + UNLABELLED_ENDS : first + count - UNLABELLED_ENDS]
-                own = samples[first * SAMPLES : (first + count) * SAMPLES]
+                own = samples[first * SAMPLES_PER_FEATURE : (first + count) * SAMPLES_PER_FEATURE]
                 clips.append(Clip(own, float(row["level"]), time, target, -1, PSEUDO_LABELLED, 1.0))
     return clips
 
@@ -306,7 +311,7 @@ def make_batch(
 ) -> Batch:
     """A crop of each clip. style_dropout: share of the crops that are shown without their style."""
     crops = [_crop(clip, seconds, rng) for clip in clips]
-    length = int(seconds * FEATURE_RATE) + 2 * MARGIN
+    length = int(seconds * FEATURE_RATE) + 2 * SILENCE_MARGIN_FEATURES
     most = max(len(crop.frames) for crop in crops)
     coordinates = clips[0].target.shape[1]
     times, inside = np.zeros((len(crops), most)), np.zeros((len(crops), most), np.float32)
@@ -351,16 +356,21 @@ class _Crop:
 
 
 def _crop(clip: Clip, seconds: float, rng: np.random.Generator) -> _Crop:
-    """A random part of a clip, MARGIN features longer at either end than its frames."""
+    """A random part of a clip, SILENCE_MARGIN_FEATURES features longer at either end than its frames."""
     latest = max(clip.time[0], clip.time[-1] - seconds)
     begin = rng.uniform(clip.time[0] - 1e-6, latest + 1e-6)
     first, last = np.searchsorted(clip.time, (begin, begin + seconds))
-    return _Crop(clip, np.arange(first, last), int(np.floor(begin * FEATURE_RATE)) - MARGIN)
+    return _Crop(
+        clip, np.arange(first, last), int(np.floor(begin * FEATURE_RATE)) - SILENCE_MARGIN_FEATURES
+    )
 
 
 def _crop_sound(crop: _Crop, length: int) -> np.ndarray:
     """The samples, int16, of `length` features of a crop and their context; silence beyond the clip."""
-    start, stop = (crop.first - CONTEXT) * SAMPLES, (crop.first + length + CONTEXT) * SAMPLES
+    start, stop = (
+        (crop.first - CONTEXT) * SAMPLES_PER_FEATURE,
+        (crop.first + length + CONTEXT) * SAMPLES_PER_FEATURE,
+    )
     part = crop.clip.samples[max(start, 0) : max(stop, 0)]
     before = max(0, -start)
     return np.pad(part, (before, max(0, stop - start - before - len(part))))
@@ -370,6 +380,8 @@ def _crop_features(crop: _Crop, length: int) -> np.ndarray:
     """Features (length, D) of a crop, from the clip's own."""
     feature = crop.clip.feature
     assert feature is not None
-    # Row k of a clip's features is at (k − MARGIN) / 50 s.
-    index = np.arange(crop.first + MARGIN, crop.first + MARGIN + length)
+    # Row k of a clip's features is at (k − SILENCE_MARGIN_FEATURES) / 50 s.
+    index = np.arange(
+        crop.first + SILENCE_MARGIN_FEATURES, crop.first + SILENCE_MARGIN_FEATURES + length
+    )
     return feature[index.clip(0, len(feature) - 1), :-1]

@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from torch.nn import functional
 
-from ..audio.mel import MELS, mel_filters
+from ..audio.mel import MEL_BANDS, mel_filters
 from ..audio.recording import open_audio
 from ..compute.workers import worker_pool
 from ..data import voices
@@ -29,11 +29,11 @@ from ..files.reading import reading_errors
 from ..files.writing import atomic_write
 from ..networks.building import load_tensors
 from ..networks.speech_encoder import (
+    ATTENTION_FUTURE_FEATURES,
+    ATTENTION_PAST_FEATURES,
     FEATURE_RATE,
-    FUTURE,
-    PAST,
-    SAMPLES,
-    WIDTH,
+    FEATURE_WIDTH,
+    SAMPLES_PER_FEATURE,
     EncoderNetwork,
     encoder_tensors,
 )
@@ -112,9 +112,13 @@ def read_start(run: Run) -> StartWeights | None:
     start = run.start_weights("speech")
     if start:
         with check_compatible(start.path, "speech"):
-            wanted = {"width": WIDTH, "past": PAST, "future": list(FUTURE)}
+            wanted = {
+                "width": FEATURE_WIDTH,
+                "past": ATTENTION_PAST_FEATURES,
+                "future": list(ATTENTION_FUTURE_FEATURES),
+            }
             found = {name: (start.settings[name], value) for name, value in wanted.items()}
-            start.check(bands=(len(start.tensors["filters"]), MELS), **found)
+            start.check(bands=(len(start.tensors["filters"]), MEL_BANDS), **found)
     return start
 
 
@@ -142,8 +146,8 @@ class Distillation:
         self.device, self.together = run.torch_device, run.together
         start = read_start(run)
         torch.manual_seed(config.seed)
-        whisper = load_teacher(TEACHER, len(FUTURE))
-        network = EncoderNetwork(future=FUTURE)
+        whisper = load_teacher(TEACHER, len(ATTENTION_FUTURE_FEATURES))
+        network = EncoderNetwork(future=ATTENTION_FUTURE_FEATURES)
         if start:
             with check_compatible(start.path, "speech"):
                 load_tensors(
@@ -248,7 +252,7 @@ def make_batch(
     chosen = rng.choice(np.flatnonzero(near), size)
     counts = np.minimum(prepared.count[chosen], most)
     length = int(counts.max())
-    wave = np.zeros((size, length * SAMPLES), np.int16)
+    wave = np.zeros((size, length * SAMPLES_PER_FEATURE), np.int16)
     known = np.zeros((size, length), np.float32)
     labels = []
     for row, (number, count) in enumerate(zip(chosen, counts)):
@@ -311,7 +315,9 @@ class PreparedSound:
     def part(self, number: int, skipped: int, count: int) -> np.ndarray:
         """Samples (count · 320,) of an utterance without its first `skipped` features."""
         first = int(self.start[number]) + skipped
-        return self.samples[self.shard[number]][first * SAMPLES : (first + count) * SAMPLES]
+        return self.samples[self.shard[number]][
+            first * SAMPLES_PER_FEATURE : (first + count) * SAMPLES_PER_FEATURE
+        ]
 
 
 def load_prepared(folder: Path) -> PreparedSound:
@@ -327,7 +333,7 @@ def load_prepared(folder: Path) -> PreparedSound:
                 np.load(path.with_suffix(".samples.npy"), mmap_mode="r", allow_pickle=False)
             )
             total = sum(row["count"] for row in table)
-            if samples[-1].shape != (total * SAMPLES,):
+            if samples[-1].shape != (total * SAMPLES_PER_FEATURE,):
                 raise ValueError("the sound beside it does not have its length")
             rows += [{**row, "shard": len(names)} for row in table]
             names.append(path.stem)
@@ -393,12 +399,12 @@ def _prepare_shard(task: tuple[Path, list[Utterance], int, int, Path]) -> None:
             continue
         speed = rng.uniform(*SPEEDS[copy])
         wave = change_speed(wave, speed)
-        count = len(wave) // SAMPLES
+        count = len(wave) // SAMPLES_PER_FEATURE
         if count < SHORTEST * FEATURE_RATE:
             continue
         if copy and rng.random() < CODECS:
             wave = through_codec(wave, rng)
-        samples.append((wave[: count * SAMPLES].clip(-1, 1) * 32767).astype(np.int16))
+        samples.append((wave[: count * SAMPLES_PER_FEATURE].clip(-1, 1) * 32767).astype(np.int16))
         row = {
             "start": start,
             "count": count,

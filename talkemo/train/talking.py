@@ -21,12 +21,18 @@ from ..evaluation.metrics import pearson
 from ..face.canonical import INNER_LIPS, MOUTH_CORNERS, Face
 from ..networks.speech_encoder import (
     FEATURE_RATE,
-    MARGIN,
+    SILENCE_MARGIN_FEATURES,
     SpeechEncoder,
     encoder_changes,
     log_mel_encoder,
 )
-from ..networks.talking import COMPONENTS, WINDOW, TalkingNetwork, talking_tensors, windows
+from ..networks.talking import (
+    TALKING_COMPONENTS,
+    WINDOW_FEATURES,
+    TalkingNetwork,
+    talking_tensors,
+    windows,
+)
 from ..weights.files import check_compatible
 from .loop import Loop, cosine, half_precision
 from .material import (
@@ -240,7 +246,7 @@ def windows_of(
     feature = network.prepare(feature.flatten(0, 1)).unflatten(0, feature.shape[:2])
     with half_precision(feature.device):
         return (interpolation(together.part(batch.times), feature.shape[1]) @ feature).unflatten(
-            1, (-1, WINDOW)
+            1, (-1, WINDOW_FEATURES)
         )
 
 
@@ -395,9 +401,9 @@ def start_decoder_at_components(decoder: torch.nn.Linear, targets: torch.Tensor)
     """The decoder starts as the data's principal components and mean, scaled so that codes are about one."""
     mean = targets.mean(0)
     _, values, right = torch.linalg.svd(targets - mean, full_matrices=False)
-    scale = values[:COMPONENTS] / len(targets) ** 0.5
+    scale = values[:TALKING_COMPONENTS] / len(targets) ** 0.5
     with torch.no_grad():
-        decoder.weight[:, : len(scale)] = (right[:COMPONENTS] * scale[:, None]).T
+        decoder.weight[:, : len(scale)] = (right[:TALKING_COMPONENTS] * scale[:, None]).T
         decoder.bias.copy_(mean)
 
 
@@ -437,7 +443,9 @@ def predictions(
     network.eval()
     for clip in clips:
         feature = torch.from_numpy(encoder.features(clip.audio)[:, :-1]).to(encoder.device)
-        times = torch.from_numpy(clip.time + MARGIN / FEATURE_RATE).to(encoder.device)
+        times = torch.from_numpy(clip.time + SILENCE_MARGIN_FEATURES / FEATURE_RATE).to(
+            encoder.device
+        )
         with torch.inference_mode():
             window = windows(network.prepare(feature), times)
             style = torch.zeros(len(window), network.style.in_features, device=encoder.device)

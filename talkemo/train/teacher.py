@@ -20,7 +20,7 @@ from torch.nn import functional
 
 from ..audio.recording import SAMPLE_RATE
 from ..errors import InputError, TalkemoError
-from ..networks.speech_encoder import SAMPLES
+from ..networks.speech_encoder import SAMPLES_PER_FEATURE
 from .loop import half_precision
 
 # The packages of a teacher, and the files in them that are its weights in one or in several parts.
@@ -203,7 +203,7 @@ def whisper_rows(wave: torch.Tensor) -> torch.Tensor:
     )
     rows = (_filters().to(wave.device) @ power).clamp_min(1e-10).log10()
     rows = torch.maximum(rows, rows.amax((1, 2), keepdim=True) - DYNAMIC_RANGE)
-    return ((rows + 4) / 4).transpose(1, 2)[:, : wave.shape[1] // SAMPLES * 2]
+    return ((rows + 4) / 4).transpose(1, 2)[:, : wave.shape[1] // SAMPLES_PER_FEATURE * 2]
 
 
 class Listening(torch.nn.Module):
@@ -229,18 +229,27 @@ def padded_features(
     """
     pieces = []  # number of the sound, its first sample, how many of its features are context, how many are wanted
     for number, samples in enumerate(sounds):
-        count = len(samples) // SAMPLES * SAMPLES
+        count = len(samples) // SAMPLES_PER_FEATURE * SAMPLES_PER_FEATURE
         for start in range(0, count, LONGEST):
             before, end = min(start, CONTEXT), min(start + LONGEST, count)
             pieces.append(
-                (number, start - before, before // SAMPLES, (end - start) // SAMPLES, end + CONTEXT)
+                (
+                    number,
+                    start - before,
+                    before // SAMPLES_PER_FEATURE,
+                    (end - start) // SAMPLES_PER_FEATURE,
+                    end + CONTEXT,
+                )
             )
     order = sorted(range(len(pieces)), key=lambda k: pieces[k][4] - pieces[k][1])
     done: dict[int, np.ndarray] = {}
     for first in range(0, len(order), TOGETHER):
         chosen = order[first : first + TOGETHER]
         parts = [sounds[pieces[k][0]][pieces[k][1] : pieces[k][4]] for k in chosen]
-        wave = np.zeros((len(parts), -(-max(map(len, parts)) // SAMPLES) * SAMPLES), np.float32)
+        wave = np.zeros(
+            (len(parts), -(-max(map(len, parts)) // SAMPLES_PER_FEATURE) * SAMPLES_PER_FEATURE),
+            np.float32,
+        )
         for row, part in enumerate(parts):
             wave[row, : len(part)] = part / np.float32(32768)
         with torch.inference_mode():

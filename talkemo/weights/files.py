@@ -1,9 +1,8 @@
-"""Weights: one safetensors file a stage, sets of such files, and the registries that pin them.
+"""Weights files: one safetensors file per training stage.
 
-A file's JSON header says what it is and what it was made for (stage, settings of its network, face, encoder), so that it
-rebuilds its own network and cannot be mixed up with another's. A *set* is a folder with a file for some or all stages
-and a `registry.toml` that lists size and sha256 of each. Sets are the bundled ones, folders that `talkemo train` wrote,
-and repositories on the Hugging Face Hub.
+The JSON header names the stage, the settings of its network, and the face and speech encoder that
+it was trained for. A file therefore rebuilds its own network and cannot be combined with files of
+another training.
 """
 
 from __future__ import annotations
@@ -20,154 +19,152 @@ from ..errors import InputError
 from ..files.writing import atomic_write
 
 WEIGHT_STAGES = ("face", "speech", "talking", "emotion", "discriminator", "classifier")
-LARGEST_FILE = 1 << 31  # bytes of a weights file
-LARGEST_HEADER = 1 << 24  # bytes of a safetensors header
-# Bytes of a float → all its bits but the sign's, and those of infinity; NaN has larger ones.
-FLOAT_BITS = {
+MAX_WEIGHTS_BYTES = 1 << 31  # of a weights file
+MAX_SAFETENSORS_HEADER_BYTES = 1 << 24
+# Bytes of a float → bit masks of its magnitude and of infinity; NaN has larger magnitudes.
+FLOAT_BIT_MASKS = {
     2: (0x7FFF, 0x7C00),
     4: (0x7FFFFFFF, 0x7F800000),
     8: (0x7FFFFFFFFFFFFFFF, 0x7FF0000000000000),
 }
-TRAINED_WITH = {
-    "discriminator": "emotion",
-    "classifier": "emotion",
-}  # stages that another one's training writes
+# Stages whose weights are written by the training of another stage.
+TRAINED_BY_STAGE = {"discriminator": "emotion", "classifier": "emotion"}
 
 
 def save_weights(
     path: str | Path, stage: str, tensors: dict[str, np.ndarray], settings: dict[str, Any]
 ) -> None:
-    """Write tensors and settings (JSON values) to a safetensors file, at once or not at all."""
+    """Write tensors and settings (JSON values) to a safetensors file, atomically."""
     from safetensors.numpy import save_file
 
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     header = {"talkemo": json.dumps({"stage": stage, **settings})}
+    contiguous = {name: np.ascontiguousarray(array) for name, array in tensors.items()}
     with atomic_write(path) as partial:
-        save_file(
-            {name: np.ascontiguousarray(array) for name, array in tensors.items()},
-            partial,
-            metadata=header,
-        )
+        save_file(contiguous, partial, metadata=header)
 
 
 def load_weights(path: str | Path, stage: str) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
-    """Tensors and settings of a stage's weights file.
+    """Return the tensors and settings of a stage's weights file.
 
-    Raises InputError where the file is missing, too large, not a safetensors file, holds another stage, or holds NaN or
-    infinity.
+    Raises InputError if the file is missing, too large, not a safetensors file, of another stage,
+    or contains NaN or infinity.
     """
-    from safetensors import SafetensorError, safe_open
+    from safetensors import SafetensorError
 
     path = Path(path)
     if not path.is_file():
-        raise InputError(f"{path}: no such weights file", _how_to_train(stage))
-    if path.stat().st_size > LARGEST_FILE:
-        raise InputError(
-            f"{path}: larger than {LARGEST_FILE >> 30} GiB", "this is not a weights file of talkemo"
-        )
+        raise InputError(f"{path}: no such weights file", training_hint(stage))
+    if path.stat().st_size > MAX_WEIGHTS_BYTES:
+        limit = f"larger than {MAX_WEIGHTS_BYTES >> 30} GiB"
+        raise InputError(f"{path}: {limit}", "this is not a weights file of talkemo")
+    hint = "fetch or train it again"
+    broken = (SafetensorError, OSError, ValueError, TypeError, AttributeError, RecursionError)
     try:
-        with path.open("rb") as start:
-            if int.from_bytes(start.read(8), "little") > LARGEST_HEADER:
-                raise ValueError("its header is too large")
-        with safe_open(path, "numpy") as file:
-            settings = json.loads((file.metadata() or {}).get("talkemo", "{}"))
-            if not isinstance(settings, dict):
-                raise ValueError("its settings are not a JSON object")
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dict)
+        tensors, settings = _read_safetensors(path)
         _check_sizes(tensors, settings)
-    except (
-        SafetensorError,
-        OSError,
-        ValueError,
-        TypeError,
-        AttributeError,
-        RecursionError,
-    ) as error:
-        raise InputError(
-            f"{path}: not a weights file of talkemo ({error})", "fetch or train it again"
-        ) from None
-    found = settings.pop("stage", None)
-    if found != stage:
-        says = (
-            f"weights of the stage '{found}', not '{stage}'"
-            if found in WEIGHT_STAGES
-            else f"not weights of '{stage}'"
-        )
-        raise InputError(f"{path}: {says}", "is the file's name right?")
+    except broken as error:
+        raise InputError(f"{path}: not a weights file of talkemo ({error})", hint) from None
+    saved_stage = settings.pop("stage", None)
+    if saved_stage != stage:
+        reason = f"not weights of '{stage}'"
+        if saved_stage in WEIGHT_STAGES:
+            reason = f"weights of the stage '{saved_stage}', not '{stage}'"
+        raise InputError(f"{path}: {reason}", "is the file's name right?")
     for name, tensor in tensors.items():
-        if not _finite(tensor):
-            raise InputError(
-                f"{path}: its tensor {name} contains NaN or infinity", "fetch or train it again"
-            )
+        if not _is_finite(tensor):
+            raise InputError(f"{path}: its tensor {name} contains NaN or infinity", hint)
     return tensors, settings
 
 
-def _how_to_train(stage: str) -> str:
-    return f"train it with: talkemo train {TRAINED_WITH.get(stage, stage)} --data DIR -o DIR"
+def _read_safetensors(path: Path) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
+    """Return the tensors and the JSON header of a file. Raises ValueError for a wrong header."""
+    from safetensors import safe_open
+
+    with path.open("rb") as start:
+        if int.from_bytes(start.read(8), "little") > MAX_SAFETENSORS_HEADER_BYTES:
+            raise ValueError("its header is too large")
+    with safe_open(path, "numpy") as file:
+        settings = json.loads((file.metadata() or {}).get("talkemo", "{}"))
+        if not isinstance(settings, dict):
+            raise ValueError("its settings are not a JSON object")
+        return {name: file.get_tensor(name) for name in file.keys()}, settings  # noqa: SIM118
+
+
+def training_hint(stage: str) -> str:
+    """Return a hint that names the command which trains a stage."""
+    return f"train it with: talkemo train {TRAINED_BY_STAGE.get(stage, stage)} --data DIR -o DIR"
 
 
 def _check_sizes(tensors: dict[str, np.ndarray], settings: dict[str, Any]) -> None:
-    """Raise ValueError for settings of a network larger than the tensors, which would take all memory to build."""
+    """Raise ValueError for settings of a network that is larger than the tensors.
+
+    Building such a network could use up the memory.
+    """
     longest = max((size for tensor in tensors.values() for size in tensor.shape), default=0)
-    fits = lambda value, most: isinstance(value, int) and 0 < value <= most
-    for name, most in (
-        ("channels", longest),
-        ("width", longest),
-        ("past", longest),
-        ("blocks", len(tensors)),
-    ):
-        if name in settings and not fits(settings[name], most):
+    limits = {"channels": longest, "width": longest, "past": longest, "blocks": len(tensors)}
+    for name, limit in limits.items():
+        if name in settings and not _is_count(settings[name], limit):
             raise ValueError(f"its setting {name} does not fit its tensors")
-    future = settings.get("future", [])  # of each of an encoder's layers
-    if not (
-        isinstance(future, list)
-        and len(future) <= len(tensors)
-        and all(fits(value, longest) for value in future)
+    future = settings.get("future", [])  # one for each layer of an encoder
+    if (
+        not isinstance(future, list)
+        or len(future) > len(tensors)
+        or not all(_is_count(features, longest) for features in future)
     ):
         raise ValueError("its setting future does not fit its tensors")
 
 
-def _finite(array: np.ndarray) -> bool:
-    """Whether an array has no NaN or infinity. By its bits, on float16 quicker than np.isfinite."""
+def _is_count(value: Any, limit: int) -> bool:
+    return isinstance(value, int) and 0 < value <= limit
+
+
+def _is_finite(array: np.ndarray) -> bool:
+    """Return whether an array has no NaN or infinity; on float16 faster than np.isfinite."""
     if array.dtype.kind != "f":
         return True
     size = array.dtype.itemsize
-    magnitude, infinity = FLOAT_BITS[size]
+    magnitude, infinity = FLOAT_BIT_MASKS[size]
     bits = array.view(f"u{size}")
     return bool((bits & bits.dtype.type(magnitude)).max(initial=0) < infinity)
 
 
 @contextmanager
 def check_compatible(path: str | Path, stage: str) -> Iterator[None]:
-    """Turn errors that another version's tensors or settings raise in the block into an InputError naming the file."""
+    """Turn errors from tensors or settings of another version into an InputError with the path."""
     try:
         yield
     except (KeyError, TypeError, ValueError, IndexError, AttributeError, RuntimeError) as error:
         if isinstance(error, InputError):
             raise
-        # PyTorch names what does not fit in the lines after the first.
+        # PyTorch names the tensor in the second line of its message.
         lines = [line.strip() for line in str(error).splitlines()[:2]] or [type(error).__name__]
         raise InputError(
             f"{path}: weights of another version of talkemo ({' '.join(lines)})",
-            _how_to_train(stage),
+            training_hint(stage),
         ) from None
 
 
-def check_made_for(path: str | Path, settings: dict[str, Any], **parts: Any) -> None:
-    """Raise InputError unless a file was made for these parts, such as face=fingerprint and expression_names=names."""
-    for name, value in parts.items():
-        found = settings.get(name)
-        if (tuple(found) if isinstance(found, list) else found) != value:
-            kind = name.replace("_", " ")
-            says = (
-                f"made for another {kind} than this set has ({_short(found)}, not {_short(value)})"
-            )
-            raise InputError(
-                f"{path}: {says if found is not None else f'does not say what {kind} it was made for'}",
-                "keep files of one training together, or train this stage for that face and encoder",
-            )
+def check_made_for(path: str | Path, settings: dict[str, Any], **required: Any) -> None:
+    """Raise InputError unless the settings of a file have the required values.
+
+    For example `face=fingerprint, expression_names=names`.
+    """
+    for name, value in required.items():
+        saved = settings.get(name)
+        if (tuple(saved) if isinstance(saved, list) else saved) == value:
+            continue
+        kind = name.replace("_", " ")
+        reason = f"does not say what {kind} it was made for"
+        if saved is not None:
+            values = f"{_summary(saved)}, not {_summary(value)}"
+            reason = f"made for another {kind} than this set has ({values})"
+        raise InputError(
+            f"{path}: {reason}",
+            "keep files of one training together, or train this stage for that face and encoder",
+        )
 
 
-def _short(value: Any) -> str:
+def _summary(value: Any) -> str:
     return f"{len(value)} names" if isinstance(value, list | tuple) else str(value)

@@ -1,4 +1,4 @@
-"""The one door to weights: `load_models` gives the face and the networks of a set, each loaded when it is asked for."""
+"""Loading models: `load_models` returns the face and the networks of a set of weights."""
 
 from __future__ import annotations
 
@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ..compute.devices import DEVICES, choose_device
 from ..errors import InputError
 from ..face.canonical import REGIONS, Face, face_of_tensors
-from .files import check_compatible, check_made_for, load_weights
+from .files import check_compatible, check_made_for, load_weights, training_hint
 from .hub import cached_set
 from .registry import (
     DEFAULT_SET,
@@ -18,7 +19,6 @@ from .registry import (
     WeightSet,
     bundled_folder,
     bundled_sets,
-    first_with,
     folder_set,
 )
 
@@ -29,42 +29,57 @@ if TYPE_CHECKING:
     from ..networks.judges import Classifier, Discriminator
     from ..networks.speech_encoder import SpeechEncoder
     from ..networks.talking import TalkingModel
-from ..compute.devices import DEVICES, choose_device
 
 
 def load_models(weights: str | Path = DEFAULT_SET, *, device: str = "auto") -> Models:
-    """The models of a set of weights; nothing is read before it is asked for.
+    """Return the models of a set of weights. Each is read from its file when it is first used.
 
-    weights: a bundled set's name, a folder that `talkemo train` wrote, or `hf://owner/repo@revision`. Stages that a
-        folder or repository lacks come from the default set.
-    device: auto (a CUDA GPU if there is one), cpu or cuda
-    Raises InputError for an unknown set or device, and later for files that are damaged or do not fit together.
+    Parameters
+    ----------
+    weights : str or Path
+        Name of a bundled set, a folder written by `talkemo train`, or `hf://owner/repo@revision`.
+        Stages that a folder or repository lacks come from the default set.
+    device : str
+        auto (a CUDA GPU if there is one), cpu or cuda.
+
+    Raises
+    ------
+    InputError
+        The set or the device is unknown. On first use: files are damaged or do not fit together.
     """
     if device not in DEVICES:
         raise InputError(f"unknown device '{device}'", f"choose from {', '.join(DEVICES)}")
     if weights == DEFAULT_SET:
         return _default_models(device)
-    own = open_set(weights)
-    return Models([own] if own.name == DEFAULT_SET else [own, open_set(DEFAULT_SET)], device)
+    return Models(_over_default(open_set(weights)), device)
 
 
 def open_set(weights: str | Path) -> WeightSet:
-    """The set of a bundled name, a folder, or `hf://owner/repo@revision`. Raises InputError where there is none.
+    """Return a set of weights by its bundled name, folder, or `hf://owner/repo@revision`.
 
-    A set on the Hub is downloaded at first use and read from the Hub's cache ever after, see hub.py.
+    A set on the Hub is downloaded when it is first used. Raises InputError if there is no such set.
     """
     text = str(weights)
     if text.startswith(HUB_PREFIX):
         return cached_set(text)
-    if isinstance(weights, str) and weights in bundled_sets():
+    bundled = bundled_sets()
+    if isinstance(weights, str) and weights in bundled:
         return folder_set(bundled_folder() / weights, weights)
     folder = Path(weights)
     if not folder.is_dir():
         raise InputError(
             f"{text}: no such set of weights",
-            f"name a bundled set ({', '.join(bundled_sets())}), a folder that talkemo train wrote, or hf://owner/repo",
+            f"name a bundled set ({', '.join(bundled)}), a folder that talkemo train wrote, "
+            "or hf://owner/repo",
         )
-    return folder_set(folder, f"./{text}" if text in bundled_sets() else text)
+    return folder_set(folder, f"./{text}" if text in bundled else text)
+
+
+def check_set(weights: WeightSet) -> None:
+    """Load all stages of a set, over the default set. Raises InputError for an unusable file."""
+    models = Models(_over_default(weights), "cpu")
+    for stage in weights.stages:
+        models.check(stage)
 
 
 @lru_cache(maxsize=3)
@@ -72,11 +87,18 @@ def _default_models(device: str) -> Models:
     return Models([open_set(DEFAULT_SET)], device)
 
 
-class Models:
-    """Face and networks of one or more sets of weights, the first set that has a stage winning.
+def _over_default(weights: WeightSet) -> list[WeightSet]:
+    """Return a set followed by the default set, which has the stages that it lacks."""
+    return [weights] if weights.name == DEFAULT_SET else [weights, open_set(DEFAULT_SET)]
 
-    face: the canonical face; encoder: sound to speech features; talking: features to motion; emotion: emotion transfer;
-    discriminator and classifier(name): judges, for evaluation. Files that were not made for each other raise InputError.
+
+class Models:
+    """The canonical face and the networks of one or more sets of weights.
+
+    Each stage comes from the first set that has it, and is loaded when it is first used. Its file
+    is checked against the registry, and must have been made for the same face and speech encoder
+    as the others; otherwise InputError is raised. See networks/protocols.py for what `encoder`,
+    `talking` and `emotion` offer.
     """
 
     def __init__(self, sets: list[WeightSet], device: str = "auto"):
@@ -85,37 +107,35 @@ class Models:
 
     @property
     def name(self) -> str:
-        """The set's name, as it was asked for."""
+        """Name of the set, as the user gave it."""
         return self.sets[0].name
 
     @cached_property
     def device(self) -> torch.device:
-        """Where networks run. Raises InputError where CUDA is asked for and there is none."""
+        """The device of the networks. Raises InputError for cuda if it is unavailable."""
         return choose_device(self._device)
 
     def path(self, stage: str) -> Path:
-        """The weights file of a stage."""
-        found = first_with(self.sets, stage).path(stage)
-        assert found is not None
-        return found
+        """Return the weights file of a stage. Raises InputError if no set has it."""
+        return self._find(stage)[1]
 
     def load(self, stage: str) -> tuple[dict[str, Any], dict[str, Any]]:
-        """Tensors and settings of a stage, checked against the registry. Raises InputError for a file that is damaged."""
-        chosen = first_with(self.sets, stage)
-        chosen.check(stage)
-        return load_weights(self.path(stage), stage)
+        """Return a stage's tensors and settings. Raises InputError for an unusable file."""
+        weights, path = self._find(stage)
+        weights.check(stage)
+        return load_weights(path, stage)
 
-    def _load_for_face(self, stage: str) -> tuple[dict[str, Any], dict[str, Any]]:
-        """The same, of a stage whose numbers mean nothing on another face."""
-        tensors, settings = self.load(stage)
-        names = self.face.expression_names
-        check_made_for(
-            self.path(stage), settings, face=self.face.fingerprint, expression_names=names
-        )
-        return tensors, settings
+    def check(self, stage: str) -> None:
+        """Load a stage. Raises InputError for a damaged or incompatible file."""
+        if stage == "classifier":
+            self.classifier("four")
+            self.classifier("eight")
+        else:
+            getattr(self, "encoder" if stage == "speech" else stage)
 
     @cached_property
     def face(self) -> Face:
+        """The canonical face."""
         tensors, settings = self.load("face")
         with check_compatible(self.path("face"), "face"):
             _check_face(tensors, settings)
@@ -123,6 +143,7 @@ class Models:
 
     @cached_property
     def encoder(self) -> SpeechEncoder:
+        """The speech encoder: audio to features."""
         from ..networks.speech_encoder import build_encoder
 
         tensors, settings = self.load("speech")
@@ -131,6 +152,7 @@ class Models:
 
     @cached_property
     def talking(self) -> TalkingModel:
+        """The talking model: audio to motion."""
         from ..networks.speech_encoder import log_mel_encoder
         from ..networks.talking import build_talking
 
@@ -146,6 +168,7 @@ class Models:
 
     @cached_property
     def emotion(self) -> EmotionModel:
+        """The emotion model: motion to motion with an emotion."""
         from ..networks.emotion import build_emotion
 
         tensors, settings = self._load_for_face("emotion")
@@ -154,6 +177,7 @@ class Models:
 
     @cached_property
     def discriminator(self) -> Discriminator:
+        """The discriminator that the emotion model was trained against, for evaluation."""
         from ..networks.judges import build_discriminator
 
         tensors, _ = self._load_for_face("discriminator")
@@ -161,31 +185,34 @@ class Models:
             return build_discriminator(tensors, self.device)
 
     def classifier(self, name: str = "four") -> tuple[Classifier, list[str]]:
-        """The classifier of the paper's `four` emotions or of all `eight`, and the names of its classes."""
+        """Return a classifier of the paper's `four` or all `eight` emotions, and their names."""
         from ..networks.judges import build_classifier
 
         tensors, settings = self._load_for_face("classifier")
         with check_compatible(self.path("classifier"), "classifier"):
             return build_classifier(tensors, settings, name, self.device)
 
-    def check(self, stage: str) -> None:
-        """Load a stage. Raises InputError where its file is damaged, or was made for another face or encoder."""
-        if stage == "classifier":
-            self.classifier("four")
-            self.classifier("eight")
-        else:
-            getattr(self, {"speech": "encoder"}.get(stage, stage))
+    def _find(self, stage: str) -> tuple[WeightSet, Path]:
+        """Return the first set that has a stage, and its file."""
+        for weights in self.sets:
+            path = weights.path(stage)
+            if path is not None:
+                return weights, path
+        names = ", ".join(weights.name for weights in self.sets)
+        raise InputError(f"no weights of the stage '{stage}' in {names}", training_hint(stage))
 
-
-def check_set(own: WeightSet) -> None:
-    """Load all that a set has, over the default set. Raises InputError for the first file that cannot be used."""
-    models = Models([own] if own.name == DEFAULT_SET else [own, open_set(DEFAULT_SET)], "cpu")
-    for stage in own.stages:
-        models.check(stage)
+    def _load_for_face(self, stage: str) -> tuple[dict[str, Any], dict[str, Any]]:
+        """Load a stage, and check that it was trained for this face."""
+        tensors, settings = self.load(stage)
+        face, path = self.face, self.path(stage)
+        check_made_for(
+            path, settings, face=face.fingerprint, expression_names=face.expression_names
+        )
+        return tensors, settings
 
 
 def _check_face(tensors: dict[str, np.ndarray], settings: dict[str, Any]) -> None:
-    """Raise ValueError unless the tensors of a face fit each other, and its indices are of vertices and pixels it has."""
+    """Raise ValueError unless a face's tensors fit together and its indices are in range."""
     vertices, pixels = len(tensors["mean"]), int(tensors["map_mask"].astype(bool).sum())
     rank, expressions, identities = tensors["core"].shape
     points = len(tensors["mesh_points"])
@@ -211,15 +238,16 @@ def _check_face(tensors: dict[str, np.ndarray], settings: dict[str, Any]) -> Non
     for name, shape in shapes.items():
         if tensors[name].shape != shape:
             raise ValueError(f"its {name} is {tensors[name].shape}, not {shape}")
-    counts = {
-        name: vertices
-        for name in ("faces", "landmarks68", "mirror", "map_vertices", "mesh_point_vertices")
+    limits = {
+        "faces": vertices,
+        "landmarks68": vertices,
+        "mirror": vertices,
+        "map_vertices": vertices,
+        "mesh_point_vertices": vertices,
+        "map_pixels": pixels,
     }
-    for name, count in {**counts, "map_pixels": pixels}.items():
+    for name, limit in limits.items():
         index = tensors[name]
-        if (
-            index.dtype.kind not in "iu"
-            or index.min(initial=0) < 0
-            or index.max(initial=0) >= count
-        ):
-            raise ValueError(f"its {name} are not numbers under {count}")
+        in_range = index.min(initial=0) >= 0 and index.max(initial=0) < limit
+        if index.dtype.kind not in "iu" or not in_range:
+            raise ValueError(f"its {name} are not numbers under {limit}")

@@ -1,9 +1,7 @@
-"""Weights: one safetensors file a stage, sets of such files, and the registries that pin them.
+"""Sets of weights: folders with a weights file for some or all stages.
 
-A file's JSON header says what it is and what it was made for (stage, settings of its network, face, encoder), so that it
-rebuilds its own network and cannot be mixed up with another's. A *set* is a folder with a file for some or all stages
-and a `registry.toml` that lists size and sha256 of each. Sets are the bundled ones, folders that `talkemo train` wrote,
-and repositories on the Hugging Face Hub.
+A set's `registry.toml` lists the size and sha256 of each file, its licence and where it comes from.
+Sets are bundled with the package, written by `talkemo train`, or downloaded from the Hub.
 """
 
 from __future__ import annotations
@@ -11,27 +9,30 @@ from __future__ import annotations
 import json
 import re
 import sys
-from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 from ..errors import InputError
 from ..files.cache import sha256
 from ..files.writing import atomic_write
-from .files import LARGEST_FILE, WEIGHT_STAGES, _how_to_train
+from .files import MAX_WEIGHTS_BYTES, WEIGHT_STAGES
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
 
 DEFAULT_SET = "default"
 REGISTRY_NAME = "registry.toml"
 HUB_PREFIX = "hf://"
-LARGEST_REGISTRY = 1 << 20  # bytes
-FILE_NAME = re.compile(
-    r"[A-Za-z0-9][A-Za-z0-9._-]*\.safetensors"
-)  # in a registry; a name in its own folder
-DIGEST = re.compile(r"[0-9a-f]{64}")  # a sha256
+MAX_REGISTRY_BYTES = 1 << 20
+WEIGHTS_FILE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*\.safetensors")  # without a folder
+SHA256 = re.compile(r"[0-9a-f]{64}")
+# Licence and description of each stage's weights, where a registry does not say otherwise.
 LICENCES = {
     "face": ("MIT", "canonical face, bilinear model, geometry map"),
-    "speech": ("MIT", "sound to speech features"),
+    "speech": ("MIT", "audio to speech features"),
     "talking": (
         "research and non-commercial use",
         "speech features to the motion of the canonical face",
@@ -45,144 +46,163 @@ LICENCES = {
 }
 
 
-def read_registry(path: Path) -> dict[str, dict[str, Any]]:
-    """The entries of a registry.toml: stage → {file, bytes, sha256, licence, about}, and {commit, seed, data} of some.
+@dataclass(frozen=True)
+class RegistryEntry:
+    """A weights file as its registry lists it. The fields are the keys of the TOML table."""
 
-    Raises InputError for a registry that cannot be read, or that names a file outside its folder or one too large.
+    file: str  # name in the registry's folder
+    bytes: int
+    sha256: str
+    licence: str | None = None
+    about: str | None = None
+    commit: str | None = None  # commit, seed and data of the training, if known
+    seed: int | None = None
+    data: str | None = None
+
+    @classmethod
+    def parse(cls, stage: str, table: Any) -> RegistryEntry:
+        """Return the checked entry of a stage's TOML table. Raises ValueError."""
+        if stage not in WEIGHT_STAGES or not isinstance(table, dict):
+            raise ValueError(f"there is no stage called {stage!r}")
+        name, size, digest = table.get("file"), table.get("bytes"), table.get("sha256")
+        if not isinstance(name, str) or not WEIGHTS_FILE_NAME.fullmatch(name):
+            raise ValueError(
+                f"the file of {stage}, {name!r}, "
+                "is not the name of a safetensors file in its folder"
+            )
+        if type(size) is not int or not 0 < size <= MAX_WEIGHTS_BYTES:
+            raise ValueError(f"{name} has no size, or one beyond {MAX_WEIGHTS_BYTES >> 30} GiB")
+        if not isinstance(digest, str) or not SHA256.fullmatch(digest):
+            raise ValueError(f"{name} has no sha256")
+        seed = table.get("seed")
+        if seed is not None and not isinstance(seed, int):
+            raise ValueError(f"the seed of {name} is not a number")
+        texts = {key: table.get(key) for key in ("licence", "about", "commit", "data")}
+        if not all(text is None or isinstance(text, str) for text in texts.values()):
+            raise ValueError(f"the licence or the description of {name} is not a text")
+        return cls(name, size, digest, seed=seed, **texts)
+
+    def to_toml(self, stage: str) -> str:
+        """Return the entry as a TOML table."""
+        values = {key: value for key, value in asdict(self).items() if value is not None}
+        return "".join(
+            [f"\n[{stage}]\n", *(f"{key} = {json.dumps(value)}\n" for key, value in values.items())]
+        )
+
+
+def read_registry(path: Path) -> dict[str, RegistryEntry]:
+    """Return the entries of a registry by stage.
+
+    Raises InputError if it cannot be read, or lists a file that is too large or outside its folder.
     """
-    if sys.version_info >= (3, 11):
-        import tomllib
-    else:
-        import tomli as tomllib
-
     try:
-        if path.stat().st_size > LARGEST_REGISTRY:
+        if path.stat().st_size > MAX_REGISTRY_BYTES:
             raise ValueError("it is too large")
-        entries = tomllib.loads(path.read_text("utf-8"))
-        for stage, entry in entries.items():
-            if stage not in WEIGHT_STAGES or not isinstance(entry, dict):
-                raise ValueError(f"there is no stage called {stage!r}")
-            name, size, digest = entry.get("file"), entry.get("bytes"), entry.get("sha256")
-            if not isinstance(name, str) or not FILE_NAME.fullmatch(name):
-                raise ValueError(
-                    f"the file of {stage}, {name!r}, is not the name of a safetensors file in its folder"
-                )
-            if type(size) is not int or not 0 < size <= LARGEST_FILE:
-                raise ValueError(f"{name} has no size, or one beyond {LARGEST_FILE >> 30} GiB")
-            if not isinstance(digest, str) or not DIGEST.fullmatch(digest):
-                raise ValueError(f"{name} has no sha256")
-            if not isinstance(entry.get("seed", 0), int):
-                raise ValueError(f"the seed of {name} is not a number")
-            if not all(
-                isinstance(entry.get(key, ""), str)
-                for key in ("licence", "about", "commit", "data")
-            ):
-                raise ValueError(f"the licence of {name}, or what it says about it, is not a text")
+        tables = tomllib.loads(path.read_text("utf-8"))
+        return {stage: RegistryEntry.parse(stage, table) for stage, table in tables.items()}
     except (OSError, ValueError, RecursionError) as error:
         raise InputError(
             f"{path}: not a registry of weights ({error})", "fetch or train the set again"
         ) from None
-    return entries
 
 
 def write_registry(folder: Path) -> Path:
-    """Write folder/registry.toml for the weights files that are there, keeping what it says of licences.
+    """Write folder/registry.toml for the weights files in a folder, and return its path.
 
-    An entry has size and sha256, and from which commit, seed and data the file was made where its header says so.
+    An existing registry's licences and descriptions are kept. Commit, seed and data come from the
+    file's header; if it has none, they are kept for a file that has not changed.
     """
     path = folder / REGISTRY_NAME
-    before = read_registry(path) if path.is_file() else {}
-    lines = [
-        "# Size and sha256 of each weights file; written by talkemo, checked whenever one is loaded."
-    ]
+    existing = read_registry(path) if path.is_file() else {}
+    text = (
+        "# Size and sha256 of each weights file; "
+        "written by talkemo, checked whenever one is loaded.\n"
+    )
     for stage in WEIGHT_STAGES:
         file = folder / f"{stage}.safetensors"
         if not file.is_file():
             continue
+        size, digest = file.stat().st_size, sha256(file)
         licence, about = LICENCES[stage]
-        entry = {
-            "file": file.name,
-            "bytes": file.stat().st_size,
-            "sha256": sha256(file),
-            "licence": before.get(stage, {}).get("licence", licence),
-            "about": before.get(stage, {}).get("about", about),
-        }
-        known = before.get(stage, {})
-        if (
-            known.get("sha256") != entry["sha256"]
-        ):  # what an older file does not say of itself was written by hand
-            known = {}
-        entry |= {key: known[key] for key in ("commit", "seed", "data") if key in known} | _made(
-            file
-        )
-        lines += [
-            "",
-            f"[{stage}]",
-            *(f"{key} = {json.dumps(value)}" for key, value in entry.items()),
-        ]
+        origin = {}
+        previous = existing.get(stage)
+        if previous is not None:
+            licence = licence if previous.licence is None else previous.licence
+            about = about if previous.about is None else previous.about
+            if previous.sha256 == digest:
+                origin = {key: getattr(previous, key) for key in ("commit", "seed", "data")}
+        origin |= _origin_in_header(file)
+        text += RegistryEntry(file.name, size, digest, licence, about, **origin).to_toml(stage)
     with atomic_write(path) as partial:
-        partial.write_text("\n".join(lines) + "\n", "utf-8")
+        partial.write_text(text, "utf-8")
     return path
 
 
-def _made(file: Path) -> dict[str, Any]:
-    """What a weights file says of where it comes from, as a registry has it; nothing where it says nothing."""
+def _origin_in_header(file: Path) -> dict[str, Any]:
+    """Return commit, seed and data from the header of a weights file; empty if it has none."""
     from safetensors import SafetensorError, safe_open
 
     try:
         with safe_open(file, "numpy") as opened:
-            made = json.loads((opened.metadata() or {})["talkemo"])["made"]
-        data = ", ".join(f"{name} {digest}" for name, digest in made["data"].items())
-        return {"commit": str(made["commit"]), "seed": int(made["seed"]), "data": data}
+            origin = json.loads((opened.metadata() or {})["talkemo"])["made"]
+        data = ", ".join(f"{name} {digest}" for name, digest in origin["data"].items())
+        return {"commit": str(origin["commit"]), "seed": int(origin["seed"]), "data": data}
     except (SafetensorError, OSError, LookupError, TypeError, ValueError, AttributeError):
         return {}
 
 
 @dataclass(frozen=True)
 class WeightSet:
-    """A folder of weights. name: as the user named it; entries: of its registry, empty where it has none."""
+    """A folder of weights files."""
 
-    name: str
+    name: str  # as the user gave it
     folder: Path
-    entries: dict[str, dict[str, Any]] = field(default_factory=dict)
+    entries: dict[str, RegistryEntry] = field(default_factory=dict)  # empty without a registry
 
     @property
     def stages(self) -> list[str]:
-        """The stages that the set has."""
+        """The stages that the set has weights for."""
         return [stage for stage in WEIGHT_STAGES if self.path(stage) is not None]
 
     def path(self, stage: str) -> Path | None:
-        """The file of a stage, None where the set does not have that stage."""
+        """Return the file of a stage, or None if the set does not have the stage."""
         if self.entries:
-            return self.folder / str(self.entries[stage]["file"]) if stage in self.entries else None
+            return self.folder / self.entries[stage].file if stage in self.entries else None
         path = self.folder / f"{stage}.safetensors"
         return path if path.is_file() else None
 
     def check(self, stage: str) -> None:
-        """Raise InputError unless a stage's file is in the folder, with the size and checksum that the registry gives."""
+        """Raise InputError if a stage's file is missing, a link out of the folder, or damaged.
+
+        A damaged file has another size or sha256 than the registry lists.
+        """
         path, entry = self.path(stage), self.entries.get(stage)
         if path is None:
             return
         if not path.is_file():
-            raise InputError(f"{path}: listed in {REGISTRY_NAME} and not there", self._mend())
+            raise InputError(
+                f"{path}: listed in {REGISTRY_NAME} and not there", self._repair_hint()
+            )
         self.check_inside(path)
         if entry is None:
             return
         size = path.stat().st_size
-        if size != entry["bytes"]:
+        if size != entry.bytes:
             raise InputError(
-                f"{path}: has {size} bytes, and {REGISTRY_NAME} lists {entry['bytes']}",
-                self._mend(),
+                f"{path}: has {size} bytes, and {REGISTRY_NAME} lists {entry.bytes}",
+                self._repair_hint(),
             )
-        if sha256(path) != entry["sha256"]:
+        if sha256(path) != entry.sha256:
             raise InputError(
-                f"{path}: its sha256 is not the one that {REGISTRY_NAME} lists", self._mend()
+                f"{path}: its sha256 is not the one that {REGISTRY_NAME} lists",
+                self._repair_hint(),
             )
 
     def check_inside(self, path: Path) -> None:
         """Raise InputError for a link that leads out of the set's folder.
 
-        Installers and the Hub's cache make such links themselves; in the cache they lead to blobs beside the snapshots.
+        Links of the bundled sets and of the Hub's cache are allowed: installers and the Hub's
+        client make them. In the cache they lead to the folder `blobs` beside `snapshots`.
         """
         if self.name.startswith(HUB_PREFIX) or self.folder.parent == bundled_folder():
             return
@@ -194,7 +214,7 @@ class WeightSet:
                 f"{path}: a link to a file outside its folder", "copy the file itself to the folder"
             )
 
-    def _mend(self) -> str:
+    def _repair_hint(self) -> str:
         if self.name == DEFAULT_SET:
             return "install talkemo again"
         if self.name.startswith(HUB_PREFIX):
@@ -203,41 +223,33 @@ class WeightSet:
 
 
 def bundled_folder() -> Path:
-    """Where the bundled sets are: inside the installed package, or beside it in a checkout."""
+    """Return the folder of the bundled sets, in the installed package or in a checkout."""
     package = Path(__file__).parent.parent
     installed = package / "_weights"
     return installed if installed.is_dir() else package.parent / "weights"
 
 
 def bundled_sets() -> list[str]:
-    """Names of the sets that come with the package."""
+    """Return the names of the sets that come with the package."""
     return sorted(path.parent.name for path in bundled_folder().glob(f"*/{REGISTRY_NAME}"))
 
 
 def folder_set(folder: Path, name: str) -> WeightSet:
-    """The set of a folder with weights in it. Raises InputError where there are none, or some that its registry lacks."""
+    """Return the set of weights in a folder.
+
+    Raises InputError if there are none, or a weights file that the registry does not list.
+    """
     registry = folder / REGISTRY_NAME
     entries = read_registry(registry) if registry.is_file() else {}
-    there = [path for stage in WEIGHT_STAGES if (path := folder / f"{stage}.safetensors").is_file()]
-    if not entries and not there:
+    paths = [folder / f"{stage}.safetensors" for stage in WEIGHT_STAGES]
+    paths = [path for path in paths if path.is_file()]
+    if not entries and not paths:
         raise InputError(f"{folder}: no weights in it", "name a folder that talkemo train wrote to")
-    listed = {entry["file"] for entry in entries.values()}
-    for path in there:
+    listed = {entry.file for entry in entries.values()}
+    for path in paths:
         if registry.is_file() and path.name not in listed:
             raise InputError(
                 f"{path}: not listed in {registry}",
                 f"delete {REGISTRY_NAME} if the folder's files are to be used as they are",
             )
     return WeightSet(name, folder, entries)
-
-
-def first_with(sets: Iterable[WeightSet], stage: str) -> WeightSet:
-    """The first of several sets that has a stage. Raises InputError where none has."""
-    sets = list(sets)
-    for one in sets:
-        if one.path(stage) is not None:
-            return one
-    raise InputError(
-        f"no weights of the stage '{stage}' in {', '.join(one.name for one in sets)}",
-        _how_to_train(stage),
-    )

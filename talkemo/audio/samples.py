@@ -1,0 +1,121 @@
+"""Mono samples at 16 kHz: the limits of what is accepted, and the conversion."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from ..errors import InputError
+
+SAMPLE_RATE = 16000  # Hz
+SAMPLE_RATE_RANGE = (1000, 1_000_000)  # Hz, lowest and highest rate of a recording
+MAX_AUDIO_CHANNELS = 64
+MAX_AUDIO_S = 24 * 3600.0
+MAX_ABS_SAMPLE = 1e6  # float files that contain integers stay well below it
+HIGH_PASS_CUTOFF_HZ = 5.0  # removes the constant offset of a microphone
+HIGH_PASS_BLOCK_SAMPLES = 256  # filtered by one matrix product
+
+
+def check_rate(rate: float, name: str) -> None:
+    """Raise InputError unless a rate in Hz lies in SAMPLE_RATE_RANGE."""
+    lowest, highest = SAMPLE_RATE_RANGE
+    if not lowest <= rate <= highest:
+        raise InputError(f"{name}: {rate} samples a second", f"from {lowest} to {highest} are read")
+
+
+def check_channels(channels: int, name: str) -> None:
+    """Raise InputError for no channels, or more than MAX_AUDIO_CHANNELS."""
+    if not 1 <= channels <= MAX_AUDIO_CHANNELS:
+        hint = f"at most {MAX_AUDIO_CHANNELS} are read; mix it down"
+        raise InputError(f"{name}: samples of {channels} channels", hint)
+
+
+def check_duration(seconds: float, name: str) -> None:
+    """Raise InputError for more than MAX_AUDIO_S."""
+    if seconds > MAX_AUDIO_S:
+        limit = f"more than {MAX_AUDIO_S / 3600:.0f} hours of audio"
+        raise InputError(f"{name}: {limit}", "cut it into pieces")
+
+
+def check_array(samples: np.ndarray, name: str) -> None:
+    """Raise InputError unless an array has samples (N,) or (N, channels) of a number type."""
+    if samples.ndim not in (1, 2) or not len(samples) or samples.dtype.kind not in "fiu":
+        raise InputError(
+            f"{name}: samples are {samples.dtype} {samples.shape}",
+            "give (N,) or (N, channels) floats in [-1, 1]",
+        )
+    check_channels(samples.shape[1] if samples.ndim == 2 else 1, name)
+
+
+def check_finite(samples: np.ndarray, name: str) -> None:
+    """Raise InputError for NaN or infinity."""
+    if not np.isfinite(samples).all():
+        raise InputError(
+            f"{name}: samples contain NaN or infinity", "export it again, with samples in [-1, 1]"
+        )
+
+
+def check_peak(samples: np.ndarray, name: str) -> float:
+    """Return the largest absolute sample. Raises InputError above MAX_ABS_SAMPLE."""
+    peak = float(np.abs(samples).max(initial=0.0))
+    if peak > MAX_ABS_SAMPLE:
+        raise InputError(
+            f"{name}: samples of {peak:.0e}; samples lie between -1 and 1", "export it again"
+        )
+    return peak
+
+
+class HighPass:
+    """First-order high-pass filter of consecutive pieces: y[n] = x[n] − x[n−1] + pole · y[n−1].
+
+    The filter starts as if the first sample had always been there, so that an offset does not click
+    at the start. Within a block, the recursion is a product with a triangular matrix: importing
+    scipy.signal for `lfilter` takes longer than decoding and filtering a recording.
+    """
+
+    def __init__(self, rate: float):
+        pole = np.exp(-2 * np.pi * HIGH_PASS_CUTOFF_HZ / rate)
+        samples = np.arange(HIGH_PASS_BLOCK_SAMPLES)
+        lag = samples[:, None] - samples
+        self.within_block = np.where(lag >= 0, pole ** np.maximum(lag, 0), 0.0).T
+        # What remains of the output before a block, at each of its samples.
+        self.decay = pole ** np.arange(1, HIGH_PASS_BLOCK_SAMPLES + 1)
+        self.last_input: float | None = None
+        self.last_output = 0.0
+
+    @np.errstate(invalid="ignore", over="ignore")  # callers check the result for NaN and infinity
+    def __call__(self, samples: np.ndarray) -> np.ndarray:
+        """Return the next piece (N,), filtered, in float32."""
+        if not len(samples):
+            return samples.astype(np.float32)
+        x = samples.astype(np.float64)
+        steps = np.diff(x, prepend=x[0] if self.last_input is None else self.last_input)
+        padded = np.pad(steps, (0, -len(steps) % HIGH_PASS_BLOCK_SAMPLES))
+        blocks = padded.reshape(-1, HIGH_PASS_BLOCK_SAMPLES) @ self.within_block
+        output_before = np.empty(len(blocks))
+        last = self.last_output
+        for block, block_end in enumerate(blocks[:, -1]):
+            output_before[block] = last
+            last = block_end + self.decay[-1] * last
+        y = (blocks + output_before[:, None] * self.decay).ravel()[: len(x)]
+        self.last_input, self.last_output = x[-1], y[-1]
+        return y.astype(np.float32)
+
+
+class Converter:
+    """Converts consecutive pieces of audio to mono at 16 kHz without a constant offset."""
+
+    def __init__(self, rate: float):
+        import soxr
+
+        self.high_pass = HighPass(rate)
+        self.resampler = None
+        if rate != SAMPLE_RATE:
+            self.resampler = soxr.ResampleStream(rate, SAMPLE_RATE, 1, dtype="float32")
+
+    def __call__(self, block: np.ndarray, last: bool) -> np.ndarray:
+        """Return the next samples (N, channels) in [-1, 1] as (M,) float32.
+
+        The resampler holds back samples until it is given the `last` block.
+        """
+        mono = self.high_pass(block.mean(1))
+        return mono if self.resampler is None else self.resampler.resample_chunk(mono, last=last)
