@@ -226,7 +226,7 @@ def test_the_papers_five_methods_are_rendered_and_kept(
 ):
     config = EmotionConfig(batch=4, channels=16, blocks=1)
     monkeypatch.setattr(training, "EmotionConfig", lambda: config)
-    monkeypatch.setattr(variants, "MAP_SIZE", 96)
+    monkeypatch.setattr(variants, "SIZE", 96)
     monkeypatch.setattr(variants, "FPS", 5.0)
     out = tmp_path / "variants"
     arguments = [
