@@ -74,7 +74,7 @@ def main(arguments: list[str] | None = None) -> int:
         for name in ("SIGTERM", "SIGHUP"):
             if hasattr(signal, name):
                 signal.signal(getattr(signal, name), lambda number, frame: sys.exit(128 + number))
-    console.reset()
+    console.configure()
     try:
         status = app(arguments, prog_name="talkemo", standalone_mode=False)
         return status if isinstance(status, int) else 0

@@ -12,6 +12,7 @@ from ..face.canonical import Face
 from ..files.reading import printable, read_text
 from ..formats.mesh_types import Mesh, check_mesh
 from ..geometry.meshes import vertex_normals
+from ..options import option
 from .binding import Binding
 from .cache import BindingCache
 from .files import load_binding
@@ -30,10 +31,19 @@ class FaceHint:
     landmarks: a text file with a line a point: the iBUG number from 1 to 68, then a vertex counted from 0, or x y z
     """
 
-    binding: str | Path | None = None
-    up: str | None = None
-    forward: str | None = None
-    landmarks: str | Path | None = None
+    binding: str | Path | None = option(
+        None, "What talkemo bind wrote for this mesh.", panel="Face"
+    )
+    up: str | None = option(
+        None, "The mesh's axis that points up: x, y, z, -x, -y or -z.", panel="Face"
+    )
+    forward: str | None = option(None, "The mesh's axis along which the face looks.", panel="Face")
+    landmarks: str | Path | None = option(
+        None,
+        "A text file with one landmark per line: its iBUG number (1-68), then a vertex counted from "
+        "0, or x y z.",
+        panel="Face",
+    )
 
     @property
     def files(self) -> list[str | Path]:

@@ -46,7 +46,7 @@ from ..weights.models import Models, load_models
 from ..weights.registry import DEFAULT_SET
 from .bind import bind
 from .outputs import (
-    FRAMES_AT_A_TIME,
+    OUTPUT_CHUNK_FRAMES,
     ExportOptions,
     PathLike,
     Progress,
@@ -246,8 +246,8 @@ def _frames(
 ) -> Iterator[tuple[Motion, Frames]]:
     """The frames of a capture on a person's own face or a bound mesh, part by part."""
     turns = steady_turns(capture.rotation)
-    for start in range(0, len(capture.shapes), FRAMES_AT_A_TIME):
-        part = slice(start, start + FRAMES_AT_A_TIME)
+    for start in range(0, len(capture.shapes), OUTPUT_CHUNK_FRAMES):
+        part = slice(start, start + OUTPUT_CHUNK_FRAMES)
         shapes = capture.shapes[part]
         motion = Motion.of_shapes(face, capture.time[part], shapes)
         change = np.zeros_like(motion.coordinates)
