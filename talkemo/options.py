@@ -24,10 +24,10 @@ def option(default: Any, help_text: str, **settings: Any) -> Any:
         What the option does, in one sentence, for `--help` and the documentation.
     **settings
         How the command line shows it: `names` (tuple of str, default `--field-name`), `aliases`
-        (tuple of str, older names that still work and are not shown), `metavar` (str), `minimum` (a
-        number), `panel` (str, the heading in `--help`), `choices` (tuple of str), `kind` (the type
-        that is read, where the field allows several), `hidden` (bool), `on_command_line` (bool,
-        default True).
+        (tuple of str, older names that still work and are not shown), `metavar` (str), `minimum`
+        and `maximum` (numbers), `panel` (str, the heading in `--help`), `choices` (tuple of str),
+        `kind` (the type that is read, where the field allows several), `hidden` (bool),
+        `on_command_line` (bool, default True).
     """
     return dataclasses.field(default=default, metadata={"help": help_text, **settings})
 

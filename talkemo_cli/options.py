@@ -80,7 +80,7 @@ def command(name: str, *examples: str) -> Callable[[Callable[..., None]], Callab
 
         @functools.wraps(function)
         def run(**values: Any) -> None:
-            values = {key: v.value if isinstance(v, Enum) else v for key, v in values.items()}
+            values["device"] = values["device"].value
             console.configure(**dataclasses.asdict(_filled(SharedOptions, values)))
             arguments = {}
             for parameter in signature.parameters.values():
@@ -155,6 +155,7 @@ def _options_of(group: Any, names: tuple[str, ...] | None = None) -> Iterator[in
                 help=settings["help"],
                 metavar=settings.get("metavar"),
                 min=settings.get("minimum"),
+                max=settings.get("maximum"),
                 rich_help_panel=settings.get("panel"),
                 hidden=settings.get("hidden", False),
             )
@@ -183,12 +184,13 @@ def _alias_name(alias: str) -> str:
 def _as_read(field: dataclasses.Field[Any], field_type: Any) -> tuple[Any, Any]:
     """The type that Typer reads for a field, and the field's default as that type."""
     allowed = typing.get_args(field_type) or (field_type,)
+    default: Any = field.default
     if "choices" in field.metadata:
         names = {choice: choice for choice in field.metadata["choices"]}
-        choices: Any = Enum(field.name.capitalize(), names, type=str)
-        return choices, choices(field.default)
+        choices: Any = Enum("Choice", names, type=str)  # type: ignore[misc]
+        return choices, choices(default)
     if "kind" in field.metadata:
-        return field.metadata["kind"], field.default
+        return field.metadata["kind"], default
     if field_type is bool:
         return bool, False
     if typing.get_origin(field_type) is Sequence:
@@ -196,9 +198,9 @@ def _as_read(field: dataclasses.Field[Any], field_type: Any) -> tuple[Any, Any]:
     if _is_size(field_type):
         allowed = (str, *allowed)
     read_type = next((wanted for wanted in (Path, str) if wanted in allowed), allowed[0])
-    if field.default is None:
+    if default is None:
         return read_type | None, None
-    return read_type, read_type(field.default)
+    return read_type, read_type(default)
 
 
 def _filled(group: Any, values: dict[str, Any]) -> Any:
@@ -218,6 +220,8 @@ def _value(field: dataclasses.Field[Any], field_type: Any, values: dict[str, Any
     for alias in field.metadata.get("aliases", ()):
         if values[_alias_name(alias)] is not None:
             value = values[_alias_name(alias)]
+    if isinstance(value, Enum):
+        return value.value
     if field.default is True:
         return not value
     if typing.get_origin(field_type) is Sequence:

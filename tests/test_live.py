@@ -16,16 +16,16 @@ import pytest
 import soundfile
 
 import talkemo
-from talkemo import InputError
+from talkemo import ActingOptions, InputError
 from talkemo.audio.recording import open_audio
-from talkemo.pipelines.live import Live, Mood
+from talkemo.pipelines.live import Live, LiveEmotion
 
 BROWSER = shutil.which("chromium") or shutil.which("chromium-browser")
 
 
 @pytest.fixture(scope="module")
 def server(example_face, models):
-    with Live(models, talkemo.bind(example_face, models=models), emotion="happy") as made:
+    with Live(models, talkemo.bind(example_face, models=models), ActingOptions("happy")) as made:
         threading.Thread(
             target=made.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True
         ).start()
@@ -46,8 +46,8 @@ def post(server, what, body=b""):
 
 def test_sound_is_answered_by_the_frames_of_a_stream(server, models, short_speech):
     samples = open_audio(short_speech).samples()
-    server.mood.change("neutral", 1.0)
-    server.mood.amounts(np.full(1, 99.0))
+    server.emotion.change("neutral", 1.0)
+    server.emotion.amounts(np.full(1, 99.0))
     assert post(server, "start?rate=16000")[0] == 200
     row, rows = 1 + len(models.face.span) + 18, []
     for start in range(0, len(samples), 320):
@@ -66,7 +66,7 @@ def test_sound_is_answered_by_the_frames_of_a_stream(server, models, short_speec
     np.testing.assert_allclose(found[:, 0], np.arange(len(found)) / 60, atol=1e-4)
     for matrix in (found[:, -18:-9], found[:, -9:]):
         np.testing.assert_allclose(np.linalg.det(matrix.reshape(-1, 3, 3)), 1, atol=1e-4)
-    assert server.figures.frames == len(found) and server.figures.shown == 3
+    assert server.metrics.frames == len(found) and server.metrics.shown_frames == 3
 
 
 def test_only_its_own_page_may_ask(server):
@@ -106,7 +106,7 @@ def test_what_no_page_sends_is_refused(server):
 
 
 def test_a_mood_eases_into_the_next():
-    mood = Mood("happy", 1.0)
+    mood = LiveEmotion("happy", 1.0)
     happy = mood.amounts(np.arange(3) / 60)
     assert (happy == happy[0]).all() and mood.shown[1:].any()
     mood.change("neutral", 1.0)
@@ -120,9 +120,9 @@ def test_a_port_in_use_and_unknown_words_are_refused(server, models):
     with pytest.raises(InputError, match="cannot be listened on"):
         Live(models, server.binding, port=server.server_address[1])
     with pytest.raises(InputError):
-        Live(models, server.binding, emotion="furious")
+        Live(models, server.binding, ActingOptions("furious"))
     with pytest.raises(InputError):
-        Live(models, server.binding, style="nobody")
+        Live(models, server.binding, ActingOptions(style="nobody"))
 
 
 def test_the_command_serves_until_ctrl_c(example_face):
@@ -172,13 +172,13 @@ def test_a_browser_s_microphone_moves_the_face(server, tmp_path, short_speech):
         try:
             until = time.monotonic() + 60
             while time.monotonic() < until and not (
-                server.figures.sound > 3 and server.figures.shown > 10
+                server.metrics.audio_s > 3 and server.metrics.shown_frames > 10
             ):
                 time.sleep(0.2)
         finally:
             browser.terminate()
             browser.wait(30)
-    told = server.figures
-    assert told.sound > 3 and told.shown > 10
-    assert told.frames / (told.sound - 0.7) > 50  # of 60 a second, as long as the machine keeps up
-    assert told.latency > 0.3  # how much more it is depends on what else the machine does
+    metrics = server.metrics
+    assert metrics.audio_s > 3 and metrics.shown_frames > 10
+    assert metrics.frames / (metrics.audio_s - 0.7) > 50  # of 60 a second, as long as the machine keeps up
+    assert metrics.latency_s > 0.3  # how much more it is depends on what else the machine does

@@ -127,7 +127,7 @@ def test_the_command_writes_lines_and_vertices(tmp_path, example_face, short_spe
     sound = short_speech.read_bytes()
     options = ("--stream", "--emotion", "sad", "--fps", 30)
     done = command(example_face, "-", *options, input=sound)
-    assert done.returncode == 0 and b"after their sound" in done.stderr
+    assert done.returncode == 0 and b"after their audio" in done.stderr
     first, *lines = [json.loads(line) for line in done.stdout.splitlines()]
     assert len(first["names"]) == 52 and first["fps"] == 30 and 0.5 < first["latency"] < 0.7
     np.testing.assert_allclose([line["arkit"] for line in lines], wanted.arkit, atol=1e-4)
@@ -147,10 +147,10 @@ def test_the_command_writes_lines_and_vertices(tmp_path, example_face, short_spe
 def test_the_command_refuses_in_two_lines(tmp_path, example_face, short_speech):
     for arguments, says in (
         ((short_speech, "--raw", 16000), "--raw belongs to --stream"),
-        ((short_speech, "--stream", "--raw", 16000), "--raw is for sound from stdin"),
+        ((short_speech, "--stream", "--raw", 16000), "--raw is for audio from stdin"),
         ((short_speech, "--stream", "-o", tmp_path / "a.mp4"), "cannot write this kind of file"),
         ((short_speech, "--stream", "--format", "npz"), "unknown format 'npz'"),
-        ((short_speech, short_speech, "--stream"), "a stream is of one sound"),
+        ((short_speech, short_speech, "--stream"), "a stream is of one recording"),
         ((short_speech, "--stream", "--json"), "--json and a stream"),
         (("-", "--stream"), "no sound comes"),
     ):
