@@ -13,8 +13,8 @@
 - load_models: a bundled set of weights, a folder, or a set on the Hub
 - Timeline, EMOTIONS: emotions over time
 
-Arrays are numpy; lengths are millimetres on the canonical face, times seconds. Importing this package is cheap: torch,
-trimesh and the renderers load inside the functions that need them.
+Arrays are numpy; lengths are millimetres on the canonical face, times seconds. Importing this
+package is cheap: torch, trimesh and the renderers load inside the functions that need them.
 """
 
 from __future__ import annotations

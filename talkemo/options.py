@@ -1,7 +1,7 @@
 """Options as fields of frozen dataclasses: default, help text and limits of each stand once.
 
-The command line makes its options from these fields (`talkemo_cli/options.py`), and the Python functions take the
-dataclasses, or their fields as keywords.
+The command line makes its options from these fields (`talkemo_cli/options.py`), and the Python
+functions take the dataclasses, or their fields as keywords.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ def option(default: Any, help_text: str, **settings: Any) -> Any:
     Parameters
     ----------
     default : object
-        Value of the field if the user gives none. A `bool` that is True by default becomes `--no-NAME`.
+        Value of the field if the user gives none. A `bool` that is True becomes `--no-NAME`.
     help_text : str
         What the option does, in one sentence, for `--help` and the documentation.
     **settings
@@ -40,11 +40,11 @@ def with_keywords(options: Options, keywords: Mapping[str, Any]) -> Options:
     TypeError
         A keyword is not a field of the options.
     """
-    given = {name: value for name, value in keywords.items() if value is not None}
-    unknown = sorted(set(keywords) - {field.name for field in dataclasses.fields(options)})  # type: ignore[arg-type]
-    if unknown:
-        raise TypeError(f"unexpected keyword argument '{unknown[0]}'")
-    return dataclasses.replace(options, **given)  # type: ignore[type-var]
+    for name in keywords:
+        if not hasattr(options, name):
+            raise TypeError(f"unexpected keyword argument '{name}'")
+    changes = {name: value for name, value in keywords.items() if value is not None}
+    return dataclasses.replace(options, **changes)  # type: ignore[type-var]
 
 
 def help_of(options: type, name: str) -> str:

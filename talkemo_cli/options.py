@@ -1,9 +1,9 @@
 """How a function becomes a command: its dataclasses of options become options of the command line.
 
     @command("render", "talkemo render talk.npz -o talk.mp4")
-    def render(animation: Annotated[Path, typer.Argument(...)], options: RenderOptions) -> None:
+    def render(animation: Annotated[Path, typer.Argument()], options: RenderOptions) -> None:
 
-Each field of `RenderOptions` is an option of its own; the function is called with the dataclass that they fill.
+Each field of `RenderOptions` becomes an option, and the function gets the dataclass that they fill.
 """
 
 from __future__ import annotations
@@ -144,7 +144,7 @@ def _typed_fields(group: Any) -> Iterator[tuple[dataclasses.Field[Any], Any]]:
 
 
 def _options_of(group: Any, names: tuple[str, ...] | None = None) -> Iterator[inspect.Parameter]:
-    """A parameter with a Typer option for each field of a group, of groups in it, and each alias."""
+    """A parameter with a Typer option for each field of a group and of groups in it."""
     for field, field_type in _typed_fields(group):
         settings = field.metadata
         if dataclasses.is_dataclass(field_type):

@@ -58,58 +58,71 @@ def reconstruct(
     """
     import talkemo
     from talkemo.data.corpora import CORPORA
-    from talkemo.pipelines.reconstruct import reconstruct_corpus
 
     if corpus is not None:
         _fit_folder(inputs, corpus, output, runtime.weights, options.sync, batch)
         return
-    files = [source for source in inputs if not (os.path.isdir(source) and source.name in CORPORA)]
-    _check(inputs, files, output, batch)
-    models = talkemo.load_models(runtime.weights)
-    rows: list[dict[str, Any]] = []
-    paths: list[str] = []
-    for source in inputs:
-        with console.progress(source.name) as update:
-            if not files:
-                row = reconstruct_corpus(
-                    source, output[0], models, batch.jobs, update, batch.scheduler
-                )
-                rows.append(row)
-                continue
-            result = talkemo.reconstruct(
-                source,
-                output,
-                **vars(options),
-                onto=onto,
-                export=export,
-                hint=target.hint,
-                models=models,
-                cache=target.cache,
-                progress=update,
+    is_corpus = [os.path.isdir(source) and source.name in CORPORA for source in inputs]
+    if all(is_corpus):
+        _fit_corpora(inputs, output, runtime.weights, batch)
+        return
+    _check_one_input(inputs, batch)
+    with console.progress(inputs[0].name) as update:
+        result = talkemo.reconstruct(
+            inputs[0],
+            output,
+            **vars(options),
+            onto=onto,
+            export=export,
+            hint=target.hint,
+            weights=runtime.weights,
+            cache=target.cache,
+            progress=update,
+        )
+    row = {"input": inputs[0].name, "frames": result.frames, **result.metrics}
+    _warn(inputs[0], result, options.number)
+    written = (*result.outputs, options.neutral, options.preview)
+    _report([row], [str(path) for path in written if path is not None])
+
+
+def _fit_corpora(
+    folders: list[Path], output: list[Path], weights: str | Path, batch: BatchOptions
+) -> None:
+    """Fit corpus folders into one folder of captures."""
+    import talkemo
+    from talkemo.pipelines.reconstruct import reconstruct_corpus
+
+    if len(output) > 1:
+        raise InputError("captures of corpora go into one folder", "name it by one -o")
+    models = talkemo.load_models(weights)
+    rows = []
+    for folder in folders:
+        with console.progress(folder.name) as update:
+            rows.append(
+                reconstruct_corpus(folder, output[0], models, batch.jobs, update, batch.scheduler)
             )
-        rows.append({"input": source.name, "frames": result.frames, **result.metrics})
-        written = (*result.outputs, options.neutral, options.preview)
-        paths += [str(path) for path in written if path is not None]
-        _warn(source, result, options.number)
+    _report(rows, [])
+
+
+def _report(rows: list[dict[str, Any]], paths: list[str]) -> None:
+    """Print the metrics of each input, and the files written."""
     keys = [key for key in rows[0] if key != "input"]
     table = [[row["input"], *(row.get(key, "") for key in keys)] for row in rows]
     console.table("Residuals of the fit", ["input", *keys], table)
     console.result({"results": rows, "outputs": paths}, paths)
 
 
-def _check(inputs: list[Path], files: list[Path], output: list[Path], batch: BatchOptions) -> None:
-    """Raise InputError for inputs and outputs that do not go together. files: no corpora"""
-    if files and batch.scheduler is not None:
+def _check_one_input(inputs: list[Path], batch: BatchOptions) -> None:
+    """Raise InputError for options and inputs that go with corpora only."""
+    if batch.scheduler is not None:
         raise InputError(
             "a cluster fits folders of videos and corpora", "say what kind of folder by --corpus"
         )
-    if files and len(inputs) > 1:
+    if len(inputs) > 1:
         raise InputError(
             f"{len(inputs)} inputs for one output",
             "one video or landmark file at a time, or corpus folders only",
         )
-    if not files and len(output) > 1:
-        raise InputError("captures of corpora go into one folder", "name it by one -o")
 
 
 def _warn(source: Path, result: Result, number: int) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import os
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 from enum import Enum
 from importlib.util import find_spec
@@ -83,7 +82,7 @@ class TrainOptions:
     )
     hold_out: int | None = option(
         None,
-        "lips, talking: use each n-th training speaker for the metrics in the log only; 0 for none.",
+        "lips, talking: use each n-th training speaker for metrics in the log only; 0 for none.",
         minimum=0,
         stages=("lips", "talking"),
     )
@@ -132,8 +131,6 @@ def train(
 ) -> None:
     """Train the face model, the speech encoder, the talking model or the emotion transfer."""
     from talkemo.train.run import Run
-    from talkemo.train.stages import train as train_stage
-    from talkemo.train.stages import train_all
     from talkemo.weights.registry import DEFAULT_SET
 
     _check_options(stage, options)
@@ -150,9 +147,17 @@ def train(
     )
     _warn(run)
     use_all_cores()
+    _train(stage, run, options, seed)
+
+
+def _train(stage: TrainingStage, run: Run, options: TrainOptions, seed: int) -> None:
+    """Train with a progress bar, and print the metrics."""
+    from talkemo.train.stages import train as train_stage
+    from talkemo.train.stages import train_all
+
     with console.progress(stage.value) as update:
         if run.together.is_main:
-            run = replace(run, progress=_report_to(update))
+            run = replace(run, progress=lambda what, done, total: update(done, total, what))
         if stage is TrainingStage.all:
             results = train_all(run, seed=seed, options=vars(options))
         else:
@@ -186,8 +191,3 @@ def _warn(run: Run) -> None:
         console.message(
             "one process trains; accelerate launch starts several by --multi_gpu, on CPUs too"
         )
-
-
-def _report_to(update: Callable[..., None]) -> Callable[[str, int, int], None]:
-    """A report of training's steps that updates a progress bar."""
-    return lambda what, done, total: update(done, total, what)

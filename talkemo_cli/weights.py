@@ -138,7 +138,7 @@ def push(folder: str | None, name: str | None, private: bool, message: str | Non
 
 
 def listing(weight_set: WeightSet) -> dict[str, dict[str, Any]]:
-    """Return a set's files by stage: bytes, licence, origin; licences are empty without registry."""
+    """Return a set's files by stage; without a registry, licences and texts are empty."""
     rows: dict[str, dict[str, Any]] = {}
     for stage in weight_set.stages:
         path, entry = weight_set.path(stage), weight_set.entries.get(stage, {})

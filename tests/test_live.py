@@ -180,5 +180,7 @@ def test_a_browser_s_microphone_moves_the_face(server, tmp_path, short_speech):
             browser.wait(30)
     metrics = server.metrics
     assert metrics.audio_s > 3 and metrics.shown_frames > 10
-    assert metrics.frames / (metrics.audio_s - 0.7) > 50  # of 60 a second, as long as the machine keeps up
+    assert (
+        metrics.frames / (metrics.audio_s - 0.7) > 50
+    )  # of 60 a second, as long as the machine keeps up
     assert metrics.latency_s > 0.3  # how much more it is depends on what else the machine does

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -48,29 +48,24 @@ def animate(
     Parameters
     ----------
     mesh : path, Mesh, (vertices, faces) or Binding
-        A mesh file, a mesh in memory, `vertices` (N, 3) and `faces` (F, 3), or what `bind` returned.
+        A mesh file, a mesh in memory (`vertices` (N, 3), `faces` (F, 3)), or what `bind` returned.
     audio : path, (samples, rate) or Audio
         An audio file, or `samples` (N,) or (N, channels) in [-1, 1] and their rate in Hz.
     outputs : path or sequence of paths, optional
         .mp4, .html, .npz, .glb, .usda, .usdc and .csv files, and folders of meshes. Without outputs
         the result holds arrays.
     options : AnimateOptions, optional
-        All options below in one object.
+        All options in one object.
     models : Models, optional
         What `load_models` returned, instead of `weights` and `device`.
     progress : callable, optional
         Called with the frames done and their total.
     **keywords
-        Fields of AnimateOptions, which replace those of `options`:
-
-        - `emotion`: one of EMOTIONS, an everyday spelling, or a mix `happy:0.6,surprised:0.4`;
-          `intensity` in [0, 1.5] scales it; `timeline`: a Timeline or the path of its file, instead
-        - `style`: one of `models.talking.styles`; None for the default
-        - `seed` of blinks, head, gaze and the drift of brows and mouth
-        - `blink`: auto, off, or blinks per minute; `head`, `gaze`: auto or off
-        - `fps`: frames per second, 1 to 240; videos have at most 30
-        - `export`: ExportOptions; `hint`: FaceHint, where the face is; `cache`: whether bindings are
-          read from and stored in the user's cache folder; `weights`, `device`: see `load_models`
+        Fields of AnimateOptions, which replace those of `options`: `emotion` (one of EMOTIONS, or a
+        mix `happy:0.6,surprised:0.4`), `intensity` in [0, 1.5], `timeline` (a Timeline or its file),
+        `style` (of `models.talking.styles`), `seed`, `blink` (auto, off or a number per minute),
+        `head` and `gaze` (auto or off), `fps` (1 to 240; videos have at most 30), `export`,
+        `hint`, `cache` (whether bindings are cached), `weights`, `device` (see `load_models`).
 
     Returns
     -------
@@ -90,20 +85,30 @@ def animate(
     recording = load_audio(audio)
     models = models or load_models(options.weights, device=options.device)
     binding = bind(mesh, hint=options.hint, models=models, cache=options.cache)
-    models.talking.style(options.style)  # an unknown style is refused before anything is written
     has_page = any(path.suffix.lower() == ".html" for path in paths)
     performer = Performer(models, binding, plan, PAGE_EMOTIONS if has_page else ())
+    return _write(performer, recording, paths, options, progress)
+
+
+def _write(
+    performer: Performer,
+    recording: Audio,
+    paths: list[Path],
+    options: AnimateOptions,
+    progress: Progress | None,
+) -> Result:
+    """Let a performer speak a recording, and write it to the paths."""
+    binding, plan, talking = performer.binding, performer.plan, performer.models.talking
     times = np.arange(frame_count(recording.duration, options.fps)) / options.fps
     meta = {**performer.meta, "audio": recording.name}
-    if has_page and options.timeline is None:  # what the page shows at first
+    if performer.page_liveliness and options.timeline is None:  # what the page shows at first
         amounts = plan.emotions.amounts(np.zeros(1))[0]
         meta["amounts"] = dict(zip(EMOTIONS, np.round(amounts, 3).tolist()))
-    header = bound_header(binding, len(times), options.fps, meta)
-    turns = plan.head_moves or plan.eyes_move
-    speech = models.talking.stream(recording, in_parts(times, OUTPUT_CHUNK_FRAMES), options.style)
+    turn = HeadTurner(binding) if plan.head_moves or plan.eyes_move else None
+    speech = talking.stream(recording, in_parts(times, OUTPUT_CHUNK_FRAMES), options.style)
     return write_animation(
         paths,
-        replace(header, turn=HeadTurner(binding) if turns else None),
+        bound_header(binding, len(times), options.fps, meta, turn),
         map(performer, speech),
         export=options.export,
         audio=recording,

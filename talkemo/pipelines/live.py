@@ -1,7 +1,8 @@
 """The server of `talkemo live`: a web page whose microphone drives a face, on this machine only.
 
-The page sends its audio in pieces, and each answer holds the frames that the piece completes. No audio is stored. The
-server listens on 127.0.0.1 only, under an address that contains a secret, so that no other web page can use it.
+The page sends its audio in pieces, and each answer holds the frames that the piece completes. No
+audio is stored. The server listens on 127.0.0.1 only, under an address that contains a secret, so
+that no other web page can use it.
 """
 
 from __future__ import annotations
@@ -217,12 +218,11 @@ class Live(ThreadingHTTPServer):
         acting = acting or ActingOptions()
         self.emotion = LiveEmotion(acting.emotion, acting.intensity)
         self.plan = replace(ActingPlan.of(acting), emotions=self.emotion)
-        models.talking.style(acting.style)
         self.models, self.binding, self.fps = models, binding, fps
         self.secret, self.metrics = secrets.token_urlsafe(16), LiveMetrics()
         self.session: MicrophoneSession | None = None
         self.lock = threading.Lock()  # held while a request is answered
-        header = replace(bound_header(binding, 0, fps, {}), turn=HeadTurner(binding))
+        header = bound_header(binding, 0, fps, {}, HeadTurner(binding))
         data = {
             **face_data(header),
             "name": binding.mesh.name,

@@ -72,7 +72,7 @@ def _canonical_vertices(source: Path, face: Face) -> np.ndarray:
         raise InputError(
             f"{source}: {len(mesh.vertices)} vertices and {len(mesh.faces)} faces that are not the "
             "canonical face's",
-            f"only meshes of its topology, {len(face.mean)} vertices in its order, can be converted",
+            f"only meshes of its topology, {len(face.mean)} vertices in its order, have a map",
         )
     height = np.ptp(mesh.vertices[:, 1])
     if not 0.5 < height / np.ptp(face.mean[:, 1]) < 2:

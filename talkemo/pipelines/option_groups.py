@@ -146,7 +146,7 @@ class TransferOptions(EmotionOptions, BindingOptions, RuntimeOptions):
 
 @dataclass(frozen=True)
 class ReconstructOptions:
-    """Options of `talkemo.reconstruct` besides those of the target, of the outputs and at run time."""
+    """Options of `talkemo.reconstruct`, without those of target, outputs and run time."""
 
     fps: float | None = option(None, "Frames per second of landmarks. By default 30.")
     picture: tuple[int, int] | None = option(

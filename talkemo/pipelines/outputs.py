@@ -14,7 +14,7 @@ from ..audio.recording import Audio
 from ..errors import InputError
 from ..face.motion import Motion
 from ..files.writing import check_folder, check_output
-from ..formats.animation import Frames, Header, machine_failures
+from ..formats.animation import Frames, Header, Writer, machine_failures
 from ..formats.registry import BAKED_FORMATS, FORMATS, SEQUENCE_FORMATS, open_writer
 from .option_groups import ExportOptions, PathLike
 
@@ -173,17 +173,7 @@ def write_animation(
     in_memory: list[tuple[Motion, Frames]] = []
     done = 0
     with ExitStack() as stack:
-        writers = []
-        for path in paths:
-            writer = open_writer(
-                path,
-                header,
-                audio=audio,
-                size=export.size,
-                bake=export.bake,
-                sequence=export.sequence,
-            )
-            writers.append(stack.enter_context(writer))
+        writers = [stack.enter_context(_writer(path, header, export, audio)) for path in paths]
         for motion, frames in chunks:
             for path, writer in zip(paths, writers):
                 with machine_failures(path):
@@ -203,6 +193,12 @@ def write_animation(
         binding_error_mm=binding_error_mm,
         metrics={name: value for writer in writers for name, value in writer.metrics.items()},
         **_joined(in_memory),
+    )
+
+
+def _writer(path: Path, header: Header, export: ExportOptions, audio: Audio | None) -> Writer:
+    return open_writer(
+        path, header, audio=audio, size=export.size, bake=export.bake, sequence=export.sequence
     )
 
 

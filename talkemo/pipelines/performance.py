@@ -19,7 +19,7 @@ from ..expression.emotions import EMOTIONS, Timeline, one_hot
 from ..expression.head_motion import Gaze, HeadMotion, gaze_weights
 from ..expression.liveliness import Liveliness
 from ..face.motion import Motion
-from ..formats.animation import Frames, Header
+from ..formats.animation import Frames, Header, Turn
 from ..weights.models import Models
 from .option_groups import ActingOptions, EmotionOptions
 from .outputs import check_mode
@@ -112,6 +112,11 @@ class Performer:
         How the face acts.
     page_emotions : iterable of str
         Emotions whose effect on the motion the frames carry as well, see `Frames.moods`.
+
+    Raises
+    ------
+    InputError
+        The speaking style is unknown.
     """
 
     def __init__(
@@ -121,6 +126,7 @@ class Performer:
         plan: ActingPlan,
         page_emotions: Iterable[str] = (),
     ):
+        models.talking.style(plan.options.style)
         face, seed = models.face, plan.options.seed
         self.models, self.binding, self.plan = models, binding, plan
         self.liveliness = Liveliness(face, seed)
@@ -205,8 +211,10 @@ class Performer:
         return replace(frames, coordinates=coordinates, moods=moods)
 
 
-def bound_header(binding: Binding, frames: int, fps: float, meta: dict[str, Any]) -> Header:
-    """Return the header of an animation of a bound mesh."""
+def bound_header(
+    binding: Binding, frames: int, fps: float, meta: dict[str, Any], turn: Turn | None = None
+) -> Header:
+    """Return the header of an animation of a bound mesh; `turn` rotates its head and eyes."""
     from ..render.appearance import appearance_of
 
     mesh = binding.mesh
@@ -222,4 +230,5 @@ def bound_header(binding: Binding, frames: int, fps: float, meta: dict[str, Any]
         attributes=mesh.attributes,
         appearance=lambda: appearance_of(binding),
         basis=binding.basis,
+        turn=turn,
     )

@@ -47,7 +47,7 @@ class Chunk:
 
     @cached_property
     def vertices(self) -> np.ndarray:
-        """Vertices (T, N, 3) float32 of the mesh without the head's rotation; computed on demand."""
+        """Vertices (T, N, 3) float32 of the mesh without the head's rotation; made on demand."""
         return self.binding.vertices(self.coordinates)
 
     @property
@@ -188,7 +188,6 @@ def stream(
     check_fps(options.fps)
     models = models or load_models(options.weights, device=options.device)
     binding = bind(mesh, hint=options.hint, models=models, cache=options.cache)
-    models.talking.style(options.style)  # raises InputError for an unknown one
     return Stream(_open(audio, options.raw), options.fps, Performer(models, binding, plan))
 
 

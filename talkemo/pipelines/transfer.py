@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -65,13 +65,10 @@ def transfer(
     options : TransferOptions, optional
         All options in one object.
     **keywords
-        Fields of TransferOptions, which replace those of `options`:
-
-        - `emotion`, `intensity`, `timeline`: as of `animate`, but neutral removes the emotion
-        - `neutral`: file of the mesh at rest; by default the animation's own, or its first frame
-        - `audio`: of a video; by default the file that an npz names, if it lies beside the npz
-        - `fps`: of a folder of meshes, by default 30
-        - `export`, `hint`, `cache`, `weights`, `device`: as of `animate`
+        Fields of TransferOptions, which replace those of `options`: those of `animate`, except how
+        the face acts, and `neutral` (file of the mesh at rest; by default the animation's own, or
+        its first frame), `audio` (of a video; by default the file that an npz names, if it lies
+        beside the npz). `fps` is that of a folder of meshes. neutral as emotion removes emotion.
 
     Raises
     ------
@@ -85,24 +82,16 @@ def transfer(
     if options.fps is not None:
         check_fps(options.fps)
     source = open_animation(animation, options.fps)
-    if not len(source):
-        raise InputError(f"{animation}: no frames in it", "is it the right file?")
-    rest = _vertices_at_rest(source, options.neutral)
-    mesh = Mesh(rest, source.faces, source.attributes, source.path.name)
-    audio = None
-    if any(path.suffix.lower() in FORMATS_WITH_AUDIO for path in paths):
-        audio = _audio_of(source, options.audio)
+    mesh = _mesh_at_rest(source, options.neutral)
+    has_audio = any(path.suffix.lower() in FORMATS_WITH_AUDIO for path in paths)
+    audio = _audio_of(source, options.audio) if has_audio else None
     if audio is not None:
         output_paths(outputs, options.export, [audio.path])
     models = models or load_models(options.weights, device=options.device)
     cache = BindingCache() if options.cache else None
     binding = bind_hinted(models.face, mesh, options.hint, cache)
-    meta: dict[str, Any] = {
-        **{name: value for name, value in source.meta.items() if name not in REPLACED_META},
-        "talkemo": __version__,
-        "source": Path(animation).name,
-        **emotion_meta(options),
-    }
+    meta = {name: value for name, value in source.meta.items() if name not in REPLACED_META}
+    meta |= {"talkemo": __version__, "source": Path(animation).name, **emotion_meta(options)}
     return write_animation(
         paths,
         bound_header(binding, len(source), source.fps, meta),
@@ -139,8 +128,10 @@ def _changed_frames(
         yield after, Frames(vertices, landmarks, arkit, coordinates=after.coordinates)
 
 
-def _vertices_at_rest(source: Source, neutral: PathLike | None) -> np.ndarray:
-    """The vertices (N, 3) of an animation's mesh at rest."""
+def _mesh_at_rest(source: Source, neutral: PathLike | None) -> Mesh:
+    """An animation's mesh at rest: of the file `neutral`, its own, or its first frame."""
+    if not len(source):
+        raise InputError(f"{source.path}: no frames in it", "is it the right file?")
     if neutral is not None:
         rest = load_mesh(neutral).vertices
         if len(rest) != source.shape[1]:
@@ -148,14 +139,15 @@ def _vertices_at_rest(source: Source, neutral: PathLike | None) -> np.ndarray:
                 f"{neutral} has {len(rest)} vertices, {source.path} {source.shape[1]}",
                 "name the same mesh at rest",
             )
-        return rest
-    rest = source.rest if source.rest is not None else next(source.chunks(1))[0]
-    if not np.isfinite(rest).all():
-        raise InputError(
-            f"{source.path}: vertices contain NaN or infinity, in its first frame",
-            "name a --neutral mesh",
-        )
-    return np.asarray(rest, np.float64)
+    else:
+        rest = source.rest if source.rest is not None else next(source.chunks(1))[0]
+        if not np.isfinite(rest).all():
+            raise InputError(
+                f"{source.path}: vertices contain NaN or infinity, in its first frame",
+                "name a --neutral mesh",
+            )
+    vertices = np.asarray(rest, np.float64)
+    return Mesh(vertices, source.faces, source.attributes, source.path.name)
 
 
 def _audio_of(
