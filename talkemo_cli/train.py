@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import dataclasses
 import os
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from enum import Enum
 from importlib.util import find_spec
 from pathlib import Path
@@ -12,8 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from talkemo import InputError
-from talkemo.options import option
+from talkemo.train.options import TrainOptions
 
 from .console import console
 from .options import command, use_all_cores
@@ -32,60 +30,6 @@ class TrainingStage(str, Enum):
     talking = "talking"
     emotion = "emotion"
     all = "all"
-
-
-@dataclass(frozen=True)
-class TrainOptions:
-    """Options that only some stages have, which their setting `stages` names."""
-
-    paper: bool = option(
-        False,
-        "talking: the paper's variant: neutral ravdess and grid, its Adam and learning rate.",
-        stages=("talking",),
-    )
-    constant_weights: bool = option(
-        False, "talking: all vertices have the same weight, as in VOCA.", stages=("talking",)
-    )
-    log_mel: bool = option(
-        False,
-        "talking: log-mel bands instead of the speech encoder's features.",
-        stages=("talking",),
-    )
-    freeze_encoder: bool = option(
-        False, "talking: do not train the speech encoder.", stages=("talking",)
-    )
-    no_augmentation: bool = option(
-        False,
-        "emotion: the actors' captures alone, without hand-set blend shapes.",
-        stages=("emotion",),
-    )
-    free: bool = option(
-        False,
-        "capture, lips, talking, emotion: only corpora that may be used for any purpose.",
-        stages=("capture", "lips", "talking", "emotion"),
-    )
-    people: float | None = option(
-        None,
-        "lips: a fraction of the speakers, to measure what more speakers bring.",
-        minimum=0.05,
-        maximum=1,
-        stages=("lips",),
-    )
-    java_sed: bool = option(
-        False, "emotion: the actors of java_sed besides those of ravdess.", stages=("emotion",)
-    )
-    steps: int | None = option(
-        None,
-        "All stages but the face: number of training steps.",
-        minimum=1,
-        stages=("speech", "lips", "talking", "emotion"),
-    )
-    hold_out: int | None = option(
-        None,
-        "lips, talking: use each n-th training speaker for metrics in the log only; 0 for none.",
-        minimum=0,
-        stages=("lips", "talking"),
-    )
 
 
 @command(
@@ -133,7 +77,7 @@ def train(
     from talkemo.train.run import Run
     from talkemo.weights.registry import DEFAULT_SET
 
-    _check_options(stage, options)
+    options.check(stage.value)
     run = Run(
         data=data,
         out=output,
@@ -165,20 +109,6 @@ def _train(stage: TrainingStage, run: Run, options: TrainOptions, seed: int) -> 
             results = {stage.value: metrics}
     if run.together.is_main:
         console.result(results)
-
-
-def _check_options(stage: TrainingStage, options: TrainOptions) -> None:
-    """Raise InputError for an option that the stage does not have."""
-    if stage is TrainingStage.all:
-        return
-    for field in dataclasses.fields(options):
-        stages = field.metadata["stages"]
-        if getattr(options, field.name) not in (None, False) and stage.value not in stages:
-            flag = f"--{field.name.replace('_', '-')}"
-            raise InputError(
-                f"{flag} belongs to {' and '.join(stages)}, not to {stage.value}",
-                f"leave {flag} out",
-            )
 
 
 def _warn(run: Run) -> None:

@@ -148,40 +148,45 @@ class TransferOptions(EmotionOptions, BindingOptions, RuntimeOptions):
 class ReconstructOptions:
     """Options of `talkemo.reconstruct`, without those of target, outputs and run time."""
 
-    fps: float | None = option(None, "Frames per second of landmarks. By default 30.")
+    fps: float | None = option(
+        None, "Frames per second of landmarks; by default the file's own, or 30."
+    )
     picture: tuple[int, int] | None = option(
         None,
-        "Size of the image in pixels, for landmarks that are fractions of its sides.",
+        "Image size in pixels, for landmarks that are fractions of its width and height.",
         names=("--image-size",),
         aliases=("--picture",),
         metavar="WIDTHxHEIGHT",
     )
     model: PathLike | None = option(
         None,
-        "A face model of your own, whose topology the person's face gets: FaceScape's npz, FLAME's "
-        "pkl, or the folder of ICT FaceKit.",
+        "A face model whose topology the person's face gets: FaceScape's npz, FLAME's pkl, or the "
+        "folder of ICT FaceKit.",
     )
-    head: bool = option(False, "Turn the mesh as the person's head turns.")
+    head: bool = option(False, "Rotate the mesh with the person's head.")
     emotion: str | None = option(None, "Change the performance to this emotion, or mix.")
-    intensity: float = option(1.0, "Strength of that emotion: 0 (none) to 1 (full) to 1.5.")
+    intensity: float = option(1.0, "Strength of the emotion, 0 (unchanged) to 1 (full) up to 1.5.")
     neutral: PathLike | None = option(
-        None, "Write the mesh that is animated, at rest, to an obj or ply."
+        None, "Write the animated face at rest to this obj or ply file."
     )
     preview: PathLike | None = option(
-        None, "Write the video with the landmarks and the fitted face drawn over it, to an mp4."
+        None,
+        "Write the video with the landmarks and the fitted face drawn over it, to an mp4; of an "
+        "image, to a png.",
     )
     sync: str = option(
         "off",
-        "auto moves the lips to match a video's audio if it is early or late. The delay is "
-        "reported in either case.",
+        "auto moves the lips to where the audio has them, if a video's audio is early or late. The "
+        "delay is reported.",
         metavar=AUTO_OR_OFF,
     )
     number: int = option(
-        1, "Which of several faces in a video, counted from the largest.", names=("--face",)
+        1, "Which face of a video with several, from 1 for the largest.", names=("--face",)
     )
     field_of_view: float | None = option(
         None,
-        "Horizontal field of view of a video's camera, for a face near it: 65 for a webcam.",
+        "Horizontal field of view of the video's camera, for a face close to it: about 65 for a "
+        "webcam.",
         names=("--fov",),
         metavar="DEGREES",
     )
