@@ -18,8 +18,18 @@ def animate_stream(
     """Write the frames of one recording, or of standard input, as they come."""
     import talkemo
 
-    form = _check(face, audio, outputs, formats, options)
+    if len(audio) > 1 or len(outputs) > 1 or len(formats) > 1:
+        raise InputError(
+            "a stream is of one recording, into one output, in one format", "see --help"
+        )
     path, to_stdout = outputs[0], str(outputs[0]) == "-"
+    form = _format(path, formats)
+    if options.raw is not None and str(audio[0]) != "-":
+        raise InputError("--raw is for audio from stdin", "name it: - in the place of a file")
+    if to_stdout and console.as_json:
+        raise InputError("--json and a stream to stdout", "name a file for the stream by -o")
+    if not to_stdout and not path.is_fifo():
+        _check_file(path, [face, audio[0], options.timeline, *options.hint.files])
     stream = talkemo.stream(face, audio[0], options)
     console.message(
         f"frames come {stream.latency:.2f} s after their audio, plus the time of computation"
@@ -40,30 +50,21 @@ def animate_stream(
         console.result(data, [str(path)])
 
 
-def _check(
-    face: Path, audio: list[Path], outputs: list[Path], formats: list[str], options: StreamOptions
-) -> str:
-    """Raise InputError for unusable inputs and outputs; return the format."""
+def _format(path: Path, formats: list[str]) -> str:
+    """The format of --format, else of the output's ending, else the first."""
+    ending = path.suffix.lower().lstrip(".")
+    if not formats:
+        return ending if ending in STREAM_FORMATS else STREAM_FORMATS[0]
+    if formats[0] not in STREAM_FORMATS:
+        raise InputError(
+            f"--stream: unknown format '{formats[0]}'", f"choose from {', '.join(STREAM_FORMATS)}"
+        )
+    return formats[0]
+
+
+def _check_file(path: Path, inputs: list[object]) -> None:
+    """Raise InputError if the stream cannot be written to a file."""
     from talkemo.files.writing import check_output
 
-    if len(audio) > 1 or len(outputs) > 1 or len(formats) > 1:
-        raise InputError(
-            "a stream is of one recording, into one output, in one format", "see --help"
-        )
-    path = outputs[0]
-    ending = path.suffix.lower().lstrip(".")
-    form = formats[0] if formats else ending if ending in STREAM_FORMATS else STREAM_FORMATS[0]
-    if form not in STREAM_FORMATS:
-        raise InputError(
-            f"--stream: unknown format '{form}'", f"choose from {', '.join(STREAM_FORMATS)}"
-        )
-    if options.raw is not None and str(audio[0]) != "-":
-        raise InputError("--raw is for audio from stdin", "name it: - in the place of a file")
-    if str(path) == "-":
-        if console.as_json:
-            raise InputError("--json and a stream to stdout", "name a file for the stream by -o")
-    elif not path.is_fifo():
-        inputs = [face, audio[0], options.timeline, *options.hint.files]
-        files = [source for source in inputs if isinstance(source, str | Path)]
-        check_output(path, tuple(f".{name}" for name in STREAM_FORMATS), *files)
-    return form
+    files = [source for source in inputs if isinstance(source, str | Path)]
+    check_output(path, tuple(f".{name}" for name in STREAM_FORMATS), *files)

@@ -25,7 +25,9 @@ BROWSER = shutil.which("chromium") or shutil.which("chromium-browser")
 
 @pytest.fixture(scope="module")
 def server(example_face, models):
-    with Live(models, talkemo.bind(example_face, models=models), ActingOptions("happy")) as made:
+    with Live(
+        models, talkemo.bind(example_face, models=models), ActingOptions(emotion="happy")
+    ) as made:
         threading.Thread(
             target=made.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True
         ).start()
@@ -120,7 +122,7 @@ def test_a_port_in_use_and_unknown_words_are_refused(server, models):
     with pytest.raises(InputError, match="cannot be listened on"):
         Live(models, server.binding, port=server.server_address[1])
     with pytest.raises(InputError):
-        Live(models, server.binding, ActingOptions("furious"))
+        Live(models, server.binding, ActingOptions(emotion="furious"))
     with pytest.raises(InputError):
         Live(models, server.binding, ActingOptions(style="nobody"))
 

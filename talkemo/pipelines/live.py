@@ -34,7 +34,7 @@ MAX_REQUEST_BYTES = 1 << 22  # more than half a minute of audio at 32 kHz
 PAGE_SCRIPTS = ("worker.js", "worklet.js")  # files that the page loads
 EMOTION_EASE_S = 0.3  # time constant of the change from one emotion to the next
 PIECE_TIMEOUT_S = 10.0  # that a piece of audio may take
-WARM_UP_RATE = 16000  # Hz of the second of silence that loads the networks
+WARM_UP_RATE_HZ = 16000  # of the second of silence that loads the networks
 CONTENT_SECURITY_POLICY = (
     "default-src 'self'; script-src 'self' 'unsafe-inline'; style-src 'unsafe-inline'; "
     "img-src data:"
@@ -246,7 +246,7 @@ class Live(ThreadingHTTPServer):
 
     def warm_up(self) -> None:
         """Make frames of a second of silence, so that the first ones of a person do not wait."""
-        self.begin(WARM_UP_RATE).push(np.zeros(WARM_UP_RATE, np.float32))
+        self.begin(WARM_UP_RATE_HZ).push(np.zeros(WARM_UP_RATE_HZ, np.float32))
 
     def begin(self, rate: int) -> MicrophoneSession:
         """Begin a session with a microphone of this sampling rate in Hz, and end the last one.

@@ -15,7 +15,7 @@ import numpy as np
 from ..audio.recording import Audio
 from ..binding import FaceHint
 from ..compute.devices import DEVICES
-from ..expression.emotions import Timeline
+from ..expression.emotions import EMOTIONS, Timeline
 from ..options import option
 from ..weights.registry import DEFAULT_SET
 
@@ -24,14 +24,12 @@ AUTO_OR_OFF = "auto|off"
 STREAM_FORMATS = ("jsonl", "vertices")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class EmotionOptions:
     """Which emotion a face shows, and how strongly."""
 
     emotion: str = option(
-        "neutral",
-        "neutral, calm, happy, sad, angry, fearful, disgust, surprised, "
-        "or a mix such as happy:0.6,surprised:0.4.",
+        "neutral", f"{', '.join(EMOTIONS)}, or a mix such as happy:0.6,surprised:0.4."
     )
     intensity: float = option(
         1.0, "Strength of the emotion or of the whole timeline: 0 (none) to 1 (full) to 1.5."
@@ -43,7 +41,7 @@ class EmotionOptions:
     )
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class ActingOptions(EmotionOptions):
     """How a face acts while it speaks."""
 
@@ -66,7 +64,7 @@ class ActingOptions(EmotionOptions):
     )
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class RuntimeOptions:
     """Which weights are used, and where networks run."""
 
@@ -84,7 +82,7 @@ class RuntimeOptions:
     )
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class BindingOptions:
     """How the face of a mesh is found."""
 
@@ -110,7 +108,7 @@ class ExportOptions:
     sequence: str = option("obj", "Format of the meshes in a folder: obj or ply.")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class AnimateOptions(ActingOptions, BindingOptions, RuntimeOptions):
     """All options of `talkemo.animate`."""
 
@@ -118,7 +116,7 @@ class AnimateOptions(ActingOptions, BindingOptions, RuntimeOptions):
     export: ExportOptions = field(default_factory=ExportOptions)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class StreamOptions(ActingOptions, BindingOptions, RuntimeOptions):
     """All options of `talkemo.stream`."""
 
@@ -130,7 +128,7 @@ class StreamOptions(ActingOptions, BindingOptions, RuntimeOptions):
     )
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class TransferOptions(EmotionOptions, BindingOptions, RuntimeOptions):
     """All options of `talkemo.transfer`."""
 
@@ -144,7 +142,7 @@ class TransferOptions(EmotionOptions, BindingOptions, RuntimeOptions):
     export: ExportOptions = field(default_factory=ExportOptions)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class ReconstructOptions:
     """Options of `talkemo.reconstruct`, without those of target, outputs and run time."""
 
@@ -192,7 +190,7 @@ class ReconstructOptions:
     )
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class RenderOptions:
     """Options of `talkemo.pipelines.rendering.render`."""
 
@@ -218,7 +216,7 @@ class RenderOptions:
     sheet: bool = option(False, "Show eight frames in one .png.")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class BatchOptions:
     """How many inputs are worked on."""
 
