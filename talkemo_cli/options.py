@@ -116,17 +116,16 @@ def use_all_cores() -> None:
 def _flattened(signature: inspect.Signature) -> list[inspect.Parameter]:
     """The parameters of a command as Typer reads them: an option for each field of each group."""
     flat: dict[str, inspect.Parameter] = {}
-    separate = {}
+    plain = {}
     for parameter in signature.parameters.values():
         group, names = _group_and_names(parameter.annotation)
         if dataclasses.is_dataclass(group):
             flat |= {new.name: new for new in _options_of(group, names)}
         else:
-            flat[parameter.name] = parameter
-            separate[parameter.name] = parameter.replace(kind=parameter.KEYWORD_ONLY)
-    flat |= separate
+            plain[parameter.name] = parameter.replace(kind=parameter.KEYWORD_ONLY)
+            flat |= plain
     shared = (*_options_of(RuntimeOptions, ("device",)), *_options_of(SharedOptions))
-    return list((flat | {new.name: new for new in shared}).values())
+    return list((flat | plain | {new.name: new for new in shared}).values())
 
 
 def _group_and_names(annotation: Any) -> tuple[Any, tuple[str, ...] | None]:
