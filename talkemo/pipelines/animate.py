@@ -62,7 +62,7 @@ def animate(
         Called with the frames done and their total.
     **keywords
         Fields of AnimateOptions, which replace those of `options`: `emotion` (one of EMOTIONS, or a
-        mix `happy:0.6,surprised:0.4`), `intensity` in [0, 1.5], `timeline` (a Timeline or its file),
+        mix `happy:0.6,surprised:0.4`), `intensity` in [0, 1.5], `timeline` (Timeline or file),
         `style` (of `models.talking.styles`), `seed`, `blink` (auto, off or a number per minute),
         `head` and `gaze` (auto or off), `fps` (1 to 240; videos have at most 30), `export`,
         `hint`, `cache` (whether bindings are cached), `weights`, `device` (see `load_models`).
