@@ -72,7 +72,7 @@ def command_page(command: Any) -> str:
         info = next((item for item in more if isinstance(item, ArgumentInfo | OptionInfo)), None)
         if isinstance(info, ArgumentInfo):
             asked.append((parameter.name.upper(), info.help or ""))
-        elif info is not None:
+        elif info is not None and not info.hidden:
             panel = panels.setdefault(info.rich_help_panel or "Options", [])
             panel.append(
                 (flags(parameter.name, kind, info), info.help or "", shown(parameter.default))

@@ -2,15 +2,19 @@
 
     import talkemo
     talkemo.animate("face.obj", "speech.wav", "happy.mp4", emotion="happy")
-    result = talkemo.animate((vertices, faces), (samples, 16000), emotion="happy")  # result.vertices (T, N, 3)
+    result = talkemo.animate((vertices, faces), (samples, 16000), emotion="happy")
+    result.vertices  # (T, N, 3)
 
-animate     a mesh and a recording to an animation            transfer  the emotion of an animation that exists
-bind        the face of a mesh, found once and used again     reconstruct  landmarks of a filmed person to 3D
-stream      frames of a face as the sound comes
-load_models a set of weights: bundled, a folder, or the Hub   Timeline, EMOTIONS  emotions over time
+- animate: a mesh and speech to an animation
+- stream: frames while the audio is still coming
+- transfer: change the emotion of an existing animation
+- reconstruct: a video or landmarks of a person to 3D
+- bind: find the face of a mesh once, for many animations
+- load_models: a bundled set of weights, a folder, or a set on the Hub
+- Timeline, EMOTIONS: emotions over time
 
-Arrays are numpy, lengths millimetres on the canonical face, time seconds; docstrings give shapes. Importing this package
-is cheap: torch, trimesh and the renderers load inside the functions that need them.
+Arrays are numpy; lengths are millimetres on the canonical face, times seconds. Importing this
+package is cheap: torch, trimesh and the renderers load inside the functions that need them.
 """
 
 from __future__ import annotations
@@ -26,35 +30,21 @@ if TYPE_CHECKING:
     from .face.motion import Motion
     from .pipelines.animate import animate
     from .pipelines.bind import bind
-    from .pipelines.outputs import ExportOptions, Result
+    from .pipelines.option_groups import (
+        ActingOptions,
+        AnimateOptions,
+        ExportOptions,
+        StreamOptions,
+        TransferOptions,
+    )
+    from .pipelines.outputs import Result
     from .pipelines.reconstruct import reconstruct
     from .pipelines.stream import Chunk, Stream, stream
     from .pipelines.transfer import transfer
     from .weights.models import Models, load_models
 
 __version__ = "0.2.0"
-__all__ = [
-    "EMOTIONS",
-    "Binding",
-    "Chunk",
-    "ExportOptions",
-    "FaceHint",
-    "InputError",
-    "Models",
-    "Motion",
-    "Result",
-    "Stream",
-    "TalkemoError",
-    "Timeline",
-    "__version__",
-    "animate",
-    "bind",
-    "load_models",
-    "reconstruct",
-    "stream",
-    "transfer",
-]
-# Where each public name is defined; loaded when it is first used.
+# Where each public name is defined; the module is loaded when the name is first used.
 _MODULES = {
     "EMOTIONS": "expression.emotions",
     "Timeline": "expression.emotions",
@@ -65,7 +55,11 @@ _MODULES = {
     "Motion": "face.motion",
     "animate": "pipelines.animate",
     "bind": "pipelines.bind",
-    "ExportOptions": "pipelines.outputs",
+    "ActingOptions": "pipelines.option_groups",
+    "AnimateOptions": "pipelines.option_groups",
+    "ExportOptions": "pipelines.option_groups",
+    "StreamOptions": "pipelines.option_groups",
+    "TransferOptions": "pipelines.option_groups",
     "Result": "pipelines.outputs",
     "reconstruct": "pipelines.reconstruct",
     "Chunk": "pipelines.stream",
@@ -73,6 +67,31 @@ _MODULES = {
     "stream": "pipelines.stream",
     "transfer": "pipelines.transfer",
 }
+__all__ = [
+    "EMOTIONS",
+    "ActingOptions",
+    "AnimateOptions",
+    "Binding",
+    "Chunk",
+    "ExportOptions",
+    "FaceHint",
+    "InputError",
+    "Models",
+    "Motion",
+    "Result",
+    "Stream",
+    "StreamOptions",
+    "TalkemoError",
+    "Timeline",
+    "TransferOptions",
+    "__version__",
+    "animate",
+    "bind",
+    "load_models",
+    "reconstruct",
+    "stream",
+    "transfer",
+]
 
 
 def __getattr__(name: str) -> Any:

@@ -1,13 +1,16 @@
-"""Options as fields of dataclasses: the default, the help text and the limits of each stand once.
+"""Options as fields of frozen dataclasses: default, help text and limits of each stand once.
 
-The command line makes its options from these fields, the documentation its tables, and the Python
-functions take the dataclasses as they are.
+The command line makes its options from these fields (`talkemo_cli/options.py`), and the Python
+functions take the dataclasses, or their fields as keywords.
 """
 
 from __future__ import annotations
 
 import dataclasses
-from typing import Any
+from collections.abc import Mapping
+from typing import Any, TypeVar
+
+Options = TypeVar("Options")
 
 
 def option(default: Any, help_text: str, **settings: Any) -> Any:
@@ -16,15 +19,32 @@ def option(default: Any, help_text: str, **settings: Any) -> Any:
     Parameters
     ----------
     default : object
-        Value of the field where the user names none.
+        Value of the field if the user gives none. A `bool` that is True becomes `--no-NAME`.
     help_text : str
         What the option does, in one sentence, for `--help` and the documentation.
     **settings
-        How the command line shows it: `names` (tuple of str, default `--field-name`; further names
-        are accepted as well), `metavar` (str), `minimum` (a number), `panel` (str, the heading in
-        `--help`), `hidden` (bool), `on_command_line` (bool, default True).
+        How the command line shows it: `names` (tuple of str, default `--field-name`), `aliases`
+        (tuple of str, older names that still work and are not shown), `metavar` (str), `minimum`
+        and `maximum` (numbers), `panel` (str, the heading in `--help`), `choices` (tuple of str),
+        `kind` (the type that is read, where the field allows several), `hidden` (bool),
+        `on_command_line` (bool, default True).
     """
     return dataclasses.field(default=default, metadata={"help": help_text, **settings})
+
+
+def with_keywords(options: Options, keywords: Mapping[str, Any]) -> Options:
+    """Return options with the fields that keywords name; a keyword that is None changes nothing.
+
+    Raises
+    ------
+    TypeError
+        A keyword is not a field of the options.
+    """
+    for name in keywords:
+        if not hasattr(options, name):
+            raise TypeError(f"unexpected keyword argument '{name}'")
+    changes = {name: value for name, value in keywords.items() if value is not None}
+    return dataclasses.replace(options, **changes)  # type: ignore[type-var]
 
 
 def help_of(options: type, name: str) -> str:

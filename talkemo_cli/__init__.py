@@ -2,9 +2,10 @@
 
 import os
 
-# The networks are small: a second thread makes them no quicker, and beside other processes threads that wait for each
-# other cost tenfold. Read by the libraries when they are loaded, so it is set before numpy and torch are imported. Videos
-# are drawn by threads of their own, and training asks for all cores, see train.py.
+# One thread per process, set before numpy and torch are imported: the networks are so small that
+# more threads do not help, and threads that compete with those of other processes are about ten
+# times slower. Videos are drawn by threads of their own; training uses all cores, see
+# options.use_all_cores.
 THREADS_CHOSEN = "OMP_NUM_THREADS" in os.environ  # by the user
 for _name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
     os.environ.setdefault(_name, "1")

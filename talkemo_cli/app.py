@@ -1,4 +1,4 @@
-"""The talkemo command: its subcommands, and the boundary where errors become lines."""
+"""The talkemo command: its subcommands, and the boundary where exceptions become messages."""
 
 from __future__ import annotations
 
@@ -29,9 +29,9 @@ from . import (
 from .console import console
 from .options import app
 
-AGAIN = "run it again with --debug for the traceback"
-# What to do about failures of the machine, by their number.
-FAILURES = {
+DEBUG_HINT = "run it again with --debug for the traceback"
+# What to do about failures of the operating system, by error number.
+OS_ERROR_HINTS = {
     errno.ENOSPC: "free some space on that disk, or write elsewhere",
     errno.EDQUOT: "free some space on that disk, or write elsewhere",
     errno.EFBIG: "the system does not allow files so large; write elsewhere, or less",
@@ -41,13 +41,14 @@ FAILURES = {
     errno.ENAMETOOLONG: "choose a shorter name",
     errno.EMFILE: "too many files are open; end other programs",
 }
+UNUSABLE_PATH_ERRORS = (errno.ENAMETOOLONG, errno.ELOOP, errno.ENOTDIR)
 
-# Typer brings its own copy of Click or uses the installed one, depending on its version; this is either's.
+# Depending on its version, Typer has its own copy of Click or uses the installed one.
 UsageError: type[Exception] = typer.BadParameter.__mro__[1]
 
 
-def _version(wanted: bool) -> None:
-    if wanted:
+def _version(requested: bool) -> None:
+    if requested:
         print(f"talkemo {__version__}")
         raise typer.Exit
 
@@ -56,7 +57,7 @@ def _version(wanted: bool) -> None:
 def _options(
     context: typer.Context,
     version: Annotated[
-        bool, typer.Option("--version", callback=_version, is_eager=True, help="Show it.")
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version.")
     ] = False,
 ) -> None:
     if context.invoked_subcommand is None:
@@ -65,16 +66,24 @@ def _options(
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run the command line and return its exit status: 0 done, 1 failed while running, 2 wrong usage or unusable input.
+    """Run the command line and return its exit status.
 
-    arguments: without the program's name; those of the process if None
+    Parameters
+    ----------
+    arguments : list of str, optional
+        Arguments without the program's name; by default those of the process.
+
+    Returns
+    -------
+    int
+        0 done, 1 failed while running, 2 wrong usage or unusable input, 130 interrupted.
     """
     if arguments is None:
-        # Asked to end, or the terminal closed: a run removes what it has half written, as it does for an error.
+        # When the process is terminated, a run removes its partial outputs, as after an error.
         for name in ("SIGTERM", "SIGHUP"):
             if hasattr(signal, name):
                 signal.signal(getattr(signal, name), lambda number, frame: sys.exit(128 + number))
-    console.reset()
+    console.configure()
     try:
         status = app(arguments, prog_name="talkemo", standalone_mode=False)
         return status if isinstance(status, int) else 0
@@ -88,7 +97,7 @@ def main(arguments: list[str] | None = None) -> int:
     except (typer.Abort, KeyboardInterrupt):
         return 130
     except SystemExit as error:
-        if error.code == 1:  # Click's and rich's way to end where nobody reads the output any more
+        if error.code == 1:  # Click and rich end like this when the reader of stdout has ended
             return 0
         raise
     except Exception as error:
@@ -98,24 +107,20 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def report(error: Exception) -> int:
-    """Say in two lines what went wrong; returns the exit status."""
+    """Print in two lines what went wrong and what to do; returns the exit status."""
     if isinstance(error, TalkemoError):
         console.error(error.message, error.hint)
         return 2 if isinstance(error, InputError) else 1
     if isinstance(error, OSError):
         where = f"{error.filename}: " if error.filename is not None else ""
-        console.error(
-            f"{where}{(error.strerror or str(error)).lower()}",
-            FAILURES.get(error.errno or 0, AGAIN),
-        )
-        return (
-            2 if error.errno in (errno.ENAMETOOLONG, errno.ELOOP, errno.ENOTDIR) else 1
-        )  # a path that cannot be
-    elif isinstance(error, MemoryError):
+        hint = OS_ERROR_HINTS.get(error.errno or 0, DEBUG_HINT)
+        console.error(f"{where}{(error.strerror or str(error)).lower()}", hint)
+        return 2 if error.errno in UNUSABLE_PATH_ERRORS else 1
+    if isinstance(error, MemoryError):
         console.error(
             "out of memory", "end other programs, or take a smaller mesh, fewer --fps, or no --bake"
         )
     else:
         reason = str(error).splitlines()[0] if str(error) else ""
-        console.error(f"failed: {type(error).__name__}: {reason}", AGAIN)
+        console.error(f"failed: {type(error).__name__}: {reason}", DEBUG_HINT)
     return 1

@@ -1,4 +1,4 @@
-"""talkemo bind: a mesh made ready once, to be used again."""
+"""talkemo bind: find the face of a mesh once, for many animations."""
 
 from __future__ import annotations
 
@@ -7,11 +7,13 @@ from typing import Annotated
 
 import typer
 
-from . import options
-from .console import console
-from .options import command
+from talkemo.pipelines.option_groups import BindingOptions, RuntimeOptions
 
-JOINED = 0.5  # of the canonical lip opening, below which a viewer sees lips that stick together
+from .console import console
+from .options import Only, command
+
+# Fraction of the canonical lip opening below which lips look as if they stuck together.
+JOINED_LIPS_OPENING = 0.5
 
 
 @command(
@@ -21,38 +23,36 @@ JOINED = 0.5  # of the canonical lip opening, below which a viewer sees lips tha
 )
 def bind(
     face: Annotated[Path, typer.Argument(help="A mesh with a face, in any unit and orientation.")],
+    options: Annotated[BindingOptions, Only("up", "forward", "landmarks", "cache")],
+    runtime: Annotated[RuntimeOptions, Only("weights")],
     output: Annotated[
         list[Path] | None,
         typer.Option(
             "-o",
             "--output",
-            help="An .npz for animate and transfer --binding, or a .png to look at; may be repeated. "
-            "By default FACE.binding.npz.",
+            help="An .npz for --binding of animate and transfer, or a .png that shows the binding; "
+            "may be repeated. By default FACE.binding.npz.",
         ),
     ] = None,
-    up: options.Up = None,
-    forward: options.Forward = None,
-    landmarks: options.Landmarks = None,
-    no_cache: options.NoCache = False,
-    weights: options.Weights = "default",
 ) -> None:
-    """Find the face of a mesh, say how well it fits, and save how the mesh is to move."""
+    """Find the face of a mesh, report how well it fits, and save how the mesh moves."""
     import talkemo
     from talkemo.pipelines.bind import describe
 
     outputs = output or [Path(f"{face.stem}.binding.npz")]
-    hint = talkemo.FaceHint(None, up, forward, landmarks)
-    binding = talkemo.bind(face, outputs, hint=hint, weights=weights, cache=not no_cache)
+    binding = talkemo.bind(
+        face, outputs, hint=options.hint, weights=runtime.weights, cache=options.cache
+    )
     metrics = describe(binding)
     console.message(
         f"{metrics['moving']} of {metrics['vertices']} vertices move; "
-        f"the model's face is {metrics['error_mm']:.1f} mm off"
+        f"the face model fits the mesh to {metrics['error_mm']:.1f} mm"
     )
-    console.message(
-        "parts: " + ", ".join(f"{name} {count}" for name, count in metrics["parts"].items())
-    )
-    if metrics["lip_opening"] < JOINED:
-        console.message("the lips are joined or were not told apart: the mouth will hardly open")
-    console.result(
-        {"outputs": [str(path) for path in outputs], **metrics}, [str(path) for path in outputs]
-    )
+    parts = [f"{name} {count}" for name, count in metrics["parts"].items()]
+    console.message(f"parts: {', '.join(parts)}")
+    if metrics["lip_opening"] < JOINED_LIPS_OPENING:
+        console.message(
+            "the lips are joined or could not be told apart: the mouth will hardly open"
+        )
+    paths = [str(path) for path in outputs]
+    console.result({"outputs": paths, **metrics}, paths)

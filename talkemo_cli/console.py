@@ -1,28 +1,40 @@
-"""What a command says: results on stdout, progress and messages on stderr."""
+"""What a command prints: results on stdout, progress and messages on stderr."""
 
 from __future__ import annotations
 
 import json
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from talkemo import Result
+
+TABLE_COLUMNS = 140  # characters, width of a table that does not go to a terminal
 
 
 class Console:
-    """The output of one run, as the shared options want it."""
+    """The output of one run, as the shared options ask for it."""
 
-    as_json = False
-    quiet = False
-    debug = False
+    def __init__(self) -> None:
+        self.configure()
 
-    def reset(self) -> None:
-        """Forget the options of an earlier run in the same process."""
-        self.as_json = self.quiet = self.debug = False
+    def configure(self, as_json: bool = False, quiet: bool = False, debug: bool = False) -> None:
+        """Take over the shared options of a run."""
+        self.as_json, self.quiet, self.debug = as_json, quiet, debug
 
     def result(self, data: dict[str, Any], lines: list[str] | None = None) -> None:
-        """Print a command's result: one JSON object with --json, else lines (by default the figures, one a line)."""
+        """Print a command's result: one JSON object with --json, else lines.
+
+        Parameters
+        ----------
+        data : dict
+            The JSON object.
+        lines : list of str, optional
+            Lines without --json; by default `name: value` for each item of data.
+        """
         if self.as_json:
             lines = [json.dumps(data, default=str)]
         elif lines is None:
@@ -32,26 +44,26 @@ class Console:
                 print(line)
             if sys.stdout is not None:
                 sys.stdout.flush()
-        except BrokenPipeError:  # whoever reads it has seen enough
+        except BrokenPipeError:  # the reader has ended
             self.mute()
 
     def mute(self) -> None:
-        """Send what is still to be printed to nowhere: whoever read it is gone."""
+        """Discard what is still to be printed, because its reader has ended."""
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.__stdout__.fileno() if sys.__stdout__ else 1)
 
     def message(self, text: str) -> None:
-        """Say something to the person at the terminal."""
+        """Print a message for the person at the terminal, on stderr."""
         if not self.quiet and sys.stderr is not None:
             print(text, file=sys.stderr, flush=True)
 
     def error(self, message: str, hint: str) -> None:
-        """Say what went wrong, and what to do about it."""
+        """Print what went wrong and what to do about it, on stderr."""
         if sys.stderr is not None:  # it is None where the process was started without one
             print(f"talkemo: {message}\n  {hint}", file=sys.stderr)
 
     @contextmanager
-    def progress(self, label: str) -> Iterator[Any]:
-        """A progress bar on a terminal, nothing elsewhere; yields update(done, total, label=None)."""
+    def progress(self, label: str) -> Iterator[Callable[..., None]]:
+        """Show a progress bar if stderr is a terminal; yields update(done, total, label=None)."""
         if self.quiet or sys.stderr is None or not sys.stderr.isatty():
             yield lambda done, total, name=label: None
             return
@@ -62,18 +74,17 @@ class Console:
             TextColumn("{task.description}"),
             BarColumn(),
             TextColumn("{task.percentage:>3.0f} %"),
+            TimeRemainingColumn(),
         )
-        with Progress(
-            *columns, TimeRemainingColumn(), console=RichConsole(stderr=True), transient=True
-        ) as bar:
+        with Progress(*columns, console=RichConsole(stderr=True), transient=True) as bar:
             task = bar.add_task(label, total=None)
             yield lambda done, total, name=label: bar.update(
                 task, completed=done, total=total, description=name
             )
 
     def table(self, title: str, columns: list[str], rows: list[list[Any]]) -> None:
-        """A table on stdout, unless the result is wanted as JSON."""
-        if self.as_json:
+        """Print a table on stdout, unless the result is printed as JSON."""
+        if self.as_json or sys.stdout is None:
             return
         from rich.console import Console as RichConsole
         from rich.markup import escape
@@ -84,11 +95,34 @@ class Console:
             table.add_column(column, justify="right" if number else "left")
         for row in rows:
             table.add_row(*(escape(_plain(cell)) for cell in row))
-        if sys.stdout is not None:
-            RichConsole(file=sys.stdout, width=None if sys.stdout.isatty() else 140).print(table)
+        width = None if sys.stdout.isatty() else TABLE_COLUMNS
+        RichConsole(file=sys.stdout, width=width).print(table)
+
+    def animation(self, result: Result) -> None:
+        """Print what was written of an animation, its frames and metrics."""
+        self.message(
+            f"{result.frames} frames at {result.fps:g} fps; the face model fits the mesh to "
+            f"{result.binding_error_mm:.1f} mm"
+        )
+        for name, value in result.metrics.items():
+            self.message(f"{name.replace('_', ' ')}: {value:.3g}")
+        self.result(animation_data(result), [str(path) for path in result.outputs])
+
+
+def animation_data(result: Result) -> dict[str, Any]:
+    """The JSON object of an animation."""
+    return {
+        "outputs": [str(path) for path in result.outputs],
+        "frames": result.frames,
+        "fps": result.fps,
+        "seconds": result.seconds,
+        "binding_error_mm": result.binding_error_mm,
+        **result.metrics,
+    }
 
 
 def _plain(value: Any) -> str:
+    """A value as text: floats with four digits, dictionaries as `name value` pairs."""
     if isinstance(value, float):
         return f"{value:.4g}" if abs(value) < 1000 else f"{value:.0f}"
     if isinstance(value, dict):

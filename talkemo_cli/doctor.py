@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
+
+from talkemo import InputError, TalkemoError
+
 from .console import console
 from .options import command
 
 
 @command("doctor")
 def doctor() -> None:
-    """Say what works on this machine: weights, renderer, video encoder, face detector, CUDA, and what is remembered in the cache."""
+    """Report what works on this machine.
+
+    Weights, renderer, video encoder, face detector, CUDA, and the size of the cache.
+    """
     import platform
 
     import numpy as np
@@ -20,9 +27,8 @@ def doctor() -> None:
     from talkemo.render.view import frame_view
     from talkemo.weights.registry import bundled_sets
 
-    renderer = new_renderer(
-        plain_appearance(np.array([[0, 1, 2]])), frame_view(np.eye(3)), (64, 64)
-    )
+    triangle = plain_appearance(np.array([[0, 1, 2]]))
+    renderer = new_renderer(triangle, frame_view(np.eye(3)), (64, 64))
     renderer.close()
     console.result(
         {
@@ -32,33 +38,31 @@ def doctor() -> None:
             "cuda": torch.cuda.is_available(),
             "threads": torch.get_num_threads(),
             "renderer": renderer.name,
-            "ffmpeg": version_of_ffmpeg(),
-            "films": state_of_detector(),
-            "weights": {name: state_of_set(name) for name in bundled_sets()},
+            "ffmpeg": ffmpeg_version(),
+            "films": detector_state(),
+            "weights": {name: set_state(name) for name in bundled_sets()},
             "cache": cache_size(),
         }
     )
 
 
-def version_of_ffmpeg() -> str:
-    """The version of ffmpeg, or that it is missing."""
+def ffmpeg_version() -> str:
+    """Return the version of ffmpeg, or that it is missing."""
     import imageio_ffmpeg
 
-    from talkemo import TalkemoError
     from talkemo.video.ffmpeg import ffmpeg_program
 
     try:
         ffmpeg_program()
         return imageio_ffmpeg.get_ffmpeg_version()
     except (TalkemoError, OSError, RuntimeError) as error:
-        return f"missing ({error}): no videos, and no sound from m4a, aac and mp4"
+        return f"missing ({error}): no videos, and no audio from m4a, aac and mp4"
 
 
-def state_of_detector() -> str:
-    """The file of the face detector, or how to get what is missing."""
+def detector_state() -> str:
+    """Return the file of the face detector, or how to get what is missing."""
     import importlib.util
 
-    from talkemo import TalkemoError
     from talkemo.capture.landmark_tracker import find_landmarker
 
     try:
@@ -69,29 +73,26 @@ def state_of_detector() -> str:
         return f"{error.message}: {error.hint}"
 
 
-def state_of_set(name: str) -> str:
-    """`intact`, or what is wrong with the first file of a set that differs from its registry."""
-    from talkemo import InputError
+def set_state(name: str) -> str:
+    """Return `intact`, or what is wrong with the first damaged file of a set of weights."""
     from talkemo.weights.models import open_set
 
     try:
-        one = open_set(name)
-        for stage in one.stages:
-            one.check(stage)
+        weight_set = open_set(name)
+        for stage in weight_set.stages:
+            weight_set.check(stage)
     except InputError as error:
         return f"damaged ({error.message})"
     return "intact"
 
 
 def cache_size() -> dict[str, object]:
-    """The folder of remembered bindings and the MB that they take."""
+    """Return the folder of cached bindings and their size in MB."""
     from talkemo.binding.cache import BINDING_ENDING, BindingCache
 
     folder = BindingCache().folder
     size = 0
     for path in folder.glob(f"*{BINDING_ENDING}"):
-        try:
+        with suppress(OSError):  # another process may have removed it
             size += path.stat().st_size
-        except OSError:  # another process may have removed it
-            continue
     return {"folder": str(folder), "MB": round(size / 1e6, 1)}

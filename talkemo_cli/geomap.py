@@ -1,4 +1,4 @@
-"""talkemo geomap: a mesh of the canonical topology to the geometry map and back."""
+"""talkemo geomap: a mesh of the canonical topology to its geometry map and back."""
 
 from __future__ import annotations
 
@@ -7,9 +7,10 @@ from typing import Annotated
 
 import typer
 
-from . import options
+from talkemo.pipelines.option_groups import RuntimeOptions
+
 from .console import console
-from .options import command
+from .options import Only, command
 
 
 @command(
@@ -25,17 +26,15 @@ def geomap(
     output: Annotated[
         Path, typer.Option("-o", "--output", help="A map: .npz or .png. A mesh: .obj.")
     ],
-    weights: options.Weights = "default",
+    runtime: Annotated[RuntimeOptions, Only("weights")],
 ) -> None:
-    """Turn a mesh of the canonical topology into its geometry map, or a map into the mesh.
+    """Turn a mesh of the canonical topology into its geometry map, or a map into its mesh.
 
     Prints the round-trip error in mm and the stress of the chart.
     """
     from talkemo import load_models
     from talkemo.pipelines.map_files import convert_map
 
-    metrics = convert_map(source, output, load_models(weights).face)
-    console.result(
-        {"outputs": [str(output)], **metrics},
-        [str(output), *(f"{k}: {v:.4g}" for k, v in metrics.items())],
-    )
+    metrics = convert_map(source, output, load_models(runtime.weights).face)
+    lines = [f"{name}: {value:.4g}" for name, value in metrics.items()]
+    console.result({"outputs": [str(output)], **metrics}, [str(output), *lines])

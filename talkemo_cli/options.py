@@ -1,28 +1,33 @@
-"""The options that commands share, and how a function becomes a command."""
+"""How a function becomes a command: its dataclasses of options become options of the command line.
+
+    @command("render", "talkemo render talk.npz -o talk.mp4")
+    def render(animation: Annotated[Path, typer.Argument()], options: RenderOptions) -> None:
+
+Each field of `RenderOptions` becomes an option, and the function gets the dataclass that they fill.
+"""
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import inspect
 import re
-from collections.abc import Callable
+import typing
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
+from talkemo import InputError
+from talkemo.formats.registry import FORMATS
+from talkemo.options import help_of, option
+from talkemo.pipelines.option_groups import RuntimeOptions
+
 from . import THREADS_CHOSEN
 from .console import console
-
-
-class Device(str, Enum):
-    """Where networks run."""
-
-    auto = "auto"
-    cpu = "cpu"
-    cuda = "cuda"
-
 
 app = typer.Typer(
     name="talkemo",
@@ -31,123 +36,75 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-
-# What commands that make animations have in common.
-Intensity = Annotated[
-    float,
-    typer.Option(
-        help="Strength of the emotion or of the whole timeline: 0 (unchanged) to 1 (in full) and on to 1.5."
-    ),
-]
-TimelineFile = Annotated[
-    Path | None,
-    typer.Option(
-        help="A text file instead of --emotion, a line `start end emotion intensity` a span, in seconds."
-    ),
-]
-PictureSize = Annotated[
-    str,
-    typer.Option(
-        metavar="PIXELS|WIDTHxHEIGHT", help="Pixels on a side of a picture, or width and height."
-    ),
-]
-Bake = Annotated[
-    bool,
-    typer.Option(
-        "--bake",
-        help="A .glb or USD with each frame as it is, exact, instead of ARKit's 52 shapes.",
-    ),
-]
-Sequence = Annotated[str, typer.Option(help="The meshes of a folder: obj or ply.")]
-SavedBinding = Annotated[
-    Path | None, typer.Option(help="What talkemo bind wrote for this mesh.", rich_help_panel="Face")
-]
-Up = Annotated[
-    str | None,
-    typer.Option(
-        help="The mesh's axis that points up: x, y, z, -x, -y, -z.", rich_help_panel="Face"
-    ),
-]
-Forward = Annotated[
-    str | None,
-    typer.Option(help="The mesh's axis along which its face looks.", rich_help_panel="Face"),
-]
-Landmarks = Annotated[
-    Path | None,
-    typer.Option(
-        help="A file with a line a landmark: its iBUG number 1-68, then a vertex counted from 0, or x y z.",
-        rich_help_panel="Face",
-    ),
-]
-NoCache = Annotated[
-    bool,
-    typer.Option(
-        "--no-cache",
-        help="Find the face anew, and do not remember it for the next time.",
-        rich_help_panel="Face",
-    ),
-]
 Weights = Annotated[
-    str,
-    typer.Option(
-        help="A bundled set of weights, a folder that talkemo train wrote, or hf://owner/repo@revision.",
-        rich_help_panel="Shared",
-    ),
+    str, typer.Option(help=help_of(RuntimeOptions, "weights"), rich_help_panel="Shared")
 ]
+OUTPUT_HELP = (
+    f"A {', '.join(FORMATS[:-1])} or {FORMATS[-1]} file, or a folder for a mesh per frame "
+    "(.csv is Live Link Face's); may be repeated."
+)
 
 
-def picture_size(text: str) -> int | tuple[int, int]:
-    """The pixels on a side, or width and height. Raises InputError where the text is neither."""
-    match = re.fullmatch(r"(\d{1,5})(?:[x×](\d{1,5}))?", text)
-    if not match:
-        from talkemo import InputError
+class Only:
+    """Marks a dataclass of options, of which a command has only the fields with these names."""
 
-        raise InputError(f"--size {text}: not a size", "write pixels, such as 512 or 1280x720")
-    return int(match[1]) if match[2] is None else (int(match[1]), int(match[2]))
+    def __init__(self, *names: str):
+        self.names = names
 
 
-def outputs_option(default: str) -> Any:
-    """-o of a command that makes animations, with what it writes where there is none."""
-    return typer.Option(
-        "-o",
-        "--output",
-        help="A .mp4, .html, .npz, .glb, .usda, .usdc or .csv (Live Link Face) file, or a folder for meshes; may be repeated. "
-        f"By default {default}.",
-    )
+@dataclass(frozen=True)
+class SharedOptions:
+    """Options of all commands."""
+
+    as_json: bool = option(False, "Print one JSON object.", names=("--json",), panel="Shared")
+    quiet: bool = option(False, "No progress.", names=("--quiet", "-q"), panel="Shared")
+    debug: bool = option(False, "Tracebacks.", panel="Shared")
 
 
-SHARED = {
-    "device": (
-        Annotated[
-            Device,
-            typer.Option(
-                help="Where networks run; auto is a CUDA GPU if there is one.",
-                rich_help_panel="Shared",
-            ),
-        ],
-        Device.auto,
-    ),
-    "as_json": (
-        Annotated[
-            bool, typer.Option("--json", help="Print one JSON object.", rich_help_panel="Shared")
-        ],
-        False,
-    ),
-    "quiet": (
-        Annotated[
-            bool, typer.Option("--quiet", "-q", help="No progress.", rich_help_panel="Shared")
-        ],
-        False,
-    ),
-    "debug": (
-        Annotated[bool, typer.Option("--debug", help="Tracebacks.", rich_help_panel="Shared")],
-        False,
-    ),
-}
+def command(name: str, *examples: str) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """Register a function as a subcommand, which also gets the shared options.
+
+    A parameter of the function that is named like a field of one of its groups takes its place.
+
+    Parameters
+    ----------
+    name : str
+        Name of the subcommand.
+    *examples : str
+        Command lines for its `--help`.
+    """
+
+    def register(function: Callable[..., None]) -> Callable[..., None]:
+        signature = inspect.signature(function, eval_str=True)
+        parameters = _flattened(signature)
+
+        @functools.wraps(function)
+        def run(**values: Any) -> None:
+            values["device"] = values["device"].value
+            console.configure(**dataclasses.asdict(_filled(SharedOptions, values)))
+            arguments = {}
+            for parameter in signature.parameters.values():
+                group, _ = _group_and_names(parameter.annotation)
+                is_group = dataclasses.is_dataclass(group)
+                arguments[parameter.name] = (
+                    _filled(group, values) if is_group else values[parameter.name]
+                )
+            function(**arguments)
+
+        run.__signature__ = signature.replace(parameters=parameters)  # type: ignore[attr-defined]
+        run.__annotations__ = {new.name: new.annotation for new in parameters}
+        return app.command(name, epilog="\n\n".join(examples))(run)
+
+    return register
+
+
+def output_option(remark: str) -> Any:
+    """Return -o of a command that writes animations; the remark ends its help."""
+    return typer.Option("-o", "--output", help=f"{OUTPUT_HELP} {remark}")
 
 
 def use_all_cores() -> None:
-    """Let networks use every core, as their training wants it, unless the user has chosen a number of threads."""
+    """Let networks use all cores for training, unless the user has chosen a number of threads."""
     import torch
 
     from talkemo.compute.devices import available_cores
@@ -156,40 +113,141 @@ def use_all_cores() -> None:
         torch.set_num_threads(available_cores())
 
 
-def command(name: str, *examples: str) -> Callable[[Callable[..., None]], Callable[..., None]]:
-    """Register a function as a subcommand that also takes the shared options. examples: command lines for its --help
+def _flattened(signature: inspect.Signature) -> list[inspect.Parameter]:
+    """The parameters of a command as Typer reads them: an option for each field of each group."""
+    flat: dict[str, inspect.Parameter] = {}
+    plain = {}
+    for parameter in signature.parameters.values():
+        group, names = _group_and_names(parameter.annotation)
+        if dataclasses.is_dataclass(group):
+            flat |= {new.name: new for new in _options_of(group, names)}
+        else:
+            plain[parameter.name] = parameter.replace(kind=parameter.KEYWORD_ONLY)
+            flat |= plain
+    shared = (*_options_of(RuntimeOptions, ("device",)), *_options_of(SharedOptions))
+    return list((flat | plain | {new.name: new for new in shared}).values())
 
-    The function is given the device, as text, only where it names a parameter `device`.
+
+def _group_and_names(annotation: Any) -> tuple[Any, tuple[str, ...] | None]:
+    """The annotated type, and the names of the fields that a command has of it; None for all."""
+    if typing.get_origin(annotation) is not Annotated:
+        return annotation, None
+    annotated, *marks = typing.get_args(annotation)
+    return annotated, next((mark.names for mark in marks if isinstance(mark, Only)), None)
+
+
+def _typed_fields(group: Any) -> Iterator[tuple[dataclasses.Field[Any], Any]]:
+    types = typing.get_type_hints(group)
+    for field in dataclasses.fields(group):
+        yield field, types[field.name]
+
+
+def _options_of(group: Any, names: tuple[str, ...] | None = None) -> Iterator[inspect.Parameter]:
+    """A parameter with a Typer option for each field of a group and of groups in it."""
+    for field, field_type in _typed_fields(group):
+        settings = field.metadata
+        if dataclasses.is_dataclass(field_type):
+            yield from _options_of(field_type, names)
+        elif settings.get("on_command_line", True) and (names is None or field.name in names):
+            info = typer.Option(
+                *_flags(field),
+                help=settings["help"],
+                metavar=settings.get("metavar"),
+                min=settings.get("minimum"),
+                max=settings.get("maximum"),
+                rich_help_panel=settings.get("panel"),
+                hidden=settings.get("hidden", False),
+            )
+            read_type, default = _as_read(field, field_type)
+            yield _keyword(field.name, Annotated[read_type, info], default)
+            for alias in settings.get("aliases", ()):
+                hidden = typer.Option(alias, hidden=True)
+                yield _keyword(_alias_name(alias), Annotated[read_type | None, hidden], None)
+
+
+def _keyword(name: str, annotation: Any, default: Any) -> inspect.Parameter:
+    kind = inspect.Parameter.KEYWORD_ONLY
+    return inspect.Parameter(name, kind, default=default, annotation=annotation)
+
+
+def _flags(field: dataclasses.Field[Any]) -> tuple[str, ...]:
+    """The names of a field's option; that of a switch that is on by default turns it off."""
+    prefix = "--no-" if field.default is True else "--"
+    return field.metadata.get("names", (prefix + field.name.replace("_", "-"),))
+
+
+def _alias_name(alias: str) -> str:
+    return alias.lstrip("-").replace("-", "_") + "_alias"
+
+
+def _as_read(field: dataclasses.Field[Any], field_type: Any) -> tuple[Any, Any]:
+    """The type that Typer reads for a field, and the field's default as that type."""
+    allowed = typing.get_args(field_type) or (field_type,)
+    default: Any = field.default
+    if "choices" in field.metadata:
+        names = {choice: choice for choice in field.metadata["choices"]}
+        choices: Any = Enum("Choice", names, type=str)  # type: ignore[misc]
+        return choices, choices(default)
+    if "kind" in field.metadata:
+        return field.metadata["kind"], default
+    if field_type is bool:
+        return bool, False
+    if typing.get_origin(field_type) is Sequence:
+        return list[Path] | None, None
+    if _is_size(field_type):
+        allowed = (str, *allowed)
+    read_type = next((wanted for wanted in (Path, str) if wanted in allowed), allowed[0])
+    if default is None:
+        return read_type | None, None
+    return read_type, read_type(default)
+
+
+def _filled(group: Any, values: dict[str, Any]) -> Any:
+    """A group filled with the values that Typer read; a field that is no option has its default."""
+    arguments = {}
+    for field, field_type in _typed_fields(group):
+        if dataclasses.is_dataclass(field_type):
+            arguments[field.name] = _filled(field_type, values)
+        elif field.name in values:
+            arguments[field.name] = _value(field, field_type, values)
+    return group(**arguments)
+
+
+def _value(field: dataclasses.Field[Any], field_type: Any, values: dict[str, Any]) -> Any:
+    """The value of a field, from the values that Typer read."""
+    value = values[field.name]
+    for alias in field.metadata.get("aliases", ()):
+        if values[_alias_name(alias)] is not None:
+            value = values[_alias_name(alias)]
+    if isinstance(value, Enum):
+        return value.value
+    if field.default is True:
+        return not value
+    if typing.get_origin(field_type) is Sequence:
+        return tuple(value or ())
+    if value is not None and _is_size(field_type):
+        return read_size(value, _flags(field)[0], square=int in typing.get_args(field_type))
+    return value
+
+
+def _is_size(field_type: Any) -> bool:
+    return tuple[int, int] in (field_type, *typing.get_args(field_type))
+
+
+def read_size(text: str, flag: str, square: bool) -> int | tuple[int, int]:
+    """Return the pixels of WIDTHxHEIGHT or, where a square may be meant, of a side.
+
+    Raises
+    ------
+    InputError
+        The text is neither.
     """
-
-    def register(function: Callable[..., None]) -> Callable[..., None]:
-        signature = inspect.signature(function, eval_str=True)
-
-        @functools.wraps(function)
-        def run(**arguments: Any) -> None:
-            shared = {key: arguments.pop(key) for key in SHARED}
-            console.as_json, console.quiet, console.debug = (
-                shared["as_json"],
-                shared["quiet"],
-                shared["debug"],
-            )
-            if "device" in signature.parameters:
-                arguments["device"] = shared["device"].value
-            function(**arguments)
-
-        own = [
-            parameter.replace(kind=inspect.Parameter.KEYWORD_ONLY)
-            for parameter in signature.parameters.values()
-            if parameter.name not in SHARED
-        ]
-        extra = [
-            inspect.Parameter(
-                key, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=annotation
-            )
-            for key, (annotation, default) in SHARED.items()
-        ]
-        run.__signature__ = signature.replace(parameters=own + extra)  # type: ignore[attr-defined]
-        run.__annotations__ = {p.name: p.annotation for p in own + extra}
-        return app.command(name, epilog="\n\n".join(examples))(run)
-
-    return register
+    match = re.fullmatch(r"(\d{1,5})(?:[x×](\d{1,5}))?", text)
+    if match and square and match[2] is None:
+        return int(match[1])
+    if not match or match[2] is None or (not square and "0" in match.groups()):
+        hint = "pixels, such as 512 or 1280x720"
+        if not square:
+            hint = "width and height in pixels, such as 1280x720"
+        raise InputError(f"{flag} {text}: not a size", f"write {hint}")
+    return int(match[1]), int(match[2])

@@ -1,4 +1,4 @@
-"""talkemo reconstruct: films, landmarks and corpora to 3D."""
+"""talkemo reconstruct: videos, images, landmarks and corpora to 3D."""
 
 from __future__ import annotations
 
@@ -8,230 +8,167 @@ from typing import Annotated, Any
 
 import typer
 
-from . import options
+from talkemo import InputError, Result
+from talkemo.pipelines.option_groups import (
+    BatchOptions,
+    BindingOptions,
+    ExportOptions,
+    ReconstructOptions,
+    RuntimeOptions,
+)
+
 from .console import console
-from .options import command
+from .options import Only, command, output_option
 
 
 @command(
     "reconstruct",
     "talkemo reconstruct clip.mp4 --onto face.obj -o talk.glb --preview look.mp4",
     "talkemo reconstruct clip.mp4 --emotion sad -o sad.mp4 --neutral person.obj",
-    "talkemo reconstruct films/ --corpus folder -o captures/ --jobs 4",
+    "talkemo reconstruct videos/ --corpus folder -o captures/ --jobs 4",
 )
 def reconstruct(
     inputs: Annotated[
         list[Path],
         typer.Argument(
             metavar="INPUT...",
-            help="A film or photograph of a person, 68 landmarks of one (npz, npy), or corpus folders.",
+            help="A video or image of a person, 68 landmarks (npz, npy), or corpus folders.",
         ),
     ],
-    output: Annotated[
-        list[Path],
-        typer.Option(
-            "-o",
-            "--output",
-            help="An animation, as of animate; may be repeated. A folder for corpora.",
-        ),
-    ],
+    output: Annotated[list[Path], output_option("For corpora, a folder of captures.")],
+    options: ReconstructOptions,
+    export: ExportOptions,
+    target: BindingOptions,
+    batch: Annotated[BatchOptions, Only("jobs", "scheduler")],
+    runtime: Annotated[RuntimeOptions, Only("weights")],
     onto: Annotated[
-        Path | None,
-        typer.Option(
-            help="A mesh with a face, in the place of the person's own.", show_default=False
-        ),
-    ] = None,
-    model: Annotated[
-        Path | None,
-        typer.Option(
-            help="A face model of yours, whose topology the person's face gets: FaceScape's npz, FLAME's pkl, the folder "
-            "of ICT FaceKit.",
-            show_default=False,
-        ),
-    ] = None,
-    head: Annotated[
-        bool, typer.Option("--head", help="Turn the mesh as the person's head turns.")
-    ] = False,
-    emotion: Annotated[
-        str | None,
-        typer.Option(help="Change the performance to this emotion, or mix.", show_default=False),
-    ] = None,
-    intensity: options.Intensity = 1.0,
-    neutral: Annotated[
-        Path | None,
-        typer.Option(
-            help="Write the face that is animated, at rest, to an obj or ply.", show_default=False
-        ),
-    ] = None,
-    preview: Annotated[
-        Path | None,
-        typer.Option(
-            help="Write the film with the points and the fitted face over it, to an mp4.",
-            show_default=False,
-        ),
-    ] = None,
-    sync: Annotated[
-        str,
-        typer.Option(
-            metavar="auto|off",
-            help="auto moves the lips to where a film's sound has them, if it is early or late. The delay is printed.",
-        ),
-    ] = "off",
-    face: Annotated[
-        int, typer.Option(help="Which of several faces in a film, from the largest.")
-    ] = 1,
-    fov: Annotated[
-        float | None,
-        typer.Option(
-            metavar="DEGREES",
-            help="What a film's camera sees from left to right, for a face near it: 65 for a webcam.",
-            show_default=False,
-        ),
-    ] = None,
-    fps: Annotated[
-        float | None,
-        typer.Option(help="Frames a second of landmarks, 30 by default.", show_default=False),
-    ] = None,
-    picture: Annotated[
-        str | None,
-        typer.Option(
-            metavar="WIDTHxHEIGHT",
-            help="Pixels, of landmarks in shares of a picture's sides.",
-            show_default=False,
-        ),
+        Path | None, typer.Option(help="A mesh with a face that replaces the person's own.")
     ] = None,
     corpus: Annotated[
         str | None,
         typer.Option(
-            help="A folder of films: ravdess or grid, by the names of their files, or folder; written to the folder -o "
-            "with a manifest.csv.",
-            show_default=False,
+            help="The input is a folder of videos: ravdess or grid, by the names of their files, "
+            "or folder; written to the folder -o with a manifest.csv."
         ),
     ] = None,
-    jobs: Annotated[int, typer.Option(min=1, help="Processes that fit corpora.")] = 1,
-    scheduler: Annotated[
-        str | None,
-        typer.Option(
-            metavar="ADDRESS",
-            help="Of a Dask cluster, tcp://host:8786, that fits the films of --corpus, or the people of a corpus folder.",
-            show_default=False,
-        ),
-    ] = None,
-    size: options.PictureSize = "512",
-    bake: options.Bake = False,
-    sequence: options.Sequence = "obj",
-    binding: options.SavedBinding = None,
-    up: options.Up = None,
-    forward: options.Forward = None,
-    landmarks: options.Landmarks = None,
-    no_cache: options.NoCache = False,
-    weights: options.Weights = "default",
 ) -> None:
-    """Make a film of a person a 3D performance: on the person's own face, or on any mesh.
+    """Turn a video of a person into a 3D performance: of the person's own face, or of any mesh.
 
-    Prints the mean residual of the fit; of corpora also how many recordings were rejected and why.
+    Prints the mean residual of the fit; for corpora also how many recordings were rejected and why.
     """
     import talkemo
-    from talkemo.data.captures import reconstruct_corpus
     from talkemo.data.corpora import CORPORA
 
     if corpus is not None:
-        _corpus(inputs, corpus, output, weights, sync=sync, jobs=jobs, scheduler=scheduler)
+        _fit_folder(inputs, corpus, output, runtime.weights, options.sync, batch)
         return
-    files = [source for source in inputs if not (os.path.isdir(source) and source.name in CORPORA)]
-    if files and scheduler is not None:
-        raise talkemo.InputError(
-            "a cluster fits folders of films and corpora", "say what kind of folder by --corpus"
+    is_corpus = [os.path.isdir(source) and source.name in CORPORA for source in inputs]
+    if all(is_corpus):
+        _fit_corpora(inputs, output, runtime.weights, batch)
+        return
+    _check_one_input(inputs, batch)
+    with console.progress(inputs[0].name) as update:
+        result = talkemo.reconstruct(
+            inputs[0],
+            output,
+            **vars(options),
+            onto=onto,
+            export=export,
+            hint=target.hint,
+            weights=runtime.weights,
+            cache=target.cache,
+            progress=update,
         )
-    if files and len(inputs) > 1:
-        raise talkemo.InputError(
-            f"{len(inputs)} inputs for one output",
-            "one film or landmark file at a time, or corpus folders only",
-        )
-    if not files and len(output) > 1:
-        raise talkemo.InputError("captures of corpora go into one folder", "name it by one -o")
-    shape = _picture(picture) if picture else None
+    row = {"input": inputs[0].name, "frames": result.frames, **result.metrics}
+    _warn(inputs[0], result, options.number)
+    written = (*result.outputs, options.neutral, options.preview)
+    _report([row], [str(path) for path in written if path is not None])
+
+
+def _fit_corpora(
+    folders: list[Path], output: list[Path], weights: str | Path, batch: BatchOptions
+) -> None:
+    """Fit corpus folders into one folder of captures."""
+    import talkemo
+    from talkemo.data.captures import reconstruct_corpus
+
+    if len(output) > 1:
+        raise InputError("captures of corpora go into one folder", "name it by one -o")
     models = talkemo.load_models(weights)
-    rows: list[dict[str, Any]] = []
-    written: list[str] = []
-    for source in inputs:
-        with console.progress(source.name) as update:
-            if source in files:
-                result = talkemo.reconstruct(
-                    source,
-                    output,
-                    fps=fps,
-                    picture=shape,
-                    onto=onto,
-                    model=model,
-                    head=head,
-                    emotion=emotion,
-                    intensity=intensity,
-                    neutral=neutral,
-                    preview=preview,
-                    sync=sync,
-                    number=face,
-                    field_of_view=fov,
-                    export=talkemo.ExportOptions(options.picture_size(size), bake, sequence),
-                    hint=talkemo.FaceHint(binding, up, forward, landmarks),
-                    models=models,
-                    cache=not no_cache,
-                    progress=update,
-                )
-                rows.append({"input": source.name, "frames": result.frames, **result.metrics})
-                if "missing_s" in result.metrics:
-                    console.message(
-                        f"{source.name}: its last {result.metrics['missing_s']:g} s have no pictures: is it whole?"
-                    )
-                if result.metrics.get("faces", 1) > 1:
-                    console.message(
-                        f"{source.name} shows {result.metrics['faces']:.0f} faces: number {face}, from the largest, is "
-                        "followed; choose by --face"
-                    )
-                written += [
-                    str(path) for path in (*result.outputs, neutral, preview) if path is not None
-                ]
-            else:
-                rows.append(reconstruct_corpus(source, output[0], models, jobs, update, scheduler))
+    rows = []
+    for folder in folders:
+        with console.progress(folder.name) as update:
+            rows.append(
+                reconstruct_corpus(folder, output[0], models, batch.jobs, update, batch.scheduler)
+            )
+    _report(rows, [])
+
+
+def _report(rows: list[dict[str, Any]], paths: list[str]) -> None:
+    """Print the metrics of each input, and the files written."""
     keys = [key for key in rows[0] if key != "input"]
-    console.table(
-        "Residuals of the fit",
-        ["input", *keys],
-        [[row["input"], *(row.get(k, "") for k in keys)] for row in rows],
-    )
-    console.result({"results": rows, "outputs": written}, written)
+    table = [[row["input"], *(row.get(key, "") for key in keys)] for row in rows]
+    console.table("Residuals of the fit", ["input", *keys], table)
+    console.result({"results": rows, "outputs": paths}, paths)
 
 
-def _corpus(inputs: list[Path], kind: str, output: list[Path], weights: str, **how: Any) -> None:
-    """Fit a folder of films."""
+def _check_one_input(inputs: list[Path], batch: BatchOptions) -> None:
+    """Raise InputError for options and inputs that go with corpora only."""
+    if batch.scheduler is not None:
+        raise InputError(
+            "a cluster fits folders of videos and corpora", "say what kind of folder by --corpus"
+        )
+    if len(inputs) > 1:
+        raise InputError(
+            f"{len(inputs)} inputs for one output",
+            "one video or landmark file at a time, or corpus folders only",
+        )
+
+
+def _warn(source: Path, result: Result, number: int) -> None:
+    """Report a truncated video, and faces that were not tracked."""
+    metrics = result.metrics
+    if "missing_s" in metrics:
+        console.message(
+            f"{source.name}: no frames for its last {metrics['missing_s']:g} s; is it complete?"
+        )
+    if metrics.get("faces", 1) > 1:
+        console.message(
+            f"{source.name} shows {metrics['faces']:.0f} faces: number {number}, counted from the "
+            "largest, is tracked; choose by --face"
+        )
+
+
+def _fit_folder(
+    inputs: list[Path],
+    corpus: str,
+    output: list[Path],
+    weights: str | Path,
+    sync: str,
+    batch: BatchOptions,
+) -> None:
+    """Fit a folder of videos."""
     import talkemo
     from talkemo.data.video_folders import FAILED, MANIFEST, capture_folder
 
     if len(inputs) > 1 or len(output) > 1:
-        raise talkemo.InputError(
-            "one folder of films, and one folder for what is made of them", "run it once for each"
-        )
-    talkemo.load_models(weights).path(
-        "face"
-    )  # weights that are not there are reported before processes begin
+        raise InputError("one folder of videos, and one folder for its captures", "run it for each")
+    talkemo.load_models(weights).path("face")  # missing weights are reported before processes begin
     with console.progress(inputs[0].name) as update:
-        figures = capture_folder(inputs[0], kind, output[0], weights, progress=update, **how)
-    console.result({"manifest": str(output[0] / MANIFEST), **figures}, [str(output[0] / MANIFEST)])
-    if figures["failed"]:
+        metrics = capture_folder(
+            inputs[0],
+            corpus,
+            output[0],
+            weights,
+            sync=sync,
+            jobs=batch.jobs,
+            scheduler=batch.scheduler,
+            progress=update,
+        )
+    manifest = str(output[0] / MANIFEST)
+    console.result({"manifest": manifest, **metrics}, [manifest])
+    if metrics["failed"]:
         console.message(
-            f"{figures['failed']} clips failed: see the column failed, and the folder {output[0] / FAILED}"
+            f"{metrics['failed']} clips failed: see the column failed, and the folder "
+            f"{output[0] / FAILED}"
         )
-
-
-def _picture(text: str) -> tuple[int, int]:
-    """Width and height. Raises InputError where the text is not WIDTHxHEIGHT."""
-    import re
-
-    from talkemo import InputError
-
-    match = re.fullmatch(r"(\d{1,5})[x×](\d{1,5})", text)
-    if not match or "0" in match.groups():
-        raise InputError(
-            f"--picture {text}: not a size", "write width and height in pixels, such as 1280x720"
-        )
-    return int(match[1]), int(match[2])

@@ -1,4 +1,4 @@
-"""talkemo render: an animation as a video, a picture or frames."""
+"""talkemo render: an animation as a video or an image."""
 
 from __future__ import annotations
 
@@ -7,9 +7,10 @@ from typing import Annotated
 
 import typer
 
-from . import options
+from talkemo.pipelines.option_groups import RenderOptions, RuntimeOptions
+
 from .console import console
-from .options import command
+from .options import Only, command
 
 
 @command(
@@ -25,66 +26,14 @@ def render(
     output: Annotated[
         Path, typer.Option("-o", "--output", help="A .mp4, .webm or .gif, or a .png of one frame.")
     ],
-    audio: Annotated[Path | None, typer.Option(help="Sound for the film.")] = None,
-    size: options.PictureSize = "512",
-    view: Annotated[str, typer.Option(help="front, three-quarter, side, left or right.")] = "front",
-    time: Annotated[
-        float | None, typer.Option(help="Second of a .png, by default the middle.")
-    ] = None,
-    fps: Annotated[
-        float | None, typer.Option(help="Frames a second of a folder of meshes. By default 30.")
-    ] = None,
-    no_fill: Annotated[
-        bool,
-        typer.Option(
-            "--no-fill", help="Show the mesh as it is: no eyes, teeth or brows where it has none."
-        ),
-    ] = False,
-    compare: Annotated[
-        list[Path] | None,
-        typer.Option(
-            help="Another animation, shown beside it; may be repeated.", show_default=False
-        ),
-    ] = None,
-    caption: Annotated[
-        str | None, typer.Option(help="A line below the picture.", show_default=False)
-    ] = None,
-    turntable: Annotated[
-        bool, typer.Option("--turntable", help="Go once around the face.")
-    ] = False,
-    wireframe: Annotated[
-        bool, typer.Option("--wireframe", help="Draw the edges of the triangles.")
-    ] = False,
-    heatmap: Annotated[
-        bool,
-        typer.Option(
-            "--heatmap",
-            help="Colour the mesh by how far it is from rest, or from the animation of --compare.",
-        ),
-    ] = False,
-    sheet: Annotated[bool, typer.Option("--sheet", help="Eight frames in one .png.")] = False,
-    weights: options.Weights = "default",
+    options: RenderOptions,
+    runtime: Annotated[RuntimeOptions, Only("weights")],
 ) -> None:
-    """Render an animation to a film, or frames of it to a png."""
-    from talkemo.pipelines.rendering import render as draw
+    """Render an animation to a video, or frames of it to a png."""
+    from talkemo.pipelines import rendering
 
     with console.progress("rendering") as update:
-        draw(
-            animation,
-            output,
-            audio=audio,
-            size=options.picture_size(size),
-            view=view,
-            time=time,
-            fps=fps,
-            fill=not no_fill,
-            compare=compare or (),
-            caption=caption,
-            turntable=turntable,
-            wireframe=wireframe,
-            heatmap=heatmap,
-            sheet=sheet,
-            weights=weights,
-            progress=update,
+        rendering.render(
+            animation, output, **vars(options), weights=runtime.weights, progress=update
         )
     console.result({"outputs": [str(output)]}, [str(output)])

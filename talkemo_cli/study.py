@@ -1,23 +1,44 @@
-"""talkemo study: pairs of films for people to judge, and what they chose."""
+"""talkemo study: a user study that compares pairs of videos, and its results."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from . import options
+from talkemo import InputError
+from talkemo.options import option
+from talkemo.pipelines.option_groups import RuntimeOptions
+from talkemo.weights.registry import DEFAULT_SET
+
 from .console import console
-from .options import command
+from .options import command, use_all_cores
 
 
-class Action(str, Enum):
+class StudyAction(str, Enum):
     """What is done."""
 
     make = "make"
     tally = "tally"
+
+
+@dataclass(frozen=True)
+class PaperStudyOptions:
+    """Options of `talkemo study make --paper`."""
+
+    data: Path | None = option(None, "--paper: the folder of the corpora.")
+    captures: Path | None = option(
+        None, "--paper: a folder of captures; missing ones are made there."
+    )
+    variants: Path | None = option(
+        None,
+        "--paper: a folder for trainings and videos, which later studies use again; by default "
+        "OUTPUT_variants.",
+    )
+    steps: int | None = option(None, "--paper: steps of each training.", minimum=1)
 
 
 @command(
@@ -28,15 +49,18 @@ class Action(str, Enum):
 )
 def study(
     action: Annotated[
-        Action, typer.Argument(help="make a study's page, or tally the answers of participants.")
+        StudyAction,
+        typer.Argument(help="make a study's page, or tally the answers of participants."),
     ],
     paths: Annotated[
         list[Path],
         typer.Argument(
-            help="make: a folder of films a method; with --paper recordings. tally: the study's folder, and "
-            "participants' files."
+            help="make: a folder of videos per method; with --paper recordings. tally: the study's "
+            "folder, and participants' files."
         ),
     ],
+    paper_options: PaperStudyOptions,
+    runtime: RuntimeOptions,
     output: Annotated[
         Path | None,
         typer.Option(
@@ -44,133 +68,120 @@ def study(
         ),
     ] = None,
     queries: Annotated[
-        int | None, typer.Option(min=1, max=200, help="make: pairs for each participant; 15.")
+        int | None,
+        typer.Option(min=1, max=200, help="make: pairs per participant, by default 15."),
     ] = None,
     seed: Annotated[
-        int, typer.Option(min=0, help="make: of the films, their order and their sides.")
+        int, typer.Option(min=0, help="make: seed of the choice of videos, order and sides.")
     ] = 0,
     paper: Annotated[
         bool,
         typer.Option(
             "--paper",
-            help="make: render the recordings by the paper's five methods: full, without local weights, without "
-            "augmentation, PointNet, VOCA. Three of them are trained first, for an hour or two.",
+            help="make: render the recordings by the paper's five methods: full, without local "
+            "weights, without augmentation, PointNet, VOCA. Three of them are trained first, for "
+            "an hour or two.",
         ),
     ] = False,
-    data: Annotated[Path | None, typer.Option(help="--paper: the folder of the corpora.")] = None,
-    captures: Annotated[
-        Path | None, typer.Option(help="--paper: a folder of captures; made there where missing.")
-    ] = None,
-    variants: Annotated[
-        Path | None,
-        typer.Option(
-            help="--paper: a folder for trainings and films, kept for the next study; OUTPUT_variants."
-        ),
-    ] = None,
-    steps: Annotated[
-        int | None, typer.Option(min=1, help="--paper: steps of each training.")
-    ] = None,
-    weights: options.Weights = "default",
-    device: str = "auto",
 ) -> None:
-    """Make a user study of pairs of films, or count which were chosen."""
-    from talkemo import InputError
-    from talkemo.files.writing import check_output
-    from talkemo.paper.study import QUERIES, as_rows, draw, make_study, tally
-
-    chosen = None if weights == "default" else weights
-    of_paper = {
-        "--weights": chosen,
-        "--data": data,
-        "--captures": captures,
-        "--variants": variants,
-        "--steps": steps,
-    }
-    for option, value in of_paper.items():
-        if value is not None and not (paper and action is Action.make):
-            raise InputError(f"{option} belongs to study make --paper", "leave it out")
-    if action is Action.make:
-        if output is None:
-            raise InputError("a study is a folder", "name a new one by -o")
-        if paper:
-            if data is None or not data.is_dir():
-                raise InputError(
-                    "study make --paper needs --data", "name the folder of the corpora"
-                )
-            if output.exists():
-                raise InputError(f"{output} is there already", "choose a new folder")
-            paths = _of_paper(
-                paths,
-                data,
-                captures,
-                variants or Path(f"{output}_variants"),
-                steps,
-                weights,
-                device,
-            )
-        made = make_study(paths, output, queries=queries or QUERIES, seed=seed)
-        console.message(
-            "give participants index.html and media; keep key.json, which says whose film is whose"
-        )
-        console.result({"study": str(output), **made}, [str(output / "index.html")])
+    """Make a user study of pairs of videos, or count which were chosen."""
+    _check(action, paper, paper_options, runtime, queries)
+    if action is StudyAction.tally:
+        _tally(paths[0], paths[1:], output)
         return
+    if output is None:
+        raise InputError("a study is a folder", "name a new one by -o")
     if paper:
-        raise InputError("--paper belongs to study make", "leave it out")
-    if queries is not None:
-        raise InputError("--queries belongs to study make", "leave it out")
+        paths = _render_paper_methods(paths, paper_options, runtime, output)
+    _make(paths, output, queries, seed)
+
+
+def _check(
+    action: StudyAction,
+    paper: bool,
+    paper_options: PaperStudyOptions,
+    runtime: RuntimeOptions,
+    queries: int | None,
+) -> None:
+    """Raise InputError for options that belong to another action."""
+    weights = None if runtime.weights == DEFAULT_SET else runtime.weights
+    for name, value in {"weights": weights, **vars(paper_options)}.items():
+        if value is not None and not (paper and action is StudyAction.make):
+            raise InputError(f"--{name} belongs to study make --paper", "leave it out")
+    if action is StudyAction.tally:
+        for name, is_given in {"paper": paper, "queries": queries is not None}.items():
+            if is_given:
+                raise InputError(f"--{name} belongs to study make", "leave it out")
+
+
+def _make(folders: list[Path], output: Path, queries: int | None, seed: int) -> None:
+    """Write the study's page, videos and key."""
+    from talkemo.paper.study import QUERIES, make_study
+
+    key = make_study(folders, output, queries=queries or QUERIES, seed=seed)
+    console.message(
+        "give participants index.html and media; keep key.json, which says which method made each "
+        "video"
+    )
+    console.result({"study": str(output), **key}, [str(output / "index.html")])
+
+
+def _tally(study_folder: Path, answers: list[Path], output: Path | None) -> None:
+    """Print, and draw to the output, how often each method was chosen."""
+    from talkemo.files.writing import check_output
+    from talkemo.paper.study import as_rows, draw, tally
+
     if output is not None:
-        check_output(output, (".png",), *paths)
-    found = tally(paths[0], paths[1:])
+        check_output(output, (".png",), study_folder, *answers)
+    preferences = tally(study_folder, answers)
+    rows = []
+    for preference in preferences:
+        shares = (preference.share, preference.low, preference.high)
+        rows.append(
+            [
+                preference.question,
+                preference.first,
+                preference.second,
+                preference.chose_first,
+                preference.chose_second,
+                preference.none,
+                *("" if share is None else share for share in shares),
+            ]
+        )
+    choices = ["first", "second", "chose first", "chose second", "none"]
     console.table(
-        f"{len(paths) - 1} participants; share: of those who saw a difference, with a 95 % interval (Wilson)",
-        [
-            "question",
-            "first",
-            "second",
-            "chose first",
-            "chose second",
-            "none",
-            "share of first",
-            "from",
-            "to",
-        ],
-        [
-            [p.question, p.first, p.second, p.chose_first, p.chose_second, p.none]
-            + ["" if value is None else value for value in (p.share, p.low, p.high)]
-            for p in found
-        ],
+        f"{len(answers)} participants; share: of those who saw a difference, with a 95 % interval "
+        "(Wilson)",
+        ["question", *choices, "share of first", "from", "to"],
+        rows,
     )
     if output is not None:
-        draw(found, output)
-    console.result(
-        {"participants": len(paths) - 1, "preferences": as_rows(found)},
-        [str(output)] if output else [],
-    )
+        draw(preferences, output)
+    data = {"participants": len(answers), "preferences": as_rows(preferences)}
+    console.result(data, [str(output)] if output else [])
 
 
-def _of_paper(
-    recordings: list[Path],
-    data: Path,
-    captures: Path | None,
-    variants: Path,
-    steps: int | None,
-    weights: str,
-    device: str,
+def _render_paper_methods(
+    recordings: list[Path], options: PaperStudyOptions, runtime: RuntimeOptions, output: Path
 ) -> list[Path]:
-    """The folders of films of the paper's five methods."""
+    """Render the recordings by the paper's five methods; returns a folder of videos for each."""
     from talkemo import load_models
     from talkemo.paper.variants import render_variants
 
-    options.use_all_cores()
-    models = load_models(weights, device=device)
+    if options.data is None or not options.data.is_dir():
+        raise InputError("study make --paper needs --data", "name the folder of the corpora")
+    if output.exists():
+        raise InputError(f"{output} is there already", "choose a new folder")
+    variants = options.variants or Path(f"{output}_variants")
+    use_all_cores()
+    models = load_models(runtime.weights, device=runtime.device)
     with console.progress("the paper's methods") as update:
-        report = lambda what, done, total: update(done, total, what)
         return render_variants(
             recordings,
-            data,
-            captures or variants / "captures",
+            options.data,
+            options.captures or variants / "captures",
             models,
             variants,
-            steps=steps,
-            progress=report,
+            steps=options.steps,
+            progress=lambda what, done, total: update(done, total, what),
         )

@@ -1,23 +1,27 @@
-"""talkemo train: each stage of the paper, or all."""
+"""talkemo train: one stage of the paper, or all."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
 from dataclasses import replace
 from enum import Enum
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
+
+from talkemo.train.options import TrainOptions
 
 from .console import console
 from .options import command, use_all_cores
 
+if TYPE_CHECKING:
+    from talkemo.train.run import Run
 
-class Stage(str, Enum):
-    """What to train."""
+
+class TrainingStage(str, Enum):
+    """What is trained."""
 
     face = "face"
     capture = "capture"
@@ -28,28 +32,13 @@ class Stage(str, Enum):
     all = "all"
 
 
-# Options that only some stages take.
-ONLY_FOR = {
-    "paper": ("talking",),
-    "constant_weights": ("talking",),
-    "log_mel": ("talking",),
-    "freeze_encoder": ("talking",),
-    "no_augmentation": ("emotion",),
-    "java_sed": ("emotion",),
-    "free": ("capture", "lips", "talking", "emotion"),
-    "people": ("lips",),
-    "steps": ("speech", "lips", "talking", "emotion"),
-    "hold_out": ("lips", "talking"),
-}
-
-
 @command(
     "train",
     "talkemo train talking --data DATA -o run/",
     "talkemo train all --data DATA -o run/ --resume",
 )
 def train(
-    stage: Annotated[Stage, typer.Argument(help="The stage to train.")],
+    stage: Annotated[TrainingStage, typer.Argument(help="The stage to train.")],
     data: Annotated[Path, typer.Option(help="The folder of the corpora.")],
     output: Annotated[
         Path,
@@ -57,104 +46,38 @@ def train(
             "-o", "--output", help="A folder for weights, checkpoints, logs and captures."
         ),
     ],
+    options: TrainOptions,
     weights: Annotated[
         str | None,
         typer.Option(
             help="Start from this set: a bundled set's name, a folder that talkemo train wrote, or "
-            "hf://owner/repo@revision. The stage's network begins at its weights, and earlier stages come from it. "
-            "Without it, networks begin at random weights and earlier stages come from the default set."
+            "hf://owner/repo@revision. The stage's network starts from its weights, and earlier "
+            "stages come from it. By default, networks start from random weights and earlier "
+            "stages come from the default set."
         ),
     ] = None,
     resume: Annotated[
         bool,
         typer.Option(
-            help="Go on from the checkpoints in the output folder. all: leave out the stages that are done."
+            help="Continue from the checkpoints in the output folder. all: skip stages that are "
+            "up to date."
         ),
     ] = False,
     max_minutes: Annotated[
         float | None,
-        typer.Option(
-            min=0.01, help="Stop training a stage after so long, and keep what it has learnt."
-        ),
-    ] = None,
-    paper: Annotated[
-        bool,
-        typer.Option(
-            "--paper",
-            help="talking: the paper's variant, neutral ravdess and grid, its Adam and rate.",
-        ),
-    ] = False,
-    constant_weights: Annotated[
-        bool,
-        typer.Option("--constant-weights", help="talking: all vertices count alike, as in VOCA."),
-    ] = False,
-    log_mel: Annotated[
-        bool,
-        typer.Option(
-            "--log-mel", help="talking: log-mel bands instead of the speech encoder's features."
-        ),
-    ] = False,
-    freeze_encoder: Annotated[
-        bool, typer.Option("--freeze-encoder", help="talking: leave the speech encoder as it is.")
-    ] = False,
-    no_augmentation: Annotated[
-        bool,
-        typer.Option(
-            "--no-augmentation",
-            help="emotion: the actors alone, without an animator's brows and grins.",
-        ),
-    ] = False,
-    free: Annotated[
-        bool,
-        typer.Option(
-            "--free",
-            help="capture, lips, talking, emotion: only corpora that may be used for any purpose.",
-        ),
-    ] = False,
-    people: Annotated[
-        float | None,
-        typer.Option(
-            min=0.05, max=1, help="lips: a share of the speakers, to see what more of them bring."
-        ),
-    ] = None,
-    java_sed: Annotated[
-        bool, typer.Option("--java-sed", help="emotion: java_sed's actors besides ravdess's.")
-    ] = False,
-    steps: Annotated[
-        int | None, typer.Option(min=1, help="All stages but the face: steps to train for.")
-    ] = None,
-    hold_out: Annotated[
-        int | None,
-        typer.Option(
-            min=0,
-            help="lips, talking: keep every so many'th training speaker for the figures in the log, 0 for none.",
-        ),
+        typer.Option(min=0.01, help="Stop training a stage after this time, and save its weights."),
     ] = None,
     jobs: Annotated[int, typer.Option(min=1, help="Processes that fit the corpora.")] = 2,
     seed: Annotated[
-        int, typer.Option(min=0, help="Of what is random in training.", rich_help_panel="Shared")
+        int, typer.Option(min=0, help="Seed of training.", rich_help_panel="Shared")
     ] = 0,
     device: str = "auto",
 ) -> None:
-    """Train the face model, the speech encoder, the talking model or the emotion transfer from the corpora."""
+    """Train the face model, the speech encoder, the talking model or the emotion transfer."""
     from talkemo.train.run import Run
-    from talkemo.train.stages import train as train_stage
-    from talkemo.train.stages import train_all
     from talkemo.weights.registry import DEFAULT_SET
 
-    options = {
-        "paper": paper,
-        "constant_weights": constant_weights,
-        "log_mel": log_mel,
-        "freeze_encoder": freeze_encoder,
-        "no_augmentation": no_augmentation,
-        "java_sed": java_sed,
-        "free": free,
-        "people": people,
-        "steps": steps,
-        "hold_out": hold_out,
-    }
-    _check_options(stage.value, options)
+    options.check(stage.value)
     run = Run(
         data=data,
         out=output,
@@ -166,42 +89,35 @@ def train(
         device=device,
         notice=console.message,
     )
-    if run.together.is_main and any(
-        find_spec(name) is None for name in ("tensorboard", "matplotlib")
-    ):
+    _warn(run)
+    use_all_cores()
+    _train(stage, run, options, seed)
+
+
+def _train(stage: TrainingStage, run: Run, options: TrainOptions, seed: int) -> None:
+    """Train with a progress bar, and print the metrics."""
+    from talkemo.train.stages import train as train_stage
+    from talkemo.train.stages import train_all
+
+    with console.progress(stage.value) as update:
+        if run.together.is_main:
+            run = replace(run, progress=lambda what, done, total: update(done, total, what))
+        if stage is TrainingStage.all:
+            results = train_all(run, seed=seed, options=vars(options))
+        else:
+            metrics = train_stage(stage.value, run, seed=seed, options=vars(options))
+            results = {stage.value: metrics}
+    if run.together.is_main:
+        console.result(results)
+
+
+def _warn(run: Run) -> None:
+    """Report packages that are not installed, and processes that were not started."""
+    if run.together.is_main and not (find_spec("tensorboard") and find_spec("matplotlib")):
         console.message(
-            "no TensorBoard files or no pictures of curves are written: pip install 'talkemo[log]'"
+            "no TensorBoard files or plots of curves are written: pip install 'talkemo[log]'"
         )
     if run.together.count == 1 and any(name.startswith("ACCELERATE_") for name in os.environ):
         console.message(
             "one process trains; accelerate launch starts several by --multi_gpu, on CPUs too"
         )
-    use_all_cores()
-    with console.progress(stage.value) as update:
-        if run.together.is_main:
-            run = replace(run, progress=_report_to(update))
-        if stage is Stage.all:
-            results = train_all(run, seed=seed, options=options)
-        else:
-            results = {stage.value: train_stage(stage.value, run, seed=seed, options=options)}
-    if run.together.is_main:
-        console.result(results)
-
-
-def _check_options(stage: str, options: dict[str, Any]) -> None:
-    """Raise InputError for an option that is given and does not belong to the stage."""
-    from talkemo import InputError
-
-    for name, value in options.items():
-        given = value is not None and value is not False
-        if given and stage not in (*ONLY_FOR[name], "all"):
-            option = f"--{name.replace('_', '-')}"
-            raise InputError(
-                f"{option} belongs to {' and '.join(ONLY_FOR[name])}, not to {stage}",
-                f"leave {option} out",
-            )
-
-
-def _report_to(update: Any) -> Callable[[str, int, int], None]:
-    """A report of training's steps that updates a progress bar."""
-    return lambda what, done, total: update(done, total, what)

@@ -17,8 +17,8 @@ if TYPE_CHECKING:
     from talkemo.weights.registry import WeightSet
 
 
-class Action(str, Enum):
-    """What to do with weights."""
+class WeightsAction(str, Enum):
+    """What is done."""
 
     list = "list"
     fetch = "fetch"
@@ -29,18 +29,19 @@ class Action(str, Enum):
 @command("weights")
 def weights(
     action: Annotated[
-        Action,
+        WeightsAction,
         typer.Argument(
-            help="list [SET]: its files. fetch SET: download it from the Hub. verify [SET]: check its files against its "
-            "registry and each other. push FOLDER SET: upload a folder that talkemo train wrote.",
+            help="list [SET]: its files. fetch SET: download it from the Hub. verify [SET]: check "
+            "its files against its registry and each other. push FOLDER SET: upload a folder that "
+            "talkemo train wrote.",
         ),
     ],
     first: Annotated[
         str | None,
         typer.Argument(
             metavar="SET|FOLDER",
-            help="A bundled set, a folder, or hf://owner/repository@revision. For list and verify all bundled sets "
-            "where it is left out.",
+            help="A bundled set, a folder, or hf://owner/repository@revision. list and verify use "
+            "all bundled sets by default.",
         ),
     ] = None,
     second: Annotated[
@@ -49,46 +50,64 @@ def weights(
     private: Annotated[
         bool, typer.Option("--private", help="push: create a private repository.")
     ] = False,
-    message: Annotated[str | None, typer.Option(help="push: what the commit says.")] = None,
+    message: Annotated[str | None, typer.Option(help="push: message of the commit.")] = None,
 ) -> None:
     """List, download, check or publish sets of weights."""
-    if second is not None and action is not Action.push:
+    if second is not None and action is not WeightsAction.push:
         raise InputError(f"{action.value} takes one set", f"leave {second} out")
-    if action is Action.fetch:
+    if action is WeightsAction.fetch:
         fetch(first)
-    elif action is Action.push:
+    elif action is WeightsAction.push:
         push(first, second, private, message)
+    elif action is WeightsAction.verify:
+        verify(first)
     else:
-        show(first, verify=action is Action.verify)
+        show(first)
 
 
-def show(name: str | None, verify: bool) -> None:
-    """List a set, or all bundled sets; or check them."""
-    from talkemo.weights.models import check_set, open_set
+def _open_sets(name: str | None) -> list[WeightSet]:
+    """A set, or all bundled sets."""
+    from talkemo.weights.models import open_set
     from talkemo.weights.registry import bundled_sets
 
-    sets = [open_set(each) for each in ([name] if name else bundled_sets())]
-    for one in sets:
-        if verify:
-            check_set(one)
-            what = "each fits the others" + (
-                " and its checksum" if one.entries else "; no registry to check it against"
-            )
-            console.message(f"{printable(one.name)}: {len(one.stages)} files, {what}")
-        else:
-            rows = [
-                [stage, f["file"], f["bytes"] / 1e6, f["licence"], f.get("commit", ""), f["about"]]
-                for stage, f in listing(one).items()
-            ]
-            console.table(
-                printable(one.name), ["stage", "file", "MB", "licence", "commit", "about"], rows
-            )
-    data = {"sets": {one.name: listing(one) for one in sets}, "verified": verify}
-    console.result(data, [printable(one.name) for one in sets] if verify else [])
+    return [open_set(each) for each in ([name] if name else bundled_sets())]
+
+
+def show(name: str | None) -> None:
+    """Print the files of a set, or of all bundled sets."""
+    weight_sets = _open_sets(name)
+    columns = ["stage", "file", "MB", "licence", "commit", "about"]
+    for weight_set in weight_sets:
+        rows = [
+            [stage, f["file"], f["bytes"] / 1e6, f["licence"], f.get("commit", ""), f["about"]]
+            for stage, f in listing(weight_set).items()
+        ]
+        console.table(printable(weight_set.name), columns, rows)
+    data = {weight_set.name: listing(weight_set) for weight_set in weight_sets}
+    console.result({"sets": data, "verified": False}, [])
+
+
+def verify(name: str | None) -> None:
+    """Check a set, or all bundled sets. Raises InputError for one that is damaged."""
+    from talkemo.weights.models import check_set
+
+    weight_sets = _open_sets(name)
+    for weight_set in weight_sets:
+        check_set(weight_set)
+        checksums = (
+            " and its checksum" if weight_set.entries else "; no registry to check it against"
+        )
+        console.message(
+            f"{printable(weight_set.name)}: {len(weight_set.stages)} files, "
+            f"each fits the others{checksums}"
+        )
+    data = {weight_set.name: listing(weight_set) for weight_set in weight_sets}
+    names = [printable(weight_set.name) for weight_set in weight_sets]
+    console.result({"sets": data, "verified": True}, names)
 
 
 def fetch(name: str | None) -> None:
-    """Download a set from the Hub, or what has changed of it."""
+    """Download a set from the Hub, or the files of it that have changed."""
     from talkemo.weights import hub
     from talkemo.weights.registry import HUB_PREFIX
 
@@ -98,12 +117,12 @@ def fetch(name: str | None) -> None:
             "name one as hf://owner/repository",
         )
     with console.progress("fetching") as update:
-        one = hub.fetch(name, update)
-    files = listing(one)
-    console.message(
-        f"{printable(name)}: {len(files)} files, {sum(f['bytes'] for f in files.values()) / 1e6:.1f} MB"
-    )
-    console.result({"set": name, "folder": str(one.folder), "files": files}, [str(one.folder)])
+        weight_set = hub.fetch(name, update)
+    files = listing(weight_set)
+    size = sum(file["bytes"] for file in files.values())
+    console.message(f"{printable(name)}: {len(files)} files, {size / 1e6:.1f} MB")
+    folder = str(weight_set.folder)
+    console.result({"set": name, "folder": folder, "files": files}, [folder])
 
 
 def push(folder: str | None, name: str | None, private: bool, message: str | None) -> None:
@@ -118,29 +137,28 @@ def push(folder: str | None, name: str | None, private: bool, message: str | Non
     console.result({"set": name, "folder": folder, "commit": commit}, [commit])
 
 
-def listing(one: WeightSet) -> dict[str, dict[str, Any]]:
-    """A set's files by stage, with bytes, licence and what they are; licences are empty where no registry gives any."""
+def listing(weight_set: WeightSet) -> dict[str, dict[str, Any]]:
+    """Return a set's files by stage; without a registry, licences and texts are empty."""
     rows: dict[str, dict[str, Any]] = {}
-    for stage in one.stages:
-        path, entry = one.path(stage), one.entries.get(stage)
+    for stage in weight_set.stages:
+        path, entry = weight_set.path(stage), weight_set.entries.get(stage)
         assert path is not None
         if entry is None:
             size = path.stat().st_size
             rows[stage] = {"file": path.name, "bytes": size, "licence": "", "about": ""}
             continue
-        texts = {"commit": entry.commit, "data": entry.data}
-        rows[stage] = {
-            "file": path.name,
-            "bytes": entry.bytes,
-            "sha256": entry.sha256,
-            "licence": printable(entry.licence or ""),
-            "about": printable(entry.about or ""),
-            **{key: printable(text) for key, text in texts.items() if text is not None},
-            **({} if entry.seed is None else {"seed": entry.seed}),
-        }
+        row: dict[str, Any] = {"file": path.name, "bytes": entry.bytes, "sha256": entry.sha256}
+        row["licence"] = printable(entry.licence or "")
+        row["about"] = printable(entry.about or "")
+        for key, text in (("commit", entry.commit), ("data", entry.data)):
+            if text is not None:
+                row[key] = printable(text)
+        if entry.seed is not None:
+            row["seed"] = entry.seed
+        rows[stage] = row
     return rows
 
 
 def printable(text: str) -> str:
-    """A text of somebody else's without what could steer a terminal."""
+    """Return a text without characters that could control a terminal."""
     return "".join(character if character.isprintable() else "?" for character in text)

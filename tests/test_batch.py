@@ -1,4 +1,4 @@
-"""Many recordings in processes, and on a Dask cluster: the same as one after the other."""
+"""Many recordings in processes and on a Dask cluster: equal to one after the other."""
 
 import shutil
 
@@ -16,7 +16,7 @@ from talkemo_cli.app import main
 def recordings(tmp_path, short_speech, silence):
     for name, source in (("one", short_speech), ("two", silence), ("three", short_speech)):
         shutil.copy(source, tmp_path / f"{name}.wav")
-    (tmp_path / "bad.wav").write_text("not a sound")
+    (tmp_path / "bad.wav").write_text("not audio")
     return [tmp_path / f"{name}.wav" for name in ("one", "bad", "two", "three")]
 
 
@@ -25,7 +25,7 @@ def npz(path):
         return arrays["vertices"]
 
 
-def test_processes_make_what_one_makes(recordings, tmp_path, example_face, capsys, models):
+def test_processes_give_the_results_of_one(recordings, tmp_path, example_face, capsys, models):
     command = [
         "animate",
         str(example_face),
@@ -37,11 +37,11 @@ def test_processes_make_what_one_makes(recordings, tmp_path, example_face, capsy
     ]
     command += ["--format", "npz", "-o", str(tmp_path / "out"), "--jobs", "2"]
     assert main(command) == 1
-    said = capsys.readouterr()
+    output = capsys.readouterr()
     assert (
-        "bad.wav" in said.err
-        and "1 of 4 recordings failed" in said.err
-        and len(said.out.splitlines()) == 3
+        "bad.wav" in output.err
+        and "1 of 4 recordings failed" in output.err
+        and len(output.out.splitlines()) == 3
     )
     wanted = talkemo.animate(example_face, recordings[0], emotion="sad", fps=10, models=models)
     np.testing.assert_allclose(npz(tmp_path / "out" / "one_sad.npz"), wanted.vertices, atol=1e-5)
@@ -54,7 +54,7 @@ def test_processes_make_what_one_makes(recordings, tmp_path, example_face, capsy
     )
 
 
-def test_a_cluster_fits_a_corpus_alike(corpus, fitted, face, models):
+def test_a_cluster_fits_a_corpus_with_equal_results(corpus, fitted, face, models):
     distributed = pytest.importorskip("distributed", reason="pip install 'talkemo[cluster]'")
     with distributed.LocalCluster(
         n_workers=2, processes=False, threads_per_worker=1, dashboard_address=None, silence_logs=50
@@ -65,9 +65,9 @@ def test_a_cluster_fits_a_corpus_alike(corpus, fitted, face, models):
         np.testing.assert_array_equal(one.capture.shapes, other.capture.shapes)
 
 
-def test_a_cluster_makes_the_same(recordings, tmp_path, example_face, monkeypatch):
+def test_a_cluster_animates_with_equal_results(recordings, tmp_path, example_face, monkeypatch):
     distributed = pytest.importorskip("distributed", reason="pip install 'talkemo[cluster]'")
-    batch = [(sound, [tmp_path / f"{sound.stem}.npz"]) for sound in recordings]
+    batch = [(audio, [tmp_path / f"{audio.stem}.npz"]) for audio in recordings]
     with distributed.LocalCluster(
         n_workers=2, processes=False, threads_per_worker=1, dashboard_address=None, silence_logs=50
     ) as cluster:

@@ -1,5 +1,6 @@
-"""The command line as a user runs it, and what it answers to bad input."""
+"""The command line as a user runs it, and its messages for bad input."""
 
+import dataclasses
 import json
 import os
 import signal
@@ -20,6 +21,9 @@ from talkemo.face.canonical import ARKIT_NAMES
 from talkemo.formats.mesh import load_mesh
 from talkemo.formats.npz import NpzAnimation
 from talkemo.formats.obj import save_obj
+from talkemo.formats.registry import FORMATS
+from talkemo.options import with_keywords
+from talkemo.pipelines import option_groups
 from talkemo_cli.app import main
 
 
@@ -32,7 +36,7 @@ class Done:
 
 @pytest.fixture
 def talkemo(capsys, monkeypatch):
-    """Runs a command in this process, which saves the seconds that a process of its own takes to start."""
+    """Run a command in this process, which saves the start of a separate one."""
 
     def run(*arguments, cwd=None):
         if cwd:
@@ -45,14 +49,14 @@ def talkemo(capsys, monkeypatch):
 
 
 def start(*arguments, **options):
-    """The same in a process of its own."""
+    """Start a command as a separate process."""
     command = [sys.executable, "-m", "talkemo_cli", *map(str, arguments)]
     return subprocess.Popen(
         command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, **options
     )
 
 
-def test_a_process_of_its_own(tmp_path, example_face, short_speech):
+def test_the_command_as_a_separate_process(tmp_path, example_face, short_speech):
     running = start("animate", example_face, short_speech, "--fps", 10, "-o", tmp_path / "a.npz")
     stdout, stderr = running.communicate(timeout=60)
     assert running.returncode == 0 and stdout.strip() == str(tmp_path / "a.npz"), stderr
@@ -61,7 +65,7 @@ def test_a_process_of_its_own(tmp_path, example_face, short_speech):
     assert running.returncode == 2 and stdout == "" and "no such audio file" in stderr
 
 
-def test_a_run_that_is_asked_to_end_leaves_nothing(tmp_path, example_face, example_speech):
+def test_a_terminated_run_leaves_no_partial_output(tmp_path, example_face, example_speech):
     running = start("animate", example_face, example_speech, "--fps", 240, "-o", tmp_path / "a.npz")
     deadline = time.monotonic() + 60
     while not any(tmp_path.iterdir()) and time.monotonic() < deadline:
@@ -115,23 +119,23 @@ def test_animate(talkemo, tmp_path, example_face, short_speech):
         assert file["arkit"].shape == (38, 52) and file["arkit"].dtype == np.float32
         assert file["arkit"].min() >= 0 and file["arkit"].max() <= 1
         assert list(file["arkit_names"]) == ARKIT_NAMES
-        # Nothing says where the eyes look: eyeballs that follow these weights must not roll.
+        # Gaze is small: eyeballs that follow these weights must not roll.
         gaze = file["arkit"][:, [name.startswith("eyeLook") for name in ARKIT_NAMES]]
         assert 0 < gaze.max() < 0.8 and (gaze >= 0).all()
         meta = json.loads(str(file["meta"]))
         assert meta["emotion"] == "happy" and meta["audio"] == "short.wav"
         assert np.abs(np.diff(file["vertices"], axis=0)).max() > 0.1
     assert sorted(p.name for p in tmp_path.iterdir()) == ["a.mp4", "a.npz"]
-    about, frames = film(tmp_path / "a.mp4")
+    about, frames = video_frames(tmp_path / "a.mp4")
     assert "25 fps" in about and "Audio: aac" in about and "Video: h264" in about
     assert "Duration: 00:00:01.5" in about
-    assert len(frames) in (37, 38)  # the sound ends in the middle of the last frame
-    assert frames[0].std() > 20  # a face before a background
-    assert np.abs(frames[20] - frames[0]).max() > 30  # that moves
+    assert len(frames) in (37, 38)  # the audio ends in the middle of the last frame
+    assert frames[0].std() > 20  # a face in front of a background
+    assert np.abs(frames[20] - frames[0]).max() > 30  # and it moves
 
 
-def film(path):
-    """What ffmpeg says of a video, and its frames (T, 512, 512, 3)."""
+def video_frames(path):
+    """Return ffmpeg's description of a video, and its frames (T, 512, 512, 3)."""
     ffmpeg = [
         imageio_ffmpeg.get_ffmpeg_exe(),
         "-i",
@@ -165,7 +169,7 @@ def test_default_output_and_json(talkemo, tmp_path, example_face, short_speech):
     assert (tmp_path / "short_anger.mp4").stat().st_size > 1000
 
 
-def test_silent_sound_rests(talkemo, tmp_path, example_face, silence):
+def test_silence_leaves_the_face_at_rest(talkemo, tmp_path, example_face, silence):
     done = talkemo("animate", example_face, silence, "-o", tmp_path / "a.npz")
     assert done.returncode == 0, done.stderr
     vertices = NpzAnimation(tmp_path / "a.npz").vertices()
@@ -223,11 +227,11 @@ def test_reconstruct_landmarks(talkemo, tmp_path, face):
 
 
 def bad_inputs(folder: Path, example_face, speech_file):
-    """(name, face, audio, further options) of runs that must end with status 2."""
+    """Return face, audio and further options, by name, of runs that must end with status 2."""
     (folder / "empty.wav").write_bytes(b"")
     (folder / "cut.wav").write_bytes(speech_file.read_bytes()[:30])
     (folder / "half.wav").write_bytes(speech_file.read_bytes()[:30000])
-    (folder / "text.wav").write_text("not a sound")
+    (folder / "text.wav").write_text("not audio")
     soundfile.write(folder / "a.mp3", np.zeros(8000), 16000)
     (folder / "a.mp3").rename(folder / "mp3.wav")
     (folder / "points.obj").write_text("v 0 0 0\nv 1 0 0\nv 0 1 0\n")
@@ -238,8 +242,8 @@ def bad_inputs(folder: Path, example_face, speech_file):
     good = (example_face, speech_file)
     return {
         "missing face": (folder / "none.obj", speech_file, []),
-        "missing sound": (example_face, folder / "none.wav", []),
-        "folder as sound": (example_face, folder, []),
+        "missing audio": (example_face, folder / "none.wav", []),
+        "folder as audio": (example_face, folder, []),
         "folder as face": (folder, speech_file, []),
         "empty wav": (example_face, folder / "empty.wav", []),
         "truncated wav": (example_face, folder / "cut.wav", []),
@@ -293,7 +297,9 @@ def test_an_input_is_not_overwritten(talkemo, tmp_path, example_face, short_spee
     assert copy.read_bytes() == short_speech.read_bytes()
 
 
-def test_sound_shorter_than_the_film(talkemo, tmp_path, example_face, short_speech):
+def test_render_with_audio_shorter_than_the_animation(
+    talkemo, tmp_path, example_face, short_speech
+):
     soundfile.write(tmp_path / "s.wav", np.zeros(3000), 16000)
     assert (
         talkemo(
@@ -305,7 +311,7 @@ def test_sound_shorter_than_the_film(talkemo, tmp_path, example_face, short_spee
         "render", tmp_path / "a.npz", "-o", tmp_path / "a.mp4", "--audio", tmp_path / "s.wav"
     )
     assert done.returncode == 0, done.stderr
-    assert len(film(tmp_path / "a.mp4")[1]) == 45
+    assert len(video_frames(tmp_path / "a.mp4")[1]) == 45
 
 
 def test_an_existing_output_survives_a_failure(talkemo, tmp_path, example_face):
@@ -323,7 +329,7 @@ def test_broken_animations_are_refused(talkemo, tmp_path):
     (tmp_path / "c.npz").write_bytes(b"")
     np.save(tmp_path / "d.npy", np.zeros(3))
     (tmp_path / "d.npy").rename(tmp_path / "d.npz")
-    (tmp_path / "e.npy").write_bytes(b"")  # what numpy says of it has no words
+    (tmp_path / "e.npy").write_bytes(b"")  # numpy's exception has no text
     done = talkemo("reconstruct", tmp_path / "e.npy", "-o", tmp_path / "x.npz")
     assert done.returncode == 2 and "not a file of landmarks" in done.stderr
     for name in ("a.npz", "b.npz", "c.npz", "d.npz"):
@@ -336,7 +342,7 @@ def test_broken_animations_are_refused(talkemo, tmp_path):
         assert done.returncode == 2 and "Traceback" not in done.stderr, (name, done.stderr)
 
 
-def test_a_style_by_name(talkemo, tmp_path, example_face, short_speech):
+def test_style_is_selected_by_name(talkemo, tmp_path, example_face, short_speech):
     done = talkemo(
         "animate", example_face, short_speech, "--style", "grid_s1_s1", "-o", tmp_path / "a.npz"
     )
@@ -352,32 +358,45 @@ def test_a_style_by_name(talkemo, tmp_path, example_face, short_speech):
     )
 
 
-def test_transfer_keeps_the_sound_and_changes_the_face(
+def test_transfer_keeps_the_audio_and_changes_the_face(
     talkemo, tmp_path, example_face, short_speech
 ):
-    sound = tmp_path / "short.wav"
-    sound.write_bytes(short_speech.read_bytes())
+    recording = tmp_path / "short.wav"
+    recording.write_bytes(short_speech.read_bytes())
     assert (
-        talkemo("animate", example_face, sound, "--fps", 25, "-o", tmp_path / "n.npz").returncode
+        talkemo(
+            "animate", example_face, recording, "--fps", 25, "-o", tmp_path / "n.npz"
+        ).returncode
         == 0
     )
-    (tmp_path / "course.txt").write_text("0 0.8 happy\n0.8 1.5 angry 0.5\n")
+    (tmp_path / "timeline.txt").write_text("0 0.8 happy\n0.8 1.5 angry 0.5\n")
     done = talkemo(
-        "transfer", "n.npz", "--timeline", "course.txt", "-o", "c.npz", "-o", "c.mp4", cwd=tmp_path
+        "transfer",
+        "n.npz",
+        "--timeline",
+        "timeline.txt",
+        "-o",
+        "c.npz",
+        "-o",
+        "c.mp4",
+        cwd=tmp_path,
     )
     assert done.returncode == 0, done.stderr
     assert done.stdout.split() == ["c.npz", "c.mp4"]
-    about, frames = film(tmp_path / "c.mp4")
+    about, frames = video_frames(tmp_path / "c.mp4")
     assert "Audio: aac" in about and len(frames) in (
         37,
         38,
-    )  # the sound that the npz names lies beside it
+    )  # the audio file that the npz names lies beside it
     before, after = NpzAnimation(tmp_path / "n.npz"), NpzAnimation(tmp_path / "c.npz")
     assert np.linalg.norm(after.vertices() - before.vertices(), axis=2).mean() > 0.1
-    assert after.meta["timeline"] == "course.txt" and after.meta["audio"] == "short.wav"
+    assert after.meta["timeline"] == "timeline.txt" and after.meta["audio"] == "short.wav"
     for arguments, why in (
         (("n.npz",), "--emotion, or a --timeline"),
-        (("n.npz", "--emotion", "happy", "--timeline", "course.txt"), "--emotion, or a --timeline"),
+        (
+            ("n.npz", "--emotion", "happy", "--timeline", "timeline.txt"),
+            "--emotion, or a --timeline",
+        ),
         (("n.npz", "--emotion", "happy", "--intensity", "2"), "intensity 2"),
         (("n.npz", "--emotion", "happy", "--neutral", "none.obj"), "no such mesh"),
         (("none.npz", "--emotion", "happy"), "no such animation"),
@@ -387,7 +406,7 @@ def test_transfer_keeps_the_sound_and_changes_the_face(
     assert not (tmp_path / "x.npz").exists()
 
 
-def test_bind_once_and_animate_a_face_that_lies_down(talkemo, tmp_path, example_face, short_speech):
+def test_saved_binding_animates_a_rotated_face(talkemo, tmp_path, example_face, short_speech):
     mesh = load_mesh(example_face)
     face, ball = tmp_path / "lying.obj", tmp_path / "ball.obj"
     save_obj(face, mesh.vertices[:, [0, 2, 1]] * [1, -1, 1], mesh.faces)  # z up, looking along -y
@@ -423,8 +442,8 @@ def test_bind_once_and_animate_a_face_that_lies_down(talkemo, tmp_path, example_
     np.testing.assert_array_equal(
         NpzAnimation(tmp_path / "a.npz").vertices(), NpzAnimation(tmp_path / "c.npz").vertices()
     )
-    # The camera looks at the face, wherever that looks: skin in the middle, beside it background.
-    frame = film(tmp_path / "c.mp4")[1][0]
+    # The camera is in front of the face in any orientation: skin in the middle, background beside it.
+    frame = video_frames(tmp_path / "c.mp4")[1][0]
     assert frame[180:260, 216:296, 0].mean() > 110 and frame[256, 10].max() < 80
     sphere = trimesh.creation.icosphere(4)
     save_obj(ball, np.array(sphere.vertices), np.array(sphere.faces))
@@ -433,15 +452,13 @@ def test_bind_once_and_animate_a_face_that_lies_down(talkemo, tmp_path, example_
     assert len(done.stderr.splitlines()) == 2 and not (tmp_path / "ball.npz").exists()
 
 
-def test_many_recordings_at_once(
-    talkemo, tmp_path, example_face, short_speech, silence, monkeypatch
-):
+def test_batch_of_recordings(talkemo, tmp_path, example_face, short_speech, silence, monkeypatch):
     folder = tmp_path / "in"
     folder.mkdir()
     (folder / "one.wav").write_bytes(short_speech.read_bytes())
     (folder / "two.wav").write_bytes(silence.read_bytes())
-    (folder / "bad.wav").write_text("not a sound")
-    sounds = [folder / name for name in ("one.wav", "bad.wav", "two.wav")]
+    (folder / "bad.wav").write_text("not audio")
+    recordings = [folder / name for name in ("one.wav", "bad.wav", "two.wav")]
     options = (
         "--emotion",
         "sad",
@@ -454,7 +471,7 @@ def test_many_recordings_at_once(
         "-o",
         tmp_path / "out",
     )
-    done = talkemo("animate", example_face, *sounds, *options)
+    done = talkemo("animate", example_face, *recordings, *options)
     assert (
         done.returncode == 1
         and "bad.wav" in done.stderr
@@ -463,20 +480,20 @@ def test_many_recordings_at_once(
     names = ["one_sad.csv", "one_sad.npz", "two_sad.csv", "two_sad.npz"]
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == names
     assert sorted(Path(line).name for line in done.stdout.splitlines()) == names
-    done = talkemo("animate", example_face, *sounds, *options, "--json")
+    done = talkemo("animate", example_face, *recordings, *options, "--json")
     result = json.loads(done.stdout)
     assert [Path(item["audio"]).name for item in result["results"]] == ["one.wav", "two.wav"]
     assert Path(result["failed"][0]["audio"]).name == "bad.wav"
-    # One recording by --format goes into the folder too, so that a pattern that matches one file does the same.
-    assert talkemo("animate", example_face, sounds[0], *options).returncode == 0
+    # One recording with --format goes into the folder too, as if a pattern matched one file.
+    assert talkemo("animate", example_face, recordings[0], *options).returncode == 0
     for wrong in (
-        ("animate", example_face, sounds[0], sounds[0], "-o", tmp_path / "out"),
-        ("animate", example_face, *sounds, "-o", tmp_path / "a.npz"),
-        ("animate", example_face, *sounds, "-o", tmp_path / "out", "--format", "exe"),
-        ("animate", example_face, *sounds, "-o", tmp_path / "none" / "out"),
-        ("animate", example_face, *sounds, "-o", tmp_path / "new", "--style", "nobody"),
-        ("animate", example_face, *sounds, "-o", tmp_path / "new", "--fps", 0),
-        ("animate", example_face, *sounds, "-o", tmp_path / "new", "--size", 1),
+        ("animate", example_face, recordings[0], recordings[0], "-o", tmp_path / "out"),
+        ("animate", example_face, *recordings, "-o", tmp_path / "a.npz"),
+        ("animate", example_face, *recordings, "-o", tmp_path / "out", "--format", "exe"),
+        ("animate", example_face, *recordings, "-o", tmp_path / "none" / "out"),
+        ("animate", example_face, *recordings, "-o", tmp_path / "new", "--style", "nobody"),
+        ("animate", example_face, *recordings, "-o", tmp_path / "new", "--fps", 0),
+        ("animate", example_face, *recordings, "-o", tmp_path / "new", "--size", 1),
     ):
         done = talkemo(*wrong)
         assert done.returncode == 2 and len(done.stderr.strip().splitlines()) == 2, (
@@ -484,23 +501,23 @@ def test_many_recordings_at_once(
             done.stderr,
         )
         assert not (tmp_path / "new").exists(), wrong
-    # A failure that is no refusal ends one recording, not the batch; a batch of which all fail says so.
-    speech = sounds[0].read_bytes()
-    sounds[1].write_bytes(speech)
-    one_by_one = load_audio
+    # An unexpected exception ends one recording, not the batch; the hint says if all have failed.
+    speech = recordings[0].read_bytes()
+    recordings[1].write_bytes(speech)
+    load = load_audio
 
     def broken(source):
         if Path(source).name == "bad.wav":
             raise ZeroDivisionError("of the test")
-        return one_by_one(source)
+        return load(source)
 
     monkeypatch.setattr("talkemo.pipelines.animate.load_audio", broken)
-    done = talkemo("animate", example_face, *sounds, *options)
+    done = talkemo("animate", example_face, *recordings, *options)
     assert done.returncode == 1 and "ZeroDivisionError: of the test" in done.stderr
     assert (
         done.stderr.strip().endswith("the others are done") and len(done.stdout.splitlines()) == 4
     )
-    done = talkemo("animate", example_face, sounds[1], *options)
+    done = talkemo("animate", example_face, recordings[1], *options)
     assert done.returncode == 1 and "the others" not in done.stderr
 
 
@@ -514,28 +531,70 @@ def test_weights_and_device_are_chosen(talkemo, tmp_path, example_face, short_sp
     assert done.returncode == 2 and "--device" in done.stderr
 
 
-def test_a_remembered_face_is_not_sought_again(
-    talkemo, tmp_path, example_face, short_speech, monkeypatch
-):
+def test_cached_binding_is_used_again(talkemo, tmp_path, example_face, short_speech, monkeypatch):
     monkeypatch.setenv("TALKEMO_CACHE", str(tmp_path / "cache"))
     good = ("animate", example_face, short_speech, "--fps", 10, "-o", tmp_path / "a.npz")
     assert talkemo(*good, "--no-cache").returncode == 0 and not (tmp_path / "cache").exists()
     assert talkemo(*good).returncode == 0 and any((tmp_path / "cache" / "bindings").iterdir())
     first = NpzAnimation(tmp_path / "a.npz").vertices()
     monkeypatch.setattr(
-        "talkemo.binding.bind.bind_mesh", lambda *_, **__: pytest.fail("sought again")
+        "talkemo.binding.bind.bind_mesh", lambda *_, **__: pytest.fail("searched again")
     )
     assert talkemo(*good).returncode == 0
     np.testing.assert_array_equal(NpzAnimation(tmp_path / "a.npz").vertices(), first)
 
 
-def test_processes_side_by_side_do_not_compete_for_cores():
+def test_one_thread_unless_the_user_chooses():
     script = "import talkemo_cli, torch; print(torch.get_num_threads())"
     environment = {
         key: value for key, value in os.environ.items() if not key.startswith(("OMP_", "OPENBLAS_"))
     }
-    for chosen, threads in ({}, "1"), ({"OMP_NUM_THREADS": "2"}, "2"):  # what the user says counts
+    for chosen, threads in ({}, "1"), ({"OMP_NUM_THREADS": "2"}, "2"):  # the user's choice counts
         done = subprocess.run(
             [sys.executable, "-c", script], env=environment | chosen, capture_output=True, text=True
         )
         assert done.stdout.strip() == threads
+
+
+def test_importing_the_commands_loads_no_heavy_library():
+    script = "import sys, talkemo_cli.app; print({'torch', 'scipy', 'trimesh', 'PIL'} & set(sys.modules))"
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
+    assert done.stdout.strip() == "set()", done.stderr
+
+
+@pytest.mark.parametrize(
+    ("keywords", "options"),
+    [
+        (option_groups.AnimateKeywords, option_groups.AnimateOptions),
+        (option_groups.StreamKeywords, option_groups.StreamOptions),
+        (option_groups.TransferKeywords, option_groups.TransferOptions),
+    ],
+)
+def test_keywords_are_the_fields_of_the_options(keywords, options):
+    assert set(keywords.__annotations__) == {field.name for field in dataclasses.fields(options)}
+
+
+def test_keywords_replace_fields_of_the_options():
+    options = option_groups.AnimateOptions(emotion="sad", fps=25)
+    changed = with_keywords(options, {"fps": 30, "style": None})
+    assert changed == option_groups.AnimateOptions(emotion="sad", fps=30)
+    with pytest.raises(TypeError, match="emotoin"):
+        with_keywords(options, {"emotoin": "happy"})
+
+
+def test_an_older_name_of_an_option_still_works(talkemo, tmp_path):
+    help_text = talkemo("reconstruct", "--help").stdout
+    assert "--image-size" in help_text and "--picture" not in help_text
+    for name in ("--image-size", "--picture"):
+        done = talkemo("reconstruct", "a.npy", name, "1280", "-o", tmp_path / "a.npz")
+        assert done.returncode == 2 and "--image-size 1280: not a size" in done.stderr
+
+
+def test_a_batch_writes_every_format(talkemo, tmp_path, example_face, silence):
+    formats = [ending.lstrip(".") for ending in FORMATS if ending not in (".usda", ".usdc")]
+    options = [argument for name in formats for argument in ("--format", name)]
+    arguments = ("animate", example_face, silence, *options, "--fps", 10, "--size", 64)
+    done = talkemo(*arguments, "-o", tmp_path / "out")
+    assert done.returncode == 0, done.stderr
+    names = {path.name for path in (tmp_path / "out").iterdir()}
+    assert names == {f"silence_neutral.{name}" for name in formats} and "html" in formats

@@ -1,4 +1,4 @@
-"""A page whose microphone drives a face: its server, who may ask it, and a real browser with a made-up microphone."""
+"""A page whose microphone drives a face: its server, access to it, and a browser with a simulated microphone."""
 
 import contextlib
 import http.client
@@ -16,16 +16,18 @@ import pytest
 import soundfile
 
 import talkemo
-from talkemo import InputError
+from talkemo import ActingOptions, InputError
 from talkemo.audio.recording import open_audio
-from talkemo.pipelines.live import Live, Mood
+from talkemo.pipelines.live import Live, LiveEmotion
 
 BROWSER = shutil.which("chromium") or shutil.which("chromium-browser")
 
 
 @pytest.fixture(scope="module")
 def server(example_face, models):
-    with Live(models, talkemo.bind(example_face, models=models), emotion="happy") as made:
+    with Live(
+        models, talkemo.bind(example_face, models=models), ActingOptions(emotion="happy")
+    ) as made:
         threading.Thread(
             target=made.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True
         ).start()
@@ -44,10 +46,10 @@ def post(server, what, body=b""):
     return ask(server, "POST", urlsplit(server.address).path + what, body)
 
 
-def test_sound_is_answered_by_the_frames_of_a_stream(server, models, short_speech):
+def test_audio_is_answered_by_the_frames_of_a_stream(server, models, short_speech):
     samples = open_audio(short_speech).samples()
-    server.mood.change("neutral", 1.0)
-    server.mood.amounts(np.full(1, 99.0))
+    server.emotion.change("neutral", 1.0)
+    server.emotion.amounts(np.full(1, 99.0))
     assert post(server, "start?rate=16000")[0] == 200
     row, rows = 1 + len(models.face.span) + 18, []
     for start in range(0, len(samples), 320):
@@ -59,17 +61,17 @@ def test_sound_is_answered_by_the_frames_of_a_stream(server, models, short_speec
         assert status == 200
         rows.append(np.frombuffer(body, "<f4").reshape(-1, row))
     stream = talkemo.stream(server.binding, (samples, 16000), models=models)
-    wanted = np.concatenate([chunk.coordinates for chunk in stream])
+    expected = np.concatenate([chunk.coordinates for chunk in stream])
     found = np.concatenate(rows)
     assert 0.5 < (len(samples) / 16000 - found[-1, 0]) < 0.7
-    np.testing.assert_allclose(found[:, 1:-18], wanted[: len(found)], atol=1e-3)
+    np.testing.assert_allclose(found[:, 1:-18], expected[: len(found)], atol=1e-3)
     np.testing.assert_allclose(found[:, 0], np.arange(len(found)) / 60, atol=1e-4)
     for matrix in (found[:, -18:-9], found[:, -9:]):
         np.testing.assert_allclose(np.linalg.det(matrix.reshape(-1, 3, 3)), 1, atol=1e-4)
-    assert server.figures.frames == len(found) and server.figures.shown == 3
+    assert server.metrics.frames == len(found) and server.metrics.shown_frames == 3
 
 
-def test_only_its_own_page_may_ask(server):
+def test_only_the_page_gets_answers(server):
     path = urlsplit(server.address).path
     assert (
         ask(server, "GET", path)[0] == 200
@@ -81,12 +83,12 @@ def test_only_its_own_page_may_ask(server):
         == ask(server, "POST", "/")[0]
         == 403
     )
-    assert ask(server, "GET", path, Host="evil.example")[0] == 403  # a name that leads here
+    assert ask(server, "GET", path, Host="evil.example")[0] == 403  # another host name
     assert ask(server, "GET", path + "../live.py")[0] == 404
     assert server.server_address[0] == "127.0.0.1"
 
 
-def test_what_no_page_sends_is_refused(server):
+def test_malformed_requests_are_refused(server):
     post(server, "start?rate=16000")
     for what, body in (
         ("start?rate=1", b""),
@@ -100,29 +102,29 @@ def test_what_no_page_sends_is_refused(server):
         ("sound?latency=0&shown=0", np.full(320, np.nan, "<f4").tobytes()),
     ):
         assert post(server, what, body)[0] == 400, what
-    with contextlib.suppress(ConnectionError):  # it does not read on
+    with contextlib.suppress(ConnectionError):  # the server does not read the rest
         assert post(server, "sound?latency=0&shown=0", bytes((1 << 22) + 4))[0] == 413
-    assert post(server, "start?rate=44100")[0] == 200  # and it goes on
+    assert post(server, "start?rate=44100")[0] == 200  # the server goes on
 
 
-def test_a_mood_eases_into_the_next():
-    mood = Mood("happy", 1.0)
-    happy = mood.amounts(np.arange(3) / 60)
-    assert (happy == happy[0]).all() and mood.shown[1:].any()
-    mood.change("neutral", 1.0)
-    first, last = mood.amounts(np.arange(3, 5) / 60)[0], mood.amounts(np.array([9.0]))[-1]
-    assert 0.9 < first.max() < 1 and np.abs(last[1:]).max() < 1e-6 and not mood.shown[1:].any()
+def test_emotions_ease_into_each_other():
+    emotion = LiveEmotion("happy", 1.0)
+    happy = emotion.amounts(np.arange(3) / 60)
+    assert (happy == happy[0]).all() and emotion.shown[1:].any()
+    emotion.change("neutral", 1.0)
+    first, last = emotion.amounts(np.arange(3, 5) / 60)[0], emotion.amounts(np.array([9.0]))[-1]
+    assert 0.9 < first.max() < 1 and np.abs(last[1:]).max() < 1e-6 and not emotion.shown[1:].any()
     with pytest.raises(InputError):
-        mood.change("furious", 1.0)
+        emotion.change("furious", 1.0)
 
 
 def test_a_port_in_use_and_unknown_words_are_refused(server, models):
     with pytest.raises(InputError, match="cannot be listened on"):
         Live(models, server.binding, port=server.server_address[1])
     with pytest.raises(InputError):
-        Live(models, server.binding, emotion="furious")
+        Live(models, server.binding, ActingOptions(emotion="furious"))
     with pytest.raises(InputError):
-        Live(models, server.binding, style="nobody")
+        Live(models, server.binding, ActingOptions(style="nobody"))
 
 
 def test_the_command_serves_until_ctrl_c(example_face):
@@ -172,13 +174,15 @@ def test_a_browser_s_microphone_moves_the_face(server, tmp_path, short_speech):
         try:
             until = time.monotonic() + 60
             while time.monotonic() < until and not (
-                server.figures.sound > 3 and server.figures.shown > 10
+                server.metrics.audio_s > 3 and server.metrics.shown_frames > 10
             ):
                 time.sleep(0.2)
         finally:
             browser.terminate()
             browser.wait(30)
-    told = server.figures
-    assert told.sound > 3 and told.shown > 10
-    assert told.frames / (told.sound - 0.7) > 50  # of 60 a second, as long as the machine keeps up
-    assert told.latency > 0.3  # how much more it is depends on what else the machine does
+    metrics = server.metrics
+    assert metrics.audio_s > 3 and metrics.shown_frames > 10
+    assert (
+        metrics.frames / (metrics.audio_s - 0.7) > 50
+    )  # of 60 a second, as long as the machine keeps up
+    assert metrics.latency_s > 0.3  # how much more it is depends on what else the machine does

@@ -1,4 +1,4 @@
-"""Frames as the sound comes: the numbers of one shot, when they come, and what cannot be streamed."""
+"""Frames while the audio is coming: equal to `animate`, in time, and refused for bad audio."""
 
 import io
 import json
@@ -23,7 +23,7 @@ def bound(example_face, models):
 
 
 def pieces(samples, size):
-    """Samples in pieces as a microphone has them."""
+    """Yield samples in pieces, as a microphone does."""
     for start in range(0, len(samples), size):
         yield samples[start : start + size]
 
@@ -33,23 +33,23 @@ def joined(stream, name):
 
 
 @pytest.mark.parametrize(("rate", "size", "fps"), [(16000, 320, 60), (44100, 5000, 25)])
-def test_a_stream_has_the_numbers_of_one_shot(bound, models, short_speech, rate, size, fps):
+def test_a_stream_equals_animate(bound, models, short_speech, rate, size, fps):
     samples = open_audio(short_speech).samples()
-    sound = np.interp(
+    audio = np.interp(
         np.arange(0, len(samples), SAMPLE_RATE / rate), np.arange(len(samples)), samples
     )
     options = {"emotion": "happy", "seed": 3, "blink": 60, "fps": fps, "models": models}
-    wanted = talkemo.animate(bound, (sound, rate), **options)
-    chunks = list(talkemo.stream(bound, (pieces(sound, size), rate), **options))
+    expected = talkemo.animate(bound, (audio, rate), **options)
+    chunks = list(talkemo.stream(bound, (pieces(audio, size), rate), **options))
     assert all(len(chunk) <= 2 for chunk in chunks)
-    np.testing.assert_allclose(joined(chunks, "vertices"), wanted.vertices, atol=1e-3)  # mm
-    np.testing.assert_allclose(joined(chunks, "landmarks68"), wanted.landmarks68, atol=1e-3)
-    np.testing.assert_allclose(joined(chunks, "arkit"), wanted.arkit, atol=1e-4)
-    np.testing.assert_allclose(joined(chunks, "times"), np.arange(wanted.frames) / fps)
+    np.testing.assert_allclose(joined(chunks, "vertices"), expected.vertices, atol=1e-3)  # mm
+    np.testing.assert_allclose(joined(chunks, "landmarks68"), expected.landmarks68, atol=1e-3)
+    np.testing.assert_allclose(joined(chunks, "arkit"), expected.arkit, atol=1e-4)
+    np.testing.assert_allclose(joined(chunks, "times"), np.arange(expected.frames) / fps)
     assert chunks[0].head.shape[1:] == (3, 3) and chunks[0].gaze.shape[1:] == (2,)
 
 
-def test_frames_come_in_time(bound, models, short_speech):
+def test_frames_come_within_the_latency(bound, models, short_speech):
     samples, sent = open_audio(short_speech).samples(), [0.0]
 
     def microphone():
@@ -60,36 +60,37 @@ def test_frames_come_in_time(bound, models, short_speech):
     stream = talkemo.stream(bound, (microphone(), SAMPLE_RATE), models=models)
     late = [sent[0] - chunk.times[0] for chunk in stream]
     assert max(late) <= stream.latency + 0.011 < 0.65
-    assert np.median(late) > 0.5  # it hears what is said next
+    assert np.median(late) > 0.5  # the look-ahead
 
 
-def test_a_file_is_streamed_as_it_is(bound, models, short_speech):
+def test_a_file_is_streamed(bound, models, short_speech):
     stream = talkemo.stream(bound, short_speech, models=models, head="off", gaze="off")
-    wanted = talkemo.animate(bound, short_speech, models=models, gaze="off")
+    expected = talkemo.animate(bound, short_speech, models=models, gaze="off")
     chunks = list(stream)
-    np.testing.assert_allclose(joined(chunks, "arkit"), wanted.arkit, atol=1e-4)
+    np.testing.assert_allclose(joined(chunks, "arkit"), expected.arkit, atol=1e-4)
     assert chunks[0].head is None and chunks[0].gaze is None
 
 
 @pytest.mark.parametrize("subtype", ["PCM_U8", "PCM_16", "PCM_24", "PCM_32"])
-def test_a_wav_from_a_pipe_is_that_of_a_file(tmp_path, short_speech, subtype):
+def test_a_wav_from_a_pipe_equals_the_file(tmp_path, short_speech, subtype):
     samples = np.column_stack([open_audio(short_speech).samples()] * 2)
     soundfile.write(tmp_path / "a.wav", samples, 22050, subtype)
     with (tmp_path / "a.wav").open("rb") as file:
-        sound = open_pipe(file)
-        found = np.concatenate(list(sound.chunks()))
-    wanted = open_audio(tmp_path / "a.wav")
-    assert sound.ended and sound.seconds == pytest.approx(wanted.duration, abs=1e-4)
-    np.testing.assert_allclose(found, wanted.samples(), atol=1e-4)
+        stream = open_pipe(file)
+        samples = np.concatenate(list(stream.chunks()))
+    expected = open_audio(tmp_path / "a.wav")
+    assert stream.ended and stream.seconds == pytest.approx(expected.duration, abs=1e-4)
+    np.testing.assert_allclose(samples, expected.samples(), atol=1e-4)
 
 
 def test_raw_samples_from_a_pipe():
     values = (20000 * np.sin(np.arange(4000) / 9)).astype("<i2")
-    found = np.concatenate(list(open_pipe(io.BytesIO(values.tobytes() + b"x"), 16000).chunks()))
-    assert len(found) == 4000 and found.max() == pytest.approx(20000 / 32767, abs=0.05)
+    stream = open_pipe(io.BytesIO(values.tobytes() + b"x"), 16000)
+    samples = np.concatenate(list(stream.chunks()))
+    assert len(samples) == 4000 and samples.max() == pytest.approx(20000 / 32767, abs=0.05)
 
 
-def test_what_cannot_be_streamed(bound, models):
+def test_unusable_audio_is_refused(bound, models):
     for content in (b"", b"hello, this is no wav", b"RIFF\0\0\0\0WAVEfmt \x10\0\0\0" + bytes(16)):
         with pytest.raises(InputError, match="stdin"):
             open_pipe(io.BytesIO(content))
@@ -108,7 +109,7 @@ def test_what_cannot_be_streamed(bound, models):
         talkemo.stream(bound, (iter([]), 16000), fps=0, models=models)
 
 
-def test_no_sound_at_all_is_a_face_at_rest(bound, models):
+def test_empty_audio_gives_a_face_at_rest(bound, models):
     chunks = list(talkemo.stream(bound, (iter([]), 16000), models=models))
     assert sum(map(len, chunks)) == 1 and np.abs(chunks[0].coordinates).max() == 0
 
@@ -122,35 +123,37 @@ def command(*arguments, **options):
     )
 
 
-def test_the_command_writes_lines_and_vertices(tmp_path, example_face, short_speech, bound, models):
-    wanted = talkemo.animate(bound, short_speech, emotion="sad", models=models, fps=30)
-    sound = short_speech.read_bytes()
+def test_the_command_writes_json_lines_and_vertices(
+    tmp_path, example_face, short_speech, bound, models
+):
+    expected = talkemo.animate(bound, short_speech, emotion="sad", models=models, fps=30)
+    audio = short_speech.read_bytes()
     options = ("--stream", "--emotion", "sad", "--fps", 30)
-    done = command(example_face, "-", *options, input=sound)
-    assert done.returncode == 0 and b"after their sound" in done.stderr
+    done = command(example_face, "-", *options, input=audio)
+    assert done.returncode == 0 and b"after their audio" in done.stderr
     first, *lines = [json.loads(line) for line in done.stdout.splitlines()]
     assert len(first["names"]) == 52 and first["fps"] == 30 and 0.5 < first["latency"] < 0.7
-    np.testing.assert_allclose([line["arkit"] for line in lines], wanted.arkit, atol=1e-4)
+    np.testing.assert_allclose([line["arkit"] for line in lines], expected.arkit, atol=1e-4)
     assert len(lines[0]["head"]) == 3 and len(lines[0]["gaze"]) == 2
     done = command(
-        example_face, "-", *options, "-o", tmp_path / "a.vertices", "--json", input=sound
+        example_face, "-", *options, "-o", tmp_path / "a.vertices", "--json", input=audio
     )
     about = json.loads(done.stdout)
     head, body = (tmp_path / "a.vertices").read_bytes().split(b"\n", 1)
     count = json.loads(head)["vertices"]
     frames = np.frombuffer(body, np.dtype([("time", "<f8"), ("vertices", "<f4", (count, 3))]))
     assert about["frames"] == len(frames) == len(lines)
-    np.testing.assert_allclose(frames["vertices"], wanted.vertices, atol=1e-3)
+    np.testing.assert_allclose(frames["vertices"], expected.vertices, atol=1e-3)
     np.testing.assert_allclose(frames["time"], np.arange(len(frames)) / 30)
 
 
 def test_the_command_refuses_in_two_lines(tmp_path, example_face, short_speech):
     for arguments, says in (
         ((short_speech, "--raw", 16000), "--raw belongs to --stream"),
-        ((short_speech, "--stream", "--raw", 16000), "--raw is for sound from stdin"),
+        ((short_speech, "--stream", "--raw", 16000), "--raw is for audio from stdin"),
         ((short_speech, "--stream", "-o", tmp_path / "a.mp4"), "cannot write this kind of file"),
         ((short_speech, "--stream", "--format", "npz"), "unknown format 'npz'"),
-        ((short_speech, short_speech, "--stream"), "a stream is of one sound"),
+        ((short_speech, short_speech, "--stream"), "a stream is of one recording"),
         ((short_speech, "--stream", "--json"), "--json and a stream"),
         (("-", "--stream"), "no audio arrives"),
     ):
@@ -161,7 +164,7 @@ def test_the_command_refuses_in_two_lines(tmp_path, example_face, short_speech):
     assert not (tmp_path / "a.mp4").exists()
 
 
-def test_a_frame_comes_before_the_sound_has_ended(example_face, short_speech):
+def test_frames_come_before_the_audio_has_ended(example_face, short_speech):
     arguments = [
         sys.executable,
         "-m",
@@ -182,7 +185,7 @@ def test_a_frame_comes_before_the_sound_has_ended(example_face, short_speech):
         process.stdin.flush()
         lines = [json.loads(process.stdout.readline()) for _ in range(20)]
         assert lines[-1]["time"] == pytest.approx(18 / 60, abs=1e-4) and process.poll() is None
-        process.stdout.close()  # whoever reads has seen enough
+        process.stdout.close()  # the reader ends
         for _ in range(50):
             try:
                 process.stdin.write(samples[:4000])

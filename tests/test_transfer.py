@@ -1,4 +1,4 @@
-"""Emotion over time, and on animations that were not made here."""
+"""Timelines of emotions, and emotion transfer on animations of other tools."""
 
 import json
 import struct
@@ -40,7 +40,7 @@ def mesh(example_face):
 
 @pytest.fixture(scope="module")
 def foreign(face, mesh, bound):
-    """An animation as another tool would make it: a jaw that opens and shuts on a head that turns, (24, V, 3)."""
+    """An animation (24, V, 3) as of another tool: a jaw opens and closes on a rotating head."""
     jaw = (
         bound.vertices(face.weight_vector({"jawOpen": 1.0})[None] @ face.weights_to_coordinates)[0]
         - mesh.vertices
@@ -123,19 +123,19 @@ def write_glb(
 
 
 @pytest.mark.parametrize(
-    "kept", ["as a field", "in meta", "as a field that is no rotation", "nowhere"]
+    "facing_in", ["as a field", "in meta", "as a field that is no rotation", "nowhere"]
 )
-def test_an_npz_says_how_its_face_is_turned(foreign, mesh, tmp_path, kept):
+def test_facing_of_an_npz(foreign, mesh, tmp_path, facing_in):
     turn = turned(30)
     more = {
         "as a field": {"facing": turn, "meta": "{}"},
         "in meta": {"meta": json.dumps({"facing": turn.tolist()})},  # as 0.1.0 wrote it
         "as a field that is no rotation": {"facing": 2 * turn},
         "nowhere": {},
-    }[kept]
+    }[facing_in]
     np.savez(tmp_path / "a.npz", vertices=foreign[:2], faces=mesh.faces, fps=24.0, **more)
     facing = NpzAnimation(tmp_path / "a.npz").facing
-    if kept in ("as a field", "in meta"):
+    if facing_in in ("as a field", "in meta"):
         np.testing.assert_allclose(facing, turn, atol=1e-6)
     else:
         assert facing is None
@@ -157,9 +157,9 @@ def test_a_timeline_changes_smoothly(tmp_path):
     path.write_text(
         "# start end emotion intensity\n0 1 happy\n1 2 anger 0.5  # a turn\n\n3 4 happy:0.5,angry:0.5\n"
     )
-    course = Timeline.read(path)
+    timeline = Timeline.read(path)
     times = np.arange(0, 5, 0.01)
-    amounts = course.amounts(times)
+    amounts = timeline.amounts(times)
     assert (
         amounts[0, HAPPY] == 1
         and amounts[50, HAPPY] == 1
@@ -188,14 +188,14 @@ def test_a_timeline_changes_smoothly(tmp_path):
         ("# nothing\n", "no line"),
     ],
 )
-def test_a_timeline_that_is_none_is_named(tmp_path, text, message):
+def test_a_malformed_timeline_is_refused(tmp_path, text, message):
     path = tmp_path / "t.txt"
     path.write_text(text)
     with pytest.raises(InputError, match=message):
         Timeline.read(path)
 
 
-def test_the_tracker_sees_what_a_mesh_does(face, bound):
+def test_mesh_to_motion_inverts_a_binding(face, bound):
     rng = np.random.default_rng(0)
     names = ("jawOpen", "mouthSmile_L", "mouthSmile_R", "browDown_L")
     shapes = np.zeros((6, len(face.expression_names)), np.float32)
@@ -217,9 +217,7 @@ def test_rigid_motion_is_found():
     np.testing.assert_allclose(shift[0], [1, 2, 3], atol=1e-9)
 
 
-def test_a_foreign_animation_smiles_and_goes_on_talking(
-    mesh, bound, foreign, foreign_npz, tmp_path
-):
+def test_transfer_to_another_tools_animation(mesh, bound, foreign, foreign_npz, tmp_path):
     out = tmp_path / "happy.npz"
     transfer(foreign_npz, [out], emotion="happy")
     after = NpzAnimation(out)
@@ -243,7 +241,7 @@ def test_intensity_zero_and_unnamed_times_change_nothing(foreign, foreign_npz, t
     assert np.array_equal(late[:12], foreign[:12]) and not np.array_equal(late[20:], foreign[20:])
 
 
-def test_what_talkemo_made_can_be_made_neutral_again(example_face, short_speech, tmp_path):
+def test_neutral_removes_an_emotion(example_face, short_speech, tmp_path):
     animate(example_face, short_speech, [tmp_path / "n.npz"], fps=30)
     animate(example_face, short_speech, [tmp_path / "h.npz"], emotion="happy", fps=30)
     transfer(tmp_path / "h.npz", [tmp_path / "back.npz"], emotion="neutral")
@@ -286,7 +284,7 @@ def test_the_parts_of_a_glb_keep_their_triangles(mesh, tmp_path):
 
 
 @pytest.mark.parametrize("fps", [24, 25, 30000 / 1001, 30, 60])
-def test_the_rate_of_a_long_glb_is_told_exactly(mesh, tmp_path, fps):
+def test_the_frame_rate_of_a_long_glb_is_exact(mesh, tmp_path, fps):
     times = np.arange(4000) / fps
     path = tmp_path / "long.glb"
     write_glb(
@@ -296,7 +294,7 @@ def test_the_rate_of_a_long_glb_is_told_exactly(mesh, tmp_path, fps):
     assert animation.fps == pytest.approx(fps, abs=1e-6) and len(animation) == 4000
 
 
-def test_sound_that_lies_beside_is_never_overwritten(foreign, mesh, short_speech, tmp_path):
+def test_audio_beside_an_animation_is_not_overwritten(foreign, mesh, short_speech, tmp_path):
     (tmp_path / "talk.mp4").write_bytes(short_speech.read_bytes())
     np.savez(
         tmp_path / "talk.npz",
@@ -360,7 +358,7 @@ def test_a_broken_glb_is_refused(foreign_glb, cut):
         (b'"POSITION": 2', b'"POSITION": 1'),
     ],
 )
-def test_a_glb_that_lies_is_refused(foreign_glb, old, new):
+def test_an_inconsistent_glb_is_refused(foreign_glb, old, new):
     content = foreign_glb.read_bytes()
     assert old in content
     foreign_glb.write_bytes(content.replace(old, new.ljust(len(old)), 1))
@@ -368,7 +366,7 @@ def test_a_glb_that_lies_is_refused(foreign_glb, old, new):
         list(open_animation(foreign_glb).chunks())
 
 
-def test_what_cannot_be_transferred_is_named(foreign_npz, example_face, tmp_path):
+def test_unusable_animations_are_refused(foreign_npz, example_face, tmp_path):
     with pytest.raises(InputError, match="unknown kind"):
         transfer(example_face, [tmp_path / "a.npz"], emotion="happy")
     with pytest.raises(InputError, match="frames a second of its own"):
@@ -418,7 +416,7 @@ def test_augmentation_draws_every_emotion(face):
     ) == pytest.approx(1.3)
 
 
-def test_people_draw_emotions_in_their_own_ways(face):
+def test_emotions_vary_from_person_to_person(face):
     amounts = augmentation.people_amounts(face, {"mouthSmile": 0.9}, 50, np.random.default_rng(0))
     smile = [face.expression_names.index(f"mouthSmile_{side}") for side in "LR"]
     assert amounts[0, smile] == pytest.approx(0.9)

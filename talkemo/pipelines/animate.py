@@ -1,26 +1,25 @@
-"""The main job: a face, a recording and an emotion give an animation. Everything streams, part by part."""
+"""The main job: a mesh, speech and an emotion give an animation, computed chunk by chunk."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from ..audio.recording import Audio, load_audio
-from ..binding import Binding, FaceHint
+from ..binding import Binding
 from ..binding.head_turner import HeadTurner
-from ..expression.emotions import EMOTIONS, Timeline
+from ..expression.emotions import EMOTIONS
 from ..face.motion import split_times
 from ..formats.mesh_types import Mesh
+from ..options import with_keywords
 from ..weights.models import Models, load_models
-from ..weights.registry import DEFAULT_SET
 from .bind import bind
+from .option_groups import AnimateKeywords, AnimateOptions, PathLike
 from .outputs import (
-    FRAMES_AT_A_TIME,
-    ExportOptions,
-    PathLike,
+    OUTPUT_CHUNK_FRAMES,
     Progress,
     Result,
     check_fps,
@@ -28,78 +27,92 @@ from .outputs import (
     output_paths,
     write_animation,
 )
-from .performance import MOODS, ActingSettings, Performer, bound_header
+from .performance import PAGE_EMOTIONS, ActingPlan, Performer, bound_header
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
 
 
 def animate(
     mesh: PathLike | Mesh | tuple[np.ndarray, np.ndarray] | Binding,
     audio: PathLike | tuple[np.ndarray, int] | Audio,
     outputs: PathLike | Sequence[PathLike] | None = None,
+    options: AnimateOptions | None = None,
     *,
-    emotion: str = "neutral",
-    intensity: float = 1.0,
-    timeline: PathLike | Timeline | None = None,
-    style: str | None = None,
-    seed: int = 0,
-    blink: str | float = "auto",
-    head: str = "auto",
-    gaze: str = "auto",
-    fps: float = 60.0,
-    export: ExportOptions | None = None,
-    hint: FaceHint | None = None,
-    weights: PathLike = DEFAULT_SET,
-    device: str = "auto",
     models: Models | None = None,
-    cache: bool = True,
     progress: Progress | None = None,
+    **keywords: Unpack[AnimateKeywords],
 ) -> Result:
     """Make a face speak a recording with an emotion.
 
-    mesh: a mesh file, a mesh in memory, (vertices (N, 3), faces (F, 3)), or what `bind` returned
-    audio: a sound file, or (samples (N,) or (N, channels) in [-1, 1], rate in Hz)
-    outputs: .mp4, .html, .npz, .glb, .usda, .usdc and .csv files, and folders of meshes; none to get arrays in the result
-    emotion: one of EMOTIONS, an everyday spelling, or a mix `happy:0.6,surprised:0.4`; intensity in
-        [0, 1.5] scales it
-    timeline: emotions that come and go, in the place of one emotion; a file, see `Timeline.read`
-    style: whose way of speaking, one of `models.talking.styles`; None for the default
-    seed: of the slow drift of brows and mouth while an emotion is shown, and of blinks
-    blink: auto, off, or how many blinks a minute
-    head: auto or off: whether the head moves, in an .mp4; a .csv and an .npz have its rotations beside the mesh at rest
-    gaze: auto or off: whether the eyes leap and stay on the camera, in an .mp4 and in ARKit's weights
-    fps: frames a second; a video has at most 30, every second or third frame of the rest
-    export: how outputs are written; hint: where the mesh has its face, if it is not found unaided
-    weights, device: see `load_models`; or models, what that returned
-    cache: whether the binding is remembered for the next time
-    progress: called with the frames done and their total
-    Raises InputError for anything unusable; no output is left then.
+    Parameters
+    ----------
+    mesh : path, Mesh, (vertices, faces) or Binding
+        A mesh file, a mesh in memory (`vertices` (N, 3), `faces` (F, 3)), or what `bind` returned.
+    audio : path, (samples, rate) or Audio
+        An audio file, or `samples` (N,) or (N, channels) in [-1, 1] and their rate in Hz.
+    outputs : path or sequence of paths, optional
+        .mp4, .html, .npz, .glb, .usda, .usdc and .csv files, and folders of meshes. Without outputs
+        the result holds arrays.
+    options : AnimateOptions, optional
+        All options in one object.
+    models : Models, optional
+        What `load_models` returned, instead of `weights` and `device`.
+    progress : callable, optional
+        Called with the frames done and their total.
+    **keywords
+        Fields of AnimateOptions, which replace those of `options`: `emotion` (one of EMOTIONS, or a
+        mix `happy:0.6,surprised:0.4`), `intensity` in [0, 1.5], `timeline` (Timeline or file),
+        `style` (of `models.talking.styles`), `seed`, `blink` (auto, off or a number per minute),
+        `head` and `gaze` (auto or off), `fps` (1 to 240; videos have at most 30), `export`,
+        `hint`, `cache` (whether bindings are cached), `weights`, `device` (see `load_models`).
+
+    Returns
+    -------
+    Result
+        Files written or, without outputs, arrays.
+
+    Raises
+    ------
+    InputError
+        Anything unusable; no output is left then.
     """
-    export, hint = export or ExportOptions(), hint or FaceHint()
-    inputs = [source for source in (mesh, audio, timeline) if isinstance(source, str | Path)]
-    paths = output_paths(outputs, export, [*inputs, *hint.files])
-    manner = ActingSettings.of(emotion, intensity, timeline, style, seed, blink, head, gaze)
-    check_fps(fps)
-    sound = load_audio(audio)
-    models = models or load_models(weights, device=device)
-    binding = (
-        mesh if isinstance(mesh, Binding) else bind(mesh, hint=hint, models=models, cache=cache)
-    )
-    models.talking.style(style)  # refused before anything is written
-    paged = any(path.suffix.lower() == ".html" for path in paths)
-    performer = Performer(models, binding, manner, MOODS if paged else ())
-    times = np.arange(frame_count(sound.duration, fps)) / fps
-    meta = {**performer.meta, "audio": sound.name}
-    if paged and timeline is None:  # what the page shows at first
-        meta["amounts"] = dict(
-            zip(EMOTIONS, np.round(manner.course.amounts(np.zeros(1))[0], 3).tolist())
-        )
-    header = bound_header(binding, len(times), fps, meta)
+    options = with_keywords(options or AnimateOptions(), keywords)
+    inputs = [mesh, audio, options.timeline, *options.hint.files]
+    paths = output_paths(outputs, options.export, inputs)
+    plan = ActingPlan.of(options)
+    check_fps(options.fps)
+    recording = load_audio(audio)
+    models = models or load_models(options.weights, device=options.device)
+    binding = bind(mesh, hint=options.hint, models=models, cache=options.cache)
+    has_page = any(path.suffix.lower() == ".html" for path in paths)
+    performer = Performer(models, binding, plan, PAGE_EMOTIONS if has_page else ())
+    return _write(performer, recording, paths, options, progress)
+
+
+def _write(
+    performer: Performer,
+    recording: Audio,
+    paths: list[Path],
+    options: AnimateOptions,
+    progress: Progress | None,
+) -> Result:
+    """Let a performer speak a recording, and write it to the paths."""
+    binding, plan, talking = performer.binding, performer.plan, performer.models.talking
+    times = np.arange(frame_count(recording.duration, options.fps)) / options.fps
+    meta = {**performer.meta, "audio": recording.name}
+    if performer.page_liveliness and options.timeline is None:  # what the page shows at first
+        amounts = plan.emotions.amounts(np.zeros(1))[0]
+        meta["amounts"] = dict(zip(EMOTIONS, np.round(amounts, 3).tolist()))
+    turn = HeadTurner(binding) if plan.head_moves or plan.eyes_move else None
+    speech = talking.stream(recording, split_times(times, OUTPUT_CHUNK_FRAMES), options.style)
     return write_animation(
         paths,
-        replace(header, turn=HeadTurner(binding) if manner.head or manner.gaze else None),
-        map(performer, models.talking.stream(sound, split_times(times, FRAMES_AT_A_TIME), style)),
-        export=export,
-        audio=sound,
-        seconds=sound.duration,
+        bound_header(binding, len(times), options.fps, meta, turn),
+        map(performer, speech),
+        export=options.export,
+        audio=recording,
+        seconds=recording.duration,
         binding_error_mm=binding.error,
         progress=progress,
     )

@@ -6,33 +6,34 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 from ..binding import Binding, FaceHint
 from ..errors import TalkemoError
+from ..options import with_keywords
 from ..weights.models import Models, load_models
 from .animate import animate
 from .bind import bind
-from .outputs import PathLike, Result
+from .option_groups import AnimateKeywords, AnimateOptions, PathLike
+from .outputs import Result
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
 
 
 @dataclass(frozen=True)
-class Task:
-    """One recording to be animated. options: of `animate`, but for those that all recordings have in common"""
+class AnimationTask:
+    """One recording to be animated, as it is sent to a process."""
 
     face: str
-    hint: FaceHint
-    cache: bool
-    weights: str
-    device: str
     audio: Path
     outputs: list[Path]
-    options: dict[str, Any]
+    options: AnimateOptions
 
 
 @dataclass(frozen=True)
-class Done:
-    """What became of a recording: a result, or what went wrong and what to do about it."""
+class AnimationOutcome:
+    """The result of one recording, or what went wrong and what to do about it."""
 
     audio: Path
     result: Result | None
@@ -43,54 +44,68 @@ class Done:
 def animate_many(
     face: PathLike,
     recordings: Sequence[tuple[Path, list[Path]]],
+    options: AnimateOptions | None = None,
     *,
     jobs: int = 1,
     scheduler: str | None = None,
-    hint: FaceHint | None = None,
-    cache: bool = True,
-    weights: PathLike = "default",
-    device: str = "auto",
-    **options: Any,
-) -> Iterator[Done]:
-    """Animate recordings, each with its outputs, in `jobs` processes or on a cluster; yields each as it is done.
+    **keywords: Unpack[AnimateKeywords],
+) -> Iterator[AnimationOutcome]:
+    """Animate recordings in several processes or on a cluster; yields each when it is done.
 
-    scheduler: the address of a Dask cluster's scheduler, whose machines see the files by the same names
-    The others: see `animate`. Face and models are loaded once a process; a recording that fails stops no other.
+    Face and models are loaded once per process. A recording that fails does not stop the others.
+
+    Parameters
+    ----------
+    face : path
+        A mesh file.
+    recordings : sequence of (path, list of paths)
+        Audio files, each with its outputs.
+    options, **keywords
+        As of `animate`.
+    jobs : int
+        Number of processes on this machine.
+    scheduler : str, optional
+        Address of a Dask cluster's scheduler, whose machines see the files under the same paths.
     """
     from ..compute.workers import map_tasks
 
-    common = (str(face), hint or FaceHint(), cache, str(weights), device)
-    tasks = [Task(*common, audio, outputs, options) for audio, outputs in recordings]
+    options = with_keywords(options or AnimateOptions(), keywords)
+    tasks = [AnimationTask(str(face), audio, outputs, options) for audio, outputs in recordings]
     yield from map_tasks(_animate_one, tasks, jobs, scheduler)
 
 
-def _animate_one(task: Task) -> Done:
+def _animate_one(task: AnimationTask) -> AnimationOutcome:
     """Animate a recording in a process of its own."""
 
     def make() -> Result:
-        models, binding = _loaded(task.face, task.hint, task.cache, task.weights, task.device)
-        return animate(binding, task.audio, task.outputs, models=models, **task.options)
+        options = task.options
+        settings = (options.hint, options.cache, str(options.weights), options.device)
+        models, binding = _models_and_binding(task.face, *settings)
+        return animate(binding, task.audio, task.outputs, options, models=models)
 
     return attempt(task.audio, make)
 
 
-def attempt(audio: Path, make: Callable[[], Result], debug: bool = False) -> Done:
-    """What becomes of a recording, of which a failure is told; debug: whether one that is no refusal is raised."""
+def attempt(audio: Path, make: Callable[[], Result], debug: bool = False) -> AnimationOutcome:
+    """Process one recording and report failures instead of raising.
+
+    With `debug`, exceptions other than TalkemoError are raised again.
+    """
     try:
-        return Done(audio, make())
+        return AnimationOutcome(audio, make())
     except TalkemoError as error:
-        return Done(audio, None, error.message, error.hint)
-    except Exception as error:  # of one recording; the others need not wait for it
+        return AnimationOutcome(audio, None, error.message, error.hint)
+    except Exception as error:
         if debug:
             raise
-        again = "run this one again with --debug for the traceback"
-        return Done(audio, None, f"{audio}: {type(error).__name__}: {error}", again)
+        hint = "run this one again with --debug for the traceback"
+        return AnimationOutcome(audio, None, f"{audio}: {type(error).__name__}: {error}", hint)
 
 
 @lru_cache(maxsize=1)
-def _loaded(
+def _models_and_binding(
     face: str, hint: FaceHint, cache: bool, weights: str, device: str
 ) -> tuple[Models, Binding]:
-    """Models and binding, kept for the next recording of this process."""
+    """Models and binding, which later recordings of the process use again."""
     models = load_models(weights, device=device)
     return models, bind(face, hint=hint, models=models, cache=cache)

@@ -1,4 +1,4 @@
-"""Binding: the face of a mesh is found once, to be used again."""
+"""Binding: the face of a mesh is found once, and used for many animations."""
 
 from __future__ import annotations
 
@@ -15,11 +15,12 @@ from ..formats.mesh import as_mesh
 from ..formats.mesh_types import Mesh
 from ..weights.models import Models, load_models
 from ..weights.registry import DEFAULT_SET
-from .outputs import PathLike
+from .option_groups import PathLike
+from .outputs import as_paths
 
 
 def bind(
-    mesh: PathLike | Mesh | tuple[np.ndarray, np.ndarray],
+    mesh: PathLike | Mesh | tuple[np.ndarray, np.ndarray] | Binding,
     outputs: PathLike | Sequence[PathLike] | None = None,
     *,
     hint: FaceHint | None = None,
@@ -27,23 +28,38 @@ def bind(
     models: Models | None = None,
     cache: bool = True,
 ) -> Binding:
-    """Find the face of a mesh and how each vertex is to move; `animate` takes the result in the mesh's place.
+    """Find the face of a mesh and how each vertex moves; `animate` takes the result as its mesh.
 
-    mesh: a mesh file, a mesh in memory, or (vertices (N, 3), faces (F, 3))
-    outputs: .npz files for `FaceHint.binding`, .png files to look at
-    hint: where the face is, if it is not found unaided; weights, models: see `load_models`
-    cache: whether a mesh that was bound before is remembered, and this one for the next time
-    Raises InputError where no face is found, or for a file that cannot be used.
+    Parameters
+    ----------
+    mesh : path, Mesh, (vertices, faces) or Binding
+        A mesh file or a mesh in memory, `vertices` (N, 3) in any unit and `faces` (F, 3). A Binding
+        is returned as it is.
+    outputs : path or sequence of paths, optional
+        .npz files for `FaceHint.binding`, .png files that show the binding.
+    hint : FaceHint, optional
+        Where the face is, if it is not found without help.
+    weights, models
+        The set of weights whose face model is used, or what `load_models` returned.
+    cache : bool
+        Whether bindings are read from and stored in the user's cache folder.
+
+    Raises
+    ------
+    InputError
+        No face is found, or a file cannot be used.
     """
     hint = hint or FaceHint()
-    named = [outputs] if isinstance(outputs, str | Path) else list(outputs or ())
-    paths = [Path(output) for output in named]
-    inputs = [*([mesh] if isinstance(mesh, str | Path) else []), *hint.files]
+    paths = as_paths(outputs)
+    inputs = [source for source in (mesh, *hint.files) if isinstance(source, str | Path)]
     for path in paths:
         check_output(path, (".npz", ".png"), *inputs)
-    loaded = as_mesh(mesh)
-    face = (models or load_models(weights)).face
-    binding = bind_with_hint(face, loaded, hint, BindingCache() if cache else None)
+    if isinstance(mesh, Binding):
+        binding = mesh
+    else:
+        loaded = as_mesh(mesh)
+        face = (models or load_models(weights)).face
+        binding = bind_with_hint(face, loaded, hint, BindingCache() if cache else None)
     for path in paths:
         if path.suffix.lower() == ".npz":
             save_binding(path, binding)
@@ -55,11 +71,15 @@ def bind(
 
 
 def describe(binding: Binding) -> dict[str, Any]:
-    """How good a binding is.
+    """Return how well a binding fits.
 
-    error_mm: median distance of the bilinear model's face from the mesh; relief: how much the mesh's relief is like a
-    face's, up to 1; lip_opening: how far the lips open beside the canonical face's, relative to the width of the mouth;
-    parts: number of vertices by what they were recognised as
+    Returns
+    -------
+    dict
+        `error_mm`: median distance between face model and mesh; `relief`: correlation of the mesh's
+        relief with a face's, up to 1; `lip_opening`: how far the lips open relative to the width of
+        the mouth, as a fraction of the canonical face's; `parts`: number of vertices per recognised
+        part; and counts, scale and axes.
     """
     return {
         "vertices": len(binding.mesh.vertices),

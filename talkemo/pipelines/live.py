@@ -1,7 +1,8 @@
-"""A web page whose microphone drives a face, served to this machine alone: `talkemo live`.
+"""The server of `talkemo live`: a web page whose microphone drives a face, on this machine only.
 
-The page sends its sound in pieces, each of which is answered by the frames that it made known; what is sent and shown is
-never kept. Only 127.0.0.1 is listened on, under an address with a secret in it, so that no other page can ask.
+The page sends its audio in pieces, and each answer holds the frames that the piece completes. No
+audio is stored. The server listens on 127.0.0.1 only, under an address that contains a secret, so
+that no other web page can use it.
 """
 
 from __future__ import annotations
@@ -25,81 +26,109 @@ from ..errors import InputError, TalkemoError
 from ..expression.emotions import EMOTIONS, Timeline
 from ..render.page import WEB, face_data, page_text
 from ..weights.models import Models
-from .performance import ActingSettings, Performer, bound_header
+from .option_groups import ActingOptions
+from .performance import ActingPlan, Performer, bound_header
 from .stream import Chunk, Stream
 
-LONGEST_REQUEST = 1 << 22  # bytes: more than half a minute of sound at 32 kHz
-SCRIPTS = ("worker.js", "worklet.js")  # of the page, besides what is in it
-EASES = 0.3  # s, time constant in which one emotion becomes another
-WAIT = 10.0  # s that a piece of sound may take
+MAX_REQUEST_BYTES = 1 << 22  # more than half a minute of audio at 32 kHz
+PAGE_SCRIPTS = ("worker.js", "worklet.js")  # files that the page loads
+EMOTION_EASE_S = 0.3  # time constant of the change from one emotion to the next
+PIECE_TIMEOUT_S = 10.0  # that a piece of audio may take
+WARM_UP_RATE_HZ = 16000  # of the second of silence that loads the networks
+CONTENT_SECURITY_POLICY = (
+    "default-src 'self'; script-src 'self' 'unsafe-inline'; style-src 'unsafe-inline'; "
+    "img-src data:"
+)
 
 
-class Mood:
-    """An emotion that can be changed while a face speaks; in the place of a timeline."""
+class LiveEmotion:
+    """An emotion that can be changed while a face speaks; used instead of a Timeline."""
 
     def __init__(self, emotion: str, intensity: float):
-        self._aim = self._now = _amounts(emotion, intensity)
+        self._target = self._now = _amounts(emotion, intensity)
         self._time = 0.0
 
     @property
     def shown(self) -> np.ndarray:
-        """Which emotions are shown, (8,) bool."""
-        return (self._aim + self._now) > 1e-3
+        """Which emotions occur, (8,) bool."""
+        return (self._target + self._now) > 1e-3
 
     def change(self, emotion: str, intensity: float) -> None:
-        """Show another one from now on. Raises InputError for an unknown emotion or intensity."""
-        self._aim = _amounts(emotion, intensity)
+        """Move to another emotion from now on. Raises InputError for an unusable one."""
+        self._target = _amounts(emotion, intensity)
+
+    def restart(self) -> None:
+        """Begin at time 0 again."""
+        self._time = 0.0
 
     def amounts(self, times: np.ndarray) -> np.ndarray:
-        """Amounts (T, 8) at the next times (T,) s."""
-        share = np.exp(-np.maximum(times - self._time, 0) / EASES)[:, None]
-        found = self._aim + share * (self._now - self._aim)
-        self._time, self._now = float(times[-1]), found[-1]
-        return found
+        """Return the amounts (T, 8) at the next times (T,) s."""
+        remaining = np.exp(-np.maximum(times - self._time, 0) / EMOTION_EASE_S)[:, None]
+        amounts = self._target + remaining * (self._now - self._target)
+        self._time, self._now = float(times[-1]), amounts[-1]
+        return amounts
 
 
 def _amounts(emotion: str, intensity: float) -> np.ndarray:
     return Timeline.constant(emotion, intensity).amounts(np.zeros(1))[0]
 
 
-class Session:
-    """One microphone: sound that is pushed in, and the frames that come out. stream: makes them from the sound"""
+class MicrophoneSession:
+    """One microphone: audio is pushed in, and the frames that it completes come out.
+
+    Parameters
+    ----------
+    performer : Performer
+        Makes the frames.
+    rate : int
+        Sampling rate of the microphone in Hz.
+    fps : float
+        Frames per second.
+    """
 
     def __init__(self, performer: Performer, rate: int, fps: float):
         self.stream = Stream(AudioStream(self._pieces(), rate, "the microphone"), fps, performer)
-        self.turn = HeadTurner(performer.binding)
-        self.rate, self.sound = rate, 0.0  # s that came
+        self.turner = HeadTurner(performer.binding)
+        self.rate, self.audio_s = rate, 0.0
         self.frames = 0
-        self._given: list[np.ndarray] = []
-        self._made: list[Chunk] = []
-        self._asking = self._ended = False
+        self._pushed: list[np.ndarray] = []
+        self._chunks: list[Chunk] = []
+        self._waiting = self._ended = False  # for audio; for good
         self._error: Exception | None = None
         self._changed = threading.Condition()
         self._thread = threading.Thread(target=self._run, daemon=True)
         self._thread.start()
 
     def push(self, samples: np.ndarray) -> np.ndarray:
-        """The frames that more samples (N,) make known, (T, 1 + S + 18) float32: time, coordinates, rotations.
+        """Return the frames that more samples (N,) complete.
 
-        Raises what the stream raised.
+        Returns
+        -------
+        (T * (1 + S + 18),) float32
+            For each frame its time, coordinates (S,), and the rotations (3, 3) of head and eyes.
+
+        Raises
+        ------
+        TalkemoError
+            The frames take too long, or what the stream raised.
         """
         with self._changed:
-            self._given.append(samples)
-            self._asking = False
+            self._pushed.append(samples)
+            self._waiting = False
             self._changed.notify_all()
-            if not self._changed.wait_for(lambda: self._asking or self._ended, WAIT):
-                raise TalkemoError("the sound could not be followed", "end other programs")
+            if not self._changed.wait_for(lambda: self._waiting or self._ended, PIECE_TIMEOUT_S):
+                raise TalkemoError("the audio could not be followed", "end other programs")
             if self._error:
                 raise self._error
-            made, self._made = self._made, []
-        self.sound += len(samples) / self.rate
-        self.frames += sum(map(len, made))
-        return np.concatenate([self._rows(chunk) for chunk in made] or [np.zeros(0, np.float32)])
+            chunks, self._chunks = self._chunks, []
+        self.audio_s += len(samples) / self.rate
+        self.frames += sum(map(len, chunks))
+        return np.concatenate([self._rows(chunk) for chunk in chunks] or [np.zeros(0, np.float32)])
 
     def close(self) -> None:
-        """End it, and wait until nothing is computed any more."""
+        """End the session, and wait until nothing is computed any more."""
         self._end()
-        self._thread.join(WAIT)
+        self._thread.join(PIECE_TIMEOUT_S)
 
     def _end(self) -> None:
         with self._changed:
@@ -107,49 +136,72 @@ class Session:
             self._changed.notify_all()
 
     def _run(self) -> None:
+        """Collect the chunks of the stream; runs in a thread of its own."""
         try:
             for chunk in self.stream:
                 with self._changed:
-                    self._made.append(chunk)
+                    self._chunks.append(chunk)
         except Exception as error:
             self._error = error
         self._end()
 
     def _pieces(self) -> Iterator[np.ndarray]:
+        """The audio that was pushed; waits for more, and says so by `_waiting`."""
         while True:
             with self._changed:
-                if not self._given:
-                    self._asking = True
+                if not self._pushed:
+                    self._waiting = True
                     self._changed.notify_all()
-                self._changed.wait_for(lambda: self._given or self._ended)
+                self._changed.wait_for(lambda: self._pushed or self._ended)
                 if self._ended:
                     return
-                given, self._given = self._given, []
-            yield from given
+                pieces, self._pushed = self._pushed, []
+            yield from pieces
 
     def _rows(self, chunk: Chunk) -> np.ndarray:
-        turn = self.turn
-        still = np.tile(np.eye(3, dtype=np.float32), (len(chunk), 1, 1))
-        head = still if chunk.head is None else turn.head(chunk.head)
-        eyes = still if chunk.gaze is None else turn.eye_rotations(chunk.gaze)
-        parts = (chunk.times[:, None], chunk.coordinates, head.reshape(-1, 9), eyes.reshape(-1, 9))
-        return np.concatenate(parts, 1).astype("<f4").ravel()
+        """The frames of a chunk as `push` returns them."""
+        identity = np.tile(np.eye(3, dtype=np.float32), (len(chunk), 1, 1))
+        head = identity if chunk.head is None else self.turner.head(chunk.head)
+        eyes = identity if chunk.gaze is None else self.turner.eye_rotations(chunk.gaze)
+        columns = (
+            chunk.times[:, None],
+            chunk.coordinates,
+            head.reshape(-1, 9),
+            eyes.reshape(-1, 9),
+        )
+        return np.concatenate(columns, 1).astype("<f4").ravel()
 
 
 @dataclass
-class Figures:
-    """What a live page did: seconds of sound, frames, the page's own latency in s, and the pictures that it drew."""
+class LiveMetrics:
+    """What a live page did."""
 
-    sound: float = 0.0
+    audio_s: float = 0.0
     frames: int = 0
-    latency: float = 0.0
-    shown: int = 0
+    latency_s: float = 0.0  # of the page: from audio to what is shown
+    shown_frames: int = 0
 
 
 class Live(ThreadingHTTPServer):
-    """The server of one face. address: of the page, to be opened in a browser on this machine
+    """The server of one face.
 
-    port: to listen on; 0 for any. Raises InputError for an emotion or a style that is unknown and a port in use.
+    Parameters
+    ----------
+    models : Models
+        The networks.
+    binding : Binding
+        The mesh.
+    acting : ActingOptions, optional
+        How the face acts at first; its timeline is not used.
+    fps : float
+        Frames per second.
+    port : int
+        Port to listen on; 0 for any free one.
+
+    Raises
+    ------
+    InputError
+        An emotion or a style is unknown, or the port is in use.
     """
 
     daemon_threads = True
@@ -158,31 +210,26 @@ class Live(ThreadingHTTPServer):
         self,
         models: Models,
         binding: Binding,
+        acting: ActingOptions | None = None,
         *,
-        emotion: str = "neutral",
-        intensity: float = 1.0,
-        style: str | None = None,
-        seed: int = 0,
         fps: float = 60.0,
         port: int = 0,
     ):
-        self.manner = ActingSettings.of(
-            emotion, intensity, None, style, seed, "auto", "auto", "auto"
-        )
-        self.mood = Mood(emotion, intensity)
-        models.talking.style(style)
+        acting = acting or ActingOptions()
+        self.emotion = LiveEmotion(acting.emotion, acting.intensity)
+        self.plan = replace(ActingPlan.of(acting), emotions=self.emotion)
         self.models, self.binding, self.fps = models, binding, fps
-        self.secret, self.figures = secrets.token_urlsafe(16), Figures()
-        self.session: Session | None = None
-        self.one_at_a_time = threading.Lock()
-        header = bound_header(binding, 0, fps, {})
-        shown = {
+        self.secret, self.metrics = secrets.token_urlsafe(16), LiveMetrics()
+        self.session: MicrophoneSession | None = None
+        self.lock = threading.Lock()  # held while a request is answered
+        header = bound_header(binding, 0, fps, {}, HeadTurner(binding))
+        data = {
+            **face_data(header),
             "name": binding.mesh.name,
             "emotions": list(EMOTIONS),
-            "emotion": emotion,
-            "intensity": intensity,
+            "emotion": acting.emotion,
+            "intensity": acting.intensity,
         }
-        data = {**face_data(replace(header, turn=HeadTurner(binding))), **shown}
         self.page = page_text("live.html", data).encode()
         self.warm_up()
         try:
@@ -194,110 +241,115 @@ class Live(ThreadingHTTPServer):
 
     @property
     def address(self) -> str:
-        """Where the page is."""
+        """URL of the page."""
         return f"http://127.0.0.1:{self.server_address[1]}/{self.secret}/"
 
     def warm_up(self) -> None:
-        """Make frames of a little silence, so that the first ones of a person do not have to wait."""
-        self.begin(16000).push(np.zeros(16000, np.float32))
+        """Make frames of a second of silence, so that the first ones of a person do not wait."""
+        self.begin(WARM_UP_RATE_HZ).push(np.zeros(WARM_UP_RATE_HZ, np.float32))
 
-    def begin(self, rate: int) -> Session:
-        """Begin anew, with a microphone of so many samples a second. Raises InputError for an unusable rate."""
+    def begin(self, rate: int) -> MicrophoneSession:
+        """Begin a session with a microphone of this sampling rate in Hz, and end the last one.
+
+        Raises
+        ------
+        InputError
+            The rate is unusable.
+        """
         if self.session:
             self.session.close()
-        performer = Performer(self.models, self.binding, replace(self.manner, course=self.mood))  # type: ignore[arg-type]
-        self.mood._time = 0.0
-        self.session = Session(performer, rate, self.fps)
-        self.figures = Figures()
+        performer = Performer(self.models, self.binding, self.plan)
+        self.emotion.restart()
+        self.session = MicrophoneSession(performer, rate, self.fps)
+        self.metrics = LiveMetrics()
         return self.session
 
     def server_close(self) -> None:
-        """End the session too."""
+        """End the session and the server."""
         if self.session:
             self.session.close()
         super().server_close()
 
 
 class _Handler(BaseHTTPRequestHandler):
+    """Answers the requests of the page."""
+
     server: Live
     protocol_version = "HTTP/1.1"
     server_version, sys_version = "talkemo", ""
     timeout = 60.0
 
     def do_GET(self) -> None:
-        name = self._asked()
+        name = self._requested()
         if name == "":
             self._answer(200, self.server.page, "text/html; charset=utf-8")
-        elif name in SCRIPTS:
+        elif name in PAGE_SCRIPTS:
             self._answer(200, (WEB / name).read_bytes(), "text/javascript; charset=utf-8")
         elif name is not None:
             self._answer(404, b"no such page")
 
     def do_POST(self) -> None:
-        name = self._asked()
+        name = self._requested()
         if name is None:
             return
-        options = {key: values[0] for key, values in parse_qs(urlsplit(self.path).query).items()}
+        query = {key: values[0] for key, values in parse_qs(urlsplit(self.path).query).items()}
         size = self.headers.get("Content-Length", "0")
-        if not size.isdigit() or int(size) > LONGEST_REQUEST:
+        if not size.isdigit() or int(size) > MAX_REQUEST_BYTES:
             self.close_connection = True
             self._answer(413, b"too much at a time")
             return
         body = self.rfile.read(int(size))
         try:
-            with self.server.one_at_a_time:
-                self._answer(200, self._do(name, options, body), "application/octet-stream")
+            with self.server.lock:
+                self._answer(200, self._run(name, query, body), "application/octet-stream")
         except TalkemoError as error:
             self._answer(400, f"{error.message}; {error.hint}".encode())
         except (ValueError, KeyError):
             self._answer(400, b"not what the page sends")
 
-    def _do(self, name: str, options: dict[str, str], body: bytes) -> bytes:
+    def _run(self, name: str, query: dict[str, str], body: bytes) -> bytes:
+        """Run a command of the page and return the answer."""
         server = self.server
         if name == "start":
-            rate = float(options["rate"])
+            rate = float(query["rate"])
             if not SAMPLE_RATE_RANGE[0] <= rate <= SAMPLE_RATE_RANGE[1]:
                 raise InputError(f"{rate:g} samples a second", "choose another microphone")
             server.begin(round(rate))
             return b""
         if name == "mood":
-            server.mood.change(options["emotion"], float(options["intensity"]))
+            server.emotion.change(query["emotion"], float(query["intensity"]))
             return b""
         if name != "sound" or server.session is None:
             raise ValueError(name)
-        found = server.session.push(np.frombuffer(body, "<f4"))
-        server.figures = Figures(
-            server.session.sound,
-            server.session.frames,
-            float(options["latency"]),
-            int(options["shown"]),
+        session = server.session
+        rows = session.push(np.frombuffer(body, "<f4"))
+        server.metrics = LiveMetrics(
+            session.audio_s, session.frames, float(query["latency"]), int(query["shown"])
         )
-        return found.tobytes()
+        return rows.tobytes()
 
-    def _asked(self) -> str | None:
-        """What is asked for under the secret address; of anybody else the request is refused."""
+    def _requested(self) -> str | None:
+        """The name that is requested under the secret address; other requests are refused."""
         parts = urlsplit(self.path).path.split("/", 2)
         host = self.headers.get("Host", "").rpartition(":")[0]
+        secret = self.server.secret.encode()
         if (
-            host not in ("127.0.0.1", "localhost")
-            or len(parts) < 3
-            or not secrets.compare_digest(
-                parts[1].encode("utf-8", "replace"), self.server.secret.encode()
-            )
+            host in ("127.0.0.1", "localhost")
+            and len(parts) == 3
+            and secrets.compare_digest(parts[1].encode("utf-8", "replace"), secret)
         ):
-            self.close_connection = True
-            self._answer(403, b"the page has another address")
-            return None
-        return parts[2]
+            return parts[2]
+        self.close_connection = True
+        self._answer(403, b"the page has another address")
+        return None
 
     def _answer(self, status: int, body: bytes, kind: str = "text/plain; charset=utf-8") -> None:
-        own = "default-src 'self'; script-src 'self' 'unsafe-inline'; style-src 'unsafe-inline'; img-src data:"
         with suppress(BrokenPipeError, ConnectionResetError):
             self.send_response(status)
             for key, value in {
                 "Content-Type": kind,
                 "Content-Length": str(len(body)),
-                "Content-Security-Policy": own,
+                "Content-Security-Policy": CONTENT_SECURITY_POLICY,
                 "Cache-Control": "no-store",
                 "X-Content-Type-Options": "nosniff",
                 "Referrer-Policy": "no-referrer",
@@ -307,4 +359,4 @@ class _Handler(BaseHTTPRequestHandler):
             self.wfile.write(body)
 
     def log_message(self, *_: Any) -> None:
-        """Nothing is said of requests."""
+        """Log no requests."""

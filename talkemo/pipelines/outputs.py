@@ -1,4 +1,4 @@
-"""What animate, transfer and reconstruct share: options of what is written, checks of where, and the writing itself."""
+"""Writing animations: the checks of outputs, the writing itself, and what functions return."""
 
 from __future__ import annotations
 
@@ -14,73 +14,66 @@ from ..audio.recording import Audio
 from ..errors import InputError
 from ..face.motion import Motion
 from ..files.writing import check_folder, check_output
-from ..formats.animation import Frames, Header, machine_failures
+from ..formats.animation import Frames, Header, Writer, machine_failures
 from ..formats.registry import BAKED_FORMATS, FORMATS, SEQUENCE_FORMATS, open_writer
+from .option_groups import ExportOptions, PathLike
 
-FPS = (1.0, 240.0)
-MODES = ("off", "auto")  # of what is done by itself or not at all
-FRAMES_AT_A_TIME = 128  # frames made and written at a time
+FPS_LIMITS = (1.0, 240.0)  # frames per second, lowest and highest
+OUTPUT_CHUNK_FRAMES = 128  # frames that are computed and written at a time, which bounds memory
 Progress = Callable[[int, int], None]  # called with the frames done and their total
-PathLike = str | Path
-
-
-@dataclass(frozen=True)
-class ExportOptions:
-    """How animations are written.
-
-    size: pixels on a side of a video, or its width and height
-    bake: whether a .glb or USD has each frame as it is, exact, instead of ARKit's 52 shapes
-    sequence: obj or ply, the meshes of a folder
-    """
-
-    size: int | tuple[int, int] = 512
-    bake: bool = False
-    sequence: str = "obj"
 
 
 @dataclass(frozen=True, eq=False)
 class Result:
-    """What a function made.
+    """What `animate`, `transfer` and `reconstruct` return.
 
-    outputs: files and folders written; frames, fps; seconds: of sound or animation
-    binding_error_mm: median distance between the face model and the mesh, canonical mm
-    metrics: what the writers report, such as the residual of ARKit's shapes
-    motion: of the canonical face; vertices (T, N, 3), landmarks68 (T, 68, 3) and arkit (T, 52), float32: only where no
-        outputs were asked for, and None otherwise, so that length costs no memory
+    The arrays and the motion are None where outputs were written, so that memory does not grow with
+    length.
     """
 
-    outputs: list[Path]
+    outputs: list[Path]  # files and folders written
     frames: int
     fps: float
-    seconds: float
-    binding_error_mm: float
-    metrics: dict[str, float] = field(default_factory=dict)
-    motion: Motion | None = None
-    vertices: np.ndarray | None = None
-    landmarks68: np.ndarray | None = None
-    arkit: np.ndarray | None = None
+    seconds: float  # duration of the audio or the animation
+    binding_error_mm: float  # median distance between face model and mesh, canonical mm
+    metrics: dict[str, float] = field(default_factory=dict)  # of writers: error of ARKit's weights
+    motion: Motion | None = None  # of the canonical face
+    vertices: np.ndarray | None = None  # (T, N, 3) float32
+    landmarks68: np.ndarray | None = None  # (T, 68, 3) float32
+    arkit: np.ndarray | None = None  # (T, 52) float32 in [0, 1]
+
+
+def as_paths(outputs: PathLike | Sequence[PathLike] | None) -> list[Path]:
+    """Return one output, several or none as a list of paths."""
+    if isinstance(outputs, str | Path):
+        return [Path(outputs)]
+    return [Path(output) for output in outputs or ()]
 
 
 def output_paths(
     outputs: PathLike | Sequence[PathLike] | None,
     export: ExportOptions,
-    inputs: Iterable[PathLike | None],
+    inputs: Iterable[object],
 ) -> list[Path]:
-    """The outputs as paths: files with a known ending or folders, where they can be written, and none of the inputs.
+    """Return the outputs as paths, after checking that all of them can be written.
 
-    Raises InputError for any that is not, and for export options that are unknown or meaningless.
+    Parameters
+    ----------
+    outputs : path, sequence of paths or None
+        Files with a known ending, and folders for meshes.
+    export : ExportOptions
+        How they are written.
+    inputs : iterable
+        What is read; paths among it must not be overwritten, anything else is ignored.
+
+    Raises
+    ------
+    InputError
+        An output cannot be written, or an export option is unknown or has no effect.
     """
-    if export.sequence not in SEQUENCE_FORMATS:
-        raise InputError(
-            f"unknown kind of mesh '{export.sequence}'", f"choose {' or '.join(SEQUENCE_FORMATS)}"
-        )
-    named = [outputs] if isinstance(outputs, str | Path) else list(outputs or ())
-    paths = [Path(output) for output in named]
-    if export.bake and not any(path.suffix.lower() in BAKED_FORMATS for path in paths):
-        raise InputError(
-            "nothing to bake", f"baking is for outputs that end in {', '.join(BAKED_FORMATS)}"
-        )
-    sources = [source for source in inputs if source is not None]
+    paths = as_paths(outputs)
+    _check_export(export, paths)
+    sources = [source for source in inputs if isinstance(source, str | Path)]
     for path in paths:
         if str(path) == "-":
             raise InputError("animations are not written to standard output", "name a file by -o")
@@ -101,28 +94,54 @@ def output_paths(
     return paths
 
 
+def _check_export(export: ExportOptions, paths: list[Path]) -> None:
+    """Raise InputError for export options that are unknown or have no effect on the outputs."""
+    if export.sequence not in SEQUENCE_FORMATS:
+        raise InputError(
+            f"unknown kind of mesh '{export.sequence}'", f"choose {' or '.join(SEQUENCE_FORMATS)}"
+        )
+    if export.bake and not any(path.suffix.lower() in BAKED_FORMATS for path in paths):
+        raise InputError(
+            "nothing to bake", f"baking is for outputs that end in {', '.join(BAKED_FORMATS)}"
+        )
+
+
 def check_fps(fps: float) -> None:
     """Raise InputError for an unusable frame rate."""
-    if not FPS[0] <= fps <= FPS[1]:
-        raise InputError(f"{fps:g} frames a second", f"choose from {FPS[0]:g} to {FPS[1]:g}")
+    low, high = FPS_LIMITS
+    if not low <= fps <= high:
+        raise InputError(f"{fps:g} frames a second", f"choose from {low:g} to {high:g}")
 
 
 def frame_count(seconds: float, fps: float) -> int:
-    """How many frames so much sound has, at least one."""
+    """Return the number of frames for a duration, at least one."""
     return max(1, int(np.ceil(seconds * fps - 1e-6)))
 
 
-def check_mode(mode: str, what: str) -> bool:
-    """Whether something moves by itself. Raises InputError for a word that is none of MODES."""
-    if mode not in MODES:
-        raise InputError(f"unknown {what} '{mode}'", f"choose {' or '.join(MODES)}")
+def check_mode(mode: str, name: str) -> bool:
+    """Return whether an automatic motion is on.
+
+    Parameters
+    ----------
+    mode : str
+        auto or off.
+    name : str
+        What it switches, for the message.
+
+    Raises
+    ------
+    InputError
+        The mode is neither.
+    """
+    if mode not in ("off", "auto"):
+        raise InputError(f"unknown {name} '{mode}'", "choose off or auto")
     return mode == "auto"
 
 
 def write_animation(
     paths: list[Path],
     header: Header,
-    parts: Iterable[tuple[Motion, Frames]],
+    chunks: Iterable[tuple[Motion, Frames]],
     *,
     export: ExportOptions,
     audio: Audio | None = None,
@@ -130,29 +149,37 @@ def write_animation(
     binding_error_mm: float = 0.0,
     progress: Progress | None = None,
 ) -> Result:
-    """Write an animation to every path, part by part; without paths the result holds its arrays."""
-    kept: list[tuple[Motion, Frames]] = []
+    """Write an animation to all paths, chunk by chunk; without paths the result holds its arrays.
+
+    Parameters
+    ----------
+    paths : list of Path
+        What `output_paths` returned.
+    header : Header
+        What writers need to know before the first frame.
+    chunks : iterable of (Motion, Frames)
+        Consecutive motion of the canonical face, and the frames of the mesh that show it.
+    export : ExportOptions
+        How the outputs are written.
+    audio : Audio, optional
+        For videos and pages.
+    seconds : float, optional
+        Duration of the audio, by default that of the frames.
+    binding_error_mm : float
+        Goes into the result.
+    progress : callable, optional
+        Called with the frames done and their total.
+    """
+    in_memory: list[tuple[Motion, Frames]] = []
     done = 0
     with ExitStack() as stack:
-        writers = [
-            stack.enter_context(
-                open_writer(
-                    path,
-                    header,
-                    audio=audio,
-                    size=export.size,
-                    bake=export.bake,
-                    sequence=export.sequence,
-                )
-            )
-            for path in paths
-        ]
-        for motion, frames in parts:
+        writers = [stack.enter_context(_writer(path, header, export, audio)) for path in paths]
+        for motion, frames in chunks:
             for path, writer in zip(paths, writers):
                 with machine_failures(path):
                     writer.write(frames)
             if not writers:
-                kept.append((motion, frames))
+                in_memory.append((motion, frames))
             done += len(motion)
             if progress:
                 progress(done, header.frames)
@@ -165,18 +192,24 @@ def write_animation(
         seconds=header.frames / header.fps if seconds is None else seconds,
         binding_error_mm=binding_error_mm,
         metrics={name: value for writer in writers for name, value in writer.metrics.items()},
-        **_joined(kept),
+        **_joined(in_memory),
     )
 
 
-def _joined(parts: list[tuple[Motion, Frames]]) -> dict[str, Any]:
-    """The motion and the arrays of consecutive parts, by their names in `Result`."""
-    if not parts:
+def _writer(path: Path, header: Header, export: ExportOptions, audio: Audio | None) -> Writer:
+    return open_writer(
+        path, header, audio=audio, size=export.size, bake=export.bake, sequence=export.sequence
+    )
+
+
+def _joined(chunks: list[tuple[Motion, Frames]]) -> dict[str, Any]:
+    """The motion and the arrays of consecutive chunks, by their names in `Result`."""
+    if not chunks:
         return {}
-    times = np.concatenate([motion.times for motion, _ in parts])
-    coordinates = np.concatenate([motion.coordinates for motion, _ in parts])
-    arrays = ("vertices", "landmarks68", "arkit")
+    times = np.concatenate([motion.times for motion, _ in chunks])
+    coordinates = np.concatenate([motion.coordinates for motion, _ in chunks])
+    names = ("vertices", "landmarks68", "arkit")
     return {
         "motion": Motion(times, coordinates),
-        **{name: np.concatenate([getattr(frames, name) for _, frames in parts]) for name in arrays},
+        **{name: np.concatenate([getattr(frames, name) for _, frames in chunks]) for name in names},
     }

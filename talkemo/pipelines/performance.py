@@ -1,11 +1,14 @@
-"""What animate, stream and live share: from the motion of speech to frames of a face that shows an emotion and is alive."""
+"""From the motion of speech to frames of a face that shows an emotion, blinks and moves its head.
+
+Shared by `animate`, `stream` and `live`.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -16,154 +19,202 @@ from ..expression.emotions import EMOTIONS, Timeline, one_hot
 from ..expression.head_motion import Gaze, HeadMotion, weights_with_gaze
 from ..expression.liveliness import Liveliness
 from ..face.motion import Motion
-from ..formats.animation import Frames, Header
+from ..formats.animation import Frames, Header, Turn
 from ..weights.models import Models
-from .outputs import PathLike, check_mode
+from .option_groups import ActingOptions, EmotionOptions
+from .outputs import check_mode
 
-# A page has every emotion, for its viewer to mix.
-MOODS = tuple(name for name in EMOTIONS if name != "neutral")
+# A page stores the effect of each of these emotions, so that its viewer can mix them.
+PAGE_EMOTIONS = tuple(name for name in EMOTIONS if name != "neutral")
+
+
+class EmotionSource(Protocol):
+    """Emotions over time: a Timeline, or an emotion that changes while the face speaks."""
+
+    @property
+    def shown(self) -> np.ndarray:
+        """Which emotions occur, (8,) bool."""
+
+    def amounts(self, times: np.ndarray) -> np.ndarray:
+        """Amount of each emotion (T, 8) at times (T,) s."""
 
 
 @dataclass(frozen=True)
-class ActingSettings:
-    """How a face speaks. course: of its emotions; style: None for the default; blinks: a minute; meta: of an animation"""
+class ActingPlan:
+    """Acting options after their checks, with the timeline read."""
 
-    course: Timeline
-    style: str | None
-    seed: int
-    blinks: float
-    head: bool
-    gaze: bool
-    meta: dict[str, Any]
+    options: ActingOptions
+    emotions: EmotionSource
+    blinks_per_minute: float
+    head_moves: bool
+    eyes_move: bool
 
     @classmethod
-    def of(
-        cls,
-        emotion: str,
-        intensity: float,
-        timeline: PathLike | Timeline | None,
-        style: str | None,
-        seed: int,
-        blink: str | float,
-        head: str,
-        gaze: str,
-    ) -> ActingSettings:
-        """From the options of `animate`. Raises InputError for anything unknown."""
-        course, rate = make_timeline(emotion, intensity, timeline), blink_rate(blink)
-        meta = {
-            **emotion_meta(emotion, intensity, timeline),
-            "style": style or "default",
-            "seed": seed,
-            "blinks_a_minute": rate,
-            "head": head,
-            "gaze": gaze,
-        }
-        moves, looks = check_mode(head, "head motion"), check_mode(gaze, "gaze")
-        return cls(course, style, seed, rate, moves, looks, meta)
-
-
-def make_timeline(emotion: str, intensity: float, timeline: PathLike | Timeline | None) -> Timeline:
-    """A timeline, or one emotion throughout, scaled by an intensity."""
-    if timeline is None:
-        return Timeline.constant(emotion, intensity)
-    return (timeline if isinstance(timeline, Timeline) else Timeline.read(timeline)).scaled(
-        intensity
-    )
-
-
-def emotion_meta(
-    emotion: str, intensity: float, timeline: PathLike | Timeline | None
-) -> dict[str, Any]:
-    """What an animation's metadata says of its emotion."""
-    if timeline is None:
-        return {"emotion": emotion, "intensity": intensity}
-    return {
-        "timeline": Path(timeline).name if isinstance(timeline, str | Path) else "timeline",
-        "intensity": intensity,
-    }
-
-
-def weights_meta(models: Models, emotional: bool) -> dict[str, Any]:
-    """What an animation's metadata says of its weights."""
-    meta = {"set": models.name, "talking": models.talking.settings.get("steps")}
-    return {**meta, "emotion": models.emotion.settings.get("iterations")} if emotional else meta
-
-
-class Performer:
-    """Makes frames of a bound mesh from the motion of speech, part by part.
-
-    moods: emotions whose change of the motion the frames have besides, see `Frames.moods`
-    """
-
-    def __init__(
-        self, models: Models, binding: Binding, manner: ActingSettings, moods: Iterable[str] = ()
-    ):
-        face, seed = models.face, manner.seed
-        self.binding, self.manner = binding, manner
-        self.models = models
-        self.life, self.blinking = Liveliness(face, seed), Blinking(face, manner.blinks, seed)
-        self.turning, self.looking = HeadMotion(seed), Gaze(seed)
-        self.lives = {name: Liveliness(face, seed) for name in moods}
-
-    @property
-    def emotional(self) -> bool:
-        """Whether any emotion but neutral is shown."""
-        return bool(self.manner.course.shown[1:].any())
+    def of(cls, options: ActingOptions) -> ActingPlan:
+        """Check the options and read the timeline. Raises InputError for anything unknown."""
+        return cls(
+            options,
+            timeline_of(options),
+            blink_rate(options.blink),
+            check_mode(options.head, "head motion"),
+            check_mode(options.gaze, "gaze"),
+        )
 
     @property
     def meta(self) -> dict[str, Any]:
-        """Metadata of an animation, but for its sound."""
-        weights = weights_meta(self.models, self.emotional)
+        """Metadata of an animation about its acting."""
+        options = self.options
+        return {
+            **emotion_meta(options),
+            "style": options.style or "default",
+            "seed": options.seed,
+            "blinks_a_minute": self.blinks_per_minute,
+            "head": options.head,
+            "gaze": options.gaze,
+        }
+
+
+def timeline_of(options: EmotionOptions) -> Timeline:
+    """Return the timeline of the options, or their one emotion throughout, at their intensity.
+
+    Raises
+    ------
+    InputError
+        The emotion, the intensity or the timeline file is unusable.
+    """
+    timeline = options.timeline
+    if timeline is None:
+        return Timeline.constant(options.emotion, options.intensity)
+    if not isinstance(timeline, Timeline):
+        timeline = Timeline.read(timeline)
+    return timeline.scaled(options.intensity)
+
+
+def emotion_meta(options: EmotionOptions) -> dict[str, Any]:
+    """Return the metadata of an animation about its emotion."""
+    timeline = options.timeline
+    if timeline is None:
+        return {"emotion": options.emotion, "intensity": options.intensity}
+    name = "timeline" if isinstance(timeline, Timeline) else Path(timeline).name
+    return {"timeline": name, "intensity": options.intensity}
+
+
+class Performer:
+    """Turns the motion of speech into frames of a bound mesh, one chunk after the other.
+
+    Parameters
+    ----------
+    models : Models
+        The networks and the canonical face.
+    binding : Binding
+        The mesh.
+    plan : ActingPlan
+        How the face acts.
+    page_emotions : iterable of str
+        Emotions whose effect on the motion the frames carry as well, see `Frames.moods`.
+
+    Raises
+    ------
+    InputError
+        The speaking style is unknown.
+    """
+
+    def __init__(
+        self,
+        models: Models,
+        binding: Binding,
+        plan: ActingPlan,
+        page_emotions: Iterable[str] = (),
+    ):
+        models.talking.style(plan.options.style)
+        face, seed = models.face, plan.options.seed
+        self.models, self.binding, self.plan = models, binding, plan
+        self.liveliness = Liveliness(face, seed)
+        self.blinking = Blinking(face, plan.blinks_per_minute, seed)
+        self.head_motion, self.eye_motion = HeadMotion(seed), Gaze(seed)
+        self.page_liveliness = {name: Liveliness(face, seed) for name in page_emotions}
+
+    @property
+    def emotional(self) -> bool:
+        """Whether any emotion but neutral occurs."""
+        return bool(self.plan.emotions.shown[1:].any())
+
+    @property
+    def meta(self) -> dict[str, Any]:
+        """Metadata of an animation, without its audio."""
+        weights = {"set": self.models.name, "talking": self.models.talking.settings.get("steps")}
+        if self.emotional:
+            weights["emotion"] = self.models.emotion.settings.get("iterations")
         return {
             "talkemo": __version__,
             "mesh": self.binding.mesh.name,
-            **self.manner.meta,
+            **self.plan.meta,
             "weights": weights,
         }
 
-    def shown(self, plain: Motion) -> tuple[Motion, Motion]:
-        """The next motion of speech with its emotion, and that with blinks."""
-        motion = plain
+    def expressive(self, speech: Motion) -> tuple[Motion, Motion]:
+        """Return the motion of speech with its emotion, and the same with blinks."""
+        motion = speech
         if self.emotional:
-            amounts = self.life.amounts(motion, self.manner.course.amounts(motion.times))
-            motion = self.life.drift(self.models.emotion.transfer(motion, amounts), amounts)
+            wanted = self.plan.emotions.amounts(motion.times)
+            amounts = self.liveliness.amounts(motion, wanted)
+            motion = self.models.emotion.transfer(motion, amounts)
+            motion = self.liveliness.drift(motion, amounts)
         return motion, self.blinking.add(motion)
 
-    def turns(self, motion: Motion) -> tuple[np.ndarray | None, np.ndarray | None, np.ndarray]:
-        """Of a motion that is shown the rotations of its head, its gaze and its ARKit weights, see `Frames`."""
-        head = self.turning.rotations(motion.times) if self.manner.head else None
-        gaze = self.looking.angles(motion.times, head) if self.manner.gaze else None
+    def head_and_eyes(
+        self, motion: Motion
+    ) -> tuple[np.ndarray | None, np.ndarray | None, np.ndarray]:
+        """Return head rotations, gaze and ARKit weights of a motion.
+
+        Returns
+        -------
+        head : (T, 3, 3) or None
+            None if the head does not move.
+        gaze : (T, 2) or None
+            Pitch and yaw in radians; None if the eyes do not move.
+        arkit : (T, 52)
+            Weights in [0, 1].
+        """
+        plan = self.plan
+        head = self.head_motion.rotations(motion.times) if plan.head_moves else None
+        gaze = self.eye_motion.angles(motion.times, head) if plan.eyes_move else None
         arkit = motion.arkit(self.binding.face)
         return head, gaze, arkit if gaze is None else weights_with_gaze(arkit, gaze)
 
-    def __call__(self, plain: Motion) -> tuple[Motion, Frames]:
-        """The next motion of speech, as it is shown, and its frames."""
-        motion, shown = self.shown(plain)
-        head, gaze, arkit = self.turns(shown)
-        vertices = self.binding.vertices(shown.coordinates)
-        frames = Frames(
-            vertices, vertices[:, self.binding.landmarks68], arkit, head, gaze, shown.coordinates
-        )
-        return shown, self._with_moods(frames, plain, motion, shown) if self.lives else frames
+    def __call__(self, speech: Motion) -> tuple[Motion, Frames]:
+        """Return the next motion of speech as it is shown, and its frames."""
+        motion, blinking = self.expressive(speech)
+        head, gaze, arkit = self.head_and_eyes(blinking)
+        vertices = self.binding.vertices(blinking.coordinates)
+        landmarks = vertices[:, self.binding.landmarks68]
+        frames = Frames(vertices, landmarks, arkit, head, gaze, blinking.coordinates)
+        if self.page_liveliness:
+            frames = self._with_page_emotions(frames, speech, motion, blinking)
+        return blinking, frames
 
-    def _with_moods(self, frames: Frames, plain: Motion, motion: Motion, shown: Motion) -> Frames:
-        """Frames whose coordinates are those without an emotion, as long as one is asked for and not a timeline."""
-        transfer = self.models.emotion.transfer
-        moods = {
-            name: transfer(plain, alive.amounts(plain, one_hot(name)[None])).coordinates
-            - plain.coordinates
-            for name, alive in self.lives.items()
-        }
-        own = motion if "timeline" in self.manner.meta else plain
-        return replace(
-            frames,
-            coordinates=own.coordinates + shown.coordinates - motion.coordinates,
-            moods=moods,
-        )
+    def _with_page_emotions(
+        self, frames: Frames, speech: Motion, motion: Motion, blinking: Motion
+    ) -> Frames:
+        """Add the offsets of each emotion.
+
+        For a constant emotion, store the neutral coordinates, so that the viewer can add the
+        emotion itself.
+        """
+        moods = {}
+        for name, liveliness in self.page_liveliness.items():
+            amounts = liveliness.amounts(speech, one_hot(name)[None])
+            emotional = self.models.emotion.transfer(speech, amounts)
+            moods[name] = emotional.coordinates - speech.coordinates
+        base = speech if self.plan.options.timeline is None else motion
+        coordinates = base.coordinates + blinking.coordinates - motion.coordinates
+        return replace(frames, coordinates=coordinates, moods=moods)
 
 
-def bound_header(binding: Binding, frames: int, fps: float, meta: dict[str, Any]) -> Header:
-    """The header of an animation of a bound mesh."""
+def bound_header(
+    binding: Binding, frames: int, fps: float, meta: dict[str, Any], turn: Turn | None = None
+) -> Header:
+    """Return the header of an animation of a bound mesh; `turn` rotates its head and eyes."""
     from ..render.appearance import appearance_of
 
     mesh = binding.mesh
@@ -179,10 +230,5 @@ def bound_header(binding: Binding, frames: int, fps: float, meta: dict[str, Any]
         attributes=mesh.attributes,
         appearance=lambda: appearance_of(binding),
         basis=binding.basis,
+        turn=turn,
     )
-
-
-def bound_frames(binding: Binding, motion: Motion, vertices: np.ndarray) -> Frames:
-    """Frames of a bound mesh whose vertices (T, N, 3) show a motion."""
-    landmarks, arkit = vertices[:, binding.landmarks68], motion.arkit(binding.face)
-    return Frames(vertices, landmarks, arkit, coordinates=motion.coordinates)

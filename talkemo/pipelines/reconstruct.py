@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -32,13 +32,13 @@ from ..formats.mesh import save_ply
 from ..formats.mesh_types import Mesh
 from ..formats.obj import save_obj
 from ..geometry.rigid import nearest_rotation
-from ..options import option
 from ..render.preview import PREVIEW_ENDINGS, write_preview
 from ..weights.models import Models, load_models
 from ..weights.registry import DEFAULT_SET
 from .bind import bind
+from .option_groups import ReconstructOptions
 from .outputs import (
-    FRAMES_AT_A_TIME,
+    OUTPUT_CHUNK_FRAMES,
     ExportOptions,
     PathLike,
     Progress,
@@ -56,52 +56,6 @@ if TYPE_CHECKING:
 HEAD_SMOOTHING_FRAMES = 7  # the head's rotation is averaged over this window
 MODEL_PRIOR = 0.01  # penalty (mm² a vertex) on a squared coefficient of a user's face model
 NEUTRAL_ENDINGS = (".obj", ".ply")
-
-
-@dataclass(frozen=True)
-class ReconstructOptions:
-    """Options of `reconstruct`."""
-
-    fps: float | None = option(
-        None, "Frames per second of landmarks; by default the file's own, or 30."
-    )
-    picture: tuple[int, int] | None = option(
-        None,
-        "Image size in pixels, for landmarks that are fractions of its width and height.",
-        metavar="WIDTHxHEIGHT",
-    )
-    model: str | Path | None = option(
-        None,
-        "A face model whose topology the person's face gets: FaceScape's npz, FLAME's pkl, or the "
-        "folder of ICT FaceKit.",
-    )
-    head: bool = option(False, "Rotate the mesh with the person's head.")
-    emotion: str | None = option(None, "Change the performance to this emotion, or mix.")
-    intensity: float = option(1.0, "Strength of the emotion, 0 (unchanged) to 1 (full) up to 1.5.")
-    neutral: str | Path | None = option(
-        None, "Write the animated face at rest to this obj or ply file."
-    )
-    preview: str | Path | None = option(
-        None,
-        "Write the video with the landmarks and the fitted face drawn over it, to an mp4; of an "
-        "image, to a png.",
-    )
-    sync: str = option(
-        "off",
-        "auto moves the lips to where the audio has them, if a video's audio is early or late. The "
-        "delay is reported.",
-        metavar="auto|off",
-    )
-    number: int = option(
-        1, "Which face of a video with several, from 1 for the largest.", names=("--face",)
-    )
-    field_of_view: float | None = option(
-        None,
-        "Horizontal field of view of the video's camera, for a face close to it: about 65 for a "
-        "webcam.",
-        names=("--fov",),
-        metavar="DEGREES",
-    )
 
 
 def reconstruct(
@@ -380,8 +334,8 @@ def _frames(
     """Yield motion and frames of a capture on a target, chunk by chunk."""
     face = models.face
     head_rotation = smooth_head_rotation(capture.rotation)
-    for start in range(0, len(capture.shapes), FRAMES_AT_A_TIME):
-        chunk = slice(start, start + FRAMES_AT_A_TIME)
+    for start in range(0, len(capture.shapes), OUTPUT_CHUNK_FRAMES):
+        chunk = slice(start, start + OUTPUT_CHUNK_FRAMES)
         shapes, rotation = capture.shapes[chunk], head_rotation[chunk]
         captured = motion = Motion.from_weights(face, capture.time[chunk], shapes)
         arkit = shapes @ face.arkit_matrix

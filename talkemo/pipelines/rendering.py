@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -18,14 +18,14 @@ from ..formats.appearance import Appearance
 from ..formats.mesh_types import Mesh
 from ..formats.registry import open_animation
 from ..geometry.meshes import mesh_edges, vertex_normals
-from ..options import option
 from ..render import Renderer, new_renderer
 from ..render.appearance import appearance_of_header
 from ..render.view import View, fitted, frame_view, width_and_height
 from ..weights.models import Models, load_models
 from ..weights.registry import DEFAULT_SET
 from .bind import bind
-from .outputs import PathLike, Progress
+from .option_groups import PathLike, RenderOptions
+from .outputs import Progress
 
 RENDERED_IMAGE_ENDINGS = (".png",)
 RENDERED_VIDEO_ENDINGS = (".mp4", ".webm", ".gif")
@@ -43,52 +43,6 @@ HEATMAP_STOPS = np.array(
         [0.75, 0.1, 0.15],
     ]
 )
-
-
-@dataclass(frozen=True)
-class RenderOptions:
-    """What a rendered video or image shows."""
-
-    audio: PathLike | None = option(None, "Audio of the video.")
-    size: int | tuple[int, int] = option(
-        512, "Pixels on a side of the image, or width and height.", metavar="PIXELS|WIDTHxHEIGHT"
-    )
-    view: str = option("front", "front, three-quarter, side, left or right.")
-    time: float | None = option(
-        None, "Time in seconds of the frame in a .png; the middle if left out."
-    )
-    fps: float | None = option(None, "Frames per second of a mesh sequence; 30 if left out.")
-    fill: bool = option(True, "Give a mesh without eyes, teeth and brows some.")
-    compare: Sequence[PathLike] = option((), "Another animation, shown beside it; may be repeated.")
-    caption: str | None = option(None, "A line of text below the image.")
-    turntable: bool = option(False, "Turn the camera once around the face.")
-    wireframe: bool = option(False, "Draw the edges of the triangles.")
-    heatmap: bool = option(
-        False,
-        "Colour vertices by their distance from rest, or from the animation of --compare.",
-    )
-    sheet: bool = option(False, "Show eight frames in one .png.")
-
-    def check(self, output: Path) -> None:
-        """Raise InputError for options that do not fit the output or each other."""
-        width_and_height(self.size)
-        if self.time is not None and not 0 <= self.time < np.inf:
-            raise InputError(f"no frame at {self.time:g} s", "name a time of 0 or more, in seconds")
-        if self.sheet and (
-            self.time is not None or output.suffix.lower() not in RENDERED_IMAGE_ENDINGS
-        ):
-            raise InputError(
-                "a contact sheet is a .png of several frames", "name one by -o, without --time"
-            )
-        if len(self.compare) >= MAX_COMPARED_ANIMATIONS:
-            raise InputError(
-                f"{len(self.compare) + 1} animations side by side",
-                f"compare at most {MAX_COMPARED_ANIMATIONS}",
-            )
-        if self.heatmap and len(self.compare) > 1:
-            raise InputError(
-                "a heat map shows the distance from one animation", "name one by --compare"
-            )
 
 
 def render(
@@ -123,7 +77,7 @@ def render(
     endings = (*RENDERED_VIDEO_ENDINGS, *RENDERED_IMAGE_ENDINGS)
     audio_files = [] if settings.audio is None else [settings.audio]
     check_output(output, endings, animation, *settings.compare, *audio_files)
-    settings.check(output)
+    _check_options(settings, output)
     sources = [_open(path, settings.fps) for path in (animation, *settings.compare)]
     if settings.heatmap and len({source.shape[1] for source in sources}) > 1:
         raise InputError(
@@ -140,6 +94,28 @@ def render(
             _write_image(output, canvas, settings.time, settings.sheet)
         else:
             _write_video(output, canvas, settings.audio, progress)
+
+
+def _check_options(options: RenderOptions, output: Path) -> None:
+    """Raise InputError for options that do not fit the output or each other."""
+    width_and_height(options.size)
+    if options.time is not None and not 0 <= options.time < np.inf:
+        raise InputError(f"no frame at {options.time:g} s", "name a time of 0 or more, in seconds")
+    if options.sheet and (
+        options.time is not None or output.suffix.lower() not in RENDERED_IMAGE_ENDINGS
+    ):
+        raise InputError(
+            "a contact sheet is a .png of several frames", "name one by -o, without --time"
+        )
+    if len(options.compare) >= MAX_COMPARED_ANIMATIONS:
+        raise InputError(
+            f"{len(options.compare) + 1} animations side by side",
+            f"compare at most {MAX_COMPARED_ANIMATIONS}",
+        )
+    if options.heatmap and len(options.compare) > 1:
+        raise InputError(
+            "a heat map shows the distance from one animation", "name one by --compare"
+        )
 
 
 def header_of(source: Source) -> Header:

@@ -1,4 +1,4 @@
-"""Frames as the sound comes: the same as `animate` makes of the whole of it, a fixed time after the sound."""
+"""Frames while the audio is still coming: those that `animate` makes of the whole recording."""
 
 from __future__ import annotations
 
@@ -6,66 +6,61 @@ import sys
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
-from typing import IO
+from typing import IO, TYPE_CHECKING
 
 import numpy as np
 
 from ..audio.pipe import AudioStream, open_pipe
 from ..audio.recording import STANDARD_INPUT, Audio, audio_of_samples, open_audio
-from ..binding import Binding, FaceHint
-from ..expression.emotions import Timeline
+from ..binding import Binding
 from ..face.canonical import ARKIT_NAMES
 from ..face.motion import Motion, split_times
 from ..formats.frame_lines import first_line, json_lines, vertex_bytes
 from ..formats.mesh_types import Mesh
+from ..options import with_keywords
 from ..weights.models import Models, load_models
-from ..weights.registry import DEFAULT_SET
 from .bind import bind
-from .outputs import PathLike, check_fps, frame_count
-from .performance import ActingSettings, Performer
+from .option_groups import PathLike, StreamKeywords, StreamOptions
+from .outputs import check_fps, frame_count
+from .performance import ActingPlan, Performer
 
-PIECE = 0.04  # s of sound that are encoded, and of frames that come, at a time
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
+
+STREAM_CHUNK_S = 0.04  # s of audio that are encoded, and of frames that are returned, at a time
+StreamInput = PathLike | tuple[Iterable[np.ndarray] | np.ndarray, int] | Audio | AudioStream
 
 
 @dataclass(frozen=True, eq=False)
 class Chunk:
-    """Consecutive frames of a stream.
+    """Consecutive frames of a stream."""
 
-    times: (T,) s; coordinates: (T, S) of the canonical face's motion
-    arkit: (T, 52) float32 in [0, 1], in the order of `Stream.names`
-    head: (T, 3, 3), the head's rotation; gaze: (T, 2), pitch and yaw of the eyes in radians; None where they do not move
-    binding: of the mesh
-    """
-
-    times: np.ndarray
-    coordinates: np.ndarray
-    arkit: np.ndarray
-    head: np.ndarray | None
-    gaze: np.ndarray | None
-    binding: Binding
+    times: np.ndarray  # (T,) s
+    coordinates: np.ndarray  # (T, S) of the canonical face's motion
+    arkit: np.ndarray  # (T, 52) float32 in [0, 1], in the order of `Stream.names`
+    head: np.ndarray | None  # (T, 3, 3) rotations; None if the head does not move
+    gaze: np.ndarray | None  # (T, 2) pitch and yaw in radians; None if the eyes do not move
+    binding: Binding  # of the mesh
 
     def __len__(self) -> int:
         return len(self.times)
 
     @cached_property
     def vertices(self) -> np.ndarray:
-        """Vertices (T, N, 3) float32 of the mesh, whose head stays; made when they are first asked for."""
+        """Vertices (T, N, 3) float32 of the mesh without the head's rotation; made on demand."""
         return self.binding.vertices(self.coordinates)
 
     @property
     def landmarks68(self) -> np.ndarray:
-        """The iBUG points (T, 68, 3) on it."""
+        """The iBUG landmarks (T, 68, 3) on these vertices."""
         return self.vertices[:, self.binding.landmarks68]
 
 
 @dataclass(eq=False)
 class Stream:
-    """What `stream` returns: an iterator over chunks, once.
+    """What `stream` returns: an iterator over chunks, which runs once."""
 
-    fps: frames a second; binding: of the mesh; performer: what makes its frames
-    """
-
-    sound: Audio | AudioStream
+    audio: Audio | AudioStream
     fps: float
     performer: Performer
     names = ARKIT_NAMES
@@ -77,132 +72,134 @@ class Stream:
 
     @property
     def latency(self) -> float:
-        """How long a frame comes after its sound at most, s, besides the time that computing takes.
+        """Upper bound in s of a frame's delay after its audio, without the time of computation.
 
-        Features of speech depend on what is said next, and sound and frames come in pieces.
+        It consists of the look-ahead of the speech encoder, one chunk of audio and one of frames.
         """
-        return self.performer.models.talking.lookahead_s + PIECE + self.frames_at_a_time / self.fps
+        lookahead = self.performer.models.talking.lookahead_s
+        return lookahead + STREAM_CHUNK_S + self.frames_per_chunk / self.fps
 
     @property
-    def frames_at_a_time(self) -> int:
-        """The frames of a chunk."""
-        return max(1, int(PIECE * self.fps))
+    def frames_per_chunk(self) -> int:
+        """Frames of a chunk."""
+        return max(1, int(STREAM_CHUNK_S * self.fps))
 
     def __iter__(self) -> Iterator[Chunk]:
-        talking, style = self.performer.models.talking, self.performer.manner.style
-        for motion in talking.stream(self.sound, self._times(), style, PIECE):
-            part = self._heard(motion)
-            if not len(part):
+        performer = self.performer
+        talking, style = performer.models.talking, performer.plan.options.style
+        for motion in talking.stream(self.audio, self._times(), style, STREAM_CHUNK_S):
+            speech = self._within_audio(motion)
+            if not len(speech):
                 return
-            _, shown = self.performer.shown(part)
-            head, gaze, arkit = self.performer.turns(shown)
+            _, shown = performer.expressive(speech)
+            head, gaze, arkit = performer.head_and_eyes(shown)
             yield Chunk(shown.times, shown.coordinates, arkit, head, gaze, self.binding)
 
     def write(self, file: IO[bytes], form: str = "jsonl") -> int:
-        """Write the frames to a file or a pipe as they come; returns how many there were.
+        """Write frames to a file or a pipe as they come.
 
-        form: jsonl or vertices, see `formats.frame_lines`
+        Parameters
+        ----------
+        file : binary file
+            It is flushed after each chunk.
+        form : str
+            jsonl or vertices, see `formats.frame_lines`.
+
+        Returns
+        -------
+        int
+            Number of frames.
         """
-        lines = form == "jsonl"
-        shown = {"names": list(self.names)} if lines else {"vertices": len(self.binding.rest)}
-        file.write(first_line(self.fps, self.latency, shown))
+        as_lines = form == "jsonl"
+        content = {"names": list(self.names)} if as_lines else {"vertices": len(self.binding.rest)}
+        file.write(first_line(self.fps, self.latency, content))
         file.flush()
         count = 0
         for chunk in self:
-            turned = (chunk.arkit, chunk.head, chunk.gaze)
-            file.write(
-                json_lines(chunk.times, *turned)
-                if lines
-                else vertex_bytes(chunk.times, chunk.vertices)
-            )
+            if as_lines:
+                file.write(json_lines(chunk.times, chunk.arkit, chunk.head, chunk.gaze))
+            else:
+                file.write(vertex_bytes(chunk.times, chunk.vertices))
             file.flush()
             count += len(chunk)
         return count
 
     def _times(self) -> Iterator[np.ndarray]:
-        """The times of all frames, in parts; without an end as long as the sound has none."""
-        size = self.frames_at_a_time
-        if isinstance(self.sound, Audio):
-            yield from split_times(
-                np.arange(frame_count(self.sound.duration, self.fps)) / self.fps, size
-            )
+        """Times of all frames, in chunks; endless for audio whose length is not known."""
+        size = self.frames_per_chunk
+        if isinstance(self.audio, Audio):
+            count = frame_count(self.audio.duration, self.fps)
+            yield from split_times(np.arange(count) / self.fps, size)
             return
         start = 0
         while True:
             yield np.arange(start, start + size) / self.fps
             start += size
 
-    def _heard(self, motion: Motion) -> Motion:
-        """What of a motion is not after the end of the sound."""
-        if isinstance(self.sound, Audio) or not self.sound.ended:
+    def _within_audio(self, motion: Motion) -> Motion:
+        """The frames of a motion up to the end of the audio."""
+        if isinstance(self.audio, Audio) or not self.audio.ended:
             return motion
         first = round(float(motion.times[0]) * self.fps)
-        count = max(0, frame_count(self.sound.seconds, self.fps) - first)
+        count = max(0, frame_count(self.audio.seconds, self.fps) - first)
         loudness = None if motion.loudness is None else motion.loudness[:count]
         return Motion(motion.times[:count], motion.coordinates[:count], loudness)
 
 
 def stream(
     mesh: PathLike | Mesh | tuple[np.ndarray, np.ndarray] | Binding,
-    audio: PathLike | tuple[Iterable[np.ndarray] | np.ndarray, int] | Audio | AudioStream,
+    audio: StreamInput,
+    options: StreamOptions | None = None,
     *,
-    emotion: str = "neutral",
-    intensity: float = 1.0,
-    timeline: PathLike | Timeline | None = None,
-    style: str | None = None,
-    seed: int = 0,
-    blink: str | float = "auto",
-    head: str = "auto",
-    gaze: str = "auto",
-    fps: float = 60.0,
-    raw: int | None = None,
-    hint: FaceHint | None = None,
-    weights: PathLike = DEFAULT_SET,
-    device: str = "auto",
     models: Models | None = None,
-    cache: bool = True,
+    **keywords: Unpack[StreamKeywords],
 ) -> Stream:
-    """Make a face speak sound as it comes: an iterator over a few frames at a time, see `Chunk`.
+    """Make a face speak while the audio is still coming: an iterator over a few frames at a time.
 
         for chunk in talkemo.stream("face.obj", (microphone, 16000), emotion="happy"):
             send(chunk.times, chunk.arkit)
 
-    The frames are those that `animate` makes of the same sound, `Stream.latency` seconds after it and less time than a
-    computer needs for them.
+    The frames are those that `animate` makes of the same audio. They come `Stream.latency` seconds
+    after it, and the time of computation.
 
-    audio: a sound file; "-" for a wav that comes by standard input; (samples, rate in Hz), where samples are an array, or
-        an iterable of arrays (N,) or (N, channels) that come one after the other; or what `open_audio` returned
-    raw: samples a second of standard input that comes as 16-bit mono samples without a header
-    mesh and all others: see `animate`
-    Raises InputError for anything unusable, before the first frame as far as that is known by then.
+    Parameters
+    ----------
+    mesh
+        As of `animate`.
+    audio : path, "-", (samples, rate), Audio or AudioStream
+        An audio file; "-" for a wav from standard input; `samples`, an array or an iterable of
+        arrays (N,) or (N, channels), and their rate in Hz; or what `open_audio` returned.
+    options : StreamOptions, optional
+        All options in one object.
+    models : Models, optional
+        What `load_models` returned, instead of `weights` and `device`.
+    **keywords
+        Fields of StreamOptions, which replace those of `options`: those of `animate` without
+        `export`, and `raw`, the rate in Hz of standard input that is 16-bit mono samples without a
+        header.
+
+    Raises
+    ------
+    InputError
+        Anything unusable; before the first frame as far as it is known by then.
     """
-    manner = ActingSettings.of(emotion, intensity, timeline, style, seed, blink, head, gaze)
-    check_fps(fps)
-    models = models or load_models(weights, device=device)
-    binding = (
-        mesh
-        if isinstance(mesh, Binding)
-        else bind(mesh, hint=hint or FaceHint(), models=models, cache=cache)
-    )
-    models.talking.style(style)
-    performer = Performer(models, binding, manner)
-    return Stream(sound_of(audio, raw), fps, performer)
+    options = with_keywords(options or StreamOptions(), keywords)
+    plan = ActingPlan.of(options)
+    check_fps(options.fps)
+    models = models or load_models(options.weights, device=options.device)
+    binding = bind(mesh, hint=options.hint, models=models, cache=options.cache)
+    return Stream(_open(audio, options.raw), options.fps, Performer(models, binding, plan))
 
 
-def sound_of(
-    audio: PathLike | tuple[Iterable[np.ndarray] | np.ndarray, int] | Audio | AudioStream,
-    raw: int | None,
-) -> Audio | AudioStream:
-    """What `stream` takes for sound, as a recording or as sound that comes."""
+def _open(audio: StreamInput, raw: int | None) -> Audio | AudioStream:
+    """What `stream` takes as audio, as a recording or a stream."""
     if isinstance(audio, Audio | AudioStream):
         return audio
     if isinstance(audio, tuple):
         samples, rate = audio
-        return (
-            audio_of_samples(samples, rate)
-            if isinstance(samples, np.ndarray)
-            else AudioStream(samples, rate)
-        )
-    if str(audio) != STANDARD_INPUT:
-        return open_audio(audio)
-    return open_pipe(sys.stdin.buffer, raw)
+        if isinstance(samples, np.ndarray):
+            return audio_of_samples(samples, rate)
+        return AudioStream(samples, rate)
+    if str(audio) == STANDARD_INPUT:
+        return open_pipe(sys.stdin.buffer, raw)
+    return open_audio(audio)

@@ -1,0 +1,282 @@
+"""The options of animate, stream, transfer, reconstruct, render and batches, in groups.
+
+`talkemo --help` imports this module, so nothing here may load torch, scipy or a renderer.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TypedDict
+
+import numpy as np
+
+from ..audio.recording import Audio
+from ..binding import FaceHint
+from ..compute.devices import DEVICES
+from ..expression.emotions import EMOTIONS, Timeline
+from ..options import option
+from ..weights.registry import DEFAULT_SET
+
+PathLike = str | Path
+AUTO_OR_OFF = "auto|off"
+STREAM_FORMATS = ("jsonl", "vertices")
+
+
+@dataclass(frozen=True, kw_only=True)
+class EmotionOptions:
+    """Which emotion a face shows, and how strongly."""
+
+    emotion: str = option(
+        "neutral", f"{', '.join(EMOTIONS)}, or a mix such as happy:0.6,surprised:0.4."
+    )
+    intensity: float = option(
+        1.0, "Strength of the emotion or of the whole timeline: 0 (none) to 1 (full) to 1.5."
+    )
+    timeline: PathLike | Timeline | None = option(
+        None,
+        "A text file instead of --emotion: a line `start end emotion intensity` per span, times in "
+        "seconds.",
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class ActingOptions(EmotionOptions):
+    """How a face acts while it speaks."""
+
+    style: str = option(
+        "default", "Speaking style: default, or a training speaker's, such as grid_s1_s1."
+    )
+    seed: int = option(0, "Seed of blinks, head, gaze and the drift of brows and mouth.", minimum=0)
+    blink: str | float = option(
+        "auto",
+        "Blinks: as often as people who speak, never, or a number per minute.",
+        metavar="auto|off|RATE",
+    )
+    head: str = option(
+        "auto",
+        "Whether the head moves, in videos; csv and npz store its rotations.",
+        metavar=AUTO_OR_OFF,
+    )
+    gaze: str = option(
+        "auto", "Whether the eyes make saccades and look at the camera.", metavar=AUTO_OR_OFF
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class RuntimeOptions:
+    """Which weights are used, and where networks run."""
+
+    weights: PathLike = option(
+        DEFAULT_SET,
+        "A bundled set of weights, a folder that talkemo train wrote, or hf://owner/repo@revision.",
+        panel="Shared",
+        kind=str,
+    )
+    device: str = option(
+        "auto",
+        "Where networks run; auto selects a CUDA GPU if there is one.",
+        choices=DEVICES,
+        panel="Shared",
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class BindingOptions:
+    """How the face of a mesh is found."""
+
+    hint: FaceHint = field(default_factory=FaceHint)
+    cache: bool = option(
+        True, "Search for the face again, and do not cache the result.", panel="Face"
+    )
+
+
+@dataclass(frozen=True)
+class ExportOptions:
+    """How animations are written."""
+
+    size: int | tuple[int, int] = option(
+        512,
+        "Size of a video: pixels on a side, or width and height.",
+        metavar="PIXELS|WIDTHxHEIGHT",
+    )
+    bake: bool = option(
+        False,
+        "Store each frame of a .glb or USD exactly, instead of weights of ARKit's 52 blend shapes.",
+    )
+    sequence: str = option("obj", "Format of the meshes in a folder: obj or ply.")
+
+
+@dataclass(frozen=True, kw_only=True)
+class AnimateOptions(ActingOptions, BindingOptions, RuntimeOptions):
+    """All options of `talkemo.animate`."""
+
+    fps: float = option(60.0, "Frames per second; videos have at most 30.")
+    export: ExportOptions = field(default_factory=ExportOptions)
+
+
+@dataclass(frozen=True, kw_only=True)
+class StreamOptions(ActingOptions, BindingOptions, RuntimeOptions):
+    """All options of `talkemo.stream`."""
+
+    fps: float = option(60.0, "Frames per second.")
+    raw: int | None = option(
+        None,
+        "Standard input is 16-bit mono samples without a header, at this rate in Hz.",
+        metavar="RATE",
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class TransferOptions(EmotionOptions, BindingOptions, RuntimeOptions):
+    """All options of `talkemo.transfer`."""
+
+    neutral: PathLike | None = option(
+        None, "The mesh at rest. By default the animation's own, or its first frame."
+    )
+    audio: PathLike | tuple[np.ndarray, int] | Audio | None = option(
+        None, "Audio of a video. By default the file that an npz names, if it lies beside the npz."
+    )
+    fps: float | None = option(None, "Frames per second of a folder of meshes. By default 30.")
+    export: ExportOptions = field(default_factory=ExportOptions)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReconstructOptions:
+    """Options of `talkemo.reconstruct`, without those of target, outputs and run time."""
+
+    fps: float | None = option(
+        None, "Frames per second of landmarks; by default the file's own, or 30."
+    )
+    picture: tuple[int, int] | None = option(
+        None,
+        "Image size in pixels, for landmarks that are fractions of its width and height.",
+        names=("--image-size",),
+        aliases=("--picture",),
+        metavar="WIDTHxHEIGHT",
+    )
+    model: PathLike | None = option(
+        None,
+        "A face model whose topology the person's face gets: FaceScape's npz, FLAME's pkl, or the "
+        "folder of ICT FaceKit.",
+    )
+    head: bool = option(False, "Rotate the mesh with the person's head.")
+    emotion: str | None = option(None, "Change the performance to this emotion, or mix.")
+    intensity: float = option(1.0, "Strength of the emotion, 0 (unchanged) to 1 (full) up to 1.5.")
+    neutral: PathLike | None = option(
+        None, "Write the animated face at rest to this obj or ply file."
+    )
+    preview: PathLike | None = option(
+        None,
+        "Write the video with the landmarks and the fitted face drawn over it, to an mp4; of an "
+        "image, to a png.",
+    )
+    sync: str = option(
+        "off",
+        "auto moves the lips to where the audio has them, if a video's audio is early or late. The "
+        "delay is reported.",
+        metavar=AUTO_OR_OFF,
+    )
+    number: int = option(
+        1, "Which face of a video with several, from 1 for the largest.", names=("--face",)
+    )
+    field_of_view: float | None = option(
+        None,
+        "Horizontal field of view of the video's camera, for a face close to it: about 65 for a "
+        "webcam.",
+        names=("--fov",),
+        metavar="DEGREES",
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class RenderOptions:
+    """Options of `talkemo.pipelines.rendering.render`."""
+
+    audio: PathLike | None = option(None, "Audio of the video.")
+    size: int | tuple[int, int] = option(
+        512, "Pixels on a side, or width and height.", metavar="PIXELS|WIDTHxHEIGHT"
+    )
+    view: str = option("front", "front, three-quarter, side, left or right.")
+    time: float | None = option(None, "Time of a .png in seconds. By default the middle.")
+    fps: float | None = option(None, "Frames per second of a folder of meshes. By default 30.")
+    fill: bool = option(True, "Do not add eyes, teeth or brows to a mesh that lacks them.")
+    compare: Sequence[PathLike] = option(
+        (), "Another animation, shown beside the first; may be repeated."
+    )
+    caption: str | None = option(None, "A line of text below the image.")
+    turntable: bool = option(False, "Move the camera once around the face.")
+    wireframe: bool = option(False, "Draw the edges of the triangles.")
+    heatmap: bool = option(
+        False,
+        "Colour the mesh by its distance from the mesh at rest, or from the animation of "
+        "--compare.",
+    )
+    sheet: bool = option(False, "Show eight frames in one .png.")
+
+
+@dataclass(frozen=True, kw_only=True)
+class BatchOptions:
+    """How many inputs are worked on."""
+
+    resume: bool = option(False, "Skip recordings whose outputs exist.", panel="Many recordings")
+    jobs: int = option(1, "Number of processes.", minimum=1, panel="Many recordings")
+    scheduler: str | None = option(
+        None,
+        "Scheduler of a Dask cluster that does the work; its machines must see the files under the "
+        "same paths.",
+        metavar="tcp://HOST:PORT",
+        panel="Many recordings",
+    )
+
+
+# The same fields as keywords of the public functions, for type checkers.
+class EmotionKeywords(TypedDict, total=False):
+    """Fields of EmotionOptions."""
+
+    emotion: str
+    intensity: float
+    timeline: PathLike | Timeline | None
+
+
+class ActingKeywords(EmotionKeywords, total=False):
+    """Fields of ActingOptions."""
+
+    style: str | None
+    seed: int
+    blink: str | float
+    head: str
+    gaze: str
+
+
+class RuntimeKeywords(TypedDict, total=False):
+    """Fields of BindingOptions and RuntimeOptions."""
+
+    hint: FaceHint | None
+    cache: bool
+    weights: PathLike
+    device: str
+
+
+class AnimateKeywords(ActingKeywords, RuntimeKeywords, total=False):
+    """Fields of AnimateOptions."""
+
+    fps: float
+    export: ExportOptions | None
+
+
+class StreamKeywords(ActingKeywords, RuntimeKeywords, total=False):
+    """Fields of StreamOptions."""
+
+    fps: float
+    raw: int | None
+
+
+class TransferKeywords(EmotionKeywords, RuntimeKeywords, total=False):
+    """Fields of TransferOptions."""
+
+    neutral: PathLike | None
+    audio: PathLike | tuple[np.ndarray, int] | Audio | None
+    fps: float | None
+    export: ExportOptions | None
