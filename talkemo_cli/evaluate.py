@@ -385,9 +385,9 @@ def _dev(
     if split not in SPLITS:
         raise InputError(f"unknown split '{split}'", f"choose from {', '.join(SPLITS)}")
     if output is not None and output.suffix.lower() == ".png":
-        from talkemo.evaluation.drawing import new_figure
+        from talkemo.evaluation.drawing import new_plot
 
-        new_figure((1, 1))  # refused now rather than after the minutes of measuring
+        new_plot((1, 1))  # refused now rather than after the minutes of measuring
     with console.progress("evaluating") as update:
         common = {**common, "progress": lambda what, done, total: update(done, total, what)}
         of_lips = {

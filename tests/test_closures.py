@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from talkemo.data.phones import Phone
-from talkemo.evaluation.closures import Closures, closures
+from talkemo.evaluation.closures import Closures, count_closures
 
 PHONES = [
     Phone("SIL", 0.0, 0.5),
@@ -26,17 +26,17 @@ def opening(times, *closed):
 def test_closures_are_counted_at_their_phones():
     times = np.arange(0, 2, 0.01)
     # At the b, at the f, in the middle of a vowel, and in a pause.
-    found = closures(times, opening(times, 0.55, 0.85, 1.3, 1.7), PHONES)
+    found = count_closures(times, opening(times, 0.55, 0.85, 1.3, 1.7), PHONES)
     assert found == Closures(spoken=2, met=1, found=3, right=1, allowed=1)
     assert found.recall == 0.5 and found.precision == pytest.approx(2 / 3)
-    both = found + closures(times, opening(times, 0.55, 1.15), PHONES)
+    both = found + count_closures(times, opening(times, 0.55, 1.15), PHONES)
     assert (both.spoken, both.met, both.found, both.right) == (4, 3, 5, 3)
 
 
 def test_what_is_not_known_is_no_speech():
     times = np.arange(0, 2, 0.01)
     some = [phone for phone in PHONES if phone.name in ("B", "M")]
-    assert closures(times, opening(times, 0.75), some) == Closures(spoken=2)
+    assert count_closures(times, opening(times, 0.75), some) == Closures(spoken=2)
     long = [Phone("B", 0.5, 0.9)]
-    assert closures(times, opening(times, 0.7), long) == Closures()
+    assert count_closures(times, opening(times, 0.7), long) == Closures()
     assert np.isnan(Closures().recall) and np.isnan(Closures().precision)

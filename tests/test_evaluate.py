@@ -349,7 +349,7 @@ def test_lips_that_stay_open_miss_the_closures(two_folders, models, tmp_path):
 def drawn(monkeypatch):
     """The figures that are saved, which are not."""
     figures = []
-    monkeypatch.setattr(plots, "save_figure", lambda figure, output: figures.append(figure))
+    monkeypatch.setattr(plots, "save_plot", lambda figure, output: figures.append(figure))
     return figures
 
 
@@ -399,7 +399,7 @@ class SeesSize(torch.nn.Module):
 def test_the_share_that_is_recognised(face):
     faces = np.zeros((4, len(face.mean), 3), np.float32)
     faces[:3] += 5
-    share = lambda name: emotion.recognised(SeesSize(), ["calm", "sad"], face, faces, name)
+    share = lambda name: emotion.recognition_rate(SeesSize(), ["calm", "sad"], face, faces, name)
     assert share("sad") == 0.75 and share("calm") == 0.25 and share("happy") is None
 
 

@@ -10,7 +10,7 @@ import torch
 
 import talkemo
 from talkemo import EMOTIONS, Motion
-from talkemo.paper import emotion_training as training
+from talkemo.paper import training
 from talkemo.paper import figure6, pointnet, report, table1, table2
 from talkemo.paper.figure7 import Roughness
 from talkemo.train.emotion import EmotionConfig

@@ -46,7 +46,7 @@ class Closures:
         return self.spoken, self.met, self.found, self.right, self.allowed
 
 
-def closures(times: np.ndarray, opening: np.ndarray, phones: list[Phone]) -> Closures:
+def count_closures(times: np.ndarray, opening: np.ndarray, phones: list[Phone]) -> Closures:
     """The closures of one recording.
 
     times: (T,) s, ascending; opening: (T,) mm from rest, see `Face.lip_opening`; phones: with gaps where they are not

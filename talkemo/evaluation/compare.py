@@ -19,11 +19,11 @@ from ..formats.mesh import load_mesh
 from ..formats.mesh_types import Mesh
 from ..formats.registry import open_animation
 from ..formats.sequence import MeshSequence
-from .closures import closures
+from .closures import count_closures
 from .metrics import REGION_MASKS, Comparison, Metric
 
 ANIMATIONS = (".glb", ".npz")  # endings of the animations of a folder
-LARGEST_MASK = 1 << 24  # bytes of a file of vertex numbers
+MAX_MASK_BYTES = 1 << 24  # bytes of a file of vertex numbers
 MASK, MASK_HINT = "a mask file", "name a text file of vertex numbers, counted from 0"
 FRAMES_AT_A_TIME = 64  # frames compared at a time, which bounds the memory
 LENGTH_TOLERANCE = (
@@ -242,12 +242,12 @@ def _add_frames(comparison: Comparison, p: Source, g: Source, frames: int) -> No
 
 
 def _metrics_at_phones(comparison: Comparison, fps: float, phones: list[Phone]) -> list[Metric]:
-    """Recall and precision of either animation's closures by the phones that are spoken, see `closures`."""
+    """Recall and precision of either animation's closures by the phones that are spoken, see `count_closures`."""
     if comparison.mouth is None or comparison.up is None:
         return []
     times, metrics = np.arange(comparison.frames) / fps, []
     for whose, gap in zip(("predicted", "reference"), np.concatenate(comparison.gaps).T):
-        found = closures(times, gap - comparison.gap_at_rest, phones)
+        found = count_closures(times, gap - comparison.gap_at_rest, phones)
         for name, value, of in (
             ("recall", found.recall, f"of {found.spoken} p, b and m, where the lips meet"),
             ("precision", found.precision, f"of {found.found} closures, at p, b, m, f or v"),
@@ -261,7 +261,7 @@ def _metrics_at_phones(comparison: Comparison, fps: float, phones: list[Phone]) 
 
 def _check_mask_name(path: Path) -> None:
     """Raise InputError unless a mask's file is there, and no region's namesake."""
-    with open_file(path, MASK, MASK_HINT, LARGEST_MASK):
+    with open_file(path, MASK, MASK_HINT, MAX_MASK_BYTES):
         pass
     if path.name in ("all", *REGION_MASKS):
         raise InputError(
@@ -272,7 +272,7 @@ def _check_mask_name(path: Path) -> None:
 def _read_mask(path: Path, vertices: int) -> np.ndarray:
     """Vertex numbers of a text file, counted from 0, separated by spaces, commas or lines."""
     hint = f"whole numbers from 0 to {vertices - 1}, one a line"
-    words = read_text(path, MASK, MASK_HINT, LARGEST_MASK).replace(",", " ").split()
+    words = read_text(path, MASK, MASK_HINT, MAX_MASK_BYTES).replace(",", " ").split()
     if not all(word.isascii() and word.isdecimal() and len(word) < 12 for word in words):
         raise InputError(f"{printable(path)}: not a list of vertex numbers", hint)
     numbers = np.unique(np.fromiter(map(int, words), np.int64, len(words)))

@@ -14,7 +14,7 @@ from ..expression.emotions import EMOTIONS
 from ..face.canonical import Face
 from ..files.writing import atomic_write
 
-COLOURS = dict(
+EMOTION_COLOURS = dict(
     zip(
         EMOTIONS,
         ("#888888", "#4a90d9", "#e8a13a", "#5560b8", "#d0382e", "#8e5aa8", "#5a9e4b", "#2bb3a8"),
@@ -25,7 +25,7 @@ FACE_SIZE = (240, 264)  # pixels, width and height, of a face in `draw_faces`
 
 
 @contextmanager
-def figure_packages() -> Iterator[None]:
+def plotting_packages() -> Iterator[None]:
     """Turn the ImportError of a package that figures need into a TalkemoError that says how to install it."""
     try:
         yield
@@ -36,15 +36,15 @@ def figure_packages() -> Iterator[None]:
         ) from None
 
 
-def new_figure(size: tuple[float, float]) -> Any:
+def new_plot(size: tuple[float, float]) -> Any:
     """An empty matplotlib figure of a size in inches, drawn without a screen. Raises TalkemoError without matplotlib."""
-    with figure_packages():
+    with plotting_packages():
         from matplotlib.figure import Figure
 
     return Figure(size, layout="constrained")
 
 
-def save_figure(figure: Any, output: Path) -> None:
+def save_plot(figure: Any, output: Path) -> None:
     """Write a figure to a png; it appears under its name when it is whole."""
     with atomic_write(output) as partial:
         figure.savefig(partial, dpi=DOTS_PER_INCH)
@@ -62,7 +62,7 @@ def draw_faces(
     from ..render.software import SoftwareRenderer
     from ..render.view import frame_view
 
-    figure = new_figure((2.2 * len(columns), 2.5 * len(rows)))
+    figure = new_plot((2.2 * len(columns), 2.5 * len(rows)))
     axes = figure.subplots(len(rows), len(columns), squeeze=False)
     renderer = SoftwareRenderer(
         canonical_appearance(face, fill=False), frame_view(face.mean), FACE_SIZE
@@ -75,4 +75,4 @@ def draw_faces(
     for place, column in enumerate(columns):
         axes[0, place].set_title(column)
     renderer.close()
-    save_figure(figure, output)
+    save_plot(figure, output)

@@ -170,7 +170,7 @@ def joined_frames(parts: list[Motion]) -> Motion:
     return Motion(np.arange(len(coordinates), dtype=np.float64), coordinates)
 
 
-def recognised(
+def recognition_rate(
     classifier: Classifier, classes: list[str], face: Face, faces: Motion | np.ndarray, emotion: str
 ) -> float | None:
     """Share of faces that a classifier takes for an emotion; None where it has no such class. faces: see `map_batches`."""

@@ -19,7 +19,7 @@ from ..errors import InputError
 from ..face.canonical import Face
 from ..weights.models import Models
 from . import metrics
-from .closures import Closures, closures
+from .closures import Closures, count_closures
 
 CLOSING_WORDS = (
     "bin",
@@ -148,8 +148,8 @@ def _measured(
         yield _Measured(
             of_clip,
             closed,
-            closures(fine.times, fine.lip_opening(models.face), phones[r.name]),
-            closures(r.capture.time, captured, phones[r.name]),
+            count_closures(fine.times, fine.lip_opening(models.face), phones[r.name]),
+            count_closures(r.capture.time, captured, phones[r.name]),
         )
 
 

@@ -9,7 +9,7 @@ import numpy as np
 
 from ..formats.mesh_types import Mesh
 from ..geometry.meshes import vertex_normals
-from .drawing import new_figure, save_figure
+from .drawing import new_plot, save_plot
 from .metrics import Comparison
 
 SHOWN = ("all", "lips")  # masks whose error is drawn over time
@@ -20,7 +20,7 @@ def plot_comparison(comparison: Comparison, mesh: Mesh, fps: float, output: Path
 
     Raises TalkemoError where matplotlib is not installed.
     """
-    figure = new_figure((11, 4))
+    figure = new_plot((11, 4))
     course, place = figure.add_subplot(1, 2, 1), figure.add_subplot(1, 2, 2)
     for name in SHOWN:
         if name in comparison.course:
@@ -39,7 +39,7 @@ def plot_comparison(comparison: Comparison, mesh: Mesh, fps: float, output: Path
     place.set(aspect="equal", title="mean error of each vertex")
     place.axis("off")
     figure.colorbar(drawn, ax=place, label=comparison.unit)
-    save_figure(figure, output)
+    save_plot(figure, output)
 
 
 def plot_confusion(emotions: list[dict[str, Any]], output: Path) -> None:
@@ -51,7 +51,7 @@ def plot_confusion(emotions: list[dict[str, Any]], output: Path) -> None:
 
     judges = list(emotions[0]["confusion"])
     lines = [(found, kind) for found in emotions for kind in ("real", "generated")]
-    figure = new_figure((4.4 * len(judges), 3.6 * len(lines)))
+    figure = new_plot((4.4 * len(judges), 3.6 * len(lines)))
     for line, (found, kind) in enumerate(lines):
         for column, judge in enumerate(judges):
             matrix = found["confusion"][judge]
@@ -80,4 +80,4 @@ def plot_confusion(emotions: list[dict[str, Any]], output: Path) -> None:
             axes.set_yticks(range(len(matrix["emotions"])), matrix["emotions"], fontsize=8)
             name = judge if judge == "discriminator" else f"classifier of {judge}"
             axes.set_title(f"{found['corpus']}, {kind} frames, {name}", fontsize=9)
-    save_figure(figure, output)
+    save_plot(figure, output)

@@ -10,7 +10,7 @@ import torch
 
 from ..data.captures import FittedRecording, Report
 from ..data.motion import acted_frames
-from ..evaluation.drawing import COLOURS, figure_packages, new_figure, save_figure
+from ..evaluation.drawing import EMOTION_COLOURS, plotting_packages, new_plot, save_plot
 from ..evaluation.emotion import frames_motion, map_batches, recordings_of
 from ..expression.emotions import PAPER_EMOTIONS, one_hot
 from ..face.canonical import Face
@@ -38,9 +38,9 @@ def figure6(
     silhouette of the emotions in the feature layer itself, and the number of points, of either row. Captures are read
     from `cache` and made there where missing. Raises TalkemoError where matplotlib or scikit-learn is not installed.
     """
-    with figure_packages():
+    with plotting_packages():
         from sklearn.metrics import silhouette_score
-    figure = new_figure((10, 9))
+    figure = new_plot((10, 9))
     dev = recordings_of(data, cache, models, jobs=jobs, progress=progress)
     faces = {"recorded": _recorded(models.face, dev), "generated": _generated(models, dev)}
     result: dict[str, Any] = {
@@ -57,13 +57,13 @@ def figure6(
             for name in PAPER_EMOTIONS:
                 chosen = labels == name
                 axes[row, column].scatter(
-                    *points[chosen].T, s=DOT, c=COLOURS[name], label=name, linewidths=0
+                    *points[chosen].T, s=DOT, c=EMOTION_COLOURS[name], label=name, linewidths=0
                 )
             axes[row, column].set(title=f"{title}, {whose} faces", xticks=[], yticks=[])
         if progress:
             progress("figure 6", row + 1, len(faces))
     axes[0, 0].legend(markerscale=2)
-    save_figure(figure, output)
+    save_plot(figure, output)
     return result
 
 

@@ -14,8 +14,8 @@ from torch.nn import functional
 from ..data.captures import Report
 from ..data.motion import ActedFrames, acted_frames
 from ..evaluation import metrics
-from ..evaluation.drawing import draw_faces, new_figure
-from ..evaluation.emotion import frames_motion, map_batches, recognised, recordings_of
+from ..evaluation.drawing import draw_faces, new_plot
+from ..evaluation.emotion import frames_motion, map_batches, recognition_rate, recordings_of
 from ..expression.emotions import PAPER_EMOTIONS, one_hot
 from ..face.canonical import Face
 from ..face.geometry_map import geometry_map
@@ -29,10 +29,10 @@ from ..train.maps import residual_rows
 from ..train.run import Run
 from ..weights.files import load_weights
 from ..weights.models import Models
-from .emotion_training import emotion_config, labelled, of_paper_emotions, temporary_run
+from .training import (emotion_config, labelled, of_paper_emotions, temporary_run)
 from .pointnet import new_pointnet
 
-EVERY_NEUTRAL = 12  # every so many'th neutral dev frame is given each emotion
+FIGURE7_NEUTRAL_STRIDE = 12  # every so many'th neutral dev frame is given each emotion
 SHOWN = PAPER_EMOTIONS[1:]  # emotions, the columns of the picture
 
 # What a generator moves the faces of maps (N, 3, 128, 128) in UNIT by, with labels (N, 8): (N, V, 3) mm.
@@ -56,7 +56,7 @@ def figure7(
     from the mean of its neighbours'; and how far a vertex is moved, mm. models: gives the face. Captures are read from
     `cache` and made there where missing. Raises TalkemoError where matplotlib is not installed.
     """
-    new_figure((1, 1))  # refused now rather than after the trainings
+    new_plot((1, 1))  # refused now rather than after the trainings
     face, config = models.face, emotion_config(steps)
     rows = []
     with TemporaryDirectory() as folder:
@@ -64,7 +64,7 @@ def figure7(
         frames = of_paper_emotions(emotion.training_frames(run, ("ravdess",)))
         dev = recordings_of(data, cache, models, jobs=jobs)
         shapes = acted_frames([r for r in dev if r.emotion == "neutral"]).shapes
-        before = frames_motion(face, shapes[::EVERY_NEUTRAL]).displacement(face)
+        before = frames_motion(face, shapes[::FIGURE7_NEUTRAL_STRIDE]).displacement(face)
         shown = int(metrics.mouth_opening(before, face).argmax())
         emotion.train_classifiers(face, frames, run, config)
         classifier, classes = run.models().classifier("four")
@@ -74,12 +74,12 @@ def figure7(
             generate = trained(face, frames, labelled(run, name), config)
             pictures.append([])
             for which in SHOWN:
-                shift = moved(face, generate, before, which)
+                shift = emotion_displacement(face, generate, before, which)
                 rows.append(
                     {
                         "generator": name,
                         "emotion": which,
-                        "recognised": recognised(classifier, classes, face, before + shift, which),
+                        "recognised": recognition_rate(classifier, classes, face, before + shift, which),
                         "roughness_mm": roughness(shift),
                         "moved_mm": float(np.linalg.norm(shift, axis=2).mean()),
                     }
@@ -132,7 +132,7 @@ def _trained_generator(
     return generate
 
 
-def moved(face: Face, generate: Generate, before: np.ndarray, name: str) -> np.ndarray:
+def emotion_displacement(face: Face, generate: Generate, before: np.ndarray, name: str) -> np.ndarray:
     """What an emotion moves displacements (N, V, 3) mm by."""
     label = torch.from_numpy(one_hot(name))[None]
     with torch.inference_mode():

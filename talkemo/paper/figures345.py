@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from ..data.augmentation import EXPRESSIONS, augment
-from ..evaluation.drawing import draw_faces, new_figure, save_figure
+from ..evaluation.drawing import draw_faces, new_plot, save_plot
 from ..face.canonical import Face
 from ..face.geometry_map import geometry_map
 from ..train.emotion import EmotionConfig
@@ -44,19 +44,19 @@ def figure4(face: Face, output: Path) -> None:
     picture = np.where(
         inside, (mean - low[:, None, None]) / (high - low)[:, None, None], 1
     ).transpose(1, 2, 0)
-    figure = new_figure((8, 4.2))
+    figure = new_plot((8, 4.2))
     for place, (title, shown) in enumerate(
         {"x, y, z as red, green, blue": picture, "mask": inside}.items()
     ):
         axis = figure.add_subplot(1, 2, place + 1)
         axis.imshow(shown, cmap="gray")
         axis.set(title=title, xticks=[], yticks=[])
-    save_figure(figure, output)
+    save_plot(figure, output)
 
 
 def figure5(face: Face, output: Path) -> None:
     """Write a png of how much each vertex counts in the talking model's position loss (section 3.3)."""
-    figure = new_figure((5, 5))
+    figure = new_plot((5, 5))
     axis = figure.add_subplot()
     weight, mean = 1 + PAPER.mouth * face.mouth_weight, face.mean
     faces = face.faces[np.argsort(mean[face.faces].mean(1)[:, 2])]
@@ -64,4 +64,4 @@ def figure5(face: Face, output: Path) -> None:
     axis.set(aspect="equal", title="weight of a vertex")
     axis.axis("off")
     figure.colorbar(drawn, ax=axis)
-    save_figure(figure, output)
+    save_plot(figure, output)

@@ -20,7 +20,7 @@ from ..files.reading import read_json_object
 from ..files.writing import atomic_write
 from ..weights.models import Models
 from . import SEEDS
-from .emotion_training import ITERATIONS
+from .training import ITERATIONS
 from .figure6 import figure6
 from .figure7 import figure7
 from .figures345 import figure3, figure4, figure5

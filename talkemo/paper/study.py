@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 
 from ..errors import InputError
-from ..evaluation.drawing import new_figure, save_figure
+from ..evaluation.drawing import new_plot, save_plot
 from ..expression.emotions import EMOTIONS
 from ..files.reading import printable, read_json_object
 from ..files.writing import Partial, check_folder
@@ -216,7 +216,7 @@ def wilson(count: int, total: int) -> tuple[float, float]:
 def draw(preferences: Sequence[Preference], output: str | Path) -> None:
     """Bars as the paper's figure 8: how often each method was chosen, with the interval of those who saw a difference."""
     pairs = sorted({(p.first, p.second) for p in preferences})
-    figure = new_figure((3.6 * len(QUESTIONS), 0.7 * len(pairs) + 1.4))
+    figure = new_plot((3.6 * len(QUESTIONS), 0.7 * len(pairs) + 1.4))
     for number, question in enumerate(QUESTIONS):
         axis = figure.add_subplot(1, len(QUESTIONS), number + 1)
         own = {(p.first, p.second): p for p in preferences if p.question == question}
@@ -240,7 +240,7 @@ def draw(preferences: Sequence[Preference], output: str | Path) -> None:
             yticks=range(len(pairs)),
             yticklabels=[f"{a} | {b}" for a, b in pairs],
         )
-    save_figure(figure, Path(output))
+    save_plot(figure, Path(output))
 
 
 def as_rows(preferences: Sequence[Preference]) -> list[dict[str, Any]]:

@@ -19,7 +19,7 @@ from ..train.material import neutral_recordings
 from ..train.talking import PAPER
 from ..weights.models import Models
 from . import SEEDS
-from .emotion_training import labelled, spread, temporary_run
+from .training import labelled, spread, temporary_run
 
 EVERY_TRAINED = 8  # T is measured on every so many'th training clip
 WEIGHTS = (

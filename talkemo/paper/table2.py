@@ -21,7 +21,7 @@ from ..evaluation.emotion import (
     classify,
     joined_frames,
     map_batches,
-    recognised,
+    recognition_rate,
     recordings_of,
 )
 from ..expression.emotions import EMOTIONS, PAPER_EMOTIONS, one_hot
@@ -32,7 +32,7 @@ from ..networks.judges import Classifier, Discriminator, to_maps
 from ..train import emotion
 from ..weights.models import Models
 from . import SEEDS
-from .emotion_training import emotion_config, labelled, of_paper_emotions, spread, temporary_run
+from .training import (emotion_config, labelled, of_paper_emotions, spread, temporary_run)
 
 EVERY_REAL = 6  # every so many'th real dev frame is measured
 SPOKEN_FRAMES = 25  # frames of the talking model's output for each dev recording
@@ -154,7 +154,7 @@ def _on_generated_faces(
         made = model.transfer(talked, one_hot(name))
         answers = classify(_of_four(judge), face, made, model.device)
         wrong.append(float((answers != PAPER_EMOTIONS.index(name)).mean()))
-        wrong_of_classifier.append(1 - (recognised(classifier, classes, face, made, name) or 0.0))
+        wrong_of_classifier.append(1 - (recognition_rate(classifier, classes, face, made, name) or 0.0))
         again = model.transfer(made, one_hot("neutral"), from_neutral=False)
         faces = again.displacement(face), talked.displacement(face)
         back.append(metrics.reconstruction_error(*faces))

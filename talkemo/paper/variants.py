@@ -35,12 +35,12 @@ from ..networks.talking import TalkingModel
 from ..train import emotion, talking
 from ..train.run import Run
 from ..weights.models import Models
-from .emotion_training import emotion_config, labelled, of_paper_emotions, temporary_run
-from .figure7 import moved, trained_pointnet
+from .training import (emotion_config, labelled, of_paper_emotions, temporary_run)
+from .figure7 import emotion_displacement, trained_pointnet
 
 EMOTIONS_SHOWN = PAPER_EMOTIONS[1:]
-FPS = 25.0
-SIZE = 512  # pixels on a side
+VARIANT_VIDEO_FPS = 25.0
+VARIANT_VIDEO_SIZE_PX = 512  # pixels on a side
 LONGEST = 30.0  # s of a recording: nobody judges longer films
 
 # What a method makes of a motion of speech with an emotion: displacements (T, V, 3) mm.
@@ -88,7 +88,7 @@ def render_variants(
         origin = digest(weights, steps, sounds[name].samples(), which)
         about = path.with_suffix(".txt")
         if not (path.is_file() and about.is_file() and about.read_text("utf-8") == origin):
-            times = np.arange(max(1, int(np.ceil(sounds[name].duration * FPS)))) / FPS
+            times = np.arange(max(1, int(np.ceil(sounds[name].duration * VARIANT_VIDEO_FPS)))) / VARIANT_VIDEO_FPS
             write_film(path, models.face, methods[method](sounds[name], times, which), sounds[name])
             with atomic_write(about) as partial:
                 partial.write_text(origin, "utf-8")
@@ -123,7 +123,7 @@ def _methods(
 
     def by_pointnet(sound: Audio, times: np.ndarray, which: str) -> np.ndarray:
         before = models.talking.motion(sound, times).displacement(face)
-        return before + moved(face, points, before, which)
+        return before + emotion_displacement(face, points, before, which)
 
     return {
         "full": transferred(models.talking, models.emotion),
@@ -164,13 +164,13 @@ def write_film(path: Path, face: Face, displacement: np.ndarray, sound: Audio) -
     vertices = (face.mean + displacement).astype(np.float32)
     header = Header(
         frames=len(vertices),
-        fps=FPS,
+        fps=VARIANT_VIDEO_FPS,
         faces=face.faces,
         rest=face.mean,
         focus=np.ones(len(face.mean), bool),
         appearance=lambda: canonical_appearance(face),
     )
     arkit: Any = np.zeros((len(vertices), 52), np.float32)  # which no film shows
-    with open_writer(path, header, audio=sound, size=SIZE) as writer:
+    with open_writer(path, header, audio=sound, size=VARIANT_VIDEO_SIZE_PX) as writer:
         writer.write(Frames(vertices, vertices[:, face.landmarks68], arkit))
         writer.complete()
