@@ -54,8 +54,9 @@ for r in recordings:
         total[emotion] += count_closures(shown.times, shown.lip_opening(face), phones)
 print(f"{len(recordings)} recordings of {options.corpus}, {options.split}")
 print(f"{'':10} {'p b m':>6} {'recall':>7} {'closures':>9} {'precision':>10} {'at p b m':>9}")
-for name, found in total.items():
-    strict = found.right / max(found.found, 1)
+for name, counts in total.items():
+    strict = counts.at_bilabials / max(counts.total_closures, 1)
     print(
-        f"{name:10} {found.spoken:6} {found.recall:7.2f} {found.found:9} {found.precision:10.2f} {strict:9.2f}"
+        f"{name:10} {counts.bilabials:6} {counts.recall:7.2f} {counts.total_closures:9}"
+        f" {counts.precision:10.2f} {strict:9.2f}"
     )

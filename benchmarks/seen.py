@@ -110,7 +110,7 @@ class Portrait:
         self.renderer = SoftwareRenderer(appearance_of(binding), camera, (SIZE, SIZE))
 
     def draw(self, vertices: np.ndarray) -> np.ndarray:
-        """A picture (VARIANT_VIDEO_SIZE_PX, VARIANT_VIDEO_SIZE_PX, 3) uint8 of vertices (N, 3)."""
+        """A picture (SIZE, SIZE, 3) uint8 of vertices (N, 3)."""
         return self.renderer.draw(vertices)
 
 
@@ -242,7 +242,7 @@ def named(added: np.ndarray, least: float = 0.02) -> dict[str, float]:
 
 
 def contact_sheet(head: Head, frames: dict[str, np.ndarray]) -> np.ndarray:
-    """The emotions side by side, (2·VARIANT_VIDEO_SIZE_PX, 8·VARIANT_VIDEO_SIZE_PX, 3), front and side, where the neutral lips open by the median."""
+    """The emotions side by side, (2·SIZE, 8·SIZE, 3), front and side, where the neutral lips open by the median."""
     opening = frames["opening"]
     frame = int(np.argsort(opening)[len(opening) // 2])
     views = [Portrait(head.binding, view) for view in ("front", "left")]

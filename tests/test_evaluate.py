@@ -14,9 +14,8 @@ from PIL import Image
 import talkemo
 from talkemo import InputError
 from talkemo.data.phones import Phone
-from talkemo.evaluation import emotion, lips, plots
-from talkemo.evaluation import map_error as geomap
-from talkemo.evaluation.compare import _metrics_at_phones, compare, compare_folders, measure
+from talkemo.evaluation import emotion, lips, map_error, plots
+from talkemo.evaluation.compare import _metrics_at_phones, compare, compare_folders, compare_pair
 from talkemo.evaluation.metrics import Comparison
 from talkemo.formats.npz import NpzAnimation
 from talkemo.formats.obj import save_obj
@@ -26,9 +25,10 @@ from talkemo_cli.app import main
 @pytest.fixture
 def one_corpus(monkeypatch):
     """The suites know of ravdess alone, and few faces go through the map."""
-    for module in (lips, geomap, emotion):
-        monkeypatch.setattr(module, "CORPORA", ("ravdess",))
-    monkeypatch.setattr(geomap, "FACES", 20)
+    monkeypatch.setattr(lips, "CORPORA", ("ravdess",))
+    monkeypatch.setattr(map_error, "CORPORA", ("ravdess",))
+    monkeypatch.setattr(emotion, "EMOTION_CORPORA", ("ravdess",))
+    monkeypatch.setattr(map_error, "ROUND_TRIP_FACES", 20)
 
 
 @pytest.fixture(scope="module")
@@ -117,11 +117,11 @@ def test_what_cannot_be_compared_is_refused(animations, tmp_path, capsys):
         ((slow, slow, "--weights", tmp_path / "none"), "no such set of weights"),
         ((slow, tmp_path / "short.npz"), "1 frames in common"),
         ((slow, tmp_path / "broken.npz"), "NaN or infinity"),
-        ((slow, slow, "--data", tmp_path), "belong to a --suite"),
+        ((slow, slow, "--data", tmp_path), "belongs to a --suite"),
         ((slow, slow, "--against", "default"), "belongs to the suite dev"),
         ((slow, slow, "--steps", 3), "--steps belongs to"),
         ((slow, slow, "--suite", "dev"), "not both"),
-        (("--suite", "dev", "--neutral", slow), "belong to PRED and REF"),
+        (("--suite", "dev", "--neutral", slow), "belongs to PRED and REF"),
         (("--suite", "dev", "--data", tmp_path, "--weights", tmp_path), "no weights in it"),
         (
             ("--suite", "dev", "--data", tmp_path, "--against", tmp_path / "none"),
@@ -134,7 +134,7 @@ def test_what_cannot_be_compared_is_refused(animations, tmp_path, capsys):
         (("--suite", "table1"), "--data is needed"),
         (
             ("--suite", "table1", "--data", tmp_path, "--weights", tmp_path),
-            "train their own models",
+            "trains its own models",
         ),
         (
             ("--suite", "table1", "--data", tmp_path, "--against", tmp_path),
@@ -263,7 +263,7 @@ def test_a_split_by_name_with_phones_is_written_as_a_csv_and_a_picture(
 
 
 def test_two_sets_are_measured_against_each_other(corpus, fitted, one_corpus, monkeypatch, capsys):
-    monkeypatch.setattr(emotion, "CORPORA", ())
+    monkeypatch.setattr(emotion, "EMOTION_CORPORA", ())
     common = [
         "evaluate",
         "--suite",
@@ -356,10 +356,11 @@ def drawn(monkeypatch):
 def test_errors_are_drawn_where_and_when_they_are(two_folders, models, drawn, tmp_path):
     pytest.importorskip("matplotlib")
     a, b = (two_folders / name / "a.npz" for name in ("mine", "theirs"))
-    found, comparison, mesh = measure(a, b, face=models.face)
-    plots.plot_comparison(comparison, mesh, found["fps"], tmp_path / "e.png")
+    compared = compare_pair(a, b, face=models.face)
+    result = compared.result
+    plots.plot_comparison(compared.comparison, compared.mesh, result["fps"], tmp_path / "e.png")
     with np.load(a) as one, np.load(b) as other:
-        apart = found["mm_a_mesh_unit"] * np.linalg.norm(
+        apart = result["mm_a_mesh_unit"] * np.linalg.norm(
             one["vertices"] - other["vertices"], axis=2
         )
     course, place, _ = drawn[0].axes

@@ -1,0 +1,82 @@
+"""Everything that is measured of a set of weights on a split of the corpora."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from ..data.captures import Report
+from ..data.corpora import SPLITS
+from ..data.phones import Phone
+from ..errors import InputError
+from ..weights.models import Models
+from . import emotion
+from .lips import evaluate_lips
+from .map_error import evaluate_map
+
+DEFAULT_SPLIT = "dev"
+
+
+def evaluate_split(
+    data: Path,
+    cache: Path,
+    models: Models,
+    *,
+    split: str = DEFAULT_SPLIT,
+    against: Models | None = None,
+    phones: dict[str, list[Phone]] | None = None,
+    jobs: int = 1,
+    progress: Report | None = None,
+    notice: Callable[[str], None] | None = None,
+) -> dict[str, Any]:
+    """Measure the talking model, emotion transfer and the geometry map on a split.
+
+    Parameters
+    ----------
+    data, cache, models, jobs, progress
+        As of `load_captures`.
+    split : str
+        One of SPLITS. Corpora of acted emotion that lack it are skipped, unless it is `dev`.
+    against : Models, optional
+        Models whose lips are measured too.
+    phones : dict of str to list of Phone, optional
+        As of `evaluate_lips`.
+    notice : callable, optional
+        Called with a message about each corpus that is skipped.
+
+    Returns
+    -------
+    dict
+        `lips` and `lips_against`, see `evaluate_lips`; `emotions`, a list, see `evaluate_emotion`;
+        `map`, see `evaluate_map`.
+
+    Raises
+    ------
+    InputError
+        For an unknown split, and as the functions above.
+    """
+    if split not in SPLITS:
+        raise InputError(f"unknown split '{split}'", f"choose from {', '.join(SPLITS)}")
+    common: dict[str, Any] = {"jobs": jobs, "progress": progress}
+    lips, lips_against = (
+        measured and evaluate_lips(data, cache, measured, split=split, phones=phones, **common)
+        for measured in (models, against)
+    )
+    emotions = []
+    for corpus in emotion.EMOTION_CORPORA:
+        try:
+            emotions.append(
+                emotion.evaluate_emotion(data, cache, models, corpus=corpus, split=split, **common)
+            )
+        except InputError as error:
+            if split == DEFAULT_SPLIT:
+                raise
+            if notice:
+                notice(f"{error.message}: left out")
+    return {
+        "lips": lips,
+        "lips_against": lips_against,
+        "emotions": emotions,
+        "map": evaluate_map(data, cache, models, **common),
+    }
