@@ -52,8 +52,8 @@ from talkemo.evaluation.metrics import mouth_opening, pearson
 from talkemo.expression.emotions import PAPER_EMOTIONS, one_hot
 from talkemo.face.canonical import Face
 from talkemo.networks.speech_encoder import FEATURE_RATE, MARGIN, log_mel_encoder
-from talkemo.paper.training import emotion_config, of_paper_emotions
 from talkemo.paper.figure7 import FIGURE7_NEUTRAL_STRIDE, emotion_displacement, trained_pointnet
+from talkemo.paper.training import emotion_config, of_paper_emotions
 from talkemo.paper.variants import trained_talking, variant_run
 from talkemo.train import emotion
 
@@ -180,7 +180,8 @@ def emotions_table(data: Path, cache: Path, run: Path, models: Models, steps: in
     frames = of_paper_emotions(every)
     dev = recordings_of(data, cache, models)
     before = frames_motion(
-        face, acted_frames([r for r in dev if r.emotion == "neutral"]).shapes[::FIGURE7_NEUTRAL_STRIDE]
+        face,
+        acted_frames([r for r in dev if r.emotion == "neutral"]).shapes[::FIGURE7_NEUTRAL_STRIDE],
     )
     shown = before.displacement(face)
     mean_of = lambda name: frames.shapes[frames.emotion == EMOTIONS.index(name)].mean(0)

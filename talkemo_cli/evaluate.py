@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -121,8 +122,12 @@ def evaluate(
     splits = SplitOptions(split, against)
     paper = PaperOptions(seeds, steps, study)
     named = [name for group in (pair, corpora, splits, paper) for name in _named_options(group)]
-    files = {"phones": phones, "output": output, "weights": None if weights == "default" else ""}
-    _check_options(use, [*named, *(name for name, value in files.items() if value is not None)])
+    shared = {
+        "phones": phones is not None,
+        "output": output is not None,
+        "weights": weights != "default",
+    }
+    _check_options(use, [*named, *(name for name, is_named in shared.items() if is_named)])
     if use == PAIR:
         assert predicted is not None and reference is not None
         models = load_models(weights, device=device)
@@ -132,8 +137,8 @@ def evaluate(
     options.use_all_cores()
     models = load_models(weights, device=device)
     if use == SPLIT:
-        other = None if against is None else load_models(against, device=device)
-        _evaluate_split(corpora, split or SPLIT, models, other, phones, output)
+        rival = None if against is None else load_models(against, device=device)
+        _evaluate_split(corpora, split or SPLIT, models, rival, phones, output)
     else:
         _reproduce(use, corpora, paper, models, output)
 
@@ -180,7 +185,7 @@ def _check_options(use: str, names: list[str]) -> None:
         if len(suites) == len(SUITES):
             uses.append("a --suite")
         elif suites:
-            uses.append(f"the suite{'s' * (len(suites) > 1)} {', '.join(suites)}")
+            uses.append(f"the suite {' or '.join(suites)}")
         hint = f"leave {option} out"
         if name == "weights":
             hint += f": {use} trains its own models"
@@ -224,7 +229,7 @@ def _compare(
     folders = predicted_folder and is_folder_of_animations(reference)
     if output is not None:
         check_output(output, (".csv",) if folders else (".png", ".csv"), predicted, reference)
-    if predicted_folder and not folders and reference.is_dir():
+    if predicted_folder and not folders and os.path.isdir(reference):
         raise InputError(
             f"{reference}: no npz or glb in it",
             "compare two folders of animations, or two animations",

@@ -205,7 +205,7 @@ def test_figure_7(corpus, cache, small_generator, tmp_path, monkeypatch, capsys)
 
 
 def test_tables_and_figures_are_printed(corpus, cache, monkeypatch, capsys):
-    def replace(name, **result):
+    def replace(function, **result):
         """Let a suite return one row, whose numbers are of as many seeds as asked for."""
 
         def reproduce(*_, seeds=1, **__):
@@ -213,23 +213,32 @@ def test_tables_and_figures_are_printed(corpus, cache, monkeypatch, capsys):
             row = {key: value or values for key, value in result["row"].items()}
             return {**result, "rows": [row]}
 
-        monkeypatch.setattr(f"talkemo.paper.{name}.{name}", reproduce)
+        monkeypatch.setattr(function, reproduce)
 
     row = {"weights": "local", "mask": "lips", **dict.fromkeys(("T-RE", "T-VE", "V-RE", "V-VE"))}
     clips = {"T": 1, "V": 2}
-    replace("table1", row=row, masks={"lips": 7, "all": 9}, clips=clips, steps=3)
+    replace(
+        "talkemo.paper.table1.table1", row=row, masks={"lips": 7, "all": 9}, clips=clips, steps=3
+    )
     assert main([*suite("table1", corpus, cache), "--seeds", "2"]) == 0
     printed = capsys.readouterr().out
     assert "of 2 seeds after 3 steps" in printed and "1.250 ± 0.500" in printed
     columns = ("D-CE", "D-RE", "G-CE", "G-RE", "G-CE classifier")
     row = {"training": "without", **dict.fromkeys(columns)}
-    replace("table2", row=row, iterations=3, real_frames=4, generated_frames=5, mask_vertices=6)
+    replace(
+        "talkemo.paper.table2.table2",
+        row=row,
+        iterations=3,
+        real_frames=4,
+        generated_frames=5,
+        mask_vertices=6,
+    )
     assert main([*suite("table2", corpus, cache), "--seeds", "2"]) == 0
     printed = capsys.readouterr().out
     assert "D 4 real frames" in printed and "1.250 ± 0.500" in printed
     row = {"generator": "PointNet", "emotion": "happy", "recognised": 0.5}
     row |= {"roughness_mm": 0.1, "moved_mm": 2.0}
-    replace("figure7", row=row, iterations=3, frames=4, output="figure7.png")
+    replace("talkemo.paper.figure7.figure7", row=row, iterations=3, frames=4, output="figure7.png")
     assert main(suite("figure7", corpus, cache)) == 0
     printed = capsys.readouterr().out
     assert "PointNet" in printed and printed.endswith("figure7.png\n")

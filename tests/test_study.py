@@ -12,8 +12,7 @@ import numpy as np
 import pytest
 
 from talkemo import InputError
-from talkemo.paper import training
-from talkemo.paper import variants
+from talkemo.paper import training, variants
 from talkemo.paper.study import QUESTIONS, draw, make_study, tally, wilson
 from talkemo.train.emotion import EmotionConfig
 from talkemo_cli.app import main

@@ -34,8 +34,8 @@ class Closures:
         at_phones = self.at_bilabials + self.at_labiodentals
         return at_phones / self.total_closures if self.total_closures else float("nan")
 
-    def __add__(self, other: Closures) -> Closures:
-        return Closures(*(a + b for a, b in zip(astuple(self), astuple(other))))
+    def __add__(self, counts: Closures) -> Closures:
+        return Closures(*(a + b for a, b in zip(astuple(self), astuple(counts))))
 
 
 def count_closures(times: np.ndarray, opening: np.ndarray, phones: list[Phone]) -> Closures:

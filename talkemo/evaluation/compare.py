@@ -5,6 +5,7 @@ Lengths are in millimetres of the canonical face if the mesh has a face, else in
 
 from __future__ import annotations
 
+import os
 from collections import defaultdict
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
@@ -71,6 +72,8 @@ def compare_pair(
 ) -> ComparedPair:
     """Compute all metrics of two animations of one mesh.
 
+    Raises InputError if they differ in vertices or fps, or by more than 2 % in length.
+
     Parameters
     ----------
     predicted, reference : path
@@ -89,11 +92,6 @@ def compare_pair(
         The emotion that `predicted` should show, for CE. Default: that of its metadata.
     discriminator : Discriminator, optional
         Judge of emotions; without it there is no CE.
-
-    Raises
-    ------
-    InputError
-        If the animations differ in vertices or fps, or by more than 2 % in length.
     """
     p, g = _open_pair(predicted, reference)
     mesh = Mesh(_rest_vertices(g, neutral), g.faces)
@@ -115,11 +113,7 @@ def compare_pair(
         "fps": g.fps,
         "mm_a_mesh_unit": None if binding is None else comparison.scale,
         "figures": [asdict(metric) for metric in metrics],
-        "classification_error": {
-            "value": None if classification is None else classification.metric().value,
-            "emotion": None if classification is None else classification.emotion,
-            "reason": reason,
-        },
+        "classification_error": _classification_result(classification, reason),
     }
     if binding is not None:
         mesh = replace(mesh, vertices=binding.placement.to_canonical(mesh.vertices))
@@ -128,9 +122,8 @@ def compare_pair(
 
 def is_folder_of_animations(path: str | Path) -> bool:
     """Whether a path is a folder with npz or GLB files, and not the meshes of one animation."""
-    folder = Path(path)
-    return folder.is_dir() and any(
-        file.suffix.lower() in ANIMATION_ENDINGS for file in folder.iterdir()
+    return os.path.isdir(path) and any(
+        file.suffix.lower() in ANIMATION_ENDINGS for file in Path(path).iterdir()
     )
 
 
@@ -311,6 +304,16 @@ def _new_classification(
     except InputError as error:
         return None, f"{error.message}: {error.hint}"
     return ClassificationError(binding, discriminator, label), None
+
+
+def _classification_result(
+    classification: ClassificationError | None, reason: str | None
+) -> dict[str, Any]:
+    """CE and its emotion, or None and the reason why there is no CE."""
+    if classification is None:
+        return {"value": None, "emotion": None, "reason": reason}
+    value, emotion = classification.metric().value, classification.emotion
+    return {"value": value, "emotion": emotion, "reason": None}
 
 
 def _add_frames(

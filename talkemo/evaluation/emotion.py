@@ -42,6 +42,8 @@ def evaluate_emotion(
 ) -> dict[str, Any]:
     """Measure emotion transfer on the neutral recordings of a split's actors.
 
+    Raises InputError where there are none.
+
     Parameters
     ----------
     data, cache, models, jobs, progress
@@ -56,11 +58,6 @@ def evaluate_emotion(
         generated frames. Judges are the discriminator, and classifiers of four and of eight classes
         trained on real frames of the training actors. `emotions`: a row an emotion, with each
         judge's accuracy, 1 − CE, and the changes by the transfer, see `_transfer_all`.
-
-    Raises
-    ------
-    InputError
-        If the split has no neutral recording.
     """
     face = models.face
     recordings = recordings_of(data, cache, models, corpus, split, jobs, progress)
@@ -147,12 +144,12 @@ def _transfer_all(
         r_back, the correlation of the mouth opening.
     """
     face, model = models.face, models.emotion
-    parts, clips = [], []
+    motions, clips = [], []
     lips = face.regions["lips"]
     for r in neutral:
         before = frames_motion(face, acted_frames([r]).shapes)
         after = model.transfer(before, one_hot(emotion))
-        parts.append(after)
+        motions.append(after)
         old, new = before.displacement(face), after.displacement(face)
         back = model.transfer(after, one_hot("neutral"), from_neutral=False).displacement(face)
         opening = metrics.mouth_opening(old, face)
@@ -169,9 +166,9 @@ def _transfer_all(
             }
         )
     means = {name: float(np.mean([clip[name] for clip in clips])) for name in clips[0]}
-    moved, frames = [clip["moved_mm"] for clip in clips], [len(part) for part in parts]
+    moved, frames = [clip["moved_mm"] for clip in clips], [len(motion) for motion in motions]
     means["moved_mm"] = float(np.average(moved, weights=frames))
-    return joined_frames(parts), means
+    return joined_frames(motions), means
 
 
 def _acceleration(displacement: np.ndarray) -> float:
@@ -201,9 +198,9 @@ def frames_motion(face: Face, weights: np.ndarray) -> Motion:
     return Motion.of_shapes(face, np.arange(len(weights), dtype=np.float64), weights)
 
 
-def joined_frames(parts: list[Motion]) -> Motion:
+def joined_frames(motions: list[Motion]) -> Motion:
     """The frames of several motions as one, whose times only count them."""
-    coordinates = np.concatenate([part.coordinates for part in parts])
+    coordinates = np.concatenate([motion.coordinates for motion in motions])
     return Motion(np.arange(len(coordinates), dtype=np.float64), coordinates)
 
 
@@ -250,8 +247,8 @@ def map_batches(face: Face, frames: Motion | np.ndarray) -> Iterator[torch.Tenso
     for start in range(0, len(frames), JUDGED_MAPS_AT_A_TIME):
         batch = slice(start, start + JUDGED_MAPS_AT_A_TIME)
         if isinstance(frames, Motion):
-            part = Motion(frames.times[batch], frames.coordinates[batch])
-            yield to_maps(face, part.displacement(face))
+            motion = Motion(frames.times[batch], frames.coordinates[batch])
+            yield to_maps(face, motion.displacement(face))
         else:
             yield to_maps(face, frames[batch])
 

@@ -32,6 +32,8 @@ def evaluate_split(
 ) -> dict[str, Any]:
     """Measure the talking model, emotion transfer and the geometry map on a split.
 
+    Raises InputError for an unknown split, and where one of them cannot be measured.
+
     Parameters
     ----------
     data, cache, models, jobs, progress
@@ -40,21 +42,16 @@ def evaluate_split(
         One of SPLITS. Corpora of acted emotion that lack it are skipped, unless it is `dev`.
     against : Models, optional
         Models whose lips are measured too.
-    phones : dict of str to list of Phone, optional
+    phones
         As of `evaluate_lips`.
     notice : callable, optional
-        Called with a message about each corpus that is skipped.
+        Called with a message about each skipped corpus.
 
     Returns
     -------
     dict
-        `lips` and `lips_against`, see `evaluate_lips`; `emotions`, a list, see `evaluate_emotion`;
-        `map`, see `evaluate_map`.
-
-    Raises
-    ------
-    InputError
-        For an unknown split, and as the functions above.
+        Results of `evaluate_lips` as `lips` and `lips_against`, of `evaluate_emotion` as a list
+        `emotions`, and of `evaluate_map` as `map`.
     """
     if split not in SPLITS:
         raise InputError(f"unknown split '{split}'", f"choose from {', '.join(SPLITS)}")

@@ -35,6 +35,7 @@ def figure6(
     """Plot the discriminator's last feature layer by PCA and t-SNE, coloured by emotion, to a png.
 
     Above are recorded frames of the dev actors, below their neutral frames given each emotion.
+    Raises TalkemoError where matplotlib or scikit-learn is not installed.
 
     Parameters
     ----------
@@ -47,11 +48,6 @@ def figure6(
     -------
     dict
         For either row, the silhouette of the emotions in the feature layer, and the frames.
-
-    Raises
-    ------
-    TalkemoError
-        If matplotlib or scikit-learn is not installed.
     """
     with plotting_packages():
         from sklearn.metrics import silhouette_score

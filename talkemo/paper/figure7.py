@@ -22,7 +22,7 @@ from ..face.geometry_map import geometry_map
 from ..geometry.meshes import mesh_edges
 from ..networks.building import load_tensors
 from ..networks.emotion import INNER, UNIT
-from ..networks.judges import TRAINED_SIZE
+from ..networks.judges import TRAINED_SIZE, Classifier
 from ..train import emotion
 from ..train.emotion import EmotionConfig
 from ..train.maps import residual_rows
@@ -56,14 +56,13 @@ def figure7(
 ) -> dict[str, Any]:
     """Render a face with each emotion by a PointNet and by the geometry map's generator, to a png.
 
-    Both are trained on the same data, with the same losses, for the same iterations.
+    Both are trained on the same data, with the same losses, for the same iterations. Raises
+    TalkemoError where matplotlib is not installed.
 
     Parameters
     ----------
-    data, cache, jobs, progress
-        As of `load_captures`.
-    models : Models
-        The face.
+    data, cache, models, jobs, progress
+        As of `load_captures`; of the models only the face is used.
     output : Path
         The png.
     steps : int, optional
@@ -74,11 +73,6 @@ def figure7(
     dict
         `rows`, of each generator and emotion: the share of generated dev frames that a classifier
         recognises, their roughness (see `Roughness`) and the mean distance that a vertex is moved.
-
-    Raises
-    ------
-    TalkemoError
-        If matplotlib is not installed.
     """
     new_plot((1, 1))  # a missing matplotlib is reported now rather than after the trainings
     face, config = models.face, emotion_config(steps)
@@ -91,33 +85,41 @@ def figure7(
         before = frames_motion(face, weights[::FIGURE7_NEUTRAL_STRIDE]).displacement(face)
         shown = int(metrics.mouth_opening(before, face).argmax())
         emotion.train_classifiers(face, frames, run, config)
-        classifier, classes = run.models().classifier("four")
-        roughness = Roughness(face)
+        judge = run.models().classifier("four")
         images = [[face.mean + before[shown]] * len(TRANSFERRED_EMOTIONS)]
         for name, train in (("PointNet", trained_pointnet), ("geometry map", _trained_generator)):
             generate = train(face, frames, with_label(run, name), config)
-            images.append([])
-            for target in TRANSFERRED_EMOTIONS:
-                change = emotion_displacement(face, generate, before, target)
-                recognised = recognition_rate(classifier, classes, face, before + change, target)
-                rows.append(
-                    {
-                        "generator": name,
-                        "emotion": target,
-                        "recognised": recognised,
-                        "roughness_mm": roughness(change),
-                        "moved_mm": float(np.linalg.norm(change, axis=2).mean()),
-                    }
-                )
-                images[-1].append(face.mean + before[shown] + change[shown])
+            changes = {
+                target: emotion_displacement(face, generate, before, target)
+                for target in TRANSFERRED_EMOTIONS
+            }
+            rows += [{"generator": name, **row} for row in _rows(face, judge, before, changes)]
+            images.append(
+                [face.mean + before[shown] + change[shown] for change in changes.values()]
+            )
     names = ("as spoken", "PointNet", "geometry map")
     draw_faces(face, images, names, TRANSFERRED_EMOTIONS, output)
-    return {
-        "iterations": config.iterations,
-        "frames": len(before),
-        "output": str(output),
-        "rows": rows,
-    }
+    iterations, count = config.iterations, len(before)
+    return {"iterations": iterations, "frames": count, "output": str(output), "rows": rows}
+
+
+def _rows(
+    face: Face,
+    judge: tuple[Classifier, list[str]],
+    before: np.ndarray,
+    changes: dict[str, np.ndarray],
+) -> list[dict[str, Any]]:
+    """Metrics of a generator's displacements (N, V, 3) mm of faces `before`, by emotion."""
+    roughness = Roughness(face)
+    return [
+        {
+            "emotion": name,
+            "recognised": recognition_rate(*judge, face, before + change, name),
+            "roughness_mm": roughness(change),
+            "moved_mm": float(np.linalg.norm(change, axis=2).mean()),
+        }
+        for name, change in changes.items()
+    ]
 
 
 def trained_pointnet(face: Face, frames: ActedFrames, run: Run, config: EmotionConfig) -> Generate:

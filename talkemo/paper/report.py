@@ -90,9 +90,9 @@ def paper_report(
         )
     preferences = None if study is None else tally(study, sorted(study.glob("answers_*.json")))
     output.mkdir(exist_ok=True)
+    report = _parts(data, cache, models, seeds, steps, jobs, progress)
     parts = {
-        part.name: _up_to_date(output, part)
-        for part in _parts(data, cache, models, seeds, steps, jobs, progress)
+        table_or_figure.name: _up_to_date(output, table_or_figure) for table_or_figure in report
     }
     if preferences is not None:
         draw(preferences, output / "figure8.png")

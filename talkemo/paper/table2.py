@@ -199,8 +199,8 @@ def _on_generated_faces(networks: Networks, talking: Motion) -> dict[str, float]
 
 def _there_and_back(transfer: EmotionModel, faces: np.ndarray, name: str) -> np.ndarray:
     """Faces (N, V, 3) mm of an emotion after transfer to another one and back."""
-    there = _residual(transfer, faces, "happy" if name == "neutral" else "neutral")
-    return faces + there + _residual(transfer, faces + there, name)
+    changed = faces + _residual(transfer, faces, "happy" if name == "neutral" else "neutral")
+    return changed + _residual(transfer, changed, name)
 
 
 def _residual(transfer: EmotionModel, faces: np.ndarray, name: str) -> np.ndarray:
