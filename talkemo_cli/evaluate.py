@@ -138,7 +138,7 @@ def evaluate(
     models = load_models(weights, device=device)
     if use == SPLIT:
         rival = None if against is None else load_models(against, device=device)
-        _evaluate_split(corpora, split or SPLIT, models, rival, phones, output)
+        _evaluate_split(corpora, splits, models, rival, phones, output)
     else:
         _reproduce(use, corpora, paper, models, output)
 
@@ -277,7 +277,7 @@ def _comparison_settings(pair: PairOptions, phones: Path | None, models: Models)
 
 def _evaluate_split(
     corpora: CorpusOptions,
-    split: str,
+    splits: SplitOptions,
     models: Models,
     against: Models | None,
     phones: Path | None,
@@ -287,7 +287,7 @@ def _evaluate_split(
     from talkemo.data.phones import read_phones
     from talkemo.evaluation.drawing import new_plot
     from talkemo.evaluation.plots import plot_confusion
-    from talkemo.evaluation.split import evaluate_split
+    from talkemo.evaluation.split import DEFAULT_SPLIT, evaluate_split
 
     as_csv = output is not None and output.suffix.lower() == ".csv"
     if output is not None and not as_csv:
@@ -298,7 +298,7 @@ def _evaluate_split(
             data,
             captures,
             models,
-            split=split,
+            split=splits.split or DEFAULT_SPLIT,
             against=against,
             phones=spoken,
             jobs=corpora.jobs,
