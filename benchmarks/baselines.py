@@ -46,14 +46,14 @@ from talkemo.data import facegood
 from talkemo.data.captures import load_captures
 from talkemo.data.corpora import CORPORA
 from talkemo.data.rest_relative import acted_frames, relative_to_rest
-from talkemo.evaluation.emotion import frames_motion, recognised, recordings_of
+from talkemo.evaluation.emotion import frames_motion, recognition_rate, recordings_of
 from talkemo.evaluation.lips import evaluate_lips
 from talkemo.evaluation.metrics import mouth_opening, pearson
 from talkemo.expression.emotions import PAPER_EMOTIONS, one_hot
 from talkemo.face.canonical import Face
 from talkemo.networks.speech_encoder import FEATURE_RATE, SILENCE_MARGIN_FEATURES, log_mel_encoder
-from talkemo.paper.emotion_training import emotion_config, of_paper_emotions
-from talkemo.paper.figure7 import EVERY_NEUTRAL, moved, trained_pointnet
+from talkemo.paper.figure7 import FIGURE7_NEUTRAL_STRIDE, emotion_displacement, trained_pointnet
+from talkemo.paper.training import emotion_config, of_paper_emotions
 from talkemo.paper.variants import trained_talking, variant_run
 from talkemo.train import emotion
 
@@ -180,7 +180,8 @@ def emotions_table(data: Path, cache: Path, run: Path, models: Models, steps: in
     frames = of_paper_emotions(every)
     dev = recordings_of(data, cache, models)
     before = frames_motion(
-        face, acted_frames([r for r in dev if r.emotion == "neutral"]).shapes[::EVERY_NEUTRAL]
+        face,
+        acted_frames([r for r in dev if r.emotion == "neutral"]).shapes[::FIGURE7_NEUTRAL_STRIDE],
     )
     shown = before.displacement(face)
     mean_of = lambda name: frames.shapes[frames.emotion == EMOTIONS.index(name)].mean(0)
@@ -190,7 +191,7 @@ def emotions_table(data: Path, cache: Path, run: Path, models: Models, steps: in
     transferred = lambda model, name: model.transfer(before, one_hot(name)).displacement(face)
     generators: dict[str, Callable[[str], np.ndarray]] = {
         "mean": lambda name: shown + face.displacement(mean_of(name) - mean_of("neutral")),
-        "PointNet": lambda name: shown + moved(face, points, shown, name),
+        "PointNet": lambda name: shown + emotion_displacement(face, points, shown, name),
         "unaugmented": lambda name: transferred(start("unaugmented").models().emotion, name),
         "map": lambda name: transferred(start("map").models().emotion, name),
         "default": lambda name: transferred(models.emotion, name),
@@ -206,7 +207,7 @@ def emotions_table(data: Path, cache: Path, run: Path, models: Models, steps: in
         for name in PAPER_EMOTIONS[1:]:
             after = generate(name)
             r = pearson(mouth_opening(shown, face), mouth_opening(after, face))
-            found = recognised(classifier, classes, face, after, name)
+            found = recognition_rate(classifier, classes, face, after, name)
             cells.append(
                 f"{found:.2f}, {r:.2f}, {np.linalg.norm(after - shown, axis=2).mean():.1f}"
             )

@@ -17,7 +17,7 @@ from talkemo.audio.recording import open_audio
 from talkemo.data.captures import load_captures
 from talkemo.data.phones import Phone
 from talkemo.data.rest_relative import relative_to_rest
-from talkemo.evaluation.closures import Closures, closures
+from talkemo.evaluation.closures import Closures, count_closures
 from talkemo.expression.emotions import EMOTIONS, one_hot
 
 parser = argparse.ArgumentParser(
@@ -44,18 +44,19 @@ total = dict.fromkeys(("captured", *emotions), Closures())
 for r in recordings:
     phones = [Phone(*phone) for phone in aligned[r.name]]
     reference = r.capture.motion(face).coordinates @ face.lip_opening_gradient
-    total["captured"] += closures(r.capture.time, reference, phones)
+    total["captured"] += count_closures(r.capture.time, reference, phones)
     audio = open_audio(options.data / r.audio)
     motion = models.talking.motion(audio, np.arange(int(audio.duration * 60)) / 60)
     for emotion in emotions:
         shown = (
             motion if emotion == "neutral" else models.emotion.transfer(motion, one_hot(emotion))
         )
-        total[emotion] += closures(shown.times, shown.lip_opening(face), phones)
+        total[emotion] += count_closures(shown.times, shown.lip_opening(face), phones)
 print(f"{len(recordings)} recordings of {options.corpus}, {options.split}")
 print(f"{'':10} {'p b m':>6} {'recall':>7} {'closures':>9} {'precision':>10} {'at p b m':>9}")
-for name, found in total.items():
-    strict = found.right / max(found.found, 1)
+for name, counts in total.items():
+    strict = counts.at_bilabials / max(counts.total_closures, 1)
     print(
-        f"{name:10} {found.spoken:6} {found.recall:7.2f} {found.found:9} {found.precision:10.2f} {strict:9.2f}"
+        f"{name:10} {counts.bilabials:6} {counts.recall:7.2f} {counts.total_closures:9}"
+        f" {counts.precision:10.2f} {strict:9.2f}"
     )

@@ -1,3 +1,5 @@
+"""Metrics by hand, and accumulated over chunks of frames."""
+
 import numpy as np
 import pytest
 
@@ -15,7 +17,7 @@ def test_velocity_error_by_hand():
     reference = np.zeros((3, 1, 3))
     predicted = reference + np.array([0.0, 2.0, 2.0])[:, None, None] * [1, 0, 0]
     assert metrics.velocity_error(predicted, reference) == pytest.approx(1.0)
-    # A constant offset is no error of velocity.
+    # A constant offset is not a velocity error.
     assert metrics.velocity_error(reference + 7, reference) == 0
 
 
@@ -34,8 +36,8 @@ def test_pearson():
     assert metrics.pearson(a, np.ones(5)) == 0
 
 
-def hand_made():
-    """Two frames of three vertices: the reference at rest, one vertex 3 and then 4 mm off, another 2 mm in both."""
+def two_frames():
+    """Two frames of three vertices; one is 3, then 4 mm off the reference at rest, another 2 mm."""
     reference = np.zeros((2, 3, 3))
     predicted = reference.copy()
     predicted[0, 0, 0], predicted[1, 0, 0] = 3, 4
@@ -44,14 +46,14 @@ def hand_made():
 
 
 def test_lip_vertex_error_by_hand():
-    predicted, reference = hand_made()
+    predicted, reference = two_frames()
     assert metrics.lip_vertex_error(predicted, reference) == pytest.approx((3 + 4) / 2)
     assert metrics.lip_vertex_error_sq(predicted, reference) == pytest.approx((9 + 16) / 2)
 
 
 def test_dynamics_deviation_by_hand():
-    predicted, reference = hand_made()
-    # Squared distances from rest: 9 and 16 have a spread of 3.5, 4 and 4 have none, nor has the third vertex.
+    predicted, reference = two_frames()
+    # Squared distances from rest: 9 and 16 have a spread of 3.5, the other two vertices have none.
     assert metrics.dynamics_deviation(predicted, reference, np.zeros((3, 3))) == pytest.approx(
         -3.5 / 3
     )
@@ -61,7 +63,7 @@ def test_dynamics_deviation_by_hand():
 
 
 def test_comparison_by_hand():
-    predicted, reference = hand_made()
+    predicted, reference = two_frames()
     masks = {
         "all": np.arange(3),
         "lips": np.array([0, 1]),
@@ -86,7 +88,7 @@ def test_comparison_by_hand():
     assert {f.mask: f.vertices for f in comparison.metrics()}["lips"] == 2
 
 
-def test_comparison_in_parts_equals_the_functions():
+def test_a_comparison_in_chunks_equals_the_functions():
     rng = np.random.default_rng(0)
     g = rng.standard_normal((23, 40, 3))
     p = g + 0.3 * rng.standard_normal(g.shape)

@@ -1,4 +1,4 @@
-"""The paper's tables and figures are made on a made-up corpus of a few seconds, with trainings of a few steps."""
+"""The paper's tables and figures, on a synthetic corpus, with trainings of a few steps."""
 
 import json
 import sys
@@ -10,8 +10,7 @@ import torch
 
 import talkemo
 from talkemo import EMOTIONS, Motion
-from talkemo.paper import emotion_training as training
-from talkemo.paper import figure6, pointnet, report, table1, table2
+from talkemo.paper import figure6, pointnet, report, table1, table2, training
 from talkemo.paper.figure7 import Roughness
 from talkemo.train.emotion import EmotionConfig
 from talkemo_cli.app import main
@@ -23,7 +22,7 @@ def cache(fitted):
 
 
 def suite(name, corpus, cache):
-    """The arguments of the command that makes a table or a figure."""
+    """Arguments of the command that reproduces a table or a figure."""
     return ["evaluate", "--suite", name, "--data", str(corpus), "--captures", str(cache)]
 
 
@@ -66,35 +65,36 @@ def test_table_1(corpus, cache, models, monkeypatch):
 
 
 def test_errors_of_a_model_that_does_not_move_are_the_motion_itself(corpus, fitted, face):
-    chosen = [r for r in fitted[1] if not r.rejected][:3]
-    still = lambda sound, times: Motion(
-        times, np.zeros((len(times), len(face.expression_names)), np.float32)
-    )
-    found = table1._errors(
-        SimpleNamespace(face=face, motion=still), corpus, {"T": chosen[:1], "V": chosen[1:]}
-    )
+    recordings = [r for r in fitted[1] if not r.rejected][:3]
+    measured = {"T": recordings[:1], "V": recordings[1:]}
+
+    def still(audio, times):
+        return Motion(times, np.zeros((len(times), len(face.expression_names)), np.float32))
+
+    errors = table1._errors(SimpleNamespace(face=face, motion=still), corpus, measured)
     masks = {
         "mouth landmarks": face.landmarks68[48:],
         "lips": np.flatnonzero(face.regions["lips"]),
         "all": np.arange(12500),
     }
-    for split, recordings in (("T", chosen[:1]), ("V", chosen[1:])):
-        moved = [r.capture.motion(face).displacement(face) for r in recordings]
+    for split, of_split in measured.items():
+        moved = [r.capture.motion(face).displacement(face) for r in of_split]
         for mask, rows in masks.items():
             re = np.concatenate([np.linalg.norm(m[:, rows], axis=2).mean(1) for m in moved])
             ve = np.concatenate(
                 [np.linalg.norm(np.diff(m[:, rows], axis=0), axis=2).mean(1) for m in moved]
             )
-            assert found[f"{split}-RE {mask}"] == pytest.approx(re.mean(), rel=1e-4)
-            assert found[f"{split}-VE {mask}"] == pytest.approx(ve.mean(), rel=1e-4)
+            assert errors[f"{split}-RE {mask}"] == pytest.approx(re.mean(), rel=1e-4)
+            assert errors[f"{split}-VE {mask}"] == pytest.approx(ve.mean(), rel=1e-4)
 
 
 class Judge(torch.nn.Module):
-    """Takes every face for one class. Its features are the map itself."""
+    """Classifies every face as one class. Its features are the map itself."""
 
     def __init__(self, answer: int, classes: int = len(EMOTIONS)):
         super().__init__()
-        self.answer, self.classes, self.own = answer, classes, torch.nn.Parameter(torch.zeros(1))
+        self.answer, self.classes = answer, classes
+        self.parameter = torch.nn.Parameter(torch.zeros(1))  # which has a device
 
     def forward(self, maps):
         return torch.eye(self.classes)[[self.answer] * len(maps)]
@@ -106,7 +106,7 @@ class Judge(torch.nn.Module):
 
 
 class Mover:
-    """An emotion transfer that opens the mouth by the same whatever it is asked for."""
+    """An emotion transfer that opens the mouth by the same amount for every emotion."""
 
     device = torch.device("cpu")
 
@@ -123,60 +123,52 @@ class Mover:
 CLASSES = ["surprised", "angry", "happy", "neutral"]  # not in the order of the emotions
 
 
-def test_table_2_on_real_faces_counts_what_is_wrong(face):
-    mover, real = (
-        Mover(face),
-        [
-            ("happy", np.zeros((3, 12500, 3), np.float32)),
-            ("angry", np.ones((1, 12500, 3), np.float32)),
-        ],
-    )
-    found = table2._on_real_faces(
-        face, mover, Judge(EMOTIONS.index("happy")), Judge(3, 4), CLASSES, real
-    )
-    assert found["D-CE"] == pytest.approx(1 / 4) and found["D-CE classifier"] == 1
-    assert (
-        table2._on_real_faces(face, mover, Judge(0), Judge(1, 4), CLASSES, real)["D-CE classifier"]
-        == 3 / 4
-    )
-    twice = np.linalg.norm(
-        np.tensordot(2 * mover.by, face.span, 1), axis=-1
-    ).mean()  # there, and back
-    assert found["D-RE"] == pytest.approx(twice, rel=1e-3) and found["D-RE features"] > 0
+def networks(face, discriminator, classifier):
+    """Networks whose judges have fixed answers."""
+    return table2.Networks(Mover(face), Judge(discriminator), Judge(classifier, 4), CLASSES)
 
 
-def test_table_2_on_generated_faces_counts_what_is_wrong(face):
-    mover, talked = (
-        Mover(face),
-        Motion(np.arange(5), np.zeros((5, len(face.expression_names)), np.float32)),
-    )
-    found = table2._on_generated_faces(
-        face, mover, Judge(EMOTIONS.index("angry")), Judge(3, 4), CLASSES, talked
-    )
-    assert (
-        found["G-CE"] == pytest.approx(2 / 3) and found["G-CE classifier"] == 1
-    )  # happy, angry, surprised; none neutral
-    twice = np.linalg.norm(np.tensordot(2 * mover.by, face.span, 1), axis=-1).mean()
-    assert found["G-RE"] == pytest.approx(twice, rel=1e-3)
+def test_table_2_on_real_faces_counts_wrong_answers(face):
+    real = [
+        ("happy", np.zeros((3, 12500, 3), np.float32)),
+        ("angry", np.ones((1, 12500, 3), np.float32)),
+    ]
+    judged = networks(face, EMOTIONS.index("happy"), CLASSES.index("neutral"))
+    errors = table2._on_real_faces(judged, real)
+    assert errors["D-CE"] == pytest.approx(1 / 4) and errors["D-CE classifier"] == 1
+    judged = networks(face, EMOTIONS.index("neutral"), CLASSES.index("angry"))
+    assert table2._on_real_faces(judged, real)["D-CE classifier"] == 3 / 4
+    there_and_back = np.tensordot(2 * judged.transfer.by, face.span, 1)
+    twice = np.linalg.norm(there_and_back, axis=-1).mean()
+    assert errors["D-RE"] == pytest.approx(twice, rel=1e-3) and errors["D-RE features"] > 0
 
 
-def test_silhouettes_of_features_that_are_apart(corpus, cache, models, tmp_path, monkeypatch):
+def test_table_2_on_generated_faces_counts_wrong_answers(face):
+    talking = Motion(np.arange(5), np.zeros((5, len(face.expression_names)), np.float32))
+    judged = networks(face, EMOTIONS.index("angry"), CLASSES.index("neutral"))
+    errors = table2._on_generated_faces(judged, talking)
+    # Of happy, angry and surprised, one is right; none is neutral.
+    assert errors["G-CE"] == pytest.approx(2 / 3) and errors["G-CE classifier"] == 1
+    twice = np.linalg.norm(np.tensordot(2 * judged.transfer.by, face.span, 1), axis=-1).mean()
+    assert errors["G-RE"] == pytest.approx(twice, rel=1e-3)
+
+
+def test_silhouettes_of_separate_features(corpus, cache, models, tmp_path, monkeypatch):
     pytest.importorskip("matplotlib")
     pytest.importorskip("sklearn")
-    rng, asked = np.random.default_rng(0), []
+    rng, lengths = np.random.default_rng(0), []
+    dev = figure6.recordings_of(corpus, cache, models)
+    recorded = len(figure6._recorded(models.face, dev))  # emotions, whose features overlap
 
     def features(models, motion):
-        asked.append(len(motion))
-        return rng.standard_normal((len(motion), 8)) + 100 * (len(asked) - first_generated) * (
-            len(asked) > first_generated
-        )
+        lengths.append(len(motion))
+        distance = 100 * max(0, len(lengths) - recorded)
+        return rng.standard_normal((len(motion), 8)) + distance
 
-    recorded = figure6._recorded
     monkeypatch.setattr(figure6, "_features", features)
-    first_generated = len(recorded(models.face, figure6.recordings_of(corpus, cache, models)))
     figure = figure6.figure6(corpus, cache, models, tmp_path / "6.png")
     assert figure["silhouette_generated"] > 0.9 and figure["silhouette_recorded"] < 0.2
-    assert figure["points_recorded"] == sum(asked[:first_generated])
+    assert figure["points_recorded"] == sum(lengths[:recorded])
 
 
 def test_table_2(corpus, cache, models, small_generator):
@@ -194,10 +186,10 @@ def test_table_2(corpus, cache, models, small_generator):
 def test_figure_6(corpus, cache, tmp_path, capsys):
     pytest.importorskip("matplotlib", reason="talkemo[figures] is not installed")
     pytest.importorskip("sklearn", reason="talkemo[figures] is not installed")
-    picture = str(tmp_path / "6.png")
-    assert main([*suite("figure6", corpus, cache), "-o", picture, "--json"]) == 0
+    image = str(tmp_path / "6.png")
+    assert main([*suite("figure6", corpus, cache), "-o", image, "--json"]) == 0
     figure = json.loads(capsys.readouterr().out)
-    assert figure["output"] == picture
+    assert figure["output"] == image
     assert -1 <= figure["silhouette_generated"] <= 1 and figure["points_recorded"] > 20
     assert (tmp_path / "6.png").stat().st_size > 10000
 
@@ -213,87 +205,100 @@ def test_figure_7(corpus, cache, small_generator, tmp_path, monkeypatch, capsys)
 
 
 def test_tables_and_figures_are_printed(corpus, cache, monkeypatch, capsys):
-    value = {"mean": 1.25, "spread": 0.5, "seeds": [1.0, 1.5]}
-    row = {
-        "weights": "local",
-        "mask": "lips",
-        **dict.fromkeys(("T-RE", "T-VE", "V-RE", "V-VE"), value),
-    }
-    about = {"masks": {"lips": 7, "all": 9}, "clips": {"T": 1, "V": 2}, "steps": 3}
-    monkeypatch.setattr("talkemo.paper.table1.table1", lambda **arguments: {**about, "rows": [row]})
+    def replace(function, **result):
+        """Let a suite return one row, whose numbers are of as many seeds as asked for."""
+
+        def reproduce(*_, seeds=1, **__):
+            values = {"mean": 1.25, "spread": 0.5, "seeds": [1.25] * seeds}
+            row = {key: value or values for key, value in result["row"].items()}
+            return {**result, "rows": [row]}
+
+        monkeypatch.setattr(function, reproduce)
+
+    row = {"weights": "local", "mask": "lips", **dict.fromkeys(("T-RE", "T-VE", "V-RE", "V-VE"))}
+    clips = {"T": 1, "V": 2}
+    replace(
+        "talkemo.paper.table1.table1", row=row, masks={"lips": 7, "all": 9}, clips=clips, steps=3
+    )
     assert main([*suite("table1", corpus, cache), "--seeds", "2"]) == 0
     printed = capsys.readouterr().out
     assert "of 2 seeds after 3 steps" in printed and "1.250 ± 0.500" in printed
-    row = {
-        "training": "without",
-        **dict.fromkeys(("D-CE", "D-RE", "G-CE", "G-RE", "G-CE classifier"), value),
-    }
-    about = {"iterations": 3, "real_frames": 4, "generated_frames": 5, "mask_vertices": 6}
-    monkeypatch.setattr("talkemo.paper.table2.table2", lambda **arguments: {**about, "rows": [row]})
+    columns = ("D-CE", "D-RE", "G-CE", "G-RE", "G-CE classifier")
+    row = {"training": "without", **dict.fromkeys(columns)}
+    replace(
+        "talkemo.paper.table2.table2",
+        row=row,
+        iterations=3,
+        real_frames=4,
+        generated_frames=5,
+        mask_vertices=6,
+    )
     assert main([*suite("table2", corpus, cache), "--seeds", "2"]) == 0
     printed = capsys.readouterr().out
     assert "D 4 real frames" in printed and "1.250 ± 0.500" in printed
-    row = {
-        "generator": "PointNet",
-        "emotion": "happy",
-        "recognised": 0.5,
-        "roughness_mm": 0.1,
-        "moved_mm": 2.0,
-    }
-    about = {"iterations": 3, "frames": 4, "output": "figure7.png"}
-    monkeypatch.setattr(
-        "talkemo.paper.figure7.figure7", lambda **arguments: {**about, "rows": [row]}
-    )
+    row = {"generator": "PointNet", "emotion": "happy", "recognised": 0.5}
+    row |= {"roughness_mm": 0.1, "moved_mm": 2.0}
+    replace("talkemo.paper.figure7.figure7", row=row, iterations=3, frames=4, output="figure7.png")
     assert main(suite("figure7", corpus, cache)) == 0
     printed = capsys.readouterr().out
     assert "PointNet" in printed and printed.endswith("figure7.png\n")
 
 
-def test_the_report_is_made_part_by_part(corpus, cache, tmp_path, monkeypatch, capsys, models):
+def test_stale_parts_of_the_report_are_made_anew(
+    corpus, cache, tmp_path, monkeypatch, capsys, models
+):
     made = []
     spread = {"mean": 0.5, "spread": 0.1, "seeds": [0.4, 0.6]}
+    errors = dict.fromkeys(("T-RE", "T-VE", "V-RE", "V-VE"), spread)
     tables = {
-        "table1": {"rows": [{"weights": "local", "mask": "lips", **dict.fromkeys(("T-RE", "T-VE", "V-RE", "V-VE"), spread)}],
-                   "masks": {"lips": 2004}, "clips": {"T": 1, "V": 2}, "steps": 3},
-        "table2": {"rows": [{"training": "without", "D-CE": spread}], "iterations": 3, "real_frames": 1, "generated_frames": 2},
-    }  # fmt: skip
-    pictured = {
+        "table1": {
+            "rows": [{"weights": "local", "mask": "lips", **errors}],
+            "masks": {"lips": 2004},
+            "clips": {"T": 1, "V": 2},
+            "steps": 3,
+        },
+        "table2": {
+            "rows": [{"training": "without", "D-CE": spread}],
+            "iterations": 3,
+            "real_frames": 1,
+            "generated_frames": 2,
+        },
+    }
+    row = {"generator": "PointNet", "emotion": "happy", "recognised": 0.5}
+    row |= {"roughness_mm": 0.1, "moved_mm": 1.0}
+    figures = {
         "figure6": {"silhouette_recorded": 0.0, "silhouette_generated": 0.5},
-        "figure7": {"iterations": 3, "rows": [{"generator": "PointNet", "emotion": "happy", "recognised": 0.5, "roughness_mm": 0.1, "moved_mm": 1.0}]},
-    }  # fmt: skip
+        "figure7": {"iterations": 3, "rows": [row]},
+    }
 
     def table(name):
         return lambda *_, **__: made.append(name) or tables[name]
 
     def figure(name):
-        return lambda data, cache, models, picture, **_: (
-            made.append(name),
-            picture.write_bytes(b"png"),
-            pictured[name],
-        )[2]
+        def make(data, cache, models, image, **_):
+            made.append(name)
+            image.write_bytes(b"png")
+            return figures[name]
+
+        return make
 
     for name in tables:
         monkeypatch.setattr(report, name, table(name))
-    for name in pictured:
+    for name in figures:
         monkeypatch.setattr(report, name, figure(name))
     command = [*suite("paper", corpus, cache), "-o", str(tmp_path / "paper")]
     assert main(command) == 0 and made == ["table1", "table2", "figure6", "figure7"]
     page = (tmp_path / "paper" / "report.html").read_text("utf-8")
-    assert (
-        "0.500 ± 0.100" in page and "the paper, local" in page and "Nobody has answered yet" in page
-    )
+    assert "0.500 ± 0.100" in page and "the paper, local" in page and "No answers yet" in page
+    assert "<td>local, lips</td>" in page and "lips 2004." in page and "generated\n0.50." in page
     for name in ("figure3", "figure4", "figure5"):
         assert (tmp_path / "paper" / f"{name}.png").read_bytes()[1:4] == b"PNG"
     made.clear()
     (tmp_path / "paper" / "figure7.png").unlink()
-    assert main(command) == 0 and made == ["figure7"]  # what is there is kept
+    assert main(command) == 0 and made == ["figure7"]  # the others are up to date
     made.clear()
-    assert main([*command, "--steps", "5"]) == 0 and made == [
-        "table1",
-        "table2",
-        "figure7",
-    ]  # and made anew after others
-    made.clear()
+    assert main([*command, "--steps", "5"]) == 0 and made == ["table1", "table2", "figure7"]
+    made.clear()  # what depends on the steps was stale
     assert main([*command, "--steps", "5", "--seeds", "7"]) == 0 and made == ["table1", "table2"]
     made.clear()
     assert (

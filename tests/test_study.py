@@ -12,8 +12,7 @@ import numpy as np
 import pytest
 
 from talkemo import InputError
-from talkemo.paper import emotion_training as training
-from talkemo.paper import variants
+from talkemo.paper import training, variants
 from talkemo.paper.study import QUESTIONS, draw, make_study, tally, wilson
 from talkemo.train.emotion import EmotionConfig
 from talkemo_cli.app import main
@@ -226,8 +225,8 @@ def test_the_papers_five_methods_are_rendered_and_kept(
 ):
     config = EmotionConfig(batch=4, channels=16, blocks=1)
     monkeypatch.setattr(training, "EmotionConfig", lambda: config)
-    monkeypatch.setattr(variants, "SIZE", 96)
-    monkeypatch.setattr(variants, "FPS", 5.0)
+    monkeypatch.setattr(variants, "VARIANT_VIDEO_SIZE_PX", 96)
+    monkeypatch.setattr(variants, "VARIANT_VIDEO_FPS", 5.0)
     out = tmp_path / "variants"
     arguments = [
         "study",

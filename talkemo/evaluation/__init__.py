@@ -1,6 +1,8 @@
-"""How good it is: two animations compared (compare.py), and the models on recordings that training never sees.
+"""Measuring animations, and the models on recordings that training never sees.
 
-The dev split is ravdess actors 20, 21, 23 and 24, every tenth grid_s1 clip, the `dev` rows of talking, arabic_news
-and java_sed, and a take of facegood.
-lips.py measures the talking model on it, emotion.py emotion transfer, geomap.py the geometry map.
+compare.py compares two animations. On the recordings of a split, lips.py measures the talking
+model, emotion.py emotion transfer, and map_error.py the geometry map.
+
+The dev split is ravdess actors 20, 21, 23 and 24, every tenth grid_s1 clip, the `dev` rows of
+talking, arabic_news and java_sed, and a take of facegood.
 """

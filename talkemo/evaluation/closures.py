@@ -1,81 +1,87 @@
-"""Whether lips meet where they have to: recall and precision of their closures, by the phones that are spoken."""
+"""Recall and precision of lip closures, by the phones that are spoken."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 
 import numpy as np
 
 from ..data.phones import BILABIALS, LABIODENTALS, SILENCE, Phone
-from .metrics import TOGETHER, runs_of
+from .metrics import CLOSURE_GAP_MM, runs_of
 
-AROUND = 0.03  # s around a phone in which its closure counts: alignments are that exact
-LONGEST_PHONE = 0.25  # s; longer ones are mistakes of the alignment, or a pause
+PHONE_MARGIN_S = 0.03  # before and after a phone in which a closure counts: the aligner's precision
+MAX_PHONE_S = 0.25  # longer phones are errors of the alignment, or pauses, and are ignored
 
 
 @dataclass(frozen=True)
 class Closures:
-    """Counts of phones and of closures. recall, precision: shares of them
+    """Counts of the phones that need closed lips, and of the closures outside of pauses."""
 
-    spoken: p, b and m; met: those of them in which the lips are together
-    found: closures outside of pauses; right: those of them at a p, b or m; allowed: those at an f or v besides
-    """
-
-    spoken: int = 0
-    met: int = 0
-    found: int = 0
-    right: int = 0
-    allowed: int = 0
+    bilabials: int = 0  # p, b and m
+    closed_bilabials: int = 0  # of these, with closed lips
+    total_closures: int = 0
+    at_bilabials: int = 0  # closures at a p, b or m
+    at_labiodentals: int = 0  # other closures, at an f or v
 
     @property
     def recall(self) -> float:
-        """Share of the p, b and m in which the lips are together; nan where there are none."""
-        return self.met / self.spoken if self.spoken else float("nan")
+        """Share of the p, b and m with closed lips; NaN if there are none."""
+        return self.closed_bilabials / self.bilabials if self.bilabials else float("nan")
 
     @property
     def precision(self) -> float:
-        """Share of the closures that are at a p, b, m, f or v; nan where there are none."""
-        return (self.right + self.allowed) / self.found if self.found else float("nan")
+        """Share of the closures at a p, b, m, f or v; NaN if there are none."""
+        at_phones = self.at_bilabials + self.at_labiodentals
+        return at_phones / self.total_closures if self.total_closures else float("nan")
 
-    def __add__(self, other: Closures) -> Closures:
-        return Closures(*(a + b for a, b in zip(self.counts, other.counts)))
-
-    @property
-    def counts(self) -> tuple[int, int, int, int, int]:
-        """All five."""
-        return self.spoken, self.met, self.found, self.right, self.allowed
+    def __add__(self, counts: Closures) -> Closures:
+        return Closures(*(a + b for a, b in zip(astuple(self), astuple(counts))))
 
 
-def closures(times: np.ndarray, opening: np.ndarray, phones: list[Phone]) -> Closures:
-    """The closures of one recording.
+def count_closures(times: np.ndarray, opening: np.ndarray, phones: list[Phone]) -> Closures:
+    """Count the closures of one recording at its phones.
 
-    times: (T,) s, ascending; opening: (T,) mm from rest, see `Face.lip_opening`; phones: with gaps where they are not
-    known, which count as pauses
+    Parameters
+    ----------
+    times : (T,)
+        Times in s, ascending.
+    opening : (T,)
+        Vertical opening of the lips from rest in mm, see `Face.lip_opening`.
+    phones : list of Phone
+        The phones that are spoken. Gaps between them count as pauses.
     """
-    together = opening <= TOGETHER
-    usual = [phone for phone in phones if phone.end - phone.start <= LONGEST_PHONE]
-    spoken = [near(times, phone) for phone in usual if phone.name in BILABIALS]
-    labiodental = [near(times, phone) for phone in usual if phone.name in LABIODENTALS]
-    spoken = [inside for inside in spoken if inside.any()]
-    met = sum(bool(together[inside].any()) for inside in spoken)
-    at_bilabial, at_labiodental = any_of(spoken, len(times)), any_of(labiodental, len(times))
-    speaking = any_of([near(times, p, 0.0) for p in usual if p.name != SILENCE], len(times))
-    # A closure that reaches into a pause is the mouth at rest.
-    runs = [
+    closed = opening <= CLOSURE_GAP_MM
+    phones = [phone for phone in phones if phone.end - phone.start <= MAX_PHONE_S]
+    bilabials = [_near(times, phone) for phone in phones if phone.name in BILABIALS]
+    bilabials = [frames for frames in bilabials if frames.any()]
+    labiodentals = [_near(times, phone) for phone in phones if phone.name in LABIODENTALS]
+    spoken = [_near(times, phone, 0.0) for phone in phones if phone.name != SILENCE]
+    at_bilabial, at_labiodental = _any_of(bilabials, times), _any_of(labiodentals, times)
+    runs = _spoken_runs(closed, _any_of(spoken, times))
+    labiodental_runs = [run for run in runs if not at_bilabial[run].any()]
+    return Closures(
+        bilabials=len(bilabials),
+        closed_bilabials=sum(bool(closed[frames].any()) for frames in bilabials),
+        total_closures=len(runs),
+        at_bilabials=len(runs) - len(labiodental_runs),
+        at_labiodentals=sum(bool(at_labiodental[run].any()) for run in labiodental_runs),
+    )
+
+
+def _spoken_runs(closed: np.ndarray, spoken: np.ndarray) -> list[slice]:
+    """The closures in speech; one that reaches into a pause is the mouth at rest."""
+    return [
         run
-        for run in runs_of(together)
-        if speaking[run].all() and run.start > 0 and run.stop < len(times)
+        for run in runs_of(closed)
+        if spoken[run].all() and run.start > 0 and run.stop < len(closed)
     ]
-    right = sum(bool(at_bilabial[run].any()) for run in runs)
-    allowed = sum(bool(at_labiodental[run].any() and not at_bilabial[run].any()) for run in runs)
-    return Closures(len(spoken), met, len(runs), right, allowed)
 
 
-def near(times: np.ndarray, phone: Phone, around: float = AROUND) -> np.ndarray:
-    """(T,) bool: the frames in or around a phone."""
-    return (times >= phone.start - around) & (times <= phone.end + around)
+def _near(times: np.ndarray, phone: Phone, margin: float = PHONE_MARGIN_S) -> np.ndarray:
+    """(T,) bool: the frames within a margin in s of a phone."""
+    return (times >= phone.start - margin) & (times <= phone.end + margin)
 
 
-def any_of(masks: list[np.ndarray], count: int) -> np.ndarray:
-    """(count,) bool: frames of any of the masks."""
-    return np.any(masks, axis=0) if masks else np.zeros(count, bool)
+def _any_of(masks: list[np.ndarray], times: np.ndarray) -> np.ndarray:
+    """(T,) bool: frames in any of the masks."""
+    return np.any(masks, axis=0) if masks else np.zeros(len(times), bool)

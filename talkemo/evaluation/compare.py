@@ -1,108 +1,129 @@
-"""Two animations of one mesh compared: the field's metrics, in millimetres of the canonical face where one is found."""
+"""Comparison of two animations of one mesh by the metrics of the paper and of the field.
+
+Lengths are in millimetres of the canonical face if the mesh has a face, else in the mesh's unit.
+"""
 
 from __future__ import annotations
 
 import os
+from collections import defaultdict
 from collections.abc import Callable
-from dataclasses import asdict, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from ..data.phones import Phone
 from ..errors import InputError
-from ..face.canonical import INNER_LIPS, MOUTH_CORNERS, Face
+from ..face.canonical import INNER_LIPS, LIPS, MOUTH_CORNERS, Face
 from ..files.reading import open_file, printable, read_text
 from ..formats.animation import Source, check_frames
 from ..formats.mesh import load_mesh
 from ..formats.mesh_types import Mesh
 from ..formats.registry import open_animation
 from ..formats.sequence import MeshSequence
-from .closures import closures
-from .metrics import REGION_MASKS, Comparison, Metric
+from .closures import count_closures
+from .metrics import MOUTH_LANDMARKS, PAPER_MASK, REGION_MASKS, Comparison, Metric
 
-ANIMATIONS = (".glb", ".npz")  # endings of the animations of a folder
-LARGEST_MASK = 1 << 24  # bytes of a file of vertex numbers
-MASK, MASK_HINT = "a mask file", "name a text file of vertex numbers, counted from 0"
-FRAMES_AT_A_TIME = 64  # frames compared at a time, which bounds the memory
-LENGTH_TOLERANCE = (
-    0.02  # of the reference's frames, by which two animations of one recording may differ in length
-)
+if TYPE_CHECKING:
+    from ..binding import Binding
+    from ..networks.judges import Discriminator
+    from .classification_error import ClassificationError
+
+ANIMATION_ENDINGS = (".glb", ".npz")  # of the animations of a folder; an npz wins over a GLB
+MAX_MASK_BYTES = 1 << 24  # of a file of vertex numbers
+MASK_FILE = "a mask file", "name a text file of vertex numbers, counted from 0", MAX_MASK_BYTES
+COMPARED_FRAMES_AT_A_TIME = 64  # bounds the memory
+MAX_LENGTH_DIFFERENCE = 0.02  # of the reference's frames, between animations of one recording
 
 
-def compare(
-    predicted: str | Path,
-    reference: str | Path,
-    *,
-    neutral: str | Path | None = None,
-    mask: str | Path | None = None,
-    phones: dict[str, list[Phone]] | None = None,
-    face: Face,
-) -> dict[str, Any]:
-    """All metrics of two animations (npz, GLB or folders of meshes) of one mesh, under the key `figures`, see `Metric`.
+@dataclass(frozen=True, eq=False)
+class ComparedPair:
+    """A comparison of two animations.
 
-    neutral: the mesh at rest, for FDD and to find the face in; the reference's own or its first frame if None
-    mask: a text file of vertex numbers, whose RE and VE are given too under the file's name
-    phones: of recordings by name, see `read_phones`; where one has the name of either file, the closures of both animations are
-        measured against what is spoken
-    face: the canonical face, which is laid over the mesh by a similarity. Lengths are in its mm, so that metrics of
-        meshes in any unit can be compared; where no face is found, they are in the mesh's own unit and only RE and VE
-        are given
-    Raises InputError where the two are not of one mesh and one fps, or nearly of one length.
+    `result`, which `compare` returns, has `figures`, a `Metric` as a dict each;
+    `classification_error`, CE's `value` and `emotion`, or None and the `reason`; `frames`, `fps`
+    and `mm_a_mesh_unit`. The other fields are for plots.
     """
-    return measure(predicted, reference, neutral=neutral, mask=mask, phones=phones, face=face)[0]
 
-
-def measure(
-    predicted: str | Path,
-    reference: str | Path,
-    *,
-    neutral: str | Path | None = None,
-    mask: str | Path | None = None,
-    phones: dict[str, list[Phone]] | None = None,
-    face: Face,
-) -> tuple[dict[str, Any], Comparison, Mesh]:
-    """What `compare` returns, with the comparison that it is of and the mesh at rest, for plots.
-
-    A mesh with a face is laid on the canonical one, so that its face looks along z.
-    """
-    if mask is not None:
-        _check_mask_name(Path(mask))
-    p, g = open_animation(predicted), open_animation(reference)
-    # A folder of meshes has no fps of its own: it gets that of what it is compared with.
-    for one, other in ((p, g), (g, p)):
-        if isinstance(one, MeshSequence):
-            one.fps = other.fps
-    _check_pair(p, g)
-    own_mask = {} if mask is None else {Path(mask).name: _read_mask(Path(mask), g.shape[1])}
-    rest = _rest_vertices(g, neutral)
-    comparison, shown_mesh = _new_comparison(Mesh(rest, g.faces), own_mask, face)
-    frames = min(len(p), len(g))
-    _add_frames(comparison, p, g, frames)
-    metrics = comparison.metrics()
-    spoken = (
-        None
-        if phones is None
-        else phones.get(Path(reference).stem, phones.get(Path(predicted).stem))
+    result: dict[str, Any]
+    comparison: Comparison
+    mesh: (
+        Mesh  # at rest; in the canonical face's position if it has a face, which then looks along z
     )
+
+
+def compare(predicted: str | Path, reference: str | Path, **settings: Any) -> dict[str, Any]:
+    """The metrics of two animations: the `result` of `compare_pair`, which takes the same."""
+    return compare_pair(predicted, reference, **settings).result
+
+
+def compare_pair(
+    predicted: str | Path,
+    reference: str | Path,
+    *,
+    face: Face,
+    neutral: str | Path | None = None,
+    mask: str | Path | None = None,
+    phones: dict[str, list[Phone]] | None = None,
+    emotion: str | None = None,
+    discriminator: Discriminator | None = None,
+) -> ComparedPair:
+    """Compute all metrics of two animations of one mesh.
+
+    Raises InputError if they differ in vertices or fps, or by more than 2 % in length.
+
+    Parameters
+    ----------
+    predicted, reference : path
+        Each an npz, a GLB or a folder of meshes.
+    face : Face
+        The canonical face. It is aligned with the mesh, so that lengths are in its mm. If the mesh
+        has no face, lengths are in its own unit and only RE and VE are given.
+    neutral : path, optional
+        The mesh at rest. Default: the reference's own, or its first frame.
+    mask : path, optional
+        A text file of vertex numbers, over which RE and VE are given too.
+    phones : dict of str to list of Phone, optional
+        Phones by recording, see `read_phones`. Those of the name of either file are used for recall
+        and precision of closures.
+    emotion : str, optional
+        The emotion that `predicted` should show, for CE. Default: that of its metadata.
+    discriminator : Discriminator, optional
+        Judge of emotions; without it there is no CE.
+    """
+    p, g = _open_pair(predicted, reference)
+    mesh = Mesh(_rest_vertices(g, neutral), g.faces)
+    file_masks = {} if mask is None else {Path(mask).name: _read_mask(Path(mask), g.shape[1])}
+    binding = _find_face(mesh, face)
+    comparison = _new_comparison(mesh, binding, file_masks)
+    classification, reason = _new_classification(p, emotion, binding, discriminator)
+    _add_frames(comparison, classification, p, g)
+    metrics = comparison.metrics()
+    if classification is not None:
+        metrics.insert(2, classification.metric())  # the paper's RE, VE and CE come first
+    spoken = _phones_of(phones or {}, reference, predicted)
     if spoken is not None:
         metrics += _metrics_at_phones(comparison, g.fps, spoken)
     result = {
         "predicted": str(predicted),
         "reference": str(reference),
-        "frames": frames,
+        "frames": comparison.frames,
         "fps": g.fps,
-        "mm_a_mesh_unit": comparison.scale if comparison.unit == "mm" else None,
+        "mm_a_mesh_unit": None if binding is None else comparison.scale,
         "figures": [asdict(metric) for metric in metrics],
+        "classification_error": _classification_result(classification, reason),
     }
-    return result, comparison, shown_mesh
+    if binding is not None:
+        mesh = replace(mesh, vertices=binding.placement.to_canonical(mesh.vertices))
+    return ComparedPair(result, comparison, mesh)
 
 
 def is_folder_of_animations(path: str | Path) -> bool:
-    """Whether a path is a folder with npz or GLB files in it, and not one of the meshes of one animation."""
+    """Whether a path is a folder with npz or GLB files, and not the meshes of one animation."""
     return os.path.isdir(path) and any(
-        file.suffix.lower() in ANIMATIONS for file in Path(path).iterdir()
+        file.suffix.lower() in ANIMATION_ENDINGS for file in Path(path).iterdir()
     )
 
 
@@ -110,19 +131,33 @@ def compare_folders(
     predicted: str | Path,
     reference: str | Path,
     *,
-    neutral: str | Path | None = None,
-    mask: str | Path | None = None,
-    phones: dict[str, list[Phone]] | None = None,
-    face: Face,
     progress: Callable[[int, int], None] | None = None,
+    **settings: Any,
 ) -> dict[str, Any]:
-    """`compare` of each two npz or GLB files of one name in two folders.
+    """Compare the npz or GLB files that have the same name in two folders.
 
-    Under `pairs` is what it returns for each, under `mean` each metric's mean and standard deviation over the pairs that
-    have it, under `alone` the names that only one of the folders has. Raises InputError where none are common.
+    Parameters
+    ----------
+    predicted, reference : path
+        The folders.
+    progress : callable, optional
+        Called with the pairs done and their total.
+    **settings
+        Keywords of `compare`.
+
+    Returns
+    -------
+    dict
+        `pairs`: the results of `compare`; `mean`: each metric's mean and standard deviation
+        (`spread`) over the pairs that have it; `alone`: names in only one of the folders.
+
+    Raises
+    ------
+    InputError
+        If the folders have no name in common.
     """
-    own, others = _by_name(Path(predicted)), _by_name(Path(reference))
-    common = sorted(own.keys() & others.keys())
+    predicted_files, reference_files = _by_name(Path(predicted)), _by_name(Path(reference))
+    common = sorted(predicted_files.keys() & reference_files.keys())
     if not common:
         raise InputError(
             f"{predicted} and {reference} have no animations of one name",
@@ -130,42 +165,50 @@ def compare_folders(
         )
     pairs = []
     for number, name in enumerate(common):
-        pairs.append(
-            compare(own[name], others[name], neutral=neutral, mask=mask, phones=phones, face=face)
-        )
+        pairs.append(compare(predicted_files[name], reference_files[name], **settings))
         if progress:
             progress(number + 1, len(common))
-    found: dict[tuple[str, str, str], list[float]] = {}
+    alone = sorted(predicted_files.keys() ^ reference_files.keys())
+    return {"pairs": pairs, "mean": _mean_metrics(pairs), "alone": alone}
+
+
+def _mean_metrics(pairs: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Mean and standard deviation of each metric; `vertices` is None where the meshes differ."""
+    by_metric: dict[tuple[str, str, str], list[dict[str, Any]]] = defaultdict(list)
     for pair in pairs:
-        for figure in pair["figures"]:
-            found.setdefault((figure["name"], figure["unit"], figure["mask"]), []).append(
-                figure["value"]
-            )
-    mean = [
-        {
-            "name": n,
-            "unit": u,
-            "mask": m,
-            "mean": float(np.mean(v)),
-            "spread": float(np.std(v)),
-            "pairs": len(v),
-        }
-        for (n, u, m), v in found.items()
-    ]
-    return {"pairs": pairs, "mean": mean, "alone": sorted(own.keys() ^ others.keys())}
+        for metric in pair["figures"]:
+            by_metric[metric["name"], metric["unit"], metric["mask"]].append(metric)
+    rows = []
+    for (name, unit, mask), metrics in by_metric.items():
+        values = [metric["value"] for metric in metrics]
+        sizes = {metric["vertices"] for metric in metrics}
+        rows.append(
+            {
+                "name": name,
+                "unit": unit,
+                "mask": mask,
+                "vertices": sizes.pop() if len(sizes) == 1 else None,
+                "mean": float(np.mean(values)),
+                "spread": float(np.std(values)),
+                "pairs": len(values),
+            }
+        )
+    return rows
 
 
 def _by_name(folder: Path) -> dict[str, Path]:
-    """The animations of a folder by their names without the ending; an npz goes before a GLB."""
-    files = sorted(
-        (f for f in folder.iterdir() if f.suffix.lower() in ANIMATIONS),
-        key=lambda f: f.suffix.lower(),
-    )
-    return {file.stem: file for file in files}
+    """The animations of a folder by their names without the ending."""
+    files = sorted(folder.iterdir(), key=lambda file: file.suffix.lower())
+    return {file.stem: file for file in files if file.suffix.lower() in ANIMATION_ENDINGS}
 
 
-def _check_pair(p: Source, g: Source) -> None:
-    """Raise InputError unless two animations have the same vertices and fps, and nearly the same length."""
+def _open_pair(predicted: str | Path, reference: str | Path) -> tuple[Source, Source]:
+    """Open two animations. Raises InputError unless they agree in vertices, fps and length."""
+    p, g = open_animation(predicted), open_animation(reference)
+    # A folder of meshes has no fps of its own.
+    for source, partner in ((p, g), (g, p)):
+        if isinstance(source, MeshSequence):
+            source.fps = partner.fps
     if p.shape[1] != g.shape[1]:
         raise InputError(
             f"{p.path} has {p.shape[1]} vertices, {g.path} {g.shape[1]}",
@@ -182,15 +225,16 @@ def _check_pair(p: Source, g: Source) -> None:
             f"{p.path} and {g.path} have {frames} frames in common",
             "compare animations of two frames or more",
         )
-    if abs(len(p) - len(g)) > max(2, LENGTH_TOLERANCE * len(g)):
+    if abs(len(p) - len(g)) > max(2, MAX_LENGTH_DIFFERENCE * len(g)):
         raise InputError(
             f"{p.path} has {len(p)} frames, {g.path} {len(g)}",
             "compare animations of one recording",
         )
+    return p, g
 
 
 def _rest_vertices(reference: Source, neutral: str | Path | None) -> np.ndarray:
-    """The vertices (N, 3) float64 of the mesh at rest: a mesh file's, the reference's own, or its first frame."""
+    """The mesh at rest (N, 3) float64: of a mesh file, the reference's own, or its first frame."""
     if neutral is not None:
         rest = load_mesh(neutral).vertices
         if len(rest) != reference.shape[1]:
@@ -208,62 +252,120 @@ def _rest_vertices(reference: Source, neutral: str | Path | None) -> np.ndarray:
     return np.asarray(rest, np.float64)
 
 
-def _new_comparison(
-    mesh: Mesh, own_mask: dict[str, np.ndarray], face: Face
-) -> tuple[Comparison, Mesh]:
-    """An empty comparison of motions of a mesh, with the regions of its face where one is found, and what `measure` shows."""
+def _find_face(mesh: Mesh, face: Face) -> Binding | None:
+    """The binding of a mesh, or None if it has no face."""
     from ..binding import bind_with_hint
     from ..binding.cache import BindingCache
 
-    rest, masks = mesh.vertices, {"all": np.arange(len(mesh.vertices))}
     try:
-        binding = bind_with_hint(face, mesh, cache=BindingCache())
-    except InputError:  # a mesh without a face can be compared too, by fewer metrics
-        return Comparison(rest, {**masks, **own_mask}, unit="mesh units"), mesh
-    masks["lips"], masks["upper_face"] = binding.region("lips"), binding.region("upper_face")
-    masks["face"] = np.union1d(masks["upper_face"], binding.region("lower_face"))
-    masks = {name: numbers for name, numbers in {**masks, **own_mask}.items() if len(numbers)}
-    mouth = binding.landmarks68[[*INNER_LIPS, *MOUTH_CORNERS]]
-    comparison = Comparison(
-        rest, masks, mouth, 1 / binding.scale, up=binding.placement.rotation[:, 1]
+        return bind_with_hint(face, mesh, cache=BindingCache())
+    except InputError:
+        return None
+
+
+def _new_comparison(
+    mesh: Mesh, binding: Binding | None, file_masks: dict[str, np.ndarray]
+) -> Comparison:
+    """An empty comparison of motions of a mesh, with the regions of its face if it has one."""
+    masks = {"all": np.arange(len(mesh.vertices))}
+    if binding is None:
+        return Comparison(mesh.vertices, {**masks, **file_masks}, unit="mesh units")
+    masks |= {
+        "lips": binding.region("lips"),
+        PAPER_MASK: binding.landmarks68[LIPS],
+        "upper_face": binding.region("upper_face"),
+        "face": np.union1d(binding.region("upper_face"), binding.region("lower_face")),
+        **file_masks,
+    }
+    return Comparison(
+        mesh.vertices,
+        {name: vertices for name, vertices in masks.items() if len(vertices)},
+        mouth=binding.landmarks68[[*INNER_LIPS, *MOUTH_CORNERS]],
+        scale=1 / binding.scale,
+        up=binding.placement.rotation[:, 1],
     )
-    return comparison, replace(mesh, vertices=binding.placement.to_canonical(rest))
 
 
-def _add_frames(comparison: Comparison, p: Source, g: Source, frames: int) -> None:
-    """Add the first frames of two animations, part by part. Raises InputError for NaN or infinity in them."""
-    done = 0
-    for a, b in zip(p.chunks(FRAMES_AT_A_TIME), g.chunks(FRAMES_AT_A_TIME)):
-        count = min(len(a), len(b), frames - done)
-        check_frames(p, a[:count], done)
-        check_frames(g, b[:count], done)
-        comparison.add(a[:count], b[:count])
+def _new_classification(
+    predicted: Source,
+    emotion: str | None,
+    binding: Binding | None,
+    discriminator: Discriminator | None,
+) -> tuple[ClassificationError | None, str | None]:
+    """An empty classification error of an animation, or else the reason why it has none."""
+    if discriminator is None:
+        return None, "no discriminator was given"
+    if binding is None:
+        return None, "no face was found in the mesh"
+    from .classification_error import ClassificationError, emotion_class
+
+    try:
+        label = emotion_class(predicted.meta, emotion)
+    except InputError as error:
+        return None, f"{error.message}: {error.hint}"
+    return ClassificationError(binding, discriminator, label), None
+
+
+def _classification_result(
+    classification: ClassificationError | None, reason: str | None
+) -> dict[str, Any]:
+    """CE and its emotion, or None and the reason why there is no CE."""
+    if classification is None:
+        return {"value": None, "emotion": None, "reason": reason}
+    value, emotion = classification.metric().value, classification.emotion
+    return {"value": value, "emotion": emotion, "reason": None}
+
+
+def _add_frames(
+    comparison: Comparison,
+    classification: ClassificationError | None,
+    p: Source,
+    g: Source,
+) -> None:
+    """Add the frames that two animations share. Raises InputError for NaN or infinity in them."""
+    done, frames = 0, min(len(p), len(g))
+    predicted_chunks = p.chunks(COMPARED_FRAMES_AT_A_TIME)
+    reference_chunks = g.chunks(COMPARED_FRAMES_AT_A_TIME)
+    for predicted, reference in zip(predicted_chunks, reference_chunks):
+        count = min(len(predicted), len(reference), frames - done)
+        check_frames(p, predicted[:count], done)
+        check_frames(g, reference[:count], done)
+        comparison.add(predicted[:count], reference[:count])
+        if classification is not None:
+            classification.add(predicted[:count])
         done += count
 
 
+def _phones_of(phones: dict[str, list[Phone]], *files: str | Path) -> list[Phone] | None:
+    """The phones of the first of several files that has any, by its name without the ending."""
+    return next((phones[Path(file).stem] for file in files if Path(file).stem in phones), None)
+
+
 def _metrics_at_phones(comparison: Comparison, fps: float, phones: list[Phone]) -> list[Metric]:
-    """Recall and precision of either animation's closures by the phones that are spoken, see `closures`."""
+    """Recall and precision of both animations' closures at the spoken phones."""
     if comparison.mouth is None or comparison.up is None:
         return []
     times, metrics = np.arange(comparison.frames) / fps, []
-    for whose, gap in zip(("predicted", "reference"), np.concatenate(comparison.gaps).T):
-        found = closures(times, gap - comparison.gap_at_rest, phones)
-        for name, value, of in (
-            ("recall", found.recall, f"of {found.spoken} p, b and m, where the lips meet"),
-            ("precision", found.precision, f"of {found.found} closures, at p, b, m, f or v"),
+    gaps = np.concatenate(comparison.gaps) - comparison.gap_at_rest
+    for source, opening in zip(("predicted", "reference"), gaps.T):
+        counts = count_closures(times, opening, phones)
+        recall = f"of {counts.bilabials} p, b and m, where the lips meet"
+        precision = f"of {counts.total_closures} closures, at p, b, m, f or v"
+        for name, value, about in (
+            ("recall", counts.recall, recall),
+            ("precision", counts.precision, precision),
         ):
             if np.isfinite(value):
-                metrics.append(
-                    Metric(f"{whose} {name} at phones", value, "", "mouth opening", 2, of)
-                )
+                name = f"{source} {name} at phones"
+                metrics.append(Metric(name, value, "", "mouth opening", MOUTH_LANDMARKS, about))
     return metrics
 
 
 def _check_mask_name(path: Path) -> None:
-    """Raise InputError unless a mask's file is there, and no region's namesake."""
-    with open_file(path, MASK, MASK_HINT, LARGEST_MASK):
+    """Raise InputError unless a mask's file exists and is not called like another mask."""
+    with open_file(path, *MASK_FILE):
         pass
-    if path.name in ("all", *REGION_MASKS):
+    if path.name in ("all", PAPER_MASK, *REGION_MASKS):
         raise InputError(
             f"{printable(path)}: a mask of that name is there already", "name the file otherwise"
         )
@@ -271,8 +373,9 @@ def _check_mask_name(path: Path) -> None:
 
 def _read_mask(path: Path, vertices: int) -> np.ndarray:
     """Vertex numbers of a text file, counted from 0, separated by spaces, commas or lines."""
+    _check_mask_name(path)
     hint = f"whole numbers from 0 to {vertices - 1}, one a line"
-    words = read_text(path, MASK, MASK_HINT, LARGEST_MASK).replace(",", " ").split()
+    words = read_text(path, *MASK_FILE).replace(",", " ").split()
     if not all(word.isascii() and word.isdecimal() and len(word) < 12 for word in words):
         raise InputError(f"{printable(path)}: not a list of vertex numbers", hint)
     numbers = np.unique(np.fromiter(map(int, words), np.int64, len(words)))

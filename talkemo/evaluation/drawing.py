@@ -1,4 +1,4 @@
-"""What the figures share: the packages that draw them, colours, saving, and rows of faces."""
+"""Matplotlib, shared by the plots of metrics (plots.py) and by the paper's figures (paper/)."""
 
 from __future__ import annotations
 
@@ -10,44 +10,47 @@ from typing import Any
 import numpy as np
 
 from ..errors import TalkemoError
-from ..expression.emotions import EMOTIONS
 from ..face.canonical import Face
 from ..files.writing import atomic_write
 
-COLOURS = dict(
-    zip(
-        EMOTIONS,
-        ("#888888", "#4a90d9", "#e8a13a", "#5560b8", "#d0382e", "#8e5aa8", "#5a9e4b", "#2bb3a8"),
-    )
-)
-DOTS_PER_INCH = 110
-FACE_SIZE = (240, 264)  # pixels, width and height, of a face in `draw_faces`
+EMOTION_COLOURS = {
+    "neutral": "#888888",
+    "calm": "#4a90d9",
+    "happy": "#e8a13a",
+    "sad": "#5560b8",
+    "angry": "#d0382e",
+    "fearful": "#8e5aa8",
+    "disgust": "#5a9e4b",
+    "surprised": "#2bb3a8",
+}
+PLOT_DPI = 110
+FACE_TILE_PX = (240, 264)  # width and height of a face in `draw_faces`
 
 
 @contextmanager
-def figure_packages() -> Iterator[None]:
-    """Turn the ImportError of a package that figures need into a TalkemoError that says how to install it."""
+def plotting_packages() -> Iterator[None]:
+    """Turn the ImportError of a missing package into a TalkemoError that says how to install it."""
     try:
         yield
     except ImportError as error:
         raise TalkemoError(
-            f"figures need a package that is not installed: {error.name}",
+            f"plots need a package that is not installed: {error.name}",
             "pip install 'talkemo[figures]'",
         ) from None
 
 
-def new_figure(size: tuple[float, float]) -> Any:
-    """An empty matplotlib figure of a size in inches, drawn without a screen. Raises TalkemoError without matplotlib."""
-    with figure_packages():
-        from matplotlib.figure import Figure
+def new_plot(size: tuple[float, float]) -> Any:
+    """An empty matplotlib figure of a size in inches. Raises TalkemoError without matplotlib."""
+    with plotting_packages():
+        from matplotlib.figure import Figure  # draws without a screen, unlike pyplot
 
     return Figure(size, layout="constrained")
 
 
-def save_figure(figure: Any, output: Path) -> None:
-    """Write a figure to a png; it appears under its name when it is whole."""
+def save_plot(figure: Any, output: Path) -> None:
+    """Write a matplotlib figure to a png, atomically."""
     with atomic_write(output) as partial:
-        figure.savefig(partial, dpi=DOTS_PER_INCH)
+        figure.savefig(partial, dpi=PLOT_DPI)
 
 
 def draw_faces(
@@ -57,22 +60,33 @@ def draw_faces(
     columns: Sequence[str],
     output: Path,
 ) -> None:
-    """Write a picture of rows of faces, vertices (V, 3) mm each, with a name for each row and for each column."""
+    """Write a png with a table of rendered faces.
+
+    Parameters
+    ----------
+    face : Face
+        The canonical face, of which all faces have the topology.
+    rows : sequence of sequences of (V, 3)
+        The vertices of each face in mm.
+    names, columns : sequence of str
+        Titles of the rows and of the columns.
+    output : Path
+        The png.
+    """
     from ..render.appearance import canonical_appearance
     from ..render.software import SoftwareRenderer
     from ..render.view import frame_view
 
-    figure = new_figure((2.2 * len(columns), 2.5 * len(rows)))
+    figure = new_plot((2.2 * len(columns), 2.5 * len(rows)))
     axes = figure.subplots(len(rows), len(columns), squeeze=False)
-    renderer = SoftwareRenderer(
-        canonical_appearance(face, fill=False), frame_view(face.mean), FACE_SIZE
-    )
-    for line, (row, name) in enumerate(zip(rows, names)):
-        for place, vertices in enumerate(row):
-            axes[line, place].imshow(renderer.draw(vertices))
-            axes[line, place].set(xticks=[], yticks=[])
-        axes[line, 0].set_ylabel(name)
-    for place, column in enumerate(columns):
-        axes[0, place].set_title(column)
+    appearance, view = canonical_appearance(face, fill=False), frame_view(face.mean)
+    renderer = SoftwareRenderer(appearance, view, FACE_TILE_PX)
+    for row_axes, row, name in zip(axes, rows, names):
+        for cell, vertices in zip(row_axes, row):
+            cell.imshow(renderer.draw(vertices))
+            cell.set(xticks=[], yticks=[])
+        row_axes[0].set_ylabel(name)
+    for cell, column in zip(axes[0], columns):
+        cell.set_title(column)
     renderer.close()
-    save_figure(figure, output)
+    save_plot(figure, output)

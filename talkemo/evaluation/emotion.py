@@ -1,4 +1,4 @@
-"""How well emotion transfer does: recognition, speech and identity, on dev actors whom no network has seen."""
+"""Metrics of emotion transfer on actors that no network has seen: recognition, speech, identity."""
 
 from __future__ import annotations
 
@@ -15,21 +15,19 @@ from ..errors import InputError
 from ..expression.emotions import EMOTIONS, one_hot
 from ..face.canonical import Face
 from ..face.motion import Motion
-from ..networks.emotion import EmotionModel
 from ..networks.judges import Classifier, to_maps
 from ..weights.models import Models
 from . import metrics
 
-CORPORA = ("ravdess", "java_sed")  # corpora of acted emotion that have a dev split
-MAPS_AT_A_TIME = 128  # maps judged at a time, which bounds the memory
-EVERY_REAL = 3  # every so many'th real frame is classified
-EVERY_RECOVERED = 8  # from every so many'th generated frame the person is recovered
-RECOVERY_MODES = 30  # identity coefficients that are recovered
-RECOVERY_STEP = 5  # every so many'th vertex is used for it
+EMOTION_CORPORA = ("ravdess", "java_sed")  # corpora of acted emotion that have a dev split
+JUDGED_MAPS_AT_A_TIME = 128  # bounds the memory
+REAL_FRAME_STRIDE = 3  # of the real frames that are classified
+RECOVERED_FRAME_STRIDE = 8  # of the generated frames from which the person is recovered
+RECOVERED_MODES = 30  # identity coefficients that are recovered
+RECOVERY_VERTEX_STRIDE = 5  # of the vertices that they are recovered from
 
-Judge = Callable[
-    [torch.Tensor], torch.Tensor
-]  # maps (N, 3, 128, 128) in MAP_UNIT_MM → logits (N, classes)
+# Maps (N, 3, 128, 128) in MAP_UNIT_MM → logits (N, classes).
+Judge = Callable[[torch.Tensor], torch.Tensor]
 
 
 def evaluate_emotion(
@@ -42,100 +40,135 @@ def evaluate_emotion(
     jobs: int = 1,
     progress: StepProgress | None = None,
 ) -> dict[str, Any]:
-    """What emotion transfer makes of the neutral recordings of a split's actors, a row an emotion.
+    """Measure emotion transfer on the neutral recordings of a split's actors.
 
-    real_*, generated_*: accuracy, 1 − classification error, of classifiers trained on real frames of the training
-        actors, of four classes and of eight, and of the discriminator, on these actors' real frames and on generated ones
-    r_opening: correlation of the mouth opening after and before; acceleration: after, relative to before
-    identity_mm: mean distance of a person's neutral face from the one recovered under the emotion, see `Recovery`
-    moved_mm: mean distance that the emotion moves a vertex by
-    back_mm: mean distance of the lips' vertices from before after the emotion is taken off again, and r_back the
-        correlation of the mouth opening
-    `confusion` of the result: for each judge its classes, and how many real and generated frames of each emotion it
-    takes for each class
-    Captures are read from `cache` and made there where missing, see `load_captures`.
+    Raises InputError where there are none.
+
+    Parameters
+    ----------
+    data, cache, models, jobs, progress
+        As of `load_captures`.
+    corpus, split : str
+        One of EMOTION_CORPORA, and one of `corpora.SPLITS`.
+
+    Returns
+    -------
+    dict
+        `confusion`: for each judge its classes, and the counts (emotions, classes) of real and of
+        generated frames. Judges are the discriminator, and classifiers of four and of eight classes
+        trained on real frames of the training actors. `emotions`: a row an emotion, with each
+        judge's accuracy, 1 − CE, and the changes by the transfer, see `_transfer_all`.
     """
-    face, model = models.face, models.emotion
-    judges: dict[str, tuple[Judge, list[str]]] = {
-        name: models.classifier(name) for name in ("four", "eight")
-    }
-    judges["discriminator"] = models.discriminator.logits, list(EMOTIONS)
-    dev = recordings_of(data, cache, models, corpus, split, jobs, progress)
-    neutral = [r for r in dev if r.emotion == "neutral"]
+    face = models.face
+    recordings = recordings_of(data, cache, models, corpus, split, jobs, progress)
+    neutral = [r for r in recordings if r.emotion == "neutral"]
     if not neutral:
         raise InputError(
             f"{data / corpus}: no neutral recordings of {split} actors",
             "is it the folder of the corpora, and the split?",
         )
     recovery = Recovery(face)
-    rows = []
-    confusion: dict[str, dict[str, Any]] = {
-        judge: {"classes": classes, "emotions": [], "real": [], "generated": []}
-        for judge, (_, classes) in judges.items()
-    }
-    for number, name in enumerate(EMOTIONS):
-        real = [r for r in dev if r.emotion == name]
-        if not real:
-            continue
-        shown = frames_motion(face, acted_frames(real).shapes[::EVERY_REAL])
-        generated, changes = _generated(face, model, recovery, neutral, name)
-        row: dict[str, Any] = {"emotion": name}
-        for judge, (classifier, classes) in judges.items():
-            confusion[judge]["emotions"].append(name)
-            for kind, faces in (("real", shown), ("generated", generated)):
-                answers = classify(classifier, face, faces, model.device)
-                counts = np.bincount(answers, minlength=len(classes))
-                confusion[judge][kind].append(counts.tolist())
-                own = counts[classes.index(name)] / len(answers) if name in classes else None
-                row[f"{kind}_{judge}"] = None if own is None else float(own)
-        rows.append({**row, **changes})
-        if progress:
-            progress("emotions", number + 1, len(EMOTIONS))
+    real, generated, changes = {}, {}, {}
+    for number, emotion in enumerate(EMOTIONS):
+        acted = [r for r in recordings if r.emotion == emotion]
+        if acted:
+            real[emotion] = frames_motion(face, acted_frames(acted).shapes[::REAL_FRAME_STRIDE])
+            generated[emotion], changes[emotion] = _transfer_all(models, recovery, neutral, emotion)
+            if progress:
+                progress("emotions", number + 1, len(EMOTIONS))
+    confusion = _confusion(models, real, generated)
     return {
         "corpus": corpus,
         "recordings": len(neutral),
         "classifier": "perceptrons on maps, real frames of the training actors",
-        "classes": {name: classes for name, (_, classes) in judges.items()},
+        "classes": {judge: matrix["classes"] for judge, matrix in confusion.items()},
         "split": split,
-        "emotions": rows,
+        "emotions": [
+            {"emotion": emotion, **_accuracies(confusion, emotion), **changes[emotion]}
+            for emotion in real
+        ],
         "confusion": confusion,
     }
 
 
-def _generated(
-    face: Face,
-    model: EmotionModel,
-    recovery: Recovery,
-    neutral: list[FittedRecording],
-    emotion: str,
+def _confusion(
+    models: Models, real: dict[str, Motion], generated: dict[str, Motion]
+) -> dict[str, dict[str, Any]]:
+    """For each judge its classes, and how many frames of each emotion it takes for each class."""
+    judges: dict[str, tuple[Judge, list[str]]] = {
+        "four": models.classifier("four"),
+        "eight": models.classifier("eight"),
+        "discriminator": (models.discriminator.logits, list(EMOTIONS)),
+    }
+    confusion: dict[str, dict[str, Any]] = {}
+    for name, (judge, classes) in judges.items():
+        confusion[name] = {"classes": classes, "emotions": list(real)}
+        for kind, motions in (("real", real), ("generated", generated)):
+            answers = [
+                classify(judge, models.face, motion, models.emotion.device)
+                for motion in motions.values()
+            ]
+            confusion[name][kind] = [
+                np.bincount(classes_of_frames, minlength=len(classes)).tolist()
+                for classes_of_frames in answers
+            ]
+    return confusion
+
+
+def _accuracies(confusion: dict[str, dict[str, Any]], emotion: str) -> dict[str, float | None]:
+    """Accuracy of each judge on the real and the generated frames; None without the class."""
+    row: dict[str, float | None] = {}
+    for judge, matrix in confusion.items():
+        for kind in ("real", "generated"):
+            counts = matrix[kind][matrix["emotions"].index(emotion)]
+            known = emotion in matrix["classes"]
+            correct = counts[matrix["classes"].index(emotion)] if known else 0
+            row[f"{kind}_{judge}"] = correct / sum(counts) if known else None
+    return row
+
+
+def _transfer_all(
+    models: Models, recovery: Recovery, neutral: list[FittedRecording], emotion: str
 ) -> tuple[Motion, dict[str, float]]:
-    """The acted frames of neutral recordings with an emotion, and how that changed them."""
-    parts, correlation, acceleration, identity, moved, back, r_back = [], [], [], [], [], [], []
+    """Give the acted frames of neutral recordings an emotion.
+
+    Returns
+    -------
+    motion : Motion
+        All generated frames.
+    changes : dict
+        Means over recordings: r_opening, the correlation of the mouth opening with that before;
+        acceleration, relative to that before; identity_mm, the error of the person's neutral face
+        recovered from the generated ones; moved_mm, the mean distance that a vertex is moved; and
+        after transfer back to neutral, back_mm, the mean distance of the lips from before, and
+        r_back, the correlation of the mouth opening.
+    """
+    face, model = models.face, models.emotion
+    motions, clips = [], []
     lips = face.regions["lips"]
     for r in neutral:
         before = frames_motion(face, acted_frames([r]).shapes)
         after = model.transfer(before, one_hot(emotion))
-        parts.append(after)
+        motions.append(after)
         old, new = before.displacement(face), after.displacement(face)
-        correlation.append(
-            metrics.pearson(metrics.mouth_opening(old, face), metrics.mouth_opening(new, face))
+        back = model.transfer(after, one_hot("neutral"), from_neutral=False).displacement(face)
+        opening = metrics.mouth_opening(old, face)
+        clips.append(
+            {
+                "r_opening": metrics.pearson(opening, metrics.mouth_opening(new, face)),
+                "acceleration": _acceleration(new) / _acceleration(old),
+                "identity_mm": recovery.error(
+                    after.coordinates[::RECOVERED_FRAME_STRIDE], r.capture.identity
+                ),
+                "moved_mm": metrics.reconstruction_error(new, old),
+                "back_mm": metrics.reconstruction_error(back[:, lips], old[:, lips]),
+                "r_back": metrics.pearson(opening, metrics.mouth_opening(back, face)),
+            }
         )
-        acceleration.append(_acceleration(new) / _acceleration(old))
-        identity.append(recovery.error(after.coordinates[::EVERY_RECOVERED], r.capture.identity))
-        moved.append(metrics.reconstruction_error(new, old))
-        again = model.transfer(after, one_hot("neutral"), from_neutral=False).displacement(face)
-        back.append(metrics.reconstruction_error(again[:, lips], old[:, lips]))
-        r_back.append(
-            metrics.pearson(metrics.mouth_opening(old, face), metrics.mouth_opening(again, face))
-        )
-    return joined_frames(parts), {
-        "r_opening": float(np.mean(correlation)),
-        "acceleration": float(np.mean(acceleration)),
-        "identity_mm": float(np.mean(identity)),
-        "moved_mm": float(np.average(moved, weights=[len(part) for part in parts])),
-        "back_mm": float(np.mean(back)),
-        "r_back": float(np.mean(r_back)),
-    }
+    means = {name: float(np.mean([clip[name] for clip in clips])) for name in clips[0]}
+    moved, frames = [clip["moved_mm"] for clip in clips], [len(motion) for motion in motions]
+    means["moved_mm"] = float(np.average(moved, weights=frames))
+    return joined_frames(motions), means
 
 
 def _acceleration(displacement: np.ndarray) -> float:
@@ -152,84 +185,105 @@ def recordings_of(
     jobs: int = 1,
     progress: StepProgress | None = None,
 ) -> list[FittedRecording]:
-    """The recordings of a split of a corpus of acted emotion, as motion from each person's rest."""
-    recordings = relative_to_rest(
-        list(load_captures(data, cache, models, (corpus,), jobs, progress)), models.face
-    )
-    return [r for r in recordings if r.split == split]
+    """The recordings of a split of a corpus, relative to each person's expression at rest."""
+    captured = load_captures(data, cache, models, (corpus,), jobs, progress)
+    return [r for r in relative_to_rest(list(captured), models.face) if r.split == split]
 
 
-def frames_motion(face: Face, shapes: np.ndarray) -> Motion:
-    """Frames of blend-shape weights (T, S) as a motion. Its times only count them: transfer treats each by itself."""
-    return Motion.from_weights(face, np.arange(len(shapes), dtype=np.float64), shapes)
+def frames_motion(face: Face, weights: np.ndarray) -> Motion:
+    """A motion of unrelated frames of blend-shape weights (T, S); its times only count them.
+
+    Emotion transfer treats each frame by itself.
+    """
+    return Motion.from_weights(face, np.arange(len(weights), dtype=np.float64), weights)
 
 
-def joined_frames(parts: list[Motion]) -> Motion:
+def joined_frames(motions: list[Motion]) -> Motion:
     """The frames of several motions as one, whose times only count them."""
-    coordinates = np.concatenate([part.coordinates for part in parts])
+    coordinates = np.concatenate([motion.coordinates for motion in motions])
     return Motion(np.arange(len(coordinates), dtype=np.float64), coordinates)
 
 
-def recognised(
-    classifier: Classifier, classes: list[str], face: Face, faces: Motion | np.ndarray, emotion: str
+def recognition_rate(
+    classifier: Classifier,
+    classes: list[str],
+    face: Face,
+    frames: Motion | np.ndarray,
+    emotion: str,
 ) -> float | None:
-    """Share of faces that a classifier takes for an emotion; None where it has no such class. faces: see `map_batches`."""
+    """Share of frames, see `map_batches`, that are taken for an emotion; None without its class."""
     if emotion not in classes:
         return None
-    return float(
-        (classify(classifier, face, faces, _device(classifier)) == classes.index(emotion)).mean()
-    )
+    device = next(classifier.parameters()).device
+    return float((classify(classifier, face, frames, device) == classes.index(emotion)).mean())
 
 
 def classify(
-    judge: Judge, face: Face, faces: Motion | np.ndarray, device: torch.device
+    judge: Judge, face: Face, frames: Motion | np.ndarray, device: torch.device
 ) -> np.ndarray:
-    """Index (N,) of the largest logit of each face, see `map_batches`. device: the judge's"""
+    """Class (N,) with the largest logit of each frame, see `map_batches`, on the judge's device."""
     with torch.inference_mode():
-        found = [
-            judge(maps.to(device)).argmax(1).cpu().numpy() for maps in map_batches(face, faces)
+        answers = [
+            judge(maps.to(device)).argmax(1).cpu().numpy() for maps in map_batches(face, frames)
         ]
-    return np.concatenate(found)
+    return np.concatenate(answers)
 
 
-def map_batches(face: Face, faces: Motion | np.ndarray) -> Iterator[torch.Tensor]:
-    """Consecutive maps (≤ 128, 3, 128, 128) in MAP_UNIT_MM of the frames of a motion, or of displacements (N, V, 3) mm."""
-    for start in range(0, len(faces), MAPS_AT_A_TIME):
-        part = slice(start, start + MAPS_AT_A_TIME)
-        if isinstance(faces, Motion):
-            yield to_maps(
-                face, Motion(faces.times[part], faces.coordinates[part]).displacement(face)
-            )
+def map_batches(face: Face, frames: Motion | np.ndarray) -> Iterator[torch.Tensor]:
+    """Yield geometry maps of frames, in batches.
+
+    Parameters
+    ----------
+    face : Face
+        The face that the frames move.
+    frames : Motion or (N, V, 3)
+        A motion, or displacements in mm.
+
+    Yields
+    ------
+    (≤ 128, 3, 128, 128) float32
+        Consecutive maps in MAP_UNIT_MM.
+    """
+    for start in range(0, len(frames), JUDGED_MAPS_AT_A_TIME):
+        batch = slice(start, start + JUDGED_MAPS_AT_A_TIME)
+        if isinstance(frames, Motion):
+            motion = Motion(frames.times[batch], frames.coordinates[batch])
+            yield to_maps(face, motion.displacement(face))
         else:
-            yield to_maps(face, faces[part])
-
-
-def _device(network: torch.nn.Module) -> torch.device:
-    return next(network.parameters()).device
+            yield to_maps(face, frames[batch])
 
 
 class Recovery:
-    """Recovers a person's neutral face under an expression: the identity and the blend shapes that explain it best."""
+    """Recovers a person's neutral face from an expression.
+
+    Identity coefficients and blend-shape weights are fitted together by regularised least squares.
+    """
 
     def __init__(self, face: Face):
         neutral = np.einsum("rei,e->ri", face.core, face.expression_factor[0])
-        basis = face.basis[:, ::RECOVERY_STEP]
-        modes = (neutral @ face.identity_scale[:, :RECOVERY_MODES]).T  # (modes, R)
-        self.modes = np.tensordot(modes, basis, 1).reshape(RECOVERY_MODES, -1)
-        self.span = face.span[:, ::RECOVERY_STEP].reshape(len(face.span), -1)
-        shapes = face.expression_basis[:, ::RECOVERY_STEP].reshape(len(face.expression_names), -1)
-        design = np.concatenate([self.modes, shapes]).astype(np.float64)
+        basis = face.basis[:, ::RECOVERY_VERTEX_STRIDE]
+        modes = (neutral @ face.identity_scale[:, :RECOVERED_MODES]).T  # (modes, R)
+        self.modes = np.tensordot(modes, basis, 1).reshape(RECOVERED_MODES, -1)
+        self.span = face.span[:, ::RECOVERY_VERTEX_STRIDE].reshape(len(face.span), -1)
+        targets = face.expression_basis[:, ::RECOVERY_VERTEX_STRIDE]
+        design = np.concatenate([self.modes, targets.reshape(len(targets), -1)]).astype(np.float64)
         gram = design @ design.T
-        # A prior on both: a standard deviation of 1 for either coefficient, 1 mm for a vertex coordinate.
+        # A prior on both: a standard deviation of 1 for a coefficient, 1 mm for a coordinate.
         gram[np.diag_indices(len(gram))] += 1
         self.solver = np.linalg.solve(gram, design)
 
     def error(self, coordinates: np.ndarray, identity: np.ndarray) -> float:
-        """Mean distance in mm between a person's neutral face and the one recovered from frames of its motion.
+        """Mean distance in mm between a person's neutral face and its recovery from each frame.
 
-        coordinates: (T, S) mm of a motion; identity: (I,) standardised coefficients of the person
+        Parameters
+        ----------
+        coordinates : (T, S)
+            Frames of a motion, mm.
+        identity : (I,)
+            Standardised identity coefficients of the person.
         """
-        known = identity[:RECOVERY_MODES] @ self.modes[: len(identity)]
-        shown = known + coordinates @ self.span
-        found = (shown @ self.solver.T)[:, :RECOVERY_MODES] @ self.modes
-        return float(np.linalg.norm((found - known).reshape(len(found), -1, 3), axis=2).mean())
+        neutral = identity[:RECOVERED_MODES] @ self.modes[: len(identity)]
+        expression = neutral + coordinates @ self.span
+        recovered = (expression @ self.solver.T)[:, :RECOVERED_MODES] @ self.modes
+        error = (recovered - neutral).reshape(len(recovered), -1, 3)
+        return float(np.linalg.norm(error, axis=2).mean())

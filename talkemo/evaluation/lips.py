@@ -1,4 +1,4 @@
-"""How well the talking model moves the lips, on neutral recordings of the dev split."""
+"""Metrics of the talking model's lips on the neutral recordings of a split."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from ..audio.recording import open_audio
+from ..audio.recording import Audio, open_audio
 from ..data import facegood
 from ..data.captures import FittedRecording, StepProgress, load_captures
 from ..data.corpora import CORPORA, with_context
@@ -19,24 +19,16 @@ from ..errors import InputError
 from ..face.canonical import Face
 from ..weights.models import Models
 from . import metrics
-from .closures import Closures, closures
+from .closures import Closures, count_closures
 
-CLOSING_WORDS = (
-    "bin",
-    "blue",
-    "by",
-    "place",
-    "please",
-    "b",
-    "m",
-    "p",
-)  # GRID's words with a b, m or p at which lips close
-ALIGN_RATE = 25000  # time units a second in GRID's alignments
-CLOSED = 2.5  # mm between the middles of the lips up to which they count as closed; the canonical face at rest has 0.8
+# Words of GRID with a b, m or p, for which lips close.
+GRID_CLOSING_WORDS = ("bin", "blue", "by", "place", "please", "b", "m", "p")
+GRID_TICKS_PER_S = 25000  # time unit of GRID's alignments
+# Where lips close, in s around the beginning of a word, and around the end of the letter m (em).
+WORD_BEGINNING_S, LETTER_M_END_S = (-0.08, 0.12), (-0.16, 0.08)
+CLOSED_LIPS_MM = 2.5  # greatest distance of closed inner lips; the canonical face at rest has 0.8
+CLOSURE_FPS = 60  # of predictions searched for closures, which are short
 NO_CLOSURES = Closures()
-FINE_FPS = 60  # frames a second at which closures at phones are sought
-# s around the beginning of a word, and around its end for the letter m, which is spoken em, in which its lips close.
-AT_BEGINNING, AT_END = (-0.08, 0.12), (-0.16, 0.08)
 
 
 def evaluate_lips(
@@ -49,120 +41,154 @@ def evaluate_lips(
     jobs: int = 1,
     progress: StepProgress | None = None,
 ) -> dict[str, Any]:
-    """RE, VE and correlations of the talking model on neutral recordings of a split, a row a corpus; means over clips.
+    """Measure the talking model on the neutral recordings of a split.
 
-    The speakers of the dev split are unknown to the model except in grid_s1 and facegood, which have one: there the
-    sentences are unknown. The bundled sets have been trained on the recordings of the training split.
-    Beside the model stand a face that does not move (`still`) and the mean shape of the training recordings
-    (`mean_motion`). Captures are read from `cache` and made there where missing, see `load_captures`.
-    phones: of recordings by name, see `read_phones`; a row's `phones` then has recall and precision of closures, of the
-    predicted and of the captured lips, see `Closures`
-    Raises InputError where the split has no neutral recording, or the training's.
+    The model has not seen the speakers of the dev split, except for grid_s1 and facegood, which
+    have one speaker: there it has not seen the sentences.
+
+    Parameters
+    ----------
+    data, cache, models, jobs, progress
+        As of `load_captures`.
+    split : str
+        One of `corpora.SPLITS`. The bundled sets of weights were trained on `train`.
+    phones : dict of str to list of Phone, optional
+        Phones by recording, see `read_phones`, for recall and precision of closures.
+
+    Returns
+    -------
+    dict
+        `corpora`: a row a corpus, means over clips of RE, VE, correlations and amplitude, also for
+        a motionless face (`still`) and for the mean motion of the training split (`mean_motion`).
+
+    Raises
+    ------
+    InputError
+        If the split or the training split has no neutral recording, or `phones` none of the split.
     """
-    face = models.face
     present = tuple(corpus for corpus in CORPORA if (data / corpus).is_dir())
-    recordings = relative_to_rest(
-        list(load_captures(data, cache, models, present, jobs, progress)), face
-    )
+    captured = load_captures(data, cache, models, present, jobs, progress)
+    recordings = relative_to_rest(list(captured), models.face)
     if (data / facegood.CORPUS).is_dir():
-        recordings += facegood.read_facegood(data, face)
+        recordings += facegood.read_facegood(data, models.face)
     neutral = [r for r in recordings if r.emotion in ("neutral", "calm")]
-    trained = [r.capture.shapes for r in neutral if r.split == "train"]
-    if not trained:
-        raise InputError(
-            f"{data}: no neutral recordings of the training split",
-            "is it the folder of the corpora?",
-        )
-    lips = face.regions["lips"]
-    average = face.displacement(np.concatenate(trained).mean(0))[lips]
-    if not any(r.split == split for r in neutral):
-        there = ", ".join(sorted({r.split for r in neutral}))
-        raise InputError(
-            f"{data}: no neutral recordings of the split '{split}'", f"there are those of {there}"
-        )
-    tested = [r for r in neutral if r.split == split]
-    if phones is not None and not any(r.name in phones for r in tested):
-        raise InputError(
-            "the file of phones has none of the recordings of this split",
-            "its keys are recordings' names",
-        )
+    mean_motion = _mean_training_motion(neutral, data, models.face)
+    tested = _recordings_of_split(neutral, data, split, phones)
     rows = []
     for corpus in (*present, facegood.CORPUS):
         of_corpus = [r for r in tested if r.corpus == corpus]
-        measured = []
-        for number, clip in enumerate(_measured(of_corpus, data, models, average, phones or {})):
-            measured.append(clip)
+        clips = []
+        for clip in _measured_clips(of_corpus, data, models, mean_motion, phones or {}):
+            clips.append(clip)
             if progress:
-                progress(corpus, number + 1, len(of_corpus))
-        if measured:
-            rows.append(_row(corpus, measured))
+                progress(corpus, len(clips), len(of_corpus))
+        if clips:
+            rows.append(_corpus_row(corpus, clips))
     return {
         "mask": "lips",
-        "mask_vertices": int(lips.sum()),
-        "together_mm": CLOSED,
+        "mask_vertices": int(models.face.regions["lips"].sum()),
+        "together_mm": CLOSED_LIPS_MM,
         "split": split,
         "corpora": rows,
     }
 
 
-@dataclass(frozen=True)
-class _Measured:
-    """What is measured of a clip.
+def _mean_training_motion(recordings: list[FittedRecording], data: Path, face: Face) -> np.ndarray:
+    """Mean displacement (lip vertices, 3) mm of the lips over the training split's frames."""
+    weights = [r.capture.shapes for r in recordings if r.split == "train"]
+    if not weights:
+        raise InputError(
+            f"{data}: no neutral recordings of the training split",
+            "is it the folder of the corpora?",
+        )
+    return face.displacement(np.concatenate(weights).mean(0))[face.regions["lips"]]
 
-    metrics: by their names; closed: for each closure that GRID's alignment says, whether the predicted and whether the
-    captured lips are closed; predicted, captured: closures by phones, none where these are not known
-    """
+
+def _recordings_of_split(
+    recordings: list[FittedRecording],
+    data: Path,
+    split: str,
+    phones: dict[str, list[Phone]] | None,
+) -> list[FittedRecording]:
+    """The recordings of a split, of which one at least must be there, and be in `phones`."""
+    tested = [r for r in recordings if r.split == split]
+    if not tested:
+        splits = ", ".join(sorted({r.split for r in recordings}))
+        raise InputError(
+            f"{data}: no neutral recordings of the split '{split}'", f"there are those of {splits}"
+        )
+    if phones is not None and not any(r.name in phones for r in tested):
+        raise InputError(
+            "the file of phones has none of the recordings of this split",
+            "its keys are recordings' names",
+        )
+    return tested
+
+
+@dataclass(frozen=True)
+class _MeasuredClip:
+    """Metrics and closures of one recording."""
 
     metrics: dict[str, float]
-    closed: list[tuple[bool, bool]]
-    predicted: Closures = NO_CLOSURES
+    closed: list[tuple[bool, bool]]  # at each closure of GRID's alignment: predicted, captured
+    predicted: Closures = NO_CLOSURES  # by phones
     captured: Closures = NO_CLOSURES
 
 
-def _measured(
-    tested: list[FittedRecording],
+def _measured_clips(
+    recordings: list[FittedRecording],
     data: Path,
     models: Models,
-    average: np.ndarray,
+    mean_motion: np.ndarray,
     phones: dict[str, list[Phone]],
-) -> Iterator[_Measured]:
-    """The metrics of each recording. average: (lips, 3) mm, the mean motion of training."""
-    for r in tested:
+) -> Iterator[_MeasuredClip]:
+    """Predict each recording from its audio and measure it against the capture."""
+    face = models.face
+    for r in recordings:
         audio = open_audio(data / r.audio)
-        kept = with_context(r.corpus, r.capture.time, audio.duration)
-        motion = models.talking.motion(audio, r.capture.time[kept])
-        predicted = motion.displacement(models.face)
-        reference = r.capture.motion(models.face).displacement(models.face)[kept]
+        with_audio = with_context(r.corpus, r.capture.time, audio.duration)
+        predicted = models.talking.motion(audio, r.capture.time[with_audio]).displacement(face)
+        reference = r.capture.motion(face).displacement(face)[with_audio]
         closed = []
         align = data / r.corpus / "align" / f"{r.name}.align"
         if align.is_file():
-            opening = [metrics.mouth_opening(d, models.face) for d in (predicted, reference)]
-            for frame in closing_frames(align, r.capture.time, opening[1]):
+            opening = metrics.mouth_opening(predicted, face)
+            true_opening = metrics.mouth_opening(reference, face)
+            for frame in closing_frames(align, r.capture.time, true_opening):
                 near = slice(max(0, frame - 1), frame + 2)
-                closed.append((opening[0][near].min() <= CLOSED, opening[1][near].min() <= CLOSED))
-        of_clip = _clip_metrics(predicted, reference, average, models.face)
-        if r.name not in phones:
-            yield _Measured(of_clip, closed)
-            continue
-        # Closures are short: the model is asked for more frames than the corpus has.
-        fine = models.talking.motion(audio, np.arange(int(audio.duration * FINE_FPS)) / FINE_FPS)
-        captured = r.capture.motion(models.face).lip_opening(models.face)
-        yield _Measured(
-            of_clip,
-            closed,
-            closures(fine.times, fine.lip_opening(models.face), phones[r.name]),
-            closures(r.capture.time, captured, phones[r.name]),
-        )
+                closed.append(
+                    (
+                        opening[near].min() <= CLOSED_LIPS_MM,
+                        true_opening[near].min() <= CLOSED_LIPS_MM,
+                    )
+                )
+        of_clip = _clip_metrics(predicted, reference, mean_motion, face)
+        if r.name in phones:
+            closures = _closures_at_phones(models, audio, r, phones[r.name])
+            yield _MeasuredClip(of_clip, closed, *closures)
+        else:
+            yield _MeasuredClip(of_clip, closed)
+
+
+def _closures_at_phones(
+    models: Models, audio: Audio, recording: FittedRecording, phones: list[Phone]
+) -> tuple[Closures, Closures]:
+    """Closures of the predicted and of the captured lips at the phones of a recording."""
+    times = np.arange(int(audio.duration * CLOSURE_FPS)) / CLOSURE_FPS
+    predicted = models.talking.motion(audio, times).lip_opening(models.face)
+    captured = recording.capture.motion(models.face).lip_opening(models.face)
+    return (
+        count_closures(times, predicted, phones),
+        count_closures(recording.capture.time, captured, phones),
+    )
 
 
 def _clip_metrics(
-    predicted: np.ndarray, reference: np.ndarray, average: np.ndarray, face: Face
+    predicted: np.ndarray, reference: np.ndarray, mean_motion: np.ndarray, face: Face
 ) -> dict[str, float]:
-    """The metrics of displacements (T, V, 3) mm of one clip."""
-    opening, true_opening = (
-        metrics.mouth_opening(predicted, face),
-        metrics.mouth_opening(reference, face),
-    )
+    """Metrics of displacements (T, V, 3) mm of one clip; `mean_motion` (lip vertices, 3) mm."""
+    opening = metrics.mouth_opening(predicted, face)
+    true_opening = metrics.mouth_opening(reference, face)
     width, true_width = metrics.mouth_width(predicted, face), metrics.mouth_width(reference, face)
     lips = face.regions["lips"]
     p, g = predicted[:, lips], reference[:, lips]
@@ -170,7 +196,7 @@ def _clip_metrics(
     return {
         "re_mm": metrics.reconstruction_error(p, g),
         "re_still_mm": metrics.reconstruction_error(still, g),
-        "re_mean_motion_mm": metrics.reconstruction_error(still + average, g),
+        "re_mean_motion_mm": metrics.reconstruction_error(still + mean_motion, g),
         "ve_mm": metrics.velocity_error(p, g),
         "ve_still_mm": metrics.velocity_error(still, g),
         "r_opening": metrics.pearson(opening, true_opening),
@@ -179,46 +205,53 @@ def _clip_metrics(
     }
 
 
-def _row(corpus: str, clips: list[_Measured]) -> dict[str, Any]:
-    """The means of a corpus, and the shares of its closures at which predicted and captured lips are together."""
+def _corpus_row(corpus: str, clips: list[_MeasuredClip]) -> dict[str, Any]:
+    """Means over the clips of a corpus, and shares of the closures with closed lips."""
     row: dict[str, Any] = {"corpus": corpus, "clips": len(clips)}
-    row |= {
-        name: float(np.mean([clip.metrics[name] for clip in clips])) for name in clips[0].metrics
-    }
+    for name in clips[0].metrics:
+        row[name] = float(np.mean([clip.metrics[name] for clip in clips]))
     closed = [pair for clip in clips for pair in clip.closed]
     if closed:
         row["closures"] = len(closed)
         row["together"], row["together_reference"] = np.mean(closed, axis=0).tolist()
-    of_phones = {
-        kind: sum((getattr(c, kind) for c in clips), NO_CLOSURES)
-        for kind in ("predicted", "captured")
-    }
-    if of_phones["predicted"].spoken:
+    predicted = sum((clip.predicted for clip in clips), NO_CLOSURES)
+    captured = sum((clip.captured for clip in clips), NO_CLOSURES)
+    if predicted.bilabials:
         row["phones"] = {
-            kind: {
-                "spoken": c.spoken,
-                "closures": c.found,
-                "recall": c.recall,
-                "precision": c.precision if c.found else None,
+            name: {
+                "spoken": counts.bilabials,
+                "closures": counts.total_closures,
+                "recall": counts.recall,
+                "precision": counts.precision if counts.total_closures else None,
             }
-            for kind, c in of_phones.items()
+            for name, counts in (("predicted", predicted), ("captured", captured))
         }
     return row
 
 
-def closing_frames(align: Path, time: np.ndarray, opening: np.ndarray) -> list[int]:
-    """Frames in which the lips of a GRID recording close for the b, m or p of a word, by its alignment file.
+def closing_frames(align: Path, times: np.ndarray, opening: np.ndarray) -> list[int]:
+    """Frames of a GRID recording in which the lips close for the b, m or p of a word.
 
-    opening: (T,) mm of the reference at time (T,) s. Around each such word the frame with the least opening is taken.
+    Around each such word of the alignment file, the frame with the smallest opening is taken.
+
+    Parameters
+    ----------
+    align : Path
+        GRID's alignment: lines of start, end and word.
+    times : (T,)
+        Times of the frames in s.
+    opening : (T,)
+        Opening of the reference's mouth in mm.
     """
     frames = []
     for line in align.read_text("utf-8").splitlines():
         fields = line.split()
-        if len(fields) != 3 or fields[2] not in CLOSING_WORDS:
+        if len(fields) != 3 or fields[2] not in GRID_CLOSING_WORDS:
             continue
-        start, end = int(fields[0]) / ALIGN_RATE, int(fields[1]) / ALIGN_RATE
-        (before, after), at = (AT_END, end) if fields[2] == "m" else (AT_BEGINNING, start)
-        inside = np.flatnonzero((time >= at + before) & (time <= at + after))
+        start, end = int(fields[0]) / GRID_TICKS_PER_S, int(fields[1]) / GRID_TICKS_PER_S
+        at_end = fields[2] == "m"
+        at, (before, after) = (end, LETTER_M_END_S) if at_end else (start, WORD_BEGINNING_S)
+        inside = np.flatnonzero((times >= at + before) & (times <= at + after))
         if len(inside):
             frames.append(int(inside[opening[inside].argmin()]))
     return frames

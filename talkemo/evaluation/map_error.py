@@ -1,4 +1,4 @@
-"""How exact the geometry map is: the stress of its chart, and the round trip of captured expressions."""
+"""Accuracy of the geometry map: the stress of its chart, and a round trip of expressions."""
 
 from __future__ import annotations
 
@@ -12,25 +12,26 @@ from ..data.corpora import CORPORA
 from ..face.geometry_map import geometry_map
 from ..weights.models import Models
 
-FACES = 500  # captured expressions, each on another random person
-PEOPLE_MODES = 30  # identity coefficients that the random people differ by
+ROUND_TRIP_FACES = 500  # captured expressions, each on another random person
+ROUND_TRIP_IDENTITY_MODES = 30  # identity coefficients of the random people
 
 
 def evaluate_map(
     data: Path, cache: Path, models: Models, *, jobs: int = 1, progress: StepProgress | None = None
 ) -> dict[str, Any]:
-    """The stress of the face's chart, and the errors in mm of a round trip through the geometry map.
+    """The stress of the face's chart, and the errors in mm of a round trip through the map.
 
-    The round trip is that of captured expressions on random people of the bilinear model. Captures are read from `cache`
-    and made there where missing, see `load_captures`.
+    The round trip is that of captured expressions on random people of the bilinear model. Missing
+    captures are made in `cache`, see `load_captures`.
     """
     face = models.face
     sampling = geometry_map(face)
     captured = load_captures(data, cache, models, CORPORA, jobs, progress)
-    shapes = np.concatenate([r.capture.shapes for r in captured])
+    weights = np.concatenate([r.capture.shapes for r in captured])
     rng = np.random.default_rng(0)
-    expressions = face.expression_weights(shapes[rng.choice(len(shapes), FACES)])
-    people = face.identity_weights(rng.standard_normal((len(expressions), PEOPLE_MODES)))
+    expressions = face.expression_weights(weights[rng.choice(len(weights), ROUND_TRIP_FACES)])
+    coefficients = rng.standard_normal((len(expressions), ROUND_TRIP_IDENTITY_MODES))
+    people = face.identity_weights(coefficients)
     displacement = np.stack([face.vertices(e, p) for e, p in zip(expressions, people)]) - face.mean
     error = np.linalg.norm(sampling.decode(sampling.encode(displacement)) - displacement, axis=2)
     critical = face.regions["lips"] | face.regions["eyelids"]

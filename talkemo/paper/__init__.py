@@ -1,3 +1,3 @@
-"""The tables and figures of the paper (3D-TalkEmo), made anew with this project's models, and its PointNet generator."""
+"""Reproduction of the tables and figures of the paper (3D-TalkEmo) with this project's models."""
 
-SEEDS = 3  # how often a table trains each variant, unless another number is asked for
+PAPER_SEEDS = 3  # trainings of each variant of a table, by default

@@ -10,17 +10,17 @@ import torch
 
 from ..data.captures import FittedRecording, StepProgress
 from ..data.rest_relative import acted_frames
-from ..evaluation.drawing import COLOURS, figure_packages, new_figure, save_figure
+from ..evaluation.drawing import EMOTION_COLOURS, new_plot, plotting_packages, save_plot
 from ..evaluation.emotion import frames_motion, map_batches, recordings_of
 from ..expression.emotions import PAPER_EMOTIONS, one_hot
 from ..face.canonical import Face
 from ..face.motion import Motion
 from ..weights.models import Models
 
-EVERY_NEUTRAL = 12  # every so many'th neutral frame is given each emotion
-RECORDED = 300  # about so many recorded frames of each emotion are shown
-PERPLEXITY = 30  # of t-SNE, less where there are few points
-DOT = 7  # points², size of a frame
+FIGURE6_NEUTRAL_STRIDE = 12  # of the neutral frames that are given each emotion
+FIGURE6_RECORDED_FRAMES = 300  # of each emotion, about
+TSNE_PERPLEXITY = 30  # less where there are few frames
+FIGURE6_MARKER_AREA_PT2 = 7
 
 
 def figure6(
@@ -32,68 +32,78 @@ def figure6(
     jobs: int = 1,
     progress: StepProgress | None = None,
 ) -> dict[str, Any]:
-    """Write the discriminator's last feature layer by PCA and t-SNE, coloured by emotion, to a png.
+    """Plot the discriminator's last feature layer by PCA and t-SNE, coloured by emotion, to a png.
 
-    Above, frames of the dev actors as they were recorded; below, their neutral frames given each emotion. Returns the
-    silhouette of the emotions in the feature layer itself, and the number of points, of either row. Captures are read
-    from `cache` and made there where missing. Raises TalkemoError where matplotlib or scikit-learn is not installed.
+    Above are recorded frames of the dev actors, below their neutral frames given each emotion.
+    Raises TalkemoError where matplotlib or scikit-learn is not installed.
+
+    Parameters
+    ----------
+    data, cache, models, jobs, progress
+        As of `load_captures`.
+    output : Path
+        The png.
+
+    Returns
+    -------
+    dict
+        For either row, the silhouette of the emotions in the feature layer, and the frames.
     """
-    with figure_packages():
+    with plotting_packages():
         from sklearn.metrics import silhouette_score
-    figure = new_figure((10, 9))
+    figure = new_plot((10, 9))
     dev = recordings_of(data, cache, models, jobs=jobs, progress=progress)
-    faces = {"recorded": _recorded(models.face, dev), "generated": _generated(models, dev)}
+    rows = {"recorded": _recorded(models.face, dev), "generated": _generated(models, dev)}
     result: dict[str, Any] = {
         "layer": "last feature layer of the discriminator",
         "output": str(output),
     }
     axes = figure.subplots(2, 2)
-    for row, (whose, by_emotion) in enumerate(faces.items()):
+    for number, (source, by_emotion) in enumerate(rows.items()):
         features = np.concatenate([_features(models, motion) for motion in by_emotion.values()])
-        labels = np.concatenate([[name] * len(motion) for name, motion in by_emotion.items()])
-        result[f"silhouette_{whose}"] = float(silhouette_score(features, labels))
-        result[f"points_{whose}"] = len(features)
-        for column, (title, points) in enumerate(_plane(features).items()):
+        labels = np.repeat(list(by_emotion), [len(motion) for motion in by_emotion.values()])
+        result[f"silhouette_{source}"] = float(silhouette_score(features, labels))
+        result[f"points_{source}"] = len(features)
+        for cell, (title, points) in zip(axes[number], _plane(features).items()):
             for name in PAPER_EMOTIONS:
-                chosen = labels == name
-                axes[row, column].scatter(
-                    *points[chosen].T, s=DOT, c=COLOURS[name], label=name, linewidths=0
-                )
-            axes[row, column].set(title=f"{title}, {whose} faces", xticks=[], yticks=[])
+                x, y = points[labels == name].T
+                style: dict[str, Any] = {"s": FIGURE6_MARKER_AREA_PT2, "linewidths": 0}
+                cell.scatter(x, y, c=EMOTION_COLOURS[name], label=name, **style)
+            cell.set(title=f"{title}, {source} faces", xticks=[], yticks=[])
         if progress:
-            progress("figure 6", row + 1, len(faces))
+            progress("figure 6", number + 1, len(rows))
     axes[0, 0].legend(markerscale=2)
-    save_figure(figure, output)
+    save_plot(figure, output)
     return result
 
 
 def _recorded(face: Face, dev: list[FittedRecording]) -> dict[str, Motion]:
-    """Recorded frames by emotion, of those that there are."""
-    found = {}
+    """Recorded frames by emotion, of the paper's emotions that were recorded."""
+    frames = {}
     for name in PAPER_EMOTIONS:
         recordings = [r for r in dev if r.emotion == name]
         if recordings:
-            shapes = acted_frames(recordings).shapes
-            found[name] = frames_motion(face, shapes[:: max(1, len(shapes) // RECORDED)])
-    return found
+            weights = acted_frames(recordings).shapes
+            stride = max(1, len(weights) // FIGURE6_RECORDED_FRAMES)
+            frames[name] = frames_motion(face, weights[::stride])
+    return frames
 
 
 def _generated(models: Models, dev: list[FittedRecording]) -> dict[str, Motion]:
-    """The neutral frames with each emotion."""
-    shapes = acted_frames([r for r in dev if r.emotion == "neutral"]).shapes
-    neutral = frames_motion(models.face, shapes[::EVERY_NEUTRAL])
+    """Neutral frames given each of the paper's emotions."""
+    weights = acted_frames([r for r in dev if r.emotion == "neutral"]).shapes
+    neutral = frames_motion(models.face, weights[::FIGURE6_NEUTRAL_STRIDE])
     return {name: models.emotion.transfer(neutral, one_hot(name)) for name in PAPER_EMOTIONS}
 
 
 def _features(models: Models, motion: Motion) -> np.ndarray:
     """The discriminator's last feature layer (N, F) of the frames of a motion."""
-    judge = models.discriminator
     with torch.inference_mode():
-        found = [
-            judge.features(maps.to(models.device)).cpu().numpy()
+        features = [
+            models.discriminator.features(maps.to(models.device)).cpu().numpy()
             for maps in map_batches(models.face, motion)
         ]
-    return np.concatenate(found)
+    return np.concatenate(features)
 
 
 def _plane(features: np.ndarray) -> dict[str, np.ndarray]:
@@ -101,7 +111,7 @@ def _plane(features: np.ndarray) -> dict[str, np.ndarray]:
     from sklearn.decomposition import PCA
     from sklearn.manifold import TSNE
 
-    perplexity = min(PERPLEXITY, (len(features) - 1) / 3)
+    perplexity = min(TSNE_PERPLEXITY, (len(features) - 1) / 3)
     return {
         "PCA": PCA(2, random_state=0).fit_transform(features),
         "t-SNE": TSNE(2, perplexity=perplexity, init="pca", random_state=0).fit_transform(features),

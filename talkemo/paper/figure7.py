@@ -1,4 +1,4 @@
-"""Figure 7 of the paper: a PointNet as the generator of emotion transfer beside the geometry map's."""
+"""Figure 7 of the paper: a PointNet and the geometry map's generator of emotion transfer."""
 
 from __future__ import annotations
 
@@ -14,28 +14,33 @@ from torch.nn import functional
 from ..data.captures import StepProgress
 from ..data.rest_relative import ActedFrames, acted_frames
 from ..evaluation import metrics
-from ..evaluation.drawing import draw_faces, new_figure
-from ..evaluation.emotion import frames_motion, map_batches, recognised, recordings_of
-from ..expression.emotions import PAPER_EMOTIONS, one_hot
+from ..evaluation.drawing import draw_faces, new_plot
+from ..evaluation.emotion import frames_motion, map_batches, recognition_rate, recordings_of
+from ..expression.emotions import one_hot
 from ..face.canonical import Face
 from ..face.geometry_map import geometry_map
 from ..geometry.meshes import mesh_edges
 from ..networks.building import load_tensors
 from ..networks.emotion import GENERATOR_MAP_SIZE, MAP_UNIT_MM
-from ..networks.judges import DISCRIMINATOR_MAP_SIZE
+from ..networks.judges import DISCRIMINATOR_MAP_SIZE, Classifier
 from ..train import emotion
 from ..train.emotion import EmotionConfig
 from ..train.maps import residual_rows
 from ..train.run import Run
 from ..weights.files import load_weights
 from ..weights.models import Models
-from .emotion_training import emotion_config, labelled, of_paper_emotions, temporary_run
 from .pointnet import new_pointnet
+from .training import (
+    TRANSFERRED_EMOTIONS,
+    emotion_config,
+    of_paper_emotions,
+    training_run,
+    with_label,
+)
 
-EVERY_NEUTRAL = 12  # every so many'th neutral dev frame is given each emotion
-SHOWN = PAPER_EMOTIONS[1:]  # emotions, the columns of the picture
+FIGURE7_NEUTRAL_STRIDE = 12  # of the neutral dev frames that are given each emotion
 
-# What a generator moves the faces of maps (N, 3, 128, 128) in MAP_UNIT_MM by, with labels (N, 8): (N, V, 3) mm.
+# Maps (N, 3, 128, 128) in MAP_UNIT_MM and labels (N, 8) → the generator's displacements (N, V, 3) mm.
 Generate = Callable[[torch.Tensor, torch.Tensor], np.ndarray]
 
 
@@ -49,66 +54,84 @@ def figure7(
     jobs: int = 1,
     progress: StepProgress | None = None,
 ) -> dict[str, Any]:
-    """Write a png of a talking face with each emotion by a PointNet and by the geometry map's generator.
+    """Render a face with each emotion by a PointNet and by the geometry map's generator, to a png.
 
-    Both are trained on the same data, with the same losses, for the same iterations. Rows of the result: the share of
-    generated dev frames that a classifier recognises; the roughness, the mean distance in mm of a vertex's displacement
-    from the mean of its neighbours'; and how far a vertex is moved, mm. models: gives the face. Captures are read from
-    `cache` and made there where missing. Raises TalkemoError where matplotlib is not installed.
+    Both are trained on the same data, with the same losses, for the same iterations. Raises
+    TalkemoError where matplotlib is not installed.
+
+    Parameters
+    ----------
+    data, cache, models, jobs, progress
+        As of `load_captures`; of the models only the face is used.
+    output : Path
+        The png.
+    steps : int, optional
+        Iterations of either training. Default: EMOTION_ITERATIONS.
+
+    Returns
+    -------
+    dict
+        `rows`, of each generator and emotion: the share of generated dev frames that a classifier
+        recognises, their roughness (see `Roughness`) and the mean distance that a vertex is moved.
     """
-    new_figure((1, 1))  # refused now rather than after the trainings
+    new_plot((1, 1))  # a missing matplotlib is reported now rather than after the trainings
     face, config = models.face, emotion_config(steps)
     rows = []
     with TemporaryDirectory() as folder:
-        run = temporary_run(Path(folder), data, cache, models, jobs, progress)
+        run = training_run(Path(folder), data, cache, models, jobs, progress)
         frames = of_paper_emotions(emotion.training_frames(run, ("ravdess",)))
         dev = recordings_of(data, cache, models, jobs=jobs)
-        shapes = acted_frames([r for r in dev if r.emotion == "neutral"]).shapes
-        before = frames_motion(face, shapes[::EVERY_NEUTRAL]).displacement(face)
+        weights = acted_frames([r for r in dev if r.emotion == "neutral"]).shapes
+        before = frames_motion(face, weights[::FIGURE7_NEUTRAL_STRIDE]).displacement(face)
         shown = int(metrics.mouth_opening(before, face).argmax())
         emotion.train_classifiers(face, frames, run, config)
-        classifier, classes = run.models().classifier("four")
-        roughness = Roughness(face)
-        pictures = [[face.mean + before[shown]] * len(SHOWN)]
-        for name, trained in (("PointNet", trained_pointnet), ("geometry map", _trained_generator)):
-            generate = trained(face, frames, labelled(run, name), config)
-            pictures.append([])
-            for which in SHOWN:
-                shift = moved(face, generate, before, which)
-                rows.append(
-                    {
-                        "generator": name,
-                        "emotion": which,
-                        "recognised": recognised(classifier, classes, face, before + shift, which),
-                        "roughness_mm": roughness(shift),
-                        "moved_mm": float(np.linalg.norm(shift, axis=2).mean()),
-                    }
-                )
-                pictures[-1].append(face.mean + before[shown] + shift[shown])
-    draw_faces(face, pictures, ("as spoken", "PointNet", "geometry map"), SHOWN, output)
-    return {
-        "iterations": config.iterations,
-        "frames": len(before),
-        "output": str(output),
-        "rows": rows,
-    }
+        judge = run.models().classifier("four")
+        images = [[face.mean + before[shown]] * len(TRANSFERRED_EMOTIONS)]
+        for name, train in (("PointNet", trained_pointnet), ("geometry map", _trained_generator)):
+            generate = train(face, frames, with_label(run, name), config)
+            changes = {
+                target: emotion_displacement(face, generate, before, target)
+                for target in TRANSFERRED_EMOTIONS
+            }
+            rows += [{"generator": name, **row} for row in _rows(face, judge, before, changes)]
+            images.append(
+                [face.mean + before[shown] + change[shown] for change in changes.values()]
+            )
+    names = ("as spoken", "PointNet", "geometry map")
+    draw_faces(face, images, names, TRANSFERRED_EMOTIONS, output)
+    iterations, count = config.iterations, len(before)
+    return {"iterations": iterations, "frames": count, "output": str(output), "rows": rows}
+
+
+def _rows(
+    face: Face,
+    judge: tuple[Classifier, list[str]],
+    before: np.ndarray,
+    changes: dict[str, np.ndarray],
+) -> list[dict[str, Any]]:
+    """Metrics of a generator's displacements (N, V, 3) mm of faces `before`, by emotion."""
+    roughness = Roughness(face)
+    return [
+        {
+            "emotion": name,
+            "recognised": recognition_rate(*judge, face, before + change, name),
+            "roughness_mm": roughness(change),
+            "moved_mm": float(np.linalg.norm(change, axis=2).mean()),
+        }
+        for name, change in changes.items()
+    ]
 
 
 def trained_pointnet(face: Face, frames: ActedFrames, run: Run, config: EmotionConfig) -> Generate:
-    """A PointNet trained as the generator. It is trained on the points of a smaller map, and measured on all."""
+    """Train a PointNet as the generator, on the points of a smaller map than it is used with."""
     path = emotion.fit(face, frames, run, config, generator_of=_small_pointnet)
-    network, device, sampling = (
-        new_pointnet(face, config.channels),
-        run.torch_device,
-        geometry_map(face),
-    )
+    network, device = new_pointnet(face, config.channels), run.torch_device
     load_tensors(network, load_weights(path, "emotion")[0])
     network.eval().to(device)
 
     def generate(maps: torch.Tensor, label: torch.Tensor) -> np.ndarray:
-        return sampling.decode(
-            (network(maps.to(device), label.to(device)) * MAP_UNIT_MM).cpu().numpy()
-        )
+        residual = network(maps.to(device), label.to(device)) * MAP_UNIT_MM
+        return geometry_map(face).decode(residual.cpu().numpy())
 
     return generate
 
@@ -120,44 +143,46 @@ def _small_pointnet(face: Face, config: EmotionConfig) -> torch.nn.Module:
 def _trained_generator(
     face: Face, frames: ActedFrames, run: Run, config: EmotionConfig
 ) -> Generate:
-    """The geometry map's generator, trained."""
+    """Train the geometry map's generator."""
     emotion.fit(face, frames, run, config)
     model = run.models().emotion
     _, residuals = residual_rows(face)
 
     def generate(maps: torch.Tensor, label: torch.Tensor) -> np.ndarray:
         pooled = functional.adaptive_avg_pool2d(maps, GENERATOR_MAP_SIZE).to(model.device)
-        return np.tensordot(
-            model.generator(pooled, label.to(model.device)).cpu().numpy(), residuals, 1
-        )
+        coordinates = model.generator(pooled, label.to(model.device))
+        return np.tensordot(coordinates.cpu().numpy(), residuals, 1)
 
     return generate
 
 
-def moved(face: Face, generate: Generate, before: np.ndarray, name: str) -> np.ndarray:
-    """What an emotion moves displacements (N, V, 3) mm by."""
+def emotion_displacement(
+    face: Face, generate: Generate, displacement: np.ndarray, name: str
+) -> np.ndarray:
+    """What a generator adds to displacements (N, V, 3) mm for an emotion: (N, V, 3) mm."""
     label = torch.from_numpy(one_hot(name))[None]
     with torch.inference_mode():
         return np.concatenate(
-            [generate(maps, label.expand(len(maps), -1)) for maps in map_batches(face, before)]
+            [
+                generate(maps, label.expand(len(maps), -1))
+                for maps in map_batches(face, displacement)
+            ]
         )
 
 
 class Roughness:
-    """Mean distance in mm of displacements (T, V, 3) of a face from the mean over each vertex's neighbours."""
+    """Mean distance in mm of displacements (T, V, 3) from the mean of each vertex's neighbours."""
 
     def __init__(self, face: Face):
         import scipy.sparse as sp
 
         edges, _ = mesh_edges(face.faces)
         count = len(face.mean)
-        graph = sp.coo_matrix(
-            (np.ones(2 * len(edges)), np.vstack([edges, edges[:, ::-1]]).T), (count, count)
-        ).tocsr()
+        ends = np.vstack([edges, edges[:, ::-1]]).T
+        graph = sp.coo_matrix((np.ones(2 * len(edges)), ends), (count, count)).tocsr()
         self.operator = sp.diags(1 / np.asarray(graph.sum(1))[:, 0]) @ graph - sp.identity(count)
 
     def __call__(self, displacement: np.ndarray) -> float:
         columns = displacement.transpose(1, 0, 2).reshape(displacement.shape[1], -1)
-        return float(
-            np.linalg.norm((self.operator @ columns).reshape(len(columns), -1, 3), axis=2).mean()
-        )
+        deviation = (self.operator @ columns).reshape(len(columns), -1, 3)
+        return float(np.linalg.norm(deviation, axis=2).mean())

@@ -7,61 +7,55 @@ from pathlib import Path
 import numpy as np
 
 from ..data.augmentation import EXPRESSIONS, augment
-from ..evaluation.drawing import draw_faces, new_figure, save_figure
+from ..evaluation.drawing import draw_faces, new_plot, save_plot
 from ..face.canonical import Face
 from ..face.geometry_map import geometry_map
 from ..train.emotion import EmotionConfig
 from ..train.talking import PAPER
 
-PEOPLE, MODES = 3, 30  # drawn from the face model, by so many of its identity modes
+FIGURE3_PEOPLE = 3  # random people of the face model
+FIGURE3_IDENTITY_MODES = 30  # identity coefficients that they differ by
 
 
 def figure3(face: Face, output: Path) -> None:
-    """Write a png of three people of the face model, at rest and with each of the animator's expressions (section 3.1)."""
-    calm = face.expression_weights(np.zeros(len(face.expression_names)))
+    """Write a png of random people at rest and with the animator's expressions (section 3.1)."""
+    at_rest = face.expression_weights(np.zeros(len(face.expression_names)))
     weight, rows = EmotionConfig().augmentation, []
-    for person in np.random.default_rng(4).standard_normal((PEOPLE, MODES)):
-        neutral = face.vertices(calm, face.identity_weights(person))
-        still, marks = np.zeros((1, *neutral.shape), np.float32), neutral[face.landmarks68]
-        rows.append(
-            [
-                neutral,
-                *(neutral + augment(face, still, name, marks, weight)[0] for name in EXPRESSIONS),
-            ]
-        )
-    names = [f"person {number + 1}" for number in range(PEOPLE)]
+    rng = np.random.default_rng(4)
+    for person in rng.standard_normal((FIGURE3_PEOPLE, FIGURE3_IDENTITY_MODES)):
+        neutral = face.vertices(at_rest, face.identity_weights(person))
+        still, landmarks = np.zeros((1, *neutral.shape), np.float32), neutral[face.landmarks68]
+        augmented = [augment(face, still, name, landmarks, weight)[0] for name in EXPRESSIONS]
+        rows.append([neutral, *(neutral + displacement for displacement in augmented)])
+    names = [f"person {number + 1}" for number in range(FIGURE3_PEOPLE)]
     draw_faces(face, rows, names, ["at rest", *EXPRESSIONS], output)
 
 
 def figure4(face: Face, output: Path) -> None:
-    """Write a png of the mean face as a geometry map: its three coordinates as colours, and the mask (section 3.2)."""
+    """Write a png of the mean face's geometry map, as colours, and of its mask (section 3.2)."""
     chart = geometry_map(face)
-    mean = chart.encode((face.mean - face.mean.mean(0))[None].astype(np.float32))[
-        0
-    ]  # (3, 128, 128)
-    inside = np.abs(mean).sum(0) > 0
-    low, high = mean[:, inside].min(1), mean[:, inside].max(1)
-    picture = np.where(
-        inside, (mean - low[:, None, None]) / (high - low)[:, None, None], 1
-    ).transpose(1, 2, 0)
-    figure = new_figure((8, 4.2))
-    for place, (title, shown) in enumerate(
-        {"x, y, z as red, green, blue": picture, "mask": inside}.items()
-    ):
-        axis = figure.add_subplot(1, 2, place + 1)
-        axis.imshow(shown, cmap="gray")
-        axis.set(title=title, xticks=[], yticks=[])
-    save_figure(figure, output)
+    centred = (face.mean - face.mean.mean(0))[None].astype(np.float32)
+    image = chart.encode(centred)[0].transpose(1, 2, 0)  # (128, 128, 3)
+    mask = np.abs(image).sum(2) > 0
+    low, high = image[mask].min(0), image[mask].max(0)
+    colours = np.where(mask[:, :, None], (image - low) / (high - low), 1)
+    figure = new_plot((8, 4.2))
+    axes = figure.subplots(1, 2)
+    images = {"x, y, z as red, green, blue": colours, "mask": mask}
+    for cell, (title, shown) in zip(axes, images.items()):
+        cell.imshow(shown, cmap="gray")
+        cell.set(title=title, xticks=[], yticks=[])
+    save_plot(figure, output)
 
 
 def figure5(face: Face, output: Path) -> None:
-    """Write a png of how much each vertex counts in the talking model's position loss (section 3.3)."""
-    figure = new_figure((5, 5))
-    axis = figure.add_subplot()
+    """Write a png of each vertex's weight in the talking model's position loss (section 3.3)."""
+    figure = new_plot((5, 5))
+    axes = figure.add_subplot()
     weight, mean = 1 + PAPER.mouth * face.mouth_weight, face.mean
     faces = face.faces[np.argsort(mean[face.faces].mean(1)[:, 2])]
-    drawn = axis.tripcolor(mean[:, 0], mean[:, 1], faces, weight, cmap="viridis", shading="gouraud")
-    axis.set(aspect="equal", title="weight of a vertex")
-    axis.axis("off")
-    figure.colorbar(drawn, ax=axis)
-    save_figure(figure, output)
+    drawn = axes.tripcolor(mean[:, 0], mean[:, 1], faces, weight, cmap="viridis", shading="gouraud")
+    axes.set(aspect="equal", title="weight of a vertex")
+    axes.axis("off")
+    figure.colorbar(drawn, ax=axes)
+    save_plot(figure, output)

@@ -1,4 +1,4 @@
-"""A PointNet as the generator of emotion transfer, which the paper compares the geometry map with (Figure 7)."""
+"""A PointNet as the generator of emotion transfer, the paper's alternative to the geometry map."""
 
 from __future__ import annotations
 
@@ -10,30 +10,36 @@ from ..expression.emotions import EMOTIONS
 from ..face.canonical import Face
 from ..face.geometry_map import MAP_SIZE, geometry_map
 
-PLACE_UNIT = 50.0  # mm of a point's position on the face at rest that the network sees as one
+POSITION_UNIT_MM = 50.0  # of a point's position at rest that the network sees as one
 
 
 class PointNetGenerator(nn.Module):
-    """G(x, c) on points (Qi et al. 2017): each point by itself, with the maximum over all points and the label.
+    """G(x, c) on points (Qi et al. 2017): each point with the maximum over all, and the label.
 
-    Takes maps (N, 3, R, R) in MAP_UNIT_MM and labels (N, 8), gives residual maps of that size. The points are the pixels inside
-    the mask, so that data, losses and the discriminator stay those of the geometry map's generator.
+    Takes maps (N, 3, R, R) in MAP_UNIT_MM and labels (N, 8), and returns residual maps (N, 3, R, R). The
+    points are the pixels inside the mask, so that data, losses and the discriminator are those of
+    the geometry map's generator.
 
-    pixels: (P,) flat indices of the points in a map; place: (P, 3) their positions on the face at rest, in PLACE_UNIT
+    Attributes
+    ----------
+    pixels : (P,) int
+        Flat indices of the points in a map.
+    position : (P, 3)
+        Positions of the points on the face at rest, in POSITION_UNIT_MM.
     """
 
     pixels: torch.Tensor
-    place: torch.Tensor
+    position: torch.Tensor
 
-    def __init__(self, pixels: torch.Tensor, place: torch.Tensor, width: int = 64):
+    def __init__(self, pixels: torch.Tensor, position: torch.Tensor, width: int = 64):
         super().__init__()
         self.register_buffer("pixels", pixels, persistent=False)
-        self.register_buffer("place", place, persistent=False)
+        self.register_buffer("position", position, persistent=False)
         self.local = nn.Sequential(
             nn.Linear(6, width), nn.ReLU(), nn.Linear(width, width), nn.ReLU()
         )
         self.common = nn.Sequential(nn.Linear(width, 4 * width), nn.ReLU())
-        # One layer on a point, the maximum and the label together; what all points share is multiplied once.
+        # One linear layer on point, maximum and label, in two: the maximum's part is computed once.
         self.from_point = nn.Linear(width, 2 * width)
         self.from_all = nn.Linear(4 * width + len(EMOTIONS), 2 * width, bias=False)
         self.exit = nn.Sequential(
@@ -42,20 +48,20 @@ class PointNetGenerator(nn.Module):
 
     def forward(self, x: torch.Tensor, label: torch.Tensor) -> torch.Tensor:
         points = x.flatten(2)[:, :, self.pixels].transpose(1, 2)
-        local = self.local(torch.cat([points, self.place.expand(len(x), -1, -1)], 2))
+        local = self.local(torch.cat([points, self.position.expand(len(x), -1, -1)], 2))
         common = self.common(local).amax(1)
         shared = self.from_all(torch.cat([common, label.to(common.dtype)], 1))[:, None]
-        moved = self.exit(self.from_point(local) + shared)
-        result = torch.zeros_like(x, dtype=moved.dtype).flatten(2)
-        result[:, :, self.pixels] = moved.transpose(1, 2)
+        residual = self.exit(self.from_point(local) + shared)
+        result = torch.zeros_like(x, dtype=residual.dtype).flatten(2)
+        result[:, :, self.pixels] = residual.transpose(1, 2)
         return result.view_as(x)
 
 
 def new_pointnet(face: Face, width: int, size: int = MAP_SIZE) -> PointNetGenerator:
-    """An untrained PointNet for maps of a face, size × size. Its weights do not depend on the size."""
+    """An untrained PointNet for maps of size² pixels; its weights do not depend on the size."""
     sampling = geometry_map(face)
     maps = torch.from_numpy(sampling.encode((face.mean - face.mean.mean(0))[None]))
-    place = functional.adaptive_avg_pool2d(maps, size)[0].flatten(1).T / PLACE_UNIT
+    position = functional.adaptive_avg_pool2d(maps, size)[0].flatten(1).T / POSITION_UNIT_MM
     mask = functional.adaptive_avg_pool2d(torch.from_numpy(sampling.mask)[None].float(), size)
     pixels = (mask[0] > 0.5).flatten().nonzero()[:, 0]
-    return PointNetGenerator(pixels, place[pixels], width)
+    return PointNetGenerator(pixels, position[pixels], width)

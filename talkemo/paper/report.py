@@ -1,14 +1,14 @@
-"""The paper's tables and figures beside ours, on one page: `talkemo evaluate --suite paper`.
+"""The paper's tables and figures on one page, reproduced: `talkemo evaluate --suite paper`.
 
-Each part is a file of the report's folder. A part that is there is kept, so that a run that was ended goes on, and one that
-is deleted is made anew.
+Each part is a file in the report's folder, with a digest of what it was computed from. Parts that
+are up to date are not computed again, so that an interrupted run continues.
 """
 
 from __future__ import annotations
 
-import html
 import json
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -19,23 +19,30 @@ from ..files.cache import corpora_digests, digest, sha256
 from ..files.reading import read_json_object
 from ..files.writing import atomic_write
 from ..weights.models import Models
-from . import SEEDS
-from .emotion_training import ITERATIONS
+from . import PAPER_SEEDS
 from .figure6 import figure6
 from .figure7 import figure7
 from .figures345 import figure3, figure4, figure5
 from .study import draw, tally
-from .table1 import table1
+from .table1 import TABLE1_COLUMNS, table1
 from .table2 import table2
+from .training import EMOTION_ITERATIONS
 
-PAGE = "report.html"
-LARGEST_PART = 1 << 22  # bytes of a part's JSON
-# The paper's own figures.
-TABLE1 = {"constant": (1.573, 1.226, 7.728, 1.116), "local": (0.116, 0.087, 0.551, 0.114)}
+REPORT_NAME = "report.html"
+MAX_REPORT_PART_BYTES = 1 << 22  # of a part's JSON
+PAPER_TABLE1 = {  # the paper's own numbers, by TABLE1_COLUMNS
+    "constant": (1.573, 1.226, 7.728, 1.116),
+    "local": (0.116, 0.087, 0.551, 0.114),
+}
 
-STYLE = """body { margin: 0 auto; max-width: 1000px; padding: 16px; font: 16px/1.5 system-ui, sans-serif; }
-table { border-collapse: collapse; } td, th { border: 1px solid #bbb; padding: 3px 10px; text-align: right; }
-td:first-child, th:first-child { text-align: left; } .paper td { font-style: italic; color: #555; } img { max-width: 100%; }"""
+
+@dataclass(frozen=True)
+class Part:
+    """A table or figure of the report."""
+
+    name: str
+    origin: str  # digest of what it is computed from
+    make: Callable[[Path], dict[str, Any] | None]  # writes a figure's image; returns its numbers
 
 
 def paper_report(
@@ -44,19 +51,38 @@ def paper_report(
     models: Models,
     output: Path,
     *,
-    seeds: int = SEEDS,
+    seeds: int = PAPER_SEEDS,
     steps: int | None = None,
     study: Path | None = None,
     jobs: int = 1,
     progress: StepProgress | None = None,
 ) -> dict[str, Any]:
-    """Make what is missing of the report in a folder, and its page; returns the page and what is in the parts.
+    """Bring a folder with the paper's tables and figures up to date, and write its page.
 
-    A part that comes from other weights or data, or from another number of seeds or steps, is made anew.
+    A part is stale if it was computed from other weights or data, or with other seeds or steps.
 
-    steps: of each training of tables 1 and 2 and figure 7, each one's own number if None
-    study: the folder of a user study with its participants' answers_*.json in it, for figure 8
-    Raises InputError where the folder is none or a part of it is not what was written there.
+    Parameters
+    ----------
+    data, cache, models, jobs, progress
+        As of `load_captures`.
+    output : Path
+        The folder.
+    seeds : int
+        Trainings of each variant of the tables.
+    steps : int, optional
+        Steps of each training of the tables and of figure 7. Default: each one's own.
+    study : Path, optional
+        The folder of a user study with its participants' answers_*.json, for figure 8.
+
+    Returns
+    -------
+    dict
+        `page`, the path of the page, and the numbers of each part by its name.
+
+    Raises
+    ------
+    InputError
+        If the output is not a folder, or a part in it is damaged.
     """
     if output.exists() and not output.is_dir():
         raise InputError(
@@ -64,183 +90,105 @@ def paper_report(
         )
     preferences = None if study is None else tally(study, sorted(study.glob("answers_*.json")))
     output.mkdir(exist_ok=True)
-    common: dict[str, Any] = {"jobs": jobs, "progress": progress}
-    trained = {**common, "steps": steps}
-    face = models.face
-    come_from = lambda stages, corpora, *settings: digest(
-        [sha256(models.path(stage)) for stage in stages], corpora_digests(data, corpora), settings
-    )
-    acted, of_face = ("ravdess",), come_from(("face",), ())
-    # What each part comes from, and what makes it.
-    makers: dict[str, tuple[str, Callable[[Path], Any]]] = {
-        "table1": (
-            come_from(("face", "speech"), ("ravdess", "grid_s1"), seeds, steps),
-            lambda _: table1(data, cache, models, seeds=seeds, **trained),
-        ),
-        "table2": (
-            come_from(("face", "speech", "talking"), acted, seeds, steps),
-            lambda _: table2(data, cache, models, seeds=seeds, **trained),
-        ),
-        "figure3": (of_face, lambda picture: figure3(face, picture)),
-        "figure4": (of_face, lambda picture: figure4(face, picture)),
-        "figure5": (of_face, lambda picture: figure5(face, picture)),
-        "figure6": (
-            come_from(("face", "emotion", "discriminator"), acted),
-            lambda picture: figure6(data, cache, models, picture, **common),
-        ),
-        "figure7": (
-            come_from(("face",), acted, steps),
-            lambda picture: figure7(data, cache, models, picture, **trained),
-        ),
+    report = _parts(data, cache, models, seeds, steps, jobs, progress)
+    parts = {
+        table_or_figure.name: _up_to_date(output, table_or_figure) for table_or_figure in report
     }
-    parts = {name: _kept(output, name, *maker) for name, maker in makers.items()}
     if preferences is not None:
         draw(preferences, output / "figure8.png")
-    with atomic_write(output / PAGE) as partial:
+    page = output / REPORT_NAME
+    with atomic_write(page) as partial:
         partial.write_text(
-            _page(parts, (output / "figure8.png").is_file(), _which(models)), "utf-8"
+            _page(parts, _describe(models), (output / "figure8.png").is_file()), "utf-8"
         )
-    return {"page": str(output / PAGE), **parts}
+    return {"page": str(page), **parts}
 
 
-def _kept(
-    folder: Path, name: str, origin: str, make: Callable[[Path], dict[str, Any] | None]
-) -> dict[str, Any]:
-    """What NAME.json holds; made and written where there is none, or one of another origin, or no NAME.png to a figure.
+def _parts(
+    data: Path,
+    cache: Path,
+    models: Models,
+    seeds: int,
+    steps: int | None,
+    jobs: int,
+    progress: StepProgress | None,
+) -> list[Part]:
+    """The parts of the report."""
 
-    make: returns what is to be kept; a figure's writes the picture too
-    """
-    path, picture = folder / f"{name}.json", folder / f"{name}.png"
-    read = lambda: read_json_object(
-        path, "a part of a report", "delete it, and it is made anew", LARGEST_PART
-    )
-    pictured = picture.is_file() or not name.startswith("figure")
-    if not (pictured and path.is_file() and read().get("origin") == origin):
-        # A folder that is moved keeps its pictures: they are named within it.
-        found = {**(make(picture) or {}), "origin": origin}
-        if "output" in found:
-            found["output"] = picture.name
+    def origin(stages: tuple[str, ...], corpora: tuple[str, ...], *settings: int | None) -> str:
+        weights = [sha256(models.path(stage)) for stage in stages]
+        return digest(weights, corpora_digests(data, corpora), settings)
+
+    common: dict[str, Any] = {"jobs": jobs, "progress": progress}
+    inputs, acted, face = (data, cache, models), ("ravdess",), models.face
+    return [
+        Part(
+            "table1",
+            origin(("face", "speech"), ("ravdess", "grid_s1"), seeds, steps),
+            lambda _: table1(*inputs, seeds=seeds, steps=steps, **common),
+        ),
+        Part(
+            "table2",
+            origin(("face", "speech", "talking"), acted, seeds, steps),
+            lambda _: table2(*inputs, seeds=seeds, steps=steps, **common),
+        ),
+        Part("figure3", origin(("face",), ()), lambda image: figure3(face, image)),
+        Part("figure4", origin(("face",), ()), lambda image: figure4(face, image)),
+        Part("figure5", origin(("face",), ()), lambda image: figure5(face, image)),
+        Part(
+            "figure6",
+            origin(("face", "emotion", "discriminator"), acted),
+            lambda image: figure6(*inputs, image, **common),
+        ),
+        Part(
+            "figure7",
+            origin(("face",), acted, steps),
+            lambda image: figure7(*inputs, image, steps=steps, **common),
+        ),
+    ]
+
+
+def _up_to_date(folder: Path, part: Part) -> dict[str, Any]:
+    """The numbers of a part from its JSON, after it is made if it is missing or stale."""
+    path, image = folder / f"{part.name}.json", folder / f"{part.name}.png"
+
+    def read() -> dict[str, Any]:
+        hint = "delete it, and it is made anew"
+        return read_json_object(path, "a part of a report", hint, MAX_REPORT_PART_BYTES)
+
+    has_image = image.is_file() or not part.name.startswith("figure")
+    if not (has_image and path.is_file() and read().get("origin") == part.origin):
+        numbers = {**(part.make(image) or {}), "origin": part.origin}
+        if "output" in numbers:
+            numbers["output"] = image.name  # relative, so that the folder can be moved
         with atomic_write(path) as partial:
-            partial.write_text(json.dumps(found, indent=1), "utf-8")
+            partial.write_text(json.dumps(numbers, indent=1), "utf-8")
     return read()
 
 
-def _which(models: Models) -> str:
-    """The name of a set of weights, and from which commits its stages are."""
-    commits = {stage: entry.commit for stage, entry in models.sets[0].entries.items()}
-    told = ", ".join(f"{stage} {commit}" for stage, commit in commits.items() if commit)
-    return f"{models.name} ({told})" if told else models.name
+def _describe(models: Models) -> str:
+    """The name of a set of weights, and the commits of its stages."""
+    entries = models.sets[0].entries
+    commits = [f"{stage} {entry.commit}" for stage, entry in entries.items() if entry.commit]
+    return f"{models.name} ({', '.join(commits)})" if commits else models.name
 
 
-def _page(parts: dict[str, Any], studied: bool, weights: str) -> str:
-    """The page."""
-    body = [
-        "<h1>3D-TalkEmo: the paper's tables and figures, and ours</h1>",
-        f"<p>talkemo {__version__}, weights {html.escape(weights)}. The paper: Wang, Fan, Xia, <i>3D-TalkEmo: Learning to "
-        "Synthesize 3D Emotional Talking Head</i>, 2021. Its numbers, in italics, stand beside table 1; those of table 2 and of "
-        "its figures are not at hand here. Test speakers are never trained on.</p>",
-        "<p>The tables and figure 7 compare ways of training: each trains networks of its own on the paper's data, from the same "
-        f"start and for as long, the emotion transfer for {ITERATIONS:,} iterations if not said otherwise; the paper's had "
-        "200,000. Figures 3 to 6 show the weights named above.</p>",
-        *_table1(parts["table1"]),
-        *_table2(parts["table2"]),
-        "<h2>Figure 3: augmentation</h2>",
-        _picture(
-            "figure3",
-            "People of the face model, at rest and with the animator's expressions that the training adds.",
-        ),
-        "<h2>Figure 4: the geometry map</h2>",
-        _picture(
-            "figure4",
-            "The mean face by geodesics, multidimensional scaling and resampling, and the mask.",
-        ),
-        "<h2>Figure 5: the mouth's weights</h2>",
-        _picture(
-            "figure5",
-            "How much more the vertices around the mouth count in the position loss, in local weights.",
-        ),
-        "<h2>Figure 6: features of recorded and generated faces</h2>",
-        _picture(
-            "figure6",
-            f"The discriminator's last feature layer by PCA and t-SNE. Silhouette of the emotions: recorded "
-            f"{parts['figure6']['silhouette_recorded']:.2f}, generated {parts['figure6']['silhouette_generated']:.2f}.",
-        ),
-        "<h2>Figure 7: PointNet against the geometry map</h2>",
-        _picture(
-            "figure7",
-            f"Both after {parts['figure7']['iterations']} iterations on the same data with the same losses.",
-        ),
-        *_figure7(parts["figure7"]),
-        "<h2>Figure 8: the user study</h2>",
-        _picture("figure8", "How often each method was chosen, with 95 % intervals.")
-        if studied
-        else "<p>Nobody has answered yet: <code>talkemo study make</code> makes the study's page.</p>",
-    ]
-    return (
-        f'<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n<title>3D-TalkEmo, reproduced</title>\n'
-        f"<style>\n{STYLE}\n</style>\n</head>\n<body>\n" + "\n".join(body) + "\n</body>\n</html>\n"
+def _page(parts: dict[str, dict[str, Any]], weights: str, has_study: bool) -> str:
+    """The page as HTML."""
+    import jinja2
+
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(Path(__file__).parent),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
     )
-
-
-def _table1(found: dict[str, Any]) -> list[str]:
-    columns = ("T-RE", "T-VE", "V-RE", "V-VE")
-    rows = [
-        [f"{row['weights']}, {row['mask']}", *(_spread(row[column]) for column in columns)]
-        for row in found["rows"]
-    ]
-    paper = [[name, *(f"{value:.3f}" for value in values)] for name, values in TABLE1.items()]
-    sizes = ", ".join(f"{name} {count}" for name, count in found["masks"].items())
-    return [
-        "<h2>Table 1: constant and local weights</h2>",
-        *_table(["weights", *columns], rows, paper),
-        f"<p>RE in mm, VE in mm a frame, mean ± standard deviation over seeds, after {found['steps']} steps; T "
-        f"{found['clips']['T']} training clips, V {found['clips']['V']} of actors and sentences never trained on. Vertices: "
-        f"{html.escape(sizes)}. The paper gives neither unit nor mask; it speaks of landmarks around the mouth, which we read "
-        "as iBUG's 20. Our decoder knows blend shapes of a face without neck and scalp, so that nearly all that moves in "
-        "speech is the mouth, whatever the weights.</p>",
-    ]
-
-
-def _table2(found: dict[str, Any]) -> list[str]:
-    columns = [name for name in found["rows"][0] if name != "training"]
-    rows = [
-        [row["training"], *(_spread(row[column]) for column in columns)] for row in found["rows"]
-    ]
-    return [
-        "<h2>Table 2: with and without augmentation</h2>",
-        *_table(["training", *columns], rows, []),
-        f"<p>Mean ± standard deviation over seeds, after {found['iterations']} iterations. D: {found['real_frames']} real "
-        f"frames of the dev actors, G: {found['generated_frames']} generated. CE: share that the discriminator classifies "
-        "wrongly; <i>classifier</i>: one that saw real faces only. RE: after transfer and back, in mm over all vertices; "
-        "<i>features</i>: in the discriminator's last feature layer, as the paper words it; each training has its own, so that "
-        "the rows have different scales. Real frames are augmented as the row's training augments them. How the paper separates "
-        "D and G it does not say; this is our reading.</p>",
-    ]
-
-
-def _figure7(found: dict[str, Any]) -> list[str]:
-    columns = ["generator", "emotion", "recognised", "roughness_mm", "moved_mm"]
-    shown = lambda value: f"{value:.2f}" if isinstance(value, float) else str(value)
-    return _table(
-        columns, [[shown(row[column]) for column in columns] for row in found["rows"]], []
+    return environment.get_template(f"{REPORT_NAME}.j2").render(
+        **parts,
+        version=__version__,
+        weights=weights,
+        iterations=EMOTION_ITERATIONS,
+        table1_columns=list(TABLE1_COLUMNS),
+        paper_table1=PAPER_TABLE1,
+        has_study=has_study,
     )
-
-
-def _table(columns: list[str], rows: list[list[str]], paper: list[list[str]]) -> list[str]:
-    """A table, the paper's rows below ours."""
-    cells = lambda row, tag: (
-        "<tr>" + "".join(f"<{tag}>{html.escape(cell)}</{tag}>" for cell in row) + "</tr>"
-    )
-    own = "".join(cells(row, "td") for row in rows)
-    theirs = "".join(cells([f"the paper, {row[0]}", *row[1:]], "td") for row in paper)
-    return [
-        f"<table><tr>{cells(columns, 'th')[4:-5]}</tr>{own}<tbody class='paper'>{theirs}</tbody></table>"
-    ]
-
-
-def _spread(value: dict[str, Any]) -> str:
-    return f"{value['mean']:.3f} ± {value['spread']:.3f}"
-
-
-def _picture(name: str, text: str) -> str:
-    return f'<figure><img src="{name}.png" alt="{html.escape(text)}"><figcaption>{html.escape(text)}</figcaption></figure>'

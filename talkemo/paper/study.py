@@ -19,7 +19,7 @@ import numpy as np
 from scipy.stats import binomtest
 
 from ..errors import InputError
-from ..evaluation.drawing import new_figure, save_figure
+from ..evaluation.drawing import new_plot, save_plot
 from ..expression.emotions import EMOTIONS
 from ..files.reading import printable, read_json_object
 from ..files.writing import Partial, check_folder
@@ -250,7 +250,7 @@ def draw(preferences: Sequence[Preference], output: str | Path) -> None:
     """Draw the paper's figure 8: bars per method, with the interval of those who saw a difference."""
     pairs = sorted({(p.first, p.second) for p in preferences})
     by_pair = {(p.question, p.first, p.second): p for p in preferences}
-    figure = new_figure((3.6 * len(QUESTIONS), 0.7 * len(pairs) + 1.4))
+    figure = new_plot((3.6 * len(QUESTIONS), 0.7 * len(pairs) + 1.4))
     for number, question in enumerate(QUESTIONS):
         axis = figure.add_subplot(1, len(QUESTIONS), number + 1)
         for row, pair in enumerate(pairs):
@@ -259,7 +259,7 @@ def draw(preferences: Sequence[Preference], output: str | Path) -> None:
                 _draw_bar(axis, row, preference)
         labels = [f"{a} | {b}" for a, b in pairs]
         axis.set(title=question, xlim=(0, 1), yticks=range(len(pairs)), yticklabels=labels)
-    save_figure(figure, Path(output))
+    save_plot(figure, Path(output))
 
 
 def _draw_bar(axis: Any, row: int, preference: Preference) -> None:

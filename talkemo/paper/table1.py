@@ -1,4 +1,4 @@
-"""Table 1 of the paper: the talking model trained with constant and with local weights of the vertices."""
+"""Table 1 of the paper: the talking model trained with constant and with local vertex weights."""
 
 from __future__ import annotations
 
@@ -7,32 +7,22 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-import numpy as np
-
 from ..audio.recording import open_audio
 from ..data.captures import FittedRecording, StepProgress
 from ..evaluation import metrics
-from ..face.canonical import Face
+from ..face.canonical import LIPS, Face
 from ..networks.talking import TalkingModel
 from ..train import talking
 from ..train.material import neutral_recordings
 from ..train.talking import PAPER
 from ..weights.models import Models
-from . import SEEDS
-from .emotion_training import labelled, spread, temporary_run
+from . import PAPER_SEEDS
+from .training import mean_and_spread, training_run, with_label
 
-EVERY_TRAINED = 8  # T is measured on every so many'th training clip
-WEIGHTS = (
-    ("constant", 0.0),
-    ("local", PAPER.mouth),
-)  # how much more the lips count than the rest of the face
-COLUMNS = ("T-RE", "T-VE", "V-RE", "V-VE")
-MASKS = (
-    "mouth landmarks",
-    "lips",
-    "all",
-)  # the first is the paper's: iBUG's 20 points around the mouth
-MOUTH = slice(48, 68)
+T_CLIP_STRIDE = 8  # of the training clips that T is measured on
+MOUTH_WEIGHTS = {"constant": 0.0, "local": PAPER.mouth}  # additional weight of the lips in the loss
+TABLE1_COLUMNS = ("T-RE", "T-VE", "V-RE", "V-VE")
+TABLE1_MASKS = (metrics.PAPER_MASK, "lips", "all")
 
 
 def table1(
@@ -40,82 +30,94 @@ def table1(
     cache: Path,
     models: Models,
     *,
-    seeds: int = SEEDS,
+    seeds: int = PAPER_SEEDS,
     steps: int | None = None,
     corpora: tuple[str, ...] = ("ravdess", "grid_s1"),
     jobs: int = 1,
     progress: StepProgress | None = None,
 ) -> dict[str, Any]:
-    """RE (mm) and VE (mm a frame) of the talking model trained with constant and with local weights.
+    """RE (mm) and VE (mm a frame) of the talking model trained with constant and local weights.
 
-    Both are the paper's own variant, on neutral samples of ravdess and grid, trained from the same start for the same
-    steps, once for each seed. T is measured on training clips, V on the dev split; means over frames. models: gives the
-    face and the speech encoder. Captures are read from `cache` and made there where missing, see `load_captures`.
+    Both are the paper's variant of the model, trained on the neutral recordings of ravdess and
+    grid from the same start for the same steps, once for each seed.
+
+    Parameters
+    ----------
+    data, cache, jobs, progress
+        As of `load_captures`.
+    models : Models
+        The face and the speech encoder.
+    seeds : int
+        Trainings of each variant.
+    steps : int, optional
+        Steps of each training. Default: as PAPER.
+    corpora : tuple of str
+        The corpora that are trained on, in equal shares.
+
+    Returns
+    -------
+    dict
+        `rows`, for each weighting and mask: T on training clips and V on the dev split, means over
+        frames, with mean and standard deviation over seeds; `masks` and `clips`, their sizes.
     """
-    paper = replace(
-        PAPER,
-        shares=tuple((name, 1 / len(corpora)) for name in corpora),
-        steps=steps or PAPER.steps,
-    )
+    shares = tuple((name, 1 / len(corpora)) for name in corpora)
+    paper = replace(PAPER, shares=shares, steps=steps or PAPER.steps)
     rows = []
     with TemporaryDirectory() as folder:
-        run = temporary_run(Path(folder), data, cache, models, jobs, progress)
+        run = training_run(Path(folder), data, cache, models, jobs, progress)
         material = talking.gather(run, paper)
         recordings = neutral_recordings(run, list(corpora))
         measured = {
-            "T": [r for r in recordings if r.split == "train"][::EVERY_TRAINED],
+            "T": [r for r in recordings if r.split == "train"][::T_CLIP_STRIDE],
             "V": [r for r in recordings if r.split == "dev"],
         }
-        for name, mouth in WEIGHTS:
+        for name, mouth in MOUTH_WEIGHTS.items():
             errors = []
             for seed in range(seeds):
                 config = replace(paper, mouth=mouth, seed=seed)
-                talking.fit(material, labelled(run, f"{name} weights, seed {seed}"), config)
+                talking.fit(material, with_label(run, f"{name} weights, seed {seed}"), config)
                 errors.append(_errors(run.models().talking, data, measured))
-            rows += [_row(name, mask, errors) for mask in MASKS]
+            rows += [_row(name, mask, errors) for mask in TABLE1_MASKS]
+    masks = _masks(models.face)
     return {
-        "masks": {
-            name: int(np.size(models.face.mean[rows, 0]))
-            for name, rows in _masks(models.face).items()
-        },
-        "clips": {split: len(chosen) for split, chosen in measured.items()},
+        "masks": {name: len(models.face.mean[vertices]) for name, vertices in masks.items()},
+        "clips": {split: len(recordings) for split, recordings in measured.items()},
         "steps": paper.steps,
         "rows": rows,
     }
 
 
 def _masks(face: Face) -> dict[str, Any]:
-    """The vertices of each of MASKS."""
-    return dict(zip(MASKS, (face.landmarks68[MOUTH], face.regions["lips"], slice(None))))
+    """The vertices of each of TABLE1_MASKS, as an index."""
+    return dict(zip(TABLE1_MASKS, (face.landmarks68[LIPS], face.regions["lips"], slice(None))))
 
 
 def _errors(
     model: TalkingModel, data: Path, measured: dict[str, list[FittedRecording]]
 ) -> dict[str, float]:
-    """RE and VE by split and mask, under names such as `T-RE lips`: means over frames, over steps between frames."""
-    masks, found = _masks(model.face), {}
+    """RE and VE by split and mask, such as `T-RE lips`: means over frames, and over their steps."""
+    face, errors = model.face, {}
     for split, recordings in measured.items():
-        re, ve, frames = dict.fromkeys(MASKS, 0.0), dict.fromkeys(MASKS, 0.0), 0
+        re, ve, frames = dict.fromkeys(TABLE1_MASKS, 0.0), dict.fromkeys(TABLE1_MASKS, 0.0), 0
         for r in recordings:
-            predicted = model.motion(open_audio(data / r.audio), r.capture.time).displacement(
-                model.face
-            )
-            reference = r.capture.motion(model.face).displacement(model.face)
-            for mask, rows in masks.items():
-                p, g = predicted[:, rows], reference[:, rows]
+            motion = model.motion(open_audio(data / r.audio), r.capture.time)
+            predicted = motion.displacement(face)
+            reference = r.capture.motion(face).displacement(face)
+            for mask, vertices in _masks(face).items():
+                p, g = predicted[:, vertices], reference[:, vertices]
                 re[mask] += metrics.reconstruction_error(p, g) * len(g)
                 ve[mask] += metrics.velocity_error(p, g) * (len(g) - 1)
             frames += len(reference)
-        for mask in MASKS:
-            found[f"{split}-RE {mask}"] = re[mask] / frames
-            found[f"{split}-VE {mask}"] = ve[mask] / (frames - len(recordings))
-    return found
+        for mask in TABLE1_MASKS:
+            errors[f"{split}-RE {mask}"] = re[mask] / frames
+            errors[f"{split}-VE {mask}"] = ve[mask] / (frames - len(recordings))
+    return errors
 
 
 def _row(name: str, mask: str, errors: list[dict[str, float]]) -> dict[str, Any]:
-    """A row of the table: mean and standard deviation over the seeds."""
-    row: dict[str, Any] = {"weights": name, "mask": mask}
-    for column in COLUMNS:
-        values = [error[f"{column} {mask}"] for error in errors]
-        row[column] = spread(values)
-    return row
+    """A row of the table, of the errors of each seed."""
+    columns = {
+        column: mean_and_spread([error[f"{column} {mask}"] for error in errors])
+        for column in TABLE1_COLUMNS
+    }
+    return {"weights": name, "mask": mask, **columns}

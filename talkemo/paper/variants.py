@@ -1,20 +1,23 @@
-"""The paper's five methods as films, for its user study (section 4.5): `talkemo study make --paper`.
+"""Videos of the paper's five methods for its user study (section 4.5).
+
+`talkemo study make --paper` makes them:
 
 full                     the models as they ship
-without local weights    a talking model whose vertices all count alike
-without augmentation     an emotion transfer that has seen the actors alone
+without local weights    a talking model trained with equal weights of all vertices
+without augmentation     emotion transfer trained on the actors alone
 PointNet                 a PointNet as the generator of emotion transfer
-VOCA                     the talking model with constant weights, and no emotion
+VOCA                     the talking model with equal weights, and no emotion
 
-The talking model of the second and the last is the paper's own variant, trained on neutral ravdess and grid; the generators
-of the third and the fourth are trained on the paper's four emotions, for fewer iterations than those that ship. What people
-prefer says what a method is worth as the paper has it, not what one of its parts is.
+The talking model of the second and the last is the paper's own variant, trained on neutral ravdess
+and grid. The generators of the third and the fourth are trained on the paper's four emotions, for
+fewer iterations than those that ship: a preference is between whole methods, not between parts.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +26,7 @@ import numpy as np
 from ..audio.recording import Audio, open_audio
 from ..data.captures import StepProgress
 from ..errors import InputError
-from ..expression.emotions import PAPER_EMOTIONS, one_hot
+from ..expression.emotions import one_hot
 from ..face.canonical import Face
 from ..files.cache import corpora_digests, digest, sha256
 from ..files.reading import printable
@@ -35,15 +38,20 @@ from ..networks.talking import TalkingModel
 from ..train import emotion, talking
 from ..train.run import Run
 from ..weights.models import Models
-from .emotion_training import emotion_config, labelled, of_paper_emotions, temporary_run
-from .figure7 import moved, trained_pointnet
+from .figure7 import emotion_displacement, trained_pointnet
+from .training import (
+    TRANSFERRED_EMOTIONS,
+    emotion_config,
+    of_paper_emotions,
+    training_run,
+    with_label,
+)
 
-EMOTIONS_SHOWN = PAPER_EMOTIONS[1:]
-FPS = 25.0
-SIZE = 512  # pixels on a side
-LONGEST = 30.0  # s of a recording: nobody judges longer films
+VARIANT_VIDEO_FPS = 25.0
+VARIANT_VIDEO_SIZE_PX = 512  # width and height
+MAX_STUDY_RECORDING_S = 30.0  # participants do not judge longer videos
 
-# What a method makes of a motion of speech with an emotion: displacements (T, V, 3) mm.
+# Audio, times (T,) s and emotion → displacements (T, V, 3) mm by a method.
 Method = Callable[[Audio, np.ndarray, str], np.ndarray]
 
 
@@ -58,46 +66,72 @@ def render_variants(
     jobs: int = 1,
     progress: StepProgress | None = None,
 ) -> list[Path]:
-    """Train what the five methods need and render every recording with each emotion by each; returns their folders.
+    """Train the five methods, and render every recording with each emotion by each method.
 
-    output: a folder for the trainings, and for METHOD/RECORDING_EMOTION.mp4; what is in it already is kept, unless it was
-        made of other sound, with other weights or after other steps
-    steps: of each of the three trainings, each one's own number if None
-    Raises InputError for recordings that cannot be used.
+    Parameters
+    ----------
+    recordings : sequence of Path
+        Audio files of different names.
+    data, cache, models, jobs, progress
+        As of `load_captures`.
+    output : Path
+        Folder for the trainings, and for METHOD/RECORDING_EMOTION.mp4. Videos in it that are up to
+        date with audio, weights and steps are not rendered again.
+    steps : int, optional
+        Steps of each of the three trainings. Default: each one's own.
+
+    Returns
+    -------
+    list of Path
+        The folders of the methods' videos.
+
+    Raises
+    ------
+    InputError
+        If a recording is unusable, too long, or has the name of another.
     """
-    sounds = {}
-    for path in recordings:
-        sound = open_audio(path)
-        if sound.duration > LONGEST:
-            raise InputError(
-                f"{printable(path)}: {sound.duration:.0f} s",
-                f"recordings of a study last {LONGEST:g} s at most",
-            )
-        if path.stem in sounds:
-            raise InputError(
-                f"{printable(path)}: another recording has the same name", "rename one of them"
-            )
-        sounds[path.stem] = sound
+    audios = _open_recordings(recordings)
     output.mkdir(parents=True, exist_ok=True)
-    methods = _methods(data, cache, models, output / "trained", steps, jobs, progress)
+    methods = _train_methods(data, cache, models, output / "trained", steps, jobs, progress)
     weights = [sha256(models.path(stage)) for stage in ("face", "speech", "talking", "emotion")]
-    films = [(m, name, which) for m in methods for name in sounds for which in EMOTIONS_SHOWN]
-    for number, (method, name, which) in enumerate(films):
-        path = output / method / f"{name}_{which}.mp4"
+    videos = [
+        (m, name, target) for m in methods for name in audios for target in TRANSFERRED_EMOTIONS
+    ]
+    for number, (method, name, target) in enumerate(videos):
+        path, audio = output / method / f"{name}_{target}.mp4", audios[name]
         path.parent.mkdir(exist_ok=True)
-        origin = digest(weights, steps, sounds[name].samples(), which)
-        about = path.with_suffix(".txt")
-        if not (path.is_file() and about.is_file() and about.read_text("utf-8") == origin):
-            times = np.arange(max(1, int(np.ceil(sounds[name].duration * FPS)))) / FPS
-            write_film(path, models.face, methods[method](sounds[name], times, which), sounds[name])
-            with atomic_write(about) as partial:
-                partial.write_text(origin, "utf-8")
+        origin = digest(weights, steps, audio.samples(), target)
+        record = path.with_suffix(".txt")
+        if not (path.is_file() and record.is_file() and record.read_text("utf-8") == origin):
+            frames = max(1, int(np.ceil(audio.duration * VARIANT_VIDEO_FPS)))
+            displacement = methods[method](audio, np.arange(frames) / VARIANT_VIDEO_FPS, target)
+            write_canonical_video(path, models.face, displacement, audio)
+            with atomic_write(record) as file:
+                file.write_text(origin, "utf-8")
         if progress:
-            progress("films", number + 1, len(films))
+            progress("videos", number + 1, len(videos))
     return [output / method for method in methods]
 
 
-def _methods(
+def _open_recordings(paths: Sequence[Path]) -> dict[str, Audio]:
+    """The recordings of a study by name. Raises InputError for long ones, and for equal names."""
+    audios: dict[str, Audio] = {}
+    for path in paths:
+        audio = open_audio(path)
+        if audio.duration > MAX_STUDY_RECORDING_S:
+            raise InputError(
+                f"{printable(path)}: {audio.duration:.0f} s",
+                f"recordings of a study last {MAX_STUDY_RECORDING_S:g} s at most",
+            )
+        if path.stem in audios:
+            raise InputError(
+                f"{printable(path)}: another recording has the same name", "rename one of them"
+            )
+        audios[path.stem] = audio
+    return audios
+
+
+def _train_methods(
     data: Path,
     cache: Path,
     models: Models,
@@ -106,32 +140,40 @@ def _methods(
     jobs: int,
     progress: StepProgress | None,
 ) -> dict[str, Method]:
-    """The five methods, the last of which shows no emotion. What they need is trained in folders of `folder`, once."""
-    face, usual = models.face, emotion_config(steps)
+    """The five methods, of which the last shows no emotion; trainings in `folder` are resumed."""
+    face, config = models.face, emotion_config(steps)
 
-    run = lambda name: variant_run(folder, name, data, cache, models, jobs, progress)
+    def run(name: str) -> Run:
+        return variant_run(folder, name, data, cache, models, jobs, progress)
+
     constant = trained_talking(run("constant"), steps, mouth=0.0)
     frames = of_paper_emotions(emotion.training_frames(run("unaugmented"), ("ravdess",)))
-    emotion.fit(face, frames, run("unaugmented"), replace(usual, augmentation=0.0))
-    unaugmented: EmotionModel = run("unaugmented").models().emotion
-    points = trained_pointnet(face, frames, run("pointnet"), usual)
+    emotion.fit(face, frames, run("unaugmented"), replace(config, augmentation=0.0))
+    unaugmented = run("unaugmented").models().emotion
+    pointnet = trained_pointnet(face, frames, run("pointnet"), config)
 
-    def transferred(talk: TalkingModel, transfer: EmotionModel) -> Method:
-        return lambda sound, times, which: transfer.transfer(
-            talk.motion(sound, times), one_hot(which)
-        ).displacement(face)
+    def by_pointnet(audio: Audio, times: np.ndarray, name: str) -> np.ndarray:
+        before = models.talking.motion(audio, times).displacement(face)
+        return before + emotion_displacement(face, pointnet, before, name)
 
-    def by_pointnet(sound: Audio, times: np.ndarray, which: str) -> np.ndarray:
-        before = models.talking.motion(sound, times).displacement(face)
-        return before + moved(face, points, before, which)
+    def without_emotion(audio: Audio, times: np.ndarray, name: str) -> np.ndarray:
+        return constant.motion(audio, times).displacement(face)
 
     return {
-        "full": transferred(models.talking, models.emotion),
-        "without local weights": transferred(constant, models.emotion),
-        "without augmentation": transferred(models.talking, unaugmented),
+        "full": partial(_transferred, models.talking, models.emotion),
+        "without local weights": partial(_transferred, constant, models.emotion),
+        "without augmentation": partial(_transferred, models.talking, unaugmented),
         "PointNet": by_pointnet,
-        "VOCA": lambda sound, times, which: constant.motion(sound, times).displacement(face),
+        "VOCA": without_emotion,
     }
+
+
+def _transferred(
+    talk: TalkingModel, transfer: EmotionModel, audio: Audio, times: np.ndarray, name: str
+) -> np.ndarray:
+    """Displacements (T, V, 3) mm by a talking model and a model of emotion transfer."""
+    motion = transfer.transfer(talk.motion(audio, times), one_hot(name))
+    return motion.displacement(transfer.face)
 
 
 def variant_run(
@@ -143,34 +185,33 @@ def variant_run(
     jobs: int = 1,
     progress: StepProgress | None = None,
 ) -> Run:
-    """The training of a variant in a folder of its own in `folder`, which goes on unless the corpora have changed."""
-    run = temporary_run(folder / name, data, cache, models, jobs, progress)
+    """The training run of a variant in `folder`/`name`, resumed unless the corpora have changed."""
+    run = training_run(folder / name, data, cache, models, jobs, progress)
     origin = digest(*corpora_digests(data, ("ravdess", "grid_s1")))
-    return labelled(replace(run, resume=True, redo=True, origin=origin), name)
+    return with_label(replace(run, resume=True, redo=True, origin=origin), name)
 
 
 def trained_talking(run: Run, steps: int | None, **changes: Any) -> TalkingModel:
-    """The paper's own talking model with other settings, such as mouth=0.0 for constant weights."""
-    talking.train_talking(
-        run, replace(talking.PAPER, steps=steps or talking.PAPER.steps, **changes)
-    )
+    """Train the paper's own talking model with changed settings, such as mouth=0.0."""
+    config = replace(talking.PAPER, steps=steps or talking.PAPER.steps, **changes)
+    talking.train_talking(run, config)
     return run.models().talking
 
 
-def write_film(path: Path, face: Face, displacement: np.ndarray, sound: Audio) -> None:
-    """Write a film of the canonical face moved by displacements (T, V, 3) mm, with its sound."""
+def write_canonical_video(path: Path, face: Face, displacement: np.ndarray, audio: Audio) -> None:
+    """Write a video of the canonical face moved by displacements (T, V, 3) mm, with its audio."""
     from ..render.appearance import canonical_appearance
 
     vertices = (face.mean + displacement).astype(np.float32)
     header = Header(
         frames=len(vertices),
-        fps=FPS,
+        fps=VARIANT_VIDEO_FPS,
         faces=face.faces,
         rest=face.mean,
         focus=np.ones(len(face.mean), bool),
         appearance=lambda: canonical_appearance(face),
     )
-    arkit: Any = np.zeros((len(vertices), 52), np.float32)  # which no film shows
-    with open_writer(path, header, audio=sound, size=SIZE) as writer:
-        writer.write(Frames(vertices, vertices[:, face.landmarks68], arkit))
+    no_arkit = np.zeros((len(vertices), 52), np.float32)  # a video does not show these weights
+    with open_writer(path, header, audio=audio, size=VARIANT_VIDEO_SIZE_PX) as writer:
+        writer.write(Frames(vertices, vertices[:, face.landmarks68], no_arkit))
         writer.complete()

@@ -1,4 +1,4 @@
-"""What the tables and figures share that train models by themselves: where, for how long, and on what."""
+"""Training runs of the paper's tables and figures: where, for how long, and on what."""
 
 from __future__ import annotations
 
@@ -15,15 +15,16 @@ from ..train.emotion import EmotionConfig
 from ..train.run import Run
 from ..weights.models import Models
 
-ITERATIONS = 6000  # of each training of emotion transfer, unless another number is asked for
+EMOTION_ITERATIONS = 6000  # of each training of emotion transfer, by default
+TRANSFERRED_EMOTIONS = PAPER_EMOTIONS[1:]  # all but neutral
 
 
-def spread(values: list[float]) -> dict[str, Any]:
-    """Mean and standard deviation over the seeds, and the figure of each."""
+def mean_and_spread(values: list[float]) -> dict[str, Any]:
+    """Mean and standard deviation over seeds, and the value of each seed."""
     return {"mean": float(np.mean(values)), "spread": float(np.std(values)), "seeds": values}
 
 
-def temporary_run(
+def training_run(
     folder: Path,
     data: Path,
     cache: Path,
@@ -31,7 +32,7 @@ def temporary_run(
     jobs: int = 1,
     progress: StepProgress | None = None,
 ) -> Run:
-    """A training in a folder that goes away, with the face and the speech encoder of models, and their device."""
+    """A training run in a folder, with the models' face, speech encoder and device."""
     return Run(
         data=data,
         out=folder,
@@ -43,8 +44,8 @@ def temporary_run(
     )
 
 
-def labelled(run: Run, label: str) -> Run:
-    """The same run, reporting under a label: several trainings follow each other, and they have one name."""
+def with_label(run: Run, label: str) -> Run:
+    """The same run with another label of its progress, to tell several trainings apart."""
     if run.progress is None:
         return run
     progress = run.progress
@@ -52,12 +53,11 @@ def labelled(run: Run, label: str) -> Run:
 
 
 def emotion_config(steps: int | None) -> EmotionConfig:
-    """The usual settings of emotion transfer for fewer iterations: ITERATIONS, or as many as asked for."""
+    """The usual settings of emotion transfer for `steps` iterations, or EMOTION_ITERATIONS."""
     usual = EmotionConfig()
-    iterations = steps or ITERATIONS
-    return replace(
-        usual, iterations=iterations, classifier_steps=min(usual.classifier_steps, iterations)
-    )
+    iterations = steps or EMOTION_ITERATIONS
+    classifier_steps = min(usual.classifier_steps, iterations)
+    return replace(usual, iterations=iterations, classifier_steps=classifier_steps)
 
 
 def of_paper_emotions(frames: ActedFrames) -> ActedFrames:

@@ -1,0 +1,82 @@
+"""Options of `talkemo evaluate`: of each of its uses, and of the corpora that two uses share."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from ..options import option
+from ..paper import PAPER_SEEDS
+
+PAIR_PANEL = "PRED and REF"
+CORPORA_PANEL = "The models, on corpora"
+PAPER_PANEL = "The paper, reproduced"
+
+
+@dataclass(frozen=True)
+class PairOptions:
+    """How two animations are compared."""
+
+    neutral: Path | None = option(
+        None,
+        "The mesh at rest. Default: the reference's own, or its first frame.",
+        panel=PAIR_PANEL,
+    )
+    mask: Path | None = option(
+        None, "A text file of vertex numbers; RE and VE over them are added.", panel=PAIR_PANEL
+    )
+    emotion: str | None = option(
+        None,
+        "The emotion that PRED should show, for CE. Default: that of its metadata.",
+        panel=PAIR_PANEL,
+    )
+
+
+@dataclass(frozen=True)
+class CorpusOptions:
+    """The corpora that models are measured on."""
+
+    data: Path | None = option(None, "The folder of the corpora.", panel=CORPORA_PANEL)
+    captures: Path | None = option(
+        None,
+        "A folder of captures, see `talkemo reconstruct`. Missing captures are made in it.",
+        panel=CORPORA_PANEL,
+    )
+    jobs: int = option(2, "Processes that fit the corpora.", minimum=1, panel=CORPORA_PANEL)
+
+
+@dataclass(frozen=True)
+class SplitOptions:
+    """How the models are measured on a split of the corpora."""
+
+    split: str | None = option(
+        None,
+        "dev: the split to measure: dev (default), train, or test if a corpus has one.",
+        panel=CORPORA_PANEL,
+    )
+    against: str | None = option(
+        None, "dev: a second set of weights, whose lips are measured too.", panel=CORPORA_PANEL
+    )
+
+
+@dataclass(frozen=True)
+class PaperOptions:
+    """How the paper's tables and figures are reproduced."""
+
+    seeds: int | None = option(
+        None,
+        f"How often table1 and table2 train each variant. Default: {PAPER_SEEDS}.",
+        minimum=1,
+        panel=PAPER_PANEL,
+    )
+    steps: int | None = option(
+        None,
+        "Steps of each training of table1, table2 and figure7. Default: each one's own.",
+        minimum=1,
+        panel=PAPER_PANEL,
+    )
+    study: Path | None = option(
+        None,
+        "paper: a study's folder with its participants' answers_*.json, for figure 8.",
+        panel=PAPER_PANEL,
+    )

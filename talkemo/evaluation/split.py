@@ -1,0 +1,79 @@
+"""Everything that is measured of a set of weights on a split of the corpora."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from ..data.captures import StepProgress
+from ..data.corpora import SPLITS
+from ..data.phones import Phone
+from ..errors import InputError
+from ..weights.models import Models
+from . import emotion
+from .lips import evaluate_lips
+from .map_error import evaluate_map
+
+DEFAULT_SPLIT = "dev"
+
+
+def evaluate_split(
+    data: Path,
+    cache: Path,
+    models: Models,
+    *,
+    split: str = DEFAULT_SPLIT,
+    against: Models | None = None,
+    phones: dict[str, list[Phone]] | None = None,
+    jobs: int = 1,
+    progress: StepProgress | None = None,
+    notice: Callable[[str], None] | None = None,
+) -> dict[str, Any]:
+    """Measure the talking model, emotion transfer and the geometry map on a split.
+
+    Raises InputError for an unknown split, and where one of them cannot be measured.
+
+    Parameters
+    ----------
+    data, cache, models, jobs, progress
+        As of `load_captures`.
+    split : str
+        One of SPLITS. Corpora of acted emotion that lack it are skipped, unless it is `dev`.
+    against : Models, optional
+        Models whose lips are measured too.
+    phones
+        As of `evaluate_lips`.
+    notice : callable, optional
+        Called with a message about each skipped corpus.
+
+    Returns
+    -------
+    dict
+        Results of `evaluate_lips` as `lips` and `lips_against`, of `evaluate_emotion` as a list
+        `emotions`, and of `evaluate_map` as `map`.
+    """
+    if split not in SPLITS:
+        raise InputError(f"unknown split '{split}'", f"choose from {', '.join(SPLITS)}")
+    common: dict[str, Any] = {"jobs": jobs, "progress": progress}
+    lips, lips_against = (
+        measured and evaluate_lips(data, cache, measured, split=split, phones=phones, **common)
+        for measured in (models, against)
+    )
+    emotions = []
+    for corpus in emotion.EMOTION_CORPORA:
+        try:
+            emotions.append(
+                emotion.evaluate_emotion(data, cache, models, corpus=corpus, split=split, **common)
+            )
+        except InputError as error:
+            if split == DEFAULT_SPLIT:
+                raise
+            if notice:
+                notice(f"{error.message}: left out")
+    return {
+        "lips": lips,
+        "lips_against": lips_against,
+        "emotions": emotions,
+        "map": evaluate_map(data, cache, models, **common),
+    }
