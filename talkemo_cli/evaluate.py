@@ -21,11 +21,12 @@ from talkemo.evaluation.options import (
     SplitOptions,
 )
 from talkemo.paper import PAPER_SEEDS
+from talkemo.pipelines.option_groups import RuntimeOptions
+from talkemo.weights.registry import DEFAULT_SET
 
 from . import evaluate_tables as tables
-from . import options
 from .console import console
-from .options import command
+from .options import command, use_all_cores
 
 if TYPE_CHECKING:
     from talkemo import Models
@@ -47,14 +48,6 @@ OPTIONS_OF_USE = {
 }
 
 
-def _option(group: type, name: str) -> Any:
-    """The command-line option of a field of a dataclass of options."""
-    metadata = {field.name: field.metadata for field in dataclasses.fields(group)}[name]
-    return typer.Option(
-        help=metadata["help"], min=metadata.get("minimum"), rich_help_panel=metadata["panel"]
-    )
-
-
 @command(
     "evaluate",
     "talkemo evaluate mine.npz reference.npz -o error.png",
@@ -62,6 +55,11 @@ def _option(group: type, name: str) -> Any:
     "talkemo evaluate --data DATA --split dev --captures CAPTURES -o confusion.png",
 )
 def evaluate(
+    pair: PairOptions,
+    corpora: CorpusOptions,
+    splits: SplitOptions,
+    paper: PaperOptions,
+    runtime: RuntimeOptions,
     predicted: Annotated[
         Path | None,
         typer.Argument(
@@ -79,8 +77,8 @@ def evaluate(
             "-o",
             "--output",
             help="PRED and REF: a png of plots, or a csv. dev: a png of confusion matrices, or a "
-            "csv. figure6, figure7: the png. paper: a folder (default: paper); what is up to date "
-            "in it is not made again.",
+            "csv. figure6, figure7: the png. paper: a folder (default: paper); parts that are up "
+            "to date are kept.",
         ),
     ] = None,
     phones: Annotated[
@@ -90,9 +88,6 @@ def evaluate(
             "start and end in s, for recall and precision of lip closures."
         ),
     ] = None,
-    neutral: Annotated[Path | None, _option(PairOptions, "neutral")] = None,
-    mask: Annotated[Path | None, _option(PairOptions, "mask")] = None,
-    emotion: Annotated[str | None, _option(PairOptions, "emotion")] = None,
     suite: Annotated[
         str | None,
         typer.Option(
@@ -102,43 +97,29 @@ def evaluate(
             rich_help_panel=CORPORA_PANEL,
         ),
     ] = None,
-    data: Annotated[Path | None, _option(CorpusOptions, "data")] = None,
-    captures: Annotated[Path | None, _option(CorpusOptions, "captures")] = None,
-    jobs: Annotated[int, _option(CorpusOptions, "jobs")] = CorpusOptions.jobs,
-    split: Annotated[str | None, _option(SplitOptions, "split")] = None,
-    against: Annotated[str | None, _option(SplitOptions, "against")] = None,
-    seeds: Annotated[int | None, _option(PaperOptions, "seeds")] = None,
-    steps: Annotated[int | None, _option(PaperOptions, "steps")] = None,
-    study: Annotated[Path | None, _option(PaperOptions, "study")] = None,
-    weights: options.Weights = "default",
-    device: str = "auto",
 ) -> None:
     """Compare an animation with a reference, or measure the models on unseen recordings."""
     from talkemo import load_models
 
-    use = _use(predicted, reference, suite, data)
-    pair = PairOptions(neutral, mask, emotion)
-    corpora = CorpusOptions(data, captures, jobs)
-    splits = SplitOptions(split, against)
-    paper = PaperOptions(seeds, steps, study)
+    use = _use(predicted, reference, suite, corpora.data)
     named = [name for group in (pair, corpora, splits, paper) for name in _named_options(group)]
     shared = {
         "phones": phones is not None,
         "output": output is not None,
-        "weights": weights != "default",
+        "weights": runtime.weights != DEFAULT_SET,
     }
     _check_options(use, [*named, *(name for name, is_named in shared.items() if is_named)])
     if use == PAIR:
         assert predicted is not None and reference is not None
-        models = load_models(weights, device=device)
+        models = load_models(runtime.weights, device=runtime.device)
         _compare(predicted, reference, pair, phones, output, models)
         return
     _check_paths(use, corpora, output or Path(f"{use}.png"))
-    options.use_all_cores()
-    models = load_models(weights, device=device)
+    use_all_cores()
+    models = load_models(runtime.weights, device=runtime.device)
     if use == SPLIT:
-        rival = None if against is None else load_models(against, device=device)
-        _evaluate_split(corpora, splits, models, rival, phones, output)
+        rival = splits.against and load_models(splits.against, device=runtime.device)
+        _evaluate_split(corpora, splits, models, rival or None, phones, output)
     else:
         _reproduce(use, corpora, paper, models, output)
 

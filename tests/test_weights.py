@@ -880,7 +880,7 @@ def test_a_single_file_by_its_digest(server, monkeypatch):
     content = b"\x00" * 5000
     repository = Repository()
     server.repositories["me/landmarker"] = repository
-    repository.commit({detector.MODEL: content})
+    repository.commit({detector.LANDMARKER_FILE: content})
     monkeypatch.setattr(detector, "LANDMARKER_SHA256", hashlib.sha256(content).hexdigest())
     monkeypatch.setenv(detector.LANDMARKER_VARIABLE, "hf://me/landmarker")
     assert detector.find_landmarker().read_bytes() == content
