@@ -28,21 +28,6 @@ class Stage(str, Enum):
     all = "all"
 
 
-# Options that only some stages take.
-ONLY_FOR = {
-    "paper": ("talking",),
-    "constant_weights": ("talking",),
-    "log_mel": ("talking",),
-    "freeze_encoder": ("talking",),
-    "no_augmentation": ("emotion",),
-    "java_sed": ("emotion",),
-    "free": ("capture", "lips", "talking", "emotion"),
-    "people": ("lips",),
-    "steps": ("speech", "lips", "talking", "emotion"),
-    "hold_out": ("lips", "talking"),
-}
-
-
 @command(
     "train",
     "talkemo train talking --data DATA -o run/",
@@ -137,24 +122,25 @@ def train(
     device: str = "auto",
 ) -> None:
     """Train the face model, the speech encoder, the talking model or the emotion transfer from the corpora."""
+    from talkemo.train.options import TrainOptions
     from talkemo.train.run import Run
     from talkemo.train.stages import train as train_stage
     from talkemo.train.stages import train_all
     from talkemo.weights.registry import DEFAULT_SET
 
-    options = {
-        "paper": paper,
-        "constant_weights": constant_weights,
-        "log_mel": log_mel,
-        "freeze_encoder": freeze_encoder,
-        "no_augmentation": no_augmentation,
-        "java_sed": java_sed,
-        "free": free,
-        "people": people,
-        "steps": steps,
-        "hold_out": hold_out,
-    }
-    _check_options(stage.value, options)
+    options = TrainOptions(
+        paper=paper,
+        constant_weights=constant_weights,
+        log_mel=log_mel,
+        freeze_encoder=freeze_encoder,
+        no_augmentation=no_augmentation,
+        java_sed=java_sed,
+        free=free,
+        people=people,
+        steps=steps,
+        hold_out=hold_out,
+    )
+    options.check(stage.value)
     run = Run(
         data=data,
         out=output,
@@ -166,40 +152,26 @@ def train(
         device=device,
         notice=console.message,
     )
-    if run.together.is_main and any(
+    if run.processes.is_main and any(
         find_spec(name) is None for name in ("tensorboard", "matplotlib")
     ):
         console.message(
             "no TensorBoard files or no pictures of curves are written: pip install 'talkemo[log]'"
         )
-    if run.together.count == 1 and any(name.startswith("ACCELERATE_") for name in os.environ):
+    if run.processes.count == 1 and any(name.startswith("ACCELERATE_") for name in os.environ):
         console.message(
             "one process trains; accelerate launch starts several by --multi_gpu, on CPUs too"
         )
     use_all_cores()
     with console.progress(stage.value) as update:
-        if run.together.is_main:
+        if run.processes.is_main:
             run = replace(run, progress=_report_to(update))
         if stage is Stage.all:
             results = train_all(run, seed=seed, options=options)
         else:
             results = {stage.value: train_stage(stage.value, run, seed=seed, options=options)}
-    if run.together.is_main:
+    if run.processes.is_main:
         console.result(results)
-
-
-def _check_options(stage: str, options: dict[str, Any]) -> None:
-    """Raise InputError for an option that is given and does not belong to the stage."""
-    from talkemo import InputError
-
-    for name, value in options.items():
-        given = value is not None and value is not False
-        if given and stage not in (*ONLY_FOR[name], "all"):
-            option = f"--{name.replace('_', '-')}"
-            raise InputError(
-                f"{option} belongs to {' and '.join(ONLY_FOR[name])}, not to {stage}",
-                f"leave {option} out",
-            )
 
 
 def _report_to(update: Any) -> Callable[[str, int, int], None]:

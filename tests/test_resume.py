@@ -21,7 +21,7 @@ from made_up import MadeUpTeacher, made_up_whisper
 
 from talkemo import InputError, TalkemoError, load_models
 from talkemo.compute import workers
-from talkemo.train import curves, record, stages
+from talkemo.train import checkpoint, record, stages, training_log
 from talkemo.train import emotion as emotion_stage
 from talkemo.train import face as face_stage
 from talkemo.train import lips as lips_stage
@@ -33,7 +33,7 @@ from talkemo.weights.files import load_weights
 from talkemo.weights.registry import read_registry
 
 KILLS = int(os.environ.get("TALKEMO_KILLS", "1"))
-BEFORE_CHECKPOINTS = 0.02  # s: checkpoints are written every few steps
+CHECKPOINT_INTERVAL_S = 0.02  # checkpoints are written every few steps
 ENDS_WITHIN = 20.0  # s in which the workers of a killed process have ended
 # A server that has loaded all that is heavy forks the processes that are killed: they start in a moment.
 CONTEXT = multiprocessing.get_context("forkserver")
@@ -70,13 +70,15 @@ EMOTION = emotion_stage.EmotionConfig(
 
 def often(run: Run) -> Run:
     """A run that resumes, with checkpoints, logs and weights every few steps."""
-    loops.FIRST_CHECKPOINT = loops.CHECKPOINT_EVERY = BEFORE_CHECKPOINTS
-    loops.CHECKPOINT_SHARE = 0.5
+    checkpoint.FIRST_CHECKPOINT_S = checkpoint.CHECKPOINT_INTERVAL_S = CHECKPOINT_INTERVAL_S
+    checkpoint.MAX_CHECKPOINT_SHARE = 0.5
     talking_stage.NOISE_CLIPS = 3
-    emotion_stage.SHEET_ROWS = 1
-    for stage in (talking_stage, speech_stage, emotion_stage):
-        stage.LOG_EVERY, stage.SAVE_EVERY = 3, 5
-    lips_stage.LOG_EVERY = lips_stage.CHECK_EVERY = talking_stage.CHECK_EVERY = 3
+    emotion_stage.SAMPLE_SHEET_ROWS = 1
+    intervals = loops.Intervals(progress=3, log=3, weights=5)
+    speech_stage.SPEECH_INTERVALS = emotion_stage.EMOTION_INTERVALS = intervals
+    talking_stage.TALKING_INTERVALS = replace(intervals, log_last_step=True)
+    talking_stage.HELD_OUT_LOG_STEPS = 3
+    lips_stage.LIPS_INTERVALS = loops.Intervals(progress=3, log=3)
     return replace(run, resume=True)
 
 
@@ -110,20 +112,20 @@ def train_everything(
     stages.teacher_files, face_stage.train_face = (lambda name: []), default_face
     small = {"speech": SPEECH, "lips": LIPS, "talking": TALKING, "emotion": EMOTION}
     for name, config in small.items():
-        stages.STAGES[name] = replace(
-            stages.STAGES[name], configure=lambda seed, options, own=config: own
+        stages.TRAINING_STAGES[name] = replace(
+            stages.TRAINING_STAGES[name], configure=lambda *_, own=config: own
         )
 
-    def die_where_curves_are_drawn(run: Run, stage: str, trainings: list[str]) -> None:
+    def die_where_logs_are_plotted(run: Run, stage: str, trainings: list[str]) -> None:
         if stage == killed_after:
             os.kill(os.getpid(), signal.SIGKILL)
 
-    curves.draw = die_where_curves_are_drawn
+    training_log.plot_logs = die_where_logs_are_plotted
     end_step = loops.Loop.end_step
 
     def end_step_and_die(loop: loops.Loop) -> None:
         end_step(loop)
-        if loop.stage == killed_in and loop.step == 4:
+        if loop.name == killed_in and loop.step == 4:
             os.kill(os.getpid(), signal.SIGKILL)
 
     loops.Loop.end_step = end_step_and_die
@@ -324,14 +326,14 @@ def test_captures_of_a_corpus(people, tmp_path):
 def test_all_stages_when_killed_at_the_end_of_each(everything, tmp_path):
     whole, killed = everything.out, tmp_path / "killed"
     own = replace(everything, out=killed)
-    for stage in stages.STAGES:
+    for stage in stages.TRAINING_STAGES:
         assert not survives(partial(train_everything, killed_after=stage), own, None)
     assert survives(train_everything, own, None)
     same_weights(["face", "speech", "talking", "emotion", "discriminator", "classifier"])(
         whole, killed
     )
     assert_same_arrays(whole / "captures" / "ravdess.npz", killed / "captures" / "ravdess.npz")
-    for stage in stages.STAGES:
+    for stage in stages.TRAINING_STAGES:
         kept = [json.loads((folder / f"{stage}.json").read_text()) for folder in (whole, killed)]
         assert all(record["state"] == "done" and record["minutes"] >= 0 for record in kept)
         for name in ("settings", "sources", "results", "metrics", "commit"):
@@ -345,7 +347,9 @@ def test_a_stage_is_done_again_where_what_it_comes_from_has_changed(everything, 
     run = replace(everything, data=data, out=tmp_path / "out")
     shutil.copytree(everything.data, data, symlinks=True)
     shutil.copytree(everything.out, run.out)
-    written = {stage: (run.out / f"{stage}.json").stat().st_mtime_ns for stage in stages.STAGES}
+    written = {
+        stage: (run.out / f"{stage}.json").stat().st_mtime_ns for stage in stages.TRAINING_STAGES
+    }
     changed = lambda: {
         s for s, then in written.items() if (run.out / f"{s}.json").stat().st_mtime_ns != then
     }
@@ -373,7 +377,9 @@ def test_a_run_is_not_begun_anew_unasked(everything):
 def test_a_run_is_not_lost_by_other_settings(run, monkeypatch):
     def configured(config):
         monkeypatch.setitem(
-            stages.STAGES, "talking", replace(stages.STAGES["talking"], configure=lambda *_: config)
+            stages.TRAINING_STAGES,
+            "talking",
+            replace(stages.TRAINING_STAGES["talking"], configure=lambda *_: config),
         )
 
     monkeypatch.setattr(talking_stage, "NOISE_CLIPS", 3)
@@ -405,14 +411,14 @@ def test_a_run_is_not_lost_by_other_settings(run, monkeypatch):
 
 
 def test_a_record_has_the_time_of_a_process_that_was_killed(run, monkeypatch):
-    monkeypatch.setattr(record, "WRITE_EVERY", 0.02)
+    monkeypatch.setattr(record, "RECORD_INTERVAL_S", 0.02)
     run, path = replace(run, resume=True), run.out / "talking.json"
-    with record.Record(run, "talking", {}, {"data": {}}).kept():
+    with record.Record(run, "talking", {}, {"data": {}}).measuring():
         time.sleep(0.9)
         left = path.read_text()  # by a kill at this moment
     assert json.loads(left)["minutes"] >= 0.01 and json.loads(left)["peak_memory_mb"] > 10
     path.write_text(left)
-    with record.Record(run, "talking", {}, {"data": {}}).kept():
+    with record.Record(run, "talking", {}, {"data": {}}).measuring():
         assert json.loads(path.read_text())["minutes"] >= 0.01
         time.sleep(0.9)
     assert json.loads(path.read_text())["minutes"] >= 0.02

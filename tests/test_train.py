@@ -1,4 +1,4 @@
-"""Every stage trains, resumes, starts from weights and writes weights that load, on a made-up corpus of a few seconds."""
+"""Every stage trains, resumes, starts from weights and writes weights that load, on made-up data."""
 
 import ast
 import csv
@@ -40,6 +40,11 @@ from talkemo.train import speech as speech_stage
 from talkemo.train import stages
 from talkemo.train import talking as talking_stage
 from talkemo.train import teacher as teacher_stage
+from talkemo.train.checkpoint import (
+    CHECKPOINT_INTERVAL_S,
+    FIRST_CHECKPOINT_S,
+    CheckpointTimer,
+)
 from talkemo.train.emotion import (
     EmotionConfig,
     FrameSampler,
@@ -55,36 +60,30 @@ from talkemo.train.lips import (
     closing_direction,
     known_closures,
     lips_config,
-    some_people,
+    select_speakers,
     train_lips,
 )
-from talkemo.train.loop import (
-    CHECKPOINT_EVERY,
-    FIRST_CHECKPOINT,
-    Latest,
-    Loop,
-    Means,
-    Schedule,
-    WaitingSignals,
-    half_precision,
-)
+from talkemo.train.loop import Intervals, Loop, WaitingSignals, half_precision
 from talkemo.train.maps import MapGenerator, map_basis, new_generator, residual_rows
 from talkemo.train.material import CONTEXT, PSEUDO_LABELLED, Clip, make_batch
 from talkemo.train.objective import Objective, position_matrix
+from talkemo.train.options import TrainOptions
+from talkemo.train.prepared_audio import load_prepared_audio, prepare_audio
 from talkemo.train.run import Run
 from talkemo.train.speech import SpeechConfig, train_speech
 from talkemo.train.stages import train
 from talkemo.train.talking import (
-    PAPER,
+    PAPER_TALKING_CONFIG,
     TalkingConfig,
     free_shares,
-    gather,
-    interpolation,
+    gather_training_data,
+    interpolation_matrices,
     start_network,
     talking_config,
     train_talking,
 )
 from talkemo.train.teacher import load_teacher, padded_features
+from talkemo.train.training_log import LastLosses, MeanLosses
 from talkemo.weights.files import load_weights, save_weights
 from talkemo.weights.registry import read_registry
 
@@ -326,7 +325,12 @@ def test_talking_trains_along_with_the_encoder_and_resumes(run):
 @pytest.mark.parametrize("features", ["speech", "log-mel"])
 def test_talking_learns_a_mouth_that_follows_a_tone(run, corpus, fitted, face, features):
     config = replace(
-        PAPER, shares=(("ravdess", 1.0),), features=features, steps=60, batch=8, learning_rate=3e-3
+        PAPER_TALKING_CONFIG,
+        shares=(("ravdess", 1.0),),
+        features=features,
+        steps=60,
+        batch=8,
+        learning_rate=3e-3,
     )
     train_talking(run, config)
     r = next(r for r in from_rest(fitted[1], face) if r.emotion == "neutral" and r.split == "dev")
@@ -336,7 +340,11 @@ def test_talking_learns_a_mouth_that_follows_a_tone(run, corpus, fitted, face, f
 
 def test_held_out_clips_are_measured_in_the_log(run):
     config = replace(
-        PAPER, shares=(("ravdess", 1.0), ("noise", 0.2)), steps=100, hold_out=2, batch=1
+        PAPER_TALKING_CONFIG,
+        shares=(("ravdess", 1.0), ("noise", 0.2)),
+        steps=100,
+        hold_out=2,
+        batch=1,
     )
     seen = []
     train_talking(
@@ -395,10 +403,10 @@ def test_only_the_named_set_is_started_from(run, tmp_path):
 
 
 def test_options_make_configs():
-    assert talking_config(3, {}) == TalkingConfig(seed=3)
-    paper = talking_config(0, {"paper": True, "steps": 7, "hold_out": 4})
-    assert (paper.steps, paper.hold_out, paper.mouth) == (7, 4, PAPER.mouth)
-    plain = talking_config(0, {"constant_weights": True, "log_mel": True})
+    assert talking_config(TrainOptions(), 3, False) == TalkingConfig(seed=3)
+    paper = talking_config(TrainOptions(paper=True, steps=7, hold_out=4), 0, False)
+    assert (paper.steps, paper.hold_out, paper.mouth) == (7, 4, PAPER_TALKING_CONFIG.mouth)
+    plain = talking_config(TrainOptions(constant_weights=True, log_mel=True), 0, False)
     assert (plain.mouth, plain.gap, plain.closure, plain.features, plain.encoder_rate) == (
         0,
         0,
@@ -407,15 +415,16 @@ def test_options_make_configs():
         0,
     )
     assert PSEUDO_LABELLED not in dict(plain.shares)
-    assert talking_config(0, {"freeze_encoder": True}).encoder_rate == 0
-    emotion = emotion_config(1, {"steps": 9, "no_augmentation": True, "java_sed": True})
+    assert talking_config(TrainOptions(freeze_encoder=True), 0, False).encoder_rate == 0
+    emotion = emotion_config(TrainOptions(steps=9, no_augmentation=True, java_sed=True), 1, False)
     assert emotion == EmotionConfig(
         iterations=9, augmentation=0.0, corpora=("ravdess", "java_sed"), seed=1
     )
-    assert talking_config(0, {"free": True}).steps < TalkingConfig().steps
-    assert talking_config(0, {"free": True, "steps": 5000}).steps == 5000
-    assert lips_config(0, {"free": True}).teachers == ("base:4",)
-    assert emotion_config(0, {"free": True}).corpora == ("java_sed",)
+    free = TrainOptions(free=True)
+    assert talking_config(free, 0, False).steps < TalkingConfig().steps
+    assert talking_config(replace(free, steps=5000), 0, False).steps == 5000
+    assert lips_config(free, 0, False).teachers == ("base:4",)
+    assert emotion_config(free, 0, False).corpora == ("java_sed",)
 
 
 def test_unusable_runs_are_refused(run, tmp_path):
@@ -491,12 +500,14 @@ def test_the_speech_encoder_trains_and_resumes(run, spoken, made_up_teacher):
 
 
 def test_talking_learns_from_pseudo_labelled_sound(run, spoken, made_up_teacher):
-    speech_stage.prepare(run, 0)
-    figures = train_lips(run, replace(LIPS, teachers=("tiny.en", "base", "base:1")))
-    assert figures == {}  # nobody is held out
-    assert len(list(run.labels.glob("*.motion.npy"))) == 3
+    prepare_audio(run, 0)
+    metrics = train_lips(run, replace(LIPS, teachers=("tiny.en", "base", "base:1")))
+    assert metrics == {}  # nobody is held out
+    assert len(list(run.pseudo_labels.glob("*.motion.npy"))) == 3
     config = replace(SMALL, shares=(("ravdess", 0.2), (PSEUDO_LABELLED, 0.8)))
-    clips = [clip for clip in gather(run, config).clips if clip.corpus == PSEUDO_LABELLED]
+    clips = [
+        clip for clip in gather_training_data(run, config).clips if clip.corpus == PSEUDO_LABELLED
+    ]
     assert clips and all(len(clip.target) == len(clip.time) for clip in clips)
     assert all(
         np.isfinite(clip.target).all() and clip.time[-1] < len(clip.samples) / 16000
@@ -504,7 +515,7 @@ def test_talking_learns_from_pseudo_labelled_sound(run, spoken, made_up_teacher)
     )
     train_talking(run, config)
     assert run.models().talking.settings["steps"] == SMALL.steps
-    damaged = run.labels / "0-000.motion.npy"
+    damaged = run.pseudo_labels / "0-000.motion.npy"
     damaged.write_bytes(damaged.read_bytes()[:-200])
     with pytest.raises(InputError, match="labels"):
         train_talking(run, config)
@@ -516,10 +527,10 @@ def test_a_teacher_of_motion_learns_what_it_is_shown(run, spoken, face, made_up_
 
 
 def test_stages_by_name_take_options(run, spoken, made_up_teacher):
-    assert set(train("lips", run, options={"steps": 1, "hold_out": 0})) == {"weights"}
+    assert set(train("lips", run, options=TrainOptions(steps=1, hold_out=0))) == {"weights"}
     assert load_weights(run.out / "lips-0.checkpoint.safetensors", "checkpoint")[1]["step"] == 1
     with pytest.raises(InputError, match="none of the corpora java_sed"):
-        train("lips", run, options={"steps": 1, "free": True})
+        train("lips", run, options=TrainOptions(steps=1, free=True))
 
 
 def test_free_corpora_keep_the_share_of_all():
@@ -560,25 +571,25 @@ def test_labels_close_the_lips_where_a_bilabial_is_spoken(face, tmp_path):
 
 def test_a_share_of_the_people(fitted):
     recordings = fitted[1]
-    assert some_people(recordings, 1.0) == recordings
-    assert {r.speaker for r in some_people(recordings, 0.5)} == {"ravdess_01"}
+    assert select_speakers(recordings, 1.0) == recordings
+    assert {r.speaker for r in select_speakers(recordings, 0.5)} == {"ravdess_01"}
 
 
 def test_prepared_sound_is_believed_only_when_it_is_whole(run, spoken, made_up_teacher):
-    speech_stage.prepare(run, 0)
+    prepare_audio(run, 0)
     folder = run.out / "speech"
     names = sorted(path.name for path in folder.iterdir())
     content = {name: (folder / name).read_bytes() for name in names}
     (folder / "0-000.json").unlink()  # ended while this shard was written
     (folder / "0-000.samples.npy").write_bytes(content["0-000.samples.npy"][:1000])
-    speech_stage.prepare(run, 0)
+    prepare_audio(run, 0)
     assert {path.name: path.read_bytes() for path in folder.iterdir()} == content
     for name in ("0-000.samples.npy", "0-000.json"):
         (folder / name).write_bytes(content[name][:-100])
-        with pytest.raises(InputError, match=r"0-000\.json: not a table of prepared sound"):
-            speech_stage.load_prepared(folder)
+        with pytest.raises(InputError, match=r"0-000\.json: not a table of prepared audio"):
+            load_prepared_audio(folder)
         (folder / name).write_bytes(content[name])
-    prepared = speech_stage.load_prepared(folder)
+    prepared = load_prepared_audio(folder)
     assert len(prepared.count) == 3
 
 
@@ -631,7 +642,7 @@ def test_windows_in_training_are_those_of_animating():
     times = torch.tensor(
         [[0.0, 0.21, 0.3], [-1.0, 0.55, 2.0]], dtype=torch.float64
     )  # some of them beyond the ends
-    found = (interpolation(times, 30) @ feature).unflatten(1, (-1, WINDOW))
+    found = (interpolation_matrices(times, 30) @ feature).unflatten(1, (-1, WINDOW))
     for row in range(2):
         torch.testing.assert_close(
             found[row], windows(feature[row], times[row]), atol=1e-5, rtol=1e-5
@@ -795,31 +806,23 @@ def test_classifiers_are_kept_if_they_come_from_the_same(run, face):
 # ---------------------------------------------------------------------------------------------------------- checkpoints
 
 
-def small_loop(run: Run, figures: Means | None = None) -> Loop:
-    """A loop around next to nothing."""
+def small_loop(run: Run, losses: MeanLosses | None = None) -> Loop:
+    """A loop around a network of six numbers."""
     torch.manual_seed(0)
     network = torch.nn.Linear(2, 2)
     optimiser = torch.optim.Adam(network.parameters())
     network(torch.ones(1, 2)).sum().backward()
     optimiser.step()
-    return Loop(
-        "small",
-        run,
-        {"network": network},
-        {"adam": optimiser},
-        {},
-        np.random.default_rng(1),
-        figures,
-    )
+    return Loop("small", run, {"network": network}, {"adam": optimiser}, {}, 1, losses)
 
 
 def test_a_checkpoint_holds_all_that_decides_what_comes_next(run):
     def draws(loop):
-        return loop.rng.random(), torch.rand(3).tolist(), loop.figures.read()
+        return loop.rng.random(), torch.rand(3).tolist(), loop.losses.read()
 
     first = small_loop(run)
     first.rng.random(), torch.rand(7)
-    first.figures.add({"b": torch.tensor(0.1), "a": torch.tensor(0.2)})
+    first.losses.add({"b": torch.tensor(0.1), "a": torch.tensor(0.2)})
     first.step = 5
     first.save()
     wanted = draws(first)
@@ -832,33 +835,33 @@ def test_a_checkpoint_holds_all_that_decides_what_comes_next(run):
     assert small_loop(run).step == 0 and small_loop(replace(run, resume=True)).step == 0
 
 
-def test_figures_of_the_last_step(run):
-    loop = small_loop(run, Latest())
-    loop.figures.add({"a": torch.tensor(1.0), "b": torch.tensor(2.0)})
-    loop.figures.add({"a": torch.tensor(3.0)})
-    assert loop.figures.read() == loop.figures.read() == {"a": 3.0, "b": 2.0}
+def test_losses_of_the_last_step(run):
+    loop = small_loop(run, LastLosses())
+    loop.losses.add({"a": torch.tensor(1.0), "b": torch.tensor(2.0)})
+    loop.losses.add({"a": torch.tensor(3.0)})
+    assert loop.losses.read() == loop.losses.read() == {"a": 3.0, "b": 2.0}
     loop.save()
-    assert small_loop(replace(run, resume=True), Latest()).figures.read() == {"a": 3.0, "b": 2.0}
+    assert small_loop(replace(run, resume=True), LastLosses()).losses.read() == {"a": 3.0, "b": 2.0}
 
 
 def test_the_log_goes_on_after_the_checkpoint(run):
     loop = small_loop(run)
     for loop.step in (2, 4, 6):
-        loop.figures.add({"loss": torch.tensor(float(loop.step))})
-        loop.log()
+        loop.losses.add({"loss": torch.tensor(float(loop.step))})
+        loop.log_row({})
         if loop.step == 4:
             loop.save()
-    with loop.log_path.open("a") as log:
+    with loop.log.path.open("a") as log:
         log.write("8,1\n1")  # the process ended while it wrote
     loop = small_loop(replace(run, resume=True))
     for loop.step in (6, 8):
-        loop.figures.add({"loss": torch.tensor(float(loop.step))})
-        loop.log()
-    rows = list(csv.reader(loop.log_path.open()))
+        loop.losses.add({"loss": torch.tensor(float(loop.step))})
+        loop.log_row({})
+    rows = list(csv.reader(loop.log.path.open()))
     assert rows == [["step", "loss"], ["2", "2"], ["4", "4"], ["6", "6"], ["8", "8"]]
-    loop.log_path.write_bytes(b"ste")
+    loop.log.path.write_bytes(b"ste")
     small_loop(replace(run, resume=True))
-    assert not loop.log_path.exists()
+    assert not loop.log.path.exists()
 
 
 def test_damaged_checkpoints_are_refused(run):
@@ -888,22 +891,22 @@ def test_damaged_checkpoints_are_refused(run):
 def test_checkpoints_are_written_soon_then_once_a_minute_and_seldom_if_they_take_long(monkeypatch):
     now = 1000.0
     monkeypatch.setattr(time, "monotonic", lambda: now)
-    schedule = Schedule()
-    assert not schedule.due
-    now += FIRST_CHECKPOINT
-    assert schedule.due
-    with schedule.writing():
+    timer = CheckpointTimer()
+    assert not timer.due
+    now += FIRST_CHECKPOINT_S
+    assert timer.due
+    with timer.writing():
         now += 0.5
-    now += CHECKPOINT_EVERY - 1
-    assert not schedule.due
+    now += CHECKPOINT_INTERVAL_S - 1
+    assert not timer.due
     now += 1
-    assert schedule.due
-    with schedule.writing():
+    assert timer.due
+    with timer.writing():
         now += 30
     now += 19 * 30 - 1
-    assert not schedule.due
+    assert not timer.due
     now += 1
-    assert schedule.due
+    assert timer.due
 
 
 @pytest.fixture
@@ -923,7 +926,9 @@ def test_asked_to_end_a_training_keeps_its_last_step(run, ends_by_exception, mon
         if what == "talking" and done == 2:
             os.kill(os.getpid(), signal.SIGTERM)
 
-    monkeypatch.setattr(talking_stage, "LOG_EVERY", 1)
+    monkeypatch.setattr(
+        talking_stage, "TALKING_INTERVALS", Intervals(progress=1, log=1, log_last_step=True)
+    )
     handler = signal.getsignal(signal.SIGTERM)
     with pytest.raises(SystemExit) as ended:
         train_talking(replace(run, progress=ask), SMALL)
@@ -955,7 +960,7 @@ def test_a_second_signal_does_not_wait(ends_by_exception):
 
 
 def test_means_of_losses():
-    means = Means()
+    means = MeanLosses()
     for value in (1.0, 2.0, 6.0):
         means.add({"a": torch.tensor(value), "b": torch.tensor(0.0)})
     assert means.read() == {"a": 3.0, "b": 0.0}
@@ -981,16 +986,19 @@ def test_half_precision_is_used_on_gpus_that_have_it(capability, used, monkeypat
 
 
 def test_every_stage_with_something_random_has_the_seed_that_is_asked_for():
-    random = [name for name in stages.STAGES if name != "capture"]
+    random = [name for name in stages.TRAINING_STAGES if name != "capture"]
     for name in random:
-        one, other = (stages.STAGES[name].configure(seed, {}) for seed in (0, 7))
+        one, other = (
+            stages.TRAINING_STAGES[name].configure(TrainOptions(), seed, False) for seed in (0, 7)
+        )
         assert other.seed == one.seed + 7 and replace(other, seed=one.seed) == one
 
 
 def test_where_a_gpu_is_present_more_is_trained(run, monkeypatch):
     for stage in ("speech", "lips", "talking", "emotion"):
         small, large = (
-            stages.STAGES[stage].configure(0, {"large": large}) for large in (False, True)
+            stages.TRAINING_STAGES[stage].configure(TrainOptions(), 0, large)
+            for large in (False, True)
         )
         length = "iterations" if stage == "emotion" else "steps"
         assert large.batch > small.batch and large.batch * getattr(
@@ -998,11 +1006,13 @@ def test_where_a_gpu_is_present_more_is_trained(run, monkeypatch):
         ) > 2 * small.batch * getattr(small, length)
     asked = []
 
-    def ask(seed, options):
-        asked.append(options["large"])
+    def ask(options, seed, large):
+        asked.append(large)
         raise InputError("that was all", "go on")
 
-    monkeypatch.setitem(stages.STAGES, "talking", replace(stages.STAGES["talking"], configure=ask))
+    monkeypatch.setitem(
+        stages.TRAINING_STAGES, "talking", replace(stages.TRAINING_STAGES["talking"], configure=ask)
+    )
     for device in ("cpu", "cuda"):
         monkeypatch.setattr(Run, "torch_device", torch.device(device))
         with pytest.raises(InputError, match="that was all"):
@@ -1027,7 +1037,16 @@ MAKERS = {
 
 
 @pytest.mark.parametrize(
-    "file", ["train/talking.py", "train/speech.py", "train/emotion.py", "data/sound.py"]
+    "file",
+    [
+        "train/talking.py",
+        "train/speech.py",
+        "train/lips.py",
+        "train/emotion.py",
+        "train/emotion_batches.py",
+        "train/classifiers.py",
+        "data/sound.py",
+    ],
 )
 def test_training_names_the_device_of_every_tensor(file):
     tree = ast.parse((ROOT / "talkemo" / file).read_text("utf-8"))
@@ -1041,6 +1060,6 @@ def test_training_names_the_device_of_every_tensor(file):
 
 def test_a_run_is_json_in_its_checkpoint(run):
     """What a training must be resumed with is kept as text."""
-    train_talking(run, replace(PAPER, shares=(("ravdess", 1.0),), steps=1))
+    train_talking(run, replace(PAPER_TALKING_CONFIG, shares=(("ravdess", 1.0),), steps=1))
     _, settings = load_weights(run.out / "talking.checkpoint.safetensors", "checkpoint")
     assert settings["config"]["start"] is None and json.loads(json.dumps(settings)) == settings

@@ -96,7 +96,7 @@ def figure7(
 
 def trained_pointnet(face: Face, frames: ActedFrames, run: Run, config: EmotionConfig) -> Generate:
     """A PointNet trained as the generator. It is trained on the points of a smaller map, and measured on all."""
-    path = emotion.fit(face, frames, run, config, generator_of=_small_pointnet)
+    path = emotion.train_stargan(face, frames, run, config, make_generator=_small_pointnet)
     network, device, sampling = (
         new_pointnet(face, config.channels),
         run.torch_device,
@@ -119,7 +119,7 @@ def _trained_generator(
     face: Face, frames: ActedFrames, run: Run, config: EmotionConfig
 ) -> Generate:
     """The geometry map's generator, trained."""
-    emotion.fit(face, frames, run, config)
+    emotion.train_stargan(face, frames, run, config)
     model = run.models().emotion
     _, residuals = residual_rows(face)
 

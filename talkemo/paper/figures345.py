@@ -11,7 +11,7 @@ from ..evaluation.drawing import draw_faces, new_figure, save_figure
 from ..face.canonical import Face
 from ..face.geometry_map import geometry_map
 from ..train.emotion import EmotionConfig
-from ..train.talking import PAPER
+from ..train.talking import PAPER_TALKING_CONFIG
 
 PEOPLE, MODES = 3, 30  # drawn from the face model, by so many of its identity modes
 
@@ -58,7 +58,7 @@ def figure5(face: Face, output: Path) -> None:
     """Write a png of how much each vertex counts in the talking model's position loss (section 3.3)."""
     figure = new_figure((5, 5))
     axis = figure.add_subplot()
-    weight, mean = 1 + PAPER.mouth * face.mouth_weight, face.mean
+    weight, mean = 1 + PAPER_TALKING_CONFIG.mouth * face.mouth_weight, face.mean
     faces = face.faces[np.argsort(mean[face.faces].mean(1)[:, 2])]
     drawn = axis.tripcolor(mean[:, 0], mean[:, 1], faces, weight, cmap="viridis", shading="gouraud")
     axis.set(aspect="equal", title="weight of a vertex")

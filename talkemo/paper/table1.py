@@ -16,7 +16,7 @@ from ..face.canonical import Face
 from ..networks.talking import TalkingModel
 from ..train import talking
 from ..train.material import neutral_recordings
-from ..train.talking import PAPER
+from ..train.talking import PAPER_TALKING_CONFIG
 from ..weights.models import Models
 from . import SEEDS
 from .emotion_training import labelled, spread, temporary_run
@@ -24,7 +24,7 @@ from .emotion_training import labelled, spread, temporary_run
 EVERY_TRAINED = 8  # T is measured on every so many'th training clip
 WEIGHTS = (
     ("constant", 0.0),
-    ("local", PAPER.mouth),
+    ("local", PAPER_TALKING_CONFIG.mouth),
 )  # how much more the lips count than the rest of the face
 COLUMNS = ("T-RE", "T-VE", "V-RE", "V-VE")
 MASKS = (
@@ -53,14 +53,14 @@ def table1(
     face and the speech encoder. Captures are read from `cache` and made there where missing, see `load_captures`.
     """
     paper = replace(
-        PAPER,
+        PAPER_TALKING_CONFIG,
         shares=tuple((name, 1 / len(corpora)) for name in corpora),
-        steps=steps or PAPER.steps,
+        steps=steps or PAPER_TALKING_CONFIG.steps,
     )
     rows = []
     with TemporaryDirectory() as folder:
         run = temporary_run(Path(folder), data, cache, models, jobs, progress)
-        material = talking.gather(run, paper)
+        material = talking.gather_training_data(run, paper)
         recordings = neutral_recordings(run, list(corpora))
         measured = {
             "T": [r for r in recordings if r.split == "train"][::EVERY_TRAINED],
@@ -70,7 +70,7 @@ def table1(
             errors = []
             for seed in range(seeds):
                 config = replace(paper, mouth=mouth, seed=seed)
-                talking.fit(material, labelled(run, f"{name} weights, seed {seed}"), config)
+                talking.train_on_data(material, labelled(run, f"{name} weights, seed {seed}"), config)
                 errors.append(_errors(run.models().talking, data, measured))
             rows += [_row(name, mask, errors) for mask in MASKS]
     return {

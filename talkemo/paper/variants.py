@@ -112,7 +112,7 @@ def _methods(
     run = lambda name: variant_run(folder, name, data, cache, models, jobs, progress)
     constant = trained_talking(run("constant"), steps, mouth=0.0)
     frames = of_paper_emotions(emotion.training_frames(run("unaugmented"), ("ravdess",)))
-    emotion.fit(face, frames, run("unaugmented"), replace(usual, augmentation=0.0))
+    emotion.train_stargan(face, frames, run("unaugmented"), replace(usual, augmentation=0.0))
     unaugmented: EmotionModel = run("unaugmented").models().emotion
     points = trained_pointnet(face, frames, run("pointnet"), usual)
 
@@ -146,13 +146,13 @@ def variant_run(
     """The training of a variant in a folder of its own in `folder`, which goes on unless the corpora have changed."""
     run = temporary_run(folder / name, data, cache, models, jobs, progress)
     origin = digest(*corpora_digests(data, ("ravdess", "grid_s1")))
-    return labelled(replace(run, resume=True, redo=True, origin=origin), name)
+    return labelled(replace(run, resume=True, discard_stale=True, fingerprint=origin), name)
 
 
 def trained_talking(run: Run, steps: int | None, **changes: Any) -> TalkingModel:
     """The paper's own talking model with other settings, such as mouth=0.0 for constant weights."""
     talking.train_talking(
-        run, replace(talking.PAPER, steps=steps or talking.PAPER.steps, **changes)
+        run, replace(talking.PAPER_TALKING_CONFIG, steps=steps or talking.PAPER_TALKING_CONFIG.steps, **changes)
     )
     return run.models().talking
 

@@ -1,0 +1,74 @@
+"""The options of training, for the command line and for Python."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+
+from ..errors import InputError
+from ..options import option
+
+
+@dataclass(frozen=True)
+class TrainOptions:
+    """Options that change the settings of stages; each says which stages it belongs to."""
+
+    paper: bool = option(
+        False,
+        "talking: the paper's variant, neutral ravdess and grid, its Adam and rate.",
+        stages=("talking",),
+    )
+    constant_weights: bool = option(
+        False, "talking: all vertices count alike, as in VOCA.", stages=("talking",)
+    )
+    log_mel: bool = option(
+        False,
+        "talking: log-mel bands instead of the speech encoder's features.",
+        stages=("talking",),
+    )
+    freeze_encoder: bool = option(
+        False, "talking: do not train the speech encoder along.", stages=("talking",)
+    )
+    no_augmentation: bool = option(
+        False,
+        "emotion: the actors alone, without an animator's brows and grins.",
+        stages=("emotion",),
+    )
+    free: bool = option(
+        False,
+        "capture, lips, talking, emotion: only corpora that may be used for any purpose.",
+        stages=("capture", "lips", "talking", "emotion"),
+    )
+    people: float | None = option(
+        None,
+        "lips: a share of the speakers, to see what more of them bring.",
+        minimum=0.05,
+        maximum=1,
+        stages=("lips",),
+    )
+    java_sed: bool = option(
+        False, "emotion: java_sed's actors besides ravdess's.", stages=("emotion",)
+    )
+    steps: int | None = option(
+        None,
+        "All stages but the face: steps to train for.",
+        minimum=1,
+        stages=("speech", "lips", "talking", "emotion"),
+    )
+    hold_out: int | None = option(
+        None,
+        "lips, talking: keep every so many'th training speaker for the metrics in the log, "
+        "0 for none.",
+        minimum=0,
+        stages=("lips", "talking"),
+    )
+
+    def check(self, stage: str) -> None:
+        """Raise InputError for an option that is set and does not belong to a stage."""
+        for field in fields(self):
+            stages = field.metadata["stages"]
+            if getattr(self, field.name) != field.default and stage not in (*stages, "all"):
+                name = f"--{field.name.replace('_', '-')}"
+                raise InputError(
+                    f"{name} belongs to {' and '.join(stages)}, not to {stage}",
+                    f"leave {name} out",
+                )
