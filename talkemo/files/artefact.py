@@ -28,21 +28,14 @@ def read_fingerprint(path: Path) -> str | None:
 
 @dataclass(frozen=True)
 class Artefact:
-    """A file or folder, and the fingerprint of what it has to be made from.
-
-    Attributes
-    ----------
-    path : Path
-        The file or folder.
-    fingerprint : str
-        Digest of all inputs and settings that decide its content, see `cache.digest`.
-    stored_fingerprint : callable
-        Reads the fingerprint that the artefact was made with, None if there is none. By default
-        it is in a text file, see `read_fingerprint`; pass a reader where the artefact holds it.
-    """
+    """A file or folder, and the fingerprint of what it has to be made from."""
 
     path: Path
-    fingerprint: str
+    fingerprint: (
+        str  # digest of all inputs and settings that decide the content, see `cache.digest`
+    )
+    # Reads what the artefact was made from, by default from a text file (see `read_fingerprint`);
+    # None if it has no fingerprint.
     stored_fingerprint: Callable[[Path], str | None] = read_fingerprint
 
     @property

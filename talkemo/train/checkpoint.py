@@ -82,18 +82,9 @@ def write_checkpoint(
     device: torch.device,
     header: dict[str, Any],
 ) -> None:
-    """Write a checkpoint.
+    """Write a checkpoint; names of networks and optimisers begin the names of their tensors.
 
-    Parameters
-    ----------
-    path : Path
-        The file.
-    networks, optimisers : dict of str
-        By name; names are the first part of the tensors' names in the file.
-    device : torch.device
-        Where the training runs: its random generator is stored besides the CPU's.
-    header : dict
-        JSON values: step, config, figures (the losses that are not logged yet), random.
+    `header` holds JSON values: step, config, figures (losses that are not logged yet), random.
     """
     tensors = {f"random/{name}": state.numpy() for name, state in _random_states(device).items()}
     for name, network in networks.items():
@@ -107,13 +98,7 @@ def write_checkpoint(
 
 
 def read_checkpoint(path: Path) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
-    """Return the tensors and the header that `write_checkpoint` wrote.
-
-    Raises
-    ------
-    ValueError
-        An older version wrote the file. Call this inside `checkpoint_errors`.
-    """
+    """Return a checkpoint's tensors and header; to be called in `checkpoint_errors`."""
     with safe_open(path, "pt") as file:
         header = json.loads(file.metadata()["talkemo"])
         tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118

@@ -141,25 +141,18 @@ def train_stargan(
     config: EmotionConfig,
     make_generator: GeneratorMaker | None = None,
 ) -> Path:
-    """Train generator and discriminator on acted frames.
+    """Train generator and discriminator on acted frames; return the generator's file.
 
     Parameters
     ----------
     face : Face
-        The canonical face.
     frames : ActedFrames
         The real faces.
     run : Run
         Where to write emotion.safetensors and discriminator.safetensors.
     config : EmotionConfig
-        The settings.
     make_generator : callable, optional
         Makes another generator than the usual one; its tensors are saved as they are, in float16.
-
-    Returns
-    -------
-    Path
-        `out`/emotion.safetensors.
     """
     training = StarGAN(face, frames, run, config, make_generator)
     training.loop.train(
@@ -263,7 +256,7 @@ class StarGAN:
         config, own_rows = self.config, self.processes.own_rows
         real, target = own_rows(batch.real), own_rows(batch.target)
         target_level = own_rows(batch.target_level)
-        both = torch.cat([real, own_rows(batch.other)])
+        both = torch.cat([real, own_rows(batch.same_recording)])
         residuals = self._residual(both, target.repeat(2), target_level.repeat(2))
         residual, residual_of_other = residuals.chunk(2)
         fake = real + residual
@@ -349,14 +342,7 @@ class StarGAN:
     ) -> torch.Tensor:
         """Return WGAN-GP's penalty: the squared deviation from 1 of the slope of realness.
 
-        Parameters
-        ----------
-        real, fake : (N, 3, 64, 64)
-            Maps between which the slope is measured.
-        emotion : (N,)
-            The emotions that the maps are judged as.
-        mix : (N, 1, 1, 1)
-            Position from fake (0) to real (1).
+        The slope is measured at `mix` (N, 1, 1, 1) of the way from fake to real maps.
         """
         between = (mix * real + (1 - mix) * fake).requires_grad_()
         realness = self._judge(between, emotion)[0]
@@ -418,13 +404,7 @@ def sample_sheet(model: EmotionModel, frames: ActedFrames, path: Path) -> None:
 
 
 def read_start_weights(run: Run, config: EmotionConfig) -> StartWeights | None:
-    """Return the generator's weights that a run starts from; None for random ones.
-
-    Raises
-    ------
-    InputError
-        Their dimensions or blend shapes are others.
-    """
+    """Return the weights that a run starts from, None for random ones; raise if they do not fit."""
     start = run.start_weights("emotion")
     if start:
         names = list(run.models().face.expression_names)

@@ -25,27 +25,13 @@ STRONG_INTENSITY = 0.6
 
 @dataclass(frozen=True, eq=False)
 class EmotionBatch:
-    """The N faces of a step, on the training's device.
+    """The N faces of a step, on the training's device."""
 
-    Attributes
-    ----------
-    real : (N, 3, 64, 64) float32
-        Geometry maps of the faces, in UNIT.
-    other : (N, 3, 64, 64) float32
-        The same of another frame of each face's recording.
-    original : (N,) int
-        Emotion of each face.
-    level : (N,) float32
-        Intensity of each face's emotion, 1 for neutral.
-    order : (N,) int
-        Numbers of the faces whose emotion and intensity each face is given.
-    """
-
-    real: torch.Tensor
-    other: torch.Tensor
-    original: torch.Tensor
-    level: torch.Tensor
-    order: torch.Tensor
+    real: torch.Tensor  # (N, 3, 64, 64) geometry maps in UNIT
+    same_recording: torch.Tensor  # (N, 3, 64, 64) of another frame of each face's recording
+    original: torch.Tensor  # (N,) int, emotion of each face
+    level: torch.Tensor  # (N,) intensity of each face's emotion, 1 for neutral
+    order: torch.Tensor  # (N,) int, faces whose emotion and intensity each face is given
 
     @property
     def target(self) -> torch.Tensor:

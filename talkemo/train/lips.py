@@ -68,7 +68,7 @@ LIP_CLOSURE_EASE_S = 0.05  # s before and after that in which they close and ope
 class LipsConfig:
     """Settings of the motion teachers' training."""
 
-    # A teacher each: an encoder of Whisper's, trained along; or its lowest layers (`base:4`), frozen.
+    # Each is an encoder of Whisper's, trained along, or its lowest layers (`base:4`), frozen.
     teachers: tuple[str, ...] = ("tiny.en", "base:4")
     shares: tuple[tuple[str, float], ...] = TalkingConfig().shares  # of the corpora in a batch
     steps: int = 1100
@@ -96,13 +96,7 @@ def lips_config(options: TrainOptions, seed: int, large: bool) -> LipsConfig:
     config = replace(LIPS_GPU_CONFIG if large else LipsConfig(), seed=seed)
     if options.free:
         config = replace(config, shares=free_shares(config.shares), teachers=FREE_TEACHERS)
-    if options.steps is not None:
-        config = replace(config, steps=options.steps)
-    if options.hold_out is not None:
-        config = replace(config, hold_out=options.hold_out)
-    if options.people is not None:
-        config = replace(config, people=options.people)
-    return config
+    return options.changed(config, "steps", "hold_out", "people")
 
 
 def train_lips(run: Run, config: LipsConfig) -> dict[str, float]:
@@ -147,7 +141,7 @@ def gather_clips(run: Run, config: LipsConfig) -> tuple[list[Clip], list[Clip]]:
 
 
 def select_speakers(recordings: list[FittedRecording], share: float) -> list[FittedRecording]:
-    """Return the recordings of a share of each corpus's speakers; of one speaker's clips if alone."""
+    """Return the recordings of a share of each corpus's speakers; of a single one's clips."""
     if share >= 1:
         return recordings
     chosen: list[FittedRecording] = []
@@ -188,7 +182,7 @@ def _name_and_layers(teacher: str) -> tuple[str, int | None]:
 
 
 class MotionTeacher(nn.Module):
-    """Whisper's encoder with a head: audio (N, S) at 16 kHz → coordinates (N, S // 320, C) at 50 Hz.
+    """Whisper's encoder with a head: audio (N, S) → coordinates (N, S // 320, C) at 50 Hz.
 
     Of lowest layers (see `LipsConfig.teachers`) only the head is trained, on standardised features.
     """
@@ -296,19 +290,9 @@ def resample(motion: np.ndarray, times: np.ndarray) -> np.ndarray:
 
 
 def predict(teachers: list[MotionTeacher], waves: list[np.ndarray]) -> Iterator[np.ndarray]:
-    """Predict the motion of recordings as the mean of several teachers.
+    """Yield the mean of several teachers' motion, (N // 320, C) float32 at 50 Hz.
 
-    Parameters
-    ----------
-    teachers : list of MotionTeacher
-        The teachers.
-    waves : list of (N,) int16
-        Samples at 16 kHz.
-
-    Yields
-    ------
-    (N // 320, C) float32
-        Coordinates at 50 Hz of each recording.
+    `waves` are samples (N,) int16 at 16 kHz.
     """
     by_teacher = []
     for teacher in teachers:
@@ -322,13 +306,7 @@ def predict(teachers: list[MotionTeacher], waves: list[np.ndarray]) -> Iterator[
 
 
 def prepare_labels(run: Run, config: LipsConfig) -> None:
-    """Prepare the audio to be labelled, align its phones, and remove stale labels.
-
-    Raises
-    ------
-    TalkemoError
-        What aligns phones is not installed.
-    """
+    """Prepare the audio to be labelled, align its phones, and remove stale labels."""
     if run.discard_stale or read_fingerprint(run.prepared_audio) is None:
         prepare_audio(run, config.seed)
     if config.close:
@@ -341,13 +319,7 @@ def prepare_labels(run: Run, config: LipsConfig) -> None:
 
 
 def align_utterances(run: Run) -> Path | None:
-    """Align the phones of data/speech unless that is done; return their file.
-
-    Returns
-    -------
-    Path or None
-        The file of phones; None without transcripts.
-    """
+    """Align the phones of data/speech unless that is done; return their file, if any."""
     speech = run.data / "speech"
     if not (speech / "transcripts.tsv").is_file():
         return None
@@ -385,19 +357,13 @@ def write_labels(teachers: list[MotionTeacher], run: Run, face: Face, config: Li
 
 
 def known_closures(path: Path) -> dict[str, np.ndarray]:
-    """Return the middles (K,) in s of each utterance's p, b and m, by its file in the data folder.
-
-    Parameters
-    ----------
-    path : Path
-        What `phones.align_corpus` wrote.
-    """
+    """Return the middles (K,) in s of the p, b and m of utterances, by file in the data folder."""
     phones_of_file = read_phones(path)
     return {f"speech/{file}": bilabial_times(p).mean(1) for file, p in phones_of_file.items()}
 
 
 def closing_direction(face: Face) -> np.ndarray:
-    """Return coordinates (C,) that close the lips by 1 mm and move the rest as little as possible."""
+    """Return coordinates (C,) that close the lips by 1 mm and hardly move anything else."""
     position = position_matrix(face, TalkingConfig().mouth, 0.0).astype(np.float64)
     direction = np.linalg.solve(position @ position.T, face.opening_row.astype(np.float64))
     return (direction / (direction @ face.opening_row)).astype(np.float32)
@@ -418,11 +384,6 @@ def close_lips(
         Lip opening in mm per coordinate.
     closing : (C,)
         See `closing_direction`.
-
-    Returns
-    -------
-    (T, C)
-        The motion with closed lips.
     """
     opening = np.maximum(motion @ opening_row, 0)
     feature_times = np.arange(len(motion)) / FEATURE_RATE

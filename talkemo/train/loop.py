@@ -1,4 +1,4 @@
-"""The training loop of all stages: steps, learning rates, gradients, checkpoints, log and signals."""
+"""The training loop of all stages: steps, gradients, learning rates, checkpoints and signals."""
 
 from __future__ import annotations
 
@@ -197,7 +197,7 @@ class Loop:
         intervals : Intervals
             When to log, to report progress and to save weights.
         rate_factor : callable, optional
-            Gives the factor of the optimisers' learning rates from the steps done; constant if None.
+            Gives the factor of the learning rates from the steps done; they are constant if None.
         measure : callable, optional
             Returns further metrics for a row of the log.
         save_weights : callable, optional

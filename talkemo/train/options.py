@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
+from typing import Any, TypeVar
 
 from ..errors import InputError
 from ..options import option
+
+Config = TypeVar("Config", bound=Any)  # a dataclass of a stage's settings
 
 
 @dataclass(frozen=True)
@@ -61,6 +64,11 @@ class TrainOptions:
         minimum=0,
         stages=("lips", "talking"),
     )
+
+    def changed(self, config: Config, *names: str) -> Config:
+        """Return a stage's settings with those of the named options that are set."""
+        values = {name: getattr(self, name) for name in names}
+        return replace(config, **{name: v for name, v in values.items() if v is not None})
 
     def check(self, stage: str) -> None:
         """Raise InputError for an option that is set and does not belong to a stage."""

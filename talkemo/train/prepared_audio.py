@@ -36,31 +36,15 @@ TABLE_PATTERN, SAMPLES_ENDING = "*-*.json", ".samples.npy"  # file names of shar
 
 @dataclass(frozen=True, eq=False)
 class PreparedAudio:
-    """U utterances in shards, whose samples are mapped from disk.
+    """U utterances in shards, whose samples are mapped from disk."""
 
-    Attributes
-    ----------
-    names : list of str
-        Of the shards.
-    samples : list of (N,) int16
-        Of each shard, at 16 kHz.
-    shard, start, count : (U,) int
-        An utterance's shard, and its first feature and number of features in it.
-    copy : (U,) int
-        0 for an utterance as it is, else the number of the changed copy.
-    speed : (U,) float
-        Relative to the utterance's file.
-    text, speaker, file : list of str
-        Of each utterance.
-    """
-
-    names: list[str]
-    samples: list[np.ndarray]
-    shard: np.ndarray
-    start: np.ndarray
-    count: np.ndarray
-    copy: np.ndarray
-    speed: np.ndarray
+    names: list[str]  # of the shards
+    samples: list[np.ndarray]  # of each shard: (N,) int16 at 16 kHz
+    shard: np.ndarray  # (U,) int, number of an utterance's shard
+    start: np.ndarray  # (U,) int, its first feature in the shard
+    count: np.ndarray  # (U,) int, its features
+    copy: np.ndarray  # (U,) int, 0 for an utterance as it is, else the number of the changed copy
+    speed: np.ndarray  # (U,) float, relative to the utterance's file
     text: list[str]
     speaker: list[str]
     file: list[str]
@@ -76,13 +60,7 @@ class PreparedAudio:
 
 
 def load_prepared_audio(folder: Path) -> PreparedAudio:
-    """Open what `prepare_audio` wrote to a folder.
-
-    Raises
-    ------
-    InputError
-        The folder has no utterance, or a file of it is damaged.
-    """
+    """Open what `prepare_audio` wrote; raise InputError if it is damaged or has no utterance."""
     names: list[str] = []
     samples, rows = [], []
     for path in sorted(folder.glob(TABLE_PATTERN)):

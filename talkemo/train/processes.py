@@ -25,24 +25,14 @@ PROCESS_WAIT_LIMIT = timedelta(days=2)
 
 
 class TrainingProcesses:
-    """The processes of a training, as seen by one of them.
-
-    Attributes
-    ----------
-    count : int
-        Number of processes.
-    index : int
-        Number of this process, from 0.
-    is_main : bool
-        Whether this process writes the files.
-    """
+    """The processes of a training, as seen by one of them."""
 
     def __init__(self, state: Any = None):
         """Wrap accelerate's `PartialState`, None for a single process."""
         self._state = state
         self.count = 1 if state is None else int(state.num_processes)
-        self.index = 0 if state is None else int(state.process_index)
-        self.is_main = self.index == 0
+        self.index = 0 if state is None else int(state.process_index)  # of this process
+        self.is_main = self.index == 0  # whether this process writes the files
 
     @property
     def device(self) -> torch.device | None:
@@ -61,7 +51,9 @@ class TrainingProcesses:
 
     def all_rows(self, rows: torch.Tensor) -> torch.Tensor:
         """Return the rows (count · N, …) of all processes; gradients flow back to each."""
-        return rows if self._state is None else _Gathered.apply(rows, self)  # type: ignore[no-any-return]
+        if self._state is None:
+            return rows
+        return _Gathered.apply(rows, self)  # type: ignore[no-any-return]
 
     def scale_loss(self, loss: torch.Tensor) -> torch.Tensor:
         """Scale a loss so that the gradients of all processes add up to its gradient.
@@ -77,10 +69,8 @@ class TrainingProcesses:
         """Replace the gradient of each parameter by the sum over the processes."""
         if self._state is None:
             return
-        from accelerate.utils import reduce
-
         gradients = [p.grad for p in parameters if p.grad is not None]
-        joined = reduce(torch.cat([gradient.flatten() for gradient in gradients]), "sum")
+        joined = _reduce(torch.cat([gradient.flatten() for gradient in gradients]), "sum")
         for gradient, summed in zip(gradients, joined.split([g.numel() for g in gradients])):
             gradient.copy_(summed.view_as(gradient))
 
@@ -88,18 +78,14 @@ class TrainingProcesses:
         """Return the mean of each scalar loss over the processes."""
         if self._state is None:
             return losses
-        from accelerate.utils import reduce
-
-        joined = reduce(torch.stack([loss.detach() for loss in losses.values()]), "mean")
+        joined = _reduce(torch.stack([loss.detach() for loss in losses.values()]), "mean")
         return dict(zip(losses, joined))
 
     def any(self, value: bool) -> bool:
         """Return whether a value is true in any process."""
         if self._state is None:
             return value
-        from accelerate.utils import reduce
-
-        return bool(reduce(torch.tensor(float(value), device=self._state.device), "sum") > 0)
+        return bool(_reduce(torch.tensor(float(value), device=self._state.device), "sum") > 0)
 
     def copy_from_main(self, module: nn.Module) -> None:
         """Give a module the main process's tensors: initial values differ between machines."""
@@ -122,6 +108,13 @@ class TrainingProcesses:
                     self.share_batch_norms(child)
 
 
+def _reduce(tensor: torch.Tensor, reduction: str) -> torch.Tensor:
+    """Return the sum or mean of the processes' tensors."""
+    from accelerate.utils import reduce
+
+    return reduce(tensor, reduction)  # type: ignore[no-any-return]
+
+
 class _Gathered(torch.autograd.Function):
     """The rows of all processes; a row's gradient is the sum of those of all processes."""
 
@@ -134,9 +127,7 @@ class _Gathered(torch.autograd.Function):
 
     @staticmethod
     def backward(context: Any, gradient: torch.Tensor) -> tuple[torch.Tensor, None]:
-        from accelerate.utils import reduce
-
-        return context.processes.own_rows(reduce(gradient.contiguous(), "sum")), None
+        return context.processes.own_rows(_reduce(gradient.contiguous(), "sum")), None
 
 
 class _SharedBatchNorm(nn.BatchNorm1d):
@@ -155,11 +146,6 @@ class _SharedBatchNorm(nn.BatchNorm1d):
 @lru_cache(maxsize=1)
 def training_processes(device: str) -> TrainingProcesses:
     """Return the processes that `accelerate launch` or `torchrun` started, or a single one.
-
-    Parameters
-    ----------
-    device : str
-        cpu, cuda or auto.
 
     Raises
     ------

@@ -73,13 +73,7 @@ class Record:
         return is_done and self.before.get("results") == digests(results)
 
     def changed(self) -> dict[str, list[str]]:
-        """Return the names of settings and sources that differ from those of earlier runs.
-
-        Returns
-        -------
-        dict of list of str
-            By `settings` and `sources`; kinds without a difference are left out.
-        """
+        """Return the names of `settings` and `sources` that differ from those of earlier runs."""
         differences = {}
         for kind, now in (("settings", self.settings), ("sources", self.sources)):
             then = self.before.get(kind, now)
@@ -132,8 +126,9 @@ class Record:
         metrics : dict
             Last row of the log of each training.
         """
-        made = {"results": digests(results), "result": result, "metrics": metrics}
-        self._write({"state": "done" if done else "begun", **made})
+        state = "done" if done else "begun"
+        outcome = {"results": digests(results), "result": result, "metrics": metrics}
+        self._write({"state": state, **outcome})
 
     def _is_same_as_before(self) -> bool:
         return self.before.get("origin") == self.fingerprint

@@ -31,18 +31,7 @@ class StartWeights:
     settings: dict[str, Any]
 
     def check(self, **dimensions: tuple[Any, Any]) -> None:
-        """Check that the weights fit a training.
-
-        Parameters
-        ----------
-        **dimensions
-            NAME=(value of these weights, value of the training).
-
-        Raises
-        ------
-        InputError
-            The values of a dimension differ.
-        """
+        """Raise InputError unless NAME=(value of these weights, value of the training) agree."""
         for name, (stored, trained) in dimensions.items():
             if stored != trained:
                 raise InputError(
@@ -60,52 +49,24 @@ def _short(value: Any) -> str:
 
 @dataclass(frozen=True)
 class Run:
-    """A run of training: folders, start weights, limits and callbacks.
+    """A run of training: folders, start weights, limits and callbacks."""
 
-    Attributes
-    ----------
-    data : Path
-        Folder of the corpora.
-    out : Path
-        Folder of weights, checkpoints, logs and captures.
-    weights : str or Path
-        Set of the models that `out` lacks, see `load_models`.
-    start : bool
-        Whether a stage's own network starts from that set's weights instead of random ones.
-    resume : bool
-        Whether to go on from the checkpoints in `out`.
-    max_minutes : float, optional
-        Time limit of each training.
-    jobs : int
-        Number of processes that fit corpora and prepare audio.
-    device : str
-        Where networks are trained: auto, cpu or cuda.
-    captures_folder : Path, optional
-        Folder of fitted corpora; one in `out` if None.
-    fingerprint : str
-        Digest of a stage's settings and data, which its checkpoints and labels have to match.
-    discard_stale : bool
-        Whether what does not match is made anew; otherwise resuming from it raises InputError.
-    provenance : dict
-        Entries of weights files that say what they were made from, see `Record.provenance`.
-    progress : callable, optional
-        Called with the name of a task, the steps done and their total.
-    notice : callable, optional
-        Called with messages for the user.
-    """
-
-    data: Path
-    out: Path
-    weights: str | Path = DEFAULT_SET
-    start: bool = False
-    resume: bool = False
-    max_minutes: float | None = None
-    jobs: int = 1
-    device: str = "auto"
-    captures_folder: Path | None = None
+    data: Path  # folder of the corpora
+    out: Path  # folder of weights, checkpoints, logs and captures
+    weights: str | Path = DEFAULT_SET  # set of the models that `out` lacks, see `load_models`
+    start: bool = False  # whether a stage's own network starts from that set's weights, too
+    resume: bool = False  # whether to go on from the checkpoints in `out`
+    max_minutes: float | None = None  # time limit of each training
+    jobs: int = 1  # processes that fit corpora and prepare audio
+    device: str = "auto"  # where networks are trained: auto, cpu or cuda
+    captures_folder: Path | None = None  # of fitted corpora; one in `out` if None
+    # Digest of a stage's settings and data, which its checkpoints and labels have to match, and
+    # whether those that do not match are made anew instead of being refused.
     fingerprint: str = ""
     discard_stale: bool = False
+    # What weights files say about their origin, see `Record.provenance`.
     provenance: dict[str, Any] = field(default_factory=dict)
+    # Called with the name of a task, the steps done and their total; with messages for the user.
     progress: Report | None = field(default=None, compare=False)
     notice: Callable[[str], None] | None = field(default=None, compare=False)
 
@@ -159,13 +120,7 @@ class Run:
         self.processes.wait()
 
     def start_weights(self, stage: str) -> StartWeights | None:
-        """Return the weights that a stage's network starts from; None for random ones.
-
-        Raises
-        ------
-        InputError
-            The file is damaged.
-        """
+        """Return the weights that a stage's network starts from; None for random ones."""
         if not self._has_start_weights(stage):
             return None
         return StartWeights(self.start_models.path(stage), *self.start_models.load(stage))
@@ -187,21 +142,9 @@ class Run:
         return Models([trained, *self.start_models.sets], self.device)
 
     def save(self, stage: str, tensors: dict[str, Any], settings: dict[str, Any]) -> Path:
-        """Write a stage's weights into the run's folder; of several processes, the main one does.
+        """Write a stage's weights with their face and provenance; return the file.
 
-        Parameters
-        ----------
-        stage : str
-            Name of the stage and of the file.
-        tensors : dict of array
-            The weights by name.
-        settings : dict
-            JSON values; the face that the weights belong to and their provenance are added.
-
-        Returns
-        -------
-        Path
-            The file.
+        Of several processes, the main one writes.
         """
         path = self.out / f"{stage}.safetensors"
         if not self.processes.is_main:

@@ -65,8 +65,8 @@ SPEECH_GPU_CONFIG = SpeechConfig(steps=6000, batch=32)
 
 def speech_config(options: TrainOptions, seed: int, large: bool) -> SpeechConfig:
     """Return the settings of `talkemo train speech`; `large` is for a GPU."""
-    config = replace(SPEECH_GPU_CONFIG if large else SpeechConfig(), seed=seed)
-    return config if options.steps is None else replace(config, steps=options.steps)
+    config = SPEECH_GPU_CONFIG if large else SpeechConfig()
+    return options.changed(replace(config, seed=seed), "steps")
 
 
 def train_speech(run: Run, config: SpeechConfig) -> Path:
@@ -102,13 +102,7 @@ def train_speech(run: Run, config: SpeechConfig) -> Path:
 
 
 def read_start_weights(run: Run) -> StartWeights | None:
-    """Return the encoder's weights that a run starts from; None for Whisper's.
-
-    Raises
-    ------
-    InputError
-        Their dimensions are others.
-    """
+    """Return the weights that a run starts from, None for Whisper's; raise if they do not fit."""
     start = run.start_weights("speech")
     if start:
         with check_compatible(start.path, "speech"):
@@ -123,21 +117,11 @@ def read_start_weights(run: Run) -> StartWeights | None:
 
 @dataclass(frozen=True, eq=False)
 class SpeechBatch:
-    """N utterances or crops of them.
+    """N utterances or crops of them."""
 
-    Attributes
-    ----------
-    wave : (N, T · 320) float32
-        Audio at 16 kHz.
-    inside : (N, T) float32
-        1 for features of the utterance, 0 for padding.
-    labels : list of (L,) int
-        CTC labels; none for crops and for utterances without a transcript.
-    """
-
-    wave: torch.Tensor
-    inside: torch.Tensor
-    labels: list[torch.Tensor]
+    wave: torch.Tensor  # (N, T · 320) float32 at 16 kHz
+    inside: torch.Tensor  # (N, T) 1 for features of the utterance, 0 for padding
+    labels: list[torch.Tensor]  # CTC labels (L,); none for crops and without a transcript
 
 
 class Distillation:
@@ -274,11 +258,9 @@ def ctc_loss(
     Parameters
     ----------
     log_probabilities : (N, T, symbols)
-        Of the symbols at each feature.
     inside : (N, T)
         1 for features of the utterance, 0 for padding.
     labels : list of (L,) int
-        CTC labels of each row.
     """
     lengths = inside.sum(1).cpu().long()
     rows = []

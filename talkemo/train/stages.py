@@ -32,30 +32,15 @@ class CaptureConfig:
 
 @dataclass(frozen=True)
 class TrainingStage:
-    """A stage of training.
+    """A stage of training."""
 
-    Attributes
-    ----------
-    configure : callable
-        Makes the stage's config, a dataclass, of the options, the seed and whether to train as
-        long as a GPU allows.
-    train : callable
-        Trains with a run and a config; returns metrics and the path of the result.
-    after : tuple of str
-        Earlier stages whose results decide what this one makes.
-    folders : callable
-        Gives the corpora's folders, relative to the data folder, that a config reads.
-    results : callable
-        Gives the files and folders that the stage leaves in a run.
-    steps : callable
-        Gives the number of steps of each training of a config; none if all is computed.
-    """
-
+    # Makes the stage's config, a dataclass, of the options, the seed and whether a GPU is used.
     configure: Callable[[TrainOptions, int, bool], Any]
-    train: Callable[[Run, Any], dict[str, Any]]
-    after: tuple[str, ...]
-    folders: Callable[[Any], tuple[str, ...]]
-    results: Callable[[Run], list[Path]]
+    train: Callable[[Run, Any], dict[str, Any]]  # returns metrics and the path of the result
+    after: tuple[str, ...]  # earlier stages whose results decide what this one makes
+    folders: Callable[[Any], tuple[str, ...]]  # of the corpora, in the data folder, that it reads
+    results: Callable[[Run], list[Path]]  # files and folders that it leaves in a run
+    # The number of steps of each of its trainings; none if all is computed.
     steps: Callable[[Any], dict[str, int]] = lambda config: {}
 
 
@@ -131,24 +116,10 @@ TRAINING_STAGES = {
 def train_all(
     run: Run, *, seed: int = 0, options: TrainOptions | None = None
 ) -> dict[str, dict[str, Any]]:
-    """Train every stage, each from the results of those before it.
+    """Train every stage, each from the results of those before it; return what `train` returns.
 
     A run that resumes skips stages that are up to date, goes on with what was begun, and makes
     anew what was made from other data or from earlier stages that have changed.
-
-    Parameters
-    ----------
-    run : Run
-        Where the stages read and write.
-    seed : int
-        Of all that is random.
-    options : TrainOptions, optional
-        Changes of the stages' settings.
-
-    Returns
-    -------
-    dict
-        What `train` returns, by stage.
 
     Raises
     ------
@@ -224,14 +195,18 @@ def train(
     with record.measuring():
         # The main process alone computes what is not trained.
         result = chosen.train(run, config) if trainings or processes.is_main else {}
-    if processes.is_main:
-        done = all(steps_done(run, name) >= steps for name, steps in trainings.items())
-        logs = {name: training_log.log_path(run, name) for name in trainings}
-        metrics = {name: training_log.last_row(path) for name, path in logs.items()}
-        record.finish(done, chosen.results(run), result, metrics)
-        training_log.plot_logs(run, stage, list(trainings))
-    processes.wait()
+    run.on_main_process(lambda: _finish(run, stage, record, trainings, result))
     return result
+
+
+def _finish(
+    run: Run, stage: str, record: Record, trainings: dict[str, int], result: dict[str, Any]
+) -> None:
+    """Write a stage's record and plot its logs."""
+    done = all(steps_done(run, name) >= steps for name, steps in trainings.items())
+    metrics = {name: training_log.last_row(training_log.log_path(run, name)) for name in trainings}
+    record.finish(done, TRAINING_STAGES[stage].results(run), result, metrics)
+    training_log.plot_logs(run, stage, list(trainings))
 
 
 def _open_record(run: Run, stage: str, config: Any) -> Record:

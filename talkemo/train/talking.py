@@ -130,10 +130,7 @@ def talking_config(options: TrainOptions, seed: int, large: bool) -> TalkingConf
     if options.free:
         steps = min(config.steps, FREE_TALKING_STEPS)
         config = replace(config, shares=free_shares(config.shares), steps=steps)
-    if options.hold_out is not None:
-        config = replace(config, hold_out=options.hold_out)
-    if options.steps is not None:
-        config = replace(config, steps=options.steps)
+    config = options.changed(config, "steps", "hold_out")
     if options.constant_weights:
         config = replace(config, mouth=0.0, gap=0.0, closure=0.0)
     if options.log_mel:
@@ -228,16 +225,7 @@ def encode_windows(
 ) -> torch.Tensor:
     """Return the windows (N, T, 16, D) of this process's rows of a batch.
 
-    Parameters
-    ----------
-    batch : Batch
-        The whole batch.
-    network, encoder
-        The talking network, which normalises features, and the speech encoder.
-    vary : bool
-        Whether to put the audio into rooms, over telephone lines and with noise.
-    processes : TrainingProcesses
-        The processes that share the batch.
+    `vary` puts the audio into rooms, over telephone lines and with noise.
     """
     if batch.wave is None:
         assert batch.feature is not None
@@ -425,12 +413,11 @@ def mean_correlations(
     motions : iterable of (T, S)
         Predicted coordinates at the frames of each clip.
     face : Face
-        The canonical face.
 
     Returns
     -------
     dict of float
-        CORPUS_opening and CORPUS_width, in alphabetical order.
+        CORPUS_opening and CORPUS_width.
     """
     values: dict[str, list[float]] = {}
     for clip, motion in zip(clips, motions):
@@ -496,13 +483,7 @@ def scaled_decoder(network: TalkingNetwork, gain: float, mean: np.ndarray) -> di
 
 
 def read_start_weights(run: Run, config: TalkingConfig) -> StartWeights | None:
-    """Return the weights that a run starts from; None for random ones.
-
-    Raises
-    ------
-    InputError
-        They were trained on other features or for a face with other blend shapes.
-    """
+    """Return the weights that a run starts from, None for random ones; raise if they do not fit."""
     start = run.start_weights("talking")
     if start is None:
         return None
@@ -525,16 +506,9 @@ def start_network(
     start_styles: list[str],
     styles: list[str],
 ) -> None:
-    """Give a network the tensors of talking weights.
+    """Give a network for `styles` the tensors of talking weights for `start_styles`.
 
-    Parameters
-    ----------
-    network : TalkingNetwork
-        The network, for `styles`.
-    tensors : dict of array
-        The weights, for `start_styles`.
-    start_styles, styles : list of str
-        Names of speakers. Styles are copied by name; new ones start as the default, zeros.
+    Styles are copied by name; new ones start as the default style, zeros.
     """
     state = network.state_dict()
     for name in state:

@@ -87,12 +87,12 @@ class TrainingLog:
         if not self.path.is_file():
             return
         header, *rows = self.path.read_bytes().splitlines(keepends=True) or [b""]
-        kept = [row for row in rows if row.endswith(b"\n") and _step_of(row) <= step]
+        valid = [row for row in rows if row.endswith(b"\n") and _step_of(row) <= step]
         if not header.endswith(b"\n"):
             self.path.unlink()
-        elif len(kept) < len(rows):
+        elif len(valid) < len(rows):
             with atomic_write(self.path) as partial:
-                partial.write_bytes(header + b"".join(kept))
+                partial.write_bytes(header + b"".join(valid))
 
     @cached_property
     def _board(self) -> Any:
@@ -127,10 +127,7 @@ def last_row(path: Path) -> dict[str, float]:
 def plot_logs(run: Run, stage: str, trainings: list[str]) -> Path | None:
     """Plot the logs of a stage's trainings to `STAGE.png`, a panel for each metric.
 
-    Returns
-    -------
-    Path or None
-        The image; None if there is no log or matplotlib is not installed.
+    Returns None if there is no log or matplotlib is not installed.
     """
     try:
         from matplotlib.figure import Figure
