@@ -31,6 +31,7 @@ from talkemo.data.motion import from_rest
 from talkemo.data.sound import augment, mel_batch, through_codec
 from talkemo.evaluation.metrics import mouth_opening, pearson
 from talkemo.expression.emotions import EMOTIONS, one_hot
+from talkemo.files.artefact import Artefact, State
 from talkemo.networks.emotion import FULL_PRECISION, EmotionModel
 from talkemo.networks.judges import TRAINED_SIZE
 from talkemo.networks.speech_encoder import FEATURE_RATE, SAMPLES
@@ -90,7 +91,7 @@ from talkemo.weights.registry import read_registry
 
 @pytest.fixture
 def run(corpus, fitted, tmp_path) -> Run:
-    """A training on the made-up corpus into a folder of its own."""
+    """A run on the made-up corpus that writes to a new folder."""
     return Run(corpus, tmp_path / "out", device="cpu", captures_folder=fitted[0] / "captures")
 
 
@@ -98,7 +99,7 @@ def tensors_of(path, stage):
     return load_weights(path, stage)[0]
 
 
-# ------------------------------------------------------------------------------------------------------------- corpora
+# ---------------------------------------------------------------------------------------- corpora
 
 
 def test_reader(corpus):
@@ -213,29 +214,29 @@ def test_captures_file_round_trip(fitted, face, tmp_path):
 
 def test_a_person_is_fitted_again_if_anything_changed(corpus, face, tmp_path):
     models, path = load_models(device="cpu"), tmp_path / "out" / "ravdess.npz"
-    kept = captures.finished_people(path)
-    first = captures.fit_corpus("ravdess", corpus, models, finished=kept)
+    finished = captures.finished_people(path)
+    first = captures.fit_corpus("ravdess", corpus, models, finished=finished)
     assert (
-        len(list(kept.folder.glob("*.captures.npz"))) == 2
+        len(list(finished.folder.glob("*.captures.npz"))) == 2
     )  # the offset is of the training split's only
-    assert [path.name[:11] for path in kept.folder.glob("*.offset.npz")] == ["ravdess_01-"]
-    next(kept.folder.glob("ravdess_01-*.captures.npz")).write_bytes(b"junk")
+    assert [path.name[:11] for path in finished.folder.glob("*.offset.npz")] == ["ravdess_01-"]
+    next(finished.folder.glob("ravdess_01-*.captures.npz")).write_bytes(b"junk")
     copy = tmp_path / "data"
     shutil.copytree(corpus / "ravdess" / "landmarks", copy / "ravdess" / "landmarks")
     with np.load(copy / "ravdess" / "landmarks" / "Actor_20.npz") as trials:
         np.savez(copy / "ravdess" / "landmarks" / "Actor_20.npz", **dict(list(trials.items())[:3]))
-    seen = []
-    report = lambda done, total: seen.append((done, total))
-    again = captures.fit_corpus("ravdess", copy, models, progress=report, finished=kept)
-    assert seen == [(8, 11), (11, 11)]
+    reported = []
+    report = lambda done, total: reported.append((done, total))
+    again = captures.fit_corpus("ravdess", copy, models, progress=report, finished=finished)
+    assert reported == [(8, 11), (11, 11)]
     assert [r.name for r in again] == [r.name for r in first[:11]]
     for a, b in zip(again[:8], first):
         np.testing.assert_array_equal(a.capture.shapes, b.capture.shapes)
-    captures.fit_corpus("ravdess", copy, models, progress=report, finished=kept)
-    assert seen[2:] == [(11, 11)]  # nobody is left to fit
-    (kept.folder / "mine.txt").write_text("")
-    kept.remove()
-    assert [file.name for file in kept.folder.iterdir()] == ["mine.txt"]
+    captures.fit_corpus("ravdess", copy, models, progress=report, finished=finished)
+    assert reported[2:] == [(11, 11)]  # all are fitted
+    (finished.folder / "mine.txt").write_text("")
+    finished.remove()
+    assert [file.name for file in finished.folder.iterdir()] == ["mine.txt"]
 
 
 def test_where_people_are_kept_no_link_is_followed(corpus, tmp_path):
@@ -248,7 +249,7 @@ def test_where_people_are_kept_no_link_is_followed(corpus, tmp_path):
     assert not list((tmp_path / "elsewhere").iterdir())
 
 
-# -------------------------------------------------------------------------------------------------------- the objective
+# ---------------------------------------------------------------------------------- the objective
 
 
 def test_the_objective_is_a_distance_over_all_vertices(face):
@@ -293,7 +294,7 @@ def test_lips_that_should_be_closed_cost_more(face):
     assert loss(wide, 1.0) == pytest.approx(loss(wide, 0.0), abs=1e-4)
 
 
-# -------------------------------------------------------------------------------------------------------------- talking
+# ---------------------------------------------------------------------------------------- talking
 
 SMALL = TalkingConfig(
     hold_out=0, batch=4, seconds=0.5, steps=4, shares=(("ravdess", 0.8), ("noise", 0.2))
@@ -307,11 +308,11 @@ def test_talking_trains_along_with_the_encoder_and_resumes(run):
     model = run.models().talking
     assert model.settings["steps"] == 8
     assert model.styles == ["ravdess_01"]
-    plain, own = (
+    default, trained = (
         load_models(device="cpu").encoder.network.state_dict(),
         model.encoder.network.state_dict(),
     )
-    changed = {name for name in plain if not np.allclose(plain[name], own[name])}
+    changed = {name for name in default if not np.allclose(default[name], trained[name])}
     assert changed and all(name.startswith(("blocks", "norm")) for name in changed)
     assert "blocks.0.out.weight" not in changed
     with pytest.raises(InputError, match="other settings"):
@@ -334,8 +335,8 @@ def test_talking_learns_a_mouth_that_follows_a_tone(run, corpus, fitted, face, f
     )
     train_talking(run, config)
     r = next(r for r in from_rest(fitted[1], face) if r.emotion == "neutral" and r.split == "dev")
-    found = run.models().talking.motion(open_audio(corpus / r.audio), r.capture.time)
-    assert pearson(found.lip_opening(face), r.capture.motion(face).lip_opening(face)) > 0.7
+    predicted = run.models().talking.motion(open_audio(corpus / r.audio), r.capture.time)
+    assert pearson(predicted.lip_opening(face), r.capture.motion(face).lip_opening(face)) > 0.7
 
 
 def test_held_out_clips_are_measured_in_the_log(run):
@@ -346,14 +347,15 @@ def test_held_out_clips_are_measured_in_the_log(run):
         hold_out=2,
         batch=1,
     )
-    seen = []
+    reported = []
     train_talking(
-        replace(run, progress=lambda what, done, total: seen.append((what, done, total))), config
+        replace(run, progress=lambda what, done, total: reported.append((what, done, total))),
+        config,
     )
     rows = list(csv.DictReader((run.out / "talking.log.csv").open()))
     assert [row["step"] for row in rows] == ["100"]
     assert float(rows[0]["position_mm2"]) > 0 and -1 <= float(rows[0]["ravdess_opening"]) <= 1
-    assert ("talking", 100, 100) in seen
+    assert ("talking", 100, 100) in reported
 
 
 def test_talking_starts_from_weights(run, tmp_path):
@@ -427,6 +429,14 @@ def test_options_make_configs():
     assert emotion_config(free, 0, False).corpora == ("java_sed",)
 
 
+def test_options_of_other_stages_are_refused():
+    TrainOptions(steps=3, hold_out=0).check("lips")
+    TrainOptions(paper=True, java_sed=True).check("all")
+    for options in (TrainOptions(paper=True), TrainOptions(hold_out=0)):
+        with pytest.raises(InputError, match=r"belongs to .*talking, not to emotion"):
+            options.check("emotion")
+
+
 def test_unusable_runs_are_refused(run, tmp_path):
     with pytest.raises(InputError, match="unknown stage"):
         train("voice", run)
@@ -441,7 +451,7 @@ def test_unusable_runs_are_refused(run, tmp_path):
         train("talking", replace(run, out=tmp_path / "file"))
 
 
-# --------------------------------------------------------------------------------------------------------------- speech
+# ----------------------------------------------------------------------------------------- speech
 
 
 @pytest.fixture
@@ -485,10 +495,8 @@ LIPS = LipsConfig(
 
 
 def test_the_speech_encoder_trains_and_resumes(run, spoken, made_up_teacher):
-    found = voices.read(spoken)
-    assert {u.text for u in found} == {
-        "hello there you"
-    }  # no sound that may not be used for any purpose
+    # Audio that may not be used for any purpose is left out.
+    assert {u.text for u in voices.read(spoken)} == {"hello there you"}
     train_speech(run, SPEECH)
     train_speech(replace(run, resume=True), replace(SPEECH, steps=3))
     settings = run.models().encoder.settings
@@ -499,10 +507,10 @@ def test_the_speech_encoder_trains_and_resumes(run, spoken, made_up_teacher):
         _ = run.models().talking  # the default one was trained on the default encoder's features
 
 
-def test_talking_learns_from_pseudo_labelled_sound(run, spoken, made_up_teacher):
+def test_talking_learns_from_pseudo_labelled_audio(run, spoken, made_up_teacher):
     prepare_audio(run, 0)
     metrics = train_lips(run, replace(LIPS, teachers=("tiny.en", "base", "base:1")))
-    assert metrics == {}  # nobody is held out
+    assert metrics == {}  # no speaker is held out
     assert len(list(run.pseudo_labels.glob("*.motion.npy"))) == 3
     config = replace(SMALL, shares=(("ravdess", 0.2), (PSEUDO_LABELLED, 0.8)))
     clips = [
@@ -521,7 +529,7 @@ def test_talking_learns_from_pseudo_labelled_sound(run, spoken, made_up_teacher)
         train_talking(run, config)
 
 
-def test_a_teacher_of_motion_learns_what_it_is_shown(run, spoken, face, made_up_teacher):
+def test_a_teacher_learns_a_mouth_that_follows_a_tone(run, spoken, face, made_up_teacher):
     config = replace(LIPS, steps=16, batch=8, learning_rate=3e-3, hold_out=2)
     assert train_lips(run, config)["ravdess_opening"] > 0.7
 
@@ -538,10 +546,10 @@ def test_free_corpora_keep_the_share_of_all():
     assert set(shares) == {"java_sed", "facegood", "noise", PSEUDO_LABELLED}
     everything = dict(TalkingConfig().shares)
     assert shares[PSEUDO_LABELLED] == everything[PSEUDO_LABELLED]
-    filmed = sum(
+    captured = sum(
         share for name, share in everything.items() if name not in ("noise", PSEUDO_LABELLED)
     )
-    assert shares["java_sed"] + shares["facegood"] == pytest.approx(filmed)
+    assert shares["java_sed"] + shares["facegood"] == pytest.approx(captured)
 
 
 def test_labels_close_the_lips_where_a_bilabial_is_spoken(face, tmp_path):
@@ -575,7 +583,9 @@ def test_a_share_of_the_people(fitted):
     assert {r.speaker for r in select_speakers(recordings, 0.5)} == {"ravdess_01"}
 
 
-def test_prepared_sound_is_believed_only_when_it_is_whole(run, spoken, made_up_teacher):
+def test_damaged_prepared_audio_is_refused_and_missing_shards_are_made(
+    run, spoken, made_up_teacher
+):
     prepare_audio(run, 0)
     folder = run.out / "speech"
     names = sorted(path.name for path in folder.iterdir())
@@ -614,7 +624,7 @@ def test_without_the_teacher_it_says_what_to_install(monkeypatch):
     assert "talkemo[teacher]" in caught.value.hint
 
 
-def test_long_sounds_are_encoded_in_pieces_like_short_ones(monkeypatch):
+def test_long_recordings_are_encoded_in_pieces_like_short_ones(monkeypatch):
     monkeypatch.setattr(teacher_stage, "LONGEST", 3200)
     monkeypatch.setattr(teacher_stage, "CONTEXT", 640)
     levels = [np.arange(320 * count, dtype=np.int16) for count in (3, 40, 0, 11)]
@@ -625,10 +635,10 @@ def test_long_sounds_are_encoded_in_pieces_like_short_ones(monkeypatch):
         np.testing.assert_allclose(features, wanted.reshape(features.shape), atol=1e-6)
 
 
-# ---------------------------------------------------------------------------------------------------- sound in training
+# ------------------------------------------------------------------------------ audio in training
 
 
-def test_sound_in_training_is_encoded_as_when_animating(example_speech):
+def test_audio_in_training_is_encoded_as_when_animating(example_speech):
     recording, filters = open_audio(example_speech), mel_filters()
     level = loud_level(recording, filters)
     rows = normalise(np.concatenate(list(mel_rows(recording, filters))), level)
@@ -669,28 +679,28 @@ def test_crops_of_several_rates_are_padded(example_speech):
         batch.target[0][batch.inside[0] == 0] == 0
     ).all()
     assert batch.style[:, 0].tolist() == [1, 1] and batch.mean.tolist() == [0.5, 0.5]
-    # A frame's time is on the clock of the sound: these samples count themselves.
+    # A frame's time is on the clock of the audio, whose samples here are their own numbers.
     for row, clip in enumerate(clips):
-        heard = (
+        sample_time = (
             batch.wave[row, int((batch.times[row, 0] * FEATURE_RATE + CONTEXT) * SAMPLES + 0.5)]
             * 32768
             / 16000
         )
-        assert np.abs(clip.time - float(heard)).min() < 1e-3
+        assert np.abs(clip.time - float(sample_time)).min() < 1e-3
 
 
-def test_augmented_sound_stays_in_place():
+def test_augmented_audio_stays_in_place():
     torch.manual_seed(0)
     wave = torch.zeros(16, 32000)
     wave[:, 16000:16400] = 0.5 * torch.sin(torch.arange(400) / 3)
     mel = mel_batch(augment(wave.clone()), vary=True)
     assert mel.shape == (16, 200, 80) and torch.isfinite(mel).all()
-    # Whatever room, line or noise: nothing is heard before it sounds, and it is loudest where it is.
+    # With any room, line or noise, the tone is loudest where it is, and not before.
     loudness = mel.mean(2)
     assert ((loudness.argmax(1) >= 98) & (loudness.argmax(1) <= 112)).float().mean() > 0.9
 
 
-def test_sound_of_one_row_can_be_augmented():
+def test_audio_of_one_row_can_be_augmented():
     torch.manual_seed(1)
     assert all(torch.isfinite(augment(torch.randn(1, 3200))).all() for _ in range(20))
 
@@ -705,7 +715,7 @@ def test_a_codec_keeps_time():
         assert abs(np.abs(coded).argmax() - 16400) < 700
 
 
-# -------------------------------------------------------------------------------------------------------------- emotion
+# ---------------------------------------------------------------------------------------- emotion
 
 TINY = EmotionConfig(iterations=6, batch=4, channels=16, blocks=1, classifier_steps=10)
 
@@ -731,9 +741,12 @@ def test_emotion_trains_and_resumes(run, face):
 
 def test_an_emotion_that_no_actor_shows_is_drawn_on_neutral_faces(run, face):
     frames, disgust = training_frames(run, ("ravdess",)), EMOTIONS.index("disgust")
-    kept = frames.emotion != disgust
+    is_other = frames.emotion != disgust
     fewer = replace(
-        frames, shapes=frames.shapes[kept], emotion=frames.emotion[kept], clip=frames.clip[kept]
+        frames,
+        shapes=frames.shapes[is_other],
+        emotion=frames.emotion[is_other],
+        clip=frames.clip[is_other],
     )
     drawn = {}
     for weight in (1.0, 0.0):
@@ -777,14 +790,14 @@ def test_the_generator_in_training_is_the_one_in_animation(face):
     )
     label = torch.from_numpy(np.stack([one_hot("happy")] * 2))
     in_training = MapGenerator(generator, residual_rows(face)[0])
-    picture = torch.from_numpy(shapes @ face.shape_coordinates) @ generator.picture
+    image = torch.from_numpy(shapes @ face.shape_coordinates) @ generator.picture
     with torch.inference_mode():
-        coordinates = generator(picture.view(2, 3, 32, 32), label)
+        coordinates = generator(image.view(2, 3, 32, 32), label)
         wanted = (coordinates @ in_training.rows.flatten(1)).view(2, 3, TRAINED_SIZE, TRAINED_SIZE)
         torch.testing.assert_close(in_training(maps, label), wanted, atol=1e-4, rtol=1e-3)
 
 
-def test_a_sheet_to_look_at(run, face, tmp_path):
+def test_a_sample_sheet(run, face, tmp_path):
     import imageio.v3 as imageio
 
     model = EmotionModel(new_generator(face, 16, 1), face, {})
@@ -792,7 +805,7 @@ def test_a_sheet_to_look_at(run, face, tmp_path):
     assert imageio.imread(tmp_path / "sheet.png").shape == (5 * 176, 9 * 160, 3)
 
 
-def test_classifiers_are_kept_if_they_come_from_the_same(run, face):
+def test_classifiers_that_are_up_to_date_are_kept(run, face):
     frames = training_frames(run, ("ravdess",))
     written = lambda run, config: train_classifiers(face, frames, run, config).stat().st_mtime_ns
     first = written(run, TINY)
@@ -803,7 +816,20 @@ def test_classifiers_are_kept_if_they_come_from_the_same(run, face):
     assert not list(run.out.glob("*checkpoint*"))
 
 
-# ---------------------------------------------------------------------------------------------------------- checkpoints
+# ---------------------------------------------------------------------- artefacts and checkpoints
+
+
+@pytest.mark.parametrize("name", ["folder", "file.mp4"])
+def test_an_artefact_is_missing_stale_or_up_to_date(tmp_path, name):
+    path = tmp_path / name
+    artefact = Artefact(path, "made from this")
+    assert artefact.state is State.MISSING
+    if path.suffix:
+        path.write_bytes(b"video")
+        assert artefact.state is State.MISSING  # without a fingerprint
+    artefact.sign()
+    assert artefact.state is State.UP_TO_DATE
+    assert replace(artefact, fingerprint="made from that").state is State.STALE
 
 
 def small_loop(run: Run, losses: MeanLosses | None = None) -> Loop:
@@ -937,9 +963,11 @@ def test_asked_to_end_a_training_keeps_its_last_step(run, ends_by_exception, mon
     train_talking(replace(run, resume=True), SMALL)
     whole = replace(run, out=tmp_path / "whole")
     train_talking(whole, SMALL)
-    found, wanted = (tensors_of(r.out / "talking.safetensors", "talking") for r in (run, whole))
-    for name, tensor in wanted.items():
-        np.testing.assert_array_equal(found[name], tensor)
+    resumed, uninterrupted = (
+        tensors_of(r.out / "talking.safetensors", "talking") for r in (run, whole)
+    )
+    for name, tensor in uninterrupted.items():
+        np.testing.assert_array_equal(resumed[name], tensor)
     assert (run.out / "talking.log.csv").read_text() == (whole.out / "talking.log.csv").read_text()
 
 
@@ -956,7 +984,7 @@ def test_a_second_signal_does_not_wait(ends_by_exception):
         os.kill(os.getpid(), signal.SIGINT)
 
 
-# -------------------------------------------------------------------------------------------------------------- devices
+# ---------------------------------------------------------------------------------------- devices
 
 
 def test_means_of_losses():
@@ -1059,7 +1087,7 @@ def test_training_names_the_device_of_every_tensor(file):
 
 
 def test_a_run_is_json_in_its_checkpoint(run):
-    """What a training must be resumed with is kept as text."""
+    """The settings that a training must be resumed with are JSON."""
     train_talking(run, replace(PAPER_TALKING_CONFIG, shares=(("ravdess", 1.0),), steps=1))
     _, settings = load_weights(run.out / "talking.checkpoint.safetensors", "checkpoint")
     assert settings["config"]["start"] is None and json.loads(json.dumps(settings)) == settings

@@ -70,7 +70,9 @@ def table1(
             errors = []
             for seed in range(seeds):
                 config = replace(paper, mouth=mouth, seed=seed)
-                talking.train_on_data(material, labelled(run, f"{name} weights, seed {seed}"), config)
+                talking.train_on_data(
+                    material, labelled(run, f"{name} weights, seed {seed}"), config
+                )
                 errors.append(_errors(run.models().talking, data, measured))
             rows += [_row(name, mask, errors) for mask in MASKS]
     return {

@@ -69,7 +69,9 @@ def table2(
             emotion.train_classifiers(face, frames, run, usual)
             for name, weight in zip(found, (usual.augmentation, 0.0)):
                 config = replace(usual, augmentation=weight, seed=seed)
-                emotion.train_stargan(face, frames, labelled(run, f"{name}, {seed + 1} of {seeds}"), config)
+                emotion.train_stargan(
+                    face, frames, labelled(run, f"{name}, {seed + 1} of {seeds}"), config
+                )
                 trained = run.models()
                 classifier, classes = trained.classifier("four")
                 real = list(_real_faces(face, dev, weight))

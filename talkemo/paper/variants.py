@@ -152,7 +152,12 @@ def variant_run(
 def trained_talking(run: Run, steps: int | None, **changes: Any) -> TalkingModel:
     """The paper's own talking model with other settings, such as mouth=0.0 for constant weights."""
     talking.train_talking(
-        run, replace(talking.PAPER_TALKING_CONFIG, steps=steps or talking.PAPER_TALKING_CONFIG.steps, **changes)
+        run,
+        replace(
+            talking.PAPER_TALKING_CONFIG,
+            steps=steps or talking.PAPER_TALKING_CONFIG.steps,
+            **changes,
+        ),
     )
     return run.models().talking
 
