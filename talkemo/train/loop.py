@@ -160,8 +160,8 @@ class Loop:
         self.deadline = time.monotonic() + 60 * run.max_minutes if run.max_minutes else float("inf")
         self.path, self.log = checkpoint_path(run, name), TrainingLog(run, name)
         self._rates = {
-            optimiser: [group["lr"] for group in optimisers[optimiser].param_groups]
-            for optimiser in optimisers
+            name: [group["lr"] for group in optimiser.param_groups]
+            for name, optimiser in optimisers.items()
         }
         self._timer = CheckpointTimer()
         self._signals = WaitingSignals()
