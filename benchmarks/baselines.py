@@ -185,8 +185,8 @@ def emotions_table(data: Path, cache: Path, run: Path, models: Models, steps: in
     )
     shown = before.displacement(face)
     mean_of = lambda name: frames.shapes[frames.emotion == EMOTIONS.index(name)].mean(0)
-    emotion.fit(face, frames, start("map"), usual)
-    emotion.fit(face, frames, start("unaugmented"), replace(usual, augmentation=0.0))
+    emotion.train_stargan(face, frames, start("map"), usual)
+    emotion.train_stargan(face, frames, start("unaugmented"), replace(usual, augmentation=0.0))
     points = trained_pointnet(face, frames, start("pointnet"), usual)
     transferred = lambda model, name: model.transfer(before, one_hot(name)).displacement(face)
     generators: dict[str, Callable[[str], np.ndarray]] = {

@@ -22,7 +22,7 @@ from talkemo.data.captures import FittedRecording, load_captures
 from talkemo.data.rest_relative import relative_to_rest
 from talkemo.evaluation.metrics import mouth_opening, mouth_width, pearson
 from talkemo.networks.speech_encoder import FEATURE_RATE, SILENCE_MARGIN_FEATURES
-from talkemo.train.lips import some_people
+from talkemo.train.lips import select_speakers
 from talkemo.train.material import held_out
 
 CORPORA = ("talking", "arabic_news", "java_sed")
@@ -62,7 +62,7 @@ def main() -> None:
     tested = [(r.corpus, rows(r), wanted(r)) for r in held]
     known = {r.name: (rows(r), wanted(r)) for r in others}
     for share in SHARES:
-        chosen = some_people(others, share)
+        chosen = select_speakers(others, share)
         x = np.concatenate([known[r.name][0] for r in chosen])
         target = np.concatenate(
             [(y - y.mean(0)) / (y.std(0) + 1e-6) for _, y in (known[r.name] for r in chosen)]

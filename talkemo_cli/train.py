@@ -100,24 +100,24 @@ def _train(stage: TrainingStage, run: Run, options: TrainOptions, seed: int) -> 
     from talkemo.train.stages import train_all
 
     with console.progress(stage.value) as update:
-        if run.together.is_main:
+        if run.processes.is_main:
             run = replace(run, progress=lambda what, done, total: update(done, total, what))
         if stage is TrainingStage.all:
-            results = train_all(run, seed=seed, options=vars(options))
+            results = train_all(run, seed=seed, options=options)
         else:
-            metrics = train_stage(stage.value, run, seed=seed, options=vars(options))
+            metrics = train_stage(stage.value, run, seed=seed, options=options)
             results = {stage.value: metrics}
-    if run.together.is_main:
+    if run.processes.is_main:
         console.result(results)
 
 
 def _warn(run: Run) -> None:
     """Report packages that are not installed, and processes that were not started."""
-    if run.together.is_main and not (find_spec("tensorboard") and find_spec("matplotlib")):
+    if run.processes.is_main and not (find_spec("tensorboard") and find_spec("matplotlib")):
         console.message(
             "no TensorBoard files or plots of curves are written: pip install 'talkemo[log]'"
         )
-    if run.together.count == 1 and any(name.startswith("ACCELERATE_") for name in os.environ):
+    if run.processes.count == 1 and any(name.startswith("ACCELERATE_") for name in os.environ):
         console.message(
             "one process trains; accelerate launch starts several by --multi_gpu, on CPUs too"
         )

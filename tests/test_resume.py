@@ -1,6 +1,6 @@
-"""Trainings and reconstructions that are killed at random moments go on, and end in what an uninterrupted one gives.
+"""Trainings and reconstructions that are killed at random moments resume with the same result.
 
-TALKEMO_KILLS says how often each of them is killed, once if it is not set.
+TALKEMO_KILLS is how often each of them is killed, by default once.
 """
 
 import csv
@@ -21,7 +21,7 @@ from made_up import MadeUpTeacher, made_up_whisper
 
 from talkemo import InputError, TalkemoError, load_models
 from talkemo.compute import workers
-from talkemo.train import curves, record, stages
+from talkemo.train import checkpoint, record, stages, training_log
 from talkemo.train import emotion as emotion_stage
 from talkemo.train import face as face_stage
 from talkemo.train import lips as lips_stage
@@ -33,9 +33,9 @@ from talkemo.weights.files import load_weights
 from talkemo.weights.registry import read_registry
 
 KILLS = int(os.environ.get("TALKEMO_KILLS", "1"))
-BEFORE_CHECKPOINTS = 0.02  # s: checkpoints are written every few steps
-ENDS_WITHIN = 20.0  # s in which the workers of a killed process have ended
-# A server that has loaded all that is heavy forks the processes that are killed: they start in a moment.
+SHORT_INTERVAL_S = 0.02  # checkpoints are written every few steps
+WORKER_END_LIMIT_S = 20.0  # in which the workers of a killed process have to end
+# A server with all heavy imports forks the processes that are killed, so they start at once.
 CONTEXT = multiprocessing.get_context("forkserver")
 CONTEXT.set_forkserver_preload(
     [
@@ -65,73 +65,75 @@ EMOTION = emotion_stage.EmotionConfig(
 )
 
 
-# ------------------------------------------------------------------------------------- what the killed processes do
+# ------------------------------------------------------------------- what the killed processes do
 
 
-def often(run: Run) -> Run:
+def with_short_intervals(run: Run) -> Run:
     """A run that resumes, with checkpoints, logs and weights every few steps."""
-    loops.FIRST_CHECKPOINT = loops.CHECKPOINT_EVERY = BEFORE_CHECKPOINTS
-    loops.CHECKPOINT_SHARE = 0.5
+    checkpoint.FIRST_CHECKPOINT_S = checkpoint.CHECKPOINT_INTERVAL_S = SHORT_INTERVAL_S
+    checkpoint.MAX_CHECKPOINT_SHARE = 0.5
     talking_stage.NOISE_CLIPS = 3
-    emotion_stage.SHEET_ROWS = 1
-    for stage in (talking_stage, speech_stage, emotion_stage):
-        stage.LOG_EVERY, stage.SAVE_EVERY = 3, 5
-    lips_stage.LOG_EVERY = lips_stage.CHECK_EVERY = talking_stage.CHECK_EVERY = 3
+    emotion_stage.SAMPLE_SHEET_ROWS = 1
+    intervals = loops.Intervals(progress=3, log=3, weights=5)
+    speech_stage.SPEECH_INTERVALS = emotion_stage.EMOTION_INTERVALS = intervals
+    talking_stage.TALKING_INTERVALS = replace(intervals, log_last_step=True)
+    talking_stage.HELD_OUT_LOG_STEPS = 3
+    lips_stage.LIPS_INTERVALS = loops.Intervals(progress=3, log=3)
     return replace(run, resume=True)
 
 
 def train_talking(run: Run) -> None:
-    talking_stage.train_talking(often(run), TALKING)
+    talking_stage.train_talking(with_short_intervals(run), TALKING)
 
 
 def train_speech_and_lips(run: Run) -> None:
     with_made_up_teachers()
-    speech_stage.train_speech(often(run), SPEECH)
-    lips_stage.train_lips(often(run), LIPS)
+    speech_stage.train_speech(with_short_intervals(run), SPEECH)
+    lips_stage.train_lips(with_short_intervals(run), LIPS)
 
 
 def with_made_up_teachers() -> None:
     speech_stage.load_teacher, lips_stage.load_teacher = made_up_whisper, MadeUpTeacher
-    speech_stage.FUTURE = (8,)
+    speech_stage.ATTENTION_FUTURE_FEATURES = (8,)
     speech_stage.teacher_files = lips_stage.teacher_files = lambda name: []
     workers.get_context = lambda _: multiprocessing.get_context("fork")
 
 
 def default_face(run: Run, config: face_stage.FaceConfig) -> dict:
-    """In the place of a minute's work, the face that is there."""
+    """Save the bundled face instead of computing one, which takes a minute."""
     return {"weights": str(run.save("face", *load_models(device="cpu").load("face")))}
 
 
 def train_everything(
     run: Run, killed_after: str | None = None, killed_in: str | None = None
 ) -> None:
-    """All stages in little. killed_after: the stage at whose end, killed_in: the training in which the process is killed"""
+    """Train small networks in all stages; die at the end of a stage or in a training."""
     with_made_up_teachers()
     stages.teacher_files, face_stage.train_face = (lambda name: []), default_face
     small = {"speech": SPEECH, "lips": LIPS, "talking": TALKING, "emotion": EMOTION}
     for name, config in small.items():
-        stages.STAGES[name] = replace(
-            stages.STAGES[name], configure=lambda seed, options, own=config: own
+        stages.TRAINING_STAGES[name] = replace(
+            stages.TRAINING_STAGES[name], configure=lambda *_, own=config: own
         )
 
-    def die_where_curves_are_drawn(run: Run, stage: str, trainings: list[str]) -> None:
+    def die_where_logs_are_plotted(run: Run, stage: str, trainings: list[str]) -> None:
         if stage == killed_after:
             os.kill(os.getpid(), signal.SIGKILL)
 
-    curves.draw = die_where_curves_are_drawn
+    training_log.plot_logs = die_where_logs_are_plotted
     end_step = loops.Loop.end_step
 
     def end_step_and_die(loop: loops.Loop) -> None:
         end_step(loop)
-        if loop.stage == killed_in and loop.step == 4:
+        if loop.name == killed_in and loop.step == 4:
             os.kill(os.getpid(), signal.SIGKILL)
 
     loops.Loop.end_step = end_step_and_die
-    stages.train_all(often(run))
+    stages.train_all(with_short_intervals(run))
 
 
 def train_emotion(run: Run) -> None:
-    emotion_stage.train_emotion(often(run), EMOTION)
+    emotion_stage.train_emotion(with_short_intervals(run), EMOTION)
 
 
 def reconstruct(run: Run) -> None:
@@ -140,11 +142,11 @@ def reconstruct(run: Run) -> None:
     reconstruct_corpus(run.data / "ravdess", run.out, load_models(device="cpu"), jobs=2)
 
 
-# ------------------------------------------------------------------------------------------------------------ killing
+# ---------------------------------------------------------------------------------------- killing
 
 
 def survives(task, run, seconds: float | None) -> bool:
-    """Whether a process that does a task ends well before it is killed, after some seconds."""
+    """Run a task in a process; return whether it ended before it was killed after some seconds."""
     process = CONTEXT.Process(target=task, args=(run,))
     process.start()
     process.join(seconds)
@@ -153,9 +155,9 @@ def survives(task, run, seconds: float | None) -> bool:
         os.kill(process.pid, signal.SIGKILL)
     process.join()
     assert process.exitcode in (0, -signal.SIGKILL)
-    limit = time.monotonic() + ENDS_WITHIN
+    limit = time.monotonic() + WORKER_END_LIMIT_S
     while left := [pid for pid in children if is_running(pid)]:
-        assert time.monotonic() < limit, f"{left} wait for work that nobody gives them"
+        assert time.monotonic() < limit, f"{left} still wait for work"
         time.sleep(0.05)
     return process.exitcode == 0
 
@@ -176,11 +178,11 @@ def is_running(pid: int) -> bool:
         return False
 
 
-def kill_often(task, run: Run, kept, check) -> None:
-    """Kill processes at random moments, each time up to four of one training, and check what they end in.
+def kill_often(task, run: Run, done_in, check) -> None:
+    """Kill processes at random moments, up to four in a training, and check the result.
 
-    kept(folder): what has been done so far, name → number, of which a later process loses nothing
-    check(folder of the uninterrupted run, folder of the killed one)
+    done_in(folder) returns numbers by name that may only grow; check(whole, killed) compares the
+    folder of an uninterrupted run with that of the killed one.
     """
     rng = np.random.default_rng(11)
     start = time.monotonic()
@@ -188,42 +190,43 @@ def kill_often(task, run: Run, kept, check) -> None:
     whole = time.monotonic() - start
     kills = trainings = resumed = 0
     while kills < KILLS:
-        own, before = replace(run, out=run.out / f"killed-{trainings}"), {}
+        killed, before = replace(run, out=run.out / f"killed-{trainings}"), {}
         trainings += 1
         for _ in range(min(int(rng.integers(1, 5)), KILLS - kills)):
             start = time.monotonic()
-            if survives(task, own, rng.uniform(0.0, 0.9) * whole):
+            if survives(task, killed, rng.uniform(0.0, 0.9) * whole):
                 whole = min(whole, time.monotonic() - start) if not before else whole
                 break
             kills += 1
-            now = kept(own.out)
+            now = done_in(killed.out)
             assert all(now[name] >= number for name, number in before.items() if name in now)
             before = now
             resumed += bool(now)
-        assert survives(task, own, None)
-        check(run.out / "whole", own.out)
+        assert survives(task, killed, None)
+        check(run.out / "whole", killed.out)
     print(
-        f"{task.__name__}: {kills} kills of {trainings} trainings of {whole:.1f} s, {resumed} left something to go on"
+        f"{task.__name__}: {kills} kills of {trainings} trainings of {whole:.1f} s, "
+        f"{resumed} could be resumed"
     )
 
 
 def steps(out: Path) -> dict[str, int]:
     """The steps of a folder's checkpoints."""
-    found = out.glob("*.checkpoint.safetensors")
-    return {path.name: load_weights(path, "checkpoint")[1]["step"] for path in found}
+    checkpoints = out.glob("*.checkpoint.safetensors")
+    return {path.name: load_weights(path, "checkpoint")[1]["step"] for path in checkpoints}
 
 
 def same_weights(stages):
-    """A check that two folders have the same weights, to the bit, and the same logs."""
+    """Return a check that two folders have the same weights, to the bit, and the same logs."""
 
     def check(whole: Path, killed: Path) -> None:
         for stage in stages:
-            wanted, settings = load_weights(whole / f"{stage}.safetensors", stage)
-            found, own = load_weights(killed / f"{stage}.safetensors", stage)
-            assert settings == own
-            assert set(found) == set(wanted)
-            for name, tensor in wanted.items():
-                assert tensor.tobytes() == found[name].tobytes(), f"{stage}: {name}"
+            expected, expected_settings = load_weights(whole / f"{stage}.safetensors", stage)
+            tensors, settings = load_weights(killed / f"{stage}.safetensors", stage)
+            assert settings == expected_settings
+            assert set(tensors) == set(expected)
+            for name, tensor in expected.items():
+                assert tensor.tobytes() == tensors[name].tobytes(), f"{stage}: {name}"
         names = lambda folder: {
             path.name for path in folder.iterdir() if not path.name.startswith(".")
         }
@@ -243,7 +246,7 @@ def assert_same_arrays(first: Path, second: Path) -> None:
 
 @pytest.fixture(scope="module", autouse=True)
 def server():
-    """The server has started, so that it does not count as work of the first process."""
+    """Start the server before the first process is timed."""
     assert survives(time.sleep, 0.0, None)
 
 
@@ -264,7 +267,7 @@ def people(corpus, tmp_path_factory) -> Path:
 
 @pytest.fixture(scope="module")
 def everything(spoken_corpus, tmp_path_factory) -> Run:
-    """All stages, trained without a stop."""
+    """A run of all stages without interruption."""
     data, out = tmp_path_factory.mktemp("everything"), tmp_path_factory.mktemp("whole")
     shutil.copytree(spoken_corpus, data, symlinks=True, dirs_exist_ok=True)
     run = Run(data, out, device="cpu")
@@ -277,7 +280,7 @@ def run(corpus, fitted, tmp_path) -> Run:
     return Run(corpus, tmp_path, device="cpu", captures_folder=fitted[0] / "captures")
 
 
-# -------------------------------------------------------------------------------------------------- killed and resumed
+# ----------------------------------------------------------------------------- killed and resumed
 
 
 def test_the_talking_model(run):
@@ -306,10 +309,12 @@ def test_the_speech_encoder_and_the_teachers_of_motion(run, spoken_corpus):
 
 def test_captures_of_a_corpus(people, tmp_path):
     def times(out):
-        """When the files of people were written; none is written twice."""
-        found = {path: path.stat().st_mtime_ns for path in (out / "ravdess.partial").glob("*.npz")}
-        assert all(written.setdefault(path, then) == then for path, then in found.items())
-        return {path.name: 1 for path in found if not path.name.startswith(".")}
+        """Return the finished people, and check that no file is written twice."""
+        paths = list((out / "ravdess.partial").glob("*.npz"))
+        for path in paths:
+            time_ns = path.stat().st_mtime_ns
+            assert written.setdefault(path, time_ns) == time_ns
+        return {path.name: 1 for path in paths if not path.name.startswith(".")}
 
     def check(whole, killed):
         assert_same_arrays(whole / "ravdess.npz", killed / "ravdess.npz")
@@ -323,36 +328,38 @@ def test_captures_of_a_corpus(people, tmp_path):
 
 def test_all_stages_when_killed_at_the_end_of_each(everything, tmp_path):
     whole, killed = everything.out, tmp_path / "killed"
-    own = replace(everything, out=killed)
-    for stage in stages.STAGES:
-        assert not survives(partial(train_everything, killed_after=stage), own, None)
-    assert survives(train_everything, own, None)
+    resumed = replace(everything, out=killed)
+    for stage in stages.TRAINING_STAGES:
+        assert not survives(partial(train_everything, killed_after=stage), resumed, None)
+    assert survives(train_everything, resumed, None)
     same_weights(["face", "speech", "talking", "emotion", "discriminator", "classifier"])(
         whole, killed
     )
     assert_same_arrays(whole / "captures" / "ravdess.npz", killed / "captures" / "ravdess.npz")
-    for stage in stages.STAGES:
-        kept = [json.loads((folder / f"{stage}.json").read_text()) for folder in (whole, killed)]
-        assert all(record["state"] == "done" and record["minutes"] >= 0 for record in kept)
+    for stage in stages.TRAINING_STAGES:
+        records = [json.loads((folder / f"{stage}.json").read_text()) for folder in (whole, killed)]
+        assert all(record["state"] == "done" and record["minutes"] >= 0 for record in records)
         for name in ("settings", "sources", "results", "metrics", "commit"):
-            assert kept[0][name] == kept[1][name]
+            assert records[0][name] == records[1][name]
     registry = read_registry(killed / "registry.toml")
     assert registry["talking"].data.startswith("ravdess ") and registry["talking"].seed == 0
 
 
-def test_a_stage_is_done_again_where_what_it_comes_from_has_changed(everything, tmp_path):
+def test_stale_stages_are_made_anew(everything, tmp_path):
     data = tmp_path / "data"
     run = replace(everything, data=data, out=tmp_path / "out")
     shutil.copytree(everything.data, data, symlinks=True)
     shutil.copytree(everything.out, run.out)
-    written = {stage: (run.out / f"{stage}.json").stat().st_mtime_ns for stage in stages.STAGES}
+    written = {
+        stage: (run.out / f"{stage}.json").stat().st_mtime_ns for stage in stages.TRAINING_STAGES
+    }
     changed = lambda: {
         s for s, then in written.items() if (run.out / f"{s}.json").stat().st_mtime_ns != then
     }
     assert survives(train_everything, run, None) and changed() == set()
     (run.out / "classifier.safetensors").unlink()
     soundfile.write(data / "speech" / "a.flac", 0.1 * np.sin(np.arange(30000) / 70), 16000)
-    # What is killed while it is made anew takes nothing over from before.
+    # A stage that is killed while it is made anew takes nothing over from before.
     assert not survives(partial(train_everything, killed_in="lips-0"), run, None)
     assert survives(train_everything, run, None)
     assert changed() == {"speech", "lips", "talking", "emotion"}
@@ -363,17 +370,19 @@ def test_a_stage_is_done_again_where_what_it_comes_from_has_changed(everything, 
         assert path.read_bytes() == (run.out / "lips" / path.name).read_bytes()
 
 
-def test_a_run_is_not_begun_anew_unasked(everything):
+def test_a_run_is_not_overwritten_without_resume(everything):
     before = {path: path.stat().st_mtime_ns for path in everything.out.rglob("*")}
     with pytest.raises(InputError, match="there is a run in it"):
         stages.train_all(everything)
     assert {path: path.stat().st_mtime_ns for path in everything.out.rglob("*")} == before
 
 
-def test_a_run_is_not_lost_by_other_settings(run, monkeypatch):
+def test_other_settings_do_not_overwrite_a_run(run, monkeypatch):
     def configured(config):
         monkeypatch.setitem(
-            stages.STAGES, "talking", replace(stages.STAGES["talking"], configure=lambda *_: config)
+            stages.TRAINING_STAGES,
+            "talking",
+            replace(stages.TRAINING_STAGES["talking"], configure=lambda *_: config),
         )
 
     monkeypatch.setattr(talking_stage, "NOISE_CLIPS", 3)
@@ -393,8 +402,8 @@ def test_a_run_is_not_lost_by_other_settings(run, monkeypatch):
         rows = list(csv.DictReader(file))
     board = event_accumulator.EventAccumulator(str(run.out / "tensorboard" / "talking")).Reload()
     for name in set(rows[0]) - {"step"}:
-        told = [(event.step, event.value) for event in board.Scalars(name)]
-        assert told == [
+        scalars = [(event.step, event.value) for event in board.Scalars(name)]
+        assert scalars == [
             (int(row["step"]), pytest.approx(float(row[name]), rel=1e-4)) for row in rows
         ]
     configured(replace(TALKING, mouth=1.0))
@@ -405,20 +414,20 @@ def test_a_run_is_not_lost_by_other_settings(run, monkeypatch):
 
 
 def test_a_record_has_the_time_of_a_process_that_was_killed(run, monkeypatch):
-    monkeypatch.setattr(record, "WRITE_EVERY", 0.02)
+    monkeypatch.setattr(record, "RECORD_INTERVAL_S", 0.02)
     run, path = replace(run, resume=True), run.out / "talking.json"
-    with record.Record(run, "talking", {}, {"data": {}}).kept():
+    with record.Record(run, "talking", {}, {"data": {}}).measuring():
         time.sleep(0.9)
         left = path.read_text()  # by a kill at this moment
     assert json.loads(left)["minutes"] >= 0.01 and json.loads(left)["peak_memory_mb"] > 10
     path.write_text(left)
-    with record.Record(run, "talking", {}, {"data": {}}).kept():
+    with record.Record(run, "talking", {}, {"data": {}}).measuring():
         assert json.loads(path.read_text())["minutes"] >= 0.01
         time.sleep(0.9)
     assert json.loads(path.read_text())["minutes"] >= 0.02
 
 
-# ------------------------------------------------------------------------------------------------------------- workers
+# ---------------------------------------------------------------------------------------- workers
 
 
 def end_itself(number: int) -> None:
@@ -434,12 +443,12 @@ def test_a_worker_that_is_killed_is_not_waited_for():
         list(pool.map(end_itself, [1, 2]))
 
 
-def test_what_a_worker_refuses_reaches_the_user():
+def test_an_error_in_a_worker_reaches_the_user():
     with pytest.raises(InputError, match="1: refused"), workers.worker_pool(1) as pool:
         list(pool.map(refuse, [1]))
 
 
-def test_workers_end_with_what_is_interrupted():
+def test_workers_end_when_their_caller_is_interrupted():
     start = time.monotonic()
     with pytest.raises(KeyboardInterrupt), workers.worker_pool(1) as pool:
         pool.submit(time.sleep, 60)

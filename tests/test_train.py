@@ -1,4 +1,4 @@
-"""Every stage trains, resumes, starts from weights and writes weights that load, on a made-up corpus of a few seconds."""
+"""Every stage trains, resumes, starts from weights and writes weights that load, on made-up data."""
 
 import ast
 import csv
@@ -31,6 +31,7 @@ from talkemo.data.rest_relative import relative_to_rest
 from talkemo.data.sound import augment, mel_batch, through_codec
 from talkemo.evaluation.metrics import mouth_opening, pearson
 from talkemo.expression.emotions import EMOTIONS, one_hot
+from talkemo.files.artefact import Artefact, State
 from talkemo.networks.emotion import FLOAT32_TENSORS, EmotionModel
 from talkemo.networks.judges import DISCRIMINATOR_MAP_SIZE
 from talkemo.networks.speech_encoder import FEATURE_RATE, SAMPLES_PER_FEATURE
@@ -40,6 +41,11 @@ from talkemo.train import speech as speech_stage
 from talkemo.train import stages
 from talkemo.train import talking as talking_stage
 from talkemo.train import teacher as teacher_stage
+from talkemo.train.checkpoint import (
+    CHECKPOINT_INTERVAL_S,
+    FIRST_CHECKPOINT_S,
+    CheckpointTimer,
+)
 from talkemo.train.emotion import (
     EmotionConfig,
     FrameSampler,
@@ -55,43 +61,37 @@ from talkemo.train.lips import (
     closing_direction,
     known_closures,
     lips_config,
-    some_people,
+    select_speakers,
     train_lips,
 )
-from talkemo.train.loop import (
-    CHECKPOINT_EVERY,
-    FIRST_CHECKPOINT,
-    Latest,
-    Loop,
-    Means,
-    Schedule,
-    WaitingSignals,
-    half_precision,
-)
+from talkemo.train.loop import Intervals, Loop, WaitingSignals, half_precision
 from talkemo.train.maps import MapGenerator, map_basis, new_generator, residual_rows
 from talkemo.train.material import CONTEXT, PSEUDO_LABELLED, Clip, make_batch
 from talkemo.train.objective import Objective, position_matrix
+from talkemo.train.options import TrainOptions
+from talkemo.train.prepared_audio import load_prepared_audio, prepare_audio
 from talkemo.train.run import Run
 from talkemo.train.speech import SpeechConfig, train_speech
 from talkemo.train.stages import train
 from talkemo.train.talking import (
-    PAPER,
+    PAPER_TALKING_CONFIG,
     TalkingConfig,
     free_shares,
-    gather,
-    interpolation,
+    gather_training_data,
+    interpolation_matrices,
     start_network,
     talking_config,
     train_talking,
 )
 from talkemo.train.teacher import load_teacher, padded_features
+from talkemo.train.training_log import LastLosses, MeanLosses
 from talkemo.weights.files import load_weights, save_weights
 from talkemo.weights.registry import read_registry
 
 
 @pytest.fixture
 def run(corpus, fitted, tmp_path) -> Run:
-    """A training on the made-up corpus into a folder of its own."""
+    """A run on the made-up corpus that writes to a new folder."""
     return Run(corpus, tmp_path / "out", device="cpu", captures_folder=fitted[0] / "captures")
 
 
@@ -99,7 +99,7 @@ def tensors_of(path, stage):
     return load_weights(path, stage)[0]
 
 
-# ------------------------------------------------------------------------------------------------------------- corpora
+# ---------------------------------------------------------------------------------------- corpora
 
 
 def test_reader(corpus):
@@ -165,8 +165,7 @@ def test_a_tracked_corpus_has_its_clips_speakers_and_splits(tmp_path):
     assert np.isnan(b.landmarks[1]).all() and not np.isnan(b.landmarks[0]).any()
     np.testing.assert_allclose(c.time, time[4:])
     assert (
-        c.mesh_ids.tolist() == index.tolist()
-        and c.audio == tmp_path / "talking" / "audio" / "c.ogg"
+        c.points.tolist() == index.tolist() and c.audio == tmp_path / "talking" / "audio" / "c.ogg"
     )
     assert [r.split for r in corpora.read_corpus("grid_s1", tmp_path)] == [
         "dev",
@@ -219,29 +218,29 @@ def test_captures_file_round_trip(fitted, face, tmp_path):
 
 def test_a_person_is_fitted_again_if_anything_changed(corpus, face, tmp_path):
     models, path = load_models(device="cpu"), tmp_path / "out" / "ravdess.npz"
-    kept = captures.finished_people(path)
-    first = captures.fit_corpus("ravdess", corpus, models, finished=kept)
+    finished = captures.finished_people(path)
+    first = captures.fit_corpus("ravdess", corpus, models, finished=finished)
     assert (
-        len(list(kept.folder.glob("*.captures.npz"))) == 2
+        len(list(finished.folder.glob("*.captures.npz"))) == 2
     )  # the offset is of the training split's only
-    assert [path.name[:11] for path in kept.folder.glob("*.offset.npz")] == ["ravdess_01-"]
-    next(kept.folder.glob("ravdess_01-*.captures.npz")).write_bytes(b"junk")
+    assert [path.name[:11] for path in finished.folder.glob("*.offset.npz")] == ["ravdess_01-"]
+    next(finished.folder.glob("ravdess_01-*.captures.npz")).write_bytes(b"junk")
     copy = tmp_path / "data"
     shutil.copytree(corpus / "ravdess" / "landmarks", copy / "ravdess" / "landmarks")
     with np.load(copy / "ravdess" / "landmarks" / "Actor_20.npz") as trials:
         np.savez(copy / "ravdess" / "landmarks" / "Actor_20.npz", **dict(list(trials.items())[:3]))
-    seen = []
-    report = lambda done, total: seen.append((done, total))
-    again = captures.fit_corpus("ravdess", copy, models, progress=report, finished=kept)
-    assert seen == [(8, 11), (11, 11)]
+    reported = []
+    report = lambda done, total: reported.append((done, total))
+    again = captures.fit_corpus("ravdess", copy, models, progress=report, finished=finished)
+    assert reported == [(8, 11), (11, 11)]
     assert [r.name for r in again] == [r.name for r in first[:11]]
     for a, b in zip(again[:8], first):
         np.testing.assert_array_equal(a.capture.shapes, b.capture.shapes)
-    captures.fit_corpus("ravdess", copy, models, progress=report, finished=kept)
-    assert seen[2:] == [(11, 11)]  # nobody is left to fit
-    (kept.folder / "mine.txt").write_text("")
-    kept.remove()
-    assert [file.name for file in kept.folder.iterdir()] == ["mine.txt"]
+    captures.fit_corpus("ravdess", copy, models, progress=report, finished=finished)
+    assert reported[2:] == [(11, 11)]  # all are fitted
+    (finished.folder / "mine.txt").write_text("")
+    finished.remove()
+    assert [file.name for file in finished.folder.iterdir()] == ["mine.txt"]
 
 
 def test_where_people_are_kept_no_link_is_followed(corpus, tmp_path):
@@ -254,7 +253,7 @@ def test_where_people_are_kept_no_link_is_followed(corpus, tmp_path):
     assert not list((tmp_path / "elsewhere").iterdir())
 
 
-# -------------------------------------------------------------------------------------------------------- the objective
+# ---------------------------------------------------------------------------------- the objective
 
 
 def test_the_objective_is_a_distance_over_all_vertices(face):
@@ -299,7 +298,7 @@ def test_lips_that_should_be_closed_cost_more(face):
     assert loss(wide, 1.0) == pytest.approx(loss(wide, 0.0), abs=1e-4)
 
 
-# -------------------------------------------------------------------------------------------------------------- talking
+# ---------------------------------------------------------------------------------------- talking
 
 SMALL = TalkingConfig(
     hold_out=0, batch=4, seconds=0.5, steps=4, shares=(("ravdess", 0.8), ("noise", 0.2))
@@ -313,11 +312,11 @@ def test_talking_trains_along_with_the_encoder_and_resumes(run):
     model = run.models().talking
     assert model.settings["steps"] == 8
     assert model.styles == ["ravdess_01"]
-    plain, own = (
+    default, trained = (
         load_models(device="cpu").encoder.network.state_dict(),
         model.encoder.network.state_dict(),
     )
-    changed = {name for name in plain if not np.allclose(plain[name], own[name])}
+    changed = {name for name in default if not np.allclose(default[name], trained[name])}
     assert changed and all(name.startswith(("blocks", "norm")) for name in changed)
     assert "blocks.0.out.weight" not in changed
     with pytest.raises(InputError, match="other settings"):
@@ -331,28 +330,38 @@ def test_talking_trains_along_with_the_encoder_and_resumes(run):
 @pytest.mark.parametrize("features", ["speech", "log-mel"])
 def test_talking_learns_a_mouth_that_follows_a_tone(run, corpus, fitted, face, features):
     config = replace(
-        PAPER, shares=(("ravdess", 1.0),), features=features, steps=60, batch=8, learning_rate=3e-3
+        PAPER_TALKING_CONFIG,
+        shares=(("ravdess", 1.0),),
+        features=features,
+        steps=60,
+        batch=8,
+        learning_rate=3e-3,
     )
     train_talking(run, config)
     r = next(
         r for r in relative_to_rest(fitted[1], face) if r.emotion == "neutral" and r.split == "dev"
     )
-    found = run.models().talking.motion(open_audio(corpus / r.audio), r.capture.time)
-    assert pearson(found.lip_opening(face), r.capture.motion(face).lip_opening(face)) > 0.7
+    predicted = run.models().talking.motion(open_audio(corpus / r.audio), r.capture.time)
+    assert pearson(predicted.lip_opening(face), r.capture.motion(face).lip_opening(face)) > 0.7
 
 
 def test_held_out_clips_are_measured_in_the_log(run):
     config = replace(
-        PAPER, shares=(("ravdess", 1.0), ("noise", 0.2)), steps=100, hold_out=2, batch=1
+        PAPER_TALKING_CONFIG,
+        shares=(("ravdess", 1.0), ("noise", 0.2)),
+        steps=100,
+        hold_out=2,
+        batch=1,
     )
-    seen = []
+    reported = []
     train_talking(
-        replace(run, progress=lambda what, done, total: seen.append((what, done, total))), config
+        replace(run, progress=lambda what, done, total: reported.append((what, done, total))),
+        config,
     )
     rows = list(csv.DictReader((run.out / "talking.log.csv").open()))
     assert [row["step"] for row in rows] == ["100"]
     assert float(rows[0]["position_mm2"]) > 0 and -1 <= float(rows[0]["ravdess_opening"]) <= 1
-    assert ("talking", 100, 100) in seen
+    assert ("talking", 100, 100) in reported
 
 
 def test_talking_starts_from_weights(run, tmp_path):
@@ -402,10 +411,10 @@ def test_only_the_named_set_is_started_from(run, tmp_path):
 
 
 def test_options_make_configs():
-    assert talking_config(3, {}) == TalkingConfig(seed=3)
-    paper = talking_config(0, {"paper": True, "steps": 7, "hold_out": 4})
-    assert (paper.steps, paper.hold_out, paper.mouth) == (7, 4, PAPER.mouth)
-    plain = talking_config(0, {"constant_weights": True, "log_mel": True})
+    assert talking_config(TrainOptions(), 3, False) == TalkingConfig(seed=3)
+    paper = talking_config(TrainOptions(paper=True, steps=7, hold_out=4), 0, False)
+    assert (paper.steps, paper.hold_out, paper.mouth) == (7, 4, PAPER_TALKING_CONFIG.mouth)
+    plain = talking_config(TrainOptions(constant_weights=True, log_mel=True), 0, False)
     assert (plain.mouth, plain.gap, plain.closure, plain.features, plain.encoder_rate) == (
         0,
         0,
@@ -414,15 +423,24 @@ def test_options_make_configs():
         0,
     )
     assert PSEUDO_LABELLED not in dict(plain.shares)
-    assert talking_config(0, {"freeze_encoder": True}).encoder_rate == 0
-    emotion = emotion_config(1, {"steps": 9, "no_augmentation": True, "java_sed": True})
+    assert talking_config(TrainOptions(freeze_encoder=True), 0, False).encoder_rate == 0
+    emotion = emotion_config(TrainOptions(steps=9, no_augmentation=True, java_sed=True), 1, False)
     assert emotion == EmotionConfig(
         iterations=9, augmentation=0.0, corpora=("ravdess", "java_sed"), seed=1
     )
-    assert talking_config(0, {"free": True}).steps < TalkingConfig().steps
-    assert talking_config(0, {"free": True, "steps": 5000}).steps == 5000
-    assert lips_config(0, {"free": True}).teachers == ("base:4",)
-    assert emotion_config(0, {"free": True}).corpora == ("java_sed",)
+    free = TrainOptions(free=True)
+    assert talking_config(free, 0, False).steps < TalkingConfig().steps
+    assert talking_config(replace(free, steps=5000), 0, False).steps == 5000
+    assert lips_config(free, 0, False).teachers == ("base:4",)
+    assert emotion_config(free, 0, False).corpora == ("java_sed",)
+
+
+def test_options_of_other_stages_are_refused():
+    TrainOptions(steps=3, hold_out=0).check("lips")
+    TrainOptions(paper=True, java_sed=True).check("all")
+    for options in (TrainOptions(paper=True), TrainOptions(hold_out=0)):
+        with pytest.raises(InputError, match=r"belongs to .*talking, not to emotion"):
+            options.check("emotion")
 
 
 def test_unusable_runs_are_refused(run, tmp_path):
@@ -439,7 +457,7 @@ def test_unusable_runs_are_refused(run, tmp_path):
         train("talking", replace(run, out=tmp_path / "file"))
 
 
-# --------------------------------------------------------------------------------------------------------------- speech
+# ----------------------------------------------------------------------------------------- speech
 
 
 @pytest.fixture
@@ -483,10 +501,8 @@ LIPS = LipsConfig(
 
 
 def test_the_speech_encoder_trains_and_resumes(run, spoken, made_up_teacher):
-    found = voices.read(spoken)
-    assert {u.text for u in found} == {
-        "hello there you"
-    }  # no sound that may not be used for any purpose
+    # Audio that may not be used for any purpose is left out.
+    assert {u.text for u in voices.read(spoken)} == {"hello there you"}
     train_speech(run, SPEECH)
     train_speech(replace(run, resume=True), replace(SPEECH, steps=3))
     settings = run.models().encoder.settings
@@ -497,13 +513,15 @@ def test_the_speech_encoder_trains_and_resumes(run, spoken, made_up_teacher):
         _ = run.models().talking  # the default one was trained on the default encoder's features
 
 
-def test_talking_learns_from_pseudo_labelled_sound(run, spoken, made_up_teacher):
-    speech_stage.prepare(run, 0)
-    figures = train_lips(run, replace(LIPS, teachers=("tiny.en", "base", "base:1")))
-    assert figures == {}  # nobody is held out
-    assert len(list(run.labels.glob("*.motion.npy"))) == 3
+def test_talking_learns_from_pseudo_labelled_audio(run, spoken, made_up_teacher):
+    prepare_audio(run, 0)
+    metrics = train_lips(run, replace(LIPS, teachers=("tiny.en", "base", "base:1")))
+    assert metrics == {}  # no speaker is held out
+    assert len(list(run.pseudo_labels.glob("*.motion.npy"))) == 3
     config = replace(SMALL, shares=(("ravdess", 0.2), (PSEUDO_LABELLED, 0.8)))
-    clips = [clip for clip in gather(run, config).clips if clip.corpus == PSEUDO_LABELLED]
+    clips = [
+        clip for clip in gather_training_data(run, config).clips if clip.corpus == PSEUDO_LABELLED
+    ]
     assert clips and all(len(clip.target) == len(clip.time) for clip in clips)
     assert all(
         np.isfinite(clip.target).all() and clip.time[-1] < len(clip.samples) / 16000
@@ -511,22 +529,22 @@ def test_talking_learns_from_pseudo_labelled_sound(run, spoken, made_up_teacher)
     )
     train_talking(run, config)
     assert run.models().talking.settings["steps"] == SMALL.steps
-    damaged = run.labels / "0-000.motion.npy"
+    damaged = run.pseudo_labels / "0-000.motion.npy"
     damaged.write_bytes(damaged.read_bytes()[:-200])
     with pytest.raises(InputError, match="labels"):
         train_talking(run, config)
 
 
-def test_a_teacher_of_motion_learns_what_it_is_shown(run, spoken, face, made_up_teacher):
+def test_a_teacher_learns_a_mouth_that_follows_a_tone(run, spoken, face, made_up_teacher):
     config = replace(LIPS, steps=16, batch=8, learning_rate=3e-3, hold_out=2)
     assert train_lips(run, config)["ravdess_opening"] > 0.7
 
 
 def test_stages_by_name_take_options(run, spoken, made_up_teacher):
-    assert set(train("lips", run, options={"steps": 1, "hold_out": 0})) == {"weights"}
+    assert set(train("lips", run, options=TrainOptions(steps=1, hold_out=0))) == {"weights"}
     assert load_weights(run.out / "lips-0.checkpoint.safetensors", "checkpoint")[1]["step"] == 1
     with pytest.raises(InputError, match="none of the corpora java_sed"):
-        train("lips", run, options={"steps": 1, "free": True})
+        train("lips", run, options=TrainOptions(steps=1, free=True))
 
 
 def test_free_corpora_keep_the_share_of_all():
@@ -534,10 +552,10 @@ def test_free_corpora_keep_the_share_of_all():
     assert set(shares) == {"java_sed", "facegood", "noise", PSEUDO_LABELLED}
     everything = dict(TalkingConfig().shares)
     assert shares[PSEUDO_LABELLED] == everything[PSEUDO_LABELLED]
-    filmed = sum(
+    captured = sum(
         share for name, share in everything.items() if name not in ("noise", PSEUDO_LABELLED)
     )
-    assert shares["java_sed"] + shares["facegood"] == pytest.approx(filmed)
+    assert shares["java_sed"] + shares["facegood"] == pytest.approx(captured)
 
 
 def test_labels_close_the_lips_where_a_bilabial_is_spoken(face, tmp_path):
@@ -568,25 +586,27 @@ def test_labels_close_the_lips_where_a_bilabial_is_spoken(face, tmp_path):
 
 def test_a_share_of_the_people(fitted):
     recordings = fitted[1]
-    assert some_people(recordings, 1.0) == recordings
-    assert {r.speaker for r in some_people(recordings, 0.5)} == {"ravdess_01"}
+    assert select_speakers(recordings, 1.0) == recordings
+    assert {r.speaker for r in select_speakers(recordings, 0.5)} == {"ravdess_01"}
 
 
-def test_prepared_sound_is_believed_only_when_it_is_whole(run, spoken, made_up_teacher):
-    speech_stage.prepare(run, 0)
+def test_damaged_prepared_audio_is_refused_and_missing_shards_are_made(
+    run, spoken, made_up_teacher
+):
+    prepare_audio(run, 0)
     folder = run.out / "speech"
     names = sorted(path.name for path in folder.iterdir())
     content = {name: (folder / name).read_bytes() for name in names}
     (folder / "0-000.json").unlink()  # ended while this shard was written
     (folder / "0-000.samples.npy").write_bytes(content["0-000.samples.npy"][:1000])
-    speech_stage.prepare(run, 0)
+    prepare_audio(run, 0)
     assert {path.name: path.read_bytes() for path in folder.iterdir()} == content
     for name in ("0-000.samples.npy", "0-000.json"):
         (folder / name).write_bytes(content[name][:-100])
-        with pytest.raises(InputError, match=r"0-000\.json: not a table of prepared sound"):
-            speech_stage.load_prepared(folder)
+        with pytest.raises(InputError, match=r"0-000\.json: not a table of prepared audio"):
+            load_prepared_audio(folder)
         (folder / name).write_bytes(content[name])
-    prepared = speech_stage.load_prepared(folder)
+    prepared = load_prepared_audio(folder)
     assert len(prepared.count) == 3
 
 
@@ -611,7 +631,7 @@ def test_without_the_teacher_it_says_what_to_install(monkeypatch):
     assert "talkemo[teacher]" in caught.value.hint
 
 
-def test_long_sounds_are_encoded_in_pieces_like_short_ones(monkeypatch):
+def test_long_recordings_are_encoded_in_pieces_like_short_ones(monkeypatch):
     monkeypatch.setattr(teacher_stage, "LONGEST", 3200)
     monkeypatch.setattr(teacher_stage, "CONTEXT", 640)
     levels = [np.arange(320 * count, dtype=np.int16) for count in (3, 40, 0, 11)]
@@ -622,10 +642,10 @@ def test_long_sounds_are_encoded_in_pieces_like_short_ones(monkeypatch):
         np.testing.assert_allclose(features, wanted.reshape(features.shape), atol=1e-6)
 
 
-# ---------------------------------------------------------------------------------------------------- sound in training
+# ------------------------------------------------------------------------------ audio in training
 
 
-def test_sound_in_training_is_encoded_as_when_animating(example_speech):
+def test_audio_in_training_is_encoded_as_when_animating(example_speech):
     recording, filters = open_audio(example_speech), mel_filters()
     level = loud_level(recording, filters)
     rows = normalise(np.concatenate(list(mel_rows(recording, filters))), level)
@@ -639,7 +659,7 @@ def test_windows_in_training_are_those_of_animating():
     times = torch.tensor(
         [[0.0, 0.21, 0.3], [-1.0, 0.55, 2.0]], dtype=torch.float64
     )  # some of them beyond the ends
-    found = (interpolation(times, 30) @ feature).unflatten(1, (-1, WINDOW_FEATURES))
+    found = (interpolation_matrices(times, 30) @ feature).unflatten(1, (-1, WINDOW_FEATURES))
     for row in range(2):
         torch.testing.assert_close(
             found[row], windows(feature[row], times[row]), atol=1e-5, rtol=1e-5
@@ -666,30 +686,30 @@ def test_crops_of_several_rates_are_padded(example_speech):
         batch.target[0][batch.inside[0] == 0] == 0
     ).all()
     assert batch.style[:, 0].tolist() == [1, 1] and batch.mean.tolist() == [0.5, 0.5]
-    # A frame's time is on the clock of the sound: these samples count themselves.
+    # A frame's time is on the clock of the audio, whose samples here are their own numbers.
     for row, clip in enumerate(clips):
-        heard = (
+        sample_time = (
             batch.wave[
                 row, int((batch.times[row, 0] * FEATURE_RATE + CONTEXT) * SAMPLES_PER_FEATURE + 0.5)
             ]
             * 32768
             / 16000
         )
-        assert np.abs(clip.time - float(heard)).min() < 1e-3
+        assert np.abs(clip.time - float(sample_time)).min() < 1e-3
 
 
-def test_augmented_sound_stays_in_place():
+def test_augmented_audio_stays_in_place():
     torch.manual_seed(0)
     wave = torch.zeros(16, 32000)
     wave[:, 16000:16400] = 0.5 * torch.sin(torch.arange(400) / 3)
     mel = mel_batch(augment(wave.clone()), vary=True)
     assert mel.shape == (16, 200, 80) and torch.isfinite(mel).all()
-    # Whatever room, line or noise: nothing is heard before it sounds, and it is loudest where it is.
+    # With any room, line or noise, the tone is loudest where it is, and not before.
     loudness = mel.mean(2)
     assert ((loudness.argmax(1) >= 98) & (loudness.argmax(1) <= 112)).float().mean() > 0.9
 
 
-def test_sound_of_one_row_can_be_augmented():
+def test_audio_of_one_row_can_be_augmented():
     torch.manual_seed(1)
     assert all(torch.isfinite(augment(torch.randn(1, 3200))).all() for _ in range(20))
 
@@ -704,7 +724,7 @@ def test_a_codec_keeps_time():
         assert abs(np.abs(coded).argmax() - 16400) < 700
 
 
-# -------------------------------------------------------------------------------------------------------------- emotion
+# ---------------------------------------------------------------------------------------- emotion
 
 TINY = EmotionConfig(iterations=6, batch=4, channels=16, blocks=1, classifier_steps=10)
 
@@ -730,9 +750,12 @@ def test_emotion_trains_and_resumes(run, face):
 
 def test_an_emotion_that_no_actor_shows_is_drawn_on_neutral_faces(run, face):
     frames, disgust = training_frames(run, ("ravdess",)), EMOTIONS.index("disgust")
-    kept = frames.emotion != disgust
+    is_other = frames.emotion != disgust
     fewer = replace(
-        frames, shapes=frames.shapes[kept], emotion=frames.emotion[kept], clip=frames.clip[kept]
+        frames,
+        shapes=frames.shapes[is_other],
+        emotion=frames.emotion[is_other],
+        clip=frames.clip[is_other],
     )
     drawn = {}
     for weight in (1.0, 0.0):
@@ -776,16 +799,16 @@ def test_the_generator_in_training_is_the_one_in_animation(face):
     )
     label = torch.from_numpy(np.stack([one_hot("happy")] * 2))
     in_training = MapGenerator(generator, residual_rows(face)[0])
-    picture = torch.from_numpy(shapes @ face.weights_to_coordinates) @ generator.picture
+    image = torch.from_numpy(shapes @ face.weights_to_coordinates) @ generator.picture
     with torch.inference_mode():
-        coordinates = generator(picture.view(2, 3, 32, 32), label)
+        coordinates = generator(image.view(2, 3, 32, 32), label)
         wanted = (coordinates @ in_training.rows.flatten(1)).view(
             2, 3, DISCRIMINATOR_MAP_SIZE, DISCRIMINATOR_MAP_SIZE
         )
         torch.testing.assert_close(in_training(maps, label), wanted, atol=1e-4, rtol=1e-3)
 
 
-def test_a_sheet_to_look_at(run, face, tmp_path):
+def test_a_sample_sheet(run, face, tmp_path):
     import imageio.v3 as imageio
 
     model = EmotionModel(new_generator(face, 16, 1), face, {})
@@ -793,7 +816,7 @@ def test_a_sheet_to_look_at(run, face, tmp_path):
     assert imageio.imread(tmp_path / "sheet.png").shape == (5 * 176, 9 * 160, 3)
 
 
-def test_classifiers_are_kept_if_they_come_from_the_same(run, face):
+def test_classifiers_that_are_up_to_date_are_kept(run, face):
     frames = training_frames(run, ("ravdess",))
     written = lambda run, config: train_classifiers(face, frames, run, config).stat().st_mtime_ns
     first = written(run, TINY)
@@ -804,34 +827,39 @@ def test_classifiers_are_kept_if_they_come_from_the_same(run, face):
     assert not list(run.out.glob("*checkpoint*"))
 
 
-# ---------------------------------------------------------------------------------------------------------- checkpoints
+# ---------------------------------------------------------------------- artefacts and checkpoints
 
 
-def small_loop(run: Run, figures: Means | None = None) -> Loop:
-    """A loop around next to nothing."""
+@pytest.mark.parametrize("name", ["folder", "file.mp4"])
+def test_an_artefact_is_missing_stale_or_up_to_date(tmp_path, name):
+    path = tmp_path / name
+    artefact = Artefact(path, "made from this")
+    assert artefact.state is State.MISSING
+    if path.suffix:
+        path.write_bytes(b"video")
+        assert artefact.state is State.MISSING  # without a fingerprint
+    artefact.sign()
+    assert artefact.state is State.UP_TO_DATE
+    assert replace(artefact, fingerprint="made from that").state is State.STALE
+
+
+def small_loop(run: Run, losses: MeanLosses | None = None) -> Loop:
+    """A loop around a network of six numbers."""
     torch.manual_seed(0)
     network = torch.nn.Linear(2, 2)
     optimiser = torch.optim.Adam(network.parameters())
     network(torch.ones(1, 2)).sum().backward()
     optimiser.step()
-    return Loop(
-        "small",
-        run,
-        {"network": network},
-        {"adam": optimiser},
-        {},
-        np.random.default_rng(1),
-        figures,
-    )
+    return Loop("small", run, {"network": network}, {"adam": optimiser}, {}, 1, losses)
 
 
 def test_a_checkpoint_holds_all_that_decides_what_comes_next(run):
     def draws(loop):
-        return loop.rng.random(), torch.rand(3).tolist(), loop.figures.read()
+        return loop.rng.random(), torch.rand(3).tolist(), loop.losses.read()
 
     first = small_loop(run)
     first.rng.random(), torch.rand(7)
-    first.figures.add({"b": torch.tensor(0.1), "a": torch.tensor(0.2)})
+    first.losses.add({"b": torch.tensor(0.1), "a": torch.tensor(0.2)})
     first.step = 5
     first.save()
     wanted = draws(first)
@@ -844,33 +872,33 @@ def test_a_checkpoint_holds_all_that_decides_what_comes_next(run):
     assert small_loop(run).step == 0 and small_loop(replace(run, resume=True)).step == 0
 
 
-def test_figures_of_the_last_step(run):
-    loop = small_loop(run, Latest())
-    loop.figures.add({"a": torch.tensor(1.0), "b": torch.tensor(2.0)})
-    loop.figures.add({"a": torch.tensor(3.0)})
-    assert loop.figures.read() == loop.figures.read() == {"a": 3.0, "b": 2.0}
+def test_losses_of_the_last_step(run):
+    loop = small_loop(run, LastLosses())
+    loop.losses.add({"a": torch.tensor(1.0), "b": torch.tensor(2.0)})
+    loop.losses.add({"a": torch.tensor(3.0)})
+    assert loop.losses.read() == loop.losses.read() == {"a": 3.0, "b": 2.0}
     loop.save()
-    assert small_loop(replace(run, resume=True), Latest()).figures.read() == {"a": 3.0, "b": 2.0}
+    assert small_loop(replace(run, resume=True), LastLosses()).losses.read() == {"a": 3.0, "b": 2.0}
 
 
 def test_the_log_goes_on_after_the_checkpoint(run):
     loop = small_loop(run)
     for loop.step in (2, 4, 6):
-        loop.figures.add({"loss": torch.tensor(float(loop.step))})
-        loop.log()
+        loop.losses.add({"loss": torch.tensor(float(loop.step))})
+        loop.log_row({})
         if loop.step == 4:
             loop.save()
-    with loop.log_path.open("a") as log:
+    with loop.log.path.open("a") as log:
         log.write("8,1\n1")  # the process ended while it wrote
     loop = small_loop(replace(run, resume=True))
     for loop.step in (6, 8):
-        loop.figures.add({"loss": torch.tensor(float(loop.step))})
-        loop.log()
-    rows = list(csv.reader(loop.log_path.open()))
+        loop.losses.add({"loss": torch.tensor(float(loop.step))})
+        loop.log_row({})
+    rows = list(csv.reader(loop.log.path.open()))
     assert rows == [["step", "loss"], ["2", "2"], ["4", "4"], ["6", "6"], ["8", "8"]]
-    loop.log_path.write_bytes(b"ste")
+    loop.log.path.write_bytes(b"ste")
     small_loop(replace(run, resume=True))
-    assert not loop.log_path.exists()
+    assert not loop.log.path.exists()
 
 
 def test_damaged_checkpoints_are_refused(run):
@@ -900,22 +928,22 @@ def test_damaged_checkpoints_are_refused(run):
 def test_checkpoints_are_written_soon_then_once_a_minute_and_seldom_if_they_take_long(monkeypatch):
     now = 1000.0
     monkeypatch.setattr(time, "monotonic", lambda: now)
-    schedule = Schedule()
-    assert not schedule.due
-    now += FIRST_CHECKPOINT
-    assert schedule.due
-    with schedule.writing():
+    timer = CheckpointTimer()
+    assert not timer.due
+    now += FIRST_CHECKPOINT_S
+    assert timer.due
+    with timer.writing():
         now += 0.5
-    now += CHECKPOINT_EVERY - 1
-    assert not schedule.due
+    now += CHECKPOINT_INTERVAL_S - 1
+    assert not timer.due
     now += 1
-    assert schedule.due
-    with schedule.writing():
+    assert timer.due
+    with timer.writing():
         now += 30
     now += 19 * 30 - 1
-    assert not schedule.due
+    assert not timer.due
     now += 1
-    assert schedule.due
+    assert timer.due
 
 
 @pytest.fixture
@@ -935,7 +963,9 @@ def test_asked_to_end_a_training_keeps_its_last_step(run, ends_by_exception, mon
         if what == "talking" and done == 2:
             os.kill(os.getpid(), signal.SIGTERM)
 
-    monkeypatch.setattr(talking_stage, "LOG_EVERY", 1)
+    monkeypatch.setattr(
+        talking_stage, "TALKING_INTERVALS", Intervals(progress=1, log=1, log_last_step=True)
+    )
     handler = signal.getsignal(signal.SIGTERM)
     with pytest.raises(SystemExit) as ended:
         train_talking(replace(run, progress=ask), SMALL)
@@ -944,9 +974,11 @@ def test_asked_to_end_a_training_keeps_its_last_step(run, ends_by_exception, mon
     train_talking(replace(run, resume=True), SMALL)
     whole = replace(run, out=tmp_path / "whole")
     train_talking(whole, SMALL)
-    found, wanted = (tensors_of(r.out / "talking.safetensors", "talking") for r in (run, whole))
-    for name, tensor in wanted.items():
-        np.testing.assert_array_equal(found[name], tensor)
+    resumed, uninterrupted = (
+        tensors_of(r.out / "talking.safetensors", "talking") for r in (run, whole)
+    )
+    for name, tensor in uninterrupted.items():
+        np.testing.assert_array_equal(resumed[name], tensor)
     assert (run.out / "talking.log.csv").read_text() == (whole.out / "talking.log.csv").read_text()
 
 
@@ -963,11 +995,11 @@ def test_a_second_signal_does_not_wait(ends_by_exception):
         os.kill(os.getpid(), signal.SIGINT)
 
 
-# -------------------------------------------------------------------------------------------------------------- devices
+# ---------------------------------------------------------------------------------------- devices
 
 
 def test_means_of_losses():
-    means = Means()
+    means = MeanLosses()
     for value in (1.0, 2.0, 6.0):
         means.add({"a": torch.tensor(value), "b": torch.tensor(0.0)})
     assert means.read() == {"a": 3.0, "b": 0.0}
@@ -993,16 +1025,19 @@ def test_half_precision_is_used_on_gpus_that_have_it(capability, used, monkeypat
 
 
 def test_every_stage_with_something_random_has_the_seed_that_is_asked_for():
-    random = [name for name in stages.STAGES if name != "capture"]
+    random = [name for name in stages.TRAINING_STAGES if name != "capture"]
     for name in random:
-        one, other = (stages.STAGES[name].configure(seed, {}) for seed in (0, 7))
+        one, other = (
+            stages.TRAINING_STAGES[name].configure(TrainOptions(), seed, False) for seed in (0, 7)
+        )
         assert other.seed == one.seed + 7 and replace(other, seed=one.seed) == one
 
 
 def test_where_a_gpu_is_present_more_is_trained(run, monkeypatch):
     for stage in ("speech", "lips", "talking", "emotion"):
         small, large = (
-            stages.STAGES[stage].configure(0, {"large": large}) for large in (False, True)
+            stages.TRAINING_STAGES[stage].configure(TrainOptions(), 0, large)
+            for large in (False, True)
         )
         length = "iterations" if stage == "emotion" else "steps"
         assert large.batch > small.batch and large.batch * getattr(
@@ -1010,11 +1045,13 @@ def test_where_a_gpu_is_present_more_is_trained(run, monkeypatch):
         ) > 2 * small.batch * getattr(small, length)
     asked = []
 
-    def ask(seed, options):
-        asked.append(options["large"])
+    def ask(options, seed, large):
+        asked.append(large)
         raise InputError("that was all", "go on")
 
-    monkeypatch.setitem(stages.STAGES, "talking", replace(stages.STAGES["talking"], configure=ask))
+    monkeypatch.setitem(
+        stages.TRAINING_STAGES, "talking", replace(stages.TRAINING_STAGES["talking"], configure=ask)
+    )
     for device in ("cpu", "cuda"):
         monkeypatch.setattr(Run, "torch_device", torch.device(device))
         with pytest.raises(InputError, match="that was all"):
@@ -1039,7 +1076,16 @@ MAKERS = {
 
 
 @pytest.mark.parametrize(
-    "file", ["train/talking.py", "train/speech.py", "train/emotion.py", "data/sound.py"]
+    "file",
+    [
+        "train/talking.py",
+        "train/speech.py",
+        "train/lips.py",
+        "train/emotion.py",
+        "train/emotion_batches.py",
+        "train/classifiers.py",
+        "data/sound.py",
+    ],
 )
 def test_training_names_the_device_of_every_tensor(file):
     tree = ast.parse((ROOT / "talkemo" / file).read_text("utf-8"))
@@ -1052,7 +1098,7 @@ def test_training_names_the_device_of_every_tensor(file):
 
 
 def test_a_run_is_json_in_its_checkpoint(run):
-    """What a training must be resumed with is kept as text."""
-    train_talking(run, replace(PAPER, shares=(("ravdess", 1.0),), steps=1))
+    """The settings that a training must be resumed with are JSON."""
+    train_talking(run, replace(PAPER_TALKING_CONFIG, shares=(("ravdess", 1.0),), steps=1))
     _, settings = load_weights(run.out / "talking.checkpoint.safetensors", "checkpoint")
     assert settings["config"]["start"] is None and json.loads(json.dumps(settings)) == settings

@@ -1,4 +1,4 @@
-"""What tests/test_together.py starts in one process, or in two: `trained_together.py DATA CAPTURES OUT BATCH`."""
+"""The trainings that tests/test_together.py starts, in one process or two: DATA CAPTURES OUT BATCH."""
 
 import json
 import multiprocessing
@@ -11,47 +11,55 @@ from made_up import MadeUpTeacher, made_up_whisper
 
 from talkemo.compute import workers
 from talkemo.train import emotion, lips, speech, stages, talking
+from talkemo.train.loop import Intervals
 from talkemo.train.run import Run
 
 
 def main() -> None:
     data, captures, out, batch = sys.argv[1:]
     torch.set_num_threads(1)
-    workers.get_context = lambda _: multiprocessing.get_context(
-        "fork"
-    )  # they have what is made up here
-    talking.NOISE_CLIPS, talking.LOG_EVERY = 3, 1
-    speech.LOG_EVERY = lips.CHECK_EVERY = 1
-    emotion.LOG_EVERY = 3  # the generator makes a step every third time
+    # Forked workers have what is made up here.
+    workers.get_context = lambda _: multiprocessing.get_context("fork")
+    talking.NOISE_CLIPS = 3
+    every_step = Intervals(progress=0, log=1)
+    talking.TALKING_INTERVALS = speech.SPEECH_INTERVALS = lips.LIPS_INTERVALS = every_step
+    # The generator takes a step every third time.
+    emotion.EMOTION_INTERVALS = Intervals(progress=0, log=3)
     speech.load_teacher, lips.load_teacher = made_up_whisper, MadeUpTeacher
     speech.teacher_files = lips.teacher_files = lambda name: []
-    speech.FUTURE = (8,)
-    folder = lambda stage: Run(
-        Path(data), Path(out) / stage, device="cpu", captures_folder=Path(captures)
-    )
+    speech.ATTENTION_FUTURE_FEATURES = (8,)
+
+    def run(name: str) -> Run:
+        return Run(Path(data), Path(out) / name, device="cpu", captures_folder=Path(captures))
+
     # Dropout draws other masks for other shapes: here there is none.
-    some = {"batch": int(batch), "seconds": 0.5, "hold_out": 0, "dropout": 0.0}
+    common = {"batch": int(batch), "seconds": 0.5, "hold_out": 0, "dropout": 0.0}
     shares = (("ravdess", 0.8), ("noise", 0.2))
-    talking.train_talking(folder("talking"), talking.TalkingConfig(**some, steps=4, shares=shares))
-    speech.train_speech(folder("speech"), speech.SpeechConfig(batch=int(batch), steps=3))
+    for name, steps in (("first_step", 1), ("talking", 4)):
+        config = talking.TalkingConfig(**common, steps=steps, shares=shares)
+        talking.train_talking(run(name), config)
+    speech.train_speech(run("speech"), speech.SpeechConfig(batch=int(batch), steps=3))
     teachers = ("tiny.en", "base:1")
     shares = (("ravdess", 1.0),)
-    filmed = (Path(data) / "ravdess").resolve().parent  # without speech that would be labelled
+    captured = (Path(data) / "ravdess").resolve().parent  # without speech that would be labelled
     lips.train_lips(
-        replace(folder("lips"), data=filmed),
-        lips.LipsConfig(**some, teachers=teachers, steps=3, close=False, shares=shares),
+        replace(run("lips"), data=captured),
+        lips.LipsConfig(**common, teachers=teachers, steps=3, close=False, shares=shares),
     )
     config = emotion.EmotionConfig(
         batch=int(batch), iterations=6, channels=16, blocks=1, classifier_steps=2
     )
-    emotion.train_emotion(folder("emotion"), config)
+    emotion.train_emotion(run("emotion"), config)
     # Through the record of a stage, twice: the second time there is nothing to do.
-    own = talking.TalkingConfig(**some, steps=2, shares=shares)
-    stages.STAGES["talking"] = replace(stages.STAGES["talking"], configure=lambda *_: own)
-    every = replace(folder("all"), resume=True)
-    results = [{"talking": stages.train("talking", every, bring_up_to_date=True)} for _ in range(2)]
-    if every.together.is_main:
-        (every.out / "results.txt").write_text(json.dumps(results))
+    small = talking.TalkingConfig(**common, steps=2, shares=shares)
+    stage = replace(stages.TRAINING_STAGES["talking"], configure=lambda *_: small)
+    stages.TRAINING_STAGES["talking"] = stage
+    recorded = replace(run("all"), resume=True)
+    results = [
+        {"talking": stages.train("talking", recorded, bring_up_to_date=True)} for _ in range(2)
+    ]
+    if recorded.processes.is_main:
+        (recorded.out / "results.txt").write_text(json.dumps(results))
 
 
 if __name__ == "__main__":

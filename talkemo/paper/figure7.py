@@ -124,7 +124,7 @@ def _rows(
 
 def trained_pointnet(face: Face, frames: ActedFrames, run: Run, config: EmotionConfig) -> Generate:
     """Train a PointNet as the generator, on the points of a smaller map than it is used with."""
-    path = emotion.fit(face, frames, run, config, generator_of=_small_pointnet)
+    path = emotion.train_stargan(face, frames, run, config, make_generator=_small_pointnet)
     network, device = new_pointnet(face, config.channels), run.torch_device
     load_tensors(network, load_weights(path, "emotion")[0])
     network.eval().to(device)
@@ -144,7 +144,7 @@ def _trained_generator(
     face: Face, frames: ActedFrames, run: Run, config: EmotionConfig
 ) -> Generate:
     """Train the geometry map's generator."""
-    emotion.fit(face, frames, run, config)
+    emotion.train_stargan(face, frames, run, config)
     model = run.models().emotion
     _, residuals = residual_rows(face)
 

@@ -11,7 +11,7 @@ from ..evaluation.drawing import draw_faces, new_plot, save_plot
 from ..face.canonical import Face
 from ..face.geometry_map import geometry_map
 from ..train.emotion import EmotionConfig
-from ..train.talking import PAPER
+from ..train.talking import PAPER_TALKING_CONFIG
 
 FIGURE3_PEOPLE = 3  # random people of the face model
 FIGURE3_IDENTITY_MODES = 30  # identity coefficients that they differ by
@@ -52,7 +52,7 @@ def figure5(face: Face, output: Path) -> None:
     """Write a png of each vertex's weight in the talking model's position loss (section 3.3)."""
     figure = new_plot((5, 5))
     axes = figure.add_subplot()
-    weight, mean = 1 + PAPER.mouth * face.mouth_weight, face.mean
+    weight, mean = 1 + PAPER_TALKING_CONFIG.mouth * face.mouth_weight, face.mean
     faces = face.faces[np.argsort(mean[face.faces].mean(1)[:, 2])]
     drawn = axes.tripcolor(mean[:, 0], mean[:, 1], faces, weight, cmap="viridis", shading="gouraud")
     axes.set(aspect="equal", title="weight of a vertex")

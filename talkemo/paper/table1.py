@@ -14,13 +14,16 @@ from ..face.canonical import LIPS, Face
 from ..networks.talking import TalkingModel
 from ..train import talking
 from ..train.material import neutral_recordings
-from ..train.talking import PAPER
+from ..train.talking import PAPER_TALKING_CONFIG
 from ..weights.models import Models
 from . import PAPER_SEEDS
 from .training import mean_and_spread, training_run, with_label
 
 T_CLIP_STRIDE = 8  # of the training clips that T is measured on
-MOUTH_WEIGHTS = {"constant": 0.0, "local": PAPER.mouth}  # additional weight of the lips in the loss
+MOUTH_WEIGHTS = {
+    "constant": 0.0,
+    "local": PAPER_TALKING_CONFIG.mouth,
+}  # additional weight of the lips in the loss
 TABLE1_COLUMNS = ("T-RE", "T-VE", "V-RE", "V-VE")
 TABLE1_MASKS = (metrics.PAPER_MASK, "lips", "all")
 
@@ -50,7 +53,7 @@ def table1(
     seeds : int
         Trainings of each variant.
     steps : int, optional
-        Steps of each training. Default: as PAPER.
+        Steps of each training. Default: as PAPER_TALKING_CONFIG.
     corpora : tuple of str
         The corpora that are trained on, in equal shares.
 
@@ -61,11 +64,11 @@ def table1(
         frames, with mean and standard deviation over seeds; `masks` and `clips`, their sizes.
     """
     shares = tuple((name, 1 / len(corpora)) for name in corpora)
-    paper = replace(PAPER, shares=shares, steps=steps or PAPER.steps)
+    paper = replace(PAPER_TALKING_CONFIG, shares=shares, steps=steps or PAPER_TALKING_CONFIG.steps)
     rows = []
     with TemporaryDirectory() as folder:
         run = training_run(Path(folder), data, cache, models, jobs, progress)
-        material = talking.gather(run, paper)
+        material = talking.gather_training_data(run, paper)
         recordings = neutral_recordings(run, list(corpora))
         measured = {
             "T": [r for r in recordings if r.split == "train"][::T_CLIP_STRIDE],
@@ -75,7 +78,9 @@ def table1(
             errors = []
             for seed in range(seeds):
                 config = replace(paper, mouth=mouth, seed=seed)
-                talking.fit(material, with_label(run, f"{name} weights, seed {seed}"), config)
+                talking.train_on_data(
+                    material, with_label(run, f"{name} weights, seed {seed}"), config
+                )
                 errors.append(_errors(run.models().talking, data, measured))
             rows += [_row(name, mask, errors) for mask in TABLE1_MASKS]
     masks = _masks(models.face)

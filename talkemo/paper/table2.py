@@ -104,7 +104,9 @@ def table2(
             emotion.train_classifiers(face, frames, run, usual)
             for name, weight in zip(errors, (usual.augmentation, 0.0)):
                 config = replace(usual, augmentation=weight, seed=seed)
-                emotion.fit(face, frames, with_label(run, f"{name}, {seed + 1} of {seeds}"), config)
+                emotion.train_stargan(
+                    face, frames, with_label(run, f"{name}, {seed + 1} of {seeds}"), config
+                )
                 trained = run.models()
                 networks = Networks(
                     trained.emotion, trained.discriminator, *trained.classifier("four")

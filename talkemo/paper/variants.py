@@ -148,7 +148,7 @@ def _train_methods(
 
     constant = trained_talking(run("constant"), steps, mouth=0.0)
     frames = of_paper_emotions(emotion.training_frames(run("unaugmented"), ("ravdess",)))
-    emotion.fit(face, frames, run("unaugmented"), replace(config, augmentation=0.0))
+    emotion.train_stargan(face, frames, run("unaugmented"), replace(config, augmentation=0.0))
     unaugmented = run("unaugmented").models().emotion
     pointnet = trained_pointnet(face, frames, run("pointnet"), config)
 
@@ -188,12 +188,14 @@ def variant_run(
     """The training run of a variant in `folder`/`name`, resumed unless the corpora have changed."""
     run = training_run(folder / name, data, cache, models, jobs, progress)
     origin = digest(*corpora_digests(data, ("ravdess", "grid_s1")))
-    return with_label(replace(run, resume=True, redo=True, origin=origin), name)
+    return with_label(replace(run, resume=True, discard_stale=True, fingerprint=origin), name)
 
 
 def trained_talking(run: Run, steps: int | None, **changes: Any) -> TalkingModel:
     """Train the paper's own talking model with changed settings, such as mouth=0.0."""
-    config = replace(talking.PAPER, steps=steps or talking.PAPER.steps, **changes)
+    config = replace(
+        talking.PAPER_TALKING_CONFIG, steps=steps or talking.PAPER_TALKING_CONFIG.steps, **changes
+    )
     talking.train_talking(run, config)
     return run.models().talking
 

@@ -1,9 +1,10 @@
-"""Stage 3: the teachers of motion. They label hours of speech that nobody filmed with the motion of the lips.
+"""Stage 3: teachers of lip motion, which label speech that has no video.
 
-A teacher is Whisper's encoder, or its lowest layers, with a head: too large to ship, and better than what ships. It is
-trained along on filmed speech or left as it is. Several are averaged: on speakers that none has seen, their mean is
-better than each. The talking model then learns from their labels besides the recordings. Where the phones of
-an utterance are known, its labels are made to close the lips for p, b and m.
+A teacher is an encoder of Whisper's with a head: either the whole encoder, trained along on
+captured speech, or its lowest layers, left as they are. The labels are the mean of several
+teachers, which is better on unseen speakers than each of them. The talking model learns from the
+labels besides the captures; the teachers themselves are too large to ship. Where an utterance's
+phones are known, its labels are made to close the lips for p, b and m.
 """
 
 from __future__ import annotations
@@ -11,21 +12,23 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
 from torch import nn
 from torch.nn import functional
 
+from ..audio.mel import mel_filters
+from ..data.captures import FittedRecording
 from ..data.phones import align_corpus, bilabial_times, read_phones
 from ..data.sound import augment
 from ..face.canonical import Face
+from ..files.artefact import Artefact, State, read_fingerprint
 from ..files.cache import corpus_digest
 from ..files.writing import atomic_write
 from ..geometry.numerics import smoothstep
 from ..networks.speech_encoder import FEATURE_RATE
-from .loop import Loop, cosine, half_precision
+from .loop import Intervals, Loop, Losses, cosine_decay, half_precision
 from .material import (
     CONTEXT,
     LABELS,
@@ -38,31 +41,34 @@ from .material import (
     trained_and_held,
 )
 from .objective import Objective, position_matrix
+from .options import TrainOptions
+from .prepared_audio import load_prepared_audio, prepare_audio
+from .processes import TrainingProcesses
 from .run import Run
-from .speech import load_prepared, prepare
 from .talking import (
     TalkingConfig,
     free_shares,
     mean_correlations,
-    some_targets,
+    sample_targets,
     start_decoder_at_components,
 )
 from .teacher import WIDTHS, load_teacher, padded_features, teacher_files, whisper_rows
-from .together import Together
 
-HIDDEN, COMPONENTS = 256, 50  # width of a head, and components of the motion that it gives
-DILATIONS = (1, 2, 1)  # features, of a head's blocks
-GRADIENT_LIMIT = 50.0  # norm of the gradient above which it is scaled down
-LOG_EVERY, CHECK_EVERY = 100, 400  # steps
-CLOSES_FOR = 0.03  # s around the middle of a p, b or m in which the lips are together at least
-EASES_FOR = 0.05  # s before and after that, in which they close and open
+TEACHER_HEAD_WIDTH = 256
+TEACHER_COMPONENTS = 50  # of motion, before the decoder
+TEACHER_DILATIONS = (1, 2, 1)  # features, of the head's blocks
+TEACHER_WARM_UP_STEPS = 100
+TEACHER_GRADIENT_NORM = 50.0  # above which the gradient is scaled down
+LIPS_INTERVALS = Intervals(progress=100, log=400)
+LIP_CLOSURE_HALF_S = 0.03  # s around the middle of a p, b or m in which the lips stay closed
+LIP_CLOSURE_EASE_S = 0.05  # s before and after that in which they close and open
 
 
 @dataclass(frozen=True)
 class LipsConfig:
     """Settings of the motion teachers' training."""
 
-    # One member for each: an encoder of Whisper's, trained along; or its lowest layers, as `base:4`, left as they are.
+    # Each is an encoder of Whisper's, trained along, or its lowest layers (`base:4`), frozen.
     teachers: tuple[str, ...] = ("tiny.en", "base:4")
     shares: tuple[tuple[str, float], ...] = TalkingConfig().shares  # of the corpora in a batch
     steps: int = 1100
@@ -71,90 +77,92 @@ class LipsConfig:
     learning_rate: float = 1e-3  # AdamW, of the head; falls as a cosine
     encoder_rate: float = 1e-4  # the same for Whisper's encoder
     dropout: float = 0.2
-    hold_out: int = 8  # every so many'th training speaker is kept for the log's figures
-    people: float = 1.0  # share of the speakers that are trained on: less, for a learning curve
-    close: bool = (
-        True  # whether the labels of utterances with a transcript close the lips for p, b and m
-    )
+    hold_out: int = 8  # every so many'th training speaker is measured in the log instead
+    people: float = 1.0  # share of the speakers to train on, for a learning curve
+    close: bool = True  # whether labels close the lips for p, b and m in transcripts
     seed: int = 0
 
 
-# Of the few people whose recordings are free an encoder that is trained along learns the voices.
+# Trained along on the few speakers whose recordings are free, an encoder would learn their voices.
 FREE_TEACHERS = ("base:4",)
-# Where a GPU is present. After 800 steps a teacher knows the people that it sees better, and others no better.
-LARGE = LipsConfig(
+# After more than 800 steps a teacher improves on its training speakers only.
+LIPS_GPU_CONFIG = LipsConfig(
     teachers=("tiny.en", "base", "tiny.en:3", "base:4"), steps=800, batch=32, seconds=4.0
 )
 
 
-def lips_config(seed: int, options: dict[str, Any]) -> LipsConfig:
-    """The settings of `talkemo train lips` with its options, see `stages.train`."""
-    config = replace(LARGE if options.get("large") else LipsConfig(), seed=seed)
-    if options.get("free"):
+def lips_config(options: TrainOptions, seed: int, large: bool) -> LipsConfig:
+    """Return the settings of `talkemo train lips`; `large` is for a GPU."""
+    config = replace(LIPS_GPU_CONFIG if large else LipsConfig(), seed=seed)
+    if options.free:
         config = replace(config, shares=free_shares(config.shares), teachers=FREE_TEACHERS)
-    if options.get("steps") is not None:
-        config = replace(config, steps=options["steps"])
-    if options.get("hold_out") is not None:
-        config = replace(config, hold_out=options["hold_out"])
-    if options.get("people") is not None:
-        config = replace(config, people=options["people"])
-    return config
+    return options.changed(config, "steps", "hold_out", "people")
 
 
 def train_lips(run: Run, config: LipsConfig) -> dict[str, float]:
-    """Train the teachers of motion and label sound that nobody filmed; returns held-out figures.
+    """Train the teachers, and label the audio that the speech stage prepared.
 
-    Labels of the sound that the speech stage prepared, or that is prepared here, are written to `out`/lips, a file a
-    shard: (N, S) float16 coordinates at 50 Hz. Where data/speech is missing, nothing is labelled.
+    Labels are written to `out`/lips, a file a shard: coordinates (N, S) float16 at 50 Hz. Audio
+    that is not prepared yet is prepared here; without data/speech nothing is labelled.
+
+    Returns
+    -------
+    dict of float
+        Pearson r of mouth opening and width of held-out speakers, by corpus.
+
+    Raises
+    ------
+    TalkemoError
+        A teacher, or what aligns phones, is not installed.
     """
     face = run.models().face
-    # What is missing is reported before the hours that training takes.
+    # Report what is missing before the hours that training takes.
     for teacher in config.teachers:
-        teacher_files(name_and_layers(teacher)[0])
-    labelled = (run.data / "speech").is_dir()
-    if labelled:
-        run.alone(lambda: prepare_labels(run, config))
-    clips, checked = gather(run, config)
-    members = [train_member(clips, checked, run, config, k) for k in range(len(config.teachers))]
-    figures = check_together(members, checked, face)
-    if labelled:
-        run.alone(lambda: label(members, run, face, config))
-    return figures
+        teacher_files(_name_and_layers(teacher)[0])
+    has_speech = (run.data / "speech").is_dir()
+    if has_speech:
+        run.on_main_process(lambda: prepare_labels(run, config))
+    clips, held_out = gather_clips(run, config)
+    teachers = [train_teacher(clips, held_out, run, config, k) for k in range(len(config.teachers))]
+    metrics = correlations_of_teachers(teachers, held_out, face)
+    if has_speech:
+        run.on_main_process(lambda: write_labels(teachers, run, face, config))
+    return metrics
 
 
-def gather(run: Run, config: LipsConfig) -> tuple[list[Clip], list[Clip]]:
-    """Filmed speech of the training split, and what of it is held out."""
-    from ..audio.mel import mel_filters
-
+def gather_clips(run: Run, config: LipsConfig) -> tuple[list[Clip], list[Clip]]:
+    """Return the training split's captured speech, and that of held-out speakers."""
     face, filters = run.models().face, mel_filters()
-    recordings, held = trained_and_held(run, config.shares, config.hold_out)
-    recordings = some_people(recordings, config.people)
+    recordings, held_out = trained_and_held(run, config.shares, config.hold_out)
+    recordings = select_speakers(recordings, config.people)
     styles = sorted({r.speaker for r in recordings})
     clips = even_out(filmed_clips(run, recordings, face, filters, styles), face)
-    return clips, filmed_clips(run, held, face, filters, styles)
+    return clips, filmed_clips(run, held_out, face, filters, styles)
 
 
-def some_people(recordings: list[Any], share: float) -> list[Any]:
-    """The recordings of a share of each corpus's speakers; of a corpus with one speaker, a share of the clips."""
+def select_speakers(recordings: list[FittedRecording], share: float) -> list[FittedRecording]:
+    """Return the recordings of a share of each corpus's speakers; of a single one's clips."""
     if share >= 1:
         return recordings
-    chosen = []
+    chosen: list[FittedRecording] = []
     for corpus in sorted({r.corpus for r in recordings}):
-        own = [r for r in recordings if r.corpus == corpus]
-        speakers = sorted({r.speaker for r in own})
+        of_corpus = [r for r in recordings if r.corpus == corpus]
+        speakers = sorted({r.speaker for r in of_corpus})
         if len(speakers) == 1:
-            chosen += [own[k] for k in np.unique((np.arange(len(own) * share) / share).astype(int))]
+            numbers = np.unique((np.arange(len(of_corpus) * share) / share).astype(int))
+            chosen += [of_corpus[k] for k in numbers]
         else:
-            kept = {speakers[int(k / share)] for k in range(max(1, round(len(speakers) * share)))}
-            chosen += [r for r in own if r.speaker in kept]
+            count = max(1, round(len(speakers) * share))
+            selected = {speakers[int(k / share)] for k in range(count)}
+            chosen += [r for r in of_corpus if r.speaker in selected]
     return chosen
 
 
-# ------------------------------------------------------------------------------------------------------------ training
+# ------------------------------------------------------------------------------------ training
 
 
-class Block(nn.Module):
-    """x + a network of three taps, one hidden layer wide twice the width; (N, T, W) → (N, T, W)."""
+class TeacherBlock(nn.Module):
+    """x + a network of three taps with one hidden layer of width 2 W; (N, T, W) → (N, T, W)."""
 
     def __init__(self, width: int, dilation: int):
         super().__init__()
@@ -167,33 +175,34 @@ class Block(nn.Module):
         return x + self.out(functional.gelu(taps))  # type: ignore[no-any-return]
 
 
-def name_and_layers(teacher: str) -> tuple[str, int | None]:
-    """The encoder of Whisper's that a teacher is made of, and how many of its layers, None for all of them."""
+def _name_and_layers(teacher: str) -> tuple[str, int | None]:
+    """Return the name of Whisper's encoder and the number of its layers, None for all of them."""
     name, _, layers = teacher.partition(":")
     return name, int(layers) if layers else None
 
 
 class MotionTeacher(nn.Module):
-    """Whisper's encoder with a head: sound (N, S) → coordinates (N, S // 320, C) of motion at 50 Hz.
+    """Whisper's encoder with a head: audio (N, S) → coordinates (N, S // 320, C) at 50 Hz.
 
-    teacher: one of `LipsConfig.teachers`; of lowest layers only the head is trained, on standardised features
+    Of lowest layers (see `LipsConfig.teachers`) only the head is trained, on standardised features.
     """
 
     def __init__(self, teacher: str, coordinates: int, dropout: float):
         super().__init__()
-        name, layers = name_and_layers(teacher)
+        name, layers = _name_and_layers(teacher)
         self.encoder = load_teacher(name, layers)
         self.frozen = layers is not None
         if self.frozen:
             self.encoder.requires_grad_(False)
             self.encoder.norm = nn.Identity()  # type: ignore[assignment]
         self.standard = nn.BatchNorm1d(WIDTHS[name], affine=False) if self.frozen else nn.Identity()
-        self.entry = nn.Sequential(nn.Dropout(dropout), nn.Linear(WIDTHS[name], HIDDEN))
-        self.blocks = nn.ModuleList([Block(HIDDEN, dilation) for dilation in DILATIONS])
+        width = TEACHER_HEAD_WIDTH
+        self.entry = nn.Sequential(nn.Dropout(dropout), nn.Linear(WIDTHS[name], width))
+        self.blocks = nn.ModuleList([TeacherBlock(width, d) for d in TEACHER_DILATIONS])
         self.exit = nn.Sequential(
-            nn.LayerNorm(HIDDEN), nn.Dropout(dropout), nn.Linear(HIDDEN, COMPONENTS)
+            nn.LayerNorm(width), nn.Dropout(dropout), nn.Linear(width, TEACHER_COMPONENTS)
         )
-        self.decoder = nn.Linear(COMPONENTS, coordinates)
+        self.decoder = nn.Linear(TEACHER_COMPONENTS, coordinates)
 
     def forward(self, wave: torch.Tensor) -> torch.Tensor:
         rows = whisper_rows(wave)
@@ -206,165 +215,178 @@ class MotionTeacher(nn.Module):
         return self.decoder(code)
 
 
-def train_member(
-    clips: list[Clip], checked: list[Clip], run: Run, config: LipsConfig, number: int
+def train_teacher(
+    clips: list[Clip], held_out: list[Clip], run: Run, config: LipsConfig, number: int
 ) -> MotionTeacher:
-    """Train one of the teachers."""
-    face, device = run.models().face, run.torch_device
-    talking = TalkingConfig()
+    """Train the teacher of a number in the config; return it in evaluation mode."""
+    face, device, processes = run.models().face, run.torch_device, run.processes
+    terms = TalkingConfig()
     torch.manual_seed(config.seed + number)
     network = MotionTeacher(config.teachers[number], len(face.span), config.dropout)
-    start_decoder_at_components(network.decoder, some_targets(clips))
-    run.together.share_statistics(network)
+    start_decoder_at_components(network.decoder, sample_targets(clips))
+    processes.share_batch_norms(network)
     network = network.to(device)
-    whisper = [p for p in network.encoder.parameters() if p.requires_grad]
+    encoder = [p for p in network.encoder.parameters() if p.requires_grad]
     head = [p for name, p in network.named_parameters() if not name.startswith("encoder.")]
-    rates = (config.learning_rate, config.encoder_rate)
-    groups = [{"params": p, "lr": rate} for p, rate in zip((head, whisper), rates) if p]
-    optimiser = torch.optim.AdamW(groups, weight_decay=0.01)
-    rng = np.random.default_rng(config.seed + number)
+    groups = [{"params": head, "lr": config.learning_rate}]
+    if encoder:
+        groups.append({"params": encoder, "lr": config.encoder_rate})
+    optimisers = {"adam": torch.optim.AdamW(groups, weight_decay=0.01)}
     settings = {**asdict(config), "member": number}
-    loop = Loop(f"lips-{number}", run, {"network": network}, {"adam": optimiser}, settings, rng)
-    objective = Objective(face, talking.mouth, talking.gap, talking.closure, device)
-    sampler = ClipSampler(clips, replace(config, batch=config.batch * run.together.count))
-    with loop.whole_steps():
-        while loop.step < config.steps and not loop.out_of_time:
-            fall = min(1.0, (loop.step + 1) / 100) * cosine(loop.step / config.steps)
-            for group, rate in zip(optimiser.param_groups, rates):
-                group["lr"] = rate * fall
-            network.train()
-            batch = make_batch(sampler.draw(loop.rng), config.seconds, 1, 1.0, loop.rng, device)
-            position, velocity = objective(
-                at_frames(network, batch, run.together), batch.target, batch.inside, batch.mean
-            )
-            optimiser.zero_grad()
-            run.together.share(position + talking.velocity * velocity).backward()
-            run.together.add_up(head + whisper)
-            torch.nn.utils.clip_grad_norm_(head + whisper, GRADIENT_LIMIT)
-            optimiser.step()
-            loop.figures.add({"position_mm2": position, "velocity_mm2": velocity})
-            loop.step += 1
-            if loop.step % CHECK_EVERY == 0:
-                loop.log(check_together([network], checked, face))
-            if loop.step % LOG_EVERY == 0:
-                run.report(f"lips {number + 1}", loop.step, config.steps)
-            loop.end_step()
-    loop.save()
+    seed = config.seed + number
+    loop = Loop(f"lips-{number}", run, {"network": network}, optimisers, settings, seed)
+    objective = Objective(face, terms.mouth, terms.gap, terms.closure, device)
+    sampler = ClipSampler(clips, replace(config, batch=config.batch * processes.count))
+
+    def take_step() -> Losses:
+        network.train()
+        batch = make_batch(sampler.draw(loop.rng), config.seconds, 1, 1.0, loop.rng, device)
+        output = at_frames(network, batch, processes)
+        position, velocity = objective(output, batch.target, batch.inside, batch.mean)
+        loop.descend(position + terms.velocity * velocity, max_norm=TEACHER_GRADIENT_NORM)
+        return {"position_mm2": position, "velocity_mm2": velocity}
+
+    def rate_factor(step: int) -> float:
+        return min(1.0, (step + 1) / TEACHER_WARM_UP_STEPS) * cosine_decay(step / config.steps)
+
+    loop.train(
+        config.steps,
+        take_step,
+        LIPS_INTERVALS,
+        rate_factor=rate_factor,
+        measure=lambda: correlations_of_teachers([network], held_out, face),
+        label=f"lips {number + 1}",
+    )
     return network.eval()
 
 
-def at_frames(network: MotionTeacher, batch: Batch, together: Together) -> torch.Tensor:
-    """Coordinates (N, T, C) at a batch's frames, by linear interpolation between features."""
+def at_frames(network: MotionTeacher, batch: Batch, processes: TrainingProcesses) -> torch.Tensor:
+    """Return coordinates (N, T, C) at a batch's frames, interpolated linearly between features."""
     assert batch.wave is not None
-    found = together.whole(network(together.part(augment(batch.wave))))
-    place = (batch.times * FEATURE_RATE + CONTEXT).clamp(0, found.shape[1] - 1.001)
-    low = place.floor().long()
-    index = low[..., None].expand(-1, -1, found.shape[2])
-    return found.gather(1, index).lerp(found.gather(1, index + 1), (place - low)[..., None].float())
+    motion = processes.all_rows(network(processes.own_rows(augment(batch.wave))))
+    position = (batch.times * FEATURE_RATE + CONTEXT).clamp(0, motion.shape[1] - 1.001)
+    low = position.floor().long()
+    index = low[..., None].expand(-1, -1, motion.shape[2])
+    fraction = (position - low)[..., None].float()
+    return motion.gather(1, index).lerp(motion.gather(1, index + 1), fraction)
 
 
-def check_together(members: list[MotionTeacher], clips: list[Clip], face: Face) -> dict[str, float]:
-    """Pearson r of the mouth's opening and width in the mean of the members, the mean over the clips of each corpus."""
-    found = predict(members, [clip.samples for clip in clips])
-    return mean_correlations(
-        clips, (at_times(motion, clip.time) for clip, motion in zip(clips, found)), face
-    )
+def correlations_of_teachers(
+    teachers: list[MotionTeacher], clips: list[Clip], face: Face
+) -> dict[str, float]:
+    """Return the mean Pearson r of mouth opening and width of each corpus's clips.
+
+    The prediction is the mean of the teachers.
+    """
+    motions = predict(teachers, [clip.samples for clip in clips])
+    at_frame_times = (resample(motion, clip.time) for clip, motion in zip(clips, motions))
+    return mean_correlations(clips, at_frame_times, face)
 
 
-def at_times(motion: np.ndarray, times: np.ndarray) -> np.ndarray:
-    """A motion (N, C) at 50 Hz at other times (T,) s, by linear interpolation."""
-    at = np.arange(len(motion)) / FEATURE_RATE
-    return np.stack([np.interp(times, at, column) for column in motion.T], 1)
+def resample(motion: np.ndarray, times: np.ndarray) -> np.ndarray:
+    """Interpolate a motion (N, C) at 50 Hz linearly at times (T,) in s."""
+    feature_times = np.arange(len(motion)) / FEATURE_RATE
+    return np.stack([np.interp(times, feature_times, column) for column in motion.T], 1)
 
 
-def predict(members: list[MotionTeacher], sounds: list[np.ndarray]) -> Iterator[np.ndarray]:
-    """The mean of the members' motion, (N // 320, C) float32 at 50 Hz, for each sound (N,) int16."""
-    found = []
-    for member in members:
-        member.eval()
-        found.append(padded_features(member, sounds, next(member.parameters()).device))
-    return (np.mean(parts, axis=0) for parts in zip(*found))
+def predict(teachers: list[MotionTeacher], waves: list[np.ndarray]) -> Iterator[np.ndarray]:
+    """Yield the mean of several teachers' motion, (N // 320, C) float32 at 50 Hz.
+
+    `waves` are samples (N,) int16 at 16 kHz.
+    """
+    by_teacher = []
+    for teacher in teachers:
+        teacher.eval()
+        by_teacher.append(padded_features(teacher, waves, next(teacher.parameters()).device))
+    for number in range(len(waves)):
+        yield np.mean([motions[number] for motions in by_teacher], axis=0)
 
 
-# -------------------------------------------------------------------------------------------------------------- labels
+# -------------------------------------------------------------------------------------- labels
 
 
 def prepare_labels(run: Run, config: LipsConfig) -> None:
-    """Prepare the sound that is labelled, align its phones, and remove the labels of other teachers.
-
-    Sound that the speech stage has prepared is taken as it is. Raises TalkemoError where what aligns is not installed.
-    """
-    if not (run.prepared / "about.txt").is_file() or run.redo:
-        prepare(run, config.seed)
+    """Prepare the audio to be labelled, align its phones, and remove stale labels."""
+    if run.discard_stale or read_fingerprint(run.prepared_audio) is None:
+        prepare_audio(run, config.seed)
     if config.close:
         align_utterances(run)
-    about = run.labels / "about.txt"
-    if not (run.resume and about.is_file() and about.read_text("utf-8") == run.origin):
-        for path in run.labels.glob(f"*{LABELS}"):
+    labels = Artefact(run.pseudo_labels, run.fingerprint)
+    if not (run.resume and labels.state is State.UP_TO_DATE):
+        for path in labels.path.glob(f"*{LABELS}"):
             path.unlink()
-        run.labels.mkdir(parents=True, exist_ok=True)
-        with atomic_write(about) as partial:
-            partial.write_text(run.origin, "utf-8")
+        labels.sign()
 
 
 def align_utterances(run: Run) -> Path | None:
-    """The file of the phones of data/speech, aligned where that is not done; None where there are no transcripts."""
+    """Align the phones of data/speech unless that is done; return their file, if any."""
     speech = run.data / "speech"
     if not (speech / "transcripts.tsv").is_file():
         return None
     path = run.out / f"phones-{corpus_digest(speech)[:12]}.json"
     if not path.is_file():
-        align_corpus(
-            run.data, path, run.jobs, lambda done, total: run.report("phones", done, total)
-        )
+
+        def report(done: int, total: int) -> None:
+            run.report("phones", done, total)
+
+        align_corpus(run.data, path, run.jobs, report)
     return path
 
 
-def label(members: list[MotionTeacher], run: Run, face: Face, config: LipsConfig) -> None:
-    """Write the motion of all sound that nobody filmed to the folder of labels; shards that are there are kept."""
-    prepared = load_prepared(run.prepared)
-    aligned = align_utterances(run) if config.close else None
-    known = known_closures(aligned) if aligned else {}
+def write_labels(teachers: list[MotionTeacher], run: Run, face: Face, config: LipsConfig) -> None:
+    """Write the predicted motion of all prepared audio; shards that are there are kept."""
+    prepared = load_prepared_audio(run.prepared_audio)
+    phones = align_utterances(run) if config.close else None
+    closures = known_closures(phones) if phones else {}
     closing = closing_direction(face)
-    for number, name in enumerate(prepared.names):
-        path = run.labels / f"{name}{LABELS}"
-        rows = np.flatnonzero(prepared.shard == number)
+    for shard, name in enumerate(prepared.names):
+        path = run.pseudo_labels / f"{name}{LABELS}"
         if not path.is_file():
-            sounds = [prepared.whole(int(k)) for k in rows]
-            labelled = []
-            for k, motion in zip(rows, predict(members, sounds)):
-                spoken = known.get(prepared.file[k])
-                if spoken is not None:
-                    motion = close_lips(
-                        motion, spoken / prepared.speed[k], face.lip_opening_gradient, closing
-                    )
-                labelled.append(motion.astype(np.float16))
+            numbers = [int(k) for k in np.flatnonzero(prepared.shard == shard)]
+            motions = predict(teachers, [prepared.utterance(k) for k in numbers])
+            labels = []
+            for k, motion in zip(numbers, motions):
+                times = closures.get(prepared.file[k])
+                if times is not None:
+                    times = times / prepared.speed[k]
+                    motion = close_lips(motion, times, face.lip_opening_gradient, closing)
+                labels.append(motion.astype(np.float16))
             with atomic_write(path) as partial:
-                np.save(partial, np.concatenate(labelled))
-        run.report("labels", number + 1, len(prepared.names))
+                np.save(partial, np.concatenate(labels))
+        run.report("labels", shard + 1, len(prepared.names))
 
 
 def known_closures(path: Path) -> dict[str, np.ndarray]:
-    """The middles (K,) s of the p, b and m of utterances by file, of what `phones.align_corpus` wrote."""
-    return {
-        f"speech/{file}": bilabial_times(phones).mean(1)
-        for file, phones in read_phones(path).items()
-    }
+    """Return the middles (K,) in s of the p, b and m of utterances, by file in the data folder."""
+    phones_of_file = read_phones(path)
+    return {f"speech/{file}": bilabial_times(p).mean(1) for file, p in phones_of_file.items()}
 
 
 def closing_direction(face: Face) -> np.ndarray:
-    """(C,) coordinates that close the lips by a millimetre and move the rest of the face as little as can be."""
+    """Return coordinates (C,) that close the lips by 1 mm and hardly move anything else."""
     position = position_matrix(face, TalkingConfig().mouth, 0.0).astype(np.float64)
-    towards = np.linalg.solve(position @ position.T, face.lip_opening_gradient.astype(np.float64))
-    return (towards / (towards @ face.lip_opening_gradient)).astype(np.float32)
+    direction = np.linalg.solve(position @ position.T, face.lip_opening_gradient.astype(np.float64))
+    return (direction / (direction @ face.lip_opening_gradient)).astype(np.float32)
 
 
 def close_lips(
-    motion: np.ndarray, spoken: np.ndarray, opening_row: np.ndarray, closing: np.ndarray
+    motion: np.ndarray, times: np.ndarray, opening_row: np.ndarray, closing: np.ndarray
 ) -> np.ndarray:
-    """A motion (T, C) at 50 Hz whose lips are together at the times (K,) s, wherever they are nearly so."""
+    """Close the lips of a motion around given times.
+
+    Parameters
+    ----------
+    motion : (T, C)
+        Coordinates at 50 Hz.
+    times : (K,)
+        Middles of the closures in s.
+    lip_opening_gradient : (C,)
+        Lip opening in mm per coordinate.
+    closing : (C,)
+        See `closing_direction`.
+    """
     opening = np.maximum(motion @ opening_row, 0)
-    time = np.arange(len(motion)) / FEATURE_RATE
-    distance = np.abs(time[:, None] - spoken).min(1, initial=np.inf)
-    share = smoothstep(1 - (distance - CLOSES_FOR) / EASES_FOR)
+    feature_times = np.arange(len(motion)) / FEATURE_RATE
+    distance = np.abs(feature_times[:, None] - times).min(1, initial=np.inf)
+    share = smoothstep(1 - (distance - LIP_CLOSURE_HALF_S) / LIP_CLOSURE_EASE_S)
     return motion - (share * opening)[:, None] * closing

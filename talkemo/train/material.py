@@ -83,7 +83,7 @@ class Clip:
 def captured_recordings(run: Run, names: tuple[str, ...]) -> Iterator[FittedRecording]:
     """The recordings of corpora that are not rejected. Corpora that are not fitted yet are fitted first."""
     models = run.models()
-    run.alone(
+    run.on_main_process(
         lambda: [
             bring_up_to_date(c, run.data, run.captures, models, run.jobs, run.report) for c in names
         ]

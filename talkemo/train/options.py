@@ -53,7 +53,7 @@ class TrainOptions:
     )
     steps: int | None = option(
         None,
-        "All stages but the face: steps to train for.",
+        "speech, lips, talking, emotion: steps to train for.",
         minimum=1,
         stages=("speech", "lips", "talking", "emotion"),
     )

@@ -1,6 +1,7 @@
-"""What is kept of each stage of a training, `out`/STAGE.json: what it was made of and with, what it took, how good it is.
+"""The record of a stage, `out`/STAGE.json: what it was made from, what it took, how good it is.
 
-By this record `talkemo train all --resume` knows what is done already, and a registry says where its weights come from.
+By this record `talkemo train all --resume` knows which stages are up to date, and a registry knows
+what its weights come from.
 """
 
 from __future__ import annotations
@@ -29,91 +30,78 @@ try:
 except ImportError:  # on Windows
     resource = None  # type: ignore[assignment]
 
-SHORT = 12  # digits of a digest that are written
-LARGEST = 1 << 20  # bytes of a record
-WRITE_EVERY = 30.0  # s: a process that is killed loses no more of its time
+RECORD_DIGEST_DIGITS = 12  # of each digest in a record
+MAX_RECORD_BYTES = 1 << 20
+RECORD_INTERVAL_S = 30.0  # s: a killed process loses at most the last of them from its record
 
 
 class Record:
-    """A stage's record in the run's folder.
-
-    settings: of the stage, JSON values; sources: digests of what it is made from, by name: `data` (the corpora), `inputs`
-    (the earlier stages' results) and `fit` (the version of the code that fits corpora)
-    """
+    """A stage's record in the run's folder."""
 
     def __init__(self, run: Run, stage: str, settings: dict[str, Any], sources: dict[str, Any]):
+        """Read the record of earlier runs.
+
+        Parameters
+        ----------
+        run : Run
+            The run.
+        stage : str
+            Name of the stage.
+        settings : dict
+            Of the stage, JSON values.
+        sources : dict
+            Digests of what the stage is made from: `data` (corpora), `inputs` (results of earlier
+            stages) and `fit` (version of the code that fits corpora).
+        """
         self.run, self.stage = run, stage
         self.path = run.out / f"{stage}.json"
         self.settings, self.sources = json.loads(json.dumps([settings, sources]))
-        self.origin = digest(json.dumps([self.settings, self.sources], sort_keys=True))[:SHORT]
-        self.before = _read(self.path)  # as it was left
+        described = json.dumps([self.settings, self.sources], sort_keys=True)
+        self.fingerprint = digest(described)[:RECORD_DIGEST_DIGITS]
+        self.before = _read_record(self.path)
         self.content: dict[str, Any] = {}
 
     @property
-    def made(self) -> dict[str, Any]:
-        """What a weights file says of where it comes from."""
-        return {
-            "commit": commit(),
-            "seed": self.settings.get("seed", 0),
-            "data": self.sources["data"],
-        }
+    def provenance(self) -> dict[str, Any]:
+        """What a weights file says of its origin."""
+        seed = self.settings.get("seed", 0)
+        return {"commit": commit(), "seed": seed, "data": self.sources["data"]}
 
-    def is_done(self, results: Sequence[Path]) -> bool:
-        """Whether the stage was done with these settings from these sources, and its results are as it left them."""
-        known = self.before.get("origin") == self.origin and self.before.get("state") == "done"
-        return known and self.before.get("results") == digests(results)
+    def is_up_to_date(self, results: Sequence[Path]) -> bool:
+        """Return whether the stage is done, from the same, and its results are unchanged."""
+        is_done = self._is_same_as_before() and self.before.get("state") == "done"
+        return is_done and self.before.get("results") == digests(results)
 
     def changed(self) -> dict[str, list[str]]:
-        """What differs from what the stage was begun or done with: names of `settings` and of `sources`; neither if empty.
-
-        Nothing differs where the folder has no record.
-        """
-        found = {}
+        """Return the names of `settings` and `sources` that differ from those of earlier runs."""
+        differences = {}
         for kind, now in (("settings", self.settings), ("sources", self.sources)):
             then = self.before.get(kind, now)
             if then != now:
-                found[kind] = sorted(
-                    name for name in {*then, *now} if then.get(name) != now.get(name)
-                )
-        return found
+                names = {*then, *now}
+                differences[kind] = sorted(n for n in names if then.get(n) != now.get(n))
+        return differences
 
     @contextmanager
-    def kept(self) -> Iterator[None]:
-        """Write what the block takes to the record, every WRITE_EVERY seconds and when it ends, however it does.
+    def measuring(self) -> Iterator[None]:
+        """Write the time and memory that the block takes, regularly and when it ends or fails.
 
-        Where the run goes on with what was begun, that is added to what was taken before.
+        If the run resumes what was begun, time that was taken before is added.
         """
-        goes_on = self.run.resume and self.before.get("origin") == self.origin
-        before = self.before if goes_on else {}
-        start, used, children = time.monotonic(), _processor_seconds(), _peak_of_children()
-        _forget_peak()
+        resumes = self.run.resume and self._is_same_as_before()
+        used = _ResourceUse(self.before if resumes else {})
 
         def write() -> None:
-            minutes = (time.monotonic() - start) / 60 + before.get("minutes", 0.0)
-            processor = (_processor_seconds() - used) / 60 + before.get("processor_minutes", 0.0)
-            of_children = (
-                _peak_of_children()
-            )  # of all that have ended: it counts where it has grown
-            memory = max(
-                _peak(),
-                of_children if of_children > children else 0,
-                before.get("peak_memory_mb", 0),
-            )
-            taken = {
-                "minutes": round(minutes, 2),
-                "processor_minutes": round(processor, 2),
-                "peak_memory_mb": memory,
-            }
-            self._write({"state": "begun", **taken})
+            self._write({"state": "begun", **used.total()})
 
-        def write_often() -> None:
-            while not ended.wait(WRITE_EVERY):
-                with suppress(OSError):  # the last one says what is wrong with the folder
+        def write_regularly() -> None:
+            while not ended.wait(RECORD_INTERVAL_S):
+                with suppress(OSError):  # the last write reports what is wrong with the folder
                     write()
 
         write()
         ended = threading.Event()
-        writer = threading.Thread(target=write_often, daemon=True)
+        writer = threading.Thread(target=write_regularly, daemon=True)
         writer.start()
         try:
             yield
@@ -125,17 +113,33 @@ class Record:
     def finish(
         self, done: bool, results: Sequence[Path], result: dict[str, Any], metrics: dict[str, Any]
     ) -> None:
-        """Write what the stage made. done: not where it was ended by a limit in minutes"""
-        found = {"results": digests(results), "result": result, "metrics": metrics}
-        self._write({"state": "done" if done else "begun", **found})
+        """Write what the stage made.
+
+        Parameters
+        ----------
+        done : bool
+            False if the stage was ended by a time limit.
+        results : sequence of Path
+            Files and folders that the stage made.
+        result : dict
+            What `train` returned.
+        metrics : dict
+            Last row of the log of each training.
+        """
+        state = "done" if done else "begun"
+        outcome = {"results": digests(results), "result": result, "metrics": metrics}
+        self._write({"state": state, **outcome})
+
+    def _is_same_as_before(self) -> bool:
+        return self.before.get("origin") == self.fingerprint
 
     def _write(self, content: dict[str, Any]) -> None:
-        if not self.run.together.is_main:
+        if not self.run.processes.is_main:
             return
         device = self.run.torch_device
         self.content |= {
             "stage": self.stage,
-            "origin": self.origin,
+            "origin": self.fingerprint,
             "settings": self.settings,
             "sources": self.sources,
             "commit": commit(),
@@ -149,69 +153,98 @@ class Record:
             partial.write_text(json.dumps(self.content, indent=1) + "\n", "utf-8")
 
 
-def _read(path: Path) -> dict[str, Any]:
+def _read_record(path: Path) -> dict[str, Any]:
+    """Return a record's content; nothing if the file is missing."""
+    if not path.is_file():
+        return {}
     hint = "remove it to have the stage made anew"
-    return read_json_object(path, "a record of a training", hint, LARGEST) if path.is_file() else {}
+    return read_json_object(path, "a record of a training", hint, MAX_RECORD_BYTES)
 
 
 def digests(paths: Sequence[Path]) -> dict[str, str]:
-    """Digests of files by their names, and of folders with all that is in them; of those that are there."""
-    found = {}
+    """Return digests of those files and folders that exist, by their names."""
+    by_name = {}
     for path in paths:
         if path.exists():
-            found[path.name] = (folder_digest(path) if path.is_dir() else sha256(path))[:SHORT]
-    return found
+            content = folder_digest(path) if path.is_dir() else sha256(path)
+            by_name[path.name] = content[:RECORD_DIGEST_DIGITS]
+    return by_name
 
 
 @lru_cache(maxsize=1)
 def commit() -> str:
-    """The commit of this code, with a + where files were changed since; its version where it is not in a repository."""
+    """Return this code's commit, with a + after changes; its version outside a repository."""
     folder = Path(__file__).parents[2]
     try:
         # An installed package may lie inside another project's repository.
         if not (folder / ".git").exists():
             return version("talkemo")
-        git = lambda *words: subprocess.run(
-            ["git", "-C", str(folder), *words], capture_output=True, text=True, check=True
+        changes = _git(
+            folder, "status", "--porcelain", "--untracked-files=no", "talkemo", "talkemo_cli"
         )
-        changed = git(
-            "status", "--porcelain", "--untracked-files=no", "talkemo", "talkemo_cli"
-        ).stdout.strip()
-        return git("rev-parse", f"--short={SHORT}", "HEAD").stdout.strip() + (
-            "+" if changed else ""
-        )
+        name = _git(folder, "rev-parse", f"--short={RECORD_DIGEST_DIGITS}", "HEAD")
+        return f"{name}+" if changes else name
     except (OSError, subprocess.CalledProcessError, PackageNotFoundError):
         return "unknown"
 
 
+def _git(folder: Path, *arguments: str) -> str:
+    command = ["git", "-C", str(folder), *arguments]
+    return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+
+
+class _ResourceUse:
+    """Time and memory of this process from now on, added to those of an earlier record."""
+
+    def __init__(self, before: dict[str, Any]):
+        self._before = before
+        self._start, self._processor_s = time.monotonic(), _processor_seconds()
+        self._children_mb = _peak_children_mb()
+        _reset_peak()
+
+    def total(self) -> dict[str, float]:
+        """Return minutes, processor minutes and peak memory in MB."""
+        minutes = (time.monotonic() - self._start) / 60
+        processor_minutes = (_processor_seconds() - self._processor_s) / 60
+        # The peak of all children that ever ended counts only if it has grown.
+        children_mb = _peak_children_mb()
+        peaks_mb = [_peak_mb(), children_mb if children_mb > self._children_mb else 0]
+        return {
+            "minutes": round(minutes + self._before.get("minutes", 0.0), 2),
+            "processor_minutes": round(
+                processor_minutes + self._before.get("processor_minutes", 0.0), 2
+            ),
+            "peak_memory_mb": max(*peaks_mb, self._before.get("peak_memory_mb", 0)),
+        }
+
+
 def _processor_seconds() -> float:
-    """Processor time of this process and its children that have ended, in s."""
+    """Return the processor time in s of this process and its ended children."""
     if resource is None:
         return time.process_time()
     used = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
     return sum(each.ru_utime + each.ru_stime for each in used)
 
 
-def _forget_peak() -> None:
-    """Have Linux measure the peak of this process's memory from now on, where it lets that."""
+def _reset_peak() -> None:
+    """Make Linux measure this process's peak memory from now on, if it allows that."""
     with suppress(OSError):
         Path("/proc/self/clear_refs").write_text("5")
 
 
-def _peak() -> int:
-    """The most memory that this process has had, in MB: on Linux since `_forget_peak`. 0 where no system says."""
+def _peak_mb() -> int:
+    """Return this process's peak memory in MB (on Linux since `_reset_peak`), 0 if unknown."""
     with suppress(OSError, LookupError, ValueError):
         status = Path("/proc/self/status").read_text()
         return int(status.split("VmHWM:")[1].split()[0]) // 1024
-    return _megabytes(resource.RUSAGE_SELF) if resource else 0
+    return _max_resident_mb(resource.RUSAGE_SELF) if resource else 0
 
 
-def _peak_of_children() -> int:
-    """The most memory that one of the ended children of this process has had, in MB. 0 where no system says."""
-    return _megabytes(resource.RUSAGE_CHILDREN) if resource else 0
+def _peak_children_mb() -> int:
+    """Return the peak memory in MB of this process's ended children, 0 if unknown."""
+    return _max_resident_mb(resource.RUSAGE_CHILDREN) if resource else 0
 
 
-def _megabytes(who: int) -> int:
-    return int(resource.getrusage(who).ru_maxrss) // (
-        1 << 20 if sys.platform == "darwin" else 1 << 10
-    )
+def _max_resident_mb(who: int) -> int:
+    unit = 1 << 20 if sys.platform == "darwin" else 1 << 10  # bytes on macOS, else kB
+    return int(resource.getrusage(who).ru_maxrss) // unit

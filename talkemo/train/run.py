@@ -1,4 +1,4 @@
-"""What all stages of training share."""
+"""A run of training: where its stages read and write, and what they start from."""
 
 from __future__ import annotations
 
@@ -14,157 +14,148 @@ from ..files.cache import sha256
 from ..weights.files import save_weights
 from ..weights.models import Models, open_set
 from ..weights.registry import DEFAULT_SET, REGISTRY_NAME, WeightSet, write_registry
-from .together import Together, together
+from .processes import TrainingProcesses, training_processes
 
 if TYPE_CHECKING:
     import torch
 
+START_DIGEST_DIGITS = 16  # of the start weights' sha256 in checkpoints
+
 
 @dataclass(frozen=True, eq=False)
 class StartWeights:
-    """The weights that a stage's network starts from. path: their file."""
+    """The weights file that a stage's network starts from, and its content."""
 
     path: Path
     tensors: dict[str, Any]
     settings: dict[str, Any]
 
     def check(self, **dimensions: tuple[Any, Any]) -> None:
-        """Raise InputError unless the dimensions agree: name=(what these weights have, what is trained)."""
-        for name, (found, wanted) in dimensions.items():
-            if found != wanted:
+        """Raise InputError unless NAME=(value of these weights, value of the training) agree."""
+        for name, (stored, trained) in dimensions.items():
+            if stored != trained:
                 raise InputError(
-                    f"{self.path}: training cannot start from these weights: {name.replace('_', ' ')} "
-                    f"{_short(found)}, but {_short(wanted)} in this training",
+                    f"{self.path}: training cannot start from these weights: "
+                    f"{name.replace('_', ' ')} {_short(stored)}, but {_short(trained)} in this "
+                    "training",
                     "start from another set, or leave --weights out",
                 )
 
 
 def _short(value: Any) -> str:
-    return (
-        f"{len(value)} names" if isinstance(value, list | tuple) and len(value) > 8 else str(value)
-    )
+    is_long = isinstance(value, list | tuple) and len(value) > 8
+    return f"{len(value)} names" if is_long else str(value)
 
 
 @dataclass(frozen=True)
 class Run:
-    """One training: where it reads and writes, and what it starts from.
+    """A run of training: folders, start weights, limits and callbacks."""
 
-    data: the folder of the corpora; out: the folder for weights, checkpoints, logs and captures
-    weights: the set that earlier stages come from where `out` does not have them, see `load_models`
-    start: whether the stage's own network starts at that set's weights, where it has them, instead of at random ones
-    resume: whether to go on from the checkpoint in `out`; max_minutes: limit of a stage's training
-    jobs: processes that fit corpora; device: where networks are trained: auto, cpu or cuda
-    captures_folder: where fitted corpora are, or are put; a folder in `out` if None
-    origin: a digest of the settings and data of the stage, which its checkpoints and labels must have; nothing if empty
-    redo: whether what has another origin is discarded, where `resume` alone refuses it
-    made: what weights files say of where they come from, see `record.Record`
-    progress: called with what is being done, the steps done and their total; notice: called with what a user should know
-    """
-
-    data: Path
-    out: Path
-    weights: str | Path = DEFAULT_SET
-    start: bool = False
-    resume: bool = False
-    max_minutes: float | None = None
-    jobs: int = 1
-    device: str = "auto"
-    captures_folder: Path | None = None
-    origin: str = ""
-    redo: bool = False
-    made: dict[str, Any] = field(default_factory=dict)
+    data: Path  # folder of the corpora
+    out: Path  # folder of weights, checkpoints, logs and captures
+    weights: str | Path = DEFAULT_SET  # set of the models that `out` lacks, see `load_models`
+    start: bool = False  # whether a stage's own network starts from that set's weights, too
+    resume: bool = False  # whether to go on from the checkpoints in `out`
+    max_minutes: float | None = None  # time limit of each training
+    jobs: int = 1  # processes that fit corpora and prepare audio
+    device: str = "auto"  # where networks are trained: auto, cpu or cuda
+    captures_folder: Path | None = None  # of fitted corpora; one in `out` if None
+    # Digest of a stage's settings and data, which its checkpoints and labels have to match, and
+    # whether those that do not match are made anew instead of being refused.
+    fingerprint: str = ""
+    discard_stale: bool = False
+    # What weights files say about their origin, see `Record.provenance`.
+    provenance: dict[str, Any] = field(default_factory=dict)
+    # Called with the name of a task, the steps done and their total; with messages for the user.
     progress: StepProgress | None = field(default=None, compare=False)
     notice: Callable[[str], None] | None = field(default=None, compare=False)
 
     @property
     def captures(self) -> Path:
-        """The folder of fitted corpora: captures_folder, or one in `out`."""
+        """The folder of fitted corpora."""
         return self.captures_folder or self.out / "captures"
 
     @property
-    def prepared(self) -> Path:
-        """The folder of sound that the speech stage prepared."""
+    def prepared_audio(self) -> Path:
+        """The folder of audio that the speech stage prepared."""
         return self.out / "speech"
 
     @property
-    def labels(self) -> Path:
-        """The folder of that sound's motion, as the lips stage's teachers predict it."""
+    def pseudo_labels(self) -> Path:
+        """The folder of the prepared audio's motion, which the lips stage predicted."""
         return self.out / "lips"
 
-    def report(self, what: str, done: int, total: int) -> None:
-        """Tell the caller how far a step is."""
+    def report(self, task: str, done: int, total: int) -> None:
+        """Report the progress of a task to the caller."""
         if self.progress:
-            self.progress(what, done, total)
+            self.progress(task, done, total)
 
-    def tell(self, text: str) -> None:
-        """Tell the caller something that a user should know."""
-        if self.notice and self.together.is_main:
-            self.notice(text)
+    def notify(self, message: str) -> None:
+        """Give the caller a message for the user."""
+        if self.notice and self.processes.is_main:
+            self.notice(message)
 
     @cached_property
     def start_models(self) -> Models:
-        """The models that the run starts from: those of `weights`, over the default set's."""
+        """The models of the set `weights`; what it lacks comes from the default set."""
         sets = [open_set(self.weights)]
-        return Models(
-            sets if sets[0].name == DEFAULT_SET else [*sets, open_set(DEFAULT_SET)], self.device
-        )
+        if sets[0].name != DEFAULT_SET:
+            sets.append(open_set(DEFAULT_SET))
+        return Models(sets, self.device)
 
     @property
     def torch_device(self) -> torch.device:
-        """Where networks are trained. Raises InputError where CUDA is asked for and there is none."""
-        return self.together.device or self.start_models.device
+        """Where networks are trained. Raises InputError for CUDA without a GPU."""
+        return self.processes.device or self.start_models.device
 
     @property
-    def together(self) -> Together:
-        """The processes that train together, of which this is one."""
-        return together(self.device)
+    def processes(self) -> TrainingProcesses:
+        """The processes of this training."""
+        return training_processes(self.device)
 
-    def alone(self, work: Callable[[], object]) -> None:
-        """Have the main process do what one process is enough for, while the others wait."""
-        if self.together.is_main:
+    def on_main_process(self, work: Callable[[], object]) -> None:
+        """Do work in the main process while the others wait."""
+        if self.processes.is_main:
             work()
-        self.together.wait()
+        self.processes.wait()
 
     def start_weights(self, stage: str) -> StartWeights | None:
-        """The weights that a stage's network starts from, None where it starts from random ones.
-
-        Only the set of `weights` itself counts, not the default set beneath it. Raises InputError for a damaged file.
-        """
-        if not self.start or self.start_models.sets[0].path(stage) is None:
+        """Return the weights that a stage's network starts from; None for random ones."""
+        if not self._has_start_weights(stage):
             return None
         return StartWeights(self.start_models.path(stage), *self.start_models.load(stage))
 
     def start_digest(self, stage: str) -> str | None:
-        """Identifies those weights in a checkpoint: a training is resumed with the start that it was begun with."""
-        if not self.start or self.start_models.sets[0].path(stage) is None:
+        """Return a digest of the start weights, by which a checkpoint knows its start."""
+        if not self._has_start_weights(stage):
             return None
-        return sha256(self.start_models.path(stage))[:16]
+        return sha256(self.start_models.path(stage))[:START_DIGEST_DIGITS]
+
+    def _has_start_weights(self, stage: str) -> bool:
+        """Return whether the set `weights` itself has a stage; the default set does not count."""
+        return self.start and self.start_models.sets[0].path(stage) is not None
 
     def models(self) -> Models:
-        """The models of the stages trained so far, over those that the run starts from. Read anew at each call."""
-        own = WeightSet(
-            str(self.out), self.out
-        )  # without its registry, which is written after the files
-        return Models([own, *self.start_models.sets], self.device)
+        """Read the models that are trained so far; the other stages are those of the start."""
+        # A set without its registry, which is written after the files.
+        trained = WeightSet(str(self.out), self.out)
+        return Models([trained, *self.start_models.sets], self.device)
 
     def save(self, stage: str, tensors: dict[str, Any], settings: dict[str, Any]) -> Path:
-        """Write a stage's weights, with what they were made for, into the run's folder; returns the file.
+        """Write a stage's weights with their face and provenance; return the file.
 
-        Of several processes the main one writes.
+        Of several processes, the main one writes.
         """
         path = self.out / f"{stage}.safetensors"
-        if not self.together.is_main:
+        if not self.processes.is_main:
             return path
         if stage not in ("face", "speech"):
             face = self.models().face
-            settings = {
-                **settings,
-                "face": face.fingerprint,
-                "expression_names": list(face.expression_names),
-            }
-        if self.made:
-            settings = {**settings, "made": self.made}
-        # Without its registry a folder is used as it is: a crash between these lines leaves a set that can be used.
+            names = list(face.expression_names)
+            settings = {**settings, "face": face.fingerprint, "expression_names": names}
+        if self.provenance:
+            settings = {**settings, "made": self.provenance}
+        # A set without a registry can be used, so a crash between these lines does no harm.
         (self.out / REGISTRY_NAME).unlink(missing_ok=True)
         save_weights(path, stage, tensors, settings)
         write_registry(self.out)

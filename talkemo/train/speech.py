@@ -1,32 +1,23 @@
-"""Stage 2: the speech encoder. It begins as the lowest layers of Whisper tiny.en and learns to do with what is near.
+"""Stage 2: distil Whisper's encoder into a streaming one, with CTC on transcripts.
 
-It distils these layers, whose attention is to half a minute of sound, and spells transcripts by CTC. Sound is prepared
-once: every utterance as it is, and copies of it with other voices at other speeds. In training the encoder gets the
-sound in rooms, over lines and with noise, while its teacher has it clean. All of the sound may be used for any purpose,
-so that the encoder may, too.
+The encoder starts as the lowest layers of Whisper tiny.en, whose attention spans half a minute of
+audio, and learns the same features from nearby audio; CTC makes it spell transcripts as well. In
+training the encoder gets the audio in rooms, over telephone lines and with noise, its teacher gets
+it clean. Only audio that may be used for any purpose is used, so the encoder may be, too.
 """
 
 from __future__ import annotations
 
-import json
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
 from torch.nn import functional
 
 from ..audio.mel import MEL_BANDS, mel_filters
-from ..audio.recording import open_audio
-from ..compute.workers import worker_pool
 from ..data import voices
-from ..data.sound import augment, change_speed, mel_batch, through_codec
-from ..data.voices import Utterance
-from ..errors import InputError
-from ..files.cache import corpus_digest, digest
-from ..files.reading import reading_errors
-from ..files.writing import atomic_write
+from ..data.sound import augment, mel_batch
 from ..networks.building import load_tensors
 from ..networks.speech_encoder import (
     ATTENTION_FUTURE_FEATURES,
@@ -38,23 +29,21 @@ from ..networks.speech_encoder import (
     encoder_tensors,
 )
 from ..weights.files import check_compatible
-from .loop import Loop, cosine, half_precision
-from .material import own_level
+from .loop import Intervals, Loop, Losses, cosine_decay, half_precision
+from .options import TrainOptions
+from .prepared_audio import PreparedAudio, load_prepared_audio, prepare_audio
 from .run import Run, StartWeights
 from .teacher import Listening, WhisperEncoder, load_teacher, sinusoids, teacher_files
 
-SPEEDS = ((1.0, 1.0), (0.8, 0.97), (1.03, 1.25))  # of each copy of the sound, from … to
-CODECS = 0.4  # share of the utterances of a changed copy that go through a lossy codec
-SHORTEST = 0.4  # s, of an utterance
-LETTER_FEATURES = 1.2  # least features to a letter of a transcript that CTC is asked to spell
-GRADIENT_LIMIT = 1.0  # norm of the gradient above which it is scaled down
-LOG_EVERY, SAVE_EVERY = 100, 1000  # steps
+SPEECH_TEACHER = "tiny.en"
+SPEECH_GRADIENT_NORM = 1.0  # above which the gradient is scaled down
+SPEECH_INTERVALS = Intervals(progress=100, log=100, weights=1000)
+MIN_FEATURES_PER_LETTER = 1.2  # of a transcript that CTC is asked to spell
 
-
-# Whisper's log-mel rows are these times ours, plus that, for sound as loud as most of what it was trained on.
-WHISPER_SCALE, WHISPER_OFFSET = 2.0, -0.75
-SOME_PLACE = 100  # whose code of Whisper's is the first guess for all places
-TEACHER = "tiny.en"
+# Whisper's log-mel rows are ours times a scale, plus an offset, for audio as loud as most of what
+# it was trained on.
+WHISPER_MEL_SCALE, WHISPER_MEL_OFFSET = 2.0, -0.75
+START_POSITION = 100  # whose code of Whisper's all positions start with
 
 
 @dataclass(frozen=True)
@@ -63,360 +52,233 @@ class SpeechConfig:
 
     steps: int = 1500
     batch: int = 8  # utterances
-    seconds: float = 5.0  # of an utterance at most
+    seconds: float = 5.0  # of an utterance, at most
     learning_rate: float = 3e-4  # AdamW, after a warm-up, falling to zero as a cosine
-    new_rate: float = (
-        1e-2  # the same for what Whisper does not have: biases for distances, and letters
-    )
+    new_rate: float = 1e-2  # of what Whisper lacks: biases for distances, and letters
     warm_up: int = 50  # steps
     spelling: float = 0.02  # weight of the CTC loss
     seed: int = 0
 
 
-LARGE = SpeechConfig(steps=6000, batch=32)  # where a GPU is present
+SPEECH_GPU_CONFIG = SpeechConfig(steps=6000, batch=32)
 
 
-def speech_config(seed: int, options: dict[str, Any]) -> SpeechConfig:
-    """The settings of `talkemo train speech` with its options, see `run.train`."""
-    config = replace(LARGE if options.get("large") else SpeechConfig(), seed=seed)
-    return config if options.get("steps") is None else replace(config, steps=options["steps"])
+def speech_config(options: TrainOptions, seed: int, large: bool) -> SpeechConfig:
+    """Return the settings of `talkemo train speech`; `large` is for a GPU."""
+    config = SPEECH_GPU_CONFIG if large else SpeechConfig()
+    return options.changed(replace(config, seed=seed), "steps")
 
 
 def train_speech(run: Run, config: SpeechConfig) -> Path:
-    """Train on all sound that may be used for any purpose; writes and returns `out`/speech.safetensors.
+    """Train the speech encoder on all audio that may be used for any purpose.
 
-    Prepared sound is kept in `out`/speech and made where missing.
+    Audio is prepared in `out`/speech where that is missing.
+
+    Returns
+    -------
+    Path
+        `out`/speech.safetensors.
+
+    Raises
+    ------
+    InputError
+        The start weights do not fit, or there is no audio.
+    TalkemoError
+        The teacher is not installed.
     """
-    # What is missing or does not fit is reported before the hours that preparing the sound takes.
-    read_start(run)
-    teacher_files(TEACHER)
-    run.alone(lambda: prepare(run, config.seed))
-    training = Distillation(load_prepared(run.prepared), run, config)
-    loop = training.loop
-    with loop.whole_steps():
-        while loop.step < config.steps and not loop.out_of_time:
-            loop.figures.add(training.step(loop.rng))
-            loop.step += 1
-            if loop.step % LOG_EVERY == 0:
-                loop.log()
-                run.report("speech", loop.step, config.steps)
-            if loop.step % SAVE_EVERY == 0:
-                training.save()
-            loop.end_step()
-    loop.save()
-    return training.save()
+    # Report what is missing or does not fit before the hours that preparing audio takes.
+    read_start_weights(run)
+    teacher_files(SPEECH_TEACHER)
+    run.on_main_process(lambda: prepare_audio(run, config.seed))
+    distillation = Distillation(load_prepared_audio(run.prepared_audio), run, config)
+    distillation.loop.train(
+        config.steps,
+        distillation.step,
+        SPEECH_INTERVALS,
+        rate_factor=distillation.rate_factor,
+        save_weights=distillation.save,
+    )
+    return distillation.save()
 
 
-def read_start(run: Run) -> StartWeights | None:
-    """The encoder's weights that a run starts from, None for random ones. Raises InputError where they do not fit."""
+def read_start_weights(run: Run) -> StartWeights | None:
+    """Return the weights that a run starts from, None for Whisper's; raise if they do not fit."""
     start = run.start_weights("speech")
     if start:
         with check_compatible(start.path, "speech"):
-            wanted = {
+            trained = {
                 "width": FEATURE_WIDTH,
                 "past": ATTENTION_PAST_FEATURES,
                 "future": list(ATTENTION_FUTURE_FEATURES),
             }
-            found = {name: (start.settings[name], value) for name, value in wanted.items()}
-            start.check(bands=(len(start.tensors["filters"]), MEL_BANDS), **found)
+            settings = {name: (start.settings[name], value) for name, value in trained.items()}
+            start.check(bands=(len(start.tensors["filters"]), MEL_BANDS), **settings)
     return start
 
 
-# -------------------------------------------------------------------------------------------------------- distillation
+# -------------------------------------------------------------------------------- distillation
 
 
 @dataclass(frozen=True, eq=False)
-class Batch:
-    """Utterances or parts of them.
+class SpeechBatch:
+    """N utterances or crops of them."""
 
-    wave: (N, S), sound; known: (N, T), 1 where there is any, else 0
-    labels: N rows of CTC labels (L,), empty for parts and for utterances without a transcript
-    """
-
-    wave: torch.Tensor
-    known: torch.Tensor
-    labels: list[torch.Tensor]
+    wave: torch.Tensor  # (N, T · 320) float32 at 16 kHz
+    inside: torch.Tensor  # (N, T) 1 for features of the utterance, 0 for padding
+    labels: list[torch.Tensor]  # CTC labels (L,); none for crops and without a transcript
 
 
 class Distillation:
-    """The encoder, its teacher, its optimiser and checkpoints."""
+    """The speech encoder in training, its teacher and its optimiser."""
 
-    def __init__(self, prepared: PreparedSound, run: Run, config: SpeechConfig):
+    def __init__(self, prepared: PreparedAudio, run: Run, config: SpeechConfig):
         self.prepared, self.run, self.config = prepared, run, config
-        self.device, self.together = run.torch_device, run.together
-        start = read_start(run)
+        self.device, self.processes = run.torch_device, run.processes
+        start = read_start_weights(run)
         torch.manual_seed(config.seed)
-        whisper = load_teacher(TEACHER, len(ATTENTION_FUTURE_FEATURES))
+        whisper = load_teacher(SPEECH_TEACHER, len(ATTENTION_FUTURE_FEATURES))
         network = EncoderNetwork(future=ATTENTION_FUTURE_FEATURES)
         if start:
             with check_compatible(start.path, "speech"):
-                load_tensors(
-                    network,
-                    {name: array for name, array in start.tensors.items() if name != "filters"},
-                )
+                tensors = {name: a for name, a in start.tensors.items() if name != "filters"}
+                load_tensors(network, tensors)
         else:
-            begin_as_whisper(network, whisper)
+            start_as_whisper(network, whisper)
         self.teacher = Listening(whisper).to(self.device).eval()
         self.network = network.to(self.device)
-        is_new = lambda name: name.endswith("near") or name.startswith("symbols.")
-        new = [tensor for name, tensor in self.network.named_parameters() if is_new(name)]
-        old = [tensor for name, tensor in self.network.named_parameters() if not is_new(name)]
-        self.rates = config.learning_rate, config.new_rate
+        new: list[torch.nn.Parameter] = []
+        from_whisper: list[torch.nn.Parameter] = []
+        for name, parameter in self.network.named_parameters():
+            is_new = name.endswith("near") or name.startswith("symbols.")
+            (new if is_new else from_whisper).append(parameter)
         groups = [
-            {"params": old, "lr": self.rates[0]},
-            {"params": new, "lr": self.rates[1], "weight_decay": 0.0},
+            {"params": from_whisper, "lr": config.learning_rate},
+            {"params": new, "lr": config.new_rate, "weight_decay": 0.0},
         ]
-        self.optimiser = torch.optim.AdamW(groups, weight_decay=0.01)
+        optimisers = {"adam": torch.optim.AdamW(groups, weight_decay=0.01)}
         settings = {**asdict(config), "steps": None}
-        rng = np.random.default_rng(config.seed)
         self.loop = Loop(
-            "speech", run, {"network": self.network}, {"adam": self.optimiser}, settings, rng
+            "speech", run, {"network": self.network}, optimisers, settings, config.seed
         )
-        weight = np.minimum(prepared.count, config.seconds * FEATURE_RATE)
-        self.weight = weight / weight.sum()  # (U,) probability of each utterance
+        seconds = np.minimum(prepared.count, config.seconds * FEATURE_RATE)
+        self.probability = seconds / seconds.sum()  # (U,) of drawing each utterance
 
-    def step(self, rng: np.random.Generator) -> dict[str, torch.Tensor]:
-        """One step of the optimiser; returns the losses, distil relative to the variance of the target."""
-        config, loop = self.config, self.loop
-        fall = min(1.0, (loop.step + 1) / config.warm_up) * cosine(loop.step / config.steps)
-        for group, rate in zip(self.optimiser.param_groups, self.rates):
-            group["lr"] = rate * fall
-        count = config.batch * self.together.count
-        losses = self._losses(
-            make_batch(self.prepared, self.weight, count, config.seconds, rng, self.device)
+    def rate_factor(self, step: int) -> float:
+        """Return the factor of the learning rates in a step."""
+        warm_up = min(1.0, (step + 1) / self.config.warm_up)
+        return warm_up * cosine_decay(step / self.config.steps)
+
+    def step(self) -> Losses:
+        """Take a step on a new batch; return the losses."""
+        losses = self._losses(self._draw_batch())
+        self.loop.descend(
+            losses["distil"] + self.config.spelling * losses["ctc"],
+            max_norm=SPEECH_GRADIENT_NORM,
+            parameters=self.network.parameters(),
         )
-        self.optimiser.zero_grad()
-        self.together.share(losses["distil"] + config.spelling * losses["ctc"]).backward()
-        self.together.add_up(self.network.parameters())
-        torch.nn.utils.clip_grad_norm_(self.network.parameters(), GRADIENT_LIMIT)
-        self.optimiser.step()
         return losses
 
-    def _losses(self, batch: Batch) -> dict[str, torch.Tensor]:
-        part, whole = self.together.part, self.together.whole
+    def _losses(self, batch: SpeechBatch) -> Losses:
+        """Return the loss of distillation, relative to the target's variance, and that of CTC."""
+        own_rows, all_rows = self.processes.own_rows, self.processes.all_rows
         with torch.no_grad():
-            target = self.teacher(part(batch.wave))
-        # Voices are mixed, so that every process needs the sound of all of the batch.
-        mel = part(mel_batch(augment(batch.wave), vary=True))
+            target = self.teacher(own_rows(batch.wave))
+        # Voices are mixed, so every process needs the audio of the whole batch.
+        mel = own_rows(mel_batch(augment(batch.wave), vary=True))
         with half_precision(self.device):
             features = self.network(mel)
-            spelled = whole(self.network.log_probabilities(features))
-        error = whole((features.float() - target).square().mean(2))
+            log_probabilities = all_rows(self.network.log_probabilities(features))
+        error = all_rows((features.float() - target).square().mean(2))
         return {
-            "distil": (error * batch.known).sum() / batch.known.sum(),
-            "ctc": ctc_loss(spelled, batch.known, batch.labels),
+            "distil": (error * batch.inside).sum() / batch.inside.sum(),
+            "ctc": ctc_loss(log_probabilities, batch.inside, batch.labels),
         }
 
+    def _draw_batch(self) -> SpeechBatch:
+        """Draw utterances of similar length, so that little is padding; long ones are cropped."""
+        prepared, rng = self.prepared, self.loop.rng
+        size = self.config.batch * self.processes.count
+        longest = int(self.config.seconds * FEATURE_RATE)
+        first = rng.choice(len(self.probability), p=self.probability)
+        lengths = np.minimum(prepared.count, longest)
+        is_similar = np.abs(lengths - min(prepared.count[first], longest)) <= 10
+        chosen = rng.choice(np.flatnonzero(is_similar), size)
+        counts = lengths[chosen]
+        wave = np.zeros((size, int(counts.max()) * SAMPLES_PER_FEATURE), np.int16)
+        inside = np.zeros((size, int(counts.max())), np.float32)
+        labels = []
+        for row, (number, count) in enumerate(zip(chosen, counts)):
+            skipped = int(rng.integers(0, prepared.count[number] - count + 1))
+            samples = prepared.crop(number, skipped, count)
+            wave[row, : len(samples)] = samples
+            inside[row, :count] = 1
+            is_complete = count == prepared.count[number]
+            letters = voices.letters(prepared.text[number] if is_complete else "")
+            labels.append(torch.from_numpy(letters).to(self.device))
+        return SpeechBatch(
+            torch.from_numpy(wave).to(self.device).float() / 32768,
+            torch.from_numpy(inside).to(self.device),
+            labels,
+        )
+
     def save(self) -> Path:
-        """Write the encoder's weights as they are."""
+        """Write the encoder's weights as they are; return the file."""
         tensors, dimensions = encoder_tensors(self.network, mel_filters())
-        prepared, plain = self.prepared, self.prepared.copy == 0
-        hours = lambda features: round(float(features.sum()) / FEATURE_RATE / 3600, 2)
+        prepared = self.prepared
+        original = prepared.copy == 0
         settings = {
             "config": asdict(self.config),
             "steps": self.loop.step,
-            "hours": hours(prepared.count[plain]),
-            "hours_with_copies": hours(prepared.count),
-            "voices": len(set(np.array(prepared.speaker)[plain])),
+            "hours": _hours(prepared.count[original]),
+            "hours_with_copies": _hours(prepared.count),
+            "voices": len(set(np.array(prepared.speaker)[original])),
         }
         return self.run.save("speech", tensors, {**settings, **dimensions})
 
 
-def begin_as_whisper(network: EncoderNetwork, whisper: WhisperEncoder) -> None:
-    """Give an encoder the weights of Whisper's lowest layers, for log-mel rows as ours are."""
-    own = network.state_dict()
+def _hours(features: np.ndarray) -> float:
+    return round(float(features.sum()) / FEATURE_RATE / 3600, 2)
+
+
+def start_as_whisper(network: EncoderNetwork, whisper: WhisperEncoder) -> None:
+    """Give an encoder the weights of Whisper's lowest layers, adapted to our log-mel rows."""
+    state = network.state_dict()
     for name, tensor in whisper.state_dict().items():
-        for part in ("queries_keys_values", "attended"):
-            name = name.replace(f".{part}.", f".attention.{part}.")
-        own[name] = tensor
-    weight = own["first.weight"]
-    own["first.bias"] = own["first.bias"] + WHISPER_OFFSET * weight.sum((1, 2))
-    own["first.weight"] = WHISPER_SCALE * weight
-    own["place"] = sinusoids(SOME_PLACE + 1, whisper.width, weight.device)[-1]
-    network.load_state_dict(own)
-
-
-def make_batch(
-    prepared: PreparedSound,
-    weight: np.ndarray,
-    size: int,
-    seconds: float,
-    rng: np.random.Generator,
-    device: torch.device,
-) -> Batch:
-    """A batch of so many utterances, drawn with probabilities (U,); of long ones a part of some seconds."""
-    most = int(seconds * FEATURE_RATE)
-    # Utterances of about one length, so that little is padding.
-    first = rng.choice(len(weight), p=weight)
-    near = np.abs(np.minimum(prepared.count, most) - min(prepared.count[first], most)) <= 10
-    chosen = rng.choice(np.flatnonzero(near), size)
-    counts = np.minimum(prepared.count[chosen], most)
-    length = int(counts.max())
-    wave = np.zeros((size, length * SAMPLES_PER_FEATURE), np.int16)
-    known = np.zeros((size, length), np.float32)
-    labels = []
-    for row, (number, count) in enumerate(zip(chosen, counts)):
-        skipped = int(rng.integers(0, prepared.count[number] - count + 1))
-        samples = prepared.part(number, skipped, count)
-        wave[row, : len(samples)] = samples
-        known[row, :count] = 1
-        complete = count == prepared.count[number]
-        letters = voices.letters(prepared.text[number] if complete else "")
-        labels.append(torch.from_numpy(letters).to(device))
-    waves, inside = (torch.from_numpy(array).to(device) for array in (wave, known))
-    return Batch(waves.float() / 32768, inside, labels)
+        for layer in ("queries_keys_values", "attended"):
+            name = name.replace(f".{layer}.", f".attention.{layer}.")
+        state[name] = tensor
+    weight = state["first.weight"]
+    state["first.bias"] = state["first.bias"] + WHISPER_MEL_OFFSET * weight.sum((1, 2))
+    state["first.weight"] = WHISPER_MEL_SCALE * weight
+    state["place"] = sinusoids(START_POSITION + 1, whisper.width, weight.device)[-1]
+    network.load_state_dict(state)
 
 
 def ctc_loss(
-    log_probabilities: torch.Tensor, known: torch.Tensor, labels: list[torch.Tensor]
+    log_probabilities: torch.Tensor, inside: torch.Tensor, labels: list[torch.Tensor]
 ) -> torch.Tensor:
-    """CTC loss a letter over the rows that have a transcript; zero where none has."""
-    lengths = known.sum(1).cpu().long()
-    rows = [
-        k for k, label in enumerate(labels) if 0 < len(label) < float(lengths[k]) / LETTER_FEATURES
-    ]
+    """Return the CTC loss per letter over the rows with a transcript; 0 if there is none.
+
+    Parameters
+    ----------
+    log_probabilities : (N, T, symbols)
+    inside : (N, T)
+        1 for features of the utterance, 0 for padding.
+    labels : list of (L,) int
+    """
+    lengths = inside.sum(1).cpu().long()
+    rows = []
+    for k, label in enumerate(labels):
+        if 0 < len(label) < float(lengths[k]) / MIN_FEATURES_PER_LETTER:
+            rows.append(k)
     if not rows:
         return log_probabilities.sum() * 0
-    letters = torch.tensor(
-        [len(labels[k]) for k in rows], device="cpu"
-    )  # CTC takes lengths from the CPU
-    spelled = log_probabilities[rows].transpose(0, 1)
-    wanted = torch.cat([labels[k] for k in rows])
-    return functional.ctc_loss(spelled, wanted, lengths[rows], letters, zero_infinity=True)
-
-
-# ---------------------------------------------------------------------------------------------------- prepared sound
-
-
-@dataclass(frozen=True, eq=False)
-class PreparedSound:
-    """Utterances, mapped from disk in shards.
-
-    names: of the shards; samples: per shard (N,) int16, at 16 kHz
-    shard, start, count: (U,) where each utterance is, in features of its shard; copy: (U,) 0 as it is, else changed
-    speed: (U,) how many times as fast as its file; text, speaker, file: U strings
-    """
-
-    names: list[str]
-    samples: list[np.ndarray]
-    shard: np.ndarray
-    start: np.ndarray
-    count: np.ndarray
-    copy: np.ndarray
-    speed: np.ndarray
-    text: list[str]
-    speaker: list[str]
-    file: list[str]
-
-    def whole(self, number: int) -> np.ndarray:
-        """Samples of an utterance."""
-        return self.part(number, 0, int(self.count[number]))
-
-    def part(self, number: int, skipped: int, count: int) -> np.ndarray:
-        """Samples (count · 320,) of an utterance without its first `skipped` features."""
-        first = int(self.start[number]) + skipped
-        return self.samples[self.shard[number]][
-            first * SAMPLES_PER_FEATURE : (first + count) * SAMPLES_PER_FEATURE
-        ]
-
-
-def load_prepared(folder: Path) -> PreparedSound:
-    """What `prepare` wrote to a folder. Raises InputError where it has no utterance, or its files are damaged."""
-    names: list[str] = []
-    samples, rows = [], []
-    for path in sorted(folder.glob("*-*.json")):
-        with reading_errors(
-            path, "a table of prepared sound", "remove it to have this part prepared again"
-        ):
-            table = json.loads(path.read_text("utf-8"))
-            samples.append(
-                np.load(path.with_suffix(".samples.npy"), mmap_mode="r", allow_pickle=False)
-            )
-            total = sum(row["count"] for row in table)
-            if samples[-1].shape != (total * SAMPLES_PER_FEATURE,):
-                raise ValueError("the sound beside it does not have its length")
-            rows += [{**row, "shard": len(names)} for row in table]
-            names.append(path.stem)
-    if not rows:
-        raise InputError(
-            f"{folder}: no utterance of the corpora can be used",
-            f"they must last {SHORTEST:g} s and be readable",
-        )
-    numbers = {
-        key: np.array([row[key] for row in rows])
-        for key in ("shard", "start", "count", "copy", "speed")
-    }
-    text, speaker, file = ([str(row[key]) for row in rows] for key in ("text", "speaker", "file"))
-    return PreparedSound(names, samples, text=text, speaker=speaker, file=file, **numbers)
-
-
-def prepare(run: Run, seed: int) -> None:
-    """Write the sound of all utterances, int16 at 16 kHz, to `out`/speech. Shards that are there are kept.
-
-    Raises InputError where the folder was made from other data or with another seed, and the run does not redo such.
-    """
-    folder, utterances = run.prepared, voices.read(run.data)
-    of_corpora = [
-        corpus_digest(run.data / name) for name in voices.FOLDERS if (run.data / name).is_dir()
-    ]
-    about, known = folder / "about.txt", digest(seed, SPEEDS, CODECS, of_corpora)
-    if about.is_file() and about.read_text("utf-8") != known:
-        if not run.redo:
-            raise InputError(
-                f"{folder}: sound prepared from other data or with another seed",
-                "remove the folder, or choose another -o",
-            )
-        for path in (about, *folder.glob("*-*.json"), *folder.glob("*-*.samples.npy")):
-            path.unlink()
-    folder.mkdir(parents=True, exist_ok=True)
-    if not about.is_file():
-        with atomic_write(about) as partial:
-            partial.write_text(known, "utf-8")
-    order = np.random.default_rng(seed).permutation(len(utterances))
-    tasks = []
-    for copy in range(len(SPEEDS)):
-        for number in range(0, len(order), voices.SHARD):
-            name = folder / f"{copy}-{number // voices.SHARD:03d}"
-            part = [utterances[k] for k in order[number : number + voices.SHARD]]
-            tasks.append((name, part, copy, seed + 1000 * copy + number, run.data))
-    tasks = [task for task in tasks if not task[0].with_suffix(".json").is_file()]
-    if not tasks:
-        return
-    with worker_pool(run.jobs) as pool:
-        for done, _ in enumerate(pool.map(_prepare_shard, tasks)):
-            run.report("sound", done + 1, len(tasks))
-
-
-def _prepare_shard(task: tuple[Path, list[Utterance], int, int, Path]) -> None:
-    """Write a shard: its sound, and a table of its utterances last."""
-    name, utterances, copy, seed, data = task
-    rng, filters = np.random.default_rng(seed), mel_filters()
-    samples, table, start = [], [], 0
-    for u in utterances:
-        try:
-            wave = open_audio(u.path).samples()
-        except InputError:
-            continue
-        speed = rng.uniform(*SPEEDS[copy])
-        wave = change_speed(wave, speed)
-        count = len(wave) // SAMPLES_PER_FEATURE
-        if count < SHORTEST * FEATURE_RATE:
-            continue
-        if copy and rng.random() < CODECS:
-            wave = through_codec(wave, rng)
-        samples.append((wave[: count * SAMPLES_PER_FEATURE].clip(-1, 1) * 32767).astype(np.int16))
-        row = {
-            "start": start,
-            "count": count,
-            "text": u.text,
-            "speaker": u.speaker,
-            "copy": copy,
-            "speed": speed,
-        }
-        level = own_level(samples[-1], filters)
-        table.append({**row, "file": u.path.relative_to(data).as_posix(), "level": round(level, 4)})
-        start += count
-    with atomic_write(name.with_suffix(".samples.npy")) as partial:
-        np.save(partial, np.concatenate([np.zeros(0, np.int16), *samples]))
-    with atomic_write(name.with_suffix(".json")) as partial:
-        partial.write_text(json.dumps(table), "utf-8")
+    # CTC takes lengths from the CPU.
+    letters = torch.tensor([len(labels[k]) for k in rows], device="cpu")
+    return functional.ctc_loss(
+        log_probabilities[rows].transpose(0, 1),
+        torch.cat([labels[k] for k in rows]),
+        lengths[rows],
+        letters,
+        zero_infinity=True,
+    )

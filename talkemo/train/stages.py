@@ -10,14 +10,15 @@ from typing import Any
 from ..compute.devices import DEVICES
 from ..data import voices
 from ..data.captures import FIT_VERSION
-from ..data.captures import bring_up_to_date as fit_where_needed
+from ..data.captures import bring_up_to_date as bring_captures_up_to_date
 from ..data.corpora import CORPORA
 from ..data.voices import FREE_CORPORA
 from ..errors import InputError
 from ..files.cache import corpus_digest
-from . import curves, emotion, face, lips, speech, talking
-from .loop import last_row, log_path, steps_done
-from .record import SHORT, Record, digests
+from . import emotion, face, lips, speech, talking, training_log
+from .checkpoint import steps_done
+from .options import TrainOptions
+from .record import RECORD_DIGEST_DIGITS, Record, digests
 from .run import Run
 from .teacher import teacher_files
 
@@ -30,34 +31,24 @@ class CaptureConfig:
 
 
 @dataclass(frozen=True)
-class Stage:
-    """A stage of training.
+class TrainingStage:
+    """A stage of training."""
 
-    configure: its settings, a dataclass, of a seed and the command's options
-    train: does it, and returns figures
-    after: the earlier stages whose results decide what it makes
-    folders: of the corpora, relative to the data folder, that it reads; results: files and folders that it leaves
-    steps: of each of its trainings, the number that they end at
-    """
-
-    configure: Callable[[int, dict[str, Any]], Any]
-    train: Callable[[Run, Any], dict[str, Any]]
-    after: tuple[str, ...]
-    folders: Callable[[Any], tuple[str, ...]]
-    results: Callable[[Run], list[Path]]
+    # Makes the stage's config, a dataclass, of the options, the seed and whether a GPU is used.
+    configure: Callable[[TrainOptions, int, bool], Any]
+    train: Callable[[Run, Any], dict[str, Any]]  # returns metrics and the path of the result
+    after: tuple[str, ...]  # earlier stages whose results decide what this one makes
+    folders: Callable[[Any], tuple[str, ...]]  # of the corpora, in the data folder, that it reads
+    results: Callable[[Run], list[Path]]  # files and folders that it leaves in a run
+    # The number of steps of each of its trainings; none if all is computed.
     steps: Callable[[Any], dict[str, int]] = lambda config: {}
 
 
-def weights_of(*stages: str) -> Callable[[Run], list[Path]]:
-    """The weights files that a stage leaves."""
-    return lambda run: [run.out / f"{name}.safetensors" for name in stages]
-
-
 def train_captures(run: Run, config: CaptureConfig) -> dict[str, Any]:
-    """Fit the corpora that are there."""
+    """Fit the corpora that are there; return their names and the folder of captures."""
     present = [corpus for corpus in config.corpora if (run.data / corpus).is_dir()]
     for corpus in present:
-        fit_where_needed(
+        bring_captures_up_to_date(
             corpus,
             run.data,
             run.captures,
@@ -69,80 +60,90 @@ def train_captures(run: Run, config: CaptureConfig) -> dict[str, Any]:
     return {"captures": str(run.captures), "corpora": present}
 
 
-STAGES = {
-    "face": Stage(
-        configure=lambda seed, options: face.FaceConfig(seed=face.FaceConfig.seed + seed),
+def _weights_files(*stages: str) -> Callable[[Run], list[Path]]:
+    return lambda run: [run.out / f"{name}.safetensors" for name in stages]
+
+
+TRAINING_STAGES = {
+    "face": TrainingStage(
+        configure=lambda options, seed, large: face.FaceConfig(seed=face.FaceConfig.seed + seed),
         train=lambda run, config: face.train_face(run, config),
         after=(),
         folders=lambda config: ("ict_facekit", "meshes"),
-        results=weights_of("face"),
+        results=_weights_files("face"),
     ),
-    "capture": Stage(
-        configure=lambda seed, options: CaptureConfig(
-            FREE_CORPORA if options.get("free") else CORPORA
+    "capture": TrainingStage(
+        configure=lambda options, seed, large: CaptureConfig(
+            FREE_CORPORA if options.free else CORPORA
         ),
         train=train_captures,
         after=("face",),
         folders=lambda config: config.corpora,
         results=lambda run: sorted(run.captures.glob("*.npz")),
     ),
-    "speech": Stage(
+    "speech": TrainingStage(
         configure=speech.speech_config,
         train=lambda run, config: {"weights": str(speech.train_speech(run, config))},
         after=(),
         folders=lambda config: voices.FOLDERS,
-        results=weights_of("speech"),
+        results=_weights_files("speech"),
         steps=lambda config: {"speech": config.steps},
     ),
-    "lips": Stage(
+    "lips": TrainingStage(
         configure=lips.lips_config,
-        train=lambda run, config: {"weights": str(run.labels), **lips.train_lips(run, config)},
+        train=lambda run, config: {
+            "weights": str(run.pseudo_labels),
+            **lips.train_lips(run, config),
+        },
         after=("face",),
         folders=lambda config: (*dict(config.shares), "speech"),
-        results=lambda run: [run.labels],
+        results=lambda run: [run.pseudo_labels],
         steps=lambda config: {f"lips-{k}": config.steps for k in range(len(config.teachers))},
     ),
-    "talking": Stage(
+    "talking": TrainingStage(
         configure=talking.talking_config,
         train=lambda run, config: {"weights": str(talking.train_talking(run, config))},
         after=("face", "speech", "lips"),
         folders=lambda config: (*dict(config.shares), "speech"),
-        results=weights_of("talking"),
+        results=_weights_files("talking"),
         steps=lambda config: {"talking": config.steps},
     ),
-    "emotion": Stage(
+    "emotion": TrainingStage(
         configure=emotion.emotion_config,
         train=lambda run, config: {"weights": str(emotion.train_emotion(run, config))},
         after=("face",),
         folders=lambda config: config.corpora,
-        results=weights_of("emotion", "discriminator", "classifier"),
+        results=_weights_files("emotion", "discriminator", "classifier"),
         steps=lambda config: {"emotion": config.iterations},
     ),
 }
 
 
 def train_all(
-    run: Run, *, seed: int = 0, options: dict[str, Any] | None = None
+    run: Run, *, seed: int = 0, options: TrainOptions | None = None
 ) -> dict[str, dict[str, Any]]:
-    """Train every stage, each from the results of those before it; returns what `train` does for each.
+    """Train every stage, each from the results of those before it; return what `train` returns.
 
-    A run that resumes leaves out what is done, goes on with what was begun, and makes anew what was made from other data
-    or from earlier stages that have changed. Raises InputError for a stage that was begun with other settings, and for a
-    folder with a run that is not to be resumed: hours of work are not thrown away unasked.
+    A run that resumes skips stages that are up to date, goes on with what was begun, and makes
+    anew what was made from other data or from earlier stages that have changed.
+
+    Raises
+    ------
+    InputError
+        The folder holds a run that is not to be resumed, or a stage was begun with other settings:
+        hours of work are not discarded unasked.
     """
-    check(run, "all")
-    if not run.resume and any((run.out / f"{name}.json").is_file() for name in STAGES):
+    check_run(run, "all")
+    if not run.resume and any((run.out / f"{name}.json").is_file() for name in TRAINING_STAGES):
         raise InputError(
             f"{run.out}: there is a run in it",
             "--resume goes on with it; another -o begins a new one",
         )
-    run.together.wait()  # until all processes have seen that there is none
-    teacher_files(
-        "tiny.en"
-    )  # what is missing is said now rather than after the minutes that the first stages take
+    run.processes.wait()  # until all processes have looked for a run
+    teacher_files("tiny.en")  # report what is missing before the hours that earlier stages take
     return {
         name: train(name, run, seed=seed, options=options, bring_up_to_date=run.resume)
-        for name in STAGES
+        for name in TRAINING_STAGES
     }
 
 
@@ -151,68 +152,105 @@ def train(
     run: Run,
     *,
     seed: int = 0,
-    options: dict[str, Any] | None = None,
+    options: TrainOptions | None = None,
     bring_up_to_date: bool = False,
 ) -> dict[str, Any]:
-    """Train a stage; returns figures and the path of the weights. Keeps a record of it, see `record.Record`.
+    """Train a stage, and keep a record of it (see `record.Record`).
 
-    options: `free` of all stages that read corpora: only those that may be used for any purpose; `hold_out` and `people`
-    of lips; of the talking model `paper`, `constant_weights`, `log_mel`, `freeze_encoder`, `hold_out`; of the emotion
-    transfer `no_augmentation` and `java_sed`; `steps` of all but face and capture; see `talkemo train --help`.
-    bring_up_to_date: do nothing where that is done already, and begin anew where it was made from other data or stages
-    Raises InputError where a run that resumes was begun with other settings, or else from other data.
+    Parameters
+    ----------
+    stage : str
+        One of `TRAINING_STAGES`.
+    run : Run
+        Where the stage reads and writes.
+    seed : int
+        Of all that is random.
+    options : TrainOptions, optional
+        Changes of the stage's settings.
+    bring_up_to_date : bool
+        Skip a stage that is up to date, and make it anew if it is stale.
+
+    Returns
+    -------
+    dict
+        Metrics and the path of the result; `up_to_date` if the stage was skipped.
+
+    Raises
+    ------
+    InputError
+        A run that resumes was begun with other settings, or else from other data.
     """
-    check(run, stage)
-    chosen, together = STAGES[stage], run.together
-    options = {**(options or {}), "large": run.torch_device.type == "cuda"}
-    config = chosen.configure(seed, options)
-    present = [name for name in sorted(set(chosen.folders(config))) if (run.data / name).is_dir()]
-    sources = {
-        "data": {name: corpus_digest(run.data / name)[:SHORT] for name in present},
-        "inputs": digests([path for name in chosen.after for path in STAGES[name].results(run)]),
-        "fit": FIT_VERSION,
-    }
-    record = Record(run, stage, {**asdict(config), "start": run.start_digest(stage)}, sources)
-    done, changed = bring_up_to_date and record.is_done(chosen.results(run)), record.changed()
-    together.wait()  # until all know, before the main process writes
-    if done:
+    check_run(run, stage)
+    chosen, processes = TRAINING_STAGES[stage], run.processes
+    config = chosen.configure(options or TrainOptions(), seed, run.torch_device.type == "cuda")
+    record = _open_record(run, stage, config)
+    is_up_to_date = bring_up_to_date and record.is_up_to_date(chosen.results(run))
+    changed = record.changed()
+    processes.wait()  # until all processes have read the record, before the main one writes
+    if is_up_to_date:
         return {**record.before["result"], "up_to_date": True}
     if run.resume and changed:
-        _refuse_or_tell(run, stage, changed, refuse="settings" in changed or not bring_up_to_date)
-    run = replace(run, origin=record.origin, redo=bring_up_to_date, made=record.made)
+        _report_change(run, stage, changed, refuse="settings" in changed or not bring_up_to_date)
+    run = replace(
+        run,
+        fingerprint=record.fingerprint,
+        discard_stale=bring_up_to_date,
+        provenance=record.provenance,
+    )
     trainings = chosen.steps(config)
-    with record.kept():
-        # What is computed rather than trained, one process does.
-        result = chosen.train(run, config) if trainings or together.is_main else {}
-    if together.is_main:
-        complete = all(steps_done(run, name) >= steps for name, steps in trainings.items())
-        metrics = {name: last_row(log_path(run, name)) for name in trainings}
-        record.finish(complete, chosen.results(run), result, metrics)
-        curves.draw(run, stage, list(trainings))
-    together.wait()
+    with record.measuring():
+        # The main process alone computes what is not trained.
+        result = chosen.train(run, config) if trainings or processes.is_main else {}
+    run.on_main_process(lambda: _finish(run, stage, record, trainings, result))
     return result
 
 
-def _refuse_or_tell(run: Run, stage: str, changed: dict[str, list[str]], refuse: bool) -> None:
-    """Raise InputError, or say to the user why a stage is made anew. changed: see `Record.changed`"""
-    kind = "settings" if "settings" in changed else "sources"
-    what = f"other {'settings' if kind == 'settings' else 'data or earlier stages'} ({', '.join(changed[kind])})"
+def _finish(
+    run: Run, stage: str, record: Record, trainings: dict[str, int], result: dict[str, Any]
+) -> None:
+    """Write a stage's record and plot its logs."""
+    done = all(steps_done(run, name) >= steps for name, steps in trainings.items())
+    metrics = {name: training_log.last_row(training_log.log_path(run, name)) for name in trainings}
+    record.finish(done, TRAINING_STAGES[stage].results(run), result, metrics)
+    training_log.plot_logs(run, stage, list(trainings))
+
+
+def _open_record(run: Run, stage: str, config: Any) -> Record:
+    """Return the record of a stage, with the digests of what it is made from."""
+    chosen = TRAINING_STAGES[stage]
+    corpora = [name for name in sorted(set(chosen.folders(config))) if (run.data / name).is_dir()]
+    inputs = [path for name in chosen.after for path in TRAINING_STAGES[name].results(run)]
+    sources = {
+        "data": {name: corpus_digest(run.data / name)[:RECORD_DIGEST_DIGITS] for name in corpora},
+        "inputs": digests(inputs),
+        "fit": FIT_VERSION,
+    }
+    return Record(run, stage, {**asdict(config), "start": run.start_digest(stage)}, sources)
+
+
+def _report_change(run: Run, stage: str, changed: dict[str, list[str]], refuse: bool) -> None:
+    """Raise InputError for a stage that has changed (see `Record.changed`), or notify the user."""
+    if "settings" in changed:
+        difference = f"other settings ({', '.join(changed['settings'])})"
+    else:
+        difference = f"other data or earlier stages ({', '.join(changed['sources'])})"
     if refuse:
         raise InputError(
-            f"{run.out / stage}.json: the stage {stage} was begun with {what}",
-            "resume with what it was begun with, or start anew in another folder or without --resume",
+            f"{run.out / stage}.json: the stage {stage} was begun with {difference}",
+            "resume with what it was begun with, or start anew in another folder or without "
+            "--resume",
         )
-    run.tell(f"{stage} is made anew: it was made from {what}")
+    run.notify(f"{stage} is made anew: it was made from {difference}")
 
 
-def check(run: Run, stage: str) -> None:
-    """Raise InputError for a stage that there is none of, and for a run that cannot be begun."""
-    if stage not in (*STAGES, "all"):
-        raise InputError(f"unknown stage '{stage}'", f"choose {', '.join(STAGES)} or all")
+def check_run(run: Run, stage: str) -> None:
+    """Raise InputError for an unknown stage, and for a run that cannot be begun."""
+    if stage not in (*TRAINING_STAGES, "all"):
+        raise InputError(f"unknown stage '{stage}'", f"choose {', '.join(TRAINING_STAGES)} or all")
     if not run.data.is_dir():
         raise InputError(f"{run.data}: no such folder of corpora", "name it with --data")
     if run.out.exists() and not run.out.is_dir():
         raise InputError(f"{run.out} is not a folder", "choose another -o")
     if run.device not in DEVICES:
         raise InputError(f"unknown device '{run.device}'", f"choose from {', '.join(DEVICES)}")
-    _ = run.start_models  # a set that is not there is refused before anything else
+    _ = run.start_models  # refuse a missing set first

@@ -1,7 +1,7 @@
-"""Stage 4: the talking model, trained on neutral speech with captured motion (3D-TalkEmo, section 3.3).
+"""Stage 4: the talking model, trained on neutral speech with captured motion (3D-TalkEmo, 3.3).
 
-Besides the recordings it learns from hours of speech that nobody filmed, with the motion that the lips stage's teachers
-give it.
+Besides captures it learns from hours of speech without video, with the motion that the lips
+stage's teachers predicted for it.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ from ..networks.talking import (
     windows,
 )
 from ..weights.files import check_compatible
-from .loop import Loop, cosine, half_precision
+from .loop import Intervals, Loop, Losses, cosine_decay, half_precision
 from .material import (
     CONTEXT,
     NOISE,
@@ -44,6 +44,7 @@ from .material import (
     Batch,
     Clip,
     ClipSampler,
+    Shares,
     even_out,
     filmed_clips,
     make_batch,
@@ -53,15 +54,16 @@ from .material import (
     with_features,
 )
 from .objective import Objective
+from .options import TrainOptions
+from .processes import TrainingProcesses
 from .run import Run, StartWeights
-from .together import Together
 
-GRADIENT_LIMIT = 50.0  # norm of the gradient above which it is scaled down
-LOG_EVERY, CHECK_EVERY, SAVE_EVERY = 100, 500, 1000  # steps
-SOME_FRAMES = 20_000  # of a corpus, that the first components of motion are computed from
-LARGEST_GAIN = 1.5  # of the lips' motion
-LARGE_BATCH, LARGE_STEPS = 32, 3000  # where a GPU is present
-FREE_STEPS = 700  # at most, on the few people whose recordings are free
+TALKING_GRADIENT_NORM = 50.0  # above which the gradient is scaled down
+TALKING_INTERVALS = Intervals(progress=100, log=100, weights=1000, log_last_step=True)
+HELD_OUT_LOG_STEPS = 500  # steps from a row of the log to the next, if speakers are held out
+MAX_COMPONENT_FRAMES = 20_000  # of a corpus, that the components of motion are computed from
+MAX_LIP_GAIN = 1.5  # of the lips' motion, see `amplitude`
+FREE_TALKING_STEPS = 700  # at most, on the few speakers whose recordings are free
 
 
 @dataclass(frozen=True)
@@ -69,9 +71,9 @@ class TalkingConfig:
     """Settings of the talking model's training."""
 
     features: str = "speech"  # or log-mel
-    # Share of each corpus in a batch, of those that are there: many people who speak freely contribute more than one
-    # who reads a grammar.
-    shares: tuple[tuple[str, float], ...] = (
+    # Share of each corpus in a batch, of those that are there: many people who speak freely
+    # contribute more than one who reads a grammar.
+    shares: Shares = (
         ("talking", 0.44),
         ("grid_s1", 0.2),
         ("ravdess", 0.16),
@@ -85,43 +87,31 @@ class TalkingConfig:
     batch: int = 12  # crops
     seconds: float = 4.0  # of a crop
     learning_rate: float = 1e-3  # Adam
-    encoder_rate: float = (
-        1e-4  # the same for the layers of the speech encoder; 0 leaves it as it is
-    )
-    decay: bool = True  # whether the rates fall, as a cosine, or stay
-    augment: bool = (
-        True  # whether sound is put into rooms, over lines and with noise, see data.sound
-    )
-    mouth: float = 4.0  # how much more the lips count than the rest of the face, in the position term; 0 as in VOCA
-    gap: float = (
-        0.3  # weight of the gaps between the lips and of the mouth's width, in the position term
-    )
-    closure: float = (
-        1.0  # weight of the opening of lips that should be closed, in the position term
-    )
+    encoder_rate: float = 1e-4  # of the speech encoder's layers; 0 does not train them
+    decay: bool = True  # whether the rates fall as a cosine instead of being constant
+    augment: bool = True  # whether audio gets rooms, telephone lines and noise, see data.sound
+    # Position term: additional weight of the lips, 0 as in VOCA.
+    mouth: float = 4.0
+    gap: float = 0.3  # position term: weight of the lips' gaps and of the mouth's width
+    closure: float = 1.0  # position term: weight of the opening of lips that should be closed
     velocity: float = 10.0  # weight of the velocity term, as in VOCA
-    even_out: bool = (
-        True  # whether everybody's motion is brought to the usual size, see material.even_out
-    )
-    level: float | None = (
-        None  # how much the mean of a crop's error counts; as each clip says, if None
-    )
-    amplitude: bool = (
-        True  # whether the result is scaled to move the lips as widely as held-out people do
-    )
-    style_dropout: float = 0.5  # share of crops shown without their style
+    even_out: bool = True  # whether all speakers' motion is scaled alike, see material.even_out
+    level: float | None = None  # weight of the mean of a crop's error; that of its clip if None
+    amplitude: bool = True  # whether the result is scaled to move the lips as held-out people do
+    style_dropout: float = 0.5  # share of crops without their style
     dropout: float = 0.2
-    # Every so many'th training speaker (clip, of a single speaker) is kept for the log's figures and the amplitude.
+    # Every so many'th training speaker (clip, of a single speaker) is measured in the log instead,
+    # and sets the amplitude.
     hold_out: int = 8
     seed: int = 0
 
 
-# The paper's own variant: two corpora, constant rates, VOCA's Adam, the lips' weight and nothing else.
-PAPER = TalkingConfig(
+# The paper's own variant: two corpora, constant rates, VOCA's Adam, the lips' weight and no more.
+PAPER_TALKING_CONFIG = TalkingConfig(
     shares=(("ravdess", 0.5), ("grid_s1", 0.5)),
     steps=20000,
     batch=4,
-    seconds=0.6,  # 64 frames a step, or nearly
+    seconds=0.6,  # about 64 frames a step
     learning_rate=1e-4,
     decay=False,
     encoder_rate=0.0,
@@ -138,267 +128,274 @@ PAPER = TalkingConfig(
 )
 
 
-def talking_config(seed: int, options: dict[str, Any]) -> TalkingConfig:
-    """The settings of `talkemo train talking` with its options, see `run.train`."""
-    config = PAPER if options.get("paper") else TalkingConfig()
-    if options.get("large") and not options.get("paper"):
-        config = replace(config, batch=LARGE_BATCH, steps=LARGE_STEPS)
-    config = replace(config, seed=seed)
-    if options.get("free"):
-        config = replace(
-            config, shares=free_shares(config.shares), steps=min(config.steps, FREE_STEPS)
-        )
-    if options.get("hold_out") is not None:
-        config = replace(config, hold_out=options["hold_out"])
-    if options.get("steps") is not None:
-        config = replace(config, steps=options["steps"])
-    if options.get("constant_weights"):
+def talking_config(options: TrainOptions, seed: int, large: bool) -> TalkingConfig:
+    """Return the settings of `talkemo train talking`; `large` is for a GPU."""
+    config = replace(PAPER_TALKING_CONFIG if options.paper else TalkingConfig(), seed=seed)
+    if large and not options.paper:
+        config = replace(config, batch=32, steps=3000)
+    if options.free:
+        steps = min(config.steps, FREE_TALKING_STEPS)
+        config = replace(config, shares=free_shares(config.shares), steps=steps)
+    config = options.changed(config, "steps", "hold_out")
+    if options.constant_weights:
         config = replace(config, mouth=0.0, gap=0.0, closure=0.0)
-    if options.get("log_mel"):
-        others = tuple(share for share in config.shares if share[0] != PSEUDO_LABELLED)
-        config = replace(config, features="log-mel", encoder_rate=0.0, shares=others)
-    if options.get("freeze_encoder"):
+    if options.log_mel:
+        shares = tuple(share for share in config.shares if share[0] != PSEUDO_LABELLED)
+        config = replace(config, features="log-mel", encoder_rate=0.0, shares=shares)
+    if options.freeze_encoder:
         config = replace(config, encoder_rate=0.0)
     return config
 
 
-def free_shares(shares: tuple[tuple[str, float], ...]) -> tuple[tuple[str, float], ...]:
-    """The shares of corpora that may be used for any purpose; what is filmed of them keeps its share together."""
-    kept = (*FREE_CORPORA, facegood.CORPUS, NOISE, PSEUDO_LABELLED)
-    filmed = lambda pairs: sum(
-        share for name, share in pairs if name not in (NOISE, PSEUDO_LABELLED)
-    )
-    own = tuple(pair for pair in shares if pair[0] in kept)
-    factor = filmed(shares) / filmed(own)
+def free_shares(shares: Shares) -> Shares:
+    """Return the shares of corpora for any purpose; captured ones together keep their share."""
+    allowed = (*FREE_CORPORA, facegood.CORPUS, NOISE, PSEUDO_LABELLED)
+    free = tuple(pair for pair in shares if pair[0] in allowed)
+    factor = _captured_share(shares) / _captured_share(free)
     return tuple(
-        (name, share if name in (NOISE, PSEUDO_LABELLED) else factor * share) for name, share in own
+        (name, share if name in (NOISE, PSEUDO_LABELLED) else factor * share)
+        for name, share in free
     )
+
+
+def _captured_share(shares: Shares) -> float:
+    return sum(share for name, share in shares if name not in (NOISE, PSEUDO_LABELLED))
 
 
 def train_talking(run: Run, config: TalkingConfig) -> Path:
-    """Train on the corpora of a run; writes and returns `out`/talking.safetensors."""
-    read_start(
-        run, config
-    )  # weights that cannot be started from are refused before the corpora are read
-    return fit(gather(run, config), run, config)
+    """Train the talking model on a run's corpora.
+
+    Returns
+    -------
+    Path
+        `out`/talking.safetensors.
+
+    Raises
+    ------
+    InputError
+        The start weights do not fit, or a corpus is missing or damaged.
+    """
+    read_start_weights(run, config)  # refuse weights that do not fit before corpora are read
+    return train_on_data(gather_training_data(run, config), run, config)
 
 
-# ------------------------------------------------------------------------------------------------------------ material
+# ------------------------------------------------------------------------------- training data
 
 
 @dataclass(frozen=True, eq=False)
-class Material:
-    """What a talking model is trained on. checked: clips held out for the log's figures."""
+class TalkingData:
+    """What a talking model is trained on: clips, and those held out for the log's metrics."""
 
     face: Face
     encoder: SpeechEncoder
     styles: list[str]
     clips: list[Clip]
-    checked: list[Clip]
+    held_out: list[Clip]
 
 
-def gather(run: Run, config: TalkingConfig) -> Material:
-    """The training split's recordings with their sound, and with features unless they change in training.
+def gather_training_data(run: Run, config: TalkingConfig) -> TalkingData:
+    """Return the training split's recordings with their audio.
 
-    Noise and, where the lips stage left them in the run's folder, pseudo-labelled utterances are added.
+    They have features unless these change in training. Noise and, if the lips stage left them in
+    the run's folder, pseudo-labelled utterances are added.
     """
     models = run.models()
     face = models.face
-    encoder = (
-        log_mel_encoder(device=models.device) if config.features == "log-mel" else models.encoder
-    )
-    recordings, held = trained_and_held(run, config.shares, config.hold_out)
+    use_log_mel = config.features == "log-mel"
+    encoder = log_mel_encoder(device=models.device) if use_log_mel else models.encoder
+    recordings, held_out = trained_and_held(run, config.shares, config.hold_out)
     styles = sorted({r.speaker for r in recordings})
     clips = filmed_clips(run, recordings, face, encoder.filters, styles)
-    checked = filmed_clips(run, held, face, encoder.filters, styles)
+    held_out_clips = filmed_clips(run, held_out, face, encoder.filters, styles)
     if config.even_out:
         clips = even_out(clips, face)
     if config.level is not None:
         clips = [replace(clip, mean=config.level) for clip in clips]
-    names = [name for name, _ in config.shares]
-    if NOISE in names:
+    corpora = dict(config.shares)
+    if NOISE in corpora:
         rng = np.random.default_rng(config.seed)
         clips += [noise_clip(encoder.filters, len(face.span), rng) for _ in range(NOISE_CLIPS)]
     if not (config.augment or config.encoder_rate > 0):
         clips = [with_features(clip, encoder) for clip in clips]
-    elif PSEUDO_LABELLED in names:
-        clips += pseudo_labelled_clips(run.prepared, run.labels, face)
-    return Material(face, encoder, styles, clips, checked)
+    elif PSEUDO_LABELLED in corpora:
+        clips += pseudo_labelled_clips(run.prepared_audio, run.pseudo_labels, face)
+    return TalkingData(face, encoder, styles, clips, held_out_clips)
 
 
-def windows_of(
-    batch: Batch, network: TalkingNetwork, encoder: torch.nn.Module, vary: bool, together: Together
+def encode_windows(
+    batch: Batch,
+    network: TalkingNetwork,
+    encoder: torch.nn.Module,
+    vary: bool,
+    processes: TrainingProcesses,
 ) -> torch.Tensor:
-    """Windows (N, T, 16, D) of this process's rows of a batch.
+    """Return the windows (N, T, 16, D) of this process's rows of a batch.
 
-    vary: whether the sound is put into rooms, over lines and with noise
+    `vary` puts the audio into rooms, over telephone lines and with noise.
     """
     if batch.wave is None:
         assert batch.feature is not None
-        feature = together.part(batch.feature)
+        feature = processes.own_rows(batch.feature)
     else:
-        # Voices are mixed, so that every process needs the sound of all of the batch.
-        mel = together.part(
-            mel_batch(augment(batch.wave) if vary else batch.wave, batch.levels, vary)
-        )
+        # Voices are mixed, so every process needs the audio of the whole batch.
+        wave = augment(batch.wave) if vary else batch.wave
+        mel = processes.own_rows(mel_batch(wave, batch.levels, vary))
         with half_precision(mel.device):
             feature = encoder(mel)[:, CONTEXT:-CONTEXT].float()
     feature = network.prepare(feature.flatten(0, 1)).unflatten(0, feature.shape[:2])
     with half_precision(feature.device):
-        return (interpolation(together.part(batch.times), feature.shape[1]) @ feature).unflatten(
-            1, (-1, WINDOW_FEATURES)
-        )
+        weights = interpolation_matrices(processes.own_rows(batch.times), feature.shape[1])
+        return (weights @ feature).unflatten(1, (-1, WINDOW_FEATURES))
 
 
-def interpolation(times: torch.Tensor, length: int) -> torch.Tensor:
-    """`windows` of `length` features at times (N, T) as matrices (N, T·16, length): their gradient is a product, too."""
+def interpolation_matrices(times: torch.Tensor, length: int) -> torch.Tensor:
+    """Return `windows` at times (N, T) of `length` features as matrices (N, T·16, length).
+
+    Products with matrices have quicker gradients than the indexing of `windows`.
+    """
     device = times.device
-    index = windows(
-        torch.arange(length, dtype=torch.float64, device=device)[:, None], times.flatten()
-    )
-    index = index.reshape(len(times), -1, 1).float()
+    rows = torch.arange(length, dtype=torch.float64, device=device)[:, None]
+    index = windows(rows, times.flatten()).reshape(len(times), -1, 1).float()
     columns = torch.arange(length, dtype=torch.float32, device=device)
     return (1 - (index - columns).abs()).clamp_min(0)
 
 
-# ------------------------------------------------------------------------------------------------------------ training
+# ------------------------------------------------------------------------------------ training
 
 
-def fit(material: Material, run: Run, config: TalkingConfig) -> Path:
-    """Train on gathered material, which stays as it is; writes and returns `out`/talking.safetensors."""
-    training = Training(material, run, config)
-    loop = training.loop
-    sampler = ClipSampler(material.clips, replace(config, batch=config.batch * run.together.count))
-    with loop.whole_steps():
-        while loop.step < config.steps and not loop.out_of_time:
-            loop.figures.add(training.step(sampler.draw(loop.rng), loop.rng))
-            loop.step += 1
-            if (
-                loop.step % (CHECK_EVERY if material.checked else LOG_EVERY) == 0
-                or loop.step == config.steps
-            ):
-                loop.log(check(material.checked, training.network, training.encoder, material.face))
-            if loop.step % LOG_EVERY == 0:
-                run.report("talking", loop.step, config.steps)
-            if loop.step % SAVE_EVERY == 0:
-                training.save()
-            loop.end_step()
-    loop.save()
+def train_on_data(data: TalkingData, run: Run, config: TalkingConfig) -> Path:
+    """Train on gathered data, which is not changed; return `out`/talking.safetensors."""
+    training = TalkingTraining(data, run, config)
+    intervals = TALKING_INTERVALS
+    if data.held_out:
+        intervals = replace(intervals, log=HELD_OUT_LOG_STEPS)
+    training.loop.train(
+        config.steps,
+        training.step,
+        intervals,
+        rate_factor=training.rate_factor if config.decay else None,
+        measure=training.correlations,
+        save_weights=training.save,
+    )
     return training.save()
 
 
-class Training:
-    """The networks and the optimiser of one training, and their checkpoints."""
+class TalkingTraining:
+    """The talking network and the speech encoder in training."""
 
-    def __init__(self, material: Material, run: Run, config: TalkingConfig):
-        self.material, self.run, self.config = material, run, config
-        self.device, self.together = material.encoder.device, run.together
-        face, styles = material.face, material.styles
-        start = read_start(run, config)
+    def __init__(self, data: TalkingData, run: Run, config: TalkingConfig):
+        self.data, self.run, self.config = data, run, config
+        self.device, self.processes = data.encoder.device, run.processes
+        face, styles = data.face, data.styles
+        start = read_start_weights(run, config)
         torch.manual_seed(config.seed)
-        network = TalkingNetwork(
-            material.encoder.width, len(styles), len(face.span), config.dropout
-        )
-        start_decoder_at_components(network.decoder, some_targets(material.clips))
+        network = TalkingNetwork(data.encoder.width, len(styles), len(face.span), config.dropout)
+        start_decoder_at_components(network.decoder, sample_targets(data.clips))
         if start:
             with check_compatible(start.path, "talking"):
                 start_network(network, start.tensors, start.settings["styles"], styles)
-        self.together.share_statistics(network)
+        self.processes.share_batch_norms(network)
         self.network = network.to(self.device)
-        # A copy: what others share is not trained. It may have been trained along in the start, too.
-        trained_along = config.encoder_rate > 0
-        self.encoder = material.encoder.changed(
-            encoder_part(start, material.encoder) if start and trained_along else {}
+        trains_encoder = config.encoder_rate > 0
+        # A copy, since others use the encoder; the start may hold a trained one.
+        self.encoder = data.encoder.changed(
+            encoder_part(start, data.encoder) if start and trains_encoder else {}
         )
-        self.along = tensors_trained_along(self.encoder.network) if trained_along else []
-        for name, tensor in self.encoder.network.named_parameters():
-            tensor.requires_grad_(name in self.along)
-        parameters = dict(self.encoder.network.named_parameters())
+        encoder_parameters = dict(self.encoder.network.named_parameters())
+        self.trained_names = trainable_names(self.encoder.network) if trains_encoder else []
+        for name, parameter in encoder_parameters.items():
+            parameter.requires_grad_(name in self.trained_names)
         groups: list[dict[str, Any]] = [
             {"params": [*self.network.parameters()], "lr": config.learning_rate}
         ]
-        modules: dict[str, torch.nn.Module] = {"network": self.network}
-        if self.along:
-            groups.append(
-                {"params": [parameters[name] for name in self.along], "lr": config.encoder_rate}
-            )
-            modules["encoder"] = self.encoder.network
-        self.optimiser = torch.optim.Adam(groups)
+        networks: dict[str, torch.nn.Module] = {"network": self.network}
+        if self.trained_names:
+            trained = [encoder_parameters[name] for name in self.trained_names]
+            groups.append({"params": trained, "lr": config.encoder_rate})
+            networks["encoder"] = self.encoder.network
         settings = {
             **asdict(config),
             "steps": None,
             "face": face.fingerprint,
-            "encoder": material.encoder.fingerprint,
+            "encoder": data.encoder.fingerprint,
         }
-        rng = np.random.default_rng(config.seed)
-        self.loop = Loop("talking", run, modules, {"adam": self.optimiser}, settings, rng)
+        optimisers = {"adam": torch.optim.Adam(groups)}
+        self.loop = Loop("talking", run, networks, optimisers, settings, config.seed)
         self.objective = Objective(face, config.mouth, config.gap, config.closure, self.device)
+        batch = config.batch * self.processes.count
+        self.sampler = ClipSampler(data.clips, replace(config, batch=batch))
 
-    def step(self, clips: list[Clip], rng: np.random.Generator) -> dict[str, torch.Tensor]:
-        """One step of the optimiser on crops of clips; returns the losses."""
-        if self.config.decay:
-            fall = cosine(self.loop.step / self.config.steps)
-            rates = (self.config.learning_rate, self.config.encoder_rate)
-            for group, rate in zip(self.optimiser.param_groups, rates):
-                group["lr"] = rate * fall
+    def rate_factor(self, step: int) -> float:
+        """Return the factor of the learning rates in a step."""
+        return cosine_decay(step / self.config.steps)
+
+    def step(self) -> Losses:
+        """Take a step on crops of new clips; return the losses."""
+        config, processes, rng = self.config, self.processes, self.loop.rng
         self.network.train()
-        config, styles = self.config, self.network.style.in_features
+        styles = self.network.style.in_features
+        clips = self.sampler.draw(rng)
         batch = make_batch(clips, config.seconds, styles, config.style_dropout, rng, self.device)
-        window = windows_of(
-            batch, self.network, self.encoder.network, config.augment, self.together
+        window = encode_windows(
+            batch, self.network, self.encoder.network, config.augment, processes
         )
-        style = self.together.part(batch.style)[:, None].expand(-1, window.shape[1], -1)
+        style = processes.own_rows(batch.style)[:, None].expand(-1, window.shape[1], -1)
         with half_precision(self.device):
             output = self.network(window.flatten(0, 1), style.flatten(0, 1)).float()
-        output = self.together.whole(output.unflatten(0, window.shape[:2]))
+        output = processes.all_rows(output.unflatten(0, window.shape[:2]))
         position, velocity = self.objective(output, batch.target, batch.inside, batch.mean)
-        self.optimiser.zero_grad()
-        self.together.share(position + self.config.velocity * velocity).backward()
-        trained = [tensor for group in self.optimiser.param_groups for tensor in group["params"]]
-        self.together.add_up(trained)
-        torch.nn.utils.clip_grad_norm_(trained, GRADIENT_LIMIT)
-        self.optimiser.step()
+        self.loop.descend(position + config.velocity * velocity, max_norm=TALKING_GRADIENT_NORM)
         return {"position_mm2": position, "velocity_mm2": velocity}
 
+    def correlations(self) -> dict[str, float]:
+        """Return the mean Pearson r of mouth opening and width of each corpus's held-out clips."""
+        motions = predict_clips(self.data.held_out, self.network, self.encoder)
+        return mean_correlations(self.data.held_out, motions, self.data.face)
+
     def save(self) -> Path:
-        """Write the weights as they are."""
-        material, config, loop = self.material, self.config, self.loop
+        """Write the weights as they are; return the file."""
+        data, config = self.data, self.config
         tensors = talking_tensors(self.network)
-        if config.amplitude and material.checked:
-            gain, middle = amplitude(material.checked, self.network, self.encoder, material.face)
-            tensors |= scaled_decoder(self.network, gain, middle)
+        if config.amplitude and data.held_out:
+            gain, mean = amplitude(data.held_out, self.network, self.encoder, data.face)
+            tensors |= scaled_decoder(self.network, gain, mean)
         if config.features == "log-mel":
-            tensors["filters"] = material.encoder.filters
-        changes = encoder_changes(self.encoder.network, material.encoder.network, self.along)
+            tensors["filters"] = data.encoder.filters
+        changes = encoder_changes(self.encoder.network, data.encoder.network, self.trained_names)
         tensors |= {f"encoder/{name}": change for name, change in changes.items()}
         settings = {
             "features": config.features,
-            "encoder": material.encoder.fingerprint,
-            "styles": material.styles,
+            "encoder": data.encoder.fingerprint,
+            "styles": data.styles,
             "config": asdict(config),
-            "frames": sum(len(clip.time) for clip in material.clips),
-            "steps": loop.step,
+            "frames": sum(len(clip.time) for clip in data.clips),
+            "steps": self.loop.step,
         }
         return self.run.save("talking", tensors, settings)
 
 
-def tensors_trained_along(network: torch.nn.Module) -> list[str]:
-    """Names of a speech encoder's parameters that the motion may change: all layers above its convolutions."""
-    return [name for name, _ in network.named_parameters() if name.startswith(("blocks.", "norm."))]
+def trainable_names(encoder: torch.nn.Module) -> list[str]:
+    """Return the names of the encoder's parameters above its convolutions, which may be trained."""
+    return [name for name, _ in encoder.named_parameters() if name.startswith(("blocks.", "norm."))]
 
 
-def some_targets(clips: list[Clip]) -> torch.Tensor:
-    """Coordinates (M, S) of some frames of every corpus."""
-    of_corpus: dict[str, list[np.ndarray]] = {}
+def sample_targets(clips: list[Clip]) -> torch.Tensor:
+    """Return the coordinates (M, S) of evenly chosen frames of every corpus."""
+    by_corpus: dict[str, list[np.ndarray]] = {}
     for clip in clips:
-        of_corpus.setdefault(clip.corpus, []).append(clip.target)
-    joined = [np.concatenate(found[:: -(-len(found) // 1000)]) for found in of_corpus.values()]
-    parts = [every[:: -(-len(every) // SOME_FRAMES)] for every in joined]
-    return torch.from_numpy(np.concatenate(parts).astype(np.float32))
+        by_corpus.setdefault(clip.corpus, []).append(clip.target)
+    samples = []
+    for targets in by_corpus.values():
+        frames = np.concatenate(targets[:: -(-len(targets) // 1000)])
+        samples.append(frames[:: -(-len(frames) // MAX_COMPONENT_FRAMES)])
+    return torch.from_numpy(np.concatenate(samples).astype(np.float32))
 
 
 def start_decoder_at_components(decoder: torch.nn.Linear, targets: torch.Tensor) -> None:
-    """The decoder starts as the data's principal components and mean, scaled so that codes are about one."""
+    """Set a decoder to the principal components and the mean of coordinates (M, S).
+
+    Components are scaled so that codes have a standard deviation of about one.
+    """
     mean = targets.mean(0)
     _, values, right = torch.linalg.svd(targets - mean, full_matrices=False)
     scale = values[:TALKING_COMPONENTS] / len(targets) ** 0.5
@@ -407,39 +404,50 @@ def start_decoder_at_components(decoder: torch.nn.Linear, targets: torch.Tensor)
         decoder.bias.copy_(mean)
 
 
-def check(
-    clips: list[Clip], network: TalkingNetwork, encoder: SpeechEncoder, face: Face
-) -> dict[str, float]:
-    """Pearson r of mouth opening and width in the default style, the mean over the clips of each corpus."""
-    return mean_correlations(clips, predictions(clips, network, encoder), face)
+# ---------------------------------------------------------------------------- held-out metrics
 
 
 def mean_correlations(
     clips: list[Clip], motions: Iterable[np.ndarray], face: Face
 ) -> dict[str, float]:
-    """Pearson r of the mouth's opening and width in a motion (T, S) of each clip, the mean over those of each corpus."""
-    rows: dict[str, list[float]] = {}
-    for clip, found in zip(clips, motions):
-        for name, value in correlations(found, clip.target, face).items():
-            rows.setdefault(f"{clip.corpus}_{name}", []).append(value)
-    return {name: float(np.mean(values)) for name, values in sorted(rows.items())}
+    """Return the mean Pearson r of mouth opening and width over each corpus's clips.
+
+    Parameters
+    ----------
+    clips : list of Clip
+        With the target motion.
+    motions : iterable of (T, S)
+        Predicted coordinates at the frames of each clip.
+    face : Face
+
+    Returns
+    -------
+    dict of float
+        CORPUS_opening and CORPUS_width.
+    """
+    values: dict[str, list[float]] = {}
+    for clip, motion in zip(clips, motions):
+        for name, r in correlations(motion, clip.target, face).items():
+            values.setdefault(f"{clip.corpus}_{name}", []).append(r)
+    return {name: float(np.mean(of_clips)) for name, of_clips in sorted(values.items())}
 
 
-def correlations(found: np.ndarray, wanted: np.ndarray, face: Face) -> dict[str, float]:
-    """Pearson r of the mouth's opening and width in two motions' coordinates (T, S)."""
-    points = list(face.landmarks68[[*INNER_LIPS, *MOUTH_CORNERS]])
-    rest, span = face.mean[points], face.span[:, points]
+def correlations(predicted: np.ndarray, target: np.ndarray, face: Face) -> dict[str, float]:
+    """Return Pearson's r of the mouth's opening and width in two motions' coordinates (T, S)."""
+    vertices = list(face.landmarks68[[*INNER_LIPS, *MOUTH_CORNERS]])
+    rest, span = face.mean[vertices], face.span[:, vertices]
+    points = [rest + np.tensordot(motion, span, 1) for motion in (predicted, target)]
     result = {}
-    both = [rest + np.tensordot(coordinates, span, 1) for coordinates in (found, wanted)]
     for name, (a, b) in {"opening": (0, 1), "width": (2, 3)}.items():
-        result[name] = pearson(*(np.linalg.norm(p[:, a] - p[:, b], axis=1) for p in both))
+        distances = [np.linalg.norm(p[:, a] - p[:, b], axis=1) for p in points]
+        result[name] = pearson(*distances)
     return result
 
 
-def predictions(
+def predict_clips(
     clips: list[Clip], network: TalkingNetwork, encoder: SpeechEncoder
 ) -> Iterator[np.ndarray]:
-    """Coordinates (T, S) that a network gives each clip in the default style."""
+    """Predict the coordinates (T, S) of each clip in the default style."""
     network.eval()
     for clip in clips:
         feature = torch.from_numpy(encoder.features(clip.audio)[:, :-1]).to(encoder.device)
@@ -455,53 +463,47 @@ def predictions(
 def amplitude(
     clips: list[Clip], network: TalkingNetwork, encoder: SpeechEncoder, face: Face
 ) -> tuple[float, np.ndarray]:
-    """By how much the lips of clips move more widely than predicted, the median; and the mean prediction (S,).
+    """Return how much wider the lips move in clips than predicted, and the mean prediction (S,).
 
-    A network that is trained on squared errors moves less than people do: what it cannot know it leaves out.
+    A network that is trained on squared errors leaves out the motion that it cannot predict, so it
+    moves less than people do. The ratio is the median over the clips.
     """
     ratios, means = [], []
-    for clip, found in zip(clips, predictions(clips, network, encoder)):
-        wanted = (clip.target @ face.lip_opening_gradient).std()
-        ratios.append(wanted / max((found @ face.lip_opening_gradient).std(), SMALLEST_SPREAD))
-        means.append(found.mean(0))
-    return float(np.clip(np.median(ratios), 1, LARGEST_GAIN)), np.mean(means, axis=0)
+    for clip, motion in zip(clips, predict_clips(clips, network, encoder)):
+        target_std = (clip.target @ face.lip_opening_gradient).std()
+        predicted_std = (motion @ face.lip_opening_gradient).std()
+        ratios.append(target_std / max(predicted_std, SMALLEST_SPREAD))
+        means.append(motion.mean(0))
+    return float(np.clip(np.median(ratios), 1, MAX_LIP_GAIN)), np.mean(means, axis=0)
 
 
-def scaled_decoder(
-    network: TalkingNetwork, gain: float, middle: np.ndarray
-) -> dict[str, np.ndarray]:
-    """The decoder's tensors, as a weights file keeps them, that move `gain` times as far from the middle (S,)."""
-    weight, bias = (
-        network.decoder.weight.detach().cpu().numpy(),
-        network.decoder.bias.detach().cpu().numpy(),
-    )
+def scaled_decoder(network: TalkingNetwork, gain: float, mean: np.ndarray) -> dict[str, np.ndarray]:
+    """Return the decoder's float16 tensors that move `gain` times as far from the mean (S,)."""
+    weight = network.decoder.weight.detach().cpu().numpy()
+    bias = network.decoder.bias.detach().cpu().numpy()
     return {
         "decoder.weight": (gain * weight).astype(np.float16),
-        "decoder.bias": (gain * bias + (1 - gain) * middle).astype(np.float16),
+        "decoder.bias": (gain * bias + (1 - gain) * mean).astype(np.float16),
     }
 
 
-# ------------------------------------------------------------------------------------------- starting from weights
+# ------------------------------------------------------------------------- start from weights
 
 
-def read_start(run: Run, config: TalkingConfig) -> StartWeights | None:
-    """The weights that a run starts from, None for random ones.
-
-    Raises InputError where they were trained on other features or for a face with other blend shapes.
-    """
+def read_start_weights(run: Run, config: TalkingConfig) -> StartWeights | None:
+    """Return the weights that a run starts from, None for random ones; raise if they do not fit."""
     start = run.start_weights("talking")
     if start is None:
         return None
     models = run.models()
-    width = log_mel_encoder().width if config.features == "log-mel" else models.encoder.width
+    use_log_mel = config.features == "log-mel"
+    width = log_mel_encoder().width if use_log_mel else models.encoder.width
+    names = list(models.face.expression_names)
     with check_compatible(start.path, "talking"):
         start.check(
             features=(start.settings["features"], config.features),
             feature_width=(len(start.tensors["normalise.running_mean"]), width),
-            expression_names=(
-                start.settings["expression_names"],
-                list(models.face.expression_names),
-            ),
+            expression_names=(start.settings["expression_names"], names),
         )
     return start
 
@@ -509,28 +511,36 @@ def read_start(run: Run, config: TalkingConfig) -> StartWeights | None:
 def start_network(
     network: TalkingNetwork,
     tensors: dict[str, np.ndarray],
-    their_styles: list[str],
+    start_styles: list[str],
     styles: list[str],
 ) -> None:
-    """Give a network the tensors of talking weights, styles by name; a new style begins as the default one, zeros."""
+    """Give a network for `styles` the tensors of talking weights for `start_styles`.
+
+    Styles are copied by name; new ones start as the default style, zeros.
+    """
     state = network.state_dict()
     for name in state:
         if name == "normalise.num_batches_tracked":
             continue
         tensor = torch.from_numpy(tensors[name].astype(np.float32))
         if name in ("style.weight", "hidden.weight"):  # the last columns belong to the styles
-            shared = tensor.shape[1] - len(their_styles)
+            shared = tensor.shape[1] - len(start_styles)
             columns = torch.zeros(len(tensor), len(styles), device=tensor.device)
             for k, style in enumerate(styles):
-                if style in their_styles:
-                    columns[:, k] = tensor[:, shared + their_styles.index(style)]
+                if style in start_styles:
+                    columns[:, k] = tensor[:, shared + start_styles.index(style)]
             tensor = torch.cat([tensor[:, :shared], columns], 1)
         state[name] = tensor
     network.load_state_dict(state)
 
 
 def encoder_part(start: StartWeights, encoder: SpeechEncoder) -> dict[str, np.ndarray]:
-    """How talking weights change the encoder; not at all where they belong to another encoder than this one."""
+    """Return the changes of the encoder in talking weights; none if they are of another encoder."""
     if start.settings["encoder"] != encoder.fingerprint:
         return {}
-    return {name[8:]: array for name, array in start.tensors.items() if name.startswith("encoder/")}
+    prefix = "encoder/"
+    return {
+        name.removeprefix(prefix): array
+        for name, array in start.tensors.items()
+        if name.startswith(prefix)
+    }
