@@ -11,7 +11,7 @@ from scipy.spatial.transform import Rotation
 from talkemo import ExportOptions, InputError, animate, load_models
 from talkemo.evaluation.compare import compare
 from talkemo.face.canonical import ARKIT_NAMES
-from talkemo.formats import baking
+from talkemo.formats import animation as animations
 from talkemo.formats.mesh import load_mesh
 from talkemo.formats.npz import NpzAnimation
 from talkemo.formats.registry import open_animation
@@ -292,7 +292,7 @@ def test_what_cannot_be_written_is_named(example_face, short_speech, tmp_path, m
         animate(example_face, short_speech, [tmp_path / "a.npz"], export=ExportOptions(bake=True))
     with pytest.raises(InputError, match="inside another"):
         animate(example_face, short_speech, [tmp_path, tmp_path / "a.npz"])
-    monkeypatch.setattr(baking, "LARGEST_BAKED", 1 << 20)
+    monkeypatch.setattr(animations, "MAX_BAKED_BYTES", 1 << 20)
     for ending in ("glb", "usdc"):
         with pytest.raises(InputError, match="too many to bake"):
             animate(

@@ -32,7 +32,7 @@ from talkemo.expression.emotions import Timeline
 from talkemo.files import reading, writing
 from talkemo.files.arrays import read_npy, read_npz
 from talkemo.files.reading import open_file
-from talkemo.files.writing import Partial, atomic_write
+from talkemo.files.writing import PartialOutput, atomic_write
 from talkemo.formats.animation import Frames, Header
 from talkemo.formats.gltf_reader import GlbAnimation
 from talkemo.formats.mesh import load_mesh
@@ -423,7 +423,7 @@ def test_only_what_is_wanted_of_an_npz_is_counted(tmp_path):
     (tmp_path / "a.npz").write_bytes(BOMBS["many arrays"])
     assert set(read_npz(tmp_path / "a.npz", "an npz", "faces", "fps")) == {"faces", "fps"}
     with little_memory():
-        read_npz(tmp_path / "a.npz", "an npz", "faces", "fps", largest=40)
+        read_npz(tmp_path / "a.npz", "an npz", "faces", "fps", max_bytes=40)
 
 
 def test_frames_that_inflate_are_read_in_parts(tmp_path):
@@ -796,7 +796,7 @@ def test_a_partial_is_its_own(tmp_path, monkeypatch):
         monkeypatch.setattr(
             tempfile, "_get_candidate_names", lambda: iter(["aaaaaaaa", "bbbbbbbb", "cccccccc"])
         )
-        partial = Partial(tmp_path / ("a" if folder else "a.npz"), folder)
+        partial = PartialOutput(tmp_path / ("a" if folder else "a.npz"), folder)
         assert partial.path.is_dir() == folder and not partial.path.is_symlink()
         partial.discard()
     assert (

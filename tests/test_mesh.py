@@ -89,7 +89,7 @@ def test_lines_together_are_read_as_one_by_one(form, more, tmp_path, monkeypatch
     ] * 30
     (tmp_path / "a.obj").write_text("\n".join(lines))
     together = load_mesh(tmp_path / "a.obj")
-    monkeypatch.setattr(obj, "ALIKE", 1 << 30)
+    monkeypatch.setattr(obj, "OBJ_BLOCK_CHARACTERS", 1)  # each line is a block of its own
     single = load_mesh(tmp_path / "a.obj")
     for name in ("vertices", "faces"):
         assert getattr(together, name).tolist() == getattr(single, name).tolist()
@@ -257,7 +257,7 @@ def test_meshes_without_a_surface_are_refused(tmp_path, recwarn):
 
 
 def test_numbers_of_vertices_and_triangles_are_limited(monkeypatch, tmp_path, painted):
-    assert mesh_types.MOST_VERTICES > 5_000_000 and mesh_types.MOST_FACES > 10_000_000
-    monkeypatch.setattr(mesh_types, "MOST_VERTICES", 1000)
+    assert mesh_types.MAX_MESH_VERTICES > 5_000_000 and mesh_types.MAX_MESH_TRIANGLES > 10_000_000
+    monkeypatch.setattr(mesh_types, "MAX_MESH_VERTICES", 1000)
     with pytest.raises(InputError, match=r"head\.obj: \d+ vertices and \d+ triangles"):
         load_mesh(painted)

@@ -21,7 +21,7 @@ from ..errors import InputError
 from ..evaluation.drawing import new_figure, save_figure
 from ..expression.emotions import EMOTIONS
 from ..files.reading import printable, read_json_object
-from ..files.writing import Partial, check_folder
+from ..files.writing import PartialOutput, check_folder
 from ..render.page import page_text
 
 FILMS = (".mp4", ".webm")
@@ -97,7 +97,7 @@ def make_study(
     if output.exists():
         raise InputError(f"{output} is there already", "choose a new folder")
     check_folder(output)
-    partial = Partial(output, folder=True)
+    partial = PartialOutput(output, folder=True)
     (partial.path / MEDIA).mkdir()
     for number, (a, b, names) in enumerate(chosen):
         film = names[int(rng.integers(len(names)))]

@@ -23,7 +23,7 @@ WHITE = 20.0  # mm of displacement that a picture of a map shows as white; grey 
 
 def _read_map(path: Path) -> np.ndarray:
     """The map (3, SIZE, SIZE) float32 in mm of an npz. Raises InputError for another file."""
-    maps = read_npz(path, "a geometry map", "map", largest=LARGEST_MAP)["map"]
+    maps = read_npz(path, "a geometry map", "map", max_bytes=LARGEST_MAP)["map"]
     hint = "is it the right file?"
     if maps.shape != (3, SIZE, SIZE) or maps.dtype.kind not in "fiu":
         raise InputError(

@@ -14,8 +14,8 @@ from ..audio.recording import Audio
 from ..errors import InputError
 from ..face.motion import Motion
 from ..files.writing import check_folder, check_output
-from ..formats.animation import Frames, Header, machine_failures
-from ..formats.registry import BAKED_FORMATS, FORMATS, SEQUENCE_FORMATS, open_writer
+from ..formats.animation import Frames, Header, output_errors
+from ..formats.registry import BAKED_ENDINGS, OUTPUT_ENDINGS, SEQUENCE_MESH_TYPES, open_writer
 
 FPS = (1.0, 240.0)
 MODES = ("off", "auto")  # of what is done by itself or not at all
@@ -70,22 +70,23 @@ def output_paths(
 
     Raises InputError for any that is not, and for export options that are unknown or meaningless.
     """
-    if export.sequence not in SEQUENCE_FORMATS:
+    if export.sequence not in SEQUENCE_MESH_TYPES:
         raise InputError(
-            f"unknown kind of mesh '{export.sequence}'", f"choose {' or '.join(SEQUENCE_FORMATS)}"
+            f"unknown kind of mesh '{export.sequence}'",
+            f"choose {' or '.join(SEQUENCE_MESH_TYPES)}",
         )
     named = [outputs] if isinstance(outputs, str | Path) else list(outputs or ())
     paths = [Path(output) for output in named]
-    if export.bake and not any(path.suffix.lower() in BAKED_FORMATS for path in paths):
+    if export.bake and not any(path.suffix.lower() in BAKED_ENDINGS for path in paths):
         raise InputError(
-            "nothing to bake", f"baking is for outputs that end in {', '.join(BAKED_FORMATS)}"
+            "nothing to bake", f"baking is for outputs that end in {', '.join(BAKED_ENDINGS)}"
         )
     sources = [source for source in inputs if source is not None]
     for path in paths:
         if str(path) == "-":
             raise InputError("animations are not written to standard output", "name a file by -o")
         if path.suffix:
-            check_output(path, FORMATS, *sources)
+            check_output(path, OUTPUT_ENDINGS, *sources)
         elif not path.name or path.is_symlink():
             raise InputError(
                 f"{path}: not a name for a folder of meshes",
@@ -149,7 +150,7 @@ def write_animation(
         ]
         for motion, frames in parts:
             for path, writer in zip(paths, writers):
-                with machine_failures(path):
+                with output_errors(path):
                     writer.write(frames)
             if not writers:
                 kept.append((motion, frames))

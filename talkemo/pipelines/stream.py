@@ -16,7 +16,7 @@ from ..binding import Binding, FaceHint
 from ..expression.emotions import Timeline
 from ..face.canonical import ARKIT_NAMES
 from ..face.motion import Motion, in_parts
-from ..formats.frame_lines import first_line, json_lines, vertex_bytes
+from ..formats.frame_lines import json_lines, stream_header, vertex_bytes
 from ..formats.mesh_types import Mesh
 from ..weights.models import Models, load_models
 from ..weights.registry import DEFAULT_SET
@@ -105,7 +105,7 @@ class Stream:
         """
         lines = form == "jsonl"
         shown = {"names": list(self.names)} if lines else {"vertices": len(self.binding.rest)}
-        file.write(first_line(self.fps, self.latency, shown))
+        file.write(stream_header(self.fps, self.latency, shown))
         file.flush()
         count = 0
         for chunk in self:

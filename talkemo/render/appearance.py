@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import io
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from functools import partial
 from itertools import pairwise
 from typing import Any
@@ -19,6 +18,7 @@ import numpy as np
 from ..binding.binding import Binding
 from ..face.canonical import EYE_CENTRES, Face
 from ..formats.animation import Header
+from ..formats.appearance import AddedVertices, Appearance
 from ..formats.mesh_types import Mesh, MeshAttributes
 from ..geometry.rigid import Similarity, eye_rotation, rigid_motion
 from .view import SKIN
@@ -73,49 +73,6 @@ NAMED = {
     "helper-l-eye": "eyes",
     "helper-r-eye": "eyes",
 }
-
-
-@dataclass(frozen=True, eq=False)
-class Appearance:
-    """What is drawn of a mesh of N vertices, and how it is coloured.
-
-    faces: (F, 3) of the corners (C,), each a vertex of the mesh or of what is added to it, `vertex`, with its place in
-        the texture, `place` (C, 2), column and row in pixels
-    texture: (H, W, 3) uint8; vertices: N
-    added: makes the A added vertices of a frame, from the mesh's: (N, 3) → (A, 3)
-    """
-
-    faces: np.ndarray
-    vertex: np.ndarray
-    place: np.ndarray
-    texture: np.ndarray
-    vertices: int
-    added: Callable[[np.ndarray], np.ndarray] = field(
-        default=lambda vertices: np.zeros((0, 3), np.float32)
-    )
-
-    def look_at(self, gaze: np.ndarray | None) -> None:
-        """Turn the eyeballs that are added: pitch and yaw (2,) in radians relative to the head, None for ahead."""
-        if isinstance(self.added, Followers):
-            self.added.gaze = gaze
-
-    @property
-    def added_count(self) -> int:
-        """How many vertices are added."""
-        return len(self.added.points) if isinstance(self.added, Followers) else 0
-
-    @property
-    def balls(self) -> list[tuple[np.ndarray, np.ndarray]]:
-        """Of each eyeball that is added its vertices, counted on from the mesh's, and its centre."""
-        added = self.added
-        if not isinstance(added, Followers):
-            return []
-        rows = self.vertices + np.arange(len(added.points))
-        return [(rows[own], centre) for own, centre in added.balls]
-
-    def points(self, vertices: np.ndarray) -> np.ndarray:
-        """The vertices (N, 3) of a frame and those that are added, (N + A, 3) float32."""
-        return np.concatenate([vertices, self.added(vertices)]).astype(np.float32)
 
 
 def plain_appearance(faces: np.ndarray) -> Appearance:
@@ -461,7 +418,7 @@ class _Painter:
         self.parts.append((faces, first + np.arange(len(points)), place))
 
 
-class Followers:
+class Followers(AddedVertices):
     """Moves what was added to a mesh: with the skull, wherever that turns, and with the jaw."""
 
     def __init__(

@@ -20,8 +20,8 @@ import numpy as np
 from ..audio.recording import Audio
 from ..errors import InputError, TalkemoError
 from ..expression.emotions import BEYOND
-from ..formats.animation import FileWriter, Frames, Header, Turn, video_frame_step
-from ..formats.tracks import Tracks
+from ..formats.animation import FileWriter, Frames, Header, MeshTurner, video_frame_step
+from ..formats.head_nodes import HeadNodes
 from ..video.ffmpeg import ffmpeg_program
 
 if TYPE_CHECKING:
@@ -50,7 +50,7 @@ class PageWriter(FileWriter):
         self.every = video_frame_step(header.fps)
         self.count = 0
         self.plain: list[np.ndarray] = []
-        self.tracks = Tracks(header.turn)
+        self.tracks = HeadNodes(header.turn)
         self.moods: dict[str, list[np.ndarray]] = {}
 
     def write(self, frames: Frames) -> None:
@@ -142,7 +142,7 @@ def face_data(header: Header) -> dict[str, Any]:
     }
 
 
-def _turning(turn: Turn, appearance: Appearance) -> dict[str, Any]:
+def _turning(turn: MeshTurner, appearance: Appearance) -> dict[str, Any]:
     """How much of the head's rotation each point goes along with, and which points are eyeballs."""
     share = np.concatenate([turn.share[:, 0], np.ones(appearance.added_count)])
     balls = [*turn.eyes, *appearance.balls]

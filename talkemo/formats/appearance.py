@@ -1,0 +1,79 @@
+"""How a mesh is drawn: a textured surface, and vertices that are drawn but not part of the mesh."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+
+
+class AddedVertices:
+    """Vertices that are drawn with a mesh and move with it, such as eyeballs and teeth.
+
+    This base class adds none; a subclass computes the added vertices of a frame when it is called.
+
+    Attributes
+    ----------
+    points : (A, 3)
+        The added vertices at rest.
+    balls : list of (slice, (3,))
+        The rows in `points` and the centre of each added eyeball.
+    gaze : (2,), optional
+        Pitch and yaw of the added eyeballs in radians relative to the head; None for ahead.
+    """
+
+    def __init__(self) -> None:
+        self.points = np.zeros((0, 3), np.float32)
+        self.balls: list[tuple[slice, np.ndarray]] = []
+        self.gaze: np.ndarray | None = None
+
+    def __call__(self, vertices: np.ndarray) -> np.ndarray:
+        """Return the added vertices (A, 3) for a frame of the mesh (N, 3)."""
+        return self.points
+
+
+@dataclass(frozen=True, eq=False)
+class Appearance:
+    """The triangles that are drawn of a mesh of N vertices, and their texture.
+
+    Corners are vertices with texture coordinates; a vertex on a texture seam has several corners.
+
+    Attributes
+    ----------
+    faces : (F, 3)
+        Triangles, as indices of corners.
+    vertex : (C,)
+        Index of each corner's vertex; indices from N on are added vertices.
+    place : (C, 2)
+        Column and row of each corner in the texture, in pixels.
+    texture : (H, W, 3) uint8
+    vertices : int
+        N, the number of vertices of the mesh.
+    added : AddedVertices
+    """
+
+    faces: np.ndarray
+    vertex: np.ndarray
+    place: np.ndarray
+    texture: np.ndarray
+    vertices: int
+    added: AddedVertices = field(default_factory=AddedVertices)
+
+    def look_at(self, gaze: np.ndarray | None) -> None:
+        """Turn the added eyeballs to pitch and yaw (2,) in radians; None for ahead."""
+        self.added.gaze = gaze
+
+    @property
+    def added_count(self) -> int:
+        """Number of added vertices."""
+        return len(self.added.points)
+
+    @property
+    def balls(self) -> list[tuple[np.ndarray, np.ndarray]]:
+        """Vertex indices and centre of each added eyeball."""
+        rows = self.vertices + np.arange(self.added_count)
+        return [(rows[ball], centre) for ball, centre in self.added.balls]
+
+    def points(self, vertices: np.ndarray) -> np.ndarray:
+        """Return the vertices (N, 3) of a frame and the added ones, (N + A, 3) float32."""
+        return np.concatenate([vertices, self.added(vertices)]).astype(np.float32)
