@@ -19,15 +19,15 @@ WINDOWS_THUMBNAILS = "Thumbs.db"  # Windows leaves this file in folders of image
 FINGERPRINT_KEY = "origin"  # array of a cache file that holds its fingerprint
 
 
-def digest(*parts: Any) -> str:
+def digest(*values: Any) -> str:
     """Return a hexadecimal SHA-256 digest of arrays, and of other values by their `repr`."""
     result = hashlib.sha256()
-    for part in parts:
-        if isinstance(part, np.ndarray):
-            result.update(f"{part.dtype} {part.shape} ".encode())
-            result.update(np.ascontiguousarray(part).tobytes())
+    for value in values:
+        if isinstance(value, np.ndarray):
+            result.update(f"{value.dtype} {value.shape} ".encode())
+            result.update(np.ascontiguousarray(value).tobytes())
         else:
-            result.update(f"{part!r} ".encode())
+            result.update(f"{value!r} ".encode())
     return result.hexdigest()
 
 

@@ -38,15 +38,14 @@ NPZ_KIND = "an animation of talkemo"
 NPZ_LAYOUT = "an npz with vertices (T, V, 3), faces (F, 3) and fps"
 # Arrays with a row per frame that follow the vertices, and the shape of a row.
 FRAME_ARRAYS = {"landmarks68": (68, 3), "arkit": (len(ARKIT_NAMES),), "head": (3, 3)}
-# Arrays that are read at once: allowed `dtype.kind` and shape, with "V" for the number of vertices;
-# an empty shape stands for one number or text.
-ARRAY_CHECKS: dict[str, tuple[str, tuple[int | str | None, ...]]] = {
-    "faces": ("iuf", (None, 3)),
-    "fps": ("iuf", ()),
-    "meta": ("U", ()),
-    "focus": ("biu", ("V",)),
-    "facing": ("f", (3, 3)),
-    "rest": ("iuf", ("V", 3)),
+# Arrays that are read with the header, and the `dtype.kind` that each may have.
+HEADER_ARRAYS = {
+    "faces": "iuf",
+    "fps": "iuf",
+    "meta": "U",
+    "focus": "biu",
+    "facing": "f",
+    "rest": "iuf",
 }
 
 
@@ -132,7 +131,7 @@ class NpzAnimation:
             _check_headers(headers)
             self._header = headers["vertices"]
             self.shape: tuple[int, ...] = self._header.shape
-            self._set_fields(arrays.read(name for name in ARRAY_CHECKS if name in headers))
+            self._set_fields(arrays.read(name for name in HEADER_ARRAYS if name in headers))
         self.attributes: MeshAttributes | None = None
         if fps is not None and abs(fps - self.fps) > 1e-6:
             raise InputError(f"{path} has a frame rate of its own, {self.fps:g}", "leave --fps out")
@@ -197,22 +196,22 @@ def _check_headers(headers: dict[str, ArrayHeader]) -> None:
             raise ValueError(f"it has no array {name}")
     _check_vertices(headers["vertices"])
     vertices = headers["vertices"].shape[1]
-    for name, (kinds, expected) in ARRAY_CHECKS.items():
+    triangles = headers["faces"].shape[:1]
+    shapes = {
+        "faces": (*triangles, 3),
+        "focus": (vertices,),
+        "facing": (3, 3),
+        "rest": (vertices, 3),
+    }
+    for name, kinds in HEADER_ARRAYS.items():
         if name not in headers:
             continue
-        header = headers[name]
-        if expected:
-            sides = [vertices if side == "V" else side for side in expected]
-            fits = len(header.shape) == len(sides) and all(
-                side in (None, length) for side, length in zip(sides, header.shape)
-            )
-        else:
-            fits = math.prod(header.shape) == 1
-        if not fits or header.dtype.kind not in kinds:
-            raise ValueError(f"{name} is {header.dtype} {header.shape}")
-    triangles = headers["faces"].shape[0]
-    if not 0 < triangles <= MAX_MESH_TRIANGLES:
-        raise ValueError(f"{triangles} triangles, of 1 to {MAX_MESH_TRIANGLES}")
+        shape, dtype = headers[name].shape, headers[name].dtype
+        fits = shape == shapes[name] if name in shapes else math.prod(shape) == 1
+        if not fits or dtype.kind not in kinds:
+            raise ValueError(f"{name} is {dtype} {shape}")
+    if not 0 < triangles[0] <= MAX_MESH_TRIANGLES:
+        raise ValueError(f"{triangles[0]} triangles, of 1 to {MAX_MESH_TRIANGLES}")
     if "meta" in headers and headers["meta"].size > 4 * MAX_META_CHARACTERS:
         raise ValueError(f"metadata of more than {MAX_META_CHARACTERS} characters")
 

@@ -7,9 +7,8 @@ vertices at texture seams and drop the rest.
 from __future__ import annotations
 
 import io
-import re
 from collections.abc import Iterable
-from itertools import groupby, zip_longest
+from itertools import groupby, islice, zip_longest
 from pathlib import Path
 from typing import IO
 
@@ -37,8 +36,6 @@ OBJ_BLOCK_CHARACTERS = 1 << 20  # of an OBJ that are parsed at once
 IGNORED_KEYWORDS = ("", "#", "vn")  # normals are wrong as soon as the mesh moves
 NORMAL_OR_COMMENT = ("vn ", "# ")  # how most lines that are ignored begin
 IMAGE_KEYWORDS = ("map_", "bump", "norm", "disp", "refl")  # of a material file, by their beginning
-# Normals of corners, and the slashes before them: 1/2/3 and 1//3.
-NORMALS = re.compile(r"(/[^/\s]+)/\S*|/(?=[/\s]|$)\S*")
 
 
 class _ObjContent:
@@ -63,10 +60,10 @@ class _ObjContent:
         if keyword == "v":
             if max(map(len, lines)) > MAX_POSITION_CHARACTERS:
                 raise ValueError("a line with a position is too long")
-            self._add_positions(_columns(rows, 4)[1:])
+            self._add_positions(_columns(rows, 6))
             return
         if keyword == "vt":
-            _, u, v = _columns(rows, 3)[:3]
+            u, v = _columns(rows, 2)
             self.uv.append(_floats([u, [word or "0" for word in v]]))
             self.uv_count += len(lines)
         elif keyword == "f":
@@ -80,11 +77,11 @@ class _ObjContent:
             self.join_lines()
 
     def _add_positions(self, columns: list[tuple[str, ...]]) -> None:
-        """Add positions, and their colours if there are six columns."""
+        """Add positions, and their colours if none of the six columns lacks words."""
         self.positions.append(_floats(columns[:3]))
         if self.colours is not None:
             try:
-                self.colours.append(_floats(columns[3:6]).astype(np.float32))
+                self.colours.append(_floats(columns[3:]).astype(np.float32))
             except ValueError:
                 self.colours = None
         count = len(columns[0])
@@ -98,20 +95,27 @@ class _ObjContent:
     def _add_faces(self, rows: list[list[str]]) -> str:
         """Add polygons as fans of triangles; return their lines without normals."""
         corners = [corner for row in rows for corner in row[1:]]
+        sizes = np.array([len(row) - 1 for row in rows])
         text = "\n".join([" ".join(row) for row in rows])
         if "/" in text:
-            indices = [corner.split("/") for corner in corners]
-            vertex = _integers([corner[0] for corner in indices])
-            uv = _integers([corner[1] if len(corner) > 1 else "" for corner in indices])
-            _integers([index for corner in indices for index in corner[2:]])  # only checked
-            text = NORMALS.sub(r"\1", text)
+            # position/texture/normal, of which the last two may be missing
+            padded = [corner + "//"[corner.count("/") :] for corner in corners]
+            indices = "/".join(padded).split("/")
+            if len(indices) != 3 * len(corners):
+                raise ValueError("a corner with more than three indices")
+            vertex, uv = _integers(indices[::3]), _integers(indices[1::3])
+            _integers(indices[2::3])  # only checked
+            pairs = zip(indices[::3], indices[1::3])
+            shown = iter(
+                [f"{position}/{texture}" if texture else position for position, texture in pairs]
+            )
+            text = "\n".join([" ".join(["f", *islice(shown, size)]) for size in sizes.tolist()])
         else:
-            vertex = _integers(corners)
-            uv = np.zeros(len(corners), np.int64)
+            vertex, uv = _integers(corners), np.zeros(len(corners), np.int64)
         # Indices count from 1, or backwards from the latest line; 0 stands for none.
         vertex = np.where(vertex > 0, vertex - 1, self.vertex_count + vertex)
         uv = np.where(uv > 0, uv - 1, np.where(uv < 0, self.uv_count + uv, -1))
-        triangles = _fans(np.array([len(row) - 1 for row in rows]))
+        triangles = _fans(sizes)
         self.faces.append(_as_int32(vertex)[triangles])
         self.uv_faces.append(_as_int32(uv)[triangles])
         self.triangle_count += len(triangles)
@@ -123,23 +127,22 @@ class _ObjContent:
         self.waiting = []
 
 
-def _columns(rows: list[list[str]], count: int) -> list[tuple[str, ...]]:
-    """Columns of rows of words, at least `count`; short rows are padded with empty words."""
-    columns = list(zip_longest(*rows, fillvalue=""))
-    return columns + [("",) * len(rows)] * (count - len(columns))
+def _columns(rows: list[list[str]], width: int) -> list[tuple[str, ...]]:
+    """The first words after the keyword in columns (width, R); missing words are empty."""
+    columns = list(zip_longest(*(row[1 : width + 1] for row in rows), fillvalue=""))
+    return columns + [("",) * len(rows)] * (width - len(columns))
 
 
 def _floats(columns: Iterable[Iterable[str]]) -> np.ndarray:
     """Numbers (R, C) of columns of words; raise ValueError if there are others."""
-    numbers = [list(map(float, column)) for column in columns]
-    if not numbers:
-        raise ValueError("no numbers")
-    return np.array(numbers).T
+    return np.column_stack([np.fromiter(map(float, column), float) for column in columns])
 
 
 def _integers(words: list[str]) -> np.ndarray:
     """Indices (W,) int64 of words, 0 for an empty one."""
-    return np.array([int(word or 0) for word in words], np.int64)
+    if "" in words:
+        words = [word or "0" for word in words]
+    return np.fromiter(map(int, words), np.int64, len(words))
 
 
 def _as_int32(indices: np.ndarray) -> np.ndarray:
@@ -170,22 +173,21 @@ def read_obj(path: Path, file: IO[bytes]) -> Mesh:
     _check_line_lengths(file)
     file.seek(0)
     reader = io.TextIOWrapper(io.FileIO(file.fileno(), closefd=False), "utf-8", errors="replace")
-    lines_done = 0
+    first_number = 1  # of the block's first line
     while block := reader.readlines(OBJ_BLOCK_CHARACTERS):
-        kept = [line for line in block if not line.startswith(NORMAL_OR_COMMENT)]
-        for keyword, run in groupby(kept, key=_keyword):
+        relevant = [line for line in block if not line.startswith(NORMAL_OR_COMMENT)]
+        for keyword, run in groupby(relevant, key=_keyword):
             lines = list(run)
             try:
                 content.add(keyword, lines)
             except (ValueError, OverflowError):
-                line = _malformed(content, keyword, lines)
-                number = lines_done + 1 + [id(other) for other in block].index(id(line))
+                line = _malformed_line(content, keyword, lines)
+                number = first_number + next(k for k, read in enumerate(block) if read is line)
+                shown = f"line {number} ('{printable(line.strip(), 40)}')"
                 raise InputError(
-                    f"{printable(path)}: line {number} ('{printable(line.strip(), 40)}') is not a "
-                    "line of an OBJ",
-                    "export it again",
+                    f"{printable(path)}: {shown} is not a line of an OBJ", "export it again"
                 ) from None
-        lines_done += len(block)
+        first_number += len(block)
         check_counts(printable(path), content.vertex_count, content.triangle_count)
     content.join_lines()
     companions, texture = _materials(path, content.libraries)
@@ -210,7 +212,7 @@ def _keyword(line: str) -> str:
     return words[0] if words else ""
 
 
-def _malformed(content: _ObjContent, keyword: str, lines: list[str]) -> str:
+def _malformed_line(content: _ObjContent, keyword: str, lines: list[str]) -> str:
     """The first malformed line of a run of lines that cannot be added together."""
     for line in lines:
         try:

@@ -24,11 +24,11 @@ class AnimationFormat:
     """A file format of animations, or a folder of meshes."""
 
     ending: str  # of the file's name, with the dot; "" for a folder
-    about: str  # completes "a .glb file ..." in help texts
-    reader: str = ""  # "module:class", called with the path and fps
-    writer: str = ""  # "module:class", called with the path, the header and `options`
+    about: str  # what it contains, for help texts
+    reader: str = ""  # dotted name of a class that is called with the path and fps
+    writer: str = ""  # dotted name of a class, called with path, header and `options`
     options: tuple[str, ...] = ()  # keyword arguments of `open_writer` that the writer takes
-    extra: str = ""  # the optional dependencies that the writer needs: pip install 'talkemo[extra]'
+    extra: str = ""  # optional dependencies that the writer needs: pip install 'talkemo[usd]'
 
     @property
     def can_bake(self) -> bool:
@@ -41,57 +41,46 @@ class AnimationFormat:
         return "size" in self.options
 
 
+USD_WRITER = "talkemo.formats.usd.UsdWriter"
 FORMATS = (
     AnimationFormat(
         ".mp4",
         "video with audio",
-        writer="talkemo.render.video_writer:VideoWriter",
+        writer="talkemo.render.video_writer.VideoWriter",
         options=("audio", "size"),
     ),
     AnimationFormat(
         ".html",
         "interactive page in one file, with a slider for each emotion",
-        writer="talkemo.render.page:PageWriter",
+        writer="talkemo.render.page.PageWriter",
         options=("audio",),
     ),
     AnimationFormat(
         ".npz",
         "arrays for numpy",
-        reader="talkemo.formats.npz:NpzAnimation",
-        writer="talkemo.formats.npz:NpzWriter",
+        "talkemo.formats.npz.NpzAnimation",
+        "talkemo.formats.npz.NpzWriter",
     ),
     AnimationFormat(
         ".glb",
         "ARKit's blend shapes as morph targets, for Blender, Unity and Unreal",
-        reader="talkemo.formats.gltf_reader:GlbAnimation",
-        writer="talkemo.formats.gltf_writer:GlbWriter",
-        options=("bake",),
+        "talkemo.formats.gltf_reader.GlbAnimation",
+        "talkemo.formats.gltf_writer.GlbWriter",
+        ("bake",),
     ),
     AnimationFormat(
         ".csv",
         "ARKit curves in Live Link Face's layout",
-        writer="talkemo.formats.live_link:LiveLinkWriter",
+        writer="talkemo.formats.live_link.LiveLinkWriter",
     ),
-    AnimationFormat(
-        ".usda",
-        "ARKit's blend shapes in USD, as text",
-        writer="talkemo.formats.usd:UsdWriter",
-        options=("bake",),
-        extra="usd",
-    ),
-    AnimationFormat(
-        ".usdc",
-        "ARKit's blend shapes in USD, binary",
-        writer="talkemo.formats.usd:UsdWriter",
-        options=("bake",),
-        extra="usd",
-    ),
+    AnimationFormat(".usda", "the same as GLB in USD, as text", "", USD_WRITER, ("bake",), "usd"),
+    AnimationFormat(".usdc", "the same as GLB in USD, binary", "", USD_WRITER, ("bake",), "usd"),
     AnimationFormat(
         "",
         "folder with a mesh per frame",
-        reader="talkemo.formats.sequence:MeshSequence",
-        writer="talkemo.formats.sequence:SequenceWriter",
-        options=("sequence",),
+        "talkemo.formats.sequence.MeshSequence",
+        "talkemo.formats.sequence.SequenceWriter",
+        ("sequence",),
     ),
 )
 SEQUENCE_MESH_TYPES = ("obj", "ply")  # of the meshes that are written to a folder
@@ -114,9 +103,12 @@ def find_format(path: Path) -> AnimationFormat:
 
 def describe_outputs() -> str:
     """Return the formats that can be written as one line for help texts."""
-    return ", ".join(
-        f"{entry.ending or 'no ending'} ({entry.about})" for entry in FORMATS if entry.writer
-    )
+    sentences = []
+    for entry in FORMATS:
+        if entry.writer:
+            needs = f"; needs talkemo[{entry.extra}]" if entry.extra else ""
+            sentences.append(f"{entry.ending or 'no ending'} ({entry.about}{needs})")
+    return ", ".join(sentences)
 
 
 def open_animation(path: str | Path, fps: float | None = None) -> Source:
@@ -182,6 +174,6 @@ def open_writer(
 
 
 def _load(name: str) -> Any:
-    """The class that a text such as "talkemo.formats.npz:NpzWriter" names."""
-    module, _, attribute = name.partition(":")
+    """Import a class by its dotted name."""
+    module, _, attribute = name.rpartition(".")
     return getattr(importlib.import_module(module), attribute)

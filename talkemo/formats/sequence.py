@@ -71,7 +71,8 @@ class MeshSequence:
 
 def _natural_order(file: Path) -> list[int | str]:
     """Sorting key by which frame10 follows frame9."""
-    return [int(part) if part.isdecimal() else part for part in re.split(r"(\d+)", file.name)]
+    pieces = re.split(r"(\d+)", file.name)
+    return [int(piece) if piece.isdecimal() else piece for piece in pieces]
 
 
 class SequenceWriter(FileWriter):
