@@ -481,6 +481,23 @@ def test_arrays_of_every_kind_are_read_as_numpy_reads_them(tmp_path):
             assert arrays_read[name].dtype == array.dtype.newbyteorder("=")
 
 
+def test_bytes_other_than_0_and_1_are_true(tmp_path):
+    (tmp_path / "a.npy").write_bytes(npy("(3,)", "|b1", bytes([0, 1, 2])))
+    assert read_npy(tmp_path / "a.npy", "a mask", "a hint").tolist() == [False, True, True]
+
+
+def test_the_length_of_an_array_header_is_limited(tmp_path):
+    spaces = b" " * 20_000
+    for content in (
+        npy("(3,)", length=1 << 31, version=2),
+        npy("(3,)" + spaces.decode()),
+        b"\x93NUMPY",
+    ):
+        (tmp_path / "a.npy").write_bytes(content)
+        with little_memory():
+            read_npy(tmp_path / "a.npy", "a mask", "a hint")
+
+
 def png(width, height):
     """A PNG that is larger than its file."""
     png_chunk = lambda kind, data: (
@@ -620,6 +637,7 @@ TEXTS = {
     "claims.off": b"OFF\n2000000000 2000000000 0\n" + b"0 0 0\n" * 1000,
     "one line.obj": b"f" + b" 1" * (20 << 20),
     "long numbers.obj": b"v 0 0 " + b"1" * 1_000_000 + b"\n" + b"v 0 0 0\n" * 100_000,
+    "one wide row.obj": b"vt" + b" 0" * 400_000 + b"\n" + b"vt 0 0\n" * 20_000,
     "many corners.obj": fuzzing.obj() + b"f 1 2 99999999999999999999\n",
 }
 

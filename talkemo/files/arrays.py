@@ -26,6 +26,10 @@ MAX_READ_BYTES = 1 << 20  # read at once from a zip, which also bounds the size 
 MAX_ARRAY_HEADER_BYTES = 10_000  # numpy's own limit
 MAX_DEFLATE_RATIO = 1032  # no deflate stream can exceed it
 ZIP_METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)  # those that numpy writes
+HEADER_READERS = {
+    (1, 0): np.lib.format.read_array_header_1_0,
+    (2, 0): np.lib.format.read_array_header_2_0,  # version 3 is only for records
+}
 ARRAY_KINDS = "biufcSU"  # `dtype.kind` of what is read: no Python objects, no records
 
 
@@ -190,14 +194,8 @@ def read_array_header(content: IO[bytes]) -> ArrayHeader:
     Raises ValueError for a broken header and for arrays of objects, records or empty strings.
     """
     bounded: Any = _BoundedReads(content, MAX_ARRAY_HEADER_BYTES)
-    version = np.lib.format.read_magic(bounded)
-    if version == (1, 0):
-        read_header = np.lib.format.read_array_header_1_0
-    elif version == (2, 0):
-        read_header = np.lib.format.read_array_header_2_0
-    else:  # version 3 is only for records
-        raise ValueError("an array of an unknown version of numpy's format")
     try:
+        read_header = HEADER_READERS[np.lib.format.read_magic(bounded)]
         shape, fortran, dtype = read_header(bounded, max_header_size=MAX_ARRAY_HEADER_BYTES)
     except Exception as error:  # numpy's messages contain the whole header
         raise ValueError("the header of an array is malformed or too long") from error

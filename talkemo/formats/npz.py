@@ -134,7 +134,9 @@ class NpzAnimation:
             self._set_fields(arrays.read(name for name in HEADER_ARRAYS if name in headers))
         self.attributes: MeshAttributes | None = None
         if fps is not None and abs(fps - self.fps) > 1e-6:
-            raise InputError(f"{path} has a frame rate of its own, {self.fps:g}", "leave --fps out")
+            raise InputError(
+                f"{path} has {self.fps:g} frames a second of its own", "leave --fps out"
+            )
 
     def _set_fields(self, arrays: dict[str, np.ndarray]) -> None:
         """Set the fields from arrays whose headers are valid."""
