@@ -18,7 +18,7 @@ from talkemo.formats import animation as animations
 from talkemo.formats import registry
 from talkemo.formats.mesh import load_mesh
 from talkemo.formats.npz import NpzAnimation
-from talkemo.formats.registry import FORMATS, open_animation
+from talkemo.formats.registry import ANIMATION_FORMATS, open_animation
 from talkemo.pipelines.rendering import render
 
 pygltflib = pytest.importorskip(
@@ -324,7 +324,7 @@ def test_importing_the_registry_loads_no_library():
     assert subprocess.run([sys.executable, "-c", code]).returncode == 0
 
 
-@pytest.mark.parametrize("entry", FORMATS, ids=lambda entry: entry.ending or "folder")
+@pytest.mark.parametrize("entry", ANIMATION_FORMATS, ids=lambda entry: entry.ending or "folder")
 def test_registered_readers_and_writers_exist(entry):
     assert entry.about and (entry.reader or entry.writer)
     if entry.reader:
@@ -338,6 +338,6 @@ def test_lists_of_endings():
     assert registry.OUTPUT_ENDINGS == (".mp4", ".html", ".npz", ".glb", ".csv", ".usda", ".usdc")
     assert registry.INPUT_ENDINGS == (".npz", ".glb")
     assert registry.BAKED_ENDINGS == (".glb", ".usda", ".usdc")
-    assert [entry.ending for entry in FORMATS if entry.is_video] == [".mp4"]
+    assert [entry.ending for entry in ANIMATION_FORMATS if entry.is_video] == [".mp4"]
     text = registry.describe_outputs()
     assert all(ending in text for ending in registry.OUTPUT_ENDINGS) and "no ending" in text

@@ -1,6 +1,6 @@
 """All animation formats: endings, readers, writers, and the sentences that describe them.
 
-To add a format, add an entry to `FORMATS`. Readers and writers are named by text and loaded when
+To add a format, add an entry to `ANIMATION_FORMATS`. Readers and writers are named by text and loaded when
 they are used, so importing this module loads neither numpy nor a renderer.
 """
 
@@ -42,7 +42,7 @@ class AnimationFormat:
 
 
 USD_WRITER = "talkemo.formats.usd.UsdWriter"
-FORMATS = (
+ANIMATION_FORMATS = (
     AnimationFormat(
         ".mp4",
         "video with audio",
@@ -85,15 +85,15 @@ FORMATS = (
 )
 SEQUENCE_MESH_TYPES = ("obj", "ply")  # of the meshes that are written to a folder
 
-OUTPUT_ENDINGS = tuple(entry.ending for entry in FORMATS if entry.writer and entry.ending)
-INPUT_ENDINGS = tuple(entry.ending for entry in FORMATS if entry.reader and entry.ending)
-BAKED_ENDINGS = tuple(entry.ending for entry in FORMATS if entry.can_bake)
+OUTPUT_ENDINGS = tuple(entry.ending for entry in ANIMATION_FORMATS if entry.writer and entry.ending)
+INPUT_ENDINGS = tuple(entry.ending for entry in ANIMATION_FORMATS if entry.reader and entry.ending)
+BAKED_ENDINGS = tuple(entry.ending for entry in ANIMATION_FORMATS if entry.can_bake)
 
 
 def find_format(path: Path) -> AnimationFormat:
     """Return the format of a path's ending; raise InputError for an unknown one."""
     ending = path.suffix.lower()
-    for entry in FORMATS:
+    for entry in ANIMATION_FORMATS:
         if entry.ending == ending:
             return entry
     raise InputError(
@@ -104,7 +104,7 @@ def find_format(path: Path) -> AnimationFormat:
 def describe_outputs() -> str:
     """Return the formats that can be written as one line for help texts."""
     sentences = []
-    for entry in FORMATS:
+    for entry in ANIMATION_FORMATS:
         if entry.writer:
             needs = f"; needs talkemo[{entry.extra}]" if entry.extra else ""
             sentences.append(f"{entry.ending or 'no ending'} ({entry.about}{needs})")
@@ -136,7 +136,7 @@ def open_animation(path: str | Path, fps: float | None = None) -> Source:
             ending = path.suffix.lower()
         if ending not in INPUT_ENDINGS:
             raise InputError(f"{printable(path)}: unknown kind of animation", hint)
-    reader = next(entry.reader for entry in FORMATS if entry.ending == ending)
+    reader = next(entry.reader for entry in ANIMATION_FORMATS if entry.ending == ending)
     animation: Source = _load(reader)(path, fps)
     return animation
 
