@@ -1,7 +1,7 @@
 """All animation formats: endings, readers, writers, and the sentences that describe them.
 
-To add a format, add an entry to `ANIMATION_FORMATS`. Readers and writers are named by text and loaded when
-they are used, so importing this module loads neither numpy nor a renderer.
+To add a format, add an entry to `ANIMATION_FORMATS`. Readers and writers are named by text and
+loaded when they are used, so importing this module loads neither numpy nor a renderer.
 """
 
 from __future__ import annotations
@@ -85,8 +85,9 @@ ANIMATION_FORMATS = (
 )
 SEQUENCE_MESH_TYPES = ("obj", "ply")  # of the meshes that are written to a folder
 
-OUTPUT_ENDINGS = tuple(entry.ending for entry in ANIMATION_FORMATS if entry.writer and entry.ending)
-INPUT_ENDINGS = tuple(entry.ending for entry in ANIMATION_FORMATS if entry.reader and entry.ending)
+_FILES = [entry for entry in ANIMATION_FORMATS if entry.ending]
+OUTPUT_ENDINGS = tuple(entry.ending for entry in _FILES if entry.writer)
+INPUT_ENDINGS = tuple(entry.ending for entry in _FILES if entry.reader)
 BAKED_ENDINGS = tuple(entry.ending for entry in ANIMATION_FORMATS if entry.can_bake)
 
 
