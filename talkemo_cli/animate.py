@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from talkemo import InputError
-from talkemo.formats.registry import FORMATS
+from talkemo.formats.registry import OUTPUT_ENDINGS
 from talkemo.pipelines.option_groups import (
     STREAM_FORMATS,
     AnimateOptions,
@@ -21,7 +21,7 @@ from .animate_stream import animate_stream
 from .console import console
 from .options import Only, command, output_option
 
-FORMAT_NAMES = tuple(ending.lstrip(".") for ending in FORMATS)
+FORMAT_NAMES = tuple(ending.lstrip(".") for ending in OUTPUT_ENDINGS)
 
 
 @command(

@@ -22,7 +22,7 @@ from typing import Annotated, Any
 import typer
 
 from talkemo import InputError
-from talkemo.formats.registry import FORMATS
+from talkemo.formats.registry import describe_outputs
 from talkemo.options import help_of, option
 from talkemo.pipelines.option_groups import RuntimeOptions
 
@@ -39,10 +39,7 @@ app = typer.Typer(
 Weights = Annotated[
     str, typer.Option(help=help_of(RuntimeOptions, "weights"), rich_help_panel="Shared")
 ]
-OUTPUT_HELP = (
-    f"A {', '.join(FORMATS[:-1])} or {FORMATS[-1]} file, or a folder for a mesh per frame "
-    "(.csv is Live Link Face's); may be repeated."
-)
+OUTPUT_HELP = f"Its ending selects the format: {describe_outputs()}. May be repeated."
 
 
 class Only:

@@ -1,4 +1,4 @@
-"""Files that no command can use, built by code: name → path. All small, and each wrong in one way."""
+"""Small files that no command can use, each wrong in one way; functions return paths by name."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ LONG_NAME = "n" * 5000
 
 
 def special_files(folder: Path, ending: str) -> dict[str, Path]:
-    """What is not a regular file, or cannot be reached, whatever it should hold."""
+    """Paths that are not regular files, or cannot be reached."""
     folder.mkdir(exist_ok=True)
     fifo, device, loop, hanging = (
         folder / f"{name}{ending}" for name in ("fifo", "device", "loop", "hanging")
@@ -28,10 +28,10 @@ def special_files(folder: Path, ending: str) -> dict[str, Path]:
     hanging.symlink_to("nowhere")
     (folder / f"folder{ending}").mkdir()
     server = socket.socket(socket.AF_UNIX)
-    here = os.getcwd()
+    working_folder = os.getcwd()
     os.chdir(folder)  # a socket's path may have 108 bytes
     server.bind(f"socket{ending}")
-    os.chdir(here)
+    os.chdir(working_folder)
     server.close()
     (folder / "plain").write_text("a file")
     return {
@@ -56,7 +56,7 @@ def write(folder: Path, contents: dict[str, bytes]) -> dict[str, Path]:
 
 
 def bad_meshes(folder: Path, example: Path) -> dict[str, Path]:
-    """Meshes."""
+    """Unusable meshes."""
     lines = example.read_text().splitlines()
     points = [line for line in lines if line.startswith("v ")]
     faces = [line for line in lines if line.startswith("f ")]
@@ -64,8 +64,9 @@ def bad_meshes(folder: Path, example: Path) -> dict[str, Path]:
     flat = [f"{line.rsplit(' ', 1)[0]} 5" for line in points]
     glb = struct.pack("<3I", 0x46546C67, 2, 1000)
     stl = bytes(80) + struct.pack("<I", 10**9)
-    claims = "ply\nformat binary_little_endian 1.0\nelement vertex 900000000\nproperty float x\nproperty float y\n"
-    found = write(
+    claims = "ply\nformat binary_little_endian 1.0\nelement vertex 900000000\n"
+    claims += "property float x\nproperty float y\n"
+    paths = write(
         folder,
         {
             "empty.obj": b"",
@@ -105,11 +106,11 @@ def bad_meshes(folder: Path, example: Path) -> dict[str, Path]:
             "no_ending": b"v 0 0 0\n",
         },
     )
-    return found | special_files(folder / "special", ".obj")
+    return paths | special_files(folder / "special", ".obj")
 
 
 def bad_sounds(folder: Path, example: Path) -> dict[str, Path]:
-    """Sounds."""
+    """Unusable audio files."""
     folder.mkdir(exist_ok=True)
     content = example.read_bytes()
     tone = np.sin(np.arange(16000) / 10).astype(np.float32)
@@ -126,35 +127,35 @@ def bad_sounds(folder: Path, example: Path) -> dict[str, Path]:
     playlist = f"#EXTM3U\n#EXTINF:1,\n{example.resolve()}\n".encode()
     concat = f"ffconcat version 1.0\nfile '{example.resolve()}'\n".encode()
     names = ("nothing.wav", "nan.wav", "inf.wav", "huge.wav", "one_hertz.wav")
-    found = {name: folder / name for name in names}
-    found |= write(
+    paths = {name: folder / name for name in names}
+    paths |= write(
         folder,
         {
             "empty.wav": b"",
             "header.wav": content[:30],
             "half.wav": content[: len(content) // 2],
-            "text.wav": b"not a sound\n" * 20,
+            "text.wav": b"not audio\n" * 20,
             "zeros.wav": bytes(5000),
             "mp3.wav": (folder / "good.mp3").read_bytes(),
             "flac.wav": (folder / "good.flac").read_bytes(),
             "wav.mp3": content,
             "wav.flac": content,
             "empty.mp3": b"",
-            "text.mp3": b"not a sound\n" * 20,
+            "text.mp3": b"not audio\n" * 20,
             "cut.flac": (folder / "good.flac").read_bytes()[:60],
             "empty.ogg": b"",
             "cut.ogg": (folder / "good.ogg").read_bytes()[:60],
             "text.opus": b"OggS" + bytes(100),
             "empty.m4a": b"",
-            "text.m4a": b"not a sound\n" * 20,
+            "text.m4a": b"not audio\n" * 20,
             "playlist.m4a": playlist,
             "concat.mp4": concat,
             "zeros.aac": bytes(4000),
             "text.webm": b"webm?" * 50,
-            "unknown.xyz": b"sound of some kind",
+            "unknown.xyz": b"audio of some kind",
         },
     )
-    return found | special_files(folder / "special", ".wav")
+    return paths | special_files(folder / "special", ".wav")
 
 
 def npz(**arrays) -> bytes:
@@ -180,7 +181,7 @@ def array_header(shape: str, kind: str = "<f4") -> bytes:
 
 
 def bad_animations(folder: Path, good: dict[str, np.ndarray]) -> dict[str, Path]:
-    """Animations; good: the arrays of one that can be used."""
+    """Unusable animations, made from the arrays of a good one."""
     change = lambda **arrays: npz(**{**good, **arrays})
     without = lambda name: npz(**{key: array for key, array in good.items() if key != name})
     vertices = good["vertices"]
@@ -190,7 +191,7 @@ def bad_animations(folder: Path, good: dict[str, np.ndarray]) -> dict[str, Path]
     flipped = bytearray(content)
     flipped[len(content) // 2] ^= 255
     deep = json.dumps({"a": 1})[:-1] + ', "b": ' + "[" * 3000 + "]" * 3000 + "}"
-    found = write(
+    paths = write(
         folder,
         {
             "empty.npz": b"",
@@ -241,16 +242,16 @@ def bad_animations(folder: Path, good: dict[str, np.ndarray]) -> dict[str, Path]
     mixed = folder / "mixed"
     mixed.mkdir()
     (mixed / "0.obj").write_text("v 0 0 0\n")
-    found |= {"a folder without meshes": folder / "no_meshes", "a folder of broken meshes": mixed}
+    paths |= {"a folder without meshes": folder / "no_meshes", "a folder of broken meshes": mixed}
     special = special_files(folder / "special", ".npz")
-    return found | {name: path for name, path in special.items() if name != "a folder"}
+    return paths | {name: path for name, path in special.items() if name != "a folder"}
 
 
 def bad_bindings(folder: Path, good: dict[str, np.ndarray]) -> dict[str, Path]:
-    """Bindings; good: the arrays of one that fits."""
+    """Unusable bindings, made from the arrays of one that fits."""
     change = lambda **arrays: npz(**{**good, **arrays})
     shapes = good["shapes"]
-    found = write(
+    paths = write(
         folder,
         {
             "empty.npz": b"",
@@ -280,7 +281,7 @@ def bad_bindings(folder: Path, good: dict[str, np.ndarray]) -> dict[str, Path]:
             "error_nan.npz": change(error=np.nan),
         },
     )
-    return found | special_files(folder / "special", ".npz")
+    return paths | special_files(folder / "special", ".npz")
 
 
 LANDMARKS = (
@@ -297,17 +298,18 @@ LANDMARKS = (
     "\0\0\0",
     "1 1\n2 1",
 )
-TIMELINES = ("", "0 1", "0 x happy", "2 1 sad", "0 1 cheeky", "0 1 happy 3", "nan 1 happy", "-1 1 happy", "0 inf happy", "0 1 happy 0.5 9", "# nothing", "0 1 happy:2")  # fmt: skip
+TIMELINES = ("", "0 1", "0 x happy", "2 1 sad", "0 1 cheeky", "0 1 happy 3", "nan 1 happy",
+"-1 1 happy", "0 inf happy", "0 1 happy 0.5 9", "# nothing", "0 1 happy:2")  # fmt: skip
 MASKS = ("", "a", "-1", "99999999", "1.5", "1 2 x", "\0")
 
 
 def texts(folder: Path, contents: tuple[str, ...]) -> dict[str, Path]:
-    """Text files, named by what they hold."""
+    """Text files by their content, a large one, and special files."""
     folder.mkdir(exist_ok=True)
-    found = {}
+    paths = {}
     for number, content in enumerate(contents):
         path = folder / f"{number}.txt"
         path.write_text(content)
-        found[repr(content)] = path
+        paths[repr(content)] = path
     (folder / "large.txt").write_bytes(b"0 1 happy\n" * 2_000_000)
-    return found | {"large": folder / "large.txt"} | special_files(folder / "special", ".txt")
+    return paths | {"large": folder / "large.txt"} | special_files(folder / "special", ".txt")

@@ -1,8 +1,9 @@
-"""Broken files for every reader: small good ones, made by code, and mutations of them by a seed.
+"""Broken files for every reader: small valid files, and mutations of them by a seed.
 
-Each mutated file must either be read or raise InputError: no other exception, nothing on standard error, no more memory
-and time than stated. `python tests/fuzzing.py 100000` tries that many; `python tests/fuzzing.py glb 17` writes the
-mutated file of one case into the current folder and reads it.
+Each mutated file must either be read or raise InputError: no other exception, nothing on standard
+error, and no more memory and time than stated. `python tests/fuzzing.py 100000` tries that many;
+`python tests/fuzzing.py glb 17` writes the mutated file of one case into the current folder and
+reads it.
 """
 
 from __future__ import annotations
@@ -62,14 +63,14 @@ COSTLY = {"m4a": 0.2}  # kinds of which fewer are tried, for a process is starte
 
 @dataclass(frozen=True)
 class Kind:
-    """A kind of file: its name, the content of a good one, and what reads it."""
+    """A kind of file: its name, the content of a valid one, and its reader."""
 
     name: str
     content: bytes
     read: Callable[[Path], Any]
 
 
-# --------------------------------------------------------------------------------------------------------- good files
+# ---- good files
 
 
 def small_mesh() -> Mesh:
@@ -77,9 +78,9 @@ def small_mesh() -> Mesh:
     grid = np.stack(np.meshgrid(np.arange(12.0), np.arange(12.0)), -1).reshape(-1, 2)
     vertices = np.column_stack([grid, np.sin(grid[:, 0]) + grid[:, 1] / 3])
     cell = np.arange(144).reshape(12, 12)
-    one = np.stack([cell[:-1, :-1], cell[:-1, 1:], cell[1:, 1:]], -1).reshape(-1, 3)
-    two = np.stack([cell[:-1, :-1], cell[1:, 1:], cell[1:, :-1]], -1).reshape(-1, 3)
-    return Mesh(vertices, np.concatenate([one, two]).astype(np.int32))
+    upper = np.stack([cell[:-1, :-1], cell[:-1, 1:], cell[1:, 1:]], -1).reshape(-1, 3)
+    lower = np.stack([cell[:-1, :-1], cell[1:, 1:], cell[1:, :-1]], -1).reshape(-1, 3)
+    return Mesh(vertices, np.concatenate([upper, lower]).astype(np.int32))
 
 
 MESH = small_mesh()
@@ -90,14 +91,14 @@ FACE = SimpleNamespace(
 )
 
 
-def sounds(folder: Path) -> dict[str, bytes]:
-    """A tenth of a second in each kind of file."""
+def audio_files(folder: Path) -> dict[str, bytes]:
+    """A tenth of a second of audio in each format."""
     rng = np.random.default_rng(0)
     samples = 0.3 * np.sin(np.arange(1600) / 8) + 0.01 * rng.standard_normal(1600)
-    found = {}
+    contents = {}
     for ending in ("wav", "flac", "ogg", "mp3"):
         soundfile.write(folder / f"a.{ending}", samples, 16000)
-        found[ending] = (folder / f"a.{ending}").read_bytes()
+        contents[ending] = (folder / f"a.{ending}").read_bytes()
     import imageio_ffmpeg
 
     command = [
@@ -110,10 +111,10 @@ def sounds(folder: Path) -> dict[str, bytes]:
         str(folder / "a.m4a"),
     ]
     subprocess.run(command, check=True)
-    return found | {"m4a": (folder / "a.m4a").read_bytes()}
+    return contents | {"m4a": (folder / "a.m4a").read_bytes()}
 
 
-def picture() -> bytes:
+def image_file() -> bytes:
     """A small PNG."""
     import PIL.Image
 
@@ -185,12 +186,14 @@ def glb() -> bytes:
     indices = accessor(MESH.faces.astype("<u2").ravel(), "SCALAR", 5123)
     uv = accessor((points[:, :2] / 12).astype("<f4"), "VEC2")
     target = accessor((points * 0.1).astype("<f4"), "VEC3")
-    some = {
+    sparse = {
         "count": 2,
         "indices": {"bufferView": view(np.array([3, 9], "<u4").tobytes()), "componentType": 5125},
     }
-    some["values"] = {"bufferView": view(np.ones((2, 3), "<f4").tobytes())}
-    accessors.append({"componentType": 5126, "count": len(points), "type": "VEC3", "sparse": some})
+    sparse["values"] = {"bufferView": view(np.ones((2, 3), "<f4").tobytes())}
+    accessors.append(
+        {"componentType": 5126, "count": len(points), "type": "VEC3", "sparse": sparse}
+    )
     times = accessor(np.arange(5, dtype="<f4") / 10, "SCALAR")
     weights = accessor(np.linspace(0, 1, 10).astype("<f4"), "SCALAR")
     primitive = {
@@ -200,7 +203,7 @@ def glb() -> bytes:
         "material": 0,
     }
     sampler = {"input": times, "output": weights, "interpolation": "LINEAR"}
-    image = {"bufferView": view(picture()), "mimeType": "image/png"}
+    image = {"bufferView": view(image_file()), "mimeType": "image/png"}
     tree = {
         "asset": {"version": "2.0"},
         "scene": 0,
@@ -270,7 +273,8 @@ def binding(folder: Path) -> bytes:
     count = len(MESH.vertices)
     eyes = tuple((np.arange(k, k + 5), MESH.vertices[k]) for k in (10, 40))
     bound = Binding(
-        MESH, FACE, np.arange(count), rng.standard_normal((4, count, 3)).astype(np.float32), np.arange(count),
+        MESH, FACE, np.arange(count), rng.standard_normal((4, count, 3)).astype(np.float32),
+        np.arange(count),
         np.arange(68), Similarity(1 / 9, np.eye(3), np.zeros(3)), 0.5, 0.9, {"skin": count}, eyes,
     )  # fmt: skip
     save_binding(folder / "binding.npz", bound)
@@ -307,32 +311,33 @@ def weights(folder: Path) -> bytes:
 
 
 REGISTRY = "".join(
-    f'[{stage}]\nfile = "{stage}.safetensors"\nbytes = 12345\nsha256 = "{"0a" * 32}"\nlicence = "MIT"\nabout = "a"\n\n'
+    f'[{stage}]\nfile = "{stage}.safetensors"\nbytes = 12345\nsha256 = "{"0a" * 32}"\n'
+    'licence = "MIT"\nabout = "a"\n\n'
     for stage in ("face", "speech")
 ).encode()
 
 
 def all_kinds(folder: Path) -> list[Kind]:
-    """Every kind of file that is read. folder: for files beside it and temporary ones"""
-    (folder / "skin.png").write_bytes(picture())
+    """Every kind of file that is read; `folder` is for companions and temporary files."""
+    (folder / "skin.png").write_bytes(image_file())
     (folder / "with.obj").write_bytes(obj("a.mtl"))
-    film = np.random.default_rng(2).random((6, 68, 2)) * 100 + 200
+    points = np.random.default_rng(2).random((6, 68, 2)) * 100 + 200
     npy = io.BytesIO()
-    np.save(npy, film.astype(np.float32))
+    np.save(npy, points.astype(np.float32))
     library = b"newmtl skin\nKd 1 1 1\nmap_Kd skin.png\nmap_Bump -bm 1 skin.png\n"
     landmark_text = b"# eyes\n37 10\n46 12\n31 5.5 5.5 1.5\n49, 100\n55 105\n9 140\n"
 
     def with_library(path: Path) -> None:
         load_mesh(path.with_name("with.obj"))
 
-    def film_of(path: Path) -> None:
-        found = read_landmark_file(path)
-        if isinstance(found, LandmarkFile):
-            check_recordings(found.recordings, path.name)
+    def read_video_landmarks(path: Path) -> None:
+        contents = read_landmark_file(path)
+        if isinstance(contents, LandmarkFile):
+            check_recordings(contents.recordings, path.name)
 
-    found = {name: (content, open_audio) for name, content in sounds(folder).items()}
-    found |= {name: (content, load_mesh) for name, content in meshes().items()}
-    found |= {
+    contents = {name: (content, open_audio) for name, content in audio_files(folder).items()}
+    contents |= {name: (content, load_mesh) for name, content in meshes().items()}
+    contents |= {
         "obj": (obj(), load_mesh),
         "mtl": (library, with_library),
         "glb": (glb(), load_mesh),
@@ -341,8 +346,8 @@ def all_kinds(folder: Path) -> list[Kind]:
         "animation": (animation(), read_animation),
         "binding": (binding(folder), lambda path: load_binding(path, FACE, MESH)),
         "map": (npz(map=np.zeros((3, MAP_SIZE, MAP_SIZE), np.float32)), _read_map),
-        "film_npz": (npz(a=film, b=film[:3]), film_of),
-        "film_npy": (npy.getvalue(), film_of),
+        "landmarks_npz": (npz(a=points, b=points[:3]), read_video_landmarks),
+        "landmarks_npy": (npy.getvalue(), read_video_landmarks),
         "captures": (captures(folder), lambda path: read_captures(path, FACE)),
         "timeline": (
             b"# when\n0 1.5 happy 0.8\n1.5 2 sad\n2 4 happy:0.5,surprised:0.25 1\n",
@@ -353,12 +358,15 @@ def all_kinds(folder: Path) -> list[Kind]:
         "weights": (weights(folder), lambda path: load_weights(path, "talking")),
         "registry": (REGISTRY, read_registry),
     }
-    return [Kind(name, content, read) for name, (content, read) in found.items()]
+    return [Kind(name, content, read) for name, (content, read) in contents.items()]
 
 
-ENDINGS = {"ply_binary": "ply", "stl_text": "stl", "glb_animation": "glb", "animation": "npz", "binding": "npz",
-           "map": "npz", "film_npz": "npz", "film_npy": "npy", "captures": "npz", "timeline": "txt",
-           "landmarks": "txt", "mask": "txt", "weights": "safetensors", "registry": "toml"}  # fmt: skip
+ENDINGS = {
+    "ply_binary": "ply", "stl_text": "stl", "glb_animation": "glb", "animation": "npz",
+    "binding": "npz", "map": "npz", "landmarks_npz": "npz", "landmarks_npy": "npy",
+    "captures": "npz", "timeline": "txt", "landmarks": "txt", "mask": "txt",
+    "weights": "safetensors", "registry": "toml",
+}  # fmt: skip
 
 
 def read_animation(path: Path) -> None:
@@ -369,7 +377,7 @@ def read_animation(path: Path) -> None:
             break
 
 
-# ----------------------------------------------------------------------------------------------------------- mutations
+# ---- mutations
 
 BINARY = [
     struct.pack(form, value)
@@ -384,17 +392,22 @@ BINARY = [
     }.items()
     for value in values
 ]
-NUMBERS = [b"0", b"-1", b"1", b"2", b"65535", b"2147483648", b"-2147483649", b"99999999999", b"1" + b"0" * 30, b"1e400",
-           b"1e30", b"-1e30", b"1e-40", b"nan", b"NaN", b"inf", b"-Infinity", b"1.5", b"", b"null", b"true", b"[]", b"{}",
-           b'"a"', b"[" * 2000, b"9" * 5000]  # fmt: skip
-JUNK = [b"\x00", b"\xff", b"\n", b"\r", b" ", b"\x0b", b"\x1b[31m", b"\xe2\x80\xa8", b"\xed\xa0\x80", b'"', b"'", b"\\", b"{", b"[",
-        b"(" * 300, b"#", b",", b"/", b"../", b"\\ud800", b"\x00" * 1000, b"\n" * 3000]  # fmt: skip
+NUMBERS = [
+    b"0", b"-1", b"1", b"2", b"65535", b"2147483648", b"-2147483649", b"99999999999",
+    b"1" + b"0" * 30, b"1e400", b"1e30", b"-1e30", b"1e-40", b"nan", b"NaN", b"inf", b"-Infinity",
+    b"1.5", b"", b"null", b"true", b"[]", b"{}", b'"a"', b"[" * 2000, b"9" * 5000,
+]  # fmt: skip
+JUNK = [
+    b"\x00", b"\xff", b"\n", b"\r", b" ", b"\x0b", b"\x1b[31m", b"\xe2\x80\xa8", b"\xed\xa0\x80",
+    b'"', b"'", b"\\", b"{", b"[", b"(" * 300, b"#", b",", b"/", b"../", b"\\ud800", b"\x00" * 1000,
+    b"\n" * 3000,
+]  # fmt: skip
 NUMBER = re.compile(rb"-?\d+(?:\.\d+)?")
 WORD = re.compile(rb"[A-Za-z_]{2,}")
 
 
 def mutate(content: bytes, dice: random.Random) -> bytes:
-    """The content changed in one to four places, sometimes inside a container that is put together again."""
+    """The content with one to four changes, sometimes inside its zip or GLB container."""
     inside = dice.random() < 0.6
     if inside and content[:2] == b"PK":
         return _inside_zip(content, dice)
@@ -489,16 +502,17 @@ def _changed_tree(text: bytes, dice: random.Random) -> bytes:
         if what == 0:
             del item[key]
         elif what == 1:
-            other, where = dice.choice(places)
+            target, where = dice.choice(places)
             try:
-                item[key] = json.loads(json.dumps(other[where]))
+                item[key] = json.loads(json.dumps(target[where]))
             except (KeyError, IndexError):  # it was removed before
                 continue
         elif what == 2 and isinstance(item, list):
             item.extend([item[key]] * dice.choice([1, 3, 300]))
         else:
             item[key] = dice.choice(
-                [0, 1, -1, 2, 3, 5, 7, 255, 65536, 1 << 31, 1 << 40, 1 << 70, 0.5, -0.0, 1e30, 1e300, True, None, "", "a", [], {}, [0], [1, 2, 3], "MAT4", "VEC2"]
+                [0, 1, -1, 2, 3, 5, 7, 255, 65536, 1 << 31, 1 << 40, 1 << 70, 0.5, -0.0, 1e30,
+                1e300, True, None, "", "a", [], {}, [0], [1, 2, 3], "MAT4", "VEC2"]
             )  # fmt: skip
     return json.dumps(tree).encode()
 
@@ -516,7 +530,7 @@ def _one_change(content: bytes, dice: random.Random) -> bytes:
     at = dice.randrange(dice.choice(ends) + 1)
     if dice.random() < 0.1:
         at = max(0, size - dice.randrange(150))
-    other = dice.randrange(size + 1)
+    target = dice.randrange(size + 1)
     length = dice.choice([1, 2, 4, 8, 16, 100, 1000])
     what = dice.randrange(11)
     if what == 0 and at < size:
@@ -534,7 +548,7 @@ def _one_change(content: bytes, dice: random.Random) -> bytes:
             + content[at + length :]
         )
     if what == 5:
-        low, high = sorted((at, other))
+        low, high = sorted((at, target))
         return (
             content[:low]
             + content[high : high + length]
@@ -548,7 +562,7 @@ def _one_change(content: bytes, dice: random.Random) -> bytes:
         new = dice.choice(BINARY)
         at -= at % dice.choice([1, 2, 4, 8])
         return content[:at] + new + content[at + len(new) :]
-    matches = list((NUMBER if what == 9 else WORD).finditer(content, *sorted((at, other))))[:500]
+    matches = list((NUMBER if what == 9 else WORD).finditer(content, *sorted((at, target))))[:500]
     if not matches:
         return content[:at] + dice.choice(BINARY) + content[at:]
     match = dice.choice(matches)
@@ -560,7 +574,7 @@ def _one_change(content: bytes, dice: random.Random) -> bytes:
     return content[: match.start()] + new + content[match.end() :]
 
 
-# -------------------------------------------------------------------------------------------------------------- trying
+# ---- trying
 
 
 class Stuck(BaseException):
@@ -598,7 +612,7 @@ def limited(memory: int = MEMORY) -> Iterator[None]:
 
 @contextmanager
 def small_files(largest: int) -> Iterator[None]:
-    """Limit the bytes of each file that this process and those it starts write, in the place of a full disk."""
+    """Limit the size of files that this process and its children write, like a full disk."""
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (largest, before[1]))
     try:
@@ -612,16 +626,16 @@ class Logged(logging.Handler):
 
     def __init__(self) -> None:
         super().__init__(logging.WARNING)
-        self.said: list[str] = []
+        self.messages: list[str] = []
 
     def emit(self, record: logging.LogRecord) -> None:
-        self.said.append(record.getMessage())
+        self.messages.append(record.getMessage())
 
 
 def fault_of(kind: Kind, path: Path, logged: Logged) -> str:
     """What is wrong with how a file is read; empty where it is read, or refused as it should be."""
-    logged.said.clear()
-    said = os.fstat(2).st_size
+    logged.messages.clear()
+    stderr_size = os.fstat(2).st_size
     start = time.monotonic()
     with warnings.catch_warnings(record=True) as warned:
         warnings.simplefilter("always")
@@ -648,17 +662,17 @@ def fault_of(kind: Kind, path: Path, logged: Logged) -> str:
     seconds = time.monotonic() - start
     faults = {
         f"warning {[str(w.message) for w in warned][:1]}": bool(warned),
-        f"log {logged.said[:1]}": bool(logged.said),
-        "standard error": os.fstat(2).st_size != said,
+        f"log {logged.messages[:1]}": bool(logged.messages),
+        "standard error": os.fstat(2).st_size != stderr_size,
         f"{seconds:.1f} s": seconds > SLOWEST,
     }
-    return "; ".join(name for name, there in faults.items() if there) or f"={result}"
+    return "; ".join(name for name, present in faults.items() if present) or f"={result}"
 
 
 def try_all(
     count: int, folder: Path, first: int = 0, report: Callable[[str], None] = lambda _: None
 ) -> list[str]:
-    """The faults found in `count` mutated files, as lines with their cases. report: called with a summary."""
+    """Faults in `count` mutated files, a line per case; `report` is called with summaries."""
     kinds = all_kinds(folder)
     shares = [COSTLY.get(kind.name, 1.0) for kind in kinds]
     numbers = {
@@ -672,8 +686,8 @@ def try_all(
         kind.read(path_of(kind, folder))
     faults, outcomes, logged = [], Counter(), Logged()
     logging.getLogger().addHandler(logged)
-    error, said = os.dup(2), tempfile.TemporaryFile()  # noqa: SIM115 (closed below)
-    os.dup2(said.fileno(), 2)
+    stderr, capture = os.dup(2), tempfile.TemporaryFile()  # noqa: SIM115 (closed below)
+    os.dup2(capture.fileno(), 2)
     try:
         with limited():
             for kind in kinds:
@@ -691,9 +705,9 @@ def try_all(
                 )
                 report(f"{kind.name}: {each}, {time.monotonic() - start:.1f} s")
     finally:
-        os.dup2(error, 2)
-        os.close(error)
-        said.close()
+        os.dup2(stderr, 2)
+        os.close(stderr)
+        capture.close()
         logging.getLogger().removeHandler(logged)
     return faults
 
@@ -705,9 +719,8 @@ def main(arguments: list[str]) -> None:
             first = int(arguments[1]) if len(arguments) > 1 else 0
             faults = try_all(int(arguments[0]), Path(folder), first, print)
             print("\n".join(faults) or "no faults")
-            print(
-                f"{len(faults)} faults; {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss >> 10} MB at most"
-            )
+            peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss >> 10
+            print(f"{len(faults)} faults; {peak} MB at most")
             return
         kind = next(kind for kind in all_kinds(Path(folder)) if kind.name == arguments[0])
         if kind.name == "mtl":

@@ -390,7 +390,7 @@ def test_processes_can_share_a_cache(example_face, tmp_path):
         ("v 0 0 0\nv 1 0 0\nv 0 1 0\n", "without faces"),
         ("v 0 0 0\nv 1 0 0\nv 0 1 1\nf 1 2 3\n", "too few"),
         ("v 0 0 nan\nv 1 0 0\nv 0 1 1\nf 1 2 3\n", "NaN or infinity"),
-        ("v 0 0 0\nf 1 2 9\n", "not there"),
+        ("v 0 0 0\nf 1 2 9\n", "do not exist"),
         ("v 0 0\nf 1 1 1\n", "line 1"),
         ("", "without vertices"),
     ],

@@ -21,7 +21,7 @@ from talkemo.face.canonical import ARKIT_NAMES
 from talkemo.formats.mesh import load_mesh
 from talkemo.formats.npz import NpzAnimation
 from talkemo.formats.obj import save_obj
-from talkemo.formats.registry import FORMATS
+from talkemo.formats.registry import OUTPUT_ENDINGS
 from talkemo.options import with_keywords
 from talkemo.pipelines import option_groups
 from talkemo_cli.app import main
@@ -591,7 +591,7 @@ def test_an_older_name_of_an_option_still_works(talkemo, tmp_path):
 
 
 def test_a_batch_writes_every_format(talkemo, tmp_path, example_face, silence):
-    formats = [ending.lstrip(".") for ending in FORMATS if ending not in (".usda", ".usdc")]
+    formats = [ending.lstrip(".") for ending in OUTPUT_ENDINGS if ending not in (".usda", ".usdc")]
     options = [argument for name in formats for argument in ("--format", name)]
     arguments = ("animate", example_face, silence, *options, "--fps", 10, "--size", 64)
     done = talkemo(*arguments, "-o", tmp_path / "out")

@@ -1,6 +1,9 @@
-"""What other tools open, read again by readers that are not ours."""
+"""Exported files, checked with independent readers."""
 
 import csv
+import inspect
+import subprocess
+import sys
 
 import imageio.v3 as imageio
 import numpy as np
@@ -11,10 +14,11 @@ from scipy.spatial.transform import Rotation
 from talkemo import ExportOptions, InputError, animate, load_models
 from talkemo.evaluation.compare import compare
 from talkemo.face.canonical import ARKIT_NAMES
-from talkemo.formats import baking
+from talkemo.formats import animation as animations
+from talkemo.formats import registry
 from talkemo.formats.mesh import load_mesh
 from talkemo.formats.npz import NpzAnimation
-from talkemo.formats.registry import open_animation
+from talkemo.formats.registry import ANIMATION_FORMATS, open_animation
 from talkemo.pipelines.rendering import render
 
 pygltflib = pytest.importorskip(
@@ -23,9 +27,9 @@ pygltflib = pytest.importorskip(
 
 
 @pytest.fixture(scope="module")
-def made(example_face, short_speech, tmp_path_factory):
-    """The example in every format, at 20 fps."""
-    folder = tmp_path_factory.mktemp("made")
+def exported(example_face, short_speech, tmp_path_factory):
+    """The example in several formats, at 20 fps."""
+    folder = tmp_path_factory.mktemp("exported")
     outputs = [folder / name for name in ("a.npz", "a.glb", "a.csv", "frames")]
     result = animate(example_face, short_speech, outputs, emotion="surprised", fps=20)
     return folder, result
@@ -76,21 +80,21 @@ def played(path):
     return rest, weights, targets, mesh.extras["targetNames"], times
 
 
-def test_a_glb_has_arkits_targets_and_moves_like_the_npz(made):
-    folder, result = made
+def test_a_glb_has_arkits_targets_and_moves_like_the_npz(exported):
+    folder, result = exported
     rest, weights, targets, names, times = played(folder / "a.glb")
     animation = NpzAnimation(folder / "a.npz")
     assert names == ARKIT_NAMES and weights.min() >= 0 and weights.max() <= 1
     np.testing.assert_allclose(times, np.arange(len(animation)) / 20, atol=1e-6)
     np.testing.assert_allclose(rest, animation.rest, atol=1e-4)
     drawn = rest + np.tensordot(weights, targets, 1)
-    off = np.linalg.norm(drawn - animation.vertices(), axis=2)
+    distance = np.linalg.norm(drawn - animation.vertices(), axis=2)
     moved = np.linalg.norm(animation.vertices() - animation.rest, axis=2)
-    assert off.mean() < 0.5 * moved.mean()
-    # The residual that is told is that of the moving vertices, on every eighth frame.
+    assert distance.mean() < 0.5 * moved.mean()
+    # The reported residual is that of the face's vertices, on every eighth frame.
     focus = animation.focus.astype(bool)
     assert result.metrics["arkit_residual_mesh_units"] == pytest.approx(
-        off[::8][:, focus].mean(), rel=1e-3
+        distance[::8][:, focus].mean(), rel=1e-3
     )
 
 
@@ -99,8 +103,8 @@ def turned(quaternions, points):
     return Rotation.from_quat(quaternions).apply(points)
 
 
-def test_a_glb_says_how_head_and_eyes_turn(made):
-    folder, _ = made
+def test_a_glb_contains_rotations_of_head_and_eyes(exported):
+    folder, _ = exported
     document = pygltflib.GLTF2().load(str(folder / "a.glb"))
     nodes, animation = document.nodes, document.animations[0]
     assert [node.name for node in nodes] == ["face", "head", "eye_right", "eye_left"]
@@ -114,18 +118,20 @@ def test_a_glb_says_how_head_and_eyes_turn(made):
         head, face = arrays["head"], arrays["facing"]
         points = arrays["landmarks68"][0]
     ahead = np.array([0.0, 0, 1])
-    wanted = (face @ head @ face.T) @ ahead
-    np.testing.assert_allclose(turned(tracks["head"], ahead), wanted, atol=1e-5)
-    assert np.abs(wanted - ahead).max() > 0.005 and np.abs(tracks["eye_left"][:, :3]).max() > 0.005
+    expected = (face @ head @ face.T) @ ahead
+    np.testing.assert_allclose(turned(tracks["head"], ahead), expected, atol=1e-5)
+    assert (
+        np.abs(expected - ahead).max() > 0.005 and np.abs(tracks["eye_left"][:, :3]).max() > 0.005
+    )
     for name, corners in (("eye_right", slice(36, 42)), ("eye_left", slice(42, 48))):
-        place = (
+        position = (
             np.array(nodes[1].translation)
             + nodes[[node.name for node in nodes].index(name)].translation
         )
-        assert np.linalg.norm(place - points[corners].mean(0)) < 25  # mm behind its lids
+        assert np.linalg.norm(position - points[corners].mean(0)) < 25  # mm behind its lids
 
 
-def test_a_baked_glb_is_exact(made, example_face, short_speech, tmp_path):
+def test_a_baked_glb_is_exact(exported, example_face, short_speech, tmp_path):
     animate(
         example_face,
         short_speech,
@@ -135,21 +141,23 @@ def test_a_baked_glb_is_exact(made, example_face, short_speech, tmp_path):
         export=ExportOptions(bake=True),
     )
     rest, weights, targets, names, _ = played(tmp_path / "b.glb")
-    vertices = NpzAnimation(made[0] / "a.npz").vertices()
+    vertices = NpzAnimation(exported[0] / "a.npz").vertices()
     assert len(names) == len(vertices)
     np.testing.assert_allclose(rest + np.tensordot(weights, targets, 1), vertices, atol=1e-3)
 
 
-def test_a_glb_of_ours_is_read_again(made):
-    ours = open_animation(made[0] / "a.glb")
-    rest, weights, targets, _, _ = played(made[0] / "a.glb")
+def test_an_exported_glb_can_be_read(exported):
+    ours = open_animation(exported[0] / "a.glb")
+    rest, weights, targets, _, _ = played(exported[0] / "a.glb")
     assert ours.fps == 20 and len(ours) == len(weights)
     np.testing.assert_allclose(
         np.concatenate(list(ours.chunks())), rest + np.tensordot(weights, targets, 1), atol=1e-3
     )
 
 
-def test_only_what_moves_is_listed_where_little_does(made, tmp_path, short_speech, example_face):
+def test_morph_targets_are_sparse_if_few_vertices_move(
+    exported, tmp_path, short_speech, example_face
+):
     # The face beside a large still plate: most vertices never move.
     mesh = load_mesh(example_face)
     grid = np.stack(
@@ -175,7 +183,7 @@ def test_only_what_moves_is_listed_where_little_does(made, tmp_path, short_speec
 
 
 @pytest.mark.parametrize("ending", ["usda", "usdc"])
-def test_usd_plays_the_same_weights(made, example_face, short_speech, tmp_path, ending):
+def test_usd_contains_the_same_weights(exported, example_face, short_speech, tmp_path, ending):
     pxr = pytest.importorskip("pxr", reason="talkemo[usd] is not installed")
     from pxr import Usd, UsdGeom, UsdSkel
 
@@ -184,7 +192,7 @@ def test_usd_plays_the_same_weights(made, example_face, short_speech, tmp_path, 
     animate(example_face, short_speech, [path], emotion="surprised", fps=20)
     stage = Usd.Stage.Open(str(path))
     mesh = UsdGeom.Mesh(stage.GetPrimAtPath("/face/mesh"))
-    rest, weights, targets, names, _ = played(made[0] / "a.glb")
+    rest, weights, targets, names, _ = played(exported[0] / "a.glb")
     assert stage.GetTimeCodesPerSecond() == 20 and stage.GetEndTimeCode() == len(weights) - 1
     cache = UsdSkel.Cache()
     cache.Populate(UsdSkel.Root(stage.GetPrimAtPath("/face")), Usd.PrimDefaultPredicate)
@@ -204,13 +212,13 @@ def test_usd_plays_the_same_weights(made, example_face, short_speech, tmp_path, 
     np.testing.assert_allclose(points, rest + np.tensordot(weights[12], targets, 1), atol=1e-3)
     head = UsdGeom.Xformable(stage.GetPrimAtPath("/head"))
     ahead = np.array(head.GetLocalTransformation(12))[2, :3]  # rows are where the axes go
-    with np.load(made[0] / "a.npz") as arrays:
+    with np.load(exported[0] / "a.npz") as arrays:
         face = arrays["facing"]
         np.testing.assert_allclose(ahead, face @ arrays["head"][12] @ face.T @ [0, 0, 1], atol=1e-5)
     assert stage.GetPrimAtPath("/head/eye_left").IsValid()
 
 
-def test_baked_usd_is_exact(made, example_face, short_speech, tmp_path):
+def test_baked_usd_is_exact(exported, example_face, short_speech, tmp_path):
     pytest.importorskip("pxr", reason="talkemo[usd] is not installed")
     from pxr import Usd, UsdGeom
 
@@ -224,12 +232,12 @@ def test_baked_usd_is_exact(made, example_face, short_speech, tmp_path):
     )
     stage = Usd.Stage.Open(str(tmp_path / "b.usdc"))
     mesh = UsdGeom.Mesh(stage.GetPrimAtPath("/face/mesh"))
-    vertices = NpzAnimation(made[0] / "a.npz").vertices()
+    vertices = NpzAnimation(exported[0] / "a.npz").vertices()
     np.testing.assert_allclose(np.array(mesh.GetPointsAttr().Get(7)), vertices[7], atol=1e-4)
 
 
-def test_arkit_curves_are_live_link_faces(made):
-    folder, _ = made
+def test_arkit_curves_have_live_link_faces_layout(exported):
+    folder, _ = exported
     with (folder / "a.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))
     with np.load(folder / "a.npz") as file:
@@ -255,7 +263,9 @@ def test_arkit_curves_are_live_link_faces(made):
 
 
 @pytest.mark.parametrize("form", ["obj", "ply"])
-def test_a_sequence_is_the_npz_a_file_a_frame(example_face, short_speech, tmp_path, form):
+def test_a_sequence_equals_the_npz_with_a_file_per_frame(
+    example_face, short_speech, tmp_path, form
+):
     outputs = [tmp_path / "a.npz", tmp_path / "frames"]
     animate(example_face, short_speech, outputs, fps=4, export=ExportOptions(sequence=form))
     vertices = NpzAnimation(tmp_path / "a.npz").vertices()
@@ -267,8 +277,8 @@ def test_a_sequence_is_the_npz_a_file_a_frame(example_face, short_speech, tmp_pa
         animate(example_face, short_speech, outputs, fps=4)
 
 
-def test_every_format_is_compared_and_drawn(made, tmp_path):
-    folder, _ = made
+def test_formats_can_be_compared_and_rendered(exported, tmp_path):
+    folder, _ = exported
     result = compare(folder / "a.glb", folder / "a.npz", face=load_models().face)
     re = next(f for f in result["figures"] if f["name"] == "RE" and f["mask"] == "lips")
     assert 0 < re["value"] < 2 and re["unit"] == "mm"
@@ -281,7 +291,9 @@ def test_every_format_is_compared_and_drawn(made, tmp_path):
         assert imageio.imread(tmp_path / "a.png").std() > 20
 
 
-def test_what_cannot_be_written_is_named(example_face, short_speech, tmp_path, monkeypatch):
+def test_outputs_that_cannot_be_written_are_refused(
+    example_face, short_speech, tmp_path, monkeypatch
+):
     with pytest.raises(InputError, match="unknown kind of mesh"):
         animate(
             example_face, short_speech, [tmp_path / "frames"], export=ExportOptions(sequence="stl")
@@ -292,7 +304,7 @@ def test_what_cannot_be_written_is_named(example_face, short_speech, tmp_path, m
         animate(example_face, short_speech, [tmp_path / "a.npz"], export=ExportOptions(bake=True))
     with pytest.raises(InputError, match="inside another"):
         animate(example_face, short_speech, [tmp_path, tmp_path / "a.npz"])
-    monkeypatch.setattr(baking, "LARGEST_BAKED", 1 << 20)
+    monkeypatch.setattr(animations, "MAX_BAKED_BYTES", 1 << 20)
     for ending in ("glb", "usdc"):
         with pytest.raises(InputError, match="too many to bake"):
             animate(
@@ -302,3 +314,30 @@ def test_what_cannot_be_written_is_named(example_face, short_speech, tmp_path, m
                 export=ExportOptions(bake=True),
             )
     assert not any(tmp_path.iterdir())
+
+
+def test_importing_the_registry_loads_no_library():
+    code = (
+        "import sys, talkemo.formats.registry; "
+        "sys.exit(any(name.startswith(('numpy', 'talkemo.render')) for name in sys.modules))"
+    )
+    assert subprocess.run([sys.executable, "-c", code]).returncode == 0
+
+
+@pytest.mark.parametrize("entry", ANIMATION_FORMATS, ids=lambda entry: entry.ending or "folder")
+def test_registered_readers_and_writers_exist(entry):
+    assert entry.about and (entry.reader or entry.writer)
+    if entry.reader:
+        assert {"fps"} < set(inspect.signature(registry._load(entry.reader)).parameters)
+    if entry.writer:
+        parameters = list(inspect.signature(registry._load(entry.writer)).parameters)
+        assert parameters[1] == "header" and set(parameters[2:]) == set(entry.options)
+
+
+def test_lists_of_endings():
+    assert registry.OUTPUT_ENDINGS == (".mp4", ".html", ".npz", ".glb", ".csv", ".usda", ".usdc")
+    assert registry.INPUT_ENDINGS == (".npz", ".glb")
+    assert registry.BAKED_ENDINGS == (".glb", ".usda", ".usdc")
+    assert [entry.ending for entry in ANIMATION_FORMATS if entry.is_video] == [".mp4"]
+    text = registry.describe_outputs()
+    assert all(ending in text for ending in registry.OUTPUT_ENDINGS) and "no ending" in text

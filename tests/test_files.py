@@ -1,4 +1,4 @@
-"""The boundary between files and everything else: what is opened, how much is read, and what writing leaves behind."""
+"""Reading files of unknown origin, and writing files atomically."""
 
 import io
 import json
@@ -32,7 +32,7 @@ from talkemo.expression.emotions import Timeline
 from talkemo.files import reading, writing
 from talkemo.files.arrays import read_npy, read_npz
 from talkemo.files.reading import open_file
-from talkemo.files.writing import Partial, atomic_write
+from talkemo.files.writing import PartialOutput, atomic_write
 from talkemo.formats.animation import Frames, Header
 from talkemo.formats.gltf_reader import GlbAnimation
 from talkemo.formats.mesh import load_mesh
@@ -45,8 +45,8 @@ from talkemo.pipelines.map_files import _read_map
 MESH, FACE = fuzzing.MESH, fuzzing.FACE
 PROMPT = 15  # s after which a reader that waits is ended
 READERS = {
-    "sound": (".wav", open_audio),
-    "coded sound": (".m4a", open_audio),
+    "audio": (".wav", open_audio),
+    "compressed audio": (".m4a", open_audio),
     "mesh": (".obj", load_mesh),
     "ply": (".ply", load_mesh),
     "glb mesh": (".glb", load_mesh),
@@ -67,7 +67,7 @@ READERS = {
 
 @contextmanager
 def promptly():
-    """Fail where the block waits for something."""
+    """Fail if the block waits for something."""
 
     def late(*_):
         raise AssertionError("it waits")
@@ -81,12 +81,12 @@ def promptly():
         signal.signal(signal.SIGALRM, before)
 
 
-# ------------------------------------------------------------------------------------------------------ what is opened
+# ---- what is opened
 
 
 @pytest.fixture
-def special(tmp_path, monkeypatch):
-    """A function that gives paths of an ending that are no regular files, or cannot be reached, by what they are."""
+def special_files(tmp_path, monkeypatch):
+    """A function that makes paths that are not regular files, or cannot be reached."""
 
     def make(ending):
         folder = tmp_path / ending[1:]
@@ -118,9 +118,9 @@ def special(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("reader", READERS)
-def test_only_regular_files_are_opened(special, reader):
+def test_only_regular_files_are_opened(special_files, reader):
     ending, read = READERS[reader]
-    for name, path in special(ending).items():
+    for name, path in special_files(ending).items():
         with promptly(), pytest.raises(InputError) as caught:
             read(path)
         message = caught.value.message
@@ -133,8 +133,8 @@ def test_only_regular_files_are_opened(special, reader):
             read(folder)
 
 
-def test_why_a_file_cannot_be_opened_is_said(special):
-    paths = special(".txt")
+def test_the_error_says_why_a_file_cannot_be_opened(special_files):
+    paths = special_files(".txt")
     says = lambda name: pytest.raises(InputError, match=name)
     for name, reason in {
         "fifo": "a pipe or device, not a timeline",
@@ -185,7 +185,7 @@ def test_sizes_are_limited(tmp_path):
         assert "at most 1 MiB" in caught.value.hint
 
 
-def test_what_a_mesh_names_must_be_a_regular_file_beside_it(tmp_path):
+def test_files_that_a_mesh_names_must_be_regular_and_in_its_folder(tmp_path):
     os.mkfifo(tmp_path / "pipe.mtl")
     os.symlink("loop.mtl", tmp_path / "loop.mtl")
     os.symlink("/dev/zero", tmp_path / "zero.mtl")
@@ -208,13 +208,13 @@ def test_what_a_mesh_names_must_be_a_regular_file_beside_it(tmp_path):
     (tmp_path / "a.mtl").write_text(
         "newmtl skin\nmap_Kd pipe.mtl\nmap_Kd loop.mtl\nmap_Kd skin.png\n"
     )
-    (tmp_path / "skin.png").write_bytes(fuzzing.picture())
+    (tmp_path / "skin.png").write_bytes(fuzzing.image_file())
     (tmp_path / "a.obj").write_bytes(fuzzing.obj("a.mtl"))
     with promptly():
         attributes = load_mesh(tmp_path / "a.obj").attributes
     assert (
         sorted(attributes.companions) == ["a.mtl", "skin.png"]
-        and attributes.texture == fuzzing.picture()
+        and attributes.texture == fuzzing.image_file()
     )
     tree = json.loads(fuzzing.gltf())
     os.mkfifo(tmp_path / "block.bin")
@@ -252,12 +252,14 @@ def test_frames_that_are_pipes(tmp_path):
 @pytest.mark.parametrize(
     "error",
     [
-        MemoryError(), RecursionError(), OverflowError("a\nb"), NotImplementedError("x"), tokenize.TokenError("x", (1, 2)),
-        SyntaxError("x"), struct.error("x"), zlib.error("x"), zipfile.BadZipFile("x"), KeyError("x"), AssertionError(),
+        MemoryError(), RecursionError(), OverflowError("a\nb"), NotImplementedError("x"),
+        tokenize.TokenError("x", (1, 2)),
+        SyntaxError("x"), struct.error("x"), zlib.error("x"), zipfile.BadZipFile("x"),
+        KeyError("x"), AssertionError(),
         EOFError(), UnicodeDecodeError("utf-8", b"x", 0, 1, "x"), OSError(5, "Input/output error"),
     ],
 )  # fmt: skip
-def test_whatever_reading_raises_is_one_line(error):
+def test_any_exception_while_reading_becomes_one_line(error):
     with (
         pytest.raises(InputError) as caught,
         reading.reading_errors("a.npz", "an animation", "a hint"),
@@ -270,7 +272,7 @@ def test_whatever_reading_raises_is_one_line(error):
     assert caught.value.hint == "a hint" and caught.value.__cause__ is None
 
 
-def test_what_talkemo_reports_itself_stays(recwarn):
+def test_errors_of_talkemo_pass_through(recwarn):
     for error in (
         InputError("a", "b"),
         TalkemoError("no ffmpeg", "install it"),
@@ -301,7 +303,7 @@ def test_json():
             reading.parse_json(text)
 
 
-def test_what_libraries_write_to_standard_error_is_kept(capfd):
+def test_output_of_libraries_to_standard_error_is_suppressed(capfd):
     with reading.quiet_stderr():
         os.write(2, b"a library")
     with reading.quiet_stderr(needed=False):
@@ -309,12 +311,12 @@ def test_what_libraries_write_to_standard_error_is_kept(capfd):
     assert capfd.readouterr().err == "somebody"
 
 
-def test_texts_of_files_are_shown_plainly():
+def test_texts_in_messages_are_printable():
     assert reading.printable("a\x1b[31m\nb\u2028c\ud800") == "a�[31m�b�c�"
     assert reading.printable("x" * 500) == "x" * 199 + "…"
 
 
-# --------------------------------------------------------------------------------------------------------------- bombs
+# ---- bombs
 
 
 def npy(shape, kind="<f4", content=b"", version=1, length=None):
@@ -331,7 +333,7 @@ def npy(shape, kind="<f4", content=b"", version=1, length=None):
 
 
 def deflated(start, zeros):
-    """A stream that inflates to `start` and as many MiB of zeros: the same compressed block again and again."""
+    """A stream that inflates to `start` and `zeros` MiB of zeros, by repeating one block."""
     press = zlib.compressobj(9, zlib.DEFLATED, -15)
     head = press.compress(start) + press.flush(zlib.Z_FULL_FLUSH)
     block = press.compress(bytes(1 << 20)) + press.flush(zlib.Z_FULL_FLUSH)
@@ -364,7 +366,7 @@ def bomb(shape, kind="<f4", mebibytes=3000):
 
 @contextmanager
 def little_memory():
-    """Fail where the block takes much memory, or refuses a file for the memory that it took."""
+    """Fail if the block takes much memory, or refuses a file because of the memory it took."""
     with fuzzing.limited(400 << 20), pytest.raises(InputError) as caught:
         yield
     assert "more memory" not in caught.value.message, caught.value.message
@@ -380,7 +382,7 @@ def arrays_of_bombs():
             good[f"{name}.npy"] = (0, buffer.getvalue(), len(buffer.getvalue()))
     length = 1 << 31
     spaces = deflated(b"\x93NUMPY\x02\x00" + struct.pack("<I", length), 2048)
-    many = {f"a{k}.npy": bomb("(40000000,)", "<f4", 153) for k in range(60)}
+    small_arrays = {f"a{k}.npy": bomb("(40000000,)", "<f4", 153) for k in range(60)}
     return {
         "faces": zip_of({**good, "faces.npy": bomb("(250000000, 3)", "<i4")}),
         "all faces that may be": zip_of({**good, "faces.npy": bomb("(19999999, 3)", "<i4", 230)}),
@@ -391,7 +393,7 @@ def arrays_of_bombs():
         "claims to inflate": zip_of({**good, "faces.npy": (8, b"\x03\x00", 0xFFFFFF00)}),
         "overflows": zip_of({**good, "faces.npy": (0, npy("(4611686018427387904, 4)", "<i4"), 90)}),
         "a long header": zip_of({**good, "faces.npy": (8, *spaces)}),
-        "many arrays": zip_of({**good, **many}),
+        "many arrays": zip_of({**good, **small_arrays}),
         "many entries": zip_of({**good, **{f"{k:060d}.npy": (0, b"", 0) for k in range(20_000)}}),
     }
 
@@ -400,7 +402,7 @@ BOMBS = arrays_of_bombs()
 
 
 @pytest.mark.parametrize("name", sorted(set(BOMBS) - {"many arrays"}))
-def test_an_animation_does_not_inflate(tmp_path, name):
+def test_an_animation_does_not_fill_the_memory(tmp_path, name):
     (tmp_path / "a.npz").write_bytes(BOMBS[name])
     assert len(BOMBS[name]) < 12 << 20
     with promptly(), little_memory():
@@ -413,21 +415,21 @@ def test_an_animation_does_not_inflate(tmp_path, name):
 @pytest.mark.parametrize(
     "read", [lambda path: read_npz(path, "an npz"), lambda path: load_binding(path, FACE, MESH)]
 )
-def test_an_npz_does_not_inflate(tmp_path, name, read):
+def test_an_npz_does_not_fill_the_memory(tmp_path, name, read):
     (tmp_path / "a.npz").write_bytes(BOMBS[name])
     with promptly(), little_memory():
         read(tmp_path / "a.npz")
 
 
-def test_only_what_is_wanted_of_an_npz_is_counted(tmp_path):
+def test_only_the_requested_arrays_count_towards_the_limit(tmp_path):
     (tmp_path / "a.npz").write_bytes(BOMBS["many arrays"])
     assert set(read_npz(tmp_path / "a.npz", "an npz", "faces", "fps")) == {"faces", "fps"}
     with little_memory():
-        read_npz(tmp_path / "a.npz", "an npz", "faces", "fps", largest=40)
+        read_npz(tmp_path / "a.npz", "an npz", "faces", "fps", max_bytes=40)
 
 
-def test_frames_that_inflate_are_read_in_parts(tmp_path):
-    """Gigabytes of frames of a large mesh: each part has as many as fit."""
+def test_compressed_frames_are_read_in_chunks(tmp_path):
+    """Gigabytes of frames of a large mesh: each chunk has as many as fit."""
     faces, fps = npy("(1, 3)", "<i4", bytes(12)), npy("()", "<f8", struct.pack("<d", 30))
     entries = {"faces.npy": (0, faces, len(faces)), "fps.npy": (0, fps, len(fps))}
     entries["vertices.npy"] = bomb("(200, 1000000, 3)", mebibytes=2300)
@@ -463,44 +465,64 @@ def test_an_npy_does_not_claim_more_than_it_holds(tmp_path):
 
 def test_arrays_of_every_kind_are_read_as_numpy_reads_them(tmp_path):
     arrays = {
-        "half": np.arange(4, dtype="<f2"), "big": np.arange(4, dtype=">f8"), "text": np.array(["ä", "bcd"]), "one": np.array("x"),
-        "bool": np.array([[True], [False]]), "bytes": np.array([b"ab"]), "order": np.asfortranarray(np.arange(24).reshape(2, 3, 4)),
-        "complex": np.ones(3, np.complex64), "empty": np.zeros((0, 3)), "small": np.arange(5, dtype=np.int8),
+        "half": np.arange(4, dtype="<f2"), "big": np.arange(4, dtype=">f8"), "text": np.array(["ä",
+        "bcd"]), "one": np.array("x"),
+        "bool": np.array([[True], [False]]), "bytes": np.array([b"ab"]),
+        "order": np.asfortranarray(np.arange(24).reshape(2, 3, 4)),
+        "complex": np.ones(3, np.complex64), "empty": np.zeros((0, 3)), "small": np.arange(5,
+        dtype=np.int8),
     }  # fmt: skip
     for save in (np.savez, np.savez_compressed):
         save(tmp_path / "a.npz", **arrays)
-        found = read_npz(tmp_path / "a.npz", "an npz")
-        assert list(found) == list(arrays)
+        arrays_read = read_npz(tmp_path / "a.npz", "an npz")
+        assert list(arrays_read) == list(arrays)
         for name, array in arrays.items():
-            np.testing.assert_array_equal(found[name], array)
-            assert found[name].dtype == array.dtype.newbyteorder("=")
+            np.testing.assert_array_equal(arrays_read[name], array)
+            assert arrays_read[name].dtype == array.dtype.newbyteorder("=")
+
+
+def test_bytes_other_than_0_and_1_are_true(tmp_path):
+    (tmp_path / "a.npy").write_bytes(npy("(3,)", "|b1", bytes([0, 1, 2])))
+    assert read_npy(tmp_path / "a.npy", "a mask", "a hint").tolist() == [False, True, True]
+
+
+def test_the_length_of_an_array_header_is_limited(tmp_path):
+    spaces = b" " * 20_000
+    for content in (
+        npy("(3,)", length=1 << 31, version=2),
+        npy("(3,)" + spaces.decode()),
+        b"\x93NUMPY",
+    ):
+        (tmp_path / "a.npy").write_bytes(content)
+        with little_memory():
+            read_npy(tmp_path / "a.npy", "a mask", "a hint")
 
 
 def png(width, height):
     """A PNG that is larger than its file."""
-    part = lambda kind, data: (
+    png_chunk = lambda kind, data: (
         struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
     )
-    head = part(b"IHDR", struct.pack(">2I5B", width, height, 8, 2, 0, 0, 0))
+    head = png_chunk(b"IHDR", struct.pack(">2I5B", width, height, 8, 2, 0, 0, 0))
     return (
         b"\x89PNG\r\n\x1a\n"
         + head
-        + part(b"IDAT", zlib.compress(bytes(1 << 20)))
-        + part(b"IEND", b"")
+        + png_chunk(b"IDAT", zlib.compress(bytes(1 << 20)))
+        + png_chunk(b"IEND", b"")
     )
 
 
-def changed_glb(change, picture=None):
-    """The small GLB with a change of its JSON tree, and another picture."""
+def changed_glb(change, image=None):
+    """The small GLB with its JSON tree changed, and another image."""
     content = fuzzing.glb()
     size = int.from_bytes(content[12:16], "little")
     tree, block = json.loads(content[20 : 20 + size]), content[28 + size :]
-    if picture is not None:
+    if image is not None:
         tree["bufferViews"].append(
-            {"buffer": 0, "byteOffset": len(block), "byteLength": len(picture)}
+            {"buffer": 0, "byteOffset": len(block), "byteLength": len(image)}
         )
         tree["images"][0]["bufferView"] = len(tree["bufferViews"]) - 1
-        block += picture
+        block += image
         tree["buffers"][0]["byteLength"] = len(block)
     change(tree)
     return fuzzing.glb_of(json.dumps(tree).encode(), block)
@@ -542,7 +564,7 @@ GLBS = {
 
 
 @pytest.mark.parametrize("name", GLBS)
-def test_a_glb_does_not_grow(tmp_path, name):
+def test_a_glb_does_not_fill_the_memory(tmp_path, name):
     (tmp_path / "a.glb").write_bytes(GLBS[name])
     with promptly(), little_memory():
         load_mesh(tmp_path / "a.glb")
@@ -552,7 +574,7 @@ def test_a_glb_does_not_grow(tmp_path, name):
 
 
 @pytest.mark.parametrize("size", [(60_000, 60_000), (9000, 9000), (1, 1 << 30)])
-def test_a_picture_is_measured_before_it_is_decoded(tmp_path, size):
+def test_the_size_of_an_image_is_checked_before_decoding(tmp_path, size):
     (tmp_path / "a.glb").write_bytes(changed_glb(lambda tree: None, png(*size)))
     with promptly(), little_memory():
         load_mesh(tmp_path / "a.glb")
@@ -573,7 +595,7 @@ def test_a_picture_is_measured_before_it_is_decoded(tmp_path, size):
             assert "more memory" not in error.message
 
 
-def test_pictures_that_are_not_a_colour_are_not_looked_at(tmp_path):
+def test_only_colour_textures_are_decoded(tmp_path):
     def change(tree):
         tree["materials"][0] = {"normalTexture": {"index": 0}}
 
@@ -605,20 +627,23 @@ TEXTS = {
     + b"\x0b" * (4 << 20),
     "claims.ply": b"ply\nformat ascii 1.0\nelement vertex 9000000\nproperty float x\nend_header\n"
     + b"\n" * (4 << 20),
-    "more.ply": b"ply\nformat binary_little_endian 1.0\nelement vertex 900000000\nproperty float x\nend_header\n",
-    "hidden.ply": b"ply\nformat binary_little_endian 1.0\nthe_element vertex 900000000\nproperty float x\nend_header\n",
+    "more.ply": b"ply\nformat binary_little_endian 1.0\nelement vertex 900000000\n"
+    b"property float x\nend_header\n",
+    "hidden.ply": b"ply\nformat binary_little_endian 1.0\nthe_element vertex 900000000\n"
+    b"property float x\nend_header\n",
     "endless.ply": b"ply\nformat ascii 1.0\n" + b"comment\n" * 100_000,
     "solids.stl": b"solid a\nvertex 0 0 0\nvertex 0 1 0\nvertex 0 0 1\nendsolid a\n" * 30_000,
     "claims.stl": bytes(80) + struct.pack("<I", 1 << 31) + bytes(500),
     "claims.off": b"OFF\n2000000000 2000000000 0\n" + b"0 0 0\n" * 1000,
     "one line.obj": b"f" + b" 1" * (20 << 20),
     "long numbers.obj": b"v 0 0 " + b"1" * 1_000_000 + b"\n" + b"v 0 0 0\n" * 100_000,
+    "one wide row.obj": b"vt" + b" 0" * 400_000 + b"\n" + b"vt 0 0\n" * 20_000,
     "many corners.obj": fuzzing.obj() + b"f 1 2 99999999999999999999\n",
 }
 
 
 @pytest.mark.parametrize("name", TEXTS)
-def test_meshes_of_text_do_not_grow(tmp_path, name):
+def test_text_meshes_do_not_fill_the_memory(tmp_path, name):
     (tmp_path / name).write_bytes(TEXTS[name])
     with promptly(), little_memory():
         load_mesh(tmp_path / name)
@@ -655,7 +680,7 @@ def test_a_wav_that_claims_hours_is_refused_by_its_header(tmp_path):
         open_audio(tmp_path / "a.wav")
 
 
-# ------------------------------------------------------------------------------------------------- bindings, landmarks
+# ---- bindings, landmarks
 
 
 @pytest.fixture
@@ -670,20 +695,33 @@ def turned(matrix):
 @pytest.mark.parametrize(
     "change",
     [
-        turned(np.diag([1.0, 1, -1])), turned(np.full((3, 3), np.nan)), turned(2 * np.eye(3)), turned(np.zeros(9)),
-        {"scale": np.nan}, {"scale": 0.0}, {"scale": -1.0}, {"scale": 1e20}, {"scale": 1e-20}, {"scale": np.ones(2)}, {"scale": "x"},
-        {"translation": np.full(3, np.inf)}, {"translation": np.full(3, 1e9)}, {"translation": np.zeros(2)},
+        turned(np.diag([1.0, 1, -1])), turned(np.full((3, 3), np.nan)), turned(2 * np.eye(3)),
+        turned(np.zeros(9)),
+        {"scale": np.nan}, {"scale": 0.0}, {"scale": -1.0}, {"scale": 1e20}, {"scale": 1e-20},
+        {"scale": np.ones(2)}, {"scale": "x"},
+        {"translation": np.full(3, np.inf)}, {"translation": np.full(3, 1e9)},
+        {"translation": np.zeros(2)},
         {"error": np.nan}, {"error": -1.0}, {"error": 1e30}, {"relief": 7.0}, {"relief": np.nan},
-        {"shapes": np.full((4, 144, 3), 1e30, np.float32)}, {"shapes": np.full((4, 144, 3), np.nan, np.float32)},
-        {"shapes": np.zeros((4, 144, 3))}, {"shapes": np.zeros((3, 144, 3), np.float32)}, {"shapes": np.zeros((4, 144), np.float32)},
-        {"moving": np.arange(144)[::-1].copy()}, {"moving": np.zeros(144, int)}, {"moving": np.arange(144) - 1}, {"moving": np.arange(144.0)},
-        {"canonical": np.full(144, -1)}, {"canonical": np.full(144, 144)}, {"canonical": np.full(144, -2)},
-        {"moving": np.zeros(0, int), "canonical": np.zeros(0, int), "shapes": np.zeros((4, 0, 3), np.float32)},
-        {"landmarks68": np.arange(67)}, {"landmarks68": np.arange(68) + 100}, {"landmarks68": np.arange(68.0)},
-        {"eye_centres": np.zeros(2)}, {"eye_centres": np.zeros((2, 2))}, {"eye_centres": np.full((2, 3), np.nan)},
-        {"eye_centres": np.full((2, 3), 1e9)}, {"eye_centres": np.zeros((5, 3))}, {"eye0": np.zeros((2, 2), int)}, {"eye1": np.array([144])},
-        {"part_counts": np.array([-1])}, {"part_counts": np.array([1, 2])}, {"part_counts": np.array([145])}, {"part_names": np.array([1.0])},
-        {"part_names": np.array(["\x1b"])}, {"part_names": np.array(["a" * 100])}, {"part_names": np.array([b"a"])},
+        {"shapes": np.full((4, 144, 3), 1e30, np.float32)}, {"shapes": np.full((4, 144, 3), np.nan,
+        np.float32)},
+        {"shapes": np.zeros((4, 144, 3))}, {"shapes": np.zeros((3, 144, 3), np.float32)},
+        {"shapes": np.zeros((4, 144), np.float32)},
+        {"moving": np.arange(144)[::-1].copy()}, {"moving": np.zeros(144, int)},
+        {"moving": np.arange(144) - 1}, {"moving": np.arange(144.0)},
+        {"canonical": np.full(144, -1)}, {"canonical": np.full(144, 144)},
+        {"canonical": np.full(144, -2)},
+        {"moving": np.zeros(0, int), "canonical": np.zeros(0, int), "shapes": np.zeros((4, 0, 3),
+        np.float32)},
+        {"landmarks68": np.arange(67)}, {"landmarks68": np.arange(68) + 100},
+        {"landmarks68": np.arange(68.0)},
+        {"eye_centres": np.zeros(2)}, {"eye_centres": np.zeros((2, 2))},
+        {"eye_centres": np.full((2, 3), np.nan)},
+        {"eye_centres": np.full((2, 3), 1e9)}, {"eye_centres": np.zeros((5, 3))},
+        {"eye0": np.zeros((2, 2), int)}, {"eye1": np.array([144])},
+        {"part_counts": np.array([-1])}, {"part_counts": np.array([1, 2])},
+        {"part_counts": np.array([145])}, {"part_names": np.array([1.0])},
+        {"part_names": np.array(["\x1b"])}, {"part_names": np.array(["a" * 100])},
+        {"part_names": np.array([b"a"])},
         {"eye0": None}, {"mesh": None}, {"face": None}, {"mesh": np.array(["a", "b"])},
     ],
 )  # fmt: skip
@@ -708,7 +746,7 @@ def test_a_binding_is_read_as_it_was_written(tmp_path, good_binding):
         load_binding(tmp_path / "b.npz", FACE, Mesh(MESH.vertices + 1, MESH.faces))
 
 
-def test_a_cache_with_something_else_in_it_is_an_empty_one(tmp_path, good_binding):
+def test_foreign_files_in_the_cache_are_ignored(tmp_path, good_binding):
     np.savez(tmp_path / "a.npz", **good_binding)
     bound = load_binding(tmp_path / "a.npz", FACE, MESH)
     cache = BindingCache(tmp_path)
@@ -727,7 +765,7 @@ def test_a_cache_with_something_else_in_it_is_an_empty_one(tmp_path, good_bindin
     assert cache.get(name, FACE, MESH) is not None
 
 
-def test_landmarks_of_a_film_that_are_no_face(face, recwarn):
+def test_landmarks_of_a_video_that_are_not_a_face(face, recwarn):
     points = np.random.default_rng(0).random((6, 68, 2)) * 100
     bad = {
         "one place": np.ones_like(points),
@@ -749,7 +787,7 @@ def test_landmarks_of_a_film_that_are_no_face(face, recwarn):
     assert not recwarn.list
 
 
-def test_landmarks_of_a_mesh_that_are_no_face(tmp_path):
+def test_landmarks_on_a_mesh_that_are_not_a_face(tmp_path):
     path = tmp_path / "a.txt"
     for text, reason in {
         "1 0\n2 1\n3 2": "too few landmarks, 3 of them",
@@ -782,10 +820,10 @@ def test_a_mesh_without_a_surface_is_not_bound(face, recwarn, name):
     assert not recwarn.list
 
 
-# ------------------------------------------------------------------------------------------------------------- writing
+# ---- writing
 
 
-def test_a_partial_is_its_own(tmp_path, monkeypatch):
+def test_partial_output_never_reuses_a_file(tmp_path, monkeypatch):
     """A link and a user's file have the first names that are tried."""
     (tmp_path / "secret").write_text("mine")
     prefix = f".talkemo-{os.getpid()}-{writing._host()}"
@@ -796,7 +834,7 @@ def test_a_partial_is_its_own(tmp_path, monkeypatch):
         monkeypatch.setattr(
             tempfile, "_get_candidate_names", lambda: iter(["aaaaaaaa", "bbbbbbbb", "cccccccc"])
         )
-        partial = Partial(tmp_path / ("a" if folder else "a.npz"), folder)
+        partial = PartialOutput(tmp_path / ("a" if folder else "a.npz"), folder)
         assert partial.path.is_dir() == folder and not partial.path.is_symlink()
         partial.discard()
     assert (
@@ -834,8 +872,9 @@ def dead_process() -> int:
     return process.pid
 
 
-def test_what_the_dead_left_is_swept(tmp_path):
+def test_output_of_ended_processes_is_removed(tmp_path):
     dead, alive, host = dead_process(), os.getppid(), writing._host()
+    other_host = "0" * 6 if host != "0" * 6 else "1" * 6
     (tmp_path / "mine").write_text("mine")
     (tmp_path / "folder").mkdir()
     (tmp_path / "folder" / "mine").write_text("mine")
@@ -844,9 +883,9 @@ def test_what_the_dead_left_is_swept(tmp_path):
         f".talkemo-{dead}-{host}abcdefgh",
         f".talkemo-{dead}-{host}folder_1",
     ]
-    kept = [
+    left_alone = [
         f".talkemo-{alive}-{host}abcdefgh.npz",  # its process works on it
-        f".talkemo-{dead}-{'0' * 6 if host != '0' * 6 else '1' * 6}abcdefgh.npz",  # of another machine
+        f".talkemo-{dead}-{other_host}abcdefgh.npz",
         f".talkemo-{dead}-{host}abcdefg.npz",  # other names
         f".talkemo-{dead}-{host}abcdefghi.npz",
         f".talkemo-{dead}-abcdefgh.npz",
@@ -854,7 +893,7 @@ def test_what_the_dead_left_is_swept(tmp_path):
         f".talkemo-{dead}-{host}abcdefgh.npz.txt",
         f".talkemo-0-{host}abcdefgh.npz",
     ]
-    for name in [*stale, *kept]:
+    for name in [*stale, *left_alone]:
         if name.endswith("folder_1"):
             (tmp_path / name).mkdir()
             (tmp_path / name / "000000.obj").write_text("v 0 0 0")
@@ -869,13 +908,13 @@ def test_what_the_dead_left_is_swept(tmp_path):
     with atomic_write(tmp_path / "a.txt") as partial:
         partial.write_text("all")
     assert sorted(p.name for p in tmp_path.iterdir()) == sorted(
-        [*kept, fresh, link, "mine", "folder", "a.txt"]
+        [*left_alone, fresh, link, "mine", "folder", "a.txt"]
     )
     assert (tmp_path / "folder" / "mine").read_text() == "mine"
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can give files away")
-def test_what_others_left_is_not_ours_to_sweep(tmp_path):
+def test_output_of_other_users_is_left_alone(tmp_path):
     path = tmp_path / f".talkemo-{dead_process()}-{writing._host()}abcdefgh.npz"
     path.write_text("half")
     os.utime(path, (0, 0))
@@ -933,7 +972,7 @@ def test_a_full_disk_leaves_the_old_output(tmp_path):
     assert [p.name for p in tmp_path.iterdir()] == ["a.npz"] and path.read_text() == "the old one"
 
 
-def test_outputs_are_compared_with_inputs_that_cannot_be_followed(tmp_path):
+def test_inputs_are_not_overwritten(tmp_path):
     (tmp_path / "loop.npz").symlink_to("loop.npz")
     for source in (tmp_path / "loop.npz", "a\0b", "n" * 5000, tmp_path / "a.npz" / "b"):
         writing.check_output(tmp_path / "b.npz", (".npz",), source)

@@ -1,4 +1,4 @@
-"""Runs that are ended, killed, or share an output with another: nothing half-written has a final name, nothing is left.
+"""Runs that are ended or killed leave no incomplete output under a final name.
 
 TALKEMO_KILLS=20 pytest tests/test_interrupted.py: more kills than in CI.
 """
@@ -25,20 +25,20 @@ KILLS = int(os.environ.get("TALKEMO_KILLS", "3"))  # of each kind
 OUTPUTS = ("a.npz", "a.mp4", "a.glb", "a.csv", "a.usdc", "frames")
 
 
-def arguments(folder: Path, face: Path, sound: Path, *outputs: str) -> list[str]:
-    """What a run of animate is told."""
-    options = [part for output in outputs for part in ("-o", str(folder / output))]
-    return ["animate", str(face), str(sound), "-q", "--fps", "60", "--size", "128", *options]
+def arguments(folder: Path, face: Path, speech: Path, *outputs: str) -> list[str]:
+    """Arguments of a run of animate."""
+    options = [word for output in outputs for word in ("-o", str(folder / output))]
+    return ["animate", str(face), str(speech), "-q", "--fps", "60", "--size", "128", *options]
 
 
-def start(folder: Path, face: Path, sound: Path, *outputs: str) -> subprocess.Popen:
+def start(folder: Path, face: Path, speech: Path, *outputs: str) -> subprocess.Popen:
     """A run of animate in a process of its own."""
-    command = [sys.executable, "-m", "talkemo_cli", *arguments(folder, face, sound, *outputs)]
+    command = [sys.executable, "-m", "talkemo_cli", *arguments(folder, face, speech, *outputs)]
     return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
 
 def wait_for_partials(folder: Path, running: subprocess.Popen, count: int) -> None:
-    """Until a run has begun to write."""
+    """Wait until a run has begun to write."""
     deadline = time.monotonic() + 60
     while (
         len(list(folder.iterdir())) < count
@@ -49,7 +49,7 @@ def wait_for_partials(folder: Path, running: subprocess.Popen, count: int) -> No
 
 
 def check_whole(folder: Path) -> None:
-    """All that has a final name can be read."""
+    """Check that every file with a final name can be read."""
     for path in folder.iterdir():
         if path.name.startswith("."):
             continue
@@ -60,7 +60,7 @@ def check_whole(folder: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["SIGTERM", "SIGHUP", "SIGINT"])
-def test_a_run_that_is_asked_to_end_leaves_nothing(tmp_path, example_face, short_speech, name):
+def test_a_terminated_run_leaves_nothing(tmp_path, example_face, short_speech, name):
     dice = random.Random(name)
     for _ in range(max(1, KILLS // 3)):
         running = start(tmp_path, example_face, short_speech, *OUTPUTS)
@@ -81,9 +81,7 @@ def test_a_run_that_is_asked_to_end_leaves_nothing(tmp_path, example_face, short
                 path.rmdir()
 
 
-def test_a_run_that_is_killed_leaves_nothing_under_a_final_name(
-    tmp_path, example_face, short_speech
-):
+def test_a_killed_run_leaves_nothing_under_a_final_name(tmp_path, example_face, short_speech):
     dice = random.Random(9)
     for _ in range(KILLS):
         running = start(tmp_path, example_face, short_speech, "a.npz", "a.mp4")
@@ -94,18 +92,18 @@ def test_a_run_that_is_killed_leaves_nothing_under_a_final_name(
         check_whole(tmp_path)
 
 
-def test_a_batch_that_is_killed_goes_on(tmp_path, example_face, short_speech):
-    sounds = []
+def test_a_killed_batch_can_be_resumed(tmp_path, example_face, short_speech):
+    recordings = []
     for number in range(4):
-        sounds.append(tmp_path / f"{number}.wav")
-        sounds[-1].write_bytes(short_speech.read_bytes())
+        recordings.append(tmp_path / f"{number}.wav")
+        recordings[-1].write_bytes(short_speech.read_bytes())
     command = [
         sys.executable,
         "-m",
         "talkemo_cli",
         "animate",
         str(example_face),
-        *map(str, sounds),
+        *map(str, recordings),
         "-q",
         "--fps",
         "60",
@@ -123,14 +121,14 @@ def test_a_batch_that_is_killed_goes_on(tmp_path, example_face, short_speech):
         time.sleep(dice.uniform(0.5, 3.0))
         running.kill()
         running.wait(60)
-    kept = {
+    finished = {
         path: path.stat().st_mtime_ns
         for path in folder.glob("*.npz")
         if not path.name.startswith(".")
     }
     assert batch(folder).wait(120) == 0
     assert all(
-        path.stat().st_mtime_ns == when for path, when in kept.items()
+        path.stat().st_mtime_ns == when for path, when in finished.items()
     )  # what was done is not done again
     for path in (tmp_path / "whole").iterdir():
         np.testing.assert_array_equal(
@@ -140,14 +138,14 @@ def test_a_batch_that_is_killed_goes_on(tmp_path, example_face, short_speech):
 
 def test_two_runs_with_one_output_leave_one_whole_file(tmp_path, example_face, short_speech):
     running = [start(tmp_path, example_face, short_speech, "a.npz", "a.mp4") for _ in range(2)]
-    for one in running:
-        assert one.wait(120) == 0
-        one.communicate()
+    for process in running:
+        assert process.wait(120) == 0
+        process.communicate()
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a.mp4", "a.npz"]
     check_whole(tmp_path)
 
 
-def test_what_lies_beside_an_output_is_never_touched(tmp_path, example_face, short_speech):
+def test_files_beside_an_output_are_never_touched(tmp_path, example_face, short_speech):
     secret = tmp_path / "secret"
     secret.write_text("mine")
     folder = tmp_path / "out"
@@ -166,8 +164,8 @@ def test_what_lies_beside_an_output_is_never_touched(tmp_path, example_face, sho
     (folder / ".frames.partial").mkdir()
     (folder / ".frames.partial" / "mine").write_text("mine")
     running = start(folder, example_face, short_speech, "a.npz", "frames")
-    _, said = running.communicate(timeout=60)
-    assert running.returncode == 0, said
+    _, messages = running.communicate(timeout=60)
+    assert running.returncode == 0, messages
     assert (
         secret.read_text() == "mine" and (folder / ".frames.partial" / "mine").read_text() == "mine"
     )
@@ -182,9 +180,9 @@ def test_a_full_disk_keeps_the_old_output(tmp_path, example_face, short_speech, 
         path.write_text("the old one")
     with small_files(2000):
         status = main(arguments(tmp_path, example_face, short_speech, output))
-    out, said = capsys.readouterr()
-    lines = said.strip().splitlines()
-    assert status == 1 and out == "" and len(lines) == 2, said
+    out, messages = capsys.readouterr()
+    lines = messages.strip().splitlines()
+    assert status == 1 and out == "" and len(lines) == 2, messages
     assert lines[0].startswith("talkemo: ") and output in lines[0]
     assert [p.name for p in tmp_path.iterdir()] == ([output] if path.suffix else [])
     assert not path.suffix or path.read_text() == "the old one"
@@ -192,7 +190,7 @@ def test_a_full_disk_keeps_the_old_output(tmp_path, example_face, short_speech, 
 
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="needs /proc")
 def test_long_speech_takes_no_more_memory_than_short(tmp_path, example_face, example_speech):
-    """Half as much again, hardly more memory; frames that were kept would take 105 MB, the allocator's holes level off."""
+    """Memory hardly grows with the length; frames held in memory would take 105 MB."""
     import soundfile
 
     samples, rate = soundfile.read(example_speech)
@@ -220,7 +218,7 @@ def test_long_speech_takes_no_more_memory_than_short(tmp_path, example_face, exa
 
 
 def peak_memory(pid: int) -> float:
-    """The largest memory of a process so far, in MB; what the system tells of an ended child includes its parent's."""
+    """Peak memory of a running process in MB; rusage of an ended child includes its parent's."""
     try:
         lines = Path(f"/proc/{pid}/status").read_text().splitlines()
     except OSError:

@@ -1,4 +1,4 @@
-"""What a mesh file has beside its surface stays in what is written of it."""
+"""Reading meshes: texture, groups and materials are kept in the files that are written."""
 
 import imageio.v3 as imageio
 import numpy as np
@@ -13,7 +13,7 @@ from talkemo.formats.registry import open_animation
 
 @pytest.fixture(scope="module")
 def painted(tmp_path_factory, example_face):
-    """The example face as an OBJ of quads and triangles with two groups, normals, a texture with a seam, and a picture."""
+    """The example as an OBJ with quads, groups, normals, and a texture that has a seam."""
     folder = tmp_path_factory.mktemp("painted")
     mesh = load_mesh(example_face)
     imageio.imwrite(folder / "skin.png", np.full((8, 8, 3), 200, np.uint8))
@@ -44,15 +44,15 @@ def paired(faces):
     quads, used, sides = [], set(), {}
     for number, (a, b, c) in enumerate(faces[:6000].tolist()):
         for i, j, k in ((a, b, c), (b, c, a), (c, a, b)):
-            other = sides.get((j, i))
-            if other and other[0] not in used and number not in used:
-                used |= {other[0], number}
-                quads.append([i, other[1], j, k])
+            neighbour = sides.get((j, i))
+            if neighbour and neighbour[0] not in used and number not in used:
+                used |= {neighbour[0], number}
+                quads.append([i, neighbour[1], j, k])
             sides[i, j] = (number, k)
     return quads, [face for number, face in enumerate(faces.tolist()) if number not in used]
 
 
-def test_the_surface_is_read_with_its_texture(painted, example_face):
+def test_an_obj_is_read_with_its_texture(painted, example_face):
     mesh = load_mesh(painted)
     assert mesh.faces.shape == load_mesh(example_face).faces.shape
     assert (
@@ -76,30 +76,30 @@ FACES = {  # the i-th vertex → a line
 
 @pytest.mark.parametrize("form", FACES)
 @pytest.mark.parametrize("more", ["", " 0.5 0.25 1", " # a remark"])
-def test_lines_together_are_read_as_one_by_one(form, more, tmp_path, monkeypatch):
-    place = lambda k: f"{np.cos(k):.3f} {k * 0.37:.4g} {np.sin(k) * 3:.2e}"
+def test_obj_lines_are_read_the_same_in_runs_and_one_by_one(form, more, tmp_path, monkeypatch):
+    position = lambda k: f"{np.cos(k):.3f} {k * 0.37:.4g} {np.sin(k) * 3:.2e}"
     lines = (
-        [f"v {place(k)}{more}" for k in range(1, 61)]
+        [f"v {position(k)}{more}" for k in range(1, 61)]
         + [f"vt {k / 60} 0.5 0" for k in range(60)]
         + ["vn 0 0 1"] * 60
     )
     lines += [FACES[form].format(*(k + i for i in range(5))) for k in range(1, 56)] * 2
-    lines += [f"v {place(k)}{more}" for k in range(61, 71)] + [
+    lines += [f"v {position(k)}{more}" for k in range(61, 71)] + [
         FACES[form].format(61, 62, 63, 64, 65)
     ] * 30
     (tmp_path / "a.obj").write_text("\n".join(lines))
-    together = load_mesh(tmp_path / "a.obj")
-    monkeypatch.setattr(obj, "ALIKE", 1 << 30)
-    single = load_mesh(tmp_path / "a.obj")
+    as_runs = load_mesh(tmp_path / "a.obj")
+    monkeypatch.setattr(obj, "OBJ_BLOCK_CHARACTERS", 1)  # each line is a block of its own
+    line_by_line = load_mesh(tmp_path / "a.obj")
     for name in ("vertices", "faces"):
-        assert getattr(together, name).tolist() == getattr(single, name).tolist()
-    assert together.vertices.shape == (70, 3) and len(together.faces) >= 140
-    ours, theirs = together.attributes, single.attributes
+        assert getattr(as_runs, name).tolist() == getattr(line_by_line, name).tolist()
+    assert as_runs.vertices.shape == (70, 3) and len(as_runs.faces) >= 140
+    ours, theirs = as_runs.attributes, line_by_line.attributes
     assert ours.text == theirs.text
     for name in ("uv", "uv_faces", "colours"):
-        one, other = getattr(ours, name), getattr(theirs, name)
-        assert (one is None) == (other is None) and (
-            one is None or one.tolist() == other.tolist()
+        first, second = getattr(ours, name), getattr(theirs, name)
+        assert (first is None) == (second is None) and (
+            first is None or first.tolist() == second.tolist()
         ), name
     assert (ours.colours is not None) == (more == " 0.5 0.25 1")
 
@@ -128,7 +128,7 @@ def test_frames_as_obj_keep_polygons_groups_and_materials(painted, short_speech,
     assert again == after
 
 
-def test_glb_carries_the_texture_and_still_has_the_vertices(painted, short_speech, tmp_path):
+def test_a_glb_contains_the_texture_and_restores_the_vertices(painted, short_speech, tmp_path):
     animate(painted, short_speech, [tmp_path / "a.glb", tmp_path / "a.npz"], fps=8)
     glb = pygltflib.GLTF2().load(str(tmp_path / "a.glb"))
     primitive = glb.meshes[0].primitives[0]
@@ -148,7 +148,7 @@ def test_glb_carries_the_texture_and_still_has_the_vertices(painted, short_speec
     assert np.linalg.norm(frames[: len(exact)] - exact, axis=2).mean() < 0.5
 
 
-def test_usd_carries_texture_coordinates(painted, short_speech, tmp_path):
+def test_usd_contains_texture_coordinates(painted, short_speech, tmp_path):
     Usd, UsdGeom = pytest.importorskip("pxr.Usd"), pytest.importorskip("pxr.UsdGeom")
     animate(painted, short_speech, [tmp_path / "a.usda"], fps=4)
     stage = Usd.Stage.Open(str(tmp_path / "a.usda"))
@@ -160,13 +160,13 @@ def test_usd_carries_texture_coordinates(painted, short_speech, tmp_path):
     )
 
 
-def test_a_library_named_like_a_frame_gets_another_name(painted, short_speech, tmp_path):
+def test_a_material_file_named_like_a_frame_is_renamed(painted, short_speech, tmp_path):
     folder = tmp_path / "mesh"
     folder.mkdir()
     library = "newmtl skin\nmap_Kd skin.png\nmap_Bump 000002.obj\n"
     for name in ("000000.obj", "materials0.mtl"):
         (folder / name).write_text(library)
-    (folder / "000002.obj").write_text("a picture, it says")
+    (folder / "000002.obj").write_text("an image, by its name")
     (folder / "skin.png").write_bytes((painted.parent / "skin.png").read_bytes())
     text = painted.read_text().replace(
         "mtllib head.mtl", "mtllib materials0.mtl\nmtllib ./000000.obj"
@@ -192,7 +192,7 @@ def test_a_library_named_like_a_frame_gets_another_name(painted, short_speech, t
     np.testing.assert_allclose(vertices, load_mesh(painted).vertices, atol=5)
 
 
-def test_a_mesh_works_without_materials_that_cannot_be_read(painted, short_speech, tmp_path):
+def test_unreadable_materials_are_left_out(painted, short_speech, tmp_path):
     (tmp_path / "loop.mtl").symlink_to("loop.mtl")
     (tmp_path / "head.obj").write_text(painted.read_text().replace("head.mtl", "loop.mtl"))
     mesh = load_mesh(tmp_path / "head.obj")
@@ -205,7 +205,7 @@ def test_a_mesh_works_without_materials_that_cannot_be_read(painted, short_speec
     assert all(path.suffix == ".obj" for path in (tmp_path / "frames").iterdir())
 
 
-def test_a_library_without_a_name_and_numbers_that_are_none(painted, tmp_path):
+def test_malformed_obj_lines_are_named_in_the_error(painted, tmp_path):
     text = painted.read_text()
     for changed in ("mtllib\n" + text, "vt nan inf\n" + text):
         (tmp_path / "a.obj").write_text(changed)
@@ -256,8 +256,8 @@ def test_meshes_without_a_surface_are_refused(tmp_path, recwarn):
     assert not recwarn.list
 
 
-def test_numbers_of_vertices_and_triangles_are_limited(monkeypatch, tmp_path, painted):
-    assert mesh_types.MOST_VERTICES > 5_000_000 and mesh_types.MOST_FACES > 10_000_000
-    monkeypatch.setattr(mesh_types, "MOST_VERTICES", 1000)
+def test_vertex_and_triangle_counts_are_limited(monkeypatch, tmp_path, painted):
+    assert mesh_types.MAX_MESH_VERTICES > 5_000_000 and mesh_types.MAX_MESH_TRIANGLES > 10_000_000
+    monkeypatch.setattr(mesh_types, "MAX_MESH_VERTICES", 1000)
     with pytest.raises(InputError, match=r"head\.obj: \d+ vertices and \d+ triangles"):
         load_mesh(painted)

@@ -298,7 +298,7 @@ def test_relative_indices_of_an_obj(tmp_path, monkeypatch):
         "v 0 1 5",
         "f 4 5 6",
     ]
-    monkeypatch.setattr("talkemo.formats.mesh_types.FEWEST_TRIANGLES", 1)
+    monkeypatch.setattr("talkemo.formats.mesh_types.MIN_MESH_TRIANGLES", 1)
     (tmp_path / "m.obj").write_text("\n".join(lines) + "\n")
     mesh = load_mesh(tmp_path / "m.obj")
     assert vertex_groups(mesh.attributes, 6).tolist() == ["teeth"] * 3 + ["skin"] * 3

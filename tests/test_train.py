@@ -165,7 +165,8 @@ def test_a_tracked_corpus_has_its_clips_speakers_and_splits(tmp_path):
     assert np.isnan(b.landmarks[1]).all() and not np.isnan(b.landmarks[0]).any()
     np.testing.assert_allclose(c.time, time[4:])
     assert (
-        c.points.tolist() == index.tolist() and c.audio == tmp_path / "talking" / "audio" / "c.ogg"
+        c.mesh_ids.tolist() == index.tolist()
+        and c.audio == tmp_path / "talking" / "audio" / "c.ogg"
     )
     assert [r.split for r in corpora.read_corpus("grid_s1", tmp_path)] == [
         "dev",

@@ -67,7 +67,7 @@ def load_binding(path: str | Path, face: Face, mesh: Mesh) -> Binding:
     vertices, shapes = len(mesh.vertices), len(face.expression_names)
     with reading_errors(path, what, hint):
         # One displacement per shape and a few numbers for each vertex, and some small arrays.
-        data = read_npz(path, what, largest=vertices * (12 * shapes + 64) + (1 << 20))
+        data = read_npz(path, what, max_bytes=vertices * (12 * shapes + 64) + (1 << 20))
         if str(data["mesh"]) != mesh_fingerprint(mesh):
             raise InputError(
                 f"{printable(path)} belongs to another mesh",

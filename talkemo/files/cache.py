@@ -1,4 +1,4 @@
-"""Files of what a long computation has so far, with a digest of what it comes from: where it was ended, it goes on."""
+"""Fingerprints of files and arrays, and cached arrays that are read back only if up to date."""
 
 from __future__ import annotations
 
@@ -15,72 +15,78 @@ from ..errors import InputError
 from .arrays import read_npz
 from .writing import atomic_write
 
-WINDOWS_PICTURES = "Thumbs.db"  # which Windows leaves in folders that somebody looks at
+WINDOWS_THUMBNAILS = "Thumbs.db"  # Windows leaves this file in folders of images
+FINGERPRINT_KEY = "origin"  # array of a cache file that holds its fingerprint
 
 
-def digest(*parts: Any) -> str:
-    """A digest of arrays, and of other values by their `repr`."""
-    found = hashlib.sha256()
-    for part in parts:
-        if isinstance(part, np.ndarray):
-            found.update(f"{part.dtype} {part.shape} ".encode())
-            found.update(np.ascontiguousarray(part).tobytes())
+def digest(*values: Any) -> str:
+    """Return a hexadecimal SHA-256 digest of arrays, and of other values by their `repr`."""
+    result = hashlib.sha256()
+    for value in values:
+        if isinstance(value, np.ndarray):
+            result.update(f"{value.dtype} {value.shape} ".encode())
+            result.update(np.ascontiguousarray(value).tobytes())
         else:
-            found.update(f"{part!r} ".encode())
-    return found.hexdigest()
+            result.update(f"{value!r} ".encode())
+    return result.hexdigest()
+
+
+def sha256(path: Path) -> str:
+    """Return the hexadecimal SHA-256 digest of a file."""
+    result = hashlib.sha256()
+    with path.open("rb") as file:
+        while block := file.read(1 << 20):
+            result.update(block)
+    return result.hexdigest()
 
 
 def folder_digest(folder: Path) -> str:
-    """A digest of the names and contents of all files in a folder but hidden ones. Links are followed, each once."""
-    files, seen = [], set()
-    for place, folders, names in os.walk(folder, followlinks=True):
-        real = os.path.realpath(place)
-        if real in seen:  # a link to a folder above it
+    """Return a digest of the names and contents of all files in a folder.
+
+    Hidden files and folders are ignored. Links are followed; each folder is visited once.
+    """
+    files, visited = [], set()
+    for parent, folders, names in os.walk(folder, followlinks=True):
+        real = os.path.realpath(parent)
+        if real in visited:  # a link to a folder above it
             folders.clear()
             continue
-        seen.add(real)
+        visited.add(real)
         folders[:] = [name for name in folders if not name.startswith(".")]
-        found = [
-            Path(place) / name
-            for name in names
-            if not name.startswith(".") and name != WINDOWS_PICTURES
-        ]
-        files += [path for path in found if path.is_file()]
+        visible = [name for name in names if not name.startswith(".")]
+        paths = [Path(parent) / name for name in visible if name != WINDOWS_THUMBNAILS]
+        files += [path for path in paths if path.is_file()]
     named = sorted((path.relative_to(folder).as_posix(), path) for path in files)
     return digest(*((name, sha256(path)) for name, path in named))
 
 
 @lru_cache(maxsize=64)
 def corpus_digest(folder: Path) -> str:
-    """`folder_digest` of a corpus, which does not change while a process runs: read once."""
+    """Return `folder_digest` of a corpus, computed once per process: corpora do not change."""
     return folder_digest(folder)
 
 
 def corpora_digests(data: Path, corpora: Iterable[str]) -> list[str]:
-    """`corpus_digest` of those corpora that are there."""
+    """Return `corpus_digest` of each corpus that exists in the folder `data`."""
     return [corpus_digest(data / corpus) for corpus in corpora if (data / corpus).is_dir()]
 
 
-def read_cached(path: Path, origin: str) -> dict[str, np.ndarray]:
-    """The arrays that `write_cached` wrote; none where the file is missing, damaged, or has another origin."""
+def read_cached(path: Path, fingerprint: str) -> dict[str, np.ndarray]:
+    """Read the arrays that `write_cached` wrote.
+
+    Returns an empty dictionary if the file is missing, damaged or stale, that is, if it was written
+    with another fingerprint.
+    """
     try:
         arrays = read_npz(path, "a file of arrays")
     except InputError:
         return {}
-    return arrays if str(arrays.pop("origin", "")) == origin else {}
+    return arrays if str(arrays.pop(FINGERPRINT_KEY, "")) == fingerprint else {}
 
 
-def write_cached(path: Path, origin: str, arrays: dict[str, Any]) -> None:
-    """Write arrays to an npz, at once or not at all. origin: a digest of all that they come from"""
+def write_cached(path: Path, fingerprint: str, arrays: dict[str, Any]) -> None:
+    """Write arrays to an npz atomically, with the fingerprint of the inputs they derive from."""
     path.parent.mkdir(parents=True, exist_ok=True)
+    content: dict[str, Any] = {FINGERPRINT_KEY: np.array(fingerprint), **arrays}
     with atomic_write(path) as partial:
-        np.savez(partial, origin=np.array(origin), **arrays)
-
-
-def sha256(path: Path) -> str:
-    """Hexadecimal SHA-256 digest of a file."""
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while block := file.read(1 << 20):
-            digest.update(block)
-    return digest.hexdigest()
+        np.savez(partial, **content)

@@ -1,5 +1,7 @@
-"""Files that appear whole or not at all, and the one boundary around reading: regular files only, sizes known before
-anything is allocated, and every failure an InputError of one line that names the file.
+"""Opening and reading files of unknown origin.
+
+Only regular files are opened, sizes are known before memory is allocated, and every failure is an
+InputError of one line that names the file.
 """
 
 from __future__ import annotations
@@ -21,50 +23,69 @@ import numpy as np
 
 from ..errors import InputError, TalkemoError
 
-LONGEST_SHOWN = 200  # characters of a path, a reason or a line of a file that a message has
-DEEPEST_JSON = 64  # objects and lists within each other
+MAX_SHOWN_CHARACTERS = 200  # of a path, a reason or a line of a file in a message
+MAX_JSON_DEPTH = 64  # nested objects and lists
+
+# Opening must not wait even if the file was replaced by a pipe after it was checked.
+OPEN_FLAGS = os.O_RDONLY
+for _flag in ("O_NONBLOCK", "O_CLOEXEC", "O_BINARY"):
+    OPEN_FLAGS |= getattr(os, _flag, 0)
 
 
-def printable(text: object, longest: int = LONGEST_SHOWN) -> str:
-    """A path, a reason or a line of a file as a message may have it: on one line, printable, and not too long."""
-    whole = "".join(c if c.isprintable() else "�" for c in str(text)[: longest + 1])
-    return whole if len(whole) <= longest else f"{whole[: longest - 1]}…"
+def printable(text: object, max_characters: int = MAX_SHOWN_CHARACTERS) -> str:
+    """Return a text for use in a message: on one line, printable, and shortened."""
+    shown = "".join(c if c.isprintable() else "�" for c in str(text)[: max_characters + 1])
+    return shown if len(shown) <= max_characters else f"{shown[: max_characters - 1]}…"
 
 
-def open_file(path: str | Path, what: str, hint: str, largest: int | None = None) -> IO[bytes]:
-    """A file opened for reading in binary. Only regular files are opened, and links to them.
+def format_bytes(count: int) -> str:
+    """Return a number of bytes in whole GiB, MiB or bytes."""
+    if count >= 1 << 30:
+        return f"{count >> 30} GiB"
+    if count >= 1 << 20:
+        return f"{count >> 20} MiB"
+    return f"{count} bytes"
 
-    what: what it should be, such as "a timeline"; hint: of the error; largest: its size at most, in bytes
-    Raises InputError for anything that is not there, cannot be opened, is no regular file or is too large.
+
+def open_file(path: str | Path, what: str, hint: str, max_bytes: int | None = None) -> IO[bytes]:
+    """Open a regular file, or a link to one, for reading in binary.
+
+    Parameters
+    ----------
+    path : str or Path
+    what : str
+        What the file should be, with an article, for error messages: "a timeline".
+    hint : str
+        Hint of the errors.
+    max_bytes : int, optional
+        Largest size of the file.
+
+    Raises
+    ------
+    InputError
+        If the file does not exist, cannot be opened, is not a regular file, or is too large.
     """
-    noun = re.sub(r"^(an?|the) ", "", what)
     name = printable(path)
     try:
         mode = os.stat(path).st_mode
         if stat.S_ISDIR(mode):
             raise InputError(f"{name} is a folder, not {what}", hint)
-        if stat.S_ISREG(mode):  # opening anything else may wait for ever or do something
-            # Nor may it wait if the file was replaced meanwhile.
-            flags = (
-                os.O_RDONLY
-                | getattr(os, "O_NONBLOCK", 0)
-                | getattr(os, "O_CLOEXEC", 0)
-                | getattr(os, "O_BINARY", 0)
-            )
-            file = open(os.open(path, flags), "rb")  # noqa: SIM115 (the caller closes it)
-            about = os.fstat(file.fileno())
-            if stat.S_ISREG(about.st_mode):
-                if largest is not None and about.st_size > largest:
-                    file.close()
-                    raise InputError(
-                        f"{name}: too large for {what}, {about.st_size} bytes",
-                        f"{hint}; at most {_size(largest)} are read",
-                    )
+        if stat.S_ISREG(mode):  # opening anything else could block or have side effects
+            file = open(os.open(path, OPEN_FLAGS), "rb")  # noqa: SIM115 (the caller closes it)
+            status = os.fstat(file.fileno())
+            regular = stat.S_ISREG(status.st_mode)
+            if regular and (max_bytes is None or status.st_size <= max_bytes):
                 return file
             file.close()
-    except (FileNotFoundError, ValueError) as error:  # ValueError: a null character in the name
-        if isinstance(error, InputError):
-            raise
+            if regular and max_bytes is not None:
+                raise InputError(
+                    f"{name}: too large for {what}, {status.st_size} bytes",
+                    f"{hint}; at most {format_bytes(max_bytes)} are read",
+                )
+    except InputError:
+        raise
+    except (FileNotFoundError, ValueError):  # ValueError: a null character in the name
+        noun = re.sub(r"^(an?|the) ", "", what)
         raise InputError(f"{name}: no such {noun}", "is the path right?") from None
     except OSError as error:
         raise InputError(f"{name}: {what} that cannot be opened ({_reason(error)})", hint) from None
@@ -73,29 +94,51 @@ def open_file(path: str | Path, what: str, hint: str, largest: int | None = None
     )
 
 
-def _size(count: int) -> str:
-    """A number of bytes for people."""
-    return (
-        f"{count >> 30} GiB"
-        if count >= 1 << 30
-        else f"{count >> 20} MiB"
-        if count >= 1 << 20
-        else f"{count} bytes"
-    )
+def read_bytes(path: str | Path, what: str, hint: str, max_bytes: int) -> bytes:
+    """Return the content of a file; see `open_file`."""
+    with reading_errors(path, what, hint), open_file(path, what, hint, max_bytes) as file:
+        return file.read(os.fstat(file.fileno()).st_size)  # even if the file grows meanwhile
 
 
-def read_bytes(path: str | Path, what: str, hint: str, largest: int) -> bytes:
-    """The content of a file, see `open_file`."""
-    with reading_errors(path, what, hint), open_file(path, what, hint, largest) as file:
-        return file.read(
-            os.fstat(file.fileno()).st_size
-        )  # reading makes room for all that is asked for
-
-
-def read_text(path: str | Path, what: str, hint: str, largest: int, errors: str = "replace") -> str:
-    """The text of a file in UTF-8, see `open_file`. errors: "strict" refuses bytes that are none."""
+def read_text(
+    path: str | Path, what: str, hint: str, max_bytes: int, errors: str = "replace"
+) -> str:
+    """Return the text of a UTF-8 file; see `open_file`. `errors` is that of `bytes.decode`."""
     with reading_errors(path, what, hint):
-        return read_bytes(path, what, hint, largest).decode("utf-8", errors)
+        return read_bytes(path, what, hint, max_bytes).decode("utf-8", errors)
+
+
+def parse_json(text: str | bytes) -> Any:
+    """Parse JSON; raise ValueError for NaN, infinity and more than MAX_JSON_DEPTH levels."""
+
+    def finite(number: str) -> float:
+        value = float(number)
+        if not math.isfinite(value):
+            raise ValueError(f"JSON with the number {number[:20]}")
+        return value
+
+    value = json.loads(text, parse_float=finite, parse_constant=finite)
+    level = [value]
+    for _ in range(MAX_JSON_DEPTH):
+        children: list[Any] = []
+        for item in level:
+            if isinstance(item, dict):
+                children += item.values()
+            elif isinstance(item, list):
+                children += item
+        level = [child for child in children if isinstance(child, list | dict)]
+        if not level:
+            return value
+    raise ValueError(f"JSON of more than {MAX_JSON_DEPTH} levels")
+
+
+def read_json_object(path: Path, what: str, hint: str, max_bytes: int) -> dict[str, Any]:
+    """Return the JSON object in a file; raise InputError if the file is not `what`."""
+    with reading_errors(path, what, hint):
+        value = parse_json(read_text(path, what, hint, max_bytes))
+    if not isinstance(value, dict):
+        raise InputError(f"{printable(path)}: not {what} (it holds no JSON object)", hint)
+    return value
 
 
 def _reason(error: BaseException) -> str:
@@ -103,22 +146,22 @@ def _reason(error: BaseException) -> str:
     if isinstance(error, MemoryError):
         return "it takes more memory than there is"
     if isinstance(error, RecursionError):
-        return "too many levels within each other"
+        return "it is nested too deeply"
     if isinstance(error, OSError) and error.strerror:
         return error.strerror
-    text = (
-        f"it has no {error.args[0]}" if isinstance(error, KeyError) and error.args else str(error)
-    )
+    text = str(error)
+    if isinstance(error, KeyError) and error.args:
+        text = f"it has no {error.args[0]}"
     lines = [line for line in text.splitlines() if line.strip()]
     return printable(lines[0].strip() if lines else type(error).__name__)
 
 
 @contextmanager
 def reading_errors(path: str | Path, what: str, hint: str) -> Iterator[None]:
-    """Turn whatever reading a file raises in the block into an InputError: the file is not `what`.
+    """Turn any exception raised while reading a file into an InputError: the file is not `what`.
 
-    Whatever it is: numpy, zipfile, zlib, json and others raise a dozen kinds of exceptions for a broken file. What
-    libraries say of it by warnings and logs is not shown.
+    numpy, zipfile, zlib, json and others raise a dozen kinds of exceptions for broken files; their
+    warnings and log messages about them are suppressed.
     """
     try:
         with quiet_libraries():
@@ -131,9 +174,9 @@ def reading_errors(path: str | Path, what: str, hint: str) -> Iterator[None]:
 
 @contextmanager
 def quiet_libraries() -> Iterator[None]:
-    """Keep the warnings that libraries give for broken files, and what they log, from being shown."""
+    """Suppress warnings of libraries and what trimesh logs."""
     log, silent = logging.getLogger("trimesh"), logging.NullHandler()
-    passes_on, log.propagate = log.propagate, False
+    propagate, log.propagate = log.propagate, False
     log.addHandler(silent)
     try:
         with warnings.catch_warnings(), np.errstate(all="ignore"):
@@ -141,7 +184,7 @@ def quiet_libraries() -> Iterator[None]:
             yield
     finally:
         log.removeHandler(silent)
-        log.propagate = passes_on
+        log.propagate = propagate
 
 
 _stderr_lock = threading.Lock()
@@ -149,52 +192,19 @@ _stderr_lock = threading.Lock()
 
 @contextmanager
 def quiet_stderr(needed: bool = True) -> Iterator[None]:
-    """Keep what a library writes to standard error by itself from being shown; for moments, as all threads share it."""
+    """Suppress what C libraries write to standard error, of all threads: keep the block short."""
     if not needed:
         yield
         return
-    with _stderr_lock, open(os.devnull, "wb") as nothing:
+    with _stderr_lock, open(os.devnull, "wb") as devnull:
         try:
-            before = os.dup(2)
+            stderr = os.dup(2)
         except OSError:  # standard error is closed
             yield
             return
         try:
-            os.dup2(nothing.fileno(), 2)
+            os.dup2(devnull.fileno(), 2)
             yield
         finally:
-            os.dup2(before, 2)
-            os.close(before)
-
-
-def parse_json(text: str | bytes) -> Any:
-    """The value of a JSON text. Raises ValueError for NaN, infinity, and more than DEEPEST_JSON levels."""
-
-    def finite(number: str) -> float:
-        value = float(number)
-        if not math.isfinite(value):
-            raise ValueError(f"JSON with the number {number[:20]}")
-        return value
-
-    value = json.loads(text, parse_float=finite, parse_constant=finite)
-    level = [value]
-    for _ in range(DEEPEST_JSON):
-        level = [
-            part
-            for item in level
-            if isinstance(item, list | dict)
-            for part in (item.values() if isinstance(item, dict) else item)
-            if isinstance(part, list | dict)
-        ]
-        if not level:
-            return value
-    raise ValueError(f"JSON of more than {DEEPEST_JSON} levels")
-
-
-def read_json_object(path: Path, what: str, hint: str, largest: int) -> dict[str, Any]:
-    """The JSON object that a file of at most `largest` bytes holds. Raises InputError where the file is not `what`."""
-    with reading_errors(path, what, hint):
-        found = parse_json(read_text(path, what, hint, largest))
-    if not isinstance(found, dict):
-        raise InputError(f"{printable(path)}: not {what} (it holds no JSON object)", hint)
-    return found
+            os.dup2(stderr, 2)
+            os.close(stderr)

@@ -1,6 +1,4 @@
-"""Files that appear whole or not at all, and the one boundary around reading: regular files only, sizes known before
-anything is allocated, and every failure an InputError of one line that names the file.
-"""
+"""Files and folders that appear under their final names complete, or not at all."""
 
 from __future__ import annotations
 
@@ -18,27 +16,32 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from ..errors import InputError
-from ..files.reading import printable
+from .reading import printable
 
-LONGEST_NAME = 255  # bytes, what file systems allow
-STALE = 3600.0  # s after which what a process that is gone has left half-written is removed
+MAX_NAME_BYTES = 255  # of a file's name, what file systems allow
+MAX_SUFFIX_CHARACTERS = 15  # longer suffixes are left out of temporary names
+ABANDONED_AFTER_S = 3600.0  # age at which partial output of a process that ended is removed
 
 
-class Partial:
-    """A file or folder beside its final name while it is written, made exclusively for this writer.
+class PartialOutput:
+    """A temporary file or folder beside its final name, created exclusively for one writer.
 
-    path: where to write. `finish` gives it the final name, `discard` removes it; nothing else is ever touched. What is
-    neither finished nor discarded, because making a writer failed or the process ends, is removed all the same; after
-    a kill that nothing can catch, by a later Partial in the same folder.
+    `finish` gives it the final name and `discard` removes it. If neither is called, it is removed
+    when the object is collected or the process ends; after SIGKILL, a later PartialOutput in the
+    same folder removes it. Nothing else is ever touched.
+
+    Attributes
+    ----------
+    path : Path
+        Where to write.
+    final : Path
     """
 
     def __init__(self, final: Path, folder: bool = False):
         self.final = final
-        _sweep(final.parent)
-        prefix, suffix = (
-            f".talkemo-{os.getpid()}-{_host()}",
-            final.suffix if len(final.suffix) < 16 else "",
-        )
+        _remove_abandoned(final.parent)
+        prefix = f".talkemo-{os.getpid()}-{_host()}"
+        suffix = final.suffix if len(final.suffix) <= MAX_SUFFIX_CHARACTERS else ""
         if folder:
             self.path = Path(tempfile.mkdtemp(suffix, prefix, final.parent))
         else:
@@ -48,10 +51,10 @@ class Partial:
         self._remove = weakref.finalize(self, _remove, self.path)
 
     def finish(self) -> None:
-        """Give the file its final name, in the place of a file or an empty folder of that name."""
+        """Give the file its final name, replacing a file or an empty folder of that name."""
         mask = os.umask(0)
         os.umask(mask)
-        # Temporary files are their owner's alone; what a user asked for has the usual permissions.
+        # Temporary files are readable by their owner only; results get the usual permissions.
         self.path.chmod((0o777 if self.path.is_dir() else 0o666) & ~mask)
         if self.path.is_dir() and self.final.is_dir():
             self.final.rmdir()
@@ -64,7 +67,7 @@ class Partial:
 
 
 def _remove(path: Path) -> None:
-    """Remove a file or a folder with all that is in it, if it is there."""
+    """Remove a file, or a folder with its contents, if it exists."""
     if path.is_dir():
         shutil.rmtree(path, ignore_errors=True)
     else:
@@ -72,52 +75,52 @@ def _remove(path: Path) -> None:
 
 
 _PARTIAL_NAME = re.compile(r"\.talkemo-([1-9]\d{0,9})-([0-9a-f]{6})[a-z0-9_]{8}(\.[^.]{1,14})?")
-_swept: set[str] = set()  # folders that this process has looked through
+_searched: set[str] = set()  # folders in which this process has removed abandoned output
 
 
 def _host() -> str:
-    """What tells this machine from others that write to the same disk, six hexadecimal digits."""
+    """Six hexadecimal digits that identify this machine among others that share a disk."""
     return hashlib.sha256(platform.node().encode("utf-8", "replace")).hexdigest()[:6]
 
 
-def _sweep(folder: Path) -> None:
-    """Remove partials in a folder that this user's processes on this machine, which are gone, left over an hour ago."""
-    where = os.path.realpath(folder)
-    if os.name != "posix" or where in _swept:
+def _remove_abandoned(folder: Path) -> None:
+    """Remove partial output that ended processes of this user on this machine left in a folder."""
+    real = os.path.realpath(folder)
+    if os.name != "posix" or real in _searched:
         return
-    _swept.add(where)
-    with suppress(OSError), os.scandir(where) as entries:
+    _searched.add(real)
+    with suppress(OSError), os.scandir(real) as entries:
         for entry in entries:
             match = _PARTIAL_NAME.fullmatch(entry.name)
-            if match is None or match[2] != _host() or not _is_gone(int(match[1])):
+            if match is None or match[2] != _host() or not _has_ended(int(match[1])):
                 continue
             with suppress(OSError):
-                about = entry.stat(follow_symlinks=False)
-                ours = about.st_uid == os.getuid() and (
-                    stat.S_ISREG(about.st_mode) or stat.S_ISDIR(about.st_mode)
-                )
-                if ours and time.time() - about.st_mtime > STALE:
+                status = entry.stat(follow_symlinks=False)
+                is_link = not (stat.S_ISREG(status.st_mode) or stat.S_ISDIR(status.st_mode))
+                if status.st_uid != os.getuid() or is_link:
+                    continue
+                if time.time() - status.st_mtime > ABANDONED_AFTER_S:
                     _remove(Path(entry.path))
 
 
-def _is_gone(process: int) -> bool:
-    """Whether there is no process of that number."""
+def _has_ended(process_id: int) -> bool:
+    """Whether no process has this id."""
     try:
-        os.kill(process, 0)
+        os.kill(process_id, 0)
     except ProcessLookupError:
         return True
-    except (OSError, OverflowError):  # it is somebody else's
+    except (OSError, OverflowError):  # a process of another user
         return False
     return False
 
 
 @contextmanager
 def atomic_write(path: str | Path) -> Iterator[Path]:
-    """A path beside `path` to write to; it takes that name when the block ends well, and is removed when it does not."""
+    """Yield a temporary path to write to; it becomes `path` unless the block raises."""
     path = Path(path)
     if path.is_dir():
         raise InputError(f"{path} is a folder", "choose the name of a file")
-    partial = Partial(path)
+    partial = PartialOutput(path)
     try:
         yield partial.path
         partial.finish()
@@ -126,13 +129,22 @@ def atomic_write(path: str | Path) -> Iterator[Path]:
 
 
 def check_output(path: Path, endings: tuple[str, ...], *inputs: str | Path) -> None:
-    """Raise InputError unless a file may be written there: the ending, the folder, and none of the inputs lost."""
+    """Raise InputError unless a file can be written to `path` without overwriting an input.
+
+    Parameters
+    ----------
+    path : Path
+    endings : tuple of str
+        Allowed endings of the name, such as ".png".
+    *inputs : str or Path
+        Files that must not be overwritten.
+    """
     if path.suffix.lower() not in endings:
         raise InputError(
             f"{path}: cannot write this kind of file", f"choose an ending from {', '.join(endings)}"
         )
     check_folder(path)
-    if len(os.fsencode(path.name)) > LONGEST_NAME:
+    if len(os.fsencode(path.name)) > MAX_NAME_BYTES:
         raise InputError(
             f"{path.name[:60]}…: a name of {len(path.name)} characters", "choose a shorter name"
         )
@@ -143,7 +155,7 @@ def check_output(path: Path, endings: tuple[str, ...], *inputs: str | Path) -> N
 
 
 def check_folder(path: Path) -> None:
-    """Raise InputError unless the folder is there that a path is to be written into."""
+    """Raise InputError unless the folder that a path lies in exists."""
     if not os.path.isdir(path.parent):
         raise InputError(
             f"{printable(path.parent)}: no such folder", "make it first, or choose another"
@@ -151,7 +163,7 @@ def check_folder(path: Path) -> None:
 
 
 def real_path(path: str | Path) -> str:
-    """A path without links, as far as they can be followed; for comparing paths that need not be there."""
+    """Return a path with its links resolved as far as possible; it need not exist."""
     try:
         return os.path.realpath(path)
     except (OSError, ValueError):  # a null character

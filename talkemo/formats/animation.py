@@ -1,4 +1,4 @@
-"""What animations of a mesh are made of, and how they are read and written, whatever the format."""
+"""Animations of a mesh independent of a file format: their parts, and the interfaces to files."""
 
 from __future__ import annotations
 
@@ -13,31 +13,39 @@ import numpy as np
 
 from ..errors import InputError
 from ..files.reading import printable
-from ..files.writing import Partial
-from .mesh_types import LARGEST_COORDINATE
+from ..files.writing import PartialOutput
+from .mesh_types import MAX_COORDINATE, MAX_MORPH_TARGETS
 
 if TYPE_CHECKING:
     from typing_extensions import Self
 
-    from ..render.appearance import Appearance
+    from .appearance import Appearance
     from .mesh_types import MeshAttributes
 
-BYTES_AT_A_TIME = (
-    1 << 28
-)  # of vertices that are read together, which bounds the memory for large meshes
-MAX_VIDEO_FPS = (
-    30.0  # of films and pages at most: more costs time and shows nothing that a face does
-)
+MAX_CHUNK_BYTES = 1 << 28  # vertices that are read at once; bounds the memory for large meshes
+MAX_VIDEO_FPS = 30.0  # of videos and pages; higher rates cost time and show nothing more of a face
+MAX_BAKED_BYTES = 1 << 31  # all frames of a baked animation, which stay in memory until the last
 
 
 @dataclass(frozen=True, eq=False)
 class Frames:
-    """Consecutive frames: vertices (T, N, 3) of the mesh, landmarks68 (T, 68, 3), arkit (T, 52) in [0, 1].
+    """Consecutive frames of an animation.
 
-    head: (T, 3, 3), the head's rotation with x to the right of the picture, y up and z ahead; None where it is not known
-    gaze: (T, 2), where the eyes look, pitch and yaw in radians relative to the head; None for ahead
-    coordinates: (T, S) of the motion, only of animations that have a `Header.basis`; where there are moods, without emotion
-    moods: what each emotion in full adds to the coordinates, (T, S)
+    Attributes
+    ----------
+    vertices : (T, N, 3)
+    landmarks68 : (T, 68, 3)
+        The iBUG points on the mesh.
+    arkit : (T, 52)
+        ARKit weights in [0, 1].
+    head : (T, 3, 3), optional
+        Rotations of the head, x to the right of the image, y up, z towards the viewer.
+    gaze : (T, 2), optional
+        Pitch and yaw of the eyes in radians, relative to the head; None for ahead.
+    coordinates : (T, S), optional
+        Of the motion, if the header has a `basis`; without the emotion if there are `moods`.
+    moods : dict of str to (T, S)
+        What each emotion at intensity 1 adds to the coordinates.
     """
 
     vertices: np.ndarray
@@ -49,12 +57,17 @@ class Frames:
     moods: dict[str, np.ndarray] = field(default_factory=dict)
 
 
-class Turn(Protocol):
-    """Turns the vertices of a mesh as its head turns, for pictures; see `heads.Turner`.
+class MeshTurner(Protocol):
+    """Rotates a mesh with its head and eyes; see `binding.head_turner.HeadTurner`.
 
-    share: (N, 1), how much of the head's rotation about `pivot` (3,) each vertex goes along with
-    eyes: vertices of each of the mesh's own eyeballs, and its centre
-    sockets: (2, 3), where the right and the left eye are, whether it has any or not
+    Attributes
+    ----------
+    share : (N, 1)
+        Fraction of the head's rotation about `pivot` (3,) that each vertex follows.
+    eyes : list of ((E,), (3,))
+        Vertices and centre of each eyeball that the mesh has.
+    sockets : (2, 3)
+        Centres of the right and the left eye, whether the mesh has eyeballs or not.
     """
 
     share: np.ndarray
@@ -63,17 +76,17 @@ class Turn(Protocol):
     sockets: np.ndarray
 
     def head(self, rotation: np.ndarray) -> np.ndarray:
-        """A head's rotations (T, 3, 3), see `Frames.head`, in the mesh's axes."""
+        """Return rotations (T, 3, 3) of the head (see `Frames.head`) in the mesh's axes."""
         ...
 
     def eye_rotations(self, gaze: np.ndarray) -> np.ndarray:
-        """The rotations (T, 3, 3) of eyes in the mesh's axes, by their gaze (T, 2)."""
+        """Return rotations (T, 3, 3) of the eyes in the mesh's axes, from their gaze (T, 2)."""
         ...
 
     def __call__(
         self, vertices: np.ndarray, rotation: np.ndarray, gaze: np.ndarray | None = None
     ) -> np.ndarray:
-        """Vertices (N, 3) of a frame, turned by a rotation (3, 3) and a gaze (2,)."""
+        """Return a frame's vertices (N, 3), rotated by the head's (3, 3) and the gaze (2,)."""
         ...
 
 
@@ -81,15 +94,30 @@ class Turn(Protocol):
 class Header:
     """What is known of an animation before its first frame.
 
-    faces: (F, 3) triangles; rest: (N, 3), the mesh at rest; focus: (N,) bool, vertices of the face, for the camera
-    facing: (3, 3), the rotation of the face in the mesh from looking along +z with y up; None for none
-    meta: JSON values: versions, weights, emotion, audio file, seed
-    targets: makes (52, N, 3), what ARKit's shapes at weight 1 move each vertex by, when a writer asks for it
-    appearance: what the mesh's file has beside its surface
-    basis: makes (S, N, 3), what a unit of each coordinate of a motion moves each vertex by; None where that is not known
-    turn: turns the vertices of a frame (N, 3) by `Frames.head` (3, 3) and its own eyes by `Frames.gaze` (2,), for
-        pictures; None where they are turned already
-    look: makes how a picture shows the mesh, when a writer asks for it; None for a plain surface
+    Attributes
+    ----------
+    frames : int
+    fps : float
+    faces : (F, 3)
+        Triangles.
+    rest : (N, 3)
+        The mesh at rest.
+    focus : (N,) bool
+        Vertices of the face, for the camera.
+    facing : (3, 3), optional
+        Rotation of the mesh's face from the canonical one, which looks along +z with y up.
+    meta : dict
+        JSON values: versions, weights, emotion, audio file, seed.
+    targets : callable, optional
+        Returns the displacements (52, N, 3) of ARKit's blend shapes at weight 1.
+    attributes : MeshAttributes, optional
+        What the mesh's file contains beside its surface.
+    appearance : callable, optional
+        Returns how the mesh is drawn; None for a plain surface.
+    basis : callable, optional
+        Returns the displacements (S, N, 3) of the motion's coordinates at 1.
+    turn : MeshTurner, optional
+        Rotates the vertices of frames that are drawn; None if they are rotated already.
     """
 
     frames: int
@@ -103,18 +131,23 @@ class Header:
     attributes: MeshAttributes | None = None
     appearance: Callable[[], Appearance] | None = None
     basis: Callable[[], np.ndarray] | None = None
-    turn: Turn | None = None
-
-
-def video_frame_step(fps: float) -> int:
-    """How many frames there are to each that is shown: films and pages have at most MAX_VIDEO_FPS pictures a second."""
-    return max(1, int(np.ceil(fps / MAX_VIDEO_FPS - 1e-6)))
+    turn: MeshTurner | None = None
 
 
 class Source(Protocol):
-    """An animation that can be read, see `open.open_animation`.
+    """An animation that can be read; `registry.open_animation` opens one.
 
-    shape: (T, N, 3); rest: (N, 3) or None where the file does not say; focus, facing, meta, appearance: as of `Header`
+    Attributes
+    ----------
+    path : Path
+    faces : (F, 3) int32
+    fps : float
+    shape : tuple
+        (T, N, 3), of all vertices.
+    rest : (N, 3), optional
+        The mesh at rest, if the file contains it.
+    focus, facing, meta, attributes
+        See `Header`.
     """
 
     path: Path
@@ -132,14 +165,19 @@ class Source(Protocol):
         ...
 
     def chunks(self, frames: int = 64) -> Iterator[np.ndarray]:
-        """Consecutive vertices (≤ frames, N, 3) float32."""
+        """Yield the vertices of consecutive frames, (≤ frames, N, 3) float32."""
         ...
 
 
 class Writer(Protocol):
-    """Writes an animation, see `open.open_writer`. As a context manager it leaves the whole file, or after an exception none.
+    """Writes an animation; `registry.open_writer` opens one.
 
-    metrics: what is worth reporting of the result, known when it is finished
+    As a context manager it leaves the complete file, or none after an exception.
+
+    Attributes
+    ----------
+    metrics : dict of str to float
+        Measurements of the result, available once it is complete.
     """
 
     metrics: dict[str, float]
@@ -149,7 +187,7 @@ class Writer(Protocol):
         ...
 
     def complete(self) -> None:
-        """Do all but give the file its final name, so that several writers can appear together or not at all."""
+        """Finish the file except for its name, so that several outputs can appear together."""
         ...
 
     def __enter__(self) -> Self: ...
@@ -163,8 +201,8 @@ class Writer(Protocol):
 
 
 @contextmanager
-def machine_failures(path: Path) -> Iterator[None]:
-    """Name the output in a failure of the machine in the block, such as a full disk, which does not name it itself."""
+def output_errors(path: Path) -> Iterator[None]:
+    """Add the output's name to an OSError in the block that names no file, such as a full disk."""
     try:
         yield
     except OSError as error:
@@ -174,29 +212,30 @@ def machine_failures(path: Path) -> Iterator[None]:
 
 
 class FileWriter:
-    """What writers share: a partial file that takes its final name when it is whole.
+    """Base class of writers: a partial file that takes its final name once it is complete.
 
-    A subclass appends frames to `self.partial.path` in `write`, completes it in `finish` and lets go of it in `close`.
+    A subclass appends frames to `self.partial.path` in `write`, completes the file in `finish` and
+    releases it in `close`.
     """
 
     def __init__(self, path: Path, folder: bool = False):
         self.path = path
         self.metrics: dict[str, float] = {}
         self.completed = False
-        self.partial = Partial(path, folder)
+        self.partial = PartialOutput(path, folder)
 
     def finish(self) -> None:
         """Complete the partial file."""
 
     def close(self) -> None:
-        """Let go of the partial file, finished or not."""
+        """Release the partial file, finished or not."""
 
     def complete(self) -> None:
-        """Finish and close the partial file, once; what is left is to give it its final name."""
+        """Finish and close the partial file, once; it then only lacks its final name."""
         if self.completed:
             return
         self.completed = True
-        with machine_failures(self.path):
+        with output_errors(self.path):
             try:
                 self.finish()
             except BaseException:
@@ -225,40 +264,58 @@ class FileWriter:
             self.partial.discard()
 
 
-def frames_at_a_time(wanted: int, vertices: int) -> int:
-    """How many frames of a mesh of so many vertices are read together, at most as many as wanted."""
-    return max(1, min(wanted, BYTES_AT_A_TIME // (12 * max(vertices, 1))))
+def video_frame_step(fps: float) -> int:
+    """Return n such that every n-th frame makes a video of at most MAX_VIDEO_FPS."""
+    return max(1, int(np.ceil(fps / MAX_VIDEO_FPS - 1e-6)))
+
+
+def frames_per_chunk(requested: int, vertices: int) -> int:
+    """Return how many of the requested frames of a mesh are read at once: those that fit."""
+    return max(1, min(requested, MAX_CHUNK_BYTES // (12 * max(vertices, 1))))
+
+
+def check_blend_shapes(path: Path, header: Header, bake: bool) -> None:
+    """Raise InputError if a writer of blend shapes lacks targets, or has too many frames to bake.
+
+    Parameters
+    ----------
+    path : Path
+        The output, for the message.
+    header : Header
+    bake : bool
+        Whether each frame becomes a target of its own, instead of a mix of ARKit's 52.
+    """
+    if not bake:
+        if header.targets is None:
+            raise InputError(
+                f"{path}: no ARKit shapes are known for this mesh", "write it with --bake"
+            )
+        return
+    vertex_bytes = header.frames * len(header.rest) * 12
+    weight_bytes = header.frames**2 * 4
+    if header.frames > MAX_MORPH_TARGETS or vertex_bytes + weight_bytes > MAX_BAKED_BYTES:
+        raise InputError(
+            f"{path}: {header.frames} frames of {len(header.rest)} vertices are too many to bake",
+            "fewer --fps, a shorter animation, or leave --bake out",
+        )
 
 
 def check_coordinates(path: Path, vertices: np.ndarray) -> None:
-    """Raise InputError for vertices so far out that nothing can be computed of them; NaN is left to who uses them."""
-    # By the ends of the range: an array of absolute values would take as much memory again.
-    if (
-        vertices.size
-        and max(np.fmax.reduce(vertices, None), -np.fmin.reduce(vertices, None))
-        > LARGEST_COORDINATE
-    ):
+    """Raise InputError for coordinates beyond MAX_COORDINATE; NaN is not checked."""
+    if not vertices.size:
+        return
+    # The range instead of absolute values, which would take as much memory again.
+    if max(np.fmax.reduce(vertices, None), -np.fmin.reduce(vertices, None)) > MAX_COORDINATE:
         raise InputError(
-            f"{printable(path)}: coordinates beyond {LARGEST_COORDINATE:.0e}", "export it again"
+            f"{printable(path)}: coordinates beyond {MAX_COORDINATE:.0e}", "export it again"
         )
 
 
 def check_frames(source: Source, vertices: np.ndarray, first: int) -> None:
-    """Raise InputError for NaN or infinity in consecutive frames (T, N, 3) of a source, of which `first` is the first."""
+    """Raise InputError for NaN or infinity in frames (T, N, 3) of a source, from number `first`."""
     if not np.isfinite(vertices).all():
         last = first + len(vertices) - 1
         raise InputError(
             f"{source.path}: vertices contain NaN or infinity, in frames {first} to {last}",
             "export it again",
         )
-
-
-def facing_of(meta: dict[str, Any]) -> np.ndarray | None:
-    """The rotation (3, 3) of the face in an animation's mesh, if its metadata holds a valid one."""
-    try:
-        rotation = np.array(meta.get("facing"), np.float64)
-    except (TypeError, ValueError, OverflowError):
-        return None
-    if rotation.shape != (3, 3) or not np.allclose(rotation @ rotation.T, np.eye(3), atol=1e-3):
-        return None
-    return rotation

@@ -21,7 +21,7 @@ from ..errors import InputError
 from ..files.arrays import NpzFile
 from ..files.reading import open_file, printable, reading_errors
 from .mesh import load_mesh
-from .mesh_types import MOST_VERTICES, Mesh, check_mesh
+from .mesh_types import MAX_MESH_VERTICES, Mesh, check_mesh
 
 FACE_MODEL = "a face model"
 FACE_MODEL_HINT = "FaceScape's bilinear .npz, FLAME's .pkl and the folder of ICT FaceKit are read"
@@ -124,7 +124,7 @@ def _triangles(faces: np.ndarray, vertex_count: int) -> np.ndarray:
     faces = faces.astype(np.int64)
     if faces.max() == vertex_count:
         faces = faces - 1
-    if faces.min() < 0 or faces.max() >= vertex_count or vertex_count > MOST_VERTICES:
+    if faces.min() < 0 or faces.max() >= vertex_count or vertex_count > MAX_MESH_VERTICES:
         raise ValueError("its faces name vertices that are not there")
     if faces.shape[1] == 4:
         faces = np.concatenate([faces[:, :3], faces[:, [0, 2, 3]]])

@@ -1,13 +1,14 @@
-"""Frames as they come, for another program to read from a pipe: JSON lines, or vertices as bytes.
+"""Frames of a live stream for another program to read: lines of JSON, or vertices as bytes.
 
-Both begin with a line of JSON that says what follows: `fps`, `latency` in s, and `names` of the 52 weights, or the number
-of `vertices`. Then a frame is a line
+Both begin with a line of JSON that describes the stream: `fps`, `latency` in s, and `names` of the
+52 weights, or the number of `vertices`. Each frame is then either a line
 
-    {"time": 0.01667, "arkit": [52 numbers from 0 to 1], "head": [yaw, pitch, roll], "gaze": [pitch, yaw]}
+    {"time": 0.01667, "arkit": [52 numbers], "head": [yaw, pitch, roll], "gaze": [pitch, yaw]}
 
-with angles in radians, the head's as Live Link Face has them, and without head and gaze where they do not move; or
+with angles in radians, those of the head as in Live Link Face, without head and gaze if they do not
+move; or bytes
 
-    float64 time in s, float32 x y z of each vertex, little-endian, in the mesh's own order, unit and position
+    float64 time in s, float32 x y z of each vertex, little-endian, in the mesh's order and unit
 """
 
 from __future__ import annotations
@@ -20,41 +21,47 @@ import numpy as np
 from .. import __version__
 from .live_link import head_angles
 
-DECIMALS = 5
+FRAME_DECIMALS = 5  # of the numbers in lines of JSON
 
 
-def first_line(fps: float, latency: float, shown: dict[str, Any]) -> bytes:
-    """What comes before the first frame."""
+def stream_header(fps: float, latency: float, shown: dict[str, Any]) -> bytes:
+    """Return the line before the first frame; `shown` holds its further values."""
     return _line({"talkemo": __version__, "fps": fps, "latency": round(latency, 3), **shown})
 
 
 def json_lines(
     times: np.ndarray, arkit: np.ndarray, head: np.ndarray | None, gaze: np.ndarray | None
 ) -> bytes:
-    """Frames as JSON lines: times (T,), ARKit weights (T, 52), head rotations (T, 3, 3), gaze (T, 2)."""
-    parts = {"arkit": arkit, "head": None if head is None else head_angles(head), "gaze": gaze}
-    moving = {
-        name: np.round(part, DECIMALS).astype(float)
-        for name, part in parts.items()
-        if part is not None
+    """Return frames as lines of JSON.
+
+    Parameters
+    ----------
+    times : (T,)
+        In s.
+    arkit : (T, 52)
+    head : (T, 3, 3), optional
+        Rotations of the head.
+    gaze : (T, 2), optional
+        Pitch and yaw in radians.
+    """
+    columns = {"time": times, "arkit": arkit}
+    if head is not None:
+        columns["head"] = head_angles(head)
+    if gaze is not None:
+        columns["gaze"] = gaze
+    lists = {
+        # Rounded in their own precision first, and again because float32 has no exact decimals.
+        name: np.round(values, FRAME_DECIMALS).astype(float).round(FRAME_DECIMALS).tolist()
+        for name, values in columns.items()
     }
-    lines = []
-    for k, time in enumerate(np.round(times, DECIMALS).tolist()):
-        lines.append(
-            _line(
-                {
-                    "time": time,
-                    **{name: part[k].round(DECIMALS).tolist() for name, part in moving.items()},
-                }
-            )
-        )
-    return b"".join(lines)
+    frames = [{name: values[k] for name, values in lists.items()} for k in range(len(times))]
+    return b"".join(_line(frame) for frame in frames)
 
 
 def vertex_bytes(times: np.ndarray, vertices: np.ndarray) -> bytes:
-    """Frames as times (T,) and vertices (T, N, 3)."""
+    """Return frames as times (T,) and vertices (T, N, 3) in bytes."""
     frames = zip(np.asarray(times, "<f8"), np.asarray(vertices, "<f4"))
-    return b"".join(time.tobytes() + points.tobytes() for time, points in frames)
+    return b"".join(time.tobytes() + frame.tobytes() for time, frame in frames)
 
 
 def _line(value: dict[str, Any]) -> bytes:

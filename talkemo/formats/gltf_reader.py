@@ -1,6 +1,7 @@
-"""Reading a GLB whose mesh moves by morph targets, ours or another's (glTF 2.0, sections 3.7.2 and 3.11).
+"""Reading GLB files whose mesh is animated by morph targets (glTF 2.0, sections 3.7.2 and 3.11).
 
-The container is a header, a JSON text and a block of bytes; every size in it is checked before it is believed.
+The container is a header, a JSON text and a block of bytes; every size in it is checked before it
+is used.
 """
 
 from __future__ import annotations
@@ -14,43 +15,43 @@ from typing import Any
 import numpy as np
 
 from ..errors import InputError
-from ..files.arrays import largest_loaded
+from ..files.arrays import max_loaded_bytes
 from ..files.reading import parse_json, printable, read_bytes, reading_errors
-from .animation import check_coordinates, frames_at_a_time
-from .mesh_types import LARGEST_COORDINATE, MOST_FACES, MeshAttributes
+from .animation import check_coordinates, frames_per_chunk
+from .mesh_types import MAX_COORDINATE, MAX_MESH_TRIANGLES, MAX_MORPH_TARGETS, MeshAttributes
 
-LARGEST_FILE = 1 << 31  # bytes
-LARGEST_JSON = 1 << 25  # bytes
-LONGEST = 24 * 3600.0  # s
-MOST_FRAMES = 1_000_000  # that the keys of an animation may become
-LARGEST_WEIGHT = 1e6  # of a morph target
-MOST_TARGETS = 4096
-USUAL_FPS = 30.0
-TRIANGLES = 4  # glTF's mode of a primitive
-MAGIC, JSON_CHUNK, BINARY_CHUNK = 0x46546C67, 0x4E4F534A, 0x004E4942
-TYPES = {5120: "i1", 5121: "u1", 5122: "<i2", 5123: "<u2", 5125: "<u4", 5126: "<f4"}
-WIDTHS = {"SCALAR": 1, "VEC2": 2, "VEC3": 3, "VEC4": 4, "MAT4": 16}
+MAX_GLB_BYTES = 1 << 31
+MAX_GLTF_JSON_BYTES = 1 << 25
+MAX_GLB_SECONDS = 24 * 3600.0
+MAX_GLB_FRAMES = 1_000_000  # that the keys of an animation may become
+MAX_MORPH_WEIGHT = 1e6
+DEFAULT_GLB_FPS = 30.0  # if the keys of an animation do not come at a steady rate
+KEY_RATE_RANGE = (5, 240)  # rates of keys in 1/s that are taken for a frame rate
+TRIANGLE_LIST, TRIANGLE_STRIP = 4, 5  # modes of a primitive that are surfaces
+GLTF_MAGIC, JSON_CHUNK, BINARY_CHUNK = 0x46546C67, 0x4E4F534A, 0x004E4942
+COMPONENT_TYPES = {5120: "i1", 5121: "u1", 5122: "<i2", 5123: "<u2", 5125: "<u4", 5126: "<f4"}
+ACCESSOR_WIDTHS = {"SCALAR": 1, "VEC2": 2, "VEC3": 3, "VEC4": 4, "MAT4": 16}
 
 
 @dataclass(frozen=True, eq=False)
-class _Part:
-    """A primitive: its node, which of all vertices are its own, morph targets (K, V, 3) and weights (K,) at rest."""
+class _Primitive:
+    """A surface that is moved by the morph targets of its node."""
 
     node: int
-    vertices: slice
-    shapes: np.ndarray
-    weights: np.ndarray
+    rows: slice  # its vertices among those of all primitives
+    shapes: np.ndarray  # morph targets (K, V, 3)
+    weights: np.ndarray  # (K,), those at rest
 
 
-def container(content: bytes) -> tuple[dict[str, Any], memoryview]:
-    """The JSON tree and the block of bytes of a GLB. Raises ValueError."""
+def read_container(content: bytes) -> tuple[dict[str, Any], memoryview]:
+    """Return the JSON tree and the block of bytes of a GLB; raise ValueError if malformed."""
     if len(content) < 20:
         raise ValueError("not a glTF 2.0 binary")
     magic, version, length = struct.unpack_from("<3I", content)
-    if magic != MAGIC or version != 2 or length > len(content):
+    if magic != GLTF_MAGIC or version != 2 or length > len(content):
         raise ValueError("not a glTF 2.0 binary")
     size, kind = struct.unpack_from("<2I", content, 12)
-    if kind != JSON_CHUNK or size > min(len(content) - 20, LARGEST_JSON):
+    if kind != JSON_CHUNK or size > min(len(content) - 20, MAX_GLTF_JSON_BYTES):
         raise ValueError("its first chunk is not JSON, or too long")
     tree = parse_json(content[20 : 20 + size])
     if not isinstance(tree, dict):
@@ -62,95 +63,86 @@ def container(content: bytes) -> tuple[dict[str, Any], memoryview]:
     return tree, memoryview(b"")
 
 
-def _first_of_each(origin: np.ndarray, count: int) -> np.ndarray:
-    """For numbers (N,) of vertices, each of 0 … n at least once, where each is found first. Raises ValueError."""
-    if origin.shape != (count,) or not np.isfinite(origin).all():
-        raise ValueError("_VERTEX is not a number for each vertex")
-    numbers, first = np.unique(origin, return_index=True)
-    if not np.array_equal(numbers, np.arange(len(numbers))):
-        raise ValueError("_VERTEX does not number the vertices")
-    return first
-
-
 class GlbAnimation:
-    """The meshes of a GLB, all in one, as its first animation of morph target weights moves them.
+    """A `Source` that reads the meshes of a GLB as one, with its first morph target animation.
 
-    rest: (V, 3) with all weights at zero. Nodes are placed as they stand; bones and moving nodes are not followed.
+    `rest` (V, 3) is the mesh with all weights at zero. Nodes keep their positions; skeletal
+    animation and moving nodes are not read.
+
+    Parameters
+    ----------
+    path : str or Path
+    fps : float, optional
+        Frame rate to sample the animation at; by default the rate of its keys.
     """
 
     def __init__(self, path: str | Path, fps: float | None = None):
         self.path = Path(path)
         what, hint = "a GLB that can be read", "export it again, with morph targets"
-        content = read_bytes(self.path, what, hint, LARGEST_FILE)
+        content = read_bytes(self.path, what, hint, MAX_GLB_BYTES)
         with reading_errors(path, what, hint):
             self._read(content, fps)
 
     def _read(self, content: bytes, fps: float | None) -> None:
-        """Read container, meshes and curves."""
-        self.tree, self.block = container(content)
-        self._most = min(
-            largest_loaded(len(content)), LARGEST_FILE
-        )  # bytes of all vertices and morph targets
-        needed = self.tree.get("extensionsRequired", [])
-        if needed:
-            raise ValueError(f"it needs {', '.join(map(str, needed))}, which talkemo does not read")
+        """Read container, meshes and animation."""
+        self.tree, self.block = read_container(content)
+        self._max_bytes = min(max_loaded_bytes(len(content)), MAX_GLB_BYTES)
+        required = self.tree.get("extensionsRequired", [])
+        if required:
+            raise ValueError(f"it needs {', '.join(map(str, required))}, which is not supported")
         self.meta: dict[str, Any] = {}
         self.focus: np.ndarray | None = None
         self.facing: np.ndarray | None = None
         self.attributes: MeshAttributes | None = None
-        self._parts: list[_Part] = []
+        self._primitives: list[_Primitive] = []
         rests, faces = self._read_meshes()
         self.rest: np.ndarray | None = np.concatenate(rests)
         self.faces = np.concatenate(faces).astype(np.int32)
-        if not 0 < len(self.faces) <= MOST_FACES:
-            raise ValueError(f"{len(self.faces)} triangles, of 1 to {MOST_FACES}")
+        if not 0 < len(self.faces) <= MAX_MESH_TRIANGLES:
+            raise ValueError(f"{len(self.faces)} triangles, of 1 to {MAX_MESH_TRIANGLES}")
         self._curves = self._weight_curves()
-        ends = [times[-1] for times, _ in self._curves.values()]
-        if not ends:
+        if not self._curves:
             raise ValueError("no animation of morph target weights in it")
-        if max(ends) > LONGEST:
-            raise ValueError(f"an animation of {max(ends) / 3600:.0f} hours")
-        self.fps = fps or _rate(max((times for times, _ in self._curves.values()), key=len))
-        self.shape: tuple[int, ...] = (round(max(ends) * self.fps) + 1, len(self.rest), 3)
-        if len(self) > MOST_FRAMES:
+        end = max(times[-1] for times, _ in self._curves.values())
+        if end > MAX_GLB_SECONDS:
+            raise ValueError(f"an animation of {end / 3600:.0f} hours")
+        self.fps = fps or _key_rate(max((times for times, _ in self._curves.values()), key=len))
+        self.shape: tuple[int, ...] = (round(end * self.fps) + 1, len(self.rest), 3)
+        if len(self) > MAX_GLB_FRAMES:
             raise InputError(
-                f"{printable(self.path)}: keys up to {max(ends):.0f} s are {len(self)} frames at {self.fps:g} a second",
-                f"at most {MOST_FRAMES} are read: lower --fps, or move the last keys",
+                f"{printable(self.path)}: keys up to {end:.0f} s are {len(self)} frames at "
+                f"{self.fps:g} a second",
+                f"at most {MAX_GLB_FRAMES} are read: lower --fps, or move the last keys",
             )
-        self.block, self.tree = memoryview(b""), {}  # what was needed of it is read
+        self.block, self.tree = memoryview(b""), {}  # everything needed has been read
 
     def _read_meshes(self) -> tuple[list[np.ndarray], list[np.ndarray]]:
-        """Vertices at rest and triangles of all primitives, placed as their nodes stand; fills `_parts`."""
+        """Vertices at rest and triangles of all primitives, which are added to `_primitives`."""
         rests: list[np.ndarray] = []
         faces: list[np.ndarray] = []
-        vertices = total = 0
+        vertices = elements = 0
         for number, matrix in self._placed_nodes():
             node = self.tree["nodes"][number]
             if "mesh" not in node:
                 continue
             mesh = self.tree["meshes"][node["mesh"]]
             for primitive in mesh["primitives"]:
-                if primitive.get("mode", TRIANGLES) != TRIANGLES:
+                if primitive.get("mode", TRIANGLE_LIST) != TRIANGLE_LIST:
                     continue
                 targets = primitive.get("targets", [])
-                total += int(
-                    self.tree["accessors"][primitive["attributes"]["POSITION"]]["count"]
-                ) * (2 + len(targets))
-                if total * 12 > self._most or len(targets) > MOST_TARGETS:
+                position = self.tree["accessors"][primitive["attributes"]["POSITION"]]
+                elements += int(position["count"]) * (2 + len(targets))
+                if elements * 12 > self._max_bytes or len(targets) > MAX_MORPH_TARGETS:
                     raise ValueError("more vertices and morph targets than any face has")
                 points, triangles, shapes = self._primitive(primitive, matrix)
-                steady = np.array(
-                    node.get("weights") or mesh.get("weights") or [0.0] * len(shapes), np.float32
-                )
-                if steady.shape != (len(shapes),) or not _within(steady, LARGEST_WEIGHT):
-                    raise ValueError(
-                        "there are not as many weights as morph targets, or they are out of range"
-                    )
+                weights = node.get("weights") or mesh.get("weights") or [0.0] * len(shapes)
+                at_rest = np.array(weights, np.float32)
+                if at_rest.shape != (len(shapes),) or not _within(at_rest, MAX_MORPH_WEIGHT):
+                    raise ValueError("weights out of range, or not as many as morph targets")
                 rests.append(points)
                 faces.append(triangles + vertices)
-                self._parts.append(
-                    _Part(number, slice(vertices, vertices + len(points)), shapes, steady)
-                )
+                rows = slice(vertices, vertices + len(points))
+                self._primitives.append(_Primitive(number, rows, shapes, at_rest))
                 vertices += len(points)
         if not rests:
             raise ValueError("no mesh of triangles in it")
@@ -159,38 +151,33 @@ class GlbAnimation:
     def _primitive(
         self, primitive: dict[str, Any], matrix: np.ndarray
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Vertices (V, 3), triangles (F, 3) and morph targets (K, V, 3) of a primitive, placed by a matrix (4, 4)."""
+        """Vertices (V, 3), triangles (F, 3) and morph targets (K, V, 3), placed by (4, 4)."""
         points = self._accessor(primitive["attributes"]["POSITION"]).astype(np.float64)
         if "indices" in primitive:
-            triangles = self._accessor(primitive["indices"])
-            if triangles.dtype.kind != "u":
+            indices = self._accessor(primitive["indices"])
+            if indices.dtype.kind != "u":
                 raise ValueError("triangles are not unsigned integers")
-            triangles = triangles.astype(np.int64).reshape(-1, 3)
+            triangles = indices.astype(np.int64).reshape(-1, 3)
         else:
             triangles = np.arange(len(points)).reshape(-1, 3)
-        if (
-            points.shape[1:] != (3,)
-            or not _within(points, LARGEST_COORDINATE)
-            or triangles.max(initial=0) >= len(points)
-        ):
-            raise ValueError("positions or triangles are out of range")
-        moves = [
-            self._accessor(target["POSITION"])
-            if "POSITION" in target
-            else np.zeros_like(points, np.float32)
-            for target in primitive.get("targets", [])
-        ]
-        if any(move.shape != points.shape for move in moves):
-            raise ValueError("a morph target is not of its mesh's size")
+        if points.shape[1:] != (3,) or not _within(points, MAX_COORDINATE):
+            raise ValueError("positions are out of range")
+        if triangles.max(initial=0) >= len(points):
+            raise ValueError("triangles are out of range")
         linear = matrix[:3, :3].T
-        turned = [(move @ linear).astype(np.float32) for move in moves]
-        shapes = np.stack(turned) if turned else np.zeros((0, *points.shape), np.float32)
+        targets = primitive.get("targets", [])
+        shapes = np.zeros((len(targets), *points.shape), np.float32)
+        for shape, target in zip(shapes, targets):
+            if "POSITION" not in target:
+                continue
+            displacement = self._accessor(target["POSITION"])
+            if displacement.shape != points.shape:
+                raise ValueError("a morph target and its mesh have different numbers of vertices")
+            shape[:] = displacement @ linear
         placed = points @ linear + matrix[:3, 3]
-        if not _within(placed, LARGEST_COORDINATE) or not _within(shapes, LARGEST_COORDINATE):
+        if not _within(placed, MAX_COORDINATE) or not _within(shapes, MAX_COORDINATE):
             raise ValueError("positions or morph targets are out of range")
-        if (
-            "_VERTEX" in primitive["attributes"]
-        ):  # ours: which vertices a seam of the texture has split
+        if "_VERTEX" in primitive["attributes"]:  # written by talkemo: undo the split at seams
             origin = self._accessor(primitive["attributes"]["_VERTEX"])
             first = _first_of_each(origin, len(points))
             triangles = np.asarray(origin, np.int64)[triangles]
@@ -198,38 +185,36 @@ class GlbAnimation:
         return placed, triangles, shapes
 
     def _accessor(self, number: int) -> np.ndarray:
-        """The values of an accessor, (N,) or (N, width); normalised integers as floats."""
+        """Values of an accessor, (N,) or (N, width); normalised integers as floats."""
         accessor = self.tree["accessors"][number]
-        count, width = int(accessor["count"]), WIDTHS[accessor["type"]]
-        kind = np.dtype(TYPES[accessor["componentType"]])
+        count, width = int(accessor["count"]), ACCESSOR_WIDTHS[accessor["type"]]
+        dtype = np.dtype(COMPONENT_TYPES[accessor["componentType"]])
         if "bufferView" in accessor:
-            values = self._view(
-                accessor["bufferView"], int(accessor.get("byteOffset", 0)), kind, count, width
-            )
+            values = self._view(accessor, dtype, count, width)
         else:
-            if not 0 <= count * width * kind.itemsize <= self._most:
+            if not 0 <= count * width * dtype.itemsize <= self._max_bytes:
                 raise ValueError("an accessor larger than any mesh")
-            values = np.zeros((count, width), kind)
+            values = np.zeros((count, width), dtype)
         if "sparse" in accessor:
             sparse = accessor["sparse"]
-            some, at, new = int(sparse["count"]), sparse["indices"], sparse["values"]
-            offset = int(at.get("byteOffset", 0))
-            index = self._view(
-                at["bufferView"], offset, np.dtype(TYPES[at["componentType"]]), some, 1
-            )[:, 0]
+            count = int(sparse["count"])
+            index_type = np.dtype(COMPONENT_TYPES[sparse["indices"]["componentType"]])
+            rows = self._view(sparse["indices"], index_type, count, 1)[:, 0]
             values = values.copy()
-            values[index] = self._view(
-                new["bufferView"], int(new.get("byteOffset", 0)), kind, some, width
-            )
-        if accessor.get("normalized") and kind.kind in "iu":
-            values = np.maximum(values / np.float32(np.iinfo(kind).max), -1)
+            values[rows] = self._view(sparse["values"], dtype, count, width)
+        if accessor.get("normalized") and dtype.kind in "iu":
+            values = np.maximum(values / np.float32(np.iinfo(dtype).max), -1)
         return values[:, 0] if width == 1 else values
 
-    def _view(self, number: int, offset: int, kind: np.dtype, count: int, width: int) -> np.ndarray:
-        view = self.tree["bufferViews"][number]
+    def _view(
+        self, reference: dict[str, Any], dtype: np.dtype, count: int, width: int
+    ) -> np.ndarray:
+        """Elements (count, width) of the buffer view that an accessor refers to."""
+        view = self.tree["bufferViews"][reference["bufferView"]]
+        offset = int(reference.get("byteOffset", 0))
         if view.get("buffer", 0) != 0 or "uri" in self.tree["buffers"][0]:
             raise ValueError("its data are in another file")
-        row = width * kind.itemsize
+        row = width * dtype.itemsize
         stride = int(view.get("byteStride", row))
         first = int(view.get("byteOffset", 0)) + offset
         if count < 0 or offset < 0 or first < 0 or stride < row:
@@ -237,8 +222,8 @@ class GlbAnimation:
         if count and first + (count - 1) * stride + row > len(self.block):
             raise ValueError("an accessor reaches beyond its data")
         if not count:
-            return np.zeros((0, width), kind)
-        return np.ndarray((count, width), kind, self.block, first, (stride, kind.itemsize))
+            return np.zeros((0, width), dtype)
+        return np.ndarray((count, width), dtype, self.block, first, (stride, dtype.itemsize))
 
     def _placed_nodes(self) -> list[tuple[int, np.ndarray]]:
         """The nodes of the scene with their matrices (4, 4) into it."""
@@ -254,107 +239,115 @@ class GlbAnimation:
         while todo:
             number, parent = todo.pop()
             if len(placed) >= len(nodes):
-                raise ValueError("its nodes go in a circle")
+                raise ValueError("its nodes form a circle")
             matrix = parent @ _matrix(nodes[number])
             placed.append((number, matrix))
             todo += [(child, matrix) for child in nodes[number].get("children", [])]
         return sorted(placed, key=lambda item: item[0])
 
     def _weight_curves(self) -> dict[int, tuple[np.ndarray, np.ndarray]]:
-        """Node → key times (K,) s and weights (K, targets) of the first animation that moves any."""
+        """Key times (K,) in s and weights (K, targets) by node, of the first animation with any."""
         targets: dict[int, int] = {}
-        for part in self._parts:
-            if targets.setdefault(part.node, len(part.shapes)) != len(part.shapes):
+        for primitive in self._primitives:
+            count = len(primitive.shapes)
+            if targets.setdefault(primitive.node, count) != count:
                 raise ValueError("parts of one mesh have different numbers of morph targets")
         for animation in self.tree.get("animations", []):
             curves = {}
             for channel in animation["channels"]:
-                number = channel["target"].get("node")
-                if channel["target"].get("path") != "weights" or not targets.get(number):
-                    continue
-                sampler = animation["samplers"][channel["sampler"]]
-                times = self._accessor(sampler["input"]).astype(np.float64)
-                values = self._accessor(sampler["output"]).astype(np.float32)
-                way = sampler.get("interpolation", "LINEAR")
-                values = values.reshape(len(times), 3 if way == "CUBICSPLINE" else 1, -1)
-                # Of a spline the keys themselves: they come as densely as frames.
-                values = values[:, values.shape[1] // 2]
-                if values.shape[1] != targets[number] or not len(times):
-                    raise ValueError("an animation has not as many weights as morph targets")
-                if not np.isfinite(times).all() or times[0] < 0 or (np.diff(times) <= 0).any():
-                    raise ValueError("key times that do not ascend")
-                if not _within(values, LARGEST_WEIGHT):
-                    raise ValueError("weights that are out of range")
-                if way == "STEP":
-                    times, values = _stairs(times, values)
-                curves[number] = times, values
+                node = channel["target"].get("node")
+                if channel["target"].get("path") == "weights" and targets.get(node):
+                    sampler = animation["samplers"][channel["sampler"]]
+                    curves[node] = self._weight_curve(sampler, targets[node])
             if curves:
                 return curves
         return {}
+
+    def _weight_curve(self, sampler: dict[str, Any], targets: int) -> tuple[np.ndarray, np.ndarray]:
+        """Key times (K,) and weights (K, targets) of a sampler."""
+        times = self._accessor(sampler["input"]).astype(np.float64)
+        values = self._accessor(sampler["output"]).astype(np.float32)
+        interpolation = sampler.get("interpolation", "LINEAR")
+        values = values.reshape(len(times), 3 if interpolation == "CUBICSPLINE" else 1, -1)
+        # A spline has tangents around its keys; the keys alone come as densely as frames.
+        values = values[:, values.shape[1] // 2]
+        if values.shape[1] != targets or not len(times):
+            raise ValueError("an animation has not as many weights as morph targets")
+        if not np.isfinite(times).all() or times[0] < 0 or (np.diff(times) <= 0).any():
+            raise ValueError("key times that do not ascend")
+        if not _within(values, MAX_MORPH_WEIGHT):
+            raise ValueError("weights that are out of range")
+        return _stairs(times, values) if interpolation == "STEP" else (times, values)
 
     def __len__(self) -> int:
         return self.shape[0]
 
     def chunks(self, frames: int = 64) -> Iterator[np.ndarray]:
-        """Consecutive vertices (≤ frames, V, 3) float32."""
+        """Yield the vertices of consecutive frames, (≤ frames, V, 3) float32."""
         rest = np.asarray(self.rest, np.float32)
-        frames = frames_at_a_time(frames, len(rest))
+        frames = frames_per_chunk(frames, len(rest))
         for start in range(0, len(self), frames):
             times = np.arange(start, min(start + frames, len(self))) / self.fps
-            result = np.repeat(rest[None], len(times), axis=0)
-            for part in self._parts:
-                if not len(part.shapes):
+            chunk = np.repeat(rest[None], len(times), axis=0)
+            for primitive in self._primitives:
+                if not len(primitive.shapes):
                     continue
-                weights = np.broadcast_to(part.weights, (len(times), len(part.shapes)))
-                if part.node in self._curves:
-                    keys, values = self._curves[part.node]
-                    weights = np.stack(
-                        [np.interp(times, keys, column) for column in values.T], axis=1
-                    )
-                result[:, part.vertices] += np.tensordot(weights.astype(np.float32), part.shapes, 1)
-            check_coordinates(self.path, result)
-            yield result
+                weights = np.broadcast_to(primitive.weights, (len(times), len(primitive.shapes)))
+                if primitive.node in self._curves:
+                    keys, values = self._curves[primitive.node]
+                    columns = [np.interp(times, keys, column) for column in values.T]
+                    weights = np.stack(columns, axis=1)
+                moved = np.tensordot(weights.astype(np.float32), primitive.shapes, 1)
+                chunk[:, primitive.rows] += moved
+            check_coordinates(self.path, chunk)
+            yield chunk
 
 
-def _within(values: np.ndarray, largest: float) -> bool:
-    """Whether numbers are finite and no larger than that."""
-    return bool(np.abs(values).max(initial=0.0) <= largest)  # not so for NaN
+def _first_of_each(origin: np.ndarray, count: int) -> np.ndarray:
+    """The first row of each vertex number 0 … n in `origin` (N,); raise ValueError for gaps."""
+    if origin.shape != (count,) or not np.isfinite(origin).all():
+        raise ValueError("_VERTEX is not a number for each vertex")
+    numbers, first = np.unique(origin, return_index=True)
+    if not np.array_equal(numbers, np.arange(len(numbers))):
+        raise ValueError("_VERTEX does not number the vertices")
+    return first
 
 
-def _rate(times: np.ndarray) -> float:
-    """Frames a second of key times (K,) that come a key a frame; USUAL_FPS where they do not."""
+def _within(values: np.ndarray, limit: float) -> bool:
+    """Whether all numbers are finite and at most `limit` in absolute value."""
+    return bool(np.abs(values).max(initial=0.0) <= limit)  # False for NaN
+
+
+def _key_rate(times: np.ndarray) -> float:
+    """Frame rate of key times (K,) with one key per frame, DEFAULT_GLB_FPS for others."""
     if len(times) < 2:
-        return USUAL_FPS
+        return DEFAULT_GLB_FPS
     steps = np.diff(times)
-    found = 1 / float(np.median(steps))
-    if (
-        np.abs(steps * found - 1).max() < 0.05
-    ):  # evenly: over all of them the rounding of each key no longer matters
-        found = (len(times) - 1) / float(times[-1] - times[0])
-    for usual in (round(found), round(found) * 1000 / 1001):
-        if abs(found - usual) < 2e-3:
-            found = usual
-    return float(found) if 5 <= found <= 240 else USUAL_FPS
+    rate = 1 / float(np.median(steps))
+    if np.abs(steps * rate - 1).max() < 0.05:  # steady: average out the rounding of each key
+        rate = (len(times) - 1) / float(times[-1] - times[0])
+    for usual in (round(rate), round(rate) * 1000 / 1001):
+        if abs(rate - usual) < 2e-3:
+            rate = usual
+    return float(rate) if KEY_RATE_RANGE[0] <= rate <= KEY_RATE_RANGE[1] else DEFAULT_GLB_FPS
 
 
 def _stairs(times: np.ndarray, values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Keys that hold until the next one, as keys that are joined by lines."""
+    """Keys whose linear interpolation holds each value until the next key."""
     before = times[1:] - 1e-6 * np.diff(times)
     order = np.argsort(np.concatenate([times, before]), kind="stable")
     return np.concatenate([times, before])[order], np.concatenate([values, values[:-1]])[order]
 
 
 def _matrix(node: dict[str, Any]) -> np.ndarray:
-    """(4, 4) of a node: its matrix, or translation × rotation × scale."""
+    """Matrix (4, 4) of a node: its own, or translation × rotation × scale."""
+    from scipy.spatial.transform import Rotation
+
     if "matrix" in node:
         return np.array(node["matrix"], np.float64).reshape(4, 4).T
-    x, y, z, w = np.array(node.get("rotation", (0, 0, 0, 1)), np.float64)
-    result = np.eye(4)
-    result[:3, :3] = [
-        [1 - 2 * (y * y + z * z), 2 * (x * y - z * w), 2 * (x * z + y * w)],
-        [2 * (x * y + z * w), 1 - 2 * (x * x + z * z), 2 * (y * z - x * w)],
-        [2 * (x * z - y * w), 2 * (y * z + x * w), 1 - 2 * (x * x + y * y)],
-    ]
-    result[:3, :3] *= np.array(node.get("scale", (1, 1, 1)), np.float64)
-    result[:3, 3] = np.array(node.get("translation", (0, 0, 0)), np.float64)
-    return result
+    matrix = np.eye(4)
+    if "rotation" in node:
+        matrix[:3, :3] = Rotation.from_quat(node["rotation"]).as_matrix()
+    matrix[:3, :3] *= np.array(node.get("scale", (1, 1, 1)), np.float64)
+    matrix[:3, 3] = np.array(node.get("translation", (0, 0, 0)), np.float64)
+    return matrix

@@ -1,4 +1,4 @@
-"""ARKit curves as Live Link Face records them, for Unreal and MetaHuman."""
+"""ARKit curves in the csv layout of Live Link Face, for Unreal and MetaHuman."""
 
 from __future__ import annotations
 
@@ -11,38 +11,41 @@ import numpy as np
 from ..face.canonical import ARKIT_NAMES
 from .animation import FileWriter, Frames, Header
 
-# Live Link Face has right before left where a shape points to a side, and Apple left before right.
-_SWAPPED = {
+# Of these pairs Live Link Face lists right before left, and Apple left before right.
+_SWAPPED_NAMES = {
     "jawLeft": "jawRight",
     "jawRight": "jawLeft",
     "mouthLeft": "mouthRight",
     "mouthRight": "mouthLeft",
 }
-LIVE_LINK_NAMES = tuple(_SWAPPED.get(name, name) for name in ARKIT_NAMES)
-EULER, SIGNS = "yxz", np.array([1, -1, -1])  # of a head's yaw, pitch and roll
-ROTATIONS = tuple(
-    f"{part}{axis}" for part in ("Head", "LeftEye", "RightEye") for axis in ("Yaw", "Pitch", "Roll")
+LIVE_LINK_NAMES = tuple(_SWAPPED_NAMES.get(name, name) for name in ARKIT_NAMES)
+HEAD_EULER_ORDER = "yxz"  # of yaw, pitch and roll, as scipy names the order
+HEAD_EULER_SIGNS = np.array([1, -1, -1])
+ROTATION_COLUMNS = tuple(
+    f"{name}{angle}"
+    for name in ("Head", "LeftEye", "RightEye")
+    for angle in ("Yaw", "Pitch", "Roll")
 )
 
 
 def head_angles(rotation: np.ndarray) -> np.ndarray:
-    """Yaw, pitch and roll (T, 3) in radians, as Live Link Face has them, of a head's rotations (T, 3, 3)."""
+    """Return Live Link Face's yaw, pitch and roll (T, 3) in radians of rotations (T, 3, 3)."""
     from scipy.spatial.transform import Rotation
 
-    return Rotation.from_matrix(rotation).as_euler(EULER) * SIGNS
+    return Rotation.from_matrix(rotation).as_euler(HEAD_EULER_ORDER) * HEAD_EULER_SIGNS
 
 
 def head_rotation(angles: np.ndarray) -> np.ndarray:
-    """The inverse of `head_angles`: (T, 3, 3)."""
+    """Return the rotations (T, 3, 3) of Live Link Face's angles (T, 3); see `head_angles`."""
     from scipy.spatial.transform import Rotation
 
-    return Rotation.from_euler(EULER, angles * SIGNS).as_matrix()
+    return Rotation.from_euler(HEAD_EULER_ORDER, angles * HEAD_EULER_SIGNS).as_matrix()
 
 
 class LiveLinkWriter(FileWriter):
-    """ARKit curves as a csv in Live Link Face's layout: time code, 61, 52 weights in [0, 1], nine rotations in radians.
+    """Writes time code, number of values, 52 weights in [0, 1] and nine angles in radians per row.
 
-    Eyes have none: their shapes say where they look.
+    The angles of the eyes are zero: ARKit's weights contain where they look.
     """
 
     def __init__(self, path: Path, header: Header):
@@ -52,25 +55,28 @@ class LiveLinkWriter(FileWriter):
         self.file: IO[str] = self.partial.path.open("w", newline="", encoding="utf-8")
         self.rows: Any = csv.writer(self.file, lineterminator="\n")
         names = [name[0].upper() + name[1:] for name in LIVE_LINK_NAMES]
-        self.rows.writerow(["Timecode", "BlendShapeCount", *names, *ROTATIONS])
+        self.rows.writerow(["Timecode", "BlendShapeCount", *names, *ROTATION_COLUMNS])
         self.count = 0
 
     def write(self, frames: Frames) -> None:
-        turns = np.zeros((len(frames.arkit), len(ROTATIONS)))
+        angles = np.zeros((len(frames.arkit), len(ROTATION_COLUMNS)))
         if frames.head is not None:
-            turns[:, :3] = head_angles(frames.head)
-        for weights, turn in zip(frames.arkit.clip(0, 1), turns):
-            values = [f"{value:.6f}" for value in (*weights[self.order], *(turn + 0.0))]
-            self.rows.writerow([self._timecode(), len(values), *values])
+            angles[:, :3] = head_angles(frames.head)
+        angles += 0.0  # turns -0.0 into 0.0
+        values = np.column_stack([frames.arkit.clip(0, 1)[:, self.order], angles])
+        for row in values:
+            texts = [f"{value:.6f}" for value in row]
+            self.rows.writerow([self._timecode(), len(texts), *texts])
             self.count += 1
 
     def _timecode(self) -> str:
         """Hours, minutes, seconds, frames and thousandths of a frame: HH:MM:SS:FF.mmm."""
         seconds = int(self.count / self.fps + 1e-9)
-        frame = max(self.count - seconds * self.fps, 0.0)
-        whole = int(frame + 1e-6)
-        part = int(round((frame - whole) * 1000, 3))
-        return f"{seconds // 3600:02d}:{seconds // 60 % 60:02d}:{seconds % 60:02d}:{whole:02d}.{max(part, 0):03d}"
+        frames = max(self.count - seconds * self.fps, 0.0)
+        whole = int(frames + 1e-6)
+        thousandths = max(int(round((frames - whole) * 1000, 3)), 0)
+        minutes, second = divmod(seconds, 60)
+        return f"{minutes // 60:02d}:{minutes % 60:02d}:{second:02d}:{whole:02d}.{thousandths:03d}"
 
     def finish(self) -> None:
         self.file.close()

@@ -1,4 +1,4 @@
-"""Reading a user's mesh: vertices in the file's own order, triangles, and nothing believed that was not checked."""
+"""Reading a user's mesh, with vertices in the order of its file."""
 
 from __future__ import annotations
 
@@ -9,14 +9,20 @@ import numpy as np
 from ..errors import InputError
 from ..files.reading import open_file, printable, reading_errors
 from ..files.writing import atomic_write
-from .mesh_types import LARGEST_FILE, Mesh, MeshAttributes, check_mesh
+from .mesh_types import MAX_MESH_FILE_BYTES, Mesh, check_mesh
 from .obj import read_obj
 
-MESH_FORMATS = (".obj", ".ply", ".stl", ".off", ".glb", ".gltf")
+MESH_ENDINGS = (".obj", ".ply", ".stl", ".off", ".glb", ".gltf")
 
 
 def as_mesh(source: str | Path | Mesh | tuple[np.ndarray, np.ndarray]) -> Mesh:
-    """A mesh of a file's path, or of (vertices (V, 3), faces (F, 3)). Raises InputError for an unusable one."""
+    """Return a mesh from a path, a Mesh, or vertices (V, 3) and triangles (F, 3).
+
+    Raises
+    ------
+    InputError
+        If it is not a usable mesh; see `check_mesh`.
+    """
     if isinstance(source, str | Path):
         return load_mesh(source)
     if not isinstance(source, Mesh):
@@ -29,38 +35,35 @@ def as_mesh(source: str | Path | Mesh | tuple[np.ndarray, np.ndarray]) -> Mesh:
             raise InputError(
                 f"faces are {faces.dtype} {faces.shape}", "give (F, 3) integers, triangles"
             )
-        if faces.size and (
-            faces.min() < 0 or faces.max() >= len(vertices)
-        ):  # before int32 wraps them
-            raise InputError("faces name vertices that are not there", "count vertices from 0")
+        # Checked before the conversion to int32, which would wrap large indices.
+        if faces.size and (faces.min() < 0 or faces.max() >= len(vertices)):
+            raise InputError("faces refer to vertices that do not exist", "count vertices from 0")
         source = Mesh(vertices.astype(np.float64), faces.astype(np.int32))
     check_mesh(source, source.name)
     return source
 
 
 def load_mesh(path: str | Path) -> Mesh:
-    """Read obj, ply, stl, off or glb. Raises InputError for anything that is not a usable mesh."""
+    """Read an obj, ply, stl, off, glb or gltf; raise InputError if it is not a usable mesh."""
     path = Path(path)
-    kinds, again = f"talkemo reads {', '.join(MESH_FORMATS)}", "export it again"
-    with open_file(path, "a mesh file", kinds, LARGEST_FILE) as file:
-        if path.suffix.lower() not in MESH_FORMATS:
-            raise InputError(f"{printable(path)}: unknown kind of mesh", kinds)
-        attributes: MeshAttributes | None
-        with reading_errors(path, "a readable mesh", again):
+    hint = f"talkemo reads {', '.join(MESH_ENDINGS)}"
+    with open_file(path, "a mesh file", hint, MAX_MESH_FILE_BYTES) as file:
+        if path.suffix.lower() not in MESH_ENDINGS:
+            raise InputError(f"{printable(path)}: unknown kind of mesh", hint)
+        with reading_errors(path, "a readable mesh", "export it again"):
             if path.suffix.lower() == ".obj":
-                vertices, faces, attributes = read_obj(path, file)
+                mesh = read_obj(path, file)
             else:
                 from .trimesh_reader import read_with_trimesh
 
-                vertices, faces, attributes = read_with_trimesh(path, file)
-            mesh = Mesh(vertices, faces, attributes, path.name)
+                mesh = read_with_trimesh(path, file)
             check_mesh(mesh, printable(path))
     return mesh
 
 
 def save_ply(path: str | Path, vertices: np.ndarray, faces: np.ndarray) -> None:
-    """Write a binary PLY of vertices (V, 3) float32 and triangles (F, 3)."""
-    head = (
+    """Write vertices (V, 3) and triangles (F, 3) as a binary PLY with float32 positions."""
+    header = (
         f"ply\nformat binary_little_endian 1.0\nelement vertex {len(vertices)}\n"
         "property float x\nproperty float y\nproperty float z\n"
         f"element face {len(faces)}\nproperty list uchar int vertex_indices\nend_header\n"
@@ -69,5 +72,5 @@ def save_ply(path: str | Path, vertices: np.ndarray, faces: np.ndarray) -> None:
     rows["count"], rows["corners"] = 3, faces
     with atomic_write(path) as partial:
         partial.write_bytes(
-            head.encode() + np.ascontiguousarray(vertices, "<f4").tobytes() + rows.tobytes()
+            header.encode() + np.ascontiguousarray(vertices, "<f4").tobytes() + rows.tobytes()
         )

@@ -1,4 +1,4 @@
-"""What a mesh is: vertices in its file's own order, triangles, what its file has beside them, and what is refused."""
+"""The type of a mesh, what else its file contains, and the limits for meshes that are read."""
 
 from __future__ import annotations
 
@@ -10,25 +10,35 @@ import numpy as np
 
 from ..errors import InputError
 
-LARGEST_COORDINATE = 1e12  # of a vertex, in any unit
-LARGEST_FILE = 1 << 30  # bytes
-LARGEST_PICTURE = 1 << 28  # bytes
-MOST_VERTICES = 10_000_000  # of a mesh
-MOST_FACES = 20_000_000  # triangles of a mesh
-FEWEST_TRIANGLES = 100  # with fewer a mouth cannot be found
-SMALLEST_SIZE = 1e-9  # of a mesh, in any unit
+MAX_COORDINATE = 1e12  # of a vertex, in any unit
+MAX_MESH_FILE_BYTES = 1 << 30
+MAX_IMAGE_BYTES = 1 << 28  # an image that a mesh names
+MAX_MESH_VERTICES = 10_000_000
+MAX_MESH_TRIANGLES = 20_000_000
+MAX_MORPH_TARGETS = 4096  # of an animated mesh
+MIN_MESH_TRIANGLES = 100  # with fewer a mouth cannot be found
+MIN_MESH_EXTENT = 1e-9  # largest side of the bounding box, in any unit
+MIN_TRIANGLE_AREA = 1e-14  # twice the area, of a mesh scaled to size 1; smaller ones count as lines
 
 
 @dataclass(frozen=True, eq=False)
 class MeshAttributes:
-    """What a mesh file has beside its surface, kept for what is written of it.
+    """What a mesh file contains beside its surface, kept for the files that are written of it.
 
-    uv: (U, 2) float32 with uv_faces (F, 3) int32, the texture coordinates of each triangle's corners; v is upwards
-    texture: a PNG or JPEG file's content, if there is one
-    text: an OBJ's lines between its positions, and in their place how many there are: faces with all their corners,
-    groups, materials and texture coordinates, no normals
-    companions: files that the text names, by their path beside the OBJ
-    colours: (V, 3) uint8, of the vertices, if there are any
+    Attributes
+    ----------
+    uv : (U, 2) float32, optional
+        Texture coordinates; v points up.
+    uv_faces : (F, 3) int32, optional
+        Texture coordinates of each triangle's corners.
+    texture : bytes, optional
+        Content of a PNG or JPEG file.
+    text : tuple of str and int
+        An OBJ file without positions and normals; an int stands for that number of positions.
+    companions : dict of str to Path
+        Files that the text names, by the name that it uses.
+    colours : (V, 3) uint8, optional
+        Colours of the vertices.
     """
 
     uv: np.ndarray | None = None
@@ -41,19 +51,20 @@ class MeshAttributes:
 
 @dataclass(frozen=True, eq=False)
 class Mesh:
-    """vertices (V, 3) float64 in the file's own order and unit, faces (F, 3) int32 triangles; name: of the file."""
+    """A surface of triangles, with vertices in the order and unit of its file."""
 
-    vertices: np.ndarray
-    faces: np.ndarray
+    vertices: np.ndarray  # (V, 3) float64
+    faces: np.ndarray  # (F, 3) int32
     attributes: MeshAttributes | None = None
-    name: str = "the mesh"
+    name: str = "the mesh"  # of its file, for messages
 
 
 def check_mesh(mesh: Mesh, name: str) -> None:
-    """Raise InputError for a mesh without a surface that could hold a face. name: in messages."""
+    """Raise InputError, naming the mesh, if it has no surface that could contain a face."""
+    again = "export it again"
     vertices, faces = mesh.vertices, mesh.faces
     if not len(vertices):
-        raise InputError(f"{name}: a mesh without vertices", "export it again")
+        raise InputError(f"{name}: a mesh without vertices", again)
     if not len(faces):
         raise InputError(
             f"{name}: a mesh without faces", "talkemo needs a surface, not a point cloud"
@@ -61,79 +72,72 @@ def check_mesh(mesh: Mesh, name: str) -> None:
     check_counts(name, len(vertices), len(faces))
     if not np.isfinite(vertices).all():
         count = int((~np.isfinite(vertices)).any(1).sum())
-        raise InputError(
-            f"{name}: vertices contain NaN or infinity, {count} of them", "export it again"
-        )
+        raise InputError(f"{name}: vertices contain NaN or infinity, {count} of them", again)
     if faces.min() < 0 or faces.max() >= len(vertices):
-        raise InputError(f"{name}: faces name vertices that are not there", "export it again")
-    if len(faces) < FEWEST_TRIANGLES:
+        raise InputError(f"{name}: faces refer to vertices that do not exist", again)
+    if len(faces) < MIN_MESH_TRIANGLES:
         raise InputError(
             f"{name}: {len(faces)} triangles are too few for a face",
-            f"it takes at least {FEWEST_TRIANGLES}",
+            f"at least {MIN_MESH_TRIANGLES} are needed",
         )
-    if np.abs(vertices).max() > LARGEST_COORDINATE:
+    if np.abs(vertices).max() > MAX_COORDINATE:
         raise InputError(
             f"{name}: coordinates of up to {np.abs(vertices).max():.0e}",
-            f"at most {LARGEST_COORDINATE:.0e} are read",
+            f"at most {MAX_COORDINATE:.0e} are read",
         )
     extent = np.ptp(vertices, axis=0)
-    if extent.max() < SMALLEST_SIZE:
+    if extent.max() < MIN_MESH_EXTENT:
         raise InputError(
             f"{name}: all vertices are nearly in one place",
-            f"a mesh is at least {SMALLEST_SIZE:.0e} large",
+            f"a mesh is at least {MIN_MESH_EXTENT:.0e} large",
         )
     if extent.min() <= 0:
-        raise InputError(
-            f"{name}: the mesh is flat, there is no face in it", "name a mesh in three dimensions"
-        )
+        raise InputError(f"{name}: the mesh is flat and has no face", "use a mesh with depth")
     if not _has_area(vertices / extent.max(), faces):
-        raise InputError(
-            f"{name}: the mesh has no area, its triangles are points or lines", "export it again"
-        )
+        raise InputError(f"{name}: the mesh has no area, its triangles are points or lines", again)
 
 
-def check_counts(name: str, vertices: int, faces: int) -> None:
-    """Raise InputError for a mesh of more vertices or triangles than are read. name: in messages."""
-    if vertices > MOST_VERTICES or faces > MOST_FACES:
+def check_counts(name: str, vertices: int, triangles: int) -> None:
+    """Raise InputError, naming the mesh, for more vertices or triangles than are read."""
+    if vertices > MAX_MESH_VERTICES or triangles > MAX_MESH_TRIANGLES:
         raise InputError(
-            f"{name}: {vertices} vertices and {faces} triangles",
-            f"at most {MOST_VERTICES} and {MOST_FACES} are read; decimate it, or export the head alone",
+            f"{name}: {vertices} vertices and {triangles} triangles",
+            f"at most {MAX_MESH_VERTICES} and {MAX_MESH_TRIANGLES} are read; decimate it, or "
+            "export the head alone",
         )
 
 
 def _has_area(vertices: np.ndarray, faces: np.ndarray) -> bool:
     """Whether any triangle of a mesh of about size 1 is more than a point or a line."""
-    for start in range(0, len(faces), 1 << 18):
-        a, b, c = (vertices[faces[start : start + (1 << 18), k]] for k in range(3))
-        if np.abs(np.cross(b - a, c - a)).max() > 1e-14:
+    step = 1 << 18  # triangles at once, to bound memory
+    for start in range(0, len(faces), step):
+        a, b, c = (vertices[faces[start : start + step, k]] for k in range(3))
+        if np.abs(np.cross(b - a, c - a)).max() > MIN_TRIANGLE_AREA:
             return True
     return False
 
 
 def as_colours(values: np.ndarray) -> np.ndarray | None:
-    """Colours of vertices (V, 3) as uint8, of whole numbers to 255 or of floats to 1; None where they are neither."""
+    """Convert colours (V, 3), integers up to 255 or floats up to 1, to uint8; None if invalid."""
     if not len(values) or not np.isfinite(values).all() or values.min() < 0 or values.max() > 255:
         return None
     full = 255 if values.dtype.kind == "u" or values.max() > 1 else 1
     return np.round(values * (255 / full)).astype(np.uint8)
 
 
-def beside(path: Path, name: str, largest: int) -> Path | None:
-    """A regular file of a size up to `largest` that is in the folder of another, or below; None for any other place."""
+def companion_path(path: Path, name: str, max_bytes: int) -> Path | None:
+    """Return a file that a mesh names, if it is regular, small enough, and in the mesh's folder."""
     try:
         folder = Path(os.path.realpath(path.parent))
         file = Path(os.path.realpath(folder / name.replace("\\", "/")))
-        inside = file.is_relative_to(folder) and file.is_file()
-        return file if inside and file.stat().st_size <= largest else None
-    except (
-        OSError,
-        ValueError,
-    ):  # links in a circle, folders that may not be read, null characters
+        allowed = file.is_relative_to(folder) and file.is_file()
+        return file if allowed and file.stat().st_size <= max_bytes else None
+    except (OSError, ValueError):  # circular links, unreadable folders, null characters
         return None
 
 
-def picture_type(content: bytes) -> str | None:
-    """image/png or image/jpeg by a file's first bytes, None for anything else."""
+def image_type(content: bytes) -> str | None:
+    """Return the media type of a PNG or JPEG by its first bytes, None for anything else."""
     if content.startswith(b"\x89PNG\r\n\x1a\n"):
         return "image/png"
     return "image/jpeg" if content.startswith(b"\xff\xd8\xff") else None

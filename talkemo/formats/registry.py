@@ -1,47 +1,144 @@
-"""The door to every format: the reader or the writer of a path's ending. To add a format, add it here."""
+"""All animation formats: endings, readers, writers, and the sentences that describe them.
+
+To add a format, add an entry to `ANIMATION_FORMATS`. Readers and writers are named by text and
+loaded when they are used, so importing this module loads neither numpy nor a renderer.
+"""
 
 from __future__ import annotations
 
+import importlib
 import os
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ..errors import InputError
-from ..files.reading import open_file, printable
-from .animation import Header, Source, Writer
 
 if TYPE_CHECKING:
     from ..audio.recording import Audio
+    from .animation import Header, Source, Writer
 
-FORMATS = (".mp4", ".html", ".npz", ".glb", ".csv", ".usda", ".usdc")
-BAKED_FORMATS = (".glb", ".usda", ".usdc")
-SEQUENCE_FORMATS = ("obj", "ply")
+
+@dataclass(frozen=True)
+class AnimationFormat:
+    """A file format of animations, or a folder of meshes."""
+
+    ending: str  # of the file's name, with the dot; "" for a folder
+    about: str  # what it contains, for help texts
+    reader: str = ""  # dotted name of a class that is called with the path and fps
+    writer: str = ""  # dotted name of a class, called with path, header and `options`
+    options: tuple[str, ...] = ()  # keyword arguments of `open_writer` that the writer takes
+    extra: str = ""  # optional dependencies that the writer needs: pip install 'talkemo[usd]'
+
+    @property
+    def can_bake(self) -> bool:
+        """Whether each frame can be stored exactly, instead of as weights of ARKit's shapes."""
+        return "bake" in self.options
+
+    @property
+    def is_video(self) -> bool:
+        """Whether the writer draws frames of a certain size."""
+        return "size" in self.options
+
+
+USD_WRITER = "talkemo.formats.usd.UsdWriter"
+ANIMATION_FORMATS = (
+    AnimationFormat(
+        ".mp4",
+        "video with audio",
+        writer="talkemo.render.video_writer.VideoWriter",
+        options=("audio", "size"),
+    ),
+    AnimationFormat(
+        ".html",
+        "interactive page in one file, with a slider for each emotion",
+        writer="talkemo.render.page.PageWriter",
+        options=("audio",),
+    ),
+    AnimationFormat(
+        ".npz",
+        "arrays for numpy",
+        "talkemo.formats.npz.NpzAnimation",
+        "talkemo.formats.npz.NpzWriter",
+    ),
+    AnimationFormat(
+        ".glb",
+        "ARKit's blend shapes as morph targets, for Blender, Unity and Unreal",
+        "talkemo.formats.gltf_reader.GlbAnimation",
+        "talkemo.formats.gltf_writer.GlbWriter",
+        ("bake",),
+    ),
+    AnimationFormat(
+        ".csv",
+        "ARKit curves in Live Link Face's layout",
+        writer="talkemo.formats.live_link.LiveLinkWriter",
+    ),
+    AnimationFormat(".usda", "the same as GLB in USD, as text", "", USD_WRITER, ("bake",), "usd"),
+    AnimationFormat(".usdc", "the same as GLB in USD, binary", "", USD_WRITER, ("bake",), "usd"),
+    AnimationFormat(
+        "",
+        "folder with a mesh per frame",
+        "talkemo.formats.sequence.MeshSequence",
+        "talkemo.formats.sequence.SequenceWriter",
+        ("sequence",),
+    ),
+)
+SEQUENCE_MESH_TYPES = ("obj", "ply")  # of the meshes that are written to a folder
+
+_FILES = [entry for entry in ANIMATION_FORMATS if entry.ending]
+OUTPUT_ENDINGS = tuple(entry.ending for entry in _FILES if entry.writer)
+INPUT_ENDINGS = tuple(entry.ending for entry in _FILES if entry.reader)
+BAKED_ENDINGS = tuple(entry.ending for entry in ANIMATION_FORMATS if entry.can_bake)
+
+
+def find_format(path: Path) -> AnimationFormat:
+    """Return the format of a path's ending; raise InputError for an unknown one."""
+    ending = path.suffix.lower()
+    for entry in ANIMATION_FORMATS:
+        if entry.ending == ending:
+            return entry
+    raise InputError(
+        f"{path}: unknown kind of file", f"choose an ending from {', '.join(OUTPUT_ENDINGS)}"
+    )
+
+
+def describe_outputs() -> str:
+    """Return the formats that can be written as one line for help texts."""
+    sentences = []
+    for entry in ANIMATION_FORMATS:
+        if entry.writer:
+            needs = f"; needs talkemo[{entry.extra}]" if entry.extra else ""
+            sentences.append(f"{entry.ending or 'no ending'} ({entry.about}{needs})")
+    return ", ".join(sentences)
 
 
 def open_animation(path: str | Path, fps: float | None = None) -> Source:
-    """An npz, a GLB with morph targets, or a folder of meshes. Raises InputError for anything else.
+    """Open an npz, a GLB with morph targets, or a folder of meshes.
 
-    fps: of a folder, which does not say its own, and of what a GLB is sampled at; an npz has its own.
+    Parameters
+    ----------
+    path : str or Path
+    fps : float, optional
+        Frame rate of a folder of meshes (default 30), or to sample a GLB at. An npz has its own.
+
+    Raises
+    ------
+    InputError
+        If the path cannot be read, or the frame rate contradicts that of an npz.
     """
-    from .gltf_reader import GlbAnimation
-    from .npz import NpzAnimation
-    from .sequence import MeshSequence
+    from ..files.reading import open_file, printable
 
     path = Path(path)
+    hint = f"talkemo reads {', '.join(INPUT_ENDINGS)} and folders of meshes"
     if os.path.isdir(path):
-        return MeshSequence(path, fps)
-    kinds = "talkemo reads .npz, .glb and folders of meshes"
-    with open_file(path, "an animation", kinds):
-        pass
-    if path.suffix.lower() == ".glb":
-        return GlbAnimation(path, fps)
-    if path.suffix.lower() != ".npz":
-        raise InputError(f"{printable(path)}: unknown kind of animation", kinds)
-    animation = NpzAnimation(path)
-    if fps is not None and abs(fps - animation.fps) > 1e-6:
-        raise InputError(
-            f"{path} has {animation.fps:g} frames a second of its own", "leave --fps out"
-        )
+        ending = ""
+    else:
+        with open_file(path, "an animation", hint):
+            ending = path.suffix.lower()
+        if ending not in INPUT_ENDINGS:
+            raise InputError(f"{printable(path)}: unknown kind of animation", hint)
+    reader = next(entry.reader for entry in ANIMATION_FORMATS if entry.ending == ending)
+    animation: Source = _load(reader)(path, fps)
     return animation
 
 
@@ -54,36 +151,30 @@ def open_writer(
     bake: bool = False,
     sequence: str = "obj",
 ) -> Writer:
-    """The writer for a path's ending; without one it is a folder of meshes.
+    """Open the writer for a path's ending; without an ending it writes a folder of meshes.
 
-    audio: sound of a video; size: pixels on a side of a video; bake: whether GLB and USD hold each frame as it is
-    instead of ARKit's shapes; sequence: obj or ply, the meshes of a folder
+    Parameters
+    ----------
+    path : Path
+    header : Header
+    audio : Audio, optional
+        Audio of a video or page.
+    size : int or (int, int)
+        Side of a video in pixels, or its width and height.
+    bake : bool
+        Whether a GLB or USD stores each frame exactly, instead of weights of ARKit's shapes.
+    sequence : str
+        One of SEQUENCE_MESH_TYPES, for the meshes of a folder.
     """
-    ending = path.suffix.lower()
-    if ending == ".npz":
-        from .npz import NpzWriter
+    options = {"audio": audio, "size": size, "bake": bake, "sequence": sequence}
+    entry = find_format(path)
+    writer: Writer = _load(entry.writer)(
+        path, header, **{name: options[name] for name in entry.options}
+    )
+    return writer
 
-        return NpzWriter(path, header)
-    if ending == ".glb":
-        from .gltf_writer import GlbWriter
 
-        return GlbWriter(path, header, bake)
-    if ending in (".usda", ".usdc"):
-        from .usd import UsdWriter
-
-        return UsdWriter(path, header, bake)
-    if ending == ".csv":
-        from .live_link import LiveLinkWriter
-
-        return LiveLinkWriter(path, header)
-    if not ending:
-        from .sequence import SequenceWriter
-
-        return SequenceWriter(path, header, sequence)
-    if ending == ".html":
-        from ..render.page import PageWriter
-
-        return PageWriter(path, header, audio)
-    from ..render.video_writer import VideoWriter
-
-    return VideoWriter(path, header, audio, size)
+def _load(name: str) -> Any:
+    """Import a class by its dotted name."""
+    module, _, attribute = name.rpartition(".")
+    return getattr(importlib.import_module(module), attribute)

@@ -1,4 +1,4 @@
-"""Animations as folders of meshes, one file a frame."""
+"""Animations as folders of meshes, one file per frame."""
 
 from __future__ import annotations
 
@@ -14,38 +14,33 @@ import numpy as np
 
 from ..errors import InputError
 from ..files.reading import open_file, printable, reading_errors
-from .animation import FileWriter, Frames, Header, frames_at_a_time
-from .mesh import MESH_FORMATS, load_mesh, save_ply
+from .animation import FileWriter, Frames, Header, frames_per_chunk
+from .mesh import MESH_ENDINGS, load_mesh, save_ply
 from .mesh_types import MeshAttributes
 from .obj import obj_text, save_obj
 
-SEQUENCE_FPS = 30.0  # of a folder of meshes, which does not say its own
-FRAME_NAME = re.compile(r"\d{6,}\.obj", re.IGNORECASE)  # what frames are called
+SEQUENCE_FPS = 30.0  # of a folder of meshes, which has no frame rate of its own
+FRAME_NAME = re.compile(r"\d{6,}\.obj", re.IGNORECASE)  # of the frames that are written
 
 
 class MeshSequence:
-    """A folder of mesh files as an animation, a frame each in the natural order of their names.
+    """A `Source` that reads a folder of mesh files, one per frame in natural order of their names.
 
-    All must have the vertices of the first, in its order; its faces count. A `Source`.
+    All meshes must have the vertices of the first in the same order; its faces are used.
     """
 
     def __init__(self, folder: str | Path, fps: float | None = None):
         self.path = Path(folder)
-        kinds = f"talkemo reads {', '.join(MESH_FORMATS)}"
-        with reading_errors(folder, "a folder of meshes that can be read", kinds):
-            self.files = sorted(
-                (
-                    file
-                    for file in self.path.iterdir()
-                    if file.suffix.lower() in MESH_FORMATS and not file.name.startswith(".")
-                ),
-                key=lambda file: [
-                    int(part) if part.isdecimal() else part
-                    for part in re.split(r"(\d+)", file.name)
-                ],
-            )
+        hint = f"talkemo reads {', '.join(MESH_ENDINGS)}"
+        with reading_errors(folder, "a folder of meshes that can be read", hint):
+            files = [
+                file
+                for file in self.path.iterdir()
+                if file.suffix.lower() in MESH_ENDINGS and not file.name.startswith(".")
+            ]
+            self.files = sorted(files, key=_natural_order)
         if not self.files:
-            raise InputError(f"{printable(folder)}: no meshes in it", kinds)
+            raise InputError(f"{printable(folder)}: no meshes in it", hint)
         first = load_mesh(self.files[0])
         self.faces, self.fps = first.faces, fps or SEQUENCE_FPS
         self.shape: tuple[int, ...] = (len(self.files), len(first.vertices), 3)
@@ -53,53 +48,56 @@ class MeshSequence:
         self.focus: np.ndarray | None = None
         self.facing: np.ndarray | None = None
         self.rest: np.ndarray | None = None
-        self.attributes: MeshAttributes | None = (
-            first.attributes
-        )  # its polygons, texture and materials
+        self.attributes: MeshAttributes | None = first.attributes
 
     def __len__(self) -> int:
         return self.shape[0]
 
     def chunks(self, frames: int = 64) -> Iterator[np.ndarray]:
-        """Consecutive vertices (≤ frames, V, 3) float32."""
-        frames = frames_at_a_time(frames, self.shape[1])
+        """Yield the vertices of consecutive frames, (≤ frames, V, 3) float32."""
+        frames = frames_per_chunk(frames, self.shape[1])
         for start in range(0, len(self), frames):
-            part = []
+            chunk = []
             for file in self.files[start : start + frames]:
                 vertices = load_mesh(file).vertices
                 if len(vertices) != self.shape[1]:
                     raise InputError(
                         f"{file} has {len(vertices)} vertices, {self.files[0]} {self.shape[1]}",
-                        "a folder holds the frames of one mesh",
+                        "all files of the folder must be frames of one mesh",
                     )
-                part.append(vertices.astype(np.float32))
-            yield np.stack(part)
+                chunk.append(vertices.astype(np.float32))
+            yield np.stack(chunk)
+
+
+def _natural_order(file: Path) -> list[int | str]:
+    """Sorting key by which frame10 follows frame9."""
+    pieces = re.split(r"(\d+)", file.name)
+    return [int(piece) if piece.isdecimal() else piece for piece in pieces]
 
 
 class SequenceWriter(FileWriter):
-    """A folder of meshes, one a frame: 000000.obj, 000001.obj, … or ply. It must not be there yet, or be empty.
+    """Writes a folder of meshes, 000000.obj, 000001.obj, … or ply.
 
-    Frames of a mesh that was an OBJ are that OBJ with other positions: polygons, groups and materials stay.
+    The folder must not exist, or be empty. If the mesh was read from an OBJ, each frame is that OBJ
+    with other positions and keeps its polygons, groups and materials.
     """
 
-    def __init__(self, path: Path, header: Header, form: str = "obj"):
+    def __init__(self, path: Path, header: Header, sequence: str = "obj"):
         if path.exists() and (not path.is_dir() or any(path.iterdir())):
             raise InputError(
-                f"{path} is there already, and not an empty folder",
-                "choose another name for the sequence",
+                f"{path} exists, and is not an empty folder", "choose another name for the sequence"
             )
-        self.form, self.faces, self.count = form, header.faces, 0
-        self.attributes = (
-            header.attributes if header.attributes and header.attributes.text else None
-        )
-        if self.attributes:
-            self.attributes = _beside_frames(self.attributes)
+        self.ending, self.faces, self.count = sequence, header.faces, 0
+        attributes = header.attributes
+        self.attributes: MeshAttributes | None = None
+        if attributes and attributes.text:
+            self.attributes = _without_frame_names(attributes)
         super().__init__(path, folder=True)
 
     def write(self, frames: Frames) -> None:
         for vertices in frames.vertices:
-            path = self.partial.path / f"{self.count:06d}.{self.form}"
-            if self.form == "ply":
+            path = self.partial.path / f"{self.count:06d}.{self.ending}"
+            if self.ending == "ply":
                 save_ply(path, vertices, self.faces)
             elif self.attributes:
                 path.write_text(obj_text(self.attributes, vertices), "utf-8")
@@ -108,32 +106,35 @@ class SequenceWriter(FileWriter):
             self.count += 1
 
     def finish(self) -> None:
-        if self.attributes and self.form == "obj":
-            for name, source in self.attributes.companions.items():
-                place = (self.partial.path / name.replace("\\", "/")).resolve()
-                if place.is_relative_to(self.partial.path.resolve()):
-                    place.parent.mkdir(parents=True, exist_ok=True)
-                    copied = open_file(source, "a file of materials", "export the mesh again")
-                    with copied as content, place.open("wb") as copy:
-                        shutil.copyfileobj(content, copy, 1 << 20)
+        if self.attributes is None or self.ending != "obj":
+            return
+        folder = self.partial.path.resolve()
+        for name, source in self.attributes.companions.items():
+            target = (folder / name.replace("\\", "/")).resolve()
+            if not target.is_relative_to(folder):
+                continue
+            target.parent.mkdir(parents=True, exist_ok=True)
+            with (
+                open_file(source, "a material file", "export the mesh again") as content,
+                target.open("wb") as copy,
+            ):
+                shutil.copyfileobj(content, copy, 1 << 20)
 
 
-def _beside_frames(attributes: MeshAttributes) -> MeshAttributes:
-    """The same with other names for material files that are called like a frame, and without such pictures."""
+def _without_frame_names(attributes: MeshAttributes) -> MeshAttributes:
+    """Rename material files that are named like a frame, and drop images that are."""
     companions, text = dict(attributes.companions), list(attributes.text)
     for name in attributes.companions:
         if not FRAME_NAME.fullmatch(os.path.normpath(name.replace("\\", "/"))):
             continue
         source = companions.pop(name)
         line = re.compile(rf"^([ \t]*mtllib[ \t]+){re.escape(name)}[ \t]*$", re.MULTILINE)
-        if not any(isinstance(part, str) and line.search(part) for part in text):
+        if not any(isinstance(block, str) and line.search(block) for block in text):
             continue
-        number = next(
-            k for k in range(len(companions) + 1) if f"materials{k}.mtl" not in companions
-        )
+        number = 0
+        while f"materials{number}.mtl" in companions:
+            number += 1
         companions[f"materials{number}.mtl"] = source
-        text = [
-            line.sub(rf"\g<1>materials{number}.mtl", part) if isinstance(part, str) else part
-            for part in text
-        ]
+        renamed = rf"\g<1>materials{number}.mtl"
+        text = [line.sub(renamed, block) if isinstance(block, str) else block for block in text]
     return replace(attributes, companions=companions, text=tuple(text))

@@ -1,4 +1,4 @@
-"""USD with UsdSkel blend shapes, for Omniverse, Houdini, Maya and Unreal; needs the extra `talkemo[usd]`."""
+"""USD with UsdSkel blend shapes, for Omniverse, Houdini, Maya and Unreal; needs `talkemo[usd]`."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ import numpy as np
 
 from ..errors import TalkemoError
 from ..face.canonical import ARKIT_NAMES
-from .animation import FileWriter, Frames, Header
-from .baking import check_writable
-from .tracks import HEAD, Tracks
+from .animation import FileWriter, Frames, Header, check_blend_shapes
+from .head_nodes import HEAD_NODE, HeadNodes
 
 
 class UsdWriter(FileWriter):
-    """USD with ARKit's 52 shapes as UsdSkel blend shapes and their weights over time; with `bake`, points over time.
+    """Writes ARKit's 52 shapes as UsdSkel blend shapes with animated weights.
 
-    How head and eyes turn is written as `/head`, with the eyes in it, which moves nothing by itself.
+    If `bake`, the points of each frame are stored instead. Rotations of head and eyes are stored as
+    the transform `/head`, with the eyes below it, which moves nothing by itself.
     """
 
     def __init__(self, path: Path, header: Header, bake: bool = False):
@@ -26,20 +26,24 @@ class UsdWriter(FileWriter):
             from pxr import Usd
         except ImportError:
             raise TalkemoError("USD is not installed", "pip install 'talkemo[usd]'") from None
-        check_writable(path, header, bake)
+        check_blend_shapes(path, header, bake)
         super().__init__(path)
         self.header, self.bake, self.count = header, bake, 0
-        self.tracks = Tracks(header.turn)
+        self.head_nodes = HeadNodes(header.turn)
         self.stage: Any = Usd.Stage.CreateNew(str(self.partial.path))
         try:
-            self._define()
+            self._define_stage()
+            mesh = self._define_mesh()
+            self.points = mesh.GetPointsAttr()
+            if not bake:
+                self._define_blend_shapes(mesh)
         except BaseException:
             self.close()
             self.partial.discard()
             raise
 
-    def _define(self) -> None:
-        from pxr import Gf, Sdf, UsdGeom, UsdSkel, Vt
+    def _define_stage(self) -> None:
+        from pxr import UsdGeom, UsdSkel
 
         header, stage = self.header, self.stage
         UsdGeom.SetStageUpAxis(stage, UsdGeom.Tokens.y)
@@ -50,86 +54,84 @@ class UsdWriter(FileWriter):
         stage.GetRootLayer().customLayerData = {"talkemo": json.dumps(header.meta)}
         root = UsdSkel.Root.Define(stage, "/face")
         stage.SetDefaultPrim(root.GetPrim())
-        mesh = UsdGeom.Mesh.Define(stage, "/face/mesh")
-        rest = np.ascontiguousarray(header.rest, np.float32)
-        mesh.CreatePointsAttr(Vt.Vec3fArray.FromNumpy(rest))
-        mesh.CreateFaceVertexCountsAttr(
-            Vt.IntArray.FromNumpy(np.full(len(header.faces), 3, np.int32))
-        )
+
+    def _define_mesh(self) -> Any:
+        """Define the mesh at rest, with its texture coordinates."""
+        from pxr import Sdf, UsdGeom, Vt
+
+        header = self.header
+        mesh = UsdGeom.Mesh.Define(self.stage, "/face/mesh")
+        mesh.CreatePointsAttr(_vectors(header.rest))
+        corners = np.full(len(header.faces), 3, np.int32)
+        mesh.CreateFaceVertexCountsAttr(Vt.IntArray.FromNumpy(corners))
         mesh.CreateFaceVertexIndicesAttr(
             Vt.IntArray.FromNumpy(header.faces.astype(np.int32).ravel())
         )
         mesh.CreateSubdivisionSchemeAttr(UsdGeom.Tokens.none)
-        if (
-            header.attributes is not None
-            and header.attributes.uv is not None
-            and header.attributes.uv_faces is not None
-        ):
+        attributes = header.attributes
+        if attributes and attributes.uv is not None and attributes.uv_faces is not None:
             kind = Sdf.ValueTypeNames.TexCoord2fArray
             st = UsdGeom.PrimvarsAPI(mesh).CreatePrimvar("st", kind, UsdGeom.Tokens.faceVarying)
-            st.Set(Vt.Vec2fArray.FromNumpy(np.ascontiguousarray(header.attributes.uv)))
-            st.SetIndices(Vt.IntArray.FromNumpy(header.attributes.uv_faces.ravel()))
-        self.points = mesh.GetPointsAttr()
-        if self.bake:
-            return
-        assert header.targets is not None
-        targets = header.targets()
+            st.Set(Vt.Vec2fArray.FromNumpy(np.ascontiguousarray(attributes.uv)))
+            st.SetIndices(Vt.IntArray.FromNumpy(attributes.uv_faces.ravel()))
+        return mesh
+
+    def _define_blend_shapes(self, mesh: Any) -> None:
+        """Define ARKit's shapes and the animation of their weights."""
+        from pxr import Gf, Sdf, UsdSkel, Vt
+
+        assert self.header.targets is not None
+        targets = self.header.targets()
         moving = np.flatnonzero(targets.any((0, 2))).astype(np.int32)
         binding = UsdSkel.BindingAPI.Apply(mesh.GetPrim())
         paths = []
         for name, target in zip(ARKIT_NAMES, targets):
-            shape = UsdSkel.BlendShape.Define(stage, f"/face/mesh/{name}")
-            shape.CreateOffsetsAttr(
-                Vt.Vec3fArray.FromNumpy(np.ascontiguousarray(target[moving], np.float32))
-            )
+            shape = UsdSkel.BlendShape.Define(self.stage, f"/face/mesh/{name}")
+            shape.CreateOffsetsAttr(_vectors(target[moving]))
             shape.CreatePointIndicesAttr(Vt.IntArray.FromNumpy(moving))
             paths.append(Sdf.Path(f"/face/mesh/{name}"))
         binding.CreateBlendShapesAttr(list(ARKIT_NAMES))
         binding.CreateBlendShapeTargetsRel().SetTargets(paths)
-        # Blend shapes are played by a skeleton's animation, so there is one with a joint that stands still.
-        skeleton = UsdSkel.Skeleton.Define(stage, "/face/skeleton")
+        # Only the animation of a skeleton plays blend shapes, so there is one with a still joint.
+        skeleton = UsdSkel.Skeleton.Define(self.stage, "/face/skeleton")
         skeleton.CreateJointsAttr(["root"])
         skeleton.CreateBindTransformsAttr([Gf.Matrix4d(1)])
         skeleton.CreateRestTransformsAttr([Gf.Matrix4d(1)])
-        animation = UsdSkel.Animation.Define(stage, "/face/animation")
+        animation = UsdSkel.Animation.Define(self.stage, "/face/animation")
         animation.CreateBlendShapesAttr(list(ARKIT_NAMES))
         self.weights = animation.CreateBlendShapeWeightsAttr()
-        UsdSkel.BindingAPI.Apply(skeleton.GetPrim()).CreateAnimationSourceRel().SetTargets(
-            [animation.GetPath()]
-        )
+        source = UsdSkel.BindingAPI.Apply(skeleton.GetPrim()).CreateAnimationSourceRel()
+        source.SetTargets([animation.GetPath()])
         binding.CreateSkeletonRel().SetTargets([skeleton.GetPath()])
 
     def write(self, frames: Frames) -> None:
         from pxr import Vt
 
-        self.tracks.write(frames)
+        self.head_nodes.write(frames)
         for vertices, weights in zip(frames.vertices, frames.arkit):
             if self.bake:
-                self.points.Set(
-                    Vt.Vec3fArray.FromNumpy(np.ascontiguousarray(vertices, np.float32)), self.count
-                )
+                self.points.Set(_vectors(vertices), self.count)
             else:
-                self.weights.Set(
-                    Vt.FloatArray.FromNumpy(np.ascontiguousarray(weights, np.float32)), self.count
-                )
+                values = np.ascontiguousarray(weights, np.float32)
+                self.weights.Set(Vt.FloatArray.FromNumpy(values), self.count)
             self.count += 1
 
-    def _write_tracks(self) -> None:
+    def _write_head_nodes(self) -> None:
         from pxr import Gf, UsdGeom
 
-        places = self.tracks.places
-        for name, quaternions in self.tracks.quaternions().items():
-            under = name != HEAD
-            part = UsdGeom.Xform.Define(self.stage, f"/{HEAD}/{name}" if under else f"/{HEAD}")
-            part.AddTranslateOp().Set(Gf.Vec3d(*(places[name] - under * places[HEAD]).tolist()))
-            turn = part.AddOrientOp()
+        positions = self.head_nodes.positions
+        for name, quaternions in self.head_nodes.quaternions().items():
+            path = f"/{HEAD_NODE}" if name == HEAD_NODE else f"/{HEAD_NODE}/{name}"
+            node = UsdGeom.Xform.Define(self.stage, path)
+            node.AddTranslateOp().Set(Gf.Vec3d(*positions[name].tolist()))
+            rotation = node.AddOrientOp()
             for frame, (x, y, z, w) in enumerate(quaternions.tolist()):
-                turn.Set(Gf.Quatf(w, x, y, z), frame)
+                rotation.Set(Gf.Quatf(w, x, y, z), frame)
 
     def finish(self) -> None:
         from pxr import Tf
 
-        self._write_tracks()
+        self._write_head_nodes()
         try:
             saved = self.stage.GetRootLayer().Save()
         except Tf.ErrorException:
@@ -141,4 +143,11 @@ class UsdWriter(FileWriter):
         self.close()
 
     def close(self) -> None:
-        self.stage = self.points = self.weights = None  # the library writes on until it is let go
+        self.stage = self.points = self.weights = None  # USD writes until these are released
+
+
+def _vectors(values: np.ndarray) -> Any:
+    """USD's array of vectors (N, 3)."""
+    from pxr import Vt
+
+    return Vt.Vec3fArray.FromNumpy(np.ascontiguousarray(values, np.float32))

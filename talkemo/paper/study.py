@@ -22,7 +22,7 @@ from ..errors import InputError
 from ..evaluation.drawing import new_plot, save_plot
 from ..expression.emotions import EMOTIONS
 from ..files.reading import printable, read_json_object
-from ..files.writing import Partial, check_folder
+from ..files.writing import PartialOutput, check_folder
 from ..render.page import page_text
 
 STUDY_VIDEO_ENDINGS = (".mp4", ".webm")
@@ -93,7 +93,7 @@ def make_study(
     if output.exists():
         raise InputError(f"{output} is there already", "choose a new folder")
     check_folder(output)
-    partial = Partial(output, folder=True)
+    partial = PartialOutput(output, folder=True)
     (partial.path / STUDY_MEDIA).mkdir()
     study = secrets.token_hex(8)
     key: dict[str, Any] = {"study": study, "methods": list(methods), "queries": {}}

@@ -84,7 +84,7 @@ def _canonical_vertices(source: Path, face: Face) -> np.ndarray:
 
 def _read_map(path: Path) -> np.ndarray:
     """The map (3, MAP_SIZE, MAP_SIZE) float32 in mm of an npz. Raises InputError for another file."""
-    maps = read_npz(path, "a geometry map", "map", largest=MAX_MAP_BYTES)["map"]
+    maps = read_npz(path, "a geometry map", "map", max_bytes=MAX_MAP_BYTES)["map"]
     hint = "is it the right file?"
     if maps.shape != (3, MAP_SIZE, MAP_SIZE) or maps.dtype.kind not in "fiu":
         raise InputError(

@@ -14,8 +14,8 @@ from ..audio.recording import Audio
 from ..errors import InputError
 from ..face.motion import Motion
 from ..files.writing import check_folder, check_output
-from ..formats.animation import Frames, Header, Writer, machine_failures
-from ..formats.registry import BAKED_FORMATS, FORMATS, SEQUENCE_FORMATS, open_writer
+from ..formats.animation import Frames, Header, Writer, output_errors
+from ..formats.registry import BAKED_ENDINGS, OUTPUT_ENDINGS, SEQUENCE_MESH_TYPES, open_writer
 from .option_groups import ExportOptions, PathLike
 
 FPS_LIMITS = (1.0, 240.0)  # frames per second, lowest and highest
@@ -78,7 +78,7 @@ def output_paths(
         if str(path) == "-":
             raise InputError("animations are not written to standard output", "name a file by -o")
         if path.suffix:
-            check_output(path, FORMATS, *sources)
+            check_output(path, OUTPUT_ENDINGS, *sources)
         elif not path.name or path.is_symlink():
             raise InputError(
                 f"{path}: not a name for a folder of meshes",
@@ -96,13 +96,14 @@ def output_paths(
 
 def _check_export(export: ExportOptions, paths: list[Path]) -> None:
     """Raise InputError for export options that are unknown or have no effect on the outputs."""
-    if export.sequence not in SEQUENCE_FORMATS:
+    if export.sequence not in SEQUENCE_MESH_TYPES:
         raise InputError(
-            f"unknown kind of mesh '{export.sequence}'", f"choose {' or '.join(SEQUENCE_FORMATS)}"
+            f"unknown kind of mesh '{export.sequence}'",
+            f"choose {' or '.join(SEQUENCE_MESH_TYPES)}",
         )
-    if export.bake and not any(path.suffix.lower() in BAKED_FORMATS for path in paths):
+    if export.bake and not any(path.suffix.lower() in BAKED_ENDINGS for path in paths):
         raise InputError(
-            "nothing to bake", f"baking is for outputs that end in {', '.join(BAKED_FORMATS)}"
+            "nothing to bake", f"baking is for outputs that end in {', '.join(BAKED_ENDINGS)}"
         )
 
 
@@ -176,7 +177,7 @@ def write_animation(
         writers = [stack.enter_context(_writer(path, header, export, audio)) for path in paths]
         for motion, frames in chunks:
             for path, writer in zip(paths, writers):
-                with machine_failures(path):
+                with output_errors(path):
                     writer.write(frames)
             if not writers:
                 in_memory.append((motion, frames))

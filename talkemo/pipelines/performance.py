@@ -19,7 +19,7 @@ from ..expression.emotions import EMOTIONS, Timeline, one_hot
 from ..expression.head_motion import Gaze, HeadMotion, weights_with_gaze
 from ..expression.liveliness import Liveliness
 from ..face.motion import Motion
-from ..formats.animation import Frames, Header, Turn
+from ..formats.animation import Frames, Header, MeshTurner
 from ..weights.models import Models
 from .option_groups import ActingOptions, EmotionOptions
 from .outputs import check_mode
@@ -212,7 +212,7 @@ class Performer:
 
 
 def bound_header(
-    binding: Binding, frames: int, fps: float, meta: dict[str, Any], turn: Turn | None = None
+    binding: Binding, frames: int, fps: float, meta: dict[str, Any], turn: MeshTurner | None = None
 ) -> Header:
     """Return the header of an animation of a bound mesh; `turn` rotates its head and eyes."""
     from ..render.appearance import appearance_of

@@ -15,7 +15,7 @@ from ..audio.recording import STANDARD_INPUT, Audio, audio_of_samples, open_audi
 from ..binding import Binding
 from ..face.canonical import ARKIT_NAMES
 from ..face.motion import Motion, split_times
-from ..formats.frame_lines import first_line, json_lines, vertex_bytes
+from ..formats.frame_lines import json_lines, stream_header, vertex_bytes
 from ..formats.mesh_types import Mesh
 from ..options import with_keywords
 from ..weights.models import Models, load_models
@@ -112,7 +112,7 @@ class Stream:
         """
         as_lines = form == "jsonl"
         content = {"names": list(self.names)} if as_lines else {"vertices": len(self.binding.rest)}
-        file.write(first_line(self.fps, self.latency, content))
+        file.write(stream_header(self.fps, self.latency, content))
         file.flush()
         count = 0
         for chunk in self:

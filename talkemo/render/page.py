@@ -20,8 +20,8 @@ import numpy as np
 from ..audio.recording import Audio
 from ..errors import InputError, TalkemoError
 from ..expression.emotions import EXCESS_INTENSITY_GAIN
-from ..formats.animation import FileWriter, Frames, Header, Turn, video_frame_step
-from ..formats.tracks import Tracks
+from ..formats.animation import FileWriter, Frames, Header, MeshTurner, video_frame_step
+from ..formats.head_nodes import HeadNodes
 from ..video.ffmpeg import ffmpeg_program
 
 if TYPE_CHECKING:
@@ -50,7 +50,7 @@ class PageWriter(FileWriter):
         self.frame_step = video_frame_step(header.fps)
         self.frames_written = 0
         self.neutral: list[np.ndarray] = []  # coordinates without the emotions below
-        self.rotations = Tracks(header.turn)
+        self.rotations = HeadNodes(header.turn)
         self.emotions: dict[str, list[np.ndarray]] = {}
 
     def write(self, frames: Frames) -> None:
@@ -133,7 +133,7 @@ def face_data(header: Header) -> dict[str, Any]:
     }
 
 
-def _turning_data(turn: Turn, appearance: Appearance) -> dict[str, Any]:
+def _turning_data(turn: MeshTurner, appearance: Appearance) -> dict[str, Any]:
     """Return each vertex's share of the head rotation, and the eyeballs."""
     share = np.concatenate([turn.share[:, 0], np.ones(appearance.added_count)])
     balls = []
