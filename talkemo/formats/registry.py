@@ -107,7 +107,7 @@ def describe_outputs() -> str:
     sentences = []
     for entry in ANIMATION_FORMATS:
         if entry.writer:
-            needs = f"; needs talkemo[{entry.extra}]" if entry.extra else ""
+            needs = f"; needs the extra {entry.extra}" if entry.extra else ""
             sentences.append(f"{entry.ending or 'no ending'} ({entry.about}{needs})")
     return ", ".join(sentences)
 
