@@ -24,7 +24,7 @@ from .maps import map_basis
 from .run import Run
 
 if TYPE_CHECKING:
-    from .emotion import EmotionConfig
+    from .emotion_config import EmotionConfig
 
 # Classes of each classifier: the paper's, and RAVDESS's.
 CLASSIFIER_CLASSES = {"four": PAPER_EMOTIONS, "eight": EMOTIONS}

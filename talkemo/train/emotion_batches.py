@@ -17,7 +17,7 @@ from ..networks.judges import DISCRIMINATOR_MAP_SIZE
 from .maps import map_basis, to_maps
 
 if TYPE_CHECKING:
-    from .emotion import EmotionConfig
+    from .emotion_config import EmotionConfig
 
 # Intensity from which on frames are those of actors who were asked for a strong emotion.
 STRONG_INTENSITY = 0.6
