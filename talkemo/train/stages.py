@@ -15,7 +15,7 @@ from ..data.corpora import CORPORA
 from ..data.voices import FREE_CORPORA
 from ..errors import InputError
 from ..files.cache import corpus_digest
-from . import emotion, face, lips, speech, talking, training_log
+from . import emotion, emotion_config, face, lips, speech, talking, training_log
 from .checkpoint import steps_done
 from .options import TrainOptions
 from .record import RECORD_DIGEST_DIGITS, Record, digests
@@ -109,7 +109,7 @@ TRAINING_STAGES = {
         steps=lambda config: {"talking": config.steps},
     ),
     "emotion": TrainingStage(
-        configure=emotion.emotion_config,
+        configure=emotion_config.emotion_config,
         train=lambda run, config: {"weights": str(emotion.train_emotion(run, config))},
         after=("face",),
         folders=lambda config: config.corpora,
