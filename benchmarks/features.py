@@ -20,7 +20,7 @@ from talkemo.data.captures import load_captures
 from talkemo.data.motion import from_rest
 from talkemo.evaluation.metrics import mouth_opening, pearson
 from talkemo.networks.speech_encoder import FEATURE_RATE, EncoderNetwork
-from talkemo.train.material import held_out
+from talkemo.train.batches import held_out_recordings
 
 HELD_OUT = 8  # every so many'th speaker
 SIDE = 6  # features to either side, 13 in all
@@ -32,7 +32,7 @@ network = encoder.network
 assert isinstance(network, EncoderNetwork)
 recordings = from_rest(list(load_captures(data, cache, models, ("talking", "grid_s1"))), face)
 recordings = [r for r in recordings if r.split == "train"]
-out = held_out(recordings, HELD_OUT)
+out = held_out_recordings(recordings, HELD_OUT)
 held = list(out.values())
 trained = [r for r in recordings if r.name not in out]
 trained = [r for r in trained if r.corpus == "talking"] + [
@@ -41,9 +41,9 @@ trained = [r for r in trained if r.corpus == "talking"] + [
 
 teacher = None
 if "--teacher" in sys.argv:
-    from talkemo.train.teacher import Listening, load_teacher, padded_features
+    from talkemo.train.teacher import WhisperFeatures, encode_in_batches, load_teacher
 
-    teacher = Listening(load_teacher("tiny.en", layers=3))
+    teacher = WhisperFeatures(load_teacher("tiny.en", layers=3))
 
 
 def features(r, network=network):
@@ -62,7 +62,7 @@ def features(r, network=network):
         found["characters"] = network.log_probabilities(last)[0].numpy()
     if teacher:
         samples = (recording.samples().clip(-1, 1) * 32767).astype(np.int16)
-        found["teacher"] = padded_features(teacher, [samples], torch.device("cpu"))[0]
+        found["teacher"] = encode_in_batches(teacher, [samples], torch.device("cpu"))[0]
     return found
 
 

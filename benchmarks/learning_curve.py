@@ -22,8 +22,8 @@ from talkemo.data.captures import FittedRecording, load_captures
 from talkemo.data.motion import from_rest
 from talkemo.evaluation.metrics import mouth_opening, mouth_width, pearson
 from talkemo.networks.speech_encoder import FEATURE_RATE, MARGIN
+from talkemo.train.batches import held_out_recordings
 from talkemo.train.lips import some_people
-from talkemo.train.material import held_out
 
 CORPORA = ("talking", "arabic_news", "java_sed")
 HELD_OUT = 8  # every so many'th speaker
@@ -43,7 +43,7 @@ def main() -> None:
         for r in from_rest(list(load_captures(data, cache, models, CORPORA)), face)
         if r.split == "train"
     ]
-    out = held_out(recordings, HELD_OUT)
+    out = held_out_recordings(recordings, HELD_OUT)
     held, others = list(out.values()), [r for r in recordings if r.name not in out]
 
     def rows(r: FittedRecording) -> np.ndarray:

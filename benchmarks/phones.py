@@ -15,7 +15,7 @@ import json
 from pathlib import Path
 
 from talkemo.audio.recording import SAMPLE_RATE, open_audio
-from talkemo.data.phones import Aligner, Phone, rounded
+from talkemo.data.phones import Aligner, Phone, phones_to_json
 from talkemo.files.writing import atomic_write
 
 ENDINGS = (".ogg", ".wav", ".flac", ".mp3")
@@ -48,7 +48,7 @@ for row in rows:
         continue
     start = first / SAMPLE_RATE
     found.setdefault(row["name"], []).extend(
-        rounded([Phone(p.name, p.start + start, p.end + start) for p in phones])
+        phones_to_json([Phone(p.name, p.start + start, p.end + start) for p in phones])
     )
 with atomic_write(options.output) as partial:
     partial.write_text(json.dumps(found, separators=(",", ":")), "utf-8")

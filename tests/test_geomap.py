@@ -11,7 +11,7 @@ from talkemo.train import chart
 def test_geodesics_on_a_sphere():
     sphere = trimesh.creation.icosphere(3, radius=10.0)
     points = np.array(sphere.vertices)
-    found = chart.geodesics(points, np.array(sphere.faces))
+    found = chart.geodesic_distances(points, np.array(sphere.faces))
     true = 10 * np.arccos(np.clip(points @ points.T / 100, -1, 1))
     assert np.abs(found - true).mean() < 0.03 * true.mean()
 
@@ -24,7 +24,7 @@ def test_geodesics_reach_far():
     faces = np.concatenate(
         [np.stack([a, a + 1, a + 200], 1), np.stack([a + 1, a + 201, a + 200], 1)]
     )
-    assert chart.geodesics(points, faces)[0, 199] == pytest.approx(199, rel=0.03)
+    assert chart.geodesic_distances(points, faces)[0, 199] == pytest.approx(199, rel=0.03)
 
 
 def test_mds_of_plane_points_is_exact():
@@ -38,8 +38,8 @@ def test_mds_of_plane_points_is_exact():
 def test_stress_of_a_scaled_chart_is_zero_and_of_noise_is_not():
     points = np.random.default_rng(1).standard_normal((50, 2))
     distances = np.linalg.norm(points[:, None] - points, axis=2)
-    assert chart.stress(3 * points, distances) < 1e-6
-    assert chart.stress(points[::-1], distances) > 0.3
+    assert chart.mds_stress(3 * points, distances) < 1e-6
+    assert chart.mds_stress(points[::-1], distances) > 0.3
 
 
 def test_chart_is_upright_symmetric_and_open(face):
@@ -51,7 +51,7 @@ def test_chart_is_upright_symmetric_and_open(face):
     upper, lower = face.landmarks68[list(INNER_LIPS)]
     assert np.linalg.norm(face.mean[upper] - face.mean[lower]) < 2
     mask = geomap.geometry_map(face).mask
-    middle = chart.to_pixels(points)[[upper, lower]].mean(0).round().astype(int)
+    middle = chart.chart_to_pixels(points)[[upper, lower]].mean(0).round().astype(int)
     assert not mask[middle[0], middle[1]]
     assert mask[middle[0] - 10, middle[1]] and mask[middle[0] + 10, middle[1]]
     assert 0 < face.chart_stress < 0.1

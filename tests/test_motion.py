@@ -19,7 +19,7 @@ from talkemo.audio.recording import open_audio
 from talkemo.expression.emotions import EMOTIONS, parse_emotion
 from talkemo.face.geometry_map import SIZE, geometry_map
 from talkemo.networks.emotion import INNER, SHUT, SPOKEN, UNIT
-from talkemo.train.maps import residual_rows
+from talkemo.train.generator import residual_basis
 
 CLOSE = 1e-3  # mm
 
@@ -36,7 +36,7 @@ def long_way(models, displacement: np.ndarray, amounts: np.ndarray) -> np.ndarra
     sampling = geometry_map(face)
     maps = torch.from_numpy(sampling.encode(displacement)) / UNIT
     assert maps.shape[2:] == (SIZE, SIZE)
-    rows, _ = residual_rows(face)
+    rows, _ = residual_basis(face)
     residual = torch.zeros_like(maps)
     with torch.inference_mode():
         for k in np.flatnonzero(amounts.any(0)):
@@ -117,7 +117,7 @@ def test_shapes_vertices_and_coordinates_go_round(face):
 
 
 def test_the_generators_linear_maps_are_the_charts(models):
-    from talkemo.train.maps import linear_maps
+    from talkemo.train.generator import linear_maps
 
     fresh, kept = linear_maps(models.face), models.emotion.generator
     for name, tolerance in (

@@ -26,9 +26,10 @@ from talkemo.audio.loudness import loud_level, normalise
 from talkemo.audio.mel import mel_filters, mel_rows
 from talkemo.audio.recording import open_audio
 from talkemo.compute import workers
-from talkemo.data import captures, corpora, voices
+from talkemo.data import captures, corpora
+from talkemo.data import utterances as voices
+from talkemo.data.audio_augmentation import augment, mel_batch, through_codec
 from talkemo.data.motion import from_rest
-from talkemo.data.sound import augment, mel_batch, through_codec
 from talkemo.evaluation.metrics import mouth_opening, pearson
 from talkemo.expression.emotions import EMOTIONS, one_hot
 from talkemo.networks.emotion import FULL_PRECISION, EmotionModel
@@ -40,6 +41,7 @@ from talkemo.train import speech as speech_stage
 from talkemo.train import stages
 from talkemo.train import talking as talking_stage
 from talkemo.train import teacher as teacher_stage
+from talkemo.train.batches import CROP_CONTEXT_FEATURES, PSEUDO_LABELLED, Clip, make_clip_batch
 from talkemo.train.emotion import (
     EmotionConfig,
     FrameSampler,
@@ -49,6 +51,7 @@ from talkemo.train.emotion import (
     train_emotion,
     training_frames,
 )
+from talkemo.train.generator import MapGenerator, map_basis, new_generator, residual_basis
 from talkemo.train.lips import (
     LipsConfig,
     close_lips,
@@ -68,8 +71,6 @@ from talkemo.train.loop import (
     WaitingSignals,
     half_precision,
 )
-from talkemo.train.maps import MapGenerator, map_basis, new_generator, residual_rows
-from talkemo.train.material import CONTEXT, PSEUDO_LABELLED, Clip, make_batch
 from talkemo.train.objective import Objective, position_matrix
 from talkemo.train.run import Run
 from talkemo.train.speech import SpeechConfig, train_speech
@@ -84,7 +85,7 @@ from talkemo.train.talking import (
     talking_config,
     train_talking,
 )
-from talkemo.train.teacher import load_teacher, padded_features
+from talkemo.train.teacher import encode_in_batches, load_teacher
 from talkemo.weights.files import load_weights, save_weights
 from talkemo.weights.registry import read_registry
 
@@ -476,7 +477,7 @@ LIPS = LipsConfig(
 
 
 def test_the_speech_encoder_trains_and_resumes(run, spoken, made_up_teacher):
-    found = voices.read(spoken)
+    found = voices.read_utterances(spoken)
     assert {u.text for u in found} == {
         "hello there you"
     }  # no sound that may not be used for any purpose
@@ -604,11 +605,11 @@ def test_without_the_teacher_it_says_what_to_install(monkeypatch):
 
 
 def test_long_sounds_are_encoded_in_pieces_like_short_ones(monkeypatch):
-    monkeypatch.setattr(teacher_stage, "LONGEST", 3200)
-    monkeypatch.setattr(teacher_stage, "CONTEXT", 640)
+    monkeypatch.setattr(teacher_stage, "MAX_PIECE_SAMPLES", 3200)
+    monkeypatch.setattr(teacher_stage, "PIECE_CONTEXT_SAMPLES", 640)
     levels = [np.arange(320 * count, dtype=np.int16) for count in (3, 40, 0, 11)]
     network = lambda wave: wave.unflatten(1, (-1, 320)).mean(2, keepdim=True)
-    found = padded_features(network, levels, torch.device("cpu"))
+    found = encode_in_batches(network, levels, torch.device("cpu"))
     for samples, features in zip(levels, found):
         wanted = samples.reshape(-1, 320).mean(1, keepdims=True) / 32768
         np.testing.assert_allclose(features, wanted.reshape(features.shape), atol=1e-6)
@@ -652,7 +653,7 @@ def test_crops_of_several_rates_are_padded(example_speech):
         )
         for fps in (25.0, 50.0)
     ]
-    batch = make_batch(clips, 1.0, 2, 0.0, np.random.default_rng(0), torch.device("cpu"))
+    batch = make_clip_batch(clips, 1.0, 2, 0.0, np.random.default_rng(0), torch.device("cpu"))
     assert batch.inside.sum(1).tolist() in ([25, 50], [25, 51], [26, 50], [26, 51])
     assert (batch.target[0][batch.inside[0] > 0] == 25).all() and (
         batch.target[0][batch.inside[0] == 0] == 0
@@ -661,7 +662,10 @@ def test_crops_of_several_rates_are_padded(example_speech):
     # A frame's time is on the clock of the sound: these samples count themselves.
     for row, clip in enumerate(clips):
         heard = (
-            batch.wave[row, int((batch.times[row, 0] * FEATURE_RATE + CONTEXT) * SAMPLES + 0.5)]
+            batch.wave[
+                row,
+                int((batch.times[row, 0] * FEATURE_RATE + CROP_CONTEXT_FEATURES) * SAMPLES + 0.5),
+            ]
             * 32768
             / 16000
         )
@@ -765,7 +769,7 @@ def test_the_generator_in_training_is_the_one_in_animation(face):
         2, 3, TRAINED_SIZE, TRAINED_SIZE
     )
     label = torch.from_numpy(np.stack([one_hot("happy")] * 2))
-    in_training = MapGenerator(generator, residual_rows(face)[0])
+    in_training = MapGenerator(generator, residual_basis(face)[0])
     picture = torch.from_numpy(shapes @ face.shape_coordinates) @ generator.picture
     with torch.inference_mode():
         coordinates = generator(picture.view(2, 3, 32, 32), label)
@@ -1027,7 +1031,8 @@ MAKERS = {
 
 
 @pytest.mark.parametrize(
-    "file", ["train/talking.py", "train/speech.py", "train/emotion.py", "data/sound.py"]
+    "file",
+    ["train/talking.py", "train/speech.py", "train/emotion.py", "data/audio_augmentation.py"],
 )
 def test_training_names_the_device_of_every_tensor(file):
     tree = ast.parse((ROOT / "talkemo" / file).read_text("utf-8"))

@@ -17,7 +17,7 @@ from talkemo import (
     transfer,
 )
 from talkemo.binding.mesh_to_motion import MeshToMotion
-from talkemo.data import augmentation
+from talkemo.data import emotion_augmentation as augmentation
 from talkemo.expression.emotions import effective, one_hot
 from talkemo.formats.mesh import load_mesh
 from talkemo.formats.npz import NpzAnimation
@@ -395,7 +395,10 @@ def test_an_emotion_grows_in_proportion_to_its_intensity(face, emotion):
 
 def test_augmentation_draws_every_emotion(face):
     still = np.zeros((1, len(face.mean), 3), np.float32)
-    drawn = {name: augmentation.augment(face, still, name)[0] for name in augmentation.EXPRESSIONS}
+    drawn = {
+        name: augmentation.add_expression(face, still, name)[0]
+        for name in augmentation.EMFACS_EXPRESSIONS
+    }
     assert set(drawn) == set(EMOTIONS) - {"neutral"}
     brows, inner, corners = (
         face.landmarks68[17:27],
@@ -408,8 +411,8 @@ def test_augmentation_draws_every_emotion(face):
     assert height("sad", inner) > 1 and height("sad", corners) < -1
     assert height("fearful", inner) > 1 and height("disgust", brows) < 0
     assert 0.2 < height("calm", corners) < height("happy", corners)
-    assert augmentation.augment(face, still, "neutral") is still
-    half = augmentation.augment(face, still, "happy", weight=0.5)[0]
+    assert augmentation.add_expression(face, still, "neutral") is still
+    half = augmentation.add_expression(face, still, "happy", weight=0.5)[0]
     np.testing.assert_allclose(half, drawn["happy"] / 2, atol=1e-6)
     assert effective(np.array(0.5)) == 0.5 and effective(np.array(1.5)) == pytest.approx(1.3)
 

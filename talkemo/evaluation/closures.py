@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ..data.phones import BILABIALS, LABIODENTALS, SILENCE, Phone
+from ..data.phones import BILABIALS, LABIODENTALS, SILENCE_PHONE, Phone
 from .metrics import TOGETHER, runs_of
 
 AROUND = 0.03  # s around a phone in which its closure counts: alignments are that exact
@@ -59,7 +59,7 @@ def closures(times: np.ndarray, opening: np.ndarray, phones: list[Phone]) -> Clo
     spoken = [inside for inside in spoken if inside.any()]
     met = sum(bool(together[inside].any()) for inside in spoken)
     at_bilabial, at_labiodental = any_of(spoken, len(times)), any_of(labiodental, len(times))
-    speaking = any_of([near(times, p, 0.0) for p in usual if p.name != SILENCE], len(times))
+    speaking = any_of([near(times, p, 0.0) for p in usual if p.name != SILENCE_PHONE], len(times))
     # A closure that reaches into a pause is the mouth at rest.
     runs = [
         run

@@ -25,7 +25,7 @@ from ..networks.emotion import INNER, UNIT
 from ..networks.judges import TRAINED_SIZE
 from ..train import emotion
 from ..train.emotion import EmotionConfig
-from ..train.maps import residual_rows
+from ..train.generator import residual_basis
 from ..train.run import Run
 from ..weights.files import load_weights
 from ..weights.models import Models
@@ -121,7 +121,7 @@ def _trained_generator(
     """The geometry map's generator, trained."""
     emotion.fit(face, frames, run, config)
     model = run.models().emotion
-    _, residuals = residual_rows(face)
+    _, residuals = residual_basis(face)
 
     def generate(maps: torch.Tensor, label: torch.Tensor) -> np.ndarray:
         pooled = functional.adaptive_avg_pool2d(maps, INNER).to(model.device)

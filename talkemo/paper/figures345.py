@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ..data.augmentation import EXPRESSIONS, augment
+from ..data.emotion_augmentation import EMFACS_EXPRESSIONS, add_expression
 from ..evaluation.drawing import draw_faces, new_figure, save_figure
 from ..face.canonical import Face
 from ..face.geometry_map import geometry_map
@@ -26,11 +26,14 @@ def figure3(face: Face, output: Path) -> None:
         rows.append(
             [
                 neutral,
-                *(neutral + augment(face, still, name, marks, weight)[0] for name in EXPRESSIONS),
+                *(
+                    neutral + add_expression(face, still, name, marks, weight)[0]
+                    for name in EMFACS_EXPRESSIONS
+                ),
             ]
         )
     names = [f"person {number + 1}" for number in range(PEOPLE)]
-    draw_faces(face, rows, names, ["at rest", *EXPRESSIONS], output)
+    draw_faces(face, rows, names, ["at rest", *EMFACS_EXPRESSIONS], output)
 
 
 def figure4(face: Face, output: Path) -> None:

@@ -15,7 +15,7 @@ from ..evaluation import metrics
 from ..face.canonical import Face
 from ..networks.talking import TalkingModel
 from ..train import talking
-from ..train.material import neutral_recordings
+from ..train.batches import neutral_recordings
 from ..train.talking import PAPER
 from ..weights.models import Models
 from . import SEEDS

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 
 from ..audio.recording import open_audio
-from ..data import augmentation
+from ..data import emotion_augmentation as augmentation
 from ..data.captures import FittedRecording, Report
 from ..data.motion import acted_frames
 from ..evaluation import metrics
@@ -110,7 +110,7 @@ def _real_faces(
             moved = face.displacement(acted_frames([r]).shapes[::EVERY_REAL])
             if weight:
                 calm = augmentation.calm_features(face, r.capture.identity)
-                moved = augmentation.augment(face, moved, name, calm, weight)
+                moved = augmentation.add_expression(face, moved, name, calm, weight)
             yield name, moved
 
 

@@ -26,9 +26,9 @@ from torch import nn
 from torch.nn import functional
 
 from ..capture.landmarks import seen_shapes
-from ..data import augmentation
+from ..data import emotion_augmentation as augmentation
 from ..data.motion import ActedFrames, acted_frames, from_rest
-from ..data.voices import FREE_CORPORA
+from ..data.utterances import FREE_CORPORA
 from ..expression.emotions import EMOTIONS, PAPER_EMOTIONS, effective
 from ..face.canonical import Face
 from ..face.geometry_map import geometry_map
@@ -44,9 +44,9 @@ from ..networks.judges import (
     network_tensors,
 )
 from ..weights.files import check_compatible, load_weights
+from .batches import captured_recordings
+from .generator import MapGenerator, map_basis, new_generator, residual_basis, to_maps
 from .loop import Latest, Loop, checkpoint_path, half_precision
-from .maps import MapGenerator, map_basis, new_generator, residual_rows, to_maps
-from .material import captured_recordings
 from .run import Run, StartWeights
 
 # The classes of the classifiers that judge generated emotions: the paper's, and RAVDESS's.
@@ -176,7 +176,7 @@ class FrameSampler:
             config.augmentation
         ):  # emotions that no actor shows: an animator's alone, on neutral faces
             for k, emotion in enumerate(EMOTIONS):
-                if emotion in augmentation.EXPRESSIONS and not len(self.by_emotion[k][1]):
+                if emotion in augmentation.EMFACS_EXPRESSIONS and not len(self.by_emotion[k][1]):
                     self.by_emotion[k] = self.by_emotion[NEUTRAL]
         self.present = [k for k, (_, strong) in enumerate(self.by_emotion) if len(strong)]
         self.first = np.searchsorted(
@@ -323,7 +323,7 @@ class StarGAN:
         torch.manual_seed(config.seed)
         if generator_of is None:
             generator: nn.Module = MapGenerator(
-                new_generator(face, config.channels, config.blocks), residual_rows(face)[0]
+                new_generator(face, config.channels, config.blocks), residual_basis(face)[0]
             )
         else:
             generator = generator_of(face, config)

@@ -18,25 +18,25 @@ import torch
 from torch import nn
 from torch.nn import functional
 
+from ..data.audio_augmentation import augment
 from ..data.phones import align_corpus, bilabial_times, read_phones
-from ..data.sound import augment
 from ..face.canonical import Face
 from ..files.cache import corpus_digest
 from ..files.writing import atomic_write
 from ..geometry.numerics import smoothstep
 from ..networks.speech_encoder import FEATURE_RATE
-from .loop import Loop, cosine, half_precision
-from .material import (
-    CONTEXT,
-    LABELS,
-    Batch,
+from .batches import (
+    CROP_CONTEXT_FEATURES,
+    LABELS_ENDING,
     Clip,
+    ClipBatch,
     ClipSampler,
+    captured_clips,
     even_out,
-    filmed_clips,
-    make_batch,
-    trained_and_held,
+    make_clip_batch,
+    split_recordings,
 )
+from .loop import Loop, cosine, half_precision
 from .objective import Objective, position_matrix
 from .run import Run
 from .speech import load_prepared, prepare
@@ -47,7 +47,7 @@ from .talking import (
     some_targets,
     start_decoder_at_components,
 )
-from .teacher import WIDTHS, load_teacher, padded_features, teacher_files, whisper_rows
+from .teacher import WHISPER_WIDTHS, encode_in_batches, load_teacher, teacher_files, whisper_log_mel
 from .together import Together
 
 HIDDEN, COMPONENTS = 256, 50  # width of a head, and components of the motion that it gives
@@ -127,11 +127,11 @@ def gather(run: Run, config: LipsConfig) -> tuple[list[Clip], list[Clip]]:
     from ..audio.mel import mel_filters
 
     face, filters = run.models().face, mel_filters()
-    recordings, held = trained_and_held(run, config.shares, config.hold_out)
+    recordings, held = split_recordings(run, config.shares, config.hold_out)
     recordings = some_people(recordings, config.people)
     styles = sorted({r.speaker for r in recordings})
-    clips = even_out(filmed_clips(run, recordings, face, filters, styles), face)
-    return clips, filmed_clips(run, held, face, filters, styles)
+    clips = even_out(captured_clips(run, recordings, face, filters, styles), face)
+    return clips, captured_clips(run, held, face, filters, styles)
 
 
 def some_people(recordings: list[Any], share: float) -> list[Any]:
@@ -187,8 +187,10 @@ class MotionTeacher(nn.Module):
         if self.frozen:
             self.encoder.requires_grad_(False)
             self.encoder.norm = nn.Identity()  # type: ignore[assignment]
-        self.standard = nn.BatchNorm1d(WIDTHS[name], affine=False) if self.frozen else nn.Identity()
-        self.entry = nn.Sequential(nn.Dropout(dropout), nn.Linear(WIDTHS[name], HIDDEN))
+        self.standard = (
+            nn.BatchNorm1d(WHISPER_WIDTHS[name], affine=False) if self.frozen else nn.Identity()
+        )
+        self.entry = nn.Sequential(nn.Dropout(dropout), nn.Linear(WHISPER_WIDTHS[name], HIDDEN))
         self.blocks = nn.ModuleList([Block(HIDDEN, dilation) for dilation in DILATIONS])
         self.exit = nn.Sequential(
             nn.LayerNorm(HIDDEN), nn.Dropout(dropout), nn.Linear(HIDDEN, COMPONENTS)
@@ -196,7 +198,7 @@ class MotionTeacher(nn.Module):
         self.decoder = nn.Linear(COMPONENTS, coordinates)
 
     def forward(self, wave: torch.Tensor) -> torch.Tensor:
-        rows = whisper_rows(wave)
+        rows = whisper_log_mel(wave)
         with half_precision(wave.device):
             x = self.encoder(rows)
             x = self.entry(self.standard(x.flatten(0, 1)).unflatten(0, x.shape[:2]))
@@ -233,7 +235,9 @@ def train_member(
             for group, rate in zip(optimiser.param_groups, rates):
                 group["lr"] = rate * fall
             network.train()
-            batch = make_batch(sampler.draw(loop.rng), config.seconds, 1, 1.0, loop.rng, device)
+            batch = make_clip_batch(
+                sampler.draw(loop.rng), config.seconds, 1, 1.0, loop.rng, device
+            )
             position, velocity = objective(
                 at_frames(network, batch, run.together), batch.target, batch.inside, batch.mean
             )
@@ -253,11 +257,11 @@ def train_member(
     return network.eval()
 
 
-def at_frames(network: MotionTeacher, batch: Batch, together: Together) -> torch.Tensor:
+def at_frames(network: MotionTeacher, batch: ClipBatch, together: Together) -> torch.Tensor:
     """Coordinates (N, T, C) at a batch's frames, by linear interpolation between features."""
     assert batch.wave is not None
     found = together.whole(network(together.part(augment(batch.wave))))
-    place = (batch.times * FEATURE_RATE + CONTEXT).clamp(0, found.shape[1] - 1.001)
+    place = (batch.times * FEATURE_RATE + CROP_CONTEXT_FEATURES).clamp(0, found.shape[1] - 1.001)
     low = place.floor().long()
     index = low[..., None].expand(-1, -1, found.shape[2])
     return found.gather(1, index).lerp(found.gather(1, index + 1), (place - low)[..., None].float())
@@ -282,7 +286,7 @@ def predict(members: list[MotionTeacher], sounds: list[np.ndarray]) -> Iterator[
     found = []
     for member in members:
         member.eval()
-        found.append(padded_features(member, sounds, next(member.parameters()).device))
+        found.append(encode_in_batches(member, sounds, next(member.parameters()).device))
     return (np.mean(parts, axis=0) for parts in zip(*found))
 
 
@@ -300,7 +304,7 @@ def prepare_labels(run: Run, config: LipsConfig) -> None:
         align_utterances(run)
     about = run.labels / "about.txt"
     if not (run.resume and about.is_file() and about.read_text("utf-8") == run.origin):
-        for path in run.labels.glob(f"*{LABELS}"):
+        for path in run.labels.glob(f"*{LABELS_ENDING}"):
             path.unlink()
         run.labels.mkdir(parents=True, exist_ok=True)
         with atomic_write(about) as partial:
@@ -327,7 +331,7 @@ def label(members: list[MotionTeacher], run: Run, face: Face, config: LipsConfig
     known = known_closures(aligned) if aligned else {}
     closing = closing_direction(face)
     for number, name in enumerate(prepared.names):
-        path = run.labels / f"{name}{LABELS}"
+        path = run.labels / f"{name}{LABELS_ENDING}"
         rows = np.flatnonzero(prepared.shard == number)
         if not path.is_file():
             sounds = [prepared.whole(int(k)) for k in rows]

@@ -20,9 +20,9 @@ from torch.nn import functional
 from ..audio.mel import MELS, mel_filters
 from ..audio.recording import open_audio
 from ..compute.workers import worker_pool
-from ..data import voices
-from ..data.sound import augment, change_speed, mel_batch, through_codec
-from ..data.voices import Utterance
+from ..data import utterances as voices
+from ..data.audio_augmentation import augment, change_speed, mel_batch, through_codec
+from ..data.utterances import Utterance
 from ..errors import InputError
 from ..files.cache import corpus_digest, digest
 from ..files.reading import reading_errors
@@ -38,10 +38,16 @@ from ..networks.speech_encoder import (
     encoder_tensors,
 )
 from ..weights.files import check_compatible
+from .batches import loud_level_of_samples
 from .loop import Loop, cosine, half_precision
-from .material import own_level
 from .run import Run, StartWeights
-from .teacher import Listening, WhisperEncoder, load_teacher, sinusoids, teacher_files
+from .teacher import (
+    WhisperEncoder,
+    WhisperFeatures,
+    load_teacher,
+    positional_encoding,
+    teacher_files,
+)
 
 SPEEDS = ((1.0, 1.0), (0.8, 0.97), (1.03, 1.25))  # of each copy of the sound, from … to
 CODECS = 0.4  # share of the utterances of a changed copy that go through a lossy codec
@@ -152,7 +158,7 @@ class Distillation:
                 )
         else:
             begin_as_whisper(network, whisper)
-        self.teacher = Listening(whisper).to(self.device).eval()
+        self.teacher = WhisperFeatures(whisper).to(self.device).eval()
         self.network = network.to(self.device)
         is_new = lambda name: name.endswith("near") or name.startswith("symbols.")
         new = [tensor for name, tensor in self.network.named_parameters() if is_new(name)]
@@ -228,7 +234,7 @@ def begin_as_whisper(network: EncoderNetwork, whisper: WhisperEncoder) -> None:
     weight = own["first.weight"]
     own["first.bias"] = own["first.bias"] + WHISPER_OFFSET * weight.sum((1, 2))
     own["first.weight"] = WHISPER_SCALE * weight
-    own["place"] = sinusoids(SOME_PLACE + 1, whisper.width, weight.device)[-1]
+    own["place"] = positional_encoding(SOME_PLACE + 1, whisper.width, weight.device)[-1]
     network.load_state_dict(own)
 
 
@@ -257,7 +263,7 @@ def make_batch(
         wave[row, : len(samples)] = samples
         known[row, :count] = 1
         complete = count == prepared.count[number]
-        letters = voices.letters(prepared.text[number] if complete else "")
+        letters = voices.ctc_labels(prepared.text[number] if complete else "")
         labels.append(torch.from_numpy(letters).to(device))
     waves, inside = (torch.from_numpy(array).to(device) for array in (wave, known))
     return Batch(waves.float() / 32768, inside, labels)
@@ -349,9 +355,11 @@ def prepare(run: Run, seed: int) -> None:
 
     Raises InputError where the folder was made from other data or with another seed, and the run does not redo such.
     """
-    folder, utterances = run.prepared, voices.read(run.data)
+    folder, utterances = run.prepared, voices.read_utterances(run.data)
     of_corpora = [
-        corpus_digest(run.data / name) for name in voices.FOLDERS if (run.data / name).is_dir()
+        corpus_digest(run.data / name)
+        for name in voices.UTTERANCE_FOLDERS
+        if (run.data / name).is_dir()
     ]
     about, known = folder / "about.txt", digest(seed, SPEEDS, CODECS, of_corpora)
     if about.is_file() and about.read_text("utf-8") != known:
@@ -369,9 +377,11 @@ def prepare(run: Run, seed: int) -> None:
     order = np.random.default_rng(seed).permutation(len(utterances))
     tasks = []
     for copy in range(len(SPEEDS)):
-        for number in range(0, len(order), voices.SHARD):
-            name = folder / f"{copy}-{number // voices.SHARD:03d}"
-            part = [utterances[k] for k in order[number : number + voices.SHARD]]
+        for number in range(0, len(order), voices.PREPARED_SHARD_UTTERANCES):
+            name = folder / f"{copy}-{number // voices.PREPARED_SHARD_UTTERANCES:03d}"
+            part = [
+                utterances[k] for k in order[number : number + voices.PREPARED_SHARD_UTTERANCES]
+            ]
             tasks.append((name, part, copy, seed + 1000 * copy + number, run.data))
     tasks = [task for task in tasks if not task[0].with_suffix(".json").is_file()]
     if not tasks:
@@ -407,7 +417,7 @@ def _prepare_shard(task: tuple[Path, list[Utterance], int, int, Path]) -> None:
             "copy": copy,
             "speed": speed,
         }
-        level = own_level(samples[-1], filters)
+        level = loud_level_of_samples(samples[-1], filters)
         table.append({**row, "file": u.path.relative_to(data).as_posix(), "level": round(level, 4)})
         start += count
     with atomic_write(name.with_suffix(".samples.npy")) as partial:

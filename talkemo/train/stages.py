@@ -8,11 +8,11 @@ from pathlib import Path
 from typing import Any
 
 from ..compute.devices import DEVICES
-from ..data import voices
+from ..data import utterances as voices
 from ..data.captures import FIT_VERSION
 from ..data.captures import bring_up_to_date as fit_where_needed
 from ..data.corpora import CORPORA
-from ..data.voices import FREE_CORPORA
+from ..data.utterances import FREE_CORPORA
 from ..errors import InputError
 from ..files.cache import corpus_digest
 from . import curves, emotion, face, lips, speech, talking
@@ -84,7 +84,7 @@ STAGES = {
         configure=speech.speech_config,
         train=lambda run, config: {"weights": str(speech.train_speech(run, config))},
         after=(),
-        folders=lambda config: voices.FOLDERS,
+        folders=lambda config: voices.UTTERANCE_FOLDERS,
         results=weights_of("speech"),
         steps=lambda config: {"speech": config.steps},
     ),

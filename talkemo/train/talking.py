@@ -15,8 +15,8 @@ import numpy as np
 import torch
 
 from ..data import facegood
-from ..data.sound import augment, mel_batch
-from ..data.voices import FREE_CORPORA
+from ..data.audio_augmentation import augment, mel_batch
+from ..data.utterances import FREE_CORPORA
 from ..evaluation.metrics import pearson
 from ..face.canonical import INNER_LIPS, MOUTH_CORNERS, Face
 from ..networks.speech_encoder import (
@@ -28,24 +28,24 @@ from ..networks.speech_encoder import (
 )
 from ..networks.talking import COMPONENTS, WINDOW, TalkingNetwork, talking_tensors, windows
 from ..weights.files import check_compatible
-from .loop import Loop, cosine, half_precision
-from .material import (
-    CONTEXT,
-    NOISE,
+from .batches import (
+    CROP_CONTEXT_FEATURES,
+    MIN_OPENING_SPREAD_MM,
     NOISE_CLIPS,
+    NOISE_CORPUS,
     PSEUDO_LABELLED,
-    SMALLEST_SPREAD,
-    Batch,
     Clip,
+    ClipBatch,
     ClipSampler,
+    captured_clips,
     even_out,
-    filmed_clips,
-    make_batch,
+    make_clip_batch,
     noise_clip,
     pseudo_labelled_clips,
-    trained_and_held,
+    split_recordings,
     with_features,
 )
+from .loop import Loop, cosine, half_precision
 from .objective import Objective
 from .run import Run, StartWeights
 from .together import Together
@@ -72,7 +72,7 @@ class TalkingConfig:
         ("arabic_news", 0.2),
         ("java_sed", 0.08),
         ("facegood", 0.06),
-        (NOISE, 0.04),
+        (NOISE_CORPUS, 0.04),
         (PSEUDO_LABELLED, 0.6),
     )
     steps: int = 1200
@@ -158,14 +158,15 @@ def talking_config(seed: int, options: dict[str, Any]) -> TalkingConfig:
 
 def free_shares(shares: tuple[tuple[str, float], ...]) -> tuple[tuple[str, float], ...]:
     """The shares of corpora that may be used for any purpose; what is filmed of them keeps its share together."""
-    kept = (*FREE_CORPORA, facegood.CORPUS, NOISE, PSEUDO_LABELLED)
+    kept = (*FREE_CORPORA, facegood.CORPUS, NOISE_CORPUS, PSEUDO_LABELLED)
     filmed = lambda pairs: sum(
-        share for name, share in pairs if name not in (NOISE, PSEUDO_LABELLED)
+        share for name, share in pairs if name not in (NOISE_CORPUS, PSEUDO_LABELLED)
     )
     own = tuple(pair for pair in shares if pair[0] in kept)
     factor = filmed(shares) / filmed(own)
     return tuple(
-        (name, share if name in (NOISE, PSEUDO_LABELLED) else factor * share) for name, share in own
+        (name, share if name in (NOISE_CORPUS, PSEUDO_LABELLED) else factor * share)
+        for name, share in own
     )
 
 
@@ -201,16 +202,16 @@ def gather(run: Run, config: TalkingConfig) -> Material:
     encoder = (
         log_mel_encoder(device=models.device) if config.features == "log-mel" else models.encoder
     )
-    recordings, held = trained_and_held(run, config.shares, config.hold_out)
+    recordings, held = split_recordings(run, config.shares, config.hold_out)
     styles = sorted({r.speaker for r in recordings})
-    clips = filmed_clips(run, recordings, face, encoder.filters, styles)
-    checked = filmed_clips(run, held, face, encoder.filters, styles)
+    clips = captured_clips(run, recordings, face, encoder.filters, styles)
+    checked = captured_clips(run, held, face, encoder.filters, styles)
     if config.even_out:
         clips = even_out(clips, face)
     if config.level is not None:
         clips = [replace(clip, mean=config.level) for clip in clips]
     names = [name for name, _ in config.shares]
-    if NOISE in names:
+    if NOISE_CORPUS in names:
         rng = np.random.default_rng(config.seed)
         clips += [noise_clip(encoder.filters, len(face.span), rng) for _ in range(NOISE_CLIPS)]
     if not (config.augment or config.encoder_rate > 0):
@@ -221,7 +222,11 @@ def gather(run: Run, config: TalkingConfig) -> Material:
 
 
 def windows_of(
-    batch: Batch, network: TalkingNetwork, encoder: torch.nn.Module, vary: bool, together: Together
+    batch: ClipBatch,
+    network: TalkingNetwork,
+    encoder: torch.nn.Module,
+    vary: bool,
+    together: Together,
 ) -> torch.Tensor:
     """Windows (N, T, 16, D) of this process's rows of a batch.
 
@@ -236,7 +241,7 @@ def windows_of(
             mel_batch(augment(batch.wave) if vary else batch.wave, batch.levels, vary)
         )
         with half_precision(mel.device):
-            feature = encoder(mel)[:, CONTEXT:-CONTEXT].float()
+            feature = encoder(mel)[:, CROP_CONTEXT_FEATURES:-CROP_CONTEXT_FEATURES].float()
     feature = network.prepare(feature.flatten(0, 1)).unflatten(0, feature.shape[:2])
     with half_precision(feature.device):
         return (interpolation(together.part(batch.times), feature.shape[1]) @ feature).unflatten(
@@ -337,7 +342,9 @@ class Training:
                 group["lr"] = rate * fall
         self.network.train()
         config, styles = self.config, self.network.style.in_features
-        batch = make_batch(clips, config.seconds, styles, config.style_dropout, rng, self.device)
+        batch = make_clip_batch(
+            clips, config.seconds, styles, config.style_dropout, rng, self.device
+        )
         window = windows_of(
             batch, self.network, self.encoder.network, config.augment, self.together
         )
@@ -454,7 +461,7 @@ def amplitude(
     ratios, means = [], []
     for clip, found in zip(clips, predictions(clips, network, encoder)):
         wanted = (clip.target @ face.opening_row).std()
-        ratios.append(wanted / max((found @ face.opening_row).std(), SMALLEST_SPREAD))
+        ratios.append(wanted / max((found @ face.opening_row).std(), MIN_OPENING_SPREAD_MM))
         means.append(found.mean(0))
     return float(np.clip(np.median(ratios), 1, LARGEST_GAIN)), np.mean(means, axis=0)
 
