@@ -40,7 +40,7 @@ from talkemo.render.appearance import appearance_of
 from talkemo.render.software import SoftwareRenderer
 from talkemo.render.view import frame_view
 
-SPEECH = Path(__file__).parent.parent / "examples" / "speech.wav"
+EXAMPLE_SPEECH = Path(__file__).parent.parent / "examples" / "speech.wav"
 TESTED_EMOTIONS = ("neutral", "happy", "angry", "surprised")
 TESTED_FPS = 8
 
@@ -59,7 +59,7 @@ class Copy:
 
 def example_motion(models: Models) -> Motion:
     """The example sentence with each of the tested emotions, one after the other: 4·T frames."""
-    audio = open_audio(SPEECH)
+    audio = open_audio(EXAMPLE_SPEECH)
     neutral = models.talking.motion(audio, np.arange(0, audio.duration, 1 / TESTED_FPS))
     coordinates = [
         models.emotion.transfer(neutral, one_hot(name)).coordinates for name in TESTED_EMOTIONS

@@ -1,4 +1,4 @@
-"""How much more filmed speakers would improve the lips: ridge regression on growing subsets.
+"""How much more video of speakers would improve the lips: ridge regression on growing subsets.
 
 python benchmarks/learning_curve.py DATA CAPTURES
 

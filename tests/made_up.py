@@ -1,4 +1,4 @@
-"""What the tests of training have in the place of a large network."""
+"""Small stand-ins for Whisper in the tests of training."""
 
 import torch
 
@@ -6,7 +6,7 @@ from talkemo.train.teacher import WHISPER_WIDTHS, WhisperEncoder
 
 
 class MadeUpTeacher(torch.nn.Module):
-    """Stands in for Whisper's encoder: a feature has the loudest band of its two rows, in as many columns as Whisper's."""
+    """Features from the loudest band of two rows, with as many columns as Whisper's."""
 
     def __init__(self, name, layers=None):
         super().__init__()
@@ -17,7 +17,7 @@ class MadeUpTeacher(torch.nn.Module):
 
 
 def made_up_whisper(name, layers=None):
-    """Whisper's encoder of that name with random weights, or its lowest layers."""
+    """Whisper's encoder with random weights, or its lowest layers."""
     with torch.random.fork_rng():
         torch.manual_seed(0)
         return WhisperEncoder(WHISPER_WIDTHS[name], layers or 4)

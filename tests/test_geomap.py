@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 import trimesh
-from conftest import random_shapes
+from conftest import random_weights
 
 from talkemo.face import geometry_map as geomap
 from talkemo.face.canonical import INNER_LIPS
@@ -63,7 +63,7 @@ def test_round_trip(face):
     sampling = geomap.geometry_map(face)
     critical = face.regions["lips"] | face.regions["eyelids"]
     people = face.identity_weights(rng.standard_normal((40, 30)))
-    shapes = face.expression_weights(random_shapes(face, rng, 40))
+    shapes = face.expression_weights(random_weights(face, rng, 40))
     displacement = np.stack([face.vertices(e, p) for e, p in zip(shapes, people)]) - face.mean
     error = np.linalg.norm(sampling.decode(sampling.encode(displacement)) - displacement, axis=2)
     assert error.mean() < 0.1
@@ -71,7 +71,7 @@ def test_round_trip(face):
 
 
 def test_the_errors_of_a_round_trip_are_told(face):
-    expression = face.expression_weights(random_shapes(face, np.random.default_rng(1), 1))[0]
+    expression = face.expression_weights(random_weights(face, np.random.default_rng(1), 1))[0]
     vertices = face.vertices(expression, face.identity_weights(np.zeros(1)))
     maps, told = geomap.round_trip(face, vertices)
     back = face.mean + geomap.geometry_map(face).decode(maps[None])[0]

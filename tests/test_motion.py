@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from conftest import random_shapes
+from conftest import random_weights
 from torch.nn import functional
 
 import talkemo
@@ -95,7 +95,7 @@ def test_arkit_weights_are_those_of_the_displacement(models, spoken):
 
 
 def test_shapes_vertices_and_coordinates_go_round(face):
-    shapes = random_shapes(face, np.random.default_rng(0), 9).astype(np.float32)
+    shapes = random_weights(face, np.random.default_rng(0), 9).astype(np.float32)
     motion = Motion.of_shapes(face, np.arange(9) / 30, shapes)
     np.testing.assert_allclose(motion.displacement(face), face.displacement(shapes), atol=1e-3)
     back = Motion.of_displacement(face, motion.times, motion.displacement(face))

@@ -71,13 +71,13 @@ def test_stops_have_little_power(samples, aligned):
     """P and B have less power than open vowels."""
 
     def level(*names: str) -> float:
-        parts = [
+        stretches = [
             samples[int(p.start * RATE) : int(p.end * RATE)]
             for w in aligned
             for p in w.phones
             if p.name in names
         ]
-        return float(np.median([np.sqrt(np.mean(part**2)) for part in parts]))
+        return float(np.median([np.sqrt(np.mean(stretch**2)) for stretch in stretches]))
 
     assert level("P", "B") < 0.5 * level("AE", "AA", "OW", "AY", "AW")
 

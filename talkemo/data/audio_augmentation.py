@@ -16,7 +16,7 @@ from ..audio.recording import SAMPLE_RATE
 # Vocal tract lengths relative to the speaker's, as factors of the frequency axis; the middle is 1.
 TRACT_LENGTHS = 1 + 0.025 * np.arange(-7, 8)
 REVERBERATION_SAMPLES = 6400
-CODECS = (("MP3", "MPEG_LAYER_III"), ("OGG", "VORBIS"), ("OGG", "OPUS"))
+CODEC_FORMATS = (("MP3", "MPEG_LAYER_III"), ("OGG", "VORBIS"), ("OGG", "OPUS"))
 
 
 def change_speed(samples: np.ndarray, speed: float) -> np.ndarray:
@@ -32,7 +32,7 @@ def through_codec(samples: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     """The samples after a random lossy codec at a low bit rate, (N,) → (N,) float32, in sync."""
     import soundfile
 
-    container, subtype = CODECS[rng.integers(len(CODECS))]
+    container, subtype = CODEC_FORMATS[rng.integers(len(CODEC_FORMATS))]
     compression = rng.uniform(0.7, 1)
     file = io.BytesIO()
     with soundfile.SoundFile(

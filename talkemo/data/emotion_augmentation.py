@@ -1,4 +1,4 @@
-"""Augmentation of emotions (3D-TalkEmo, section 3.1 and Figure 3): hand-set expressions on captures.
+"""Augmentation of emotions: hand-set expressions on captures (3D-TalkEmo, section 3.1, Figure 3).
 
 Landmarks show little of a frown, and actors show most emotions in few frames. So many identities
 of the bilinear model get a calm face and one for each emotion, set by hand. For a captured face the

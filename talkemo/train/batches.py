@@ -118,35 +118,35 @@ def neutral_recordings(run: Run, names: list[str]) -> list[FittedRecording]:
 
 
 def held_out_recordings(
-    recordings: list[FittedRecording], every: int
+    recordings: list[FittedRecording], stride: int
 ) -> dict[str, FittedRecording]:
     """Recordings, by name, that are held out of training to measure it.
 
-    Those of every `every`-th speaker, or of every `every`-th clip in a corpus with one speaker;
-    none if `every` is 0.
+    Those of every `stride`-th speaker, or every `stride`-th clip of a corpus with one speaker; none
+    if `stride` is 0.
     """
-    if not every:
+    if not stride:
         return {}
     chosen = {}
     for corpus in {r.corpus for r in recordings} - {facegood.CORPUS}:
         of_corpus = [r for r in recordings if r.corpus == corpus]
         speakers = sorted({r.speaker for r in of_corpus})
         if len(speakers) == 1:
-            chosen.update({r.name: r for r in of_corpus[::every][:MAX_HELD_OUT_CLIPS]})
+            chosen.update({r.name: r for r in of_corpus[::stride][:MAX_HELD_OUT_CLIPS]})
         else:
             chosen.update(
-                {r.name: r for r in of_corpus if r.speaker in speakers[every // 2 :: every]}
+                {r.name: r for r in of_corpus if r.speaker in speakers[stride // 2 :: stride]}
             )
     return chosen
 
 
 def split_recordings(
-    run: Run, shares: Shares, every: int
+    run: Run, shares: Shares, stride: int
 ) -> tuple[list[FittedRecording], list[FittedRecording]]:
     """The training split of a batch's corpora: recordings to train on, and held-out ones."""
     names = [name for name, _ in shares]
     recordings = [r for r in neutral_recordings(run, names) if r.split == "train"]
-    held_out = held_out_recordings(recordings, every)
+    held_out = held_out_recordings(recordings, stride)
     training = [r for r in recordings if r.name not in held_out]
     return training, limit_per_corpus([*held_out.values()])
 
@@ -184,7 +184,7 @@ def captured_clips(
     clips = []
     for number, r in enumerate(recordings):
         clips.append(make_clip(r, run.data, face, filters, styles))
-        run.report("sound", number + 1, len(recordings))
+        run.report("audio", number + 1, len(recordings))
     return clips
 
 

@@ -64,7 +64,7 @@ def geodesic_distances(
 
 
 def _heat_method_operators(vertices: np.ndarray, faces: np.ndarray) -> tuple[Any, Any, Any, Any]:
-    """Factorised heat and Poisson matrices, gradient (3·F, V) and integrated divergence (V, 3·F)."""
+    """Factorised heat and Poisson matrices, gradient (3·F, V), integrated divergence (V, 3·F)."""
     import scipy.sparse as sp
     from scipy.sparse.linalg import splu
 

@@ -1,4 +1,4 @@
-"""Stage 1: the canonical face and its bilinear model, computed from ICT-FaceKit (MIT, Li et al. 2020)."""
+"""Stage 1: the canonical face and its bilinear model, from ICT-FaceKit (MIT, Li et al. 2020)."""
 
 from __future__ import annotations
 
@@ -101,14 +101,10 @@ def build_face(
     config: FaceConfig,
     progress: Callable[[int, int], None] | None = None,
 ) -> tuple[Face, dict[str, float]]:
-    """Build the canonical face.
+    """Build the canonical face from ICT-FaceKit's model.npz and MediaPipe's canonical face, an obj.
 
     Parameters
     ----------
-    model_path
-        ICT-FaceKit's model.npz.
-    mediapipe_path
-        MediaPipe's canonical face, an obj.
     progress
         Called with the number of vertices whose geodesics are computed, and of all.
 
@@ -122,9 +118,7 @@ def build_face(
         The model lacks an array.
     """
     model = read_ict_model(model_path)
-    # The mean face is symmetric up to 0.05 mm; make it exactly so.
-    _, mirror = cKDTree(model.neutral).query(model.neutral * [-1, 1, 1])
-    neutral = (model.neutral + model.neutral[mirror] * [-1, 1, 1]) / 2
+    neutral = symmetric(model.neutral)
     triangles = triangulate(neutral, model.quads)
     loops = boundary_loops(triangles, len(neutral))
     openings = np.concatenate(sorted(loops, key=len)[:3])  # two eyes and the mouth
@@ -182,6 +176,12 @@ def read_ict_model(path: Path) -> IctModel:
         expression=expression[used],
         expression_names=[names[k] for k in used],
     )
+
+
+def symmetric(vertices: np.ndarray) -> np.ndarray:
+    """Vertices (V, 3) of a face that is symmetric up to 0.05 mm, made exactly symmetric."""
+    _, mirror = cKDTree(vertices).query(vertices * [-1, 1, 1])
+    return (vertices + vertices[mirror] * [-1, 1, 1]) / 2
 
 
 # ---------------------------------------------------------------------------------- triangulation
@@ -271,15 +271,16 @@ def _cut(faces: np.ndarray, midpoints: np.ndarray, points: np.ndarray) -> np.nda
     for turn in range(3):
         a, b, c = np.roll(faces, -turn, 1).T
         ab, bc, ca = np.roll(midpoints, -turn, 1).T
-        one = (count == 1) & (ab >= 0)
-        result += [np.stack([a, ab, c], 1)[one], np.stack([ab, b, c], 1)[one]]
+        one_cut = (count == 1) & (ab >= 0)
+        result += [np.stack([a, ab, c], 1)[one_cut], np.stack([ab, b, c], 1)[one_cut]]
         # Two cuts: the corner at b is cut off, the remaining quad along its shorter diagonal.
-        two = (count == 2) & (ca < 0)
+        two_cuts = (count == 2) & (ca < 0)
         first_diagonal = np.linalg.norm(points[a] - points[bc], axis=1)
-        first = first_diagonal <= np.linalg.norm(points[c] - points[ab], axis=1)
-        result += [np.stack([ab, b, bc], 1)[two]]
-        result += [np.stack([a, ab, bc], 1)[two & first], np.stack([a, bc, c], 1)[two & first]]
-        result += [np.stack([a, ab, c], 1)[two & ~first], np.stack([ab, bc, c], 1)[two & ~first]]
+        is_shorter = first_diagonal <= np.linalg.norm(points[c] - points[ab], axis=1)
+        at_first, at_second = two_cuts & is_shorter, two_cuts & ~is_shorter
+        result += [np.stack([ab, b, bc], 1)[two_cuts]]
+        result += [np.stack([a, ab, bc], 1)[at_first], np.stack([a, bc, c], 1)[at_first]]
+        result += [np.stack([a, ab, c], 1)[at_second], np.stack([ab, bc, c], 1)[at_second]]
     a, b, c = faces[count == 3].T
     ab, bc, ca = midpoints[count == 3].T
     result += [np.stack(t, 1) for t in ((a, ab, ca), (ab, b, bc), (ca, bc, c), (ab, bc, ca))]

@@ -1,4 +1,4 @@
-"""Whisper's encoders: the teacher of the speech encoder, and initial weights of the motion teachers.
+"""Whisper's encoders: teacher of the speech encoder, and initial weights of motion teachers.
 
 Radford et al. 2022, "Robust Speech Recognition via Large-Scale Weak Supervision". Used in training
 only. The weights come from Python packages, in CTranslate2's format.
