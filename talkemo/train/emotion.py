@@ -37,13 +37,13 @@ from ..networks.building import load_tensors
 from ..networks.emotion import FLOAT32_TENSORS, LIP_CLOSING_DECAY_MM, EmotionModel, emotion_tensors
 from ..networks.judges import DISCRIMINATOR_MAP_SIZE, Discriminator, float16_tensors
 from ..weights.files import check_compatible
+from .batches import captured_recordings
 from .checkpoint import checkpoint_path
 from .classifiers import train_classifiers
 from .emotion_batches import EmotionBatch, FrameSampler
 from .emotion_config import EmotionConfig
+from .generator import MapGenerator, map_basis, new_generator, residual_basis
 from .loop import Intervals, Loop, Losses, half_precision
-from .maps import MapGenerator, map_basis, new_generator, residual_rows
-from .material import captured_recordings
 from .run import Run, StartWeights
 from .training_log import LastLosses
 
@@ -306,7 +306,7 @@ class StarGAN:
 
 def _new_map_generator(face: Face, config: EmotionConfig) -> nn.Module:
     generator = new_generator(face, config.channels, config.blocks)
-    return MapGenerator(generator, residual_rows(face)[0])
+    return MapGenerator(generator, residual_basis(face)[0])
 
 
 def lip_opening_of_maps(face: Face) -> torch.Tensor:

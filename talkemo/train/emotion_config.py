@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from ..data.voices import FREE_CORPORA
+from ..data.utterances import FREE_CORPORA
 from .options import TrainOptions
 
 FREE_ITERATIONS = 11_000  # on the few actors whose recordings are free

@@ -8,11 +8,11 @@ from pathlib import Path
 from typing import Any
 
 from ..compute.devices import DEVICES
-from ..data import voices
+from ..data import utterances
 from ..data.captures import FIT_VERSION
 from ..data.captures import bring_up_to_date as bring_captures_up_to_date
 from ..data.corpora import CORPORA
-from ..data.voices import FREE_CORPORA
+from ..data.utterances import FREE_CORPORA
 from ..errors import InputError
 from ..files.cache import corpus_digest
 from . import emotion, emotion_config, face, lips, speech, talking, training_log
@@ -85,7 +85,7 @@ TRAINING_STAGES = {
         configure=speech.speech_config,
         train=lambda run, config: {"weights": str(speech.train_speech(run, config))},
         after=(),
-        folders=lambda config: voices.FOLDERS,
+        folders=lambda config: utterances.UTTERANCE_FOLDERS,
         results=_weights_files("speech"),
         steps=lambda config: {"speech": config.steps},
     ),
