@@ -50,12 +50,12 @@ from talkemo.train.checkpoint import (
 from talkemo.train.emotion import (
     EmotionConfig,
     FrameSampler,
-    emotion_config,
     sample_sheet,
     train_classifiers,
     train_emotion,
     training_frames,
 )
+from talkemo.train.emotion_config import emotion_config
 from talkemo.train.generator import MapGenerator, map_basis, new_generator, residual_basis
 from talkemo.train.lips import (
     LipsConfig,

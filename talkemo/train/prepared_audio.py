@@ -16,9 +16,8 @@ import numpy as np
 from ..audio.mel import mel_filters
 from ..audio.recording import open_audio
 from ..compute.workers import worker_pool
-from ..data import utterances
 from ..data.audio_augmentation import change_speed, through_codec
-from ..data.utterances import Utterance
+from ..data.utterances import PREPARED_SHARD_UTTERANCES, Utterance, read_utterances
 from ..errors import InputError
 from ..files.artefact import FINGERPRINT_FILE, Artefact, State
 from ..files.cache import corpora_digests, digest
@@ -97,7 +96,7 @@ def prepare_audio(run: Run, seed: int) -> None:
     InputError
         The folder was made from other data or with another seed, and the run keeps stale results.
     """
-    folder, utterances = run.prepared_audio, utterances.read_utterances(run.data)
+    folder, utterances = run.prepared_audio, read_utterances(run.data)
     made_from = (
         seed,
         COPY_SPEED_RANGES,
@@ -119,11 +118,9 @@ def prepare_audio(run: Run, seed: int) -> None:
     order = np.random.default_rng(seed).permutation(len(utterances))
     tasks = []
     for copy in range(len(COPY_SPEED_RANGES)):
-        for first in range(0, len(order), utterances.PREPARED_SHARD_UTTERANCES):
-            path = folder / f"{copy}-{first // utterances.PREPARED_SHARD_UTTERANCES:03d}.json"
-            chosen = [
-                utterances[k] for k in order[first : first + utterances.PREPARED_SHARD_UTTERANCES]
-            ]
+        for first in range(0, len(order), PREPARED_SHARD_UTTERANCES):
+            path = folder / f"{copy}-{first // PREPARED_SHARD_UTTERANCES:03d}.json"
+            chosen = [utterances[k] for k in order[first : first + PREPARED_SHARD_UTTERANCES]]
             if not path.is_file():
                 tasks.append((path, chosen, copy, seed + 1000 * copy + first, run.data))
     if tasks:
