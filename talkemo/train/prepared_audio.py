@@ -17,7 +17,12 @@ from ..audio.mel import mel_filters
 from ..audio.recording import open_audio
 from ..compute.workers import worker_pool
 from ..data.audio_augmentation import change_speed, through_codec
-from ..data.utterances import PREPARED_SHARD_UTTERANCES, Utterance, read_utterances
+from ..data.utterances import (
+    PREPARED_SHARD_UTTERANCES,
+    UTTERANCE_FOLDERS,
+    Utterance,
+    read_utterances,
+)
 from ..errors import InputError
 from ..files.artefact import FINGERPRINT_FILE, Artefact, State
 from ..files.cache import corpora_digests, digest
@@ -101,7 +106,7 @@ def prepare_audio(run: Run, seed: int) -> None:
         seed,
         COPY_SPEED_RANGES,
         CODEC_SHARE,
-        corpora_digests(run.data, utterances.UTTERANCE_FOLDERS),
+        corpora_digests(run.data, UTTERANCE_FOLDERS),
     )
     prepared = Artefact(folder, digest(*made_from))
     if prepared.state is State.STALE:
