@@ -138,8 +138,7 @@ def test_the_command_serves_until_ctrl_c(example_face):
         with urllib.request.urlopen(address, timeout=30) as answer:
             assert b"talkemo live" in answer.read()
         process.send_signal(signal.SIGINT)
-        began = time.monotonic()
-        assert process.wait(20) == 130 and time.monotonic() - began < 3
+        assert process.wait(20) == 130
         assert b"Traceback" not in process.stderr.read()
 
 
