@@ -127,7 +127,7 @@ def evaluate(
 def _use(
     predicted: Path | None, reference: Path | None, suite: str | None, data: Path | None
 ) -> str:
-    """What is to be evaluated: PAIR, or one of SUITES."""
+    """Return the kind of evaluation: PAIR, or one of SUITES."""
     from talkemo import InputError
 
     suites = f"suites are {', '.join(SUITES)}"

@@ -27,8 +27,8 @@ from .surface import ClosestPoints, Surface
 # in mm. Faces of any kind score 0.4 and more; a body without a head, a chair, a sphere or a lump
 # scores 0.1 and less.
 MIN_FIT_SCORE = 0.33  # of a fit that is accepted
-SURE_FIT_SCORE = 0.5  # of a fit with which the search ends
-MIN_SCORE_GAIN = 0.01  # by which another fit has to be better to replace the present one
+SURE_FIT_SCORE = 0.5  # of a fit that ends the search
+MIN_SCORE_GAIN = 0.01  # minimum improvement with which another fit replaces the present one
 GOOD_FIT_ERROR_MM = 1.2  # with a smaller error no tilted poses are tried
 TILT_DEG = 12.0  # rotation of the tilted poses
 TILT_ROUNDS = 3
@@ -63,7 +63,7 @@ class Fit:
 
     @property
     def score(self) -> float:
-        """How much the fit is like a face, see MIN_FIT_SCORE."""
+        """How well the fit resembles a face, see MIN_FIT_SCORE."""
         return self.relief - self.error / 10
 
 

@@ -76,7 +76,7 @@ def capture_video(
     face, path, tracker
         The face model, the video, and what tracks landmarks in it.
     face_number : int
-        Which face, from 1 for the largest.
+        Number of the face to track, counted from 1 for the largest.
     field_of_view : float, optional
         Horizontal field of view of a perspective camera in degrees; scaled orthography if None.
 
@@ -118,7 +118,7 @@ def track_landmarks(
     scale : float
         Video pixels per pixel of a frame.
     path, progress
-        As of `capture_video`.
+        As in `capture_video`.
 
     Returns
     -------

@@ -58,7 +58,7 @@ def read_facegood(data: Path, face: Face) -> list[FittedRecording]:
     """
     path = data / CORPUS / "curves.npz"
     if not path.is_file():
-        raise InputError(f"{path}: no such file", "fetch the corpus, or remove its folder")
+        raise InputError(f"{path}: no such file", "download the corpus, or remove its folder")
     arrays = read_npz(path, "the curves of FACEGOOD")
     try:
         names, fps = [str(name) for name in arrays.pop("names")], float(arrays.pop("fps"))

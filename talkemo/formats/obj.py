@@ -152,7 +152,7 @@ def _as_int32(indices: np.ndarray) -> np.ndarray:
 
 
 def _fans(sizes: np.ndarray) -> np.ndarray:
-    """Triangles (F, 3) that fan out of the first corner of polygons with so many corners."""
+    """Triangles (F, 3) of polygons with these numbers of corners, as fans around the first one."""
     counts = np.maximum(sizes - 2, 0)
     first = np.repeat(np.cumsum(sizes) - sizes, counts)
     step = np.arange(counts.sum()) - np.repeat(np.cumsum(counts) - counts, counts)

@@ -10,15 +10,15 @@ from ..expression.emotions import EMOTIONS
 from ..face.canonical import Face
 from ..face.geometry_map import MAP_SIZE, geometry_map
 
-POSITION_UNIT_MM = 50.0  # of a point's position at rest that the network sees as one
+POSITION_UNIT_MM = 50.0  # mm that are 1 in the network's input of positions at rest
 
 
 class PointNetGenerator(nn.Module):
     """G(x, c) on points (Qi et al. 2017): each point with the maximum over all, and the label.
 
-    Takes maps (N, 3, R, R) in MAP_UNIT_MM and labels (N, 8), and returns residual maps (N, 3, R, R). The
-    points are the pixels inside the mask, so that data, losses and the discriminator are those of
-    the geometry map's generator.
+    Takes maps (N, 3, R, R) in MAP_UNIT_MM and labels (N, 8), and returns residual maps of the same
+    shape. The points are the pixels inside the mask, so that data, losses and the discriminator are
+    those of the geometry map's generator.
 
     Attributes
     ----------

@@ -61,7 +61,7 @@ def transfer(
     animation : path
         An npz, a GLB or a folder of meshes.
     outputs, models, progress
-        As of `animate`.
+        As in `animate`.
     options : TransferOptions, optional
         All options in one object.
     **keywords

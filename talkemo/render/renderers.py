@@ -1,7 +1,7 @@
 """The choice between two renderers.
 
-pyrender draws where EGL or OSMesa finds a GPU; the software rasteriser draws everywhere else, since OpenGL
-on a CPU is three times slower. TALKEMO_RENDERER (`software`, `egl`, `osmesa`) overrides the choice.
+pyrender is used if EGL or OSMesa finds a GPU, else the software rasteriser, because OpenGL on a CPU
+is three times slower. TALKEMO_RENDERER (`software`, `egl`, `osmesa`) overrides the choice.
 """
 
 from __future__ import annotations

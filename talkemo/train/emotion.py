@@ -49,7 +49,7 @@ from .run import Run, StartWeights
 from .training_log import LastLosses
 
 EMOTION_INTERVALS = Intervals(progress=300, log=300, weights=3000)  # iterations
-FREE_ITERATIONS = 11_000  # on the few actors whose recordings are free
+FREE_ITERATIONS = 11_000  # with only the few actors whose recordings are free
 SAMPLE_SHEET_ROWS = 5  # real faces
 SAMPLE_IMAGE_SIZE = (160, 176)  # pixels, width and height of each face on a sample sheet
 

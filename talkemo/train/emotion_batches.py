@@ -19,7 +19,7 @@ from .maps import map_basis, to_maps
 if TYPE_CHECKING:
     from .emotion import EmotionConfig
 
-# Intensity from which on frames are those of actors who were asked for a strong emotion.
+# Lowest intensity of frames in which actors were asked for a strong emotion.
 STRONG_INTENSITY = 0.6
 
 

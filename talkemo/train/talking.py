@@ -100,7 +100,7 @@ class TalkingConfig:
     amplitude: bool = True  # whether the result is scaled to move the lips as held-out people do
     style_dropout: float = 0.5  # share of crops without their style
     dropout: float = 0.2
-    # Every so many'th training speaker (clip, of a single speaker) is measured in the log instead,
+    # Every n-th training speaker (or clip, of a single speaker) is held out for metrics in the log,
     # and sets the amplitude.
     hold_out: int = 8
     seed: int = 0
@@ -264,7 +264,10 @@ def interpolation_matrices(times: torch.Tensor, length: int) -> torch.Tensor:
 
 
 def train_on_data(data: TalkingData, run: Run, config: TalkingConfig) -> Path:
-    """Train on gathered data, which is not changed; return `out`/talking.safetensors."""
+    """Train the talking model on gathered data; return `out`/talking.safetensors.
+
+    The data are not modified.
+    """
     training = TalkingTraining(data, run, config)
     intervals = TALKING_INTERVALS
     if data.held_out:
