@@ -225,7 +225,7 @@ def _compare(
         if phones is not None and not {predicted.stem, reference.stem} & settings["phones"].keys():
             raise InputError(
                 f"{phones}: no recording called {reference.stem}",
-                "name recordings as the files, without ending",
+                "its keys must be the names of the files, without ending",
             )
         compared = compare_pair(predicted, reference, **settings)
         result = compared.result

@@ -232,7 +232,7 @@ def _is_size(field_type: Any) -> bool:
 
 
 def read_size(text: str, flag: str, square: bool) -> int | tuple[int, int]:
-    """Return the pixels of WIDTHxHEIGHT or, where a square may be meant, of a side.
+    """Return the pixels of WIDTHxHEIGHT or, if a square is allowed, of one side.
 
     Raises
     ------

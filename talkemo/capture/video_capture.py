@@ -149,7 +149,7 @@ def track_landmarks(
             if progress:
                 progress(number + 1, 0)
         if not scores:
-            raise InputError(f"{printable(path)}: no frames in it", "is it a video?")
+            raise InputError(f"{printable(path)}: no frames in it", "check that it is a video")
         file.flush()
         landmarks = np.memmap(file, np.float32, "r", shape=(len(scores), MESH_LANDMARKS, 2))
     return landmarks, np.stack(scores), face_count

@@ -48,7 +48,7 @@ def plot_confusion(emotions: list[dict[str, Any]], output: Path) -> None:
     """Write a png of the confusion matrices in the results of `evaluate_emotion`.
 
     There is a row of plots for each corpus and for its real and its generated frames, and a column
-    for each judge. Cells are shares of the frames of a true emotion. Raises TalkemoError where
+    for each judge. Cells are shares of the frames of a true emotion. Raises TalkemoError if
     matplotlib is not installed.
     """
     judges = list(emotions[0]["confusion"])

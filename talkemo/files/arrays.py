@@ -76,7 +76,7 @@ def read_npz(
     InputError
         If the file cannot be read, lacks an array or exceeds a limit.
     """
-    hint = "is it the right file?"
+    hint = "check that it is the right file"
     with (
         open_file(path, what, hint) as file,
         reading_errors(path, what, hint),

@@ -139,7 +139,7 @@ def header_of(source: Source) -> Header:
 def _open(path: PathLike, fps: float | None) -> Source:
     source = open_animation(path, fps)
     if not len(source):
-        raise InputError(f"{printable(path)}: no frames in it", "is it the right file?")
+        raise InputError(f"{printable(path)}: no frames in it", "check that it is the right file")
     return source
 
 

@@ -90,6 +90,6 @@ def gl_platform() -> str | None:
 def gl_library() -> str | None:
     """Return `egl` or `osmesa` if its library is installed, with or without a GPU, else None."""
     find = ctypes.util.find_library
-    if find("EGL") and find("OpenGL"):  # EGL alone draws nothing
+    if find("EGL") and find("OpenGL"):  # EGL alone cannot draw
         return "egl"
     return "osmesa" if find("OSMesa") else None

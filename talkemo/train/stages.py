@@ -131,7 +131,7 @@ def train_all(
     ------
     InputError
         The folder holds a run that is not to be resumed, or a stage was run with other settings:
-        hours of work are not discarded unasked.
+        hours of work are never discarded implicitly.
     """
     check_run(run, "all")
     if not run.resume and any((run.out / f"{name}.json").is_file() for name in TRAINING_STAGES):
