@@ -1,31 +1,33 @@
-"""What simple things reach where talkemo's models are measured: one run, two tables.
+"""Simple baselines and the paper's models beside talkemo's: one run, two tables.
 
 python benchmarks/baselines.py DATA CAPTURES RUN [--steps N] [NAME=SET ...]
 
-Lips, on the dev split as `talkemo evaluate --data DATA` does: Pearson r of the mouth's opening and width, RE in mm on 2,004
-vertices of the lips, means over clips.
+Lips, on the dev split as `talkemo evaluate --data DATA` does: Pearson r of the mouth's opening and
+width, RE in mm on 2,004 vertices of the lips, averaged over clips.
 
 still        a face that does not move
 mean         the mean shape of the training recordings
-loudness     coordinates that are linear in how loud the sound is
-neighbour    the motion of the training frame whose log-mel window is the nearest
+loudness     coordinates that are linear in the loudness of the audio
+neighbour    the motion of the training frame with the nearest log-mel window
 ridge        linear regression from log-mel windows
-paper        the paper's own talking model: local weights, neutral ravdess and grid alone, the bundled speech encoder
-VOCA         paper, with constant weights in the place of local ones
-log-mel      paper, with log-mel bands in the place of the speech encoder
+paper        the paper's talking model: local weights, neutral ravdess and grid alone, the bundled
+             speech encoder
+VOCA         paper, with constant instead of local weights
+log-mel      paper, with log-mel bands instead of the speech encoder
 default      the bundled set
 NAME=SET     talking models of other sets of weights, such as free=free
 
-Emotions, on neutral frames of ravdess's dev actors: the share that a classifier of real faces recognises (of four classes), the
-correlation of the mouth's opening with before, and how far vertices are moved in mm.
+Emotions, on neutral frames of ravdess's dev actors: the fraction that a classifier of real faces
+recognises (of four classes), the correlation of the mouth's opening with before, and the mean
+movement of the vertices in mm.
 
-mean         what the training actors' mean shape with an emotion differs by from their neutral one
+mean         difference between the training actors' mean shape with an emotion and neutral
 PointNet     a PointNet as the generator
 unaugmented  the geometry map's generator, trained on the actors alone
 map          the same with the animator's augmentation, after as many iterations
 default      the bundled set
 
-Trainings are kept in RUN, and gone on with.
+Trainings are kept in RUN and resumed.
 """
 
 from __future__ import annotations
@@ -43,7 +45,7 @@ from scipy.spatial import cKDTree
 from talkemo import EMOTIONS, Models, Motion, load_models
 from talkemo.audio.recording import Audio, open_audio
 from talkemo.data import facegood
-from talkemo.data.captures import load_captures
+from talkemo.data.captures import FittedRecording, load_captures
 from talkemo.data.corpora import CORPORA
 from talkemo.data.rest_relative import acted_frames, relative_to_rest
 from talkemo.evaluation.emotion import frames_motion, recognition_rate, recordings_of
@@ -57,19 +59,22 @@ from talkemo.paper.training import emotion_config, of_paper_emotions
 from talkemo.paper.variants import trained_talking, variant_run
 from talkemo.train import emotion
 
-SIDE = 6  # features to either side of a frame, every second of them
-COMPONENTS = 48  # of a window, in which neighbours are sought
-FRAMES = 60_000  # of training, at most
-RIDGE = 300.0
-SMOOTH = 4  # features, 80 ms, over which loudness is averaged
+LOG_MEL_SIDE = 6  # features on either side of a frame's; every second of the 13 is used
+NEIGHBOUR_COMPONENTS = 48  # principal components of a window in which neighbours are searched
+MAX_TRAINING_FRAMES = 60_000
+WINDOW_RIDGE = 300.0
+LOUDNESS_FEATURES = 4  # 80 ms, over which loudness is averaged
+
+# A baseline's prediction: windows (T, 7·160) and loudness (T,) → coordinates (T, S).
+Predictor = Callable[[np.ndarray, np.ndarray], np.ndarray]
 
 
 @dataclass
 class Baseline:
-    """Stands in for a set of weights: its talking model is a function from windows and loudness to coordinates."""
+    """Stands in for a set of weights whose talking model is a predictor."""
 
     models: Models
-    predict: Callable[[np.ndarray, np.ndarray], np.ndarray]
+    predict: Predictor
 
     @property
     def face(self) -> Face:
@@ -83,144 +88,181 @@ class Baseline:
 
     def motion(self, audio: Audio, times: np.ndarray) -> Motion:
         """The motion of a recording."""
-        return Motion(times, self.predict(*heard(audio, times)).astype(np.float32))
+        windows, loudness = audio_inputs(audio, times)
+        return Motion(times, self.predict(windows, loudness).astype(np.float32))
 
 
 encoder = log_mel_encoder()
 
 
-def heard(audio: Audio, times: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Log-mel windows (T, 7 · 160) and loudness (T,) at times (T,)."""
+def audio_inputs(audio: Audio, times: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Log-mel windows (T, 7·160) and loudness (T,) at times (T,) s."""
     feature = encoder.features(audio)[SILENCE_MARGIN_FEATURES:]
     index = np.round(times * FEATURE_RATE).astype(int)
-    around = (index[:, None] + np.arange(-SIDE, SIDE + 1, 2)).clip(0, len(feature) - 1)
-    loud = np.convolve(feature[:, -1], np.ones(SMOOTH) / SMOOTH, "same")
-    return feature[around, :-1].reshape(len(times), -1), loud[index.clip(0, len(loud) - 1)]
+    window = index[:, None] + np.arange(-LOG_MEL_SIDE, LOG_MEL_SIDE + 1, 2)
+    smoothing = np.ones(LOUDNESS_FEATURES) / LOUDNESS_FEATURES
+    loudness = np.convolve(feature[:, -1], smoothing, "same")
+    windows = feature[window.clip(0, len(feature) - 1), :-1].reshape(len(times), -1)
+    return windows, loudness[index.clip(0, len(loudness) - 1)]
 
 
-def linear(x: np.ndarray, y: np.ndarray, ridge: float) -> Callable[[np.ndarray], np.ndarray]:
-    """Ridge regression from standardised x (T, F) to y (T, S)."""
-    middle, spread, mean = x.mean(0), x.std(0) + 1e-3, y.mean(0)
-    z = (x - middle) / spread
-    weights = np.linalg.solve(z.T @ z + ridge * np.eye(z.shape[1]), z.T @ (y - mean))
-    return lambda found: ((found - middle) / spread) @ weights + mean
+def ridge_regression(
+    x: np.ndarray, y: np.ndarray, penalty: float
+) -> Callable[[np.ndarray], np.ndarray]:
+    """Linear function from standardised inputs (T, F) to outputs (T, S), fitted to x and y."""
+    mean, spread, output_mean = x.mean(0), x.std(0) + 1e-3, y.mean(0)
+    z = (x - mean) / spread
+    weights = np.linalg.solve(z.T @ z + penalty * np.eye(z.shape[1]), z.T @ (y - output_mean))
+    return lambda inputs: ((inputs - mean) / spread) @ weights + output_mean
 
 
-def lips_table(
-    data: Path, cache: Path, run: Path, models: Models, sets: dict[str, str], steps: int | None
-) -> None:
-    """Print the first table."""
+def training_recordings(data: Path, captures: Path, models: Models) -> list[FittedRecording]:
+    """Neutral recordings of the training split of all corpora, shuffled."""
     face = models.face
     present = tuple(corpus for corpus in CORPORA if (data / corpus).is_dir())
-    recordings = relative_to_rest(list(load_captures(data, cache, models, present)), face)
+    recordings = relative_to_rest(list(load_captures(data, captures, models, present)), face)
     if (data / facegood.CORPUS).is_dir():
         recordings += facegood.read_facegood(data, face)
-    trained = [r for r in recordings if r.emotion in ("neutral", "calm") and r.split == "train"]
-    np.random.default_rng(0).shuffle(trained)  # type: ignore[arg-type]
-    x, loud, y, count = [], [], [], 0
-    for r in trained:
-        window, loudness = heard(open_audio(data / r.audio), r.capture.time)
-        x.append(window)
-        loud.append(loudness)
-        y.append(r.capture.motion(face).coordinates)
+    neutral = [r for r in recordings if r.emotion in ("neutral", "calm") and r.split == "train"]
+    np.random.default_rng(0).shuffle(neutral)  # type: ignore[arg-type]
+    return neutral
+
+
+def fit_predictors(
+    data: Path, recordings: list[FittedRecording], face: Face
+) -> tuple[dict[str, Predictor], int]:
+    """The loudness, neighbour and ridge baselines, and the number of frames they are fitted to."""
+    inputs, levels, outputs, count = [], [], [], 0
+    for r in recordings:
+        window, loudness = audio_inputs(open_audio(data / r.audio), r.capture.time)
+        inputs.append(window)
+        levels.append(loudness)
+        outputs.append(r.capture.motion(face).coordinates)
         count += len(loudness)
-        if count > FRAMES:
+        if count > MAX_TRAINING_FRAMES:
             break
-    windows, levels, wanted = np.concatenate(x), np.concatenate(loud)[:, None], np.concatenate(y)
-    of_loudness, of_windows = linear(levels, wanted, 0.0), linear(windows, wanted, RIDGE)
-    middle = windows.mean(0)
-    _, basis = np.linalg.eigh(np.cov((windows - middle).T))
-    axes = basis[:, -COMPONENTS:]
-    tree = cKDTree((windows - middle) @ axes)
-
-    def neighbour(found: np.ndarray, _: np.ndarray) -> np.ndarray:
-        return wanted[tree.query((found - middle) @ axes, workers=2)[1]]
-
-    rows: dict[str, dict[str, Any]] = {
-        "loudness": evaluate_lips(
-            data, cache, as_models(models, lambda _, level: of_loudness(level[:, None]))
-        ),
-        "neighbour": evaluate_lips(data, cache, as_models(models, neighbour)),
-        "ridge": evaluate_lips(data, cache, as_models(models, lambda found, _: of_windows(found))),
+    windows, coordinates = np.concatenate(inputs), np.concatenate(outputs)
+    from_loudness = ridge_regression(np.concatenate(levels)[:, None], coordinates, 0.0)
+    from_windows = ridge_regression(windows, coordinates, WINDOW_RIDGE)
+    mean = windows.mean(0)
+    _, eigenvectors = np.linalg.eigh(np.cov((windows - mean).T))
+    axes = eigenvectors[:, -NEIGHBOUR_COMPONENTS:]
+    tree = cKDTree((windows - mean) @ axes)
+    predictors: dict[str, Predictor] = {
+        "loudness": lambda _, loudness: from_loudness(loudness[:, None]),
+        "neighbour": lambda window, _: coordinates[
+            tree.query((window - mean) @ axes, workers=2)[1]
+        ],
+        "ridge": lambda window, _: from_windows(window),
     }
-    of_paper: dict[str, dict[str, Any]] = {
+    return predictors, len(windows)
+
+
+def lips_table(options: argparse.Namespace, models: Models, sets: dict[str, str]) -> None:
+    """Print the first table."""
+    data, captures = options.data, options.captures
+    recordings = training_recordings(data, captures, models)
+    predictors, frames = fit_predictors(data, recordings, models.face)
+    rows: dict[str, dict[str, Any]] = {}
+    for name, predict in predictors.items():
+        baseline: Any = Baseline(models, predict)
+        rows[name] = evaluate_lips(data, captures, baseline)
+    paper_variants: dict[str, dict[str, Any]] = {
         "paper": {},
         "VOCA": {"mouth": 0.0},
         "log-mel": {"features": "log-mel"},
     }
-    for name, changes in of_paper.items():
-        training = variant_run(run, name, data, cache, models, progress=told)
-        trained_talking(training, steps, **changes)
-        rows[name] = evaluate_lips(data, cache, training.models())
-    for name, where in sets.items():
-        rows[name] = evaluate_lips(data, cache, load_models(where, device="cpu"))
-    corpora = [row["corpus"] for row in rows["default"]["corpora"]]
-    print(f"{len(trained)} recordings, {len(windows)} frames; r opening / r width, RE mm")
-    print("| | " + " | ".join(corpora) + " |")
-    print("|---" * (len(corpora) + 1) + "|")
+    for name, changes in paper_variants.items():
+        run = variant_run(options.run, name, data, captures, models, progress=report)
+        trained_talking(run, options.steps, **changes)
+        rows[name] = evaluate_lips(data, captures, run.models())
+    for name, weights in sets.items():
+        rows[name] = evaluate_lips(data, captures, load_models(weights, device="cpu"))
+
+    default = rows["default"]["corpora"]
+    print(f"{len(recordings)} recordings, {frames} frames; r opening / r width, RE mm")
+    print_header([row["corpus"] for row in default])
     for name, column in (("still", "re_still_mm"), ("mean", "re_mean_motion_mm")):
-        print(
-            f"| {name} | "
-            + " | ".join(f"{row[column]:.2f}" for row in rows["default"]["corpora"])
-            + " |"
-        )
+        print_row(name, [f"{row[column]:.2f}" for row in default])
     for name, result in rows.items():
-        cells = (
+        cells = [
             f"{row['r_opening']:.2f} / {row['r_width']:.2f}, {row['re_mm']:.2f}"
             for row in result["corpora"]
-        )
-        print(f"| {name} | " + " | ".join(cells) + " |")
+        ]
+        print_row(name, cells)
 
 
-def emotions_table(data: Path, cache: Path, run: Path, models: Models, steps: int | None) -> None:
+def emotions_table(options: argparse.Namespace, models: Models) -> None:
     """Print the second table."""
-    face, usual = models.face, emotion_config(steps)
-    start = lambda name: variant_run(run, name, data, cache, models, progress=told)
-    every = emotion.training_frames(start("map"), ("ravdess",))
-    frames = of_paper_emotions(every)
-    dev = recordings_of(data, cache, models)
-    before = frames_motion(
-        face,
-        acted_frames([r for r in dev if r.emotion == "neutral"]).shapes[::FIGURE7_NEUTRAL_STRIDE],
-    )
-    shown = before.displacement(face)
-    mean_of = lambda name: frames.shapes[frames.emotion == EMOTIONS.index(name)].mean(0)
-    emotion.train_stargan(face, frames, start("map"), usual)
-    emotion.train_stargan(face, frames, start("unaugmented"), replace(usual, augmentation=0.0))
-    points = trained_pointnet(face, frames, start("pointnet"), usual)
-    transferred = lambda model, name: model.transfer(before, one_hot(name)).displacement(face)
+    face, config = models.face, emotion_config(options.steps)
+
+    def run(name: str) -> Any:
+        return variant_run(
+            options.run, name, options.data, options.captures, models, progress=report
+        )
+
+    frames = of_paper_emotions(emotion.training_frames(run("map"), ("ravdess",)))
+    dev = recordings_of(options.data, options.captures, models)
+    neutral_frames = acted_frames([r for r in dev if r.emotion == "neutral"]).shapes
+    before = frames_motion(face, neutral_frames[::FIGURE7_NEUTRAL_STRIDE])
+    displacement = before.displacement(face)
+    emotion.train_stargan(face, frames, run("map"), config)
+    emotion.train_stargan(face, frames, run("unaugmented"), replace(config, augmentation=0.0))
+    pointnet = trained_pointnet(face, frames, run("pointnet"), config)
+
+    def mean_shape(name: str) -> np.ndarray:
+        return frames.shapes[frames.emotion == EMOTIONS.index(name)].mean(0)
+
+    def transferred(model: Any, name: str) -> np.ndarray:
+        return model.transfer(before, one_hot(name)).displacement(face)
+
+    def mean_difference(name: str) -> np.ndarray:
+        return displacement + face.displacement(mean_shape(name) - mean_shape("neutral"))
+
     generators: dict[str, Callable[[str], np.ndarray]] = {
-        "mean": lambda name: shown + face.displacement(mean_of(name) - mean_of("neutral")),
-        "PointNet": lambda name: shown + emotion_displacement(face, points, shown, name),
-        "unaugmented": lambda name: transferred(start("unaugmented").models().emotion, name),
-        "map": lambda name: transferred(start("map").models().emotion, name),
+        "mean": mean_difference,
+        "PointNet": lambda name: (
+            displacement + emotion_displacement(face, pointnet, displacement, name)
+        ),
+        "unaugmented": lambda name: transferred(run("unaugmented").models().emotion, name),
+        "map": lambda name: transferred(run("map").models().emotion, name),
         "default": lambda name: transferred(models.emotion, name),
     }
     classifier, classes = models.classifier("four")
     print(
-        f"\n{len(shown)} frames, {usual.iterations} iterations; recognised, r of the opening, moved mm"
+        f"\n{len(displacement)} frames, {config.iterations} iterations;"
+        " recognised, r of the opening, movement mm"
     )
-    print("| | " + " | ".join(PAPER_EMOTIONS[1:]) + " |")
-    print("|---" * len(PAPER_EMOTIONS) + "|")
+    print_header(list(PAPER_EMOTIONS[1:]))
     for generator, generate in generators.items():
         cells = []
         for name in PAPER_EMOTIONS[1:]:
             after = generate(name)
-            r = pearson(mouth_opening(shown, face), mouth_opening(after, face))
-            found = recognition_rate(classifier, classes, face, after, name)
-            cells.append(
-                f"{found:.2f}, {r:.2f}, {np.linalg.norm(after - shown, axis=2).mean():.1f}"
-            )
-        print(f"| {generator} | " + " | ".join(cells) + " |")
+            r = pearson(mouth_opening(displacement, face), mouth_opening(after, face))
+            rate = recognition_rate(classifier, classes, face, after, name)
+            movement = np.linalg.norm(after - displacement, axis=2).mean()
+            cells.append(f"{rate:.2f}, {r:.2f}, {movement:.1f}")
+        print_row(generator, cells)
 
 
-def told(what: str, done: int, total: int) -> None:
-    """Say on stderr how far a training is."""
+def print_header(columns: list[str]) -> None:
+    """The first two lines of a Markdown table."""
+    print_row("", columns)
+    print("|---" * (len(columns) + 1) + "|")
+
+
+def print_row(name: str, cells: list[str]) -> None:
+    """A line of a Markdown table."""
+    print(f"| {name} | " + " | ".join(cells) + " |")
+
+
+def report(what: str, done: int, total: int) -> None:
+    """Print the progress of a training on stderr."""
     print(f"\r{what} {done} of {total} ", end="", file=sys.stderr, flush=True)
 
 
 def main() -> None:
-    """Print the tables."""
+    """Parse the command line and print the tables."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -232,13 +274,8 @@ def main() -> None:
     options = parser.parse_intermixed_args()
     sets = {"default": "default", **dict(pair.split("=", 1) for pair in options.sets)}
     models = load_models(device="cpu")
-    lips_table(options.data, options.captures, options.run, models, sets, options.steps)
-    emotions_table(options.data, options.captures, options.run, models, options.steps)
-
-
-def as_models(models: Models, predict: Callable[[np.ndarray, np.ndarray], np.ndarray]) -> Any:
-    """A baseline in the place of a set of weights."""
-    return Baseline(models, predict)
+    lips_table(options, models, sets)
+    emotions_table(options, models)
 
 
 if __name__ == "__main__":

@@ -1,16 +1,27 @@
-"""How meshes are bound: `python benchmarks/faces.py MESH... [--sheet faces.png]`.
+"""How well meshes are bound, and how stable the binding is.
 
-For each mesh, and for copies of it turned, scaled and shifted at random, subdivided, and cut down to less (with the
-package fast-simplification): seconds, the median distance of the model's face in mm, the relief, how far the lips open
-beside the canonical face's relative to the width of the mouth, and of the example sentence, neutral, happy, angry and
-surprised, the largest stretch of an edge beside the canonical face's largest in the same frame. For copies also the mean
-and the largest distance in canonical mm between their motion and the original's.
+python benchmarks/faces.py MESH... [--sheet faces.png]
+
+Each mesh is bound as it is, and as copies that are randomly rotated, scaled and shifted,
+subdivided, and simplified (with the package fast-simplification). Printed for each:
+
+seconds   of binding
+error     median distance of the model's face, mm
+relief    see `Binding.relief`
+opening   how far the lips open relative to the width of the mouth, compared with the canonical
+          face, see `Binding.lip_opening_ratio`
+stretch   largest stretch of an edge in the example sentence (neutral, happy, angry, surprised),
+          relative to the largest of the canonical face in the same frame
+still     largest movement of vertices that should not move, relative to the mesh's size
+copies    mean and largest distance between a copy's motion and the original's, canonical mm
 """
 
 from __future__ import annotations
 
 import argparse
 import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -29,130 +40,145 @@ from talkemo.render.appearance import appearance_of
 from talkemo.render.software import SoftwareRenderer
 from talkemo.render.view import frame_view
 
-SPEECH = Path(__file__).parent.parent / "examples" / "speech.wav"
-EMOTIONS = ("neutral", "happy", "angry", "surprised")
-FPS = 8
+EXAMPLE_SPEECH = Path(__file__).parent.parent / "examples" / "speech.wav"
+TESTED_EMOTIONS = ("neutral", "happy", "angry", "surprised")
+TESTED_FPS = 8
 
 
-def sentence(models: Models) -> Motion:
-    """The example sentence with each emotion, one after the other, 4·T frames."""
-    audio = open_audio(SPEECH)
-    spoken = models.talking.motion(audio, np.arange(0, audio.duration, 1 / FPS))
-    parts = [models.emotion.transfer(spoken, one_hot(name)).coordinates for name in EMOTIONS]
-    return Motion(np.arange(len(EMOTIONS) * len(spoken)) / FPS, np.concatenate(parts))
+@dataclass(frozen=True)
+class Copy:
+    """A transformed copy of a mesh: its vertices are scale · x · rotationᵀ + shift."""
+
+    name: str
+    mesh: Mesh
+    rotation: np.ndarray = field(default_factory=lambda: np.eye(3))
+    scale: float = 1.0
+    shift: np.ndarray = field(default_factory=lambda: np.zeros(3))
+    same_vertices: bool = True  # its first vertices are the original's
 
 
-def stretch(vertices: np.ndarray, moved: np.ndarray, faces: np.ndarray) -> np.ndarray:
-    """The longest that an edge gets, beside its own length, in each frame."""
+def example_motion(models: Models) -> Motion:
+    """The example sentence with each of the tested emotions, one after the other: 4·T frames."""
+    audio = open_audio(EXAMPLE_SPEECH)
+    neutral = models.talking.motion(audio, np.arange(0, audio.duration, 1 / TESTED_FPS))
+    coordinates = [
+        models.emotion.transfer(neutral, one_hot(name)).coordinates for name in TESTED_EMOTIONS
+    ]
+    times = np.arange(len(TESTED_EMOTIONS) * len(neutral)) / TESTED_FPS
+    return Motion(times, np.concatenate(coordinates))
+
+
+def largest_stretch(rest: np.ndarray, frames: np.ndarray, faces: np.ndarray) -> np.ndarray:
+    """(T,) largest ratio of an edge's length in a frame to its length at rest."""
     a, b = mesh_edges(faces)[0].T
-    length = np.linalg.norm(vertices[a] - vertices[b], axis=1)
+    length = np.linalg.norm(rest[a] - rest[b], axis=1)
     a, b, length = a[length > 0], b[length > 0], length[length > 0]
     return np.array(
-        [(np.linalg.norm(frame[a] - frame[b], axis=1) / length).max() for frame in moved]
+        [(np.linalg.norm(frame[a] - frame[b], axis=1) / length).max() for frame in frames]
     )
 
 
-def copies(mesh: Mesh):
-    """Name, mesh, and how its vertices are taken back to the original's: rotation, scale, shift and the first so many."""
-    yield "as it is", mesh, np.eye(3), 1.0, np.zeros(3)
+def copies(mesh: Mesh) -> Iterator[Copy]:
+    """The mesh itself, then its copies."""
+    yield Copy("as it is", mesh)
     for seed in (1, 2, 3):
         rng = np.random.default_rng(seed)
-        turn, scale = Rotation.random(random_state=seed).as_matrix(), 10 ** rng.uniform(-3, 3)
+        rotation = Rotation.random(random_state=seed).as_matrix()
+        scale = 10 ** rng.uniform(-3, 3)
         shift = scale * np.ptp(mesh.vertices) * rng.standard_normal(3)
-        yield (
-            f"turned {seed}",
-            Mesh(scale * mesh.vertices @ turn.T + shift, mesh.faces),
-            turn,
-            scale,
-            shift,
-        )
-    solid = trimesh.Trimesh(mesh.vertices, mesh.faces, process=False)
-    fine = solid.subdivide()
-    yield (
-        "subdivided",
-        Mesh(np.array(fine.vertices), np.array(fine.faces, np.int32)),
-        np.eye(3),
-        1.0,
-        np.zeros(3),
-    )
+        transformed = Mesh(scale * mesh.vertices @ rotation.T + shift, mesh.faces)
+        yield Copy(f"rotated {seed}", transformed, rotation, scale, shift)
+    original = trimesh.Trimesh(mesh.vertices, mesh.faces, process=False)
+    yield Copy("subdivided", _mesh(original.subdivide()))
     try:
-        coarse = solid.simplify_quadric_decimation(face_count=len(mesh.faces) // 4)
+        simplified = original.simplify_quadric_decimation(face_count=len(mesh.faces) // 4)
     except ImportError:
         return
-    yield (
-        "a quarter",
-        Mesh(np.array(coarse.vertices), np.array(coarse.faces, np.int32)),
-        None,
-        1.0,
-        np.zeros(3),
+    yield Copy("a quarter", _mesh(simplified), same_vertices=False)
+
+
+def _mesh(mesh: trimesh.Trimesh) -> Mesh:
+    """Convert a mesh of trimesh's."""
+    return Mesh(np.array(mesh.vertices), np.array(mesh.faces, np.int32))
+
+
+def table_cells(
+    binding: Binding, seconds: float, vertices: np.ndarray, canonical_stretch: np.ndarray
+) -> str:
+    """The columns of the table for a bound mesh with vertices (4·T, N, 3)."""
+    mesh = binding.mesh
+    stretch = largest_stretch(mesh.vertices, vertices, mesh.faces) / canonical_stretch
+    still = np.setdiff1d(np.arange(len(mesh.vertices)), binding.moving)
+    size = np.ptp(mesh.vertices, axis=0).max()
+    movement = np.abs(vertices[:, still] - mesh.vertices[still].astype(np.float32)).max(initial=0)
+    return (
+        f"{len(mesh.vertices):7d} {seconds:6.1f} {binding.error:7.2f} {binding.relief:7.2f}"
+        f" {binding.lip_opening_ratio():8.2f} {stretch.max():8.2f} {movement / size:9.0e}"
     )
 
 
-def row(
-    binding: Binding, seconds: float, frames: Motion, canonical: np.ndarray
-) -> tuple[str, np.ndarray]:
-    """A line of the table, and the vertices (4·T, N, 3) of the mesh; canonical: the canonical face's stretch."""
+def measure_mesh(
+    path: Path, models: Models, motion: Motion, canonical_stretch: np.ndarray
+) -> np.ndarray | None:
+    """Print a row for a mesh and each copy; returns the mesh's strip of images if it was bound."""
+    mesh = load_mesh(path)
+    original = strip = None
+    for copy in copies(mesh):
+        started = time.perf_counter()
+        try:
+            binding = talkemo.bind(copy.mesh, models=models, cache=False)
+        except InputError as error:
+            print(f"{path.stem:20s}{copy.name:14s} {error}")
+            continue
+        seconds = time.perf_counter() - started
+        vertices = binding.vertices(motion.coordinates)
+        text = table_cells(binding, seconds, vertices, canonical_stretch)
+        if original is None:
+            original, strip = vertices, draw_strip(binding, motion)
+        elif copy.same_vertices:
+            aligned = (vertices[:, : len(mesh.vertices)] - copy.shift) @ copy.rotation / copy.scale
+            distance = np.linalg.norm(aligned - original, axis=2) * copy.scale / binding.scale
+            text += f"   {distance.mean():.3f} {distance.max():.1f}"
+        print(f"{path.stem:20s}{copy.name:14s}{text}", flush=True)
+    return strip
+
+
+def draw_strip(binding: Binding, motion: Motion, size: int = 230) -> np.ndarray:
+    """A mesh at rest, each emotion with the mouth open widest, and happy with the lips closed."""
     mesh = binding.mesh
-    moved = binding.vertices(frames.coordinates)
-    ratio = (stretch(mesh.vertices, moved, mesh.faces) / canonical).max()
-    still = np.setdiff1d(np.arange(len(mesh.vertices)), binding.moving)
-    size = np.ptp(mesh.vertices, axis=0).max()
-    drift = np.abs(moved[:, still] - mesh.vertices[still].astype(np.float32)).max(initial=0) / size
-    text = f"{len(mesh.vertices):7d} {seconds:6.1f} {binding.error:7.2f} {binding.relief:7.2f}"
-    return f"{text} {binding.lip_opening_ratio():8.2f} {ratio:8.2f} {drift:9.0e}", moved
+    opening = motion.lip_opening(binding.face)
+    by_emotion = np.split(np.arange(len(motion)), len(TESTED_EMOTIONS))
+    frames = [numbers[opening[numbers].argmax()] for numbers in by_emotion]
+    happy = by_emotion[TESTED_EMOTIONS.index("happy")]
+    frames.append(happy[opening[happy].argmin()])
+    view = frame_view(mesh.vertices, binding.focus, facing=binding.placement.rotation)
+    renderer = SoftwareRenderer(appearance_of(binding), view, (size, size))
+    vertices = binding.vertices(motion.coordinates[frames])
+    return np.hstack([renderer.draw(v) for v in (mesh.vertices.astype(np.float32), *vertices)])
 
 
 def main() -> None:
+    """Parse the command line, print the table, and write the sheet."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("meshes", nargs="+", type=Path)
+    parser.add_argument("meshes", nargs="+", type=Path, metavar="MESH")
     parser.add_argument(
-        "--sheet", type=Path, help="a picture: each mesh at rest and at five moments"
+        "--sheet", type=Path, help="image to write: each mesh at rest and at five moments"
     )
-    arguments = parser.parse_args()
+    options = parser.parse_args()
     models = talkemo.load_models()
-    face, frames = models.face, sentence(models)
-    canonical = stretch(face.mean, face.mean + frames.displacement(face), face.faces)
-    print(
-        f"{'':34s}vertices seconds error relief  opening  stretch  still at   differs by mm: mean, most"
+    face, motion = models.face, example_motion(models)
+    canonical_stretch = largest_stretch(
+        face.mean, face.mean + motion.displacement(face), face.faces
     )
-    pictures = []
-    for path in arguments.meshes:
-        mesh = load_mesh(path)
-        first = None
-        for name, copy, turn, scale, shift in copies(mesh):
-            began = time.perf_counter()
-            try:
-                binding = talkemo.bind(copy, models=models, cache=False)
-            except InputError as error:
-                print(f"{path.stem:20s}{name:14s} {error}")
-                continue
-            text, moved = row(binding, time.perf_counter() - began, frames, canonical)
-            if first is None:
-                first = moved
-                pictures.append(strip(binding, frames))
-            elif turn is not None:
-                back = (moved[:, : len(mesh.vertices)] - shift) @ turn / scale
-                off = np.linalg.norm(back - first, axis=2) * scale / binding.scale
-                text += f"   {off.mean():.3f} {off.max():.1f}"
-            print(f"{path.stem:20s}{name:14s}{text}", flush=True)
-    if arguments.sheet:
+    columns = "vertices seconds error relief  opening  stretch  still     differs by mm: mean, max"
+    print(" " * 34 + columns)
+    strips = [measure_mesh(path, models, motion, canonical_stretch) for path in options.meshes]
+    if options.sheet:
         import imageio.v3 as imageio
 
-        imageio.imwrite(arguments.sheet, np.vstack(pictures))
-
-
-def strip(binding: Binding, frames: Motion, size: int = 230) -> np.ndarray:
-    """A mesh at rest, and where its mouth is open widest: neutral, happy, angry, surprised; and happy with lips shut."""
-    mesh = binding.mesh
-    each = np.split(np.arange(len(frames)), len(EMOTIONS))
-    opening = frames.lip_opening(binding.face)
-    chosen = [part[opening[part].argmax()] for part in each] + [each[1][opening[each[1]].argmin()]]
-    view = frame_view(mesh.vertices, binding.focus, facing=binding.placement.rotation)
-    renderer = SoftwareRenderer(appearance_of(binding), view, (size, size))
-    moved = binding.vertices(frames.coordinates[chosen])
-    return np.hstack([renderer.draw(v) for v in (mesh.vertices.astype(np.float32), *moved)])
+        imageio.imwrite(options.sheet, np.vstack([strip for strip in strips if strip is not None]))
 
 
 if __name__ == "__main__":

@@ -36,6 +36,7 @@ What is not covered
 What is not compared
 --------------------
 - Files of TensorBoard, whose names and contents have the time; STAGE.log.csv says the same.
+- Messages on stderr, which are words for people, and the markup of pages; their data is compared.
 - Times, memory, commits and versions, absolute paths, and digests of files that name a commit, see
   IGNORED and MASKS. All runs are made as outside a repository, so that weights of two commits are
   the same bytes where nothing else has changed.
@@ -734,6 +735,7 @@ MASKS = (
 NUMBER = re.compile(r"([-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?)")
 COMPONENTS = {5120: "i1", 5121: "u1", 5122: "<i2", 5123: "<u2", 5125: "<u4", 5126: "<f4"}  # of GLB
 PICTURES, MOVING = (".png", ".jpg"), (".mp4", ".gif")
+PAGE_DATA = re.compile(rb'<script id="data" type="application/json">(.*?)</script>', re.DOTALL)
 
 
 def read_parts(path: Path) -> dict[str, Any]:
@@ -772,6 +774,8 @@ def read_parts(path: Path) -> dict[str, Any]:
         return parts_of_stream(content)
     if ending == ".json":
         return {"json": json.loads(content)}
+    if ending == ".html" and (data := PAGE_DATA.search(content)):
+        return {"json": json.loads(data[1])}
     try:
         return {"text": content.decode("utf-8")}
     except UnicodeDecodeError:
@@ -979,6 +983,7 @@ def files_of(out: Path) -> Iterator[str]:
     """
     for path in out.rglob("*"):
         is_made = path.name != DONE and not path.name.startswith("events.out.tfevents.")
+        is_made = is_made and not path.name.endswith(".err.txt")
         if path.is_file() and is_made:
             yield path.relative_to(out).as_posix()
 

@@ -1,18 +1,24 @@
-"""Whether a face tracker sees the emotions on animated heads.
+"""Whether a face tracker recognises the emotions on animated heads.
 
 python benchmarks/seen.py SPEECH.wav HEAD... --tracker face_landmarker.task --prototypes model.npz
-    [--weights SET] [--intensity 1.0] [--fps 5] [--json] [--pictures FOLDER]
+    [--weights SET] [--intensity 1.0] [--fps 5] [--json] [--images FOLDER]
 
-Each head (a mesh file, or the model.npz of ICT FaceKit for its neutral head) speaks with every emotion, is drawn as a
-portrait and scored by MediaPipe's Face Landmarker (tracker.py), which this project did not train. What an emotion adds
-to the scores, its mean over the sentence less the neutral sentence's, is set beside what six prototypes add to the
-neutral face: ICT FaceKit's head with the blend shapes of EMFACS's action units (Friesen, Ekman 1983), drawn likewise.
-An emotion is right if the prototype nearest by cosine is its own; its strength is its share along it, 1 being as much
-as the prototype. `posed` is the same for the prototype's own blend shapes on this head, still: what the head and the
-tracker let one see at best. Length is relative to the prototypes' mean, errors are standard errors of the neutral
-sentence's mean, frames taken as independent; calm, which has no prototype, has only these.
+Each head (a mesh file, or ICT-FaceKit's model.npz for its neutral head) speaks with every emotion,
+is drawn as a portrait and scored by MediaPipe's Face Landmarker, which was trained independently of
+this project. The change of the scores by an emotion (mean over the sentence minus that of the
+neutral sentence) is compared with the changes by six prototypes: ICT-FaceKit's head with the blend
+shapes of EMFACS's action units (Friesen and Ekman 1983), drawn in the same way.
 
-Heads are drawn as in previews, with brows and lips, and eyes for masks: the tracker was trained on photographs. See --pictures.
+right     the nearest prototype by cosine is the emotion's own
+strength  component along the own prototype; 1 is as strong as the prototype
+length    of the change, relative to the prototypes' mean
+errors    length in standard errors of the neutral sentence's mean, with frames taken as
+          independent; the only measure of calm, which has no prototype
+posed     the same for the prototype's blend shapes on this head without speech: the best that head
+          and tracker allow
+
+Heads are drawn as in previews, with brows and lips, and eyes for masks, because the tracker was
+trained on photographs; see --images.
 """
 
 from __future__ import annotations
@@ -37,8 +43,8 @@ from talkemo.render.software import SoftwareRenderer
 from talkemo.render.view import frame_view
 from talkemo.weights.registry import DEFAULT_SET
 
-SIZE = 384  # pixels on a side of a picture
-ROOM = 1.1  # times the height that the camera shows for a film
+PORTRAIT_PIXELS = 384  # on each side of an image
+PORTRAIT_SCALE = 1.1  # height that the camera shows, relative to videos
 PROTOTYPES = {
     "happy": {"mouthSmile": 0.8, "cheekSquint": 0.6, "mouthDimple": 0.2},
     "sad": {"browInnerUp": 0.8, "browDown": 0.3, "mouthFrown": 0.7, "mouthShrugLower": 0.3},
@@ -68,53 +74,19 @@ PROTOTYPES = {
     },
     "surprised": {"browInnerUp": 0.8, "browOuterUp": 0.8, "eyeWide": 0.6, "jawOpen": 0.3},
 }
-# Where the eyes look and whether they blink tells no emotion; all other scores are compared.
-COMPARED = np.array([not name.startswith(("_", "eyeLook", "eyeBlink")) for name in SCORE_NAMES])
-TOLD = 3.0  # standard errors of the neutral mean from which calm is told from it
+# Gaze and blinks carry no emotion; all other scores are compared.
+COMPARED_SCORES = np.array(
+    [not name.startswith(("_", "eyeLook", "eyeBlink")) for name in SCORE_NAMES]
+)
+MIN_STANDARD_ERRORS = 3.0  # from which calm counts as distinguished from neutral
+MIN_SCORE_CHANGE = 0.02  # smaller ones are left out of the JSON
 
-# ICT FaceKit: vertices that are drawn (after them come tear fluid, occlusion and lashes), and where its parts begin.
-ICT_DRAWN = 24591
+# ICT-FaceKit: drawn vertices (before tear fluid, occlusion and lashes), and the first of each part.
+ICT_DRAWN_VERTICES = 24591
 ICT_PARTS = {0: "skin", 14062: "tongue", 17039: "teeth", 21451: "eyes"}
 
 
-# ------------------------------------------------------------------------------------------------------------- heads
-
-
-def write_ict(model: Path, out: Path) -> Path:
-    """Write the neutral head of ICT FaceKit's model.npz, with eyes, teeth and tongue, as an obj; returns its path."""
-    with np.load(model, allow_pickle=False) as file:
-        vertices, quads = file["neutral"][:ICT_DRAWN], file["quads"]
-    quads = quads[(quads < ICT_DRAWN).all(1)]
-    lines = [f"v {x:.6f} {y:.6f} {z:.6f}" for x, y, z in vertices]
-    starts = list(ICT_PARTS)
-    part = np.searchsorted(starts, quads[:, 0], side="right") - 1
-    for number, start in enumerate(starts):
-        lines.append(f"g {ICT_PARTS[start]}")
-        lines += [
-            "f " + " ".join(str(k + 1) for k in quad if k >= 0) for quad in quads[part == number]
-        ]
-    path = out / "ict_facekit.obj"
-    path.write_text("\n".join(lines) + "\n", "utf-8")
-    return path
-
-
-# ---------------------------------------------------------------------------------------------------------- pictures
-
-
-class Portrait:
-    """Draws frames of a bound head as previews show it, a little smaller. view: front, left or right."""
-
-    def __init__(self, binding: Binding, view: str = "front"):
-        camera = frame_view(binding.rest, binding.focus, view, binding.placement.rotation)
-        camera = replace(camera, half=ROOM * camera.half, distance=ROOM * camera.distance)
-        self.renderer = SoftwareRenderer(appearance_of(binding), camera, (SIZE, SIZE))
-
-    def draw(self, vertices: np.ndarray) -> np.ndarray:
-        """A picture (SIZE, SIZE, 3) uint8 of vertices (N, 3)."""
-        return self.renderer.draw(vertices)
-
-
-# ------------------------------------------------------------------------------------------------------- the measure
+# ------------------------------------------------------------------------------------------ heads
 
 
 @dataclass(frozen=True)
@@ -126,38 +98,33 @@ class Head:
 
 
 def load_head(path: Path, models: Models, folder: Path) -> Head:
-    """A head from a mesh file, or ICT FaceKit's from its npz; folder: where its obj is written."""
-    mesh = write_ict(path, folder) if path.suffix == ".npz" else path
-    binding = talkemo.bind(mesh, models=models, cache=False)
-    return Head(mesh.stem, binding)
+    """Bind a mesh file, or ICT-FaceKit's npz, of which an obj is written to `folder`."""
+    mesh = write_ict_head(path, folder) if path.suffix == ".npz" else path
+    return Head(mesh.stem, talkemo.bind(mesh, models=models, cache=False))
 
 
-def track_all(head: Head, frames: np.ndarray, tracker: LandmarkTracker) -> np.ndarray:
-    """Scores (T, 52) of a head's vertices (T, N, 3), NaN where the tracker finds no face."""
-    portrait = Portrait(head.binding)
-    tracked = [tracker.track(portrait.draw(vertices)) for vertices in frames]
-    if not any(tracked):
-        raise SystemExit(f"{head.name}: the tracker finds no face")
-    return np.array(
-        [np.full(len(SCORE_NAMES), np.nan) if one is None else one.scores for one in tracked]
-    )
-
-
-def added_by(head: Head, frames: np.ndarray, tracker: LandmarkTracker) -> dict[str, np.ndarray]:
-    """What each prototype adds to the compared scores (C,) of a head; frames (7, N, 3): neutral and the prototypes."""
-    scores = track_all(head, frames, tracker)[:, COMPARED]
-    if np.isnan(scores).any():
-        raise SystemExit(f"{head.name}: the tracker finds no face in a prototype")
-    return dict(zip(PROTOTYPES, scores[1:] - scores[0]))
-
-
-def prototypes(head: Head, model: Path) -> np.ndarray:
-    """Vertices (7, N, 3) of ICT FaceKit's head, neutral and with each prototype of its model.npz."""
+def write_ict_head(model: Path, folder: Path) -> Path:
+    """Write ICT-FaceKit's neutral head with eyes, teeth and tongue as an obj; returns its path."""
     with np.load(model, allow_pickle=False) as file:
-        names, shapes = (
-            list(file["expression_names"]),
-            file["expression"][:, :ICT_DRAWN].astype(np.float32),
-        )
+        vertices, quads = file["neutral"][:ICT_DRAWN_VERTICES], file["quads"]
+    quads = quads[(quads < ICT_DRAWN_VERTICES).all(1)]
+    lines = [f"v {x:.6f} {y:.6f} {z:.6f}" for x, y, z in vertices]
+    starts = list(ICT_PARTS)
+    part_of_quad = np.searchsorted(starts, quads[:, 0], side="right") - 1
+    for number, start in enumerate(starts):
+        lines.append(f"g {ICT_PARTS[start]}")
+        for quad in quads[part_of_quad == number]:
+            lines.append("f " + " ".join(str(k + 1) for k in quad if k >= 0))
+    path = folder / "ict_facekit.obj"
+    path.write_text("\n".join(lines) + "\n", "utf-8")
+    return path
+
+
+def prototype_frames(head: Head, model: Path) -> np.ndarray:
+    """Vertices (7, N, 3) of ICT-FaceKit's head, neutral and with each prototype."""
+    with np.load(model, allow_pickle=False) as file:
+        names = list(file["expression_names"])
+        shapes = file["expression"][:, :ICT_DRAWN_VERTICES].astype(np.float32)
     frames = [head.binding.rest]
     for weights in PROTOTYPES.values():
         amounts = [weights.get(name, weights.get(name[:-2], 0.0)) for name in names]
@@ -165,22 +132,22 @@ def prototypes(head: Head, model: Path) -> np.ndarray:
     return np.array(frames)
 
 
-def posed(head: Head) -> np.ndarray:
+def posed_frames(head: Head) -> np.ndarray:
     """Vertices (7, N, 3) of a bound head, neutral and with each prototype's blend shapes."""
     face = head.binding.face
-    shapes = np.stack([face.weight_vector(weights) for weights in ({}, *PROTOTYPES.values())])
-    return head.binding.vertices(shapes @ face.weights_to_coordinates)
+    weights = np.stack([face.weight_vector(amounts) for amounts in ({}, *PROTOTYPES.values())])
+    return head.binding.vertices(weights @ face.weights_to_coordinates)
 
 
-def spoken(
-    head: Head, speech: Path, options: argparse.Namespace, models: Models
-) -> dict[str, np.ndarray]:
-    """Vertices (T, N, 3) of the sentence with every emotion, and `opening` (T,) mm, how far the neutral lips open."""
-    result = {}
+def spoken_frames(
+    head: Head, options: argparse.Namespace, models: Models
+) -> tuple[dict[str, np.ndarray], np.ndarray]:
+    """Vertices (T, N, 3) of the sentence by emotion, and the neutral lip opening (T,) mm."""
+    frames, opening = {}, np.zeros(0)
     for emotion in EMOTIONS:
-        made = talkemo.animate(
+        result = talkemo.animate(
             head.binding,
-            speech,
+            options.speech,
             blink="off",
             head="off",
             gaze="off",
@@ -189,176 +156,218 @@ def spoken(
             fps=options.fps,
             models=models,
         )
-        assert made.vertices is not None and made.motion is not None
-        result[emotion] = made.vertices
+        assert result.vertices is not None and result.motion is not None
+        frames[emotion] = result.vertices
         if emotion == "neutral":
-            result["opening"] = made.motion.lip_opening(models.face)
-    return result
+            opening = result.motion.lip_opening(models.face)
+    return frames, opening
 
 
-def compare(scores: dict[str, np.ndarray], known: dict[str, np.ndarray]) -> dict[str, dict]:
-    """What is seen of each emotion of a head; scores: (T, 52) by emotion, known: what the prototypes add."""
-    means = {emotion: np.nanmean(rows[:, COMPARED], axis=0) for emotion, rows in scores.items()}
-    neutral = scores["neutral"][:, COMPARED]
+# ----------------------------------------------------------------------------------------- images
+
+
+def portrait_renderer(binding: Binding, view: str = "front") -> SoftwareRenderer:
+    """Draws a bound head as previews show it, slightly smaller. view: front, left or right."""
+    camera = frame_view(binding.rest, binding.focus, view, binding.placement.rotation)
+    camera = replace(
+        camera, half=PORTRAIT_SCALE * camera.half, distance=PORTRAIT_SCALE * camera.distance
+    )
+    return SoftwareRenderer(appearance_of(binding), camera, (PORTRAIT_PIXELS, PORTRAIT_PIXELS))
+
+
+def contact_sheet(head: Head, frames: dict[str, np.ndarray], opening: np.ndarray) -> np.ndarray:
+    """All emotions from the front and the side, in the frame of median lip opening (T,)."""
+    frame = int(np.argsort(opening)[len(opening) // 2])
+    rows = []
+    for view in ("front", "left"):
+        renderer = portrait_renderer(head.binding, view)
+        rows.append(np.hstack([renderer.draw(frames[emotion][frame]) for emotion in EMOTIONS]))
+    return np.vstack(rows)
+
+
+# ------------------------------------------------------------------------------------ measurement
+
+
+def track_frames(head: Head, frames: np.ndarray, tracker: LandmarkTracker) -> np.ndarray:
+    """Scores (T, 52) of a head's vertices (T, N, 3), NaN where the tracker finds no face."""
+    renderer = portrait_renderer(head.binding)
+    tracked = [tracker.track(renderer.draw(vertices)) for vertices in frames]
+    if not any(tracked):
+        raise SystemExit(f"{head.name}: the tracker finds no face")
+    missing = np.full(len(SCORE_NAMES), np.nan)
+    return np.array([missing if result is None else result.scores for result in tracked])
+
+
+def prototype_changes(
+    head: Head, frames: np.ndarray, tracker: LandmarkTracker
+) -> dict[str, np.ndarray]:
+    """Change (C,) of the compared scores by each prototype.
+
+    frames : (7, N, 3), neutral and with each prototype.
+    """
+    scores = track_frames(head, frames, tracker)[:, COMPARED_SCORES]
+    if np.isnan(scores).any():
+        raise SystemExit(f"{head.name}: the tracker finds no face in a prototype")
+    return dict(zip(PROTOTYPES, scores[1:] - scores[0]))
+
+
+def compare(scores: dict[str, np.ndarray], prototypes: dict[str, np.ndarray]) -> dict[str, dict]:
+    """Metrics of each emotion of a head.
+
+    Parameters
+    ----------
+    scores
+        (T, 52) by emotion.
+    prototypes
+        Their changes (C,).
+    """
+    means = {name: np.nanmean(rows[:, COMPARED_SCORES], axis=0) for name, rows in scores.items()}
+    neutral = scores["neutral"][:, COMPARED_SCORES]
     neutral = neutral[~np.isnan(neutral).any(1)]
     error = np.linalg.norm(neutral.std(0, ddof=1)) / np.sqrt(len(neutral))
-    usual = np.mean([np.linalg.norm(p) for p in known.values()])
+    mean_length = np.mean([np.linalg.norm(change) for change in prototypes.values()])
     result = {}
     for emotion in EMOTIONS[1:]:
-        added = means[emotion] - means["neutral"]
-        length = np.linalg.norm(added)
+        change = means[emotion] - means["neutral"]
+        length = np.linalg.norm(change)
         result[emotion] = {
-            "length": float(length / usual),
+            "length": float(length / mean_length),
             "errors": float(length / error),
             "lost": int(np.isnan(scores[emotion]).any(1).sum()),
-            "added": named(added),
-            **(judged(added, emotion, known) if emotion in known else {}),
+            "added": change_by_name(change),
+            **(classify(change, emotion, prototypes) if emotion in prototypes else {}),
         }
     return result
 
 
-def judged(added: np.ndarray, emotion: str, known: dict[str, np.ndarray]) -> dict:
-    """Which prototype is nearest to what an emotion adds (C,), whether it is its own, and how strong along its own."""
-    length = np.linalg.norm(added) + 1e-12
-    cosines = {name: float(added @ p / (length * np.linalg.norm(p))) for name, p in known.items()}
+def classify(change: np.ndarray, emotion: str, prototypes: dict[str, np.ndarray]) -> dict:
+    """The prototype nearest to a change (C,), and the strength along the emotion's own."""
+    length = np.linalg.norm(change) + 1e-12
+    cosines = {
+        name: float(change @ prototype / (length * np.linalg.norm(prototype)))
+        for name, prototype in prototypes.items()
+    }
     nearest = max(cosines, key=lambda name: cosines[name])
-    strength = float(added @ known[emotion] / (known[emotion] @ known[emotion]))
+    prototype = prototypes[emotion]
     return {
         "nearest": nearest,
         "right": nearest == emotion,
-        "strength": strength,
+        "strength": float(change @ prototype / (prototype @ prototype)),
         "cosines": cosines,
     }
 
 
-def named(added: np.ndarray, least: float = 0.02) -> dict[str, float]:
-    """The compared scores (C,) that change by `least` or more, by their names."""
-    names = np.array(SCORE_NAMES)[COMPARED]
+def change_by_name(change: np.ndarray) -> dict[str, float]:
+    """The scores of a change (C,) of at least MIN_SCORE_CHANGE, largest first."""
+    names = np.array(SCORE_NAMES)[COMPARED_SCORES]
     return {
-        str(names[k]): round(float(added[k]), 3)
-        for k in np.argsort(-np.abs(added))
-        if abs(added[k]) >= least
+        str(names[k]): round(float(change[k]), 3)
+        for k in np.argsort(-np.abs(change))
+        if abs(change[k]) >= MIN_SCORE_CHANGE
     }
 
 
-def contact_sheet(head: Head, frames: dict[str, np.ndarray]) -> np.ndarray:
-    """The emotions side by side, (2·SIZE, 8·SIZE, 3), front and side, where the neutral lips open by the median."""
-    opening = frames["opening"]
-    frame = int(np.argsort(opening)[len(opening) // 2])
-    views = [Portrait(head.binding, view) for view in ("front", "left")]
-    return np.vstack(
-        [np.hstack([view.draw(frames[emotion][frame]) for emotion in EMOTIONS]) for view in views]
-    )
+def measure_head(
+    head: Head,
+    prototypes: dict[str, np.ndarray],
+    options: argparse.Namespace,
+    models: Models,
+    tracker: LandmarkTracker,
+) -> dict[str, dict]:
+    """Metrics of each emotion of a head, see `compare`; writes its contact sheet if asked to."""
+    frames, opening = spoken_frames(head, options, models)
+    if options.images:
+        sheet = contact_sheet(head, frames, opening)
+        save_image(options.images / f"{head.name}.png", sheet)
+    scores = {emotion: track_frames(head, frames[emotion], tracker) for emotion in EMOTIONS}
+    rows = compare(scores, prototypes)
+    for emotion, change in prototype_changes(head, posed_frames(head), tracker).items():
+        rows[emotion]["posed"] = classify(change, emotion, prototypes)
+    return rows
 
 
-# ------------------------------------------------------------------------------------------------------------ output
+# ----------------------------------------------------------------------------------------- output
 
 
-def summary(heads: dict[str, dict[str, dict]]) -> dict:
-    """How many emotions of all heads are right, and the mean strength of each."""
+def summarise(heads: dict[str, dict[str, dict]]) -> dict:
+    """Numbers of right emotions over all heads, and the mean strength of each."""
     rows = {emotion: [head[emotion] for head in heads.values()] for emotion in PROTOTYPES}
+    right = {emotion: sum(row["right"] for row in values) for emotion, values in rows.items()}
     return {
-        "right": sum(row["right"] for of_emotion in rows.values() for row in of_emotion),
-        "posed_right": sum(
-            row["posed"]["right"] for of_emotion in rows.values() for row in of_emotion
-        ),
+        "right": sum(right.values()),
+        "posed_right": sum(row["posed"]["right"] for values in rows.values() for row in values),
         "of": len(rows) * len(heads),
-        "right_by_emotion": {
-            emotion: sum(row["right"] for row in some) for emotion, some in rows.items()
-        },
+        "right_by_emotion": right,
         "strength": {
-            emotion: float(np.mean([row["strength"] for row in some]))
-            for emotion, some in rows.items()
+            emotion: float(np.mean([row["strength"] for row in values]))
+            for emotion, values in rows.items()
         },
     }
 
 
 def print_tables(heads: dict[str, dict[str, dict]], total: dict) -> None:
-    """A line for each head and emotion, then the summary."""
+    """Print a line for each head and emotion, then the summary."""
     columns = f"{'cosine':>6} {'strength':>8} {'length':>6} {'errors':>6}  posed"
     print(f"{'head':20} {'emotion':10} {'nearest':10} {'':5} {columns}")
     for name, rows in heads.items():
         for emotion, row in rows.items():
-            end = f"{row['length']:6.2f} {row['errors']:6.1f}"
+            length = f"{row['length']:6.2f} {row['errors']:6.1f}"
             if "nearest" in row:
-                seen = f"{row['nearest']:10} {'right' if row['right'] else 'wrong'} {row['cosines'][emotion]:6.2f}"
-                best = row["posed"]
-                seen += f" {row['strength']:8.2f} {end}  {best['nearest']} {best['strength']:.2f}"
+                verdict, posed = "right" if row["right"] else "wrong", row["posed"]
+                text = (
+                    f"{row['nearest']:10} {verdict} {row['cosines'][emotion]:6.2f}"
+                    f" {row['strength']:8.2f} {length}  {posed['nearest']} {posed['strength']:.2f}"
+                )
             else:
-                seen = f"{'' if row['errors'] > TOLD else 'not '}told from neutral".ljust(32) + end
-            print(
-                f"{name:20.20} {emotion:10} {seen}"
-                + (f"  {row['lost']} frames lost" if row["lost"] else "")
-            )
+                distinct = "" if row["errors"] > MIN_STANDARD_ERRORS else "not "
+                text = f"{distinct}distinct from neutral".ljust(32) + length
+            lost = f"  no face in {row['lost']} frames" if row["lost"] else ""
+            print(f"{name:20.20} {emotion:10} {text}{lost}")
     print(f"\n{total['right']} of {total['of']} right; posed {total['posed_right']}")
     for emotion, strength in total["strength"].items():
-        print(
-            f"{emotion:10} {total['right_by_emotion'][emotion]} of {len(heads)} right, mean strength {strength:.2f}"
-        )
+        right = f"{total['right_by_emotion'][emotion]} of {len(heads)} right"
+        print(f"{emotion:10} {right}, mean strength {strength:.2f}")
 
 
 def parse_options() -> argparse.Namespace:
-    """The command line."""
+    """Parse the command line."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("speech", type=Path)
-    parser.add_argument("heads", type=Path, nargs="+", metavar="HEAD")
-    parser.add_argument(
-        "--tracker",
-        type=Path,
-        required=True,
-        metavar="FILE",
-        help="MediaPipe's face_landmarker.task",
-    )
-    parser.add_argument(
-        "--prototypes", type=Path, required=True, metavar="FILE", help="ICT FaceKit's model.npz"
-    )
-    parser.add_argument("--weights", default=DEFAULT_SET, metavar="SET")
-    parser.add_argument("--intensity", type=float, default=1.0)
-    parser.add_argument("--fps", type=float, default=5.0, help="frames a second that are drawn")
-    parser.add_argument("--json", action="store_true", help="print one JSON object")
-    parser.add_argument(
-        "--pictures", type=Path, metavar="FOLDER", help="write a contact sheet of each head"
-    )
+    add = parser.add_argument
+    add("speech", type=Path)
+    add("heads", type=Path, nargs="+", metavar="HEAD")
+    add("--tracker", type=Path, required=True, help="MediaPipe's face_landmarker.task")
+    add("--prototypes", type=Path, required=True, help="ICT-FaceKit's model.npz")
+    add("--weights", default=DEFAULT_SET, metavar="SET")
+    add("--intensity", type=float, default=1.0)
+    add("--fps", type=float, default=5.0, help="frames drawn per second")
+    add("--json", action="store_true", help="print one JSON object")
+    add("--images", type=Path, metavar="FOLDER", help="write a contact sheet of each head")
+    add("--pictures", type=Path, dest="images", help=argparse.SUPPRESS)  # deprecated
     return parser.parse_args()
 
 
-def look_at(
-    head: Head,
-    known: dict[str, np.ndarray],
-    options: argparse.Namespace,
-    models: Models,
-    tracker: LandmarkTracker,
-):
-    """What is seen of each emotion of a head, see `compare`; its contact sheet is written where one is wanted."""
-    frames = spoken(head, options.speech, options, models)
-    if options.pictures:
-        save_image(options.pictures / f"{head.name}.png", contact_sheet(head, frames))
-    rows = compare(
-        {emotion: track_all(head, frames[emotion], tracker) for emotion in EMOTIONS}, known
-    )
-    for emotion, added in added_by(head, posed(head), tracker).items():
-        rows[emotion]["posed"] = judged(added, emotion, known)
-    return rows
-
-
 def main() -> None:
+    """Parse the command line, measure the heads and print the metrics."""
     options = parse_options()
     models, tracker = talkemo.load_models(options.weights), LandmarkTracker(options.tracker)
-    if options.pictures:
-        options.pictures.mkdir(parents=True, exist_ok=True)
+    if options.images:
+        options.images.mkdir(parents=True, exist_ok=True)
     heads = {}
     with tempfile.TemporaryDirectory() as folder:
-        model = load_head(options.prototypes, models, Path(folder))
-        known = added_by(model, prototypes(model, options.prototypes), tracker)
+        ict_head = load_head(options.prototypes, models, Path(folder))
+        frames = prototype_frames(ict_head, options.prototypes)
+        prototypes = prototype_changes(ict_head, frames, tracker)
         for path in options.heads:
-            head = model if path == options.prototypes else load_head(path, models, Path(folder))
-            heads[head.name] = look_at(head, known, options, models, tracker)
-    total = summary(heads)
+            head = ict_head
+            if path != options.prototypes:
+                head = load_head(path, models, Path(folder))
+            heads[head.name] = measure_head(head, prototypes, options, models, tracker)
+    total = summarise(heads)
     if options.json:
-        shapes = {emotion: named(added) for emotion, added in known.items()}
-        print(json.dumps({"summary": total, "heads": heads, "prototypes": shapes}, indent=1))
+        changes = {emotion: change_by_name(change) for emotion, change in prototypes.items()}
+        print(json.dumps({"summary": total, "heads": heads, "prototypes": changes}, indent=1))
     else:
         print_tables(heads, total)
 

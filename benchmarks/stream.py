@@ -1,9 +1,9 @@
-"""How long after its sound a frame comes: `talkemo animate FACE - --stream`, given a recording at the pace it was spoken.
+"""Delay of streamed frames: `talkemo animate FACE - --stream`, fed at the pace of the recording.
 
-    python benchmarks/stream.py FACE SOUND [--emotion happy] [--format jsonl]
+    python benchmarks/stream.py FACE AUDIO [--emotion happy]
 
-Prints the seconds from the moment at which a frame's own sound was spoken to the moment at which the frame could be read,
-and how fast frames come when the sound is there at once.
+Prints the seconds from the moment at which a frame's own audio was spoken to the moment at which
+the frame can be read, and the frame rate when all audio is available at once.
 """
 
 from __future__ import annotations
@@ -20,79 +20,77 @@ import numpy as np
 
 from talkemo.audio.recording import SAMPLE_RATE, open_audio
 
-PIECE = 160  # samples, 10 ms, that are sent at a time
-SILENCE = 2.0  # s before the sound, in which the program starts; not counted
+CHUNK_SAMPLES = 160  # 10 ms, sent at a time
+LEADING_SILENCE_S = 2.0  # during which the program starts; not measured
 
 
 def run(
-    face: str, samples: np.ndarray, options: list[str], paced: bool
+    face: str, samples: np.ndarray, emotion: str, paced: bool
 ) -> tuple[list[float], list[float], float]:
-    """The times of frames and when they came, both from the beginning of the sound, s; and when the last one came."""
-    command = [
-        sys.executable,
-        "-m",
-        "talkemo_cli",
-        "animate",
-        face,
-        "-",
-        "--stream",
-        "--raw",
-        str(SAMPLE_RATE),
-    ]
-    came, times, began = [], [], 0.0
-    with subprocess.Popen(
-        [*command, *options, "-q"], stdin=subprocess.PIPE, stdout=subprocess.PIPE
-    ) as process:
+    """Stream a recording.
+
+    Parameters
+    ----------
+    samples : (N,) int16, little endian, at 16 kHz
+    paced
+        Send the samples at the pace of the recording, not at once.
+
+    Returns
+    -------
+    Times of the frames, times at which they arrived, and the time at which the last one had
+    arrived; all in s from the beginning of the audio.
+    """
+    command = [sys.executable, "-m", "talkemo_cli", "animate", face, "-", "--stream", "-q"]
+    command += ["--raw", str(SAMPLE_RATE), "--emotion", emotion]
+    arrivals, times = [], []
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
         pipe, lines = process.stdin, process.stdout
         assert pipe is not None and lines is not None
-        pipe.write(np.zeros(int(SILENCE * SAMPLE_RATE), "<i2").tobytes())
+        pipe.write(np.zeros(int(LEADING_SILENCE_S * SAMPLE_RATE), "<i2").tobytes())
         pipe.flush()
-        lines.readline()
-        lines.readline()  # it is there once it has made a frame
-        began = time.perf_counter() - SILENCE
-
-        def send(pipe: IO[bytes] = pipe) -> None:
-            for start in range(0, len(samples), PIECE):
-                if paced:
-                    time.sleep(
-                        max(
-                            0.0,
-                            began + SILENCE + (start + PIECE) / SAMPLE_RATE - time.perf_counter(),
-                        )
-                    )
-                pipe.write(samples[start : start + PIECE].tobytes())
-                pipe.flush()
-            pipe.close()
-
-        threading.Thread(target=send, daemon=True).start()
+        lines.readline()  # the header
+        lines.readline()  # the first frame: the program has started
+        started = time.perf_counter() - LEADING_SILENCE_S
+        clock = started + LEADING_SILENCE_S if paced else None
+        threading.Thread(target=send, args=(pipe, samples, clock), daemon=True).start()
         for line in lines:
-            came.append(time.perf_counter() - began)
+            arrivals.append(time.perf_counter() - started)
             times.append(json.loads(line)["time"])
-    return times, came, time.perf_counter() - began
+    return times, arrivals, time.perf_counter() - started
+
+
+def send(pipe: IO[bytes], samples: np.ndarray, clock: float | None) -> None:
+    """Write the samples in chunks, each when it has been spoken if speech begins at `clock`."""
+    for start in range(0, len(samples), CHUNK_SAMPLES):
+        if clock is not None:
+            spoken = clock + (start + CHUNK_SAMPLES) / SAMPLE_RATE
+            time.sleep(max(0.0, spoken - time.perf_counter()))
+        pipe.write(samples[start : start + CHUNK_SAMPLES].tobytes())
+        pipe.flush()
+    pipe.close()
 
 
 def main() -> None:
+    """Parse the command line and print the delays."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("face")
-    parser.add_argument("sound")
+    parser.add_argument("audio")
     parser.add_argument("--emotion", default="happy")
-    arguments = parser.parse_args()
-    sound = open_audio(arguments.sound)
-    samples = (sound.samples().clip(-1, 1) * 32767).astype("<i2")
-    options = ["--emotion", arguments.emotion]
-    times, came, _ = run(arguments.face, samples, options, paced=True)
-    late = np.array(
-        [b - a for a, b in zip(times, came) if SILENCE + 0.5 < a < SILENCE - 1.0 + sound.duration]
-    )
-    figures = {"mean": late.mean(), "95 %": np.percentile(late, 95), "worst": late.max()}
+    options = parser.parse_args()
+    audio = open_audio(options.audio)
+    samples = (audio.samples().clip(-1, 1) * 32767).astype("<i2")
+    times, arrivals, _ = run(options.face, samples, options.emotion, paced=True)
+    first, last = LEADING_SILENCE_S + 0.5, LEADING_SILENCE_S - 1.0 + audio.duration
+    delay = np.array([b - a for a, b in zip(times, arrivals) if first < a < last])
     print(
-        "s from sound to frame:",
-        ", ".join(f"{name} {value:.3f}" for name, value in figures.items()),
+        f"s from audio to frame: mean {delay.mean():.3f}, 95 % {np.percentile(delay, 95):.3f},"
+        f" worst {delay.max():.3f}"
     )
-    times, came, seconds = run(arguments.face, samples, options, paced=False)
-    print(f"sound that is there at once: {len(times) / (seconds - SILENCE):.0f} frames a second")
+    times, _, seconds = run(options.face, samples, options.emotion, paced=False)
+    rate = len(times) / (seconds - LEADING_SILENCE_S)
+    print(f"all audio at once: {rate:.0f} frames a second")
 
 
 if __name__ == "__main__":

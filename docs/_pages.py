@@ -1,7 +1,7 @@
-"""Makes the pages of the documentation that are made from something else: `mkdocs build` runs it.
+"""Generate pages of the documentation; `mkdocs build` runs it.
 
-A page for each subcommand comes from the command's own signature and help; the model cards, the changelog and how to
-contribute are files of the repository, whose links are turned to where their pages are.
+Each subcommand gets a page from its signature and help. The model cards, the changelog and the
+contributing guide are files of the repository; links to them are changed to their pages.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ import inspect
 import re
 import types
 import typing
+from enum import Enum
 from pathlib import Path
 from typing import Any
 
@@ -19,113 +20,110 @@ from typer.models import ArgumentInfo, OptionInfo
 from talkemo_cli.app import app
 
 ROOT = Path(__file__).parent.parent
-FILES = {"weights.md": "weights/README.md", "changelog.md": "CHANGELOG.md", "contributing.md": "CONTRIBUTING.md",
-         "security.md": "SECURITY.md"}  # fmt: skip
+# Pages that are copies of a file of the repository.
+REPOSITORY_PAGES = {
+    "weights.md": "weights/README.md",
+    "changelog.md": "CHANGELOG.md",
+    "contributing.md": "CONTRIBUTING.md",
+    "security.md": "SECURITY.md",
+}
+LINK = re.compile(r"\]\((?!https?:|#)([^)#\s]+)(#[^)\s]*)?\)")  # to a file, in Markdown
 
 
 def on_files(files: Any, config: Any) -> Any:
     """Add the generated pages."""
     for command in app.registered_commands:
-        files.append(
-            File.generated(config, f"commands/{command.name}.md", content=command_page(command))
-        )
-    for page, source in FILES.items():
+        page = f"commands/{command.name}.md"
+        files.append(File.generated(config, page, content=command_page(command)))
+    for page, source in REPOSITORY_PAGES.items():
         files.append(File.generated(config, page, content=(ROOT / source).read_text("utf-8")))
     return files
 
 
 def on_page_markdown(markdown: str, page: Any, config: Any, files: Any) -> str:
-    """Turn links between files of the repository to the pages that are made from them."""
+    """Change links to files of the repository to links to their pages."""
     del config, files
-    own = page.file.src_uri
-    pages = {source: made for made, source in FILES.items()}
-    here = Path(FILES[own]).parent if own in FILES else Path("docs")
+    uri = page.file.src_uri
+    if uri.startswith("commands/"):
+        return markdown
+    page_of_file = {source: target for target, source in REPOSITORY_PAGES.items()}
+    folder = ROOT / Path(REPOSITORY_PAGES.get(uri, "docs/index.md")).parent
 
-    def turned(match: re.Match[str]) -> str:
-        target, anchor = match[1], match[2] or ""
-        place = (ROOT / here / target).resolve()
-        if not place.is_relative_to(ROOT):
+    def changed_link(match: re.Match[str]) -> str:
+        path, anchor = (folder / match[1]).resolve(), match[2] or ""
+        if not path.is_relative_to(ROOT):
             return match[0]
-        name = place.relative_to(ROOT).as_posix()
-        if name in pages:
-            return f"]({pages[name]}{anchor})"
-        return (
-            f"]({name.removeprefix('docs/')}{anchor})"
-            if own in FILES and name.startswith("docs/")
-            else match[0]
-        )
+        name = path.relative_to(ROOT).as_posix()
+        if name in page_of_file:
+            return f"]({page_of_file[name]}{anchor})"
+        if uri in REPOSITORY_PAGES and name.startswith("docs/"):
+            return f"]({name.removeprefix('docs/')}{anchor})"
+        return match[0]
 
-    return (
-        markdown
-        if own.startswith("commands/")
-        else re.sub(r"\]\((?!https?:|#)([^)#\s]+)(#[^)\s]*)?\)", turned, markdown)
-    )
+    return LINK.sub(changed_link, markdown)
 
 
 def command_page(command: Any) -> str:
-    """A subcommand's page in Markdown."""
+    """The page of a subcommand, in Markdown."""
     function = command.callback
-    signature = inspect.signature(function, eval_str=True)
-    asked, panels = [], {}
-    for parameter in signature.parameters.values():
-        kind, *more = typing.get_args(parameter.annotation)
-        info = next((item for item in more if isinstance(item, ArgumentInfo | OptionInfo)), None)
+    arguments: list[list[str]] = []
+    panels: dict[str, list[list[str]]] = {}
+    for parameter in inspect.signature(function, eval_str=True).parameters.values():
+        kind, *metadata = typing.get_args(parameter.annotation)
+        info = next((x for x in metadata if isinstance(x, ArgumentInfo | OptionInfo)), None)
         if isinstance(info, ArgumentInfo):
-            asked.append((parameter.name.upper(), info.help or ""))
+            arguments.append([f"`{parameter.name.upper()}`", info.help or ""])
         elif info is not None and not info.hidden:
+            option = f"`{option_usage(parameter.name, kind, info)}`"
             panel = panels.setdefault(info.rich_help_panel or "Options", [])
-            panel.append(
-                (flags(parameter.name, kind, info), info.help or "", shown(parameter.default))
-            )
+            panel.append([option, info.help or "", default_text(parameter.default)])
     lines = [f"# talkemo {command.name}", "", inspect.getdoc(function) or "", ""]
     if command.epilog:
         lines += ["```sh", *(line for line in command.epilog.splitlines() if line), "```", ""]
-    lines += table(["argument", "is"], [[f"`{name}`", text] for name, text in asked])
+    lines += table(["argument", "meaning"], arguments)
     for name, rows in panels.items():
-        lines += [
-            f"## {name}",
-            "",
-            *table(["option", "is", "by default"], [[f"`{a}`", b, c] for a, b, c in rows]),
-        ]
+        lines += [f"## {name}", "", *table(["option", "meaning", "default"], rows)]
     return "\n".join(lines)
 
 
-def flags(name: str, kind: Any, info: OptionInfo) -> str:
-    """How an option is written."""
-    # In an annotation typer takes the first name for a default, until it is asked.
-    first = (
-        (info.default,) if isinstance(info.default, str) and info.default.startswith("-") else ()
-    )
-    own = ", ".join((*first, *(info.param_decls or ())))
-    if kind is bool:
-        return own or f"--{name.replace('_', '-')}"
-    return f"{own or '--' + name.replace('_', '-')} {info.metavar or placeholder(kind)}"
+def option_usage(name: str, kind: Any, info: OptionInfo) -> str:
+    """How an option is written, with a placeholder for its value."""
+    names = list(info.param_decls or ())
+    # In an annotation typer takes the first name for a default, until it is resolved.
+    if isinstance(info.default, str) and info.default.startswith("-"):
+        names.insert(0, info.default)
+    usage = ", ".join(names) or f"--{name.replace('_', '-')}"
+    return usage if kind is bool else f"{usage} {info.metavar or placeholder(kind)}"
 
 
 def placeholder(kind: Any) -> str:
-    """What stands for a value of a type."""
+    """The placeholder of a value of a type."""
     if isinstance(kind, types.UnionType) or typing.get_origin(kind) in (typing.Union, list):
         kind = typing.get_args(kind)[0]
     if typing.get_origin(kind) is list:
         kind = typing.get_args(kind)[0]
-    if isinstance(kind, type) and hasattr(kind, "__members__"):
+    if isinstance(kind, type) and issubclass(kind, Enum):
         return "|".join(member.value for member in kind)
     return {int: "N", float: "X", Path: "PATH"}.get(kind, "TEXT")
 
 
-def shown(default: Any) -> str:
-    """A default as it is shown."""
+def default_text(default: Any) -> str:
+    """A default as it is printed; empty if there is none."""
     value = getattr(default, "value", default)
-    return (
-        "" if value is None or value is False or value is inspect.Parameter.empty else f"`{value}`"
-    )
+    if value is None or value is False or value is inspect.Parameter.empty:
+        return ""
+    return f"`{value}`"
 
 
-def table(names: list[str], rows: list[list[str]]) -> list[str]:
-    """A table in Markdown, nothing without rows."""
+def table(columns: list[str], rows: list[list[str]]) -> list[str]:
+    """The lines of a Markdown table; none without rows."""
     if not rows:
         return []
-    line = lambda cells: (
-        "| " + " | ".join(" ".join(cell.split()).replace("|", "\\|") for cell in cells) + " |"
-    )
-    return [line(names), line(["---"] * len(names)), *map(line, rows), ""]
+    lines = [columns, ["---"] * len(columns), *rows]
+    return [*map(table_line, lines), ""]
+
+
+def table_line(cells: list[str]) -> str:
+    """A line of a Markdown table."""
+    texts = [" ".join(cell.split()).replace("|", "\\|") for cell in cells]
+    return "| " + " | ".join(texts) + " |"

@@ -1,8 +1,10 @@
-"""Draws docs/renderers.jpg, eight emotions on several heads by both renderers, docs/heads.jpg and docs/timeline.jpg.
+"""Draw the images of docs/gallery.md.
 
-python examples/gallery.py [FACE...] [-o docs]
+    python examples/gallery.py [FACE...] [-o docs]
 
-Without FACE it is the example alone. GL needs EGL or OSMesa, with or without a GPU.
+renderers.jpg has eight emotions on each head, by both renderers; heads.jpg each head at rest and
+at five moments of a sentence; timeline.jpg a sentence with changing emotions. Without FACE the
+example face is drawn. OpenGL needs EGL or OSMesa, with or without a GPU.
 """
 
 import argparse
@@ -16,6 +18,7 @@ import numpy as np
 from PIL import Image
 
 import talkemo
+from talkemo import Models
 from talkemo.audio.recording import open_audio
 from talkemo.expression.emotions import one_hot
 from talkemo.render import gl_platform
@@ -24,62 +27,76 @@ from talkemo.render.gl import GLRenderer
 from talkemo.render.software import SoftwareRenderer
 from talkemo.render.view import frame_view
 
-MOMENT, SIZE = 3.4, (180, 200)  # s, and pixels of a picture
-MOMENTS = (0.35, 1.0, 2.1, 3.4, 5.2)  # s, of the sentence that every head speaks
+EXAMPLES = Path(__file__).parent
+GALLERY_IMAGE_SIZE = (180, 200)  # pixels
+EMOTION_MOMENT_S = 3.4  # of the sentence, drawn with each emotion
+SENTENCE_MOMENTS_S = (0.35, 1.0, 2.1, 3.4, 5.2)  # drawn of every head
 TIMELINE = "0 2 happy\n2 4.5 surprised\n4.5 9 angry\n"
 
-here = Path(__file__).parent
-parser = argparse.ArgumentParser(
-    description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-)
-parser.add_argument("faces", nargs="*", default=[here / "face.obj"])
-parser.add_argument("-o", "--output", type=Path, default=here.parent / "docs")
-arguments = parser.parse_args()
 
-models = talkemo.load_models()
-spoken = models.talking.motion(open_audio(here / "speech.wav"), np.array([MOMENT]))
-sentence = models.talking.motion(open_audio(here / "speech.wav"), np.array(MOMENTS))
-rows, heads = [], []
-for face in arguments.faces:
-    binding = talkemo.bind(face, models=models)
-    camera = frame_view(binding.rest, binding.focus, facing=binding.placement.rotation)
-    shown = [
-        models.emotion.transfer(spoken, one_hot(name)).coordinates for name in talkemo.EMOTIONS
-    ]
-    frames = [binding.vertices(coordinates)[0] for coordinates in shown]
-    appearance = appearance_of(binding)
-    gl = GLRenderer(appearance, camera, SIZE, gl_platform() or "egl")
-    drawing = SoftwareRenderer(appearance, camera, SIZE)
-    speaking = [binding.rest, *binding.vertices(sentence.coordinates)]
-    heads.append(np.hstack([drawing.draw(vertices) for vertices in speaking]))
-    for renderer in (drawing, gl):
-        rows.append(np.hstack([renderer.draw(vertices) for vertices in frames]))
-        renderer.close()
-Image.fromarray(np.vstack(rows)).save(arguments.output / "renderers.jpg", quality=88)
-print(arguments.output / "renderers.jpg")
-Image.fromarray(np.vstack(heads)).save(arguments.output / "heads.jpg", quality=88)
-print(arguments.output / "heads.jpg")
+def main() -> None:
+    """Parse the command line and draw the images."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("faces", nargs="*", metavar="FACE", default=[EXAMPLES / "face.obj"])
+    parser.add_argument("-o", "--output", type=Path, default=EXAMPLES.parent / "docs")
+    options = parser.parse_args()
+    models = talkemo.load_models()
+    renderers, heads = draw_heads(options.faces, models)
+    save(renderers, options.output / "renderers.jpg")
+    save(heads, options.output / "heads.jpg")
+    save(draw_timeline(models), options.output / "timeline.jpg")
 
-with tempfile.TemporaryDirectory() as folder:
-    moods, made, sheet = (Path(folder) / name for name in ("moods.txt", "talk.npz", "sheet.png"))
-    moods.write_text(TIMELINE)
-    talkemo.animate(here / "face.obj", here / "speech.wav", made, timeline=moods, models=models)
-    subprocess.run(
-        [
-            sys.executable,
-            "-m",
-            "talkemo_cli",
-            "render",
-            made,
-            "--sheet",
-            "--size",
-            "240",
-            "-o",
-            sheet,
-        ],
-        check=True,
-    )
-    Image.fromarray(imageio.imread(sheet)[..., :3]).save(
-        arguments.output / "timeline.jpg", quality=88
-    )
-print(arguments.output / "timeline.jpg")
+
+def draw_heads(faces: list[Path], models: Models) -> tuple[np.ndarray, np.ndarray]:
+    """Each head with every emotion by both renderers, and each head while it speaks."""
+    audio = open_audio(EXAMPLES / "speech.wav")
+    moment = models.talking.motion(audio, np.array([EMOTION_MOMENT_S]))
+    sentence = models.talking.motion(audio, np.array(SENTENCE_MOMENTS_S))
+    emotions = [models.emotion.transfer(moment, one_hot(name)) for name in talkemo.EMOTIONS]
+    emotion_rows, head_rows = [], []
+    for face in faces:
+        binding = talkemo.bind(face, models=models)
+        camera = frame_view(binding.rest, binding.focus, facing=binding.placement.rotation)
+        appearance = appearance_of(binding)
+        software = SoftwareRenderer(appearance, camera, GALLERY_IMAGE_SIZE)
+        gl = GLRenderer(appearance, camera, GALLERY_IMAGE_SIZE, gl_platform() or "egl")
+        speaking = [binding.rest, *binding.vertices(sentence.coordinates)]
+        head_rows.append(np.hstack([software.draw(vertices) for vertices in speaking]))
+        frames = [binding.vertices(motion.coordinates)[0] for motion in emotions]
+        for renderer in (software, gl):
+            emotion_rows.append(np.hstack([renderer.draw(vertices) for vertices in frames]))
+            renderer.close()
+    return np.vstack(emotion_rows), np.vstack(head_rows)
+
+
+def draw_timeline(models: Models) -> np.ndarray:
+    """A contact sheet of the example sentence with the emotions of TIMELINE."""
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        timeline, animation, sheet = (
+            folder / file for file in ("timeline.txt", "talk.npz", "sheet.png")
+        )
+        timeline.write_text(TIMELINE)
+        talkemo.animate(
+            EXAMPLES / "face.obj",
+            EXAMPLES / "speech.wav",
+            animation,
+            timeline=timeline,
+            models=models,
+        )
+        command = [sys.executable, "-m", "talkemo_cli", "render", str(animation), "--sheet"]
+        command += ["--size", "240", "-o", str(sheet)]
+        subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
+        return imageio.imread(sheet)[..., :3]
+
+
+def save(image: np.ndarray, path: Path) -> None:
+    """Write an image and print its path."""
+    Image.fromarray(image).save(path, quality=88)
+    print(path)
+
+
+if __name__ == "__main__":
+    main()

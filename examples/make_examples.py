@@ -1,9 +1,9 @@
-"""Makes examples/face.obj and examples/speech.wav again.
-
-The face is sampled from talkemo's own bilinear model; the speech is spoken by espeak-ng, a free synthesiser, which has
-to be installed (Debian: apt install espeak-ng).
+"""Make examples/face.obj and examples/speech.wav again.
 
     python examples/make_examples.py
+
+The face is sampled from talkemo's bilinear model. The speech is synthesised by espeak-ng, which
+must be installed (Debian: apt install espeak-ng).
 """
 
 import subprocess
@@ -14,13 +14,17 @@ import numpy as np
 import talkemo
 from talkemo.formats.obj import save_obj
 
-SENTENCE = "Hello! My name is Emma. A big brown map of Bombay is on the table, and I am very happy to show you what I found."
+SENTENCE = (
+    "Hello! My name is Emma. A big brown map of Bombay is on the table, "
+    "and I am very happy to show you what I found."
+)
 
-here = Path(__file__).parent
+folder = Path(__file__).parent
 face = talkemo.load_models().face
 identity = face.identity_weights(np.random.default_rng(11).standard_normal(30) * 0.6)
-save_obj(here / "face.obj", face.vertices(face.expression_factor[0], identity), face.faces)
+neutral = face.expression_factor[0]
+save_obj(folder / "face.obj", face.vertices(neutral, identity), face.faces)
 subprocess.run(
-    ["espeak-ng", "-v", "en-us+f3", "-s", "140", "-w", str(here / "speech.wav"), SENTENCE],
+    ["espeak-ng", "-v", "en-us+f3", "-s", "140", "-w", str(folder / "speech.wav"), SENTENCE],
     check=True,
 )

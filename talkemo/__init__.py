@@ -22,6 +22,7 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
+from .deprecated import find_moved_modules
 from .errors import InputError, TalkemoError
 
 if TYPE_CHECKING:
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
         ActingOptions,
         AnimateOptions,
         ExportOptions,
+        ReconstructOptions,
         StreamOptions,
         TransferOptions,
     )
@@ -58,6 +60,7 @@ _MODULES = {
     "ActingOptions": "pipelines.option_groups",
     "AnimateOptions": "pipelines.option_groups",
     "ExportOptions": "pipelines.option_groups",
+    "ReconstructOptions": "pipelines.option_groups",
     "StreamOptions": "pipelines.option_groups",
     "TransferOptions": "pipelines.option_groups",
     "Result": "pipelines.outputs",
@@ -78,6 +81,7 @@ __all__ = [
     "InputError",
     "Models",
     "Motion",
+    "ReconstructOptions",
     "Result",
     "Stream",
     "StreamOptions",
@@ -92,6 +96,8 @@ __all__ = [
     "stream",
     "transfer",
 ]
+
+find_moved_modules()
 
 
 def __getattr__(name: str) -> Any:

@@ -17,10 +17,10 @@ from talkemo.evaluation.options import (
     PAIR_PANEL,
     CorpusOptions,
     PairOptions,
-    PaperOptions,
     SplitOptions,
 )
 from talkemo.paper import PAPER_SEEDS
+from talkemo.paper.options import PaperOptions
 from talkemo.pipelines.option_groups import RuntimeOptions
 from talkemo.weights.registry import DEFAULT_SET
 

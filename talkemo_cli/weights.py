@@ -127,14 +127,14 @@ def fetch(name: str | None) -> None:
 
 def push(folder: str | None, name: str | None, private: bool, message: str | None) -> None:
     """Upload a folder's set to the Hub."""
-    from talkemo.weights import hub
+    from talkemo.weights import publish
 
     if folder is None or name is None:
         raise InputError(
             "push needs a folder and an address",
             "talkemo weights push FOLDER hf://owner/repository",
         )
-    commit = hub.push(Path(folder), name, private, message)
+    commit = publish.push(Path(folder), name, private, message)
     console.result({"set": name, "folder": folder, "commit": commit}, [commit])
 
 

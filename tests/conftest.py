@@ -1,4 +1,4 @@
-"""What the tests share: the bundled face, the examples, sounds and a corpus made on the spot. No network, no GPU."""
+"""Shared fixtures: the bundled face, the examples, and a synthetic corpus. No network, no GPU."""
 
 import atexit
 import os
@@ -7,14 +7,14 @@ import tempfile
 from dataclasses import replace
 from pathlib import Path
 
-# Read when numpy and torch load. What tests compute is small: several threads would mostly wait for each other.
+# Read when numpy and torch load. Tests compute little; threads would mostly wait for each other.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import numpy as np
 import pytest
 import soundfile
 
-# Before anything of talkemo runs: tests never touch the user's cache.
+# Set before talkemo is imported: tests never touch the user's cache.
 os.environ["TALKEMO_CACHE"] = tempfile.mkdtemp(prefix="talkemo-tests-")
 atexit.register(shutil.rmtree, os.environ["TALKEMO_CACHE"], ignore_errors=True)
 
@@ -55,15 +55,15 @@ def example_speech() -> Path:
 
 @pytest.fixture(scope="session")
 def short_speech(tmp_path_factory, example_speech) -> Path:
-    """The first second and a half of the example."""
+    """The first 1.5 s of the example speech."""
     samples, rate = soundfile.read(example_speech)
-    path = tmp_path_factory.mktemp("sound") / "short.wav"
+    path = tmp_path_factory.mktemp("audio") / "short.wav"
     soundfile.write(path, samples[: rate * 3 // 2], rate)
     return path
 
 
 def pytest_collection_modifyitems(items) -> None:
-    """Put the files that take longest first: with a file a process, nobody waits for the last of them at the end."""
+    """Run the slowest files first, so that parallel workers finish at about the same time."""
     longest = ("test_resume", "test_together", "test_bad_inputs", "test_train")
     items.sort(
         key=lambda item: (
@@ -74,14 +74,14 @@ def pytest_collection_modifyitems(items) -> None:
 
 @pytest.fixture(scope="session")
 def silence(tmp_path_factory) -> Path:
-    path = tmp_path_factory.mktemp("sound") / "silence.wav"
+    path = tmp_path_factory.mktemp("audio") / "silence.wav"
     soundfile.write(path, np.zeros(RATE), RATE)
     return path
 
 
 @pytest.fixture(scope="session")
 def corpus(face, tmp_path_factory) -> Path:
-    """ravdess as it lies on disk, two actors: mouths that open with a tone, a smile where the label says happy."""
+    """A synthetic ravdess of two actors: mouths open with a tone, and happy recordings smile."""
     data = tmp_path_factory.mktemp("data")
     rng = np.random.default_rng(0)
     (data / "ravdess" / "landmarks").mkdir(parents=True)
@@ -91,20 +91,17 @@ def corpus(face, tmp_path_factory) -> Path:
         for emotion in range(1, 9):
             time = np.arange(40) * 1001 / 30000
             level = np.clip(np.sin(9 * time), 0, 1) * (time > 0.3)
-            shapes = np.zeros((40, len(face.expression_names)))
-            shapes[:, face.expression_names.index("jawOpen")] = 0.4 * level
+            weights = np.zeros((40, len(face.expression_names)))
+            weights[:, face.expression_names.index("jawOpen")] = 0.4 * level
             if emotion == 3:
                 for side in "LR":
-                    shapes[5:, face.expression_names.index(f"mouthSmile_{side}")] = 0.7
-            points = (face.mean + face.displacement(shapes))[:, face.landmarks68]
+                    weights[5:, face.expression_names.index(f"mouthSmile_{side}")] = 0.7
+            points = (face.mean + face.displacement(weights))[:, face.landmarks68]
             key = f"01-{emotion:02d}-01-01-01-{actor:02d}"
-            trials[key] = (
-                (points[..., :2] * [1.7, -1.7] + 400 + rng.normal(0, 0.3, (40, 68, 2)))
-                .round()
-                .astype(np.int16)
-            )
+            pixels = points[..., :2] * [1.7, -1.7] + 400 + rng.normal(0, 0.3, (40, 68, 2))
+            trials[key] = pixels.round().astype(np.int16)
             if emotion == 8:
-                trials[key][20] += 90  # tracking fails
+                trials[key][20] += 90  # the landmark tracker fails
             samples = np.repeat(level, 534)[: 40 * 534] * np.sin(0.1 * np.arange(40 * 534)) * 0.3
             soundfile.write(
                 data / "ravdess" / "audio" / f"Actor_{actor:02d}" / f"{key}.flac", samples, RATE
@@ -115,21 +112,21 @@ def corpus(face, tmp_path_factory) -> Path:
 
 @pytest.fixture(scope="session")
 def fitted(corpus, face, tmp_path_factory) -> tuple[Path, list[captures.FittedRecording]]:
-    """A folder with captures/ of the corpus, not to be written to, and the fitted recordings."""
+    """A read-only folder with captures/ of the corpus, and the fitted recordings."""
     out = tmp_path_factory.mktemp("run")
     models = load_models(device="cpu")
     result = captures.fit_corpus("ravdess", corpus, models)
-    # A surprised recording that tracks, so that all eight emotions are there to train on.
-    spare = next(f for f in result if f.emotion == "sad" and f.split == "train")
-    extra = replace(spare, emotion="surprised", name="spare")
+    # The surprised one is rejected; another makes all eight emotions available for training.
+    sad = next(f for f in result if f.emotion == "sad" and f.split == "train")
+    surprised = replace(sad, emotion="surprised", name="spare")
     origin = captures.captures_fingerprint("ravdess", corpus)
-    captures.save_captures(out / "captures" / "ravdess.npz", [*result, extra], face, origin)
+    captures.save_captures(out / "captures" / "ravdess.npz", [*result, surprised], face, origin)
     return out, result
 
 
 @pytest.fixture(scope="session")
 def spoken_corpus(corpus, tmp_path_factory) -> Path:
-    """The corpus, and utterances with a transcript."""
+    """The corpus and transcribed utterances."""
     data = tmp_path_factory.mktemp("spoken")
     (data / "ravdess").symlink_to(corpus / "ravdess")
     (data / "speech").mkdir()
@@ -143,8 +140,8 @@ def spoken_corpus(corpus, tmp_path_factory) -> Path:
     return data
 
 
-def random_shapes(face: Face, rng: np.random.Generator, count: int) -> np.ndarray:
-    """Sparse blend-shape weights (count, S), as a face has them."""
+def random_weights(face: Face, rng: np.random.Generator, count: int) -> np.ndarray:
+    """Sparse blend-shape weights (count, S), as of real faces."""
     return rng.random((count, len(face.expression_names))) * (
         rng.random((count, len(face.expression_names))) < 0.15
     )

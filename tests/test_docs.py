@@ -1,4 +1,4 @@
-"""The documentation: a page for each command with all its options, and links that lead somewhere."""
+"""The documentation: each command has a page with all options, and links are valid."""
 
 import importlib.util
 import subprocess
@@ -19,10 +19,10 @@ def pages():
     return module
 
 
-def test_a_command_s_page_says_what_its_help_says(pages):
+def test_a_command_s_page_has_its_help_and_options(pages):
     commands = {command.name: pages.command_page(command) for command in app.registered_commands}
     page = commands["animate"]
-    for part in (
+    for text in (
         "# talkemo animate",
         "| `FACE` |",
         "`--emotion TEXT`",
@@ -31,7 +31,7 @@ def test_a_command_s_page_says_what_its_help_says(pages):
         "## Face",
         "`0`",
     ):
-        assert part in page, part
+        assert text in page, text
     assert "talkemo animate face.obj speech.wav --emotion happy" in page
     assert all(text.count("\n") > 8 for text in commands.values())
     assert "`--device auto|cpu|cuda`" in commands["doctor"] or "--device" in commands["animate"]

@@ -1,4 +1,4 @@
-"""The examples do what they say."""
+"""The examples run and write their files."""
 
 import runpy
 from pathlib import Path
@@ -10,7 +10,7 @@ def test_quickstart(tmp_path, capsys):
     runpy.run_path(str(EXAMPLES / "quickstart.py"))["main"](tmp_path)
     printed = capsys.readouterr().out
     assert "refused: unknown emotion 'bored'" in printed and "arrays: 60 frames" in printed
-    made = {path.name for path in tmp_path.iterdir()}
+    written = {path.name for path in tmp_path.iterdir()}
     assert {
         "happy.npz",
         "happy.glb",
@@ -18,9 +18,9 @@ def test_quickstart(tmp_path, capsys):
         "face.binding.npz",
         "timeline.npz",
         "angry.npz",
-    } <= made
+    } <= written
 
 
-def test_every_python_file_of_the_examples_is_shown_to_the_type_checker():
+def test_the_examples_are_type_checked():
     settings = (EXAMPLES.parent / "pyproject.toml").read_text("utf-8")
     assert '"examples"' in settings[settings.index("[tool.mypy]") :]

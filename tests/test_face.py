@@ -1,6 +1,6 @@
 import numpy as np
 import pytest
-from conftest import random_shapes
+from conftest import random_weights
 
 from talkemo import InputError, load_models
 from talkemo.face.canonical import ARKIT_NAMES, INNER_LIPS, face_of_tensors, tensors_of_face
@@ -32,7 +32,7 @@ def test_model_is_bilinear(face):
     rest = face.vertices(face.expression_factor[0], face.identity_mean)
     assert np.abs(rest - face.mean).max() < 0.2
     rng = np.random.default_rng(0)
-    e1, e2 = face.expression_weights(random_shapes(face, rng, 2))
+    e1, e2 = face.expression_weights(random_weights(face, rng, 2))
     person = face.identity_weights(rng.standard_normal(10))
     half = face.vertices((e1 + e2) / 2, person)
     np.testing.assert_allclose(
@@ -95,7 +95,7 @@ def test_vertex_normals_point_outwards(face):
 def test_span_is_orthonormal_and_contains_all_shapes(face):
     flat = face.span.reshape(len(face.span), -1)
     np.testing.assert_allclose(flat @ flat.T, np.eye(len(flat)), atol=1e-3)
-    weights = random_shapes(face, np.random.default_rng(3), 5)
+    weights = random_weights(face, np.random.default_rng(3), 5)
     motion = Motion.from_weights(face, np.arange(5.0), weights)
     np.testing.assert_allclose(motion.displacement(face), face.displacement(weights), atol=1e-2)
     again = Motion.from_displacement(face, motion.times, face.displacement(weights))

@@ -158,7 +158,7 @@ def test_a_style_changes_the_motion_and_an_unknown_one_is_refused(
 def test_the_encoder_recognises_letters_in_speech_only(models, example_speech, silence):
     import torch
 
-    from talkemo.data.voices import LETTERS
+    from talkemo.data.utterances import CTC_LETTERS
 
     encoder = models.encoder
     letters = {}
@@ -169,7 +169,7 @@ def test_the_encoder_recognises_letters_in_speech_only(models, example_speech, s
             spelled = encoder.network.log_probabilities(torch.from_numpy(feature[None, :, :-1]))[
                 0
             ].exp()
-        assert spelled.shape[1] == len(LETTERS) + 1
+        assert spelled.shape[1] == len(CTC_LETTERS) + 1
         np.testing.assert_allclose(spelled.sum(1), 1, atol=1e-4)
         letters[name] = float(spelled[:, 1:].sum(1).mean())
     assert letters["speech"] > 0.1 and letters["speech"] > 3 * letters["silence"]

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from conftest import random_shapes
+from conftest import random_weights
 from torch.nn import functional
 
 import talkemo
@@ -24,7 +24,7 @@ from talkemo.networks.emotion import (
     LIP_CLOSING_DECAY_MM,
     MAP_UNIT_MM,
 )
-from talkemo.train.maps import residual_rows
+from talkemo.train.generator import residual_basis
 
 TOLERANCE_MM = 1e-3
 
@@ -41,7 +41,7 @@ def transfer_by_maps(models, displacement: np.ndarray, amounts: np.ndarray) -> n
     sampling = geometry_map(face)
     maps = torch.from_numpy(sampling.encode(displacement)) / MAP_UNIT_MM
     assert maps.shape[2:] == (MAP_SIZE, MAP_SIZE)
-    rows, _ = residual_rows(face)
+    rows, _ = residual_basis(face)
     residual = torch.zeros_like(maps)
     with torch.inference_mode():
         for k in np.flatnonzero(amounts.any(0)):
@@ -104,7 +104,7 @@ def test_arkit_weights_are_those_of_the_displacement(models, spoken):
 
 
 def test_weights_vertices_and_coordinates_round_trip(face):
-    shapes = random_shapes(face, np.random.default_rng(0), 9).astype(np.float32)
+    shapes = random_weights(face, np.random.default_rng(0), 9).astype(np.float32)
     motion = Motion.from_weights(face, np.arange(9) / 30, shapes)
     np.testing.assert_allclose(motion.displacement(face), face.displacement(shapes), atol=1e-3)
     back = Motion.from_displacement(face, motion.times, motion.displacement(face))
@@ -126,7 +126,7 @@ def test_weights_vertices_and_coordinates_round_trip(face):
 
 
 def test_linear_maps_of_the_generator_match_the_chart(models):
-    from talkemo.train.maps import linear_maps
+    from talkemo.train.generator import linear_maps
 
     fresh, stored = linear_maps(models.face), models.emotion.generator
     for name, tolerance in (

@@ -1,4 +1,4 @@
-"""Phones: what is aligned with a transcript, when, and what becomes of text and sound that cannot be."""
+"""Alignment of phones: their times, and text and audio that cannot be aligned."""
 
 import json
 import sys
@@ -16,7 +16,8 @@ from talkemo.data import phones
 from talkemo.data.phones import Aligner, Phone, Word, align_corpus, bilabial_times
 
 RATE = 16000
-PART = "Hello! My name is Emma. A big brown map of Bombay is on the table"  # the first 5 s of the example's sentence
+# The first 5 s of the example's sentence.
+TEXT = "Hello! My name is Emma. A big brown map of Bombay is on the table"
 
 
 @pytest.fixture(scope="module")
@@ -37,63 +38,66 @@ def test_missing_package_is_reported(monkeypatch):
     assert caught.value.hint == "pip install pocketsphinx"
 
 
-def test_closures_are_those_of_both_lips():
-    found = bilabial_times(
+def test_bilabial_times_are_those_of_p_b_and_m():
+    result = bilabial_times(
         [Phone("SIL", 0, 0.1), Phone("M", 0.1, 0.2), Phone("F", 0.2, 0.3), Phone("P", 0.3, 0.35)]
     )
-    np.testing.assert_allclose(found, [[0.1, 0.2], [0.3, 0.35]])
+    np.testing.assert_allclose(result, [[0.1, 0.2], [0.3, 0.35]])
     assert bilabial_times([]).shape == (0, 2)
 
 
 @pytest.fixture(scope="module")
 def aligned(aligner, samples) -> list[Word]:
-    return aligner.words(samples[: 6 * RATE], PART)
+    return aligner.words(samples[: 6 * RATE], TEXT)
 
 
 def test_example_speech_is_aligned(aligner, samples, aligned):
-    assert [word.text for word in aligned if word.text] == PART.lower().replace("!", "").replace(
+    assert [word.text for word in aligned if word.text] == TEXT.lower().replace("!", "").replace(
         ".", ""
     ).split()
-    found = aligner.phones(samples[: 6 * RATE], PART)
-    assert [p for p in found if p.name != "SIL"] == [
+    result = aligner.phones(samples[: 6 * RATE], TEXT)
+    assert [p for p in result if p.name != "SIL"] == [
         p for word in aligned if word.text for p in word.phones
     ]
-    assert found[0].start == 0 and found[-1].end == pytest.approx(6, abs=0.05)
-    assert all(a.end == b.start for a, b in pairwise(found)) and all(p.start < p.end for p in found)
+    assert result[0].start == 0 and result[-1].end == pytest.approx(6, abs=0.05)
+    assert all(a.end == b.start for a, b in pairwise(result)) and all(
+        p.start < p.end for p in result
+    )
     # my, name, Emma, big, brown, map (two), Bombay (three), table
-    assert len(bilabial_times(found)) == 11
+    assert len(bilabial_times(result)) == 11
 
 
-def test_stops_are_quiet(samples, aligned):
-    """In the sound, P and B have less power than open vowels."""
+def test_stops_have_little_power(samples, aligned):
+    """P and B have less power than open vowels."""
 
     def level(*names: str) -> float:
-        parts = [
+        stretches = [
             samples[int(p.start * RATE) : int(p.end * RATE)]
             for w in aligned
             for p in w.phones
             if p.name in names
         ]
-        return float(np.median([np.sqrt(np.mean(part**2)) for part in parts]))
+        return float(np.median([np.sqrt(np.mean(stretch**2)) for stretch in stretches]))
 
     assert level("P", "B") < 0.5 * level("AE", "AA", "OW", "AY", "AW")
 
 
 @pytest.mark.parametrize("text", ["", "?!", "room 12", "salt & pepper", "hello xqzzy"])
-def test_unknown_text_is_given_up(aligner, samples, text):
+def test_unknown_text_is_not_aligned(aligner, samples, text):
     assert aligner.phones(samples, text) is None
 
 
-def test_what_cannot_be_aligned_is_none_and_does_no_harm(aligner, samples):
+def test_a_failed_alignment_is_none_and_does_not_change_the_next(aligner, samples):
     before = aligner.phones(samples[:RATE], "hello")
-    assert aligner.phones(samples[:1600], PART) is None  # fewer frames than the phones need
+    assert aligner.phones(samples[:1600], TEXT) is None  # too short for the phones
     assert aligner.phones(samples[:0], "hello") is None
     assert aligner.phones(samples[:RATE], "hello") == before
 
 
 def test_text_is_normalised(aligner):
-    assert aligner.spelled("“Don’t—stop”, 'twas said…") == ["don't", "stop", "'twas", "said"]
-    assert aligner.spelled("It's a well-known 'map'.") == ["it's", "a", "well", "known", "map"]
+    words = aligner.dictionary_words
+    assert words("“Don’t—stop”, 'twas said…") == ["don't", "stop", "'twas", "said"]
+    assert words("It's a well-known 'map'.") == ["it's", "a", "well", "known", "map"]
 
 
 @pytest.fixture
@@ -107,34 +111,33 @@ def corpus(tmp_path, samples):
     return tmp_path
 
 
-def test_corpus_is_aligned_and_goes_on_where_it_was_ended(aligner, corpus, monkeypatch):
-    out, told, begun = corpus / "phones.json", [], []
+def test_corpus_is_aligned_and_an_interrupted_alignment_resumes(aligner, corpus, monkeypatch):
+    out, progress, begun = corpus / "phones.json", [], []
     align_shard = phones._align_shard
 
-    def ended_in_the_second(task):
+    def interrupted_in_the_second(task):
         begun.append(task[1])
         if len(begun) == 2:
             raise KeyboardInterrupt
         align_shard(task)
 
-    monkeypatch.setattr(phones, "_aligner", [aligner])
-    monkeypatch.setattr(phones, "SHARD", 1)
-    monkeypatch.setattr(phones, "_align_shard", ended_in_the_second)
-    monkeypatch.setattr(
-        phones, "worker_pool", lambda jobs: nullcontext(SimpleNamespace(map=map))
-    )  # in this process
+    monkeypatch.setattr(phones, "_process_aligner", lambda: aligner)
+    monkeypatch.setattr(phones, "ALIGNMENT_SHARD_UTTERANCES", 1)
+    monkeypatch.setattr(phones, "_align_shard", interrupted_in_the_second)
+    in_this_process = SimpleNamespace(map=map)
+    monkeypatch.setattr(phones, "worker_pool", lambda jobs: nullcontext(in_this_process))
     with pytest.raises(KeyboardInterrupt):
         align_corpus(corpus, out, 1)
     assert not out.exists()
-    done = align_corpus(corpus, out, 1, lambda *counts: told.append(counts))
+    done = align_corpus(corpus, out, 1, lambda *counts: progress.append(counts))
     assert done == {"utterances": 3, "aligned": 1, "failed": 1}
     first, second, third = ([row] for row in phones._transcripts(corpus))
-    assert begun == [first, second, second, third] and told == [(2, 3), (3, 3)]
-    found = json.loads(out.read_text("utf-8"))
-    assert list(found) == ["a.wav"] and found["a.wav"][0][1] == 0
+    assert begun == [first, second, second, third] and progress == [(2, 3), (3, 3)]
+    result = json.loads(out.read_text("utf-8"))
+    assert list(result) == ["a.wav"] and result["a.wav"][0][1] == 0
     assert not (corpus / "phones.parts").exists()
 
 
-def test_no_transcripts_are_reported(tmp_path):
+def test_missing_transcripts_are_reported(tmp_path):
     with pytest.raises(InputError, match="no such table"):
         align_corpus(tmp_path, tmp_path / "phones.json")

@@ -26,9 +26,9 @@ from talkemo.audio.loudness import loud_level, normalise
 from talkemo.audio.mel import mel_filters, mel_rows
 from talkemo.audio.recording import open_audio
 from talkemo.compute import workers
-from talkemo.data import captures, corpora, voices
+from talkemo.data import captures, corpora, utterances
+from talkemo.data.audio_augmentation import augment, mel_batch, through_codec
 from talkemo.data.rest_relative import relative_to_rest
-from talkemo.data.sound import augment, mel_batch, through_codec
 from talkemo.evaluation.metrics import mouth_opening, pearson
 from talkemo.expression.emotions import EMOTIONS, one_hot
 from talkemo.files.artefact import Artefact, State
@@ -41,6 +41,7 @@ from talkemo.train import speech as speech_stage
 from talkemo.train import stages
 from talkemo.train import talking as talking_stage
 from talkemo.train import teacher as teacher_stage
+from talkemo.train.batches import CROP_CONTEXT_FEATURES, PSEUDO_LABELLED, Clip, make_clip_batch
 from talkemo.train.checkpoint import (
     CHECKPOINT_INTERVAL_S,
     FIRST_CHECKPOINT_S,
@@ -49,12 +50,13 @@ from talkemo.train.checkpoint import (
 from talkemo.train.emotion import (
     EmotionConfig,
     FrameSampler,
-    emotion_config,
     sample_sheet,
     train_classifiers,
     train_emotion,
     training_frames,
 )
+from talkemo.train.emotion_config import emotion_config
+from talkemo.train.generator import MapGenerator, map_basis, new_generator, residual_basis
 from talkemo.train.lips import (
     LipsConfig,
     close_lips,
@@ -65,8 +67,6 @@ from talkemo.train.lips import (
     train_lips,
 )
 from talkemo.train.loop import Intervals, Loop, WaitingSignals, half_precision
-from talkemo.train.maps import MapGenerator, map_basis, new_generator, residual_rows
-from talkemo.train.material import CONTEXT, PSEUDO_LABELLED, Clip, make_batch
 from talkemo.train.objective import Objective, position_matrix
 from talkemo.train.options import TrainOptions
 from talkemo.train.prepared_audio import load_prepared_audio, prepare_audio
@@ -83,7 +83,7 @@ from talkemo.train.talking import (
     talking_config,
     train_talking,
 )
-from talkemo.train.teacher import load_teacher, padded_features
+from talkemo.train.teacher import encode_in_batches, load_teacher
 from talkemo.train.training_log import LastLosses, MeanLosses
 from talkemo.weights.files import load_weights, save_weights
 from talkemo.weights.registry import read_registry
@@ -503,7 +503,7 @@ LIPS = LipsConfig(
 
 def test_the_speech_encoder_trains_and_resumes(run, spoken, made_up_teacher):
     # Audio that may not be used for any purpose is left out.
-    assert {u.text for u in voices.read(spoken)} == {"hello there you"}
+    assert {u.text for u in utterances.read_utterances(spoken)} == {"hello there you"}
     train_speech(run, SPEECH)
     train_speech(replace(run, resume=True), replace(SPEECH, steps=3))
     settings = run.models().encoder.settings
@@ -633,11 +633,11 @@ def test_without_the_teacher_it_says_what_to_install(monkeypatch):
 
 
 def test_long_recordings_are_encoded_in_pieces_like_short_ones(monkeypatch):
-    monkeypatch.setattr(teacher_stage, "LONGEST", 3200)
-    monkeypatch.setattr(teacher_stage, "CONTEXT", 640)
+    monkeypatch.setattr(teacher_stage, "MAX_PIECE_SAMPLES", 3200)
+    monkeypatch.setattr(teacher_stage, "PIECE_CONTEXT_SAMPLES", 640)
     levels = [np.arange(320 * count, dtype=np.int16) for count in (3, 40, 0, 11)]
     network = lambda wave: wave.unflatten(1, (-1, 320)).mean(2, keepdim=True)
-    found = padded_features(network, levels, torch.device("cpu"))
+    found = encode_in_batches(network, levels, torch.device("cpu"))
     for samples, features in zip(levels, found):
         wanted = samples.reshape(-1, 320).mean(1, keepdims=True) / 32768
         np.testing.assert_allclose(features, wanted.reshape(features.shape), atol=1e-6)
@@ -681,7 +681,7 @@ def test_crops_of_several_rates_are_padded(example_speech):
         )
         for fps in (25.0, 50.0)
     ]
-    batch = make_batch(clips, 1.0, 2, 0.0, np.random.default_rng(0), torch.device("cpu"))
+    batch = make_clip_batch(clips, 1.0, 2, 0.0, np.random.default_rng(0), torch.device("cpu"))
     assert batch.inside.sum(1).tolist() in ([25, 50], [25, 51], [26, 50], [26, 51])
     assert (batch.target[0][batch.inside[0] > 0] == 25).all() and (
         batch.target[0][batch.inside[0] == 0] == 0
@@ -691,7 +691,12 @@ def test_crops_of_several_rates_are_padded(example_speech):
     for row, clip in enumerate(clips):
         sample_time = (
             batch.wave[
-                row, int((batch.times[row, 0] * FEATURE_RATE + CONTEXT) * SAMPLES_PER_FEATURE + 0.5)
+                row,
+                int(
+                    (batch.times[row, 0] * FEATURE_RATE + CROP_CONTEXT_FEATURES)
+                    * SAMPLES_PER_FEATURE
+                    + 0.5
+                ),
             ]
             * 32768
             / 16000
@@ -799,7 +804,7 @@ def test_the_generator_in_training_is_the_one_in_animation(face):
         2, 3, DISCRIMINATOR_MAP_SIZE, DISCRIMINATOR_MAP_SIZE
     )
     label = torch.from_numpy(np.stack([one_hot("happy")] * 2))
-    in_training = MapGenerator(generator, residual_rows(face)[0])
+    in_training = MapGenerator(generator, residual_basis(face)[0])
     image = torch.from_numpy(shapes @ face.weights_to_coordinates) @ generator.picture
     with torch.inference_mode():
         coordinates = generator(image.view(2, 3, 32, 32), label)
@@ -1085,7 +1090,7 @@ MAKERS = {
         "train/emotion.py",
         "train/emotion_batches.py",
         "train/classifiers.py",
-        "data/sound.py",
+        "data/audio_augmentation.py",
     ],
 )
 def test_training_names_the_device_of_every_tensor(file):

@@ -17,7 +17,7 @@ from talkemo import (
     transfer,
 )
 from talkemo.binding.mesh_to_motion import MeshToMotion
-from talkemo.data import augmentation
+from talkemo.data import emotion_augmentation
 from talkemo.expression.emotions import effective_amounts, one_hot
 from talkemo.formats.mesh import load_mesh
 from talkemo.formats.npz import NpzAnimation
@@ -395,7 +395,10 @@ def test_an_emotion_grows_in_proportion_to_its_intensity(face, emotion):
 
 def test_augmentation_draws_every_emotion(face):
     still = np.zeros((1, len(face.mean), 3), np.float32)
-    drawn = {name: augmentation.augment(face, still, name)[0] for name in augmentation.EXPRESSIONS}
+    drawn = {
+        name: emotion_augmentation.add_expression(face, still, name)[0]
+        for name in emotion_augmentation.EMFACS_EXPRESSIONS
+    }
     assert set(drawn) == set(EMOTIONS) - {"neutral"}
     brows, inner, corners = (
         face.landmarks68[17:27],
@@ -408,8 +411,8 @@ def test_augmentation_draws_every_emotion(face):
     assert height("sad", inner) > 1 and height("sad", corners) < -1
     assert height("fearful", inner) > 1 and height("disgust", brows) < 0
     assert 0.2 < height("calm", corners) < height("happy", corners)
-    assert augmentation.augment(face, still, "neutral") is still
-    half = augmentation.augment(face, still, "happy", weight=0.5)[0]
+    assert emotion_augmentation.add_expression(face, still, "neutral") is still
+    half = emotion_augmentation.add_expression(face, still, "happy", weight=0.5)[0]
     np.testing.assert_allclose(half, drawn["happy"] / 2, atol=1e-6)
     assert effective_amounts(np.array(0.5)) == 0.5 and effective_amounts(
         np.array(1.5)
@@ -417,7 +420,9 @@ def test_augmentation_draws_every_emotion(face):
 
 
 def test_emotions_vary_from_person_to_person(face):
-    amounts = augmentation.people_amounts(face, {"mouthSmile": 0.9}, 50, np.random.default_rng(0))
+    amounts = emotion_augmentation.people_amounts(
+        face, {"mouthSmile": 0.9}, 50, np.random.default_rng(0)
+    )
     smile = [face.expression_names.index(f"mouthSmile_{side}") for side in "LR"]
     assert amounts[0, smile] == pytest.approx(0.9)
     assert (
@@ -428,13 +433,13 @@ def test_emotions_vary_from_person_to_person(face):
 
 
 def test_the_nearest_calm_face_is_its_own(face):
-    known = augmentation.candidates(face)
+    known = emotion_augmentation.candidates(face)
     for k in (0, 5, 17):
         assert known.nearest(known.features[k] + [3, -2, 1]) == k
 
 
 def test_weights_fall_off_without_an_edge(face):
-    for weight in augmentation.part_weights(face).values():
+    for weight in emotion_augmentation.part_weights(face).values():
         assert weight.min() == 0 and weight.max() == pytest.approx(1, abs=0.01)
         edges = face.faces[:, [0, 1, 1, 2, 2, 0]].reshape(-1, 2)
         assert np.abs(np.diff(weight[edges], axis=1)).max() < 0.35

@@ -19,8 +19,8 @@ from talkemo import InputError, TalkemoError, load_models
 from talkemo.capture import landmark_tracker as detector
 from talkemo.weights import hub
 from talkemo.weights.files import WEIGHT_STAGES, load_weights, save_weights
-from talkemo.weights.hub import push
 from talkemo.weights.models import check_set, open_set
+from talkemo.weights.publish import push
 from talkemo.weights.registry import bundled_folder, bundled_sets, read_registry, write_registry
 from talkemo_cli.app import main
 

@@ -7,6 +7,7 @@ from functools import cached_property
 
 import numpy as np
 
+from ..deprecated import keep_old_names
 from ..face.canonical import ARKIT_GAZE_DEG, ARKIT_NAMES, INNER_LIPS, MOUTH_CORNERS, Face
 from ..formats.mesh_types import Mesh
 from ..geometry.rigid import Similarity, eye_rotation
@@ -163,3 +164,6 @@ class Binding:
     def region(self, name: str) -> np.ndarray:
         """Return the vertices of the mesh in a region of the face, one of `canonical.REGIONS`."""
         return self.moving[(self.canonical >= 0) & self.face.regions[name][self.canonical]]
+
+
+keep_old_names(Binding, {"shapes": "targets"})

@@ -6,7 +6,7 @@ from dataclasses import astuple, dataclass
 
 import numpy as np
 
-from ..data.phones import BILABIALS, LABIODENTALS, SILENCE, Phone
+from ..data.phones import BILABIALS, LABIODENTALS, SILENCE_PHONE, Phone
 from .metrics import CLOSURE_GAP_MM, runs_of
 
 PHONE_MARGIN_S = 0.03  # before and after a phone in which a closure counts: the aligner's precision
@@ -55,7 +55,7 @@ def count_closures(times: np.ndarray, opening: np.ndarray, phones: list[Phone]) 
     bilabials = [_near(times, phone) for phone in phones if phone.name in BILABIALS]
     bilabials = [frames for frames in bilabials if frames.any()]
     labiodentals = [_near(times, phone) for phone in phones if phone.name in LABIODENTALS]
-    spoken = [_near(times, phone, 0.0) for phone in phones if phone.name != SILENCE]
+    spoken = [_near(times, phone, 0.0) for phone in phones if phone.name != SILENCE_PHONE]
     at_bilabial, at_labiodental = _any_of(bilabials, times), _any_of(labiodentals, times)
     runs = _spoken_runs(closed, _any_of(spoken, times))
     labiodental_runs = [run for run in runs if not at_bilabial[run].any()]

@@ -6,11 +6,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ..options import option
-from ..paper import PAPER_SEEDS
 
 PAIR_PANEL = "PRED and REF"
 CORPORA_PANEL = "The models, on corpora"
-PAPER_PANEL = "The paper, reproduced"
 
 
 @dataclass(frozen=True)
@@ -56,27 +54,4 @@ class SplitOptions:
     )
     against: str | None = option(
         None, "dev: a second set of weights, whose lips are measured too.", panel=CORPORA_PANEL
-    )
-
-
-@dataclass(frozen=True)
-class PaperOptions:
-    """How the paper's tables and figures are reproduced."""
-
-    seeds: int | None = option(
-        None,
-        f"How often table1 and table2 train each variant. Default: {PAPER_SEEDS}.",
-        minimum=1,
-        panel=PAPER_PANEL,
-    )
-    steps: int | None = option(
-        None,
-        "Steps of each training of table1, table2 and figure7. Default: each one's own.",
-        minimum=1,
-        panel=PAPER_PANEL,
-    )
-    study: Path | None = option(
-        None,
-        "paper: a study's folder with its participants' answers_*.json, for figure 8.",
-        panel=PAPER_PANEL,
     )

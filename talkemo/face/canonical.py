@@ -16,6 +16,7 @@ from functools import cached_property
 
 import numpy as np
 
+from ..deprecated import keep_old_names
 from ..errors import InputError
 from ..geometry.numerics import bounded_least_squares
 
@@ -275,3 +276,14 @@ def tensors_of_face(face: Face) -> tuple[dict[str, np.ndarray], dict]:
         "expression_names": list(face.expression_names),
         "chart_stress": face.chart_stress,
     }
+
+
+keep_old_names(
+    Face,
+    {
+        "fit_shapes": "fit_weights",
+        "opening_row": "lip_opening_gradient",
+        "shape_coordinates": "weights_to_coordinates",
+        "shape_vector": "weight_vector",
+    },
+)

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from ..deprecated import keep_old_names
 from .canonical import Face
 
 MOTION_BATCH_FRAMES = 256  # default number of frames in a batch of times
@@ -82,3 +83,9 @@ def split_times(times: np.ndarray, size: int = MOTION_BATCH_FRAMES) -> Iterator[
     """Yield times (T,) in consecutive float64 batches of at most `size`."""
     for start in range(0, len(times), size):
         yield np.asarray(times[start : start + size], np.float64)
+
+
+keep_old_names(
+    Motion,
+    {"of_shapes": "from_weights", "of_displacement": "from_displacement", "joined": "concatenate"},
+)

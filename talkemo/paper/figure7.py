@@ -25,7 +25,7 @@ from ..networks.emotion import GENERATOR_MAP_SIZE, MAP_UNIT_MM
 from ..networks.judges import DISCRIMINATOR_MAP_SIZE, Classifier
 from ..train import emotion
 from ..train.emotion import EmotionConfig
-from ..train.maps import residual_rows
+from ..train.generator import residual_basis
 from ..train.run import Run
 from ..weights.files import load_weights
 from ..weights.models import Models
@@ -146,7 +146,7 @@ def _trained_generator(
     """Train the geometry map's generator."""
     emotion.train_stargan(face, frames, run, config)
     model = run.models().emotion
-    _, residuals = residual_rows(face)
+    _, residuals = residual_basis(face)
 
     def generate(maps: torch.Tensor, label: torch.Tensor) -> np.ndarray:
         pooled = functional.adaptive_avg_pool2d(maps, GENERATOR_MAP_SIZE).to(model.device)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ..data.augmentation import EXPRESSIONS, augment
+from ..data.emotion_augmentation import EMFACS_EXPRESSIONS, add_expression
 from ..evaluation.drawing import draw_faces, new_plot, save_plot
 from ..face.canonical import Face
 from ..face.geometry_map import geometry_map
@@ -25,10 +25,12 @@ def figure3(face: Face, output: Path) -> None:
     for person in rng.standard_normal((FIGURE3_PEOPLE, FIGURE3_IDENTITY_MODES)):
         neutral = face.vertices(at_rest, face.identity_weights(person))
         still, landmarks = np.zeros((1, *neutral.shape), np.float32), neutral[face.landmarks68]
-        augmented = [augment(face, still, name, landmarks, weight)[0] for name in EXPRESSIONS]
+        augmented = [
+            add_expression(face, still, name, landmarks, weight)[0] for name in EMFACS_EXPRESSIONS
+        ]
         rows.append([neutral, *(neutral + displacement for displacement in augmented)])
     names = [f"person {number + 1}" for number in range(FIGURE3_PEOPLE)]
-    draw_faces(face, rows, names, ["at rest", *EXPRESSIONS], output)
+    draw_faces(face, rows, names, ["at rest", *EMFACS_EXPRESSIONS], output)
 
 
 def figure4(face: Face, output: Path) -> None:

@@ -13,7 +13,7 @@ from ..evaluation import metrics
 from ..face.canonical import LIPS, Face
 from ..networks.talking import TalkingModel
 from ..train import talking
-from ..train.material import neutral_recordings
+from ..train.batches import neutral_recordings
 from ..train.talking import PAPER_TALKING_CONFIG
 from ..weights.models import Models
 from . import PAPER_SEEDS

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 
 from ..audio.recording import open_audio
-from ..data import augmentation
+from ..data import emotion_augmentation
 from ..data.captures import FittedRecording, StepProgress
 from ..data.rest_relative import acted_frames
 from ..evaluation import metrics
@@ -149,8 +149,8 @@ def _real_faces(
         for r in (r for r in dev if r.emotion == name):
             moved = face.displacement(acted_frames([r]).shapes[::TABLE2_REAL_FRAME_STRIDE])
             if weight:
-                landmarks = augmentation.calm_features(face, r.capture.identity)
-                moved = augmentation.augment(face, moved, name, landmarks, weight)
+                landmarks = emotion_augmentation.calm_features(face, r.capture.identity)
+                moved = emotion_augmentation.add_expression(face, moved, name, landmarks, weight)
             yield name, moved
 
 

@@ -19,12 +19,12 @@ from ..files.cache import digest
 from ..networks.judges import DISCRIMINATOR_MAP_SIZE, Classifier, classifier_tensors
 from ..weights.files import load_weights
 from .checkpoint import checkpoint_path
+from .generator import map_basis
 from .loop import Intervals, Loop, Losses
-from .maps import map_basis
 from .run import Run
 
 if TYPE_CHECKING:
-    from .emotion import EmotionConfig
+    from .emotion_config import EmotionConfig
 
 # Classes of each classifier: the paper's, and RAVDESS's.
 CLASSIFIER_CLASSES = {"four": PAPER_EMOTIONS, "eight": EMOTIONS}

@@ -18,7 +18,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from copy import deepcopy
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +29,6 @@ from torch.nn import functional
 
 from ..capture.landmarks import observed_shapes
 from ..data.rest_relative import ActedFrames, acted_frames, relative_to_rest
-from ..data.voices import FREE_CORPORA
 from ..expression.emotions import EMOTIONS
 from ..face.canonical import Face
 from ..face.geometry_map import geometry_map
@@ -38,68 +37,23 @@ from ..networks.building import load_tensors
 from ..networks.emotion import FLOAT32_TENSORS, LIP_CLOSING_DECAY_MM, EmotionModel, emotion_tensors
 from ..networks.judges import DISCRIMINATOR_MAP_SIZE, Discriminator, float16_tensors
 from ..weights.files import check_compatible
+from .batches import captured_recordings
 from .checkpoint import checkpoint_path
 from .classifiers import train_classifiers
 from .emotion_batches import EmotionBatch, FrameSampler
+from .emotion_config import EmotionConfig
+from .generator import MapGenerator, map_basis, new_generator, residual_basis
 from .loop import Intervals, Loop, Losses, half_precision
-from .maps import MapGenerator, map_basis, new_generator, residual_rows
-from .material import captured_recordings
-from .options import TrainOptions
 from .run import Run, StartWeights
 from .training_log import LastLosses
 
 EMOTION_INTERVALS = Intervals(progress=300, log=300, weights=3000)  # iterations
-FREE_ITERATIONS = 11_000  # with only the few actors whose recordings are free
 SAMPLE_SHEET_ROWS = 5  # real faces
 SAMPLE_IMAGE_SIZE = (160, 176)  # pixels, width and height of each face on a sample sheet
 
 
-@dataclass(frozen=True)
-class EmotionConfig:
-    """Settings of the emotion transfer's training."""
-
-    iterations: int = 22_000  # of the discriminator; 200,000 in the paper
-    batch: int = 16
-    # Adam's rate, 1e-4 in StarGAN: constant in the first half, then falling to 0.
-    learning_rate: float = 2e-4
-    critic: int = 3  # iterations to a step of the generator
-    classification: float = 1.0  # weight, λ_cls
-    reconstruction: float = 10.0  # weight, λ_rec
-    penalty: float = 10.0  # weight of the gradient penalty, λ_gp
-    speech: float = 5.0  # weight of the difference of two frames' residuals on the lips
-    level: float = 2.0  # weight of the squared error of the intensity
-    gap: float = 2.0  # weight (1/mm²) of how far an emotion opens lips that are closed for b, m, p
-    augmentation: float = 1.0  # the animator's weight at intensity 1, 0 for none
-    levels: tuple[float, float] = (0.15, 1.5)  # lowest and highest intensity
-    corpora: tuple[str, ...] = ("ravdess",)
-    # Standard deviation of noise on the blend-shape weights that the discriminator sees. Without
-    # it the generator changes a class by an invisible tenth of a millimetre.
-    noise: float = 0.12
-    average: float = 0.998  # decay per generator step of its exponential moving average
-    channels: int = 64  # of the generator
-    blocks: int = 3  # of the generator
-    classifier_steps: int = 2500
-    seed: int = 0
-
-
 # Makes a generator: maps (N, 3, 64, 64) in MAP_UNIT_MM and labels (N, 8) → residual maps (N, 3, 64, 64).
 GeneratorMaker = Callable[[Face, EmotionConfig], nn.Module]
-
-
-def emotion_config(options: TrainOptions, seed: int, large: bool) -> EmotionConfig:
-    """Return the settings of `talkemo train emotion`; `large` is for a GPU."""
-    config = EmotionConfig(seed=seed)
-    if options.no_augmentation:
-        config = replace(config, augmentation=0.0)
-    if large:
-        config = replace(config, iterations=60_000, batch=32)
-    if options.java_sed:
-        config = replace(config, corpora=("ravdess", "java_sed"))
-    if options.free:
-        config = replace(config, corpora=FREE_CORPORA, iterations=FREE_ITERATIONS)
-    if options.steps is not None:
-        config = replace(config, iterations=options.steps)
-    return config
 
 
 def train_emotion(run: Run, config: EmotionConfig) -> Path:
@@ -352,7 +306,7 @@ class StarGAN:
 
 def _new_map_generator(face: Face, config: EmotionConfig) -> nn.Module:
     generator = new_generator(face, config.channels, config.blocks)
-    return MapGenerator(generator, residual_rows(face)[0])
+    return MapGenerator(generator, residual_basis(face)[0])
 
 
 def lip_opening_of_maps(face: Face) -> torch.Tensor:

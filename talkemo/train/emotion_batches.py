@@ -8,16 +8,16 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
-from ..data import augmentation
+from ..data import emotion_augmentation
 from ..data.rest_relative import ActedFrames
 from ..expression.emotions import EMOTIONS, effective_amounts
 from ..face.canonical import Face
 from ..networks.emotion import NEUTRAL_INDEX
 from ..networks.judges import DISCRIMINATOR_MAP_SIZE
-from .maps import map_basis, to_maps
+from .generator import map_basis, to_maps
 
 if TYPE_CHECKING:
-    from .emotion import EmotionConfig
+    from .emotion_config import EmotionConfig
 
 # Lowest intensity of frames in which actors were asked for a strong emotion.
 STRONG_INTENSITY = 0.6
@@ -55,7 +55,9 @@ class FrameSampler:
         if config.augmentation:
             # Emotions that no actor shows are the animator's alone, on neutral faces.
             for k, emotion in enumerate(EMOTIONS):
-                if emotion in augmentation.EXPRESSIONS and not len(self.by_emotion[k][1]):
+                if emotion in emotion_augmentation.EMFACS_EXPRESSIONS and not len(
+                    self.by_emotion[k][1]
+                ):
                     self.by_emotion[k] = self.by_emotion[NEUTRAL_INDEX]
         self.present = [k for k, (_, strong) in enumerate(self.by_emotion) if len(strong)]
         # The first frame of each recording.
@@ -116,13 +118,13 @@ def animated_maps(face: Face, frames: ActedFrames) -> tuple[np.ndarray, np.ndarr
     index : (clips, 8) int
         The map that each clip's faces get with each emotion.
     """
-    candidates = augmentation.candidates(face)
+    candidates = emotion_augmentation.candidates(face)
     maps = [np.zeros((1, 3 * DISCRIMINATOR_MAP_SIZE**2), np.float32)]
     number_of: dict[tuple[int, str], int] = {}
     index = []
     people, person_of_clip = np.unique(frames.identity, axis=0, return_inverse=True)
     for identity in people:
-        person = candidates.nearest(augmentation.calm_features(face, identity))
+        person = candidates.nearest(emotion_augmentation.calm_features(face, identity))
         row = []
         for emotion in EMOTIONS:
             if emotion not in candidates.displacement:

@@ -19,27 +19,27 @@ from torch import nn
 from torch.nn import functional
 
 from ..audio.mel import mel_filters
+from ..data.audio_augmentation import augment
 from ..data.captures import FittedRecording
 from ..data.phones import align_corpus, bilabial_times, read_phones
-from ..data.sound import augment
 from ..face.canonical import Face
 from ..files.artefact import Artefact, State, read_fingerprint
 from ..files.cache import corpus_digest
 from ..files.writing import atomic_write
 from ..geometry.numerics import smoothstep
 from ..networks.speech_encoder import FEATURE_RATE
-from .loop import Intervals, Loop, Losses, cosine_decay, half_precision
-from .material import (
-    CONTEXT,
-    LABELS,
-    Batch,
+from .batches import (
+    CROP_CONTEXT_FEATURES,
+    LABELS_ENDING,
     Clip,
+    ClipBatch,
     ClipSampler,
+    captured_clips,
     even_out,
-    filmed_clips,
-    make_batch,
-    trained_and_held,
+    make_clip_batch,
+    split_recordings,
 )
+from .loop import Intervals, Loop, Losses, cosine_decay, half_precision
 from .objective import Objective, position_matrix
 from .options import TrainOptions
 from .prepared_audio import load_prepared_audio, prepare_audio
@@ -52,7 +52,7 @@ from .talking import (
     sample_targets,
     start_decoder_at_components,
 )
-from .teacher import WIDTHS, load_teacher, padded_features, teacher_files, whisper_rows
+from .teacher import WHISPER_WIDTHS, encode_in_batches, load_teacher, teacher_files, whisper_log_mel
 
 TEACHER_HEAD_WIDTH = 256
 TEACHER_COMPONENTS = 50  # of motion, before the decoder
@@ -133,11 +133,11 @@ def train_lips(run: Run, config: LipsConfig) -> dict[str, float]:
 def gather_clips(run: Run, config: LipsConfig) -> tuple[list[Clip], list[Clip]]:
     """Return the training split's captured speech, and that of held-out speakers."""
     face, filters = run.models().face, mel_filters()
-    recordings, held_out = trained_and_held(run, config.shares, config.hold_out)
+    recordings, held_out = split_recordings(run, config.shares, config.hold_out)
     recordings = select_speakers(recordings, config.people)
     styles = sorted({r.speaker for r in recordings})
-    clips = even_out(filmed_clips(run, recordings, face, filters, styles), face)
-    return clips, filmed_clips(run, held_out, face, filters, styles)
+    clips = even_out(captured_clips(run, recordings, face, filters, styles), face)
+    return clips, captured_clips(run, held_out, face, filters, styles)
 
 
 def select_speakers(recordings: list[FittedRecording], share: float) -> list[FittedRecording]:
@@ -195,9 +195,11 @@ class MotionTeacher(nn.Module):
         if self.frozen:
             self.encoder.requires_grad_(False)
             self.encoder.norm = nn.Identity()  # type: ignore[assignment]
-        self.standard = nn.BatchNorm1d(WIDTHS[name], affine=False) if self.frozen else nn.Identity()
+        self.standard = (
+            nn.BatchNorm1d(WHISPER_WIDTHS[name], affine=False) if self.frozen else nn.Identity()
+        )
         width = TEACHER_HEAD_WIDTH
-        self.entry = nn.Sequential(nn.Dropout(dropout), nn.Linear(WIDTHS[name], width))
+        self.entry = nn.Sequential(nn.Dropout(dropout), nn.Linear(WHISPER_WIDTHS[name], width))
         self.blocks = nn.ModuleList([TeacherBlock(width, d) for d in TEACHER_DILATIONS])
         self.exit = nn.Sequential(
             nn.LayerNorm(width), nn.Dropout(dropout), nn.Linear(width, TEACHER_COMPONENTS)
@@ -205,7 +207,7 @@ class MotionTeacher(nn.Module):
         self.decoder = nn.Linear(TEACHER_COMPONENTS, coordinates)
 
     def forward(self, wave: torch.Tensor) -> torch.Tensor:
-        rows = whisper_rows(wave)
+        rows = whisper_log_mel(wave)
         with half_precision(wave.device):
             x = self.encoder(rows)
             x = self.entry(self.standard(x.flatten(0, 1)).unflatten(0, x.shape[:2]))
@@ -240,7 +242,7 @@ def train_teacher(
 
     def take_step() -> Losses:
         network.train()
-        batch = make_batch(sampler.draw(loop.rng), config.seconds, 1, 1.0, loop.rng, device)
+        batch = make_clip_batch(sampler.draw(loop.rng), config.seconds, 1, 1.0, loop.rng, device)
         output = at_frames(network, batch, processes)
         position, velocity = objective(output, batch.target, batch.inside, batch.mean)
         loop.descend(position + terms.velocity * velocity, max_norm=TEACHER_GRADIENT_NORM)
@@ -260,11 +262,15 @@ def train_teacher(
     return network.eval()
 
 
-def at_frames(network: MotionTeacher, batch: Batch, processes: TrainingProcesses) -> torch.Tensor:
+def at_frames(
+    network: MotionTeacher, batch: ClipBatch, processes: TrainingProcesses
+) -> torch.Tensor:
     """Return coordinates (N, T, C) at a batch's frames, interpolated linearly between features."""
     assert batch.wave is not None
     motion = processes.all_rows(network(processes.own_rows(augment(batch.wave))))
-    position = (batch.times * FEATURE_RATE + CONTEXT).clamp(0, motion.shape[1] - 1.001)
+    position = (batch.times * FEATURE_RATE + CROP_CONTEXT_FEATURES).clamp(
+        0, motion.shape[1] - 1.001
+    )
     low = position.floor().long()
     index = low[..., None].expand(-1, -1, motion.shape[2])
     fraction = (position - low)[..., None].float()
@@ -297,7 +303,7 @@ def predict(teachers: list[MotionTeacher], waves: list[np.ndarray]) -> Iterator[
     by_teacher = []
     for teacher in teachers:
         teacher.eval()
-        by_teacher.append(padded_features(teacher, waves, next(teacher.parameters()).device))
+        by_teacher.append(encode_in_batches(teacher, waves, next(teacher.parameters()).device))
     for number in range(len(waves)):
         yield np.mean([motions[number] for motions in by_teacher], axis=0)
 
@@ -313,7 +319,7 @@ def prepare_labels(run: Run, config: LipsConfig) -> None:
         align_utterances(run)
     labels = Artefact(run.pseudo_labels, run.fingerprint)
     if not (run.resume and labels.state is State.UP_TO_DATE):
-        for path in labels.path.glob(f"*{LABELS}"):
+        for path in labels.path.glob(f"*{LABELS_ENDING}"):
             path.unlink()
         labels.sign()
 
@@ -340,7 +346,7 @@ def write_labels(teachers: list[MotionTeacher], run: Run, face: Face, config: Li
     closures = known_closures(phones) if phones else {}
     closing = closing_direction(face)
     for shard, name in enumerate(prepared.names):
-        path = run.pseudo_labels / f"{name}{LABELS}"
+        path = run.pseudo_labels / f"{name}{LABELS_ENDING}"
         if not path.is_file():
             numbers = [int(k) for k in np.flatnonzero(prepared.shard == shard)]
             motions = predict(teachers, [prepared.utterance(k) for k in numbers])

@@ -1,8 +1,8 @@
-"""The talking model's objective: distances between predicted and captured motion over all vertices of the face.
+"""The talking model's objective: distances between predicted and captured motion over the face.
 
-A weighted sum of squared distances over the vertices is a quadratic form of a motion's coordinates. Its matrix is the
-weighted Gram matrix of the face's span; with the matrix's Cholesky root the sum becomes a squared norm, at the cost of
-one small matrix product.
+A weighted sum of squared distances over the vertices is a quadratic form of the motion's
+coordinates, with the weighted Gram matrix of the face's span. Its Cholesky root turns the sum into
+a squared norm, at the cost of one small matrix product.
 """
 
 from __future__ import annotations
@@ -12,11 +12,11 @@ import torch
 
 from ..face.canonical import LIP_PAIRS, MOUTH_CORNERS, Face
 
-CLOSED_LIPS = 1.5  # mm: lips count as closed up to this opening above their distance at rest
+CLOSED_TARGET_MM = 1.5  # lips count as closed up to this opening above their distance at rest
 
 
 def weighted_gram(face: Face, weight: np.ndarray) -> np.ndarray:
-    """(S, S) float64: the products of the span's displacements, summed over vertices that count by weight (V,)."""
+    """(S, S) float64 products of the span's displacements, summed with vertex weights (V,)."""
     span = face.span.reshape(len(face.span), -1)
     return ((span * np.repeat(weight, 3).astype(np.float32)) @ span.T).astype(np.float64)
 
@@ -27,10 +27,19 @@ def norm_matrix(gram: np.ndarray) -> np.ndarray:
 
 
 def position_matrix(face: Face, mouth: float, gap: float) -> np.ndarray:
-    """(S, S) float32 matrix M: ‖x @ M‖² is the position term, in mm², of an error x of the coordinates.
+    """Matrix of the position term: ‖x @ M‖² is its value in mm² for an error x of the coordinates.
 
-    mouth: how much more the lips count than the rest of the face; 0 lets all vertices count alike
-    gap: weight of the gaps between the lips and of the mouth's width
+    Parameters
+    ----------
+    mouth
+        Additional weight of the lips relative to the rest of the face; with 0 all vertices count
+        equally.
+    gap
+        Weight of the distances between the lips and of the mouth's width.
+
+    Returns
+    -------
+    (S, S) float32
     """
     weight = 1 + mouth * face.mouth_weight
     gram = weighted_gram(face, weight / weight.sum())
@@ -44,8 +53,12 @@ def position_matrix(face: Face, mouth: float, gap: float) -> np.ndarray:
 class Objective:
     """Position and velocity terms, in mm², of predicted coordinates.
 
-    mouth, gap: see `position_matrix`
-    closure: weight of the opening of lips that are closed in the target: a b whose lips do not meet is not a b
+    Parameters
+    ----------
+    mouth, gap
+        See `position_matrix`.
+    closure
+        Weight of the lip opening where the target's lips are closed: a b needs its lips to meet.
     """
 
     def __init__(
@@ -57,35 +70,38 @@ class Objective:
         device: torch.device | str = "cpu",
     ) -> None:
         vertices = len(face.mean)
+        velocity = norm_matrix(weighted_gram(face, np.full(vertices, 1 / vertices)))
         self.closure = closure
         self.position = torch.from_numpy(position_matrix(face, mouth, gap)).to(device)
-        self.velocity = torch.from_numpy(
-            norm_matrix(weighted_gram(face, np.full(vertices, 1 / vertices)))
-        ).to(device)
+        self.velocity = torch.from_numpy(velocity).to(device)
         self.opening = torch.from_numpy(face.lip_opening_gradient).to(device)
 
     def __call__(
         self, output: torch.Tensor, target: torch.Tensor, inside: torch.Tensor, mean: torch.Tensor
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """The two terms of the coordinates of crops (N, T, S), given the target (N, T, S).
+        """Compute the two terms for a batch of crops.
 
-        inside: (N, T), 1 for frames and 0 for padding; mean: (N,), how much the mean of a crop's error counts, 1 being
-        as much as its course: then the position term is a mean of squares
+        Parameters
+        ----------
+        output, target : (N, T, S)
+        inside : (N, T)
+            1 for frames, 0 for padding.
+        mean : (N,)
+            Weight of a crop's mean error relative to that of its variation; with 1 the position
+            term is a mean of squares.
         """
         inside = inside[..., None]
         frames, total = inside.sum(1), inside.sum()
         error = (output - target) * inside
         level = error.sum(1) / frames.clamp_min(1)
-        course = (error - level[:, None]) * inside
-        squared = (course @ self.position).square().sum()
+        variation = (error - level[:, None]) * inside
+        squared = (variation @ self.position).square().sum()
         squared = squared + ((level @ self.position).square().sum(1) * mean * frames[:, 0]).sum()
         if self.closure:
-            closed = (
-                (target @ self.opening < CLOSED_LIPS).float() * inside[..., 0] * (mean > 0)[:, None]
-            )
+            closed = (target @ self.opening < CLOSED_TARGET_MM).float() * inside[..., 0]
+            closed = closed * (mean > 0)[:, None]
             squared = squared + self.closure * ((error @ self.opening).square() * closed).sum()
-        following = inside[:, 1:] * inside[:, :-1]
-        change = ((error[:, 1:] - error[:, :-1]) @ self.velocity).square().sum(
-            2, keepdim=True
-        ) * following
+        both_inside = inside[:, 1:] * inside[:, :-1]
+        change = (error[:, 1:] - error[:, :-1]) @ self.velocity
+        change = change.square().sum(2, keepdim=True) * both_inside
         return squared / total, change.sum() / total

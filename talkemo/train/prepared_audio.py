@@ -16,16 +16,15 @@ import numpy as np
 from ..audio.mel import mel_filters
 from ..audio.recording import open_audio
 from ..compute.workers import worker_pool
-from ..data import voices
-from ..data.sound import change_speed, through_codec
-from ..data.voices import Utterance
+from ..data.audio_augmentation import change_speed, through_codec
+from ..data.utterances import PREPARED_SHARD_UTTERANCES, Utterance, read_utterances
 from ..errors import InputError
 from ..files.artefact import FINGERPRINT_FILE, Artefact, State
 from ..files.cache import corpora_digests, digest
 from ..files.reading import reading_errors
 from ..files.writing import atomic_write
 from ..networks.speech_encoder import FEATURE_RATE, SAMPLES_PER_FEATURE
-from .material import own_level
+from .batches import loud_level_of_samples
 from .run import Run
 
 COPY_SPEED_RANGES = ((1.0, 1.0), (0.8, 0.97), (1.03, 1.25))  # of each copy's speed, original first
@@ -97,8 +96,13 @@ def prepare_audio(run: Run, seed: int) -> None:
     InputError
         The folder was made from other data or with another seed, and the run keeps stale results.
     """
-    folder, utterances = run.prepared_audio, voices.read(run.data)
-    made_from = (seed, COPY_SPEED_RANGES, CODEC_SHARE, corpora_digests(run.data, voices.FOLDERS))
+    folder, utterances = run.prepared_audio, read_utterances(run.data)
+    made_from = (
+        seed,
+        COPY_SPEED_RANGES,
+        CODEC_SHARE,
+        corpora_digests(run.data, utterances.UTTERANCE_FOLDERS),
+    )
     prepared = Artefact(folder, digest(*made_from))
     if prepared.state is State.STALE:
         if not run.discard_stale:
@@ -114,9 +118,9 @@ def prepare_audio(run: Run, seed: int) -> None:
     order = np.random.default_rng(seed).permutation(len(utterances))
     tasks = []
     for copy in range(len(COPY_SPEED_RANGES)):
-        for first in range(0, len(order), voices.SHARD):
-            path = folder / f"{copy}-{first // voices.SHARD:03d}.json"
-            chosen = [utterances[k] for k in order[first : first + voices.SHARD]]
+        for first in range(0, len(order), PREPARED_SHARD_UTTERANCES):
+            path = folder / f"{copy}-{first // PREPARED_SHARD_UTTERANCES:03d}.json"
+            chosen = [utterances[k] for k in order[first : first + PREPARED_SHARD_UTTERANCES]]
             if not path.is_file():
                 tasks.append((path, chosen, copy, seed + 1000 * copy + first, run.data))
     if tasks:
@@ -151,7 +155,7 @@ def _prepare_shard(task: tuple[Path, list[Utterance], int, int, Path]) -> None:
             "copy": copy,
             "speed": speed,
             "file": utterance.path.relative_to(data).as_posix(),
-            "level": round(own_level(samples[-1], filters), 4),
+            "level": round(loud_level_of_samples(samples[-1], filters), 4),
         }
         table.append(row)
         start += count

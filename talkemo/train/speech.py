@@ -16,8 +16,8 @@ import torch
 from torch.nn import functional
 
 from ..audio.mel import MEL_BANDS, mel_filters
-from ..data import voices
-from ..data.sound import augment, mel_batch
+from ..data import utterances
+from ..data.audio_augmentation import augment, mel_batch
 from ..networks.building import load_tensors
 from ..networks.speech_encoder import (
     ATTENTION_FUTURE_FEATURES,
@@ -33,7 +33,13 @@ from .loop import Intervals, Loop, Losses, cosine_decay, half_precision
 from .options import TrainOptions
 from .prepared_audio import PreparedAudio, load_prepared_audio, prepare_audio
 from .run import Run, StartWeights
-from .teacher import Listening, WhisperEncoder, load_teacher, sinusoids, teacher_files
+from .teacher import (
+    WhisperEncoder,
+    WhisperFeatures,
+    load_teacher,
+    positional_encoding,
+    teacher_files,
+)
 
 SPEECH_TEACHER = "tiny.en"
 SPEECH_GRADIENT_NORM = 1.0  # above which the gradient is scaled down
@@ -144,7 +150,7 @@ class Distillation:
                 load_tensors(network, tensors)
         else:
             start_as_whisper(network, whisper)
-        self.teacher = Listening(whisper).to(self.device).eval()
+        self.teacher = WhisperFeatures(whisper).to(self.device).eval()
         self.network = network.to(self.device)
         new: list[torch.nn.Parameter] = []
         from_whisper: list[torch.nn.Parameter] = []
@@ -213,7 +219,7 @@ class Distillation:
             wave[row, : len(samples)] = samples
             inside[row, :count] = 1
             is_complete = count == prepared.count[number]
-            letters = voices.letters(prepared.text[number] if is_complete else "")
+            letters = utterances.ctc_labels(prepared.text[number] if is_complete else "")
             labels.append(torch.from_numpy(letters).to(self.device))
         return SpeechBatch(
             torch.from_numpy(wave).to(self.device).float() / 32768,
@@ -250,7 +256,7 @@ def start_as_whisper(network: EncoderNetwork, whisper: WhisperEncoder) -> None:
     weight = state["first.weight"]
     state["first.bias"] = state["first.bias"] + WHISPER_MEL_OFFSET * weight.sum((1, 2))
     state["first.weight"] = WHISPER_MEL_SCALE * weight
-    state["place"] = sinusoids(START_POSITION + 1, whisper.width, weight.device)[-1]
+    state["place"] = positional_encoding(START_POSITION + 1, whisper.width, weight.device)[-1]
     network.load_state_dict(state)
 
 

@@ -8,14 +8,14 @@ from pathlib import Path
 from typing import Any
 
 from ..compute.devices import DEVICES
-from ..data import voices
+from ..data import utterances
 from ..data.captures import FIT_VERSION
 from ..data.captures import bring_up_to_date as bring_captures_up_to_date
 from ..data.corpora import CORPORA
-from ..data.voices import FREE_CORPORA
+from ..data.utterances import FREE_CORPORA
 from ..errors import InputError
 from ..files.cache import corpus_digest
-from . import emotion, face, lips, speech, talking, training_log
+from . import emotion, emotion_config, face, lips, speech, talking, training_log
 from .checkpoint import steps_done
 from .options import TrainOptions
 from .record import RECORD_DIGEST_DIGITS, Record, digests
@@ -85,7 +85,7 @@ TRAINING_STAGES = {
         configure=speech.speech_config,
         train=lambda run, config: {"weights": str(speech.train_speech(run, config))},
         after=(),
-        folders=lambda config: voices.FOLDERS,
+        folders=lambda config: utterances.UTTERANCE_FOLDERS,
         results=_weights_files("speech"),
         steps=lambda config: {"speech": config.steps},
     ),
@@ -109,7 +109,7 @@ TRAINING_STAGES = {
         steps=lambda config: {"talking": config.steps},
     ),
     "emotion": TrainingStage(
-        configure=emotion.emotion_config,
+        configure=emotion_config.emotion_config,
         train=lambda run, config: {"weights": str(emotion.train_emotion(run, config))},
         after=("face",),
         folders=lambda config: config.corpora,

@@ -15,8 +15,8 @@ import numpy as np
 import torch
 
 from ..data import facegood
-from ..data.sound import augment, mel_batch
-from ..data.voices import FREE_CORPORA
+from ..data.audio_augmentation import augment, mel_batch
+from ..data.utterances import FREE_CORPORA
 from ..evaluation.metrics import pearson
 from ..face.canonical import INNER_LIPS, MOUTH_CORNERS, Face
 from ..networks.speech_encoder import (
@@ -34,25 +34,25 @@ from ..networks.talking import (
     windows,
 )
 from ..weights.files import check_compatible
-from .loop import Intervals, Loop, Losses, cosine_decay, half_precision
-from .material import (
-    CONTEXT,
-    NOISE,
+from .batches import (
+    CROP_CONTEXT_FEATURES,
+    MIN_OPENING_SPREAD_MM,
     NOISE_CLIPS,
+    NOISE_CORPUS,
     PSEUDO_LABELLED,
-    SMALLEST_SPREAD,
-    Batch,
     Clip,
+    ClipBatch,
     ClipSampler,
     Shares,
+    captured_clips,
     even_out,
-    filmed_clips,
-    make_batch,
+    make_clip_batch,
     noise_clip,
     pseudo_labelled_clips,
-    trained_and_held,
+    split_recordings,
     with_features,
 )
+from .loop import Intervals, Loop, Losses, cosine_decay, half_precision
 from .objective import Objective
 from .options import TrainOptions
 from .processes import TrainingProcesses
@@ -80,7 +80,7 @@ class TalkingConfig:
         ("arabic_news", 0.2),
         ("java_sed", 0.08),
         ("facegood", 0.06),
-        (NOISE, 0.04),
+        (NOISE_CORPUS, 0.04),
         (PSEUDO_LABELLED, 0.6),
     )
     steps: int = 1200
@@ -149,17 +149,17 @@ def talking_config(options: TrainOptions, seed: int, large: bool) -> TalkingConf
 
 def free_shares(shares: Shares) -> Shares:
     """Return the shares of corpora for any purpose; captured ones together keep their share."""
-    allowed = (*FREE_CORPORA, facegood.CORPUS, NOISE, PSEUDO_LABELLED)
+    allowed = (*FREE_CORPORA, facegood.CORPUS, NOISE_CORPUS, PSEUDO_LABELLED)
     free = tuple(pair for pair in shares if pair[0] in allowed)
     factor = _captured_share(shares) / _captured_share(free)
     return tuple(
-        (name, share if name in (NOISE, PSEUDO_LABELLED) else factor * share)
+        (name, share if name in (NOISE_CORPUS, PSEUDO_LABELLED) else factor * share)
         for name, share in free
     )
 
 
 def _captured_share(shares: Shares) -> float:
-    return sum(share for name, share in shares if name not in (NOISE, PSEUDO_LABELLED))
+    return sum(share for name, share in shares if name not in (NOISE_CORPUS, PSEUDO_LABELLED))
 
 
 def train_talking(run: Run, config: TalkingConfig) -> Path:
@@ -203,16 +203,16 @@ def gather_training_data(run: Run, config: TalkingConfig) -> TalkingData:
     face = models.face
     use_log_mel = config.features == "log-mel"
     encoder = log_mel_encoder(device=models.device) if use_log_mel else models.encoder
-    recordings, held_out = trained_and_held(run, config.shares, config.hold_out)
+    recordings, held_out = split_recordings(run, config.shares, config.hold_out)
     styles = sorted({r.speaker for r in recordings})
-    clips = filmed_clips(run, recordings, face, encoder.filters, styles)
-    held_out_clips = filmed_clips(run, held_out, face, encoder.filters, styles)
+    clips = captured_clips(run, recordings, face, encoder.filters, styles)
+    held_out_clips = captured_clips(run, held_out, face, encoder.filters, styles)
     if config.even_out:
         clips = even_out(clips, face)
     if config.level is not None:
         clips = [replace(clip, mean=config.level) for clip in clips]
     corpora = dict(config.shares)
-    if NOISE in corpora:
+    if NOISE_CORPUS in corpora:
         rng = np.random.default_rng(config.seed)
         clips += [noise_clip(encoder.filters, len(face.span), rng) for _ in range(NOISE_CLIPS)]
     if not (config.augment or config.encoder_rate > 0):
@@ -223,7 +223,7 @@ def gather_training_data(run: Run, config: TalkingConfig) -> TalkingData:
 
 
 def encode_windows(
-    batch: Batch,
+    batch: ClipBatch,
     network: TalkingNetwork,
     encoder: torch.nn.Module,
     vary: bool,
@@ -241,7 +241,7 @@ def encode_windows(
         wave = augment(batch.wave) if vary else batch.wave
         mel = processes.own_rows(mel_batch(wave, batch.levels, vary))
         with half_precision(mel.device):
-            feature = encoder(mel)[:, CONTEXT:-CONTEXT].float()
+            feature = encoder(mel)[:, CROP_CONTEXT_FEATURES:-CROP_CONTEXT_FEATURES].float()
     feature = network.prepare(feature.flatten(0, 1)).unflatten(0, feature.shape[:2])
     with half_precision(feature.device):
         weights = interpolation_matrices(processes.own_rows(batch.times), feature.shape[1])
@@ -338,7 +338,9 @@ class TalkingTraining:
         self.network.train()
         styles = self.network.style.in_features
         clips = self.sampler.draw(rng)
-        batch = make_batch(clips, config.seconds, styles, config.style_dropout, rng, self.device)
+        batch = make_clip_batch(
+            clips, config.seconds, styles, config.style_dropout, rng, self.device
+        )
         window = encode_windows(
             batch, self.network, self.encoder.network, config.augment, processes
         )
@@ -475,7 +477,7 @@ def amplitude(
     for clip, motion in zip(clips, predict_clips(clips, network, encoder)):
         target_std = (clip.target @ face.lip_opening_gradient).std()
         predicted_std = (motion @ face.lip_opening_gradient).std()
-        ratios.append(target_std / max(predicted_std, SMALLEST_SPREAD))
+        ratios.append(target_std / max(predicted_std, MIN_OPENING_SPREAD_MM))
         means.append(motion.mean(0))
     return float(np.clip(np.median(ratios), 1, MAX_LIP_GAIN)), np.mean(means, axis=0)
 

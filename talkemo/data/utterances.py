@@ -1,0 +1,99 @@
+"""Utterances for the speech encoder: audio under licences that permit any use, training splits."""
+
+from __future__ import annotations
+
+import csv
+import re
+import unicodedata
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from ..errors import InputError
+from . import corpora
+from .facegood import DEV_TAKES
+
+FREE_CORPORA = ("java_sed",)  # corpora of recordings licensed for any use; facegood is, too
+UTTERANCE_FOLDERS = (*FREE_CORPORA, "facegood", "speech")  # of the data folder, that are read
+NON_COMMERCIAL = re.compile(r"\bNC\b", re.IGNORECASE)  # matches the licence of a row of speech/
+CTC_LETTERS = "abcdefghijklmnopqrstuvwxyz' "  # CTC's labels 1 … 28; 0 is the blank
+PREPARED_SHARD_UTTERANCES = 100  # in a file of prepared audio
+
+
+@dataclass(frozen=True)
+class Utterance:
+    """An audio file of speech."""
+
+    path: Path
+    text: str  # normalised transcript, empty if there is none
+    speaker: str
+
+
+def read_utterances(data: Path) -> list[Utterance]:
+    """All training audio in the folder `data`: training splits, facegood and speech/.
+
+    Raises
+    ------
+    InputError
+        There is none, or the table of speech/ lacks a column.
+    """
+    utterances = []
+    for corpus in FREE_CORPORA:
+        if (data / corpus).is_dir():
+            recordings = corpora.read_corpus(corpus, data)
+            utterances += [
+                Utterance(r.audio, "", r.speaker) for r in recordings if r.split == "train"
+            ]
+    takes = sorted((data / "facegood" / "audio").glob("*.ogg"))
+    utterances += [Utterance(path, "", "facegood") for path in takes if path.stem not in DEV_TAKES]
+    utterances += _transcribed_utterances(data / "speech")
+    utterances = [u for u in utterances if u.path.is_file()]
+    if not utterances:
+        raise InputError(
+            f"{data}: no speech in it",
+            "the speech encoder is trained on the audio of corpora and of speech/",
+        )
+    return utterances
+
+
+def _transcribed_utterances(folder: Path) -> list[Utterance]:
+    """The utterances of transcripts.tsv that are licensed for commercial use."""
+    table = folder / "transcripts.tsv"
+    if not table.is_file():
+        return []
+    return [
+        Utterance(
+            path=folder / row["file"],
+            text=normalise_transcript(row["text"]),
+            speaker=f"{row['set']}_{row['speaker']}",
+        )
+        for row in transcript_rows(table, ("file", "set", "speaker", "text"))
+        if not NON_COMMERCIAL.search(row.get("licence") or "")
+    ]
+
+
+def transcript_rows(table: Path, columns: tuple[str, ...]) -> list[dict[str, str]]:
+    """The rows of a table of transcripts. Raises InputError if it lacks one of the columns."""
+    with table.open(encoding="utf-8", newline="") as file:
+        rows = csv.DictReader(file, delimiter="\t", quoting=csv.QUOTE_NONE)
+        missing = set(columns) - set(rows.fieldnames or [])
+        if missing:
+            raise InputError(
+                f"{table}: lacks the columns {', '.join(sorted(missing))}",
+                "separate columns by tabs",
+            )
+        return list(rows)
+
+
+def normalise_transcript(text: str) -> str:
+    """A transcript in CTC_LETTERS; empty if it has digits, which can be read in several ways."""
+    text = unicodedata.normalize("NFKD", text.lower()).replace("’", "'").replace("-", " ")
+    if re.search(r"\d", text):
+        return ""
+    return " ".join("".join(c for c in text if c in CTC_LETTERS).split())
+
+
+def ctc_labels(text: str) -> np.ndarray:
+    """CTC labels (L,) int64, 1 … 28, of a normalised transcript."""
+    return np.array([CTC_LETTERS.index(c) + 1 for c in text], np.int64)
