@@ -101,7 +101,7 @@ def prepare_audio(run: Run, seed: int) -> None:
         seed,
         COPY_SPEED_RANGES,
         CODEC_SHARE,
-        corpora_digests(run.data, utterances.UTTERANCE_FOLDERS),
+        corpora_digests(run.data, UTTERANCE_FOLDERS),
     )
     prepared = Artefact(folder, digest(*made_from))
     if prepared.state is State.STALE:
