@@ -17,7 +17,12 @@ from ..audio.mel import mel_filters
 from ..audio.recording import open_audio
 from ..compute.workers import worker_pool
 from ..data.audio_augmentation import change_speed, through_codec
-from ..data.utterances import PREPARED_SHARD_UTTERANCES, Utterance, read_utterances
+from ..data.utterances import (
+    PREPARED_SHARD_UTTERANCES,
+    UTTERANCE_FOLDERS,
+    Utterance,
+    read_utterances,
+)
 from ..errors import InputError
 from ..files.artefact import FINGERPRINT_FILE, Artefact, State
 from ..files.cache import corpora_digests, digest
