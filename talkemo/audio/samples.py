@@ -79,7 +79,7 @@ class HighPass:
         samples = np.arange(HIGH_PASS_BLOCK_SAMPLES)
         lag = samples[:, None] - samples
         self.within_block = np.where(lag >= 0, pole ** np.maximum(lag, 0), 0.0).T
-        # What remains of the output before a block, at each of its samples.
+        # Decay of the output before a block, at each sample of the block.
         self.decay = pole ** np.arange(1, HIGH_PASS_BLOCK_SAMPLES + 1)
         self.last_input: float | None = None
         self.last_output = 0.0

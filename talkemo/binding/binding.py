@@ -81,8 +81,8 @@ class Binding:
         result = np.empty_like(self.targets)
         result[:, skin] = np.tensordot(to_weights.astype(np.float32), self.targets[:, skin], 1)
         if not skin.all():
-            # Many combinations of weights move the skin alike; jaw and tongue, which do not span
-            # the same space, follow the regularised one.
+            # Many combinations of weights move the skin alike, but not jaw and tongue. Those use
+            # the regularised combination.
             gram = self.face.regularised_gram.astype(np.float64)
             weights = np.linalg.inv(to_weights).T @ np.linalg.inv(gram)
             result[:, ~skin] = np.tensordot(weights.astype(np.float32), self.targets[:, ~skin], 1)

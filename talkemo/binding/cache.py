@@ -64,7 +64,7 @@ class BindingCache:
 
     def put(self, name: str, binding: Binding) -> None:
         """Store a binding, and remove the least recently used ones if there are too many."""
-        # The disk may be full or read-only, or something else in the way.
+        # The disk may be full or read-only, or another file may have the folder's name.
         with suppress(InputError, OSError):
             self.folder.mkdir(parents=True, exist_ok=True)
             save_binding(self.folder / f"{name}{BINDING_ENDING}", binding, compressed=False)

@@ -123,7 +123,7 @@ def _check_arrays(data: dict[str, np.ndarray], eyes: list[str], face: Face, mesh
     scale = size / float(np.ptp(face.mean, axis=0).max())
     nearby = low - MAX_FACE_RATIO * size, high + MAX_FACE_RATIO * size
     specifications: dict[str, tuple[tuple[int, ...], type, Any, Any]] = {
-        # name: shape, type, least and largest value (of each column, if an array)
+        # name: shape, type, lowest and highest value (of each column, if an array)
         "moving": ((moving,), index, 0, last_vertex),
         "shapes": ((len(face.expression_names), moving, 3), np.float32, -size, size),
         "canonical": ((moving,), index, -1, len(face.mean) - 1),
@@ -143,7 +143,7 @@ def _check_arrays(data: dict[str, np.ndarray], eyes: list[str], face: Face, mesh
         if array.shape != shape or (array.size and not np.issubdtype(array.dtype, dtype)):
             raise ValueError(f"{name} has the shape {array.shape} and type {array.dtype}")
         if array.size and lowest is not None:
-            # By the extremes, because comparing all values takes memory. NaN is in both of them.
+            # Only the extremes: comparing all values takes memory. With a NaN, both are NaN.
             values = array.reshape(-1, np.size(lowest))
             if not ((values.min(0) >= lowest).all() and (values.max(0) <= highest).all()):
                 raise ValueError(f"{name} contains NaN or values out of range")

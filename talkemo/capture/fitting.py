@@ -64,8 +64,8 @@ class FitSettings:
     """Weights of a fit's terms."""
 
     smoothness: float = 4.0  # penalty (mm² a landmark) on a weight's squared second difference
-    # Weight of a gap between facing lip landmarks, relative to a landmark: a mouth that is a
-    # millimetre off as a whole goes unnoticed, but lips that meet must meet.
+    # Weight of a gap between facing lip landmarks, relative to a landmark: a mouth that is
+    # shifted by a millimetre goes unnoticed, but not a gap between lips that should meet.
     pair_weight: float = 6.0
     closed_weight: float = 1.0  # factor on a gap's weight where the lips touch
 
@@ -273,7 +273,7 @@ class Fitter:
         weights = np.repeat(fit.robust.ravel(), 2)
         normal = (rows * weights[:, None]).T @ rows
         right = rows.T @ (weights * residual.ravel())
-        # Frames of one person are much alike, so the prior grows with their number.
+        # Frames of one person are strongly correlated, so the prior grows with their number.
         prior = IDENTITY_PRIOR * fit.robust.sum() / 10 * np.eye(len(identity))
         return np.linalg.solve(normal + prior, right).astype(np.float32)
 
@@ -390,7 +390,7 @@ class Fitter:
                 design = np.concatenate([design, lips[0]], 2)
                 target = np.concatenate([target, lips[1]], 1)
                 row_weights = np.concatenate([row_weights, lips[2]], 1)
-            # A mean over landmarks: 68 and 150 of them weigh alike against the priors. Frames
+            # A mean over landmarks, so the effect of priors does not depend on their number. Frames
             # without a face hardly count.
             total = robust.sum(1)
             trust = np.minimum(total / self.weights.sum() * 20, 1) / np.maximum(total, 1e-6)

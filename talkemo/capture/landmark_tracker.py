@@ -183,7 +183,7 @@ class LandmarkTracker:
     ) -> Iterator[TrackedLandmarks | None]:
         """Yield the landmarks of the same face in every frame, see `LandmarkTrackerProtocol`."""
         crop: Crop | None = None  # in the last frame, if the face was found there
-        # Where the face was seen last, if there are others that it could be confused with.
+        # Last crop of the face, if there are others that it could be confused with.
         last_crop: Crop | None = None
         lost_frames = 0
         for frame in frames:

@@ -234,7 +234,7 @@ def fit_recording(
             start = int(with_face.argmax())
             firsts.append(landmarks[start : start + PERSON_FRAMES][:, schema.rows])
         identity, offset = Fitter(face, schema, None, settings, lens).fit_person(firsts)
-        # The person's own offset counts the more, the more recordings show it.
+        # The weight of the person's own offset grows with the number of recordings.
         offset = offset * len(firsts) / (len(firsts) + 1)
         fitter = Fitter(face, schema, offset, settings, lens)
         fitter.learn_closed_mouth(firsts, identity)

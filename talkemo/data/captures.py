@@ -343,7 +343,7 @@ def _fit_person(task: PersonTask) -> list[FittedRecording]:
     face, schema = _face_of_process(task.face_path), task.schema
     resting = _resting_landmarks(task.recordings, schema)
     identity, offset = Fitter(face, schema, task.offset).fit_person(resting)
-    # A person's own offset counts the more, the more recordings show it.
+    # The weight of a person's own offset grows with the number of recordings.
     trust = len(resting) / (len(resting) + 2)
     fitter = Fitter(face, schema, task.offset + trust * offset)
     fitter.learn_closed_mouth(resting, identity)

@@ -39,7 +39,7 @@ RIG_CONTROLS = {
     "mouth_suck_dr": {"mouthRollLower": 0.5},
     "mouth_suck_ul": {"mouthRollUpper": 0.5},
     "mouth_suck_ur": {"mouthRollUpper": 0.5},
-    # Rounded open mouths have no ARKit shape of their own.
+    # ARKit has no shape for a rounded open mouth.
     "mouth_oh_c": {"jawOpen": 0.4, "mouthFunnel": 0.6},
     "mouth_oo_c": {"jawOpen": 0.2, "mouthPucker": 0.7},
     **{f"mouth_funnel_{corner}": {"mouthFunnel": 0.25} for corner in ("dl", "dr", "ul", "ur")},

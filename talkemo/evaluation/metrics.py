@@ -154,7 +154,7 @@ class Comparison:
         self._step_distance: dict[str, float] = defaultdict(float)  # mean distance of the steps
         self._max_distance: dict[str, float] = defaultdict(float)
         self._max_distance_sq: dict[str, float] = defaultdict(float)
-        # Of ‖· − m‖² of the upper face: (predicted, reference), (sum, sum of squares), vertices.
+        # Of ‖· − m‖², m at rest: (predicted or reference, sum or sum of squares, vertex).
         self._moments = np.zeros((2, 2, len(masks.get("upper_face", ()))))
         self._mouth_lengths: list[np.ndarray] = []  # (t, 4): predicted opening, width, reference's
 

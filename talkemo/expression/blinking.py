@@ -87,7 +87,7 @@ class Blinking:
         self._blinks = [blink for blink in self._blinks if blink[0] + 2 * blink[1] > times[-1]]
         if not closure.any():
             return motion
-        # Squinting lids have a shorter way to go: they meet, and do not pass each other.
+        # Squinting lids move less: they meet, and do not pass each other.
         opening = np.maximum(self._rest_opening + motion.coordinates @ self._opening_gradient, 0)
         weights = (closure * opening / self._closing_mm).astype(np.float32)
         coordinates = motion.coordinates + weights @ self._blink_coordinates

@@ -34,8 +34,8 @@ class Artefact:
     fingerprint: (
         str  # digest of all inputs and settings that decide the content, see `cache.digest`
     )
-    # Reads what the artefact was made from, by default from a text file (see `read_fingerprint`);
-    # None if it has no fingerprint.
+    # Reads the stored fingerprint, by default from a text file (see `read_fingerprint`); None if
+    # there is none.
     stored_fingerprint: Callable[[Path], str | None] = read_fingerprint
 
     @property

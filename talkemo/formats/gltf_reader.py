@@ -269,7 +269,7 @@ class GlbAnimation:
         values = self._accessor(sampler["output"]).astype(np.float32)
         interpolation = sampler.get("interpolation", "LINEAR")
         values = values.reshape(len(times), 3 if interpolation == "CUBICSPLINE" else 1, -1)
-        # A spline has tangents around its keys; the keys alone come as densely as frames.
+        # A spline stores tangents around each value. They are ignored: keys are as dense as frames.
         values = values[:, values.shape[1] // 2]
         if values.shape[1] != targets or not len(times):
             raise ValueError("an animation has not as many weights as morph targets")

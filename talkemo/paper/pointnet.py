@@ -39,7 +39,7 @@ class PointNetGenerator(nn.Module):
             nn.Linear(6, width), nn.ReLU(), nn.Linear(width, width), nn.ReLU()
         )
         self.common = nn.Sequential(nn.Linear(width, 4 * width), nn.ReLU())
-        # One linear layer on point, maximum and label, in two: the maximum's part is computed once.
+        # Equal to one linear layer on point, maximum and label; computes the maximum's part once.
         self.from_point = nn.Linear(width, 2 * width)
         self.from_all = nn.Linear(4 * width + len(EMOTIONS), 2 * width, bias=False)
         self.exit = nn.Sequential(

@@ -120,7 +120,7 @@ def restore_checkpoint(
         state: dict[int, dict[str, Any]] = {}
         for key, tensor in _tensors_under(name, tensors).items():
             index, field = key.split("/")
-            # Files have no arrays without dimensions, which the counts of steps are.
+            # Step counts are 0-d tensors, stored with one dimension.
             value = tensor.reshape(()) if field == "step" else tensor
             state.setdefault(int(index), {})[field] = value
         groups = optimiser.state_dict()["param_groups"]

@@ -53,7 +53,7 @@ class FrameSampler:
         self.frames, self.config, self.device = frames, config, device
         self.by_emotion = [_weak_and_strong(frames, k) for k in range(len(EMOTIONS))]
         if config.augmentation:
-            # Emotions that no actor shows are the animator's alone, on neutral faces.
+            # For emotions that no actor shows, the animator's expression is added to neutral faces.
             for k, emotion in enumerate(EMOTIONS):
                 if emotion in emotion_augmentation.EMFACS_EXPRESSIONS and not len(
                     self.by_emotion[k][1]

@@ -68,7 +68,7 @@ LIP_CLOSURE_EASE_S = 0.05  # s before and after that in which they close and ope
 class LipsConfig:
     """Settings of the motion teachers' training."""
 
-    # Each is an encoder of Whisper's, trained along, or its lowest layers (`base:4`), frozen.
+    # Each is one of Whisper's encoders, fine-tuned, or its lowest layers (`base:4`), frozen.
     teachers: tuple[str, ...] = ("tiny.en", "base:4")
     shares: tuple[tuple[str, float], ...] = TalkingConfig().shares  # of the corpora in a batch
     steps: int = 1100

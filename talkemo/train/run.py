@@ -136,8 +136,8 @@ class Run:
         return self.start and self.start_models.sets[0].path(stage) is not None
 
     def models(self) -> Models:
-        """Read the models that are trained so far; the other stages are those of the start."""
-        # A set without its registry, which is written after the files.
+        """Read the models trained so far; other stages come from `start_models`."""
+        # Without the registry, which is written after the files.
         trained = WeightSet(str(self.out), self.out)
         return Models([trained, *self.start_models.sets], self.device)
 

@@ -34,13 +34,13 @@ class CaptureConfig:
 class TrainingStage:
     """A stage of training."""
 
-    # Makes the stage's config, a dataclass, of the options, the seed and whether a GPU is used.
+    # Returns the stage's config, a dataclass, for the options, the seed and whether a GPU is used.
     configure: Callable[[TrainOptions, int, bool], Any]
     train: Callable[[Run, Any], dict[str, Any]]  # returns metrics and the path of the result
-    after: tuple[str, ...]  # earlier stages whose results decide what this one makes
-    folders: Callable[[Any], tuple[str, ...]]  # of the corpora, in the data folder, that it reads
+    after: tuple[str, ...]  # earlier stages whose results this one reads
+    folders: Callable[[Any], tuple[str, ...]]  # corpora in the data folder that it reads
     results: Callable[[Run], list[Path]]  # files and folders that it leaves in a run
-    # The number of steps of each of its trainings; none if all is computed.
+    # Number of steps of each training by name; empty for a stage without training.
     steps: Callable[[Any], dict[str, int]] = lambda config: {}
 
 

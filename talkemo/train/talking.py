@@ -71,8 +71,8 @@ class TalkingConfig:
     """Settings of the talking model's training."""
 
     features: str = "speech"  # or log-mel
-    # Share of each corpus in a batch, of those that are there: many people who speak freely
-    # contribute more than one who reads a grammar.
+    # Share of each existing corpus in a batch: many people who speak freely contribute more than
+    # one who reads sentences of a fixed grammar.
     shares: Shares = (
         ("talking", 0.44),
         ("grid_s1", 0.2),
@@ -300,7 +300,7 @@ class TalkingTraining:
         self.processes.share_batch_norms(network)
         self.network = network.to(self.device)
         trains_encoder = config.encoder_rate > 0
-        # A copy, since others use the encoder; the start may hold a trained one.
+        # A copy, since others use the encoder; the start weights may contain a trained one.
         self.encoder = data.encoder.changed(
             encoder_part(start, data.encoder) if start and trains_encoder else {}
         )

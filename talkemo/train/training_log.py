@@ -101,7 +101,7 @@ class TrainingLog:
             from torch.utils.tensorboard import SummaryWriter
         except ImportError:
             return None
-        # What an ended process wrote after its last checkpoint is written again.
+        # Rows that an ended process wrote after its last checkpoint will be written again.
         return SummaryWriter(str(self._board_folder), purge_step=self._first_step)
 
 
