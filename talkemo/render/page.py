@@ -95,6 +95,7 @@ def page_text(template: str, data: dict[str, Any]) -> str:
     from jinja2 import Environment, FileSystemLoader
 
     environment = Environment(loader=FileSystemLoader(WEB), autoescape=True)
+    environment.policies["json.dumps_kwargs"] = {"separators": (",", ":")}
     return environment.get_template(template).render(data=data)
 
 
