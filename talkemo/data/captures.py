@@ -229,8 +229,6 @@ def fit_corpus(
     ----------
     data : Path
         The folder of the corpora.
-    models : Models
-        With the face model that is fitted.
     jobs, scheduler
         See `map_tasks`; machines of a cluster must see all folders by the same names.
     progress : callable, optional

@@ -48,8 +48,6 @@ def table1(
     ----------
     data, cache, jobs, progress
         As in `load_captures`.
-    models : Models
-        The face and the speech encoder.
     seeds : int
         Trainings of each variant.
     steps : int, optional
@@ -78,9 +76,8 @@ def table1(
             errors = []
             for seed in range(seeds):
                 config = replace(paper, mouth=mouth, seed=seed)
-                talking.train_on_data(
-                    material, with_label(run, f"{name} weights, seed {seed}"), config
-                )
+                labelled_run = with_label(run, f"{name} weights, seed {seed}")
+                talking.train_on_data(material, labelled_run, config)
                 errors.append(_errors(run.models().talking, data, measured))
             rows += [_row(name, mask, errors) for mask in TABLE1_MASKS]
     masks = _masks(models.face)

@@ -104,13 +104,11 @@ def table2(
             emotion.train_classifiers(face, frames, run, usual)
             for name, weight in zip(errors, (usual.augmentation, 0.0)):
                 config = replace(usual, augmentation=weight, seed=seed)
-                emotion.train_stargan(
-                    face, frames, with_label(run, f"{name}, {seed + 1} of {seeds}"), config
-                )
+                labelled_run = with_label(run, f"{name}, {seed + 1} of {seeds}")
+                emotion.train_stargan(face, frames, labelled_run, config)
                 trained = run.models()
-                networks = Networks(
-                    trained.emotion, trained.discriminator, *trained.classifier("four")
-                )
+                judges = (trained.discriminator, *trained.classifier("four"))
+                networks = Networks(trained.emotion, *judges)
                 real = list(_real_faces(face, dev, weight))
                 on_real = _on_real_faces(networks, real)
                 errors[name].append({**on_real, **_on_generated_faces(networks, talking)})

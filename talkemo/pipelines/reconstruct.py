@@ -77,10 +77,9 @@ def reconstruct(
     Parameters
     ----------
     source : path or array
-        A video or an image. Or landmarks, as an array or a file: the 68 of iBUG (T, 68, 2) or
-        MediaPipe's mesh (T, 478, 2) in px, y down, NaN in frames without a face, in an npy, an npz
-        (several arrays are several recordings of one person; the first is animated), OpenFace's
-        csv or MediaPipe's json. Or ARKit curves in Live Link Face's csv.
+        A video or an image; landmarks, as an array or a file (npy, npz, OpenFace's csv, MediaPipe's
+        json): (T, 68, 2) of iBUG or (T, 478, 2) of MediaPipe in px, y down, NaN without a face; or
+        ARKit curves in Live Link Face's csv. Of several arrays in an npz the first is animated.
     outputs : path or list of paths, optional
         As in `animate`. Videos and npz files get the audio of a video.
     onto : mesh, optional
@@ -94,17 +93,14 @@ def reconstruct(
     Returns
     -------
     Result
-        `metrics` has `residual_mm`, the mean distance of the landmarks from the model's. Of a video
-        it also has `residual_px`, `frames_without_face` (these are interpolated), `faces` (how many
-        are visible), `missing_s` if the video is truncated, and `sound_delay_s`, by which the audio
-        comes after the lips, if that can be measured.
+        `metrics` has `residual_mm`, the mean distance of the landmarks from the model's; of a video
+        also `residual_px`, `frames_without_face`, `faces`, `missing_s` (if it is truncated) and
+        `sound_delay_s` (audio after lips, if measurable).
 
     Raises
     ------
-    InputError
-        For inputs or options that cannot be used.
-    TalkemoError
-        For a video if `talkemo[video]` is not installed.
+    InputError, TalkemoError
+        For unusable inputs or options; for a video if `talkemo[video]` is not installed.
     """
     options = replace(options or ReconstructOptions(), **settings)
     export, hint = export or ExportOptions(), hint or FaceHint()
@@ -120,8 +116,7 @@ def reconstruct(
     check_fps(performance.fps)
     person = Person(models.face, performance.capture.identity)
     target = _target(person, onto, face_model, models, cache)
-    meta = _meta(performance, options) | target.meta
-    header = target.header(len(performance.capture.time), performance.fps, meta)
+    header = _header(performance, target, options)
     result = write_animation(
         paths,
         header,
@@ -131,13 +126,29 @@ def reconstruct(
         binding_error_mm=target.error_mm,
         progress=progress,
     )
+    _write_extras(options, source, performance, person, header)
+    result.metrics.update(_metrics(performance))
+    return result
+
+
+def _header(performance: Performance, target: Target, options: ReconstructOptions) -> Header:
+    meta = _meta(performance, options) | target.meta
+    return target.header(len(performance.capture.time), performance.fps, meta)
+
+
+def _write_extras(
+    options: ReconstructOptions,
+    source: object,
+    performance: Performance,
+    person: Person,
+    header: Header,
+) -> None:
+    """Write the face at rest and the preview, if they are asked for."""
     if options.neutral is not None:
         save = save_obj if Path(options.neutral).suffix.lower() == ".obj" else save_ply
         save(options.neutral, header.rest, header.faces)
     if options.preview is not None and is_video(source):
-        _write_preview(Path(options.preview), Path(source), performance, person)
-    result.metrics.update(_metrics(performance))
-    return result
+        _write_preview(Path(options.preview), Path(str(source)), performance, person)
 
 
 # ------------------------------------------------------------------------------------------ inputs

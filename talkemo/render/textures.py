@@ -11,7 +11,7 @@ from .skin import LIP_COLOUR
 
 SWATCH_PIXELS = 192  # side of the images of an eyeball, of teeth and of the throat
 MAX_TEXTURE_SIDE_PIXELS = 2048
-MAX_TEXTURE_PIXELS = 1 << 26  # of the texture that a mesh's file holds
+MAX_DRAWN_TEXTURE_PIXELS = 1 << 26  # of the texture that a mesh's file holds
 MAX_PATCH_PIXELS = 4  # side of a triangle's patch in a texture made of vertex colours
 # RGB.
 TEETH_COLOUR, TEETH_GAP_COLOUR = np.array([[232.0, 225, 210], [150, 132, 118]])
@@ -71,7 +71,7 @@ def mesh_texture(attributes: MeshAttributes) -> np.ndarray | None:
 
     try:
         with Image.open(io.BytesIO(attributes.texture), formats=["JPEG", "PNG"]) as image:
-            if image.width * image.height > MAX_TEXTURE_PIXELS:
+            if image.width * image.height > MAX_DRAWN_TEXTURE_PIXELS:
                 return None
             image.thumbnail((MAX_TEXTURE_SIDE_PIXELS, MAX_TEXTURE_SIDE_PIXELS))
             return np.array(image.convert("RGB"))
