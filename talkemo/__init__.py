@@ -1,4 +1,4 @@
-"""talkemo makes a 3D face speak a recorded sentence with an emotion.
+"""talkemo animates a 3D face mesh with speech and emotion.
 
     import talkemo
     talkemo.animate("face.obj", "speech.wav", "happy.mp4", emotion="happy")
@@ -6,7 +6,7 @@
     result.vertices  # (T, N, 3)
 
 - animate: a mesh and speech to an animation
-- stream: frames while the audio is still coming
+- stream: frames while the audio is still arriving
 - transfer: change the emotion of an existing animation
 - reconstruct: a video or landmarks of a person to 3D
 - bind: find the face of a mesh once, for many animations

@@ -8,7 +8,7 @@ TalkemoError            any failure that talkemo reports itself; the command lin
 class TalkemoError(Exception):
     """A failure while running.
 
-    `message` says what is wrong and where, `hint` what to do about it; each is one line.
+    `message` states the problem and where it is, `hint` how to solve it; each is one line.
     """
 
     def __init__(self, message: str, hint: str):

@@ -94,7 +94,7 @@ def _animate_one(face: Path, audio: Path, outputs: list[Path], options: AnimateO
 def _batch_outputs(
     audio: list[Path], name: str, folders: list[Path], formats: list[str]
 ) -> list[list[Path]]:
-    """The files that are written for each recording."""
+    """The output files of each recording."""
     if any(ending not in FORMAT_NAMES for ending in formats):
         raise InputError(
             f"unknown format in {', '.join(formats)}", f"choose from {', '.join(FORMAT_NAMES)}"
@@ -102,7 +102,7 @@ def _batch_outputs(
     if len(folders) > 1 or (folders[0].suffix and not folders[0].is_dir()):
         raise InputError(
             "many recordings go into one folder",
-            "name it by -o, and the kinds of files by --format",
+            "name it with -o, and the kinds of files with --format",
         )
     outputs = [
         [folders[0] / f"{_stem(source)}_{name}.{ending}" for ending in formats] for source in audio
@@ -110,7 +110,8 @@ def _batch_outputs(
     paths = [path for paths in outputs for path in paths]
     if len(set(paths)) < len(paths):
         raise InputError(
-            "two recordings of one name would be written to one file", "animate them one at a time"
+            "two recordings with the same name would be written to the same file",
+            "animate them one at a time",
         )
     return outputs
 

@@ -1,4 +1,4 @@
-"""talkemo animate with many recordings: here one after the other, or in other processes."""
+"""talkemo animate with many recordings: one after the other, or in worker processes."""
 
 from __future__ import annotations
 

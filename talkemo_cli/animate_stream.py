@@ -1,4 +1,4 @@
-"""talkemo animate --stream: frames while the audio is coming."""
+"""talkemo animate --stream: frames while the audio is arriving."""
 
 from __future__ import annotations
 
@@ -19,15 +19,13 @@ def animate_stream(
     import talkemo
 
     if len(audio) > 1 or len(outputs) > 1 or len(formats) > 1:
-        raise InputError(
-            "a stream is of one recording, into one output, in one format", "see --help"
-        )
+        raise InputError("a stream takes one recording, one output and one format", "see --help")
     path, to_stdout = outputs[0], str(outputs[0]) == "-"
     form = _format(path, formats)
     if options.raw is not None and str(audio[0]) != "-":
         raise InputError("--raw is for audio from stdin", "name it: - in the place of a file")
     if to_stdout and console.as_json:
-        raise InputError("--json and a stream to stdout", "name a file for the stream by -o")
+        raise InputError("--json and a stream to stdout", "name a file for the stream with -o")
     if not to_stdout and not path.is_fifo():
         _check_file(path, [face, audio[0], options.timeline, *options.hint.files])
     stream = talkemo.stream(face, audio[0], options)

@@ -34,12 +34,12 @@ DEBUG_HINT = "run it again with --debug for the traceback"
 OS_ERROR_HINTS = {
     errno.ENOSPC: "free some space on that disk, or write elsewhere",
     errno.EDQUOT: "free some space on that disk, or write elsewhere",
-    errno.EFBIG: "the system does not allow files so large; write elsewhere, or less",
+    errno.EFBIG: "the file system limits the size of files; write elsewhere, or fewer frames",
     errno.EACCES: "change its permissions, or choose another place",
     errno.EPERM: "change its permissions, or choose another place",
     errno.EROFS: "that disk cannot be written to; choose another place",
     errno.ENAMETOOLONG: "choose a shorter name",
-    errno.EMFILE: "too many files are open; end other programs",
+    errno.EMFILE: "too many files are open; close other programs",
 }
 UNUSABLE_PATH_ERRORS = (errno.ENAMETOOLONG, errno.ELOOP, errno.ENOTDIR)
 
@@ -107,7 +107,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def report(error: Exception) -> int:
-    """Print in two lines what went wrong and what to do; returns the exit status."""
+    """Print an error and a hint, a line each, and return the exit status."""
     if isinstance(error, TalkemoError):
         console.error(error.message, error.hint)
         return 2 if isinstance(error, InputError) else 1
@@ -118,7 +118,8 @@ def report(error: Exception) -> int:
         return 2 if error.errno in UNUSABLE_PATH_ERRORS else 1
     if isinstance(error, MemoryError):
         console.error(
-            "out of memory", "end other programs, or take a smaller mesh, fewer --fps, or no --bake"
+            "out of memory",
+            "close other programs, or use a smaller mesh, a lower --fps, or no --bake",
         )
     else:
         reason = str(error).splitlines()[0] if str(error) else ""

@@ -12,7 +12,7 @@ from talkemo.pipelines.option_groups import BindingOptions, RuntimeOptions
 from .console import console
 from .options import Only, command
 
-# Fraction of the canonical lip opening below which lips look as if they stuck together.
+# Fraction of the canonical lip opening below which the lips look stuck together.
 JOINED_LIPS_OPENING = 0.5
 
 
@@ -51,8 +51,6 @@ def bind(
     parts = [f"{name} {count}" for name, count in metrics["parts"].items()]
     console.message(f"parts: {', '.join(parts)}")
     if metrics["lip_opening"] < JOINED_LIPS_OPENING:
-        console.message(
-            "the lips are joined or could not be told apart: the mouth will hardly open"
-        )
+        console.message("the lips are joined or could not be separated: the mouth will hardly open")
     paths = [str(path) for path in outputs]
     console.result({"outputs": paths, **metrics}, paths)

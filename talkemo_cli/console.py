@@ -22,7 +22,7 @@ class Console:
         self.configure()
 
     def configure(self, as_json: bool = False, quiet: bool = False, debug: bool = False) -> None:
-        """Take over the shared options of a run."""
+        """Apply the shared options of a run."""
         self.as_json, self.quiet, self.debug = as_json, quiet, debug
 
     def result(self, data: dict[str, Any], lines: list[str] | None = None) -> None:
@@ -48,7 +48,7 @@ class Console:
             self.mute()
 
     def mute(self) -> None:
-        """Discard what is still to be printed, because its reader has ended."""
+        """Discard all further output, because the process that reads it has ended."""
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.__stdout__.fileno() if sys.__stdout__ else 1)
 
     def message(self, text: str) -> None:
@@ -99,7 +99,7 @@ class Console:
         RichConsole(file=sys.stdout, width=width).print(table)
 
     def animation(self, result: Result) -> None:
-        """Print what was written of an animation, its frames and metrics."""
+        """Print an animation's frame count, metrics and output files."""
         self.message(
             f"{result.frames} frames at {result.fps:g} fps; the face model fits the mesh to "
             f"{result.binding_error_mm:.1f} mm"

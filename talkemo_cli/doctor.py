@@ -60,7 +60,7 @@ def ffmpeg_version() -> str:
 
 
 def detector_state() -> str:
-    """Return the file of the face detector, or how to get what is missing."""
+    """Return the file of the face detector, or how to install it."""
     import importlib.util
 
     from talkemo.capture.landmark_tracker import find_landmarker
@@ -74,7 +74,7 @@ def detector_state() -> str:
 
 
 def set_state(name: str) -> str:
-    """Return `intact`, or what is wrong with the first damaged file of a set of weights."""
+    """Return `intact`, or the problem of the first damaged file of a set of weights."""
     from talkemo.weights.models import open_set
 
     try:

@@ -127,7 +127,7 @@ def evaluate(
 def _use(
     predicted: Path | None, reference: Path | None, suite: str | None, data: Path | None
 ) -> str:
-    """What is to be evaluated: PAIR, or one of SUITES."""
+    """Return the kind of evaluation: PAIR, or one of SUITES."""
     from talkemo import InputError
 
     suites = f"suites are {', '.join(SUITES)}"
@@ -225,7 +225,7 @@ def _compare(
         if phones is not None and not {predicted.stem, reference.stem} & settings["phones"].keys():
             raise InputError(
                 f"{phones}: no recording called {reference.stem}",
-                "name recordings as the files, without ending",
+                "its keys must be the names of the files, without ending",
             )
         compared = compare_pair(predicted, reference, **settings)
         result = compared.result

@@ -71,7 +71,7 @@ def write_pairs_csv(pairs: list[dict[str, Any]], output: Path) -> None:
 
 
 def _cells(rows: list[dict[str, Any]], columns: tuple[str, ...]) -> list[list[Any]]:
-    """The values of some columns; what is not known is left empty."""
+    """The values of some columns; unknown ones are empty."""
     return [["" if row[name] is None else row[name] for name in columns] for row in rows]
 
 
@@ -251,7 +251,7 @@ def print_table2(result: dict[str, Any]) -> None:
 
 
 def _statistics(value: dict[str, Any]) -> str:
-    """What the numbers of a table are."""
+    """A sentence that says what the numbers of a table are."""
     return f"mean ± spread of {len(value['seeds'])} seeds"
 
 

@@ -31,7 +31,7 @@ from .console import console
 
 app = typer.Typer(
     name="talkemo",
-    help="Make a 3D face speak a recorded sentence with an emotion.",
+    help="Animate a 3D face mesh with speech and emotion.",
     add_completion=True,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
@@ -43,7 +43,7 @@ OUTPUT_HELP = f"Its ending selects the format: {describe_outputs()}. May be repe
 
 
 class Only:
-    """Marks a dataclass of options, of which a command has only the fields with these names."""
+    """Annotation that limits a command to the named fields of a dataclass of options."""
 
     def __init__(self, *names: str):
         self.names = names
@@ -54,14 +54,14 @@ class SharedOptions:
     """Options of all commands."""
 
     as_json: bool = option(False, "Print one JSON object.", names=("--json",), panel="Shared")
-    quiet: bool = option(False, "No progress.", names=("--quiet", "-q"), panel="Shared")
-    debug: bool = option(False, "Tracebacks.", panel="Shared")
+    quiet: bool = option(False, "Show no progress.", names=("--quiet", "-q"), panel="Shared")
+    debug: bool = option(False, "Show tracebacks.", panel="Shared")
 
 
 def command(name: str, *examples: str) -> Callable[[Callable[..., None]], Callable[..., None]]:
     """Register a function as a subcommand, which also gets the shared options.
 
-    A parameter of the function that is named like a field of one of its groups takes its place.
+    A parameter with the name of a field in one of the groups replaces that field's option.
 
     Parameters
     ----------
@@ -126,7 +126,7 @@ def _flattened(signature: inspect.Signature) -> list[inspect.Parameter]:
 
 
 def _group_and_names(annotation: Any) -> tuple[Any, tuple[str, ...] | None]:
-    """The annotated type, and the names of the fields that a command has of it; None for all."""
+    """The annotated type, and the names of its fields that become options; None for all."""
     if typing.get_origin(annotation) is not Annotated:
         return annotation, None
     annotated, *marks = typing.get_args(annotation)
@@ -168,7 +168,7 @@ def _keyword(name: str, annotation: Any, default: Any) -> inspect.Parameter:
 
 
 def _flags(field: dataclasses.Field[Any]) -> tuple[str, ...]:
-    """The names of a field's option; that of a switch that is on by default turns it off."""
+    """The names of a field's option. Of a switch that is on by default, the name turns it off."""
     prefix = "--no-" if field.default is True else "--"
     return field.metadata.get("names", (prefix + field.name.replace("_", "-"),))
 
@@ -232,7 +232,7 @@ def _is_size(field_type: Any) -> bool:
 
 
 def read_size(text: str, flag: str, square: bool) -> int | tuple[int, int]:
-    """Return the pixels of WIDTHxHEIGHT or, where a square may be meant, of a side.
+    """Return the pixels of WIDTHxHEIGHT or, if a square is allowed, of one side.
 
     Raises
     ------

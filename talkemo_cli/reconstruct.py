@@ -93,7 +93,7 @@ def _fit_corpora(
     from talkemo.data.captures import reconstruct_corpus
 
     if len(output) > 1:
-        raise InputError("captures of corpora go into one folder", "name it by one -o")
+        raise InputError("captures of corpora go into one folder", "name it with one -o")
     models = talkemo.load_models(weights)
     rows = []
     for folder in folders:
@@ -113,10 +113,10 @@ def _report(rows: list[dict[str, Any]], paths: list[str]) -> None:
 
 
 def _check_one_input(inputs: list[Path], batch: BatchOptions) -> None:
-    """Raise InputError for options and inputs that go with corpora only."""
+    """Raise InputError for options and inputs that only corpora can have."""
     if batch.scheduler is not None:
         raise InputError(
-            "a cluster fits folders of videos and corpora", "say what kind of folder by --corpus"
+            "a cluster fits folders of videos and corpora", "name the kind of folder with --corpus"
         )
     if len(inputs) > 1:
         raise InputError(
@@ -135,7 +135,7 @@ def _warn(source: Path, result: Result, number: int) -> None:
     if metrics.get("faces", 1) > 1:
         console.message(
             f"{source.name} shows {metrics['faces']:.0f} faces: number {number}, counted from the "
-            "largest, is tracked; choose by --face"
+            "largest, is tracked; choose with --face"
         )
 
 

@@ -19,7 +19,7 @@ from .options import command, use_all_cores
 
 
 class StudyAction(str, Enum):
-    """What is done."""
+    """The actions of `talkemo study`."""
 
     make = "make"
     tally = "tally"
@@ -90,7 +90,7 @@ def study(
         _tally(paths[0], paths[1:], output)
         return
     if output is None:
-        raise InputError("a study is a folder", "name a new one by -o")
+        raise InputError("a study is a folder", "name a new one with -o")
     if paper:
         paths = _render_paper_methods(paths, paper_options, runtime, output)
     _make(paths, output, queries, seed)
@@ -171,7 +171,7 @@ def _render_paper_methods(
     if options.data is None or not options.data.is_dir():
         raise InputError("study make --paper needs --data", "name the folder of the corpora")
     if output.exists():
-        raise InputError(f"{output} is there already", "choose a new folder")
+        raise InputError(f"{output} exists already", "choose a new folder")
     variants = options.variants or Path(f"{output}_variants")
     use_all_cores()
     models = load_models(runtime.weights, device=runtime.device)

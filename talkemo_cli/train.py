@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 class TrainingStage(str, Enum):
-    """What is trained."""
+    """The stages of `talkemo train`, and all of them."""
 
     face = "face"
     capture = "capture"
@@ -119,5 +119,5 @@ def _warn(run: Run) -> None:
         )
     if run.processes.count == 1 and any(name.startswith("ACCELERATE_") for name in os.environ):
         console.message(
-            "one process trains; accelerate launch starts several by --multi_gpu, on CPUs too"
+            "one process trains; accelerate launch starts several with --multi_gpu, on CPUs too"
         )

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 class WeightsAction(str, Enum):
-    """What is done."""
+    """The actions of `talkemo weights`."""
 
     list = "list"
     fetch = "fetch"
@@ -131,7 +131,8 @@ def push(folder: str | None, name: str | None, private: bool, message: str | Non
 
     if folder is None or name is None:
         raise InputError(
-            "push needs a folder and where to", "talkemo weights push FOLDER hf://owner/repository"
+            "push needs a folder and an address",
+            "talkemo weights push FOLDER hf://owner/repository",
         )
     commit = publish.push(Path(folder), name, private, message)
     console.result({"set": name, "folder": folder, "commit": commit}, [commit])

@@ -338,8 +338,8 @@ def test_the_copy_of_standard_input_is_removed(example_speech):
 
 def test_samples_in_memory_are_limited():
     for samples, rate, reason in (
-        (np.zeros(10), 999, "999 samples a second"),
-        (np.zeros(10), float("nan"), "nan samples a second"),
+        (np.zeros(10), 999, "999 samples per second"),
+        (np.zeros(10), float("nan"), "nan samples per second"),
         (np.zeros((2, 48000)), 48000, "48000 channels"),
         (np.zeros((10, 0)), 48000, "0 channels"),
         (np.broadcast_to(np.float32(0), (1000 * 86401,)), 1000, "more than 24 hours"),

@@ -366,7 +366,7 @@ def test_cache_removes_the_least_recently_used(face, mesh, bound, tmp_path):
     cache = BindingCache(tmp_path)
     cache.put("a", bound)
     size = next(cache.folder.iterdir()).stat().st_size
-    cache = BindingCache(tmp_path, largest=int(2.5 * size))
+    cache = BindingCache(tmp_path, max_bytes=int(2.5 * size))
     for age, name in enumerate(("a", "b", "c")):
         cache.put(name, bound)
         os.utime(cache.folder / f"{name}.binding.npz", (1000 + age, 1000 + age))

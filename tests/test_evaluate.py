@@ -48,7 +48,7 @@ def balls(tmp_path, monkeypatch):
     """A moving ball as ball.npz, and a still one as a folder of meshes. It has no face."""
 
     def no_face(*arguments):
-        raise InputError("no face found", "say where it is")
+        raise InputError("no face found", "give its position")
 
     monkeypatch.setattr("talkemo.binding.bind_mesh", no_face)  # which takes seconds to be sure
     ball = trimesh.creation.icosphere(2)
@@ -208,13 +208,13 @@ def test_unusable_input_is_refused(animations, tmp_path, capsys):
     np.savez(tmp_path / "short.npz", **{**arrays, "vertices": arrays["vertices"][:1]})
     on_data = ("--data", tmp_path)
     for arguments, why in (
-        ((slow, fast), "frames a second"),
+        ((slow, fast), "frames per second"),
         ((slow, tmp_path / "none.npz"), "no such animation"),
         ((slow,), "PRED and REF"),
         ((slow, slow, "--mask", tmp_path / "none.txt"), "no such mask file"),
         ((slow, slow, "--mask", tmp_path / "mask.txt"), "vertex numbers"),
-        ((slow, slow, "--mask", tmp_path / "lips"), "there already"),
-        ((slow, slow, "--mask", tmp_path / PAPER_MASK), "there already"),
+        ((slow, slow, "--mask", tmp_path / "lips"), "another mask has this name"),
+        ((slow, slow, "--mask", tmp_path / PAPER_MASK), "another mask has this name"),
         ((slow, slow, "--weights", tmp_path / "none"), "no such set of weights"),
         ((slow, tmp_path / "short.npz"), "1 frames in common"),
         ((slow, tmp_path / "broken.npz"), "NaN or infinity"),
@@ -323,7 +323,7 @@ def test_the_metrics_of_a_split_are_written_as_a_csv_and_plotted(
     assert image.shape[1] > 1000 and len(np.unique(image.reshape(-1, 3), axis=0)) > 100
     capsys.readouterr()
     assert main([*on_split, "test"]) == 2
-    assert "there are those of dev, train" in capsys.readouterr().err
+    assert "choose from dev, train" in capsys.readouterr().err
     assert main([*on_split, "others"]) == 2 and "unknown split" in capsys.readouterr().err
     (tmp_path / "phones.json").write_text('{"a": [["B"]]}')
     assert main(train) == 2
@@ -377,7 +377,7 @@ def test_folders_are_matched_by_name(two_folders, models, tmp_path, capsys):
     assert len(json.loads(printed.out)["pairs"]) == 2
     rows = list(csv.DictReader((tmp_path / "m.csv").open()))
     assert len(rows) == len(pair) + len(result["pairs"][1]["figures"])
-    with pytest.raises(InputError, match="no animations of one name"):
+    with pytest.raises(InputError, match="no animations with the same name"):
         (tmp_path / "other").mkdir()
         shutil.copy(mine / "a.npz", tmp_path / "other" / "z.npz")
         compare_folders(mine, tmp_path / "other", face=models.face)

@@ -666,9 +666,9 @@ def test_a_wav_that_claims_hours_is_refused_by_its_header(tmp_path):
 
     zeros = bytes(400_000)
     for content, reason in {
-        wav(1, 1, zeros): "1 samples a second",
-        wav(999, 1, zeros): "999 samples a second",
-        wav(4_000_000, 1, zeros): "4000000 samples a second",
+        wav(1, 1, zeros): "1 samples per second",
+        wav(999, 1, zeros): "999 samples per second",
+        wav(4_000_000, 1, zeros): "4000000 samples per second",
         wav(16000, 65, zeros): "65 channels",
         wav(1000, 1, bytes(90_000_000)): "more than 24 hours",
     }.items():

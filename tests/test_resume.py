@@ -372,7 +372,7 @@ def test_stale_stages_are_made_anew(everything, tmp_path):
 
 def test_a_run_is_not_overwritten_without_resume(everything):
     before = {path: path.stat().st_mtime_ns for path in everything.out.rglob("*")}
-    with pytest.raises(InputError, match="there is a run in it"):
+    with pytest.raises(InputError, match="already contains a run"):
         stages.train_all(everything)
     assert {path: path.stat().st_mtime_ns for path in everything.out.rglob("*")} == before
 
@@ -408,7 +408,7 @@ def test_other_settings_do_not_overwrite_a_run(run, monkeypatch):
         ]
     configured(replace(TALKING, mouth=1.0))
     for all_stages in (False, True):
-        with pytest.raises(InputError, match=r"begun with other settings \(mouth\)"):
+        with pytest.raises(InputError, match=r"started with other settings \(mouth\)"):
             stages.train("talking", replace(run, resume=True), bring_up_to_date=all_stages)
     assert {path: path.read_bytes() for path in files} == files
 
@@ -439,7 +439,7 @@ def refuse(number: int) -> None:
 
 
 def test_a_worker_that_is_killed_is_not_waited_for():
-    with pytest.raises(TalkemoError, match="ended by the system"), workers.worker_pool(1) as pool:
+    with pytest.raises(TalkemoError, match="killed by the system"), workers.worker_pool(1) as pool:
         list(pool.map(end_itself, [1, 2]))
 
 

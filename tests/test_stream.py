@@ -103,9 +103,9 @@ def test_unusable_audio_is_refused(bound, models):
     ):
         with pytest.raises(InputError, match="samples"):
             list(AudioStream(iter([wrong]), 16000).chunks())
-    with pytest.raises(InputError, match="samples a second"):
+    with pytest.raises(InputError, match="samples per second"):
         talkemo.stream(bound, (iter([]), 3), models=models)
-    with pytest.raises(InputError, match="frames a second"):
+    with pytest.raises(InputError, match="frames per second"):
         talkemo.stream(bound, (iter([]), 16000), fps=0, models=models)
 
 
@@ -153,7 +153,7 @@ def test_the_command_refuses_in_two_lines(tmp_path, example_face, short_speech):
         ((short_speech, "--stream", "--raw", 16000), "--raw is for audio from stdin"),
         ((short_speech, "--stream", "-o", tmp_path / "a.mp4"), "cannot write this kind of file"),
         ((short_speech, "--stream", "--format", "npz"), "unknown format 'npz'"),
-        ((short_speech, short_speech, "--stream"), "a stream is of one recording"),
+        ((short_speech, short_speech, "--stream"), "a stream takes one recording"),
         ((short_speech, "--stream", "--json"), "--json and a stream"),
         (("-", "--stream"), "no audio arrives"),
     ):

@@ -142,7 +142,7 @@ def test_wilsons_interval():
 def test_what_is_no_study_and_no_answer_is_refused(folders, tmp_path):
     key = make_study(folders, tmp_path / "study")
     good = answers(key, lambda *_: "left")
-    with pytest.raises(InputError, match="there already"):
+    with pytest.raises(InputError, match="exists already"):
         make_study(folders, tmp_path / "study")
     with pytest.raises(InputError, match="two folders"):
         make_study(folders[:1], tmp_path / "s")
@@ -162,7 +162,7 @@ def test_what_is_no_study_and_no_answer_is_refused(folders, tmp_path):
     (tmp_path / "x.json").write_text(json.dumps(good))
     with pytest.raises(InputError, match="given twice"):
         tally(tmp_path / "study", [tmp_path / "x.json"] * 2)
-    with pytest.raises(InputError, match="nobody"):
+    with pytest.raises(InputError, match="no answers to count"):
         tally(tmp_path / "study", [])
     (tmp_path / "x.json").write_text("{")
     with pytest.raises(InputError):

@@ -374,7 +374,7 @@ def test_talking_starts_from_weights(run, tmp_path):
     assert set(second) == set(first) and any(name.startswith("encoder/") for name in first)
     for name in set(first) - {"normalise.num_batches_tracked"}:
         np.testing.assert_array_equal(second[name], first[name])
-    # A training is resumed with the start that it was begun with.
+    # A training is resumed with the start that it was started with.
     train_talking(again, SMALL)
     train_talking(replace(again, resume=True), replace(SMALL, steps=5))
     with pytest.raises(InputError, match="other settings"):
@@ -874,7 +874,7 @@ def test_a_checkpoint_holds_all_that_decides_what_comes_next(run):
     assert list(wanted[2]) == ["b", "a"]  # columns of the log stay where they are
     counts = [state["step"] for state in second.optimisers["adam"].state.values()]
     assert [count.shape for count in counts] == [()] * 2 and counts[0] == 1
-    # One that starts anew takes nothing of it, and leaves nothing to be taken by mistake.
+    # One that starts again takes nothing of it, and leaves nothing to be taken by mistake.
     assert small_loop(run).step == 0 and small_loop(replace(run, resume=True)).step == 0
 
 

@@ -15,13 +15,17 @@ import numpy as np
 from .mel import HOP_SAMPLES, mel_rows
 from .recording import SAMPLE_RATE, Audio, AudioSource
 
-LOUDNESS_RANGE_LOG10 = 8.0  # log10 power under loud that normalises to 0
-AUDIBLE_RANGE_LOG10 = 4.0  # log10 power under the loudest row that counts for the level
-LOUD_QUANTILE = 0.95  # share of the audible rows that are not louder than loud
-MIN_RECORDING_LEVEL = -4.0  # log10 mel power; lower, noise alone would be normalised to speech
+LOUDNESS_RANGE_LOG10 = 8.0  # log10 power below the level that is normalised to 0
+AUDIBLE_RANGE_LOG10 = (
+    4.0  # rows this far (log10 power) below the loudest one are ignored for the level
+)
+LOUD_QUANTILE = 0.95  # quantile of the audible rows' power that is the level
+MIN_RECORDING_LEVEL = (
+    -4.0
+)  # log10 mel power; a lower bound would amplify noise to the level of speech
 MIN_CAUSAL_LEVEL = -0.5  # log10 mel power; fainter audio moves a face a little less
 SILENT_PEAK = 1e-3  # −60 dB; a recording below it is silence
-LOUDNESS_MEMORY_S = 30.0  # time constant of forgetting
+LOUDNESS_MEMORY_S = 30.0  # time constant of the histogram's exponential decay
 ROWS_PER_LEVEL = 2  # 20 ms
 LEVEL_BINS_LOG10 = np.arange(-10.0, 8.0, 0.05)  # log10 mel power, of the histogram of levels
 

@@ -1,4 +1,4 @@
-"""Mono samples at 16 kHz: the limits of what is accepted, and the conversion."""
+"""Checks of audio samples, and their conversion to mono at 16 kHz."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ SAMPLE_RATE = 16000  # Hz
 SAMPLE_RATE_RANGE = (1000, 1_000_000)  # Hz, lowest and highest rate of a recording
 MAX_AUDIO_CHANNELS = 64
 MAX_AUDIO_S = 24 * 3600.0
-MAX_ABS_SAMPLE = 1e6  # float files that contain integers stay well below it
+MAX_ABS_SAMPLE = 1e6  # integers that were stored as floats stay well below it
 HIGH_PASS_CUTOFF_HZ = 5.0  # removes the constant offset of a microphone
 HIGH_PASS_BLOCK_SAMPLES = 256  # filtered by one matrix product
 
@@ -19,7 +19,9 @@ def check_rate(rate: float, name: str) -> None:
     """Raise InputError unless a rate in Hz lies in SAMPLE_RATE_RANGE."""
     lowest, highest = SAMPLE_RATE_RANGE
     if not lowest <= rate <= highest:
-        raise InputError(f"{name}: {rate} samples a second", f"from {lowest} to {highest} are read")
+        raise InputError(
+            f"{name}: {rate} samples per second", f"from {lowest} to {highest} are read"
+        )
 
 
 def check_channels(channels: int, name: str) -> None:
@@ -77,7 +79,7 @@ class HighPass:
         samples = np.arange(HIGH_PASS_BLOCK_SAMPLES)
         lag = samples[:, None] - samples
         self.within_block = np.where(lag >= 0, pole ** np.maximum(lag, 0), 0.0).T
-        # What remains of the output before a block, at each of its samples.
+        # Decay of the output before a block, at each sample of the block.
         self.decay = pole ** np.arange(1, HIGH_PASS_BLOCK_SAMPLES + 1)
         self.last_input: float | None = None
         self.last_output = 0.0

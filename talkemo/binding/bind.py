@@ -1,4 +1,4 @@
-"""Binding a mesh: finds its face and gives each vertex its motion."""
+"""Binding a mesh: finds its face and assigns a motion to each vertex."""
 
 from __future__ import annotations
 
@@ -97,7 +97,8 @@ def bind_mesh(
     up, forward : str, optional
         Axes of the mesh, see `FaceHint`.
     landmarks : (68, 3), optional
-        iBUG landmarks in the mesh's space, NaN for unknown ones; with them no face is searched.
+        iBUG landmarks in the mesh's space, NaN for unknown ones. They replace the search for the
+        face.
 
     Raises
     ------
@@ -112,7 +113,7 @@ def bind_mesh(
     if landmarks is not None:
         check_landmark_hint(landmarks, "landmarks")
     rotations = axis_rotations(up, forward)
-    # The matrices are small: a second thread gains nothing, and costs much beside other processes.
+    # The matrices are small: a second thread gains nothing, and slows other processes down.
     with threadpool_limits(1, "blas"):
         return _bind(face, mesh, rotations, landmarks)
 
@@ -120,7 +121,7 @@ def bind_mesh(
 def _bind(
     face: Face, mesh: Mesh, rotations: list[np.ndarray] | None, landmarks: np.ndarray | None
 ) -> Binding:
-    """Register the face, give all parts of the mesh their motion, and return it as a binding."""
+    """Register the face, assign a motion to all parts of the mesh, and return the binding."""
     from .body import Body, weld
     from .mouth import Mouth
     from .parts import place_parts
@@ -144,7 +145,8 @@ def _bind(
     moving = in_mesh(np.flatnonzero(np.abs(body.targets).max((0, 2)) > MIN_MOTION_MM))
     if not len(moving):
         raise InputError(
-            "no skin found in the mesh where its face should be", "say where it is by --landmarks"
+            "no skin found in the mesh where its face should be",
+            "give its position with --landmarks",
         )
     rows = welded.merged[moving]
     placement = fit.placement
@@ -165,7 +167,7 @@ def _bind(
 
 
 def _facing_outwards(vertices: np.ndarray, faces: np.ndarray) -> np.ndarray:
-    """Flip triangles (F, 3) if most normals point towards the middle: heads and bodies bulge."""
+    """Flip triangles (F, 3) if most normals point inwards, as heads and bodies are convex."""
     centres = vertices[faces].mean(1)
     middle = np.median(vertices[faces.ravel()], axis=0)
     outwards = np.einsum("fc,fc->", centres - middle, area_vectors(vertices, faces))

@@ -81,8 +81,8 @@ class Binding:
         result = np.empty_like(self.targets)
         result[:, skin] = np.tensordot(to_weights.astype(np.float32), self.targets[:, skin], 1)
         if not skin.all():
-            # Many combinations of weights move the skin alike; jaw and tongue, which do not span
-            # the same space, follow the regularised one.
+            # Many combinations of weights move the skin alike, but not jaw and tongue. Those use
+            # the regularised combination.
             gram = self.face.regularised_gram.astype(np.float64)
             weights = np.linalg.inv(to_weights).T @ np.linalg.inv(gram)
             result[:, ~skin] = np.tensordot(weights.astype(np.float32), self.targets[:, ~skin], 1)
@@ -129,13 +129,13 @@ class Binding:
         targets = np.zeros((len(ARKIT_NAMES), *self.rest.shape), np.float32)
         targets[:, self.moving] = moved
         for side, inwards, (vertices, centre) in zip(("Right", "Left"), (1, -1), self.eyes):
-            arm = self.mesh.vertices[vertices] - centre
+            from_centre = self.mesh.vertices[vertices] - centre
             gazes = {"Down": (1, 0), "Up": (-1, 0), "In": (0, inwards), "Out": (0, -inwards)}
             for direction, pitch_yaw in gazes.items():
                 gaze = np.radians(ARKIT_GAZE_DEG * np.array(pitch_yaw))
                 rotation = eye_rotation(gaze, self.placement.rotation)
                 shape = ARKIT_NAMES.index(f"eyeLook{direction}{side}")
-                targets[shape, vertices] = arm @ rotation.T - arm
+                targets[shape, vertices] = from_centre @ rotation.T - from_centre
         return targets
 
     def lip_opening_ratio(self) -> float:

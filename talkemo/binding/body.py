@@ -1,4 +1,4 @@
-"""The welded mesh in canonical millimetres, whose parts are given their motion one by one."""
+"""The welded mesh in canonical millimetres; its parts are assigned their motion one by one."""
 
 from __future__ import annotations
 
@@ -13,7 +13,9 @@ from ..formats.mesh_types import Mesh
 from ..geometry.meshes import mesh_edges, vertex_normals
 from .registration import Fit
 
-WELD_TOLERANCE = 1e-6  # distance within which vertices are duplicates, relative to the mesh's size
+WELD_TOLERANCE = (
+    1e-6  # distance within which vertices count as duplicates, relative to the mesh's size
+)
 MAX_OPPOSITE_COSINE = -0.3  # between normals: below, duplicate vertices stay separate
 MIN_EDGE_MM = 0.05  # lower bound of edge lengths, whose inverse is the weight of an edge
 
@@ -46,7 +48,7 @@ def weld(mesh: Mesh) -> Welded:
 
 
 class Body:
-    """A welded mesh of N vertices, and what is known of its motion so far.
+    """A welded mesh of N vertices, and the motion assigned to its vertices so far.
 
     Parameters
     ----------
@@ -83,7 +85,7 @@ class Body:
     def fill_harmonic(self, free: np.ndarray) -> None:
         """Interpolate the motion of free vertices (N,) bool harmonically between the others.
 
-        Free vertices that are connected to free ones only do not move.
+        Connected parts that consist of free vertices only do not move.
         """
         rows = np.flatnonzero(free)
         if not len(rows):

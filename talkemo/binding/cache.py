@@ -2,7 +2,7 @@
 
 A file's name is a hash of the mesh, the face and the axes that the user named. Files are written
 atomically, so several processes may share the folder; the least recently used ones are removed when
-all together exceed a size.
+their total size exceeds a limit.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from .binding import Binding
 from .files import load_binding, mesh_fingerprint, save_binding
 
 BINDING_VERSION = 1  # part of the hash: raise it when binding gives other results
-MAX_CACHE_BYTES = 1 << 29  # of all bindings together
+MAX_CACHE_BYTES = 1 << 29  # total size of all bindings
 BINDING_ENDING = ".binding.npz"
 
 
@@ -31,14 +31,14 @@ def cache_folder() -> Path:
 
 
 class BindingCache:
-    """Bindings by name in a folder, of at most `largest` bytes together.
+    """Bindings by name in a folder, of at most `max_bytes` in total.
 
     A cache that cannot be read or written counts as empty.
     """
 
-    def __init__(self, folder: Path | None = None, largest: int = MAX_CACHE_BYTES):
+    def __init__(self, folder: Path | None = None, max_bytes: int = MAX_CACHE_BYTES):
         self.folder = (folder or cache_folder()) / "bindings"
-        self.largest = largest
+        self.max_bytes = max_bytes
 
     def name(
         self, face: Face, mesh: Mesh, up: str | None = None, forward: str | None = None
@@ -48,7 +48,7 @@ class BindingCache:
         return hashlib.sha256("/".join((str(BINDING_VERSION), *key)).encode()).hexdigest()[:40]
 
     def get(self, name: str, face: Face, mesh: Mesh) -> Binding | None:
-        """Return the binding of that name, or None if there is none that can be read."""
+        """Return the binding of that name, or None if it is missing or cannot be read."""
         path = self.folder / f"{name}{BINDING_ENDING}"
         if not os.path.isfile(path):
             return None
@@ -64,14 +64,14 @@ class BindingCache:
 
     def put(self, name: str, binding: Binding) -> None:
         """Store a binding, and remove the least recently used ones if there are too many."""
-        # The disk may be full or read-only, or something else in the way.
+        # The disk may be full or read-only, or another file may have the folder's name.
         with suppress(InputError, OSError):
             self.folder.mkdir(parents=True, exist_ok=True)
             save_binding(self.folder / f"{name}{BINDING_ENDING}", binding, compressed=False)
             self._evict()
 
     def _evict(self) -> None:
-        """Remove the least recently used files until all together are small enough."""
+        """Remove the least recently used files until the total size is at most `max_bytes`."""
         files = []
         for path in self.folder.glob(f"*{BINDING_ENDING}"):
             with suppress(OSError):  # another process may have removed it
@@ -79,7 +79,7 @@ class BindingCache:
                 files.append((status.st_mtime, status.st_size, path))
         total = sum(size for _, size, _ in files)
         for _, size, path in sorted(files)[:-1]:
-            if total <= self.largest:
+            if total <= self.max_bytes:
                 break
             with suppress(OSError):
                 path.unlink()

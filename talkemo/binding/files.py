@@ -123,7 +123,7 @@ def _check_arrays(data: dict[str, np.ndarray], eyes: list[str], face: Face, mesh
     scale = size / float(np.ptp(face.mean, axis=0).max())
     nearby = low - MAX_FACE_RATIO * size, high + MAX_FACE_RATIO * size
     specifications: dict[str, tuple[tuple[int, ...], type, Any, Any]] = {
-        # name: shape, type, least and largest value (of each column, if an array)
+        # name: shape, type, lowest and highest value (of each column, if an array)
         "moving": ((moving,), index, 0, last_vertex),
         "shapes": ((len(face.expression_names), moving, 3), np.float32, -size, size),
         "canonical": ((moving,), index, -1, len(face.mean) - 1),
@@ -138,12 +138,12 @@ def _check_arrays(data: dict[str, np.ndarray], eyes: list[str], face: Face, mesh
         "eye_centres": ((len(eyes), 3), real, *nearby),
         **{eye: ((data[eye].size,), index, 0, last_vertex) for eye in eyes},
     }
-    for name, (shape, dtype, least, largest) in specifications.items():
+    for name, (shape, dtype, lowest, highest) in specifications.items():
         array = data[name]
         if array.shape != shape or (array.size and not np.issubdtype(array.dtype, dtype)):
             raise ValueError(f"{name} has the shape {array.shape} and type {array.dtype}")
-        if array.size and least is not None:
-            # By the extremes, because comparing all values takes memory. NaN is in both of them.
-            values = array.reshape(-1, np.size(least))
-            if not ((values.min(0) >= least).all() and (values.max(0) <= largest).all()):
+        if array.size and lowest is not None:
+            # Only the extremes: comparing all values takes memory. With a NaN, both are NaN.
+            values = array.reshape(-1, np.size(lowest))
+            if not ((values.min(0) >= lowest).all() and (values.max(0) <= highest).all()):
                 raise ValueError(f"{name} contains NaN or values out of range")

@@ -1,4 +1,4 @@
-"""Turns a bound mesh with the motion of its head and eyes."""
+"""Rotates the head and the eyes of a bound mesh."""
 
 from __future__ import annotations
 
@@ -9,20 +9,20 @@ from ..geometry.numerics import smoothstep
 from ..geometry.rigid import eye_rotation
 from .binding import Binding
 
-HEAD_PIVOT_MM = np.array([0.0, -20.0, 0.0])  # canonical position of the joint of head and neck
-# Distance below the chin over which the neck turns with the head less and less.
+HEAD_PIVOT_MM = np.array([0.0, -20.0, 0.0])  # canonical position of the joint between head and neck
+# Distances below the chin between which the rotation of the neck falls from the head's to none.
 NECK_TOP_MM, NECK_BOTTOM_MM = 30.0, 140.0
 
 
 class HeadTurner:
-    """Rotates the head and eyes of a bound mesh of N vertices; shoulders stay still."""
+    """Rotates the head and the eyes of a bound mesh of N vertices; the shoulders stay still."""
 
     def __init__(self, binding: Binding):
         placement = binding.placement
         points = placement.to_canonical(binding.rest.astype(np.float64))
         below_chin = points[binding.landmarks68[8], 1] - points[:, 1]
         share = smoothstep(1 - (below_chin - NECK_TOP_MM) / (NECK_BOTTOM_MM - NECK_TOP_MM))
-        # (N, 1), how much of the head's rotation each vertex takes part in, 0 to 1.
+        # (N, 1), fraction of the head's rotation that each vertex follows.
         self.share = share.astype(np.float32)[:, None]
         self.pivot = placement.to_mesh(HEAD_PIVOT_MM[None])[0].astype(np.float32)  # (3,)
         self.axes = placement.rotation  # (3, 3), of the canonical face in the mesh
@@ -43,15 +43,16 @@ class HeadTurner:
     def __call__(
         self, vertices: np.ndarray, rotation: np.ndarray, gaze: np.ndarray | None = None
     ) -> np.ndarray:
-        """Turn the vertices (N, 3) of a frame; the result is float32.
+        """Return the vertices (N, 3) float32 of a frame, rotated by head and gaze.
 
-        `rotation` (3, 3) is that of a face that looks along +z with y up; `gaze` (2,) is the pitch
-        and yaw of the eyes in radians.
+        `rotation` (3, 3) is the head's, in the axes of the canonical face (looking along +z, y up).
+        `gaze` (2,) is the pitch and yaw of the eyes in radians.
         """
         if gaze is not None and self.eyes:
             (eye,) = self.eye_rotations(gaze[None])
             vertices = vertices.copy()
             for rows, centre in self.eyes:
                 vertices[rows] = (vertices[rows] - centre) @ eye.T + centre
-        arm = vertices - self.pivot
-        return np.asarray(vertices + self.share * (arm @ self.head(rotation).T - arm), np.float32)
+        from_pivot = vertices - self.pivot
+        shift = from_pivot @ self.head(rotation).T - from_pivot
+        return np.asarray(vertices + self.share * shift, np.float32)

@@ -9,8 +9,10 @@ from ..geometry.rigid import rigid_motion
 from .binding import Binding
 
 MAX_MOTION_POINTS = 3000  # vertices that the motion is estimated from
-RIGID_FRACTION = 0.3  # of these: the ones that expressions move least; they show the head's motion
-WEIGHT_RIDGE = 0.002  # relative to each blend shape's square; makes up for nearly dependent ones
+RIGID_FRACTION = (
+    0.3  # of these points, those that expressions move least; they determine the head's motion
+)
+WEIGHT_RIDGE = 0.002  # relative to each shape's squared norm; some shapes are nearly dependent
 ALTERNATIONS = 4  # between estimating the head's motion and the blend-shape weights
 
 
@@ -47,9 +49,9 @@ class MeshToMotion:
         Returns
         -------
         motion : Motion
-            Of the face, without the head's.
+            Motion of the face, without that of the head.
         rotation : (T, 3, 3)
-            Of the head, from its pose at rest.
+            Rotation of the head relative to its pose at rest.
         """
         points = vertices[:, self._vertices].astype(np.float64)
         deformed = np.broadcast_to(self._rest, points.shape)

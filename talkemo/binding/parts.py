@@ -1,4 +1,4 @@
-"""Parts of a mesh beside its skin: recognises each by where it lies, and gives it its motion."""
+"""Parts of a mesh other than skin: recognises each by its position, and assigns its motion."""
 
 from __future__ import annotations
 
@@ -13,10 +13,12 @@ from .body import Body
 from .mouth import Mouth
 
 TOUCH_MM = 2.5  # vertices closer to the skin touch it
-ATTACHED_RIM_FRACTION = 0.3  # of its rim has to touch the skin if a part is attached to it
+ATTACHED_RIM_FRACTION = (
+    0.3  # least fraction of a part's rim that touches the skin if the part is attached to it
+)
 PART_MARGIN_MM = 20.0  # around the fitted face's box; parts outside stay still
 MIN_PART_VERTICES = 3  # smaller parts stay still
-EYE_OFFSET_MM = 14.0  # largest distance of an eye's middle from where eyeballs should be
+EYE_OFFSET_MM = 14.0  # largest distance of an eye's middle from the expected centre
 EYE_EXTENT_MM = 45.0  # largest extent of an eye
 SPHERE_OFFSET_MM = 30.0  # largest distance of an eyeball's centre from the mean of its vertices
 # A part with upper and lower teeth: least width, relative to the mouth's, and least height.
@@ -29,7 +31,7 @@ NEAR_SKIN_MM, MOSTLY_NEAR_SKIN_MM, ATTACHMENT_EXTENT_MM = 12.0, 25.0, 110.0
 
 @dataclass
 class Parts:
-    """What the parts of a body were recognised as."""
+    """Vertices of the recognised parts of a body, by kind."""
 
     by_kind: dict[str, list[np.ndarray]] = field(default_factory=dict)  # vertices of each part
     eyes: list[tuple[np.ndarray, np.ndarray]] = field(default_factory=list)  # vertices, centre (3,)
@@ -64,7 +66,7 @@ class _Skin:
 
 
 def place_parts(body: Body, mouth: Mouth) -> Parts:
-    """Recognise the parts of a body beside its skin and give them their motion."""
+    """Recognise the parts of a body other than skin, and assign their motion."""
     skin, fitted_tree = _Skin(body), cKDTree(body.fitted)
     centres = eye_centres(body.face, body.fitted)
     eyes: list[list[_Piece]] = [[], []]
@@ -120,7 +122,7 @@ def _is_eye(piece: _Piece, to_eyes: np.ndarray) -> bool:
 
 
 def _place_in_mouth(body: Body, mouth: Mouth, piece: _Piece, skin: _Skin) -> str:
-    """Let teeth, gums and tongue follow the jaw or stay with the skull; return their kind."""
+    """Attach teeth, gums and tongue to the jaw or the skull; return their kind."""
     width, height, _ = piece.extent
     above_line = float((piece.points[:, 1] > mouth.line).mean())
     both_jaws = (
@@ -164,7 +166,7 @@ def _attach(body: Body, piece: _Piece, skin: _Skin, reach_mm: float = np.inf) ->
 
 
 def eye_centres(face: Face, fitted: np.ndarray) -> np.ndarray:
-    """Return where the right and the left eyeball of a fitted face (V, 3) should be, (2, 3) mm."""
+    """Return the expected eyeball centres (2, 3) mm of a fitted face (V, 3), right first."""
     lids = [face.landmarks68[points] for points in (RIGHT_EYE, LEFT_EYE)]
     return EYE_CENTRES_MM + np.stack([fitted[lid].mean(0) - face.mean[lid].mean(0) for lid in lids])
 

@@ -28,7 +28,7 @@ ICP_ITERATIONS = 30
 ICP_MARGIN_MM = 40.0  # around the start's sphere, within which closest points are searched
 ICP_MIN_POINTS = 40  # of the mesh in that sphere
 MAX_PLACEMENT_ERROR_MM = 9.0  # of placements that are returned
-START_DISTANCE_LIMIT_MM = 25.0  # greater distances make a start no worse
+START_DISTANCE_LIMIT_MM = 25.0  # distances are clipped to this when starts are compared
 INLIER_QUANTILE = 0.8  # the fifth of the pairs that is farthest apart is ignored
 # Height of the face relative to the mesh: from a mask to a whole body.
 HEIGHT_RATIOS = 1.0 / 1.18 ** np.arange(15)
@@ -179,8 +179,11 @@ def _ranked_starts(face: Face, surface: Surface, rotations: list[np.ndarray]) ->
         for scale, shift in _starts(face, surface.points @ rotation, surface.normals @ rotation):
             start = Similarity(scale, rotation, rotation @ shift)
             distance, index = tree.query(start.to_mesh(template))
-            bend = 1 - np.einsum("pc,pc->p", surface.normals[index], normals @ rotation.T)
-            cost = np.minimum(distance / scale, START_DISTANCE_LIMIT_MM) + NORMAL_WEIGHT_MM * bend
+            misalignment = 1 - np.einsum("pc,pc->p", surface.normals[index], normals @ rotation.T)
+            cost = (
+                np.minimum(distance / scale, START_DISTANCE_LIMIT_MM)
+                + NORMAL_WEIGHT_MM * misalignment
+            )
             costs.append(np.sort(cost)[: int(INLIER_QUANTILE * len(cost))].mean())
             starts.append(start)
     return [starts[k] for k in np.argsort(costs, kind="stable")]

@@ -27,8 +27,8 @@ from .surface import ClosestPoints, Surface
 # in mm. Faces of any kind score 0.4 and more; a body without a head, a chair, a sphere or a lump
 # scores 0.1 and less.
 MIN_FIT_SCORE = 0.33  # of a fit that is accepted
-SURE_FIT_SCORE = 0.5  # of a fit with which the search ends
-MIN_SCORE_GAIN = 0.01  # by which another fit has to be better to replace the present one
+SURE_FIT_SCORE = 0.5  # of a fit that ends the search
+MIN_SCORE_GAIN = 0.01  # minimum improvement with which another fit replaces the present one
 GOOD_FIT_ERROR_MM = 1.2  # with a smaller error no tilted poses are tried
 TILT_DEG = 12.0  # rotation of the tilted poses
 TILT_ROUNDS = 3
@@ -63,7 +63,7 @@ class Fit:
 
     @property
     def score(self) -> float:
-        """How much the fit is like a face, see MIN_FIT_SCORE."""
+        """How well the fit resembles a face, see MIN_FIT_SCORE."""
         return self.relief - self.error / 10
 
 
@@ -230,15 +230,15 @@ def _shape_model(face: Face) -> _ShapeModel:
     neutral = np.einsum("rei,e->ri", face.core, face.expression_factor[0])
     scale = face.identity_scale[:, :FIT_IDENTITY_MODES]
     identities = np.tensordot((neutral @ scale).T, face.basis, 1)
-    # Ten per cent longer and flatter: modelled heads vary more than people do.
-    longer, flatter = 0.1 * (face.mean - face.mean.mean(0)) * np.eye(3)[[1, 2]][:, None]
+    # Two more modes scale height and depth by 10 %: modelled heads vary more than real ones.
+    taller, deeper = 0.1 * (face.mean - face.mean.mean(0)) * np.eye(3)[[1, 2]][:, None]
     names = face.expression_names
     at_rest = [k for k, name in enumerate(names) if name.split("_")[0] in REST_SHAPES]
     expressions = face.expression_basis[at_rest]
     first = len(identities) + 2
     return _ShapeModel(
         base=face.mean + np.tensordot(neutral @ face.identity_mean, face.basis, 1),
-        modes=np.concatenate([identities, [longer, flatter], expressions]).astype(np.float32),
+        modes=np.concatenate([identities, [taller, deeper], expressions]).astype(np.float32),
         stiffness=np.repeat([IDENTITY_STIFFNESS, EXPRESSION_STIFFNESS], [first, len(at_rest)]),
         expressions=slice(first, None),
         jaw_open=first + at_rest.index(names.index("jawOpen")),
@@ -321,7 +321,7 @@ def refine(face: Face, fit: Fit) -> np.ndarray:
         index, distance = fit.closest.match(fit.placement, registered, rows)
         weight = _robust_weight(distance, 4.0)[:, None]
         normals = vertex_normals(registered, face.faces)[rows]
-        # Closest points determine the motion along the normal well, along the skin hardly.
+        # Closest points determine displacements along the normal well, along the surface hardly.
         gap = fit.placement.to_canonical(fit.closest.points[index]) - registered[rows]
         along_normal = np.einsum("vc,vc->v", gap, normals)[:, None] * normals
         target = (registered - fit.fitted)[rows] + 0.7 * along_normal + 0.3 * gap

@@ -1,4 +1,4 @@
-"""Motion of the skin: the canonical face's where the skin lies on it, harmonic elsewhere."""
+"""Motion of the skin: taken from the canonical face where they coincide, else harmonic."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ MIN_SKIN_COVERAGE = 0.02  # fraction of the canonical face that a part of the sk
 # 99.9th percentile on the canonical face; and largest strain of the others, to the maximum there.
 TEAR_STRAIN, STRAIN_LIMIT = (1.5, 0.1), (1.2, 0.05)
 MIN_TORN_EDGE_MM, MIN_LIMITED_EDGE_MM = 0.3, 0.01  # lower bounds of edge lengths for both
-TEAR_ROUNDS = 4  # times that torn vertices are freed
-STRAIN_ITERATIONS = 60  # of limiting the strain
+TEAR_ROUNDS = 4  # iterations of freeing torn vertices
+STRAIN_ITERATIONS = 60  # of the strain limit
 PROPORTION_NODES = 500  # canonical vertices around which proportions are compared
 PROPORTION_RADIUS_MM = 30.0
 
 
 def place_skin(body: Body, mouth: Mouth) -> None:
-    """Find the skin of a body and give it its motion."""
+    """Find the skin of a body and assign its motion."""
     face, fitted, points = body.face, body.fitted, body.points
     low, high = fitted.min(0) - SKIN_REACH_MM, fitted.max(0) + SKIN_REACH_MM
     near = np.flatnonzero(((points > low) & (points < high)).all(1))
@@ -104,8 +104,8 @@ def local_maps(face: Face, fitted: np.ndarray) -> np.ndarray:
     tree = cKDTree(mean[nodes])
     rotations, scales = np.empty((len(nodes), 3, 3)), np.empty(len(nodes))
     for k, rows in enumerate(tree.query_ball_point(mean[nodes], PROPORTION_RADIUS_MM)):
-        around = nodes[rows]
-        scales[k], rotations[k], _ = fit_similarity(mean[around], fitted[around])
+        neighbours = nodes[rows]
+        scales[k], rotations[k], _ = fit_similarity(mean[neighbours], fitted[neighbours])
     distance, index = tree.query(mean, k=6)
     weight = np.exp(-((distance / 10) ** 2)) + 1e-12
     weight /= weight.sum(1, keepdims=True)
@@ -124,8 +124,8 @@ def _mend_tears(body: Body, fixed: np.ndarray, still: np.ndarray) -> None:
 
     A vertex that separates from most of its neighbours was matched to the wrong one. Where a mesh
     has no slit between the lips, the edges that join them are torn too, but each vertex there stays
-    with its own lip: these edges have to stretch. Vertices that are `still` (N,) never move; the
-    motion of those that are not `fixed` (N,), in which freed ones are cleared, is interpolated.
+    with its own lip: these edges have to stretch. `still` (N,) bool marks vertices that never move,
+    `fixed` (N,) bool those whose motion is not interpolated; it is cleared for freed vertices.
     """
     tear_strain, strain_limit = _strain_limits(body.face)
     edges = body.edges[body.skin[body.edges].all(1)]
@@ -157,30 +157,32 @@ def _stretches(targets: np.ndarray, edges: np.ndarray) -> np.ndarray:
 def _strain_limits(face: Face) -> tuple[np.ndarray, np.ndarray]:
     """Return the strain (S,) beyond which each blend shape tears an edge, and the largest allowed.
 
-    Both come from the edges of the canonical face; a few, in the corners of the mouth, are strained
-    much more than the others.
+    Both are derived from the strain of the canonical face's edges. The first uses a high quantile
+    instead of the maximum: a few edges, in the corners of the mouth, are strained much more than
+    the others.
     """
     edges, _ = mesh_edges(face.faces)
     strain = _stretches(face.expression_basis, edges) / edge_lengths(face.mean, edges)
     rank = int(0.999 * (len(edges) - 1))
-    usual = np.partition(strain, rank, axis=1)[:, rank]
+    quantile = np.partition(strain, rank, axis=1)[:, rank]
     tear_factor, tear_offset = TEAR_STRAIN
     limit_factor, limit_offset = STRAIN_LIMIT
-    return tear_factor * usual + tear_offset, limit_factor * strain.max(1) + limit_offset
+    return tear_factor * quantile + tear_offset, limit_factor * strain.max(1) + limit_offset
 
 
 def _limit_stretch(
     displacement: np.ndarray, edges: np.ndarray, limit: np.ndarray, excessive: np.ndarray
 ) -> None:
-    """Reduce the stretch of edges (E, 2) by one blend shape (N, 3), in place, to a limit (E,) mm.
+    """Limit how far one blend shape (N, 3) stretches edges (E, 2), in place; limit (E,) in mm.
 
-    Only edges that exceed it and their surroundings change: folds of lids, corners of the mouth.
+    Only the `excessive` edges and their surroundings change, in folds of the eyelids and corners of
+    the mouth.
     """
-    around = np.zeros(len(displacement), bool)
-    around[edges[excessive].ravel()] = True
-    for _ in range(3):
-        around[edges[around[edges].any(1)].ravel()] = True
-    chosen = around[edges].all(1)
+    affected = np.zeros(len(displacement), bool)
+    affected[edges[excessive].ravel()] = True
+    for _ in range(3):  # grow by one ring of neighbours
+        affected[edges[affected[edges].any(1)].ravel()] = True
+    chosen = affected[edges].all(1)
     rows, ends = np.unique(edges[chosen].T, return_inverse=True)
     i, j = ends.reshape(2, -1)
     displacement[rows] = _shorten(displacement[rows], i, j, limit[chosen])

@@ -14,7 +14,7 @@ from ..geometry.rigid import Similarity
 # Weight of unit normals beside positions in the search for closest points. Opposite normals count
 # like twice this distance, which keeps the upper and lower lip apart.
 NORMAL_WEIGHT_MM = 8.0
-MIN_SURFACE_POINTS = 20_000  # coarser meshes get so many random points beside their vertices
+MIN_SURFACE_POINTS = 20_000  # coarser meshes get this number of random points as well
 MATCH_MARGIN_MM = 30.0  # around the canonical face's box, within which closest points are searched
 
 

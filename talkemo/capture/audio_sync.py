@@ -1,4 +1,4 @@
-"""Audio-visual synchronisation: how late a video's audio is, by lips seen and lips predicted."""
+"""Audio-visual synchronisation: delay of a video's audio, from captured and predicted lips."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class Delay:
 
 
 def video_audio(path: Path) -> Audio | None:
-    """Return the audio of a video, None if it has none."""
+    """Return the audio of a video, None if the video has no audio."""
     if path.suffix.lower() in IMAGE_ENDINGS:
         return None
     try:

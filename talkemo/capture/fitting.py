@@ -22,10 +22,10 @@ from ..geometry.numerics import accelerated_projection
 from .camera import Lens, Pose, estimate_pose, image_axes, project
 from .landmarks import LandmarkSchema, observed_shapes
 
-FIRST_FRAMES = 24  # frames at a recording's start from which those for the identity are chosen
-LONG_RECORDING_FRAMES = 200  # from this length on, 6 × FIRST_FRAMES are chosen from
+FIRST_FRAMES = 24  # a recording's first frames, from which the identity's frames are chosen
+LONG_RECORDING_FRAMES = 200  # in recordings of this length or more, 6 × FIRST_FRAMES are used
 FITTED_IDENTITY_MODES = 30  # number of standardised identity coefficients that are fitted
-ROBUST_DISTANCE_MM = 4.0  # distance at which a landmark counts a quarter
+ROBUST_DISTANCE_MM = 4.0  # residual at which the weight of a landmark is a quarter
 SHAPE_PRIOR = 0.04  # penalty (mm² a landmark) on a squared weight
 RESTING_PRIOR = 3.0  # the same, added while the identity is fitted
 # Penalty (mm² a landmark) on a weight: keeps opposite shapes from cancelling each other.
@@ -52,7 +52,7 @@ MAX_CLOSED_GAP_MM = 2.5
 # aligned words; 0.15 mm in its silences). So a gap g becomes g³ / (g² + LIP_TOUCH_MM²), which is
 # about 0 well below LIP_TOUCH_MM.
 LIP_TOUCH_MM = 1.5
-MIN_JAW_LEVER_MM = 8.0  # lower bound of jawOpen's opening in the image, for heads bowed deeply
+MIN_JAW_LEVER_MM = 8.0  # lower bound of jawOpen's opening in the image, for strongly bowed heads
 MIDDLE_LIP_PAIRS = 3  # the first pairs, in the middle of the mouth, which measure the gap
 CLOSED_GAP_PERCENTILE = 4  # of a person's gaps: everybody closes the lips at some b, m or p
 SOLVER_STEPS = 100  # projected gradient steps for the blend-shape weights of fixed poses
@@ -64,8 +64,8 @@ class FitSettings:
     """Weights of a fit's terms."""
 
     smoothness: float = 4.0  # penalty (mm² a landmark) on a weight's squared second difference
-    # Weight of a gap between facing lip landmarks, relative to a landmark: a mouth that is a
-    # millimetre off as a whole goes unnoticed, but lips that meet must meet.
+    # Weight of a gap between facing lip landmarks, relative to a landmark: a mouth that is
+    # shifted by a millimetre goes unnoticed, but not a gap between lips that should meet.
     pair_weight: float = 6.0
     closed_weight: float = 1.0  # factor on a gap's weight where the lips touch
 
@@ -146,7 +146,7 @@ class FrameFit:
     pixels: np.ndarray  # (T, P, 2) the fitted landmarks as scaled orthography shows them
 
     def offsets_px(self) -> np.ndarray:
-        """Return how far the landmarks are from the model's, (T, P, 2) px."""
+        """Return the offset (T, P, 2) px of the landmarks from the model's."""
         return self.pixels - project(self.points, *self.pose)
 
 
@@ -273,7 +273,7 @@ class Fitter:
         weights = np.repeat(fit.robust.ravel(), 2)
         normal = (rows * weights[:, None]).T @ rows
         right = rows.T @ (weights * residual.ravel())
-        # Frames of one person are much alike, so the prior grows with their number.
+        # Frames of one person are strongly correlated, so the prior grows with their number.
         prior = IDENTITY_PRIOR * fit.robust.sum() / 10 * np.eye(len(identity))
         return np.linalg.solve(normal + prior, right).astype(np.float32)
 
@@ -390,7 +390,7 @@ class Fitter:
                 design = np.concatenate([design, lips[0]], 2)
                 target = np.concatenate([target, lips[1]], 1)
                 row_weights = np.concatenate([row_weights, lips[2]], 1)
-            # A mean over landmarks: 68 and 150 of them weigh alike against the priors. Frames
+            # A mean over landmarks, so the effect of priors does not depend on their number. Frames
             # without a face hardly count.
             total = robust.sum(1)
             trust = np.minimum(total / self.weights.sum() * 20, 1) / np.maximum(total, 1e-6)
@@ -405,7 +405,7 @@ class Fitter:
     def _landmark_equations(
         self, pixels: np.ndarray, pose: Pose, neutral: np.ndarray, basis: np.ndarray
     ) -> tuple[np.ndarray, np.ndarray]:
-        """Return what weights do to landmarks (T, F, 2·P), and what they should do (T, 2·P), mm."""
+        """Return the design (T, F, 2·P) and the target (T, 2·P) mm of the landmark equations."""
         count, shape_count = len(pixels), len(self.observed)
         design = image_axes(pose.rotation) @ basis[self.observed].reshape(-1, 3).T  # (T, 2, F·P)
         design = design.reshape(count, 2, shape_count, -1).transpose(0, 2, 1, 3)

@@ -89,7 +89,7 @@ def as_landmarks(
 ) -> np.ndarray:
     """Return landmarks (T, P, 2) float32 px from (T, P, 2), (T, P, 3) or (T, P·2).
 
-    `name` stands in messages; `image_size` is as of `read_landmark_file`. Raises InputError for
+    `name` is for messages; `image_size` is as in `read_landmark_file`. Raises InputError for
     other arrays.
     """
     if array.dtype.kind not in "iuf":
@@ -129,7 +129,7 @@ def _parse_json(text: str) -> np.ndarray:
     """Return the landmarks (T, P, 2 or 3) of MediaPipe's results, NaN in frames without a face.
 
     They are a list of frames, each a list of points with x and y. Frames may also be results with
-    `faceLandmarks` or `face_landmarks`, a list of faces of which the first is taken.
+    `faceLandmarks` or `face_landmarks`, a list of faces; the first one is taken.
     """
     value = parse_json(text)
     frames = value if isinstance(value, list) else value["frames"]
@@ -179,7 +179,7 @@ def _columns(names: list[str], rows: list[list[str]], wanted: list[str]) -> np.n
 
 
 def _parse_openface(names: list[str], rows: list[list[str]]) -> LandmarkFile:
-    """Parse OpenFace 2's columns, of the first face.
+    """Parse the first face in OpenFace 2's columns.
 
     They are frame, timestamp in s, success, x_0 … x_67 and y_0 … y_67 in pixels.
     """
@@ -212,7 +212,7 @@ def _parse_live_link(names: list[str], rows: list[list[str]]) -> Curves:
 
 
 def _timecode_fps(codes: list[str]) -> float:
-    """Return the frame rate of time codes HH:MM:SS:FF.mmm, DEFAULT_CURVE_FPS if they do not say."""
+    """Return the frame rate of time codes HH:MM:SS:FF.mmm, DEFAULT_CURVE_FPS if they lack one."""
     matches = [TIMECODE.fullmatch(code.strip()) for code in codes]
     seconds = [3600 * int(m[1]) + 60 * int(m[2]) + int(m[3]) for m in matches if m]
     if len(seconds) < len(codes) or len(seconds) < 2 or seconds[-1] <= seconds[0]:

@@ -116,7 +116,7 @@ class TrackedLandmarks:
 
 
 class LandmarkTrackerProtocol(Protocol):
-    """What `capture_video` needs of a landmark tracker; `LandmarkTracker` is the one in use."""
+    """The interface of landmark trackers for `capture_video`; `LandmarkTracker` implements it."""
 
     def follow(
         self, frames: Iterable[np.ndarray], face_number: int
@@ -128,7 +128,7 @@ class LandmarkTrackerProtocol(Protocol):
         frames : iterable of (H, W, 3) uint8
             Consecutive frames of a video.
         face_number : int
-            Which face, from 1 for the largest in the first frame with that many faces.
+            Number of the face to track: 1 for the largest in the first frame with that many faces.
         """
         ...
 
@@ -183,7 +183,7 @@ class LandmarkTracker:
     ) -> Iterator[TrackedLandmarks | None]:
         """Yield the landmarks of the same face in every frame, see `LandmarkTrackerProtocol`."""
         crop: Crop | None = None  # in the last frame, if the face was found there
-        # Where the face was seen last, if there are others that it could be confused with.
+        # Last crop of the face, if there are others that it could be confused with.
         last_crop: Crop | None = None
         lost_frames = 0
         for frame in frames:

@@ -10,8 +10,10 @@ from ..errors import InputError
 from ..face.canonical import JAW_LINE, LIP_PAIRS, Face
 
 MAX_COORDINATE_PX = 1e6  # landmarks farther out are refused
-MIN_SPREAD_PX = 1e-2  # frames whose landmarks spread less are refused: all in one place
-MIN_SPREAD_RATIO = 1e-3  # least spread across over along: frames below it are a line
+MIN_SPREAD_PX = 1e-2  # frames with a smaller spread are refused: all landmarks in one place
+MIN_SPREAD_RATIO = (
+    1e-3  # least ratio of the spreads across and along: below it, landmarks are on a line
+)
 SPREAD_CHUNK_FRAMES = 1000  # frames checked at a time, which bounds the memory
 # Weight of landmarks on the face's outline, which slides over the skin as the head turns.
 CONTOUR_WEIGHT = 0.1

@@ -1,4 +1,4 @@
-"""What can be reconstructed: a video or an image, landmarks, or animation curves.
+"""Inputs of reconstruction: a video or an image, landmarks, or animation curves.
 
 A source checks its input when it is opened, and gives a `Performance` when it is fitted.
 """
@@ -59,9 +59,9 @@ def is_video(source: object) -> TypeGuard[str | Path]:
 
 
 class VideoSource:
-    """A video or an image of a person; face number and field of view as of `capture_video`.
+    """A video or an image of a person; face number and field of view as in `capture_video`.
 
-    With `synchronise`, the lips are moved to where the audio has them.
+    With `synchronise`, the lip motion is shifted in time to match the audio.
     """
 
     def __init__(
@@ -87,7 +87,7 @@ class VideoSource:
 
 @dataclass(frozen=True)
 class LandmarkSource:
-    """Landmarks of recordings of one person, of which the first is animated."""
+    """Landmarks of recordings of one person; the first recording is animated."""
 
     name: str
     recordings: list[np.ndarray]  # each (T, P, 2) px

@@ -76,7 +76,7 @@ def capture_video(
     face, path, tracker
         The face model, the video, and what tracks landmarks in it.
     face_number : int
-        Which face, from 1 for the largest.
+        Number of the face to track, counted from 1 for the largest.
     field_of_view : float, optional
         Horizontal field of view of a perspective camera in degrees; scaled orthography if None.
 
@@ -118,7 +118,7 @@ def track_landmarks(
     scale : float
         Video pixels per pixel of a frame.
     path, progress
-        As of `capture_video`.
+        As in `capture_video`.
 
     Returns
     -------
@@ -149,7 +149,7 @@ def track_landmarks(
             if progress:
                 progress(number + 1, 0)
         if not scores:
-            raise InputError(f"{printable(path)}: no frames in it", "is it a video?")
+            raise InputError(f"{printable(path)}: no frames in it", "check that it is a video")
         file.flush()
         landmarks = np.memmap(file, np.float32, "r", shape=(len(scores), MESH_LANDMARKS, 2))
     return landmarks, np.stack(scores), face_count
@@ -234,7 +234,7 @@ def fit_recording(
             start = int(with_face.argmax())
             firsts.append(landmarks[start : start + PERSON_FRAMES][:, schema.rows])
         identity, offset = Fitter(face, schema, None, settings, lens).fit_person(firsts)
-        # The person's own offset counts the more, the more recordings show it.
+        # The weight of the person's own offset grows with the number of recordings.
         offset = offset * len(firsts) / (len(firsts) + 1)
         fitter = Fitter(face, schema, offset, settings, lens)
         fitter.learn_closed_mouth(firsts, identity)

@@ -87,7 +87,7 @@ def worker_pool(jobs: int) -> Iterator[ProcessPoolExecutor]:
             process.terminate()  # their results are not needed any more
         if isinstance(error, BrokenProcessPool):
             raise TalkemoError(
-                "a worker process was ended by the system",
+                "a worker process was killed by the system",
                 "run it again, with fewer --jobs if memory is short; finished tasks are kept",
             ) from None
         raise

@@ -50,7 +50,7 @@ FINISHED_FILE = re.compile(
     r"[A-Za-z0-9_-]+-[0-9a-f]{8}\.(offset|captures)\.npz|\.talkemo-\d+-\w+\.npz"
 )
 CAPTURES_FILE = "a file of captures"
-STALE_HINT = "remove the file to have it made again"
+STALE_HINT = "remove the file, and it is made again"
 
 
 @dataclass(frozen=True, eq=False)
@@ -64,7 +64,7 @@ class FittedRecording:
     split: str
     audio: str  # path under the data folder
     capture: Capture
-    rejected: str  # why it is not used, or empty
+    rejected: str  # reason why it is not used, or empty
 
 
 def reconstruct_corpus(
@@ -77,7 +77,7 @@ def reconstruct_corpus(
 ) -> dict[str, object]:
     """Fit a corpus folder, write `out`/CORPUS.npz and return its name and `fit_summary`.
 
-    Other parameters as of `make_captures`. Raises InputError if `out` is not a folder, or the
+    Other parameters as in `make_captures`. Raises InputError if `out` is not a folder, or the
     corpus cannot be read.
     """
     if out.suffix == ".npz" or (out.exists() and not out.is_dir()):
@@ -97,7 +97,7 @@ def make_captures(
     progress: Callable[[int, int], None] | None = None,
     scheduler: str | None = None,
 ) -> list[FittedRecording]:
-    """Fit a corpus and write it to `path`; other parameters and the result as of `fit_corpus`.
+    """Fit a corpus and write it to `path`; other parameters and the result as in `fit_corpus`.
 
     Until all people are fitted, those that are finished are stored beside it, in the folder
     CORPUS.partial: a run that was interrupted continues with the others.
@@ -165,7 +165,7 @@ def bring_up_to_date(
 
 
 def _is_up_to_date(path: Path, corpus: str, data: Path, models: Models | None) -> bool:
-    """Whether captures come from the corpus as it is, and from the face of models if given."""
+    """Whether captures were fitted to the present corpus, and with the models' face if given."""
     with (
         reading_errors(path, CAPTURES_FILE, STALE_HINT),
         open_file(path, CAPTURES_FILE, STALE_HINT) as file,
@@ -181,7 +181,7 @@ def _is_up_to_date(path: Path, corpus: str, data: Path, models: Models | None) -
 
 
 def fit_summary(fitted: list[FittedRecording]) -> dict[str, object]:
-    """Return the metrics of a fitted corpus: counts, and residuals in mm of what is used."""
+    """Return the metrics of a fitted corpus: counts, and residuals in mm of used recordings."""
     used = [f.capture for f in fitted if not f.rejected]
     residual = np.concatenate([c.residual[c.seen] for c in used] or [np.full(1, np.nan)])
     return {
@@ -282,7 +282,8 @@ def _people(corpus: str, data: Path) -> dict[str, list[Recording]]:
             people[recording.speaker].append(recording)
     if not people:
         raise InputError(
-            f"{data / corpus}: no recording with a face in it", "is the corpus complete?"
+            f"{data / corpus}: no recording with a face in it",
+            "the corpus may be incomplete; fetch it again",
         )
     return people
 
@@ -315,10 +316,10 @@ def _corpus_offset(
 
 
 def _resting_landmarks(recordings: list[Recording], schema: LandmarkSchema) -> list[np.ndarray]:
-    """Return landmarks of a person's recordings that begin at rest.
+    """Return the landmarks of a person's recordings that begin at rest.
 
-    Those are the neutral and calm ones, if there are any; of a person with recordings in both
-    splits, those of the training split.
+    Those are the neutral and calm ones if there are any, else all. If a person has recordings in
+    both splits, only those of the training split are used.
     """
     recordings = [r for r in recordings if r.split == "train"] or recordings
     calm = [r for r in recordings if r.emotion in ("neutral", "calm")] or recordings
@@ -340,7 +341,7 @@ def _fit_person(task: PersonTask) -> list[FittedRecording]:
     face, schema = _face_of_process(task.face_path), task.schema
     resting = _resting_landmarks(task.recordings, schema)
     identity, offset = Fitter(face, schema, task.offset).fit_person(resting)
-    # A person's own offset counts the more, the more recordings show it.
+    # The weight of a person's own offset grows with the number of recordings.
     trust = len(resting) / (len(resting) + 2)
     fitter = Fitter(face, schema, task.offset + trust * offset)
     fitter.learn_closed_mouth(resting, identity)
@@ -441,9 +442,9 @@ class FinishedPeople:
             write_cached(path, fingerprint, arrays)
 
     def _path(self, person: str, kind: str) -> Path:
-        """Return a person's file. Names of people come from a corpus and may hold anything."""
-        plain = re.sub(r"[^A-Za-z0-9_-]", "_", person)[:40]
-        return self.folder / f"{plain}-{digest(person)[:8]}.{kind}.npz"
+        """Return a person's file. Names of people in a corpus may contain any characters."""
+        readable = re.sub(r"[^A-Za-z0-9_-]", "_", person)[:40]
+        return self.folder / f"{readable}-{digest(person)[:8]}.{kind}.npz"
 
 
 def finished_people(path: Path) -> FinishedPeople:

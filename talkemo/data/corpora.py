@@ -27,9 +27,9 @@ SPLITS = ("train", "dev", "test")  # only the first is ever trained on
 RAVDESS_DEV_ACTORS = (20, 21, 23, 24)
 # Seconds at either end of clips cut out of running speech, whose audio lacks its context.
 CUT_MARGIN_S = {"arabic_news": 0.1}
-GRID_DEV_INTERVAL = 10  # one clip of GRID in so many belongs to the dev split
+GRID_DEV_INTERVAL = 10  # every tenth clip of GRID belongs to the dev split
 MAX_TABLE_BYTES = 1 << 30  # a compressed table may unpack to this size
-INCOMPLETE_HINT = "is the corpus complete? fetch it again"
+INCOMPLETE_HINT = "the corpus is incomplete; fetch it again"
 
 
 @dataclass(frozen=True, eq=False)

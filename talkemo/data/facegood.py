@@ -39,7 +39,7 @@ RIG_CONTROLS = {
     "mouth_suck_dr": {"mouthRollLower": 0.5},
     "mouth_suck_ul": {"mouthRollUpper": 0.5},
     "mouth_suck_ur": {"mouthRollUpper": 0.5},
-    # Rounded open mouths have no ARKit shape of their own.
+    # ARKit has no shape for a rounded open mouth.
     "mouth_oh_c": {"jawOpen": 0.4, "mouthFunnel": 0.6},
     "mouth_oo_c": {"jawOpen": 0.2, "mouthPucker": 0.7},
     **{f"mouth_funnel_{corner}": {"mouthFunnel": 0.25} for corner in ("dl", "dr", "ul", "ur")},
@@ -58,7 +58,7 @@ def read_facegood(data: Path, face: Face) -> list[FittedRecording]:
     """
     path = data / CORPUS / "curves.npz"
     if not path.is_file():
-        raise InputError(f"{path}: no such file", "fetch the corpus, or remove its folder")
+        raise InputError(f"{path}: no such file", "download the corpus, or remove its folder")
     arrays = read_npz(path, "the curves of FACEGOOD")
     try:
         names, fps = [str(name) for name in arrays.pop("names")], float(arrays.pop("fps"))

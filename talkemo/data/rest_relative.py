@@ -37,7 +37,7 @@ def relative_to_rest(recordings: list[FittedRecording], face: Face) -> list[Fitt
         capture = recording.capture
         shapes = np.clip(capture.shapes - rest[recording.speaker], -1, 1)
         # Least squares over all landmarks leaves a closed mouth slightly open, and on another face
-        # the same weights close it less or more; but the lips of a b must meet. So mouthClose
+        # the same weights close it less or more; but the lips must meet for a b. So mouthClose
         # brings the lips to the measured gap.
         measured = capture.gap * opening[jaw_open]
         gap = np.where(np.isfinite(capture.gap), measured, shapes @ opening)

@@ -39,7 +39,7 @@ CORPUS_KINDS = ("ravdess", "grid", "folder")
 MANIFEST = "manifest.csv"
 CLIPS, FAILED = "clips", "failed"  # folders of fitted clips, and of reasons why others failed
 FITTED_CLIP = "a fitted clip"
-DEV_SPEAKER_INTERVAL = 10  # one speaker in so many belongs to the dev split, chosen by the name
+DEV_SPEAKER_INTERVAL = 10  # about every tenth speaker is in the dev split, chosen by the name
 MAX_REASON_LENGTH = 200  # characters of a failure in the manifest
 RAVDESS_NAME = re.compile(r"0[12]-0([12])-0([1-8])-0([12])-0([12])-0([12])-(\d\d)")
 RAVDESS_SENTENCES = ("Kids are talking by the door", "Dogs are sitting by the door")
@@ -174,8 +174,8 @@ class FolderTask:
 
 def clip_file_name(clip: Clip) -> str:
     """Return a name for the files of a clip: its path, readable and without folders."""
-    plain = re.sub(r"[^A-Za-z0-9_.-]", "_", clip.path)[-80:]
-    return f"{plain}-{hashlib.sha256(os.fsencode(clip.path)).hexdigest()[:8]}"
+    readable = re.sub(r"[^A-Za-z0-9_.-]", "_", clip.path)[-80:]
+    return f"{readable}-{hashlib.sha256(os.fsencode(clip.path)).hexdigest()[:8]}"
 
 
 def capture_folder(
@@ -192,7 +192,7 @@ def capture_folder(
     """Fit every video of a folder to `out`/clips, and write `out`/manifest.csv.
 
     Clips that are fitted or have failed are not tried again. The delay of every clip's audio is
-    measured and listed. `folder` and `kind` are as of `find_clips`.
+    measured and listed. `folder` and `kind` are those of `find_clips`.
 
     Parameters
     ----------
@@ -250,7 +250,7 @@ def _models_of_process(weights: str) -> tuple[Models, LandmarkTracker]:
 
 
 def _capture_clip(task: FolderTask) -> None:
-    """Fit a clip, or write why it failed."""
+    """Fit a clip, or write the reason why it failed."""
     models, tracker = _models_of_process(task.weights)
     path = task.folder / task.clip.path
     try:

@@ -1,4 +1,4 @@
-"""CE of an animation: how often the discriminator takes its frames for another emotion."""
+"""CE of an animation: the share of its frames that the discriminator assigns to another emotion."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ class ClassificationError:
         self._counts += np.bincount(classes, minlength=len(EMOTIONS))
 
     def metric(self) -> Metric:
-        """CE: the share of frames that the discriminator takes for another emotion."""
+        """CE: the share of frames that the discriminator assigns to another emotion."""
         correct = int(self._counts[EMOTIONS.index(self.emotion)])
         frames = int(self._counts.sum())
         about = f"of {frames} frames that the discriminator does not take for {self.emotion}"

@@ -25,12 +25,12 @@ class Closures:
 
     @property
     def recall(self) -> float:
-        """Share of the p, b and m with closed lips; NaN if there are none."""
+        """Share of the p, b and m with closed lips; NaN without such phones."""
         return self.closed_bilabials / self.bilabials if self.bilabials else float("nan")
 
     @property
     def precision(self) -> float:
-        """Share of the closures at a p, b, m, f or v; NaN if there are none."""
+        """Share of the closures that lie at a p, b, m, f or v; NaN without closures."""
         at_phones = self.at_bilabials + self.at_labiodentals
         return at_phones / self.total_closures if self.total_closures else float("nan")
 

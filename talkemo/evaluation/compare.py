@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from ..networks.judges import Discriminator
     from .classification_error import ClassificationError
 
-ANIMATION_ENDINGS = (".glb", ".npz")  # of the animations of a folder; an npz wins over a GLB
+ANIMATION_ENDINGS = (".glb", ".npz")  # of the animations of a folder; an npz is preferred to a GLB
 MAX_MASK_BYTES = 1 << 24  # of a file of vertex numbers
 MASK_FILE = "a mask file", "name a text file of vertex numbers, counted from 0", MAX_MASK_BYTES
 COMPARED_FRAMES_AT_A_TIME = 64  # bounds the memory
@@ -55,7 +55,7 @@ class ComparedPair:
 
 
 def compare(predicted: str | Path, reference: str | Path, **settings: Any) -> dict[str, Any]:
-    """The metrics of two animations: the `result` of `compare_pair`, which takes the same."""
+    """The metrics of two animations: the `result` of `compare_pair`, with its parameters."""
     return compare_pair(predicted, reference, **settings).result
 
 
@@ -160,8 +160,8 @@ def compare_folders(
     common = sorted(predicted_files.keys() & reference_files.keys())
     if not common:
         raise InputError(
-            f"{predicted} and {reference} have no animations of one name",
-            "they are matched by their names",
+            f"{predicted} and {reference} have no animations with the same name",
+            "files are matched by name",
         )
     pairs = []
     for number, name in enumerate(common):
@@ -205,19 +205,19 @@ def _by_name(folder: Path) -> dict[str, Path]:
 def _open_pair(predicted: str | Path, reference: str | Path) -> tuple[Source, Source]:
     """Open two animations. Raises InputError unless they agree in vertices, fps and length."""
     p, g = open_animation(predicted), open_animation(reference)
-    # A folder of meshes has no fps of its own.
+    # A folder of meshes has no frame rate.
     for source, partner in ((p, g), (g, p)):
         if isinstance(source, MeshSequence):
             source.fps = partner.fps
     if p.shape[1] != g.shape[1]:
         raise InputError(
             f"{p.path} has {p.shape[1]} vertices, {g.path} {g.shape[1]}",
-            "compare one mesh's animations",
+            "compare animations of the same mesh",
         )
     if abs(p.fps - g.fps) > 1e-3 * g.fps:
         raise InputError(
-            f"{p.path} has {p.fps:g} frames a second, {g.path} {g.fps:g}",
-            "make both with one --fps",
+            f"{p.path} has {p.fps:g} frames per second, {g.path} {g.fps:g}",
+            "make both with the same --fps",
         )
     frames = min(len(p), len(g))
     if frames < 2:
@@ -228,7 +228,7 @@ def _open_pair(predicted: str | Path, reference: str | Path) -> tuple[Source, So
     if abs(len(p) - len(g)) > max(2, MAX_LENGTH_DIFFERENCE * len(g)):
         raise InputError(
             f"{p.path} has {len(p)} frames, {g.path} {len(g)}",
-            "compare animations of one recording",
+            "compare animations of the same recording",
         )
     return p, g
 
@@ -292,7 +292,7 @@ def _new_classification(
     binding: Binding | None,
     discriminator: Discriminator | None,
 ) -> tuple[ClassificationError | None, str | None]:
-    """An empty classification error of an animation, or else the reason why it has none."""
+    """An empty classification error of an animation, or the reason why there is no CE."""
     if discriminator is None:
         return None, "no discriminator was given"
     if binding is None:
@@ -362,19 +362,17 @@ def _metrics_at_phones(comparison: Comparison, fps: float, phones: list[Phone]) 
 
 
 def _check_mask_name(path: Path) -> None:
-    """Raise InputError unless a mask's file exists and is not called like another mask."""
+    """Raise InputError if a mask's file is missing, or has the name of another mask."""
     with open_file(path, *MASK_FILE):
         pass
     if path.name in ("all", PAPER_MASK, *REGION_MASKS):
-        raise InputError(
-            f"{printable(path)}: a mask of that name is there already", "name the file otherwise"
-        )
+        raise InputError(f"{printable(path)}: another mask has this name", "rename the file")
 
 
 def _read_mask(path: Path, vertices: int) -> np.ndarray:
     """Vertex numbers of a text file, counted from 0, separated by spaces, commas or lines."""
     _check_mask_name(path)
-    hint = f"whole numbers from 0 to {vertices - 1}, one a line"
+    hint = f"whole numbers from 0 to {vertices - 1}, one per line"
     words = read_text(path, *MASK_FILE).replace(",", " ").split()
     if not all(word.isascii() and word.isdecimal() and len(word) < 12 for word in words):
         raise InputError(f"{printable(path)}: not a list of vertex numbers", hint)

@@ -65,7 +65,7 @@ def draw_faces(
     Parameters
     ----------
     face : Face
-        The canonical face, of which all faces have the topology.
+        The canonical face, whose topology all faces have.
     rows : sequence of sequences of (V, 3)
         The vertices of each face in mm.
     names, columns : sequence of str

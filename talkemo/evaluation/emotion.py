@@ -21,10 +21,10 @@ from . import metrics
 
 EMOTION_CORPORA = ("ravdess", "java_sed")  # corpora of acted emotion that have a dev split
 JUDGED_MAPS_AT_A_TIME = 128  # bounds the memory
-REAL_FRAME_STRIDE = 3  # of the real frames that are classified
-RECOVERED_FRAME_STRIDE = 8  # of the generated frames from which the person is recovered
+REAL_FRAME_STRIDE = 3  # every n-th real frame is classified
+RECOVERED_FRAME_STRIDE = 8  # every n-th generated frame is used for the recovery
 RECOVERED_MODES = 30  # identity coefficients that are recovered
-RECOVERY_VERTEX_STRIDE = 5  # of the vertices that they are recovered from
+RECOVERY_VERTEX_STRIDE = 5  # every n-th vertex is used for the recovery
 
 # Maps (N, 3, 128, 128) in MAP_UNIT_MM → logits (N, classes).
 Judge = Callable[[torch.Tensor], torch.Tensor]
@@ -42,12 +42,12 @@ def evaluate_emotion(
 ) -> dict[str, Any]:
     """Measure emotion transfer on the neutral recordings of a split's actors.
 
-    Raises InputError where there are none.
+    Raises InputError if there are none.
 
     Parameters
     ----------
     data, cache, models, jobs, progress
-        As of `load_captures`.
+        As in `load_captures`.
     corpus, split : str
         One of EMOTION_CORPORA, and one of `corpora.SPLITS`.
 
@@ -56,8 +56,8 @@ def evaluate_emotion(
     dict
         `confusion`: for each judge its classes, and the counts (emotions, classes) of real and of
         generated frames. Judges are the discriminator, and classifiers of four and of eight classes
-        trained on real frames of the training actors. `emotions`: a row an emotion, with each
-        judge's accuracy, 1 − CE, and the changes by the transfer, see `_transfer_all`.
+        trained on real frames of the training actors. `emotions`: one row per emotion, with
+        each judge's accuracy, 1 − CE, and the effects of the transfer, see `_transfer_all`.
     """
     face = models.face
     recordings = recordings_of(data, cache, models, corpus, split, jobs, progress)
@@ -65,7 +65,7 @@ def evaluate_emotion(
     if not neutral:
         raise InputError(
             f"{data / corpus}: no neutral recordings of {split} actors",
-            "is it the folder of the corpora, and the split?",
+            "check the folder of the corpora, and the split",
         )
     recovery = Recovery(face)
     real, generated, changes = {}, {}, {}
@@ -94,7 +94,7 @@ def evaluate_emotion(
 def _confusion(
     models: Models, real: dict[str, Motion], generated: dict[str, Motion]
 ) -> dict[str, dict[str, Any]]:
-    """For each judge its classes, and how many frames of each emotion it takes for each class."""
+    """The classes of each judge, and how many frames of each emotion it assigns to each class."""
     judges: dict[str, tuple[Judge, list[str]]] = {
         "four": models.classifier("four"),
         "eight": models.classifier("eight"),
@@ -116,32 +116,33 @@ def _confusion(
 
 
 def _accuracies(confusion: dict[str, dict[str, Any]], emotion: str) -> dict[str, float | None]:
-    """Accuracy of each judge on the real and the generated frames; None without the class."""
+    """Accuracy of each judge on real and generated frames; None if it lacks the class."""
     row: dict[str, float | None] = {}
     for judge, matrix in confusion.items():
         for kind in ("real", "generated"):
             counts = matrix[kind][matrix["emotions"].index(emotion)]
-            known = emotion in matrix["classes"]
-            correct = counts[matrix["classes"].index(emotion)] if known else 0
-            row[f"{kind}_{judge}"] = correct / sum(counts) if known else None
+            has_class = emotion in matrix["classes"]
+            correct = counts[matrix["classes"].index(emotion)] if has_class else 0
+            row[f"{kind}_{judge}"] = correct / sum(counts) if has_class else None
     return row
 
 
 def _transfer_all(
     models: Models, recovery: Recovery, neutral: list[FittedRecording], emotion: str
 ) -> tuple[Motion, dict[str, float]]:
-    """Give the acted frames of neutral recordings an emotion.
+    """Transfer an emotion to the acted frames of neutral recordings.
 
     Returns
     -------
     motion : Motion
         All generated frames.
     changes : dict
-        Means over recordings: r_opening, the correlation of the mouth opening with that before;
-        acceleration, relative to that before; identity_mm, the error of the person's neutral face
-        recovered from the generated ones; moved_mm, the mean distance that a vertex is moved; and
-        after transfer back to neutral, back_mm, the mean distance of the lips from before, and
-        r_back, the correlation of the mouth opening.
+        Means over recordings. `r_opening`: correlation of the mouth opening before and after the
+        transfer; `acceleration`: ratio of the acceleration after to that before; `identity_mm`:
+        error of the person's neutral face, recovered from the generated frames; `moved_mm`: mean
+        displacement of a vertex. After a second transfer back to neutral, `back_mm` is the mean
+        distance of the lips from the original frames, and `r_back` the correlation of the mouth
+        opening with the original.
     """
     face, model = models.face, models.emotion
     motions, clips = [], []
@@ -191,15 +192,15 @@ def recordings_of(
 
 
 def frames_motion(face: Face, weights: np.ndarray) -> Motion:
-    """A motion of unrelated frames of blend-shape weights (T, S); its times only count them.
+    """A motion of unrelated frames of blend-shape weights (T, S); its times are frame numbers.
 
-    Emotion transfer treats each frame by itself.
+    Emotion transfer treats each frame independently.
     """
     return Motion.from_weights(face, np.arange(len(weights), dtype=np.float64), weights)
 
 
 def joined_frames(motions: list[Motion]) -> Motion:
-    """The frames of several motions as one, whose times only count them."""
+    """The frames of several motions as one motion, whose times are frame numbers."""
     coordinates = np.concatenate([motion.coordinates for motion in motions])
     return Motion(np.arange(len(coordinates), dtype=np.float64), coordinates)
 
@@ -211,7 +212,7 @@ def recognition_rate(
     frames: Motion | np.ndarray,
     emotion: str,
 ) -> float | None:
-    """Share of frames, see `map_batches`, that are taken for an emotion; None without its class."""
+    """Share of frames (see `map_batches`) classified as an emotion; None without its class."""
     if emotion not in classes:
         return None
     device = next(classifier.parameters()).device

@@ -49,7 +49,7 @@ def evaluate_lips(
     Parameters
     ----------
     data, cache, models, jobs, progress
-        As of `load_captures`.
+        As in `load_captures`.
     split : str
         One of `corpora.SPLITS`. The bundled sets of weights were trained on `train`.
     phones : dict of str to list of Phone, optional
@@ -58,7 +58,7 @@ def evaluate_lips(
     Returns
     -------
     dict
-        `corpora`: a row a corpus, means over clips of RE, VE, correlations and amplitude, also for
+        `corpora`: one row per corpus, means over clips of RE, VE, correlations, amplitude, also for
         a motionless face (`still`) and for the mean motion of the training split (`mean_motion`).
 
     Raises
@@ -99,7 +99,7 @@ def _mean_training_motion(recordings: list[FittedRecording], data: Path, face: F
     if not weights:
         raise InputError(
             f"{data}: no neutral recordings of the training split",
-            "is it the folder of the corpora?",
+            "check the folder of the corpora",
         )
     return face.displacement(np.concatenate(weights).mean(0))[face.regions["lips"]]
 
@@ -110,16 +110,16 @@ def _recordings_of_split(
     split: str,
     phones: dict[str, list[Phone]] | None,
 ) -> list[FittedRecording]:
-    """The recordings of a split, of which one at least must be there, and be in `phones`."""
+    """The recordings of a split; raises InputError if none exist, or none of them in `phones`."""
     tested = [r for r in recordings if r.split == split]
     if not tested:
         splits = ", ".join(sorted({r.split for r in recordings}))
         raise InputError(
-            f"{data}: no neutral recordings of the split '{split}'", f"there are those of {splits}"
+            f"{data}: no neutral recordings of the split '{split}'", f"choose from {splits}"
         )
     if phones is not None and not any(r.name in phones for r in tested):
         raise InputError(
-            "the file of phones has none of the recordings of this split",
+            "the file of phones contains no recording of this split",
             "its keys are recordings' names",
         )
     return tested

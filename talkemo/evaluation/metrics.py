@@ -2,7 +2,7 @@
 
 The functions take predicted and reference vertices or displacements (T, V, 3) in mm at the same
 times, already cut to a mask. `Comparison` computes all metrics of two animations of any length,
-each with its unit, its mask and the mask's size, without which it cannot be reproduced.
+each with its unit, its mask and the mask's size, which are needed to reproduce it.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from ..face.canonical import INNER_LIPS, MOUTH_CORNERS, Face
 
 CLOSURE_GAP_MM = 1.0  # lips count as closed up to this gap beyond their gap at rest
 STILL_MOUTH_STD_MM = 1e-6  # a reference's mouth moves if its opening's standard deviation is larger
-CONSTANT_SERIES_STD = 1e-9  # a series with a smaller standard deviation correlates with nothing
+CONSTANT_SERIES_STD = 1e-9  # the correlation with a series of smaller standard deviation is 0
 REGION_MASKS = ("lips", "face", "upper_face")  # masks that LVE, EVE, MVE and FDD are defined on
 PAPER_MASK = "mouth landmarks"  # the mask of the paper's RE and VE: iBUG's 20 points of the mouth
 MOUTH_LANDMARKS = 2  # landmarks that define the mouth's opening, and its width
@@ -76,7 +76,7 @@ def _landmark_distance(displacement: np.ndarray, face: Face, pair: tuple[int, in
 
 
 def pearson(a: np.ndarray, b: np.ndarray) -> float:
-    """Pearson's r of two series (T,); 0 where one of them is constant."""
+    """Pearson's r of two series (T,); 0 if one of them is constant."""
     if a.std() < CONSTANT_SERIES_STD or b.std() < CONSTANT_SERIES_STD:
         return 0.0
     return float(np.corrcoef(a, b)[0, 1])
@@ -90,7 +90,7 @@ def runs_of(mask: np.ndarray) -> list[slice]:
 
 @dataclass(frozen=True)
 class Metric:
-    """One metric of a comparison with what is needed to reproduce it."""
+    """One metric of a comparison, with unit and mask."""
 
     name: str
     value: float
@@ -154,7 +154,7 @@ class Comparison:
         self._step_distance: dict[str, float] = defaultdict(float)  # mean distance of the steps
         self._max_distance: dict[str, float] = defaultdict(float)
         self._max_distance_sq: dict[str, float] = defaultdict(float)
-        # Of ‖· − m‖² of the upper face: (predicted, reference), (sum, sum of squares), vertices.
+        # Of ‖· − m‖², m at rest: (predicted or reference, sum or sum of squares, vertex).
         self._moments = np.zeros((2, 2, len(masks.get("upper_face", ()))))
         self._mouth_lengths: list[np.ndarray] = []  # (t, 4): predicted opening, width, reference's
 
@@ -193,7 +193,7 @@ class Comparison:
         self._last = p[-1:], g[-1:]
 
     def metrics(self) -> list[Metric]:
-        """The metrics of the frames so far, of which there must be two."""
+        """The metrics of the frames so far, at least two."""
         metrics = []
         for mask in ("all", "lips", *(m for m in self.masks if m not in ("all", *REGION_MASKS))):
             if mask in self.masks:

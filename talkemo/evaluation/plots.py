@@ -16,9 +16,9 @@ PLOTTED_MASKS = ("all", "lips")  # whose error is plotted over time
 
 
 def plot_comparison(comparison: Comparison, mesh: Mesh, fps: float, output: Path) -> None:
-    """Write a png of the RE of each frame, and of each vertex on the mesh as seen along z.
+    """Write a png of the RE over time, and of the mean error of each vertex on the mesh.
 
-    Raises TalkemoError where matplotlib is not installed.
+    The mesh is seen along z. Raises TalkemoError if matplotlib is not installed.
     """
     figure = new_plot((11, 4))
     over_time, on_mesh = figure.add_subplot(1, 2, 1), figure.add_subplot(1, 2, 2)
@@ -31,7 +31,9 @@ def plot_comparison(comparison: Comparison, mesh: Mesh, fps: float, output: Path
     points = mesh.vertices
     faces_viewer = vertex_normals(points, mesh.faces)[mesh.faces].mean(1)[:, 2] > 0
     faces = mesh.faces[faces_viewer]
-    faces = faces[np.argsort(points[faces].mean(1)[:, 2])]  # nearer triangles cover others
+    faces = faces[
+        np.argsort(points[faces].mean(1)[:, 2])
+    ]  # painter's algorithm: nearer triangles last
     error = comparison.vertex_distance_sum / comparison.frames
     drawn = on_mesh.tripcolor(
         points[:, 0], points[:, 1], faces, error, cmap="turbo", shading="gouraud", vmin=0
@@ -46,7 +48,7 @@ def plot_confusion(emotions: list[dict[str, Any]], output: Path) -> None:
     """Write a png of the confusion matrices in the results of `evaluate_emotion`.
 
     There is a row of plots for each corpus and for its real and its generated frames, and a column
-    for each judge. Cells are shares of the frames of a true emotion. Raises TalkemoError where
+    for each judge. Cells are shares of the frames of a true emotion. Raises TalkemoError if
     matplotlib is not installed.
     """
     judges = list(emotions[0]["confusion"])

@@ -1,4 +1,4 @@
-"""Everything that is measured of a set of weights on a split of the corpora."""
+"""All metrics of a set of weights on a split of the corpora."""
 
 from __future__ import annotations
 
@@ -32,18 +32,18 @@ def evaluate_split(
 ) -> dict[str, Any]:
     """Measure the talking model, emotion transfer and the geometry map on a split.
 
-    Raises InputError for an unknown split, and where one of them cannot be measured.
+    Raises InputError for an unknown split, or if one of them cannot be measured.
 
     Parameters
     ----------
     data, cache, models, jobs, progress
-        As of `load_captures`.
+        As in `load_captures`.
     split : str
         One of SPLITS. Corpora of acted emotion that lack it are skipped, unless it is `dev`.
     against : Models, optional
         Models whose lips are measured too.
     phones
-        As of `evaluate_lips`.
+        As in `evaluate_lips`.
     notice : callable, optional
         Called with a message about each skipped corpus.
 

@@ -18,16 +18,16 @@ from ..face.canonical import Face
 from ..face.motion import Motion
 from ..geometry.numerics import smoothstep
 
-DEFAULT_BLINK_RATE = 24.0  # blinks a minute
-MAX_BLINK_RATE = 60.0  # blinks a minute
+DEFAULT_BLINK_RATE = 24.0  # blinks per minute
+MAX_BLINK_RATE = 60.0  # blinks per minute
 LID_CLOSING_S, LID_CLOSED_S, LID_OPENING_S = 0.08, 0.03, 0.2  # phases of a blink
 BLINK_S = LID_CLOSING_S + LID_CLOSED_S + LID_OPENING_S
 MIN_BLINK_INTERVAL_S = 0.6  # from the end of a blink to the beginning of the next
-PAUSE_BLINK_FACTOR = 1.5  # blinks are so many times as frequent in pauses of speech
+PAUSE_BLINK_FACTOR = 1.5  # blink rate in pauses of speech, relative to that in speech
 BLINK_PAUSE_LOUDNESS = 0.35  # speech pauses below this loudness
-BLINK_STEP_S = 0.01  # interval at which it is drawn whether a blink begins
+BLINK_STEP_S = 0.01  # time step of the random decision whether a blink begins
 BLINK_DURATION_SPREAD = 0.15  # standard deviation of the logarithm of a blink's duration
-MIN_BLINK_DEPTH = 0.85  # least fraction of its way that a lid goes in a blink
+MIN_BLINK_DEPTH = 0.85  # lower bound of the fraction by which a lid closes in a blink
 MAX_BLINK_ASYMMETRY = 0.04  # largest fraction by which one eye closes less than the other
 # iBUG points of the right and of the left eye; each upper point faces the lower one below it.
 UPPER_LID_POINTS = np.array([[37, 38], [43, 44]])
@@ -35,7 +35,7 @@ LOWER_LID_POINTS = np.array([[41, 40], [47, 46]])
 
 
 def blink_rate(blink: str | float) -> float:
-    """Return blinks a minute for `auto`, `off` or a number; raises InputError for anything else."""
+    """Return blinks per minute for `auto`, `off` or a number. Raises InputError otherwise."""
     named = {"auto": DEFAULT_BLINK_RATE, "off": 0.0}
     try:
         rate = named[blink] if isinstance(blink, str) and blink in named else float(blink)
@@ -50,7 +50,7 @@ def blink_rate(blink: str | float) -> float:
 
 
 class Blinking:
-    """Adds `rate` blinks a minute to the consecutive batches of a motion."""
+    """Adds `rate` blinks per minute to the consecutive batches of a motion."""
 
     def __init__(self, face: Face, rate: float = DEFAULT_BLINK_RATE, seed: int = 0):
         self.rate = rate
@@ -87,7 +87,7 @@ class Blinking:
         self._blinks = [blink for blink in self._blinks if blink[0] + 2 * blink[1] > times[-1]]
         if not closure.any():
             return motion
-        # Squinting lids have a shorter way to go: they meet, and do not pass each other.
+        # Squinting lids move less: they meet, and do not pass each other.
         opening = np.maximum(self._rest_opening + motion.coordinates @ self._opening_gradient, 0)
         weights = (closure * opening / self._closing_mm).astype(np.float32)
         coordinates = motion.coordinates + weights @ self._blink_coordinates

@@ -184,7 +184,9 @@ def _parse_span(path: str, number: int, line: str) -> Span:
     except ValueError:
         raise InputError(f"{where}: times and intensity must be numbers", example) from None
     if not 0 <= start < end < np.inf:
-        raise InputError(f"{where}: a span begins at 0 or later and ends after it begins", example)
+        raise InputError(
+            f"{where}: a span must begin at 0 or later and end after its beginning", example
+        )
     try:
         return Span(start, end, Timeline.constant(fields[2], intensity).spans[0].amounts)
     except InputError as error:

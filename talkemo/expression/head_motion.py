@@ -1,9 +1,9 @@
 """Motion of the head and the eyes of a speaker.
 
 The head moves like those of people who speak freely to a camera: sums of waves of random phase with
-the spectrum of 57 speakers (`benchmarks/heads.py`). It does not depend on loudness, because theirs
-hardly does: head speed and loudness, both smoothed over 0.6 s, correlate by −0.05, and by 0.09 in
-nine other speakers.
+the spectrum of 57 speakers (`benchmarks/heads.py`). It does not depend on loudness, because the
+speakers' motion hardly does: head speed and loudness, both smoothed over 0.6 s, have a correlation
+of −0.05, and of 0.09 in nine other speakers.
 
 The eyes stay on the camera while the head turns (vestibulo-ocular reflex), and leap a few degrees
 aside every second or two (Lee, Badler, Badler 2002, "Eyes alive": most saccades are small, and last
@@ -61,7 +61,7 @@ class HeadMotion:
         self._amplitude = std[..., None] * (2 / WAVES_PER_BAND) ** 0.5
 
     def angles(self, times: np.ndarray) -> np.ndarray:
-        """Return pitch, yaw and roll (T, 3) in radians at times (T,) s; all are 0 at 0 s."""
+        """Return pitch, yaw and roll (T, 3) in radians at times (T,) s; all zero at 0 s."""
         return self._waves(times) - self._waves(np.zeros(1)) * np.exp(-times[:, None] / 2)
 
     def rotations(self, times: np.ndarray) -> np.ndarray:
@@ -122,7 +122,7 @@ class Gaze:
 
 
 def weights_with_gaze(arkit: np.ndarray, gaze: np.ndarray) -> np.ndarray:
-    """Return ARKit weights (T, 52) whose gaze shapes show a gaze (T, 2) in radians."""
+    """Return ARKit weights (T, 52) with the gaze shapes set from a gaze (T, 2) in radians."""
     result = arkit.copy()
     angles = np.degrees(gaze) / ARKIT_GAZE_DEG
     for name, (angle, sign) in GAZE_SHAPES.items():

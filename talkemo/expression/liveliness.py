@@ -2,7 +2,7 @@
 
 Emotions grow on stressed words and ease in pauses: brows and smiles follow the voice as batons and
 underliners (Ekman 1979, "About brows: emotional and conversational signals"). Brows and corners of
-the mouth drift slowly, each side independently, so that the face is no frozen mask. The result
+the mouth drift slowly, each side independently, so that the face does not look frozen. The result
 depends on time, loudness and a seed only, not on how the motion is split into batches.
 """
 
@@ -56,7 +56,7 @@ class Liveliness:
         return np.clip(amounts * factor[:, None], 0, MAX_INTENSITY).astype(np.float32)
 
     def drift(self, motion: Motion, amounts: np.ndarray) -> Motion:
-        """Let brows and corners of the mouth drift where emotions are shown, by amounts (T, 8)."""
+        """Add a slow drift of brows and mouth corners, in proportion to emotion amounts (T, 8)."""
         strength = np.minimum(amounts.sum(1, keepdims=True), 1)
         if not strength.any():
             return motion

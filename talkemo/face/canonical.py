@@ -90,12 +90,12 @@ class Face:
     # ---------------------------------------------------------------------- bilinear model
 
     def expression_weights(self, weights: np.ndarray) -> np.ndarray:
-        """Return w_exp (..., E) of blend-shape weights (..., S)."""
+        """Return w_exp (..., E), see Eq. 1, for blend-shape weights (..., S)."""
         neutral, blendshapes = self.expression_factor[0], self.expression_factor[1:]
         return neutral + np.asarray(weights, np.float32) @ (blendshapes - neutral)
 
     def identity_weights(self, z: np.ndarray) -> np.ndarray:
-        """Return w_id (..., I) of standardised coefficients z (..., ≤ I); 0 is the mean face."""
+        """Return w_id (..., I), see Eq. 1, for identity z-scores (..., ≤ I); 0 is the mean face."""
         z = np.asarray(z, np.float32)
         return self.identity_mean + z @ self.identity_scale[:, : z.shape[-1]].T
 
@@ -235,7 +235,7 @@ class Face:
             if point not in rows:
                 raise InputError(
                     f"point {point} of MediaPipe's mesh is not on the canonical face",
-                    "leave irises and other points off the skin out",
+                    "leave out irises and other points that are not on the skin",
                 )
             row = rows[point]
             operator[p, self.mesh_point_vertices[row]] = self.mesh_point_weights[row]

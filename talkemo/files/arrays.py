@@ -19,8 +19,8 @@ import numpy as np
 
 from .reading import format_bytes, open_file, reading_errors
 
-MAX_ARRAYS_BYTES = 1 << 32  # the arrays of one file that are in memory together
-MIN_LOADABLE_BYTES = 1 << 26  # that arrays may take in memory, however small their file is
+MAX_ARRAYS_BYTES = 1 << 32  # total size of the arrays of a file in memory
+MIN_LOADABLE_BYTES = 1 << 26  # size of arrays that is allowed however small their file is
 MAX_EXPANSION = 32  # bytes in memory per byte of the file: compressed zeros would fill any memory
 MAX_READ_BYTES = 1 << 20  # read at once from a zip, which also bounds the size of its directory
 MAX_ARRAY_HEADER_BYTES = 10_000  # numpy's own limit
@@ -30,7 +30,7 @@ HEADER_READERS = {
     (1, 0): np.lib.format.read_array_header_1_0,
     (2, 0): np.lib.format.read_array_header_2_0,  # version 3 is only for records
 }
-ARRAY_KINDS = "biufcSU"  # `dtype.kind` of what is read: no Python objects, no records
+ARRAY_KINDS = "biufcSU"  # each `dtype.kind` that is read: no Python objects, no records
 
 
 @dataclass(frozen=True)
@@ -76,7 +76,7 @@ def read_npz(
     InputError
         If the file cannot be read, lacks an array or exceeds a limit.
     """
-    hint = "is it the right file?"
+    hint = "check that it is the right file"
     with (
         open_file(path, what, hint) as file,
         reading_errors(path, what, hint),

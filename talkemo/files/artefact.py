@@ -1,4 +1,4 @@
-"""Results on disk that record what they were made from: each is up to date, stale or missing."""
+"""Results on disk with a fingerprint of their inputs: up to date, stale or missing."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pathlib import Path
 
 from .writing import atomic_write
 
-FINGERPRINT_FILE = "about.txt"  # in a folder, holds the fingerprint of what it was made from
+FINGERPRINT_FILE = "about.txt"  # holds the fingerprint of the inputs that a folder was made from
 
 
 class State(Enum):
@@ -28,19 +28,19 @@ def read_fingerprint(path: Path) -> str | None:
 
 @dataclass(frozen=True)
 class Artefact:
-    """A file or folder, and the fingerprint of what it has to be made from."""
+    """A file or folder, and the fingerprint of the inputs that it should be made from."""
 
     path: Path
     fingerprint: (
         str  # digest of all inputs and settings that decide the content, see `cache.digest`
     )
-    # Reads what the artefact was made from, by default from a text file (see `read_fingerprint`);
-    # None if it has no fingerprint.
+    # Reads the stored fingerprint, by default from a text file (see `read_fingerprint`); None if
+    # there is none.
     stored_fingerprint: Callable[[Path], str | None] = read_fingerprint
 
     @property
     def state(self) -> State:
-        """Whether the artefact is missing, stale (made from something else) or up to date."""
+        """Whether the artefact is missing, stale (made from other inputs) or up to date."""
         stored = self.stored_fingerprint(self.path) if self.path.exists() else None
         if stored is None:
             return State.MISSING

@@ -86,7 +86,7 @@ def open_file(path: str | Path, what: str, hint: str, max_bytes: int | None = No
         raise
     except (FileNotFoundError, ValueError):  # ValueError: a null character in the name
         noun = re.sub(r"^(an?|the) ", "", what)
-        raise InputError(f"{name}: no such {noun}", "is the path right?") from None
+        raise InputError(f"{name}: no such {noun}", "check the path") from None
     except OSError as error:
         raise InputError(f"{name}: {what} that cannot be opened ({_reason(error)})", hint) from None
     raise InputError(
@@ -144,7 +144,7 @@ def read_json_object(path: Path, what: str, hint: str, max_bytes: int) -> dict[s
 def _reason(error: BaseException) -> str:
     """Why reading failed, on one line."""
     if isinstance(error, MemoryError):
-        return "it takes more memory than there is"
+        return "it takes more memory than is available"
     if isinstance(error, RecursionError):
         return "it is nested too deeply"
     if isinstance(error, OSError) and error.strerror:

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from .mesh_types import MeshAttributes
 
 MAX_CHUNK_BYTES = 1 << 28  # vertices that are read at once; bounds the memory for large meshes
-MAX_VIDEO_FPS = 30.0  # of videos and pages; higher rates cost time and show nothing more of a face
+MAX_VIDEO_FPS = 30.0  # of videos and pages; higher rates cost time without visible benefit
 MAX_BAKED_BYTES = 1 << 31  # all frames of a baked animation, which stay in memory until the last
 
 
@@ -92,7 +92,7 @@ class MeshTurner(Protocol):
 
 @dataclass(frozen=True, eq=False)
 class Header:
-    """What is known of an animation before its first frame.
+    """Properties of an animation that are known before its first frame.
 
     Attributes
     ----------
@@ -283,7 +283,7 @@ def check_blend_shapes(path: Path, header: Header, bake: bool) -> None:
         The output, for the message.
     header : Header
     bake : bool
-        Whether each frame becomes a target of its own, instead of a mix of ARKit's 52.
+        Whether each frame becomes its own target, instead of a mix of ARKit's 52.
     """
     if not bake:
         if header.targets is None:
@@ -296,7 +296,7 @@ def check_blend_shapes(path: Path, header: Header, bake: bool) -> None:
     if header.frames > MAX_MORPH_TARGETS or vertex_bytes + weight_bytes > MAX_BAKED_BYTES:
         raise InputError(
             f"{path}: {header.frames} frames of {len(header.rest)} vertices are too many to bake",
-            "fewer --fps, a shorter animation, or leave --bake out",
+            "use a lower --fps, a shorter animation, or leave --bake out",
         )
 
 

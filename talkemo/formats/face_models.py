@@ -3,7 +3,7 @@
 Read are FaceScape's npz (Yang et al. 2020, version 1.6: `shape_bm_core` (3·V, 52, 50), `id_mean`,
 `id_var`, `fv_indices`), FLAME's pkl (Li et al. 2017: `v_template`, `shapedirs`, `f`) without
 executing anything in it, and the folder of ICT FaceKit (Li et al. 2020: `generic_neutral_mesh.obj`,
-`identity000.obj` …). Each has a licence of its own.
+`identity000.obj` …). Each has its own licence.
 """
 
 from __future__ import annotations
@@ -105,8 +105,8 @@ def _read_ict(folder: Path) -> tuple[Mesh, np.ndarray]:
         vertices = load_mesh(path).vertices
         if vertices.shape != mesh.vertices.shape:
             raise InputError(
-                f"{printable(path)}: other vertices than {ICT_NEUTRAL} has",
-                "are the files of one version?",
+                f"{printable(path)}: its vertices differ from those of {ICT_NEUTRAL}",
+                "use files of the same version",
             )
         identity[number] = vertices - mesh.vertices
     return mesh, identity

@@ -269,7 +269,7 @@ class GlbAnimation:
         values = self._accessor(sampler["output"]).astype(np.float32)
         interpolation = sampler.get("interpolation", "LINEAR")
         values = values.reshape(len(times), 3 if interpolation == "CUBICSPLINE" else 1, -1)
-        # A spline has tangents around its keys; the keys alone come as densely as frames.
+        # A spline stores tangents around each value. They are ignored: keys are as dense as frames.
         values = values[:, values.shape[1] // 2]
         if values.shape[1] != targets or not len(times):
             raise ValueError("an animation has not as many weights as morph targets")
@@ -326,9 +326,9 @@ def _key_rate(times: np.ndarray) -> float:
     rate = 1 / float(np.median(steps))
     if np.abs(steps * rate - 1).max() < 0.05:  # steady: average out the rounding of each key
         rate = (len(times) - 1) / float(times[-1] - times[0])
-    for usual in (round(rate), round(rate) * 1000 / 1001):
-        if abs(rate - usual) < 2e-3:
-            rate = usual
+    for nominal in (round(rate), round(rate) * 1000 / 1001):
+        if abs(rate - nominal) < 2e-3:
+            rate = nominal
     return float(rate) if KEY_RATE_RANGE[0] <= rate <= KEY_RATE_RANGE[1] else DEFAULT_GLB_FPS
 
 

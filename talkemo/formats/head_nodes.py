@@ -1,6 +1,6 @@
 """Rotations of head and eyes for files that store them as nodes beside a mesh.
 
-The nodes move nothing by themselves: the user of a file attaches what is to follow them.
+The nodes do not move the mesh: the user of a file attaches objects that should follow them.
 """
 
 from __future__ import annotations

@@ -135,7 +135,7 @@ class NpzAnimation:
         self.attributes: MeshAttributes | None = None
         if fps is not None and abs(fps - self.fps) > 1e-6:
             raise InputError(
-                f"{path} has {self.fps:g} frames a second of its own", "leave --fps out"
+                f"{path} has its own frame rate, {self.fps:g} frames per second", "leave --fps out"
             )
 
     def _set_fields(self, arrays: dict[str, np.ndarray]) -> None:
@@ -149,7 +149,7 @@ class NpzAnimation:
         self.faces = faces.astype(np.int32)
         self.fps = float(arrays["fps"].reshape(-1)[0])
         if not NPZ_FPS_RANGE[0] <= self.fps <= NPZ_FPS_RANGE[1]:
-            raise InputError(f"{name}: {self.fps:g} frames a second", NPZ_LAYOUT)
+            raise InputError(f"{name}: {self.fps:g} frames per second", NPZ_LAYOUT)
         meta = parse_json(str(arrays["meta"].reshape(-1)[0])) if "meta" in arrays else {}
         self.meta: dict[str, Any] = meta if isinstance(meta, dict) else {}
         focus, rest = arrays.get("focus"), arrays.get("rest")

@@ -98,7 +98,7 @@ class _ObjContent:
         sizes = np.array([len(row) - 1 for row in rows])
         text = "\n".join([" ".join(row) for row in rows])
         if "/" in text:
-            # position/texture/normal, of which the last two may be missing
+            # position/texture/normal; the last two may be missing
             padded = [corner + "//"[corner.count("/") :] for corner in corners]
             indices = "/".join(padded).split("/")
             if len(indices) != 3 * len(corners):
@@ -152,7 +152,7 @@ def _as_int32(indices: np.ndarray) -> np.ndarray:
 
 
 def _fans(sizes: np.ndarray) -> np.ndarray:
-    """Triangles (F, 3) that fan out of the first corner of polygons with so many corners."""
+    """Triangles (F, 3) of polygons with these numbers of corners, as fans around the first one."""
     counts = np.maximum(sizes - 2, 0)
     first = np.repeat(np.cumsum(sizes) - sizes, counts)
     step = np.arange(counts.sum()) - np.repeat(np.cumsum(counts) - counts, counts)
@@ -227,7 +227,7 @@ def _texture_coordinates(content: _ObjContent) -> tuple[np.ndarray | None, np.nd
     uv_faces = np.concatenate(content.uv_faces)
     if not content.uv_count or uv_faces.max(initial=-1) < 0:
         return None, None
-    # Corners without coordinates, or with an index that does not exist, get a last one, zeros.
+    # Corners without texture coordinates, or with an invalid index, get an additional (0, 0).
     uv = np.concatenate([*content.uv, np.zeros((1, 2))]).astype(np.float32)
     valid = (uv_faces >= 0) & (uv_faces < content.uv_count)
     return np.nan_to_num(uv), np.where(valid, uv_faces, content.uv_count).astype(np.int32)

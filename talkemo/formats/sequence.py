@@ -19,7 +19,7 @@ from .mesh import MESH_ENDINGS, load_mesh, save_ply
 from .mesh_types import MeshAttributes
 from .obj import obj_text, save_obj
 
-SEQUENCE_FPS = 30.0  # of a folder of meshes, which has no frame rate of its own
+SEQUENCE_FPS = 30.0  # of a folder of meshes, which does not state a frame rate
 FRAME_NAME = re.compile(r"\d{6,}\.obj", re.IGNORECASE)  # of the frames that are written
 
 
@@ -85,7 +85,7 @@ class SequenceWriter(FileWriter):
     def __init__(self, path: Path, header: Header, sequence: str = "obj"):
         if path.exists() and (not path.is_dir() or any(path.iterdir())):
             raise InputError(
-                f"{path} exists, and is not an empty folder", "choose another name for the sequence"
+                f"{path} exists and is not an empty folder", "choose another name for the sequence"
             )
         self.ending, self.faces, self.count = sequence, header.faces, 0
         attributes = header.attributes

@@ -18,7 +18,7 @@ class UsdWriter(FileWriter):
     """Writes ARKit's 52 shapes as UsdSkel blend shapes with animated weights.
 
     If `bake`, the points of each frame are stored instead. Rotations of head and eyes are stored as
-    the transform `/head`, with the eyes below it, which moves nothing by itself.
+    the transform `/head`, with the eyes below it; it does not move the mesh.
     """
 
     def __init__(self, path: Path, header: Header, bake: bool = False):

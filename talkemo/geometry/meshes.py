@@ -113,14 +113,14 @@ def closest_points(
     normal_weight: float = 0.0,
     candidates: int = 6,
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Return the point of a triangle mesh that is closest to each of several points.
+    """Return the closest point on a triangle mesh for each of several points.
 
     Parameters
     ----------
     vertices, faces : (V, 3), (F, 3)
     points : (P, 3)
     vertex_normals, point_normals : (V, 3), (P, 3), optional
-        Where given, places whose normals agree are preferred.
+        If given, surface points whose normals agree are preferred.
     normal_weight : float
         Opposite normals count like twice this distance.
     candidates : int
@@ -151,8 +151,8 @@ def closest_points(
         )
         cost = near_distances
         if face_normals is not None and point_normals is not None:
-            bend = face_normals[near] - np.repeat(point_normals[batch], candidates, 0)
-            cost = np.hypot(near_distances, normal_weight * np.linalg.norm(bend, axis=1))
+            difference = face_normals[near] - np.repeat(point_normals[batch], candidates, 0)
+            cost = np.hypot(near_distances, normal_weight * np.linalg.norm(difference, axis=1))
         cost = cost.reshape(-1, candidates)
         best = np.arange(len(cost)) * candidates + cost.argmin(1)
         triangles.append(near[best])

@@ -25,8 +25,8 @@ from ..face.motion import Motion
 from .building import build_network, to_tensor
 from .protocols import EmotionTransfer
 
-MAP_UNIT_MM = 4.0  # displacement that is 1 in the maps that networks see
-GENERATOR_MAP_SIZE = 32  # pixels on a side of the map that the generator sees
+MAP_UNIT_MM = 4.0  # displacement that has the value 1 in the networks' maps
+GENERATOR_MAP_SIZE = 32  # pixels on a side of the generator's input
 TRANSFER_BATCH_FRAMES = 64  # frames at a time
 # An emotion must not open lips that are closed for a b, m or p. The fraction of its mouth opening
 # that is cancelled is a + (1 − a) · exp(−opening / decay), where a is ALWAYS_CANCELLED_OPENING.
@@ -54,7 +54,7 @@ class ResidualBlock(nn.Module):
 
 @dataclass(frozen=True, eq=False)
 class LinearMaps:
-    """What the generator knows of the face, with S coordinates of a motion and Z of a residual.
+    """Linear maps between S coordinates of a motion, geometry maps, and Z of a residual.
 
     The fields are named as the tensors in weights files.
     """
@@ -126,12 +126,12 @@ class EmotionModel(EmotionTransfer):
         """Return the motion with emotions, see `EmotionTransfer`.
 
         Amounts are at most 1.5; the residuals of a mix are added. Frames whose amounts are all
-        zero keep their coordinates to the bit.
+        zero keep bit-identical coordinates.
         """
         amounts = np.array(np.broadcast_to(amounts, (len(motion), len(EMOTIONS))), np.float32)
         if from_neutral:
             amounts[:, NEUTRAL_INDEX] = 0
-        # No more than the whole emotion can be removed.
+        # At most the whole emotion can be removed.
         amounts[:, NEUTRAL_INDEX] = np.minimum(amounts[:, NEUTRAL_INDEX], 1)
         changed = np.flatnonzero(amounts.any(1))
         if not len(changed):
@@ -145,7 +145,7 @@ class EmotionModel(EmotionTransfer):
         return Motion(motion.times, coordinates, motion.loudness)
 
     def residual(self, maps: torch.Tensor, opening: np.ndarray, amounts: np.ndarray) -> np.ndarray:
-        """Return what emotions add to the coordinates of N faces, (N, S) mm.
+        """Return the change (N, S) mm of the coordinates of N faces by emotions.
 
         Parameters
         ----------
@@ -170,7 +170,7 @@ class EmotionModel(EmotionTransfer):
                 total += torch.from_numpy(factor).to(self.device)[:, None] * residual
             moved = (total @ generator.residual).cpu().numpy()
             opened = (total @ generator.opening).cpu().numpy()
-        # The training has a loss term for closed lips, but learns it only in part for anger, which
+        # A loss term of the training keeps closed lips closed, but only in part for anger, because
         # actors shout.
         closed = np.exp(-np.maximum(opening, 0) / LIP_CLOSING_DECAY_MM)
         cancelled = ALWAYS_CANCELLED_OPENING + (1 - ALWAYS_CANCELLED_OPENING) * closed
@@ -178,7 +178,10 @@ class EmotionModel(EmotionTransfer):
 
     @cached_property
     def _neutral_at_rest(self) -> torch.Tensor:
-        """(1, Z) residual of neutral for the face at rest: the mouth of the average actor."""
+        """(1, Z) residual that the neutral label gives for the face at rest.
+
+        It shows the resting mouth of the average actor, and is subtracted from neutral residuals.
+        """
         label = torch.zeros(1, len(EMOTIONS), device=self.device)
         label[:, NEUTRAL_INDEX] = 1
         return self._residual_at_rest(label)
@@ -192,8 +195,8 @@ class EmotionModel(EmotionTransfer):
     def labels(self, emotion: int, amounts: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Return the label and the factor of the residual that make up amounts of an emotion.
 
-        Together they move a face in proportion to the amount, of which the excess over 1 counts
-        less.
+        Together they move a face in proportion to the amount; an excess over 1 counts less, see
+        `effective_amounts`.
 
         Parameters
         ----------

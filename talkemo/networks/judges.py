@@ -27,8 +27,8 @@ def to_maps(face: Face, displacement: np.ndarray, size: int = MAP_SIZE) -> torch
 class Classifier(nn.Module):
     """A small perceptron that classifies the emotion of maps (N, 3, R, R); returns logits.
 
-    It is trained on real faces only. Unlike the discriminator, the generator was not trained to
-    please it, so it measures whether an emotion is visible.
+    It is trained on real faces only. Unlike the discriminator, it takes no part in the training of
+    the generator, so it measures whether an emotion is visible.
     """
 
     def __init__(self, classes: int):

@@ -1,6 +1,6 @@
-"""What the pipelines expect of a speech encoder, a talking model and an emotion model.
+"""Interfaces of the speech encoder, the talking model and the emotion model.
 
-A model of another architecture that offers this can take the place of talkemo's own.
+A model of another architecture that implements one of them can replace talkemo's own.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ class FeatureEncoder(Protocol):
         """Yield consecutive features with their loudness, (n, D + 1) float32, as audio arrives.
 
         Row k is centred on (k − SILENCE_MARGIN_FEATURES) / FEATURE_RATE s. The last column is the
-        loudness: 1 for loud audio, 0 for 80 dB less. `chunk_s`, the seconds of audio that are
+        loudness: 1 for loud audio, 0 at 80 dB below. `chunk_s`, the seconds of audio that are
         encoded at a time, does not change the result.
         """
 

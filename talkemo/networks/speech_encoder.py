@@ -70,6 +70,7 @@ class Attention(nn.Module):
         super().__init__()
         self.heads, self.past, self.future = width // ATTENTION_HEAD_WIDTH, past, future
         self.queries_keys_values = nn.Linear(width, 3 * width)
+        # The output projection, and a bias for each distance from `past` before to `future` after.
         self.attended = nn.Linear(width, width)
         self.near = nn.Parameter(torch.zeros(self.heads, past + 1 + future))
 
@@ -92,7 +93,7 @@ class Attention(nn.Module):
         return self.attended(attended.transpose(1, 2).flatten(2))
 
     def _bias(self, inputs: int, chunks: int, before: int, device: torch.device) -> torch.Tensor:
-        """Return what to add to the logits, (heads · chunks, queries of a chunk, keys around it).
+        """Return the bias of the logits (heads · chunks, queries of a chunk, keys around it).
 
         It masks keys that are too far from a query, and those outside the inputs.
         """
@@ -109,7 +110,7 @@ class Attention(nn.Module):
 
 
 class EncoderLayer(nn.Module):
-    """A transformer layer with norms first, (N, T, W) → (N, T, W)."""
+    """A pre-norm transformer layer, (N, T, W) → (N, T, W)."""
 
     def __init__(self, width: int, past: int, future: int):
         super().__init__()
@@ -118,7 +119,7 @@ class EncoderLayer(nn.Module):
         self.wide, self.narrow = nn.Linear(width, 4 * width), nn.Linear(4 * width, width)
 
     def streamed_layers(self) -> list[StreamedLayer]:
-        """Return the projections and the rest: streaming stores the projections of the past."""
+        """Return `project` and `attend` as two layers: streaming stores past projections."""
         return [
             StreamedLayer(lambda x, *_: self.project(x), 0, 0),
             StreamedLayer(self.attend, self.attention.past, self.attention.future),
@@ -129,7 +130,11 @@ class EncoderLayer(nn.Module):
         return torch.cat([x, self.attention.queries_keys_values(self.attention_norm(x))], 2)
 
     def attend(self, projected: torch.Tensor, before: int, after: int) -> torch.Tensor:
-        """Return the layer's output, (N, before + T + after, 4·W) → (N, T, W)."""
+        """Return the layer's output (N, T, W).
+
+        `projected` (N, before + T + after, 4·W) is the output of `project`; its first `before` and
+        last `after` features are only attended to.
+        """
         width = projected.shape[2] // 4
         x, queries_keys_values = projected.split([width, 3 * width], 2)
         x = x[:, before : x.shape[1] - after] + self.attention(queries_keys_values, before, after)
@@ -327,7 +332,10 @@ def _regrouped(pieces: Iterable[np.ndarray], size: int) -> Iterator[np.ndarray]:
 def encoder_tensors(
     network: EncoderNetwork, filters: np.ndarray
 ) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
-    """Return an encoder's tensors in float16, with the filter bank, and settings for a file."""
+    """Return the tensors and the settings of an encoder's weights file.
+
+    The tensors are the network's in float16, and the mel filter bank.
+    """
     settings = {"width": len(network.place), "past": network.past, "future": list(network.future)}
     return {**float16_tensors(network), "filters": filters}, settings
 
@@ -337,7 +345,7 @@ def encoder_changes(
 ) -> dict[str, np.ndarray]:
     """Return how training changed some tensors of an encoder, compressed for a weights file.
 
-    Matrices are stored as int8 with a scale for each row: the power of two of which the row's
+    Matrices are stored as int8 with a scale for each row: the power of two for which the row's
     largest change is 64 to 127 times as much. That is half the size of float16, and finer than the
     training's steps. Compressing the result again does not change it.
     """
@@ -347,8 +355,8 @@ def encoder_changes(
         if change.ndim != 2:
             changes[name] = change.astype(np.float16)
             continue
-        least = np.maximum(np.abs(change).max(1, keepdims=True) / 127, MIN_CHANGE_SCALE)
-        scale = np.exp2(np.ceil(np.log2(least))).astype(np.float16)
+        min_scale = np.maximum(np.abs(change).max(1, keepdims=True) / 127, MIN_CHANGE_SCALE)
+        scale = np.exp2(np.ceil(np.log2(min_scale))).astype(np.float16)
         steps = np.round(change / scale.astype(np.float32))
         changes[name] = np.clip(steps, -127, 127).astype(np.int8)
         changes[name + SCALE_SUFFIX] = scale

@@ -31,7 +31,9 @@ from .speech_encoder import (
 
 WINDOW_FEATURES = 16  # features around a frame, t − 8 … t + 7 sixtieths of a second, as in VOCA
 WINDOW_RATE_HZ = 60.0  # of the features within a window
-WINDOW_FUTURE_S = (WINDOW_FEATURES / 2 - 1) / WINDOW_RATE_HZ  # from a frame to the last feature
+WINDOW_FUTURE_S = (
+    WINDOW_FEATURES / 2 - 1
+) / WINDOW_RATE_HZ  # from a frame to the last feature of its window
 TALKING_CHANNELS = (128, 128, 128, 128)  # of the convolutions
 TALKING_HIDDEN_WIDTH, TALKING_COMPONENTS = 256, 50
 # Loudness, as the encoder gives it: silence below 72 dB under loud, speech above 64 dB under loud.
@@ -63,7 +65,7 @@ class TalkingNetwork(nn.Module):
         self.dropout = nn.Dropout(dropout)
 
     def prepare(self, feature: torch.Tensor) -> torch.Tensor:
-        """Normalise features (T', D) before windows are cut: once instead of 16 times."""
+        """Normalise features (T', D) once, before they are cut into overlapping windows."""
         return self.dropout(self.normalise(feature))
 
     def forward(self, window: torch.Tensor, style: torch.Tensor) -> torch.Tensor:
@@ -98,8 +100,8 @@ def windows(feature: torch.Tensor, times: torch.Tensor) -> torch.Tensor:
     low = position.floor().long().clamp(0, len(feature) - 2)
     fraction = (position - low).to(feature.dtype)
     index = low.flatten()
-    near, far = feature.index_select(0, index), feature.index_select(0, index + 1)
-    return near.lerp_(far, fraction.flatten()[:, None]).unflatten(0, low.shape)
+    earlier, later = feature.index_select(0, index), feature.index_select(0, index + 1)
+    return earlier.lerp_(later, fraction.flatten()[:, None]).unflatten(0, low.shape)
 
 
 class TalkingModel(SpeechToMotion):

@@ -17,7 +17,7 @@ from ..face.canonical import Face
 from ..face.motion import Motion
 from ..weights.models import Models
 
-FIGURE6_NEUTRAL_STRIDE = 12  # of the neutral frames that are given each emotion
+FIGURE6_NEUTRAL_STRIDE = 12  # every n-th neutral frame is transferred to each emotion
 FIGURE6_RECORDED_FRAMES = 300  # of each emotion, about
 TSNE_PERPLEXITY = 30  # less where there are few frames
 FIGURE6_MARKER_AREA_PT2 = 7
@@ -34,13 +34,13 @@ def figure6(
 ) -> dict[str, Any]:
     """Plot the discriminator's last feature layer by PCA and t-SNE, coloured by emotion, to a png.
 
-    Above are recorded frames of the dev actors, below their neutral frames given each emotion.
-    Raises TalkemoError where matplotlib or scikit-learn is not installed.
+    The upper row shows recorded frames of the dev actors, the lower row their neutral frames after
+    transfer to each emotion. Raises TalkemoError if matplotlib or scikit-learn is missing.
 
     Parameters
     ----------
     data, cache, models, jobs, progress
-        As of `load_captures`.
+        As in `load_captures`.
     output : Path
         The png.
 
@@ -78,7 +78,7 @@ def figure6(
 
 
 def _recorded(face: Face, dev: list[FittedRecording]) -> dict[str, Motion]:
-    """Recorded frames by emotion, of the paper's emotions that were recorded."""
+    """Recorded frames of each of the paper's emotions that has recordings."""
     frames = {}
     for name in PAPER_EMOTIONS:
         recordings = [r for r in dev if r.emotion == name]
@@ -90,7 +90,7 @@ def _recorded(face: Face, dev: list[FittedRecording]) -> dict[str, Motion]:
 
 
 def _generated(models: Models, dev: list[FittedRecording]) -> dict[str, Motion]:
-    """Neutral frames given each of the paper's emotions."""
+    """Neutral frames after transfer to each of the paper's emotions."""
     weights = acted_frames([r for r in dev if r.emotion == "neutral"]).shapes
     neutral = frames_motion(models.face, weights[::FIGURE6_NEUTRAL_STRIDE])
     return {name: models.emotion.transfer(neutral, one_hot(name)) for name in PAPER_EMOTIONS}

@@ -38,9 +38,9 @@ from .training import (
     with_label,
 )
 
-FIGURE7_NEUTRAL_STRIDE = 12  # of the neutral dev frames that are given each emotion
+FIGURE7_NEUTRAL_STRIDE = 12  # every n-th neutral dev frame is transferred to each emotion
 
-# Maps (N, 3, 128, 128) in MAP_UNIT_MM and labels (N, 8) → the generator's displacements (N, V, 3) mm.
+# Maps (N, 3, 128, 128) in MAP_UNIT_MM and labels (N, 8) → displacements (N, V, 3) mm.
 Generate = Callable[[torch.Tensor, torch.Tensor], np.ndarray]
 
 
@@ -57,12 +57,12 @@ def figure7(
     """Render a face with each emotion by a PointNet and by the geometry map's generator, to a png.
 
     Both are trained on the same data, with the same losses, for the same iterations. Raises
-    TalkemoError where matplotlib is not installed.
+    TalkemoError if matplotlib is not installed.
 
     Parameters
     ----------
     data, cache, models, jobs, progress
-        As of `load_captures`; of the models only the face is used.
+        As in `load_captures`; only the face of the models is used.
     output : Path
         The png.
     steps : int, optional
@@ -159,7 +159,7 @@ def _trained_generator(
 def emotion_displacement(
     face: Face, generate: Generate, displacement: np.ndarray, name: str
 ) -> np.ndarray:
-    """What a generator adds to displacements (N, V, 3) mm for an emotion: (N, V, 3) mm."""
+    """The change (N, V, 3) mm that a generator makes to displacements for an emotion."""
     label = torch.from_numpy(one_hot(name))[None]
     with torch.inference_mode():
         return np.concatenate(

@@ -10,15 +10,15 @@ from ..expression.emotions import EMOTIONS
 from ..face.canonical import Face
 from ..face.geometry_map import MAP_SIZE, geometry_map
 
-POSITION_UNIT_MM = 50.0  # of a point's position at rest that the network sees as one
+POSITION_UNIT_MM = 50.0  # mm that are 1 in the network's input of positions at rest
 
 
 class PointNetGenerator(nn.Module):
     """G(x, c) on points (Qi et al. 2017): each point with the maximum over all, and the label.
 
-    Takes maps (N, 3, R, R) in MAP_UNIT_MM and labels (N, 8), and returns residual maps (N, 3, R, R). The
-    points are the pixels inside the mask, so that data, losses and the discriminator are those of
-    the geometry map's generator.
+    Takes maps (N, 3, R, R) in MAP_UNIT_MM and labels (N, 8), and returns residual maps of the same
+    shape. The points are the pixels inside the mask, so that data, losses and the discriminator are
+    those of the geometry map's generator.
 
     Attributes
     ----------
@@ -39,7 +39,7 @@ class PointNetGenerator(nn.Module):
             nn.Linear(6, width), nn.ReLU(), nn.Linear(width, width), nn.ReLU()
         )
         self.common = nn.Sequential(nn.Linear(width, 4 * width), nn.ReLU())
-        # One linear layer on point, maximum and label, in two: the maximum's part is computed once.
+        # Equal to one linear layer on point, maximum and label; computes the maximum's part once.
         self.from_point = nn.Linear(width, 2 * width)
         self.from_all = nn.Linear(4 * width + len(EMOTIONS), 2 * width, bias=False)
         self.exit = nn.Sequential(

@@ -1,6 +1,6 @@
 """The paper's tables and figures on one page, reproduced: `talkemo evaluate --suite paper`.
 
-Each part is a file in the report's folder, with a digest of what it was computed from. Parts that
+Each part is a file in the report's folder, with a digest of its inputs. Parts that
 are up to date are not computed again, so that an interrupted run continues.
 """
 
@@ -41,7 +41,7 @@ class Part:
     """A table or figure of the report."""
 
     name: str
-    origin: str  # digest of what it is computed from
+    origin: str  # digest of its inputs
     make: Callable[[Path], dict[str, Any] | None]  # writes a figure's image; returns its numbers
 
 
@@ -64,7 +64,7 @@ def paper_report(
     Parameters
     ----------
     data, cache, models, jobs, progress
-        As of `load_captures`.
+        As in `load_captures`.
     output : Path
         The folder.
     seeds : int
@@ -86,7 +86,7 @@ def paper_report(
     """
     if output.exists() and not output.is_dir():
         raise InputError(
-            f"{output} is not a folder", "name a new folder by -o, or one with parts of a report"
+            f"{output} is not a folder", "name a new folder with -o, or one with parts of a report"
         )
     preferences = None if study is None else tally(study, sorted(study.glob("answers_*.json")))
     output.mkdir(exist_ok=True)
@@ -149,11 +149,11 @@ def _parts(
 
 
 def _up_to_date(folder: Path, part: Part) -> dict[str, Any]:
-    """The numbers of a part from its JSON, after it is made if it is missing or stale."""
+    """The numbers of a part, read from its JSON; a missing or stale part is computed first."""
     path, image = folder / f"{part.name}.json", folder / f"{part.name}.png"
 
     def read() -> dict[str, Any]:
-        hint = "delete it, and it is made anew"
+        hint = "delete it, and it is made again"
         return read_json_object(path, "a part of a report", hint, MAX_REPORT_PART_BYTES)
 
     has_image = image.is_file() or not part.name.startswith("figure")

@@ -1,4 +1,4 @@
-"""The paper's user study (3D-TalkEmo, section 4.5): pairs of videos, three questions, and the counts.
+"""The paper's user study (3D-TalkEmo, section 4.5): pairs of videos, questions and counts.
 
 `make_study` writes a folder with a page that a browser opens without a server. A key that
 participants are not given says which video shows which method. `tally` counts their answer files.
@@ -91,7 +91,7 @@ def make_study(
     pairs = _drawn_pairs(videos, queries, rng)
     output = Path(output)
     if output.exists():
-        raise InputError(f"{output} is there already", "choose a new folder")
+        raise InputError(f"{output} exists already", "choose a new folder")
     check_folder(output)
     partial = PartialOutput(output, folder=True)
     (partial.path / STUDY_MEDIA).mkdir()
@@ -128,7 +128,8 @@ def _drawn_pairs(
             pairs.append((a, b, common))
     if not pairs:
         raise InputError(
-            "no two folders have videos of one name", "render the same sentences with each method"
+            "no two folders have videos with the same name",
+            "render the same sentences with each method",
         )
     rounds = -(-queries // len(pairs))
     return [pairs[k] for _ in range(rounds) for k in rng.permutation(len(pairs))]
@@ -189,7 +190,7 @@ def tally(study: str | Path, answers: Sequence[str | Path]) -> list[Preference]:
             f"{printable(path)}: not a study's key", "name the folder that talkemo study make wrote"
         )
     if not answers:
-        raise InputError("nobody's answers", "name the files that participants have sent")
+        raise InputError("no answers to count", "name the files that participants have sent")
     counts: dict[tuple[str, str, str], list[int]] = {}
     participants: set[str] = set()
     for path in map(Path, answers):
@@ -247,7 +248,7 @@ def wilson(count: int, total: int) -> tuple[float, float]:
 
 
 def draw(preferences: Sequence[Preference], output: str | Path) -> None:
-    """Draw the paper's figure 8: bars per method, with the interval of those who saw a difference."""
+    """Draw the paper's figure 8: bars per method, with the interval of decided answers."""
     pairs = sorted({(p.first, p.second) for p in preferences})
     by_pair = {(p.question, p.first, p.second): p for p in preferences}
     figure = new_plot((3.6 * len(QUESTIONS), 0.7 * len(pairs) + 1.4))

@@ -19,7 +19,7 @@ from ..weights.models import Models
 from . import PAPER_SEEDS
 from .training import mean_and_spread, training_run, with_label
 
-T_CLIP_STRIDE = 8  # of the training clips that T is measured on
+T_CLIP_STRIDE = 8  # T is measured on every n-th training clip
 MOUTH_WEIGHTS = {
     "constant": 0.0,
     "local": PAPER_TALKING_CONFIG.mouth,
@@ -47,7 +47,7 @@ def table1(
     Parameters
     ----------
     data, cache, jobs, progress
-        As of `load_captures`.
+        As in `load_captures`.
     seeds : int
         Trainings of each variant.
     steps : int, optional

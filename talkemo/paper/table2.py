@@ -40,7 +40,7 @@ from .training import (
     with_label,
 )
 
-TABLE2_REAL_FRAME_STRIDE = 6  # of the real dev frames that are measured
+TABLE2_REAL_FRAME_STRIDE = 6  # every n-th real dev frame is measured
 TALKING_FRAMES = 25  # of the talking model's output for each dev recording
 FOUR_COLUMNS = [EMOTIONS.index(name) for name in PAPER_EMOTIONS]  # of the discriminator's eight
 
@@ -79,7 +79,7 @@ def table2(
     Parameters
     ----------
     data, cache, jobs, progress
-        As of `load_captures`.
+        As in `load_captures`.
     models : Models
         The face and the talking model.
     seeds : int
@@ -90,7 +90,7 @@ def table2(
     Returns
     -------
     dict
-        `rows`, one a variant, with mean and standard deviation over seeds of the columns of
+        `rows`, one per variant, with mean and standard deviation over seeds of the columns of
         `_on_real_faces` (D) and `_on_generated_faces` (G), on the paper's emotions.
     """
     face, usual = models.face, emotion_config(steps)
@@ -113,8 +113,11 @@ def table2(
                 on_real = _on_real_faces(networks, real)
                 errors[name].append({**on_real, **_on_generated_faces(networks, talking)})
     rows = []
-    for name, of_seeds in errors.items():
-        columns = {c: mean_and_spread([of_seed[c] for of_seed in of_seeds]) for c in of_seeds[0]}
+    for name, seed_errors in errors.items():
+        columns = {
+            column: mean_and_spread([row[column] for row in seed_errors])
+            for column in seed_errors[0]
+        }
         rows.append({"training": name, **columns})
     return {
         "iterations": usual.iterations,
@@ -150,12 +153,12 @@ def _real_faces(
 
 
 def _on_real_faces(networks: Networks, real: list[tuple[str, np.ndarray]]) -> dict[str, float]:
-    """Errors on real dev faces, which are augmented as in the training.
+    """Errors on real dev faces, augmented as in training.
 
-    D-CE is the discriminator's share of wrong classes, as in the paper, `D-CE classifier` that of a
+    D-CE is the discriminator's error rate, as in the paper; `D-CE classifier` is that of a
     classifier trained on real faces only. D-RE is the mean vertex distance in mm between a face and
-    itself after transfer to another emotion and back, `D-RE features` the mean distance in the
-    discriminator's last feature layer, as the paper words it.
+    its reconstruction after transfer to another emotion and back; `D-RE features` is the mean
+    distance in the discriminator's last feature layer, which is the paper's wording.
     """
     face, device = networks.face, networks.transfer.device
     faces = np.concatenate([displacement for _, displacement in real])
@@ -204,7 +207,7 @@ def _there_and_back(transfer: EmotionModel, faces: np.ndarray, name: str) -> np.
 
 
 def _residual(transfer: EmotionModel, faces: np.ndarray, name: str) -> np.ndarray:
-    """What an emotion adds to faces (N, V, 3) mm: (N, V, 3) mm.
+    """The change (N, V, 3) mm of faces (N, V, 3) mm by an emotion.
 
     `EmotionModel.transfer` takes motions. Augmented faces are not in the span of the blend shapes;
     the generator sees their own maps, as in training.

@@ -73,7 +73,7 @@ def render_variants(
     recordings : sequence of Path
         Audio files of different names.
     data, cache, models, jobs, progress
-        As of `load_captures`.
+        As in `load_captures`.
     output : Path
         Folder for the trainings, and for METHOD/RECORDING_EMOTION.mp4. Videos in it that are up to
         date with audio, weights and steps are not rendered again.
@@ -140,7 +140,7 @@ def _train_methods(
     jobs: int,
     progress: StepProgress | None,
 ) -> dict[str, Method]:
-    """The five methods, of which the last shows no emotion; trainings in `folder` are resumed."""
+    """The five methods, the last without emotion; trainings in `folder` are resumed."""
     face, config = models.face, emotion_config(steps)
 
     def run(name: str) -> Run:

@@ -1,4 +1,4 @@
-"""The main job: a mesh, speech and an emotion give an animation, computed chunk by chunk."""
+"""Animation of a mesh with speech and an emotion, computed chunk by chunk."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def animate(
     progress: Progress | None = None,
     **keywords: Unpack[AnimateKeywords],
 ) -> Result:
-    """Make a face speak a recording with an emotion.
+    """Animate a face with speech and an emotion.
 
     Parameters
     ----------
@@ -97,7 +97,7 @@ def _write(
     options: AnimateOptions,
     progress: Progress | None,
 ) -> Result:
-    """Let a performer speak a recording, and write it to the paths."""
+    """Animate a recording with a performer, and write it to the paths."""
     binding, plan, talking = performer.binding, performer.plan, performer.models.talking
     times = np.arange(frame_count(recording.duration, options.fps)) / options.fps
     meta = {**performer.meta, "audio": recording.name}

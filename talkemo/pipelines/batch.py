@@ -33,7 +33,7 @@ class AnimationTask:
 
 @dataclass(frozen=True)
 class AnimationOutcome:
-    """The result of one recording, or what went wrong and what to do about it."""
+    """The result of one recording, or the error and its hint."""
 
     audio: Path
     result: Result | None
@@ -50,7 +50,7 @@ def animate_many(
     scheduler: str | None = None,
     **keywords: Unpack[AnimateKeywords],
 ) -> Iterator[AnimationOutcome]:
-    """Animate recordings in several processes or on a cluster; yields each when it is done.
+    """Animate recordings in several processes or on a cluster; yield each result when it is done.
 
     Face and models are loaded once per process. A recording that fails does not stop the others.
 
@@ -61,7 +61,7 @@ def animate_many(
     recordings : sequence of (path, list of paths)
         Audio files, each with its outputs.
     options, **keywords
-        As of `animate`.
+        As in `animate`.
     jobs : int
         Number of processes on this machine.
     scheduler : str, optional
@@ -75,7 +75,7 @@ def animate_many(
 
 
 def _animate_one(task: AnimationTask) -> AnimationOutcome:
-    """Animate a recording in a process of its own."""
+    """Animate a recording in a worker process."""
 
     def make() -> Result:
         options = task.options
@@ -106,6 +106,6 @@ def attempt(audio: Path, make: Callable[[], Result], debug: bool = False) -> Ani
 def _models_and_binding(
     face: str, hint: FaceHint, cache: bool, weights: str, device: str
 ) -> tuple[Models, Binding]:
-    """Models and binding, which later recordings of the process use again."""
+    """Models and binding, loaded once per process."""
     models = load_models(weights, device=device)
     return models, bind(face, hint=hint, models=models, cache=cache)

@@ -117,7 +117,9 @@ class MicrophoneSession:
             self._waiting = False
             self._changed.notify_all()
             if not self._changed.wait_for(lambda: self._waiting or self._ended, PIECE_TIMEOUT_S):
-                raise TalkemoError("the audio could not be followed", "end other programs")
+                raise TalkemoError(
+                    "the frames of the audio took too long to compute", "close other programs"
+                )
             if self._error:
                 raise self._error
             chunks, self._chunks = self._chunks, []
@@ -136,7 +138,7 @@ class MicrophoneSession:
             self._changed.notify_all()
 
     def _run(self) -> None:
-        """Collect the chunks of the stream; runs in a thread of its own."""
+        """Collect the chunks of the stream; runs in its own thread."""
         try:
             for chunk in self.stream:
                 with self._changed:
@@ -178,7 +180,7 @@ class LiveMetrics:
 
     audio_s: float = 0.0
     frames: int = 0
-    latency_s: float = 0.0  # of the page: from audio to what is shown
+    latency_s: float = 0.0  # of the page, from audio to the displayed frame
     shown_frames: int = 0
 
 
@@ -313,7 +315,7 @@ class _Handler(BaseHTTPRequestHandler):
         if name == "start":
             rate = float(query["rate"])
             if not SAMPLE_RATE_RANGE[0] <= rate <= SAMPLE_RATE_RANGE[1]:
-                raise InputError(f"{rate:g} samples a second", "choose another microphone")
+                raise InputError(f"{rate:g} samples per second", "choose another microphone")
             server.begin(round(rate))
             return b""
         if name == "mood":

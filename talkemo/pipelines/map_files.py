@@ -83,12 +83,13 @@ def _canonical_vertices(source: Path, face: Face) -> np.ndarray:
 
 
 def _read_map(path: Path) -> np.ndarray:
-    """The map (3, MAP_SIZE, MAP_SIZE) float32 in mm of an npz. Raises InputError for another file."""
+    """The map (3, MAP_SIZE, MAP_SIZE) float32 mm of an npz. Raises InputError otherwise."""
     maps = read_npz(path, "a geometry map", "map", max_bytes=MAX_MAP_BYTES)["map"]
-    hint = "is it the right file?"
+    hint = "check that it is the right file"
     if maps.shape != (3, MAP_SIZE, MAP_SIZE) or maps.dtype.kind not in "fiu":
         raise InputError(
-            f"{printable(path)}: a map is (3, {MAP_SIZE}, {MAP_SIZE}) numbers, this one {maps.shape}",
+            f"{printable(path)}: a map is (3, {MAP_SIZE}, {MAP_SIZE}) numbers, "
+            f"this one {maps.shape}",
             hint,
         )
     maps = maps.astype(np.float64)

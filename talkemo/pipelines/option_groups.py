@@ -51,7 +51,7 @@ class ActingOptions(EmotionOptions):
     seed: int = option(0, "Seed of blinks, head, gaze and the drift of brows and mouth.", minimum=0)
     blink: str | float = option(
         "auto",
-        "Blinks: as often as people who speak, never, or a number per minute.",
+        "Blinks: auto (as often as speakers blink), off, or a number per minute.",
         metavar="auto|off|RATE",
     )
     head: str = option(
@@ -174,12 +174,14 @@ class ReconstructOptions:
     )
     sync: str = option(
         "off",
-        "auto moves the lips to where the audio has them, if a video's audio is early or late. The "
+        "auto shifts the lip motion in time to match a video's audio, if it is early or late. The "
         "delay is reported.",
         metavar=AUTO_OR_OFF,
     )
     number: int = option(
-        1, "Which face of a video with several, from 1 for the largest.", names=("--face",)
+        1,
+        "The face to track if a video shows several, counted from 1 for the largest.",
+        names=("--face",),
     )
     field_of_view: float | None = option(
         None,
@@ -218,7 +220,7 @@ class RenderOptions:
 
 @dataclass(frozen=True, kw_only=True)
 class BatchOptions:
-    """How many inputs are worked on."""
+    """How a batch of inputs is processed."""
 
     resume: bool = option(False, "Skip recordings whose outputs exist.", panel="Many recordings")
     jobs: int = option(1, "Number of processes.", minimum=1, panel="Many recordings")

@@ -62,9 +62,9 @@ def output_paths(
     outputs : path, sequence of paths or None
         Files with a known ending, and folders for meshes.
     export : ExportOptions
-        How they are written.
+        How the outputs are written.
     inputs : iterable
-        What is read; paths among it must not be overwritten, anything else is ignored.
+        Paths among the inputs must not be overwritten; other inputs are ignored.
 
     Raises
     ------
@@ -76,7 +76,9 @@ def output_paths(
     sources = [source for source in inputs if isinstance(source, str | Path)]
     for path in paths:
         if str(path) == "-":
-            raise InputError("animations are not written to standard output", "name a file by -o")
+            raise InputError(
+                "animations cannot be written to standard output", "name a file with -o"
+            )
         if path.suffix:
             check_output(path, OUTPUT_ENDINGS, *sources)
         elif not path.name or path.is_symlink():
@@ -88,7 +90,7 @@ def output_paths(
             check_folder(path)
     resolved = [path.resolve() for path in paths]
     if len(set(resolved)) < len(paths):
-        raise InputError("the same output is named twice", "leave one out")
+        raise InputError("the same output is given twice", "leave one out")
     if any(a in b.parents for a in resolved for b in resolved):
         raise InputError("an output lies inside another", "choose another folder for one of them")
     return paths
@@ -111,7 +113,7 @@ def check_fps(fps: float) -> None:
     """Raise InputError for an unusable frame rate."""
     low, high = FPS_LIMITS
     if not low <= fps <= high:
-        raise InputError(f"{fps:g} frames a second", f"choose from {low:g} to {high:g}")
+        raise InputError(f"{fps:g} frames per second", f"choose from {low:g} to {high:g}")
 
 
 def frame_count(seconds: float, fps: float) -> int:
@@ -127,7 +129,7 @@ def check_mode(mode: str, name: str) -> bool:
     mode : str
         auto or off.
     name : str
-        What it switches, for the message.
+        The motion that the mode switches, for the message.
 
     Raises
     ------

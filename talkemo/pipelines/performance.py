@@ -51,7 +51,7 @@ class ActingPlan:
 
     @classmethod
     def of(cls, options: ActingOptions) -> ActingPlan:
-        """Check the options and read the timeline. Raises InputError for anything unknown."""
+        """Check the options and read the timeline. Raises InputError for an unknown value."""
         return cls(
             options,
             timeline_of(options),
@@ -183,7 +183,7 @@ class Performer:
         return head, gaze, arkit if gaze is None else weights_with_gaze(arkit, gaze)
 
     def __call__(self, speech: Motion) -> tuple[Motion, Frames]:
-        """Return the next motion of speech as it is shown, and its frames."""
+        """Return the next motion of speech with emotion and blinks, and its frames."""
         motion, blinking = self.expressive(speech)
         head, gaze, arkit = self.head_and_eyes(blinking)
         vertices = self.binding.vertices(blinking.coordinates)

@@ -1,4 +1,4 @@
-"""Reconstruction in 3D: a source's performance is put onto a target face and written."""
+"""3D reconstruction: transfers a source's performance to a target face and writes it."""
 
 from __future__ import annotations
 
@@ -81,12 +81,12 @@ def reconstruct(
         json): (T, 68, 2) of iBUG or (T, 478, 2) of MediaPipe in px, y down, NaN without a face; or
         ARKit curves in Live Link Face's csv. Of several arrays in an npz the first is animated.
     outputs : path or list of paths, optional
-        As of `animate`. Videos and npz files get the audio of a video.
+        As in `animate`. Videos and npz files get the audio of a video.
     onto : mesh, optional
-        A mesh that gets the performance instead of the person's own face, as of `animate`.
+        A mesh that gets the performance instead of the person's own face, as in `animate`.
     options : ReconstructOptions, optional
     export, hint, weights, models, cache, progress
-        As of `animate`.
+        As in `animate`.
     **settings
         Fields of `ReconstructOptions`, such as ``emotion="sad"``; they replace those of `options`.
 
@@ -278,15 +278,15 @@ class Person:
         return self.vertices(shapes) + emotion
 
     def basis(self) -> np.ndarray:
-        """Return what a unit of each motion coordinate moves this face by, (S, V, 3) float32 mm."""
+        """Return the displacement (S, V, 3) float32 mm of this face by 1 mm of each coordinate."""
         return self.vertices(self.face.coordinates_to_weights.astype(np.float32)) - self.neutral
 
     def arkit_targets(self) -> np.ndarray:
-        """Return what ARKit's shapes at weight 1 move this face by, (52, V, 3) float32 mm."""
+        """Return the displacement (52, V, 3) float32 mm by ARKit's shapes at weight 1."""
         return self.vertices((self.face.arkit_matrix > 0).T.astype(np.float32)) - self.neutral
 
     def appearance(self) -> Appearance:
-        """Return how images show this face."""
+        """Return the appearance of this face in images."""
         from ..render.appearance import canonical_appearance
 
         return canonical_appearance(self.face, self.neutral)

@@ -82,7 +82,7 @@ def render(
     if settings.heatmap and len({source.shape[1] for source in sources}) > 1:
         raise InputError(
             f"{settings.compare[0]}: another mesh than {animation}",
-            "a heat map compares animations of one mesh",
+            "a heat map compares animations of the same mesh",
         )
     if not settings.heatmap:
         models = models or load_models(weights)
@@ -105,7 +105,7 @@ def _check_options(options: RenderOptions, output: Path) -> None:
         options.time is not None or output.suffix.lower() not in RENDERED_IMAGE_ENDINGS
     ):
         raise InputError(
-            "a contact sheet is a .png of several frames", "name one by -o, without --time"
+            "a contact sheet is a .png of several frames", "name one with -o, without --time"
         )
     if len(options.compare) >= MAX_COMPARED_ANIMATIONS:
         raise InputError(
@@ -114,7 +114,7 @@ def _check_options(options: RenderOptions, output: Path) -> None:
         )
     if options.heatmap and len(options.compare) > 1:
         raise InputError(
-            "a heat map shows the distance from one animation", "name one by --compare"
+            "a heat map shows the distance from one animation", "name one with --compare"
         )
 
 
@@ -139,7 +139,7 @@ def header_of(source: Source) -> Header:
 def _open(path: PathLike, fps: float | None) -> Source:
     source = open_animation(path, fps)
     if not len(source):
-        raise InputError(f"{printable(path)}: no frames in it", "is it the right file?")
+        raise InputError(f"{printable(path)}: no frames in it", "check that it is the right file")
     return source
 
 
@@ -227,7 +227,7 @@ class _Canvas:
         self.frame_step = video_frame_step(self.fps)
 
     def draw(self, vertices: list[np.ndarray], number: int) -> np.ndarray:
-        """Return the image (H, W, 3) uint8 of frame `number`; `vertices` has one (N, 3) per panel."""
+        """Return the image (H, W, 3) uint8 of a frame; `vertices` has one (N, 3) per panel."""
         turn = 2 * np.pi * number / self.frames if self.turntable else 0.0
         images = [
             panel.draw(panel_vertices, number, turn)

@@ -1,4 +1,4 @@
-"""Frames while the audio is still coming: those that `animate` makes of the whole recording."""
+"""Streaming: the frames of `animate`, computed while the audio is still arriving."""
 
 from __future__ import annotations
 
@@ -154,7 +154,7 @@ def stream(
     models: Models | None = None,
     **keywords: Unpack[StreamKeywords],
 ) -> Stream:
-    """Make a face speak while the audio is still coming: an iterator over a few frames at a time.
+    """Animate a face while the audio is still arriving; iterate over a few frames at a time.
 
         for chunk in talkemo.stream("face.obj", (microphone, 16000), emotion="happy"):
             send(chunk.times, chunk.arkit)
@@ -165,7 +165,7 @@ def stream(
     Parameters
     ----------
     mesh
-        As of `animate`.
+        As in `animate`.
     audio : path, "-", (samples, rate), Audio or AudioStream
         An audio file; "-" for a wav from standard input; `samples`, an array or an iterable of
         arrays (N,) or (N, channels), and their rate in Hz; or what `open_audio` returned.
@@ -192,7 +192,7 @@ def stream(
 
 
 def _open(audio: StreamInput, raw: int | None) -> Audio | AudioStream:
-    """What `stream` takes as audio, as a recording or a stream."""
+    """Return any audio that `stream` accepts as a recording or a stream."""
     if isinstance(audio, Audio | AudioStream):
         return audio
     if isinstance(audio, tuple):

@@ -61,7 +61,7 @@ def transfer(
     animation : path
         An npz, a GLB or a folder of meshes.
     outputs, models, progress
-        As of `animate`.
+        As in `animate`.
     options : TransferOptions, optional
         All options in one object.
     **keywords
@@ -131,7 +131,7 @@ def _changed_frames(
 def _mesh_at_rest(source: Source, neutral: PathLike | None) -> Mesh:
     """An animation's mesh at rest: of the file `neutral`, its own, or its first frame."""
     if not len(source):
-        raise InputError(f"{source.path}: no frames in it", "is it the right file?")
+        raise InputError(f"{source.path}: no frames in it", "check that it is the right file")
     if neutral is not None:
         rest = load_mesh(neutral).vertices
         if len(rest) != source.shape[1]:

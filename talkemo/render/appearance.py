@@ -1,4 +1,4 @@
-"""How a mesh is drawn: its triangles, a texture, and the eyes, mouth and teeth that it lacks.
+"""The appearance of meshes: triangles, a texture, and added eyes, mouth and teeth.
 
 A mesh with a texture or vertex colours is drawn with these. Others get brows, lips, lashes and some
 blush, painted on an image that is projected onto the face from the front (skin.py).
@@ -46,7 +46,8 @@ PLAIN_COLOURS = {
     "tongue": TONGUE_COLOUR,
     "inside": MOUTH_PARTS_COLOUR,
 }
-# Edge stretch under jawOpen above which a triangle between the lips closes the mouth; it is not drawn.
+# Triangles between the lips whose edges jawOpen stretches by more than this factor close the mouth,
+# and are not drawn.
 MEMBRANE_STRETCH = 2.5
 UNPAINTED_DEPTH_MM = 22.0  # behind the eye corners, from where nothing is painted
 HIDDEN_GROUPS = ("joint", "helper")  # OBJ groups of MakeHuman's helper geometry
@@ -98,7 +99,7 @@ def canonical_appearance(
 
 
 def appearance_of(binding: Binding, fill: bool = True) -> Appearance:
-    """Return the appearance of a bound mesh; `fill` adds the eyes, mouth and teeth that it lacks."""
+    """Return the appearance of a bound mesh; `fill` adds missing eyes, mouth and teeth."""
     return _AppearanceBuilder(binding, fill).build()
 
 
@@ -252,7 +253,7 @@ class _AppearanceBuilder:
             self._add_triangles(triangles, np.tile(texel, (3 * len(triangles), 1)))
 
     def _add_triangles(self, faces: np.ndarray, texels: np.ndarray) -> None:
-        """Add triangles (F, 3) of the mesh with texture coordinates (3·F, 2); merge equal corners."""
+        """Add triangles (F, 3) with texture coordinates (3·F, 2); merge equal corners."""
         if not len(faces):
             return
         keys = np.column_stack([faces.reshape(-1), np.round(texels * 16)]).astype(np.int64)
@@ -261,23 +262,23 @@ class _AppearanceBuilder:
         self.corner_vertices.append(faces.reshape(-1)[first])
         self.corner_texels.append(texels[first])
 
-    # -------------------------------------------------------------------------------- what is added
+    # ---------------------------------------------------------------------------------- added parts
 
     def _add_eyes(self) -> None:
-        """Add eyeballs behind lids that have none."""
+        """Add eyeballs behind eyelids if the mesh lacks them."""
         for number, (rows, centre) in enumerate(self.binding.eyes[:2]):
             if len(rows):
                 continue
             lids = self.landmarks[36 + 6 * number : 42 + 6 * number]
-            usual = self.binding.placement.to_canonical(np.asarray(centre)[None])[0]
-            ball_centre = eyeball_centre(lids, usual)
+            expected_centre = self.binding.placement.to_canonical(np.asarray(centre)[None])[0]
+            ball_centre = eyeball_centre(lids, expected_centre)
             ball = eyeball(ball_centre)
             first = sum(len(part.points) for part in self.added)
             self.balls.append((slice(first, first + len(ball.points)), ball_centre))
             self._add_part(ball, 0)
 
     def _add_mouth(self) -> None:
-        """Add a dark mouth behind the lips, and teeth where the mesh has none."""
+        """Add a dark mouth behind the lips, and teeth if the mesh lacks them."""
         parts = self.binding.parts
         bowl, *teeth = mouth_parts(
             self.landmarks, bool(parts.get("upper_teeth") or parts.get("jaw"))

@@ -16,7 +16,7 @@ from .textures import EYEBALL_RADIUS_MM, SWATCH_PIXELS
 UPPER_TEETH_MM, LOWER_TEETH_MM = (-1.5, 8.0), (-8.5, -2.0)
 TEETH_BEHIND_LIPS_MM = 7.0
 THROAT_DEPTH_MM = 34.0  # behind the mouth corners
-EXTRA_DEPTH_MM = 14.0  # of the mouth where the mesh has teeth of its own
+EXTRA_DEPTH_MM = 14.0  # added if the mesh has its own teeth
 JAW_FOLLOWING = (
     0.8  # share of the chin's motion that the lower teeth follow: they are nearer the joint
 )
@@ -29,7 +29,8 @@ BOWL_POINTS = 24  # points in each ring of the mouth's inside
 class Part(NamedTuple):
     """An added surface: points (A, 3) in canonical mm, triangles (F, 3), texture coordinates.
 
-    `texels` (A, 2) are column and row; `jaw` (A,) is the share of the jaw's motion, 0 for the skull.
+    `texels` (A, 2) are column and row; `jaw` (A,) is the fraction of the jaw's motion that a point
+    follows, 0 for the skull.
     """
 
     points: np.ndarray
@@ -45,30 +46,31 @@ def eyeball(centre: np.ndarray) -> Part:
 
 
 def eye_texels(directions: np.ndarray) -> np.ndarray:
-    """Return column and row (P, 2) in `textures.eye_image` for directions (P, 3) from the centre."""
+    """Return column and row (P, 2) in `textures.eye_image` for directions (P, 3)."""
     unit = directions / np.maximum(np.linalg.norm(directions, axis=1, keepdims=True), 1e-9)
     angle = np.arccos(np.clip(unit[:, 2], -1, 1)) / np.pi  # 0 ahead, 1 behind
     flat = unit[:, :2] / np.maximum(np.linalg.norm(unit[:, :2], axis=1, keepdims=True), 1e-9)
     return (SWATCH_PIXELS / 2) * (1 + 0.98 * angle[:, None] * flat * [1, -1])
 
 
-def eyeball_centre(lids: np.ndarray, usual: np.ndarray) -> np.ndarray:
+def eyeball_centre(lids: np.ndarray, expected: np.ndarray) -> np.ndarray:
     """Return the centre (3,) of an eyeball whose surface touches the lids.
 
     Parameters
     ----------
     lids : (6, 3)
         Landmarks of the eyelids in canonical mm.
-    usual : (3,)
-        Centre in most faces: the lids determine the depth, hardly the position across.
+    expected : (3,)
+        Expected centre. The lids determine the depth of the eyeball, but hardly its lateral
+        position.
     """
     weight = np.array([1.0, 1.0, 0.2])
-    centre = usual.astype(np.float64)
+    centre = expected.astype(np.float64)
     for _ in range(GAUSS_NEWTON_STEPS):
-        arm = centre - lids
-        distance = np.maximum(np.linalg.norm(arm, axis=1), 1e-6)
-        jacobian = np.concatenate([arm / distance[:, None], np.diag(weight)])
-        error = np.append(distance - EYEBALL_RADIUS_MM, weight * (centre - usual))
+        from_lids = centre - lids
+        distance = np.maximum(np.linalg.norm(from_lids, axis=1), 1e-6)
+        jacobian = np.concatenate([from_lids / distance[:, None], np.diag(weight)])
+        error = np.append(distance - EYEBALL_RADIUS_MM, weight * (centre - expected))
         centre = centre - np.linalg.lstsq(jacobian, error, rcond=None)[0]
     return centre
 
@@ -81,7 +83,7 @@ def mouth_parts(landmarks: np.ndarray, has_teeth: bool) -> list[Part]:
     landmarks : (68, 3)
         iBUG landmarks in canonical mm.
     has_teeth : bool
-        Whether the mesh has teeth of its own; the bowl then lies behind them.
+        Whether the mesh has its own teeth; the bowl then lies behind them.
     """
     inner = landmarks[60:68]
     middle = inner.mean(0)

@@ -17,7 +17,7 @@ GL_LINEAR = 9729  # texture filter
 
 
 def _import_pyrender(platform: str) -> Any:
-    """Import pyrender without its viewer, which needs pyglet, X11 and libGL even without a window."""
+    """Import pyrender without its viewer, which needs pyglet, X11 and libGL."""
     os.environ["PYOPENGL_PLATFORM"] = platform
     if "pyrender" not in sys.modules:
         stub = types.ModuleType("pyrender.viewer")

@@ -1,8 +1,8 @@
 """A web page that plays an animation with its audio: one file, no network.
 
-The page holds the mesh at rest, the displacement per coordinate of a motion as int8, the coordinates of
-every frame, head and eye rotations, and the change that each emotion adds, so that the viewer can mix
-emotions.
+The page contains the mesh at rest, the displacement by each motion coordinate as int8, the
+coordinates, head and eye rotations of every frame, and the change of coordinates by each emotion,
+so that the viewer can mix emotions.
 """
 
 from __future__ import annotations
@@ -37,8 +37,8 @@ class PageWriter(FileWriter):
     def __init__(self, path: Path, header: Header, audio: Audio | None):
         if header.basis is None:
             raise InputError(
-                f"{path.name}: no page can be made of this animation",
-                "a page shows what animate and transfer make",
+                f"{path.name}: this animation cannot be written as a page",
+                "pages are written by animate and transfer",
             )
         if header.frames / header.fps > MAX_PAGE_S:
             raise InputError(
@@ -69,7 +69,7 @@ class PageWriter(FileWriter):
         self.partial.path.write_text(text, encoding="utf-8")
 
     def _data(self) -> dict[str, Any]:
-        """Return what the script of web/page.html reads."""
+        """Return the JSON object that the script of web/page.html reads."""
         amounts = self.header.meta.get("amounts", {})
         emotions = []
         for name, changes in self.emotions.items():
@@ -100,7 +100,7 @@ def page_text(template: str, data: dict[str, Any]) -> str:
 
 
 def face_data(header: Header) -> dict[str, Any]:
-    """Return what web/viewer.js needs to draw a face. The header must have a basis."""
+    """Return the data with which web/viewer.js draws a face. The header must have a basis."""
     from .appearance import appearance_of_header
     from .view import AMBIENT, AMBIENT_ABOVE, BACKFACE_LIGHT, GLOSS, LIGHTS, SOFTNESS, frame_view
 

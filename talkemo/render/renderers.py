@@ -1,7 +1,7 @@
 """The choice between two renderers.
 
-pyrender draws where EGL or OSMesa finds a GPU; the software rasteriser draws everywhere else, since OpenGL
-on a CPU is three times slower. TALKEMO_RENDERER (`software`, `egl`, `osmesa`) overrides the choice.
+pyrender is used if EGL or OSMesa finds a GPU, else the software rasteriser, because OpenGL on a CPU
+is three times slower. TALKEMO_RENDERER (`software`, `egl`, `osmesa`) overrides the choice.
 """
 
 from __future__ import annotations
@@ -90,6 +90,6 @@ def gl_platform() -> str | None:
 def gl_library() -> str | None:
     """Return `egl` or `osmesa` if its library is installed, with or without a GPU, else None."""
     find = ctypes.util.find_library
-    if find("EGL") and find("OpenGL"):  # EGL alone draws nothing
+    if find("EGL") and find("OpenGL"):  # EGL alone cannot draw
         return "egl"
     return "osmesa" if find("OSMesa") else None

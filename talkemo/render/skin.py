@@ -1,6 +1,6 @@
 """Make-up for a mesh without a texture: brows, lips, lashes and blush, painted from the front.
 
-Without brows nobody reads anger.
+Without brows, anger cannot be recognised.
 """
 
 from __future__ import annotations
@@ -63,7 +63,7 @@ def paint_skin(landmarks: np.ndarray) -> np.ndarray:
 
 
 def _paint_brow(canvas: _Canvas, brow: np.ndarray, outer: int) -> None:
-    """Paint a brow along five landmarks (5, 2), of which number `outer` is at the temple."""
+    """Paint a brow along five landmarks (5, 2); landmark `outer` is at the temple."""
     across = np.linspace(brow[0, 0], brow[-1, 0], 9)
     # Vertices near five landmarks form a jagged line, and on a coarse mesh they coincide.
     distinct = len(np.unique(brow[:, 0].round(3)))

@@ -153,7 +153,7 @@ def _draw_band(points, values, faces, members, top_row, depth, image):
 
 @njit(cache=True, fastmath=True)
 def _light(nx, ny, nz, lights, softness, result):
-    """Write diffuse light (red, green, blue) and gloss of a normal, seen along −z, into result (4,).
+    """Write diffuse light (RGB) and gloss of a normal, seen along −z, into result (4,).
 
     Wrap lighting reaches a little around curves, red the farthest, as light does under skin.
     """

@@ -107,7 +107,7 @@ def frame_view(
 
 
 def lit(normals: np.ndarray) -> np.ndarray:
-    """Return the light (V, 3) on unit normals (V, 3) in camera space, as the software renderer's."""
+    """Return the light (V, 3) on unit normals (V, 3) in camera space, as in software.py."""
     back = normals[:, 2] < 0
     normals = np.where(back[:, None], -normals, normals)
     cosine = normals @ LIGHTS[:, :3].T

@@ -63,7 +63,7 @@ def steps_done(run: Run, training: str) -> int:
 
 
 def checkpoint_fingerprint(path: Path) -> str:
-    """Return what a checkpoint's training was begun with (`Run.fingerprint`), empty if damaged."""
+    """Return the `Run.fingerprint` of a checkpoint's training, empty if it is damaged."""
     try:
         return str(_read_header(path)["config"].get("origin", ""))
     except (SafetensorError, OSError, LookupError, TypeError, ValueError, AttributeError):
@@ -120,7 +120,7 @@ def restore_checkpoint(
         state: dict[int, dict[str, Any]] = {}
         for key, tensor in _tensors_under(name, tensors).items():
             index, field = key.split("/")
-            # Files have no arrays without dimensions, which the counts of steps are.
+            # Step counts are 0-d tensors, stored with one dimension.
             value = tensor.reshape(()) if field == "step" else tensor
             state.setdefault(int(index), {})[field] = value
         groups = optimiser.state_dict()["param_groups"]
@@ -152,7 +152,7 @@ def checkpoint_errors(path: Path) -> Iterator[None]:
         reason = (str(error) or type(error).__name__).splitlines()[0]
         raise InputError(
             f"{path}: cannot resume from this checkpoint ({reason})",
-            "start anew without --resume, or in another folder",
+            "start again without --resume, or in another folder",
         ) from None
 
 

@@ -186,7 +186,7 @@ class StarGAN:
         adversarial = realness.mean() - self._judge(fake, target)[0].mean()
         classification = functional.cross_entropy(logits, original)
         level_error = (level - own_rows(batch.level)).square().mean()
-        # Between two faces of one emotion.
+        # Interpolation between a real and a generated face of the same emotion.
         mix = own_rows(torch.rand(len(noisy), 1, 1, 1, device=self.device))
         penalty = self._gradient_penalty(own_rows(noisy[batch.order]), fake, target, mix)
         loss = (
@@ -377,7 +377,7 @@ def start_networks(
     """Give networks the start weights; a discriminator that the set lacks stays random."""
     assert isinstance(generator, MapGenerator)
     with check_compatible(start.path, "emotion"):
-        # The linear maps stay those of the face that is trained for.
+        # Keep the linear maps of the face in this run.
         tensors = emotion_tensors(generator.generator)
         fixed = {name: tensors[name] for name in FLOAT32_TENSORS}
         learned = {name: a for name, a in start.tensors.items() if name not in FLOAT32_TENSORS}

@@ -19,7 +19,7 @@ from .generator import map_basis, to_maps
 if TYPE_CHECKING:
     from .emotion_config import EmotionConfig
 
-# Intensity from which on frames are those of actors who were asked for a strong emotion.
+# Lowest intensity of frames in which actors were asked for a strong emotion.
 STRONG_INTENSITY = 0.6
 
 
@@ -53,7 +53,7 @@ class FrameSampler:
         self.frames, self.config, self.device = frames, config, device
         self.by_emotion = [_weak_and_strong(frames, k) for k in range(len(EMOTIONS))]
         if config.augmentation:
-            # Emotions that no actor shows are the animator's alone, on neutral faces.
+            # For emotions that no actor shows, the animator's expression is added to neutral faces.
             for k, emotion in enumerate(EMOTIONS):
                 if emotion in emotion_augmentation.EMFACS_EXPRESSIONS and not len(
                     self.by_emotion[k][1]

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from ..data.utterances import FREE_CORPORA
 from .options import TrainOptions
 
-FREE_ITERATIONS = 11_000  # on the few actors whose recordings are free
+FREE_ITERATIONS = 11_000  # with only the few actors whose recordings are free
 
 
 @dataclass(frozen=True)

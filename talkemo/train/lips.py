@@ -1,10 +1,10 @@
 """Stage 3: teachers of lip motion, which label speech that has no video.
 
-A teacher is an encoder of Whisper's with a head: either the whole encoder, trained along on
-captured speech, or its lowest layers, left as they are. The labels are the mean of several
-teachers, which is better on unseen speakers than each of them. The talking model learns from the
-labels besides the captures; the teachers themselves are too large to ship. Where an utterance's
-phones are known, its labels are made to close the lips for p, b and m.
+A teacher is one of Whisper's encoders with a head: either the whole encoder, fine-tuned on captured
+speech, or its frozen lowest layers. The labels are the mean of several teachers, which is better on
+unseen speakers than each of them. The talking model learns from captures and labels; the teachers
+themselves are too large to ship. If the phones of an utterance are known, its labels are changed to
+close the lips for p, b and m.
 """
 
 from __future__ import annotations
@@ -68,7 +68,7 @@ LIP_CLOSURE_EASE_S = 0.05  # s before and after that in which they close and ope
 class LipsConfig:
     """Settings of the motion teachers' training."""
 
-    # Each is an encoder of Whisper's, trained along, or its lowest layers (`base:4`), frozen.
+    # Each is one of Whisper's encoders, fine-tuned, or its lowest layers (`base:4`), frozen.
     teachers: tuple[str, ...] = ("tiny.en", "base:4")
     shares: tuple[tuple[str, float], ...] = TalkingConfig().shares  # of the corpora in a batch
     steps: int = 1100
@@ -77,13 +77,13 @@ class LipsConfig:
     learning_rate: float = 1e-3  # AdamW, of the head; falls as a cosine
     encoder_rate: float = 1e-4  # the same for Whisper's encoder
     dropout: float = 0.2
-    hold_out: int = 8  # every so many'th training speaker is measured in the log instead
+    hold_out: int = 8  # every n-th training speaker is held out, for the metrics in the log
     people: float = 1.0  # share of the speakers to train on, for a learning curve
     close: bool = True  # whether labels close the lips for p, b and m in transcripts
     seed: int = 0
 
 
-# Trained along on the few speakers whose recordings are free, an encoder would learn their voices.
+# An encoder trained on the few speakers whose recordings are free would overfit to their voices.
 FREE_TEACHERS = ("base:4",)
 # After more than 800 steps a teacher improves on its training speakers only.
 LIPS_GPU_CONFIG = LipsConfig(
@@ -116,7 +116,7 @@ def train_lips(run: Run, config: LipsConfig) -> dict[str, float]:
         A teacher, or what aligns phones, is not installed.
     """
     face = run.models().face
-    # Report what is missing before the hours that training takes.
+    # Report missing packages and files before the hours that training takes.
     for teacher in config.teachers:
         teacher_files(_name_and_layers(teacher)[0])
     has_speech = (run.data / "speech").is_dir()
@@ -325,7 +325,7 @@ def prepare_labels(run: Run, config: LipsConfig) -> None:
 
 
 def align_utterances(run: Run) -> Path | None:
-    """Align the phones of data/speech unless that is done; return their file, if any."""
+    """Align the phones of data/speech unless done; return their file, None without transcripts."""
     speech = run.data / "speech"
     if not (speech / "transcripts.tsv").is_file():
         return None
@@ -340,7 +340,7 @@ def align_utterances(run: Run) -> Path | None:
 
 
 def write_labels(teachers: list[MotionTeacher], run: Run, face: Face, config: LipsConfig) -> None:
-    """Write the predicted motion of all prepared audio; shards that are there are kept."""
+    """Write the predicted motion of all prepared audio; existing shards are kept."""
     prepared = load_prepared_audio(run.prepared_audio)
     phones = align_utterances(run) if config.close else None
     closures = known_closures(phones) if phones else {}

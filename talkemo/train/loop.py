@@ -54,7 +54,7 @@ def half_precision(device: torch.device) -> torch.autocast:
 
 
 class WaitingSignals:
-    """A context in which SIGTERM, SIGINT and SIGHUP wait until `act`; a second one acts at once.
+    """A context that delays SIGTERM, SIGINT and SIGHUP until `act`; a second one acts at once.
 
     Python allows this in the main thread only; in other threads signals act as usual.
     """
@@ -69,7 +69,7 @@ class WaitingSignals:
         return bool(self._waiting)
 
     def act(self) -> None:
-        """Let the waiting signal act: raise SystemExit or KeyboardInterrupt, or end the process."""
+        """Act on the delayed signal: raise SystemExit or KeyboardInterrupt, or end the process."""
         self._restore_handlers()
         if not self._waiting:  # another process of the training was asked to end
             raise SystemExit(128 + signal.SIGTERM)
@@ -186,7 +186,7 @@ class Loop:
         save_weights: Callable[[], object] | None = None,
         label: str = "",
     ) -> None:
-        """Take the steps that are left, and write a last checkpoint.
+        """Take the remaining steps, and write a last checkpoint.
 
         Parameters
         ----------
@@ -261,7 +261,7 @@ class Loop:
             self.log.append(self.step, metrics)
 
     def end_step(self) -> None:
-        """Write a checkpoint if it is due, and let a signal act that waited for the step's end."""
+        """Write a checkpoint if it is due, and act on a signal that came during the step."""
         if self.processes.any(self._signals.waiting):
             if self._timer.seconds < MAX_FINAL_CHECKPOINT_S:
                 self.save()
@@ -295,8 +295,8 @@ class Loop:
             tensors, header = read_checkpoint(self.path)
             if header.get("config") != self.settings:
                 raise InputError(
-                    f"{self.path}: this training was begun with other settings",
-                    "resume with the options it was begun with, or start anew in another folder",
+                    f"{self.path}: this training was started with other settings",
+                    "resume with the same options, or start again in another folder",
                 )
             restore_checkpoint(tensors, self.networks, self.optimisers, self.device)
             self.step = int(header["step"])

@@ -17,11 +17,12 @@ class TrainOptions:
 
     paper: bool = option(
         False,
-        "talking: the paper's variant, neutral ravdess and grid, its Adam and rate.",
+        "talking: the paper's variant: trained on neutral ravdess and grid, with the paper's Adam "
+        "settings and learning rate.",
         stages=("talking",),
     )
     constant_weights: bool = option(
-        False, "talking: all vertices count alike, as in VOCA.", stages=("talking",)
+        False, "talking: weight all vertices equally, as in VOCA.", stages=("talking",)
     )
     log_mel: bool = option(
         False,
@@ -29,11 +30,11 @@ class TrainOptions:
         stages=("talking",),
     )
     freeze_encoder: bool = option(
-        False, "talking: do not train the speech encoder along.", stages=("talking",)
+        False, "talking: keep the speech encoder fixed.", stages=("talking",)
     )
     no_augmentation: bool = option(
         False,
-        "emotion: the actors alone, without an animator's brows and grins.",
+        "emotion: train on the actors' faces alone, without the animator's expressions.",
         stages=("emotion",),
     )
     free: bool = option(
@@ -43,7 +44,7 @@ class TrainOptions:
     )
     people: float | None = option(
         None,
-        "lips: a share of the speakers, to see what more of them bring.",
+        "lips: fraction of the speakers to train on, to measure the effect of their number.",
         minimum=0.05,
         maximum=1,
         stages=("lips",),
@@ -59,7 +60,7 @@ class TrainOptions:
     )
     hold_out: int | None = option(
         None,
-        "lips, talking: keep every so many'th training speaker for the metrics in the log, "
+        "lips, talking: hold out every n-th training speaker for the metrics in the log; "
         "0 for none.",
         minimum=0,
         stages=("lips", "talking"),

@@ -94,7 +94,7 @@ def load_prepared_audio(folder: Path) -> PreparedAudio:
 
 
 def prepare_audio(run: Run, seed: int) -> None:
-    """Write the audio of all utterances to the run's folder; shards that are there are kept.
+    """Write the audio of all utterances to the run's folder; existing shards are kept.
 
     Raises
     ------

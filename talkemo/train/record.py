@@ -1,7 +1,7 @@
-"""The record of a stage, `out`/STAGE.json: what it was made from, what it took, how good it is.
+"""The record of a stage, `out`/STAGE.json: its inputs, its cost, and the quality of its result.
 
-By this record `talkemo train all --resume` knows which stages are up to date, and a registry knows
-what its weights come from.
+`talkemo train all --resume` uses it to skip stages that are up to date, and registries take the
+origin of weights from it.
 """
 
 from __future__ import annotations
@@ -63,12 +63,12 @@ class Record:
 
     @property
     def provenance(self) -> dict[str, Any]:
-        """What a weights file says of its origin."""
+        """The origin of the weights, as stated in a weights file."""
         seed = self.settings.get("seed", 0)
         return {"commit": commit(), "seed": seed, "data": self.sources["data"]}
 
     def is_up_to_date(self, results: Sequence[Path]) -> bool:
-        """Return whether the stage is done, from the same, and its results are unchanged."""
+        """Return whether the stage is done, from the same inputs, and its results are unchanged."""
         is_done = self._is_same_as_before() and self.before.get("state") == "done"
         return is_done and self.before.get("results") == digests(results)
 
@@ -86,7 +86,7 @@ class Record:
     def measuring(self) -> Iterator[None]:
         """Write the time and memory that the block takes, regularly and when it ends or fails.
 
-        If the run resumes what was begun, time that was taken before is added.
+        If the run is resumed, the time of earlier runs is added.
         """
         resumes = self.run.resume and self._is_same_as_before()
         used = _ResourceUse(self.before if resumes else {})
@@ -96,7 +96,7 @@ class Record:
 
         def write_regularly() -> None:
             while not ended.wait(RECORD_INTERVAL_S):
-                with suppress(OSError):  # the last write reports what is wrong with the folder
+                with suppress(OSError):  # the last write reports an unusable folder
                     write()
 
         write()
@@ -113,7 +113,7 @@ class Record:
     def finish(
         self, done: bool, results: Sequence[Path], result: dict[str, Any], metrics: dict[str, Any]
     ) -> None:
-        """Write what the stage made.
+        """Write the final record of the stage.
 
         Parameters
         ----------
@@ -157,7 +157,7 @@ def _read_record(path: Path) -> dict[str, Any]:
     """Return a record's content; nothing if the file is missing."""
     if not path.is_file():
         return {}
-    hint = "remove it to have the stage made anew"
+    hint = "remove it, and the stage is repeated"
     return read_json_object(path, "a record of a training", hint, MAX_RECORD_BYTES)
 
 
@@ -233,7 +233,10 @@ def _reset_peak() -> None:
 
 
 def _peak_mb() -> int:
-    """Return this process's peak memory in MB (on Linux since `_reset_peak`), 0 if unknown."""
+    """Return this process's peak memory in MB, 0 if unknown.
+
+    On Linux it is the peak since the last `_reset_peak`.
+    """
     with suppress(OSError, LookupError, ValueError):
         status = Path("/proc/self/status").read_text()
         return int(status.split("VmHWM:")[1].split()[0]) // 1024

@@ -61,7 +61,7 @@ class Run:
     device: str = "auto"  # where networks are trained: auto, cpu or cuda
     captures_folder: Path | None = None  # of fitted corpora; one in `out` if None
     # Digest of a stage's settings and data, which its checkpoints and labels have to match, and
-    # whether those that do not match are made anew instead of being refused.
+    # whether stale ones are made again instead of being refused.
     fingerprint: str = ""
     discard_stale: bool = False
     # What weights files say about their origin, see `Record.provenance`.
@@ -97,7 +97,7 @@ class Run:
 
     @cached_property
     def start_models(self) -> Models:
-        """The models of the set `weights`; what it lacks comes from the default set."""
+        """The models of the set `weights`; stages that it lacks come from the default set."""
         sets = [open_set(self.weights)]
         if sets[0].name != DEFAULT_SET:
             sets.append(open_set(DEFAULT_SET))
@@ -136,8 +136,8 @@ class Run:
         return self.start and self.start_models.sets[0].path(stage) is not None
 
     def models(self) -> Models:
-        """Read the models that are trained so far; the other stages are those of the start."""
-        # A set without its registry, which is written after the files.
+        """Read the models trained so far; other stages come from `start_models`."""
+        # Without the registry, which is written after the files.
         trained = WeightSet(str(self.out), self.out)
         return Models([trained, *self.start_models.sets], self.device)
 

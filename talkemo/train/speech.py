@@ -44,12 +44,12 @@ from .teacher import (
 SPEECH_TEACHER = "tiny.en"
 SPEECH_GRADIENT_NORM = 1.0  # above which the gradient is scaled down
 SPEECH_INTERVALS = Intervals(progress=100, log=100, weights=1000)
-MIN_FEATURES_PER_LETTER = 1.2  # of a transcript that CTC is asked to spell
+MIN_FEATURES_PER_LETTER = 1.2  # denser transcripts are left out of the CTC loss
 
 # Whisper's log-mel rows are ours times a scale, plus an offset, for audio as loud as most of what
 # it was trained on.
 WHISPER_MEL_SCALE, WHISPER_MEL_OFFSET = 2.0, -0.75
-START_POSITION = 100  # whose code of Whisper's all positions start with
+START_POSITION = 100  # Whisper's embedding of this position starts the learnt one
 
 
 @dataclass(frozen=True)
@@ -92,7 +92,7 @@ def train_speech(run: Run, config: SpeechConfig) -> Path:
     TalkemoError
         The teacher is not installed.
     """
-    # Report what is missing or does not fit before the hours that preparing audio takes.
+    # Report missing or unsuitable inputs before the hours that preparing audio takes.
     read_start_weights(run)
     teacher_files(SPEECH_TEACHER)
     run.on_main_process(lambda: prepare_audio(run, config.seed))
@@ -247,7 +247,7 @@ def _hours(features: np.ndarray) -> float:
 
 
 def start_as_whisper(network: EncoderNetwork, whisper: WhisperEncoder) -> None:
-    """Give an encoder the weights of Whisper's lowest layers, adapted to our log-mel rows."""
+    """Initialise an encoder with Whisper's lowest layers, adapted to our log-mel rows."""
     state = network.state_dict()
     for name, tensor in whisper.state_dict().items():
         for layer in ("queries_keys_values", "attended"):

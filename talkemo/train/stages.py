@@ -25,7 +25,7 @@ from .teacher import teacher_files
 
 @dataclass(frozen=True)
 class CaptureConfig:
-    """Settings of the capture of corpora: those that are there are fitted."""
+    """Settings of the capture stage, which fits the corpora that exist."""
 
     corpora: tuple[str, ...] = CORPORA
 
@@ -34,18 +34,18 @@ class CaptureConfig:
 class TrainingStage:
     """A stage of training."""
 
-    # Makes the stage's config, a dataclass, of the options, the seed and whether a GPU is used.
+    # Returns the stage's config, a dataclass, for the options, the seed and whether a GPU is used.
     configure: Callable[[TrainOptions, int, bool], Any]
     train: Callable[[Run, Any], dict[str, Any]]  # returns metrics and the path of the result
-    after: tuple[str, ...]  # earlier stages whose results decide what this one makes
-    folders: Callable[[Any], tuple[str, ...]]  # of the corpora, in the data folder, that it reads
+    after: tuple[str, ...]  # earlier stages whose results this one reads
+    folders: Callable[[Any], tuple[str, ...]]  # corpora in the data folder that it reads
     results: Callable[[Run], list[Path]]  # files and folders that it leaves in a run
-    # The number of steps of each of its trainings; none if all is computed.
+    # Number of steps of each training by name; empty for a stage without training.
     steps: Callable[[Any], dict[str, int]] = lambda config: {}
 
 
 def train_captures(run: Run, config: CaptureConfig) -> dict[str, Any]:
-    """Fit the corpora that are there; return their names and the folder of captures."""
+    """Fit the corpora that exist; return their names and the folder of captures."""
     present = [corpus for corpus in config.corpora if (run.data / corpus).is_dir()]
     for corpus in present:
         bring_captures_up_to_date(
@@ -124,23 +124,23 @@ def train_all(
 ) -> dict[str, dict[str, Any]]:
     """Train every stage, each from the results of those before it; return what `train` returns.
 
-    A run that resumes skips stages that are up to date, goes on with what was begun, and makes
-    anew what was made from other data or from earlier stages that have changed.
+    A resumed run skips stages that are up to date, continues unfinished ones, and repeats those
+    that were made from other data or from earlier stages that have changed.
 
     Raises
     ------
     InputError
-        The folder holds a run that is not to be resumed, or a stage was begun with other settings:
-        hours of work are not discarded unasked.
+        The folder holds a run that is not to be resumed, or a stage was run with other settings:
+        hours of work are never discarded implicitly.
     """
     check_run(run, "all")
     if not run.resume and any((run.out / f"{name}.json").is_file() for name in TRAINING_STAGES):
         raise InputError(
-            f"{run.out}: there is a run in it",
-            "--resume goes on with it; another -o begins a new one",
+            f"{run.out}: already contains a run",
+            "--resume continues it; another -o starts a new one",
         )
     run.processes.wait()  # until all processes have looked for a run
-    teacher_files("tiny.en")  # report what is missing before the hours that earlier stages take
+    teacher_files("tiny.en")  # report missing packages before the hours that earlier stages take
     return {
         name: train(name, run, seed=seed, options=options, bring_up_to_date=run.resume)
         for name in TRAINING_STAGES
@@ -168,7 +168,7 @@ def train(
     options : TrainOptions, optional
         Changes of the stage's settings.
     bring_up_to_date : bool
-        Skip a stage that is up to date, and make it anew if it is stale.
+        Skip the stage if it is up to date, and repeat it if it is stale.
 
     Returns
     -------
@@ -178,7 +178,7 @@ def train(
     Raises
     ------
     InputError
-        A run that resumes was begun with other settings, or else from other data.
+        A resumed run was started with other settings or, without `bring_up_to_date`, other data.
     """
     check_run(run, stage)
     chosen, processes = TRAINING_STAGES[stage], run.processes
@@ -199,7 +199,7 @@ def train(
     )
     trainings = chosen.steps(config)
     with record.measuring():
-        # The main process alone computes what is not trained.
+        # Stages without training run in the main process only.
         result = chosen.train(run, config) if trainings or processes.is_main else {}
     run.on_main_process(lambda: _finish(run, stage, record, trainings, result))
     return result
@@ -216,7 +216,7 @@ def _finish(
 
 
 def _open_record(run: Run, stage: str, config: Any) -> Record:
-    """Return the record of a stage, with the digests of what it is made from."""
+    """Return the record of a stage, with the digests of its inputs."""
     chosen = TRAINING_STAGES[stage]
     corpora = [name for name in sorted(set(chosen.folders(config))) if (run.data / name).is_dir()]
     inputs = [path for name in chosen.after for path in TRAINING_STAGES[name].results(run)]
@@ -236,15 +236,15 @@ def _report_change(run: Run, stage: str, changed: dict[str, list[str]], refuse: 
         difference = f"other data or earlier stages ({', '.join(changed['sources'])})"
     if refuse:
         raise InputError(
-            f"{run.out / stage}.json: the stage {stage} was begun with {difference}",
-            "resume with what it was begun with, or start anew in another folder or without "
+            f"{run.out / stage}.json: the stage {stage} was started with {difference}",
+            "resume with the same settings and data, or start again in another folder or without "
             "--resume",
         )
-    run.notify(f"{stage} is made anew: it was made from {difference}")
+    run.notify(f"{stage} is repeated: it was made from {difference}")
 
 
 def check_run(run: Run, stage: str) -> None:
-    """Raise InputError for an unknown stage, and for a run that cannot be begun."""
+    """Raise InputError for an unknown stage, and for a run that cannot be started."""
     if stage not in (*TRAINING_STAGES, "all"):
         raise InputError(f"unknown stage '{stage}'", f"choose {', '.join(TRAINING_STAGES)} or all")
     if not run.data.is_dir():

@@ -71,8 +71,8 @@ class TalkingConfig:
     """Settings of the talking model's training."""
 
     features: str = "speech"  # or log-mel
-    # Share of each corpus in a batch, of those that are there: many people who speak freely
-    # contribute more than one who reads a grammar.
+    # Share of each existing corpus in a batch: many people who speak freely contribute more than
+    # one who reads sentences of a fixed grammar.
     shares: Shares = (
         ("talking", 0.44),
         ("grid_s1", 0.2),
@@ -100,7 +100,7 @@ class TalkingConfig:
     amplitude: bool = True  # whether the result is scaled to move the lips as held-out people do
     style_dropout: float = 0.5  # share of crops without their style
     dropout: float = 0.2
-    # Every so many'th training speaker (clip, of a single speaker) is measured in the log instead,
+    # Every n-th training speaker (or clip, of a single speaker) is held out for metrics in the log,
     # and sets the amplitude.
     hold_out: int = 8
     seed: int = 0
@@ -264,7 +264,10 @@ def interpolation_matrices(times: torch.Tensor, length: int) -> torch.Tensor:
 
 
 def train_on_data(data: TalkingData, run: Run, config: TalkingConfig) -> Path:
-    """Train on gathered data, which is not changed; return `out`/talking.safetensors."""
+    """Train the talking model on gathered data; return `out`/talking.safetensors.
+
+    The data are not modified.
+    """
     training = TalkingTraining(data, run, config)
     intervals = TALKING_INTERVALS
     if data.held_out:
@@ -297,7 +300,7 @@ class TalkingTraining:
         self.processes.share_batch_norms(network)
         self.network = network.to(self.device)
         trains_encoder = config.encoder_rate > 0
-        # A copy, since others use the encoder; the start may hold a trained one.
+        # A copy, since others use the encoder; the start weights may contain a trained one.
         self.encoder = data.encoder.changed(
             encoder_part(start, data.encoder) if start and trains_encoder else {}
         )

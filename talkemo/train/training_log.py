@@ -31,7 +31,7 @@ class MeanLosses:
         self.count += 1
 
     def read(self) -> dict[str, float]:
-        """Return the means and begin anew."""
+        """Return the means, and reset them."""
         means = {name: float(total) / self.count for name, total in self.sums.items()}
         self.sums, self.count = {}, 0
         return means
@@ -101,7 +101,7 @@ class TrainingLog:
             from torch.utils.tensorboard import SummaryWriter
         except ImportError:
             return None
-        # What an ended process wrote after its last checkpoint is written again.
+        # Rows that an ended process wrote after its last checkpoint will be written again.
         return SummaryWriter(str(self._board_folder), purge_step=self._first_step)
 
 
@@ -159,6 +159,6 @@ def plot_logs(run: Run, stage: str, trainings: list[str]) -> Path | None:
 
 
 def _step_of(row: bytes) -> float:
-    """Return the step of a log's row; infinity if it has none."""
+    """Return the step of a log's row; infinity if the row has no step."""
     number = row.split(b",")[0]
     return int(number) if number.isdigit() else float("inf")

@@ -67,7 +67,7 @@ class VideoEncoder:
         command += VIDEO_CODECS.get(ending, VIDEO_CODECS[".mp4"]).split()
         command += ["-t", f"{duration_s:.6f}", f"file:{path.resolve()}"]
         self.log = tempfile.TemporaryFile()  # noqa: SIM115 (closed by `close`)
-        # A session of its own: Ctrl-C reaches this process only, which then ends the encoder.
+        # Its own session: Ctrl-C reaches this process only, which then ends the encoder.
         self.process = subprocess.Popen(
             command,
             stdin=subprocess.PIPE,

@@ -43,7 +43,7 @@ OWNER_HINT = "ask the set's owner for one that talkemo wrote"
 # What errors of huggingface_hub mean, and what to do; a subclass before its base class.
 HUB_ERRORS = {
     "OfflineModeIsEnabled": (
-        "the Hub cannot be asked while HF_HUB_OFFLINE is set",
+        "the Hub cannot be reached while HF_HUB_OFFLINE is set",
         "unset it",
     ),
     "GatedRepoError": (
@@ -162,7 +162,7 @@ def fetch_file(address: str, name: str, digest: str) -> Path:
             if path is not None:
                 return path
     raise InputError(
-        f"{address}: its file {name} is another than the one wanted",
+        f"{address}: its file {name} is not the expected one",
         "name another repository or revision",
     )
 
@@ -272,7 +272,7 @@ def hub_client(address: str) -> Iterator[HfApi]:
 
 
 def _explain(address: str, error: BaseException) -> TalkemoError:
-    """Return the error that tells the user what an exception of the Hub's client means."""
+    """Return the error that explains an exception of the Hub's client to the user."""
     from huggingface_hub import constants, utils
 
     reason = _first_line(str(error)) or type(error).__name__

@@ -29,7 +29,7 @@ HUB_PREFIX = "hf://"
 MAX_REGISTRY_BYTES = 1 << 20
 WEIGHTS_FILE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*\.safetensors")  # without a folder
 SHA256 = re.compile(r"[0-9a-f]{64}")
-# Licence and description of each stage's weights, where a registry does not say otherwise.
+# Licence and description of each stage's weights, unless a registry states others.
 LICENCES = {
     "face": ("MIT", "canonical face, bilinear model, geometry map"),
     "speech": ("MIT", "audio to speech features"),
@@ -110,7 +110,7 @@ def write_registry(folder: Path) -> Path:
     """Write folder/registry.toml for the weights files in a folder, and return its path.
 
     An existing registry's licences and descriptions are kept. Commit, seed and data come from the
-    file's header; if it has none, they are kept for a file that has not changed.
+    file's header; if they are missing there, those of an unchanged file are kept.
     """
     path = folder / REGISTRY_NAME
     existing = read_registry(path) if path.is_file() else {}
@@ -139,7 +139,7 @@ def write_registry(folder: Path) -> Path:
 
 
 def _origin_in_header(file: Path) -> dict[str, Any]:
-    """Return commit, seed and data from the header of a weights file; empty if it has none."""
+    """Return commit, seed and data from the header of a weights file; empty if they are missing."""
     from safetensors import SafetensorError, safe_open
 
     try:
