@@ -110,7 +110,7 @@ def as_landmarks(
     if is_mesh and np.isfinite(pixels).any() and largest < MAX_NORMALISED_COORDINATE:
         raise InputError(
             f"{name}: its points are fractions of the image's sides, not pixels",
-            "give the image's size: --picture 1280x720",
+            "give the image's size: --image-size 1280x720",
         )
     return pixels
 
