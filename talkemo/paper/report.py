@@ -15,6 +15,7 @@ from typing import Any
 from .. import __version__
 from ..data.captures import StepProgress
 from ..errors import InputError
+from ..files.artefact import Artefact, State
 from ..files.cache import corpora_digests, digest, sha256
 from ..files.reading import read_json_object
 from ..files.writing import atomic_write
@@ -41,7 +42,7 @@ class Part:
     """A table or figure of the report."""
 
     name: str
-    origin: str  # digest of its inputs
+    fingerprint: str  # digest of its inputs
     make: Callable[[Path], dict[str, Any] | None]  # writes a figure's image; returns its numbers
 
 
@@ -115,7 +116,9 @@ def _parts(
 ) -> list[Part]:
     """The parts of the report."""
 
-    def origin(stages: tuple[str, ...], corpora: tuple[str, ...], *settings: int | None) -> str:
+    def inputs_digest(
+        stages: tuple[str, ...], corpora: tuple[str, ...], *settings: int | None
+    ) -> str:
         weights = [sha256(models.path(stage)) for stage in stages]
         return digest(weights, corpora_digests(data, corpora), settings)
 
@@ -124,25 +127,25 @@ def _parts(
     return [
         Part(
             "table1",
-            origin(("face", "speech"), ("ravdess", "grid_s1"), seeds, steps),
+            inputs_digest(("face", "speech"), ("ravdess", "grid_s1"), seeds, steps),
             lambda _: table1(*inputs, seeds=seeds, steps=steps, **common),
         ),
         Part(
             "table2",
-            origin(("face", "speech", "talking"), acted, seeds, steps),
+            inputs_digest(("face", "speech", "talking"), acted, seeds, steps),
             lambda _: table2(*inputs, seeds=seeds, steps=steps, **common),
         ),
-        Part("figure3", origin(("face",), ()), lambda image: figure3(face, image)),
-        Part("figure4", origin(("face",), ()), lambda image: figure4(face, image)),
-        Part("figure5", origin(("face",), ()), lambda image: figure5(face, image)),
+        Part("figure3", inputs_digest(("face",), ()), lambda image: figure3(face, image)),
+        Part("figure4", inputs_digest(("face",), ()), lambda image: figure4(face, image)),
+        Part("figure5", inputs_digest(("face",), ()), lambda image: figure5(face, image)),
         Part(
             "figure6",
-            origin(("face", "emotion", "discriminator"), acted),
+            inputs_digest(("face", "emotion", "discriminator"), acted),
             lambda image: figure6(*inputs, image, **common),
         ),
         Part(
             "figure7",
-            origin(("face",), acted, steps),
+            inputs_digest(("face",), acted, steps),
             lambda image: figure7(*inputs, image, steps=steps, **common),
         ),
     ]
@@ -156,9 +159,13 @@ def _up_to_date(folder: Path, part: Part) -> dict[str, Any]:
         hint = "delete it, and it is made again"
         return read_json_object(path, "a part of a report", hint, MAX_REPORT_PART_BYTES)
 
+    def stored_fingerprint(_: Path) -> str | None:
+        return read().get("origin")
+
     has_image = image.is_file() or not part.name.startswith("figure")
-    if not (has_image and path.is_file() and read().get("origin") == part.origin):
-        numbers = {**(part.make(image) or {}), "origin": part.origin}
+    artefact = Artefact(path, part.fingerprint, stored_fingerprint)
+    if not (has_image and artefact.state is State.UP_TO_DATE):
+        numbers = {**(part.make(image) or {}), "origin": part.fingerprint}
         if "output" in numbers:
             numbers["output"] = image.name  # relative, so that the folder can be moved
         with atomic_write(path) as partial:

@@ -28,9 +28,9 @@ from ..data.captures import StepProgress
 from ..errors import InputError
 from ..expression.emotions import one_hot
 from ..face.canonical import Face
+from ..files.artefact import Artefact, State
 from ..files.cache import corpora_digests, digest, sha256
 from ..files.reading import printable
-from ..files.writing import atomic_write
 from ..formats.animation import Frames, Header
 from ..formats.registry import open_writer
 from ..networks.emotion import EmotionModel
@@ -100,14 +100,12 @@ def render_variants(
     for number, (method, name, target) in enumerate(videos):
         path, audio = output / method / f"{name}_{target}.mp4", audios[name]
         path.parent.mkdir(exist_ok=True)
-        origin = digest(weights, steps, audio.samples(), target)
-        record = path.with_suffix(".txt")
-        if not (path.is_file() and record.is_file() and record.read_text("utf-8") == origin):
+        video = Artefact(path, digest(weights, steps, audio.samples(), target))
+        if video.state is not State.UP_TO_DATE:
             frames = max(1, int(np.ceil(audio.duration * VARIANT_VIDEO_FPS)))
             displacement = methods[method](audio, np.arange(frames) / VARIANT_VIDEO_FPS, target)
             write_canonical_video(path, models.face, displacement, audio)
-            with atomic_write(record) as file:
-                file.write_text(origin, "utf-8")
+            video.sign()
         if progress:
             progress("videos", number + 1, len(videos))
     return [output / method for method in methods]
@@ -187,8 +185,8 @@ def variant_run(
 ) -> Run:
     """The training run of a variant in `folder`/`name`, resumed unless the corpora have changed."""
     run = training_run(folder / name, data, cache, models, jobs, progress)
-    origin = digest(*corpora_digests(data, ("ravdess", "grid_s1")))
-    return with_label(replace(run, resume=True, discard_stale=True, fingerprint=origin), name)
+    fingerprint = digest(*corpora_digests(data, ("ravdess", "grid_s1")))
+    return with_label(replace(run, resume=True, discard_stale=True, fingerprint=fingerprint), name)
 
 
 def trained_talking(run: Run, steps: int | None, **changes: Any) -> TalkingModel:
