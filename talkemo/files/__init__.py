@@ -1,0 +1,1 @@
+"""Reading files of unknown origin safely, writing them atomically, arrays, and what is up to date."""

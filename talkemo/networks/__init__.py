@@ -1,0 +1,1 @@
+"""The networks: speech encoder, talking model, emotion transfer, and the judges that measure it."""

@@ -1,0 +1,1 @@
+"""The public functions: animate, stream, live, transfer, reconstruct, bind and render."""
