@@ -55,7 +55,7 @@ from talkemo.expression.emotions import PAPER_EMOTIONS, one_hot
 from talkemo.face.canonical import Face
 from talkemo.networks.speech_encoder import FEATURE_RATE, SILENCE_MARGIN_FEATURES, log_mel_encoder
 from talkemo.paper.figure7 import FIGURE7_NEUTRAL_STRIDE, emotion_displacement, trained_pointnet
-from talkemo.paper.training import emotion_config, of_paper_emotions
+from talkemo.paper.training import of_paper_emotions, paper_emotion_config
 from talkemo.paper.variants import trained_talking, variant_run
 from talkemo.train import emotion
 
@@ -194,7 +194,7 @@ def lips_table(options: argparse.Namespace, models: Models, sets: dict[str, str]
 
 def emotions_table(options: argparse.Namespace, models: Models) -> None:
     """Print the second table."""
-    face, config = models.face, emotion_config(options.steps)
+    face, config = models.face, paper_emotion_config(options.steps)
 
     def run(name: str) -> Any:
         return variant_run(

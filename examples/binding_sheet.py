@@ -19,7 +19,7 @@ from matplotlib.tri import Triangulation
 
 import talkemo
 from talkemo import Binding
-from talkemo.binding.registration import fit_face, refine
+from talkemo.binding.registration import fit_face, refine_fit
 from talkemo.binding.surface import sample_surface
 from talkemo.geometry.meshes import vertex_normals
 from talkemo.render.appearance import appearance_of
@@ -68,7 +68,7 @@ def draw_fit(ax: Axes, binding: Binding) -> None:
     """The model's face fitted to the mesh, and its landmarks."""
     face, mesh = binding.face, binding.mesh
     fit = fit_face(face, sample_surface(mesh.vertices, mesh.faces), binding.placement)
-    vertices = refine(face, fit)
+    vertices = refine_fit(face, fit)
     triangles = visible_triangles(vertices, face.faces)
     ax.triplot(vertices[:, 0], vertices[:, 1], triangles, linewidth=0.15, color="0.35")
     landmarks = vertices[face.landmarks68]

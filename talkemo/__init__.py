@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from .face.motion import Motion
     from .pipelines.animate import animate
     from .pipelines.bind import bind
-    from .pipelines.option_groups import (
+    from .pipelines.options import (
         ActingOptions,
         AnimateOptions,
         ExportOptions,
@@ -57,12 +57,12 @@ _MODULES = {
     "Motion": "face.motion",
     "animate": "pipelines.animate",
     "bind": "pipelines.bind",
-    "ActingOptions": "pipelines.option_groups",
-    "AnimateOptions": "pipelines.option_groups",
-    "ExportOptions": "pipelines.option_groups",
-    "ReconstructOptions": "pipelines.option_groups",
-    "StreamOptions": "pipelines.option_groups",
-    "TransferOptions": "pipelines.option_groups",
+    "ActingOptions": "pipelines.options",
+    "AnimateOptions": "pipelines.options",
+    "ExportOptions": "pipelines.options",
+    "ReconstructOptions": "pipelines.options",
+    "StreamOptions": "pipelines.options",
+    "TransferOptions": "pipelines.options",
     "Result": "pipelines.outputs",
     "reconstruct": "pipelines.reconstruct",
     "Chunk": "pipelines.stream",

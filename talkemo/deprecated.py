@@ -21,7 +21,7 @@ MOVED_MODULES = {
     "talkemo.geomap": "talkemo.face.geometry_map",
     "talkemo.motion": "talkemo.face.motion",
     "talkemo.models": "talkemo.weights.models",
-    "talkemo.live": "talkemo.pipelines.live",
+    "talkemo.live": "talkemo.pipelines.live_server",
     "talkemo.formats.open": "talkemo.formats.registry",
     "talkemo.pipelines.render": "talkemo.pipelines.rendering",
 }

@@ -9,12 +9,7 @@ import typer
 
 from talkemo import InputError
 from talkemo.formats.registry import OUTPUT_ENDINGS
-from talkemo.pipelines.option_groups import (
-    STREAM_FORMATS,
-    AnimateOptions,
-    BatchOptions,
-    StreamOptions,
-)
+from talkemo.pipelines.options import STREAM_FORMATS, AnimateOptions, BatchOptions, StreamOptions
 
 from .animate_many import animate_many
 from .animate_stream import animate_stream

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from talkemo import TalkemoError
-from talkemo.pipelines.option_groups import AnimateOptions, BatchOptions
+from talkemo.pipelines.options import AnimateOptions, BatchOptions
 
 from .console import animation_data, console
 
@@ -52,8 +52,8 @@ def _check(face: Path, recordings: Recordings, options: AnimateOptions) -> tuple
     Raises InputError for anything unusable.
     """
     import talkemo
+    from talkemo.pipelines.acting import timeline_of
     from talkemo.pipelines.outputs import check_fps, output_paths
-    from talkemo.pipelines.performance import timeline_of
     from talkemo.render.view import width_and_height
 
     audio = [source for source, _ in recordings]

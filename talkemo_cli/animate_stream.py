@@ -7,7 +7,7 @@ from contextlib import nullcontext
 from pathlib import Path
 
 from talkemo import InputError
-from talkemo.pipelines.option_groups import STREAM_FORMATS, StreamOptions
+from talkemo.pipelines.options import STREAM_FORMATS, StreamOptions
 
 from .console import console
 

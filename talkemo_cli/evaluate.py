@@ -21,7 +21,7 @@ from talkemo.evaluation.options import (
 )
 from talkemo.paper import PAPER_SEEDS
 from talkemo.paper.options import PaperOptions
-from talkemo.pipelines.option_groups import RuntimeOptions
+from talkemo.pipelines.options import RuntimeOptions
 from talkemo.weights.registry import DEFAULT_SET
 
 from . import evaluate_tables as tables

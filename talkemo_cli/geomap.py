@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from talkemo.pipelines.option_groups import RuntimeOptions
+from talkemo.pipelines.options import RuntimeOptions
 
 from .console import console
 from .options import Only, command

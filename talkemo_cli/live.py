@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from talkemo.pipelines.option_groups import ActingOptions, BindingOptions, RuntimeOptions
+from talkemo.pipelines.options import ActingOptions, BindingOptions, RuntimeOptions
 
 from .console import console
 from .options import Only, command
@@ -37,7 +37,7 @@ def live(
     The page can change the emotion.
     """
     import talkemo
-    from talkemo.pipelines.live import Live
+    from talkemo.pipelines.live_server import Live
 
     models = talkemo.load_models(runtime.weights, device=runtime.device)
     binding = talkemo.bind(face, hint=options.hint, models=models, cache=options.cache)

@@ -24,7 +24,7 @@ import typer
 from talkemo import InputError
 from talkemo.formats.registry import describe_outputs
 from talkemo.options import help_of, option
-from talkemo.pipelines.option_groups import RuntimeOptions
+from talkemo.pipelines.options import RuntimeOptions
 
 from . import THREADS_CHOSEN
 from .console import console

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from talkemo import InputError, Result
-from talkemo.pipelines.option_groups import (
+from talkemo.pipelines.options import (
     BatchOptions,
     BindingOptions,
     ExportOptions,

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from talkemo.pipelines.option_groups import RenderOptions, RuntimeOptions
+from talkemo.pipelines.options import RenderOptions, RuntimeOptions
 
 from .console import console
 from .options import Only, command

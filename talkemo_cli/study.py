@@ -11,7 +11,7 @@ import typer
 
 from talkemo import InputError
 from talkemo.options import option
-from talkemo.pipelines.option_groups import RuntimeOptions
+from talkemo.pipelines.options import RuntimeOptions
 from talkemo.weights.registry import DEFAULT_SET
 
 from .console import console

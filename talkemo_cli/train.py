@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from talkemo.train.run import Run
 
 
-class TrainingStage(str, Enum):
+class StageName(str, Enum):
     """The stages of `talkemo train`, and all of them."""
 
     face = "face"
@@ -38,7 +38,7 @@ class TrainingStage(str, Enum):
     "talkemo train all --data DATA -o run/ --resume",
 )
 def train(
-    stage: Annotated[TrainingStage, typer.Argument(help="The stage to train.")],
+    stage: Annotated[StageName, typer.Argument(help="The stage to train.")],
     data: Annotated[Path, typer.Option(help="The folder of the corpora.")],
     output: Annotated[
         Path,
@@ -94,7 +94,7 @@ def train(
     _train(stage, run, options, seed)
 
 
-def _train(stage: TrainingStage, run: Run, options: TrainOptions, seed: int) -> None:
+def _train(stage: StageName, run: Run, options: TrainOptions, seed: int) -> None:
     """Train with a progress bar, and print the metrics."""
     from talkemo.train.stages import train as train_stage
     from talkemo.train.stages import train_all
@@ -102,7 +102,7 @@ def _train(stage: TrainingStage, run: Run, options: TrainOptions, seed: int) -> 
     with console.progress(stage.value) as update:
         if run.processes.is_main:
             run = replace(run, progress=lambda what, done, total: update(done, total, what))
-        if stage is TrainingStage.all:
+        if stage is StageName.all:
             results = train_all(run, seed=seed, options=options)
         else:
             metrics = train_stage(stage.value, run, seed=seed, options=options)

@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from talkemo import InputError
-from talkemo.pipelines.option_groups import TransferOptions
+from talkemo.pipelines.options import TransferOptions
 
 from .animate import emotion_name
 from .console import console

@@ -38,7 +38,7 @@ import soundfile
 
 from talkemo import InputError
 from talkemo.audio.recording import open_audio
-from talkemo.binding.bind import read_landmark_hint
+from talkemo.binding.bind_face import read_landmark_hint
 from talkemo.binding.binding import Binding
 from talkemo.binding.files import load_binding, save_binding
 from talkemo.capture.fitting import Capture

@@ -9,9 +9,10 @@ import trimesh
 from scipy.spatial.transform import Rotation
 
 from talkemo import InputError, Motion
-from talkemo.binding import FaceHint, bind_mesh, bind_with_hint, load_binding, save_binding
+from talkemo.binding import FaceHint, bind_with_hint, load_binding, save_binding
+from talkemo.binding import bind_face as bind_mesh
 from talkemo.binding.cache import BindingCache
-from talkemo.binding.pose_search import axis_rotations
+from talkemo.binding.placement_search import axis_rotations
 from talkemo.face.canonical import ARKIT_NAMES
 from talkemo.formats.mesh import load_mesh
 from talkemo.formats.mesh_types import Mesh
@@ -339,7 +340,7 @@ def test_cached_binding_is_used(face, mesh, tmp_path, monkeypatch):
     cache = BindingCache(tmp_path)
     first = bind_with_hint(face, mesh, cache=cache)
     monkeypatch.setattr(
-        "talkemo.binding.bind.bind_mesh", lambda *_, **__: pytest.fail("bound again")
+        "talkemo.binding.bind_face.bind_mesh", lambda *_, **__: pytest.fail("bound again")
     )
     again = bind_with_hint(face, mesh, cache=cache)
     np.testing.assert_array_equal(again.matrix, first.matrix)

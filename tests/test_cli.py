@@ -23,7 +23,7 @@ from talkemo.formats.npz import NpzAnimation
 from talkemo.formats.obj import save_obj
 from talkemo.formats.registry import OUTPUT_ENDINGS
 from talkemo.options import with_keywords
-from talkemo.pipelines import option_groups
+from talkemo.pipelines import options as pipeline_options
 from talkemo_cli.app import main
 
 
@@ -538,7 +538,7 @@ def test_cached_binding_is_used_again(talkemo, tmp_path, example_face, short_spe
     assert talkemo(*good).returncode == 0 and any((tmp_path / "cache" / "bindings").iterdir())
     first = NpzAnimation(tmp_path / "a.npz").vertices()
     monkeypatch.setattr(
-        "talkemo.binding.bind.bind_mesh", lambda *_, **__: pytest.fail("searched again")
+        "talkemo.binding.bind_face.bind_mesh", lambda *_, **__: pytest.fail("searched again")
     )
     assert talkemo(*good).returncode == 0
     np.testing.assert_array_equal(NpzAnimation(tmp_path / "a.npz").vertices(), first)
@@ -565,9 +565,9 @@ def test_importing_the_commands_loads_no_heavy_library():
 @pytest.mark.parametrize(
     ("keywords", "options"),
     [
-        (option_groups.AnimateKeywords, option_groups.AnimateOptions),
-        (option_groups.StreamKeywords, option_groups.StreamOptions),
-        (option_groups.TransferKeywords, option_groups.TransferOptions),
+        (pipeline_options.AnimateKeywords, pipeline_options.AnimateOptions),
+        (pipeline_options.StreamKeywords, pipeline_options.StreamOptions),
+        (pipeline_options.TransferKeywords, pipeline_options.TransferOptions),
     ],
 )
 def test_keywords_are_the_fields_of_the_options(keywords, options):
@@ -575,9 +575,9 @@ def test_keywords_are_the_fields_of_the_options(keywords, options):
 
 
 def test_keywords_replace_fields_of_the_options():
-    options = option_groups.AnimateOptions(emotion="sad", fps=25)
+    options = pipeline_options.AnimateOptions(emotion="sad", fps=25)
     changed = with_keywords(options, {"fps": 30, "style": None})
-    assert changed == option_groups.AnimateOptions(emotion="sad", fps=30)
+    assert changed == pipeline_options.AnimateOptions(emotion="sad", fps=30)
     with pytest.raises(TypeError, match="emotoin"):
         with_keywords(options, {"emotoin": "happy"})
 

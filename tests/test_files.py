@@ -22,7 +22,7 @@ import pytest
 
 from talkemo import InputError, TalkemoError
 from talkemo.audio.recording import open_audio
-from talkemo.binding.bind import bind_mesh, read_landmark_hint
+from talkemo.binding.bind_face import bind_mesh, read_landmark_hint
 from talkemo.binding.cache import BindingCache
 from talkemo.binding.files import load_binding, save_binding
 from talkemo.capture.fitting import Fitter

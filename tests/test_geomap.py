@@ -5,7 +5,7 @@ from conftest import random_weights
 
 from talkemo.face import geometry_map as geometry_map_module
 from talkemo.face.canonical import INNER_LIPS
-from talkemo.train import chart
+from talkemo.train import map_chart as chart
 
 
 def test_geodesics_on_a_sphere():

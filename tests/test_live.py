@@ -18,7 +18,7 @@ import soundfile
 import talkemo
 from talkemo import ActingOptions, InputError
 from talkemo.audio.recording import open_audio
-from talkemo.pipelines.live import Live, LiveEmotion
+from talkemo.pipelines.live_server import Live, LiveEmotion
 
 BROWSER = shutil.which("chromium") or shutil.which("chromium-browser")
 

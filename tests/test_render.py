@@ -15,13 +15,13 @@ from talkemo.audio.recording import open_audio
 from talkemo.formats.mesh import load_mesh
 from talkemo.formats.mesh_types import Mesh, MeshAttributes
 from talkemo.formats.registry import open_animation
+from talkemo.geometry.plane import inside_polygon
+from talkemo.render.added_parts import eyeball_centre
 from talkemo.render.appearance import (
     appearance_of,
     plain_appearance,
     vertex_groups,
 )
-from talkemo.render.eyes_and_mouth import eyeball_centre
-from talkemo.render.plane import inside_polygon
 from talkemo.render.software import SoftwareRenderer
 from talkemo.render.view import background_rows, frame_view
 

@@ -41,7 +41,12 @@ from talkemo.train import speech as speech_stage
 from talkemo.train import stages
 from talkemo.train import talking as talking_stage
 from talkemo.train import teacher as teacher_stage
-from talkemo.train.batches import CROP_CONTEXT_FEATURES, PSEUDO_LABELLED, Clip, make_clip_batch
+from talkemo.train.batches import (
+    CROP_CONTEXT_FEATURES,
+    PSEUDO_LABELLED,
+    TrainingClip,
+    make_clip_batch,
+)
 from talkemo.train.checkpoint import (
     CHECKPOINT_INTERVAL_S,
     FIRST_CHECKPOINT_S,
@@ -67,7 +72,6 @@ from talkemo.train.lips import (
     train_lips,
 )
 from talkemo.train.loop import Intervals, Loop, WaitingSignals, half_precision
-from talkemo.train.objective import Objective, position_matrix
 from talkemo.train.options import TrainOptions
 from talkemo.train.prepared_audio import load_prepared_audio, prepare_audio
 from talkemo.train.run import Run
@@ -83,6 +87,7 @@ from talkemo.train.talking import (
     talking_config,
     train_talking,
 )
+from talkemo.train.talking_objective import Objective, position_matrix
 from talkemo.train.teacher import encode_in_batches, load_teacher
 from talkemo.train.training_log import LastLosses, MeanLosses
 from talkemo.weights.files import load_weights, save_weights
@@ -670,7 +675,7 @@ def test_windows_in_training_are_those_of_animating():
 def test_crops_of_several_rates_are_padded(example_speech):
     samples = np.arange(32000, dtype=np.int16)
     clips = [
-        Clip(
+        TrainingClip(
             samples,
             1.0,
             np.arange(0.1, 1.9, 1 / fps),

@@ -1,6 +1,6 @@
 """Binding: lets any mesh follow the motion of the canonical face.
 
-registration.py fits the canonical face to the mesh, from the poses that pose_search.py finds. Skin
+registration.py fits the canonical face to the mesh, from the poses that placement_search.py finds. Skin
 under the fitted face takes its motion, in the proportions of the mesh: a wide mouth opens wide
 (skin.py). Between that skin and what stays still, inside the mouth and behind the rim of the face,
 the motion is harmonic over the mesh's own edges (body.py). Other parts are recognised by position:
@@ -9,7 +9,7 @@ hair and clothes do not move (parts.py, mouth.py). bind.py runs these steps; the
 `Binding` (binding.py), which files.py saves and cache.py caches. mesh_to_motion.py is the inverse.
 """
 
-from .bind import FaceHint, bind_mesh, bind_with_hint
+from .bind_face import FaceHint, bind_mesh, bind_with_hint
 from .binding import Binding
 from .files import load_binding, save_binding
 

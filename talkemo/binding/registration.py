@@ -1,7 +1,7 @@
 """Registration of the canonical face with a mesh: rigid, then by identity, then non-rigid.
 
-`locate` tries the poses of pose_search.py, fits the bilinear model from each (`fit_face`) and keeps
-the best fit, if its relief shows that it is a face. `refine` moves the fitted face onto the mesh by
+`locate` tries the poses of placement_search.py, fits the bilinear model from each (`fit_face`) and keeps
+the best fit, if its relief shows that it is a face. `refine_fit` moves the fitted face onto the mesh by
 a smooth displacement.
 """
 
@@ -20,7 +20,7 @@ from ..errors import InputError
 from ..face.canonical import Face
 from ..geometry.meshes import vertex_normals
 from ..geometry.rigid import Similarity, fit_similarity
-from .pose_search import cube_rotations, search_placements, symmetry_rotations
+from .placement_search import cube_rotations, search_placements, symmetry_rotations
 from .surface import ClosestPoints, Surface
 
 # Decisions of the search. A fit's score is the correlation of its relief minus a tenth of its error
@@ -304,7 +304,7 @@ def _relief(face: Face, fitted: np.ndarray, closest: ClosestPoints, placement: S
 # -------------------------------------------------------------------- non-rigid registration
 
 
-def refine(face: Face, fit: Fit) -> np.ndarray:
+def refine_fit(face: Face, fit: Fit) -> np.ndarray:
     """Move the fitted face onto the mesh by a displacement that is smooth over the face's chart.
 
     In the chart the lips are apart, so they do not pull at each other.

@@ -42,12 +42,12 @@ def through_codec(samples: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     file.seek(0)
     decoded = soundfile.read(file, dtype="float32")[0]
     if container == "MP3":
-        decoded = decoded[best_delay(samples, decoded) :]
+        decoded = decoded[codec_delay(samples, decoded) :]
     missing = max(0, len(samples) - len(decoded))
     return np.pad(decoded, (0, missing))[: len(samples)].astype(np.float32)
 
 
-def best_delay(samples: np.ndarray, delayed: np.ndarray, max_delay: int = 3000) -> int:
+def codec_delay(samples: np.ndarray, delayed: np.ndarray, max_delay: int = 3000) -> int:
     """Delay in samples, below `max_delay`, that maximises the cross-correlation."""
     n = 1 << (min(len(samples), len(delayed), 4 * SAMPLE_RATE) + max_delay).bit_length()
     spectrum = np.fft.rfft(delayed[: n // 2], n) * np.conj(np.fft.rfft(samples[: n // 2], n))

@@ -55,7 +55,7 @@ GRID_WORDS = (
 
 
 @dataclass(frozen=True)
-class Clip:
+class VideoClip:
     """A video of a corpus; the fields are columns of the manifest."""
 
     path: str  # under the corpus's folder
@@ -85,7 +85,7 @@ class ClipResult:
 # ------------------------------------------------------------------------------------------- clips
 
 
-def find_clips(folder: Path, kind: str) -> list[Clip]:
+def find_clips(folder: Path, kind: str) -> list[VideoClip]:
     """Return the videos under a folder, sorted by path; links are not followed.
 
     `kind`, one of CORPUS_KINDS, says what their names mean. Raises InputError if there is none.
@@ -109,13 +109,13 @@ def find_clips(folder: Path, kind: str) -> list[Clip]:
     return clips
 
 
-def _ravdess_clip(path: Path) -> Clip | None:
+def _ravdess_clip(path: Path) -> VideoClip | None:
     """Read modality-channel-emotion-intensity-statement-repetition-actor; channel 02 is song."""
     match = RAVDESS_NAME.fullmatch(path.stem)
     if match is None or match[1] != "1":
         return None
     emotion, level, sentence, _, actor = match.groups()[1:]
-    return Clip(
+    return VideoClip(
         path=path.as_posix(),
         speaker=f"ravdess_{actor}",
         emotion=EMOTIONS[int(emotion) - 1],
@@ -125,7 +125,7 @@ def _ravdess_clip(path: Path) -> Clip | None:
     )
 
 
-def _grid_clip(path: Path) -> Clip | None:
+def _grid_clip(path: Path) -> VideoClip | None:
     """Read six letters for six words; the speaker is the folder called s and a number."""
     letters = path.stem.lower()
     if len(letters) != 6 or not all(letter in words for letter, words in zip(letters, GRID_WORDS)):
@@ -133,13 +133,13 @@ def _grid_clip(path: Path) -> Clip | None:
     sentence = " ".join(words[letter] for letter, words in zip(letters, GRID_WORDS))
     numbered = [folder for folder in path.parts[:-1] if re.fullmatch(r"s\d+", folder)]
     speaker = f"grid_{numbered[-1]}" if numbered else "grid"
-    return Clip(path.as_posix(), speaker, "neutral", "normal", sentence, split_of(speaker))
+    return VideoClip(path.as_posix(), speaker, "neutral", "normal", sentence, split_of(speaker))
 
 
-def _any_clip(path: Path) -> Clip:
+def _any_clip(path: Path) -> VideoClip:
     """Return a clip whose speaker is the first folder, or else the video itself."""
     speaker = path.parts[0] if len(path.parts) > 1 else path.stem
-    return Clip(path.as_posix(), speaker, "neutral", "normal", "", split_of(speaker))
+    return VideoClip(path.as_posix(), speaker, "neutral", "normal", "", split_of(speaker))
 
 
 def split_of(speaker: str) -> str:
@@ -155,7 +155,7 @@ def split_of(speaker: str) -> str:
 class FolderTask:
     """What a process needs to fit one clip of a folder."""
 
-    clip: Clip
+    clip: VideoClip
     folder: Path
     out: Path
     weights: str
@@ -172,7 +172,7 @@ class FolderTask:
         return self.out / FAILED / f"{clip_file_name(self.clip)}.txt"
 
 
-def clip_file_name(clip: Clip) -> str:
+def clip_file_name(clip: VideoClip) -> str:
     """Return a name for the files of a clip: its path, readable and without folders."""
     readable = re.sub(r"[^A-Za-z0-9_.-]", "_", clip.path)[-80:]
     return f"{readable}-{hashlib.sha256(os.fsencode(clip.path)).hexdigest()[:8]}"
@@ -317,9 +317,9 @@ def _clip_result(task: FolderTask) -> ClipResult:
         )
 
 
-def _write_manifest(path: Path, clips: list[Clip], results: list[ClipResult]) -> None:
+def _write_manifest(path: Path, clips: list[VideoClip], results: list[ClipResult]) -> None:
     """Write a csv with a row for each clip."""
-    columns = [field.name for field in (*fields(Clip), *fields(ClipResult))]
+    columns = [field.name for field in (*fields(VideoClip), *fields(ClipResult))]
     with (
         atomic_write(path) as partial,
         partial.open("w", newline="", encoding="utf-8", errors="replace") as file,
@@ -330,7 +330,7 @@ def _write_manifest(path: Path, clips: list[Clip], results: list[ClipResult]) ->
             writer.writerow(asdict(clip) | asdict(result))
 
 
-def _folder_metrics(clips: list[Clip], results: list[ClipResult]) -> dict[str, Any]:
+def _folder_metrics(clips: list[VideoClip], results: list[ClipResult]) -> dict[str, Any]:
     """Return metrics over all clips."""
     fitted = [result for result in results if not result.failed]
     delays = [r.sound_delay_s for r in fitted if r.sound_delay_s is not None]

@@ -2,7 +2,7 @@
 
 Geodesic distances between all vertices (heat method) are embedded in the plane by classical
 multidimensional scaling, and the plane is sampled on a regular grid inside a mask. Training
-computes this chart once (train/chart.py) and stores it in the face's weights; this module converts
+computes this chart once (train/map_chart.py) and stores it in the face's weights; this module converts
 displacements to maps and back.
 """
 

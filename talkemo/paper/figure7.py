@@ -32,8 +32,8 @@ from ..weights.models import Models
 from .pointnet import new_pointnet
 from .training import (
     TRANSFERRED_EMOTIONS,
-    emotion_config,
     of_paper_emotions,
+    paper_emotion_config,
     training_run,
     with_label,
 )
@@ -75,7 +75,7 @@ def figure7(
         recognises, their roughness (see `Roughness`) and the mean distance that a vertex is moved.
     """
     new_plot((1, 1))  # a missing matplotlib is reported now rather than after the trainings
-    face, config = models.face, emotion_config(steps)
+    face, config = models.face, paper_emotion_config(steps)
     rows = []
     with TemporaryDirectory() as folder:
         run = training_run(Path(folder), data, cache, models, jobs, progress)

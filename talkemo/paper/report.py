@@ -38,7 +38,7 @@ PAPER_TABLE1 = {  # the paper's own numbers, by TABLE1_COLUMNS
 
 
 @dataclass(frozen=True)
-class Part:
+class ReportPart:
     """A table or figure of the report."""
 
     name: str
@@ -113,7 +113,7 @@ def _parts(
     steps: int | None,
     jobs: int,
     progress: StepProgress | None,
-) -> list[Part]:
+) -> list[ReportPart]:
     """The parts of the report."""
 
     def inputs_digest(
@@ -125,25 +125,25 @@ def _parts(
     common: dict[str, Any] = {"jobs": jobs, "progress": progress}
     inputs, acted, face = (data, cache, models), ("ravdess",), models.face
     return [
-        Part(
+        ReportPart(
             "table1",
             inputs_digest(("face", "speech"), ("ravdess", "grid_s1"), seeds, steps),
             lambda _: table1(*inputs, seeds=seeds, steps=steps, **common),
         ),
-        Part(
+        ReportPart(
             "table2",
             inputs_digest(("face", "speech", "talking"), acted, seeds, steps),
             lambda _: table2(*inputs, seeds=seeds, steps=steps, **common),
         ),
-        Part("figure3", inputs_digest(("face",), ()), lambda image: figure3(face, image)),
-        Part("figure4", inputs_digest(("face",), ()), lambda image: figure4(face, image)),
-        Part("figure5", inputs_digest(("face",), ()), lambda image: figure5(face, image)),
-        Part(
+        ReportPart("figure3", inputs_digest(("face",), ()), lambda image: figure3(face, image)),
+        ReportPart("figure4", inputs_digest(("face",), ()), lambda image: figure4(face, image)),
+        ReportPart("figure5", inputs_digest(("face",), ()), lambda image: figure5(face, image)),
+        ReportPart(
             "figure6",
             inputs_digest(("face", "emotion", "discriminator"), acted),
             lambda image: figure6(*inputs, image, **common),
         ),
-        Part(
+        ReportPart(
             "figure7",
             inputs_digest(("face",), acted, steps),
             lambda image: figure7(*inputs, image, steps=steps, **common),
@@ -151,7 +151,7 @@ def _parts(
     ]
 
 
-def _up_to_date(folder: Path, part: Part) -> dict[str, Any]:
+def _up_to_date(folder: Path, part: ReportPart) -> dict[str, Any]:
     """The numbers of a part, read from its JSON; a missing or stale part is computed first."""
     path, image = folder / f"{part.name}.json", folder / f"{part.name}.png"
 

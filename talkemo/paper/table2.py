@@ -33,9 +33,9 @@ from ..weights.models import Models
 from . import PAPER_SEEDS
 from .training import (
     TRANSFERRED_EMOTIONS,
-    emotion_config,
     mean_and_spread,
     of_paper_emotions,
+    paper_emotion_config,
     training_run,
     with_label,
 )
@@ -93,7 +93,7 @@ def table2(
         `rows`, one per variant, with mean and standard deviation over seeds of the columns of
         `_on_real_faces` (D) and `_on_generated_faces` (G), on the paper's emotions.
     """
-    face, usual = models.face, emotion_config(steps)
+    face, usual = models.face, paper_emotion_config(steps)
     errors: dict[str, list[dict[str, float]]] = {"with augmentation": [], "without": []}
     dev = recordings_of(data, cache, models, jobs=jobs)
     talking = _talking_frames(models, data, dev)

@@ -52,7 +52,7 @@ def with_label(run: Run, label: str) -> Run:
     return replace(run, progress=lambda _, done, total: progress(label, done, total))
 
 
-def emotion_config(steps: int | None) -> EmotionConfig:
+def paper_emotion_config(steps: int | None) -> EmotionConfig:
     """The usual settings of emotion transfer for `steps` iterations, or EMOTION_ITERATIONS."""
     usual = EmotionConfig()
     iterations = steps or EMOTION_ITERATIONS

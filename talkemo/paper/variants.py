@@ -41,8 +41,8 @@ from ..weights.models import Models
 from .figure7 import emotion_displacement, trained_pointnet
 from .training import (
     TRANSFERRED_EMOTIONS,
-    emotion_config,
     of_paper_emotions,
+    paper_emotion_config,
     training_run,
     with_label,
 )
@@ -139,7 +139,7 @@ def _train_methods(
     progress: StepProgress | None,
 ) -> dict[str, Method]:
     """The five methods, the last without emotion; trainings in `folder` are resumed."""
-    face, config = models.face, emotion_config(steps)
+    face, config = models.face, paper_emotion_config(steps)
 
     def run(name: str) -> Run:
         return variant_run(folder, name, data, cache, models, jobs, progress)

@@ -16,8 +16,9 @@ from ..face.motion import split_times
 from ..formats.mesh_types import Mesh
 from ..options import with_keywords
 from ..weights.models import Models, load_models
+from .acting import PAGE_EMOTIONS, ActingPlan, FaceActor, bound_header
 from .bind import bind
-from .option_groups import AnimateKeywords, AnimateOptions, PathLike
+from .options import AnimateKeywords, AnimateOptions, PathLike
 from .outputs import (
     OUTPUT_CHUNK_FRAMES,
     Progress,
@@ -27,7 +28,6 @@ from .outputs import (
     output_paths,
     write_animation,
 )
-from .performance import PAGE_EMOTIONS, ActingPlan, Performer, bound_header
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
@@ -86,12 +86,12 @@ def animate(
     models = models or load_models(options.weights, device=options.device)
     binding = bind(mesh, hint=options.hint, models=models, cache=options.cache)
     has_page = any(path.suffix.lower() == ".html" for path in paths)
-    performer = Performer(models, binding, plan, PAGE_EMOTIONS if has_page else ())
+    performer = FaceActor(models, binding, plan, PAGE_EMOTIONS if has_page else ())
     return _write(performer, recording, paths, options, progress)
 
 
 def _write(
-    performer: Performer,
+    performer: FaceActor,
     recording: Audio,
     paths: list[Path],
     options: AnimateOptions,

@@ -14,7 +14,7 @@ from ..options import with_keywords
 from ..weights.models import Models, load_models
 from .animate import animate
 from .bind import bind
-from .option_groups import AnimateKeywords, AnimateOptions, PathLike
+from .options import AnimateKeywords, AnimateOptions, PathLike
 from .outputs import Result
 
 if TYPE_CHECKING:

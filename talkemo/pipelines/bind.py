@@ -15,7 +15,7 @@ from ..formats.mesh import as_mesh
 from ..formats.mesh_types import Mesh
 from ..weights.models import Models, load_models
 from ..weights.registry import DEFAULT_SET
-from .option_groups import PathLike
+from .options import PathLike
 from .outputs import as_paths
 
 

@@ -14,7 +14,7 @@ from ..files.reading import printable
 from ..files.writing import atomic_write, check_output
 from ..formats.mesh import load_mesh
 from ..formats.obj import save_obj
-from .option_groups import PathLike
+from .options import PathLike
 
 MAX_MAP_BYTES = 1 << 24
 MAX_MAP_DISPLACEMENT_MM = 1e6  # in a map that is read

@@ -35,8 +35,9 @@ from ..geometry.rigid import nearest_rotation
 from ..render.preview import PREVIEW_ENDINGS, write_preview
 from ..weights.models import Models, load_models
 from ..weights.registry import DEFAULT_SET
+from .acting import bound_header
 from .bind import bind
-from .option_groups import ReconstructOptions
+from .options import ReconstructOptions
 from .outputs import (
     OUTPUT_CHUNK_FRAMES,
     ExportOptions,
@@ -48,7 +49,6 @@ from .outputs import (
     output_paths,
     write_animation,
 )
-from .performance import bound_header
 
 if TYPE_CHECKING:
     from ..render.appearance import Appearance

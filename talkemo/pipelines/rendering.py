@@ -24,7 +24,7 @@ from ..render.view import View, fitted, frame_view, width_and_height
 from ..weights.models import Models, load_models
 from ..weights.registry import DEFAULT_SET
 from .bind import bind
-from .option_groups import PathLike, RenderOptions
+from .options import PathLike, RenderOptions
 from .outputs import Progress
 
 RENDERED_IMAGE_ENDINGS = (".png",)
@@ -298,7 +298,7 @@ def _write_video(
     """Encode the frames, at most 30 per second, with the audio."""
     from ..files.writing import atomic_write
     from ..render.video_writer import audio_file
-    from ..video.writer import VideoEncoder
+    from ..video.encoder import VideoEncoder
 
     # H.264 needs even sides.
     width = sum(panel.size[0] for panel in canvas.panels) // 2 * 2

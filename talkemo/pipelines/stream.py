@@ -19,10 +19,10 @@ from ..formats.frame_lines import json_lines, stream_header, vertex_bytes
 from ..formats.mesh_types import Mesh
 from ..options import with_keywords
 from ..weights.models import Models, load_models
+from .acting import ActingPlan, FaceActor
 from .bind import bind
-from .option_groups import PathLike, StreamKeywords, StreamOptions
+from .options import PathLike, StreamKeywords, StreamOptions
 from .outputs import check_fps, frame_count
-from .performance import ActingPlan, Performer
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
@@ -62,7 +62,7 @@ class Stream:
 
     audio: Audio | AudioStream
     fps: float
-    performer: Performer
+    performer: FaceActor
     names = ARKIT_NAMES
 
     @property
@@ -188,7 +188,7 @@ def stream(
     check_fps(options.fps)
     models = models or load_models(options.weights, device=options.device)
     binding = bind(mesh, hint=options.hint, models=models, cache=options.cache)
-    return Stream(_open(audio, options.raw), options.fps, Performer(models, binding, plan))
+    return Stream(_open(audio, options.raw), options.fps, FaceActor(models, binding, plan))
 
 
 def _open(audio: StreamInput, raw: int | None) -> Audio | AudioStream:

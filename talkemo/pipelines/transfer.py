@@ -22,7 +22,8 @@ from ..formats.mesh_types import Mesh
 from ..formats.registry import open_animation
 from ..options import with_keywords
 from ..weights.models import Models, load_models
-from .option_groups import PathLike, TransferKeywords, TransferOptions
+from .acting import bound_header, emotion_meta, timeline_of
+from .options import PathLike, TransferKeywords, TransferOptions
 from .outputs import (
     OUTPUT_CHUNK_FRAMES,
     Progress,
@@ -31,7 +32,6 @@ from .outputs import (
     output_paths,
     write_animation,
 )
-from .performance import bound_header, emotion_meta, timeline_of
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack

@@ -13,16 +13,16 @@ from ..face.canonical import EYE_CENTRES_MM, Face
 from ..formats.animation import Header
 from ..formats.appearance import Appearance
 from ..formats.mesh_types import Mesh, MeshAttributes
+from ..geometry.plane import inside_polygon
 from ..geometry.rigid import Similarity
-from .eyes_and_mouth import (
-    Part,
+from .added_parts import (
+    AddedPart,
     SkullAndJawFollowers,
     eye_texels,
     eyeball,
     eyeball_centre,
     mouth_parts,
 )
-from .plane import inside_polygon
 from .skin import paint_skin, skin_coordinates
 from .textures import (
     EYEBALL_RADIUS_MM,
@@ -118,7 +118,7 @@ class _AppearanceBuilder:
         self.corner_faces: list[np.ndarray] = []  # triangles of corners, counted per surface
         self.corner_vertices: list[np.ndarray] = []
         self.corner_texels: list[np.ndarray] = []
-        self.added: list[Part] = []
+        self.added: list[AddedPart] = []
         self.balls: list[tuple[slice, np.ndarray]] = []
 
     def build(self) -> Appearance:
@@ -287,7 +287,7 @@ class _AppearanceBuilder:
         for row in teeth:
             self._add_part(row, 1)
 
-    def _add_part(self, part: Part, swatch: int) -> None:
+    def _add_part(self, part: AddedPart, swatch: int) -> None:
         """Add a surface that is textured from swatch `swatch`."""
         first = len(self.rest) + sum(len(earlier.points) for earlier in self.added)
         self.added.append(part)

@@ -12,8 +12,8 @@ from ..audio.recording import Audio
 from ..capture.camera import Lens
 from ..capture.video_capture import VideoCapture
 from ..files.writing import atomic_write
+from ..video.encoder import VideoEncoder
 from ..video.reader import Video, open_video
-from ..video.writer import VideoEncoder
 from .appearance import plain_appearance
 from .images import save_image
 from .software import SoftwareRenderer

@@ -10,7 +10,7 @@ from functools import partial
 
 import numpy as np
 
-from .plane import distance_to_polyline, inside_polygon
+from ..geometry.plane import distance_to_polyline, inside_polygon
 from .view import SKIN
 
 # RGB.

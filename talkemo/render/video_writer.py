@@ -11,7 +11,7 @@ import numpy as np
 
 from ..audio.recording import SAMPLE_RATE, Audio
 from ..formats.animation import FileWriter, Frames, Header, video_frame_step
-from ..video.writer import VideoEncoder
+from ..video.encoder import VideoEncoder
 from .appearance import appearance_of_header
 from .renderers import new_renderer
 from .view import fitted, frame_view, width_and_height

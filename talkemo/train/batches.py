@@ -63,7 +63,7 @@ class BatchSettings(Protocol):
 
 
 @dataclass(frozen=True, eq=False)
-class Clip:
+class TrainingClip:
     """A recording with its motion, ready for training."""
 
     samples: np.ndarray  # (N,) int16, at 16 kHz
@@ -170,7 +170,7 @@ def limit_per_corpus(recordings: list[FittedRecording]) -> list[FittedRecording]
 
 def make_clip(
     r: FittedRecording, data: Path, face: Face, filters: np.ndarray, styles: list[str]
-) -> Clip:
+) -> TrainingClip:
     """Read a recording's audio; frames at the ends of clips cut from running speech are dropped."""
     audio = open_audio(data / r.audio)
     samples = (audio.samples().clip(-1, 1) * 32767).astype(np.int16)
@@ -179,12 +179,12 @@ def make_clip(
     frames = corpora.with_context(r.corpus, r.capture.time, audio.duration)
     target = r.capture.motion(face).coordinates[frames]
     mean = CAPTURED_MEAN_WEIGHT if r.emotion in ("neutral", "calm") else 0.0
-    return Clip(samples, level, r.capture.time[frames], target, style, r.corpus, mean)
+    return TrainingClip(samples, level, r.capture.time[frames], target, style, r.corpus, mean)
 
 
 def captured_clips(
     run: Run, recordings: list[FittedRecording], face: Face, filters: np.ndarray, styles: list[str]
-) -> list[Clip]:
+) -> list[TrainingClip]:
     """The recordings with their audio; reports progress."""
     clips = []
     for number, r in enumerate(recordings):
@@ -193,12 +193,12 @@ def captured_clips(
     return clips
 
 
-def with_features(clip: Clip, encoder: SpeechEncoder) -> Clip:
+def with_features(clip: TrainingClip, encoder: SpeechEncoder) -> TrainingClip:
     """The clip with an encoder's features, for trainings that do not change the encoder."""
     return replace(clip, feature=encoder.features(clip.audio))
 
 
-def even_out(clips: list[Clip], face: Face) -> list[Clip]:
+def even_out(clips: list[TrainingClip], face: Face) -> list[TrainingClip]:
     """Scale each speaker's motion to the median speaker's mouth opening, within limits.
 
     Closed lips stay closed, because motion is relative to the expression at rest.
@@ -220,7 +220,7 @@ def even_out(clips: list[Clip], face: Face) -> list[Clip]:
     return [replace(c, target=c.target * np.float32(factor[c.corpus, c.style])) for c in clips]
 
 
-def noise_clip(filters: np.ndarray, coordinates: int, rng: np.random.Generator) -> Clip:
+def noise_clip(filters: np.ndarray, coordinates: int, rng: np.random.Generator) -> TrainingClip:
     """Noise or silence with the expression at rest; `coordinates` is the size of the span."""
     count = int(NOISE_CLIP_S * SAMPLE_RATE)
     spectrum = np.fft.rfft(rng.standard_normal(count))
@@ -233,7 +233,7 @@ def noise_clip(filters: np.ndarray, coordinates: int, rng: np.random.Generator) 
     time = np.arange(0.2, NOISE_CLIP_S - 0.2, 1 / 30)
     target = np.zeros((len(time), coordinates), np.float32)
     level = loud_level_of_samples(samples, filters)
-    return Clip(samples, level, time, target, -1, NOISE_CORPUS, 1.0)
+    return TrainingClip(samples, level, time, target, -1, NOISE_CORPUS, 1.0)
 
 
 def loud_level_of_samples(samples: np.ndarray, filters: np.ndarray) -> float:
@@ -242,7 +242,7 @@ def loud_level_of_samples(samples: np.ndarray, filters: np.ndarray) -> float:
     return loudness.reference_level(log_mel(padded, filters).max(1))
 
 
-def pseudo_labelled_clips(prepared: Path, labels: Path, face: Face) -> list[Clip]:
+def pseudo_labelled_clips(prepared: Path, labels: Path, face: Face) -> list[TrainingClip]:
     """The prepared utterances that have pseudo-labels, with that motion.
 
     Parameters
@@ -274,7 +274,7 @@ def pseudo_labelled_clips(prepared: Path, labels: Path, face: Face) -> list[Clip
                     continue
                 labelled = np.arange(UNLABELLED_END_FEATURES, count - UNLABELLED_END_FEATURES)
                 clips.append(
-                    Clip(
+                    TrainingClip(
                         samples=samples[
                             first * SAMPLES_PER_FEATURE : (first + count) * SAMPLES_PER_FEATURE
                         ],
@@ -298,18 +298,18 @@ class ClipBatch:
 
     wave: torch.Tensor | None  # (N, S) audio of L + 2·CROP_CONTEXT_FEATURES features, or
     feature: torch.Tensor | None  # (N, L, D), unless computed in training
-    levels: torch.Tensor  # (N,), see `Clip.level`
+    levels: torch.Tensor  # (N,), see `TrainingClip.level`
     times: torch.Tensor  # (N, T) s after the first of the L features
     inside: torch.Tensor  # (N, T), 1 for frames, 0 for padding
     target: torch.Tensor  # (N, T, S) coordinates
-    mean: torch.Tensor  # (N,), see `Clip.mean`
+    mean: torch.Tensor  # (N,), see `TrainingClip.mean`
     style: torch.Tensor  # (N, K), one-hot or zeros
 
 
 class ClipSampler:
     """Draws clips: a corpus by its share, then one of its clips in proportion to its length."""
 
-    def __init__(self, clips: list[Clip], settings: BatchSettings):
+    def __init__(self, clips: list[TrainingClip], settings: BatchSettings):
         self.clips, self.settings = clips, settings
         names = [name for name, _ in settings.shares]
         by_corpus: dict[str, list[int]] = {name: [] for name in names}
@@ -324,7 +324,7 @@ class ClipSampler:
             for numbers in self.by_corpus
         ]
 
-    def draw(self, rng: np.random.Generator) -> list[Clip]:
+    def draw(self, rng: np.random.Generator) -> list[TrainingClip]:
         """The clips of a batch."""
         chosen = []
         for corpus in rng.choice(len(self.shares), self.settings.batch, p=self.shares):
@@ -335,7 +335,7 @@ class ClipSampler:
 
 
 def make_clip_batch(
-    clips: list[Clip],
+    clips: list[TrainingClip],
     seconds: float,
     styles: int,
     style_dropout: float,
@@ -387,12 +387,12 @@ def make_clip_batch(
 class _Crop:
     """A section of a clip."""
 
-    clip: Clip
+    clip: TrainingClip
     frames: np.ndarray  # (T,) their indices
     first: int  # index of its first feature, 0 at the clip's start
 
 
-def _crop(clip: Clip, seconds: float, rng: np.random.Generator) -> _Crop:
+def _crop(clip: TrainingClip, seconds: float, rng: np.random.Generator) -> _Crop:
     """A random section of a clip; its features extend SILENCE_MARGIN_FEATURES beyond its frames at either end."""
     latest = max(clip.time[0], clip.time[-1] - seconds)
     begin = rng.uniform(clip.time[0] - 1e-6, latest + 1e-6)

@@ -14,7 +14,8 @@ from scipy.spatial import cKDTree
 from ..errors import InputError
 from ..face.canonical import Face, tensors_of_face
 from ..geometry.meshes import boundary_loops, closest_points
-from . import chart as charts
+from ..geometry.plane import inside_polygon
+from . import map_chart as charts
 from .run import Run
 
 # ICT-FaceKit's first vertices: the face without ears, neck and scalp, in quads with four boundary
@@ -122,7 +123,7 @@ def build_face(
     triangles = triangulate(neutral, model.quads)
     loops = boundary_loops(triangles, len(neutral))
     openings = np.concatenate(sorted(loops, key=len)[:3])  # two eyes and the mouth
-    operator, triangles = refine(neutral, triangles, openings, config.vertices)
+    operator, triangles = refine_mesh(neutral, triangles, openings, config.vertices)
     mean = (operator @ neutral).astype(np.float32)
     _, mirror = cKDTree(mean).query(mean * [-1, 1, 1])
 
@@ -200,7 +201,7 @@ def triangulate(vertices: np.ndarray, quads: np.ndarray) -> np.ndarray:
     )
 
 
-def refine(
+def refine_mesh(
     vertices: np.ndarray, triangles: np.ndarray, openings: np.ndarray, min_vertices: int
 ) -> tuple[Any, np.ndarray]:
     """Split long edges until there are at least `min_vertices` vertices.
@@ -235,7 +236,7 @@ def refine(
 def split_long_edges(
     vertices: np.ndarray, triangles: np.ndarray, openings: np.ndarray, max_length: float
 ) -> tuple[Any, np.ndarray]:
-    """Halve, four times at most, edges longer than `max_length` mm; see `refine`."""
+    """Halve, four times at most, edges longer than `max_length` mm; see `refine_mesh`."""
     operator, faces = sp.identity(len(vertices), format="csr"), triangles
     opening_tree = cKDTree(vertices[openings])
     for _ in range(4):
@@ -312,15 +313,6 @@ def region_masks(
     return masks, np.exp(-((to_lips / 20) ** 2)).astype(np.float32)
 
 
-def inside_polygon(points: np.ndarray, polygon: np.ndarray) -> np.ndarray:
-    """Mask of the points (N, 2) inside a closed polygon (P, 2), by the even-odd rule."""
-    x, y = points[:, :1], points[:, 1:]
-    (ax, ay), (bx, by) = polygon.T, np.roll(polygon, -1, 0).T
-    with np.errstate(divide="ignore", invalid="ignore"):
-        crosses = ((ay > y) != (by > y)) & (x < (bx - ax) * (y - ay) / (by - ay) + ax)
-    return crosses.sum(1) % 2 == 1
-
-
 def match_mediapipe(
     path: Path, mean: np.ndarray, triangles: np.ndarray, landmarks: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -358,7 +350,7 @@ def match_mediapipe(
 # --------------------------------------------------------------------------------- bilinear model
 
 
-def local_maps(mean: np.ndarray, targets: np.ndarray, radius: float = 12.0) -> np.ndarray:
+def local_linear_maps(mean: np.ndarray, targets: np.ndarray, radius: float = 12.0) -> np.ndarray:
     """Linear maps from the neighbourhood of each vertex of the mean face to that on other faces.
 
     Weighted least squares over the neighbours within `radius` mm, regularised towards uniform
@@ -462,7 +454,7 @@ def population(
     """
     shapes = np.concatenate([np.zeros_like(expression[:1]), expression])
     offsets = np.tensordot(coefficients, identity, 1)
-    maps = local_maps(mean, mean + offsets)
+    maps = local_linear_maps(mean, mean + offsets)
     result = np.einsum("nvij,svj->nsvi", maps, shapes, optimize=True)
     result += offsets[:, None]
     return result.reshape(len(coefficients), len(shapes), -1)

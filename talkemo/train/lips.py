@@ -31,16 +31,15 @@ from ..networks.speech_encoder import FEATURE_RATE
 from .batches import (
     CROP_CONTEXT_FEATURES,
     LABELS_ENDING,
-    Clip,
     ClipBatch,
     ClipSampler,
+    TrainingClip,
     captured_clips,
     even_out,
     make_clip_batch,
     split_recordings,
 )
 from .loop import Intervals, Loop, Losses, cosine_decay, half_precision
-from .objective import Objective, position_matrix
 from .options import TrainOptions
 from .prepared_audio import load_prepared_audio, prepare_audio
 from .processes import TrainingProcesses
@@ -52,6 +51,7 @@ from .talking import (
     sample_targets,
     start_decoder_at_components,
 )
+from .talking_objective import Objective, position_matrix
 from .teacher import WHISPER_WIDTHS, encode_in_batches, load_teacher, teacher_files, whisper_log_mel
 
 TEACHER_HEAD_WIDTH = 256
@@ -130,7 +130,7 @@ def train_lips(run: Run, config: LipsConfig) -> dict[str, float]:
     return metrics
 
 
-def gather_clips(run: Run, config: LipsConfig) -> tuple[list[Clip], list[Clip]]:
+def gather_clips(run: Run, config: LipsConfig) -> tuple[list[TrainingClip], list[TrainingClip]]:
     """Return the training split's captured speech, and that of held-out speakers."""
     face, filters = run.models().face, mel_filters()
     recordings, held_out = split_recordings(run, config.shares, config.hold_out)
@@ -218,7 +218,11 @@ class MotionTeacher(nn.Module):
 
 
 def train_teacher(
-    clips: list[Clip], held_out: list[Clip], run: Run, config: LipsConfig, number: int
+    clips: list[TrainingClip],
+    held_out: list[TrainingClip],
+    run: Run,
+    config: LipsConfig,
+    number: int,
 ) -> MotionTeacher:
     """Train the teacher of a number in the config; return it in evaluation mode."""
     face, device, processes = run.models().face, run.torch_device, run.processes
@@ -278,7 +282,7 @@ def at_frames(
 
 
 def correlations_of_teachers(
-    teachers: list[MotionTeacher], clips: list[Clip], face: Face
+    teachers: list[MotionTeacher], clips: list[TrainingClip], face: Face
 ) -> dict[str, float]:
     """Return the mean Pearson r of mouth opening and width of each corpus's clips.
 

@@ -40,10 +40,10 @@ from .batches import (
     NOISE_CLIPS,
     NOISE_CORPUS,
     PSEUDO_LABELLED,
-    Clip,
     ClipBatch,
     ClipSampler,
     Shares,
+    TrainingClip,
     captured_clips,
     even_out,
     make_clip_batch,
@@ -53,10 +53,10 @@ from .batches import (
     with_features,
 )
 from .loop import Intervals, Loop, Losses, cosine_decay, half_precision
-from .objective import Objective
 from .options import TrainOptions
 from .processes import TrainingProcesses
 from .run import Run, StartWeights
+from .talking_objective import Objective
 
 TALKING_GRADIENT_NORM = 50.0  # above which the gradient is scaled down
 TALKING_INTERVALS = Intervals(progress=100, log=100, weights=1000, log_last_step=True)
@@ -189,8 +189,8 @@ class TalkingData:
     face: Face
     encoder: SpeechEncoder
     styles: list[str]
-    clips: list[Clip]
-    held_out: list[Clip]
+    clips: list[TrainingClip]
+    held_out: list[TrainingClip]
 
 
 def gather_training_data(run: Run, config: TalkingConfig) -> TalkingData:
@@ -384,7 +384,7 @@ def trainable_names(encoder: torch.nn.Module) -> list[str]:
     return [name for name, _ in encoder.named_parameters() if name.startswith(("blocks.", "norm."))]
 
 
-def sample_targets(clips: list[Clip]) -> torch.Tensor:
+def sample_targets(clips: list[TrainingClip]) -> torch.Tensor:
     """Return the coordinates (M, S) of evenly chosen frames of every corpus."""
     by_corpus: dict[str, list[np.ndarray]] = {}
     for clip in clips:
@@ -413,7 +413,7 @@ def start_decoder_at_components(decoder: torch.nn.Linear, targets: torch.Tensor)
 
 
 def mean_correlations(
-    clips: list[Clip], motions: Iterable[np.ndarray], face: Face
+    clips: list[TrainingClip], motions: Iterable[np.ndarray], face: Face
 ) -> dict[str, float]:
     """Return the mean Pearson r of mouth opening and width over each corpus's clips.
 
@@ -450,7 +450,7 @@ def correlations(predicted: np.ndarray, target: np.ndarray, face: Face) -> dict[
 
 
 def predict_clips(
-    clips: list[Clip], network: TalkingNetwork, encoder: SpeechEncoder
+    clips: list[TrainingClip], network: TalkingNetwork, encoder: SpeechEncoder
 ) -> Iterator[np.ndarray]:
     """Predict the coordinates (T, S) of each clip in the default style."""
     network.eval()
@@ -466,7 +466,7 @@ def predict_clips(
 
 
 def amplitude(
-    clips: list[Clip], network: TalkingNetwork, encoder: SpeechEncoder, face: Face
+    clips: list[TrainingClip], network: TalkingNetwork, encoder: SpeechEncoder, face: Face
 ) -> tuple[float, np.ndarray]:
     """Return how much wider the lips move in clips than predicted, and the mean prediction (S,).
 

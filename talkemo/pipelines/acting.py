@@ -21,7 +21,7 @@ from ..expression.liveliness import Liveliness
 from ..face.motion import Motion
 from ..formats.animation import Frames, Header, MeshTurner
 from ..weights.models import Models
-from .option_groups import ActingOptions, EmotionOptions
+from .options import ActingOptions, EmotionOptions
 from .outputs import check_mode
 
 # A page stores the effect of each of these emotions, so that its viewer can mix them.
@@ -99,7 +99,7 @@ def emotion_meta(options: EmotionOptions) -> dict[str, Any]:
     return {"timeline": name, "intensity": options.intensity}
 
 
-class Performer:
+class FaceActor:
     """Turns the motion of speech into frames of a bound mesh, one chunk after the other.
 
     Parameters

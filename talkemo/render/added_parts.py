@@ -26,7 +26,7 @@ GAUSS_NEWTON_STEPS = 8
 BOWL_POINTS = 24  # points in each ring of the mouth's inside
 
 
-class Part(NamedTuple):
+class AddedPart(NamedTuple):
     """An added surface: points (A, 3) in canonical mm, triangles (F, 3), texture coordinates.
 
     `texels` (A, 2) are column and row; `jaw` (A,) is the fraction of the jaw's motion that a point
@@ -39,10 +39,12 @@ class Part(NamedTuple):
     jaw: np.ndarray
 
 
-def eyeball(centre: np.ndarray) -> Part:
+def eyeball(centre: np.ndarray) -> AddedPart:
     """Return an eyeball at a centre (3,), textured with `textures.eye_image`."""
     ball, faces = _sphere(24, 32)
-    return Part(centre + EYEBALL_RADIUS_MM * ball, faces, eye_texels(ball), np.zeros(len(ball)))
+    return AddedPart(
+        centre + EYEBALL_RADIUS_MM * ball, faces, eye_texels(ball), np.zeros(len(ball))
+    )
 
 
 def eye_texels(directions: np.ndarray) -> np.ndarray:
@@ -75,7 +77,7 @@ def eyeball_centre(lids: np.ndarray, expected: np.ndarray) -> np.ndarray:
     return centre
 
 
-def mouth_parts(landmarks: np.ndarray, has_teeth: bool) -> list[Part]:
+def mouth_parts(landmarks: np.ndarray, has_teeth: bool) -> list[AddedPart]:
     """Return a dark bowl behind the lips and, unless the mesh has teeth, two rows of teeth.
 
     Parameters
@@ -99,7 +101,7 @@ def mouth_parts(landmarks: np.ndarray, has_teeth: bool) -> list[Part]:
     return [bowl, _teeth_row(UPPER_TEETH_MM, False, *arch), _teeth_row(LOWER_TEETH_MM, True, *arch)]
 
 
-def _bowl(middle: np.ndarray, width: float, front: float, extra: float) -> Part:
+def _bowl(middle: np.ndarray, width: float, front: float, extra: float) -> AddedPart:
     """Return three rings that narrow towards the throat; the lower half follows the jaw."""
     angle = np.linspace(0, 2 * np.pi, BOWL_POINTS + 1)[:-1]
     rings = []
@@ -123,7 +125,7 @@ def _bowl(middle: np.ndarray, width: float, front: float, extra: float) -> Part:
     shade = np.repeat([0.1, 0.3, 0.6], BOWL_POINTS)
     texels = np.column_stack([np.full(len(points), SWATCH_PIXELS / 2), SWATCH_PIXELS * shade])
     jaw = np.where(points[:, 1] >= middle[1] - 1e-6, 0.0, 1.0)
-    return Part(points, np.concatenate(faces), texels, jaw)
+    return AddedPart(points, np.concatenate(faces), texels, jaw)
 
 
 def _teeth_row(
@@ -133,7 +135,7 @@ def _teeth_row(
     half: float,
     front: float,
     side: float,
-) -> Part:
+) -> AddedPart:
     """Return a strip along an arch: `front` in its middle and back to `side` at its ends."""
     low, high = range_mm
     across = np.linspace(-1, 1, 33)
@@ -156,7 +158,7 @@ def _teeth_row(
         height = 1 - height
     texels = np.column_stack([column, SWATCH_PIXELS * (0.02 + 0.96 * height)])
     points = np.concatenate(rows)
-    return Part(points, np.array(faces), texels, np.full(len(points), float(is_lower)))
+    return AddedPart(points, np.array(faces), texels, np.full(len(points), float(is_lower)))
 
 
 def _sphere(rings: int, sectors: int) -> tuple[np.ndarray, np.ndarray]:
@@ -185,7 +187,9 @@ class SkullAndJawFollowers(AddedVertices):
         Rows of each eyeball among all added points, and its centre in canonical mm.
     """
 
-    def __init__(self, binding: Binding, parts: list[Part], balls: list[tuple[slice, np.ndarray]]):
+    def __init__(
+        self, binding: Binding, parts: list[AddedPart], balls: list[tuple[slice, np.ndarray]]
+    ):
         super().__init__()
         to_mesh = binding.placement.to_mesh
         self.balls = [(rows, to_mesh(centre)) for rows, centre in balls]

@@ -26,8 +26,8 @@ from ..errors import InputError, TalkemoError
 from ..expression.emotions import EMOTIONS, Timeline
 from ..render.page import WEB, face_data, page_text
 from ..weights.models import Models
-from .option_groups import ActingOptions
-from .performance import ActingPlan, Performer, bound_header
+from .acting import ActingPlan, FaceActor, bound_header
+from .options import ActingOptions
 from .stream import Chunk, Stream
 
 MAX_REQUEST_BYTES = 1 << 22  # more than half a minute of audio at 32 kHz
@@ -86,7 +86,7 @@ class MicrophoneSession:
         Frames per second.
     """
 
-    def __init__(self, performer: Performer, rate: int, fps: float):
+    def __init__(self, performer: FaceActor, rate: int, fps: float):
         self.stream = Stream(AudioStream(self._pieces(), rate, "the microphone"), fps, performer)
         self.turner = HeadTurner(performer.binding)
         self.rate, self.audio_s = rate, 0.0
@@ -260,7 +260,7 @@ class Live(ThreadingHTTPServer):
         """
         if self.session:
             self.session.close()
-        performer = Performer(self.models, self.binding, self.plan)
+        performer = FaceActor(self.models, self.binding, self.plan)
         self.emotion.restart()
         self.session = MicrophoneSession(performer, rate, self.fps)
         self.metrics = LiveMetrics()

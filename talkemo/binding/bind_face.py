@@ -107,7 +107,7 @@ def bind_mesh(
     """
     from threadpoolctl import threadpool_limits
 
-    from .pose_search import axis_rotations
+    from .placement_search import axis_rotations
 
     check_mesh(mesh, mesh.name)
     if landmarks is not None:
@@ -125,7 +125,7 @@ def _bind(
     from .body import Body, weld
     from .mouth import Mouth
     from .parts import place_parts
-    from .registration import locate, refine
+    from .registration import locate, refine_fit
     from .skin import place_skin
     from .surface import sample_surface
 
@@ -133,7 +133,7 @@ def _bind(
     vertices = mesh.vertices[welded.first]
     faces = _facing_outwards(vertices, welded.faces)
     fit = locate(face, sample_surface(vertices, faces), rotations, landmarks)
-    body = Body(face, fit, refine(face, fit), vertices, faces)
+    body = Body(face, fit, refine_fit(face, fit), vertices, faces)
     mouth = Mouth(face, body.fitted)
     place_skin(body, mouth)
     parts = place_parts(body, mouth)
