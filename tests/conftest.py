@@ -19,8 +19,7 @@ os.environ["TALKEMO_CACHE"] = tempfile.mkdtemp(prefix="talkemo-tests-")
 atexit.register(shutil.rmtree, os.environ["TALKEMO_CACHE"], ignore_errors=True)
 
 from talkemo import Models, load_models  # noqa: E402
-from talkemo.binding import Binding  # noqa: E402
-from talkemo.binding import bind_face as bind_mesh
+from talkemo.binding import Binding, bind_mesh  # noqa: E402
 from talkemo.data import captures  # noqa: E402
 from talkemo.face.canonical import Face  # noqa: E402
 from talkemo.formats.mesh import load_mesh  # noqa: E402

@@ -9,8 +9,7 @@ import trimesh
 from scipy.spatial.transform import Rotation
 
 from talkemo import InputError, Motion
-from talkemo.binding import FaceHint, bind_with_hint, load_binding, save_binding
-from talkemo.binding import bind_face as bind_mesh
+from talkemo.binding import FaceHint, bind_mesh, bind_with_hint, load_binding, save_binding
 from talkemo.binding.cache import BindingCache
 from talkemo.binding.placement_search import axis_rotations
 from talkemo.face.canonical import ARKIT_NAMES

@@ -50,7 +50,7 @@ def balls(tmp_path, monkeypatch):
     def no_face(*arguments):
         raise InputError("no face found", "give its position")
 
-    monkeypatch.setattr("talkemo.binding.bind_face", no_face)  # which takes seconds to be sure
+    monkeypatch.setattr("talkemo.binding.bind_mesh", no_face)  # which takes seconds to be sure
     ball = trimesh.creation.icosphere(2)
     rest, faces = np.array(ball.vertices, np.float32), np.array(ball.faces, np.int32)
     vertices = np.stack([rest + np.array([0, height, 0], np.float32) for height in (0, 1, 3)])

@@ -5,7 +5,7 @@ under the fitted face takes its motion, in the proportions of the mesh: a wide m
 (skin.py). Between that skin and what stays still, inside the mouth and behind the rim of the face,
 the motion is harmonic over the mesh's own edges (body.py). Other parts are recognised by position:
 eyeballs and upper teeth stay, lower teeth and tongue follow the jaw, lashes and brows the skin;
-hair and clothes do not move (parts.py, mouth.py). bind.py runs these steps; the result is a
+hair and clothes do not move (parts.py, mouth.py). bind_face.py runs these steps; the result is a
 `Binding` (binding.py), which files.py saves and cache.py caches. mesh_to_motion.py is the inverse.
 """
 
