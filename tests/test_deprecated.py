@@ -37,14 +37,14 @@ def test_names_that_the_packages_had_as_modules():
 def test_renamed_methods_and_attributes(face, bound):
     weights = np.eye(len(face.expression_names))[:2]
     with pytest.warns(DeprecationWarning, match="from_weights"):
-        motion = Motion.from_weights(face, np.arange(2) / 60, weights)
+        motion = Motion.of_shapes(face, np.arange(2) / 60, weights)
     assert (
         motion.coordinates == Motion.from_weights(face, motion.times, weights).coordinates
     ).all()
     with pytest.warns(DeprecationWarning, match="targets"):
         assert bound.shapes is bound.targets
     with pytest.warns(DeprecationWarning, match="weight_vector"):
-        assert (face.weight_vector({"jawOpen": 1.0}) == face.weight_vector({"jawOpen": 1.0})).all()
+        assert (face.shape_vector({"jawOpen": 1.0}) == face.weight_vector({"jawOpen": 1.0})).all()
 
 
 def test_an_unknown_module_is_still_missing():
