@@ -16,6 +16,7 @@ import numpy as np
 
 from ..face.canonical import ARKIT_GAZE_DEG, ARKIT_NAMES
 from ..geometry.numerics import smoothstep
+from ..geometry.rigid import rotation_matrices
 
 # Edges of the frequency bands.
 HEAD_MOTION_BANDS_HZ = np.array([0.1, 0.167, 0.278, 0.464, 0.775, 1.292, 2.156, 3.597, 6.0])
@@ -66,9 +67,7 @@ class HeadMotion:
 
     def rotations(self, times: np.ndarray) -> np.ndarray:
         """Return rotations (T, 3, 3) float32 of a face that looks along +z with y up."""
-        from scipy.spatial.transform import Rotation
-
-        return Rotation.from_euler("xyz", self.angles(times)).as_matrix().astype(np.float32)
+        return rotation_matrices(*self.angles(times).T).astype(np.float32)
 
     def _waves(self, times: np.ndarray) -> np.ndarray:
         """Return the sum of all waves (T, 3) in radians."""

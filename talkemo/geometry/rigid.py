@@ -21,10 +21,28 @@ def eye_rotation(gaze: np.ndarray, axes: np.ndarray | None = None) -> np.ndarray
     -------
     (..., 3, 3), rotations in the space of `axes`.
     """
-    from scipy.spatial.transform import Rotation
-
-    rotation = Rotation.from_euler("YX", np.asarray(gaze)[..., ::-1]).as_matrix()
+    pitch, yaw = np.moveaxis(np.asarray(gaze), -1, 0)
+    rotation = rotation_matrices(pitch, yaw, np.zeros_like(pitch))
     return rotation if axes is None else axes @ rotation @ axes.T
+
+
+def rotation_matrices(pitch: np.ndarray, yaw: np.ndarray, roll: np.ndarray) -> np.ndarray:
+    """Return rotations (..., 3, 3) about x, then y, then z, by angles (...) in radians.
+
+    In numpy: importing scipy's Rotation takes longer than animating a second of speech, and
+    `talkemo animate` needs nothing else of scipy.
+    """
+    (px, yx, rx), (pc, yc, rc) = np.sin([pitch, yaw, roll]), np.cos([pitch, yaw, roll])
+    zero, one = np.zeros_like(px), np.ones_like(px)
+    about_x = _matrix((one, zero, zero), (zero, pc, -px), (zero, px, pc))
+    about_y = _matrix((yc, zero, yx), (zero, one, zero), (-yx, zero, yc))
+    about_z = _matrix((rc, -rx, zero), (rx, rc, zero), (zero, zero, one))
+    return np.asarray(about_z @ about_y @ about_x)
+
+
+def _matrix(*rows: tuple[np.ndarray, ...]) -> np.ndarray:
+    """Return matrices (..., 3, 3) of rows of entries (...)."""
+    return np.stack([np.stack(row, -1) for row in rows], -2)
 
 
 @dataclass(frozen=True, eq=False)

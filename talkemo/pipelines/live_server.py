@@ -78,7 +78,7 @@ class MicrophoneSession:
 
     Parameters
     ----------
-    performer : Performer
+    performer : FaceActor
         Makes the frames.
     rate : int
         Sampling rate of the microphone in Hz.
