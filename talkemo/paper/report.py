@@ -41,7 +41,7 @@ class Part:
     """A table or figure of the report."""
 
     name: str
-    origin: str  # digest of its inputs
+    origin: str  # fingerprint: a digest of its inputs
     make: Callable[[Path], dict[str, Any] | None]  # writes a figure's image; returns its numbers
 
 
