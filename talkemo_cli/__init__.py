@@ -1,4 +1,4 @@
-"""The command line of talkemo: it parses and reports, and holds no maths."""
+"""The command line of talkemo: it parses options and reports results; talkemo computes them."""
 
 import os
 

@@ -61,7 +61,7 @@ def _format(path: Path, formats: list[str]) -> str:
 
 
 def _check_file(path: Path, inputs: list[object]) -> None:
-    """Raise InputError if the stream cannot be written to a file."""
+    """Raise InputError if the stream cannot be written to a file or would overwrite an input."""
     from talkemo.files.writing import check_output
 
     files = [source for source in inputs if isinstance(source, str | Path)]

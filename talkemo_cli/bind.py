@@ -12,7 +12,7 @@ from talkemo.pipelines.options import BindingOptions, RuntimeOptions
 from .console import console
 from .options import Only, command
 
-# Fraction of the canonical lip opening below which the lips look stuck together.
+# Fraction of the canonical lip opening below which the command reports joined lips.
 JOINED_LIPS_OPENING = 0.5
 
 

@@ -32,7 +32,9 @@ if TYPE_CHECKING:
     from talkemo import Models
     from talkemo.data.captures import StepProgress
 
-PAIR, SPLIT = PAIR_PANEL, "dev"  # the uses without a table or figure of the paper
+# Two uses of the command: compare two animations, and measure the models on a split. All others
+# reproduce tables or figures of the paper.
+PAIR, SPLIT = PAIR_PANEL, "dev"
 SUITES = (SPLIT, "table1", "table2", "figure6", "figure7", "paper")
 
 # Options that each use takes, besides those that all commands share.
@@ -349,7 +351,10 @@ def _corpora(corpora: CorpusOptions) -> Iterator[tuple[Path, Path]]:
 
 @contextmanager
 def _progress(label: str) -> Iterator[StepProgress]:
-    """A progress bar as the library reports to it: step, parts done, their total."""
+    """Show a progress bar; yield the function that the library calls with its progress.
+
+    The function takes the name of the step, the number of parts done and their total.
+    """
     with console.progress(label) as update:
 
         def report(step: str, done: int, total: int) -> None:

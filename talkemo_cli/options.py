@@ -211,14 +211,14 @@ def _filled(group: Any, values: dict[str, Any]) -> Any:
 
 
 def _value(field: dataclasses.Field[Any], field_type: Any, values: dict[str, Any]) -> Any:
-    """The value of a field, from the values that Typer read."""
+    """Return a field's value from what Typer read; an older name of the option overrides it."""
     value = values[field.name]
     for alias in field.metadata.get("aliases", ()):
         if values[_alias_name(alias)] is not None:
             value = values[_alias_name(alias)]
     if isinstance(value, Enum):
         return value.value
-    if field.default is True:
+    if field.default is True:  # its flag is --no-NAME
         return not value
     if typing.get_origin(field_type) is Sequence:
         return tuple(value or ())

@@ -1,4 +1,4 @@
-"""Small files that no command can use, each wrong in one way; functions return paths by name."""
+"""Small unusable files, each with one fault; the functions return paths by the files' names."""
 
 from __future__ import annotations
 
@@ -109,7 +109,7 @@ def bad_meshes(folder: Path, example: Path) -> dict[str, Path]:
     return paths | special_files(folder / "special", ".obj")
 
 
-def bad_sounds(folder: Path, example: Path) -> dict[str, Path]:
+def bad_audio_files(folder: Path, example: Path) -> dict[str, Path]:
     """Unusable audio files."""
     folder.mkdir(exist_ok=True)
     content = example.read_bytes()

@@ -1,4 +1,4 @@
-"""Broken files for every reader: small valid files, and mutations of them by a seed.
+"""Fuzzing of every reader: small valid files, and reproducible mutations of them.
 
 Each mutated file must either be read or raise InputError: no other exception, nothing on standard
 error, and no more memory and time than stated. `python tests/fuzzing.py 100000` tries that many;
@@ -55,10 +55,10 @@ from talkemo.pipelines.map_files import _read_map
 from talkemo.weights.files import load_weights, save_weights
 from talkemo.weights.registry import read_registry
 
-MEMORY = 1 << 30  # bytes that reading a file of some kilobytes may take
-SLOWEST = 5.0  # s for one file
-STUCK = 30  # s after which a reader is ended
-COSTLY = {"m4a": 0.2}  # kinds of which fewer are tried, for a process is started for each
+MAX_READ_MEMORY = 1 << 30  # bytes; limit while a file of some kilobytes is read
+MAX_READ_S = 5.0  # longest acceptable time for one file
+READ_TIMEOUT_S = 30  # a reader is ended after this time
+CASE_SHARES = {"m4a": 0.2}  # fewer cases of slow kinds: each m4a starts a process
 
 
 @dataclass(frozen=True)
@@ -438,7 +438,7 @@ def _inside_zip(content: bytes, dice: random.Random) -> bytes:
     elif what == 3:
         entries[chosen] = _other_array(dice)
     else:
-        at = 128 if dice.random() < 0.6 else len(entries[chosen])  # mostly the header
+        at = 128 if dice.random() < 0.6 else len(entries[chosen])  # mostly in the header
         entries[chosen] = _changed(entries[chosen][:at], dice) + entries[chosen][at:]
     method = dice.choice(
         [
@@ -525,7 +525,7 @@ def _changed(content: bytes, dice: random.Random) -> bytes:
 
 def _one_change(content: bytes, dice: random.Random) -> bytes:
     size = len(content)
-    # Headers, and the directory at the end of a zip, are worth most.
+    # Mutate headers, and the directory at the end of a zip, most often.
     ends = [size, size, min(size, 64), min(size, 300)]
     at = dice.randrange(dice.choice(ends) + 1)
     if dice.random() < 0.1:
@@ -578,7 +578,10 @@ def _one_change(content: bytes, dice: random.Random) -> bytes:
 
 
 class Stuck(BaseException):
-    """A reader that does not end; no Exception, so that no reader can take it for a broken file."""
+    """Raised in a reader that does not end.
+
+    It is not an Exception, so that no reader mistakes it for a broken file.
+    """
 
 
 def case(kind: Kind, number: int) -> bytes:
@@ -592,8 +595,8 @@ def path_of(kind: Kind, folder: Path) -> Path:
 
 
 @contextmanager
-def limited(memory: int = MEMORY) -> Iterator[None]:
-    """Limit the memory of this process and of those it starts to so many bytes more than now."""
+def limited(memory: int = MAX_READ_MEMORY) -> Iterator[None]:
+    """Limit how many bytes of memory this process and its children may use in addition to now."""
     soft, hard = resource.getrlimit(resource.RLIMIT_AS)
     now = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
     resource.setrlimit(resource.RLIMIT_AS, (now + memory, hard))
@@ -633,13 +636,16 @@ class Logged(logging.Handler):
 
 
 def fault_of(kind: Kind, path: Path, logged: Logged) -> str:
-    """What is wrong with how a file is read; empty where it is read, or refused as it should be."""
+    """Read a file; return what is wrong with how that went.
+
+    Without a fault, return `=` if the file was read and `=refused` if it was refused properly.
+    """
     logged.messages.clear()
     stderr_size = os.fstat(2).st_size
     start = time.monotonic()
     with warnings.catch_warnings(record=True) as warned:
         warnings.simplefilter("always")
-        signal.alarm(STUCK)
+        signal.alarm(READ_TIMEOUT_S)
         try:
             kind.read(path)
             result = ""
@@ -654,7 +660,7 @@ def fault_of(kind: Kind, path: Path, logged: Logged) -> str:
             if "more memory" in error.message:
                 return error.message
         except Stuck:
-            return f"does not end within {STUCK} s"
+            return f"does not end within {READ_TIMEOUT_S} s"
         except Exception:
             return traceback.format_exc(limit=-4)
         finally:
@@ -664,7 +670,7 @@ def fault_of(kind: Kind, path: Path, logged: Logged) -> str:
         f"warning {[str(w.message) for w in warned][:1]}": bool(warned),
         f"log {logged.messages[:1]}": bool(logged.messages),
         "standard error": os.fstat(2).st_size != stderr_size,
-        f"{seconds:.1f} s": seconds > SLOWEST,
+        f"{seconds:.1f} s": seconds > MAX_READ_S,
     }
     return "; ".join(name for name, present in faults.items() if present) or f"={result}"
 
@@ -674,14 +680,13 @@ def try_all(
 ) -> list[str]:
     """Faults in `count` mutated files, a line per case; `report` is called with summaries."""
     kinds = all_kinds(folder)
-    shares = [COSTLY.get(kind.name, 1.0) for kind in kinds]
+    shares = [CASE_SHARES.get(kind.name, 1.0) for kind in kinds]
     numbers = {
         kind.name: range(first, first + round(count * share / sum(shares)))
         for kind, share in zip(kinds, shares)
     }
-    for (
-        kind
-    ) in kinds:  # what is imported and made once counts for no file, and each good file is read
+    # Each good file must be readable. Reading it also imports and caches what the others need.
+    for kind in kinds:
         path_of(kind, folder).write_bytes(kind.content)
         kind.read(path_of(kind, folder))
     faults, outcomes, logged = [], Counter(), Logged()

@@ -146,7 +146,7 @@ class _Handler(BaseHTTPRequestHandler):
         self._refuse(404, "", f"no such page: {path}")
 
     def _chunks(self) -> bytes:
-        """Return a chunked body: the client uploads files so."""
+        """Return a body in chunked transfer encoding, which the client uses to upload files."""
         body = b""
         while "chunked" in (self.headers.get("Transfer-Encoding") or ""):
             size = int(self.rfile.readline(), 16)
@@ -298,7 +298,7 @@ class _Handler(BaseHTTPRequestHandler):
 
 
 def _large_file(name: str, content: bytes) -> dict[str, object]:
-    """Return what the Hub states of a file in its large file storage."""
+    """Return the Hub's description of a file in its large file storage."""
     if not name.endswith(".safetensors"):
         return {}
     digest = hashlib.sha256(content).hexdigest()

@@ -1,7 +1,7 @@
-"""What each command answers to input that it cannot use: two lines, exit status 2, and nothing written.
+"""Every command refuses unusable input with two lines and exit status 2, and writes nothing.
 
-The first line says what is wrong and with which file, the second what to do. All run in one process: a process of its
-own takes a second to start, and these are several hundred.
+The first line states the problem and the file, the second what to do. All of the several hundred
+cases run in this process, because a separate process takes a second to start.
 """
 
 from __future__ import annotations
@@ -23,11 +23,11 @@ import talkemo
 from talkemo_cli.app import main
 
 EXAMPLES = Path(__file__).parent.parent / "examples"
-MOST_WORK = 10.0  # s of the processor that a refusal may take
-LONGEST_WAIT = 60.0  # s that it may wait besides, on a machine that does other work
+MAX_CPU_S = 10.0  # processor time of a refusal
+MAX_WAIT_S = 60.0  # elapsed time of a refusal, on a machine under load
 MESSAGES = Path(__file__).parent / "messages.txt"
-COUNTED: list[str] = []  # cases that were tried
-SAID: dict[str, str] = {}  # case → what was said
+TRIED_CASES: list[str] = []  # names of the cases that ran
+MESSAGES_OF_CASES: dict[str, str] = {}  # case → what it printed on stderr
 
 
 class World:
@@ -37,12 +37,12 @@ class World:
         self.folder = folder
         self.face = EXAMPLES / "face.obj"
         samples, rate = soundfile.read(EXAMPLES / "speech.wav")
-        self.sound = folder / "good.wav"
-        soundfile.write(self.sound, samples[:rate], rate)
+        self.audio = folder / "good.wav"
+        soundfile.write(self.audio, samples[:rate], rate)
         self.animation, self.binding = folder / "good.npz", folder / "good.binding.npz"
         models = talkemo.load_models()
         binding = talkemo.bind(self.face, self.binding, models=models)
-        talkemo.animate(binding, self.sound, self.animation, fps=5, models=models)
+        talkemo.animate(binding, self.audio, self.animation, fps=5, models=models)
         self.out = folder / "out"
         self.out.mkdir()
 
@@ -52,7 +52,10 @@ class World:
             return {name: file[name] for name in file.files}
 
     def small_animation(self) -> dict[str, np.ndarray]:
-        """A good animation of which many copies can be written; its mesh is too small for a face to be looked for in it."""
+        """A good animation that is cheap to copy.
+
+        Its mesh is so small that no face is searched for in it.
+        """
         grid = np.stack(np.meshgrid(np.arange(7.0), np.arange(7.0)), -1).reshape(-1, 2)
         rest = np.column_stack([grid, np.sin(grid[:, 0])])
         cell = np.arange(49).reshape(7, 7)
@@ -71,12 +74,15 @@ def world(tmp_path_factory) -> World:
     return World(tmp_path_factory.mktemp("world"))
 
 
-def wrong_about(world: World, name: str, arguments: tuple, mentions: str = "") -> str:
-    """Run a command in this process; returns what is wrong with how it refuses, or an empty string."""
-    COUNTED.append(name)
+def fault_of(world: World, name: str, arguments: tuple, mentions: str = "") -> str:
+    """Run a command in this process, which should refuse its input.
+
+    Returns what is wrong with the refusal; an empty string if nothing is.
+    """
+    TRIED_CASES.append(name)
     before = sorted(path.name for path in world.out.iterdir())
     out, err = io.StringIO(), io.StringIO()
-    start, work = time.monotonic(), time.process_time()
+    start, cpu = time.monotonic(), time.process_time()
     with (
         contextlib.redirect_stdout(out),
         contextlib.redirect_stderr(err),
@@ -87,20 +93,20 @@ def wrong_about(world: World, name: str, arguments: tuple, mentions: str = "") -
             status = main([str(argument) for argument in arguments])
         except BaseException as error:
             return f"{type(error).__name__} escaped: {error}"
-    seconds, work, said = time.monotonic() - start, time.process_time() - work, err.getvalue()
-    lines = said.splitlines()
-    SAID[name] = said
+    seconds, cpu, message = time.monotonic() - start, time.process_time() - cpu, err.getvalue()
+    lines = message.splitlines()
+    MESSAGES_OF_CASES[name] = message
     after = sorted(path.name for path in world.out.iterdir())
     faults = {
         f"exit status {status}": status != 2,
         f"stdout {out.getvalue()[:80]!r}": out.getvalue() != "",
-        f"stderr {said[:300]!r}": len(lines) != 2
+        f"stderr {message[:300]!r}": len(lines) != 2
         or not lines[0].startswith("talkemo: ")
         or lines[1][:2] != "  ",
-        f"does not name {mentions}: {said[:200]!r}": bool(mentions) and mentions not in said,
+        f"does not name {mentions}: {message[:200]!r}": bool(mentions) and mentions not in message,
         f"left {set(after) - set(before)}": after != before,
-        f"took {seconds:.1f} s, {work:.1f} of the processor": work > MOST_WORK
-        or seconds > LONGEST_WAIT,
+        f"took {seconds:.1f} s, {cpu:.1f} of the processor": cpu > MAX_CPU_S
+        or seconds > MAX_WAIT_S,
     }
     return "; ".join(fault for fault, there in faults.items() if there)
 
@@ -112,7 +118,7 @@ def refuse_all(
     faults = {}
     for name, arguments in cases.items():
         mentions = (named[name].name[:40] if named else "") if name != "too long a name" else "nnn"
-        fault = wrong_about(world, f"{label}: {name}", arguments, mentions)
+        fault = fault_of(world, f"{label}: {name}", arguments, mentions)
         if fault:
             faults[name] = fault
     assert not faults, "\n".join(f"{label}: {name}: {fault}" for name, fault in faults.items())
@@ -122,7 +128,7 @@ def test_meshes(world):
     bad = bad_files.bad_meshes(world.folder / "meshes", world.face)
     out = world.out / "a.npz"
     for label, make in {
-        "animate": lambda path: ("animate", path, world.sound, "-o", out),
+        "animate": lambda path: ("animate", path, world.audio, "-o", out),
         "bind": lambda path: ("bind", path, "-o", out),
         "geomap": lambda path: ("geomap", path, "-o", world.out / "a.png"),
         "transfer --neutral": lambda path: (
@@ -146,9 +152,9 @@ def test_meshes(world):
         refuse_all(world, f"mesh, {label}", {name: make(path) for name, path in bad.items()}, bad)
 
 
-def test_sounds(world):
-    bad = bad_files.bad_sounds(world.folder / "sounds", world.sound)
-    film = world.out / "a.mp4"
+def test_audio_files(world):
+    bad = bad_files.bad_audio_files(world.folder / "audio", world.audio)
+    video = world.out / "a.mp4"
     for label, make in {
         "animate": lambda path: ("animate", world.face, path, "-o", world.out / "a.npz"),
         "transfer --audio": lambda path: (
@@ -159,14 +165,14 @@ def test_sounds(world):
             "--audio",
             path,
             "-o",
-            film,
+            video,
         ),
-        "render --audio": lambda path: ("render", world.animation, "--audio", path, "-o", film),
+        "render --audio": lambda path: ("render", world.animation, "--audio", path, "-o", video),
     }.items():
         refuse_all(world, f"sound, {label}", {name: make(path) for name, path in bad.items()}, bad)
 
 
-# Faults that a command has no use for, or sees only in frames, after it has looked for a face.
+# Faults in parts of a file that the command does not read, or reads only after the face search.
 UNSEEN = {
     "render": {"nan.npz", "first_nan.npz"},
     "transfer": {"crc.npz", "nan.npz"},
@@ -190,13 +196,15 @@ def test_animations(world):
 
 
 def test_bindings(world):
+    npz = world.out / "a.npz"
     bad = bad_files.bad_bindings(world.folder / "bindings", world.arrays(world.binding))
     for label, make in {
-        "animate": lambda path: ("animate", world.face, world.sound, "--binding", path, "-o", world.out / "a.npz"),
+        "animate": lambda path: ("animate", world.face, world.audio, "--binding", path, "-o", npz),
         "transfer": lambda path: (
-            "transfer", world.animation, "--emotion", "sad", "--binding", path, "-o", world.out / "a.npz"
+            *("transfer", world.animation, "--emotion", "sad"),
+            *("--binding", path, "-o", npz),
         ),
-    }.items():  # fmt: skip
+    }.items():
         refuse_all(
             world, f"binding, {label}", {name: make(path) for name, path in bad.items()}, bad
         )
@@ -204,14 +212,14 @@ def test_bindings(world):
 
 def test_text_files(world):
     landmarks = bad_files.texts(world.folder / "landmarks", bad_files.LANDMARKS)
-    for command in (("animate", world.face, world.sound), ("bind", world.face)):
+    for command in (("animate", world.face, world.audio), ("bind", world.face)):
         cases = {
             n: (*command, "--landmarks", path, "-o", world.out / "a.npz")
             for n, path in landmarks.items()
         }
         refuse_all(world, f"landmarks, {command[0]}", cases)
     timelines = bad_files.texts(world.folder / "timelines", bad_files.TIMELINES)
-    for command in (("animate", world.face, world.sound), ("transfer", world.animation)):
+    for command in (("animate", world.face, world.audio), ("transfer", world.animation)):
         cases = {
             n: (*command, "--timeline", path, "-o", world.out / "a.npz")
             for n, path in timelines.items()
@@ -224,7 +232,7 @@ def test_text_files(world):
     )
 
 
-def test_maps_and_landmarks_of_films(world):
+def test_maps_and_landmarks_of_videos(world):
     maps = bad_files.write(
         world.folder / "maps",
         {
@@ -244,7 +252,7 @@ def test_maps_and_landmarks_of_films(world):
     )
     good = np.random.default_rng(0).random((4, 68, 2)) * 100 + 100
     landmarks = bad_files.write(
-        world.folder / "films",
+        world.folder / "videos",
         {
             "empty.npz": b"",
             "empty.npy": b"",
@@ -271,14 +279,14 @@ def test_maps_and_landmarks_of_films(world):
             "kinds.json": b"[[[1, 2]], [[1, 2], [3, 4]]]",
             "unknown.xyz": b"points",
         },
-    ) | bad_files.special_files(world.folder / "films_special", ".npz")
+    ) | bad_files.special_files(world.folder / "videos_special", ".npz")
     cases = {n: ("reconstruct", path, "-o", world.out / "a.npz") for n, path in landmarks.items()}
     refuse_all(world, "landmarks, reconstruct", cases, landmarks)
 
 
 def test_options(world):
-    npz, film = world.out / "a.npz", world.out / "a.mp4"
-    animate = ("animate", world.face, world.sound)
+    npz, video = world.out / "a.npz", world.out / "a.mp4"
+    animate = ("animate", world.face, world.audio)
     transfer = ("transfer", world.animation)
     render = ("render", world.animation)
     cases: dict[str, tuple] = {}
@@ -334,7 +342,7 @@ def test_options(world):
             npz,
         )
     for value in ("0", "-5", "3", "99999", "x", "1.5"):
-        cases[f"animate --size {value}"] = (*animate, "--size", value, "-o", film)
+        cases[f"animate --size {value}"] = (*animate, "--size", value, "-o", video)
         cases[f"render --size {value}"] = (*render, "--size", value, "-o", world.out / "a.png")
     for value in ("behind", "", "FRONT"):
         cases[f"render --view {value!r}"] = (*render, "--view", value, "-o", world.out / "a.png")
@@ -430,7 +438,7 @@ def test_outputs(world):
     full.mkdir()
     (full / "mine.txt").write_text("mine")
     (world.out / "link").symlink_to("full")
-    animate = ("animate", world.face, world.sound)
+    animate = ("animate", world.face, world.audio)
     commands = {
         "animate": animate,
         "transfer": ("transfer", world.animation, "--emotion", "sad"),
@@ -442,7 +450,7 @@ def test_outputs(world):
         "into no folder": world.folder / "none" / "a.npz",
         "unknown ending": world.out / "a.xyz",
         "a folder of that name": world.out / "a_folder.npz",
-        "below a file": world.sound / "a.npz",
+        "below a file": world.audio / "a.npz",
         "too long a name": world.out / f"{'n' * 300}.npz",
     }
     for label, command in commands.items():
@@ -462,9 +470,9 @@ def test_outputs(world):
         "the sound itself": (
             "animate",
             world.face,
-            world.sound.rename(world.sound),
+            world.audio.rename(world.audio),
             "-o",
-            world.sound,
+            world.audio,
         ),
         "the animation itself": (
             "transfer",
@@ -479,51 +487,52 @@ def test_outputs(world):
         "many into a file": (
             "animate",
             world.face,
-            world.sound,
-            world.sound,
+            world.audio,
+            world.audio,
             "-o",
             world.out / "a.npz",
         ),
-        "many of one name": ("animate", world.face, world.sound, world.sound, "-o", world.out),
+        "many of one name": ("animate", world.face, world.audio, world.audio, "-o", world.out),
     }
     refuse_all(world, "output", cases)
     assert (full / "mine.txt").read_text() == "mine"
 
 
 def test_there_are_many_cases():
-    """Last in this file: if all the others ran, several hundred cases did."""
-    if len({name.split(",")[0].split(":")[0] for name in COUNTED}) < 8:
+    """Several hundred cases ran, if all tests above did: so this test must come after them."""
+    if len({name.split(",")[0].split(":")[0] for name in TRIED_CASES}) < 8:
         pytest.skip("only some of the cases ran")
-    assert len(COUNTED) == len(set(COUNTED)) and len(COUNTED) >= 400
+    assert len(TRIED_CASES) == len(set(TRIED_CASES)) and len(TRIED_CASES) >= 400
 
 
 def test_messages_are_what_a_user_reads():
-    """The texts, without the folders of this run, are those of messages.txt: read it as a user would.
+    """All messages, without what differs between runs, are listed in messages.txt.
 
-    After a change: TALKEMO_MESSAGES=write pytest tests/test_bad_inputs.py, and read the difference.
+    After a change of a message, run TALKEMO_MESSAGES=write pytest tests/test_bad_inputs.py, and
+    read the difference as a user would.
     """
-    if len(COUNTED) < 400:
+    if len(TRIED_CASES) < 400:
         pytest.skip("only some of the cases ran")
     texts: dict[str, str] = {}
-    for name, said in sorted(SAID.items()):
-        texts.setdefault(plain(said), name)  # each text once, with the first case that gives it
+    for name, message in sorted(MESSAGES_OF_CASES.items()):
+        texts.setdefault(plain(message), name)  # each text once, with the first case that gives it
     listed = "".join(f"{name[:80]}\n{text}\n" for text, name in texts.items())
     if os.environ.get("TALKEMO_MESSAGES") == "write":
         MESSAGES.write_text(listed, "utf-8")
     assert listed == MESSAGES.read_text("utf-8")
 
 
-def plain(said: str) -> str:
-    """A message without what differs from machine to machine or between cases of a kind.
+def plain(message: str) -> str:
+    """Remove from a message what differs between machines or between similar cases.
 
-    Folders, names of files, reasons that libraries give in brackets, numbers.
+    These are folders, file names, numbers, and reasons of libraries in brackets.
     """
-    said = re.sub(r"(/[\w.,-]+)+/(?=[\w.-])", "", said)
-    said = re.sub(r"n{20,}\S*", "LONG_NAME", said)
-    said = re.sub(
+    message = re.sub(r"(/[\w.,-]+)+/(?=[\w.-])", "", message)
+    message = re.sub(r"n{20,}\S*", "LONG_NAME", message)
+    message = re.sub(
         r"\b\w+\.(obj|ply|stl|off|glb|gltf|xyz|wav|mp3|flac|ogg|opus|m4a|mp4|aac|webm|npz|npy|txt)\b",
         "FILE",
-        said,
+        message,
     )
-    first, _, rest = said.partition("\n")
+    first, _, rest = message.partition("\n")
     return re.sub(r"\(.*\)", "(…)", first) + "\n" + re.sub(r"\d{4,}", "N", rest)

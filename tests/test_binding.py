@@ -1,3 +1,5 @@
+"""Binding: any mesh with a face follows the canonical face; files and cache of bindings."""
+
 import os
 import subprocess
 import sys

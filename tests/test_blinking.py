@@ -1,4 +1,4 @@
-"""Blinks: how often, how fast, and that lids meet."""
+"""Blinks: their rate and duration, and that lids meet."""
 
 import numpy as np
 import pytest

@@ -1,3 +1,5 @@
+"""Fitting of the face model to landmarks: pose, expression, missing faces."""
+
 import numpy as np
 import pytest
 from scipy.spatial.transform import Rotation
@@ -35,7 +37,7 @@ def test_up_in_the_world_is_up_in_the_image():
 
 @pytest.fixture(scope="module")
 def performance(face):
-    """A made-up person who opens the jaw and smiles: landmarks (T, 68, 2), shapes (T, S), identity."""
+    """Landmarks (T, 68, 2), shapes (T, S) and identity of a person who opens the jaw and smiles."""
     rng = np.random.default_rng(4)
     identity = rng.standard_normal(12) * 0.7
     time = np.arange(60) / 30

@@ -442,7 +442,7 @@ def test_saved_binding_animates_a_rotated_face(talkemo, tmp_path, example_face, 
     np.testing.assert_array_equal(
         NpzAnimation(tmp_path / "a.npz").vertices(), NpzAnimation(tmp_path / "c.npz").vertices()
     )
-    # The camera is in front of the face in any orientation: skin in the middle, background beside it.
+    # The camera faces the face in any orientation: skin in the middle, background beside it.
     frame = video_frames(tmp_path / "c.mp4")[1][0]
     assert frame[180:260, 216:296, 0].mean() > 110 and frame[256, 10].max() < 80
     sphere = trimesh.creation.icosphere(4)
@@ -557,7 +557,8 @@ def test_one_thread_unless_the_user_chooses():
 
 
 def test_importing_the_commands_loads_no_heavy_library():
-    script = "import sys, talkemo_cli.app; print({'torch', 'scipy', 'trimesh', 'PIL'} & set(sys.modules))"
+    heavy = "{'torch', 'scipy', 'trimesh', 'PIL'}"
+    script = f"import sys, talkemo_cli.app; print({heavy} & set(sys.modules))"
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
     assert done.stdout.strip() == "set()", done.stderr
 

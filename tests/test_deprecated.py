@@ -27,7 +27,7 @@ def test_a_moved_module_is_imported_under_its_old_name(module, name):
     assert old is getattr(importlib.import_module(MOVED_MODULES[module]), name)
 
 
-def test_names_that_the_packages_had_as_modules():
+def test_names_of_modules_that_are_packages_now():
     from talkemo.audio import load_audio
     from talkemo.face import ARKIT_NAMES
 

@@ -1,4 +1,4 @@
-"""Comparison of two animations, models measured on a synthetic corpus, and messages to bad input."""
+"""Comparison of animations, metrics of models on a synthetic corpus, and messages for bad input."""
 
 import csv
 import json
@@ -50,7 +50,7 @@ def balls(tmp_path, monkeypatch):
     def no_face(*arguments):
         raise InputError("no face found", "give its position")
 
-    monkeypatch.setattr("talkemo.binding.bind_mesh", no_face)  # which takes seconds to be sure
+    monkeypatch.setattr("talkemo.binding.bind_mesh", no_face)  # the real search takes seconds
     ball = trimesh.creation.icosphere(2)
     rest, faces = np.array(ball.vertices, np.float32), np.array(ball.faces, np.int32)
     vertices = np.stack([rest + np.array([0, height, 0], np.float32) for height in (0, 1, 3)])
@@ -439,7 +439,7 @@ class SeesSize(torch.nn.Module):
 
     def __init__(self):
         super().__init__()
-        self.parameter = torch.nn.Parameter(torch.zeros(1))  # which has a device
+        self.parameter = torch.nn.Parameter(torch.zeros(1))  # tells the network's device
 
     def forward(self, maps):
         large = (maps.flatten(1).abs().max(1).values > 1e-3).float()
@@ -480,9 +480,8 @@ def test_closures_of_a_pair_are_measured_by_phones(two_folders, tmp_path, capsys
 
 
 def test_lips_meet_where_they_are_no_further_apart_than_at_rest():
-    neutral = np.array(
-        [[0, 2.0, 0], [0, 0, 0], [-20, 0, 0], [20, 0, 0]]
-    )  # 2 mm apart, as masks are
+    # Upper and lower lip, 2 mm apart at rest as in some meshes, and the mouth corners.
+    neutral = np.array([[0, 2.0, 0], [0, 0, 0], [-20, 0, 0], [20, 0, 0]])
     predicted, reference = np.repeat(neutral[None], 4, 0), np.repeat(neutral[None], 4, 0)
     predicted[:, 0, 1], reference[:, 0, 1] = (9.0, 2.5, 9.0, 9.0), 9.0
     comparison = Comparison(neutral, {"all": np.arange(4)}, np.arange(4), up=np.array([0, 1.0, 0]))

@@ -211,7 +211,7 @@ def test_usd_contains_the_same_weights(exported, example_face, short_speech, tmp
         )
     np.testing.assert_allclose(points, rest + np.tensordot(weights[12], targets, 1), atol=1e-3)
     head = UsdGeom.Xformable(stage.GetPrimAtPath("/head"))
-    ahead = np.array(head.GetLocalTransformation(12))[2, :3]  # rows are where the axes go
+    ahead = np.array(head.GetLocalTransformation(12))[2, :3]  # row k is the image of axis k
     with np.load(exported[0] / "a.npz") as arrays:
         face = arrays["facing"]
         np.testing.assert_allclose(ahead, face @ arrays["head"][12] @ face.T @ [0, 0, 1], atol=1e-5)

@@ -1,3 +1,5 @@
+"""The canonical face and its bilinear model."""
+
 import numpy as np
 import pytest
 from conftest import random_weights

@@ -63,7 +63,7 @@ def write_flame(path, mean, identity, faces, protocol=2):
 
 
 def write_facescape(path, mean, identity, faces):
-    """Write an npz like FaceScape's: the first column is the mean face, the others are differences."""
+    """Write an npz like FaceScape's: the first column is the mean face, the others differences."""
     core = np.zeros((mean.size, 2, 1 + len(identity)), np.float32)
     core[:, 0] = np.concatenate([mean[None], identity]).reshape(1 + len(identity), -1).T
     core[:, 1] = core[:, 0] + 3  # an expression
@@ -147,7 +147,7 @@ class Calls:
         return os.mkdir, (self.path,)
 
 
-def test_nothing_of_a_pickle_is_executed(tmp_path):
+def test_pickles_are_read_without_executing_anything(tmp_path):
     folder = tmp_path / "made"
     for content in (
         {"v_template": Calls(str(folder))},
@@ -176,7 +176,7 @@ def test_nothing_of_a_pickle_is_executed(tmp_path):
             read_face_model(tmp_path / "m.pkl")
 
 
-def test_files_that_are_no_face_models(face, people, tmp_path):
+def test_files_that_are_not_face_models_are_refused(face, people, tmp_path):
     with pytest.raises(InputError, match="no generic_neutral_mesh"):
         read_face_model(tmp_path)
     with pytest.raises(InputError, match="not a face model"):

@@ -43,7 +43,7 @@ from talkemo.formats.sequence import MeshSequence
 from talkemo.pipelines.map_files import _read_map
 
 MESH, FACE = fuzzing.MESH, fuzzing.FACE
-PROMPT = 15  # s after which a reader that waits is ended
+READ_TIMEOUT_S = 15  # a reader that still waits is ended after this time
 READERS = {
     "audio": (".wav", open_audio),
     "compressed audio": (".m4a", open_audio),
@@ -73,7 +73,7 @@ def promptly():
         raise AssertionError("it waits")
 
     before = signal.signal(signal.SIGALRM, late)
-    signal.alarm(PROMPT)
+    signal.alarm(READ_TIMEOUT_S)
     try:
         yield
     finally:
@@ -344,7 +344,7 @@ def zip_of(entries):
     """A zip of entries name → (method, content, size that it claims to have)."""
     content, directory = b"", b""
     for name, (method, data, size) in entries.items():
-        check = 0 if method else zlib.crc32(data)  # nothing is inflated as far as that
+        check = 0 if method else zlib.crc32(data)  # readers fail before they check it
         fields = struct.pack("<5H3I2H", 20, 0, method, 0, 0, check, len(data), size, len(name), 0)
         directory += (
             b"PK\x01\x02"
@@ -884,7 +884,7 @@ def test_output_of_ended_processes_is_removed(tmp_path):
         f".talkemo-{dead}-{host}folder_1",
     ]
     left_alone = [
-        f".talkemo-{alive}-{host}abcdefgh.npz",  # its process works on it
+        f".talkemo-{alive}-{host}abcdefgh.npz",  # its process is still running
         f".talkemo-{dead}-{other_host}abcdefgh.npz",
         f".talkemo-{dead}-{host}abcdefg.npz",  # other names
         f".talkemo-{dead}-{host}abcdefghi.npz",

@@ -1,3 +1,5 @@
+"""The geometry map: geodesics, multidimensional scaling, and the round trip of expressions."""
+
 import numpy as np
 import pytest
 import trimesh

@@ -91,7 +91,7 @@ def test_eyes_stay_on_the_camera_and_leap():
     times = np.arange(0, 60, 1 / 60)
     head = HeadMotion(2).rotations(times)
     alone, with_head = Gaze(1).angles(times), Gaze(1).angles(times, head)
-    # Head and eye together look where the eyes look alone.
+    # The gaze in the world, of head and eyes together, is that of eyes in a still head.
     looks = np.stack([h @ eye_rotation(g) @ [0, 0, 1] for h, g in zip(head, with_head)])
     expected = np.stack([eye_rotation(g) @ [0, 0, 1] for g in alone])
     assert np.degrees(np.arccos(np.clip((looks * expected).sum(1), -1, 1))).max() < 1.5

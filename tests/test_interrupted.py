@@ -61,16 +61,16 @@ def check_whole(folder: Path) -> None:
 
 @pytest.mark.parametrize("name", ["SIGTERM", "SIGHUP", "SIGINT"])
 def test_a_terminated_run_leaves_nothing(tmp_path, example_face, short_speech, name):
-    dice = random.Random(name)
+    rng = random.Random(name)
     for _ in range(max(1, KILLS // 3)):
         running = start(tmp_path, example_face, short_speech, *OUTPUTS)
-        wait_for_partials(tmp_path, running, dice.randint(1, len(OUTPUTS)))
-        time.sleep(dice.uniform(0, 0.3))
+        wait_for_partials(tmp_path, running, rng.randint(1, len(OUTPUTS)))
+        time.sleep(rng.uniform(0, 0.3))
         running.send_signal(getattr(signal, name))
         running.communicate(timeout=60)
-        if running.returncode:  # it had not just ended by itself
+        if running.returncode:  # unless it had just finished
             number = getattr(signal, name)
-            assert running.returncode in (128 + number, -number)  # a shell sees the same of both
+            assert running.returncode in (128 + number, -number)  # the same to a shell
         left = [path.name for path in tmp_path.iterdir() if path.name.startswith(".")]
         assert not left
         check_whole(tmp_path)
@@ -82,11 +82,11 @@ def test_a_terminated_run_leaves_nothing(tmp_path, example_face, short_speech, n
 
 
 def test_a_killed_run_leaves_nothing_under_a_final_name(tmp_path, example_face, short_speech):
-    dice = random.Random(9)
+    rng = random.Random(9)
     for _ in range(KILLS):
         running = start(tmp_path, example_face, short_speech, "a.npz", "a.mp4")
-        wait_for_partials(tmp_path, running, dice.randint(1, 2))
-        time.sleep(dice.uniform(0, 0.5))
+        wait_for_partials(tmp_path, running, rng.randint(1, 2))
+        time.sleep(rng.uniform(0, 0.5))
         running.kill()
         running.communicate(timeout=60)
         check_whole(tmp_path)
@@ -115,10 +115,10 @@ def test_a_killed_batch_can_be_resumed(tmp_path, example_face, short_speech):
         )
 
     assert batch(tmp_path / "whole").wait(120) == 0
-    folder, dice = tmp_path / "killed", random.Random(4)
+    folder, rng = tmp_path / "killed", random.Random(4)
     for _ in range(KILLS):
         running = batch(folder)
-        time.sleep(dice.uniform(0.5, 3.0))
+        time.sleep(rng.uniform(0.5, 3.0))
         running.kill()
         running.wait(60)
     finished = {

@@ -1,4 +1,4 @@
-"""A page whose microphone drives a face: its server, access to it, and a browser with a simulated microphone."""
+"""The live page: its server, access to it, and a browser with a simulated microphone."""
 
 import contextlib
 import http.client
@@ -118,7 +118,7 @@ def test_emotions_ease_into_each_other():
         emotion.change("furious", 1.0)
 
 
-def test_a_port_in_use_and_unknown_words_are_refused(server, models):
+def test_a_port_in_use_and_unknown_options_are_refused(server, models):
     with pytest.raises(InputError, match="cannot be listened on"):
         Live(models, server.binding, port=server.server_address[1])
     with pytest.raises(InputError):
@@ -184,4 +184,4 @@ def test_a_browser_s_microphone_moves_the_face(server, tmp_path, short_speech):
     assert (
         metrics.frames / (metrics.audio_s - 0.7) > 50
     )  # of 60 a second, as long as the machine keeps up
-    assert metrics.latency_s > 0.3  # how much more it is depends on what else the machine does
+    assert metrics.latency_s > 0.3  # an upper bound would depend on the load

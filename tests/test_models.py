@@ -20,7 +20,7 @@ def spoken(models, example_speech):
 
 @pytest.fixture(scope="module")
 def talk(face, spoken):
-    """Its displacements (T, V, 3)."""
+    """Displacements (T, V, 3) of the example's speech."""
     return spoken.displacement(face)
 
 
@@ -71,7 +71,7 @@ def test_any_fps_samples_the_same_motion(say, example_speech):
 
 
 @pytest.mark.parametrize(("batch", "piece"), [(7, 0.5), (64, 2.0), (33, 0.1)])
-def test_pieces_equal_one_shot(face, models, tmp_path, example_speech, batch, piece):
+def test_a_stream_equals_the_whole_recording(face, models, tmp_path, example_speech, batch, piece):
     samples = open_audio(example_speech).samples()
     audio = write(
         tmp_path / "a.wav", np.concatenate([samples, samples[::-1], samples])[: 12 * 16000 + 77]
@@ -225,7 +225,7 @@ def test_mixes_add_their_emotions(talk, feel):
     np.testing.assert_allclose(mix, single[0] + single[1], atol=1e-3)
 
 
-def test_spellings():
+def test_synonyms_of_emotions():
     assert parse_emotion("Joy").argmax() == parse_emotion("happy").argmax()
     assert parse_emotion("anger").tolist() == parse_emotion("angry").tolist()
     for bad in ("furious", "happy:2", "happy:x", "happy:0.7,sad:0.7", "happy:nan", ""):

@@ -1,7 +1,7 @@
-"""Coordinates of a motion give the same result as the paper's way by vertices and geometry maps.
+"""Coordinates of a motion give the same result as the paper's path by vertices and geometry maps.
 
-The paper's way: coordinates → displaced vertices → geometry maps of 128×128 → the generator →
-maps → vertices → projected onto the mesh. The results agree within a thousandth of a millimetre.
+The paper's path is: coordinates, displaced vertices, geometry maps of 128×128, the generator, maps,
+vertices, projection onto the mesh. The results agree within a thousandth of a millimetre.
 """
 
 import ast
@@ -114,7 +114,7 @@ def test_weights_vertices_and_coordinates_round_trip(face):
     )
     span = face.span.reshape(len(face.span), -1)
     np.testing.assert_allclose(span @ span.T, np.eye(len(span)), atol=1e-4)
-    # A motion's coordinates are its length: their norm is that of the displacement of all vertices.
+    # The norm of the coordinates is the norm of the displacement of all vertices.
     np.testing.assert_allclose(
         np.linalg.norm(motion.coordinates, axis=1),
         np.linalg.norm(motion.displacement(face).reshape(9, -1), axis=1),

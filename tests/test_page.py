@@ -63,9 +63,8 @@ def test_a_page_holds_the_animation(page, models):
     with np.load(page.with_suffix(".npz")) as arrays:
         wanted = arrays["vertices"][::2]
     off = np.linalg.norm(drawn[:, : wanted.shape[1]] - wanted, axis=2)
-    assert (
-        len(drawn) == len(wanted) and off.mean() < 0.35
-    )  # mm: int8, and an emotion at 0.8 that is not quite 0.8 of it
+    # Millimetres; due to int8, and because an emotion at intensity 0.8 is not exactly 0.8 of it.
+    assert len(drawn) == len(wanted) and off.mean() < 0.35
     assert len(rest) > wanted.shape[1]  # eyes and teeth
     assert base64.b64decode(data["sound"])[4:8] == b"ftyp"
     text = page.read_text("utf-8")
@@ -134,7 +133,7 @@ def test_a_browser_draws_and_plays_it(page, tmp_path):
             command, capture_output=True, text=True, timeout=120, check=True
         ).stdout
 
-    pictures = {}
+    images = {}
     for name, hash_ in {
         "rest": "t=0&happy=0",
         "smile": "t=0&happy=1.2",
@@ -142,13 +141,13 @@ def test_a_browser_draws_and_plays_it(page, tmp_path):
         "side": "t=0&yaw=1",
     }.items():
         shot(hash_, f"--screenshot={tmp_path / name}.png")
-        pictures[name] = np.array(Image.open(tmp_path / f"{name}.png").convert("RGB")).astype(int)[
+        images[name] = np.array(Image.open(tmp_path / f"{name}.png").convert("RGB")).astype(int)[
             40:380, 20:340
         ]
-    skin = (pictures["rest"][..., 0] > pictures["rest"][..., 2] + 40).mean()
+    skin = (images["rest"][..., 0] > images["rest"][..., 2] + 40).mean()
     assert 0.2 < skin < 0.9
     for name in ("smile", "open", "side"):
-        assert np.abs(pictures[name] - pictures["rest"]).mean() > 1, name
+        assert np.abs(images[name] - images["rest"]).mean() > 1, name
     body = shot("play", "--dump-dom")
     assert 'data-state="drawn"' in body
     assert float(re.search(r'data-time="([\d.]+)"', body)[1]) > 0.3

@@ -49,7 +49,7 @@ def test_table_1(corpus, cache, models, monkeypatch):
         for row in result["rows"]
         for c in ("T-RE", "T-VE", "V-RE", "V-VE")
     )
-    # From the same start, and then another weight.
+    # Both start from the same network and are trained with different weights.
     constant, local = (
         next(r for r in result["rows"] if r["weights"] == w) for w in ("constant", "local")
     )
@@ -94,7 +94,7 @@ class Judge(torch.nn.Module):
     def __init__(self, answer: int, classes: int = len(EMOTIONS)):
         super().__init__()
         self.answer, self.classes = answer, classes
-        self.parameter = torch.nn.Parameter(torch.zeros(1))  # which has a device
+        self.parameter = torch.nn.Parameter(torch.zeros(1))  # tells the network's device
 
     def forward(self, maps):
         return torch.eye(self.classes)[[self.answer] * len(maps)]
@@ -206,7 +206,7 @@ def test_figure_7(corpus, cache, small_generator, tmp_path, monkeypatch, capsys)
 
 def test_tables_and_figures_are_printed(corpus, cache, monkeypatch, capsys):
     def replace(function, **result):
-        """Let a suite return one row, whose numbers are of as many seeds as asked for."""
+        """Let a suite return one row of results for the requested number of seeds."""
 
         def reproduce(*_, seeds=1, **__):
             values = {"mean": 1.25, "spread": 0.5, "seeds": [1.25] * seeds}

@@ -1,3 +1,5 @@
+"""Rendering: both renderers, added eyes and mouth, textures, and `talkemo render`."""
+
 import io
 import os
 import subprocess
@@ -68,7 +70,7 @@ def test_gl_and_software_agree(face, tmp_path):
         "r = render.new_renderer(canonical_appearance(face), frame_view(face.mean), (256, 256))\n"
         "np.save(sys.argv[1], r.draw(face.mean)); print(r.name); r.close()\n"
     )
-    pictures = []
+    images = []
     for name in (platform, "software"):
         environment = {**os.environ, "TALKEMO_RENDERER": name}
         done = subprocess.run(
@@ -79,14 +81,14 @@ def test_gl_and_software_agree(face, tmp_path):
         )
         assert done.returncode == 0, done.stderr
         assert done.stdout.strip() == name
-        pictures.append(np.load(tmp_path / f"{name}.npy").astype(int))
-    covered = [np.abs(p - p[:, :1]).max(2) > 12 for p in pictures]
+        images.append(np.load(tmp_path / f"{name}.npy").astype(int))
+    covered = [np.abs(p - p[:, :1]).max(2) > 12 for p in images]
     assert (covered[0] == covered[1]).mean() > 0.98
-    assert similarity(*(p.mean(2) for p in pictures)) > 0.95
+    assert similarity(*(p.mean(2) for p in images)) > 0.95
 
 
 def similarity(a, b):
-    """Structural similarity of two grey pictures, up to 1 (Wang et al. 2004), over windows of 7 pixels."""
+    """Structural similarity of two grey images, up to 1, in 7-pixel windows (Wang et al. 2004)."""
     mean = lambda x: uniform_filter(x, 7)
     both = mean(a * b) - mean(a) * mean(b)
     spread = mean(a * a) - mean(a) ** 2 + mean(b * b) - mean(b) ** 2
@@ -111,7 +113,7 @@ def test_a_mask_is_given_eyes_brows_and_a_mouth(models, example_face):
     size = np.array(appearance.texture.shape[1::-1])
     assert (appearance.place >= 0).all() and (appearance.place < size).all()
     camera = frame_view(binding.rest, binding.focus, "front", binding.placement.rotation)
-    pictures = [
+    images = [
         SoftwareRenderer(one, camera, (256, 256)).draw(binding.rest).astype(int)
         for one in (appearance, bare)
     ]
@@ -119,11 +121,11 @@ def test_a_mask_is_given_eyes_brows_and_a_mouth(models, example_face):
         :, :2
     ].T
     eye = np.s_[int(row[36:42].mean()), int(column[36:42].mean())]
-    assert abs(pictures[1][eye] - background_rows(256)[eye[0]]).max() < 3  # a hole
-    assert abs(pictures[0][eye] - background_rows(256)[eye[0]]).max() > 10  # an iris or its pupil
+    assert abs(images[1][eye] - background_rows(256)[eye[0]]).max() < 3  # a hole
+    assert abs(images[0][eye] - background_rows(256)[eye[0]]).max() > 10  # an iris or its pupil
     brow = np.s_[int(row[19]) + 4 : int(row[19]) + 12, int(column[19]) - 2 : int(column[19]) + 3]
     cheek = np.s_[int(row[30]) : int(row[30]) + 5, int(column[41]) - 3 : int(column[41]) + 3]
-    assert pictures[0][brow].min() < 0.7 * pictures[0][cheek].mean()
+    assert images[0][brow].min() < 0.7 * images[0][cheek].mean()
 
 
 def test_added_parts_follow_skull_and_jaw(models, example_face):
@@ -154,7 +156,7 @@ def test_eyeballs_lie_behind_lids():
     )
 
 
-def test_groups_of_an_obj_say_what_is_what(models, tmp_path, example_face):
+def test_groups_of_an_obj_name_its_parts(models, tmp_path, example_face):
     mesh = load_mesh(example_face)
     text = example_face.read_text().splitlines()
     faces = [k for k, line in enumerate(text) if line.startswith("f ")]
@@ -183,11 +185,11 @@ def test_a_mesh_with_a_texture_shows_it(models, example_face):
     own = Mesh(mesh.vertices, mesh.faces, MeshAttributes(uv, mesh.faces, content.getvalue()))
     binding = talkemo.bind(own, models=models)
     camera = frame_view(binding.rest, binding.focus, "front", binding.placement.rotation)
-    picture = SoftwareRenderer(appearance_of(binding), camera, (128, 128)).draw(binding.rest)
+    image = SoftwareRenderer(appearance_of(binding), camera, (128, 128)).draw(binding.rest)
     nose = camera.to_pixels(camera.to_camera(binding.rest[binding.landmarks68[[30]]]), 128, 128)[
         0, :2
     ].astype(int)
-    assert picture[nose[1], nose[0], 2] > 2 * picture[nose[1], nose[0], 0]
+    assert image[nose[1], nose[0], 2] > 2 * image[nose[1], nose[0], 0]
 
 
 @pytest.fixture(scope="module")
@@ -197,7 +199,7 @@ def animation(tmp_path_factory, example_face, short_speech, models):
     return path
 
 
-def test_films_and_pictures_of_all_kinds(animation, short_speech, tmp_path, models):
+def test_videos_and_images_of_all_kinds(animation, short_speech, tmp_path, models):
     from talkemo.pipelines.rendering import render as draw
     from talkemo.video.reader import open_video
 
@@ -210,14 +212,14 @@ def test_films_and_pictures_of_all_kinds(animation, short_speech, tmp_path, mode
             caption="a line",
             models=models,
         )
-        with open_video(tmp_path / name) as film:
-            pictures = list(film.frames)
-        assert len(pictures) == pytest.approx(30, abs=1) and pictures[0].shape == (96, 128, 3)
+        with open_video(tmp_path / name) as video:
+            images = list(video.frames)
+        assert len(images) == pytest.approx(30, abs=1) and images[0].shape == (96, 128, 3)
         assert open_audio(tmp_path / name).duration == pytest.approx(1.5, abs=0.1)
     draw(animation, tmp_path / "a.gif", size=64, turntable=True, models=models)
     with Image.open(tmp_path / "a.gif") as gif:
         assert gif.n_frames == pytest.approx(30, abs=2) and gif.size == (64, 64)
-    pictures = {}
+    images = {}
     options = {
         "plain": {},
         "side": {"view": "side"},
@@ -228,13 +230,12 @@ def test_films_and_pictures_of_all_kinds(animation, short_speech, tmp_path, mode
     }
     for name, chosen in options.items():
         draw(animation, tmp_path / f"{name}.png", size=160, time=0.5, models=models, **chosen)
-        pictures[name] = np.array(Image.open(tmp_path / f"{name}.png")).astype(int)
+        images[name] = np.array(Image.open(tmp_path / f"{name}.png")).astype(int)
     for name in ("side", "bare", "wires", "heat"):
-        assert np.abs(pictures[name] - pictures["plain"]).mean() > 0.5, name
-    warm = lambda picture: (picture[..., 0] > 1.5 * picture[..., 2]).mean()
-    assert (
-        warm(pictures["heat"]) > 0.01 and warm(pictures["same"]) < 1e-3
-    )  # nothing differs from itself
+        assert np.abs(images[name] - images["plain"]).mean() > 0.5, name
+    warm = lambda image: (image[..., 0] > 1.5 * image[..., 2]).mean()
+    # The animation does not differ from itself.
+    assert warm(images["heat"]) > 0.01 and warm(images["same"]) < 1e-3
     draw(animation, tmp_path / "two.png", size=96, compare=[animation], models=models)
     assert Image.open(tmp_path / "two.png").size == (192, 96)
     draw(animation, tmp_path / "sheet.png", size=96, sheet=True, models=models)
@@ -254,7 +255,7 @@ def test_films_and_pictures_of_all_kinds(animation, short_speech, tmp_path, mode
     assert not (tmp_path / "x.png").exists()
 
 
-def test_animations_of_other_rates_stay_together(animation, tmp_path, models):
+def test_animations_of_different_rates_stay_in_sync(animation, tmp_path, models):
     from talkemo.pipelines.rendering import _Player
     from talkemo.pipelines.rendering import render as draw
 
@@ -274,10 +275,9 @@ def test_animations_of_other_rates_stay_together(animation, tmp_path, models):
         time=1.0,
         models=models,
     )
-    picture = np.array(Image.open(tmp_path / "a.png")).astype(int)
-    assert (
-        picture[..., 0] > 1.5 * picture[..., 2]
-    ).mean() < 1e-3  # they are the same at the same time
+    image = np.array(Image.open(tmp_path / "a.png")).astype(int)
+    # Both animations are equal at any time, so that no pixel is warm.
+    assert (image[..., 0] > 1.5 * image[..., 2]).mean() < 1e-3
     content["vertices"] = content["vertices"].copy()
     content["vertices"][3, 7] = np.nan
     np.savez(tmp_path / "nan.npz", **content)
@@ -318,22 +318,22 @@ def test_a_mesh_is_shown_in_the_colours_of_its_vertices(tmp_path, example_face, 
             file.write("v " + " ".join(f"{x:.5f}" for x in (*vertex, *colour)) + "\n")
         for face in mesh.faces + 1:
             file.write("f {} {} {}\n".format(*face))
-    pictures = []
+    images = []
     for name in ("a.ply", "b.obj"):
         binding = talkemo.bind(tmp_path / name, models=models, cache=False)
         np.testing.assert_array_equal(binding.mesh.attributes.colours, colours)
         camera = frame_view(binding.rest, binding.focus, facing=binding.placement.rotation)
-        pictures.append(
+        images.append(
             SoftwareRenderer(appearance_of(binding), camera, (120, 120))
             .draw(binding.rest)
             .astype(int)
         )
-    assert np.abs(pictures[0] - pictures[1]).mean() < 0.2
-    left, right = pictures[0][75, 40], pictures[0][75, 80]
+    assert np.abs(images[0] - images[1]).mean() < 0.2
+    left, right = images[0][75, 40], images[0][75, 80]
     assert left[2] > 1.5 * left[0] and right[0] > 1.5 * right[2]
 
 
-def test_colours_that_are_none_are_left_out(tmp_path, example_face):
+def test_invalid_colours_are_left_out(tmp_path, example_face):
     text = example_face.read_text().splitlines()
     first = next(k for k, line in enumerate(text) if line.startswith("v "))
     for wrong in (" 1 0 x", " 0.5 0.5 0.5", " 1 0 nan"):

@@ -359,7 +359,7 @@ def test_stale_stages_are_made_anew(everything, tmp_path):
     assert survives(train_everything, run, None) and changed() == set()
     (run.out / "classifier.safetensors").unlink()
     soundfile.write(data / "speech" / "a.flac", 0.1 * np.sin(np.arange(30000) / 70), 16000)
-    # A stage that is killed while it is made anew takes nothing over from before.
+    # A stale stage that is killed while it is made anew reuses nothing of its old result.
     assert not survives(partial(train_everything, killed_in="lips-0"), run, None)
     assert survives(train_everything, run, None)
     assert changed() == {"speech", "lips", "talking", "emotion"}
@@ -418,7 +418,7 @@ def test_a_record_has_the_time_of_a_process_that_was_killed(run, monkeypatch):
     run, path = replace(run, resume=True), run.out / "talking.json"
     with record.Record(run, "talking", {}, {"data": {}}).measuring():
         time.sleep(0.9)
-        left = path.read_text()  # by a kill at this moment
+        left = path.read_text()  # what a kill at this moment leaves
     assert json.loads(left)["minutes"] >= 0.01 and json.loads(left)["peak_memory_mb"] > 10
     path.write_text(left)
     with record.Record(run, "talking", {}, {"data": {}}).measuring():

@@ -1,4 +1,4 @@
-"""Frames while the audio is coming: equal to `animate`, in time, and refused for bad audio."""
+"""Streaming: frames are equal to those of `animate` and in time; bad audio is refused."""
 
 import io
 import json

@@ -1,4 +1,4 @@
-"""The user study: what is made, what a participant saves in a real browser, and how answers are counted."""
+"""The user study: its page, a participant in a real browser, and the count of the answers."""
 
 import json
 import re
@@ -18,17 +18,17 @@ from talkemo.train.emotion import EmotionConfig
 from talkemo_cli.app import main
 
 BROWSER = shutil.which("chromium") or shutil.which("chromium-browser")
-# Waits until both films can be played; then chooses left for what is real, right for what is said, and no difference for the
-# emotion, of every pair. The lengths of the films that were seen are saved besides.
+# A participant: waits until both videos of a pair can be played, then answers left for realism,
+# right for content and no difference for emotion. The lengths of the videos are saved as well.
 PARTICIPANT = """<script>
 const seen = [];
 const stringify = JSON.stringify;
 JSON.stringify = (value, ...how) => stringify(value.answers ? { ...value, seen } : value, ...how);
 (async () => {
   for (let k = 0; k < 15; k++) {
-    const films = ["left", "right"].map(element);
-    for (const film of films) await new Promise(done => film.readyState >= 2 ? done() : film.oncanplay = done);
-    seen.push(films.map(film => Math.round(film.duration)));
+    const videos = ["left", "right"].map(element);
+    for (const video of videos) await new Promise(done => video.readyState >= 2 ? done() : video.oncanplay = done);
+    seen.push(videos.map(video => Math.round(video.duration)));
     const pick = (name, value) => document.querySelector(`input[name=${name}][value=${value}]`).click();
     if (!element("next").disabled) throw new Error("nothing was chosen yet");
     pick("realism", "left"); pick("content", "right"); pick("emotion", "none");
@@ -63,7 +63,7 @@ def answers(key, choose):
     }
 
 
-def test_a_study_is_balanced_and_its_page_does_not_say_whose_film_is_whose(folders, tmp_path):
+def test_a_study_is_balanced_and_its_page_does_not_name_the_methods(folders, tmp_path):
     key = make_study(folders, tmp_path / "study", seed=1)
     text = (tmp_path / "study" / "index.html").read_text("utf-8")
     assert not any(name in text for name in ("ours", "theirs", "others"))
@@ -82,7 +82,7 @@ def test_a_study_is_balanced_and_its_page_does_not_say_whose_film_is_whose(folde
 
 
 @pytest.mark.parametrize("methods, queries", [(7, 15), (5, 15), (3, 1)])
-def test_no_two_methods_are_left_out_or_shown_more_often(methods, queries, tmp_path):
+def test_all_pairs_of_methods_are_shown_equally_often(methods, queries, tmp_path):
     for method in range(methods):
         (tmp_path / f"m{method}").mkdir()
         for name in ("hello_happy", "hello"):
@@ -103,16 +103,18 @@ def test_no_two_methods_are_left_out_or_shown_more_often(methods, queries, tmp_p
 
 
 def page_data(study):
-    """What the page of a study is made of."""
+    """The data in the page of a study."""
     text = (study / "index.html").read_text("utf-8")
     return json.loads(re.search(r'type="application/json">(.*?)</script>', text, re.DOTALL)[1])
 
 
-def test_answers_are_counted_whatever_side_a_film_was_on(folders, tmp_path):
+def test_answers_are_counted_on_whichever_side_a_video_was(folders, tmp_path):
     key = make_study(folders[:2], tmp_path / "study", queries=10)
     chosen = lambda query, question: {
-        "realism": next(side for side in ("left", "right") if query[side] == "theirs"), "content": "left", "emotion": "none",
-    }[question]  # fmt: skip
+        "realism": next(side for side in ("left", "right") if query[side] == "theirs"),
+        "content": "left",
+        "emotion": "none",
+    }[question]
     paths = []
     for k in range(2):
         paths.append(tmp_path / f"answers_{k}.json")
@@ -135,11 +137,11 @@ def test_answers_are_counted_whatever_side_a_film_was_on(folders, tmp_path):
 
 
 def test_wilsons_interval():
-    low, high = wilson(8, 10)  # as tables have it
+    low, high = wilson(8, 10)  # as in published tables
     assert low == pytest.approx(0.490, abs=1e-3) and high == pytest.approx(0.943, abs=1e-3)
 
 
-def test_what_is_no_study_and_no_answer_is_refused(folders, tmp_path):
+def test_other_folders_and_files_are_refused(folders, tmp_path):
     key = make_study(folders, tmp_path / "study")
     good = answers(key, lambda *_: "left")
     with pytest.raises(InputError, match="exists already"):
@@ -199,24 +201,32 @@ def test_a_participant_in_a_browser(folders, tmp_path):
             time.sleep(0.1)
         browser.kill()
     assert [path.name.startswith("answers_") for path in saved] == [True]
-    told = json.loads(saved[0].read_text())
-    # Shown are films that play, all different pairs of the study, as it says.
-    assert told["seen"] == [[1, 1]] * 15
-    del told["seen"]
-    saved[0].write_text(json.dumps(told))
-    assert sorted(answer["query"] for answer in told["answers"]) == sorted(key["queries"])
+    answered = json.loads(saved[0].read_text())
+    # All videos played, and each pair of the study was shown once.
+    assert answered["seen"] == [[1, 1]] * 15
+    del answered["seen"]
+    saved[0].write_text(json.dumps(answered))
+    assert sorted(answer["query"] for answer in answered["answers"]) == sorted(key["queries"])
     done = subprocess.run(
-        [sys.executable, "-m", "talkemo_cli", "study", "tally", tmp_path / "study", saved[0], "-o", tmp_path / "a.png", "--json"],
-        capture_output=True, text=True, check=True,
-    )  # fmt: skip
+        [
+            *(sys.executable, "-m", "talkemo_cli", "study", "tally", tmp_path / "study", saved[0]),
+            *("-o", tmp_path / "a.png", "--json"),
+        ],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
     found = json.loads(done.stdout)
     counts = {q: [0, 0, 0] for q in QUESTIONS}
     for row in found["preferences"]:
         for k, name in enumerate(("chose_first", "chose_second", "none")):
             counts[row["question"]][k] += row[name]
     first = lambda side: sum(q[side] == min(q["left"], q["right"]) for q in key["queries"].values())
-    assert counts == {"realism": [first("left"), 15 - first("left"), 0], "content": [first("right"), 15 - first("right"), 0],
-                      "emotion": [0, 0, 15]}  # fmt: skip
+    assert counts == {
+        "realism": [first("left"), 15 - first("left"), 0],
+        "content": [first("right"), 15 - first("right"), 0],
+        "emotion": [0, 0, 15],
+    }
     assert (tmp_path / "a.png").is_file()
 
 
@@ -247,15 +257,17 @@ def test_the_papers_five_methods_are_rendered_and_kept(
         str(tmp_path / "study"),
     ]
     assert main([*arguments, "--json"]) == 0
-    films = {
+    videos = {
         path.relative_to(out).as_posix(): path.stat().st_mtime_ns for path in out.rglob("*.mp4")
     }
     methods = ("full", "without local weights", "without augmentation", "PointNet", "VOCA")
     names = [f"{short_speech.stem}_{which}.mp4" for which in ("happy", "angry", "surprised")]
-    assert set(films) == {f"{method}/{name}" for method in methods for name in names}
+    assert set(videos) == {f"{method}/{name}" for method in methods for name in names}
     shown = {method: (out / method / names[0]).read_bytes() for method in methods}
     assert len(set(shown.values())) == 5
-    assert len({(out / "VOCA" / name).read_bytes() for name in names}) == 1  # it knows no emotion
+    assert (
+        len({(out / "VOCA" / name).read_bytes() for name in names}) == 1
+    )  # this method has no emotion
     key = json.loads((tmp_path / "study" / "key.json").read_text())
     assert (
         key["methods"] == list(methods)
@@ -266,6 +278,6 @@ def test_the_papers_five_methods_are_rendered_and_kept(
     again = {
         path.relative_to(out).as_posix(): path.stat().st_mtime_ns for path in out.rglob("*.mp4")
     }
-    assert again == films
+    assert again == videos
     assert main(["study", "make", "--paper", str(short_speech), "-o", str(tmp_path / "third")]) == 2
     assert main(["study", "make", "a", "b", "--steps", "3", "-o", str(tmp_path / "third")]) == 2

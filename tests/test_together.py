@@ -25,9 +25,12 @@ RESULTS = {
     ],
     "emotion": [("emotion.safetensors", "emotion"), ("discriminator.safetensors", "discriminator")],
 }
-# As on a machine with two GPUs; processes that are told to use the CPU use that.
-TWO = ("-m", "accelerate.commands.launch", "--multi_gpu", "--num_processes", "2", "--num_machines", "1",
-       "--mixed_precision", "no", "--dynamo_backend", "no")  # fmt: skip
+# The options for a machine with two GPUs; with --device cpu the processes use the CPU.
+TWO = (
+    *("-m", "accelerate.commands.launch", "--multi_gpu"),
+    *("--num_processes", "2", "--num_machines", "1"),
+    *("--mixed_precision", "no", "--dynamo_backend", "no"),
+)
 
 
 def start(arguments) -> None:

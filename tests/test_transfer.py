@@ -66,9 +66,9 @@ def foreign_npz(foreign, mesh, tmp_path):
 def write_glb(
     path, rest, faces, targets, times, weights, interpolation="LINEAR", parts=1, index="<u4"
 ):
-    """A GLB with one mesh, one morph target a row of targets (K, V, 3), and weights (T, K) at times (T,) s.
+    """Write a GLB of one mesh with morph targets (K, V, 3) and weights (T, K) at times (T,) s.
 
-    parts: how often the mesh has the same primitive
+    The mesh contains the same primitive `parts` times.
     """
     arrays = [
         np.asarray(rest, "<f4"),
@@ -155,7 +155,8 @@ def foreign_glb(face, mesh, bound, tmp_path):
 def test_a_timeline_changes_smoothly(tmp_path):
     path = tmp_path / "t.txt"
     path.write_text(
-        "# start end emotion intensity\n0 1 happy\n1 2 anger 0.5  # a turn\n\n3 4 happy:0.5,angry:0.5\n"
+        "# start end emotion intensity\n0 1 happy\n1 2 anger 0.5  # a turn\n\n"
+        "3 4 happy:0.5,angry:0.5\n"
     )
     timeline = Timeline.read(path)
     times = np.arange(0, 5, 0.01)
@@ -438,7 +439,7 @@ def test_the_nearest_calm_face_is_its_own(face):
         assert known.nearest(known.features[k] + [3, -2, 1]) == k
 
 
-def test_weights_fall_off_without_an_edge(face):
+def test_weights_of_the_face_parts_fall_off_smoothly(face):
     for weight in emotion_augmentation.part_weights(face).values():
         assert weight.min() == 0 and weight.max() == pytest.approx(1, abs=0.01)
         edges = face.faces[:, [0, 1, 1, 2, 2, 0]].reshape(-1, 2)

@@ -151,7 +151,7 @@ def test_long_videos_are_fitted_in_chunks(face, clip, performance, monkeypatch):
     assert np.abs(parts.shapes - whole.shapes).max() < 0.08
 
 
-def test_on_the_own_face(clip, tracked, face, tmp_path):
+def test_reconstruction_of_the_persons_own_face(clip, tracked, face, tmp_path):
     outputs = [tmp_path / "a.npz", tmp_path / "a.csv"]
     result = talkemo.reconstruct(clip, outputs, neutral=tmp_path / "person.obj")
     assert (
@@ -165,7 +165,7 @@ def test_on_the_own_face(clip, tracked, face, tmp_path):
     )
 
 
-def test_onto_another_mesh(clip, tracked, performance, example_face, models):
+def test_reconstruction_onto_another_mesh(clip, tracked, performance, example_face, models):
     still = talkemo.reconstruct(clip, onto=example_face, models=models)
     assert still.vertices.shape[0] == FRAMES and still.binding_error_mm < 5
     upper, lower = still.landmarks68[:, 62], still.landmarks68[:, 66]
@@ -173,7 +173,7 @@ def test_onto_another_mesh(clip, tracked, performance, example_face, models):
     turned = talkemo.reconstruct(clip, onto=example_face, models=models, head=True)
     forehead = (
         turned.landmarks68[:, 27] - turned.landmarks68[:, 8]
-    )  # along the face: a turn about y leaves its height
+    )  # of the face; a rotation about y leaves it unchanged
     np.testing.assert_allclose(
         forehead[:, 1], (still.landmarks68[:, 27] - still.landmarks68[:, 8])[:, 1], rtol=0.03
     )
@@ -259,7 +259,7 @@ def test_several_faces(clip, tracked, tmp_path):
 
 
 class TwoFaces(LandmarkTracker):
-    """Sees a large face on the left, and a small one on the right but in the second of four frames."""
+    """Sees a large face on the left and, except in frame 1, a small one on the right."""
 
     def __init__(self):
         """Load nothing."""
@@ -347,7 +347,7 @@ def test_the_audio_of_videos(clip, tmp_path):
 # ------------------------------------------------------------------------------- landmark tracker
 
 
-def test_without_the_extra_it_says_what_to_install(monkeypatch):
+def test_a_missing_extra_is_reported_with_what_to_install(monkeypatch):
     monkeypatch.setitem(sys.modules, "ai_edge_litert.interpreter", None)
     with pytest.raises(TalkemoError, match="no ai-edge-litert") as caught:
         LandmarkTracker()

@@ -1,4 +1,7 @@
-"""The trainings that tests/test_together.py starts, in one process or two: DATA CAPTURES OUT BATCH."""
+"""The trainings that tests/test_together.py starts, in one process or two.
+
+Arguments: DATA CAPTURES OUT BATCH.
+"""
 
 import json
 import multiprocessing
@@ -18,7 +21,7 @@ from talkemo.train.run import Run
 def main() -> None:
     data, captures, out, batch = sys.argv[1:]
     torch.set_num_threads(1)
-    # Forked workers have what is made up here.
+    # Forked workers inherit the stand-ins that are set here.
     workers.get_context = lambda _: multiprocessing.get_context("fork")
     talking.NOISE_CLIPS = 3
     every_step = Intervals(progress=0, log=1)
@@ -32,7 +35,7 @@ def main() -> None:
     def run(name: str) -> Run:
         return Run(Path(data), Path(out) / name, device="cpu", captures_folder=Path(captures))
 
-    # Dropout draws other masks for other shapes: here there is none.
+    # No dropout: its random masks depend on the shape of the batch.
     common = {"batch": int(batch), "seconds": 0.5, "hold_out": 0, "dropout": 0.0}
     shares = (("ravdess", 0.8), ("noise", 0.2))
     for name, steps in (("first_step", 1), ("talking", 4)):
@@ -41,7 +44,7 @@ def main() -> None:
     speech.train_speech(run("speech"), speech.SpeechConfig(batch=int(batch), steps=3))
     teachers = ("tiny.en", "base:1")
     shares = (("ravdess", 1.0),)
-    captured = (Path(data) / "ravdess").resolve().parent  # without speech that would be labelled
+    captured = (Path(data) / "ravdess").resolve().parent  # a folder without speech to label
     lips.train_lips(
         replace(run("lips"), data=captured),
         lips.LipsConfig(**common, teachers=teachers, steps=3, close=False, shares=shares),
@@ -50,7 +53,7 @@ def main() -> None:
         batch=int(batch), iterations=6, channels=16, blocks=1, classifier_steps=2
     )
     emotion.train_emotion(run("emotion"), config)
-    # Through the record of a stage, twice: the second time there is nothing to do.
+    # Train a stage with its record, twice: the second time it is up to date.
     small = talking.TalkingConfig(**common, steps=2, shares=shares)
     stage = replace(stages.TRAINING_STAGES["talking"], configure=lambda *_: small)
     stages.TRAINING_STAGES["talking"] = stage

@@ -1,9 +1,9 @@
 """Loudness normalisation of log-mel bands, so that faint and loud voices give the same features.
 
-It is causal, from the audio received so far: files are normalised as streams are, so a recording
-moves a face in the same way from a file and from a pipe. The level is at least that of speech 25 dB
-fainter than usual. Training uses the level of the whole recording, varied as the causal level
-varies.
+The level is causal: it is estimated from the audio received so far, for files as for streams, so a
+recording moves a face in the same way from a file and from a pipe. Its lower bound is the level of
+speech 25 dB fainter than usual. Training uses the level of the whole recording, with random
+deviations like those of the causal level.
 """
 
 from __future__ import annotations
@@ -16,13 +16,11 @@ from .mel import HOP_SAMPLES, mel_rows
 from .recording import SAMPLE_RATE, Audio, AudioSource
 
 LOUDNESS_RANGE_LOG10 = 8.0  # log10 power below the level that is normalised to 0
-AUDIBLE_RANGE_LOG10 = (
-    4.0  # rows this far (log10 power) below the loudest one are ignored for the level
-)
+# Rows fainter than the loudest one by more than this (log10 power) are ignored for the level.
+AUDIBLE_RANGE_LOG10 = 4.0
 LOUD_QUANTILE = 0.95  # quantile of the audible rows' power that is the level
-MIN_RECORDING_LEVEL = (
-    -4.0
-)  # log10 mel power; a lower bound would amplify noise to the level of speech
+# Lower bound of a recording's level (log10 mel power), so that noise is not amplified to speech.
+MIN_RECORDING_LEVEL = -4.0
 MIN_CAUSAL_LEVEL = -0.5  # log10 mel power; fainter audio moves a face a little less
 SILENT_PEAK = 1e-3  # −60 dB; a recording below it is silence
 LOUDNESS_MEMORY_S = 30.0  # time constant of the histogram's exponential decay

@@ -29,7 +29,7 @@ from .samples import (
 
 STANDARD_INPUT = "-"  # in the place of a path
 MAX_STDIN_BYTES = 1 << 32  # of audio from standard input
-MAX_IN_MEMORY_S = 120.0  # up to which the samples of a file are kept instead of being read again
+MAX_IN_MEMORY_S = 120.0  # samples of longer files are read again when needed
 # How files that ffmpeg decodes begin, and their endings, for standard input.
 AUDIO_SIGNATURES = (
     (re.compile(rb"....ftyp", re.DOTALL), ".m4a"),
@@ -126,12 +126,12 @@ def audio_of_samples(samples: np.ndarray, rate: int) -> Audio:
         samples = samples / np.float32(np.iinfo(samples.dtype).max)
     mono = samples.mean(1) if samples.ndim == 2 else samples
     check_finite(mono, name)
-    held = HighPass(rate)(mono)
+    filtered = HighPass(rate)(mono)  # removes a constant offset
     if rate != SAMPLE_RATE:
-        held = soxr.resample(held, rate, SAMPLE_RATE).astype(np.float32)
-    if not len(held):
+        filtered = soxr.resample(filtered, rate, SAMPLE_RATE).astype(np.float32)
+    if not len(filtered):
         raise InputError(f"{name}: no samples at 16 kHz", "it is too short")
-    return Audio(None, len(held) / SAMPLE_RATE, check_peak(held, name), held)
+    return Audio(None, len(filtered) / SAMPLE_RATE, check_peak(filtered, name), filtered)
 
 
 def open_audio(path: str | Path) -> Audio:

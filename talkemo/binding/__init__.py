@@ -1,12 +1,13 @@
 """Binding: lets any mesh follow the motion of the canonical face.
 
 registration.py fits the canonical face to the mesh, from the poses that placement_search.py finds. Skin
-under the fitted face takes its motion, in the proportions of the mesh: a wide mouth opens wide
-(skin.py). Between that skin and what stays still, inside the mouth and behind the rim of the face,
-the motion is harmonic over the mesh's own edges (body.py). Other parts are recognised by position:
-eyeballs and upper teeth stay, lower teeth and tongue follow the jaw, lashes and brows the skin;
-hair and clothes do not move (parts.py, mouth.py). bind_face.py runs these steps; the result is a
-`Binding` (binding.py), which files.py saves and cache.py caches. mesh_to_motion.py is the inverse.
+that coincides with the fitted face takes its motion, scaled to the mesh: a wide mouth opens wide
+(skin.py). Inside the mouth and behind the rim of the face, the motion is interpolated harmonically
+over the mesh's edges, between that skin and the still vertices (body.py). Other parts are
+recognised by position: eyeballs and upper teeth stay, lower teeth and tongue follow the jaw, lashes
+and brows the skin; hair and clothes do not move (parts.py, mouth.py). bind_face.py runs these steps; the
+result is a `Binding` (binding.py), which files.py saves and cache.py caches. mesh_to_motion.py is
+the inverse.
 """
 
 from .bind_face import FaceHint, bind_mesh, bind_with_hint

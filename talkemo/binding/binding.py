@@ -14,7 +14,7 @@ from ..geometry.rigid import Similarity, eye_rotation
 
 MIN_ARKIT_MOTION_MM = 2e-3  # smaller motion is left out of ARKit targets, which keeps files small
 FOCUS_MARGIN_MM = 8.0  # around the canonical face's box; vertices inside are in a camera's focus
-DENSE_MATRIX_FRACTION = 0.5  # moving vertices from which a dense product is faster than scattering
+DENSE_MATRIX_FRACTION = 0.5  # of moving vertices; above it a dense product is faster
 
 
 @dataclass(frozen=True, eq=False)
@@ -46,7 +46,7 @@ class Binding:
     relief : float
         Correlation, up to 1, of the mesh's relief with the canonical face's.
     parts : dict
-        Number of the mesh's vertices by what they were recognised as, such as skin, eyes, jaw.
+        Number of the vertices of each recognised part, such as skin, eyes, jaw.
     eyes : tuple of (vertices, centre)
         Vertices (E,) int and centre (3,) of the right and of the left eyeball, in the mesh's unit.
     """

@@ -1,4 +1,7 @@
-"""The welded mesh in canonical millimetres; its parts are assigned their motion one by one."""
+"""The mesh that is bound: duplicate vertices are merged, lengths are canonical millimetres.
+
+skin.py, parts.py and mouth.py assign the motion of its vertices, one part after the other.
+"""
 
 from __future__ import annotations
 
@@ -13,9 +16,8 @@ from ..formats.mesh_types import Mesh
 from ..geometry.meshes import mesh_edges, vertex_normals
 from .registration import Fit
 
-WELD_TOLERANCE = (
-    1e-6  # distance within which vertices count as duplicates, relative to the mesh's size
-)
+# Distance within which vertices count as duplicates, relative to the mesh's size.
+WELD_TOLERANCE = 1e-6
 MAX_OPPOSITE_COSINE = -0.3  # between normals: below, duplicate vertices stay separate
 MIN_EDGE_MM = 0.05  # lower bound of edge lengths, whose inverse is the weight of an edge
 

@@ -21,8 +21,8 @@ from .binding import Binding
 MAX_BINDING_EYES = 2
 MAX_BINDING_PARTS, MAX_PART_NAME_CHARACTERS = 64, 64
 MAX_BINDING_ERROR_MM = 1000.0  # between the face model and the mesh
-# Size of the face relative to the mesh, or the inverse; and distance of its origin and eyes from
-# the mesh, relative to the mesh's size.
+# Face and mesh may differ in size by up to this factor, and the face's origin and eyes may be up to
+# this many sizes of the mesh away from it.
 MAX_FACE_RATIO = 100.0
 
 

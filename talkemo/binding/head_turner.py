@@ -10,7 +10,7 @@ from ..geometry.rigid import eye_rotation
 from .binding import Binding
 
 HEAD_PIVOT_MM = np.array([0.0, -20.0, 0.0])  # canonical position of the joint between head and neck
-# Distances below the chin between which the rotation of the neck falls from the head's to none.
+# Heights of the neck in mm below the chin: it rotates with the head at the top, not at the bottom.
 NECK_TOP_MM, NECK_BOTTOM_MM = 30.0, 140.0
 
 

@@ -9,9 +9,8 @@ from ..geometry.rigid import rigid_motion
 from .binding import Binding
 
 MAX_MOTION_POINTS = 3000  # vertices that the motion is estimated from
-RIGID_FRACTION = (
-    0.3  # of these points, those that expressions move least; they determine the head's motion
-)
+# Fraction of these points, those that expressions move least, that determine the head's motion.
+RIGID_FRACTION = 0.3
 WEIGHT_RIDGE = 0.002  # relative to each shape's squared norm; some shapes are nearly dependent
 ALTERNATIONS = 4  # between estimating the head's motion and the blend-shape weights
 

@@ -13,9 +13,8 @@ from .body import Body
 from .mouth import Mouth
 
 TOUCH_MM = 2.5  # vertices closer to the skin touch it
-ATTACHED_RIM_FRACTION = (
-    0.3  # least fraction of a part's rim that touches the skin if the part is attached to it
-)
+# A part is attached to the skin if at least this fraction of its rim touches the skin.
+ATTACHED_RIM_FRACTION = 0.3
 PART_MARGIN_MM = 20.0  # around the fitted face's box; parts outside stay still
 MIN_PART_VERTICES = 3  # smaller parts stay still
 EYE_OFFSET_MM = 14.0  # largest distance of an eye's middle from the expected centre
@@ -23,9 +22,11 @@ EYE_EXTENT_MM = 45.0  # largest extent of an eye
 SPHERE_OFFSET_MM = 30.0  # largest distance of an eyeball's centre from the mean of its vertices
 # A part with upper and lower teeth: least width, relative to the mouth's, and least height.
 BOTH_JAWS_WIDTH, BOTH_JAWS_HEIGHT_MM = 0.6, 18.0
-MOUTH_LINING_MM = 8.0  # from the skin: vertices of a mouth attached to the lips that follow them
-# Lashes, brows, a beard, or what is attached behind the skin: largest distance of their vertices
-# from the fitted face unless their rim touches the skin, distance of 70 % of them, and extent.
+# Vertices of a mouth's inside that is attached to the lips follow the lips within this distance.
+MOUTH_LINING_MM = 8.0
+# Lashes, brows, a beard and parts attached behind the skin follow it. Limits of such a part: the
+# distance of all its vertices from the fitted face (not checked if its rim is attached), the
+# distance of 70 % of them, and the part's extent.
 NEAR_SKIN_MM, MOSTLY_NEAR_SKIN_MM, ATTACHMENT_EXTENT_MM = 12.0, 25.0, 110.0
 
 

@@ -20,8 +20,9 @@ MOUTH_SKIN_MM = 8.0  # skin in the mouth that is farther off follows the jaw
 SKIN_REACH_MM = 48.0  # vertices that are farther off do not move
 MIN_FACING_COSINE = 0.2  # between normals, above which skin and canonical face agree
 MIN_SKIN_COVERAGE = 0.02  # fraction of the canonical face that a part of the skin lies under
-# Strain (change of length relative to length) of an edge that is torn, as factor and offset to the
-# 99.9th percentile on the canonical face; and largest strain of the others, to the maximum there.
+# Factor and offset on the strain (relative change of length) of the canonical face's edges. Edges
+# beyond TEAR_STRAIN times the 99.9th percentile are torn; the strain of the others is limited to
+# STRAIN_LIMIT times the maximum.
 TEAR_STRAIN, STRAIN_LIMIT = (1.5, 0.1), (1.2, 0.05)
 MIN_TORN_EDGE_MM, MIN_LIMITED_EDGE_MM = 0.3, 0.01  # lower bounds of edge lengths for both
 TEAR_ROUNDS = 4  # iterations of freeing torn vertices

@@ -26,7 +26,7 @@ class Pose(NamedTuple):
 class Lens:
     """A perspective camera, as a correction of the scaled orthographic one.
 
-    Near a camera the nose looks larger than scaled orthography has it.
+    Close to the camera, the nose looks larger than in scaled orthography.
     """
 
     focal: float  # focal length, px

@@ -310,15 +310,15 @@ def _sigmoid(x: Any) -> Any:
 def find_landmarker() -> Path:
     """Return the path of the Face Landmarker bundle.
 
-    It is the one that TALKEMO_LANDMARKER names (a file, or a repository on the Hub:
-    hf://owner/repository), else in the user's cache, else in an installed package.
+    The environment variable TALKEMO_LANDMARKER names a file or a repository on the Hub
+    (hf://owner/repository). Without it, the user's cache and then installed packages are searched.
 
     Raises
     ------
     TalkemoError
-        If there is none.
+        No bundle is found.
     InputError
-        If the file is another version than this code was written for.
+        The file's sha256 is not that of the bundle that this code was written for.
     """
     named = os.environ.get(LANDMARKER_VARIABLE)
     if named and named.startswith(HUB_PREFIX):

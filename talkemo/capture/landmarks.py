@@ -11,9 +11,8 @@ from ..face.canonical import JAW_LINE, LIP_PAIRS, Face
 
 MAX_COORDINATE_PX = 1e6  # landmarks farther out are refused
 MIN_SPREAD_PX = 1e-2  # frames with a smaller spread are refused: all landmarks in one place
-MIN_SPREAD_RATIO = (
-    1e-3  # least ratio of the spreads across and along: below it, landmarks are on a line
-)
+# Least ratio of the landmarks' spreads across and along: below it, they lie on a line.
+MIN_SPREAD_RATIO = 1e-3
 SPREAD_CHUNK_FRAMES = 1000  # frames checked at a time, which bounds the memory
 # Weight of landmarks on the face's outline, which slides over the skin as the head turns.
 CONTOUR_WEIGHT = 0.1

@@ -118,7 +118,10 @@ def load_captures(
     jobs: int = 1,
     progress: StepProgress | None = None,
 ) -> Iterator[FittedRecording]:
-    """Yield the recordings of corpora that are not rejected; see `bring_up_to_date`."""
+    """Yield the fitted recordings of some corpora, without the rejected ones.
+
+    Missing captures are made first; for the parameters see `bring_up_to_date`.
+    """
     for corpus in names:
         path = bring_up_to_date(corpus, data, cache, models, jobs, progress)
         yield from (f for f in read_captures(path, models.face) if not f.rejected)
@@ -369,13 +372,14 @@ def _fit_person(task: PersonTask) -> list[FittedRecording]:
 def rejection_reason(landmarks: np.ndarray, weights: np.ndarray, capture: Capture) -> str:
     """Return why a recording of landmarks (T, P, 2) px is rejected, or an empty string.
 
-    `weights` (P,) are those in the fit; landmarks with the highest one are checked for jumps.
+    `weights` (P,) are the landmarks' weights in the fit. Jumps are measured on the landmarks with
+    the highest weight, which excludes the outline of the face.
     """
     if capture.seen.mean() < MIN_SEEN_FRACTION:
         return "face not found"
-    inner = landmarks[:, weights == weights.max()]
+    reliable = landmarks[:, weights == weights.max()]
     eye_distance_px = EYE_DISTANCE_MM * np.median(capture.scale)
-    jumps = np.median(np.linalg.norm(np.diff(inner, axis=0), axis=2), axis=1)
+    jumps = np.median(np.linalg.norm(np.diff(reliable, axis=0), axis=2), axis=1)
     if np.nanmax(jumps) > MAX_JUMP_EYE_DISTANCES * eye_distance_px:
         return "face jumps"
     if np.abs(capture.scale / np.median(capture.scale) - 1).max() > MAX_SCALE_CHANGE:

@@ -29,8 +29,8 @@ BILABIALS = ("P", "B", "M")
 LABIODENTALS = ("F", "V")
 SILENCE_PHONE = "SIL"
 ALIGNER_FRAME_S = 0.01
-# Start of a frame after its index times ALIGNER_FRAME_S: a frame is measured over 25.6 ms and
-# stands for the 10 ms around their middle.
+# A frame with index k starts at k · ALIGNER_FRAME_S plus this: it is computed from a window of
+# 25.6 ms and describes the 10 ms in the window's middle.
 ALIGNER_FRAME_DELAY_S = 0.0078
 # Beams of the search, wider than usual since the words are known.
 ALIGNER_BEAM = 1e-100
@@ -238,7 +238,9 @@ def align_corpus(
 
 
 def read_phones(path: Path) -> dict[str, list[Phone]]:
-    """The phones of recordings, by name or file, that `align_corpus` or a user wrote.
+    """Read phones that `align_corpus` or a user wrote, as a dict from recordings to their phones.
+
+    Recordings are named by their audio files (`align_corpus`) or by their names (evaluation).
 
     Raises InputError if the file has another format than {name: [[phone, start, end], ...]}.
     """

@@ -1,8 +1,8 @@
 """Folders of videos, as RAVDESS and GRID are published or of any kind: every clip is fitted.
 
 Each clip becomes a small npz: the fields of its `Capture`, `residual_px`, and `sound`, the delay of
-the audio after the lips in s and its Pearson r. A manifest lists who says what with which emotion,
-and how well each fit is. A run that was interrupted continues with the clips not yet tried.
+the audio after the lips in s and its Pearson r. A manifest lists the speaker, sentence and emotion
+of each clip, and the quality of its fit. An interrupted run continues with the clips not yet tried.
 """
 
 from __future__ import annotations

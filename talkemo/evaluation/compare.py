@@ -42,16 +42,15 @@ MAX_LENGTH_DIFFERENCE = 0.02  # of the reference's frames, between animations of
 class ComparedPair:
     """A comparison of two animations.
 
-    `result`, which `compare` returns, has `figures`, a `Metric` as a dict each;
-    `classification_error`, CE's `value` and `emotion`, or None and the `reason`; `frames`, `fps`
+    `result`, which `compare` returns, has the keys `figures` (a list of `Metric`s as dicts),
+    `classification_error` (CE's `value` and `emotion`, or None and the `reason`), `frames`, `fps`
     and `mm_a_mesh_unit`. The other fields are for plots.
     """
 
     result: dict[str, Any]
     comparison: Comparison
-    mesh: (
-        Mesh  # at rest; in the canonical face's position if it has a face, which then looks along z
-    )
+    # At rest. If it has a face, it is moved to the canonical face's pose, which looks along +z.
+    mesh: Mesh
 
 
 def compare(predicted: str | Path, reference: str | Path, **settings: Any) -> dict[str, Any]:
@@ -292,7 +291,7 @@ def _new_classification(
     binding: Binding | None,
     discriminator: Discriminator | None,
 ) -> tuple[ClassificationError | None, str | None]:
-    """An empty classification error of an animation, or the reason why there is no CE."""
+    """Return an accumulator of the CE without frames yet, or the reason why there is no CE."""
     if discriminator is None:
         return None, "no discriminator was given"
     if binding is None:

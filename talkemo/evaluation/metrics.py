@@ -50,8 +50,8 @@ def lip_vertex_error_sq(predicted: np.ndarray, reference: np.ndarray) -> float:
 def dynamics_deviation(predicted: np.ndarray, reference: np.ndarray, neutral: np.ndarray) -> float:
     """FDD: mean over upper-face vertices of std_t ‖g − m‖² − std_t ‖p − m‖², mm².
 
-    It is signed (Xing et al. 2023, CodeTalker): positive where the prediction moves less than the
-    reference. `neutral` is m, the face at rest (V, 3).
+    g is the reference, p the prediction, and m the face at rest, `neutral` (V, 3). FDD is signed
+    (Xing et al. 2023, CodeTalker): positive where the prediction moves less than the reference.
     """
     reference_std = np.square(reference - neutral).sum(2).std(0)
     predicted_std = np.square(predicted - neutral).sum(2).std(0)
@@ -97,7 +97,7 @@ class Metric:
     unit: str
     mask: str
     vertices: int  # in the mask
-    about: str
+    about: str  # definition in a few words, for tables
 
 
 class Comparison:

@@ -31,9 +31,8 @@ def plot_comparison(comparison: Comparison, mesh: Mesh, fps: float, output: Path
     points = mesh.vertices
     faces_viewer = vertex_normals(points, mesh.faces)[mesh.faces].mean(1)[:, 2] > 0
     faces = mesh.faces[faces_viewer]
-    faces = faces[
-        np.argsort(points[faces].mean(1)[:, 2])
-    ]  # painter's algorithm: nearer triangles last
+    # Painter's algorithm: nearer triangles are drawn last.
+    faces = faces[np.argsort(points[faces].mean(1)[:, 2])]
     error = comparison.vertex_distance_sum / comparison.frames
     drawn = on_mesh.tripcolor(
         points[:, 0], points[:, 1], faces, error, cmap="turbo", shading="gouraud", vmin=0

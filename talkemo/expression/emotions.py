@@ -15,7 +15,7 @@ from ..geometry.numerics import smoothstep
 EMOTIONS = ("neutral", "calm", "happy", "sad", "angry", "fearful", "disgust", "surprised")
 PAPER_EMOTIONS = ("neutral", "happy", "angry", "surprised")
 MAX_INTENSITY = 1.5  # above 1 an emotion is exaggerated, for faces that are seen from afar
-EXCESS_INTENSITY_GAIN = 0.6  # effect of an amount's excess over 1: strong faces, not broken ones
+EXCESS_INTENSITY_GAIN = 0.6  # slope of the effect above amount 1, which keeps faces plausible
 CROSS_FADE_S = 0.4  # duration of the change from one emotion of a timeline to the next
 MAX_TIMELINE_BYTES = 1 << 20
 MAX_TIMELINE_SPANS = 10_000

@@ -51,7 +51,7 @@ GAZE_SHAPES = {
 
 
 class HeadMotion:
-    """Rotation of a head as a function of time. seed: of the phases"""
+    """Rotation of a head as a function of time; the seed decides the waves' phases."""
 
     def __init__(self, seed: int = 0):
         rng = np.random.default_rng((seed, 7))

@@ -35,7 +35,7 @@ WEIGHT_DRIFT = {
 
 
 class Liveliness:
-    """Varies the emotions of consecutive batches of a motion. seed: of the drifts"""
+    """Varies the emotions of consecutive batches of a motion; the seed decides the drifts."""
 
     def __init__(self, face: Face, seed: int = 0):
         rng = np.random.default_rng(seed)

@@ -1,9 +1,11 @@
 """Face models of users, for their topology: FaceScape's bilinear model, FLAME, ICT FaceKit.
 
-Read are FaceScape's npz (Yang et al. 2020, version 1.6: `shape_bm_core` (3·V, 52, 50), `id_mean`,
-`id_var`, `fv_indices`), FLAME's pkl (Li et al. 2017: `v_template`, `shapedirs`, `f`) without
-executing anything in it, and the folder of ICT FaceKit (Li et al. 2020: `generic_neutral_mesh.obj`,
-`identity000.obj` …). Each has its own licence.
+Three models can be read, each of which has its own licence:
+
+- FaceScape's npz (Yang et al. 2020, version 1.6): `shape_bm_core` (3·V, 52, 50), `id_mean`,
+  `id_var`, `fv_indices`
+- FLAME's pkl (Li et al. 2017): `v_template`, `shapedirs`, `f`; nothing in the pickle is executed
+- the folder of ICT FaceKit (Li et al. 2020): `generic_neutral_mesh.obj`, `identity000.obj` …
 """
 
 from __future__ import annotations

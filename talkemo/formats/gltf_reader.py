@@ -333,7 +333,10 @@ def _key_rate(times: np.ndarray) -> float:
 
 
 def _stairs(times: np.ndarray, values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Keys whose linear interpolation holds each value until the next key."""
+    """Convert the keys of STEP interpolation to keys of linear interpolation.
+
+    Each value is repeated just before the next key, so that it is held until then.
+    """
     before = times[1:] - 1e-6 * np.diff(times)
     order = np.argsort(np.concatenate([times, before]), kind="stable")
     return np.concatenate([times, before])[order], np.concatenate([values, values[:-1]])[order]

@@ -50,7 +50,7 @@ HEADER_ARRAYS = {
 
 
 class NpzWriter(FileWriter):
-    """Writes an npz: vertices as they come, the other frame arrays by way of temporary files."""
+    """Writes an npz: vertices directly, the other frame arrays first to temporary files."""
 
     def __init__(self, path: Path, header: Header):
         super().__init__(path)
@@ -58,13 +58,15 @@ class NpzWriter(FileWriter):
         self.zip = zipfile.ZipFile(self.partial.path, "w", zipfile.ZIP_STORED, allowZip64=True)
         self.entry: IO[bytes] = self.zip.open("vertices.npy", "w", force_zip64=True)
         _write_array_header(self.entry, (header.frames, len(header.rest), 3))
-        # A zip is written one entry after the other, so the other arrays wait in files beside it.
+        # The entries of a zip are written one after the other, so the other arrays are collected in
+        # temporary files until the vertices are complete.
         self.waiting = {
             name: tempfile.TemporaryFile(dir=path.parent)  # noqa: SIM115 (closed by `close`)
             for name in FRAME_ARRAYS
         }
 
     def write(self, frames: Frames) -> None:
+        """Append frames: vertices to the zip, other arrays to their temporary files."""
         self.entry.write(np.ascontiguousarray(frames.vertices, "<f4").data)
         for name, file in self.waiting.items():
             rows = getattr(frames, name)

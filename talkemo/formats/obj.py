@@ -1,4 +1,4 @@
-"""OBJ files: reading a mesh, and writing it with other positions and its groups and materials.
+"""OBJ files: reading a mesh, and writing it with new positions but the same groups and materials.
 
 Everything but positions, normals and comments is kept as text. General loaders would split
 vertices at texture seams and drop the rest.
@@ -34,7 +34,7 @@ MAX_POSITION_CHARACTERS = 256  # of a line with a position
 MAX_WAITING_LINES = 16384  # lines that are kept one by one before they are joined to a text
 OBJ_BLOCK_CHARACTERS = 1 << 20  # of an OBJ that are parsed at once
 IGNORED_KEYWORDS = ("", "#", "vn")  # normals are wrong as soon as the mesh moves
-NORMAL_OR_COMMENT = ("vn ", "# ")  # how most lines that are ignored begin
+NORMAL_OR_COMMENT = ("vn ", "# ")  # beginnings of most ignored lines
 IMAGE_KEYWORDS = ("map_", "bump", "norm", "disp", "refl")  # of a material file, by their beginning
 
 

@@ -44,7 +44,7 @@ if TYPE_CHECKING:
 MAX_PLY_HEADER_BYTES = 1 << 16
 MAX_TEXT_MESH_BYTES = 1 << 29  # a ply, stl or off that is text
 MIN_PLY_LINE_BYTES = 4  # of an element of a ply that is text
-# Everything that Python takes for the end of a line.
+# All line separators of `str.splitlines`.
 LINE_ENDS = (
     b"\n",
     b"\r",

@@ -4,8 +4,8 @@ The generator takes the face's geometry map, pooled to 32×32 pixels, and predic
 et al. 2018 predict the image itself at full resolution, at a hundred times the cost.) A motion's
 map is linear in its coordinates, and the residual is projected onto the span of the face's blend
 shapes, so that an emotion moves skin without crumpling it. Both linear maps are computed once, when
-the generator is created (train/maps.py). A transfer therefore maps coordinates to coordinates, and
-no map is rendered.
+the generator is created (train/generator.py). A transfer therefore maps coordinates to coordinates,
+and no map is rendered.
 """
 
 from __future__ import annotations

@@ -3,9 +3,9 @@
 It consists of the lowest layers of a small Whisper encoder (Radford et al. 2022, "Robust Speech
 Recognition via Large-Scale Weak Supervision"). Their attention is changed: in each layer a feature
 sees about a second before it and little after it, at relative instead of absolute positions in a
-30 s window. Audio of any length is therefore encoded in chunks as it arrives, with the same result
-as at once, 0.46 s later. A second output is the log-probabilities of the CTC blank and 28
-characters, which are DeepSpeech's own output.
+30 s window. Audio of any length can therefore be encoded in chunks as it arrives, with the same
+result as at once; a feature is available 0.46 s after its audio. A second output is the
+log-probabilities of the CTC blank and 28 characters, which are DeepSpeech's own output.
 """
 
 from __future__ import annotations
@@ -54,24 +54,27 @@ class StreamedLayer:
     """
 
     compute: Callable[[torch.Tensor, int, int], torch.Tensor]
-    past: int  # how many outputs' inputs before its own an output depends on
-    future: int  # and how many after
-    rows_per_output: int = 1
+    # An output depends on the inputs of this many outputs before and after it, besides its own.
+    past: int
+    future: int
+    rows_per_output: int = 1  # inputs per output
 
 
 class Attention(nn.Module):
     """Self-attention to nearby features, by content and by a learnt bias for each distance.
 
-    Queries, keys and values are (N, before + T + after, 3·W), the output is (N, T, W): the first
-    and last features are only attended to.
+    Called with queries, keys and values (N, before + T + after, 3·W), it returns (N, T, W): the
+    first `before` and the last `after` features are attended to, but have no output. Features are
+    processed in chunks, each with the keys and values around it, so that memory grows linearly
+    with T.
     """
 
     def __init__(self, width: int, past: int, future: int):
         super().__init__()
         self.heads, self.past, self.future = width // ATTENTION_HEAD_WIDTH, past, future
         self.queries_keys_values = nn.Linear(width, 3 * width)
-        # The output projection, and a bias for each distance from `past` before to `future` after.
-        self.attended = nn.Linear(width, width)
+        self.attended = nn.Linear(width, width)  # the output projection
+        # A bias for each distance, from `past` features before to `future` after.
         self.near = nn.Parameter(torch.zeros(self.heads, past + 1 + future))
 
     def forward(self, x: torch.Tensor, before: int = 0, after: int = 0) -> torch.Tensor:

@@ -31,19 +31,18 @@ from .speech_encoder import (
 
 WINDOW_FEATURES = 16  # features around a frame, t − 8 … t + 7 sixtieths of a second, as in VOCA
 WINDOW_RATE_HZ = 60.0  # of the features within a window
-WINDOW_FUTURE_S = (
-    WINDOW_FEATURES / 2 - 1
-) / WINDOW_RATE_HZ  # from a frame to the last feature of its window
+# Time from a frame to the last feature of its window.
+WINDOW_FUTURE_S = (WINDOW_FEATURES / 2 - 1) / WINDOW_RATE_HZ
 TALKING_CHANNELS = (128, 128, 128, 128)  # of the convolutions
 TALKING_HIDDEN_WIDTH, TALKING_COMPONENTS = 256, 50
-# Loudness, as the encoder gives it: silence below 72 dB under loud, speech above 64 dB under loud.
+# Loudness from the encoder (1 is loud): below −72 dB re loud is silence, above −64 dB speech.
 SILENCE_LOUDNESS, SPEECH_LOUDNESS = 0.1, 0.2
 FULL_MOTION_AUDIBLE_SHARE = 0.6  # share of a window that must be audible for the full motion
 LIP_PRESS_LIMIT_MM = 0.4  # how much closer than at rest the lips can be
 
 
 class TalkingNetwork(nn.Module):
-    """Windows of features and a style to coordinates of the displacement.
+    """Maps windows of features and a style to coordinates of the displacement.
 
     Windows are (N, 16, D), coordinates (N, S). The style is VOCA's subject one-hot (N, K). All
     zeros stand for an unknown speaker; the training includes such zeros. As the style is the same

@@ -171,7 +171,10 @@ def emotion_displacement(
 
 
 class Roughness:
-    """Mean distance in mm of displacements (T, V, 3) from the mean of each vertex's neighbours."""
+    """Mean distance of a vertex's displacement from the mean of its neighbours', in mm.
+
+    It is called with displacements (T, V, 3) mm.
+    """
 
     def __init__(self, face: Face):
         import scipy.sparse as sp
@@ -180,6 +183,7 @@ class Roughness:
         count = len(face.mean)
         ends = np.vstack([edges, edges[:, ::-1]]).T
         graph = sp.coo_matrix((np.ones(2 * len(edges)), ends), (count, count)).tocsr()
+        # Graph Laplacian: the mean of a vertex's neighbours minus the vertex.
         self.operator = sp.diags(1 / np.asarray(graph.sum(1))[:, 0]) @ graph - sp.identity(count)
 
     def __call__(self, displacement: np.ndarray) -> float:

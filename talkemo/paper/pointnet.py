@@ -14,7 +14,7 @@ POSITION_UNIT_MM = 50.0  # mm that are 1 in the network's input of positions at 
 
 
 class PointNetGenerator(nn.Module):
-    """G(x, c) on points (Qi et al. 2017): each point with the maximum over all, and the label.
+    """G(x, c) on points (Qi et al. 2017): local features, their maximum over all points, the label.
 
     Takes maps (N, 3, R, R) in MAP_UNIT_MM and labels (N, 8), and returns residual maps of the same
     shape. The points are the pixels inside the mask, so that data, losses and the discriminator are

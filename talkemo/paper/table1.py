@@ -19,11 +19,9 @@ from ..weights.models import Models
 from . import PAPER_SEEDS
 from .training import mean_and_spread, training_run, with_label
 
-T_CLIP_STRIDE = 8  # T is measured on every n-th training clip
-MOUTH_WEIGHTS = {
-    "constant": 0.0,
-    "local": PAPER_TALKING_CONFIG.mouth,
-}  # additional weight of the lips in the loss
+T_CLIP_STRIDE = 8  # T (errors on training data) is measured on every n-th training clip
+# Additional weight of the lips in the loss of each variant.
+MOUTH_WEIGHTS = {"constant": 0.0, "local": PAPER_TALKING_CONFIG.mouth}
 TABLE1_COLUMNS = ("T-RE", "T-VE", "V-RE", "V-VE")
 TABLE1_MASKS = (metrics.PAPER_MASK, "lips", "all")
 

@@ -41,7 +41,7 @@ from .training import (
 )
 
 TABLE2_REAL_FRAME_STRIDE = 6  # every n-th real dev frame is measured
-TALKING_FRAMES = 25  # of the talking model's output for each dev recording
+TALKING_FRAMES = 25  # frames of the talking model's output that each dev recording contributes
 FOUR_COLUMNS = [EMOTIONS.index(name) for name in PAPER_EMOTIONS]  # of the discriminator's eight
 
 

@@ -8,9 +8,10 @@ without augmentation     emotion transfer trained on the actors alone
 PointNet                 a PointNet as the generator of emotion transfer
 VOCA                     the talking model with equal weights, and no emotion
 
-The talking model of the second and the last is the paper's own variant, trained on neutral ravdess
-and grid. The generators of the third and the fourth are trained on the paper's four emotions, for
-fewer iterations than those that ship: a preference is between whole methods, not between parts.
+"without local weights" and "VOCA" use the paper's variant of the talking model, trained on neutral
+ravdess and grid. "without augmentation" and "PointNet" use generators trained on the paper's four
+emotions, for fewer iterations than the bundled one. So a preference compares whole methods; it does
+not isolate the effect of one part.
 """
 
 from __future__ import annotations

@@ -91,9 +91,11 @@ class MicrophoneSession:
         self.turner = HeadTurner(performer.binding)
         self.rate, self.audio_s = rate, 0.0
         self.frames = 0
+        # What `push` and the thread exchange, under `_changed`.
         self._pushed: list[np.ndarray] = []
         self._chunks: list[Chunk] = []
-        self._waiting = self._ended = False  # for audio; for good
+        self._waiting = False  # whether the thread waits for more audio
+        self._ended = False  # whether the session is over
         self._error: Exception | None = None
         self._changed = threading.Condition()
         self._thread = threading.Thread(target=self._run, daemon=True)
@@ -176,7 +178,7 @@ class MicrophoneSession:
 
 @dataclass
 class LiveMetrics:
-    """What a live page did."""
+    """Statistics that a live page reports."""
 
     audio_s: float = 0.0
     frames: int = 0

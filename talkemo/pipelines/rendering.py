@@ -187,12 +187,12 @@ def _with_appearance(header: Header, source: Source, models: Models, fill: bool)
     return replace(header, appearance=lambda: appearance_of(binding, fill))
 
 
-# ------------------------------------------------------------------------------------------ the image
+# ---------------------------------------------------------------------------------------- the image
 
 
 @dataclass(eq=False)
 class _Panel:
-    """One animation in the image."""
+    """One of the animations that are drawn side by side."""
 
     source: Source
     faces: np.ndarray

@@ -17,9 +17,8 @@ UPPER_TEETH_MM, LOWER_TEETH_MM = (-1.5, 8.0), (-8.5, -2.0)
 TEETH_BEHIND_LIPS_MM = 7.0
 THROAT_DEPTH_MM = 34.0  # behind the mouth corners
 EXTRA_DEPTH_MM = 14.0  # added if the mesh has its own teeth
-JAW_FOLLOWING = (
-    0.8  # share of the chin's motion that the lower teeth follow: they are nearer the joint
-)
+# Fraction of the chin's motion that the lower teeth follow: they are nearer the joint.
+JAW_FOLLOWING = 0.8
 CHIN_LANDMARKS = slice(6, 11)
 SKULL_LANDMARKS = [27, 28, 36, 39, 42, 45]  # iBUG landmarks that move with the skull
 GAUSS_NEWTON_STEPS = 8

@@ -1,4 +1,4 @@
-"""Images: how a binding moves a mesh; writing png files."""
+"""An image that shows how a binding moves a mesh, and writing of png files."""
 
 from __future__ import annotations
 

@@ -57,7 +57,7 @@ def new_renderer(appearance: Appearance, view: View, size: tuple[int, int]) -> R
             if renderer.on_gpu or os.environ.get("TALKEMO_RENDERER"):
                 return renderer
             renderer.close()
-        except Exception:  # headless machines have many kinds of OpenGL that is there and fails
+        except Exception:  # on headless machines, an installed OpenGL can fail in many ways
             if os.environ.get("TALKEMO_RENDERER"):
                 raise
     from .software import SoftwareRenderer

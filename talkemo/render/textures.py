@@ -1,4 +1,4 @@
-"""Textures: images of an eyeball, teeth and throat, and those that a mesh brings along."""
+"""Textures: images of an eyeball, teeth and throat, and the textures of a mesh's own file."""
 
 from __future__ import annotations
 

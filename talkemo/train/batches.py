@@ -1,4 +1,4 @@
-"""Training material of the talking model and the motion teachers: clips, and batches of crops."""
+"""Training data of the talking model and the motion teachers: clips, and batches of crops."""
 
 from __future__ import annotations
 
@@ -41,9 +41,8 @@ NOISE_CLIPS = 40
 NOISE_CLIP_S = 10.0
 MAX_HELD_OUT_CLIPS = 40  # of a corpus
 MIN_OPENING_SPREAD_MM = 0.1  # lower bound of the standard deviation of a speaker's mouth opening
-MAX_SPEAKER_SCALE = (
-    2.5  # of the factor that normalises a speaker's motion; its inverse is the least
-)
+# Upper bound of the factor that normalises a speaker's motion; the lower bound is its inverse.
+MAX_SPEAKER_SCALE = 2.5
 # Weight of the mean error of a captured crop, which includes the error of the expression at rest.
 CAPTURED_MEAN_WEIGHT = 0.25
 
@@ -72,8 +71,9 @@ class TrainingClip:
     target: np.ndarray  # (T, S) coordinates
     style: int  # index of the speaker's style, −1 for none
     corpus: str
-    mean: float  # weight of a crop's mean error relative to that of its variation
-    feature: np.ndarray | None = None  # (T', D + 1), unless computed in training
+    mean: float  # weight of a crop's mean error, relative to the error of its variation
+    # (T', D + 1) features and loudness; None if the encoder computes them in training.
+    feature: np.ndarray | None = None
 
     @property
     def audio(self) -> Audio:
@@ -296,8 +296,9 @@ def pseudo_labelled_clips(prepared: Path, labels: Path, face: Face) -> list[Trai
 class ClipBatch:
     """Crops of several clips, padded to a common length, on the network's device."""
 
-    wave: torch.Tensor | None  # (N, S) audio of L + 2·CROP_CONTEXT_FEATURES features, or
-    feature: torch.Tensor | None  # (N, L, D), unless computed in training
+    # Either audio (N, S) of L + 2·CROP_CONTEXT_FEATURES features, or features (N, L, D).
+    wave: torch.Tensor | None
+    feature: torch.Tensor | None
     levels: torch.Tensor  # (N,), see `TrainingClip.level`
     times: torch.Tensor  # (N, T) s after the first of the L features
     inside: torch.Tensor  # (N, T), 1 for frames, 0 for padding
@@ -393,7 +394,10 @@ class _Crop:
 
 
 def _crop(clip: TrainingClip, seconds: float, rng: np.random.Generator) -> _Crop:
-    """A random section of a clip; its features extend SILENCE_MARGIN_FEATURES beyond its frames at either end."""
+    """Return a random section of a clip.
+
+    Its features extend SILENCE_MARGIN_FEATURES beyond its frames at either end.
+    """
     latest = max(clip.time[0], clip.time[-1] - seconds)
     begin = rng.uniform(clip.time[0] - 1e-6, latest + 1e-6)
     first, last = np.searchsorted(clip.time, (begin, begin + seconds))

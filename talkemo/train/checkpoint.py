@@ -1,8 +1,8 @@
 """Checkpoints of a training: `STAGE.checkpoint.safetensors` in the run's folder.
 
-A checkpoint holds all that decides how a training goes on: networks, optimisers, the states of the
-random generators, and losses that are not logged yet. A resumed training ends in the weights of an
-uninterrupted one, bit for bit on one thread. accelerate's own checkpoints are pickles, which are
+A checkpoint holds the whole state of a training: networks, optimisers, random generators, and
+losses that are not logged yet. A resumed training gives the same weights as an uninterrupted one,
+bit for bit on one thread. accelerate's own checkpoints are not used: they are pickles, which are
 not safe to load.
 """
 
@@ -24,17 +24,17 @@ from .run import Run
 
 FIRST_CHECKPOINT_S = 20.0  # s of work before the first checkpoint of a process
 CHECKPOINT_INTERVAL_S = 60.0  # s from a checkpoint to the next, at least
-MAX_CHECKPOINT_SHARE = 0.05  # of the time is spent on checkpoints; slow disks get fewer of them
+MAX_CHECKPOINT_SHARE = 0.05  # of the time spent on checkpoints; slow disks get fewer of them
 
 Networks = Mapping[str, torch.nn.Module]
 Optimisers = Mapping[str, torch.optim.Optimizer]
 
 
 class CheckpointTimer:
-    """Says when a checkpoint is due: soon at first, then once a minute, seldom if it takes long."""
+    """Decides when a checkpoint is due: soon at first, then each minute, less often if slow."""
 
     def __init__(self) -> None:
-        self.seconds = 0.0  # that the last checkpoint took
+        self.seconds = 0.0  # duration of the last checkpoint
         self._next = time.monotonic() + FIRST_CHECKPOINT_S
 
     @property

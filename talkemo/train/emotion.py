@@ -52,7 +52,8 @@ SAMPLE_SHEET_ROWS = 5  # real faces
 SAMPLE_IMAGE_SIZE = (160, 176)  # pixels, width and height of each face on a sample sheet
 
 
-# Makes a generator: maps (N, 3, 64, 64) in MAP_UNIT_MM and labels (N, 8) → residual maps (N, 3, 64, 64).
+# Makes a generator, which takes maps (N, 3, 64, 64) in MAP_UNIT_MM and labels (N, 8), and returns
+# residual maps (N, 3, 64, 64).
 GeneratorMaker = Callable[[Face, EmotionConfig], nn.Module]
 
 
@@ -280,7 +281,11 @@ class StarGAN:
     def _judge(
         self, maps: torch.Tensor, emotion: torch.Tensor
     ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-        """Return realness (N,) as faces of emotions (N,), intensity (N,), and logits (N, 8)."""
+        """Judge maps (N, 3, 64, 64) that should show emotions (N,).
+
+        Returns the realness (N,) as faces of these emotions, the estimated intensity (N,), and the
+        logits (N, 8) of the emotion classes.
+        """
         with half_precision(self.device):
             realness, level, logits = self.discriminator(maps, emotion)
         return realness.float(), level.float(), logits.float()

@@ -28,10 +28,11 @@ class EmotionBatch:
     """The N faces of a step, on the training's device."""
 
     real: torch.Tensor  # (N, 3, 64, 64) geometry maps in MAP_UNIT_MM
-    same_recording: torch.Tensor  # (N, 3, 64, 64) of another frame of each face's recording
+    same_recording: torch.Tensor  # (N, 3, 64, 64) maps of another frame of each face's recording
     original: torch.Tensor  # (N,) int, emotion of each face
     level: torch.Tensor  # (N,) intensity of each face's emotion, 1 for neutral
-    order: torch.Tensor  # (N,) int, faces whose emotion and intensity each face is given
+    # (N,) int, a permutation: the generator gives each face the emotion and intensity of another.
+    order: torch.Tensor
 
     @property
     def target(self) -> torch.Tensor:

@@ -107,7 +107,7 @@ def build_face(
     Parameters
     ----------
     progress
-        Called with the number of vertices whose geodesics are computed, and of all.
+        Called with the number of vertices whose geodesics are computed, and their total.
 
     Returns
     -------

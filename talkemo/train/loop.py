@@ -29,8 +29,8 @@ from .checkpoint import (
 from .run import Run
 from .training_log import MeanLosses, TrainingLog
 
-BFLOAT16_CUDA_CAPABILITY = (8, 0)  # from which on a GPU multiplies bfloat16 matrices natively
-MAX_FINAL_CHECKPOINT_S = 5.0  # s that the checkpoint of a process that was asked to end may take
+BFLOAT16_CUDA_CAPABILITY = (8, 0)  # GPUs from this on multiply bfloat16 matrices natively
+MAX_FINAL_CHECKPOINT_S = 5.0  # time limit of the checkpoint of a process that is terminated
 # Signals that ask a process to end; Windows has no SIGHUP.
 TERMINATION_SIGNALS = tuple(
     getattr(signal, name) for name in ("SIGTERM", "SIGINT", "SIGHUP") if hasattr(signal, name)
@@ -104,7 +104,7 @@ class WaitingSignals:
 
 @dataclass(frozen=True)
 class Intervals:
-    """Steps between what a loop does besides training; 0 for never."""
+    """Numbers of steps between a loop's reports, log rows and weights files; 0 for never."""
 
     progress: int  # reports to the user
     log: int = 0  # rows of the log

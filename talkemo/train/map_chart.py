@@ -41,7 +41,7 @@ def geodesic_distances(
     batch
         Sources that are solved for at once.
     progress
-        Called with the sources done, and all, after each batch.
+        Called after each batch with the number of sources done, and their total.
 
     Returns
     -------

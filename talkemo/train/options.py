@@ -13,7 +13,7 @@ Config = TypeVar("Config", bound=Any)  # a dataclass of a stage's settings
 
 @dataclass(frozen=True)
 class TrainOptions:
-    """Options that change the settings of stages; each says which stages it belongs to."""
+    """Options that change the settings of stages; each lists the `stages` that it applies to."""
 
     paper: bool = option(
         False,

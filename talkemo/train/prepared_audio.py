@@ -1,4 +1,4 @@
-"""Audio that is prepared once for training: each utterance as it is, and changed copies of it.
+"""Audio that is prepared once for training: each utterance unchanged, and augmented copies of it.
 
 A copy has another speed and pitch, and may have gone through a lossy codec. Shards of utterances
 lie in `out`/speech: N-NNN.samples.npy with the samples and N-NNN.json with a table of utterances.

@@ -1,9 +1,9 @@
 """Training in several processes, on one machine or many: data-parallel, by Hugging Face accelerate.
 
 Every process draws the same batch, which is larger by the number of processes, and computes its
-own rows of it. Gradients are summed over the processes, so that losses and gradients are those of
-one process with the whole batch. `accelerate launch` or `torchrun` starts the processes
-(docs/scale.md); with a single process nothing here does anything.
+own rows of it. Gradients are summed over the processes, so that losses and gradients equal those of
+a single process with the whole batch. `accelerate launch` or `torchrun` starts the processes
+(docs/scale.md); with a single process all functions here have no effect.
 """
 
 from __future__ import annotations
@@ -56,12 +56,13 @@ class TrainingProcesses:
         return _Gathered.apply(rows, self)  # type: ignore[no-any-return]
 
     def scale_loss(self, loss: torch.Tensor) -> torch.Tensor:
-        """Scale a loss so that the gradients of all processes add up to its gradient.
+        """Divide a loss by the number of processes, as `sum_gradients` adds their gradients up.
 
         Parameters
         ----------
         loss : Tensor, scalar
-            Of the whole batch, computed from `all_rows`; or the mean of this process's own rows.
+            Either the loss of the whole batch, computed from `all_rows` in each process, or the
+            mean loss of this process's own rows.
         """
         return loss / self.count
 

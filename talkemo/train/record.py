@@ -32,7 +32,7 @@ except ImportError:  # on Windows
 
 RECORD_DIGEST_DIGITS = 12  # of each digest in a record
 MAX_RECORD_BYTES = 1 << 20
-RECORD_INTERVAL_S = 30.0  # s: a killed process loses at most the last of them from its record
+RECORD_INTERVAL_S = 30.0  # the record of a killed process lacks at most its last 30 s
 
 
 class Record:
@@ -50,7 +50,7 @@ class Record:
         settings : dict
             Of the stage, JSON values.
         sources : dict
-            Digests of what the stage is made from: `data` (corpora), `inputs` (results of earlier
+            Digests of what the stage depends on: `data` (corpora), `inputs` (results of earlier
             stages) and `fit` (version of the code that fits corpora).
         """
         self.run, self.stage = run, stage

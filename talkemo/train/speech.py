@@ -1,9 +1,9 @@
 """Stage 2: distil Whisper's encoder into a streaming one, with CTC on transcripts.
 
 The encoder starts as the lowest layers of Whisper tiny.en, whose attention spans half a minute of
-audio, and learns the same features from nearby audio; CTC makes it spell transcripts as well. In
-training the encoder gets the audio in rooms, over telephone lines and with noise, its teacher gets
-it clean. Only audio that may be used for any purpose is used, so the encoder may be, too.
+audio. It learns to predict the same features from nearby audio; the CTC loss also trains it to
+spell transcripts. The encoder's input is augmented with rooms, telephone lines and noise, while the
+teacher gets the clean audio. All audio is licensed for any use, and so is the encoder.
 """
 
 from __future__ import annotations
@@ -46,8 +46,8 @@ SPEECH_GRADIENT_NORM = 1.0  # above which the gradient is scaled down
 SPEECH_INTERVALS = Intervals(progress=100, log=100, weights=1000)
 MIN_FEATURES_PER_LETTER = 1.2  # denser transcripts are left out of the CTC loss
 
-# Whisper's log-mel rows are ours times a scale, plus an offset, for audio as loud as most of what
-# it was trained on.
+# Whisper's log-mel rows are talkemo's times a scale plus an offset, for audio as loud as most of
+# Whisper's training audio.
 WHISPER_MEL_SCALE, WHISPER_MEL_OFFSET = 2.0, -0.75
 START_POSITION = 100  # Whisper's embedding of this position starts the learnt one
 
@@ -247,7 +247,11 @@ def _hours(features: np.ndarray) -> float:
 
 
 def start_as_whisper(network: EncoderNetwork, whisper: WhisperEncoder) -> None:
-    """Initialise an encoder with Whisper's lowest layers, adapted to our log-mel rows."""
+    """Initialise an encoder with Whisper's lowest layers.
+
+    Whisper's log-mel rows are talkemo's times WHISPER_MEL_SCALE plus WHISPER_MEL_OFFSET; this map
+    is merged into the first convolution.
+    """
     state = network.state_dict()
     for name, tensor in whisper.state_dict().items():
         for layer in ("queries_keys_values", "attended"):
@@ -256,6 +260,7 @@ def start_as_whisper(network: EncoderNetwork, whisper: WhisperEncoder) -> None:
     weight = state["first.weight"]
     state["first.bias"] = state["first.bias"] + WHISPER_MEL_OFFSET * weight.sum((1, 2))
     state["first.weight"] = WHISPER_MEL_SCALE * weight
+    # Attention is relative, so all features get the same absolute position.
     state["place"] = positional_encoding(START_POSITION + 1, whisper.width, weight.device)[-1]
     network.load_state_dict(state)
 

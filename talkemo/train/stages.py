@@ -139,7 +139,7 @@ def train_all(
             f"{run.out}: already contains a run",
             "--resume continues it; another -o starts a new one",
         )
-    run.processes.wait()  # until all processes have looked for a run
+    run.processes.wait()  # no process may write before all have looked for an earlier run
     teacher_files("tiny.en")  # report missing packages before the hours that earlier stages take
     return {
         name: train(name, run, seed=seed, options=options, bring_up_to_date=run.resume)

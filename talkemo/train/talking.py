@@ -89,19 +89,19 @@ class TalkingConfig:
     learning_rate: float = 1e-3  # Adam
     encoder_rate: float = 1e-4  # of the speech encoder's layers; 0 does not train them
     decay: bool = True  # whether the rates fall as a cosine instead of being constant
-    augment: bool = True  # whether audio gets rooms, telephone lines and noise, see data.sound
+    augment: bool = True  # whether audio is augmented, see data.audio_augmentation
     # Position term: additional weight of the lips, 0 as in VOCA.
     mouth: float = 4.0
     gap: float = 0.3  # position term: weight of the lips' gaps and of the mouth's width
     closure: float = 1.0  # position term: weight of the opening of lips that should be closed
     velocity: float = 10.0  # weight of the velocity term, as in VOCA
-    even_out: bool = True  # whether all speakers' motion is scaled alike, see material.even_out
-    level: float | None = None  # weight of the mean of a crop's error; that of its clip if None
+    even_out: bool = True  # whether all speakers' motion is scaled alike, see batches.even_out
+    level: float | None = None  # weight of a crop's mean error; None for each clip's own
     amplitude: bool = True  # whether the result is scaled to move the lips as held-out people do
     style_dropout: float = 0.5  # share of crops without their style
     dropout: float = 0.2
-    # Every n-th training speaker (or clip, of a single speaker) is held out for metrics in the log,
-    # and sets the amplitude.
+    # Every n-th training speaker (or clip, if there is one speaker) is held out: for metrics in the
+    # log, and to choose the amplitude.
     hold_out: int = 8
     seed: int = 0
 

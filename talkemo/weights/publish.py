@@ -16,8 +16,8 @@ def push(
     """Upload a folder's set of weights in one commit, and return the commit's URL.
 
     Uploads the registry, the files that it lists, and README.md if there is one. A missing
-    repository or registry is created. Before, each file is checked against the registry, and loaded
-    together with the others or those of the default set.
+    repository or registry is created. Before the upload, each file is checked against the registry,
+    and all are loaded together, with the default set's files for missing stages.
 
     Raises InputError for an unusable set or address; TalkemoError if the Hub cannot be reached or
     fails.

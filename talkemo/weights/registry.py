@@ -55,7 +55,8 @@ class RegistryEntry:
     sha256: str
     licence: str | None = None
     about: str | None = None
-    commit: str | None = None  # commit, seed and data of the training, if known
+    # Commit, seed and data of the training, if known.
+    commit: str | None = None
     seed: int | None = None
     data: str | None = None
 
