@@ -25,7 +25,7 @@ def doctor() -> None:
     from talkemo.render import new_renderer
     from talkemo.render.appearance import plain_appearance
     from talkemo.render.view import frame_view
-    from talkemo.weights.registry import bundled_sets
+    from talkemo.weights.weight_set import bundled_sets
 
     triangle = plain_appearance(np.array([[0, 1, 2]]))
     renderer = new_renderer(triangle, frame_view(np.eye(3)), (64, 64))

@@ -14,7 +14,7 @@ from .console import console
 from .options import command
 
 if TYPE_CHECKING:
-    from talkemo.weights.registry import WeightSet
+    from talkemo.weights.weight_set import WeightSet
 
 
 class WeightsAction(str, Enum):
@@ -68,7 +68,7 @@ def weights(
 def _open_sets(name: str | None) -> list[WeightSet]:
     """A set, or all bundled sets."""
     from talkemo.weights.models import open_set
-    from talkemo.weights.registry import bundled_sets
+    from talkemo.weights.weight_set import bundled_sets
 
     return [open_set(each) for each in ([name] if name else bundled_sets())]
 

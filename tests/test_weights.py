@@ -21,7 +21,8 @@ from talkemo.weights import hub
 from talkemo.weights.files import WEIGHT_STAGES, load_weights, save_weights
 from talkemo.weights.models import check_set, open_set
 from talkemo.weights.publish import push
-from talkemo.weights.registry import bundled_folder, bundled_sets, read_registry, write_registry
+from talkemo.weights.registry import read_registry, write_registry
+from talkemo.weights.weight_set import bundled_folder, bundled_sets
 from talkemo_cli.app import main
 
 DEFAULT = bundled_folder() / "default"
@@ -426,7 +427,7 @@ def test_doctor_names_sets_and_cache(tmp_path, monkeypatch, capsys):
 
 
 def test_doctor_names_damaged_files(folder, tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr("talkemo.weights.registry.bundled_folder", lambda: tmp_path)
+    monkeypatch.setattr("talkemo.weights.weight_set.bundled_folder", lambda: tmp_path)
     monkeypatch.setattr("talkemo.weights.models.bundled_folder", lambda: tmp_path)
     tampered(folder)
     assert main(["doctor", "--json"]) == 0

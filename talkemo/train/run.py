@@ -13,7 +13,8 @@ from ..errors import InputError
 from ..files.cache import sha256
 from ..weights.files import save_weights
 from ..weights.models import Models, open_set
-from ..weights.registry import DEFAULT_SET, REGISTRY_NAME, WeightSet, write_registry
+from ..weights.registry import DEFAULT_SET, REGISTRY_NAME, write_registry
+from ..weights.weight_set import WeightSet
 from .processes import TrainingProcesses, training_processes
 
 if TYPE_CHECKING:

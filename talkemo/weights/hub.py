@@ -18,13 +18,8 @@ from typing import TYPE_CHECKING, Any
 
 from ..errors import InputError, TalkemoError
 from ..files.cache import sha256
-from .registry import (
-    MAX_REGISTRY_BYTES,
-    REGISTRY_NAME,
-    RegistryEntry,
-    WeightSet,
-    read_registry,
-)
+from .registry import MAX_REGISTRY_BYTES, REGISTRY_NAME, RegistryEntry, read_registry
+from .weight_set import WeightSet
 
 if TYPE_CHECKING:
     from huggingface_hub import HfApi

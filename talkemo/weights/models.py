@@ -13,14 +13,8 @@ from ..errors import InputError
 from ..face.canonical import REGIONS, Face, face_of_tensors
 from .files import check_compatible, check_made_for, load_weights, training_hint
 from .hub import cached_set
-from .registry import (
-    DEFAULT_SET,
-    HUB_PREFIX,
-    WeightSet,
-    bundled_folder,
-    bundled_sets,
-    folder_set,
-)
+from .registry import DEFAULT_SET, HUB_PREFIX
+from .weight_set import WeightSet, bundled_folder, bundled_sets, folder_set
 
 if TYPE_CHECKING:
     import torch
