@@ -106,7 +106,7 @@ def _batch_outputs(
     if len(set(paths)) < len(paths):
         raise InputError(
             "two recordings with the same name would be written to the same file",
-            "animate them one at a time",
+            "rename one, or animate them one at a time",
         )
     return outputs
 

@@ -30,7 +30,7 @@ def geomap(
 ) -> None:
     """Turn a mesh of the canonical topology into its geometry map, or a map into its mesh.
 
-    Prints the round-trip error in mm and the stress of the chart.
+    Prints the chart's stress and, for a mesh, the error of a round trip in mm.
     """
     from talkemo import load_models
     from talkemo.pipelines.map_files import convert_map

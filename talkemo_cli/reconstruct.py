@@ -32,7 +32,8 @@ def reconstruct(
         list[Path],
         typer.Argument(
             metavar="INPUT...",
-            help="A video or image of a person, 68 landmarks (npz, npy), or corpus folders.",
+            help="A video or image of a person; landmarks (npz, npy, csv, json) or Live Link Face "
+            "curves (csv); or corpus folders.",
         ),
     ],
     output: Annotated[list[Path], output_option("For corpora, a folder of captures.")],

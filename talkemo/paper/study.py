@@ -183,12 +183,11 @@ def tally(study: str | Path, answers: Sequence[str | Path]) -> list[Preference]:
         For files that do not belong to this study, or that are given twice.
     """
     path = Path(study) / STUDY_KEY
-    key = read_json_object(path, "a study's key", ANSWERS_HINT, MAX_ANSWERS_BYTES)
+    hint = "name the folder that talkemo study make wrote"
+    key = read_json_object(path, "a study's key", hint, MAX_ANSWERS_BYTES)
     queries = key.get("queries")
     if not isinstance(queries, dict) or not all(isinstance(q, dict) for q in queries.values()):
-        raise InputError(
-            f"{printable(path)}: not a study's key", "name the folder that talkemo study make wrote"
-        )
+        raise InputError(f"{printable(path)}: not a study's key", hint)
     if not answers:
         raise InputError("no answers to count", "name the files that participants have sent")
     counts: dict[tuple[str, str, str], list[int]] = {}

@@ -32,7 +32,7 @@ class EmotionOptions:
         "neutral", f"{', '.join(EMOTIONS)}, or a mix such as happy:0.6,surprised:0.4."
     )
     intensity: float = option(
-        1.0, "Strength of the emotion or of the whole timeline: 0 (none) to 1 (full) to 1.5."
+        1.0, "Strength of the emotion, from 0 (none) over 1 (full) to 1.5; scales a timeline, too."
     )
     timeline: PathLike | Timeline | None = option(
         None,
@@ -123,7 +123,7 @@ class StreamOptions(ActingOptions, BindingOptions, RuntimeOptions):
     fps: float = option(60.0, "Frames per second.")
     raw: int | None = option(
         None,
-        "Standard input is 16-bit mono samples without a header, at this rate in Hz.",
+        "With --stream: standard input is 16-bit mono samples without a header, at this rate in Hz.",
         metavar="RATE",
     )
 
@@ -205,7 +205,8 @@ class RenderOptions:
     fps: float | None = option(None, "Frames per second of a folder of meshes. By default 30.")
     fill: bool = option(True, "Do not add eyes, teeth or brows to a mesh that lacks them.")
     compare: Sequence[PathLike] = option(
-        (), "Another animation, shown beside the first; may be repeated."
+        (),
+        "Another animation, shown beside the first or, with --heatmap, the reference; may be repeated.",
     )
     caption: str | None = option(None, "A line of text below the image.")
     turntable: bool = option(False, "Move the camera once around the face.")
