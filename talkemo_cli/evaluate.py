@@ -278,13 +278,11 @@ def _evaluate_split(
     spoken = None if phones is None else read_phones(phones)
     with _corpora(corpora) as (data, captures), _progress("evaluating") as progress:
         result = evaluate_split(
-            data,
-            captures,
+            dataclasses.replace(corpora, data=data, captures=captures),
             models,
             split=splits.split or DEFAULT_SPLIT,
             against=against,
             phones=spoken,
-            jobs=corpora.jobs,
             progress=progress,
             notice=console.message,
         )
@@ -329,9 +327,7 @@ def _reproduce(
         elif suite == "figure7":
             result = figure7(data, captures, models, output, **trained)
         else:
-            result = paper_report(
-                data, captures, models, output, seeds=seeds, study=paper.study, **trained
-            )
+            result = paper_report(data, captures, models, output, paper, **common)
     if suite in tables.PRINTED_SUITES:
         tables.PRINTED_SUITES[suite](result)
     written = result.get("page", result.get("output"))

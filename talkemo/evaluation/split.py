@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 from ..data.captures import StepProgress
@@ -14,29 +13,28 @@ from ..weights.models import Models
 from . import emotion
 from .lips import evaluate_lips
 from .map_error import evaluate_map
+from .options import CorpusOptions
 
 DEFAULT_SPLIT = "dev"
 
 
 def evaluate_split(
-    data: Path,
-    cache: Path,
+    corpora: CorpusOptions,
     models: Models,
     *,
     split: str = DEFAULT_SPLIT,
     against: Models | None = None,
     phones: dict[str, list[Phone]] | None = None,
-    jobs: int = 1,
     progress: StepProgress | None = None,
     notice: Callable[[str], None] | None = None,
 ) -> dict[str, Any]:
     """Measure the talking model, emotion transfer and the geometry map on a split.
 
-    Raises InputError for an unknown split, or if one of them cannot be measured.
-
     Parameters
     ----------
-    data, cache, models, jobs, progress
+    corpora : CorpusOptions
+        With the folders of the corpora and of their captures.
+    models, progress
         As in `load_captures`.
     split : str
         One of SPLITS. Corpora of acted emotion that lack it are skipped, unless it is `dev`.
@@ -55,7 +53,9 @@ def evaluate_split(
     """
     if split not in SPLITS:
         raise InputError(f"unknown split '{split}'", f"choose from {', '.join(SPLITS)}")
-    common: dict[str, Any] = {"jobs": jobs, "progress": progress}
+    data, cache = corpora.data, corpora.captures
+    assert data is not None and cache is not None
+    common: dict[str, Any] = {"jobs": corpora.jobs, "progress": progress}
     lips, lips_against = (
         measured and evaluate_lips(data, cache, measured, split=split, phones=phones, **common)
         for measured in (models, against)

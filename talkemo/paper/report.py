@@ -24,6 +24,7 @@ from . import PAPER_SEEDS
 from .figure6 import figure6
 from .figure7 import figure7
 from .figures345 import figure3, figure4, figure5
+from .options import PaperOptions
 from .study import draw, tally
 from .table1 import TABLE1_COLUMNS, table1
 from .table2 import table2
@@ -51,10 +52,8 @@ def paper_report(
     cache: Path,
     models: Models,
     output: Path,
+    options: PaperOptions | None = None,
     *,
-    seeds: int = PAPER_SEEDS,
-    steps: int | None = None,
-    study: Path | None = None,
     jobs: int = 1,
     progress: StepProgress | None = None,
 ) -> dict[str, Any]:
@@ -68,12 +67,8 @@ def paper_report(
         As in `load_captures`.
     output : Path
         The folder.
-    seeds : int
-        Trainings of each variant of the tables.
-    steps : int, optional
-        Steps of each training of the tables and of figure 7. Default: each one's own.
-    study : Path, optional
-        The folder of a user study with its participants' answers_*.json, for figure 8.
+    options : PaperOptions, optional
+        Seeds and steps of the tables, and the folder of a user study for figure 8.
 
     Returns
     -------
@@ -89,9 +84,13 @@ def paper_report(
         raise InputError(
             f"{output} is not a folder", "name a new folder with -o, or one with parts of a report"
         )
-    preferences = None if study is None else tally(study, sorted(study.glob("answers_*.json")))
+    options = options or PaperOptions()
+    preferences = None
+    if options.study is not None:
+        preferences = tally(options.study, sorted(options.study.glob("answers_*.json")))
     output.mkdir(exist_ok=True)
-    report = _parts(data, cache, models, seeds, steps, jobs, progress)
+    seeds = options.seeds or PAPER_SEEDS
+    report = _parts(data, cache, models, seeds, options.steps, jobs, progress)
     parts = {
         table_or_figure.name: _up_to_date(output, table_or_figure) for table_or_figure in report
     }

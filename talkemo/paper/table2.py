@@ -78,14 +78,10 @@ def table2(
 
     Parameters
     ----------
-    data, cache, jobs, progress
+    data, cache, models, jobs, progress
         As in `load_captures`.
-    models : Models
-        The face and the talking model.
-    seeds : int
-        Trainings of each variant.
-    steps : int, optional
-        Iterations of each training. Default: EMOTION_ITERATIONS.
+    seeds, steps : int, optional
+        Trainings of each variant, and iterations of each. Default: EMOTION_ITERATIONS.
 
     Returns
     -------
@@ -110,8 +106,8 @@ def table2(
                 judges = (trained.discriminator, *trained.classifier("four"))
                 networks = Networks(trained.emotion, *judges)
                 real = list(_real_faces(face, dev, weight))
-                on_real = _on_real_faces(networks, real)
-                errors[name].append({**on_real, **_on_generated_faces(networks, talking)})
+                generated = _on_generated_faces(networks, talking)
+                errors[name].append({**_on_real_faces(networks, real), **generated})
     rows = []
     for name, seed_errors in errors.items():
         columns = {

@@ -77,25 +77,21 @@ def reconstruct(
     Parameters
     ----------
     source : path or array
-        A video or an image; landmarks, as an array or a file (npy, npz, OpenFace's csv, MediaPipe's
-        json): (T, 68, 2) of iBUG or (T, 478, 2) of MediaPipe in px, y down, NaN without a face; or
-        ARKit curves in Live Link Face's csv. Of several arrays in an npz the first is animated.
-    outputs : path or list of paths, optional
+        A video, an image, ARKit curves (Live Link Face's csv), or landmarks: an array or file of
+        iBUG's (T, 68, 2) or MediaPipe's (T, 478, 2) in px, y down, NaN without a face.
+    outputs, export, hint, weights, models, cache, progress
         As in `animate`. Videos and npz files get the audio of a video.
     onto : mesh, optional
         A mesh that gets the performance instead of the person's own face, as in `animate`.
     options : ReconstructOptions, optional
-    export, hint, weights, models, cache, progress
-        As in `animate`.
     **settings
         Fields of `ReconstructOptions`, such as ``emotion="sad"``; they replace those of `options`.
 
     Returns
     -------
     Result
-        `metrics` has `residual_mm`, the mean distance of the landmarks from the model's; of a video
-        also `residual_px`, `frames_without_face`, `faces`, `missing_s` (if it is truncated) and
-        `sound_delay_s` (audio after lips, if measurable).
+        `metrics`: `residual_mm`, the mean distance of the landmarks from the model's; of a video also
+        `residual_px`, `frames_without_face`, `faces`, `missing_s` (truncated), `sound_delay_s`.
 
     Raises
     ------
@@ -110,30 +106,41 @@ def reconstruct(
     opened = _open_source(source, options)
     face_model = None if options.model is None else read_face_model(options.model)
     models = models or load_models(weights)
-    if onto is not None and not isinstance(onto, Binding):
+    if onto is not None:
         onto = bind(onto, hint=hint, models=models, cache=cache)
     performance = opened.fit(models, progress)
     check_fps(performance.fps)
     person = Person(models.face, performance.capture.identity)
     target = _target(person, onto, face_model, models, cache)
-    header = _header(performance, target, options)
-    result = write_animation(
-        paths,
-        header,
-        _frames(performance.capture, target, models, timeline, options.head),
-        export=export,
-        audio=performance.audio,
-        binding_error_mm=target.error_mm,
-        progress=progress,
-    )
+    frames = _frames(performance.capture, target, models, timeline, options.head)
+    meta = _meta(performance, options) | target.meta
+    header = target.header(len(performance.capture.time), performance.fps, meta)
+    result = _write(paths, header, frames, performance, target.error_mm, export, progress)
     _write_extras(options, source, performance, person, header)
-    result.metrics.update(_metrics(performance))
     return result
 
 
-def _header(performance: Performance, target: Target, options: ReconstructOptions) -> Header:
-    meta = _meta(performance, options) | target.meta
-    return target.header(len(performance.capture.time), performance.fps, meta)
+def _write(
+    paths: list[Path],
+    header: Header,
+    frames: Iterator[tuple[Motion, Frames]],
+    performance: Performance,
+    error_mm: float,
+    export: ExportOptions,
+    progress: Progress | None,
+) -> Result:
+    """Write a performance, and add its metrics to the result."""
+    result = write_animation(
+        paths,
+        header,
+        frames,
+        export=export,
+        audio=performance.audio,
+        binding_error_mm=error_mm,
+        progress=progress,
+    )
+    result.metrics.update(_metrics(performance))
+    return result
 
 
 def _write_extras(

@@ -208,24 +208,10 @@ def _shade(depth, image, texture, lights, softness, background, out):
             share = np.float32(hit) * quarter
             colour[:] = 0
             if hit == 4 and (back == 0 or back == 4):
-                nx = (
-                    image[r, c, 0]
-                    + image[r, c + 1, 0]
-                    + image[r + 1, c, 0]
-                    + image[r + 1, c + 1, 0]
-                )
-                ny = (
-                    image[r, c, 1]
-                    + image[r, c + 1, 1]
-                    + image[r + 1, c, 1]
-                    + image[r + 1, c + 1, 1]
-                )
-                nz = (
-                    image[r, c, 2]
-                    + image[r, c + 1, 2]
-                    + image[r + 1, c, 2]
-                    + image[r + 1, c + 1, 2]
-                )
+                r1, c1 = r + 1, c + 1
+                nx = image[r, c, 0] + image[r, c1, 0] + image[r1, c, 0] + image[r1, c1, 0]
+                ny = image[r, c, 1] + image[r, c1, 1] + image[r1, c, 1] + image[r1, c1, 1]
+                nz = image[r, c, 2] + image[r, c1, 2] + image[r1, c, 2] + image[r1, c1, 2]
                 for sample in range(4):
                     y, x = r + sample // 2, c + sample % 2
                     at_row = min(max(int(image[y, x, 4]), 0), most_row)
