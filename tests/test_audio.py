@@ -19,6 +19,12 @@ def write(path, samples, rate):
     return recording.open_audio(path)
 
 
+def convert(source, *options_and_path):
+    """Convert a recording with ffmpeg."""
+    command = [imageio_ffmpeg.get_ffmpeg_exe(), "-v", "error", "-i", source, *options_and_path]
+    subprocess.run(command, check=True)
+
+
 def tone(seconds, rate, hertz=440.0):
     return 0.3 * np.sin(2 * np.pi * hertz * np.arange(int(seconds * rate)) / rate)
 
@@ -139,18 +145,7 @@ def envelope(samples):
 def test_formats_are_read_without_delay(tmp_path, example_speech, ending):
     path = tmp_path / f"a.{ending}"
     codec = ["-c:a", "libopus"] if ending in ("ogg", "opus") else []
-    ffmpeg = [
-        imageio_ffmpeg.get_ffmpeg_exe(),
-        "-v",
-        "error",
-        "-i",
-        str(example_speech),
-        "-ac",
-        "2",
-        "-ar",
-        "48000",
-    ]
-    subprocess.run([*ffmpeg, *codec, str(path)], check=True)
+    convert(example_speech, "-ac", "2", "-ar", "48000", *codec, path)
     audio = recording.open_audio(path)
     assert audio.duration == pytest.approx(8.43, abs=0.15)
     plain, coded = (
@@ -170,15 +165,7 @@ def test_formats_are_read_without_delay(tmp_path, example_speech, ending):
 
 
 def test_a_truncated_m4a_is_refused(tmp_path, example_speech):
-    ffmpeg = [
-        imageio_ffmpeg.get_ffmpeg_exe(),
-        "-v",
-        "error",
-        "-i",
-        str(example_speech),
-        str(tmp_path / "a.m4a"),
-    ]
-    subprocess.run(ffmpeg, check=True)
+    convert(example_speech, tmp_path / "a.m4a")
     (tmp_path / "b.m4a").write_bytes((tmp_path / "a.m4a").read_bytes()[:5000])
     with pytest.raises(InputError):
         recording.open_audio(tmp_path / "b.m4a")
@@ -282,17 +269,7 @@ def pipe(monkeypatch):
 @pytest.mark.parametrize("ending", ["wav", "flac", "ogg", "mp3", "m4a", "webm", "aac"])
 def test_audio_from_standard_input(tmp_path, example_speech, pipe, ending):
     path = tmp_path / f"a.{ending}"
-    ffmpeg = [
-        imageio_ffmpeg.get_ffmpeg_exe(),
-        "-v",
-        "error",
-        "-i",
-        str(example_speech),
-        "-t",
-        "2",
-        str(path),
-    ]
-    subprocess.run(ffmpeg, check=True)
+    convert(example_speech, "-t", "2", path)
     pipe(path.read_bytes())
     audio, same = recording.open_audio("-"), recording.open_audio(path)
     assert audio.name == "stdin" and audio.path.is_file()

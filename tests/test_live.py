@@ -2,7 +2,6 @@
 
 import contextlib
 import http.client
-import shutil
 import signal
 import subprocess
 import sys
@@ -14,13 +13,12 @@ from urllib.parse import urlsplit
 import numpy as np
 import pytest
 import soundfile
+from browser import browser_command, drawing_options, needs_browser
 
 import talkemo
 from talkemo import ActingOptions, InputError
 from talkemo.audio.recording import open_audio
 from talkemo.pipelines.live_server import Live, LiveEmotion
-
-BROWSER = shutil.which("chromium") or shutil.which("chromium-browser")
 
 
 @pytest.fixture(scope="module")
@@ -142,30 +140,19 @@ def test_the_command_serves_until_ctrl_c(example_face):
         assert b"Traceback" not in process.stderr.read()
 
 
-@pytest.mark.skipif(BROWSER is None, reason="no chromium: apt install chromium")
+@needs_browser
 def test_a_browser_s_microphone_moves_the_face(server, tmp_path, short_speech):
     samples = open_audio(short_speech).samples()
     soundfile.write(tmp_path / "voice.wav", np.repeat(samples, 3), 48000)
-    command = [
-        BROWSER,
-        "--headless",
-        "--no-sandbox",
-        "--disable-quic",
-        "--no-first-run",
-        "--mute-audio",
-    ]
-    command += ["--disable-background-networking", "--disable-component-update", "--disable-sync"]
-    command += ["--use-angle=swiftshader", "--enable-unsafe-swiftshader", "--window-size=200,200"]
-    command += [
+    command = browser_command(
+        tmp_path / "profile",
+        *drawing_options(200, 200),
         "--use-fake-ui-for-media-stream",
         "--use-fake-device-for-media-stream",
         "--remote-debugging-port=0",
-    ]
-    command += [f"--use-file-for-fake-audio-capture={tmp_path / 'voice.wav'}"]
-    command += [
+        f"--use-file-for-fake-audio-capture={tmp_path / 'voice.wav'}",
         "--autoplay-policy=no-user-gesture-required",
-        f"--user-data-dir={tmp_path / 'profile'}",
-    ]
+    )
     server.begin(16000)
     with subprocess.Popen(
         [*command, server.address + "#start"], stderr=subprocess.DEVNULL

@@ -8,14 +8,13 @@ import subprocess
 
 import numpy as np
 import pytest
+from browser import browser_command, drawing_options, needs_browser
 from PIL import Image
 
 import talkemo
 from talkemo import InputError
 from talkemo.expression.blinking import blink_rate
 from talkemo.render import page as page_module
-
-BROWSER = shutil.which("chromium") or shutil.which("chromium-browser")
 
 
 @pytest.fixture(scope="module")
@@ -102,33 +101,16 @@ def test_transferred_and_reconstructed_pages(page, tmp_path, models, face):
         )
 
 
-@pytest.mark.skipif(BROWSER is None, reason="no chromium: apt install chromium")
+@needs_browser
 def test_a_browser_draws_and_plays_it(page, tmp_path):
     def shot(hash_, *more):
-        command = [
-            BROWSER,
-            "--headless",
-            "--no-sandbox",
-            "--disable-quic",
-            "--no-first-run",
-            "--mute-audio",
-        ]
-        command += [
-            "--disable-background-networking",
-            "--disable-component-update",
-            "--disable-sync",
-        ]
-        command += [
-            "--use-angle=swiftshader",
-            "--enable-unsafe-swiftshader",
-            "--window-size=500,460",
-        ]
-        command += [
-            f"--user-data-dir={tmp_path / 'profile'}",
+        command = browser_command(
+            tmp_path / "profile",
+            *drawing_options(500, 460),
             "--virtual-time-budget=2500",
             *more,
             f"{page.as_uri()}#{hash_}",
-        ]
+        )
         return subprocess.run(
             command, capture_output=True, text=True, timeout=120, check=True
         ).stdout

@@ -2,7 +2,6 @@
 
 import json
 import re
-import shutil
 import subprocess
 import sys
 import time
@@ -10,6 +9,7 @@ import time
 import imageio.v3 as imageio
 import numpy as np
 import pytest
+from browser import browser_command, needs_browser
 
 from talkemo import InputError
 from talkemo.paper import training, variants
@@ -17,7 +17,6 @@ from talkemo.paper.study import QUESTIONS, draw, make_study, tally, wilson
 from talkemo.train.emotion import EmotionConfig
 from talkemo_cli.app import main
 
-BROWSER = shutil.which("chromium") or shutil.which("chromium-browser")
 # A participant: waits until both videos of a pair can be played, then answers left for realism,
 # right for content and no difference for emotion. The lengths of the videos are saved as well.
 PARTICIPANT = """<script>
@@ -171,7 +170,7 @@ def test_other_folders_and_files_are_refused(folders, tmp_path):
         tally(tmp_path / "study", [tmp_path / "x.json"])
 
 
-@pytest.mark.skipif(BROWSER is None, reason="no chromium: apt install chromium")
+@needs_browser
 def test_a_participant_in_a_browser(folders, tmp_path):
     for number, path in enumerate(sorted(path for folder in folders for path in folder.iterdir())):
         imageio.imwrite(
@@ -185,16 +184,7 @@ def test_a_participant_in_a_browser(folders, tmp_path):
     saves.mkdir()
     settings = {"download": {"default_directory": str(saves), "prompt_for_download": False}}
     (profile / "Default" / "Preferences").write_text(json.dumps(settings))
-    command = [
-        BROWSER,
-        "--headless=new",
-        "--no-sandbox",
-        "--disable-quic",
-        "--no-first-run",
-        "--mute-audio",
-        "--disable-gpu",
-    ]
-    command += [f"--user-data-dir={profile}", page.as_uri()]
+    command = browser_command(profile, "--disable-gpu", page.as_uri(), headless="--headless=new")
     with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as browser:
         limit = time.monotonic() + 60
         while not (saved := list(saves.glob("*.json"))) and time.monotonic() < limit:

@@ -44,19 +44,24 @@ FPS, FRAMES = 25, 50
 JAW = 0.4 * np.clip(np.sin(np.arange(FRAMES) / 4), 0, 1)
 
 
+def points_of_opening_jaw(face):
+    """Return the points (T, P, 3) mm of the mean face that the tracker follows, by the jaw alone."""
+    shapes = np.zeros((FRAMES, len(face.expression_names)))
+    shapes[:, face.expression_names.index("jawOpen")] = JAW
+    operator = face.mediapipe_operator(face.mesh_points)
+    rest = operator @ face.mean
+    return rest + np.tensordot(
+        shapes, np.stack([operator @ row for row in face.expression_basis]), 1
+    )
+
+
 @pytest.fixture(scope="module")
 def performance(face):
     """Landmarks (T, 478, 2) px of a person who opens the jaw and turns the head.
 
     Second the jaw's weight (T,), third the head's rotation (T, 3, 3).
     """
-    shapes = np.zeros((FRAMES, len(face.expression_names)))
-    shapes[:, face.expression_names.index("jawOpen")] = JAW
-    operator = face.mediapipe_operator(face.mesh_points)
-    rest = operator @ face.mean
-    moved = rest + np.tensordot(
-        shapes, np.stack([operator @ row for row in face.expression_basis]), 1
-    )
+    moved = points_of_opening_jaw(face)
     turns = Rotation.from_rotvec(
         0.2 * np.sin(np.arange(FRAMES) / 12)[:, None] * [0, 1, 0]
     ).as_matrix()
@@ -205,13 +210,7 @@ def test_scores_predict_what_landmarks_hardly_show(face, clip, performance):
 
 
 def test_a_face_near_the_camera(face, clip, performance):
-    shapes = np.zeros((FRAMES, len(face.expression_names)))
-    shapes[:, face.expression_names.index("jawOpen")] = JAW
-    operator = face.mediapipe_operator(face.mesh_points)
-    rest = operator @ face.mean
-    moved = rest + np.tensordot(
-        shapes, np.stack([operator @ row for row in face.expression_basis]), 1
-    )
+    moved = points_of_opening_jaw(face)
     lens = camera.Lens.of_view(70, 128, 96)
     scale = np.full(FRAMES, lens.focal / 350)  # 35 cm from the camera
     turns = performance[2]
