@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from talkemo import InputError, Result
+from talkemo import InputError
 from talkemo.pipelines.options import (
     BatchOptions,
     BindingOptions,
@@ -19,6 +19,9 @@ from talkemo.pipelines.options import (
 
 from .console import console
 from .options import Only, command, output_option
+
+if TYPE_CHECKING:
+    from talkemo import Result
 
 
 @command(
