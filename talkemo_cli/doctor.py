@@ -63,12 +63,14 @@ def detector_state() -> str:
     """Return the file of the face detector, or how to install it."""
     import importlib.util
 
-    from talkemo.capture.landmark_tracker import find_landmarker
+    from talkemo.capture.landmarker_bundle import FETCH_COMMAND, installed_landmarker
+    from talkemo.extras import install_command
 
     try:
         if importlib.util.find_spec("ai_edge_litert") is None:
-            return "no face detector: pip install 'talkemo[video]'"
-        return str(find_landmarker())
+            return f"no face detector: {install_command('video')}"
+        path = installed_landmarker()
+        return str(path) if path else f"not downloaded yet: {FETCH_COMMAND}"
     except TalkemoError as error:
         return f"{error.message}: {error.hint}"
 

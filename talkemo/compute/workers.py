@@ -14,6 +14,7 @@ from multiprocessing import get_context
 from typing import Any
 
 from ..errors import InputError, TalkemoError
+from ..extras import install_command
 
 SCHEDULER_TIMEOUT = "10s"  # how long to wait for the scheduler of a cluster
 
@@ -47,7 +48,7 @@ def map_tasks(
     try:
         from distributed import Client, as_completed
     except ImportError:
-        hint = "pip install 'talkemo[cluster]'"
+        hint = install_command("cluster")
         raise TalkemoError("no Dask installed, which a cluster needs", hint) from None
     try:
         client = Client(scheduler, timeout=SCHEDULER_TIMEOUT)

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from ..errors import TalkemoError
+from ..extras import install_command
 from ..face.canonical import Face
 from ..files.writing import atomic_write
 
@@ -35,7 +36,7 @@ def plotting_packages() -> Iterator[None]:
     except ImportError as error:
         raise TalkemoError(
             f"plots need a package that is not installed: {error.name}",
-            "pip install 'talkemo[figures]'",
+            install_command("figures"),
         ) from None
 
 

@@ -28,7 +28,7 @@ class AnimationFormat:
     reader: str = ""  # dotted name of a class that is called with the path and fps
     writer: str = ""  # dotted name of a class, called with path, header and `options`
     options: tuple[str, ...] = ()  # keyword arguments of `open_writer` that the writer takes
-    extra: str = ""  # optional dependencies that the writer needs: pip install 'talkemo[usd]'
+    extra: str = ""  # optional dependencies that the writer needs, see `extras.install_command`
 
     @property
     def can_bake(self) -> bool:

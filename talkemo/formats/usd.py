@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from ..errors import TalkemoError
+from ..extras import install_command
 from ..face.canonical import ARKIT_NAMES
 from .animation import FileWriter, Frames, Header, check_blend_shapes
 from .head_nodes import HEAD_NODE, HeadNodes
@@ -25,7 +26,7 @@ class UsdWriter(FileWriter):
         try:
             from pxr import Usd
         except ImportError:
-            raise TalkemoError("USD is not installed", "pip install 'talkemo[usd]'") from None
+            raise TalkemoError("USD is not installed", install_command("usd")) from None
         check_blend_shapes(path, header, bake)
         super().__init__(path)
         self.header, self.bake, self.count = header, bake, 0

@@ -19,6 +19,7 @@ from torch import nn
 
 from ..compute.devices import available_cores
 from ..errors import TalkemoError
+from ..extras import install_command
 
 # Time limit of waiting for the main process, which fits corpora and labels audio alone.
 PROCESS_WAIT_LIMIT = timedelta(days=2)
@@ -159,7 +160,7 @@ def training_processes(device: str) -> TrainingProcesses:
         from accelerate import PartialState
     except ImportError:
         raise TalkemoError(
-            "training in several processes needs accelerate", "pip install 'talkemo[parallel]'"
+            "training in several processes needs accelerate", install_command("parallel")
         ) from None
     cpu = device == "cpu" or not torch.cuda.is_available()
     threads = torch.get_num_threads()

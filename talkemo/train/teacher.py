@@ -22,6 +22,7 @@ from torch.nn import functional
 
 from ..audio.recording import SAMPLE_RATE
 from ..errors import InputError, TalkemoError
+from ..extras import install_command
 from ..networks.speech_encoder import SAMPLES_PER_FEATURE
 from .loop import half_precision
 
@@ -56,7 +57,7 @@ def teacher_files(name: str) -> list[Path]:
         if spec is None or not spec.submodule_search_locations:
             raise TalkemoError(
                 f"the speech encoder's teacher is not installed: no {package}",
-                "pip install 'talkemo[teacher]'",
+                install_command("teacher"),
             )
         paths.append(Path(spec.submodule_search_locations[0]) / file)
     return paths
