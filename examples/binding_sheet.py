@@ -1,6 +1,6 @@
 """Draw how a mesh is bound to the face model.
 
-    python examples/binding_sheet.py [FACE] [OUT.png]      (needs talkemo[figures])
+    python examples/binding_sheet.py [FACE] [OUT.png]      (by default out/binding.png; needs the extra figures)
 
 From left to right: the mesh, the fitted model face, the mesh's vertices on the canonical chart,
 and how far each vertex can move.
@@ -39,7 +39,7 @@ def main() -> None:
     """Bind the mesh and draw the sheet."""
     folder = Path(__file__).parent
     source = Path(sys.argv[1]) if len(sys.argv) > 1 else folder / "face.obj"
-    target = Path(sys.argv[2]) if len(sys.argv) > 2 else folder.parent / "docs" / "binding.png"
+    target = Path(sys.argv[2]) if len(sys.argv) > 2 else Path("out/binding.png")
     binding = talkemo.bind(source)
     sheet, axes = plot.subplots(1, 4, figsize=(13.6, 4.2))
     draw_mesh(axes[0], binding)
@@ -51,6 +51,7 @@ def main() -> None:
         ax.set_yticks([])
         ax.set_aspect("equal")
     sheet.tight_layout()
+    target.parent.mkdir(parents=True, exist_ok=True)
     sheet.savefig(target, dpi=90)
     print(target)
 

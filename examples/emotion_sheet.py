@@ -1,6 +1,6 @@
-"""Draw docs/emotions.png: a face at five moments of the example sentence, one column per emotion.
+"""Draw a face at five moments of the example sentence, one column per emotion.
 
-python examples/emotion_sheet.py [FACE] [OUT.png]
+python examples/emotion_sheet.py [FACE] [OUT.png]      (by default out/emotions.png)
 """
 
 import sys
@@ -21,7 +21,7 @@ SHEET_IMAGE_SIZE = (180, 196)  # pixels
 
 folder = Path(__file__).parent
 source = Path(sys.argv[1]) if len(sys.argv) > 1 else folder / "face.obj"
-target = Path(sys.argv[2]) if len(sys.argv) > 2 else folder.parent / "docs" / "emotions.png"
+target = Path(sys.argv[2]) if len(sys.argv) > 2 else Path("out/emotions.png")
 
 models = talkemo.load_models()
 neutral = models.talking.motion(open_audio(folder / "speech.wav"), np.array(MOMENTS_S))
@@ -33,6 +33,6 @@ for name in talkemo.EMOTIONS:
     motion = models.emotion.transfer(neutral, one_hot(name))
     frames = binding.vertices(motion.coordinates)
     columns.append(np.vstack([renderer.draw(vertices) for vertices in frames]))
-target.parent.mkdir(exist_ok=True)
+target.parent.mkdir(parents=True, exist_ok=True)
 imageio.imwrite(target, np.hstack(columns))
 print(target)

@@ -1,10 +1,10 @@
 """Draw the images of docs/gallery.md.
 
-    python examples/gallery.py [FACE...] [-o docs]
+    python examples/gallery.py [FACE...] [-o out]
 
 renderers.jpg has eight emotions on each head, by both renderers; heads.jpg each head at rest and
 at five moments of a sentence; timeline.jpg a sentence with changing emotions. Without FACE the
-example face is drawn. OpenGL needs EGL or OSMesa, with or without a GPU.
+example face is drawn. On a machine without EGL and OSMesa, the rows of OpenGL are left out.
 """
 
 import argparse
@@ -21,7 +21,7 @@ import talkemo
 from talkemo import Models
 from talkemo.audio.recording import open_audio
 from talkemo.expression.emotions import one_hot
-from talkemo.render import gl_platform
+from talkemo.render import Renderer, gl_platform
 from talkemo.render.appearance import appearance_of
 from talkemo.render.gl import GLRenderer
 from talkemo.render.software import SoftwareRenderer
@@ -40,8 +40,9 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("faces", nargs="*", metavar="FACE", default=[EXAMPLES / "face.obj"])
-    parser.add_argument("-o", "--output", type=Path, default=EXAMPLES.parent / "docs")
+    parser.add_argument("-o", "--output", type=Path, default=Path("out"))
     options = parser.parse_args()
+    options.output.mkdir(parents=True, exist_ok=True)
     models = talkemo.load_models()
     renderers, heads = draw_heads(options.faces, models)
     save(renderers, options.output / "renderers.jpg")
@@ -55,17 +56,19 @@ def draw_heads(faces: list[Path], models: Models) -> tuple[np.ndarray, np.ndarra
     moment = models.talking.motion(audio, np.array([EMOTION_MOMENT_S]))
     sentence = models.talking.motion(audio, np.array(SENTENCE_MOMENTS_S))
     emotions = [models.emotion.transfer(moment, one_hot(name)) for name in talkemo.EMOTIONS]
-    emotion_rows, head_rows = [], []
+    emotion_rows, head_rows, platform = [], [], gl_platform()
     for face in faces:
         binding = talkemo.bind(face, models=models)
         camera = frame_view(binding.rest, binding.focus, facing=binding.placement.rotation)
         appearance = appearance_of(binding)
         software = SoftwareRenderer(appearance, camera, GALLERY_IMAGE_SIZE)
-        gl = GLRenderer(appearance, camera, GALLERY_IMAGE_SIZE, gl_platform() or "egl")
+        drawers: list[Renderer] = [software]
+        if platform is not None:
+            drawers.append(GLRenderer(appearance, camera, GALLERY_IMAGE_SIZE, platform))
         speaking = [binding.rest, *binding.vertices(sentence.coordinates)]
         head_rows.append(np.hstack([software.draw(vertices) for vertices in speaking]))
         frames = [binding.vertices(motion.coordinates)[0] for motion in emotions]
-        for renderer in (software, gl):
+        for renderer in drawers:
             emotion_rows.append(np.hstack([renderer.draw(vertices) for vertices in frames]))
             renderer.close()
     return np.vstack(emotion_rows), np.vstack(head_rows)

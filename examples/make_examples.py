@@ -1,12 +1,13 @@
 """Make examples/face.obj and examples/speech.wav again.
 
-    python examples/make_examples.py
+    python examples/make_examples.py [FOLDER]      (by default out)
 
 The face is sampled from talkemo's bilinear model. The speech is synthesised by espeak-ng, which
 must be installed (Debian: apt install espeak-ng).
 """
 
 import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -19,7 +20,8 @@ SENTENCE = (
     "and I am very happy to show you what I found."
 )
 
-folder = Path(__file__).parent
+folder = Path(sys.argv[1] if len(sys.argv) > 1 else "out")
+folder.mkdir(parents=True, exist_ok=True)
 face = talkemo.load_models().face
 identity = face.identity_weights(np.random.default_rng(11).standard_normal(30) * 0.6)
 neutral = face.expression_factor[0]

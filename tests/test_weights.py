@@ -25,6 +25,12 @@ from talkemo.weights.registry import read_registry, write_registry
 from talkemo.weights.weight_set import bundled_folder, bundled_sets
 from talkemo_cli.app import main
 
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
+
+ROOT = Path(__file__).parent.parent
 DEFAULT = bundled_folder() / "default"
 
 
@@ -895,3 +901,18 @@ def test_a_single_file_by_its_digest(server, monkeypatch):
     monkeypatch.setenv(landmarker_bundle.LANDMARKER_VARIABLE, "hf://me/nothing")
     with pytest.raises(InputError, match="me/nothing"):
         landmarker_bundle.find_landmarker()
+
+
+def test_the_package_names_the_licences_of_its_weights():
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
+    identifiers = {
+        "MIT": "MIT",
+        "CC BY-NC-SA 4.0": "CC-BY-NC-SA-4.0",
+        "research and non-commercial use": "LicenseRef-talkemo-research-weights",
+    }
+    licences = {
+        entry.licence for name in bundled_sets() for entry in open_set(name).entries.values()
+    }
+    named = set(project["license"].split(" AND "))
+    assert {identifiers[licence] for licence in licences} | {"MIT"} == named
+    assert "weights/README.md" in project["license-files"]
