@@ -4,7 +4,13 @@ E = Σ‖x_i − SOP(R, T, s, V)‖² is minimised over pose and shape in turns.
 w_id, one for all recordings of a person, fitted to the first frames of each, and for every frame
 the expression w_exp, which is linear in blend-shape weights in [0, 1]. Landmarks that fit badly
 get lower weights (Geman-McClure), and the expression is smooth over time. The gaps between facing
-landmarks of the lips are fitted as well, relative to the person's closed mouth.
+landmarks of the lips are fitted as well, relative to the person's closed mouth, and so is the width
+of the mouth. Where a tracker scores the expression, its scores are a prior of the weights: they see
+rounded, pressed and rolled lips, which landmarks in a frontal image hardly show.
+
+Identity and pose are those of the bilinear model. The blend shapes that are added to the person's
+neutral face are those of the mean face, so that a weight moves the canonical face by as many mm as
+the person's: those of a fitted identity open the mouth by 5 to 30 % less.
 """
 
 from __future__ import annotations
@@ -31,8 +37,9 @@ RESTING_PRIOR = 3.0  # the same, added while the identity is fitted
 # Penalty (mm² a landmark) on a weight: keeps opposite shapes from cancelling each other.
 SPARSITY_PRIOR = 0.05
 # Penalty (mm² a landmark) on the deviation from the tracker's predicted weights, by the first part
-# of a shape's name: landmarks determine the mouth well, but brow and lid motion is small compared
-# with head motion.
+# of a shape's name: landmarks determine opening, width and corners of the mouth well, but which
+# shape rounds, presses or rolls the lips hardly, and brow and lid motion is small compared with head
+# motion.
 SCORE_PRIORS = {
     "brow": 24.0,
     "eyeBlink": 6.0,
@@ -40,8 +47,20 @@ SCORE_PRIORS = {
     "eyeSquint": 1.0,
     "jawOpen": 1.0,
     "mouthSmile": 1.0,
-    "mouth": 0.1,
-    "jaw": 0.1,
+    "mouthFunnel": 8.0,
+    "mouthPucker": 6.0,
+    "mouthPress": 6.0,
+    "mouthRoll": 6.0,
+    "mouthShrug": 6.0,
+    "mouthDimple": 6.0,
+    "mouthStretch": 6.0,
+    "mouthFrown": 6.0,
+    "mouthLowerDown": 4.0,
+    "mouthUpperUp": 4.0,
+    "mouthClose": 4.0,
+    "mouth": 1.0,
+    "jaw": 1.0,
+    "cheek": 1.0,
     "": 0.5,
 }
 # Penalty (mm² a landmark) on a squared standardised identity coefficient.
@@ -67,6 +86,9 @@ class FitSettings:
     # Weight of a gap between facing lip landmarks, relative to a landmark: a mouth that is
     # shifted by a millimetre goes unnoticed, but not a gap between lips that should meet.
     pair_weight: float = 6.0
+    # Weight of the distance between the corners of the mouth, relative to a landmark: the priors
+    # would take a quarter of its motion.
+    width_weight: float = 20.0
     closed_weight: float = 1.0  # factor on a gap's weight where the lips touch
 
 
@@ -200,11 +222,11 @@ class Fitter:
         self.mean = (schema.operator @ face.mean).astype(np.float32)
         if offset is not None:
             self.mean = self.mean + offset.astype(np.float32)
-        self.pairs = schema.lip_pairs
+        self.pairs, self.corners = schema.lip_pairs, schema.corner_pairs
         # Maps landmarks to the gaps between facing pairs, (Q, P).
-        self.gap_operator = np.zeros((len(self.pairs), len(self.weights)), np.float32)
-        self.gap_operator[np.arange(len(self.pairs)), self.pairs[:, 0]] = 1
-        self.gap_operator[np.arange(len(self.pairs)), self.pairs[:, 1]] = -1
+        self.gap_operator = _differences(self.pairs, len(self.weights))
+        # Maps landmarks to the widths of outer and inner lips, (W, P).
+        self.width_operator = _differences(self.corners, len(self.weights))
         # Gaps of the closed mouth, (Q, 3) mm, None until `learn_closed_mouth` has measured them.
         self.closed_gaps: np.ndarray | None = None
         tensor = face.tensor_at(schema.operator)  # (P, 3, E, I)
@@ -218,13 +240,13 @@ class Fitter:
         self.resting_prior = SHAPE_PRIOR + np.array(resting)
         self.shape_prior = np.full(len(names), SHAPE_PRIOR)
         self.score_prior = np.array([_score_prior(name) for name in names])
+        mean_person = self.tensor[:, :, 1:] @ face.identity_mean  # (P, 3, S)
+        # (S, P, 3) mm, the blend shapes of the mean face at the landmarks.
+        self.blend_shapes = np.ascontiguousarray(mean_person.transpose(2, 0, 1))
 
-    def shape_basis(self, identity: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Return an identity's neutral landmarks (P, 3) and blend shapes there (S, P, 3), mm."""
-        tensor = self.tensor @ self.face.identity_weights(identity)
-        return self.mean + tensor[:, :, 0], np.ascontiguousarray(
-            tensor[:, :, 1:].transpose(2, 0, 1)
-        )
+    def neutral_landmarks(self, identity: np.ndarray) -> np.ndarray:
+        """Return the landmarks (P, 3) mm of an identity's neutral face."""
+        return self.mean + self.tensor[:, :, 0] @ self.face.identity_weights(identity)
 
     @refuse_unfittable()
     def fit_person(
@@ -289,8 +311,7 @@ class Fitter:
                 in_image = np.einsum("qp,tpr->tqr", self.gap_operator, fit.pixels)
                 in_image = in_image / fit.pose.scale[:, None, None] * flip
                 gaps.append(np.einsum("tqr,trc->tqc", in_image, fit.pose.rotation[:, :2]))
-        neutral, _ = self.shape_basis(identity)
-        closed = self.gap_operator @ neutral
+        closed = self.gap_operator @ self.neutral_landmarks(identity)
         measured = np.percentile(np.concatenate(gaps)[..., 1], CLOSED_GAP_PERCENTILE, axis=0)
         closed[:, 1] = np.minimum(measured, MAX_CLOSED_GAP_MM)
         self.closed_gaps = closed
@@ -345,19 +366,18 @@ class Fitter:
             identity.astype(np.float32),
             np.asarray(time, np.float64),
             seen,
-            self._relative_gap(fit, identity).astype(np.float32),
+            self._relative_gap(fit).astype(np.float32),
         )
 
-    def _relative_gap(self, fit: FrameFit, identity: np.ndarray) -> np.ndarray:
+    def _relative_gap(self, fit: FrameFit) -> np.ndarray:
         """Return the gap (T,) between the lips, relative to jawOpen at weight 1."""
         if self.closed_gaps is None:
             return np.full(len(fit.pixels), np.nan, np.float32)
-        _, basis = self.shape_basis(identity)
         middle = self.gap_operator[:MIDDLE_LIP_PAIRS]
         down = image_axes(fit.pose.rotation)[:, 1]  # (T, 3): open gaps are negative along it
         measured = np.einsum("qp,tp->tq", middle, fit.pixels[..., 1]) / fit.pose.scale[:, None]
         gap = np.einsum("tc,qc->tq", down, self.closed_gaps[:MIDDLE_LIP_PAIRS]) - measured
-        jaw_open = basis[self.face.expression_names.index("jawOpen")]
+        jaw_open = self.blend_shapes[self.face.expression_names.index("jawOpen")]
         lever = -(down @ (middle @ jaw_open).T).mean(1)
         gap = np.maximum(gap.mean(1), 0)
         return gap**3 / (gap**2 + LIP_TOUCH_MM**2) / np.maximum(lever, MIN_JAW_LEVER_MM)
@@ -371,8 +391,8 @@ class Fitter:
         frame_weights: np.ndarray | None = None,
     ) -> FrameFit:
         """Fit pose and expression in turns to landmarks (T, P, 2), with weights (T,) of frames."""
-        neutral, basis = self.shape_basis(identity)
-        shapes = np.zeros((len(pixels), len(basis)), np.float32)
+        neutral = self.neutral_landmarks(identity)
+        shapes = np.zeros((len(pixels), len(self.blend_shapes)), np.float32)
         weights = np.tile(self.weights, (len(pixels), 1))
         if frame_weights is not None:
             weights = weights * frame_weights[:, None]
@@ -383,37 +403,42 @@ class Fitter:
             if self.lens is not None:
                 flat = self.lens.to_orthographic(pixels, points, pose.rotation, pose.scale)
                 pose = estimate_pose(points, flat, robust)
-            design, target = self._landmark_equations(flat, pose, neutral, basis)
-            row_weights = np.tile(robust, (1, 2))
+            equations = [self._landmark_equations(flat, pose, robust, neutral)]
+            landmark_design = equations[0][0]
             if self.closed_gaps is not None:
-                lips = self._lip_equations(flat, pose, robust, design, self.closed_gaps)
-                design = np.concatenate([design, lips[0]], 2)
-                target = np.concatenate([target, lips[1]], 1)
-                row_weights = np.concatenate([row_weights, lips[2]], 1)
+                lips = self._lip_equations(flat, pose, robust, landmark_design, self.closed_gaps)
+                widths = self._width_equations(flat, pose, robust, landmark_design, neutral)
+                equations += [lips, widths]
+            designs, targets, weights_of_rows = zip(*equations)
+            design = np.concatenate(designs, 2)
+            target = np.concatenate(targets, 1)
+            row_weights = np.concatenate(weights_of_rows, 1)
             # A mean over landmarks, so the effect of priors does not depend on their number. Frames
             # without a face hardly count.
             total = robust.sum(1)
             trust = np.minimum(total / self.weights.sum() * 20, 1) / np.maximum(total, 1e-6)
             row_weights = row_weights * trust[:, None]
             shapes = self._solve_shapes(design, target, row_weights, shapes, regularisation)
-            points = neutral + np.tensordot(shapes, basis, 1)
+            points = neutral + np.tensordot(shapes, self.blend_shapes, 1)
             distance = np.linalg.norm(flat - project(points, *pose), axis=2) / pose.scale[:, None]
             robust = weights / (1 + (distance / ROBUST_DISTANCE_MM) ** 2) ** 2
         residual = (distance * self.weights).sum(1) / self.weights.sum()
         return FrameFit(shapes, pose, points, robust, residual, flat)
 
     def _landmark_equations(
-        self, pixels: np.ndarray, pose: Pose, neutral: np.ndarray, basis: np.ndarray
-    ) -> tuple[np.ndarray, np.ndarray]:
-        """Return the design (T, F, 2·P) and the target (T, 2·P) mm of the landmark equations."""
+        self, pixels: np.ndarray, pose: Pose, robust: np.ndarray, neutral: np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Return design (T, F, 2·P), target (T, 2·P) mm and weights (T, 2·P) of the landmarks."""
         count, shape_count = len(pixels), len(self.observed)
-        design = image_axes(pose.rotation) @ basis[self.observed].reshape(-1, 3).T  # (T, 2, F·P)
+        shapes = self.blend_shapes[self.observed].reshape(-1, 3)  # (F·P, 3)
+        design = image_axes(pose.rotation) @ shapes.T  # (T, 2, F·P)
         design = design.reshape(count, 2, shape_count, -1).transpose(0, 2, 1, 3)
         at_rest = project(np.broadcast_to(neutral, (count, *neutral.shape)), *pose)
         target = (pixels - at_rest) / pose.scale[:, None, None]
         return (
             design.reshape(count, shape_count, -1),
             target.transpose(0, 2, 1).reshape(count, -1),
+            np.tile(robust, (1, 2)),
         )
 
     def _lip_equations(
@@ -425,20 +450,29 @@ class Fitter:
         closed_gaps: np.ndarray,
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Return design (T, F, 2·Q), target (T, 2·Q) mm and weights (T, 2·Q) of the lips' gaps."""
-        count, shape_count = landmark_design.shape[:2]
-        flip = np.array([1, -1], np.float32)[:, None]  # the image's y axis points down
-        gaps = (pixels.transpose(0, 2, 1) @ self.gap_operator.T) / pose.scale[:, None, None]
-        gaps -= np.einsum("trc,qc->trq", pose.rotation[:, :2], closed_gaps) * flip
-        design = landmark_design.reshape(count, shape_count, 2, -1) @ self.gap_operator.T
+        design, gaps = _difference_equations(
+            self.gap_operator, closed_gaps, pixels, pose, landmark_design
+        )
         apart = np.linalg.norm(gaps, axis=1)
         closed = np.float32(1) / (1 + (apart / np.float32(LIP_TOUCH_MM)) ** 4)
         factor = self.settings.pair_weight * (1 + (self.settings.closed_weight - 1) * closed)
         weights = factor.astype(np.float32) * robust[:, self.pairs].min(2)
-        return (
-            design.reshape(count, shape_count, -1),
-            gaps.reshape(count, -1),
-            np.tile(weights, (1, 2)),
+        return (*_flat_rows(design, gaps), np.tile(weights, (1, 2)))
+
+    def _width_equations(
+        self,
+        pixels: np.ndarray,
+        pose: Pose,
+        robust: np.ndarray,
+        landmark_design: np.ndarray,
+        neutral: np.ndarray,
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Return design (T, F, 2·W), target (T, 2·W) mm and weights (T, 2·W) of mouth widths."""
+        design, widths = _difference_equations(
+            self.width_operator, self.width_operator @ neutral, pixels, pose, landmark_design
         )
+        weights = np.float32(self.settings.width_weight) * robust[:, self.corners].min(2)
+        return (*_flat_rows(design, widths), np.tile(weights, (1, 2)))
 
     def _solve_shapes(
         self,
@@ -484,6 +518,52 @@ class Fitter:
             gradient, start[:, self.observed], step, SOLVER_STEPS
         )
         return shapes
+
+
+def _differences(pairs: np.ndarray, landmark_count: int) -> np.ndarray:
+    """Return the operator (Q, P) that maps landmarks to the differences of pairs (Q, 2)."""
+    operator = np.zeros((len(pairs), landmark_count), np.float32)
+    operator[np.arange(len(pairs)), pairs[:, 0]] = 1
+    operator[np.arange(len(pairs)), pairs[:, 1]] = -1
+    return operator
+
+
+def _difference_equations(
+    operator: np.ndarray,
+    at_rest: np.ndarray,
+    pixels: np.ndarray,
+    pose: Pose,
+    landmark_design: np.ndarray,
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return the equations of differences between landmarks, relative to those at rest.
+
+    Parameters
+    ----------
+    operator : (Q, P)
+        Maps landmarks to the differences.
+    at_rest : (Q, 3)
+        In mm.
+    pixels : (T, P, 2)
+    pose : Pose
+    landmark_design : (T, F, 2·P)
+        Of the landmark equations.
+
+    Returns
+    -------
+    design : (T, F, 2, Q)
+    target : (T, 2, Q)
+        In mm.
+    """
+    count, shape_count = landmark_design.shape[:2]
+    flip = np.array([1, -1], np.float32)[:, None]  # the image's y axis points down
+    target = (pixels.transpose(0, 2, 1) @ operator.T) / pose.scale[:, None, None]
+    target -= np.einsum("trc,qc->trq", pose.rotation[:, :2], at_rest) * flip
+    return landmark_design.reshape(count, shape_count, 2, -1) @ operator.T, target
+
+
+def _flat_rows(design: np.ndarray, target: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return a design (T, F, 2·Q) and a target (T, 2·Q) of equations in two image axes."""
+    return design.reshape(*design.shape[:2], -1), target.reshape(len(target), -1)
 
 
 def _score_prior(name: str) -> float:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from ..errors import InputError
-from ..face.canonical import JAW_LINE, LIP_PAIRS, Face
+from ..face.canonical import JAW_LINE, LIP_PAIRS, MOUTH_CORNERS, Face
 
 MAX_COORDINATE_PX = 1e6  # landmarks farther out are refused
 MIN_SPREAD_PX = 1e-2  # frames with a smaller spread are refused: all landmarks in one place
@@ -29,6 +29,9 @@ FACE_OVAL_IDS = frozenset(
 )
 # Upper and lower inner lip, facing each other, as MediaPipe's ids.
 MESH_LIP_PAIRS = ((13, 14), (82, 87), (312, 317), (81, 178), (311, 402))
+# Corners of the outer and of the inner lips, as MediaPipe's ids and as indices of iBUG's points.
+MESH_CORNER_PAIRS = ((61, 291), (78, 308))
+IBUG_CORNER_PAIRS = (MOUTH_CORNERS, (60, 64))
 
 
 @dataclass(frozen=True, eq=False)
@@ -39,6 +42,7 @@ class LandmarkSchema:
     operator: np.ndarray  # (P, V) maps the face's vertices to these landmarks
     weights: np.ndarray  # (P,) weight of each in a fit
     lip_pairs: np.ndarray  # (Q, 2) indices into `rows` of landmarks facing across the mouth
+    corner_pairs: np.ndarray  # (W, 2) indices into `rows` of corners of the lips
 
     @classmethod
     def of(cls, face: Face, mesh_ids: np.ndarray | None) -> LandmarkSchema:
@@ -54,13 +58,19 @@ class LandmarkSchema:
         if mesh_ids is None:
             weights = np.ones(68)
             weights[JAW_LINE] = CONTOUR_WEIGHT
-            return cls(np.arange(68), face.landmark_operator(), weights, np.array(LIP_PAIRS))
+            pairs = np.array(LIP_PAIRS), np.array(IBUG_CORNER_PAIRS)
+            return cls(np.arange(68), face.landmark_operator(), weights, *pairs)
         rows = np.flatnonzero(np.isin(mesh_ids, face.mesh_points))
         ids = [int(landmark) for landmark in mesh_ids[rows]]
         weights = np.array([CONTOUR_WEIGHT if k in FACE_OVAL_IDS else 1.0 for k in ids])
-        pairs = [(ids.index(a), ids.index(b)) for a, b in MESH_LIP_PAIRS if a in ids and b in ids]
-        lip_pairs = np.array(pairs, int).reshape(-1, 2)
-        return cls(rows, face.mediapipe_operator(mesh_ids[rows]), weights, lip_pairs)
+        pairs = (_indices_of(MESH_LIP_PAIRS, ids), _indices_of(MESH_CORNER_PAIRS, ids))
+        return cls(rows, face.mediapipe_operator(mesh_ids[rows]), weights, *pairs)
+
+
+def _indices_of(pairs: tuple[tuple[int, int], ...], ids: list[int]) -> np.ndarray:
+    """Return the indices (Q, 2) of those pairs of ids of which both are in a list."""
+    found = [(ids.index(a), ids.index(b)) for a, b in pairs if a in ids and b in ids]
+    return np.array(found, int).reshape(-1, 2)
 
 
 def mesh_ids_of(landmarks: np.ndarray) -> np.ndarray | None:

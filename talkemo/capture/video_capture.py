@@ -39,7 +39,14 @@ RESTING_SCORES = (
     ("eyeSquint", 0.4),
     ("eyeBlink", 0.2),
 )
+# Scores of the mouth's shapes whose level at rest depends on the person without a limit: some lips
+# score 0.7 as pucker all the time.
+UNLIMITED_RESTING_SCORES = (
+    *("mouthPucker", "mouthFunnel", "mouthPress", "mouthRoll", "mouthShrug", "mouthDimple"),
+    *("mouthStretch", "mouthFrown", "mouthClose", "mouthLowerDown", "mouthUpperUp"),
+)
 RESTING_SCORE_PERCENTILE = 10
+MIN_SCORE_RANGE = 0.1  # of a score that is nearly 1 at rest
 
 # Called with the number of frames tracked, and 0 for their total, which is not known.
 TrackingProgress = Callable[[int, int], None]
@@ -185,10 +192,11 @@ def expected_shapes(face: Face, scores: np.ndarray) -> np.ndarray:
     resting_level = np.zeros(len(SCORE_NAMES))
     for start, level in RESTING_SCORES:
         resting_level[[name.startswith(start) for name in SCORE_NAMES]] = level
+    resting_level[[name.startswith(UNLIMITED_RESTING_SCORES) for name in SCORE_NAMES]] = 1
     seen = np.isfinite(scores[:, 0])
     percentile = np.percentile(scores[seen], RESTING_SCORE_PERCENTILE, axis=0)
     rest = np.minimum(percentile, resting_level)
-    weights = ((scores - rest) / (1 - rest)).clip(0, 1)
+    weights = ((scores - rest) / np.maximum(1 - rest, MIN_SCORE_RANGE)).clip(0, 1)
     result = np.full((len(scores), len(face.expression_names)), np.nan, np.float32)
     for number in range(len(face.expression_names)):
         name = ARKIT_NAMES[int(face.arkit_matrix[number].argmax())]

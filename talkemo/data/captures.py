@@ -19,6 +19,7 @@ import numpy as np
 
 from ..capture.fitting import FRAME_FIELDS, Capture, Fitter
 from ..capture.landmarks import LandmarkSchema
+from ..capture.video_capture import expected_shapes
 from ..compute.workers import map_tasks
 from ..errors import InputError
 from ..face.canonical import Face, face_of_tensors
@@ -44,7 +45,7 @@ MAX_RESTING_RECORDINGS = 16  # recordings of a person to which the identity is f
 
 # Version of the fit: raised when this module or capture/ changes its results, which makes older
 # captures stale.
-FIT_VERSION = 1
+FIT_VERSION = 2
 # Names of the files of FinishedPeople, and of half-written ones that a killed process left.
 FINISHED_FILE = re.compile(
     r"[A-Za-z0-9_-]+-[0-9a-f]{8}\.(offset|captures)\.npz|\.talkemo-\d+-\w+\.npz"
@@ -294,7 +295,9 @@ def _people(corpus: str, data: Path) -> dict[str, list[Recording]]:
 def _fingerprint(recording: Recording, data: Path) -> str:
     """Return a digest of all that a fit reads of a recording."""
     r, audio = recording, recording.audio.relative_to(data).as_posix()
-    return digest(r.corpus, r.name, r.speaker, r.emotion, r.split, audio, r.time, r.landmarks)
+    return digest(
+        r.corpus, r.name, r.speaker, r.emotion, r.split, audio, r.time, r.landmarks, r.scores
+    )
 
 
 def _corpus_offset(
@@ -351,7 +354,9 @@ def _fit_person(task: PersonTask) -> list[FittedRecording]:
     fitted = []
     for recording in task.recordings:
         landmarks = recording.landmarks[:, schema.rows]
-        capture = fitter.fit(landmarks, recording.time, identity)
+        scores = recording.scores
+        expected = None if scores is None else expected_shapes(face, scores)
+        capture = fitter.fit(landmarks, recording.time, identity, expected=expected)
         fitted.append(
             FittedRecording(
                 recording.corpus,

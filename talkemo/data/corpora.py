@@ -17,12 +17,13 @@ from pathlib import Path
 
 import numpy as np
 
+from ..capture.landmark_tracker import SCORE_NAMES
 from ..errors import InputError
 from ..expression.emotions import EMOTIONS
 from ..files.arrays import read_npz
 from ..files.reading import reading_errors
 
-CORPORA = ("ravdess", "grid_s1", "talking", "arabic_news", "java_sed")
+CORPORA = ("ravdess", "grid_s1", "talking", "talking_more", "arabic_news", "java_sed")
 SPLITS = ("train", "dev", "test")  # only the first is ever trained on
 RAVDESS_DEV_ACTORS = (20, 21, 23, 24)
 # Seconds at either end of clips cut out of running speech, whose audio lacks its context.
@@ -45,6 +46,7 @@ class Recording:
     time: np.ndarray  # (T,) s of the audio
     landmarks: np.ndarray  # (T, P, 2) px, y down, NaN where no face was found
     mesh_ids: np.ndarray | None  # (P,) ids on MediaPipe's mesh, None for the 68 iBUG landmarks
+    scores: np.ndarray | None = None  # (T, 52) of the tracker, as SCORE_NAMES; NaN without a face
 
 
 def with_context(corpus: str, time: np.ndarray, duration: float) -> np.ndarray:
@@ -103,6 +105,7 @@ def _read_tracked(corpus: str, folder: Path) -> Iterator[Recording]:
     tracks = read_npz(folder / "tracks.npz", "the tracks of a corpus", *names_in_file)
     names, starts, mesh_ids, time = (tracks[name] for name in names_in_file)
     table = _unpacked(folder / "xyz.npy.xz")
+    scores = _scores(folder, len(time))
     rows = {}
     if (folder / "clips.tsv").is_file():
         with (folder / "clips.tsv").open(encoding="utf-8", newline="") as file:
@@ -133,7 +136,29 @@ def _read_tracked(corpus: str, folder: Path) -> Iterator[Recording]:
             time=time[clip].astype(np.float64),
             landmarks=landmarks,
             mesh_ids=mesh_ids,
+            scores=None if scores is None else _scores_of_clip(scores[:, clip], landmarks),
         )
+
+
+def _scores(folder: Path, frames: int) -> np.ndarray | None:
+    """Return the scores (52, `frames`) uint8 of a corpus in 255ths, None if it has none."""
+    path = folder / "arkit.npy.xz"
+    if not path.is_file():
+        return None
+    # Stored as differences along time, which wrap around.
+    scores = np.cumsum(_unpacked(path), axis=-1, dtype=np.uint8)
+    if scores.shape != (len(SCORE_NAMES), frames):
+        raise InputError(
+            f"{path}: {scores.shape}, not ({len(SCORE_NAMES)}, {frames})", INCOMPLETE_HINT
+        )
+    return scores
+
+
+def _scores_of_clip(scores: np.ndarray, landmarks: np.ndarray) -> np.ndarray:
+    """Return the scores (T, 52) float32 of a clip, NaN where landmarks (T, P, 2) are."""
+    result = scores.T / np.float32(255)
+    result[np.isnan(landmarks[:, 0, 0])] = np.nan
+    return result
 
 
 def _unpacked(path: Path) -> np.ndarray:

@@ -254,16 +254,16 @@ class Person:
 
     def __init__(self, face: Face, identity: np.ndarray):
         self.face = face
-        self.core = face.core @ face.identity_weights(identity)  # (R, E)
-        self.neutral = self.vertices(np.zeros((1, len(face.expression_names)), np.float32))[0]
+        at_rest = face.expression_weights(np.zeros(len(face.expression_names)))
+        neutral = face.vertices(at_rest, face.identity_weights(identity))
+        self.neutral = neutral.astype(np.float32)
         self.meta: dict[str, Any] = {}
         self.error_mm, self.landmarks68 = 0.0, face.landmarks68
         self.axes, self.pivot = np.eye(3), self.neutral.mean(0)
 
     def vertices(self, shapes: np.ndarray) -> np.ndarray:
         """Return vertices (T, V, 3) float32 mm for blend-shape weights (T, S)."""
-        coefficients = self.face.expression_weights(shapes) @ self.core.T
-        return (self.face.mean + np.tensordot(coefficients, self.face.basis, 1)).astype(np.float32)
+        return self.neutral + self.face.displacement(shapes).astype(np.float32)
 
     def header(self, frames: int, fps: float, meta: dict[str, Any]) -> Header:
         """Return the header of an animation of this face."""
