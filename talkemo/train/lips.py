@@ -51,7 +51,7 @@ from .talking import (
     sample_targets,
     start_decoder_at_components,
 )
-from .talking_objective import Objective, position_matrix
+from .talking_objective import Objective, measure_matrix, position_matrix
 from .teacher import WHISPER_WIDTHS, encode_in_batches, load_teacher, teacher_files, whisper_log_mel
 
 TEACHER_HEAD_WIDTH = 256
@@ -229,7 +229,8 @@ def train_teacher(
     terms = TalkingConfig()
     torch.manual_seed(config.seed + number)
     network = MotionTeacher(config.teachers[number], len(face.span), config.dropout)
-    start_decoder_at_components(network.decoder, sample_targets(clips))
+    targets = sample_targets(clips)
+    start_decoder_at_components(network.decoder, targets)
     processes.share_batch_norms(network)
     network = network.to(device)
     encoder = [p for p in network.encoder.parameters() if p.requires_grad]
@@ -241,7 +242,8 @@ def train_teacher(
     settings = {**asdict(config), "member": number}
     seed = config.seed + number
     loop = Loop(f"lips-{number}", run, {"network": network}, optimisers, settings, seed)
-    objective = Objective(face, terms.mouth, terms.gap, terms.closure, device)
+    measures = measure_matrix(face, targets.numpy(), terms.distances, terms.shapes)
+    objective = Objective(face, terms.mouth, terms.gap, terms.closure, device, measures)
     sampler = ClipSampler(clips, replace(config, batch=config.batch * processes.count))
 
     def take_step() -> Losses:

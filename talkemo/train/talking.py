@@ -19,6 +19,7 @@ from ..data.audio_augmentation import augment, mel_batch
 from ..data.utterances import FREE_CORPORA
 from ..evaluation.metrics import pearson
 from ..face.canonical import INNER_LIPS, MOUTH_CORNERS, Face
+from ..face.lip_measures import distance_gradients
 from ..networks.speech_encoder import (
     FEATURE_RATE,
     SILENCE_MARGIN_FEATURES,
@@ -56,13 +57,13 @@ from .loop import Intervals, Loop, Losses, cosine_decay, half_precision
 from .options import TrainOptions
 from .processes import TrainingProcesses
 from .run import Run, StartWeights
-from .talking_objective import Objective
+from .talking_objective import Objective, measure_matrix
 
 TALKING_GRADIENT_NORM = 50.0  # above which the gradient is scaled down
 TALKING_INTERVALS = Intervals(progress=100, log=100, weights=1000, log_last_step=True)
 HELD_OUT_LOG_STEPS = 500  # steps from a row of the log to the next, if speakers are held out
 MAX_COMPONENT_FRAMES = 20_000  # of a corpus, that the components of motion are computed from
-MAX_LIP_GAIN = 1.5  # of the lips' motion, see `amplitude`
+LIP_GAIN_RANGE = (0.7, 2.0)  # of the lips' measures, see `lip_gains`
 FREE_TALKING_STEPS = 700  # at most, on the few speakers whose recordings are free
 
 
@@ -94,6 +95,10 @@ class TalkingConfig:
     mouth: float = 4.0
     gap: float = 0.3  # position term: weight of the lips' gaps and of the mouth's width
     closure: float = 1.0  # position term: weight of the opening of lips that should be closed
+    # Position term: weights in mm² of opening, width and protrusion, and of the lips' own blend
+    # shapes, in units of their spread, see `talking_objective.measure_matrix`.
+    distances: float = 1.0
+    shapes: float = 1.0
     velocity: float = 10.0  # weight of the velocity term, as in VOCA
     even_out: bool = True  # whether all speakers' motion is scaled alike, see batches.even_out
     level: float | None = None  # weight of a crop's mean error; None for each clip's own
@@ -119,6 +124,8 @@ PAPER_TALKING_CONFIG = TalkingConfig(
     mouth=24.0,
     gap=0.0,
     closure=0.0,
+    distances=0.0,
+    shapes=0.0,
     dropout=0.0,
     even_out=False,
     level=1.0,
@@ -138,7 +145,7 @@ def talking_config(options: TrainOptions, seed: int, large: bool) -> TalkingConf
         config = replace(config, shares=free_shares(config.shares), steps=steps)
     config = options.changed(config, "steps", "hold_out")
     if options.constant_weights:
-        config = replace(config, mouth=0.0, gap=0.0, closure=0.0)
+        config = replace(config, mouth=0.0, gap=0.0, closure=0.0, distances=0.0, shapes=0.0)
     if options.log_mel:
         shares = tuple(share for share in config.shares if share[0] != PSEUDO_LABELLED)
         config = replace(config, features="log-mel", encoder_rate=0.0, shares=shares)
@@ -293,7 +300,9 @@ class TalkingTraining:
         start = read_start_weights(run, config)
         torch.manual_seed(config.seed)
         network = TalkingNetwork(data.encoder.width, len(styles), len(face.span), config.dropout)
-        start_decoder_at_components(network.decoder, sample_targets(data.clips))
+        targets = sample_targets(data.clips)
+        self.targets = targets.numpy()
+        start_decoder_at_components(network.decoder, targets)
         if start:
             with check_compatible(start.path, "talking"):
                 start_network(network, start.tensors, start.settings["styles"], styles)
@@ -324,7 +333,10 @@ class TalkingTraining:
         }
         optimisers = {"adam": torch.optim.Adam(groups)}
         self.loop = Loop("talking", run, networks, optimisers, settings, config.seed)
-        self.objective = Objective(face, config.mouth, config.gap, config.closure, self.device)
+        measures = measure_matrix(face, self.targets, config.distances, config.shapes)
+        self.objective = Objective(
+            face, config.mouth, config.gap, config.closure, self.device, measures
+        )
         batch = config.batch * self.processes.count
         self.sampler = ClipSampler(data.clips, replace(config, batch=batch))
 
@@ -362,8 +374,9 @@ class TalkingTraining:
         data, config = self.data, self.config
         tensors = talking_tensors(self.network)
         if config.amplitude and data.held_out:
-            gain, mean = amplitude(data.held_out, self.network, self.encoder, data.face)
-            tensors |= scaled_decoder(self.network, gain, mean)
+            gains, mean = lip_gains(data.held_out, self.network, self.encoder, data.face)
+            matrix = gain_matrix(data.face, self.targets, gains)
+            tensors |= scaled_decoder(self.network, matrix, mean)
         if config.features == "log-mel":
             tensors["filters"] = data.encoder.filters
         changes = encoder_changes(self.encoder.network, data.encoder.network, self.trained_names)
@@ -465,30 +478,56 @@ def predict_clips(
             yield network(window, style).cpu().numpy()
 
 
-def amplitude(
+def lip_gains(
     clips: list[TrainingClip], network: TalkingNetwork, encoder: SpeechEncoder, face: Face
-) -> tuple[float, np.ndarray]:
-    """Return how much wider the lips move in clips than predicted, and the mean prediction (S,).
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return how much wider lips move in clips than predicted.
 
     A network that is trained on squared errors leaves out the motion that it cannot predict, so it
-    moves less than people do. The ratio is the median over the clips.
+    moves less than people do, and the more so the less predictable a measure is.
+
+    Returns
+    -------
+    gains : (M,)
+        One for each measure of `distance_gradients`: the median over the clips of the ratio of the
+        standard deviations, within LIP_GAIN_RANGE.
+    mean : (S,)
+        The mean prediction.
     """
+    gradients = np.stack([*distance_gradients(face).values()], 1)  # (S, M)
     ratios, means = [], []
     for clip, motion in zip(clips, predict_clips(clips, network, encoder)):
-        target_std = (clip.target @ face.lip_opening_gradient).std()
-        predicted_std = (motion @ face.lip_opening_gradient).std()
-        ratios.append(target_std / max(predicted_std, MIN_OPENING_SPREAD_MM))
+        predicted = np.maximum((motion @ gradients).std(0), MIN_OPENING_SPREAD_MM)
+        ratios.append((clip.target @ gradients).std(0) / predicted)
         means.append(motion.mean(0))
-    return float(np.clip(np.median(ratios), 1, MAX_LIP_GAIN)), np.mean(means, axis=0)
+    return np.clip(np.median(ratios, axis=0), *LIP_GAIN_RANGE), np.mean(means, axis=0)
 
 
-def scaled_decoder(network: TalkingNetwork, gain: float, mean: np.ndarray) -> dict[str, np.ndarray]:
-    """Return the decoder's float16 tensors that move `gain` times as far from the mean (S,)."""
+def gain_matrix(face: Face, targets: np.ndarray, gains: np.ndarray) -> np.ndarray:
+    """Return the matrix (S, S) that scales the lips' measures of coordinates by `gains` (M,).
+
+    Each measure is scaled along the direction in which it varies in `targets` (N, S), coordinates
+    of speech; what is uncorrelated with the measures is kept.
+    """
+    gradients = np.stack([*distance_gradients(face).values()], 1).astype(np.float64)  # (S, M)
+    covariance = np.cov(targets.T.astype(np.float64))
+    directions = covariance @ gradients
+    directions = directions @ np.linalg.inv(gradients.T @ directions)  # (S, M), dual to gradients
+    return np.eye(len(covariance)) + (gradients * (gains - 1)) @ directions.T
+
+
+def scaled_decoder(
+    network: TalkingNetwork, matrix: np.ndarray, mean: np.ndarray
+) -> dict[str, np.ndarray]:
+    """Return the decoder's float16 tensors whose output is mean + (x − mean) @ matrix.
+
+    `matrix` is (S, S), `mean` (S,); x is the network's present output.
+    """
     weight = network.decoder.weight.detach().cpu().numpy()
     bias = network.decoder.bias.detach().cpu().numpy()
     return {
-        "decoder.weight": (gain * weight).astype(np.float16),
-        "decoder.bias": (gain * bias + (1 - gain) * mean).astype(np.float16),
+        "decoder.weight": (matrix.T @ weight).astype(np.float16),
+        "decoder.bias": (mean + (bias - mean) @ matrix).astype(np.float16),
     }
 
 

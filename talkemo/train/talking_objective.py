@@ -2,7 +2,9 @@
 
 A weighted sum of squared distances over the vertices is a quadratic form of the motion's
 coordinates, with the weighted Gram matrix of the face's span. Its Cholesky root turns the sum into
-a squared norm, at the cost of one small matrix product.
+a squared norm, at the cost of one small matrix product. What lips do is small beside what the jaw
+does, so opening, width, protrusion and the lips' own blend shapes count once more, each in units of
+its own spread in speech.
 """
 
 from __future__ import annotations
@@ -11,6 +13,7 @@ import numpy as np
 import torch
 
 from ..face.canonical import LIP_PAIRS, MOUTH_CORNERS, Face
+from ..face.lip_measures import distance_gradients, shape_gradients
 
 CLOSED_TARGET_MM = 1.5  # lips count as closed up to this opening above their distance at rest
 
@@ -50,6 +53,33 @@ def position_matrix(face: Face, mouth: float, gap: float) -> np.ndarray:
     return norm_matrix(gram)
 
 
+def measure_matrix(
+    face: Face, targets: np.ndarray, distances: float, shapes: float
+) -> np.ndarray | None:
+    """Return the matrix (S, M) of the lips' measures, None if both weights are 0.
+
+    ‖x @ matrix‖² of an error x is the weighted sum of the measures' squared errors in units of
+    their standard deviation.
+
+    Parameters
+    ----------
+    face : Face
+    targets : (N, S)
+        Coordinates of frames of speech, which show the measures' spread.
+    distances, shapes : float
+        Weights in mm² of opening, width and protrusion, and of all the lips' blend shapes together.
+    """
+    columns = []
+    of_shapes = shape_gradients(face)
+    weighted = [(distance_gradients(face), distances), (of_shapes, shapes / len(of_shapes))]
+    for gradients, weight in weighted:
+        for gradient in gradients.values():
+            spread = float((targets @ gradient).std())
+            if weight and spread > 0:
+                columns.append(np.sqrt(weight) / spread * gradient)
+    return np.stack(columns, 1).astype(np.float32) if columns else None
+
+
 class Objective:
     """Position and velocity terms, in mm², of predicted coordinates.
 
@@ -59,6 +89,8 @@ class Objective:
         See `position_matrix`.
     closure
         Weight of the lip opening where the target's lips are closed: a b needs its lips to meet.
+    measures : (S, M), optional
+        See `measure_matrix`.
     """
 
     def __init__(
@@ -68,11 +100,15 @@ class Objective:
         gap: float,
         closure: float,
         device: torch.device | str = "cpu",
+        measures: np.ndarray | None = None,
     ) -> None:
         vertices = len(face.mean)
         velocity = norm_matrix(weighted_gram(face, np.full(vertices, 1 / vertices)))
         self.closure = closure
-        self.position = torch.from_numpy(position_matrix(face, mouth, gap)).to(device)
+        position = position_matrix(face, mouth, gap)
+        if measures is not None:
+            position = np.concatenate([position, measures], axis=1)
+        self.position = torch.from_numpy(position).to(device)
         self.velocity = torch.from_numpy(velocity).to(device)
         self.opening = torch.from_numpy(face.lip_opening_gradient).to(device)
 
