@@ -76,6 +76,7 @@ class TalkingConfig:
     # one who reads sentences of a fixed grammar.
     shares: Shares = (
         ("talking", 0.44),
+        ("talking_more", 0.2),
         ("grid_s1", 0.2),
         ("ravdess", 0.16),
         ("arabic_news", 0.2),
