@@ -134,9 +134,17 @@ def _group_and_names(annotation: Any) -> tuple[Any, tuple[str, ...] | None]:
 
 
 def _typed_fields(group: Any) -> Iterator[tuple[dataclasses.Field[Any], Any]]:
-    types = typing.get_type_hints(group)
+    """Yield the fields of a group, each with the type that is read for it."""
     for field in dataclasses.fields(group):
-        yield field, types[field.name]
+        yield field, field.metadata.get("kind") or _annotated_type(group, field)
+
+
+def _annotated_type(group: Any, field: dataclasses.Field[Any]) -> Any:
+    """The type in a field's annotation; only a field with a `kind` may name types that are not
+    imported, such as arrays."""
+    owner = next(base for base in group.__mro__ if field.name in inspect.get_annotations(base))
+    alone = {"__annotations__": {field.name: field.type}, "__module__": owner.__module__}
+    return typing.get_type_hints(type("Alone", (), alone))[field.name]
 
 
 def _options_of(group: Any, names: tuple[str, ...] | None = None) -> Iterator[inspect.Parameter]:
@@ -185,8 +193,6 @@ def _as_read(field: dataclasses.Field[Any], field_type: Any) -> tuple[Any, Any]:
         names = {choice: choice for choice in field.metadata["choices"]}
         choices: Any = Enum("Choice", names, type=str)  # type: ignore[misc]
         return choices, choices(default)
-    if "kind" in field.metadata:
-        return field.metadata["kind"], default
     if field_type is bool:
         return bool, False
     if typing.get_origin(field_type) is Sequence:

@@ -12,7 +12,7 @@ import typer
 from talkemo import InputError
 from talkemo.options import option
 from talkemo.pipelines.options import RuntimeOptions
-from talkemo.weights.registry import DEFAULT_SET
+from talkemo.weights.names import DEFAULT_SET
 
 from .console import console
 from .options import command, use_all_cores

@@ -11,8 +11,8 @@ import numpy as np
 from ..errors import InputError
 from ..files.reading import printable, read_text
 from ..geometry.numerics import smoothstep
+from .emotion_names import EMOTIONS
 
-EMOTIONS = ("neutral", "calm", "happy", "sad", "angry", "fearful", "disgust", "surprised")
 PAPER_EMOTIONS = ("neutral", "happy", "angry", "surprised")
 MAX_INTENSITY = 1.5  # above 1 an emotion is exaggerated, for faces that are seen from afar
 EXCESS_INTENSITY_GAIN = 0.6  # slope of the effect above amount 1, which keeps faces plausible

@@ -1,6 +1,6 @@
 """The options of animate, stream, transfer, reconstruct, render and batches, in groups.
 
-`talkemo --help` imports this module, so nothing here may load torch, scipy or a renderer.
+`talkemo --help` imports this module, so nothing here may load numpy, torch or a renderer.
 """
 
 from __future__ import annotations
@@ -8,16 +8,19 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TypedDict
+from typing import TYPE_CHECKING, TypedDict
 
-import numpy as np
-
-from ..audio.recording import Audio
-from ..binding import FaceHint
+from ..binding.hint import FaceHint
 from ..compute.devices import DEVICES
-from ..expression.emotions import EMOTIONS, Timeline
+from ..expression.emotion_names import EMOTIONS
 from ..options import option
-from ..weights.registry import DEFAULT_SET
+from ..weights.names import DEFAULT_SET
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from ..audio.recording import Audio
+    from ..expression.emotions import Timeline
 
 PathLike = str | Path
 AUTO_OR_OFF = "auto|off"
@@ -38,6 +41,7 @@ class EmotionOptions:
         None,
         "A text file instead of --emotion: a line `start end emotion intensity` per span, times in "
         "seconds.",
+        kind=Path,
     )
 
 
@@ -136,7 +140,9 @@ class TransferOptions(EmotionOptions, BindingOptions, RuntimeOptions):
         None, "The mesh at rest. By default the animation's own, or its first frame."
     )
     audio: PathLike | tuple[np.ndarray, int] | Audio | None = option(
-        None, "Audio of a video. By default the file that an npz names, if it lies beside the npz."
+        None,
+        "Audio of a video. By default the file that an npz names, if it lies beside the npz.",
+        kind=Path,
     )
     fps: float | None = option(None, "Frames per second of a folder of meshes. By default 30.")
     export: ExportOptions = field(default_factory=ExportOptions)
