@@ -20,25 +20,46 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+from typer.core import TyperCommand, TyperGroup
 
 from talkemo import InputError
 from talkemo.formats.registry import describe_outputs
-from talkemo.options import help_of, option
+from talkemo.options import option
 from talkemo.pipelines.options import RuntimeOptions
 
 from . import THREADS_CHOSEN
+from .completion import offering
 from .console import console
+
+
+class _BareFlags:
+    """A command whose help names no type of options that take no value."""
+
+    def get_params(self, context: Any) -> list[Any]:
+        """Return the parameters of the command."""
+        parameters: list[Any] = super().get_params(context)  # type: ignore[misc]
+        for parameter in parameters:
+            if getattr(parameter, "is_flag", False):
+                parameter.metavar = ""
+        return parameters
+
+
+class _Group(_BareFlags, TyperGroup):
+    """The talkemo command."""
+
+
+class _Command(_BareFlags, TyperCommand):
+    """One of its subcommands."""
+
 
 app = typer.Typer(
     name="talkemo",
+    cls=_Group,
     help="Animate a 3D face mesh with speech and emotion.",
     add_completion=True,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-Weights = Annotated[
-    str, typer.Option(help=help_of(RuntimeOptions, "weights"), rich_help_panel="Shared")
-]
 OUTPUT_HELP = f"Its ending selects the format: {describe_outputs()}. May be repeated."
 
 
@@ -90,7 +111,7 @@ def command(name: str, *examples: str) -> Callable[[Callable[..., None]], Callab
 
         run.__signature__ = signature.replace(parameters=parameters)  # type: ignore[attr-defined]
         run.__annotations__ = {new.name: new.annotation for new in parameters}
-        return app.command(name, epilog="\n\n".join(examples))(run)
+        return app.command(name, cls=_Command, epilog="\n\n".join(examples))(run)
 
     return register
 
@@ -162,6 +183,7 @@ def _options_of(group: Any, names: tuple[str, ...] | None = None) -> Iterator[in
                 max=settings.get("maximum"),
                 rich_help_panel=settings.get("panel"),
                 hidden=settings.get("hidden", False),
+                autocompletion=offering(settings.get("values")),
             )
             read_type, default = _as_read(field, field_type)
             yield _keyword(field.name, Annotated[read_type, info], default)

@@ -7,6 +7,8 @@ from pathlib import Path
 
 from ..options import option
 
+AXES = ("x", "y", "z", "-x", "-y", "-z")
+
 
 @dataclass(frozen=True)
 class FaceHint:
@@ -16,10 +18,16 @@ class FaceHint:
         None, "Binding of this mesh, saved by talkemo bind; replaces the other hints.", panel="Face"
     )
     up: str | None = option(
-        None, "Axis of the mesh that points up: x, y, z, -x, -y or -z.", panel="Face"
+        None,
+        "Axis of the mesh that points up: x, y, z, -x, -y or -z.",
+        panel="Face",
+        values=AXES,
     )
     forward: str | None = option(
-        None, "Axis of the mesh that the face looks along, such as -y.", panel="Face"
+        None,
+        "Axis of the mesh that the face looks along, such as -y.",
+        panel="Face",
+        values=AXES,
     )
     landmarks: str | Path | None = option(
         None,

@@ -155,6 +155,18 @@ class Timeline:
         """(8,) bool, the emotions that occur anywhere."""
         return np.any([span.amounts > 0 for span in self.spans], axis=0)
 
+    def overlaps(self) -> list[tuple[Span, Span]]:
+        """Return the spans that begin before an earlier one ends, each after that earlier one."""
+        pairs = []
+        ordered = sorted(self.spans, key=lambda span: (span.start, span.end))
+        longest = None  # the span so far that ends last
+        for span in ordered:
+            if longest is not None and span.start < longest.end:
+                pairs.append((longest, span))
+            if longest is None or span.end > longest.end:
+                longest = span
+        return pairs
+
     def amounts(self, times: np.ndarray) -> np.ndarray:
         """Return the amount of each emotion (T, 8) float32 at times (T,) s.
 
