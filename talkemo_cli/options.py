@@ -100,6 +100,7 @@ def command(name: str, *examples: str) -> Callable[[Callable[..., None]], Callab
         def run(**values: Any) -> None:
             values["device"] = values["device"].value
             console.configure(**dataclasses.asdict(_filled(SharedOptions, values)))
+            _check_device(values["device"])
             arguments = {}
             for parameter in signature.parameters.values():
                 group, _ = _group_and_names(parameter.annotation)
@@ -114,6 +115,14 @@ def command(name: str, *examples: str) -> Callable[[Callable[..., None]], Callab
         return app.command(name, cls=_Command, epilog="\n\n".join(examples))(run)
 
     return register
+
+
+def _check_device(device: str) -> None:
+    """Raise InputError for a device that this machine lacks, also where no network would run."""
+    if device == "cuda":  # nothing else can be missing, and the check takes a second
+        from talkemo.compute.devices import choose_device
+
+        choose_device(device)
 
 
 def output_option(remark: str) -> Any:

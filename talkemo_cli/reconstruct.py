@@ -47,7 +47,7 @@ def reconstruct(
     export: ExportOptions,
     target: BindingOptions,
     batch: Annotated[BatchOptions, Only("jobs", "scheduler")],
-    runtime: Annotated[RuntimeOptions, Only("weights")],
+    runtime: RuntimeOptions,
     onto: Annotated[
         Path | None, typer.Option(help="A mesh with a face that replaces the person's own.")
     ] = None,
@@ -72,7 +72,7 @@ def reconstruct(
         return
     is_corpus = [os.path.isdir(source) and source.name in CORPORA for source in inputs]
     if all(is_corpus):
-        _fit_corpora(inputs, output, runtime.weights, batch)
+        _fit_corpora(inputs, output, runtime, batch)
         return
     _check_one_input(inputs, batch)
     with console.progress(inputs[0].name) as update:
@@ -84,6 +84,7 @@ def reconstruct(
             export=export,
             hint=target.hint,
             weights=runtime.weights,
+            device=runtime.device,
             cache=target.cache,
             progress=update,
         )
@@ -95,7 +96,7 @@ def reconstruct(
 
 
 def _fit_corpora(
-    folders: list[Path], output: list[Path], weights: str | Path, batch: BatchOptions
+    folders: list[Path], output: list[Path], runtime: RuntimeOptions, batch: BatchOptions
 ) -> None:
     """Fit corpus folders into one folder of captures."""
     import talkemo
@@ -103,7 +104,7 @@ def _fit_corpora(
 
     if len(output) > 1:
         raise InputError("captures of corpora go into one folder", "name it with one -o")
-    models = talkemo.load_models(weights)
+    models = talkemo.load_models(runtime.weights, device=runtime.device)
     rows = []
     for folder in folders:
         with console.progress(folder.name) as update:

@@ -118,7 +118,7 @@ def _make(folders: list[Path], output: Path, queries: int | None, seed: int) -> 
     """Write the study's page, videos and key."""
     from talkemo.paper.study import QUERIES, make_study
 
-    key = make_study(folders, output, queries=queries or QUERIES, seed=seed)
+    key = make_study(folders, output, queries=queries or QUERIES, seed=seed, notice=console.message)
     console.message(
         "give participants index.html and media; keep key.json, which says which method made each "
         "video"

@@ -35,6 +35,7 @@ RENDERED_VIDEO_ENDINGS = (".mp4", ".webm", ".gif")
 ENDINGS_WITH_AUDIO = (".mp4", ".webm")
 MAX_COMPARED_ANIMATIONS = 6
 HEATMAP_PERCENTILE = 99  # of the distances, shown in the warmest colour
+MIN_HEATMAP_DISTANCE = 1e-9  # mesh units; a smaller one counts as none
 WIRE_COLOUR, WIRE_OPACITY = np.array([40, 44, 50], np.float32), 0.4  # RGB
 SHEET_FRAMES = 8
 # RGB stops of the heat map, from no distance to the largest.
@@ -286,7 +287,7 @@ class _Canvas:
         image = np.hstack(images)
         heatmap = self.panels[0].heatmap
         if heatmap is not None:
-            draw_scale(image, heatmap.colours, heatmap.largest_text)
+            draw_scale(image, heatmap.colours, heatmap.label)
         if self.caption:
             _draw_text(image, self.caption, at_top=False)
         return image
@@ -391,8 +392,8 @@ class _Heatmap:
     ----------
     colours : (256, 3) uint8
         From no distance to the largest that is told apart.
-    largest_text : str
-        That distance with its unit: mm of the face model, or mesh units if no face is found.
+    label : str
+        That distance with its unit.
     """
 
     def __init__(
@@ -413,11 +414,9 @@ class _Heatmap:
             np.percentile(self._distance(vertices, number), HEATMAP_PERCENTILE)
             for number, vertices in enumerate(_frames(source))
         ]
-        self.largest = max(float(np.percentile(percentiles, HEATMAP_PERCENTILE)), 1e-9)
-        if mesh_units_a_mm is None:
-            self.largest_text = f"{self.largest:.3g} mesh units"
-        else:
-            self.largest_text = f"{self.largest / mesh_units_a_mm:.3g} mm"
+        largest = float(np.percentile(percentiles, HEATMAP_PERCENTILE))
+        self.label = _distance_label(largest, mesh_units_a_mm)
+        self.largest = max(largest, MIN_HEATMAP_DISTANCE)
         self._rewind()
 
     def _rewind(self) -> None:
@@ -432,6 +431,15 @@ class _Heatmap:
         """Set the colours of a frame; numbers ascend."""
         share = np.clip(self._distance(vertices, number) / self.largest, 0, 1)
         self.appearance.place[:, 0] = 255 * share
+
+
+def _distance_label(distance: float, mesh_units_a_mm: float | None) -> str:
+    """Return the largest distance of a heat map in mm or, if no face is found, in mesh units."""
+    if distance <= MIN_HEATMAP_DISTANCE:
+        return "no distance"
+    if mesh_units_a_mm is None:
+        return f"{distance:.3g} mesh units or more"
+    return f"{distance / mesh_units_a_mm:.3g} mm or more"
 
 
 def _heat_colour(share: np.ndarray) -> np.ndarray:

@@ -9,7 +9,7 @@ TEXT_HEIGHT, MIN_TEXT_PX = 0.036, 9  # the former a fraction of the image's heig
 TEXT_COLOUR, OUTLINE_COLOUR = (236, 236, 236), (24, 26, 30)  # RGB
 
 
-def draw_scale(image: np.ndarray, colours: np.ndarray, largest: str) -> None:
+def draw_scale(image: np.ndarray, colours: np.ndarray, label: str) -> None:
     """Draw a scale at the right of an image (H, W, 3) uint8, in place.
 
     Parameters
@@ -17,8 +17,8 @@ def draw_scale(image: np.ndarray, colours: np.ndarray, largest: str) -> None:
     image : (H, W, 3) uint8
     colours : (K, 3) uint8
         From no distance to the largest.
-    largest : str
-        The largest distance, with its unit; larger ones have the same colour.
+    label : str
+        What the last colour stands for.
     """
     from PIL import Image, ImageDraw, ImageFont
 
@@ -35,6 +35,6 @@ def draw_scale(image: np.ndarray, colours: np.ndarray, largest: str) -> None:
         [left - 1, top - 1, left + bar_width, top + bar_height], outline=OUTLINE_COLOUR, width=1
     )
     end = left + bar_width
-    pen.text((end, top - 4), f"≥ {largest}", anchor="rd", **style)  # type: ignore[arg-type]
+    pen.text((end, top - 4), label, anchor="rd", **style)  # type: ignore[arg-type]
     pen.text((end, top + bar_height + 4), "0", anchor="ra", **style)  # type: ignore[arg-type]
     image[:] = np.array(canvas)
