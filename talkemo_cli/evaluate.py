@@ -22,7 +22,7 @@ from talkemo.evaluation.options import (
 from talkemo.paper import PAPER_SEEDS
 from talkemo.paper.options import PaperOptions
 from talkemo.pipelines.options import RuntimeOptions
-from talkemo.weights.registry import DEFAULT_SET
+from talkemo.weights.names import DEFAULT_SET
 
 from . import evaluate_tables as tables
 from .console import console

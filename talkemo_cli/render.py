@@ -34,6 +34,11 @@ def render(
 
     with console.progress("rendering") as update:
         rendering.render(
-            animation, output, **vars(options), weights=runtime.weights, progress=update
+            animation,
+            output,
+            **vars(options),
+            weights=runtime.weights,
+            progress=update,
+            notice=console.message,
         )
     console.result({"outputs": [str(output)]}, [str(output)])

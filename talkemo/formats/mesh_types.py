@@ -64,7 +64,7 @@ def check_mesh(mesh: Mesh, name: str) -> None:
     again = "export it again"
     vertices, faces = mesh.vertices, mesh.faces
     if not len(vertices):
-        raise InputError(f"{name}: a mesh without vertices", again)
+        raise InputError(f"{name}: not a mesh, it has no vertices", "is it the right file?")
     if not len(faces):
         raise InputError(
             f"{name}: a mesh without faces", "talkemo needs a surface, not a point cloud"

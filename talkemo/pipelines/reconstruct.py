@@ -67,6 +67,7 @@ def reconstruct(
     export: ExportOptions | None = None,
     hint: FaceHint | None = None,
     weights: PathLike = DEFAULT_SET,
+    device: str = "auto",
     models: Models | None = None,
     cache: bool = True,
     progress: Progress | None = None,
@@ -79,7 +80,7 @@ def reconstruct(
     source : path or array
         A video, an image, ARKit curves (Live Link Face's csv), or landmarks: an array or file of
         iBUG's (T, 68, 2) or MediaPipe's (T, 478, 2) in px, y down, NaN without a face.
-    outputs, export, hint, weights, models, cache, progress
+    outputs, export, hint, weights, device, models, cache, progress
         As in `animate`. Videos and npz files get the audio of a video.
     onto : mesh, optional
         A mesh that gets the performance instead of the person's own face, as in `animate`.
@@ -105,7 +106,7 @@ def reconstruct(
     timeline = _check_options(options, source, onto, [*inputs, *paths])
     opened = _open_source(source, options)
     face_model = None if options.model is None else read_face_model(options.model)
-    models = models or load_models(weights)
+    models = models or load_models(weights, device=device)
     if onto is not None:
         onto = bind(onto, hint=hint, models=models, cache=cache)
     performance = opened.fit(models, progress)

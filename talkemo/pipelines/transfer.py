@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from .. import __version__
-from ..audio.recording import Audio, load_audio, open_audio
 from ..binding import Binding, bind_with_hint
 from ..binding.cache import BindingCache
 from ..binding.mesh_to_motion import MeshToMotion
@@ -23,6 +22,7 @@ from ..formats.registry import open_animation
 from ..options import with_keywords
 from ..weights.models import Models, load_models
 from .acting import bound_header, emotion_meta, timeline_of
+from .named_audio import Notice, audio_of, missing_audio
 from .options import PathLike, TransferKeywords, TransferOptions
 from .outputs import (
     OUTPUT_CHUNK_FRAMES,
@@ -48,6 +48,7 @@ def transfer(
     *,
     models: Models | None = None,
     progress: Progress | None = None,
+    notice: Notice | None = None,
     **keywords: Unpack[TransferKeywords],
 ) -> Result:
     """Change the emotion of an npz, a GLB with morph targets or a folder of meshes.
@@ -64,6 +65,8 @@ def transfer(
         As in `animate`.
     options : TransferOptions, optional
         All options in one object.
+    notice : callable, optional
+        Called with a message if a video or page has no audio.
     **keywords
         Fields of TransferOptions, which replace those of `options`: those of `animate`, except how
         the face acts, and `neutral` (file of the mesh at rest; by default the animation's own, or
@@ -84,12 +87,14 @@ def transfer(
     source = open_animation(animation, options.fps)
     mesh = _mesh_at_rest(source, options.neutral)
     has_audio = any(path.suffix.lower() in FORMATS_WITH_AUDIO for path in paths)
-    audio = _audio_of(source, options.audio) if has_audio else None
+    audio = audio_of(source, options.audio) if has_audio else None
     if audio is not None:
         output_paths(outputs, options.export, [audio.path])
     models = models or load_models(options.weights, device=options.device)
     cache = BindingCache() if options.cache else None
     binding = bind_with_hint(models.face, mesh, options.hint, cache)
+    if has_audio and audio is None and notice is not None:
+        notice(missing_audio(source))
     meta = {name: value for name, value in source.meta.items() if name not in REPLACED_META}
     meta |= {"talkemo": __version__, "source": Path(animation).name, **emotion_meta(options)}
     return write_animation(
@@ -148,15 +153,3 @@ def _mesh_at_rest(source: Source, neutral: PathLike | None) -> Mesh:
             )
     vertices = np.asarray(rest, np.float64)
     return Mesh(vertices, source.faces, source.attributes, source.path.name)
-
-
-def _audio_of(
-    source: Source, audio: PathLike | tuple[np.ndarray, int] | Audio | None
-) -> Audio | None:
-    """The audio that the user gives, or of the file beside an npz that the npz names."""
-    if audio is not None:
-        return load_audio(audio)
-    # Only the name is used: a downloaded npz must not choose which files are read.
-    name = Path(str(source.meta.get("audio", ""))).name
-    beside = source.path.parent / name
-    return open_audio(beside) if name and beside.is_file() else None
