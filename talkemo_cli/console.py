@@ -9,6 +9,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
+from talkemo.formats.registry import BAKED_ENDINGS
+
 if TYPE_CHECKING:
     from talkemo import Result
 
@@ -98,12 +100,18 @@ class Console:
         width = None if sys.stdout.isatty() else TABLE_COLUMNS
         RichConsole(file=sys.stdout, width=width).print(table)
 
+    def unit(self, result: Result) -> None:
+        """Print the mesh's unit if a file needs it."""
+        if any(path.suffix.lower() in BAKED_ENDINGS for path in result.outputs):  # GLB and USD
+            self.message(f"unit of the mesh: {result.unit}")
+
     def animation(self, result: Result) -> None:
         """Print an animation's frame count, metrics and output files."""
         self.message(
             f"{result.frames} frames at {result.fps:g} fps; the face model fits the mesh to "
             f"{result.binding_error_mm:.1f} mm"
         )
+        self.unit(result)
         for name, value in result.metrics.items():
             self.message(f"{name.replace('_', ' ')}: {value:.3g}")
         self.result(animation_data(result), [str(path) for path in result.outputs])
@@ -117,8 +125,16 @@ def animation_data(result: Result) -> dict[str, Any]:
         "fps": result.fps,
         "seconds": result.seconds,
         "binding_error_mm": result.binding_error_mm,
+        **unit_data(result),
         **result.metrics,
     }
+
+
+def unit_data(result: Result) -> dict[str, Any]:
+    """The mesh's unit in the JSON object of an animation."""
+    unit = result.unit
+    width = round(unit.face_width_mm, 1)
+    return {"unit": unit.name, "unit_guessed": unit.guessed, "face_width_mm": width}
 
 
 def _plain(value: Any) -> str:

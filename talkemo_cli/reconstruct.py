@@ -17,7 +17,7 @@ from talkemo.pipelines.options import (
     RuntimeOptions,
 )
 
-from .console import console
+from .console import console, unit_data
 from .options import Only, command, output_option
 
 if TYPE_CHECKING:
@@ -86,7 +86,8 @@ def reconstruct(
     row = {"input": inputs[0].name, "frames": result.frames, **result.metrics}
     _warn(inputs[0], result, options.number)
     written = (*result.outputs, options.neutral, options.preview)
-    _report([row], [str(path) for path in written if path is not None])
+    console.unit(result)
+    _report([row], [str(path) for path in written if path is not None], unit_data(result))
 
 
 def _fit_corpora(
@@ -108,12 +109,15 @@ def _fit_corpora(
     _report(rows, [])
 
 
-def _report(rows: list[dict[str, Any]], paths: list[str]) -> None:
-    """Print the metrics of each input, and the files written."""
+def _report(
+    rows: list[dict[str, Any]], paths: list[str], more: dict[str, Any] | None = None
+) -> None:
+    """Print the metrics of each input, and the files written; with --json also more of each."""
     keys = [key for key in rows[0] if key != "input"]
     table = [[row["input"], *(row.get(key, "") for key in keys)] for row in rows]
     console.table("Residuals of the fit", ["input", *keys], table)
-    console.result({"results": rows, "outputs": paths}, paths)
+    results = [{**row, **(more or {})} for row in rows]
+    console.result({"results": results, "outputs": paths}, paths)
 
 
 def _check_one_input(inputs: list[Path], batch: BatchOptions) -> None:

@@ -15,6 +15,7 @@ from ..errors import InputError
 from ..files.reading import printable
 from ..files.writing import PartialOutput
 from .mesh_types import MAX_COORDINATE, MAX_MORPH_TARGETS
+from .units import METRE, LengthUnit, upright_rotation
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -118,6 +119,8 @@ class Header:
         Returns the displacements (S, N, 3) of the motion's coordinates at 1.
     turn : MeshTurner, optional
         Rotates the vertices of frames that are drawn; None if they are rotated already.
+    unit : LengthUnit
+        Of the vertices; without one they count as metres.
     """
 
     frames: int
@@ -132,6 +135,12 @@ class Header:
     appearance: Callable[[], Appearance] | None = None
     basis: Callable[[], np.ndarray] | None = None
     turn: MeshTurner | None = None
+    unit: LengthUnit = METRE
+
+    @property
+    def upright(self) -> np.ndarray:
+        """(3, 3), see `units.upright_rotation`."""
+        return upright_rotation(self.facing)
 
 
 class Source(Protocol):

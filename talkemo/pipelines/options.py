@@ -16,6 +16,7 @@ from ..audio.recording import Audio
 from ..binding import FaceHint
 from ..compute.devices import DEVICES
 from ..expression.emotions import EMOTIONS, Timeline
+from ..formats.units import AUTO_UNIT, UNIT_CHOICES
 from ..options import option
 from ..weights.registry import DEFAULT_SET
 
@@ -106,6 +107,12 @@ class ExportOptions:
         "Store each frame of a .glb or USD exactly, instead of weights of ARKit's 52 blend shapes.",
     )
     sequence: str = option("obj", "Format of the meshes in a folder: obj or ply.")
+    unit: str = option(
+        AUTO_UNIT,
+        "Unit of the mesh, for .glb, which is in metres, and USD, which names it; auto guesses it "
+        "from the size of the face and reports it.",
+        choices=UNIT_CHOICES,
+    )
 
 
 @dataclass(frozen=True, kw_only=True)

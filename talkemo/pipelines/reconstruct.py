@@ -31,6 +31,7 @@ from ..formats.face_models import FaceModel, read_face_model
 from ..formats.mesh import save_ply
 from ..formats.mesh_types import Mesh
 from ..formats.obj import save_obj
+from ..formats.units import AUTO_UNIT, METRES_PER_UNIT, LengthUnit
 from ..geometry.rigid import nearest_rotation
 from ..render.preview import PREVIEW_ENDINGS, write_preview
 from ..weights.models import Models, load_models
@@ -103,6 +104,10 @@ def reconstruct(
     inputs = [path for path in (source, onto, options.model) if isinstance(path, str | Path)]
     paths = output_paths(outputs, export, [*inputs, *hint.files])
     timeline = _check_options(options, source, onto, [*inputs, *paths])
+    if onto is None and options.model is None and export.unit not in (AUTO_UNIT, "mm"):
+        raise InputError(
+            f"unit {export.unit} of the person's own face", "it is in mm: leave --unit out"
+        )
     opened = _open_source(source, options)
     face_model = None if options.model is None else read_face_model(options.model)
     models = models or load_models(weights)
@@ -111,7 +116,7 @@ def reconstruct(
     performance = opened.fit(models, progress)
     check_fps(performance.fps)
     person = Person(models.face, performance.capture.identity)
-    target = _target(person, onto, face_model, models, cache)
+    target = _target(person, onto, face_model, models, cache, export.unit)
     frames = _frames(performance.capture, target, models, timeline, options.head)
     meta = _meta(performance, options) | target.meta
     header = target.header(len(performance.capture.time), performance.fps, meta)
@@ -234,15 +239,15 @@ class Target(Protocol):
 class BoundMesh:
     """A user's mesh as the target."""
 
-    def __init__(self, binding: Binding, meta: dict[str, Any] | None = None):
-        self.binding, self.meta = binding, meta or {}
+    def __init__(self, binding: Binding, unit: str = AUTO_UNIT, meta: dict[str, Any] | None = None):
+        self.binding, self.unit, self.meta = binding, unit, meta or {}
         self.error_mm, self.landmarks68 = binding.error, binding.landmarks68
         self.axes = binding.placement.rotation
         self.pivot = binding.rest[binding.focus].mean(0)
 
     def header(self, frames: int, fps: float, meta: dict[str, Any]) -> Header:
         """Return the header of an animation of the mesh."""
-        return bound_header(self.binding, frames, fps, meta)
+        return bound_header(self.binding, frames, fps, meta, unit=self.unit)
 
     def perform(self, shapes: np.ndarray, motion: Motion, change: np.ndarray) -> np.ndarray:
         """Return the mesh's vertices (T, N, 3), see `Target`."""
@@ -267,16 +272,18 @@ class Person:
 
     def header(self, frames: int, fps: float, meta: dict[str, Any]) -> Header:
         """Return the header of an animation of this face."""
+        width = float(np.ptp(self.neutral[:, 0]))
         return Header(
             frames=frames,
             fps=fps,
             faces=self.face.faces,
             rest=self.neutral,
             focus=np.ones(len(self.face.mean), bool),
-            meta=meta,
+            meta={**meta, "unit": "mm"},
             targets=self.arkit_targets,
             appearance=self.appearance,
             basis=self.basis,
+            unit=LengthUnit("mm", METRES_PER_UNIT["mm"], face_width_mm=width),
         )
 
     def perform(self, shapes: np.ndarray, motion: Motion, change: np.ndarray) -> np.ndarray:
@@ -305,15 +312,16 @@ def _target(
     face_model: FaceModel | None,
     models: Models,
     cache: bool,
+    unit: str,
 ) -> Target:
     """Return the bound mesh, the person's face in the model's topology, or the person's own."""
     if onto is not None:
-        return BoundMesh(onto)
+        return BoundMesh(onto, unit)
     if face_model is None:
         return person
     binding, coefficients = bound_person(face_model, person, models, cache)
     meta = {"model": face_model.name, "identity": coefficients.round(4).tolist()}
-    return BoundMesh(binding, meta)
+    return BoundMesh(binding, unit, meta)
 
 
 def bound_person(
