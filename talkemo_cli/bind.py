@@ -37,6 +37,7 @@ def bind(
 ) -> None:
     """Find the face of a mesh, report how well it fits, and save how the mesh moves."""
     import talkemo
+    from talkemo.formats.units import AUTO_UNIT, unit_of_mesh
     from talkemo.pipelines.bind import describe
 
     outputs = output or [Path(f"{face.stem}.binding.npz")]
@@ -48,6 +49,8 @@ def bind(
         f"{metrics['moving']} of {metrics['vertices']} vertices move; "
         f"the face model fits the mesh to {metrics['error_mm']:.1f} mm"
     )
+    unit = unit_of_mesh(AUTO_UNIT, binding.scale)
+    console.message(f"unit of the mesh: {unit}")
     parts = [f"{name} {count}" for name, count in metrics["parts"].items()]
     console.message(f"parts: {', '.join(parts)}")
     if metrics["lip_opening"] < JOINED_LIPS_OPENING:

@@ -93,7 +93,12 @@ def _triangle_fingerprint(mesh: Mesh) -> str:
 
 
 def _is_same_mesh(data: dict[str, np.ndarray], mesh: Mesh) -> bool:
-    """Whether a binding's arrays are of a mesh, or of one that differs from it by rounding."""
+    """Whether a binding's arrays are of a mesh, or of one that differs from it by rounding.
+
+    Raises ValueError if they name no mesh.
+    """
+    if data["mesh"].shape != ():
+        raise ValueError("mesh is not one fingerprint")
     if str(data["mesh"]) == mesh_fingerprint(mesh):
         return True
     vertices = data.get("mesh_vertices")  # versions before 0.2 stored the hash only
