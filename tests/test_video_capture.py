@@ -11,10 +11,12 @@ from unittest import mock
 
 import imageio_ffmpeg
 import numpy as np
+import pygltflib
 import pytest
 import soundfile
 from PIL import Image
 from scipy.spatial.transform import Rotation
+from test_exports import accessor
 
 import talkemo
 from talkemo import InputError, TalkemoError
@@ -37,6 +39,7 @@ from talkemo.data.video_folders import capture_folder, find_clips, split_of
 from talkemo.evaluation.metrics import pearson
 from talkemo.formats.mesh import load_mesh
 from talkemo.formats.npz import NpzAnimation
+from talkemo.formats.registry import open_animation
 from talkemo.video import reader
 
 ROOT = Path(__file__).parent.parent
@@ -170,12 +173,32 @@ def test_reconstruction_of_the_persons_own_face(clip, tracked, face, tmp_path):
     )
 
 
-def test_reconstruction_onto_another_mesh(clip, tracked, performance, example_face, models):
+def assert_head_turns(path, vertices):
+    """Assert that a GLB's face rotates with the node that it hangs on, as vertices (T, N, 3) do."""
+    document = pygltflib.GLTF2().load(str(path))
+    face, head = document.nodes[:2]
+    assert head.name == "head" and 0 in head.children
+    animation = document.animations[0]
+    (track,) = (c for c in animation.channels if c.target.node == 1)
+    turn = Rotation.from_quat(accessor(document, animation.samplers[track.sampler].output))
+    local = next(open_animation(path).chunks()) / 1000 + face.translation
+    local = local @ turn.as_matrix().transpose(0, 2, 1) + head.translation
+    distance = np.linalg.norm(1000 * local - vertices, axis=2).mean()
+    assert distance < 0.7  # mm, of ARKit's blend shapes
+
+
+def test_reconstruction_onto_another_mesh(
+    clip, tracked, performance, example_face, models, tmp_path
+):
     still = talkemo.reconstruct(clip, onto=example_face, models=models)
     assert still.vertices.shape[0] == FRAMES and still.binding_error_mm < 5
     upper, lower = still.landmarks68[:, 62], still.landmarks68[:, 66]
     assert pearson(np.linalg.norm(upper - lower, axis=1), performance[1]) > 0.95
     turned = talkemo.reconstruct(clip, onto=example_face, models=models, head=True)
+    glb = tmp_path / "turned.glb"
+    written = talkemo.reconstruct(clip, glb, onto=example_face, models=models, head=True)
+    assert written.metrics["arkit_residual_mesh_units"] < 0.7  # mm, without the rotation
+    assert_head_turns(glb, turned.vertices)
     forehead = (
         turned.landmarks68[:, 27] - turned.landmarks68[:, 8]
     )  # of the face; a rotation about y leaves it unchanged

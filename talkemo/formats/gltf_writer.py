@@ -48,7 +48,9 @@ class GlbWriter(FileWriter):
         check_blend_shapes(path, header, bake)
         super().__init__(path)
         self.header, self.bake = header, bake
-        self.head_nodes = HeadNodes(header.turn, header.upright, header.unit.metres)
+        self.head_nodes = HeadNodes(
+            header.turner_of_nodes(bake), header.upright, header.unit.metres
+        )
         self.to_file = header.unit.metres * header.upright  # (3, 3), vertices @ to_file
         self.focus = np.flatnonzero(header.focus)
         self.targets = None if bake or header.targets is None else header.targets()
@@ -69,6 +71,10 @@ class GlbWriter(FileWriter):
         if len(self.focus) and len(frames.vertices[rows]):
             targets = self.targets[:, self.focus]
             shown = self.header.rest[self.focus] + np.tensordot(frames.arkit[rows], targets, 1)
+            if self.header.turned is not None and frames.head is not None:
+                pivot = self.header.turned.pivot
+                turn = self.header.turned.head(frames.head[rows])
+                shown = (shown - pivot) @ turn.transpose(0, 2, 1) + pivot
             distances = np.linalg.norm(frames.vertices[rows][:, self.focus] - shown, axis=2)
             self.residual_sum += float(distances.sum())
             self.residual_count += distances.size

@@ -41,7 +41,7 @@ class UsdWriter(FileWriter):
         upright = np.eye(3) if self.up_axis == "Z" or header.upright[1, 1] > 0.5 else header.upright
         self.upright: np.ndarray = upright  # (3, 3), vertices @ upright
         self.visible = visible_triangles(header.faces, header.attributes, len(header.rest))
-        self.head_nodes = HeadNodes(header.turn, upright)
+        self.head_nodes = HeadNodes(header.turner_of_nodes(bake), upright)
         self.stage: Any = Usd.Stage.CreateNew(str(self.partial.path))
         try:
             self._define_stage()

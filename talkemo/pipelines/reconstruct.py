@@ -11,6 +11,7 @@ import numpy as np
 
 from .. import __version__
 from ..binding import Binding, FaceHint
+from ..binding.head_turner import Turner
 from ..capture.camera import FIELD_OF_VIEW_RANGE_DEG
 from ..capture.fitting import Capture
 from ..capture.sources import (
@@ -32,7 +33,7 @@ from ..formats.mesh import save_ply
 from ..formats.mesh_types import Mesh
 from ..formats.obj import save_obj
 from ..formats.units import AUTO_UNIT, METRES_PER_UNIT, LengthUnit
-from ..geometry.rigid import nearest_rotation
+from ..geometry.rigid import Similarity, nearest_rotation
 from ..render.preview import PREVIEW_ENDINGS, write_preview
 from ..weights.models import Models, load_models
 from ..weights.registry import DEFAULT_SET
@@ -120,6 +121,8 @@ def reconstruct(
     frames = _frames(performance.capture, target, models, timeline, options.head)
     meta = _meta(performance, options) | target.meta
     header = target.header(len(performance.capture.time), performance.fps, meta)
+    if options.head:
+        header = replace(header, turned=target.turner)
     result = _write(paths, header, frames, performance, target.error_mm, export, progress)
     _write_extras(options, source, performance, person, header)
     return result
@@ -220,8 +223,7 @@ class Target(Protocol):
     meta: dict[str, Any]  # its metadata of an animation
     error_mm: float  # see `Result.binding_error_mm`
     landmarks68: np.ndarray  # (68,) vertices of the iBUG landmarks
-    axes: np.ndarray  # (3, 3) rotation of the face in the mesh
-    pivot: np.ndarray  # (3,) the point about which the head turns
+    turner: Turner  # rotates the whole mesh with the head
 
     def header(self, frames: int, fps: float, meta: dict[str, Any]) -> Header:
         """Return the header of an animation of this face."""
@@ -242,8 +244,8 @@ class BoundMesh:
     def __init__(self, binding: Binding, unit: str = AUTO_UNIT, meta: dict[str, Any] | None = None):
         self.binding, self.unit, self.meta = binding, unit, meta or {}
         self.error_mm, self.landmarks68 = binding.error, binding.landmarks68
-        self.axes = binding.placement.rotation
-        self.pivot = binding.rest[binding.focus].mean(0)
+        pivot = binding.rest[binding.focus].mean(0)
+        self.turner = Turner.of_whole_mesh(binding.placement, len(binding.rest), pivot)
 
     def header(self, frames: int, fps: float, meta: dict[str, Any]) -> Header:
         """Return the header of an animation of the mesh."""
@@ -263,7 +265,8 @@ class Person:
         self.neutral = self.vertices(np.zeros((1, len(face.expression_names)), np.float32))[0]
         self.meta: dict[str, Any] = {}
         self.error_mm, self.landmarks68 = 0.0, face.landmarks68
-        self.axes, self.pivot = np.eye(3), self.neutral.mean(0)
+        in_place = Similarity(1.0, np.eye(3), np.zeros(3))
+        self.turner = Turner.of_whole_mesh(in_place, len(self.neutral), self.neutral.mean(0))
 
     def vertices(self, shapes: np.ndarray) -> np.ndarray:
         """Return vertices (T, V, 3) float32 mm for blend-shape weights (T, S)."""
@@ -372,8 +375,8 @@ def _frames(
             arkit = weights_with_gaze(motion.arkit(face), gaze)
         vertices = target.perform(shapes, motion, motion.coordinates - captured.coordinates)
         if head:
-            turn = (target.axes @ rotation @ target.axes.T).astype(np.float32)
-            vertices = (vertices - target.pivot) @ turn.transpose(0, 2, 1) + target.pivot
+            turn, pivot = target.turner.head(rotation), target.turner.pivot
+            vertices = (vertices - pivot) @ turn.transpose(0, 2, 1) + pivot
         vertices = vertices.astype(np.float32, copy=False)
         landmarks68 = vertices[:, target.landmarks68]
         yield motion, Frames(vertices, landmarks68, arkit, rotation, gaze, motion.coordinates)
