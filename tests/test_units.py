@@ -198,6 +198,7 @@ def changed_extras(path, change):
         {"to_file": [[1, 0, 0], [0, 1, 0], [0, 0, -1]]},
         {"to_file": [[1, 0, 0], [5, 1, 0], [0, 0, 1]]},
         {"to_file": [[None] * 3] * 3},
+        {"to_file": [[1e300] * 3] * 3},
         {"to_file": 7},
         {"to_file": None},
     ],

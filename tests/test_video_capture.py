@@ -168,6 +168,9 @@ def test_reconstruction_of_the_persons_own_face(clip, tracked, face, tmp_path):
     assert result.metrics["residual_px"] < 0.5
     animation = NpzAnimation(tmp_path / "a.npz")
     assert animation.meta["audio"] == "clip.mp4" and animation.meta["seen"][27] == 0
+    assert animation.meta["unit"] == result.unit.name == "mm" and not result.unit.guessed
+    with pytest.raises(InputError, match="unit cm"):
+        talkemo.reconstruct(clip, outputs, export=talkemo.ExportOptions(unit="cm"))
     np.testing.assert_allclose(
         load_mesh(tmp_path / "person.obj").vertices, animation.rest, atol=1e-3
     )

@@ -135,8 +135,10 @@ class GlbAnimation:
         if space is None:
             return np.eye(4)
         to_file = np.array(space["to_file"], np.float64)
-        scale = np.cbrt(np.linalg.det(to_file)) if to_file.shape == (3, 3) else np.nan
-        if not 1 / MAX_SPACE_RATIO <= scale <= MAX_SPACE_RATIO:
+        if to_file.shape != (3, 3) or not _within(to_file, MAX_SPACE_RATIO):
+            raise ValueError("its mesh space is out of range")
+        scale = np.cbrt(np.linalg.det(to_file))
+        if scale < 1 / MAX_SPACE_RATIO:
             raise ValueError("its mesh space is out of range")
         if space.get("facing") is not None:
             self.facing = as_rotation(space["facing"])

@@ -57,7 +57,7 @@ class ActingOptions(EmotionOptions):
     )
     head: str = option(
         "auto",
-        "Whether the head moves, in videos; csv and npz store its rotations.",
+        "Whether the head moves, in videos, pages, GLB and USD; csv and npz store its rotations.",
         metavar=AUTO_OR_OFF,
     )
     gaze: str = option(
