@@ -11,7 +11,7 @@ import typer
 from talkemo.pipelines.options import BindingOptions, RuntimeOptions
 
 from .console import console
-from .facts import fit_fact
+from .facts import fit_fact, unit_fact
 from .options import Only, command
 
 # Fraction of the canonical lip opening below which the command reports joined lips.
@@ -39,6 +39,7 @@ def bind(
 ) -> None:
     """Find the face of a mesh, report how well it fits, and save how the mesh moves."""
     import talkemo
+    from talkemo.formats.units import AUTO_UNIT, unit_of_mesh
     from talkemo.pipelines.bind import describe
 
     outputs = output or [Path(f"{face.stem}.binding.npz")]
@@ -47,6 +48,7 @@ def bind(
     )
     metrics = describe(binding)
     console.messages(_facts(metrics))
+    console.message(unit_fact(unit_of_mesh(AUTO_UNIT, binding.scale)))
     if metrics["lip_opening"] < JOINED_LIPS_OPENING:
         console.message("the lips are joined or could not be separated: the mouth will hardly open")
     paths = [str(path) for path in outputs]

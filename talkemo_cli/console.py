@@ -131,8 +131,16 @@ def animation_data(result: Result) -> dict[str, Any]:
         "fps": result.fps,
         "seconds": result.seconds,
         "binding_error_mm": result.binding_error_mm,
+        **unit_data(result),
         **result.metrics,
     }
+
+
+def unit_data(result: Result) -> dict[str, Any]:
+    """The mesh's unit in the JSON object of an animation."""
+    unit = result.unit
+    width = round(unit.face_width_mm, 1)
+    return {"unit": unit.name, "unit_guessed": unit.guessed, "face_width_mm": width}
 
 
 def _print_cells(

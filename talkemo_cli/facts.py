@@ -6,8 +6,11 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from talkemo.formats.registry import BAKED_ENDINGS
+
 if TYPE_CHECKING:
     from talkemo import Result
+    from talkemo.formats.units import LengthUnit
 
 # Sentences for metrics; `{}` stands for the value.
 METRIC_SENTENCES = {
@@ -34,7 +37,14 @@ def animation_facts(result: Result) -> Iterator[str]:
     yield frames_fact(result.frames, result.fps)
     if result.binding_error_mm:
         yield fit_fact(result.binding_error_mm)
+    if any(path.suffix.lower() in BAKED_ENDINGS for path in result.outputs):  # GLB and USD
+        yield unit_fact(result.unit)
     yield from metric_facts(result.metrics)
+
+
+def unit_fact(unit: LengthUnit) -> str:
+    """Return the unit of a mesh, in words."""
+    return f"unit of the mesh: {unit}"
 
 
 def frames_fact(frames: int, fps: float) -> str:

@@ -19,7 +19,7 @@ from talkemo.pipelines.options import (
 )
 
 from .completion import offering
-from .console import console
+from .console import console, unit_data
 from .facts import animation_facts, metric_facts
 from .options import Only, command, output_option
 
@@ -92,7 +92,7 @@ def reconstruct(
     console.messages(animation_facts(result))
     _warn(inputs[0], result, options.number)
     written = (*result.outputs, options.neutral, options.preview)
-    _report([row], [str(path) for path in written if path is not None])
+    _report([row], [str(path) for path in written if path is not None], unit_data(result))
 
 
 def _fit_corpora(
@@ -121,9 +121,12 @@ def _corpus_facts(row: dict[str, Any]) -> Iterator[str]:
         yield f"{row['input']}: {fact}"
 
 
-def _report(rows: list[dict[str, Any]], paths: list[str]) -> None:
-    """Print the files written or, as JSON, the metrics of each input too."""
-    console.result({"results": rows, "outputs": paths}, paths)
+def _report(
+    rows: list[dict[str, Any]], paths: list[str], more: dict[str, Any] | None = None
+) -> None:
+    """Print the files written or, as JSON, the metrics of each input and `more` too."""
+    results = [{**row, **(more or {})} for row in rows]
+    console.result({"results": results, "outputs": paths}, paths)
 
 
 def _check_one_input(inputs: list[Path], batch: BatchOptions) -> None:

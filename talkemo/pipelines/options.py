@@ -14,6 +14,7 @@ from ..binding.hint import FaceHint
 from ..compute.devices import DEVICES
 from ..expression.emotion_names import EMOTIONS
 from ..formats.registry import SEQUENCE_MESH_TYPES
+from ..formats.unit_names import AUTO_UNIT, UNIT_CHOICES
 from ..options import option
 from ..weights.names import DEFAULT_SET
 
@@ -89,7 +90,7 @@ class ActingOptions(EmotionOptions):
     )
     head: str = option(
         "auto",
-        "Whether the head moves, in videos; csv and npz store its rotations.",
+        "Whether the head moves, in videos, pages, GLB and USD; csv and npz store its rotations.",
         metavar=AUTO_OR_OFF,
         values=AUTO_OR_OFF.split("|"),
     )
@@ -145,6 +146,12 @@ class ExportOptions:
     )
     sequence: str = option(
         "obj", "Format of the meshes in a folder: obj or ply.", values=SEQUENCE_MESH_TYPES
+    )
+    unit: str = option(
+        AUTO_UNIT,
+        "Unit of the mesh, for .glb, which is in metres, and USD, which names it; auto guesses it "
+        "from the size of the face and reports it.",
+        choices=UNIT_CHOICES,
     )
 
 

@@ -19,11 +19,12 @@ from ..formats.animation import Frames, Source, check_frames
 from ..formats.mesh import load_mesh
 from ..formats.mesh_types import Mesh
 from ..formats.registry import open_animation
+from ..formats.units import AUTO_UNIT, METRES_PER_UNIT
 from ..options import with_keywords
 from ..weights.models import Models, load_models
 from .acting import bound_header, emotion_meta, timeline_of
 from .named_audio import Notice, audio_of, missing_audio
-from .options import PathLike, TransferKeywords, TransferOptions
+from .options import ExportOptions, PathLike, TransferKeywords, TransferOptions
 from .outputs import (
     OUTPUT_CHUNK_FRAMES,
     Progress,
@@ -99,13 +100,21 @@ def transfer(
     meta |= {"talkemo": __version__, "source": Path(animation).name, **emotion_meta(options)}
     return write_animation(
         paths,
-        bound_header(binding, len(source), source.fps, meta),
+        bound_header(binding, len(source), source.fps, meta, unit=_unit_of(source, options.export)),
         _changed_frames(source, binding, models, timeline),
         export=options.export,
         audio=audio,
         binding_error_mm=binding.error,
         progress=progress,
     )
+
+
+def _unit_of(source: Source, export: ExportOptions) -> str:
+    """The unit that the user names, or else the animation, or auto."""
+    named = source.meta.get("unit")
+    if export.unit == AUTO_UNIT and isinstance(named, str) and named in METRES_PER_UNIT:
+        return named
+    return export.unit
 
 
 def _changed_frames(
