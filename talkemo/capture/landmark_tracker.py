@@ -21,9 +21,8 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from ..binding.cache import cache_folder
 from ..errors import InputError, TalkemoError
-from ..files.cache import sha256
+from ..files.cache import cache_folder, sha256
 from ..files.reading import quiet_stderr
 from ..weights.hub import fetch_file
 from ..weights.registry import HUB_PREFIX

@@ -49,7 +49,7 @@ def evaluate_emotion(
     data, cache, models, jobs, progress
         As in `load_captures`.
     corpus, split : str
-        One of EMOTION_CORPORA, and one of `corpora.SPLITS`.
+        One of EMOTION_CORPORA, and one of `recordings.SPLITS`.
 
     Returns
     -------

@@ -6,8 +6,8 @@ from collections.abc import Callable
 from typing import Any
 
 from ..data.captures import StepProgress
-from ..data.corpora import SPLITS
 from ..data.phones import Phone
+from ..data.recordings import SPLITS
 from ..errors import InputError
 from ..weights.models import Models
 from . import emotion

@@ -75,11 +75,7 @@ def train_face(run: Run, config: FaceConfig) -> dict[str, Any]:
     InputError
         ICT-FaceKit's model or MediaPipe's canonical face is missing.
     """
-    model_path = run.data / "ict_facekit" / "model.npz"
-    mediapipe_path = run.data / "meshes" / "mediapipe_canonical.obj"
-    for path in (model_path, mediapipe_path):
-        if not path.is_file():
-            raise InputError(f"{path}: no such file", "the face is computed from it; fetch it")
+    model_path, mediapipe_path = source_files(run.data)
     face, metrics = build_face(
         model_path,
         mediapipe_path,
@@ -94,6 +90,18 @@ def train_face(run: Run, config: FaceConfig) -> dict[str, Any]:
         "chart_stress": face.chart_stress,
         **metrics,
     }
+
+
+def source_files(data: Path) -> tuple[Path, Path]:
+    """Return ICT-FaceKit's model and MediaPipe's face. Raises InputError if one is missing."""
+    paths = (
+        data / "ict_facekit" / "model.npz",
+        data / "meshes" / "mediapipe_canonical.obj",
+    )
+    for path in paths:
+        if not path.is_file():
+            raise InputError(f"{path}: no such file", "the face is computed from it; fetch it")
+    return paths
 
 
 def build_face(
