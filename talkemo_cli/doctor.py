@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from contextlib import suppress
+from pathlib import Path
 
 from talkemo import InputError, TalkemoError
 
@@ -87,12 +89,24 @@ def set_state(name: str) -> str:
 
 
 def cache_size() -> dict[str, object]:
-    """Return the folder of cached bindings and their size in MB."""
+    """Return the folder of cached bindings, and the sizes of all caches in MB."""
     from talkemo.binding.cache import BINDING_ENDING, BindingCache
+    from talkemo.data.capture_cache import CACHED_CAPTURES, captures_cache
+    from talkemo.data.custom_corpora import TRACKED_ENDING, landmarks_cache
 
     folder = BindingCache().folder
+    return {
+        "folder": str(folder),
+        "MB": megabytes(folder.glob(f"*{BINDING_ENDING}")),
+        "captures_MB": megabytes(captures_cache().glob(CACHED_CAPTURES)),
+        "landmarks_MB": megabytes(landmarks_cache().glob(f"*{TRACKED_ENDING}")),
+    }
+
+
+def megabytes(paths: Iterable[Path]) -> float:
+    """Return the total size of files in MB."""
     size = 0
-    for path in folder.glob(f"*{BINDING_ENDING}"):
+    for path in paths:
         with suppress(OSError):  # another process may have removed it
             size += path.stat().st_size
-    return {"folder": str(folder), "MB": round(size / 1e6, 1)}
+    return round(size / 1e6, 1)

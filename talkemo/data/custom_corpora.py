@@ -284,12 +284,17 @@ def _read_landmarks(clip: CustomClip) -> tuple[np.ndarray, float]:
     return landmarks, fps
 
 
+def landmarks_cache() -> Path:
+    """Return the folder of the landmarks of videos that were tracked."""
+    return cache_folder() / "landmarks"
+
+
 class VideoTracking:
     """Tracks the landmarks of videos, or reads them from the cache."""
 
     def __init__(self, total: int, progress: Callable[[int, int], None] | None):
         self.done, self.total, self.progress = 0, total, progress
-        self.folder = cache_folder() / "landmarks"
+        self.folder = landmarks_cache()
 
     @cached_property
     def tracker(self) -> LandmarkTrackerProtocol:

@@ -37,7 +37,8 @@ class CorpusOptions:
     data: Path | None = option(None, "The folder of the corpora.", panel=CORPORA_PANEL)
     captures: Path | None = option(
         None,
-        "A folder of captures, see `talkemo reconstruct`. Missing captures are made in it.",
+        "A folder of captures, see `talkemo reconstruct`. Missing captures are made in it. By "
+        "default a folder in the cache.",
         panel=CORPORA_PANEL,
     )
     jobs: int = option(2, "Processes that fit the corpora.", minimum=1, panel=CORPORA_PANEL)

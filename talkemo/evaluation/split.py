@@ -6,9 +6,11 @@ from collections.abc import Callable
 from typing import Any
 
 from ..data.captures import StepProgress
+from ..data.corpora import CORPORA, present_corpora, require_corpora
 from ..data.phones import Phone
 from ..data.recordings import SPLITS
 from ..errors import InputError
+from ..weights.files import WEIGHT_STAGES
 from ..weights.models import Models
 from . import emotion
 from .lips import evaluate_lips
@@ -37,7 +39,8 @@ def evaluate_split(
     models, progress
         As in `load_captures`.
     split : str
-        One of SPLITS. Corpora of acted emotion that lack it are skipped, unless it is `dev`.
+        One of SPLITS. Corpora of acted emotion that lack it are skipped, unless they are among
+        EMOTION_CORPORA and it is `dev`.
     against : Models, optional
         Models whose lips are measured too.
     phones
@@ -55,19 +58,27 @@ def evaluate_split(
         raise InputError(f"unknown split '{split}'", f"choose from {', '.join(SPLITS)}")
     data, cache = corpora.data, corpora.captures
     assert data is not None and cache is not None
+    require_corpora(data, present_corpora(data) or CORPORA)
+    for stage in WEIGHT_STAGES:  # unusable weights are refused before corpora are fitted
+        models.check(stage)
+    if against is not None:
+        against.check("talking")
+    acted = emotion.emotion_corpora(data)
+    if notice and (missing := [name for name in emotion.EMOTION_CORPORA if name not in acted]):
+        notice(f"{', '.join(missing)}: not in {data}, emotions are not measured there")
     common: dict[str, Any] = {"jobs": corpora.jobs, "progress": progress}
     lips, lips_against = (
         measured and evaluate_lips(data, cache, measured, split=split, phones=phones, **common)
         for measured in (models, against)
     )
     emotions = []
-    for corpus in emotion.EMOTION_CORPORA:
+    for corpus in acted:
         try:
             emotions.append(
                 emotion.evaluate_emotion(data, cache, models, corpus=corpus, split=split, **common)
             )
         except InputError as error:
-            if split == DEFAULT_SPLIT:
+            if split == DEFAULT_SPLIT and corpus in emotion.EMOTION_CORPORA:
                 raise
             if notice:
                 notice(f"{error.message}: left out")
