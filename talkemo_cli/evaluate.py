@@ -40,7 +40,7 @@ SUITES = (SPLIT, "table1", "table2", "figure6", "figure7", "paper")
 # Options that each use takes, besides those that all commands share.
 CORPUS_OPTION_NAMES = ("data", "captures", "jobs")
 OPTIONS_OF_USE = {
-    PAIR: ("neutral", "mask", "emotion", "phones", "weights", "output"),
+    PAIR: ("neutral", "mesh", "fps", "mask", "emotion", "phones", "weights", "output"),
     SPLIT: (*CORPUS_OPTION_NAMES, "split", "against", "phones", "weights", "output"),
     "table1": (*CORPUS_OPTION_NAMES, "seeds", "steps"),
     "table2": (*CORPUS_OPTION_NAMES, "seeds", "steps"),
@@ -76,7 +76,8 @@ def evaluate(
         Path | None,
         typer.Argument(
             metavar="PRED",
-            help="An animation: npz, glb or a folder of meshes; or a folder of npz and glb.",
+            help="An animation: npz, glb, npy of vertices with --mesh, or a folder of meshes; or a "
+            "folder of npz, glb and npy.",
         ),
     ] = None,
     reference: Annotated[
@@ -224,7 +225,7 @@ def _compare(
         check_output(output, (".csv",) if folders else (".png", ".csv"), predicted, reference)
     if predicted_folder and not folders and os.path.isdir(reference):
         raise InputError(
-            f"{reference}: no npz or glb in it",
+            f"{reference}: no npz, glb or npy in it",
             "compare two folders of animations, or two animations",
         )
     settings = _comparison_settings(pair, phones, models)
@@ -261,7 +262,7 @@ def _comparison_settings(pair: PairOptions, phones: Path | None, models: Models)
     if pair.emotion is not None:
         parse_emotion(pair.emotion)
     return {
-        **dataclasses.asdict(pair),
+        "options": pair,
         "phones": None if phones is None else read_phones(phones),
         "face": models.face,
         "discriminator": models.discriminator,

@@ -20,6 +20,16 @@ class PairOptions:
         "The mesh at rest. Default: the reference's own, or its first frame.",
         panel=PAIR_PANEL,
     )
+    mesh: Path | None = option(
+        None,
+        "The mesh whose vertices a .npy has. Default: that of --neutral, or of the other animation.",
+        panel=PAIR_PANEL,
+    )
+    fps: float | None = option(
+        None,
+        "Frames per second of a .npy or a folder of meshes. Default: that of the other animation.",
+        panel=PAIR_PANEL,
+    )
     mask: Path | None = option(
         None, "A text file of vertex numbers; RE and VE over them are added.", panel=PAIR_PANEL
     )

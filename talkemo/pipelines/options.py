@@ -138,7 +138,12 @@ class TransferOptions(EmotionOptions, BindingOptions, RuntimeOptions):
     audio: PathLike | tuple[np.ndarray, int] | Audio | None = option(
         None, "Audio of a video. By default the file that an npz names, if it lies beside the npz."
     )
-    fps: float | None = option(None, "Frames per second of a folder of meshes. By default 30.")
+    fps: float | None = option(
+        None, "Frames per second of a .npy, or of a folder of meshes (by default 30)."
+    )
+    mesh: PathLike | None = option(
+        None, "The mesh whose vertices a .npy has. By default that of --neutral."
+    )
     export: ExportOptions = field(default_factory=ExportOptions)
 
 
@@ -202,7 +207,10 @@ class RenderOptions:
     )
     view: str = option("front", "front, three-quarter, side, left or right.")
     time: float | None = option(None, "Time of a .png in seconds. By default the middle.")
-    fps: float | None = option(None, "Frames per second of a folder of meshes. By default 30.")
+    fps: float | None = option(
+        None, "Frames per second of a .npy, or of a folder of meshes (by default 30)."
+    )
+    mesh: PathLike | None = option(None, "The mesh whose vertices a .npy has.")
     fill: bool = option(True, "Do not add eyes, teeth or brows to a mesh that lacks them.")
     compare: Sequence[PathLike] = option(
         (),
@@ -282,4 +290,5 @@ class TransferKeywords(EmotionKeywords, RuntimeKeywords, total=False):
     neutral: PathLike | None
     audio: PathLike | tuple[np.ndarray, int] | Audio | None
     fps: float | None
+    mesh: PathLike | None
     export: ExportOptions | None
