@@ -49,7 +49,7 @@ OPTIONS_OF_USE = {
     "paper": (*CORPUS_OPTION_NAMES, "seeds", "steps", "study", "weights", "output"),
 }
 
-# Stages of weights and corpora that each suite needs.
+# Stages of weights that each suite uses.
 STAGES_OF_SUITE = {
     "table1": ("face", "speech"),
     "table2": ("face", "talking"),
@@ -57,7 +57,6 @@ STAGES_OF_SUITE = {
     "figure7": ("face",),
     "paper": ("face", "talking", "emotion", "discriminator"),
 }
-GRID_SUITES = ("table1", "paper")  # all need RAVDESS, these GRID as well
 
 
 @command(
@@ -338,8 +337,7 @@ def _reproduce(
     seeds = paper.seeds or PAPER_SEEDS
     assert corpora.data is not None
     # What is missing or unusable is refused before corpora are fitted.
-    for corpus in ("ravdess", "grid_s1") if suite in GRID_SUITES else ("ravdess",):
-        require_corpora(corpora.data, (corpus,))
+    require_corpora(corpora.data, ("ravdess", "grid_s1") if suite == "table1" else ("ravdess",))
     for stage in STAGES_OF_SUITE[suite]:
         models.check(stage)
     with _corpora(corpora, models) as (data, captures), _progress(suite) as progress:

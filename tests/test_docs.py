@@ -7,6 +7,7 @@ import sys
 import pytest
 from conftest import ROOT
 
+from talkemo import __version__
 from talkemo_cli.app import app
 
 
@@ -48,3 +49,12 @@ def test_the_site_is_built_without_warnings(pages, tmp_path):
     )
     assert done.returncode == 0 and "WARNING" not in done.stderr, done.stderr
     assert "talkemo animate" in (tmp_path / "site" / "commands" / "animate.html").read_text("utf-8")
+
+
+def test_the_citation_names_this_version_and_the_paper():
+    yaml = pytest.importorskip("yaml", reason="pip install 'talkemo[docs]'")
+    citation = yaml.safe_load((ROOT / "CITATION.cff").read_text("utf-8"))
+    assert citation["version"] == __version__ and citation["cff-version"] == "1.2.0"
+    (paper,) = citation["references"]
+    assert [author["family-names"] for author in paper["authors"]] == ["Wang", "Fan", "Xia"]
+    assert paper["url"] in (ROOT / "docs" / "data.md").read_text("utf-8")

@@ -56,7 +56,7 @@ def require_corpora(data: Path, names: Iterable[str]) -> tuple[str, ...]:
     if not present:
         raise InputError(
             f"{printable(data)}: none of the corpora {', '.join(names)}",
-            f"is it the folder of the corpora? One of your own has a {MANIFEST_NAME} in it",
+            f"is it the folder of the corpora? A corpus of your own needs a {MANIFEST_NAME}",
         )
     return present
 
