@@ -1,6 +1,9 @@
 """A corpus of one's own, made by the steps of docs/data.md: fitted, trained on, or refused."""
 
+import io
+import lzma
 import re
+from contextlib import contextmanager
 from dataclasses import replace
 
 import numpy as np
@@ -9,6 +12,7 @@ import soundfile
 from conftest import RATE, ROOT
 
 from talkemo import InputError, load_models
+from talkemo.capture.landmark_tracker import SCORE_NAMES, TrackedLandmarks
 from talkemo.data import custom_corpora
 from talkemo.data.captures import read_captures
 from talkemo.data.corpora import present_corpora, read_corpus
@@ -18,6 +22,7 @@ from talkemo.train import stages, talking
 from talkemo.train.emotion import training_frames
 from talkemo.train.options import TrainOptions
 from talkemo.train.run import Run
+from talkemo.video.reader import Video
 from talkemo_cli.app import main
 
 PAGE = (ROOT / "docs" / "data.md").read_text("utf-8")
@@ -211,3 +216,50 @@ def test_kinds_of_landmarks_are_not_mixed(copy, data):
     (copy / "clips.tsv").write_text("name\tspeaker\nann_01\tann\nann_02\tann\n")
     with pytest.raises(InputError, match="478 landmarks, but 68 in ann_01"):
         list(read_corpus("my_corpus", copy.parent))
+
+
+def test_videos_are_tracked_once(copy, tmp_path, monkeypatch):
+    """Landmarks and frame rate come from the video, and so does the audio if there is no file."""
+    monkeypatch.setenv("TALKEMO_CACHE", str(tmp_path / "cache"))
+    points = np.random.default_rng(0).uniform(100, 300, (3, 478, 2)).astype(np.float32)
+    tracked = []
+
+    class Tracker:
+        def follow(self, frames, number):
+            tracked.append(number)
+            scores = np.zeros(len(SCORE_NAMES), np.float32)
+            yield from (TrackedLandmarks(frame, scores, face_count=1) for frame in frames)
+
+    @contextmanager
+    def open_video(path):
+        yield Video(20.0, 1.0, (400, 400), 0.0, iter(points))
+
+    monkeypatch.setattr(custom_corpora, "LandmarkTracker", Tracker)
+    monkeypatch.setattr(custom_corpora, "open_video", open_video)
+    (copy / "videos").mkdir()
+    (copy / "videos" / "dan_01.mp4").write_bytes(b"a video")
+    (copy / "clips.tsv").write_text("name\tspeaker\ndan_01\tdan\n")
+    steps = []
+    for _ in range(2):
+        (dan,) = read_corpus("my_corpus", copy.parent, lambda *step: steps.append(step))
+        np.testing.assert_allclose(dan.landmarks, points)
+        np.testing.assert_allclose(dan.time, [0, 0.05, 0.1])
+        assert dan.audio == copy / "videos" / "dan_01.mp4" and len(dan.mesh_ids) == 478
+    assert tracked == [1] and steps == [(1, 1)] * 2
+    (copy / "videos" / "dan_01.mp4").write_bytes(b"another video")
+    list(read_corpus("my_corpus", copy.parent))
+    assert tracked == [1, 1]
+
+
+def test_a_tracked_corpus_with_a_manifest_is_a_custom_one(copy):
+    """The layout of the known tracked corpora serves for others, too."""
+    points = np.full((2, 3, 4), 160, np.int16)
+    steps = np.diff(points, axis=-1, prepend=np.int16(0)).astype(np.int16)
+    content = io.BytesIO()
+    np.save(content, steps)
+    (copy / "xyz.npy.xz").write_bytes(lzma.compress(content.getvalue()))
+    np.savez(copy / "tracks.npz", clips=["a"], start=[0, 4], index=[1, 5], time=np.arange(4) / 25)
+    (copy / "clips.tsv").write_text("name\tspeaker\na\tann\n")
+    (recording,) = read_corpus("my_corpus", copy.parent)
+    assert (recording.speaker, recording.split) == ("my_corpus_ann", "train")
+    np.testing.assert_array_equal(recording.landmarks, np.full((4, 2, 2), 10))

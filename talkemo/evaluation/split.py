@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 from ..data.captures import StepProgress
-from ..data.corpora import CORPORA, present_corpora, require_corpora
+from ..data.corpora import CORPORA, present_corpora, read_corpus, require_corpora
 from ..data.phones import Phone
 from ..data.recordings import SPLITS
 from ..errors import InputError
@@ -18,6 +19,7 @@ from .map_error import evaluate_map
 from .options import CorpusOptions
 
 DEFAULT_SPLIT = "dev"
+TEST_SPLIT = "test"
 
 
 def evaluate_split(
@@ -58,11 +60,13 @@ def evaluate_split(
         raise InputError(f"unknown split '{split}'", f"choose from {', '.join(SPLITS)}")
     data, cache = corpora.data, corpora.captures
     assert data is not None and cache is not None
-    require_corpora(data, present_corpora(data) or CORPORA)
+    present = require_corpora(data, present_corpora(data) or CORPORA)
     for stage in WEIGHT_STAGES:  # unusable weights are refused before corpora are fitted
         models.check(stage)
     if against is not None:
         against.check("talking")
+    if split == TEST_SPLIT:  # which no known corpus has; all have the others
+        _check_split(data, present, split)
     acted = emotion.emotion_corpora(data)
     if notice and (missing := [name for name in emotion.EMOTION_CORPORA if name not in acted]):
         notice(f"{', '.join(missing)}: not in {data}, emotions are not measured there")
@@ -88,3 +92,13 @@ def evaluate_split(
         "emotions": emotions,
         "map": evaluate_map(data, cache, models, **common),
     }
+
+
+def _check_split(data: Path, corpora: tuple[str, ...], split: str) -> None:
+    """Raise InputError if no recording of some corpora belongs to a split, before they are fitted."""
+    splits = {recording.split for corpus in corpora for recording in read_corpus(corpus, data)}
+    if split not in splits:
+        raise InputError(
+            f"{data}: no recordings of the split '{split}'",
+            f"choose from {', '.join(sorted(splits))}",
+        )
