@@ -60,13 +60,7 @@ def evaluate_split(
         raise InputError(f"unknown split '{split}'", f"choose from {', '.join(SPLITS)}")
     data, cache = corpora.data, corpora.captures
     assert data is not None and cache is not None
-    present = require_corpora(data, present_corpora(data) or CORPORA)
-    for stage in WEIGHT_STAGES:  # unusable weights are refused before corpora are fitted
-        models.check(stage)
-    if against is not None:
-        against.check("talking")
-    if split == TEST_SPLIT:  # which no known corpus has; all have the others
-        _check_split(data, present, split)
+    _check_before_fits(data, models, against, split)
     acted = emotion.emotion_corpora(data)
     if notice and (missing := [name for name in emotion.EMOTION_CORPORA if name not in acted]):
         notice(f"{', '.join(missing)}: not in {data}, emotions are not measured there")
@@ -94,8 +88,15 @@ def evaluate_split(
     }
 
 
-def _check_split(data: Path, corpora: tuple[str, ...], split: str) -> None:
-    """Raise InputError if no recording of some corpora belongs to a split, before they are fitted."""
+def _check_before_fits(data: Path, models: Models, against: Models | None, split: str) -> None:
+    """Raise InputError for missing corpora, unusable weights and a split that no corpus has."""
+    corpora = require_corpora(data, present_corpora(data) or CORPORA)
+    for stage in WEIGHT_STAGES:
+        models.check(stage)
+    if against is not None:
+        against.check("talking")
+    if split != TEST_SPLIT:  # which no known corpus has; all have the others
+        return
     splits = {recording.split for corpus in corpora for recording in read_corpus(corpus, data)}
     if split not in splits:
         raise InputError(

@@ -66,10 +66,7 @@ def transfer(
         All options in one object.
     **keywords
         Fields of TransferOptions, which replace those of `options`: those of `animate`, except how
-        the face acts, and `neutral` (file of the mesh at rest; by default the animation's own, or
-        its first frame), `audio` (of a video; by default the file that an npz names, if it lies
-        beside the npz). `fps` is that of a .npy or of a folder of meshes, and `mesh` the file of
-        the mesh whose vertices a .npy has. neutral as emotion removes emotion.
+        the face acts, and `neutral`, `audio`, `fps` and `mesh`. neutral as emotion removes emotion.
 
     Raises
     ------

@@ -133,20 +133,9 @@ def build_face(
 ) -> tuple[Face, dict[str, float]]:
     """Build the canonical face from ICT-FaceKit's model.npz and MediaPipe's canonical face, an obj.
 
-    Parameters
-    ----------
-    progress
-        Called with the name of a step, the parts of it that are done and their total. What it
-        raises ends the work.
-
-    Returns
-    -------
-    The face, and metrics of its bilinear model.
-
-    Raises
-    ------
-    InputError
-        The model lacks an array.
+    `progress` is called with the name of a step, the parts of it that are done and their total.
+    Returns the face, and metrics of its bilinear model. Raises InputError if the model lacks an
+    array.
     """
     model = read_ict_model(model_path)
     neutral = symmetric(model.neutral)
