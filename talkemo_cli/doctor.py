@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -72,6 +72,8 @@ def _sentences(facts: dict[str, Any]) -> Iterator[str]:
         yield f"weights {name}: {state}, {facts['weights_mb'][name]:.1f} MB"
     cache = facts["cache"]
     yield f"cache: {cache['folder']}, {cache['bindings']} bindings, {cache['MB']:.1f} MB"
+    yield f"cached captures of corpora: {cache['captures_MB']:.1f} MB"
+    yield f"cached landmarks of videos: {cache['landmarks_MB']:.1f} MB"
 
 
 def gpu_name() -> str:
@@ -163,22 +165,30 @@ def set_size_mb(weight_set: WeightSet | InputError) -> float:
     if isinstance(weight_set, InputError):
         return 0.0
     files = [weight_set.path(stage) for stage in weight_set.stages]
-    return total_mb([path for path in files if path is not None])
+    return megabytes(path for path in files if path is not None)
 
 
 def cache_size() -> dict[str, Any]:
-    """Return the folder of cached bindings, their number and their size in MB."""
+    """Return the folder of cached bindings, their number, and the sizes of all caches in MB."""
     from talkemo.binding.cache import BINDING_ENDING, BindingCache
+    from talkemo.data.capture_cache import CACHED_CAPTURES, captures_cache
+    from talkemo.data.custom_corpora import TRACKED_ENDING, landmarks_cache
 
     folder = BindingCache().folder
     files = list(folder.glob(f"*{BINDING_ENDING}"))
-    return {"folder": str(folder), "bindings": len(files), "MB": total_mb(files)}
+    return {
+        "folder": str(folder),
+        "bindings": len(files),
+        "MB": megabytes(files),
+        "captures_MB": megabytes(captures_cache().glob(CACHED_CAPTURES)),
+        "landmarks_MB": megabytes(landmarks_cache().glob(f"*{TRACKED_ENDING}")),
+    }
 
 
-def total_mb(files: list[Path]) -> float:
-    """Return the size of files in MB, without those that another process has removed."""
+def megabytes(paths: Iterable[Path]) -> float:
+    """Return the total size of files in MB."""
     size = 0
-    for path in files:
-        with suppress(OSError):
+    for path in paths:
+        with suppress(OSError):  # another process may have removed it
             size += path.stat().st_size
     return round(size / 1e6, 1)

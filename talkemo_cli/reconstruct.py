@@ -66,11 +66,15 @@ def reconstruct(
     """
     import talkemo
     from talkemo.data.corpora import CORPORA
+    from talkemo.data.custom_corpora import is_custom_corpus
 
     if corpus is not None:
         _fit_folder(inputs, corpus, output, runtime.weights, options.sync, batch)
         return
-    is_corpus = [os.path.isdir(source) and source.name in CORPORA for source in inputs]
+    is_corpus = [
+        os.path.isdir(source) and (source.name in CORPORA or is_custom_corpus(source))
+        for source in inputs
+    ]
     if all(is_corpus):
         _fit_corpora(inputs, output, runtime, batch)
         return

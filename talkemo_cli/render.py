@@ -21,7 +21,7 @@ from .options import Only, command
 )
 def render(
     animation: Annotated[
-        Path, typer.Argument(help="An animation: npz, glb or a folder of meshes.")
+        Path, typer.Argument(help="An animation: npz, glb, npy with --mesh, or a folder of meshes.")
     ],
     output: Annotated[
         Path, typer.Option("-o", "--output", help="A .mp4, .webm or .gif, or a .png of one frame.")

@@ -70,7 +70,11 @@ def train(
     ] = False,
     max_minutes: Annotated[
         float | None,
-        typer.Option(min=0.01, help="Stop training a stage after this time, and save its weights."),
+        typer.Option(
+            min=0.01,
+            help="Stop training a stage after this time, and save its weights. The face has "
+            "none before its end, so it is refused then.",
+        ),
     ] = None,
     jobs: Annotated[int, typer.Option(min=1, help="Processes that fit the corpora.")] = 2,
     seed: Annotated[

@@ -28,7 +28,7 @@ def transfer(
     animation: Annotated[
         Path,
         typer.Argument(
-            help="An animation: npz, glb with morph targets, or a folder with a mesh per frame."
+            help="An animation: npz, glb with morph targets, npy of vertices with --mesh, or a folder with a mesh per frame."
         ),
     ],
     options: TransferOptions,

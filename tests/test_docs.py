@@ -10,6 +10,7 @@ import pytest
 from browser import browser_command, needs_browser
 from conftest import ROOT
 
+from talkemo import __version__
 from talkemo_cli.app import app
 
 
@@ -82,3 +83,12 @@ def test_tables_of_a_command_s_page_fit_it(pages, site, tmp_path):
         done = subprocess.run(command, capture_output=True, text=True, timeout=60)
         title = re.search("<title>(.*)</title>", done.stdout)
         assert title and set(title[1].split()) == {"true"}, (width, done.stdout[:500])
+
+
+def test_the_citation_names_this_version_and_the_paper():
+    yaml = pytest.importorskip("yaml", reason="pip install 'talkemo[docs]'")
+    citation = yaml.safe_load((ROOT / "CITATION.cff").read_text("utf-8"))
+    assert citation["version"] == __version__ and citation["cff-version"] == "1.2.0"
+    (paper,) = citation["references"]
+    assert [author["family-names"] for author in paper["authors"]] == ["Wang", "Fan", "Xia"]
+    assert paper["url"] in (ROOT / "docs" / "data.md").read_text("utf-8")

@@ -187,7 +187,12 @@ class TransferOptions(EmotionOptions, BindingOptions, RuntimeOptions):
         "Audio of a video. By default the file that an npz names, if it lies beside the npz.",
         kind=Path,
     )
-    fps: float | None = option(None, "Frames per second of a folder of meshes. By default 30.")
+    fps: float | None = option(
+        None, "Frames per second of a .npy, or of a folder of meshes (by default 30)."
+    )
+    mesh: PathLike | None = option(
+        None, "The mesh whose vertices a .npy has. By default that of --neutral."
+    )
     export: ExportOptions = field(default_factory=ExportOptions)
 
 
@@ -264,7 +269,10 @@ class RenderOptions:
         values=FRAMINGS,
     )
     time: float | None = option(None, "Time of a .png in seconds. By default the middle.")
-    fps: float | None = option(None, "Frames per second of a folder of meshes. By default 30.")
+    fps: float | None = option(
+        None, "Frames per second of a .npy, or of a folder of meshes (by default 30)."
+    )
+    mesh: PathLike | None = option(None, "The mesh whose vertices a .npy has.")
     fill: bool = option(True, "Do not add eyes, teeth or brows to a mesh that lacks them.")
     compare: Sequence[PathLike] = option(
         (),
@@ -344,4 +352,5 @@ class TransferKeywords(EmotionKeywords, RuntimeKeywords, total=False):
     neutral: PathLike | None
     audio: PathLike | tuple[np.ndarray, int] | Audio | None
     fps: float | None
+    mesh: PathLike | None
     export: ExportOptions | None

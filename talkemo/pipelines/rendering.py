@@ -17,7 +17,7 @@ from ..files.writing import check_output
 from ..formats.animation import Header, Source, check_frames, video_frame_step
 from ..formats.appearance import Appearance
 from ..formats.mesh_types import Mesh
-from ..formats.registry import open_animation
+from ..formats.registry import needs_mesh, open_animation
 from ..geometry.meshes import mesh_edges, vertex_normals
 from ..render import Renderer, new_renderer
 from ..render.appearance import appearance_of_header
@@ -60,7 +60,7 @@ def render(
     notice: Notice | None = None,
     **options: object,
 ) -> None:
-    """Render an npz, GLB or mesh sequence to a video (.mp4, .webm, .gif) or a .png.
+    """Render an npz, GLB, .npy of vertices or mesh sequence to a video (.mp4, .webm, .gif) or a .png.
 
     Parameters
     ----------
@@ -73,8 +73,8 @@ def render(
     notice : callable, optional
         Called with a message if a video has no audio.
     **options
-        The fields of `RenderOptions`: audio, size, view, frame, time, fps, fill, compare, caption,
-        turntable, wireframe, heatmap, sheet.
+        The fields of `RenderOptions`: audio, size, view, frame, time, fps, mesh, fill, compare,
+        caption, turntable, wireframe, heatmap, sheet.
 
     Raises
     ------
@@ -84,10 +84,10 @@ def render(
     """
     settings, output = RenderOptions(**options), Path(output)  # type: ignore[arg-type]
     endings = (*RENDERED_VIDEO_ENDINGS, *RENDERED_IMAGE_ENDINGS)
-    audio_files = [] if settings.audio is None else [settings.audio]
-    check_output(output, endings, animation, *settings.compare, *audio_files)
+    files = [path for path in (settings.audio, settings.mesh) if path is not None]
+    check_output(output, endings, animation, *settings.compare, *files)
     _check_options(settings, output)
-    sources = [_open(path, settings.fps) for path in (animation, *settings.compare)]
+    sources = _open_all([animation, *settings.compare], settings.fps, settings.mesh)
     if settings.heatmap and len({source.shape[1] for source in sources}) > 1:
         raise InputError(
             f"{settings.compare[0]}: another mesh than {animation}",
@@ -157,11 +157,20 @@ def header_of(source: Source) -> Header:
     )
 
 
-def _open(path: PathLike, fps: float | None) -> Source:
-    source = open_animation(path, fps)
-    if not len(source):
-        raise InputError(f"{printable(path)}: no frames in it", "check that it is the right file")
-    return source
+def _open_all(paths: list[PathLike], fps: float | None, mesh: PathLike | None) -> list[Source]:
+    """Return animations that have frames; `mesh` is that of those without triangles."""
+    without_triangles = [path for path in paths if needs_mesh(path)]
+    if mesh is not None and not without_triangles:
+        raise InputError(f"{printable(paths[0])} has triangles of its own", "leave --mesh out")
+    sources = []
+    for path in paths:
+        source = open_animation(path, fps, mesh if path in without_triangles else None)
+        if not len(source):
+            raise InputError(
+                f"{printable(path)}: no frames in it", "check that it is the right file"
+            )
+        sources.append(source)
+    return sources
 
 
 def _open_panels(

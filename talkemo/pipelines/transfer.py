@@ -52,7 +52,7 @@ def transfer(
     notice: Notice | None = None,
     **keywords: Unpack[TransferKeywords],
 ) -> Result:
-    """Change the emotion of an npz, a GLB with morph targets or a folder of meshes.
+    """Change the emotion of an npz, a GLB with morph targets, a .npy or a folder of meshes.
 
     The mesh at rest is bound to the canonical face, and each frame is converted to a motion and a
     rotation of the head. Emotion transfer changes the motion; the difference is rotated with the
@@ -61,7 +61,7 @@ def transfer(
     Parameters
     ----------
     animation : path
-        An npz, a GLB or a folder of meshes.
+        An npz, a GLB, a .npy of vertices or a folder of meshes.
     outputs, models, progress
         As in `animate`.
     options : TransferOptions, optional
@@ -70,9 +70,7 @@ def transfer(
         Called with a message if a video or page has no audio.
     **keywords
         Fields of TransferOptions, which replace those of `options`: those of `animate`, except how
-        the face acts, and `neutral` (file of the mesh at rest; by default the animation's own, or
-        its first frame), `audio` (of a video; by default the file that an npz names, if it lies
-        beside the npz). `fps` is that of a folder of meshes. neutral as emotion removes emotion.
+        the face acts, and `neutral`, `audio`, `fps` and `mesh`. neutral as emotion removes emotion.
 
     Raises
     ------
@@ -80,12 +78,13 @@ def transfer(
         Anything unusable.
     """
     options = with_keywords(options or TransferOptions(), keywords)
-    inputs = [animation, options.neutral, options.audio, options.timeline, *options.hint.files]
+    meshes = (options.neutral, options.mesh)
+    inputs = [animation, *meshes, options.audio, options.timeline, *options.hint.files]
     paths = output_paths(outputs, options.export, inputs)
     timeline = timeline_of(options)
     if options.fps is not None:
         check_fps(options.fps)
-    source = open_animation(animation, options.fps)
+    source = open_animation(animation, options.fps, options.mesh, options.neutral)
     mesh = _mesh_at_rest(source, options.neutral)
     has_audio = any(path.suffix.lower() in FORMATS_WITH_AUDIO for path in paths)
     audio = audio_of(source, options.audio) if has_audio else None
