@@ -74,14 +74,15 @@ def command_page(command: Any) -> str:
         if isinstance(info, ArgumentInfo):
             arguments.append([f"`{parameter.name.upper()}`", info.help or ""])
         elif info is not None and not info.hidden:
-            option = f"`{option_usage(parameter.name, kind, info)}`"
+            option = code(option_usage(parameter.name, kind, info))
             panel = panels.setdefault(info.rich_help_panel or "Options", [])
             panel.append([option, info.help or "", default_text(parameter.default)])
     lines = [f"# talkemo {command.name}", "", inspect.getdoc(function) or "", ""]
     if command.epilog:
         lines += ["```sh", *(line for line in command.epilog.splitlines() if line), "```", ""]
     lines += table(["argument", "meaning"], arguments)
-    for name, rows in panels.items():
+    first_and_last = {"Options": -1, "Shared": 1}
+    for name, rows in sorted(panels.items(), key=lambda item: first_and_last.get(item[0], 0)):
         lines += [f"## {name}", "", *table(["option", "meaning", "default"], rows)]
     return "\n".join(lines)
 
@@ -94,6 +95,11 @@ def option_usage(name: str, kind: Any, info: OptionInfo) -> str:
         names.insert(0, info.default)
     usage = ", ".join(names) or f"--{name.replace('_', '-')}"
     return usage if kind is bool else f"{usage} {info.metavar or placeholder(kind)}"
+
+
+def code(text: str) -> str:
+    """A text as code; in a table, Markdown's own code cannot contain the bar between cells."""
+    return f"<code>{text}</code>" if "|" in text else f"`{text}`"
 
 
 def placeholder(kind: Any) -> str:
@@ -125,5 +131,5 @@ def table(columns: list[str], rows: list[list[str]]) -> list[str]:
 
 def table_line(cells: list[str]) -> str:
     """A line of a Markdown table."""
-    texts = [" ".join(cell.split()).replace("|", "\\|") for cell in cells]
+    texts = [" ".join(cell.split()).replace("|", "&#124;") for cell in cells]
     return "| " + " | ".join(texts) + " |"

@@ -7,9 +7,12 @@ functions take the dataclasses, or their fields as keywords.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeVar
 
+# The values that a shell offers for an option: all of them, or a function that returns them, given
+# the other options of the command line by name.
+Values = Sequence[str] | Callable[[Mapping[str, Any]], Sequence[str]]
 Options = TypeVar("Options")
 
 
@@ -26,6 +29,7 @@ def option(default: Any, help_text: str, **settings: Any) -> Any:
         How the command line shows it: `names` (tuple of str, default `--field-name`), `aliases`
         (tuple of str, older names that still work and are not shown), `metavar` (str), `minimum`
         and `maximum` (numbers), `panel` (str, the heading in `--help`), `choices` (tuple of str),
+        `values` (`Values` that the shell offers, where others are allowed or the check is later),
         `kind` (the type that is read, where the field allows several), `hidden` (bool),
         `on_command_line` (bool, default True).
     """

@@ -13,7 +13,9 @@ from talkemo.pipelines.options import STREAM_FORMATS, AnimateOptions, BatchOptio
 
 from .animate_many import animate_many
 from .animate_stream import animate_stream
+from .completion import offering
 from .console import console
+from .facts import overlap_facts
 from .options import Only, command, output_option
 
 FORMAT_NAMES = tuple(ending.lstrip(".") for ending in OUTPUT_ENDINGS)
@@ -43,6 +45,7 @@ def animate(
             help=f"For many recordings: {', '.join(FORMAT_NAMES)}; written to the folder -o as "
             "AUDIO_EMOTION.FORMAT; may be repeated. By default mp4. For --stream: "
             f"{' or '.join(STREAM_FORMATS)}, by default {STREAM_FORMATS[0]}.",
+            autocompletion=offering((*FORMAT_NAMES, *STREAM_FORMATS)),
         ),
     ] = None,
     stream: Annotated[
@@ -69,6 +72,7 @@ def animate(
     if len(audio) > 1 or formats:
         outputs = _batch_outputs(audio, name, output or [Path()], formats or ["mp4"])
         animate_many(face, list(zip(audio, outputs)), options, batch)
+        console.messages(overlap_facts(options.timeline))
     elif batch.jobs > 1 or batch.scheduler is not None:
         raise InputError(
             "--jobs and --scheduler are for many recordings",
@@ -83,6 +87,7 @@ def _animate_one(face: Path, audio: Path, outputs: list[Path], options: AnimateO
 
     with console.progress("animating") as update:
         result = talkemo.animate(face, audio, outputs, options, progress=update)
+    console.messages(overlap_facts(options.timeline))
     console.animation(result)
 
 
@@ -102,13 +107,24 @@ def _batch_outputs(
     outputs = [
         [folders[0] / f"{_stem(source)}_{name}.{ending}" for ending in formats] for source in audio
     ]
-    paths = [path for paths in outputs for path in paths]
-    if len(set(paths)) < len(paths):
-        raise InputError(
-            "two recordings with the same name would be written to the same file",
-            "rename one, or animate them one at a time",
-        )
+    _check_clashes(audio, outputs)
     return outputs
+
+
+def _check_clashes(audio: list[Path], outputs: list[list[Path]]) -> None:
+    """Raise InputError, naming both recordings, if two would be written to the same file."""
+    source_of: dict[Path, Path] = {}
+    for source, paths in zip(audio, outputs):
+        for path in paths:
+            other = source_of.setdefault(path, source)
+            if other is source:
+                continue
+            if other == source:
+                raise InputError(f"{source} is given twice", "leave one out")
+            raise InputError(
+                f"{other} and {source} would both be written to {path}",
+                "rename one, or write them to different folders, one at a time",
+            )
 
 
 def _stem(audio: Path) -> str:

@@ -22,6 +22,7 @@ from . import (
     reconstruct,
     render,
     study,
+    styles,
     train,
     transfer,
     weights,

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from talkemo.pipelines.options import BindingOptions, RuntimeOptions
 
 from .console import console
+from .facts import fit_fact, unit_fact
 from .options import Only, command
 
 # Fraction of the canonical lip opening below which the command reports joined lips.
@@ -37,6 +39,7 @@ def bind(
 ) -> None:
     """Find the face of a mesh, report how well it fits, and save how the mesh moves."""
     import talkemo
+    from talkemo.formats.units import AUTO_UNIT, unit_of_mesh
     from talkemo.pipelines.bind import describe
 
     outputs = output or [Path(f"{face.stem}.binding.npz")]
@@ -44,13 +47,19 @@ def bind(
         face, outputs, hint=options.hint, weights=runtime.weights, cache=options.cache
     )
     metrics = describe(binding)
-    console.message(
-        f"{metrics['moving']} of {metrics['vertices']} vertices move; "
-        f"the face model fits the mesh to {metrics['error_mm']:.1f} mm"
-    )
-    parts = [f"{name} {count}" for name, count in metrics["parts"].items()]
-    console.message(f"parts: {', '.join(parts)}")
+    console.messages(_facts(metrics))
+    console.message(unit_fact(unit_of_mesh(AUTO_UNIT, binding.scale)))
     if metrics["lip_opening"] < JOINED_LIPS_OPENING:
         console.message("the lips are joined or could not be separated: the mouth will hardly open")
     paths = [str(path) for path in outputs]
     console.result({"outputs": paths, **metrics}, paths)
+
+
+def _facts(metrics: dict[str, Any]) -> Iterator[str]:
+    """Yield how well a binding fits, in words."""
+    yield fit_fact(metrics["error_mm"])
+    yield f"vertices that move: {metrics['moving']} of {metrics['vertices']}"
+    for name, count in metrics["parts"].items():
+        yield f"{name.replace('_', ' ')}: {count} vertices"
+    yield f"lips open to {metrics['lip_opening']:.0%} of the face model's"
+    yield f"1 mm of the face model is {metrics['mesh_units_a_mm']:.4g} units of the mesh"

@@ -5,13 +5,18 @@ from __future__ import annotations
 import json
 import os
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
+from .facts import animation_facts, named_fact, plain
+
 if TYPE_CHECKING:
+    from rich.console import Console as RichConsole
+
     from talkemo import Result
 
+UNLIMITED_COLUMNS = 1 << 16  # characters, more than any table has
 TABLE_COLUMNS = 140  # characters, width of a table that does not go to a terminal
 
 
@@ -33,12 +38,12 @@ class Console:
         data : dict
             The JSON object.
         lines : list of str, optional
-            Lines without --json; by default `name: value` for each item of data.
+            Lines without --json; by default a fact for each item of data.
         """
         if self.as_json:
             lines = [json.dumps(data, default=str)]
         elif lines is None:
-            lines = [f"{name}: {_plain(value)}" for name, value in data.items()]
+            lines = [named_fact(name, value) for name, value in data.items()]
         try:
             for line in lines:
                 print(line)
@@ -55,6 +60,11 @@ class Console:
         """Print a message for the person at the terminal, on stderr."""
         if not self.quiet and sys.stderr is not None:
             print(text, file=sys.stderr, flush=True)
+
+    def messages(self, lines: Iterable[str]) -> None:
+        """Print messages, a line each."""
+        for line in lines:
+            self.message(line)
 
     def error(self, message: str, hint: str) -> None:
         """Print what went wrong and what to do about it, on stderr."""
@@ -83,29 +93,33 @@ class Console:
             )
 
     def table(self, title: str, columns: list[str], rows: list[list[Any]]) -> None:
-        """Print a table on stdout, unless the result is printed as JSON."""
+        """Print a table on stdout, unless the result is printed as JSON.
+
+        Where the words of a table are wider than the terminal, each cell is a line of its own.
+        """
         if self.as_json or sys.stdout is None:
             return
         from rich.console import Console as RichConsole
         from rich.markup import escape
+        from rich.measure import Measurement
         from rich.table import Table
 
+        cells = [[plain(cell) for cell in row] for row in rows]
         table = Table(title=escape(title), title_justify="left")
         for number, column in enumerate(columns):
             table.add_column(column, justify="right" if number else "left")
-        for row in rows:
-            table.add_row(*(escape(_plain(cell)) for cell in row))
-        width = None if sys.stdout.isatty() else TABLE_COLUMNS
-        RichConsole(file=sys.stdout, width=width).print(table)
+        for row in cells:
+            table.add_row(*map(escape, row))
+        screen = RichConsole(file=sys.stdout, width=None if sys.stdout.isatty() else TABLE_COLUMNS)
+        unlimited = screen.options.update(max_width=UNLIMITED_COLUMNS)
+        if Measurement.get(screen, unlimited, table).minimum <= screen.width:
+            screen.print(table)
+        else:
+            _print_cells(screen, title, columns, cells)
 
     def animation(self, result: Result) -> None:
         """Print an animation's frame count, metrics and output files."""
-        self.message(
-            f"{result.frames} frames at {result.fps:g} fps; the face model fits the mesh to "
-            f"{result.binding_error_mm:.1f} mm"
-        )
-        for name, value in result.metrics.items():
-            self.message(f"{name.replace('_', ' ')}: {value:.3g}")
+        self.messages(animation_facts(result))
         self.result(animation_data(result), [str(path) for path in result.outputs])
 
 
@@ -117,17 +131,28 @@ def animation_data(result: Result) -> dict[str, Any]:
         "fps": result.fps,
         "seconds": result.seconds,
         "binding_error_mm": result.binding_error_mm,
+        **unit_data(result),
         **result.metrics,
     }
 
 
-def _plain(value: Any) -> str:
-    """A value as text: floats with four digits, dictionaries as `name value` pairs."""
-    if isinstance(value, float):
-        return f"{value:.4g}" if abs(value) < 1000 else f"{value:.0f}"
-    if isinstance(value, dict):
-        return ", ".join(f"{name} {_plain(item)}" for name, item in value.items()) or "none"
-    return str(value)
+def unit_data(result: Result) -> dict[str, Any]:
+    """The mesh's unit in the JSON object of an animation."""
+    unit = result.unit
+    width = round(unit.face_width_mm, 1)
+    return {"unit": unit.name, "unit_guessed": unit.guessed, "face_width_mm": width}
+
+
+def _print_cells(
+    screen: RichConsole, title: str, columns: list[str], rows: list[list[str]]
+) -> None:
+    """Print a table as a line for each cell that is not empty, below the first cell of its row."""
+    lines = [title]
+    for row in rows:
+        lines.append(f"{columns[0]}: {row[0]}")
+        lines += [f"  {name}: {cell}" for name, cell in zip(columns[1:], row[1:]) if cell]
+    for line in lines:
+        screen.print(line, markup=False, highlight=False)
 
 
 console = Console()

@@ -22,7 +22,7 @@ from talkemo.evaluation.options import (
 from talkemo.paper import PAPER_SEEDS
 from talkemo.paper.options import PaperOptions
 from talkemo.pipelines.options import RuntimeOptions
-from talkemo.weights.registry import DEFAULT_SET
+from talkemo.weights.names import DEFAULT_SET
 
 from . import evaluate_tables as tables
 from .console import console
@@ -40,13 +40,22 @@ SUITES = (SPLIT, "table1", "table2", "figure6", "figure7", "paper")
 # Options that each use takes, besides those that all commands share.
 CORPUS_OPTION_NAMES = ("data", "captures", "jobs")
 OPTIONS_OF_USE = {
-    PAIR: ("neutral", "mask", "emotion", "phones", "weights", "output"),
+    PAIR: ("neutral", "mesh", "fps", "mask", "emotion", "phones", "weights", "output"),
     SPLIT: (*CORPUS_OPTION_NAMES, "split", "against", "phones", "weights", "output"),
     "table1": (*CORPUS_OPTION_NAMES, "seeds", "steps"),
     "table2": (*CORPUS_OPTION_NAMES, "seeds", "steps"),
     "figure6": (*CORPUS_OPTION_NAMES, "weights", "output"),
     "figure7": (*CORPUS_OPTION_NAMES, "steps", "output"),
     "paper": (*CORPUS_OPTION_NAMES, "seeds", "steps", "study", "weights", "output"),
+}
+
+# Stages of weights that each suite uses.
+STAGES_OF_SUITE = {
+    "table1": ("face", "speech"),
+    "table2": ("face", "talking"),
+    "figure6": ("face", "emotion", "discriminator"),
+    "figure7": ("face",),
+    "paper": ("face", "talking", "emotion", "discriminator"),
 }
 
 
@@ -66,7 +75,8 @@ def evaluate(
         Path | None,
         typer.Argument(
             metavar="PRED",
-            help="An animation: npz, glb or a folder of meshes; or a folder of npz and glb.",
+            help="An animation: npz, glb, npy of vertices with --mesh, or a folder of meshes; or a "
+            "folder of npz, glb and npy.",
         ),
     ] = None,
     reference: Annotated[
@@ -214,7 +224,7 @@ def _compare(
         check_output(output, (".csv",) if folders else (".png", ".csv"), predicted, reference)
     if predicted_folder and not folders and os.path.isdir(reference):
         raise InputError(
-            f"{reference}: no npz or glb in it",
+            f"{reference}: no npz, glb or npy in it",
             "compare two folders of animations, or two animations",
         )
     settings = _comparison_settings(pair, phones, models)
@@ -251,7 +261,7 @@ def _comparison_settings(pair: PairOptions, phones: Path | None, models: Models)
     if pair.emotion is not None:
         parse_emotion(pair.emotion)
     return {
-        **dataclasses.asdict(pair),
+        "options": pair,
         "phones": None if phones is None else read_phones(phones),
         "face": models.face,
         "discriminator": models.discriminator,
@@ -267,16 +277,23 @@ def _evaluate_split(
     output: Path | None,
 ) -> None:
     """Measure the talking model, emotion transfer and the geometry map on a split."""
+    from talkemo import InputError
     from talkemo.data.phones import read_phones
     from talkemo.evaluation.drawing import new_plot
+    from talkemo.evaluation.emotion import emotion_corpora
     from talkemo.evaluation.plots import plot_confusion
     from talkemo.evaluation.split import DEFAULT_SPLIT, evaluate_split
 
     as_csv = output is not None and output.suffix.lower() == ".csv"
+    if output is not None and not as_csv and not emotion_corpora(corpora.data or Path()):
+        raise InputError(
+            f"{output}: no confusion matrices, since {corpora.data} has no corpus of acted emotion",
+            "write a csv",
+        )
     if output is not None and not as_csv:
         new_plot((1, 1))  # a missing matplotlib is reported now, not after minutes of measuring
     spoken = None if phones is None else read_phones(phones)
-    with _corpora(corpora) as (data, captures), _progress("evaluating") as progress:
+    with _corpora(corpora, models) as (data, captures), _progress("evaluating") as progress:
         result = evaluate_split(
             dataclasses.replace(corpora, data=data, captures=captures),
             models,
@@ -296,8 +313,10 @@ def _evaluate_split(
         tables.print_emotions(emotions)
     if output is not None and as_csv:
         tables.write_split_csv(lips, result["emotions"], output)
-    elif output is not None:
+    elif output is not None and result["emotions"]:
         plot_confusion(result["emotions"], output)
+    elif output is not None:
+        console.message(f"{output} is not written: no emotions were measured")
     if console.as_json:
         console.result(result)
 
@@ -306,6 +325,7 @@ def _reproduce(
     suite: str, corpora: CorpusOptions, paper: PaperOptions, models: Models, output: Path | None
 ) -> None:
     """Reproduce a table or figure of the paper, or all of them on a page."""
+    from talkemo.data.corpora import require_corpora
     from talkemo.paper.figure6 import figure6
     from talkemo.paper.figure7 import figure7
     from talkemo.paper.report import paper_report
@@ -315,7 +335,12 @@ def _reproduce(
     if output is None:
         output = Path("paper" if suite == "paper" else f"{suite}.png")
     seeds = paper.seeds or PAPER_SEEDS
-    with _corpora(corpora) as (data, captures), _progress(suite) as progress:
+    assert corpora.data is not None
+    # What is missing or unusable is refused before corpora are fitted.
+    require_corpora(corpora.data, ("ravdess", "grid_s1") if suite == "table1" else ("ravdess",))
+    for stage in STAGES_OF_SUITE[suite]:
+        models.check(stage)
+    with _corpora(corpora, models) as (data, captures), _progress(suite) as progress:
         common: dict[str, Any] = {"jobs": corpora.jobs, "progress": progress}
         trained: dict[str, Any] = {**common, "steps": paper.steps}
         if suite == "table1":
@@ -335,14 +360,26 @@ def _reproduce(
 
 
 @contextmanager
-def _corpora(corpora: CorpusOptions) -> Iterator[tuple[Path, Path]]:
-    """The folders of the corpora and of captures, the latter temporary unless it is named."""
+def _corpora(corpora: CorpusOptions, models: Models) -> Iterator[tuple[Path, Path]]:
+    """The folders of the corpora and of captures, the latter in the cache unless it is named."""
+    from talkemo.data.capture_cache import cached_captures_folder, mark_captures_used
+
     assert corpora.data is not None
     if corpora.captures is not None:
         yield corpora.data, corpora.captures
         return
-    with TemporaryDirectory() as captures:
-        yield corpora.data, Path(captures)
+    try:
+        folder = cached_captures_folder(corpora.data, models.face)
+    except OSError as error:
+        console.message(f"the cache cannot be used ({error}): the fits of the corpora are not kept")
+        with TemporaryDirectory() as captures:
+            yield corpora.data, Path(captures)
+        return
+    console.message(f"the fits of the corpora are kept in {folder}")
+    try:
+        yield corpora.data, folder
+    finally:
+        mark_captures_used(folder)
 
 
 @contextmanager

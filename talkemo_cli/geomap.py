@@ -10,6 +10,7 @@ import typer
 from talkemo.pipelines.options import RuntimeOptions
 
 from .console import console
+from .facts import metric_facts
 from .options import Only, command
 
 
@@ -36,5 +37,5 @@ def geomap(
     from talkemo.pipelines.map_files import convert_map
 
     metrics = convert_map(source, output, load_models(runtime.weights).face)
-    lines = [f"{name}: {value:.4g}" for name, value in metrics.items()]
-    console.result({"outputs": [str(output)], **metrics}, [str(output), *lines])
+    console.messages(metric_facts(metrics))
+    console.result({"outputs": [str(output)], **metrics}, [str(output)])

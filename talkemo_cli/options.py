@@ -20,25 +20,46 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+from typer.core import TyperCommand, TyperGroup
 
 from talkemo import InputError
 from talkemo.formats.registry import describe_outputs
-from talkemo.options import help_of, option
+from talkemo.options import option
 from talkemo.pipelines.options import RuntimeOptions
 
 from . import THREADS_CHOSEN
+from .completion import offering
 from .console import console
+
+
+class _BareFlags:
+    """A command whose help names no type of options that take no value."""
+
+    def get_params(self, context: Any) -> list[Any]:
+        """Return the parameters of the command."""
+        parameters: list[Any] = super().get_params(context)  # type: ignore[misc]
+        for parameter in parameters:
+            if getattr(parameter, "is_flag", False):
+                parameter.metavar = ""
+        return parameters
+
+
+class _Group(_BareFlags, TyperGroup):
+    """The talkemo command."""
+
+
+class _Command(_BareFlags, TyperCommand):
+    """One of its subcommands."""
+
 
 app = typer.Typer(
     name="talkemo",
+    cls=_Group,
     help="Animate a 3D face mesh with speech and emotion.",
     add_completion=True,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-Weights = Annotated[
-    str, typer.Option(help=help_of(RuntimeOptions, "weights"), rich_help_panel="Shared")
-]
 OUTPUT_HELP = f"Its ending selects the format: {describe_outputs()}. May be repeated."
 
 
@@ -79,6 +100,7 @@ def command(name: str, *examples: str) -> Callable[[Callable[..., None]], Callab
         def run(**values: Any) -> None:
             values["device"] = values["device"].value
             console.configure(**dataclasses.asdict(_filled(SharedOptions, values)))
+            _check_device(values["device"])
             arguments = {}
             for parameter in signature.parameters.values():
                 group, _ = _group_and_names(parameter.annotation)
@@ -90,9 +112,17 @@ def command(name: str, *examples: str) -> Callable[[Callable[..., None]], Callab
 
         run.__signature__ = signature.replace(parameters=parameters)  # type: ignore[attr-defined]
         run.__annotations__ = {new.name: new.annotation for new in parameters}
-        return app.command(name, epilog="\n\n".join(examples))(run)
+        return app.command(name, cls=_Command, epilog="\n\n".join(examples))(run)
 
     return register
+
+
+def _check_device(device: str) -> None:
+    """Raise InputError for a device that this machine lacks, also where no network would run."""
+    if device == "cuda":  # nothing else can be missing, and the check takes a second
+        from talkemo.compute.devices import choose_device
+
+        choose_device(device)
 
 
 def output_option(remark: str) -> Any:
@@ -134,9 +164,17 @@ def _group_and_names(annotation: Any) -> tuple[Any, tuple[str, ...] | None]:
 
 
 def _typed_fields(group: Any) -> Iterator[tuple[dataclasses.Field[Any], Any]]:
-    types = typing.get_type_hints(group)
+    """Yield the fields of a group, each with the type that is read for it."""
     for field in dataclasses.fields(group):
-        yield field, types[field.name]
+        yield field, field.metadata.get("kind") or _annotated_type(group, field)
+
+
+def _annotated_type(group: Any, field: dataclasses.Field[Any]) -> Any:
+    """The type in a field's annotation; only a field with a `kind` may name types that are not
+    imported, such as arrays."""
+    owner = next(base for base in group.__mro__ if field.name in inspect.get_annotations(base))
+    alone = {"__annotations__": {field.name: field.type}, "__module__": owner.__module__}
+    return typing.get_type_hints(type("Alone", (), alone))[field.name]
 
 
 def _options_of(group: Any, names: tuple[str, ...] | None = None) -> Iterator[inspect.Parameter]:
@@ -154,6 +192,7 @@ def _options_of(group: Any, names: tuple[str, ...] | None = None) -> Iterator[in
                 max=settings.get("maximum"),
                 rich_help_panel=settings.get("panel"),
                 hidden=settings.get("hidden", False),
+                autocompletion=offering(settings.get("values")),
             )
             read_type, default = _as_read(field, field_type)
             yield _keyword(field.name, Annotated[read_type, info], default)
@@ -185,8 +224,6 @@ def _as_read(field: dataclasses.Field[Any], field_type: Any) -> tuple[Any, Any]:
         names = {choice: choice for choice in field.metadata["choices"]}
         choices: Any = Enum("Choice", names, type=str)  # type: ignore[misc]
         return choices, choices(default)
-    if "kind" in field.metadata:
-        return field.metadata["kind"], default
     if field_type is bool:
         return bool, False
     if typing.get_origin(field_type) is Sequence:

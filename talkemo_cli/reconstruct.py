@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -17,7 +18,9 @@ from talkemo.pipelines.options import (
     RuntimeOptions,
 )
 
-from .console import console
+from .completion import offering
+from .console import console, unit_data
+from .facts import animation_facts, metric_facts
 from .options import Only, command, output_option
 
 if TYPE_CHECKING:
@@ -44,7 +47,7 @@ def reconstruct(
     export: ExportOptions,
     target: BindingOptions,
     batch: Annotated[BatchOptions, Only("jobs", "scheduler")],
-    runtime: Annotated[RuntimeOptions, Only("weights")],
+    runtime: RuntimeOptions,
     onto: Annotated[
         Path | None, typer.Option(help="A mesh with a face that replaces the person's own.")
     ] = None,
@@ -52,7 +55,8 @@ def reconstruct(
         str | None,
         typer.Option(
             help="The input is a folder of videos: ravdess or grid, by the names of their files, "
-            "or folder; written to the folder -o with a manifest.csv."
+            "or folder; written to the folder -o with a manifest.csv.",
+            autocompletion=offering(("ravdess", "grid", "folder")),
         ),
     ] = None,
 ) -> None:
@@ -62,13 +66,17 @@ def reconstruct(
     """
     import talkemo
     from talkemo.data.corpora import CORPORA
+    from talkemo.data.custom_corpora import is_custom_corpus
 
     if corpus is not None:
         _fit_folder(inputs, corpus, output, runtime.weights, options.sync, batch)
         return
-    is_corpus = [os.path.isdir(source) and source.name in CORPORA for source in inputs]
+    is_corpus = [
+        os.path.isdir(source) and (source.name in CORPORA or is_custom_corpus(source))
+        for source in inputs
+    ]
     if all(is_corpus):
-        _fit_corpora(inputs, output, runtime.weights, batch)
+        _fit_corpora(inputs, output, runtime, batch)
         return
     _check_one_input(inputs, batch)
     with console.progress(inputs[0].name) as update:
@@ -80,17 +88,19 @@ def reconstruct(
             export=export,
             hint=target.hint,
             weights=runtime.weights,
+            device=runtime.device,
             cache=target.cache,
             progress=update,
         )
     row = {"input": inputs[0].name, "frames": result.frames, **result.metrics}
+    console.messages(animation_facts(result))
     _warn(inputs[0], result, options.number)
     written = (*result.outputs, options.neutral, options.preview)
-    _report([row], [str(path) for path in written if path is not None])
+    _report([row], [str(path) for path in written if path is not None], unit_data(result))
 
 
 def _fit_corpora(
-    folders: list[Path], output: list[Path], weights: str | Path, batch: BatchOptions
+    folders: list[Path], output: list[Path], runtime: RuntimeOptions, batch: BatchOptions
 ) -> None:
     """Fit corpus folders into one folder of captures."""
     import talkemo
@@ -98,22 +108,29 @@ def _fit_corpora(
 
     if len(output) > 1:
         raise InputError("captures of corpora go into one folder", "name it with one -o")
-    models = talkemo.load_models(weights)
+    models = talkemo.load_models(runtime.weights, device=runtime.device)
     rows = []
     for folder in folders:
         with console.progress(folder.name) as update:
             rows.append(
                 reconstruct_corpus(folder, output[0], models, batch.jobs, update, batch.scheduler)
             )
-    _report(rows, [])
+        console.messages(_corpus_facts(rows[-1]))
+    _report(rows, [str(output[0] / f"{folder.resolve().name}.npz") for folder in folders])
 
 
-def _report(rows: list[dict[str, Any]], paths: list[str]) -> None:
-    """Print the metrics of each input, and the files written."""
-    keys = [key for key in rows[0] if key != "input"]
-    table = [[row["input"], *(row.get(key, "") for key in keys)] for row in rows]
-    console.table("Residuals of the fit", ["input", *keys], table)
-    console.result({"results": rows, "outputs": paths}, paths)
+def _corpus_facts(row: dict[str, Any]) -> Iterator[str]:
+    """Yield the metrics of a fitted corpus, in words."""
+    for fact in metric_facts({name: row[name] for name in row if name != "input"}):
+        yield f"{row['input']}: {fact}"
+
+
+def _report(
+    rows: list[dict[str, Any]], paths: list[str], more: dict[str, Any] | None = None
+) -> None:
+    """Print the files written or, as JSON, the metrics of each input and `more` too."""
+    results = [{**row, **(more or {})} for row in rows]
+    console.result({"results": results, "outputs": paths}, paths)
 
 
 def _check_one_input(inputs: list[Path], batch: BatchOptions) -> None:
@@ -130,12 +147,8 @@ def _check_one_input(inputs: list[Path], batch: BatchOptions) -> None:
 
 
 def _warn(source: Path, result: Result, number: int) -> None:
-    """Report a truncated video, and faces that were not tracked."""
+    """Report faces that were not tracked."""
     metrics = result.metrics
-    if "missing_s" in metrics:
-        console.message(
-            f"{source.name}: no frames for its last {metrics['missing_s']:g} s; is it complete?"
-        )
     if metrics.get("faces", 1) > 1:
         console.message(
             f"{source.name} shows {metrics['faces']:.0f} faces: number {number}, counted from the "
@@ -170,6 +183,7 @@ def _fit_folder(
             progress=update,
         )
     manifest = str(output[0] / MANIFEST)
+    console.messages(metric_facts(metrics))
     console.result({"manifest": manifest, **metrics}, [manifest])
     if metrics["failed"]:
         console.message(

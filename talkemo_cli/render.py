@@ -21,7 +21,7 @@ from .options import Only, command
 )
 def render(
     animation: Annotated[
-        Path, typer.Argument(help="An animation: npz, glb or a folder of meshes.")
+        Path, typer.Argument(help="An animation: npz, glb, npy with --mesh, or a folder of meshes.")
     ],
     output: Annotated[
         Path, typer.Option("-o", "--output", help="A .mp4, .webm or .gif, or a .png of one frame.")
@@ -34,6 +34,11 @@ def render(
 
     with console.progress("rendering") as update:
         rendering.render(
-            animation, output, **vars(options), weights=runtime.weights, progress=update
+            animation,
+            output,
+            **vars(options),
+            weights=runtime.weights,
+            progress=update,
+            notice=console.message,
         )
     console.result({"outputs": [str(output)]}, [str(output)])

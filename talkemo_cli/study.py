@@ -12,7 +12,7 @@ import typer
 from talkemo import InputError
 from talkemo.options import option
 from talkemo.pipelines.options import RuntimeOptions
-from talkemo.weights.registry import DEFAULT_SET
+from talkemo.weights.names import DEFAULT_SET
 
 from .console import console
 from .options import command, use_all_cores
@@ -118,7 +118,7 @@ def _make(folders: list[Path], output: Path, queries: int | None, seed: int) -> 
     """Write the study's page, videos and key."""
     from talkemo.paper.study import QUERIES, make_study
 
-    key = make_study(folders, output, queries=queries or QUERIES, seed=seed)
+    key = make_study(folders, output, queries=queries or QUERIES, seed=seed, notice=console.message)
     console.message(
         "give participants index.html and media; keep key.json, which says which method made each "
         "video"

@@ -12,9 +12,12 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from talkemo.extras import install_command
+from talkemo.pipelines.options import set_names
 from talkemo.train.options import TrainOptions
 
+from .completion import offering
 from .console import console
+from .facts import metric_facts
 from .options import command, use_all_cores
 
 if TYPE_CHECKING:
@@ -54,7 +57,8 @@ def train(
             help="Start from this set: a bundled set's name, a folder that talkemo train wrote, or "
             "hf://owner/repo@revision. The stage's network starts from its weights, and earlier "
             "stages come from it. By default, networks start from random weights and earlier "
-            "stages come from the default set."
+            "stages come from the default set.",
+            autocompletion=offering(set_names),
         ),
     ] = None,
     resume: Annotated[
@@ -66,7 +70,11 @@ def train(
     ] = False,
     max_minutes: Annotated[
         float | None,
-        typer.Option(min=0.01, help="Stop training a stage after this time, and save its weights."),
+        typer.Option(
+            min=0.01,
+            help="Stop training a stage after this time, and save its weights. The face has "
+            "none before its end, so it is refused then.",
+        ),
     ] = None,
     jobs: Annotated[int, typer.Option(min=1, help="Processes that fit the corpora.")] = 2,
     seed: Annotated[
@@ -109,7 +117,10 @@ def _train(stage: StageName, run: Run, options: TrainOptions, seed: int) -> None
             metrics = train_stage(stage.value, run, seed=seed, options=options)
             results = {stage.value: metrics}
     if run.processes.is_main:
-        console.result(results)
+        lines = [
+            f"{name}, {fact}" for name, metrics in results.items() for fact in metric_facts(metrics)
+        ]
+        console.result(results, lines)
 
 
 def _warn(run: Run) -> None:

@@ -9,10 +9,13 @@ from typing import Annotated
 import typer
 
 from talkemo import InputError
+from talkemo.expression.emotion_names import EMOTIONS
 from talkemo.pipelines.options import TransferOptions
 
 from .animate import emotion_name
+from .completion import offering
 from .console import console
+from .facts import overlap_facts
 from .options import command, output_option
 
 
@@ -25,13 +28,16 @@ def transfer(
     animation: Annotated[
         Path,
         typer.Argument(
-            help="An animation: npz, glb with morph targets, or a folder with a mesh per frame."
+            help="An animation: npz, glb with morph targets, npy of vertices with --mesh, or a folder with a mesh per frame."
         ),
     ],
     options: TransferOptions,
     emotion: Annotated[
         str | None,
-        typer.Option(help="One of the emotions of animate, or a mix; neutral removes the emotion."),
+        typer.Option(
+            help="One of the emotions of animate, or a mix; neutral removes the emotion.",
+            autocompletion=offering(EMOTIONS),
+        ),
     ] = None,
     output: Annotated[list[Path] | None, output_option("By default ANIMATION_EMOTION.mp4.")] = None,
 ) -> None:
@@ -44,5 +50,8 @@ def transfer(
     name = emotion_name(options.emotion, options.timeline)
     outputs = output or [Path(f"{animation.stem}_{name}.mp4")]
     with console.progress("transferring") as update:
-        result = talkemo.transfer(animation, outputs, options, progress=update)
+        result = talkemo.transfer(
+            animation, outputs, options, progress=update, notice=console.message
+        )
+    console.messages(overlap_facts(options.timeline))
     console.animation(result)

@@ -44,12 +44,15 @@ from talkemo.binding.files import load_binding, save_binding
 from talkemo.capture.fitting import Capture
 from talkemo.capture.landmark_files import LandmarkFile, check_recordings, read_landmark_file
 from talkemo.data.captures import FittedRecording, read_captures, save_captures
+from talkemo.data.recordings import read_table
 from talkemo.evaluation.compare import _read_mask
 from talkemo.expression.emotions import Timeline
 from talkemo.face.geometry_map import MAP_SIZE
+from talkemo.formats.animation import Source
 from talkemo.formats.mesh import load_mesh
 from talkemo.formats.mesh_types import Mesh
 from talkemo.formats.registry import open_animation
+from talkemo.formats.vertex_array import VertexArray
 from talkemo.geometry.rigid import Similarity
 from talkemo.pipelines.map_files import _read_map
 from talkemo.weights.files import load_weights, save_weights
@@ -317,6 +320,13 @@ REGISTRY = "".join(
 ).encode()
 
 
+def vertex_array() -> bytes:
+    """A .npy of six frames of the mesh, (T, 3·V)."""
+    content = io.BytesIO()
+    np.save(content, np.tile(MESH.vertices.ravel().astype(np.float32), (6, 1)))
+    return content.getvalue()
+
+
 def all_kinds(folder: Path) -> list[Kind]:
     """Every kind of file that is read; `folder` is for companions and temporary files."""
     (folder / "skin.png").write_bytes(image_file())
@@ -348,6 +358,11 @@ def all_kinds(folder: Path) -> list[Kind]:
         "map": (npz(map=np.zeros((3, MAP_SIZE, MAP_SIZE), np.float32)), _read_map),
         "landmarks_npz": (npz(a=points, b=points[:3]), read_video_landmarks),
         "landmarks_npy": (npy.getvalue(), read_video_landmarks),
+        "vertex_array": (vertex_array(), lambda path: read_chunks_of(VertexArray(path, 30, MESH))),
+        "clips_table": (
+            b"name\tspeaker\tsplit\nann_01\tann\ttrain\nbob_01\tbob\tdev\n",
+            lambda path: read_table(path, ("name", "speaker")),
+        ),
         "captures": (captures(folder), lambda path: read_captures(path, FACE)),
         "timeline": (
             b"# when\n0 1.5 happy 0.8\n1.5 2 sad\n2 4 happy:0.5,surprised:0.25 1\n",
@@ -363,7 +378,7 @@ def all_kinds(folder: Path) -> list[Kind]:
 
 ENDINGS = {
     "ply_binary": "ply", "stl_text": "stl", "glb_animation": "glb", "animation": "npz",
-    "binding": "npz", "map": "npz", "landmarks_npz": "npz", "landmarks_npy": "npy",
+    "binding": "npz", "map": "npz", "landmarks_npz": "npz", "landmarks_npy": "npy", "vertex_array": "npy", "clips_table": "tsv",
     "captures": "npz", "timeline": "txt", "landmarks": "txt", "mask": "txt",
     "weights": "safetensors", "registry": "toml",
 }  # fmt: skip
@@ -371,7 +386,11 @@ ENDINGS = {
 
 def read_animation(path: Path) -> None:
     """Open an animation and read its first frames."""
-    source = open_animation(path)
+    read_chunks_of(open_animation(path))
+
+
+def read_chunks_of(source: Source) -> None:
+    """Read the first frames of an animation."""
     for number, _ in enumerate(source.chunks(64)):
         if number > 2:
             break

@@ -557,7 +557,7 @@ def test_one_thread_unless_the_user_chooses():
 
 
 def test_importing_the_commands_loads_no_heavy_library():
-    heavy = "{'torch', 'scipy', 'trimesh', 'PIL'}"
+    heavy = "{'numpy', 'torch', 'scipy', 'trimesh', 'PIL'}"
     script = f"import sys, talkemo_cli.app; print({heavy} & set(sys.modules))"
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
     assert done.stdout.strip() == "set()", done.stderr

@@ -26,8 +26,6 @@ from talkemo_cli.app import main
 @pytest.fixture
 def one_corpus(monkeypatch):
     """The suites use ravdess alone, and few faces for the round trip."""
-    monkeypatch.setattr(lips, "CORPORA", ("ravdess",))
-    monkeypatch.setattr(map_error, "CORPORA", ("ravdess",))
     monkeypatch.setattr(emotion, "EMOTION_CORPORA", ("ravdess",))
     monkeypatch.setattr(map_error, "ROUND_TRIP_FACES", 20)
 

@@ -11,7 +11,8 @@ import pytest
 import trimesh
 from scipy.spatial.transform import Rotation
 
-from talkemo import ExportOptions, InputError, animate, load_models
+from talkemo import ExportOptions, InputError, animate, bind, load_models
+from talkemo.binding.head_turner import HeadTurner
 from talkemo.evaluation.compare import compare
 from talkemo.face.canonical import ARKIT_NAMES
 from talkemo.formats import animation as animations
@@ -61,8 +62,14 @@ def accessor(document, number):
     return result
 
 
+MM = 1000  # of a metre, a GLB's unit
+
+
 def played(path):
-    """Rest (V, 3), weights (T, K), targets (K, V, 3), names and times of the one mesh of a GLB."""
+    """Rest (V, 3), weights (T, K), targets (K, V, 3), names and times of the one mesh of a GLB.
+
+    Lengths are converted to mm, the example's unit.
+    """
     document = pygltflib.GLTF2().load(str(path))
     mesh = document.meshes[0]
     primitive = mesh.primitives[0]
@@ -77,7 +84,7 @@ def played(path):
     times = accessor(document, sampler.input)[:, 0]
     weights = accessor(document, sampler.output).reshape(len(times), -1)
     assert document.animations[0].channels[0].target.path == "weights"
-    return rest, weights, targets, mesh.extras["targetNames"], times
+    return MM * rest, weights, MM * targets, mesh.extras["targetNames"], times
 
 
 def test_a_glb_has_arkits_targets_and_moves_like_the_npz(exported):
@@ -108,7 +115,9 @@ def test_a_glb_contains_rotations_of_head_and_eyes(exported):
     document = pygltflib.GLTF2().load(str(folder / "a.glb"))
     nodes, animation = document.nodes, document.animations[0]
     assert [node.name for node in nodes] == ["face", "head", "eye_right", "eye_left"]
-    assert document.scenes[0].nodes == [0, 1] and nodes[1].children == [2, 3]
+    assert document.scenes[0].nodes == [1] and nodes[1].children == [2, 3, 0]
+    # The head moves the face, whose vertices stay where they are at rest.
+    np.testing.assert_array_equal(np.add(nodes[0].translation, nodes[1].translation), 0)
     tracks = {
         nodes[c.target.node].name: accessor(document, animation.samplers[c.sampler].output)
         for c in animation.channels
@@ -124,10 +133,8 @@ def test_a_glb_contains_rotations_of_head_and_eyes(exported):
         np.abs(expected - ahead).max() > 0.005 and np.abs(tracks["eye_left"][:, :3]).max() > 0.005
     )
     for name, corners in (("eye_right", slice(36, 42)), ("eye_left", slice(42, 48))):
-        position = (
-            np.array(nodes[1].translation)
-            + nodes[[node.name for node in nodes].index(name)].translation
-        )
+        eye = nodes[[node.name for node in nodes].index(name)]
+        position = MM * np.add(nodes[1].translation, eye.translation)
         assert np.linalg.norm(position - points[corners].mean(0)) < 25  # mm behind its lids
 
 
@@ -233,6 +240,8 @@ def test_baked_usd_is_exact(exported, example_face, short_speech, tmp_path):
     stage = Usd.Stage.Open(str(tmp_path / "b.usdc"))
     mesh = UsdGeom.Mesh(stage.GetPrimAtPath("/face/mesh"))
     vertices = NpzAnimation(exported[0] / "a.npz").vertices()
+    with np.load(exported[0] / "a.npz") as arrays:  # the points are rotated with the head
+        vertices[7] = HeadTurner(bind(example_face))(vertices[7], arrays["head"][7])
     np.testing.assert_allclose(np.array(mesh.GetPointsAttr().Get(7)), vertices[7], atol=1e-4)
 
 
@@ -336,7 +345,7 @@ def test_registered_readers_and_writers_exist(entry):
 
 def test_lists_of_endings():
     assert registry.OUTPUT_ENDINGS == (".mp4", ".html", ".npz", ".glb", ".csv", ".usda", ".usdc")
-    assert registry.INPUT_ENDINGS == (".npz", ".glb")
+    assert registry.INPUT_ENDINGS == (".npz", ".glb", ".npy")
     assert registry.BAKED_ENDINGS == (".glb", ".usda", ".usdc")
     assert [entry.ending for entry in ANIMATION_FORMATS if entry.is_video] == [".mp4"]
     text = registry.describe_outputs()

@@ -319,7 +319,7 @@ def test_figures_without_matplotlib_say_what_to_install(
     monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
     with pytest.raises(talkemo.TalkemoError, match="not installed") as caught:
         figure7(corpus, cache, models, tmp_path / "7.png")
-    assert "talkemo[figures]" in caught.value.hint and not (tmp_path / "7.png").exists()
+    assert "[figures]" in caught.value.hint and not (tmp_path / "7.png").exists()
 
 
 def test_a_pointnet_moves_the_points_and_nothing_else(face):

@@ -233,19 +233,25 @@ def test_videos_and_images_of_all_kinds(animation, short_speech, tmp_path, model
         images[name] = np.array(Image.open(tmp_path / f"{name}.png")).astype(int)
     for name in ("side", "bare", "wires", "heat"):
         assert np.abs(images[name] - images["plain"]).mean() > 0.5, name
-    warm = lambda image: (image[..., 0] > 1.5 * image[..., 2]).mean()
+    warm = lambda image: (image[:, :145, 0] > 1.5 * image[:, :145, 2]).mean()  # without the scale
+    scale = images["heat"][:, 145:]
+    assert (scale[..., 0] > 1.5 * scale[..., 2]).mean() > 0.02
     # The animation does not differ from itself.
     assert warm(images["heat"]) > 0.01 and warm(images["same"]) < 1e-3
     draw(animation, tmp_path / "two.png", size=96, compare=[animation], models=models)
     assert Image.open(tmp_path / "two.png").size == (192, 96)
     draw(animation, tmp_path / "sheet.png", size=96, sheet=True, models=models)
     assert Image.open(tmp_path / "sheet.png").size == (4 * 96, 2 * 96)
-    draw(animation, tmp_path / "odd.png", size=97, time=1e308, caption="two\nlines", models=models)
+    draw(animation, tmp_path / "odd.png", size=97, time=1.5, caption="two\nlines", models=models)
     assert Image.open(tmp_path / "odd.png").size == (97, 97)
     for wrong in (
         {"view": "behind"},
         {"size": 10},
         {"sheet": True, "time": 1.0},
+        {"time": 1.6},
+        {"time": 1e308},
+        {"turntable": True},
+        {"frame": "eyes"},
         {"compare": [animation] * 6},
     ):
         with pytest.raises(InputError):
@@ -277,7 +283,7 @@ def test_animations_of_different_rates_stay_in_sync(animation, tmp_path, models)
     )
     image = np.array(Image.open(tmp_path / "a.png")).astype(int)
     # Both animations are equal at any time, so that no pixel is warm.
-    assert (image[..., 0] > 1.5 * image[..., 2]).mean() < 1e-3
+    assert (image[:, :85, 0] > 1.5 * image[:, :85, 2]).mean() < 1e-3  # without the scale
     content["vertices"] = content["vertices"].copy()
     content["vertices"][3, 7] = np.nan
     np.savez(tmp_path / "nan.npz", **content)
@@ -341,3 +347,79 @@ def test_invalid_colours_are_left_out(tmp_path, example_face):
             "\n".join([*text[:first], text[first] + wrong, *text[first + 1 :]])
         )
         assert load_mesh(tmp_path / "a.obj").attributes.colours is None
+
+
+@pytest.fixture(scope="module")
+def body(tmp_path_factory, animation):
+    """The animation on the head of a figure three times as high, whose file names no focus."""
+    with np.load(animation) as arrays:
+        content = {name: arrays[name] for name in ("vertices", "faces", "fps")}
+    content["vertices"] = content["vertices"][8:9]
+    rest = content["vertices"][0]
+    size = np.ptp(rest[:, 1])
+    column = np.array([[x, -size * y, z] for y in (1, 2) for x in (-40, 40) for z in (-40, 40)])
+    column = (column + rest.mean(0)).astype(np.float32)
+    first = len(rest)
+    sides = [[0, 1, 4], [1, 5, 4], [2, 3, 6], [3, 7, 6], [0, 2, 4], [2, 6, 4]]
+    content["vertices"] = np.concatenate(
+        [content["vertices"], np.broadcast_to(column, (len(content["vertices"]), 8, 3))], axis=1
+    )
+    content["faces"] = np.concatenate([content["faces"], np.array(sides, np.int32) + first])
+    path = tmp_path_factory.mktemp("body") / "body.npz"
+    np.savez(path, **content)
+    return path
+
+
+def test_the_camera_frames_the_face_or_the_body(animation, body, tmp_path, models):
+    from talkemo.pipelines.rendering import render as draw
+
+    def covered(name, source, **options):
+        path = tmp_path / f"{name}.png"
+        draw(source, path, size=96, time=0.0, models=models, **options)
+        image = np.array(Image.open(path)).astype(int)
+        return float((np.abs(image - background_rows(96)[:, None]) > 12).any(2).mean())
+
+    whole = covered("default", body)
+    assert covered("body", body, frame="body") == whole
+    assert covered("face", body, frame="face") > 2 * whole
+    assert covered("mask", animation) == covered("same", animation, frame="face")
+
+
+def test_a_scale_names_mm_of_the_face_model_or_mesh_units(tmp_path, models, example_face):
+    from talkemo.pipelines.rendering import _distance_label
+    from talkemo.render.scale_bar import draw_scale
+
+    assert _distance_label(0.25, 0.1) == "2.5 mm or more"
+    assert _distance_label(0.25, None) == "0.25 mesh units or more"
+    assert _distance_label(0.0, 1.0) == "no distance"
+    colours = np.array([[0, 0, 255], [255, 0, 0]], np.uint8)
+    image = np.zeros((200, 300, 3), np.uint8)
+    draw_scale(image, colours, "2.5 mm or more")
+    assert (image[90, 289:293] == [255, 0, 0]).all() and (image[110, 289:293] == [0, 0, 255]).all()
+    assert (image[40:60, 180:294].min(2) > 200).any() and not image[:, :150].any()  # the label
+
+
+def test_a_video_has_the_audio_that_its_animation_names(animation, short_speech, tmp_path, models):
+    from talkemo.pipelines.rendering import render as draw
+
+    with np.load(animation) as arrays:
+        content = {**arrays, "vertices": arrays["vertices"][:4]}
+    copy = tmp_path / "a.npz"
+    np.savez(copy, **{name: content[name] for name in ("vertices", "faces", "fps", "meta")})
+    told = []
+    options = {"size": 64, "heatmap": True, "models": models, "notice": told.append}
+    draw(copy, tmp_path / "silent.mp4", **options)
+    assert len(told) == 1 and short_speech.name in told[0] and "--audio" in told[0]
+    (tmp_path / short_speech.name).write_bytes(short_speech.read_bytes())
+    draw(copy, tmp_path / "loud.mp4", **options)
+    draw(copy, tmp_path / "a.gif", **options)  # has no audio
+    assert open_audio(tmp_path / "loud.mp4").duration == pytest.approx(0.2, abs=0.1)
+    with pytest.raises(InputError):
+        open_audio(tmp_path / "silent.mp4")
+    np.savez(
+        tmp_path / "nameless.npz", **{name: content[name] for name in ("vertices", "faces", "fps")}
+    )
+    draw(tmp_path / "nameless.npz", tmp_path / "b.webm", **options)
+    assert len(told) == 2 and "names no audio file" in told[1]
+    with pytest.raises(InputError, match=r"--time chooses the frame of a \.png"):
+        draw(copy, tmp_path / "c.mp4", time=1.0, models=models)

@@ -110,6 +110,7 @@ def train_everything(
     """Train small networks in all stages; die at the end of a stage or in a training."""
     with_made_up_teachers()
     stages.teacher_files, face_stage.train_face = (lambda name: []), default_face
+    face_stage.source_files = lambda data: None  # not in the synthetic data
     small = {"speech": SPEECH, "lips": LIPS, "talking": TALKING, "emotion": EMOTION}
     for name, config in small.items():
         stages.TRAINING_STAGES[name] = replace(

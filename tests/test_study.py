@@ -62,6 +62,17 @@ def answers(key, choose):
     }
 
 
+def test_a_study_says_what_it_lacks(folders, tmp_path):
+    told = []
+    make_study(folders, tmp_path / "few", notice=told.append)
+    assert len(told) == 1 and "7 different pairs of videos for 15 queries" in told[0]
+    (folders[2] / "a.mp4").rename(folders[2] / "d.mp4")
+    (folders[2] / "b.mp4").unlink()
+    make_study(folders, tmp_path / "lone", queries=3, notice=told.append)
+    assert [text.split()[0] for text in told[1:]] == ["ours", "theirs"]
+    assert all("never compared" in text for text in told[1:])
+
+
 def test_a_study_is_balanced_and_its_page_does_not_name_the_methods(folders, tmp_path):
     key = make_study(folders, tmp_path / "study", seed=1)
     text = (tmp_path / "study" / "index.html").read_text("utf-8")

@@ -13,10 +13,12 @@ from unittest import mock
 
 import imageio_ffmpeg
 import numpy as np
+import pygltflib
 import pytest
 import soundfile
 from PIL import Image
 from scipy.spatial.transform import Rotation
+from test_exports import accessor
 
 import talkemo
 from talkemo import InputError, TalkemoError, extras
@@ -40,6 +42,7 @@ from talkemo.evaluation.metrics import pearson
 from talkemo.extras import install_command
 from talkemo.formats.mesh import load_mesh
 from talkemo.formats.npz import NpzAnimation
+from talkemo.formats.registry import open_animation
 from talkemo.video import reader
 
 ROOT = Path(__file__).parent.parent
@@ -168,17 +171,40 @@ def test_reconstruction_of_the_persons_own_face(clip, tracked, face, tmp_path):
     assert result.metrics["residual_px"] < 0.5
     animation = NpzAnimation(tmp_path / "a.npz")
     assert animation.meta["audio"] == "clip.mp4" and animation.meta["seen"][27] == 0
+    assert animation.meta["unit"] == result.unit.name == "mm" and not result.unit.guessed
+    with pytest.raises(InputError, match="unit cm"):
+        talkemo.reconstruct(clip, outputs, export=talkemo.ExportOptions(unit="cm"))
     np.testing.assert_allclose(
         load_mesh(tmp_path / "person.obj").vertices, animation.rest, atol=1e-3
     )
 
 
-def test_reconstruction_onto_another_mesh(clip, tracked, performance, example_face, models):
+def assert_head_turns(path, vertices):
+    """Assert that a GLB's face rotates with the node that it hangs on, as vertices (T, N, 3) do."""
+    document = pygltflib.GLTF2().load(str(path))
+    face, head = document.nodes[:2]
+    assert head.name == "head" and 0 in head.children
+    animation = document.animations[0]
+    (track,) = (c for c in animation.channels if c.target.node == 1)
+    turn = Rotation.from_quat(accessor(document, animation.samplers[track.sampler].output))
+    local = next(open_animation(path).chunks()) / 1000 + face.translation
+    local = local @ turn.as_matrix().transpose(0, 2, 1) + head.translation
+    distance = np.linalg.norm(1000 * local - vertices, axis=2).mean()
+    assert distance < 0.7  # mm, of ARKit's blend shapes
+
+
+def test_reconstruction_onto_another_mesh(
+    clip, tracked, performance, example_face, models, tmp_path
+):
     still = talkemo.reconstruct(clip, onto=example_face, models=models)
     assert still.vertices.shape[0] == FRAMES and still.binding_error_mm < 5
     upper, lower = still.landmarks68[:, 62], still.landmarks68[:, 66]
     assert pearson(np.linalg.norm(upper - lower, axis=1), performance[1]) > 0.95
     turned = talkemo.reconstruct(clip, onto=example_face, models=models, head=True)
+    glb = tmp_path / "turned.glb"
+    written = talkemo.reconstruct(clip, glb, onto=example_face, models=models, head=True)
+    assert written.metrics["arkit_residual_mesh_units"] < 0.7  # mm, without the rotation
+    assert_head_turns(glb, turned.vertices)
     forehead = (
         turned.landmarks68[:, 27] - turned.landmarks68[:, 8]
     )  # of the face; a rotation about y leaves it unchanged

@@ -428,7 +428,8 @@ def test_doctor_names_sets_and_cache(tmp_path, monkeypatch, capsys):
     assert main(["doctor", "--json"]) == 0
     output = json.loads(capsys.readouterr().out)
     assert output["weights"] == {"default": "intact", "free": "intact"}
-    assert output["cache"] == {"folder": str(tmp_path / "bindings"), "MB": 3.0}
+    cache = {"folder": str(tmp_path / "bindings"), "MB": 3.0, "bindings": 1}
+    assert output["cache"] == cache
     assert output["renderer"] and output["ffmpeg"]
 
 

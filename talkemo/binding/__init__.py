@@ -10,8 +10,33 @@ result is a `Binding` (binding.py), which files.py saves and cache.py caches. me
 the inverse.
 """
 
-from .bind_face import FaceHint, bind_mesh, bind_with_hint
-from .binding import Binding
-from .files import load_binding, save_binding
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+from .hint import FaceHint
+
+if TYPE_CHECKING:
+    from .bind_face import bind_mesh, bind_with_hint
+    from .binding import Binding
+    from .files import load_binding, save_binding
 
 __all__ = ["Binding", "FaceHint", "bind_mesh", "bind_with_hint", "load_binding", "save_binding"]
+# Where the other names are defined; a module is loaded when one of its names is first used, because
+# options need `FaceHint` alone.
+_MODULES = {
+    "Binding": "binding",
+    "bind_mesh": "bind_face",
+    "bind_with_hint": "bind_face",
+    "load_binding": "files",
+    "save_binding": "files",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _MODULES:
+        raise AttributeError(f"module '{__name__}' has no attribute '{name}'")
+    value = getattr(importlib.import_module(f".{_MODULES[name]}", __name__), name)
+    globals()[name] = value
+    return value

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,10 +12,10 @@ from ..face.canonical import Face
 from ..files.reading import printable, read_text
 from ..formats.mesh_types import Mesh, check_mesh
 from ..geometry.meshes import area_vectors, vertex_normals
-from ..options import option
 from .binding import Binding
 from .cache import BindingCache
 from .files import load_binding
+from .hint import FaceHint
 
 if TYPE_CHECKING:
     from .body import Body
@@ -24,32 +23,6 @@ if TYPE_CHECKING:
 MAX_LANDMARK_FILE_BYTES = 1 << 20
 MAX_LANDMARK_OFFSET = 2.0  # distance of a landmark from the mesh, in sizes of the mesh
 MIN_MOTION_MM = 1e-6  # vertices whose largest motion is smaller do not move
-
-
-@dataclass(frozen=True)
-class FaceHint:
-    """Where the face of a mesh is, for meshes whose face is not found automatically."""
-
-    binding: str | Path | None = option(
-        None, "Binding of this mesh, saved by talkemo bind; replaces the other hints.", panel="Face"
-    )
-    up: str | None = option(
-        None, "Axis of the mesh that points up: x, y, z, -x, -y or -z.", panel="Face"
-    )
-    forward: str | None = option(
-        None, "Axis of the mesh that the face looks along, such as -y.", panel="Face"
-    )
-    landmarks: str | Path | None = option(
-        None,
-        "Text file with one landmark a line: its iBUG number (1 to 68), then a vertex counted "
-        "from 0, or x y z.",
-        panel="Face",
-    )
-
-    @property
-    def files(self) -> list[str | Path]:
-        """The files that the hint names."""
-        return [path for path in (self.binding, self.landmarks) if path is not None]
 
 
 def bind_with_hint(

@@ -14,6 +14,7 @@ from pathlib import Path
 
 from ..errors import InputError
 from ..face.canonical import Face
+from ..files.cache import cache_folder, remove_least_recent
 from ..formats.mesh_types import Mesh
 from .binding import Binding
 from .files import load_binding, mesh_fingerprint, save_binding
@@ -21,13 +22,6 @@ from .files import load_binding, mesh_fingerprint, save_binding
 BINDING_VERSION = 1  # part of the hash: raise it when binding gives other results
 MAX_CACHE_BYTES = 1 << 29  # total size of all bindings
 BINDING_ENDING = ".binding.npz"
-
-
-def cache_folder() -> Path:
-    """Return `TALKEMO_CACHE`, or talkemo's folder in the user's cache folder."""
-    from platformdirs import user_cache_dir
-
-    return Path(os.environ.get("TALKEMO_CACHE") or user_cache_dir("talkemo", appauthor=False))
 
 
 class BindingCache:
@@ -68,19 +62,4 @@ class BindingCache:
         with suppress(InputError, OSError):
             self.folder.mkdir(parents=True, exist_ok=True)
             save_binding(self.folder / f"{name}{BINDING_ENDING}", binding, compressed=False)
-            self._evict()
-
-    def _evict(self) -> None:
-        """Remove the least recently used files until the total size is at most `max_bytes`."""
-        files = []
-        for path in self.folder.glob(f"*{BINDING_ENDING}"):
-            with suppress(OSError):  # another process may have removed it
-                status = path.stat()
-                files.append((status.st_mtime, status.st_size, path))
-        total = sum(size for _, size, _ in files)
-        for _, size, path in sorted(files)[:-1]:
-            if total <= self.max_bytes:
-                break
-            with suppress(OSError):
-                path.unlink()
-            total -= size
+            remove_least_recent(self.folder.glob(f"*{BINDING_ENDING}"), self.max_bytes)

@@ -26,8 +26,13 @@ MAX_BINDING_ERROR_MM = 1000.0  # between the face model and the mesh
 MAX_FACE_RATIO = 100.0
 
 
+# Distance of a vertex from that of the mesh that was bound, in sizes of the mesh, up to which it
+# counts as the same: files round positions to float32 or a few decimals, and convert units.
+MAX_ROUNDING = 1e-4
+
+
 def mesh_fingerprint(mesh: Mesh) -> str:
-    """Return a hash of a mesh's vertices and triangles."""
+    """Return a hash of a mesh's exact vertices and triangles."""
     digest = hashlib.sha256(np.ascontiguousarray(mesh.vertices, "<f8").tobytes())
     digest.update(np.ascontiguousarray(mesh.faces, "<i4").tobytes())
     return digest.hexdigest()[:32]
@@ -41,6 +46,8 @@ def save_binding(path: str | Path, binding: Binding, compressed: bool = True) ->
         write(
             file,
             mesh=mesh_fingerprint(binding.mesh),
+            mesh_vertices=binding.mesh.vertices.astype(np.float32),
+            mesh_faces=_triangle_fingerprint(binding.mesh),
             face=binding.face.fingerprint,
             moving=binding.moving.astype(np.int32),
             shapes=binding.targets,
@@ -68,7 +75,7 @@ def load_binding(path: str | Path, face: Face, mesh: Mesh) -> Binding:
     with reading_errors(path, what, hint):
         # One displacement per shape and a few numbers for each vertex, and some small arrays.
         data = read_npz(path, what, max_bytes=vertices * (12 * shapes + 64) + (1 << 20))
-        if str(data["mesh"]) != mesh_fingerprint(mesh):
+        if not _is_same_mesh(data, mesh):
             raise InputError(
                 f"{printable(path)} belongs to another mesh",
                 "bind this one: talkemo bind MESH -o FILE.npz",
@@ -78,6 +85,29 @@ def load_binding(path: str | Path, face: Face, mesh: Mesh) -> Binding:
                 f"{printable(path)} was made with another face model", "bind the mesh again"
             )
         return _binding_of_arrays(data, face, mesh)
+
+
+def _triangle_fingerprint(mesh: Mesh) -> str:
+    """A hash of a mesh's triangles."""
+    return hashlib.sha256(np.ascontiguousarray(mesh.faces, "<i4").tobytes()).hexdigest()[:32]
+
+
+def _is_same_mesh(data: dict[str, np.ndarray], mesh: Mesh) -> bool:
+    """Whether a binding's arrays are of a mesh, or of one that differs from it by rounding.
+
+    Raises ValueError if they name no mesh.
+    """
+    if data["mesh"].shape != ():
+        raise ValueError("mesh is not one fingerprint")
+    if str(data["mesh"]) == mesh_fingerprint(mesh):
+        return True
+    vertices = data.get("mesh_vertices")  # versions before 0.2 stored the hash only
+    if vertices is None or vertices.shape != mesh.vertices.shape or vertices.dtype.kind != "f":
+        return False
+    if str(data.get("mesh_faces")) != _triangle_fingerprint(mesh):
+        return False
+    size = np.ptp(mesh.vertices, axis=0).max()
+    return bool(np.abs(vertices - mesh.vertices).max() <= MAX_ROUNDING * size)
 
 
 def _binding_of_arrays(data: dict[str, np.ndarray], face: Face, mesh: Mesh) -> Binding:

@@ -1,12 +1,14 @@
-"""Rotates the head and the eyes of a bound mesh."""
+"""Rotates the head and the eyes of a mesh."""
 
 from __future__ import annotations
+
+from collections.abc import Sequence
 
 import numpy as np
 
 from ..face.canonical import EYE_CENTRES_MM
 from ..geometry.numerics import smoothstep
-from ..geometry.rigid import eye_rotation
+from ..geometry.rigid import Similarity, eye_rotation
 from .binding import Binding
 
 HEAD_PIVOT_MM = np.array([0.0, -20.0, 0.0])  # canonical position of the joint between head and neck
@@ -14,23 +16,40 @@ HEAD_PIVOT_MM = np.array([0.0, -20.0, 0.0])  # canonical position of the joint b
 NECK_TOP_MM, NECK_BOTTOM_MM = 30.0, 140.0
 
 
-class HeadTurner:
-    """Rotates the head and the eyes of a bound mesh of N vertices; the shoulders stay still."""
+class Turner:
+    """Rotates a mesh of N vertices, each by its share of the head's rotation, and its eyes.
 
-    def __init__(self, binding: Binding):
-        placement = binding.placement
-        points = placement.to_canonical(binding.rest.astype(np.float64))
-        below_chin = points[binding.landmarks68[8], 1] - points[:, 1]
-        share = smoothstep(1 - (below_chin - NECK_TOP_MM) / (NECK_BOTTOM_MM - NECK_TOP_MM))
-        # (N, 1), fraction of the head's rotation that each vertex follows.
-        self.share = share.astype(np.float32)[:, None]
-        self.pivot = placement.to_mesh(HEAD_PIVOT_MM[None])[0].astype(np.float32)  # (3,)
-        self.axes = placement.rotation  # (3, 3), of the canonical face in the mesh
-        # Vertices and centre of each of the mesh's own eyeballs.
-        self.eyes = [(rows, np.asarray(centre)) for rows, centre in binding.eyes if len(rows)]
-        # (2, 3), centres of the right and the left eye, whether the mesh has eyeballs or not.
-        centres = np.array([centre for _, centre in binding.eyes])
-        self.sockets = centres if len(centres) == 2 else placement.to_mesh(EYE_CENTRES_MM)
+    Parameters
+    ----------
+    share : (N, 1)
+        Fraction of the head's rotation that each vertex follows.
+    pivot : (3,)
+        The point about which the head rotates.
+    axes : (3, 3)
+        Rotation of the canonical face in the mesh.
+    eyes : sequence of ((E,), (3,))
+        Vertices and centre of each of the mesh's own eyeballs.
+    sockets : (2, 3)
+        Centres of the right and the left eye, whether the mesh has eyeballs or not.
+    """
+
+    def __init__(
+        self,
+        share: np.ndarray,
+        pivot: np.ndarray,
+        axes: np.ndarray,
+        eyes: Sequence[tuple[np.ndarray, np.ndarray]],
+        sockets: np.ndarray,
+    ):
+        self.share, self.pivot, self.axes = share, pivot.astype(np.float32), axes
+        self.eyes = [(rows, np.asarray(centre)) for rows, centre in eyes if len(rows)]
+        self.sockets = sockets
+
+    @classmethod
+    def of_whole_mesh(cls, placement: Similarity, count: int, pivot: np.ndarray) -> Turner:
+        """Return one that rotates all `count` vertices of a mesh."""
+        share = np.ones((count, 1), np.float32)
+        return cls(share, pivot, placement.rotation, (), placement.to_mesh(EYE_CENTRES_MM))
 
     def head(self, rotation: np.ndarray) -> np.ndarray:
         """Return rotations (..., 3, 3) of the canonical face in the mesh's axes, float32."""
@@ -56,3 +75,19 @@ class HeadTurner:
         from_pivot = vertices - self.pivot
         shift = from_pivot @ self.head(rotation).T - from_pivot
         return np.asarray(vertices + self.share * shift, np.float32)
+
+
+class HeadTurner(Turner):
+    """Rotates the head and the eyes of a bound mesh of N vertices; the shoulders stay still."""
+
+    def __init__(self, binding: Binding):
+        placement = binding.placement
+        points = placement.to_canonical(binding.rest.astype(np.float64))
+        below_chin = points[binding.landmarks68[8], 1] - points[:, 1]
+        share = smoothstep(1 - (below_chin - NECK_TOP_MM) / (NECK_BOTTOM_MM - NECK_TOP_MM))
+        pivot = placement.to_mesh(HEAD_PIVOT_MM[None])[0]
+        centres = np.array([centre for _, centre in binding.eyes])
+        sockets = centres if len(centres) == 2 else placement.to_mesh(EYE_CENTRES_MM)
+        super().__init__(
+            share.astype(np.float32)[:, None], pivot, placement.rotation, binding.eyes, sockets
+        )

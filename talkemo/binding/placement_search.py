@@ -10,7 +10,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from functools import lru_cache
-from itertools import permutations, product
 
 import numpy as np
 from scipy.spatial import cKDTree
@@ -18,7 +17,7 @@ from scipy.spatial import cKDTree
 from ..errors import InputError
 from ..face.canonical import Face
 from ..geometry.meshes import vertex_normals
-from ..geometry.rigid import Similarity, fit_similarity
+from ..geometry.rigid import Similarity, cube_rotations, fit_similarity
 from .surface import NORMAL_WEIGHT_MM, Surface
 
 ICP_VERTICES = 600  # canonical vertices that the similarity is fitted with
@@ -34,27 +33,6 @@ INLIER_QUANTILE = 0.8  # the fifth of the pairs that is farthest apart is ignore
 HEIGHT_RATIOS = 1.0 / 1.18 ** np.arange(15)
 SYMMETRY_PLANES = 3  # planes of symmetry that are tried
 SYMMETRY_ANGLES = 18  # rotations within each plane
-
-
-def cube_rotations() -> list[np.ndarray]:
-    """Return the 24 rotations that take axes to axes.
-
-    The identity comes first, then z up and looking along -y, as in Blender.
-    """
-    rotations = []
-    for order in permutations(range(3)):
-        for signs in product((1, -1), repeat=3):
-            matrix = np.zeros((3, 3))
-            matrix[range(3), order] = signs
-            if np.linalg.det(matrix) > 0:
-                rotations.append(matrix)
-    z_up = np.array([[1.0, 0, 0], [0, 0, -1], [0, 1, 0]])
-
-    def unlikeliness(rotation: np.ndarray) -> tuple[bool, bool, float]:
-        is_identity, is_z_up = (np.array_equal(rotation, r) for r in (np.eye(3), z_up))
-        return not is_identity, not is_z_up, -np.trace(rotation)
-
-    return sorted(rotations, key=unlikeliness)
 
 
 def axis_rotations(up: str | None, forward: str | None) -> list[np.ndarray] | None:

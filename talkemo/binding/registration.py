@@ -19,8 +19,8 @@ from scipy.spatial.transform import Rotation
 from ..errors import InputError
 from ..face.canonical import Face
 from ..geometry.meshes import vertex_normals
-from ..geometry.rigid import Similarity, fit_similarity
-from .placement_search import cube_rotations, search_placements, symmetry_rotations
+from ..geometry.rigid import Similarity, cube_rotations, fit_similarity
+from .placement_search import search_placements, symmetry_rotations
 from .surface import ClosestPoints, Surface
 
 # Decisions of the search. A fit's score is the correlation of its relief minus a tenth of its error

@@ -29,7 +29,8 @@ from ..files.reading import open_file, reading_errors
 from ..files.writing import atomic_write
 from ..weights.files import load_weights
 from ..weights.models import Models
-from .corpora import CORPORA, Recording, read_corpus
+from .corpora import CORPORA, read_corpus
+from .recordings import Recording
 
 StepProgress = Callable[[str, int, int], None]  # called with a step's name, steps done, their total
 
@@ -245,7 +246,7 @@ def fit_corpus(
     InputError
         If the corpus is missing or has no recording with a face.
     """
-    people = _people(corpus, data)
+    people = _people(corpus, data, progress)
     mesh_ids = next(iter(people.values()))[0].mesh_ids
     schema = LandmarkSchema.of(models.face, mesh_ids)
     face_path = models.path("face")
@@ -277,10 +278,15 @@ def fit_corpus(
     return [recording for person in people for recording in fitted[person]]
 
 
-def _people(corpus: str, data: Path) -> dict[str, list[Recording]]:
-    """Return the recordings of each person. Raises InputError if none has a face."""
+def _people(
+    corpus: str, data: Path, progress: Callable[[int, int], None] | None = None
+) -> dict[str, list[Recording]]:
+    """Return the recordings of each person; see `read_corpus`.
+
+    Raises InputError if none has a face.
+    """
     people: dict[str, list[Recording]] = defaultdict(list)
-    for recording in read_corpus(corpus, data):
+    for recording in read_corpus(corpus, data, progress):
         # A recording without a face can neither be fitted, nor measured and rejected.
         if np.isfinite(recording.landmarks).all((1, 2)).sum() > 1:
             people[recording.speaker].append(recording)

@@ -1,18 +1,16 @@
-"""Readers of corpora: RAVDESS's landmarks, and tracked landmarks of GRID and others.
+"""Readers of corpora: RAVDESS's landmarks, tracked landmarks of GRID and others, custom corpora.
 
 A reader yields `Recording`s; nothing is fitted or trained here. RAVDESS is
 ravdess/landmarks/Actor_AA.npz with ravdess/audio/Actor_AA/KEY.flac. A tracked corpus is a folder
 (GRID, talking, Arabic news, Java-SED) with tracks.npz, xyz.npy.xz, audio/NAME.ogg and, except for
-GRID, clips.tsv.
+GRID, clips.tsv. Corpora that users make are read by custom_corpora.py.
 """
 
 from __future__ import annotations
 
-import csv
 import io
 import lzma
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -21,32 +19,18 @@ from ..capture.landmark_tracker import SCORE_NAMES
 from ..errors import InputError
 from ..expression.emotions import EMOTIONS
 from ..files.arrays import read_npz
-from ..files.reading import reading_errors
+from ..files.reading import printable, reading_errors
+from .custom_corpora import MANIFEST_NAME, find_custom_corpora, read_custom, read_manifest
+from .recordings import SPLITS, Recording, read_table
 
 CORPORA = ("ravdess", "grid_s1", "talking", "talking_more", "arabic_news", "java_sed")
-SPLITS = ("train", "dev", "test")  # only the first is ever trained on
 RAVDESS_DEV_ACTORS = (20, 21, 23, 24)
 # Seconds at either end of clips cut out of running speech, whose audio lacks its context.
 CUT_MARGIN_S = {"arabic_news": 0.1}
 GRID_DEV_INTERVAL = 10  # every tenth clip of GRID belongs to the dev split
 MAX_TABLE_BYTES = 1 << 30  # a compressed table may unpack to this size
+TRACKS_FILE = "tracks.npz"  # of a tracked corpus
 INCOMPLETE_HINT = "the corpus is incomplete; fetch it again"
-
-
-@dataclass(frozen=True, eq=False)
-class Recording:
-    """Landmarks and audio of one clip of a corpus."""
-
-    corpus: str
-    name: str
-    speaker: str
-    emotion: str
-    split: str  # of SPLITS
-    audio: Path
-    time: np.ndarray  # (T,) s of the audio
-    landmarks: np.ndarray  # (T, P, 2) px, y down, NaN where no face was found
-    mesh_ids: np.ndarray | None  # (P,) ids on MediaPipe's mesh, None for the 68 iBUG landmarks
-    scores: np.ndarray | None = None  # (T, 52) of the tracker, as SCORE_NAMES; NaN without a face
 
 
 def with_context(corpus: str, time: np.ndarray, duration: float) -> np.ndarray:
@@ -60,17 +44,48 @@ def with_context(corpus: str, time: np.ndarray, duration: float) -> np.ndarray:
     return (time >= margin) & (time <= duration - margin)
 
 
-def read_corpus(corpus: str, data: Path) -> Iterator[Recording]:
+def present_corpora(data: Path) -> tuple[str, ...]:
+    """Return the corpora in the folder `data`: those of CORPORA, then custom ones by name."""
+    known = tuple(name for name in CORPORA if (data / name).is_dir())
+    return known + tuple(corpus.name for corpus in find_custom_corpora(data))
+
+
+def require_corpora(data: Path, names: Iterable[str]) -> tuple[str, ...]:
+    """Return those of some corpora that are in the folder `data`; raise InputError if none is."""
+    names = tuple(names)
+    present = tuple(name for name in names if (data / name).is_dir())
+    if not present:
+        raise InputError(
+            f"{printable(data)}: none of the corpora {', '.join(names)}",
+            f"is it the folder of the corpora? A corpus of your own needs a {MANIFEST_NAME}",
+        )
+    return present
+
+
+def read_corpus(
+    corpus: str, data: Path, progress: Callable[[int, int], None] | None = None
+) -> Iterator[Recording]:
     """Read the recordings of a corpus under the folder `data`.
 
-    Raises InputError if it is missing or damaged.
+    `progress` is called with the number of videos that are tracked and their total, of a custom
+    corpus. Raises InputError if the corpus is missing or damaged.
     """
     folder = data / corpus
     if not folder.is_dir():
         raise InputError(
-            f"{folder}: no such corpus folder", f"talkemo knows the corpora {', '.join(CORPORA)}"
+            f"{printable(folder)}: no such corpus folder",
+            f"talkemo knows the corpora {', '.join(CORPORA)}; another needs a {MANIFEST_NAME}",
         )
-    yield from (_read_ravdess(folder) if corpus == "ravdess" else _read_tracked(corpus, folder))
+    if corpus == "ravdess":
+        yield from _read_ravdess(folder)
+    elif corpus in CORPORA:
+        yield from _read_tracked(corpus, folder)
+    else:
+        manifest = read_manifest(folder)
+        has_tracks = (folder / TRACKS_FILE).is_file()
+        yield from (
+            _read_tracked(corpus, folder) if has_tracks else read_custom(folder, manifest, progress)
+        )
 
 
 def _read_ravdess(folder: Path) -> Iterator[Recording]:
@@ -102,14 +117,13 @@ def _ravdess_trial(folder: Path, key: str, landmarks: np.ndarray) -> Recording:
 
 def _read_tracked(corpus: str, folder: Path) -> Iterator[Recording]:
     names_in_file = ("clips", "start", "index", "time")
-    tracks = read_npz(folder / "tracks.npz", "the tracks of a corpus", *names_in_file)
+    tracks = read_npz(folder / TRACKS_FILE, "the tracks of a corpus", *names_in_file)
     names, starts, mesh_ids, time = (tracks[name] for name in names_in_file)
     table = _unpacked(folder / "xyz.npy.xz")
     scores = _scores(folder, len(time))
     rows = {}
     if (folder / "clips.tsv").is_file():
-        with (folder / "clips.tsv").open(encoding="utf-8", newline="") as file:
-            rows = {row["name"]: row for row in csv.DictReader(file, delimiter="\t")}
+        rows = {row["name"]: row for row in read_table(folder / "clips.tsv", ("name",))}
     # Stored as differences along time, in sixteenths of a pixel.
     xyz = np.cumsum(table, axis=-1, dtype=np.int16)
     lengths_match = xyz.ndim == 3 and len(time) == int(starts[-1]) == xyz.shape[-1]

@@ -23,7 +23,8 @@ from ..errors import InputError, TalkemoError
 from ..files.cache import digest
 from ..files.reading import parse_json, read_json_object, reading_errors
 from ..files.writing import atomic_write
-from .utterances import normalise_transcript, transcript_rows
+from .recordings import read_table
+from .utterances import normalise_transcript
 
 BILABIALS = ("P", "B", "M")
 LABIODENTALS = ("F", "V")
@@ -261,7 +262,7 @@ def _transcripts(data: Path) -> list[tuple[str, str]]:
         raise InputError(
             f"{table}: no such table", "phones are aligned with the transcripts of speech/"
         )
-    return [(row["file"], row["text"]) for row in transcript_rows(table, ("file", "text"))]
+    return [(row["file"], row["text"]) for row in read_table(table, ("file", "text"))]
 
 
 def shard_path(out: Path, rows: list[tuple[str, str]]) -> Path:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import re
 import unicodedata
 from dataclasses import dataclass
@@ -13,6 +12,7 @@ import numpy as np
 from ..errors import InputError
 from . import corpora
 from .facegood import DEV_TAKES
+from .recordings import read_table
 
 FREE_CORPORA = ("java_sed",)  # corpora of recordings licensed for any use; facegood is, too
 UTTERANCE_FOLDERS = (*FREE_CORPORA, "facegood", "speech")  # of the data folder, that are read
@@ -68,22 +68,9 @@ def _transcribed_utterances(folder: Path) -> list[Utterance]:
             text=normalise_transcript(row["text"]),
             speaker=f"{row['set']}_{row['speaker']}",
         )
-        for row in transcript_rows(table, ("file", "set", "speaker", "text"))
+        for row in read_table(table, ("file", "set", "speaker", "text"))
         if not NON_COMMERCIAL.search(row.get("licence") or "")
     ]
-
-
-def transcript_rows(table: Path, columns: tuple[str, ...]) -> list[dict[str, str]]:
-    """The rows of a table of transcripts. Raises InputError if it lacks one of the columns."""
-    with table.open(encoding="utf-8", newline="") as file:
-        rows = csv.DictReader(file, delimiter="\t", quoting=csv.QUOTE_NONE)
-        missing = set(columns) - set(rows.fieldnames or [])
-        if missing:
-            raise InputError(
-                f"{table}: lacks the columns {', '.join(sorted(missing))}",
-                "separate columns by tabs",
-            )
-        return list(rows)
 
 
 def normalise_transcript(text: str) -> str:

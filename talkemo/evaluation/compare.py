@@ -21,17 +21,21 @@ from ..files.reading import open_file, printable, read_text
 from ..formats.animation import Source, check_frames
 from ..formats.mesh import load_mesh
 from ..formats.mesh_types import Mesh
-from ..formats.registry import open_animation
+from ..formats.registry import needs_mesh, open_animation
 from ..formats.sequence import MeshSequence
+from ..options import with_keywords
+from ..pipelines.outputs import check_fps
 from .closures import count_closures
 from .metrics import MOUTH_LANDMARKS, PAPER_MASK, REGION_MASKS, Comparison, Metric
+from .options import PairOptions
 
 if TYPE_CHECKING:
     from ..binding import Binding
     from ..networks.judges import Discriminator
     from .classification_error import ClassificationError
 
-ANIMATION_ENDINGS = (".glb", ".npz")  # of the animations of a folder; an npz is preferred to a GLB
+# Of the animations of a folder; of one name, an npz is preferred to a .npy, and that to a GLB.
+ANIMATION_ENDINGS = (".glb", ".npy", ".npz")
 MAX_MASK_BYTES = 1 << 24  # of a file of vertex numbers
 MASK_FILE = "a mask file", "name a text file of vertex numbers, counted from 0", MAX_MASK_BYTES
 COMPARED_FRAMES_AT_A_TIME = 64  # bounds the memory
@@ -63,11 +67,10 @@ def compare_pair(
     reference: str | Path,
     *,
     face: Face,
-    neutral: str | Path | None = None,
-    mask: str | Path | None = None,
     phones: dict[str, list[Phone]] | None = None,
-    emotion: str | None = None,
     discriminator: Discriminator | None = None,
+    options: PairOptions | None = None,
+    **keywords: Any,
 ) -> ComparedPair:
     """Compute all metrics of two animations of one mesh.
 
@@ -76,28 +79,28 @@ def compare_pair(
     Parameters
     ----------
     predicted, reference : path
-        Each an npz, a GLB or a folder of meshes.
+        Each an npz, a GLB, a .npy of vertices or a folder of meshes.
     face : Face
         The canonical face. It is aligned with the mesh, so that lengths are in its mm. If the mesh
         has no face, lengths are in its own unit and only RE and VE are given.
-    neutral : path, optional
-        The mesh at rest. Default: the reference's own, or its first frame.
-    mask : path, optional
-        A text file of vertex numbers, over which RE and VE are given too.
     phones : dict of str to list of Phone, optional
         Phones by recording, see `read_phones`. Those of the name of either file are used for recall
         and precision of closures.
-    emotion : str, optional
-        The emotion that `predicted` should show, for CE. Default: that of its metadata.
     discriminator : Discriminator, optional
         Judge of emotions; without it there is no CE.
+    options : PairOptions, optional
+        The mesh at rest, the mesh and frame rate of files that lack them, a further mask, and the
+        emotion that `predicted` should show.
+    **keywords
+        Fields of PairOptions, which replace those of `options`.
     """
-    p, g = _open_pair(predicted, reference)
-    mesh = Mesh(_rest_vertices(g, neutral), g.faces)
+    options = with_keywords(options or PairOptions(), keywords)
+    p, g = _open_pair(predicted, reference, options)
+    mesh, mask = Mesh(_rest_vertices(g, options.neutral), g.faces), options.mask
     file_masks = {} if mask is None else {Path(mask).name: _read_mask(Path(mask), g.shape[1])}
     binding = _find_face(mesh, face)
     comparison = _new_comparison(mesh, binding, file_masks)
-    classification, reason = _new_classification(p, emotion, binding, discriminator)
+    classification, reason = _new_classification(p, options.emotion, binding, discriminator)
     _add_frames(comparison, classification, p, g)
     metrics = comparison.metrics()
     if classification is not None:
@@ -120,7 +123,7 @@ def compare_pair(
 
 
 def is_folder_of_animations(path: str | Path) -> bool:
-    """Whether a path is a folder with npz or GLB files, and not the meshes of one animation."""
+    """Whether a path is a folder with npz, GLB or npy files, and not the meshes of one animation."""
     return os.path.isdir(path) and any(
         file.suffix.lower() in ANIMATION_ENDINGS for file in Path(path).iterdir()
     )
@@ -133,7 +136,7 @@ def compare_folders(
     progress: Callable[[int, int], None] | None = None,
     **settings: Any,
 ) -> dict[str, Any]:
-    """Compare the npz or GLB files that have the same name in two folders.
+    """Compare the npz, GLB or npy files that have the same name in two folders.
 
     Parameters
     ----------
@@ -201,13 +204,34 @@ def _by_name(folder: Path) -> dict[str, Path]:
     return {file.stem: file for file in files if file.suffix.lower() in ANIMATION_ENDINGS}
 
 
-def _open_pair(predicted: str | Path, reference: str | Path) -> tuple[Source, Source]:
+def _open_all(paths: tuple[str | Path, str | Path], options: PairOptions) -> list[Source]:
+    """Open two animations; what a file lacks comes from the options, or from the other one."""
+    fps, surface = options.fps, options.mesh or options.neutral
+    without_triangles = [path for path in paths if needs_mesh(path)]
+    if options.mesh is not None and not without_triangles:
+        raise InputError(f"{printable(paths[0])} has triangles of its own", "leave --mesh out")
+    opened = {path: open_animation(path, fps) for path in paths if path not in without_triangles}
+    partner = next(iter(opened.values()), None)
+    for path in without_triangles:
+        mesh: str | Path | Mesh | None = surface
+        if surface is None and partner is not None:
+            mesh = Mesh(_rest_vertices(partner, None), partner.faces, name=str(partner.path))
+        rate = partner.fps if fps is None and partner is not None else fps
+        opened[path] = open_animation(path, rate, mesh)
+    sources = [opened[path] for path in paths]
+    for source, other in zip(sources, reversed(sources)):
+        if fps is None and isinstance(source, MeshSequence):  # it has no frame rate
+            source.fps = other.fps
+    return sources
+
+
+def _open_pair(
+    predicted: str | Path, reference: str | Path, options: PairOptions
+) -> tuple[Source, Source]:
     """Open two animations. Raises InputError unless they agree in vertices, fps and length."""
-    p, g = open_animation(predicted), open_animation(reference)
-    # A folder of meshes has no frame rate.
-    for source, partner in ((p, g), (g, p)):
-        if isinstance(source, MeshSequence):
-            source.fps = partner.fps
+    if options.fps is not None:
+        check_fps(options.fps)
+    p, g = _open_all((predicted, reference), options)
     if p.shape[1] != g.shape[1]:
         raise InputError(
             f"{p.path} has {p.shape[1]} vertices, {g.path} {g.shape[1]}",

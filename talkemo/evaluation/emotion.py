@@ -10,6 +10,7 @@ import numpy as np
 import torch
 
 from ..data.captures import FittedRecording, StepProgress, load_captures
+from ..data.custom_corpora import find_custom_corpora
 from ..data.rest_relative import acted_frames, relative_to_rest
 from ..errors import InputError
 from ..expression.emotions import EMOTIONS, one_hot
@@ -19,7 +20,8 @@ from ..networks.judges import Classifier, to_maps
 from ..weights.models import Models
 from . import metrics
 
-EMOTION_CORPORA = ("ravdess", "java_sed")  # corpora of acted emotion that have a dev split
+# Corpora of acted emotion that have a dev split.
+EMOTION_CORPORA = ("ravdess", "java_sed")
 JUDGED_MAPS_AT_A_TIME = 128  # bounds the memory
 REAL_FRAME_STRIDE = 3  # every n-th real frame is classified
 RECOVERED_FRAME_STRIDE = 8  # every n-th generated frame is used for the recovery
@@ -28,6 +30,12 @@ RECOVERY_VERTEX_STRIDE = 5  # every n-th vertex is used for the recovery
 
 # Maps (N, 3, 128, 128) in MAP_UNIT_MM → logits (N, classes).
 Judge = Callable[[torch.Tensor], torch.Tensor]
+
+
+def emotion_corpora(data: Path) -> tuple[str, ...]:
+    """Return the corpora of acted emotion in the folder `data`, custom ones last."""
+    known = tuple(corpus for corpus in EMOTION_CORPORA if (data / corpus).is_dir())
+    return known + tuple(corpus.name for corpus in find_custom_corpora(data) if corpus.acted)
 
 
 def evaluate_emotion(
@@ -49,7 +57,7 @@ def evaluate_emotion(
     data, cache, models, jobs, progress
         As in `load_captures`.
     corpus, split : str
-        One of EMOTION_CORPORA, and one of `corpora.SPLITS`.
+        One of `emotion_corpora`, and one of `recordings.SPLITS`.
 
     Returns
     -------

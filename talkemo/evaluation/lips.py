@@ -12,7 +12,7 @@ import numpy as np
 from ..audio.recording import Audio, open_audio
 from ..data import facegood
 from ..data.captures import FittedRecording, StepProgress, load_captures
-from ..data.corpora import CORPORA, with_context
+from ..data.corpora import present_corpora, with_context
 from ..data.phones import Phone
 from ..data.rest_relative import relative_to_rest
 from ..errors import InputError
@@ -51,7 +51,7 @@ def evaluate_lips(
     data, cache, models, jobs, progress
         As in `load_captures`.
     split : str
-        One of `corpora.SPLITS`. The bundled sets of weights were trained on `train`.
+        One of `recordings.SPLITS`. The bundled sets of weights were trained on `train`.
     phones : dict of str to list of Phone, optional
         Phones by recording, see `read_phones`, for recall and precision of closures.
 
@@ -66,7 +66,7 @@ def evaluate_lips(
     InputError
         If the split or the training split has no neutral recording, or `phones` none of the split.
     """
-    present = tuple(corpus for corpus in CORPORA if (data / corpus).is_dir())
+    present = present_corpora(data)
     captured = load_captures(data, cache, models, present, jobs, progress)
     recordings = relative_to_rest(list(captured), models.face)
     if (data / facegood.CORPUS).is_dir():

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from ..data.captures import StepProgress, load_captures
-from ..data.corpora import CORPORA
+from ..data.corpora import present_corpora
 from ..face.geometry_map import geometry_map
 from ..weights.models import Models
 
@@ -26,7 +26,7 @@ def evaluate_map(
     """
     face = models.face
     sampling = geometry_map(face)
-    captured = load_captures(data, cache, models, CORPORA, jobs, progress)
+    captured = load_captures(data, cache, models, present_corpora(data), jobs, progress)
     weights = np.concatenate([r.capture.shapes for r in captured])
     rng = np.random.default_rng(0)
     expressions = face.expression_weights(weights[rng.choice(len(weights), ROUND_TRIP_FACES)])

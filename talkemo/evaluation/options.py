@@ -20,6 +20,16 @@ class PairOptions:
         "The mesh at rest. Default: the reference's own, or its first frame.",
         panel=PAIR_PANEL,
     )
+    mesh: Path | None = option(
+        None,
+        "The mesh whose vertices a .npy has. Default: that of --neutral, or of the other animation.",
+        panel=PAIR_PANEL,
+    )
+    fps: float | None = option(
+        None,
+        "Frames per second of a .npy or a folder of meshes. Default: that of the other animation.",
+        panel=PAIR_PANEL,
+    )
     mask: Path | None = option(
         None, "A text file of vertex numbers; RE and VE over them are added.", panel=PAIR_PANEL
     )
@@ -37,7 +47,8 @@ class CorpusOptions:
     data: Path | None = option(None, "The folder of the corpora.", panel=CORPORA_PANEL)
     captures: Path | None = option(
         None,
-        "A folder of captures, see `talkemo reconstruct`. Missing captures are made in it.",
+        "A folder of captures, see `talkemo reconstruct`. Missing captures are made in it. By "
+        "default a folder in the cache.",
         panel=CORPORA_PANEL,
     )
     jobs: int = option(2, "Processes that fit the corpora.", minimum=1, panel=CORPORA_PANEL)

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 from ..data.captures import StepProgress
-from ..data.corpora import SPLITS
+from ..data.corpora import CORPORA, present_corpora, read_corpus, require_corpora
 from ..data.phones import Phone
+from ..data.recordings import SPLITS
 from ..errors import InputError
+from ..weights.files import WEIGHT_STAGES
 from ..weights.models import Models
 from . import emotion
 from .lips import evaluate_lips
@@ -16,6 +19,7 @@ from .map_error import evaluate_map
 from .options import CorpusOptions
 
 DEFAULT_SPLIT = "dev"
+TEST_SPLIT = "test"
 
 
 def evaluate_split(
@@ -37,7 +41,8 @@ def evaluate_split(
     models, progress
         As in `load_captures`.
     split : str
-        One of SPLITS. Corpora of acted emotion that lack it are skipped, unless it is `dev`.
+        One of SPLITS. Corpora of acted emotion that lack it are skipped, unless they are among
+        EMOTION_CORPORA and it is `dev`.
     against : Models, optional
         Models whose lips are measured too.
     phones
@@ -55,19 +60,23 @@ def evaluate_split(
         raise InputError(f"unknown split '{split}'", f"choose from {', '.join(SPLITS)}")
     data, cache = corpora.data, corpora.captures
     assert data is not None and cache is not None
+    _check_before_fits(data, models, against, split)
+    acted = emotion.emotion_corpora(data)
+    if notice and (missing := [name for name in emotion.EMOTION_CORPORA if name not in acted]):
+        notice(f"{', '.join(missing)}: not in {data}, emotions are not measured there")
     common: dict[str, Any] = {"jobs": corpora.jobs, "progress": progress}
     lips, lips_against = (
         measured and evaluate_lips(data, cache, measured, split=split, phones=phones, **common)
         for measured in (models, against)
     )
     emotions = []
-    for corpus in emotion.EMOTION_CORPORA:
+    for corpus in acted:
         try:
             emotions.append(
                 emotion.evaluate_emotion(data, cache, models, corpus=corpus, split=split, **common)
             )
         except InputError as error:
-            if split == DEFAULT_SPLIT:
+            if split == DEFAULT_SPLIT and corpus in emotion.EMOTION_CORPORA:
                 raise
             if notice:
                 notice(f"{error.message}: left out")
@@ -77,3 +86,20 @@ def evaluate_split(
         "emotions": emotions,
         "map": evaluate_map(data, cache, models, **common),
     }
+
+
+def _check_before_fits(data: Path, models: Models, against: Models | None, split: str) -> None:
+    """Raise InputError for missing corpora, unusable weights and a split that no corpus has."""
+    corpora = require_corpora(data, present_corpora(data) or CORPORA)
+    for stage in WEIGHT_STAGES:
+        models.check(stage)
+    if against is not None:
+        against.check("talking")
+    if split != TEST_SPLIT:  # which no known corpus has; all have the others
+        return
+    splits = {recording.split for corpus in corpora for recording in read_corpus(corpus, data)}
+    if split not in splits:
+        raise InputError(
+            f"{data}: no recordings of the split '{split}'",
+            f"choose from {', '.join(sorted(splits))}",
+        )

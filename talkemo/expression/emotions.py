@@ -11,8 +11,8 @@ import numpy as np
 from ..errors import InputError
 from ..files.reading import printable, read_text
 from ..geometry.numerics import smoothstep
+from .emotion_names import EMOTIONS
 
-EMOTIONS = ("neutral", "calm", "happy", "sad", "angry", "fearful", "disgust", "surprised")
 PAPER_EMOTIONS = ("neutral", "happy", "angry", "surprised")
 MAX_INTENSITY = 1.5  # above 1 an emotion is exaggerated, for faces that are seen from afar
 EXCESS_INTENSITY_GAIN = 0.6  # slope of the effect above amount 1, which keeps faces plausible
@@ -154,6 +154,18 @@ class Timeline:
     def shown(self) -> np.ndarray:
         """(8,) bool, the emotions that occur anywhere."""
         return np.any([span.amounts > 0 for span in self.spans], axis=0)
+
+    def overlaps(self) -> list[tuple[Span, Span]]:
+        """Return the spans that begin before an earlier one ends, each after that earlier one."""
+        pairs = []
+        ordered = sorted(self.spans, key=lambda span: (span.start, span.end))
+        longest = None  # the span so far that ends last
+        for span in ordered:
+            if longest is not None and span.start < longest.end:
+                pairs.append((longest, span))
+            if longest is None or span.end > longest.end:
+                longest = span
+        return pairs
 
     def amounts(self, times: np.ndarray) -> np.ndarray:
         """Return the amount of each emotion (T, 8) float32 at times (T,) s.

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Iterable
+from contextlib import suppress
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,32 @@ from .writing import atomic_write
 
 WINDOWS_THUMBNAILS = "Thumbs.db"  # Windows leaves this file in folders of images
 FINGERPRINT_KEY = "origin"  # array of a cache file that holds its fingerprint
+
+
+def cache_folder() -> Path:
+    """Return `TALKEMO_CACHE`, or talkemo's folder in the user's cache folder."""
+    from platformdirs import user_cache_dir
+
+    return Path(os.environ.get("TALKEMO_CACHE") or user_cache_dir("talkemo", appauthor=False))
+
+
+def remove_least_recent(paths: Iterable[Path], max_bytes: int) -> None:
+    """Remove the least recently used files until their total size is at most `max_bytes`.
+
+    The last one used is always kept. The time of use is the file's time of modification.
+    """
+    files = []
+    for path in paths:
+        with suppress(OSError):  # another process may have removed it
+            status = path.stat()
+            files.append((status.st_mtime, status.st_size, path))
+    total = sum(size for _, size, _ in files)
+    for _, size, path in sorted(files)[:-1]:
+        if total <= max_bytes:
+            break
+        with suppress(OSError):
+            path.unlink()
+        total -= size
 
 
 def digest(*values: Any) -> str:
@@ -40,10 +67,11 @@ def sha256(path: Path) -> str:
     return result.hexdigest()
 
 
-def folder_digest(folder: Path) -> str:
+def folder_digest(folder: Path, without: tuple[str, ...] = ()) -> str:
     """Return a digest of the names and contents of all files in a folder.
 
-    Hidden files and folders are ignored. Links are followed; each folder is visited once.
+    Hidden files and folders, and files directly in it that are called as `without` lists, are
+    ignored. Links are followed; each folder is visited once.
     """
     files, visited = [], set()
     for parent, folders, names in os.walk(folder, followlinks=True):
@@ -57,13 +85,17 @@ def folder_digest(folder: Path) -> str:
         paths = [Path(parent) / name for name in visible if name != WINDOWS_THUMBNAILS]
         files += [path for path in paths if path.is_file()]
     named = sorted((path.relative_to(folder).as_posix(), path) for path in files)
+    named = [(name, path) for name, path in named if name not in without]
     return digest(*((name, sha256(path)) for name, path in named))
 
 
 @lru_cache(maxsize=64)
 def corpus_digest(folder: Path) -> str:
-    """Return `folder_digest` of a corpus, computed once per process: corpora do not change."""
-    return folder_digest(folder)
+    """Return `folder_digest` of a corpus, computed once per process: corpora do not change.
+
+    Its manifest does not count: what that says is a setting of the stages.
+    """
+    return folder_digest(folder, without=("corpus.toml",))
 
 
 def corpora_digests(data: Path, corpora: Iterable[str]) -> list[str]:

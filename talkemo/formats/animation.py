@@ -15,6 +15,7 @@ from ..errors import InputError
 from ..files.reading import printable
 from ..files.writing import PartialOutput
 from .mesh_types import MAX_COORDINATE, MAX_MORPH_TARGETS
+from .units import METRE, LengthUnit, upright_rotation
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -118,6 +119,10 @@ class Header:
         Returns the displacements (S, N, 3) of the motion's coordinates at 1.
     turn : MeshTurner, optional
         Rotates the vertices of frames that are drawn; None if they are rotated already.
+    turned : MeshTurner, optional
+        How all vertices of the frames are rotated with the head already, if they are.
+    unit : LengthUnit
+        Of the vertices; without one they count as metres.
     """
 
     frames: int
@@ -132,6 +137,20 @@ class Header:
     appearance: Callable[[], Appearance] | None = None
     basis: Callable[[], np.ndarray] | None = None
     turn: MeshTurner | None = None
+    turned: MeshTurner | None = None
+    unit: LengthUnit = METRE
+
+    def turner_of_nodes(self, bake: bool) -> MeshTurner | None:
+        """Return what rotates the nodes of a file: blend shapes lack the rotations of the frames.
+
+        `bake`: whether the file stores the frames instead of blend shapes.
+        """
+        return self.turned if self.turned is not None and not bake else self.turn
+
+    @property
+    def upright(self) -> np.ndarray:
+        """(3, 3), see `units.upright_rotation`."""
+        return upright_rotation(self.facing)
 
 
 class Source(Protocol):

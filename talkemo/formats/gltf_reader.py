@@ -17,8 +17,10 @@ import numpy as np
 from ..errors import InputError
 from ..files.arrays import max_loaded_bytes
 from ..files.reading import parse_json, printable, read_bytes, reading_errors
+from ..geometry.rigid import as_rotation
 from .animation import check_coordinates, frames_per_chunk
 from .mesh_types import MAX_COORDINATE, MAX_MESH_TRIANGLES, MAX_MORPH_TARGETS, MeshAttributes
+from .units import METRES_PER_UNIT
 
 MAX_GLB_BYTES = 1 << 31
 MAX_GLTF_JSON_BYTES = 1 << 25
@@ -30,6 +32,10 @@ KEY_RATE_RANGE = (5, 240)  # rates of keys in 1/s that are taken for a frame rat
 TRIANGLE_LIST, TRIANGLE_STRIP = 4, 5  # modes of a primitive that are surfaces
 GLTF_MAGIC, JSON_CHUNK, BINARY_CHUNK = 0x46546C67, 0x4E4F534A, 0x004E4942
 COMPONENT_TYPES = {5120: "i1", 5121: "u1", 5122: "<i2", 5123: "<u2", 5125: "<u4", 5126: "<f4"}
+# Fields that talkemo adds to its own files, in extras of the asset and of a primitive.
+MESH_SPACE = "mesh_space"  # how the file's coordinates come from those of the mesh it was made of
+ALL_TRIANGLES = "all_triangles"  # accessor of the triangles with those that are never drawn
+MAX_SPACE_RATIO = 1e12  # between lengths in the mesh and in the file
 ACCESSOR_WIDTHS = {"SCALAR": 1, "VEC2": 2, "VEC3": 3, "VEC4": 4, "MAT4": 16}
 
 
@@ -67,7 +73,8 @@ class GlbAnimation:
     """A `Source` that reads the meshes of a GLB as one, with its first morph target animation.
 
     `rest` (V, 3) is the mesh with all weights at zero. Nodes keep their positions; skeletal
-    animation and moving nodes are not read.
+    animation and moving nodes are not read. A file that talkemo wrote is read in the unit, the axes
+    and the triangles of the mesh it was made of; `meta` then names the unit.
 
     Parameters
     ----------
@@ -94,10 +101,15 @@ class GlbAnimation:
         self.focus: np.ndarray | None = None
         self.facing: np.ndarray | None = None
         self.attributes: MeshAttributes | None = None
+        self._to_mesh = self._read_mesh_space()
         self._primitives: list[_Primitive] = []
+        self._hidden: list[np.ndarray] = []  # whether each vertex is drawn, by primitive
         rests, faces = self._read_meshes()
         self.rest: np.ndarray | None = np.concatenate(rests)
         self.faces = np.concatenate(faces).astype(np.int32)
+        hidden = np.concatenate(self._hidden)
+        if hidden.any():
+            self.attributes = MeshAttributes(groups=np.where(hidden, "hidden", "skin"))
         if not 0 < len(self.faces) <= MAX_MESH_TRIANGLES:
             raise ValueError(f"{len(self.faces)} triangles, of 1 to {MAX_MESH_TRIANGLES}")
         self._curves = self._weight_curves()
@@ -115,6 +127,28 @@ class GlbAnimation:
                 f"at most {MAX_GLB_FRAMES} are read: lower --fps, or move the last keys",
             )
         self.block, self.tree = memoryview(b""), {}  # everything needed has been read
+
+    def _read_mesh_space(self) -> np.ndarray:
+        """Set facing and unit from talkemo's extras; return the matrix (4, 4) into the mesh."""
+        extras = self.tree.get("asset", {}).get("extras")
+        space = extras.get(MESH_SPACE) if isinstance(extras, dict) else None
+        if space is None:
+            return np.eye(4)
+        to_file = np.array(space["to_file"], np.float64)
+        if to_file.shape != (3, 3) or not _within(to_file, MAX_SPACE_RATIO):
+            raise ValueError("its mesh space is out of range")
+        scale = np.cbrt(np.linalg.det(to_file))
+        if scale < 1 / MAX_SPACE_RATIO:
+            raise ValueError("its mesh space is out of range")
+        if space.get("facing") is not None:
+            self.facing = as_rotation(space["facing"])
+        if as_rotation(to_file / scale) is None:
+            raise ValueError("its mesh space is no similarity")
+        if space.get("unit") in METRES_PER_UNIT:
+            self.meta["unit"] = space["unit"]
+        to_mesh = np.eye(4)
+        to_mesh[:3, :3] = np.linalg.inv(to_file).T
+        return to_mesh
 
     def _read_meshes(self) -> tuple[list[np.ndarray], list[np.ndarray]]:
         """Vertices at rest and triangles of all primitives, which are added to `_primitives`."""
@@ -153,17 +187,9 @@ class GlbAnimation:
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Vertices (V, 3), triangles (F, 3) and morph targets (K, V, 3), placed by (4, 4)."""
         points = self._accessor(primitive["attributes"]["POSITION"]).astype(np.float64)
-        if "indices" in primitive:
-            indices = self._accessor(primitive["indices"])
-            if indices.dtype.kind != "u":
-                raise ValueError("triangles are not unsigned integers")
-            triangles = indices.astype(np.int64).reshape(-1, 3)
-        else:
-            triangles = np.arange(len(points)).reshape(-1, 3)
         if points.shape[1:] != (3,) or not _within(points, MAX_COORDINATE):
             raise ValueError("positions are out of range")
-        if triangles.max(initial=0) >= len(points):
-            raise ValueError("triangles are out of range")
+        triangles, hidden = self._triangles(primitive, len(points))
         linear = matrix[:3, :3].T
         targets = primitive.get("targets", [])
         shapes = np.zeros((len(targets), *points.shape), np.float32)
@@ -181,8 +207,33 @@ class GlbAnimation:
             origin = self._accessor(primitive["attributes"]["_VERTEX"])
             first = _first_of_each(origin, len(points))
             triangles = np.asarray(origin, np.int64)[triangles]
-            placed, shapes = placed[first], shapes[:, first]
+            placed, shapes, hidden = placed[first], shapes[:, first], hidden[first]
+        self._hidden.append(hidden)
         return placed, triangles, shapes
+
+    def _triangles(self, primitive: dict[str, Any], count: int) -> tuple[np.ndarray, np.ndarray]:
+        """Triangles (F, 3) of a primitive of `count` vertices, and which of these are hidden."""
+        if "indices" not in primitive:
+            return np.arange(count).reshape(-1, 3), np.zeros(count, bool)
+        triangles = self._indices(primitive["indices"], count)
+        extras = primitive.get("extras")
+        if not isinstance(extras, dict) or ALL_TRIANGLES not in extras:
+            return triangles, np.zeros(count, bool)
+        every = self._indices(extras[ALL_TRIANGLES], count)
+        hidden = np.zeros(count, bool)
+        hidden[every] = True
+        hidden[triangles] = False
+        return every, hidden
+
+    def _indices(self, number: int, count: int) -> np.ndarray:
+        """The triangles (F, 3) int64 of an accessor, below `count`."""
+        indices = self._accessor(number)
+        if indices.dtype.kind != "u":
+            raise ValueError("triangles are not unsigned integers")
+        triangles = indices.astype(np.int64).reshape(-1, 3)
+        if triangles.max(initial=0) >= count:
+            raise ValueError("triangles are out of range")
+        return triangles
 
     def _accessor(self, number: int) -> np.ndarray:
         """Values of an accessor, (N,) or (N, width); normalised integers as floats."""
@@ -235,7 +286,7 @@ class GlbAnimation:
             children = {child for node in nodes for child in node.get("children", [])}
             roots = [k for k in range(len(nodes)) if k not in children]
         placed: list[tuple[int, np.ndarray]] = []
-        todo = [(k, np.eye(4)) for k in roots]
+        todo = [(k, self._to_mesh) for k in roots]
         while todo:
             number, parent = todo.pop()
             if len(placed) >= len(nodes):

@@ -13,11 +13,21 @@ from .. import __version__
 from ..face.canonical import ARKIT_NAMES
 from ..geometry.meshes import vertex_normals
 from .animation import FileWriter, Frames, Header, check_blend_shapes
-from .gltf_reader import BINARY_CHUNK, GLTF_MAGIC, JSON_CHUNK
-from .head_nodes import HEAD_NODE, HeadNodes
+from .gltf_reader import (
+    ACCESSOR_WIDTHS,
+    ALL_TRIANGLES,
+    BINARY_CHUNK,
+    GLTF_MAGIC,
+    JSON_CHUNK,
+    MESH_SPACE,
+)
+from .groups import visible_triangles
+from .head_nodes import BODY_NODE, HEAD_NODE, HeadNodes
 from .mesh_types import MeshAttributes, image_type
 
-FLOAT_COMPONENT, UINT_COMPONENT = 5126, 5125  # glTF's codes of float32 and uint32
+COMPONENT_CODES = {"f4": 5126, "u4": 5125, "u1": 5121}  # of glTF, by numpy's types
+FLOAT_COMPONENT, UINT_COMPONENT = COMPONENT_CODES["f4"], COMPONENT_CODES["u4"]
+ACCESSOR_TYPES = {width: name for name, width in ACCESSOR_WIDTHS.items()}
 INDEX_BUFFER = 34963  # glTF's code of a buffer of triangles
 MAX_SPARSE_FRACTION = 0.7  # of moving vertices up to which a morph target is stored sparsely
 RESIDUAL_STEP_FRAMES = 8  # between frames at which the residual of ARKit's shapes is measured
@@ -30,14 +40,18 @@ class GlbWriter(FileWriter):
     should be, in units of the mesh. If `bake`, each frame is a morph target of its own, and the
     animation is exact.
 
-    Rotations of head and eyes are stored as nodes beside the mesh; see `head_nodes`.
+    Vertices are converted to metres, with y up and the face along +z. Rotations of head and eyes
+    are stored as nodes; that of the head moves the mesh, see `head_nodes`.
     """
 
     def __init__(self, path: Path, header: Header, bake: bool = False):
         check_blend_shapes(path, header, bake)
         super().__init__(path)
         self.header, self.bake = header, bake
-        self.head_nodes = HeadNodes(header.turn)
+        self.head_nodes = HeadNodes(
+            header.turner_of_nodes(bake), header.upright, header.unit.metres
+        )
+        self.to_file = header.unit.metres * header.upright  # (3, 3), vertices @ to_file
         self.focus = np.flatnonzero(header.focus)
         self.targets = None if bake or header.targets is None else header.targets()
         self.baked: list[np.ndarray] = []
@@ -57,6 +71,10 @@ class GlbWriter(FileWriter):
         if len(self.focus) and len(frames.vertices[rows]):
             targets = self.targets[:, self.focus]
             shown = self.header.rest[self.focus] + np.tensordot(frames.arkit[rows], targets, 1)
+            if self.header.turned is not None and frames.head is not None:
+                pivot = self.header.turned.pivot
+                turn = self.header.turned.head(frames.head[rows])
+                shown = (shown - pivot) @ turn.transpose(0, 2, 1) + pivot
             distances = np.linalg.norm(frames.vertices[rows][:, self.focus] - shown, axis=2)
             self.residual_sum += float(distances.sum())
             self.residual_count += distances.size
@@ -75,37 +93,61 @@ class GlbWriter(FileWriter):
                 self.metrics["arkit_residual_mesh_units"] = residual
         glb = _Glb()
         mesh = self._mesh(glb, targets, names)
-        nodes, animation = self._nodes_and_animation(glb, weights)
+        scene = _Scene(glb, np.arange(len(weights)) / self.header.fps)
+        scene.add_face(weights)
+        scene.add_head(self.head_nodes)
         meta = self.header.meta
-        asset = {"version": "2.0", "generator": f"talkemo {__version__}", "extras": meta}
+        extras = {**meta, MESH_SPACE: self._mesh_space()}
+        asset = {"version": "2.0", "generator": f"talkemo {__version__}", "extras": extras}
         tree = {
             **self._materials(glb, mesh["primitives"][0]),
             "asset": asset,
             "scene": 0,
-            "scenes": [{"nodes": [0, 1] if len(nodes) > 1 else [0]}],
-            "nodes": nodes,
+            "scenes": [{"nodes": scene.roots}],
+            "nodes": scene.nodes,
             "meshes": [mesh],
-            "animations": [{"name": str(meta.get("emotion", "talkemo")), **animation}],
+            **({"skins": scene.skins} if scene.skins else {}),
+            "animations": [{"name": str(meta.get("emotion", "talkemo")), **scene.animation}],
         }
         glb.write(self.partial.path, tree)
+
+    def _mesh_space(self) -> dict[str, Any]:
+        """How the file's coordinates come from the mesh's, for `GlbAnimation`."""
+        header = self.header
+        facing = None if header.facing is None else np.asarray(header.facing).tolist()
+        return {
+            "unit": header.unit.name,
+            "metres_per_unit": header.unit.metres,
+            "to_file": self.to_file.tolist(),
+            "facing": facing,
+        }
 
     def _mesh(self, glb: _Glb, targets: np.ndarray, names: list[str]) -> dict[str, Any]:
         """The mesh with morph targets (K, N, 3), as one primitive."""
         header = self.header
-        rest = header.rest.astype(np.float32)
+        rest = (header.rest @ self.to_file).astype(np.float32)
         # A vertex on a seam of the texture is written once for each of its texture coordinates.
-        origin, faces, uv = _split_at_seams(header.faces, header.attributes)
+        origin, faces, uv = _split_at_seams(header.faces, header.attributes, len(rest))
+        visible = visible_triangles(header.faces, header.attributes, len(rest))
         attributes = {
             "POSITION": glb.add(rest[origin], bounds=True),
             "NORMAL": glb.add(vertex_normals(rest, header.faces).astype(np.float32)[origin]),
         }
         if uv is not None:
             attributes |= {"TEXCOORD_0": glb.add(uv), "_VERTEX": glb.add(origin.astype(np.float32))}
+        if self.head_nodes.moves_head and self.head_nodes.shares is not None:
+            attributes |= _skin_attributes(glb, self.head_nodes.shares[origin])
         primitive: dict[str, Any] = {
             "attributes": attributes,
-            "indices": glb.add(faces.astype(np.uint32).ravel(), target=INDEX_BUFFER),
-            "targets": [{"POSITION": glb.add_target(target[origin])} for target in targets],
+            "indices": glb.add(faces[visible].astype(np.uint32).ravel(), target=INDEX_BUFFER),
+            "targets": [
+                {"POSITION": glb.add_target(target[origin] @ self.to_file)} for target in targets
+            ],
         }
+        if not visible.all():
+            # Other programs draw the triangles above only.
+            every = glb.add(faces.astype(np.uint32).ravel(), target=INDEX_BUFFER)
+            primitive["extras"] = {ALL_TRIANGLES: every}
         return {
             "name": "face",
             "primitives": [primitive],
@@ -127,42 +169,95 @@ class GlbWriter(FileWriter):
             "materials": [{"pbrMetallicRoughness": skin}],
         }
 
-    def _nodes_and_animation(
-        self, glb: _Glb, weights: np.ndarray
-    ) -> tuple[list[dict[str, Any]], dict[str, Any]]:
-        """The nodes of mesh, head and eyes, and channels and samplers that move them.
 
-        The mesh is node 0 and sampler 0, with weights (T, K); the head is node 1.
-        """
-        times = (np.arange(len(weights)) / self.header.fps).astype(np.float32)
-        time_accessor = glb.add(times, bounds=True)
-        nodes: list[dict[str, Any]] = [{"name": "face", "mesh": 0}]
-        samplers: list[dict[str, Any]] = []
-        channels: list[dict[str, Any]] = []
+class _Scene:
+    """The nodes of mesh, head and eyes, and the tracks that move them.
 
-        def animate(node: int, path: str, values: np.ndarray) -> None:
-            channels.append({"sampler": len(samplers), "target": {"node": node, "path": path}})
-            sampler = {"input": time_accessor, "output": glb.add(values), "interpolation": "LINEAR"}
-            samplers.append(sampler)
+    The mesh is node 0 and sampler 0; the head is node 1.
+    """
 
-        animate(0, "weights", weights.ravel())
-        quaternions, positions = self.head_nodes.quaternions(), self.head_nodes.positions
-        if quaternions:
-            nodes.append({"name": HEAD_NODE, "translation": positions[HEAD_NODE].tolist()})
+    def __init__(self, glb: _Glb, times: np.ndarray):
+        self.glb = glb
+        self.time_accessor = glb.add(times.astype(np.float32), bounds=True)
+        self.nodes: list[dict[str, Any]] = []
+        self.roots: list[int] = []  # nodes without a parent
+        self.skins: list[dict[str, Any]] = []
+        self.animation: dict[str, list[dict[str, Any]]] = {"channels": [], "samplers": []}
+
+    def _add_node(self, node: dict[str, Any], parent: int | None = None) -> int:
+        """Add a node below another, or to the scene; return its number."""
+        self.nodes.append(node)
+        number = len(self.nodes) - 1
+        siblings = self.roots if parent is None else self.nodes[parent].setdefault("children", [])
+        siblings.append(number)
+        return number
+
+    def _animate(self, node: int, path: str, values: np.ndarray) -> None:
+        """Add a track of values, one row per frame."""
+        target = {"node": node, "path": path}
+        sampler = {
+            "input": self.time_accessor,
+            "output": self.glb.add(values),
+            "interpolation": "LINEAR",
+        }
+        self.animation["channels"].append(
+            {"sampler": len(self.animation["samplers"]), "target": target}
+        )
+        self.animation["samplers"].append(sampler)
+
+    def add_face(self, weights: np.ndarray) -> None:
+        """Add the mesh, whose morph targets have weights (T, K)."""
+        self._animate(self._add_node({"name": "face", "mesh": 0}), "weights", weights.ravel())
+
+    def add_head(self, head_nodes: HeadNodes) -> None:
+        """Add the nodes of head and eyes, if any of them moves, and let the head move the mesh."""
+        quaternions, positions = head_nodes.quaternions(), head_nodes.positions
+        if not quaternions:
+            return
+        head = self._add_node({"name": HEAD_NODE, "translation": positions[HEAD_NODE].tolist()})
         for name, values in quaternions.items():
-            if name == HEAD_NODE:
-                animate(1, "rotation", values)
-                continue
-            nodes[1].setdefault("children", []).append(len(nodes))
-            animate(len(nodes), "rotation", values)
-            nodes.append({"name": name, "translation": positions[name].tolist()})
-        return nodes, {"channels": channels, "samplers": samplers}
+            node = head
+            if name != HEAD_NODE:
+                node = self._add_node({"name": name, "translation": positions[name].tolist()}, head)
+            self._animate(node, "rotation", values)
+        if not head_nodes.moves_head:
+            return
+        if head_nodes.shares is None:
+            self._hang_face_on(head, positions[HEAD_NODE])
+        else:
+            self._bind_face_to(head, positions[HEAD_NODE])
+
+    def _hang_face_on(self, head: int, pivot: np.ndarray) -> None:
+        """Make the mesh a child of the head, without changing its place at rest."""
+        self.roots.remove(0)
+        self.nodes[0]["translation"] = (-pivot).tolist()
+        self.nodes[head]["children"].append(0)
+
+    def _bind_face_to(self, head: int, pivot: np.ndarray) -> None:
+        """Make a skin of the mesh, whose joints are a still body and the head below it."""
+        self.roots.remove(head)
+        body = self._add_node({"name": BODY_NODE, "children": [head]})
+        inverse = np.tile(np.eye(4, dtype=np.float32), (2, 1, 1))  # columns lie one after the other
+        inverse[1, 3, :3] = -pivot
+        self.nodes[0]["skin"] = 0
+        matrices = self.glb.add(inverse.reshape(2, 16))
+        self.skins.append(
+            {"joints": [body, head], "skeleton": body, "inverseBindMatrices": matrices}
+        )
+
+
+def _skin_attributes(glb: _Glb, shares: np.ndarray) -> dict[str, int]:
+    """Joints and weights of vertices that follow the head by shares (V,), see `_Scene`."""
+    weights = np.zeros((len(shares), 4), np.float32)
+    weights[:, 0], weights[:, 1] = 1 - shares, shares
+    joints = np.where(weights > 0, np.arange(4), 0).astype(np.uint8)
+    return {"JOINTS_0": glb.add(joints), "WEIGHTS_0": glb.add(weights)}
 
 
 def _split_at_seams(
-    faces: np.ndarray, attributes: MeshAttributes | None
+    faces: np.ndarray, attributes: MeshAttributes | None, count: int
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
-    """Split the vertices of a mesh so that each has one pair of texture coordinates.
+    """Split the `count` vertices of a mesh so that each has one pair of texture coordinates.
 
     Returns
     -------
@@ -173,7 +268,6 @@ def _split_at_seams(
     uv : (V, 2) or None
         Texture coordinates, v pointing down.
     """
-    count = int(faces.max()) + 1
     if attributes is None or attributes.uv is None or attributes.uv_faces is None:
         return np.arange(count), faces, None
     pairs = np.stack([faces.ravel(), attributes.uv_faces.ravel()], axis=1).astype(np.int64)
@@ -203,12 +297,13 @@ class _Glb:
         return len(self.views) - 1
 
     def add(self, array: np.ndarray, bounds: bool = False, target: int | None = None) -> int:
-        """Return a new accessor of an array (N,) or (N, 2 to 4), float32 or uint32."""
+        """Return a new accessor of an array (N,) or (N, 2 to 4 or 16) of one of COMPONENT_CODES."""
+        width = array.shape[1] if array.ndim == 2 else 1
         accessor = {
             "bufferView": self._view(array, target),
-            "componentType": UINT_COMPONENT if array.dtype.kind == "u" else FLOAT_COMPONENT,
+            "componentType": COMPONENT_CODES[array.dtype.str[1:]],
             "count": len(array),
-            "type": f"VEC{array.shape[1]}" if array.ndim == 2 else "SCALAR",
+            "type": ACCESSOR_TYPES[width],
         }
         self.accessors.append({**accessor, **(_bounds(array) if bounds else {})})
         return len(self.accessors) - 1

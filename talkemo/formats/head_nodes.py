@@ -1,6 +1,8 @@
-"""Rotations of head and eyes for files that store them as nodes beside a mesh.
+"""Rotations of head and eyes for files that store them as nodes.
 
-The nodes do not move the mesh: the user of a file attaches objects that should follow them.
+The head's node moves the mesh: all of a face or a head, and of a mesh with a neck or a body each
+vertex by its share. Eye nodes move nothing, as ARKit's weights turn the eyes: the user of a file
+attaches objects that should follow them.
 """
 
 from __future__ import annotations
@@ -12,6 +14,8 @@ import numpy as np
 from .animation import Frames, MeshTurner
 
 HEAD_NODE, EYE_NODES = "head", ("eye_right", "eye_left")
+BODY_NODE = "body"  # stays still; the joint of vertices that do not follow the head
+MIN_RIGID_SHARE = 0.999  # of the head's rotation; a mesh that follows it so far is only a head
 
 
 @dataclass(eq=False)
@@ -19,6 +23,8 @@ class HeadNodes:
     """Collects the rotations of head and eyes of an animation; there are none without `turn`."""
 
     turn: MeshTurner | None  # see `Header.turn`
+    upright: np.ndarray = field(default_factory=lambda: np.eye(3))  # see `Header.upright`
+    metres: float = 1.0  # per unit of the mesh
     _head: list[np.ndarray] = field(default_factory=list)
     _eyes: list[np.ndarray] = field(default_factory=list)
 
@@ -38,7 +44,20 @@ class HeadNodes:
             return {}
         pivot = np.asarray(self.turn.pivot)
         eyes = {name: socket - pivot for name, socket in zip(EYE_NODES, self.turn.sockets)}
-        return {HEAD_NODE: pivot, **eyes}
+        nodes = {HEAD_NODE: pivot, **eyes}
+        return {name: self.metres * position @ self.upright for name, position in nodes.items()}
+
+    @property
+    def moves_head(self) -> bool:
+        """Whether the head rotates."""
+        return bool(self._head)
+
+    @property
+    def shares(self) -> np.ndarray | None:
+        """Fraction (N,) of the head's rotation that each vertex follows; None if all follow it."""
+        if self.turn is None or self.turn.share.min() >= MIN_RIGID_SHARE:
+            return None
+        return self.turn.share[:, 0]
 
     def rotations(self) -> tuple[np.ndarray, np.ndarray]:
         """Return rotations of head and eyes (T, 3, 3) in the mesh's axes; (0, 3, 3) if still."""
@@ -46,13 +65,14 @@ class HeadNodes:
         return np.concatenate(self._head or still), np.concatenate(self._eyes or still)
 
     def quaternions(self) -> dict[str, np.ndarray]:
-        """Return x, y, z, w (T, 4) float32 of each node that rotates, by its name."""
+        """Return x, y, z, w (T, 4) float32 of each node that rotates, in the upright axes."""
         from scipy.spatial.transform import Rotation
 
         result: dict[str, np.ndarray] = {}
         head, eyes = self.rotations()
         for names, rotations in (((HEAD_NODE,), head), (EYE_NODES, eyes)):
             if len(rotations):
-                quaternions = Rotation.from_matrix(rotations).as_quat(canonical=True)
+                upright = self.upright.T @ rotations @ self.upright
+                quaternions = Rotation.from_matrix(upright).as_quat(canonical=True)
                 result |= dict.fromkeys(names, quaternions.astype(np.float32))
         return result

@@ -39,6 +39,8 @@ class MeshAttributes:
         Files that the text names, by the name that it uses.
     colours : (V, 3) uint8, optional
         Colours of the vertices.
+    groups : (V,) str, optional
+        Kind of each vertex, see `groups.GROUP_KINDS`; None if only the text names groups.
     """
 
     uv: np.ndarray | None = None
@@ -47,6 +49,7 @@ class MeshAttributes:
     text: tuple[str | int, ...] = ()
     companions: dict[str, Path] = field(default_factory=dict)
     colours: np.ndarray | None = None
+    groups: np.ndarray | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -64,7 +67,7 @@ def check_mesh(mesh: Mesh, name: str) -> None:
     again = "export it again"
     vertices, faces = mesh.vertices, mesh.faces
     if not len(vertices):
-        raise InputError(f"{name}: a mesh without vertices", again)
+        raise InputError(f"{name}: not a mesh, it has no vertices", "is it the right file?")
     if not len(faces):
         raise InputError(
             f"{name}: a mesh without faces", "talkemo needs a surface, not a point cloud"

@@ -4,7 +4,8 @@ Arrays: `vertices` (T, N, 3) float32 in the order, unit and position of the inpu
 (F, 3) int32; `fps`; `landmarks68` (T, 68, 3), the iBUG points on the mesh; `arkit` (T, 52) float32
 with `arkit_names`; `rest` (N, 3), the mesh without motion; `focus` (N,) bool, the vertices of the
 face; `facing` (3, 3), the rotation of the face in the mesh; `head` (T, 3, 3), rotations of the
-head, if known; `meta`, JSON text.
+head, if known; `groups` (N,) uint8 with `group_names`, what each vertex belongs to, if the mesh's
+file names groups; `meta`, JSON text.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ import zipfile
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any
+from typing import IO, Any
 
 import numpy as np
 
@@ -25,11 +26,10 @@ from ..errors import InputError
 from ..face.canonical import ARKIT_NAMES
 from ..files.arrays import ArrayHeader, NpzFile, read_exactly
 from ..files.reading import open_file, parse_json, printable, reading_errors
+from ..geometry.rigid import as_rotation
 from .animation import FileWriter, Frames, Header, check_coordinates, frames_per_chunk
-from .mesh_types import MAX_COORDINATE, MAX_MESH_TRIANGLES, MAX_MESH_VERTICES
-
-if TYPE_CHECKING:
-    from .mesh_types import MeshAttributes
+from .groups import GROUP_KINDS, vertex_groups
+from .mesh_types import MAX_COORDINATE, MAX_MESH_TRIANGLES, MAX_MESH_VERTICES, MeshAttributes
 
 MAX_NPZ_FRAMES = 24 * 3600 * 240  # a day at the highest rate that is written
 NPZ_FPS_RANGE = (0.01, 10_000.0)  # frame rates that are read
@@ -46,6 +46,7 @@ HEADER_ARRAYS = {
     "focus": "biu",
     "facing": "f",
     "rest": "iuf",
+    "groups": "u",
 }
 
 
@@ -94,6 +95,10 @@ class NpzWriter(FileWriter):
         }
         if header.facing is not None:
             arrays["facing"] = np.asarray(header.facing, np.float64)
+        groups = vertex_groups(header.attributes, len(header.rest))
+        if (groups != GROUP_KINDS[0]).any():
+            numbers = [GROUP_KINDS.index(kind) for kind in groups]
+            arrays |= {"groups": np.array(numbers, np.uint8), "group_names": np.array(GROUP_KINDS)}
         for name, array in arrays.items():
             with self.zip.open(f"{name}.npy", "w") as entry:
                 np.lib.format.write_array(entry, np.asarray(array), allow_pickle=False)
@@ -134,7 +139,6 @@ class NpzAnimation:
             self._header = headers["vertices"]
             self.shape: tuple[int, ...] = self._header.shape
             self._set_fields(arrays.read(name for name in HEADER_ARRAYS if name in headers))
-        self.attributes: MeshAttributes | None = None
         if fps is not None and abs(fps - self.fps) > 1e-6:
             raise InputError(
                 f"{path} has its own frame rate, {self.fps:g} frames per second", "leave --fps out"
@@ -154,10 +158,16 @@ class NpzAnimation:
             raise InputError(f"{name}: {self.fps:g} frames per second", NPZ_LAYOUT)
         meta = parse_json(str(arrays["meta"].reshape(-1)[0])) if "meta" in arrays else {}
         self.meta: dict[str, Any] = meta if isinstance(meta, dict) else {}
+        groups = arrays.get("groups")
+        self.attributes: MeshAttributes | None = None
+        if groups is not None:
+            if groups.max(initial=0) >= len(GROUP_KINDS):
+                raise InputError(f"{name}: groups without a name", "export it again")
+            self.attributes = MeshAttributes(groups=np.array(GROUP_KINDS)[groups])
         focus, rest = arrays.get("focus"), arrays.get("rest")
         self.focus: np.ndarray | None = None if focus is None else focus.astype(bool)
         # Versions before 0.2 stored the rotation in the metadata.
-        self.facing = _rotation(arrays.get("facing", self.meta.get("facing")))
+        self.facing = as_rotation(arrays.get("facing", self.meta.get("facing")))
         self.rest: np.ndarray | None = None if rest is None else rest.astype(np.float64)
         if self.rest is not None and not np.abs(self.rest).max() <= MAX_COORDINATE:
             raise InputError(
@@ -206,6 +216,7 @@ def _check_headers(headers: dict[str, ArrayHeader]) -> None:
         "focus": (vertices,),
         "facing": (3, 3),
         "rest": (vertices, 3),
+        "groups": (vertices,),
     }
     for name, kinds in HEADER_ARRAYS.items():
         if name not in headers:
@@ -230,14 +241,3 @@ def _check_vertices(header: ArrayHeader) -> None:
             f"{shape[0]} frames of {shape[1]} vertices; up to {MAX_NPZ_FRAMES} of "
             f"{MAX_MESH_VERTICES} are read"
         )
-
-
-def _rotation(value: Any) -> np.ndarray | None:
-    """A rotation (3, 3) from an array or metadata, None if it is not one."""
-    try:
-        rotation = np.array(value, np.float64)
-    except (TypeError, ValueError, OverflowError):
-        return None
-    if rotation.shape != (3, 3) or not np.allclose(rotation @ rotation.T, np.eye(3), atol=1e-3):
-        return None
-    return rotation

@@ -17,6 +17,7 @@ from ..errors import InputError
 if TYPE_CHECKING:
     from ..audio.recording import Audio
     from .animation import Header, Source, Writer
+    from .mesh_types import Mesh
 
 
 @dataclass(frozen=True)
@@ -25,9 +26,12 @@ class AnimationFormat:
 
     ending: str  # of the file's name, with the dot; "" for a folder
     about: str  # what it contains, for help texts
-    reader: str = ""  # dotted name of a class that is called with the path and fps
+    # Dotted name of a class that is called with the path and fps, and with a mesh if it
+    # `needs_mesh`.
+    reader: str = ""
     writer: str = ""  # dotted name of a class, called with path, header and `options`
     options: tuple[str, ...] = ()  # keyword arguments of `open_writer` that the writer takes
+    needs_mesh: bool = False  # whether the file lacks triangles, so that a mesh is given
     extra: str = ""  # optional dependencies that the writer needs, see `extras.install_command`
 
     @property
@@ -73,8 +77,18 @@ ANIMATION_FORMATS = (
         "ARKit curves in Live Link Face's layout",
         writer="talkemo.formats.live_link.LiveLinkWriter",
     ),
-    AnimationFormat(".usda", "the same as GLB in USD, as text", "", USD_WRITER, ("bake",), "usd"),
-    AnimationFormat(".usdc", "the same as GLB in USD, binary", "", USD_WRITER, ("bake",), "usd"),
+    AnimationFormat(
+        ".usda", "the same as GLB in USD, as text", "", USD_WRITER, ("bake",), extra="usd"
+    ),
+    AnimationFormat(
+        ".usdc", "the same as GLB in USD, binary", "", USD_WRITER, ("bake",), extra="usd"
+    ),
+    AnimationFormat(
+        ".npy",
+        "vertices of other methods, without triangles",
+        "talkemo.formats.vertex_array.VertexArray",
+        needs_mesh=True,
+    ),
     AnimationFormat(
         "",
         "folder with a mesh per frame",
@@ -112,19 +126,36 @@ def describe_outputs() -> str:
     return ", ".join(sentences)
 
 
-def open_animation(path: str | Path, fps: float | None = None) -> Source:
-    """Open an npz, a GLB with morph targets, or a folder of meshes.
+def needs_mesh(path: str | Path) -> bool:
+    """Whether a path is that of a format without triangles, such as .npy."""
+    ending = Path(path).suffix.lower()
+    return any(entry.needs_mesh for entry in _FILES if entry.ending == ending)
+
+
+def open_animation(
+    path: str | Path,
+    fps: float | None = None,
+    mesh: str | Path | Mesh | None = None,
+    neutral: str | Path | Mesh | None = None,
+) -> Source:
+    """Open an npz, a GLB with morph targets, a .npy of vertices, or a folder of meshes.
 
     Parameters
     ----------
     path : str or Path
     fps : float, optional
-        Frame rate of a folder of meshes (default 30), or to sample a GLB at. An npz has its own.
+        Frame rate of a .npy, of a folder of meshes (default 30), or to sample a GLB at. An npz has
+        its own.
+    mesh : str, Path or Mesh, optional
+        The mesh whose vertices a .npy has; other animations have triangles of their own.
+    neutral : str, Path or Mesh, optional
+        Used as `mesh` for a .npy if that is None; not used otherwise.
 
     Raises
     ------
     InputError
-        If the path cannot be read, or the frame rate contradicts that of an npz.
+        If the path cannot be read, the frame rate contradicts that of an npz, a .npy has no mesh
+        or frame rate, or another animation has a `mesh`.
     """
     from ..files.reading import open_file, printable
 
@@ -137,8 +168,11 @@ def open_animation(path: str | Path, fps: float | None = None) -> Source:
             ending = path.suffix.lower()
         if ending not in INPUT_ENDINGS:
             raise InputError(f"{printable(path)}: unknown kind of animation", hint)
-    reader = next(entry.reader for entry in ANIMATION_FORMATS if entry.ending == ending)
-    animation: Source = _load(reader)(path, fps)
+    entry = next(entry for entry in ANIMATION_FORMATS if entry.ending == ending)
+    if mesh is not None and not entry.needs_mesh:
+        raise InputError(f"{printable(path)} has triangles of its own", "leave --mesh out")
+    options = {"mesh": mesh if mesh is not None else neutral} if entry.needs_mesh else {}
+    animation: Source = _load(entry.reader)(path, fps, **options)
     return animation
 
 

@@ -15,6 +15,7 @@ import numpy as np
 from ..errors import InputError
 from ..files.reading import open_file, printable, reading_errors
 from .animation import FileWriter, Frames, Header, frames_per_chunk
+from .groups import visible_triangles
 from .mesh import MESH_ENDINGS, load_mesh, save_ply
 from .mesh_types import MeshAttributes
 from .obj import obj_text, save_obj
@@ -89,6 +90,8 @@ class SequenceWriter(FileWriter):
             )
         self.ending, self.faces, self.count = sequence, header.faces, 0
         attributes = header.attributes
+        if not (attributes and attributes.text and sequence == "obj"):  # no groups in these files
+            self.faces = self.faces[visible_triangles(self.faces, attributes, len(header.rest))]
         self.attributes: MeshAttributes | None = None
         if attributes and attributes.text:
             self.attributes = _without_frame_names(attributes)

@@ -12,14 +12,22 @@ from ..errors import TalkemoError
 from ..extras import install_command
 from ..face.canonical import ARKIT_NAMES
 from .animation import FileWriter, Frames, Header, check_blend_shapes
-from .head_nodes import HEAD_NODE, HeadNodes
+from .groups import visible_triangles
+from .head_nodes import BODY_NODE, HEAD_NODE, HeadNodes
+
+# Of the skeleton; a joint's path names those above it.
+JOINTS = [BODY_NODE, f"{BODY_NODE}/{HEAD_NODE}"]
 
 
 class UsdWriter(FileWriter):
     """Writes ARKit's 52 shapes as UsdSkel blend shapes with animated weights.
 
-    If `bake`, the points of each frame are stored instead. Rotations of head and eyes are stored as
-    the transform `/head`, with the eyes below it; it does not move the mesh.
+    If `bake`, the points of each frame are stored instead, rotated with the head. Otherwise the
+    head is a joint of the skeleton. Rotations of head and eyes are also stored as the transform
+    `/head`, with the eyes below it, for objects that should follow them.
+
+    The mesh keeps its unit, which `metersPerUnit` names, and its axes if y or z is up. USD knows no
+    other axis; a mesh with another one is rotated so that y is up.
     """
 
     def __init__(self, path: Path, header: Header, bake: bool = False):
@@ -30,7 +38,11 @@ class UsdWriter(FileWriter):
         check_blend_shapes(path, header, bake)
         super().__init__(path)
         self.header, self.bake, self.count = header, bake, 0
-        self.head_nodes = HeadNodes(header.turn)
+        self.up_axis = "Z" if header.upright[2, 1] > 0.5 else "Y"
+        upright = np.eye(3) if self.up_axis == "Z" or header.upright[1, 1] > 0.5 else header.upright
+        self.upright: np.ndarray = upright  # (3, 3), vertices @ upright
+        self.visible = visible_triangles(header.faces, header.attributes, len(header.rest))
+        self.head_nodes = HeadNodes(header.turner_of_nodes(bake), upright)
         self.stage: Any = Usd.Stage.CreateNew(str(self.partial.path))
         try:
             self._define_stage()
@@ -47,7 +59,8 @@ class UsdWriter(FileWriter):
         from pxr import UsdGeom, UsdSkel
 
         header, stage = self.header, self.stage
-        UsdGeom.SetStageUpAxis(stage, UsdGeom.Tokens.y)
+        UsdGeom.SetStageUpAxis(stage, self.up_axis)
+        UsdGeom.SetStageMetersPerUnit(stage, header.unit.metres)
         stage.SetTimeCodesPerSecond(header.fps)
         stage.SetFramesPerSecond(header.fps)
         stage.SetStartTimeCode(0)
@@ -62,19 +75,18 @@ class UsdWriter(FileWriter):
 
         header = self.header
         mesh = UsdGeom.Mesh.Define(self.stage, "/face/mesh")
-        mesh.CreatePointsAttr(_vectors(header.rest))
-        corners = np.full(len(header.faces), 3, np.int32)
+        mesh.CreatePointsAttr(_vectors(header.rest @ self.upright))
+        faces = header.faces[self.visible]
+        corners = np.full(len(faces), 3, np.int32)
         mesh.CreateFaceVertexCountsAttr(Vt.IntArray.FromNumpy(corners))
-        mesh.CreateFaceVertexIndicesAttr(
-            Vt.IntArray.FromNumpy(header.faces.astype(np.int32).ravel())
-        )
+        mesh.CreateFaceVertexIndicesAttr(Vt.IntArray.FromNumpy(faces.astype(np.int32).ravel()))
         mesh.CreateSubdivisionSchemeAttr(UsdGeom.Tokens.none)
         attributes = header.attributes
         if attributes and attributes.uv is not None and attributes.uv_faces is not None:
             kind = Sdf.ValueTypeNames.TexCoord2fArray
             st = UsdGeom.PrimvarsAPI(mesh).CreatePrimvar("st", kind, UsdGeom.Tokens.faceVarying)
             st.Set(Vt.Vec2fArray.FromNumpy(np.ascontiguousarray(attributes.uv)))
-            st.SetIndices(Vt.IntArray.FromNumpy(attributes.uv_faces.ravel()))
+            st.SetIndices(Vt.IntArray.FromNumpy(attributes.uv_faces[self.visible].ravel()))
         return mesh
 
     def _define_blend_shapes(self, mesh: Any) -> None:
@@ -88,16 +100,18 @@ class UsdWriter(FileWriter):
         paths = []
         for name, target in zip(ARKIT_NAMES, targets):
             shape = UsdSkel.BlendShape.Define(self.stage, f"/face/mesh/{name}")
-            shape.CreateOffsetsAttr(_vectors(target[moving]))
+            shape.CreateOffsetsAttr(_vectors(target[moving] @ self.upright))
             shape.CreatePointIndicesAttr(Vt.IntArray.FromNumpy(moving))
             paths.append(Sdf.Path(f"/face/mesh/{name}"))
         binding.CreateBlendShapesAttr(list(ARKIT_NAMES))
         binding.CreateBlendShapeTargetsRel().SetTargets(paths)
-        # Only the animation of a skeleton plays blend shapes, so there is one with a still joint.
+        # Only the animation of a skeleton plays blend shapes.
         skeleton = UsdSkel.Skeleton.Define(self.stage, "/face/skeleton")
-        skeleton.CreateJointsAttr(["root"])
-        skeleton.CreateBindTransformsAttr([Gf.Matrix4d(1)])
-        skeleton.CreateRestTransformsAttr([Gf.Matrix4d(1)])
+        pivot = self.head_nodes.positions.get(HEAD_NODE, np.zeros(3))
+        joints = [Gf.Matrix4d(1), Gf.Matrix4d(1).SetTranslate(Gf.Vec3d(*pivot.tolist()))]
+        skeleton.CreateJointsAttr(JOINTS)
+        skeleton.CreateBindTransformsAttr(joints)
+        skeleton.CreateRestTransformsAttr(joints)
         animation = UsdSkel.Animation.Define(self.stage, "/face/animation")
         animation.CreateBlendShapesAttr(list(ARKIT_NAMES))
         self.weights = animation.CreateBlendShapeWeightsAttr()
@@ -109,11 +123,13 @@ class UsdWriter(FileWriter):
         from pxr import Vt
 
         self.head_nodes.write(frames)
-        for vertices, weights in zip(frames.vertices, frames.arkit):
+        for k, vertices in enumerate(frames.vertices):
             if self.bake:
-                self.points.Set(_vectors(vertices), self.count)
+                if frames.head is not None and self.header.turn is not None:
+                    vertices = self.header.turn(vertices, frames.head[k])
+                self.points.Set(_vectors(vertices @ self.upright), self.count)
             else:
-                values = np.ascontiguousarray(weights, np.float32)
+                values = np.ascontiguousarray(frames.arkit[k], np.float32)
                 self.weights.Set(Vt.FloatArray.FromNumpy(values), self.count)
             self.count += 1
 
@@ -129,10 +145,32 @@ class UsdWriter(FileWriter):
             for frame, (x, y, z, w) in enumerate(quaternions.tolist()):
                 rotation.Set(Gf.Quatf(w, x, y, z), frame)
 
+    def _let_head_move_mesh(self) -> None:
+        """Animate the joint of the head, and let each vertex follow it by its share."""
+        from pxr import Gf, UsdSkel, Vt
+
+        nodes = self.head_nodes
+        count = len(self.header.rest)
+        shares = np.ones(count, np.float32) if nodes.shares is None else nodes.shares
+        binding = UsdSkel.BindingAPI(self.stage.GetPrimAtPath("/face/mesh"))
+        joints = np.tile(np.arange(2, dtype=np.int32), count)
+        weights = np.stack([1 - shares, shares], axis=1).astype(np.float32)
+        binding.CreateJointIndicesPrimvar(False, 2).Set(Vt.IntArray.FromNumpy(joints))
+        binding.CreateJointWeightsPrimvar(False, 2).Set(Vt.FloatArray.FromNumpy(weights.ravel()))
+        animation = UsdSkel.Animation(self.stage.GetPrimAtPath("/face/animation"))
+        animation.CreateJointsAttr(JOINTS[1:])
+        animation.CreateTranslationsAttr([Gf.Vec3f(*nodes.positions[HEAD_NODE].tolist())])
+        animation.CreateScalesAttr([Gf.Vec3h(1, 1, 1)])
+        rotations = animation.CreateRotationsAttr()
+        for frame, (x, y, z, w) in enumerate(nodes.quaternions()[HEAD_NODE].tolist()):
+            rotations.Set([Gf.Quatf(w, x, y, z)], frame)
+
     def finish(self) -> None:
         from pxr import Tf
 
         self._write_head_nodes()
+        if self.head_nodes.moves_head and not self.bake:
+            self._let_head_move_mesh()
         try:
             saved = self.stage.GetRootLayer().Save()
         except Tf.ErrorException:

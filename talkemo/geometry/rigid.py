@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import permutations, product
 
 import numpy as np
 
@@ -43,6 +44,44 @@ def rotation_matrices(pitch: np.ndarray, yaw: np.ndarray, roll: np.ndarray) -> n
 def _matrix(*rows: tuple[np.ndarray, ...]) -> np.ndarray:
     """Return matrices (..., 3, 3) of rows of entries (...)."""
     return np.stack([np.stack(row, -1) for row in rows], -2)
+
+
+def cube_rotations() -> list[np.ndarray]:
+    """Return the 24 rotations that take axes to axes.
+
+    The identity comes first, then z up and looking along -y, as in Blender.
+    """
+    rotations = []
+    for order in permutations(range(3)):
+        for signs in product((1, -1), repeat=3):
+            matrix = np.zeros((3, 3))
+            matrix[range(3), order] = signs
+            if np.linalg.det(matrix) > 0:
+                rotations.append(matrix)
+    z_up = np.array([[1.0, 0, 0], [0, 0, -1], [0, 1, 0]])
+
+    def unlikeliness(rotation: np.ndarray) -> tuple[bool, bool, float]:
+        is_identity, is_z_up = (np.array_equal(rotation, r) for r in (np.eye(3), z_up))
+        return not is_identity, not is_z_up, -np.trace(rotation)
+
+    return sorted(rotations, key=unlikeliness)
+
+
+def as_rotation(value: object) -> np.ndarray | None:
+    """Return a rotation (3, 3) that a file names as an array or JSON, None if it is not one."""
+    try:
+        rotation = np.array(value, np.float64)
+    except (TypeError, ValueError, OverflowError):
+        return None
+    if rotation.shape != (3, 3) or not np.allclose(rotation @ rotation.T, np.eye(3), atol=1e-3):
+        return None
+    return rotation
+
+
+def nearest_cube_rotation(rotation: np.ndarray) -> np.ndarray:
+    """Return the rotation (3, 3) that takes axes to axes and is nearest to a rotation."""
+    cube = cube_rotations()
+    return cube[int(np.argmax([np.sum(candidate * rotation) for candidate in cube]))]
 
 
 @dataclass(frozen=True, eq=False)

@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     from ..audio.recording import Audio, AudioSource
     from ..face.motion import Motion
 
+DEFAULT_STYLE = "default"  # the speaking style of no particular speaker
+
 
 class FeatureEncoder(Protocol):
     """Turns audio into speech features at FEATURE_RATE for a talking model."""

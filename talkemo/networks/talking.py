@@ -21,7 +21,7 @@ from ..errors import InputError
 from ..face.canonical import Face
 from ..face.motion import Motion, split_times
 from .building import build_network
-from .protocols import FeatureEncoder, SpeechToMotion
+from .protocols import DEFAULT_STYLE, FeatureEncoder, SpeechToMotion
 from .speech_encoder import (
     ENCODER_CHUNK_S,
     FEATURE_RATE,
@@ -123,13 +123,14 @@ class TalkingModel(SpeechToMotion):
 
     def style(self, name: str | None) -> int | None:
         """Return the index of a style, or None for the default. Raises InputError if unknown."""
-        if name in (None, "", "default"):
+        if name in (None, "", DEFAULT_STYLE):
             return None
         if name not in self.styles:
             examples = ", ".join(self.styles[:: max(1, len(self.styles) // 6)])
             raise InputError(
                 f"unknown style '{name}'",
-                f"choose default, or a speaker's: {examples} … ({len(self.styles)})",
+                f"choose default, or a speaker's: {examples} … ({len(self.styles)} in all: "
+                "talkemo styles)",
             )
         return self.styles.index(name)
 

@@ -7,7 +7,8 @@ are up to date are not computed again, so that an interrupted run continues.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -25,7 +26,7 @@ from .figure6 import figure6
 from .figure7 import figure7
 from .figures345 import figure3, figure4, figure5
 from .options import PaperOptions
-from .study import draw, tally
+from .study import Preference, draw, tally
 from .table1 import TABLE1_COLUMNS, table1
 from .table2 import table2
 from .training import EMOTION_ITERATIONS
@@ -88,9 +89,28 @@ def paper_report(
     preferences = None
     if options.study is not None:
         preferences = tally(options.study, sorted(options.study.glob("answers_*.json")))
-    output.mkdir(exist_ok=True)
     seeds = options.seeds or PAPER_SEEDS
     report = _parts(data, cache, models, seeds, options.steps, jobs, progress)
+    with _new_folder(output):
+        return _write_report(output, report, models, preferences)
+
+
+@contextmanager
+def _new_folder(folder: Path) -> Iterator[None]:
+    """Make a folder, and remove it after an exception if nothing was written to it."""
+    folder.mkdir(exist_ok=True)
+    try:
+        yield
+    except BaseException:
+        with suppress(OSError):  # something is in it
+            folder.rmdir()
+        raise
+
+
+def _write_report(
+    output: Path, report: list[ReportPart], models: Models, preferences: list[Preference] | None
+) -> dict[str, Any]:
+    """Bring the parts of a report up to date, write its page, and return its path and numbers."""
     parts = {
         table_or_figure.name: _up_to_date(output, table_or_figure) for table_or_figure in report
     }

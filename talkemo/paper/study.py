@@ -10,7 +10,7 @@ import itertools
 import json
 import secrets
 import shutil
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -56,7 +56,12 @@ class Preference:
 
 
 def make_study(
-    folders: Sequence[str | Path], output: str | Path, *, queries: int = QUERIES, seed: int = 0
+    folders: Sequence[str | Path],
+    output: str | Path,
+    *,
+    queries: int = QUERIES,
+    seed: int = 0,
+    notice: Callable[[str], None] | None = None,
 ) -> dict[str, Any]:
     """Write a study that compares methods, and return the content of key.json.
 
@@ -72,6 +77,9 @@ def make_study(
         methods equally often and at least once; videos and sides are random.
     seed : int
         Seed of the random choices.
+    notice : callable, optional
+        Called with a message if there are too few pairs of videos for the queries, or two methods
+        that cannot be compared.
 
     Raises
     ------
@@ -114,7 +122,25 @@ def make_study(
     (partial.path / STUDY_PAGE).write_text(page_text("study.html", data), "utf-8")
     (partial.path / STUDY_KEY).write_text(json.dumps(key, indent=1), "utf-8")
     partial.finish()
+    if notice is not None:
+        for message in _shortages(videos, queries):
+            notice(message)
     return key
+
+
+def _shortages(videos: dict[str, dict[str, Path]], queries: int) -> Iterator[str]:
+    """Yield what a study lacks: pairs of videos for the queries, and methods with common videos."""
+    pairs = 0
+    for a, b in itertools.combinations(videos, 2):
+        common = len(videos[a].keys() & videos[b].keys())
+        pairs += common
+        if not common:
+            yield f"{a} and {b} have no videos of the same name, so they are never compared"
+    if pairs < queries:
+        yield (
+            f"{pairs} different pairs of videos for {queries} queries: participants see some more "
+            "than once; add videos, or lower --queries"
+        )
 
 
 def _drawn_pairs(

@@ -20,6 +20,7 @@ from ..expression.head_motion import Gaze, HeadMotion, weights_with_gaze
 from ..expression.liveliness import Liveliness
 from ..face.motion import Motion
 from ..formats.animation import Frames, Header, MeshTurner
+from ..formats.units import AUTO_UNIT, unit_of_mesh
 from ..weights.models import Models
 from .options import ActingOptions, EmotionOptions
 from .outputs import check_mode
@@ -212,12 +213,20 @@ class FaceActor:
 
 
 def bound_header(
-    binding: Binding, frames: int, fps: float, meta: dict[str, Any], turn: MeshTurner | None = None
+    binding: Binding,
+    frames: int,
+    fps: float,
+    meta: dict[str, Any],
+    turn: MeshTurner | None = None,
+    unit: str = AUTO_UNIT,
 ) -> Header:
-    """Return the header of an animation of a bound mesh; `turn` rotates its head and eyes."""
+    """Return the header of an animation of a bound mesh.
+
+    `turn` rotates its head and eyes; `unit` is one of UNIT_CHOICES, see `unit_of_mesh`.
+    """
     from ..render.appearance import appearance_of
 
-    mesh = binding.mesh
+    mesh, length_unit = binding.mesh, unit_of_mesh(unit, binding.scale)
     return Header(
         frames=frames,
         fps=fps,
@@ -225,10 +234,11 @@ def bound_header(
         rest=binding.rest,
         focus=binding.focus,
         facing=binding.placement.rotation.round(6),
-        meta=meta,
+        meta={**meta, "unit": length_unit.name},
         targets=binding.arkit_targets,
         attributes=mesh.attributes,
         appearance=lambda: appearance_of(binding),
         basis=binding.basis,
         turn=turn,
+        unit=length_unit,
     )

@@ -108,7 +108,7 @@ def _write(
     speech = talking.stream(recording, split_times(times, OUTPUT_CHUNK_FRAMES), options.style)
     return write_animation(
         paths,
-        bound_header(binding, len(times), options.fps, meta, turn),
+        bound_header(binding, len(times), options.fps, meta, turn, options.export.unit),
         map(performer, speech),
         export=options.export,
         audio=recording,

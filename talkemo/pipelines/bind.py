@@ -13,6 +13,7 @@ from ..binding.cache import BindingCache
 from ..files.writing import check_output
 from ..formats.mesh import as_mesh
 from ..formats.mesh_types import Mesh
+from ..formats.units import AUTO_UNIT, unit_of_mesh
 from ..weights.models import Models, load_models
 from ..weights.registry import DEFAULT_SET
 from .options import PathLike
@@ -79,8 +80,9 @@ def describe(binding: Binding) -> dict[str, Any]:
         `error_mm`: median distance between face model and mesh; `relief`: correlation of the mesh's
         relief with a face's, up to 1; `lip_opening`: how far the lips open relative to the width of
         the mouth, as a fraction of the canonical face's; `parts`: number of vertices per recognised
-        part; and counts, scale and axes.
+        part; and counts, scale, axes, and the guessed unit with the width of the face in it.
     """
+    unit = unit_of_mesh(AUTO_UNIT, binding.scale)
     return {
         "vertices": len(binding.mesh.vertices),
         "moving": len(binding.moving),
@@ -88,6 +90,8 @@ def describe(binding: Binding) -> dict[str, Any]:
         "relief": binding.relief,
         "lip_opening": binding.lip_opening_ratio(),
         "mesh_units_a_mm": binding.scale,
+        "unit": unit.name,
+        "face_width_mm": round(unit.face_width_mm, 1),
         "up": binding.placement.rotation[:, 1].round(3).tolist(),
         "forward": binding.placement.rotation[:, 2].round(3).tolist(),
         "parts": binding.parts,

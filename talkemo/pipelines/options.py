@@ -1,27 +1,54 @@
 """The options of animate, stream, transfer, reconstruct, render and batches, in groups.
 
-`talkemo --help` imports this module, so nothing here may load torch, scipy or a renderer.
+`talkemo --help` imports this module, so nothing here may load numpy, torch or a renderer.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TypedDict
+from typing import TYPE_CHECKING, Any, TypedDict
 
-import numpy as np
-
-from ..audio.recording import Audio
-from ..binding import FaceHint
+from ..binding.hint import FaceHint
 from ..compute.devices import DEVICES
-from ..expression.emotions import EMOTIONS, Timeline
+from ..expression.emotion_names import EMOTIONS
+from ..formats.registry import SEQUENCE_MESH_TYPES
+from ..formats.unit_names import AUTO_UNIT, UNIT_CHOICES
 from ..options import option
-from ..weights.registry import DEFAULT_SET
+from ..weights.names import DEFAULT_SET
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from ..audio.recording import Audio
+    from ..expression.emotions import Timeline
 
 PathLike = str | Path
 AUTO_OR_OFF = "auto|off"
 STREAM_FORMATS = ("jsonl", "vertices")
+FRAMINGS = ("face", "body")  # what the camera of `render` frames
+
+
+def set_names(given: Mapping[str, Any]) -> list[str]:
+    """Return the names of the bundled sets of weights, for the shell."""
+    from ..weights.weight_set import bundled_sets
+
+    return bundled_sets()
+
+
+def styles_of_set(given: Mapping[str, Any]) -> list[str]:
+    """Return the speaking styles of the set that `--weights` names, for the shell."""
+    from ..weights.models import style_names
+
+    return style_names(given.get("weights") or DEFAULT_SET)
+
+
+def view_names(given: Mapping[str, Any]) -> list[str]:
+    """Return the views of `render`, for the shell."""
+    from ..render.view import VIEWS
+
+    return list(VIEWS)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,7 +56,9 @@ class EmotionOptions:
     """Which emotion a face shows, and how strongly."""
 
     emotion: str = option(
-        "neutral", f"{', '.join(EMOTIONS)}, or a mix such as happy:0.6,surprised:0.4."
+        "neutral",
+        f"{', '.join(EMOTIONS)}, or a mix such as happy:0.6,surprised:0.4.",
+        values=EMOTIONS,
     )
     intensity: float = option(
         1.0, "Strength of the emotion, from 0 (none) over 1 (full) to 1.5; scales a timeline, too."
@@ -38,6 +67,7 @@ class EmotionOptions:
         None,
         "A text file instead of --emotion: a line `start end emotion intensity` per span, times in "
         "seconds.",
+        kind=Path,
     )
 
 
@@ -46,21 +76,29 @@ class ActingOptions(EmotionOptions):
     """How a face acts while it speaks."""
 
     style: str = option(
-        "default", "Speaking style: default, or a training speaker's, such as grid_s1_s1."
+        "default",
+        "Speaking style: default, or a training speaker's, such as grid_s1_s1; `talkemo styles` "
+        "lists them.",
+        values=styles_of_set,
     )
     seed: int = option(0, "Seed of blinks, head, gaze and the drift of brows and mouth.", minimum=0)
     blink: str | float = option(
         "auto",
         "Blinks: auto (as often as speakers blink), off, or a number per minute.",
         metavar="auto|off|RATE",
+        values=AUTO_OR_OFF.split("|"),
     )
     head: str = option(
         "auto",
-        "Whether the head moves, in videos; csv and npz store its rotations.",
+        "Whether the head moves, in videos, pages, GLB and USD; csv and npz store its rotations.",
         metavar=AUTO_OR_OFF,
+        values=AUTO_OR_OFF.split("|"),
     )
     gaze: str = option(
-        "auto", "Whether the eyes make saccades and look at the camera.", metavar=AUTO_OR_OFF
+        "auto",
+        "Whether the eyes make saccades and look at the camera.",
+        metavar=AUTO_OR_OFF,
+        values=AUTO_OR_OFF.split("|"),
     )
 
 
@@ -73,6 +111,7 @@ class RuntimeOptions:
         "A bundled set of weights, a folder that talkemo train wrote, or hf://owner/repo@revision.",
         panel="Shared",
         kind=str,
+        values=set_names,
     )
     device: str = option(
         "auto",
@@ -105,7 +144,15 @@ class ExportOptions:
         False,
         "Store each frame of a .glb or USD exactly, instead of weights of ARKit's 52 blend shapes.",
     )
-    sequence: str = option("obj", "Format of the meshes in a folder: obj or ply.")
+    sequence: str = option(
+        "obj", "Format of the meshes in a folder: obj or ply.", values=SEQUENCE_MESH_TYPES
+    )
+    unit: str = option(
+        AUTO_UNIT,
+        "Unit of the mesh, for .glb, which is in metres, and USD, which names it; auto guesses it "
+        "from the size of the face and reports it.",
+        choices=UNIT_CHOICES,
+    )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -136,9 +183,16 @@ class TransferOptions(EmotionOptions, BindingOptions, RuntimeOptions):
         None, "The mesh at rest. By default the animation's own, or its first frame."
     )
     audio: PathLike | tuple[np.ndarray, int] | Audio | None = option(
-        None, "Audio of a video. By default the file that an npz names, if it lies beside the npz."
+        None,
+        "Audio of a video. By default the file that an npz names, if it lies beside the npz.",
+        kind=Path,
     )
-    fps: float | None = option(None, "Frames per second of a folder of meshes. By default 30.")
+    fps: float | None = option(
+        None, "Frames per second of a .npy, or of a folder of meshes (by default 30)."
+    )
+    mesh: PathLike | None = option(
+        None, "The mesh whose vertices a .npy has. By default that of --neutral."
+    )
     export: ExportOptions = field(default_factory=ExportOptions)
 
 
@@ -162,7 +216,9 @@ class ReconstructOptions:
         "folder of ICT FaceKit.",
     )
     head: bool = option(False, "Rotate the mesh with the person's head.")
-    emotion: str | None = option(None, "Change the performance to this emotion, or mix.")
+    emotion: str | None = option(
+        None, "Change the performance to this emotion, or mix.", values=EMOTIONS
+    )
     intensity: float = option(1.0, "Strength of the emotion, 0 (unchanged) to 1 (full) up to 1.5.")
     neutral: PathLike | None = option(
         None, "Write the animated face at rest to this obj or ply file."
@@ -177,6 +233,7 @@ class ReconstructOptions:
         "auto shifts the lip motion in time to match a video's audio, if it is early or late. The "
         "delay is reported.",
         metavar=AUTO_OR_OFF,
+        values=AUTO_OR_OFF.split("|"),
     )
     number: int = option(
         1,
@@ -196,13 +253,26 @@ class ReconstructOptions:
 class RenderOptions:
     """Options of `talkemo.pipelines.rendering.render`."""
 
-    audio: PathLike | None = option(None, "Audio of the video.")
+    audio: PathLike | None = option(
+        None,
+        "Audio of the video. By default the file that an npz names, if it lies beside the npz.",
+    )
     size: int | tuple[int, int] = option(
         512, "Pixels on a side, or width and height.", metavar="PIXELS|WIDTHxHEIGHT"
     )
-    view: str = option("front", "front, three-quarter, side, left or right.")
+    view: str = option("front", "front, three-quarter, side, left or right.", values=view_names)
+    frame: str | None = option(
+        None,
+        "What fills the image: the face, or the body, which is the whole mesh. By default the face "
+        "if the animation says where it is, as an npz of talkemo does.",
+        metavar="face|body",
+        values=FRAMINGS,
+    )
     time: float | None = option(None, "Time of a .png in seconds. By default the middle.")
-    fps: float | None = option(None, "Frames per second of a folder of meshes. By default 30.")
+    fps: float | None = option(
+        None, "Frames per second of a .npy, or of a folder of meshes (by default 30)."
+    )
+    mesh: PathLike | None = option(None, "The mesh whose vertices a .npy has.")
     fill: bool = option(True, "Do not add eyes, teeth or brows to a mesh that lacks them.")
     compare: Sequence[PathLike] = option(
         (),
@@ -282,4 +352,5 @@ class TransferKeywords(EmotionKeywords, RuntimeKeywords, total=False):
     neutral: PathLike | None
     audio: PathLike | tuple[np.ndarray, int] | Audio | None
     fps: float | None
+    mesh: PathLike | None
     export: ExportOptions | None

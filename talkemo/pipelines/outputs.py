@@ -16,6 +16,7 @@ from ..face.motion import Motion
 from ..files.writing import check_folder, check_output
 from ..formats.animation import Frames, Header, Writer, output_errors
 from ..formats.registry import BAKED_ENDINGS, OUTPUT_ENDINGS, SEQUENCE_MESH_TYPES, open_writer
+from ..formats.units import METRE, LengthUnit, check_unit
 from .options import ExportOptions, PathLike
 
 FPS_LIMITS = (1.0, 240.0)  # frames per second, lowest and highest
@@ -41,6 +42,7 @@ class Result:
     vertices: np.ndarray | None = None  # (T, N, 3) float32
     landmarks68: np.ndarray | None = None  # (T, 68, 3) float32
     arkit: np.ndarray | None = None  # (T, 52) float32 in [0, 1]
+    unit: LengthUnit = METRE  # of the mesh
 
 
 def as_paths(outputs: PathLike | Sequence[PathLike] | None) -> list[Path]:
@@ -103,6 +105,7 @@ def _check_export(export: ExportOptions, paths: list[Path]) -> None:
             f"unknown kind of mesh '{export.sequence}'",
             f"choose {' or '.join(SEQUENCE_MESH_TYPES)}",
         )
+    check_unit(export.unit)
     if export.bake and not any(path.suffix.lower() in BAKED_ENDINGS for path in paths):
         raise InputError(
             "nothing to bake", f"baking is for outputs that end in {', '.join(BAKED_ENDINGS)}"
@@ -195,6 +198,7 @@ def write_animation(
         seconds=header.frames / header.fps if seconds is None else seconds,
         binding_error_mm=binding_error_mm,
         metrics={name: value for writer in writers for name, value in writer.metrics.items()},
+        unit=header.unit,
         **_joined(in_memory),
     )
 

@@ -11,6 +11,7 @@ import numpy as np
 
 from .. import __version__
 from ..binding import Binding, FaceHint
+from ..binding.head_turner import Turner
 from ..capture.camera import FIELD_OF_VIEW_RANGE_DEG
 from ..capture.fitting import Capture
 from ..capture.sources import (
@@ -31,7 +32,8 @@ from ..formats.face_models import FaceModel, read_face_model
 from ..formats.mesh import save_ply
 from ..formats.mesh_types import Mesh
 from ..formats.obj import save_obj
-from ..geometry.rigid import nearest_rotation
+from ..formats.units import AUTO_UNIT, METRES_PER_UNIT, LengthUnit
+from ..geometry.rigid import Similarity, nearest_rotation
 from ..render.preview import PREVIEW_ENDINGS, write_preview
 from ..weights.models import Models, load_models
 from ..weights.registry import DEFAULT_SET
@@ -67,6 +69,7 @@ def reconstruct(
     export: ExportOptions | None = None,
     hint: FaceHint | None = None,
     weights: PathLike = DEFAULT_SET,
+    device: str = "auto",
     models: Models | None = None,
     cache: bool = True,
     progress: Progress | None = None,
@@ -79,7 +82,7 @@ def reconstruct(
     source : path or array
         A video, an image, ARKit curves (Live Link Face's csv), or landmarks: an array or file of
         iBUG's (T, 68, 2) or MediaPipe's (T, 478, 2) in px, y down, NaN without a face.
-    outputs, export, hint, weights, models, cache, progress
+    outputs, export, hint, weights, device, models, cache, progress
         As in `animate`. Videos and npz files get the audio of a video.
     onto : mesh, optional
         A mesh that gets the performance instead of the person's own face, as in `animate`.
@@ -103,18 +106,24 @@ def reconstruct(
     inputs = [path for path in (source, onto, options.model) if isinstance(path, str | Path)]
     paths = output_paths(outputs, export, [*inputs, *hint.files])
     timeline = _check_options(options, source, onto, [*inputs, *paths])
+    if onto is None and options.model is None and export.unit not in (AUTO_UNIT, "mm"):
+        raise InputError(
+            f"unit {export.unit} of the person's own face", "it is in mm: leave --unit out"
+        )
     opened = _open_source(source, options)
     face_model = None if options.model is None else read_face_model(options.model)
-    models = models or load_models(weights)
+    models = models or load_models(weights, device=device)
     if onto is not None:
         onto = bind(onto, hint=hint, models=models, cache=cache)
     performance = opened.fit(models, progress)
     check_fps(performance.fps)
     person = Person(models.face, performance.capture.identity)
-    target = _target(person, onto, face_model, models, cache)
+    target = _target(person, onto, face_model, models, cache, export.unit)
     frames = _frames(performance.capture, target, models, timeline, options.head)
     meta = _meta(performance, options) | target.meta
     header = target.header(len(performance.capture.time), performance.fps, meta)
+    if options.head:
+        header = replace(header, turned=target.turner)
     result = _write(paths, header, frames, performance, target.error_mm, export, progress)
     _write_extras(options, source, performance, person, header)
     return result
@@ -215,8 +224,7 @@ class Target(Protocol):
     meta: dict[str, Any]  # its metadata of an animation
     error_mm: float  # see `Result.binding_error_mm`
     landmarks68: np.ndarray  # (68,) vertices of the iBUG landmarks
-    axes: np.ndarray  # (3, 3) rotation of the face in the mesh
-    pivot: np.ndarray  # (3,) the point about which the head turns
+    turner: Turner  # rotates the whole mesh with the head
 
     def header(self, frames: int, fps: float, meta: dict[str, Any]) -> Header:
         """Return the header of an animation of this face."""
@@ -234,15 +242,15 @@ class Target(Protocol):
 class BoundMesh:
     """A user's mesh as the target."""
 
-    def __init__(self, binding: Binding, meta: dict[str, Any] | None = None):
-        self.binding, self.meta = binding, meta or {}
+    def __init__(self, binding: Binding, unit: str = AUTO_UNIT, meta: dict[str, Any] | None = None):
+        self.binding, self.unit, self.meta = binding, unit, meta or {}
         self.error_mm, self.landmarks68 = binding.error, binding.landmarks68
-        self.axes = binding.placement.rotation
-        self.pivot = binding.rest[binding.focus].mean(0)
+        pivot = binding.rest[binding.focus].mean(0)
+        self.turner = Turner.of_whole_mesh(binding.placement, len(binding.rest), pivot)
 
     def header(self, frames: int, fps: float, meta: dict[str, Any]) -> Header:
         """Return the header of an animation of the mesh."""
-        return bound_header(self.binding, frames, fps, meta)
+        return bound_header(self.binding, frames, fps, meta, unit=self.unit)
 
     def perform(self, shapes: np.ndarray, motion: Motion, change: np.ndarray) -> np.ndarray:
         """Return the mesh's vertices (T, N, 3), see `Target`."""
@@ -259,7 +267,8 @@ class Person:
         self.neutral = neutral.astype(np.float32)
         self.meta: dict[str, Any] = {}
         self.error_mm, self.landmarks68 = 0.0, face.landmarks68
-        self.axes, self.pivot = np.eye(3), self.neutral.mean(0)
+        in_place = Similarity(1.0, np.eye(3), np.zeros(3))
+        self.turner = Turner.of_whole_mesh(in_place, len(self.neutral), self.neutral.mean(0))
 
     def vertices(self, shapes: np.ndarray) -> np.ndarray:
         """Return vertices (T, V, 3) float32 mm for blend-shape weights (T, S)."""
@@ -267,16 +276,18 @@ class Person:
 
     def header(self, frames: int, fps: float, meta: dict[str, Any]) -> Header:
         """Return the header of an animation of this face."""
+        width = float(np.ptp(self.neutral[:, 0]))
         return Header(
             frames=frames,
             fps=fps,
             faces=self.face.faces,
             rest=self.neutral,
             focus=np.ones(len(self.face.mean), bool),
-            meta=meta,
+            meta={**meta, "unit": "mm"},
             targets=self.arkit_targets,
             appearance=self.appearance,
             basis=self.basis,
+            unit=LengthUnit("mm", METRES_PER_UNIT["mm"], face_width_mm=width),
         )
 
     def perform(self, shapes: np.ndarray, motion: Motion, change: np.ndarray) -> np.ndarray:
@@ -305,15 +316,16 @@ def _target(
     face_model: FaceModel | None,
     models: Models,
     cache: bool,
+    unit: str,
 ) -> Target:
     """Return the bound mesh, the person's face in the model's topology, or the person's own."""
     if onto is not None:
-        return BoundMesh(onto)
+        return BoundMesh(onto, unit)
     if face_model is None:
         return person
     binding, coefficients = bound_person(face_model, person, models, cache)
     meta = {"model": face_model.name, "identity": coefficients.round(4).tolist()}
-    return BoundMesh(binding, meta)
+    return BoundMesh(binding, unit, meta)
 
 
 def bound_person(
@@ -364,8 +376,8 @@ def _frames(
             arkit = weights_with_gaze(motion.arkit(face), gaze)
         vertices = target.perform(shapes, motion, motion.coordinates - captured.coordinates)
         if head:
-            turn = (target.axes @ rotation @ target.axes.T).astype(np.float32)
-            vertices = (vertices - target.pivot) @ turn.transpose(0, 2, 1) + target.pivot
+            turn, pivot = target.turner.head(rotation), target.turner.pivot
+            vertices = (vertices - pivot) @ turn.transpose(0, 2, 1) + pivot
         vertices = vertices.astype(np.float32, copy=False)
         landmarks68 = vertices[:, target.landmarks68]
         yield motion, Frames(vertices, landmarks68, arkit, rotation, gaze, motion.coordinates)

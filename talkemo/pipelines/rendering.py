@@ -9,28 +9,33 @@ from pathlib import Path
 
 import numpy as np
 
-from ..audio.recording import load_audio
+from ..audio.recording import Audio
+from ..binding import Binding
 from ..errors import InputError
 from ..files.reading import printable
 from ..files.writing import check_output
 from ..formats.animation import Header, Source, check_frames, video_frame_step
 from ..formats.appearance import Appearance
 from ..formats.mesh_types import Mesh
-from ..formats.registry import open_animation
+from ..formats.registry import needs_mesh, open_animation
 from ..geometry.meshes import mesh_edges, vertex_normals
 from ..render import Renderer, new_renderer
 from ..render.appearance import appearance_of_header
+from ..render.scale_bar import draw_scale
 from ..render.view import View, fitted, frame_view, width_and_height
 from ..weights.models import Models, load_models
 from ..weights.registry import DEFAULT_SET
 from .bind import bind
-from .options import PathLike, RenderOptions
+from .named_audio import Notice, audio_of, missing_audio
+from .options import FRAMINGS, PathLike, RenderOptions
 from .outputs import Progress
 
 RENDERED_IMAGE_ENDINGS = (".png",)
 RENDERED_VIDEO_ENDINGS = (".mp4", ".webm", ".gif")
+ENDINGS_WITH_AUDIO = (".mp4", ".webm")
 MAX_COMPARED_ANIMATIONS = 6
 HEATMAP_PERCENTILE = 99  # of the distances, shown in the warmest colour
+MIN_HEATMAP_DISTANCE = 1e-9  # mesh units; a smaller one counts as none
 WIRE_COLOUR, WIRE_OPACITY = np.array([40, 44, 50], np.float32), 0.4  # RGB
 SHEET_FRAMES = 8
 # RGB stops of the heat map, from no distance to the largest.
@@ -52,9 +57,10 @@ def render(
     weights: PathLike = DEFAULT_SET,
     models: Models | None = None,
     progress: Progress | None = None,
+    notice: Notice | None = None,
     **options: object,
 ) -> None:
-    """Render an npz, GLB or mesh sequence to a video (.mp4, .webm, .gif) or a .png.
+    """Render an npz, GLB, .npy of vertices or mesh sequence to a video (.mp4, .webm, .gif) or a .png.
 
     Parameters
     ----------
@@ -64,36 +70,44 @@ def render(
         The face model that finds eyes and mouth: a set of weights, or what `load_models` returned.
     progress : callable, optional
         Called with the frames done and their number.
+    notice : callable, optional
+        Called with a message if a video has no audio.
     **options
-        The fields of `RenderOptions`: audio, size, view, time, fps, fill, compare, caption,
-        turntable, wireframe, heatmap, sheet.
+        The fields of `RenderOptions`: audio, size, view, frame, time, fps, mesh, fill, compare,
+        caption, turntable, wireframe, heatmap, sheet.
 
     Raises
     ------
     InputError
-        For an unusable animation, an unknown ending or view, or a missing folder.
+        For an unusable animation, an unknown ending or view, a missing folder, or a time after
+        the animation's end.
     """
     settings, output = RenderOptions(**options), Path(output)  # type: ignore[arg-type]
     endings = (*RENDERED_VIDEO_ENDINGS, *RENDERED_IMAGE_ENDINGS)
-    audio_files = [] if settings.audio is None else [settings.audio]
-    check_output(output, endings, animation, *settings.compare, *audio_files)
+    files = [path for path in (settings.audio, settings.mesh) if path is not None]
+    check_output(output, endings, animation, *settings.compare, *files)
     _check_options(settings, output)
-    sources = [_open(path, settings.fps) for path in (animation, *settings.compare)]
+    sources = _open_all([animation, *settings.compare], settings.fps, settings.mesh)
     if settings.heatmap and len({source.shape[1] for source in sources}) > 1:
         raise InputError(
             f"{settings.compare[0]}: another mesh than {animation}",
             "a heat map compares animations of the same mesh",
         )
-    if not settings.heatmap:
-        models = models or load_models(weights)
+    has_audio = output.suffix.lower() in ENDINGS_WITH_AUDIO
+    audio = audio_of(sources[0], settings.audio) if has_audio else None
+    if audio is not None and audio.path is not None:
+        check_output(output, endings, audio.path)
+    models = models or load_models(weights)
     labels = [Path(path).stem for path in (animation, *settings.compare)]
     with ExitStack() as stack:
         panels = _open_panels(sources, labels, settings, models, stack)
         canvas = _Canvas(panels, settings.caption, settings.turntable)
         if output.suffix.lower() in RENDERED_IMAGE_ENDINGS:
             _write_image(output, canvas, settings.time, settings.sheet)
-        else:
-            _write_video(output, canvas, settings.audio, progress)
+            return
+        if has_audio and audio is None and notice is not None:
+            notice(missing_audio(sources[0]))
+        _write_video(output, canvas, audio, progress)
 
 
 def _check_options(options: RenderOptions, output: Path) -> None:
@@ -101,9 +115,16 @@ def _check_options(options: RenderOptions, output: Path) -> None:
     width_and_height(options.size)
     if options.time is not None and not 0 <= options.time < np.inf:
         raise InputError(f"no frame at {options.time:g} s", "name a time of 0 or more, in seconds")
-    if options.sheet and (
-        options.time is not None or output.suffix.lower() not in RENDERED_IMAGE_ENDINGS
-    ):
+    is_image = output.suffix.lower() in RENDERED_IMAGE_ENDINGS
+    if options.frame not in (None, *FRAMINGS):
+        raise InputError(f"unknown frame '{options.frame}'", f"choose {' or '.join(FRAMINGS)}")
+    if options.time is not None and not is_image:
+        raise InputError("--time chooses the frame of a .png", "leave it out, or name a .png")
+    if options.turntable and is_image and not options.sheet:
+        raise InputError(
+            "a turntable is a video", "name a .mp4, .webm or .gif, or add --sheet for eight views"
+        )
+    if options.sheet and (options.time is not None or not is_image):
         raise InputError(
             "a contact sheet is a .png of several frames", "name one with -o, without --time"
         )
@@ -136,55 +157,94 @@ def header_of(source: Source) -> Header:
     )
 
 
-def _open(path: PathLike, fps: float | None) -> Source:
-    source = open_animation(path, fps)
-    if not len(source):
-        raise InputError(f"{printable(path)}: no frames in it", "check that it is the right file")
-    return source
+def _open_all(paths: list[PathLike], fps: float | None, mesh: PathLike | None) -> list[Source]:
+    """Return animations that have frames; `mesh` is that of those without triangles."""
+    without_triangles = [path for path in paths if needs_mesh(path)]
+    if mesh is not None and not without_triangles:
+        raise InputError(f"{printable(paths[0])} has triangles of its own", "leave --mesh out")
+    sources = []
+    for path in paths:
+        source = open_animation(path, fps, mesh if path in without_triangles else None)
+        if not len(source):
+            raise InputError(
+                f"{printable(path)}: no frames in it", "check that it is the right file"
+            )
+        sources.append(source)
+    return sources
 
 
 def _open_panels(
     sources: list[Source],
     labels: list[str],
     settings: RenderOptions,
-    models: Models | None,
+    models: Models,
     stack: ExitStack,
 ) -> list[_Panel]:
-    """Return a panel per animation, or one for a heat map; `stack` closes their renderers."""
-    width, height = width_and_height(settings.size)
+    """Return a panel for each animation, or one for a heat map; `stack` closes their renderers."""
     panels = []
     for source, label in zip(sources[:1] if settings.heatmap else sources, labels):
-        header = header_of(source)
-        if models is not None:
-            header = _with_appearance(header, source, models, settings.fill)
-        heatmap = None
-        if settings.heatmap:
-            heatmap = _Heatmap(source, header, sources[1] if len(sources) > 1 else None)
-        view = frame_view(header.rest, header.focus, settings.view, header.facing)
-        camera = fitted(view, width / height)
-        appearance = appearance_of_header(header) if heatmap is None else heatmap.appearance
-        renderer = new_renderer(appearance, camera, (width, height))
-        stack.callback(renderer.close)
-        edges = mesh_edges(header.faces)[0] if settings.wireframe else None
+        reference = sources[1] if settings.heatmap and len(sources) > 1 else None
         shown_label = label if len(sources) > 1 and not settings.heatmap else ""
-        panels.append(
-            _Panel(
-                source, header.faces, renderer, camera, shown_label, heatmap, edges, (width, height)
-            )
-        )
+        panels.append(_open_panel(source, reference, shown_label, settings, models, stack))
     return panels
 
 
-def _with_appearance(header: Header, source: Source, models: Models, fill: bool) -> Header:
-    """Return a header with eyes, teeth and brows, if a face is found in the mesh."""
-    from ..render.appearance import appearance_of
+def _open_panel(
+    source: Source,
+    reference: Source | None,
+    label: str,
+    settings: RenderOptions,
+    models: Models,
+    stack: ExitStack,
+) -> _Panel:
+    """Return the panel of an animation; `reference` is what its heat map compares it with."""
+    size = width_and_height(settings.size)
+    header = header_of(source)
+    binding = _binding_of(header, source, models)
+    framed = _framed(header, binding, settings.frame, source)
+    view = frame_view(framed.rest, framed.focus, settings.view, framed.facing)
+    camera = fitted(view, size[0] / size[1])
+    heatmap = None
+    if settings.heatmap:
+        heatmap = _Heatmap(source, header, reference, None if binding is None else binding.scale)
+    elif binding is not None:
+        header = _with_appearance(header, binding, settings.fill)
+    appearance = appearance_of_header(header) if heatmap is None else heatmap.appearance
+    renderer = new_renderer(appearance, camera, size)
+    stack.callback(renderer.close)
+    edges = mesh_edges(header.faces)[0] if settings.wireframe else None
+    return _Panel(source, header.faces, renderer, camera, label, heatmap, edges, size)
 
+
+def _binding_of(header: Header, source: Source, models: Models) -> Binding | None:
+    """Return the binding of an animation's mesh, None if no face is found in it."""
     mesh = Mesh(header.rest.astype(np.float64), source.faces, source.attributes)
     try:
-        binding = bind(mesh, models=models)
+        return bind(mesh, models=models)
     except InputError:
-        return header
+        return None
+
+
+def _with_appearance(header: Header, binding: Binding, fill: bool) -> Header:
+    """Return a header with eyes, teeth and brows."""
+    from ..render.appearance import appearance_of
+
     return replace(header, appearance=lambda: appearance_of(binding, fill))
+
+
+def _framed(header: Header, binding: Binding | None, frame: str | None, source: Source) -> Header:
+    """Return a header whose focus is what the camera frames: face, body or what it is by default.
+
+    Raises InputError for the face of an animation that has none.
+    """
+    if frame == "body":
+        return replace(header, focus=np.ones(len(header.rest), bool))
+    if frame is None or not header.focus.all():
+        return header
+    if binding is None:
+        raise InputError(f"{printable(source.path)}: no face is found in it", "use --frame body")
+    facing = binding.placement.rotation if header.facing is None else header.facing
+    return replace(header, focus=binding.focus, facing=facing)
 
 
 # ---------------------------------------------------------------------------------------- the image
@@ -234,6 +294,9 @@ class _Canvas:
             for panel, panel_vertices in zip(self.panels, vertices)
         ]
         image = np.hstack(images)
+        heatmap = self.panels[0].heatmap
+        if heatmap is not None:
+            draw_scale(image, heatmap.colours, heatmap.label)
         if self.caption:
             _draw_text(image, self.caption, at_top=False)
         return image
@@ -279,6 +342,7 @@ def _write_image(output: Path, canvas: _Canvas, time: float | None, sheet: bool)
     elif time is None:
         numbers = np.array([canvas.frames // 2])
     else:
+        _check_time(time, canvas)
         numbers = np.array([round(min(time * canvas.fps, last))])
     images = [
         canvas.draw(vertices, number)
@@ -292,8 +356,18 @@ def _write_image(output: Path, canvas: _Canvas, time: float | None, sheet: bool)
     save_image(output, np.vstack(rows))
 
 
+def _check_time(time: float, canvas: _Canvas) -> None:
+    """Raise InputError for a time after the last frame."""
+    duration = canvas.frames / canvas.fps
+    if time > duration:
+        raise InputError(
+            f"--time {time:g} is after the end: the animation lasts {duration:.4g} s",
+            f"choose a time from 0 to {duration:.4g} s",
+        )
+
+
 def _write_video(
-    output: Path, canvas: _Canvas, audio: PathLike | None, progress: Progress | None
+    output: Path, canvas: _Canvas, audio: Audio | None, progress: Progress | None
 ) -> None:
     """Encode the frames, at most 30 per second, with the audio."""
     from ..files.writing import atomic_write
@@ -305,7 +379,7 @@ def _write_video(
     height = canvas.panels[0].size[1] // 2 * 2
     fps, seconds = canvas.fps / canvas.frame_step, canvas.frames / canvas.fps
     with ExitStack() as stack:
-        audio_path = None if audio is None else audio_file(load_audio(audio), stack)
+        audio_path = None if audio is None else audio_file(audio, stack)
         partial = stack.enter_context(atomic_write(output))
         encoder = VideoEncoder(partial, output, (width, height), fps, audio_path, seconds)
         stack.callback(encoder.close)
@@ -321,17 +395,27 @@ def _write_video(
 
 
 class _Heatmap:
-    """Colours a mesh by the distance of its vertices from rest, or from another animation."""
+    """Colours a mesh by the distance of its vertices from rest, or from another animation.
 
-    def __init__(self, source: Source, header: Header, other: Source | None):
+    Attributes
+    ----------
+    colours : (256, 3) uint8
+        From no distance to the largest that is told apart.
+    label : str
+        That distance with its unit.
+    """
+
+    def __init__(
+        self, source: Source, header: Header, other: Source | None, mesh_units_a_mm: float | None
+    ):
         self.fps, self.rest, self.other = source.fps, header.rest, other
         count = len(header.rest)
-        colours = (255 * _heat_colour(np.linspace(0, 1, 256))).astype(np.uint8)
+        self.colours = (255 * _heat_colour(np.linspace(0, 1, 256))).astype(np.uint8)
         self.appearance = Appearance(
             header.faces.astype(np.int32),
             np.arange(count),
             np.zeros((count, 2), np.float32),
-            colours[None].repeat(4, 0),
+            self.colours[None].repeat(4, 0),
             count,
         )
         self._rewind()
@@ -339,7 +423,9 @@ class _Heatmap:
             np.percentile(self._distance(vertices, number), HEATMAP_PERCENTILE)
             for number, vertices in enumerate(_frames(source))
         ]
-        self.largest = max(float(np.percentile(percentiles, HEATMAP_PERCENTILE)), 1e-9)
+        largest = float(np.percentile(percentiles, HEATMAP_PERCENTILE))
+        self.label = _distance_label(largest, mesh_units_a_mm)
+        self.largest = max(largest, MIN_HEATMAP_DISTANCE)
         self._rewind()
 
     def _rewind(self) -> None:
@@ -354,6 +440,15 @@ class _Heatmap:
         """Set the colours of a frame; numbers ascend."""
         share = np.clip(self._distance(vertices, number) / self.largest, 0, 1)
         self.appearance.place[:, 0] = 255 * share
+
+
+def _distance_label(distance: float, mesh_units_a_mm: float | None) -> str:
+    """Return the largest distance of a heat map in mm or, if no face is found, in mesh units."""
+    if distance <= MIN_HEATMAP_DISTANCE:
+        return "no distance"
+    if mesh_units_a_mm is None:
+        return f"{distance:.3g} mesh units or more"
+    return f"{distance / mesh_units_a_mm:.3g} mm or more"
 
 
 def _heat_colour(share: np.ndarray) -> np.ndarray:

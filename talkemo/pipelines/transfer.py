@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from .. import __version__
-from ..audio.recording import Audio, load_audio, open_audio
 from ..binding import Binding, bind_with_hint
 from ..binding.cache import BindingCache
 from ..binding.mesh_to_motion import MeshToMotion
@@ -20,10 +19,12 @@ from ..formats.animation import Frames, Source, check_frames
 from ..formats.mesh import load_mesh
 from ..formats.mesh_types import Mesh
 from ..formats.registry import open_animation
+from ..formats.units import AUTO_UNIT, METRES_PER_UNIT
 from ..options import with_keywords
 from ..weights.models import Models, load_models
 from .acting import bound_header, emotion_meta, timeline_of
-from .options import PathLike, TransferKeywords, TransferOptions
+from .named_audio import Notice, audio_of, missing_audio
+from .options import ExportOptions, PathLike, TransferKeywords, TransferOptions
 from .outputs import (
     OUTPUT_CHUNK_FRAMES,
     Progress,
@@ -48,9 +49,10 @@ def transfer(
     *,
     models: Models | None = None,
     progress: Progress | None = None,
+    notice: Notice | None = None,
     **keywords: Unpack[TransferKeywords],
 ) -> Result:
-    """Change the emotion of an npz, a GLB with morph targets or a folder of meshes.
+    """Change the emotion of an npz, a GLB with morph targets, a .npy or a folder of meshes.
 
     The mesh at rest is bound to the canonical face, and each frame is converted to a motion and a
     rotation of the head. Emotion transfer changes the motion; the difference is rotated with the
@@ -59,16 +61,16 @@ def transfer(
     Parameters
     ----------
     animation : path
-        An npz, a GLB or a folder of meshes.
+        An npz, a GLB, a .npy of vertices or a folder of meshes.
     outputs, models, progress
         As in `animate`.
     options : TransferOptions, optional
         All options in one object.
+    notice : callable, optional
+        Called with a message if a video or page has no audio.
     **keywords
         Fields of TransferOptions, which replace those of `options`: those of `animate`, except how
-        the face acts, and `neutral` (file of the mesh at rest; by default the animation's own, or
-        its first frame), `audio` (of a video; by default the file that an npz names, if it lies
-        beside the npz). `fps` is that of a folder of meshes. neutral as emotion removes emotion.
+        the face acts, and `neutral`, `audio`, `fps` and `mesh`. neutral as emotion removes emotion.
 
     Raises
     ------
@@ -76,31 +78,42 @@ def transfer(
         Anything unusable.
     """
     options = with_keywords(options or TransferOptions(), keywords)
-    inputs = [animation, options.neutral, options.audio, options.timeline, *options.hint.files]
+    meshes = (options.neutral, options.mesh)
+    inputs = [animation, *meshes, options.audio, options.timeline, *options.hint.files]
     paths = output_paths(outputs, options.export, inputs)
     timeline = timeline_of(options)
     if options.fps is not None:
         check_fps(options.fps)
-    source = open_animation(animation, options.fps)
+    source = open_animation(animation, options.fps, options.mesh, options.neutral)
     mesh = _mesh_at_rest(source, options.neutral)
     has_audio = any(path.suffix.lower() in FORMATS_WITH_AUDIO for path in paths)
-    audio = _audio_of(source, options.audio) if has_audio else None
+    audio = audio_of(source, options.audio) if has_audio else None
     if audio is not None:
         output_paths(outputs, options.export, [audio.path])
     models = models or load_models(options.weights, device=options.device)
     cache = BindingCache() if options.cache else None
     binding = bind_with_hint(models.face, mesh, options.hint, cache)
+    if has_audio and audio is None and notice is not None:
+        notice(missing_audio(source))
     meta = {name: value for name, value in source.meta.items() if name not in REPLACED_META}
     meta |= {"talkemo": __version__, "source": Path(animation).name, **emotion_meta(options)}
     return write_animation(
         paths,
-        bound_header(binding, len(source), source.fps, meta),
+        bound_header(binding, len(source), source.fps, meta, unit=_unit_of(source, options.export)),
         _changed_frames(source, binding, models, timeline),
         export=options.export,
         audio=audio,
         binding_error_mm=binding.error,
         progress=progress,
     )
+
+
+def _unit_of(source: Source, export: ExportOptions) -> str:
+    """The unit that the user names, or else the animation, or auto."""
+    named = source.meta.get("unit")
+    if export.unit == AUTO_UNIT and isinstance(named, str) and named in METRES_PER_UNIT:
+        return named
+    return export.unit
 
 
 def _changed_frames(
@@ -148,15 +161,3 @@ def _mesh_at_rest(source: Source, neutral: PathLike | None) -> Mesh:
             )
     vertices = np.asarray(rest, np.float64)
     return Mesh(vertices, source.faces, source.attributes, source.path.name)
-
-
-def _audio_of(
-    source: Source, audio: PathLike | tuple[np.ndarray, int] | Audio | None
-) -> Audio | None:
-    """The audio that the user gives, or of the file beside an npz that the npz names."""
-    if audio is not None:
-        return load_audio(audio)
-    # Only the name is used: a downloaded npz must not choose which files are read.
-    name = Path(str(source.meta.get("audio", ""))).name
-    beside = source.path.parent / name
-    return open_audio(beside) if name and beside.is_file() else None

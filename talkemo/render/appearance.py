@@ -12,6 +12,7 @@ from ..binding.binding import Binding
 from ..face.canonical import EYE_CENTRES_MM, Face
 from ..formats.animation import Header
 from ..formats.appearance import Appearance
+from ..formats.groups import vertex_groups
 from ..formats.mesh_types import Mesh, MeshAttributes
 from ..geometry.plane import inside_polygon
 from ..geometry.rigid import Similarity
@@ -50,15 +51,6 @@ PLAIN_COLOURS = {
 # and are not drawn.
 MEMBRANE_STRETCH = 2.5
 UNPAINTED_DEPTH_MM = 22.0  # behind the eye corners, from where nothing is painted
-HIDDEN_GROUPS = ("joint", "helper")  # OBJ groups of MakeHuman's helper geometry
-GROUP_KINDS = {
-    "teeth": "teeth",
-    "tongue": "tongue",
-    "gums": "tongue",
-    "eyes": "eyes",
-    "helper-l-eye": "eyes",
-    "helper-r-eye": "eyes",
-}
 
 
 def plain_appearance(faces: np.ndarray) -> Appearance:
@@ -294,32 +286,3 @@ class _AppearanceBuilder:
         self.corner_faces.append(part.faces)
         self.corner_vertices.append(first + np.arange(len(part.points)))
         self.corner_texels.append(self._swatch(swatch, part.texels))
-
-
-def vertex_groups(attributes: MeshAttributes | None, count: int) -> np.ndarray:
-    """Return the kind (N,) str that an OBJ's groups give each vertex.
-
-    The kinds are skin, teeth, tongue, eyes and hidden.
-    """
-    groups = np.full(count, "skin", dtype="<U6")
-    kind = "skin"
-    vertices_so_far = 0  # negative indices of a line count from here
-    for text in attributes.text if attributes is not None else ():
-        if not isinstance(text, str):
-            vertices_so_far += text
-            continue
-        for line in text.splitlines():
-            if line.startswith("g "):
-                kind = _group_kind(line[2:].strip().lower())
-            elif kind != "skin" and line.startswith("f "):
-                numbers = np.array([int(corner.split("/")[0]) for corner in line.split()[1:]])
-                indices = np.where(numbers > 0, numbers - 1, vertices_so_far + numbers)
-                groups[indices[(indices >= 0) & (indices < count)]] = kind
-    return groups
-
-
-def _group_kind(group: str) -> str:
-    for word, kind in GROUP_KINDS.items():
-        if word in group and not (word == "eyes" and "lash" in group):
-            return kind
-    return "hidden" if group.startswith(HIDDEN_GROUPS) else "skin"

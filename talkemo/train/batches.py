@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Protocol
@@ -97,20 +97,19 @@ def captured_recordings(run: Run, names: tuple[str, ...]) -> Iterator[FittedReco
     return load_captures(run.data, run.captures, models, names)
 
 
+def filmed_corpora(names: Iterable[str]) -> list[str]:
+    """Those of a batch's corpora whose people were filmed, so that they are fitted."""
+    not_filmed = (NOISE_CORPUS, PSEUDO_LABELLED, facegood.CORPUS)
+    return [name for name in names if name not in not_filmed]
+
+
 def neutral_recordings(run: Run, names: list[str]) -> list[FittedRecording]:
     """Neutral recordings of corpora, of both splits, relative to each speaker's rest.
 
     Of EMOTIONAL_CORPORA all recordings are included. Raises InputError if no corpus exists.
     """
-    video_corpora = [
-        name for name in names if name not in (NOISE_CORPUS, PSEUDO_LABELLED, facegood.CORPUS)
-    ]
-    present = tuple(name for name in video_corpora if (run.data / name).is_dir())
-    if video_corpora and not present:
-        raise InputError(
-            f"{run.data}: none of the corpora {', '.join(video_corpora)}",
-            "is it the folder of the corpora?",
-        )
+    filmed = filmed_corpora(names)
+    present = corpora.require_corpora(run.data, filmed) if filmed else ()
     face = run.models().face
     recordings = [
         r

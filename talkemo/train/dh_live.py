@@ -48,6 +48,9 @@ class DhLive(nn.Module):
         If the file is missing or is not this network's.
     """
 
+    window: torch.Tensor
+    bands: torch.Tensor
+
     def __init__(self, path: Path):
         super().__init__()
         self.downsample = nn.Sequential(
@@ -134,5 +137,7 @@ def _read_weights(path: Path, expected: dict[str, torch.Tensor]) -> dict[str, to
             elif tensors[name].shape != tensor.shape or not tensors[name].isfinite().all():
                 raise ValueError(f"its {name} does not fit")
     except (SafetensorError, KeyError, ValueError) as error:
-        raise InputError(f"{path}: not the weights of DH_live ({error})", "fetch it again") from None
+        raise InputError(
+            f"{path}: not the weights of DH_live ({error})", "fetch it again"
+        ) from None
     return {name: tensors[name] for name in expected}

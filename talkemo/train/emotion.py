@@ -28,6 +28,7 @@ from torch import nn
 from torch.nn import functional
 
 from ..capture.landmarks import observed_shapes
+from ..data.corpora import require_corpora
 from ..data.rest_relative import ActedFrames, acted_frames, relative_to_rest
 from ..expression.emotions import EMOTIONS
 from ..face.canonical import Face
@@ -83,9 +84,15 @@ def train_emotion(run: Run, config: EmotionConfig) -> Path:
 
 
 def training_frames(run: Run, corpora: tuple[str, ...]) -> ActedFrames:
-    """Return the acted frames of corpora without their dev splits."""
+    """Return the acted frames of corpora without their dev splits.
+
+    Corpora that do not exist are left out; raises InputError if none exists.
+    """
+    present = require_corpora(run.data, corpora)
+    if missing := [corpus for corpus in corpora if corpus not in present]:
+        run.notify(f"{', '.join(missing)}: not in {run.data}, left out")
     face = run.models().face
-    recordings = relative_to_rest(list(captured_recordings(run, corpora)), face)
+    recordings = relative_to_rest(list(captured_recordings(run, present)), face)
     return acted_frames([r for r in recordings if r.split == "train" and r.emotion in EMOTIONS])
 
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +13,7 @@ import numpy as np
 import scipy.sparse as sp
 from scipy.spatial import cKDTree
 
+from ..data.captures import StepProgress
 from ..errors import InputError
 from ..face.canonical import Face, tensors_of_face
 from ..geometry.meshes import boundary_loops, closest_points
@@ -23,6 +26,7 @@ from .run import Run
 FACIAL_VERTICES = 6706
 FINE_EDGE_RATIO = 1 / 3  # maximum edge length at mouth and eyes, relative to that far from them
 FINE_EDGE_REACH_MM = 25.0  # distance from the openings at which edges may have their full length
+LENGTH_SEARCH_STEPS = 24  # of bisection
 LENGTH_SEARCH_RANGE_MM = (0.5, 20.0)  # of the maximum edge length
 HELD_OUT_IDENTITIES = 8  # sampled to measure the model's error
 
@@ -75,17 +79,8 @@ def train_face(run: Run, config: FaceConfig) -> dict[str, Any]:
     InputError
         ICT-FaceKit's model or MediaPipe's canonical face is missing.
     """
-    model_path = run.data / "ict_facekit" / "model.npz"
-    mediapipe_path = run.data / "meshes" / "mediapipe_canonical.obj"
-    for path in (model_path, mediapipe_path):
-        if not path.is_file():
-            raise InputError(f"{path}: no such file", "the face is computed from it; fetch it")
-    face, metrics = build_face(
-        model_path,
-        mediapipe_path,
-        config,
-        lambda done, total: run.report("geodesics", done, total),
-    )
+    model_path, mediapipe_path = source_files(run.data)
+    face, metrics = build_face(model_path, mediapipe_path, config, _report_within_time(run))
     tensors, settings = tensors_of_face(face)
     path = run.save("face", tensors, {**settings, "config": asdict(config)})
     return {
@@ -96,43 +91,71 @@ def train_face(run: Run, config: FaceConfig) -> dict[str, Any]:
     }
 
 
+def _report_within_time(run: Run) -> StepProgress:
+    """Return a function that reports progress, and raises InputError once the time is up."""
+    deadline = float("inf")
+    if run.max_minutes is not None:
+        deadline = time.monotonic() + 60 * run.max_minutes
+
+    def report(step: str, done: int, total: int) -> None:
+        run.report(step, done, total)
+        if time.monotonic() > deadline:
+            raise InputError(
+                f"the face is not complete after {run.max_minutes:g} minutes, and part of a face "
+                "is of no use",
+                "raise --max-minutes, or leave it out; nothing was written",
+            )
+
+    return report
+
+
+def _no_report(step: str, done: int, total: int) -> None:
+    pass
+
+
+def source_files(data: Path) -> tuple[Path, Path]:
+    """Return ICT-FaceKit's model and MediaPipe's face. Raises InputError if one is missing."""
+    paths = (
+        data / "ict_facekit" / "model.npz",
+        data / "meshes" / "mediapipe_canonical.obj",
+    )
+    for path in paths:
+        if not path.is_file():
+            raise InputError(f"{path}: no such file", "the face is computed from it; fetch it")
+    return paths
+
+
 def build_face(
     model_path: Path,
     mediapipe_path: Path,
     config: FaceConfig,
-    progress: Callable[[int, int], None] | None = None,
+    progress: StepProgress = _no_report,
 ) -> tuple[Face, dict[str, float]]:
     """Build the canonical face from ICT-FaceKit's model.npz and MediaPipe's canonical face, an obj.
 
-    Parameters
-    ----------
-    progress
-        Called with the number of vertices whose geodesics are computed, and their total.
-
-    Returns
-    -------
-    The face, and metrics of its bilinear model.
-
-    Raises
-    ------
-    InputError
-        The model lacks an array.
+    `progress` is called with the name of a step, the parts of it that are done and their total.
+    Returns the face, and metrics of its bilinear model. Raises InputError if the model lacks an
+    array.
     """
     model = read_ict_model(model_path)
     neutral = symmetric(model.neutral)
     triangles = triangulate(neutral, model.quads)
     loops = boundary_loops(triangles, len(neutral))
     openings = np.concatenate(sorted(loops, key=len)[:3])  # two eyes and the mouth
-    operator, triangles = refine_mesh(neutral, triangles, openings, config.vertices)
+    operator, triangles = refine_mesh(
+        neutral, triangles, openings, config.vertices, partial(progress, "mesh")
+    )
     mean = (operator @ neutral).astype(np.float32)
     _, mirror = cKDTree(mean).query(mean * [-1, 1, 1])
 
     identity = np.stack([operator @ mode for mode in model.identity]).astype(np.float32)
     expression = np.stack([operator @ shape for shape in model.expression]).astype(np.float32)
-    tensors, metrics = bilinear_model(mean, identity, expression, config)
+    tensors, metrics = bilinear_model(mean, identity, expression, config, progress)
     landmarks = np.array([int(i) for i in ICT_LANDMARKS68.split()], np.int32)
     chart, chart_stress = charts.make_chart(mean, triangles, mirror, progress)
-    tables = charts.make_tables(chart, triangles, random_faces(tensors, config.seed + 1))
+    tables = charts.make_tables(
+        chart, triangles, random_faces(tensors, config.seed + 1), partial(progress, "map")
+    )
     points, point_vertices, point_weights = match_mediapipe(
         mediapipe_path, mean, triangles, landmarks
     )
@@ -202,7 +225,11 @@ def triangulate(vertices: np.ndarray, quads: np.ndarray) -> np.ndarray:
 
 
 def refine_mesh(
-    vertices: np.ndarray, triangles: np.ndarray, openings: np.ndarray, min_vertices: int
+    vertices: np.ndarray,
+    triangles: np.ndarray,
+    openings: np.ndarray,
+    min_vertices: int,
+    progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> tuple[Any, np.ndarray]:
     """Split long edges until there are at least `min_vertices` vertices.
 
@@ -223,7 +250,8 @@ def refine_mesh(
     triangles : (F', 3) int
     """
     low, high = LENGTH_SEARCH_RANGE_MM
-    for _ in range(24):
+    for step in range(LENGTH_SEARCH_STEPS):
+        progress(step, LENGTH_SEARCH_STEPS)
         middle = (low + high) / 2
         operator, _ = split_long_edges(vertices, triangles, openings, middle)
         if operator.shape[0] >= min_vertices:
@@ -350,7 +378,12 @@ def match_mediapipe(
 # --------------------------------------------------------------------------------- bilinear model
 
 
-def local_linear_maps(mean: np.ndarray, targets: np.ndarray, radius: float = 12.0) -> np.ndarray:
+def local_linear_maps(
+    mean: np.ndarray,
+    targets: np.ndarray,
+    progress: Callable[[int, int], None] = lambda done, total: None,
+    radius: float = 12.0,
+) -> np.ndarray:
     """Linear maps from the neighbourhood of each vertex of the mean face to that on other faces.
 
     Weighted least squares over the neighbours within `radius` mm, regularised towards uniform
@@ -381,6 +414,7 @@ def local_linear_maps(mean: np.ndarray, targets: np.ndarray, radius: float = 12.
     inverse = np.linalg.inv(source + ridge)
     result = np.empty((len(targets), len(mean), 3, 3), np.float32)
     for k, target in enumerate(targets):
+        progress(k, len(targets))
         cross = covariance(target, mean)
         scale = np.trace(cross, axis1=1, axis2=2)[:, None, None] / spread
         result[k] = (cross + scale * ridge) @ inverse
@@ -405,7 +439,11 @@ def random_faces(model: dict[str, np.ndarray], seed: int, count: int = 1200) -> 
 
 
 def bilinear_model(
-    mean: np.ndarray, identity: np.ndarray, expression: np.ndarray, config: FaceConfig
+    mean: np.ndarray,
+    identity: np.ndarray,
+    expression: np.ndarray,
+    config: FaceConfig,
+    progress: StepProgress = _no_report,
 ) -> tuple[dict[str, np.ndarray], dict[str, float]]:
     """Higher-order SVD of sampled identities, each in every expression.
 
@@ -424,9 +462,9 @@ def bilinear_model(
     coefficients = rng.standard_normal((config.identities + 1, len(identity))).astype(np.float32)
     coefficients[0] = 0
     held_out = rng.standard_normal((HELD_OUT_IDENTITIES, len(identity))).astype(np.float32)
-    offsets = population(mean, identity, expression, coefficients)
+    offsets = population(mean, identity, expression, coefficients, partial(progress, "identities"))
     basis, core, expression_factor, identity_factor = tucker(
-        offsets, config.vertex_rank, config.identity_rank
+        offsets, config.vertex_rank, config.identity_rank, partial(progress, "bilinear model")
     )
     del offsets  # a gigabyte
     model = {
@@ -445,7 +483,11 @@ def bilinear_model(
 
 
 def population(
-    mean: np.ndarray, identity: np.ndarray, expression: np.ndarray, coefficients: np.ndarray
+    mean: np.ndarray,
+    identity: np.ndarray,
+    expression: np.ndarray,
+    coefficients: np.ndarray,
+    progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> np.ndarray:
     """(N, 1 + S, V·3) offsets from the mean of identities (N, I), neutral and in S expressions.
 
@@ -454,14 +496,17 @@ def population(
     """
     shapes = np.concatenate([np.zeros_like(expression[:1]), expression])
     offsets = np.tensordot(coefficients, identity, 1)
-    maps = local_linear_maps(mean, mean + offsets)
+    maps = local_linear_maps(mean, mean + offsets, progress)
     result = np.einsum("nvij,svj->nsvi", maps, shapes, optimize=True)
     result += offsets[:, None]
     return result.reshape(len(coefficients), len(shapes), -1)
 
 
 def tucker(
-    tensor: np.ndarray, vertex_rank: int, identity_rank: int
+    tensor: np.ndarray,
+    vertex_rank: int,
+    identity_rank: int,
+    progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
     """Tucker decomposition of a population (N, E, V·3), truncated to ranks; E = 1 + S.
 
@@ -474,13 +519,17 @@ def tucker(
     expression_factor : (E, E)
     identity_factor : (N, I)
     """
+    progress(0, 4)
     by_identity = tensor.reshape(len(tensor), -1)
     identity_factor = np.linalg.eigh(by_identity @ by_identity.T)[1][:, ::-1][:, :identity_rank]
+    progress(1, 4)
     by_expression = tensor.transpose(1, 0, 2).reshape(tensor.shape[1], -1)
     expression_factor = np.linalg.eigh(by_expression @ by_expression.T)[1][:, ::-1]
     del by_expression  # a copy as large as the population, a gigabyte
+    progress(2, 4)
     core = np.einsum("nsx,ni->isx", tensor, identity_factor, optimize=True)
     core = np.einsum("isx,se->xei", core, expression_factor, optimize=True)
+    progress(3, 4)
     flat = core.reshape(len(core), -1)
     values, right = np.linalg.eigh(flat.T @ flat)
     right = right[:, ::-1][:, :vertex_rank]

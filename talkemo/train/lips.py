@@ -1,7 +1,7 @@
 """Stage 3: teachers of lip motion, which label speech that has no video.
 
 A teacher is one of Whisper's encoders with a head: either the whole encoder, fine-tuned on captured
-speech, or its frozen lowest layers. The labels are the mean of several teachers, which is better on
+speech, or its frozen lowest layers; or DH_live's network, frozen, with a head. The labels are the mean of several teachers, which is better on
 unseen speakers than each of them. The talking model learns from captures and labels; the teachers
 themselves are too large to ship. If the phones of an utterance are known, its labels are changed to
 close the lips for p, b and m.
@@ -39,6 +39,7 @@ from .batches import (
     make_clip_batch,
     split_recordings,
 )
+from .dh_live import DH_LIVE_PATH, DH_LIVE_WIDTH, DhLive
 from .loop import Intervals, Loop, Losses, cosine_decay, half_precision
 from .options import TrainOptions
 from .prepared_audio import load_prepared_audio, prepare_audio
@@ -54,6 +55,7 @@ from .talking import (
 from .talking_objective import Objective, measure_matrix, position_matrix
 from .teacher import WHISPER_WIDTHS, encode_in_batches, load_teacher, teacher_files, whisper_log_mel
 
+DH_LIVE = "dh_live"  # the name of a teacher
 TEACHER_HEAD_WIDTH = 256
 TEACHER_COMPONENTS = 50  # of motion, before the decoder
 TEACHER_DILATIONS = (1, 2, 1)  # features, of the head's blocks
@@ -68,8 +70,9 @@ LIP_CLOSURE_EASE_S = 0.05  # s before and after that in which they close and ope
 class LipsConfig:
     """Settings of the motion teachers' training."""
 
-    # Each is one of Whisper's encoders, fine-tuned, or its lowest layers (`base:4`), frozen.
-    teachers: tuple[str, ...] = ("tiny.en", "base:4")
+    # Each is one of Whisper's encoders, fine-tuned, or its lowest layers (`base:4`), frozen; or
+    # DH_live's network, which is left out if its weights are not among the data.
+    teachers: tuple[str, ...] = ("tiny.en", "base:4", DH_LIVE)
     shares: tuple[tuple[str, float], ...] = TalkingConfig().shares  # of the corpora in a batch
     steps: int = 1100
     batch: int = 8  # crops
@@ -84,10 +87,10 @@ class LipsConfig:
 
 
 # An encoder trained on the few speakers whose recordings are free would overfit to their voices.
-FREE_TEACHERS = ("base:4",)
+FREE_TEACHERS = ("base:4", DH_LIVE)
 # After more than 800 steps a teacher improves on its training speakers only.
 LIPS_GPU_CONFIG = LipsConfig(
-    teachers=("tiny.en", "base", "tiny.en:3", "base:4"), steps=800, batch=32, seconds=4.0
+    teachers=("tiny.en", "base", "tiny.en:3", "base:4", DH_LIVE), steps=800, batch=32, seconds=4.0
 )
 
 
@@ -116,9 +119,7 @@ def train_lips(run: Run, config: LipsConfig) -> dict[str, float]:
         A teacher, or what aligns phones, is not installed.
     """
     face = run.models().face
-    # Report missing packages and files before the hours that training takes.
-    for teacher in config.teachers:
-        teacher_files(_name_and_layers(teacher)[0])
+    config = with_present_teachers(run, config)
     has_speech = (run.data / "speech").is_dir()
     if has_speech:
         run.on_main_process(lambda: prepare_labels(run, config))
@@ -128,6 +129,24 @@ def train_lips(run: Run, config: LipsConfig) -> dict[str, float]:
     if has_speech:
         run.on_main_process(lambda: write_labels(teachers, run, face, config))
     return metrics
+
+
+def with_present_teachers(run: Run, config: LipsConfig) -> LipsConfig:
+    """Return the config without DH_live if its weights are not among the run's data.
+
+    Missing packages and damaged files are reported before the hours that training takes. Raises
+    TalkemoError for a missing package, InputError for damaged weights.
+    """
+    dh_live = run.data / DH_LIVE_PATH
+    teachers = tuple(name for name in config.teachers if name != DH_LIVE or dh_live.is_file())
+    for name in teachers:
+        if name == DH_LIVE:
+            DhLive(dh_live)
+        else:
+            teacher_files(_name_and_layers(name)[0])
+    if teachers != config.teachers and run.notice:
+        run.notice(f"without the teacher {DH_LIVE}: no {dh_live}")
+    return replace(config, teachers=teachers)
 
 
 def gather_clips(run: Run, config: LipsConfig) -> tuple[list[TrainingClip], list[TrainingClip]]:
@@ -161,6 +180,17 @@ def select_speakers(recordings: list[FittedRecording], share: float) -> list[Fit
 # ------------------------------------------------------------------------------------ training
 
 
+class WhisperRows(nn.Module):
+    """Audio (N, S) at 16 kHz → features (N, S // 320, W) of one of Whisper's encoders."""
+
+    def __init__(self, whisper: nn.Module):
+        super().__init__()
+        self.whisper = whisper
+
+    def forward(self, wave: torch.Tensor) -> torch.Tensor:
+        return self.whisper(whisper_log_mel(wave))
+
+
 class TeacherBlock(nn.Module):
     """x + a network of three taps with one hidden layer of width 2 W; (N, T, W) → (N, T, W)."""
 
@@ -182,24 +212,28 @@ def _name_and_layers(teacher: str) -> tuple[str, int | None]:
 
 
 class MotionTeacher(nn.Module):
-    """Whisper's encoder with a head: audio (N, S) → coordinates (N, S // 320, C) at 50 Hz.
+    """An encoder with a head: audio (N, S) → coordinates (N, S // 320, C) at 50 Hz.
 
-    Of lowest layers (see `LipsConfig.teachers`) only the head is trained, on standardised features.
+    Of Whisper's lowest layers (see `LipsConfig.teachers`) and of DH_live's network, whose weights
+    are in the folder `data`, only the head is trained, on standardised features.
     """
 
-    def __init__(self, teacher: str, coordinates: int, dropout: float):
+    def __init__(self, teacher: str, coordinates: int, dropout: float, data: Path):
         super().__init__()
         name, layers = _name_and_layers(teacher)
-        self.encoder = load_teacher(name, layers)
-        self.frozen = layers is not None
-        if self.frozen:
-            self.encoder.requires_grad_(False)
-            self.encoder.norm = nn.Identity()  # type: ignore[assignment]
-        self.standard = (
-            nn.BatchNorm1d(WHISPER_WIDTHS[name], affine=False) if self.frozen else nn.Identity()
-        )
+        self.encoder: nn.Module
+        if name == DH_LIVE:
+            self.encoder, features = DhLive(data / DH_LIVE_PATH), DH_LIVE_WIDTH
+        else:
+            whisper, features = load_teacher(name, layers), WHISPER_WIDTHS[name]
+            if layers is not None:
+                whisper.requires_grad_(False)
+                whisper.norm = nn.Identity()  # type: ignore[assignment]
+            self.encoder = WhisperRows(whisper)
+        frozen = name == DH_LIVE or layers is not None
+        self.standard = nn.BatchNorm1d(features, affine=False) if frozen else nn.Identity()
         width = TEACHER_HEAD_WIDTH
-        self.entry = nn.Sequential(nn.Dropout(dropout), nn.Linear(WHISPER_WIDTHS[name], width))
+        self.entry = nn.Sequential(nn.Dropout(dropout), nn.Linear(features, width))
         self.blocks = nn.ModuleList([TeacherBlock(width, d) for d in TEACHER_DILATIONS])
         self.exit = nn.Sequential(
             nn.LayerNorm(width), nn.Dropout(dropout), nn.Linear(width, TEACHER_COMPONENTS)
@@ -207,9 +241,8 @@ class MotionTeacher(nn.Module):
         self.decoder = nn.Linear(TEACHER_COMPONENTS, coordinates)
 
     def forward(self, wave: torch.Tensor) -> torch.Tensor:
-        rows = whisper_log_mel(wave)
         with half_precision(wave.device):
-            x = self.encoder(rows)
+            x = self.encoder(wave)
             x = self.entry(self.standard(x.flatten(0, 1)).unflatten(0, x.shape[:2]))
             for block in self.blocks:
                 x = block(x)
@@ -228,7 +261,7 @@ def train_teacher(
     face, device, processes = run.models().face, run.torch_device, run.processes
     terms = TalkingConfig()
     torch.manual_seed(config.seed + number)
-    network = MotionTeacher(config.teachers[number], len(face.span), config.dropout)
+    network = MotionTeacher(config.teachers[number], len(face.span), config.dropout, run.data)
     targets = sample_targets(clips)
     start_decoder_at_components(network.decoder, targets)
     processes.share_batch_norms(network)

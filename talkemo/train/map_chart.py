@@ -8,10 +8,12 @@ displacements on a grid and reads them back.
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import numpy as np
 
+from ..data.captures import StepProgress
 from ..face.geometry_map import MAP_SIZE
 from ..geometry.meshes import closest_on_triangles
 
@@ -143,14 +145,17 @@ def make_chart(
     vertices: np.ndarray,
     faces: np.ndarray,
     mirror: np.ndarray,
-    progress: Callable[[int, int], None] | None = None,
+    progress: StepProgress = lambda step, done, total: None,
 ) -> tuple[np.ndarray, float]:
     """Chart (V, 2) mm of the mean face, upright and left-right symmetric, and its relative stress.
 
     mirror : (V,), the index of each vertex's mirror image.
+    progress : called with the name of a step, the parts of it that are done and their total.
     """
-    distances = geodesic_distances(vertices, faces, progress=progress)
+    distances = geodesic_distances(vertices, faces, progress=partial(progress, "geodesics"))
+    progress("chart", 0, 2)
     points, _ = classical_mds(distances)
+    progress("chart", 1, 2)
     # Eigenvectors have arbitrary order and signs: the axis that follows y becomes up.
     height = vertices[:, 1] - vertices[:, 1].mean()
     if abs(points[:, 0] @ height) > abs(points[:, 1] @ height):
@@ -171,7 +176,10 @@ def chart_to_pixels(chart: np.ndarray) -> np.ndarray:
 
 
 def make_tables(
-    chart: np.ndarray, faces: np.ndarray, displacements: np.ndarray
+    chart: np.ndarray,
+    faces: np.ndarray,
+    displacements: np.ndarray,
+    progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> dict[str, np.ndarray]:
     """Tables by which `GeometryMap` encodes and decodes displacements; fields of `Face` by name.
 
@@ -186,6 +194,8 @@ def make_tables(
     faces : (F, 3) int
     displacements : (N, V, 3)
         Of many faces and expressions.
+    progress
+        Called with the number of vertices whose weights are computed, and their total.
 
     Returns
     -------
@@ -214,16 +224,23 @@ def make_tables(
         "map_vertices": vertices.astype(np.int32),
         "map_vertex_weights": weights,
         "map_pixels": nearest_pixels.astype(np.int32),
-        "map_pixel_weights": _decoding_weights(fields, pixel_values, nearest_pixels, bilinear),
+        "map_pixel_weights": _decoding_weights(
+            fields, pixel_values, nearest_pixels, bilinear, progress
+        ),
     }
 
 
 def _decoding_weights(
-    fields: np.ndarray, pixel_values: np.ndarray, pixels: np.ndarray, initial: np.ndarray
+    fields: np.ndarray,
+    pixel_values: np.ndarray,
+    pixels: np.ndarray,
+    initial: np.ndarray,
+    progress: Callable[[int, int], None],
 ) -> np.ndarray:
     """Weights (V, K) float32 near the initial ones that reproduce fields (V, 3·N) from pixels."""
     result = np.empty_like(initial)
     for start in range(0, len(fields), 256):
+        progress(start, len(fields))
         block = slice(start, start + 256)
         inputs = pixel_values[pixels[block]]  # (256, K, 3N)
         # A constant field must be reproduced; the division below makes it exact.

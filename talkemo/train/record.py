@@ -11,7 +11,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from functools import lru_cache
 from importlib.metadata import PackageNotFoundError, version
@@ -20,6 +20,7 @@ from typing import Any
 
 import torch
 
+from ..errors import TalkemoError
 from ..files.cache import digest, folder_digest, sha256
 from ..files.reading import read_json_object
 from ..files.writing import atomic_write
@@ -83,10 +84,11 @@ class Record:
         return differences
 
     @contextmanager
-    def measuring(self) -> Iterator[None]:
+    def measuring(self, has_begun: Callable[[], bool] = lambda: True) -> Iterator[None]:
         """Write the time and memory that the block takes, regularly and when it ends or fails.
 
-        If the run is resumed, the time of earlier runs is added.
+        If the run is resumed, the time of earlier runs is added. A stage that is refused (a
+        TalkemoError) although it `has_begun` nothing leaves the record that was there before.
         """
         resumes = self.run.resume and self._is_same_as_before()
         used = _ResourceUse(self.before if resumes else {})
@@ -103,12 +105,30 @@ class Record:
         ended = threading.Event()
         writer = threading.Thread(target=write_regularly, daemon=True)
         writer.start()
+        refused = False
         try:
             yield
+        except TalkemoError:
+            refused = not has_begun()
+            raise
         finally:
             ended.set()
             writer.join()
-            write()
+            if refused:
+                self._restore()
+            else:
+                write()
+
+    def _restore(self) -> None:
+        """Write the record of before again or, if there was none, remove the present one."""
+        if not self.run.processes.is_main:
+            return
+        if self.before:
+            self._write_json(self.before)
+            return
+        self.path.unlink(missing_ok=True)
+        with suppress(OSError):  # something else is in it
+            self.path.parent.rmdir()
 
     def finish(
         self, done: bool, results: Sequence[Path], result: dict[str, Any], metrics: dict[str, Any]
@@ -148,9 +168,12 @@ class Record:
             "threads": torch.get_num_threads(),
             **content,
         }
+        self._write_json(self.content)
+
+    def _write_json(self, content: dict[str, Any]) -> None:
         self.path.parent.mkdir(parents=True, exist_ok=True)
         with atomic_write(self.path) as partial:
-            partial.write_text(json.dumps(self.content, indent=1) + "\n", "utf-8")
+            partial.write_text(json.dumps(content, indent=1) + "\n", "utf-8")
 
 
 def _read_record(path: Path) -> dict[str, Any]:

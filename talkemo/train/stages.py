@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -11,12 +11,14 @@ from ..compute.devices import DEVICES
 from ..data import utterances
 from ..data.captures import FIT_VERSION
 from ..data.captures import bring_up_to_date as bring_captures_up_to_date
-from ..data.corpora import CORPORA
+from ..data.corpora import CORPORA, require_corpora
+from ..data.custom_corpora import CustomCorpus, find_custom_corpora
 from ..data.utterances import FREE_CORPORA
 from ..errors import InputError
 from ..files.cache import corpus_digest
 from . import emotion, emotion_config, face, lips, speech, talking, training_log
-from .checkpoint import steps_done
+from .batches import filmed_corpora
+from .checkpoint import checkpoint_path, steps_done
 from .options import TrainOptions
 from .record import RECORD_DIGEST_DIGITS, Record, digests
 from .run import Run
@@ -40,13 +42,17 @@ class TrainingStage:
     after: tuple[str, ...]  # earlier stages whose results this one reads
     folders: Callable[[Any], tuple[str, ...]]  # corpora in the data folder that it reads
     results: Callable[[Run], list[Path]]  # files and folders that it leaves in a run
+    # Raises InputError if the data that the stage needs are missing, without reading them.
+    check: Callable[[Run, Any], object]
+    # Returns the config with custom corpora added; most stages know which corpora they read.
+    with_custom: Callable[[Any, list[CustomCorpus]], Any] = lambda config, custom: config
     # Number of steps of each training by name; empty for a stage without training.
     steps: Callable[[Any], dict[str, int]] = lambda config: {}
 
 
 def train_captures(run: Run, config: CaptureConfig) -> dict[str, Any]:
     """Fit the corpora that exist; return their names and the folder of captures."""
-    present = [corpus for corpus in config.corpora if (run.data / corpus).is_dir()]
+    present = require_corpora(run.data, config.corpora)
     for corpus in present:
         bring_captures_up_to_date(
             corpus,
@@ -57,7 +63,31 @@ def train_captures(run: Run, config: CaptureConfig) -> dict[str, Any]:
             run.report,
             refit_if_face_changed=True,
         )
-    return {"captures": str(run.captures), "corpora": present}
+    return {"captures": str(run.captures), "corpora": list(present)}
+
+
+def _with_captured(config: CaptureConfig, custom: list[CustomCorpus]) -> CaptureConfig:
+    """Return the capture stage's settings with custom corpora."""
+    return replace(config, corpora=(*config.corpora, *(corpus.name for corpus in custom)))
+
+
+def _with_shares(config: Any, custom: list[CustomCorpus]) -> Any:
+    """Return settings of the lips or the talking stage with the shares of custom corpora."""
+    return replace(config, shares=(*config.shares, *((c.name, c.share) for c in custom)))
+
+
+def _with_acted(
+    config: emotion_config.EmotionConfig, custom: list[CustomCorpus]
+) -> emotion_config.EmotionConfig:
+    """Return the emotion stage's settings with the custom corpora of acted emotion."""
+    acted = tuple(corpus.name for corpus in custom if corpus.acted)
+    return replace(config, corpora=(*config.corpora, *acted))
+
+
+def _check_shares(run: Run, config: Any) -> None:
+    """Raise InputError if none of the filmed corpora that a batch draws from exists."""
+    if filmed := filmed_corpora(dict(config.shares)):
+        require_corpora(run.data, filmed)
 
 
 def _weights_files(*stages: str) -> Callable[[Run], list[Path]]:
@@ -71,6 +101,7 @@ TRAINING_STAGES = {
         after=(),
         folders=lambda config: ("ict_facekit", "meshes"),
         results=_weights_files("face"),
+        check=lambda run, config: face.source_files(run.data),
     ),
     "capture": TrainingStage(
         configure=lambda options, seed, large: CaptureConfig(
@@ -79,6 +110,8 @@ TRAINING_STAGES = {
         train=train_captures,
         after=("face",),
         folders=lambda config: config.corpora,
+        check=lambda run, config: require_corpora(run.data, config.corpora),
+        with_custom=_with_captured,
         results=lambda run: sorted(run.captures.glob("*.npz")),
     ),
     "speech": TrainingStage(
@@ -87,6 +120,7 @@ TRAINING_STAGES = {
         after=(),
         folders=lambda config: utterances.UTTERANCE_FOLDERS,
         results=_weights_files("speech"),
+        check=lambda run, config: require_corpora(run.data, utterances.UTTERANCE_FOLDERS),
         steps=lambda config: {"speech": config.steps},
     ),
     "lips": TrainingStage(
@@ -97,6 +131,8 @@ TRAINING_STAGES = {
         },
         after=("face",),
         folders=lambda config: (*dict(config.shares), "speech"),
+        check=_check_shares,
+        with_custom=_with_shares,
         results=lambda run: [run.pseudo_labels],
         steps=lambda config: {f"lips-{k}": config.steps for k in range(len(config.teachers))},
     ),
@@ -105,6 +141,8 @@ TRAINING_STAGES = {
         train=lambda run, config: {"weights": str(talking.train_talking(run, config))},
         after=("face", "speech", "lips"),
         folders=lambda config: (*dict(config.shares), "speech"),
+        check=_check_shares,
+        with_custom=_with_shares,
         results=_weights_files("talking"),
         steps=lambda config: {"talking": config.steps},
     ),
@@ -113,6 +151,8 @@ TRAINING_STAGES = {
         train=lambda run, config: {"weights": str(emotion.train_emotion(run, config))},
         after=("face",),
         folders=lambda config: config.corpora,
+        check=lambda run, config: require_corpora(run.data, config.corpora),
+        with_custom=_with_acted,
         results=_weights_files("emotion", "discriminator", "classifier"),
         steps=lambda config: {"emotion": config.iterations},
     ),
@@ -139,6 +179,8 @@ def train_all(
             f"{run.out}: already contains a run",
             "--resume continues it; another -o starts a new one",
         )
+    for name, stage in TRAINING_STAGES.items():  # before the hours that earlier stages take
+        stage.check(run, _configure(run, name, options or TrainOptions(), seed))
     run.processes.wait()  # no process may write before all have looked for an earlier run
     teacher_files("tiny.en")  # report missing packages before the hours that earlier stages take
     return {
@@ -182,7 +224,8 @@ def train(
     """
     check_run(run, stage)
     chosen, processes = TRAINING_STAGES[stage], run.processes
-    config = chosen.configure(options or TrainOptions(), seed, run.torch_device.type == "cuda")
+    config = _configure(run, stage, options or TrainOptions(), seed)
+    chosen.check(run, config)
     record = _open_record(run, stage, config)
     is_up_to_date = bring_up_to_date and record.is_up_to_date(chosen.results(run))
     changed = record.changed()
@@ -198,11 +241,28 @@ def train(
         provenance=record.provenance,
     )
     trainings = chosen.steps(config)
-    with record.measuring():
+    before = _checkpoint_times(run, trainings)
+    with record.measuring(lambda: bool(_checkpoint_times(run, trainings) - before)):
         # Stages without training run in the main process only.
         result = chosen.train(run, config) if trainings or processes.is_main else {}
     run.on_main_process(lambda: _finish(run, stage, record, trainings, result))
     return result
+
+
+def _configure(run: Run, stage: str, options: TrainOptions, seed: int) -> Any:
+    """Return a stage's settings, with the custom corpora that the options allow."""
+    chosen = TRAINING_STAGES[stage]
+    custom = [] if options.paper else find_custom_corpora(run.data)
+    if options.free:
+        custom = [corpus for corpus in custom if corpus.any_use]
+    config = chosen.configure(options, seed, run.torch_device.type == "cuda")
+    return chosen.with_custom(config, custom)
+
+
+def _checkpoint_times(run: Run, trainings: Iterable[str]) -> set[tuple[str, int]]:
+    """Return the trainings that have a checkpoint, with the time at which it was written."""
+    paths = {name: checkpoint_path(run, name) for name in trainings}
+    return {(name, path.stat().st_mtime_ns) for name, path in paths.items() if path.is_file()}
 
 
 def _finish(

@@ -15,7 +15,7 @@ from typing import IO
 import numpy as np
 
 from ..errors import InputError
-from ..files.reading import printable
+from ..files.reading import printable, quiet_libraries
 from .ffmpeg import VIDEO_DEMUXERS, ffmpeg_program, input_arguments
 
 IMAGE_ENDINGS = (".jpg", ".jpeg", ".png")
@@ -147,13 +147,16 @@ def _read_image(path: Path) -> np.ndarray:
     from PIL import Image, ImageOps
 
     try:
-        with Image.open(path, formats=["JPEG", "PNG"]) as image:
+        with quiet_libraries(), Image.open(path, formats=["JPEG", "PNG"]) as image:
             if image.width * image.height > MAX_IMAGE_PIXELS:
-                raise InputError(
-                    f"{printable(path)}: {image.width}×{image.height} pixels", "scale it down"
-                )
+                raise Image.DecompressionBombError
             return np.array(ImageOps.exif_transpose(image).convert("RGB"))
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+    except Image.DecompressionBombError:  # Pillow has a limit of its own, which is higher
+        limit = MAX_IMAGE_PIXELS / 1e6
+        raise InputError(
+            f"{printable(path)}: an image of more than {limit:.0f} megapixels", "scale it down"
+        ) from None
+    except (OSError, ValueError, SyntaxError) as error:
         raise InputError(
             f"{printable(path)}: not an image that can be read ({error})", "jpg and png are read"
         ) from None

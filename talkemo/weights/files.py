@@ -21,6 +21,7 @@ from ..files.writing import atomic_write
 WEIGHT_STAGES = ("face", "speech", "talking", "emotion", "discriminator", "classifier")
 MAX_WEIGHTS_BYTES = 1 << 31  # of a weights file
 MAX_SAFETENSORS_HEADER_BYTES = 1 << 24
+DAMAGED_HINT = "fetch or train it again"
 # Bytes of a float → bit masks of its magnitude and of infinity; NaN has larger magnitudes.
 FLOAT_BIT_MASKS = {
     2: (0x7FFF, 0x7C00),
@@ -51,35 +52,70 @@ def load_weights(path: str | Path, stage: str) -> tuple[dict[str, np.ndarray], d
     Raises InputError if the file is missing, too large, not a safetensors file, of another stage,
     or contains NaN or infinity.
     """
+    path = Path(path)
+    with _weights_errors(path, stage):
+        tensors, settings = _read_safetensors(path)
+        _check_sizes(tensors, settings)
+    _check_stage(path, settings.pop("stage", None), stage)
+    for name, tensor in tensors.items():
+        if not _is_finite(tensor):
+            raise InputError(f"{path}: its tensor {name} contains NaN or infinity", DAMAGED_HINT)
+    return tensors, settings
+
+
+def load_settings(path: str | Path, stage: str) -> dict[str, Any]:
+    """Return the settings of a stage's weights file without its tensors; raises as `load_weights`."""
+    path = Path(path)
+    with _weights_errors(path, stage):
+        settings = _read_settings(path)
+    _check_stage(path, settings.pop("stage", None), stage)
+    return settings
+
+
+@contextmanager
+def _weights_errors(path: Path, stage: str) -> Iterator[None]:
+    """Check the size of a weights file; turn errors while it is read into an InputError."""
     from safetensors import SafetensorError
 
-    path = Path(path)
     if not path.is_file():
         raise InputError(f"{path}: no such weights file", training_hint(stage))
     if path.stat().st_size > MAX_WEIGHTS_BYTES:
         limit = f"larger than {MAX_WEIGHTS_BYTES >> 30} GiB"
         raise InputError(f"{path}: {limit}", "this is not a weights file of talkemo")
-    hint = "fetch or train it again"
-    broken = (SafetensorError, OSError, ValueError, TypeError, AttributeError, RecursionError)
     try:
-        tensors, settings = _read_safetensors(path)
-        _check_sizes(tensors, settings)
-    except broken as error:
-        raise InputError(f"{path}: not a weights file of talkemo ({error})", hint) from None
-    saved_stage = settings.pop("stage", None)
-    if saved_stage != stage:
-        reason = f"not weights of '{stage}'"
-        if saved_stage in WEIGHT_STAGES:
-            reason = f"weights of the stage '{saved_stage}', not '{stage}'"
-        raise InputError(f"{path}: {reason}", "is the file's name right?")
-    for name, tensor in tensors.items():
-        if not _is_finite(tensor):
-            raise InputError(f"{path}: its tensor {name} contains NaN or infinity", hint)
-    return tensors, settings
+        yield
+    except (
+        SafetensorError,
+        OSError,
+        ValueError,
+        TypeError,
+        AttributeError,
+        RecursionError,
+    ) as error:
+        raise InputError(f"{path}: not a weights file of talkemo ({error})", DAMAGED_HINT) from None
+
+
+def _check_stage(path: Path, saved_stage: object, stage: str) -> None:
+    """Raise InputError for a file of another stage than the wanted one."""
+    if saved_stage == stage:
+        return
+    reason = f"not weights of '{stage}'"
+    if saved_stage in WEIGHT_STAGES:
+        reason = f"weights of the stage '{saved_stage}', not '{stage}'"
+    raise InputError(f"{path}: {reason}", "is the file's name right?")
 
 
 def _read_safetensors(path: Path) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
     """Return the tensors and the JSON header of a file. Raises ValueError for a wrong header."""
+    from safetensors import safe_open
+
+    settings = _read_settings(path)
+    with safe_open(path, "numpy") as file:
+        return {name: file.get_tensor(name) for name in file.keys()}, settings  # noqa: SIM118
+
+
+def _read_settings(path: Path) -> dict[str, Any]:
+    """Return the JSON header of a file. Raises ValueError for a wrong one."""
     from safetensors import safe_open
 
     with path.open("rb") as start:
@@ -87,9 +123,9 @@ def _read_safetensors(path: Path) -> tuple[dict[str, np.ndarray], dict[str, Any]
             raise ValueError("its header is too large")
     with safe_open(path, "numpy") as file:
         settings = json.loads((file.metadata() or {}).get("talkemo", "{}"))
-        if not isinstance(settings, dict):
-            raise ValueError("its settings are not a JSON object")
-        return {name: file.get_tensor(name) for name in file.keys()}, settings  # noqa: SIM118
+    if not isinstance(settings, dict):
+        raise ValueError("its settings are not a JSON object")
+    return settings
 
 
 def training_hint(stage: str) -> str:

@@ -11,9 +11,16 @@ import numpy as np
 from ..compute.devices import DEVICES, choose_device
 from ..errors import InputError
 from ..face.canonical import REGIONS, Face, face_of_tensors
-from .files import check_compatible, check_made_for, load_weights, training_hint
+from ..networks.protocols import DEFAULT_STYLE
+from .files import (
+    check_compatible,
+    check_made_for,
+    load_settings,
+    load_weights,
+    training_hint,
+)
 from .hub import cached_set
-from .registry import DEFAULT_SET, HUB_PREFIX
+from .names import DEFAULT_SET, HUB_PREFIX
 from .weight_set import WeightSet, bundled_folder, bundled_sets, folder_set
 
 if TYPE_CHECKING:
@@ -67,6 +74,19 @@ def open_set(weights: str | Path) -> WeightSet:
             "or hf://owner/repo",
         )
     return folder_set(folder, f"./{text}" if text in bundled else text)
+
+
+def style_names(weights: str | Path = DEFAULT_SET) -> list[str]:
+    """Return the speaking styles of a set of weights, `default` first; no network is built.
+
+    Raises InputError for an unknown set, or an unusable file of its talking model.
+    """
+    path = load_models(weights).path("talking")
+    with check_compatible(path, "talking"):
+        styles = load_settings(path, "talking")["styles"]
+        if not isinstance(styles, list) or not all(isinstance(name, str) for name in styles):
+            raise ValueError("its styles are not names")
+    return [DEFAULT_STYLE, *styles]
 
 
 def check_set(weights: WeightSet) -> None:

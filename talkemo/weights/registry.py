@@ -16,15 +16,15 @@ from ..errors import InputError
 from ..files.cache import sha256
 from ..files.writing import atomic_write
 from .files import MAX_WEIGHTS_BYTES, WEIGHT_STAGES
+from .names import DEFAULT_SET as DEFAULT_SET
+from .names import HUB_PREFIX as HUB_PREFIX
 
 if sys.version_info >= (3, 11):
     import tomllib
 else:
     import tomli as tomllib
 
-DEFAULT_SET = "default"
 REGISTRY_NAME = "registry.toml"
-HUB_PREFIX = "hf://"
 MAX_REGISTRY_BYTES = 1 << 20
 WEIGHTS_FILE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*\.safetensors")  # without a folder
 SHA256 = re.compile(r"[0-9a-f]{64}")

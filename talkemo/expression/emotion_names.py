@@ -1,0 +1,3 @@
+"""The names of the emotions; imports nothing, so that options can list them."""
+
+EMOTIONS = ("neutral", "calm", "happy", "sad", "angry", "fearful", "disgust", "surprised")

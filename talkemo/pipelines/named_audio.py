@@ -1,0 +1,54 @@
+"""The audio of an animation: the file that the user names, or the one that the animation names."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+
+from ..audio.recording import Audio, load_audio, open_audio
+from ..files.reading import printable
+from ..formats.animation import Source
+from .options import PathLike
+
+Notice = Callable[[str], None]  # called with a message for the user
+
+
+def audio_of(
+    source: Source, audio: PathLike | tuple[np.ndarray, int] | Audio | None
+) -> Audio | None:
+    """Return the audio that the user gives, or of the file beside an animation that it names.
+
+    Parameters
+    ----------
+    source : Source
+        The animation. The key `audio` of its metadata is the file's name.
+    audio : path, (samples, rate), Audio or None
+        What the user gives, see `talkemo.animate`.
+
+    Raises
+    ------
+    InputError
+        The audio cannot be used.
+    """
+    if audio is not None:
+        return load_audio(audio)
+    name = _named_file(source)
+    beside = source.path.parent / name
+    return open_audio(beside) if name and beside.is_file() else None
+
+
+def missing_audio(source: Source) -> str:
+    """Return a message for the user: why there is no audio, and what to do."""
+    animation, name = printable(source.path), _named_file(source)
+    reason = f"{animation} names no audio file"
+    if name:
+        reason = f"{printable(name)}, which {animation} names, does not lie beside it"
+    return f"no audio: {reason}; name one with --audio"
+
+
+def _named_file(source: Source) -> str:
+    """The name of the audio file in an animation's metadata, empty if there is none."""
+    # Without folders: a downloaded npz must not choose which files are read.
+    return Path(str(source.meta.get("audio", ""))).name
