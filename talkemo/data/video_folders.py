@@ -1,7 +1,6 @@
 """Folders of videos, as RAVDESS and GRID are published or of any kind: every clip is fitted.
 
-Each clip becomes a small npz: the fields of its `Capture`, `residual_px`, and `sound`, the delay of
-the audio after the lips in s and its Pearson r. A manifest lists the speaker, sentence and emotion
+Each clip becomes a small npz, see capture/fitted_clips.py. A manifest lists the speaker, sentence and emotion
 of each clip, and the quality of its fit. An interrupted run continues with the clips not yet tried.
 """
 
@@ -9,11 +8,10 @@ from __future__ import annotations
 
 import csv
 import hashlib
-import json
 import os
 import re
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -21,7 +19,7 @@ from typing import Any
 import numpy as np
 
 from ..capture.audio_sync import audio_delay, video_audio
-from ..capture.fitting import Capture
+from ..capture.fitted_clips import FITTED_CLIP, FittedClip, save_fitted_clip
 from ..capture.landmark_tracker import LandmarkTracker
 from ..capture.video_capture import capture_video
 from ..errors import InputError, TalkemoError
@@ -38,7 +36,6 @@ from .corpora import RAVDESS_DEV_ACTORS
 CORPUS_KINDS = ("ravdess", "grid", "folder")
 MANIFEST = "manifest.csv"
 CLIPS, FAILED = "clips", "failed"  # folders of fitted clips, and of reasons why others failed
-FITTED_CLIP = "a fitted clip"
 DEV_SPEAKER_INTERVAL = 10  # about every tenth speaker is in the dev split, chosen by the name
 MAX_REASON_LENGTH = 200  # characters of a failure in the manifest
 RAVDESS_NAME = re.compile(r"0[12]-0([12])-0([1-8])-0([12])-0([12])-0([12])-(\d\d)")
@@ -267,20 +264,11 @@ def _capture_clip(task: FolderTask) -> None:
     except Exception as error:  # of this clip; the others go on
         _write_failure(task, f"{type(error).__name__}: {error}")
         return
-    arrays = {field.name: getattr(video.capture, field.name) for field in fields(Capture)}
+    capture = video.capture
     if delay is not None and task.synchronise:
-        arrays["time"] = arrays["time"] + delay.seconds
-    with atomic_write(task.fitted_path) as partial, partial.open("wb") as file:
-        np.savez_compressed(
-            file,
-            **arrays,
-            clip=json.dumps(asdict(task.clip)),
-            fps=video.fps,
-            residual_px=video.residual_px,
-            sound=[np.nan, np.nan] if delay is None else [delay.seconds, delay.r],
-            face=models.face.fingerprint,
-            names=np.array(models.face.expression_names),
-        )
+        capture = replace(capture, time=capture.time + delay.seconds)
+    clip = FittedClip(capture, video.fps, video.residual_px, delay, asdict(task.clip))
+    save_fitted_clip(task.fitted_path, clip, models.face)
 
 
 def _write_failure(task: FolderTask, reason: str) -> None:

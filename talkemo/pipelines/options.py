@@ -106,6 +106,10 @@ class ExportOptions:
         "Store each frame of a .glb or USD exactly, instead of weights of ARKit's 52 blend shapes.",
     )
     sequence: str = option("obj", "Format of the meshes in a folder: obj or ply.")
+    curves: str = option(
+        "arkit",
+        "What a .csv or .json holds: arkit (52 weights), oculus (15 visemes) or vrm (expressions).",
+    )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -189,6 +193,9 @@ class ReconstructOptions:
         "webcam.",
         names=("--fov",),
         metavar="DEGREES",
+    )
+    audio: PathLike | tuple[np.ndarray, int] | Audio | None = option(
+        None, "Audio for landmarks, curves and fitted clips, which have none of their own."
     )
 
 

@@ -13,7 +13,7 @@ import numpy as np
 from ..audio.recording import Audio
 from ..errors import InputError
 from ..face.motion import Motion
-from ..files.writing import check_folder, check_output
+from ..files.writing import all_or_none, check_folder, check_output
 from ..formats.animation import Frames, Header, Writer, output_errors
 from ..formats.registry import BAKED_ENDINGS, OUTPUT_ENDINGS, SEQUENCE_MESH_TYPES, open_writer
 from .options import ExportOptions, PathLike
@@ -175,7 +175,7 @@ def write_animation(
     """
     in_memory: list[tuple[Motion, Frames]] = []
     done = 0
-    with ExitStack() as stack:
+    with all_or_none(paths), ExitStack() as stack:
         writers = [stack.enter_context(_writer(path, header, export, audio)) for path in paths]
         for motion, frames in chunks:
             for path, writer in zip(paths, writers):
