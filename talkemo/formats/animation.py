@@ -19,6 +19,7 @@ from .mesh_types import MAX_COORDINATE, MAX_MORPH_TARGETS
 if TYPE_CHECKING:
     from typing_extensions import Self
 
+    from ..face.canonical import Face
     from .appearance import Appearance
     from .mesh_types import MeshAttributes
 
@@ -46,6 +47,8 @@ class Frames:
         Of the motion, if the header has a `basis`; without the emotion if there are `moods`.
     moods : dict of str to (T, S)
         What each emotion at intensity 1 adds to the coordinates.
+    speech, emotion : (T, S), optional
+        Coordinates of the speech alone, and what the emotion adds to them; None if unknown.
     """
 
     vertices: np.ndarray
@@ -55,6 +58,8 @@ class Frames:
     gaze: np.ndarray | None = None
     coordinates: np.ndarray | None = None
     moods: dict[str, np.ndarray] = field(default_factory=dict)
+    speech: np.ndarray | None = None
+    emotion: np.ndarray | None = None
 
 
 class MeshTurner(Protocol):
@@ -118,6 +123,8 @@ class Header:
         Returns the displacements (S, N, 3) of the motion's coordinates at 1.
     turn : MeshTurner, optional
         Rotates the vertices of frames that are drawn; None if they are rotated already.
+    canonical : Face, optional
+        The canonical face whose blend shapes `Frames.arkit` weighs.
     """
 
     frames: int
@@ -132,6 +139,7 @@ class Header:
     appearance: Callable[[], Appearance] | None = None
     basis: Callable[[], np.ndarray] | None = None
     turn: MeshTurner | None = None
+    canonical: Face | None = None
 
 
 class Source(Protocol):

@@ -188,7 +188,16 @@ class FaceActor:
         head, gaze, arkit = self.head_and_eyes(blinking)
         vertices = self.binding.vertices(blinking.coordinates)
         landmarks = vertices[:, self.binding.landmarks68]
-        frames = Frames(vertices, landmarks, arkit, head, gaze, blinking.coordinates)
+        frames = Frames(
+            vertices,
+            landmarks,
+            arkit,
+            head,
+            gaze,
+            blinking.coordinates,
+            speech=speech.coordinates,
+            emotion=motion.coordinates - speech.coordinates,
+        )
         if self.page_liveliness:
             frames = self._with_page_emotions(frames, speech, motion, blinking)
         return blinking, frames
@@ -231,4 +240,5 @@ def bound_header(
         appearance=lambda: appearance_of(binding),
         basis=binding.basis,
         turn=turn,
+        canonical=binding.face,
     )

@@ -13,9 +13,17 @@ import numpy as np
 from ..audio.recording import Audio
 from ..errors import InputError
 from ..face.motion import Motion
+from ..files.reading import printable
 from ..files.writing import all_or_none, check_folder, check_output
 from ..formats.animation import Frames, Header, Writer, output_errors
-from ..formats.registry import BAKED_ENDINGS, OUTPUT_ENDINGS, SEQUENCE_MESH_TYPES, open_writer
+from ..formats.registry import (
+    BAKED_ENDINGS,
+    CURVE_ENDINGS,
+    CURVE_KINDS,
+    OUTPUT_ENDINGS,
+    SEQUENCE_MESH_TYPES,
+    open_writer,
+)
 from .options import ExportOptions, PathLike
 
 FPS_LIMITS = (1.0, 240.0)  # frames per second, lowest and highest
@@ -103,9 +111,23 @@ def _check_export(export: ExportOptions, paths: list[Path]) -> None:
             f"unknown kind of mesh '{export.sequence}'",
             f"choose {' or '.join(SEQUENCE_MESH_TYPES)}",
         )
+    _check_curves(export.curves, paths)
     if export.bake and not any(path.suffix.lower() in BAKED_ENDINGS for path in paths):
         raise InputError(
             "nothing to bake", f"baking is for outputs that end in {', '.join(BAKED_ENDINGS)}"
+        )
+
+
+def _check_curves(curves: str, paths: list[Path]) -> None:
+    """Raise InputError for an unknown kind of curves, or one that no output holds."""
+    if curves not in CURVE_KINDS:
+        raise InputError(
+            f"unknown kind of curves '{printable(curves, 40)}'", f"choose {', '.join(CURVE_KINDS)}"
+        )
+    if curves != CURVE_KINDS[0] and not any(p.suffix.lower() in CURVE_ENDINGS for p in paths):
+        raise InputError(
+            f"no output for the curves of {curves}",
+            f"they are for outputs that end in {' or '.join(CURVE_ENDINGS)}",
         )
 
 
@@ -201,7 +223,13 @@ def write_animation(
 
 def _writer(path: Path, header: Header, export: ExportOptions, audio: Audio | None) -> Writer:
     return open_writer(
-        path, header, audio=audio, size=export.size, bake=export.bake, sequence=export.sequence
+        path,
+        header,
+        audio=audio,
+        size=export.size,
+        bake=export.bake,
+        sequence=export.sequence,
+        curves=export.curves,
     )
 
 

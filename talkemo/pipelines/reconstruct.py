@@ -294,6 +294,7 @@ class Person:
             targets=self.arkit_targets,
             appearance=self.appearance,
             basis=self.basis,
+            canonical=self.face,
         )
 
     def perform(self, shapes: np.ndarray, motion: Motion, change: np.ndarray) -> np.ndarray:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -16,7 +16,6 @@ from ..files.writing import check_output
 from ..formats.animation import Header, Source, check_frames, video_frame_step
 from ..formats.appearance import Appearance
 from ..formats.mesh_types import Mesh
-from ..formats.registry import open_animation
 from ..geometry.meshes import mesh_edges, vertex_normals
 from ..render import Renderer, new_renderer
 from ..render.appearance import appearance_of_header
@@ -26,6 +25,7 @@ from ..weights.registry import DEFAULT_SET
 from .bind import bind
 from .options import PathLike, RenderOptions
 from .outputs import Progress
+from .sources import open_source
 
 RENDERED_IMAGE_ENDINGS = (".png",)
 RENDERED_VIDEO_ENDINGS = (".mp4", ".webm", ".gif")
@@ -54,7 +54,7 @@ def render(
     progress: Progress | None = None,
     **options: object,
 ) -> None:
-    """Render an npz, GLB or mesh sequence to a video (.mp4, .webm, .gif) or a .png.
+    """Render an npz, GLB, mesh sequence or fitted clip to a video (.mp4, .webm, .gif) or a .png.
 
     Parameters
     ----------
@@ -78,15 +78,17 @@ def render(
     audio_files = [] if settings.audio is None else [settings.audio]
     check_output(output, endings, animation, *settings.compare, *audio_files)
     _check_options(settings, output)
-    sources = [_open(path, settings.fps) for path in (animation, *settings.compare)]
+    open_models = lambda: models or load_models(weights)
+    paths = (animation, *settings.compare)
+    sources = [_open(path, settings.fps, open_models) for path in paths]
     if settings.heatmap and len({source.shape[1] for source in sources}) > 1:
         raise InputError(
             f"{settings.compare[0]}: another mesh than {animation}",
             "a heat map compares animations of the same mesh",
         )
     if not settings.heatmap:
-        models = models or load_models(weights)
-    labels = [Path(path).stem for path in (animation, *settings.compare)]
+        models = open_models()
+    labels = [Path(path).stem for path in paths]
     with ExitStack() as stack:
         panels = _open_panels(sources, labels, settings, models, stack)
         canvas = _Canvas(panels, settings.caption, settings.turntable)
@@ -136,8 +138,8 @@ def header_of(source: Source) -> Header:
     )
 
 
-def _open(path: PathLike, fps: float | None) -> Source:
-    source = open_animation(path, fps)
+def _open(path: PathLike, fps: float | None, models: Callable[[], Models]) -> Source:
+    source = open_source(path, fps, models)
     if not len(source):
         raise InputError(f"{printable(path)}: no frames in it", "check that it is the right file")
     return source
