@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterable
+from dataclasses import dataclass, fields, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -17,33 +20,109 @@ from talkemo.pipelines.options import (
     RuntimeOptions,
 )
 
+from .animate import emotion_name
+from .batch import FORMAT_NAMES, check_one, output_folder, run_batch
 from .console import console
 from .options import Only, command, output_option
 
 if TYPE_CHECKING:
     from talkemo import Result
+    from talkemo.pipelines.batch_tasks import ReconstructionTask
+
+PERFORMANCES = "performances"  # folder of a corpus's animations
+# Options that have no meaning for the videos of a folder.
+OPTIONS_OF_ONE_VIDEO = (
+    "fps",
+    "picture",
+    "neutral",
+    "preview",
+    "number",
+    "field_of_view",
+    "audio",
+)
+
+
+@dataclass(frozen=True)
+class Performances:
+    """What the command line asks of the performances that are written."""
+
+    options: ReconstructOptions
+    export: ExportOptions
+    target: BindingOptions
+    runtime: RuntimeOptions
+    onto: Path | None
+    formats: list[str]
+
+    def output_name(self, video: Path) -> str:
+        """Return the name of a video's outputs, without ending."""
+        emotion = self.options.emotion
+        return video.name if emotion is None else f"{video.name}_{emotion_name(emotion, None)}"
+
+    def task(
+        self, source: Path, folder: Path, name: str, video: Path | None = None
+    ) -> ReconstructionTask:
+        """Return the task of a source, or of a fitted clip of a video."""
+        from talkemo.pipelines.batch_tasks import ReconstructionTask
+
+        return ReconstructionTask(
+            source,
+            [folder / f"{name}.{ending}" for ending in self.formats or ["mp4"]],
+            None if self.onto is None else str(self.onto),
+            self.options if video is None else replace(self.options, sync="off"),
+            self.export,
+            self.target,
+            self.runtime,
+            video,
+        )
+
+    def run(
+        self,
+        tasks: list[ReconstructionTask],
+        batch: BatchOptions,
+        folder: Path,
+        about: dict[str, Any] | None = None,
+    ) -> None:
+        """Do the tasks of a batch."""
+        from talkemo.pipelines.batch import check_reconstructions
+
+        run_batch(tasks, batch, folder, partial(check_reconstructions, tasks), about)
+
+    def refuse(self, names: Iterable[str], where: str) -> None:
+        """Raise InputError if an option of these names is given."""
+        for field in fields(ReconstructOptions):
+            if field.name in names and getattr(self.options, field.name) != field.default:
+                flag = field.metadata.get("names", (f"--{field.name}",))[0]
+                raise InputError(f"{flag} has no effect {where}", "leave it out")
+
+    def refuse_all(self, where: str, but: tuple[str, ...] = ()) -> None:
+        """Raise InputError if any option of performances is given, `but` for some."""
+        if self.onto is not None:
+            raise InputError(f"--onto has no effect {where}", "leave it out")
+        names = {field.name for field in fields(ReconstructOptions)} - set(but)
+        self.refuse(names, where)
 
 
 @command(
     "reconstruct",
     "talkemo reconstruct clip.mp4 --onto face.obj -o talk.glb --preview look.mp4",
     "talkemo reconstruct clip.mp4 --emotion sad -o sad.mp4 --neutral person.obj",
-    "talkemo reconstruct videos/ --corpus folder -o captures/ --jobs 4",
+    "talkemo reconstruct *.mp4 --onto face.obj -o out/ --format glb",
+    "talkemo reconstruct videos/ --corpus folder --onto face.obj -o out/ --jobs 4",
 )
 def reconstruct(
     inputs: Annotated[
         list[Path],
         typer.Argument(
             metavar="INPUT...",
-            help="A video or image of a person; landmarks (npz, npy, csv, json) or Live Link Face "
-            "curves (csv); or corpus folders.",
+            help="Videos or images of a person; landmarks (npz, npy, csv, json), Live Link Face curves "
+            "(csv) or fitted clips (clips/*.npz); or corpus folders.",
         ),
     ],
     output: Annotated[list[Path], output_option("For corpora, a folder of captures.")],
     options: ReconstructOptions,
     export: ExportOptions,
     target: BindingOptions,
-    batch: Annotated[BatchOptions, Only("jobs", "scheduler")],
+    batch: BatchOptions,
     runtime: Annotated[RuntimeOptions, Only("weights")],
     onto: Annotated[
         Path | None, typer.Option(help="A mesh with a face that replaces the person's own.")
@@ -52,7 +131,16 @@ def reconstruct(
         str | None,
         typer.Option(
             help="The input is a folder of videos: ravdess or grid, by the names of their files, "
-            "or folder; written to the folder -o with a manifest.csv."
+            "or folder; written to the folder -o with a manifest.csv. With --onto or --format also a "
+            "performance for each video, in its folder performances."
+        ),
+    ] = None,
+    formats: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--format",
+            help=f"For many videos: {', '.join(FORMAT_NAMES)}; written to the folder -o as "
+            "VIDEO.FORMAT; may be repeated. By default mp4.",
         ),
     ] = None,
 ) -> None:
@@ -63,14 +151,22 @@ def reconstruct(
     import talkemo
     from talkemo.data.corpora import CORPORA
 
+    performance = Performances(options, export, target, runtime, onto, formats or [])
     if corpus is not None:
-        _fit_folder(inputs, corpus, output, runtime.weights, options.sync, batch)
+        _fit_folder(inputs, corpus, output, performance, batch)
         return
     is_corpus = [os.path.isdir(source) and source.name in CORPORA for source in inputs]
     if all(is_corpus):
+        performance.refuse_all("for corpora of landmarks")
         _fit_corpora(inputs, output, runtime.weights, batch)
         return
-    _check_one_input(inputs, batch)
+    if len(inputs) > 1 or formats:
+        folder = output_folder(output, performance.formats)
+        name = performance.output_name
+        tasks = [performance.task(source, folder, name(Path(source.stem))) for source in inputs]
+        performance.run(tasks, batch, folder)
+        return
+    check_one(batch)
     with console.progress(inputs[0].name) as update:
         result = talkemo.reconstruct(
             inputs[0],
@@ -116,19 +212,6 @@ def _report(rows: list[dict[str, Any]], paths: list[str]) -> None:
     console.result({"results": rows, "outputs": paths}, paths)
 
 
-def _check_one_input(inputs: list[Path], batch: BatchOptions) -> None:
-    """Raise InputError for options and inputs that only corpora can have."""
-    if batch.scheduler is not None:
-        raise InputError(
-            "a cluster fits folders of videos and corpora", "name the kind of folder with --corpus"
-        )
-    if len(inputs) > 1:
-        raise InputError(
-            f"{len(inputs)} inputs for one output",
-            "one video or landmark file at a time, or corpus folders only",
-        )
-
-
 def _warn(source: Path, result: Result, number: int) -> None:
     """Report a truncated video, and faces that were not tracked."""
     metrics = result.metrics
@@ -147,16 +230,22 @@ def _fit_folder(
     inputs: list[Path],
     corpus: str,
     output: list[Path],
-    weights: str | Path,
-    sync: str,
+    performances: Performances,
     batch: BatchOptions,
 ) -> None:
-    """Fit a folder of videos."""
+    """Fit a folder of videos, and write a performance for each if --onto or --format asks for it."""
     import talkemo
     from talkemo.data.video_folders import FAILED, MANIFEST, capture_folder
 
     if len(inputs) > 1 or len(output) > 1:
         raise InputError("one folder of videos, and one folder for its captures", "run it for each")
+    wanted = performances.onto is not None or bool(performances.formats)
+    if wanted:
+        performances.refuse(OPTIONS_OF_ONE_VIDEO, "with --corpus")
+        output_folder(output, performances.formats)
+    else:
+        performances.refuse_all("with --corpus, without --onto or --format", but=("sync",))
+    weights = performances.runtime.weights
     talkemo.load_models(weights).path("face")  # missing weights are reported before processes begin
     with console.progress(inputs[0].name) as update:
         metrics = capture_folder(
@@ -164,15 +253,45 @@ def _fit_folder(
             corpus,
             output[0],
             weights,
-            sync=sync,
+            sync=performances.options.sync,
             jobs=batch.jobs,
             scheduler=batch.scheduler,
             progress=update,
         )
     manifest = str(output[0] / MANIFEST)
-    console.result({"manifest": manifest, **metrics}, [manifest])
     if metrics["failed"]:
         console.message(
             f"{metrics['failed']} clips failed: see the column failed, and the folder "
             f"{output[0] / FAILED}"
         )
+    captures = {"manifest": manifest, **metrics}
+    if not wanted:
+        console.result(captures, [manifest])
+        return
+    if not console.as_json:
+        console.result({}, [manifest])
+    _perform_clips(inputs[0], corpus, output[0], performances, batch, captures)
+
+
+def _perform_clips(
+    folder: Path,
+    corpus: str,
+    output: Path,
+    performances: Performances,
+    batch: BatchOptions,
+    captures: dict[str, Any],
+) -> None:
+    """Write a performance for each fitted clip, in folders like those of the videos."""
+    from talkemo.data.video_folders import fitted_clips
+
+    target = output / PERFORMANCES
+    tasks = []
+    for video, clip in fitted_clips(folder, corpus, output):
+        place = target / video.parent
+        place.mkdir(parents=True, exist_ok=True)
+        name = performances.output_name(Path(video.stem))
+        tasks.append(performances.task(clip, place, name, folder / video))
+    if tasks:
+        performances.run(tasks, batch, target, {"captures": captures})
+    else:
+        console.result({"captures": captures}, [])

@@ -116,14 +116,14 @@ def _map_on_cluster(
                     yield future.result()
                     continue
                 reason = f"{type(failure).__name__}: {failure}"
-                error = TalkemoError(
+                problem = TalkemoError(
                     f"a worker of the cluster failed: {reason}"[:200],
                     "check that every machine has talkemo, its weights and the files; "
                     "finished tasks are kept",
                 )
                 if on_failure is None:
-                    raise error
-                yield on_failure(task_of[future.key], error)
+                    raise problem
+                yield on_failure(task_of[future.key], problem)
         finally:
             client.cancel(futures)
 

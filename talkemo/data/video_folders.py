@@ -22,15 +22,16 @@ from ..capture.audio_sync import audio_delay, video_audio
 from ..capture.fitted_clips import FITTED_CLIP, FittedClip, save_fitted_clip
 from ..capture.landmark_tracker import LandmarkTracker
 from ..capture.video_capture import capture_video
-from ..errors import InputError, TalkemoError
+from ..errors import InputError, TalkemoError, explain
 from ..expression.emotions import EMOTIONS
 from ..files.arrays import read_npz
-from ..files.reading import reading_errors
+from ..files.reading import printable, reading_errors
 from ..files.writing import atomic_write
 from ..pipelines.outputs import check_mode
 from ..video.reader import VIDEO_ENDINGS
 from ..weights.models import Models, load_models
 from ..weights.registry import DEFAULT_SET
+from ..weights.weight_set import bundled_sets
 from .corpora import RAVDESS_DEV_ACTORS
 
 CORPUS_KINDS = ("ravdess", "grid", "folder")
@@ -210,6 +211,8 @@ def capture_folder(
     ------
     InputError
         If there is nothing to do, or `out` is not a folder.
+    TalkemoError
+        If clips could not be tried, for example because the disk is full. The others are fitted.
     """
     from ..compute.workers import map_tasks
 
@@ -221,20 +224,46 @@ def capture_folder(
     for name in (CLIPS, FAILED):
         (out / name).mkdir(parents=True, exist_ok=True)
     tasks = [
-        FolderTask(clip, folder.resolve(), out.resolve(), str(weights), synchronise)
+        FolderTask(clip, folder.resolve(), out.resolve(), _absolute(weights), synchronise)
         for clip in clips
     ]
     todo = [t for t in tasks if not t.fitted_path.is_file() and not t.failed_path.is_file()]
     done = len(tasks) - len(todo)
     if progress:
         progress(done, len(tasks))
+    untried: dict[str, str] = {}  # reasons of the machine, by clip: a later run may succeed
     if todo:
-        for number, _ in enumerate(map_tasks(_capture_clip, todo, jobs, scheduler), done + 1):
+        outcomes = map_tasks(_capture_clip, todo, jobs, scheduler, on_failure=_not_tried)
+        for number, reasons in enumerate(outcomes, done + 1):
+            untried |= reasons
             if progress:
                 progress(number, len(tasks))
-    results = [_clip_result(task) for task in tasks]
+    results = [_clip_result(task, untried.get(task.clip.path, "not tried")) for task in tasks]
     _write_manifest(out / MANIFEST, clips, results)
+    if untried:
+        path, reason = next(iter(untried.items()))
+        raise TalkemoError(
+            f"{len(untried)} of {len(tasks)} clips were not fitted, such as {printable(path)}: "
+            f"{printable(reason)}",
+            "run it again: clips that are finished are kept",
+        )
     return _folder_metrics(clips, results)
+
+
+def _absolute(weights: str | Path) -> str:
+    """Return a set of weights for a process in another folder."""
+    path = Path(weights)
+    return (
+        str(path.resolve())
+        if path.is_dir() and str(weights) not in bundled_sets()
+        else str(weights)
+    )
+
+
+def fitted_clips(folder: Path, kind: str, out: Path) -> list[tuple[Path, Path]]:
+    """Return the video of each clip that `capture_folder` has fitted, under `folder`, and its npz."""
+    tasks = [FolderTask(clip, folder, out, "", False) for clip in find_clips(folder, kind)]
+    return [(Path(t.clip.path), t.fitted_path) for t in tasks if t.fitted_path.is_file()]
 
 
 @lru_cache(maxsize=1)
@@ -246,8 +275,22 @@ def _models_of_process(weights: str) -> tuple[Models, LandmarkTracker]:
     return load_models(weights, device="cpu"), LandmarkTracker()
 
 
-def _capture_clip(task: FolderTask) -> None:
-    """Fit a clip, or write the reason why it failed."""
+def _not_tried(task: FolderTask, error: Exception) -> dict[str, str]:
+    """The reason why a clip could not be tried, by the clip."""
+    return {task.clip.path: explain(error)[0]}
+
+
+def _capture_clip(task: FolderTask) -> dict[str, str]:
+    """Fit a clip, or write the reason why it failed; return what `_not_tried` does."""
+    try:
+        _fit_clip(task)
+    except (OSError, MemoryError, TalkemoError) as error:
+        return _not_tried(task, error)
+    return {}
+
+
+def _fit_clip(task: FolderTask) -> None:
+    """Fit a clip, or write the reason why it failed. Raises failures of the machine."""
     models, tracker = _models_of_process(task.weights)
     path = task.folder / task.clip.path
     try:
@@ -279,12 +322,12 @@ def _write_failure(task: FolderTask, reason: str) -> None:
 # ----------------------------------------------------------------------------------------- manifest
 
 
-def _clip_result(task: FolderTask) -> ClipResult:
-    """Read the result of a clip."""
+def _clip_result(task: FolderTask, untried: str) -> ClipResult:
+    """Read the result of a clip; `untried` is the reason if there is none."""
     path = task.fitted_path
     if not path.is_file():
         failed = task.failed_path.is_file()
-        reason = task.failed_path.read_text("utf-8") if failed else "not tried"
+        reason = task.failed_path.read_text("utf-8") if failed else untried
         return ClipResult(failed=reason[:MAX_REASON_LENGTH])
     with reading_errors(path, FITTED_CLIP, "remove it to have it made again"):
         names = ("residual", "residual_px", "seen", "fps", "sound")

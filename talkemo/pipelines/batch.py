@@ -17,6 +17,7 @@ from ..files.writing import real_path
 from ..options import with_keywords
 from .batch_tasks import (
     AnimationTask,
+    ReconstructionTask,
     binding_of_process,
     forget_models_and_bindings,
     models_of_process,
@@ -65,6 +66,7 @@ class Outcome:
     """The result of one recording or video, or the error and its hint."""
 
     source: Path
+    output: Path  # the first
     result: Result | None
     error: str = ""
     hint: str = ""
@@ -143,7 +145,7 @@ def attempt(task: Task, progress: Progress | None = None, debug: bool = False) -
     With `debug`, exceptions other than TalkemoError are raised again.
     """
     try:
-        return Outcome(task.source, task.run(progress))
+        return Outcome(task.source, task.outputs[0], task.run(progress))
     except Exception as error:
         if debug and not isinstance(error, TalkemoError):
             raise
@@ -155,7 +157,7 @@ def _failed(task: Task, error: Exception) -> Outcome:
     message, hint = explain(error)
     if task.source.name not in message and printable(task.source) not in message:
         message = f"{printable(task.source)}: {message}"
-    return Outcome(task.source, None, message, hint)
+    return Outcome(task.source, task.outputs[0], None, message, hint)
 
 
 # ------------------------------------------------------------------------------------------- checks
@@ -232,6 +234,41 @@ def check_animations(tasks: Sequence[AnimationTask]) -> None:
     for task in tasks:
         with_place(task.where, partial(models.talking.style, task.options.style))
     binding_of_process(tasks[0].face, first.hint, first.cache, str(first.weights), first.device)
+
+
+def check_reconstructions(tasks: Sequence[ReconstructionTask]) -> None:
+    """Check all but the sources of tasks with the same options, and load what they need.
+
+    Raises InputError for anything unusable, TalkemoError if a video needs what is not installed.
+    """
+    from ..capture.landmark_tracker import LandmarkTracker
+    from ..capture.sources import is_video
+    from ..render.view import width_and_height
+    from .outputs import output_paths
+    from .reconstruct import check_options
+
+    first = tasks[0]
+    named = (first.onto, first.options.model, first.options.audio, *first.target.hint.files)
+    inputs = [path for path in named if isinstance(path, str | Path)]
+    if first.options.neutral is not None or first.options.preview is not None:
+        raise InputError(
+            "the face at rest and the preview are of one video", "leave --neutral and --preview out"
+        )
+
+    def check(task: ReconstructionTask) -> None:
+        output_paths(task.outputs, task.export, inputs)
+
+    check_tasks(tasks, check)
+    check_options(first.options, first.source, first.onto, [])
+    width_and_height(first.export.size)
+    if any(is_video(task.source) for task in tasks):
+        LandmarkTracker()
+    forget_models_and_bindings()
+    weights, device = str(first.runtime.weights), first.runtime.device
+    models_of_process(weights, device).path("face")
+    if first.onto is not None:
+        target = first.target
+        binding_of_process(first.onto, target.hint, target.cache, weights, device)
 
 
 # ------------------------------------------------------------------------------------------- Python

@@ -80,12 +80,17 @@ class ReconstructionTask:
     export: ExportOptions = field(default_factory=ExportOptions)
     target: BindingOptions = field(default_factory=BindingOptions)
     runtime: RuntimeOptions = field(default_factory=RuntimeOptions)
+    video: Path | None = None  # of a fitted clip: its audio, if it has any, goes to the outputs
     where: str = ""
 
     def run(self, progress: Progress | None = None) -> Result:
         """Reconstruct the performance; models and binding are those of the process."""
+        from ..capture.audio_sync import video_audio
         from .reconstruct import reconstruct
 
+        options = self.options
+        if self.video is not None:
+            options = replace(options, audio=video_audio(self.video))
         weights, device = str(self.runtime.weights), self.runtime.device
         onto = None
         if self.onto is not None:
@@ -96,7 +101,7 @@ class ReconstructionTask:
             self.source,
             self.outputs,
             onto=onto,
-            options=self.options,
+            options=options,
             export=self.export,
             models=models_of_process(weights, device),
             cache=self.target.cache,
@@ -119,6 +124,7 @@ class ReconstructionTask:
             outputs=[_absolute(path) for path in self.outputs],
             onto=onto,
             options=options,
+            video=_absolute_or_none(self.video),
             target=replace(self.target, hint=_absolute_hint(self.target.hint)),
             runtime=replace(self.runtime, weights=_absolute_weights(self.runtime.weights)),
         )
@@ -165,5 +171,3 @@ def forget_models_and_bindings() -> None:
     """Load models and binding again when they are next used: their files may have changed."""
     models_of_process.cache_clear()
     binding_of_process.cache_clear()
-
-

@@ -13,8 +13,8 @@ from .. import __version__
 from ..audio.recording import load_audio
 from ..binding import Binding, FaceHint
 from ..capture.camera import FIELD_OF_VIEW_RANGE_DEG
-from ..capture.fitting import Capture
 from ..capture.fitted_clips import is_fitted_clip
+from ..capture.fitting import Capture
 from ..capture.sources import (
     ClipSource,
     Performance,
@@ -108,7 +108,7 @@ def reconstruct(
     named = (source, onto, options.model, options.audio)
     inputs = [path for path in named if isinstance(path, str | Path)]
     paths = output_paths(outputs, export, [*inputs, *hint.files])
-    timeline = _check_options(options, source, onto, [*inputs, *paths])
+    timeline = check_options(options, source, onto, [*inputs, *paths])
     opened = _open_source(source, options)
     face_model = None if options.model is None else read_face_model(options.model)
     models = models or load_models(weights)
@@ -169,7 +169,7 @@ def _write_extras(
 # ------------------------------------------------------------------------------------------ inputs
 
 
-def _check_options(
+def check_options(
     options: ReconstructOptions, source: object, onto: object, taken: Sequence[PathLike]
 ) -> Timeline | None:
     """Check all but the source itself; return the timeline of the emotion.
