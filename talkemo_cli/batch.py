@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -55,6 +55,7 @@ def run_batch(
     folder: Path,
     check: Callable[[], None],
     about: dict[str, Any] | None = None,
+    remark: Callable[[Outcome], None] | None = None,
 ) -> None:
     """Do tasks and report each; go on after one that fails.
 
@@ -68,6 +69,8 @@ def run_batch(
         Called before any work; raises InputError for anything unusable.
     about : dict, optional
         Further values of the JSON object.
+    remark : callable, optional
+        Called with each outcome after it was printed.
 
     Raises
     ------
@@ -92,6 +95,8 @@ def run_batch(
             )
             for outcome in outcomes:
                 report.add(outcome)
+                if remark is not None:
+                    remark(outcome)
         report.finish()
 
 
@@ -183,13 +188,21 @@ def _folder(folder: Path) -> Iterator[None]:
     """Make the folder of a batch if it is missing, and remove it again if it stays empty."""
     from talkemo.files.writing import check_folder
 
-    is_new = not folder.is_dir()
-    if is_new:
-        check_folder(folder)
-        folder.mkdir()
+    check_folder(folder)
+    with made_folders([folder]):
+        yield
+
+
+@contextmanager
+def made_folders(folders: Iterable[Path]) -> Iterator[None]:
+    """Make missing folders and their parents; at the end those that are empty are removed."""
+    places = {place for folder in folders for place in (folder, *folder.parents)}
+    missing = sorted(place for place in places if not place.exists())  # parents first
+    for place in missing:
+        place.mkdir(exist_ok=True)
     try:
         yield
     finally:
-        if is_new:
+        for place in reversed(missing):
             with suppress(OSError):  # it is not empty
-                folder.rmdir()
+                place.rmdir()

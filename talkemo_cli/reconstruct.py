@@ -21,12 +21,13 @@ from talkemo.pipelines.options import (
 )
 
 from .animate import emotion_name
-from .batch import FORMAT_NAMES, check_one, output_folder, run_batch
+from .batch import FORMAT_NAMES, check_one, made_folders, output_folder, run_batch
 from .console import console
 from .options import Only, command, output_option
 
 if TYPE_CHECKING:
     from talkemo import Result
+    from talkemo.pipelines.batch import Outcome
     from talkemo.pipelines.batch_tasks import ReconstructionTask
 
 PERFORMANCES = "performances"  # folder of a corpus's animations
@@ -75,17 +76,16 @@ class Performances:
             video,
         )
 
-    def run(
-        self,
-        tasks: list[ReconstructionTask],
-        batch: BatchOptions,
-        folder: Path,
-        about: dict[str, Any] | None = None,
-    ) -> None:
-        """Do the tasks of a batch."""
+    def check(self, tasks: list[ReconstructionTask]) -> None:
+        """Check the tasks of a batch. Raises InputError for anything unusable."""
         from talkemo.pipelines.batch import check_reconstructions
 
-        run_batch(tasks, batch, folder, partial(check_reconstructions, tasks), about)
+        check_reconstructions(tasks)
+
+    def remark(self, outcome: Outcome) -> None:
+        """Report what is odd about a video of a batch."""
+        if outcome.result is not None:
+            _warn(outcome.source, outcome.result, self.options.number)
 
     def refuse(self, names: Iterable[str], where: str) -> None:
         """Raise InputError if an option of these names is given."""
@@ -164,9 +164,10 @@ def reconstruct(
         folder = output_folder(output, performance.formats)
         name = performance.output_name
         tasks = [performance.task(source, folder, name(Path(source.stem))) for source in inputs]
-        performance.run(tasks, batch, folder)
+        check = partial(performance.check, tasks)
+        run_batch(tasks, batch, folder, check, remark=performance.remark)
         return
-    check_one(batch)
+    check_one(replace(batch, jobs=1))  # more processes than there are videos do no harm
     with console.progress(inputs[0].name) as update:
         result = talkemo.reconstruct(
             inputs[0],
@@ -234,64 +235,66 @@ def _fit_folder(
     batch: BatchOptions,
 ) -> None:
     """Fit a folder of videos, and write a performance for each if --onto or --format asks for it."""
+    if len(inputs) > 1 or len(output) > 1:
+        raise InputError("one folder of videos, and one folder for its captures", "run it for each")
+    if performances.onto is None and not performances.formats:
+        performances.refuse_all("with --corpus, without --onto or --format", but=("sync",))
+        captures = _capture(inputs[0], corpus, output[0], performances, batch)
+        console.result(captures, [captures["manifest"]])
+        return
+    performances.refuse(OPTIONS_OF_ONE_VIDEO, "with --corpus")
+    output_folder(output, performances.formats)
+    tasks = _clip_tasks(inputs[0], corpus, output[0], performances)
+    with made_folders(task.outputs[0].parent for task in tasks):
+        performances.check(tasks)  # before hours of capture
+        captures = _capture(inputs[0], corpus, output[0], performances, batch)
+        fitted = [task for task in tasks if task.source.is_file()]
+        if not fitted or not console.as_json:
+            console.result({"captures": captures}, [captures["manifest"]])
+        if fitted:
+            run_batch(fitted, batch, output[0], lambda: None, {"captures": captures})
+
+
+def _clip_tasks(
+    folder: Path, corpus: str, output: Path, performances: Performances
+) -> list[ReconstructionTask]:
+    """Return the task of each clip, with outputs in folders like those of the videos."""
+    from talkemo.data.video_folders import clip_files
+
+    return [
+        performances.task(
+            clip,
+            output / PERFORMANCES / video.parent,
+            performances.output_name(Path(video.stem)),
+            folder / video,
+        )
+        for video, clip in clip_files(folder, corpus, output)
+    ]
+
+
+def _capture(
+    folder: Path, corpus: str, output: Path, performances: Performances, batch: BatchOptions
+) -> dict[str, Any]:
+    """Fit a folder of videos; return the path of its manifest and the metrics."""
     import talkemo
     from talkemo.data.video_folders import FAILED, MANIFEST, capture_folder
 
-    if len(inputs) > 1 or len(output) > 1:
-        raise InputError("one folder of videos, and one folder for its captures", "run it for each")
-    wanted = performances.onto is not None or bool(performances.formats)
-    if wanted:
-        performances.refuse(OPTIONS_OF_ONE_VIDEO, "with --corpus")
-        output_folder(output, performances.formats)
-    else:
-        performances.refuse_all("with --corpus, without --onto or --format", but=("sync",))
     weights = performances.runtime.weights
     talkemo.load_models(weights).path("face")  # missing weights are reported before processes begin
-    with console.progress(inputs[0].name) as update:
+    with console.progress(folder.name) as update:
         metrics = capture_folder(
-            inputs[0],
+            folder,
             corpus,
-            output[0],
+            output,
             weights,
             sync=performances.options.sync,
             jobs=batch.jobs,
             scheduler=batch.scheduler,
             progress=update,
         )
-    manifest = str(output[0] / MANIFEST)
     if metrics["failed"]:
         console.message(
             f"{metrics['failed']} clips failed: see the column failed, and the folder "
-            f"{output[0] / FAILED}"
+            f"{output / FAILED}"
         )
-    captures = {"manifest": manifest, **metrics}
-    if not wanted:
-        console.result(captures, [manifest])
-        return
-    if not console.as_json:
-        console.result({}, [manifest])
-    _perform_clips(inputs[0], corpus, output[0], performances, batch, captures)
-
-
-def _perform_clips(
-    folder: Path,
-    corpus: str,
-    output: Path,
-    performances: Performances,
-    batch: BatchOptions,
-    captures: dict[str, Any],
-) -> None:
-    """Write a performance for each fitted clip, in folders like those of the videos."""
-    from talkemo.data.video_folders import fitted_clips
-
-    target = output / PERFORMANCES
-    tasks = []
-    for video, clip in fitted_clips(folder, corpus, output):
-        place = target / video.parent
-        place.mkdir(parents=True, exist_ok=True)
-        name = performances.output_name(Path(video.stem))
-        tasks.append(performances.task(clip, place, name, folder / video))
-    if tasks:
-        performances.run(tasks, batch, target, {"captures": captures})
-    else:
-        console.result({"captures": captures}, [])
+    return {"manifest": str(output / MANIFEST), **metrics}

@@ -519,7 +519,7 @@ def test_a_folder_of_videos(clip, performance, tmp_path, monkeypatch, models):
             return super().follow(frames)
 
     # In this process, which has the made-up tracker.
-    def in_this_process(function, tasks, jobs, scheduler):
+    def in_this_process(function, tasks, jobs, scheduler, on_failure=None):
         return iter([function(task) for task in tasks])
 
     monkeypatch.setattr(workers, "map_tasks", in_this_process)

@@ -260,10 +260,10 @@ def _absolute(weights: str | Path) -> str:
     )
 
 
-def fitted_clips(folder: Path, kind: str, out: Path) -> list[tuple[Path, Path]]:
-    """Return the video of each clip that `capture_folder` has fitted, under `folder`, and its npz."""
+def clip_files(folder: Path, kind: str, out: Path) -> list[tuple[Path, Path]]:
+    """Return each video's path under `folder`, and the npz that `capture_folder` writes for it."""
     tasks = [FolderTask(clip, folder, out, "", False) for clip in find_clips(folder, kind)]
-    return [(Path(t.clip.path), t.fitted_path) for t in tasks if t.fitted_path.is_file()]
+    return [(Path(task.clip.path), task.fitted_path) for task in tasks]
 
 
 @lru_cache(maxsize=1)
