@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from talkemo import InputError, TalkemoError
+from talkemo.files.reading import printable
 from talkemo.formats.registry import OUTPUT_ENDINGS
 from talkemo.pipelines.options import BatchOptions
 
@@ -122,14 +123,15 @@ class _Report:
             return
         paths = [str(path) for path in outcome.result.outputs]
         done, total = len(self.outcomes), len(self.tasks) - len(self.skipped)
-        line = f"{done} of {total}: {outcome.source.name}, {outcome.result.seconds:.1f} s"
+        name = printable(outcome.source.name)
+        line = f"{done} of {total}: {name}, {outcome.result.seconds:.1f} s"
         if not console.shows_progress and done < total:  # a progress bar shows it
             left = (time.monotonic() - self.started) / done * (total - done)
             line += f", about {_duration(left)} left"
         if console.as_json:
             console.message(line)
         elif sys.stdout is not None and sys.stdout.isatty():
-            console.result({}, [f"{line}: {', '.join(paths)}"])
+            console.result({}, [f"{line}: {', '.join(map(printable, paths))}"])
         else:  # for other programs, a path a line
             console.message(line)
             console.result({}, paths)
@@ -142,7 +144,7 @@ class _Report:
         total, done = len(self.tasks), len(self.outcomes) - len(failed)
         skipped = f", {len(self.skipped)} skipped: their outputs exist" if self.skipped else ""
         if failed:
-            names = ", ".join(str(outcome.source) for outcome in failed[:MAX_NAMES_IN_SUMMARY])
+            names = ", ".join(printable(outcome.source) for outcome in failed[:MAX_NAMES_IN_SUMMARY])
             if len(failed) > MAX_NAMES_IN_SUMMARY:
                 names += f" and {len(failed) - MAX_NAMES_IN_SUMMARY} more"
             hint = "the others are done" if len(failed) < total else "see the message of each"

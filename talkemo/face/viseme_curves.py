@@ -124,7 +124,7 @@ class CurveFit:
             weights = self._mouth.fit(speech)
         mouth = _at_most_one(weights)
         if self.kind == "oculus":
-            return np.column_stack([1 - mouth.sum(1), mouth])
+            return np.column_stack([(1 - mouth.sum(1)).clip(0), mouth])
         emotions = _at_most_one(self._emotions.fit(emotion))
         neutral = (1 - mouth.sum(1) - emotions.sum(1)).clip(0, 1)
         return np.column_stack([neutral, emotions, mouth, *_blinks_and_gaze(arkit)])
