@@ -144,7 +144,9 @@ class _Report:
         total, done = len(self.tasks), len(self.outcomes) - len(failed)
         skipped = f", {len(self.skipped)} skipped: their outputs exist" if self.skipped else ""
         if failed:
-            names = ", ".join(printable(outcome.source) for outcome in failed[:MAX_NAMES_IN_SUMMARY])
+            names = ", ".join(
+                printable(outcome.source) for outcome in failed[:MAX_NAMES_IN_SUMMARY]
+            )
             if len(failed) > MAX_NAMES_IN_SUMMARY:
                 names += f" and {len(failed) - MAX_NAMES_IN_SUMMARY} more"
             hint = "the others are done" if len(failed) < total else "see the message of each"

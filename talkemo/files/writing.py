@@ -117,8 +117,14 @@ def all_or_none(outputs: Iterable[str | Path]) -> Iterator[None]:
     finally:
         _group.reset(token)
         # Folders first: a folder of that name may have been filled meanwhile.
-        for partial in sorted(group.complete, key=lambda partial: partial.path.is_file()):
-            partial.settle(keep=done)
+        waiting = sorted(group.complete, key=lambda partial: partial.path.is_dir())
+        try:
+            while waiting:
+                waiting[-1].settle(keep=done)
+                waiting.pop()
+        finally:
+            for partial in waiting:
+                partial.settle(keep=False)
 
 
 def _remove(path: Path) -> None:
