@@ -747,7 +747,7 @@ def test_a_cluster_of_two_workers(clip, performance, tmp_path, monkeypatch):
 def test_no_cluster(monkeypatch):
     pytest.importorskip("distributed")
     monkeypatch.setattr(workers, "SCHEDULER_TIMEOUT", "0.3s")
-    for address in ("tcp://127.0.0.1:9", "nonsense://x"):
+    for address in ("tcp://127.0.0.1:9", "nonsense://x", "tls://127.0.0.1:9"):
         with pytest.raises(InputError, match="no cluster answers"):
             [*workers.map_tasks(os.mkdir, [], 1, address)]
     monkeypatch.setitem(sys.modules, "distributed", None)

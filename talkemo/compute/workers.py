@@ -101,10 +101,10 @@ def _map_on_cluster(
         raise TalkemoError("no Dask installed, which a cluster needs", hint) from None
     try:
         client = Client(scheduler, timeout=SCHEDULER_TIMEOUT)
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, TypeError, RuntimeError) as error:  # the last two: TLS
         raise InputError(
             f"{scheduler}: no cluster answers ({type(error).__name__})",
-            "name its scheduler, such as tcp://host:8786",
+            "name its scheduler, such as tcp://host:8786; tls:// needs certificates in Dask's settings",
         ) from None
     with client:
         futures = client.map(function, list(tasks), pure=False, retries=0)
