@@ -1,5 +1,6 @@
 """Reading files of unknown origin, and writing files atomically."""
 
+import errno
 import io
 import json
 import os
@@ -988,7 +989,7 @@ def test_inputs_are_not_overwritten(tmp_path):
 def test_outputs_of_one_run_appear_together_or_not_at_all(tmp_path):
     first, second, other = (tmp_path / name for name in ("a.txt", "b.txt", "c.txt"))
     first.write_text("old")
-    with pytest.raises(OSError, match="full"), all_or_none([first, second]):
+    with pytest.raises(OSError, match="full") as caught, all_or_none([first, second]):
         with atomic_write(first) as partial:
             partial.write_text("new")
         with atomic_write(other) as partial:  # not an output of the run
@@ -996,7 +997,8 @@ def test_outputs_of_one_run_appear_together_or_not_at_all(tmp_path):
         assert first.read_text() == "old" and other.read_text() == "other"
         with atomic_write(second) as partial:
             partial.write_text("half")
-            raise OSError("full")
+            raise OSError(errno.ENOSPC, "full")
+    assert caught.value.filename == str(second)
     assert first.read_text() == "old" and sorted(os.listdir(tmp_path)) == ["a.txt", "c.txt"]
     with all_or_none([first, second, tmp_path / "folder"]):
         with all_or_none([second]), atomic_write(second) as partial:  # part of the outer one

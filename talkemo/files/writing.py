@@ -185,6 +185,10 @@ def atomic_write(path: str | Path) -> Iterator[Path]:
     try:
         yield partial.path
         partial.finish()
+    except OSError as error:  # such as a full disk, which names no file
+        if error.filename is None:
+            error.filename = str(path)
+        raise
     finally:
         partial.discard()
 
