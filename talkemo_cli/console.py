@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import sys
@@ -29,6 +30,8 @@ class Console:
     def configure(self, as_json: bool = False, quiet: bool = False, debug: bool = False) -> None:
         """Apply the shared options of a run."""
         self.as_json, self.quiet, self.debug = as_json, quiet, debug
+        if isinstance(sys.stdout, io.TextIOWrapper):
+            sys.stdout.reconfigure(errors="surrogateescape")  # file names that are not UTF-8
 
     def result(self, data: dict[str, Any], lines: list[str] | None = None) -> None:
         """Print a command's result: one JSON object with --json, else lines.
@@ -71,10 +74,15 @@ class Console:
         if sys.stderr is not None:  # it is None where the process was started without one
             print(f"talkemo: {message}\n  {hint}", file=sys.stderr)
 
+    @property
+    def shows_progress(self) -> bool:
+        """Whether a progress bar is shown."""
+        return not self.quiet and sys.stderr is not None and sys.stderr.isatty()
+
     @contextmanager
     def progress(self, label: str) -> Iterator[Callable[..., None]]:
         """Show a progress bar if stderr is a terminal; yields update(done, total, label=None)."""
-        if self.quiet or sys.stderr is None or not sys.stderr.isatty():
+        if not self.shows_progress:
             yield lambda done, total, name=label: None
             return
         from rich.console import Console as RichConsole
@@ -86,7 +94,13 @@ class Console:
             TextColumn("{task.percentage:>3.0f} %"),
             TimeRemainingColumn(),
         )
-        with Progress(*columns, console=RichConsole(stderr=True), transient=True) as bar:
+        on_terminal = sys.stdout is not None and sys.stdout.isatty()  # else it is for a program
+        with Progress(
+            *columns,
+            console=RichConsole(stderr=True),
+            transient=True,
+            redirect_stdout=on_terminal,
+        ) as bar:
             task = bar.add_task(label, total=None)
             yield lambda done, total, name=label: bar.update(
                 task, completed=done, total=total, description=name

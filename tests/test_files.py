@@ -1,5 +1,6 @@
 """Reading files of unknown origin, and writing files atomically."""
 
+import errno
 import io
 import json
 import os
@@ -32,7 +33,7 @@ from talkemo.expression.emotions import Timeline
 from talkemo.files import reading, writing
 from talkemo.files.arrays import read_npy, read_npz
 from talkemo.files.reading import open_file
-from talkemo.files.writing import PartialOutput, atomic_write
+from talkemo.files.writing import PartialOutput, all_or_none, atomic_write
 from talkemo.formats.animation import Frames, Header
 from talkemo.formats.gltf_reader import GlbAnimation
 from talkemo.formats.mesh import load_mesh
@@ -983,3 +984,36 @@ def test_inputs_are_not_overwritten(tmp_path):
             writing.check_output(tmp_path / "a.npz", (".npz",), tmp_path / source)
     with pytest.raises(InputError, match="no such folder"):
         writing.check_output(tmp_path / ("n" * 5000) / "a.npz", (".npz",))
+
+
+def test_outputs_of_one_run_appear_together_or_not_at_all(tmp_path):
+    first, second, other = (tmp_path / name for name in ("a.txt", "b.txt", "c.txt"))
+    first.write_text("old")
+    with pytest.raises(OSError, match="full") as caught, all_or_none([first, second]):
+        with atomic_write(first) as partial:
+            partial.write_text("new")
+        with atomic_write(other) as partial:  # not an output of the run
+            partial.write_text("other")
+        assert first.read_text() == "old" and other.read_text() == "other"
+        with atomic_write(second) as partial:
+            partial.write_text("half")
+            raise OSError(errno.ENOSPC, "full")
+    assert caught.value.filename == str(second)
+    assert first.read_text() == "old" and sorted(os.listdir(tmp_path)) == ["a.txt", "c.txt"]
+    with all_or_none([first, second, tmp_path / "folder"]):
+        with all_or_none([second]), atomic_write(second) as partial:  # part of the outer one
+            partial.write_text("new")
+        assert not second.exists()
+        folder = PartialOutput(tmp_path / "folder", folder=True)
+        folder.finish()
+        folder.discard()
+    assert second.read_text() == "new" and (tmp_path / "folder").is_dir()
+    assert first.read_text() == "old"
+    # A folder that was filled meanwhile is found out before the first output gets its name.
+    (tmp_path / "folder" / "mine").touch()
+    with pytest.raises(OSError), all_or_none([first, tmp_path / "folder"]):
+        with atomic_write(first) as partial:
+            partial.write_text("newer")
+        PartialOutput(tmp_path / "folder", folder=True).finish()
+    assert first.read_text() == "old"
+    assert sorted(os.listdir(tmp_path)) == ["a.txt", "b.txt", "c.txt", "folder"]

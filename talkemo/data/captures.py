@@ -84,7 +84,7 @@ def reconstruct_corpus(
     if out.suffix == ".npz" or (out.exists() and not out.is_dir()):
         raise InputError(f"{out}: captures of a corpus go into a folder", "choose a folder's name")
     folder = folder.resolve()
-    path = out / f"{folder.name}.npz"
+    path = out.resolve() / f"{folder.name}.npz"  # workers may be in another folder
     fitted = make_captures(folder.name, folder.parent, path, models, jobs, progress, scheduler)
     return {"input": folder.name, **fit_summary(fitted)}
 
@@ -248,7 +248,7 @@ def fit_corpus(
     people = _people(corpus, data, progress)
     mesh_ids = next(iter(people.values()))[0].mesh_ids
     schema = LandmarkSchema.of(models.face, mesh_ids)
-    face_path = models.path("face")
+    face_path = models.path("face").resolve()
     common = digest(FIT_VERSION, sha256(face_path), mesh_ids)
     fingerprints = {
         person: digest(common, *(_fingerprint(recording, data) for recording in recordings))

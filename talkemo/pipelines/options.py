@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, TypedDict
 from ..binding.hint import FaceHint
 from ..compute.devices import DEVICES
 from ..expression.emotion_names import EMOTIONS
-from ..formats.registry import SEQUENCE_MESH_TYPES
+from ..formats.registry import CURVE_KINDS, SEQUENCE_MESH_TYPES
 from ..formats.unit_names import AUTO_UNIT, UNIT_CHOICES
 from ..options import option
 from ..weights.names import DEFAULT_SET
@@ -153,6 +153,11 @@ class ExportOptions:
         "from the size of the face and reports it.",
         choices=UNIT_CHOICES,
     )
+    curves: str = option(
+        "arkit",
+        "What a .csv or .json holds: arkit (52 weights), oculus (15 visemes) or vrm (expressions).",
+        values=CURVE_KINDS,
+    )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -246,6 +251,11 @@ class ReconstructOptions:
         "webcam.",
         names=("--fov",),
         metavar="DEGREES",
+    )
+    audio: PathLike | tuple[np.ndarray, int] | Audio | None = option(
+        None,
+        "Audio for landmarks, curves and fitted clips, which have none of their own.",
+        kind=Path,
     )
 
 

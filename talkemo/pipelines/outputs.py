@@ -13,9 +13,17 @@ import numpy as np
 from ..audio.recording import Audio
 from ..errors import InputError
 from ..face.motion import Motion
-from ..files.writing import check_folder, check_output
+from ..files.reading import printable
+from ..files.writing import all_or_none, check_folder, check_output
 from ..formats.animation import Frames, Header, Writer, output_errors
-from ..formats.registry import BAKED_ENDINGS, OUTPUT_ENDINGS, SEQUENCE_MESH_TYPES, open_writer
+from ..formats.registry import (
+    BAKED_ENDINGS,
+    CURVE_ENDINGS,
+    CURVE_KINDS,
+    OUTPUT_ENDINGS,
+    SEQUENCE_MESH_TYPES,
+    open_writer,
+)
 from ..formats.units import METRE, LengthUnit, check_unit
 from .options import ExportOptions, PathLike
 
@@ -106,9 +114,23 @@ def _check_export(export: ExportOptions, paths: list[Path]) -> None:
             f"choose {' or '.join(SEQUENCE_MESH_TYPES)}",
         )
     check_unit(export.unit)
+    _check_curves(export.curves, paths)
     if export.bake and not any(path.suffix.lower() in BAKED_ENDINGS for path in paths):
         raise InputError(
             "nothing to bake", f"baking is for outputs that end in {', '.join(BAKED_ENDINGS)}"
+        )
+
+
+def _check_curves(curves: str, paths: list[Path]) -> None:
+    """Raise InputError for an unknown kind of curves, or one that no output holds."""
+    if curves not in CURVE_KINDS:
+        raise InputError(
+            f"unknown kind of curves '{printable(curves, 40)}'", f"choose {', '.join(CURVE_KINDS)}"
+        )
+    if curves != CURVE_KINDS[0] and not any(p.suffix.lower() in CURVE_ENDINGS for p in paths):
+        raise InputError(
+            f"no output for the curves of {curves}",
+            f"they are for outputs that end in {' or '.join(CURVE_ENDINGS)}",
         )
 
 
@@ -178,7 +200,7 @@ def write_animation(
     """
     in_memory: list[tuple[Motion, Frames]] = []
     done = 0
-    with ExitStack() as stack:
+    with all_or_none(paths), ExitStack() as stack:
         writers = [stack.enter_context(_writer(path, header, export, audio)) for path in paths]
         for motion, frames in chunks:
             for path, writer in zip(paths, writers):
@@ -205,7 +227,13 @@ def write_animation(
 
 def _writer(path: Path, header: Header, export: ExportOptions, audio: Audio | None) -> Writer:
     return open_writer(
-        path, header, audio=audio, size=export.size, bake=export.bake, sequence=export.sequence
+        path,
+        header,
+        audio=audio,
+        size=export.size,
+        bake=export.bake,
+        sequence=export.sequence,
+        curves=export.curves,
     )
 
 

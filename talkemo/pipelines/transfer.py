@@ -18,7 +18,6 @@ from ..face.motion import Motion
 from ..formats.animation import Frames, Source, check_frames
 from ..formats.mesh import load_mesh
 from ..formats.mesh_types import Mesh
-from ..formats.registry import open_animation
 from ..formats.units import AUTO_UNIT, METRES_PER_UNIT
 from ..options import with_keywords
 from ..weights.models import Models, load_models
@@ -33,6 +32,7 @@ from .outputs import (
     output_paths,
     write_animation,
 )
+from .sources import open_source
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
@@ -52,7 +52,7 @@ def transfer(
     notice: Notice | None = None,
     **keywords: Unpack[TransferKeywords],
 ) -> Result:
-    """Change the emotion of an npz, a GLB with morph targets, a .npy or a folder of meshes.
+    """Change the emotion of an animation: npz, GLB, .npy, a folder of meshes or a fitted clip.
 
     The mesh at rest is bound to the canonical face, and each frame is converted to a motion and a
     rotation of the head. Emotion transfer changes the motion; the difference is rotated with the
@@ -61,7 +61,8 @@ def transfer(
     Parameters
     ----------
     animation : path
-        An npz, a GLB, a .npy of vertices or a folder of meshes.
+        An npz, a GLB, a .npy of vertices, a folder of meshes, or a fitted clip of a folder of
+        videos (clips/*.npz).
     outputs, models, progress
         As in `animate`.
     options : TransferOptions, optional
@@ -84,7 +85,13 @@ def transfer(
     timeline = timeline_of(options)
     if options.fps is not None:
         check_fps(options.fps)
-    source = open_animation(animation, options.fps, options.mesh, options.neutral)
+    source = open_source(
+        animation,
+        options.fps,
+        lambda: models or load_models(options.weights, device=options.device),
+        options.mesh,
+        options.neutral,
+    )
     mesh = _mesh_at_rest(source, options.neutral)
     has_audio = any(path.suffix.lower() in FORMATS_WITH_AUDIO for path in paths)
     audio = audio_of(source, options.audio) if has_audio else None
