@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 from contextlib import suppress
 from pathlib import Path
 
@@ -21,6 +22,7 @@ from .files import load_binding, mesh_fingerprint, save_binding
 BINDING_VERSION = 1  # part of the hash: raise it when binding gives other results
 MAX_CACHE_BYTES = 1 << 29  # total size of all bindings
 BINDING_ENDING = ".binding.npz"
+CACHED_NAME = re.compile(r"[0-9a-f]{40}\.binding\.npz")  # of files that the cache may remove
 
 
 def cache_folder() -> Path:
@@ -55,8 +57,9 @@ class BindingCache:
         try:
             binding = load_binding(path, face, mesh)
         except (InputError, OSError):
-            with suppress(OSError):
-                path.unlink()
+            if self._is_own(path):
+                with suppress(OSError):
+                    path.unlink()
             return None
         with suppress(OSError):
             os.utime(path)  # the time of the last use
@@ -70,12 +73,19 @@ class BindingCache:
             save_binding(self.folder / f"{name}{BINDING_ENDING}", binding, compressed=False)
             self._evict()
 
+    @staticmethod
+    def _is_own(path: Path) -> bool:
+        """Whether the cache made a file: by its name, and because it never makes links."""
+        return bool(CACHED_NAME.fullmatch(path.name)) and path.is_file() and not path.is_symlink()
+
     def _evict(self) -> None:
-        """Remove the least recently used files until the total size is at most `max_bytes`."""
+        """Remove the least recently used bindings until the total size is at most `max_bytes`."""
         files = []
-        for path in self.folder.glob(f"*{BINDING_ENDING}"):
+        for path in self.folder.iterdir():
+            if not self._is_own(path):
+                continue
             with suppress(OSError):  # another process may have removed it
-                status = path.stat()
+                status = path.lstat()
                 files.append((status.st_mtime, status.st_size, path))
         total = sum(size for _, size, _ in files)
         for _, size, path in sorted(files)[:-1]:

@@ -75,7 +75,7 @@ def _transcribed_utterances(folder: Path) -> list[Utterance]:
 
 def transcript_rows(table: Path, columns: tuple[str, ...]) -> list[dict[str, str]]:
     """The rows of a table of transcripts. Raises InputError if it lacks one of the columns."""
-    with table.open(encoding="utf-8", newline="") as file:
+    with table.open(encoding="utf-8-sig", newline="") as file:
         rows = csv.DictReader(file, delimiter="\t", quoting=csv.QUOTE_NONE)
         missing = set(columns) - set(rows.fieldnames or [])
         if missing:

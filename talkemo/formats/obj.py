@@ -172,7 +172,9 @@ def read_obj(path: Path, file: IO[bytes]) -> Mesh:
     content = _ObjContent()
     _check_line_lengths(file)
     file.seek(0)
-    reader = io.TextIOWrapper(io.FileIO(file.fileno(), closefd=False), "utf-8", errors="replace")
+    reader = io.TextIOWrapper(
+        io.FileIO(file.fileno(), closefd=False), "utf-8-sig", errors="replace"
+    )
     first_number = 1  # of the block's first line
     while block := reader.readlines(OBJ_BLOCK_CHARACTERS):
         relevant = [line for line in block if not line.startswith(NORMAL_OR_COMMENT)]

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from ..errors import TalkemoError
-from .ffmpeg import AUDIO_DEMUXERS, input_arguments, start_ffmpeg
+from .ffmpeg import AUDIO_DEMUXERS, Watchdog, input_arguments, start_ffmpeg
 
 ENCODER_TIMEOUT_S = 600.0  # the encoder is ended if it takes longer after the last frame
 # ffmpeg's options of video codec and container for each ending.
@@ -68,12 +68,14 @@ class VideoEncoder:
         command += ["-t", f"{duration_s:.6f}", f"file:{path.resolve()}"]
         self.log = tempfile.TemporaryFile()  # noqa: SIM115 (closed by `close`)
         self.process = start_ffmpeg(command, stdin=subprocess.PIPE, stderr=self.log, encodes=True)
+        self.watchdog = Watchdog(self.process, ENCODER_TIMEOUT_S)
 
     def write(self, frame: np.ndarray) -> None:
         """Append a frame (H, W, 3) uint8."""
         assert self.process.stdin is not None
         try:
-            self.process.stdin.write(np.ascontiguousarray(frame).data)
+            with self.watchdog.waiting():
+                self.process.stdin.write(np.ascontiguousarray(frame).data)
         except OSError:  # the encoder has ended
             raise self._failure() from None
 
@@ -90,6 +92,7 @@ class VideoEncoder:
 
     def close(self) -> None:
         """End the process, whether the video is complete or not."""
+        self.watchdog.close()
         if self.process.poll() is None:
             self.process.kill()
             self.process.wait()

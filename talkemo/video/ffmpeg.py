@@ -10,7 +10,10 @@ import re
 import shutil
 import subprocess
 import tempfile
-from collections.abc import Sequence
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from functools import lru_cache
 from typing import IO
 
@@ -26,8 +29,13 @@ MAX_ENCODER_BYTES = 4 * MAX_FFMPEG_BYTES  # of one that encodes, with a thread f
 MAX_WRITTEN_BYTES = 1 << 28
 MAX_MESSAGE_BYTES = 1 << 20  # of a process's messages that are looked at
 MAX_RUN_S = 600.0  # a process that `run_ffmpeg` starts is ended after this time
+MAX_STALL_S = 120.0  # a process is ended if it is waited for longer, see `Watchdog`
 DECODER_THREADS = "4"  # threads take memory, and this is faster than faces are tracked
-NO_MEMORY = ("cannot allocate memory", "out of memory", "malloc")  # in ffmpeg's messages
+NO_MEMORY = (
+    "cannot allocate memory",
+    "could not allocate memory",
+    "out of memory",
+)  # in ffmpeg's messages
 # Sets the limits of address space (KiB) and written files (blocks of 512 bytes), and becomes the
 # program. Unlike a function between fork and exec, it is safe in a process with threads.
 LAUNCHER = (
@@ -119,6 +127,48 @@ def run_ffmpeg(arguments: Sequence[str]) -> tuple[int, str]:
         return process.wait(), text
 
 
+class Watchdog:
+    """Ends a process that does not go on: without memory, ffmpeg may wait for itself forever.
+
+    Attributes
+    ----------
+    ended : bool
+        Whether the process was ended.
+    """
+
+    def __init__(self, process: subprocess.Popen[bytes], max_stall_s: float = MAX_STALL_S):
+        self.ended = False
+        self._process, self._max_stall_s = process, max_stall_s
+        self._waiting_since: float | None = None
+        self._closed = threading.Event()
+        threading.Thread(target=self._watch, daemon=True).start()
+
+    @contextmanager
+    def waiting(self) -> Iterator[None]:
+        """The block waits for the process."""
+        self._waiting_since = time.monotonic()
+        try:
+            yield
+        finally:
+            self._waiting_since = None
+
+    def end(self) -> None:
+        """End the process."""
+        self.ended = True
+        self._process.kill()
+
+    def close(self) -> None:
+        """Watch no longer."""
+        self._closed.set()
+
+    def _watch(self) -> None:
+        while not self._closed.wait(min(1.0, self._max_stall_s)):
+            since = self._waiting_since
+            if since is not None and time.monotonic() - since > self._max_stall_s:
+                self.end()
+                return
+
+
 @lru_cache(maxsize=4)
 def _passthrough(program: str) -> tuple[str, str]:
     """Return the option with which this version neither repeats nor drops frames."""
@@ -132,10 +182,27 @@ def passthrough_arguments() -> tuple[str, str]:
     return _passthrough(ffmpeg_program())
 
 
-def check_memory(name: str, log: str) -> None:
-    """Raise InputError if ffmpeg's messages say that it ran out of memory, with a file's name."""
-    if any(phrase in log.lower() for phrase in NO_MEMORY):
+def lacks_memory(log: str) -> bool:
+    """Whether ffmpeg's messages say that it ran out of memory."""
+    return any(phrase in log.lower() for phrase in NO_MEMORY)
+
+
+def check_end(name: str, log: str, ended: bool = False) -> None:
+    """Raise InputError if ffmpeg ran out of memory, or was ended by a `Watchdog`.
+
+    Parameters
+    ----------
+    name
+        Of the file that it read.
+    log
+        Its messages.
+    ended
+        Whether a watchdog ended it.
+    """
+    if lacks_memory(log):
         raise InputError(
             f"{name}: decoding it takes more than {MAX_FFMPEG_BYTES >> 20} MiB of memory",
             "scale it down, or raise the limit: TALKEMO_MAX_FFMPEG_BYTES",
         )
+    if ended:
+        raise InputError(f"{name}: decoding it does not go on", "write it again: ffmpeg -i OLD NEW")

@@ -21,8 +21,10 @@ from ..files.limits import limit
 from ..files.reading import open_file, printable, quiet_libraries
 from .ffmpeg import (
     VIDEO_DEMUXERS,
-    check_memory,
+    Watchdog,
+    check_end,
     input_arguments,
+    lacks_memory,
     passthrough_arguments,
     run_ffmpeg,
     start_ffmpeg,
@@ -88,26 +90,28 @@ def open_video(path: Path) -> Iterator[Video]:
     command += "-f image2pipe -c:v ppm -".split()
     with start_ffmpeg(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
         assert process.stdout is not None and process.stderr is not None
-        log = _Log(process.stderr)
+        watchdog = Watchdog(process)
+        log = _Log(process.stderr, watchdog)
         try:
-            first = _next_frame(process.stdout)
+            decoded = _frames(process.stdout, watchdog)
+            first = next(decoded, None)
             if first is None:
-                log.join()
-                check_memory(printable(path), log.text)
+                log.check_end(path)
                 raise _unreadable(path, log.text)
             scale = max(1.0, max(header.size) / max(first.shape))
             width, height = round(first.shape[1] * scale), round(first.shape[0] * scale)
-            decoded = chain([first], _remaining_frames(process.stdout))
-            frames = _resampled(zip(decoded, log.times()), header.fps, path)
+            timed = zip(chain([first], decoded), log.times())
+            frames = _resampled(timed, header.fps, path)
             yield Video(
                 header.fps,
                 scale,
                 (width, height),
                 header.duration_s,
-                chain(frames, _check_end(path, log)),
+                _checked(frames, log, path),
             )
         finally:
             process.kill()
+            watchdog.close()
 
 
 def _check_exists(path: Path) -> None:
@@ -123,7 +127,8 @@ def _input_arguments(path: Path) -> list[str]:
 class _Log:
     """What ffmpeg writes to standard error, read by a thread: times of frames, and messages."""
 
-    def __init__(self, stream: IO[bytes]):
+    def __init__(self, stream: IO[bytes], watchdog: Watchdog):
+        self._watchdog = watchdog
         self._times: queue.Queue[float | None] = queue.Queue()
         self._lines: list[str] = []  # the first of its errors
         self._thread = threading.Thread(target=self._read, args=(stream,), daemon=True)
@@ -135,8 +140,13 @@ class _Log:
                 time = FRAME_TIME.match(line)
                 if time is not None:
                     self._times.put(math.nan if time[1] == b"NOPTS" else int(time[1]) / 1e6)
-                elif ERROR_LINE.match(line) and len(self._lines) < MAX_LOG_LINES:
-                    self._lines.append(line.decode("utf-8", "replace"))
+                elif ERROR_LINE.match(line):
+                    message = line.decode("utf-8", "replace")
+                    if lacks_memory(message):
+                        self._watchdog.end()
+                        self._lines = [message]
+                    elif len(self._lines) < MAX_LOG_LINES:
+                        self._lines.append(message)
         self._times.put(None)
 
     def times(self) -> Iterator[float]:
@@ -144,9 +154,10 @@ class _Log:
         while (time := self._times.get()) is not None:
             yield time
 
-    def join(self) -> None:
-        """Wait for the end of the log."""
+    def check_end(self, path: Path) -> None:
+        """Raise InputError unless the video ended for no lack of memory and no stall."""
         self._thread.join()
+        check_end(printable(path), self.text, self._watchdog.ended)
 
     @property
     def text(self) -> str:
@@ -154,11 +165,10 @@ class _Log:
         return "".join(self._lines)
 
 
-def _check_end(path: Path, log: _Log) -> Iterator[np.ndarray]:
-    """Yield nothing; raise InputError if the frames ended because there was too little memory."""
-    log.join()
-    check_memory(printable(path), log.text)
-    yield from ()
+def _checked(frames: Iterator[np.ndarray], log: _Log, path: Path) -> Iterator[np.ndarray]:
+    """Yield frames; at their end, raise InputError if ffmpeg did not reach that of the video."""
+    yield from frames
+    log.check_end(path)
 
 
 def _resampled(
@@ -195,8 +205,13 @@ def _check_frame_count(path: Path, frames: float) -> None:
         )
 
 
-def _remaining_frames(stream: IO[bytes]) -> Iterator[np.ndarray]:
-    while (frame := _next_frame(stream)) is not None:
+def _frames(stream: IO[bytes], watchdog: Watchdog) -> Iterator[np.ndarray]:
+    """Yield the frames (H, W, 3) of a stream of PPM files."""
+    while True:
+        with watchdog.waiting():
+            frame = _next_frame(stream)
+        if frame is None:
+            return
         yield frame
 
 
@@ -231,7 +246,7 @@ def _probe(path: Path) -> _VideoHeader:
     stream = next((line for line in text.splitlines() if re.search(r"Stream #.*Video:", line)), "")
     size = re.search(r"\b(\d{2,5})x(\d{2,5})\b", stream)
     if size is None:
-        check_memory(printable(path), text)
+        check_end(printable(path), text)
         raise _unreadable(path, text)
     width, height = int(size[1]), int(size[2])
     if width * height > MAX_IMAGE_PIXELS:
