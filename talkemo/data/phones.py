@@ -42,6 +42,7 @@ ALIGNER_WORD_BEAM = 1e-80
 ALIGNMENT_SHARD_UTTERANCES = 200  # that one task aligns and writes to one file
 MAX_PHONES_BYTES = limit("MAX_PHONES_BYTES", 1 << 28)  # of a file of phones
 MAX_PHONES = limit("MAX_PHONES", 5_000_000)  # of a file; a hundred hours of speech
+MIN_RECORDING_PHONES = 10  # that a recording counts for, so that there are not too many
 PHONE_NAME = re.compile(r"[^\W\d_]\S{0,15}")  # in ARPAbet or another alphabet
 ALIGNMENT_VERSION = 1  # shards of another version are not reused
 
@@ -261,7 +262,7 @@ def read_phones(path: Path) -> dict[str, list[Phone]]:
             raise ValueError("it holds no JSON object")
         for name in reader.names():
             phones = reader.value()
-            count += 1 + len(phones)
+            count += MIN_RECORDING_PHONES + len(phones)
             if count > MAX_PHONES:
                 raise ValueError(f"more than {MAX_PHONES} phones")
             result[name] = [_parse_phone(name, phone) for phone in phones]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import io
 import re
 import unicodedata
 from dataclasses import dataclass
@@ -11,9 +12,11 @@ from pathlib import Path
 import numpy as np
 
 from ..errors import InputError
+from ..files.reading import open_file, reading_errors
 from . import corpora
 from .facegood import DEV_TAKES
 
+MAX_TRANSCRIPTS_BYTES = 1 << 28  # of a table
 FREE_CORPORA = ("java_sed",)  # corpora of recordings licensed for any use; facegood is, too
 UTTERANCE_FOLDERS = (*FREE_CORPORA, "facegood", "speech")  # of the data folder, that are read
 NON_COMMERCIAL = re.compile(r"\bNC\b", re.IGNORECASE)  # matches the licence of a row of speech/
@@ -75,7 +78,12 @@ def _transcribed_utterances(folder: Path) -> list[Utterance]:
 
 def transcript_rows(table: Path, columns: tuple[str, ...]) -> list[dict[str, str]]:
     """The rows of a table of transcripts. Raises InputError if it lacks one of the columns."""
-    with table.open(encoding="utf-8-sig", newline="") as file:
+    what, hint = "a table of transcripts", "separate columns by tabs"
+    with (
+        reading_errors(table, what, hint),
+        open_file(table, what, hint, MAX_TRANSCRIPTS_BYTES) as content,
+        io.TextIOWrapper(content, "utf-8-sig", newline="") as file,
+    ):
         rows = csv.DictReader(file, delimiter="\t", quoting=csv.QUOTE_NONE)
         missing = set(columns) - set(rows.fieldnames or [])
         if missing:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import pickle
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -56,6 +57,19 @@ class _Opcodes(dict):
         return super().__getitem__(opcode)
 
 
+class _ClaimsChecked:
+    """A file that refuses to read more than it holds: memory is allocated for what is asked."""
+
+    def __init__(self, file: IO[bytes]):
+        self._file, self._size = file, os.fstat(file.fileno()).st_size
+        self.readline = file.readline
+
+    def read(self, size: int) -> bytes:
+        if size > self._size - self._file.tell():
+            raise pickle.UnpicklingError("it claims more than it holds")
+        return self._file.read(size)
+
+
 # Python's own unpickler: the one in C allocates memory for any number that a file claims.
 class _RecordUnpickler(pickle._Unpickler):  # type: ignore[name-defined,misc]
     """Builds records, with memory and time that are proportional to the file.
@@ -69,7 +83,7 @@ class _RecordUnpickler(pickle._Unpickler):  # type: ignore[name-defined,misc]
     pop_mark: Any
 
     def __init__(self, file: IO[bytes], allowed: Callable[[str, str], bool]):
-        super().__init__(file, encoding="latin1")
+        super().__init__(_ClaimsChecked(file), encoding="latin1")
         self._allowed = allowed
         self._depths: dict[int, int] = {}  # of tuples and records, by their id
         self._alive: list[Any] = []  # so that no id is used twice

@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from ..errors import InputError
+from ..files.reading import parse_json
 from ..files.writing import atomic_write
 
 WEIGHT_STAGES = ("face", "speech", "talking", "emotion", "discriminator", "classifier")
@@ -86,7 +87,7 @@ def _read_safetensors(path: Path) -> tuple[dict[str, np.ndarray], dict[str, Any]
         if int.from_bytes(start.read(8), "little") > MAX_SAFETENSORS_HEADER_BYTES:
             raise ValueError("its header is too large")
     with safe_open(path, "numpy") as file:
-        settings = json.loads((file.metadata() or {}).get("talkemo", "{}"))
+        settings = parse_json((file.metadata() or {}).get("talkemo", "{}"))
         if not isinstance(settings, dict):
             raise ValueError("its settings are not a JSON object")
         return {name: file.get_tensor(name) for name in file.keys()}, settings  # noqa: SIM118
