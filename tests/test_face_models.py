@@ -222,6 +222,7 @@ def _pairs(levels):
         (b"\x80\x02cnumpy\ndtype\n" + _pairs(60) + b"\x85R.", "no arrays with names"),
         (b"\x80\x04\x8f.", "it has sets"),
         (b"\x80\x04\x95" + b"\xff" * 7 + b"\x00N.", "claims more than it holds"),
+        (b"\x80\x05\x96" + b"\xff" * 6 + b"\x00\x00N.", "claims more than it holds"),
         (b"\x80\x02]}b.", "a state without an object"),
         (b"\x80\x02}]Ns.", "neither texts nor numbers"),
         (b"\x80\x02\x86.", "its stack is empty"),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import pickle
+import struct
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import IO, Any, ClassVar
@@ -81,6 +82,7 @@ class _RecordUnpickler(pickle._Unpickler):  # type: ignore[name-defined,misc]
     dispatch: ClassVar[Any]
     stack: list[Any]
     pop_mark: Any
+    read: Any
 
     def __init__(self, file: IO[bytes], allowed: Callable[[str, str], bool]):
         super().__init__(_ClaimsChecked(file), encoding="latin1")
@@ -106,6 +108,7 @@ class _RecordUnpickler(pickle._Unpickler):  # type: ignore[name-defined,misc]
             pickle.NEWOBJ[0]: lambda reader: this._object(reader),
             pickle.NEWOBJ_EX[0]: lambda reader: this._object(reader, keywords=True),
             pickle.BUILD[0]: lambda reader: this._build(reader),
+            pickle.BYTEARRAY8[0]: lambda reader: this._bytes(reader),
         }
 
     def find_class(self, module: str, name: str) -> Global:
@@ -159,6 +162,10 @@ class _RecordUnpickler(pickle._Unpickler):  # type: ignore[name-defined,misc]
         if not isinstance(made_by, Global) or type(arguments) is not tuple:
             raise pickle.UnpicklingError("an object that is made of another")
         self.stack.append(self._nested(Record(made_by, arguments), arguments))
+
+    def _bytes(self) -> None:
+        (size,) = struct.unpack("<Q", self.read(8))
+        self.stack.append(self.read(size))
 
     def _build(self) -> None:
         state = self.stack.pop()

@@ -22,7 +22,7 @@ from ..errors import InputError
 from ..files.arrays import NpzFile
 from ..files.limits import limit
 from ..files.pickles import Record, read_records
-from ..files.reading import open_file, printable, reading_errors
+from ..files.reading import open_file, printable, quiet_libraries, reading_errors
 from .mesh import load_mesh
 from .mesh_types import MAX_MESH_VERTICES, Mesh, check_mesh
 
@@ -55,7 +55,7 @@ def read_face_model(path: str | Path) -> FaceModel:
     else:
         raise InputError(f"{printable(path)}: not {FACE_MODEL}", FACE_MODEL_HINT)
     check_mesh(mesh, printable(path))
-    with np.errstate(over="ignore"):  # what is too large becomes infinite
+    with quiet_libraries():  # what is too large becomes infinite
         identity = identity.astype(np.float32)
     if not np.isfinite(identity).all():
         raise InputError(f"{printable(path)}: it contains NaN or infinity", FACE_MODEL_HINT)
