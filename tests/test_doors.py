@@ -6,6 +6,7 @@ started by `video.ffmpeg`. A call that goes another way must be listed here, wit
 """
 
 import ast
+import importlib
 from pathlib import Path
 
 import pytest
@@ -152,6 +153,25 @@ def test_the_list_is_up_to_date():
 )  # fmt: skip
 def test_a_call_is_found(text):
     assert calls_of(text)
+
+
+def test_security_md_names_the_limits():
+    """Each limit is a constant of the module that is named; those with a star can be raised."""
+    text = (ROOT / "SECURITY.md").read_text("utf-8")
+    rows = [
+        row.split("|")[3] for row in text.splitlines() if row.startswith("| ") and "MAX_" in row
+    ]
+    assert len(rows) > 20
+    for row in rows:
+        module = ""
+        for entry in row.split(","):
+            path, _, star = entry.strip().partition(" ")
+            named, _, constant = path.rpartition(".")
+            module = named or module
+            source = (ROOT / "talkemo" / f"{module.replace('.', '/')}.py").read_text("utf-8")
+            raised = f'{constant} = limit("{constant}",' in source
+            assert hasattr(importlib.import_module(f"talkemo.{module}"), constant), path
+            assert raised == (star == "*"), path
 
 
 if __name__ == "__main__":
