@@ -95,9 +95,10 @@ def start_ffmpeg(
     """
     command = [ffmpeg_program(), "-hide_banner", *arguments]
     if os.name == "posix":
-        memory = MAX_ENCODER_BYTES if encodes else MAX_FFMPEG_BYTES
-        written = 0 if encodes else MAX_WRITTEN_BYTES >> 9
-        command = ["/bin/sh", "-c", LAUNCHER, "sh", str(memory >> 10), str(written), *command]
+        memory = _not_above("RLIMIT_AS", MAX_ENCODER_BYTES if encodes else MAX_FFMPEG_BYTES)
+        written = 0 if encodes else _not_above("RLIMIT_FSIZE", MAX_WRITTEN_BYTES)
+        limits = [str(memory >> 10), str(written >> 9)]
+        command = ["/bin/sh", "-c", LAUNCHER, "sh", *limits, *command]
     return subprocess.Popen(
         command,
         stdin=stdin,
@@ -106,6 +107,14 @@ def start_ffmpeg(
         pass_fds=descriptors if os.name == "posix" else (),
         start_new_session=encodes,
     )
+
+
+def _not_above(kind: str, size: int) -> int:
+    """Return a limit, or that of this process if it is lower."""
+    import resource
+
+    present = resource.getrlimit(getattr(resource, kind))[0]
+    return size if present == resource.RLIM_INFINITY else min(size, present)
 
 
 def run_ffmpeg(arguments: Sequence[str]) -> tuple[int, str]:

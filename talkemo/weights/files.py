@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from ..errors import InputError
-from ..files.reading import parse_json
+from ..files.reading import parse_json, quiet_libraries
 from ..files.writing import atomic_write
 
 WEIGHT_STAGES = ("face", "speech", "talking", "emotion", "discriminator", "classifier")
@@ -135,7 +135,8 @@ def _is_finite(array: np.ndarray) -> bool:
 def check_compatible(path: str | Path, stage: str) -> Iterator[None]:
     """Turn errors from tensors or settings of another version into an InputError with the path."""
     try:
-        yield
+        with quiet_libraries():  # PyTorch warns about empty tensors
+            yield
     except (KeyError, TypeError, ValueError, IndexError, AttributeError, RuntimeError) as error:
         if isinstance(error, InputError):
             raise
