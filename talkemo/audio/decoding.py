@@ -14,7 +14,7 @@ import numpy as np
 
 from ..errors import InputError, TalkemoError
 from ..files.reading import open_file, printable, quiet_stderr
-from ..video.ffmpeg import AUDIO_DEMUXERS, ffmpeg_program, input_arguments
+from ..video.ffmpeg import AUDIO_DEMUXERS, Watchdog, check_end, input_arguments, start_ffmpeg
 from .samples import (
     MAX_AUDIO_S,
     SAMPLE_RATE,
@@ -139,22 +139,33 @@ def _read_with_ffmpeg(
     # Read the open file where the system allows it: the path may name another file by now.
     descriptor_path = f"/dev/fd/{file.fileno()}"
     source = descriptor_path if os.path.exists(descriptor_path) else str(path.absolute())
-    command = [ffmpeg_program(), "-v", "error", "-nostdin"]
+    command = ["-v", "error", "-nostdin"]
     command += [*input_arguments(source, AUDIO_DEMUXERS), "-vn", "-ac", "1"]
     command += ["-t", str(MAX_AUDIO_S + AUDIO_CHUNK_S), "-ar", str(SAMPLE_RATE), "-f", "f32le", "-"]
     high_pass = HighPass(SAMPLE_RATE)
-    descriptors = (file.fileno(),) if os.name == "posix" else ()
+    descriptors = (file.fileno(),)
     with tempfile.TemporaryFile() as log:
-        with subprocess.Popen(
-            command, stdout=subprocess.PIPE, stderr=log, pass_fds=descriptors
+        with start_ffmpeg(
+            command, stdout=subprocess.PIPE, stderr=log, descriptors=descriptors
         ) as process:
             assert process.stdout is not None
-            while block := process.stdout.read(4 * int(chunk_s * SAMPLE_RATE)):
-                yield high_pass(np.frombuffer(block[: len(block) // 4 * 4], np.float32))
+            watchdog = Watchdog(process)
+            try:
+                while block := _read(process.stdout, 4 * int(chunk_s * SAMPLE_RATE), watchdog):
+                    yield high_pass(np.frombuffer(block[: len(block) // 4 * 4], np.float32))
+            finally:
+                watchdog.close()
         if process.returncode:
             log.seek(0)
             text = log.read(10_000).decode("utf-8", "replace").replace(f"file:{source}", name)
+            check_end(name, text, watchdog.ended)
             raise _unreadable(name, _ffmpeg_reason(text))
+
+
+def _read(stream: IO[bytes], size: int, watchdog: Watchdog) -> bytes:
+    """Return the next bytes that ffmpeg writes, none at the end."""
+    with watchdog.waiting():
+        return stream.read(size)
 
 
 def _ffmpeg_reason(log: str) -> str:

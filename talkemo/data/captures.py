@@ -24,7 +24,7 @@ from ..errors import InputError
 from ..face.canonical import Face, face_of_tensors
 from ..files.arrays import NpzFile, read_npz
 from ..files.cache import corpus_digest, digest, read_cached, sha256, write_cached
-from ..files.reading import open_file, reading_errors
+from ..files.reading import open_file, parse_json, reading_errors
 from ..files.writing import atomic_write
 from ..weights.files import load_weights
 from ..weights.models import Models
@@ -508,7 +508,7 @@ def _arrays_of(fitted: list[FittedRecording], face: Face) -> dict[str, Any]:
 def _recordings_of(arrays: dict[str, Any], path: Path, face: Face) -> list[FittedRecording]:
     """Return the recordings of arrays read from `path`. Raises InputError as `read_captures`."""
     with reading_errors(path, CAPTURES_FILE, STALE_HINT):
-        table = json.loads(str(arrays.pop("recordings")))
+        table = parse_json(str(arrays.pop("recordings")))
         start, identity = arrays.pop("start"), arrays.pop("identity")
         if "gap" not in arrays:
             raise InputError(f"{path}: fitted by an older talkemo", STALE_HINT)
