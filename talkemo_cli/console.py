@@ -7,7 +7,9 @@ import os
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TextIO
+
+from .standard_streams import visible
 
 if TYPE_CHECKING:
     from talkemo import Result
@@ -41,7 +43,7 @@ class Console:
             lines = [f"{name}: {_plain(value)}" for name, value in data.items()]
         try:
             for line in lines:
-                print(line)
+                print(_for_stream(line, sys.stdout))
             if sys.stdout is not None:
                 sys.stdout.flush()
         except BrokenPipeError:  # the reader has ended
@@ -54,12 +56,12 @@ class Console:
     def message(self, text: str) -> None:
         """Print a message for the person at the terminal, on stderr."""
         if not self.quiet and sys.stderr is not None:
-            print(text, file=sys.stderr, flush=True)
+            print(visible(text, keep="\n"), file=sys.stderr, flush=True)
 
     def error(self, message: str, hint: str) -> None:
         """Print what went wrong and what to do about it, on stderr."""
         if sys.stderr is not None:  # it is None where the process was started without one
-            print(f"talkemo: {message}\n  {hint}", file=sys.stderr)
+            print(f"talkemo: {visible(message)}\n  {visible(hint)}", file=sys.stderr)
 
     @contextmanager
     def progress(self, label: str) -> Iterator[Callable[..., None]]:
@@ -68,6 +70,7 @@ class Console:
             yield lambda done, total, name=label: None
             return
         from rich.console import Console as RichConsole
+        from rich.markup import escape
         from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
         columns = (
@@ -77,9 +80,9 @@ class Console:
             TimeRemainingColumn(),
         )
         with Progress(*columns, console=RichConsole(stderr=True), transient=True) as bar:
-            task = bar.add_task(label, total=None)
+            task = bar.add_task(escape(visible(label)), total=None)
             yield lambda done, total, name=label: bar.update(
-                task, completed=done, total=total, description=name
+                task, completed=done, total=total, description=escape(visible(name))
             )
 
     def table(self, title: str, columns: list[str], rows: list[list[Any]]) -> None:
@@ -94,7 +97,7 @@ class Console:
         for number, column in enumerate(columns):
             table.add_column(column, justify="right" if number else "left")
         for row in rows:
-            table.add_row(*(escape(_plain(cell)) for cell in row))
+            table.add_row(*(escape(_for_stream(_plain(cell), sys.stdout)) for cell in row))
         width = None if sys.stdout.isatty() else TABLE_COLUMNS
         RichConsole(file=sys.stdout, width=width).print(table)
 
@@ -104,6 +107,8 @@ class Console:
             f"{result.frames} frames at {result.fps:g} fps; the face model fits the mesh to "
             f"{result.binding_error_mm:.1f} mm"
         )
+        for note in result.notes:
+            self.message(note)
         for name, value in result.metrics.items():
             self.message(f"{name.replace('_', ' ')}: {value:.3g}")
         self.result(animation_data(result), [str(path) for path in result.outputs])
@@ -117,8 +122,14 @@ def animation_data(result: Result) -> dict[str, Any]:
         "fps": result.fps,
         "seconds": result.seconds,
         "binding_error_mm": result.binding_error_mm,
+        "notes": result.notes,
         **result.metrics,
     }
+
+
+def _for_stream(text: str, stream: TextIO) -> str:
+    """A text as it is for a file or a pipe; for a terminal, with control characters escaped."""
+    return visible(text, keep="\n\t") if stream.isatty() else text
 
 
 def _plain(value: Any) -> str:

@@ -37,6 +37,7 @@ class Result:
     seconds: float  # duration of the audio or the animation
     binding_error_mm: float  # median distance between face model and mesh, canonical mm
     metrics: dict[str, float] = field(default_factory=dict)  # of writers: error of ARKit's weights
+    notes: list[str] = field(default_factory=list)  # what was odd about the audio, for the user
     motion: Motion | None = None  # of the canonical face
     vertices: np.ndarray | None = None  # (T, N, 3) float32
     landmarks68: np.ndarray | None = None  # (T, 68, 3) float32
@@ -195,6 +196,7 @@ def write_animation(
         seconds=header.frames / header.fps if seconds is None else seconds,
         binding_error_mm=binding_error_mm,
         metrics={name: value for writer in writers for name, value in writer.metrics.items()},
+        notes=[] if audio is None else list(audio.notes),
         **_joined(in_memory),
     )
 
