@@ -6,7 +6,7 @@ import json
 import os
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any, TextIO
 
 from .standard_streams import visible
@@ -56,12 +56,14 @@ class Console:
     def message(self, text: str) -> None:
         """Print a message for the person at the terminal, on stderr."""
         if not self.quiet and sys.stderr is not None:
-            print(visible(text, keep="\n"), file=sys.stderr, flush=True)
+            with suppress(OSError):  # a terminal that was closed; the run goes on
+                print(visible(text, keep="\n"), file=sys.stderr, flush=True)
 
     def error(self, message: str, hint: str) -> None:
         """Print what went wrong and what to do about it, on stderr."""
         if sys.stderr is not None:  # it is None where the process was started without one
-            print(f"talkemo: {visible(message)}\n  {visible(hint)}", file=sys.stderr)
+            with suppress(OSError):
+                print(f"talkemo: {visible(message)}\n  {visible(hint)}", file=sys.stderr)
 
     @contextmanager
     def progress(self, label: str) -> Iterator[Callable[..., None]]:

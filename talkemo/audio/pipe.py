@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Iterable, Iterator
 from typing import IO
 
@@ -132,13 +131,13 @@ def open_pipe(
     return stream
 
 
-class _Recorder(io.RawIOBase):
+class _Recorder:
     """Reads from a stream and keeps what was read."""
 
     def __init__(self, source: IO[bytes]):
         self.source, self.content = source, bytearray()
 
-    def read(self, size: int = -1) -> bytes:
+    def read(self, size: int) -> bytes:
         block = self.source.read(size)
         self.content += block
         return block

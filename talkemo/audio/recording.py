@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import atexit
+import io
+import os
 import re
 import sys
 import tempfile
@@ -190,13 +192,17 @@ def _copy_of_stdin() -> IO[bytes]:
 
 
 def standard_input() -> IO[bytes]:
-    """Return standard input. Raises InputError if it is closed or a terminal."""
+    """Return standard input. Raises InputError if it is closed, a terminal, or cannot be read."""
+    hint = "for instance: talkemo animate MESH - < speech.wav"
     source = None if sys.stdin is None or sys.stdin.closed else sys.stdin.buffer
     if source is None or source.isatty():
-        raise InputError(
-            "stdin: no audio on standard input",
-            "for instance: talkemo animate MESH - < speech.wav",
-        )
+        raise InputError("stdin: no audio on standard input", hint)
+    try:
+        os.read(source.fileno(), 0)
+    except io.UnsupportedOperation:  # it was replaced by an object without a descriptor
+        return source
+    except OSError as error:
+        raise InputError(f"stdin: cannot be read ({error.strerror})", hint) from None
     return source
 
 

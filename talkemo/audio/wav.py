@@ -10,7 +10,7 @@ import struct
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import IO
+from typing import IO, Protocol
 
 import numpy as np
 
@@ -139,7 +139,13 @@ def _companding_table(subtype: str) -> np.ndarray:
     return table
 
 
-def read_wav_header(source: IO[bytes]) -> WavHeader | None:
+class Readable(Protocol):
+    """What a header is read from."""
+
+    def read(self, size: int, /) -> bytes: ...
+
+
+def read_wav_header(source: Readable) -> WavHeader | None:
     """Read a wav up to its first sample; return None for anything else.
 
     Parameters

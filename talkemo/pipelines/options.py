@@ -8,31 +8,47 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TypedDict
+from typing import Any, TypedDict
 
 import numpy as np
 
 from ..audio.recording import Audio
+from ..audio.samples import SAMPLE_RATE_RANGE
 from ..binding import FaceHint
+from ..capture.camera import FIELD_OF_VIEW_RANGE_DEG
 from ..compute.devices import DEVICES
-from ..expression.emotions import EMOTIONS, Timeline
-from ..options import option
+from ..expression.emotions import EMOTIONS, MAX_INTENSITY, Timeline
+from ..options import CheckedOptions, option
+from ..render.view import IMAGE_SIDE_PIXELS
 from ..weights.registry import DEFAULT_SET
 
 PathLike = str | Path
 AUTO_OR_OFF = "auto|off"
 STREAM_FORMATS = ("jsonl", "vertices")
+FPS_LIMITS = (1.0, 240.0)  # frames per second, lowest and highest
+FPS_SETTINGS: dict[str, Any] = {"limits": FPS_LIMITS, "quantity": "{:g} frames per second"}
+SIZE_SETTINGS: dict[str, Any] = {
+    "limits": IMAGE_SIDE_PIXELS,
+    "quantity": "an image of {:.0f} pixels",
+}
+INTENSITY_SETTINGS: dict[str, Any] = {
+    "limits": (0.0, MAX_INTENSITY),
+    "quantity": f"intensity {{:g}} is not between 0 and {MAX_INTENSITY:g}",
+    "limits_hint": "0 changes nothing, 1 is full strength",
+}
 
 
 @dataclass(frozen=True, kw_only=True)
-class EmotionOptions:
+class EmotionOptions(CheckedOptions):
     """Which emotion a face shows, and how strongly."""
 
     emotion: str = option(
         "neutral", f"{', '.join(EMOTIONS)}, or a mix such as happy:0.6,surprised:0.4."
     )
     intensity: float = option(
-        1.0, "Strength of the emotion, from 0 (none) over 1 (full) to 1.5; scales a timeline, too."
+        1.0,
+        "Strength of the emotion, from 0 (none) over 1 (full) to 1.5; scales a timeline, too.",
+        **INTENSITY_SETTINGS,
     )
     timeline: PathLike | Timeline | None = option(
         None,
@@ -93,13 +109,14 @@ class BindingOptions:
 
 
 @dataclass(frozen=True)
-class ExportOptions:
+class ExportOptions(CheckedOptions):
     """How animations are written."""
 
     size: int | tuple[int, int] = option(
         512,
         "Size of a video: pixels on a side, or width and height.",
         metavar="PIXELS|WIDTHxHEIGHT",
+        **SIZE_SETTINGS,
     )
     bake: bool = option(
         False,
@@ -112,7 +129,7 @@ class ExportOptions:
 class AnimateOptions(ActingOptions, BindingOptions, RuntimeOptions):
     """All options of `talkemo.animate`."""
 
-    fps: float = option(60.0, "Frames per second; videos have at most 30.")
+    fps: float = option(60.0, "Frames per second; videos have at most 30.", **FPS_SETTINGS)
     export: ExportOptions = field(default_factory=ExportOptions)
 
 
@@ -120,11 +137,13 @@ class AnimateOptions(ActingOptions, BindingOptions, RuntimeOptions):
 class StreamOptions(ActingOptions, BindingOptions, RuntimeOptions):
     """All options of `talkemo.stream`."""
 
-    fps: float = option(60.0, "Frames per second.")
+    fps: float = option(60.0, "Frames per second.", **FPS_SETTINGS)
     raw: int | None = option(
         None,
         "With --stream: standard input is 16-bit mono samples without a header, at this rate in Hz.",
         metavar="RATE",
+        limits=SAMPLE_RATE_RANGE,
+        quantity="{:g} samples per second",
     )
 
 
@@ -138,16 +157,18 @@ class TransferOptions(EmotionOptions, BindingOptions, RuntimeOptions):
     audio: PathLike | tuple[np.ndarray, int] | Audio | None = option(
         None, "Audio of a video. By default the file that an npz names, if it lies beside the npz."
     )
-    fps: float | None = option(None, "Frames per second of a folder of meshes. By default 30.")
+    fps: float | None = option(
+        None, "Frames per second of a folder of meshes. By default 30.", **FPS_SETTINGS
+    )
     export: ExportOptions = field(default_factory=ExportOptions)
 
 
 @dataclass(frozen=True, kw_only=True)
-class ReconstructOptions:
+class ReconstructOptions(CheckedOptions):
     """Options of `talkemo.reconstruct`, without those of target, outputs and run time."""
 
     fps: float | None = option(
-        None, "Frames per second of landmarks; by default the file's own, or 30."
+        None, "Frames per second of landmarks; by default the file's own, or 30.", **FPS_SETTINGS
     )
     picture: tuple[int, int] | None = option(
         None,
@@ -163,7 +184,11 @@ class ReconstructOptions:
     )
     head: bool = option(False, "Rotate the mesh with the person's head.")
     emotion: str | None = option(None, "Change the performance to this emotion, or mix.")
-    intensity: float = option(1.0, "Strength of the emotion, 0 (unchanged) to 1 (full) up to 1.5.")
+    intensity: float = option(
+        1.0,
+        "Strength of the emotion, 0 (unchanged) to 1 (full) up to 1.5.",
+        **INTENSITY_SETTINGS,
+    )
     neutral: PathLike | None = option(
         None, "Write the animated face at rest to this obj or ply file."
     )
@@ -182,6 +207,9 @@ class ReconstructOptions:
         1,
         "The face to track if a video shows several, counted from 1 for the largest.",
         names=("--face",),
+        limits=(1, None),
+        quantity="face number {:g}",
+        limits_hint="the largest face is number 1",
     )
     field_of_view: float | None = option(
         None,
@@ -189,20 +217,33 @@ class ReconstructOptions:
         "webcam.",
         names=("--fov",),
         metavar="DEGREES",
+        limits=FIELD_OF_VIEW_RANGE_DEG,
+        quantity="a field of view of {:g} degrees",
     )
 
 
 @dataclass(frozen=True, kw_only=True)
-class RenderOptions:
+class RenderOptions(CheckedOptions):
     """Options of `talkemo.pipelines.rendering.render`."""
 
     audio: PathLike | None = option(None, "Audio of the video.")
     size: int | tuple[int, int] = option(
-        512, "Pixels on a side, or width and height.", metavar="PIXELS|WIDTHxHEIGHT"
+        512,
+        "Pixels on a side, or width and height.",
+        metavar="PIXELS|WIDTHxHEIGHT",
+        **SIZE_SETTINGS,
     )
     view: str = option("front", "front, three-quarter, side, left or right.")
-    time: float | None = option(None, "Time of a .png in seconds. By default the middle.")
-    fps: float | None = option(None, "Frames per second of a folder of meshes. By default 30.")
+    time: float | None = option(
+        None,
+        "Time of a .png in seconds. By default the middle.",
+        limits=(0.0, None),
+        quantity="no frame at {:g} s",
+        limits_hint="name a time of 0 or more, in seconds",
+    )
+    fps: float | None = option(
+        None, "Frames per second of a folder of meshes. By default 30.", **FPS_SETTINGS
+    )
     fill: bool = option(True, "Do not add eyes, teeth or brows to a mesh that lacks them.")
     compare: Sequence[PathLike] = option(
         (),
@@ -220,7 +261,7 @@ class RenderOptions:
 
 
 @dataclass(frozen=True, kw_only=True)
-class BatchOptions:
+class BatchOptions(CheckedOptions):
     """How a batch of inputs is processed."""
 
     resume: bool = option(False, "Skip recordings whose outputs exist.", panel="Many recordings")

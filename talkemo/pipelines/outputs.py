@@ -16,9 +16,8 @@ from ..face.motion import Motion
 from ..files.writing import check_folder, check_output
 from ..formats.animation import Frames, Header, Writer, output_errors
 from ..formats.registry import BAKED_ENDINGS, OUTPUT_ENDINGS, SEQUENCE_MESH_TYPES, open_writer
-from .options import ExportOptions, PathLike
+from .options import FPS_LIMITS, ExportOptions, PathLike
 
-FPS_LIMITS = (1.0, 240.0)  # frames per second, lowest and highest
 OUTPUT_CHUNK_FRAMES = 128  # frames that are computed and written at a time, which bounds memory
 Progress = Callable[[int, int], None]  # called with the frames done and their total
 
