@@ -30,6 +30,7 @@ FPS_SETTINGS: dict[str, Any] = {"limits": FPS_LIMITS, "quantity": "{:g} frames p
 SIZE_SETTINGS: dict[str, Any] = {
     "limits": IMAGE_SIDE_PIXELS,
     "quantity": "an image of {:.0f} pixels",
+    "limits_hint": "choose a size from {} to {}".format(*IMAGE_SIDE_PIXELS),
 }
 INTENSITY_SETTINGS: dict[str, Any] = {
     "limits": (0.0, MAX_INTENSITY),
@@ -219,6 +220,9 @@ class ReconstructOptions(CheckedOptions):
         metavar="DEGREES",
         limits=FIELD_OF_VIEW_RANGE_DEG,
         quantity="a field of view of {:g} degrees",
+        limits_hint="choose from {:g} to {:g}; webcams and phones have about 65".format(
+            *FIELD_OF_VIEW_RANGE_DEG
+        ),
     )
 
 
