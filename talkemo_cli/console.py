@@ -57,7 +57,7 @@ class Console:
         """Print a message for the person at the terminal, on stderr."""
         if not self.quiet and sys.stderr is not None:
             with suppress(OSError):  # a terminal that was closed; the run goes on
-                print(visible(text, keep="\n"), file=sys.stderr, flush=True)
+                print(visible(text), file=sys.stderr, flush=True)
 
     def error(self, message: str, hint: str) -> None:
         """Print what went wrong and what to do about it, on stderr."""
@@ -95,11 +95,12 @@ class Console:
         from rich.markup import escape
         from rich.table import Table
 
-        table = Table(title=escape(title), title_justify="left")
+        shown = lambda text: escape(_for_stream(text, sys.stdout))
+        table = Table(title=shown(title), title_justify="left")
         for number, column in enumerate(columns):
-            table.add_column(column, justify="right" if number else "left")
+            table.add_column(shown(column), justify="right" if number else "left")
         for row in rows:
-            table.add_row(*(escape(_for_stream(_plain(cell), sys.stdout)) for cell in row))
+            table.add_row(*(shown(_plain(cell)) for cell in row))
         width = None if sys.stdout.isatty() else TABLE_COLUMNS
         RichConsole(file=sys.stdout, width=width).print(table)
 

@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 import soundfile
 import trimesh
+from waiting import HANG_S
 
 from talkemo.audio.recording import load_audio
 from talkemo.face.canonical import ARKIT_NAMES
@@ -58,20 +59,20 @@ def start(*arguments, **options):
 
 def test_the_command_as_a_separate_process(tmp_path, example_face, short_speech):
     running = start("animate", example_face, short_speech, "--fps", 10, "-o", tmp_path / "a.npz")
-    stdout, stderr = running.communicate(timeout=60)
+    stdout, stderr = running.communicate(timeout=HANG_S)
     assert running.returncode == 0 and stdout.strip() == str(tmp_path / "a.npz"), stderr
     running = start("animate", example_face, tmp_path / "none.wav", "-o", tmp_path / "b.npz")
-    stdout, stderr = running.communicate(timeout=60)
+    stdout, stderr = running.communicate(timeout=HANG_S)
     assert running.returncode == 2 and stdout == "" and "no such audio file" in stderr
 
 
 def test_a_terminated_run_leaves_no_partial_output(tmp_path, example_face, example_speech):
     running = start("animate", example_face, example_speech, "--fps", 240, "-o", tmp_path / "a.npz")
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + HANG_S
     while not any(tmp_path.iterdir()) and time.monotonic() < deadline:
         time.sleep(0.01)
     running.send_signal(signal.SIGTERM)
-    running.communicate(timeout=60)
+    running.communicate(timeout=HANG_S)
     assert running.returncode == 128 + signal.SIGTERM and not any(tmp_path.iterdir())
 
 
