@@ -14,6 +14,7 @@ import sys
 import typing
 from pathlib import Path
 
+import numba
 import numpy as np
 import pytest
 import soundfile
@@ -22,6 +23,7 @@ import talkemo
 from talkemo import InputError
 from talkemo.audio.pipe import open_pipe
 from talkemo.audio.recording import Audio, open_audio
+from talkemo.compute import compilation
 from talkemo.pipelines import options
 from talkemo.pipelines.outputs import Result
 from talkemo.train.options import TrainOptions
@@ -335,6 +337,21 @@ def test_the_help_is_printed_in_a_posix_locale():
             assert done.returncode == 0 and b"--emotion" in done.stdout
         else:
             assert done.returncode == 2 and done.stderr.count(b"\n") == 2, done.stderr
+
+
+# --------------------------------------------------------------------------- places to write to
+
+
+def test_compiled_code_is_stored_where_nobody_has_a_home(monkeypatch):
+    monkeypatch.setattr(numba.config, "CACHE_DIR", "")
+    monkeypatch.setattr(compilation.os, "access", lambda folder, mode: False)
+    monkeypatch.setattr(compilation.platformdirs, "user_cache_dir", lambda *_, **__: "/dev/null/a")
+    monkeypatch.setenv("NUMBA_CACHE_DIR", "")
+    monkeypatch.setattr(compilation, "_temporary_folders", made := [])
+    compilation.store_compiled_code()
+    compilation.store_compiled_code()
+    assert numba.config.CACHE_DIR == os.environ["NUMBA_CACHE_DIR"] == made[0].name
+    assert Path(made[0].name).stat().st_mode & 0o777 == 0o700 and len(made) == 1
 
 
 # ---------------------------------------------------------------------------------------- options
