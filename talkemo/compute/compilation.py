@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import tempfile
 from pathlib import Path
+from typing import Any
 
 import numba
 import platformdirs
@@ -23,15 +24,16 @@ def store_compiled_code() -> None:
 
     It has to be called before talkemo's or librosa's functions are compiled.
     """
+    config: Any = numba.config
     sources = (Path(__file__).parent, Path(numba.__file__).parent)
-    if numba.config.CACHE_DIR or all(os.access(folder, os.W_OK) for folder in sources):
+    if config.CACHE_DIR or all(os.access(folder, os.W_OK) for folder in sources):
         return
     if _is_writable(Path(platformdirs.user_cache_dir("numba", appauthor=False))):
         return
     # Not a folder that is kept: what numba reads from it is executed, so nobody else may write it.
     folder = tempfile.TemporaryDirectory(prefix="talkemo-")
     _temporary_folders.append(folder)
-    numba.config.CACHE_DIR = folder.name
+    config.CACHE_DIR = folder.name
     os.environ["NUMBA_CACHE_DIR"] = folder.name  # for worker processes
 
 
