@@ -406,6 +406,8 @@ def test_every_number_that_a_person_gives_is_checked(example_face, short_speech,
     for command in (animate, render, transfer):
         assert main([*command, "--size", "1"]) == 2
         assert "an image of 1 pixels" in capsys.readouterr().err
+    assert main([*render, "--turntable"]) == 2
+    assert "a turntable is a video" in capsys.readouterr().err
     assert not list(tmp_path.iterdir())
     for wrong in ({"intensity": float("nan")}, {"fps": 0}, {"fps": float("inf")}):
         with pytest.raises(InputError):
