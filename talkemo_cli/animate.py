@@ -68,8 +68,9 @@ def animate(
         bool,
         typer.Option(
             "--stream",
-            help="Write frames while the audio is coming, to stdout or the file -o: each as a line "
-            "of JSON with 52 ARKit weights, or its vertices as bytes.",
+            help="Write frames while the audio is coming, to stdout or the named pipe -o; or to a "
+            "file -o, which appears when the audio has ended. Each is a line of JSON with 52 ARKit "
+            "weights, or its vertices as bytes.",
         ),
     ] = False,
 ) -> None:

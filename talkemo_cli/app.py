@@ -30,6 +30,7 @@ from . import (
 )
 from .console import console
 from .options import app
+from .standard_streams import print_any_text
 
 UNUSABLE_PATH_ERRORS = (errno.ENAMETOOLONG, errno.ELOOP, errno.ENOTDIR)
 
@@ -69,10 +70,8 @@ def main(arguments: list[str] | None = None) -> int:
         0 done, 1 failed while running, 2 wrong usage or unusable input, 130 interrupted.
     """
     if arguments is None:
-        # When the process is terminated, a run removes its partial outputs, as after an error.
-        for name in ("SIGTERM", "SIGHUP"):
-            if hasattr(signal, name):
-                signal.signal(getattr(signal, name), lambda number, frame: sys.exit(128 + number))
+        _remove_outputs_when_terminated()
+    print_any_text()
     console.configure()
     try:
         status = app(arguments, prog_name="talkemo", standalone_mode=False)
@@ -80,7 +79,8 @@ def main(arguments: list[str] | None = None) -> int:
     except UsageError as error:
         context = getattr(error, "ctx", None)
         command = context.command_path if context else "talkemo"
-        console.error(error.format_message(), f"see {command} --help")  # type: ignore[attr-defined]
+        message = " ".join(error.format_message().split())  # type: ignore[attr-defined]
+        console.error(message, f"see {command} --help")
         return 2
     except typer.Exit as error:
         return error.exit_code
@@ -94,6 +94,17 @@ def main(arguments: list[str] | None = None) -> int:
         if console.debug:
             raise
         return report(error)
+
+
+def _remove_outputs_when_terminated() -> None:
+    """Let a run that is terminated remove its partial outputs, as after an error.
+
+    A signal that is ignored, as SIGHUP is by nohup, stays ignored.
+    """
+    for name in ("SIGTERM", "SIGHUP"):
+        number = getattr(signal, name, None)
+        if number is not None and signal.getsignal(number) is not signal.SIG_IGN:
+            signal.signal(number, lambda number, frame: sys.exit(128 + number))
 
 
 def report(error: Exception) -> int:

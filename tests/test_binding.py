@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import trimesh
 from scipy.spatial.transform import Rotation
+from waiting import HANG_S
 
 from talkemo import InputError, Motion
 from talkemo.binding import FaceHint, bind_mesh, bind_with_hint, load_binding, save_binding
@@ -398,7 +399,7 @@ def test_processes_can_share_a_cache(example_face, tmp_path):
     script = f"import talkemo; talkemo.bind({str(example_face)!r})"
     environment = {**os.environ, "TALKEMO_CACHE": str(tmp_path)}
     running = [subprocess.Popen([sys.executable, "-c", script], env=environment) for _ in range(2)]
-    assert [process.wait(60) for process in running] == [0, 0]
+    assert [process.wait(HANG_S) for process in running] == [0, 0]
     (path,) = (tmp_path / "bindings").iterdir()  # one file, and no partial one
     assert path.name.endswith(".binding.npz")
 

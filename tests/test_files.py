@@ -861,7 +861,8 @@ def test_a_link_is_replaced_and_not_followed(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "name", ["n" * 251 + ".npz", "n" * 255, "ä" * 125 + ".npz", "a." + "n" * 253]
+    "name",
+    ["n" * 251 + ".npz", "n" * 255, os.fsdecode("ä".encode() * 125) + ".npz", "a." + "n" * 253],
 )
 def test_long_names(tmp_path, name):
     with atomic_write(tmp_path / name) as partial:

@@ -23,7 +23,6 @@ from .outputs import (
     OUTPUT_CHUNK_FRAMES,
     Progress,
     Result,
-    check_fps,
     frame_count,
     output_paths,
     write_animation,
@@ -81,7 +80,6 @@ def animate(
     inputs = [mesh, audio, options.timeline, *options.hint.files]
     paths = output_paths(outputs, options.export, inputs)
     plan = ActingPlan.of(options)
-    check_fps(options.fps)
     recording = load_audio(audio)
     models = models or load_models(options.weights, device=options.device)
     binding = bind(mesh, hint=options.hint, models=models, cache=options.cache)

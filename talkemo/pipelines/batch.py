@@ -217,9 +217,8 @@ def check_animations(tasks: Sequence[AnimationTask]) -> None:
 
     Raises InputError for anything unusable.
     """
-    from ..render.view import width_and_height
     from .acting import ActingPlan
-    from .outputs import check_fps, output_paths
+    from .outputs import output_paths
 
     first = tasks[0].options
     inputs = [tasks[0].face, *first.hint.files]
@@ -229,8 +228,6 @@ def check_animations(tasks: Sequence[AnimationTask]) -> None:
         ActingPlan.of(task.options)
 
     check_tasks(tasks, check)
-    check_fps(first.fps)
-    width_and_height(first.export.size)
     forget_models_and_bindings()
     models = models_of_process(str(first.weights), first.device)
     for task in tasks:
@@ -245,7 +242,6 @@ def check_reconstructions(tasks: Sequence[ReconstructionTask]) -> None:
     """
     from ..capture.landmark_tracker import LandmarkTracker
     from ..capture.sources import is_video
-    from ..render.view import width_and_height
     from .outputs import output_paths
     from .reconstruct import check_options
 
@@ -262,7 +258,6 @@ def check_reconstructions(tasks: Sequence[ReconstructionTask]) -> None:
 
     check_tasks(tasks, check)
     check_options(first.options, first.source, first.onto, [])
-    width_and_height(first.export.size)
     if any(is_video(task.source) for task in tasks):
         LandmarkTracker()
     forget_models_and_bindings()

@@ -25,9 +25,9 @@ from ..formats.registry import (
     open_writer,
 )
 from ..formats.units import METRE, LengthUnit, check_unit
+from ..option_limits import FPS_LIMITS
 from .options import ExportOptions, PathLike
 
-FPS_LIMITS = (1.0, 240.0)  # frames per second, lowest and highest
 OUTPUT_CHUNK_FRAMES = 128  # frames that are computed and written at a time, which bounds memory
 Progress = Callable[[int, int], None]  # called with the frames done and their total
 
@@ -46,6 +46,7 @@ class Result:
     seconds: float  # duration of the audio or the animation
     binding_error_mm: float  # median distance between face model and mesh, canonical mm
     metrics: dict[str, float] = field(default_factory=dict)  # of writers: error of ARKit's weights
+    notes: list[str] = field(default_factory=list)  # what was odd about the audio, for the user
     motion: Motion | None = None  # of the canonical face
     vertices: np.ndarray | None = None  # (T, N, 3) float32
     landmarks68: np.ndarray | None = None  # (T, 68, 3) float32
@@ -221,6 +222,7 @@ def write_animation(
         binding_error_mm=binding_error_mm,
         metrics={name: value for writer in writers for name, value in writer.metrics.items()},
         unit=header.unit,
+        notes=[] if audio is None else list(audio.notes),
         **_joined(in_memory),
     )
 

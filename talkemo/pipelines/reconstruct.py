@@ -13,7 +13,6 @@ from .. import __version__
 from ..audio.recording import load_audio
 from ..binding import Binding, FaceHint
 from ..binding.head_turner import Turner
-from ..capture.camera import FIELD_OF_VIEW_RANGE_DEG
 from ..capture.fitted_clips import is_fitted_clip
 from ..capture.fitting import Capture
 from ..capture.sources import (
@@ -191,17 +190,7 @@ def check_options(
         check_output(Path(options.preview), PREVIEW_ENDINGS, *taken)
         if not is_video(source):
             raise InputError("only videos and images have a preview", "leave --preview out")
-    if options.fps is not None:
-        check_fps(options.fps)
     check_mode(options.sync, "way to synchronise")
-    if options.number < 1:
-        raise InputError(f"face number {options.number}", "the largest face is number 1")
-    low, high = FIELD_OF_VIEW_RANGE_DEG
-    if options.field_of_view is not None and not low <= options.field_of_view <= high:
-        raise InputError(
-            f"a field of view of {options.field_of_view:g} degrees",
-            f"choose from {low:g} to {high:g}; webcams and phones have about 65",
-        )
     if options.model is not None and onto is not None:
         raise InputError("a face model and a mesh to animate", "give one of them")
     if options.emotion is None:

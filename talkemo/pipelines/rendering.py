@@ -131,6 +131,8 @@ def _check_options(options: RenderOptions, output: Path) -> None:
         raise InputError(
             "a contact sheet is a .png of several frames", "name one with -o, without --time"
         )
+    if options.turntable and output.suffix.lower() in RENDERED_IMAGE_ENDINGS:
+        raise InputError("a turntable is a video", "name a .mp4, .webm or .gif with -o")
     if len(options.compare) >= MAX_COMPARED_ANIMATIONS:
         raise InputError(
             f"{len(options.compare) + 1} animations side by side",

@@ -28,7 +28,6 @@ from .outputs import (
     OUTPUT_CHUNK_FRAMES,
     Progress,
     Result,
-    check_fps,
     output_paths,
     write_animation,
 )
@@ -83,8 +82,6 @@ def transfer(
     inputs = [animation, *meshes, options.audio, options.timeline, *options.hint.files]
     paths = output_paths(outputs, options.export, inputs)
     timeline = timeline_of(options)
-    if options.fps is not None:
-        check_fps(options.fps)
     source = open_source(
         animation,
         options.fps,
