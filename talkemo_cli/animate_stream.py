@@ -45,7 +45,7 @@ def animate_stream(
     except BrokenPipeError:  # the reader has ended
         console.mute()
         return
-    for note in stream.audio.notes:
+    for note in stream.notes:
         console.message(note)
     if not to_stdout:
         data = {
@@ -53,7 +53,7 @@ def animate_stream(
             "frames": count,
             "fps": stream.fps,
             "latency": round(stream.latency, 3),
-            "notes": list(stream.audio.notes),
+            "notes": stream.notes,
         }
         console.result(data, [str(path)])
 

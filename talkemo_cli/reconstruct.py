@@ -168,6 +168,7 @@ def reconstruct(
         performance.refuse_all("for corpora of landmarks")
         _fit_corpora(inputs, output, runtime, batch)
         return
+    _announce_download(inputs)
     if len(inputs) > 1 or formats:
         folder = output_folder(output, performance.formats)
         name = performance.output_name
@@ -194,6 +195,21 @@ def reconstruct(
     _warn(inputs[0], result, options.number)
     written = (*result.outputs, options.neutral, options.preview)
     _report([row], [str(path) for path in written if path is not None], unit_data(result))
+
+
+def _announce_download(inputs: list[Path]) -> None:
+    """Say that the landmark tracker is downloaded, if videos need it and it is missing."""
+    from importlib.util import find_spec
+
+    from talkemo.capture.landmarker_bundle import LANDMARKER_BYTES, installed_landmarker
+    from talkemo.capture.sources import is_video
+
+    has_runtime = find_spec("ai_edge_litert") is not None  # else the extra is reported as missing
+    if has_runtime and any(map(is_video, inputs)) and installed_landmarker() is None:
+        console.message(
+            "downloading MediaPipe's Face Landmarker, once: "
+            f"{LANDMARKER_BYTES / 1e6:.1f} MB, Apache-2.0"
+        )
 
 
 def _fit_corpora(

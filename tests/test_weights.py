@@ -919,3 +919,20 @@ def test_the_package_names_the_licences_of_its_weights():
     named = set(project["license"].split(" AND "))
     assert {identifiers[licence] for licence in licences} | {"MIT"} == named
     assert "weights/README.md" in project["license-files"]
+
+
+def test_weights_of_another_set_with_stricter_terms_are_reported(
+    tmp_path, example_face, short_speech, capsys
+):
+    """A folder without a talking model gets the default one, which is for research."""
+    mine = tmp_path / "mine"
+    mine.mkdir()
+    shutil.copy(bundled_folder() / "free" / "emotion.safetensors", mine)
+    command = ["animate", str(example_face), str(short_speech), "-o", str(tmp_path / "a.csv")]
+    assert main([*command, "--weights", str(mine), "--json"]) == 0
+    (note,) = json.loads(capsys.readouterr().out)["notes"]
+    assert "no weights of the stage talking" in note and "research" in note
+    assert main([*command, "--weights", "free", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["notes"] == []
+    assert load_models("free").licence_notes("face", "speech", "talking", "emotion") == []
+    assert load_models().licence_notes("talking", "emotion") == []

@@ -25,6 +25,7 @@ from .outputs import (
     Result,
     frame_count,
     output_paths,
+    with_notes,
     write_animation,
 )
 
@@ -85,7 +86,8 @@ def animate(
     binding = bind(mesh, hint=options.hint, models=models, cache=options.cache)
     has_page = any(path.suffix.lower() == ".html" for path in paths)
     performer = FaceActor(models, binding, plan, PAGE_EMOTIONS if has_page else ())
-    return _write(performer, recording, paths, options, progress)
+    result = _write(performer, recording, paths, options, progress)
+    return with_notes(result, models.licence_notes("talking", "emotion"))
 
 
 def _write(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -225,6 +225,11 @@ def write_animation(
         notes=[] if audio is None else list(audio.notes),
         **_joined(in_memory),
     )
+
+
+def with_notes(result: Result, notes: Iterable[str]) -> Result:
+    """Return a result with further notes."""
+    return replace(result, notes=[*result.notes, *notes])
 
 
 def _writer(path: Path, header: Header, export: ExportOptions, audio: Audio | None) -> Writer:

@@ -52,6 +52,7 @@ from .outputs import (
     check_fps,
     check_mode,
     output_paths,
+    with_notes,
     write_animation,
 )
 
@@ -133,7 +134,7 @@ def reconstruct(
     with all_or_none([*paths, *extras]):
         result = _write(paths, header, frames, performance, target.error_mm, export, progress)
         _write_extras(options, source, performance, person, header)
-    return result
+    return with_notes(result, models.licence_notes(*([] if timeline is None else ["emotion"])))
 
 
 def _write(

@@ -76,6 +76,12 @@ class Stream:
         return self.performer.binding
 
     @property
+    def notes(self) -> list[str]:
+        """What was odd about the audio up to now, and the terms of weights from another set."""
+        licences = self.performer.models.licence_notes("talking", "emotion")
+        return [*self.audio.notes, *licences]
+
+    @property
     def latency(self) -> float:
         """Upper bound in s of a frame's delay after its audio, without the time of computation.
 

@@ -29,6 +29,7 @@ from .outputs import (
     Progress,
     Result,
     output_paths,
+    with_notes,
     write_animation,
 )
 from .sources import open_source
@@ -101,7 +102,7 @@ def transfer(
         notice(missing_audio(source))
     meta = {name: value for name, value in source.meta.items() if name not in REPLACED_META}
     meta |= {"talkemo": __version__, "source": Path(animation).name, **emotion_meta(options)}
-    return write_animation(
+    result = write_animation(
         paths,
         bound_header(binding, len(source), source.fps, meta, unit=_unit_of(source, options.export)),
         _changed_frames(source, binding, models, timeline),
@@ -110,6 +111,7 @@ def transfer(
         binding_error_mm=binding.error,
         progress=progress,
     )
+    return with_notes(result, models.licence_notes("emotion"))
 
 
 def _unit_of(source: Source, export: ExportOptions) -> str:
