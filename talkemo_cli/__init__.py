@@ -2,6 +2,10 @@
 
 import os
 
+from .standard_streams import open_standard_streams
+
+open_standard_streams()  # before any file is opened
+
 # One thread per process, set before numpy and torch are imported: the networks are so small that
 # more threads do not help, and threads that compete with those of other processes are about ten
 # times slower. Videos are drawn by threads of their own; training uses all cores, see

@@ -8,17 +8,15 @@ from typing import Annotated
 import typer
 
 from talkemo import InputError
-from talkemo.formats.registry import OUTPUT_ENDINGS
 from talkemo.pipelines.options import STREAM_FORMATS, AnimateOptions, BatchOptions, StreamOptions
 
-from .animate_many import animate_many
+from .animate_many import animate_manifest, animate_many
 from .animate_stream import animate_stream
+from .batch import FORMAT_NAMES, check_one
 from .completion import offering
 from .console import console
 from .facts import overlap_facts
 from .options import Only, command, output_option
-
-FORMAT_NAMES = tuple(ending.lstrip(".") for ending in OUTPUT_ENDINGS)
 
 
 @command(
@@ -26,17 +24,35 @@ FORMAT_NAMES = tuple(ending.lstrip(".") for ending in OUTPUT_ENDINGS)
     "talkemo animate face.obj speech.wav --emotion happy",
     "talkemo animate face.obj speech.wav --emotion angry --intensity 0.7 -o talk.glb -o talk.html",
     "talkemo animate face.obj *.wav -o out/ --format csv --format mp4",
+    "talkemo animate - speech.wav -o curves.csv --curves oculus",
+    "talkemo animate face.obj --manifest lines.csv -o out/ --format csv --resume",
     "arecord -q -f S16_LE -r 16000 -t wav | talkemo animate face.obj - --stream",
 )
 def animate(
-    face: Annotated[Path, typer.Argument(help="A mesh with a face, in any unit and orientation.")],
-    audio: Annotated[
-        list[Path],
-        typer.Argument(help="Speech: wav, flac, ogg, opus, mp3 or m4a; one file or many."),
+    face: Annotated[
+        Path,
+        typer.Argument(
+            help="A mesh with a face, in any unit and orientation; - for talkemo's own face, if only "
+            "curves are wanted."
+        ),
     ],
     options: AnimateOptions,
     batch: BatchOptions,
     stream_options: Annotated[StreamOptions, Only("raw")],
+    audio: Annotated[
+        list[Path] | None,
+        typer.Argument(help="Speech: wav, flac, ogg, opus, mp3 or m4a; one file or many."),
+    ] = None,
+    manifest: Annotated[
+        Path | None,
+        typer.Option(
+            "--manifest",
+            help="Instead of AUDIO, a csv with a line for each recording. Columns: audio, and any of "
+            "emotion, timeline, intensity, style, seed and output, which replace the options. Paths "
+            "are relative to the csv.",
+            rich_help_panel="Many recordings",
+        ),
+    ] = None,
     output: Annotated[list[Path] | None, output_option("By default AUDIO_EMOTION.mp4.")] = None,
     formats: Annotated[
         list[str] | None,
@@ -52,12 +68,14 @@ def animate(
         bool,
         typer.Option(
             "--stream",
-            help="Write frames while the audio is coming, to stdout or the file -o: each as a line "
-            "of JSON with 52 ARKit weights, or its vertices as bytes.",
+            help="Write frames while the audio is coming, to stdout or the named pipe -o; or to a "
+            "file -o, which appears when the audio has ended. Each is a line of JSON with 52 ARKit "
+            "weights, or its vertices as bytes.",
         ),
     ] = False,
 ) -> None:
     """Make the face of a mesh speak recordings with an emotion."""
+    audio = _recordings(audio, manifest, stream)
     if options.timeline and options.emotion != "neutral":
         raise InputError("--emotion or a --timeline, not both", "leave one out")
     if stream:
@@ -68,18 +86,16 @@ def animate(
             "--raw belongs to --stream",
             "without it, give a wav: its header says how it is to be read",
         )
-    name = emotion_name(options.emotion, options.timeline)
-    if len(audio) > 1 or formats:
-        outputs = _batch_outputs(audio, name, output or [Path()], formats or ["mp4"])
-        animate_many(face, list(zip(audio, outputs)), options, batch)
+    arguments = (output or [], formats or [], options, batch, _output_name)
+    if manifest is not None:
+        animate_manifest(face, manifest, *arguments)
+    elif len(audio) > 1 or formats:
+        animate_many(face, audio, *arguments)
         console.messages(overlap_facts(options.timeline))
-    elif batch.jobs > 1 or batch.scheduler is not None:
-        raise InputError(
-            "--jobs and --scheduler are for many recordings",
-            "leave them out, or name more recordings",
-        )
     else:
-        _animate_one(face, audio[0], output or [Path(f"{_stem(audio[0])}_{name}.mp4")], options)
+        check_one(batch)
+        outputs = output or [Path(f"{_output_name(audio[0], options)}.mp4")]
+        _animate_one(face, audio[0], outputs, options)
 
 
 def _animate_one(face: Path, audio: Path, outputs: list[Path], options: AnimateOptions) -> None:
@@ -91,45 +107,24 @@ def _animate_one(face: Path, audio: Path, outputs: list[Path], options: AnimateO
     console.animation(result)
 
 
-def _batch_outputs(
-    audio: list[Path], name: str, folders: list[Path], formats: list[str]
-) -> list[list[Path]]:
-    """The output files of each recording."""
-    if any(ending not in FORMAT_NAMES for ending in formats):
+def _recordings(audio: list[Path] | None, manifest: Path | None, stream: bool) -> list[Path]:
+    """Return the recordings of the command line. Raises InputError unless they come from one place."""
+    if manifest is not None and (audio or stream):
         raise InputError(
-            f"unknown format in {', '.join(formats)}", f"choose from {', '.join(FORMAT_NAMES)}"
+            "recordings and a --manifest, which names recordings"
+            if audio
+            else "--stream takes one recording, not a --manifest",
+            "leave one out",
         )
-    if len(folders) > 1 or (folders[0].suffix and not folders[0].is_dir()):
-        raise InputError(
-            "many recordings go into one folder",
-            "name it with -o, and the kinds of files with --format",
-        )
-    outputs = [
-        [folders[0] / f"{_stem(source)}_{name}.{ending}" for ending in formats] for source in audio
-    ]
-    _check_clashes(audio, outputs)
-    return outputs
+    if manifest is None and not audio:
+        raise InputError("no recording is named", "name audio files, or a --manifest of them")
+    return audio or []
 
 
-def _check_clashes(audio: list[Path], outputs: list[list[Path]]) -> None:
-    """Raise InputError, naming both recordings, if two would be written to the same file."""
-    source_of: dict[Path, Path] = {}
-    for source, paths in zip(audio, outputs):
-        for path in paths:
-            other = source_of.setdefault(path, source)
-            if other is source:
-                continue
-            if other == source:
-                raise InputError(f"{source} is given twice", "leave one out")
-            raise InputError(
-                f"{other} and {source} would both be written to {path}",
-                "rename one, or write them to different folders, one at a time",
-            )
-
-
-def _stem(audio: Path) -> str:
-    """The name of a recording's outputs, without emotion and ending."""
-    return "stdin" if str(audio) == "-" else audio.stem
+def _output_name(audio: Path, options: AnimateOptions) -> str:
+    """The name of a recording's outputs, without ending."""
+    stem = "stdin" if str(audio) == "-" else audio.stem
+    return f"{stem}_{emotion_name(options.emotion, options.timeline)}"
 
 
 def emotion_name(emotion: str, timeline: object) -> str:

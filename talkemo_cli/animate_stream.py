@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import sys
-from contextlib import nullcontext
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import IO
 
 from talkemo import InputError
 from talkemo.pipelines.options import STREAM_FORMATS, StreamOptions
 
 from .console import console
 from .facts import overlap_facts
+from .standard_streams import CLOSED_STREAMS
 
 
 def animate_stream(
@@ -25,6 +28,8 @@ def animate_stream(
     form = _format(path, formats)
     if options.raw is not None and str(audio[0]) != "-":
         raise InputError("--raw is for audio from stdin", "name it: - in the place of a file")
+    if to_stdout and "stdout" in CLOSED_STREAMS:
+        raise InputError("the frames go to stdout, which is closed", "name a file with -o")
     if to_stdout and console.as_json:
         raise InputError("--json and a stream to stdout", "name a file for the stream with -o")
     if not to_stdout and not path.is_fifo():
@@ -35,19 +40,38 @@ def animate_stream(
         f"frames come {stream.latency:.2f} s after their audio, plus the time of computation"
     )
     try:
-        with nullcontext(sys.stdout.buffer) if to_stdout else path.open("wb") as file:
+        with _opened(path) as file:
             count = stream.write(file, form)
     except BrokenPipeError:  # the reader has ended
         console.mute()
         return
+    for note in stream.notes:
+        console.message(note)
     if not to_stdout:
         data = {
             "outputs": [str(path)],
             "frames": count,
             "fps": stream.fps,
             "latency": round(stream.latency, 3),
+            "notes": stream.notes,
         }
         console.result(data, [str(path)])
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[IO[bytes]]:
+    """Open the output: stdout, a named pipe, or a file that appears when the stream has ended."""
+    if str(path) == "-":
+        yield sys.stdout.buffer
+    elif path.is_fifo():
+        with path.open("wb") as file:
+            yield file
+    else:
+        from talkemo.files.writing import atomic_write
+        from talkemo.formats.animation import output_errors
+
+        with output_errors(path), atomic_write(path) as partial, partial.open("wb") as file:
+            yield file
 
 
 def _format(path: Path, formats: list[str]) -> str:

@@ -9,7 +9,8 @@ from typing import Annotated
 
 import typer
 
-from talkemo import InputError, TalkemoError, __version__
+from talkemo import InputError, __version__
+from talkemo.errors import explain
 
 # Importing a command registers it.
 from . import (
@@ -29,19 +30,8 @@ from . import (
 )
 from .console import console
 from .options import app
+from .standard_streams import print_any_text
 
-DEBUG_HINT = "run it again with --debug for the traceback"
-# What to do about failures of the operating system, by error number.
-OS_ERROR_HINTS = {
-    errno.ENOSPC: "free some space on that disk, or write elsewhere",
-    errno.EDQUOT: "free some space on that disk, or write elsewhere",
-    errno.EFBIG: "the file system limits the size of files; write elsewhere, or fewer frames",
-    errno.EACCES: "change its permissions, or choose another place",
-    errno.EPERM: "change its permissions, or choose another place",
-    errno.EROFS: "that disk cannot be written to; choose another place",
-    errno.ENAMETOOLONG: "choose a shorter name",
-    errno.EMFILE: "too many files are open; close other programs",
-}
 UNUSABLE_PATH_ERRORS = (errno.ENAMETOOLONG, errno.ELOOP, errno.ENOTDIR)
 
 # Depending on its version, Typer has its own copy of Click or uses the installed one.
@@ -80,10 +70,8 @@ def main(arguments: list[str] | None = None) -> int:
         0 done, 1 failed while running, 2 wrong usage or unusable input, 130 interrupted.
     """
     if arguments is None:
-        # When the process is terminated, a run removes its partial outputs, as after an error.
-        for name in ("SIGTERM", "SIGHUP"):
-            if hasattr(signal, name):
-                signal.signal(getattr(signal, name), lambda number, frame: sys.exit(128 + number))
+        _remove_outputs_when_terminated()
+    print_any_text()
     console.configure()
     try:
         status = app(arguments, prog_name="talkemo", standalone_mode=False)
@@ -91,7 +79,8 @@ def main(arguments: list[str] | None = None) -> int:
     except UsageError as error:
         context = getattr(error, "ctx", None)
         command = context.command_path if context else "talkemo"
-        console.error(error.format_message(), f"see {command} --help")  # type: ignore[attr-defined]
+        message = " ".join(error.format_message().split())  # type: ignore[attr-defined]
+        console.error(message, f"see {command} --help")
         return 2
     except typer.Exit as error:
         return error.exit_code
@@ -107,22 +96,20 @@ def main(arguments: list[str] | None = None) -> int:
         return report(error)
 
 
+def _remove_outputs_when_terminated() -> None:
+    """Let a run that is terminated remove its partial outputs, as after an error.
+
+    A signal that is ignored, as SIGHUP is by nohup, stays ignored.
+    """
+    for name in ("SIGTERM", "SIGHUP"):
+        number = getattr(signal, name, None)
+        if number is not None and signal.getsignal(number) is not signal.SIG_IGN:
+            signal.signal(number, lambda number, frame: sys.exit(128 + number))
+
+
 def report(error: Exception) -> int:
     """Print an error and a hint, a line each, and return the exit status."""
-    if isinstance(error, TalkemoError):
-        console.error(error.message, error.hint)
-        return 2 if isinstance(error, InputError) else 1
-    if isinstance(error, OSError):
-        where = f"{error.filename}: " if error.filename is not None else ""
-        hint = OS_ERROR_HINTS.get(error.errno or 0, DEBUG_HINT)
-        console.error(f"{where}{(error.strerror or str(error)).lower()}", hint)
-        return 2 if error.errno in UNUSABLE_PATH_ERRORS else 1
-    if isinstance(error, MemoryError):
-        console.error(
-            "out of memory",
-            "close other programs, or use a smaller mesh, a lower --fps, or no --bake",
-        )
-    else:
-        reason = str(error).splitlines()[0] if str(error) else ""
-        console.error(f"failed: {type(error).__name__}: {reason}", DEBUG_HINT)
-    return 1
+    console.error(*explain(error))
+    if isinstance(error, OSError) and error.errno in UNUSABLE_PATH_ERRORS:
+        return 2
+    return 2 if isinstance(error, InputError) else 1

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import sys
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from contextlib import contextmanager, suppress
+from typing import TYPE_CHECKING, Any, TextIO
 
 from .facts import animation_facts, named_fact, plain
+from .standard_streams import visible
 
 if TYPE_CHECKING:
     from rich.console import Console as RichConsole
@@ -29,6 +31,8 @@ class Console:
     def configure(self, as_json: bool = False, quiet: bool = False, debug: bool = False) -> None:
         """Apply the shared options of a run."""
         self.as_json, self.quiet, self.debug = as_json, quiet, debug
+        if isinstance(sys.stdout, io.TextIOWrapper):
+            sys.stdout.reconfigure(errors="surrogateescape")  # file names that are not UTF-8
 
     def result(self, data: dict[str, Any], lines: list[str] | None = None) -> None:
         """Print a command's result: one JSON object with --json, else lines.
@@ -46,7 +50,7 @@ class Console:
             lines = [named_fact(name, value) for name, value in data.items()]
         try:
             for line in lines:
-                print(line)
+                print(_for_stream(line, sys.stdout))
             if sys.stdout is not None:
                 sys.stdout.flush()
         except BrokenPipeError:  # the reader has ended
@@ -59,7 +63,8 @@ class Console:
     def message(self, text: str) -> None:
         """Print a message for the person at the terminal, on stderr."""
         if not self.quiet and sys.stderr is not None:
-            print(text, file=sys.stderr, flush=True)
+            with suppress(OSError):  # a terminal that was closed; the run goes on
+                print(visible(text), file=sys.stderr, flush=True)
 
     def messages(self, lines: Iterable[str]) -> None:
         """Print messages, a line each."""
@@ -69,15 +74,22 @@ class Console:
     def error(self, message: str, hint: str) -> None:
         """Print what went wrong and what to do about it, on stderr."""
         if sys.stderr is not None:  # it is None where the process was started without one
-            print(f"talkemo: {message}\n  {hint}", file=sys.stderr)
+            with suppress(OSError):
+                print(f"talkemo: {visible(message)}\n  {visible(hint)}", file=sys.stderr)
+
+    @property
+    def shows_progress(self) -> bool:
+        """Whether a progress bar is shown."""
+        return not self.quiet and sys.stderr is not None and sys.stderr.isatty()
 
     @contextmanager
     def progress(self, label: str) -> Iterator[Callable[..., None]]:
         """Show a progress bar if stderr is a terminal; yields update(done, total, label=None)."""
-        if self.quiet or sys.stderr is None or not sys.stderr.isatty():
+        if not self.shows_progress:
             yield lambda done, total, name=label: None
             return
         from rich.console import Console as RichConsole
+        from rich.markup import escape
         from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
         columns = (
@@ -86,10 +98,16 @@ class Console:
             TextColumn("{task.percentage:>3.0f} %"),
             TimeRemainingColumn(),
         )
-        with Progress(*columns, console=RichConsole(stderr=True), transient=True) as bar:
-            task = bar.add_task(label, total=None)
+        on_terminal = sys.stdout is not None and sys.stdout.isatty()  # else it is for a program
+        with Progress(
+            *columns,
+            console=RichConsole(stderr=True),
+            transient=True,
+            redirect_stdout=on_terminal,
+        ) as bar:
+            task = bar.add_task(escape(visible(label)), total=None)
             yield lambda done, total, name=label: bar.update(
-                task, completed=done, total=total, description=name
+                task, completed=done, total=total, description=escape(visible(name))
             )
 
     def table(self, title: str, columns: list[str], rows: list[list[Any]]) -> None:
@@ -104,12 +122,13 @@ class Console:
         from rich.measure import Measurement
         from rich.table import Table
 
+        shown = lambda text: escape(_for_stream(text, sys.stdout))
         cells = [[plain(cell) for cell in row] for row in rows]
-        table = Table(title=escape(title), title_justify="left")
+        table = Table(title=shown(title), title_justify="left")
         for number, column in enumerate(columns):
-            table.add_column(column, justify="right" if number else "left")
+            table.add_column(shown(column), justify="right" if number else "left")
         for row in cells:
-            table.add_row(*map(escape, row))
+            table.add_row(*map(shown, row))
         screen = RichConsole(file=sys.stdout, width=None if sys.stdout.isatty() else TABLE_COLUMNS)
         unlimited = screen.options.update(max_width=UNLIMITED_COLUMNS)
         if Measurement.get(screen, unlimited, table).minimum <= screen.width:
@@ -118,7 +137,7 @@ class Console:
             _print_cells(screen, title, columns, cells)
 
     def animation(self, result: Result) -> None:
-        """Print an animation's frame count, metrics and output files."""
+        """Print an animation's facts, what was odd about its audio, and its output files."""
         self.messages(animation_facts(result))
         self.result(animation_data(result), [str(path) for path in result.outputs])
 
@@ -132,6 +151,7 @@ def animation_data(result: Result) -> dict[str, Any]:
         "seconds": result.seconds,
         "binding_error_mm": result.binding_error_mm,
         **unit_data(result),
+        "notes": result.notes,
         **result.metrics,
     }
 
@@ -152,7 +172,12 @@ def _print_cells(
         lines.append(f"{columns[0]}: {row[0]}")
         lines += [f"  {name}: {cell}" for name, cell in zip(columns[1:], row[1:]) if cell]
     for line in lines:
-        screen.print(line, markup=False, highlight=False)
+        screen.print(_for_stream(line, sys.stdout), markup=False, highlight=False)
+
+
+def _for_stream(text: str, stream: TextIO) -> str:
+    """A text as it is for a file or a pipe; for a terminal, with control characters escaped."""
+    return visible(text, keep="\n\t") if stream.isatty() else text
 
 
 console = Console()

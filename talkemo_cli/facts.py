@@ -40,6 +40,7 @@ def animation_facts(result: Result) -> Iterator[str]:
     if any(path.suffix.lower() in BAKED_ENDINGS for path in result.outputs):  # GLB and USD
         yield unit_fact(result.unit)
     yield from metric_facts(result.metrics)
+    yield from result.notes
 
 
 def unit_fact(unit: LengthUnit) -> str:

@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 from talkemo import InputError
-from talkemo.options import option
+from talkemo.options import CheckedOptions, option
 from talkemo.pipelines.options import RuntimeOptions
 from talkemo.weights.names import DEFAULT_SET
 
@@ -26,7 +26,7 @@ class StudyAction(str, Enum):
 
 
 @dataclass(frozen=True)
-class PaperStudyOptions:
+class PaperStudyOptions(CheckedOptions):
     """Options of `talkemo study make --paper`."""
 
     data: Path | None = option(None, "--paper: the folder of the corpora.")

@@ -5,11 +5,13 @@ from __future__ import annotations
 import io
 import json
 import os
+import pickle
 import socket
 import struct
 import zipfile
 from pathlib import Path
 
+import fuzzing
 import numpy as np
 import soundfile
 
@@ -133,7 +135,6 @@ def bad_audio_files(folder: Path, example: Path) -> dict[str, Path]:
         {
             "empty.wav": b"",
             "header.wav": content[:30],
-            "half.wav": content[: len(content) // 2],
             "text.wav": b"not audio\n" * 20,
             "zeros.wav": bytes(5000),
             "mp3.wav": (folder / "good.mp3").read_bytes(),
@@ -283,6 +284,122 @@ def bad_bindings(folder: Path, good: dict[str, np.ndarray]) -> dict[str, Path]:
         },
     )
     return paths | special_files(folder / "special", ".npz")
+
+
+def bad_videos(folder: Path) -> dict[str, Path]:
+    """Unusable videos: their headers state impossible rates and durations, or lie."""
+    folder.mkdir(exist_ok=True)
+    contents = fuzzing.video_files(folder)
+    mp4, avi, webm = bytearray(contents["mp4"]), bytearray(contents["avi"]), contents["webm"]
+    durations, scale = mp4.index(b"stts") + 16, avi.index(b"strh") + 28
+    mp4[durations : durations + 4] = struct.pack(">I", 0x7FFFFFFF)  # of each frame
+    avi[scale : scale + 8] = struct.pack("<2I", 36000, 1)
+    place = webm.index(b"\x44\x89\x88") + 3
+    long = webm[:place] + struct.pack(">d", 3.6e7) + webm[place + 8 :]  # ms
+    return write(
+        folder,
+        {
+            "empty.mp4": b"",
+            "text.webm": b"not a video\n" * 20,
+            "cut.mp4": contents["mp4"][:300],
+            "slow.mp4": bytes(mp4),
+            "slow.avi": bytes(avi),
+            "long.webm": long,
+            "empty.jpg": b"",
+            "cut.jpg": fuzzing.photograph()[:150],
+            "text.png": b"not an image\n" * 20,
+            "playlist.mp4": b"#EXTM3U\n#EXTINF:1,\ngood.mp4\n",
+        },
+    ) | special_files(folder / "special", ".mp4")
+
+
+def bad_face_models(folder: Path) -> dict[str, Path]:
+    """Unusable face models, with pickles that once took minutes or gigabytes."""
+    pairs = b"N" + b"2\x86" * 70
+    good = pickle.dumps({"v_template": np.zeros((4, 3)), "f": np.zeros((1, 3))}, 2)
+    return write(
+        folder,
+        {
+            "empty.pkl": b"",
+            "text.pkl": b"a face model?" * 9,
+            "deep.pkl": b"\x80\x02}N" + b"\x85" * 300_000 + b"Ns.",
+            "hash.pkl": b"\x80\x02}" + pairs + b"Ns.",
+            "text_of.pkl": b"\x80\x02c_codecs\nencode\n" + pairs + b"\x85R.",
+            "many.pkl": b"\x80\x02(" + b"}" * 500_000 + b"t.",
+            "claims.pkl": b"\x80\x04\x95" + b"\xff" * 7 + b"\x00N.",
+            "set.pkl": b"\x80\x04\x8f.",
+            "calls.pkl": b"\x80\x02cposix\nsystem\nX\x02\x00\x00\x00ls\x85R.",
+            "no_shapes.pkl": good,
+            "empty.npz": b"",
+            "nothing.npz": npz(a=np.zeros(3)),
+            "core.npz": npz(
+                shape_bm_core=np.zeros((4, 1, 2)),
+                fv_indices=[[0, 1, 2]],
+                id_mean=[1, 0],
+                id_var=[1],
+            ),
+            "model.obj": b"v 0 0 0\n",
+        },
+    ) | {
+        name: path
+        for name, path in special_files(folder / "special", ".pkl").items()
+        if name != "a folder"
+    }
+
+
+def bad_curves(folder: Path) -> dict[str, Path]:
+    """Unusable curves and landmarks in texts."""
+    head, row, *_ = fuzzing.curves().decode().split("\n")
+    frame = json.dumps(np.ones((478, 2)).tolist())
+    return write(
+        folder,
+        {
+            "no_rows.csv": head.encode(),
+            "short.csv": f"{head}\n{row[:150]}\n".encode(),
+            "nan.csv": f"{head}\n{row.replace('0.25', 'nan')}\n".encode(),
+            "word.csv": f"{head}\n{row.replace('0.25', 'open')}\n".encode(),
+            "few_columns.csv": b"Timecode,BlendShapeCount,EyeBlinkLeft\n0:0:0:0,1,0.5\n",
+            "wide.csv": b"a" + b"," * 1_500_000,
+            "quote.csv": b'"' + b"1\n" * 1000,
+            "nulls.json": b"[" + b"null," * 50_000 + frame.encode() + b"]",
+            "long.json": b'["' + b"a" * 9_000_000 + b'"]',
+            "numbers.json": b"[" + b"1," * 1000 + b"1]",
+            "word.json": b'[[{"x": "left", "y": 2}]]',
+        },
+    )
+
+
+def bad_phones(folder: Path) -> dict[str, Path]:
+    """Unusable files of aligned phones."""
+    texts = {
+        "empty": "", "text": "phones", "list": '[["P", 0, 1]]', "two": '{"a": [["P", 0]]}',
+        "negative": '{"a": [["P", -1, 1]]}', "backwards": '{"a": [["P", 2, 1]]}',
+        "nan": '{"a": [["P", NaN, 1]]}', "years": '{"a": [["P", 0, 1e9]]}',
+        "word": '{"a": [["P", "0", "1"]]}', "number": '{"a": [[1, 0, 1]]}',
+        "name": '{"a": [["-1", 0, 1]]}', "no_name": '{"a": [["", 0, 1]]}',
+        "deep": '{"a": ' + "[" * 5000, "cut": '{"a": [["P", 0, 1]',
+    }  # fmt: skip
+    contents = {f"{name}.json": text.encode() for name, text in texts.items()}
+    return write(folder, contents) | special_files(folder / "special", ".json")
+
+
+def bad_registries(folder: Path) -> dict[str, Path]:
+    """Folders with unusable registries of weights."""
+    entry = "[face]\nfile = 'face.safetensors'\nbytes = 1\nsha256 = '" + "0" * 64 + "'\n"
+    texts = {
+        "text": "weights?", "dots": "a" + ".a" * 25_000 + " = 1",
+        "tables": "[a" + ".a" * 25_000 + "]", "stage": "[ears]\n", "no_file": "[face]\n",
+        "outside": entry.replace("'face.", "'../face."), "size": entry.replace("= 1", "= -1"),
+        "digest": entry.replace("000", "00"), "seed": f"{entry}seed = 'x'\n",
+        "large": "#" * 300_000, "nested": "a = " + "[" * 5000,
+    }  # fmt: skip
+    paths = {}
+    folder.mkdir(exist_ok=True)
+    for name, text in texts.items():
+        (folder / name).mkdir()
+        (folder / name / "registry.toml").write_text(text)
+        paths[name] = folder / name
+    return paths
 
 
 LANDMARKS = (

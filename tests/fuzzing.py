@@ -13,6 +13,7 @@ import io
 import json
 import logging
 import os
+import pickle
 import random
 import re
 import resource
@@ -44,24 +45,31 @@ from talkemo.binding.files import load_binding, save_binding
 from talkemo.capture.fitting import Capture
 from talkemo.capture.landmark_files import LandmarkFile, check_recordings, read_landmark_file
 from talkemo.data.captures import FittedRecording, read_captures, save_captures
+from talkemo.data.phones import read_phones
 from talkemo.data.recordings import read_table
 from talkemo.evaluation.compare import _read_mask
 from talkemo.expression.emotions import Timeline
+from talkemo.face.canonical import ARKIT_NAMES
 from talkemo.face.geometry_map import MAP_SIZE
 from talkemo.formats.animation import Source
+from talkemo.formats.face_models import read_face_model
+from talkemo.formats.live_link import LIVE_LINK_NAMES, ROTATION_COLUMNS
 from talkemo.formats.mesh import load_mesh
 from talkemo.formats.mesh_types import Mesh
 from talkemo.formats.registry import open_animation
 from talkemo.formats.vertex_array import VertexArray
 from talkemo.geometry.rigid import Similarity
 from talkemo.pipelines.map_files import _read_map
+from talkemo.video.reader import open_video
 from talkemo.weights.files import load_weights, save_weights
 from talkemo.weights.registry import read_registry
 
 MAX_READ_MEMORY = 1 << 30  # bytes; limit while a file of some kilobytes is read
 MAX_READ_S = 5.0  # longest acceptable time for one file
 READ_TIMEOUT_S = 30  # a reader is ended after this time
-CASE_SHARES = {"m4a": 0.2}  # fewer cases of slow kinds: each m4a starts a process
+VIDEO_KINDS = {"mp4": "mpeg4", "webm": "libvpx", "avi": "mpeg4", "mkv": "mpeg4"}  # and codecs
+# Fewer cases of slow kinds: each starts one process, or two.
+CASE_SHARES = {"m4a": 0.2, **dict.fromkeys(VIDEO_KINDS, 0.2)}
 
 
 @dataclass(frozen=True)
@@ -115,6 +123,84 @@ def audio_files(folder: Path) -> dict[str, bytes]:
     ]
     subprocess.run(command, check=True)
     return contents | {"m4a": (folder / "a.m4a").read_bytes()}
+
+
+def video_files(folder: Path) -> dict[str, bytes]:
+    """Four frames in each container."""
+    import imageio_ffmpeg
+
+    contents = {}
+    for ending, codec in VIDEO_KINDS.items():
+        path = folder / f"small.{ending}"
+        source = "-f lavfi -i testsrc=s=32x24:r=25:d=0.16".split()
+        command = [imageio_ffmpeg.get_ffmpeg_exe(), "-v", "error", "-y", *source, "-c:v", codec]
+        subprocess.run([*command, "-threads", "1", str(path)], check=True)
+        contents[ending] = path.read_bytes()
+    return contents
+
+
+def photograph() -> bytes:
+    """A small JPEG with EXIF data that turns it."""
+    import PIL.Image
+
+    image = PIL.Image.new("RGB", (8, 4), (200, 150, 120))
+    exif = image.getexif()
+    exif[0x0112], exif[0x010F], exif[0x011A] = 6, "a camera", 72.0
+    with io.BytesIO() as buffer:
+        image.save(buffer, "JPEG", exif=exif)
+        return buffer.getvalue()
+
+
+class Chumpy:
+    """Like an array of chumpy, whose numbers are an attribute x."""
+
+    def __init__(self, x: np.ndarray):
+        self.x = x
+
+
+def pickles() -> dict[str, bytes]:
+    """FLAME's layout for the mesh, by Python 2's protocol and by today's."""
+    shapes = np.random.default_rng(3).standard_normal((*MESH.vertices.shape, 3))
+    Chumpy.__module__, Chumpy.__qualname__ = "chumpy.ch", "Ch"
+    sys.modules |= {"chumpy": SimpleNamespace(), "chumpy.ch": SimpleNamespace(Ch=Chumpy)}
+    try:
+        content = {"v_template": MESH.vertices, "shapedirs": Chumpy(shapes), "f": MESH.faces}
+        return {f"pickle{k}": pickle.dumps(content, k) for k in (2, 5)}
+    finally:
+        del sys.modules["chumpy.ch"], sys.modules["chumpy"]
+
+
+def facescape() -> bytes:
+    """FaceScape's layout for the mesh."""
+    core = np.zeros((MESH.vertices.size, 2, 3), np.float32)
+    core[:, 0, 0] = MESH.vertices.reshape(-1)
+    core[:, 0, 1:] = 0.1
+    identity = {"id_mean": np.array([1.0, 0, 0]), "id_var": np.array([0.0, 1, 1])}
+    return npz(shape_bm_core=core, fv_indices=MESH.faces + 1, **identity)
+
+
+def curves() -> bytes:
+    """Six frames in Live Link Face's layout."""
+    names = [name[0].upper() + name[1:] for name in LIVE_LINK_NAMES]
+    lines = [",".join(["Timecode", "BlendShapeCount", *names, *ROTATION_COLUMNS])]
+    values = ",".join(["0.25"] * (len(ARKIT_NAMES) + len(ROTATION_COLUMNS)))
+    lines += [f"10:00:0{k // 2}:0{k % 2}.000,61,{values}" for k in range(6)]
+    return "\n".join([*lines, ""]).encode()
+
+
+def landmark_texts(points: np.ndarray) -> dict[str, bytes]:
+    """Landmarks (T, 68, 2) as OpenFace's csv, as rows of numbers, and as MediaPipe's json."""
+    head = ["frame", "face_id", "timestamp", "success"]
+    head += [f"{axis}_{k}" for axis in "xy" for k in range(68)]
+    flat = [",".join(f"{x:.2f}" for x in frame.reshape(-1)) for frame in points]
+    rows = [f"{k + 1},0,{k / 25},1,{row}" for k, row in enumerate(flat)]
+    frames = [[{"x": float(x), "y": float(y)} for x, y in frame] for frame in points]
+    results = {"frames": [{"faceLandmarks": [frame]} for frame in frames[:3]] + [None]}
+    return {
+        "openface": "\n".join([",".join(head), *rows, ""]).encode(),
+        "rows": "\n".join([*flat, ""]).encode(),
+        "mediapipe": json.dumps(results).encode(),
+    }
 
 
 def image_file() -> bytes:
@@ -335,6 +421,7 @@ def all_kinds(folder: Path) -> list[Kind]:
     npy = io.BytesIO()
     np.save(npy, points.astype(np.float32))
     library = b"newmtl skin\nKd 1 1 1\nmap_Kd skin.png\nmap_Bump -bm 1 skin.png\n"
+    phones = {"a.wav": [["SIL", 0, 0.1], ["P", 0.1, 0.25], ["AA1", 0.25, 1]], "b.wav": []}
     landmark_text = b"# eyes\n37 10\n46 12\n31 5.5 5.5 1.5\n49, 100\n55 105\n9 140\n"
 
     def with_library(path: Path) -> None:
@@ -345,9 +432,23 @@ def all_kinds(folder: Path) -> list[Kind]:
         if isinstance(contents, LandmarkFile):
             check_recordings(contents.recordings, path.name)
 
+    def read_video(path: Path) -> None:
+        with open_video(path) as video:
+            for _ in video.frames:
+                pass
+
     contents = {name: (content, open_audio) for name, content in audio_files(folder).items()}
     contents |= {name: (content, load_mesh) for name, content in meshes().items()}
+    contents |= {name: (content, read_video) for name, content in video_files(folder).items()}
+    contents |= {"jpg": (photograph(), read_video), "png": (image_file(), read_video)}
+    contents |= {name: (content, read_face_model) for name, content in pickles().items()}
     contents |= {
+        name: (content, read_video_landmarks) for name, content in landmark_texts(points).items()
+    }
+    contents |= {
+        "facescape": (facescape(), read_face_model),
+        "curves": (curves(), read_video_landmarks),
+        "phones": (json.dumps(phones).encode(), read_phones),
         "obj": (obj(), load_mesh),
         "mtl": (library, with_library),
         "glb": (glb(), load_mesh),
@@ -380,7 +481,9 @@ ENDINGS = {
     "ply_binary": "ply", "stl_text": "stl", "glb_animation": "glb", "animation": "npz",
     "binding": "npz", "map": "npz", "landmarks_npz": "npz", "landmarks_npy": "npy", "vertex_array": "npy", "clips_table": "tsv",
     "captures": "npz", "timeline": "txt", "landmarks": "txt", "mask": "txt",
-    "weights": "safetensors", "registry": "toml",
+    "weights": "safetensors", "registry": "toml", "pickle2": "pkl", "pickle5": "pkl",
+    "facescape": "npz", "curves": "csv", "openface": "csv", "rows": "csv", "mediapipe": "json",
+    "phones": "json",
 }  # fmt: skip
 
 
@@ -432,7 +535,7 @@ def mutate(content: bytes, dice: random.Random) -> bytes:
         return _inside_zip(content, dice)
     if inside and content[:4] == b"glTF":
         return _inside_glb(content, dice)
-    if inside and content[:8] == b'{"asset"':
+    if inside and content[:2] == b'{"':
         return _changed_tree(content, dice)
     if inside and content[8:10] == b'{"':
         size = int.from_bytes(content[:8], "little")

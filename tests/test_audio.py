@@ -124,16 +124,13 @@ def test_a_wrong_ending_is_named(tmp_path):
         recording.open_audio(tmp_path / "a.wav")
 
 
-def test_a_truncated_wav_is_refused_and_a_piped_one_read(tmp_path):
+def test_a_truncated_wav_is_read_as_far_as_it_goes(tmp_path):
     path = tmp_path / "a.wav"
     soundfile.write(path, tone(1.0, 16000), 16000)
-    content = path.read_bytes()
-    path.write_bytes(content[:20000])
-    with pytest.raises(InputError, match="cut off"):
-        recording.open_audio(path)
-    start = content.index(b"data") + 4
-    path.write_bytes(content[:start] + b"\xff\xff\xff\xff" + content[start + 4 :])
-    assert recording.open_audio(path).duration == pytest.approx(1.0, abs=0.01)
+    path.write_bytes(path.read_bytes()[:20000])
+    audio = recording.open_audio(path)
+    assert audio.duration == pytest.approx((20000 - 44) / 32000)
+    assert audio.notes == (f"{path}: its header says 1.0 s, but 0.6 s of audio are there",)
 
 
 def envelope(samples):

@@ -284,6 +284,43 @@ def test_maps_and_landmarks_of_videos(world):
     refuse_all(world, "landmarks, reconstruct", cases, landmarks)
 
 
+def test_videos_and_curves(world):
+    reconstruct = lambda path: ("reconstruct", path, "-o", world.out / "a.npz")
+    for label, bad in {
+        "video": bad_files.bad_videos(world.folder / "bad_videos"),
+        "curves": bad_files.bad_curves(world.folder / "curves"),
+    }.items():
+        cases = {name: reconstruct(path) for name, path in bad.items()}
+        refuse_all(world, f"{label}, reconstruct", cases, bad)
+
+
+def test_face_models(world):
+    landmarks = world.folder / "landmarks.npy"
+    np.save(landmarks, np.random.default_rng(0).random((4, 68, 2)) * 100 + 100)
+    bad = bad_files.bad_face_models(world.folder / "models")
+    cases = {
+        name: ("reconstruct", landmarks, "--model", path, "-o", world.out / "a.npz")
+        for name, path in bad.items()
+    }
+    refuse_all(world, "face model, reconstruct", cases, bad)
+
+
+def test_phones(world):
+    pair = ("evaluate", world.animation, world.animation)
+    bad = bad_files.bad_phones(world.folder / "phones")
+    cases = {name: (*pair, "--phones", path) for name, path in bad.items()}
+    refuse_all(world, "phones, evaluate", cases, bad)
+
+
+def test_registries(world):
+    bad = bad_files.bad_registries(world.folder / "registries")
+    cases = {
+        name: ("bind", world.face, "--weights", path, "-o", world.out / "a.npz")
+        for name, path in bad.items()
+    }
+    refuse_all(world, "registry, bind", cases, dict.fromkeys(bad, Path("registry.toml")))
+
+
 def test_options(world):
     npz, video = world.out / "a.npz", world.out / "a.mp4"
     animate = ("animate", world.face, world.audio)

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import trimesh
 from scipy.spatial.transform import Rotation
+from waiting import HANG_S
 
 from talkemo import InputError, Motion
 from talkemo.binding import FaceHint, bind_mesh, bind_with_hint, load_binding, save_binding
@@ -366,22 +367,39 @@ def test_damaged_cache_counts_as_empty(face, mesh, bound, tmp_path):
 
 def test_cache_removes_the_least_recently_used(face, mesh, bound, tmp_path):
     cache = BindingCache(tmp_path)
-    cache.put("a", bound)
+    cache.put("a" * 40, bound)
     size = next(cache.folder.iterdir()).stat().st_size
     cache = BindingCache(tmp_path, max_bytes=int(2.5 * size))
     for age, name in enumerate(("a", "b", "c")):
-        cache.put(name, bound)
-        os.utime(cache.folder / f"{name}.binding.npz", (1000 + age, 1000 + age))
-    assert cache.get("b", face, mesh) is not None  # which is a use
-    cache.put("d", bound)
+        cache.put(name * 40, bound)
+        os.utime(cache.folder / f"{name * 40}.binding.npz", (1000 + age, 1000 + age))
+    assert cache.get("b" * 40, face, mesh) is not None  # which is a use
+    cache.put("d" * 40, bound)
     assert sorted(path.name[0] for path in cache.folder.iterdir()) == ["b", "d"]
+
+
+def test_cache_removes_only_its_own_files(face, mesh, bound, tmp_path):
+    cache = BindingCache(tmp_path, max_bytes=1)
+    cache.put("a" * 40, bound)
+    folder = cache.folder
+    others = ("mine.binding.npz", "B" * 40 + ".binding.npz", "a" * 40 + ".npz")
+    for name in others:
+        (folder / name).write_text("mine")
+        os.utime(folder / name, (1, 1))
+    link = "c" * 40 + ".binding.npz"
+    (folder / link).symlink_to("mine.binding.npz")
+    assert cache.get("c" * 40, face, mesh) is None
+    cache.put("d" * 40, bound)
+    own = "d" * 40 + ".binding.npz"
+    assert {path.name for path in folder.iterdir()} == {*others, link, own}
+    assert all((folder / name).read_text() == "mine" for name in others)
 
 
 def test_processes_can_share_a_cache(example_face, tmp_path):
     script = f"import talkemo; talkemo.bind({str(example_face)!r})"
     environment = {**os.environ, "TALKEMO_CACHE": str(tmp_path)}
     running = [subprocess.Popen([sys.executable, "-c", script], env=environment) for _ in range(2)]
-    assert [process.wait(60) for process in running] == [0, 0]
+    assert [process.wait(HANG_S) for process in running] == [0, 0]
     (path,) = (tmp_path / "bindings").iterdir()  # one file, and no partial one
     assert path.name.endswith(".binding.npz")
 

@@ -187,7 +187,10 @@ def test_the_command_prints_a_table_or_json(animations, tmp_path, capsys):
     assert main(["evaluate", happy, neutral, *table_and_csv]) == 0
     table = capsys.readouterr().out
     assert "chin.txt" in table and "mm a frame" in table and "lips" in table and " CE " in table
-    rows = {(r["metric"], r["mask"]): r for r in csv.DictReader((tmp_path / "m.csv").open())}
+    rows = {
+        (r["metric"], r["mask"]): r
+        for r in csv.DictReader((tmp_path / "m.csv").open(encoding="utf-8"))
+    }
     assert rows["CE", "canonical face"]["unit"] == "share"
     assert rows["RE", PAPER_MASK]["vertices"] == "20" and rows["VE", "chin.txt"]["vertices"] == "3"
     assert main(["evaluate", happy, neutral, "--weights", "default", "--json"]) == 0
@@ -373,7 +376,7 @@ def test_folders_are_matched_by_name(two_folders, models, tmp_path, capsys):
     printed = capsys.readouterr()
     assert "only: in one of the folders only" in printed.err
     assert len(json.loads(printed.out)["pairs"]) == 2
-    rows = list(csv.DictReader((tmp_path / "m.csv").open()))
+    rows = list(csv.DictReader((tmp_path / "m.csv").open(encoding="utf-8")))
     assert len(rows) == len(pair) + len(result["pairs"][1]["figures"])
     with pytest.raises(InputError, match="no animations with the same name"):
         (tmp_path / "other").mkdir()

@@ -344,7 +344,16 @@ def test_registered_readers_and_writers_exist(entry):
 
 
 def test_lists_of_endings():
-    assert registry.OUTPUT_ENDINGS == (".mp4", ".html", ".npz", ".glb", ".csv", ".usda", ".usdc")
+    assert registry.OUTPUT_ENDINGS == (
+        ".mp4",
+        ".html",
+        ".npz",
+        ".glb",
+        ".csv",
+        ".json",
+        ".usda",
+        ".usdc",
+    )
     assert registry.INPUT_ENDINGS == (".npz", ".glb", ".npy")
     assert registry.BAKED_ENDINGS == (".glb", ".usda", ".usdc")
     assert [entry.ending for entry in ANIMATION_FORMATS if entry.is_video] == [".mp4"]

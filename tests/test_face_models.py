@@ -4,6 +4,7 @@ import collections
 import os
 import pickle
 import sys
+import tracemalloc
 import types
 
 import numpy as np
@@ -204,3 +205,66 @@ def test_files_that_are_not_face_models_are_refused(face, people, tmp_path):
         read_face_model(folder)
     with pytest.raises(InputError, match="faces name vertices"):
         read_face_model(write_flame(tmp_path / "f.pkl", face.mean, people, face.faces + 5))
+
+
+def _pairs(levels):
+    """Opcodes that put a tuple of itself twice on the stack, so many times."""
+    return b"N" + b"2\x86" * levels
+
+
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [
+        (b"\x80\x02}N" + b"\x85" * 1_000_000 + b"Ns.", "nested too deeply"),  # a crash in C
+        (b"\x80\x02}" + _pairs(70) + b"Ns.", "neither texts nor numbers"),  # hashed for ever
+        (b"\x80\x02(" + b"}" * 500_000 + b"t.", "more than 100000 steps"),
+        (b"\x80\x02c_codecs\nencode\n" + _pairs(60) + b"\x85R.", "no arrays with names"),
+        (b"\x80\x02cnumpy\ndtype\n" + _pairs(60) + b"\x85R.", "no arrays with names"),
+        (b"\x80\x04\x8f.", "it has sets"),
+        (b"\x80\x04\x95" + b"\xff" * 7 + b"\x00N.", "claims more than it holds"),
+        (b"\x80\x05\x96" + b"\xff" * 6 + b"\x00\x00N.", "claims more than it holds"),
+        (b"\x80\x02]}b.", "a state without an object"),
+        (b"\x80\x02}]Ns.", "neither texts nor numbers"),
+        (b"\x80\x02\x86.", "its stack is empty"),
+    ],
+)
+def test_pickles_that_take_forever_are_refused(content, reason, tmp_path):
+    (tmp_path / "m.pkl").write_bytes(content)
+    with pytest.raises(InputError, match=reason):
+        read_face_model(tmp_path / "m.pkl")
+
+
+def test_texts_of_a_pickle_are_not_copied(tmp_path):
+    """A text of 100 kB is encoded a thousand times: 100 MB, if it were done."""
+    text = b"X" + (100_000).to_bytes(4, "little") + b"a" * 100_000
+    content = b"\x80\x02c_codecs\nencode\nq\x00" + text + b"\x85q\x01(" + b"h\x00h\x01R" * 1000
+    (tmp_path / "m.pkl").write_bytes(content + b"t.")
+    tracemalloc.start()
+    with pytest.raises(InputError, match="no arrays with names"):
+        read_face_model(tmp_path / "m.pkl")
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 5 << 20
+
+
+def test_arrays_that_are_not_arrays(tmp_path):
+    good = {"v_template": np.zeros((2, 3)), "shapedirs": np.zeros((2, 3, 1)), "f": np.zeros((1, 3))}
+    for name, value in {
+        "v_template": np.zeros((2, 3), complex),
+        "f": np.array(["a"]),
+        "shapedirs": [1, 2],
+    }.items():
+        (tmp_path / "m.pkl").write_bytes(pickle.dumps({**good, name: value}, 2))
+        with pytest.raises(InputError, match=r"m\.pkl: not a face model"):
+            read_face_model(tmp_path / "m.pkl")
+
+
+def test_numbers_that_are_too_large_give_no_warning(recwarn, face, people, tmp_path):
+    path = write_flame(tmp_path / "m.pkl", face.mean, people, face.faces)
+    write_facescape(tmp_path / "m.npz", face.mean * 1e30, people[:1] * 1e30, face.faces)
+    arrays = dict(np.load(tmp_path / "m.npz"))
+    arrays["shape_bm_core"] = arrays["shape_bm_core"].astype(float) * 1e20
+    np.savez(tmp_path / "m.npz", **arrays)
+    with pytest.raises(InputError, match=r"m\.npz"):
+        read_face_model(tmp_path / "m.npz")
+    assert read_face_model(path).mesh is not None and not recwarn.list

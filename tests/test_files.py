@@ -1,5 +1,6 @@
 """Reading files of unknown origin, and writing files atomically."""
 
+import errno
 import io
 import json
 import os
@@ -13,7 +14,7 @@ import time
 import tokenize
 import zipfile
 import zlib
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import fuzzing
@@ -32,7 +33,8 @@ from talkemo.expression.emotions import Timeline
 from talkemo.files import reading, writing
 from talkemo.files.arrays import read_npy, read_npz
 from talkemo.files.reading import open_file
-from talkemo.files.writing import PartialOutput, atomic_write
+from talkemo.files.writing import PartialOutput, all_or_none, atomic_write
+from talkemo.formats import obj
 from talkemo.formats.animation import Frames, Header
 from talkemo.formats.gltf_reader import GlbAnimation
 from talkemo.formats.mesh import load_mesh
@@ -41,6 +43,8 @@ from talkemo.formats.npz import NpzAnimation, NpzWriter
 from talkemo.formats.registry import open_animation
 from talkemo.formats.sequence import MeshSequence
 from talkemo.pipelines.map_files import _read_map
+from talkemo.video.reader import check_video
+from talkemo.weights.registry import read_registry
 
 MESH, FACE = fuzzing.MESH, fuzzing.FACE
 READ_TIMEOUT_S = 15  # a reader that still waits is ended after this time
@@ -857,7 +861,8 @@ def test_a_link_is_replaced_and_not_followed(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "name", ["n" * 251 + ".npz", "n" * 255, "ä" * 125 + ".npz", "a." + "n" * 253]
+    "name",
+    ["n" * 251 + ".npz", "n" * 255, os.fsdecode("ä".encode() * 125) + ".npz", "a." + "n" * 253],
 )
 def test_long_names(tmp_path, name):
     with atomic_write(tmp_path / name) as partial:
@@ -983,3 +988,152 @@ def test_inputs_are_not_overwritten(tmp_path):
             writing.check_output(tmp_path / "a.npz", (".npz",), tmp_path / source)
     with pytest.raises(InputError, match="no such folder"):
         writing.check_output(tmp_path / ("n" * 5000) / "a.npz", (".npz",))
+
+
+def test_outputs_of_one_run_appear_together_or_not_at_all(tmp_path):
+    first, second, other = (tmp_path / name for name in ("a.txt", "b.txt", "c.txt"))
+    first.write_text("old")
+    with pytest.raises(OSError, match="full") as caught, all_or_none([first, second]):
+        with atomic_write(first) as partial:
+            partial.write_text("new")
+        with atomic_write(other) as partial:  # not an output of the run
+            partial.write_text("other")
+        assert first.read_text() == "old" and other.read_text() == "other"
+        with atomic_write(second) as partial:
+            partial.write_text("half")
+            raise OSError(errno.ENOSPC, "full")
+    assert caught.value.filename == str(second)
+    assert first.read_text() == "old" and sorted(os.listdir(tmp_path)) == ["a.txt", "c.txt"]
+    with all_or_none([first, second, tmp_path / "folder"]):
+        with all_or_none([second]), atomic_write(second) as partial:  # part of the outer one
+            partial.write_text("new")
+        assert not second.exists()
+        folder = PartialOutput(tmp_path / "folder", folder=True)
+        folder.finish()
+        folder.discard()
+    assert second.read_text() == "new" and (tmp_path / "folder").is_dir()
+    assert first.read_text() == "old"
+    # A folder that was filled meanwhile is found out before the first output gets its name.
+    (tmp_path / "folder" / "mine").touch()
+    with pytest.raises(OSError), all_or_none([first, tmp_path / "folder"]):
+        with atomic_write(first) as partial:
+            partial.write_text("newer")
+        PartialOutput(tmp_path / "folder", folder=True).finish()
+    assert first.read_text() == "old"
+    assert sorted(os.listdir(tmp_path)) == ["a.txt", "b.txt", "c.txt", "folder"]
+
+
+# ---- permissions, byte-order marks, counts
+
+
+@pytest.mark.skipif(os.name != "posix", reason="modes of POSIX")
+def test_modes_are_not_set_through_a_name(tmp_path):
+    """Another user of the folder puts a link to somebody's file in the place of the output."""
+    secret = tmp_path / "secret"
+    secret.write_text("mine")
+    secret.chmod(0o600)
+    with (
+        pytest.raises(TalkemoError, match=r"a\.npz: replaced by a link") as caught,
+        atomic_write(tmp_path / "a.npz") as partial,
+    ):
+        partial.unlink()
+        partial.symlink_to("secret")
+    assert caught.value.hint and secret.stat().st_mode & 0o777 == 0o600
+    assert [path.name for path in tmp_path.iterdir()] == ["secret"]
+
+
+@pytest.mark.skipif(os.name != "posix", reason="modes of POSIX")
+@pytest.mark.parametrize("mask", [0o022, 0o077])
+def test_outputs_have_the_usual_modes(tmp_path, mask):
+    before = os.umask(mask)
+    try:
+        with atomic_write(tmp_path / "a.npz") as partial:
+            partial.write_text("a")
+        folder = PartialOutput(tmp_path / "frames", folder=True)
+        folder.finish()
+    finally:
+        os.umask(before)
+    assert (tmp_path / "a.npz").stat().st_mode & 0o777 == 0o666 & ~mask
+    assert (tmp_path / "frames").stat().st_mode & 0o777 == 0o777 & ~mask
+
+
+MARK = b"\xef\xbb\xbf"
+
+
+def test_meshes_with_a_byte_order_mark(tmp_path):
+    contents = {**fuzzing.meshes(), "obj": fuzzing.obj(), "gltf": fuzzing.gltf()}
+    for name in ("obj", "ply", "off", "stl_text", "gltf"):
+        path = tmp_path / f"a.{fuzzing.ENDINGS.get(name, name)}"
+        path.write_bytes(contents[name])
+        plain = load_mesh(path)
+        path.write_bytes(MARK + contents[name])
+        marked = load_mesh(path)
+        np.testing.assert_array_equal(marked.vertices, plain.vertices)
+        np.testing.assert_array_equal(marked.faces, plain.faces)
+
+
+def test_an_obj_that_begins_with_a_vertex_after_a_mark(tmp_path):
+    """The first vertex was lost, and all triangles were shifted by one."""
+    lines = [line for line in fuzzing.obj().split(b"\n") if line[:2] in (b"v ", b"f ")]
+    (tmp_path / "a.obj").write_bytes(MARK + b"\n".join(lines))
+    mesh = load_mesh(tmp_path / "a.obj")
+    np.testing.assert_allclose(mesh.vertices, MESH.vertices, atol=1e-4)
+
+
+def test_texts_with_a_byte_order_mark(tmp_path):
+    (tmp_path / "t.txt").write_bytes(MARK + b"0 1 happy\n")
+    assert len(Timeline.read(tmp_path / "t.txt").spans) == 1
+    (tmp_path / "m.txt").write_bytes(MARK + b"0 1 2")
+    assert _read_mask(tmp_path / "m.txt", 144).sum() == 3
+    (tmp_path / "l.txt").write_bytes(MARK + b"37 10\n46 12\n31 50\n9 140\n")
+    assert np.isfinite(read_landmark_hint(tmp_path / "l.txt", MESH)).sum() == 12
+    (tmp_path / "r.toml").write_bytes(MARK + fuzzing.REGISTRY)
+    assert set(read_registry(tmp_path / "r.toml")) == {"face", "speech"}
+    (tmp_path / "with.obj").write_bytes(fuzzing.obj("a.mtl"))
+    (tmp_path / "skin.png").write_bytes(fuzzing.image_file())
+    (tmp_path / "a.mtl").write_bytes(MARK + b"map_Kd skin.png\n")
+    assert load_mesh(tmp_path / "with.obj").attributes.texture == fuzzing.image_file()
+    assert reading.parse_json("\ufeff[1]") == reading.parse_json(MARK + b"[1]") == [1]
+
+
+def test_the_values_of_a_json_text_are_counted(monkeypatch):
+    monkeypatch.setattr(reading, "MAX_JSON_VALUES", 10)
+    assert reading.parse_json("[1,2,3,4,5,6,7,8,9]") == list(range(1, 10))
+    for text in ("[" + "1," * 20 + "1]", b"[" + b"{}," * 20 + b"1]"):
+        with pytest.raises(ValueError, match="more than 10 values"):
+            reading.parse_json(text)
+    monkeypatch.setattr(reading, "MAX_JSON_TEXT_BYTES", 20)
+    with pytest.raises(ValueError, match="more than 20 bytes"):
+        reading.parse_json('"' + "a" * 50 + '"')
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["a" + ".a" * 25_000 + "=1\n", "[a" + ".a" * 25_000 + "]\n", "a={b" + ".a" * 25_000 + "=1}"],
+)
+def test_a_registry_of_dotted_keys_is_refused_first(tmp_path, text):
+    (tmp_path / "registry.toml").write_text(text)
+    with pytest.raises(InputError, match="a line with more than 256 dots"):
+        read_registry(tmp_path / "registry.toml")
+
+
+def test_lines_of_an_obj_that_alternate_are_counted(tmp_path, monkeypatch):
+    monkeypatch.setattr(obj, "MAX_OBJ_RUNS", 50)
+    (tmp_path / "a.obj").write_bytes(fuzzing.obj())
+    load_mesh(tmp_path / "a.obj")
+    (tmp_path / "a.obj").write_bytes(fuzzing.obj() + b"g\nv 0 0 0\n" * 60)
+    with pytest.raises(InputError, match="alternate more than 50 times"):
+        load_mesh(tmp_path / "a.obj")
+
+
+def test_images_are_read_without_warnings(tmp_path, recwarn):
+    """EXIF data that is cut off; Pillow warns about it."""
+    content = fuzzing.photograph()
+    place = content.index(b"Exif") + 6
+    for change in range(40):
+        broken = bytearray(content)
+        broken[place + change] ^= 0xFF
+        (tmp_path / "a.jpg").write_bytes(broken)
+        with suppress(InputError):
+            check_video(tmp_path / "a.jpg")
+    assert not recwarn.list

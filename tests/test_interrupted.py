@@ -17,6 +17,7 @@ import imageio.v3 as imageio
 import numpy as np
 import pytest
 from fuzzing import small_files
+from waiting import HANG_S
 
 from talkemo.formats.npz import NpzAnimation
 from talkemo_cli.app import main
@@ -39,7 +40,7 @@ def start(folder: Path, face: Path, speech: Path, *outputs: str) -> subprocess.P
 
 def wait_for_partials(folder: Path, running: subprocess.Popen, count: int) -> None:
     """Wait until a run has begun to write."""
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + HANG_S
     while (
         len(list(folder.iterdir())) < count
         and running.poll() is None
@@ -67,7 +68,7 @@ def test_a_terminated_run_leaves_nothing(tmp_path, example_face, short_speech, n
         wait_for_partials(tmp_path, running, rng.randint(1, len(OUTPUTS)))
         time.sleep(rng.uniform(0, 0.3))
         running.send_signal(getattr(signal, name))
-        running.communicate(timeout=60)
+        running.communicate(timeout=HANG_S)
         if running.returncode:  # unless it had just finished
             number = getattr(signal, name)
             assert running.returncode in (128 + number, -number)  # the same to a shell
@@ -88,7 +89,7 @@ def test_a_killed_run_leaves_nothing_under_a_final_name(tmp_path, example_face, 
         wait_for_partials(tmp_path, running, rng.randint(1, 2))
         time.sleep(rng.uniform(0, 0.5))
         running.kill()
-        running.communicate(timeout=60)
+        running.communicate(timeout=HANG_S)
         check_whole(tmp_path)
 
 
@@ -114,19 +115,19 @@ def test_a_killed_batch_can_be_resumed(tmp_path, example_face, short_speech):
             [*command, "--format", "npz", "--resume", "-o", str(folder)], stdout=subprocess.DEVNULL
         )
 
-    assert batch(tmp_path / "whole").wait(120) == 0
+    assert batch(tmp_path / "whole").wait(HANG_S) == 0
     folder, rng = tmp_path / "killed", random.Random(4)
     for _ in range(KILLS):
         running = batch(folder)
         time.sleep(rng.uniform(0.5, 3.0))
         running.kill()
-        running.wait(60)
+        running.wait(HANG_S)
     finished = {
         path: path.stat().st_mtime_ns
         for path in folder.glob("*.npz")
         if not path.name.startswith(".")
     }
-    assert batch(folder).wait(120) == 0
+    assert batch(folder).wait(HANG_S) == 0
     assert all(
         path.stat().st_mtime_ns == when for path, when in finished.items()
     )  # what was done is not done again
@@ -139,7 +140,7 @@ def test_a_killed_batch_can_be_resumed(tmp_path, example_face, short_speech):
 def test_two_runs_with_one_output_leave_one_whole_file(tmp_path, example_face, short_speech):
     running = [start(tmp_path, example_face, short_speech, "a.npz", "a.mp4") for _ in range(2)]
     for process in running:
-        assert process.wait(120) == 0
+        assert process.wait(HANG_S) == 0
         process.communicate()
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a.mp4", "a.npz"]
     check_whole(tmp_path)
@@ -164,7 +165,7 @@ def test_files_beside_an_output_are_never_touched(tmp_path, example_face, short_
     (folder / ".frames.partial").mkdir()
     (folder / ".frames.partial" / "mine").write_text("mine")
     running = start(folder, example_face, short_speech, "a.npz", "frames")
-    _, messages = running.communicate(timeout=60)
+    _, messages = running.communicate(timeout=HANG_S)
     assert running.returncode == 0, messages
     assert (
         secret.read_text() == "mine" and (folder / ".frames.partial" / "mine").read_text() == "mine"

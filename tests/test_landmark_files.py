@@ -8,8 +8,15 @@ import pytest
 
 import talkemo
 from talkemo import InputError
-from talkemo.capture.landmark_files import Curves, LandmarkFile, as_landmarks, read_landmark_file
+from talkemo.capture.landmark_files import (
+    Curves,
+    LandmarkFile,
+    _timecode_fps,
+    as_landmarks,
+    read_landmark_file,
+)
 from talkemo.face.canonical import ARKIT_NAMES
+from talkemo.files import json_stream
 from talkemo.formats.live_link import LIVE_LINK_NAMES
 
 
@@ -115,3 +122,95 @@ def test_a_csv_is_animated_at_its_rate(points, tmp_path, models):
 def test_other_shapes_are_refused(shape):
     with pytest.raises(InputError, match="its array is"):
         as_landmarks(np.zeros(shape), "x")
+
+
+@pytest.fixture
+def small_blocks(monkeypatch):
+    """JSON is read in blocks of seven characters."""
+    monkeypatch.setattr(json_stream, "READ_CHARACTERS", 7)
+
+
+@pytest.mark.parametrize("mark", [b"", b"\xef\xbb\xbf"])
+def test_json_is_read_value_by_value(points, tmp_path, small_blocks, mark):
+    frames = [[{"x": x, "y": y} for x, y in frame] for frame in points.tolist()]
+    content = {"about": {"a": [1, 2]}, "frames": [None, [], *frames, {"faceLandmarks": []}]}
+    (tmp_path / "a.json").write_bytes(mark + json.dumps(content, indent=1).encode())
+    (read,) = read_landmark_file(tmp_path / "a.json").recordings
+    assert read.shape == (15, 68, 2) and np.isnan(read[[0, 1, 14]]).all()
+    np.testing.assert_allclose(read[2:14], points, rtol=1e-5)
+
+
+@pytest.mark.parametrize(
+    "content",
+    ["", "[", "[1", "[1,", "{", '{"frames"', '{"frames":', "{1:2}", "[[]] []", "[NaN]", "[,]", "[1 2]",
+     "12", "nul", '{"frames": [[[1, 2]]', "[" * 100_000, '["' + "a" * 9_000_000],
+)  # fmt: skip
+def test_broken_json_is_refused(tmp_path, content):
+    (tmp_path / "a.json").write_text(content)
+    with pytest.raises(InputError, match=r"a\.json: not a file of landmarks"):
+        read_landmark_file(tmp_path / "a.json")
+
+
+def test_json_values(tmp_path, small_blocks):
+    for content in (
+        "[1, 23456789012, -1.5e-7, true, null]",
+        '{"a": "[,]\\"", "b": [[], {}]}',
+        "[]",
+    ):
+        (tmp_path / "a.json").write_text(content)
+        with (tmp_path / "a.json").open("rb") as file:
+            reader = json_stream.JsonReader(file)
+            if content[0] == "[":
+                assert list(reader.items()) == json.loads(content)
+            else:
+                assert {name: reader.value() for name in reader.names()} == json.loads(content)
+            reader.end()
+
+
+def test_frames_without_a_face_are_counted(tmp_path):
+    """A frame of four bytes takes four kilobytes, if another frame has a face."""
+    frame = json.dumps(np.ones((478, 2)).tolist())
+    for content in (f"[{frame}{',null' * 50_000}]", f"[{'null,' * 50_000}{frame}]"):
+        (tmp_path / "a.json").write_text(content)
+        with pytest.raises(InputError, match="its landmarks take more than 64 MiB"):
+            read_landmark_file(tmp_path / "a.json")
+
+
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [
+        ("a" + "," * 2_000_000, "a line of more than 1048576 characters"),
+        ('"' + "a\n" * 1000, "rows of 1 numbers"),  # a quotation without an end
+        ("1,2\n3,4\n", "rows of 2 numbers"),
+        ("\n" * 1_000_001, "more than 1000000 rows"),
+        ("\n\n", "0 rows"),
+    ],
+)
+def test_a_csv_is_counted_while_it_is_read(tmp_path, content, reason):
+    (tmp_path / "a.csv").write_text(content)
+    with pytest.raises(InputError, match=reason):
+        read_landmark_file(tmp_path / "a.csv")
+
+
+@pytest.mark.parametrize("end", ["\n", "\r\n", "\r"])
+def test_a_csv_with_a_byte_order_mark(points, tmp_path, end):
+    rows = end.join(",".join(map(str, row)) for row in points.reshape(12, 136))
+    (tmp_path / "a.csv").write_bytes(b"\xef\xbb\xbf" + rows.encode())
+    (read,) = read_landmark_file(tmp_path / "a.csv").recordings
+    np.testing.assert_allclose(read, points, rtol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("seconds", "fps"),
+    [
+        ([0, 0, 1, 1, 2, 2, 3], 2),
+        ([5, 6, 5, 5, 4, 9], 60),  # back in time
+        ([5, 6, 4, 6, 4, 6], 60),  # and to where it was
+        ([5, 5, 5], 60),
+        ([5, -1, 7], 60),
+        ([0, 100, 200, 300], 1),
+        ([], 60),
+    ],
+)
+def test_the_rate_of_time_codes(recwarn, seconds, fps):
+    assert _timecode_fps(np.array(seconds, int)) == fps and not recwarn.list

@@ -3,6 +3,8 @@
 import contextlib
 import http.client
 import signal
+import socket
+import struct
 import subprocess
 import sys
 import threading
@@ -14,11 +16,19 @@ import numpy as np
 import pytest
 import soundfile
 from browser import browser_command, drawing_options, needs_browser
+from waiting import HANG_S
 
 import talkemo
 from talkemo import ActingOptions, InputError
 from talkemo.audio.recording import open_audio
-from talkemo.pipelines.live_server import Live, LiveEmotion
+from talkemo.pipelines.live_server import (
+    MAX_CONNECTIONS,
+    PAGE_IDLE_S,
+    STRANGER_IDLE_S,
+    Live,
+    LiveEmotion,
+    _Handler,
+)
 
 
 @pytest.fixture(scope="module")
@@ -34,7 +44,7 @@ def server(example_face, models):
 
 
 def ask(server, method, path, body=b"", **headers):
-    connection = http.client.HTTPConnection("127.0.0.1", server.server_address[1], timeout=30)
+    connection = http.client.HTTPConnection("127.0.0.1", server.server_address[1], timeout=HANG_S)
     connection.request(method, path, body, headers)
     answer = connection.getresponse()
     return answer.status, answer.read()
@@ -105,6 +115,56 @@ def test_malformed_requests_are_refused(server):
     assert post(server, "start?rate=44100")[0] == 200  # the server goes on
 
 
+def idle_connections(server, count):
+    address = ("127.0.0.1", server.server_address[1])
+    return [socket.create_connection(address, timeout=HANG_S) for _ in range(count)]
+
+
+def test_idle_connections_are_closed_and_the_page_goes_on(server):
+    page = http.client.HTTPConnection("127.0.0.1", server.server_address[1], timeout=HANG_S)
+    path = urlsplit(server.address).path
+    page.request("GET", path)
+    assert page.getresponse().read()
+    connection = page.sock
+    idle = idle_connections(server, 3 * MAX_CONNECTIONS)
+    assert [each.recv(1) for each in idle[: 2 * MAX_CONNECTIONS]] == [b""] * 2 * MAX_CONNECTIONS
+    page.request("GET", path)  # on the connection that it has kept open
+    assert page.getresponse().status == 200 and page.sock is connection
+    for each in idle:
+        each.close()
+    page.close()
+
+
+def test_strangers_are_closed_early_and_the_page_late():
+    assert _Handler.timeout == STRANGER_IDLE_S < PAGE_IDLE_S
+
+
+def test_broken_requests_and_clients_that_leave_print_nothing(server, capfd):
+    path, name = urlsplit(server.address).path.encode(), b"127.0.0.1"
+    leaving = b"POST " + path + b"sound?latency=0&shown=0 HTTP/1.1\r\nHost: 127.0.0.1:1\r\n"
+    for request in (
+        b"GET http://[/x HTTP/1.1\r\nHost: " + name + b":1\r\n\r\n",
+        b"POST http://[/x HTTP/1.1\r\nHost: " + name + b":1\r\n\r\n",
+        leaving + "Content-Length: \u00b2\r\n\r\n".encode("latin-1"),
+        leaving + b"Content-Length: " + b"9" * 5000 + b"\r\n\r\n",
+        leaving + b"Content-Length: 999\r\n\r\nabc",
+        b"GET",
+        b"\0\xff\r\n\r\n",
+    ):
+        for reset in (False, True):
+            (client,) = idle_connections(server, 1)
+            client.sendall(request)
+            if reset:  # the client ends without a word
+                client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            else:
+                client.shutdown(socket.SHUT_WR)
+                while client.recv(4096):
+                    pass
+            client.close()
+    assert post(server, "start?rate=44100")[0] == 200  # the server goes on
+    assert capfd.readouterr() == ("", "")
+
+
 def test_emotions_ease_into_each_other():
     emotion = LiveEmotion("happy", 1.0)
     happy = emotion.amounts(np.arange(3) / 60)
@@ -133,10 +193,10 @@ def test_the_command_serves_until_ctrl_c(example_face):
     ) as process:
         address = process.stdout.readline().decode().strip()
         assert address.startswith("http://127.0.0.1:")
-        with urllib.request.urlopen(address, timeout=30) as answer:
+        with urllib.request.urlopen(address, timeout=HANG_S) as answer:
             assert b"talkemo live" in answer.read()
         process.send_signal(signal.SIGINT)
-        assert process.wait(20) == 130
+        assert process.wait(HANG_S) == 130
         assert b"Traceback" not in process.stderr.read()
 
 
@@ -158,14 +218,14 @@ def test_a_browser_s_microphone_moves_the_face(server, tmp_path, short_speech):
         [*command, server.address + "#start"], stderr=subprocess.DEVNULL
     ) as browser:
         try:
-            until = time.monotonic() + 60
+            until = time.monotonic() + HANG_S
             while time.monotonic() < until and not (
                 server.metrics.audio_s > 3 and server.metrics.shown_frames > 10
             ):
                 time.sleep(0.2)
         finally:
             browser.terminate()
-            browser.wait(30)
+            browser.wait(HANG_S)
     metrics = server.metrics
     assert metrics.audio_s > 3 and metrics.shown_frames > 10
     assert (

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from browser import browser_command, drawing_options, needs_browser
 from PIL import Image
+from waiting import HANG_S
 
 import talkemo
 from talkemo import InputError
@@ -112,7 +113,7 @@ def test_a_browser_draws_and_plays_it(page, tmp_path):
             f"{page.as_uri()}#{hash_}",
         )
         return subprocess.run(
-            command, capture_output=True, text=True, timeout=120, check=True
+            command, capture_output=True, text=True, timeout=HANG_S, check=True
         ).stdout
 
     images = {}

@@ -141,3 +141,31 @@ def test_corpus_is_aligned_and_an_interrupted_alignment_resumes(aligner, corpus,
 def test_missing_transcripts_are_reported(tmp_path):
     with pytest.raises(InputError, match="no such table"):
         align_corpus(tmp_path, tmp_path / "phones.json")
+
+
+def test_phones_are_read(tmp_path):
+    content = {"a.wav": [["SIL", 0, 0.1], ["P", 0.1, 0.2], ["AA1", 0.2, 1], ["ʃ", 1, 1]], "b": []}
+    for mark in (b"", b"\xef\xbb\xbf"):
+        (tmp_path / "p.json").write_bytes(mark + json.dumps(content).encode())
+        read = phones.read_phones(tmp_path / "p.json")
+        assert read["a.wav"][1] == Phone("P", 0.1, 0.2) and read["b"] == []
+
+
+@pytest.mark.parametrize(
+    "phone",
+    [["P", -0.1, 0.2], ["P", 0.3, 0.2], ["P", 0, 1e9], ["P", 0, "1"], ["P", True, 1], ["P", 0],
+     ["-1", 0, 1], ["", 0, 1], [3, 0, 1], [None, 0, 1], ["P Q", 0, 1], ["P" * 99, 0, 1], "P01", 5],
+)  # fmt: skip
+def test_impossible_phones_are_refused(tmp_path, phone):
+    (tmp_path / "p.json").write_text(json.dumps({"a": [["P", 0, 1], phone]}))
+    with pytest.raises(InputError, match=r"p\.json: not a file of aligned phones \(a: ") as caught:
+        phones.read_phones(tmp_path / "p.json")
+    assert "\n" not in caught.value.message
+
+
+def test_the_number_of_phones_is_limited(tmp_path, monkeypatch):
+    monkeypatch.setattr(phones, "MAX_PHONES", 50)
+    for content in ({"a": [["P", 0, 1]] * 60}, {str(k): [] for k in range(10)}):
+        (tmp_path / "p.json").write_text(json.dumps(content))
+        with pytest.raises(InputError, match="more than 50 phones"):
+            phones.read_phones(tmp_path / "p.json")

@@ -10,6 +10,7 @@ import os
 import shutil
 import signal
 import time
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -18,6 +19,7 @@ import numpy as np
 import pytest
 import soundfile
 from made_up import MadeUpTeacher, made_up_whisper
+from waiting import HANG_S
 
 from talkemo import InputError, TalkemoError, load_models
 from talkemo.compute import workers
@@ -34,7 +36,7 @@ from talkemo.weights.registry import read_registry
 
 KILLS = int(os.environ.get("TALKEMO_KILLS", "1"))
 SHORT_INTERVAL_S = 0.02  # checkpoints are written every few steps
-WORKER_END_LIMIT_S = 20.0  # in which the workers of a killed process have to end
+
 # A server with all heavy imports forks the processes that are killed, so they start at once.
 CONTEXT = multiprocessing.get_context("forkserver")
 CONTEXT.set_forkserver_preload(
@@ -156,7 +158,7 @@ def survives(task, run, seconds: float | None) -> bool:
         os.kill(process.pid, signal.SIGKILL)
     process.join()
     assert process.exitcode in (0, -signal.SIGKILL)
-    limit = time.monotonic() + WORKER_END_LIMIT_S
+    limit = time.monotonic() + HANG_S
     while left := [pid for pid in children if is_running(pid)]:
         assert time.monotonic() < limit, f"{left} still wait for work"
         time.sleep(0.05)
@@ -414,17 +416,27 @@ def test_other_settings_do_not_overwrite_a_run(run, monkeypatch):
     assert {path: path.read_bytes() for path in files} == files
 
 
+def wait_for_minutes(path: Path, minutes: float) -> str:
+    """Wait until a record counts that many minutes, and return its text."""
+    limit = time.monotonic() + HANG_S
+    while True:
+        text = path.read_text() if path.exists() else ""
+        if text and json.loads(text)["minutes"] >= minutes:
+            return text
+        assert time.monotonic() < limit, text
+        time.sleep(0.02)
+
+
 def test_a_record_has_the_time_of_a_process_that_was_killed(run, monkeypatch):
     monkeypatch.setattr(record, "RECORD_INTERVAL_S", 0.02)
     run, path = replace(run, resume=True), run.out / "talking.json"
     with record.Record(run, "talking", {}, {"data": {}}).measuring():
-        time.sleep(0.9)
-        left = path.read_text()  # what a kill at this moment leaves
+        left = wait_for_minutes(path, 0.01)  # what a kill at this moment leaves
     assert json.loads(left)["minutes"] >= 0.01 and json.loads(left)["peak_memory_mb"] > 10
     path.write_text(left)
     with record.Record(run, "talking", {}, {"data": {}}).measuring():
         assert json.loads(path.read_text())["minutes"] >= 0.01
-        time.sleep(0.9)
+        wait_for_minutes(path, 0.02)
     assert json.loads(path.read_text())["minutes"] >= 0.02
 
 
@@ -450,8 +462,7 @@ def test_an_error_in_a_worker_reaches_the_user():
 
 
 def test_workers_end_when_their_caller_is_interrupted():
-    start = time.monotonic()
     with pytest.raises(KeyboardInterrupt), workers.worker_pool(1) as pool:
-        pool.submit(time.sleep, 60)
+        task = pool.submit(time.sleep, HANG_S)
         raise KeyboardInterrupt
-    assert time.monotonic() - start < 30
+    assert task.cancelled() or isinstance(task.exception(), BrokenProcessPool)

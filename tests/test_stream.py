@@ -10,6 +10,7 @@ import wave
 import numpy as np
 import pytest
 import soundfile
+from waiting import HANG_S
 
 import talkemo
 from talkemo import InputError
@@ -196,4 +197,4 @@ def test_frames_come_before_the_audio_has_ended(example_face, short_speech):
             process.stdin.close()
         except BrokenPipeError:
             os.stat(".")
-        assert process.wait(60) == 0
+        assert process.wait(HANG_S) == 0

@@ -5,11 +5,13 @@ import re
 import subprocess
 import sys
 import time
+from dataclasses import replace
 
 import imageio.v3 as imageio
 import numpy as np
 import pytest
 from browser import browser_command, needs_browser
+from waiting import HANG_S
 
 from talkemo import InputError
 from talkemo.paper import training, variants
@@ -143,6 +145,9 @@ def test_answers_are_counted_on_whichever_side_a_video_was(folders, tmp_path):
     assert (content.chose_first, content.chose_second) == (2 * left, 20 - 2 * left)
     assert emotion.none == 20 and emotion.share is None
     draw(list(found.values()), tmp_path / "bars.png")
+    named = [replace(p, first="5$x_{$", second="b\x1b\udcff$") for p in found.values()]
+    draw(named, tmp_path / "odd.png")  # names are no formulas
+    assert (tmp_path / "odd.png").is_file()
     assert (tmp_path / "bars.png").read_bytes()[:4] == b"\x89PNG"
 
 
@@ -197,7 +202,7 @@ def test_a_participant_in_a_browser(folders, tmp_path):
     (profile / "Default" / "Preferences").write_text(json.dumps(settings))
     command = browser_command(profile, "--disable-gpu", page.as_uri(), headless="--headless=new")
     with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as browser:
-        limit = time.monotonic() + 60
+        limit = time.monotonic() + HANG_S
         while not (saved := list(saves.glob("*.json"))) and time.monotonic() < limit:
             time.sleep(0.1)
         browser.kill()

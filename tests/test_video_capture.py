@@ -1,6 +1,7 @@
 """Videos to 3D: tracked landmarks are fitted, and put on the person's own face and other meshes."""
 
 import csv
+import errno
 import hashlib
 import json
 import os
@@ -8,6 +9,7 @@ import shutil
 import subprocess
 import sys
 import zipfile
+from dataclasses import replace
 from pathlib import Path
 from unittest import mock
 
@@ -23,8 +25,9 @@ from test_exports import accessor
 import talkemo
 from talkemo import InputError, TalkemoError, extras
 from talkemo.audio import recording
-from talkemo.capture import camera, landmarker_bundle, sources, video_capture
+from talkemo.capture import camera, landmark_tracker, landmarker_bundle, sources, video_capture
 from talkemo.capture.audio_sync import best_delay, delayed, video_audio
+from talkemo.capture.fitted_clips import read_fitted_clip, save_fitted_clip
 from talkemo.capture.landmark_tracker import (
     SCORE_NAMES,
     Crop,
@@ -43,7 +46,9 @@ from talkemo.extras import install_command
 from talkemo.formats.mesh import load_mesh
 from talkemo.formats.npz import NpzAnimation
 from talkemo.formats.registry import open_animation
+from talkemo.pipelines.sources import ClipAnimation
 from talkemo.video import reader
+from talkemo_cli.app import main
 
 ROOT = Path(__file__).parent.parent
 FPS, FRAMES = 25, 50
@@ -575,6 +580,181 @@ def test_a_preview_of_an_image(tmp_path, monkeypatch, performance):
         talkemo.reconstruct(tmp_path / "l.npy", tmp_path / "a.npz", preview=tmp_path / "q.png")
 
 
+def test_a_preview_that_cannot_be_written_leaves_no_output(clip, tracked, tmp_path, monkeypatch):
+    def full(self):
+        raise TalkemoError("p.mp4: no space left", "free some")
+
+    monkeypatch.setattr("talkemo.render.preview.VideoEncoder.finish", full)
+    outputs = [tmp_path / "a.npz", tmp_path / "a.csv"]
+    with pytest.raises(TalkemoError, match="no space left"):
+        talkemo.reconstruct(
+            clip, outputs, preview=tmp_path / "p.mp4", neutral=tmp_path / "person.obj"
+        )
+    assert not list(tmp_path.iterdir())
+
+
+# --------------------------------------------------------------------------------- several videos
+
+
+@pytest.fixture
+def in_this_process(monkeypatch, performance):
+    """Folders of videos are fitted in this process, with the made-up tracker."""
+
+    def map_tasks(function, tasks, jobs, scheduler, on_failure=None):
+        return iter([function(task) for task in tasks])
+
+    monkeypatch.setattr(workers, "map_tasks", map_tasks)
+    for module in (video_folders, sources, landmark_tracker):
+        monkeypatch.setattr(module, "LandmarkTracker", lambda: MadeUpTracker(performance[0]))
+    video_folders._models_of_process.cache_clear()
+    yield
+    video_folders._models_of_process.cache_clear()
+
+
+def test_several_videos_at_once(clip, in_this_process, tmp_path, capsys):
+    videos = [tmp_path / name for name in ("one.mp4", "bad.mp4", "two.mp4")]
+    for video in videos:
+        shutil.copy(clip, video)
+    videos[1].write_bytes(b"no video")
+    out = tmp_path / "out"
+    command = ["reconstruct", *map(str, videos), "-o", str(out), "--format", "csv", "--onto", "-"]
+    assert main([*command, "--format", "npz", "--emotion", "sad"]) == 1
+    output = capsys.readouterr()
+    assert "bad.mp4: not a video" in output.err and "one.mp4 shows 2 faces" in output.err
+    assert output.err.endswith(
+        "1 of 3 recordings failed: " + f"{videos[1]}\n  the others are done\n"
+    )
+    made = [str(out / f"{name}_sad.{kind}") for name in ("one", "two") for kind in ("csv", "npz")]
+    assert output.out.split() == made
+    assert NpzAnimation(out / "two_sad.npz").meta["audio"] == "two.mp4"
+    (out / "two_sad.csv").unlink()
+    assert main([*command, "--format", "npz", "--emotion", "sad", "--resume", "--json"]) == 1
+    result = json.loads(capsys.readouterr().out)
+    assert [one["input"] for one in result["results"]] == [str(videos[2])]
+    assert [one["input"] for one in result["skipped"]] == [str(videos[0])]
+    assert result["failed"][0]["input"] == str(videos[1])
+    for wrong, why in (
+        (["--preview", "p.mp4"], "are of one video"),
+        (["--emotion", "happpy"], "happpy"),
+        (["--onto", "none.obj"], "no such mesh"),
+        (["--format", "exe"], "unknown format"),
+        ([str(videos[0])], "would be written to the same file"),
+    ):
+        capsys.readouterr()
+        assert main(["reconstruct", *map(str, videos), "-o", str(tmp_path / "new"), *wrong]) == 2
+        message = capsys.readouterr().err
+        assert why in message and len(message.splitlines()) == 2, wrong
+        assert not (tmp_path / "new").exists()
+
+
+def test_performances_of_a_folder_on_a_face(clip, in_this_process, tmp_path, capsys, performance):
+    folder, out = tmp_path / "videos", tmp_path / "out"
+    for name in ("ann/one.mp4", "bob.mp4"):
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(clip, folder / name)
+    (folder / "bad.mp4").write_bytes(b"no video")
+    command = ["reconstruct", str(folder), "--corpus", "folder", "-o", str(out)]
+    formats = ["--format", "npz", "--format", "csv"]
+    for wrong, why in (
+        (["--head"], "--head has no effect"),
+        (["--fov", "60", "--onto", "-"], "--fov has no effect"),
+        (["--onto", "none.obj"], "no such mesh"),
+    ):
+        assert main([*command, *wrong]) == 2
+        assert why in capsys.readouterr().err and not out.exists(), wrong
+    assert main([*command, *formats, "--onto", "-", "--json"]) == 0
+    result = json.loads(capsys.readouterr().out)
+    assert (result["captures"]["clips"], result["captures"]["failed"]) == (3, 1)
+    made = {path.relative_to(out).as_posix() for path in (out / "performances").rglob("*.*")}
+    assert made == {
+        f"performances/{name}.{kind}" for name in ("ann/one", "bob") for kind in ("npz", "csv")
+    }
+    animation = NpzAnimation(out / "performances" / "ann" / "one.npz")
+    assert animation.meta["audio"] == "one.mp4" and len(animation) == FRAMES
+    with np.load(animation.path) as arrays:
+        jaw = arrays["arkit"][:, list(arrays["arkit_names"]).index("jawOpen")]
+    assert pearson(jaw, performance[1]) > 0.95
+    assert main([*command, *formats, "--onto", "-", "--resume"]) == 0
+    assert "nothing to do: the outputs of all 2 recordings exist" in capsys.readouterr().err
+
+
+def test_a_fitted_clip_is_rendered_transferred_and_put_onto_a_face(
+    clip, in_this_process, tmp_path, capsys, models
+):
+    folder, out = tmp_path / "videos", tmp_path / "out"
+    folder.mkdir()
+    shutil.copy(clip, folder / "ann.mp4")
+    capture_folder(folder, "folder", out)
+    (fitted,) = (out / "clips").iterdir()
+    direct = talkemo.reconstruct(clip, models=models)
+    animation = ClipAnimation(fitted, models)
+    vertices = np.concatenate(list(animation.chunks(20)))
+    np.testing.assert_allclose(vertices, direct.vertices, atol=1e-4)
+    assert main(["render", str(fitted), "-o", str(tmp_path / "a.png"), "--size", "64"]) == 0
+    image = np.array(Image.open(tmp_path / "a.png"))
+    assert np.ptp(image) > 60
+    happy = talkemo.transfer(fitted, emotion="happy", models=models)
+    width = lambda r: np.linalg.norm(r.landmarks68[:, 54] - r.landmarks68[:, 48], axis=1).mean()
+    assert happy.frames == FRAMES and width(happy) > 1.05 * width(direct)
+    onto = talkemo.reconstruct(fitted, onto="-", models=models, audio=clip)
+    np.testing.assert_allclose(onto.arkit, direct.arkit, atol=1e-4)
+    for wrong in ({"fps": 30}, {"sync": "auto"}):
+        with pytest.raises(InputError):
+            talkemo.reconstruct(fitted, **wrong)
+    with pytest.raises(InputError, match="own audio"):
+        talkemo.reconstruct(clip, audio=clip)
+    with np.load(fitted) as arrays:
+        arrays = dict(arrays)
+    for name, value in (
+        ("face", "another"),
+        ("shapes", arrays["shapes"][:, :-1]),
+        ("fps", 0.0),
+        ("rotation", arrays["rotation"] * np.nan),
+        ("identity", np.zeros(5000)),
+        ("clip", "{"),
+    ):
+        np.savez(tmp_path / "bad.npz", **(arrays | {name: value}))
+        with pytest.raises(InputError, match=r"bad\.npz"):
+            talkemo.reconstruct(tmp_path / "bad.npz", models=models)
+
+
+def test_a_shifted_clip_is_put_where_its_audio_is(clip, in_this_process, tmp_path, models):
+    (tmp_path / "clip.mp4").write_bytes(clip.read_bytes())
+    capture_folder(tmp_path, "folder", tmp_path / "out")
+    (path,) = (tmp_path / "out" / "clips").iterdir()
+    fitted = read_fitted_clip(path, models.face)
+    later = replace(fitted, capture=replace(fitted.capture, time=fitted.capture.time + 0.2))
+    save_fitted_clip(tmp_path / "later.npz", later, models.face)
+    before = sources.ClipSource(path).fit(models).capture
+    after = sources.ClipSource(tmp_path / "later.npz").fit(models).capture
+    np.testing.assert_allclose(after.time, before.time)
+    np.testing.assert_allclose(after.shapes[5:], before.shapes[:-5], atol=1e-5)
+
+
+def test_one_clip_of_a_folder_does_not_end_the_others(clip, in_this_process, tmp_path, monkeypatch):
+    folder, out = tmp_path / "videos", tmp_path / "out"
+    folder.mkdir()
+    for name in ("a.mp4", "b.mp4", "c.mp4"):
+        shutil.copy(clip, folder / name)
+    save = video_folders.save_fitted_clip
+
+    def full(path, *arguments):
+        if path.name.startswith("b"):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
+        save(path, *arguments)
+
+    monkeypatch.setattr(video_folders, "save_fitted_clip", full)
+    with pytest.raises(
+        TalkemoError, match=r"1 of 3 clips were not fitted, such as b\.mp4: .*no space"
+    ):
+        capture_folder(folder, "folder", out)
+    rows = list(csv.DictReader((out / "manifest.csv").open()))
+    assert [bool(row["failed"]) for row in rows] == [False, True, False]
+    assert not list((out / "failed").iterdir())  # a later run tries again
+    monkeypatch.setattr(video_folders, "save_fitted_clip", save)
+    assert capture_folder(folder, "folder", out)["failed"] == 0
+
+
 # ------------------------------------------------------------------------------ folders of videos
 
 
@@ -610,7 +790,7 @@ def test_names_of_published_corpora(tmp_path):
         find_clips(tmp_path / "g", "vox")
 
 
-def test_a_folder_of_videos(clip, performance, tmp_path, monkeypatch, models):
+def test_a_folder_of_videos(clip, performance, tmp_path, monkeypatch, models, in_this_process):
     folder, out = tmp_path / "videos", tmp_path / "out"
     for name in ("ann/one.mp4", "ann/two.mp4", "bob.mp4"):
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
@@ -623,13 +803,7 @@ def test_a_folder_of_videos(clip, performance, tmp_path, monkeypatch, models):
             tried.append(1)
             return super().follow(frames)
 
-    # In this process, which has the made-up tracker.
-    def in_this_process(function, tasks, jobs, scheduler):
-        return iter([function(task) for task in tasks])
-
-    monkeypatch.setattr(workers, "map_tasks", in_this_process)
     monkeypatch.setattr(video_folders, "LandmarkTracker", lambda: Counting(performance[0]))
-    video_folders._models_of_process.cache_clear()
     figures = capture_folder(folder, "folder", out)
     assert (figures["clips"], figures["failed"], figures["speakers"]) == (4, 1, 3)
     assert figures["minutes"] == pytest.approx(0.1, abs=0.01)
@@ -644,7 +818,6 @@ def test_a_folder_of_videos(clip, performance, tmp_path, monkeypatch, models):
     assert capture_folder(folder, "folder", out) == figures and len(tried) == 4
     with pytest.raises(InputError, match="goes into a folder"):
         capture_folder(folder, "folder", tmp_path / "a.npz")
-    video_folders._models_of_process.cache_clear()
 
 
 @mock.patch.dict(os.environ)  # Dask leaves numbers of threads of its workers in the environment
@@ -678,7 +851,7 @@ def test_a_cluster_of_two_workers(clip, performance, tmp_path, monkeypatch):
 def test_no_cluster(monkeypatch):
     pytest.importorskip("distributed")
     monkeypatch.setattr(workers, "SCHEDULER_TIMEOUT", "0.3s")
-    for address in ("tcp://127.0.0.1:9", "nonsense://x"):
+    for address in ("tcp://127.0.0.1:9", "nonsense://x", "tls://127.0.0.1:9"):
         with pytest.raises(InputError, match="no cluster answers"):
             [*workers.map_tasks(os.mkdir, [], 1, address)]
     monkeypatch.setitem(sys.modules, "distributed", None)

@@ -7,14 +7,15 @@ import re
 import subprocess
 import tempfile
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
 import numpy as np
 
 from ..errors import InputError, TalkemoError
 from ..files.reading import open_file, printable, quiet_stderr
-from ..video.ffmpeg import AUDIO_DEMUXERS, ffmpeg_program, input_arguments
+from ..video.ffmpeg import AUDIO_DEMUXERS, Watchdog, check_end, input_arguments, start_ffmpeg
 from .samples import (
     MAX_AUDIO_S,
     SAMPLE_RATE,
@@ -24,10 +25,11 @@ from .samples import (
     check_duration,
     check_rate,
 )
+from .wav import MIN_REST_S, found_bytes, read_wav_header, write_repaired
 
 AUDIO_CHUNK_S = 30.0  # read at a time
 MAX_BLOCK_SAMPLES = 1 << 24  # samples of all channels read at a time; limits the memory
-MAX_WAV_CHUNKS = 10_000  # RIFF chunks before the samples
+MAX_REPAIRED_BYTES = 1 << 32  # of samples behind a wrong header, which are copied
 # libsndfile's names of the formats that a file's ending allows.
 LIBSNDFILE_FORMATS = {
     ".wav": ("WAV", "WAVEX", "RF64"),
@@ -53,15 +55,12 @@ def read_chunks(path: Path, name: str, chunk_s: float) -> Iterator[np.ndarray]:
     Raises
     ------
     InputError
-        The file cannot be opened or decoded, or is cut off.
+        The file cannot be opened or decoded.
     """
     with open_file(path, "an audio file", AUDIO_FILE_HINT) as file:
         if path.suffix.lower() in FFMPEG_AUDIO_ENDINGS:
             yield from _read_with_ffmpeg(path, file, name, chunk_s)
             return
-        _check_wav_length(file, name)
-        file.seek(0)
-        os.lseek(file.fileno(), 0, os.SEEK_SET)  # libsndfile reads from the descriptor
         try:
             yield from _read_with_libsndfile(path, file, name, chunk_s)
         except TalkemoError:
@@ -71,34 +70,60 @@ def read_chunks(path: Path, name: str, chunk_s: float) -> Iterator[np.ndarray]:
             raise _unreadable(name, reason or "unreadable") from None
 
 
+@dataclass(frozen=True)
+class RepairedWav:
+    """What is odd about the length of a wav.
+
+    Attributes
+    ----------
+    note : str
+        A remark for the user.
+    copy : open temporary file, optional
+        The same audio with the right length, where decoders would not read all of it. It is removed
+        when it is closed.
+    """
+
+    note: str
+    copy: Any = None
+
+
+def repaired_wav(path: Path, name: str) -> RepairedWav | None:
+    """Return what is odd about the length in a wav's header; None if nothing is, or for no wav.
+
+    Raises
+    ------
+    InputError
+        The file cannot be opened, or has nothing but a header.
+    """
+    if path.suffix.lower() in FFMPEG_AUDIO_ENDINGS:
+        return None
+    with open_file(path, "an audio file", AUDIO_FILE_HINT) as file:
+        try:
+            header = read_wav_header(file)
+        except ValueError as error:
+            raise _unreadable(name, str(error)) from None
+        if header is None or not (header.says_length or header.data_bytes == 0):
+            return None
+        found = found_bytes(file, header, os.fstat(file.fileno()).st_size)
+        if header.seconds(abs(found - header.data_bytes)) < MIN_REST_S:
+            return None
+        note = f"{name}: {header.note(found)}"
+        if found < header.data_bytes:  # decoders end with the file
+            return RepairedWav(note)
+        check_duration(header.seconds(found), name)
+        if found > MAX_REPAIRED_BYTES:
+            raise InputError(
+                f"{note}, more than {MAX_REPAIRED_BYTES >> 30} GiB",
+                "write it again with the right header: ffmpeg -i OLD.wav NEW.wav",
+            )
+        copy = tempfile.NamedTemporaryFile(prefix="talkemo-", suffix=path.suffix)  # noqa: SIM115
+        write_repaired(file, header, found, copy)
+        copy.flush()
+        return RepairedWav(note, copy)
+
+
 def _unreadable(name: str, reason: str) -> InputError:
     return InputError(f"{name}: not an audio file that can be read ({reason})", AUDIO_FILE_HINT)
-
-
-def _check_wav_length(file: IO[bytes], name: str) -> None:
-    """Raise InputError for a wav with fewer bytes of samples than its header says.
-
-    Programs that write to a pipe leave the length at 0 or at its maximum; both are accepted.
-    """
-    size = os.fstat(file.fileno()).st_size
-    if file.read(4) != b"RIFF":
-        return
-    file.seek(12)
-    for _ in range(MAX_WAV_CHUNKS):
-        header = file.read(8)
-        if len(header) < 8:
-            return
-        length = int.from_bytes(header[4:], "little")
-        if header[:4] == b"data":
-            available = size - file.tell()
-            if available < length < 0x7FFFF000:
-                raise InputError(
-                    f"{name}: cut off, only {available} of {length} bytes of audio are there",
-                    "copy or record it again, or keep what there is: ffmpeg -i CUT.wav NEW.wav",
-                )
-            return
-        file.seek(length + length % 2, 1)
-    raise _unreadable(name, "too many parts")
 
 
 def _read_with_libsndfile(
@@ -139,22 +164,33 @@ def _read_with_ffmpeg(
     # Read the open file where the system allows it: the path may name another file by now.
     descriptor_path = f"/dev/fd/{file.fileno()}"
     source = descriptor_path if os.path.exists(descriptor_path) else str(path.absolute())
-    command = [ffmpeg_program(), "-v", "error", "-nostdin"]
+    command = ["-v", "error", "-nostdin"]
     command += [*input_arguments(source, AUDIO_DEMUXERS), "-vn", "-ac", "1"]
     command += ["-t", str(MAX_AUDIO_S + AUDIO_CHUNK_S), "-ar", str(SAMPLE_RATE), "-f", "f32le", "-"]
     high_pass = HighPass(SAMPLE_RATE)
-    descriptors = (file.fileno(),) if os.name == "posix" else ()
+    descriptors = (file.fileno(),)
     with tempfile.TemporaryFile() as log:
-        with subprocess.Popen(
-            command, stdout=subprocess.PIPE, stderr=log, pass_fds=descriptors
+        with start_ffmpeg(
+            command, stdout=subprocess.PIPE, stderr=log, descriptors=descriptors
         ) as process:
             assert process.stdout is not None
-            while block := process.stdout.read(4 * int(chunk_s * SAMPLE_RATE)):
-                yield high_pass(np.frombuffer(block[: len(block) // 4 * 4], np.float32))
+            watchdog = Watchdog(process)
+            try:
+                while block := _read(process.stdout, 4 * int(chunk_s * SAMPLE_RATE), watchdog):
+                    yield high_pass(np.frombuffer(block[: len(block) // 4 * 4], np.float32))
+            finally:
+                watchdog.close()
         if process.returncode:
             log.seek(0)
             text = log.read(10_000).decode("utf-8", "replace").replace(f"file:{source}", name)
+            check_end(name, text, watchdog.ended)
             raise _unreadable(name, _ffmpeg_reason(text))
+
+
+def _read(stream: IO[bytes], size: int, watchdog: Watchdog) -> bytes:
+    """Return the next bytes that ffmpeg writes, none at the end."""
+    with watchdog.waiting():
+        return stream.read(size)
 
 
 def _ffmpeg_reason(log: str) -> str:

@@ -19,6 +19,9 @@ def mel_filters() -> np.ndarray:
 
     The encoder's weights contain it, so only training needs librosa.
     """
+    from ..compute.compilation import store_compiled_code
+
+    store_compiled_code()
     import librosa
 
     filters = librosa.filters.mel(

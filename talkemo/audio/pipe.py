@@ -2,27 +2,28 @@
 
 from __future__ import annotations
 
-import wave
 from collections.abc import Iterable, Iterator
 from typing import IO
 
 import numpy as np
 
 from ..errors import InputError
-from ..files.reading import printable
+from .recording import Audio, copy_stream, open_copy
 from .samples import (
     Converter,
     check_array,
+    check_channels,
     check_duration,
     check_finite,
     check_peak,
     check_rate,
 )
+from .wav import MIN_REST_S, WavHeader, read_wav_header, sample_blocks
 
 PIPE_CHUNK_S = 0.02  # read from a pipe at a time
 RAW_SAMPLE_TYPE = np.dtype("<i2")  # of samples without a header
 PIPE_HINT = (
-    "send a wav, or raw 16-bit samples with their rate: "
+    "send an audio file, or raw 16-bit samples with their rate: "
     "... | talkemo animate MESH - --stream --raw 16000"
 )
 
@@ -45,6 +46,8 @@ class AudioStream:
         Length of the audio that has arrived.
     ended : bool
         Whether the stream has ended.
+    notes : list of str
+        What was odd about it, once it has ended.
 
     Raises
     ------
@@ -58,6 +61,7 @@ class AudioStream:
         check_rate(rate, title)
         self.pieces, self.rate, self.name = pieces, rate, title
         self.seconds, self.ended = 0.0, False
+        self.notes: list[str] = []
 
     def chunks(self) -> Iterator[np.ndarray]:
         """Yield consecutive chunks (N,) float32 in about [-1, 1] at 16 kHz."""
@@ -86,13 +90,18 @@ class AudioStream:
         return block
 
 
-def open_pipe(source: IO[bytes], raw_rate: int | None = None, title: str = "stdin") -> AudioStream:
+def open_pipe(
+    source: IO[bytes], raw_rate: int | None = None, title: str = "stdin"
+) -> AudioStream | Audio:
     """Return the audio that is being written to a pipe.
+
+    A wav is read as it arrives, whatever its header says about its length. Any other file, and a
+    wav of coded samples (ADPCM, GSM, MP3), is read to its end first.
 
     Parameters
     ----------
     raw_rate : int, optional
-        Rate in Hz of 16-bit little-endian mono samples without a header; a wav if omitted.
+        Rate in Hz of 16-bit little-endian mono samples without a header.
     title : str
         The stream's name in messages.
 
@@ -103,34 +112,57 @@ def open_pipe(source: IO[bytes], raw_rate: int | None = None, title: str = "stdi
     """
     if raw_rate is not None:
         samples = max(1, int(PIPE_CHUNK_S * raw_rate))
-        return AudioStream(_read_raw(source, samples), raw_rate, title)
+        return AudioStream(_read_raw(source, samples, title), raw_rate, title)
+    recorder = _Recorder(source)
     try:
-        file = wave.open(source, "rb")  # noqa: SIM115 (the caller closes the pipe)
-    except EOFError:
-        raise InputError(f"{title}: no audio arrives", PIPE_HINT) from None
-    except (wave.Error, ValueError) as error:
-        reason = printable(str(error))
-        raise InputError(f"{title}: not a wav of integers ({reason})", PIPE_HINT) from None
-    return AudioStream(_read_wav(file), file.getframerate(), title)
+        header = read_wav_header(recorder)
+    except ValueError:
+        header = None  # libsndfile says what is wrong
+    if not recorder.content:
+        raise InputError(f"{title}: no audio arrives", PIPE_HINT)
+    if header is None or header.decode is None:
+        try:
+            return open_copy(copy_stream(source, title, bytes(recorder.content)), title)
+        except InputError as error:
+            raise InputError(error.message, PIPE_HINT) from None
+    check_channels(header.channels, title)
+    stream = AudioStream((), header.rate, title)
+    stream.pieces = _read_wav(source, header, stream)
+    return stream
 
 
-def _read_raw(source: IO[bytes], samples: int) -> Iterator[np.ndarray]:
+class _Recorder:
+    """Reads from a stream and keeps what was read."""
+
+    def __init__(self, source: IO[bytes]):
+        self.source, self.content = source, bytearray()
+
+    def read(self, size: int) -> bytes:
+        block = self.source.read(size)
+        self.content += block
+        return block
+
+
+def _read_raw(source: IO[bytes], samples: int, title: str) -> Iterator[np.ndarray]:
+    is_empty = True
     while block := source.read(samples * RAW_SAMPLE_TYPE.itemsize):
+        is_empty = False
         whole = len(block) // RAW_SAMPLE_TYPE.itemsize * RAW_SAMPLE_TYPE.itemsize
-        yield np.frombuffer(block[:whole], RAW_SAMPLE_TYPE)
+        if whole:
+            yield np.frombuffer(block[:whole], RAW_SAMPLE_TYPE)
+    if is_empty:
+        raise InputError(f"{title}: no audio arrives", PIPE_HINT)
 
 
-def _read_wav(file: wave.Wave_read) -> Iterator[np.ndarray]:
-    """Yield the samples of a wav as (N, channels) integers that use the range of their type."""
-    channels, width = file.getnchannels(), file.getsampwidth()
-    size = max(1, int(PIPE_CHUNK_S * file.getframerate()))
-    while block := file.readframes(size):
-        whole = len(block) // (channels * width) * channels * width
-        raw = np.frombuffer(block[:whole], np.uint8).reshape(-1, width)
-        if width == 1:  # unsigned, unlike all others
-            samples = (raw[:, 0].astype(np.int16) - 128).astype(np.int8)
-        else:  # the highest bytes of 32 bits
-            padded = np.zeros((len(raw), 4), np.uint8)
-            padded[:, 4 - width :] = raw
-            samples = padded.view("<i4")[:, 0]
-        yield samples.reshape(-1, channels)
+def _read_wav(source: IO[bytes], header: WavHeader, stream: AudioStream) -> Iterator[np.ndarray]:
+    """Yield the samples (N, channels) of a wav, and note a length that the header has wrong."""
+    decode = header.decode
+    assert decode is not None
+    found = 0
+    for block in sample_blocks(source, header, int(PIPE_CHUNK_S * header.bytes_per_s)):
+        found += len(block)
+        yield decode(block)
+    if not found:
+        raise InputError(f"{stream.name}: no audio in it", PIPE_HINT)
+    if header.says_length and header.seconds(abs(found - header.data_bytes)) >= MIN_REST_S:
+        stream.notes.append(f"{stream.name}: {header.note(found)}")

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import atexit
+import io
+import os
 import re
 import sys
 import tempfile
@@ -10,13 +12,13 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import Protocol
+from typing import IO, Any, Protocol
 
 import numpy as np
 
 from ..errors import InputError
 from ..files.reading import printable
-from .decoding import AUDIO_CHUNK_S, read_chunks
+from .decoding import AUDIO_CHUNK_S, read_chunks, repaired_wav
 from .samples import (
     SAMPLE_RATE,
     HighPass,
@@ -29,6 +31,7 @@ from .samples import (
 
 STANDARD_INPUT = "-"  # in the place of a path
 MAX_STDIN_BYTES = 1 << 32  # of audio from standard input
+SIGNATURE_BYTES = 64  # at the start of a stream, which show its format
 MAX_IN_MEMORY_S = 120.0  # samples of longer files are read again when needed
 # How files that ffmpeg decodes begin, and their endings, for standard input.
 AUDIO_SIGNATURES = (
@@ -59,6 +62,8 @@ class Audio:
     peak: float  # largest absolute sample
     held: np.ndarray | None = None  # (N,) float32 at 16 kHz, if in memory
     title: str = ""  # its name, if not the file's
+    notes: tuple[str, ...] = ()  # what is odd about it, for the user
+    copy: Any = None  # the temporary file that `path` names, while this recording exists
 
     @property
     def name(self) -> str:
@@ -137,12 +142,29 @@ def audio_of_samples(samples: np.ndarray, rate: int) -> Audio:
 def open_audio(path: str | Path) -> Audio:
     """Return the recording of an audio file, or of standard input for "-".
 
-    The file is read once from end to end, to check and measure it. Raises InputError if it is not a
+    The file is read once from end to end, to check and measure it. Of a wav whose header has a
+    wrong length, all is read that is there, and a note says so. Raises InputError if it is not a
     regular file, longer than a day, or has no usable audio.
     """
-    title = "stdin" if str(path) == STANDARD_INPUT else ""
-    path = _copy_of_stdin() if title else Path(path)
+    if str(path) == STANDARD_INPUT:
+        return open_copy(_copy_of_stdin(), "stdin")
+    return _open(Path(path), "")
+
+
+def open_copy(copy: IO[bytes], title: str) -> Audio:
+    """Return the recording in a temporary file that `copy_stream` returned; see `open_audio`."""
+    return _open(Path(copy.name), title, copy)
+
+
+def _open(path: Path, title: str, copy: Any = None) -> Audio:
     name = title or printable(path)
+    repaired = repaired_wav(path, name)
+    notes: tuple[str, ...] = ()
+    if repaired is not None:
+        notes = (repaired.note,)
+        if repaired.copy is not None:
+            title, copy = title or path.name, repaired.copy
+            path = Path(copy.name)
     count, peak = 0, 0.0
     held: list[np.ndarray] = []
     for chunk in read_chunks(path, name, AUDIO_CHUNK_S):
@@ -157,22 +179,51 @@ def open_audio(path: str | Path) -> Audio:
         raise InputError(
             f"{name}: no audio in it", "the file is empty or cut off before its first sample"
         )
-    return Audio(path, count / SAMPLE_RATE, peak, np.concatenate(held) if held else None, title)
+    samples = np.concatenate(held) if held else None
+    return Audio(path, count / SAMPLE_RATE, peak, samples, title, notes, copy)
 
 
 @lru_cache(maxsize=1)
-def _copy_of_stdin() -> Path:
+def _copy_of_stdin() -> IO[bytes]:
     """Return a temporary file with all of standard input, removed when the process ends."""
+    copy = copy_stream(standard_input(), "stdin")
+    atexit.register(copy.close)
+    return copy
+
+
+def standard_input() -> IO[bytes]:
+    """Return standard input. Raises InputError if it is closed, a terminal, or cannot be read."""
+    hint = "for instance: talkemo animate MESH - < speech.wav"
     source = None if sys.stdin is None or sys.stdin.closed else sys.stdin.buffer
     if source is None or source.isatty():
-        raise InputError(
-            "stdin: no audio on standard input",
-            "for instance: talkemo animate MESH - < speech.wav",
-        )
-    start = source.read(64)
+        raise InputError("stdin: no audio on standard input", hint)
+    try:
+        os.read(source.fileno(), 0)
+    except io.UnsupportedOperation:  # it was replaced by an object without a descriptor
+        return source
+    except OSError as error:
+        raise InputError(f"stdin: cannot be read ({error.strerror})", hint) from None
+    return source
+
+
+def copy_stream(source: IO[bytes], title: str, start: bytes = b"") -> IO[bytes]:
+    """Return a temporary file with all that a stream holds, removed when it is closed.
+
+    Parameters
+    ----------
+    title : str
+        The stream's name in messages.
+    start : bytes
+        What was read from the stream before.
+
+    Raises
+    ------
+    InputError
+        The stream is longer than MAX_STDIN_BYTES.
+    """
+    start += source.read(max(SIGNATURE_BYTES - len(start), 0))
     endings = (ending for signature, ending in AUDIO_SIGNATURES if signature.match(start))
     copy = tempfile.NamedTemporaryFile(prefix="talkemo-", suffix=next(endings, ""))  # noqa: SIM115
-    atexit.register(copy.close)
     size = 0
     block = start
     while block:
@@ -180,8 +231,8 @@ def _copy_of_stdin() -> Path:
         if size > MAX_STDIN_BYTES:
             copy.close()
             limit = f"more than {MAX_STDIN_BYTES >> 30} GiB of audio"
-            raise InputError(f"stdin: {limit}", "name a file instead")
+            raise InputError(f"{title}: {limit}", "name a file instead")
         copy.write(block)
         block = source.read(1 << 20)
     copy.flush()
-    return Path(copy.name)
+    return copy

@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 
 from ..errors import InputError
+from ..option_limits import SAMPLE_RATE_RANGE
 
 SAMPLE_RATE = 16000  # Hz
-SAMPLE_RATE_RANGE = (1000, 1_000_000)  # Hz, lowest and highest rate of a recording
 MAX_AUDIO_CHANNELS = 64
 MAX_AUDIO_S = 24 * 3600.0
 MAX_ABS_SAMPLE = 1e6  # integers that were stored as floats stay well below it

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 from contextlib import suppress
 from pathlib import Path
 
@@ -22,6 +23,7 @@ from .files import load_binding, mesh_fingerprint, save_binding
 BINDING_VERSION = 1  # part of the hash: raise it when binding gives other results
 MAX_CACHE_BYTES = 1 << 29  # total size of all bindings
 BINDING_ENDING = ".binding.npz"
+CACHED_NAME = re.compile(r"[0-9a-f]{40}\.binding\.npz")  # of files that the cache may remove
 
 
 class BindingCache:
@@ -49,8 +51,9 @@ class BindingCache:
         try:
             binding = load_binding(path, face, mesh)
         except (InputError, OSError):
-            with suppress(OSError):
-                path.unlink()
+            if self._is_own(path):
+                with suppress(OSError):
+                    path.unlink()
             return None
         with suppress(OSError):
             os.utime(path)  # the time of the last use
@@ -62,4 +65,10 @@ class BindingCache:
         with suppress(InputError, OSError):
             self.folder.mkdir(parents=True, exist_ok=True)
             save_binding(self.folder / f"{name}{BINDING_ENDING}", binding, compressed=False)
-            remove_least_recent(self.folder.glob(f"*{BINDING_ENDING}"), self.max_bytes)
+            own = [path for path in self.folder.iterdir() if self._is_own(path)]
+            remove_least_recent(own, self.max_bytes)
+
+    @staticmethod
+    def _is_own(path: Path) -> bool:
+        """Whether the cache made a file: by its name, and because it never makes links."""
+        return bool(CACHED_NAME.fullmatch(path.name)) and path.is_file() and not path.is_symlink()

@@ -11,8 +11,6 @@ from typing import NamedTuple
 
 import numpy as np
 
-FIELD_OF_VIEW_RANGE_DEG = (5.0, 150.0)  # horizontal fields of view that are accepted
-
 
 class Pose(NamedTuple):
     """Pose of a face in each of T frames."""

@@ -4,16 +4,24 @@ from __future__ import annotations
 
 import csv
 import io
+import math
+import os
 import re
+from array import array
+from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
+from typing import IO, Any
 
 import numpy as np
 
 from ..errors import InputError
 from ..face.canonical import ARKIT_NAMES
-from ..files.arrays import read_npy, read_npz
-from ..files.reading import parse_json, read_bytes, reading_errors
+from ..files.arrays import max_loaded_bytes, read_npy, read_npz
+from ..files.json_stream import JsonReader
+from ..files.limits import limit
+from ..files.reading import format_bytes, open_file, reading_errors
 from ..formats.live_link import LIVE_LINK_NAMES
 from .landmarks import check_spread
 
@@ -23,12 +31,15 @@ LANDMARK_HINT = (
     "give 68 points or MediaPipe's 478 a frame (npy, npz, csv, json), OpenFace's csv or Live Link "
     "Face's"
 )
-MAX_LANDMARK_TEXT_BYTES = 1 << 28  # larger csv and json files are refused
-MAX_LANDMARK_ROWS = 1_000_000  # longer csv files are refused
+MAX_LANDMARK_TEXT_BYTES = limit("MAX_LANDMARK_TEXT_BYTES", 1 << 30)  # of a csv or json
+MAX_LANDMARK_BYTES = limit("MAX_LANDMARK_BYTES", 1 << 30)  # in memory; an hour of meshes at 60 fps
+MAX_LANDMARK_ROWS = limit("MAX_LANDMARK_ROWS", 1_000_000)  # longer csv files are refused
+MAX_LANDMARK_LINE = 1 << 20  # characters of a line of a csv
 MESH_SIZES = (468, 478)  # landmarks of MediaPipe's mesh, without and with irises
+POINT_COUNTS = (68, *MESH_SIZES)
 # MediaPipe's landmarks whose coordinates all stay below this are fractions of the image's sides.
 MAX_NORMALISED_COORDINATE = 4.0
-TIMECODE = re.compile(r"(\d+):(\d+):(\d+):(\d+)(?:\.(\d+))?")
+TIMECODE = re.compile(r"(\d{1,6}):(\d{1,6}):(\d{1,6}):\d+(?:\.\d+)?")
 DEFAULT_CURVE_FPS = 60.0  # of curves whose time codes do not state a frame rate
 HEAD_ANGLE_COLUMNS = ("HeadYaw", "HeadPitch", "HeadRoll")
 
@@ -74,13 +85,15 @@ def read_landmark_file(
     elif ending == ".npz":
         arrays = list(read_npz(path, LANDMARK_FILE).values())
     else:
-        with reading_errors(path, LANDMARK_FILE, LANDMARK_HINT):
-            content = read_bytes(path, LANDMARK_FILE, LANDMARK_HINT, MAX_LANDMARK_TEXT_BYTES)
-            text = content.decode("utf-8-sig")
-            parsed = _parse_json(text) if ending == ".json" else _parse_csv(text)
-        if not isinstance(parsed, np.ndarray):
-            return parsed
-        arrays = [parsed]
+        with (
+            reading_errors(path, LANDMARK_FILE, LANDMARK_HINT),
+            open_file(path, LANDMARK_FILE, LANDMARK_HINT, MAX_LANDMARK_TEXT_BYTES) as file,
+        ):
+            content = _read_json(file) if ending == ".json" else _read_csv(file)
+        if isinstance(content, Curves):
+            return content
+        recordings = [as_landmarks(array, path.name, image_size) for array in content.recordings]
+        return LandmarkFile(recordings, content.fps)
     return LandmarkFile([as_landmarks(array, path.name, image_size) for array in arrays])
 
 
@@ -103,11 +116,12 @@ def as_landmarks(
         raise InputError(f"{name}: its array is {array.shape}", LANDMARK_HINT)
     # Values that become infinity or NaN mark frames without a face.
     with np.errstate(over="ignore", invalid="ignore"):
-        pixels = array[..., :2].astype(np.float32)
+        pixels = array[..., :2].astype(np.float32, copy=False)
     if is_mesh and image_size is not None:
         return pixels * np.array(image_size, np.float32)
-    largest = np.abs(pixels).max(initial=0, where=np.isfinite(pixels))
-    if is_mesh and np.isfinite(pixels).any() and largest < MAX_NORMALISED_COORDINATE:
+    finite = np.isfinite(pixels)
+    largest = max(pixels.max(initial=0, where=finite), -pixels.min(initial=0, where=finite))
+    if is_mesh and finite.any() and largest < MAX_NORMALISED_COORDINATE:
         raise InputError(
             f"{name}: its points are fractions of the image's sides, not pixels",
             "give the image's size: --image-size 1280x720",
@@ -125,43 +139,112 @@ def check_recordings(recordings: list[np.ndarray], name: str) -> None:
     check_spread(recordings, name)
 
 
-def _parse_json(text: str) -> np.ndarray:
-    """Return the landmarks (T, P, 2 or 3) of MediaPipe's results, NaN in frames without a face.
+class _Frames:
+    """The landmarks of frames, collected in one array, as far as a file of `file_bytes` may."""
+
+    def __init__(self, file_bytes: int):
+        self._max_bytes = min(MAX_LANDMARK_BYTES, max_loaded_bytes(file_bytes))
+        self._values = array("f")
+        self._points = 0  # a frame; 0 until the first frame with a face
+        self._missing_first = 0  # frames before it
+
+    def add(self, landmarks: np.ndarray | None) -> None:
+        """Add a frame's landmarks (P, 2), None for one without a face. Raises ValueError."""
+        if landmarks is None:
+            if not self._points:
+                self._missing_first += 1
+                self._check(self._missing_first * 2 * min(POINT_COUNTS))
+                return
+            landmarks = np.full((self._points, 2), np.nan)
+        elif not self._points:
+            self._points = len(landmarks)
+            if self._points not in POINT_COUNTS:
+                raise ValueError(f"frames of {self._points} points")
+            self._check(self._missing_first * landmarks.size)
+            self._values.extend([math.nan] * (self._missing_first * landmarks.size))
+        if landmarks.shape != (self._points, 2):
+            raise ValueError(f"frames of {self._points} and of {len(landmarks)} points")
+        self._check(len(self._values) + landmarks.size)
+        self._values.frombytes(np.ascontiguousarray(landmarks, np.float32).tobytes())
+
+    def _check(self, values: int) -> None:
+        if 4 * values > self._max_bytes:
+            raise ValueError(f"its landmarks take more than {format_bytes(self._max_bytes)}")
+
+    def landmarks(self) -> np.ndarray:
+        """Return the landmarks (T, P, 2) float32, NaN in frames without a face."""
+        if not self._points:
+            raise ValueError("no frame has a face")
+        return np.frombuffer(self._values, np.float32).reshape(-1, self._points, 2)
+
+
+def _read_json(file: IO[bytes]) -> LandmarkFile:
+    """Read MediaPipe's results, frame by frame.
 
     They are a list of frames, each a list of points with x and y. Frames may also be results with
     `faceLandmarks` or `face_landmarks`, a list of faces; the first one is taken.
     """
-    value = parse_json(text)
-    frames = value if isinstance(value, list) else value["frames"]
-    points: list[np.ndarray | None] = []
-    for frame in frames:
-        if isinstance(frame, dict):
-            faces = frame.get("faceLandmarks", frame.get("face_landmarks", frame.get("landmarks")))
-            frame = faces[0] if faces and isinstance(faces[0], list) else faces
-        if not frame:
-            points.append(None)
-        elif isinstance(frame[0], dict):
-            points.append(np.array([[float(p["x"]), float(p["y"])] for p in frame]))
-        else:
-            points.append(np.array(frame, float)[:, :2])
-    shapes = {array.shape for array in points if array is not None}
-    if len(shapes) != 1:
-        raise ValueError(f"{len(shapes)} kinds of frames")
-    missing = np.full(shapes.pop(), np.nan)
-    return np.stack([missing if array is None else array for array in points])
+    frames = _Frames(os.fstat(file.fileno()).st_size)
+    reader = JsonReader(file)
+    if reader.peek() == "[":
+        for frame in reader.items():
+            frames.add(_json_frame(frame))
+    else:
+        for name in reader.names():
+            if name != "frames":
+                reader.value()  # settings, which are not needed
+                continue
+            for frame in reader.items():
+                frames.add(_json_frame(frame))
+    reader.end()
+    return LandmarkFile([frames.landmarks()])
 
 
-def _parse_csv(text: str) -> LandmarkFile | Curves | np.ndarray:
-    """Parse OpenFace's csv, Live Link Face's, or rows of 68 points, x and y in turns."""
-    rows = [row for row in csv.reader(io.StringIO(text)) if row]
-    if not 0 < len(rows) <= MAX_LANDMARK_ROWS:
-        raise ValueError(f"{len(rows)} rows")
-    names = [name.strip() for name in rows[0]]
+def _json_frame(frame: Any) -> np.ndarray | None:
+    """Return the landmarks (P, 2) of a frame of MediaPipe's results, None without a face."""
+    if isinstance(frame, dict):
+        faces = frame.get("faceLandmarks", frame.get("face_landmarks", frame.get("landmarks")))
+        frame = faces[0] if faces and isinstance(faces[0], list) else faces
+    if not frame:
+        return None
+    if isinstance(frame[0], dict):
+        return np.array([[float(point["x"]), float(point["y"])] for point in frame])
+    return np.array(frame, float)[:, :2]
+
+
+def _read_csv(file: IO[bytes]) -> LandmarkFile | Curves:
+    """Read OpenFace's csv, Live Link Face's, or rows of 68 points, x and y in turns."""
+    file_bytes = os.fstat(file.fileno()).st_size
+    rows = _csv_rows(file)
+    first = next(rows, None)
+    if first is None:
+        raise ValueError("0 rows")
+    names = [name.strip() for name in first]
     if "x_0" in names and "y_67" in names:
-        return _parse_openface(names, rows[1:])
+        return _read_openface(names, rows, file_bytes)
     if "BlendShapeCount" in names:
-        return _parse_live_link(names, rows[1:])
-    return np.array(rows if _is_number(names[-1]) else rows[1:], float)
+        return _read_live_link(names, rows)
+    frames = _Frames(file_bytes)
+    for row in chain([first], rows) if _is_number(names[-1]) else rows:
+        if len(row) != 136:
+            raise ValueError(f"rows of {len(row)} numbers")
+        frames.add(np.array(list(map(float, row))).reshape(-1, 2))
+    return LandmarkFile([frames.landmarks()])
+
+
+def _csv_rows(file: IO[bytes]) -> Iterator[list[str]]:
+    """Yield the rows of a csv that are not empty, a line each. Raises ValueError for too many."""
+    text = io.TextIOWrapper(file, "utf-8-sig")
+    for _ in range(MAX_LANDMARK_ROWS):
+        line = text.readline(MAX_LANDMARK_LINE + 1)
+        if not line:
+            return
+        if len(line) > MAX_LANDMARK_LINE:
+            raise ValueError(f"a line of more than {MAX_LANDMARK_LINE} characters")
+        row = next(csv.reader([line]), [])
+        if row:
+            yield row
+    raise ValueError(f"more than {MAX_LANDMARK_ROWS} rows")
 
 
 def _is_number(text: str) -> bool:
@@ -172,53 +255,64 @@ def _is_number(text: str) -> bool:
     return True
 
 
-def _columns(names: list[str], rows: list[list[str]], wanted: list[str]) -> np.ndarray:
-    """Return the wanted columns as numbers, (rows, columns)."""
-    indices = [names.index(name) for name in wanted]
-    return np.array([[float(row[index]) for index in indices] for row in rows])
-
-
-def _parse_openface(names: list[str], rows: list[list[str]]) -> LandmarkFile:
-    """Parse the first face in OpenFace 2's columns.
+def _read_openface(names: list[str], rows: Iterator[list[str]], file_bytes: int) -> LandmarkFile:
+    """Read the first face in OpenFace 2's columns.
 
     They are frame, timestamp in s, success, x_0 … x_67 and y_0 … y_67 in pixels.
     """
-    if "face_id" in names:
-        column = names.index("face_id")
-        rows = [row for row in rows if float(row[column]) == float(rows[0][column])]
-    coordinates = [f"{axis}_{k}" for k in range(68) for axis in "xy"]
-    landmarks = _columns(names, rows, coordinates).reshape(-1, 68, 2)
-    if "success" in names:
-        landmarks[_columns(names, rows, ["success"])[:, 0] < 0.5] = np.nan
-    fps = None
-    if "timestamp" in names and len(rows) > 1:
-        steps = np.diff(_columns(names, rows, ["timestamp"])[:, 0])
-        if (steps > 0).any():
-            fps = float(np.round(1 / np.median(steps[steps > 0]), 3))
-    return LandmarkFile([landmarks.astype(np.float32)], fps)
+    columns = [names.index(f"{axis}_{k}") for k in range(68) for axis in "xy"]
+    face_column = names.index("face_id") if "face_id" in names else None
+    success_column = names.index("success") if "success" in names else None
+    time_column = names.index("timestamp") if "timestamp" in names else None
+    frames, times, first_face = _Frames(file_bytes), array("d"), None
+    for row in rows:
+        if face_column is not None:
+            face = float(row[face_column])
+            first_face = face if first_face is None else first_face
+            if face != first_face:
+                continue
+        landmarks = np.array([float(row[column]) for column in columns]).reshape(-1, 2)
+        if success_column is not None and float(row[success_column]) < 0.5:
+            landmarks[:] = np.nan
+        frames.add(landmarks)
+        if time_column is not None:
+            times.append(float(row[time_column]))
+    steps = np.diff(np.array(times))
+    steps = steps[(steps > 0) & np.isfinite(steps)]
+    fps = float(np.round(1 / np.median(steps), 3)) if len(steps) else None
+    return LandmarkFile([frames.landmarks()], fps if fps and math.isfinite(fps) else None)
 
 
-def _parse_live_link(names: list[str], rows: list[list[str]]) -> Curves:
-    """Parse Live Link Face's columns: time code, count, 52 weights, and rotations in radians."""
-    columns = [name[0].upper() + name[1:] for name in LIVE_LINK_NAMES]
-    arkit = np.zeros((len(rows), len(ARKIT_NAMES)))
-    arkit[:, [ARKIT_NAMES.index(name) for name in LIVE_LINK_NAMES]] = _columns(names, rows, columns)
-    head = np.zeros((len(rows), 3))
-    if all(name in names for name in HEAD_ANGLE_COLUMNS):
-        head = _columns(names, rows, list(HEAD_ANGLE_COLUMNS))
-    if not (np.isfinite(arkit).all() and np.isfinite(head).all()):
+def _read_live_link(names: list[str], rows: Iterator[list[str]]) -> Curves:
+    """Read Live Link Face's columns: time code, count, 52 weights, and rotations in radians."""
+    wanted = [name[0].upper() + name[1:] for name in LIVE_LINK_NAMES]
+    has_head = all(name in names for name in HEAD_ANGLE_COLUMNS)
+    wanted += HEAD_ANGLE_COLUMNS if has_head else ()
+    columns = [names.index(name) for name in wanted]
+    values, seconds = array("d"), array("q")  # seconds of the time codes, -1 for none
+    for row in rows:
+        values.extend([float(row[column]) for column in columns])
+        code = TIMECODE.fullmatch(row[0].strip())
+        seconds.append(3600 * int(code[1]) + 60 * int(code[2]) + int(code[3]) if code else -1)
+    curves = np.frombuffer(values).reshape(-1, len(columns)) if values else np.zeros((0, 55))
+    if not len(curves):
+        raise ValueError("it has no rows")
+    if not np.isfinite(curves).all():
         raise ValueError("it contains NaN or infinity")
-    return Curves(arkit.clip(0, 1), head, _timecode_fps([row[0] for row in rows]))
+    arkit = np.zeros((len(curves), len(ARKIT_NAMES)))
+    arkit[:, [ARKIT_NAMES.index(name) for name in LIVE_LINK_NAMES]] = curves[:, : len(ARKIT_NAMES)]
+    head = curves[:, len(ARKIT_NAMES) :] if has_head else np.zeros((len(curves), 3))
+    return Curves(arkit.clip(0, 1), head, _timecode_fps(np.array(seconds)))
 
 
-def _timecode_fps(codes: list[str]) -> float:
-    """Return the frame rate of time codes HH:MM:SS:FF.mmm, DEFAULT_CURVE_FPS if they lack one."""
-    matches = [TIMECODE.fullmatch(code.strip()) for code in codes]
-    seconds = [3600 * int(m[1]) + 60 * int(m[2]) + int(m[3]) for m in matches if m]
-    if len(seconds) < len(codes) or len(seconds) < 2 or seconds[-1] <= seconds[0]:
-        return DEFAULT_CURVE_FPS
-    starts = np.flatnonzero(np.diff(seconds)) + 1  # frames at which a second begins
-    if len(starts) < 2:
+def _timecode_fps(seconds: np.ndarray) -> float:
+    """Return the frame rate from the whole seconds (T,) of time codes HH:MM:SS:FF.mmm.
+
+    Returns DEFAULT_CURVE_FPS if a time code is missing (-1), or the seconds do not increase.
+    """
+    steps = np.diff(seconds)
+    starts = np.flatnonzero(steps) + 1  # frames at which a second begins
+    if (seconds < 0).any() or (steps < 0).any() or len(starts) < 2:
         return DEFAULT_CURVE_FPS
     elapsed = seconds[starts[-1]] - seconds[starts[0]]
-    return float(np.round((starts[-1] - starts[0]) / elapsed))
+    return max(float(np.round((starts[-1] - starts[0]) / elapsed)), 1.0)

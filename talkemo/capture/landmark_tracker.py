@@ -176,7 +176,13 @@ class LandmarkTracker:
         # Last crop of the face, if there are others that it could be confused with.
         last_crop: Crop | None = None
         lost_frames = 0
+        last_frame: np.ndarray | None = None
+        face: TrackedLandmarks | None = None
         for frame in frames:
+            if frame is last_frame:  # repeated, where a video has no frame of its own
+                yield face
+                continue
+            last_frame = frame
             face = None if crop is None else self._track_in(frame, crop)
             if face is None:
                 crops = self.detect(frame)

@@ -1,4 +1,4 @@
-"""Inputs of reconstruction: a video or an image, landmarks, or animation curves.
+"""Inputs of reconstruction: a video or an image, landmarks, curves, or a fitted clip.
 
 A source checks its input when it is opened, and gives a `Performance` when it is fitted.
 """
@@ -18,6 +18,7 @@ from ..formats.live_link import head_rotation
 from ..video.reader import CAPTURE_ENDINGS, check_video
 from ..weights.models import Models
 from .audio_sync import Delay, audio_delay, delayed, video_audio
+from .fitted_clips import read_fitted_clip
 from .fitting import FITTED_IDENTITY_MODES, Capture
 from .landmark_files import (
     LANDMARK_ENDINGS,
@@ -120,6 +121,34 @@ class CurveSource:
         rotation = head_rotation(curves.head)
         capture = Capture.from_weights(shapes, time, FITTED_IDENTITY_MODES, rotation)
         return Performance(self.name, capture, curves.fps)
+
+
+@dataclass(frozen=True)
+class ClipSource:
+    """A fitted clip of a folder of videos."""
+
+    path: Path
+
+    def fit(self, models: Models, progress: TrackingProgress | None = None) -> Performance:
+        """Return the capture; if its times were shifted to match the audio, so is the motion."""
+        clip = read_fitted_clip(self.path, models.face)
+        count, shift = len(clip.capture.time), float(clip.capture.time[0])
+        capture = replace(clip.capture, time=np.arange(count) / clip.fps)
+        if shift:
+            capture = delayed(capture, shift)
+        return Performance(self.path.name, capture, clip.fps)
+
+
+@dataclass(frozen=True)
+class WithAudio:
+    """A source without audio of its own, and a recording for it."""
+
+    source: PerformanceSource
+    audio: Audio
+
+    def fit(self, models: Models, progress: TrackingProgress | None = None) -> Performance:
+        """Return the performance of the source, with the audio."""
+        return replace(self.source.fit(models, progress), audio=self.audio)
 
 
 def landmark_source(

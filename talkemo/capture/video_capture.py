@@ -12,7 +12,7 @@ import numpy as np
 from ..errors import InputError
 from ..face.canonical import ARKIT_NAMES, Face
 from ..files.reading import printable
-from ..video.reader import open_video
+from ..video.reader import MAX_VIDEO_FRAMES, open_video
 from .camera import Lens
 from .fitting import FRAME_FIELDS, VIDEO_FIT_SETTINGS, Capture, FitSettings, Fitter
 from .landmark_tracker import (
@@ -29,7 +29,6 @@ PERSON_FRAMES = 1500  # frames, from the first with a face, that show identity a
 # Report a truncated video if more than this fraction of its duration, and at least 1 s, has no
 # frames. Audio may run slightly longer.
 TRUNCATED_FRACTION = 0.2
-MAX_VIDEO_FRAMES = 3600 * 60  # longer videos are refused
 # A tracker's scores of faces at rest stay below these levels in nine of ten people who speak
 # freely. A person's own level is the RESTING_SCORE_PERCENTILE of the scores, at most this.
 RESTING_SCORES = (

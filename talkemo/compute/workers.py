@@ -19,8 +19,16 @@ from ..extras import install_command
 SCHEDULER_TIMEOUT = "10s"  # how long to wait for the scheduler of a cluster
 
 
+class WorkerKilledError(TalkemoError):
+    """A worker process was killed by the system, for example because memory ran out."""
+
+
 def map_tasks(
-    function: Callable[[Any], Any], tasks: Sequence[Any], jobs: int, scheduler: str | None = None
+    function: Callable[[Any], Any],
+    tasks: Sequence[Any],
+    jobs: int,
+    scheduler: str | None = None,
+    on_failure: Callable[[Any, TalkemoError], Any] | None = None,
 ) -> Iterator[Any]:
     """Yield `function(task)` for each task, computed in local processes or on a Dask cluster.
 
@@ -33,6 +41,10 @@ def map_tasks(
         Number of local processes; ignored with a scheduler.
     scheduler : str, optional
         Address of a cluster's scheduler, such as tcp://host:8786.
+    on_failure : callable, optional
+        Called with a task that failed on the cluster, or whose process was killed, and the error.
+        What it returns is the task's result, and the other tasks go on; by default the error is
+        raised.
 
     Raises
     ------
@@ -41,10 +53,48 @@ def map_tasks(
     TalkemoError
         Dask is not installed, a task failed on the cluster, or a local process was killed.
     """
-    if scheduler is None:
+    if scheduler is not None:
+        yield from _map_on_cluster(function, tasks, scheduler, on_failure)
+    elif on_failure is None:
         with worker_pool(jobs) as pool:
             yield from pool.map(function, tasks)
-        return
+    else:
+        yield from _map_despite_kills(function, tasks, jobs, on_failure)
+
+
+def _map_despite_kills(
+    function: Callable[[Any], Any],
+    tasks: Sequence[Any],
+    jobs: int,
+    on_failure: Callable[[Any, TalkemoError], Any],
+) -> Iterator[Any]:
+    """Yield results of local processes as `map_tasks`; a task that ends its process has failed.
+
+    If a process is killed, unfinished tasks are begun again in one process, which shows which task
+    it was.
+    """
+    waiting, processes = list(tasks), jobs
+    while waiting:
+        try:
+            with worker_pool(processes) as pool:
+                for result in pool.map(function, waiting):
+                    yield result
+                    del waiting[0]
+        except WorkerKilledError as error:
+            if processes == 1:
+                yield on_failure(waiting.pop(0), error)
+                processes = jobs
+            else:
+                processes = 1
+
+
+def _map_on_cluster(
+    function: Callable[[Any], Any],
+    tasks: Sequence[Any],
+    scheduler: str,
+    on_failure: Callable[[Any, TalkemoError], Any] | None,
+) -> Iterator[Any]:
+    """Yield results of a cluster as `map_tasks`."""
     try:
         from distributed import Client, as_completed
     except ImportError:
@@ -52,24 +102,29 @@ def map_tasks(
         raise TalkemoError("no Dask installed, which a cluster needs", hint) from None
     try:
         client = Client(scheduler, timeout=SCHEDULER_TIMEOUT)
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, TypeError, RuntimeError) as error:  # the last two: TLS
         raise InputError(
             f"{scheduler}: no cluster answers ({type(error).__name__})",
-            "name its scheduler, such as tcp://host:8786",
+            "name its scheduler, such as tcp://host:8786; tls:// needs certificates in Dask's settings",
         ) from None
     with client:
         futures = client.map(function, list(tasks), pure=False, retries=0)
+        task_of = dict(zip((future.key for future in futures), tasks))
         try:
             for future in as_completed(futures):
                 failure = future.exception()
-                if failure is not None:
-                    reason = f"{type(failure).__name__}: {failure}"
-                    raise TalkemoError(
-                        f"a worker of the cluster failed: {reason}"[:200],
-                        "check that every machine has talkemo, its weights and the files; "
-                        "finished tasks are kept",
-                    )
-                yield future.result()
+                if failure is None:
+                    yield future.result()
+                    continue
+                reason = f"{type(failure).__name__}: {failure}"
+                problem = TalkemoError(
+                    f"a worker of the cluster failed: {reason}"[:200],
+                    "check that every machine has talkemo, its weights and the files; "
+                    "finished tasks are kept",
+                )
+                if on_failure is None:
+                    raise problem
+                yield on_failure(task_of[future.key], problem)
         finally:
             client.cancel(futures)
 
@@ -78,7 +133,7 @@ def map_tasks(
 def worker_pool(jobs: int) -> Iterator[ProcessPoolExecutor]:
     """Yield a pool of new processes, which end with this process even if it is killed.
 
-    Raises TalkemoError if one of them is killed, for example because memory ran out.
+    Raises WorkerKilledError if one of them is killed, for example because memory ran out.
     """
     pool = ProcessPoolExecutor(jobs, get_context("spawn"), _prepare_worker)
     try:
@@ -87,7 +142,7 @@ def worker_pool(jobs: int) -> Iterator[ProcessPoolExecutor]:
         for process in list((pool._processes or {}).values()):
             process.terminate()  # their results are not needed any more
         if isinstance(error, BrokenProcessPool):
-            raise TalkemoError(
+            raise WorkerKilledError(
                 "a worker process was killed by the system",
                 "run it again, with fewer --jobs if memory is short; finished tasks are kept",
             ) from None

@@ -25,7 +25,7 @@ from ..errors import InputError
 from ..face.canonical import Face, face_of_tensors
 from ..files.arrays import NpzFile, read_npz
 from ..files.cache import corpus_digest, digest, read_cached, sha256, write_cached
-from ..files.reading import open_file, reading_errors
+from ..files.reading import open_file, parse_json, reading_errors
 from ..files.writing import atomic_write
 from ..weights.files import load_weights
 from ..weights.models import Models
@@ -85,7 +85,7 @@ def reconstruct_corpus(
     if out.suffix == ".npz" or (out.exists() and not out.is_dir()):
         raise InputError(f"{out}: captures of a corpus go into a folder", "choose a folder's name")
     folder = folder.resolve()
-    path = out / f"{folder.name}.npz"
+    path = out.resolve() / f"{folder.name}.npz"  # workers may be in another folder
     fitted = make_captures(folder.name, folder.parent, path, models, jobs, progress, scheduler)
     return {"input": folder.name, **fit_summary(fitted)}
 
@@ -249,7 +249,7 @@ def fit_corpus(
     people = _people(corpus, data, progress)
     mesh_ids = next(iter(people.values()))[0].mesh_ids
     schema = LandmarkSchema.of(models.face, mesh_ids)
-    face_path = models.path("face")
+    face_path = models.path("face").resolve()
     common = digest(FIT_VERSION, sha256(face_path), mesh_ids)
     fingerprints = {
         person: digest(common, *(_fingerprint(recording, data) for recording in recordings))
@@ -513,7 +513,7 @@ def _arrays_of(fitted: list[FittedRecording], face: Face) -> dict[str, Any]:
 def _recordings_of(arrays: dict[str, Any], path: Path, face: Face) -> list[FittedRecording]:
     """Return the recordings of arrays read from `path`. Raises InputError as `read_captures`."""
     with reading_errors(path, CAPTURES_FILE, STALE_HINT):
-        table = json.loads(str(arrays.pop("recordings")))
+        table = parse_json(str(arrays.pop("recordings")))
         start, identity = arrays.pop("start"), arrays.pop("identity")
         if "gap" not in arrays:
             raise InputError(f"{path}: fitted by an older talkemo", STALE_HINT)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import re
+import sys
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
@@ -18,10 +19,13 @@ from typing import Any
 import numpy as np
 
 from ..audio.recording import SAMPLE_RATE, open_audio
+from ..audio.samples import MAX_AUDIO_S
 from ..compute.workers import worker_pool
 from ..errors import InputError, TalkemoError
 from ..files.cache import digest
-from ..files.reading import parse_json, read_json_object, reading_errors
+from ..files.json_stream import JsonReader
+from ..files.limits import limit
+from ..files.reading import open_file, parse_json, printable, read_text, reading_errors
 from ..files.writing import atomic_write
 from .recordings import read_table
 from .utterances import normalise_transcript
@@ -37,11 +41,14 @@ ALIGNER_FRAME_DELAY_S = 0.0078
 ALIGNER_BEAM = 1e-100
 ALIGNER_WORD_BEAM = 1e-80
 ALIGNMENT_SHARD_UTTERANCES = 200  # that one task aligns and writes to one file
-MAX_PHONES_BYTES = 1 << 28  # of a file of phones; ten hours of speech need 10 million
+MAX_PHONES_BYTES = limit("MAX_PHONES_BYTES", 1 << 28)  # of a file of phones
+MAX_PHONES = limit("MAX_PHONES", 5_000_000)  # of a file; a hundred hours of speech
+MIN_RECORDING_PHONES = 10  # that a recording counts for, so that there are not too many
+PHONE_NAME = re.compile(r"[^\W\d_]\S{0,15}")  # in ARPAbet or another alphabet
 ALIGNMENT_VERSION = 1  # shards of another version are not reused
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Phone:
     """A phone with its start and end in s."""
 
@@ -226,7 +233,7 @@ def align_corpus(
     phones: dict[str, list] = {}
     failed = 0
     for path in paths:
-        content = parse_json(path.read_text("utf-8"))
+        content = parse_json(read_text(path, "a shard of phones", "remove it", MAX_PHONES_BYTES))
         phones |= content["phones"]
         failed += content["failed"]
     with atomic_write(out) as partial:
@@ -243,16 +250,36 @@ def read_phones(path: Path) -> dict[str, list[Phone]]:
 
     Recordings are named by their audio files (`align_corpus`) or by their names (evaluation).
 
-    Raises InputError if the file has another format than {name: [[phone, start, end], ...]}.
+    Raises InputError if the file has another format than {name: [[phone, start, end], ...]}, a
+    phone without a name or with impossible times, or too many phones.
     """
     what = "a file of aligned phones"
-    hint = "name one that has [phone, start, end] lists by recording"
-    content = read_json_object(path, what, hint, MAX_PHONES_BYTES)
-    with reading_errors(path, what, hint):
-        return {
-            str(name): [Phone(str(phone), float(start), float(end)) for phone, start, end in phones]
-            for name, phones in content.items()
-        }
+    hint = "name one that has [phone, start, end] lists by recording, times in s from 0"
+    result: dict[str, list[Phone]] = {}
+    count = 0
+    with reading_errors(path, what, hint), open_file(path, what, hint, MAX_PHONES_BYTES) as file:
+        reader = JsonReader(file)
+        if reader.peek() != "{":
+            raise ValueError("it holds no JSON object")
+        for name in reader.names():
+            phones = reader.value()
+            count += MIN_RECORDING_PHONES + len(phones)
+            if count > MAX_PHONES:
+                raise ValueError(f"more than {MAX_PHONES} phones")
+            result[name] = [_parse_phone(name, phone) for phone in phones]
+        reader.end()
+    return result
+
+
+def _parse_phone(recording: str, item: Any) -> Phone:
+    """Return a phone of a JSON list. Raises ValueError for a name or times that it cannot have."""
+    name, start, end = item if isinstance(item, list) and len(item) == 3 else ("", 0, 0)
+    if not isinstance(name, str) or not PHONE_NAME.fullmatch(name):
+        raise ValueError(f"{printable(recording, 40)}: {printable(item, 40)} has no phone's name")
+    are_numbers = type(start) in (int, float) and type(end) in (int, float)
+    if not are_numbers or not 0 <= start <= end <= MAX_AUDIO_S:
+        raise ValueError(f"{printable(recording, 40)}: {printable(item, 40)} has impossible times")
+    return Phone(sys.intern(name), float(start), float(end))
 
 
 def _transcripts(data: Path) -> list[tuple[str, str]]:

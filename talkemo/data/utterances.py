@@ -14,6 +14,7 @@ from . import corpora
 from .facegood import DEV_TAKES
 from .recordings import read_table
 
+MAX_TRANSCRIPTS_BYTES = 1 << 28  # of a table
 FREE_CORPORA = ("java_sed",)  # corpora of recordings licensed for any use; facegood is, too
 UTTERANCE_FOLDERS = (*FREE_CORPORA, "facegood", "speech")  # of the data folder, that are read
 NON_COMMERCIAL = re.compile(r"\bNC\b", re.IGNORECASE)  # matches the licence of a row of speech/

@@ -1,7 +1,6 @@
 """Folders of videos, as RAVDESS and GRID are published or of any kind: every clip is fitted.
 
-Each clip becomes a small npz: the fields of its `Capture`, `residual_px`, and `sound`, the delay of
-the audio after the lips in s and its Pearson r. A manifest lists the speaker, sentence and emotion
+Each clip becomes a small npz, see capture/fitted_clips.py. A manifest lists the speaker, sentence and emotion
 of each clip, and the quality of its fit. An interrupted run continues with the clips not yet tried.
 """
 
@@ -9,11 +8,10 @@ from __future__ import annotations
 
 import csv
 import hashlib
-import json
 import os
 import re
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -21,24 +19,24 @@ from typing import Any
 import numpy as np
 
 from ..capture.audio_sync import audio_delay, video_audio
-from ..capture.fitting import Capture
+from ..capture.fitted_clips import FITTED_CLIP, FittedClip, save_fitted_clip
 from ..capture.landmark_tracker import LandmarkTracker
 from ..capture.video_capture import capture_video
-from ..errors import InputError, TalkemoError
+from ..errors import InputError, TalkemoError, explain
 from ..expression.emotions import EMOTIONS
 from ..files.arrays import read_npz
-from ..files.reading import reading_errors
+from ..files.reading import printable, reading_errors
 from ..files.writing import atomic_write
 from ..pipelines.outputs import check_mode
 from ..video.reader import VIDEO_ENDINGS
 from ..weights.models import Models, load_models
 from ..weights.registry import DEFAULT_SET
+from ..weights.weight_set import bundled_sets
 from .corpora import RAVDESS_DEV_ACTORS
 
 CORPUS_KINDS = ("ravdess", "grid", "folder")
 MANIFEST = "manifest.csv"
 CLIPS, FAILED = "clips", "failed"  # folders of fitted clips, and of reasons why others failed
-FITTED_CLIP = "a fitted clip"
 DEV_SPEAKER_INTERVAL = 10  # about every tenth speaker is in the dev split, chosen by the name
 MAX_REASON_LENGTH = 200  # characters of a failure in the manifest
 RAVDESS_NAME = re.compile(r"0[12]-0([12])-0([1-8])-0([12])-0([12])-0([12])-(\d\d)")
@@ -213,6 +211,8 @@ def capture_folder(
     ------
     InputError
         If there is nothing to do, or `out` is not a folder.
+    TalkemoError
+        If clips could not be tried, for example because the disk is full. The others are fitted.
     """
     from ..compute.workers import map_tasks
 
@@ -224,20 +224,46 @@ def capture_folder(
     for name in (CLIPS, FAILED):
         (out / name).mkdir(parents=True, exist_ok=True)
     tasks = [
-        FolderTask(clip, folder.resolve(), out.resolve(), str(weights), synchronise)
+        FolderTask(clip, folder.resolve(), out.resolve(), _absolute(weights), synchronise)
         for clip in clips
     ]
     todo = [t for t in tasks if not t.fitted_path.is_file() and not t.failed_path.is_file()]
     done = len(tasks) - len(todo)
     if progress:
         progress(done, len(tasks))
+    untried: dict[str, str] = {}  # reasons of the machine, by clip: a later run may succeed
     if todo:
-        for number, _ in enumerate(map_tasks(_capture_clip, todo, jobs, scheduler), done + 1):
+        outcomes = map_tasks(_capture_clip, todo, jobs, scheduler, on_failure=_not_tried)
+        for number, reasons in enumerate(outcomes, done + 1):
+            untried |= reasons
             if progress:
                 progress(number, len(tasks))
-    results = [_clip_result(task) for task in tasks]
+    results = [_clip_result(task, untried.get(task.clip.path, "not tried")) for task in tasks]
     _write_manifest(out / MANIFEST, clips, results)
+    if untried:
+        path, reason = next(iter(untried.items()))
+        raise TalkemoError(
+            f"{len(untried)} of {len(tasks)} clips were not fitted, such as {printable(path)}: "
+            f"{printable(reason)}",
+            "run it again: clips that are finished are kept",
+        )
     return _folder_metrics(clips, results)
+
+
+def _absolute(weights: str | Path) -> str:
+    """Return a set of weights for a process in another folder."""
+    path = Path(weights)
+    return (
+        str(path.resolve())
+        if path.is_dir() and str(weights) not in bundled_sets()
+        else str(weights)
+    )
+
+
+def clip_files(folder: Path, kind: str, out: Path) -> list[tuple[Path, Path]]:
+    """Return each video's path under `folder`, and the npz that `capture_folder` writes for it."""
+    tasks = [FolderTask(clip, folder, out, "", False) for clip in find_clips(folder, kind)]
+    return [(Path(task.clip.path), task.fitted_path) for task in tasks]
 
 
 @lru_cache(maxsize=1)
@@ -249,8 +275,22 @@ def _models_of_process(weights: str) -> tuple[Models, LandmarkTracker]:
     return load_models(weights, device="cpu"), LandmarkTracker()
 
 
-def _capture_clip(task: FolderTask) -> None:
-    """Fit a clip, or write the reason why it failed."""
+def _not_tried(task: FolderTask, error: Exception) -> dict[str, str]:
+    """The reason why a clip could not be tried, by the clip."""
+    return {task.clip.path: explain(error)[0]}
+
+
+def _capture_clip(task: FolderTask) -> dict[str, str]:
+    """Fit a clip, or write the reason why it failed; return what `_not_tried` does."""
+    try:
+        _fit_clip(task)
+    except (OSError, MemoryError, TalkemoError) as error:
+        return _not_tried(task, error)
+    return {}
+
+
+def _fit_clip(task: FolderTask) -> None:
+    """Fit a clip, or write the reason why it failed. Raises failures of the machine."""
     models, tracker = _models_of_process(task.weights)
     path = task.folder / task.clip.path
     try:
@@ -267,20 +307,11 @@ def _capture_clip(task: FolderTask) -> None:
     except Exception as error:  # of this clip; the others go on
         _write_failure(task, f"{type(error).__name__}: {error}")
         return
-    arrays = {field.name: getattr(video.capture, field.name) for field in fields(Capture)}
+    capture = video.capture
     if delay is not None and task.synchronise:
-        arrays["time"] = arrays["time"] + delay.seconds
-    with atomic_write(task.fitted_path) as partial, partial.open("wb") as file:
-        np.savez_compressed(
-            file,
-            **arrays,
-            clip=json.dumps(asdict(task.clip)),
-            fps=video.fps,
-            residual_px=video.residual_px,
-            sound=[np.nan, np.nan] if delay is None else [delay.seconds, delay.r],
-            face=models.face.fingerprint,
-            names=np.array(models.face.expression_names),
-        )
+        capture = replace(capture, time=capture.time + delay.seconds)
+    clip = FittedClip(capture, video.fps, video.residual_px, delay, asdict(task.clip))
+    save_fitted_clip(task.fitted_path, clip, models.face)
 
 
 def _write_failure(task: FolderTask, reason: str) -> None:
@@ -291,12 +322,12 @@ def _write_failure(task: FolderTask, reason: str) -> None:
 # ----------------------------------------------------------------------------------------- manifest
 
 
-def _clip_result(task: FolderTask) -> ClipResult:
-    """Read the result of a clip."""
+def _clip_result(task: FolderTask, untried: str) -> ClipResult:
+    """Read the result of a clip; `untried` is the reason if there is none."""
     path = task.fitted_path
     if not path.is_file():
         failed = task.failed_path.is_file()
-        reason = task.failed_path.read_text("utf-8") if failed else "not tried"
+        reason = task.failed_path.read_text("utf-8") if failed else untried
         return ClipResult(failed=reason[:MAX_REASON_LENGTH])
     with reading_errors(path, FITTED_CLIP, "remove it to have it made again"):
         names = ("residual", "residual_px", "seen", "fps", "sound")

@@ -12,6 +12,7 @@ import numpy as np
 from ..errors import TalkemoError
 from ..extras import install_command
 from ..face.canonical import Face
+from ..files.reading import quiet_libraries
 from ..files.writing import atomic_write
 
 EMOTION_COLOURS = {
@@ -49,8 +50,13 @@ def new_plot(size: tuple[float, float]) -> Any:
 
 
 def save_plot(figure: Any, output: Path) -> None:
-    """Write a matplotlib figure to a png, atomically."""
-    with atomic_write(output) as partial:
+    """Write a matplotlib figure to a png, atomically. Its texts are shown as they are, with their $.
+
+    Warnings, such as those about characters that the font lacks, are suppressed.
+    """
+    for text in figure.findobj(match=lambda artist: hasattr(artist, "set_parse_math")):
+        text.set_parse_math(False)  # names may contain dollar signs
+    with quiet_libraries(), atomic_write(output) as partial:
         figure.savefig(partial, dpi=PLOT_DPI)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from ..options import option
+from ..options import CheckedOptions, option
 
 PAIR_PANEL = "PRED and REF"
 CORPORA_PANEL = "The models, on corpora"
@@ -41,7 +41,7 @@ class PairOptions:
 
 
 @dataclass(frozen=True)
-class CorpusOptions:
+class CorpusOptions(CheckedOptions):
     """The corpora that models are measured on."""
 
     data: Path | None = option(None, "The folder of the corpora.", panel=CORPORA_PANEL)

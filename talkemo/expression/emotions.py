@@ -11,10 +11,10 @@ import numpy as np
 from ..errors import InputError
 from ..files.reading import printable, read_text
 from ..geometry.numerics import smoothstep
+from ..option_limits import MAX_INTENSITY
 from .emotion_names import EMOTIONS
 
 PAPER_EMOTIONS = ("neutral", "happy", "angry", "surprised")
-MAX_INTENSITY = 1.5  # above 1 an emotion is exaggerated, for faces that are seen from afar
 EXCESS_INTENSITY_GAIN = 0.6  # slope of the effect above amount 1, which keeps faces plausible
 CROSS_FADE_S = 0.4  # duration of the change from one emotion of a timeline to the next
 MAX_TIMELINE_BYTES = 1 << 20

@@ -17,9 +17,10 @@ from typing import IO, Any
 
 import numpy as np
 
+from .limits import limit
 from .reading import format_bytes, open_file, reading_errors
 
-MAX_ARRAYS_BYTES = 1 << 32  # total size of the arrays of a file in memory
+MAX_ARRAYS_BYTES = limit("MAX_ARRAYS_BYTES", 1 << 32)  # of a file's arrays in memory
 MIN_LOADABLE_BYTES = 1 << 26  # size of arrays that is allowed however small their file is
 MAX_EXPANSION = 32  # bytes in memory per byte of the file: compressed zeros would fill any memory
 MAX_READ_BYTES = 1 << 20  # read at once from a zip, which also bounds the size of its directory

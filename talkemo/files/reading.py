@@ -19,12 +19,14 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
 
-import numpy as np
-
 from ..errors import InputError, TalkemoError
+from .limits import limit
 
 MAX_SHOWN_CHARACTERS = 200  # of a path, a reason or a line of a file in a message
 MAX_JSON_DEPTH = 64  # nested objects and lists
+MAX_JSON_VALUES = limit("MAX_JSON_VALUES", 2_000_000)  # of a JSON text that is parsed at once
+MAX_JSON_TEXT_BYTES = 1 << 28  # of such a text
+BYTE_ORDER_MARK = "\ufeff"
 
 # Opening must not wait even if the file was replaced by a pipe after it was checked.
 OPEN_FLAGS = os.O_RDONLY
@@ -103,21 +105,43 @@ def read_bytes(path: str | Path, what: str, hint: str, max_bytes: int) -> bytes:
 def read_text(
     path: str | Path, what: str, hint: str, max_bytes: int, errors: str = "replace"
 ) -> str:
-    """Return the text of a UTF-8 file; see `open_file`. `errors` is that of `bytes.decode`."""
+    """Return the text of a UTF-8 file; see `open_file`. `errors` is that of `bytes.decode`.
+
+    A byte-order mark, which programs on Windows write, is not part of the text.
+    """
     with reading_errors(path, what, hint):
-        return read_bytes(path, what, hint, max_bytes).decode("utf-8", errors)
+        return read_bytes(path, what, hint, max_bytes).decode("utf-8-sig", errors)
+
+
+def finite_number(number: str) -> float:
+    """Return a number of a JSON text; raise ValueError for NaN and infinity."""
+    value = float(number)
+    if not math.isfinite(value):
+        raise ValueError(f"JSON with the number {number[:20]}")
+    return value
 
 
 def parse_json(text: str | bytes) -> Any:
-    """Parse JSON; raise ValueError for NaN, infinity and more than MAX_JSON_DEPTH levels."""
+    """Parse JSON, with or without a byte-order mark.
 
-    def finite(number: str) -> float:
-        value = float(number)
-        if not math.isfinite(value):
-            raise ValueError(f"JSON with the number {number[:20]}")
-        return value
+    Raises ValueError for NaN, infinity, and more than MAX_JSON_VALUES values, MAX_JSON_DEPTH levels
+    or MAX_JSON_TEXT_BYTES of text.
+    """
+    if len(text) > MAX_JSON_TEXT_BYTES:
+        raise ValueError(f"JSON of more than {format_bytes(MAX_JSON_TEXT_BYTES)}")
+    # Each value is preceded by one of these; counting takes no memory.
+    marks: Any = (",", "[", "{") if isinstance(text, str) else (b",", b"[", b"{")
+    if sum(text.count(mark) for mark in marks) > MAX_JSON_VALUES:
+        raise ValueError(f"JSON of more than {MAX_JSON_VALUES} values")
+    if isinstance(text, str):
+        text = text.removeprefix(BYTE_ORDER_MARK)
+    value = json.loads(text, parse_float=finite_number, parse_constant=finite_number)
+    check_json_depth(value)
+    return value
 
-    value = json.loads(text, parse_float=finite, parse_constant=finite)
+
+def check_json_depth(value: Any) -> None:
+    """Raise ValueError for objects and lists in more than MAX_JSON_DEPTH levels."""
     level = [value]
     for _ in range(MAX_JSON_DEPTH):
         children: list[Any] = []
@@ -128,7 +152,7 @@ def parse_json(text: str | bytes) -> Any:
                 children += item
         level = [child for child in children if isinstance(child, list | dict)]
         if not level:
-            return value
+            return
     raise ValueError(f"JSON of more than {MAX_JSON_DEPTH} levels")
 
 
@@ -175,6 +199,8 @@ def reading_errors(path: str | Path, what: str, hint: str) -> Iterator[None]:
 @contextmanager
 def quiet_libraries() -> Iterator[None]:
     """Suppress warnings of libraries and what trimesh logs."""
+    import numpy as np
+
     log, silent = logging.getLogger("trimesh"), logging.NullHandler()
     propagate, log.propagate = log.propagate, False
     log.addHandler(silent)

@@ -11,11 +11,13 @@ import stat
 import tempfile
 import time
 import weakref
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
+from contextvars import ContextVar
+from dataclasses import dataclass
 from pathlib import Path
 
-from ..errors import InputError
+from ..errors import InputError, TalkemoError
 from .reading import printable
 
 MAX_NAME_BYTES = 255  # of a file's name, what file systems allow
@@ -44,26 +46,115 @@ class PartialOutput:
         suffix = final.suffix if len(final.suffix) <= MAX_SUFFIX_CHARACTERS else ""
         if folder:
             self.path = Path(tempfile.mkdtemp(suffix, prefix, final.parent))
+            handle = _open_folder(self.path)
         else:
             handle, name = tempfile.mkstemp(suffix, prefix, final.parent)
-            os.close(handle)
             self.path = Path(name)
         self._remove = weakref.finalize(self, _remove, self.path)
+        self._waits = False  # complete, and renamed with the other outputs of its run
+        _set_usual_mode(handle, self.path, folder)
 
     def finish(self) -> None:
-        """Give the file its final name, replacing a file or an empty folder of that name."""
-        mask = os.umask(0)
-        os.umask(mask)
-        # Temporary files are readable by their owner only; results get the usual permissions.
-        self.path.chmod((0o777 if self.path.is_dir() else 0o666) & ~mask)
+        """Give the file its final name, replacing a file or an empty folder of that name.
+
+        Within `all_or_none` that happens at the end of its block. Raises TalkemoError if another
+        program has put a link in its place.
+        """
+        group = _group.get()
+        if group is not None and real_path(self.final) in group.names:
+            self._waits = True
+            group.complete.append(self)
+            return
+        if self.path.is_symlink():
+            raise TalkemoError(
+                f"{printable(self.final)}: replaced by a link while it was written",
+                "write into a folder that no one else may change",
+            )
         if self.path.is_dir() and self.final.is_dir():
             self.final.rmdir()
         os.replace(self.path, self.final)
         self._remove.detach()
 
     def discard(self) -> None:
-        """Remove the file or folder, if it is still there."""
-        self._remove()
+        """Remove the file or folder, if it is still there and does not wait for its name."""
+        if not self._waits:
+            self._remove()
+
+    def settle(self, keep: bool) -> None:
+        """Give the waiting file its final name, or remove it."""
+        self._waits = False
+        if keep:
+            self.finish()
+        self.discard()
+
+
+@dataclass(frozen=True)
+class _Group:
+    """Outputs of one run that get their final names together."""
+
+    names: frozenset[str]  # the real paths of the outputs
+    complete: list[PartialOutput]
+
+
+_group: ContextVar[_Group | None] = ContextVar("_group", default=None)
+
+
+@contextmanager
+def all_or_none(outputs: Iterable[str | Path]) -> Iterator[None]:
+    """Give outputs that are completed in the block their final names at its end.
+
+    If the block raises, for example because the disk is full, none of them appears. Blocks inside
+    another have no effect on outputs of the outer one.
+    """
+    outer = _group.get()
+    names = frozenset(real_path(output) for output in outputs)
+    if outer is not None and names <= outer.names:
+        yield
+        return
+    group = _Group(names, [])
+    token = _group.set(group)
+    done = False
+    try:
+        yield
+        done = True
+    finally:
+        _group.reset(token)
+        # Folders first: a folder of that name may have been filled meanwhile.
+        waiting = sorted(group.complete, key=lambda partial: partial.path.is_dir())
+        try:
+            while waiting:
+                waiting[-1].settle(keep=done)
+                waiting.pop()
+        finally:
+            for partial in waiting:
+                partial.settle(keep=False)
+
+
+def _open_folder(path: Path) -> int | None:
+    """Return a descriptor of a folder that is no link, None where the system has none."""
+    if os.name != "posix":
+        return None
+    return os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
+
+
+def _set_usual_mode(handle: int | None, path: Path, folder: bool) -> None:
+    """Give a temporary file or folder the usual permissions, and close its descriptor.
+
+    It is created for its owner only. The mode is set on the descriptor: in a folder that others may
+    change, its name could be a link to another file by now.
+    """
+    mask = os.umask(0)
+    os.umask(mask)
+    mode = (0o777 if folder else 0o666) & ~mask
+    try:
+        if handle is not None and hasattr(os, "fchmod"):
+            if os.fstat(handle).st_uid == os.geteuid():
+                os.fchmod(handle, mode)
+        else:
+            path.chmod(mode)
+    finally:
+        if handle is not None:
+            os.close(handle)
 
 
 def _remove(path: Path) -> None:
@@ -124,6 +215,10 @@ def atomic_write(path: str | Path) -> Iterator[Path]:
     try:
         yield partial.path
         partial.finish()
+    except OSError as error:  # such as a full disk, which names no file
+        if error.filename is None:
+            error.filename = str(path)
+        raise
     finally:
         partial.discard()
 

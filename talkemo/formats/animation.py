@@ -20,6 +20,7 @@ from .units import METRE, LengthUnit, upright_rotation
 if TYPE_CHECKING:
     from typing_extensions import Self
 
+    from ..face.canonical import Face
     from .appearance import Appearance
     from .mesh_types import MeshAttributes
 
@@ -47,6 +48,8 @@ class Frames:
         Of the motion, if the header has a `basis`; without the emotion if there are `moods`.
     moods : dict of str to (T, S)
         What each emotion at intensity 1 adds to the coordinates.
+    speech, emotion : (T, S), optional
+        Coordinates of the speech alone, and what the emotion adds to them; None if unknown.
     """
 
     vertices: np.ndarray
@@ -56,6 +59,8 @@ class Frames:
     gaze: np.ndarray | None = None
     coordinates: np.ndarray | None = None
     moods: dict[str, np.ndarray] = field(default_factory=dict)
+    speech: np.ndarray | None = None
+    emotion: np.ndarray | None = None
 
 
 class MeshTurner(Protocol):
@@ -123,6 +128,8 @@ class Header:
         How all vertices of the frames are rotated with the head already, if they are.
     unit : LengthUnit
         Of the vertices; without one they count as metres.
+    canonical : Face, optional
+        The canonical face whose blend shapes `Frames.arkit` weighs.
     """
 
     frames: int
@@ -139,6 +146,7 @@ class Header:
     turn: MeshTurner | None = None
     turned: MeshTurner | None = None
     unit: LengthUnit = METRE
+    canonical: Face | None = None
 
     def turner_of_nodes(self, bake: bool) -> MeshTurner | None:
         """Return what rotates the nodes of a file: blend shapes lack the rotations of the frames.

@@ -11,23 +11,24 @@ Three models can be read, each of which has its own licence:
 from __future__ import annotations
 
 import math
-import pickle
 import re
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import numpy as np
 
 from ..errors import InputError
 from ..files.arrays import NpzFile
-from ..files.reading import open_file, printable, reading_errors
+from ..files.limits import limit
+from ..files.pickles import Record, read_records
+from ..files.reading import open_file, printable, quiet_libraries, reading_errors
 from .mesh import load_mesh
 from .mesh_types import MAX_MESH_VERTICES, Mesh, check_mesh
 
 FACE_MODEL = "a face model"
 FACE_MODEL_HINT = "FaceScape's bilinear .npz, FLAME's .pkl and the folder of ICT FaceKit are read"
-MAX_PICKLE_BYTES = 1 << 30  # larger pickles are refused
+MAX_PICKLE_BYTES = limit("MAX_PICKLE_BYTES", 1 << 28)  # larger pickles are refused; FLAME has 55 MB
 MAX_FLAME_IDENTITIES = 300  # the first of FLAME's directions are identity, the others expression
 ICT_NEUTRAL, ICT_IDENTITY = "generic_neutral_mesh.obj", re.compile(r"identity(\d{3})\.obj")
 
@@ -54,9 +55,11 @@ def read_face_model(path: str | Path) -> FaceModel:
     else:
         raise InputError(f"{printable(path)}: not {FACE_MODEL}", FACE_MODEL_HINT)
     check_mesh(mesh, printable(path))
+    with quiet_libraries():  # what is too large becomes infinite
+        identity = identity.astype(np.float32)
     if not np.isfinite(identity).all():
         raise InputError(f"{printable(path)}: it contains NaN or infinity", FACE_MODEL_HINT)
-    return FaceModel(path.name, mesh, identity.astype(np.float32))
+    return FaceModel(path.name, mesh, identity)
 
 
 def _read_facescape(path: Path) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -76,7 +79,7 @@ def _read_facescape(path: Path) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
 def _read_flame(path: Path) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Return vertices (V, 3), faces and identity (I, V, 3)."""
     with open_file(path, FACE_MODEL, FACE_MODEL_HINT, MAX_PICKLE_BYTES) as file:
-        content = _load_records(file)
+        content = read_records(file, _is_recorded)
     if not isinstance(content, dict):
         raise ValueError("it has no arrays with names")
     names = ("v_template", "shapedirs", "f")
@@ -139,51 +142,25 @@ NUMBER_DTYPE = re.compile(r"[<>|=]?[fiu][1248]")  # dtypes that are read
 NUMPY_REBUILD_MODULE = re.compile(r"numpy\.(_?core)\.(multiarray|numeric)")
 NUMPY_REBUILD_NAMES = ("_reconstruct", "_frombuffer")
 RECORDED_MODULE = re.compile(r"(chumpy|scipy\.sparse)(\.\w+)*")
+MAX_ARRAY_AXES = 4
 
 
-def _load_records(file: IO[bytes]) -> Any:
-    """Return the content of a pickle, its arrays, dtypes and unknown objects as plain records.
-
-    A record holds what the file says of an object; nothing is looked up or called with it. The
-    classes are made for each file, because a pickle can set their attributes.
-    """
-
-    class Record:
-        """What an object would be made of, and its state."""
-
-        def __init__(self, *arguments: Any):
-            self.arguments, self.state = arguments, None
-
-        def __setstate__(self, state: Any) -> None:
-            self.state = state
-
-    class Bytes(bytes):
-        """Bytes that Python 2 wrote as text."""
-
-        def __new__(cls, text: Any, *_: Any) -> Bytes:
-            return super().__new__(cls, str(text).encode("latin1"))
-
-    # Python's own unpickler: the one in C allocates memory for any number that a file claims.
-    class Unpickler(pickle._Unpickler):  # type: ignore[name-defined,misc]
-        def find_class(self, module: str, name: str) -> Any:
-            if (module, name) == ("_codecs", "encode"):
-                return Bytes
-            recorded = (
-                (module, name) in (("numpy", "ndarray"), ("numpy", "dtype"))
-                or (NUMPY_REBUILD_MODULE.fullmatch(module) and name in NUMPY_REBUILD_NAMES)
-                or (module in ("copy_reg", "copyreg") and name == "_reconstructor")
-                or (module in ("__builtin__", "builtins") and name == "object")
-                or RECORDED_MODULE.fullmatch(module)
-            )
-            if not recorded:
-                raise pickle.UnpicklingError(f"it would call {module}.{name}"[:80])
-            return Record
-
-    return Unpickler(file, encoding="latin1").load()
+def _is_recorded(module: str, name: str) -> bool:
+    """Whether a face model may name this class or function; it is never looked up or called."""
+    return bool(
+        (module, name) in (("numpy", "ndarray"), ("numpy", "dtype"), ("_codecs", "encode"))
+        or (NUMPY_REBUILD_MODULE.fullmatch(module) and name in NUMPY_REBUILD_NAMES)
+        or (module in ("copy_reg", "copyreg") and name == "_reconstructor")
+        or (module in ("__builtin__", "builtins") and name in ("object", "bytearray", "bytes"))
+        or RECORDED_MODULE.fullmatch(module)
+    )
 
 
 def _array(content: dict[Any, Any], name: str) -> np.ndarray:
-    """Return an array of what `_load_records` read; chumpy has its numbers in an attribute x."""
+    """Return an array of what `read_records` read; chumpy has its numbers in an attribute x.
+
+    Raises ValueError if it is none.
+    """
     value = content.get(name)
     state, axes = getattr(value, "state", None), []
     if isinstance(state, dict):
@@ -194,15 +171,43 @@ def _array(content: dict[Any, Any], name: str) -> np.ndarray:
         else:  # of _frombuffer, protocol 5
             data, kind, shape, order, *axes = value.arguments  # type: ignore[union-attr]
             fortran = order == "F"
-        spec, endian = str(kind.arguments[0]), str(kind.state[1]) if kind.state else "|"
-        if not NUMBER_DTYPE.fullmatch(spec) or endian not in "<>|=":
-            raise ValueError(f"its {name} is {spec[:20]}")
-        dtype = np.dtype(spec).newbyteorder(endian.replace("|", "="))  # type: ignore[arg-type]
-        buffer = data.encode("latin1") if isinstance(data, str) else bytes(data)
-        shape = tuple(int(side) for side in shape)
-        if math.prod(shape) * dtype.itemsize != len(buffer) or min(shape, default=0) < 0:
+        dtype, buffer = _dtype(kind), _buffer(data)
+        if not _are_counts(shape) or math.prod(shape) * dtype.itemsize != len(buffer):
             raise ValueError(f"its {name} is not as large as it says")
         array = np.frombuffer(buffer, dtype).reshape(shape, order="F" if fortran else "C")
-        return array.transpose(axes[0]) if axes and axes[0] is not None else array
+        if axes and axes[0] is not None:
+            return array.transpose(axes[0]) if _are_counts(axes[0]) else array
+        return array
     except (AttributeError, TypeError, IndexError, UnicodeEncodeError):
         raise ValueError(f"it has no array {name}") from None
+
+
+def _are_counts(values: Any) -> bool:
+    """Whether a value is a tuple of a few numbers from 0."""
+    if type(values) is not tuple or len(values) > MAX_ARRAY_AXES:
+        return False
+    return all(type(value) is int and 0 <= value < 1 << 40 for value in values)
+
+
+def _dtype(kind: Any) -> np.dtype:
+    """Return the data type of a record of numpy.dtype. Raises ValueError for other than numbers."""
+    spec, state = kind.arguments[0], kind.state
+    endian = state[1] if isinstance(state, tuple) and len(state) > 1 else "|"
+    if not isinstance(spec, str) or not NUMBER_DTYPE.fullmatch(spec):
+        raise ValueError("its arrays do not hold numbers")
+    if not isinstance(endian, str) or endian not in ("<", ">", "|", "="):
+        raise ValueError("its arrays do not hold numbers")
+    return np.dtype(spec).newbyteorder(endian.replace("|", "="))  # type: ignore[arg-type]
+
+
+def _buffer(data: Any) -> bytes:
+    """Return the bytes of an array, which Python 2 wrote as text."""
+    if isinstance(data, Record):  # _codecs.encode(text, "latin1"), or bytearray(bytes)
+        data = data.arguments[0]
+    if isinstance(data, Record):
+        data = data.arguments[0]
+    if isinstance(data, str):
+        return data.encode("latin1")
+    if not isinstance(data, bytes | bytearray):
+        raise TypeError
+    return bytes(data)

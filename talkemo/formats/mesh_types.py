@@ -9,12 +9,13 @@ from pathlib import Path
 import numpy as np
 
 from ..errors import InputError
+from ..files.limits import limit
 
 MAX_COORDINATE = 1e12  # of a vertex, in any unit
-MAX_MESH_FILE_BYTES = 1 << 30
+MAX_MESH_FILE_BYTES = limit("MAX_MESH_FILE_BYTES", 1 << 30)
 MAX_IMAGE_BYTES = 1 << 28  # an image that a mesh names
-MAX_MESH_VERTICES = 10_000_000
-MAX_MESH_TRIANGLES = 20_000_000
+MAX_MESH_VERTICES = limit("MAX_MESH_VERTICES", 10_000_000)
+MAX_MESH_TRIANGLES = limit("MAX_MESH_TRIANGLES", 20_000_000)
 MAX_MORPH_TARGETS = 4096  # of an animated mesh
 MIN_MESH_TRIANGLES = 100  # with fewer a mouth cannot be found
 MIN_MESH_EXTENT = 1e-9  # largest side of the bounding box, in any unit

@@ -32,6 +32,7 @@ MAX_COMPANIONS = 1000  # material files and images of an OBJ that are kept
 MAX_LINE_BYTES = 1 << 20  # a polygon may have many corners
 MAX_POSITION_CHARACTERS = 256  # of a line with a position
 MAX_WAITING_LINES = 16384  # lines that are kept one by one before they are joined to a text
+MAX_OBJ_RUNS = 3_000_000  # of lines of a kind; each takes some microseconds
 OBJ_BLOCK_CHARACTERS = 1 << 20  # of an OBJ that are parsed at once
 IGNORED_KEYWORDS = ("", "#", "vn")  # normals are wrong as soon as the mesh moves
 NORMAL_OR_COMMENT = ("vn ", "# ")  # beginnings of most ignored lines
@@ -50,12 +51,14 @@ class _ObjContent:
         self.uv_faces = [np.zeros((0, 3), np.int32)]  # -1 for corners without texture coordinates
         self.libraries: list[str] = []  # material files
         self.text: list[str | int] = []  # see `MeshAttributes.text`
+        self.run_count = 0
         self.waiting: list[str] = []  # lines of the text that are not joined yet
 
     def add(self, keyword: str, lines: list[str]) -> None:
         """Add a run of lines; raise ValueError or OverflowError if one of them is malformed."""
         if keyword in IGNORED_KEYWORDS:
             return
+        self.run_count += 1
         rows = [line.split() for line in lines]
         if keyword == "v":
             if max(map(len, lines)) > MAX_POSITION_CHARACTERS:
@@ -172,7 +175,9 @@ def read_obj(path: Path, file: IO[bytes]) -> Mesh:
     content = _ObjContent()
     _check_line_lengths(file)
     file.seek(0)
-    reader = io.TextIOWrapper(io.FileIO(file.fileno(), closefd=False), "utf-8", errors="replace")
+    reader = io.TextIOWrapper(
+        io.FileIO(file.fileno(), closefd=False), "utf-8-sig", errors="replace"
+    )
     first_number = 1  # of the block's first line
     while block := reader.readlines(OBJ_BLOCK_CHARACTERS):
         relevant = [line for line in block if not line.startswith(NORMAL_OR_COMMENT)]
@@ -189,6 +194,8 @@ def read_obj(path: Path, file: IO[bytes]) -> Mesh:
                 ) from None
         first_number += len(block)
         check_counts(printable(path), content.vertex_count, content.triangle_count)
+        if content.run_count > MAX_OBJ_RUNS:
+            raise ValueError(f"its kinds of lines alternate more than {MAX_OBJ_RUNS} times")
     content.join_lines()
     companions, texture = _materials(path, content.libraries)
     uv, uv_faces = _texture_coordinates(content)

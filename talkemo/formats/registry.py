@@ -29,7 +29,7 @@ class AnimationFormat:
     # Dotted name of a class that is called with the path and fps, and with a mesh if it
     # `needs_mesh`.
     reader: str = ""
-    writer: str = ""  # dotted name of a class, called with path, header and `options`
+    writer: str = ""  # dotted name of a class or function, called with path, header and `options`
     options: tuple[str, ...] = ()  # keyword arguments of `open_writer` that the writer takes
     needs_mesh: bool = False  # whether the file lacks triangles, so that a mesh is given
     extra: str = ""  # optional dependencies that the writer needs, see `extras.install_command`
@@ -74,8 +74,15 @@ ANIMATION_FORMATS = (
     ),
     AnimationFormat(
         ".csv",
-        "ARKit curves in Live Link Face's layout",
-        writer="talkemo.formats.live_link.LiveLinkWriter",
+        "ARKit curves in Live Link Face's layout, or Oculus visemes or VRM expressions",
+        writer="talkemo.formats.curves.csv_writer",
+        options=("curves",),
+    ),
+    AnimationFormat(
+        ".json",
+        "the same curves as JSON",
+        writer="talkemo.formats.curves.JsonCurveWriter",
+        options=("curves",),
     ),
     AnimationFormat(
         ".usda", "the same as GLB in USD, as text", "", USD_WRITER, ("bake",), extra="usd"
@@ -97,11 +104,13 @@ ANIMATION_FORMATS = (
         ("sequence",),
     ),
 )
+CURVE_KINDS = ("arkit", "oculus", "vrm")  # what a file of curves holds
 SEQUENCE_MESH_TYPES = ("obj", "ply")  # of the meshes that are written to a folder
 
 _FILES = [entry for entry in ANIMATION_FORMATS if entry.ending]
 OUTPUT_ENDINGS = tuple(entry.ending for entry in _FILES if entry.writer)
 INPUT_ENDINGS = tuple(entry.ending for entry in _FILES if entry.reader)
+CURVE_ENDINGS = tuple(entry.ending for entry in ANIMATION_FORMATS if "curves" in entry.options)
 BAKED_ENDINGS = tuple(entry.ending for entry in ANIMATION_FORMATS if entry.can_bake)
 
 
@@ -184,6 +193,7 @@ def open_writer(
     size: int | tuple[int, int] = 512,
     bake: bool = False,
     sequence: str = "obj",
+    curves: str = "arkit",
 ) -> Writer:
     """Open the writer for a path's ending; without an ending it writes a folder of meshes.
 
@@ -199,8 +209,16 @@ def open_writer(
         Whether a GLB or USD stores each frame exactly, instead of weights of ARKit's shapes.
     sequence : str
         One of SEQUENCE_MESH_TYPES, for the meshes of a folder.
+    curves : str
+        One of CURVE_KINDS, for a csv or json.
     """
-    options = {"audio": audio, "size": size, "bake": bake, "sequence": sequence}
+    options = {
+        "audio": audio,
+        "size": size,
+        "bake": bake,
+        "sequence": sequence,
+        "curves": curves,
+    }
     entry = find_format(path)
     writer: Writer = _load(entry.writer)(
         path, header, **{name: options[name] for name in entry.options}

@@ -8,13 +8,15 @@ import json
 import math
 import os
 import re
+import shutil
 import struct
+import tempfile
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
 import numpy as np
 
-from ..files.reading import parse_json, printable, read_bytes
+from ..files.reading import BYTE_ORDER_MARK, parse_json, printable, read_bytes
 from .gltf_reader import (
     ACCESSOR_WIDTHS,
     BINARY_CHUNK,
@@ -76,6 +78,7 @@ def read_with_trimesh(path: Path, file: IO[bytes]) -> Mesh:
     import trimesh
 
     kind = path.suffix.lower()[1:]
+    file = _without_mark(file)
     resolver = _resolver(path)
     if kind in ("glb", "gltf"):
         file = _plain_gltf(path, file, kind, resolver)
@@ -95,6 +98,22 @@ def read_with_trimesh(path: Path, file: IO[bytes]) -> Mesh:
     faces = faces.astype(np.int32).reshape(-1, 3)
     attributes = _attributes(getattr(loaded, "visual", None), len(vertices), faces)
     return Mesh(vertices, faces, attributes, path.name)
+
+
+def _without_mark(file: IO[bytes]) -> IO[bytes]:
+    """A file without the byte-order mark that it may begin with."""
+    mark = BYTE_ORDER_MARK.encode()
+    start = file.read(len(mark))
+    file.seek(0)
+    if start != mark:
+        return file
+    if os.fstat(file.fileno()).st_size > MAX_TEXT_MESH_BYTES:
+        raise ValueError(f"text of more than {MAX_TEXT_MESH_BYTES >> 20} MiB; export it as binary")
+    plain = tempfile.TemporaryFile()  # noqa: SIM115 (closed when it is collected)
+    file.seek(len(mark))
+    shutil.copyfileobj(file, plain)
+    plain.seek(0)
+    return plain
 
 
 def _attributes(visual: Any, vertices: int, faces: np.ndarray) -> MeshAttributes | None:

@@ -5,14 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from ..options import option
+from ..options import CheckedOptions, option
 from . import PAPER_SEEDS
 
 PAPER_PANEL = "The paper, reproduced"
 
 
 @dataclass(frozen=True)
-class PaperOptions:
+class PaperOptions(CheckedOptions):
     """How the paper's tables and figures are reproduced."""
 
     seeds: int | None = option(

@@ -283,7 +283,7 @@ def draw(preferences: Sequence[Preference], output: str | Path) -> None:
             preference = by_pair.get((question, *pair))
             if preference is not None:
                 _draw_bar(axis, row, preference)
-        labels = [f"{a} | {b}" for a, b in pairs]
+        labels = [printable(f"{a} | {b}") for a, b in pairs]
         axis.set(title=question, xlim=(0, 1), yticks=range(len(pairs)), yticklabels=labels)
     save_plot(figure, Path(output))
 

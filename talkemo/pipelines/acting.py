@@ -189,7 +189,16 @@ class FaceActor:
         head, gaze, arkit = self.head_and_eyes(blinking)
         vertices = self.binding.vertices(blinking.coordinates)
         landmarks = vertices[:, self.binding.landmarks68]
-        frames = Frames(vertices, landmarks, arkit, head, gaze, blinking.coordinates)
+        frames = Frames(
+            vertices,
+            landmarks,
+            arkit,
+            head,
+            gaze,
+            blinking.coordinates,
+            speech=speech.coordinates,
+            emotion=motion.coordinates - speech.coordinates,
+        )
         if self.page_liveliness:
             frames = self._with_page_emotions(frames, speech, motion, blinking)
         return blinking, frames
@@ -241,4 +250,5 @@ def bound_header(
         basis=binding.basis,
         turn=turn,
         unit=length_unit,
+        canonical=binding.face,
     )

@@ -23,9 +23,9 @@ from .outputs import (
     OUTPUT_CHUNK_FRAMES,
     Progress,
     Result,
-    check_fps,
     frame_count,
     output_paths,
+    with_notes,
     write_animation,
 )
 
@@ -81,13 +81,13 @@ def animate(
     inputs = [mesh, audio, options.timeline, *options.hint.files]
     paths = output_paths(outputs, options.export, inputs)
     plan = ActingPlan.of(options)
-    check_fps(options.fps)
     recording = load_audio(audio)
     models = models or load_models(options.weights, device=options.device)
     binding = bind(mesh, hint=options.hint, models=models, cache=options.cache)
     has_page = any(path.suffix.lower() == ".html" for path in paths)
     performer = FaceActor(models, binding, plan, PAGE_EMOTIONS if has_page else ())
-    return _write(performer, recording, paths, options, progress)
+    result = _write(performer, recording, paths, options, progress)
+    return with_notes(result, models.licence_notes("talking", "emotion"))
 
 
 def _write(

@@ -10,7 +10,8 @@ import numpy as np
 
 from ..binding import Binding, FaceHint, bind_with_hint, save_binding
 from ..binding.cache import BindingCache
-from ..files.writing import check_output
+from ..binding.canonical_binding import NO_MESH, bind_canonical
+from ..files.writing import all_or_none, check_output
 from ..formats.mesh import as_mesh
 from ..formats.mesh_types import Mesh
 from ..formats.units import AUTO_UNIT, unit_of_mesh
@@ -35,7 +36,7 @@ def bind(
     ----------
     mesh : path, Mesh, (vertices, faces) or Binding
         A mesh file or a mesh in memory, `vertices` (N, 3) in any unit and `faces` (F, 3). A Binding
-        is returned as it is.
+        is returned as it is. "-" is the canonical face of the weights.
     outputs : path or sequence of paths, optional
         .npz files for `FaceHint.binding`, .png files that show the binding.
     hint : FaceHint, optional
@@ -57,17 +58,20 @@ def bind(
         check_output(path, (".npz", ".png"), *inputs)
     if isinstance(mesh, Binding):
         binding = mesh
+    elif isinstance(mesh, str | Path) and str(mesh) == NO_MESH:
+        binding = bind_canonical((models or load_models(weights)).face)
     else:
         loaded = as_mesh(mesh)
         face = (models or load_models(weights)).face
         binding = bind_with_hint(face, loaded, hint, BindingCache() if cache else None)
-    for path in paths:
-        if path.suffix.lower() == ".npz":
-            save_binding(path, binding)
-        else:
-            from ..render.images import binding_image, save_image
+    with all_or_none(paths):
+        for path in paths:
+            if path.suffix.lower() == ".npz":
+                save_binding(path, binding)
+            else:
+                from ..render.images import binding_image, save_image
 
-            save_image(path, binding_image(binding))
+                save_image(path, binding_image(binding))
     return binding
 
 

@@ -8,9 +8,11 @@ that no other web page can use it.
 from __future__ import annotations
 
 import secrets
+import socket
+import sys
 import threading
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
@@ -33,7 +35,12 @@ from .stream import Chunk, Stream
 MAX_REQUEST_BYTES = 1 << 22  # more than half a minute of audio at 32 kHz
 PAGE_SCRIPTS = ("worker.js", "worklet.js")  # files that the page loads
 EMOTION_EASE_S = 0.3  # time constant of the change from one emotion to the next
+MAX_CONNECTIONS = 32  # open at a time; beyond it the one that has been idle longest is closed
+STRANGER_IDLE_S = 5.0  # that a connection stays open without a request for the page
+PAGE_IDLE_S = 60.0  # that the page's connections stay open between requests
+MAX_LENGTH_DIGITS = 10  # of a request's Content-Length
 PIECE_TIMEOUT_S = 10.0  # that a piece of audio may take
+PLAIN_TEXT = "text/plain; charset=utf-8"
 WARM_UP_RATE_HZ = 16000  # of the second of silence that loads the networks
 CONTENT_SECURITY_POLICY = (
     "default-src 'self'; script-src 'self' 'unsafe-inline'; style-src 'unsafe-inline'; "
@@ -186,6 +193,49 @@ class LiveMetrics:
     shown_frames: int = 0
 
 
+class _Connections:
+    """The open connections of a server; of too many, an idle one is closed for each new one."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        # Those that wait for a request, the longest idle first: whether they asked for the page.
+        self._idle: dict[socket.socket, bool] = {}
+        self._busy: set[socket.socket] = set()
+
+    def open(self, connection: socket.socket) -> None:
+        """Add a connection, and close the longest idle one if there are too many.
+
+        The page's own are closed last.
+        """
+        with self._lock:
+            self._idle[connection] = False
+            if len(self._idle) + len(self._busy) <= MAX_CONNECTIONS:
+                return
+            strangers = (known for known, is_page in self._idle.items() if not is_page)
+            oldest = next(strangers, connection)
+            del self._idle[oldest]
+        with suppress(OSError):
+            oldest.shutdown(socket.SHUT_RDWR)  # its thread then ends
+
+    @contextmanager
+    def answering(self, connection: socket.socket) -> Iterator[None]:
+        """Protect a connection that asked for the page while it is answered."""
+        with self._lock:
+            self._idle.pop(connection, None)
+            self._busy.add(connection)
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._busy.discard(connection)
+                self._idle[connection] = True
+
+    def close(self, connection: socket.socket) -> None:
+        """Forget a connection."""
+        with self._lock:
+            self._idle.pop(connection, None)
+
+
 class Live(ThreadingHTTPServer):
     """The server of one face.
 
@@ -209,6 +259,7 @@ class Live(ThreadingHTTPServer):
     """
 
     daemon_threads = True
+    request_queue_size = 128  # connections that wait to be accepted
 
     def __init__(
         self,
@@ -225,7 +276,8 @@ class Live(ThreadingHTTPServer):
         self.models, self.binding, self.fps = models, binding, fps
         self.secret, self.metrics = secrets.token_urlsafe(16), LiveMetrics()
         self.session: MicrophoneSession | None = None
-        self.lock = threading.Lock()  # held while a request is answered
+        self.lock = threading.Lock()  # held while frames are computed
+        self.connections = _Connections()
         header = bound_header(binding, 0, fps, {}, HeadTurner(binding))
         data = {
             **face_data(header),
@@ -268,6 +320,21 @@ class Live(ThreadingHTTPServer):
         self.metrics = LiveMetrics()
         return self.session
 
+    def process_request(self, request: Any, client_address: Any) -> None:
+        """Answer a connection in a thread of its own."""
+        self.connections.open(request)
+        super().process_request(request, client_address)
+
+    def shutdown_request(self, request: Any) -> None:
+        """Close a connection."""
+        self.connections.close(request)
+        super().shutdown_request(request)
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """Say nothing about clients that have left; report other errors."""
+        if not isinstance(sys.exc_info()[1], OSError):
+            super().handle_error(request, client_address)
+
     def server_close(self) -> None:
         """End the session and the server."""
         if self.session:
@@ -281,35 +348,47 @@ class _Handler(BaseHTTPRequestHandler):
     server: Live
     protocol_version = "HTTP/1.1"
     server_version, sys_version = "talkemo", ""
-    timeout = 60.0
+    timeout = STRANGER_IDLE_S
 
     def do_GET(self) -> None:
         name = self._requested()
-        if name == "":
-            self._answer(200, self.server.page, "text/html; charset=utf-8")
-        elif name in PAGE_SCRIPTS:
-            self._answer(200, (WEB / name).read_bytes(), "text/javascript; charset=utf-8")
-        elif name is not None:
-            self._answer(404, b"no such page")
+        if name is None:
+            return
+        with self.server.connections.answering(self.connection):
+            if name == "":
+                self._answer(200, self.server.page, "text/html; charset=utf-8")
+            elif name in PAGE_SCRIPTS:
+                self._answer(200, (WEB / name).read_bytes(), "text/javascript; charset=utf-8")
+            else:
+                self._answer(404, b"no such page")
 
     def do_POST(self) -> None:
         name = self._requested()
         if name is None:
             return
         query = {key: values[0] for key, values in parse_qs(urlsplit(self.path).query).items()}
-        size = self.headers.get("Content-Length", "0")
-        if not size.isdigit() or int(size) > MAX_REQUEST_BYTES:
+        length = self.headers.get("Content-Length", "0")
+        is_number = length.isascii() and length.isdigit() and len(length) <= MAX_LENGTH_DIGITS
+        if not is_number or int(length) > MAX_REQUEST_BYTES:
             self.close_connection = True
             self._answer(413, b"too much at a time")
             return
-        body = self.rfile.read(int(size))
+        body = self.rfile.read(int(length))
+        if len(body) < int(length):  # the client has left
+            self.close_connection = True
+            return
+        with self.server.connections.answering(self.connection):
+            self._answer(*self._result(name, query, body))
+
+    def _result(self, name: str, query: dict[str, str], body: bytes) -> tuple[int, bytes, str]:
+        """Run a command of the page; return the status, the answer and its type."""
         try:
             with self.server.lock:
-                self._answer(200, self._run(name, query, body), "application/octet-stream")
+                return 200, self._run(name, query, body), "application/octet-stream"
         except TalkemoError as error:
-            self._answer(400, f"{error.message}; {error.hint}".encode())
+            return 400, f"{error.message}; {error.hint}".encode("utf-8", "replace"), PLAIN_TEXT
         except (ValueError, KeyError):
-            self._answer(400, b"not what the page sends")
+            return 400, b"not what the page sends", PLAIN_TEXT
 
     def _run(self, name: str, query: dict[str, str], body: bytes) -> bytes:
         """Run a command of the page and return the answer."""
@@ -334,7 +413,10 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _requested(self) -> str | None:
         """The name that is requested under the secret address; other requests are refused."""
-        parts = urlsplit(self.path).path.split("/", 2)
+        try:
+            parts = urlsplit(self.path).path.split("/", 2)
+        except ValueError:  # no address at all
+            parts = []
         host = self.headers.get("Host", "").rpartition(":")[0]
         secret = self.server.secret.encode()
         if (
@@ -342,13 +424,14 @@ class _Handler(BaseHTTPRequestHandler):
             and len(parts) == 3
             and secrets.compare_digest(parts[1].encode("utf-8", "replace"), secret)
         ):
+            self.connection.settimeout(PAGE_IDLE_S)
             return parts[2]
         self.close_connection = True
         self._answer(403, b"the page has another address")
         return None
 
-    def _answer(self, status: int, body: bytes, kind: str = "text/plain; charset=utf-8") -> None:
-        with suppress(BrokenPipeError, ConnectionResetError):
+    def _answer(self, status: int, body: bytes, kind: str = PLAIN_TEXT) -> None:
+        with suppress(OSError):  # the client has left
             self.send_response(status)
             for key, value in {
                 "Content-Type": kind,

@@ -10,7 +10,7 @@ from ..errors import InputError
 from ..face.canonical import Face
 from ..face.geometry_map import MAP_SIZE, geometry_map, round_trip
 from ..files.arrays import read_npz
-from ..files.reading import printable
+from ..files.reading import printable, quiet_libraries
 from ..files.writing import atomic_write, check_output
 from ..formats.mesh import load_mesh
 from ..formats.obj import save_obj
@@ -92,7 +92,8 @@ def _read_map(path: Path) -> np.ndarray:
             f"this one {maps.shape}",
             hint,
         )
-    maps = maps.astype(np.float64)
+    with quiet_libraries():  # signalling NaN
+        maps = maps.astype(np.float64)
     if not np.abs(maps).max() <= MAX_MAP_DISPLACEMENT_MM:  # not so for NaN
         raise InputError(
             f"{printable(path)}: a map in mm is finite, and at most {MAX_MAP_DISPLACEMENT_MM:g}",

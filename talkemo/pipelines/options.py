@@ -13,9 +13,16 @@ from typing import TYPE_CHECKING, Any, TypedDict
 from ..binding.hint import FaceHint
 from ..compute.devices import DEVICES
 from ..expression.emotion_names import EMOTIONS
-from ..formats.registry import SEQUENCE_MESH_TYPES
+from ..formats.registry import CURVE_KINDS, SEQUENCE_MESH_TYPES
 from ..formats.unit_names import AUTO_UNIT, UNIT_CHOICES
-from ..options import option
+from ..option_limits import (
+    FIELD_OF_VIEW_RANGE_DEG,
+    FPS_LIMITS,
+    IMAGE_SIDE_PIXELS,
+    MAX_INTENSITY,
+    SAMPLE_RATE_RANGE,
+)
+from ..options import CheckedOptions, option
 from ..weights.names import DEFAULT_SET
 
 if TYPE_CHECKING:
@@ -51,8 +58,21 @@ def view_names(given: Mapping[str, Any]) -> list[str]:
     return list(VIEWS)
 
 
+FPS_SETTINGS: dict[str, Any] = {"limits": FPS_LIMITS, "quantity": "{:g} frames per second"}
+SIZE_SETTINGS: dict[str, Any] = {
+    "limits": IMAGE_SIDE_PIXELS,
+    "quantity": "an image of {:.0f} pixels",
+    "limits_hint": "choose a size from {} to {}".format(*IMAGE_SIDE_PIXELS),
+}
+INTENSITY_SETTINGS: dict[str, Any] = {
+    "limits": (0.0, MAX_INTENSITY),
+    "quantity": f"intensity {{:g}} is not between 0 and {MAX_INTENSITY:g}",
+    "limits_hint": "0 changes nothing, 1 is full strength",
+}
+
+
 @dataclass(frozen=True, kw_only=True)
-class EmotionOptions:
+class EmotionOptions(CheckedOptions):
     """Which emotion a face shows, and how strongly."""
 
     emotion: str = option(
@@ -61,7 +81,9 @@ class EmotionOptions:
         values=EMOTIONS,
     )
     intensity: float = option(
-        1.0, "Strength of the emotion, from 0 (none) over 1 (full) to 1.5; scales a timeline, too."
+        1.0,
+        "Strength of the emotion, from 0 (none) over 1 (full) to 1.5; scales a timeline, too.",
+        **INTENSITY_SETTINGS,
     )
     timeline: PathLike | Timeline | None = option(
         None,
@@ -132,13 +154,14 @@ class BindingOptions:
 
 
 @dataclass(frozen=True)
-class ExportOptions:
+class ExportOptions(CheckedOptions):
     """How animations are written."""
 
     size: int | tuple[int, int] = option(
         512,
         "Size of a video: pixels on a side, or width and height.",
         metavar="PIXELS|WIDTHxHEIGHT",
+        **SIZE_SETTINGS,
     )
     bake: bool = option(
         False,
@@ -153,13 +176,18 @@ class ExportOptions:
         "from the size of the face and reports it.",
         choices=UNIT_CHOICES,
     )
+    curves: str = option(
+        "arkit",
+        "What a .csv or .json holds: arkit (52 weights), oculus (15 visemes) or vrm (expressions).",
+        values=CURVE_KINDS,
+    )
 
 
 @dataclass(frozen=True, kw_only=True)
 class AnimateOptions(ActingOptions, BindingOptions, RuntimeOptions):
     """All options of `talkemo.animate`."""
 
-    fps: float = option(60.0, "Frames per second; videos have at most 30.")
+    fps: float = option(60.0, "Frames per second; videos have at most 30.", **FPS_SETTINGS)
     export: ExportOptions = field(default_factory=ExportOptions)
 
 
@@ -167,11 +195,13 @@ class AnimateOptions(ActingOptions, BindingOptions, RuntimeOptions):
 class StreamOptions(ActingOptions, BindingOptions, RuntimeOptions):
     """All options of `talkemo.stream`."""
 
-    fps: float = option(60.0, "Frames per second.")
+    fps: float = option(60.0, "Frames per second.", **FPS_SETTINGS)
     raw: int | None = option(
         None,
         "With --stream: standard input is 16-bit mono samples without a header, at this rate in Hz.",
         metavar="RATE",
+        limits=SAMPLE_RATE_RANGE,
+        quantity="{:g} samples per second",
     )
 
 
@@ -187,21 +217,23 @@ class TransferOptions(EmotionOptions, BindingOptions, RuntimeOptions):
         "Audio of a video. By default the file that an npz names, if it lies beside the npz.",
         kind=Path,
     )
-    fps: float | None = option(
-        None, "Frames per second of a .npy, or of a folder of meshes (by default 30)."
-    )
     mesh: PathLike | None = option(
         None, "The mesh whose vertices a .npy has. By default that of --neutral."
+    )
+    fps: float | None = option(
+        None,
+        "Frames per second of a .npy, or of a folder of meshes (by default 30).",
+        **FPS_SETTINGS,
     )
     export: ExportOptions = field(default_factory=ExportOptions)
 
 
 @dataclass(frozen=True, kw_only=True)
-class ReconstructOptions:
+class ReconstructOptions(CheckedOptions):
     """Options of `talkemo.reconstruct`, without those of target, outputs and run time."""
 
     fps: float | None = option(
-        None, "Frames per second of landmarks; by default the file's own, or 30."
+        None, "Frames per second of landmarks; by default the file's own, or 30.", **FPS_SETTINGS
     )
     picture: tuple[int, int] | None = option(
         None,
@@ -219,7 +251,11 @@ class ReconstructOptions:
     emotion: str | None = option(
         None, "Change the performance to this emotion, or mix.", values=EMOTIONS
     )
-    intensity: float = option(1.0, "Strength of the emotion, 0 (unchanged) to 1 (full) up to 1.5.")
+    intensity: float = option(
+        1.0,
+        "Strength of the emotion, 0 (unchanged) to 1 (full) up to 1.5.",
+        **INTENSITY_SETTINGS,
+    )
     neutral: PathLike | None = option(
         None, "Write the animated face at rest to this obj or ply file."
     )
@@ -239,6 +275,9 @@ class ReconstructOptions:
         1,
         "The face to track if a video shows several, counted from 1 for the largest.",
         names=("--face",),
+        limits=(1, None),
+        quantity="face number {:g}",
+        limits_hint="the largest face is number 1",
     )
     field_of_view: float | None = option(
         None,
@@ -246,11 +285,21 @@ class ReconstructOptions:
         "webcam.",
         names=("--fov",),
         metavar="DEGREES",
+        limits=FIELD_OF_VIEW_RANGE_DEG,
+        quantity="a field of view of {:g} degrees",
+        limits_hint="choose from {:g} to {:g}; webcams and phones have about 65".format(
+            *FIELD_OF_VIEW_RANGE_DEG
+        ),
+    )
+    audio: PathLike | tuple[np.ndarray, int] | Audio | None = option(
+        None,
+        "Audio for landmarks, curves and fitted clips, which have none of their own.",
+        kind=Path,
     )
 
 
 @dataclass(frozen=True, kw_only=True)
-class RenderOptions:
+class RenderOptions(CheckedOptions):
     """Options of `talkemo.pipelines.rendering.render`."""
 
     audio: PathLike | None = option(
@@ -258,7 +307,10 @@ class RenderOptions:
         "Audio of the video. By default the file that an npz names, if it lies beside the npz.",
     )
     size: int | tuple[int, int] = option(
-        512, "Pixels on a side, or width and height.", metavar="PIXELS|WIDTHxHEIGHT"
+        512,
+        "Pixels on a side, or width and height.",
+        metavar="PIXELS|WIDTHxHEIGHT",
+        **SIZE_SETTINGS,
     )
     view: str = option("front", "front, three-quarter, side, left or right.", values=view_names)
     frame: str | None = option(
@@ -268,9 +320,17 @@ class RenderOptions:
         metavar="face|body",
         values=FRAMINGS,
     )
-    time: float | None = option(None, "Time of a .png in seconds. By default the middle.")
+    time: float | None = option(
+        None,
+        "Time of a .png in seconds. By default the middle.",
+        limits=(0.0, None),
+        quantity="no frame at {:g} s",
+        limits_hint="name a time of 0 or more, in seconds",
+    )
     fps: float | None = option(
-        None, "Frames per second of a .npy, or of a folder of meshes (by default 30)."
+        None,
+        "Frames per second of a .npy, or of a folder of meshes (by default 30).",
+        **FPS_SETTINGS,
     )
     mesh: PathLike | None = option(None, "The mesh whose vertices a .npy has.")
     fill: bool = option(True, "Do not add eyes, teeth or brows to a mesh that lacks them.")
@@ -290,7 +350,7 @@ class RenderOptions:
 
 
 @dataclass(frozen=True, kw_only=True)
-class BatchOptions:
+class BatchOptions(CheckedOptions):
     """How a batch of inputs is processed."""
 
     resume: bool = option(False, "Skip recordings whose outputs exist.", panel="Many recordings")

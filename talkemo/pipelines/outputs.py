@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,13 +13,21 @@ import numpy as np
 from ..audio.recording import Audio
 from ..errors import InputError
 from ..face.motion import Motion
-from ..files.writing import check_folder, check_output
+from ..files.reading import printable
+from ..files.writing import all_or_none, check_folder, check_output
 from ..formats.animation import Frames, Header, Writer, output_errors
-from ..formats.registry import BAKED_ENDINGS, OUTPUT_ENDINGS, SEQUENCE_MESH_TYPES, open_writer
+from ..formats.registry import (
+    BAKED_ENDINGS,
+    CURVE_ENDINGS,
+    CURVE_KINDS,
+    OUTPUT_ENDINGS,
+    SEQUENCE_MESH_TYPES,
+    open_writer,
+)
 from ..formats.units import METRE, LengthUnit, check_unit
+from ..option_limits import FPS_LIMITS
 from .options import ExportOptions, PathLike
 
-FPS_LIMITS = (1.0, 240.0)  # frames per second, lowest and highest
 OUTPUT_CHUNK_FRAMES = 128  # frames that are computed and written at a time, which bounds memory
 Progress = Callable[[int, int], None]  # called with the frames done and their total
 
@@ -38,6 +46,7 @@ class Result:
     seconds: float  # duration of the audio or the animation
     binding_error_mm: float  # median distance between face model and mesh, canonical mm
     metrics: dict[str, float] = field(default_factory=dict)  # of writers: error of ARKit's weights
+    notes: list[str] = field(default_factory=list)  # what was odd about the audio, for the user
     motion: Motion | None = None  # of the canonical face
     vertices: np.ndarray | None = None  # (T, N, 3) float32
     landmarks68: np.ndarray | None = None  # (T, 68, 3) float32
@@ -106,9 +115,23 @@ def _check_export(export: ExportOptions, paths: list[Path]) -> None:
             f"choose {' or '.join(SEQUENCE_MESH_TYPES)}",
         )
     check_unit(export.unit)
+    _check_curves(export.curves, paths)
     if export.bake and not any(path.suffix.lower() in BAKED_ENDINGS for path in paths):
         raise InputError(
             "nothing to bake", f"baking is for outputs that end in {', '.join(BAKED_ENDINGS)}"
+        )
+
+
+def _check_curves(curves: str, paths: list[Path]) -> None:
+    """Raise InputError for an unknown kind of curves, or one that no output holds."""
+    if curves not in CURVE_KINDS:
+        raise InputError(
+            f"unknown kind of curves '{printable(curves, 40)}'", f"choose {', '.join(CURVE_KINDS)}"
+        )
+    if curves != CURVE_KINDS[0] and not any(p.suffix.lower() in CURVE_ENDINGS for p in paths):
+        raise InputError(
+            f"no output for the curves of {curves}",
+            f"they are for outputs that end in {' or '.join(CURVE_ENDINGS)}",
         )
 
 
@@ -178,7 +201,7 @@ def write_animation(
     """
     in_memory: list[tuple[Motion, Frames]] = []
     done = 0
-    with ExitStack() as stack:
+    with all_or_none(paths), ExitStack() as stack:
         writers = [stack.enter_context(_writer(path, header, export, audio)) for path in paths]
         for motion, frames in chunks:
             for path, writer in zip(paths, writers):
@@ -199,13 +222,25 @@ def write_animation(
         binding_error_mm=binding_error_mm,
         metrics={name: value for writer in writers for name, value in writer.metrics.items()},
         unit=header.unit,
+        notes=[] if audio is None else list(audio.notes),
         **_joined(in_memory),
     )
 
 
+def with_notes(result: Result, notes: Iterable[str]) -> Result:
+    """Return a result with further notes."""
+    return replace(result, notes=[*result.notes, *notes])
+
+
 def _writer(path: Path, header: Header, export: ExportOptions, audio: Audio | None) -> Writer:
     return open_writer(
-        path, header, audio=audio, size=export.size, bake=export.bake, sequence=export.sequence
+        path,
+        header,
+        audio=audio,
+        size=export.size,
+        bake=export.bake,
+        sequence=export.sequence,
+        curves=export.curves,
     )
 
 

@@ -10,14 +10,17 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 
 from .. import __version__
+from ..audio.recording import load_audio
 from ..binding import Binding, FaceHint
 from ..binding.head_turner import Turner
-from ..capture.camera import FIELD_OF_VIEW_RANGE_DEG
+from ..capture.fitted_clips import is_fitted_clip
 from ..capture.fitting import Capture
 from ..capture.sources import (
+    ClipSource,
     Performance,
     PerformanceSource,
     VideoSource,
+    WithAudio,
     is_video,
     landmark_source,
 )
@@ -26,7 +29,7 @@ from ..expression.emotions import Timeline
 from ..expression.head_motion import gaze_from_weights, weights_with_gaze
 from ..face.canonical import Face
 from ..face.motion import Motion
-from ..files.writing import check_output
+from ..files.writing import all_or_none, check_output
 from ..formats.animation import Frames, Header
 from ..formats.face_models import FaceModel, read_face_model
 from ..formats.mesh import save_ply
@@ -49,6 +52,7 @@ from .outputs import (
     check_fps,
     check_mode,
     output_paths,
+    with_notes,
     write_animation,
 )
 
@@ -80,8 +84,9 @@ def reconstruct(
     Parameters
     ----------
     source : path or array
-        A video, an image, ARKit curves (Live Link Face's csv), or landmarks: an array or file of
-        iBUG's (T, 68, 2) or MediaPipe's (T, 478, 2) in px, y down, NaN without a face.
+        A video, an image, ARKit curves (Live Link Face's csv), a fitted clip of a folder of videos
+        (clips/*.npz), or landmarks: an array or file of iBUG's (T, 68, 2) or MediaPipe's
+        (T, 478, 2) in px, y down, NaN without a face.
     outputs, export, hint, weights, device, models, cache, progress
         As in `animate`. Videos and npz files get the audio of a video.
     onto : mesh, optional
@@ -103,9 +108,10 @@ def reconstruct(
     """
     options = replace(options or ReconstructOptions(), **settings)
     export, hint = export or ExportOptions(), hint or FaceHint()
-    inputs = [path for path in (source, onto, options.model) if isinstance(path, str | Path)]
+    named = (source, onto, options.model, options.audio)
+    inputs = [path for path in named if isinstance(path, str | Path)]
     paths = output_paths(outputs, export, [*inputs, *hint.files])
-    timeline = _check_options(options, source, onto, [*inputs, *paths])
+    timeline = check_options(options, source, onto, [*inputs, *paths])
     if onto is None and options.model is None and export.unit not in (AUTO_UNIT, "mm"):
         raise InputError(
             f"unit {export.unit} of the person's own face", "it is in mm: leave --unit out"
@@ -124,9 +130,11 @@ def reconstruct(
     header = target.header(len(performance.capture.time), performance.fps, meta)
     if options.head:
         header = replace(header, turned=target.turner)
-    result = _write(paths, header, frames, performance, target.error_mm, export, progress)
-    _write_extras(options, source, performance, person, header)
-    return result
+    extras = [path for path in (options.neutral, options.preview) if path is not None]
+    with all_or_none([*paths, *extras]):
+        result = _write(paths, header, frames, performance, target.error_mm, export, progress)
+        _write_extras(options, source, performance, person, header)
+    return with_notes(result, models.licence_notes(*([] if timeline is None else ["emotion"])))
 
 
 def _write(
@@ -170,7 +178,7 @@ def _write_extras(
 # ------------------------------------------------------------------------------------------ inputs
 
 
-def _check_options(
+def check_options(
     options: ReconstructOptions, source: object, onto: object, taken: Sequence[PathLike]
 ) -> Timeline | None:
     """Check all but the source itself; return the timeline of the emotion.
@@ -183,17 +191,7 @@ def _check_options(
         check_output(Path(options.preview), PREVIEW_ENDINGS, *taken)
         if not is_video(source):
             raise InputError("only videos and images have a preview", "leave --preview out")
-    if options.fps is not None:
-        check_fps(options.fps)
     check_mode(options.sync, "way to synchronise")
-    if options.number < 1:
-        raise InputError(f"face number {options.number}", "the largest face is number 1")
-    low, high = FIELD_OF_VIEW_RANGE_DEG
-    if options.field_of_view is not None and not low <= options.field_of_view <= high:
-        raise InputError(
-            f"a field of view of {options.field_of_view:g} degrees",
-            f"choose from {low:g} to {high:g}; webcams and phones have about 65",
-        )
     if options.model is not None and onto is not None:
         raise InputError("a face model and a mesh to animate", "give one of them")
     if options.emotion is None:
@@ -206,13 +204,22 @@ def _open_source(source: PathLike | np.ndarray, options: ReconstructOptions) -> 
     if is_video(source):
         if options.fps is not None:
             raise InputError("a video has its own frame rate", "leave --fps out")
+        if options.audio is not None:
+            raise InputError("a video has its own audio", "leave --audio out")
         synchronise = options.sync == "auto"
         return VideoSource(Path(source), options.number, options.field_of_view, synchronise)
     if options.number > 1 or options.field_of_view is not None or options.sync != "off":
         raise InputError(
             "face number, field of view and audio delay are options of videos", "leave them out"
         )
-    return landmark_source(source, options.fps, options.picture)
+    opened: PerformanceSource
+    if is_fitted_clip(source):
+        if options.fps is not None:
+            raise InputError("a fitted clip has its own frame rate", "leave --fps out")
+        opened = ClipSource(Path(str(source)))
+    else:
+        opened = landmark_source(source, options.fps, options.picture)
+    return opened if options.audio is None else WithAudio(opened, load_audio(options.audio))
 
 
 # ----------------------------------------------------------------------------------------- targets
@@ -288,6 +295,7 @@ class Person:
             appearance=self.appearance,
             basis=self.basis,
             unit=LengthUnit("mm", METRES_PER_UNIT["mm"], face_width_mm=width),
+            canonical=self.face,
         )
 
     def perform(self, shapes: np.ndarray, motion: Motion, change: np.ndarray) -> np.ndarray:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -17,7 +17,7 @@ from ..files.writing import check_output
 from ..formats.animation import Header, Source, check_frames, video_frame_step
 from ..formats.appearance import Appearance
 from ..formats.mesh_types import Mesh
-from ..formats.registry import needs_mesh, open_animation
+from ..formats.registry import needs_mesh
 from ..geometry.meshes import mesh_edges, vertex_normals
 from ..render import Renderer, new_renderer
 from ..render.appearance import appearance_of_header
@@ -29,6 +29,7 @@ from .bind import bind
 from .named_audio import Notice, audio_of, missing_audio
 from .options import FRAMINGS, PathLike, RenderOptions
 from .outputs import Progress
+from .sources import open_source
 
 RENDERED_IMAGE_ENDINGS = (".png",)
 RENDERED_VIDEO_ENDINGS = (".mp4", ".webm", ".gif")
@@ -60,7 +61,7 @@ def render(
     notice: Notice | None = None,
     **options: object,
 ) -> None:
-    """Render an npz, GLB, .npy of vertices or mesh sequence to a video (.mp4, .webm, .gif) or a .png.
+    """Render an npz, GLB, .npy, mesh sequence or fitted clip to a video (.mp4, .webm, .gif) or .png.
 
     Parameters
     ----------
@@ -87,7 +88,9 @@ def render(
     files = [path for path in (settings.audio, settings.mesh) if path is not None]
     check_output(output, endings, animation, *settings.compare, *files)
     _check_options(settings, output)
-    sources = _open_all([animation, *settings.compare], settings.fps, settings.mesh)
+    open_models = lambda: models or load_models(weights)
+    paths = [animation, *settings.compare]
+    sources = _open_all(paths, settings.fps, open_models, settings.mesh)
     if settings.heatmap and len({source.shape[1] for source in sources}) > 1:
         raise InputError(
             f"{settings.compare[0]}: another mesh than {animation}",
@@ -97,8 +100,8 @@ def render(
     audio = audio_of(sources[0], settings.audio) if has_audio else None
     if audio is not None and audio.path is not None:
         check_output(output, endings, audio.path)
-    models = models or load_models(weights)
-    labels = [Path(path).stem for path in (animation, *settings.compare)]
+    models = open_models()
+    labels = [Path(path).stem for path in paths]
     with ExitStack() as stack:
         panels = _open_panels(sources, labels, settings, models, stack)
         canvas = _Canvas(panels, settings.caption, settings.turntable)
@@ -128,6 +131,8 @@ def _check_options(options: RenderOptions, output: Path) -> None:
         raise InputError(
             "a contact sheet is a .png of several frames", "name one with -o, without --time"
         )
+    if options.turntable and output.suffix.lower() in RENDERED_IMAGE_ENDINGS:
+        raise InputError("a turntable is a video", "name a .mp4, .webm or .gif with -o")
     if len(options.compare) >= MAX_COMPARED_ANIMATIONS:
         raise InputError(
             f"{len(options.compare) + 1} animations side by side",
@@ -157,14 +162,19 @@ def header_of(source: Source) -> Header:
     )
 
 
-def _open_all(paths: list[PathLike], fps: float | None, mesh: PathLike | None) -> list[Source]:
+def _open_all(
+    paths: list[PathLike],
+    fps: float | None,
+    models: Callable[[], Models],
+    mesh: PathLike | None,
+) -> list[Source]:
     """Return animations that have frames; `mesh` is that of those without triangles."""
     without_triangles = [path for path in paths if needs_mesh(path)]
     if mesh is not None and not without_triangles:
         raise InputError(f"{printable(paths[0])} has triangles of its own", "leave --mesh out")
     sources = []
     for path in paths:
-        source = open_animation(path, fps, mesh if path in without_triangles else None)
+        source = open_source(path, fps, models, mesh if path in without_triangles else None)
         if not len(source):
             raise InputError(
                 f"{printable(path)}: no frames in it", "check that it is the right file"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
@@ -11,7 +10,13 @@ from typing import IO, TYPE_CHECKING
 import numpy as np
 
 from ..audio.pipe import AudioStream, open_pipe
-from ..audio.recording import STANDARD_INPUT, Audio, audio_of_samples, open_audio
+from ..audio.recording import (
+    STANDARD_INPUT,
+    Audio,
+    audio_of_samples,
+    open_audio,
+    standard_input,
+)
 from ..binding import Binding
 from ..face.canonical import ARKIT_NAMES
 from ..face.motion import Motion, split_times
@@ -22,7 +27,7 @@ from ..weights.models import Models, load_models
 from .acting import ActingPlan, FaceActor
 from .bind import bind
 from .options import PathLike, StreamKeywords, StreamOptions
-from .outputs import check_fps, frame_count
+from .outputs import frame_count
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
@@ -69,6 +74,12 @@ class Stream:
     def binding(self) -> Binding:
         """The mesh and its face."""
         return self.performer.binding
+
+    @property
+    def notes(self) -> list[str]:
+        """What was odd about the audio up to now, and the terms of weights from another set."""
+        licences = self.performer.models.licence_notes("talking", "emotion")
+        return [*self.audio.notes, *licences]
 
     @property
     def latency(self) -> float:
@@ -185,7 +196,6 @@ def stream(
     """
     options = with_keywords(options or StreamOptions(), keywords)
     plan = ActingPlan.of(options)
-    check_fps(options.fps)
     models = models or load_models(options.weights, device=options.device)
     binding = bind(mesh, hint=options.hint, models=models, cache=options.cache)
     return Stream(_open(audio, options.raw), options.fps, FaceActor(models, binding, plan))
@@ -201,5 +211,5 @@ def _open(audio: StreamInput, raw: int | None) -> Audio | AudioStream:
             return audio_of_samples(samples, rate)
         return AudioStream(samples, rate)
     if str(audio) == STANDARD_INPUT:
-        return open_pipe(sys.stdin.buffer, raw)
+        return open_pipe(standard_input(), raw)
     return open_audio(audio)

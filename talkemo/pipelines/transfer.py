@@ -18,7 +18,6 @@ from ..face.motion import Motion
 from ..formats.animation import Frames, Source, check_frames
 from ..formats.mesh import load_mesh
 from ..formats.mesh_types import Mesh
-from ..formats.registry import open_animation
 from ..formats.units import AUTO_UNIT, METRES_PER_UNIT
 from ..options import with_keywords
 from ..weights.models import Models, load_models
@@ -29,10 +28,11 @@ from .outputs import (
     OUTPUT_CHUNK_FRAMES,
     Progress,
     Result,
-    check_fps,
     output_paths,
+    with_notes,
     write_animation,
 )
+from .sources import open_source
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
@@ -52,7 +52,7 @@ def transfer(
     notice: Notice | None = None,
     **keywords: Unpack[TransferKeywords],
 ) -> Result:
-    """Change the emotion of an npz, a GLB with morph targets, a .npy or a folder of meshes.
+    """Change the emotion of an animation: npz, GLB, .npy, a folder of meshes or a fitted clip.
 
     The mesh at rest is bound to the canonical face, and each frame is converted to a motion and a
     rotation of the head. Emotion transfer changes the motion; the difference is rotated with the
@@ -61,7 +61,8 @@ def transfer(
     Parameters
     ----------
     animation : path
-        An npz, a GLB, a .npy of vertices or a folder of meshes.
+        An npz, a GLB, a .npy of vertices, a folder of meshes, or a fitted clip of a folder of
+        videos (clips/*.npz).
     outputs, models, progress
         As in `animate`.
     options : TransferOptions, optional
@@ -82,9 +83,13 @@ def transfer(
     inputs = [animation, *meshes, options.audio, options.timeline, *options.hint.files]
     paths = output_paths(outputs, options.export, inputs)
     timeline = timeline_of(options)
-    if options.fps is not None:
-        check_fps(options.fps)
-    source = open_animation(animation, options.fps, options.mesh, options.neutral)
+    source = open_source(
+        animation,
+        options.fps,
+        lambda: models or load_models(options.weights, device=options.device),
+        options.mesh,
+        options.neutral,
+    )
     mesh = _mesh_at_rest(source, options.neutral)
     has_audio = any(path.suffix.lower() in FORMATS_WITH_AUDIO for path in paths)
     audio = audio_of(source, options.audio) if has_audio else None
@@ -97,7 +102,7 @@ def transfer(
         notice(missing_audio(source))
     meta = {name: value for name, value in source.meta.items() if name not in REPLACED_META}
     meta |= {"talkemo": __version__, "source": Path(animation).name, **emotion_meta(options)}
-    return write_animation(
+    result = write_animation(
         paths,
         bound_header(binding, len(source), source.fps, meta, unit=_unit_of(source, options.export)),
         _changed_frames(source, binding, models, timeline),
@@ -106,6 +111,7 @@ def transfer(
         binding_error_mm=binding.error,
         progress=progress,
     )
+    return with_notes(result, models.licence_notes("emotion"))
 
 
 def _unit_of(source: Source, export: ExportOptions) -> str:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import base64
 import io
-import subprocess
 import tempfile
 from contextlib import ExitStack
 from pathlib import Path
@@ -20,9 +19,10 @@ import numpy as np
 from ..audio.recording import Audio
 from ..errors import InputError, TalkemoError
 from ..expression.emotions import EXCESS_INTENSITY_GAIN
+from ..files.reading import printable
 from ..formats.animation import FileWriter, Frames, Header, MeshTurner, video_frame_step
 from ..formats.head_nodes import HeadNodes
-from ..video.ffmpeg import ffmpeg_program
+from ..video.ffmpeg import AUDIO_DEMUXERS, input_arguments, run_ffmpeg
 
 if TYPE_CHECKING:
     from ..formats.appearance import Appearance
@@ -169,13 +169,13 @@ def _aac(audio: Audio) -> bytes:
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="talkemo-")))
         source, target = audio_file(audio, stack), folder / "audio.m4a"
-        reading = ["-v", "error", "-nostdin", "-y", "-i", f"file:{source.resolve()}"]
-        encoding = ["-map", "0:a:0", "-ac", "1", "-c:a", "aac", "-b:a", "64k"]
-        writing = ["-movflags", "+faststart", f"file:{target}"]
-        command = [ffmpeg_program(), *reading, *encoding, *writing]
-        done = subprocess.run(command, stderr=subprocess.PIPE, check=False)
-        if done.returncode:
-            reason = done.stderr.decode("utf-8", "replace").strip().split("\n")[0][:120]
+        command = ["-v", "error", "-nostdin", "-y"]
+        command += input_arguments(str(source.resolve()), AUDIO_DEMUXERS)
+        command += ["-map", "0:a:0", "-ac", "1", "-c:a", "aac", "-b:a", "64k"]
+        command += ["-t", f"{MAX_PAGE_S:g}", "-movflags", "+faststart", f"file:{target}"]
+        status, log = run_ffmpeg(command)
+        if status:
+            reason = printable(log.strip().split("\n")[0], 120)
             raise TalkemoError(
                 f"{audio.name}: ffmpeg cannot encode its audio for a page ({reason})",
                 "is the installation of ffmpeg complete?",

@@ -5,8 +5,8 @@ from __future__ import annotations
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
-from numba import njit
 
+from ..compute.compilation import njit
 from ..compute.devices import available_cores
 from ..formats.appearance import Appearance
 from .view import (

@@ -6,6 +6,7 @@ import io
 
 import numpy as np
 
+from ..files.reading import quiet_libraries
 from ..formats.mesh_types import MeshAttributes
 from .skin import LIP_COLOUR
 
@@ -70,7 +71,10 @@ def mesh_texture(attributes: MeshAttributes) -> np.ndarray | None:
     from PIL import Image, UnidentifiedImageError
 
     try:
-        with Image.open(io.BytesIO(attributes.texture), formats=["JPEG", "PNG"]) as image:
+        with (
+            quiet_libraries(),
+            Image.open(io.BytesIO(attributes.texture), formats=["JPEG", "PNG"]) as image,
+        ):
             if image.width * image.height > MAX_DRAWN_TEXTURE_PIXELS:
                 return None
             image.thumbnail((MAX_TEXTURE_SIDE_PIXELS, MAX_TEXTURE_SIDE_PIXELS))

@@ -7,8 +7,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from ..errors import InputError
+from ..option_limits import IMAGE_SIDE_PIXELS
 
-IMAGE_SIDE_PIXELS = (64, 4096)  # smallest and largest
 SKIN = np.array([224, 178, 152], np.float32)  # RGB
 BACKGROUND = np.array([46, 50, 56], np.float32)
 BACKGROUND_GRADIENT = np.array([26, 27, 28], np.float32)  # added at the top

@@ -6,13 +6,13 @@ from dataclasses import dataclass, fields, replace
 from typing import Any, TypeVar
 
 from ..errors import InputError
-from ..options import option
+from ..options import CheckedOptions, option
 
 Config = TypeVar("Config", bound=Any)  # a dataclass of a stage's settings
 
 
 @dataclass(frozen=True)
-class TrainOptions:
+class TrainOptions(CheckedOptions):
     """Options that change the settings of stages; each lists the `stages` that it applies to."""
 
     paper: bool = option(

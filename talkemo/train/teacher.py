@@ -209,6 +209,9 @@ def _encoder_arrays(content: bytes) -> Iterator[tuple[str, np.ndarray]]:
 
 @lru_cache(maxsize=1)
 def _mel_filters() -> torch.Tensor:
+    from ..compute.compilation import store_compiled_code
+
+    store_compiled_code()
     import librosa
 
     filters = librosa.filters.mel(

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from ..errors import TalkemoError
-from .ffmpeg import ffmpeg_program
+from .ffmpeg import AUDIO_DEMUXERS, Watchdog, input_arguments, start_ffmpeg
 
 ENCODER_TIMEOUT_S = 600.0  # the encoder is ended if it takes longer after the last frame
 # ffmpeg's options of video codec and container for each ending.
@@ -59,28 +59,23 @@ class VideoEncoder:
         self.name = name
         ending = name.suffix.lower()
         frame_input = f"-f rawvideo -pix_fmt rgb24 -s {size[0]}x{size[1]} -r {fps:.9g} -i pipe:0"
-        command = [ffmpeg_program(), *"-v error -y".split(), *frame_input.split()]
+        command = [*"-v error -y".split(), *frame_input.split()]
         if audio is not None and ending != ".gif":
             codec = "libopus" if ending == ".webm" else "aac"
-            command += ["-i", f"file:{audio.resolve()}"]
+            command += input_arguments(str(audio.resolve()), AUDIO_DEMUXERS)
             command += f"-map 0:v -map 1:a:0 -c:a {codec} -af apad".split()
         command += VIDEO_CODECS.get(ending, VIDEO_CODECS[".mp4"]).split()
         command += ["-t", f"{duration_s:.6f}", f"file:{path.resolve()}"]
         self.log = tempfile.TemporaryFile()  # noqa: SIM115 (closed by `close`)
-        # Its own session: Ctrl-C reaches this process only, which then ends the encoder.
-        self.process = subprocess.Popen(
-            command,
-            stdin=subprocess.PIPE,
-            stdout=subprocess.DEVNULL,
-            stderr=self.log,
-            start_new_session=True,
-        )
+        self.process = start_ffmpeg(command, stdin=subprocess.PIPE, stderr=self.log, encodes=True)
+        self.watchdog = Watchdog(self.process, ENCODER_TIMEOUT_S)
 
     def write(self, frame: np.ndarray) -> None:
         """Append a frame (H, W, 3) uint8."""
         assert self.process.stdin is not None
         try:
-            self.process.stdin.write(np.ascontiguousarray(frame).data)
+            with self.watchdog.waiting():
+                self.process.stdin.write(np.ascontiguousarray(frame).data)
         except OSError:  # the encoder has ended
             raise self._failure() from None
 
@@ -97,6 +92,7 @@ class VideoEncoder:
 
     def close(self) -> None:
         """End the process, whether the video is complete or not."""
+        self.watchdog.close()
         if self.process.poll() is None:
             self.process.kill()
             self.process.wait()

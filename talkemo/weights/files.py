@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from ..errors import InputError
+from ..files.reading import parse_json, quiet_libraries
 from ..files.writing import atomic_write
 
 WEIGHT_STAGES = ("face", "speech", "talking", "emotion", "discriminator", "classifier")
@@ -122,7 +123,7 @@ def _read_settings(path: Path) -> dict[str, Any]:
         if int.from_bytes(start.read(8), "little") > MAX_SAFETENSORS_HEADER_BYTES:
             raise ValueError("its header is too large")
     with safe_open(path, "numpy") as file:
-        settings = json.loads((file.metadata() or {}).get("talkemo", "{}"))
+        settings = parse_json((file.metadata() or {}).get("talkemo", "{}"))
     if not isinstance(settings, dict):
         raise ValueError("its settings are not a JSON object")
     return settings
@@ -170,7 +171,8 @@ def _is_finite(array: np.ndarray) -> bool:
 def check_compatible(path: str | Path, stage: str) -> Iterator[None]:
     """Turn errors from tensors or settings of another version into an InputError with the path."""
     try:
-        yield
+        with quiet_libraries():  # PyTorch warns about empty tensors
+            yield
     except (KeyError, TypeError, ValueError, IndexError, AttributeError, RuntimeError) as error:
         if isinstance(error, InputError):
             raise

@@ -11,6 +11,7 @@ import numpy as np
 from ..compute.devices import DEVICES, choose_device
 from ..errors import InputError
 from ..face.canonical import REGIONS, Face, face_of_tensors
+from ..files.reading import printable
 from ..networks.protocols import DEFAULT_STYLE
 from .files import (
     check_compatible,
@@ -21,6 +22,7 @@ from .files import (
 )
 from .hub import cached_set
 from .names import DEFAULT_SET, HUB_PREFIX
+from .registry import ANY_USE_LICENCES
 from .weight_set import WeightSet, bundled_folder, bundled_sets, folder_set
 
 if TYPE_CHECKING:
@@ -132,6 +134,24 @@ class Models:
     def path(self, stage: str) -> Path:
         """Return the weights file of a stage. Raises InputError if no set has it."""
         return self._find(stage)[1]
+
+    def licence_notes(self, *stages: str) -> list[str]:
+        """Return a sentence for each stage whose weights come from another set with stricter terms.
+
+        A set without a talking model, for example, gets that of the default set, which is for
+        research only.
+        """
+        notes = []
+        for stage in stages:
+            weights, _ = self._find(stage)
+            entry = weights.entries.get(stage)
+            if weights is self.sets[0] or entry is None or entry.licence in ANY_USE_LICENCES:
+                continue
+            notes.append(
+                f"{printable(self.name)} has no weights of the stage {stage}: those of the set "
+                f"{weights.name} are used; licence: {entry.licence}"
+            )
+        return notes
 
     def load(self, stage: str) -> tuple[dict[str, Any], dict[str, Any]]:
         """Return a stage's tensors and settings. Raises InputError for an unusable file."""

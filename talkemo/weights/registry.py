@@ -12,8 +12,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from ..errors import InputError
 from ..files.cache import sha256
+from ..files.reading import read_text, reading_errors
 from ..files.writing import atomic_write
 from .files import MAX_WEIGHTS_BYTES, WEIGHT_STAGES
 from .names import DEFAULT_SET as DEFAULT_SET
@@ -25,8 +25,12 @@ else:
     import tomli as tomllib
 
 REGISTRY_NAME = "registry.toml"
-MAX_REGISTRY_BYTES = 1 << 20
+MAX_REGISTRY_BYTES = 1 << 18
+MAX_REGISTRY_DOTS = 256  # of a line
 WEIGHTS_FILE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*\.safetensors")  # without a folder
+# Licences of weights that may be used for any purpose; about others a run says so if it takes such
+# weights from another set than the user named.
+ANY_USE_LICENCES = ("MIT", "Apache-2.0", "BSD-3-Clause", "CC BY 4.0", "CC0 1.0")
 SHA256 = re.compile(r"[0-9a-f]{64}")
 # Licence and description of each stage's weights, unless a registry states others.
 LICENCES = {
@@ -95,15 +99,14 @@ def read_registry(path: Path) -> dict[str, RegistryEntry]:
 
     Raises InputError if it cannot be read, or lists a file that is too large or outside its folder.
     """
-    try:
-        if path.stat().st_size > MAX_REGISTRY_BYTES:
-            raise ValueError("it is too large")
-        tables = tomllib.loads(path.read_text("utf-8"))
+    what, hint = "a registry of weights", "fetch or train the set again"
+    with reading_errors(path, what, hint):
+        text = read_text(path, what, hint, MAX_REGISTRY_BYTES, errors="strict")
+        # tomllib's memory grows with the square of the number of keys in each other.
+        if any(line.count(".") > MAX_REGISTRY_DOTS for line in text.splitlines()):
+            raise ValueError(f"a line with more than {MAX_REGISTRY_DOTS} dots")
+        tables = tomllib.loads(text)
         return {stage: RegistryEntry.parse(stage, table) for stage, table in tables.items()}
-    except (OSError, ValueError, RecursionError) as error:
-        raise InputError(
-            f"{path}: not a registry of weights ({error})", "fetch or train the set again"
-        ) from None
 
 
 def write_registry(folder: Path) -> Path:
