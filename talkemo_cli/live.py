@@ -22,7 +22,7 @@ from .options import Only, command
 )
 def live(
     face: Annotated[Path, typer.Argument(help="A mesh with a face, in any unit and orientation.")],
-    acting: Annotated[ActingOptions, Only("emotion", "intensity", "style", "seed")],
+    acting: Annotated[ActingOptions, Only("emotion", "intensity", "style", "articulation", "seed")],
     options: BindingOptions,
     runtime: RuntimeOptions,
     port: Annotated[

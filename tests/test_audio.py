@@ -85,11 +85,13 @@ def test_bands_do_not_depend_on_level(tmp_path, example_speech):
     assert np.abs(loud - faint).mean() < 0.02
 
 
-def test_noise_alone_is_not_normalised_to_speech(tmp_path, example_speech):
+def test_noise_before_speech_does_not_move_the_lips(tmp_path, example_speech, models):
+    """It is normalised like speech, and the talking model has learnt that it is none."""
     noise = np.random.default_rng(0).standard_normal(5 * 16000) * 0.0003
     samples = recording.open_audio(example_speech).samples()
-    rows = bands_of(write(tmp_path / "a.wav", np.concatenate([noise, samples]), 16000))
-    assert rows[:480].max() < 0.75 and rows[500:].max() > 1
+    audio = write(tmp_path / "a.wav", np.concatenate([noise, samples]), 16000)
+    opening = models.talking.motion(audio, np.arange(10 * 30) / 30).lip_opening(models.face)
+    assert opening[: 4 * 30].max() < 0.5 and opening[5 * 30 :].max() > 5
 
 
 def test_one_word_in_a_minute_is_loud_and_the_rest_silent(tmp_path, example_speech):

@@ -21,6 +21,7 @@ from .samples import (
     SAMPLE_RATE,
     Converter,
     HighPass,
+    MonoMixer,
     check_channels,
     check_duration,
     check_rate,
@@ -28,6 +29,7 @@ from .samples import (
 from .wav import MIN_REST_S, found_bytes, read_wav_header, write_repaired
 
 AUDIO_CHUNK_S = 30.0  # read at a time
+FFMPEG_CHANNELS = 2  # that ffmpeg decodes to
 MAX_BLOCK_SAMPLES = 1 << 24  # samples of all channels read at a time; limits the memory
 MAX_REPAIRED_BYTES = 1 << 32  # of samples behind a wrong header, which are copied
 # libsndfile's names of the formats that a file's ending allows.
@@ -165,9 +167,12 @@ def _read_with_ffmpeg(
     descriptor_path = f"/dev/fd/{file.fileno()}"
     source = descriptor_path if os.path.exists(descriptor_path) else str(path.absolute())
     command = ["-v", "error", "-nostdin"]
-    command += [*input_arguments(source, AUDIO_DEMUXERS), "-vn", "-ac", "1"]
+    command += [*input_arguments(source, AUDIO_DEMUXERS), "-vn"]
+    # Two channels: ffmpeg's mean of them would lose a voice in opposite phases.
+    command += ["-ac", str(FFMPEG_CHANNELS)]
     command += ["-t", str(MAX_AUDIO_S + AUDIO_CHUNK_S), "-ar", str(SAMPLE_RATE), "-f", "f32le", "-"]
-    high_pass = HighPass(SAMPLE_RATE)
+    mix, high_pass = MonoMixer(SAMPLE_RATE), HighPass(SAMPLE_RATE)
+    frame_bytes = 4 * FFMPEG_CHANNELS
     descriptors = (file.fileno(),)
     with tempfile.TemporaryFile() as log:
         with start_ffmpeg(
@@ -176,8 +181,11 @@ def _read_with_ffmpeg(
             assert process.stdout is not None
             watchdog = Watchdog(process)
             try:
-                while block := _read(process.stdout, 4 * int(chunk_s * SAMPLE_RATE), watchdog):
-                    yield high_pass(np.frombuffer(block[: len(block) // 4 * 4], np.float32))
+                size = frame_bytes * int(chunk_s * SAMPLE_RATE)
+                while block := _read(process.stdout, size, watchdog):
+                    whole = block[: len(block) // frame_bytes * frame_bytes]
+                    samples = np.frombuffer(whole, np.float32).reshape(-1, FFMPEG_CHANNELS)
+                    yield high_pass(mix(samples))
             finally:
                 watchdog.close()
         if process.returncode:

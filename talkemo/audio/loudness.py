@@ -2,8 +2,9 @@
 
 The level is causal: it is estimated from the audio received so far, for files as for streams, so a
 recording moves a face in the same way from a file and from a pipe. Its lower bound is the level of
-speech 25 dB fainter than usual. Training uses the level of the whole recording, with random
-deviations like those of the causal level.
+speech 65 dB fainter than usual. Rows that are 100 dB fainter than usual speech are silence, so that
+the noise of a converter is not amplified. Training uses the level of the whole recording, with
+random deviations like those of the causal level.
 """
 
 from __future__ import annotations
@@ -21,8 +22,9 @@ AUDIBLE_RANGE_LOG10 = 4.0
 LOUD_QUANTILE = 0.95  # quantile of the audible rows' power that is the level
 # Lower bound of a recording's level (log10 mel power), so that noise is not amplified to speech.
 MIN_RECORDING_LEVEL = -4.0
-MIN_CAUSAL_LEVEL = -0.5  # log10 mel power; fainter audio moves a face a little less
-SILENT_PEAK = 1e-3  # −60 dB; a recording below it is silence
+MIN_CAUSAL_LEVEL = -4.5  # log10 mel power; fainter audio moves a face less
+SILENT_ROW_LEVEL = -8.0  # log10 mel power of a row's loudest band, below which it is silence
+SILENT_PEAK = 1e-4  # −80 dB; a recording below it is silence
 LOUDNESS_MEMORY_S = 30.0  # time constant of the histogram's exponential decay
 ROWS_PER_LEVEL = 2  # 20 ms
 LEVEL_BINS_LOG10 = np.arange(-10.0, 8.0, 0.05)  # log10 mel power, of the histogram of levels
@@ -39,7 +41,9 @@ class CausalLevel:
         loudest = np.clip(rows.max(1), LEVEL_BINS_LOG10[0], LEVEL_BINS_LOG10[-1])
         bins = np.searchsorted(LEVEL_BINS_LOG10, loudest, side="right") - 1
         levels = np.array([self._update(pair) for pair in bins.reshape(-1, ROWS_PER_LEVEL)])
-        return normalise(rows, np.repeat(levels, ROWS_PER_LEVEL)[:, None])
+        normalised = normalise(rows, np.repeat(levels, ROWS_PER_LEVEL)[:, None])
+        normalised[loudest < SILENT_ROW_LEVEL] = 0
+        return normalised
 
     def _update(self, bins: np.ndarray) -> float:
         """Return the level in log10 mel power after rows whose loudest bands lie in `bins`."""

@@ -22,6 +22,7 @@ from .decoding import AUDIO_CHUNK_S, read_chunks, repaired_wav
 from .samples import (
     SAMPLE_RATE,
     HighPass,
+    MonoMixer,
     check_array,
     check_duration,
     check_finite,
@@ -129,7 +130,7 @@ def audio_of_samples(samples: np.ndarray, rate: int) -> Audio:
     check_duration(len(samples) / rate, name)
     if samples.dtype.kind in "iu":
         samples = samples / np.float32(np.iinfo(samples.dtype).max)
-    mono = samples.mean(1) if samples.ndim == 2 else samples
+    mono = MonoMixer(rate)(samples) if samples.ndim == 2 else samples
     check_finite(mono, name)
     filtered = HighPass(rate)(mono)  # removes a constant offset
     if rate != SAMPLE_RATE:

@@ -13,6 +13,11 @@ MAX_AUDIO_S = 24 * 3600.0
 MAX_ABS_SAMPLE = 1e6  # integers that were stored as floats stay well below it
 HIGH_PASS_CUTOFF_HZ = 5.0  # removes the constant offset of a microphone
 HIGH_PASS_BLOCK_SAMPLES = 256  # filtered by one matrix product
+MIX_FRAME_S = 0.02  # channels are compared once in this time
+MIX_MEMORY_S = 1.0  # time constant with which older power is forgotten
+# The mean of the channels is left for the loudest one where its power is a smaller share of that
+# channel's: voices in opposite phases cancel each other.
+MIN_MEAN_SHARE = 0.1
 
 
 def check_rate(rate: float, name: str) -> None:
@@ -103,13 +108,65 @@ class HighPass:
         return y.astype(np.float32)
 
 
+class MonoMixer:
+    """Mixes consecutive pieces of audio down to mono.
+
+    The result is the mean of the channels, or the loudest channel while the mean has lost the
+    voice, as it does where channels have opposite phases. The choice depends on the audio up to
+    then, not on how it is cut into pieces.
+
+    Parameters
+    ----------
+    rate : float
+        In Hz.
+    """
+
+    def __init__(self, rate: float):
+        self.frame_samples = max(1, round(MIX_FRAME_S * rate))
+        self.decay = float(np.exp(-MIX_FRAME_S / MIX_MEMORY_S))
+        self.filled = 0  # samples of the present frame
+        # Power of the mean and of each channel: decaying over earlier frames, and in this frame.
+        self.earlier: np.ndarray | float = 0.0
+        self.present: np.ndarray | float = 0.0
+        self.channel: int | None = None  # that is used instead of the mean
+
+    def __call__(self, block: np.ndarray) -> np.ndarray:
+        """Return the next samples (N, channels) as (N,)."""
+        if block.shape[1] == 1:
+            return block[:, 0]
+        mean = block.mean(1)
+        mono = np.empty_like(mean)
+        start = 0
+        while start < len(block):
+            stop = min(len(block), start + self.frame_samples - self.filled)
+            piece = slice(start, stop)
+            mono[piece] = mean[piece] if self.channel is None else block[piece, self.channel]
+            self._measure(mean[piece], block[piece])
+            start = stop
+        return mono
+
+    def _measure(self, mean: np.ndarray, block: np.ndarray) -> None:
+        """Add the power of samples, and choose again at the end of a frame."""
+        powers = [float(mean @ mean), *np.einsum("nc,nc->c", block, block, dtype=np.float64)]
+        self.present = self.present + np.array(powers)
+        self.filled += len(mean)
+        if self.filled < self.frame_samples:
+            return
+        self.earlier = self.decay * (self.earlier + self.present)
+        self.filled, self.present = 0, 0.0
+        of_mean, of_channels = self.earlier[0], self.earlier[1:]
+        loudest = int(of_channels.argmax())
+        lost = of_mean < MIN_MEAN_SHARE * of_channels[loudest]
+        self.channel = loudest if lost else None
+
+
 class Converter:
     """Converts consecutive pieces of audio to mono at 16 kHz without a constant offset."""
 
     def __init__(self, rate: float):
         import soxr
 
-        self.high_pass = HighPass(rate)
+        self.mix, self.high_pass = MonoMixer(rate), HighPass(rate)
         self.resampler = None
         if rate != SAMPLE_RATE:
             self.resampler = soxr.ResampleStream(rate, SAMPLE_RATE, 1, dtype="float32")
@@ -119,5 +176,5 @@ class Converter:
 
         The resampler holds back samples until it is given the `last` block.
         """
-        mono = self.high_pass(block.mean(1))
+        mono = self.high_pass(self.mix(block))
         return mono if self.resampler is None else self.resampler.resample_chunk(mono, last=last)

@@ -14,6 +14,7 @@ import numpy as np
 
 from .. import __version__
 from ..binding import Binding
+from ..expression.articulation import articulated
 from ..expression.blinking import Blinking, blink_rate
 from ..expression.emotions import EMOTIONS, Timeline, one_hot
 from ..expression.head_motion import Gaze, HeadMotion, weights_with_gaze
@@ -68,6 +69,7 @@ class ActingPlan:
         return {
             **emotion_meta(options),
             "style": options.style or "default",
+            "articulation": options.articulation,
             "seed": options.seed,
             "blinks_a_minute": self.blinks_per_minute,
             "head": options.head,
@@ -153,6 +155,10 @@ class FaceActor:
             "weights": weights,
         }
 
+    def articulated(self, speech: Motion) -> Motion:
+        """Return the motion of speech as widely as the options ask for."""
+        return articulated(speech, self.plan.options.articulation, self.models.face)
+
     def expressive(self, speech: Motion) -> tuple[Motion, Motion]:
         """Return the motion of speech with its emotion, and the same with blinks."""
         motion = speech
@@ -185,6 +191,7 @@ class FaceActor:
 
     def __call__(self, speech: Motion) -> tuple[Motion, Frames]:
         """Return the next motion of speech with emotion and blinks, and its frames."""
+        speech = self.articulated(speech)
         motion, blinking = self.expressive(speech)
         head, gaze, arkit = self.head_and_eyes(blinking)
         vertices = self.binding.vertices(blinking.coordinates)

@@ -16,6 +16,7 @@ from ..expression.emotion_names import EMOTIONS
 from ..formats.registry import CURVE_KINDS, SEQUENCE_MESH_TYPES
 from ..formats.unit_names import AUTO_UNIT, UNIT_CHOICES
 from ..option_limits import (
+    ARTICULATION_RANGE,
     FIELD_OF_VIEW_RANGE_DEG,
     FPS_LIMITS,
     IMAGE_SIDE_PIXELS,
@@ -102,6 +103,14 @@ class ActingOptions(EmotionOptions):
         "Speaking style: default, or a training speaker's, such as grid_s1_s1; `talkemo styles` "
         "lists them.",
         values=styles_of_set,
+    )
+    articulation: float = option(
+        1.0,
+        "How widely the mouth moves: 1 as people do, from 0.3 (mumbling) to 1.5. Closed lips stay "
+        "closed.",
+        limits=ARTICULATION_RANGE,
+        quantity="an articulation of {:g}",
+        limits_hint="choose from {:g} to {:g}; 1 is as people speak".format(*ARTICULATION_RANGE),
     )
     seed: int = option(0, "Seed of blinks, head, gaze and the drift of brows and mouth.", minimum=0)
     blink: str | float = option(
@@ -377,6 +386,7 @@ class ActingKeywords(EmotionKeywords, total=False):
     """Fields of ActingOptions."""
 
     style: str | None
+    articulation: float
     seed: int
     blink: str | float
     head: str

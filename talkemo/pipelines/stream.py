@@ -102,7 +102,7 @@ class Stream:
             speech = self._within_audio(motion)
             if not len(speech):
                 return
-            _, shown = performer.expressive(speech)
+            _, shown = performer.expressive(performer.articulated(speech))
             head, gaze, arkit = performer.head_and_eyes(shown)
             yield Chunk(shown.times, shown.coordinates, arkit, head, gaze, self.binding)
 
