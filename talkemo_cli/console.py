@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import json
 import os
 import sys
@@ -31,8 +30,6 @@ class Console:
     def configure(self, as_json: bool = False, quiet: bool = False, debug: bool = False) -> None:
         """Apply the shared options of a run."""
         self.as_json, self.quiet, self.debug = as_json, quiet, debug
-        if isinstance(sys.stdout, io.TextIOWrapper):
-            sys.stdout.reconfigure(errors="surrogateescape")  # file names that are not UTF-8
 
     def result(self, data: dict[str, Any], lines: list[str] | None = None) -> None:
         """Print a command's result: one JSON object with --json, else lines.

@@ -111,7 +111,7 @@ def test_a_manifest_is_animated_and_resumed(folder, capsys, models, monkeypatch)
             "audio,output\nhello.wav,a.csv\nwait.wav,./a.csv\n",
             "lines.csv: line 2 and {}/lines.csv: line 3 would both be written to",
         ),
-        ("audio\nhello.wav\nhello.wav\n", "line 2 and {}/lines.csv: line 3 would be written"),
+        ("audio\nhello.wav\nhello.wav\n", "line 2 and {}/lines.csv: line 3 would both be written"),
         ('audio\n"hello.wav\n', "not a manifest (unexpected end of data)"),
     ],
 )

@@ -15,7 +15,7 @@ for name in ("geteuid", "getgid", "getegid", "fork", "sched_getaffinity", "fchmo
     delattr(os, name)
 for name in ("SIGHUP", "SIGPIPE", "SIGUSR1", "SIGALRM", "SIGKILL", "alarm", "setitimer"):
     delattr(signal, name)
-for name in ("resource", "fcntl", "pwd", "grp", "termios"):
+for name in ("fcntl", "pwd", "grp", "termios"):
     sys.modules[name] = None
 
 import importlib, pkgutil

@@ -638,7 +638,7 @@ def test_several_videos_at_once(clip, in_this_process, tmp_path, capsys):
         (["--emotion", "happpy"], "happpy"),
         (["--onto", "none.obj"], "no such mesh"),
         (["--format", "exe"], "unknown format"),
-        ([str(videos[0])], "would be written to the same file"),
+        ([str(videos[0])], "is given twice"),
     ):
         capsys.readouterr()
         assert main(["reconstruct", *map(str, videos), "-o", str(tmp_path / "new"), *wrong]) == 2

@@ -430,6 +430,7 @@ def test_doctor_names_sets_and_cache(tmp_path, monkeypatch, capsys):
     output = json.loads(capsys.readouterr().out)
     assert output["weights"] == {"default": "intact", "free": "intact"}
     cache = {"folder": str(tmp_path / "bindings"), "MB": 3.0, "bindings": 1}
+    cache |= {"captures_MB": 0.0, "landmarks_MB": 0.0}
     assert output["cache"] == cache
     assert output["renderer"] and output["ffmpeg"]
 

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Protocol
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol, TypeVar
 
 from ..errors import InputError, TalkemoError, explain
 from ..files.reading import printable
@@ -28,6 +28,7 @@ from .outputs import Progress, Result
 if TYPE_CHECKING:
     from typing_extensions import Unpack
 
+Checked = TypeVar("Checked")
 # Called with the number of recordings done, a fraction of one included, their total, and a label.
 BatchProgress = Callable[[float, int, str], None]
 
@@ -194,10 +195,10 @@ def check_tasks(tasks: Sequence[Task], check_options: Callable[[Any], object]) -
                 )
 
 
-def with_place(where: str, check: Callable[[], object]) -> None:
-    """Call a check; an InputError names the place, such as a line of a manifest."""
+def with_place(where: str, check: Callable[[], Checked]) -> Checked:
+    """Return what a check returns; its InputError names the place, such as a line of a manifest."""
     try:
-        check()
+        return check()
     except InputError as error:
         message = f"{where}: {error.message}" if where else error.message
         raise InputError(message, error.hint) from None

@@ -107,7 +107,7 @@ def _line(
     if "audio" not in values:
         raise InputError(f"{where}: no audio", "name a recording in each line")
     audio = folder / values["audio"]
-    changed = _changed_options(where, folder, values, options)
+    changed = with_place(where, partial(_changed_options, folder, values, options))
     with_place(where, lambda: open_file(audio, "an audio file", "check the manifest").close())
     with_place(where, partial(ActingPlan.of, changed))
     output = folder / values["output"] if "output" in values else None
@@ -115,33 +115,33 @@ def _line(
 
 
 def _changed_options(
-    where: str, folder: Path, values: dict[str, str], options: AnimateOptions
+    folder: Path, values: dict[str, str], options: AnimateOptions
 ) -> AnimateOptions:
     """Return the options with a line's values."""
     if "emotion" in values and "timeline" in values:
-        raise InputError(f"{where}: an emotion and a timeline", "leave one of them empty")
+        raise InputError("an emotion and a timeline", "leave one of them empty")
     if "emotion" in values:
         options = replace(options, emotion=values["emotion"], timeline=None)
     if "timeline" in values:
         options = replace(options, emotion="neutral", timeline=folder / values["timeline"])
     if "intensity" in values:
-        options = replace(options, intensity=_number(where, "intensity", values["intensity"]))
+        options = replace(options, intensity=_number("intensity", values["intensity"]))
     if "style" in values:
         options = replace(options, style=values["style"])
     if "seed" in values:
-        seed = _number(where, "seed", values["seed"])
+        seed = _number("seed", values["seed"])
         if seed < 0 or seed != int(seed):
-            raise InputError(f"{where}: seed {seed:g}", "a seed is a whole number, 0 or more")
+            raise InputError(f"seed {seed:g}", "a seed is a whole number, 0 or more")
         options = replace(options, seed=int(seed))
     return options
 
 
-def _number(where: str, column: str, text: str) -> float:
+def _number(column: str, text: str) -> float:
     """Return a finite number."""
     try:
         value = float(text)
     except ValueError:
         value = float("nan")
     if not abs(value) < float("inf"):
-        raise InputError(f"{where}: {column} '{printable(text, 40)}'", "write a number, such as 1")
+        raise InputError(f"{column} '{printable(text, 40)}'", "write a number, such as 1")
     return value
