@@ -16,6 +16,10 @@ SPLIT_METRIC_UNITS = {
     "r_opening": ("correlation", "mouth opening"),
     "r_width": ("correlation", "mouth width"),
     "amplitude": ("ratio", "mouth opening"),
+    "amplitude_width": ("ratio", "mouth width"),
+    "mtm_ms": ("ms", "mouth opening"),
+    "soft_dtw": ("squared standard deviations a frame", "mouth opening"),
+    **dict.fromkeys(("slcc", "slcc_reference"), ("correlation", "mouth opening")),
     "closures": ("words with b, m or p", "mouth opening"),
     **dict.fromkeys(("together", "together_reference"), ("share", "mouth opening")),
     "acceleration": ("ratio", "all"),
@@ -105,6 +109,11 @@ def print_lips(lips: dict[str, Any], weights: str) -> None:
         "r_opening": "r opening",
         "r_width": "r width",
         "amplitude": "amplitude",
+        "amplitude_width": "of the width",
+        "mtm_ms": "MTM ms",
+        "soft_dtw": "soft-DTW",
+        "slcc": "SLCC",
+        "slcc_reference": "captured SLCC",
     }
     console.table(
         f"Lips on the {lips['split']} split ({lips['mask_vertices']} lip vertices; RE mm, VE mm a "
@@ -129,6 +138,26 @@ def print_lips(lips: dict[str, Any], weights: str) -> None:
                 ["lips", "p, b, m", *columns[2:]],
                 _cells(counts, columns),
             )
+        for lips_of, table in row.get("by_phone", {}).items():
+            print_lips_by_phone(table, f"{lips_of} lips of {row['corpus']}{weights}")
+
+
+def print_lips_by_phone(table: dict[str, Any], title: str) -> None:
+    """Print the lips' measures by class of phones, and how well classes are told apart."""
+    columns = ("phones", "count", "opening", "least_opening", "width", "protrusion")
+    rows = [{"phones": name, **row} for name, row in table["classes"].items()]
+    console.table(
+        f"By phone, mm from rest (width and protrusion from the clip's mean): {title}",
+        ["phones", "count", "opening", "least opening", "width", "protrusion"],
+        _cells(rows, columns),
+    )
+    apart = [{"pair": name, **row} for name, row in table["d_prime"].items()]
+    if apart:
+        console.table(
+            f"d′ between classes of phones: {title}",
+            ["pair", "opening", "least opening", "width", "protrusion"],
+            _cells(apart, ("pair", *columns[2:])),
+        )
 
 
 def print_emotions(result: dict[str, Any]) -> None:

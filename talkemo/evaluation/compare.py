@@ -28,6 +28,7 @@ from ..pipelines.outputs import check_fps
 from .closures import count_closures
 from .metrics import MOUTH_LANDMARKS, PAPER_MASK, REGION_MASKS, Comparison, Metric
 from .options import PairOptions
+from .timing import soft_dtw, temporal_misalignment
 
 if TYPE_CHECKING:
     from ..binding import Binding
@@ -102,7 +103,7 @@ def compare_pair(
     comparison = _new_comparison(mesh, binding, file_masks)
     classification, reason = _new_classification(p, options.emotion, binding, discriminator)
     _add_frames(comparison, classification, p, g)
-    metrics = comparison.metrics()
+    metrics = comparison.metrics() + _timing_metrics(comparison, g.fps)
     if classification is not None:
         metrics.insert(2, classification.metric())  # the paper's RE, VE and CE come first
     spoken = _phones_of(phones or {}, reference, predicted)
@@ -362,6 +363,24 @@ def _add_frames(
 def _phones_of(phones: dict[str, list[Phone]], *files: str | Path) -> list[Phone] | None:
     """The phones of the first of several files that has any, by its name without the ending."""
     return next((phones[Path(file).stem] for file in files if Path(file).stem in phones), None)
+
+
+def _timing_metrics(comparison: Comparison, fps: float) -> list[Metric]:
+    """Temporal misalignment and soft-DTW of the mouth's opening, as far as both mouths move."""
+    if comparison.mouth is None:
+        return []
+    opening, _, true_opening, _ = comparison.mouth_lengths.T
+    misalignment = temporal_misalignment(opening, true_opening, fps)
+    distance = soft_dtw(opening, true_opening, fps)
+    mask, metrics = "mouth opening", []
+    if misalignment is not None:
+        about = "mean time between peaks and valleys that correspond"
+        value = 1000 * misalignment
+        metrics.append(Metric("MTM", value, "ms", mask, MOUTH_LANDMARKS, about))
+    if distance is not None:
+        about = "standardised, a frame; 0 for equal motion"
+        metrics.append(Metric("soft-DTW", distance, "", mask, MOUTH_LANDMARKS, about))
+    return metrics
 
 
 def _metrics_at_phones(comparison: Comparison, fps: float, phones: list[Phone]) -> list[Metric]:

@@ -19,7 +19,14 @@ from ..errors import InputError
 from ..face.canonical import Face
 from ..weights.models import Models
 from . import metrics
+from .by_phone import lip_distances, lips_by_phone
 from .closures import Closures, count_closures
+from .timing import (
+    frame_rate,
+    intensity_correlation,
+    soft_dtw,
+    temporal_misalignment,
+)
 
 # Words of GRID with a b, m or p, for which lips close.
 GRID_CLOSING_WORDS = ("bin", "blue", "by", "place", "please", "b", "m", "p")
@@ -29,6 +36,7 @@ WORD_BEGINNING_S, LETTER_M_END_S = (-0.08, 0.12), (-0.16, 0.08)
 CLOSED_LIPS_MM = 2.5  # greatest distance of closed inner lips; the canonical face at rest has 0.8
 CLOSURE_FPS = 60  # of predictions searched for closures, which are short
 NO_CLOSURES = Closures()
+PhoneRecording = tuple[np.ndarray, np.ndarray, list[Phone]]  # see `lips_by_phone`
 
 
 def evaluate_lips(
@@ -129,10 +137,12 @@ def _recordings_of_split(
 class _MeasuredClip:
     """Metrics and closures of one recording."""
 
-    metrics: dict[str, float]
+    metrics: dict[str, float]  # NaN for those that a clip does not have
     closed: list[tuple[bool, bool]]  # at each closure of GRID's alignment: predicted, captured
     predicted: Closures = NO_CLOSURES  # by phones
     captured: Closures = NO_CLOSURES
+    # Times, `lip_distances` and phones: predicted, captured; None without phones.
+    at_phones: tuple[PhoneRecording, PhoneRecording] | None = None
 
 
 def _measured_clips(
@@ -147,7 +157,8 @@ def _measured_clips(
     for r in recordings:
         audio = open_audio(data / r.audio)
         with_audio = with_context(r.corpus, r.capture.time, audio.duration)
-        predicted = models.talking.motion(audio, r.capture.time[with_audio]).displacement(face)
+        motion = models.talking.motion(audio, r.capture.time[with_audio])
+        predicted = motion.displacement(face)
         reference = r.capture.motion(face).displacement(face)[with_audio]
         closed = []
         align = data / r.corpus / "align" / f"{r.name}.align"
@@ -163,24 +174,52 @@ def _measured_clips(
                     )
                 )
         of_clip = _clip_metrics(predicted, reference, mean_motion, face)
+        of_clip |= _timing_of_clip(
+            predicted, reference, motion.loudness, r.capture.time[with_audio], face
+        )
         if r.name in phones:
-            closures = _closures_at_phones(models, audio, r, phones[r.name])
-            yield _MeasuredClip(of_clip, closed, *closures)
+            at_phones = _lips_at_phones(models, audio, r, phones[r.name])
+            predicted_closures, captured_closures = (
+                count_closures(times, lips[:, 0], spoken) for times, lips, spoken in at_phones
+            )
+            yield _MeasuredClip(of_clip, closed, predicted_closures, captured_closures, at_phones)
         else:
             yield _MeasuredClip(of_clip, closed)
 
 
-def _closures_at_phones(
+def _lips_at_phones(
     models: Models, audio: Audio, recording: FittedRecording, phones: list[Phone]
-) -> tuple[Closures, Closures]:
-    """Closures of the predicted and of the captured lips at the phones of a recording."""
+) -> tuple[PhoneRecording, PhoneRecording]:
+    """The predicted and the captured lips of a recording, and its phones."""
     times = np.arange(int(audio.duration * CLOSURE_FPS)) / CLOSURE_FPS
-    predicted = models.talking.motion(audio, times).lip_opening(models.face)
-    captured = recording.capture.motion(models.face).lip_opening(models.face)
+    predicted = models.talking.motion(audio, times).coordinates
+    captured = recording.capture.motion(models.face).coordinates
     return (
-        count_closures(times, predicted, phones),
-        count_closures(recording.capture.time, captured, phones),
+        (times, lip_distances(models.face, predicted), phones),
+        (recording.capture.time, lip_distances(models.face, captured), phones),
     )
+
+
+def _timing_of_clip(
+    predicted: np.ndarray,
+    reference: np.ndarray,
+    loudness: np.ndarray | None,
+    times: np.ndarray,
+    face: Face,
+) -> dict[str, float]:
+    """Metrics of timing of displacements (T, V, 3) mm at `times` (T,) s; NaN where undefined."""
+    fps = frame_rate(times)
+    opening = metrics.mouth_opening(predicted, face)
+    true_opening = metrics.mouth_opening(reference, face)
+    level = np.zeros(len(times)) if loudness is None else loudness
+    misalignment = temporal_misalignment(opening, true_opening, fps)
+    values = {
+        "mtm_ms": None if misalignment is None else 1000 * misalignment,
+        "soft_dtw": soft_dtw(opening, true_opening, fps),
+        "slcc": intensity_correlation(opening, level, fps),
+        "slcc_reference": intensity_correlation(true_opening, level, fps),
+    }
+    return {name: float("nan") if value is None else value for name, value in values.items()}
 
 
 def _clip_metrics(
@@ -202,6 +241,7 @@ def _clip_metrics(
         "r_opening": metrics.pearson(opening, true_opening),
         "r_width": metrics.pearson(width, true_width),
         "amplitude": float(opening.std() / max(true_opening.std(), 1e-9)),
+        "amplitude_width": float(width.std() / max(true_width.std(), 1e-9)),
     }
 
 
@@ -209,7 +249,8 @@ def _corpus_row(corpus: str, clips: list[_MeasuredClip]) -> dict[str, Any]:
     """Means over the clips of a corpus, and shares of the closures with closed lips."""
     row: dict[str, Any] = {"corpus": corpus, "clips": len(clips)}
     for name in clips[0].metrics:
-        row[name] = float(np.mean([clip.metrics[name] for clip in clips]))
+        values = [clip.metrics[name] for clip in clips]
+        row[name] = float(np.nanmean(values)) if np.isfinite(values).any() else None
     closed = [pair for clip in clips for pair in clip.closed]
     if closed:
         row["closures"] = len(closed)
@@ -225,6 +266,12 @@ def _corpus_row(corpus: str, clips: list[_MeasuredClip]) -> dict[str, Any]:
                 "precision": counts.precision if counts.total_closures else None,
             }
             for name, counts in (("predicted", predicted), ("captured", captured))
+        }
+    at_phones = [clip.at_phones for clip in clips if clip.at_phones is not None]
+    if at_phones:
+        row["by_phone"] = {
+            name: lips_by_phone(recordings).table()
+            for name, recordings in zip(("predicted", "captured"), zip(*at_phones))
         }
     return row
 

@@ -237,7 +237,7 @@ class Comparison:
         """Correlations of the mouth's opening and width, and the amplitude of the opening."""
         if self.mouth is None:
             return []
-        opening, width, true_opening, true_width = np.concatenate(self._mouth_lengths).T
+        opening, width, true_opening, true_width = self.mouth_lengths.T
         reference_std = float(true_opening.std())
         moves = reference_std > STILL_MOUTH_STD_MM
         rows = (
@@ -254,6 +254,11 @@ class Comparison:
             Metric(name, value, "", mask, MOUTH_LANDMARKS, about)
             for name, value, mask, about in rows
         ]
+
+    @property
+    def mouth_lengths(self) -> np.ndarray:
+        """Opening and width (T, 4) of the predicted mouth and of the reference's; needs `mouth`."""
+        return np.concatenate(self._mouth_lengths)
 
     @property
     def gap_at_rest(self) -> float:
