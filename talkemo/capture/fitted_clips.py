@@ -24,7 +24,7 @@ from .fitting import Capture
 
 FITTED_CLIP = "a fitted clip"
 CLIP_HINT = "make it again with talkemo reconstruct FOLDER --corpus"
-CLIP_FPS_RANGE = (0.01, 10_000.0)  # frame rates that are read
+FITTED_CLIP_FPS_RANGE = (0.01, 10_000.0)  # frame rates that are read
 
 
 @dataclass(frozen=True, eq=False)
@@ -85,7 +85,7 @@ def read_fitted_clip(path: Path, face: Face) -> FittedClip:
         capture = Capture(**{field.name: arrays[field.name] for field in fields(Capture)})
         _check_capture(capture, face)
         fps, (delay_s, correlation) = float(arrays["fps"]), arrays["sound"]
-        if not CLIP_FPS_RANGE[0] <= fps <= CLIP_FPS_RANGE[1]:
+        if not FITTED_CLIP_FPS_RANGE[0] <= fps <= FITTED_CLIP_FPS_RANGE[1]:
             raise ValueError(f"{fps:g} frames per second")
         about = parse_json(str(arrays["clip"]))
         delay = Delay(float(delay_s), float(correlation)) if np.isfinite(delay_s) else None

@@ -277,10 +277,15 @@ def _read_openface(names: list[str], rows: Iterator[list[str]], file_bytes: int)
         frames.add(landmarks)
         if time_column is not None:
             times.append(float(row[time_column]))
-    steps = np.diff(np.array(times))
+    return LandmarkFile([frames.landmarks()], _fps_of_times(np.array(times)))
+
+
+def _fps_of_times(times: np.ndarray) -> float | None:
+    """Return the frame rate of the median step of times (T,) in s; None if it has none."""
+    steps = np.diff(times)
     steps = steps[(steps > 0) & np.isfinite(steps)]
     fps = float(np.round(1 / np.median(steps), 3)) if len(steps) else None
-    return LandmarkFile([frames.landmarks()], fps if fps and math.isfinite(fps) else None)
+    return fps if fps and math.isfinite(fps) else None
 
 
 def _read_live_link(names: list[str], rows: Iterator[list[str]]) -> Curves:

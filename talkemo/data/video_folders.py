@@ -214,8 +214,6 @@ def capture_folder(
     TalkemoError
         If clips could not be tried, for example because the disk is full. The others are fitted.
     """
-    from ..compute.workers import map_tasks
-
     synchronise = check_mode(sync, "way to synchronise")
     clips = find_clips(folder, kind)
     if out.suffix in (".npz", ".csv") or (out.exists() and not out.is_dir()):
@@ -227,17 +225,7 @@ def capture_folder(
         FolderTask(clip, folder.resolve(), out.resolve(), _absolute(weights), synchronise)
         for clip in clips
     ]
-    todo = [t for t in tasks if not t.fitted_path.is_file() and not t.failed_path.is_file()]
-    done = len(tasks) - len(todo)
-    if progress:
-        progress(done, len(tasks))
-    untried: dict[str, str] = {}  # reasons of the machine, by clip: a later run may succeed
-    if todo:
-        outcomes = map_tasks(_capture_clip, todo, jobs, scheduler, on_failure=_not_tried)
-        for number, reasons in enumerate(outcomes, done + 1):
-            untried |= reasons
-            if progress:
-                progress(number, len(tasks))
+    untried = _capture_clips(tasks, jobs, scheduler, progress)
     results = [_clip_result(task, untried.get(task.clip.path, "not tried")) for task in tasks]
     _write_manifest(out / MANIFEST, clips, results)
     if untried:
@@ -248,6 +236,33 @@ def capture_folder(
             "run it again: clips that are finished are kept",
         )
     return _folder_metrics(clips, results)
+
+
+def _capture_clips(
+    tasks: list[FolderTask],
+    jobs: int,
+    scheduler: str | None,
+    progress: Callable[[int, int], None] | None,
+) -> dict[str, str]:
+    """Fit the clips that are neither fitted nor have failed.
+
+    Returns the reasons of the machine why clips could not be tried, by the path of the clip; a
+    later run may succeed.
+    """
+    from ..compute.workers import map_tasks
+
+    todo = [t for t in tasks if not t.fitted_path.is_file() and not t.failed_path.is_file()]
+    done = len(tasks) - len(todo)
+    if progress:
+        progress(done, len(tasks))
+    untried: dict[str, str] = {}
+    if todo:
+        outcomes = map_tasks(_capture_clip, todo, jobs, scheduler, on_failure=_not_tried)
+        for number, reasons in enumerate(outcomes, done + 1):
+            untried |= reasons
+            if progress:
+                progress(number, len(tasks))
+    return untried
 
 
 def _absolute(weights: str | Path) -> str:

@@ -80,7 +80,7 @@ SPARSITY = 0.04  # penalty on the sum of the poses' displacements, relative to t
 # Factor on that penalty for consonants of the tongue: they explain only what vowels do not. Else a
 # slight opening would be shown as TH, with the tongue out.
 TONGUE_PENALTY = {"TH": 2.0, "DD": 1.5, "kk": 1.5, "nn": 1.5}
-FIT_ITERATIONS = 600
+VISEME_FIT_ITERATIONS = 600
 
 
 class CurveFit:
@@ -185,7 +185,7 @@ class _Poses:
     def fit(self, coordinates: np.ndarray) -> np.ndarray:
         """Return the weights (T, P) in [0, 1] of the poses for coordinates (T, S)."""
         target = coordinates @ self.to_target - self.penalty
-        fitted = bounded_least_squares(self.gram, target, FIT_ITERATIONS, upper=self.size)
+        fitted = bounded_least_squares(self.gram, target, VISEME_FIT_ITERATIONS, upper=self.size)
         return np.asarray(fitted / self.size).clip(0, 1)
 
 

@@ -118,9 +118,22 @@ def _check_options(options: RenderOptions, output: Path) -> None:
     width_and_height(options.size)
     if options.time is not None and not 0 <= options.time < np.inf:
         raise InputError(f"no frame at {options.time:g} s", "name a time of 0 or more, in seconds")
-    is_image = output.suffix.lower() in RENDERED_IMAGE_ENDINGS
     if options.frame not in (None, *FRAMINGS):
         raise InputError(f"unknown frame '{options.frame}'", f"choose {' or '.join(FRAMINGS)}")
+    _check_kind(options, is_image=output.suffix.lower() in RENDERED_IMAGE_ENDINGS)
+    if len(options.compare) >= MAX_COMPARED_ANIMATIONS:
+        raise InputError(
+            f"{len(options.compare) + 1} animations side by side",
+            f"compare at most {MAX_COMPARED_ANIMATIONS}",
+        )
+    if options.heatmap and len(options.compare) > 1:
+        raise InputError(
+            "a heat map shows the distance from one animation", "name one with --compare"
+        )
+
+
+def _check_kind(options: RenderOptions, is_image: bool) -> None:
+    """Raise InputError for options of images with a video, and of videos with an image."""
     if options.time is not None and not is_image:
         raise InputError("--time chooses the frame of a .png", "leave it out, or name a .png")
     if options.turntable and is_image and not options.sheet:
@@ -131,17 +144,8 @@ def _check_options(options: RenderOptions, output: Path) -> None:
         raise InputError(
             "a contact sheet is a .png of several frames", "name one with -o, without --time"
         )
-    if options.turntable and output.suffix.lower() in RENDERED_IMAGE_ENDINGS:
+    if options.turntable and is_image:
         raise InputError("a turntable is a video", "name a .mp4, .webm or .gif with -o")
-    if len(options.compare) >= MAX_COMPARED_ANIMATIONS:
-        raise InputError(
-            f"{len(options.compare) + 1} animations side by side",
-            f"compare at most {MAX_COMPARED_ANIMATIONS}",
-        )
-    if options.heatmap and len(options.compare) > 1:
-        raise InputError(
-            "a heat map shows the distance from one animation", "name one with --compare"
-        )
 
 
 def header_of(source: Source) -> Header:
