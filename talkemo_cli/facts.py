@@ -1,4 +1,4 @@
-"""What results say in words: one fact a line, with its unit."""
+"""Results in words: one fact per line, with its unit."""
 
 from __future__ import annotations
 

@@ -33,7 +33,7 @@ from .console import console
 
 
 class _BareFlags:
-    """A command whose help names no type of options that take no value."""
+    """A command whose help shows no type for options without a value."""
 
     def get_params(self, context: Any) -> list[Any]:
         """Return the parameters of the command."""

@@ -97,7 +97,7 @@ class Performances:
                 raise InputError(f"{flag} has no effect {where}", "leave it out")
 
     def refuse_all(self, where: str, but: tuple[str, ...] = ()) -> None:
-        """Raise InputError if any option of performances is given, `but` for some."""
+        """Raise InputError if an option of performances is given, except those in `but`."""
         if self.onto is not None:
             raise InputError(f"--onto has no effect {where}", "leave it out")
         names = {field.name for field in fields(ReconstructOptions)} - set(but)

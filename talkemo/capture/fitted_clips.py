@@ -1,8 +1,8 @@
-"""Fitted clips: the npz that a folder of videos leaves for each of its videos.
+"""Fitted clips: the npz files of a folder of videos, one for each video.
 
 Arrays: the fields of the `Capture`; `fps`; `residual_px` (T,); `sound`, the delay of the audio
-after the lips in s and its Pearson r, NaN if unknown; `clip`, JSON that describes the video; `face`
-and `names`, fingerprint and blend shapes of the face model that was fitted.
+relative to the lips in s and its Pearson r, NaN if unknown; `clip`, JSON that describes the video;
+`face` and `names`, fingerprint and blend shapes of the face model that was fitted.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ class FittedClip:
     capture: Capture
     fps: float
     residual_px: np.ndarray  # (T,)
-    delay: Delay | None  # of the audio against the lips
+    delay: Delay | None  # of the audio relative to the lips
     about: dict[str, Any]  # path under its folder, speaker, emotion, sentence
 
 

@@ -140,13 +140,13 @@ def check_recordings(recordings: list[np.ndarray], name: str) -> None:
 
 
 class _Frames:
-    """The landmarks of frames, collected in one array, as far as a file of `file_bytes` may."""
+    """Collects landmarks in one array, up to the memory that a file of `file_bytes` may take."""
 
     def __init__(self, file_bytes: int):
         self._max_bytes = min(MAX_LANDMARK_BYTES, max_loaded_bytes(file_bytes))
         self._values = array("f")
-        self._points = 0  # a frame; 0 until the first frame with a face
-        self._missing_first = 0  # frames before it
+        self._points = 0  # per frame; 0 until the first frame with a face
+        self._missing_first = 0  # frames before the first one with a face
 
     def add(self, landmarks: np.ndarray | None) -> None:
         """Add a frame's landmarks (P, 2), None for one without a face. Raises ValueError."""
@@ -213,7 +213,7 @@ def _json_frame(frame: Any) -> np.ndarray | None:
 
 
 def _read_csv(file: IO[bytes]) -> LandmarkFile | Curves:
-    """Read OpenFace's csv, Live Link Face's, or rows of 68 points, x and y in turns."""
+    """Read OpenFace's csv, Live Link Face's, or rows of 68 points, x and y alternating."""
     file_bytes = os.fstat(file.fileno()).st_size
     rows = _csv_rows(file)
     first = next(rows, None)

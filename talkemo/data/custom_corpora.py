@@ -4,7 +4,7 @@
     my_corpus/clips.tsv                a row per clip: name, speaker and further columns
     my_corpus/audio/NAME.wav           or .flac, .ogg, .mp3
     my_corpus/landmarks/NAME.npy       or .npz, .csv, .json, as `talkemo reconstruct` reads them
-    my_corpus/videos/NAME.mp4          in place of landmarks, or of both
+    my_corpus/videos/NAME.mp4          instead of landmarks, or of landmarks and audio
 
 docs/data.md describes the columns and the manifest. The landmarks of videos are tracked once, and
 kept in the user's cache folder.
@@ -55,7 +55,8 @@ MAX_CORPUS_MANIFEST_BYTES = 1 << 12  # dotted keys of a longer one would take mi
 CLIP_AUDIO_ENDINGS = (".wav", ".flac", ".ogg", ".mp3")
 CORPUS_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")
 CLIP_NAME = re.compile(r"(?!\.)[^/\\\x00-\x1f\x7f]{1,200}")
-# Folders of the data folder that talkemo reads in a way of its own, and names in `train talking`.
+# Names that a custom corpus cannot have: folders that talkemo reads differently, and names that
+# `train talking` uses.
 RESERVED_NAMES = frozenset(
     "ravdess grid_s1 talking arabic_news java_sed facegood speech ict_facekit meshes models "
     "emotional_speech noise pseudo_labelled".split()
@@ -77,7 +78,7 @@ class CustomCorpus:
     any_use: bool = False
     acted: bool = False  # whether its emotions are acted: `train emotion` learns from them
     share: float = 0.2  # of a batch of `train talking` and `train lips`, relative to the others
-    fps: float | None = None  # of landmarks whose file and row do not say
+    fps: float | None = None  # of landmarks whose file and row do not state it
 
 
 def find_custom_corpora(data: Path) -> list[CustomCorpus]:
@@ -156,8 +157,8 @@ class CustomClip:
     speaker: str
     emotion: str
     split: str
-    fps: float | None  # None if neither the row nor the manifest says
-    sound_delay_s: float  # how much later the sound is than the picture
+    fps: float | None  # None if neither the row nor the manifest states it
+    sound_delay_s: float  # delay of the audio after the landmarks
     audio: Path  # the video if the clip has no file of audio
     landmarks: Path | None  # None if they are tracked in the video
     video: Path | None

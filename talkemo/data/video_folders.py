@@ -1,7 +1,8 @@
-"""Folders of videos, as RAVDESS and GRID are published or of any kind: every clip is fitted.
+"""Fits every video of a folder: RAVDESS and GRID as they are published, or any videos.
 
-Each clip becomes a small npz, see capture/fitted_clips.py. A manifest lists the speaker, sentence and emotion
-of each clip, and the quality of its fit. An interrupted run continues with the clips not yet tried.
+Each clip becomes a small npz, see capture/fitted_clips.py. A manifest lists the speaker, sentence
+and emotion of each clip, and the quality of its fit. An interrupted run continues with the clips
+that were not tried yet.
 """
 
 from __future__ import annotations
@@ -246,8 +247,8 @@ def _capture_clips(
 ) -> dict[str, str]:
     """Fit the clips that are neither fitted nor have failed.
 
-    Returns the reasons of the machine why clips could not be tried, by the path of the clip; a
-    later run may succeed.
+    Returns why clips could not be tried, by the path of the clip. These are errors of the machine,
+    so a later run may succeed.
     """
     from ..compute.workers import map_tasks
 
@@ -305,7 +306,7 @@ def _capture_clip(task: FolderTask) -> dict[str, str]:
 
 
 def _fit_clip(task: FolderTask) -> None:
-    """Fit a clip, or write the reason why it failed. Raises failures of the machine."""
+    """Fit a clip, or write why it failed. Raises errors of the machine, such as a full disk."""
     models, tracker = _models_of_process(task.weights)
     path = task.folder / task.clip.path
     try:

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from ..networks.judges import Discriminator
     from .classification_error import ClassificationError
 
-# Of the animations of a folder; of one name, an npz is preferred to a .npy, and that to a GLB.
+# Of the animations of a folder. Of files with the same name, the last of these is used.
 ANIMATION_ENDINGS = (".glb", ".npy", ".npz")
 MAX_MASK_BYTES = 1 << 24  # of a file of vertex numbers
 MASK_FILE = "a mask file", "name a text file of vertex numbers, counted from 0", MAX_MASK_BYTES

@@ -95,7 +95,7 @@ def _acted_corpora(data: Path, notice: Callable[[str], None] | None) -> tuple[st
 def _skipping_unusable(
     corpus: str, split: str, notice: Callable[[str], None] | None
 ) -> Iterator[None]:
-    """Report a corpus that cannot be measured; one of EMOTION_CORPORA has to be on `dev`."""
+    """Report a corpus that cannot be measured; raise for EMOTION_CORPORA on `dev`."""
     try:
         yield
     except InputError as error:
@@ -112,7 +112,7 @@ def _check_before_fits(data: Path, models: Models, against: Models | None, split
         models.check(stage)
     if against is not None:
         against.check("talking")
-    if split != TEST_SPLIT:  # which no known corpus has; all have the others
+    if split != TEST_SPLIT:  # all known corpora have the other splits
         return
     splits = {recording.split for corpus in corpora for recording in read_corpus(corpus, data)}
     if split not in splits:

@@ -156,7 +156,7 @@ class Timeline:
         return np.any([span.amounts > 0 for span in self.spans], axis=0)
 
     def overlaps(self) -> list[tuple[Span, Span]]:
-        """Return the spans that begin before an earlier one ends, each after that earlier one."""
+        """Return pairs of spans that overlap, the one that begins first in front."""
         pairs = []
         ordered = sorted(self.spans, key=lambda span: (span.start, span.end))
         longest = None  # the span so far that ends last

@@ -149,7 +149,7 @@ class Header:
     canonical: Face | None = None
 
     def turner_of_nodes(self, bake: bool) -> MeshTurner | None:
-        """Return what rotates the nodes of a file: blend shapes lack the rotations of the frames.
+        """Return what rotates the nodes of a file: blend shapes do not contain the rotation.
 
         `bake`: whether the file stores the frames instead of blend shapes.
         """

@@ -73,8 +73,8 @@ def make_study(
     output : path
         A new folder for index.html, media/ (both for participants) and key.json.
     queries : int
-        Pairs that each participant sees, drawn by the page in random order. The study has every two
-        methods equally often and at least once; videos and sides are random.
+        Pairs that each participant sees, drawn by the page in random order. The study has each pair
+        of methods equally often and at least once; videos and sides are random.
     seed : int
         Seed of the random choices.
     notice : callable, optional

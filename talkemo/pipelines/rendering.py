@@ -172,7 +172,7 @@ def _open_all(
     models: Callable[[], Models],
     mesh: PathLike | None,
 ) -> list[Source]:
-    """Return animations that have frames; `mesh` is that of those without triangles."""
+    """Open animations, which must have frames; `mesh` is for those without triangles."""
     without_triangles = [path for path in paths if needs_mesh(path)]
     if mesh is not None and not without_triangles:
         raise InputError(f"{printable(paths[0])} has triangles of its own", "leave --mesh out")
@@ -247,7 +247,7 @@ def _with_appearance(header: Header, binding: Binding, fill: bool) -> Header:
 
 
 def _framed(header: Header, binding: Binding | None, frame: str | None, source: Source) -> Header:
-    """Return a header whose focus is what the camera frames: face, body or what it is by default.
+    """Return a header whose focus is what the camera frames: face, body or the default.
 
     Raises InputError for the face of an animation that has none.
     """
@@ -414,7 +414,7 @@ class _Heatmap:
     Attributes
     ----------
     colours : (256, 3) uint8
-        From no distance to the largest that is told apart.
+        From no distance to the largest one with a colour of its own.
     label : str
         That distance with its unit.
     """
