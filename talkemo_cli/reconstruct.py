@@ -25,7 +25,7 @@ from .batch import FORMAT_NAMES, check_one, made_folders, output_folder, run_bat
 from .completion import offering
 from .console import console, unit_data
 from .facts import animation_facts, metric_facts
-from .options import command, output_option
+from .options import command, is_folder_of_outputs, output_option
 
 if TYPE_CHECKING:
     from talkemo import Result
@@ -161,7 +161,7 @@ def reconstruct(
         _fit_corpora(inputs, output, runtime, batch)
         return
     _announce_download(inputs)
-    if len(inputs) > 1 or formats:
+    if len(inputs) > 1 or formats or any(map(is_folder_of_outputs, output)):
         _reconstruct_many(inputs, output, performances, batch)
     else:
         check_one(replace(batch, jobs=1))  # more processes than there are videos do no harm

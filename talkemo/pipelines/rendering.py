@@ -144,8 +144,6 @@ def _check_kind(options: RenderOptions, is_image: bool) -> None:
         raise InputError(
             "a contact sheet is a .png of several frames", "name one with -o, without --time"
         )
-    if options.turntable and is_image:
-        raise InputError("a turntable is a video", "name a .mp4, .webm or .gif with -o")
 
 
 def header_of(source: Source) -> Header:
