@@ -8,6 +8,7 @@ cd "$(dirname "$0")/.."
     exit 1
 }
 echo "Installing talkemo and its libraries into .venv. The largest is torch; this can take minutes." >&2
+.venv/bin/python -m pip --version >/dev/null 2>&1 || .venv/bin/python -m ensurepip >/dev/null
 .venv/bin/python -m pip install --disable-pip-version-check .
 mkdir -p out
 echo "Animating the example face. The first video takes longer, while the renderer is compiled." >&2

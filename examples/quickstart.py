@@ -2,7 +2,7 @@
 
     python examples/quickstart.py [OUT]
 
-OUT is the folder for the files that are written, `out` by default.
+OUT is the folder for the files that are written, `out/quickstart` by default.
 """
 
 from __future__ import annotations
@@ -131,4 +131,4 @@ def report(example: str, result: Result) -> None:
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]) if len(sys.argv) > 1 else Path("out"))
+    main(Path(sys.argv[1]) if len(sys.argv) > 1 else Path("out/quickstart"))

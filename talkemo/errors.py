@@ -41,7 +41,7 @@ class InputError(TalkemoError, ValueError):
 
 
 def explain(error: Exception) -> tuple[str, str]:
-    """Return what went wrong and what to do about it, a line each, of any exception."""
+    """Return the message and the hint for any exception, one line each."""
     if isinstance(error, TalkemoError):
         return error.message, error.hint
     if isinstance(error, OSError):

@@ -12,8 +12,8 @@ from urllib.parse import unquote, urlsplit
 def install_command(extra: str) -> str:
     """Return the command that installs an extra.
 
-    It names the checkout from which talkemo was installed, if it is still there, since a package
-    index need not have talkemo.
+    It names the checkout from which talkemo was installed, if it is still there, since talkemo may
+    not be on a package index.
     """
     checkout, is_editable = _checkout()
     target = shlex.quote(f"{checkout or 'talkemo'}[{extra}]")

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from talkemo import InputError
+from talkemo.files.reading import printable
 from talkemo.pipelines.options import STREAM_FORMATS, AnimateOptions, BatchOptions, StreamOptions
 
 from .animate_many import animate_manifest, animate_many
@@ -16,7 +17,7 @@ from .batch import FORMAT_NAMES, check_one
 from .completion import offering
 from .console import console
 from .facts import overlap_facts
-from .options import Only, command, output_option
+from .options import Only, command, is_folder_of_outputs, output_option
 
 
 @command(
@@ -75,7 +76,7 @@ def animate(
     ] = False,
 ) -> None:
     """Make the face of a mesh speak recordings with an emotion."""
-    audio = _recordings(audio, manifest, stream)
+    audio = _recordings(face, audio, manifest, stream)
     if options.timeline and options.emotion != "neutral":
         raise InputError("--emotion or a --timeline, not both", "leave one out")
     if stream:
@@ -89,7 +90,7 @@ def animate(
     arguments = (output or [], formats or [], options, batch, _output_name)
     if manifest is not None:
         animate_manifest(face, manifest, *arguments)
-    elif len(audio) > 1 or formats:
+    elif len(audio) > 1 or formats or any(map(is_folder_of_outputs, output or [])):
         animate_many(face, audio, *arguments)
         console.messages(overlap_facts(options.timeline))
     else:
@@ -107,7 +108,9 @@ def _animate_one(face: Path, audio: Path, outputs: list[Path], options: AnimateO
     console.animation(result)
 
 
-def _recordings(audio: list[Path] | None, manifest: Path | None, stream: bool) -> list[Path]:
+def _recordings(
+    face: Path, audio: list[Path] | None, manifest: Path | None, stream: bool
+) -> list[Path]:
     """Return the recordings of the command line. Raises InputError unless they come from one place."""
     if manifest is not None and (audio or stream):
         raise InputError(
@@ -116,9 +119,24 @@ def _recordings(audio: list[Path] | None, manifest: Path | None, stream: bool) -
             else "--stream takes one recording, not a --manifest",
             "leave one out",
         )
+    if audio:
+        _check_order(face, audio[0])
     if manifest is None and not audio:
         raise InputError("no recording is named", "name audio files, or a --manifest of them")
     return audio or []
+
+
+def _check_order(face: Path, audio: Path) -> None:
+    """Raise InputError if the endings say that face and recording are exchanged."""
+    from talkemo.audio.decoding import FFMPEG_AUDIO_ENDINGS, LIBSNDFILE_FORMATS
+    from talkemo.formats.mesh import MESH_ENDINGS
+
+    is_audio = face.suffix.lower() in (*LIBSNDFILE_FORMATS, *FFMPEG_AUDIO_ENDINGS)
+    if is_audio and audio.suffix.lower() in MESH_ENDINGS:
+        raise InputError(
+            f"{printable(face)} is a recording, and {printable(audio)} a mesh",
+            "name the mesh first, then the recording",
+        )
 
 
 def _output_name(audio: Path, options: AnimateOptions) -> str:

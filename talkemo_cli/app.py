@@ -5,6 +5,8 @@ from __future__ import annotations
 import errno
 import signal
 import sys
+import threading
+from types import FrameType
 from typing import Annotated
 
 import typer
@@ -29,9 +31,10 @@ from . import (
     weights,
 )
 from .console import console
-from .options import app
+from .options import app, remember_folders
 from .standard_streams import print_any_text
 
+RETRY_SIGNAL_S = 0.05  # after which a signal that came during an import is raised again
 UNUSABLE_PATH_ERRORS = (errno.ENAMETOOLONG, errno.ELOOP, errno.ENOTDIR)
 
 # Depending on its version, Typer has its own copy of Click or uses the installed one.
@@ -70,7 +73,8 @@ def main(arguments: list[str] | None = None) -> int:
         0 done, 1 failed while running, 2 wrong usage or unusable input, 130 interrupted.
     """
     if arguments is None:
-        _remove_outputs_when_terminated()
+        _end_on_signals()
+    remember_folders(sys.argv[1:] if arguments is None else arguments)
     print_any_text()
     console.configure()
     try:
@@ -80,6 +84,7 @@ def main(arguments: list[str] | None = None) -> int:
         context = getattr(error, "ctx", None)
         command = context.command_path if context else "talkemo"
         message = " ".join(error.format_message().split())  # type: ignore[attr-defined]
+        message = message.replace("Value error, ", "")  # of a library that Typer uses
         console.error(message, f"see {command} --help")
         return 2
     except typer.Exit as error:
@@ -96,15 +101,32 @@ def main(arguments: list[str] | None = None) -> int:
         return report(error)
 
 
-def _remove_outputs_when_terminated() -> None:
-    """Let a run that is terminated remove its partial outputs, as after an error.
+def _end_on_signals() -> None:
+    """Let a run that is interrupted or terminated remove its partial outputs, as after an error.
 
     A signal that is ignored, as SIGHUP is by nohup, stays ignored.
     """
-    for name in ("SIGTERM", "SIGHUP"):
+    for name in ("SIGINT", "SIGTERM", "SIGHUP"):
         number = getattr(signal, name, None)
         if number is not None and signal.getsignal(number) is not signal.SIG_IGN:
-            signal.signal(number, lambda number, frame: sys.exit(128 + number))
+            signal.signal(number, _end)
+
+
+def _end(number: int, frame: FrameType | None) -> None:
+    """End the run because of a signal, as soon as no module is being imported.
+
+    An exception within the import of an extension module passes through its C++ code, which would
+    abort the process.
+    """
+    importing = frame
+    while importing is not None:
+        if importing.f_code.co_filename.startswith("<frozen importlib"):
+            threading.Timer(RETRY_SIGNAL_S, signal.raise_signal, (number,)).start()
+            return
+        importing = importing.f_back
+    if number == signal.SIGINT:
+        raise KeyboardInterrupt
+    sys.exit(128 + number)
 
 
 def report(error: Exception) -> int:

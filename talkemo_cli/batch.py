@@ -150,11 +150,12 @@ class _Report:
             if len(failed) > MAX_NAMES_IN_SUMMARY:
                 names += f" and {len(failed) - MAX_NAMES_IN_SUMMARY} more"
             hint = "the others are done" if len(failed) < total else "see the message of each"
-            raise TalkemoError(f"{len(failed)} of {total} recordings failed: {names}", hint)
+            raise TalkemoError(f"{len(failed)} of {_count(total)} failed: {names}", hint)
         if not self.outcomes:
-            console.message(f"nothing to do: the outputs of all {total} recordings exist")
+            recordings = "the recording" if total == 1 else f"all {total} recordings"
+            console.message(f"nothing to do: the outputs of {recordings} exist")
         else:
-            console.message(f"{done} of {total} recordings done{skipped}")
+            console.message(f"{done} of {_count(total)} done{skipped}")
 
     def _data(self) -> dict[str, Any]:
         """The JSON object: every recording, in the order in which they were named."""
@@ -178,6 +179,10 @@ class _Report:
             "failed": failed,
             "skipped": skipped,
         }
+
+
+def _count(recordings: int) -> str:
+    return "1 recording" if recordings == 1 else f"{recordings} recordings"
 
 
 def _duration(seconds: float) -> str:

@@ -30,7 +30,7 @@ def offering(values: Values | None) -> Completion | None:
 
 
 def _names(values: Values, given: dict[str, Any]) -> Iterable[str]:
-    """The values of an option, beside the options that are given; none if they are not known."""
+    """The values of an option, given the other options; none if they cannot be found."""
     if not callable(values):
         return values
     try:

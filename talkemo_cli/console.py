@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import sys
+import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any, TextIO
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from talkemo import Result
 
 UNLIMITED_COLUMNS = 1 << 16  # characters, more than any table has
+SECONDS_A_LINE = 60.0  # between lines of progress that are not on a terminal
 TABLE_COLUMNS = 140  # characters, width of a table that does not go to a terminal
 
 
@@ -81,9 +83,12 @@ class Console:
 
     @contextmanager
     def progress(self, label: str) -> Iterator[Callable[..., None]]:
-        """Show a progress bar if stderr is a terminal; yields update(done, total, label=None)."""
+        """Show a progress bar, or a line a minute if stderr is no terminal.
+
+        Yields update(done, total, label=None).
+        """
         if not self.shows_progress:
-            yield lambda done, total, name=label: None
+            yield self._line_a_minute(label)
             return
         from rich.console import Console as RichConsole
         from rich.markup import escape
@@ -106,6 +111,19 @@ class Console:
             yield lambda done, total, name=label: bar.update(
                 task, completed=done, total=total, description=escape(visible(name))
             )
+
+    def _line_a_minute(self, label: str) -> Callable[..., None]:
+        """Return an update that prints a message if the last one is a minute old."""
+        last = time.monotonic()
+
+        def update(done: float, total: float, name: str = label) -> None:
+            nonlocal last
+            if time.monotonic() - last >= SECONDS_A_LINE:
+                last = time.monotonic()
+                of_total = f" of {total:g}" if total else ""
+                self.message(f"{name}: {done:.0f}{of_total}")
+
+        return update
 
     def table(self, title: str, columns: list[str], rows: list[list[Any]]) -> None:
         """Print a table on stdout, unless the result is printed as JSON.

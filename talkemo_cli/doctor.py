@@ -71,7 +71,7 @@ def _sentences(facts: dict[str, Any]) -> Iterator[str]:
     for name, state in facts["weights"].items():
         yield f"weights {name}: {state}, {facts['weights_mb'][name]:.1f} MB"
     cache = facts["cache"]
-    yield f"cache: {cache['folder']}, {cache['bindings']} bindings, {cache['MB']:.1f} MB"
+    yield f"cache of bindings: {cache['folder']}, {cache['bindings']} of {cache['MB']:.1f} MB in all"
     yield f"cached captures of corpora: {cache['captures_MB']:.1f} MB"
     yield f"cached landmarks of videos: {cache['landmarks_MB']:.1f} MB"
 
@@ -123,7 +123,7 @@ def detector_state() -> str:
         if importlib.util.find_spec("ai_edge_litert") is None:
             return f"no face detector: {install_command('video')}"
         path = installed_landmarker()
-        return str(path) if path else f"not downloaded yet: {FETCH_COMMAND}"
+        return f"ready ({path})" if path else f"not downloaded yet: {FETCH_COMMAND}"
     except TalkemoError as error:
         return f"{error.message}: {error.hint}"
 

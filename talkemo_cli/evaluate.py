@@ -115,12 +115,7 @@ def evaluate(
 
     use = _use(predicted, reference, suite, corpora.data)
     named = [name for group in (pair, corpora, splits, paper) for name in _named_options(group)]
-    shared = {
-        "phones": phones is not None,
-        "output": output is not None,
-        "weights": runtime.weights != DEFAULT_SET,
-    }
-    _check_options(use, [*named, *(name for name, is_named in shared.items() if is_named)])
+    _check_options(use, [*named, *_named_shared_options(phones, output, runtime)])
     if use == PAIR:
         assert predicted is not None and reference is not None
         models = load_models(runtime.weights, device=runtime.device)
@@ -163,6 +158,18 @@ def _named_options(group: Any) -> list[str]:
         for field in dataclasses.fields(group)
         if getattr(group, field.name) != field.default
     ]
+
+
+def _named_shared_options(
+    phones: Path | None, output: Path | None, runtime: RuntimeOptions
+) -> list[str]:
+    """The options of several uses that have another value than their default."""
+    is_named = {
+        "phones": phones is not None,
+        "output": output is not None,
+        "weights": runtime.weights != DEFAULT_SET,
+    }
+    return [name for name in is_named if is_named[name]]
 
 
 def _check_options(use: str, names: list[str]) -> None:
@@ -243,7 +250,7 @@ def _compare(
         result = compared.result
         tables.print_pair(result)
         pairs = [result]
-    if output is not None and output.suffix.lower() == ".csv":
+    if output is not None and _is_csv(output):
         tables.write_pairs_csv(pairs, output)
     elif output is not None:
         from talkemo.evaluation.plots import plot_comparison
@@ -277,21 +284,11 @@ def _evaluate_split(
     output: Path | None,
 ) -> None:
     """Measure the talking model, emotion transfer and the geometry map on a split."""
-    from talkemo import InputError
     from talkemo.data.phones import read_phones
-    from talkemo.evaluation.drawing import new_plot
-    from talkemo.evaluation.emotion import emotion_corpora
-    from talkemo.evaluation.plots import plot_confusion
     from talkemo.evaluation.split import DEFAULT_SPLIT, evaluate_split
 
-    as_csv = output is not None and output.suffix.lower() == ".csv"
-    if output is not None and not as_csv and not emotion_corpora(corpora.data or Path()):
-        raise InputError(
-            f"{output}: no confusion matrices, since {corpora.data} has no corpus of acted emotion",
-            "write a csv",
-        )
-    if output is not None and not as_csv:
-        new_plot((1, 1))  # a missing matplotlib is reported now, not after minutes of measuring
+    if output is not None and not _is_csv(output):
+        _check_confusion_plot(output, corpora.data or Path())
     spoken = None if phones is None else read_phones(phones)
     with _corpora(corpora, models) as (data, captures), _progress("evaluating") as progress:
         result = evaluate_split(
@@ -311,14 +308,42 @@ def _evaluate_split(
         tables.print_lips(result["lips_against"], f", weights in {against.name}")
     for emotions in result["emotions"]:
         tables.print_emotions(emotions)
-    if output is not None and as_csv:
-        tables.write_split_csv(lips, result["emotions"], output)
-    elif output is not None and result["emotions"]:
-        plot_confusion(result["emotions"], output)
-    elif output is not None:
-        console.message(f"{output} is not written: no emotions were measured")
+    if output is not None:
+        _write_split(output, lips, result["emotions"])
     if console.as_json:
         console.result(result)
+
+
+def _is_csv(output: Path) -> bool:
+    return output.suffix.lower() == ".csv"
+
+
+def _check_confusion_plot(output: Path, data: Path) -> None:
+    """Raise InputError if confusion matrices cannot be measured, or matplotlib is missing."""
+    from talkemo import InputError
+    from talkemo.evaluation.drawing import new_plot
+    from talkemo.evaluation.emotion import emotion_corpora
+
+    if not emotion_corpora(data):
+        raise InputError(
+            f"{output}: no confusion matrices, since {data} has no corpus of acted emotion",
+            "write a csv",
+        )
+    new_plot((1, 1))  # a missing matplotlib is reported now, not after minutes of measuring
+
+
+def _write_split(
+    output: Path, lips: dict[str, dict[str, Any]], emotions: list[dict[str, Any]]
+) -> None:
+    """Write the metrics of a split as a csv, or its confusion matrices as an image."""
+    from talkemo.evaluation.plots import plot_confusion
+
+    if _is_csv(output):
+        tables.write_split_csv(lips, emotions, output)
+    elif emotions:
+        plot_confusion(emotions, output)
+    else:
+        console.message(f"{output} is not written: no emotions were measured")
 
 
 def _reproduce(

@@ -1,4 +1,4 @@
-"""What results say in words: one fact a line, with its unit."""
+"""Results in words: one fact per line, with its unit."""
 
 from __future__ import annotations
 
@@ -7,15 +7,18 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from talkemo.formats.registry import BAKED_ENDINGS
+from talkemo.formats.unit_names import UNKNOWN_UNIT
 
 if TYPE_CHECKING:
     from talkemo import Result
     from talkemo.formats.units import LengthUnit
 
+GOOD_FIT_MM = 3.0  # heads of different people and topologies lie below it
 # Sentences for metrics; `{}` stands for the value.
 METRIC_SENTENCES = {
-    "arkit_residual_mesh_units": "ARKit's 52 blend shapes show the frames to within {:.2g} mesh "
+    "arkit_residual_mesh_units": "ARKit's 52 blend shapes reproduce the frames within {:.2g} mesh "
     "units (mean)",
+    "arkit_residual_mm": "ARKit's 52 blend shapes reproduce the frames within {:.2g} mm (mean)",
     "residual_mm": "landmarks fit the face model within {:.2f} mm (mean)",
     "residual_p95_mm": "95 % of the frames fit within {:.2f} mm",
     "residual_px": "landmarks fit the image within {:.2f} px (mean)",
@@ -39,8 +42,17 @@ def animation_facts(result: Result) -> Iterator[str]:
         yield fit_fact(result.binding_error_mm)
     if any(path.suffix.lower() in BAKED_ENDINGS for path in result.outputs):  # GLB and USD
         yield unit_fact(result.unit)
-    yield from metric_facts(result.metrics)
+    yield from metric_facts(_with_mm(result))
     yield from result.notes
+
+
+def _with_mm(result: Result) -> dict[str, Any]:
+    """Return the metrics, with those in mesh units in mm where the mesh's unit is known."""
+    metrics = dict(result.metrics)
+    residual = metrics.pop("arkit_residual_mesh_units", None)
+    if residual is None or result.unit.name == UNKNOWN_UNIT:
+        return result.metrics
+    return {"arkit_residual_mm": 1000 * result.unit.metres * residual, **metrics}
 
 
 def unit_fact(unit: LengthUnit) -> str:
@@ -56,7 +68,10 @@ def frames_fact(frames: int, fps: float) -> str:
 
 def fit_fact(error_mm: float) -> str:
     """Return how well a mesh fits the face model, in words."""
-    return f"mesh fits the face model within {error_mm:.1f} mm (median)"
+    verdict = (
+        "good" if error_mm <= GOOD_FIT_MM else "rough: look at it with `talkemo bind -o face.png`"
+    )
+    return f"mesh fits the face model within {error_mm:.1f} mm (median), {verdict}"
 
 
 def metric_facts(metrics: Mapping[str, Any]) -> Iterator[str]:

@@ -11,6 +11,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import inspect
+import os
 import re
 import typing
 from collections.abc import Callable, Iterator, Sequence
@@ -33,7 +34,7 @@ from .console import console
 
 
 class _BareFlags:
-    """A command whose help names no type of options that take no value."""
+    """A command whose help shows no type for options without a value."""
 
     def get_params(self, context: Any) -> list[Any]:
         """Return the parameters of the command."""
@@ -61,6 +62,9 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 OUTPUT_HELP = f"Its ending selects the format: {describe_outputs()}. May be repeated."
+
+
+_named_as_folders: set[Path] = set()  # by the command line of this run
 
 
 class Only:
@@ -128,6 +132,23 @@ def _check_device(device: str) -> None:
 def output_option(remark: str) -> Any:
     """Return -o of a command that writes animations; the remark ends its help."""
     return typer.Option("-o", "--output", help=f"{OUTPUT_HELP} {remark}")
+
+
+def remember_folders(arguments: Sequence[str]) -> None:
+    """Remember which arguments name folders by a slash at the end, which paths do not keep."""
+    _named_as_folders.clear()
+    for argument in arguments:
+        value = argument.partition("=")[2] if argument.startswith("--") else argument
+        if value.endswith(("/", os.sep)):
+            _named_as_folders.add(Path(value))
+
+
+def is_folder_of_outputs(path: Path) -> bool:
+    """Whether an output is a folder for files: a slash ends its name, or it has files already.
+
+    Any other name without an ending is that of a mesh sequence.
+    """
+    return path in _named_as_folders or (os.path.isdir(path) and bool(os.listdir(path)))
 
 
 def use_all_cores() -> None:

@@ -25,7 +25,7 @@ from .batch import FORMAT_NAMES, check_one, made_folders, output_folder, run_bat
 from .completion import offering
 from .console import console, unit_data
 from .facts import animation_facts, metric_facts
-from .options import command, output_option
+from .options import command, is_folder_of_outputs, output_option
 
 if TYPE_CHECKING:
     from talkemo import Result
@@ -97,7 +97,7 @@ class Performances:
                 raise InputError(f"{flag} has no effect {where}", "leave it out")
 
     def refuse_all(self, where: str, but: tuple[str, ...] = ()) -> None:
-        """Raise InputError if any option of performances is given, `but` for some."""
+        """Raise InputError if an option of performances is given, except those in `but`."""
         if self.onto is not None:
             raise InputError(f"--onto has no effect {where}", "leave it out")
         names = {field.name for field in fields(ReconstructOptions)} - set(but)
@@ -152,47 +152,62 @@ def reconstruct(
 
     Prints the mean residual of the fit; for corpora also how many recordings were rejected and why.
     """
-    import talkemo
-    from talkemo.data.corpora import CORPORA
-    from talkemo.data.custom_corpora import is_custom_corpus
-
-    performance = Performances(options, export, target, runtime, onto, formats or [])
+    performances = Performances(options, export, target, runtime, onto, formats or [])
     if corpus is not None:
-        _fit_folder(inputs, corpus, output, performance, batch)
+        _fit_folder(inputs, corpus, output, performances, batch)
         return
-    is_corpus = [
-        os.path.isdir(source) and (source.name in CORPORA or is_custom_corpus(source))
-        for source in inputs
-    ]
-    if all(is_corpus):
-        performance.refuse_all("for corpora of landmarks")
+    if all(map(_is_corpus, inputs)):
+        performances.refuse_all("for corpora of landmarks")
         _fit_corpora(inputs, output, runtime, batch)
         return
     _announce_download(inputs)
-    if len(inputs) > 1 or formats:
-        folder = output_folder(output, performance.formats)
-        name = performance.output_name
-        tasks = [performance.task(source, folder, name(Path(source.stem))) for source in inputs]
-        check = partial(performance.check, tasks)
-        run_batch(tasks, batch, folder, check, remark=performance.remark)
-        return
-    check_one(replace(batch, jobs=1))  # more processes than there are videos do no harm
-    with console.progress(inputs[0].name) as update:
+    if len(inputs) > 1 or formats or any(map(is_folder_of_outputs, output)):
+        _reconstruct_many(inputs, output, performances, batch)
+    else:
+        check_one(replace(batch, jobs=1))  # more processes than there are videos do no harm
+        _reconstruct_one(inputs[0], output, performances)
+
+
+def _is_corpus(source: Path) -> bool:
+    """Whether an input is a folder of a corpus of landmarks."""
+    from talkemo.data.corpora import CORPORA
+    from talkemo.data.custom_corpora import is_custom_corpus
+
+    return os.path.isdir(source) and (source.name in CORPORA or is_custom_corpus(source))
+
+
+def _reconstruct_many(
+    sources: list[Path], output: list[Path], performances: Performances, batch: BatchOptions
+) -> None:
+    """Reconstruct each source into one folder, and go on after one that fails."""
+    folder = output_folder(output, performances.formats)
+    name = performances.output_name
+    tasks = [performances.task(source, folder, name(Path(source.stem))) for source in sources]
+    check = partial(performances.check, tasks)
+    run_batch(tasks, batch, folder, check, remark=performances.remark)
+
+
+def _reconstruct_one(source: Path, output: list[Path], performances: Performances) -> None:
+    """Reconstruct one source, and print its metrics and the files written."""
+    import talkemo
+
+    options, target, runtime = performances.options, performances.target, performances.runtime
+    with console.progress(source.name) as update:
         result = talkemo.reconstruct(
-            inputs[0],
+            source,
             output,
             **vars(options),
-            onto=onto,
-            export=export,
+            onto=performances.onto,
+            export=performances.export,
             hint=target.hint,
             weights=runtime.weights,
             device=runtime.device,
             cache=target.cache,
             progress=update,
         )
-    row = {"input": inputs[0].name, "frames": result.frames, **result.metrics}
+    row = {"input": source.name, "frames": result.frames, **result.metrics}
     console.messages(animation_facts(result))
-    _warn(inputs[0], result, options.number)
+    _warn(source, result, options.number)
     written = (*result.outputs, options.neutral, options.preview)
     _report([row], [str(path) for path in written if path is not None], unit_data(result))
 

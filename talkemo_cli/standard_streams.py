@@ -47,13 +47,15 @@ def print_any_text() -> None:
 
     Surrogates become the bytes that they stand for, so that a path on stdout is the file's name.
     """
-    codecs.register_error(PRINT_ERRORS, _encode)
+    codecs.register_error(PRINT_ERRORS, _replace)
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors=PRINT_ERRORS)
 
 
-def _encode(error: UnicodeError) -> tuple[bytes, int]:
+def _replace(error: UnicodeError) -> tuple[str | bytes, int]:
+    if isinstance(error, UnicodeDecodeError):  # in a stream that is also read, as by a test
+        return codecs.lookup_error("surrogateescape")(error)
     if not isinstance(error, UnicodeEncodeError):
         raise error
     encoded = b""

@@ -519,8 +519,6 @@ def test_outputs(world):
             "-o",
             world.animation,
         ),
-        "a folder that is full": (*animate, "-o", full),
-        "a link to a folder": (*animate, "-o", world.out / "link"),
         "many into a file": (
             "animate",
             world.face,

@@ -23,8 +23,8 @@ from talkemo import ActingOptions, InputError
 from talkemo.audio.recording import open_audio
 from talkemo.pipelines.live_server import (
     MAX_CONNECTIONS,
+    NEW_CONNECTION_IDLE_S,
     PAGE_IDLE_S,
-    STRANGER_IDLE_S,
     Live,
     LiveEmotion,
     _Handler,
@@ -136,7 +136,7 @@ def test_idle_connections_are_closed_and_the_page_goes_on(server):
 
 
 def test_strangers_are_closed_early_and_the_page_late():
-    assert _Handler.timeout == STRANGER_IDLE_S < PAGE_IDLE_S
+    assert _Handler.timeout == NEW_CONNECTION_IDLE_S < PAGE_IDLE_S
 
 
 def test_broken_requests_and_clients_that_leave_print_nothing(server, capfd):

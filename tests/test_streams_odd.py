@@ -13,6 +13,7 @@ import struct
 import subprocess
 import sys
 from pathlib import Path
+from unittest import mock
 
 import numba
 import numpy as np
@@ -248,11 +249,11 @@ def test_an_ignored_signal_stays_ignored(name):
     before = signal.signal(number, signal.SIG_IGN)
     others = {n: signal.getsignal(n) for n in (signal.SIGTERM, signal.SIGHUP)}
     try:
-        app._remove_outputs_when_terminated()
+        app._end_on_signals()
         assert signal.getsignal(number) is signal.SIG_IGN
         os.kill(os.getpid(), number)  # without effect
         signal.signal(number, signal.SIG_DFL)
-        app._remove_outputs_when_terminated()
+        app._end_on_signals()
         with pytest.raises(SystemExit) as caught:
             os.kill(os.getpid(), number)
             signal.pause()
@@ -261,6 +262,25 @@ def test_an_ignored_signal_stays_ignored(name):
         for other, handler in others.items():
             signal.signal(other, handler)
         signal.signal(number, before)
+
+
+def test_a_signal_during_an_import_is_raised_again_later(monkeypatch):
+    """An exception in the import of an extension module would abort the process."""
+    later = []
+
+    def timer(seconds, function, arguments):
+        later.append((function, arguments))
+        return mock.Mock()
+
+    monkeypatch.setattr("talkemo_cli.app.threading.Timer", timer)
+    code = mock.Mock(co_filename="<frozen importlib._bootstrap>")
+    inside = mock.Mock(f_code=mock.Mock(co_filename="torch.py"), f_back=mock.Mock(f_code=code))
+    app._end(signal.SIGINT, inside)
+    assert later == [(signal.raise_signal, (signal.SIGINT,))]
+    with pytest.raises(KeyboardInterrupt):
+        app._end(signal.SIGINT, None)
+    with pytest.raises(SystemExit):
+        app._end(signal.SIGTERM, None)
 
 
 # ------------------------------------------------------------------------------------------ names

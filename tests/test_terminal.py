@@ -38,7 +38,7 @@ def test_an_animation_is_described_a_fact_a_line(run, tmp_path, example_face, si
     overlap, frames, fit = facts
     assert "from 0.5 s in that from 0 to 0.6 s" in overlap and str(timeline) in overlap
     assert frames == "10 frames at 10 fps, 1.00 s"
-    assert fit.startswith("mesh fits the face model within ") and fit.endswith(" mm (median)")
+    assert fit.startswith("mesh fits the face model within ") and fit.endswith(" mm (median), good")
 
 
 def test_a_binding_and_a_map_are_described_in_words(run, tmp_path, example_face):
@@ -99,7 +99,7 @@ def test_doctor_reports_gpu_video_usd_and_sizes(run):
     for start in ("talkemo ", "GPU: ", "renderer: ", "ffmpeg", "reconstruct from video: ", "USD: "):
         assert any(line.startswith(start) for line in lines), start
     assert any(line.startswith("weights default: intact, ") and " MB" in line for line in lines)
-    assert any(line.startswith("cache: ") and line.endswith(" MB") for line in lines)
+    assert any(line.startswith("cache of bindings: ") for line in lines)
     facts = json.loads(run("doctor", "--json")[1][0])
     assert {"cuda", "films", "weights", "gpu", "usd", "weights_mb"} <= facts.keys()
     sizes = {"folder", "MB", "bindings", "captures_MB", "landmarks_MB"}
@@ -194,3 +194,29 @@ def write_png_header(path: Path, side: int) -> None:
 
     header = struct.pack(">IIBBBBB", side, side, 8, 0, 0, 0, 0)
     path.write_bytes(b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", b""))
+
+
+def test_a_folder_as_the_output_of_one_recording(run, example_face, short_speech, tmp_path):
+    """A slash at the end, or files in it, say that it is no mesh sequence."""
+    animate = ("animate", str(example_face), str(short_speech), "-o")
+    new, used = tmp_path / "new", tmp_path / "used"
+    used.mkdir()
+    (used / "mine.txt").write_text("mine")
+    assert run(*animate, f"{new}/", "--format", "csv")[0] == 0
+    assert [path.name for path in new.iterdir()] == ["short_neutral.csv"]
+    assert run(*animate, str(used))[0] == 0
+    assert {path.name for path in used.iterdir()} == {"mine.txt", "short_neutral.mp4"}
+
+
+def test_exchanged_face_and_recording(run, example_face, short_speech):
+    status, _, messages = run("animate", str(short_speech), str(example_face))
+    assert status == 2 and "name the mesh first" in "".join(messages)
+
+
+def test_progress_that_is_not_on_a_terminal(monkeypatch, capsys):
+    clock = iter([0.0, 30.0, 70.0, 70.0, 100.0, 140.0, 140.0])
+    monkeypatch.setattr("talkemo_cli.console.time.monotonic", lambda: next(clock))
+    with console.progress("talking") as update:
+        for step in (1, 2, 3, 4):
+            update(step, 1200)
+    assert capsys.readouterr().err.splitlines() == ["talking: 2 of 1200", "talking: 4 of 1200"]

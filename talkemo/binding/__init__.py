@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 __all__ = ["Binding", "FaceHint", "bind_mesh", "bind_with_hint", "load_binding", "save_binding"]
 # Where the other names are defined; a module is loaded when one of its names is first used, because
 # options need `FaceHint` alone.
-_MODULES = {
+_MODULE_OF_NAME = {
     "Binding": "binding",
     "bind_mesh": "bind_face",
     "bind_with_hint": "bind_face",
@@ -35,8 +35,8 @@ _MODULES = {
 
 
 def __getattr__(name: str) -> Any:
-    if name not in _MODULES:
+    if name not in _MODULE_OF_NAME:
         raise AttributeError(f"module '{__name__}' has no attribute '{name}'")
-    value = getattr(importlib.import_module(f".{_MODULES[name]}", __name__), name)
+    value = getattr(importlib.import_module(f".{_MODULE_OF_NAME[name]}", __name__), name)
     globals()[name] = value
     return value

@@ -70,5 +70,5 @@ class BindingCache:
 
     @staticmethod
     def _is_own(path: Path) -> bool:
-        """Whether the cache made a file: by its name, and because it never makes links."""
+        """Whether a file is the cache's own: its name says so, and the cache makes no links."""
         return bool(CACHED_NAME.fullmatch(path.name)) and path.is_file() and not path.is_symlink()

@@ -1,4 +1,4 @@
-"""The binding of the canonical face itself, for curves that need no mesh of the user's."""
+"""The binding of the canonical face itself, for curves without a user's mesh."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from ..formats.mesh_types import Mesh
 from ..geometry.rigid import Similarity
 from .binding import Binding
 
-NO_MESH = "-"  # in the place of a mesh: the canonical face of the weights
+NO_MESH = "-"  # given instead of a mesh: the canonical face of the weights
 CANONICAL_NAME = "canonical face"  # in metadata and messages
 
 

@@ -26,8 +26,9 @@ MAX_BINDING_ERROR_MM = 1000.0  # between the face model and the mesh
 MAX_FACE_RATIO = 100.0
 
 
-# Distance of a vertex from that of the mesh that was bound, in sizes of the mesh, up to which it
-# counts as the same: files round positions to float32 or a few decimals, and convert units.
+# Largest distance between a vertex and that of the bound mesh, relative to the mesh's size, at
+# which both meshes count as the same. Files round positions to float32 or a few decimals, and
+# convert units.
 MAX_ROUNDING = 1e-4
 
 
@@ -93,7 +94,7 @@ def _triangle_fingerprint(mesh: Mesh) -> str:
 
 
 def _is_same_mesh(data: dict[str, np.ndarray], mesh: Mesh) -> bool:
-    """Whether a binding's arrays are of a mesh, or of one that differs from it by rounding.
+    """Whether a binding's arrays belong to a mesh, exact or rounded.
 
     Raises ValueError if they name no mesh.
     """

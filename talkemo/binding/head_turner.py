@@ -47,7 +47,7 @@ class Turner:
 
     @classmethod
     def of_whole_mesh(cls, placement: Similarity, count: int, pivot: np.ndarray) -> Turner:
-        """Return one that rotates all `count` vertices of a mesh."""
+        """Return a turner that rotates all `count` vertices of a mesh."""
         share = np.ones((count, 1), np.float32)
         return cls(share, pivot, placement.rotation, (), placement.to_mesh(EYE_CENTRES_MM))
 

@@ -1,4 +1,4 @@
-"""What a user says about where the face of a mesh is; imports nothing that takes time to load."""
+"""The user's hints about where the face of a mesh is; imports nothing that loads slowly."""
 
 from __future__ import annotations
 

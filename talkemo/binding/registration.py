@@ -39,7 +39,7 @@ FIT_IDENTITY_MODES = 30
 IDENTITY_STIFFNESS = 0.3
 EXPRESSION_STIFFNESS = 2.0
 LANDMARK_WEIGHT = 0.3  # of all named landmarks, relative to the surface
-FIT_ITERATIONS = 12
+REGISTRATION_ITERATIONS = 12
 # Blend shapes that a mesh at rest may show: some are modelled with an open mouth or closed eyes.
 REST_SHAPES = (
     "jawOpen mouthClose mouthSmile mouthFunnel mouthPucker eyeBlink eyeWide browInnerUp"
@@ -182,7 +182,7 @@ def fit_face(
     coefficients[model.jaw_open] = jaw_open
     rows = np.arange(0, len(model.base), 5)
     closest = ClosestPoints(face, surface, placement)
-    for iteration in range(FIT_ITERATIONS):
+    for iteration in range(REGISTRATION_ITERATIONS):
         fitted = model.vertices(coefficients)
         index, distance = closest.match(placement, fitted, rows)
         weight = _robust_weight(distance, max(3.0, 10.0 * 0.8**iteration))

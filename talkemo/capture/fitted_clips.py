@@ -1,8 +1,8 @@
-"""Fitted clips: the npz that a folder of videos leaves for each of its videos.
+"""Fitted clips: the npz files of a folder of videos, one for each video.
 
 Arrays: the fields of the `Capture`; `fps`; `residual_px` (T,); `sound`, the delay of the audio
-after the lips in s and its Pearson r, NaN if unknown; `clip`, JSON that describes the video; `face`
-and `names`, fingerprint and blend shapes of the face model that was fitted.
+relative to the lips in s and its Pearson r, NaN if unknown; `clip`, JSON that describes the video;
+`face` and `names`, fingerprint and blend shapes of the face model that was fitted.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from .fitting import Capture
 
 FITTED_CLIP = "a fitted clip"
 CLIP_HINT = "make it again with talkemo reconstruct FOLDER --corpus"
-CLIP_FPS_RANGE = (0.01, 10_000.0)  # frame rates that are read
+FITTED_CLIP_FPS_RANGE = (0.01, 10_000.0)  # frame rates that are read
 
 
 @dataclass(frozen=True, eq=False)
@@ -34,7 +34,7 @@ class FittedClip:
     capture: Capture
     fps: float
     residual_px: np.ndarray  # (T,)
-    delay: Delay | None  # of the audio against the lips
+    delay: Delay | None  # of the audio relative to the lips
     about: dict[str, Any]  # path under its folder, speaker, emotion, sentence
 
 
@@ -85,7 +85,7 @@ def read_fitted_clip(path: Path, face: Face) -> FittedClip:
         capture = Capture(**{field.name: arrays[field.name] for field in fields(Capture)})
         _check_capture(capture, face)
         fps, (delay_s, correlation) = float(arrays["fps"]), arrays["sound"]
-        if not CLIP_FPS_RANGE[0] <= fps <= CLIP_FPS_RANGE[1]:
+        if not FITTED_CLIP_FPS_RANGE[0] <= fps <= FITTED_CLIP_FPS_RANGE[1]:
             raise ValueError(f"{fps:g} frames per second")
         about = parse_json(str(arrays["clip"]))
         delay = Delay(float(delay_s), float(correlation)) if np.isfinite(delay_s) else None

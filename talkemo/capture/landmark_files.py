@@ -140,13 +140,13 @@ def check_recordings(recordings: list[np.ndarray], name: str) -> None:
 
 
 class _Frames:
-    """The landmarks of frames, collected in one array, as far as a file of `file_bytes` may."""
+    """Collects landmarks in one array, up to the memory that a file of `file_bytes` may take."""
 
     def __init__(self, file_bytes: int):
         self._max_bytes = min(MAX_LANDMARK_BYTES, max_loaded_bytes(file_bytes))
         self._values = array("f")
-        self._points = 0  # a frame; 0 until the first frame with a face
-        self._missing_first = 0  # frames before it
+        self._points = 0  # per frame; 0 until the first frame with a face
+        self._missing_first = 0  # frames before the first one with a face
 
     def add(self, landmarks: np.ndarray | None) -> None:
         """Add a frame's landmarks (P, 2), None for one without a face. Raises ValueError."""
@@ -213,7 +213,7 @@ def _json_frame(frame: Any) -> np.ndarray | None:
 
 
 def _read_csv(file: IO[bytes]) -> LandmarkFile | Curves:
-    """Read OpenFace's csv, Live Link Face's, or rows of 68 points, x and y in turns."""
+    """Read OpenFace's csv, Live Link Face's, or rows of 68 points, x and y alternating."""
     file_bytes = os.fstat(file.fileno()).st_size
     rows = _csv_rows(file)
     first = next(rows, None)
@@ -277,10 +277,15 @@ def _read_openface(names: list[str], rows: Iterator[list[str]], file_bytes: int)
         frames.add(landmarks)
         if time_column is not None:
             times.append(float(row[time_column]))
-    steps = np.diff(np.array(times))
+    return LandmarkFile([frames.landmarks()], _fps_of_times(np.array(times)))
+
+
+def _fps_of_times(times: np.ndarray) -> float | None:
+    """Return the frame rate of the median step of times (T,) in s; None if it has none."""
+    steps = np.diff(times)
     steps = steps[(steps > 0) & np.isfinite(steps)]
     fps = float(np.round(1 / np.median(steps), 3)) if len(steps) else None
-    return LandmarkFile([frames.landmarks()], fps if fps and math.isfinite(fps) else None)
+    return fps if fps and math.isfinite(fps) else None
 
 
 def _read_live_link(names: list[str], rows: Iterator[list[str]]) -> Curves:

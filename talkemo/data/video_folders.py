@@ -1,7 +1,8 @@
-"""Folders of videos, as RAVDESS and GRID are published or of any kind: every clip is fitted.
+"""Fits every video of a folder: RAVDESS and GRID as they are published, or any videos.
 
-Each clip becomes a small npz, see capture/fitted_clips.py. A manifest lists the speaker, sentence and emotion
-of each clip, and the quality of its fit. An interrupted run continues with the clips not yet tried.
+Each clip becomes a small npz, see capture/fitted_clips.py. A manifest lists the speaker, sentence
+and emotion of each clip, and the quality of its fit. An interrupted run continues with the clips
+that were not tried yet.
 """
 
 from __future__ import annotations
@@ -214,8 +215,6 @@ def capture_folder(
     TalkemoError
         If clips could not be tried, for example because the disk is full. The others are fitted.
     """
-    from ..compute.workers import map_tasks
-
     synchronise = check_mode(sync, "way to synchronise")
     clips = find_clips(folder, kind)
     if out.suffix in (".npz", ".csv") or (out.exists() and not out.is_dir()):
@@ -227,17 +226,7 @@ def capture_folder(
         FolderTask(clip, folder.resolve(), out.resolve(), _absolute(weights), synchronise)
         for clip in clips
     ]
-    todo = [t for t in tasks if not t.fitted_path.is_file() and not t.failed_path.is_file()]
-    done = len(tasks) - len(todo)
-    if progress:
-        progress(done, len(tasks))
-    untried: dict[str, str] = {}  # reasons of the machine, by clip: a later run may succeed
-    if todo:
-        outcomes = map_tasks(_capture_clip, todo, jobs, scheduler, on_failure=_not_tried)
-        for number, reasons in enumerate(outcomes, done + 1):
-            untried |= reasons
-            if progress:
-                progress(number, len(tasks))
+    untried = _capture_clips(tasks, jobs, scheduler, progress)
     results = [_clip_result(task, untried.get(task.clip.path, "not tried")) for task in tasks]
     _write_manifest(out / MANIFEST, clips, results)
     if untried:
@@ -248,6 +237,33 @@ def capture_folder(
             "run it again: clips that are finished are kept",
         )
     return _folder_metrics(clips, results)
+
+
+def _capture_clips(
+    tasks: list[FolderTask],
+    jobs: int,
+    scheduler: str | None,
+    progress: Callable[[int, int], None] | None,
+) -> dict[str, str]:
+    """Fit the clips that are neither fitted nor have failed.
+
+    Returns why clips could not be tried, by the path of the clip. These are errors of the machine,
+    so a later run may succeed.
+    """
+    from ..compute.workers import map_tasks
+
+    todo = [t for t in tasks if not t.fitted_path.is_file() and not t.failed_path.is_file()]
+    done = len(tasks) - len(todo)
+    if progress:
+        progress(done, len(tasks))
+    untried: dict[str, str] = {}
+    if todo:
+        outcomes = map_tasks(_capture_clip, todo, jobs, scheduler, on_failure=_not_tried)
+        for number, reasons in enumerate(outcomes, done + 1):
+            untried |= reasons
+            if progress:
+                progress(number, len(tasks))
+    return untried
 
 
 def _absolute(weights: str | Path) -> str:
@@ -290,7 +306,7 @@ def _capture_clip(task: FolderTask) -> dict[str, str]:
 
 
 def _fit_clip(task: FolderTask) -> None:
-    """Fit a clip, or write the reason why it failed. Raises failures of the machine."""
+    """Fit a clip, or write why it failed. Raises errors of the machine, such as a full disk."""
     models, tracker = _models_of_process(task.weights)
     path = task.folder / task.clip.path
     try:

@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from ..networks.judges import Discriminator
     from .classification_error import ClassificationError
 
-# Of the animations of a folder; of one name, an npz is preferred to a .npy, and that to a GLB.
+# Of the animations of a folder. Of files with the same name, the last of these is used.
 ANIMATION_ENDINGS = (".glb", ".npy", ".npz")
 MAX_MASK_BYTES = 1 << 24  # of a file of vertex numbers
 MASK_FILE = "a mask file", "name a text file of vertex numbers, counted from 0", MAX_MASK_BYTES
@@ -214,16 +214,21 @@ def _open_all(paths: tuple[str | Path, str | Path], options: PairOptions) -> lis
     opened = {path: open_animation(path, fps) for path in paths if path not in without_triangles}
     partner = next(iter(opened.values()), None)
     for path in without_triangles:
-        mesh: str | Path | Mesh | None = surface
-        if surface is None and partner is not None:
-            mesh = Mesh(_rest_vertices(partner, None), partner.faces, name=str(partner.path))
-        rate = partner.fps if fps is None and partner is not None else fps
-        opened[path] = open_animation(path, rate, mesh)
+        if partner is None:
+            opened[path] = open_animation(path, fps, surface)
+        else:
+            mesh = _mesh_of(partner) if surface is None else surface
+            opened[path] = open_animation(path, partner.fps if fps is None else fps, mesh)
     sources = [opened[path] for path in paths]
     for source, other in zip(sources, reversed(sources)):
         if fps is None and isinstance(source, MeshSequence):  # it has no frame rate
             source.fps = other.fps
     return sources
+
+
+def _mesh_of(source: Source) -> Mesh:
+    """The mesh at rest of an animation."""
+    return Mesh(_rest_vertices(source, None), source.faces, name=str(source.path))
 
 
 def _open_pair(

@@ -50,7 +50,7 @@ def new_plot(size: tuple[float, float]) -> Any:
 
 
 def save_plot(figure: Any, output: Path) -> None:
-    """Write a matplotlib figure to a png, atomically. Its texts are shown as they are, with their $.
+    """Write a matplotlib figure to a png, atomically. A $ in its texts is shown as it is.
 
     Warnings, such as those about characters that the font lacks, are suppressed.
     """

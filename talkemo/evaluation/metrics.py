@@ -227,7 +227,7 @@ class Comparison:
             mean, square = self._moments[:, 0] / frames, self._moments[:, 1] / frames
             predicted_std, reference_std = np.sqrt(np.maximum(square - mean**2, 0))
             fdd = float((reference_std - predicted_std).mean())
-            about = "spread of ‖·‖² over time, reference less predicted"
+            about = "spread of ‖·‖² over time, reference minus predicted"
             metrics.append(self._metric("FDD", fdd, f"{unit}²", "upper_face", about))
             about = "its absolute value"
             metrics.append(self._metric("|FDD|", abs(fdd), f"{unit}²", "upper_face", about))
@@ -279,14 +279,14 @@ class Comparison:
         predicted, reference = closed.T
         metrics = []
         for name, source, closures, compared in (
-            ("recall", "reference's", reference, predicted),
-            ("precision", "predicted", predicted, reference),
+            ("recall", "the reference's", reference, predicted),
+            ("precision", "the predicted", predicted, reference),
         ):
             runs = runs_of(closures)
             near_closure = np.convolve(compared, np.ones(3), "same") > 0
             if runs:
                 share = float(np.mean([near_closure[run].any() for run in runs]))
-                about = f"of {len(runs)} {source} closures, in both"
+                about = f"of {source} {len(runs)} closures, found in both"
                 metrics.append(
                     Metric(f"closure {name}", share, "", "mouth opening", MOUTH_LANDMARKS, about)
                 )

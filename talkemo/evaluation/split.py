@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -61,9 +62,7 @@ def evaluate_split(
     data, cache = corpora.data, corpora.captures
     assert data is not None and cache is not None
     _check_before_fits(data, models, against, split)
-    acted = emotion.emotion_corpora(data)
-    if notice and (missing := [name for name in emotion.EMOTION_CORPORA if name not in acted]):
-        notice(f"{', '.join(missing)}: not in {data}, emotions are not measured there")
+    acted = _acted_corpora(data, notice)
     common: dict[str, Any] = {"jobs": corpora.jobs, "progress": progress}
     lips, lips_against = (
         measured and evaluate_lips(data, cache, measured, split=split, phones=phones, **common)
@@ -71,21 +70,39 @@ def evaluate_split(
     )
     emotions = []
     for corpus in acted:
-        try:
+        with _skipping_unusable(corpus, split, notice):
             emotions.append(
                 emotion.evaluate_emotion(data, cache, models, corpus=corpus, split=split, **common)
             )
-        except InputError as error:
-            if split == DEFAULT_SPLIT and corpus in emotion.EMOTION_CORPORA:
-                raise
-            if notice:
-                notice(f"{error.message}: left out")
     return {
         "lips": lips,
         "lips_against": lips_against,
         "emotions": emotions,
         "map": evaluate_map(data, cache, models, **common),
     }
+
+
+def _acted_corpora(data: Path, notice: Callable[[str], None] | None) -> tuple[str, ...]:
+    """Return the corpora of acted emotion; the known ones that are missing are reported."""
+    acted = emotion.emotion_corpora(data)
+    missing = [name for name in emotion.EMOTION_CORPORA if name not in acted]
+    if notice and missing:
+        notice(f"{', '.join(missing)}: not in {data}, emotions are not measured there")
+    return acted
+
+
+@contextmanager
+def _skipping_unusable(
+    corpus: str, split: str, notice: Callable[[str], None] | None
+) -> Iterator[None]:
+    """Report a corpus that cannot be measured; raise for EMOTION_CORPORA on `dev`."""
+    try:
+        yield
+    except InputError as error:
+        if split == DEFAULT_SPLIT and corpus in emotion.EMOTION_CORPORA:
+            raise
+        if notice:
+            notice(f"{error.message}: left out")
 
 
 def _check_before_fits(data: Path, models: Models, against: Models | None, split: str) -> None:
@@ -95,7 +112,7 @@ def _check_before_fits(data: Path, models: Models, against: Models | None, split
         models.check(stage)
     if against is not None:
         against.check("talking")
-    if split != TEST_SPLIT:  # which no known corpus has; all have the others
+    if split != TEST_SPLIT:  # all known corpora have the other splits
         return
     splits = {recording.split for corpus in corpora for recording in read_corpus(corpus, data)}
     if split not in splits:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -55,9 +56,11 @@ def parse_emotion(text: str) -> np.ndarray:
         name = name.strip().lower()
         name = EMOTION_SYNONYMS.get(name, name)
         if name not in EMOTIONS:
+            close = difflib.get_close_matches(name, [*EMOTIONS, *EMOTION_SYNONYMS], 1)
+            guess = f"did you mean {close[0]}? " if close else ""
             raise InputError(
                 f"unknown emotion '{printable(name, 40)}'",
-                f"choose from {', '.join(EMOTIONS)}, or mix: happy:0.6,sad:0.4",
+                f"{guess}choose from {', '.join(EMOTIONS)}, or mix: happy:0.6,sad:0.4",
             )
         if share and not re.fullmatch(r"\s*(0(\.\d*)?|1(\.0*)?|\.\d+)\s*", share):
             raise InputError(
@@ -156,7 +159,7 @@ class Timeline:
         return np.any([span.amounts > 0 for span in self.spans], axis=0)
 
     def overlaps(self) -> list[tuple[Span, Span]]:
-        """Return the spans that begin before an earlier one ends, each after that earlier one."""
+        """Return pairs of spans that overlap, the one that begins first in front."""
         pairs = []
         ordered = sorted(self.spans, key=lambda span: (span.start, span.end))
         longest = None  # the span so far that ends last

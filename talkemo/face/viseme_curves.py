@@ -2,13 +2,12 @@
 
 Each curve has a recipe of ARKit shapes, its pose at weight 1. For each frame, non-negative weights
 of the poses are fitted to the vertices of the canonical face, those of visemes to the vertices
-around the mouth. A penalty on the weights' sum keeps
-them sparse. A ridge makes the solution unique and a continuous function of the motion, so that the
-curves are as smooth as it is.
+around the mouth. A penalty on the weights' sum keeps them sparse. A ridge makes the solution unique
+and a continuous function of the motion, so that the curves are as smooth as the motion.
 
-Recipes are after the reference images of Oculus's visemes and the definitions of VRM 1.0. Open
+Recipes follow the reference images of Oculus's visemes and the definitions of VRM 1.0. Open
 vowels open the mouth as the talking model does. The tongue is not shown, so the consonants that it
-makes (TH, DD, kk, nn) differ by the little that lips and jaw do.
+makes (TH, DD, kk, nn) differ only slightly, in the lips and jaw.
 """
 
 from __future__ import annotations
@@ -20,7 +19,7 @@ import numpy as np
 from ..geometry.numerics import bounded_least_squares
 from .canonical import ARKIT_NAMES, Face
 
-# Poses at weight 1; a name without Left or Right is both sides.
+# Poses at weight 1; a name without Left or Right stands for both sides.
 OCULUS_RECIPES: dict[str, dict[str, float]] = {
     "PP": {"jawOpen": 0.12, "mouthClose": 0.12, "mouthPucker": 0.12, "mouthPress": 0.25},
     "FF": {"jawOpen": 0.08, "mouthRollLower": 0.45, "mouthUpperUp": 0.15, "mouthClose": 0.05},
@@ -57,7 +56,7 @@ VRM_EMOTION_RECIPES: dict[str, dict[str, float]] = {
     "relaxed": {"mouthSmile": 0.3, "browOuterUp": 0.1},
     "surprised": {"browInnerUp": 0.9, "browOuterUp": 0.9, "eyeWide": 0.8},
 }
-# VRM's expressions that are read off ARKit's weights: the mean of these shapes.
+# VRM's expressions that are the mean of the ARKit weights of these shapes.
 VRM_GAZE_SHAPES = {
     "lookUp": ("eyeLookUpLeft", "eyeLookUpRight"),
     "lookDown": ("eyeLookDownLeft", "eyeLookDownRight"),
@@ -77,14 +76,14 @@ CURVE_NAMES = {"arkit": tuple(ARKIT_NAMES), "oculus": OCULUS_NAMES, "vrm": VRM_N
 
 RIDGE = 0.005  # penalty on the squared displacement of each pose, relative to the fit's error
 SPARSITY = 0.04  # penalty on the sum of the poses' displacements, relative to the median pose
-# Factor on that penalty for consonants of the tongue: they explain only what vowels do not. Else a
-# slight opening would be shown as TH, with the tongue out.
+# Factor on SPARSITY for consonants that the tongue makes. Without it, a slightly open mouth would
+# be shown as TH, with the tongue out.
 TONGUE_PENALTY = {"TH": 2.0, "DD": 1.5, "kk": 1.5, "nn": 1.5}
-FIT_ITERATIONS = 600
+VISEME_FIT_ITERATIONS = 600
 
 
 class CurveFit:
-    """Curves of one kind from motion of the canonical face.
+    """Computes curves of one kind from motion of the canonical face.
 
     Parameters
     ----------
@@ -111,8 +110,8 @@ class CurveFit:
             ARKit weights. With oculus and vrm they give blinks and gaze, and the mouth and the
             emotion if `speech` is unknown.
         speech, emotion : (T, S), optional
-            Coordinates of the speech alone, and what the emotion adds to them. They keep a smile
-            from being taken for a vowel.
+            Coordinates of the speech alone, and what the emotion adds to them. With them, a smile
+            is not mistaken for a vowel.
         """
         arkit = np.asarray(arkit, np.float64).clip(0, 1)
         if self.kind == "arkit":
@@ -145,7 +144,7 @@ class CurveFit:
 
     @cached_property
     def _mouth_and_emotions(self) -> _Poses:
-        """The same together with emotions, which take their part of motion of unknown origin."""
+        """The poses of speech and of emotions, for motion in which both are mixed."""
         emotions = {f"emotion {name}": recipe for name, recipe in VRM_EMOTION_RECIPES.items()}
         return self._poses(self._mouth_recipes | emotions, self._mouth_metric)
 
@@ -185,7 +184,7 @@ class _Poses:
     def fit(self, coordinates: np.ndarray) -> np.ndarray:
         """Return the weights (T, P) in [0, 1] of the poses for coordinates (T, S)."""
         target = coordinates @ self.to_target - self.penalty
-        fitted = bounded_least_squares(self.gram, target, FIT_ITERATIONS, upper=self.size)
+        fitted = bounded_least_squares(self.gram, target, VISEME_FIT_ITERATIONS, upper=self.size)
         return np.asarray(fitted / self.size).clip(0, 1)
 
 

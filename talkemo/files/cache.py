@@ -70,8 +70,8 @@ def sha256(path: Path) -> str:
 def folder_digest(folder: Path, without: tuple[str, ...] = ()) -> str:
     """Return a digest of the names and contents of all files in a folder.
 
-    Hidden files and folders, and files directly in it that are called as `without` lists, are
-    ignored. Links are followed; each folder is visited once.
+    Hidden files and folders are ignored, and files directly in it whose names are in `without`.
+    Links are followed; each folder is visited once.
     """
     files, visited = [], set()
     for parent, folders, names in os.walk(folder, followlinks=True):
@@ -93,7 +93,7 @@ def folder_digest(folder: Path, without: tuple[str, ...] = ()) -> str:
 def corpus_digest(folder: Path) -> str:
     """Return `folder_digest` of a corpus, computed once per process: corpora do not change.
 
-    Its manifest does not count: what that says is a setting of the stages.
+    Its manifest is left out, since its content is part of the settings of the stages.
     """
     return folder_digest(folder, without=("corpus.toml",))
 

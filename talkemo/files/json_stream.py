@@ -1,4 +1,4 @@
-"""JSON of unknown origin, read value by value, so that a large file never is in memory at once."""
+"""JSON of unknown origin, read value by value, so that a large file is never all in memory."""
 
 from __future__ import annotations
 
@@ -93,7 +93,7 @@ class JsonReader:
         rest = self._buffer[self._at :]
         if len(rest) > MAX_JSON_ITEM_CHARACTERS:
             raise ValueError(f"JSON with a value of more than {len(rest) >> 20} MiB")
-        # What is incomplete is decoded again from its start: so read as much as there is.
+        # An incomplete value is decoded again from its start; doubling the text keeps this rare.
         block = self._text.read(max(READ_CHARACTERS, len(rest)))
         self._ended = not block
         self._buffer, self._at = rest + block, 0

@@ -12,8 +12,8 @@ from typing import IO, Any, ClassVar
 MAX_PICKLE_OPCODES = 100_000  # of a file; FLAME's have some thousands
 MAX_PICKLE_DEPTH = 100  # tuples and records in each other
 
-# What is read: numbers, texts, bytes, tuples, lists, dictionaries, objects, and the memo.
-# Sets, other processes' buffers, persistent ids and extensions are not.
+# Opcodes of numbers, texts, bytes, tuples, lists, dictionaries, objects, and the memo. Those of
+# sets, out-of-band buffers, persistent ids and extensions are refused.
 OPCODES = frozenset(
     getattr(pickle, name)[0]
     for name in (
@@ -37,7 +37,7 @@ class Global:
 
 @dataclass(eq=False)
 class Record:
-    """What an object would be made of: the class or function, its arguments, and a state."""
+    """An object that is not built: its class or function, the arguments, and a state."""
 
     made_by: Global
     arguments: tuple = field(repr=False)
@@ -59,7 +59,7 @@ class _Opcodes(dict):
 
 
 class _ClaimsChecked:
-    """A file that refuses to read more than it holds: memory is allocated for what is asked."""
+    """A file that refuses to read more than it holds, before memory for it is allocated."""
 
     def __init__(self, file: IO[bytes]):
         self._file, self._size = file, os.fstat(file.fileno()).st_size
@@ -75,8 +75,8 @@ class _ClaimsChecked:
 class _RecordUnpickler(pickle._Unpickler):  # type: ignore[name-defined,misc]
     """Builds records, with memory and time that are proportional to the file.
 
-    Nothing is copied but references: a text in the memo, used a thousand times, takes its memory
-    once. Keys of dictionaries are texts or numbers, since hashing nested tuples may take forever.
+    Only references are copied: a text that is used a thousand times is in memory once. Keys of
+    dictionaries are texts or numbers, since hashing nested tuples may take forever.
     """
 
     dispatch: ClassVar[Any]

@@ -51,7 +51,7 @@ class PartialOutput:
             handle, name = tempfile.mkstemp(suffix, prefix, final.parent)
             self.path = Path(name)
         self._remove = weakref.finalize(self, _remove, self.path)
-        self._waits = False  # complete, and renamed with the other outputs of its run
+        self._waits = False  # whether it is complete, but not renamed yet
         _set_usual_mode(handle, self.path, folder)
 
     def finish(self) -> None:
@@ -141,7 +141,7 @@ def _set_usual_mode(handle: int | None, path: Path, folder: bool) -> None:
     """Give a temporary file or folder the usual permissions, and close its descriptor.
 
     It is created for its owner only. The mode is set on the descriptor: in a folder that others may
-    change, its name could be a link to another file by now.
+    change, its name could have become a link to another file.
     """
     mask = os.umask(0)
     os.umask(mask)
@@ -215,7 +215,7 @@ def atomic_write(path: str | Path) -> Iterator[Path]:
     try:
         yield partial.path
         partial.finish()
-    except OSError as error:  # such as a full disk, which names no file
+    except OSError as error:  # such as a full disk, whose error names no file
         if error.filename is None:
             error.filename = str(path)
         raise

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from ..face.canonical import Face
     from .appearance import Appearance
-    from .mesh_types import MeshAttributes
+    from .mesh_types import Mesh, MeshAttributes
 
 MAX_CHUNK_BYTES = 1 << 28  # vertices that are read at once; bounds the memory for large meshes
 MAX_VIDEO_FPS = 30.0  # of videos and pages; higher rates cost time without visible benefit
@@ -149,7 +149,7 @@ class Header:
     canonical: Face | None = None
 
     def turner_of_nodes(self, bake: bool) -> MeshTurner | None:
-        """Return what rotates the nodes of a file: blend shapes lack the rotations of the frames.
+        """Return what rotates the nodes of a file: blend shapes do not contain the rotation.
 
         `bake`: whether the file stores the frames instead of blend shapes.
         """
@@ -194,6 +194,22 @@ class Source(Protocol):
     def chunks(self, frames: int = 64) -> Iterator[np.ndarray]:
         """Yield the vertices of consecutive frames, (≤ frames, N, 3) float32."""
         ...
+
+
+class VertexSource:
+    """Base class of a `Source` with vertices only, and the triangles of a mesh."""
+
+    def __init__(self, path: Path, frames: int, fps: float, mesh: Mesh):
+        self.path, self.fps, self.faces = path, fps, mesh.faces
+        self.shape: tuple[int, ...] = (frames, len(mesh.vertices), 3)
+        self.meta: dict[str, Any] = {}
+        self.focus: np.ndarray | None = None
+        self.facing: np.ndarray | None = None
+        self.rest: np.ndarray | None = None
+        self.attributes: MeshAttributes | None = mesh.attributes
+
+    def __len__(self) -> int:
+        return self.shape[0]
 
 
 class Writer(Protocol):

@@ -20,7 +20,7 @@ HEAD_ANGLES = ("HeadYaw", "HeadPitch", "HeadRoll")  # as in Live Link Face, in r
 
 
 def csv_writer(path: Path, header: Header, curves: str = "arkit") -> FileWriter:
-    """Return the writer of a csv: Live Link Face's columns for arkit, else a column a curve."""
+    """Return the writer of a csv: Live Link Face's columns for arkit, else a column per curve."""
     if curves == "arkit":
         return LiveLinkWriter(path, header)
     return CsvCurveWriter(path, header, curves)

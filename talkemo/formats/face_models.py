@@ -55,7 +55,7 @@ def read_face_model(path: str | Path) -> FaceModel:
     else:
         raise InputError(f"{printable(path)}: not {FACE_MODEL}", FACE_MODEL_HINT)
     check_mesh(mesh, printable(path))
-    with quiet_libraries():  # what is too large becomes infinite
+    with quiet_libraries():  # numbers that are too large become infinity
         identity = identity.astype(np.float32)
     if not np.isfinite(identity).all():
         raise InputError(f"{printable(path)}: it contains NaN or infinity", FACE_MODEL_HINT)
@@ -157,9 +157,9 @@ def _is_recorded(module: str, name: str) -> bool:
 
 
 def _array(content: dict[Any, Any], name: str) -> np.ndarray:
-    """Return an array of what `read_records` read; chumpy has its numbers in an attribute x.
+    """Return what `read_records` read as an array; a chumpy array has it in its attribute x.
 
-    Raises ValueError if it is none.
+    Raises ValueError if it is not an array.
     """
     value = content.get(name)
     state, axes = getattr(value, "state", None), []

@@ -33,9 +33,9 @@ TRIANGLE_LIST, TRIANGLE_STRIP = 4, 5  # modes of a primitive that are surfaces
 GLTF_MAGIC, JSON_CHUNK, BINARY_CHUNK = 0x46546C67, 0x4E4F534A, 0x004E4942
 COMPONENT_TYPES = {5120: "i1", 5121: "u1", 5122: "<i2", 5123: "<u2", 5125: "<u4", 5126: "<f4"}
 # Fields that talkemo adds to its own files, in extras of the asset and of a primitive.
-MESH_SPACE = "mesh_space"  # how the file's coordinates come from those of the mesh it was made of
-ALL_TRIANGLES = "all_triangles"  # accessor of the triangles with those that are never drawn
-MAX_SPACE_RATIO = 1e12  # between lengths in the mesh and in the file
+MESH_SPACE = "mesh_space"  # how the mesh's coordinates were converted to the file's
+ALL_TRIANGLES = "all_triangles"  # accessor of all triangles, also those that are never drawn
+MAX_SPACE_RATIO = 1e12  # of lengths in the mesh and in the file
 ACCESSOR_WIDTHS = {"SCALAR": 1, "VEC2": 2, "VEC3": 3, "VEC4": 4, "MAT4": 16}
 
 

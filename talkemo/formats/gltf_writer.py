@@ -112,7 +112,7 @@ class GlbWriter(FileWriter):
         glb.write(self.partial.path, tree)
 
     def _mesh_space(self) -> dict[str, Any]:
-        """How the file's coordinates come from the mesh's, for `GlbAnimation`."""
+        """How the mesh's coordinates were converted to the file's, for `GlbAnimation`."""
         header = self.header
         facing = None if header.facing is None else np.asarray(header.facing).tolist()
         return {
@@ -237,7 +237,7 @@ class _Scene:
         """Make a skin of the mesh, whose joints are a still body and the head below it."""
         self.roots.remove(head)
         body = self._add_node({"name": BODY_NODE, "children": [head]})
-        inverse = np.tile(np.eye(4, dtype=np.float32), (2, 1, 1))  # columns lie one after the other
+        inverse = np.tile(np.eye(4, dtype=np.float32), (2, 1, 1))  # stored column by column
         inverse[1, 3, :3] = -pivot
         self.nodes[0]["skin"] = 0
         matrices = self.glb.add(inverse.reshape(2, 16))

@@ -1,4 +1,4 @@
-"""What the vertices of a mesh belong to, by the groups of its file: skin, teeth, or hidden helpers.
+"""The kinds of a mesh's vertices, by the groups of its file: skin, teeth, hidden helpers.
 
 MakeHuman's meshes contain helper geometry, such as a skirt, in groups that are never drawn.
 """
@@ -24,7 +24,7 @@ KINDS_BY_WORD = {  # in the name of an OBJ's group
 def vertex_groups(attributes: MeshAttributes | None, count: int) -> np.ndarray:
     """Return the kind (N,) str of each vertex, one of GROUP_KINDS.
 
-    It is the one that the attributes name, or that of an OBJ's groups.
+    The attributes name it; without them the groups of the OBJ do.
     """
     if attributes is not None and attributes.groups is not None:
         return attributes.groups.copy()

@@ -1,8 +1,8 @@
 """Rotations of head and eyes for files that store them as nodes.
 
-The head's node moves the mesh: all of a face or a head, and of a mesh with a neck or a body each
-vertex by its share. Eye nodes move nothing, as ARKit's weights turn the eyes: the user of a file
-attaches objects that should follow them.
+The head's node moves the mesh. A mesh that is only a face or a head moves as a whole; if there is a
+neck or a body, each vertex moves by its share. Eye nodes move nothing of the mesh, since ARKit's
+weights turn the eyes; they are for objects that should follow the eyes.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from .animation import Frames, MeshTurner
 
 HEAD_NODE, EYE_NODES = "head", ("eye_right", "eye_left")
 BODY_NODE = "body"  # stays still; the joint of vertices that do not follow the head
-MIN_RIGID_SHARE = 0.999  # of the head's rotation; a mesh that follows it so far is only a head
+MIN_RIGID_SHARE = 0.999  # of the head's rotation; from it on, a mesh moves rigidly
 
 
 @dataclass(eq=False)

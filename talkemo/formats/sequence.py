@@ -8,13 +8,12 @@ import shutil
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from ..errors import InputError
 from ..files.reading import open_file, printable, reading_errors
-from .animation import FileWriter, Frames, Header, frames_per_chunk
+from .animation import FileWriter, Frames, Header, VertexSource, frames_per_chunk
 from .groups import visible_triangles
 from .mesh import MESH_ENDINGS, load_mesh, save_ply
 from .mesh_types import MeshAttributes
@@ -24,35 +23,25 @@ SEQUENCE_FPS = 30.0  # of a folder of meshes, which does not state a frame rate
 FRAME_NAME = re.compile(r"\d{6,}\.obj", re.IGNORECASE)  # of the frames that are written
 
 
-class MeshSequence:
+class MeshSequence(VertexSource):
     """A `Source` that reads a folder of mesh files, one per frame in natural order of their names.
 
     All meshes must have the vertices of the first in the same order; its faces are used.
     """
 
     def __init__(self, folder: str | Path, fps: float | None = None):
-        self.path = Path(folder)
         hint = f"talkemo reads {', '.join(MESH_ENDINGS)}"
         with reading_errors(folder, "a folder of meshes that can be read", hint):
             files = [
                 file
-                for file in self.path.iterdir()
+                for file in Path(folder).iterdir()
                 if file.suffix.lower() in MESH_ENDINGS and not file.name.startswith(".")
             ]
             self.files = sorted(files, key=_natural_order)
         if not self.files:
             raise InputError(f"{printable(folder)}: no meshes in it", hint)
         first = load_mesh(self.files[0])
-        self.faces, self.fps = first.faces, fps or SEQUENCE_FPS
-        self.shape: tuple[int, ...] = (len(self.files), len(first.vertices), 3)
-        self.meta: dict[str, Any] = {}
-        self.focus: np.ndarray | None = None
-        self.facing: np.ndarray | None = None
-        self.rest: np.ndarray | None = None
-        self.attributes: MeshAttributes | None = first.attributes
-
-    def __len__(self) -> int:
-        return self.shape[0]
+        super().__init__(Path(folder), len(self.files), fps or SEQUENCE_FPS, first)
 
     def chunks(self, frames: int = 64) -> Iterator[np.ndarray]:
         """Yield the vertices of consecutive frames, (≤ frames, V, 3) float32."""

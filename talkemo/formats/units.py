@@ -14,8 +14,8 @@ from ..geometry.rigid import nearest_cube_rotation
 from .unit_names import AUTO_UNIT, METRES_PER_UNIT, UNIT_CHOICES, UNKNOWN_UNIT
 
 GUESSED_UNITS = ("mm", "cm", "dm", "m")  # MakeHuman's unit is dm; inches must be named
-MAX_SIZE_RATIO = 5.0  # between a face and a human's, up to which the unit is guessed
-UNUSUAL_SIZE_RATIO = 2.0  # above which a guessed unit is doubtful
+MAX_SIZE_RATIO = 5.0  # of a face's and a human's size; beyond it no unit is guessed
+UNUSUAL_SIZE_RATIO = 2.0  # a guessed unit is doubtful beyond it
 HUMAN_FACE_WIDTH_MM = 149.9  # of the canonical face
 
 
@@ -57,8 +57,8 @@ def unit_of_mesh(name: str, units_per_mm: float) -> LengthUnit:
     ----------
     name : str
         One of UNIT_CHOICES. `auto` guesses the unit in which the face is closest to a human's size.
-        If it would be more than MAX_SIZE_RATIO larger or smaller in all units, the unit is unknown,
-        and its length is chosen so that the face has a human's size.
+        If the face would be more than MAX_SIZE_RATIO times too large or too small in each of them,
+        the unit is unknown, and its length is chosen so that the face has a human's size.
     units_per_mm : float
         Length of a canonical millimetre in the mesh, `Binding.scale`.
     """
@@ -81,7 +81,7 @@ def unit_of_mesh(name: str, units_per_mm: float) -> LengthUnit:
 def upright_rotation(facing: np.ndarray | None) -> np.ndarray:
     """Return the rotation R (3, 3) that makes a mesh stand with y up and face +z: points @ R.
 
-    It takes axes to axes: a tilted head stays tilted.
+    It maps axes to axes, so a tilted head stays tilted.
 
     Parameters
     ----------

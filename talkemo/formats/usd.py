@@ -15,7 +15,7 @@ from .animation import FileWriter, Frames, Header, check_blend_shapes
 from .groups import visible_triangles
 from .head_nodes import BODY_NODE, HEAD_NODE, HeadNodes
 
-# Of the skeleton; a joint's path names those above it.
+# Joints of the skeleton; a joint's path contains the joints above it.
 JOINTS = [BODY_NODE, f"{BODY_NODE}/{HEAD_NODE}"]
 
 
@@ -105,7 +105,7 @@ class UsdWriter(FileWriter):
             paths.append(Sdf.Path(f"/face/mesh/{name}"))
         binding.CreateBlendShapesAttr(list(ARKIT_NAMES))
         binding.CreateBlendShapeTargetsRel().SetTargets(paths)
-        # Only the animation of a skeleton plays blend shapes.
+        # USD animates blend shapes only as part of a skeleton's animation.
         skeleton = UsdSkel.Skeleton.Define(self.stage, "/face/skeleton")
         pivot = self.head_nodes.positions.get(HEAD_NODE, np.zeros(3))
         joints = [Gf.Matrix4d(1), Gf.Matrix4d(1).SetTranslate(Gf.Vec3d(*pivot.tolist()))]

@@ -8,23 +8,23 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from pathlib import Path
-from typing import IO, Any
+from typing import IO
 
 import numpy as np
 
 from ..errors import InputError
 from ..files.arrays import ArrayHeader, read_array_header, read_exactly
 from ..files.reading import open_file, printable, reading_errors
-from .animation import check_coordinates, frames_per_chunk
+from .animation import VertexSource, check_coordinates, frames_per_chunk
 from .mesh import load_mesh
-from .mesh_types import Mesh, MeshAttributes
+from .mesh_types import Mesh
 from .npz import MAX_NPZ_FRAMES, NPZ_FPS_RANGE
 
 VERTEX_ARRAY_KIND = "a sequence of vertices"
 VERTEX_ARRAY_LAYOUT = "a .npy with floats (T, 3·V) or (T, V, 3), in C order"
 
 
-class VertexArray:
+class VertexArray(VertexSource):
     """A `Source` that reads a .npy of vertices, with the triangles of a mesh.
 
     Parameters
@@ -42,7 +42,6 @@ class VertexArray:
         fps: float | None = None,
         mesh: str | Path | Mesh | None = None,
     ):
-        self.path = Path(path)
         name = printable(path)
         if mesh is None:
             raise InputError(f"{name}: an array of vertices has no triangles", "name its --mesh")
@@ -54,7 +53,6 @@ class VertexArray:
                 f"name an --fps from {NPZ_FPS_RANGE[0]:g} to {NPZ_FPS_RANGE[1]:g}",
             )
         surface = mesh if isinstance(mesh, Mesh) else load_mesh(mesh)
-        self.faces, self.fps = surface.faces, float(fps)
         with (
             open_file(path, VERTEX_ARRAY_KIND, VERTEX_ARRAY_LAYOUT) as file,
             reading_errors(path, VERTEX_ARRAY_KIND, VERTEX_ARRAY_LAYOUT),
@@ -68,15 +66,7 @@ class VertexArray:
                 f"{surface.name if isinstance(mesh, Mesh) else printable(mesh)} {count}",
                 "name the mesh whose vertices it has",
             )
-        self.shape: tuple[int, ...] = (frames, count, 3)
-        self.meta: dict[str, Any] = {}
-        self.focus: np.ndarray | None = None
-        self.facing: np.ndarray | None = None
-        self.rest: np.ndarray | None = None
-        self.attributes: MeshAttributes | None = surface.attributes
-
-    def __len__(self) -> int:
-        return self.shape[0]
+        super().__init__(Path(path), frames, float(fps), surface)
 
     def chunks(self, frames: int = 64) -> Iterator[np.ndarray]:
         """Yield the vertices of consecutive frames, (≤ frames, V, 3) float32."""

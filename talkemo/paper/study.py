@@ -73,8 +73,8 @@ def make_study(
     output : path
         A new folder for index.html, media/ (both for participants) and key.json.
     queries : int
-        Pairs that each participant sees, drawn by the page in random order. The study has every two
-        methods equally often and at least once; videos and sides are random.
+        Pairs that each participant sees, drawn by the page in random order. The study has each pair
+        of methods equally often and at least once; videos and sides are random.
     seed : int
         Seed of the random choices.
     notice : callable, optional
@@ -86,12 +86,7 @@ def make_study(
     InputError
         For fewer than two folders, folders without videos in common, or an existing output.
     """
-    methods = {Path(folder).name: Path(folder) for folder in folders}
-    if len(methods) < len(folders) or not 2 <= len(methods) <= MAX_METHODS:
-        raise InputError(
-            "a study compares two folders or more, of different names",
-            "name one folder of videos per method",
-        )
+    methods = _checked_methods(folders)
     if not 1 <= queries <= MAX_QUERIES:
         raise InputError(f"{queries} queries", f"choose from 1 to {MAX_QUERIES}")
     videos = {name: videos_of(folder) for name, folder in methods.items()}
@@ -104,19 +99,8 @@ def make_study(
     partial = PartialOutput(output, folder=True)
     (partial.path / STUDY_MEDIA).mkdir()
     study = secrets.token_hex(8)
-    key: dict[str, Any] = {"study": study, "methods": list(methods), "queries": {}}
-    page_queries = []
-    for number, (a, b, names) in enumerate(pairs):
-        name = names[int(rng.integers(len(names)))]
-        left, right = (a, b) if rng.random() < 0.5 else (b, a)
-        sides = {
-            side: _copy_anonymously(videos[method][name], partial.path)
-            for side, method in (("left", left), ("right", right))
-        }
-        key["queries"][str(number)] = {"left": left, "right": right, "film": name}
-        emotion = name.rpartition("_")[2]
-        about = {"about": emotion} if emotion in EMOTIONS else {}
-        page_queries.append({"id": str(number), **about, **sides})
+    key_queries, page_queries = _make_queries(pairs, videos, partial.path, rng)
+    key = {"study": study, "methods": list(methods), "queries": key_queries}
     questions = [{"name": name, "text": text} for name, text in QUESTIONS.items()]
     data = {"study": study, "questions": questions, "shown": queries, "queries": page_queries}
     (partial.path / STUDY_PAGE).write_text(page_text("study.html", data), "utf-8")
@@ -126,6 +110,42 @@ def make_study(
         for message in _shortages(videos, queries):
             notice(message)
     return key
+
+
+def _checked_methods(folders: Sequence[str | Path]) -> dict[str, Path]:
+    """Return the folders by name. Raises InputError unless they are two or more different names."""
+    methods = {Path(folder).name: Path(folder) for folder in folders}
+    if len(methods) < len(folders) or not 2 <= len(methods) <= MAX_METHODS:
+        raise InputError(
+            "a study compares two folders or more, of different names",
+            "name one folder of videos per method",
+        )
+    return methods
+
+
+def _make_queries(
+    pairs: list[tuple[str, str, list[str]]],
+    videos: dict[str, dict[str, Path]],
+    folder: Path,
+    rng: np.random.Generator,
+) -> tuple[dict[str, dict[str, str]], list[dict[str, str]]]:
+    """Draw the video and the sides of each pair of methods, and copy the videos into a folder.
+
+    Returns the queries of the key by number, and those of the page.
+    """
+    key_queries, page_queries = {}, []
+    for number, (a, b, names) in enumerate(pairs):
+        name = names[int(rng.integers(len(names)))]
+        left, right = (a, b) if rng.random() < 0.5 else (b, a)
+        sides = {
+            side: _copy_anonymously(videos[method][name], folder)
+            for side, method in (("left", left), ("right", right))
+        }
+        key_queries[str(number)] = {"left": left, "right": right, "film": name}
+        emotion = name.rpartition("_")[2]
+        about = {"about": emotion} if emotion in EMOTIONS else {}
+        page_queries.append({"id": str(number), **about, **sides})
+    return key_queries, page_queries
 
 
 def _shortages(videos: dict[str, dict[str, Path]], queries: int) -> Iterator[str]:

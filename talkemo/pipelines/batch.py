@@ -67,7 +67,7 @@ class Outcome:
     """The result of one recording or video, or the error and its hint."""
 
     source: Path
-    output: Path  # the first
+    output: Path  # the first of its outputs
     result: Result | None
     error: str = ""
     hint: str = ""

@@ -36,8 +36,8 @@ MAX_REQUEST_BYTES = 1 << 22  # more than half a minute of audio at 32 kHz
 PAGE_SCRIPTS = ("worker.js", "worklet.js")  # files that the page loads
 EMOTION_EASE_S = 0.3  # time constant of the change from one emotion to the next
 MAX_CONNECTIONS = 32  # open at a time; beyond it the one that has been idle longest is closed
-STRANGER_IDLE_S = 5.0  # that a connection stays open without a request for the page
-PAGE_IDLE_S = 60.0  # that the page's connections stay open between requests
+NEW_CONNECTION_IDLE_S = 5.0  # for which a new connection may wait to request the page
+PAGE_IDLE_S = 60.0  # for which the page's connections stay open between requests
 MAX_LENGTH_DIGITS = 10  # of a request's Content-Length
 PIECE_TIMEOUT_S = 10.0  # that a piece of audio may take
 PLAIN_TEXT = "text/plain; charset=utf-8"
@@ -194,25 +194,26 @@ class LiveMetrics:
 
 
 class _Connections:
-    """The open connections of a server; of too many, an idle one is closed for each new one."""
+    """The open connections of a server; if there are too many, an idle one is closed."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        # Those that wait for a request, the longest idle first: whether they asked for the page.
+        # Whether each connection that waits for a request has asked for the page, the longest idle
+        # first.
         self._idle: dict[socket.socket, bool] = {}
         self._busy: set[socket.socket] = set()
 
     def open(self, connection: socket.socket) -> None:
         """Add a connection, and close the longest idle one if there are too many.
 
-        The page's own are closed last.
+        Those of the page are closed last.
         """
         with self._lock:
             self._idle[connection] = False
             if len(self._idle) + len(self._busy) <= MAX_CONNECTIONS:
                 return
-            strangers = (known for known, is_page in self._idle.items() if not is_page)
-            oldest = next(strangers, connection)
+            without_page = (known for known, is_page in self._idle.items() if not is_page)
+            oldest = next(without_page, connection)
             del self._idle[oldest]
         with suppress(OSError):
             oldest.shutdown(socket.SHUT_RDWR)  # its thread then ends
@@ -348,7 +349,7 @@ class _Handler(BaseHTTPRequestHandler):
     server: Live
     protocol_version = "HTTP/1.1"
     server_version, sys_version = "talkemo", ""
-    timeout = STRANGER_IDLE_S
+    timeout = NEW_CONNECTION_IDLE_S
 
     def do_GET(self) -> None:
         name = self._requested()

@@ -18,7 +18,7 @@ Notice = Callable[[str], None]  # called with a message for the user
 def audio_of(
     source: Source, audio: PathLike | tuple[np.ndarray, int] | Audio | None
 ) -> Audio | None:
-    """Return the audio that the user gives, or of the file beside an animation that it names.
+    """Return the user's audio, or that of the file beside an animation which it names.
 
     Parameters
     ----------

@@ -83,7 +83,7 @@ class EmotionOptions(CheckedOptions):
     )
     intensity: float = option(
         1.0,
-        "Strength of the emotion, from 0 (none) over 1 (full) to 1.5; scales a timeline, too.",
+        "Strength of the emotion: 0 is none, 1 full, 1.5 the most. It scales a timeline, too.",
         **INTENSITY_SETTINGS,
     )
     timeline: PathLike | Timeline | None = option(

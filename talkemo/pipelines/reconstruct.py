@@ -108,33 +108,26 @@ def reconstruct(
     """
     options = replace(options or ReconstructOptions(), **settings)
     export, hint = export or ExportOptions(), hint or FaceHint()
-    named = (source, onto, options.model, options.audio)
-    inputs = [path for path in named if isinstance(path, str | Path)]
-    paths = output_paths(outputs, export, [*inputs, *hint.files])
-    timeline = check_options(options, source, onto, [*inputs, *paths])
-    if onto is None and options.model is None and export.unit not in (AUTO_UNIT, "mm"):
-        raise InputError(
-            f"unit {export.unit} of the person's own face", "it is in mm: leave --unit out"
-        )
+    paths, timeline = _checked(source, outputs, onto, options, export, hint)
     opened = _open_source(source, options)
     face_model = None if options.model is None else read_face_model(options.model)
     models = models or load_models(weights, device=device)
-    if onto is not None:
-        onto = bind(onto, hint=hint, models=models, cache=cache)
+    bound = None if onto is None else bind(onto, hint=hint, models=models, cache=cache)
     performance = opened.fit(models, progress)
     check_fps(performance.fps)
     person = Person(models.face, performance.capture.identity)
-    target = _target(person, onto, face_model, models, cache, export.unit)
+    target = _target(person, bound, face_model, models, cache, export.unit)
     frames = _frames(performance.capture, target, models, timeline, options.head)
-    meta = _meta(performance, options) | target.meta
-    header = target.header(len(performance.capture.time), performance.fps, meta)
-    if options.head:
-        header = replace(header, turned=target.turner)
-    extras = [path for path in (options.neutral, options.preview) if path is not None]
-    with all_or_none([*paths, *extras]):
+    header = _header(performance, target, options)
+    with all_or_none([*paths, *_extra_outputs(options)]):
         result = _write(paths, header, frames, performance, target.error_mm, export, progress)
         _write_extras(options, source, performance, person, header)
     return with_notes(result, models.licence_notes(*([] if timeline is None else ["emotion"])))
+
+
+def _extra_outputs(options: ReconstructOptions) -> list[PathLike]:
+    """Return the files of the face at rest and the preview that are asked for."""
+    return [path for path in (options.neutral, options.preview) if path is not None]
 
 
 def _write(
@@ -176,6 +169,26 @@ def _write_extras(
 
 
 # ------------------------------------------------------------------------------------------ inputs
+
+
+def _checked(
+    source: object,
+    outputs: PathLike | Sequence[PathLike] | None,
+    onto: object,
+    options: ReconstructOptions,
+    export: ExportOptions,
+    hint: FaceHint,
+) -> tuple[list[Path], Timeline | None]:
+    """Check all but the source itself; return the outputs and the timeline of the emotion."""
+    named = (source, onto, options.model, options.audio)
+    inputs = [path for path in named if isinstance(path, str | Path)]
+    paths = output_paths(outputs, export, [*inputs, *hint.files])
+    timeline = check_options(options, source, onto, [*inputs, *paths])
+    if onto is None and options.model is None and export.unit not in (AUTO_UNIT, "mm"):
+        raise InputError(
+            f"unit {export.unit} of the person's own face", "it is in mm: leave --unit out"
+        )
+    return paths, timeline
 
 
 def check_options(
@@ -408,6 +421,13 @@ def smooth_head_rotation(rotation: np.ndarray) -> np.ndarray:
 
 
 # ----------------------------------------------------------------------------------------- results
+
+
+def _header(performance: Performance, target: Target, options: ReconstructOptions) -> Header:
+    """Return the header of the animation of a performance on a target."""
+    meta = _meta(performance, options) | target.meta
+    header = target.header(len(performance.capture.time), performance.fps, meta)
+    return replace(header, turned=target.turner) if options.head else header
 
 
 def _meta(performance: Performance, options: ReconstructOptions) -> dict[str, Any]:

@@ -118,9 +118,22 @@ def _check_options(options: RenderOptions, output: Path) -> None:
     width_and_height(options.size)
     if options.time is not None and not 0 <= options.time < np.inf:
         raise InputError(f"no frame at {options.time:g} s", "name a time of 0 or more, in seconds")
-    is_image = output.suffix.lower() in RENDERED_IMAGE_ENDINGS
     if options.frame not in (None, *FRAMINGS):
         raise InputError(f"unknown frame '{options.frame}'", f"choose {' or '.join(FRAMINGS)}")
+    _check_kind(options, is_image=output.suffix.lower() in RENDERED_IMAGE_ENDINGS)
+    if len(options.compare) >= MAX_COMPARED_ANIMATIONS:
+        raise InputError(
+            f"{len(options.compare) + 1} animations side by side",
+            f"compare at most {MAX_COMPARED_ANIMATIONS}",
+        )
+    if options.heatmap and len(options.compare) > 1:
+        raise InputError(
+            "a heat map shows the distance from one animation", "name one with --compare"
+        )
+
+
+def _check_kind(options: RenderOptions, is_image: bool) -> None:
+    """Raise InputError for options of images with a video, and of videos with an image."""
     if options.time is not None and not is_image:
         raise InputError("--time chooses the frame of a .png", "leave it out, or name a .png")
     if options.turntable and is_image and not options.sheet:
@@ -130,17 +143,6 @@ def _check_options(options: RenderOptions, output: Path) -> None:
     if options.sheet and (options.time is not None or not is_image):
         raise InputError(
             "a contact sheet is a .png of several frames", "name one with -o, without --time"
-        )
-    if options.turntable and output.suffix.lower() in RENDERED_IMAGE_ENDINGS:
-        raise InputError("a turntable is a video", "name a .mp4, .webm or .gif with -o")
-    if len(options.compare) >= MAX_COMPARED_ANIMATIONS:
-        raise InputError(
-            f"{len(options.compare) + 1} animations side by side",
-            f"compare at most {MAX_COMPARED_ANIMATIONS}",
-        )
-    if options.heatmap and len(options.compare) > 1:
-        raise InputError(
-            "a heat map shows the distance from one animation", "name one with --compare"
         )
 
 
@@ -168,7 +170,7 @@ def _open_all(
     models: Callable[[], Models],
     mesh: PathLike | None,
 ) -> list[Source]:
-    """Return animations that have frames; `mesh` is that of those without triangles."""
+    """Open animations, which must have frames; `mesh` is for those without triangles."""
     without_triangles = [path for path in paths if needs_mesh(path)]
     if mesh is not None and not without_triangles:
         raise InputError(f"{printable(paths[0])} has triangles of its own", "leave --mesh out")
@@ -243,7 +245,7 @@ def _with_appearance(header: Header, binding: Binding, fill: bool) -> Header:
 
 
 def _framed(header: Header, binding: Binding | None, frame: str | None, source: Source) -> Header:
-    """Return a header whose focus is what the camera frames: face, body or what it is by default.
+    """Return a header whose focus is what the camera frames: face, body or the default.
 
     Raises InputError for the face of an animation that has none.
     """
@@ -410,7 +412,7 @@ class _Heatmap:
     Attributes
     ----------
     colours : (256, 3) uint8
-        From no distance to the largest that is told apart.
+        From no distance to the largest one with a colour of its own.
     label : str
         That distance with its unit.
     """

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from .. import __version__
+from ..audio.recording import Audio
 from ..binding import Binding, bind_with_hint
 from ..binding.cache import BindingCache
 from ..binding.mesh_to_motion import MeshToMotion
@@ -79,32 +80,22 @@ def transfer(
         Anything unusable.
     """
     options = with_keywords(options or TransferOptions(), keywords)
-    meshes = (options.neutral, options.mesh)
-    inputs = [animation, *meshes, options.audio, options.timeline, *options.hint.files]
-    paths = output_paths(outputs, options.export, inputs)
+    paths = output_paths(outputs, options.export, _inputs(animation, options))
     timeline = timeline_of(options)
-    source = open_source(
-        animation,
-        options.fps,
-        lambda: models or load_models(options.weights, device=options.device),
-        options.mesh,
-        options.neutral,
-    )
+    open_models = lambda: models or load_models(options.weights, device=options.device)
+    source = open_source(animation, options.fps, open_models, options.mesh, options.neutral)
     mesh = _mesh_at_rest(source, options.neutral)
     has_audio = any(path.suffix.lower() in FORMATS_WITH_AUDIO for path in paths)
-    audio = audio_of(source, options.audio) if has_audio else None
-    if audio is not None:
-        output_paths(outputs, options.export, [audio.path])
-    models = models or load_models(options.weights, device=options.device)
+    audio = _audio(source, options, paths) if has_audio else None
+    models = open_models()
     cache = BindingCache() if options.cache else None
     binding = bind_with_hint(models.face, mesh, options.hint, cache)
     if has_audio and audio is None and notice is not None:
         notice(missing_audio(source))
-    meta = {name: value for name, value in source.meta.items() if name not in REPLACED_META}
-    meta |= {"talkemo": __version__, "source": Path(animation).name, **emotion_meta(options)}
+    unit, meta = _unit_of(source, options.export), _meta(source, Path(animation), options)
     result = write_animation(
         paths,
-        bound_header(binding, len(source), source.fps, meta, unit=_unit_of(source, options.export)),
+        bound_header(binding, len(source), source.fps, meta, unit=unit),
         _changed_frames(source, binding, models, timeline),
         export=options.export,
         audio=audio,
@@ -112,6 +103,26 @@ def transfer(
         progress=progress,
     )
     return with_notes(result, models.licence_notes("emotion"))
+
+
+def _inputs(animation: PathLike, options: TransferOptions) -> list[object]:
+    """What is read; no output may overwrite those that are paths."""
+    meshes = (options.neutral, options.mesh)
+    return [animation, *meshes, options.audio, options.timeline, *options.hint.files]
+
+
+def _audio(source: Source, options: TransferOptions, outputs: list[Path]) -> Audio | None:
+    """The audio of an animation, None if there is none; no output may overwrite it."""
+    audio = audio_of(source, options.audio)
+    if audio is not None:
+        output_paths(outputs, options.export, [audio.path])
+    return audio
+
+
+def _meta(source: Source, animation: Path, options: TransferOptions) -> dict[str, Any]:
+    """The metadata of the changed animation: the original's, and the emotions."""
+    kept = {name: value for name, value in source.meta.items() if name not in REPLACED_META}
+    return {**kept, "talkemo": __version__, "source": animation.name, **emotion_meta(options)}
 
 
 def _unit_of(source: Source, export: ExportOptions) -> str:

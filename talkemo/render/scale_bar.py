@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 BAR_HEIGHT, BAR_WIDTH, MARGIN = 0.4, 0.03, 0.03  # fractions of the image's height
-TEXT_HEIGHT, MIN_TEXT_PX = 0.036, 9  # the former a fraction of the image's height
+TEXT_HEIGHT, MIN_TEXT_PX = 0.036, 9  # fraction of the image's height; pixels
 TEXT_COLOUR, OUTLINE_COLOUR = (236, 236, 236), (24, 26, 30)  # RGB
 
 

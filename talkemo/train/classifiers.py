@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 CLASSIFIER_CLASSES = {"four": PAPER_EMOTIONS, "eight": EMOTIONS}
 CLASSIFIER_BATCH = 64  # frames
 CLASSIFIER_RATE, CLASSIFIER_WEIGHT_DECAY = 1e-3, 1e-4  # of Adam
-CLASSIFIER_INTERVALS = Intervals(progress=300)
+CLASSIFIER_INTERVALS = Intervals(progress=50)
 
 
 def train_classifiers(face: Face, frames: ActedFrames, run: Run, config: EmotionConfig) -> Path:

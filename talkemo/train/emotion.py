@@ -48,7 +48,7 @@ from .loop import Intervals, Loop, Losses, half_precision
 from .run import Run, StartWeights
 from .training_log import LastLosses
 
-EMOTION_INTERVALS = Intervals(progress=300, log=300, weights=3000)  # iterations
+EMOTION_INTERVALS = Intervals(progress=20, log=300, weights=3000)  # iterations
 SAMPLE_SHEET_ROWS = 5  # real faces
 SAMPLE_IMAGE_SIZE = (160, 176)  # pixels, width and height of each face on a sample sheet
 

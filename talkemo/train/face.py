@@ -121,7 +121,10 @@ def source_files(data: Path) -> tuple[Path, Path]:
     )
     for path in paths:
         if not path.is_file():
-            raise InputError(f"{path}: no such file", "the face is computed from it; fetch it")
+            raise InputError(
+                f"{path}: no such file",
+                "the face is computed from it; docs/data.md says where it is published",
+            )
     return paths
 
 

@@ -61,7 +61,7 @@ TEACHER_COMPONENTS = 50  # of motion, before the decoder
 TEACHER_DILATIONS = (1, 2, 1)  # features, of the head's blocks
 TEACHER_WARM_UP_STEPS = 100
 TEACHER_GRADIENT_NORM = 50.0  # above which the gradient is scaled down
-LIPS_INTERVALS = Intervals(progress=100, log=400)
+LIPS_INTERVALS = Intervals(progress=5, log=400)
 LIP_CLOSURE_HALF_S = 0.03  # s around the middle of a p, b or m in which the lips stay closed
 LIP_CLOSURE_EASE_S = 0.05  # s before and after that in which they close and open
 

@@ -205,6 +205,7 @@ class Loop:
         label : str
             Name of the training in reports of progress, by default that of its files.
         """
+        self.run.report(label or self.name, self.step, steps)
         with self._signals:
             while self.step < steps and not self._out_of_time():
                 if rate_factor:

@@ -87,8 +87,8 @@ class Record:
     def measuring(self, has_begun: Callable[[], bool] = lambda: True) -> Iterator[None]:
         """Write the time and memory that the block takes, regularly and when it ends or fails.
 
-        If the run is resumed, the time of earlier runs is added. A stage that is refused (a
-        TalkemoError) although it `has_begun` nothing leaves the record that was there before.
+        If the run is resumed, the time of earlier runs is added. If the stage is refused (a
+        TalkemoError) before it `has_begun`, the earlier record is kept.
         """
         resumes = self.run.resume and self._is_same_as_before()
         used = _ResourceUse(self.before if resumes else {})
@@ -120,7 +120,7 @@ class Record:
                 write()
 
     def _restore(self) -> None:
-        """Write the record of before again or, if there was none, remove the present one."""
+        """Write the earlier record again or, if there was none, remove the present one."""
         if not self.run.processes.is_main:
             return
         if self.before:

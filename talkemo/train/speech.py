@@ -43,7 +43,7 @@ from .teacher import (
 
 SPEECH_TEACHER = "tiny.en"
 SPEECH_GRADIENT_NORM = 1.0  # above which the gradient is scaled down
-SPEECH_INTERVALS = Intervals(progress=100, log=100, weights=1000)
+SPEECH_INTERVALS = Intervals(progress=5, log=100, weights=1000)
 MIN_FEATURES_PER_LETTER = 1.2  # denser transcripts are left out of the CTC loss
 
 # Whisper's log-mel rows are talkemo's times a scale plus an offset, for audio as loud as most of

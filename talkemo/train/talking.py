@@ -60,7 +60,7 @@ from .run import Run, StartWeights
 from .talking_objective import Objective, measure_matrix
 
 TALKING_GRADIENT_NORM = 50.0  # above which the gradient is scaled down
-TALKING_INTERVALS = Intervals(progress=100, log=100, weights=1000, log_last_step=True)
+TALKING_INTERVALS = Intervals(progress=5, log=100, weights=1000, log_last_step=True)
 HELD_OUT_LOG_STEPS = 500  # steps from a row of the log to the next, if speakers are held out
 MAX_COMPONENT_FRAMES = 20_000  # of a corpus, that the components of motion are computed from
 LIP_GAIN_RANGE = (0.7, 2.0)  # of the lips' measures, see `lip_gains`

@@ -25,12 +25,12 @@ VIDEO_DEMUXERS = ("mov,mp4,m4a,3gp,3g2,mj2", "matroska,webm", "avi", "mpeg", "mp
 AUDIO_DEMUXERS = (*VIDEO_DEMUXERS, "aac", "asf", "wav", "flac", "ogg", "mp3")
 MAX_FFMPEG_BYTES = limit("MAX_FFMPEG_BYTES", 1 << 32)  # address space of a process that reads
 MAX_ENCODER_BYTES = 4 * MAX_FFMPEG_BYTES  # of one that encodes, with a thread for each core
-# Size of each file that a process which reads may write: its messages, and audio for a page.
+# Largest size of a file that a reading process may write: its messages, and audio for a page.
 MAX_WRITTEN_BYTES = 1 << 28
-MAX_MESSAGE_BYTES = 1 << 20  # of a process's messages that are looked at
+MAX_MESSAGE_BYTES = 1 << 20  # of a process's messages; the rest is ignored
 MAX_RUN_S = 600.0  # a process that `run_ffmpeg` starts is ended after this time
 MAX_STALL_S = 120.0  # a process is ended if it is waited for longer, see `Watchdog`
-DECODER_THREADS = "4"  # threads take memory, and this is faster than faces are tracked
+DECODER_THREADS = "4"  # each takes memory; with four, decoding outruns tracking
 NO_MEMORY = (
     "cannot allocate memory",
     "could not allocate memory",
@@ -137,7 +137,7 @@ def run_ffmpeg(arguments: Sequence[str]) -> tuple[int, str]:
 
 
 class Watchdog:
-    """Ends a process that does not go on: without memory, ffmpeg may wait for itself forever.
+    """Ends a process that makes no progress: if memory runs out, ffmpeg may hang forever.
 
     Attributes
     ----------
@@ -154,7 +154,7 @@ class Watchdog:
 
     @contextmanager
     def waiting(self) -> Iterator[None]:
-        """The block waits for the process."""
+        """Measure the time of a block that waits for the process."""
         self._waiting_since = time.monotonic()
         try:
             yield
@@ -167,7 +167,7 @@ class Watchdog:
         self._process.kill()
 
     def close(self) -> None:
-        """Watch no longer."""
+        """Stop watching."""
         self._closed.set()
 
     def _watch(self) -> None:

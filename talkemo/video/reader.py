@@ -155,7 +155,7 @@ class _Log:
             yield time
 
     def check_end(self, path: Path) -> None:
-        """Raise InputError unless the video ended for no lack of memory and no stall."""
+        """Raise InputError if the video ended because ffmpeg ran out of memory or hung."""
         self._thread.join()
         check_end(printable(path), self.text, self._watchdog.ended)
 
@@ -166,7 +166,7 @@ class _Log:
 
 
 def _checked(frames: Iterator[np.ndarray], log: _Log, path: Path) -> Iterator[np.ndarray]:
-    """Yield frames; at their end, raise InputError if ffmpeg did not reach that of the video."""
+    """Yield frames; then raise InputError if ffmpeg failed before the end of the video."""
     yield from frames
     log.check_end(path)
 

@@ -28,8 +28,8 @@ REGISTRY_NAME = "registry.toml"
 MAX_REGISTRY_BYTES = 1 << 18
 MAX_REGISTRY_DOTS = 256  # of a line
 WEIGHTS_FILE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*\.safetensors")  # without a folder
-# Licences of weights that may be used for any purpose; about others a run says so if it takes such
-# weights from another set than the user named.
+# Licences of weights that may be used for any purpose. A run reports weights under other licences
+# if they come from another set than the user named.
 ANY_USE_LICENCES = ("MIT", "Apache-2.0", "BSD-3-Clause", "CC BY 4.0", "CC0 1.0")
 SHA256 = re.compile(r"[0-9a-f]{64}")
 # Licence and description of each stage's weights, unless a registry states others.
