@@ -439,7 +439,7 @@ def test_options_make_configs():
     free = TrainOptions(free=True)
     assert talking_config(free, 0, False).steps < TalkingConfig().steps
     assert talking_config(replace(free, steps=5000), 0, False).steps == 5000
-    assert lips_config(free, 0, False).teachers == ("base:4",)
+    assert lips_config(free, 0, False).teachers == ("base:4", "dh_live")
     assert emotion_config(free, 0, False).corpora == ("java_sed",)
 
 

@@ -27,6 +27,7 @@ from ..face.motion import Motion
 from ..geometry.numerics import accelerated_projection
 from .camera import Lens, Pose, estimate_pose, image_axes, project
 from .landmarks import LandmarkSchema, observed_shapes
+from .pair_equations import difference_equations, differences, flat_rows
 
 FIRST_FRAMES = 24  # a recording's first frames, from which the identity's frames are chosen
 LONG_RECORDING_FRAMES = 200  # in recordings of this length or more, 6 × FIRST_FRAMES are used
@@ -224,9 +225,9 @@ class Fitter:
             self.mean = self.mean + offset.astype(np.float32)
         self.pairs, self.corners = schema.lip_pairs, schema.corner_pairs
         # Maps landmarks to the gaps between facing pairs, (Q, P).
-        self.gap_operator = _differences(self.pairs, len(self.weights))
+        self.gap_operator = differences(self.pairs, len(self.weights))
         # Maps landmarks to the widths of outer and inner lips, (W, P).
-        self.width_operator = _differences(self.corners, len(self.weights))
+        self.width_operator = differences(self.corners, len(self.weights))
         # Gaps of the closed mouth, (Q, 3) mm, None until `learn_closed_mouth` has measured them.
         self.closed_gaps: np.ndarray | None = None
         tensor = face.tensor_at(schema.operator)  # (P, 3, E, I)
@@ -450,14 +451,14 @@ class Fitter:
         closed_gaps: np.ndarray,
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Return design (T, F, 2·Q), target (T, 2·Q) mm and weights (T, 2·Q) of the lips' gaps."""
-        design, gaps = _difference_equations(
+        design, gaps = difference_equations(
             self.gap_operator, closed_gaps, pixels, pose, landmark_design
         )
         apart = np.linalg.norm(gaps, axis=1)
         closed = np.float32(1) / (1 + (apart / np.float32(LIP_TOUCH_MM)) ** 4)
         factor = self.settings.pair_weight * (1 + (self.settings.closed_weight - 1) * closed)
         weights = factor.astype(np.float32) * robust[:, self.pairs].min(2)
-        return (*_flat_rows(design, gaps), np.tile(weights, (1, 2)))
+        return (*flat_rows(design, gaps), np.tile(weights, (1, 2)))
 
     def _width_equations(
         self,
@@ -468,11 +469,11 @@ class Fitter:
         neutral: np.ndarray,
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Return design (T, F, 2·W), target (T, 2·W) mm and weights (T, 2·W) of mouth widths."""
-        design, widths = _difference_equations(
+        design, widths = difference_equations(
             self.width_operator, self.width_operator @ neutral, pixels, pose, landmark_design
         )
         weights = np.float32(self.settings.width_weight) * robust[:, self.corners].min(2)
-        return (*_flat_rows(design, widths), np.tile(weights, (1, 2)))
+        return (*flat_rows(design, widths), np.tile(weights, (1, 2)))
 
     def _solve_shapes(
         self,
@@ -518,52 +519,6 @@ class Fitter:
             gradient, start[:, self.observed], step, SOLVER_STEPS
         )
         return shapes
-
-
-def _differences(pairs: np.ndarray, landmark_count: int) -> np.ndarray:
-    """Return the operator (Q, P) that maps landmarks to the differences of pairs (Q, 2)."""
-    operator = np.zeros((len(pairs), landmark_count), np.float32)
-    operator[np.arange(len(pairs)), pairs[:, 0]] = 1
-    operator[np.arange(len(pairs)), pairs[:, 1]] = -1
-    return operator
-
-
-def _difference_equations(
-    operator: np.ndarray,
-    at_rest: np.ndarray,
-    pixels: np.ndarray,
-    pose: Pose,
-    landmark_design: np.ndarray,
-) -> tuple[np.ndarray, np.ndarray]:
-    """Return the equations of differences between landmarks, relative to those at rest.
-
-    Parameters
-    ----------
-    operator : (Q, P)
-        Maps landmarks to the differences.
-    at_rest : (Q, 3)
-        In mm.
-    pixels : (T, P, 2)
-    pose : Pose
-    landmark_design : (T, F, 2·P)
-        Of the landmark equations.
-
-    Returns
-    -------
-    design : (T, F, 2, Q)
-    target : (T, 2, Q)
-        In mm.
-    """
-    count, shape_count = landmark_design.shape[:2]
-    flip = np.array([1, -1], np.float32)[:, None]  # the image's y axis points down
-    target = (pixels.transpose(0, 2, 1) @ operator.T) / pose.scale[:, None, None]
-    target -= np.einsum("trc,qc->trq", pose.rotation[:, :2], at_rest) * flip
-    return landmark_design.reshape(count, shape_count, 2, -1) @ operator.T, target
-
-
-def _flat_rows(design: np.ndarray, target: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Return a design (T, F, 2·Q) and a target (T, 2·Q) of equations in two image axes."""
-    return design.reshape(*design.shape[:2], -1), target.reshape(len(target), -1)
 
 
 def _score_prior(name: str) -> float:

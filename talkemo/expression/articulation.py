@@ -10,7 +10,7 @@ from ..face.canonical import Face
 from ..face.motion import Motion
 from ..geometry.numerics import smoothstep
 
-CLOSED_LIPS_MM = 0.5  # lips that are at most this far apart are not opened by wide articulation
+KEPT_GAP_MM = 0.5  # lips that are at most this far apart are not opened by wide articulation
 FULL_EFFECT_MM = 2.5  # opening from which it has its full effect
 
 
@@ -24,6 +24,6 @@ def articulated(motion: Motion, articulation: float, face: Face) -> Motion:
     factor: np.ndarray | float = articulation
     if articulation > 1:
         opening = motion.lip_opening(face)
-        is_open = smoothstep((opening - CLOSED_LIPS_MM) / (FULL_EFFECT_MM - CLOSED_LIPS_MM))
+        is_open = smoothstep((opening - KEPT_GAP_MM) / (FULL_EFFECT_MM - KEPT_GAP_MM))
         factor = (1 + (articulation - 1) * is_open)[:, None]
     return replace(motion, coordinates=(motion.coordinates * factor).astype(np.float32))
