@@ -29,7 +29,6 @@ from .samples import (
 from .wav import MIN_REST_S, found_bytes, read_wav_header, write_repaired
 
 AUDIO_CHUNK_S = 30.0  # read at a time
-FFMPEG_CHANNELS = 2  # that ffmpeg decodes to
 MAX_BLOCK_SAMPLES = 1 << 24  # samples of all channels read at a time; limits the memory
 MAX_REPAIRED_BYTES = 1 << 32  # of samples behind a wrong header, which are copied
 # libsndfile's names of the formats that a file's ending allows.
@@ -168,11 +167,11 @@ def _read_with_ffmpeg(
     source = descriptor_path if os.path.exists(descriptor_path) else str(path.absolute())
     command = ["-v", "error", "-nostdin"]
     command += [*input_arguments(source, AUDIO_DEMUXERS), "-vn"]
-    # Two channels: ffmpeg's mean of them would lose a voice in opposite phases.
-    command += ["-ac", str(FFMPEG_CHANNELS)]
-    command += ["-t", str(MAX_AUDIO_S + AUDIO_CHUNK_S), "-ar", str(SAMPLE_RATE), "-f", "f32le", "-"]
+    # One or two channels, as they are: ffmpeg's mean would lose a voice in opposite phases. The
+    # wav's header says how many.
+    command += ["-af", "aformat=channel_layouts=mono|stereo", "-c:a", "pcm_f32le"]
+    command += ["-t", str(MAX_AUDIO_S + AUDIO_CHUNK_S), "-ar", str(SAMPLE_RATE), "-f", "wav", "-"]
     mix, high_pass = MonoMixer(SAMPLE_RATE), HighPass(SAMPLE_RATE)
-    frame_bytes = 4 * FFMPEG_CHANNELS
     descriptors = (file.fileno(),)
     with tempfile.TemporaryFile() as log:
         with start_ffmpeg(
@@ -181,11 +180,12 @@ def _read_with_ffmpeg(
             assert process.stdout is not None
             watchdog = Watchdog(process)
             try:
+                channels = _channels_of(process.stdout, watchdog)
+                frame_bytes = 4 * channels
                 size = frame_bytes * int(chunk_s * SAMPLE_RATE)
                 while block := _read(process.stdout, size, watchdog):
                     whole = block[: len(block) // frame_bytes * frame_bytes]
-                    samples = np.frombuffer(whole, np.float32).reshape(-1, FFMPEG_CHANNELS)
-                    yield high_pass(mix(samples))
+                    yield high_pass(mix(np.frombuffer(whole, np.float32).reshape(-1, channels)))
             finally:
                 watchdog.close()
         if process.returncode:
@@ -193,6 +193,16 @@ def _read_with_ffmpeg(
             text = log.read(10_000).decode("utf-8", "replace").replace(f"file:{source}", name)
             check_end(name, text, watchdog.ended)
             raise _unreadable(name, _ffmpeg_reason(text))
+
+
+def _channels_of(stream: IO[bytes], watchdog: Watchdog) -> int:
+    """Read the header of the wav that ffmpeg writes; return its channels, 1 if there is none."""
+    try:
+        with watchdog.waiting():
+            header = read_wav_header(stream)
+    except ValueError:
+        header = None
+    return 1 if header is None else header.channels
 
 
 def _read(stream: IO[bytes], size: int, watchdog: Watchdog) -> bytes:

@@ -23,6 +23,10 @@ LOUD_QUANTILE = 0.95  # quantile of the audible rows' power that is the level
 # Lower bound of a recording's level (log10 mel power), so that noise is not amplified to speech.
 MIN_RECORDING_LEVEL = -4.0
 MIN_CAUSAL_LEVEL = -4.5  # log10 mel power; fainter audio moves a face less
+# The same where audio begins: what comes before the first word is noise or breath, which must not
+# count as loud. The bound falls to MIN_CAUSAL_LEVEL while audio is heard for ADAPTATION_S.
+MIN_FIRST_LEVEL = -0.5
+ADAPTATION_S = 1.0
 SILENT_ROW_LEVEL = -8.0  # log10 mel power of a row's loudest band, below which it is silence
 SILENT_PEAK = 1e-4  # −80 dB; a recording below it is silence
 LOUDNESS_MEMORY_S = 30.0  # time constant of the histogram's exponential decay
@@ -35,6 +39,7 @@ class CausalLevel:
 
     def __init__(self) -> None:
         self.counts = np.zeros(len(LEVEL_BINS_LOG10))
+        self.heard_s = 0.0  # audio above SILENT_ROW_LEVEL
 
     def normalise(self, rows: np.ndarray) -> np.ndarray:
         """Return the next rows (m, B) at 100 Hz, normalised; m is even."""
@@ -49,11 +54,15 @@ class CausalLevel:
         """Return the level in log10 mel power after rows whose loudest bands lie in `bins`."""
         self.counts *= np.exp(-len(bins) * HOP_SAMPLES / SAMPLE_RATE / LOUDNESS_MEMORY_S)
         np.add.at(self.counts, bins, 1.0)
+        heard = LEVEL_BINS_LOG10[bins] >= SILENT_ROW_LEVEL
+        self.heard_s += float(heard.sum()) * HOP_SAMPLES / SAMPLE_RATE
         loudest = LEVEL_BINS_LOG10[np.flatnonzero(self.counts > 0.01)[-1]]
         audible = loudest - AUDIBLE_RANGE_LOG10 < LEVEL_BINS_LOG10
         count = np.cumsum(np.where(audible, self.counts, 0.0))
         loud = LEVEL_BINS_LOG10[np.searchsorted(count, LOUD_QUANTILE * count[-1])]
-        return max(float(loud), MIN_CAUSAL_LEVEL)
+        adapted = min(self.heard_s / ADAPTATION_S, 1.0)
+        lowest = MIN_FIRST_LEVEL + adapted * (MIN_CAUSAL_LEVEL - MIN_FIRST_LEVEL)
+        return max(float(loud), lowest)
 
 
 def normalised_rows(audio: AudioSource, filters: np.ndarray) -> Iterator[np.ndarray]:
