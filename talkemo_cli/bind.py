@@ -42,7 +42,8 @@ def bind(
     from talkemo.formats.units import AUTO_UNIT, unit_of_mesh
     from talkemo.pipelines.bind import describe
 
-    outputs = output or [Path(f"{face.stem}.binding.npz")]
+    name = "face" if str(face) == "-" else face.stem
+    outputs = output or [Path(f"{name}.binding.npz")]
     binding = talkemo.bind(
         face, outputs, hint=options.hint, weights=runtime.weights, cache=options.cache
     )

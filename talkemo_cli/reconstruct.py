@@ -338,8 +338,6 @@ def _capture(
         )
     console.messages(metric_facts(metrics))
     if metrics["failed"]:
-        console.message(
-            f"{metrics['failed']} clips failed: see the column failed, and the folder "
-            f"{output / FAILED}"
-        )
+        clips = "1 clip" if metrics["failed"] == 1 else f"{metrics['failed']} clips"
+        console.message(f"{clips} failed: see the column failed, and the folder {output / FAILED}")
     return {"manifest": str(output / MANIFEST), **metrics}

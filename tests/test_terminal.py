@@ -220,3 +220,13 @@ def test_progress_that_is_not_on_a_terminal(monkeypatch, capsys):
         for step in (1, 2, 3, 4):
             update(step, 1200)
     assert capsys.readouterr().err.splitlines() == ["talking: 2 of 1200", "talking: 4 of 1200"]
+
+
+def test_options_without_effect_are_refused_before_any_work(run, example_face, silence, tmp_path):
+    animation, image = tmp_path / "a.npz", tmp_path / "a.png"
+    assert run("animate", example_face, silence, "--fps", 5, "-o", animation)[0] == 0
+    status, _, messages = run("render", animation, "--audio", silence, "-o", image)
+    assert status == 2 and "a .png has no audio" in messages[0] and not image.exists()
+    videos = [tmp_path / name for name in ("a.csv", "b.csv")]
+    status, _, messages = run("reconstruct", *videos, "--unit", "cm", "-o", tmp_path / "out")
+    assert status == 2 and "unit cm of the person's own face" in messages[0]

@@ -244,7 +244,7 @@ def check_reconstructions(tasks: Sequence[ReconstructionTask]) -> None:
     from ..capture.landmark_tracker import LandmarkTracker
     from ..capture.sources import is_video
     from .outputs import output_paths
-    from .reconstruct import check_options
+    from .reconstruct import check_options, check_unit_of_target
 
     first = tasks[0]
     named = (first.onto, first.options.model, first.options.audio, *first.target.hint.files)
@@ -259,6 +259,7 @@ def check_reconstructions(tasks: Sequence[ReconstructionTask]) -> None:
 
     check_tasks(tasks, check)
     check_options(first.options, first.source, first.onto, [])
+    check_unit_of_target(first.options, first.onto, first.export)
     if any(is_video(task.source) for task in tasks):
         LandmarkTracker()
     forget_models_and_bindings()

@@ -184,11 +184,16 @@ def _checked(
     inputs = [path for path in named if isinstance(path, str | Path)]
     paths = output_paths(outputs, export, [*inputs, *hint.files])
     timeline = check_options(options, source, onto, [*inputs, *paths])
+    check_unit_of_target(options, onto, export)
+    return paths, timeline
+
+
+def check_unit_of_target(options: ReconstructOptions, onto: object, export: ExportOptions) -> None:
+    """Raise InputError for a unit of the person's own face, which is in mm."""
     if onto is None and options.model is None and export.unit not in (AUTO_UNIT, "mm"):
         raise InputError(
             f"unit {export.unit} of the person's own face", "it is in mm: leave --unit out"
         )
-    return paths, timeline
 
 
 def check_options(

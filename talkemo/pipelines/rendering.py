@@ -97,6 +97,11 @@ def render(
             "a heat map compares animations of the same mesh",
         )
     has_audio = output.suffix.lower() in ENDINGS_WITH_AUDIO
+    if settings.audio is not None and not has_audio:
+        raise InputError(
+            f"{output.name}: a {output.suffix} has no audio",
+            "name a .mp4 or .webm, or leave it out",
+        )
     audio = audio_of(sources[0], settings.audio) if has_audio else None
     if audio is not None and audio.path is not None:
         check_output(output, endings, audio.path)
