@@ -159,7 +159,8 @@ def test_a_failing_machine_is_reported_in_two_lines(
 
 @pytest.mark.skipif(sys.platform != "linux", reason="file names of any bytes")
 def test_an_odd_file_name_does_not_end_the_batch(tmp_path, silence, capfd):
-    names = [os.fsdecode(b"\xff\xe9.wav"), "caf\u00e9 \u2603\n.wav", "-x.wav", "plain.wav"]
+    in_bytes = (b"\xff\xe9.wav", "caf\u00e9 \u2603\n.wav".encode(), b"-x.wav", b"plain.wav")
+    names = [os.fsdecode(name) for name in in_bytes]
     for name in names:
         shutil.copy(silence, tmp_path / name)
     out = tmp_path / "out"

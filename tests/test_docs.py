@@ -80,7 +80,7 @@ def test_tables_of_a_command_s_page_fit_it(pages, site, tmp_path):
     for width in (1100, 500):
         options = (f"--window-size={width},900", "--virtual-time-budget=3000", "--dump-dom")
         command = browser_command(tmp_path / "profile", *options, page.as_uri())
-        done = subprocess.run(command, capture_output=True, text=True, timeout=60)
+        done = subprocess.run(command, capture_output=True, encoding="utf-8", timeout=60)
         title = re.search("<title>(.*)</title>", done.stdout)
         assert title and set(title[1].split()) == {"true"}, (width, done.stdout[:500])
 
