@@ -106,3 +106,14 @@ def test_the_scores_of_a_tracked_corpus_are_read(tmp_path):
     a, b = corpora.read_corpus("talking", tmp_path)
     np.testing.assert_allclose(a.scores[[0, 2]], scores.T[[0, 2]] / 255, atol=1e-6)
     assert np.isnan(a.scores[1]).all() and b.scores.shape == (2, 52)
+
+
+@pytest.mark.parametrize(
+    ("shape", "least", "most"),
+    [("mouthPucker", 2, 6), ("mouthFunnel", 2, 6), ("jawOpen", -0.5, 0.5), ("mouthSmile", -3, 0)],
+)
+def test_rounded_lips_protrude_and_open_ones_do_not(face, shape, least, most):
+    motion = weights_of(face, **{shape: 0.5})[:1].astype(np.float32) @ face.weights_to_coordinates
+    gradients = distance_gradients(face)
+    assert least < (motion @ gradients["protrusion"])[0] < most
+    assert ((motion @ gradients["width"])[0] > 0) == (shape == "mouthSmile")

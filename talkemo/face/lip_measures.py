@@ -9,8 +9,7 @@ import numpy as np
 
 from .canonical import INNER_LIPS, LIPS, MOUTH_CORNERS, Face
 
-# iBUG indices of the middles of the outer upper and lower lip.
-OUTER_LIPS = (51, 57)
+UPPER_LIP = 51  # iBUG index of the middle of the outer upper lip
 # Blend shapes that people recognise on lips, both sides together.
 LIP_SHAPES = (
     "mouthPucker mouthFunnel mouthPress mouthRollUpper mouthRollLower mouthShrugUpper "
@@ -22,16 +21,16 @@ def distance_gradients(face: Face) -> dict[str, np.ndarray]:
     """Return the gradients (S,) float32 mm of the mouth's measures by 1 mm of each coordinate.
 
     `opening` is the vertical distance of the inner lips, `width` the horizontal one of the corners,
-    `protrusion` how far the middles of both outer lips are in front of the corners.
+    `protrusion` how far the middle of the upper lip is in front of its place at rest. The lower lip
+    and the corners do not show it: they go back and forth with the jaw and with a smile.
     """
     span = face.span[:, face.landmarks68]  # (S, 68, 3)
     upper, lower = INNER_LIPS
     right, left = MOUTH_CORNERS
-    corners = span[:, [right, left], 2].mean(1)
     return {
         "opening": span[:, upper, 1] - span[:, lower, 1],
         "width": span[:, left, 0] - span[:, right, 0],
-        "protrusion": span[:, list(OUTER_LIPS), 2].mean(1) - corners,
+        "protrusion": span[:, UPPER_LIP, 2],
     }
 
 
