@@ -109,7 +109,10 @@ def print_lips(lips: dict[str, Any], weights: str) -> None:
         "r_opening": "r opening",
         "r_width": "r width",
         "amplitude": "amplitude",
-        "amplitude_width": "of the width",
+    }
+    timing = {
+        "corpus": "corpus",
+        "amplitude_width": "amplitude of the width",
         "mtm_ms": "MTM ms",
         "soft_dtw": "soft-DTW",
         "slcc": "SLCC",
@@ -120,6 +123,12 @@ def print_lips(lips: dict[str, Any], weights: str) -> None:
         f"frame at the corpus's own fps){weights}",
         [*titles.values()],
         _cells(lips["corpora"], tuple(titles)),
+    )
+    console.table(
+        "Spread of the mouth's width; mean temporal misalignment, soft-DTW and speech-lip "
+        f"intensity correlation of its opening{weights}",
+        [*timing.values()],
+        _cells(lips["corpora"], tuple(timing)),
     )
     for row in lips["corpora"]:
         if "closures" in row:
