@@ -197,10 +197,12 @@ def with_features(clip: TrainingClip, encoder: SpeechEncoder) -> TrainingClip:
     return replace(clip, feature=encoder.features(clip.audio))
 
 
-def even_out(clips: list[TrainingClip], face: Face) -> list[TrainingClip]:
-    """Scale each speaker's motion to the median speaker's mouth opening, within limits.
+def even_out(clips: list[TrainingClip], face: Face, share: float = 1.0) -> list[TrainingClip]:
+    """Scale each speaker's motion towards the median speaker's mouth opening, within limits.
 
-    Closed lips stay closed, because motion is relative to the expression at rest.
+    With a `share` of 1 all speakers open their mouths alike, with 0.5 they keep half of their
+    difference in the logarithm. Closed lips stay closed, because motion is relative to the
+    expression at rest.
     """
     openings: dict[tuple[str, int], list[np.ndarray]] = {}
     for clip in clips:
@@ -213,7 +215,7 @@ def even_out(clips: list[TrainingClip], face: Face) -> list[TrainingClip]:
     }
     median = float(np.median(list(spread.values())))
     factor = {
-        speaker: float(np.clip(median / value, 1 / MAX_SPEAKER_SCALE, MAX_SPEAKER_SCALE))
+        speaker: float(np.clip(median / value, 1 / MAX_SPEAKER_SCALE, MAX_SPEAKER_SCALE)) ** share
         for speaker, value in spread.items()
     }
     return [replace(c, target=c.target * np.float32(factor[c.corpus, c.style])) for c in clips]

@@ -112,7 +112,7 @@ class TalkingConfig:
     distances: float = 1.0
     shapes: float = 1.0
     velocity: float = 10.0  # weight of the velocity term, as in VOCA
-    even_out: bool = True  # whether all speakers' motion is scaled alike, see batches.even_out
+    even_out: float = 1.0  # how far all speakers' motion is scaled alike, see batches.even_out
     level: float | None = None  # weight of a crop's mean error; None for each clip's own
     amplitude: bool = True  # whether the result is scaled to move the lips as held-out people do
     style_dropout: float = 0.5  # share of crops without their style
@@ -139,7 +139,7 @@ PAPER_TALKING_CONFIG = TalkingConfig(
     distances=0.0,
     shapes=0.0,
     dropout=0.0,
-    even_out=False,
+    even_out=0.0,
     level=1.0,
     amplitude=False,
     style_dropout=0.0,
@@ -239,7 +239,7 @@ def gather_training_data(run: Run, config: TalkingConfig) -> TalkingData:
     clips = captured_clips(run, recordings, face, encoder.filters, styles)
     held_out_clips = captured_clips(run, held_out, face, encoder.filters, styles)
     if config.even_out:
-        clips = even_out(clips, face)
+        clips = even_out(clips, face, config.even_out)
     if config.level is not None:
         clips = [replace(clip, mean=config.level) for clip in clips]
     corpora = dict(config.shares)
