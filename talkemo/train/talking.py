@@ -91,7 +91,7 @@ class TalkingConfig:
         ("arabic_news", 0.2),
         ("java_sed", 0.08),
         ("facegood", 0.06),
-        (NOISE_CORPUS, 0.04),
+        (NOISE_CORPUS, 0.08),
         (PSEUDO_LABELLED, 0.6),
     )
     steps: int = 1200
