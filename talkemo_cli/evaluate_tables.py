@@ -7,6 +7,8 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
+from talkemo.evaluation.by_phone import MEASURES
+
 from .console import console
 
 # Unit and mask of the metrics of a split.
@@ -153,19 +155,20 @@ def print_lips(lips: dict[str, Any], weights: str) -> None:
 
 def print_lips_by_phone(table: dict[str, Any], title: str) -> None:
     """Print the lips' measures by class of phones, and how well classes are told apart."""
-    columns = ("phones", "count", "opening", "least_opening", "width", "protrusion")
+    headings = [name.removeprefix("mouth").replace("_", " ") for name in MEASURES]
     rows = [{"phones": name, **row} for name, row in table["classes"].items()]
     console.table(
-        f"By phone, mm from rest (width and protrusion from the clip's mean): {title}",
-        ["phones", "count", "opening", "least opening", "width", "protrusion"],
-        _cells(rows, columns),
+        "By phone, mm from rest (width and protrusion from the clip's mean) and blend-shape "
+        f"weights: {title}",
+        ["phones", "count", *headings],
+        _cells(rows, ("phones", "count", *MEASURES)),
     )
     apart = [{"pair": name, **row} for name, row in table["d_prime"].items()]
     if apart:
         console.table(
             f"d′ between classes of phones: {title}",
-            ["pair", "opening", "least opening", "width", "protrusion"],
-            _cells(apart, ("pair", *columns[2:])),
+            ["pair", *headings],
+            _cells(apart, ("pair", *MEASURES)),
         )
 
 
