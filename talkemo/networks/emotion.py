@@ -19,7 +19,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from ..expression.emotions import EMOTIONS, effective_amounts
+from ..expression.emotions import EMOTIONS
 from ..face.canonical import Face
 from ..face.motion import Motion
 from .building import build_network, to_tensor
@@ -195,8 +195,7 @@ class EmotionModel(EmotionTransfer):
     def labels(self, emotion: int, amounts: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Return the label and the factor of the residual that make up amounts of an emotion.
 
-        Together they move a face in proportion to the amount; an excess over 1 counts less, see
-        `effective_amounts`.
+        Together they move a face in proportion to the amount, above 1 too.
 
         Parameters
         ----------
@@ -212,11 +211,10 @@ class EmotionModel(EmotionTransfer):
         """
         if emotion == NEUTRAL_INDEX:  # has a single intensity
             return np.ones_like(amounts), amounts
-        wanted = effective_amounts(amounts)
         strength = self.strength(emotion)
-        level = np.interp(wanted, strength, INTENSITY_LEVELS).astype(np.float32)
+        level = np.interp(amounts, strength, INTENSITY_LEVELS).astype(np.float32)
         reached = np.interp(level, INTENSITY_LEVELS, strength)
-        return level, (wanted / reached).astype(np.float32)
+        return level, (amounts / reached).astype(np.float32)
 
     def strength(self, emotion: int) -> np.ndarray:
         """Return how far each of INTENSITY_LEVELS moves the face at rest, relative to level 1.
