@@ -23,29 +23,32 @@ from ..geometry.numerics import smoothstep
 
 CANDIDATE_IDENTITIES = 120  # identities with hand-set expressions
 CANDIDATE_IDENTITY_MODES = 30  # identity coefficients in which they differ
-# Blend-shape weights on both sides, for the upper and the lower face. EMFACS has no calm: there,
-# lids and mouth are at ease.
+# Blend-shape weights on both sides, for the upper and the lower face. Some are above 1, because the
+# blend shapes are means over people who do not all frown hard. The lower face of emotions that do
+# not open the mouth keeps closed lips closed. EMFACS has no calm: awake eyes and a faint smile.
 EMFACS_EXPRESSIONS: dict[str, dict[str, dict[str, float]]] = {
     "calm": {  # a faint AU 12, lids open (AU 5A)
         "upper": {"eyeWide": 0.3, "browOuterUp": 0.15, "cheekSquint": 0.15},
-        "lower": {"mouthSmile": 0.38, "mouthDimple": 0.15, "cheekSquint": 0.1},
+        "lower": {"mouthSmile": 0.25, "mouthDimple": 0.1, "cheekSquint": 0.1},
     },
     "happy": {  # AU 6 + 12
         "upper": {"cheekSquint": 0.9, "eyeSquint": 0.5, "browOuterUp": 0.2},
-        "lower": {"mouthSmile": 1.0, "mouthDimple": 0.25, "cheekSquint": 0.6},
+        "lower": {"mouthSmile": 0.7, "mouthDimple": 0.25, "cheekSquint": 0.6},
     },
     "sad": {  # AU 1 + 4 + 15 + 17, lids lower (AU 43)
         "upper": {"browInnerUp": 1.3, "browDown": 0.55, "eyeBlink": 0.2, "eyeSquint": 0.2},
         "lower": {"mouthFrown": 1.1, "mouthShrugLower": 0.5, "jawOpen": 0.1},
     },
-    "angry": {  # AU 4 + 7 + 23 + 24; AU 9 and 2 make browDown's straight brows slope inwards
-        "upper": {"browDown": 1.4, "noseSneer": 0.8, "browOuterUp": 0.35, "eyeSquint": 0.8},
+    "angry": {  # AU 4 + 7 + 17 + 23 + 24; AU 9 and 2 make browDown's straight brows slope inwards
+        "upper": {"browDown": 1.8, "noseSneer": 0.9, "browOuterUp": 0.45, "eyeSquint": 0.5},
         "lower": {
-            "mouthPress": 0.9,
+            "mouthPress": 0.6,
+            "mouthShrugLower": 0.5,
             "mouthRollLower": 0.35,
-            "mouthRollUpper": 0.2,
-            "mouthFrown": 0.2,
-            "jawOpen": 0.1,
+            "mouthRollUpper": 0.3,
+            "mouthFrown": 0.15,
+            "mouthPucker": 0.12,
+            "jawOpen": 0.165,
         },
     },
     "fearful": {  # AU 1 + 2 + 4 + 5 + 7 + 20 + 26
