@@ -201,6 +201,22 @@ def print_emotions(result: dict[str, Any]) -> None:
     }
     for title, columns in tables.items():
         console.table(title, [*columns.values()], _cells(result["emotions"], tuple(columns)))
+    _print_prototypes(result["prototypes"], recordings)
+
+
+def _print_prototypes(rows: list[dict[str, Any]], recordings: str) -> None:
+    """Print how many emotions are recognised by each kind of prototype."""
+
+    def cell(count: dict[str, Any] | None) -> str:
+        return "" if count is None else f"{count['right']} of {count['of']}"
+
+    console.table(
+        f"Emotions {recordings}; nearest prototype by angle is the own. The transfer was trained "
+        "on the poses, so these only show that the pose arrives, not that people feel it; "
+        "actors: each actor's emotions by the other actors' prototypes",
+        ["prototypes", "generated", "actors"],
+        [[row["prototypes"], cell(row["generated"]), cell(row["actors"])] for row in rows],
+    )
 
 
 def write_split_csv(
