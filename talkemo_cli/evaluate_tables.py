@@ -271,6 +271,11 @@ def _emotion_rows(weights: str, result: dict[str, Any]) -> list[list[Any]]:
             if metric in SPLIT_METRIC_UNITS:
                 unit_and_mask = SPLIT_METRIC_UNITS[metric]
                 rows.append([*start, metric, value, *unit_and_mask, result["recordings"]])
+        for judge in result["prototypes"]:
+            right, of = judge["generated"]["by_emotion"].get(row["emotion"], (0, 0))
+            if of:
+                metric = f"nearest prototype of {judge['prototypes']}"
+                rows.append([*start, metric, right / of, "share", "all", of])
     return rows
 
 

@@ -349,6 +349,7 @@ def test_the_metrics_of_a_split_are_written_as_a_csv_and_plotted(
     assert float(values[recall]) == captured["recall"]
     assert float(values["talking", "neutral", "r_opening"]) == row["r_opening"]
     assert ("emotion", "happy", "generated_discriminator") in values
+    assert values["emotion", "happy", "nearest prototype of poses"] == "1.0"
     on_split = on_corpus(corpus, fitted, "--split")
     assert main([*on_split, "dev", "-o", str(tmp_path / "confusion.png")]) == 0
     image = np.array(Image.open(tmp_path / "confusion.png").convert("RGB"))
