@@ -28,16 +28,16 @@ CANDIDATE_IDENTITY_MODES = 30  # identity coefficients in which they differ
 # not open the mouth keeps closed lips closed. EMFACS has no calm: awake eyes and a faint smile.
 EMFACS_EXPRESSIONS: dict[str, dict[str, dict[str, float]]] = {
     "calm": {  # a faint AU 12, lids open (AU 5A)
-        "upper": {"eyeWide": 0.3, "browOuterUp": 0.15, "cheekSquint": 0.15},
-        "lower": {"mouthSmile": 0.25, "mouthDimple": 0.1, "cheekSquint": 0.1},
+        "upper": {"eyeWide": 0.25, "browOuterUp": 0.12, "cheekSquint": 0.1},
+        "lower": {"mouthSmile": 0.12, "mouthDimple": 0.1},
     },
     "happy": {  # AU 6 + 12
         "upper": {"cheekSquint": 0.9, "eyeSquint": 0.5, "browOuterUp": 0.2},
         "lower": {"mouthSmile": 0.7, "mouthDimple": 0.25, "cheekSquint": 0.6},
     },
     "sad": {  # AU 1 + 4 + 15 + 17, lids lower (AU 43)
-        "upper": {"browInnerUp": 1.3, "browDown": 0.55, "eyeBlink": 0.2, "eyeSquint": 0.2},
-        "lower": {"mouthFrown": 1.1, "mouthShrugLower": 0.5, "jawOpen": 0.1},
+        "upper": {"browInnerUp": 1.15, "browDown": 0.5, "eyeBlink": 0.25, "eyeSquint": 0.2},
+        "lower": {"mouthFrown": 1.2, "mouthShrugLower": 0.5, "jawOpen": 0.1},
     },
     "angry": {  # AU 4 + 7 + 17 + 23 + 24; AU 9 and 2 make browDown's straight brows slope inwards
         "upper": {"browDown": 1.8, "noseSneer": 0.9, "browOuterUp": 0.45, "eyeSquint": 0.5},
@@ -52,8 +52,8 @@ EMFACS_EXPRESSIONS: dict[str, dict[str, dict[str, float]]] = {
         },
     },
     "fearful": {  # AU 1 + 2 + 4 + 5 + 7 + 20 + 26
-        "upper": {"browInnerUp": 1.3, "browOuterUp": 0.45, "browDown": 0.8, "eyeWide": 1.2},
-        "lower": {"mouthStretch": 1.1, "jawOpen": 0.12, "mouthLowerDown": 0.2},
+        "upper": {"browInnerUp": 1.2, "browOuterUp": 0.4, "browDown": 0.75, "eyeWide": 1.1},
+        "lower": {"mouthStretch": 1.0, "jawOpen": 0.12, "mouthLowerDown": 0.2},
     },
     "disgust": {  # AU 9 + 15 + 16
         "upper": {"noseSneer": 1.0, "browDown": 0.4, "eyeSquint": 0.6, "eyeBlink": 0.1},
