@@ -47,7 +47,7 @@ from talkemo.binding import Binding
 from talkemo.capture.landmark_tracker import SCORE_NAMES, LandmarkTracker
 from talkemo.data.captures import read_captures
 from talkemo.data.rest_relative import relative_to_rest
-from talkemo.evaluation.actors import ActorChanges
+from talkemo.evaluation.actors import ActorChanges, Judge, Recognition
 from talkemo.expression.emotions import EMOTIONS
 from talkemo.render.appearance import appearance_of
 from talkemo.render.images import save_image
@@ -133,29 +133,16 @@ def write_ict_head(model: Path, folder: Path) -> Path:
     return path
 
 
-def prototype_frames(
-    head: Head, model: Path, prototypes: dict[str, dict[str, float]]
-) -> np.ndarray:
+def prototype_frames(head: Head, model: Path, prototypes: Iterable[dict[str, float]]) -> np.ndarray:
     """Vertices (1 + prototypes, N, 3) of ICT-FaceKit's head, neutral and with each prototype."""
     with np.load(model, allow_pickle=False) as file:
         names = list(file["expression_names"])
         shapes = file["expression"][:, :ICT_DRAWN_VERTICES].astype(np.float32)
     frames = [head.binding.rest]
-    for weights in prototypes.values():
+    for weights in prototypes:
         amounts = [weights.get(name, weights.get(name[:-2], 0.0)) for name in names]
         frames.append(head.binding.rest + np.tensordot(np.array(amounts, np.float32), shapes, 1))
     return np.array(frames)
-
-
-def actor_weights(path: Path, models: Models) -> dict[str, dict[str, float]]:
-    """Mean change of the blend-shape weights of a corpus's actors, by emotion and name."""
-    fitted = [row for row in read_captures(path, models.face) if not row.rejected]
-    actors = ActorChanges.of_recordings(relative_to_rest(fitted, models.face))
-    prototypes = actors.prototypes()
-    if len(prototypes) < 2:
-        raise SystemExit(f"{path}: captures of fewer than two emotions")
-    names = models.face.expression_names
-    return {name: dict(zip(names, row.tolist())) for name, row in prototypes.items()}
 
 
 def posed_frames(head: Head) -> np.ndarray:
@@ -224,17 +211,51 @@ def track_frames(head: Head, frames: np.ndarray, tracker: LandmarkTracker) -> np
     return np.array([missing if result is None else result.scores for result in tracked])
 
 
-def prototype_changes(
-    head: Head, names: Iterable[str], frames: np.ndarray, tracker: LandmarkTracker
-) -> dict[str, np.ndarray]:
-    """Change (C,) of the compared scores by each prototype.
+def prototype_changes(head: Head, frames: np.ndarray, tracker: LandmarkTracker) -> np.ndarray:
+    """Change (P, C) of the compared scores by each of P prototypes.
 
-    frames : (1 + names, N, 3), neutral and with each prototype.
+    frames : (1 + P, N, 3), neutral and with each prototype.
     """
     scores = track_frames(head, frames, tracker)[:, COMPARED_SCORES]
     if np.isnan(scores).any():
         raise SystemExit(f"{head.name}: the tracker finds no face in a prototype")
-    return dict(zip(names, scores[1:] - scores[0]))
+    return scores[1:] - scores[0]
+
+
+def seen_actors(
+    path: Path,
+    ict_head: Head,
+    options: argparse.Namespace,
+    models: Models,
+    tracker: LandmarkTracker,
+) -> ActorChanges:
+    """Changes (C,) of the compared scores by each emotion of each actor of a corpus's captures.
+
+    ICT-FaceKit's head shows the actor's mean change of weights from neutral.
+    """
+    fitted = [row for row in read_captures(path, models.face) if not row.rejected]
+    actors = ActorChanges.of_recordings(relative_to_rest(fitted, models.face))
+    if len(actors.prototypes()) < 2:
+        raise SystemExit(f"{path}: captures of fewer than two emotions")
+    names = models.face.expression_names
+    shown = [(actor, emotion) for actor, rows in actors.changes.items() for emotion in rows]
+    weights = [dict(zip(names, actors.changes[actor][emotion])) for actor, emotion in shown]
+    frames = prototype_frames(ict_head, options.prototypes, weights)
+    seen: dict[str, dict[str, np.ndarray]] = {}
+    for (actor, emotion), change in zip(shown, prototype_changes(ict_head, frames, tracker)):
+        seen.setdefault(actor, {})[emotion] = change
+    return ActorChanges(seen)
+
+
+def recognised_actors(actors: ActorChanges) -> list[int]:
+    """How many emotions of actors the other actors' prototypes recognise, and of how many."""
+    judged = [
+        (Judge.of_prototypes(actors.prototypes(without=actor)), emotion, change)
+        for actor, rows in actors.changes.items()
+        for emotion, change in rows.items()
+    ]
+    counts = Recognition.count(judged)
+    return [sum(counts.right.values()), sum(counts.of.values())]
 
 
 def compare(
@@ -318,8 +339,8 @@ def measure_head(
         save_image(options.images / f"{head.name}.png", sheet)
     scores = {emotion: track_frames(head, frames[emotion], tracker) for emotion in EMOTIONS}
     rows = compare(scores, prototypes)
-    posed = prototype_changes(head, PROTOTYPES, posed_frames(head), tracker)
-    for emotion, change in posed.items():
+    posed = prototype_changes(head, posed_frames(head), tracker)
+    for emotion, change in zip(PROTOTYPES, posed):
         rows[emotion]["posed"] = classify(change, emotion, prototypes[POSES])
     return rows
 
@@ -382,7 +403,8 @@ def print_tables(heads: dict[str, dict[str, dict]], total: dict) -> None:
         f" {total['posed_right']}"
     )
     for corpus, (right, of) in total["actors"].items():
-        print(f"{right} of {of} right by the actors of {corpus}")
+        own = "{} of {}".format(*total["actors_themselves"][corpus])
+        print(f"{right} of {of} right by the actors of {corpus}; they recognise {own} of their own")
     for emotion, strength in total["strength"].items():
         right = f"{total['right_by_emotion'][emotion]} of {len(heads)} right"
         print(f"{emotion:10} {right}, mean strength {strength:.2f}")
@@ -417,27 +439,27 @@ def main() -> None:
     heads = {}
     with tempfile.TemporaryDirectory() as folder:
         ict_head = load_head(options.prototypes, models, Path(folder))
-        drawn = {POSES: PROTOTYPES}
-        drawn |= {path.stem: actor_weights(path, models) for path in options.actors}
-        prototypes = {
-            name: prototype_changes(
-                ict_head, shown, prototype_frames(ict_head, options.prototypes, shown), tracker
-            )
-            for name, shown in drawn.items()
+        frames = prototype_frames(ict_head, options.prototypes, PROTOTYPES.values())
+        poses = dict(zip(PROTOTYPES, prototype_changes(ict_head, frames, tracker)))
+        actors = {
+            path.stem: seen_actors(path, ict_head, options, models, tracker)
+            for path in options.actors
         }
+        prototypes = {POSES: poses, **{name: seen.prototypes() for name, seen in actors.items()}}
         for path in options.heads:
             head = ict_head
             if path != options.prototypes:
                 head = load_head(path, models, Path(folder))
             heads[head.name] = measure_head(head, prototypes, options, models, tracker)
     total = summarise(heads)
+    total["actors_themselves"] = {name: recognised_actors(seen) for name, seen in actors.items()}
     if options.json:
         changes = {
             name: {emotion: change_by_name(change) for emotion, change in shown.items()}
             for name, shown in prototypes.items()
         }
-        poses = changes.pop(POSES)
-        result = {"summary": total, "heads": heads, "prototypes": poses, "actors": changes}
+        result = {"summary": total, "heads": heads, "prototypes": changes.pop(POSES)}
+        result["actors"] = changes
         print(json.dumps(result, indent=1))
     else:
         print_tables(heads, total)
