@@ -19,6 +19,7 @@ from talkemo import (
 from talkemo.binding.mesh_to_motion import MeshToMotion
 from talkemo.data import emotion_augmentation
 from talkemo.expression.emotions import one_hot
+from talkemo.face.lip_measures import lip_gap_gradients, unit_side_openings
 from talkemo.formats.mesh import load_mesh
 from talkemo.formats.npz import NpzAnimation
 from talkemo.formats.obj import save_obj
@@ -392,6 +393,22 @@ def test_an_emotion_grows_in_proportion_to_its_intensity(face, emotion):
         for amount in (0.05, 0.1, 0.25, 0.5, 0.75, 1.0, 1.25, 1.5)
     ]
     assert along == pytest.approx([0.05, 0.1, 0.25, 0.5, 0.75, 1.0, 1.25, 1.5], abs=0.05)
+
+
+@pytest.mark.parametrize("emotion", EMOTIONS[1:])
+def test_closed_lips_stay_closed_in_the_middle_and_beside_it(face, emotion):
+    model = load_models().emotion
+    rest = Motion(np.zeros(1), np.zeros((1, len(face.span)), np.float32))
+    for amount in (1.0, 1.5):
+        gaps = model.transfer(rest, amount * one_hot(emotion)).coordinates @ lip_gap_gradients(face)
+        assert np.abs(gaps).max() < 0.1  # mm
+
+
+def test_one_side_of_the_lips_opens_alone(face):
+    right, left = unit_side_openings(face) @ lip_gap_gradients(face)
+    np.testing.assert_allclose([right, left], [[1, 0, 0], [0, 0, 1]], atol=1e-3)
+    moved = np.linalg.norm(np.tensordot(unit_side_openings(face), face.span, 1), axis=2)
+    assert moved.max() < 2  # mm
 
 
 def test_augmentation_draws_every_emotion(face):

@@ -21,6 +21,7 @@ from torch.nn import functional
 
 from ..expression.emotions import EMOTIONS
 from ..face.canonical import Face
+from ..face.lip_measures import lip_gap_gradients, unit_side_openings
 from ..face.motion import Motion
 from .building import build_network, to_tensor
 from .protocols import EmotionTransfer
@@ -174,7 +175,18 @@ class EmotionModel(EmotionTransfer):
         # actors shout.
         closed = np.exp(-np.maximum(opening, 0) / LIP_CLOSING_DECAY_MM)
         cancelled = ALWAYS_CANCELLED_OPENING + (1 - ALWAYS_CANCELLED_OPENING) * closed
-        return moved - (opened * cancelled)[:, None] * self.face.unit_jaw_opening
+        jaw = self.face.unit_jaw_opening
+        # The jaw closes the middle of the lips. A smile or a sneer also parts their sides, and
+        # corners that are pulled down cross them.
+        gap_gradients, side_openings = self._sides_of_lips
+        sides_opened = (moved - opened[:, None] * jaw) @ gap_gradients
+        sides = (closed[:, None] * sides_opened) @ side_openings
+        return moved - (opened * cancelled)[:, None] * jaw - sides
+
+    @cached_property
+    def _sides_of_lips(self) -> tuple[np.ndarray, np.ndarray]:
+        """Gradients (S, 2) of the opening beside the middle of the lips, and its units (2, S)."""
+        return lip_gap_gradients(self.face)[:, [0, 2]], unit_side_openings(self.face)
 
     @cached_property
     def _neutral_at_rest(self) -> torch.Tensor:
