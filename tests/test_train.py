@@ -28,7 +28,7 @@ from talkemo.audio.recording import open_audio
 from talkemo.compute import workers
 from talkemo.data import captures, corpora, utterances
 from talkemo.data.audio_augmentation import augment, mel_batch, through_codec
-from talkemo.data.rest_relative import relative_to_rest
+from talkemo.data.rest_relative import ActedFrames, relative_to_rest
 from talkemo.evaluation.metrics import mouth_opening, pearson
 from talkemo.expression.emotions import EMOTIONS, one_hot
 from talkemo.files.artefact import Artefact, State
@@ -60,6 +60,7 @@ from talkemo.train.emotion import (
     train_emotion,
     training_frames,
 )
+from talkemo.train.emotion_batches import without_actors_mean
 from talkemo.train.emotion_config import emotion_config
 from talkemo.train.generator import MapGenerator, map_basis, new_generator, residual_basis
 from talkemo.train.lips import (
@@ -785,6 +786,35 @@ def test_an_emotion_that_no_actor_shows_is_drawn_on_neutral_faces(run, face):
     assert (batch.target == batch.original[batch.order]).all() and (
         batch.target_level == batch.level[batch.order]
     ).all()
+
+
+def test_actors_brows_and_shouting_are_left_out(run, face):
+    names = face.expression_names
+    brow, jaw = names.index("browDown_L"), names.index("jawOpen")
+    shapes = np.zeros((8, len(names)), np.float32)
+    shapes[4:, brow] = 0.3
+    shapes[:, jaw] = [
+        0.0,
+        0.2,
+        0.1,
+        0.1,
+        0.0,
+        0.6,
+        0.3,
+        0.3,
+    ]  # closed, open...; angry is three times
+    angry = EMOTIONS.index("angry")
+    frames = ActedFrames(
+        shapes,
+        emotion=np.repeat([0, angry], 4),
+        clip=np.repeat([0, 1], 4),
+        identity=np.zeros((2, 30), np.float32),
+        strong=np.array([True, True]),
+    )
+    changed = without_actors_mean(face, frames)
+    np.testing.assert_array_equal(changed[:4], shapes[:4])
+    np.testing.assert_allclose(changed[4:, brow], 0, atol=1e-6)
+    np.testing.assert_allclose(changed[4:, jaw], shapes[:4, jaw], atol=0.02)
 
 
 def test_emotion_starts_from_weights(run, tmp_path):
