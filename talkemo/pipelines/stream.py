@@ -98,13 +98,14 @@ class Stream:
     def __iter__(self) -> Iterator[Chunk]:
         performer = self.performer
         talking, style = performer.models.talking, performer.plan.options.style
-        for motion in talking.stream(self.audio, self._times(), style, STREAM_CHUNK_S):
+        heard = performer.listen(self.audio)
+        for motion in talking.stream(heard, self._times(), style, STREAM_CHUNK_S):
             speech = self._within_audio(motion)
             if not len(speech):
                 return
-            _, shown = performer.expressive(performer.articulated(speech))
-            head, gaze, arkit = performer.head_and_eyes(shown)
-            yield Chunk(shown.times, shown.coordinates, arkit, head, gaze, self.binding)
+            act = performer.perform(speech)
+            coordinates = act.shown.coordinates
+            yield Chunk(speech.times, coordinates, act.arkit, act.head, act.gaze, self.binding)
 
     def write(self, file: IO[bytes], form: str = "jsonl") -> int:
         """Write frames to a file or a pipe as they come.
