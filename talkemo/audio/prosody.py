@@ -38,6 +38,8 @@ QUESTION_ROWS = 45  # end of a phrase, in which the pitch of a question rises
 QUESTION_SEMITONES = 2.5  # rise of the pitch from which a phrase is a question
 ANTICIPATION_S = 0.12  # how long before its time an event is announced
 PROSODY_LOOKAHEAD_S = 0.42  # audio after a frame that its prosody depends on
+# The same with the window of its last row.
+PROSODY_DELAY_S = PROSODY_LOOKAHEAD_S + ROW_S + WINDOW_SAMPLES / 2 / SAMPLE_RATE
 SIGNATURE_ROWS, SIGNATURE_PARTS = 40, 4  # rows around an event whose levels are its signature
 KEPT_ROWS = 400  # rows that are kept for later decisions
 

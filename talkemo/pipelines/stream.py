@@ -10,6 +10,7 @@ from typing import IO, TYPE_CHECKING
 import numpy as np
 
 from ..audio.pipe import AudioStream, open_pipe
+from ..audio.prosody import PROSODY_DELAY_S
 from ..audio.recording import (
     STANDARD_INPUT,
     Audio,
@@ -85,9 +86,10 @@ class Stream:
     def latency(self) -> float:
         """Upper bound in s of a frame's delay after its audio, without the time of computation.
 
-        It consists of the look-ahead of the speech encoder, one chunk of audio and one of frames.
+        It consists of the look-ahead of the speech encoder or of the prosody, whichever is longer,
+        one chunk of audio and one of frames.
         """
-        lookahead = self.performer.models.talking.lookahead_s
+        lookahead = max(self.performer.models.talking.lookahead_s, PROSODY_DELAY_S)
         return lookahead + STREAM_CHUNK_S + self.frames_per_chunk / self.fps
 
     @property
