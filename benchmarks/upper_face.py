@@ -54,15 +54,15 @@ RATE_HZ = 25
 MIN_CLIP_S = 6.0
 BROWS = slice(17, 27)  # iBUG landmarks
 BLINK_WINDOW_S, MIN_BLINK_SCORE = 2.0, 0.25  # lids are open at the median of the window
-HALF_BLINK = 0.5
+HALF_BLINK = 0.5  # of the height of a blink
 PAUSE_ACTIVITY, SPEECH_ACTIVITY = 0.2, 0.6
 MIN_PAUSE_S = 0.8  # of all pauses of a clip, for its speed in pauses
 NOD_S, NEAR_S, MIN_NOD_DEG = 0.3, 0.15, 0.5
 CURVES = ("jawOpen", "browInnerUp", "eyeBlinkLeft", "eyeBlinkRight")
 ACTS = {
-    "neutral": {},
-    "happy": {"emotion": "happy"},
-    "liveliness off": {"liveliness": "off"},
+    "neutral": AnimateOptions(),
+    "happy": AnimateOptions(emotion="happy"),
+    "liveliness off": AnimateOptions(liveliness="off"),
 }
 
 
@@ -99,7 +99,9 @@ def main() -> None:
             clips[name].append(acted_clip(models, binding, acting, path, person))
     table = {name: measured(of_column) for name, of_column in clips.items()}
     if options.json:
-        print(json.dumps({"split": options.split, "clips": len(clips["people"]), **table}, indent=1))
+        print(
+            json.dumps({"split": options.split, "clips": len(clips["people"]), **table}, indent=1)
+        )
         return
     print(f"{len(clips['people'])} clips of the {options.split} split\n")
     print("| | " + " | ".join(table) + " |\n" + "|---" * (1 + len(table)) + "|")
@@ -149,10 +151,10 @@ def filmed_clips(
 
 
 def acted_clip(
-    models: Models, binding: Binding, acting: dict[str, str], audio: Path, person: Clip
+    models: Models, binding: Binding, acting: AnimateOptions, audio: Path, person: Clip
 ) -> Clip:
     """Return what talkemo makes of a person's recording."""
-    actor = FaceActor(models, binding, ActingPlan.of(AnimateOptions(**acting)))
+    actor = FaceActor(models, binding, ActingPlan.of(acting))
     recording = open_audio(audio)
     count = len(person.loudness)
     # From the beginning of the audio, as `animate` does.
@@ -191,9 +193,7 @@ def angles_of(head: np.ndarray) -> np.ndarray:
 def measured(clips: list[Clip]) -> dict[str, str]:
     """The rows of the table for some clips."""
     of_clips = [clip_metrics(clip) for clip in clips]
-    median = {
-        key: np.nanmedian([row[key] for row in of_clips], axis=0) for key in of_clips[0]
-    }
+    median = {key: np.nanmedian([row[key] for row in of_clips], axis=0) for key in of_clips[0]}
     pitch, yaw, roll = median["head"]
     first = np.nanpercentile([row["first blink"] for row in of_clips], (25, 50, 75))
     near, by_chance = np.sum([nods_near_stresses(clip) for clip in clips], 0)

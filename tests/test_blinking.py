@@ -55,7 +55,9 @@ def test_blinks_come_with_stresses_and_depend_on_the_recording(face):
     first = set()
     for number in range(5):
         start = VoiceEvent("start", 0.0, 1.0, (0, number))
-        blinks = Blinking(face, 24, 1).add(still(face, 30), Voice([start], ones[:1800], ones[:1800]))
+        blinks = Blinking(face, 24, 1).add(
+            still(face, 30), Voice([start], ones[:1800], ones[:1800])
+        )
         first.add(starts(closed(face, blinks))[0])
     assert len(first) == 5
 

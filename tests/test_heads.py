@@ -1,7 +1,6 @@
 """Motion of head and eyes, and how a mesh turns with them."""
 
 import csv
-from dataclasses import replace
 
 import numpy as np
 import pytest

@@ -94,7 +94,9 @@ def test_audio_passes_unchanged_and_no_more_than_needed(example_speech):
         pieces.append(piece)
         heard_s = sum(map(len, pieces)) / SAMPLE_RATE
         while asked < heard_s - PROSODY_DELAY_S:
-            assert all(e.time <= asked + ANTICIPATION_S for e in prosody.until(np.array([asked])).events)
+            assert all(
+                e.time <= asked + ANTICIPATION_S for e in prosody.until(np.array([asked])).events
+            )
             asked += 0.02
             assert not prosody._passed
     np.testing.assert_array_equal(np.concatenate(pieces), audio.samples())

@@ -23,7 +23,8 @@ BROW_SHAPES = tuple(
     f"{name}_{side}" for name in ("browInnerUp", "browOuterUp", "browDown") for side in "LR"
 )
 RAISE, INNER_RAISE, LOWER = (
-    np.array(weights, float) for weights in ([1, 1, 1, 1, 0, 0], [1, 1, 0, 0, 0, 0], [0] * 4 + [1] * 2)
+    np.array(weights, float)
+    for weights in ([1, 1, 1, 1, 0, 0], [1, 1, 0, 0, 0, 0], [0] * 4 + [1] * 2)
 )
 DRIFT_STD = np.array([0.04, 0.04, 0.04, 0.04, 0.02, 0.02])  # of the weights, together
 SIDE_DRIFT_STD = 0.012  # of each weight by itself
@@ -32,7 +33,9 @@ GESTURES_CHANCES = (0.65, 0.85)  # up to which a gesture raises brows, raises in
 MIN_GESTURE, MAX_GESTURE = 0.08, 0.26  # weight at a stress of 1
 QUESTION_RAISE = 0.24  # weight
 SIDE_SPREAD = 0.15  # of a gesture, from side to side
-POSTURE_STD = np.array([0.05, 0.05, 0.05, 0.05, 0.03, 0.03])  # of the weights, from phrase to phrase
+POSTURE_STD = np.array(
+    [0.05, 0.05, 0.05, 0.05, 0.03, 0.03]
+)  # of the weights, from phrase to phrase
 STRESS_POSTURES = 0.1  # share of the stresses at which the posture changes, in long phrases
 POSTURE_S = 0.8
 EMOTION_CALMS = 0.5  # by how much a full emotion reduces these motions

@@ -87,7 +87,9 @@ class HeadMotion:
                 self._react(event)
             clock = PAUSE_CLOCK * times + (SPEECH_CLOCK - PAUSE_CLOCK) * voice.spoken
             gestures = self._gestures.at(times)
-        return self._waves(clock) - self._waves(np.zeros(1)) * np.exp(-times[:, None] / 2) + gestures
+        return (
+            self._waves(clock) - self._waves(np.zeros(1)) * np.exp(-times[:, None] / 2) + gestures
+        )
 
     def rotations(self, times: np.ndarray, voice: Voice | None = None) -> np.ndarray:
         """Return rotations (T, 3, 3) float32 of a face that looks along +z with y up."""

@@ -210,9 +210,7 @@ class FaceActor:
         if plan.face_lives:
             lively = self.brows.add(emotional, voice, np.minimum(amounts.sum(1), 1))
             lids = lids if gaze is None else lids_of_gaze(face, gaze)
-        shown = self.blinking.add(
-            replace(lively, coordinates=lively.coordinates + lids), voice
-        )
+        shown = self.blinking.add(replace(lively, coordinates=lively.coordinates + lids), voice)
         # The weights of the gaze contain its lids.
         arkit = replace(shown, coordinates=shown.coordinates - lids).arkit(face)
         if gaze is not None:

@@ -64,8 +64,9 @@ def animate(
         Fields of AnimateOptions, which replace those of `options`: `emotion` (one of EMOTIONS, or a
         mix `happy:0.6,surprised:0.4`), `intensity` in [0, 1.5], `timeline` (Timeline or file),
         `style` (of `models.talking.styles`), `seed`, `blink` (auto, off or a number per minute),
-        `head` and `gaze` (auto or off), `fps` (1 to 240; videos have at most 30), `export`,
-        `hint`, `cache` (whether bindings are cached), `weights`, `device` (see `load_models`).
+        `head`, `gaze` and `liveliness` (auto or off), `fps` (1 to 240; videos have at most 30),
+        `export`, `hint`, `cache` (whether bindings are cached), `weights`, `device` (see
+        `load_models`).
 
     Returns
     -------
