@@ -61,23 +61,39 @@ class Body:
         The canonical face after non-rigid registration, in canonical mm.
     vertices, faces : (N, 3), (F, 3)
         Of the welded mesh, in its own space.
+    groups : (N,) str, optional
+        Kinds of the vertices by the groups of the file, see `groups.GROUP_KINDS`. Eyes, teeth
+        and tongue are parts of their own, even if triangles join them with the skin.
     """
 
     def __init__(
-        self, face: Face, fit: Fit, fitted: np.ndarray, vertices: np.ndarray, faces: np.ndarray
+        self,
+        face: Face,
+        fit: Fit,
+        fitted: np.ndarray,
+        vertices: np.ndarray,
+        faces: np.ndarray,
+        groups: np.ndarray | None = None,
     ):
         count = len(vertices)
         self.face, self.fit, self.fitted = face, fit, fitted
+        self.faces, self.groups = faces, groups
         self.points = fit.placement.to_canonical(vertices)  # (N, 3) canonical mm
         self.normals = vertex_normals(self.points, faces)
         # (S, N, 3), displacement in mm by each blend shape at weight 1.
         self.targets = np.zeros((len(face.expression_names), count, 3), np.float32)
         self.canonical = np.full(count, -1)  # nearest canonical vertex
         self.skin = np.zeros(count, bool)
+        self.other = np.zeros(count, bool)  # vertices of parts that are recognised as no skin
         self.edges, triangles = mesh_edges(faces)
         self.rim = np.zeros(count, bool)  # vertices on a boundary of the mesh
         self.rim[self.edges[triangles == 1].ravel()] = True
         a, b = self.edges.T
+        if groups is not None:
+            kinds = np.where(groups == "hidden", "skin", groups)
+            same_kind = kinds[a] == kinds[b]
+            self.rim[self.edges[~same_kind].ravel()] = True
+            a, b = a[same_kind], b[same_kind]
         length = np.linalg.norm(self.points[a] - self.points[b], axis=1)
         graph = sp.csr_matrix((1 / np.maximum(length, MIN_EDGE_MM), (a, b)), (count, count))
         self.graph = graph + graph.T  # sparse (N, N), inverse lengths of edges
