@@ -116,11 +116,35 @@ class Body:
         rows = rows[bounded[component]]
         if not len(rows):
             return
+        self._solve(free, rows, np.full(len(rows), 1e-9), None)
+
+    def fill_smoothly(self, rows: np.ndarray, aim: np.ndarray, stiffness: np.ndarray) -> None:
+        """Interpolate the motion of vertices (R,), each drawn to an aim.
+
+        Parameters
+        ----------
+        rows : (R,)
+            Their neighbours that are not among them keep their motion.
+        aim : (S, R, 3)
+            Displacement in mm that a vertex without neighbours has.
+        stiffness : (R,)
+            Of the aim, beside the inverse lengths of the edges.
+        """
+        free = np.zeros(len(self.points), bool)
+        free[rows] = True
+        self._solve(free, rows, stiffness, aim)
+
+    def _solve(
+        self, free: np.ndarray, rows: np.ndarray, stiffness: np.ndarray, aim: np.ndarray | None
+    ) -> None:
+        """Set the motion of vertices (R,), those that are `free` (N,), to the smoothest one."""
         graph = self.graph[rows]
-        laplacian = sp.diags(np.asarray(graph.sum(1))[:, 0] + 1e-9) - graph[:, rows]
+        laplacian = sp.diags(np.asarray(graph.sum(1))[:, 0] + stiffness) - graph[:, rows]
         boundary = np.unique(graph.indices)
         boundary = boundary[~free[boundary]]
-        values = self.targets[:, boundary].transpose(1, 0, 2).reshape(len(boundary), -1)
-        right = np.asarray(graph[:, boundary] @ values, np.float64)
+        flat = lambda targets: targets.transpose(1, 0, 2).reshape(-1, 3 * len(targets))
+        right = np.asarray(graph[:, boundary] @ flat(self.targets[:, boundary]), np.float64)
+        if aim is not None:
+            right += stiffness[:, None] * flat(aim)
         solved = splu(laplacian.tocsc()).solve(right)
         self.targets[:, rows] = solved.reshape(len(rows), -1, 3).transpose(1, 0, 2)

@@ -57,6 +57,11 @@ class Features:
         """Return the height (P,) of the brows at x (P,)."""
         return np.interp(x, self.brows[:, 0], self.brows[:, 1])
 
+    def above_eyes(self, points: np.ndarray) -> np.ndarray:
+        """Return how far points (P, 3) lie above the line through the corners of the eyes, (P,)."""
+        corners = np.concatenate([lids[[0, 3]] for lids in self.lids])
+        return np.asarray(points[:, 1] - np.interp(points[:, 0], corners[:, 0], corners[:, 1]))
+
     def distance_to_lids(self, points: np.ndarray) -> np.ndarray:
         """Return the distance (P,) of points (P, 3) from the closer eye's ring of lids."""
         rings = [np.concatenate([lids, lids[:1]]) for lids in self.lids]

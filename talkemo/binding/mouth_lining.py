@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import numpy as np
-import scipy.sparse as sp
-from scipy.sparse.linalg import splu
 from scipy.spatial import cKDTree
 
 from ..geometry.numerics import smoothstep
@@ -32,28 +30,17 @@ def place_lining(
     if not len(rows) or not len(skin_rows):
         return
     points = body.points[rows]
-    follow, distance = _motion_of_skin(body, features, points, skin_rows)
+    follow, distance = motion_of_lips(body, features, points, skin_rows)
     deep = smoothstep((distance - SKIN_ALONE_MM) / (JAW_ALONE_MM - SKIN_ALONE_MM))
     jaw = mouth.jaw_share(body, rows)[:, None] * mouth.jaw_motion(points)
     aim = (1 - deep)[:, None] * follow + deep[:, None] * jaw
-    stiffness = FOLLOWING_STIFFNESS_MM / np.maximum(distance, MIN_DISTANCE_MM)
-    graph = body.graph[rows]
-    outside = np.ones(len(body.points), bool)
-    outside[rows] = False
-    laplacian = sp.diags(np.asarray(graph.sum(1))[:, 0] + stiffness) - graph[:, rows]
-    boundary = np.unique(graph.indices)
-    boundary = boundary[outside[boundary]]
-    flat = lambda targets: targets.transpose(1, 0, 2).reshape(targets.shape[1], -1)
-    right = stiffness[:, None] * flat(aim)
-    right += graph[:, boundary] @ flat(body.targets[:, boundary]).astype(np.float64)
-    solved = splu(laplacian.tocsc()).solve(right)
-    body.targets[:, rows] = solved.reshape(len(rows), -1, 3).transpose(1, 0, 2)
+    body.fill_smoothly(rows, aim, FOLLOWING_STIFFNESS_MM / np.maximum(distance, MIN_DISTANCE_MM))
 
 
-def _motion_of_skin(
+def motion_of_lips(
     body: Body, features: Features, points: np.ndarray, skin_rows: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Return the motion (S, P, 3) of the skin before points (P, 3), and its distance (P,).
+    """Return the motion (S, P, 3) of the skin nearest to points (P, 3), and its distance (P,).
 
     Above the line of the lips it is that of the upper lip, below that of the lower one.
     """
@@ -62,10 +49,7 @@ def _motion_of_skin(
     skin = body.points[skin_rows]
     skin_above = skin[:, 1] - features.lip_height(skin[:, 0])
     above = points[:, 1] > features.lip_height(points[:, 0])
-    for half, of_half in (
-        (above, skin_above > -LIP_HALF_MM),
-        (~above, skin_above < LIP_HALF_MM),
-    ):
+    for half, of_half in ((above, skin_above > -LIP_HALF_MM), (~above, skin_above < LIP_HALF_MM)):
         if half.any() and of_half.any():
             motion[:, half], distance[half] = skin_motion(body, points[half], skin_rows[of_half])
     return motion, distance
@@ -77,7 +61,7 @@ def skin_motion(
     """Return the motion (S, P, 3) of the skin nearest to points (P, 3), and its distance (P,)."""
     count = min(SKIN_NEIGHBOURS, len(skin_rows))
     distance, near = cKDTree(body.points[skin_rows]).query(points, k=count)
-    distance, near = distance.reshape(len(points), -1), near.reshape(len(points), -1)
+    distance, near = distance.reshape(-1, count), near.reshape(-1, count)
     weight = 1 / (distance**2 + 0.25 * distance[:, :1] ** 2 + 0.01)
     weight /= weight.sum(1, keepdims=True)
     motion = np.einsum("pk,spkc->spc", weight, body.targets[:, skin_rows[near]], optimize=True)

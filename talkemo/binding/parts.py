@@ -11,13 +11,16 @@ from .body import Body
 from .eyeballs import EYE_EXTENT_MM, EYE_OFFSET_MM, LASH_FLATNESS, find_eyeballs, turns_with
 from .features import Features
 from .mouth import Mouth
-from .mouth_lining import place_lining
+from .mouth_lining import motion_of_lips, place_lining, skin_motion
 from .mouth_parts import MouthPiece, jaw_cut, parts_in_mouth, shares_of_jaws
 from .pieces import Piece, pieces_near_face
 from .skin import place_skin
 
 TOUCH_MM = 2.5  # vertices closer to the skin touch it
-ROOT_MM = 1.5  # of a part that floats over the skin: vertices this close to the nearest one follow
+ROOT_MM = 1.0  # vertices of a part this much farther from the skin than the nearest are its root
+# Stiffness mm of following the skin at a distance of 1 mm, beside the edges' inverse lengths; it
+# falls with the square of the distance, of which the minimum counts as none.
+HANGING_STIFFNESS_MM, MIN_HANGING_MM = 2.0, 0.3
 # A part is attached to the skin if at least this fraction of its rim touches the skin.
 ATTACHED_RIM_FRACTION = 0.3
 # Vertices of both jaws that are attached to the lips follow the lips within this distance.
@@ -29,7 +32,9 @@ NEAR_SKIN_MM, MOSTLY_NEAR_SKIN_MM, ATTACHMENT_EXTENT_MM = 12.0, 25.0, 110.0
 LASH_REACH_MM = 14.0  # largest distance of a lash's vertices from the edges of the lids
 # Box of a brow: below and above the landmarks' line, and how far it may float over the skin.
 BROW_BELOW_MM, BROW_ABOVE_MM, BROW_FLOATS_MM = 12.0, 16.0, 14.0
-HAIR_ABOVE_BROWS_MM = 22.0  # what begins higher, and hangs down, is hair
+BROW_HEIGHT_MM, BROW_SLOPE = 12.0, 0.8  # a higher part is a brow if its height by its width is less
+# What begins this far above the brows is hair; strands, higher than wide, already from the second.
+HAIR_ABOVE_BROWS_MM, STRAND_ABOVE_BROWS_MM = 22.0, 6.0
 FLAT_MM, LENS_WIDTH_MM = 14.0, 24.0  # largest depth and least width of a lens
 BEARD_FLOATS_MM, BEARD_EXTENT_MM = 16.0, 190.0  # distance of half a beard, and its extent
 
@@ -82,7 +87,7 @@ def place_body(body: Body) -> Parts:
             continue
         follows = _follows_skin(piece, touch, features)
         if follows:
-            _attach(body, piece, touch.root, skin)
+            _hang(body, piece, touch, skin, features)
         result.add("on_skin" if follows else "still", piece.rows)
     for piece in eyes.pieces:
         result.add("eyes", piece.rows)
@@ -190,7 +195,7 @@ class _Touch:
     distance : (P,)
         Of its vertices from the skin, mm.
     touching, root : (P,) bool
-        Vertices that touch it; those by which it hangs on the skin, touching it or not.
+        Vertices that touch it, and those that are nearest to it, touching it or not.
     attached : bool
         Whether its rim lies on the skin.
     """
@@ -200,7 +205,7 @@ class _Touch:
         self.touching = self.distance < TOUCH_MM
         rim = piece.rim
         self.attached = bool(rim.any() and self.touching[rim].mean() > ATTACHED_RIM_FRACTION)
-        self.root = self.distance < max(TOUCH_MM, float(self.distance.min()) + ROOT_MM)
+        self.root = self.distance < self.distance.min() + ROOT_MM
 
 
 def _follows_skin(piece: Piece, touch: _Touch, features: Features) -> bool:
@@ -213,9 +218,11 @@ def _follows_skin(piece: Piece, touch: _Touch, features: Features) -> bool:
     if features.distance_to_lids(points).max() < LASH_REACH_MM:
         return True
     above_brows = points[:, 1] - features.brow_height(points[:, 0])
-    if _is_brow(above_brows, to_fitted):
+    if _is_brow(above_brows, to_fitted, extent):
         return True
-    if above_brows.max() > HAIR_ABOVE_BROWS_MM or _is_lens(piece, features):
+    is_strand = extent[1] > extent[0] and above_brows.max() > STRAND_ABOVE_BROWS_MM
+    is_hair = is_strand or above_brows.max() > HAIR_ABOVE_BROWS_MM
+    if is_hair or _is_lens(piece, features):
         return False
     if _is_beard(piece, to_fitted, features):
         return True
@@ -224,10 +231,14 @@ def _follows_skin(piece: Piece, touch: _Touch, features: Features) -> bool:
     return bool(touch.touching.any() and near and mostly_near and extent.max() < ATTACHMENT_EXTENT_MM)
 
 
-def _is_brow(above_brows: np.ndarray, to_fitted: np.ndarray) -> bool:
-    """Whether a part lies along the brows: heights (P,) above them, distances (P,) from the skin."""
+def _is_brow(above_brows: np.ndarray, to_fitted: np.ndarray, extent: np.ndarray) -> bool:
+    """Whether a part lies along the brows: heights (P,) above them, distances (P,) from the skin.
+
+    Hair that hangs over a brow is higher than wide.
+    """
     along = above_brows.min() > -BROW_BELOW_MM and above_brows.max() < BROW_ABOVE_MM
-    return bool(along and to_fitted.max() < BROW_FLOATS_MM)
+    lying = extent[1] < max(BROW_HEIGHT_MM, BROW_SLOPE * extent[0])
+    return bool(along and lying and to_fitted.max() < BROW_FLOATS_MM)
 
 
 def _is_lens(piece: Piece, features: Features) -> bool:
@@ -247,6 +258,23 @@ def _is_beard(piece: Piece, to_fitted: np.ndarray, features: Features) -> bool:
     across = low < features.lip_line[:, 1].max() + 20 and high > features.chin
     near = np.median(to_fitted) < BEARD_FLOATS_MM and piece.extent.max() < BEARD_EXTENT_MM
     return bool(on_lower_face and across and near and high < features.eye_line)
+
+
+def _hang(body: Body, piece: Piece, touch: _Touch, skin: _Skin, features: Features) -> None:
+    """Let a part follow the skin where it is near it; the rest of it moves along smoothly.
+
+    A lash follows the lid that it grows on, also where it touches the other one.
+    """
+    points, skin_rows = piece.points, skin.rows
+    if features.distance_to_lids(points).max() < LASH_REACH_MM:
+        above = features.above_eyes(body.points[skin_rows])
+        is_upper = features.above_eyes(points[touch.root]).mean() > 0
+        of_lid = skin_rows[above > 0 if is_upper else above < 0]
+        motion, distance = skin_motion(body, points, of_lid if len(of_lid) else skin_rows)
+    else:
+        motion, distance = motion_of_lips(body, features, points, skin_rows)
+    stiffness = HANGING_STIFFNESS_MM / (distance**2 + MIN_HANGING_MM**2)
+    body.fill_smoothly(piece.rows, motion, stiffness)
 
 
 def _attach(
