@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import numpy as np
 import trimesh
+from scipy.spatial import cKDTree
 
 from talkemo.formats.mesh_types import Mesh
 from talkemo.geometry.meshes import boundary_loops
@@ -63,29 +64,39 @@ def mouth_loop(mesh: Mesh) -> np.ndarray:
     return loop[np.argsort(np.arctan2(3 * (points[:, 1] - middle[1]), points[:, 0] - middle[0]))]
 
 
-def mouth_bag(mesh: Mesh, gap_mm: float, rings: int = 8, depth_mm: float = 45.0) -> Surface:
-    """A bag that begins `gap_mm` behind the lips' inner edge and widens into cheeks and chin."""
+def mouth_bag(mesh: Mesh, gap_mm: float, rings: int = 10, behind_mm: float = 3.0) -> Surface:
+    """A bag that begins `gap_mm` behind the lips' inner edge and widens into cheeks and chin.
+
+    It stays `behind_mm` behind the skin.
+    """
     rim = mesh.vertices[mouth_loop(mesh)]
     middle = rim.mean(0)
     angle = np.arctan2(3 * (rim[:, 1] - middle[1]), rim[:, 0] - middle[0])
-    wide = np.stack([28 * np.cos(angle), 20 * np.sin(angle)], 1)
-    points = []
+    wide = np.stack([36 * np.cos(angle), 30 * np.sin(angle)], 1)
+    rings_of_points = []
     for share in np.linspace(0, 1, rings):
-        size = np.sin(np.pi * (0.5 + 0.5 * share)) if share > 0.5 else 1.0
-        blend = min(2 * share, 1.0)
-        ring = rim - [0, 0, gap_mm + share * depth_mm]
+        size = np.sin(np.pi * (0.5 + 0.5 * max(2 * share - 1, 0)))
+        blend = min(3 * share, 1.0)
+        ring = rim - [0, 0, gap_mm + 45 * share]
         ring[:, :2] = middle[:2] + (1 - blend) * (rim - middle)[:, :2] + blend * size * wide
-        points.append(ring)
-    closed = np.stack(points)
+        surface = front_surface(mesh.vertices, ring[:, :2]) - behind_mm
+        ring[:, 2] = np.minimum(ring[:, 2], surface) if share else ring[:, 2]
+        rings_of_points.append(ring)
+    closed = np.stack(rings_of_points)
     return grid(np.concatenate([closed, closed[:, :1]], 1))
+
+
+def front_surface(vertices: np.ndarray, positions: np.ndarray) -> np.ndarray:
+    """The depth (P,) of the foremost of the vertices (V, 3) near positions (P, 2) seen from ahead."""
+    _, near = cKDTree(vertices[:, :2]).query(positions, k=6)
+    return vertices[near, 2].max(1)
 
 
 def hair_card(x: float, top: float, bottom: float, front: np.ndarray, off_mm: float) -> Surface:
     """A strip 8 mm wide from `top` down to `bottom`, `off_mm` over the skin (V, 3)."""
     points = np.stack(np.meshgrid(np.linspace(top, bottom, 15), x + np.linspace(-4, 4, 3)), 2)
     flat = points.reshape(-1, 2)[:, ::-1]
-    distance = np.linalg.norm(front[:, :2] - flat[:, None], axis=2)
-    z = front[distance.argmin(1), 2] + off_mm
+    z = front_surface(front, flat) + off_mm
     return grid(np.column_stack([flat, z]).reshape(3, 15, 3))
 
 
