@@ -140,3 +140,15 @@ def with_parts(mesh: Mesh, **parts: Surface) -> tuple[Mesh, dict[str, np.ndarray
         for name, start, stop in zip(("skin", *parts), starts[:-1], starts[1:])
     }
     return Mesh(vertices, faces.astype(np.int32)), rows
+
+
+def coarse(mesh: Mesh, cell_mm: float) -> Mesh:
+    """The mesh with vertices merged in cells; the lips stay apart, as their normals differ."""
+    from talkemo.geometry.meshes import vertex_normals
+
+    normals = vertex_normals(mesh.vertices, mesh.faces)
+    keys = np.column_stack([np.round(mesh.vertices / cell_mm), normals[:, 1] > 0]).astype(int)
+    _, first, cell = np.unique(keys, axis=0, return_index=True, return_inverse=True)
+    faces = cell.reshape(-1)[mesh.faces]
+    kept = (faces != np.roll(faces, 1, axis=1)).all(1)
+    return Mesh(mesh.vertices[first], faces[kept].astype(np.int32))

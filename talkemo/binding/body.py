@@ -100,6 +100,18 @@ class Body:
         components = sp.csgraph.connected_components(self.graph, directed=False)
         self.component_count, self.component = components  # component of each vertex
 
+    def separate(self, rows: np.ndarray) -> None:
+        """Make vertices a part of their own, though triangles join them with others."""
+        inside = np.zeros(len(self.points), bool)
+        inside[rows] = True
+        graph = self.graph.tocoo()
+        kept = inside[graph.row] == inside[graph.col]
+        entries = graph.data[kept], (graph.row[kept], graph.col[kept])
+        self.graph = sp.csr_matrix(entries, graph.shape)
+        self.rim[np.unique(np.stack([graph.row, graph.col])[:, ~kept])] = True
+        components = sp.csgraph.connected_components(self.graph, directed=False)
+        self.component_count, self.component = components
+
     def fill_harmonic(self, free: np.ndarray) -> None:
         """Interpolate the motion of free vertices (N,) bool harmonically between the others.
 

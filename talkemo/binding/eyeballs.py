@@ -5,7 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+import scipy.sparse as sp
 
+from ..geometry.meshes import area_vectors
+from .body import Body
 from .features import Features
 
 EYE_RADIUS_MM = (4.5, 30.0)  # of eyeballs, from small ones of animals to those of cartoons
@@ -25,6 +28,14 @@ PAIR_SIDE_FACTOR = 2.0  # how much farther off two balls may lie that mirror eac
 EYE_OFFSET_MM, EYE_EXTENT_MM = 14.0, 45.0
 LASH_FLATNESS = 0.5  # smallest extent by largest, below which an attached part is a lash
 MAX_TILT_COSINE = 0.6  # of the direction of what turns with a ball, from ahead: lids lie above
+
+# Balls that are joined with other parts are searched among vertices this far around the lids, of
+# which some lie behind them. Guesses are centres where two normals meet; vertices within the
+# tolerance of the radius, whose normals point away from the centre, are the ball's; their area is
+# at least this fraction of the sphere's, which a modelled eye without a back does not reach.
+JOINED_REACH_MM, JOINED_BEHIND_MM, JOINED_GUESSES = 30.0, 8.0, 400
+JOINED_TOLERANCE, JOINED_COSINE, MIN_JOINED_AREA = 0.06, 0.85, 0.4
+JOINED_GROWTH = 2  # rings of neighbours on the sphere that are added, whatever their normals
 
 
 @dataclass(frozen=True, eq=False)
@@ -165,3 +176,86 @@ def turns_with(ball: Ball, points: np.ndarray) -> bool:
     mean = direction.mean(0)
     length = float(np.linalg.norm(mean))
     return length < 0.35 * ball.radius or float(mean[2]) > MAX_TILT_COSINE * length
+
+
+# ------------------------------------------------------------------ balls joined with other parts
+
+
+def joined_eyeballs(body: Body, features: Features) -> list[np.ndarray]:
+    """Return the vertices of the right and the left eyeball that triangles join with other parts.
+
+    Empty where there is none.
+    """
+    size = np.linalg.norm(area_vectors(body.points, body.faces), axis=1) / 2
+    area = np.bincount(body.faces.ravel(), np.repeat(size / 3, 3), len(body.points))
+    return [_joined_ball(body, features, side, area) for side in range(2)]
+
+
+def _joined_ball(body: Body, features: Features, side: int, area: np.ndarray) -> np.ndarray:
+    """Return the vertices of the ball behind the lids of a side; `area` (N,) is the vertices'."""
+    from_lids = body.points - features.lids[side].mean(0)
+    rows = np.flatnonzero((np.abs(from_lids) < JOINED_REACH_MM).all(1) & (area > 0))
+    behind = from_lids[rows, 2] < -JOINED_BEHIND_MM
+    behind &= np.hypot(*from_lids[rows, :2].T) < JOINED_REACH_MM / 2
+    none = np.zeros(0, int)
+    if behind.sum() < MIN_BALL_VERTICES:
+        return none
+    points, normals, weight = body.points[rows], body.normals[rows], area[rows]
+    best, best_fraction = None, MIN_JOINED_AREA
+    for centre, radius in _guesses(points, normals, weight):
+        if not _is_behind_lids(features, side, Ball(centre, radius, -1)):
+            continue
+        near, outwards = _on_sphere(points, normals, centre, radius)
+        on_ball = near & (outwards > JOINED_COSINE)
+        fraction = weight[on_ball].sum() / (4 * np.pi * radius**2)
+        if fraction > best_fraction:
+            best, best_fraction = (centre, radius, on_ball), fraction
+    if best is None:
+        return none
+    centre, radius, on_ball = best
+    near, outwards = _on_sphere(points, normals, centre, radius)
+    graph = body.graph[rows][:, rows]
+    on_ball = _largest_patch(graph, on_ball, weight)
+    for _ in range(JOINED_GROWTH):  # where triangles join it, normals lean to them
+        on_ball |= near & (outwards > 0) & (graph @ on_ball.astype(float) > 0)
+    return rows[on_ball]
+
+
+def _on_sphere(
+    points: np.ndarray, normals: np.ndarray, centre: np.ndarray, radius: float
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return which points (P, 3) lie on a sphere, and the cosines of their normals with it."""
+    direction = points - centre
+    distance = np.maximum(np.linalg.norm(direction, axis=1), 1e-9)
+    outwards = np.einsum("pc,pc->p", direction, normals) / distance
+    return np.abs(distance - radius) < JOINED_TOLERANCE * radius, outwards
+
+
+def _largest_patch(graph: sp.spmatrix, chosen: np.ndarray, weight: np.ndarray) -> np.ndarray:
+    """Return the connected part of chosen vertices (P,) bool that has the largest weight (P,)."""
+    rows = np.flatnonzero(chosen)
+    _, label = sp.csgraph.connected_components(graph[rows][:, rows], directed=False)
+    result = np.zeros(len(chosen), bool)
+    result[rows[label == np.bincount(label, weight[rows]).argmax()]] = True
+    return result
+
+
+def _guesses(
+    points: np.ndarray, normals: np.ndarray, weight: np.ndarray
+) -> list[tuple[np.ndarray, float]]:
+    """Return centres (3,) and radii of spheres through two points (P, 3) with their normals.
+
+    Points are drawn by their weight (P,).
+    """
+    drawn = np.random.default_rng(0).choice(
+        len(points), (JOINED_GUESSES, 2), p=weight / weight.sum()
+    )
+    (a, b), (na, nb) = points[drawn].transpose(1, 0, 2), normals[drawn].transpose(1, 0, 2)
+    # Equal radii: a - r·na = b - r·nb, by least squares.
+    difference = na - nb
+    size = np.square(difference).sum(1)
+    radius = np.einsum("gc,gc->g", a - b, difference) / np.maximum(size, 1e-9)
+    centre = (a + b - radius[:, None] * (na + nb)) / 2
+    fits = np.linalg.norm(a - b - radius[:, None] * difference, axis=1) < 0.1 * np.abs(radius)
+    fits &= (radius > EYE_RADIUS_MM[0]) & (radius < EYE_RADIUS_MM[1]) & (size > 0.1)
+    return list(zip(centre[fits], radius[fits].tolist()))

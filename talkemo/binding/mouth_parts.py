@@ -5,11 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-import scipy.sparse as sp
-from scipy.sparse.linalg import splu
+from scipy.spatial import cKDTree
 
-from ..geometry.numerics import smoothstep
-from .body import Body
 from .features import Features
 from .mouth import Mouth
 from .pieces import Piece
@@ -31,8 +28,6 @@ TONGUE_DEPTH_MM, TONGUE_WIDTH, TONGUE_ABOVE_MM = 12.0, 0.75, 6.0
 BOTH_JAWS_WIDTH, BOTH_JAWS_HEIGHT_MM, BOTH_JAWS_SHARE = 0.6, 18.0, 0.2
 CUT_RANGE_MM = 5.0  # around the line of the lips, where upper and lower teeth may meet
 CUT_STEP_MM, CUT_PENALTY = 0.5, 0.02  # step of the search; cost of a mm from the line
-SEED_MM = 4.0  # above and below the cut, vertices belong to a jaw for certain
-SHARE_EDGE = 0.25  # shares of the jaw below it become 0, above 1 minus it 1
 
 
 @dataclass(frozen=True, eq=False)
@@ -85,7 +80,7 @@ def _is_lining(piece: Piece, features: Features, mouth: Mouth) -> bool:
         return False
     face = features.face
     lips = features.fitted[face.regions["lips"]]
-    near = _nearest(lips, rim) < max(RIM_TO_LIPS_MM, 2 * piece.body.fit.error)
+    near = cKDTree(lips).query(rim)[0] < max(RIM_TO_LIPS_MM, 2 * piece.body.fit.error)
     x = rim[near, 0] - (mouth.right + mouth.left) / 2
     y = rim[near, 1] - features.lip_height(rim[near, 0])
     sector = np.floor((np.arctan2(3 * y, x) / (2 * np.pi) % 1) * RIM_SECTORS)
@@ -93,13 +88,6 @@ def _is_lining(piece: Piece, features: Features, mouth: Mouth) -> bool:
         return False
     shallow = _central_depth(piece, mouth) < PLATE_DEPTH_MM
     return not (shallow and piece.facing_front() > PLATE_FACING)
-
-
-def _nearest(points: np.ndarray, queries: np.ndarray) -> np.ndarray:
-    """Return the distance (Q,) of queries (Q, 3) from the nearest of points (P, 3)."""
-    from scipy.spatial import cKDTree
-
-    return np.asarray(cKDTree(points).query(queries)[0])
 
 
 def jaw_cut(heights: list[np.ndarray], line: float) -> float:
@@ -134,23 +122,3 @@ def _is_tongue(piece: Piece, mouth: Mouth, cut: float) -> bool:
     narrow = piece.extent[0] < TONGUE_WIDTH * mouth.width
     lying = piece.extent[1] < piece.extent[2]
     return bool(deep and narrow and lying and piece.middle[1] < cut + TONGUE_ABOVE_MM)
-
-
-def shares_of_jaws(body: Body, rows: np.ndarray, cut: float) -> np.ndarray:
-    """Return the share (R,) of the jaw's motion of connected vertices with both rows of teeth.
-
-    Each row is rigid: shares spread from the vertices that surely belong to a jaw, along edges, and
-    change only where the rows are joined.
-    """
-    height = body.points[rows, 1] - cut
-    seeds = np.abs(height) > SEED_MM
-    seeds &= body.points[rows, 2] > np.quantile(body.points[rows, 2], 0.4)
-    share = (height < 0).astype(float)
-    if seeds.all() or not (seeds & (height > 0)).any() or not (seeds & (height < 0)).any():
-        return share
-    graph = body.graph[rows][:, rows]
-    free = ~seeds
-    laplacian = sp.diags(np.asarray(graph.sum(1))[:, 0] + 1e-9) - graph
-    right = graph[free][:, seeds] @ share[seeds]
-    share[free] = splu(laplacian[free][:, free].tocsc()).solve(right)
-    return smoothstep((share - SHARE_EDGE) / (1 - 2 * SHARE_EDGE))

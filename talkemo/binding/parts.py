@@ -8,11 +8,18 @@ import numpy as np
 from scipy.spatial import cKDTree
 
 from .body import Body
-from .eyeballs import EYE_EXTENT_MM, EYE_OFFSET_MM, LASH_FLATNESS, find_eyeballs, turns_with
+from .eyeballs import (
+    EYE_EXTENT_MM,
+    EYE_OFFSET_MM,
+    LASH_FLATNESS,
+    find_eyeballs,
+    joined_eyeballs,
+    turns_with,
+)
 from .features import Features
 from .mouth import Mouth
 from .mouth_lining import motion_of_lips, place_lining, skin_motion
-from .mouth_parts import MouthPiece, jaw_cut, parts_in_mouth, shares_of_jaws
+from .mouth_parts import MouthPiece, jaw_cut, parts_in_mouth
 from .pieces import Piece, pieces_near_face
 from .skin import place_skin
 
@@ -66,9 +73,8 @@ class _Skin:
 def place_body(body: Body) -> Parts:
     """Recognise skin, eyes, teeth and other parts of a body, and assign the motion of all."""
     mouth, features = Mouth(body.face, body.fitted), Features(body.face, body.fitted)
-    pieces = pieces_near_face(body)
+    pieces, eyes = _pieces_and_eyes(body, features)
     shown = [piece for piece in pieces if piece.kind != "hidden"]
-    eyes = _Eyes(features, shown)
     in_mouth = parts_in_mouth([piece for piece in shown if piece not in eyes], features, mouth)
     taken = [*eyes.pieces, *(part.piece for part in in_mouth)]
     for piece in (*taken, *(piece for piece in pieces if piece.kind == "hidden")):
@@ -93,6 +99,23 @@ def place_body(body: Body) -> Parts:
         result.add("eyes", piece.rows)
     result.eyes = eyes.rows_and_centres()
     return result
+
+
+def _pieces_and_eyes(body: Body, features: Features) -> tuple[list[Piece], _Eyes]:
+    """Return the pieces near the face, and the eyes among them.
+
+    Eyeballs that are joined with other parts become pieces of their own.
+    """
+    pieces = pieces_near_face(body)
+    eyes = _Eyes(features, [piece for piece in pieces if piece.kind != "hidden"])
+    if len(eyes.balls) < 2:
+        joined = [rows for rows in joined_eyeballs(body, features) if len(rows)]
+        if len(joined) + len(eyes.balls) >= 2:
+            for rows in joined:
+                body.separate(rows)
+            pieces = pieces_near_face(body)
+            eyes = _Eyes(features, [piece for piece in pieces if piece.kind != "hidden"])
+    return pieces, eyes
 
 
 # ------------------------------------------------------------------------------------------- eyes
@@ -173,7 +196,7 @@ def _place_mouth(
             _attach(body, part.piece, touch.touching, skin, 0.0)
             place_lining(body, mouth, features, rows[~touch.touching], skin.rows)
         elif kind == "both_jaws":
-            share = shares_of_jaws(body, rows, cut)
+            share = mouth.jaw_share(body, rows, cut)
             body.targets[:, rows] = share[:, None] * mouth.jaw_motion(part.piece.points)
             touch = _Touch(part.piece, skin)
             if touch.attached:
