@@ -65,8 +65,8 @@ def test_events():
     times = {kind: [e.time for e in events if e.kind == kind] for kind in {e.kind for e in events}}
     assert times["start"] == [0.0]
     assert times["phrase"] == pytest.approx([0.5, 3.1], abs=0.05)
-    assert times["pause"] == pytest.approx([2.5, 4.2], abs=0.05)
-    assert times["question"] == pytest.approx([4.2], abs=0.05)
+    assert times["pause"] == pytest.approx([2.6, 4.3], abs=0.05)
+    assert times["question"] == pytest.approx([4.3], abs=0.05)
     assert any(abs(time - 1.6) < 0.1 for time in times["stress"])
     assert activity[int(2.8 / 0.02)] < 0.3 and activity[int(1.5 / 0.02)] == 1
     assert [e.time for e in events] == sorted(e.time for e in events)

@@ -30,17 +30,23 @@ MEAN_S = 3.0  # time constant of the running means of log power and pitch, in sp
 # Excess over the running mean that makes a stress of 1: 5 dB, or 4 semitones.
 STRESS_LOG10, STRESS_SEMITONES = 0.5, 4.0
 MAX_STRESS = 1.5
-SMOOTHING_ROWS = 8  # half width of the Hann window that smooths the stress
-PEAK_ROWS = 15  # a stress is the largest within this many rows to each side
+SMOOTHING_ROWS = 6  # half width of the Hann window that smooths the stress
+PEAK_ROWS = 15  # a stress is the largest within this many rows before it
 MIN_STRESS = 0.4  # of a peak
 PAUSE_ROWS = 25  # rows without speech between two phrases
+# Rows after a row that decide about it. A pause is longer, so its event comes later than its first
+# row does.
+AHEAD_ROWS = 15
+PAUSE_EVENT_ROWS = PAUSE_ROWS - AHEAD_ROWS
 QUESTION_ROWS = 45  # end of a phrase, in which the pitch of a question rises
 QUESTION_SEMITONES = 2.5  # rise of the pitch from which a phrase is a question
-ANTICIPATION_S = 0.12  # how long before its time an event is announced
-PROSODY_LOOKAHEAD_S = 0.42  # audio after a frame that its prosody depends on
+ANTICIPATION_S = 0.06  # how long before its time an event is announced
+# Audio after a frame that its prosody depends on.
+PROSODY_LOOKAHEAD_S = ANTICIPATION_S + (AHEAD_ROWS + 2) * ROW_S
 # The same with the window of its last row.
-PROSODY_DELAY_S = PROSODY_LOOKAHEAD_S + ROW_S + WINDOW_SAMPLES / 2 / SAMPLE_RATE
-SIGNATURE_ROWS, SIGNATURE_PARTS = 40, 4  # rows around an event whose levels are its signature
+PROSODY_DELAY_S = PROSODY_LOOKAHEAD_S + WINDOW_SAMPLES / 2 / SAMPLE_RATE
+# Rows whose levels are an event's signature, the last of them AHEAD_ROWS after the event.
+SIGNATURE_ROWS, SIGNATURE_PARTS = 40, 4
 KEPT_ROWS = 400  # rows that are kept for later decisions
 
 ROWS_PER_VOICED_ROW = 1.5  # in running speech
@@ -52,7 +58,7 @@ def _hann(half_width: int) -> np.ndarray:
     return window / window.sum()
 
 
-_STRESS_WINDOW, _ACTIVITY_WINDOW = _hann(SMOOTHING_ROWS), _hann(PAUSE_ROWS)
+_STRESS_WINDOW, _ACTIVITY_WINDOW = _hann(SMOOTHING_ROWS), _hann(AHEAD_ROWS)
 _LAGS = slice(int(SAMPLE_RATE / MAX_PITCH_HZ), int(SAMPLE_RATE / MIN_PITCH_HZ) + 1)
 _WINDOW = np.hanning(WINDOW_SAMPLES + 2)[1:-1].astype(np.float32)
 
@@ -251,12 +257,16 @@ class VoiceAnalysis:
             if row - self._last_speech > PAUSE_ROWS:
                 self._announce("phrase", row, 1.0)
             self._last_speech = row
-            if not self._between(row + 1, row + 1 + PAUSE_ROWS)[2].any():
-                self._announce("pause", row, 1.0)
-                rise = self._final_rise(row)
-                if rise > QUESTION_SEMITONES:
-                    self._announce("question", row, min(rise / (2 * QUESTION_SEMITONES), 1.0))
-        stress = self._smooth_stress(row - PEAK_ROWS, row + PEAK_ROWS + 1)
+        last = row - PAUSE_EVENT_ROWS
+        if (
+            last == self._last_speech
+            and not self._between(last + 1, last + 1 + PAUSE_ROWS)[2].any()
+        ):
+            self._announce("pause", row, 1.0)
+            rise = self._final_rise(last)
+            if rise > QUESTION_SEMITONES:
+                self._announce("question", row, min(rise / (2 * QUESTION_SEMITONES), 1.0))
+        stress = self._smooth_stress(row - PEAK_ROWS, row + AHEAD_ROWS + 1 - SMOOTHING_ROWS)
         if stress[PEAK_ROWS] >= max(MIN_STRESS, stress.max()):
             self._announce("stress", row, min(float(stress[PEAK_ROWS]), MAX_STRESS))
 
@@ -274,15 +284,15 @@ class VoiceAnalysis:
 
     def _measure_activity(self, row: int) -> None:
         """Set a row's activity, and the sum of the activities so far."""
-        speech = self._between(row - PAUSE_ROWS, row + PAUSE_ROWS + 1)[2]
+        speech = self._between(row - AHEAD_ROWS, row + AHEAD_ROWS + 1)[2]
         activity = min(float(speech @ _ACTIVITY_WINDOW) * ROWS_PER_VOICED_ROW, 1.0)
         self._spoken += activity * ROW_S
         self._rows[4:, row - self._first] = activity, self._spoken
 
     def _announce(self, kind: str, row: int, strength: float) -> None:
         """Add an event at a row."""
-        first = row - SIGNATURE_ROWS // 2 if row else 0
-        power = self._between(first, first + SIGNATURE_ROWS)[0]
+        last = row + AHEAD_ROWS + 1
+        power = self._between(last - SIGNATURE_ROWS, last)[0]
         levels = -10 * power.reshape(SIGNATURE_PARTS, -1).mean(1)  # dB, at least 0
         signature = (row, *np.maximum(np.round(levels), 0).astype(int).tolist())
         self._events.append(VoiceEvent(kind, row * ROW_S, strength, signature))

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from ..audio.prosody import Voice, VoiceEvent
+from ..audio.prosody import ANTICIPATION_S, Voice, VoiceEvent
 from ..face.canonical import Face
 from ..face.motion import Motion
 from .gestures import Gestures
@@ -96,7 +96,7 @@ class Brows:
                 self._change_posture(event, random)
         elif event.kind == "question":
             height = QUESTION_RAISE * event.strength * RAISE * self._sides(random)
-            self._gestures.pulse(event.time - 0.12, 0.25, 0.5, 0.6, height)
+            self._gestures.pulse(event.time - ANTICIPATION_S, 0.25, 0.5, 0.6, height)
         elif event.kind == "phrase":
             self._change_posture(event, random)
 
@@ -107,12 +107,12 @@ class Brows:
         height = event.strength * random.uniform(MIN_GESTURE, MAX_GESTURE)
         rise, hold, fall = random.uniform((0.14, 0.03, 0.35), (0.22, 0.3, 0.6))
         sided = height * shape * self._sides(random)
-        self._gestures.pulse(event.time - 0.1, rise, hold, fall, sided)
+        self._gestures.pulse(event.time - ANTICIPATION_S, rise, hold, fall, sided)
 
     def _change_posture(self, event: VoiceEvent, random: np.random.Generator) -> None:
         """Move to a new posture."""
         together = random.normal(0, 1, 3).repeat(2) * POSTURE_STD
-        self._gestures.shift(event.time - 0.1, POSTURE_S, together * self._sides(random))
+        self._gestures.shift(event.time - ANTICIPATION_S, POSTURE_S, together * self._sides(random))
 
     @staticmethod
     def _sides(random: np.random.Generator) -> np.ndarray:

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from ..audio.prosody import Voice, VoiceEvent
+from ..audio.prosody import ANTICIPATION_S, Voice, VoiceEvent
 from ..face.canonical import ARKIT_GAZE_DEG, ARKIT_NAMES, Face
 from ..geometry.numerics import smoothstep
 from ..geometry.rigid import rotation_matrices
@@ -118,14 +118,16 @@ class HeadMotion:
                 nod = event.strength * random.uniform(MIN_NOD_DEG, MAX_NOD_DEG)
                 rise, fall = random.uniform((0.12, 0.22), (0.18, 0.4))
                 height = np.radians([nod, *aside])
-                self._gestures.pulse(event.time - 0.1, rise, 0.0, fall, height)
+                self._gestures.pulse(event.time - ANTICIPATION_S, rise, 0.0, fall, height)
             if random.random() < STRESS_TURNS:
                 self._turn(event, random)
 
     def _turn(self, event: VoiceEvent, random: np.random.Generator) -> None:
         """Turn to a new direction."""
         target = np.radians(random.normal(0, TURN_STD_DEG))
-        self._gestures.shift(event.time - 0.1, random.uniform(MIN_TURN_S, MAX_TURN_S), target)
+        self._gestures.shift(
+            event.time - ANTICIPATION_S, random.uniform(MIN_TURN_S, MAX_TURN_S), target
+        )
 
 
 class Gaze:

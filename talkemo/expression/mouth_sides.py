@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from ..audio.prosody import Voice, VoiceEvent
+from ..audio.prosody import ANTICIPATION_S, Voice, VoiceEvent
 from ..face.canonical import Face
 from ..face.motion import Motion
 from .gestures import Gestures
@@ -57,4 +57,4 @@ class MouthSides:
             self._waves = SlowWaves(random, 2)
         elif event.kind == "stress" and random.random() < STRESS_SIDES * event.strength:
             height = random.uniform(-STRESS_SIDE, STRESS_SIDE, 1)
-            self._gestures.pulse(event.time - 0.1, 0.15, 0.1, 0.4, height)
+            self._gestures.pulse(event.time - ANTICIPATION_S, 0.15, 0.1, 0.4, height)
