@@ -34,7 +34,8 @@ class TrainOptions(CheckedOptions):
     )
     lookahead: str | None = option(
         None,
-        "talking: seconds of audio after it that a frame depends on: 0.25, 0.35, 0.45 or 0.55.",
+        "talking: seconds of audio after it that a frame depends on: 0.25, 0.35, 0.45 (default) or "
+        "0.55.",
         values=("0.25", "0.35", "0.45", "0.55"),
         stages=("talking",),
     )
