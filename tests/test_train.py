@@ -309,7 +309,11 @@ def test_lips_that_should_be_closed_cost_more(face):
 
 SMALL = TalkingConfig(
     future=None,
-    hold_out=0, batch=4, seconds=0.5, steps=4, shares=(("ravdess", 0.8), ("noise", 0.2))
+    hold_out=0,
+    batch=4,
+    seconds=0.5,
+    steps=4,
+    shares=(("ravdess", 0.8), ("noise", 0.2)),
 )
 
 

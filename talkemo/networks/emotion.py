@@ -36,6 +36,7 @@ ALWAYS_CANCELLED_OPENING = 0.5
 # Intensities that the generator was trained with. Its residual does not grow in proportion to the
 # intensity, but emotion amounts are proportional: see `EmotionModel.labels`.
 INTENSITY_LEVELS = np.linspace(0.15, 1.5, 28, dtype=np.float32)
+MAX_GAIN = 4.0  # of an emotion's effect, in a weights file
 MIN_RELATIVE_STRENGTH = 0.05  # of the lowest intensity, relative to intensity 1
 NEUTRAL_INDEX = EMOTIONS.index("neutral")
 FLOAT32_TENSORS = ("picture", "measure", "residual", "opening", "place")  # others are float16
@@ -121,6 +122,8 @@ class EmotionModel(EmotionTransfer):
         self.generator = generator.eval().to(self.device)
         self.face = face
         self.settings = settings
+        # What each emotion's effect is multiplied by, see train/emotion.py.
+        self.gains = np.array(settings.get("gains", np.ones(len(EMOTIONS))), np.float32)
         self._strengths: dict[int, np.ndarray] = {}  # cache of `strength` by emotion
 
     def transfer(self, motion: Motion, amounts: np.ndarray, from_neutral: bool = True) -> Motion:
@@ -223,10 +226,11 @@ class EmotionModel(EmotionTransfer):
         """
         if emotion == NEUTRAL_INDEX:  # has a single intensity
             return np.ones_like(amounts), amounts
+        wanted = amounts * self.gains[emotion]
         strength = self.strength(emotion)
-        level = np.interp(amounts, strength, INTENSITY_LEVELS).astype(np.float32)
+        level = np.interp(wanted, strength, INTENSITY_LEVELS).astype(np.float32)
         reached = np.interp(level, INTENSITY_LEVELS, strength)
-        return level, (amounts / reached).astype(np.float32)
+        return level, (wanted / reached).astype(np.float32)
 
     def strength(self, emotion: int) -> np.ndarray:
         """Return how far each of INTENSITY_LEVELS moves the face at rest, relative to level 1.
@@ -268,4 +272,7 @@ def build_emotion(
     generator = build_network(
         lambda: Generator(maps, settings["channels"], settings["blocks"]), tensors
     )
-    return EmotionModel(generator, face, settings, device)
+    model = EmotionModel(generator, face, settings, device)
+    if model.gains.shape != (len(EMOTIONS),) or not (np.abs(model.gains) <= MAX_GAIN).all():
+        raise ValueError(f"its gains are {settings['gains']}")
+    return model

@@ -29,8 +29,9 @@ from torch.nn import functional
 
 from ..capture.landmarks import observed_shapes
 from ..data.corpora import require_corpora
+from ..data.emotion_augmentation import add_expression, part_weights
 from ..data.rest_relative import ActedFrames, acted_frames, relative_to_rest
-from ..expression.emotions import EMOTIONS
+from ..expression.emotions import EMOTIONS, one_hot
 from ..face.canonical import Face
 from ..face.geometry_map import geometry_map
 from ..face.motion import Motion
@@ -49,6 +50,7 @@ from .run import Run, StartWeights
 from .training_log import LastLosses
 
 EMOTION_INTERVALS = Intervals(progress=20, log=300, weights=3000)  # iterations
+GAIN_RANGE = (1.0, 1.5)  # of an emotion's effect, see `emotion_gains`
 SAMPLE_SHEET_ROWS = 5  # real faces
 SAMPLE_IMAGE_SIZE = (160, 176)  # pixels, width and height of each face on a sample sheet
 
@@ -263,6 +265,10 @@ class StarGAN:
         average = self.average
         if isinstance(average, MapGenerator):
             tensors = emotion_tensors(average.generator)
+            if config.augmentation:  # its poses are what an emotion should look like
+                face = self.run.models().face
+                trained = EmotionModel(average.generator, face, settings, self.device)
+                settings["gains"] = [round(gain, 3) for gain in emotion_gains(trained)]
         else:
             tensors = float16_tensors(average)
         path = self.run.save("emotion", tensors, settings)
@@ -332,6 +338,26 @@ def lip_opening_of_maps(face: Face) -> torch.Tensor:
     gram = basis @ basis.T
     ridge = 1e-6 * gram.diagonal().mean() * torch.eye(len(seen), device=gram.device)
     return (torch.linalg.solve(gram + ridge, torch.from_numpy(opening).double()) @ basis).float()
+
+
+def emotion_gains(model: EmotionModel) -> list[float]:
+    """Return what the effect of each emotion is multiplied by to be as strong as its pose.
+
+    An adversarial training ends at the directions of the real faces' changes, and at 0.7 to 1.2 of
+    their length. At intensity 1 the upper face of a face at rest moves along the augmentation's
+    pose at least as far as the pose, within GAIN_RANGE.
+    """
+    face = model.face
+    still = np.zeros((1, len(face.mean), 3), np.float32)
+    rest = Motion(np.zeros(1), np.zeros((1, len(face.span)), np.float32))
+    upper = part_weights(face)["upper"][:, None]
+    gains = []
+    for emotion in EMOTIONS:
+        pose = upper * add_expression(face, still, emotion)[0]
+        moved = upper * model.transfer(rest, one_hot(emotion)).displacement(face)[0]
+        along = float((moved * pose).sum()) / max(float((pose * pose).sum()), 1e-9)
+        gains.append(float(np.clip(1 / max(along, 1e-3), *GAIN_RANGE)) if pose.any() else 1.0)
+    return gains
 
 
 def lip_mask(face: Face) -> torch.Tensor:
