@@ -482,3 +482,13 @@ def test_weights_of_the_face_parts_fall_off_smoothly(face):
         assert weight.min() == 0 and weight.max() == pytest.approx(1, abs=0.01)
         edges = face.faces[:, [0, 1, 1, 2, 2, 0]].reshape(-1, 2)
         assert np.abs(np.diff(weight[edges], axis=1)).max() < 0.35
+
+
+@pytest.mark.parametrize("emotion", EMOTIONS[1:])
+def test_the_upper_face_is_as_expressive_as_the_pose(face, emotion):
+    still = np.zeros((1, len(face.mean), 3), np.float32)
+    upper = emotion_augmentation.part_weights(face)["upper"][:, None]
+    pose = upper * emotion_augmentation.add_expression(face, still, emotion)[0]
+    rest = Motion(np.zeros(1), np.zeros((1, len(face.span)), np.float32))
+    moved = load_models().emotion.transfer(rest, one_hot(emotion)).displacement(face)[0]
+    assert (upper * moved * pose).sum() > 0.95 * (pose * pose).sum()
