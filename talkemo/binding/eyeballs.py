@@ -24,9 +24,6 @@ EYE_SIDE_RADII, EYE_SIDE_MM, EYE_FRONT_MM = 0.5, 6.0, 14.0
 # Largest distance between a ball and the mirror image of the other, in radii, and ratio of radii.
 MIRROR_RADII, MIRROR_RATIO = 0.8, 1.4
 PAIR_SIDE_FACTOR = 2.0  # how much farther off two balls may lie that mirror each other
-# Eyes that are no balls: largest distance of the middle from the expected centre, and extent.
-EYE_OFFSET_MM, EYE_EXTENT_MM = 14.0, 45.0
-LASH_FLATNESS = 0.5  # smallest extent by largest, below which an attached part is a lash
 MAX_TILT_COSINE = 0.6  # of the direction of what turns with a ball, from ahead: lids lie above
 
 # Balls that are joined with other parts are searched among vertices this far around the lids, of
