@@ -22,6 +22,7 @@ POSES = {
     "brows up": {"browInnerUp": 1.0, "browOuterUp": 1.0},
 }
 STILL_MM = 1e-3  # a part moves less than this if it stays with the skull
+MIN_EDGE_MM = 0.3  # shorter edges are not compared
 BALLS = ("right_eye", "left_eye")
 
 
@@ -43,9 +44,10 @@ class Head:
         return all(self.displacement(part, pose).max() < STILL_MM for pose in POSES)
 
     def lengths(self, part: str) -> np.ndarray:
-        """Length of each edge of a part by that at rest, in all poses; (P·E,)."""
+        """Length of each edge of a part by that at rest, in all poses."""
         edges, _ = mesh_edges(self.faces(part))
         rest = edge_lengths(self.binding.mesh.vertices, edges)
+        edges, rest = edges[rest > MIN_EDGE_MM], rest[rest > MIN_EDGE_MM]
         return np.concatenate([edge_lengths(v, edges) / rest for v in self.moved.values()])
 
     def off_skin(self, part: str, pose: str) -> np.ndarray:

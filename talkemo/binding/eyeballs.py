@@ -73,7 +73,7 @@ def fit_sphere(points: np.ndarray) -> tuple[np.ndarray, float, np.ndarray]:
 def find_eyeballs(features: Features, parts: list[np.ndarray]) -> list[Ball | None]:
     """Return the right and the left eyeball among parts, each the vertices (P, 3) of one.
 
-    Both or none: an eye that is no perfect ball is found as the mirror image of the other.
+    None for a side without one. An eye that is no ball is found as the mirror image of the other.
     """
     balls = [ball for k, points in enumerate(parts) if (ball := _ball_of(points, k)) is not None]
     pairs = [
