@@ -19,7 +19,6 @@ from ..files.arrays import max_loaded_bytes
 from ..files.reading import parse_json, printable, read_bytes, reading_errors
 from ..geometry.rigid import as_rotation
 from .animation import check_coordinates, frames_per_chunk
-from .groups import GROUP_KINDS
 from .mesh_types import MAX_COORDINATE, MAX_MESH_TRIANGLES, MAX_MORPH_TARGETS, MeshAttributes
 from .units import METRES_PER_UNIT
 
@@ -36,7 +35,6 @@ COMPONENT_TYPES = {5120: "i1", 5121: "u1", 5122: "<i2", 5123: "<u2", 5125: "<u4"
 # Fields that talkemo adds to its own files, in extras of the asset and of a primitive.
 MESH_SPACE = "mesh_space"  # how the mesh's coordinates were converted to the file's
 ALL_TRIANGLES = "all_triangles"  # accessor of all triangles, also those that are never drawn
-VERTEX_GROUPS = "talkemo_groups"  # accessor of the number of each vertex's kind in GROUP_KINDS
 MAX_SPACE_RATIO = 1e12  # of lengths in the mesh and in the file
 ACCESSOR_WIDTHS = {"SCALAR": 1, "VEC2": 2, "VEC3": 3, "VEC4": 4, "MAT4": 16}
 
@@ -105,13 +103,13 @@ class GlbAnimation:
         self.attributes: MeshAttributes | None = None
         self._to_mesh = self._read_mesh_space()
         self._primitives: list[_Primitive] = []
-        self._groups: list[np.ndarray] = []  # kind of each vertex, by primitive
+        self._hidden: list[np.ndarray] = []  # whether each vertex is drawn, by primitive
         rests, faces = self._read_meshes()
         self.rest: np.ndarray | None = np.concatenate(rests)
         self.faces = np.concatenate(faces).astype(np.int32)
-        groups = np.concatenate(self._groups)
-        if (groups != GROUP_KINDS[0]).any():
-            self.attributes = MeshAttributes(groups=groups)
+        hidden = np.concatenate(self._hidden)
+        if hidden.any():
+            self.attributes = MeshAttributes(groups=np.where(hidden, "hidden", "skin"))
         if not 0 < len(self.faces) <= MAX_MESH_TRIANGLES:
             raise ValueError(f"{len(self.faces)} triangles, of 1 to {MAX_MESH_TRIANGLES}")
         self._curves = self._weight_curves()
@@ -191,7 +189,7 @@ class GlbAnimation:
         points = self._accessor(primitive["attributes"]["POSITION"]).astype(np.float64)
         if points.shape[1:] != (3,) or not _within(points, MAX_COORDINATE):
             raise ValueError("positions are out of range")
-        triangles, groups = self._triangles(primitive, len(points))
+        triangles, hidden = self._triangles(primitive, len(points))
         linear = matrix[:3, :3].T
         targets = primitive.get("targets", [])
         shapes = np.zeros((len(targets), *points.shape), np.float32)
@@ -209,35 +207,23 @@ class GlbAnimation:
             origin = self._accessor(primitive["attributes"]["_VERTEX"])
             first = _first_of_each(origin, len(points))
             triangles = np.asarray(origin, np.int64)[triangles]
-            placed, shapes, groups = placed[first], shapes[:, first], groups[first]
-        self._groups.append(groups)
+            placed, shapes, hidden = placed[first], shapes[:, first], hidden[first]
+        self._hidden.append(hidden)
         return placed, triangles, shapes
 
     def _triangles(self, primitive: dict[str, Any], count: int) -> tuple[np.ndarray, np.ndarray]:
-        """Triangles (F, 3) of a primitive of `count` vertices, and the kinds of these."""
-        groups = np.full(count, GROUP_KINDS[0], np.array(GROUP_KINDS).dtype)
+        """Triangles (F, 3) of a primitive of `count` vertices, and which of these are hidden."""
         if "indices" not in primitive:
-            return np.arange(count).reshape(-1, 3), groups
+            return np.arange(count).reshape(-1, 3), np.zeros(count, bool)
         triangles = self._indices(primitive["indices"], count)
         extras = primitive.get("extras")
-        if not isinstance(extras, dict):
-            return triangles, groups
-        if ALL_TRIANGLES in extras:
-            every = self._indices(extras[ALL_TRIANGLES], count)
-            groups[np.setdiff1d(every, triangles)] = "hidden"
-            triangles = every
-        if VERTEX_GROUPS in extras:
-            groups = self._vertex_groups(extras[VERTEX_GROUPS], count)
-        return triangles, groups
-
-    def _vertex_groups(self, number: int, count: int) -> np.ndarray:
-        """The kinds (N,) of an accessor of numbers in GROUP_KINDS."""
-        numbers = self._accessor(number)
-        if numbers.dtype.kind != "u" or numbers.shape != (count,):
-            raise ValueError("groups are not one unsigned integer a vertex")
-        if numbers.max(initial=0) >= len(GROUP_KINDS):
-            raise ValueError("groups without a name")
-        return np.array(GROUP_KINDS)[numbers]
+        if not isinstance(extras, dict) or ALL_TRIANGLES not in extras:
+            return triangles, np.zeros(count, bool)
+        every = self._indices(extras[ALL_TRIANGLES], count)
+        hidden = np.zeros(count, bool)
+        hidden[every] = True
+        hidden[triangles] = False
+        return every, hidden
 
     def _indices(self, number: int, count: int) -> np.ndarray:
         """The triangles (F, 3) int64 of an accessor, below `count`."""

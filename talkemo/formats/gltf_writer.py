@@ -20,9 +20,8 @@ from .gltf_reader import (
     GLTF_MAGIC,
     JSON_CHUNK,
     MESH_SPACE,
-    VERTEX_GROUPS,
 )
-from .groups import group_numbers, visible_triangles
+from .groups import visible_triangles
 from .head_nodes import BODY_NODE, HEAD_NODE, HeadNodes
 from .mesh_types import MeshAttributes, image_type
 
@@ -145,15 +144,10 @@ class GlbWriter(FileWriter):
                 {"POSITION": glb.add_target(target[origin] @ self.to_file)} for target in targets
             ],
         }
-        extras = {}
         if not visible.all():
             # Other programs draw the triangles above only.
-            extras[ALL_TRIANGLES] = glb.add(faces.astype(np.uint32).ravel(), target=INDEX_BUFFER)
-        groups = group_numbers(header.attributes, len(rest))
-        if groups.any():
-            extras[VERTEX_GROUPS] = glb.add(groups[origin])
-        if extras:
-            primitive["extras"] = extras
+            every = glb.add(faces.astype(np.uint32).ravel(), target=INDEX_BUFFER)
+            primitive["extras"] = {ALL_TRIANGLES: every}
         return {
             "name": "face",
             "primitives": [primitive],

@@ -46,13 +46,6 @@ def vertex_groups(attributes: MeshAttributes | None, count: int) -> np.ndarray:
     return groups
 
 
-def group_numbers(attributes: MeshAttributes | None, count: int) -> np.ndarray:
-    """Return the kind (N,) uint8 of each vertex as its number in GROUP_KINDS; 0 is skin."""
-    groups = vertex_groups(attributes, count)
-    order = np.argsort(GROUP_KINDS)
-    return order[np.searchsorted(np.array(GROUP_KINDS)[order], groups)].astype(np.uint8)
-
-
 def visible_triangles(
     faces: np.ndarray, attributes: MeshAttributes | None, count: int
 ) -> np.ndarray:

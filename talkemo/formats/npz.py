@@ -28,7 +28,7 @@ from ..files.arrays import ArrayHeader, NpzFile, read_exactly
 from ..files.reading import open_file, parse_json, printable, reading_errors
 from ..geometry.rigid import as_rotation
 from .animation import FileWriter, Frames, Header, check_coordinates, frames_per_chunk
-from .groups import GROUP_KINDS, group_numbers
+from .groups import GROUP_KINDS, vertex_groups
 from .mesh_types import MAX_COORDINATE, MAX_MESH_TRIANGLES, MAX_MESH_VERTICES, MeshAttributes
 
 MAX_NPZ_FRAMES = 24 * 3600 * 240  # a day at the highest rate that is written
@@ -95,9 +95,10 @@ class NpzWriter(FileWriter):
         }
         if header.facing is not None:
             arrays["facing"] = np.asarray(header.facing, np.float64)
-        groups = group_numbers(header.attributes, len(header.rest))
-        if groups.any():
-            arrays |= {"groups": groups, "group_names": np.array(GROUP_KINDS)}
+        groups = vertex_groups(header.attributes, len(header.rest))
+        if (groups != GROUP_KINDS[0]).any():
+            numbers = [GROUP_KINDS.index(kind) for kind in groups]
+            arrays |= {"groups": np.array(numbers, np.uint8), "group_names": np.array(GROUP_KINDS)}
         for name, array in arrays.items():
             with self.zip.open(f"{name}.npy", "w") as entry:
                 np.lib.format.write_array(entry, np.asarray(array), allow_pickle=False)
