@@ -99,6 +99,18 @@ def teeth(landmarks, behind_mm):
     }
 
 
+def shells(landmarks):
+    """A shell around each eyeball of 13 mm, as a cornea that is a ball; narrower than high."""
+    balls = eyes(landmarks, 15.5, 2)
+    return {
+        name.replace("eye", "shell"): (
+            (points - points.mean(0)) * [0.96, 1, 1] + points.mean(0),
+            faces,
+        )
+        for name, (points, faces) in balls.items()
+    }
+
+
 def unlike_eyes(mesh, landmarks):
     """A right eye, and a left one that is no ball: half as deep, and higher than wide."""
     balls = eyes(landmarks, 13, 3)
@@ -141,7 +153,7 @@ HEADS = {
     "unlike eyes": (5, unlike_eyes),
     "joined eyes": (5, joined_eyes),
     "bag": (0, lambda m, p: {"bag": build.mouth_bag(m, 0.3, 20, 2)}),
-    "hair": (0, hair_and_brows),
+    "hair": (0, lambda m, p: hair_and_brows(m, p) | eyes(p, 13, 3) | shells(p)),
     "glasses": (
         5,
         lambda m, p: {
@@ -180,6 +192,13 @@ def test_eyes_that_a_triangle_joins_turn_each_about_its_centre(heads):
     for rows, centre in (right, left):
         radii = np.linalg.norm(head.binding.mesh.vertices[rows] - centre, axis=1)
         np.testing.assert_allclose(radii, 13, atol=0.5)
+
+
+def test_a_shell_around_an_eyeball_turns_with_it(heads):
+    head = heads("hair")
+    for side, (rows, _) in zip(("right", "left"), head.binding.eyes):
+        expected = np.concatenate([head.rows[f"{side}_eye"], head.rows[f"{side}_shell"]])
+        np.testing.assert_array_equal(np.sort(rows), np.sort(expected))
 
 
 @pytest.mark.parametrize("name", ["small balls", "large balls", "bulging balls"])
