@@ -64,8 +64,8 @@ def mouth_loop(mesh: Mesh) -> np.ndarray:
     return loop[np.argsort(np.arctan2(3 * (points[:, 1] - middle[1]), points[:, 0] - middle[0]))]
 
 
-def mouth_bag(mesh: Mesh, gap_mm: float, rings: int = 10, behind_mm: float = 3.0) -> Surface:
-    """A bag that begins `gap_mm` behind the lips' inner edge and widens into cheeks and chin.
+def mouth_bag(mesh: Mesh, gap_mm: float, depth_mm: float, behind_mm: float) -> Surface:
+    """A bag of ten rings, from `gap_mm` behind the inner edge of the lips into the cheeks.
 
     It stays `behind_mm` behind the skin.
     """
@@ -74,10 +74,10 @@ def mouth_bag(mesh: Mesh, gap_mm: float, rings: int = 10, behind_mm: float = 3.0
     angle = np.arctan2(3 * (rim[:, 1] - middle[1]), rim[:, 0] - middle[0])
     wide = np.stack([36 * np.cos(angle), 30 * np.sin(angle)], 1)
     rings_of_points = []
-    for share in np.linspace(0, 1, rings):
+    for share in np.linspace(0, 1, 10):
         size = np.sin(np.pi * (0.5 + 0.5 * max(2 * share - 1, 0)))
         blend = min(3 * share, 1.0)
-        ring = rim - [0, 0, gap_mm + 45 * share]
+        ring = rim - [0, 0, gap_mm + depth_mm * share]
         ring[:, :2] = middle[:2] + (1 - blend) * (rim - middle)[:, :2] + blend * size * wide
         surface = front_surface(mesh.vertices, ring[:, :2]) - behind_mm
         ring[:, 2] = np.minimum(ring[:, 2], surface) if share else ring[:, 2]

@@ -12,6 +12,7 @@ from talkemo import InputError
 from talkemo.evaluation.compare import compare, is_folder_of_animations
 from talkemo.formats.mesh import load_mesh
 from talkemo.formats.npz import NpzAnimation
+from talkemo.formats.obj import save_obj
 from talkemo.formats.registry import open_animation
 from talkemo.pipelines.rendering import render
 from talkemo_cli.app import main
@@ -75,8 +76,25 @@ def test_an_array_is_rendered(folder, example_face, tmp_path):
     assert np.array(Image.open(tmp_path / "a.png"), float).std() > 20
     with pytest.raises(InputError, match="no triangles"):
         render(folder / "flat.npy", tmp_path / "c.png", fps=FPS, **look)
-    with pytest.raises(InputError, match="triangles of its own"):
-        render(folder / "talk.npz", tmp_path / "c.png", mesh=example_face, **look)
+    mask = load_mesh(example_face)
+    save_obj(tmp_path / "other.obj", mask.vertices, mask.faces[:-1])
+    with pytest.raises(InputError, match=r"talk\.npz: its triangles are not those of other\.obj"):
+        render(folder / "talk.npz", tmp_path / "c.png", mesh=tmp_path / "other.obj", **look)
+
+
+def test_an_older_npz_gets_what_is_hidden_from_its_mesh(folder, example_face, tmp_path):
+    lines = example_face.read_text().splitlines()
+    first = next(k for k, line in enumerate(lines) if line.startswith("f "))
+    lines[first:first] = ["g helper-skirt"]
+    lines.insert(first + 8000, "g body")
+    (tmp_path / "helpers.obj").write_text("\n".join(lines))
+    look = {"size": 64, "time": 0.5, "heatmap": True}  # no search for the face
+    drawn = []
+    for name, mesh in (("all.png", None), ("seen.png", tmp_path / "helpers.obj")):
+        render(folder / "talk.npz", tmp_path / name, mesh=mesh, **look)
+        image = np.array(Image.open(tmp_path / name), int)
+        drawn.append(np.abs(image - image[:1]).max(2) > 30)
+    assert drawn[0].sum() - drawn[1].sum() > 100
 
 
 def test_an_emotion_is_transferred_to_an_array(folder, example_face, tmp_path):

@@ -3,11 +3,12 @@
 registration.py fits the canonical face to the mesh, from the poses that placement_search.py finds. Skin
 that coincides with the fitted face takes its motion, scaled to the mesh: a wide mouth opens wide
 (skin.py). Inside the mouth and behind the rim of the face, the motion is interpolated harmonically
-over the mesh's edges, between that skin and the still vertices (body.py). Other parts are
-recognised by position: eyeballs and upper teeth stay, lower teeth and tongue follow the jaw, lashes
-and brows the skin; hair and clothes do not move (parts.py, mouth.py). bind_face.py runs these steps; the
-result is a `Binding` (binding.py), which files.py saves and cache.py caches. mesh_to_motion.py is
-the inverse.
+over the mesh's edges, between that skin and the still vertices (body.py). Other parts (pieces.py)
+are recognised by shape and position (parts.py): eyeballs stay (eyeballs.py), upper teeth stay, lower
+teeth and tongue follow the jaw (mouth_parts.py, mouth.py), a mouth's inside the lips (mouth_lining.py),
+lashes, brows and a beard the skin; hair, glasses and clothes do not move. features.py says where lids,
+brows and lips are. bind_face.py runs these steps; the result is a `Binding` (binding.py), which
+files.py saves and cache.py caches. mesh_to_motion.py is the inverse.
 """
 
 from __future__ import annotations

@@ -24,9 +24,8 @@ EYE_SIDE_RADII, EYE_SIDE_MM, EYE_FRONT_MM = 0.5, 6.0, 14.0
 # Largest distance between a ball and the mirror image of the other, in radii, and ratio of radii.
 MIRROR_RADII, MIRROR_RATIO = 0.8, 1.4
 PAIR_SIDE_FACTOR = 2.0  # how much farther off two balls may lie that mirror each other
-# Eyes that are no balls: largest distance of the middle from the expected centre, and extent.
-EYE_OFFSET_MM, EYE_EXTENT_MM = 14.0, 45.0
-LASH_FLATNESS = 0.5  # smallest extent by largest, below which an attached part is a lash
+# Of a ball around another, by the radius of that: largest distance of centres, and radius.
+SHELL_OFFSET, SHELL_RATIO = 0.3, 1.4
 MAX_TILT_COSINE = 0.6  # of the direction of what turns with a ball, from ahead: lids lie above
 
 # Balls that are joined with other parts are searched among vertices this far around the lids, of
@@ -76,7 +75,7 @@ def fit_sphere(points: np.ndarray) -> tuple[np.ndarray, float, np.ndarray]:
 def find_eyeballs(features: Features, parts: list[np.ndarray]) -> list[Ball | None]:
     """Return the right and the left eyeball among parts, each the vertices (P, 3) of one.
 
-    Both or none: an eye that is no perfect ball is found as the mirror image of the other.
+    None for a side without one. An eye that is no ball is found as the mirror image of the other.
     """
     balls = [ball for k, points in enumerate(parts) if (ball := _ball_of(points, k)) is not None]
     pairs = [
@@ -170,10 +169,13 @@ def _mirror_image(features: Features, ball: Ball, parts: list[np.ndarray]) -> Ba
 
 
 def turns_with(ball: Ball, points: np.ndarray) -> bool:
-    """Whether a part with vertices (P, 3) is in or on a ball, as iris and cornea are.
+    """Whether a part with vertices (P, 3) is in, on or around a ball, as iris and cornea are.
 
     Spherical lids are not: they lie above or below.
     """
+    shell = _ball_of(points, ball.part)
+    if shell is not None and _is_around(shell, ball):
+        return True
     direction = points - ball.centre
     distance = np.linalg.norm(direction, axis=1)
     if distance.max() > IN_BALL * ball.radius:
@@ -181,6 +183,12 @@ def turns_with(ball: Ball, points: np.ndarray) -> bool:
     mean = direction.mean(0)
     length = float(np.linalg.norm(mean))
     return length < 0.35 * ball.radius or float(mean[2]) > MAX_TILT_COSINE * length
+
+
+def _is_around(shell: Ball, ball: Ball) -> bool:
+    """Whether a ball lies around another, with about the same centre."""
+    offset = np.linalg.norm(shell.centre - ball.centre)
+    return bool(offset < SHELL_OFFSET * ball.radius and shell.radius < SHELL_RATIO * ball.radius)
 
 
 # ------------------------------------------------------------------ balls joined with other parts

@@ -28,9 +28,7 @@ LIP_LINE_POINTS = [0, 6, 14, 18]  # of the 20 lip points: those at the height wh
 # Box of teeth and tongue: below and above the line of the lips, and behind the foremost lip.
 MOUTH_BELOW_MM, MOUTH_ABOVE_MM, MOUTH_DEPTH_MM = 30.0, 25.0, 110.0
 MOUTH_HALF_WIDTH = 0.7  # of the box, in widths of the mouth
-JAW_FACING_MM = (
-    8.0  # by which vertices that face up count as lower, and those that face down as higher
-)
+JAW_FACING_MM = 8.0  # by which vertices that face up count as lower, those that face down as higher
 # Vertices belong to a jaw for certain if they lie this far above or below the cut between the jaws,
 # and are not among this fraction of the deepest.
 CERTAIN_JAW_MM, CERTAIN_JAW_DEPTH = 4.0, 0.4

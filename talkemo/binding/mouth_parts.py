@@ -38,16 +38,19 @@ class MouthPiece:
     kind: str
 
 
-def parts_in_mouth(pieces: list[Piece], features: Features, mouth: Mouth) -> list[MouthPiece]:
-    """Return those of the pieces that lie in the mouth, with their kinds."""
+def parts_in_mouth(
+    pieces: list[Piece], features: Features, mouth: Mouth
+) -> tuple[list[MouthPiece], float]:
+    """Return those of the pieces that lie in the mouth, and the height in mm between the jaws."""
     inside = [piece for piece in pieces if _is_inside(piece, features, mouth)]
     linings = [_is_lining(piece, features, mouth) for piece in inside]
     others = [piece for piece, lining in zip(inside, linings) if not lining]
-    cut = jaw_cut([piece.points[:, 1] for piece in others], mouth.line)
-    return [
+    cut = _jaw_cut([piece.points[:, 1] for piece in others], mouth.line)
+    parts = [
         MouthPiece(piece, "lining" if lining else _kind_in_mouth(piece, mouth, cut))
         for piece, lining in zip(inside, linings)
     ]
+    return parts, cut
 
 
 def _is_inside(piece: Piece, features: Features, mouth: Mouth) -> bool:
@@ -90,7 +93,7 @@ def _is_lining(piece: Piece, features: Features, mouth: Mouth) -> bool:
     return not (shallow and piece.facing_front() > PLATE_FACING)
 
 
-def jaw_cut(heights: list[np.ndarray], line: float) -> float:
+def _jaw_cut(heights: list[np.ndarray], line: float) -> float:
     """Return the height in mm that divides upper from lower teeth.
 
     It cuts through as few parts as possible, and lies near the line of the lips. `heights` has the

@@ -8,21 +8,17 @@ import numpy as np
 from scipy.spatial import cKDTree
 
 from .body import Body
-from .eyeballs import (
-    EYE_EXTENT_MM,
-    EYE_OFFSET_MM,
-    LASH_FLATNESS,
-    find_eyeballs,
-    joined_eyeballs,
-    turns_with,
-)
+from .eyeballs import find_eyeballs, joined_eyeballs, turns_with
 from .features import Features
 from .mouth import Mouth
 from .mouth_lining import motion_of_lips, place_lining, skin_motion
-from .mouth_parts import MouthPiece, jaw_cut, parts_in_mouth
+from .mouth_parts import MouthPiece, parts_in_mouth
 from .pieces import Piece, pieces_near_face
 from .skin import place_skin
 
+# Eyes that are no balls: largest distance of the middle from the expected centre, and extent.
+EYE_OFFSET_MM, EYE_EXTENT_MM = 14.0, 45.0
+LASH_FLATNESS = 0.5  # smallest extent by largest, below which an attached part is a lash
 TOUCH_MM = 2.5  # vertices closer to the skin touch it
 ROOT_MM = 1.0  # vertices of a part this much farther from the skin than the nearest are its root
 # Stiffness mm of following the skin at a distance of 1 mm, beside the edges' inverse lengths; it
@@ -43,6 +39,7 @@ BROW_HEIGHT_MM, BROW_SLOPE = 12.0, 0.8  # a higher part is a brow if its height 
 # What begins this far above the brows is hair; strands, higher than wide, already from the second.
 HAIR_ABOVE_BROWS_MM, STRAND_ABOVE_BROWS_MM = 22.0, 6.0
 FLAT_MM, LENS_WIDTH_MM = 14.0, 24.0  # largest depth and least width of a lens
+NAMES_IN_MOUTH = {"lining": "mouth_lining", "both_jaws": "jaw"}  # in `Parts`, of kinds in the mouth
 BEARD_FLOATS_MM, BEARD_EXTENT_MM = 16.0, 190.0  # distance of half a beard, and its extent
 
 
@@ -74,22 +71,23 @@ def place_body(body: Body) -> Parts:
     """Recognise skin, eyes, teeth and other parts of a body, and assign the motion of all."""
     mouth, features = Mouth(body.face, body.fitted), Features(body.face, body.fitted)
     pieces, eyes = _pieces_and_eyes(body, features)
-    shown = [piece for piece in pieces if piece.kind != "hidden"]
-    in_mouth = parts_in_mouth([piece for piece in shown if piece not in eyes], features, mouth)
-    taken = [*eyes.pieces, *(part.piece for part in in_mouth)]
-    for piece in (*taken, *(piece for piece in pieces if piece.kind == "hidden")):
-        body.other[piece.rows] = True
+    others = [piece for piece in _shown(pieces) if piece not in eyes.pieces]
+    in_mouth, cut = parts_in_mouth(others, features, mouth)
+    taken = {*eyes.pieces, *(part.piece for part in in_mouth)}
+    for piece in pieces:
+        body.other[piece.rows] = piece in taken or piece.kind == "hidden"
     place_skin(body, mouth, features)
     skin = _Skin(body)
     result = Parts()
     result.add("skin", skin.rows)
-    _place_mouth(body, mouth, features, in_mouth, skin, result)
-    known = {id(piece) for piece in taken}
+    for part in in_mouth:
+        _place_in_mouth(body, mouth, features, part, cut, skin)
+        result.add(NAMES_IN_MOUTH.get(part.kind, part.kind), part.piece.rows)
     for piece in pieces:
-        if id(piece) in known or body.skin[piece.rows[0]]:
+        if piece in taken or body.skin[piece.rows[0]]:
             continue
         touch = _Touch(piece, skin)
-        if not eyes.balls and eyes.add_other(piece, touch):
+        if not eyes.balls and piece.kind != "hidden" and eyes.add_other(piece, touch):
             continue
         follows = _follows_skin(piece, touch, features)
         if follows:
@@ -107,15 +105,20 @@ def _pieces_and_eyes(body: Body, features: Features) -> tuple[list[Piece], _Eyes
     Eyeballs that are joined with other parts become pieces of their own.
     """
     pieces = pieces_near_face(body)
-    eyes = _Eyes(features, [piece for piece in pieces if piece.kind != "hidden"])
+    eyes = _Eyes(features, _shown(pieces))
     if len(eyes.balls) < 2:
         joined = [rows for rows in joined_eyeballs(body, features) if len(rows)]
         if len(joined) + len(eyes.balls) >= 2:
             for rows in joined:
                 body.separate(rows)
             pieces = pieces_near_face(body)
-            eyes = _Eyes(features, [piece for piece in pieces if piece.kind != "hidden"])
+            eyes = _Eyes(features, _shown(pieces))
     return pieces, eyes
+
+
+def _shown(pieces: list[Piece]) -> list[Piece]:
+    """Return the pieces that are drawn."""
+    return [piece for piece in pieces if piece.kind != "hidden"]
 
 
 # ------------------------------------------------------------------------------------------- eyes
@@ -151,9 +154,6 @@ class _Eyes:
         """Pieces of both eyes."""
         return self.sides[0] + self.sides[1]
 
-    def __contains__(self, piece: Piece) -> bool:
-        return any(piece is other for other in self.pieces)
-
     def add_other(self, piece: Piece, touch: _Touch) -> bool:
         """Add a piece of an eye that is no ball, such as an iris on a plate; return whether it is.
 
@@ -178,33 +178,26 @@ class _Eyes:
 # ------------------------------------------------------------------------------------------ mouth
 
 
-def _place_mouth(
-    body: Body,
-    mouth: Mouth,
-    features: Features,
-    parts: list[MouthPiece],
-    skin: _Skin,
-    result: Parts,
+def _place_in_mouth(
+    body: Body, mouth: Mouth, features: Features, part: MouthPiece, cut: float, skin: _Skin
 ) -> None:
-    """Attach teeth, gums and tongue to jaw or skull, and the lining to the lips."""
-    rows_of_teeth = [part.piece.points[:, 1] for part in parts if part.kind != "lining"]
-    cut = jaw_cut(rows_of_teeth, mouth.line)
-    for part in parts:
-        rows, kind = part.piece.rows, part.kind
-        if kind == "lining":
-            touch = _Touch(part.piece, skin)
-            _attach(body, part.piece, touch.touching, skin, 0.0)
-            place_lining(body, mouth, features, rows[~touch.touching], skin.rows)
-        elif kind == "both_jaws":
-            share = mouth.jaw_share(body, rows, cut)
-            body.targets[:, rows] = share[:, None] * mouth.jaw_motion(part.piece.points)
-            touch = _Touch(part.piece, skin)
-            if touch.attached:
-                _attach(body, part.piece, touch.touching, skin, MOUTH_LINING_MM)
-            kind = "jaw"
-        elif kind == "jaw":
-            body.targets[:, rows] = mouth.jaw_motion(part.piece.points)
-        result.add("mouth_lining" if kind == "lining" else kind, rows)
+    """Attach teeth, gums or a tongue to jaw or skull, or a lining to the lips.
+
+    `cut` is the height that divides the jaws.
+    """
+    piece, rows = part.piece, part.piece.rows
+    if part.kind == "lining":
+        touch = _Touch(piece, skin)
+        _attach(body, piece, touch.touching, skin, 0.0)
+        place_lining(body, mouth, features, rows[~touch.touching], skin.rows)
+    elif part.kind == "both_jaws":
+        share = mouth.jaw_share(body, rows, cut)
+        body.targets[:, rows] = share[:, None] * mouth.jaw_motion(piece.points)
+        touch = _Touch(piece, skin)
+        if touch.attached:
+            _attach(body, piece, touch.touching, skin, MOUTH_LINING_MM)
+    elif part.kind == "jaw":
+        body.targets[:, rows] = mouth.jaw_motion(piece.points)
 
 
 # ------------------------------------------------------------------------------ what hangs on skin

@@ -349,7 +349,11 @@ class RenderOptions(CheckedOptions):
         "Frames per second of a .npy, or of a folder of meshes (by default 30).",
         **FPS_SETTINGS,
     )
-    mesh: PathLike | None = option(None, "The mesh whose vertices a .npy has.")
+    mesh: PathLike | None = option(
+        None,
+        "The mesh that the animation was made of. A .npy needs it; others get its texture and hidden "
+        "groups from it.",
+    )
     fill: bool = option(True, "Do not add eyes, teeth or brows to a mesh that lacks them.")
     compare: Sequence[PathLike] = option(
         (),

@@ -17,6 +17,7 @@ from ..files.writing import check_output
 from ..formats.animation import Header, Source, check_frames, video_frame_step
 from ..formats.appearance import Appearance
 from ..formats.groups import visible_triangles
+from ..formats.mesh import load_mesh
 from ..formats.mesh_types import Mesh
 from ..formats.registry import needs_mesh
 from ..geometry.meshes import mesh_edges, vertex_normals
@@ -177,10 +178,12 @@ def _open_all(
     models: Callable[[], Models],
     mesh: PathLike | None,
 ) -> list[Source]:
-    """Open animations, which must have frames; `mesh` is for those without triangles."""
+    """Open animations, which must have frames.
+
+    `mesh` is for those without triangles. If all have triangles, it gives them what its file says
+    about the surface: groups, texture and colours.
+    """
     without_triangles = [path for path in paths if needs_mesh(path)]
-    if mesh is not None and not without_triangles:
-        raise InputError(f"{printable(paths[0])} has triangles of its own", "leave --mesh out")
     sources = []
     for path in paths:
         source = open_source(path, fps, models, mesh if path in without_triangles else None)
@@ -189,7 +192,22 @@ def _open_all(
                 f"{printable(path)}: no frames in it", "check that it is the right file"
             )
         sources.append(source)
+    if mesh is not None and not without_triangles:
+        attributed_mesh = load_mesh(mesh)
+        for source in sources:
+            _set_attributes(source, attributed_mesh)
     return sources
+
+
+def _set_attributes(source: Source, mesh: Mesh) -> None:
+    """Give an animation the attributes of its mesh. Raises InputError for another mesh."""
+    same_count = source.shape[1] == len(mesh.vertices)
+    if not same_count or not np.array_equal(source.faces, mesh.faces):
+        raise InputError(
+            f"{printable(source.path)}: its triangles are not those of {mesh.name}",
+            "--mesh names the mesh that the animation was made of",
+        )
+    source.attributes = mesh.attributes
 
 
 def _open_panels(

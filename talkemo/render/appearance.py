@@ -153,8 +153,8 @@ class _AppearanceBuilder:
         """Return what each vertex (N,) belongs to: one of GROUP_KINDS, or the mouth's inside."""
         binding = self.binding
         groups = vertex_groups(binding.mesh.attributes, len(self.rest))
-        off_skin = np.zeros(len(groups), bool)
-        off_skin[binding.moving[binding.canonical < 0]] = True
+        off_skin = np.ones(len(groups), bool)  # upper teeth among them, which do not move
+        off_skin[binding.moving[binding.canonical >= 0]] = False
         lips = self.landmarks[48:60]
         low, high = lips.min(0) - np.array([0, 12, 60]), lips.max(0) + np.array([0, 12, 0])
         behind_lips = ((self.rest > low) & (self.rest < high)).all(1)
