@@ -40,7 +40,7 @@ def models() -> Models:
 
 @pytest.fixture(scope="session")
 def example_face() -> Path:
-    return ROOT / "examples" / "face.obj"
+    return ROOT / "examples" / "mask.obj"
 
 
 @pytest.fixture(scope="session")
