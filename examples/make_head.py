@@ -39,12 +39,15 @@ RANGES = {
     "eye_right": (23021, 23791),
 }
 TONGUE_HALF_WIDTH_CM, TONGUE_TIP_CM = 2.2, 9.0  # limits of its texture islands in the mean head
-# The model's lashes are cards for a texture of hairs. Of each lid one card is used: the first of
-# its vertices.
+UPPER_GUMS_MOTION_CM = 0.5  # largest motion of the upper gums when the jaw opens
+# The model's lashes are cards for a texture of hairs. Of each lid, upper and lower, one card is used:
+# the first of its vertices.
 LASH_CARDS = {"lashes_left": (25351, 25693), "lashes_right": (26035, 26377)}
 CARD_ROWS, CARD_COLUMNS = 6, 19  # vertices of a card: from root to tip, and along the lid
 HAIRS = 30  # of a lid
-HAIR_LENGTH, HAIR_ROOT = 0.6, 0.12  # share of a card's rows: tips, and the band that joins hairs
+# Shares of a card's rows: where the band that joins the hairs begins, off the lid's own vertices,
+# and ends; the tips of the upper and of the lower lashes.
+HAIR_ROOT, HAIR_BAND, HAIR_TIPS = 0.04, 0.13, (0.6, 0.42)
 TEXTURE_QUALITY = 88  # of the GLB's JPEG
 
 
@@ -88,41 +91,58 @@ def sampled_head(model: Path, seed: int) -> Head:
         neutral, identity, quads, uv, uv_quads = (
             file[name] for name in ("neutral", "identity", "quads", "uv", "quads_uv")
         )
+        jaw_open = file["expression"][list(file["expression_names"]).index("jawOpen")]
     coefficients = IDENTITY_STD * np.random.default_rng(seed).standard_normal(len(identity))
     vertices = neutral + np.tensordot(coefficients, identity.astype(np.float64), 1)
     parts = []
     for name, (first, last) in RANGES.items():
         rows = ((quads >= first) & (quads < last)).any(1) & (quads < last).all(1)
-        parts.append(Part(name, quads[rows], uv_quads[rows]))
-    gums = next(part for part in parts if part.name == "gums")
-    parts[parts.index(gums) : parts.index(gums) + 1] = without_tongue(gums, neutral)
-    surfaces, count = [vertices], len(vertices)
+        part = Part(name, quads[rows], uv_quads[rows])
+        if name == "gums":
+            lower, upper = gums_of_jaws(part, jaw_open)
+            parts += [upper, *without_tongue(lower, neutral)]
+        else:
+            parts.append(part)
     for name, cards in LASH_CARDS.items():
-        for first in cards:
-            points, hairs = lashes(card_grid(vertices, first, quads, uv, uv_quads))
-            parts.append(
-                Part(name, np.where(hairs < 0, -1, hairs + count), np.full(hairs.shape, -1))
-            )
-            surfaces.append(points)
-            count += len(points)
-    return compact(Head(np.concatenate(surfaces) * MM_PER_UNIT, uv, parts))
+        for first, tips in zip(cards, HAIR_TIPS):
+            points, hairs = lashes(card_grid(vertices, first, quads, uv, uv_quads), tips)
+            hairs = np.where(hairs < 0, -1, hairs + len(vertices))
+            parts.append(Part(name, hairs, np.full(hairs.shape, -1)))
+            vertices = np.concatenate([vertices, points])
+    return compact(Head(vertices * MM_PER_UNIT, uv, parts))
+
+
+def gums_of_jaws(gums: Part, jaw_open: np.ndarray) -> tuple[Part, Part]:
+    """Return the gums of the lower jaw with the tongue, and those of the upper jaw.
+
+    They are one surface of the model, whose motion by jawOpen is `jaw_open` (V, 3). The polygons
+    between them, deep in the throat, are left out, so that each can follow its jaw.
+    """
+    moves = np.linalg.norm(jaw_open.astype(np.float64), axis=1) > UPPER_GUMS_MOTION_CM
+    corner_moves, corner = moves[gums.quads], gums.quads >= 0
+    lower, upper = (corner_moves | ~corner).all(1), (~corner_moves | ~corner).all(1)
+    return (
+        Part("gums_lower", gums.quads[lower], gums.uv_quads[lower]),
+        Part("gums_upper", gums.quads[upper], gums.uv_quads[upper]),
+    )
 
 
 def without_tongue(gums: Part, neutral: np.ndarray) -> list[Part]:
-    """Return gums and tongue, which are one surface of the model, as two parts."""
+    """Return the tongue and the gums around it, which are one surface of the model."""
     corners = gums.uv_quads
-    edges = np.concatenate([corners[:, [0, k]] for k in (1, 2)] + [corners[:, [0, 3]]])
+    edges = np.concatenate([corners[:, [0, k]] for k in (1, 2, 3)])
     edges = edges[edges[:, 1] >= 0]
     graph = sp.coo_matrix((np.ones(len(edges)), edges.T), (corners.max() + 1,) * 2)
     island = connected_components(graph)[1][corners[:, 0]]
     tongue = np.zeros(len(corners), bool)
     for number in np.unique(island):
-        points = neutral[np.unique(gums.quads[island == number])[1:]]
+        rows = gums.quads[island == number]
+        points = neutral[rows[rows >= 0]]
         narrow = np.abs(points[:, 0]).max() < TONGUE_HALF_WIDTH_CM
         tongue[island == number] = narrow and points[:, 2].max() > TONGUE_TIP_CM
     return [
         Part(name, gums.quads[rows], corners[rows])
-        for name, rows in (("gums", ~tongue), ("tongue", tongue))
+        for name, rows in ((gums.name, ~tongue), ("tongue", tongue))
     ]
 
 
@@ -141,18 +161,18 @@ def card_grid(
     return grid if length[0] < length[1] else grid[::-1]
 
 
-def lashes(grid: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def lashes(grid: np.ndarray, tips: float) -> tuple[np.ndarray, np.ndarray]:
     """Return pointed hairs on a narrow band, as vertices (P, 3) and polygons (Q, 4)."""
     along = np.linspace(0, 1, HAIRS + 1)
     middle = (along[1:] + along[:-1]) / 2
-    bend = HAIR_ROOT + 0.55 * (HAIR_LENGTH - HAIR_ROOT)
+    bend = HAIR_BAND + 0.55 * (tips - HAIR_BAND)
     points = np.concatenate(
         [
-            on_grid(grid, 0 * along, along),
             on_grid(grid, 0 * along + HAIR_ROOT, along),
+            on_grid(grid, 0 * along + HAIR_BAND, along),
             on_grid(grid, 0 * middle + bend, middle - 0.25 / HAIRS),
             on_grid(grid, 0 * middle + bend, middle + 0.25 / HAIRS),
-            on_grid(grid, 0 * middle + HAIR_LENGTH, middle),
+            on_grid(grid, 0 * middle + tips, middle),
         ]
     )
     k = np.arange(HAIRS)
