@@ -40,6 +40,7 @@ def models() -> Models:
 
 @pytest.fixture(scope="session")
 def example_face() -> Path:
+    """A bare mask: no eyes, teeth or neck. The example of README, face.obj, is a whole head."""
     return ROOT / "examples" / "mask.obj"
 
 

@@ -3,6 +3,9 @@
 import runpy
 from pathlib import Path
 
+import numpy as np
+from PIL import Image
+
 EXAMPLES = Path(__file__).parent.parent / "examples"
 
 
@@ -19,6 +22,23 @@ def test_quickstart(tmp_path, capsys):
         "timeline.npz",
         "angry.npz",
     } <= written
+
+
+def test_the_poster_loops_and_is_small(tmp_path, capsys):
+    poster = runpy.run_path(str(EXAMPLES / "poster.py"))
+    width, height = poster["TILE_SIZE"]
+    noise = np.random.default_rng(0).integers(0, 256, (6, height, width, 3), dtype=np.uint8)
+    frames = poster["poster_frames"]([poster["looped"](noise)] * 8, list("abcdefgh"))
+    target = tmp_path / "made" / "poster.webp"
+    poster["save_poster"](target, frames)
+    for path in (target, EXAMPLES.parent / "docs" / "poster.webp"):
+        assert path.stat().st_size <= poster["MAX_POSTER_BYTES"]
+        with Image.open(path) as image:
+            assert image.info["loop"] == 0 and image.n_frames > 5
+            assert image.size == (4 * width, 2 * height)
+    first, last = (noise[k].astype(float) for k in (0, -1))
+    faded = poster["looped"](noise)[-1]
+    assert np.abs(faded - first).mean() < 0.4 * np.abs(last - first).mean()
 
 
 def test_the_examples_are_type_checked():
