@@ -143,7 +143,7 @@ USED_PAGE = """<script>(async () => {
   while (document.body.dataset.state !== "drawn") await wait(50);
   const look = async name => {
     await wait(400);  // the link follows after 300 ms
-    while (wanted) await wait(20);
+    poseAt(time);  // as the next frame does; without a window there are few
     const amounts = Object.fromEntries(moods.map(mood => [mood.name, mood.amount]));
     told[name] = { amounts, hash: location.hash, time, zoom, speed, resting, playing,
       moved: Math.max(...now.map((value, i) => Math.abs(value - rest[i]))),
