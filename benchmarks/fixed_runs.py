@@ -124,7 +124,8 @@ def make_inputs(folder: Path, data: Path) -> None:
     partial = folder.with_name(f"{folder.name}.partial")
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir(parents=True)
-    shutil.copyfile("examples/face.obj", partial / "face.obj")
+    mask = Path("examples/mask.obj")  # earlier versions name it face.obj
+    shutil.copyfile(mask if mask.exists() else mask.with_name("face.obj"), partial / "face.obj")
     for mesh in ("makehuman_base", "mediapipe_canonical"):
         shutil.copyfile(data / "meshes" / f"{mesh}.obj", partial / f"{mesh}.obj")
     samples, rate = soundfile.read("examples/speech.wav", dtype="int16")

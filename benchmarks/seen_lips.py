@@ -81,7 +81,7 @@ def main() -> None:
     parser.add_argument("data", type=Path)
     parser.add_argument("phones", type=Path)
     parser.add_argument("--tracker", type=Path, required=True)
-    parser.add_argument("--head", type=Path, default=Path("examples/face.obj"))
+    parser.add_argument("--head", type=Path, default=Path("examples/mask.obj"))
     parser.add_argument("--weights", default=DEFAULT_SET)
     parser.add_argument("--corpus", default="grid_s1")
     parser.add_argument("--split", default="dev", choices=("train", "dev"))

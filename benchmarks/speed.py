@@ -87,8 +87,8 @@ def write_speech(seconds: float, path: Path) -> Path:
 
 
 def animate_command(audio: Path, device: str, *options: str) -> list[str]:
-    """`talkemo animate` on the example face, happy."""
-    face = str(EXAMPLES / "face.obj")
+    """`talkemo animate` on the example mask, happy."""
+    face = str(EXAMPLES / "mask.obj")
     command = [*TALKEMO, "animate", face, str(audio), "--emotion", "happy", "-q"]
     return [*command, "--device", device, *options]
 

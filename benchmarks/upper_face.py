@@ -49,7 +49,7 @@ from talkemo.geometry.rigid import rotation_matrices
 from talkemo.pipelines.acting import ActingPlan, FaceActor
 
 CORPUS = "talking"
-MESH = Path(__file__).parents[1] / "examples" / "face.obj"
+MESH = Path(__file__).parents[1] / "examples" / "mask.obj"
 RATE_HZ = 25
 MIN_CLIP_S = 6.0
 BROWS = slice(17, 27)  # iBUG landmarks

@@ -1,8 +1,8 @@
-"""Make examples/face.obj and examples/speech.wav again.
+"""Make examples/mask.obj and examples/speech.wav again.
 
     python examples/make_examples.py [FOLDER]      (by default out)
 
-The face is sampled from talkemo's bilinear model. The speech is synthesised by espeak-ng, which
+The mask is sampled from talkemo's bilinear model. The speech is synthesised by espeak-ng, which
 must be installed (Debian: apt install espeak-ng).
 """
 
@@ -25,7 +25,7 @@ folder.mkdir(parents=True, exist_ok=True)
 face = talkemo.load_models().face
 identity = face.identity_weights(np.random.default_rng(11).standard_normal(30) * 0.6)
 neutral = face.expression_factor[0]
-save_obj(folder / "face.obj", face.vertices(neutral, identity), face.faces)
+save_obj(folder / "mask.obj", face.vertices(neutral, identity), face.faces)
 subprocess.run(
     ["espeak-ng", "-v", "en-us+f3", "-s", "140", "-w", str(folder / "speech.wav"), SENTENCE],
     check=True,

@@ -40,7 +40,8 @@ def models() -> Models:
 
 @pytest.fixture(scope="session")
 def example_face() -> Path:
-    return ROOT / "examples" / "face.obj"
+    """A bare mask: no eyes, teeth or neck. The example of README, face.obj, is a whole head."""
+    return ROOT / "examples" / "mask.obj"
 
 
 @pytest.fixture(scope="session")

@@ -1,6 +1,6 @@
 """Parts that heads come with, built for the example face: eyes, teeth, mouth bags, hair, glasses.
 
-Positions are in mm, as in examples/face.obj; the face looks along +z with y up.
+Positions are in mm, as in examples/mask.obj; the face looks along +z with y up.
 """
 
 from __future__ import annotations

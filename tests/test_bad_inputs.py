@@ -35,7 +35,7 @@ class World:
 
     def __init__(self, folder: Path):
         self.folder = folder
-        self.face = EXAMPLES / "face.obj"
+        self.face = EXAMPLES / "mask.obj"
         samples, rate = soundfile.read(EXAMPLES / "speech.wav")
         self.audio = folder / "good.wav"
         soundfile.write(self.audio, samples[:rate], rate)

@@ -1,6 +1,7 @@
 """The documentation: each command has a page with all options, and links are valid."""
 
 import importlib.util
+import os
 import re
 import shutil
 import subprocess
@@ -16,7 +17,8 @@ from talkemo_cli.app import app
 
 @pytest.fixture(scope="module")
 def pages():
-    pytest.importorskip("mkdocs", reason="pip install 'talkemo[docs]'")
+    for name in ("mkdocs", "material", "mkdocstrings"):
+        pytest.importorskip(name, reason="pip install 'talkemo[docs]'")
     source = importlib.util.spec_from_file_location("pages", ROOT / "docs" / "_pages.py")
     module = importlib.util.module_from_spec(source)
     source.loader.exec_module(module)
@@ -55,6 +57,7 @@ def site(pages, tmp_path_factory):
         cwd=ROOT,
         capture_output=True,
         text=True,
+        env={**os.environ, "NO_MKDOCS_2_WARNING": "1"},  # an advertisement of the theme
     )
     assert done.returncode == 0 and "WARNING" not in done.stderr, done.stderr
     return folder

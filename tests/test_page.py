@@ -1,6 +1,7 @@
 """The web page: what is in it, and that a real browser draws and plays it."""
 
 import base64
+import html
 import json
 import re
 import shutil
@@ -135,3 +136,61 @@ def test_a_browser_draws_and_plays_it(page, tmp_path):
     assert 'data-state="drawn"' in body
     assert float(re.search(r'data-time="([\d.]+)"', body)[1]) > 0.3
     assert int(re.search(r'data-frames="(\d+)"', body)[1]) > 1
+
+
+USED_PAGE = """<script>(async () => {
+  const wait = ms => new Promise(done => setTimeout(done, ms)), told = {};
+  while (document.body.dataset.state !== "drawn") await wait(50);
+  const look = async name => {
+    await wait(400);  // the link follows after 300 ms
+    poseAt(time);  // as the next frame does; without a window there are few
+    const amounts = Object.fromEntries(moods.map(mood => [mood.name, mood.amount]));
+    told[name] = { amounts, hash: location.hash, time, zoom, speed, resting, playing,
+      moved: Math.max(...now.map((value, i) => Math.abs(value - rest[i]))),
+      named: element("name").textContent };
+  };
+  const click = text => [...document.querySelectorAll("button")].find(b => b.textContent === text).click();
+  const key = (name, more) => document.body.dispatchEvent(new KeyboardEvent("keydown", { key: name, bubbles: true, ...more }));
+  const pointer = (kind, pointerId, clientX) => canvas.dispatchEvent(new PointerEvent(kind, { pointerId, clientX, clientY: 100 }));
+  await look("opened");
+  click("sad"); await look("sad");
+  click("neutral"); await look("neutral");
+  click("original"); await look("original");
+  key("ArrowRight"); key("ArrowRight", { shiftKey: true }); await look("right");
+  key("ArrowLeft"); await look("left");
+  pointer("pointerdown", 1, 100); pointer("pointerdown", 2, 200); pointer("pointermove", 2, 250); pointer("pointerup", 2, 250);
+  await look("pinched");
+  key("l"); element("speed").value = 0.5; element("speed").onchange(); key("2"); await look("set");
+  location.hash = "#t=1&angry=0.7&yaw=0.4"; await look("linked");
+  document.title = JSON.stringify(told);
+})()</script></body>"""
+
+
+@needs_browser
+def test_a_page_is_used(page, tmp_path):
+    """It opens at rest; presets, keys and two fingers work, and its link keeps what was set."""
+    copy = tmp_path / "used.html"
+    copy.write_text(page.read_text("utf-8").replace("</body>", USED_PAGE), "utf-8")
+    options = (*drawing_options(500, 460), "--virtual-time-budget=20000", "--dump-dom")
+    command = browser_command(tmp_path / "profile", *options, copy.as_uri())
+    done = subprocess.run(command, capture_output=True, text=True, timeout=HANG_S, check=True)
+    seen = json.loads(html.unescape(re.search("<title>(.*?)</title>", done.stdout, re.S)[1]))
+    assert '<h1 id="title">short</h1>' in done.stdout
+
+    opened = seen["opened"]
+    assert opened["resting"] and opened["moved"] == 0 and not opened["playing"]
+    assert opened["hash"] == "" and opened["named"] == "happy 80 %"
+    assert {name for name, amount in seen["sad"]["amounts"].items() if amount} == {"sad"}
+    assert "sad=1" in seen["sad"]["hash"] and seen["sad"]["moved"] > 0.5
+    assert not any(seen["neutral"]["amounts"].values()) and "&neutral" in seen["neutral"]["hash"]
+    assert seen["original"]["amounts"] == opened["amounts"]
+    assert (
+        seen["right"]["time"] == pytest.approx(0.5 + 1 / 30) and "t=0.53" in seen["right"]["hash"]
+    )
+    assert seen["left"]["time"] == pytest.approx(1 / 30)
+    assert seen["pinched"]["zoom"] == pytest.approx(1.5) and "zoom=1.5" in seen["pinched"]["hash"]
+    kept = seen["set"]["hash"]
+    assert "happy=1" in kept and "loop" in kept and "speed=0.5" in kept and "zoom=1.5" in kept
+    linked = seen["linked"]
+    assert {k: v for k, v in linked["amounts"].items() if v} == {"angry": 0.7}
+    assert (linked["time"], linked["zoom"], linked["speed"]) == (1, 1, 1)

@@ -25,7 +25,7 @@ NOT_RUN = {
     r"talkemo live": "a server that runs until it is stopped; tests/test_live.py starts it",
     r"YOUR_|\bFOLDER\b|\bOUT/|\bMESH\b|\bHEAD\b|\bVIDEO\b": "names a file of the reader's own",
     r"benchmarks/|accelerate|torchrun|dask|--scheduler|openssl": "takes minutes, or several machines",
-    r"examples/(quickstart|gallery)\.py": "takes half a minute; tests/test_examples.py runs one",
+    r"examples/(quickstart|gallery|poster)\.py": "takes half a minute; tests/test_examples.py runs one",
 }
 
 
@@ -51,11 +51,12 @@ def reason_not_to_run(command: str) -> str | None:
 
 
 @pytest.fixture(scope="module")
-def checkout(tmp_path_factory, short_speech):
-    """A folder like a checkout after examples/first_run.sh, whose example speech is short."""
+def checkout(tmp_path_factory, short_speech, example_face):
+    """A folder like a checkout after examples/first_run.sh, with a small face and short speech."""
     folder = tmp_path_factory.mktemp("checkout")
     shutil.copytree(ROOT / "examples", folder / "examples")
     shutil.copyfile(short_speech, folder / "examples" / "speech.wav")
+    shutil.copyfile(example_face, folder / "examples" / "face.obj")  # half of the vertices
     (folder / "out").mkdir()
     first = next(
         line

@@ -111,7 +111,8 @@ def _kind_in_mouth(piece: Piece, mouth: Mouth, cut: float) -> str:
     """Return whether a part goes with the skull, with the jaw, or has a part of each."""
     width, height, _ = piece.extent
     above = float((piece.points[:, 1] > cut).mean())
-    if piece.kind == "tongue" or _is_tongue(piece, mouth, cut):
+    # Gums are of that kind, too; those of the upper jaw lie above.
+    if (piece.kind == "tongue" and above <= 0.5) or _is_tongue(piece, mouth, cut):
         return "jaw"
     spans = BOTH_JAWS_SHARE < above < 1 - BOTH_JAWS_SHARE
     if spans and width > BOTH_JAWS_WIDTH * mouth.width and height > BOTH_JAWS_HEIGHT_MM:

@@ -10,8 +10,7 @@ const corners = vertex.length, count = scale.length;
 const turning = data.turning && { ...data.turning, share: array(Uint8Array, data.turning.share), balls: data.turning.balls.map(b => ({ rows: array(Uint32Array, b.rows), centre: b.centre })) };
 const element = id => document.getElementById(id);
 const canvas = element("view");
-element("name").textContent = data.name;
-document.title = data.name || "talkemo";
+if (data.name) element("name").textContent = document.title = data.name;
 
 const gl = canvas.getContext("webgl", { antialias: true, alpha: true, premultipliedAlpha: false });
 if (!gl || !gl.getExtension("OES_element_index_uint")) {
@@ -129,18 +128,33 @@ function draw() {
   gl.bufferData(gl.ARRAY_BUFFER, drawnNormals, gl.DYNAMIC_DRAW);
   gl.drawElements(gl.TRIANGLES, faces.length, gl.UNSIGNED_INT, 0);
 }
-let held = null;
-canvas.onpointerdown = event => { held = [event.clientX, event.clientY]; canvas.setPointerCapture(event.pointerId); };
+// One pointer turns the face; two zoom. A page may set viewChanged to learn of it.
+let viewChanged = () => {};
+const pointers = new Map();
+function zoomBy(factor) { zoom = Math.min(Math.max(zoom * factor, 0.4), 6); wanted = true; viewChanged(); }
+function spread() {
+  const [a, b] = [...pointers.values()];
+  return Math.hypot(a[0] - b[0], a[1] - b[1]);
+}
+canvas.onpointerdown = event => {
+  pointers.set(event.pointerId, [event.clientX, event.clientY]);
+  try { canvas.setPointerCapture(event.pointerId); } catch { /* the pointer is gone already */ }
+};
 canvas.onpointermove = event => {
+  const held = pointers.get(event.pointerId);
   if (!held) return;
+  const before = pointers.size === 2 ? spread() : 0;
+  pointers.set(event.pointerId, [event.clientX, event.clientY]);
+  if (before) { zoomBy(spread() / before); return; }
+  if (pointers.size > 1) return;
   yaw -= (event.clientX - held[0]) * 0.008;
   pitch = Math.min(Math.max(pitch + (event.clientY - held[1]) * 0.008, -1.2), 1.2);
-  held = [event.clientX, event.clientY];
   wanted = true;
+  viewChanged();
 };
-canvas.onpointerup = canvas.onpointercancel = () => { held = null; };
-canvas.onwheel = event => { event.preventDefault(); zoom = Math.min(Math.max(zoom * Math.exp(-event.deltaY * 0.001), 0.4), 6); wanted = true; };
-canvas.ondblclick = () => { yaw = pitch = 0; zoom = 1; wanted = true; };
+canvas.onpointerup = canvas.onpointercancel = event => { pointers.delete(event.pointerId); };
+canvas.onwheel = event => { event.preventDefault(); zoomBy(Math.exp(-event.deltaY * 0.001)); };
+canvas.ondblclick = () => { yaw = pitch = 0; zoom = 1; wanted = true; viewChanged(); };
 window.onresize = () => { wanted = true; };
 
 const skin = new Image();
