@@ -150,13 +150,14 @@ def bust(surface: Surface, pedestal: bool = True) -> Surface:
     height = high[1] - low[1]
     ball = trimesh.creation.icosphere(4)
     shoulders = np.asarray(ball.vertices) * [0.85 * height, 0.3 * height, 0.4 * height]
-    shoulders = shoulders + [0, low[1] - 0.2 * height, (low[2] + high[2]) / 2 - 0.1 * height]
+    depth = (low[2] + high[2]) / 2 - 0.1 * height
+    shoulders = shoulders + np.array([0, low[1] - 0.2 * height, depth])
     parts = [surface, (shoulders, np.asarray(ball.faces))]
     if pedestal:
         foot = trimesh.creation.cylinder(0.32 * height, 0.5 * height, sections=48)
         foot = foot.subdivide().subdivide()
         points = np.asarray(foot.vertices)[:, [0, 2, 1]] * [1, -1, 1]
-        points = points + [0, low[1] - 0.6 * height, shoulders[:, 2].mean()]
+        points = points + np.array([0, low[1] - 0.6 * height, depth])
         parts.append((points, np.asarray(foot.faces)))
     return joined(*parts)
 
@@ -234,7 +235,9 @@ def quadruped(rng: np.random.Generator) -> Surface:
     eyes = [((x, 88, 58), (x, 88, 58.5), 1.5) for x in (-5, 5)]
     tail = [((0, 55, -48), (0, 40, -66), 2.5)]
     body = ball((0, 55, 0), (16, 17, 46))
-    return joined(body, ball((0, 84, 52), (10, 11, 13)), capsules(*legs, *neck, *ears, *eyes, *tail))
+    return joined(
+        body, ball((0, 84, 52), (10, 11, 13)), capsules(*legs, *neck, *ears, *eyes, *tail)
+    )
 
 
 def car(rng: np.random.Generator) -> Surface:

@@ -28,10 +28,10 @@ NOSE_TIP = 30  # iBUG landmark
 FOLLOWING_DISTANCE_MM, FOLLOWING_COSINE = 5.0, 0.7
 # Nothing but hair, a hat or raised arms is more than the height of a face above a face.
 MAX_SHARE_ABOVE = 0.2  # of the points of the mesh
-MIN_LIKENESS = 0.25  # of a face
+MIN_LIKENESS = 0.28  # of a face
 MIN_FEATURE = 0.12  # correlation of the relief of each feature of a face
 SURE_LIKENESS = 0.55  # from which on a face needs no second opinion
-SEEN_GAIN, UNSEEN_LOSS = 0.12, 0.08  # change of the likeness by a second opinion
+SEEN_GAIN, UNSEEN_LOSS = 0.12, 0.05  # change of the likeness by a second opinion
 
 
 @dataclass(frozen=True)
@@ -88,7 +88,9 @@ class _Template:
     """Vertices (R,) in the middle of the face, and what is expected of the normals there."""
 
     rows: np.ndarray  # (R,) canonical vertices
-    neighbours: np.ndarray  # (R, K) rows of the R within RELIEF_RADIUS_MM, the vertex itself if less
+    neighbours: (
+        np.ndarray
+    )  # (R, K) rows of the R within RELIEF_RADIUS_MM, the vertex itself if less
     near: np.ndarray  # (R, K') the same within SMOOTHING_RADIUS_MM
     relief: np.ndarray  # (R, 3) difference of a normal from the mean of its neighbours'
     features: dict[str, np.ndarray]  # (R,) bool, around the middles of the eyes, nose and mouth

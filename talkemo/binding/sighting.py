@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
-from ..face.canonical import Face
+from ..face.canonical import JAW_LINE, Face
 from ..geometry.rigid import Similarity, fit_similarity
 
 if TYPE_CHECKING:
@@ -25,6 +25,7 @@ MESH_MARGIN = 0.58  # half of what a view of a mesh shows, relative to its longe
 # person's head. A tracker finds no face that is much smaller than its image.
 TOP_SHARES = (1.0, 0.45, 0.17)
 MAX_DISAGREEMENT_MM = 9.0  # median, of a sighting that shows the fitted face
+SAME_LANDMARK_MM = 3.0  # between an iBUG landmark and the point of MediaPipe's that stands for it
 MIN_SEEN_POINTS = 30  # of a sighting that determines a placement
 ROBUST_ROUNDS, ROBUST_WIDTH_MM = 4, 10.0  # of the placement: points beyond count little
 
@@ -108,6 +109,21 @@ def disagreement_mm(
 def agrees(face: Face, placement: Similarity, fitted: np.ndarray, sighting: Sighting) -> bool:
     """Whether a sighting shows a placed face (V, 3)."""
     return disagreement_mm(face, placement, fitted, sighting) < MAX_DISAGREEMENT_MM
+
+
+def landmarks_of(face: Face, sighting: Sighting) -> np.ndarray:
+    """Return the iBUG landmarks (68, 3) of a mesh where they are seen, NaN for the others.
+
+    The outline is left out, since its landmarks slide over the skin as a head turns.
+    """
+    operator, points = _on_both(face, sighting)
+    landmarks = np.full((68, 3), np.nan)
+    seen = operator @ face.mean
+    for number in range(JAW_LINE.stop, 68):
+        distance = np.linalg.norm(seen - face.mean[face.landmarks68[number]], axis=1)
+        if len(distance) and distance.min() < SAME_LANDMARK_MM:
+            landmarks[number] = points[distance.argmin()]
+    return landmarks
 
 
 def _on_both(face: Face, sighting: Sighting) -> tuple[np.ndarray, np.ndarray]:
