@@ -40,6 +40,7 @@ ICT_HEAD, ICT_EYES = slice(0, 11248), slice(21451, 24591)  # vertices of ICT Fac
 NOSE, BRIDGE, CHIN, EYES = 30, 27, 8, slice(36, 48)  # iBUG landmarks
 
 Surface = tuple[np.ndarray, np.ndarray]  # vertices (V, 3) and triangles (F, 3)
+Limb = tuple[Sequence[float], Sequence[float], float]  # both ends and the radius of a capsule
 
 
 @dataclass(frozen=True)
@@ -187,7 +188,7 @@ def clustered(surface: Surface, cell: float) -> Surface:
 # ----------------------------------------------------------------------------- figures, things
 
 
-def capsules(*limbs: tuple[Sequence[float], Sequence[float], float]) -> Surface:
+def capsules(*limbs: Limb) -> Surface:
     """Return capsules, each from one point to another, with a radius."""
     parts = []
     for start, end, radius in limbs:
@@ -204,7 +205,7 @@ def capsules(*limbs: tuple[Sequence[float], Sequence[float], float]) -> Surface:
 def figure(rng: np.random.Generator, head: bool = True) -> Surface:
     """Return a mannequin of capsules, 150 high, with a ball as its head or without."""
     wide = rng.uniform(0.85, 1.15)
-    limbs = [((0, 90, 0), (0, 140, 0), 17 * wide), ((0, 140, 0), (0, 150, 2), 6)]
+    limbs: list[Limb] = [((0, 90, 0), (0, 140, 0), 17 * wide), ((0, 140, 0), (0, 150, 2), 6)]
     for side in (-1, 1):
         limbs += [
             ((side * 18 * wide, 140, 0), (side * 45, 105, 0), 5),
@@ -219,7 +220,7 @@ def figure(rng: np.random.Generator, head: bool = True) -> Surface:
 def hand(rng: np.random.Generator) -> Surface:
     """Return a palm with five fingers."""
     bend = rng.uniform(0.5, 3)
-    limbs = [((-3, -9, 0), (3, -9, 0), 1.5)]
+    limbs: list[Limb] = [((-3, -9, 0), (3, -9, 0), 1.5)]
     for k, length in enumerate((7, 8, 7.5, 6)):
         limbs.append(((2.4 * k - 3.6, -2, 0), (2.8 * k - 4.2, length - 2, bend), 0.9))
     limbs.append(((4, -6, 0), (8, -1, bend), 1.1))
@@ -381,7 +382,7 @@ def heads(
 
 def things(rng: np.random.Generator, body: Surface | None) -> Iterator[Subject]:
     """Yield the subjects without a face."""
-    yield Subject("ball", ball((0, 0, 0), rng.uniform(0.7, 1.3, 3), 5))
+    yield Subject("ball", ball((0, 0, 0), rng.uniform(0.7, 1.3, 3).tolist(), 5))
     for make in (torus, chair, car, hand, quadruped, vase, lump, lump, terrain, figure):
         yield Subject(make.__name__, make(rng))
     if body is not None:
