@@ -1,13 +1,13 @@
 """Whether binding tells meshes with a face from those without, and finds where the face is.
 
-python benchmarks/is_it_a_face.py [--ict MODEL.npz] [--body BODY.obj] [--half tune] [--json]
+python benchmarks/is_it_a_face.py [--ict MODEL.npz] [--body BODY.obj] [--part tune] [--json]
 python benchmarks/is_it_a_face.py --faces HEAD.glb ... --others CHAIR.obj ...
 
 The meshes are generated: masks, heads, busts, sculptures, low-polygon and cartoon heads, figures;
 and spheres, furniture, cars, hands, animals, terrain, lumps, figures without a head or a face.
 Whole heads are made of ICT FaceKit's model.npz (--ict), some bodies of an OBJ with a group `body`
-(--body); what needs a missing file is left out. Thresholds were chosen with `--half tune`; `test`
-has other identities, shapes and orientations. A face counts as right if it is bound with its nose,
+(--body); what needs a missing file is left out. Thresholds were chosen with `--part tune` and
+`tune2`; `test` has other identities, shapes and orientations. A face counts as right if it is bound with its nose,
 up and forward where they are; any other mesh if it is refused. Meshes named with --faces count as
 right if they are bound at all.
 """
@@ -33,7 +33,7 @@ from talkemo.formats.mesh import as_mesh
 from talkemo.formats.mesh_types import Mesh
 from talkemo.geometry.rigid import cube_rotations
 
-HALVES = {"tune": 0, "test": 1}  # their seeds
+PARTS = {"tune": 0, "tune2": 1, "test": 2}  # their seeds
 MAX_ANGLE_DEG = 25.0  # between the bound and the true axes of a face
 MAX_NOSE_OFFSET = 0.25  # of the nose, relative to the length from its bridge to the chin
 ICT_HEAD, ICT_EYES = slice(0, 11248), slice(21451, 24591)  # vertices of ICT FaceKit
@@ -316,9 +316,9 @@ def torus(rng: np.random.Generator) -> Surface:
 # ------------------------------------------------------------------------------------ subjects
 
 
-def subjects(half: str, ict: Path | None, body_file: Path | None) -> Iterator[Subject]:
-    """Yield the generated subjects of a half, turned and scaled; those with a face come first."""
-    seed = HALVES[half]
+def subjects(part: str, ict: Path | None, body_file: Path | None) -> Iterator[Subject]:
+    """Yield the generated subjects of a part, turned and scaled; those with a face come first."""
+    seed = PARTS[part]
     rng = np.random.default_rng(seed)
     body = read_body(body_file) if body_file else None
     found = [mask(rng), *heads(ict_model(ict), rng, body)] if ict else [mask(rng)]
@@ -472,14 +472,14 @@ def main() -> None:
     )
     parser.add_argument("--ict", type=Path)
     parser.add_argument("--body", type=Path)
-    parser.add_argument("--half", choices=HALVES, default="test")
+    parser.add_argument("--part", choices=PARTS, default="test")
     parser.add_argument("--faces", type=Path, nargs="*", default=[])
     parser.add_argument("--others", type=Path, nargs="*", default=[])
     parser.add_argument("--tracker", action="store_true", help="ask the landmark tracker")
     parser.add_argument("--json", action="store_true")
     options = parser.parse_args()
     rows = []
-    for subject in subjects(options.half, options.ict, options.body):
+    for subject in subjects(options.part, options.ict, options.body):
         rows.append(judge(subject, as_mesh(subject.surface), options.tracker))
         show(rows[-1], options.json)
     for path in options.faces + options.others:

@@ -28,10 +28,11 @@ NOSE_TIP = 30  # iBUG landmark
 FOLLOWING_DISTANCE_MM, FOLLOWING_COSINE = 5.0, 0.7
 # Nothing but hair, a hat or raised arms is more than the height of a face above a face.
 MAX_SHARE_ABOVE = 0.2  # of the points of the mesh
-MIN_LIKENESS = 0.28  # of a face
+MIN_LIKENESS = 0.28  # of a face that the mesh follows in more than MIN_COVERAGE of its area
+MIN_COVERAGE, PARTIAL_LIKENESS = 0.6, 0.4  # with less coverage, so much likeness is asked for
 MIN_FEATURE = 0.12  # correlation of the relief of each feature of a face
 SURE_LIKENESS = 0.55  # from which on a face needs no second opinion
-SEEN_GAIN, UNSEEN_LOSS = 0.12, 0.05  # change of the likeness by a second opinion
+SEEN_GAIN, UNSEEN_LOSS = 0.12, 0.1  # change of the likeness by a second opinion
 
 
 @dataclass(frozen=True)
@@ -56,6 +57,11 @@ class Likeness:
         return self.score + opinion[self.seen]
 
     @property
+    def rank(self) -> tuple[bool, float]:
+        """Compares fits to one mesh: a face before what is none, then by the belief."""
+        return self.is_face, self.belief
+
+    @property
     def is_sure(self) -> bool:
         """Whether this is a face beyond doubt."""
         return self.score > SURE_LIKENESS and self.above <= MAX_SHARE_ABOVE
@@ -67,20 +73,22 @@ class Likeness:
 
     @property
     def doubt(self) -> str | None:
-        """What speaks against a face, in words; None if nothing does."""
+        """What the place has or is that a face is not, in words; None if nothing is in doubt."""
         missing = [name for name, relief in self.features.items() if relief < MIN_FEATURE]
         if self.above > MAX_SHARE_ABOVE and self.score < SURE_LIKENESS:
-            return f"{self.above:.0%} of the mesh rise above it, as above a belly or a knee"
-        if self.belief > MIN_LIKENESS and not (missing and self.seen is not True):
+            return f"has {self.above:.0%} of the mesh above it, as a belly or a knee has"
+        partial = self.coverage < MIN_COVERAGE
+        needed = PARTIAL_LIKENESS if partial else MIN_LIKENESS
+        if self.belief > needed and (self.seen or not missing):
             return None
         if missing:
             words = " and ".join(", ".join(missing).rsplit(", ", 1))
-            return f"it has no {words} where a face has them"
-        if self.coverage < 2 * MIN_LIKENESS:
-            return f"it follows a face in {self.coverage:.0%} of its area only"
+            return f"has no {words}"
+        if partial:
+            return f"follows a face in {self.coverage:.0%} of its area only"
         if self.seen is False and self.score > MIN_LIKENESS:
-            return "it is hardly like a face, and the landmark tracker sees none there"
-        return f"its relief is hardly a face's (correlation {self.relief:.2f})"
+            return "is hardly like one, and the landmark tracker sees none there"
+        return f"has hardly a face's relief (correlation {self.relief:.2f})"
 
 
 @dataclass(frozen=True, eq=False)
@@ -88,10 +96,8 @@ class _Template:
     """Vertices (R,) in the middle of the face, and what is expected of the normals there."""
 
     rows: np.ndarray  # (R,) canonical vertices
-    neighbours: (
-        np.ndarray
-    )  # (R, K) rows of the R within RELIEF_RADIUS_MM, the vertex itself if less
-    near: np.ndarray  # (R, K') the same within SMOOTHING_RADIUS_MM
+    neighbours: np.ndarray  # (R, K) rows of the R within RELIEF_RADIUS_MM, see `_within`
+    near: np.ndarray  # (R, K') rows of the R within SMOOTHING_RADIUS_MM
     relief: np.ndarray  # (R, 3) difference of a normal from the mean of its neighbours'
     features: dict[str, np.ndarray]  # (R,) bool, around the middles of the eyes, nose and mouth
 

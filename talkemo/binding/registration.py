@@ -123,16 +123,16 @@ def locate(
     best: Fit | None = None
     for placement, sighting in _candidates(face, surface, rotations, look):
         fit = _fit_candidate(face, surface, placement, sighting)
-        if best is None or fit.likeness.belief > best.likeness.belief:
+        if best is None or fit.likeness.rank > best.likeness.rank:
             best = fit
         if fit.is_sure or (fit.likeness.seen and fit.likeness.is_face):
             break
     if best is None:
-        raise _no_face("no part of it resembles one")
+        raise _no_face("no part of it is like one")
     if look is not None and not best.is_sure and best.likeness.seen is None:
         best = best.seen_in(face, look(front_of(face, best.placement)))
     if not best.likeness.is_face:
-        raise _no_face(f"of the place that is most like one, {best.likeness.doubt}")
+        raise _no_face(f"the place most like one {best.likeness.doubt}")
     return _polish(face, surface, best)
 
 
@@ -148,7 +148,7 @@ def _fit_candidate(
         return fit
     held = fit_face(face, surface, placement, landmarks_of(face, sighting))
     fits = [fit.seen_in(face, sighting), held.seen_in(face, sighting)]
-    return max(fits, key=lambda fit: fit.likeness.belief)
+    return max(fits, key=lambda fit: fit.likeness.rank)
 
 
 def _no_face(reason: str) -> InputError:
