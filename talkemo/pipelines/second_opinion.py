@@ -16,6 +16,7 @@ from ..errors import InputError
 
 if TYPE_CHECKING:
     from ..capture.landmark_tracker import Crop, LandmarkTracker
+    from ..render.software import SoftwareRenderer
     from ..render.view import View
 
 IMAGE_SIDE_PX = 256  # the input of the tracker's networks is not larger
@@ -47,10 +48,7 @@ def opinion_for(hint: FaceHint | None) -> TrackerOpinion | None:
 
 
 class TrackerOpinion:
-    """Draws a mesh in one colour, and asks MediaPipe's Face Landmarker for a face, see `SecondOpinion`.
-
-    Nothing is painted: painted brows and lips would make a face of anything.
-    """
+    """Shows meshes to MediaPipe's Face Landmarker, see `SecondOpinion`."""
 
     name = "face_landmarker/1"
 
@@ -66,40 +64,59 @@ class TrackerOpinion:
 
     def of(self, vertices: np.ndarray, faces: np.ndarray) -> Look:
         """Return what looks at a mesh, see `SecondOpinion.of`."""
+        return _ShownMesh(self, vertices, faces).look
+
+
+class _ShownMesh:
+    """A mesh that is drawn in one colour and shown to the tracker.
+
+    Nothing is painted: painted brows and lips would make a face of anything.
+    """
+
+    def __init__(self, opinion: TrackerOpinion, vertices: np.ndarray, faces: np.ndarray):
+        self.opinion, self.faces = opinion, faces
+        # The renderer computes in single precision: the mesh is moved to the origin.
+        self.size = float(np.ptp(vertices, axis=0).max())
+        self.middle = (vertices.min(0) + vertices.max(0)) / 2
+        self.vertices = (vertices - self.middle) / self.size
+
+    @cached_property
+    def renderer(self) -> SoftwareRenderer:
+        """The renderer, made when the mesh is first looked at: it takes a while to load."""
         from ..render.appearance import plain_appearance
         from ..render.software import SoftwareRenderer
+
+        blank = self.view(Viewpoint(np.eye(3), self.middle, self.size))
+        side = (IMAGE_SIDE_PX, IMAGE_SIDE_PX)
+        return SoftwareRenderer(plain_appearance(self.faces), blank, side)
+
+    def view(self, viewpoint: Viewpoint) -> View:
+        """Return the camera of a viewpoint, in front of all of the mesh."""
         from ..render.view import View
 
-        size = float(np.ptp(vertices, axis=0).max())
-        appearance = plain_appearance(faces)
-        count = len(appearance.vertex)
-        # Single precision suffices around the middle of the mesh.
-        middle = (vertices.min(0) + vertices.max(0)) / 2
-        scaled = ((vertices - middle) / size)[:count]
-        blank = View(np.zeros(3), 1.0, DISTANCE, 0.0, np.eye(3))
-        renderer = SoftwareRenderer(appearance, blank, (IMAGE_SIDE_PX, IMAGE_SIDE_PX))
+        half = viewpoint.half / self.size
+        centre = (viewpoint.centre - self.middle) / self.size
+        return View(centre, half, DISTANCE * half + 1, 0.0, viewpoint.facing)
 
-        def look(viewpoint: Viewpoint) -> Sighting | None:
-            centre, half = (viewpoint.centre - middle) / size, viewpoint.half / size
-            view = View(centre, half, DISTANCE * half + 1, 0.0, viewpoint.facing)
-            renderer.view = view
-            crops = self.tracker.detect(renderer.draw(scaled))
-            if not crops:
-                return None
-            renderer.view = view = _closer(view, crops[0])
-            pixels = self._landmarks(renderer.draw(scaled))
-            if pixels is None:
-                return None
-            ids = seen_ids()
-            points = lay_back(pixels[ids] - 0.5, view, scaled, faces)
-            return Sighting(ids, middle + size * points)
+    def draw(self, view: View) -> np.ndarray:
+        """Return an image (IMAGE_SIDE_PX, IMAGE_SIDE_PX, 3) uint8."""
+        self.renderer.view = view
+        drawn = len(self.renderer.appearance.vertex)  # vertices beyond belong to no triangle
+        return self.renderer.draw(self.vertices[:drawn])
 
-        return look
-
-    def _landmarks(self, image: np.ndarray) -> np.ndarray | None:
-        """Return the landmarks (478, 2) px of the face in an image, None if there is none."""
-        seen = self.tracker.track(image)
-        return None if seen is None else seen.landmarks[:, :2]
+    def look(self, viewpoint: Viewpoint) -> Sighting | None:
+        """Return the face that the tracker sees from a viewpoint, None if it sees none."""
+        tracker, view = self.opinion.tracker, self.view(viewpoint)
+        crops = tracker.detect(self.draw(view))
+        if not crops:
+            return None
+        view = _closer(view, crops[0])
+        seen = tracker.track(self.draw(view))
+        if seen is None:
+            return None
+        ids = seen_ids()
+        points = lay_back(seen.landmarks[ids, :2] - 0.5, view, self.vertices, self.faces)
+        return Sighting(ids, self.middle + self.size * points)
 
 
 def seen_ids() -> np.ndarray:
