@@ -226,7 +226,7 @@ def test_pixels_are_laid_back_onto_the_front_of_the_mesh(face):
     behind = replace(view, yaw=np.pi)
     pixels = behind.to_pixels(behind.to_camera(points), IMAGE_SIDE_PX, IMAGE_SIDE_PX)[:, :2]
     found = lay_back(pixels, behind, face.mean, face.faces)  # the hollow back of the mask
-    assert np.isnan(found).mean() > 0.9
+    assert np.isnan(found).mean() > 0.8
 
 
 class Tracker:
