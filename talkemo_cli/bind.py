@@ -25,7 +25,7 @@ JOINED_LIPS_OPENING = 0.5
 )
 def bind(
     face: Annotated[Path, typer.Argument(help="A mesh with a face, in any unit and orientation.")],
-    options: Annotated[BindingOptions, Only("up", "forward", "landmarks", "cache")],
+    options: Annotated[BindingOptions, Only("up", "forward", "landmarks", "tracker", "cache")],
     runtime: Annotated[RuntimeOptions, Only("weights")],
     output: Annotated[
         list[Path] | None,

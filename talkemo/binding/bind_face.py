@@ -20,6 +20,7 @@ from .hint import FaceHint
 
 if TYPE_CHECKING:
     from .body import Body
+    from .sighting import SecondOpinion
 
 MAX_LANDMARK_FILE_BYTES = 1 << 20
 MAX_LANDMARK_OFFSET = 2.0  # distance of a landmark from the mesh, in sizes of the mesh
@@ -27,11 +28,15 @@ MIN_MOTION_MM = 1e-6  # vertices whose largest motion is smaller do not move
 
 
 def bind_with_hint(
-    face: Face, mesh: Mesh, hint: FaceHint | None = None, cache: BindingCache | None = None
+    face: Face,
+    mesh: Mesh,
+    hint: FaceHint | None = None,
+    cache: BindingCache | None = None,
+    opinion: SecondOpinion | None = None,
 ) -> Binding:
     """Bind a mesh with the help of a hint, or get its binding from the cache.
 
-    Raises InputError for a file that cannot be used, or if no face is found.
+    `opinion` is asked where the face is if the mesh's shape leaves a doubt. Raises InputError for a file that cannot be used, or if no face is found.
     """
     hint = hint or FaceHint()
     if hint.binding is not None:
@@ -44,10 +49,13 @@ def bind_with_hint(
     landmarks = None
     if hint.landmarks is not None:
         landmarks, cache = read_landmark_hint(hint.landmarks, mesh), None
-    name = cache.name(face, mesh, hint.up, hint.forward) if cache else ""
+    looker = opinion.name if opinion else None
+    name = cache.name(face, mesh, hint.up, hint.forward, looker) if cache else ""
     binding = cache.get(name, face, mesh) if cache else None
     if binding is None:
-        binding = bind_mesh(face, mesh, up=hint.up, forward=hint.forward, landmarks=landmarks)
+        binding = bind_mesh(
+            face, mesh, up=hint.up, forward=hint.forward, landmarks=landmarks, opinion=opinion
+        )
         if cache:
             cache.put(name, binding)
     return binding
@@ -60,6 +68,7 @@ def bind_mesh(
     up: str | None = None,
     forward: str | None = None,
     landmarks: np.ndarray | None = None,
+    opinion: SecondOpinion | None = None,
 ) -> Binding:
     """Bind a mesh with a face, in any unit and orientation.
 
@@ -73,6 +82,8 @@ def bind_mesh(
     landmarks : (68, 3), optional
         iBUG landmarks in the mesh's space, NaN for unknown ones. They replace the search for the
         face.
+    opinion : SecondOpinion, optional
+        Who is asked where the face is if the mesh's shape leaves a doubt.
 
     Raises
     ------
@@ -89,11 +100,15 @@ def bind_mesh(
     rotations = axis_rotations(up, forward)
     # The matrices are small: a second thread gains nothing, and slows other processes down.
     with threadpool_limits(1, "blas"):
-        return _bind(face, mesh, rotations, landmarks)
+        return _bind(face, mesh, rotations, landmarks, opinion)
 
 
 def _bind(
-    face: Face, mesh: Mesh, rotations: list[np.ndarray] | None, landmarks: np.ndarray | None
+    face: Face,
+    mesh: Mesh,
+    rotations: list[np.ndarray] | None,
+    landmarks: np.ndarray | None,
+    opinion: SecondOpinion | None,
 ) -> Binding:
     """Register the face, assign a motion to all parts of the mesh, and return the binding."""
     from .body import Body, weld
@@ -106,8 +121,10 @@ def _bind(
     faces = _facing_outwards(vertices, welded.faces)
     groups = vertex_groups(mesh.attributes, len(mesh.vertices))[welded.first]
     visible = faces[~(groups[faces] == "hidden").any(1)]
-    surface = sample_surface(vertices, visible if len(visible) else faces)
-    fit = locate(face, surface, rotations, landmarks)
+    visible = visible if len(visible) else faces
+    surface = sample_surface(vertices, visible)
+    look = opinion.of(vertices, visible) if opinion and landmarks is None else None
+    fit = locate(face, surface, rotations, landmarks, look)
     body = Body(face, fit, refine_fit(face, fit), vertices, faces, groups)
     parts = place_body(body)
 
@@ -133,7 +150,7 @@ def _bind(
         landmarks68=welded.first[_closest_to_landmarks(body)],
         placement=placement,
         error=fit.error,
-        relief=fit.relief,
+        relief=fit.likeness.relief,
         parts={kind: len(in_mesh(merged)) for kind, merged in parts.vertices().items()},
         eyes=tuple((in_mesh(eye), placement.to_mesh(centre)) for eye, centre in parts.eyes),
     )

@@ -1,6 +1,6 @@
 """The cache of bindings, so that the face of a mesh is searched for only once.
 
-A file's name is a hash of the mesh, the face and the axes that the user named. Files are written
+A file's name is a hash of the mesh, the face, the axes that the user named and the second opinion. Files are written
 atomically, so several processes may share the folder; the least recently used ones are removed when
 their total size exceeds a limit.
 """
@@ -20,7 +20,7 @@ from ..formats.mesh_types import Mesh
 from .binding import Binding
 from .files import load_binding, mesh_fingerprint, save_binding
 
-BINDING_VERSION = 2  # part of the hash: raise it when binding gives other results
+BINDING_VERSION = 3  # part of the hash: raise it when binding gives other results
 MAX_CACHE_BYTES = 1 << 29  # total size of all bindings
 BINDING_ENDING = ".binding.npz"
 CACHED_NAME = re.compile(r"[0-9a-f]{40}\.binding\.npz")  # of files that the cache may remove
@@ -37,10 +37,18 @@ class BindingCache:
         self.max_bytes = max_bytes
 
     def name(
-        self, face: Face, mesh: Mesh, up: str | None = None, forward: str | None = None
+        self,
+        face: Face,
+        mesh: Mesh,
+        up: str | None = None,
+        forward: str | None = None,
+        opinion: str | None = None,
     ) -> str:
-        """Return the name of a mesh's binding; `up` and `forward` as in `FaceHint`."""
-        key = (face.fingerprint, mesh_fingerprint(mesh), repr(up), repr(forward))
+        """Return the name of a mesh's binding.
+
+        `up` and `forward` as in `FaceHint`; `opinion` names who was asked where the face is.
+        """
+        key = (face.fingerprint, mesh_fingerprint(mesh), repr(up), repr(forward), repr(opinion))
         return hashlib.sha256("/".join((str(BINDING_VERSION), *key)).encode()).hexdigest()[:40]
 
     def get(self, name: str, face: Face, mesh: Mesh) -> Binding | None:

@@ -35,6 +35,12 @@ class FaceHint:
         "from 0, or x y z.",
         panel="Face",
     )
+    tracker: bool = option(
+        True,
+        "Find the face by its shape alone, even if the landmark tracker of the extra video is "
+        "installed.",
+        panel="Face",
+    )
 
     @property
     def files(self) -> list[str | Path]:

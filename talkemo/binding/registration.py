@@ -1,14 +1,15 @@
 """Registration of the canonical face with a mesh: rigid, then by identity, then non-rigid.
 
-`locate` tries the poses of placement_search.py, fits the bilinear model from each (`fit_face`) and keeps
-the best fit, if its relief shows that it is a face. `refine_fit` moves the fitted face onto the mesh by
+`locate` tries the poses of placement_search.py and those that a second opinion sees (sighting.py), fits
+the bilinear model from each (`fit_face`) and keeps the best fit, if it looks like a face
+(likeness.py). `refine_fit` moves the fitted face onto the mesh by
 a smooth displacement.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 
 import numpy as np
@@ -20,18 +21,29 @@ from ..errors import InputError
 from ..face.canonical import Face
 from ..geometry.meshes import vertex_normals
 from ..geometry.rigid import Similarity, cube_rotations, fit_similarity
-from .placement_search import search_placements, symmetry_rotations
+from .likeness import Likeness, likeness
+from .placement_search import ICP_STARTS, search_placements, symmetry_rotations
+from .sighting import (
+    MAX_DISAGREEMENT_MM,
+    Look,
+    Sighting,
+    agrees,
+    disagreement_mm,
+    front_of,
+    landmarks_of,
+    placement_of,
+    viewpoints,
+)
 from .surface import ClosestPoints, Surface
 
 # Decisions of the search. A fit's score is the correlation of its relief minus a tenth of its error
-# in mm. Faces of any kind score 0.4 and more; a body without a head, a chair, a sphere or a lump
-# scores 0.1 and less.
-MIN_FIT_SCORE = 0.33  # of a fit that is accepted
-SURE_FIT_SCORE = 0.5  # of a fit that ends the search
+# in mm; it compares fits of one mesh. Whether there is a face at all, likeness.py decides.
+SURE_FIT_SCORE = 0.5  # of a fit that ends the search, if it is surely a face
 MIN_SCORE_GAIN = 0.01  # minimum improvement with which another fit replaces the present one
 GOOD_FIT_ERROR_MM = 1.2  # with a smaller error no tilted poses are tried
 TILT_DEG = 12.0  # rotation of the tilted poses
 TILT_ROUNDS = 3
+MAX_SEEN_FITS = 3  # placements by a second opinion that are fitted
 UPRIGHT_STARTS = 3  # starts of the unrotated mesh, which are tried before all others
 OPEN_MOUTH_WEIGHT = 0.6  # initial jawOpen weight that is tried for meshes with an open mouth
 # Fit of the bilinear model. Penalties are in mm² a point on a squared coefficient.
@@ -44,7 +56,6 @@ REGISTRATION_ITERATIONS = 12
 REST_SHAPES = (
     "jawOpen mouthClose mouthSmile mouthFunnel mouthPucker eyeBlink eyeWide browInnerUp"
 ).split()
-RELIEF_RADIUS_MM = 14.0  # around a point, within which its normal is compared with the others'
 # Non-rigid registration.
 DEFORMATION_NODES = 900  # canonical vertices whose displacements are interpolated
 DEFORMATION_ROUNDS = 4
@@ -58,13 +69,23 @@ class Fit:
     placement: Similarity  # of the canonical face in the mesh
     fitted: np.ndarray  # (V, 3) canonical mm, the model's closest face
     error: float  # median distance between model and mesh in canonical mm
-    relief: float  # correlation of the mesh's relief with the face's, in [-1, 1]
+    likeness: Likeness  # how much the mesh looks like it
     closest: ClosestPoints  # search on the part of the mesh around the face
 
     @property
     def score(self) -> float:
-        """How well the fit resembles a face, see MIN_FIT_SCORE."""
-        return self.relief - self.error / 10
+        """How well the face fits, compared with other fits to the same mesh."""
+        return self.likeness.relief - self.error / 10
+
+    @property
+    def is_sure(self) -> bool:
+        """Whether no other fit and no second opinion is needed."""
+        return self.score > SURE_FIT_SCORE and self.likeness.is_sure
+
+    def seen_in(self, face: Face, sighting: Sighting | None) -> Fit:
+        """Return the fit with a second opinion; None for one that sees no face."""
+        seen = sighting is not None and agrees(face, self.placement, self.fitted, sighting)
+        return replace(self, likeness=replace(self.likeness, seen=seen))
 
 
 def locate(
@@ -72,6 +93,7 @@ def locate(
     surface: Surface,
     rotations: list[np.ndarray] | None = None,
     landmarks: np.ndarray | None = None,
+    look: Look | None = None,
 ) -> Fit:
     """Find the face of a mesh and fit the bilinear model to it.
 
@@ -85,6 +107,8 @@ def locate(
     landmarks : (68, 3), optional
         iBUG landmarks in the mesh, NaN for unknown ones, see `check_landmark_hint`; with them
         nothing is searched.
+    look : Look, optional
+        A second opinion on this mesh, which is asked unless the first fits are surely a face.
 
     Raises
     ------
@@ -97,35 +121,88 @@ def locate(
         placement = Similarity(*fit_similarity(source, landmarks[known]))
         return fit_face(face, surface, placement, landmarks)
     best: Fit | None = None
-    for placement in _candidates(face, surface, rotations):
-        fit = fit_face(face, surface, placement)
-        if best is None or fit.score > best.score:
+    for placement, sighting in _candidates(face, surface, rotations, look):
+        fit = _fit_candidate(face, surface, placement, sighting)
+        if best is None or fit.likeness.rank > best.likeness.rank:
             best = fit
-        if fit.score > SURE_FIT_SCORE:
+        if fit.is_sure or (fit.likeness.seen and fit.likeness.is_face):
             break
-    if best is not None and best.score > MIN_FIT_SCORE:
-        return _polish(face, surface, best)
-    details = ""
-    if best is not None:
-        details = f" (the best fit is {best.error:.0f} mm off, its relief {best.relief:.2f})"
-    raise InputError(
-        f"no face found in the mesh{details}",
+    if best is None:
+        raise _no_face("no part of it is like one")
+    if look is not None and not best.is_sure and best.likeness.seen is None:
+        best = best.seen_in(face, look(front_of(face, best.placement)))
+    if not best.likeness.is_face:
+        raise _no_face(f"the place most like one {best.likeness.doubt}")
+    return _polish(face, surface, best)
+
+
+def _fit_candidate(
+    face: Face, surface: Surface, placement: Similarity, sighting: Sighting | None
+) -> Fit:
+    """Return the fit from a placement, the better of two if it is from a sighting.
+
+    On a cartoon the closest points alone may drift away from where eyes and mouth are seen.
+    """
+    fit = fit_face(face, surface, placement)
+    if sighting is None:
+        return fit
+    held = fit_face(face, surface, placement, landmarks_of(face, sighting))
+    fits = [fit.seen_in(face, sighting), held.seen_in(face, sighting)]
+    return max(fits, key=lambda fit: fit.likeness.rank)
+
+
+def _no_face(reason: str) -> InputError:
+    """Return the error for a mesh without a face."""
+    return InputError(
+        f"no face found in the mesh: {reason}",
         "if there is one, say where: --up and --forward, such as z and -y, or --landmarks",
     )
 
 
+Candidate = tuple[Similarity, Sighting | None]  # a placement to fit, and the sighting it is from
+
+
 def _candidates(
-    face: Face, surface: Surface, rotations: list[np.ndarray] | None
-) -> Iterator[Similarity]:
+    face: Face, surface: Surface, rotations: list[np.ndarray] | None, look: Look | None
+) -> Iterator[Candidate]:
     """Yield placements to fit; each stage of the search runs only if the previous ones failed."""
     if rotations is not None:
-        yield from search_placements(face, surface, rotations)
+        yield from _searched(face, surface, rotations)
+        yield from _seen(face, surface, rotations, look)
         return
     cube = cube_rotations()
-    yield from search_placements(face, surface, cube[:1], UPRIGHT_STARTS)
-    yield from search_placements(face, surface, cube[:1])
-    yield from search_placements(face, surface, cube[1:])
-    yield from search_placements(face, surface, symmetry_rotations(surface))
+    yield from _searched(face, surface, cube[:1], UPRIGHT_STARTS)
+    yield from _seen(face, surface, cube, look)
+    yield from _searched(face, surface, cube[:1])
+    yield from _searched(face, surface, cube[1:])
+    yield from _searched(face, surface, symmetry_rotations(surface))
+
+
+def _searched(
+    face: Face, surface: Surface, rotations: list[np.ndarray], starts: int = ICP_STARTS
+) -> Iterator[Candidate]:
+    """Yield the placements that the search by shape finds."""
+    for placement in search_placements(face, surface, rotations, starts):
+        yield placement, None
+
+
+def _seen(
+    face: Face, surface: Surface, rotations: list[np.ndarray], look: Look | None
+) -> Iterator[Candidate]:
+    """Yield the likeliest placements of faces that a second opinion sees."""
+    if look is None:
+        return
+    found = []
+    for viewpoint in viewpoints(surface, rotations):
+        sighting = look(viewpoint)
+        placement = None if sighting is None else placement_of(face, sighting)
+        if sighting is not None and placement is not None:
+            misfit = disagreement_mm(face, placement, face.mean, sighting)
+            found.append((misfit, placement, sighting))
+    found.sort(key=lambda item: item[0])
+    for misfit, placement, sighting in found[:MAX_SEEN_FITS]:
+        if misfit < MAX_DISAGREEMENT_MM:
+            yield placement, sighting
 
 
 def _polish(face: Face, surface: Surface, fit: Fit) -> Fit:
@@ -199,7 +276,8 @@ def fit_face(
         placement = placement.compose(*fit_similarity(shape, target, weight))
     fitted = model.vertices(coefficients)
     error = float(np.median(closest.match(placement, fitted, rows)[1]))
-    return Fit(placement, fitted, error, _relief(face, fitted, closest, placement), closest)
+    scores = likeness(face, fitted, closest, placement, surface)
+    return Fit(placement, fitted, error, scores, closest)
 
 
 def _robust_weight(distance: np.ndarray, width: float) -> np.ndarray:
@@ -270,35 +348,6 @@ def _solve_shape(
     result = np.linalg.solve(gram, weighted @ residual.ravel())[:count].astype(np.float32)
     result[model.expressions] = np.clip(result[model.expressions], 0, 1)
     return result
-
-
-@lru_cache(maxsize=2)
-def _relief_template(face: Face) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Return vertices (R,) in the middle of the face, their neighbours and their relief (R, 3).
-
-    The neighbours (R, K), within RELIEF_RADIUS_MM, are rows of the R; the vertex itself stands for
-    missing ones. The relief is the difference of a normal from the mean of its neighbours'.
-    """
-    middle = face.mean[face.landmarks68[17:]].mean(0)
-    rows = np.flatnonzero(np.linalg.norm(face.mean - middle, axis=1) < 75)
-    rows = rows[:: max(1, len(rows) // 1500)]
-    points = face.mean[rows]
-    distance, neighbours = cKDTree(points).query(
-        points, k=min(160, len(rows)), distance_upper_bound=RELIEF_RADIUS_MM
-    )
-    neighbours = np.where(np.isfinite(distance), neighbours, np.arange(len(rows))[:, None])
-    normals = vertex_normals(face.mean, face.faces)[rows]
-    return rows, neighbours, normals - normals[neighbours].mean(1)
-
-
-def _relief(face: Face, fitted: np.ndarray, closest: ClosestPoints, placement: Similarity) -> float:
-    """Return the correlation of the mesh's relief, which a sphere lacks, with the face's."""
-    rows, neighbours, expected = _relief_template(face)
-    index, _ = closest.match(placement, fitted, rows)
-    normals = closest.normals[index] @ placement.rotation
-    relief = normals - normals[neighbours].mean(1)
-    norms = np.linalg.norm(expected) * np.linalg.norm(relief)
-    return float((expected * relief).sum() / max(norms, 1e-9))
 
 
 # -------------------------------------------------------------------- non-rigid registration

@@ -83,6 +83,16 @@ def installed_landmarker() -> Path | None:
     return None
 
 
+def local_landmarker() -> Path | None:
+    """Return the path of the bundle on this machine without any request to a network.
+
+    None if it is missing, or if TALKEMO_LANDMARKER names a repository. Raises InputError as
+    `find_landmarker` does.
+    """
+    named = os.environ.get(LANDMARKER_VARIABLE, "")
+    return None if named.startswith(HUB_PREFIX) else installed_landmarker()
+
+
 def fetch_landmarker() -> Path:
     """Download the bundle into the user's cache and return its path.
 

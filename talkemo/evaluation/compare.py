@@ -285,9 +285,10 @@ def _find_face(mesh: Mesh, face: Face) -> Binding | None:
     """The binding of a mesh, or None if it has no face."""
     from ..binding import bind_with_hint
     from ..binding.cache import BindingCache
+    from ..pipelines.second_opinion import installed_opinion
 
     try:
-        return bind_with_hint(face, mesh, cache=BindingCache())
+        return bind_with_hint(face, mesh, cache=BindingCache(), opinion=installed_opinion())
     except InputError:
         return None
 

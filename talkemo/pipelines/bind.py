@@ -19,6 +19,7 @@ from ..weights.models import Models, load_models
 from ..weights.registry import DEFAULT_SET
 from .options import PathLike
 from .outputs import as_paths
+from .second_opinion import opinion_for
 
 
 def bind(
@@ -63,7 +64,9 @@ def bind(
     else:
         loaded = as_mesh(mesh)
         face = (models or load_models(weights)).face
-        binding = bind_with_hint(face, loaded, hint, BindingCache() if cache else None)
+        binding = bind_with_hint(
+            face, loaded, hint, BindingCache() if cache else None, opinion_for(hint)
+        )
     with all_or_none(paths):
         for path in paths:
             if path.suffix.lower() == ".npz":

@@ -33,6 +33,7 @@ from .outputs import (
     with_notes,
     write_animation,
 )
+from .second_opinion import opinion_for
 from .sources import open_source
 
 if TYPE_CHECKING:
@@ -89,7 +90,7 @@ def transfer(
     audio = _audio(source, options, paths) if has_audio else None
     models = open_models()
     cache = BindingCache() if options.cache else None
-    binding = bind_with_hint(models.face, mesh, options.hint, cache)
+    binding = bind_with_hint(models.face, mesh, options.hint, cache, opinion_for(options.hint))
     if has_audio and audio is None and notice is not None:
         notice(missing_audio(source))
     unit, meta = _unit_of(source, options.export), _meta(source, Path(animation), options)
