@@ -89,10 +89,14 @@ class Mouth:
 
     def jaw_motion(self, points: np.ndarray) -> np.ndarray:
         """Return the displacement (S, P, 3) mm of points (P, 3) of the jaw by each blend shape."""
-        names = self.face.expression_names
-        result = np.zeros((len(names), *points.shape))
         canonical = (points - self.shift) / self.size
-        for name, (rotation_deg, shift) in JAW_MOTION.items():
-            rotation = Rotation.from_rotvec(np.radians(rotation_deg)).as_matrix()
-            result[names.index(name)] = self.size * (canonical @ rotation.T + shift - canonical)
-        return result
+        return self.size * jaw_displacement(self.face.expression_names, canonical)
+
+
+def jaw_displacement(names: tuple[str, ...], points: np.ndarray) -> np.ndarray:
+    """Return how far each blend shape (S) moves points (P, 3) of the canonical jaw, (S, P, 3) mm."""
+    result = np.zeros((len(names), *points.shape))
+    for name, (rotation_deg, shift) in JAW_MOTION.items():
+        rotation = Rotation.from_rotvec(np.radians(rotation_deg)).as_matrix()
+        result[names.index(name)] = points @ rotation.T + shift - points
+    return result

@@ -11,6 +11,7 @@ The model is stored as a Tucker decomposition: the paper's core tensor C_r (V·3
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Callable
 from dataclasses import dataclass, fields
 from functools import cached_property
 
@@ -19,6 +20,7 @@ import numpy as np
 from ..deprecated import keep_old_names
 from ..errors import InputError
 from ..geometry.numerics import bounded_least_squares
+from .anatomy import Anatomy
 
 # Apple's 52 blend shapes in Apple's order.
 ARKIT_NAMES = (
@@ -78,6 +80,8 @@ class Face:
     mesh_points: np.ndarray  # (P,), ids of MediaPipe's mesh points
     mesh_point_vertices: np.ndarray  # (P, 3), triangle that each of them lies in
     mesh_point_weights: np.ndarray  # (P, 3), barycentric coordinates in it
+    # Loads what lies behind the lips, from a weights file of its own; None if there is none.
+    load_anatomy: Callable[[], Anatomy] | None = None
 
     @cached_property
     def fingerprint(self) -> str:
@@ -86,6 +90,11 @@ class Face:
         for array in (self.mean, self.basis, self.core, self.expression_factor):
             digest.update(np.ascontiguousarray(array).tobytes())
         return digest.hexdigest()[:16]
+
+    @cached_property
+    def anatomy(self) -> Anatomy | None:
+        """Teeth, tongue and mouth socket; None if the face was loaded without them."""
+        return None if self.load_anatomy is None else self.load_anatomy()
 
     # ---------------------------------------------------------------------- bilinear model
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -10,6 +11,7 @@ import numpy as np
 
 from ..compute.devices import DEVICES, choose_device
 from ..errors import InputError
+from ..face.anatomy import Anatomy, anatomy_of_tensors
 from ..face.canonical import REGIONS, Face, face_of_tensors
 from ..files.reading import printable
 from ..networks.protocols import DEFAULT_STYLE
@@ -173,7 +175,17 @@ class Models:
         tensors, settings = self.load("face")
         with check_compatible(self.path("face"), "face"):
             _check_face(tensors, settings)
-            return face_of_tensors(tensors, settings)
+            face = face_of_tensors(tensors, settings)
+        return replace(face, load_anatomy=lambda: self.anatomy)
+
+    @cached_property
+    def anatomy(self) -> Anatomy:
+        """Teeth, tongue and mouth socket of the canonical face."""
+        tensors, settings = self.load("anatomy")
+        path, names = self.path("anatomy"), self.face.expression_names
+        check_made_for(path, settings, expression_names=names)
+        with check_compatible(path, "anatomy"):
+            return anatomy_of_tensors(tensors, len(names))
 
     @cached_property
     def encoder(self) -> SpeechEncoder:

@@ -1,0 +1,126 @@
+"""The edge of a bound mesh's mouth, and triangles that close its mouth or eyes."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from ..face.canonical import LEFT_EYE, RIGHT_EYE
+from ..geometry.plane import inside_polygon
+from .binding import Binding
+from .body import weld
+
+# Triangles between the lips whose edges jawOpen stretches by more than this factor close the mouth,
+# and are not drawn.
+MEMBRANE_STRETCH = 2.5
+EYE_DEPTH_MM = 14.6  # distance from the lids within which triangles can close an eye
+MIN_EDGE_VERTICES = 6
+# Limits of an edge around the mouth, in widths of the mouth: least width, and how far it may reach
+# beyond the lips sideways, up and down, and backwards.
+MIN_EDGE_WIDTH, EDGE_BESIDE, EDGE_BEYOND, EDGE_BEHIND = 0.3, 0.25, 0.35, 1.0
+MIN_OPENING_MM = 4.0  # by which jawOpen must move upper and lower edge apart
+LINED_MM = 2.5  # an edge closer than this to another part has its own mouth behind it
+LINED_FRACTION = 0.5  # of an edge's vertices
+
+
+def membranes(binding: Binding, rest: np.ndarray) -> np.ndarray:
+    """Return which triangles (F,) of a bound mesh close the mouth, or the eyes of a mask.
+
+    `rest` (N, 3) are the mesh's vertices in canonical mm.
+    """
+    faces, landmarks = binding.mesh.faces, rest[binding.landmarks68]
+    jaw = binding.face.expression_names.index("jawOpen")
+    opened = binding.vertices(binding.face.weights_to_coordinates[[jaw]])[0]
+    before, after = (
+        np.linalg.norm(v[faces] - v[np.roll(faces, 1, axis=1)], axis=2)
+        for v in (binding.rest, opened)
+    )
+    stretched = (after > MEMBRANE_STRETCH * before).any(1)
+    centres = rest[faces].mean(1)
+    result = stretched & inside_polygon(centres[:, :2], landmarks[60:68, :2])
+    for lids, (rows, _) in zip((RIGHT_EYE, LEFT_EYE), binding.eyes):
+        if not len(rows):
+            depth = np.abs(centres[:, 2] - landmarks[lids, 2].mean())
+            opening = inside_polygon(centres[:, :2], landmarks[lids, :2])
+            result |= (depth < EYE_DEPTH_MM) & opening
+    return result
+
+
+def mouth_edge(binding: Binding, rest: np.ndarray) -> np.ndarray:
+    """Return the vertices (K,) around the opening of a bound mesh's mouth; empty if there is none.
+
+    They begin at the right corner and run along the upper lip, then back along the lower one.
+    `rest` (N, 3) are the mesh's vertices in canonical mm.
+    """
+    welded = weld(binding.mesh)
+    kept = ~membranes(binding, rest)
+    faces = welded.merged[binding.mesh.faces[kept]]
+    faces = faces[(faces != np.roll(faces, 1, axis=1)).all(1)]
+    edges = [welded.first[loop] for loop in _ordered_loops(faces)]
+    edges = [edge for edge in edges if _is_mouth(edge, binding, rest)]
+    if not edges:
+        return np.zeros(0, int)
+    edge = max(edges, key=lambda edge: np.ptp(rest[edge, 0]))
+    if _is_lined(edge, binding, rest):
+        return np.zeros(0, int)
+    return _from_right_corner(edge, rest)
+
+
+def _ordered_loops(faces: np.ndarray) -> list[np.ndarray]:
+    """Return the vertices of each closed boundary of triangles (F, 3), in their order."""
+    start, end = faces.ravel(), np.roll(faces, -1, axis=1).ravel()
+    count = int(faces.max(initial=0)) + 1
+    key, reverse = start * count + end, end * count + start
+    border = ~np.isin(key, reverse)
+    after = dict(zip(start[border].tolist(), end[border].tolist()))
+    loops = []
+    while after:
+        first, vertex = after.popitem()
+        loop = [first]
+        while vertex in after:
+            loop.append(vertex)
+            vertex = after.pop(vertex)
+        if vertex == first:
+            loops.append(np.array(loop))
+    return loops
+
+
+def _is_mouth(edge: np.ndarray, binding: Binding, rest: np.ndarray) -> bool:
+    """Return whether a boundary lies on the skin between the lips, and the jaw opens it."""
+    if len(edge) < MIN_EDGE_VERTICES:
+        return False
+    on_skin = np.isin(edge, binding.moving[binding.canonical >= 0])
+    lips, points = rest[binding.landmarks68[48:68]], rest[edge]
+    width = float(np.ptp(lips[:, 0]))
+    beyond = width * np.array([EDGE_BESIDE, EDGE_BEYOND, EDGE_BEHIND])
+    low, high = lips.min(0) - beyond, lips.max(0) + beyond
+    inside = ((points > low) & (points < high)).all(1)
+    if on_skin.mean() < 0.5 or not inside.all() or np.ptp(points[:, 0]) < MIN_EDGE_WIDTH * width:
+        return False
+    jaw = binding.face.expression_names.index("jawOpen")
+    place = np.searchsorted(binding.moving, edge).clip(0, len(binding.moving) - 1)
+    moved = binding.targets[jaw, place] @ binding.placement.rotation[:, 1] / binding.scale
+    moved = np.where(binding.moving[place] == edge, moved, 0)
+    return float(np.ptp(moved)) > MIN_OPENING_MM
+
+
+def _is_lined(edge: np.ndarray, binding: Binding, rest: np.ndarray) -> bool:
+    """Return whether a mesh has its own mouth behind an edge: another part that begins there."""
+    parts = binding.moving[binding.canonical < 0]
+    if not len(parts):
+        return False
+    points, others = rest[edge], rest[parts]
+    near = ((others > points.min(0) - LINED_MM) & (others < points.max(0) + LINED_MM)).all(1)
+    others = others[near]
+    if not len(others):
+        return False
+    distance = np.linalg.norm(points[:, None] - others, axis=2).min(1)
+    return float((distance < LINED_MM).mean()) > LINED_FRACTION
+
+
+def _from_right_corner(edge: np.ndarray, rest: np.ndarray) -> np.ndarray:
+    """Return an edge rotated and turned so that it begins as `mouth_edge` says."""
+    edge = np.roll(edge, -int(rest[edge, 0].argmin()))
+    left = int(rest[edge, 0].argmax())
+    if rest[edge[: left + 1], 1].mean() < rest[edge[left:], 1].mean():
+        edge = np.roll(edge[::-1], 1)
+    return edge
