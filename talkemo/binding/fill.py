@@ -19,7 +19,7 @@ from ..face.canonical import ARKIT_NAMES, MOUTH_CORNERS
 from ..geometry.numerics import smoothstep
 from .binding import Binding, gaze_targets
 from .fill_eyes import Eyeball, fitted_eyeballs
-from .fill_fit import pushed_behind_skin
+from .fill_fit import MouthPlace, pushed_behind_skin
 from .mouth import jaw_displacement
 from .mouth_edge import mouth_edge
 
@@ -183,7 +183,8 @@ class _Fitting:
         gain = self.size * self._jaw_gain
         shapes = gain * anatomy.jaw[:, None] * jaw_displacement(names, canonical)
         points = self.size * canonical + self.shift
-        points = pushed_behind_skin(self.binding, self.rest, points, shapes, self.lips, self.size)
+        mouth = MouthPlace(self.lips, self.size)
+        points = pushed_behind_skin(self.binding, self.rest, points, shapes, mouth)
         faces = anatomy.faces.astype(np.int64)
         for number, name in enumerate(MATERIALS):
             rows = np.flatnonzero(anatomy.material == number)
@@ -280,4 +281,4 @@ def _socket_triangles(edge: np.ndarray, column: np.ndarray, rings: int) -> np.nd
     last = count + columns * (rings - 1)
     throat = np.full(columns, last + columns)
     faces += np.column_stack([last + first, last + after, throat]).tolist()
-    return np.array(faces)
+    return np.array(faces)[:, ::-1]

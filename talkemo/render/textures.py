@@ -26,7 +26,7 @@ PART_BANDS = {  # colours of added parts at the lips
 BAND_COLUMNS = [k * SWATCH_PIXELS // len(PART_BANDS) for k in range(len(PART_BANDS))]
 # Canonical mm behind the lips: up to where parts are fully lit, over which light falls to 1/e, and
 # of the darkest row.
-LIT_DEPTH_MM, DARKENING_MM, MAX_DEPTH_MM = 6.0, 16.0, 90.0
+LIT_DEPTH_MM, DARKENING_MM, MAX_DEPTH_MM = 9.0, 24.0, 90.0
 SCLERA_COLOUR, IRIS_COLOUR = np.array([[238.0, 234, 230], [92, 108, 112]])
 LIMBUS_COLOUR, PUPIL_COLOUR = np.array([[44.0, 52, 58], [14, 12, 12]])
 # Canonical mm.

@@ -18,7 +18,9 @@ from .decimation import decimate
 # ICT-FaceKit's vertices of the parts.
 SOCKET_VERTICES, GUM_VERTICES = slice(11248, 13294), slice(14062, 17039)
 UPPER_TEETH_VERTICES, LOWER_TEETH_VERTICES = slice(17039, 19247), slice(19247, 21451)
-KEPT_VERTICES = {"teeth": 0.3, "gums": 0.3, "tongue": 0.4}  # fraction after decimation
+# Fraction of vertices after decimation. Incisors and canines show more than molars.
+KEPT_VERTICES = {"front teeth": 0.75, "teeth": 0.35, "gums": 0.4, "tongue": 0.4}
+FRONT_TEETH_MM = 84.0  # least z of the middle of a front tooth
 JAW_MOTION_MM = 5.0  # of a part by jawOpen at weight 1, from which on it goes with the jaw
 MIN_GUM_VERTICES = 100  # of a texture's island; the uvula is smaller
 TONGUE_HALF_WIDTH_MM = 22.0
@@ -86,7 +88,8 @@ def rigid_parts(
     points, faces, material, jaw, count = [], [], [], [], 0
     for kind, triangles in _pieces(neutral, quads, quads_uv, jaw_motion):
         used, local = np.unique(triangles, return_inverse=True)
-        kept = int(np.ceil(KEPT_VERTICES[kind] * len(used)))
+        is_front = kind == "teeth" and neutral[used, 2].mean() > FRONT_TEETH_MM
+        kept = int(np.ceil(KEPT_VERTICES["front teeth" if is_front else kind] * len(used)))
         places, corners = decimate(neutral[used], local.reshape(-1, 3), kept)
         points.append(places)
         faces.append(corners + count)
