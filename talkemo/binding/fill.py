@@ -52,6 +52,8 @@ class Fill:
         Fractions of the edge's displacement that each point follows.
     eyeballs : list of Eyeball
         Right and left; empty if the mesh has its own eyes.
+    size : float
+        Of the mouth, relative to the canonical one.
     """
 
     binding: Binding
@@ -62,6 +64,7 @@ class Fill:
     edge: np.ndarray
     edge_share: np.ndarray
     eyeballs: list[Eyeball]
+    size: float
 
     @cached_property
     def basis(self) -> np.ndarray:
@@ -152,6 +155,7 @@ class _Fitting:
                 Eyeball(eyeball.rows, placement.to_mesh(eyeball.centre), eyeball.radius)
                 for eyeball in eyeballs
             ],
+            size=self.size,
         )
 
     def _add(self, name: str, points: np.ndarray, faces: np.ndarray, shapes: np.ndarray) -> slice:

@@ -20,12 +20,15 @@ class AddedVertices:
         The rows in `points` and the centre of each added eyeball.
     gaze : (2,), optional
         Pitch and yaw of the added eyeballs in radians relative to the head; None for ahead.
+    shade : (A,), optional
+        Rows of the texture by which the points of the last frame are drawn darker.
     """
 
     def __init__(self) -> None:
         self.points = np.zeros((0, 3), np.float32)
         self.balls: list[tuple[slice, np.ndarray]] = []
         self.gaze: np.ndarray | None = None
+        self.shade: np.ndarray | None = None
 
     def __call__(self, vertices: np.ndarray) -> np.ndarray:
         """Return the added vertices (A, 3) for a frame of the mesh (N, 3)."""
@@ -45,7 +48,7 @@ class Appearance:
     vertex : (C,)
         Index of each corner's vertex; indices from N on are added vertices.
     place : (C, 2)
-        Column and row of each corner in the texture, in pixels.
+        Column and row of each corner in the texture, in pixels, at rest; see `places`.
     texture : (H, W, 3) uint8
     vertices : int
         N, the number of vertices of the mesh.
@@ -77,3 +80,13 @@ class Appearance:
     def points(self, vertices: np.ndarray) -> np.ndarray:
         """Return the vertices (N, 3) of a frame and the added ones, (N + A, 3) float32."""
         return np.concatenate([vertices, self.added(vertices)]).astype(np.float32)
+
+    def places(self) -> np.ndarray:
+        """Return `place` (C, 2) with the shade of the frame that `points` was last called for."""
+        shade = self.added.shade
+        if shade is None:
+            return self.place
+        corners = np.flatnonzero(self.vertex >= self.vertices)
+        place = self.place.copy()
+        place[corners, 1] += shade[self.vertex[corners] - self.vertices]
+        return place

@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 
 from ..binding.binding import Binding
 from ..binding.fill import Fill
 from ..formats.appearance import AddedVertices
+from ..geometry.numerics import smoothstep
 from ..geometry.rigid import eye_rotation
+from .textures import CLOSED_MOUTH_ROWS
 
 MAX_ANCHORS = 420  # vertices of the face from which the motion of a frame is read
+# Pairs of iBUG points of the upper and lower lip, by whose distance the mouth behind gets light.
+LIGHT_PAIRS = ((61, 67), (62, 66), (63, 65))
+DARK_GAP_MM, LIT_GAP_MM = 0.6, 4.5  # distances, of a canonical mouth, with least and full light
 ANCHOR_RIDGE = 1e-6  # relative, of the least squares over anchors
 BELOW_CHIN_MM = 20.0  # vertices farther below may not follow the head's rotation
 
@@ -39,6 +46,7 @@ class FollowingVertices(AddedVertices):
         self.pose, self.coordinates = _readers(binding, self.anchors)
         self.rest = binding.rest[self.anchors].astype(np.float64)
         self.frame_at_rest = _frame(self.pose @ self.rest)
+        self.occlusion = Occlusion.of(fill)
 
     def __call__(self, vertices: np.ndarray) -> np.ndarray:
         """Return the added vertices (A, 3) for a frame of the mesh (N, 3)."""
@@ -57,7 +65,54 @@ class FollowingVertices(AddedVertices):
                 points[rows] = (points[rows] - centre) @ turned.T + centre
         points = points @ rotation.T + shift
         points[: len(self.edge)] = vertices[self.edge]
+        self.shade = self.occlusion.shade(vertices)
         return points
+
+
+@dataclass(frozen=True, eq=False)
+class Occlusion:
+    """How the mouth darkens where the lips are close to each other.
+
+    Attributes
+    ----------
+    upper, lower : (3,) int
+        The mesh's vertices of LIGHT_PAIRS.
+    gaps : (2,)
+        Distances in mesh units with least and full light.
+    share : (A, 3) float32
+        How far each added point is darkened by each pair; 0 for eyes.
+    rows : float
+        Rows of the texture that a point is darkened by at most.
+    """
+
+    upper: np.ndarray
+    lower: np.ndarray
+    gaps: np.ndarray
+    share: np.ndarray
+    rows: float
+
+    @classmethod
+    def of(cls, fill: Fill) -> Occlusion:
+        """Return the occlusion of a fill's parts."""
+        binding = fill.binding
+        upper, lower = binding.landmarks68[np.array(LIGHT_PAIRS)].T
+        beside = binding.placement.to_canonical(fill.points)[:, 0]
+        pairs = binding.placement.to_canonical(binding.rest[upper].astype(np.float64))[:, 0]
+        order = np.argsort(pairs)
+        share = np.zeros((len(fill.points), len(pairs)), np.float32)
+        for column in range(len(pairs)):
+            unit = (np.arange(len(pairs)) == column).astype(float)
+            share[:, column] = np.interp(beside, pairs[order], unit[order])
+        for eyeball in fill.eyeballs:
+            share[eyeball.rows] = 0
+        gaps = binding.scale * fill.size * np.array([DARK_GAP_MM, LIT_GAP_MM])
+        return cls(upper, lower, gaps, share, CLOSED_MOUTH_ROWS)
+
+    def shade(self, vertices: np.ndarray) -> np.ndarray:
+        """Return the rows (A,) by which the added points of a frame (N, 3) are darkened."""
+        gap = np.linalg.norm(vertices[self.upper] - vertices[self.lower], axis=1)
+        low, high = self.gaps
+        return np.asarray(self.share @ (self.rows * (1 - smoothstep((gap - low) / (high - low)))))
 
 
 def _anchors(binding: Binding) -> np.ndarray:

@@ -26,7 +26,9 @@ PART_BANDS = {  # colours of added parts at the lips
 BAND_COLUMNS = [k * SWATCH_PIXELS // len(PART_BANDS) for k in range(len(PART_BANDS))]
 # Canonical mm behind the lips: up to where parts are fully lit, over which light falls to 1/e, and
 # of the darkest row.
-LIT_DEPTH_MM, DARKENING_MM, MAX_DEPTH_MM = 9.0, 24.0, 90.0
+LIT_DEPTH_MM, DARKENING_MM, MAX_DEPTH_MM = 9.0, 24.0, 130.0
+MAX_POINT_DEPTH_MM = 80.0  # a closed mouth is darkened by the rest
+CLOSED_MOUTH_ROWS = (MAX_DEPTH_MM - MAX_POINT_DEPTH_MM) / MAX_DEPTH_MM * SWATCH_PIXELS
 SCLERA_COLOUR, IRIS_COLOUR = np.array([[238.0, 234, 230], [92, 108, 112]])
 LIMBUS_COLOUR, PUPIL_COLOUR = np.array([[44.0, 52, 58], [14, 12, 12]])
 # Canonical mm.
@@ -77,7 +79,7 @@ def part_texels(name: str, depth_mm: np.ndarray) -> np.ndarray:
     """Return column and row (P, 2) in `parts_image` for points of a part, at depths (P,)."""
     band = list(PART_BANDS).index(name)
     column = np.full(len(depth_mm), BAND_COLUMNS[band] + SWATCH_PIXELS / len(PART_BANDS) / 2)
-    row = np.clip(depth_mm / MAX_DEPTH_MM, 0, 1) * (SWATCH_PIXELS - 2) + 0.5
+    row = np.clip(depth_mm, 0, MAX_POINT_DEPTH_MM) / MAX_DEPTH_MM * (SWATCH_PIXELS - 2) + 0.5
     return np.column_stack([column, row])
 
 
