@@ -9,10 +9,21 @@ import numpy as np
 
 from ..face.canonical import EYE_CENTRES_MM, LEFT_EYE, RIGHT_EYE
 from .binding import Binding
+from .mouth_edge import membranes
 
 EYEBALL_RADIUS_MM = 14.6  # of the canonical face
 RADIUS_LIMITS = (0.5, 2.5)  # relative to the canonical one
 LID_THICKNESS_MM = 0.4  # between an eyeball and the edges of the lids, on the canonical face
+# Poses in which no lid may lie within an eyeball, the least distance from its centre in radii for
+# nearly all of the lids, and how far it is moved back at most.
+LID_POSES: tuple[dict[str, float], ...] = (
+    {},
+    {"eyeBlink": 0.35},
+    {"eyeBlink": 0.7},
+    {"eyeBlink": 1.0},
+    {"eyeSquint": 1.0},
+)
+LID_QUANTILE, MAX_PUSH_MM = 0.95, 3.0
 SPHERE_RINGS, SPHERE_SECTORS = 20, 28
 
 
@@ -45,12 +56,15 @@ def fitted_eyeballs(binding: Binding, rest: np.ndarray) -> list[Eyeball]:
     )
     size = float(np.clip(width / canonical_width, *RADIUS_LIMITS))
     radius = size * EYEBALL_RADIUS_MM
+    skin = _lid_samples(binding, rest)
     result = []
     for eye, canonical_eye, centre in zip(lids, canonical, EYE_CENTRES_MM):
         middle = (eye[0] + eye[3]) / 2
         canonical_middle = (canonical_eye[0] + canonical_eye[3]) / 2
         place = middle + size * (centre - canonical_middle)
-        place[2] = _depth(place, eye, radius + size * LID_THICKNESS_MM)
+        distance = radius + size * LID_THICKNESS_MM
+        place[2] = _depth(place, eye, distance)
+        place[2] -= min(_push(place, skin, distance), size * MAX_PUSH_MM)
         result.append(Eyeball(slice(0), place, radius))
     return result
 
@@ -64,6 +78,33 @@ def _depth(place: np.ndarray, lids: np.ndarray, distance: float) -> float:
     aside = np.linalg.norm(edges[:, :2] - place[:2], axis=1)
     behind = np.sqrt(np.maximum(distance**2 - aside**2, (0.3 * distance) ** 2))
     return float(np.median(edges[:, 2] - behind))
+
+
+def _lid_samples(binding: Binding, rest: np.ndarray) -> np.ndarray:
+    """Return points (P, 3) of the lids in all LID_POSES, in canonical mm."""
+    on_lids = np.zeros(len(rest), bool)
+    on_lids[binding.region("eyelids")] = True
+    faces = binding.mesh.faces
+    faces = faces[on_lids[faces].all(1) & ~membranes(binding, rest)]
+    if not len(faces):
+        return np.zeros((0, 3))
+    weights = np.stack([binding.face.weight_vector(pose) for pose in LID_POSES])
+    frames = binding.vertices(weights @ binding.face.weights_to_coordinates)
+    corners = binding.placement.to_canonical(frames[:, faces].astype(np.float64))
+    middles = (corners + np.roll(corners, 1, axis=2)) / 2
+    samples = np.concatenate([corners.mean(2, keepdims=True), middles], axis=2)
+    return np.asarray(samples.reshape(-1, 3))
+
+
+def _push(place: np.ndarray, skin: np.ndarray, distance: float) -> float:
+    """Return how far a centre has to move back so that lids (P, 3) in front keep a distance."""
+    offset = skin - place
+    aside = np.linalg.norm(offset[:, :2], axis=1)
+    near = (aside < 0.9 * distance) & (offset[:, 2] > 0)
+    if not near.any():
+        return 0.0
+    wanted = np.sqrt(distance**2 - aside[near] ** 2) - offset[near, 2]
+    return max(0.0, float(np.quantile(wanted, LID_QUANTILE)))
 
 
 @lru_cache(maxsize=1)
