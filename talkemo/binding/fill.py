@@ -73,6 +73,14 @@ class Fill:
         edge = _rows_of(self.binding, self.edge, self.binding.matrix)
         return np.tensordot(weights, self.shapes, 1) + _spread(self.edge_share, edge)
 
+    def gaze_directions(self) -> np.ndarray:
+        """Return the directions (E, 3) of the eyeballs' points from their centres, at rest.
+
+        In the space of the canonical face, which looks along +z.
+        """
+        balls = [self.points[ball.rows] - ball.centre for ball in self.eyeballs]
+        return np.concatenate(balls or [np.zeros((0, 3))]) @ self.binding.placement.rotation
+
     def arkit_targets(self) -> np.ndarray:
         """Return the displacement (52, A, 3) float32 by ARKit's shapes at weight 1."""
         binding = self.binding
@@ -100,18 +108,18 @@ def _spread(share: np.ndarray, values: np.ndarray) -> np.ndarray:
     return np.matmul(share.astype(np.float32), values.astype(np.float32))
 
 
-def fill_of(binding: Binding, anatomy: Anatomy) -> Fill:
-    """Return the parts that a bound mesh lacks."""
+def fill_of(binding: Binding, anatomy: Anatomy | None) -> Fill:
+    """Return the parts that a bound mesh lacks; without an anatomy only eyes."""
     return _Fitting(binding, anatomy).result()
 
 
 class _Fitting:
     """Collects parts in canonical mm, fitted to a bound mesh."""
 
-    def __init__(self, binding: Binding, anatomy: Anatomy):
+    def __init__(self, binding: Binding, anatomy: Anatomy | None):
         self.binding, self.anatomy = binding, anatomy
         self.rest = binding.placement.to_canonical(binding.mesh.vertices)
-        self.edge = mouth_edge(binding, self.rest)
+        self.edge = np.zeros(0, int) if anatomy is None else mouth_edge(binding, self.rest)
         mean, landmarks = binding.face.mean.astype(np.float64), self.rest[binding.landmarks68]
         canonical = mean[binding.face.landmarks68]
         right, left = list(MOUTH_CORNERS)
@@ -128,10 +136,11 @@ class _Fitting:
 
     def result(self) -> Fill:
         """Return the fitted parts."""
-        if len(self.edge):
-            self._add_socket()
-        if not self.binding.has_teeth:
-            self._add_rigid_parts()
+        if self.anatomy is not None:
+            if len(self.edge):
+                self._add_socket(self.anatomy)
+            if not self.binding.has_teeth:
+                self._add_rigid_parts(self.anatomy)
         eyeballs = self._add_eyes()
         points = np.concatenate(self.points or [np.zeros((0, 3))])
         shapes = np.concatenate(
@@ -180,9 +189,9 @@ class _Fitting:
         gain = float((moved * wanted).sum() / max(float((wanted**2).sum()), 1e-9))
         return float(np.clip(gain, *JAW_GAIN_LIMITS))
 
-    def _add_rigid_parts(self) -> None:
+    def _add_rigid_parts(self, anatomy: Anatomy) -> None:
         """Add teeth, gums and tongue."""
-        anatomy, names = self.anatomy, self.binding.face.expression_names
+        names = self.binding.face.expression_names
         canonical = anatomy.points.astype(np.float64)
         gain = self.size * self._jaw_gain
         shapes = gain * anatomy.jaw[:, None] * jaw_displacement(names, canonical)
@@ -195,14 +204,14 @@ class _Fitting:
             chosen = faces[anatomy.material[faces[:, 0]] == number]
             self._add(name, points[rows], np.searchsorted(rows, chosen), shapes[:, rows])
 
-    def _add_socket(self) -> None:
+    def _add_socket(self, anatomy: Anatomy) -> None:
         """Add the mouth socket, whose first points are the edge of the mesh's lips."""
-        grid = self.size * self.anatomy.socket.astype(np.float64) + self.shift
-        offsets = self.size * self.anatomy.socket_offsets.astype(np.float32)
+        grid = self.size * anatomy.socket.astype(np.float64) + self.shift
+        offsets = self.size * anatomy.socket_offsets.astype(np.float32)
         rings, columns, _ = grid.shape
         edge_points = self.rest[self.edge]
         to_columns = _interpolation(_around(edge_points), _around(grid[0]))
-        steps = np.linalg.norm(np.diff(self.anatomy.socket, axis=0), axis=2).mean(1)
+        steps = np.linalg.norm(np.diff(anatomy.socket, axis=0), axis=2).mean(1)
         depth = np.cumsum(np.append(0.0, steps))
         follow = 1 - smoothstep(depth / EDGE_REACH_MM)  # (R,), 1 at the lips
         moved = to_columns @ edge_points - grid[0]

@@ -24,7 +24,10 @@ LID_POSES: tuple[dict[str, float], ...] = (
     {"eyeSquint": 1.0},
 )
 LID_QUANTILE, MAX_PUSH_MM = 0.95, 3.0
-SPHERE_RINGS, SPHERE_SECTORS = 20, 28
+# Angles from the front at which a sphere has rings; some lie on both sides of the edges of pupil
+# and iris.
+SPHERE_RINGS_DEG = (0, 6, 10, 11.5, 18, 24, 26.5, 33, 42, 52, 63, 75, 88, 102, 118, 136, 157, 180)
+SPHERE_SECTORS = 32
 
 
 @dataclass(frozen=True, eq=False)
@@ -110,8 +113,9 @@ def _push(place: np.ndarray, skin: np.ndarray, distance: float) -> float:
 @lru_cache(maxsize=1)
 def unit_sphere() -> tuple[np.ndarray, np.ndarray]:
     """Return vertices (V, 3) and triangles (F, 3) of a unit sphere with its poles along z."""
-    rings, sectors = SPHERE_RINGS, SPHERE_SECTORS
-    polar, azimuth = np.linspace(0, np.pi, rings + 1), np.linspace(0, 2 * np.pi, sectors + 1)[:-1]
+    rings, sectors = len(SPHERE_RINGS_DEG) - 1, SPHERE_SECTORS
+    polar = np.radians(SPHERE_RINGS_DEG)
+    azimuth = np.linspace(0, 2 * np.pi, sectors + 1)[:-1]
     grid = np.stack(np.meshgrid(polar, azimuth, indexing="ij"), 2).reshape(-1, 2)
     sine = np.sin(grid[:, 0])
     x, y = sine * np.cos(grid[:, 1]), sine * np.sin(grid[:, 1])

@@ -27,6 +27,7 @@ from .gltf_reader import (
     TRIANGLE_LIST,
     TRIANGLE_STRIP,
     read_container,
+    is_added_part,
 )
 from .mesh_types import (
     MAX_IMAGE_BYTES,
@@ -253,7 +254,8 @@ def _plain_gltf(path: Path, file: IO[bytes], kind: str, resolver: Any) -> IO[byt
     plain["meshes"] = [_plain_mesh(mesh, used) for mesh in tree.get("meshes", [])]
     transform = ("matrix", "translation", "rotation", "scale")
     plain["nodes"] = [
-        _only(node, "name", "mesh", "children", *transform) for node in tree.get("nodes", [])
+        _only(node, "name", *(() if is_added_part(node) else ("mesh",)), "children", *transform)
+        for node in tree.get("nodes", [])
     ]
     _check_scene(path, tree, plain, used)
     fields = ("bufferView", "byteOffset", "componentType", "count", "type", "normalized")

@@ -2,21 +2,29 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from ..binding.binding import Binding
-from ..binding.fill import Fill
-from ..formats.appearance import AddedVertices
+from ..binding.fill import Fill, fill_of
+from ..formats.appearance import AddedMesh, AddedMeshes, AddedVertices
 from ..geometry.numerics import smoothstep
 from ..geometry.rigid import eye_rotation
-from .textures import CLOSED_MOUTH_ROWS
+from .textures import (
+    CLOSED_MOUTH_ROWS,
+    PART_BANDS,
+    SWATCH_PIXELS,
+    eye_image,
+    eye_texels,
+    png_of,
+)
 
 MAX_ANCHORS = 420  # vertices of the face from which the motion of a frame is read
 # Pairs of iBUG points of the upper and lower lip, by whose distance the mouth behind gets light.
 LIGHT_PAIRS = ((61, 67), (62, 66), (63, 65))
 DARK_GAP_MM, LIT_GAP_MM = 0.6, 4.5  # distances, of a canonical mouth, with least and full light
+PART_ROUGHNESS = {"teeth": 0.35, "gums": 0.45, "tongue": 0.5, "mouth": 0.6, "eyes": 0.15}
 ANCHOR_RIDGE = 1e-6  # relative, of the least squares over anchors
 BELOW_CHIN_MM = 20.0  # vertices farther below may not follow the head's rotation
 
@@ -67,6 +75,32 @@ class FollowingVertices(AddedVertices):
         points[: len(self.edge)] = vertices[self.edge]
         self.shade = self.occlusion.shade(vertices)
         return points
+
+
+def added_meshes(binding: Binding) -> AddedMeshes:
+    """Return what a bound mesh lacks as meshes with plain materials; the eyes have a texture."""
+    fill = fill_of(binding, binding.face.anatomy)
+    meshes = []
+    for name, faces in fill.faces.items():
+        rows, local = np.unique(faces, return_inverse=True)
+        part = AddedMesh(
+            name=name,
+            rows=rows,
+            faces=local.reshape(-1, 3),
+            colour=PART_BANDS.get(name, np.full(3, 255.0)),
+            roughness=PART_ROUGHNESS[name],
+        )
+        if name == "eyes":
+            texels, image = eye_texels(fill.gaze_directions()), eye_image()
+            column, row = texels.astype(int).clip(0, SWATCH_PIXELS - 1).T
+            part = replace(
+                part,
+                uv=(texels + 0.5) / SWATCH_PIXELS * [1, -1] + [0, 1],
+                texture=png_of(image),
+                point_colours=image[row, column],
+            )
+        meshes.append(part)
+    return AddedMeshes(FollowingVertices(fill), fill.arkit_targets, meshes)
 
 
 @dataclass(frozen=True, eq=False)

@@ -55,7 +55,7 @@ def plain_appearance(faces: np.ndarray) -> Appearance:
 
 def appearance_of_header(header: Header) -> Appearance:
     """Return the appearance that an animation's header asks for."""
-    return plain_appearance(header.faces) if header.appearance is None else header.appearance()
+    return plain_appearance(header.faces) if header.appearance is None else header.appearance(header.fill)
 
 
 def canonical_appearance(
@@ -71,15 +71,19 @@ def canonical_appearance(
     fill : bool
         Whether eyes, mouth and teeth are added.
     """
+    return appearance_of(canonical_binding(face, rest), fill)
+
+
+def canonical_binding(face: Face, rest: np.ndarray | None = None) -> Binding:
+    """Return the binding of the canonical face, or of a person's face at rest (V, 3) in mm."""
     eyes = tuple((np.zeros(0, int), centre) for centre in EYE_CENTRES_MM)
     indices = np.arange(len(face.mean))
     identity = Similarity(1.0, np.eye(3), np.zeros(3))
     mesh = Mesh((face.mean if rest is None else rest).astype(np.float64), face.faces)
     targets = face.expression_basis
-    binding = Binding(
+    return Binding(
         mesh, face, indices, targets, indices, face.landmarks68, identity, 0.0, 1.0, {}, eyes
     )
-    return appearance_of(binding, fill)
 
 
 def appearance_of(binding: Binding, fill: bool = True) -> Appearance:
@@ -229,19 +233,12 @@ class _AppearanceBuilder:
 
     def _add_parts(self) -> None:
         """Add eyes, mouth and teeth that the mesh lacks."""
-        binding = self.binding
-        fill = fill_of(binding, binding.face.anatomy)
+        fill = fill_of(self.binding, self.binding.face.anatomy)
         self.added = FollowingVertices(fill)
-        ahead = binding.placement.rotation
         for name, faces in fill.faces.items():
             rows, local = np.unique(faces, return_inverse=True)
             if name == "eyes":
-                texels = np.concatenate(
-                    [
-                        eye_texels((fill.points[ball.rows] - ball.centre) @ ahead)
-                        for ball in fill.eyeballs
-                    ]
-                )
+                texels = eye_texels(fill.gaze_directions())
             else:
                 texels = part_texels(name, fill.depth[rows])
             self.corner_faces.append(local.reshape(-1, 3))

@@ -83,6 +83,15 @@ def part_texels(name: str, depth_mm: np.ndarray) -> np.ndarray:
     return np.column_stack([column, row])
 
 
+def png_of(image: np.ndarray) -> bytes:
+    """Return an image (H, W, 3) uint8 as a PNG."""
+    from PIL import Image
+
+    file = io.BytesIO()
+    Image.fromarray(image).save(file, "PNG", optimize=True)
+    return file.getvalue()
+
+
 def mesh_texture(attributes: MeshAttributes) -> np.ndarray | None:
     """Return the texture (H, W, 3) uint8 that a mesh's file holds; None if it cannot be used."""
     if attributes.texture is None or attributes.uv is None or attributes.uv_faces is None:
