@@ -150,5 +150,3 @@ def _facing_away(rest: np.ndarray, faces: np.ndarray, centre: np.ndarray) -> np.
 
 def _cells() -> int:
     return (int(360 / CELL_DEG) + 1) * (int(180 / CELL_DEG) + 1)
-
-

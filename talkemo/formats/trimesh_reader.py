@@ -26,8 +26,8 @@ from .gltf_reader import (
     MAX_GLTF_JSON_BYTES,
     TRIANGLE_LIST,
     TRIANGLE_STRIP,
-    read_container,
     is_added_part,
+    read_container,
 )
 from .mesh_types import (
     MAX_IMAGE_BYTES,

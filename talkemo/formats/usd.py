@@ -12,8 +12,8 @@ from ..errors import TalkemoError
 from ..extras import install_command
 from ..face.canonical import ARKIT_NAMES
 from .animation import FileWriter, Frames, Header, check_blend_shapes
-from .groups import visible_triangles
 from .appearance import AddedMesh
+from .groups import visible_triangles
 from .head_nodes import BODY_NODE, HEAD_NODE, HeadNodes
 
 # Joints of the skeleton; a joint's path contains the joints above it.

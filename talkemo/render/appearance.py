@@ -55,7 +55,11 @@ def plain_appearance(faces: np.ndarray) -> Appearance:
 
 def appearance_of_header(header: Header) -> Appearance:
     """Return the appearance that an animation's header asks for."""
-    return plain_appearance(header.faces) if header.appearance is None else header.appearance(header.fill)
+    return (
+        plain_appearance(header.faces)
+        if header.appearance is None
+        else header.appearance(header.fill)
+    )
 
 
 def canonical_appearance(
