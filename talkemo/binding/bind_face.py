@@ -10,6 +10,7 @@ import numpy as np
 from ..errors import InputError
 from ..face.canonical import Face
 from ..files.reading import printable, read_text
+from ..formats.groups import vertex_groups
 from ..formats.mesh_types import Mesh, check_mesh
 from ..geometry.meshes import area_vectors, vertex_normals
 from .binding import Binding
@@ -96,20 +97,19 @@ def _bind(
 ) -> Binding:
     """Register the face, assign a motion to all parts of the mesh, and return the binding."""
     from .body import Body, weld
-    from .mouth import Mouth
-    from .parts import place_parts
+    from .parts import place_body
     from .registration import locate, refine_fit
-    from .skin import place_skin
     from .surface import sample_surface
 
     welded = weld(mesh)
     vertices = mesh.vertices[welded.first]
     faces = _facing_outwards(vertices, welded.faces)
-    fit = locate(face, sample_surface(vertices, faces), rotations, landmarks)
-    body = Body(face, fit, refine_fit(face, fit), vertices, faces)
-    mouth = Mouth(face, body.fitted)
-    place_skin(body, mouth)
-    parts = place_parts(body, mouth)
+    groups = vertex_groups(mesh.attributes, len(mesh.vertices))[welded.first]
+    visible = faces[~(groups[faces] == "hidden").any(1)]
+    surface = sample_surface(vertices, visible if len(visible) else faces)
+    fit = locate(face, surface, rotations, landmarks)
+    body = Body(face, fit, refine_fit(face, fit), vertices, faces, groups)
+    parts = place_body(body)
 
     def in_mesh(merged: np.ndarray) -> np.ndarray:
         """Return the mesh's vertices that were merged into vertices of the body."""
