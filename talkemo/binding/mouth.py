@@ -124,7 +124,5 @@ def jaw_displacement(names: tuple[str, ...], points: np.ndarray) -> np.ndarray:
         rotation = Rotation.from_rotvec(np.radians(rotation_deg)).as_matrix() - np.eye(3)
         symmetric = (rotation + rotation.T) / 2
         linear = rotation - (1 - CHORD_SHARE) * symmetric
-        result[names.index(name)] = (
-            from_incisors @ linear.T + rotation @ LOWER_INCISORS_MM + shift
-        )
+        result[names.index(name)] = from_incisors @ linear.T + rotation @ LOWER_INCISORS_MM + shift
     return result

@@ -36,13 +36,25 @@ def membranes(binding: Binding, rest: np.ndarray) -> np.ndarray:
     )
     stretched = (after > MEMBRANE_STRETCH * before).any(1)
     centres = rest[faces].mean(1)
-    result = stretched & inside_polygon(centres[:, :2], landmarks[60:68, :2])
+    inside = stretched & inside_polygon(centres[:, :2], landmarks[60:68, :2])
+    result = _whole_opening(faces, inside)
     for lids, (rows, _) in zip((RIGHT_EYE, LEFT_EYE), binding.eyes):
         if not len(rows):
             depth = np.abs(centres[:, 2] - landmarks[lids, 2].mean())
             opening = inside_polygon(centres[:, :2], landmarks[lids, :2])
-            result |= (depth < EYE_DEPTH_MM) & opening
+            result |= _whole_opening(faces, (depth < EYE_DEPTH_MM) & opening)
     return result
+
+
+def _whole_opening(faces: np.ndarray, inside: np.ndarray) -> np.ndarray:
+    """Return which triangles (F,) close an opening, of which those `inside` (F,) certainly do.
+
+    The landmarks' polygon is coarser than the edge of lips or lids. A triangle that spans the edge
+    beside it has no vertex of its own.
+    """
+    used = np.zeros(int(faces.max(initial=0)) + 1, bool)
+    used[faces[inside]] = True
+    return np.asarray(used[faces].all(1))
 
 
 def mouth_edge(binding: Binding, rest: np.ndarray) -> np.ndarray:

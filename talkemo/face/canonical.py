@@ -14,6 +14,7 @@ import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass, fields
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 
@@ -264,11 +265,11 @@ def _without_side(name: str) -> str:
 
 def face_of_tensors(tensors: dict[str, np.ndarray], settings: dict) -> Face:
     """Make a face from the tensors and settings of a weights file; inverts `tensors_of_face`."""
-    tensors = dict(tensors)
-    tensors["basis"] = tensors["basis"].astype(np.float32)
-    regions = dict(zip(REGIONS, tensors.pop("regions").astype(bool)))
+    arrays: dict[str, Any] = dict(tensors)
+    arrays["basis"] = tensors["basis"].astype(np.float32)
+    regions = dict(zip(REGIONS, arrays.pop("regions").astype(bool)))
     return Face(
-        **tensors,
+        **arrays,
         regions=regions,
         expression_names=tuple(settings["expression_names"]),
         chart_stress=float(settings["chart_stress"]),
