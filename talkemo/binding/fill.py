@@ -2,8 +2,8 @@
 
 The parts come from the canonical face, see `face.anatomy`. They are scaled to the width of the
 mouth. The mouth socket begins at the edge of the mesh's own lips, so there is no gap between them,
-and follows it. Upper teeth stand with the skull; lower teeth and tongue go with the jaw. All of it
-is linear in the coordinates of a motion.
+and follows it. A strip leads from the edge of each lid to the eyeball. Upper teeth stand with the
+skull; lower teeth and tongue go with the jaw. All of it is linear in the coordinates of a motion.
 """
 
 from __future__ import annotations
@@ -18,12 +18,12 @@ from ..face.anatomy import MATERIALS, Anatomy
 from ..face.canonical import ARKIT_NAMES, MOUTH_CORNERS
 from ..geometry.numerics import smoothstep
 from .binding import Binding, gaze_targets
-from .fill_eyes import Eyeball, fitted_eyeballs
+from .fill_eyes import Eyeball, fitted_eyeballs, lid_strip
 from .fill_fit import MouthPlace, pushed_behind_skin
 from .mouth import jaw_displacement
-from .mouth_edge import mouth_edge
+from .mouth_edge import edges_of_openings, lid_edge, mouth_edge
 
-PART_NAMES = (*MATERIALS, "mouth", "eyes")
+PART_NAMES = (*MATERIALS, "mouth", "eyelids", "eyes")
 INNER_LIP_POINTS = [61, 62, 63, 65, 66, 67]  # iBUG points between which the lips meet
 SIZE_LIMITS = (0.3, 3.0)  # of a mouth, relative to the canonical one
 EDGE_REACH_MM = 16.0  # depth over which the socket changes from the mesh's lips to its own shape
@@ -43,11 +43,13 @@ class Fill:
     faces : dict of str to (F, 3)
         Triangles of each part that is added, by its name in PART_NAMES.
     depth : (A,)
-        Distance behind the lips in canonical mm; 0 for eyes.
+        Distance behind the lips in canonical mm; 0 for eyes and their lids.
     shapes : (S, A, 3) float32
         Displacement by each blend shape at weight 1, without what `edge_share` adds.
     edge : (K,)
-        Vertices of the mesh around the mouth; the first K points lie on them.
+        Vertices of the mesh around the openings of mouth and eyes.
+    edge_rows : (K,)
+        The points that lie on them.
     edge_share : (A, K)
         Fractions of the edge's displacement that each point follows.
     eyeballs : list of Eyeball
@@ -62,6 +64,7 @@ class Fill:
     depth: np.ndarray
     shapes: np.ndarray
     edge: np.ndarray
+    edge_rows: np.ndarray
     edge_share: np.ndarray
     eyeballs: list[Eyeball]
     size: float
@@ -119,7 +122,7 @@ class _Fitting:
     def __init__(self, binding: Binding, anatomy: Anatomy | None):
         self.binding, self.anatomy = binding, anatomy
         self.rest = binding.placement.to_canonical(binding.mesh.vertices)
-        self.edge = np.zeros(0, int) if anatomy is None else mouth_edge(binding, self.rest)
+        self.openings = edges_of_openings(binding, self.rest)
         mean, landmarks = binding.face.mean.astype(np.float64), self.rest[binding.landmarks68]
         canonical = mean[binding.face.landmarks68]
         right, left = list(MOUTH_CORNERS)
@@ -132,13 +135,15 @@ class _Fitting:
         self.points: list[np.ndarray] = []
         self.shapes: list[np.ndarray] = []
         self.faces: dict[str, np.ndarray] = {}
-        self.edge_share = np.zeros((0, len(self.edge)))
+        # Vertices of each edge, the points that lie on them, and the points that follow with shares.
+        self.edges: list[tuple[np.ndarray, slice, slice, np.ndarray]] = []
 
     def result(self) -> Fill:
         """Return the fitted parts."""
         if self.anatomy is not None:
-            if len(self.edge):
-                self._add_socket(self.anatomy)
+            edge = mouth_edge(self.openings, self.binding, self.rest)
+            if len(edge):
+                self._add_socket(self.anatomy, edge)
             if not self.binding.has_teeth:
                 self._add_rigid_parts(self.anatomy)
         eyeballs = self._add_eyes()
@@ -146,11 +151,10 @@ class _Fitting:
         shapes = np.concatenate(
             self.shapes or [np.zeros((len(self.binding.targets), 0, 3), np.float32)], axis=1
         )
-        share = np.zeros((len(points), len(self.edge)))
-        share[: len(self.edge_share)] = self.edge_share
+        edge, edge_rows, share = self._all_edges(len(points))
         depth = np.maximum(self.lips[2] - points[:, 2], 0) / self.size
-        for eyeball in eyeballs:
-            depth[eyeball.rows] = 0
+        for name in ("eyes", "eyelids"):
+            depth[self.faces.get(name, np.zeros(0, int))] = 0
         placement = self.binding.placement
         return Fill(
             binding=self.binding,
@@ -158,7 +162,8 @@ class _Fitting:
             faces=self.faces,
             depth=depth,
             shapes=placement.scale * shapes @ placement.rotation.T.astype(np.float32),
-            edge=self.edge,
+            edge=edge,
+            edge_rows=edge_rows,
             edge_share=share,
             eyeballs=[
                 Eyeball(eyeball.rows, placement.to_mesh(eyeball.centre), eyeball.radius)
@@ -174,6 +179,18 @@ class _Fitting:
         self.shapes.append(shapes.astype(np.float32))
         self.faces[name] = np.concatenate([self.faces.get(name, faces[:0]), faces + first])
         return slice(first, first + len(points))
+
+    def _all_edges(self, count: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Return `edge`, `edge_rows` and `edge_share` of a `Fill` with a number of points."""
+        none = [np.zeros(0, int)]
+        edge = np.concatenate([vertices for vertices, *_ in self.edges] or none)
+        indices = np.arange(count)
+        rows = np.concatenate([indices[on_edge] for _, on_edge, *_ in self.edges] or none)
+        share, first = np.zeros((count, len(edge))), 0
+        for vertices, _, following, fractions in self.edges:
+            share[following, first : first + len(vertices)] = fractions
+            first += len(vertices)
+        return edge, rows, share
 
     # ----------------------------------------------------------------------------------- the mouth
 
@@ -204,12 +221,12 @@ class _Fitting:
             chosen = faces[anatomy.material[faces[:, 0]] == number]
             self._add(name, points[rows], np.searchsorted(rows, chosen), shapes[:, rows])
 
-    def _add_socket(self, anatomy: Anatomy) -> None:
-        """Add the mouth socket, whose first points are the edge of the mesh's lips."""
+    def _add_socket(self, anatomy: Anatomy, edge: np.ndarray) -> None:
+        """Add the mouth socket, whose first points are the edge (K,) of the mesh's lips."""
         grid = self.size * anatomy.socket.astype(np.float64) + self.shift
         offsets = self.size * anatomy.socket_offsets.astype(np.float32)
         rings, columns, _ = grid.shape
-        edge_points = self.rest[self.edge]
+        edge_points = self.rest[edge]
         to_columns = _interpolation(_around(edge_points), _around(grid[0]))
         steps = np.linalg.norm(np.diff(anatomy.socket, axis=0), axis=2).mean(1)
         depth = np.cumsum(np.append(0.0, steps))
@@ -219,30 +236,44 @@ class _Fitting:
         shapes = (offsets - follow[:, None, None] * offsets[:, :1])[:, 1:]
         shapes = shapes.reshape(len(offsets), -1, 3)
         throat, last = inner[-columns:].mean(0), shapes[:, -columns:].mean(1)
-        count = len(self.edge)
+        count = len(edge)
         still = np.zeros((len(offsets), count, 3))
         share = (follow[1:, None, None] * to_columns).reshape(-1, count)
-        self.edge_share = np.concatenate([np.eye(count), share, np.zeros((1, count))])
-        self._add(
+        share = np.concatenate([np.eye(count), share, np.zeros((1, count))])
+        rows = self._add(
             "mouth",
             np.concatenate([edge_points, inner, throat[None]]),
             _socket_triangles(_around(edge_points), _around(grid[0]), rings - 1),
             np.concatenate([still, shapes, last[:, None]], axis=1),
         )
+        on_edge = slice(rows.start, rows.start + count)
+        self.edges.append((edge, on_edge, rows, share))
 
     # ------------------------------------------------------------------------------------ the eyes
 
     def _add_eyes(self) -> list[Eyeball]:
-        """Add eyeballs if the mesh lacks one of them."""
+        """Add eyeballs and the strips of lids before them if the mesh lacks one of them."""
         if all(len(rows) for rows, _ in self.binding.eyes[:2]):
             return []
         result = []
-        for eyeball in fitted_eyeballs(self.binding, self.rest):
+        for side, eyeball in enumerate(fitted_eyeballs(self.binding, self.rest)):
+            self._add_lids(lid_edge(self.openings, self.binding, self.rest, side), eyeball)
             points, faces = eyeball.sphere()
             still = np.zeros((len(self.binding.targets), *points.shape))
             rows = self._add("eyes", points, faces, still)
             result.append(Eyeball(rows, eyeball.centre, eyeball.radius))
         return result
+
+    def _add_lids(self, edge: np.ndarray, eyeball: Eyeball) -> None:
+        """Add a strip from the edge (K,) of lids into the eyeball behind them; none without edge."""
+        count = len(edge)
+        if not count:
+            return
+        points, faces = lid_strip(self.rest[edge], eyeball)
+        still = np.zeros((len(self.binding.targets), *points.shape))
+        rows = self._add("eyelids", points, faces, still)
+        share = np.concatenate([np.eye(count), np.eye(count)])
+        self.edges.append((edge, slice(rows.start, rows.start + count), rows, share))
 
 
 def _around(points: np.ndarray) -> np.ndarray:

@@ -14,6 +14,7 @@ from .mouth_edge import membranes
 EYEBALL_RADIUS_MM = 14.6  # of the canonical face
 RADIUS_LIMITS = (0.5, 2.5)  # relative to the canonical one
 LID_THICKNESS_MM = 0.4  # between an eyeball and the edges of the lids, on the canonical face
+STRIP_END = 0.92  # distance of the end of a lid's strip from the centre of the eyeball, in radii
 # Poses in which no lid may lie within an eyeball, the least distance from its centre in radii for
 # nearly all of the lids, and how far it is moved back at most.
 LID_POSES: tuple[dict[str, float], ...] = (
@@ -70,6 +71,23 @@ def fitted_eyeballs(binding: Binding, rest: np.ndarray) -> list[Eyeball]:
         place[2] -= min(_push(place, skin, distance), size * MAX_PUSH_MM)
         result.append(Eyeball(slice(0), place, radius))
     return result
+
+
+def lid_strip(edge: np.ndarray, eyeball: Eyeball) -> tuple[np.ndarray, np.ndarray]:
+    """Return points (2·K, 3) and triangles of a strip from an edge (K, 3) into an eyeball.
+
+    The points of the edge come first. The strip hides what is behind the corners of an eye, where
+    the eyeball recedes.
+    """
+    count = len(edge)
+    outwards = edge - eyeball.centre
+    outwards /= np.maximum(np.linalg.norm(outwards, axis=1, keepdims=True), 1e-9)
+    inner = eyeball.centre + STRIP_END * eyeball.radius * outwards
+    here = np.arange(count)
+    after = (here + 1) % count
+    near = np.column_stack([after, here, here + count])
+    far = np.column_stack([after, here + count, after + count])
+    return np.concatenate([edge, inner]), np.concatenate([near, far])
 
 
 def _depth(place: np.ndarray, lids: np.ndarray, distance: float) -> float:

@@ -1,4 +1,4 @@
-"""The edge of a bound mesh's mouth, and triangles that close its mouth or eyes."""
+"""The edges of a bound mesh's mouth and lids, and triangles that close its mouth or eyes."""
 
 from __future__ import annotations
 
@@ -14,6 +14,9 @@ from .body import weld
 MEMBRANE_STRETCH = 2.5
 EYE_DEPTH_MM = 14.6  # distance from the lids within which triangles can close an eye
 MIN_EDGE_VERTICES = 6
+# Limits of an edge around an eye, in widths of the eye: least width, and how far it may reach beyond
+# the landmarks of the lids.
+MIN_LID_EDGE_WIDTH, LID_EDGE_BEYOND = 0.6, 0.3
 # Limits of an edge around the mouth, in widths of the mouth: least width, and how far it may reach
 # beyond the lips sideways, up and down, and backwards.
 MIN_EDGE_WIDTH, EDGE_BESIDE, EDGE_BEYOND, EDGE_BEHIND = 0.3, 0.25, 0.35, 1.0
@@ -57,18 +60,44 @@ def _whole_opening(faces: np.ndarray, inside: np.ndarray) -> np.ndarray:
     return np.asarray(used[faces].all(1))
 
 
-def mouth_edge(binding: Binding, rest: np.ndarray) -> np.ndarray:
-    """Return the vertices (K,) around the opening of a bound mesh's mouth; empty if there is none.
+def edges_of_openings(binding: Binding, rest: np.ndarray) -> list[np.ndarray]:
+    """Return the vertices (K,) of each closed boundary of a bound mesh, in their order.
 
-    They begin at the right corner and run along the upper lip, then back along the lower one.
-    `rest` (N, 3) are the mesh's vertices in canonical mm.
+    Mouth and eyes count as open. `rest` (N, 3) are the mesh's vertices in canonical mm.
     """
     welded = weld(binding.mesh)
     kept = ~membranes(binding, rest)
     faces = welded.merged[binding.mesh.faces[kept]]
     faces = faces[(faces != np.roll(faces, 1, axis=1)).all(1)]
-    edges = [welded.first[loop] for loop in _ordered_loops(faces)]
-    edges = [edge for edge in edges if _is_mouth(edge, binding, rest)]
+    loops = (welded.first[loop] for loop in _ordered_loops(faces))
+    return [loop for loop in loops if len(loop) >= MIN_EDGE_VERTICES]
+
+
+def lid_edge(
+    openings: list[np.ndarray], binding: Binding, rest: np.ndarray, side: int
+) -> np.ndarray:
+    """Return that of the boundaries which is the edge of the lids; empty if none is.
+
+    `side` is 0 for the right eye, 1 for the left one.
+    """
+    lids = rest[binding.landmarks68[[RIGHT_EYE, LEFT_EYE][side]]]
+    width = float(np.ptp(lids[:, 0]))
+    low, high = lids.min(0) - LID_EDGE_BEYOND * width, lids.max(0) + LID_EDGE_BEYOND * width
+    found = [
+        edge
+        for edge in openings
+        if ((rest[edge] > low) & (rest[edge] < high)).all()
+        and np.ptp(rest[edge, 0]) > MIN_LID_EDGE_WIDTH * width
+    ]
+    return max(found, key=lambda edge: np.ptp(rest[edge, 0]), default=np.zeros(0, int))
+
+
+def mouth_edge(openings: list[np.ndarray], binding: Binding, rest: np.ndarray) -> np.ndarray:
+    """Return that of the boundaries which is the edge of the mouth; empty if none is.
+
+    It begins at the right corner and runs along the upper lip, then back along the lower one.
+    """
+    edges = [edge for edge in openings if _is_mouth(edge, binding, rest)]
     if not edges:
         return np.zeros(0, int)
     edge = max(edges, key=lambda edge: np.ptp(rest[edge, 0]))
@@ -98,8 +127,6 @@ def _ordered_loops(faces: np.ndarray) -> list[np.ndarray]:
 
 def _is_mouth(edge: np.ndarray, binding: Binding, rest: np.ndarray) -> bool:
     """Return whether a boundary lies on the skin between the lips, and the jaw opens it."""
-    if len(edge) < MIN_EDGE_VERTICES:
-        return False
     on_skin = np.isin(edge, binding.moving[binding.canonical >= 0])
     lips, points = rest[binding.landmarks68[48:68]], rest[edge]
     width = float(np.ptp(lips[:, 0]))

@@ -149,14 +149,14 @@ def frame_count(seconds: float, fps: float) -> int:
 
 
 def check_mode(mode: str, name: str) -> bool:
-    """Return whether an automatic motion is on.
+    """Return whether something automatic is on.
 
     Parameters
     ----------
     mode : str
         auto or off.
     name : str
-        The motion that the mode switches, for the message.
+        What the mode switches, for the message.
 
     Raises
     ------

@@ -24,7 +24,14 @@ MAX_ANCHORS = 420  # vertices of the face from which the motion of a frame is re
 # Pairs of iBUG points of the upper and lower lip, by whose distance the mouth behind gets light.
 LIGHT_PAIRS = ((61, 67), (62, 66), (63, 65))
 DARK_GAP_MM, LIT_GAP_MM = 0.6, 4.5  # distances, of a canonical mouth, with least and full light
-PART_ROUGHNESS = {"teeth": 0.35, "gums": 0.45, "tongue": 0.5, "mouth": 0.6, "eyes": 0.15}
+PART_ROUGHNESS = {
+    "teeth": 0.35,
+    "gums": 0.45,
+    "tongue": 0.5,
+    "mouth": 0.6,
+    "eyelids": 0.6,
+    "eyes": 0.15,
+}
 ANCHOR_RIDGE = 1e-6  # relative, of the least squares over anchors
 BELOW_CHIN_MM = 20.0  # vertices farther below may not follow the head's rotation
 
@@ -34,7 +41,7 @@ class FollowingVertices(AddedVertices):
 
     A frame's head pose and motion coordinates are linear in the vertices of the face (anchors), and
     the added vertices are linear in the coordinates. This is exact for frames of the binding; the
-    edge of the mouth is that of the mesh in any frame.
+    edges of mouth and lids are those of the mesh in any frame.
 
     Parameters
     ----------
@@ -47,7 +54,11 @@ class FollowingVertices(AddedVertices):
         binding = fill.binding
         self.points = fill.points.astype(np.float32)
         self.balls = [(eyeball.rows, eyeball.centre) for eyeball in fill.eyeballs]
-        self.axes, self.edge = binding.placement.rotation, fill.edge
+        self.axes, self.edge, self.edge_rows = (
+            binding.placement.rotation,
+            fill.edge,
+            fill.edge_rows,
+        )
         basis = fill.basis
         self.matrix = basis.reshape(len(basis), -1)
         self.anchors = _anchors(binding)
@@ -72,7 +83,7 @@ class FollowingVertices(AddedVertices):
             for rows, centre in self.balls:
                 points[rows] = (points[rows] - centre) @ turned.T + centre
         points = points @ rotation.T + shift
-        points[: len(self.edge)] = vertices[self.edge]
+        points[self.edge_rows] = vertices[self.edge]
         self.shade = self.occlusion.shade(vertices)
         return points
 
@@ -137,8 +148,8 @@ class Occlusion:
         for column in range(len(pairs)):
             unit = (np.arange(len(pairs)) == column).astype(float)
             share[:, column] = np.interp(beside, pairs[order], unit[order])
-        for eyeball in fill.eyeballs:
-            share[eyeball.rows] = 0
+        for name in ("eyes", "eyelids"):
+            share[fill.faces.get(name, np.zeros(0, int))] = 0
         gaps = binding.scale * fill.size * np.array([DARK_GAP_MM, LIT_GAP_MM])
         return cls(upper, lower, gaps, share, CLOSED_MOUTH_ROWS)
 

@@ -17,11 +17,13 @@ MAX_PATCH_PIXELS = 4  # side of a triangle's patch in a texture made of vertex c
 # RGB.
 TEETH_COLOUR = np.array([232.0, 225, 210])
 TONGUE_COLOUR, GUM_COLOUR = np.array([[176.0, 92, 88], [168, 96, 92]])
+EYELID_COLOUR = np.array([196.0, 142, 128])  # of their edges, and of the corners of the eyes
 PART_BANDS = {  # colours of added parts at the lips
     "teeth": TEETH_COLOUR,
     "gums": GUM_COLOUR,
     "tongue": TONGUE_COLOUR,
     "mouth": 0.75 * LIP_COLOUR,
+    "eyelids": EYELID_COLOUR,
 }
 BAND_COLUMNS = [k * SWATCH_PIXELS // len(PART_BANDS) for k in range(len(PART_BANDS))]
 # Canonical mm behind the lips: up to where parts are fully lit, over which light falls to 1/e, and
