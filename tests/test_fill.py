@@ -82,7 +82,7 @@ def test_mouth_and_lids_follow_the_edges_of_the_mesh(fill, targets, bound):
     np.testing.assert_allclose(fill.points[fill.edge_rows], bound.rest[fill.edge], atol=1e-4)
     moved = bound.arkit_targets()[:, fill.edge] / bound.scale
     np.testing.assert_allclose(targets[:, fill.edge_rows], moved, atol=3e-3)
-    for name, points in (("mouth", [48, 54]), ("eyelids", [*RIGHT_EYE, *LEFT_EYE])):
+    for name, points in (("mouth", [48, 54]), ("eyelids", [*range(36, 48)])):
         own = fill.points[np.intersect1d(fill.edge_rows, rows_of(fill, name))] / bound.scale
         wanted = bound.rest[bound.landmarks68[points]] / bound.scale
         gaps = np.linalg.norm(own[:, None] - wanted, axis=2).min(0)
@@ -117,7 +117,7 @@ def test_eyes_fill_their_lids_and_turn(fill, targets, bound):
     for eyeball, lids, side in ((right, RIGHT_EYE, "Right"), (left, LEFT_EYE, "Left")):
         edges = bound.rest[bound.landmarks68[lids]][[1, 2, 4, 5]] - eyeball.centre
         gaps = np.linalg.norm(edges, axis=1) / bound.scale - eyeball.radius
-        assert (gaps > -0.5).all() and (gaps < 2.5).all()
+        assert (gaps > -0.5).all() and (gaps < 3.5).all()
         from_centre = (fill.points[eyeball.rows] - eyeball.centre) / bound.scale
         turned = from_centre + targets[ARKIT_NAMES.index(f"eyeLookUp{side}"), eyeball.rows]
         np.testing.assert_allclose(np.linalg.norm(turned, axis=1), eyeball.radius, rtol=1e-3)
@@ -231,9 +231,11 @@ def test_a_glb_contains_the_parts_of_a_mask(files, fill, bound):
         np.testing.assert_allclose(rest, fill.points[rows], atol=1e-3)
         jaw = primitive.targets[JAW_OPEN]
         jaw = jaw["POSITION"] if isinstance(jaw, dict) else jaw.POSITION
-        shown = rest + 0.9 * 1000 * accessor(document, jaw)
-        if name != "eyes":  # gaze has blend shapes of its own
-            assert np.linalg.norm(shown - local[rows], axis=1).mean() < 1.0, name
+        moved = 1000 * accessor(document, jaw)
+        np.testing.assert_allclose(moved, fill.arkit_targets()[JAW_OPEN, rows], atol=1e-3)
+        # A video shows the same motion, made of the frames' vertices instead of ARKit's weights.
+        in_video = (local[rows] - rest)[:, 1].min()
+        assert in_video == pytest.approx(0.9 * moved[:, 1].min(), rel=0.35, abs=0.5), name
     assert len({m.baseColorFactor[1] for m in materials.values()}) == len(PART_NAMES)
     assert materials["eyes"].baseColorTexture is not None
     assert {m.metallicFactor for m in materials.values()} == {0.0}

@@ -27,6 +27,9 @@ PART_NAMES = (*MATERIALS, "mouth", "eyelids", "eyes")
 INNER_LIP_POINTS = [61, 62, 63, 65, 66, 67]  # iBUG points between which the lips meet
 SIZE_LIMITS = (0.3, 3.0)  # of a mouth, relative to the canonical one
 EDGE_REACH_MM = 16.0  # depth over which the socket changes from the mesh's lips to its own shape
+# A mask may end before a mouth does: parts deeper than SQUEEZED_MM behind the lips are squeezed until
+# they lie REAR_MARGIN_MM before the rear end of the mesh, as found up to REAR_HEIGHT_MM from the lips.
+SQUEEZED_MM, REAR_MARGIN_MM, REAR_HEIGHT_MM, MIN_SQUEEZE = 35.0, 5.0, 25.0, 0.2
 # iBUG points that show how far jaw shapes move the lower lip and chin, and limits of their gain.
 JAW_GAIN_POINTS, JAW_GAIN_LIMITS = [8, 57, 66], (0.5, 2.0)
 
@@ -194,6 +197,25 @@ class _Fitting:
 
     # ----------------------------------------------------------------------------------- the mouth
 
+    def _placed(self, anatomy: Anatomy, points: np.ndarray) -> np.ndarray:
+        """Return canonical points (..., 3) of the mouth behind the mesh's lips."""
+        points, socket = (
+            self.size * array.astype(np.float64) + self.shift for array in (points, anatomy.socket)
+        )
+        start = self.lips[2] - SQUEEZED_MM * self.size
+        room, depth = start - self._rear(), start - socket[..., 2].min()
+        if room < depth:
+            deep = np.minimum(points[..., 2] - start, 0)
+            points[..., 2] -= (1 - max(room / depth, MIN_SQUEEZE)) * deep
+        return points
+
+    def _rear(self) -> float:
+        """Return the least z of parts of the mouth, so that nothing is seen beside the mesh."""
+        height = np.abs(self.rest[:, 1] - self.lips[1]) < REAR_HEIGHT_MM * self.size
+        right = self.rest[:, 0] < self.lips[0]
+        ends = [self.rest[height & side, 2].min(initial=np.inf) for side in (right, ~right)]
+        return float(max(ends)) + REAR_MARGIN_MM if np.isfinite(ends).all() else -np.inf
+
     @cached_property
     def _jaw_gain(self) -> float:
         """How far jawOpen moves the mesh's chin and lower lip, relative to the canonical ones."""
@@ -212,7 +234,7 @@ class _Fitting:
         canonical = anatomy.points.astype(np.float64)
         gain = self.size * self._jaw_gain
         shapes = gain * anatomy.jaw[:, None] * jaw_displacement(names, canonical)
-        points = self.size * canonical + self.shift
+        points = self._placed(anatomy, canonical)
         mouth = MouthPlace(self.lips, self.size)
         points = pushed_behind_skin(self.binding, self.rest, points, shapes, mouth)
         faces = anatomy.faces.astype(np.int64)
@@ -223,7 +245,7 @@ class _Fitting:
 
     def _add_socket(self, anatomy: Anatomy, edge: np.ndarray) -> None:
         """Add the mouth socket, whose first points are the edge (K,) of the mesh's lips."""
-        grid = self.size * anatomy.socket.astype(np.float64) + self.shift
+        grid = self._placed(anatomy, anatomy.socket)
         offsets = self.size * anatomy.socket_offsets.astype(np.float32)
         rings, columns, _ = grid.shape
         edge_points = self.rest[edge]

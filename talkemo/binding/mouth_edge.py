@@ -21,7 +21,9 @@ MIN_LID_EDGE_WIDTH, LID_EDGE_BEYOND = 0.6, 0.3
 # beyond the lips sideways, up and down, and backwards.
 MIN_EDGE_WIDTH, EDGE_BESIDE, EDGE_BEYOND, EDGE_BEHIND = 0.3, 0.25, 0.35, 1.0
 MIN_OPENING_MM = 4.0  # by which jawOpen must move upper and lower edge apart
-LINED_MM = 2.5  # an edge closer than this to another part has its own mouth behind it
+# An edge closer than this to another part has its own mouth behind it; where there are teeth, which
+# may lie close to the lips, that part has to touch it.
+LINED_MM, TOUCHING_MM = 2.5, 0.3
 LINED_FRACTION = 0.5  # of an edge's vertices
 
 
@@ -144,16 +146,19 @@ def _is_mouth(edge: np.ndarray, binding: Binding, rest: np.ndarray) -> bool:
 
 def _is_lined(edge: np.ndarray, binding: Binding, rest: np.ndarray) -> bool:
     """Return whether a mesh has its own mouth behind an edge: another part that begins there."""
+    if binding.parts.get("mouth_lining"):
+        return True
+    reach = TOUCHING_MM if binding.has_teeth else LINED_MM
     parts = binding.moving[binding.canonical < 0]
     if not len(parts):
         return False
     points, others = rest[edge], rest[parts]
-    near = ((others > points.min(0) - LINED_MM) & (others < points.max(0) + LINED_MM)).all(1)
+    near = ((others > points.min(0) - reach) & (others < points.max(0) + reach)).all(1)
     others = others[near]
     if not len(others):
         return False
     distance = np.linalg.norm(points[:, None] - others, axis=2).min(1)
-    return float((distance < LINED_MM).mean()) > LINED_FRACTION
+    return float((distance < reach).mean()) > LINED_FRACTION
 
 
 def _from_right_corner(edge: np.ndarray, rest: np.ndarray) -> np.ndarray:
