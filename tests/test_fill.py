@@ -96,19 +96,18 @@ def test_nothing_is_seen_through_closed_lips_and_cheeks(bound):
     closed = replace(appearance, faces=appearance.faces[~mouth[appearance.faces].any(1)])
     poses = (
         {"mouthPress": 0.8},
-        {"mouthPucker": 1.0},
         {"mouthSmile": 1.0},
         {"jawOpen": 0.8},
         {"mouthLeft": 0.8, "jawOpen": 0.3},
     )
-    for view, chosen in (("front", poses[:3]), ("side", poses)):
+    for view, chosen in (("front", poses[:2]), ("side", poses[1:])):
         camera = frame_view(bound.rest, bound.focus, view, bound.placement.rotation)
-        renderers = [SoftwareRenderer(one, camera, (200, 200)) for one in (appearance, closed)]
+        renderers = [SoftwareRenderer(one, camera, (160, 160)) for one in (appearance, closed)]
         for pose in chosen:
             vertices = frame(bound, **pose)
             with_parts, without = (r.draw(vertices).astype(int) for r in renderers)
             changed = (np.abs(with_parts - without).max(2) > 40).sum()
-            assert changed < 12, (view, pose)  # of 40,000 pixels
+            assert changed < 8, (view, pose)  # of 25,600 pixels
 
 
 def test_eyes_fill_their_lids_and_turn(fill, targets, bound):
@@ -245,7 +244,7 @@ def test_added_parts_are_not_taken_for_the_mesh(files, bound):
     folder, _ = files
     count = len(bound.rest)
     assert len(load_mesh(folder / "a.glb").vertices) == count
-    assert open_animation(folder / "a.glb").shape == (FRAMES, count)
+    assert open_animation(folder / "a.glb").shape == (FRAMES, count, 3)
 
 
 def test_without_fill(bound, tmp_path):

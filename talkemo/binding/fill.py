@@ -231,10 +231,9 @@ class _Fitting:
     def _add_rigid_parts(self, anatomy: Anatomy) -> None:
         """Add teeth, gums and tongue."""
         names = self.binding.face.expression_names
-        canonical = anatomy.points.astype(np.float64)
-        gain = self.size * self._jaw_gain
-        shapes = gain * anatomy.jaw[:, None] * jaw_displacement(names, canonical)
-        points = self._placed(anatomy, canonical)
+        points = self._placed(anatomy, anatomy.points)
+        moved = jaw_displacement(names, (points - self.shift) / self.size, self._jaw_gain)
+        shapes = self.size * anatomy.jaw[:, None] * moved
         mouth = MouthPlace(self.lips, self.size)
         points = pushed_behind_skin(self.binding, self.rest, points, shapes, mouth)
         faces = anatomy.faces.astype(np.int64)
