@@ -82,7 +82,7 @@ class Face:
     mesh_point_vertices: np.ndarray  # (P, 3), triangle that each of them lies in
     mesh_point_weights: np.ndarray  # (P, 3), barycentric coordinates in it
     # Loads what lies behind the lips, from a weights file of its own; None if there is none.
-    load_anatomy: Callable[[], Anatomy] | None = None
+    load_anatomy: Callable[[], Anatomy | None] | None = None
 
     @cached_property
     def fingerprint(self) -> str:
