@@ -15,6 +15,15 @@ TESTED_POSES: tuple[dict[str, float], ...] = (
     {},
     {"mouthSmile": 1.0},
     {"mouthSmile": 1.0, "jawOpen": 0.5, "mouthUpperUp": 0.5, "mouthLowerDown": 0.5},
+    {
+        "mouthSmile": 0.9,
+        "mouthUpperUp": 0.5,
+        "mouthLowerDown": 0.35,
+        "mouthDimple": 0.45,
+        "mouthStretch": 0.4,
+        "mouthRollLower": 0.4,
+        "jawOpen": 0.36,
+    },
     {"mouthFunnel": 1.0},
     {"mouthPucker": 1.0},
     {"mouthPress": 1.0, "mouthRollLower": 0.6, "mouthRollUpper": 0.6},
@@ -55,9 +64,11 @@ def pushed_behind_skin(
     size, middle = mouth.size, mouth.lips[0]
     result = points
     weights = np.stack([binding.face.weight_vector(pose) for pose in TESTED_POSES])
-    moved = np.tensordot(weights, shapes, 1)  # (poses, P, 3)
+    # Frames give the jaw other weights than a file of blend shapes does.
+    in_frames = weights @ binding.face.weights_to_coordinates @ binding.regularised_weights
+    moved = [np.tensordot(one, shapes, 1) for one in (weights, in_frames)]  # (poses, P, 3) each
     for _ in range(PUSHES):
-        back, narrow = skin.excess(result + moved)
+        back, narrow = np.max([skin.excess(result + one) for one in moved], axis=0).tolist()
         if max(back, narrow) <= 0:
             break
         pushed = min(float(points[:, 2].max() - result[:, 2].max()) + back, MAX_PUSH_MM * size)
