@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from talkemo.pipelines.options import ActingOptions, BindingOptions, RuntimeOptions
+from talkemo.pipelines.options import ActingOptions, BindingOptions, ExportOptions, RuntimeOptions
 
 from .console import console
 from .options import Only, command
@@ -25,6 +25,7 @@ def live(
     acting: Annotated[ActingOptions, Only("emotion", "intensity", "style", "articulation", "seed")],
     options: BindingOptions,
     runtime: RuntimeOptions,
+    export: Annotated[ExportOptions, Only("fill")],
     port: Annotated[
         int, typer.Option(min=0, max=65535, help="Port to listen on; 0 for any free one.")
     ] = 0,
@@ -42,7 +43,7 @@ def live(
     models = talkemo.load_models(runtime.weights, device=runtime.device)
     binding = talkemo.bind(face, hint=options.hint, models=models, cache=options.cache)
     console.messages(models.licence_notes("talking", "emotion"))
-    with Live(models, binding, acting, port=port) as server:
+    with Live(models, binding, acting, port=port, fill=export.fill) as server:
         console.message("only this machine can open the page; Ctrl-C ends it")
         console.result({"address": server.address}, [server.address])
         if browser:

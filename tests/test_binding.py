@@ -14,6 +14,7 @@ from waiting import HANG_S
 from talkemo import InputError, Motion
 from talkemo.binding import FaceHint, bind_mesh, bind_with_hint, load_binding, save_binding
 from talkemo.binding.cache import BindingCache
+from talkemo.binding.fill import fill_of
 from talkemo.binding.placement_search import axis_rotations
 from talkemo.face.canonical import ARKIT_NAMES
 from talkemo.formats.mesh import load_mesh
@@ -275,6 +276,10 @@ def test_parts_move_as_they_should(head, poses):
     to_lash = mesh.vertices[rows["skin"]] - mesh.vertices[rows["lash"]].mean(0)
     lid = blink[np.linalg.norm(to_lash, axis=1).argmin()]
     assert lid > 1 and blink[rows["lash"]].min() > 0.3 * lid
+
+
+def test_a_head_with_eyes_and_teeth_gets_no_others(head, face):
+    assert set(fill_of(head[0], face.anatomy).faces) <= {"mouth"}
 
 
 def test_a_gaze_turns_the_eyeball_in_its_socket(head):

@@ -18,7 +18,6 @@ from talkemo.formats.mesh import load_mesh
 from talkemo.formats.mesh_types import Mesh, MeshAttributes
 from talkemo.formats.registry import open_animation
 from talkemo.geometry.plane import inside_polygon
-from talkemo.render.added_parts import eyeball_centre
 from talkemo.render.appearance import (
     appearance_of,
     plain_appearance,
@@ -145,15 +144,6 @@ def test_added_parts_follow_skull_and_jaw(models, example_face):
     assert (
         moved[:, 1].min() < -5 and np.median(np.abs(moved[:, 1])) < 2
     )  # lower teeth go down, eyes and others stay
-
-
-def test_eyeballs_lie_behind_lids():
-    lids = 14.6 * Rotation.from_euler(
-        "xy", [[20, -40], [-25, -15], [-25, 15], [20, 40], [20, 15], [20, -15]], True
-    ).apply([0, 0, 1])
-    np.testing.assert_allclose(
-        eyeball_centre(lids + np.array([5, 6, 7]), np.array([5.0, 6, 3])), [5, 6, 7], atol=1.0
-    )
 
 
 def test_groups_of_an_obj_name_its_parts(models, tmp_path, example_face):

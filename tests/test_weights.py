@@ -83,9 +83,9 @@ def test_the_free_set_has_no_restricted_data():
     )
     used = [
         *free.entries.values(),
-        *(open_set("default").entries[stage] for stage in ("face", "speech")),
+        *(open_set("default").entries[stage] for stage in ("face", "anatomy", "speech")),
     ]
-    assert [entry.licence for entry in used] == ["MIT"] * 4
+    assert [entry.licence for entry in used] == ["MIT"] * 5
     for stage, names in (("talking", "shares"), ("emotion", "corpora")):
         _, settings = load_weights(models.path(stage), stage)
         corpora = {name[0] if stage == "talking" else name for name in settings["config"][names]}

@@ -83,10 +83,20 @@ class Binding:
         if not skin.all():
             # Many combinations of weights move the skin alike, but not jaw and tongue. Those use
             # the regularised combination.
-            gram = self.face.regularised_gram.astype(np.float64)
-            weights = np.linalg.inv(to_weights).T @ np.linalg.inv(gram)
-            result[:, ~skin] = np.tensordot(weights.astype(np.float32), self.targets[:, ~skin], 1)
+            weights = self.regularised_weights.astype(np.float32)
+            result[:, ~skin] = np.tensordot(weights, self.targets[:, ~skin], 1)
         return result.reshape(len(result), -1)
+
+    @cached_property
+    def regularised_weights(self) -> np.ndarray:
+        """(S, S) float64, regularised blend-shape weights of 1 mm of each coordinate."""
+        gram = self.face.regularised_gram.astype(np.float64)
+        return np.linalg.inv(self.face.coordinates_to_weights).T @ np.linalg.inv(gram)
+
+    @property
+    def has_teeth(self) -> bool:
+        """Whether the mesh has its own teeth."""
+        return bool(self.parts.get("upper_teeth") or self.parts.get("jaw"))
 
     @cached_property
     def _dense_matrix(self) -> np.ndarray:
@@ -128,14 +138,10 @@ class Binding:
         moved[np.abs(moved).max(2) < MIN_ARKIT_MOTION_MM * self.scale] = 0
         targets = np.zeros((len(ARKIT_NAMES), *self.rest.shape), np.float32)
         targets[:, self.moving] = moved
-        for side, inwards, (vertices, centre) in zip(("Right", "Left"), (1, -1), self.eyes):
+        for side, (vertices, centre) in zip(("Right", "Left"), self.eyes):
             from_centre = self.mesh.vertices[vertices] - centre
-            gazes = {"Down": (1, 0), "Up": (-1, 0), "In": (0, inwards), "Out": (0, -inwards)}
-            for direction, pitch_yaw in gazes.items():
-                gaze = np.radians(ARKIT_GAZE_DEG * np.array(pitch_yaw))
-                rotation = eye_rotation(gaze, self.placement.rotation)
-                shape = ARKIT_NAMES.index(f"eyeLook{direction}{side}")
-                targets[shape, vertices] = from_centre @ rotation.T - from_centre
+            for name, target in gaze_targets(side, from_centre, self).items():
+                targets[ARKIT_NAMES.index(name), vertices] = target
         return targets
 
     def lip_opening_ratio(self) -> float:
@@ -164,6 +170,22 @@ class Binding:
     def region(self, name: str) -> np.ndarray:
         """Return the vertices of the mesh in a region of the face, one of `canonical.REGIONS`."""
         return self.moving[(self.canonical >= 0) & self.face.regions[name][self.canonical]]
+
+
+def gaze_targets(side: str, from_centre: np.ndarray, binding: Binding) -> dict[str, np.ndarray]:
+    """Return the displacements (P, 3) of points of an eyeball by ARKit's gaze shapes, by name.
+
+    `side` is Right or Left; `from_centre` (P, 3) are the points relative to the eye's centre, in
+    the mesh's unit and orientation.
+    """
+    inwards = 1 if side == "Right" else -1
+    gazes = {"Down": (1, 0), "Up": (-1, 0), "In": (0, inwards), "Out": (0, -inwards)}
+    result = {}
+    for direction, pitch_yaw in gazes.items():
+        gaze = np.radians(ARKIT_GAZE_DEG * np.array(pitch_yaw))
+        rotation = eye_rotation(gaze, binding.placement.rotation)
+        result[f"eyeLook{direction}{side}"] = from_centre @ rotation.T - from_centre
+    return result
 
 
 keep_old_names(Binding, {"shapes": "targets"})

@@ -105,18 +105,25 @@ class Mouth:
         return smoothstep((share - SHARE_EDGE) / (1 - 2 * SHARE_EDGE))
 
     def jaw_motion(self, points: np.ndarray) -> np.ndarray:
-        """Return the displacement (S, P, 3) mm of points (P, 3) of the jaw by each blend shape.
+        """Return the displacement (S, P, 3) mm of points (P, 3) of the jaw by each blend shape."""
+        canonical = (points - self.shift) / self.size
+        return self.size * jaw_displacement(self.face.expression_names, canonical)
 
-        A displacement is linear in the weight, a rotation is not: halfway, points on the chord are
-        nearer to each other. CHORD_SHARE makes lengths err by less than 2 % at all weights.
-        """
-        names = self.face.expression_names
-        result = np.zeros((len(names), *points.shape))
-        from_incisors = (points - self.shift) / self.size - LOWER_INCISORS_MM
-        for name, (rotation_deg, shift) in JAW_MOTION.items():
-            rotation = Rotation.from_rotvec(np.radians(rotation_deg)).as_matrix() - np.eye(3)
-            symmetric = (rotation + rotation.T) / 2
-            linear = rotation - (1 - CHORD_SHARE) * symmetric
-            moved = from_incisors @ linear.T + rotation @ LOWER_INCISORS_MM + shift
-            result[names.index(name)] = self.size * moved
-        return result
+
+def jaw_displacement(names: tuple[str, ...], points: np.ndarray, gain: float = 1.0) -> np.ndarray:
+    """Return the displacement (S, P, 3) mm of points (P, 3) of the canonical jaw by each shape (S).
+
+    `gain` scales angles and shifts.
+
+    A displacement is linear in the weight, a rotation is not: halfway, points on the chord are
+    nearer to each other. CHORD_SHARE makes lengths err by less than 2 % at all weights.
+    """
+    result = np.zeros((len(names), *points.shape))
+    from_incisors = points - LOWER_INCISORS_MM
+    for name, (rotation_deg, shift) in JAW_MOTION.items():
+        rotation = Rotation.from_rotvec(gain * np.radians(rotation_deg)).as_matrix() - np.eye(3)
+        symmetric = (rotation + rotation.T) / 2
+        linear = rotation - (1 - CHORD_SHARE) * symmetric
+        result[names.index(name)] = from_incisors @ linear.T + rotation @ LOWER_INCISORS_MM
+        result[names.index(name)] += gain * np.array(shift)
+    return result

@@ -11,14 +11,17 @@ The model is stored as a Tucker decomposition: the paper's core tensor C_r (V·3
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Callable
 from dataclasses import dataclass, fields
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 
 from ..deprecated import keep_old_names
 from ..errors import InputError
 from ..geometry.numerics import bounded_least_squares
+from .anatomy import Anatomy
 
 # Apple's 52 blend shapes in Apple's order.
 ARKIT_NAMES = (
@@ -78,6 +81,8 @@ class Face:
     mesh_points: np.ndarray  # (P,), ids of MediaPipe's mesh points
     mesh_point_vertices: np.ndarray  # (P, 3), triangle that each of them lies in
     mesh_point_weights: np.ndarray  # (P, 3), barycentric coordinates in it
+    # Loads what lies behind the lips, from a weights file of its own; None if there is none.
+    load_anatomy: Callable[[], Anatomy | None] | None = None
 
     @cached_property
     def fingerprint(self) -> str:
@@ -86,6 +91,11 @@ class Face:
         for array in (self.mean, self.basis, self.core, self.expression_factor):
             digest.update(np.ascontiguousarray(array).tobytes())
         return digest.hexdigest()[:16]
+
+    @cached_property
+    def anatomy(self) -> Anatomy | None:
+        """Teeth, tongue and mouth socket; None if the face was loaded without them."""
+        return None if self.load_anatomy is None else self.load_anatomy()
 
     # ---------------------------------------------------------------------- bilinear model
 
@@ -255,11 +265,11 @@ def _without_side(name: str) -> str:
 
 def face_of_tensors(tensors: dict[str, np.ndarray], settings: dict) -> Face:
     """Make a face from the tensors and settings of a weights file; inverts `tensors_of_face`."""
-    tensors = dict(tensors)
-    tensors["basis"] = tensors["basis"].astype(np.float32)
-    regions = dict(zip(REGIONS, tensors.pop("regions").astype(bool)))
+    arrays: dict[str, Any] = dict(tensors)
+    arrays["basis"] = tensors["basis"].astype(np.float32)
+    regions = dict(zip(REGIONS, arrays.pop("regions").astype(bool)))
     return Face(
-        **tensors,
+        **arrays,
         regions=regions,
         expression_names=tuple(settings["expression_names"]),
         chart_stress=float(settings["chart_stress"]),

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from typing_extensions import Self
 
     from ..face.canonical import Face
-    from .appearance import Appearance
+    from .appearance import AddedMeshes, Appearance
     from .mesh_types import Mesh, MeshAttributes
 
 MAX_CHUNK_BYTES = 1 << 28  # vertices that are read at once; bounds the memory for large meshes
@@ -119,7 +119,11 @@ class Header:
     attributes : MeshAttributes, optional
         What the mesh's file contains beside its surface.
     appearance : callable, optional
-        Returns how the mesh is drawn; None for a plain surface.
+        Returns how the mesh is drawn, given `fill`; None for a plain surface.
+    added : callable, optional
+        Returns the eyes, teeth, tongue and mouth that the mesh lacks, for files of meshes.
+    fill : bool
+        Whether what the mesh lacks is added, in images and in files of meshes.
     basis : callable, optional
         Returns the displacements (S, N, 3) of the motion's coordinates at 1.
     turn : MeshTurner, optional
@@ -141,12 +145,19 @@ class Header:
     meta: dict[str, Any] = field(default_factory=dict)
     targets: Callable[[], np.ndarray] | None = None
     attributes: MeshAttributes | None = None
-    appearance: Callable[[], Appearance] | None = None
+    appearance: Callable[[bool], Appearance] | None = None
+    added: Callable[[], AddedMeshes] | None = None
+    fill: bool = True
     basis: Callable[[], np.ndarray] | None = None
     turn: MeshTurner | None = None
     turned: MeshTurner | None = None
     unit: LengthUnit = METRE
     canonical: Face | None = None
+
+    def added_meshes(self) -> AddedMeshes | None:
+        """Return what is added to the mesh in a file of meshes; None if nothing."""
+        added = self.added() if self.fill and self.added is not None else None
+        return added if added is not None and added.meshes else None
 
     def turner_of_nodes(self, bake: bool) -> MeshTurner | None:
         """Return what rotates the nodes of a file: blend shapes do not contain the rotation.

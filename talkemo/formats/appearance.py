@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 import numpy as np
+
+if TYPE_CHECKING:
+    from .animation import Frames
 
 
 class AddedVertices:
@@ -20,16 +25,83 @@ class AddedVertices:
         The rows in `points` and the centre of each added eyeball.
     gaze : (2,), optional
         Pitch and yaw of the added eyeballs in radians relative to the head; None for ahead.
+    shade : (A,), optional
+        Rows of the texture by which the points of the last frame are drawn darker.
     """
 
     def __init__(self) -> None:
         self.points = np.zeros((0, 3), np.float32)
         self.balls: list[tuple[slice, np.ndarray]] = []
         self.gaze: np.ndarray | None = None
+        self.shade: np.ndarray | None = None
 
     def __call__(self, vertices: np.ndarray) -> np.ndarray:
         """Return the added vertices (A, 3) for a frame of the mesh (N, 3)."""
         return self.points
+
+
+@dataclass(frozen=True, eq=False)
+class AddedMesh:
+    """An added part for a file of meshes, such as teeth.
+
+    Attributes
+    ----------
+    name : str
+    rows : (P,)
+        Its points among all added vertices.
+    faces : (F, 3)
+        Triangles of these points.
+    colour : (3,)
+        RGB from 0 to 255; white where there is a texture.
+    roughness : float
+        Of its surface, from 0 to 1.
+    uv : (P, 2), optional
+        Texture coordinates, v pointing up.
+    texture : bytes, optional
+        A PNG.
+    point_colours : (P, 3), optional
+        RGB of each point, from 0 to 255, where there is a texture.
+    """
+
+    name: str
+    rows: np.ndarray
+    faces: np.ndarray
+    colour: np.ndarray
+    roughness: float
+    uv: np.ndarray | None = None
+    texture: bytes | None = None
+    point_colours: np.ndarray | None = None
+
+    @property
+    def linear_colour(self) -> list[float]:
+        """RGB from 0 to 1, linear in light, as glTF and USD expect."""
+        return (np.asarray(self.colour) / 255).clip(0, 1).__pow__(2.2).round(4).tolist()
+
+
+@dataclass(frozen=True, eq=False)
+class AddedMeshes:
+    """All parts that are added to a mesh, for a file of meshes.
+
+    Attributes
+    ----------
+    vertices : AddedVertices
+        The added vertices of a frame.
+    targets : callable
+        Returns their displacements (52, A, 3) by ARKit's blend shapes at weight 1.
+    meshes : list of AddedMesh
+    """
+
+    vertices: AddedVertices
+    targets: Callable[[], np.ndarray]
+    meshes: list[AddedMesh]
+
+    def frames(self, frames: Frames) -> np.ndarray:
+        """Return the added vertices (T, A, 3) of frames, in the pose of their vertices."""
+        result = []
+        for k, vertices in enumerate(frames.vertices):
+            self.vertices.gaze = None if frames.gaze is None else frames.gaze[k]
+            result.append(self.vertices(vertices))
+        return np.asarray(np.stack(result), np.float32)
 
 
 @dataclass(frozen=True, eq=False)
@@ -45,7 +117,7 @@ class Appearance:
     vertex : (C,)
         Index of each corner's vertex; indices from N on are added vertices.
     place : (C, 2)
-        Column and row of each corner in the texture, in pixels.
+        Column and row of each corner in the texture, in pixels, at rest; see `places`.
     texture : (H, W, 3) uint8
     vertices : int
         N, the number of vertices of the mesh.
@@ -77,3 +149,13 @@ class Appearance:
     def points(self, vertices: np.ndarray) -> np.ndarray:
         """Return the vertices (N, 3) of a frame and the added ones, (N + A, 3) float32."""
         return np.concatenate([vertices, self.added(vertices)]).astype(np.float32)
+
+    def places(self) -> np.ndarray:
+        """Return `place` (C, 2) with the shade of the frame that `points` was last called for."""
+        shade = self.added.shade
+        if shade is None:
+            return self.place
+        corners = np.flatnonzero(self.vertex >= self.vertices)
+        place = self.place.copy()
+        place[corners, 1] += shade[self.vertex[corners] - self.vertices]
+        return place

@@ -32,8 +32,9 @@ KEY_RATE_RANGE = (5, 240)  # rates of keys in 1/s that are taken for a frame rat
 TRIANGLE_LIST, TRIANGLE_STRIP = 4, 5  # modes of a primitive that are surfaces
 GLTF_MAGIC, JSON_CHUNK, BINARY_CHUNK = 0x46546C67, 0x4E4F534A, 0x004E4942
 COMPONENT_TYPES = {5120: "i1", 5121: "u1", 5122: "<i2", 5123: "<u2", 5125: "<u4", 5126: "<f4"}
-# Fields that talkemo adds to its own files, in extras of the asset and of a primitive.
+# Fields that talkemo adds to its own files, in extras of the asset, of a node and of a primitive.
 MESH_SPACE = "mesh_space"  # how the mesh's coordinates were converted to the file's
+ADDED_PART = "added_part"  # of a node: its mesh is no part of the user's, and is not read
 ALL_TRIANGLES = "all_triangles"  # accessor of all triangles, also those that are never drawn
 MAX_SPACE_RATIO = 1e12  # of lengths in the mesh and in the file
 ACCESSOR_WIDTHS = {"SCALAR": 1, "VEC2": 2, "VEC3": 3, "VEC4": 4, "MAT4": 16}
@@ -47,6 +48,12 @@ class _Primitive:
     rows: slice  # its vertices among those of all primitives
     shapes: np.ndarray  # morph targets (K, V, 3)
     weights: np.ndarray  # (K,), those at rest
+
+
+def is_added_part(node: dict[str, Any]) -> bool:
+    """Return whether a node is a part that talkemo added to the user's mesh, such as teeth."""
+    extras = node.get("extras")
+    return isinstance(extras, dict) and bool(extras.get(ADDED_PART))
 
 
 def read_container(content: bytes) -> tuple[dict[str, Any], memoryview]:
@@ -157,7 +164,7 @@ class GlbAnimation:
         vertices = elements = 0
         for number, matrix in self._placed_nodes():
             node = self.tree["nodes"][number]
-            if "mesh" not in node:
+            if "mesh" not in node or is_added_part(node):
                 continue
             mesh = self.tree["meshes"][node["mesh"]]
             for primitive in mesh["primitives"]:

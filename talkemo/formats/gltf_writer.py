@@ -13,8 +13,10 @@ from .. import __version__
 from ..face.canonical import ARKIT_NAMES
 from ..geometry.meshes import vertex_normals
 from .animation import FileWriter, Frames, Header, check_blend_shapes
+from .appearance import AddedMesh
 from .gltf_reader import (
     ACCESSOR_WIDTHS,
+    ADDED_PART,
     ALL_TRIANGLES,
     BINARY_CHUNK,
     GLTF_MAGIC,
@@ -42,6 +44,9 @@ class GlbWriter(FileWriter):
 
     Vertices are converted to metres, with y up and the face along +z. Rotations of head and eyes
     are stored as nodes; that of the head moves the mesh, see `head_nodes`.
+
+    What the mesh lacks (`Header.added_meshes`) becomes meshes of their own, with the same morph
+    targets and weights. Their nodes are marked, so that talkemo does not take them for the user's.
     """
 
     def __init__(self, path: Path, header: Header, bake: bool = False):
@@ -54,7 +59,9 @@ class GlbWriter(FileWriter):
         self.to_file = header.unit.metres * header.upright  # (3, 3), vertices @ to_file
         self.focus = np.flatnonzero(header.focus)
         self.targets = None if bake or header.targets is None else header.targets()
+        self.added = header.added_meshes()
         self.baked: list[np.ndarray] = []
+        self.baked_added: list[np.ndarray] = []
         self.weights: list[np.ndarray] = []
         self.count = 0
         self.residual_sum, self.residual_count = 0.0, 0
@@ -63,6 +70,8 @@ class GlbWriter(FileWriter):
         self.head_nodes.write(frames)
         if self.bake:
             self.baked.append(frames.vertices - self.header.rest)
+            if self.added is not None:
+                self.baked_added.append(self.added.frames(frames) - self.added.vertices.points)
             return
         assert self.targets is not None
         self.weights.append(frames.arkit)
@@ -96,16 +105,22 @@ class GlbWriter(FileWriter):
         scene = _Scene(glb, np.arange(len(weights)) / self.header.fps)
         scene.add_face(weights)
         scene.add_head(self.head_nodes)
+        materials = _Materials(glb)
+        if self.header.attributes is not None and self.header.attributes.texture is not None:
+            materials.add_skin(mesh["primitives"][0], self.header.attributes.texture)
+        meshes = [mesh, *self._added_meshes(glb, materials, names)]
+        for number, added in enumerate(meshes[1:], 1):
+            scene.add_part(added["name"], number)
         meta = self.header.meta
         extras = {**meta, MESH_SPACE: self._mesh_space()}
         asset = {"version": "2.0", "generator": f"talkemo {__version__}", "extras": extras}
         tree = {
-            **self._materials(glb, mesh["primitives"][0]),
+            **materials.tree,
             "asset": asset,
             "scene": 0,
             "scenes": [{"nodes": scene.roots}],
             "nodes": scene.nodes,
-            "meshes": [mesh],
+            "meshes": meshes,
             **({"skins": scene.skins} if scene.skins else {}),
             "animations": [{"name": str(meta.get("emotion", "talkemo")), **scene.animation}],
         }
@@ -155,19 +170,79 @@ class GlbWriter(FileWriter):
             "extras": {"targetNames": names},
         }
 
-    def _materials(self, glb: _Glb, primitive: dict[str, Any]) -> dict[str, Any]:
-        """The material of a primitive and the images it uses, if the mesh has a texture."""
-        texture = self.header.attributes.texture if self.header.attributes else None
-        if texture is None or "TEXCOORD_0" not in primitive["attributes"]:
-            return {}
-        primitive["material"] = 0
-        image = {"bufferView": glb.add_bytes(texture), "mimeType": image_type(texture)}
-        skin = {"baseColorTexture": {"index": 0}, "metallicFactor": 0.0, "roughnessFactor": 0.8}
-        return {
-            "images": [image],
-            "textures": [{"source": 0}],
-            "materials": [{"pbrMetallicRoughness": skin}],
-        }
+    def _added_meshes(
+        self, glb: _Glb, materials: _Materials, names: list[str]
+    ) -> list[dict[str, Any]]:
+        """The meshes of added parts, with morph targets of the same names as the face's."""
+        if self.added is None:
+            return []
+        targets = np.concatenate(self.baked_added) if self.bake else self.added.targets()
+        points = self.added.vertices.points @ self.to_file
+        meshes = []
+        for part in self.added.meshes:
+            rest = points[part.rows].astype(np.float32)
+            attributes = {
+                "POSITION": glb.add(rest, bounds=True),
+                "NORMAL": glb.add(vertex_normals(rest, part.faces).astype(np.float32)),
+            }
+            if part.uv is not None:
+                uv = part.uv * [1, -1] + [0, 1]
+                attributes["TEXCOORD_0"] = glb.add(uv.astype(np.float32))
+            primitive = {
+                "attributes": attributes,
+                "indices": glb.add(part.faces.astype(np.uint32).ravel(), target=INDEX_BUFFER),
+                "material": materials.add_part(part),
+                "targets": [
+                    {"POSITION": glb.add_target(target[part.rows] @ self.to_file)}
+                    for target in targets
+                ],
+            }
+            meshes.append(
+                {
+                    "name": part.name,
+                    "primitives": [primitive],
+                    "weights": [0.0] * len(names),
+                    "extras": {"targetNames": names},
+                }
+            )
+        return meshes
+
+
+class _Materials:
+    """The materials of a file, and the images that they use."""
+
+    def __init__(self, glb: _Glb):
+        self.glb = glb
+        self.tree: dict[str, list[dict[str, Any]]] = {}  # fields of the file's JSON
+
+    def add_skin(self, primitive: dict[str, Any], texture: bytes) -> None:
+        """Give a primitive with texture coordinates the texture of the mesh's file."""
+        if "TEXCOORD_0" in primitive["attributes"]:
+            skin = {"baseColorTexture": self._texture(texture), "roughnessFactor": 0.8}
+            primitive["material"] = self._add({"pbrMetallicRoughness": skin})
+
+    def add_part(self, part: AddedMesh) -> int:
+        """Return the number of a new material for an added part."""
+        surface: dict[str, Any] = {"roughnessFactor": part.roughness}
+        if part.texture is None:
+            surface["baseColorFactor"] = [*part.linear_colour, 1.0]
+        else:
+            surface["baseColorTexture"] = self._texture(part.texture)
+        return self._add({"name": part.name, "doubleSided": True, "pbrMetallicRoughness": surface})
+
+    def _add(self, material: dict[str, Any]) -> int:
+        material["pbrMetallicRoughness"]["metallicFactor"] = 0.0
+        materials = self.tree.setdefault("materials", [])
+        materials.append(material)
+        return len(materials) - 1
+
+    def _texture(self, content: bytes) -> dict[str, int]:
+        """Add an image and a texture that shows it; return a reference to the texture."""
+        images, textures = (self.tree.setdefault(name, []) for name in ("images", "textures"))
+        image = {"bufferView": self.glb.add_bytes(content), "mimeType": image_type(content)}
+        images.append(image)
+        textures.append({"source": len(images) - 1})
+        return {"index": len(textures) - 1}
 
 
 class _Scene:
@@ -181,6 +256,7 @@ class _Scene:
         self.time_accessor = glb.add(times.astype(np.float32), bounds=True)
         self.nodes: list[dict[str, Any]] = []
         self.roots: list[int] = []  # nodes without a parent
+        self.head: int | None = None  # the node that moves the mesh
         self.skins: list[dict[str, Any]] = []
         self.animation: dict[str, list[dict[str, Any]]] = {"channels": [], "samplers": []}
 
@@ -222,10 +298,19 @@ class _Scene:
             self._animate(node, "rotation", values)
         if not head_nodes.moves_head:
             return
+        self.head = head
         if head_nodes.shares is None:
             self._hang_face_on(head, positions[HEAD_NODE])
         else:
             self._bind_face_to(head, positions[HEAD_NODE])
+
+    def add_part(self, name: str, mesh: int) -> None:
+        """Add an added mesh, which the head moves, and which has the weights of the face."""
+        node: dict[str, Any] = {"name": name, "mesh": mesh, "extras": {ADDED_PART: True}}
+        if self.head is not None:
+            node["translation"] = (-np.array(self.nodes[self.head]["translation"])).tolist()
+        target = {"node": self._add_node(node, self.head), "path": "weights"}
+        self.animation["channels"].append({"sampler": 0, "target": target})
 
     def _hang_face_on(self, head: int, pivot: np.ndarray) -> None:
         """Make the mesh a child of the head, without changing its place at rest."""

@@ -26,6 +26,7 @@ from .gltf_reader import (
     MAX_GLTF_JSON_BYTES,
     TRIANGLE_LIST,
     TRIANGLE_STRIP,
+    is_added_part,
     read_container,
 )
 from .mesh_types import (
@@ -253,7 +254,8 @@ def _plain_gltf(path: Path, file: IO[bytes], kind: str, resolver: Any) -> IO[byt
     plain["meshes"] = [_plain_mesh(mesh, used) for mesh in tree.get("meshes", [])]
     transform = ("matrix", "translation", "rotation", "scale")
     plain["nodes"] = [
-        _only(node, "name", "mesh", "children", *transform) for node in tree.get("nodes", [])
+        _only(node, "name", *(() if is_added_part(node) else ("mesh",)), "children", *transform)
+        for node in tree.get("nodes", [])
     ]
     _check_scene(path, tree, plain, used)
     fields = ("bufferView", "byteOffset", "componentType", "count", "type", "normalized")

@@ -12,10 +12,12 @@ from ..errors import TalkemoError
 from ..extras import install_command
 from ..face.canonical import ARKIT_NAMES
 from .animation import FileWriter, Frames, Header, check_blend_shapes
+from .appearance import AddedMesh
 from .groups import visible_triangles
 from .head_nodes import BODY_NODE, HEAD_NODE, HeadNodes
 
 # Joints of the skeleton; a joint's path contains the joints above it.
+SKELETON = "/face/skeleton"
 JOINTS = [BODY_NODE, f"{BODY_NODE}/{HEAD_NODE}"]
 
 
@@ -28,6 +30,8 @@ class UsdWriter(FileWriter):
 
     The mesh keeps its unit, which `metersPerUnit` names, and its axes if y or z is up. USD knows no
     other axis; a mesh with another one is rotated so that y is up.
+
+    What the mesh lacks (`Header.added_meshes`) becomes meshes beside it, which move with it.
     """
 
     def __init__(self, path: Path, header: Header, bake: bool = False):
@@ -43,13 +47,21 @@ class UsdWriter(FileWriter):
         self.upright: np.ndarray = upright  # (3, 3), vertices @ upright
         self.visible = visible_triangles(header.faces, header.attributes, len(header.rest))
         self.head_nodes = HeadNodes(header.turner_of_nodes(bake), upright)
+        self.added = header.added_meshes()
+        self.added_points: list[Any] = []  # attribute of each added mesh
         self.stage: Any = Usd.Stage.CreateNew(str(self.partial.path))
         try:
             self._define_stage()
             mesh = self._define_mesh()
             self.points = mesh.GetPointsAttr()
             if not bake:
-                self._define_blend_shapes(mesh)
+                assert header.targets is not None
+                self._define_animation()
+                self._define_blend_shapes(mesh, header.targets())
+            if self.added is not None:
+                targets = None if bake else self.added.targets()
+                for part in self.added.meshes:
+                    self._define_part(part, targets)
         except BaseException:
             self.close()
             self.partial.discard()
@@ -89,24 +101,79 @@ class UsdWriter(FileWriter):
             st.SetIndices(Vt.IntArray.FromNumpy(attributes.uv_faces[self.visible].ravel()))
         return mesh
 
-    def _define_blend_shapes(self, mesh: Any) -> None:
-        """Define ARKit's shapes and the animation of their weights."""
-        from pxr import Gf, Sdf, UsdSkel, Vt
+    def _define_part(self, part: AddedMesh, targets: np.ndarray | None) -> None:
+        """Define an added mesh with a plain material, and its blend shapes unless they are None."""
+        from pxr import Sdf, UsdGeom, Vt
 
-        assert self.header.targets is not None
-        targets = self.header.targets()
+        assert self.added is not None
+        mesh = UsdGeom.Mesh.Define(self.stage, f"/face/{part.name}")
+        mesh.CreatePointsAttr(_vectors(self.added.vertices.points[part.rows] @ self.upright))
+        mesh.CreateFaceVertexCountsAttr(Vt.IntArray.FromNumpy(np.full(len(part.faces), 3, "i4")))
+        corners = np.ascontiguousarray(part.faces.ravel(), np.int32)
+        mesh.CreateFaceVertexIndicesAttr(Vt.IntArray.FromNumpy(corners))
+        mesh.CreateSubdivisionSchemeAttr(UsdGeom.Tokens.none)
+        mesh.CreateDoubleSidedAttr(True)
+        if part.uv is not None:
+            kind = Sdf.ValueTypeNames.TexCoord2fArray
+            st = UsdGeom.PrimvarsAPI(mesh).CreatePrimvar("st", kind, UsdGeom.Tokens.vertex)
+            st.Set(Vt.Vec2fArray.FromNumpy(np.ascontiguousarray(part.uv, np.float32)))
+        self._define_material(mesh, part)
+        self.added_points.append(mesh.GetPointsAttr())
+        if targets is not None:
+            self._define_blend_shapes(mesh, targets[:, part.rows])
+
+    def _define_material(self, mesh: Any, part: AddedMesh) -> None:
+        """Give an added mesh its colours: of a material, or of each vertex where it has a texture.
+
+        A USD file names images by their paths, and stays one file without them.
+        """
+        from pxr import Gf, Sdf, UsdGeom, UsdShade, Vt
+
+        path = f"/face/materials/{part.name}"
+        material = UsdShade.Material.Define(self.stage, path)
+        shader = UsdShade.Shader.Define(self.stage, f"{path}/surface")
+        shader.CreateIdAttr("UsdPreviewSurface")
+        colour = shader.CreateInput("diffuseColor", Sdf.ValueTypeNames.Color3f)
+        shader.CreateInput("roughness", Sdf.ValueTypeNames.Float).Set(part.roughness)
+        material.CreateSurfaceOutput().ConnectToSource(shader.ConnectableAPI(), "surface")
+        UsdShade.MaterialBindingAPI.Apply(mesh.GetPrim()).Bind(material)
+        if part.point_colours is None:
+            colour.Set(Gf.Vec3f(*part.linear_colour))
+            mesh.CreateDisplayColorAttr([Gf.Vec3f(*part.linear_colour)])
+            return
+        reader = UsdShade.Shader.Define(self.stage, f"{path}/colours")
+        reader.CreateIdAttr("UsdPrimvarReader_float3")
+        reader.CreateInput("varname", Sdf.ValueTypeNames.String).Set("displayColor")
+        colour.ConnectToSource(reader.ConnectableAPI(), "result")
+        shown = mesh.CreateDisplayColorPrimvar(UsdGeom.Tokens.vertex)
+        linear = np.ascontiguousarray((part.point_colours / 255) ** 2.2, np.float32)
+        shown.Set(Vt.Vec3fArray.FromNumpy(linear))
+
+    def _define_blend_shapes(self, mesh: Any, targets: np.ndarray) -> None:
+        """Define ARKit's shapes of a mesh, the displacements (52, V, 3) of its points."""
+        from pxr import Sdf, UsdSkel, Vt
+
         moving = np.flatnonzero(targets.any((0, 2))).astype(np.int32)
         binding = UsdSkel.BindingAPI.Apply(mesh.GetPrim())
         paths = []
         for name, target in zip(ARKIT_NAMES, targets):
-            shape = UsdSkel.BlendShape.Define(self.stage, f"/face/mesh/{name}")
+            path = f"{mesh.GetPath()}/{name}"
+            shape = UsdSkel.BlendShape.Define(self.stage, path)
             shape.CreateOffsetsAttr(_vectors(target[moving] @ self.upright))
             shape.CreatePointIndicesAttr(Vt.IntArray.FromNumpy(moving))
-            paths.append(Sdf.Path(f"/face/mesh/{name}"))
+            paths.append(Sdf.Path(path))
         binding.CreateBlendShapesAttr(list(ARKIT_NAMES))
         binding.CreateBlendShapeTargetsRel().SetTargets(paths)
-        # USD animates blend shapes only as part of a skeleton's animation.
-        skeleton = UsdSkel.Skeleton.Define(self.stage, "/face/skeleton")
+        binding.CreateSkeletonRel().SetTargets([SKELETON])
+
+    def _define_animation(self) -> None:
+        """Define the animation of the weights of ARKit's shapes.
+
+        USD animates blend shapes only as part of a skeleton's animation.
+        """
+        from pxr import Gf, UsdSkel
+
+        skeleton = UsdSkel.Skeleton.Define(self.stage, SKELETON)
         pivot = self.head_nodes.positions.get(HEAD_NODE, np.zeros(3))
         joints = [Gf.Matrix4d(1), Gf.Matrix4d(1).SetTranslate(Gf.Vec3d(*pivot.tolist()))]
         skeleton.CreateJointsAttr(JOINTS)
@@ -117,7 +184,6 @@ class UsdWriter(FileWriter):
         self.weights = animation.CreateBlendShapeWeightsAttr()
         source = UsdSkel.BindingAPI.Apply(skeleton.GetPrim()).CreateAnimationSourceRel()
         source.SetTargets([animation.GetPath()])
-        binding.CreateSkeletonRel().SetTargets([skeleton.GetPath()])
 
     def write(self, frames: Frames) -> None:
         from pxr import Vt
@@ -128,10 +194,20 @@ class UsdWriter(FileWriter):
                 if frames.head is not None and self.header.turn is not None:
                     vertices = self.header.turn(vertices, frames.head[k])
                 self.points.Set(_vectors(vertices @ self.upright), self.count)
+                self._write_parts(vertices, None if frames.gaze is None else frames.gaze[k])
             else:
                 values = np.ascontiguousarray(frames.arkit[k], np.float32)
                 self.weights.Set(Vt.FloatArray.FromNumpy(values), self.count)
             self.count += 1
+
+    def _write_parts(self, vertices: np.ndarray, gaze: np.ndarray | None) -> None:
+        """Write the points of the added meshes for a frame of the mesh (N, 3)."""
+        if self.added is None:
+            return
+        self.added.vertices.gaze = gaze
+        points = self.added.vertices(vertices) @ self.upright
+        for part, attribute in zip(self.added.meshes, self.added_points):
+            attribute.Set(_vectors(points[part.rows]), self.count)
 
     def _write_head_nodes(self) -> None:
         from pxr import Gf, UsdGeom
@@ -147,16 +223,14 @@ class UsdWriter(FileWriter):
 
     def _let_head_move_mesh(self) -> None:
         """Animate the joint of the head, and let each vertex follow it by its share."""
-        from pxr import Gf, UsdSkel, Vt
+        from pxr import Gf, UsdSkel
 
         nodes = self.head_nodes
         count = len(self.header.rest)
         shares = np.ones(count, np.float32) if nodes.shares is None else nodes.shares
-        binding = UsdSkel.BindingAPI(self.stage.GetPrimAtPath("/face/mesh"))
-        joints = np.tile(np.arange(2, dtype=np.int32), count)
-        weights = np.stack([1 - shares, shares], axis=1).astype(np.float32)
-        binding.CreateJointIndicesPrimvar(False, 2).Set(Vt.IntArray.FromNumpy(joints))
-        binding.CreateJointWeightsPrimvar(False, 2).Set(Vt.FloatArray.FromNumpy(weights.ravel()))
+        self._share_joints("mesh", shares)
+        for part in self.added.meshes if self.added is not None else ():
+            self._share_joints(part.name, np.ones(len(part.rows), np.float32))
         animation = UsdSkel.Animation(self.stage.GetPrimAtPath("/face/animation"))
         animation.CreateJointsAttr(JOINTS[1:])
         animation.CreateTranslationsAttr([Gf.Vec3f(*nodes.positions[HEAD_NODE].tolist())])
@@ -164,6 +238,16 @@ class UsdWriter(FileWriter):
         rotations = animation.CreateRotationsAttr()
         for frame, (x, y, z, w) in enumerate(nodes.quaternions()[HEAD_NODE].tolist()):
             rotations.Set([Gf.Quatf(w, x, y, z)], frame)
+
+    def _share_joints(self, name: str, shares: np.ndarray) -> None:
+        """Let the points of a mesh follow the joint of the head by shares (V,)."""
+        from pxr import UsdSkel, Vt
+
+        binding = UsdSkel.BindingAPI(self.stage.GetPrimAtPath(f"/face/{name}"))
+        joints = np.tile(np.arange(2, dtype=np.int32), len(shares))
+        weights = np.stack([1 - shares, shares], axis=1).astype(np.float32)
+        binding.CreateJointIndicesPrimvar(False, 2).Set(Vt.IntArray.FromNumpy(joints))
+        binding.CreateJointWeightsPrimvar(False, 2).Set(Vt.FloatArray.FromNumpy(weights.ravel()))
 
     def finish(self) -> None:
         from pxr import Tf

@@ -210,7 +210,7 @@ def write_canonical_video(path: Path, face: Face, displacement: np.ndarray, audi
         faces=face.faces,
         rest=face.mean,
         focus=np.ones(len(face.mean), bool),
-        appearance=lambda: canonical_appearance(face),
+        appearance=lambda fill: canonical_appearance(face, fill=fill),
     )
     no_arkit = np.zeros((len(vertices), 52), np.float32)  # a video does not show these weights
     with open_writer(path, header, audio=audio, size=VARIANT_VIDEO_SIZE_PX) as writer:

@@ -284,6 +284,7 @@ def bound_header(
 
     `turn` rotates its head and eyes; `unit` is one of UNIT_CHOICES, see `unit_of_mesh`.
     """
+    from ..render.added_parts import added_meshes
     from ..render.appearance import appearance_of
 
     mesh, length_unit = binding.mesh, unit_of_mesh(unit, binding.scale)
@@ -297,7 +298,8 @@ def bound_header(
         meta={**meta, "unit": length_unit.name},
         targets=binding.arkit_targets,
         attributes=mesh.attributes,
-        appearance=lambda: appearance_of(binding),
+        appearance=lambda fill: appearance_of(binding, fill),
+        added=lambda: added_meshes(binding),
         basis=binding.basis,
         turn=turn,
         unit=length_unit,

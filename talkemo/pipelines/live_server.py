@@ -30,6 +30,7 @@ from ..render.page import WEB, face_data, page_text
 from ..weights.models import Models
 from .acting import ActingPlan, FaceActor, bound_header
 from .options import ActingOptions
+from .outputs import check_mode
 from .stream import Chunk, Stream
 
 MAX_REQUEST_BYTES = 1 << 22  # more than half a minute of audio at 32 kHz
@@ -252,6 +253,8 @@ class Live(ThreadingHTTPServer):
         Frames per second.
     port : int
         Port to listen on; 0 for any free one.
+    fill : str
+        auto adds eyes, teeth and mouth to a mesh that lacks them; off does not.
 
     Raises
     ------
@@ -270,6 +273,7 @@ class Live(ThreadingHTTPServer):
         *,
         fps: float = 60.0,
         port: int = 0,
+        fill: str = "auto",
     ):
         acting = acting or ActingOptions()
         self.emotion = LiveEmotion(acting.emotion, acting.intensity)
@@ -280,6 +284,7 @@ class Live(ThreadingHTTPServer):
         self.lock = threading.Lock()  # held while frames are computed
         self.connections = _Connections()
         header = bound_header(binding, 0, fps, {}, HeadTurner(binding))
+        header = replace(header, fill=check_mode(fill, "fill"))
         data = {
             **face_data(header),
             "name": binding.mesh.name,

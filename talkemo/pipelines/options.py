@@ -193,6 +193,13 @@ class ExportOptions(CheckedOptions):
         "from the size of the face and reports it.",
         choices=UNIT_CHOICES,
     )
+    fill: str = option(
+        "auto",
+        "Eyes, teeth, tongue and inside of the mouth of a mesh that lacks them, in videos, pages, "
+        "GLB and USD: auto adds them, off leaves the mesh as it is.",
+        metavar=AUTO_OR_OFF,
+        values=AUTO_OR_OFF.split("|"),
+    )
     curves: str = option(
         "arkit",
         "What a .csv or .json holds: arkit (52 weights), oculus (15 visemes) or vrm (expressions).",

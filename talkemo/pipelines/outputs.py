@@ -115,6 +115,7 @@ def _check_export(export: ExportOptions, paths: list[Path]) -> None:
             f"choose {' or '.join(SEQUENCE_MESH_TYPES)}",
         )
     check_unit(export.unit)
+    check_mode(export.fill, "fill")
     _check_curves(export.curves, paths)
     if export.bake and not any(path.suffix.lower() in BAKED_ENDINGS for path in paths):
         raise InputError(
@@ -148,14 +149,14 @@ def frame_count(seconds: float, fps: float) -> int:
 
 
 def check_mode(mode: str, name: str) -> bool:
-    """Return whether an automatic motion is on.
+    """Return whether something automatic is on.
 
     Parameters
     ----------
     mode : str
         auto or off.
     name : str
-        The motion that the mode switches, for the message.
+        What the mode switches, for the message.
 
     Raises
     ------
@@ -200,6 +201,7 @@ def write_animation(
         Called with the frames done and their total.
     """
     in_memory: list[tuple[Motion, Frames]] = []
+    header = replace(header, fill=export.fill == "auto")
     done = 0
     with all_or_none(paths), ExitStack() as stack:
         writers = [stack.enter_context(_writer(path, header, export, audio)) for path in paths]

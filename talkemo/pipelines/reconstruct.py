@@ -57,7 +57,7 @@ from .outputs import (
 )
 
 if TYPE_CHECKING:
-    from ..render.appearance import Appearance
+    from ..formats.appearance import AddedMeshes, Appearance
 
 HEAD_SMOOTHING_FRAMES = 7  # the head's rotation is averaged over this window
 MODEL_PRIOR = 0.01  # penalty (mm² a vertex) on a squared coefficient of a user's face model
@@ -311,6 +311,7 @@ class Person:
             meta={**meta, "unit": "mm"},
             targets=self.arkit_targets,
             appearance=self.appearance,
+            added=self.added,
             basis=self.basis,
             unit=LengthUnit("mm", METRES_PER_UNIT["mm"], face_width_mm=width),
             canonical=self.face,
@@ -329,11 +330,18 @@ class Person:
         """Return the displacement (52, V, 3) float32 mm by ARKit's shapes at weight 1."""
         return self.vertices((self.face.arkit_matrix > 0).T.astype(np.float32)) - self.neutral
 
-    def appearance(self) -> Appearance:
-        """Return the appearance of this face in images."""
+    def appearance(self, fill: bool) -> Appearance:
+        """Return the appearance of this face in images, with or without eyes and teeth."""
         from ..render.appearance import canonical_appearance
 
-        return canonical_appearance(self.face, self.neutral)
+        return canonical_appearance(self.face, self.neutral, fill)
+
+    def added(self) -> AddedMeshes:
+        """Return the eyes, teeth, tongue and mouth of this face, for files of meshes."""
+        from ..render.added_parts import added_meshes
+        from ..render.appearance import canonical_binding
+
+        return added_meshes(canonical_binding(self.face, self.neutral))
 
 
 def _target(

@@ -263,10 +263,10 @@ def _binding_of(header: Header, source: Source, models: Models) -> Binding | Non
 
 
 def _with_appearance(header: Header, binding: Binding, fill: bool) -> Header:
-    """Return a header with eyes, teeth and brows."""
+    """Return a header of a painted face, which may have eyes and teeth added."""
     from ..render.appearance import appearance_of
 
-    return replace(header, appearance=lambda: appearance_of(binding, fill))
+    return replace(header, appearance=lambda fill: appearance_of(binding, fill), fill=fill)
 
 
 def _framed(header: Header, binding: Binding | None, frame: str | None, source: Source) -> Header:

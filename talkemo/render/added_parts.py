@@ -1,217 +1,218 @@
-"""Eyes, mouth and teeth for a mesh that lacks them, and how they move with skull and jaw."""
+"""How added teeth, tongue, mouth and eyes follow the frames of a mesh."""
 
 from __future__ import annotations
 
-from itertools import pairwise
-from typing import NamedTuple
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from ..binding.binding import Binding
-from ..formats.appearance import AddedVertices
-from ..geometry.rigid import eye_rotation, rigid_motion
-from .textures import EYEBALL_RADIUS_MM, SWATCH_PIXELS
+from ..binding.fill import Fill, fill_of
+from ..formats.appearance import AddedMesh, AddedMeshes, AddedVertices
+from ..geometry.numerics import smoothstep
+from ..geometry.rigid import eye_rotation
+from .textures import (
+    CLOSED_MOUTH_ROWS,
+    PART_BANDS,
+    SWATCH_PIXELS,
+    eye_image,
+    eye_texels,
+    png_of,
+)
 
-# Canonical mm above the line between the lips at rest.
-UPPER_TEETH_MM, LOWER_TEETH_MM = (-1.5, 8.0), (-8.5, -2.0)
-TEETH_BEHIND_LIPS_MM = 7.0
-THROAT_DEPTH_MM = 34.0  # behind the mouth corners
-EXTRA_DEPTH_MM = 14.0  # added if the mesh has its own teeth
-# Fraction of the chin's motion that the lower teeth follow: they are nearer the joint.
-JAW_FOLLOWING = 0.8
-CHIN_LANDMARKS = slice(6, 11)
-SKULL_LANDMARKS = [27, 28, 36, 39, 42, 45]  # iBUG landmarks that move with the skull
-GAUSS_NEWTON_STEPS = 8
-BOWL_POINTS = 24  # points in each ring of the mouth's inside
-
-
-class AddedPart(NamedTuple):
-    """An added surface: points (A, 3) in canonical mm, triangles (F, 3), texture coordinates.
-
-    `texels` (A, 2) are column and row; `jaw` (A,) is the fraction of the jaw's motion that a point
-    follows, 0 for the skull.
-    """
-
-    points: np.ndarray
-    faces: np.ndarray
-    texels: np.ndarray
-    jaw: np.ndarray
-
-
-def eyeball(centre: np.ndarray) -> AddedPart:
-    """Return an eyeball at a centre (3,), textured with `textures.eye_image`."""
-    ball, faces = _sphere(24, 32)
-    return AddedPart(
-        centre + EYEBALL_RADIUS_MM * ball, faces, eye_texels(ball), np.zeros(len(ball))
-    )
+MAX_ANCHORS = 420  # vertices of the face from which the motion of a frame is read
+# Pairs of iBUG points of the upper and lower lip, by whose distance the mouth behind gets light.
+LIGHT_PAIRS = ((61, 67), (62, 66), (63, 65))
+DARK_GAP_MM, LIT_GAP_MM = 0.6, 4.5  # distances, of a canonical mouth, with least and full light
+PART_ROUGHNESS = {
+    "teeth": 0.35,
+    "gums": 0.45,
+    "tongue": 0.5,
+    "mouth": 0.6,
+    "eyelids": 0.6,
+    "eyes": 0.15,
+}
+ANCHOR_RIDGE = 1e-6  # relative, of the least squares over anchors
+BELOW_CHIN_MM = 20.0  # vertices farther below may not follow the head's rotation
 
 
-def eye_texels(directions: np.ndarray) -> np.ndarray:
-    """Return column and row (P, 2) in `textures.eye_image` for directions (P, 3)."""
-    unit = directions / np.maximum(np.linalg.norm(directions, axis=1, keepdims=True), 1e-9)
-    angle = np.arccos(np.clip(unit[:, 2], -1, 1)) / np.pi  # 0 ahead, 1 behind
-    flat = unit[:, :2] / np.maximum(np.linalg.norm(unit[:, :2], axis=1, keepdims=True), 1e-9)
-    return (SWATCH_PIXELS / 2) * (1 + 0.98 * angle[:, None] * flat * [1, -1])
+class FollowingVertices(AddedVertices):
+    """Added vertices that move as the mesh's face does, wherever the head turns.
 
-
-def eyeball_centre(lids: np.ndarray, expected: np.ndarray) -> np.ndarray:
-    """Return the centre (3,) of an eyeball whose surface touches the lids.
+    A frame's head pose and motion coordinates are linear in the vertices of the face (anchors), and
+    the added vertices are linear in the coordinates. This is exact for frames of the binding; the
+    edges of mouth and lids are those of the mesh in any frame.
 
     Parameters
     ----------
-    lids : (6, 3)
-        Landmarks of the eyelids in canonical mm.
-    expected : (3,)
-        Expected centre. The lids determine the depth of the eyeball, but hardly its lateral
-        position.
-    """
-    weight = np.array([1.0, 1.0, 0.2])
-    centre = expected.astype(np.float64)
-    for _ in range(GAUSS_NEWTON_STEPS):
-        from_lids = centre - lids
-        distance = np.maximum(np.linalg.norm(from_lids, axis=1), 1e-6)
-        jacobian = np.concatenate([from_lids / distance[:, None], np.diag(weight)])
-        error = np.append(distance - EYEBALL_RADIUS_MM, weight * (centre - expected))
-        centre = centre - np.linalg.lstsq(jacobian, error, rcond=None)[0]
-    return centre
-
-
-def mouth_parts(landmarks: np.ndarray, has_teeth: bool) -> list[AddedPart]:
-    """Return a dark bowl behind the lips and, unless the mesh has teeth, two rows of teeth.
-
-    Parameters
-    ----------
-    landmarks : (68, 3)
-        iBUG landmarks in canonical mm.
-    has_teeth : bool
-        Whether the mesh has its own teeth; the bowl then lies behind them.
-    """
-    inner = landmarks[60:68]
-    middle = inner.mean(0)
-    width = float(np.linalg.norm(landmarks[54] - landmarks[48]))
-    corner = landmarks[[48, 54], 2].mean()
-    front = float(min(inner[2, 2], inner[6, 2])) - TEETH_BEHIND_LIPS_MM
-    extra = EXTRA_DEPTH_MM if has_teeth else 0.0
-    bowl = _bowl(middle, width, min(corner, front), extra)
-    if has_teeth:
-        return [bowl]
-    side = corner - TEETH_BEHIND_LIPS_MM
-    arch = (middle, 0.45 * width, front, side)
-    return [bowl, _teeth_row(UPPER_TEETH_MM, False, *arch), _teeth_row(LOWER_TEETH_MM, True, *arch)]
-
-
-def _bowl(middle: np.ndarray, width: float, front: float, extra: float) -> AddedPart:
-    """Return three rings that narrow towards the throat; the lower half follows the jaw."""
-    angle = np.linspace(0, 2 * np.pi, BOWL_POINTS + 1)[:-1]
-    rings = []
-    for depth, wide, high in (
-        (14.0, 0.62, 25.0),
-        (24.0, 0.52, 22.0),
-        (THROAT_DEPTH_MM, 0.25, 10.0),
-    ):
-        x, y = wide * width * np.cos(angle), high * np.sin(angle)
-        z = np.full(BOWL_POINTS, front - depth - extra)
-        rings.append(np.column_stack([middle[0] + x, middle[1] + y, z]))
-    points = np.concatenate(rings)
-    k = np.arange(BOWL_POINTS)
-    after = (k + 1) % BOWL_POINTS
-    faces = []
-    for a, b in pairwise((0, BOWL_POINTS, 2 * BOWL_POINTS)):
-        faces.append(np.column_stack([a + k, b + k, a + after]))
-        faces.append(np.column_stack([b + k, b + after, a + after]))
-    fan, first = k[: BOWL_POINTS - 2], 2 * BOWL_POINTS
-    faces.append(np.column_stack([np.full(len(fan), first), first + 1 + fan, first + 2 + fan]))
-    shade = np.repeat([0.1, 0.3, 0.6], BOWL_POINTS)
-    texels = np.column_stack([np.full(len(points), SWATCH_PIXELS / 2), SWATCH_PIXELS * shade])
-    jaw = np.where(points[:, 1] >= middle[1] - 1e-6, 0.0, 1.0)
-    return AddedPart(points, np.concatenate(faces), texels, jaw)
-
-
-def _teeth_row(
-    range_mm: tuple[float, float],
-    is_lower: bool,
-    middle: np.ndarray,
-    half: float,
-    front: float,
-    side: float,
-) -> AddedPart:
-    """Return a strip along an arch: `front` in its middle and back to `side` at its ends."""
-    low, high = range_mm
-    across = np.linspace(-1, 1, 33)
-    z = front + (min(side, front - 6) - front) * across**2
-    x = middle[0] + half * np.sin(across * np.pi / 2)
-    edge = np.where(np.abs(across) < 0.95, 1.0, 0.7)
-    rows = []
-    for share, bulge in ((0.0, -1.5), (0.35, 0.0), (1.0, -1.0)):
-        y = middle[1] + (low + share * (high - low)) * edge
-        rows.append(np.column_stack([x, y, z + bulge]))
-    count = len(across)
-    faces = []
-    for a, b in pairwise((0, count, 2 * count)):
-        for k in range(count - 1):
-            faces += [[a + k, a + k + 1, b + k], [b + k, a + k + 1, b + k + 1]]
-    length = np.concatenate([[0], np.cumsum(np.hypot(np.diff(x), np.diff(z)))])
-    column = SWATCH_PIXELS * np.clip(np.tile(length / length.max(), 3) * 0.98 + 0.01, 0, 1)
-    height = np.repeat([0.0, 0.35, 1.0], count)
-    if is_lower:
-        height = 1 - height
-    texels = np.column_stack([column, SWATCH_PIXELS * (0.02 + 0.96 * height)])
-    points = np.concatenate(rows)
-    return AddedPart(points, np.array(faces), texels, np.full(len(points), float(is_lower)))
-
-
-def _sphere(rings: int, sectors: int) -> tuple[np.ndarray, np.ndarray]:
-    """Return vertices (V, 3) and triangles (F, 3) of a unit sphere with its poles along z."""
-    polar, azimuth = np.linspace(0, np.pi, rings + 1), np.linspace(0, 2 * np.pi, sectors + 1)[:-1]
-    grid = np.stack(np.meshgrid(polar, azimuth, indexing="ij"), 2).reshape(-1, 2)
-    sine = np.sin(grid[:, 0])
-    x, y = sine * np.cos(grid[:, 1]), sine * np.sin(grid[:, 1])
-    row, column = np.divmod(np.arange(rings * sectors), sectors)
-    a, b = row * sectors + column, row * sectors + (column + 1) % sectors
-    upper = np.column_stack([a, a + sectors, b])
-    lower = np.column_stack([b, a + sectors, b + sectors])
-    return np.column_stack([x, y, np.cos(grid[:, 0])]), np.concatenate([upper, lower])
-
-
-class SkullAndJawFollowers(AddedVertices):
-    """Added vertices that move with the skull, wherever it turns, and with the jaw.
-
-    Parameters
-    ----------
-    binding : Binding
-        The mesh that they are added to.
-    parts : list of Part
-        In canonical mm.
-    balls : list of (slice, (3,))
-        Rows of each eyeball among all added points, and its centre in canonical mm.
+    fill : Fill
+        The added parts.
     """
 
-    def __init__(
-        self, binding: Binding, parts: list[AddedPart], balls: list[tuple[slice, np.ndarray]]
-    ):
+    def __init__(self, fill: Fill):
         super().__init__()
-        to_mesh = binding.placement.to_mesh
-        self.balls = [(rows, to_mesh(centre)) for rows, centre in balls]
-        self.axes = binding.placement.rotation
-        self.skull = binding.landmarks68[SKULL_LANDMARKS]
-        self.chin = binding.landmarks68[CHIN_LANDMARKS]
-        self.skull_at_rest = binding.rest[self.skull].astype(np.float64)
-        self.chin_at_rest = binding.rest[self.chin].mean(0).astype(np.float64)
-        if parts:
-            self.points = np.concatenate([to_mesh(part.points) for part in parts])
-        self.jaw = np.concatenate([part.jaw for part in parts] or [np.zeros(0)])
+        binding = fill.binding
+        self.points = fill.points.astype(np.float32)
+        self.balls = [(eyeball.rows, eyeball.centre) for eyeball in fill.eyeballs]
+        self.axes, self.edge, self.edge_rows = (
+            binding.placement.rotation,
+            fill.edge,
+            fill.edge_rows,
+        )
+        basis = fill.basis
+        self.matrix = basis.reshape(len(basis), -1)
+        self.anchors = _anchors(binding)
+        self.pose, self.coordinates = _readers(binding, self.anchors)
+        self.rest = binding.rest[self.anchors].astype(np.float64)
+        self.frame_at_rest = _frame(self.pose @ self.rest)
+        self.occlusion = Occlusion.of(fill)
 
     def __call__(self, vertices: np.ndarray) -> np.ndarray:
         """Return the added vertices (A, 3) for a frame of the mesh (N, 3)."""
         if not len(self.points):
             return self.points
-        points = self.points
+        anchors = vertices[self.anchors].astype(np.float64)
+        control = self.pose @ anchors
+        rotation = _frame(control) @ self.frame_at_rest.T
+        shift = control[0] - rotation @ (self.pose[0] @ self.rest)
+        displacement = (anchors - shift) @ rotation - self.rest
+        coordinates = (self.coordinates @ displacement.ravel()).astype(np.float32)
+        points = self.points + (coordinates @ self.matrix).reshape(-1, 3)
         if self.gaze is not None and self.balls:
             turned = eye_rotation(self.gaze, self.axes)
-            points = points.copy()
             for rows, centre in self.balls:
                 points[rows] = (points[rows] - centre) @ turned.T + centre
-        skull = vertices[self.skull].astype(np.float64)
-        (rotation,), (shift,) = rigid_motion(self.skull_at_rest[None], skull[None])
-        chin = vertices[self.chin].mean(0) - (self.chin_at_rest @ rotation.T + shift)
-        return points @ rotation.T + shift + self.jaw[:, None] * (JAW_FOLLOWING * chin)
+        points = points @ rotation.T + shift
+        points[self.edge_rows] = vertices[self.edge]
+        self.shade = self.occlusion.shade(vertices)
+        return points
+
+
+def added_meshes(binding: Binding) -> AddedMeshes:
+    """Return what a bound mesh lacks as meshes with plain materials; the eyes have a texture."""
+    fill = fill_of(binding, binding.face.anatomy)
+    meshes = []
+    for name, faces in fill.faces.items():
+        rows, local = np.unique(faces, return_inverse=True)
+        part = AddedMesh(
+            name=name,
+            rows=rows,
+            faces=local.reshape(-1, 3),
+            colour=PART_BANDS.get(name, np.full(3, 255.0)),
+            roughness=PART_ROUGHNESS[name],
+        )
+        if name == "eyes":
+            texels, image = eye_texels(fill.gaze_directions()), eye_image()
+            column, row = texels.astype(int).clip(0, SWATCH_PIXELS - 1).T
+            part = replace(
+                part,
+                uv=(texels + 0.5) / SWATCH_PIXELS * [1, -1] + [0, 1],
+                texture=png_of(image),
+                point_colours=image[row, column],
+            )
+        meshes.append(part)
+    return AddedMeshes(FollowingVertices(fill), fill.arkit_targets, meshes)
+
+
+@dataclass(frozen=True, eq=False)
+class Occlusion:
+    """How the mouth darkens where the lips are close to each other.
+
+    Attributes
+    ----------
+    upper, lower : (3,) int
+        The mesh's vertices of LIGHT_PAIRS.
+    gaps : (2,)
+        Distances in mesh units with least and full light.
+    share : (A, 3) float32
+        How far each added point is darkened by each pair; 0 for eyes.
+    rows : float
+        Rows of the texture that a point is darkened by at most.
+    """
+
+    upper: np.ndarray
+    lower: np.ndarray
+    gaps: np.ndarray
+    share: np.ndarray
+    rows: float
+
+    @classmethod
+    def of(cls, fill: Fill) -> Occlusion:
+        """Return the occlusion of a fill's parts."""
+        binding = fill.binding
+        upper, lower = binding.landmarks68[np.array(LIGHT_PAIRS)].T
+        beside = binding.placement.to_canonical(fill.points)[:, 0]
+        pairs = binding.placement.to_canonical(binding.rest[upper].astype(np.float64))[:, 0]
+        order = np.argsort(pairs)
+        share = np.zeros((len(fill.points), len(pairs)), np.float32)
+        for column in range(len(pairs)):
+            unit = (np.arange(len(pairs)) == column).astype(float)
+            share[:, column] = np.interp(beside, pairs[order], unit[order])
+        for name in ("eyes", "eyelids"):
+            share[fill.faces.get(name, np.zeros(0, int))] = 0
+        gaps = binding.scale * fill.size * np.array([DARK_GAP_MM, LIT_GAP_MM])
+        return cls(upper, lower, gaps, share, CLOSED_MOUTH_ROWS)
+
+    def shade(self, vertices: np.ndarray) -> np.ndarray:
+        """Return the rows (A,) by which the added points of a frame (N, 3) are darkened."""
+        gap = np.linalg.norm(vertices[self.upper] - vertices[self.lower], axis=1)
+        low, high = self.gaps
+        return np.asarray(self.share @ (self.rows * (1 - smoothstep((gap - low) / (high - low)))))
+
+
+def _anchors(binding: Binding) -> np.ndarray:
+    """Return vertices of the face that follow the head's rotation, at most MAX_ANCHORS."""
+    skin = binding.moving[binding.canonical >= 0]
+    chin = binding.placement.to_canonical(binding.rest[binding.landmarks68[8]])[1]
+    height = binding.placement.to_canonical(binding.rest[skin].astype(np.float64))[:, 1]
+    skin = skin[height > chin - BELOW_CHIN_MM]
+    chosen = np.linspace(0, len(skin) - 1, min(MAX_ANCHORS, len(skin))).round().astype(int)
+    return np.unique(np.concatenate([skin[chosen], binding.landmarks68]))
+
+
+def _readers(binding: Binding, anchors: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return the matrices that read pose and coordinates from anchors (K, 3) of a frame.
+
+    Returns
+    -------
+    pose : (4, K)
+        Its product with the anchors is a point and the ends of three axes. It does not change with
+        the expression, and turns with the head: each row's weights add up to 1, cancel each
+        coordinate's displacement, and keep affine maps.
+    coordinates : (S, 3·K)
+        Its product with the displacement of the anchors, without the head's pose.
+    """
+    rest = binding.rest[anchors].astype(np.float64)
+    middle, size = rest.mean(0), float(np.ptp(rest, axis=0).max())
+    place = np.searchsorted(binding.moving, anchors).clip(0, len(binding.moving) - 1)
+    basis = binding.matrix.reshape(len(binding.targets), -1, 3)[:, place].astype(np.float64)
+    basis[:, binding.moving[place] != anchors] = 0
+    moved = basis.transpose(0, 2, 1).reshape(-1, len(anchors))  # (3·S, K)
+    affine = np.vstack([np.ones(len(anchors)), ((rest - middle) / size).T])  # (4, K)
+    constraints = np.vstack([affine, moved / max(float(np.abs(moved).max()), 1e-12)])
+    wanted = np.zeros((len(constraints), 4))
+    wanted[0] = 1
+    wanted[1:4, 1:] = np.eye(3) @ binding.placement.rotation / 2
+    pose = _least_squares(constraints, wanted).T
+    pose /= pose.sum(1, keepdims=True)
+    flat = basis.reshape(len(basis), -1)
+    coordinates = _least_squares(flat.T, np.eye(flat.shape[1]))
+    return pose, coordinates
+
+
+def _least_squares(matrix: np.ndarray, target: np.ndarray) -> np.ndarray:
+    """Return the x with the least norm that minimises |matrix · x - target|, with a small ridge."""
+    rows, columns = matrix.shape
+    if rows < columns:
+        gram = matrix @ matrix.T
+        gram += ANCHOR_RIDGE * np.trace(gram) / rows * np.eye(rows)
+        return np.asarray(matrix.T @ np.linalg.solve(gram, target))
+    gram = matrix.T @ matrix
+    gram += ANCHOR_RIDGE * np.trace(gram) / columns * np.eye(columns)
+    return np.asarray(np.linalg.solve(gram, matrix.T @ target))
+
+
+def _frame(control: np.ndarray) -> np.ndarray:
+    """Return the rotation (3, 3) whose columns point from a point to the ends of axes (4, 3)."""
+    left, _, right = np.linalg.svd((control[1:] - control[0]).T)
+    return np.asarray(left @ np.diag([1, 1, np.linalg.det(left @ right)]) @ right)

@@ -9,37 +9,32 @@ from __future__ import annotations
 import numpy as np
 
 from ..binding.binding import Binding
+from ..binding.fill import fill_of
+from ..binding.mouth_edge import membranes
 from ..face.canonical import EYE_CENTRES_MM, Face
 from ..formats.animation import Header
-from ..formats.appearance import Appearance
+from ..formats.appearance import AddedVertices, Appearance
 from ..formats.groups import vertex_groups
 from ..formats.mesh_types import Mesh, MeshAttributes
-from ..geometry.plane import inside_polygon
 from ..geometry.rigid import Similarity
-from .added_parts import (
-    AddedPart,
-    SkullAndJawFollowers,
-    eye_texels,
-    eyeball,
-    eyeball_centre,
-    mouth_parts,
-)
+from .added_parts import FollowingVertices
 from .skin import paint_skin, skin_coordinates
 from .textures import (
-    EYEBALL_RADIUS_MM,
+    PART_BANDS,
     SWATCH_PIXELS,
     TEETH_COLOUR,
+    TONGUE_COLOUR,
     eye_image,
+    eye_texels,
     mesh_texture,
+    part_texels,
+    parts_image,
     patch_coordinates,
     patch_size,
-    teeth_image,
-    throat_image,
     vertex_colour_texture,
 )
 from .view import SKIN
 
-TONGUE_COLOUR = np.array([176.0, 92, 88])  # RGB
 LASH_COLOUR = np.array([52.0, 40, 36])  # RGB
 MOUTH_PARTS_COLOUR = np.array([206.0, 176, 164])  # RGB, of what may be teeth, gums or tongue
 PLAIN_COLOURS = {
@@ -49,9 +44,6 @@ PLAIN_COLOURS = {
     "inside": MOUTH_PARTS_COLOUR,
     "lashes": LASH_COLOUR,
 }
-# Triangles between the lips whose edges jawOpen stretches by more than this factor close the mouth,
-# and are not drawn.
-MEMBRANE_STRETCH = 2.5
 UNPAINTED_DEPTH_MM = 22.0  # behind the eye corners, from where nothing is painted
 
 
@@ -65,7 +57,11 @@ def plain_appearance(faces: np.ndarray) -> Appearance:
 
 def appearance_of_header(header: Header) -> Appearance:
     """Return the appearance that an animation's header asks for."""
-    return plain_appearance(header.faces) if header.appearance is None else header.appearance()
+    return (
+        plain_appearance(header.faces)
+        if header.appearance is None
+        else header.appearance(header.fill)
+    )
 
 
 def canonical_appearance(
@@ -81,15 +77,19 @@ def canonical_appearance(
     fill : bool
         Whether eyes, mouth and teeth are added.
     """
+    return appearance_of(canonical_binding(face, rest), fill)
+
+
+def canonical_binding(face: Face, rest: np.ndarray | None = None) -> Binding:
+    """Return the binding of the canonical face, or of a person's face at rest (V, 3) in mm."""
     eyes = tuple((np.zeros(0, int), centre) for centre in EYE_CENTRES_MM)
     indices = np.arange(len(face.mean))
     identity = Similarity(1.0, np.eye(3), np.zeros(3))
     mesh = Mesh((face.mean if rest is None else rest).astype(np.float64), face.faces)
     targets = face.expression_basis
-    binding = Binding(
+    return Binding(
         mesh, face, indices, targets, indices, face.landmarks68, identity, 0.0, 1.0, {}, eyes
     )
-    return appearance_of(binding, fill)
 
 
 def appearance_of(binding: Binding, fill: bool = True) -> Appearance:
@@ -112,8 +112,7 @@ class _AppearanceBuilder:
         self.corner_faces: list[np.ndarray] = []  # triangles of corners, counted per surface
         self.corner_vertices: list[np.ndarray] = []
         self.corner_texels: list[np.ndarray] = []
-        self.added: list[AddedPart] = []
-        self.balls: list[tuple[slice, np.ndarray]] = []
+        self.added = AddedVertices()
 
     def build(self) -> Appearance:
         """Return the appearance."""
@@ -135,8 +134,7 @@ class _AppearanceBuilder:
             self._start_texture(skin)
             self._add_painted_mesh(skin.shape[1::-1])
         if self.fill:
-            self._add_eyes()
-            self._add_mouth()
+            self._add_parts()
         counts = [len(vertices) for vertices in self.corner_vertices]
         starts = np.cumsum([0, *counts[:-1]])
         corner_faces = [part + start for part, start in zip(self.corner_faces, starts)]
@@ -146,7 +144,7 @@ class _AppearanceBuilder:
             np.concatenate(self.corner_texels).astype(np.float32),
             self.texture,
             len(self.rest),
-            SkullAndJawFollowers(self.binding, self.added, self.balls),
+            self.added,
         )
 
     def _vertex_groups(self) -> np.ndarray:
@@ -169,7 +167,7 @@ class _AppearanceBuilder:
         wide = -(-max(width, 4 * SWATCH_PIXELS) // 4) * 4  # GL reads rows of whole words
         self.texture = np.zeros((self.swatch_row + SWATCH_PIXELS, wide, 3), np.uint8)
         self.texture[: self.swatch_row, :width] = skin
-        for number, image in enumerate((eye_image(), teeth_image(), throat_image())):
+        for number, image in enumerate((eye_image(), parts_image())):
             columns = slice(number * SWATCH_PIXELS, (number + 1) * SWATCH_PIXELS)
             self.texture[self.swatch_row :, columns] = image
         self.plain_texels = {}
@@ -189,26 +187,7 @@ class _AppearanceBuilder:
         """Return which of the mesh's triangles (F,) are drawn."""
         faces = self.binding.mesh.faces
         visible = ~(self.groups[faces] == "hidden").any(1)
-        return visible & ~self._membranes(faces) if self.fill else visible
-
-    def _membranes(self, faces: np.ndarray) -> np.ndarray:
-        """Return which triangles (F,) close the mouth, or the eyes of a mask."""
-        binding = self.binding
-        jaw = binding.face.expression_names.index("jawOpen")
-        opened = binding.vertices(binding.face.weights_to_coordinates[[jaw]])[0]
-        before, after = (
-            np.linalg.norm(v[faces] - v[np.roll(faces, 1, axis=1)], axis=2)
-            for v in (binding.rest, opened)
-        )
-        stretched = (after > MEMBRANE_STRETCH * before).any(1)
-        centres = self.rest[faces].mean(1)
-        membranes = stretched & inside_polygon(centres[:, :2], self.landmarks[60:68, :2])
-        for lids, (rows, _) in zip((slice(36, 42), slice(42, 48)), binding.eyes):
-            if not len(rows):
-                depth = np.abs(centres[:, 2] - self.landmarks[lids, 2].mean())
-                opening = inside_polygon(centres[:, :2], self.landmarks[lids, :2])
-                membranes |= (depth < EYEBALL_RADIUS_MM) & opening
-        return membranes
+        return visible & ~membranes(self.binding, self.rest) if self.fill else visible
 
     def _add_textured_mesh(self, attributes: MeshAttributes, size: tuple[int, int]) -> None:
         """Add the mesh with the texture (W, H) of its file."""
@@ -258,33 +237,16 @@ class _AppearanceBuilder:
 
     # ---------------------------------------------------------------------------------- added parts
 
-    def _add_eyes(self) -> None:
-        """Add eyeballs behind eyelids if the mesh lacks them."""
-        for number, (rows, centre) in enumerate(self.binding.eyes[:2]):
-            if len(rows):
-                continue
-            lids = self.landmarks[36 + 6 * number : 42 + 6 * number]
-            expected_centre = self.binding.placement.to_canonical(np.asarray(centre)[None])[0]
-            ball_centre = eyeball_centre(lids, expected_centre)
-            ball = eyeball(ball_centre)
-            first = sum(len(part.points) for part in self.added)
-            self.balls.append((slice(first, first + len(ball.points)), ball_centre))
-            self._add_part(ball, 0)
-
-    def _add_mouth(self) -> None:
-        """Add a dark mouth behind the lips, and teeth if the mesh lacks them."""
-        parts = self.binding.parts
-        bowl, *teeth = mouth_parts(
-            self.landmarks, bool(parts.get("upper_teeth") or parts.get("jaw"))
-        )
-        self._add_part(bowl, 2)
-        for row in teeth:
-            self._add_part(row, 1)
-
-    def _add_part(self, part: AddedPart, swatch: int) -> None:
-        """Add a surface that is textured from swatch `swatch`."""
-        first = len(self.rest) + sum(len(earlier.points) for earlier in self.added)
-        self.added.append(part)
-        self.corner_faces.append(part.faces)
-        self.corner_vertices.append(first + np.arange(len(part.points)))
-        self.corner_texels.append(self._swatch(swatch, part.texels))
+    def _add_parts(self) -> None:
+        """Add eyes, mouth and teeth that the mesh lacks."""
+        fill = fill_of(self.binding, self.binding.face.anatomy)
+        self.added = FollowingVertices(fill)
+        for name, faces in fill.faces.items():
+            rows, local = np.unique(faces, return_inverse=True)
+            if name == "eyes":
+                texels = eye_texels(fill.gaze_directions())
+            else:
+                texels = part_texels(name, fill.depth[rows])
+            self.corner_faces.append(local.reshape(-1, 3))
+            self.corner_vertices.append(len(self.rest) + rows)
+            self.corner_texels.append(self._swatch(int(name in PART_BANDS), texels))

@@ -63,7 +63,7 @@ class GLRenderer:
         seen = self.view.to_camera(appearance.points(vertices)).astype(np.float32)
         normals = vertex_normals(seen, self.surface).astype(np.float32)
         light = np.column_stack([lit(normals), np.ones(len(normals))]).astype(np.float32)
-        uv = (appearance.place + 0.5) / appearance.texture.shape[1::-1] * [1, -1] + [0, 1]
+        uv = (appearance.places() + 0.5) / appearance.texture.shape[1::-1] * [1, -1] + [0, 1]
         primitive = self.pyrender.Primitive(
             positions=seen[appearance.vertex],
             normals=normals[appearance.vertex],

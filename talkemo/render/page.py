@@ -8,7 +8,6 @@ so that the viewer can mix emotions.
 from __future__ import annotations
 
 import base64
-import io
 import tempfile
 from contextlib import ExitStack
 from pathlib import Path
@@ -100,6 +99,7 @@ def page_text(template: str, data: dict[str, Any]) -> str:
 def face_data(header: Header) -> dict[str, Any]:
     """Return the data with which web/viewer.js draws a face. The header must have a basis."""
     from .appearance import appearance_of_header
+    from .textures import png_of
     from .view import AMBIENT, AMBIENT_ABOVE, BACKFACE_LIGHT, GLOSS, LIGHTS, SOFTNESS, frame_view
 
     assert header.basis is not None
@@ -121,7 +121,7 @@ def face_data(header: Header) -> dict[str, Any]:
         "place": base64_text(
             (appearance.place + 0.5) / appearance.texture.shape[1::-1], np.float32
         ),
-        "skin": "data:image/png;base64," + base64.b64encode(_png(appearance.texture)).decode(),
+        "skin": "data:image/png;base64," + base64.b64encode(png_of(appearance.texture)).decode(),
         "turning": None if header.turn is None else _turning_data(header.turn, appearance),
         "facing": facing.T.tolist(),
         "middle": view.centre.tolist(),
@@ -150,14 +150,6 @@ def base64_text(values: np.ndarray, dtype: Any) -> str:
     """Return an array as base64 text, little-endian."""
     little_endian = np.ascontiguousarray(values, np.dtype(dtype).newbyteorder("<"))
     return base64.b64encode(little_endian.tobytes()).decode()
-
-
-def _png(image: np.ndarray) -> bytes:
-    from PIL import Image
-
-    file = io.BytesIO()
-    Image.fromarray(image).save(file, "PNG", optimize=True)
-    return file.getvalue()
 
 
 def _aac(audio: Audio) -> bytes:

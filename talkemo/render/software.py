@@ -307,7 +307,7 @@ class SoftwareRenderer:
         normals = np.empty_like(seen)
         _normals(seen, self.surface, normals)
         self.values[:, :3] = normals[appearance.vertex]
-        self.values[:, 3:] = appearance.place
+        self.values[:, 3:] = appearance.places()
         points = self.view.to_pixels(seen, 2 * self.width, 2 * self.height).astype(np.float32)
         points = np.ascontiguousarray(points[appearance.vertex])
         _sort_into_bands(points, self.faces, self.height, self.starts, self.members)

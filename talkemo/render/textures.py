@@ -10,14 +10,27 @@ from ..files.reading import quiet_libraries
 from ..formats.mesh_types import MeshAttributes
 from .skin import LIP_COLOUR
 
-SWATCH_PIXELS = 192  # side of the images of an eyeball, of teeth and of the throat
+SWATCH_PIXELS = 192  # side of the images of an eyeball and of added parts
 MAX_TEXTURE_SIDE_PIXELS = 2048
 MAX_DRAWN_TEXTURE_PIXELS = 1 << 26  # of the texture that a mesh's file holds
 MAX_PATCH_PIXELS = 4  # side of a triangle's patch in a texture made of vertex colours
 # RGB.
-TEETH_COLOUR, TEETH_GAP_COLOUR = np.array([[232.0, 225, 210], [150, 132, 118]])
-GUM_COLOUR = np.array([150.0, 84, 80])
-THROAT_COLOUR = np.array([40.0, 14, 14])
+TEETH_COLOUR = np.array([232.0, 225, 210])
+TONGUE_COLOUR, GUM_COLOUR = np.array([[176.0, 92, 88], [168, 96, 92]])
+EYELID_COLOUR = np.array([196.0, 142, 128])  # of their edges, and of the corners of the eyes
+PART_BANDS = {  # colours of added parts at the lips
+    "teeth": TEETH_COLOUR,
+    "gums": GUM_COLOUR,
+    "tongue": TONGUE_COLOUR,
+    "mouth": 0.75 * LIP_COLOUR,
+    "eyelids": EYELID_COLOUR,
+}
+BAND_COLUMNS = [k * SWATCH_PIXELS // len(PART_BANDS) for k in range(len(PART_BANDS))]
+# Canonical mm behind the lips: up to where parts are fully lit, over which light falls to 1/e, and
+# of the darkest row.
+LIT_DEPTH_MM, DARKENING_MM, MAX_DEPTH_MM = 9.0, 24.0, 130.0
+MAX_POINT_DEPTH_MM = 80.0  # a closed mouth is darkened by the rest
+CLOSED_MOUTH_ROWS = (MAX_DEPTH_MM - MAX_POINT_DEPTH_MM) / MAX_DEPTH_MM * SWATCH_PIXELS
 SCLERA_COLOUR, IRIS_COLOUR = np.array([[238.0, 234, 230], [92, 108, 112]])
 LIMBUS_COLOUR, PUPIL_COLOUR = np.array([[44.0, 52, 58], [14, 12, 12]])
 # Canonical mm.
@@ -43,25 +56,42 @@ def eye_image() -> np.ndarray:
     return image.clip(0, 255).astype(np.uint8)
 
 
-def teeth_image() -> np.ndarray:
-    """Return a row of teeth (S, S, 3) uint8: the biting edge above, gums below."""
-    steps = (np.arange(SWATCH_PIXELS) + 0.5) / SWATCH_PIXELS
-    column, row = np.meshgrid(steps, steps)
-    image = np.tile(TEETH_COLOUR, (SWATCH_PIXELS, SWATCH_PIXELS, 1))
-    image *= (1 - 0.45 * np.abs(2 * column - 1) ** 2.5)[..., None]  # darker at the mouth corners
-    phase = np.abs((column * 10) % 1 - 0.5)  # ten teeth
-    gap = np.clip((phase - 0.44) / 0.04, 0, 1) * np.clip(row * 6, 0.2, 1)
-    image += 0.75 * gap[..., None] * (TEETH_GAP_COLOUR - image)
-    gum = np.clip((row - 0.82 + 0.06 * np.cos(2 * np.pi * (column * 10))) / 0.05, 0, 1)
-    return (image + gum[..., None] * (GUM_COLOUR - image)).clip(0, 255).astype(np.uint8)
+def eye_texels(directions: np.ndarray) -> np.ndarray:
+    """Return column and row (P, 2) in `eye_image` for directions (P, 3) from an eye's centre."""
+    unit = directions / np.maximum(np.linalg.norm(directions, axis=1, keepdims=True), 1e-9)
+    angle = np.arccos(np.clip(unit[:, 2], -1, 1)) / np.pi  # 0 ahead, 1 behind
+    flat = unit[:, :2] / np.maximum(np.linalg.norm(unit[:, :2], axis=1, keepdims=True), 1e-9)
+    return (SWATCH_PIXELS / 2) * (1 + 0.98 * angle[:, None] * flat * [1, -1])
 
 
-def throat_image() -> np.ndarray:
-    """Return the inside of a mouth (S, S, 3) uint8, from the lips above to the throat below."""
-    steps = (np.arange(SWATCH_PIXELS) + 0.5) / SWATCH_PIXELS
-    depth = np.clip(steps / 0.5, 0, 1)[:, None, None]
-    colours = 0.75 * LIP_COLOUR + depth * (THROAT_COLOUR - 0.75 * LIP_COLOUR)
-    return np.broadcast_to(colours, (SWATCH_PIXELS, SWATCH_PIXELS, 3)).astype(np.uint8)
+def parts_image() -> np.ndarray:
+    """Return the colours of added parts (S, S, 3) uint8: a band for each, darker downwards.
+
+    Little light reaches the back of a mouth.
+    """
+    depth_mm = (np.arange(SWATCH_PIXELS) + 0.5) / SWATCH_PIXELS * MAX_DEPTH_MM
+    light = np.exp(-np.maximum(depth_mm - LIT_DEPTH_MM, 0) / DARKENING_MM)[:, None, None]
+    image = np.zeros((SWATCH_PIXELS, SWATCH_PIXELS, 3))
+    for first, colour in zip(BAND_COLUMNS, PART_BANDS.values()):
+        image[:, first : first + SWATCH_PIXELS // len(PART_BANDS)] = light * colour
+    return image.round().astype(np.uint8)
+
+
+def part_texels(name: str, depth_mm: np.ndarray) -> np.ndarray:
+    """Return column and row (P, 2) in `parts_image` for points of a part, at depths (P,)."""
+    band = list(PART_BANDS).index(name)
+    column = np.full(len(depth_mm), BAND_COLUMNS[band] + SWATCH_PIXELS / len(PART_BANDS) / 2)
+    row = np.clip(depth_mm, 0, MAX_POINT_DEPTH_MM) / MAX_DEPTH_MM * (SWATCH_PIXELS - 2) + 0.5
+    return np.column_stack([column, row])
+
+
+def png_of(image: np.ndarray) -> bytes:
+    """Return an image (H, W, 3) uint8 as a PNG."""
+    from PIL import Image
+
+    file = io.BytesIO()
+    Image.fromarray(image).save(file, "PNG", optimize=True)
+    return file.getvalue()
 
 
 def mesh_texture(attributes: MeshAttributes) -> np.ndarray | None:

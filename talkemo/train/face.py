@@ -15,10 +15,12 @@ from scipy.spatial import cKDTree
 
 from ..data.captures import StepProgress
 from ..errors import InputError
+from ..face.anatomy import tensors_of_anatomy
 from ..face.canonical import Face, tensors_of_face
 from ..geometry.meshes import boundary_loops, closest_points
 from ..geometry.plane import inside_polygon
 from . import map_chart as charts
+from .anatomy import build_anatomy
 from .run import Run
 
 # ICT-FaceKit's first vertices: the face without ears, neck and scalp, in quads with four boundary
@@ -72,7 +74,7 @@ class IctModel:
 
 
 def train_face(run: Run, config: FaceConfig) -> dict[str, Any]:
-    """Compute the face, write face.safetensors, and return its path and metrics.
+    """Compute the face and its anatomy, write both files, and return the face's path and metrics.
 
     Raises
     ------
@@ -82,7 +84,9 @@ def train_face(run: Run, config: FaceConfig) -> dict[str, Any]:
     model_path, mediapipe_path = source_files(run.data)
     face, metrics = build_face(model_path, mediapipe_path, config, _report_within_time(run))
     tensors, settings = tensors_of_face(face)
+    anatomy = build_anatomy(model_path, face.expression_names)
     path = run.save("face", tensors, {**settings, "config": asdict(config)})
+    run.save("anatomy", tensors_of_anatomy(anatomy), {})
     return {
         "weights": str(path),
         "vertices": len(face.mean),

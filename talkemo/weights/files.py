@@ -19,7 +19,15 @@ from ..errors import InputError
 from ..files.reading import parse_json, quiet_libraries
 from ..files.writing import atomic_write
 
-WEIGHT_STAGES = ("face", "speech", "talking", "emotion", "discriminator", "classifier")
+WEIGHT_STAGES = (
+    "face",
+    "anatomy",
+    "speech",
+    "talking",
+    "emotion",
+    "discriminator",
+    "classifier",
+)
 MAX_WEIGHTS_BYTES = 1 << 31  # of a weights file
 MAX_SAFETENSORS_HEADER_BYTES = 1 << 24
 DAMAGED_HINT = "fetch or train it again"
@@ -30,7 +38,7 @@ FLOAT_BIT_MASKS = {
     8: (0x7FFFFFFFFFFFFFFF, 0x7FF0000000000000),
 }
 # Stages whose weights are written by the training of another stage.
-TRAINED_BY_STAGE = {"discriminator": "emotion", "classifier": "emotion"}
+TRAINED_BY_STAGE = {"anatomy": "face", "discriminator": "emotion", "classifier": "emotion"}
 
 
 def save_weights(

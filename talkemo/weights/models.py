@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -10,6 +11,7 @@ import numpy as np
 
 from ..compute.devices import DEVICES, choose_device
 from ..errors import InputError
+from ..face.anatomy import Anatomy, anatomy_of_tensors
 from ..face.canonical import REGIONS, Face, face_of_tensors
 from ..files.reading import printable
 from ..networks.protocols import DEFAULT_STYLE
@@ -173,7 +175,26 @@ class Models:
         tensors, settings = self.load("face")
         with check_compatible(self.path("face"), "face"):
             _check_face(tensors, settings)
-            return face_of_tensors(tensors, settings)
+            face = face_of_tensors(tensors, settings)
+        return replace(face, load_anatomy=lambda: self.anatomy)
+
+    @cached_property
+    def anatomy(self) -> Anatomy | None:
+        """Teeth, tongue and mouth socket of the canonical face.
+
+        None if there are none for the blend shapes of this face: a set with a face of its own need
+        not have them.
+        """
+        found = self._first("anatomy")
+        if found is None:
+            return None
+        path, names = found[1], self.face.expression_names
+        tensors, settings = self.load("anatomy")
+        if found[0] is not self._find("face")[0] and settings["expression_names"] != list(names):
+            return None
+        check_made_for(path, settings, expression_names=names)
+        with check_compatible(path, "anatomy"):
+            return anatomy_of_tensors(tensors, len(names))
 
     @cached_property
     def encoder(self) -> SpeechEncoder:
@@ -227,13 +248,17 @@ class Models:
             return build_classifier(tensors, settings, name, self.device)
 
     def _find(self, stage: str) -> tuple[WeightSet, Path]:
-        """Return the first set that has a stage, and its file."""
-        for weights in self.sets:
-            path = weights.path(stage)
-            if path is not None:
-                return weights, path
+        """Return the first set that has a stage, and its file. Raises InputError if none has."""
+        found = self._first(stage)
+        if found is not None:
+            return found
         names = ", ".join(weights.name for weights in self.sets)
         raise InputError(f"no weights of the stage '{stage}' in {names}", training_hint(stage))
+
+    def _first(self, stage: str) -> tuple[WeightSet, Path] | None:
+        """Return the first set that has a stage, and its file; None if none has."""
+        files = ((weights, weights.path(stage)) for weights in self.sets)
+        return next(((weights, path) for weights, path in files if path is not None), None)
 
     def _load_for_face(self, stage: str) -> tuple[dict[str, Any], dict[str, Any]]:
         """Load a stage, and check that it was trained for this face."""

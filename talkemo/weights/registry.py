@@ -35,6 +35,7 @@ SHA256 = re.compile(r"[0-9a-f]{64}")
 # Licence and description of each stage's weights, unless a registry states others.
 LICENCES = {
     "face": ("MIT", "canonical face, bilinear model, geometry map"),
+    "anatomy": ("MIT", "teeth, tongue and mouth socket of the canonical face"),
     "speech": ("MIT", "audio to speech features"),
     "talking": (
         "research and non-commercial use",
