@@ -40,7 +40,7 @@ from talkemo.pipelines.second_opinion import (
 )
 from talkemo.render.view import View
 
-WORN_ROUNDS = 650  # of smoothing: lids and lips are gone, as on a worn sculpture
+WORN_ROUNDS = 538  # of smoothing: lids and lips are gone, as on a worn sculpture
 FACE = Likeness(0.9, 0.9, {"eyes": 0.8, "nose": 0.9, "mouth": 0.8}, 0.0)
 ASKEW = Rotation.from_rotvec(np.radians(50) * np.array([1, 2, 3]) / 14**0.5).as_matrix()
 

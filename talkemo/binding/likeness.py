@@ -29,7 +29,7 @@ FOLLOWING_DISTANCE_MM, FOLLOWING_COSINE = 5.0, 0.7
 # Nothing but hair, a hat or raised arms is more than the height of a face above a face.
 MAX_SHARE_ABOVE = 0.2  # of the points of the mesh
 MIN_LIKENESS = 0.28  # of a face that the mesh follows in more than MIN_COVERAGE of its area
-MIN_COVERAGE, PARTIAL_LIKENESS = 0.6, 0.4  # with less coverage, so much likeness is asked for
+MIN_COVERAGE, PARTIAL_LIKENESS = 0.58, 0.4  # with less coverage, so much likeness is asked for
 MIN_FEATURE = 0.12  # correlation of the relief of each feature of a face
 SURE_LIKENESS = 0.55  # from which on a face needs no second opinion
 SEEN_GAIN, UNSEEN_LOSS = 0.12, 0.1  # change of the likeness by a second opinion
