@@ -96,6 +96,7 @@ def _bind(
 ) -> Binding:
     """Register the face, assign a motion to all parts of the mesh, and return the binding."""
     from .body import Body, weld
+    from .lids import fit_lids
     from .mouth import Mouth
     from .parts import place_parts
     from .registration import locate, refine_fit
@@ -109,6 +110,7 @@ def _bind(
     body = Body(face, fit, refine_fit(face, fit), vertices, faces)
     mouth = Mouth(face, body.fitted)
     place_skin(body, mouth)
+    fit_lids(body)
     parts = place_parts(body, mouth)
 
     def in_mesh(merged: np.ndarray) -> np.ndarray:

@@ -67,6 +67,7 @@ class Body:
         self, face: Face, fit: Fit, fitted: np.ndarray, vertices: np.ndarray, faces: np.ndarray
     ):
         count = len(vertices)
+        self.faces = faces
         self.face, self.fit, self.fitted = face, fit, fitted
         self.points = fit.placement.to_canonical(vertices)  # (N, 3) canonical mm
         self.normals = vertex_normals(self.points, faces)
