@@ -20,13 +20,21 @@ SEARCH_MM = 9.0  # above and below the fitted lids, in which a mesh's opening is
 SEARCH_DEPTH_MM = 7.0  # behind the fitted lids; what is deeper is a socket
 MIN_GAP_MM = 0.4  # of an opening; smaller ones count as closed
 MIN_OPEN_COLUMNS = 0.6  # fraction of the columns that must be open
-# The correction is whole up to the first distance from the lid's edge, and ends at the second; the
-# second grows with the correction, so that skin is not folded.
-WHOLE_MM, REACH_MM, REACH_PER_CORRECTION = 2.0, 9.0, 1.6
+# Distances from the edge of a lid: up to WHOLE_MM its skin moves as the edge does, from MARGIN_MM on
+# as the canonical skin does with a correction, which ends at the reach. That is larger for a large
+# opening, so that the skin is not folded.
+WHOLE_MM, MARGIN_MM, REACH_MM, REACH_PER_GAP = 1.5, 5.0, 9.0, 1.0
+CORNER_FADING = 0.25  # of the width of the eye, over which corrections end at the corners
 CORRECTION_ROUNDS = 4
-EYE_CLEARANCE_MM = 0.3  # between moving lids and the ball that their edges touch at rest
-CLEARED_STEPS = (0.35, 0.5, 0.65, 0.8, 1.0)  # fractions of a blink at which this is checked
-MAX_CLEARANCE_PUSH_MM = 3.0
+EDGE_SMOOTHING_ROUNDS = 2
+# The eyeball that the lids slide over.
+EYE_RADIUS_MM = 14.6
+MIN_EYE_RATIO = 1.1  # its least radius, relative to the distance of the lids' edges from its axis
+TOUCHING_QUANTILE = 0.85  # fraction of the lids' edges that may lie in the ball
+EYE_CLEARANCE_MM = 1.1  # between it and closed lids
+CLEARED_STEPS = (0.35, 0.5, 0.65, 0.8, 1.0)  # fractions of a blink at which lids are checked
+MIN_CLEARED_MOTION_MM, MAX_PUSH_MM = 0.1, 1.5
+MIN_CLOSING = 0.02  # fraction of the opening; blend shapes that close less do not slide
 
 
 @dataclass(frozen=True, eq=False)
@@ -52,9 +60,10 @@ def fit_lids(body: Body) -> dict[str, float]:
         if found is None:
             continue
         gap = found.upper.of(body.points)[:, 1] - found.lower.of(body.points)[:, 1]
+        ball = _touching_ball(body, found, centre)
         for _ in range(CORRECTION_ROUNDS):
-            _correct(body, found, gap)
-        _keep_off_eye(body, found, centre)
+            _correct(body, found, gap, ball)
+        _keep_off_ball(body, found, ball)
         heights[side] = float(gap.mean())
     return heights
 
@@ -129,52 +138,78 @@ def _widest_gap(
 # ----------------------------------------------------------------------------- fitting the motion
 
 
-def _correct(body: Body, found: _MeshLids, gap: np.ndarray) -> None:
+def _correct(body: Body, found: _MeshLids, gap: np.ndarray, ball: _Ball) -> None:
     """Move the lids of a body by what they lack of the canonical lids' relative motion.
 
     gap : (J,) mm, height of the body's opening.
     """
     lids, columns = found.lids, found.columns
     for edge, motion, sign in ((found.upper, lids.upper, 1), (found.lower, lids.lower, -1)):
-        wanted = motion[:, columns] * gap
-        lacking = wanted - edge.of(body.targets)[..., 1]
-        _spread(body, found, edge, sign, lacking)
+        zone = _lid_zone(body, found, edge, sign)
+        present = edge.of(body.targets)  # (S, J, 3)
+        wanted = _smoothed(present)
+        wanted[..., 1] = motion[:, columns] * gap
+        outwards = _slide(ball, edge.of(body.points), wanted[..., 1], lids.change)
+        position = lids.opening.position[columns]
+        in_middle = smoothstep(np.minimum(position, 1 - position) / CORNER_FADING)
+        wanted[..., 2] += in_middle * np.maximum(outwards - wanted[..., 2], 0)
+        rows = zone.rows
+        body.targets[:, rows] += zone.fading[:, None] * zone.along(wanted - present)
+        difference = zone.along(wanted) - body.targets[:, rows]
+        difference[..., 2] = np.maximum(difference[..., 2], 0)  # the front of a lid swings out
+        body.targets[:, rows] += zone.at_edge[:, None] * difference
 
 
-def _spread(
-    body: Body,
-    found: _MeshLids,
-    edge: EdgePoints,
-    sign: int,
-    lacking: np.ndarray,
-) -> None:
-    """Add a vertical correction (S, J) of an edge to the skin of its lid, fading from the edge.
+def _smoothed(values: np.ndarray) -> np.ndarray:
+    """Return values (S, J, 3) averaged over neighbouring columns."""
+    for _ in range(EDGE_SMOOTHING_ROUNDS):
+        padded = np.concatenate([values[:, :1], values, values[:, -1:]], axis=1)
+        values = (padded[:, :-2] + 2 * padded[:, 1:-1] + padded[:, 2:]) / 4
+    return values
 
-    sign : 1 for the upper lid, which lies above the middle of the opening, -1 for the lower.
-    """
+
+@dataclass(frozen=True, eq=False)
+class _LidZone:
+    """The skin around the edge of one lid."""
+
+    rows: np.ndarray  # (R,), its vertices
+    at_edge: np.ndarray  # (R,), 1 on the lid's margin, which moves as one, 0 beyond
+    fading: np.ndarray  # (R,), 1 at the edge, 0 at the end of the zone
+    column: np.ndarray  # (R,), the last column before each vertex
+    share: np.ndarray  # (R,), position between this column and the next
+
+    def along(self, values: np.ndarray) -> np.ndarray:
+        """Interpolate values (S, J, 3) of columns at the vertices, (S, R, 3) float32."""
+        share, column = self.share[:, None], self.column
+        result = values[:, column] * (1 - share) + values[:, column + 1] * share
+        return result.astype(np.float32)
+
+
+def _lid_zone(body: Body, found: _MeshLids, edge: EdgePoints, sign: int) -> _LidZone:
+    """Return the skin of a lid; `sign` is 1 for the upper one, -1 for the lower."""
     from scipy.spatial import cKDTree
 
     line = edge.of(body.points)
     middle = (found.upper.of(body.points) + found.lower.of(body.points)) / 2
-    reach = max(REACH_MM, float(REACH_PER_CORRECTION * np.abs(lacking).max()))
+    height = (found.upper.of(body.points) - found.lower.of(body.points))[:, 1].max()
+    reach = max(REACH_MM, REACH_PER_GAP * float(height))
     low, high = line.min(0) - reach, line.max(0) + reach
     rows = np.flatnonzero(body.skin & ((body.points > low) & (body.points < high)).all(1))
-    points = body.points[rows]
-    dense = _densify(line)
-    distance = cKDTree(dense).query(points)[0]
-    height = points[:, 1] - np.interp(points[:, 0], middle[:, 0], middle[:, 1])
-    own = (sign * height > 0) & (distance < reach)
-    rows, points, distance = rows[own], points[own], distance[own]
-    weight = smoothstep((reach - distance) / max(reach - WHOLE_MM, 1e-6))
-    beyond = np.maximum(line[0, 0] - points[:, 0], points[:, 0] - line[-1, 0])
-    span = line[-1, 0] - line[0, 0]
-    weight *= smoothstep(1 - np.maximum(beyond, 0) / (0.12 * span))
-    # Between columns the correction is interpolated, beyond the last ones it is theirs.
-    place = np.interp(points[:, 0], line[:, 0], np.arange(len(line)))
+    distance = cKDTree(_densify(line)).query(body.points[rows])[0]
+    x, y = body.points[rows, 0], body.points[rows, 1]
+    own = (sign * (y - np.interp(x, middle[:, 0], middle[:, 1])) > 0) & (distance < reach)
+    rows, x, distance = rows[own], x[own], distance[own]
+    beyond = np.maximum(np.maximum(line[0, 0] - x, x - line[-1, 0]), 0)
+    inside = smoothstep(1 - beyond / (CORNER_FADING * (line[-1, 0] - line[0, 0])))
+    place = np.interp(x, line[:, 0], np.arange(len(line)))
     column = np.minimum(place.astype(int), len(line) - 2)
-    share = place - column
-    along = lacking[:, column] * (1 - share) + lacking[:, column + 1] * share
-    body.targets[:, rows, 1] += (weight * along).astype(np.float32)
+    return _LidZone(
+        rows,
+        inside * smoothstep((MARGIN_MM - distance) / (MARGIN_MM - WHOLE_MM)),
+        inside * smoothstep((reach - distance) / (reach - WHOLE_MM)),
+        column,
+        place - column,
+    )
 
 
 def _densify(line: np.ndarray, per_segment: int = 6) -> np.ndarray:
@@ -184,24 +219,63 @@ def _densify(line: np.ndarray, per_segment: int = 6) -> np.ndarray:
     return np.concatenate([*pieces, line[-1:]])
 
 
-def _keep_off_eye(body: Body, found: _MeshLids, centre: np.ndarray) -> None:
+# --------------------------------------------------------------------------------- the eyeball
+
+
+@dataclass(frozen=True, eq=False)
+class _Ball:
+    """The eyeball that may lie behind the lids, in canonical mm."""
+
+    centre: np.ndarray  # (3,)
+    radius: float
+
+    def front(self, flat: np.ndarray) -> np.ndarray:
+        """Return z (...) of its surface at x and y (..., 2); of its middle beside it."""
+        from_centre = np.square(flat - self.centre[:2]).sum(-1)
+        return self.centre[2] + np.sqrt(np.maximum(self.radius**2 - from_centre, 0))
+
+
+def _touching_ball(body: Body, found: _MeshLids, centre: np.ndarray) -> _Ball:
+    """Return the ball around x and y of `centre` (3,) that touches the lids' edges from behind."""
+    edges = np.concatenate([found.upper.of(body.points), found.lower.of(body.points)])
+    wide = np.linalg.norm((edges - centre)[:, :2], axis=1).max()
+    ball = _Ball(np.array([*centre[:2], 0.0]), max(EYE_RADIUS_MM, MIN_EYE_RATIO * float(wide)))
+    depth = np.quantile(edges[:, 2] - ball.front(edges[:, :2]), TOUCHING_QUANTILE)
+    return _Ball(np.array([*centre[:2], depth + EYE_CLEARANCE_MM]), ball.radius)
+
+
+def _slide(ball: _Ball, edge: np.ndarray, rise: np.ndarray, change: np.ndarray) -> np.ndarray:
+    """Return the motion (S, J) along z that keeps an edge (J, 3) in front of a ball.
+
+    rise (S, J) mm is its vertical motion, and `change` (S,) the relative one of the opening. The
+    motion of closed lids is the sum of several blend shapes', so each contributes what it closes.
+    """
+    closing = np.maximum(-change, 0)[:, None]
+    closed = edge[:, 1] + rise / np.maximum(closing, MIN_CLOSING)
+    height = np.clip(closed, edge[:, 1].min() - ball.radius / 2, edge[:, 1].max() + ball.radius / 2)
+    flat = np.stack([np.broadcast_to(edge[:, 0], height.shape), height], axis=-1)
+    outwards = closing * np.maximum(ball.front(flat) - edge[:, 2], 0)
+    return np.where(closing > MIN_CLOSING, outwards, -np.inf)
+
+
+def _keep_off_ball(body: Body, found: _MeshLids, ball: _Ball) -> None:
     """Let blinking lids slide over the eyeball: a straight path would lead through it.
 
-    The ball around `centre` (3,) is the one that the lids' edges touch at rest.
+    The lids' margins move with their edges, see `_slide`; this is for the skin above and below.
     """
-    edges = np.concatenate([found.upper.of(body.points), found.lower.of(body.points)])
-    radius = float(np.quantile(np.linalg.norm(edges - centre, axis=1), 0.25))
-    near = body.skin & (np.linalg.norm(body.points - centre, axis=1) < 2 * radius)
+    blink = body.targets[found.lids.blink]
+    from_centre = np.linalg.norm(body.points - ball.centre, axis=1)
+    near = body.skin & (from_centre < 2 * ball.radius)
+    near &= np.abs(blink).max(1) > MIN_CLEARED_MOTION_MM
+    near &= body.points[:, 2] > ball.front(body.points[:, :2])
+    at_edge = np.zeros(len(body.points))
+    for edge, sign in ((found.upper, 1), (found.lower, -1)):
+        zone = _lid_zone(body, found, edge, sign)
+        at_edge[zone.rows] = np.maximum(at_edge[zone.rows], zone.at_edge)
     rows = np.flatnonzero(near)
-    points, moved = body.points[rows] - centre, body.targets[found.lids.blink, rows]
-    outside = (np.linalg.norm(points, axis=1) > radius - EYE_CLEARANCE_MM) & (points[:, 2] > 0)
-    outside &= np.abs(moved).max(1) > 0.1
-    rows, points, moved = rows[outside], points[outside], moved[outside]
-    push = np.zeros(len(rows))
+    points, motion, push = body.points[rows], blink[rows], np.zeros(len(rows))
     for step in CLEARED_STEPS:
-        at = points + step * moved
-        flat = np.square(at[:, :2]).sum(1)
-        surface = np.sqrt(np.maximum((radius + EYE_CLEARANCE_MM) ** 2 - flat, 0))
-        push = np.maximum(push, (surface - at[:, 2]) / step)
-    push = np.clip(push, 0, MAX_CLEARANCE_PUSH_MM)
-    body.targets[found.lids.blink, rows, 2] += push.astype(np.float32)
+        at = points + step * motion
+        push = np.maximum(push, (ball.front(at[:, :2]) - at[:, 2]) / step)
+    push = np.minimum(push, MAX_PUSH_MM) * (1 - at_edge[rows])
+    blink[rows, 2] += push.astype(np.float32)
