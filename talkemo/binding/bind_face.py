@@ -96,7 +96,7 @@ def _bind(
 ) -> Binding:
     """Register the face, assign a motion to all parts of the mesh, and return the binding."""
     from .body import Body, weld
-    from .lids import fit_lids
+    from .lids import fit_lids, lip_gap
     from .mouth import Mouth
     from .parts import place_parts
     from .registration import locate, refine_fit
@@ -138,6 +138,7 @@ def _bind(
         relief=fit.relief,
         parts={kind: len(in_mesh(merged)) for kind, merged in parts.vertices().items()},
         eyes=tuple((in_mesh(eye), placement.to_mesh(centre)) for eye, centre in parts.eyes),
+        lip_gap=lip_gap(body),
     )
 
 

@@ -49,6 +49,8 @@ class Binding:
         Number of the vertices of each recognised part, such as skin, eyes, jaw.
     eyes : tuple of (vertices, centre)
         Vertices (E,) int and centre (3,) of the right and of the left eyeball, in the mesh's unit.
+    lip_gap : (J,) float32 mm, optional
+        Height of the mouth at rest in the columns of `face_lips`; None for the canonical face's.
     """
 
     mesh: Mesh
@@ -62,6 +64,7 @@ class Binding:
     relief: float
     parts: dict[str, int] = field(default_factory=dict)
     eyes: tuple[tuple[np.ndarray, np.ndarray], ...] = ()
+    lip_gap: np.ndarray | None = None
 
     @property
     def scale(self) -> float:

@@ -10,6 +10,7 @@ import numpy as np
 
 from ..errors import InputError
 from ..face.canonical import Face
+from ..face.openings import COLUMNS
 from ..files.arrays import read_npz
 from ..files.reading import printable, reading_errors
 from ..files.writing import atomic_write
@@ -21,6 +22,7 @@ from .binding import Binding
 MAX_BINDING_EYES = 2
 MAX_BINDING_PARTS, MAX_PART_NAME_CHARACTERS = 64, 64
 MAX_BINDING_ERROR_MM = 1000.0  # between the face model and the mesh
+MAX_LIP_GAP_MM = 100.0
 # Face and mesh may differ in size by up to this factor, and the face's origin and eyes may be up to
 # this many sizes of the mesh away from it.
 MAX_FACE_RATIO = 100.0
@@ -42,6 +44,7 @@ def mesh_fingerprint(mesh: Mesh) -> str:
 def save_binding(path: str | Path, binding: Binding, compressed: bool = True) -> None:
     """Write a binding to an npz file, for the same mesh; `load_binding` reads it."""
     eyes: dict[str, Any] = {f"eye{k}": vertices for k, (vertices, _) in enumerate(binding.eyes)}
+    optional = {} if binding.lip_gap is None else {"lip_gap": binding.lip_gap}
     write = np.savez_compressed if compressed else np.savez
     with atomic_write(path) as partial, partial.open("wb") as file:
         write(
@@ -63,6 +66,7 @@ def save_binding(path: str | Path, binding: Binding, compressed: bool = True) ->
             part_counts=list(binding.parts.values()),
             eye_centres=np.array([centre for _, centre in binding.eyes]).reshape(-1, 3),
             **eyes,
+            **optional,
         )
 
 
@@ -142,6 +146,7 @@ def _binding_of_arrays(data: dict[str, np.ndarray], face: Face, mesh: Mesh) -> B
         relief=float(data["relief"]),
         parts=dict(zip(names, map(int, data["part_counts"]))),
         eyes=tuple((data[eye], centre) for eye, centre in zip(eyes, centres)),
+        lip_gap=data.get("lip_gap"),  # versions before 0.2 did not store it
     )
 
 
@@ -169,6 +174,8 @@ def _check_arrays(data: dict[str, np.ndarray], eyes: list[str], face: Face, mesh
         "eye_centres": ((len(eyes), 3), real, *nearby),
         **{eye: ((data[eye].size,), index, 0, last_vertex) for eye in eyes},
     }
+    if "lip_gap" in data:
+        specifications["lip_gap"] = ((COLUMNS,), real, 0, MAX_LIP_GAP_MM)
     for name, (shape, dtype, lowest, highest) in specifications.items():
         array = data[name]
         if array.shape != shape or (array.size and not np.issubdtype(array.dtype, dtype)):

@@ -11,14 +11,15 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ..face.openings import EdgePoints, Lids, edge_points, face_lids
+from ..face.openings import EdgePoints, Lids, Opening, edge_points, face_lids, face_lips
 from ..geometry.numerics import smoothstep
 from .body import Body
+from .mouth import mouth_size
 from .parts import eye_centres
 
 SEARCH_MM = 9.0  # above and below the fitted lids, in which a mesh's opening is searched
 SEARCH_DEPTH_MM = 7.0  # behind the fitted lids; what is deeper is a socket
-MIN_GAP_MM = 0.4  # of an opening; smaller ones count as closed
+MIN_GAP_MM, MIN_LIP_GAP_MM = 0.4, 0.05  # of lids and lips that count as open
 MIN_OPEN_COLUMNS = 0.6  # fraction of the columns that must be open
 # Distances from the edge of a lid: up to WHOLE_MM its skin moves as the edge does, from MARGIN_MM on
 # as the canonical skin does with a correction, which ends at the reach. That is larger for a large
@@ -56,9 +57,10 @@ def fit_lids(body: Body) -> dict[str, float]:
     heights = {}
     centres = eye_centres(body.face, body.fitted)
     for side, lids, centre in zip(("right", "left"), face_lids(body.face), centres):
-        found = _find_opening(body, lids)
-        if found is None:
+        columns, upper, lower = _find_opening(body, lids.opening, MIN_GAP_MM)
+        if len(columns) < MIN_OPEN_COLUMNS * len(lids.gap):
             continue
+        found = _MeshLids(lids, columns, upper, lower)
         gap = found.upper.of(body.points)[:, 1] - found.lower.of(body.points)[:, 1]
         ball = _touching_ball(body, found, centre)
         for _ in range(CORRECTION_ROUNDS):
@@ -68,36 +70,60 @@ def fit_lids(body: Body) -> dict[str, float]:
     return heights
 
 
+def lip_gap(body: Body) -> np.ndarray:
+    """Return the height (J,) of a body's mouth at rest in the columns of `face_lips`.
+
+    In mm of the canonical face's mouth; 0 where the lips touch.
+    """
+    opening = face_lips(body.face)
+    columns, upper, lower = _find_opening(body, opening, MIN_LIP_GAP_MM)
+    height = np.zeros(len(opening.position), np.float32)
+    height[columns] = (upper.of(body.points) - lower.of(body.points))[:, 1]
+    return height / np.float32(mouth_size(body.face, body.fitted))
+
+
 # ------------------------------------------------------------------------------- finding the opening
 
 
-def _find_opening(body: Body, lids: Lids) -> _MeshLids | None:
-    """Return the opening of a body's skin near the fitted lids, or None if there is none."""
-    top, bottom = lids.opening.upper.of(body.fitted), lids.opening.lower.of(body.fitted)
+def _find_opening(
+    body: Body, opening: Opening, min_gap: float
+) -> tuple[np.ndarray, EdgePoints, EdgePoints]:
+    """Return the opening of a body's skin near a fitted one.
+
+    Returns
+    -------
+    columns : (K,)
+        The columns in which the skin is open by at least `min_gap` mm.
+    upper, lower : EdgePoints
+        The edges in these columns.
+    """
+    top, bottom = opening.upper.of(body.fitted), opening.lower.of(body.fitted)
     low = np.minimum(top, bottom).min(0) - [1.0, SEARCH_MM, SEARCH_DEPTH_MM]
     high = np.maximum(top, bottom).max(0) + [1.0, SEARCH_MM, 2 * SEARCH_DEPTH_MM]
     near = body.skin & ((body.points > low) & (body.points < high)).all(1)
     faces = body.faces[near[body.faces].any(1) & body.skin[body.faces].all(1)]
-    planes = (top[:, 0] + bottom[:, 0]) / 2
     columns, upper, lower = [], [], []
-    for number, plane in enumerate(planes):
+    for number, plane in enumerate((top[:, 0] + bottom[:, 0]) / 2):
         depth = min(top[number, 2], bottom[number, 2]) - SEARCH_DEPTH_MM
         window = bottom[number, 1] - SEARCH_MM, top[number, 1] + SEARCH_MM
-        found = _widest_gap(body.points, faces, plane, depth, window)
+        found = _widest_gap(body.points, faces, plane, depth, window, min_gap)
         if found is not None:
             columns.append(number)
             lower.append(found[0])
             upper.append(found[1])
-    if len(columns) < MIN_OPEN_COLUMNS * len(planes):
-        return None
-    return _MeshLids(lids, np.array(columns), edge_points(upper), edge_points(lower))
+    return np.array(columns, int), edge_points(upper), edge_points(lower)
 
 
 Crossing = tuple[int, int, float]  # an edge's two vertices, and a position between them
 
 
 def _widest_gap(
-    points: np.ndarray, faces: np.ndarray, plane: float, depth: float, window: tuple[float, float]
+    points: np.ndarray,
+    faces: np.ndarray,
+    plane: float,
+    depth: float,
+    window: tuple[float, float],
+    min_gap: float,
 ) -> tuple[Crossing, Crossing] | None:
     """Return the points below and above the largest gap of a surface in the plane x = `plane`.
 
@@ -121,7 +147,7 @@ def _widest_gap(
     segments = np.flatnonzero(used)
     order = segments[np.argsort(y[segments].min(1))]
     top, top_row = -np.inf, -1
-    best, rows = MIN_GAP_MM, None
+    best, rows = min_gap, None
     for segment in order:
         lower_row = 2 * segment + int(y[segment].argmin())
         if top_row >= 0 and y.flat[lower_row] - top > best:

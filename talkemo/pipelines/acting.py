@@ -18,6 +18,7 @@ from ..expression.articulation import articulated
 from ..expression.blinking import Blinking, blink_rate
 from ..expression.emotions import EMOTIONS, Timeline, one_hot
 from ..expression.head_motion import Gaze, HeadMotion, weights_with_gaze
+from ..expression.lip_contact import LipContact
 from ..expression.liveliness import Liveliness
 from ..face.motion import Motion
 from ..formats.animation import Frames, Header, MeshTurner
@@ -132,6 +133,7 @@ class FaceActor:
         models.talking.style(plan.options.style)
         face, seed = models.face, plan.options.seed
         self.models, self.binding, self.plan = models, binding, plan
+        self.lip_contact = LipContact(face, binding.lip_gap)
         self.liveliness = Liveliness(face, seed)
         self.blinking = Blinking(face, plan.blinks_per_minute, seed)
         self.head_motion, self.eye_motion = HeadMotion(seed), Gaze(seed)
@@ -156,8 +158,9 @@ class FaceActor:
         }
 
     def articulated(self, speech: Motion) -> Motion:
-        """Return the motion of speech as widely as the options ask for."""
-        return articulated(speech, self.plan.options.articulation, self.models.face)
+        """Return the motion of speech as widely as the options ask for; its closed lips meet."""
+        speech = articulated(speech, self.plan.options.articulation, self.models.face)
+        return self.lip_contact(speech, speech)
 
     def expressive(self, speech: Motion) -> tuple[Motion, Motion]:
         """Return the motion of speech with its emotion, and the same with blinks."""
@@ -166,7 +169,7 @@ class FaceActor:
             wanted = self.plan.emotions.amounts(motion.times)
             amounts = self.liveliness.amounts(motion, wanted)
             motion = self.models.emotion.transfer(motion, amounts)
-            motion = self.liveliness.drift(motion, amounts)
+            motion = self.lip_contact(self.liveliness.drift(motion, amounts), speech)
         return motion, self.blinking.add(motion)
 
     def head_and_eyes(
@@ -221,7 +224,7 @@ class FaceActor:
         moods = {}
         for name, liveliness in self.page_liveliness.items():
             amounts = liveliness.amounts(speech, one_hot(name)[None])
-            emotional = self.models.emotion.transfer(speech, amounts)
+            emotional = self.lip_contact(self.models.emotion.transfer(speech, amounts), speech)
             moods[name] = emotional.coordinates - speech.coordinates
         base = speech if self.plan.options.timeline is None else motion
         coordinates = base.coordinates + blinking.coordinates - motion.coordinates
