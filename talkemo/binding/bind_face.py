@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -18,7 +19,9 @@ from .files import load_binding
 from .hint import FaceHint
 
 if TYPE_CHECKING:
-    from .body import Body
+    from .body import Body, Welded
+    from .lip_cut import CutMesh
+    from .registration import Fit
 
 MAX_LANDMARK_FILE_BYTES = 1 << 20
 MAX_LANDMARK_OFFSET = 2.0  # distance of a landmark from the mesh, in sizes of the mesh
@@ -95,21 +98,58 @@ def _bind(
     face: Face, mesh: Mesh, rotations: list[np.ndarray] | None, landmarks: np.ndarray | None
 ) -> Binding:
     """Register the face, assign a motion to all parts of the mesh, and return the binding."""
-    from .body import Body, weld
-    from .lids import fit_lids, lip_gap
-    from .mouth import Mouth
-    from .parts import place_parts
+    from .body import weld
     from .registration import locate, refine_fit
-    from .skin import place_skin
     from .surface import sample_surface
 
     welded = weld(mesh)
     vertices = mesh.vertices[welded.first]
     faces = _facing_outwards(vertices, welded.faces)
     fit = locate(face, sample_surface(vertices, faces), rotations, landmarks)
-    body = Body(face, fit, refine_fit(face, fit), vertices, faces)
+    registered = refine_fit(face, fit)
+    binding, body = _bound(face, mesh, welded, fit, registered)
+    cut = _cut(mesh, welded, body)
+    if cut is None:
+        return binding
+    shown, _ = _bound(face, cut.mesh, weld(cut.mesh, cut.apart), fit, registered, cut)
+    shown = replace(shown, landmarks68=binding.landmarks68)
+    return replace(binding, shown_cut=shown, lip_gap=shown.lip_gap)
+
+
+def _cut(mesh: Mesh, welded: Welded, body: Body) -> CutMesh | None:
+    """Return a mesh cut between its lips if its skin is whole there, else None."""
+    from .lip_cut import cut_lips
+    from .lip_line import whole_lip_line
+
+    line = whole_lip_line(body)
+    if line is None:
+        return None
+    skin = body.skin[welded.merged]
+    return cut_lips(mesh, welded.merged, skin, body.fit.placement, line)
+
+
+def _bound(
+    face: Face,
+    mesh: Mesh,
+    welded: Welded,
+    fit: Fit,
+    registered: np.ndarray,
+    cut: CutMesh | None = None,
+) -> tuple[Binding, Body]:
+    """Return the binding of a mesh to the registered face (V, 3), and the body that it moves as."""
+    from .body import Body
+    from .lids import fit_lids, lip_gap
+    from .lip_seam import place_seam
+    from .mouth import Mouth
+    from .parts import place_parts
+    from .skin import place_skin
+
+    vertices = mesh.vertices[welded.first]
+    body = Body(face, fit, registered, vertices, _facing_outwards(vertices, welded.faces))
     mouth = Mouth(face, body.fitted)
     place_skin(body, mouth)
+    if cut is not None:
+        place_seam(body, cut, welded.merged)
     fit_lids(body)
     parts = place_parts(body, mouth)
 
@@ -126,7 +166,7 @@ def _bind(
     rows = welded.merged[moving]
     placement = fit.placement
     to_mesh = placement.rotation.T.astype(np.float32)
-    return Binding(
+    binding = Binding(
         mesh=mesh,
         face=face,
         moving=moving,
@@ -140,6 +180,7 @@ def _bind(
         eyes=tuple((in_mesh(eye), placement.to_mesh(centre)) for eye, centre in parts.eyes),
         lip_gap=lip_gap(body),
     )
+    return binding, body
 
 
 def _facing_outwards(vertices: np.ndarray, faces: np.ndarray) -> np.ndarray:

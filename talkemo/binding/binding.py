@@ -51,6 +51,9 @@ class Binding:
         Vertices (E,) int and centre (3,) of the right and of the left eyeball, in the mesh's unit.
     lip_gap : (J,) float32 mm, optional
         Height of the mouth at rest in the columns of `face_lips`; None for the canonical face's.
+    shown_cut : Binding, optional
+        The binding of the mesh with a cut between its lips, whose first N vertices are the mesh's
+        own. Only of a mesh whose lips are one skin.
     """
 
     mesh: Mesh
@@ -65,6 +68,12 @@ class Binding:
     parts: dict[str, int] = field(default_factory=dict)
     eyes: tuple[tuple[np.ndarray, np.ndarray], ...] = ()
     lip_gap: np.ndarray | None = None
+    shown_cut: Binding | None = None
+
+    @property
+    def shown(self) -> Binding:
+        """The binding of the mesh that is drawn: cut between its lips, if they are one skin."""
+        return self if self.shown_cut is None else self.shown_cut
 
     @property
     def scale(self) -> float:

@@ -18,6 +18,7 @@ from .canonical import EYE_CENTRES_MM, INNER_LIPS, Face
 COLUMNS = 20  # of each opening
 CORNER_MARGIN = 0.08  # fraction of the width at either corner that no column covers
 EDGE_REACH_MM = 9.0  # skin that belongs to an edge, measured along the surface from the rim
+LIP_REACH_MM = 25.0  # skin around each lip, measured likewise
 
 
 @dataclass(frozen=True, eq=False)
@@ -75,6 +76,13 @@ def face_lips(face: Face) -> Opening:
     return _opening_at(face, middle)
 
 
+@lru_cache(maxsize=2)
+def lip_sides(face: Face) -> tuple[np.ndarray, np.ndarray]:
+    """Return the canonical face's vertices (V,) bool around its upper and around its lower lip."""
+    middle = face.mean[face.landmarks68[list(INNER_LIPS)]].mean(0)
+    return _sides(face, *_arcs(face, middle), LIP_REACH_MM)
+
+
 def _lids(face: Face, side: str, eye: int) -> Lids:
     """Return the lids of eye number `eye` on a side, L or R.
 
@@ -107,30 +115,38 @@ def lid_opening_gradient(face: Face) -> np.ndarray:
 
 def _opening_at(face: Face, centre: np.ndarray) -> Opening:
     """Return the opening of the canonical face whose rim lies around a point (3,)."""
-    loops = boundary_loops(face.faces, len(face.mean))
-    middles = np.stack([(face.mean[loop].min(0) + face.mean[loop].max(0)) / 2 for loop in loops])
-    rim = loops[int(np.linalg.norm((middles - centre)[:, :2], axis=1).argmin())]
-    x, y = face.mean[rim, 0], face.mean[rim, 1]
-    right, left = x.argmin(), x.argmax()
-    above = y > np.interp(x, x[[right, left]], y[[right, left]])
-    is_upper, is_lower = _sides(face, rim[above], rim[~above])
+    upper_rim, lower_rim = _arcs(face, centre)
+    is_upper, is_lower = _sides(face, upper_rim, lower_rim, EDGE_REACH_MM)
+    x = face.mean[np.concatenate([upper_rim, lower_rim]), 0]
     edges, _ = mesh_edges(face.faces)
-    width = x[left] - x[right]
     position = np.linspace(CORNER_MARGIN, 1 - CORNER_MARGIN, COLUMNS)
-    planes = x[right] + position * width
+    planes = x.min() + position * (x.max() - x.min())
     upper = [_extreme_crossing(face, edges[is_upper[edges].all(1)], plane, 1) for plane in planes]
     lower = [_extreme_crossing(face, edges[is_lower[edges].all(1)], plane, -1) for plane in planes]
     return Opening(position, edge_points(upper), edge_points(lower))
 
 
-def _sides(face: Face, upper: np.ndarray, lower: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Return the vertices (V,) bool around the upper and those around the lower rim."""
+def _arcs(face: Face, centre: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return the vertices of the upper and of the lower rim of the opening around a point (3,)."""
+    loops = boundary_loops(face.faces, len(face.mean))
+    middles = np.stack([(face.mean[loop].min(0) + face.mean[loop].max(0)) / 2 for loop in loops])
+    rim = loops[int(np.linalg.norm((middles - centre)[:, :2], axis=1).argmin())]
+    x, y = face.mean[rim, 0], face.mean[rim, 1]
+    corners = [x.argmin(), x.argmax()]
+    above = y > np.interp(x, x[corners], y[corners])
+    return rim[above], rim[~above]
+
+
+def _sides(
+    face: Face, upper: np.ndarray, lower: np.ndarray, reach_mm: float
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return the vertices (V,) bool within reach of the upper and of the lower rim."""
     edges, _ = mesh_edges(face.faces)
     a, b = edges.T
     length = np.linalg.norm(face.mean[a] - face.mean[b], axis=1)
     graph = sp.csr_matrix((length, (a, b)), (len(face.mean),) * 2)
     to_upper, to_lower = (
-        sp.csgraph.dijkstra(graph, False, rows, min_only=True, limit=EDGE_REACH_MM)
+        sp.csgraph.dijkstra(graph, False, rows, min_only=True, limit=reach_mm)
         for rows in (upper, lower)
     )
     return np.isfinite(to_upper) & (to_upper <= to_lower), (to_lower < to_upper)
