@@ -13,7 +13,7 @@ from ..face.canonical import Face
 from ..files.reading import printable, read_text
 from ..formats.mesh_types import Mesh, check_mesh
 from ..geometry.meshes import area_vectors, vertex_normals
-from .binding import Binding
+from .binding import Binding, LipCut
 from .cache import BindingCache
 from .files import load_binding
 from .hint import FaceHint
@@ -113,7 +113,9 @@ def _bind(
         return binding
     shown, _ = _bound(face, cut.mesh, weld(cut.mesh, cut.apart), fit, registered, cut)
     shown = replace(shown, landmarks68=binding.landmarks68)
-    return replace(binding, shown_cut=shown, lip_gap=shown.lip_gap)
+    line = np.stack([cut.line.x, cut.line.y, cut.line.z])
+    lip_cut = LipCut(shown, line, body.skin[welded.merged])
+    return replace(binding, cut=lip_cut, lip_gap=shown.lip_gap)
 
 
 def _cut(mesh: Mesh, welded: Welded, body: Body) -> CutMesh | None:

@@ -8,6 +8,7 @@ that close the canonical face's lids therefore close any mesh's, whatever else t
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 
@@ -98,8 +99,8 @@ def _find_opening(
         The edges in these columns.
     """
     top, bottom = opening.upper.of(body.fitted), opening.lower.of(body.fitted)
-    low = np.minimum(top, bottom).min(0) - [1.0, SEARCH_MM, SEARCH_DEPTH_MM]
-    high = np.maximum(top, bottom).max(0) + [1.0, SEARCH_MM, 2 * SEARCH_DEPTH_MM]
+    low = np.minimum(top, bottom).min(0) - np.array([1.0, SEARCH_MM, SEARCH_DEPTH_MM])
+    high = np.maximum(top, bottom).max(0) + np.array([1.0, SEARCH_MM, 2 * SEARCH_DEPTH_MM])
     near = body.skin & ((body.points > low) & (body.points < high)).all(1)
     faces = body.faces[near[body.faces].any(1) & body.skin[body.faces].all(1)]
     columns, upper, lower = [], [], []
@@ -241,7 +242,7 @@ def _lid_zone(body: Body, found: _MeshLids, edge: EdgePoints, sign: int) -> _Lid
 def _densify(line: np.ndarray, per_segment: int = 6) -> np.ndarray:
     """Return points (P, 3) on a polyline (J, 3)."""
     steps = np.linspace(0, 1, per_segment, endpoint=False)[:, None]
-    pieces = [a + steps * (b - a) for a, b in zip(line[:-1], line[1:])]
+    pieces = [a + steps * (b - a) for a, b in pairwise(line)]
     return np.concatenate([*pieces, line[-1:]])
 
 

@@ -7,6 +7,7 @@ coincide, and rows of lining that lead from each edge into the mouth.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from itertools import pairwise
 
 import numpy as np
 
@@ -20,7 +21,9 @@ CUT_DEPTH_MM = 4.0  # in front of and behind the line; edges of triangles that a
 CUT_FRACTIONS = (0.03, 0.97)  # of an edge, between which it is cut: no needle-like triangles
 # Rows of the lining: how far behind the line and above (below) it, in mm.
 LINING_MM = ((1.0, 0.1), (2.5, 0.9), (5.0, 2.5), (8.0, 5.0))
-LINING_TAPER = 0.18  # fraction of the line's length at either end over which the lining gets shallow
+LINING_TAPER = (
+    0.18  # fraction of the line's length at either end over which the lining gets shallow
+)
 MIN_CUT_TRIANGLES = 4
 
 
@@ -84,7 +87,9 @@ class _Cutter:
         corners = mesh.faces
         # Edge k of a triangle leads from corner k to the next.
         self.starts, self.ends = corners, np.roll(corners, -1, axis=1)
-        crossing = (self.above[self.starts] != self.above[self.ends]) & skin[corners].all(1)[:, None]
+        crossing = (self.above[self.starts] != self.above[self.ends]) & skin[corners].all(1)[
+            :, None
+        ]
         active = np.zeros_like(crossing)
         active[crossing] = self._near_line(self.starts[crossing], self.ends[crossing])
         self.split = active.sum(1) == 2  # triangles (F,) that the line crosses
@@ -133,10 +138,9 @@ class _Cutter:
         lower_lining = upper_lining + count * rows
         lining = [self._lining(at, sign) for sign in (1, -1)]
         added = np.concatenate([at, at[parted], *(points.reshape(-1, 3) for points in lining)])
-        source = np.concatenate(
-            [np.arange(count), np.flatnonzero(parted), np.repeat(np.arange(count), rows)]
-            + [np.repeat(np.arange(count), rows)]
-        )  # the seam's row of each added vertex
+        number = np.arange(count)
+        of_lining = np.tile(np.repeat(number, rows), 2)
+        source = np.concatenate([number, number[parted], of_lining])  # row of each added vertex
         faces, parents = self._faces(seam_row, upper, lower, upper_lining, lower_lining)
         vertices = np.concatenate([self.mesh.vertices, self.placement.to_mesh(added)])
         attributes = self._attributes(seam[source], fraction[source], faces, parents)
@@ -164,14 +168,14 @@ class _Cutter:
         faces, parents = [self.mesh.faces[kept]], [kept]
         for face in np.flatnonzero(touched):
             triangles = []
-            for is_upper, edge, rows in (
+            for is_upper, edge, lining in (
                 (True, upper, upper_lining),
                 (False, lower, lower_lining),
             ):
-                piece, seam_edge = self._piece(face, is_upper, seam_row, edge)
-                triangles += [[piece[0], b, c] for b, c in zip(piece[1:-1], piece[2:])]
+                polygon, seam_edge = self._piece(int(face), is_upper, seam_row, edge)
+                triangles += _fan(polygon)
                 if seam_edge is not None:
-                    triangles += _strip(*seam_edge, edge, rows)
+                    triangles += _strip(*seam_edge, edge, lining)
                 if not self.split[face]:  # one piece: the edge is divided, the triangle is whole
                     break
             faces.append(np.array(triangles).reshape(-1, 3))
@@ -272,9 +276,13 @@ def _from_divided_edge(polygon: list[int], places: list[int]) -> list[int]:
     return polygon[places[0] :] + polygon[: places[0]] if places else polygon
 
 
-def _strip(
-    first: int, second: int, edge: np.ndarray, lining: np.ndarray
-) -> list[list[int]]:
+def _fan(polygon: list[int]) -> list[list[int]]:
+    """Return the triangles of a convex polygon, all at its first corner."""
+    first, *others = polygon
+    return [[first, *edge] for edge in pairwise(others)]
+
+
+def _strip(first: int, second: int, edge: np.ndarray, lining: np.ndarray) -> list[list[int]]:
     """Return the triangles of the lining behind the seam's edge from row `first` to `second`."""
     triangles = []
     rows = np.column_stack([edge[[first, second]], lining[[first, second]]])

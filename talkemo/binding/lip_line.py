@@ -54,8 +54,8 @@ def whole_lip_line(body: Body) -> LipLine | None:
     rough = np.vstack([ends[order[:1]], contact[1:-1], ends[order[1:]]])
     position = np.linspace(LINE_MARGIN, 1 - LINE_MARGIN, LINE_COLUMNS)
     planes = rough[0, 0] + position * (rough[-1, 0] - rough[0, 0])
-    low = rough.min(0) - [5, 2 * LIP_HEIGHT_MM, LIP_DEPTH_MM]
-    high = rough.max(0) + [5, 2 * LIP_HEIGHT_MM, 6 * LIP_DEPTH_MM]
+    low = rough.min(0) - np.array([5, 2 * LIP_HEIGHT_MM, LIP_DEPTH_MM])
+    high = rough.max(0) + np.array([5, 2 * LIP_HEIGHT_MM, 6 * LIP_DEPTH_MM])
     near = body.skin & ((body.points > low) & (body.points < high)).all(1)
     faces = body.faces[near[body.faces].all(1)]
     crease = []

@@ -37,13 +37,11 @@ def place_seam(body: Body, cut: CutMesh, merged: np.ndarray) -> None:
     body.targets[:, lining_rows] = body.targets[:, lining_edge]
 
 
-def _near_seam(
-    body: Body, cut: CutMesh, seam: np.ndarray, inside: np.ndarray
-) -> np.ndarray:
+def _near_seam(body: Body, cut: CutMesh, seam: np.ndarray, inside: np.ndarray) -> np.ndarray:
     """Return the skin (N,) bool that is close to the seam or was matched to the other lip."""
     from scipy.spatial import cKDTree
 
-    distance, nearest = cKDTree(body.points[seam]).query(body.points)
+    distance = cKDTree(body.points[seam]).query(body.points)[0]
     near = body.skin & ~inside & (distance < SEAM_REACH_MM)
     is_upper, is_lower = lip_sides(body.face)
     above = cut.line.height(body.points) >= 0

@@ -14,6 +14,7 @@ import numpy as np
 
 from .. import __version__
 from ..binding import Binding
+from ..binding.head_turner import HeadTurner
 from ..expression.articulation import articulated
 from ..expression.blinking import Blinking, blink_rate
 from ..expression.emotions import EMOTIONS, Timeline, one_hot
@@ -197,7 +198,7 @@ class FaceActor:
         speech = self.articulated(speech)
         motion, blinking = self.expressive(speech)
         head, gaze, arkit = self.head_and_eyes(blinking)
-        vertices = self.binding.vertices(blinking.coordinates)
+        vertices = self.binding.shown.vertices(blinking.coordinates)
         landmarks = vertices[:, self.binding.landmarks68]
         frames = Frames(
             vertices,
@@ -241,8 +242,13 @@ def bound_header(
 ) -> Header:
     """Return the header of an animation of a bound mesh.
 
-    `turn` rotates its head and eyes; `unit` is one of UNIT_CHOICES, see `unit_of_mesh`.
+    `turn` rotates head and eyes of the mesh that is drawn, `binding.shown`; `unit` is one of
+    UNIT_CHOICES, see `unit_of_mesh`.
     """
+    if binding.cut is not None:
+        own_turn = None if turn is None else HeadTurner(binding)
+        own = bound_header(replace(binding, cut=None), frames, fps, meta, own_turn, unit)
+        return replace(bound_header(binding.shown, frames, fps, meta, turn, unit), own=own)
     from ..render.appearance import appearance_of
 
     mesh, length_unit = binding.mesh, unit_of_mesh(unit, binding.scale)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -96,7 +97,7 @@ def transfer(
     unit, meta = _unit_of(source, options.export), _meta(source, Path(animation), options)
     result = write_animation(
         paths,
-        bound_header(binding, len(source), source.fps, meta, unit=unit),
+        bound_header(replace(binding, cut=None), len(source), source.fps, meta, unit=unit),
         _changed_frames(source, binding, models, timeline),
         export=options.export,
         audio=audio,
