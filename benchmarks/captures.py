@@ -23,7 +23,7 @@ from talkemo.capture.landmark_tracker import SCORE_NAMES
 from talkemo.data.captures import FittedRecording, read_captures
 from talkemo.data.corpora import CORPORA, Recording, read_corpus
 from talkemo.data.phones import read_phones
-from talkemo.evaluation.by_phone import MEASURES, lip_distances, lips_by_phone
+from talkemo.evaluation.by_phone import MEASURES, lip_distances, lip_measures, lips_by_phone
 from talkemo.evaluation.metrics import pearson
 from talkemo.face.canonical import ARKIT_NAMES, Face
 
@@ -93,7 +93,7 @@ def phone_table(
     return lips_by_phone(
         (
             f.capture.time,
-            lip_distances(face, f.capture.motion(face).coordinates),
+            lip_measures(face, f.capture.motion(face).coordinates),
             phones[f.name],
         )
         for f in recordings
@@ -107,9 +107,9 @@ def print_tables(result: dict[str, Any]) -> None:
         for name, row in tables["measures"].items():
             print(f"  {name:20}", "  ".join(f"{key} {value:6.2f}" for key, value in row.items()))
         if tables.get("phones"):
-            print(f"  {'mm, by phone':20}", "  ".join(f"{name:>13}" for name in MEASURES))
+            print(f"  {'mm, by phone':20}", "  ".join(f"{name:>14}" for name in MEASURES))
             for name, row in tables["phones"]["classes"].items():
-                values = "  ".join(f"{row[measure]:13.1f}" for measure in MEASURES)
+                values = "  ".join(f"{row[measure]:14.2f}" for measure in MEASURES)
                 print(f"  {name:20} {values}  ({row['count']})")
 
 

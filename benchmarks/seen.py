@@ -1,7 +1,8 @@
 """Whether a face tracker recognises the emotions on animated heads.
 
 python benchmarks/seen.py SPEECH.wav HEAD... --tracker face_landmarker.task --prototypes model.npz
-    [--weights SET] [--intensity 1.0] [--fps 5] [--json] [--images FOLDER]
+    [--actors CAPTURES.npz...] [--weights SET] [--intensity 1.0] [--fps 5] [--json]
+    [--images FOLDER]
 
 Each head (a mesh file, or ICT-FaceKit's model.npz for its neutral head) speaks with every emotion,
 is drawn as a portrait and scored by MediaPipe's Face Landmarker, which was trained independently of
@@ -9,11 +10,18 @@ this project. The change of the scores by an emotion (mean over the sentence min
 neutral sentence) is compared with the changes by six prototypes: ICT-FaceKit's head with the blend
 shapes of EMFACS's action units (Friesen and Ekman 1983), drawn in the same way.
 
+The emotions were trained on poses of the same action units, drawn by the same hand. So the six
+prototypes show that the pose arrives on a head, not that people feel it. With --actors, captures of
+a corpus of acted emotion (`talkemo reconstruct DATA/java_sed`), its actors' prototypes judge as
+well: ICT-FaceKit's head with their mean change of weights from neutral. It should be a corpus that
+the emotions were not trained on; the default set was trained on ravdess.
+
 right     the nearest prototype by cosine is the emotion's own
 strength  component along the own prototype; 1 is as strong as the prototype
 length    of the change, relative to the prototypes' mean
 errors    length in standard errors of the neutral sentence's mean, with frames taken as
           independent; the only measure of calm, which has no prototype
+actors    the nearest prototype of each corpus's actors; the emotions they do not show are left out
 posed     the same for the prototype's blend shapes on this head without speech: the best that head
           and tracker allow
 
@@ -27,6 +35,7 @@ import argparse
 import json
 import sys
 import tempfile
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -36,6 +45,9 @@ import talkemo
 from talkemo import InputError, Models
 from talkemo.binding import Binding
 from talkemo.capture.landmark_tracker import SCORE_NAMES, LandmarkTracker
+from talkemo.data.captures import read_captures
+from talkemo.data.rest_relative import relative_to_rest
+from talkemo.evaluation.actors import ActorChanges, Judge, Recognition
 from talkemo.expression.emotions import EMOTIONS
 from talkemo.render.appearance import appearance_of
 from talkemo.render.images import save_image
@@ -74,6 +86,7 @@ PROTOTYPES = {
     },
     "surprised": {"browInnerUp": 0.8, "browOuterUp": 0.8, "eyeWide": 0.6, "jawOpen": 0.3},
 }
+POSES = "poses"  # name of PROTOTYPES among the prototypes of actors
 # Gaze and blinks carry no emotion; all other scores are compared.
 COMPARED_SCORES = np.array(
     [not name.startswith(("_", "eyeLook", "eyeBlink")) for name in SCORE_NAMES]
@@ -120,13 +133,13 @@ def write_ict_head(model: Path, folder: Path) -> Path:
     return path
 
 
-def prototype_frames(head: Head, model: Path) -> np.ndarray:
-    """Vertices (7, N, 3) of ICT-FaceKit's head, neutral and with each prototype."""
+def prototype_frames(head: Head, model: Path, prototypes: Iterable[dict[str, float]]) -> np.ndarray:
+    """Vertices (1 + prototypes, N, 3) of ICT-FaceKit's head, neutral and with each prototype."""
     with np.load(model, allow_pickle=False) as file:
         names = list(file["expression_names"])
         shapes = file["expression"][:, :ICT_DRAWN_VERTICES].astype(np.float32)
     frames = [head.binding.rest]
-    for weights in PROTOTYPES.values():
+    for weights in prototypes:
         amounts = [weights.get(name, weights.get(name[:-2], 0.0)) for name in names]
         frames.append(head.binding.rest + np.tensordot(np.array(amounts, np.float32), shapes, 1))
     return np.array(frames)
@@ -198,20 +211,56 @@ def track_frames(head: Head, frames: np.ndarray, tracker: LandmarkTracker) -> np
     return np.array([missing if result is None else result.scores for result in tracked])
 
 
-def prototype_changes(
-    head: Head, frames: np.ndarray, tracker: LandmarkTracker
-) -> dict[str, np.ndarray]:
-    """Change (C,) of the compared scores by each prototype.
+def prototype_changes(head: Head, frames: np.ndarray, tracker: LandmarkTracker) -> np.ndarray:
+    """Change (P, C) of the compared scores by each of P prototypes.
 
-    frames : (7, N, 3), neutral and with each prototype.
+    frames : (1 + P, N, 3), neutral and with each prototype.
     """
     scores = track_frames(head, frames, tracker)[:, COMPARED_SCORES]
     if np.isnan(scores).any():
         raise SystemExit(f"{head.name}: the tracker finds no face in a prototype")
-    return dict(zip(PROTOTYPES, scores[1:] - scores[0]))
+    return scores[1:] - scores[0]
 
 
-def compare(scores: dict[str, np.ndarray], prototypes: dict[str, np.ndarray]) -> dict[str, dict]:
+def seen_actors(
+    path: Path,
+    ict_head: Head,
+    options: argparse.Namespace,
+    models: Models,
+    tracker: LandmarkTracker,
+) -> ActorChanges:
+    """Changes (C,) of the compared scores by each emotion of each actor of a corpus's captures.
+
+    ICT-FaceKit's head shows the actor's mean change of weights from neutral.
+    """
+    fitted = [row for row in read_captures(path, models.face) if not row.rejected]
+    actors = ActorChanges.of_recordings(relative_to_rest(fitted, models.face))
+    if len(actors.prototypes()) < 2:
+        raise SystemExit(f"{path}: captures of fewer than two emotions")
+    names = models.face.expression_names
+    shown = [(actor, emotion) for actor, rows in actors.changes.items() for emotion in rows]
+    weights = [dict(zip(names, actors.changes[actor][emotion])) for actor, emotion in shown]
+    frames = prototype_frames(ict_head, options.prototypes, weights)
+    seen: dict[str, dict[str, np.ndarray]] = {}
+    for (actor, emotion), change in zip(shown, prototype_changes(ict_head, frames, tracker)):
+        seen.setdefault(actor, {})[emotion] = change
+    return ActorChanges(seen)
+
+
+def recognised_actors(actors: ActorChanges) -> list[int]:
+    """How many emotions of actors the other actors' prototypes recognise, and of how many."""
+    judged = [
+        (Judge.of_prototypes(actors.prototypes(without=actor)), emotion, change)
+        for actor, rows in actors.changes.items()
+        for emotion, change in rows.items()
+    ]
+    counts = Recognition.count(judged)
+    return [sum(counts.right.values()), sum(counts.of.values())]
+
+
+def compare(
+    scores: dict[str, np.ndarray], prototypes: dict[str, dict[str, np.ndarray]]
+) -> dict[str, dict]:
     """Metrics of each emotion of a head.
 
     Parameters
@@ -219,13 +268,14 @@ def compare(scores: dict[str, np.ndarray], prototypes: dict[str, np.ndarray]) ->
     scores
         (T, 52) by emotion.
     prototypes
-        Their changes (C,).
+        Their changes (C,) by emotion, of POSES and of each corpus of actors.
     """
+    poses = prototypes[POSES]
     means = {name: np.nanmean(rows[:, COMPARED_SCORES], axis=0) for name, rows in scores.items()}
     neutral = scores["neutral"][:, COMPARED_SCORES]
     neutral = neutral[~np.isnan(neutral).any(1)]
     error = np.linalg.norm(neutral.std(0, ddof=1)) / np.sqrt(len(neutral))
-    mean_length = np.mean([np.linalg.norm(change) for change in prototypes.values()])
+    mean_length = np.mean([np.linalg.norm(change) for change in poses.values()])
     result = {}
     for emotion in EMOTIONS[1:]:
         change = means[emotion] - means["neutral"]
@@ -235,7 +285,12 @@ def compare(scores: dict[str, np.ndarray], prototypes: dict[str, np.ndarray]) ->
             "errors": float(length / error),
             "lost": int(np.isnan(scores[emotion]).any(1).sum()),
             "added": change_by_name(change),
-            **(classify(change, emotion, prototypes) if emotion in prototypes else {}),
+            "actors": {
+                corpus: classify(change, emotion, of_actors)
+                for corpus, of_actors in prototypes.items()
+                if corpus != POSES and emotion in of_actors
+            },
+            **(classify(change, emotion, poses) if emotion in poses else {}),
         }
     return result
 
@@ -269,20 +324,24 @@ def change_by_name(change: np.ndarray) -> dict[str, float]:
 
 def measure_head(
     head: Head,
-    prototypes: dict[str, np.ndarray],
+    prototypes: dict[str, dict[str, np.ndarray]],
     options: argparse.Namespace,
     models: Models,
     tracker: LandmarkTracker,
 ) -> dict[str, dict]:
-    """Metrics of each emotion of a head, see `compare`; writes its contact sheet if asked to."""
+    """Metrics of each emotion of a head, see `compare`; writes its contact sheet if asked to.
+
+    `prototypes` are the changes (C,) by emotion of POSES and of each corpus of actors.
+    """
     frames, opening = spoken_frames(head, options, models)
     if options.images:
         sheet = contact_sheet(head, frames, opening)
         save_image(options.images / f"{head.name}.png", sheet)
     scores = {emotion: track_frames(head, frames[emotion], tracker) for emotion in EMOTIONS}
     rows = compare(scores, prototypes)
-    for emotion, change in prototype_changes(head, posed_frames(head), tracker).items():
-        rows[emotion]["posed"] = classify(change, emotion, prototypes)
+    posed = prototype_changes(head, posed_frames(head), tracker)
+    for emotion, change in zip(PROTOTYPES, posed):
+        rows[emotion]["posed"] = classify(change, emotion, prototypes[POSES])
     return rows
 
 
@@ -298,11 +357,24 @@ def summarise(heads: dict[str, dict[str, dict]]) -> dict:
         "posed_right": sum(row["posed"]["right"] for values in rows.values() for row in values),
         "of": len(rows) * len(heads),
         "right_by_emotion": right,
+        "actors": actors_summary(heads),
         "strength": {
             emotion: float(np.mean([row["strength"] for row in values]))
             for emotion, values in rows.items()
         },
     }
+
+
+def actors_summary(heads: dict[str, dict[str, dict]]) -> dict[str, list[int]]:
+    """How many emotions the actors of each corpus recognise on all heads, and how many they show."""
+    counts: dict[str, list[int]] = {}
+    for rows in heads.values():
+        for row in rows.values():
+            for corpus, judged in row["actors"].items():
+                count = counts.setdefault(corpus, [0, 0])
+                count[0] += judged["right"]
+                count[1] += 1
+    return counts
 
 
 def print_tables(heads: dict[str, dict[str, dict]], total: dict) -> None:
@@ -321,9 +393,18 @@ def print_tables(heads: dict[str, dict[str, dict]], total: dict) -> None:
             else:
                 distinct = "" if row["errors"] > MIN_STANDARD_ERRORS else "not "
                 text = f"{distinct}distinct from neutral".ljust(32) + length
+            for corpus, judged in row["actors"].items():
+                text += f"  {corpus}: {judged['nearest']}"
             lost = f"  no face in {row['lost']} frames" if row["lost"] else ""
             print(f"{name:20.20} {emotion:10} {text}{lost}")
-    print(f"\n{total['right']} of {total['of']} right; posed {total['posed_right']}")
+    print(
+        f"\n{total['right']} of {total['of']} right by the poses, which the emotions were trained"
+        f" on: the pose arrives, which does not show that people feel it; posed"
+        f" {total['posed_right']}"
+    )
+    for corpus, (right, of) in total["actors"].items():
+        own = "{} of {}".format(*total["actors_themselves"][corpus])
+        print(f"{right} of {of} right by the actors of {corpus}; they recognise {own} of their own")
     for emotion, strength in total["strength"].items():
         right = f"{total['right_by_emotion'][emotion]} of {len(heads)} right"
         print(f"{emotion:10} {right}, mean strength {strength:.2f}")
@@ -339,6 +420,7 @@ def parse_options() -> argparse.Namespace:
     add("heads", type=Path, nargs="+", metavar="HEAD")
     add("--tracker", type=Path, required=True, help="MediaPipe's face_landmarker.task")
     add("--prototypes", type=Path, required=True, help="ICT-FaceKit's model.npz")
+    add("--actors", type=Path, nargs="+", default=[], help="captures of acted emotion")
     add("--weights", default=DEFAULT_SET, metavar="SET")
     add("--intensity", type=float, default=1.0)
     add("--fps", type=float, default=5.0, help="frames drawn per second")
@@ -357,17 +439,28 @@ def main() -> None:
     heads = {}
     with tempfile.TemporaryDirectory() as folder:
         ict_head = load_head(options.prototypes, models, Path(folder))
-        frames = prototype_frames(ict_head, options.prototypes)
-        prototypes = prototype_changes(ict_head, frames, tracker)
+        frames = prototype_frames(ict_head, options.prototypes, PROTOTYPES.values())
+        poses = dict(zip(PROTOTYPES, prototype_changes(ict_head, frames, tracker)))
+        actors = {
+            path.stem: seen_actors(path, ict_head, options, models, tracker)
+            for path in options.actors
+        }
+        prototypes = {POSES: poses, **{name: seen.prototypes() for name, seen in actors.items()}}
         for path in options.heads:
             head = ict_head
             if path != options.prototypes:
                 head = load_head(path, models, Path(folder))
             heads[head.name] = measure_head(head, prototypes, options, models, tracker)
     total = summarise(heads)
+    total["actors_themselves"] = {name: recognised_actors(seen) for name, seen in actors.items()}
     if options.json:
-        changes = {emotion: change_by_name(change) for emotion, change in prototypes.items()}
-        print(json.dumps({"summary": total, "heads": heads, "prototypes": changes}, indent=1))
+        changes = {
+            name: {emotion: change_by_name(change) for emotion, change in shown.items()}
+            for name, shown in prototypes.items()
+        }
+        result = {"summary": total, "heads": heads, "prototypes": changes.pop(POSES)}
+        result["actors"] = changes
+        print(json.dumps(result, indent=1))
     else:
         print_tables(heads, total)
 

@@ -7,6 +7,8 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
+from talkemo.evaluation.by_phone import MEASURES
+
 from .console import console
 
 # Unit and mask of the metrics of a split.
@@ -153,19 +155,20 @@ def print_lips(lips: dict[str, Any], weights: str) -> None:
 
 def print_lips_by_phone(table: dict[str, Any], title: str) -> None:
     """Print the lips' measures by class of phones, and how well classes are told apart."""
-    columns = ("phones", "count", "opening", "least_opening", "width", "protrusion")
+    headings = [name.removeprefix("mouth").replace("_", " ") for name in MEASURES]
     rows = [{"phones": name, **row} for name, row in table["classes"].items()]
     console.table(
-        f"By phone, mm from rest (width and protrusion from the clip's mean): {title}",
-        ["phones", "count", "opening", "least opening", "width", "protrusion"],
-        _cells(rows, columns),
+        "By phone, mm from rest (width and protrusion from the clip's mean) and blend-shape "
+        f"weights: {title}",
+        ["phones", "count", *headings],
+        _cells(rows, ("phones", "count", *MEASURES)),
     )
     apart = [{"pair": name, **row} for name, row in table["d_prime"].items()]
     if apart:
         console.table(
             f"d′ between classes of phones: {title}",
-            ["pair", "opening", "least opening", "width", "protrusion"],
-            _cells(apart, ("pair", *columns[2:])),
+            ["pair", *headings],
+            _cells(apart, ("pair", *MEASURES)),
         )
 
 
@@ -201,6 +204,22 @@ def print_emotions(result: dict[str, Any]) -> None:
     }
     for title, columns in tables.items():
         console.table(title, [*columns.values()], _cells(result["emotions"], tuple(columns)))
+    _print_prototypes(result["prototypes"], recordings)
+
+
+def _print_prototypes(rows: list[dict[str, Any]], recordings: str) -> None:
+    """Print how many emotions are recognised by each kind of prototype."""
+
+    def cell(count: dict[str, Any] | None) -> str:
+        return "" if count is None else f"{count['right']} of {count['of']}"
+
+    console.table(
+        f"Emotions {recordings}; nearest prototype by angle is the own. The transfer was trained "
+        "on the poses, so these only show that the pose arrives, not that people feel it; "
+        "actors: each actor's emotions by the other actors' prototypes",
+        ["prototypes", "generated", "actors"],
+        [[row["prototypes"], cell(row["generated"]), cell(row["actors"])] for row in rows],
+    )
 
 
 def write_split_csv(
@@ -255,6 +274,11 @@ def _emotion_rows(weights: str, result: dict[str, Any]) -> list[list[Any]]:
             if metric in SPLIT_METRIC_UNITS:
                 unit_and_mask = SPLIT_METRIC_UNITS[metric]
                 rows.append([*start, metric, value, *unit_and_mask, result["recordings"]])
+        for judge in result["prototypes"]:
+            right, of = judge["generated"]["by_emotion"].get(row["emotion"], (0, 0))
+            if of:
+                metric = f"nearest prototype of {judge['prototypes']}"
+                rows.append([*start, metric, right / of, "share", "all", of])
     return rows
 
 

@@ -5,16 +5,17 @@ import pytest
 
 import talkemo
 from talkemo import InputError
+from talkemo.audio.prosody import Voice, VoiceEvent
 from talkemo.expression.blinking import Blinking, blink_rate, lid_closure
 from talkemo.face.motion import Motion
 
 
-def still(face, seconds, fps=60, loudness=1.0):
+def still(face, seconds, fps=60):
     times = np.arange(0, seconds, 1 / fps)
     return Motion(
         times,
         np.zeros((len(times), len(face.span)), np.float32),
-        np.full(len(times), loudness, np.float32),
+        np.ones(len(times), np.float32),
     )
 
 
@@ -33,11 +34,32 @@ def test_rate_is_the_requested_one(face):
     for rate in (12, 24, 40):
         measured = len(starts(closed(face, Blinking(face, rate, 1).add(still(face, 600))))) / 10
         assert 0.65 * rate < measured < 1.15 * rate
-    silent = len(starts(closed(face, Blinking(face, 24, 1).add(still(face, 600, loudness=0.0)))))
-    speech = len(starts(closed(face, Blinking(face, 24, 1).add(still(face, 600)))))
+    motion = still(face, 600)
+    silence = Voice([], np.zeros(len(motion)), np.zeros(len(motion)))
+    silent = len(starts(closed(face, Blinking(face, 24, 1).add(motion, silence))))
+    speech = len(starts(closed(face, Blinking(face, 24, 1).add(motion))))
     assert silent > 1.15 * speech
     motion = still(face, 5)
     assert Blinking(face, 0).add(motion) is motion
+
+
+def test_blinks_come_with_stresses_and_depend_on_the_recording(face):
+    motion = still(face, 600)
+    times = np.arange(3, 600, 5.0)
+    ones = np.ones(len(motion))
+    events = [VoiceEvent("stress", time, 1.0, (int(time), 9)) for time in times]
+    stressed = Blinking(face, 24, 1).add(motion, Voice(events, ones, motion.times))
+    begins = motion.times[starts(closed(face, stressed))]
+    near = ((begins[:, None] > times) & (begins[:, None] < times + 0.35)).any(1).mean()
+    assert near > 1.4 * 0.35 / 5
+    first = set()
+    for number in range(5):
+        start = VoiceEvent("start", 0.0, 1.0, (0, number))
+        blinks = Blinking(face, 24, 1).add(
+            still(face, 30), Voice([start], ones[:1800], ones[:1800])
+        )
+        first.add(starts(closed(face, blinks))[0])
+    assert len(first) == 5
 
 
 def test_lids_meet_and_do_not_pass_each_other(face):

@@ -15,6 +15,7 @@ import talkemo
 from talkemo import InputError
 from talkemo.data.phones import Phone
 from talkemo.evaluation import emotion, lips, map_error, plots
+from talkemo.evaluation.actors import ActorChanges
 from talkemo.evaluation.classification_error import emotion_class
 from talkemo.evaluation.compare import _metrics_at_phones, compare, compare_folders, compare_pair
 from talkemo.evaluation.metrics import PAPER_MASK, Comparison
@@ -273,10 +274,40 @@ def test_the_dev_suite(corpus, fitted, one_corpus, capsys):
     assert rows["neutral"]["acceleration"] == 1 and rows["calm"]["real_four"] is None
     assert rows["happy"]["generated_four"] > 0.5 and 0 < rows["happy"]["identity_mm"] < 3
     assert result["map"]["faces"] == 20 and 0 < result["map"]["round_trip_mean_mm"] < 0.2
+    poses, actors = emotions["prototypes"]
+    assert poses["prototypes"] == "poses" and actors["prototypes"] == "ravdess"
+    assert poses["generated"]["by_emotion"]["happy"] == [1, 1] and poses["actors"] is None
+    assert actors["actors"]["of"] > actors["generated"]["of"] > 0
     matrix = emotions["confusion"]["four"]
     counts = matrix["generated"][matrix["emotions"].index("happy")]
     share = counts[matrix["classes"].index("happy")] / sum(matrix["generated"][0])
     assert share == pytest.approx(rows["happy"]["generated_four"])
+
+
+def test_actors_are_recognised_by_each_other_however_wide_they_open_their_mouths(face):
+    rng = np.random.default_rng(0)
+    shown = {"happy": {"mouthSmile": 0.5}, "sad": {"browInnerUp": 0.4}, "angry": {"browDown": 0.4}}
+    shouts = lambda: {"jawOpen": rng.uniform(-0.2, 0.4), "eyeBlink": rng.uniform(-0.2, 0.2)}
+    actors = ActorChanges(
+        {
+            f"actor {k}": {
+                name: face.weight_vector({**weights, **shouts()}) for name, weights in shown.items()
+            }
+            for k in range(6)
+        }
+    )
+    assert actors.held_out(face).as_json() == {
+        "right": 18,
+        "of": 18,
+        "by_emotion": {name: [6, 6] for name in shown},
+    }
+    judge = actors.judge(face)
+    wide_smile = face.weight_vector({"mouthSmile": 1.0, "jawOpen": 0.5})
+    assert judge.nearest(wide_smile @ face.weights_to_coordinates) == "happy"
+    assert set(actors.prototypes(without="actor 0")) == set(shown)
+    assert ActorChanges({}).judge(face) is None
+    # The mean of neutral frames is subtracted; an actor without any is left out.
+    assert ActorChanges.of_recordings([]).changes == {}
 
 
 def test_the_metrics_of_a_split_are_written_as_a_csv_and_plotted(
@@ -318,6 +349,7 @@ def test_the_metrics_of_a_split_are_written_as_a_csv_and_plotted(
     assert float(values[recall]) == captured["recall"]
     assert float(values["talking", "neutral", "r_opening"]) == row["r_opening"]
     assert ("emotion", "happy", "generated_discriminator") in values
+    assert values["emotion", "happy", "nearest prototype of poses"] == "1.0"
     on_split = on_corpus(corpus, fitted, "--split")
     assert main([*on_split, "dev", "-o", str(tmp_path / "confusion.png")]) == 0
     image = np.array(Image.open(tmp_path / "confusion.png").convert("RGB"))

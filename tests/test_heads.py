@@ -8,13 +8,17 @@ from scipy.spatial.transform import Rotation
 
 import talkemo
 from talkemo import InputError
+from talkemo.audio.prosody import Prosody, Voice, VoiceEvent
+from talkemo.audio.recording import open_audio
 from talkemo.binding.head_turner import HeadTurner
+from talkemo.expression.blinking import LOWER_LID_POINTS, UPPER_LID_POINTS
 from talkemo.expression.head_motion import (
     HEAD_MOTION_SCALE,
     HEAD_MOTION_STD_DEG,
     Gaze,
     HeadMotion,
     gaze_from_weights,
+    lids_of_gaze,
     weights_with_gaze,
 )
 from talkemo.face.canonical import ARKIT_NAMES
@@ -62,17 +66,18 @@ def test_mesh_turns_and_shoulders_stay_still(models, example_face):
 
 def test_outputs_contain_the_head_motion(example_face, short_speech, models, tmp_path):
     outputs = [tmp_path / name for name in ("a.csv", "a.npz", "a.mp4")]
-    talkemo.animate(example_face, short_speech, outputs, fps=20, models=models, seed=2)
+    options = {"fps": 20, "models": models, "seed": 2, "gaze": "off"}
+    talkemo.animate(example_face, short_speech, outputs, **options)
     with np.load(tmp_path / "a.npz") as arrays:
         head, vertices = arrays["head"], arrays["vertices"]
-    np.testing.assert_allclose(head, HeadMotion(2).rotations(np.arange(len(head)) / 20), atol=1e-6)
+    times = np.arange(len(head)) / 20
+    voice = Prosody(open_audio(short_speech)).until(times)
+    np.testing.assert_allclose(head, HeadMotion(2).rotations(times, voice), atol=1e-6)
     rows = list(csv.DictReader((tmp_path / "a.csv").open()))
     yaw = [float(row["HeadYaw"]) for row in rows]
     np.testing.assert_allclose(yaw, head_angles(head)[:, 0], atol=1e-5)
     outputs = [tmp_path / "b.npz", tmp_path / "b.mp4"]
-    still = talkemo.animate(
-        example_face, short_speech, outputs, fps=20, head="off", models=models, seed=2
-    )
+    still = talkemo.animate(example_face, short_speech, outputs, head="off", **options)
     with np.load(still.outputs[0]) as arrays:
         assert "head" not in arrays
         # The mesh of an npz does not turn.
@@ -118,7 +123,40 @@ def test_gaze_in_arkit_weights(example_face, short_speech, models):
     gaze = [k for k, name in enumerate(ARKIT_NAMES) if name.startswith("eyeLook")]
     others = np.setdiff1d(np.arange(52), gaze)
     assert lively.arkit[:, gaze].max() > still.arkit[:, gaze].max() + 0.02
-    np.testing.assert_array_equal(lively.arkit[:, others], still.arkit[:, others])
+    # The gaze's shapes lower and raise the lids; nothing else does so a second time.
+    difference = np.abs(lively.arkit[:, others] - still.arkit[:, others])
+    blinks = np.isin(others, [k for k, name in enumerate(ARKIT_NAMES) if "Blink" in name])
+    assert difference[:, ~blinks].max() < 0.02 and difference[:, blinks].max() < 0.3
+
+
+def test_lids_follow_the_gaze(face):
+    upper, lower = face.landmarks68[UPPER_LID_POINTS], face.landmarks68[LOWER_LID_POINTS]
+    gaze = np.radians([[10.0, 0.0], [-10.0, 0.0], [0.0, 0.0]])
+    lids = np.tensordot(lids_of_gaze(face, gaze), face.span, 1)
+    down, up, ahead = lids[:, upper, 1].mean((1, 2))
+    assert -3.5 < down < -1.5 and 0.8 < up < 2 and ahead == 0
+    assert (lids[0, upper, 1] < lids[0, lower, 1]).all()  # the eye narrows
+
+
+def test_the_head_is_slower_in_pauses():
+    times = np.arange(0, 40, 1 / 30)
+    pause = Voice([], 1.0 * (times < 20), np.minimum(times, 20.0))
+    steps = [np.abs(np.diff(HeadMotion(seed).angles(times, pause), axis=0)) for seed in range(6)]
+    before, after = np.mean(steps, (0, 2))[:1198].reshape(2, -1).mean(1)
+    assert 0.4 < after / before < 0.7
+
+
+def test_the_head_nods_with_stresses():
+    times = np.arange(0, 20, 1 / 30)
+    still = HeadMotion(1).angles(times, Voice.unknown(times))
+    nods = []
+    for number in range(20):
+        stress = VoiceEvent("stress", 10.0, 1.5, (number,))
+        voice = Voice([stress], np.ones(len(times)), times)
+        nods.append(HeadMotion(1).angles(times, voice) - still)
+    nod = np.degrees(np.mean(nods, 0))[:, 0]
+    assert abs(times[nod.argmax()] - 10) < 0.25 and 0.2 < nod.max() < 2
+    assert np.abs(nod[times < 9.85]).max() == 0
 
 
 def test_eyeballs_turn(models, example_face):

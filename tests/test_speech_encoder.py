@@ -5,6 +5,7 @@ import pytest
 import torch
 
 from talkemo.audio.mel import mel_filters
+from talkemo.errors import InputError
 from talkemo.networks.speech_encoder import (
     Attention,
     EncoderNetwork,
@@ -106,3 +107,26 @@ def test_a_network_is_built_from_its_tensors():
     mel = torch.randn(1, 60, 80)
     with torch.inference_mode():
         torch.testing.assert_close(again.network(mel), network(mel), atol=2e-2, rtol=2e-2)
+
+
+def test_a_narrowed_encoder_needs_less_audio_ahead_and_streams_alike(models):
+    encoder = models.encoder
+    future = [after // 2 for after in encoder.network.future]
+    narrow = encoder.narrowed(future)
+    assert narrow.fingerprint == encoder.fingerprint and encoder.narrowed(None) is encoder
+    saved = sum(encoder.network.future) - sum(future)
+    assert narrow.lookahead_features == encoder.lookahead_features - saved
+    rows = torch.randn(1, 80, encoder.filters.shape[0])
+    with torch.inference_mode():
+        whole = narrow.network(rows)
+        later = rows.clone()
+        later[:, 2 * (20 + narrow.lookahead_features + 1) :] += 1
+        changed = narrow.network(later)
+        parts = IncrementalEncoder(narrow.network)
+        streamed = torch.cat([part for part in map(parts, rows.split(8, 1)) if part.shape[1]], 1)
+    torch.testing.assert_close(changed[:, :21], whole[:, :21])
+    assert not torch.allclose(changed[:, 24:], whole[:, 24:], atol=1e-4)
+    count = streamed.shape[1]
+    torch.testing.assert_close(streamed, whole[:, :count], atol=1e-4, rtol=1e-4)
+    with pytest.raises(InputError, match="cannot be narrowed"):
+        encoder.narrowed([after + 1 for after in encoder.network.future])

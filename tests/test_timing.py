@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from talkemo.data.phones import Phone
-from talkemo.evaluation.by_phone import PHONE_CLASSES, d_prime, lips_by_phone
+from talkemo.evaluation.by_phone import PHONE_CLASSES, SHAPES, d_prime, lips_by_phone
 from talkemo.evaluation.timing import intensity_correlation, soft_dtw, temporal_misalignment
 
 FPS = 50.0
@@ -47,14 +47,14 @@ def test_lips_that_move_more_where_speech_is_louder():
 
 def test_lips_are_collected_by_phone():
     phones = [Phone("B", 0.2, 0.3), Phone("W", 0.5, 0.6), Phone("AA", 1.0, 1.2)]
-    distances = np.zeros((200, 3))
-    distances[50:61, 0] = 9.0  # AA
-    distances[25:31, 1] = -4.0  # W
-    lips = lips_by_phone([(TIME, distances, phones)] * 5)
-    mean_width = distances[:, 1].mean()
+    measures = np.zeros((200, 3 + len(SHAPES)))
+    measures[50:61, 0] = 9.0  # AA
+    measures[25:31, 1], measures[25:31, 3] = -4.0, 0.7  # W, with pursed lips
+    lips = lips_by_phone([(TIME, measures, phones)] * 5)
+    mean_width = measures[:, 1].mean()
     assert set(lips.values) == set(PHONE_CLASSES)
     assert lips.values["aa aw ay"][0, 0] == pytest.approx(9)
-    assert lips.values["w"][0] == pytest.approx([0, 0, -4 - mean_width, 0], abs=1e-9)
+    assert lips.values["w"][0] == pytest.approx([0, 0, -4 - mean_width, 0, 0.7, 0, 0, 0], abs=1e-9)
     rows = lips.table()["classes"]
     assert rows["p b m"]["count"] == 5 and "f v" not in rows
 

@@ -28,7 +28,7 @@ from talkemo.audio.recording import open_audio
 from talkemo.compute import workers
 from talkemo.data import captures, corpora, utterances
 from talkemo.data.audio_augmentation import augment, mel_batch, through_codec
-from talkemo.data.rest_relative import relative_to_rest
+from talkemo.data.rest_relative import ActedFrames, relative_to_rest
 from talkemo.evaluation.metrics import mouth_opening, pearson
 from talkemo.expression.emotions import EMOTIONS, one_hot
 from talkemo.files.artefact import Artefact, State
@@ -60,19 +60,18 @@ from talkemo.train.emotion import (
     train_emotion,
     training_frames,
 )
+from talkemo.train.emotion_batches import without_actors_mean
 from talkemo.train.emotion_config import emotion_config
 from talkemo.train.generator import MapGenerator, map_basis, new_generator, residual_basis
 from talkemo.train.lips import (
     LipsConfig,
-    close_lips,
-    closing_direction,
-    known_closures,
     lips_config,
     select_speakers,
     train_lips,
 )
 from talkemo.train.loop import Intervals, Loop, WaitingSignals, half_precision
 from talkemo.train.options import TrainOptions
+from talkemo.train.phone_labels import PhoneLabels, read_utterance_phones
 from talkemo.train.prepared_audio import load_prepared_audio, prepare_audio
 from talkemo.train.run import Run
 from talkemo.train.speech import SpeechConfig, train_speech
@@ -566,30 +565,33 @@ def test_free_corpora_get_the_shares_of_all_corpora():
     assert shares["java_sed"] + shares["facegood"] == pytest.approx(captured)
 
 
-def test_labels_close_the_lips_where_a_bilabial_is_spoken(face, tmp_path):
+def test_labels_close_the_lips_in_bilabials_and_bite_them_in_labiodentals(face, tmp_path):
     open_mouth = np.tile(8 * face.unit_jaw_opening, (100, 1))
-    spoken = {"a.ogg": [["AH", 0.0, 0.9], ["B", 0.98, 1.02]], "b.ogg": [["AH", 0.0, 1.0]]}
+    spoken = {"a.ogg": [["AH", 0.0, 0.9], ["B", 0.98, 1.02]], "b.ogg": [["F", 0.98, 1.02]]}
     (tmp_path / "phones.json").write_text(json.dumps(spoken))
-    closures = known_closures(tmp_path / "phones.json")
-    assert closures["speech/a.ogg"] == pytest.approx([1.0]) and not len(closures["speech/b.ogg"])
-    closing = closing_direction(face)
-    opening = (
-        close_lips(open_mouth, closures["speech/a.ogg"], face.lip_opening_gradient, closing)
-        @ face.lip_opening_gradient
-    )
-    assert opening[[49, 50, 51]] == pytest.approx(0, abs=1e-3) and opening[
-        [44, 56]
-    ] == pytest.approx(8, abs=1e-3)
-    np.testing.assert_array_equal(
-        close_lips(open_mouth, closures["speech/b.ogg"], face.lip_opening_gradient, closing),
-        open_mouth,
-    )
+    phones, labels = read_utterance_phones(tmp_path / "phones.json"), PhoneLabels(face)
+    closed = labels.corrected(open_mouth, phones["speech/a.ogg"])
+    opening = closed @ face.lip_opening_gradient
+    assert opening[[49, 50, 51]] == pytest.approx(0, abs=1e-3)
+    assert opening[[44, 56]] == pytest.approx(8, abs=1e-3)
     # The lips come together and hardly anything else moves.
-    moved = np.tensordot(closing, face.span, 1)
+    moved = np.tensordot(labels.closing, face.span, 1)
     assert np.linalg.norm(moved[face.regions["upper_face"]], axis=1).max() < 0.2
+    # Closed lips open a little in f, and the lower one goes back, under the upper teeth.
+    bitten = labels.corrected(np.zeros_like(open_mouth), phones["speech/b.ogg"])
+    assert bitten[50] @ face.lip_opening_gradient == pytest.approx(2.5, abs=1e-3)
+    upper, lower = (
+        np.tensordot(bitten[50], face.span[:, face.landmarks68[k]], 1) for k in (62, 66)
+    )
+    assert upper[1] > 0.5 and lower[1] < -0.5 and lower[2] < -3
+    np.testing.assert_array_equal(bitten[[40, 60]], 0)
+    # At another speed a phone is elsewhere; without phones nothing changes.
+    faster = labels.corrected(open_mouth, phones["speech/a.ogg"], speed=2.0)
+    assert (faster @ face.lip_opening_gradient)[[25, 50]] == pytest.approx([0, 8], abs=1e-3)
+    np.testing.assert_array_equal(labels.corrected(open_mouth, []), open_mouth)
     (tmp_path / "phones.json").write_text("[1")
     with pytest.raises(InputError, match="aligned phones"):
-        known_closures(tmp_path / "phones.json")
+        read_utterance_phones(tmp_path / "phones.json")
 
 
 def test_a_fraction_of_the_speakers_is_selected(fitted):
@@ -784,6 +786,35 @@ def test_an_emotion_that_no_actor_shows_is_drawn_on_neutral_faces(run, face):
     assert (batch.target == batch.original[batch.order]).all() and (
         batch.target_level == batch.level[batch.order]
     ).all()
+
+
+def test_actors_brows_and_shouting_are_left_out(run, face):
+    names = face.expression_names
+    brow, jaw = names.index("browDown_L"), names.index("jawOpen")
+    shapes = np.zeros((8, len(names)), np.float32)
+    shapes[4:, brow] = 0.3
+    shapes[:, jaw] = [
+        0.0,
+        0.2,
+        0.1,
+        0.1,
+        0.0,
+        0.6,
+        0.3,
+        0.3,
+    ]  # closed, open...; angry is three times
+    angry = EMOTIONS.index("angry")
+    frames = ActedFrames(
+        shapes,
+        emotion=np.repeat([0, angry], 4),
+        clip=np.repeat([0, 1], 4),
+        identity=np.zeros((2, 30), np.float32),
+        strong=np.array([True, True]),
+    )
+    changed = without_actors_mean(face, frames)
+    np.testing.assert_array_equal(changed[:4], shapes[:4])
+    np.testing.assert_allclose(changed[4:, brow], 0, atol=1e-6)
+    np.testing.assert_allclose(changed[4:, jaw], shapes[:4, jaw], atol=0.02)
 
 
 def test_emotion_starts_from_weights(run, tmp_path):

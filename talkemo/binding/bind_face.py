@@ -11,6 +11,7 @@ import numpy as np
 from ..errors import InputError
 from ..face.canonical import Face
 from ..files.reading import printable, read_text
+from ..formats.groups import vertex_groups
 from ..formats.mesh_types import Mesh, check_mesh
 from ..geometry.meshes import area_vectors, vertex_normals
 from .binding import Binding, LipCut
@@ -105,7 +106,10 @@ def _bind(
     welded = weld(mesh)
     vertices = mesh.vertices[welded.first]
     faces = _facing_outwards(vertices, welded.faces)
-    fit = locate(face, sample_surface(vertices, faces), rotations, landmarks)
+    groups = vertex_groups(mesh.attributes, len(mesh.vertices))[welded.first]
+    visible = faces[~(groups[faces] == "hidden").any(1)]
+    surface = sample_surface(vertices, visible if len(visible) else faces)
+    fit = locate(face, surface, rotations, landmarks)
     registered = refine_fit(face, fit)
     binding, body = _bound(face, mesh, welded, fit, registered)
     cut = _cut(mesh, welded, body)
@@ -113,7 +117,7 @@ def _bind(
         return binding
     shown, _ = _bound(face, cut.mesh, weld(cut.mesh, cut.apart), fit, registered, cut)
     shown = replace(shown, landmarks68=binding.landmarks68)
-    line = np.stack([cut.line.x, cut.line.y, cut.line.z])
+    line = np.stack([cut.seam.line.x, cut.seam.line.y, cut.seam.line.z])
     lip_cut = LipCut(shown, line, body.skin[welded.merged])
     return replace(binding, cut=lip_cut, lip_gap=shown.lip_gap)
 
@@ -140,20 +144,14 @@ def _bound(
 ) -> tuple[Binding, Body]:
     """Return the binding of a mesh to the registered face (V, 3), and the body that it moves as."""
     from .body import Body
-    from .lids import fit_lids, lip_gap
-    from .lip_seam import place_seam
-    from .mouth import Mouth
-    from .parts import place_parts
-    from .skin import place_skin
+    from .lids import lip_gap
+    from .parts import place_body
 
     vertices = mesh.vertices[welded.first]
-    body = Body(face, fit, registered, vertices, _facing_outwards(vertices, welded.faces))
-    mouth = Mouth(face, body.fitted)
-    place_skin(body, mouth)
-    if cut is not None:
-        place_seam(body, cut, welded.merged)
-    fit_lids(body)
-    parts = place_parts(body, mouth)
+    groups = vertex_groups(mesh.attributes, len(mesh.vertices))[welded.first]
+    faces = _facing_outwards(vertices, welded.faces)
+    body = Body(face, fit, registered, vertices, faces, groups)
+    parts = place_body(body, cut.seam.renumbered(welded.merged) if cut else None)
 
     def in_mesh(merged: np.ndarray) -> np.ndarray:
         """Return the mesh's vertices that were merged into vertices of the body."""

@@ -64,29 +64,56 @@ class Body:
         The canonical face after non-rigid registration, in canonical mm.
     vertices, faces : (N, 3), (F, 3)
         Of the welded mesh, in its own space.
+    groups : (N,) str, optional
+        Kinds of the vertices by the groups of the file, see `groups.GROUP_KINDS`. Eyes, teeth
+        and tongue are parts of their own, even if triangles join them with the skin.
     """
 
     def __init__(
-        self, face: Face, fit: Fit, fitted: np.ndarray, vertices: np.ndarray, faces: np.ndarray
+        self,
+        face: Face,
+        fit: Fit,
+        fitted: np.ndarray,
+        vertices: np.ndarray,
+        faces: np.ndarray,
+        groups: np.ndarray | None = None,
     ):
         count = len(vertices)
-        self.faces = faces
         self.face, self.fit, self.fitted = face, fit, fitted
+        self.faces, self.groups = faces, groups
         self.points = fit.placement.to_canonical(vertices)  # (N, 3) canonical mm
         self.normals = vertex_normals(self.points, faces)
         # (S, N, 3), displacement in mm by each blend shape at weight 1.
         self.targets = np.zeros((len(face.expression_names), count, 3), np.float32)
         self.canonical = np.full(count, -1)  # nearest canonical vertex
         self.skin = np.zeros(count, bool)
+        self.other = np.zeros(count, bool)  # vertices of parts that are recognised as no skin
         self.edges, triangles = mesh_edges(faces)
         self.rim = np.zeros(count, bool)  # vertices on a boundary of the mesh
         self.rim[self.edges[triangles == 1].ravel()] = True
         a, b = self.edges.T
+        if groups is not None:
+            kinds = np.where(groups == "hidden", "skin", groups)
+            same_kind = kinds[a] == kinds[b]
+            self.rim[self.edges[~same_kind].ravel()] = True
+            a, b = a[same_kind], b[same_kind]
         length = np.linalg.norm(self.points[a] - self.points[b], axis=1)
         graph = sp.csr_matrix((1 / np.maximum(length, MIN_EDGE_MM), (a, b)), (count, count))
         self.graph = graph + graph.T  # sparse (N, N), inverse lengths of edges
         components = sp.csgraph.connected_components(self.graph, directed=False)
         self.component_count, self.component = components  # component of each vertex
+
+    def separate(self, rows: np.ndarray) -> None:
+        """Make vertices a part of their own, though triangles join them with others."""
+        inside = np.zeros(len(self.points), bool)
+        inside[rows] = True
+        graph = self.graph.tocoo()
+        kept = inside[graph.row] == inside[graph.col]
+        entries = graph.data[kept], (graph.row[kept], graph.col[kept])
+        self.graph = sp.csr_matrix(entries, graph.shape)
+        self.rim[np.unique(np.stack([graph.row, graph.col])[:, ~kept])] = True
+        components = sp.csgraph.connected_components(self.graph, directed=False)
+        self.component_count, self.component = components
 
     def fill_harmonic(self, free: np.ndarray) -> None:
         """Interpolate the motion of free vertices (N,) bool harmonically between the others.
@@ -104,11 +131,35 @@ class Body:
         rows = rows[bounded[component]]
         if not len(rows):
             return
+        self._solve(free, rows, np.full(len(rows), 1e-9), None)
+
+    def fill_smoothly(self, rows: np.ndarray, aim: np.ndarray, stiffness: np.ndarray) -> None:
+        """Interpolate the motion of vertices (R,), each drawn to an aim.
+
+        Parameters
+        ----------
+        rows : (R,)
+            Their neighbours that are not among them keep their motion.
+        aim : (S, R, 3)
+            Displacement in mm that a vertex without neighbours has.
+        stiffness : (R,)
+            Of the aim, beside the inverse lengths of the edges.
+        """
+        free = np.zeros(len(self.points), bool)
+        free[rows] = True
+        self._solve(free, rows, stiffness, aim)
+
+    def _solve(
+        self, free: np.ndarray, rows: np.ndarray, stiffness: np.ndarray, aim: np.ndarray | None
+    ) -> None:
+        """Set the motion of vertices (R,), those that are `free` (N,), to the smoothest one."""
         graph = self.graph[rows]
-        laplacian = sp.diags(np.asarray(graph.sum(1))[:, 0] + 1e-9) - graph[:, rows]
+        laplacian = sp.diags(np.asarray(graph.sum(1))[:, 0] + stiffness) - graph[:, rows]
         boundary = np.unique(graph.indices)
         boundary = boundary[~free[boundary]]
-        values = self.targets[:, boundary].transpose(1, 0, 2).reshape(len(boundary), -1)
-        right = np.asarray(graph[:, boundary] @ values, np.float64)
+        flat = lambda targets: targets.transpose(1, 0, 2).reshape(-1, 3 * len(targets))
+        right = np.asarray(graph[:, boundary] @ flat(self.targets[:, boundary]), np.float64)
+        if aim is not None:
+            right += stiffness[:, None] * flat(aim)
         solved = splu(laplacian.tocsc()).solve(right)
         self.targets[:, rows] = solved.reshape(len(rows), -1, 3).transpose(1, 0, 2)

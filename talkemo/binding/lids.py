@@ -15,8 +15,8 @@ import numpy as np
 from ..face.openings import EdgePoints, Lids, Opening, edge_points, face_lids, face_lips
 from ..geometry.numerics import smoothstep
 from .body import Body
+from .features import Features
 from .mouth import mouth_size
-from .parts import eye_centres
 
 SEARCH_MM = 9.0  # above and below the fitted lids, in which a mesh's opening is searched
 SEARCH_DEPTH_MM = 7.0  # behind the fitted lids; what is deeper is a socket
@@ -49,15 +49,14 @@ class _MeshLids:
     lower: EdgePoints
 
 
-def fit_lids(body: Body) -> dict[str, float]:
+def fit_lids(body: Body, features: Features) -> dict[str, float]:
     """Let the lids of a body meet where the canonical face's do.
 
     Returns the mean height in mm of the openings found, by side; meshes without openings, such as
     painted eyes, keep their motion.
     """
     heights = {}
-    centres = eye_centres(body.face, body.fitted)
-    for side, lids, centre in zip(("right", "left"), face_lids(body.face), centres):
+    for side, lids, centre in zip(("right", "left"), face_lids(body.face), features.eye_centres):
         columns, upper, lower = _find_opening(body, lids.opening, MIN_GAP_MM)
         if len(columns) < MIN_OPEN_COLUMNS * len(lids.gap):
             continue

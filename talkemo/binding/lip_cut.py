@@ -28,21 +28,33 @@ MIN_CUT_TRIANGLES = 4
 
 
 @dataclass(frozen=True, eq=False)
-class CutMesh:
-    """A mesh that was cut along its lips. Its seam has P vertices, each with Q of lining."""
+class Seam:
+    """Where lips were cut apart: P vertices, each with Q of lining."""
 
-    mesh: Mesh  # the mesh's own vertices first
     line: LipLine
     upper: np.ndarray  # (P,), seam's vertices on the upper lip
     lower: np.ndarray  # (P,), the same on the lower lip; equal to `upper` at the ends of the cut
     upper_lining: np.ndarray  # (P, Q)
     lower_lining: np.ndarray  # (P, Q)
 
+    def renumbered(self, merged: np.ndarray) -> Seam:
+        """Return the seam in a mesh of which (N,) are the merged vertices."""
+        edges = self.upper, self.lower, self.upper_lining, self.lower_lining
+        return Seam(self.line, *(merged[edge] for edge in edges))
+
+
+@dataclass(frozen=True, eq=False)
+class CutMesh:
+    """A mesh that was cut along its lips."""
+
+    mesh: Mesh  # the mesh's own vertices first
+    seam: Seam
+
     @property
     def apart(self) -> np.ndarray:
         """(N,) bool, vertices that must not be merged with others in the same place."""
         result = np.zeros(len(self.mesh.vertices), bool)
-        result[self.lower[self.lower != self.upper]] = True
+        result[self.seam.lower[self.seam.lower != self.seam.upper]] = True
         return result
 
 
@@ -145,7 +157,7 @@ class _Cutter:
         vertices = np.concatenate([self.mesh.vertices, self.placement.to_mesh(added)])
         attributes = self._attributes(seam[source], fraction[source], faces, parents)
         mesh = Mesh(vertices, faces.astype(np.int32), attributes, self.mesh.name)
-        return CutMesh(mesh, self.line, upper, lower, upper_lining, lower_lining)
+        return CutMesh(mesh, Seam(self.line, upper, lower, upper_lining, lower_lining))
 
     def _lining(self, at: np.ndarray, sign: int) -> np.ndarray:
         """Return the lining (P, Q, 3) behind points (P, 3) of the seam; sign 1: the upper lip's."""

@@ -6,48 +6,47 @@ import numpy as np
 
 from ..face.openings import CORNER_MARGIN, EdgePoints, face_lips, lip_sides
 from .body import Body
-from .lip_cut import CutMesh
+from .lip_cut import Seam
 from .skin import local_maps
 
 SEAM_REACH_MM = 10.0  # skin around the seam whose side of it is known
 FREE_MM = 2.5  # skin whose motion is interpolated between the seam's and that of skin farther off
 
 
-def place_seam(body: Body, cut: CutMesh, merged: np.ndarray) -> None:
-    """Assign the motion of the lips of a cut mesh; `merged` (N,) as in `body.Welded`."""
-    upper, lower = merged[cut.upper], merged[cut.lower]
-    lining = np.concatenate([cut.upper_lining.T.ravel(), cut.lower_lining.T.ravel()])
-    lining_rows = merged[lining]
-    rows_per_edge = cut.upper_lining.shape[1]
+def place_seam(body: Body, seam: Seam) -> None:
+    """Assign the motion of the lips of a body that were cut apart."""
+    upper, lower = seam.upper, seam.lower
+    lining_rows = np.concatenate([seam.upper_lining.T.ravel(), seam.lower_lining.T.ravel()])
+    rows_per_edge = seam.upper_lining.shape[1]
     lining_edge = np.concatenate([np.tile(upper, rows_per_edge), np.tile(lower, rows_per_edge)])
 
-    position = cut.line.position(body.points[upper])
+    position = seam.line.position(body.points[upper])
     upper_motion, lower_motion = _edge_motions(body, position)
     body.targets[:, upper], body.targets[:, lower] = upper_motion, lower_motion
     ends = upper == lower
     mean = (upper_motion[:, ends] + lower_motion[:, ends]) / 2
     body.targets[:, upper[ends]] = mean
 
-    seam = np.zeros(len(body.points), bool)
-    seam[upper] = seam[lower] = True
+    on_seam = np.zeros(len(body.points), bool)
+    on_seam[upper] = on_seam[lower] = True
     inside = np.zeros(len(body.points), bool)
     inside[lining_rows] = True
-    free = _near_seam(body, cut, upper, inside) & ~seam
+    free = _near_seam(body, seam, inside) & ~on_seam
     body.fill_harmonic(free & ~inside)
     body.targets[:, lining_rows] = body.targets[:, lining_edge]
 
 
-def _near_seam(body: Body, cut: CutMesh, seam: np.ndarray, inside: np.ndarray) -> np.ndarray:
+def _near_seam(body: Body, seam: Seam, inside: np.ndarray) -> np.ndarray:
     """Return the skin (N,) bool that is close to the seam or was matched to the other lip."""
     from scipy.spatial import cKDTree
 
-    distance = cKDTree(body.points[seam]).query(body.points)[0]
+    distance = cKDTree(body.points[seam.upper]).query(body.points)[0]
     near = body.skin & ~inside & (distance < SEAM_REACH_MM)
     is_upper, is_lower = lip_sides(body.face)
-    above = cut.line.height(body.points) >= 0
+    above = seam.line.height(body.points) >= 0
     canonical = body.canonical
     matched_wrongly = np.where(above, is_lower[canonical], is_upper[canonical])
-    along = cut.line.position(body.points)
+    along = seam.line.position(body.points)
     between_corners = (along > 0) & (along < 1)
     return near & ((distance < FREE_MM) | (matched_wrongly & between_corners))
 

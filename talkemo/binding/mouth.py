@@ -6,6 +6,7 @@ from functools import cached_property
 
 import numpy as np
 import scipy.sparse as sp
+from scipy.sparse.linalg import splu
 from scipy.spatial import cKDTree
 from scipy.spatial.transform import Rotation
 
@@ -20,13 +21,21 @@ JAW_MOTION = {
     "jawLeft": ((0.0, 1.89, 0.05), (3.80, -0.59, 0.64)),
     "jawRight": ((0.0, -1.89, -0.05), (-3.80, -0.59, 0.64)),
 }
+LOWER_INCISORS_MM = np.array([0.0, -37.0, 106.0])  # on the canonical face
+CHORD_SHARE = 0.87  # of a rotation's shortening, which is its symmetric part
 CHIN_POINTS = [4, 6, 8, 10, 12, 57]  # iBUG points, from 0, that show the position of the jaw
 LIP_LINE_POINTS = [0, 6, 14, 18]  # of the 20 lip points: those at the height where the lips meet
 # Box of teeth and tongue: below and above the line of the lips, and behind the foremost lip.
 MOUTH_BELOW_MM, MOUTH_ABOVE_MM, MOUTH_DEPTH_MM = 30.0, 25.0, 110.0
 MOUTH_HALF_WIDTH = 0.7  # of the box, in widths of the mouth
-JAW_BLEND_MM = 8.0  # height over which the jaw's share goes from 1 to 0
-JAW_SMOOTHING_ROUNDS = 8  # averaging steps of the jaw's share over the mesh's edges
+JAW_FACING_MM = (
+    8.0  # by which vertices that face up count as lower, and those that face down as higher
+)
+# Vertices belong to a jaw for certain if they lie this far above or below the cut between the jaws,
+# and are not among this fraction of the deepest.
+CERTAIN_JAW_MM, CERTAIN_JAW_DEPTH = 4.0, 0.4
+SHARE_EDGE = 0.25  # shares of the jaw below it become 0, above 1 minus it 1
+LOOSE_STIFFNESS = 1e-6  # of a share by height alone, for vertices without a certain neighbour
 
 
 def mouth_size(face: Face, fitted: np.ndarray) -> float:
@@ -73,26 +82,43 @@ class Mouth:
             result[result] = z[result] < np.median(self.fitted[nearest, 2], axis=1) - 2
         return result
 
-    def jaw_share(self, body: Body, rows: np.ndarray) -> np.ndarray:
+    def jaw_share(self, body: Body, rows: np.ndarray, cut: float | None = None) -> np.ndarray:
         """Return how far vertices `rows` of a body belong to the lower jaw; (R,) in [0, 1].
 
-        It depends on their height and on where they face: a tongue that fills the mouth touches the
-        palate, but the palate faces down.
+        Vertices above and below `cut`, by default the line of the lips, belong to a jaw for
+        certain; where they face counts as well: a tongue that fills the mouth touches the palate,
+        but the palate faces down. From them shares spread along edges, so that rows of teeth are
+        rigid, and change only where the jaws are joined.
         """
-        height = body.points[rows, 1] - JAW_BLEND_MM * body.normals[rows, 1]
-        share = smoothstep((self.line + JAW_BLEND_MM / 2 - height) / JAW_BLEND_MM)
-        average = body.graph[rows][:, rows]
-        average = sp.diags(1 / np.maximum(np.asarray(average.sum(1))[:, 0], 1e-9)) @ average
-        for _ in range(JAW_SMOOTHING_ROUNDS):
-            share = 0.5 * share + 0.5 * (average @ share)
-        return share
+        points = body.points[rows]
+        height = points[:, 1] - JAW_FACING_MM * body.normals[rows, 1]
+        height -= self.line if cut is None else cut
+        certain = np.abs(height) > CERTAIN_JAW_MM
+        certain &= points[:, 2] >= np.quantile(points[:, 2], CERTAIN_JAW_DEPTH)
+        share = (height < 0).astype(float)
+        graph = body.graph[rows][:, rows]
+        free = np.flatnonzero(~certain)
+        if certain.any() and len(free):
+            near_half = smoothstep(0.5 - height[free] / (4 * CERTAIN_JAW_MM))
+            laplacian = sp.diags(np.asarray(graph.sum(1))[free, 0] + LOOSE_STIFFNESS)
+            laplacian = laplacian - graph[free][:, free]
+            right = graph[free][:, certain] @ share[certain] + LOOSE_STIFFNESS * near_half
+            share[free] = splu(laplacian.tocsc()).solve(right)
+        return smoothstep((share - SHARE_EDGE) / (1 - 2 * SHARE_EDGE))
 
     def jaw_motion(self, points: np.ndarray) -> np.ndarray:
-        """Return the displacement (S, P, 3) mm of points (P, 3) of the jaw by each blend shape."""
+        """Return the displacement (S, P, 3) mm of points (P, 3) of the jaw by each blend shape.
+
+        A displacement is linear in the weight, a rotation is not: halfway, points on the chord are
+        nearer to each other. CHORD_SHARE makes lengths err by less than 2 % at all weights.
+        """
         names = self.face.expression_names
         result = np.zeros((len(names), *points.shape))
-        canonical = (points - self.shift) / self.size
+        from_incisors = (points - self.shift) / self.size - LOWER_INCISORS_MM
         for name, (rotation_deg, shift) in JAW_MOTION.items():
-            rotation = Rotation.from_rotvec(np.radians(rotation_deg)).as_matrix()
-            result[names.index(name)] = self.size * (canonical @ rotation.T + shift - canonical)
+            rotation = Rotation.from_rotvec(np.radians(rotation_deg)).as_matrix() - np.eye(3)
+            symmetric = (rotation + rotation.T) / 2
+            linear = rotation - (1 - CHORD_SHARE) * symmetric
+            moved = from_incisors @ linear.T + rotation @ LOWER_INCISORS_MM + shift
+            result[names.index(name)] = self.size * moved
         return result

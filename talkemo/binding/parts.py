@@ -1,33 +1,52 @@
-"""Parts of a mesh other than skin: recognises each by its position, and assigns its motion."""
+"""Skin and other parts of a mesh: recognises each by its shape and place, and assigns its motion."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 import numpy as np
 from scipy.spatial import cKDTree
 
-from ..face.canonical import EYE_CENTRES_MM, LEFT_EYE, RIGHT_EYE, Face
 from .body import Body
+from .eyeballs import (
+    EYE_EXTENT_MM,
+    EYE_OFFSET_MM,
+    LASH_FLATNESS,
+    find_eyeballs,
+    joined_eyeballs,
+    turns_with,
+)
+from .features import Features
+from .lids import fit_lids
+from .lip_cut import Seam
+from .lip_seam import place_seam
 from .mouth import Mouth
+from .mouth_lining import motion_of_lips, place_lining, skin_motion
+from .mouth_parts import MouthPiece, jaw_cut, parts_in_mouth
+from .pieces import Piece, pieces_near_face
+from .skin import place_skin
 
 TOUCH_MM = 2.5  # vertices closer to the skin touch it
+ROOT_MM = 1.0  # vertices of a part this much farther from the skin than the nearest are its root
+# Stiffness mm of following the skin at a distance of 1 mm, beside the edges' inverse lengths; it
+# falls with the square of the distance, of which the minimum counts as none.
+HANGING_STIFFNESS_MM, MIN_HANGING_MM = 2.0, 0.3
 # A part is attached to the skin if at least this fraction of its rim touches the skin.
 ATTACHED_RIM_FRACTION = 0.3
-PART_MARGIN_MM = 20.0  # around the fitted face's box; parts outside stay still
-MIN_PART_VERTICES = 3  # smaller parts stay still
-EYE_OFFSET_MM = 14.0  # largest distance of an eye's middle from the expected centre
-EYE_EXTENT_MM = 45.0  # largest extent of an eye
-SPHERE_OFFSET_MM = 30.0  # largest distance of an eyeball's centre from the mean of its vertices
-# A part with upper and lower teeth: least width, relative to the mouth's, and least height.
-BOTH_JAWS_WIDTH, BOTH_JAWS_HEIGHT_MM = 0.6, 18.0
-# Vertices of a mouth's inside that is attached to the lips follow the lips within this distance.
+# Vertices of both jaws that are attached to the lips follow the lips within this distance.
 MOUTH_LINING_MM = 8.0
 # Lashes, brows, a beard and parts attached behind the skin follow it. Limits of such a part: the
 # distance of all its vertices from the fitted face (not checked if its rim is attached), the
 # distance of 70 % of them, and the part's extent.
 NEAR_SKIN_MM, MOSTLY_NEAR_SKIN_MM, ATTACHMENT_EXTENT_MM = 12.0, 25.0, 110.0
+LASH_REACH_MM = 14.0  # largest distance of a lash's vertices from the edges of the lids
+# Box of a brow: below and above the landmarks' line, and how far it may float over the skin.
+BROW_BELOW_MM, BROW_ABOVE_MM, BROW_FLOATS_MM = 12.0, 16.0, 14.0
+BROW_HEIGHT_MM, BROW_SLOPE = 12.0, 0.8  # a higher part is a brow if its height by its width is less
+# What begins this far above the brows is hair; strands, higher than wide, already from the second.
+HAIR_ABOVE_BROWS_MM, STRAND_ABOVE_BROWS_MM = 22.0, 6.0
+FLAT_MM, LENS_WIDTH_MM = 14.0, 24.0  # largest depth and least width of a lens
+BEARD_FLOATS_MM, BEARD_EXTENT_MM = 16.0, 190.0  # distance of half a beard, and its extent
 
 
 @dataclass
@@ -46,18 +65,6 @@ class Parts:
         return {kind: np.concatenate(rows) for kind, rows in self.by_kind.items()}
 
 
-@dataclass(frozen=True, eq=False)
-class _Piece:
-    """A connected part that is not skin, and how it touches the skin."""
-
-    rows: np.ndarray  # (P,), its vertices
-    points: np.ndarray  # (P, 3) mm
-    middle: np.ndarray  # (3,), of its bounding box
-    extent: np.ndarray  # (3,), of its bounding box
-    touching: np.ndarray  # (P,) bool
-    attached: bool  # its rim lies on the skin
-
-
 class _Skin:
     """The skin's vertices of a body, with a search tree."""
 
@@ -66,116 +73,258 @@ class _Skin:
         self.tree = cKDTree(body.points[self.rows])
 
 
-def place_parts(body: Body, mouth: Mouth) -> Parts:
-    """Recognise the parts of a body other than skin, and assign their motion."""
-    skin, fitted_tree = _Skin(body), cKDTree(body.fitted)
-    centres = eye_centres(body.face, body.fitted)
-    eyes: list[list[_Piece]] = [[], []]
+def place_body(body: Body, seam: Seam | None = None) -> Parts:
+    """Recognise skin, eyes, teeth and other parts of a body, and assign the motion of all.
+
+    `seam` is that of lips which were cut apart.
+    """
+    mouth, features = Mouth(body.face, body.fitted), Features(body.face, body.fitted)
+    pieces, eyes = _pieces_and_eyes(body, features)
+    shown = [piece for piece in pieces if piece.kind != "hidden"]
+    in_mouth = parts_in_mouth([piece for piece in shown if piece not in eyes], features, mouth)
+    taken = [*eyes.pieces, *(part.piece for part in in_mouth)]
+    for piece in (*taken, *(piece for piece in pieces if piece.kind == "hidden")):
+        body.other[piece.rows] = True
+    place_skin(body, mouth, features)
+    if seam is not None:
+        place_seam(body, seam)
+    fit_lids(body, features)
+    skin = _Skin(body)
     result = Parts()
     result.add("skin", skin.rows)
-    for piece in _parts_near_face(body, skin):
-        to_eyes = np.linalg.norm(centres - piece.middle, axis=1)
-        if _is_eye(piece, to_eyes):
-            eyes[int(to_eyes.argmin())].append(piece)
-            kind = "eyes"
-        elif mouth.contains(piece.middle[None])[0] and piece.points[:, 2].max() < mouth.front + 1:
-            kind = _place_in_mouth(body, mouth, piece, skin)
-        elif _follows_skin(piece, fitted_tree.query(piece.points)[0]):
-            _attach(body, piece, skin)
-            kind = "on_skin"
-        else:
-            kind = "still"
-        result.add(kind, piece.rows)
-    for eye, centre in zip(eyes, centres):
-        if eye:
-            rows = np.concatenate([piece.rows for piece in eye])
-            result.eyes.append((rows, _sphere_centre(eye[0].points)))
-        else:
-            result.eyes.append((np.zeros(0, int), centre))
+    _place_mouth(body, mouth, features, in_mouth, skin, result)
+    known = {id(piece) for piece in taken}
+    for piece in pieces:
+        if id(piece) in known or body.skin[piece.rows[0]]:
+            continue
+        touch = _Touch(piece, skin)
+        if not eyes.balls and eyes.add_other(piece, touch):
+            continue
+        follows = _follows_skin(piece, touch, features)
+        if follows:
+            _hang(body, piece, touch, skin, features)
+        result.add("on_skin" if follows else "still", piece.rows)
+    for piece in eyes.pieces:
+        result.add("eyes", piece.rows)
+    result.eyes = eyes.rows_and_centres()
     return result
 
 
-def _parts_near_face(body: Body, skin: _Skin) -> Iterator[_Piece]:
-    """Yield the connected parts that are not skin and lie around the face."""
-    low, high = body.fitted.min(0) - PART_MARGIN_MM, body.fitted.max(0) + PART_MARGIN_MM
-    order = np.argsort(body.component, kind="stable")
-    starts = np.searchsorted(body.component[order], np.arange(1, body.component_count))
-    for rows in np.split(order, starts):
-        if body.skin[rows[0]] or len(rows) < MIN_PART_VERTICES:
-            continue
-        points, rim = body.points[rows], body.rim[rows]
-        middle = (points.min(0) + points.max(0)) / 2
-        if not ((middle > low) & (middle < high)).all():
-            continue
-        touching = skin.tree.query(points, distance_upper_bound=TOUCH_MM)[0] < TOUCH_MM
-        attached = bool(rim.any() and touching[rim].mean() > ATTACHED_RIM_FRACTION)
-        yield _Piece(rows, points, middle, np.ptp(points, axis=0), touching, attached)
+def _pieces_and_eyes(body: Body, features: Features) -> tuple[list[Piece], _Eyes]:
+    """Return the pieces near the face, and the eyes among them.
 
-
-def _is_eye(piece: _Piece, to_eyes: np.ndarray) -> bool:
-    """Return whether a part is an eyeball or in one; flat attached parts are lashes.
-
-    `to_eyes` (2,) is the distance of its middle from the eyes.
+    Eyeballs that are joined with other parts become pieces of their own.
     """
-    extent = piece.extent
-    lash = piece.attached and extent.min() < 0.5 * extent.max()
-    return bool(to_eyes.min() < EYE_OFFSET_MM and extent.max() < EYE_EXTENT_MM and not lash)
+    pieces = pieces_near_face(body)
+    eyes = _Eyes(features, [piece for piece in pieces if piece.kind != "hidden"])
+    if len(eyes.balls) < 2:
+        joined = [rows for rows in joined_eyeballs(body, features) if len(rows)]
+        if len(joined) + len(eyes.balls) >= 2:
+            for rows in joined:
+                body.separate(rows)
+            pieces = pieces_near_face(body)
+            eyes = _Eyes(features, [piece for piece in pieces if piece.kind != "hidden"])
+    return pieces, eyes
 
 
-def _place_in_mouth(body: Body, mouth: Mouth, piece: _Piece, skin: _Skin) -> str:
-    """Attach teeth, gums and tongue to the jaw or the skull; return their kind."""
-    width, height, _ = piece.extent
-    above_line = float((piece.points[:, 1] > mouth.line).mean())
-    both_jaws = (
-        width > BOTH_JAWS_WIDTH * mouth.width
-        and height > BOTH_JAWS_HEIGHT_MM
-        and 0.25 < above_line < 0.75
-    )
-    if both_jaws:
-        share = mouth.jaw_share(body, piece.rows)
-    else:
-        share = np.full(len(piece.rows), float(piece.middle[1] < mouth.line + 2))
-    moved = share[:, None] * mouth.jaw_motion(piece.points)
-    body.targets[:, piece.rows] = moved.astype(np.float32)
-    if piece.attached:  # the inside of a mouth, perhaps with its tongue, that continues the lips
-        _attach(body, piece, skin, MOUTH_LINING_MM)
-    return "jaw" if share.mean() > 0.5 else "upper_teeth"
+# ------------------------------------------------------------------------------------------- eyes
 
 
-def _follows_skin(piece: _Piece, to_fitted: np.ndarray) -> bool:
-    """Return whether a part is lashes, brows, a beard, or attached behind the skin like a socket.
+class _Eyes:
+    """The pieces of the right and of the left eye, and their centres."""
 
-    `to_fitted` (P,) mm is the distance of its vertices from the fitted face.
+    def __init__(self, features: Features, pieces: list[Piece]):
+        self.centres = list(features.eye_centres)
+        reach = 3 * EYE_OFFSET_MM
+        near = [
+            piece
+            for piece in pieces
+            if np.linalg.norm(features.eye_centres - piece.middle, axis=1).min() < reach
+        ]
+        found = find_eyeballs(features, [piece.points for piece in near])
+        self.balls = [ball for ball in found if ball is not None]
+        self.sides: list[list[Piece]] = [[], []]
+        self.features = features
+        for side, ball in enumerate(found):
+            if ball is None:
+                continue
+            self.centres[side] = ball.centre
+            self.sides[side] = [
+                piece
+                for k, piece in enumerate(near)
+                if k == ball.part or turns_with(ball, piece.points)
+            ]
+
+    @property
+    def pieces(self) -> list[Piece]:
+        """Pieces of both eyes."""
+        return self.sides[0] + self.sides[1]
+
+    def __contains__(self, piece: Piece) -> bool:
+        return any(piece is other for other in self.pieces)
+
+    def add_other(self, piece: Piece, touch: _Touch) -> bool:
+        """Add a piece of an eye that is no ball, such as an iris on a plate; return whether it is.
+
+        Flat attached parts are lashes.
+        """
+        to_eyes = np.linalg.norm(self.features.eye_centres - piece.middle, axis=1)
+        lash = touch.attached and piece.extent.min() < LASH_FLATNESS * piece.extent.max()
+        is_eye = to_eyes.min() < EYE_OFFSET_MM and piece.extent.max() < EYE_EXTENT_MM and not lash
+        if is_eye:
+            self.sides[int(to_eyes.argmin())].append(piece)
+        return bool(is_eye)
+
+    def rows_and_centres(self) -> list[tuple[np.ndarray, np.ndarray]]:
+        """Return the vertices and the centre (3,) of the right and of the left eye."""
+        none = [np.zeros(0, int)]
+        return [
+            (np.concatenate([piece.rows for piece in side] or none), centre)
+            for side, centre in zip(self.sides, self.centres)
+        ]
+
+
+# ------------------------------------------------------------------------------------------ mouth
+
+
+def _place_mouth(
+    body: Body,
+    mouth: Mouth,
+    features: Features,
+    parts: list[MouthPiece],
+    skin: _Skin,
+    result: Parts,
+) -> None:
+    """Attach teeth, gums and tongue to jaw or skull, and the lining to the lips."""
+    rows_of_teeth = [part.piece.points[:, 1] for part in parts if part.kind != "lining"]
+    cut = jaw_cut(rows_of_teeth, mouth.line)
+    for part in parts:
+        rows, kind = part.piece.rows, part.kind
+        if kind == "lining":
+            touch = _Touch(part.piece, skin)
+            _attach(body, part.piece, touch.touching, skin, 0.0)
+            place_lining(body, mouth, features, rows[~touch.touching], skin.rows)
+        elif kind == "both_jaws":
+            share = mouth.jaw_share(body, rows, cut)
+            body.targets[:, rows] = share[:, None] * mouth.jaw_motion(part.piece.points)
+            touch = _Touch(part.piece, skin)
+            if touch.attached:
+                _attach(body, part.piece, touch.touching, skin, MOUTH_LINING_MM)
+            kind = "jaw"
+        elif kind == "jaw":
+            body.targets[:, rows] = mouth.jaw_motion(part.piece.points)
+        result.add("mouth_lining" if kind == "lining" else kind, rows)
+
+
+# ------------------------------------------------------------------------------ what hangs on skin
+
+
+class _Touch:
+    """Where a piece touches the skin.
+
+    Attributes
+    ----------
+    distance : (P,)
+        Of its vertices from the skin, mm.
+    touching, root : (P,) bool
+        Vertices that touch it, and those that are nearest to it, touching it or not.
+    attached : bool
+        Whether its rim lies on the skin.
     """
-    near = piece.attached or to_fitted.max() < NEAR_SKIN_MM
+
+    def __init__(self, piece: Piece, skin: _Skin):
+        self.distance = skin.tree.query(piece.points)[0]
+        self.touching = self.distance < TOUCH_MM
+        rim = piece.rim
+        self.attached = bool(rim.any() and self.touching[rim].mean() > ATTACHED_RIM_FRACTION)
+        self.root = self.distance < self.distance.min() + ROOT_MM
+
+
+def _follows_skin(piece: Piece, touch: _Touch, features: Features) -> bool:
+    """Return whether a part hangs on skin that moves: lashes, brows, a beard, a socket.
+
+    Hair and glasses do not: they stay with the skull.
+    """
+    points, extent = piece.points, piece.extent
+    to_fitted = features.tree.query(points)[0]
+    if features.distance_to_lids(points).max() < LASH_REACH_MM:
+        return True
+    above_brows = points[:, 1] - features.brow_height(points[:, 0])
+    if _is_brow(above_brows, to_fitted, extent):
+        return True
+    is_strand = extent[1] > extent[0] and above_brows.max() > STRAND_ABOVE_BROWS_MM
+    is_hair = is_strand or above_brows.max() > HAIR_ABOVE_BROWS_MM
+    if is_hair or _is_lens(piece, features):
+        return False
+    if _is_beard(piece, to_fitted, features):
+        return True
+    near = touch.attached or to_fitted.max() < NEAR_SKIN_MM
     mostly_near = np.quantile(to_fitted, 0.7) < MOSTLY_NEAR_SKIN_MM
-    small = piece.extent.max() < ATTACHMENT_EXTENT_MM
-    return bool(piece.touching.any() and near and mostly_near and small)
+    return bool(
+        touch.touching.any() and near and mostly_near and extent.max() < ATTACHMENT_EXTENT_MM
+    )
 
 
-def _attach(body: Body, piece: _Piece, skin: _Skin, reach_mm: float = np.inf) -> None:
-    """Let a part follow the skin that it touches; vertices within reach of it move harmonically."""
-    rows, touching = piece.rows, piece.touching
-    distance, near = skin.tree.query(piece.points[touching], k=min(4, len(skin.rows)))
+def _is_brow(above_brows: np.ndarray, to_fitted: np.ndarray, extent: np.ndarray) -> bool:
+    """Whether a part lies along the brows: heights (P,) above them, distances (P,) from the skin.
+
+    Hair that hangs over a brow is higher than wide.
+    """
+    along = above_brows.min() > -BROW_BELOW_MM and above_brows.max() < BROW_ABOVE_MM
+    lying = extent[1] < max(BROW_HEIGHT_MM, BROW_SLOPE * extent[0])
+    return bool(along and lying and to_fitted.max() < BROW_FLOATS_MM)
+
+
+def _is_lens(piece: Piece, features: Features) -> bool:
+    """Whether a part is a plate before an eye, as the lens of glasses or their frame."""
+    lids = np.stack([lids.mean(0) for lids in features.lids])
+    before = piece.points[:, 2].mean() > lids[:, 2].max()
+    low, high = piece.points.min(0), piece.points.max(0)
+    covers = ((lids > low) & (lids < high))[:, :2].all(1).any()
+    return bool(before and covers and piece.extent[2] < FLAT_MM and piece.extent[0] > LENS_WIDTH_MM)
+
+
+def _is_beard(piece: Piece, to_fitted: np.ndarray, features: Features) -> bool:
+    """Whether a part lies around mouth and chin, mostly below the eyes."""
+    low, high = piece.points[:, 1].min(), piece.points[:, 1].max()
+    nearest = features.tree.query(piece.points)[1]
+    on_lower_face = features.face.regions["lower_face"][nearest].mean() > 0.6
+    across = low < features.lip_line[:, 1].max() + 20 and high > features.chin
+    near = np.median(to_fitted) < BEARD_FLOATS_MM and piece.extent.max() < BEARD_EXTENT_MM
+    return bool(on_lower_face and across and near and high < features.eye_line)
+
+
+def _hang(body: Body, piece: Piece, touch: _Touch, skin: _Skin, features: Features) -> None:
+    """Let a part follow the skin where it is near it; the rest of it moves along smoothly.
+
+    A lash follows the lid that it grows on, also where it touches the other one.
+    """
+    points, skin_rows = piece.points, skin.rows
+    if features.distance_to_lids(points).max() < LASH_REACH_MM:
+        above = features.above_eyes(body.points[skin_rows])
+        is_upper = features.above_eyes(points[touch.root]).mean() > 0
+        of_lid = skin_rows[above > 0 if is_upper else above < 0]
+        motion, distance = skin_motion(body, points, of_lid if len(of_lid) else skin_rows)
+    else:
+        motion, distance = motion_of_lips(body, features, points, skin_rows)
+    stiffness = HANGING_STIFFNESS_MM / (distance**2 + MIN_HANGING_MM**2)
+    body.fill_smoothly(piece.rows, motion, stiffness)
+
+
+def _attach(
+    body: Body, piece: Piece, root: np.ndarray, skin: _Skin, reach_mm: float = np.inf
+) -> None:
+    """Let vertices `root` (P,) bool of a part follow the skin nearest to them.
+
+    Its other vertices within reach of the skin move harmonically.
+    """
+    rows = piece.rows
+    distance, near = skin.tree.query(piece.points[root], k=min(4, len(skin.rows)))
+    distance, near = distance.reshape(int(root.sum()), -1), near.reshape(int(root.sum()), -1)
     weight = 1 / (distance + 0.05) ** 2
     weight /= weight.sum(1, keepdims=True)
     skin_targets = body.targets[:, skin.rows[near]]
-    body.targets[:, rows[touching]] = np.einsum("mk,smkc->smc", weight, skin_targets)
+    body.targets[:, rows[root]] = np.einsum("mk,smkc->smc", weight, skin_targets)
     free = np.zeros(len(body.points), bool)
-    free[rows[~touching & (skin.tree.query(piece.points)[0] < reach_mm)]] = True
+    free[rows[~root & (skin.tree.query(piece.points)[0] < reach_mm)]] = True
     body.fill_harmonic(free)
-
-
-def eye_centres(face: Face, fitted: np.ndarray) -> np.ndarray:
-    """Return the expected eyeball centres (2, 3) mm of a fitted face (V, 3), right first."""
-    lids = [face.landmarks68[points] for points in (RIGHT_EYE, LEFT_EYE)]
-    return EYE_CENTRES_MM + np.stack([fitted[lid].mean(0) - face.mean[lid].mean(0) for lid in lids])
-
-
-def _sphere_centre(points: np.ndarray) -> np.ndarray:
-    """Return the centre (3,) of the least-squares sphere through points (P, 3)."""
-    middle = points.mean(0)
-    p = points - middle
-    design = np.column_stack([2 * p, np.ones(len(p))])
-    offset = np.linalg.lstsq(design, np.square(p).sum(1), rcond=None)[0][:3]
-    return middle + offset if np.linalg.norm(offset) < SPHERE_OFFSET_MM else middle

@@ -11,7 +11,9 @@ from ..face.canonical import Face
 from ..geometry.meshes import closest_points, edge_lengths, mesh_edges, vertex_normals
 from ..geometry.rigid import fit_similarity
 from .body import Body
+from .features import Features
 from .mouth import Mouth, mouth_size
+from .mouth_lining import place_lining
 from .surface import NORMAL_WEIGHT_MM
 
 # Distances of vertices from the fitted canonical face.
@@ -20,6 +22,9 @@ MOUTH_SKIN_MM = 8.0  # skin in the mouth that is farther off follows the jaw
 SKIN_REACH_MM = 48.0  # vertices that are farther off do not move
 MIN_FACING_COSINE = 0.2  # between normals, above which skin and canonical face agree
 MIN_SKIN_COVERAGE = 0.02  # fraction of the canonical face that a part of the skin lies under
+# A part lies over the skin, as hair does, if this fraction of it is this close to other skin.
+OVERLAY_FRACTION, OVERLAY_MM = 0.6, 6.0
+OVERLAY_VERTICES = 200  # of a part that are compared with the skin
 # Factor and offset on the strain (relative change of length) of the canonical face's edges. Edges
 # beyond TEAR_STRAIN times the 99.9th percentile are torn; the strain of the others is limited to
 # STRAIN_LIMIT times the maximum.
@@ -31,8 +36,11 @@ PROPORTION_NODES = 500  # canonical vertices around which proportions are compar
 PROPORTION_RADIUS_MM = 30.0
 
 
-def place_skin(body: Body, mouth: Mouth) -> None:
-    """Find the skin of a body and assign its motion."""
+def place_skin(body: Body, mouth: Mouth, features: Features) -> None:
+    """Find the skin of a body and assign its motion.
+
+    Parts that are recognised already (`Body.other`) are none.
+    """
     face, fitted, points = body.face, body.fitted, body.points
     low, high = fitted.min(0) - SKIN_REACH_MM, fitted.max(0) + SKIN_REACH_MM
     near = np.flatnonzero(((points > low) & (points < high)).all(1))
@@ -48,7 +56,7 @@ def place_skin(body: Body, mouth: Mouth) -> None:
     corners = face.faces[triangle]
     surface_normals = np.einsum("vk,vkc->vc", weights, normals[corners])
     facing = np.einsum("vc,vc->v", surface_normals, body.normals[near]) > MIN_FACING_COSINE
-    on_face = (distance < max(ON_SKIN_MM, 1.5 * body.fit.error)) & facing
+    on_face = (distance < max(ON_SKIN_MM, 1.5 * body.fit.error)) & facing & ~body.other[near]
     body.canonical[near] = corners[np.arange(len(near)), weights.argmax(1)]
     body.skin = _skin_parts(body, near[on_face])
 
@@ -60,13 +68,12 @@ def place_skin(body: Body, mouth: Mouth) -> None:
     still[near] = distance > SKIN_REACH_MM
     in_mouth = near[~on_face & (distance > MOUTH_SKIN_MM) & mouth.contains(points[near])]
     still[in_mouth] = False
-    if len(in_mouth):  # cheeks and tongue of a mouth that is connected with the skin
-        share = mouth.jaw_share(body, in_mouth)[:, None]
-        body.targets[:, in_mouth] = share * mouth.jaw_motion(points[in_mouth])
     fixed = still.copy()
     fixed[near] |= on_face
-    fixed[in_mouth] = True
     body.fill_harmonic(~fixed)
+    # Cheeks, gums and tongue of a mouth that is connected with the skin.
+    place_lining(body, mouth, features, in_mouth, near[on_face])
+    fixed[in_mouth] = True
     _mend_tears(body, fixed, still)
     body.canonical[~body.skin] = -1
 
@@ -74,14 +81,33 @@ def place_skin(body: Body, mouth: Mouth) -> None:
 def _skin_parts(body: Body, on_face: np.ndarray) -> np.ndarray:
     """Return the vertices (N,) bool of the connected parts that lie under much of the face.
 
-    `on_face` are the vertices that lie on the canonical face.
+    What lies over the largest of them, as hair and brows do, is no skin. `on_face` are the vertices
+    that lie on the canonical face.
     """
     covered = np.unique(np.stack([body.component[on_face], body.canonical[on_face]]), axis=1)
     coverage = np.bincount(covered[0], minlength=body.component_count) / max(covered.shape[1], 1)
     is_skin = coverage >= MIN_SKIN_COVERAGE
     if coverage[is_skin].sum() < 0.5:  # the skin is in many small pieces
         is_skin = coverage > 0
+    largest = int(coverage.argmax())
+    others = np.flatnonzero(is_skin)
+    others = others[others != largest]
+    if len(others):
+        is_skin[others] = ~_lie_over(body, on_face, others, largest)
     return is_skin[body.component]
+
+
+def _lie_over(body: Body, on_face: np.ndarray, parts: np.ndarray, skin: int) -> np.ndarray:
+    """Return which parts (P,) bool lie over another, instead of continuing it at its rim."""
+    faces = body.faces[body.component[body.faces[:, 0]] == skin]
+    result = np.zeros(len(parts), bool)
+    for k, part in enumerate(parts):
+        rows = on_face[body.component[on_face] == part]
+        rows = rows[:: max(1, len(rows) // OVERLAY_VERTICES)]
+        triangle, weights, distance = closest_points(body.points, faces, body.points[rows])
+        on_rim = np.einsum("vk,vk->v", weights, body.rim[faces[triangle]]) > 0.99
+        result[k] = ((distance < OVERLAY_MM) & ~on_rim).mean() > OVERLAY_FRACTION
+    return result
 
 
 def _take_motion(body: Body, rows: np.ndarray, corners: np.ndarray, weights: np.ndarray) -> None:

@@ -23,46 +23,50 @@ from ..geometry.numerics import smoothstep
 
 CANDIDATE_IDENTITIES = 120  # identities with hand-set expressions
 CANDIDATE_IDENTITY_MODES = 30  # identity coefficients in which they differ
-# Blend-shape weights on both sides, for the upper and the lower face. EMFACS has no calm: there,
-# lids and mouth are at ease.
+# Blend-shape weights on both sides, for the upper and the lower face. Some are above 1, because the
+# blend shapes are means over people who do not all frown hard. The lower face of emotions that do
+# not open the mouth keeps closed lips closed. EMFACS has no calm: awake eyes and a faint smile.
 EMFACS_EXPRESSIONS: dict[str, dict[str, dict[str, float]]] = {
-    "calm": {  # a faint AU 12, lids slightly lower (AU 43)
-        "upper": {"eyeBlink": 0.18, "browOuterUp": 0.1},
-        "lower": {"mouthSmile": 0.28, "mouthDimple": 0.1},
+    "calm": {  # a faint AU 12, lids open (AU 5A)
+        "upper": {"eyeWide": 0.25, "browOuterUp": 0.12, "cheekSquint": 0.1},
+        "lower": {"mouthSmile": 0.12, "mouthDimple": 0.1},
     },
     "happy": {  # AU 6 + 12
-        "upper": {"cheekSquint": 0.7, "eyeSquint": 0.4},
-        "lower": {"mouthSmile": 0.9, "mouthDimple": 0.25, "cheekSquint": 0.6},
+        "upper": {"cheekSquint": 0.9, "eyeSquint": 0.5, "browOuterUp": 0.2},
+        "lower": {"mouthSmile": 0.7, "mouthDimple": 0.25, "cheekSquint": 0.6},
     },
     "sad": {  # AU 1 + 4 + 15 + 17, lids lower (AU 43)
-        "upper": {"browInnerUp": 0.9, "browDown": 0.35, "eyeBlink": 0.25},
-        "lower": {"mouthFrown": 0.9, "mouthShrugLower": 0.75},
+        "upper": {"browInnerUp": 1.15, "browDown": 0.5, "eyeBlink": 0.25, "eyeSquint": 0.2},
+        "lower": {"mouthFrown": 1.2, "mouthShrugLower": 0.5, "jawOpen": 0.1},
     },
-    "angry": {  # AU 4 + 5 + 7 + 23 (24)
-        "upper": {"browDown": 1.0, "eyeWide": 0.4, "eyeSquint": 0.35, "noseSneer": 0.3},
+    "angry": {  # AU 4 + 7 + 17 + 23 + 24; AU 9 and 2 make browDown's straight brows slope inwards
+        "upper": {"browDown": 1.8, "noseSneer": 0.9, "browOuterUp": 0.45, "eyeSquint": 0.5},
         "lower": {
-            "mouthPress": 0.5,
-            "mouthShrugLower": 0.3,
-            "mouthRollLower": 0.15,
-            "noseSneer": 0.25,
+            "mouthPress": 0.6,
+            "mouthShrugLower": 0.5,
+            "mouthRollLower": 0.35,
+            "mouthRollUpper": 0.3,
+            "mouthFrown": 0.15,
+            "mouthPucker": 0.12,
+            "jawOpen": 0.165,
         },
     },
-    "fearful": {  # AU 1 + 2 + 4 + 5 + 7 + 20 (26)
-        "upper": {"browInnerUp": 1.0, "browOuterUp": 0.4, "browDown": 0.4, "eyeWide": 1.0},
-        "lower": {"mouthStretch": 0.9, "jawOpen": 0.06},
+    "fearful": {  # AU 1 + 2 + 4 + 5 + 7 + 20 + 26
+        "upper": {"browInnerUp": 1.2, "browOuterUp": 0.4, "browDown": 0.75, "eyeWide": 1.1},
+        "lower": {"mouthStretch": 1.0, "jawOpen": 0.12, "mouthLowerDown": 0.2},
     },
     "disgust": {  # AU 9 + 15 + 16
-        "upper": {"noseSneer": 0.85, "browDown": 0.35, "eyeSquint": 0.4},
+        "upper": {"noseSneer": 1.0, "browDown": 0.4, "eyeSquint": 0.6, "eyeBlink": 0.1},
         "lower": {
-            "noseSneer": 0.75,
-            "mouthUpperUp": 0.5,
-            "mouthFrown": 0.45,
-            "mouthShrugLower": 0.3,
+            "noseSneer": 0.9,
+            "mouthUpperUp": 0.4,
+            "mouthFrown": 0.6,
+            "mouthShrugLower": 0.5,
         },
     },
-    "surprised": {  # AU 1 + 2 + 5B + 26
-        "upper": {"browInnerUp": 0.9, "browOuterUp": 0.9, "eyeWide": 0.8},
-        "lower": {"jawOpen": 0.2},
+    "surprised": {  # AU 1 + 2 + 5 + 26
+        "upper": {"browInnerUp": 1.1, "browOuterUp": 1.1, "eyeWide": 1.0},
+        "lower": {"jawOpen": 0.35, "mouthFunnel": 0.1},
     },
 }
 WEIGHT_VARIATION = 0.2  # standard deviation of a weight's factor between identities

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import re
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import lru_cache
@@ -175,9 +175,14 @@ def _word(word: Any, duration: float) -> Word:
     return Word(text, tuple(phones))
 
 
-def bilabial_times(phones: list[Phone]) -> np.ndarray:
+def bilabial_times(phones: Sequence[Phone]) -> np.ndarray:
     """Start and end (K, 2) in s of each P, B and M."""
-    times = [(p.start, p.end) for p in phones if p.name in BILABIALS]
+    return phone_times(phones, BILABIALS)
+
+
+def phone_times(phones: Sequence[Phone], names: Sequence[str]) -> np.ndarray:
+    """Start and end (K, 2) in s of each phone that has one of the names."""
+    times = [(p.start, p.end) for p in phones if p.name in names]
     return np.array(times, np.float64).reshape(-1, 2)
 
 

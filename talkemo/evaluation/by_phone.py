@@ -10,7 +10,7 @@ import numpy as np
 
 from ..data.phones import SILENCE_PHONE, Phone
 from ..face.canonical import Face
-from ..face.lip_measures import distance_gradients
+from ..face.lip_measures import distance_gradients, shape_gradients
 from .closures import MAX_PHONE_S
 
 # Phones that lips show alike, by the name of their class.
@@ -41,7 +41,10 @@ TOLD_APART = (
     ("t d n", "silence"),
     ("w", "p b m"),
 )
-MEASURES = ("opening", "least_opening", "width", "protrusion")  # columns of `PhoneLips.values`
+DISTANCES = ("opening", "width", "protrusion")  # mm
+SHAPES = ("mouthPucker", "mouthFunnel", "mouthPress", "mouthRollLower")  # blend-shape weights
+# Columns of `PhoneLips.values`: means over a phone, and the opening's minimum.
+MEASURES = ("opening", "least_opening", "width", "protrusion", *SHAPES)
 MIN_OCCURRENCES = 5  # of a class, for its row
 
 
@@ -49,11 +52,11 @@ MIN_OCCURRENCES = 5  # of a class, for its row
 class PhoneLips:
     """The lips' measures at the phones of some recordings, by class."""
 
-    values: dict[str, np.ndarray]  # (N, 4) mm, one row per phone, as MEASURES
+    values: dict[str, np.ndarray]  # (N, 8), one row per phone, as MEASURES
     spread: dict[str, float]  # mm, mean standard deviation within a recording, of each measure
 
     def table(self) -> dict[str, Any]:
-        """Return the classes' count and mean measures in mm, `spread`, and d′ of TOLD_APART."""
+        """Return the classes' count and mean measures, `spread`, and d′ of TOLD_APART."""
         rows = {
             name: {"count": len(of_class), **dict(zip(MEASURES, of_class.mean(0).tolist()))}
             for name, of_class in self.values.items()
@@ -68,8 +71,15 @@ class PhoneLips:
 
 
 def lip_distances(face: Face, coordinates: np.ndarray) -> np.ndarray:
-    """Return opening, width and protrusion (T, 3) mm of coordinates (T, S), 0 at rest."""
+    """Return DISTANCES (T, 3) mm of coordinates (T, S), 0 at rest."""
     return coordinates @ np.stack([*distance_gradients(face).values()], 1)
+
+
+def lip_measures(face: Face, coordinates: np.ndarray) -> np.ndarray:
+    """Return DISTANCES in mm and the weights of SHAPES (T, 7) of coordinates (T, S), 0 at rest."""
+    gradients = shape_gradients(face)
+    shapes = coordinates @ np.stack([gradients[name] for name in SHAPES], 1)
+    return np.concatenate([lip_distances(face, coordinates), shapes], axis=1)
 
 
 def lips_by_phone(
@@ -82,35 +92,35 @@ def lips_by_phone(
 
     Parameters
     ----------
-    recordings : iterable of (times, distances, phones)
-        Times (T,) in s, what `lip_distances` returns at these times (T, 3), and the phones that are
+    recordings : iterable of (times, measures, phones)
+        Times (T,) in s, what `lip_measures` returns at these times (T, 7), and the phones that are
         spoken. Phones longer than MAX_PHONE_S are errors of the alignment and are left out, but for
         silence.
     """
     of_class = {phone: name for name, phones in PHONE_CLASSES.items() for phone in phones}
     values: dict[str, list[np.ndarray]] = {name: [] for name in PHONE_CLASSES}
     spreads = []
-    for times, distances, phones in recordings:
-        relative = distances - [0, *distances[:, 1:].mean(0)]
-        spreads.append(distances.std(0))
+    for times, measures, phones in recordings:
+        _, width, protrusion = measures[:, : len(DISTANCES)].mean(0)
+        relative = measures - [0, width, protrusion, *np.zeros(len(SHAPES))]
+        spreads.append(measures[:, : len(DISTANCES)].std(0))
         for phone in phones:
             name = of_class.get(phone.name)
             too_long = phone.end - phone.start > MAX_PHONE_S and phone.name != SILENCE_PHONE
             inside = (times >= phone.start) & (times <= phone.end)
             if name is None or too_long or not inside.any():
                 continue
-            opening, width, protrusion = relative[inside].mean(0)
-            least = relative[inside, 0].min()
-            values[name].append(np.array([opening, least, width, protrusion]))
-    mean_spread = np.mean(spreads, axis=0) if spreads else np.full(3, np.nan)
+            opening, *others = relative[inside].mean(0)
+            values[name].append(np.array([opening, relative[inside, 0].min(), *others]))
+    mean_spread = np.mean(spreads, axis=0) if spreads else np.full(len(DISTANCES), np.nan)
     return PhoneLips(
         {name: np.array(rows).reshape(-1, len(MEASURES)) for name, rows in values.items()},
-        dict(zip(("opening", "width", "protrusion"), map(float, mean_spread))),
+        dict(zip(DISTANCES, map(float, mean_spread))),
     )
 
 
 def d_prime(a: np.ndarray, b: np.ndarray) -> dict[str, float]:
-    """Return the sensitivity index d′ of each measure between two classes (N, 4) and (M, 4).
+    """Return the sensitivity index d′ of each measure between two classes (N, 8) and (M, 8).
 
     It is the distance of the means in units of the pooled standard deviation.
     """

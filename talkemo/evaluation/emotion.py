@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ import torch
 
 from ..data.captures import FittedRecording, StepProgress, load_captures
 from ..data.custom_corpora import find_custom_corpora
+from ..data.emotion_augmentation import EMFACS_EXPRESSIONS, add_expression
 from ..data.rest_relative import acted_frames, relative_to_rest
 from ..errors import InputError
 from ..expression.emotions import EMOTIONS, one_hot
@@ -19,6 +21,8 @@ from ..face.motion import Motion
 from ..networks.judges import Classifier, to_maps
 from ..weights.models import Models
 from . import metrics
+from .actors import ActorChanges, Recognition
+from .actors import Judge as PrototypeJudge
 
 # Corpora of acted emotion that have a dev split.
 EMOTION_CORPORA = ("ravdess", "java_sed")
@@ -30,6 +34,15 @@ RECOVERY_VERTEX_STRIDE = 5  # every n-th vertex is used for the recovery
 
 # Maps (N, 3, 128, 128) in MAP_UNIT_MM → logits (N, classes).
 Judge = Callable[[torch.Tensor], torch.Tensor]
+
+
+@dataclass(frozen=True, eq=False)
+class MeanChange:
+    """Mean change of a neutral recording by an emotion."""
+
+    speaker: str
+    emotion: str
+    coordinates: np.ndarray  # (S,) mm
 
 
 def emotion_corpora(data: Path) -> tuple[str, ...]:
@@ -66,6 +79,8 @@ def evaluate_emotion(
         generated frames. Judges are the discriminator, and classifiers of four and of eight classes
         trained on real frames of the training actors. `emotions`: one row per emotion, with
         each judge's accuracy, 1 − CE, and the effects of the transfer, see `_transfer_all`.
+        `prototypes`: how many of the mean changes by the transfer are nearest to the prototype of
+        their emotion, see `_recognised_by_prototypes`.
     """
     face = models.face
     recordings = recordings_of(data, cache, models, corpus, split, jobs, progress)
@@ -77,11 +92,15 @@ def evaluate_emotion(
         )
     recovery = Recovery(face)
     real, generated, changes = {}, {}, {}
+    mean_changes: list[MeanChange] = []
     for number, emotion in enumerate(EMOTIONS):
         acted = [r for r in recordings if r.emotion == emotion]
         if acted:
             real[emotion] = frames_motion(face, acted_frames(acted).shapes[::REAL_FRAME_STRIDE])
-            generated[emotion], changes[emotion] = _transfer_all(models, recovery, neutral, emotion)
+            generated[emotion], changes[emotion], moved = _transfer_all(
+                models, recovery, neutral, emotion
+            )
+            mean_changes += moved
             if progress:
                 progress("emotions", number + 1, len(EMOTIONS))
     confusion = _confusion(models, real, generated)
@@ -96,7 +115,68 @@ def evaluate_emotion(
             for emotion in real
         ],
         "confusion": confusion,
+        "prototypes": _recognised_by_prototypes(
+            face, mean_changes, _actors_by_corpus(data, cache, models, jobs, progress)
+        ),
     }
+
+
+def _actors_by_corpus(
+    data: Path, cache: Path, models: Models, jobs: int, progress: StepProgress | None
+) -> dict[str, ActorChanges]:
+    """The changes by emotions of all actors of each corpus of acted emotion."""
+    actors = {}
+    for corpus in emotion_corpora(data):
+        captured = load_captures(data, cache, models, (corpus,), jobs, progress)
+        actors[corpus] = ActorChanges.of_recordings(relative_to_rest(list(captured), models.face))
+    return actors
+
+
+def _recognised_by_prototypes(
+    face: Face, changes: list[MeanChange], actors: dict[str, ActorChanges]
+) -> list[dict[str, Any]]:
+    """Count the changes by the transfer that are nearest to the prototype of their emotion.
+
+    Returns
+    -------
+    list of dict
+        One for the augmentation's poses, `prototypes` is `poses`, and one for the actors of each
+        corpus. `generated`: the changes by the transfer. A person is left out of the prototypes
+        that the own recordings are compared with. `actors`: each actor's changes by the other
+        actors' prototypes; None for the poses. See `Recognition.as_json`.
+    """
+    recognised = Recognition.count((_pose_judge(face), c.emotion, c.coordinates) for c in changes)
+    rows: list[dict[str, Any]] = [
+        {"prototypes": "poses", "generated": recognised.as_json(), "actors": None}
+    ]
+    for corpus, of_corpus in actors.items():
+        judges = {
+            speaker: of_corpus.judge(face, without=speaker)
+            for speaker in {change.speaker for change in changes}
+        }
+        recognised = Recognition.count(
+            (judge, c.emotion, c.coordinates) for c in changes if (judge := judges[c.speaker])
+        )
+        rows.append(
+            {
+                "prototypes": corpus,
+                "generated": recognised.as_json(),
+                "actors": of_corpus.held_out(face).as_json(),
+            }
+        )
+    return rows
+
+
+def _pose_judge(face: Face) -> PrototypeJudge:
+    """A judge by the augmentation's poses."""
+    still = np.zeros((1, len(face.mean), 3), np.float32)
+    span = face.span.reshape(len(face.span), -1)
+    return PrototypeJudge.of_prototypes(
+        {
+            name: span @ add_expression(face, still, name)[0].reshape(-1)
+            for name in EMFACS_EXPRESSIONS
+        }
+    )
 
 
 def _confusion(
@@ -137,7 +217,7 @@ def _accuracies(confusion: dict[str, dict[str, Any]], emotion: str) -> dict[str,
 
 def _transfer_all(
     models: Models, recovery: Recovery, neutral: list[FittedRecording], emotion: str
-) -> tuple[Motion, dict[str, float]]:
+) -> tuple[Motion, dict[str, float], list[MeanChange]]:
     """Transfer an emotion to the acted frames of neutral recordings.
 
     Returns
@@ -151,14 +231,18 @@ def _transfer_all(
         displacement of a vertex. After a second transfer back to neutral, `back_mm` is the mean
         distance of the lips from the original frames, and `r_back` the correlation of the mouth
         opening with the original.
+    moved : list of MeanChange
+        One per recording.
     """
     face, model = models.face, models.emotion
-    motions, clips = [], []
+    motions, clips, moved = [], [], []
     lips = face.regions["lips"]
     for r in neutral:
         before = frames_motion(face, acted_frames([r]).shapes)
         after = model.transfer(before, one_hot(emotion))
         motions.append(after)
+        change = (after.coordinates - before.coordinates).mean(0)
+        moved.append(MeanChange(r.speaker, emotion, change))
         old, new = before.displacement(face), after.displacement(face)
         back = model.transfer(after, one_hot("neutral"), from_neutral=False).displacement(face)
         opening = metrics.mouth_opening(old, face)
@@ -175,9 +259,10 @@ def _transfer_all(
             }
         )
     means = {name: float(np.mean([clip[name] for clip in clips])) for name in clips[0]}
-    moved, frames = [clip["moved_mm"] for clip in clips], [len(motion) for motion in motions]
-    means["moved_mm"] = float(np.average(moved, weights=frames))
-    return joined_frames(motions), means
+    frames = [len(motion) for motion in motions]
+    moved_mm = [clip["moved_mm"] for clip in clips]
+    means["moved_mm"] = float(np.average(moved_mm, weights=frames))
+    return joined_frames(motions), means, moved
 
 
 def _acceleration(displacement: np.ndarray) -> float:

@@ -19,7 +19,7 @@ from ..errors import InputError
 from ..face.canonical import Face
 from ..weights.models import Models
 from . import metrics
-from .by_phone import lip_distances, lips_by_phone
+from .by_phone import lip_measures, lips_by_phone
 from .closures import Closures, count_closures
 from .timing import (
     frame_rate,
@@ -141,7 +141,7 @@ class _MeasuredClip:
     closed: list[tuple[bool, bool]]  # at each closure of GRID's alignment: predicted, captured
     predicted: Closures = NO_CLOSURES  # by phones
     captured: Closures = NO_CLOSURES
-    # Times, `lip_distances` and phones: predicted, captured; None without phones.
+    # Times, `lip_measures` and phones: predicted, captured; None without phones.
     at_phones: tuple[PhoneRecording, PhoneRecording] | None = None
 
 
@@ -195,8 +195,8 @@ def _lips_at_phones(
     predicted = models.talking.motion(audio, times).coordinates
     captured = recording.capture.motion(models.face).coordinates
     return (
-        (times, lip_distances(models.face, predicted), phones),
-        (recording.capture.time, lip_distances(models.face, captured), phones),
+        (times, lip_measures(models.face, predicted), phones),
+        (recording.capture.time, lip_measures(models.face, captured), phones),
     )
 
 

@@ -16,7 +16,6 @@ from ..option_limits import MAX_INTENSITY
 from .emotion_names import EMOTIONS
 
 PAPER_EMOTIONS = ("neutral", "happy", "angry", "surprised")
-EXCESS_INTENSITY_GAIN = 0.6  # slope of the effect above amount 1, which keeps faces plausible
 CROSS_FADE_S = 0.4  # duration of the change from one emotion of a timeline to the next
 MAX_TIMELINE_BYTES = 1 << 20
 MAX_TIMELINE_SPANS = 10_000
@@ -79,11 +78,6 @@ def parse_emotion(text: str) -> np.ndarray:
 def one_hot(emotion: str) -> np.ndarray:
     """Return the amounts (8,) float32 of one emotion of EMOTIONS at full strength."""
     return np.eye(len(EMOTIONS), dtype=np.float32)[EMOTIONS.index(emotion)]
-
-
-def effective_amounts(amounts: np.ndarray) -> np.ndarray:
-    """Return how far amounts of emotion move a face: linear up to 1, then less."""
-    return np.minimum(amounts, 1) + EXCESS_INTENSITY_GAIN * np.maximum(amounts - 1, 0)
 
 
 @dataclass(frozen=True, eq=False)

@@ -1,9 +1,10 @@
 """Motion of the head and the eyes of a speaker.
 
 The head moves like those of people who speak freely to a camera: sums of waves of random phase with
-the spectrum of 57 speakers (`benchmarks/heads.py`). It does not depend on loudness, because the
-speakers' motion hardly does: head speed and loudness, both smoothed over 0.6 s, have a correlation
-of −0.05, and of 0.09 in nine other speakers.
+the spectrum of 57 speakers (`benchmarks/heads.py`). It follows the voice as 50 of them do
+(`benchmarks/upper_face.py`): it is slower in pauses, turns where a phrase begins, and nods a little
+with stressed words. How loud the voice is does not matter: head speed and loudness, both smoothed
+over 0.6 s, have a correlation of −0.05, and of 0.09 in nine other speakers.
 
 The eyes stay on the camera while the head turns (vestibulo-ocular reflex), and leap a few degrees
 aside every second or two (Lee, Badler, Badler 2002, "Eyes alive": most saccades are small, and last
@@ -14,9 +15,11 @@ from __future__ import annotations
 
 import numpy as np
 
-from ..face.canonical import ARKIT_GAZE_DEG, ARKIT_NAMES
+from ..audio.prosody import Voice, VoiceEvent
+from ..face.canonical import ARKIT_GAZE_DEG, ARKIT_NAMES, Face
 from ..geometry.numerics import smoothstep
 from ..geometry.rigid import rotation_matrices
+from .gestures import Gestures
 
 # Edges of the frequency bands.
 HEAD_MOTION_BANDS_HZ = np.array([0.1, 0.167, 0.278, 0.464, 0.775, 1.292, 2.156, 3.597, 6.0])
@@ -36,6 +39,14 @@ HEAD_MOTION_STD_DEG = np.array(
 )
 HEAD_MOTION_SCALE = 0.6  # reduces the amplitude: a head without shoulders seems to move more
 WAVES_PER_BAND = 2
+# The waves' clock runs at these speeds; turns and nods add motion in speech.
+PAUSE_CLOCK, SPEECH_CLOCK = 0.5, 0.95
+TURN_STD_DEG = np.array([0.8, 1.5, 0.9])  # pitch, yaw and roll of a turn where a phrase begins
+MIN_TURN_S, MAX_TURN_S = 0.5, 0.9
+STRESS_TURNS = 0.08  # share of the stresses at which the head turns, in long phrases
+STRESS_NODS = 0.5  # share of the stresses of strength 1 with a nod
+MIN_NOD_DEG, MAX_NOD_DEG = 0.5, 1.4
+MAX_NOD_TURN_DEG = 0.4  # yaw and roll of a nod
 FIXATION_MEAN_S, FIXATION_MIN_S = 1.4, 0.3  # time between leaps of the eyes
 SACCADE_MEAN_DEG, SACCADE_MAX_DEG = 2.8, 9.0  # size of the leaps
 SACCADE_BASE_S, SACCADE_S_PER_DEG = 0.025, 0.0024  # duration of a leap, by its size
@@ -51,38 +62,83 @@ GAZE_SHAPES = {
 
 
 class HeadMotion:
-    """Rotation of a head as a function of time; the seed decides the waves' phases."""
+    """Rotation of a head over time; the seed and the voice decide it."""
 
     def __init__(self, seed: int = 0):
-        rng = np.random.default_rng((seed, 7))
-        low, high = HEAD_MOTION_BANDS_HZ[:-1, None, None], HEAD_MOTION_BANDS_HZ[1:, None, None]
-        self._hertz = rng.uniform(low, high, (len(HEAD_MOTION_STD_DEG), 3, WAVES_PER_BAND))
-        self._phase = rng.uniform(0, 2 * np.pi, self._hertz.shape)
+        self._seed = seed
+        self._gestures = Gestures(3)
         std = np.radians(HEAD_MOTION_SCALE * HEAD_MOTION_STD_DEG)
         self._amplitude = std[..., None] * (2 / WAVES_PER_BAND) ** 0.5
+        self._draw_waves(np.random.default_rng((seed, 7)))
 
-    def angles(self, times: np.ndarray) -> np.ndarray:
-        """Return pitch, yaw and roll (T, 3) in radians at times (T,) s; all zero at 0 s."""
-        return self._waves(times) - self._waves(np.zeros(1)) * np.exp(-times[:, None] / 2)
+    def angles(self, times: np.ndarray, voice: Voice | None = None) -> np.ndarray:
+        """Return pitch, yaw and roll (T, 3) in radians; all zero at 0 s.
 
-    def rotations(self, times: np.ndarray) -> np.ndarray:
+        Parameters
+        ----------
+        times : (T,)
+            Seconds; with a voice, never earlier than those of previous calls.
+        voice : Voice, optional
+            Of these times; without it the seed alone decides.
+        """
+        clock, gestures = times, np.zeros((1, 3))
+        if voice is not None:
+            for event in voice.events:
+                self._react(event)
+            clock = PAUSE_CLOCK * times + (SPEECH_CLOCK - PAUSE_CLOCK) * voice.spoken
+            gestures = self._gestures.at(times)
+        return (
+            self._waves(clock) - self._waves(np.zeros(1)) * np.exp(-times[:, None] / 2) + gestures
+        )
+
+    def rotations(self, times: np.ndarray, voice: Voice | None = None) -> np.ndarray:
         """Return rotations (T, 3, 3) float32 of a face that looks along +z with y up."""
-        return rotation_matrices(*self.angles(times).T).astype(np.float32)
+        return rotation_matrices(*self.angles(times, voice).T).astype(np.float32)
+
+    def _draw_waves(self, random: np.random.Generator) -> None:
+        low, high = HEAD_MOTION_BANDS_HZ[:-1, None, None], HEAD_MOTION_BANDS_HZ[1:, None, None]
+        self._hertz = random.uniform(low, high, (len(HEAD_MOTION_STD_DEG), 3, WAVES_PER_BAND))
+        self._phase = random.uniform(0, 2 * np.pi, self._hertz.shape)
 
     def _waves(self, times: np.ndarray) -> np.ndarray:
         """Return the sum of all waves (T, 3) in radians."""
         arguments = 2 * np.pi * self._hertz * times[:, None, None, None] + self._phase
         return (self._amplitude * np.sin(arguments)).sum((1, 3))
 
+    def _react(self, event: VoiceEvent) -> None:
+        """Begin the turn or the nod of an event."""
+        random = event.random(self._seed, 29)
+        if event.kind == "start":
+            self._draw_waves(random)
+        elif event.kind == "phrase":
+            self._turn(event, random)
+        elif event.kind == "stress":
+            if random.random() < STRESS_NODS * event.strength:
+                aside = random.uniform(-MAX_NOD_TURN_DEG, MAX_NOD_TURN_DEG, 2)
+                nod = event.strength * random.uniform(MIN_NOD_DEG, MAX_NOD_DEG)
+                rise, fall = random.uniform((0.12, 0.22), (0.18, 0.4))
+                height = np.radians([nod, *aside])
+                self._gestures.pulse(event.time - 0.1, rise, 0.0, fall, height)
+            if random.random() < STRESS_TURNS:
+                self._turn(event, random)
+
+    def _turn(self, event: VoiceEvent, random: np.random.Generator) -> None:
+        """Turn to a new direction."""
+        target = np.radians(random.normal(0, TURN_STD_DEG))
+        self._gestures.shift(event.time - 0.1, random.uniform(MIN_TURN_S, MAX_TURN_S), target)
+
 
 class Gaze:
-    """Direction of the eyes as a function of ascending times. seed: of the leaps"""
+    """Direction of the eyes at ascending times; the seed and the voice decide their leaps."""
 
     def __init__(self, seed: int = 0):
+        self._seed = seed
         self._random = np.random.default_rng((seed, 11))
         self._starts, self._targets = [0.0], [np.zeros(2)]
 
-    def angles(self, times: np.ndarray, head: np.ndarray | None = None) -> np.ndarray:
+    def angles(
+        self, times: np.ndarray, head: np.ndarray | None = None, voice: Voice | None = None
+    ) -> np.ndarray:
         """Return pitch (down) and yaw (to the face's left) of the eyes relative to the head.
 
         Parameters
@@ -91,11 +147,16 @@ class Gaze:
             Seconds; never earlier than those of previous calls.
         head : (T, 3, 3), optional
             Rotations of the head, for which the eyes compensate.
+        voice : Voice, optional
+            Of these times; without it the seed alone decides.
 
         Returns
         -------
         (T, 2), radians
         """
+        for event in [] if voice is None else voice.events:
+            if event.kind == "start":
+                self._random = event.random(self._seed, 11)
         while self._starts[-1] < times[-1]:
             self._draw_leap()
         starts, targets = np.array(self._starts), np.array(self._targets)
@@ -118,6 +179,14 @@ class Gaze:
         target = np.radians(size) * np.array([0.6 * np.sin(direction), np.cos(direction)])
         self._starts.append(self._starts[-1] + wait)
         self._targets.append(target if averted else np.zeros(2))
+
+
+def lids_of_gaze(face: Face, gaze: np.ndarray) -> np.ndarray:
+    """Return coordinates (T, S) float32 of lids that follow a gaze (T, 2) in radians."""
+    arkit = weights_with_gaze(np.zeros((len(gaze), len(ARKIT_NAMES)), np.float32), gaze)
+    rows = [k for k, name in enumerate(face.expression_names) if name.startswith("eyeLook")]
+    weights = arkit @ face.arkit_matrix[rows].T
+    return np.asarray(weights @ face.weights_to_coordinates[rows], np.float32)
 
 
 def weights_with_gaze(arkit: np.ndarray, gaze: np.ndarray) -> np.ndarray:

@@ -3,7 +3,7 @@
 Emotions grow on stressed words and ease in pauses: brows and smiles follow the voice as batons and
 underliners (Ekman 1979, "About brows: emotional and conversational signals"). Brows and corners of
 the mouth drift slowly, each side independently, so that the face does not look frozen. The result
-depends on time, loudness and a seed only, not on how the motion is split into batches.
+depends on time, the audio and a seed, not on how the motion is split into batches.
 """
 
 from __future__ import annotations
@@ -12,17 +12,17 @@ import math
 
 import numpy as np
 
+from ..audio.prosody import Voice
 from ..face.canonical import Face
 from ..face.motion import Motion
 from .emotions import MAX_INTENSITY
+from .waves import SlowWaves
 
 LOUDNESS_SMOOTHING_S = 0.08  # time constant that keeps the face from jumping
 EFFORT_ATTACK_S, EFFORT_RELEASE_S = 0.12, 0.45  # time constants as loudness rises and falls
 MEAN_LOUDNESS_S = 4.0  # time constant of the running mean of loudness
 STRESSED_LOUDNESS = 0.25  # excess of effort over the mean at which a word is fully stressed
 STRESS_SWELL = 0.2  # fraction of an emotion that stress adds, and a pause removes
-DRIFT_WAVES = 3  # sine waves that a drift is made of
-DRIFT_BAND_HZ = (0.04, 0.3)
 AMOUNT_DRIFT = 0.06  # standard deviation of the drift of an emotion's amount, relative to it
 # Standard deviation of the drift of blend-shape weights, for an emotion at full strength.
 WEIGHT_DRIFT = {
@@ -38,15 +38,20 @@ class Liveliness:
     """Varies the emotions of consecutive batches of a motion; the seed decides the drifts."""
 
     def __init__(self, face: Face, seed: int = 0):
-        rng = np.random.default_rng(seed)
+        self._seed = seed
         names = face.expression_names
         rows = [k for k, name in enumerate(names) if name[:-2] in WEIGHT_DRIFT]
         self._drift_coordinates = np.stack(
             [face.weights_to_coordinates[k] * WEIGHT_DRIFT[names[k][:-2]] for k in rows]
         )
-        self._hertz = rng.uniform(*DRIFT_BAND_HZ, (1 + len(rows), DRIFT_WAVES))
-        self._phase = rng.uniform(0, 2 * np.pi, self._hertz.shape)
+        self._draw_drift(np.random.default_rng(seed))
         self._loudness = self._effort = self._mean = self._time = math.nan
+
+    def hear(self, voice: Voice) -> None:
+        """Let the beginning of the audio decide the drifts, besides the seed."""
+        for event in voice.events:
+            if event.kind == "start":
+                self._draw_drift(event.random(self._seed))
 
     def amounts(self, motion: Motion, amounts: np.ndarray) -> np.ndarray:
         """Vary the requested amounts (T, 8) of emotions with the motion's loudness, and slowly."""
@@ -63,10 +68,8 @@ class Liveliness:
         moved = (self._drift(motion.times)[:, 1:] * strength) @ self._drift_coordinates
         return Motion(motion.times, motion.coordinates + moved.astype(np.float32), motion.loudness)
 
-    def _drift(self, times: np.ndarray) -> np.ndarray:
-        """Return slow waves (T, 1 + drifting shapes) with a standard deviation of 1."""
-        waves = np.sin(2 * np.pi * times[:, None, None] * self._hertz + self._phase)
-        return waves.sum(2) * (2 / DRIFT_WAVES) ** 0.5
+    def _draw_drift(self, random: np.random.Generator) -> None:
+        self._drift = SlowWaves(random, 1 + len(self._drift_coordinates), fade_in=False)
 
     def _stress(self, times: np.ndarray, loudness: np.ndarray) -> np.ndarray:
         """Return the stress (T,) of speech, −1 to 1, by its loudness relative to the mean."""

@@ -9,6 +9,8 @@ import numpy as np
 
 from .canonical import INNER_LIPS, LIPS, MOUTH_CORNERS, Face
 
+# iBUG points of the inner lips: right of the middle, in the middle, and left of it.
+UPPER_INNER_LIP, LOWER_INNER_LIP = [61, 62, 63], [67, 66, 65]
 UPPER_LIP = 51  # iBUG index of the middle of the outer upper lip
 # Blend shapes that people recognise on lips, both sides together.
 LIP_SHAPES = (
@@ -41,6 +43,26 @@ def shape_gradients(face: Face) -> dict[str, np.ndarray]:
         sides = [k for k, full in enumerate(face.expression_names) if full.startswith(name)]
         gradients[name] = face.coordinates_to_weights[:, sides].mean(1).astype(np.float32)
     return gradients
+
+
+def lip_gap_gradients(face: Face) -> np.ndarray:
+    """Return the gradients (S, 3) of the inner lips' opening, mm: right, in the middle, left."""
+    span = face.span[:, face.landmarks68, 1]
+    return span[:, UPPER_INNER_LIP] - span[:, LOWER_INNER_LIP]
+
+
+def unit_side_openings(face: Face) -> np.ndarray:
+    """Return coordinates (2, S) float32 mm that open the lips by 1 mm on the right or on the left.
+
+    The middle and the other side stay as they are. Of all combinations of the mouth's blend shapes
+    it is the one that moves the face least.
+    """
+    rows = [k for k, name in enumerate(face.expression_names) if name.startswith(("jaw", "mouth"))]
+    to_mm = face.weights_to_coordinates[rows].astype(np.float64)
+    gaps = to_mm @ lip_gap_gradients(face)  # (shapes, 3) mm by each shape at weight 1
+    solved = np.linalg.solve(face.regularised_gram[np.ix_(rows, rows)].astype(np.float64), gaps)
+    weights = np.linalg.solve(gaps.T @ solved, solved.T)
+    return (weights[[0, 2]] @ to_mm).astype(np.float32)
 
 
 def lip_contour(face: Face, coordinates: np.ndarray) -> np.ndarray:

@@ -9,9 +9,10 @@ import numpy as np
 
 from .mesh_types import MeshAttributes
 
-GROUP_KINDS = ("skin", "teeth", "tongue", "eyes", "hidden")
+GROUP_KINDS = ("skin", "teeth", "tongue", "eyes", "hidden", "lashes")
 HIDDEN_GROUPS = ("joint", "helper")  # OBJ groups of MakeHuman's helper geometry
-KINDS_BY_WORD = {  # in the name of an OBJ's group
+KINDS_BY_WORD = {  # in the name of an OBJ's group; the first that it contains counts
+    "lash": "lashes",
     "teeth": "teeth",
     "tongue": "tongue",
     "gums": "tongue",
@@ -54,6 +55,6 @@ def visible_triangles(
 
 def _group_kind(group: str) -> str:
     for word, kind in KINDS_BY_WORD.items():
-        if word in group and not (word == "eyes" and "lash" in group):
+        if word in group:
             return kind
     return "hidden" if group.startswith(HIDDEN_GROUPS) else "skin"

@@ -19,8 +19,9 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from ..expression.emotions import EMOTIONS, effective_amounts
+from ..expression.emotions import EMOTIONS
 from ..face.canonical import Face
+from ..face.lip_measures import lip_gap_gradients, unit_side_openings
 from ..face.motion import Motion
 from .building import build_network, to_tensor
 from .protocols import EmotionTransfer
@@ -174,7 +175,18 @@ class EmotionModel(EmotionTransfer):
         # actors shout.
         closed = np.exp(-np.maximum(opening, 0) / LIP_CLOSING_DECAY_MM)
         cancelled = ALWAYS_CANCELLED_OPENING + (1 - ALWAYS_CANCELLED_OPENING) * closed
-        return moved - (opened * cancelled)[:, None] * self.face.unit_jaw_opening
+        jaw = self.face.unit_jaw_opening
+        # The jaw closes the middle of the lips. A smile or a sneer also parts their sides, and
+        # corners that are pulled down cross them.
+        gap_gradients, side_openings = self._sides_of_lips
+        sides_opened = (moved - opened[:, None] * jaw) @ gap_gradients
+        sides = (closed[:, None] * sides_opened) @ side_openings
+        return moved - (opened * cancelled)[:, None] * jaw - sides
+
+    @cached_property
+    def _sides_of_lips(self) -> tuple[np.ndarray, np.ndarray]:
+        """Gradients (S, 2) of the opening beside the middle of the lips, and its units (2, S)."""
+        return lip_gap_gradients(self.face)[:, [0, 2]], unit_side_openings(self.face)
 
     @cached_property
     def _neutral_at_rest(self) -> torch.Tensor:
@@ -195,8 +207,7 @@ class EmotionModel(EmotionTransfer):
     def labels(self, emotion: int, amounts: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Return the label and the factor of the residual that make up amounts of an emotion.
 
-        Together they move a face in proportion to the amount; an excess over 1 counts less, see
-        `effective_amounts`.
+        Together they move a face in proportion to the amount, above 1 too.
 
         Parameters
         ----------
@@ -212,11 +223,10 @@ class EmotionModel(EmotionTransfer):
         """
         if emotion == NEUTRAL_INDEX:  # has a single intensity
             return np.ones_like(amounts), amounts
-        wanted = effective_amounts(amounts)
         strength = self.strength(emotion)
-        level = np.interp(wanted, strength, INTENSITY_LEVELS).astype(np.float32)
+        level = np.interp(amounts, strength, INTENSITY_LEVELS).astype(np.float32)
         reached = np.interp(level, INTENSITY_LEVELS, strength)
-        return level, (wanted / reached).astype(np.float32)
+        return level, (amounts / reached).astype(np.float32)
 
     def strength(self, emotion: int) -> np.ndarray:
         """Return how far each of INTENSITY_LEVELS moves the face at rest, relative to level 1.

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import copy
 import hashlib
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import chain
@@ -26,6 +26,7 @@ from torch.nn import functional
 from ..audio.loudness import normalised_rows
 from ..audio.mel import MEL_BANDS, mel_filters
 from ..audio.recording import SAMPLE_RATE, Audio, AudioSource
+from ..errors import InputError
 from .building import build_network, float16_tensors, load_tensors
 from .protocols import FeatureEncoder
 
@@ -94,6 +95,11 @@ class Attention(nn.Module):
         attended = functional.scaled_dot_product_attention(query, key, value, attn_mask=bias)
         attended = attended.reshape(count, self.heads, -1, head_width)[:, :, :outputs]
         return self.attended(attended.transpose(1, 2).flatten(2))
+
+    def narrow(self, future: int) -> None:
+        """Attend to `future` features after each, at most as many as now."""
+        self.future = future
+        self.near = nn.Parameter(self.near.detach()[:, : self.past + 1 + future].clone())
 
     def _bias(self, inputs: int, chunks: int, before: int, device: torch.device) -> torch.Tensor:
         """Return the bias of the logits (heads · chunks, queries of a chunk, keys around it).
@@ -165,6 +171,25 @@ class EncoderNetwork(nn.Module):
         self.blocks = nn.ModuleList([EncoderLayer(width, past, after) for after in self.future])
         self.norm = nn.LayerNorm(width)
         self.symbols = nn.Linear(width, CTC_SYMBOLS)
+
+    def narrow(self, future: Sequence[int]) -> None:
+        """Let the layers attend to no more than `future` features after each.
+
+        Raises InputError if there is not one number for each layer, or one is too large.
+        """
+        fits = len(future) == len(self.future) and all(
+            0 <= fewer <= now for fewer, now in zip(future, self.future)
+        )
+        if not fits:
+            raise InputError(
+                f"layers that attend to {list(self.future)} features after each cannot be narrowed "
+                f"to {list(future)}",
+                "take weights that fit together",
+            )
+        self.future = tuple(future)
+        for block, after in zip(self.blocks, self.future):
+            assert isinstance(block, EncoderLayer)
+            block.attention.narrow(after)
 
     def streamed_layers(self) -> list[StreamedLayer]:
         """Return the layers in their order."""
@@ -260,6 +285,21 @@ class SpeechEncoder(FeatureEncoder):
         for _, tensor in sorted(self.network.state_dict().items()):
             digest.update(tensor.cpu().numpy().tobytes())
         return digest.hexdigest()[:16]
+
+    def narrowed(self, future: Sequence[int] | None) -> SpeechEncoder:
+        """Return a copy whose layers attend to fewer features after each; itself for None.
+
+        It keeps the fingerprint: it has the same weights, less the biases of what it leaves out.
+        Raises InputError if there is not one number for each layer, or one is too large.
+        """
+        if future is None:
+            return self
+        assert isinstance(self.network, EncoderNetwork)
+        network = copy.deepcopy(self.network)
+        network.narrow(future)
+        result = SpeechEncoder(network, self.filters, self.width, self.settings, self.device)
+        result.fingerprint = self.fingerprint
+        return result
 
     def changed(self, changes: dict[str, np.ndarray]) -> SpeechEncoder:
         """Return a copy with the changes that further training made, see `encoder_changes`.

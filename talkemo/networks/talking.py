@@ -230,6 +230,7 @@ def build_talking(
         for name in list(tensors)
         if name.startswith("encoder/")
     }
+    encoder = encoder.narrowed(settings.get("future"))
     if changes:
         encoder = encoder.changed(changes)
     tensors["normalise.num_batches_tracked"] = np.zeros((), np.int64)

@@ -13,14 +13,18 @@ from typing import Any, Protocol
 import numpy as np
 
 from .. import __version__
+from ..audio.prosody import Prosody, Voice
+from ..audio.recording import AudioSource
 from ..binding import Binding
 from ..binding.head_turner import HeadTurner
 from ..expression.articulation import articulated
 from ..expression.blinking import Blinking, blink_rate
+from ..expression.brows import Brows
 from ..expression.emotions import EMOTIONS, Timeline, one_hot
-from ..expression.head_motion import Gaze, HeadMotion, weights_with_gaze
+from ..expression.head_motion import Gaze, HeadMotion, lids_of_gaze, weights_with_gaze
 from ..expression.lip_contact import LipContact
 from ..expression.liveliness import Liveliness
+from ..expression.mouth_sides import MouthSides
 from ..face.motion import Motion
 from ..formats.animation import Frames, Header, MeshTurner
 from ..formats.units import AUTO_UNIT, unit_of_mesh
@@ -29,6 +33,7 @@ from .options import ActingOptions, EmotionOptions
 from .outputs import check_mode
 
 # A page stores the effect of each of these emotions, so that its viewer can mix them.
+NEUTRAL_INDEX = EMOTIONS.index("neutral")
 PAGE_EMOTIONS = tuple(name for name in EMOTIONS if name != "neutral")
 
 
@@ -52,6 +57,7 @@ class ActingPlan:
     blinks_per_minute: float
     head_moves: bool
     eyes_move: bool
+    face_lives: bool
 
     @classmethod
     def of(cls, options: ActingOptions) -> ActingPlan:
@@ -62,6 +68,7 @@ class ActingPlan:
             blink_rate(options.blink),
             check_mode(options.head, "head motion"),
             check_mode(options.gaze, "gaze"),
+            check_mode(options.liveliness, "liveliness"),
         )
 
     @property
@@ -76,6 +83,7 @@ class ActingPlan:
             "blinks_a_minute": self.blinks_per_minute,
             "head": options.head,
             "gaze": options.gaze,
+            "liveliness": options.liveliness,
         }
 
 
@@ -102,6 +110,34 @@ def emotion_meta(options: EmotionOptions) -> dict[str, Any]:
         return {"emotion": options.emotion, "intensity": options.intensity}
     name = "timeline" if isinstance(timeline, Timeline) else Path(timeline).name
     return {"timeline": name, "intensity": options.intensity}
+
+
+@dataclass(frozen=True, eq=False)
+class Performance:
+    """What a face shows at T times.
+
+    Attributes
+    ----------
+    speech : Motion
+        Of the speech alone.
+    emotional : Motion
+        The same with its emotion.
+    shown : Motion
+        The same with brows and lids.
+    head : (T, 3, 3) or None
+        Rotations of the head; None if it does not move.
+    gaze : (T, 2) or None
+        Pitch and yaw of the eyes in radians; None if they do not move.
+    arkit : (T, 52)
+        Weights in [0, 1] of all that.
+    """
+
+    speech: Motion
+    emotional: Motion
+    shown: Motion
+    head: np.ndarray | None
+    gaze: np.ndarray | None
+    arkit: np.ndarray
 
 
 class FaceActor:
@@ -138,6 +174,8 @@ class FaceActor:
         self.liveliness = Liveliness(face, seed)
         self.blinking = Blinking(face, plan.blinks_per_minute, seed)
         self.head_motion, self.eye_motion = HeadMotion(seed), Gaze(seed)
+        self.brows, self.mouth_sides = Brows(face, seed), MouthSides(face, seed)
+        self.prosody: Prosody | None = None
         self.page_liveliness = {name: Liveliness(face, seed) for name in page_emotions}
 
     @property
@@ -158,78 +196,86 @@ class FaceActor:
             "weights": weights,
         }
 
-    def articulated(self, speech: Motion) -> Motion:
-        """Return the motion of speech as widely as the options ask for; its closed lips meet."""
-        speech = articulated(speech, self.plan.options.articulation, self.models.face)
-        return self.lip_contact(speech, speech)
+    def listen(self, audio: AudioSource) -> AudioSource:
+        """Return the same audio for the talking model; the face reacts to the voice in it."""
+        self.prosody = Prosody(audio)
+        return self.prosody
 
-    def expressive(self, speech: Motion) -> tuple[Motion, Motion]:
-        """Return the motion of speech with its emotion, and the same with blinks."""
-        motion = speech
-        if self.emotional:
-            wanted = self.plan.emotions.amounts(motion.times)
-            amounts = self.liveliness.amounts(motion, wanted)
-            motion = self.models.emotion.transfer(motion, amounts)
-            motion = self.lip_contact(self.liveliness.drift(motion, amounts), speech)
-        return motion, self.blinking.add(motion)
+    def perform(self, speech: Motion) -> Performance:
+        """Return what the face shows while it says the next motion of speech."""
+        plan, face, times = self.plan, self.models.face, speech.times
+        voice = Voice.unknown(times) if self.prosody is None else self.prosody.until(times)
+        speech = self._lively_speech(articulated(speech, plan.options.articulation, face), voice)
+        speech = self.lip_contact(speech, speech)
+        emotional, amounts = self._emotional(speech, voice)
+        head = self.head_motion.rotations(times, voice) if plan.head_moves else None
+        gaze = self.eye_motion.angles(times, head, voice) if plan.eyes_move else None
+        lively, lids = emotional, np.float32(0)
+        if plan.face_lives:
+            lively = self.brows.add(emotional, voice, np.minimum(amounts.sum(1), 1))
+            lids = lids if gaze is None else lids_of_gaze(face, gaze)
+        shown = self.blinking.add(replace(lively, coordinates=lively.coordinates + lids), voice)
+        # The weights of the gaze contain its lids.
+        arkit = replace(shown, coordinates=shown.coordinates - lids).arkit(face)
+        if gaze is not None:
+            arkit = weights_with_gaze(arkit, gaze)
+        return Performance(speech, emotional, shown, head, gaze, arkit)
 
-    def head_and_eyes(
-        self, motion: Motion
-    ) -> tuple[np.ndarray | None, np.ndarray | None, np.ndarray]:
-        """Return head rotations, gaze and ARKit weights of a motion.
+    def _lively_speech(self, speech: Motion, voice: Voice) -> Motion:
+        """Return speech that leaves brows and lids alone, and whose sides differ."""
+        if not self.plan.face_lives:
+            return speech
+        return self.mouth_sides.add(self.brows.without_learned(speech), voice)
 
-        Returns
-        -------
-        head : (T, 3, 3) or None
-            None if the head does not move.
-        gaze : (T, 2) or None
-            Pitch and yaw in radians; None if the eyes do not move.
-        arkit : (T, 52)
-            Weights in [0, 1].
-        """
-        plan = self.plan
-        head = self.head_motion.rotations(motion.times) if plan.head_moves else None
-        gaze = self.eye_motion.angles(motion.times, head) if plan.eyes_move else None
-        arkit = motion.arkit(self.binding.face)
-        return head, gaze, arkit if gaze is None else weights_with_gaze(arkit, gaze)
+    def _emotional(self, speech: Motion, voice: Voice) -> tuple[Motion, np.ndarray]:
+        """Return a motion of speech with its emotion, and the amounts (T, 8) of the emotions."""
+        amounts = np.array(self.plan.emotions.amounts(speech.times))
+        amounts[:, NEUTRAL_INDEX] = 0
+        if not self.emotional:
+            return speech, amounts
+        if not self.plan.face_lives:
+            motion = self.models.emotion.transfer(speech, amounts)
+        else:
+            self.liveliness.hear(voice)
+            amounts = self.liveliness.amounts(speech, amounts)
+            motion = self.models.emotion.transfer(speech, amounts)
+            motion = self.liveliness.drift(motion, amounts)
+        return self.lip_contact(motion, speech), amounts
 
     def __call__(self, speech: Motion) -> tuple[Motion, Frames]:
         """Return the next motion of speech with emotion and blinks, and its frames."""
-        speech = self.articulated(speech)
-        motion, blinking = self.expressive(speech)
-        head, gaze, arkit = self.head_and_eyes(blinking)
-        vertices = self.binding.shown.vertices(blinking.coordinates)
-        landmarks = vertices[:, self.binding.landmarks68]
+        shown = self.perform(speech)
+        vertices = self.binding.shown.vertices(shown.shown.coordinates)
         frames = Frames(
             vertices,
-            landmarks,
-            arkit,
-            head,
-            gaze,
-            blinking.coordinates,
-            speech=speech.coordinates,
-            emotion=motion.coordinates - speech.coordinates,
+            vertices[:, self.binding.landmarks68],
+            shown.arkit,
+            shown.head,
+            shown.gaze,
+            shown.shown.coordinates,
+            speech=shown.speech.coordinates,
+            emotion=shown.emotional.coordinates - shown.speech.coordinates,
         )
         if self.page_liveliness:
-            frames = self._with_page_emotions(frames, speech, motion, blinking)
-        return blinking, frames
+            frames = self._with_page_emotions(frames, shown)
+        return shown.shown, frames
 
-    def _with_page_emotions(
-        self, frames: Frames, speech: Motion, motion: Motion, blinking: Motion
-    ) -> Frames:
+    def _with_page_emotions(self, frames: Frames, performance: Performance) -> Frames:
         """Add the offsets of each emotion.
 
         For a constant emotion, store the neutral coordinates, so that the viewer can add the
         emotion itself.
         """
-        moods = {}
+        speech, emotional, moods = performance.speech, performance.emotional, {}
         for name, liveliness in self.page_liveliness.items():
-            amounts = liveliness.amounts(speech, one_hot(name)[None])
-            emotional = self.lip_contact(self.models.emotion.transfer(speech, amounts), speech)
-            moods[name] = emotional.coordinates - speech.coordinates
-        base = speech if self.plan.options.timeline is None else motion
-        coordinates = base.coordinates + blinking.coordinates - motion.coordinates
-        return replace(frames, coordinates=coordinates, moods=moods)
+            amounts = one_hot(name)[None]
+            if self.plan.face_lives:
+                amounts = liveliness.amounts(speech, amounts)
+            with_emotion = self.lip_contact(self.models.emotion.transfer(speech, amounts), speech)
+            moods[name] = with_emotion.coordinates - speech.coordinates
+        base = speech if self.plan.options.timeline is None else emotional
+        added = performance.shown.coordinates - emotional.coordinates
+        return replace(frames, coordinates=base.coordinates + added, moods=moods)
 
 
 def bound_header(

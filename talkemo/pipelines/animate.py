@@ -64,8 +64,9 @@ def animate(
         Fields of AnimateOptions, which replace those of `options`: `emotion` (one of EMOTIONS, or a
         mix `happy:0.6,surprised:0.4`), `intensity` in [0, 1.5], `timeline` (Timeline or file),
         `style` (of `models.talking.styles`), `seed`, `blink` (auto, off or a number per minute),
-        `head` and `gaze` (auto or off), `fps` (1 to 240; videos have at most 30), `export`,
-        `hint`, `cache` (whether bindings are cached), `weights`, `device` (see `load_models`).
+        `head`, `gaze` and `liveliness` (auto or off), `fps` (1 to 240; videos have at most 30),
+        `export`, `hint`, `cache` (whether bindings are cached), `weights`, `device` (see
+        `load_models`).
 
     Returns
     -------
@@ -105,7 +106,8 @@ def _write(
         amounts = plan.emotions.amounts(np.zeros(1))[0]
         meta["amounts"] = dict(zip(EMOTIONS, np.round(amounts, 3).tolist()))
     turn = HeadTurner(binding.shown) if plan.head_moves or plan.eyes_move else None
-    speech = talking.stream(recording, split_times(times, OUTPUT_CHUNK_FRAMES), options.style)
+    heard = performer.listen(recording)
+    speech = talking.stream(heard, split_times(times, OUTPUT_CHUNK_FRAMES), options.style)
     return write_animation(
         paths,
         bound_header(binding, len(times), options.fps, meta, turn, options.export.unit),

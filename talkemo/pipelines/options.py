@@ -112,7 +112,9 @@ class ActingOptions(EmotionOptions):
         quantity="an articulation of {:g}",
         limits_hint="choose from {:g} to {:g}; 1 is as people speak".format(*ARTICULATION_RANGE),
     )
-    seed: int = option(0, "Seed of blinks, head, gaze and the drift of brows and mouth.", minimum=0)
+    seed: int = option(
+        0, "Seed of blinks, head, gaze, brows and mouth, besides the recording.", minimum=0
+    )
     blink: str | float = option(
         "auto",
         "Blinks: auto (as often as speakers blink), off, or a number per minute.",
@@ -128,6 +130,12 @@ class ActingOptions(EmotionOptions):
     gaze: str = option(
         "auto",
         "Whether the eyes make saccades and look at the camera.",
+        metavar=AUTO_OR_OFF,
+        values=AUTO_OR_OFF.split("|"),
+    )
+    liveliness: str = option(
+        "auto",
+        "Whether brows, lids and the corners of the mouth move by themselves and with the voice.",
         metavar=AUTO_OR_OFF,
         values=AUTO_OR_OFF.split("|"),
     )
@@ -391,6 +399,7 @@ class ActingKeywords(EmotionKeywords, total=False):
     blink: str | float
     head: str
     gaze: str
+    liveliness: str
 
 
 class RuntimeKeywords(TypedDict, total=False):

@@ -16,6 +16,7 @@ from ..files.reading import printable
 from ..files.writing import check_output
 from ..formats.animation import Header, Source, check_frames, video_frame_step
 from ..formats.appearance import Appearance
+from ..formats.groups import visible_triangles
 from ..formats.mesh_types import Mesh
 from ..formats.registry import needs_mesh
 from ..geometry.meshes import mesh_edges, vertex_normals
@@ -157,10 +158,11 @@ def header_of(source: Source) -> Header:
     focus = np.ones(source.shape[1], bool)
     if source.focus is not None and source.focus.shape == focus.shape:
         focus = source.focus.astype(bool)
+    visible = visible_triangles(source.faces, source.attributes, source.shape[1])
     return Header(
         len(source),
         source.fps,
-        source.faces,
+        source.faces[visible] if visible.any() else source.faces,
         rest,
         focus,
         source.facing,

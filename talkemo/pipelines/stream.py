@@ -10,6 +10,7 @@ from typing import IO, TYPE_CHECKING
 import numpy as np
 
 from ..audio.pipe import AudioStream, open_pipe
+from ..audio.prosody import PROSODY_DELAY_S
 from ..audio.recording import (
     STANDARD_INPUT,
     Audio,
@@ -85,9 +86,10 @@ class Stream:
     def latency(self) -> float:
         """Upper bound in s of a frame's delay after its audio, without the time of computation.
 
-        It consists of the look-ahead of the speech encoder, one chunk of audio and one of frames.
+        It consists of the look-ahead of the speech encoder or of the prosody, whichever is longer,
+        one chunk of audio and one of frames.
         """
-        lookahead = self.performer.models.talking.lookahead_s
+        lookahead = max(self.performer.models.talking.lookahead_s, PROSODY_DELAY_S)
         return lookahead + STREAM_CHUNK_S + self.frames_per_chunk / self.fps
 
     @property
@@ -98,13 +100,14 @@ class Stream:
     def __iter__(self) -> Iterator[Chunk]:
         performer = self.performer
         talking, style = performer.models.talking, performer.plan.options.style
-        for motion in talking.stream(self.audio, self._times(), style, STREAM_CHUNK_S):
+        heard = performer.listen(self.audio)
+        for motion in talking.stream(heard, self._times(), style, STREAM_CHUNK_S):
             speech = self._within_audio(motion)
             if not len(speech):
                 return
-            _, shown = performer.expressive(performer.articulated(speech))
-            head, gaze, arkit = performer.head_and_eyes(shown)
-            yield Chunk(shown.times, shown.coordinates, arkit, head, gaze, self.binding)
+            act = performer.perform(speech)
+            coordinates = act.shown.coordinates
+            yield Chunk(speech.times, coordinates, act.arkit, act.head, act.gaze, self.binding)
 
     def write(self, file: IO[bytes], form: str = "jsonl") -> int:
         """Write frames to a file or a pipe as they come.

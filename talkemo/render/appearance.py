@@ -40,12 +40,14 @@ from .textures import (
 from .view import SKIN
 
 TONGUE_COLOUR = np.array([176.0, 92, 88])  # RGB
+LASH_COLOUR = np.array([52.0, 40, 36])  # RGB
 MOUTH_PARTS_COLOUR = np.array([206.0, 176, 164])  # RGB, of what may be teeth, gums or tongue
 PLAIN_COLOURS = {
     "skin": SKIN,
     "teeth": TEETH_COLOUR,
     "tongue": TONGUE_COLOUR,
     "inside": MOUTH_PARTS_COLOUR,
+    "lashes": LASH_COLOUR,
 }
 # Triangles between the lips whose edges jawOpen stretches by more than this factor close the mouth,
 # and are not drawn.
@@ -148,7 +150,7 @@ class _AppearanceBuilder:
         )
 
     def _vertex_groups(self) -> np.ndarray:
-        """Return what each vertex (N,) belongs to: skin, teeth, tongue, eyes, inside or hidden."""
+        """Return what each vertex (N,) belongs to: one of GROUP_KINDS, or the mouth's inside."""
         binding = self.binding
         groups = vertex_groups(binding.mesh.attributes, len(self.rest))
         off_skin = np.zeros(len(groups), bool)
@@ -172,8 +174,8 @@ class _AppearanceBuilder:
             self.texture[self.swatch_row :, columns] = image
         self.plain_texels = {}
         for number, (name, colour) in enumerate(PLAIN_COLOURS.items()):
-            first = self.swatch_row + number * SWATCH_PIXELS // 4
-            last = self.swatch_row + (number + 1) * SWATCH_PIXELS // 4
+            first = self.swatch_row + number * SWATCH_PIXELS // len(PLAIN_COLOURS)
+            last = self.swatch_row + (number + 1) * SWATCH_PIXELS // len(PLAIN_COLOURS)
             self.texture[first:last, 3 * SWATCH_PIXELS : 4 * SWATCH_PIXELS] = colour
             self.plain_texels[name] = np.array([3.5 * SWATCH_PIXELS, (first + last) / 2])
 

@@ -18,7 +18,6 @@ import numpy as np
 
 from ..audio.recording import Audio
 from ..errors import InputError, TalkemoError
-from ..expression.emotions import EXCESS_INTENSITY_GAIN
 from ..files.reading import printable
 from ..formats.animation import FileWriter, Frames, Header, MeshTurner, video_frame_step
 from ..formats.head_nodes import HeadNodes
@@ -85,7 +84,6 @@ class PageWriter(FileWriter):
             "head": base64_text(head, np.float32),
             "eyes": base64_text(eyes, np.float32),
             "moods": emotions,
-            "beyond": EXCESS_INTENSITY_GAIN,
             "sound": audio,
         }
 

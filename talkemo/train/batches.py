@@ -17,6 +17,7 @@ from ..audio.recording import SAMPLE_RATE, Audio, open_audio
 from ..data import corpora, facegood
 from ..data.captures import FittedRecording, bring_up_to_date, load_captures
 from ..data.rest_relative import relative_to_rest
+from ..data.synthetic_audio import music, noise
 from ..errors import InputError
 from ..face.canonical import Face
 from ..files.reading import reading_errors
@@ -29,7 +30,7 @@ from ..networks.speech_encoder import (
 from .run import Run
 
 CROP_CONTEXT_FEATURES = 36  # encoded on either side of a crop's features
-NOISE_CORPUS = "noise"  # synthetic audio without speech, on which the face rests
+NOISE_CORPUS = "noise"  # synthetic noise and music, on which the face rests
 PSEUDO_LABELLED = "pseudo_labelled"  # audio without video; the lips stage predicted its motion
 LABELS_ENDING = ".motion.npy"  # of a file of pseudo-labels
 # Corpora whose emotional recordings are used too, with the mean of each crop ignored: an emotion
@@ -37,7 +38,7 @@ LABELS_ENDING = ".motion.npy"  # of a file of pseudo-labels
 EMOTIONAL_CORPORA = ("java_sed",)
 UNLABELLED_END_FEATURES = 6  # without motion, at either end of a pseudo-labelled utterance
 MIN_LABELLED_FEATURES = 40  # of a pseudo-labelled utterance; shorter ones are skipped
-NOISE_CLIPS = 40
+NOISE_CLIPS = 80
 NOISE_CLIP_S = 10.0
 MAX_HELD_OUT_CLIPS = 40  # of a corpus
 MIN_OPENING_SPREAD_MM = 0.1  # lower bound of the standard deviation of a speaker's mouth opening
@@ -197,10 +198,12 @@ def with_features(clip: TrainingClip, encoder: SpeechEncoder) -> TrainingClip:
     return replace(clip, feature=encoder.features(clip.audio))
 
 
-def even_out(clips: list[TrainingClip], face: Face) -> list[TrainingClip]:
-    """Scale each speaker's motion to the median speaker's mouth opening, within limits.
+def even_out(clips: list[TrainingClip], face: Face, share: float = 1.0) -> list[TrainingClip]:
+    """Scale each speaker's motion towards the median speaker's mouth opening, within limits.
 
-    Closed lips stay closed, because motion is relative to the expression at rest.
+    With a `share` of 1 all speakers open their mouths alike, with 0.5 they keep half of their
+    difference in the logarithm. Closed lips stay closed, because motion is relative to the
+    expression at rest.
     """
     openings: dict[tuple[str, int], list[np.ndarray]] = {}
     for clip in clips:
@@ -213,22 +216,18 @@ def even_out(clips: list[TrainingClip], face: Face) -> list[TrainingClip]:
     }
     median = float(np.median(list(spread.values())))
     factor = {
-        speaker: float(np.clip(median / value, 1 / MAX_SPEAKER_SCALE, MAX_SPEAKER_SCALE))
+        speaker: float(np.clip(median / value, 1 / MAX_SPEAKER_SCALE, MAX_SPEAKER_SCALE)) ** share
         for speaker, value in spread.items()
     }
     return [replace(c, target=c.target * np.float32(factor[c.corpus, c.style])) for c in clips]
 
 
 def noise_clip(filters: np.ndarray, coordinates: int, rng: np.random.Generator) -> TrainingClip:
-    """Noise or silence with the expression at rest; `coordinates` is the size of the span."""
+    """Noise, music or silence with the expression at rest; `coordinates` is the span's size."""
     count = int(NOISE_CLIP_S * SAMPLE_RATE)
-    spectrum = np.fft.rfft(rng.standard_normal(count))
-    noise = np.fft.irfft(spectrum * np.arange(1, count // 2 + 2) ** -rng.uniform(0, 1), count)
-    if rng.random() < 0.5:  # gusts and clatter
-        swell = np.interp(np.arange(count), np.linspace(0, count, 40), rng.uniform(0, 1, 40))
-        noise = noise * swell**2
-    noise = noise / np.abs(noise).max() * 10 ** rng.uniform(-3, -0.1) * (rng.random() < 0.85)
-    samples = (noise * 32767).astype(np.int16)
+    audio = (noise if rng.random() < 0.5 else music)(count, rng)
+    audio = audio * 10 ** rng.uniform(-3, -0.1) * (rng.random() < 0.85)
+    samples = (audio * 32767).astype(np.int16)
     time = np.arange(0.2, NOISE_CLIP_S - 0.2, 1 / 30)
     target = np.zeros((len(time), coordinates), np.float32)
     level = loud_level_of_samples(samples, filters)

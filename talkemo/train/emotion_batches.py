@@ -10,7 +10,7 @@ import torch
 
 from ..data import emotion_augmentation
 from ..data.rest_relative import ActedFrames
-from ..expression.emotions import EMOTIONS, effective_amounts
+from ..expression.emotions import EMOTIONS
 from ..face.canonical import Face
 from ..networks.emotion import NEUTRAL_INDEX
 from ..networks.judges import DISCRIMINATOR_MAP_SIZE
@@ -52,8 +52,10 @@ class FrameSampler:
         self, face: Face, frames: ActedFrames, config: EmotionConfig, device: torch.device
     ):
         self.frames, self.config, self.device = frames, config, device
+        self.shapes = frames.shapes
         self.by_emotion = [_weak_and_strong(frames, k) for k in range(len(EMOTIONS))]
         if config.augmentation:
+            self.shapes = without_actors_mean(face, frames)
             # For emotions that no actor shows, the animator's expression is added to neutral faces.
             for k, emotion in enumerate(EMOTIONS):
                 if emotion in emotion_augmentation.EMFACS_EXPRESSIONS and not len(
@@ -85,9 +87,7 @@ class FrameSampler:
         others = self.first[clips] + (rng.random(count) * lengths).astype(int)
         flipped = rng.random(count) < 0.5  # a face's mirror image shows the same emotion
         numbers = torch.from_numpy(self.added_index[clips, original]).to(self.device)
-        weight = torch.from_numpy(self.config.augmentation * effective_amounts(level)).to(
-            self.device
-        )
+        weight = torch.from_numpy(self.config.augmentation * level).to(self.device)
         added = weight[:, None] * self.added[numbers]
         labels = [torch.from_numpy(array).to(self.device) for array in (original, level, order)]
         real = self._maps(np.array(rows), flipped, added)
@@ -95,7 +95,7 @@ class FrameSampler:
 
     def _maps(self, rows: np.ndarray, flipped: np.ndarray, added: torch.Tensor) -> torch.Tensor:
         """Return maps (N, 3, 64, 64) of frames, some mirrored, plus added maps (N, 3·64·64)."""
-        shapes = self.frames.shapes[rows]
+        shapes = self.shapes[rows]
         shapes[flipped] = shapes[flipped][:, self.mirrored]
         maps = torch.from_numpy(shapes).to(self.device) @ self.basis + added
         return maps.view(-1, 3, DISCRIMINATOR_MAP_SIZE, DISCRIMINATOR_MAP_SIZE)
@@ -107,6 +107,35 @@ def _weak_and_strong(frames: ActedFrames, emotion: int) -> list[np.ndarray]:
     is_strong = frames.strong[frames.clip[of_emotion]]
     kinds = [of_emotion[is_strong == strong] for strong in (False, True)]
     return [kind if len(kind) else of_emotion for kind in kinds]
+
+
+def without_actors_mean(face: Face, frames: ActedFrames) -> np.ndarray:
+    """Return the frames' weights (N, S) without what the augmentation shows instead.
+
+    The mean change of nose, cheeks, eyes and brows from neutral to an emotion is removed: fitted to
+    landmarks, it is a fifth of the animator's and partly its opposite (surprised brows are lowered,
+    angry and calm lids move the wrong way). Actors also open their mouths wider than in neutral
+    speech, by 8 mm if they shout; but how wide a mouth opens is up to the speech. So jawOpen scales
+    the lip opening down to the mean of neutral frames, which leaves closed lips closed.
+    """
+    shapes = frames.shapes.copy()
+    opening = face.lip_opening(face.expression_basis)
+    jaw_open = face.expression_names.index("jawOpen")
+    upper = np.array([not name.startswith(("jaw", "mouth")) for name in face.expression_names])
+    neutral = frames.shapes[frames.emotion == NEUTRAL_INDEX]
+    if not len(neutral):
+        return shapes
+    neutral_opening = (neutral @ opening).clip(0).mean()
+    for emotion in range(len(EMOTIONS)):
+        for group in _weak_and_strong(frames, emotion):
+            if emotion == NEUTRAL_INDEX or not len(group):
+                continue
+            acted = frames.shapes[group]
+            shapes[group] = acted - upper * (acted.mean(0) - neutral.mean(0))
+            opened = (acted @ opening).clip(0)
+            excess = max(1 - neutral_opening / max(opened.mean(), 1e-6), 0) * opened
+            shapes[group, jaw_open] = acted[:, jaw_open] - excess / opening[jaw_open]
+    return shapes
 
 
 def animated_maps(face: Face, frames: ActedFrames) -> tuple[np.ndarray, np.ndarray]:

@@ -1,14 +1,15 @@
 """Stage 3: teachers of lip motion, which label speech that has no video.
 
 A teacher is one of Whisper's encoders with a head: either the whole encoder, fine-tuned on captured
-speech, or its frozen lowest layers; or DH_live's network, frozen, with a head. The labels are the mean of several teachers, which is better on
-unseen speakers than each of them. The talking model learns from captures and labels; the teachers
-themselves are too large to ship. If the phones of an utterance are known, its labels are changed to
-close the lips for p, b and m.
+speech, or its frozen lowest layers; or DH_live's network, frozen, with a head. The labels are the
+mean of several teachers, which is better on unseen speakers than each of them. The talking model
+learns from captures and labels; the teachers themselves are too large to ship. If the phones of an
+utterance are known, its labels show the lips of p, b, m, f and v (see `phone_labels`).
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -21,12 +22,11 @@ from torch.nn import functional
 from ..audio.mel import mel_filters
 from ..data.audio_augmentation import augment
 from ..data.captures import FittedRecording
-from ..data.phones import align_corpus, bilabial_times, read_phones
+from ..data.phones import align_corpus
 from ..face.canonical import Face
 from ..files.artefact import Artefact, State, read_fingerprint
 from ..files.cache import corpus_digest
 from ..files.writing import atomic_write
-from ..geometry.numerics import smoothstep
 from ..networks.speech_encoder import FEATURE_RATE
 from .batches import (
     CROP_CONTEXT_FEATURES,
@@ -42,7 +42,8 @@ from .batches import (
 from .dh_live import DH_LIVE_PATH, DH_LIVE_WIDTH, DhLive
 from .loop import Intervals, Loop, Losses, cosine_decay, half_precision
 from .options import TrainOptions
-from .prepared_audio import load_prepared_audio, prepare_audio
+from .phone_labels import PhoneLabels, read_utterance_phones
+from .prepared_audio import PreparedAudio, load_prepared_audio, prepare_audio
 from .processes import TrainingProcesses
 from .run import Run
 from .talking import (
@@ -52,7 +53,7 @@ from .talking import (
     sample_targets,
     start_decoder_at_components,
 )
-from .talking_objective import Objective, measure_matrix, position_matrix
+from .talking_objective import Objective, measure_matrix
 from .teacher import WHISPER_WIDTHS, encode_in_batches, load_teacher, teacher_files, whisper_log_mel
 
 DH_LIVE = "dh_live"  # the name of a teacher
@@ -62,8 +63,9 @@ TEACHER_DILATIONS = (1, 2, 1)  # features, of the head's blocks
 TEACHER_WARM_UP_STEPS = 100
 TEACHER_GRADIENT_NORM = 50.0  # above which the gradient is scaled down
 LIPS_INTERVALS = Intervals(progress=5, log=400)
-LIP_CLOSURE_HALF_S = 0.03  # s around the middle of a p, b or m in which the lips stay closed
-LIP_CLOSURE_EASE_S = 0.05  # s before and after that in which they close and open
+# Labelled audio, more than twice as much as the talking model draws from it on CPU cores; on a GPU
+# all of it is labelled.
+LABELLED_HOURS = 12.0
 
 
 @dataclass(frozen=True)
@@ -82,7 +84,7 @@ class LipsConfig:
     dropout: float = 0.2
     hold_out: int = 8  # every n-th training speaker is held out, for the metrics in the log
     people: float = 1.0  # share of the speakers to train on, for a learning curve
-    close: bool = True  # whether labels close the lips for p, b and m in transcripts
+    close: bool = True  # whether labels show the lips of p, b, m, f and v in transcripts
     seed: int = 0
 
 
@@ -379,59 +381,32 @@ def align_utterances(run: Run) -> Path | None:
 
 
 def write_labels(teachers: list[MotionTeacher], run: Run, face: Face, config: LipsConfig) -> None:
-    """Write the predicted motion of all prepared audio; existing shards are kept."""
+    """Write the predicted motion of prepared audio; existing shards are kept."""
     prepared = load_prepared_audio(run.prepared_audio)
-    phones = align_utterances(run) if config.close else None
-    closures = known_closures(phones) if phones else {}
-    closing = closing_direction(face)
-    for shard, name in enumerate(prepared.names):
+    path_of_phones = align_utterances(run) if config.close else None
+    phones = read_utterance_phones(path_of_phones) if path_of_phones else {}
+    labels_of_phones = PhoneLabels(face)
+    chosen = shards_to_label(prepared, run)
+    for done, shard in enumerate(chosen, 1):
+        name = prepared.names[shard]
         path = run.pseudo_labels / f"{name}{LABELS_ENDING}"
         if not path.is_file():
             numbers = [int(k) for k in np.flatnonzero(prepared.shard == shard)]
             motions = predict(teachers, [prepared.utterance(k) for k in numbers])
             labels = []
             for k, motion in zip(numbers, motions):
-                times = closures.get(prepared.file[k])
-                if times is not None:
-                    times = times / prepared.speed[k]
-                    motion = close_lips(motion, times, face.lip_opening_gradient, closing)
+                spoken = phones.get(prepared.file[k], [])
+                motion = labels_of_phones.corrected(motion, spoken, prepared.speed[k])
                 labels.append(motion.astype(np.float16))
             with atomic_write(path) as partial:
                 np.save(partial, np.concatenate(labels))
-        run.report("labels", shard + 1, len(prepared.names))
+        run.report("labels", done, len(chosen))
 
 
-def known_closures(path: Path) -> dict[str, np.ndarray]:
-    """Return the middles (K,) in s of the p, b and m of utterances, by file in the data folder."""
-    phones_of_file = read_phones(path)
-    return {f"speech/{file}": bilabial_times(p).mean(1) for file, p in phones_of_file.items()}
-
-
-def closing_direction(face: Face) -> np.ndarray:
-    """Return coordinates (C,) that close the lips by 1 mm and hardly move anything else."""
-    position = position_matrix(face, TalkingConfig().mouth, 0.0).astype(np.float64)
-    direction = np.linalg.solve(position @ position.T, face.lip_opening_gradient.astype(np.float64))
-    return (direction / (direction @ face.lip_opening_gradient)).astype(np.float32)
-
-
-def close_lips(
-    motion: np.ndarray, times: np.ndarray, opening_row: np.ndarray, closing: np.ndarray
-) -> np.ndarray:
-    """Close the lips of a motion around given times.
-
-    Parameters
-    ----------
-    motion : (T, C)
-        Coordinates at 50 Hz.
-    times : (K,)
-        Middles of the closures in s.
-    lip_opening_gradient : (C,)
-        Lip opening in mm per coordinate.
-    closing : (C,)
-        See `closing_direction`.
-    """
-    opening = np.maximum(motion @ opening_row, 0)
-    feature_times = np.arange(len(motion)) / FEATURE_RATE
-    distance = np.abs(feature_times[:, None] - times).min(1, initial=np.inf)
-    share = smoothstep(1 - (distance - LIP_CLOSURE_HALF_S) / LIP_CLOSURE_EASE_S)
-    return motion - (share * opening)[:, None] * closing
+def shards_to_label(prepared: PreparedAudio, run: Run) -> list[int]:
+    """Return the numbers of the shards of prepared audio to label, evenly chosen."""
+    count = len(prepared.names)
+    if run.torch_device.type != "cuda":
+        hours = float(prepared.count.sum()) / FEATURE_RATE / 3600
+        count = min(count, math.ceil(count * LABELLED_HOURS / max(hours, LABELLED_HOURS)))
+    return [int(k) for k in np.arange(count) * len(prepared.names) // max(count, 1)]

@@ -32,6 +32,12 @@ class TrainOptions(CheckedOptions):
     freeze_encoder: bool = option(
         False, "talking: keep the speech encoder fixed.", stages=("talking",)
     )
+    lookahead: str | None = option(
+        None,
+        "talking: seconds of audio after it that a frame depends on: 0.25, 0.35, 0.45 or 0.55.",
+        values=("0.25", "0.35", "0.45", "0.55"),
+        stages=("talking",),
+    )
     no_augmentation: bool = option(
         False,
         "emotion: train on the actors' faces alone, without the animator's expressions.",

@@ -17,6 +17,7 @@ import torch
 from ..data import facegood
 from ..data.audio_augmentation import augment, mel_batch
 from ..data.utterances import FREE_CORPORA
+from ..errors import InputError
 from ..evaluation.metrics import pearson
 from ..face.canonical import INNER_LIPS, MOUTH_CORNERS, Face
 from ..face.lip_measures import distance_gradients
@@ -64,6 +65,14 @@ TALKING_INTERVALS = Intervals(progress=5, log=100, weights=1000, log_last_step=T
 HELD_OUT_LOG_STEPS = 500  # steps from a row of the log to the next, if speakers are held out
 MAX_COMPONENT_FRAMES = 20_000  # of a corpus, that the components of motion are computed from
 LIP_GAIN_RANGE = (0.7, 2.0)  # of the lips' measures, see `lip_gains`
+# Attention of the encoder's layers to later features, by the seconds of audio after a frame that the
+# frame then depends on: a feature's 0.02 s each, and 0.15 s of convolution, window and spectrum.
+LOOKAHEADS: dict[str, tuple[int, ...] | None] = {
+    "0.25": (2, 2, 1),
+    "0.35": (4, 3, 3),
+    "0.45": (6, 6, 3),
+    "0.55": None,
+}
 FREE_TALKING_STEPS = 700  # at most, on the few speakers whose recordings are free
 
 
@@ -82,7 +91,7 @@ class TalkingConfig:
         ("arabic_news", 0.2),
         ("java_sed", 0.08),
         ("facegood", 0.06),
-        (NOISE_CORPUS, 0.04),
+        (NOISE_CORPUS, 0.08),
         (PSEUDO_LABELLED, 0.6),
     )
     steps: int = 1200
@@ -90,6 +99,8 @@ class TalkingConfig:
     seconds: float = 4.0  # of a crop
     learning_rate: float = 1e-3  # Adam
     encoder_rate: float = 1e-4  # of the speech encoder's layers; 0 does not train them
+    # How many features after each the encoder's layers attend to; None leaves them as they are.
+    future: tuple[int, ...] | None = None
     decay: bool = True  # whether the rates fall as a cosine instead of being constant
     augment: bool = True  # whether audio is augmented, see data.audio_augmentation
     # Position term: additional weight of the lips, 0 as in VOCA.
@@ -101,7 +112,7 @@ class TalkingConfig:
     distances: float = 1.0
     shapes: float = 1.0
     velocity: float = 10.0  # weight of the velocity term, as in VOCA
-    even_out: bool = True  # whether all speakers' motion is scaled alike, see batches.even_out
+    even_out: float = 1.0  # how far all speakers' motion is scaled alike, see batches.even_out
     level: float | None = None  # weight of a crop's mean error; None for each clip's own
     amplitude: bool = True  # whether the result is scaled to move the lips as held-out people do
     style_dropout: float = 0.5  # share of crops without their style
@@ -128,7 +139,7 @@ PAPER_TALKING_CONFIG = TalkingConfig(
     distances=0.0,
     shapes=0.0,
     dropout=0.0,
-    even_out=False,
+    even_out=0.0,
     level=1.0,
     amplitude=False,
     style_dropout=0.0,
@@ -145,14 +156,23 @@ def talking_config(options: TrainOptions, seed: int, large: bool) -> TalkingConf
         steps = min(config.steps, FREE_TALKING_STEPS)
         config = replace(config, shares=free_shares(config.shares), steps=steps)
     config = options.changed(config, "steps", "hold_out")
+    if options.lookahead is not None:
+        config = replace(config, future=attention_of_lookahead(options.lookahead))
     if options.constant_weights:
         config = replace(config, mouth=0.0, gap=0.0, closure=0.0, distances=0.0, shapes=0.0)
     if options.log_mel:
         shares = tuple(share for share in config.shares if share[0] != PSEUDO_LABELLED)
-        config = replace(config, features="log-mel", encoder_rate=0.0, shares=shares)
+        config = replace(config, features="log-mel", encoder_rate=0.0, shares=shares, future=None)
     if options.freeze_encoder:
         config = replace(config, encoder_rate=0.0)
     return config
+
+
+def attention_of_lookahead(seconds: str) -> tuple[int, ...] | None:
+    """Return `TalkingConfig.future` for a look-ahead. Raises InputError for an unknown one."""
+    if seconds not in LOOKAHEADS:
+        raise InputError(f"unknown look-ahead {seconds}", f"choose {', '.join(LOOKAHEADS)} (s)")
+    return LOOKAHEADS[seconds]
 
 
 def free_shares(shares: Shares) -> Shares:
@@ -210,13 +230,16 @@ def gather_training_data(run: Run, config: TalkingConfig) -> TalkingData:
     models = run.models()
     face = models.face
     use_log_mel = config.features == "log-mel"
-    encoder = log_mel_encoder(device=models.device) if use_log_mel else models.encoder
+    if use_log_mel:
+        encoder = log_mel_encoder(device=models.device)
+    else:
+        encoder = models.encoder.narrowed(config.future)
     recordings, held_out = split_recordings(run, config.shares, config.hold_out)
     styles = sorted({r.speaker for r in recordings})
     clips = captured_clips(run, recordings, face, encoder.filters, styles)
     held_out_clips = captured_clips(run, held_out, face, encoder.filters, styles)
     if config.even_out:
-        clips = even_out(clips, face)
+        clips = even_out(clips, face, config.even_out)
     if config.level is not None:
         clips = [replace(clip, mean=config.level) for clip in clips]
     corpora = dict(config.shares)
@@ -390,6 +413,8 @@ class TalkingTraining:
             "frames": sum(len(clip.time) for clip in data.clips),
             "steps": self.loop.step,
         }
+        if config.future:
+            settings["future"] = list(config.future)
         return self.run.save("talking", tensors, settings)
 
 
@@ -549,6 +574,7 @@ def read_start_weights(run: Run, config: TalkingConfig) -> StartWeights | None:
             features=(start.settings["features"], config.features),
             feature_width=(len(start.tensors["normalise.running_mean"]), width),
             expression_names=(start.settings["expression_names"], names),
+            future=(start.settings.get("future"), list(config.future) if config.future else None),
         )
     return start
 

@@ -1,0 +1,154 @@
+"""The upper face and the sides of the mouth live, in neutral too, and know the recording."""
+
+import numpy as np
+import pytest
+
+from talkemo import AnimateOptions
+from talkemo.audio.prosody import Voice, VoiceEvent
+from talkemo.audio.recording import SAMPLE_RATE, audio_of_samples, open_audio
+from talkemo.expression.brows import BROW_SHAPES, Brows
+from talkemo.expression.mouth_sides import MouthSides
+from talkemo.face.canonical import ARKIT_NAMES, LIP_PAIRS, MOUTH_CORNERS
+from talkemo.face.motion import Motion, split_times
+from talkemo.pipelines.acting import ActingPlan, FaceActor
+
+FPS = 30
+BROWS = slice(17, 27)
+
+
+@pytest.fixture(scope="module")
+def acted(models, bound, example_speech):
+    """Act the example speech, or other audio, with options."""
+
+    def act(audio=None, frames=10**9, chunk_s=20.0, **options):
+        audio = audio or open_audio(example_speech)
+        actor = FaceActor(models, bound, ActingPlan.of(AnimateOptions(**options)))
+        times = np.arange(int(audio.duration * FPS)) / FPS
+        parts = split_times(times, frames)
+        acts = [
+            actor.perform(m)
+            for m in models.talking.stream(actor.listen(audio), parts, None, chunk_s)
+        ]
+        joined = {
+            name: np.concatenate([getattr(a, name) for a in acts])
+            for name in ("head", "gaze", "arkit")
+            if getattr(acts[0], name) is not None
+        }
+        return joined | {
+            name: np.concatenate([getattr(a, name).coordinates for a in acts])
+            for name in ("shown", "speech", "emotional")
+        }
+
+    return act
+
+
+@pytest.fixture(scope="module")
+def neutral(acted):
+    return acted(blink="off", gaze="off")
+
+
+def landmarks(face, coordinates):
+    return np.tensordot(coordinates, face.span[:, face.landmarks68], 1)
+
+
+def r(first, second):
+    return np.corrcoef(first, second)[0, 1]
+
+
+def test_brows_live_in_neutral_and_do_not_follow_the_jaw(face, acted, neutral):
+    brows = landmarks(face, neutral["shown"])[:, BROWS, 1]
+    assert 0.4 < brows.std(0).mean() < 1.8  # mm; people 1.1
+    inner, jaw = (neutral["arkit"][:, ARKIT_NAMES.index(n)] for n in ("browInnerUp", "jawOpen"))
+    assert abs(r(inner, jaw)) < 0.4
+    off = acted(blink="off", gaze="off", liveliness="off")
+    assert landmarks(face, off["shown"])[:, BROWS, 1].std(0).mean() < 0.2
+    # The jaw is that of the talking model.
+    opening = [acts["shown"] @ face.lip_opening_gradient for acts in (neutral, off)]
+    assert r(*opening) > 0.999
+
+
+def test_sides_of_the_mouth_are_not_twins_and_lips_still_meet(face, neutral, acted):
+    corners = landmarks(face, neutral["shown"])[:, MOUTH_CORNERS]
+    assert 0.6 < r(corners[:, 0, 1], corners[:, 1, 1]) < 0.99
+    assert 0.6 < r(-corners[:, 0, 0], corners[:, 1, 0]) < 0.99
+    twins = acted(blink="off", gaze="off", liveliness="off")["shown"]
+    for upper, lower in LIP_PAIRS:
+        gaps = [
+            marks[:, upper, 1] - marks[:, lower, 1]
+            for marks in (landmarks(face, neutral["shown"]), landmarks(face, twins))
+        ]
+        closed = gaps[1] < 0.3
+        assert closed.any() and np.abs(gaps[0] - gaps[1])[closed].max() < 0.25  # mm
+
+
+def test_recordings_differ_and_repeat(face, acted, example_speech):
+    samples = open_audio(example_speech).samples()
+    later = audio_of_samples(samples[SAMPLE_RATE:], SAMPLE_RATE)
+    first, again, other, seed = acted(), acted(), acted(later), acted(seed=1)
+    for name, values in first.items():
+        np.testing.assert_array_equal(again[name], values)
+    count = len(other["head"])
+    lids = [
+        acts["arkit"][:count, ARKIT_NAMES.index("eyeBlinkLeft")] > 0.5 for acts in (first, other)
+    ]
+    assert all(closed.any() for closed in lids) and lids[0].argmax() != lids[1].argmax()
+    for another in (other, seed):
+        difference = first["head"][:count] - another["head"][:count]
+        assert np.abs(difference).max() > np.radians(1.5)
+        assert np.abs(first["gaze"][:count] - another["gaze"][:count]).max() > np.radians(1)
+
+
+def test_a_stream_acts_as_a_file(acted, short_speech):
+    audio = open_audio(short_speech)
+    whole, stream = acted(audio, emotion="happy"), acted(audio, 2, 0.04, emotion="happy")
+    for name, values in whole.items():
+        np.testing.assert_allclose(stream[name], values, 1e-4, 2e-3)  # mm, radians, weights
+
+
+def test_everything_off_is_the_speech_alone(models, acted, example_speech):
+    off = acted(blink="off", gaze="off", head="off", liveliness="off")
+    audio = open_audio(example_speech)
+    times = np.arange(int(audio.duration * FPS)) / FPS
+    np.testing.assert_array_equal(off["shown"], models.talking.motion(audio, times).coordinates)
+    assert "head" not in off and "gaze" not in off
+
+
+def test_a_face_at_rest_begins_at_rest(acted):
+    silence = acted(
+        audio_of_samples(np.zeros(4 * SAMPLE_RATE, np.float32), SAMPLE_RATE), blink="off"
+    )
+    assert np.abs(silence["shown"][0]).max() == 0
+    assert np.abs(silence["shown"]).max() > 0.05
+
+
+def test_questions_raise_the_brows_and_emotions_calm_them(face):
+    times = np.arange(0, 6, 1 / FPS)
+    motion = Motion(times, np.zeros((len(times), len(face.span)), np.float32))
+
+    def height(events, emotion=0.0):
+        voice = Voice(events, np.ones(len(times)), times)
+        moved = Brows(face, 1).add(motion, voice, np.full(len(times), emotion))
+        return landmarks(face, moved.coordinates)[:, BROWS, 1].mean(1)
+
+    question = [VoiceEvent("question", 3.0, 1.0, (300, 2))]
+    rise = height(question) - height([])
+    assert 1 < rise.max() < 4 and 2.9 < times[rise.argmax()] < 3.8
+    assert rise[: int(2.85 * FPS)].max() == 0 and abs(rise[-1]) < 1e-6
+    assert (height(question, 1.0) - height([], 1.0)).max() == pytest.approx(
+        0.5 * rise.max(), rel=0.01
+    )
+    stresses = [VoiceEvent("stress", 1 + 0.5 * k, 1.5, (k, 7)) for k in range(8)]
+    assert np.abs(height(stresses) - height([])).max() > 0.5
+
+
+def test_what_speech_does_to_brows_and_lids_is_removed(face):
+    names = face.expression_names
+    upper = [names.index(n) for n in (*BROW_SHAPES, "eyeBlink_L")]
+    jaw = face.weights_to_coordinates[names.index("jawOpen")]
+    speech = Motion(np.zeros(1), (0.3 * face.weights_to_coordinates[upper].sum(0) + jaw)[None])
+    left = Brows(face).without_learned(speech).coordinates[0]
+    np.testing.assert_allclose(left, jaw, atol=0.02 * np.linalg.norm(jaw))
+    still = MouthSides(face).add(
+        Motion(np.zeros(1), 0 * jaw[None]), Voice([], np.ones(1), np.zeros(1))
+    )
+    assert np.abs(still.coordinates).max() == 0
