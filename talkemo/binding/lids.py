@@ -12,7 +12,7 @@ from itertools import pairwise
 
 import numpy as np
 
-from ..face.openings import EdgePoints, Lids, Opening, edge_points, face_lids, face_lips
+from ..face.openings import EdgePoints, Lids, edge_points, face_lids, face_lips
 from ..geometry.numerics import smoothstep
 from .body import Body
 from .features import Features
@@ -22,6 +22,9 @@ SEARCH_MM = 9.0  # above and below the fitted lids, in which a mesh's opening is
 SEARCH_DEPTH_MM = 7.0  # behind the fitted lids; what is deeper is a socket
 MIN_GAP_MM, MIN_LIP_GAP_MM = 0.4, 0.05  # of lids and lips that count as open
 MIN_OPEN_COLUMNS = 0.6  # fraction of the columns that must be open
+# Planes between an eye's outermost column (1) and its corner (0), and beyond: a mesh's corner may lie
+# elsewhere than the fitted one.
+CORNER_PLANES = (-0.8, -0.4, 0.0, 0.25, 0.5, 0.75)
 # Distances from the edge of a lid: up to WHOLE_MM its skin moves as the edge does, from MARGIN_MM on
 # as the canonical skin does with a correction, which ends at the reach. That is larger for a large
 # opening, so that the skin is not folded.
@@ -41,10 +44,11 @@ MIN_CLOSING = 0.02  # fraction of the opening; blend shapes that close less do n
 
 @dataclass(frozen=True, eq=False)
 class _MeshLids:
-    """The opening of one eye of a mesh, in the columns of the canonical face's."""
+    """The opening of one eye of a mesh, in J planes from corner to corner."""
 
     lids: Lids
-    columns: np.ndarray  # (J,), columns in which the mesh is open
+    columns: np.ndarray  # (J,), the canonical face's columns that are closest to the planes
+    position: np.ndarray  # (J,), of the planes, see `Opening.position`
     upper: EdgePoints
     lower: EdgePoints
 
@@ -57,10 +61,9 @@ def fit_lids(body: Body, features: Features) -> dict[str, float]:
     """
     heights = {}
     for side, lids, centre in zip(("right", "left"), face_lids(body.face), features.eye_centres):
-        columns, upper, lower = _find_opening(body, lids.opening, MIN_GAP_MM)
-        if len(columns) < MIN_OPEN_COLUMNS * len(lids.gap):
+        found = _find_lids(body, lids)
+        if found is None:
             continue
-        found = _MeshLids(lids, columns, upper, lower)
         gap = found.upper.of(body.points)[:, 1] - found.lower.of(body.points)[:, 1]
         ball = _touching_ball(body, found, centre)
         for _ in range(CORRECTION_ROUNDS):
@@ -76,7 +79,8 @@ def lip_gap(body: Body) -> np.ndarray:
     In mm of the canonical face's mouth; 0 where the lips touch.
     """
     opening = face_lips(body.face)
-    columns, upper, lower = _find_opening(body, opening, MIN_LIP_GAP_MM)
+    lips = _FittedEdges(opening.upper.of(body.fitted), opening.lower.of(body.fitted))
+    columns, upper, lower = _find_opening(body, lips, MIN_LIP_GAP_MM)
     height = np.zeros(len(opening.position), np.float32)
     height[columns] = (upper.of(body.points) - lower.of(body.points))[:, 1]
     return height / np.float32(mouth_size(body.face, body.fitted))
@@ -85,8 +89,48 @@ def lip_gap(body: Body) -> np.ndarray:
 # ------------------------------------------------------------------------------- finding the opening
 
 
+@dataclass(frozen=True, eq=False)
+class _FittedEdges:
+    """Points (J, 3) of the edges of an opening on the fitted face."""
+
+    upper: np.ndarray
+    lower: np.ndarray
+
+
+def _find_lids(body: Body, lids: Lids) -> _MeshLids | None:
+    """Return the opening of one of a body's eyes; None if it is not open along most of it."""
+    position = lids.opening.position
+    first = position[0]
+    towards_corner = first * np.array(CORNER_PLANES)
+    planes = np.concatenate([towards_corner, position, 1 - towards_corner[::-1]])
+    edges = _FittedEdges(
+        *(
+            _extrapolated(edge.of(body.fitted), position, planes)
+            for edge in (lids.opening.upper, lids.opening.lower)
+        )
+    )
+    found, upper, lower = _find_opening(body, edges, MIN_GAP_MM)
+    columns = np.clip(found - len(CORNER_PLANES), 0, len(position) - 1)
+    if len(np.unique(columns)) < MIN_OPEN_COLUMNS * len(position):
+        return None
+    return _MeshLids(lids, columns, planes[found], upper, lower)
+
+
+def _extrapolated(points: np.ndarray, position: np.ndarray, wanted: np.ndarray) -> np.ndarray:
+    """Return points (K, 3) at wanted positions (K,), from those (J, 3) at positions (J,).
+
+    Beyond them x goes on as before; y and z stay.
+    """
+    result = np.stack([np.interp(wanted, position, axis) for axis in points.T], axis=1)
+    for end, inner in ((0, 2), (-1, -3)):
+        slope = (points[end, 0] - points[inner, 0]) / (position[end] - position[inner])
+        beyond = wanted < position[0] if end == 0 else wanted > position[-1]
+        result[beyond, 0] += slope * (wanted[beyond] - position[end])
+    return result
+
+
 def _find_opening(
-    body: Body, opening: Opening, min_gap: float
+    body: Body, fitted: _FittedEdges, min_gap: float
 ) -> tuple[np.ndarray, EdgePoints, EdgePoints]:
     """Return the opening of a body's skin near a fitted one.
 
@@ -97,7 +141,7 @@ def _find_opening(
     upper, lower : EdgePoints
         The edges in these columns.
     """
-    top, bottom = opening.upper.of(body.fitted), opening.lower.of(body.fitted)
+    top, bottom = fitted.upper, fitted.lower
     low = np.minimum(top, bottom).min(0) - np.array([1.0, SEARCH_MM, SEARCH_DEPTH_MM])
     high = np.maximum(top, bottom).max(0) + np.array([1.0, SEARCH_MM, 2 * SEARCH_DEPTH_MM])
     near = body.skin & ((body.points > low) & (body.points < high)).all(1)
@@ -176,8 +220,8 @@ def _correct(body: Body, found: _MeshLids, gap: np.ndarray, ball: _Ball) -> None
         wanted = _smoothed(present)
         wanted[..., 1] = motion[:, columns] * gap
         outwards = _slide(ball, edge.of(body.points), wanted[..., 1], lids.change)
-        position = lids.opening.position[columns]
-        in_middle = smoothstep(np.minimum(position, 1 - position) / CORNER_FADING)
+        from_corner = np.minimum(found.position, 1 - found.position)
+        in_middle = smoothstep(from_corner / CORNER_FADING)
         wanted[..., 2] += in_middle * np.maximum(outwards - wanted[..., 2], 0)
         rows = zone.rows
         body.targets[:, rows] += zone.fading[:, None] * zone.along(wanted - present)
