@@ -7,7 +7,8 @@ that close the canonical face's lids therefore close any mesh's, whatever else t
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from itertools import pairwise
 
 import numpy as np
@@ -15,6 +16,7 @@ import numpy as np
 from ..face.openings import EdgePoints, Lids, edge_points, face_lids, face_lips
 from ..geometry.numerics import smoothstep
 from .body import Body
+from .eyeballs import Ball
 from .features import Features
 from .mouth import mouth_size
 
@@ -28,15 +30,21 @@ CORNER_PLANES = (-0.8, -0.4, 0.0, 0.25, 0.5, 0.75)
 # Distances from the edge of a lid: up to WHOLE_MM its skin moves as the edge does, from MARGIN_MM on
 # as the canonical skin does with a correction, which ends at the reach. That is larger for a large
 # opening, so that the skin is not folded.
-WHOLE_MM, MARGIN_MM, REACH_MM, REACH_PER_GAP = 1.5, 5.0, 9.0, 1.0
-CORNER_FADING = 0.25  # of the width of the eye, over which corrections end at the corners
+WHOLE_MM, MARGIN_MM, REACH_MM, REACH_PER_GAP = 1.0, 3.0, 9.0, 1.0
+DEPTH_SHARE = 0.5  # of depth in these distances: a thick lid moves as one from back to front
+CORNER_FADING = 0.25  # of the width of the eye, over which corrections end beyond the corners
 CORRECTION_ROUNDS = 4
 EDGE_SMOOTHING_ROUNDS = 2
 # The eyeball that the lids slide over.
 EYE_RADIUS_MM = 14.6
 MIN_EYE_RATIO = 1.1  # its least radius, relative to the distance of the lids' edges from its axis
-TOUCHING_QUANTILE = 0.85  # fraction of the lids' edges that may lie in the ball
-EYE_CLEARANCE_MM = 1.1  # between it and closed lids
+# Where the mesh has no eyeball: fraction of the lids' edges that may lie in it, of those this far
+# from the corners, by the width of the eye.
+TOUCHING_QUANTILE, TOUCHING_MARGIN = 0.85, 0.2
+EYE_CLEARANCE_MM = 0.5  # between it and closed lids
+# Fraction of the width at either corner over which a lid's margin begins to move as one and to slide
+# over the eyeball.
+SLIDE_MARGIN = 0.15
 CLEARED_STEPS = (0.35, 0.5, 0.65, 0.8, 1.0)  # fractions of a blink at which lids are checked
 MIN_CLEARED_MOTION_MM, MAX_PUSH_MM = 0.1, 1.5
 MIN_CLOSING = 0.02  # fraction of the opening; blend shapes that close less do not slide
@@ -53,19 +61,24 @@ class _MeshLids:
     lower: EdgePoints
 
 
-def fit_lids(body: Body, features: Features) -> dict[str, float]:
-    """Let the lids of a body meet where the canonical face's do.
+def fit_lids(
+    body: Body, features: Features, balls: Sequence[Ball | None] = (None, None)
+) -> dict[str, float]:
+    """Let the lids of a body meet where the canonical face's do, and slide over its eyeballs.
 
-    Returns the mean height in mm of the openings found, by side; meshes without openings, such as
+    `balls` are the right and the left eyeball, None where the body has none. Returns the mean height in mm of the openings found, by side; meshes without openings, such as
     painted eyes, keep their motion.
     """
     heights = {}
-    for side, lids, centre in zip(("right", "left"), face_lids(body.face), features.eye_centres):
+    for side, lids, centre, own in zip(
+        ("right", "left"), face_lids(body.face), features.eye_centres, balls
+    ):
         found = _find_lids(body, lids)
         if found is None:
             continue
         gap = found.upper.of(body.points)[:, 1] - found.lower.of(body.points)[:, 1]
-        ball = _touching_ball(body, found, centre)
+        ball = _touching_ball(body, found, centre) if own is None else _Ball(own.centre, own.radius)
+        ball = replace(ball, radius=ball.radius + EYE_CLEARANCE_MM)
         for _ in range(CORRECTION_ROUNDS):
             _correct(body, found, gap, ball)
         _keep_off_ball(body, found, ball)
@@ -221,7 +234,7 @@ def _correct(body: Body, found: _MeshLids, gap: np.ndarray, ball: _Ball) -> None
         wanted[..., 1] = motion[:, columns] * gap
         outwards = _slide(ball, edge.of(body.points), wanted[..., 1], lids.change)
         from_corner = np.minimum(found.position, 1 - found.position)
-        in_middle = smoothstep(from_corner / CORNER_FADING)
+        in_middle = smoothstep(from_corner / SLIDE_MARGIN)
         wanted[..., 2] += in_middle * np.maximum(outwards - wanted[..., 2], 0)
         rows = zone.rows
         body.targets[:, rows] += zone.fading[:, None] * zone.along(wanted - present)
@@ -265,7 +278,8 @@ def _lid_zone(body: Body, found: _MeshLids, edge: EdgePoints, sign: int) -> _Lid
     reach = max(REACH_MM, REACH_PER_GAP * float(height))
     low, high = line.min(0) - reach, line.max(0) + reach
     rows = np.flatnonzero(body.skin & ((body.points > low) & (body.points < high)).all(1))
-    distance = cKDTree(_densify(line)).query(body.points[rows])[0]
+    across = np.array([1, 1, DEPTH_SHARE])
+    distance = cKDTree(_densify(line) * across).query(body.points[rows] * across)[0]
     x, y = body.points[rows, 0], body.points[rows, 1]
     own = (sign * (y - np.interp(x, middle[:, 0], middle[:, 1])) > 0) & (distance < reach)
     rows, x, distance = rows[own], x[own], distance[own]
@@ -273,9 +287,11 @@ def _lid_zone(body: Body, found: _MeshLids, edge: EdgePoints, sign: int) -> _Lid
     inside = smoothstep(1 - beyond / (CORNER_FADING * (line[-1, 0] - line[0, 0])))
     place = np.interp(x, line[:, 0], np.arange(len(line)))
     column = np.minimum(place.astype(int), len(line) - 2)
+    position = np.interp(x, line[:, 0], found.position)
+    off_corner = smoothstep(np.minimum(position, 1 - position) / SLIDE_MARGIN)
     return _LidZone(
         rows,
-        inside * smoothstep((MARGIN_MM - distance) / (MARGIN_MM - WHOLE_MM)),
+        inside * off_corner * smoothstep((MARGIN_MM - distance) / (MARGIN_MM - WHOLE_MM)),
         inside * smoothstep((reach - distance) / (reach - WHOLE_MM)),
         column,
         place - column,
@@ -307,11 +323,12 @@ class _Ball:
 
 def _touching_ball(body: Body, found: _MeshLids, centre: np.ndarray) -> _Ball:
     """Return the ball around x and y of `centre` (3,) that touches the lids' edges from behind."""
-    edges = np.concatenate([found.upper.of(body.points), found.lower.of(body.points)])
+    middle = np.minimum(found.position, 1 - found.position) > TOUCHING_MARGIN
+    edges = np.concatenate([edge.of(body.points)[middle] for edge in (found.upper, found.lower)])
     wide = np.linalg.norm((edges - centre)[:, :2], axis=1).max()
     ball = _Ball(np.array([*centre[:2], 0.0]), max(EYE_RADIUS_MM, MIN_EYE_RATIO * float(wide)))
     depth = np.quantile(edges[:, 2] - ball.front(edges[:, :2]), TOUCHING_QUANTILE)
-    return _Ball(np.array([*centre[:2], depth + EYE_CLEARANCE_MM]), ball.radius)
+    return _Ball(np.array([*centre[:2], depth]), ball.radius)
 
 
 def _slide(ball: _Ball, edge: np.ndarray, rise: np.ndarray, change: np.ndarray) -> np.ndarray:

@@ -88,7 +88,7 @@ def place_body(body: Body, seam: Seam | None = None) -> Parts:
     place_skin(body, mouth, features)
     if seam is not None:
         place_seam(body, seam)
-    fit_lids(body, features)
+    fit_lids(body, features, eyes.balls_by_side)
     skin = _Skin(body)
     result = Parts()
     result.add("skin", skin.rows)
@@ -142,6 +142,7 @@ class _Eyes:
             if np.linalg.norm(features.eye_centres - piece.middle, axis=1).min() < reach
         ]
         found = find_eyeballs(features, [piece.points for piece in near])
+        self.balls_by_side = found
         self.balls = [ball for ball in found if ball is not None]
         self.sides: list[list[Piece]] = [[], []]
         self.features = features
