@@ -19,6 +19,7 @@ from .body import Body
 from .eyeballs import Ball
 from .features import Features
 from .mouth import mouth_size
+from .skin import limit_strain
 
 SEARCH_MM = 9.0  # above and below the fitted lids, in which a mesh's opening is searched
 SEARCH_DEPTH_MM = 7.0  # behind the fitted lids; what is deeper is a socket
@@ -35,6 +36,7 @@ DEPTH_SHARE = 0.5  # of depth in these distances: a thick lid moves as one from 
 CORNER_FADING = 0.25  # of the width of the eye, over which corrections end beyond the corners
 CORRECTION_ROUNDS = 4
 EDGE_SMOOTHING_ROUNDS = 2
+STRAIN_RADII = 2.0  # of the eyeball, around its centre, in which the skin's strain is limited again
 # The eyeball that the lids slide over.
 EYE_RADIUS_MM = 14.6
 MIN_EYE_RATIO = 1.1  # its least radius, relative to the distance of the lids' edges from its axis
@@ -82,6 +84,8 @@ def fit_lids(
         for _ in range(CORRECTION_ROUNDS):
             _correct(body, found, gap, ball)
         _keep_off_ball(body, found, ball)
+        near = np.linalg.norm(body.points - ball.centre, axis=1) < STRAIN_RADII * ball.radius
+        limit_strain(body, body.edges[(near & body.skin)[body.edges].all(1)])
         heights[side] = float(gap.mean())
     return heights
 
