@@ -21,9 +21,9 @@ def place_seam(body: Body, seam: Seam) -> None:
     lining_edge = np.concatenate([np.tile(upper, rows_per_edge), np.tile(lower, rows_per_edge)])
 
     position = seam.line.position(body.points[upper])
-    upper_motion, lower_motion = _edge_motions(body, position)
-    body.targets[:, upper], body.targets[:, lower] = upper_motion, lower_motion
     ends = upper == lower
+    upper_motion, lower_motion = _edge_motions(body, position, position[ends])
+    body.targets[:, upper], body.targets[:, lower] = upper_motion, lower_motion
     mean = (upper_motion[:, ends] + lower_motion[:, ends]) / 2
     body.targets[:, upper[ends]] = mean
 
@@ -51,10 +51,12 @@ def _near_seam(body: Body, seam: Seam, inside: np.ndarray) -> np.ndarray:
     return near & ((distance < FREE_MM) | (matched_wrongly & between_corners))
 
 
-def _edge_motions(body: Body, position: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def _edge_motions(
+    body: Body, position: np.ndarray, ends: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
     """Return the motion (S, P, 3) of the upper and the lower lip's edge at positions (P,).
 
-    Towards the corners the two become the same.
+    Towards the ends of the cut, at positions (E,), the two become the same.
     """
     lips = face_lips(body.face)
     maps = local_maps(body.face, body.fitted)
@@ -63,7 +65,8 @@ def _edge_motions(body: Body, position: np.ndarray) -> tuple[np.ndarray, np.ndar
         for edge in (lips.upper, lips.lower)
     )
     mean = (upper + lower) / 2
-    apart = np.clip(np.minimum(position, 1 - position) / CORNER_MARGIN, 0, 1)[:, None]
+    to_end = np.abs(position[:, None] - np.append(ends, [0, 1])).min(1)
+    apart = np.clip(to_end / CORNER_MARGIN, 0, 1)[:, None]
     return mean + apart * (upper - mean), mean + apart * (lower - mean)
 
 

@@ -16,9 +16,9 @@ import numpy as np
 
 from ..audio.prosody import Voice
 from ..errors import InputError
-from ..face.canonical import Face
+from ..face.canonical import ARKIT_NAMES, Face
 from ..face.motion import Motion
-from ..face.openings import lid_opening_gradient
+from ..face.openings import face_lids, lid_opening_gradient
 from ..geometry.numerics import smoothstep
 
 DEFAULT_BLINK_RATE = 24.0  # blinks per minute
@@ -37,6 +37,7 @@ BLINK_DURATION_SPREAD = 0.15  # standard deviation of the logarithm of a blink's
 # A blink's course is scaled by up to this factor and cut off where the lids meet: a deep blink stays
 # closed longer. The least one is closed in a frame at any rate from 24 fps on.
 MIN_BLINK_DEPTH, MAX_BLINK_DEPTH = 1.1, 1.3
+BLINK_OPENING = 0.5  # of the opening at rest, below which lids are taken to blink
 MAX_BLINK_ASYMMETRY = 0.04  # largest fraction by which one eye's course is lower than the other's
 
 
@@ -127,6 +128,23 @@ class Blinking:
         if self._event_times and self._event_times[0] <= time:
             return EVENT_BLINK_FACTOR
         return PAUSE_BLINK_FACTOR if activity < PAUSE_ACTIVITY else 1.0
+
+
+def weights_with_blinks(arkit: np.ndarray, motion: Motion, face: Face) -> np.ndarray:
+    """Return ARKit weights (T, 52) whose eyeBlink closes what the others leave open in a blink.
+
+    A fit of all weights at once may leave half a millimetre between the lids. `motion` is what the
+    weights, (T, 52), were fitted to.
+    """
+    used = (face.arkit_matrix > 0).astype(np.float32)  # (S, 52)
+    changes = np.stack([lids.change for lids in face_lids(face)], axis=1)
+    by_weights = 1 + arkit @ (used.T @ changes)
+    opening = 1 + motion.coordinates @ lid_opening_gradient(face)
+    in_blink = smoothstep(1 - opening / BLINK_OPENING)
+    columns = [ARKIT_NAMES.index(f"eyeBlink{side}") for side in ("Right", "Left")]
+    result = arkit.copy()
+    result[:, columns] = np.clip(arkit[:, columns] + in_blink * (by_weights - opening), 0, 1)
+    return result
 
 
 def lid_closure(phase: np.ndarray) -> np.ndarray:

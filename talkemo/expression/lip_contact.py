@@ -19,8 +19,8 @@ from ..geometry.numerics import smoothstep
 # Height in mm of the opening in the middle of the mouth, in speech without emotion: below the first
 # the lips are closed along their whole line, above the second they are left alone.
 CLOSED_MM, OPEN_MM = 0.4, 1.6
-# Ridge of the smallest motion, in mm² of the opening by 1 mm² of coordinates: leaves 0.2 mm at most.
-CONTACT_RIDGE = 3e-4
+# Ridge of the smallest motion, in mm² of the opening by 1 mm² of coordinates: leaves 0.3 mm at most.
+CONTACT_RIDGE = 1e-4
 LIP_COLUMNS = slice(1, -1)  # the outermost columns lie in the corners
 
 

@@ -18,7 +18,7 @@ from ..audio.recording import AudioSource
 from ..binding import Binding
 from ..binding.head_turner import HeadTurner
 from ..expression.articulation import articulated
-from ..expression.blinking import Blinking, blink_rate
+from ..expression.blinking import Blinking, blink_rate, weights_with_blinks
 from ..expression.brows import Brows
 from ..expression.emotions import EMOTIONS, Timeline, one_hot
 from ..expression.head_motion import Gaze, HeadMotion, lids_of_gaze, weights_with_gaze
@@ -219,6 +219,7 @@ class FaceActor:
         arkit = replace(shown, coordinates=shown.coordinates - lids).arkit(face)
         if gaze is not None:
             arkit = weights_with_gaze(arkit, gaze)
+        arkit = weights_with_blinks(arkit, shown, face)
         return Performance(speech, emotional, shown, head, gaze, arkit)
 
     def _lively_speech(self, speech: Motion, voice: Voice) -> Motion:
