@@ -6,13 +6,13 @@ from openings_of_heads import heights, with_wide_eyes
 from parts_of_heads import eyeball, with_parts
 
 from talkemo.binding import bind_mesh
-from talkemo.expression.blinking import Blinking
+from talkemo.expression.blinking import Blinking, weights_with_blinks
 from talkemo.expression.emotions import EMOTIONS, one_hot
 from talkemo.expression.head_motion import lids_of_gaze
 from talkemo.expression.lip_contact import LipContact
 from talkemo.face.canonical import ARKIT_NAMES
 from talkemo.face.motion import Motion
-from talkemo.face.openings import face_lips, lid_opening_gradient
+from talkemo.face.openings import face_lids, face_lips, lid_opening_gradient
 from talkemo.formats.mesh import load_mesh
 
 EYES = (slice(36, 42), slice(42, 48))  # iBUG landmarks
@@ -146,3 +146,17 @@ def test_lips_never_cross(face):
     contact, gradient = LipContact(face, np.zeros(20)), face_lips(face).gap(face.span)
     assert (coordinates @ gradient).min() < -1
     assert (contact(motion, motion).coordinates @ gradient)[:, 1:-1].min() > -0.25
+
+
+@pytest.mark.parametrize("name", ["happy", "surprised"])
+def test_exported_weights_close_blinks(models, name):
+    face = models.face
+    motion = Blinking(face, 60, 1).add(emotional(models, name, 240))
+    opening = 1 + motion.coordinates @ lid_opening_gradient(face)
+    peaks = np.flatnonzero(opening.max(1) < 0.01)[:6]
+    shut = Motion(motion.times[peaks], motion.coordinates[peaks])
+    weights = weights_with_blinks(shut.arkit(face), shut, face)
+    changes = np.stack([lids.change for lids in face_lids(face)], axis=1)
+    left_open = 1 + weights @ ((face.arkit_matrix > 0).T @ changes)
+    blinks = weights[:, [ARKIT_NAMES.index(f"eyeBlink{side}") for side in ("Right", "Left")]]
+    assert (np.abs(left_open) < 0.01)[blinks < 1].all() and (left_open < 0.1).all()
