@@ -8,6 +8,7 @@ from talkemo import InputError
 from talkemo.audio.prosody import Voice, VoiceEvent
 from talkemo.expression.blinking import Blinking, blink_rate, lid_closure
 from talkemo.face.motion import Motion
+from talkemo.face.openings import lid_opening_gradient
 
 
 def still(face, seconds, fps=60):
@@ -21,8 +22,7 @@ def still(face, seconds, fps=60):
 
 def closed(face, motion):
     """How far the right lids are closed, (T,), from 0 to 1."""
-    blinking = Blinking(face)
-    return -(motion.coordinates @ blinking._opening_gradient)[:, 0] / blinking._rest_opening[0]
+    return -(motion.coordinates @ lid_opening_gradient(face))[:, 0]
 
 
 def starts(closing):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,13 +14,15 @@ from ..files.reading import printable, read_text
 from ..formats.groups import vertex_groups
 from ..formats.mesh_types import Mesh, check_mesh
 from ..geometry.meshes import area_vectors, vertex_normals
-from .binding import Binding
+from .binding import Binding, LipCut
 from .cache import BindingCache
 from .files import load_binding
 from .hint import FaceHint
 
 if TYPE_CHECKING:
-    from .body import Body
+    from .body import Body, Welded
+    from .lip_cut import CutMesh
+    from .registration import Fit
     from .sighting import SecondOpinion
 
 MAX_LANDMARK_FILE_BYTES = 1 << 20
@@ -111,8 +114,7 @@ def _bind(
     opinion: SecondOpinion | None,
 ) -> Binding:
     """Register the face, assign a motion to all parts of the mesh, and return the binding."""
-    from .body import Body, weld
-    from .parts import place_body
+    from .body import weld
     from .registration import locate, refine_fit
     from .surface import sample_surface
 
@@ -125,8 +127,48 @@ def _bind(
     surface = sample_surface(vertices, visible)
     look = opinion.of(vertices, visible) if opinion and landmarks is None else None
     fit = locate(face, surface, rotations, landmarks, look)
-    body = Body(face, fit, refine_fit(face, fit), vertices, faces, groups)
-    parts = place_body(body)
+    registered = refine_fit(face, fit)
+    binding, body = _bound(face, mesh, welded, fit, registered)
+    cut = _cut(mesh, welded, body)
+    if cut is None:
+        return binding
+    shown, _ = _bound(face, cut.mesh, weld(cut.mesh, cut.apart), fit, registered, cut)
+    shown = replace(shown, landmarks68=binding.landmarks68)
+    line = np.stack([cut.seam.line.x, cut.seam.line.y, cut.seam.line.z])
+    lip_cut = LipCut(shown, line, body.skin[welded.merged])
+    return replace(binding, cut=lip_cut, lip_gap=shown.lip_gap)
+
+
+def _cut(mesh: Mesh, welded: Welded, body: Body) -> CutMesh | None:
+    """Return a mesh cut between its lips if its skin is whole there, else None."""
+    from .lip_cut import cut_lips
+    from .lip_line import whole_lip_line
+
+    line = whole_lip_line(body)
+    if line is None:
+        return None
+    skin = body.skin[welded.merged]
+    return cut_lips(mesh, welded.merged, skin, body.fit.placement, line)
+
+
+def _bound(
+    face: Face,
+    mesh: Mesh,
+    welded: Welded,
+    fit: Fit,
+    registered: np.ndarray,
+    cut: CutMesh | None = None,
+) -> tuple[Binding, Body]:
+    """Return the binding of a mesh to the registered face (V, 3), and the body that it moves as."""
+    from .body import Body
+    from .lids import lip_gap
+    from .parts import place_body
+
+    vertices = mesh.vertices[welded.first]
+    groups = vertex_groups(mesh.attributes, len(mesh.vertices))[welded.first]
+    faces = _facing_outwards(vertices, welded.faces)
+    body = Body(face, fit, registered, vertices, faces, groups)
+    parts = place_body(body, cut.seam.renumbered(welded.merged) if cut else None)
 
     def in_mesh(merged: np.ndarray) -> np.ndarray:
         """Return the mesh's vertices that were merged into vertices of the body."""
@@ -141,7 +183,7 @@ def _bind(
     rows = welded.merged[moving]
     placement = fit.placement
     to_mesh = placement.rotation.T.astype(np.float32)
-    return Binding(
+    binding = Binding(
         mesh=mesh,
         face=face,
         moving=moving,
@@ -153,7 +195,9 @@ def _bind(
         relief=fit.likeness.relief,
         parts={kind: len(in_mesh(merged)) for kind, merged in parts.vertices().items()},
         eyes=tuple((in_mesh(eye), placement.to_mesh(centre)) for eye, centre in parts.eyes),
+        lip_gap=lip_gap(body),
     )
+    return binding, body
 
 
 def _facing_outwards(vertices: np.ndarray, faces: np.ndarray) -> np.ndarray:

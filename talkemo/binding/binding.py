@@ -49,6 +49,10 @@ class Binding:
         Number of the vertices of each recognised part, such as skin, eyes, jaw.
     eyes : tuple of (vertices, centre)
         Vertices (E,) int and centre (3,) of the right and of the left eyeball, in the mesh's unit.
+    lip_gap : (J,) float32 mm, optional
+        Height of the mouth at rest in the columns of `face_lips`; None for the canonical face's.
+    cut : LipCut, optional
+        The cut between the lips of a mesh whose lips are one skin.
     """
 
     mesh: Mesh
@@ -62,6 +66,16 @@ class Binding:
     relief: float
     parts: dict[str, int] = field(default_factory=dict)
     eyes: tuple[tuple[np.ndarray, np.ndarray], ...] = ()
+    lip_gap: np.ndarray | None = None
+    cut: LipCut | None = None
+
+    @property
+    def shown(self) -> Binding:
+        """The binding of the mesh that is drawn: cut between its lips, if they are one skin.
+
+        Its first N vertices are the mesh's own.
+        """
+        return self if self.cut is None else self.cut.binding
 
     @property
     def scale(self) -> float:
@@ -170,6 +184,25 @@ class Binding:
     def region(self, name: str) -> np.ndarray:
         """Return the vertices of the mesh in a region of the face, one of `canonical.REGIONS`."""
         return self.moving[(self.canonical >= 0) & self.face.regions[name][self.canonical]]
+
+
+@dataclass(frozen=True, eq=False)
+class LipCut:
+    """A cut between the lips of a mesh of N vertices, see `lip_cut.cut_lips`.
+
+    Attributes
+    ----------
+    binding : Binding
+        Of the cut mesh.
+    line : (3, C)
+        Where the lips touch: x, y and z in canonical mm, see `lip_line.LipLine`.
+    skin : (N,) bool
+        The vertices whose triangles may be cut.
+    """
+
+    binding: Binding
+    line: np.ndarray
+    skin: np.ndarray
 
 
 def gaze_targets(side: str, from_centre: np.ndarray, binding: Binding) -> dict[str, np.ndarray]:

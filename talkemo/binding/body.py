@@ -31,10 +31,11 @@ class Welded:
     merged: np.ndarray  # (N,), merged vertex of each original one
 
 
-def weld(mesh: Mesh) -> Welded:
+def weld(mesh: Mesh, apart: np.ndarray | None = None) -> Welded:
     """Merge duplicate vertices; return first index, faces and the vertex-to-merged map.
 
-    Duplicates with opposite normals stay separate, as where closed lips touch.
+    Duplicates with opposite normals stay separate, as where closed lips touch, and so do those that
+    `apart` (N,) bool marks from those that it does not.
     """
     size = np.ptp(mesh.vertices, axis=0).max()
     key = np.round(mesh.vertices / (WELD_TOLERANCE * size)).astype(np.int64)
@@ -43,6 +44,8 @@ def weld(mesh: Mesh) -> Welded:
     normals = vertex_normals(mesh.vertices, mesh.faces)
     cosine = np.einsum("vc,vc->v", normals, normals[first[merged]])
     key = 2 * merged + (cosine < MAX_OPPOSITE_COSINE)
+    if apart is not None:
+        key = 2 * (2 * merged) + apart  # the normals of a cut's edges are alike
     _, first, merged = np.unique(key, return_index=True, return_inverse=True)
     faces = merged[mesh.faces]
     degenerate = (faces == faces[:, [1, 2, 0]]).any(1)

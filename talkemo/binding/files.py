@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,17 +11,20 @@ import numpy as np
 
 from ..errors import InputError
 from ..face.canonical import Face
+from ..face.openings import COLUMNS
 from ..files.arrays import read_npz
 from ..files.reading import printable, reading_errors
 from ..files.writing import atomic_write
 from ..formats.mesh_types import Mesh
 from ..geometry.rigid import Similarity
-from .binding import Binding
+from .binding import Binding, LipCut
 
 # Limits of what is read from a file.
 MAX_BINDING_EYES = 2
 MAX_BINDING_PARTS, MAX_PART_NAME_CHARACTERS = 64, 64
 MAX_BINDING_ERROR_MM = 1000.0  # between the face model and the mesh
+MAX_LIP_GAP_MM = 100.0
+MAX_CUT_VERTICES, MAX_LINE_POINTS = 200_000, 256  # of a cut between lips
 # Face and mesh may differ in size by up to this factor, and the face's origin and eyes may be up to
 # this many sizes of the mesh away from it.
 MAX_FACE_RATIO = 100.0
@@ -42,6 +46,9 @@ def mesh_fingerprint(mesh: Mesh) -> str:
 def save_binding(path: str | Path, binding: Binding, compressed: bool = True) -> None:
     """Write a binding to an npz file, for the same mesh; `load_binding` reads it."""
     eyes: dict[str, Any] = {f"eye{k}": vertices for k, (vertices, _) in enumerate(binding.eyes)}
+    optional: dict[str, Any] = _cut_arrays(binding.cut)
+    if binding.lip_gap is not None:
+        optional["lip_gap"] = binding.lip_gap
     write = np.savez_compressed if compressed else np.savez
     with atomic_write(path) as partial, partial.open("wb") as file:
         write(
@@ -63,7 +70,21 @@ def save_binding(path: str | Path, binding: Binding, compressed: bool = True) ->
             part_counts=list(binding.parts.values()),
             eye_centres=np.array([centre for _, centre in binding.eyes]).reshape(-1, 3),
             **eyes,
+            **optional,
         )
+
+
+def _cut_arrays(cut: LipCut | None) -> dict[str, np.ndarray]:
+    """Return the arrays of a cut. The cut mesh itself is made again when they are read."""
+    if cut is None:
+        return {}
+    return {
+        "cut_line": cut.line,
+        "cut_skin": cut.skin,
+        "cut_moving": cut.binding.moving.astype(np.int32),
+        "cut_shapes": cut.binding.targets,
+        "cut_canonical": cut.binding.canonical.astype(np.int32),
+    }
 
 
 def load_binding(path: str | Path, face: Face, mesh: Mesh) -> Binding:
@@ -74,8 +95,11 @@ def load_binding(path: str | Path, face: Face, mesh: Mesh) -> Binding:
     what, hint = "a binding", "make it again: talkemo bind MESH -o FILE.npz"
     vertices, shapes = len(mesh.vertices), len(face.expression_names)
     with reading_errors(path, what, hint):
-        # One displacement per shape and a few numbers for each vertex, and some small arrays.
-        data = read_npz(path, what, max_bytes=vertices * (12 * shapes + 64) + (1 << 20))
+        # One displacement per shape and a few numbers for each vertex, and some small arrays; once
+        # more for a mesh that was cut, with up to MAX_CUT_VERTICES.
+        cut_bytes = (vertices + MAX_CUT_VERTICES) * (12 * shapes + 64)
+        max_bytes = vertices * (12 * shapes + 64) + cut_bytes + (1 << 20)
+        data = read_npz(path, what, max_bytes=max_bytes)
         if not _is_same_mesh(data, mesh):
             raise InputError(
                 f"{printable(path)} belongs to another mesh",
@@ -128,7 +152,7 @@ def _binding_of_arrays(data: dict[str, np.ndarray], face: Face, mesh: Mesh) -> B
         raise ValueError("rotation is not a rotation matrix")
     if any(not name.isprintable() or len(name) > MAX_PART_NAME_CHARACTERS for name in names):
         raise ValueError("part_names cannot be used")
-    return Binding(
+    binding = Binding(
         mesh=mesh,
         face=face,
         moving=moving,
@@ -142,7 +166,41 @@ def _binding_of_arrays(data: dict[str, np.ndarray], face: Face, mesh: Mesh) -> B
         relief=float(data["relief"]),
         parts=dict(zip(names, map(int, data["part_counts"]))),
         eyes=tuple((data[eye], centre) for eye, centre in zip(eyes, centres)),
+        lip_gap=data.get("lip_gap"),  # versions before 0.2 did not store it
     )
+    return replace(binding, cut=_cut_of_arrays(data, binding)) if "cut_line" in data else binding
+
+
+def _cut_of_arrays(data: dict[str, np.ndarray], binding: Binding) -> LipCut | None:
+    """Cut a binding's mesh as when it was bound; None if rounding made that another cut.
+
+    Raises ValueError if the arrays do not fit the mesh.
+    """
+    from .body import weld
+    from .lip_cut import cut_lips
+    from .lip_line import LipLine
+
+    line, skin, moving = data["cut_line"], data["cut_skin"], data["cut_moving"]
+    if line.ndim != 2 or len(line) != 3 or not 2 <= line.shape[1] <= MAX_LINE_POINTS:
+        raise ValueError("cut_line is no line")
+    if line.dtype.kind != "f" or not np.isfinite(line).all() or (np.diff(line[0]) <= 0).any():
+        raise ValueError("cut_line is no line")
+    mesh = binding.mesh
+    if skin.shape != (len(mesh.vertices),) or skin.dtype != bool:
+        raise ValueError("cut_skin does not fit the mesh")
+    if not len(moving) or (np.diff(moving) <= 0).any():
+        raise ValueError("cut_moving is empty or not ascending")
+    cut = cut_lips(mesh, weld(mesh).merged, skin, binding.placement, LipLine(*line))
+    if cut is None or moving[-1] >= len(cut.mesh.vertices):
+        return None
+    shown = replace(
+        binding,
+        mesh=cut.mesh,
+        moving=moving,
+        targets=data["cut_shapes"],
+        canonical=data["cut_canonical"],
+    )
+    return LipCut(shown, line, skin)
 
 
 def _check_arrays(data: dict[str, np.ndarray], eyes: list[str], face: Face, mesh: Mesh) -> None:
@@ -169,6 +227,15 @@ def _check_arrays(data: dict[str, np.ndarray], eyes: list[str], face: Face, mesh
         "eye_centres": ((len(eyes), 3), real, *nearby),
         **{eye: ((data[eye].size,), index, 0, last_vertex) for eye in eyes},
     }
+    if "cut_line" in data:
+        moved = data["cut_moving"].size
+        specifications |= {
+            "cut_moving": ((moved,), index, 0, last_vertex + MAX_CUT_VERTICES),
+            "cut_shapes": ((len(face.expression_names), moved, 3), np.float32, -size, size),
+            "cut_canonical": ((moved,), index, -1, len(face.mean) - 1),
+        }
+    if "lip_gap" in data:
+        specifications["lip_gap"] = ((COLUMNS,), real, 0, MAX_LIP_GAP_MM)
     for name, (shape, dtype, lowest, highest) in specifications.items():
         array = data[name]
         if array.shape != shape or (array.size and not np.issubdtype(array.dtype, dtype)):

@@ -10,6 +10,9 @@ from scipy.spatial import cKDTree
 from .body import Body
 from .eyeballs import find_eyeballs, joined_eyeballs, turns_with
 from .features import Features
+from .lids import fit_lids
+from .lip_cut import Seam
+from .lip_seam import place_seam
 from .mouth import Mouth
 from .mouth_lining import motion_of_lips, place_lining, skin_motion
 from .mouth_parts import MouthPiece, parts_in_mouth
@@ -67,8 +70,11 @@ class _Skin:
         self.tree = cKDTree(body.points[self.rows])
 
 
-def place_body(body: Body) -> Parts:
-    """Recognise skin, eyes, teeth and other parts of a body, and assign the motion of all."""
+def place_body(body: Body, seam: Seam | None = None) -> Parts:
+    """Recognise skin, eyes, teeth and other parts of a body, and assign the motion of all.
+
+    `seam` is that of lips which were cut apart.
+    """
     mouth, features = Mouth(body.face, body.fitted), Features(body.face, body.fitted)
     pieces, eyes = _pieces_and_eyes(body, features)
     others = [piece for piece in _shown(pieces) if piece not in eyes.pieces]
@@ -77,6 +83,9 @@ def place_body(body: Body) -> Parts:
     for piece in pieces:
         body.other[piece.rows] = piece in taken or piece.kind == "hidden"
     place_skin(body, mouth, features)
+    if seam is not None:
+        place_seam(body, seam)
+    fit_lids(body, features, eyes.balls_by_side)
     skin = _Skin(body)
     result = Parts()
     result.add("skin", skin.rows)
@@ -136,6 +145,7 @@ class _Eyes:
             if np.linalg.norm(features.eye_centres - piece.middle, axis=1).min() < reach
         ]
         found = find_eyeballs(features, [piece.points for piece in near])
+        self.balls_by_side = found
         self.balls = [ball for ball in found if ball is not None]
         self.sides: list[list[Piece]] = [[], []]
         self.features = features

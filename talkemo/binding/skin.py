@@ -154,7 +154,7 @@ def _mend_tears(body: Body, fixed: np.ndarray, still: np.ndarray) -> None:
     with its own lip: these edges have to stretch. `still` (N,) bool marks vertices that never move,
     `fixed` (N,) bool those whose motion is not interpolated; it is cleared for freed vertices.
     """
-    tear_strain, strain_limit = _strain_limits(body.face)
+    tear_strain, _ = _strain_limits(body.face)
     edges = body.edges[body.skin[body.edges].all(1)]
     length = edge_lengths(body.points, edges)
     degree = np.bincount(edges.ravel(), minlength=len(body.points))
@@ -169,6 +169,14 @@ def _mend_tears(body: Body, fixed: np.ndarray, still: np.ndarray) -> None:
         fixed &= ~mismatched
         body.fill_harmonic(~fixed)
         stretch = _stretches(body.targets, edges)
+    limit_strain(body, edges)
+
+
+def limit_strain(body: Body, edges: np.ndarray) -> None:
+    """Limit how far each blend shape stretches edges (E, 2) of a body."""
+    _, strain_limit = _strain_limits(body.face)
+    length = edge_lengths(body.points, edges)
+    stretch = _stretches(body.targets, edges)
     limits = strain_limit[:, None] * np.maximum(length, MIN_LIMITED_EDGE_MM)
     for displacement, limit, excessive in zip(body.targets, limits, stretch > limits):
         if excessive.any():

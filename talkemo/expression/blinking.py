@@ -16,8 +16,9 @@ import numpy as np
 
 from ..audio.prosody import Voice
 from ..errors import InputError
-from ..face.canonical import Face
+from ..face.canonical import ARKIT_NAMES, Face
 from ..face.motion import Motion
+from ..face.openings import face_lids, lid_opening_gradient
 from ..geometry.numerics import smoothstep
 
 DEFAULT_BLINK_RATE = 24.0  # blinks per minute
@@ -33,11 +34,11 @@ FREQUENT_BLINK_SHARE = 1 / 3  # of the time of a usual recording, in which blink
 FIRST_BLINK_S = 0.4  # when the first blink may begin
 BLINK_STEP_S = 0.01  # time step of the random decision whether a blink begins
 BLINK_DURATION_SPREAD = 0.15  # standard deviation of the logarithm of a blink's duration
-MIN_BLINK_DEPTH = 0.85  # lower bound of the fraction by which a lid closes in a blink
-MAX_BLINK_ASYMMETRY = 0.04  # largest fraction by which one eye closes less than the other
-# iBUG points of the right and of the left eye; each upper point faces the lower one below it.
-UPPER_LID_POINTS = np.array([[37, 38], [43, 44]])
-LOWER_LID_POINTS = np.array([[41, 40], [47, 46]])
+# A blink's course is scaled by up to this factor and cut off where the lids meet: a deep blink stays
+# closed longer. The least one is closed in a frame at any rate from 24 fps on.
+MIN_BLINK_DEPTH, MAX_BLINK_DEPTH = 1.1, 1.3
+BLINK_OPENING = 0.5  # of the opening at rest, below which lids are taken to blink
+MAX_BLINK_ASYMMETRY = 0.04  # largest fraction by which one eye's course is lower than the other's
 
 
 def blink_rate(blink: str | float) -> float:
@@ -69,14 +70,7 @@ class Blinking:
         self._blinks: list[tuple[float, float, float, float]] = []
         blink_rows = [face.expression_names.index(f"eyeBlink_{side}") for side in "RL"]
         self._blink_coordinates = face.weights_to_coordinates[blink_rows]
-        upper, lower = face.landmarks68[UPPER_LID_POINTS], face.landmarks68[LOWER_LID_POINTS]
-        # Distance (2,) mm between the lids at rest, and the gradient (S, 2) of coordinates on it.
-        self._rest_opening = (face.mean[upper, 1] - face.mean[lower, 1]).mean(1)
-        upper_motion, lower_motion = (face.span[:, lid, 1].mean(2) for lid in (upper, lower))
-        self._opening_gradient = (upper_motion - lower_motion).astype(np.float32)
-        self._closing_mm = -np.array(
-            [row @ self._opening_gradient[:, k] for k, row in enumerate(self._blink_coordinates)]
-        )
+        self._opening_gradient = lid_opening_gradient(face)  # (S, 2), relative to rest
 
     def add(self, motion: Motion, voice: Voice | None = None) -> Motion:
         """Return a batch of motion with blinks; batches follow each other in time."""
@@ -95,13 +89,14 @@ class Blinking:
         closure = np.zeros((len(times), 2), np.float32)
         for start, duration, *depths in self._blinks:
             phase = lid_closure((times - start) / duration)
-            closure = np.maximum(closure, phase[:, None] * np.array(depths, np.float32))
+            closed = np.minimum(phase[:, None] * np.array(depths, np.float32), 1)
+            closure = np.maximum(closure, closed)
         self._blinks = [blink for blink in self._blinks if blink[0] + 2 * blink[1] > times[-1]]
         if not closure.any():
             return motion
         # Squinting lids move less: they meet, and do not pass each other.
-        opening = np.maximum(self._rest_opening + motion.coordinates @ self._opening_gradient, 0)
-        weights = (closure * opening / self._closing_mm).astype(np.float32)
+        opening = 1 + motion.coordinates @ self._opening_gradient
+        weights = (closure * opening).astype(np.float32)
         coordinates = motion.coordinates + weights @ self._blink_coordinates
         return Motion(times, coordinates, motion.loudness)
 
@@ -120,7 +115,7 @@ class Blinking:
                 continue
             spread = BLINK_DURATION_SPREAD * (2 * duration_draw - 1) * 3**0.5
             duration = BLINK_S * math.exp(spread)
-            depth = MIN_BLINK_DEPTH + (1 - MIN_BLINK_DEPTH) * depth_draw**0.5
+            depth = MIN_BLINK_DEPTH + (MAX_BLINK_DEPTH - MIN_BLINK_DEPTH) * depth_draw
             depths = [depth, depth]
             depths[int(side_draw < 0.5)] *= 1 - MAX_BLINK_ASYMMETRY * abs(2 * side_draw - 1)
             self._blinks.append((time, duration, depths[0], depths[1]))
@@ -133,6 +128,23 @@ class Blinking:
         if self._event_times and self._event_times[0] <= time:
             return EVENT_BLINK_FACTOR
         return PAUSE_BLINK_FACTOR if activity < PAUSE_ACTIVITY else 1.0
+
+
+def weights_with_blinks(arkit: np.ndarray, motion: Motion, face: Face) -> np.ndarray:
+    """Return ARKit weights (T, 52) whose eyeBlink closes what the others leave open in a blink.
+
+    A fit of all weights at once may leave half a millimetre between the lids. `motion` is what the
+    weights, (T, 52), were fitted to.
+    """
+    used = (face.arkit_matrix > 0).astype(np.float32)  # (S, 52)
+    changes = np.stack([lids.change for lids in face_lids(face)], axis=1)
+    by_weights = 1 + arkit @ (used.T @ changes)
+    opening = 1 + motion.coordinates @ lid_opening_gradient(face)
+    in_blink = smoothstep(1 - opening / BLINK_OPENING)
+    columns = [ARKIT_NAMES.index(f"eyeBlink{side}") for side in ("Right", "Left")]
+    result = arkit.copy()
+    result[:, columns] = np.clip(arkit[:, columns] + in_blink * (by_weights - opening), 0, 1)
+    return result
 
 
 def lid_closure(phase: np.ndarray) -> np.ndarray:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Protocol
@@ -61,6 +61,12 @@ class Frames:
     moods: dict[str, np.ndarray] = field(default_factory=dict)
     speech: np.ndarray | None = None
     emotion: np.ndarray | None = None
+
+    def of_own_mesh(self, header: Header) -> Frames:
+        """Return the frames with the vertices of a header's own mesh only, see `Header.own`."""
+        if header.own is None:
+            return self
+        return replace(self, vertices=self.vertices[:, : len(header.own.rest)])
 
 
 class MeshTurner(Protocol):
@@ -134,6 +140,9 @@ class Header:
         Of the vertices; without one they count as metres.
     canonical : Face, optional
         The canonical face whose blend shapes `Frames.arkit` weighs.
+    own : Header, optional
+        The same of the user's own mesh, if vertices were added to it: a cut between its lips. They
+        come after its own, and formats that promise the mesh's own vertices leave them out.
     """
 
     frames: int
@@ -153,6 +162,7 @@ class Header:
     turned: MeshTurner | None = None
     unit: LengthUnit = METRE
     canonical: Face | None = None
+    own: Header | None = None
 
     def added_meshes(self) -> AddedMeshes | None:
         """Return what is added to the mesh in a file of meshes; None if nothing."""

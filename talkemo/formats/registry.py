@@ -32,6 +32,7 @@ class AnimationFormat:
     writer: str = ""  # dotted name of a class or function, called with path, header and `options`
     options: tuple[str, ...] = ()  # keyword arguments of `open_writer` that the writer takes
     needs_mesh: bool = False  # whether the file lacks triangles, so that a mesh is given
+    own_mesh: bool = False  # whether vertices and triangles are exactly those of the user's mesh
     extra: str = ""  # optional dependencies that the writer needs, see `extras.install_command`
 
     @property
@@ -64,6 +65,7 @@ ANIMATION_FORMATS = (
         "arrays for numpy",
         "talkemo.formats.npz.NpzAnimation",
         "talkemo.formats.npz.NpzWriter",
+        own_mesh=True,
     ),
     AnimationFormat(
         ".glb",
@@ -102,6 +104,7 @@ ANIMATION_FORMATS = (
         "talkemo.formats.sequence.MeshSequence",
         "talkemo.formats.sequence.SequenceWriter",
         ("sequence",),
+        own_mesh=True,
     ),
 )
 CURVE_KINDS = ("arkit", "oculus", "vrm")  # what a file of curves holds

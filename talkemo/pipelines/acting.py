@@ -16,11 +16,13 @@ from .. import __version__
 from ..audio.prosody import Prosody, Voice
 from ..audio.recording import AudioSource
 from ..binding import Binding
+from ..binding.head_turner import HeadTurner
 from ..expression.articulation import articulated
-from ..expression.blinking import Blinking, blink_rate
+from ..expression.blinking import Blinking, blink_rate, weights_with_blinks
 from ..expression.brows import Brows
 from ..expression.emotions import EMOTIONS, Timeline, one_hot
 from ..expression.head_motion import Gaze, HeadMotion, lids_of_gaze, weights_with_gaze
+from ..expression.lip_contact import LipContact
 from ..expression.liveliness import Liveliness
 from ..expression.mouth_sides import MouthSides
 from ..face.motion import Motion
@@ -168,6 +170,7 @@ class FaceActor:
         models.talking.style(plan.options.style)
         face, seed = models.face, plan.options.seed
         self.models, self.binding, self.plan = models, binding, plan
+        self.lip_contact = LipContact(face, binding.lip_gap)
         self.liveliness = Liveliness(face, seed)
         self.blinking = Blinking(face, plan.blinks_per_minute, seed)
         self.head_motion, self.eye_motion = HeadMotion(seed), Gaze(seed)
@@ -203,6 +206,7 @@ class FaceActor:
         plan, face, times = self.plan, self.models.face, speech.times
         voice = Voice.unknown(times) if self.prosody is None else self.prosody.until(times)
         speech = self._lively_speech(articulated(speech, plan.options.articulation, face), voice)
+        speech = self.lip_contact(speech, speech)
         emotional, amounts = self._emotional(speech, voice)
         head = self.head_motion.rotations(times, voice) if plan.head_moves else None
         gaze = self.eye_motion.angles(times, head, voice) if plan.eyes_move else None
@@ -215,6 +219,7 @@ class FaceActor:
         arkit = replace(shown, coordinates=shown.coordinates - lids).arkit(face)
         if gaze is not None:
             arkit = weights_with_gaze(arkit, gaze)
+        arkit = weights_with_blinks(arkit, shown, face)
         return Performance(speech, emotional, shown, head, gaze, arkit)
 
     def _lively_speech(self, speech: Motion, voice: Voice) -> Motion:
@@ -230,16 +235,18 @@ class FaceActor:
         if not self.emotional:
             return speech, amounts
         if not self.plan.face_lives:
-            return self.models.emotion.transfer(speech, amounts), amounts
-        self.liveliness.hear(voice)
-        amounts = self.liveliness.amounts(speech, amounts)
-        motion = self.models.emotion.transfer(speech, amounts)
-        return self.liveliness.drift(motion, amounts), amounts
+            motion = self.models.emotion.transfer(speech, amounts)
+        else:
+            self.liveliness.hear(voice)
+            amounts = self.liveliness.amounts(speech, amounts)
+            motion = self.models.emotion.transfer(speech, amounts)
+            motion = self.liveliness.drift(motion, amounts)
+        return self.lip_contact(motion, speech), amounts
 
     def __call__(self, speech: Motion) -> tuple[Motion, Frames]:
         """Return the next motion of speech with emotion and blinks, and its frames."""
         shown = self.perform(speech)
-        vertices = self.binding.vertices(shown.shown.coordinates)
+        vertices = self.binding.shown.vertices(shown.shown.coordinates)
         frames = Frames(
             vertices,
             vertices[:, self.binding.landmarks68],
@@ -265,7 +272,7 @@ class FaceActor:
             amounts = one_hot(name)[None]
             if self.plan.face_lives:
                 amounts = liveliness.amounts(speech, amounts)
-            with_emotion = self.models.emotion.transfer(speech, amounts)
+            with_emotion = self.lip_contact(self.models.emotion.transfer(speech, amounts), speech)
             moods[name] = with_emotion.coordinates - speech.coordinates
         base = speech if self.plan.options.timeline is None else emotional
         added = performance.shown.coordinates - emotional.coordinates
@@ -282,9 +289,15 @@ def bound_header(
 ) -> Header:
     """Return the header of an animation of a bound mesh.
 
-    `turn` rotates its head and eyes; `unit` is one of UNIT_CHOICES, see `unit_of_mesh`.
+    `turn` rotates head and eyes of the mesh that is drawn, `binding.shown`; `unit` is one of
+    UNIT_CHOICES, see `unit_of_mesh`.
     """
     from ..render.added_parts import added_meshes
+
+    if binding.cut is not None:
+        own_turn = None if turn is None else HeadTurner(binding)
+        own = bound_header(replace(binding, cut=None), frames, fps, meta, own_turn, unit)
+        return replace(bound_header(binding.shown, frames, fps, meta, turn, unit), own=own)
     from ..render.appearance import appearance_of
 
     mesh, length_unit = binding.mesh, unit_of_mesh(unit, binding.scale)

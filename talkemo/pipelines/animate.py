@@ -105,7 +105,7 @@ def _write(
     if performer.page_liveliness and options.timeline is None:  # what the page shows at first
         amounts = plan.emotions.amounts(np.zeros(1))[0]
         meta["amounts"] = dict(zip(EMOTIONS, np.round(amounts, 3).tolist()))
-    turn = HeadTurner(binding) if plan.head_moves or plan.eyes_move else None
+    turn = HeadTurner(binding.shown) if plan.head_moves or plan.eyes_move else None
     heard = performer.listen(recording)
     speech = talking.stream(heard, split_times(times, OUTPUT_CHUNK_FRAMES), options.style)
     return write_animation(

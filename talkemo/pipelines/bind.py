@@ -87,7 +87,8 @@ def describe(binding: Binding) -> dict[str, Any]:
         `error_mm`: median distance between face model and mesh; `relief`: correlation of the mesh's
         relief with a face's, up to 1; `lip_opening`: how far the lips open relative to the width of
         the mouth, as a fraction of the canonical face's; `parts`: number of vertices per recognised
-        part; and counts, scale, axes, and the guessed unit with the width of the face in it.
+        part; `lips_cut`: vertices that a cut between lips of one skin adds to drawn outputs, 0
+        without a cut; and counts, scale, axes, and the guessed unit with the width of the face in it.
     """
     unit = unit_of_mesh(AUTO_UNIT, binding.scale)
     return {
@@ -95,11 +96,12 @@ def describe(binding: Binding) -> dict[str, Any]:
         "moving": len(binding.moving),
         "error_mm": binding.error,
         "relief": binding.relief,
-        "lip_opening": binding.lip_opening_ratio(),
+        "lip_opening": binding.shown.lip_opening_ratio(),
         "mesh_units_a_mm": binding.scale,
         "unit": unit.name,
         "face_width_mm": round(unit.face_width_mm, 1),
         "up": binding.placement.rotation[:, 1].round(3).tolist(),
         "forward": binding.placement.rotation[:, 2].round(3).tolist(),
         "parts": binding.parts,
+        "lips_cut": len(binding.shown.mesh.vertices) - len(binding.mesh.vertices),
     }

@@ -283,7 +283,7 @@ class Live(ThreadingHTTPServer):
         self.session: MicrophoneSession | None = None
         self.lock = threading.Lock()  # held while frames are computed
         self.connections = _Connections()
-        header = bound_header(binding, 0, fps, {}, HeadTurner(binding))
+        header = bound_header(binding.shown, 0, fps, {}, HeadTurner(binding.shown))
         header = replace(header, fill=check_mode(fill, "fill"))
         data = {
             **face_data(header),

@@ -22,6 +22,7 @@ from ..formats.registry import (
     CURVE_KINDS,
     OUTPUT_ENDINGS,
     SEQUENCE_MESH_TYPES,
+    find_format,
     open_writer,
 )
 from ..formats.units import METRE, LengthUnit, check_unit
@@ -206,11 +207,12 @@ def write_animation(
     with all_or_none(paths), ExitStack() as stack:
         writers = [stack.enter_context(_writer(path, header, export, audio)) for path in paths]
         for motion, frames in chunks:
+            own_frames = frames.of_own_mesh(header)
             for path, writer in zip(paths, writers):
                 with output_errors(path):
-                    writer.write(frames)
+                    writer.write(own_frames if find_format(path).own_mesh else frames)
             if not writers:
-                in_memory.append((motion, frames))
+                in_memory.append((motion, own_frames))
             done += len(motion)
             if progress:
                 progress(done, header.frames)
@@ -235,6 +237,8 @@ def with_notes(result: Result, notes: Iterable[str]) -> Result:
 
 
 def _writer(path: Path, header: Header, export: ExportOptions, audio: Audio | None) -> Writer:
+    if find_format(path).own_mesh and header.own is not None:
+        header = header.own
     return open_writer(
         path,
         header,

@@ -163,7 +163,8 @@ def _write_extras(
     """Write the face at rest and the preview, if they are asked for."""
     if options.neutral is not None:
         save = save_obj if Path(options.neutral).suffix.lower() == ".obj" else save_ply
-        save(options.neutral, header.rest, header.faces)
+        own = header.own or header
+        save(options.neutral, own.rest, own.faces)
     if options.preview is not None and is_video(source):
         _write_preview(Path(options.preview), Path(str(source)), performance, person)
 
@@ -270,16 +271,16 @@ class BoundMesh:
     def __init__(self, binding: Binding, unit: str = AUTO_UNIT, meta: dict[str, Any] | None = None):
         self.binding, self.unit, self.meta = binding, unit, meta or {}
         self.error_mm, self.landmarks68 = binding.error, binding.landmarks68
-        pivot = binding.rest[binding.focus].mean(0)
-        self.turner = Turner.of_whole_mesh(binding.placement, len(binding.rest), pivot)
+        shown, pivot = binding.shown, binding.rest[binding.focus].mean(0)
+        self.turner = Turner.of_whole_mesh(binding.placement, len(shown.rest), pivot)
 
     def header(self, frames: int, fps: float, meta: dict[str, Any]) -> Header:
         """Return the header of an animation of the mesh."""
         return bound_header(self.binding, frames, fps, meta, unit=self.unit)
 
     def perform(self, shapes: np.ndarray, motion: Motion, change: np.ndarray) -> np.ndarray:
-        """Return the mesh's vertices (T, N, 3), see `Target`."""
-        return self.binding.vertices(motion.coordinates)
+        """Return the vertices (T, N, 3) of the mesh that is drawn, see `Target`."""
+        return self.binding.shown.vertices(motion.coordinates)
 
 
 class Person:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +16,7 @@ from ..binding.cache import BindingCache
 from ..binding.mesh_to_motion import MeshToMotion
 from ..errors import InputError
 from ..expression.emotions import Timeline
+from ..expression.lip_contact import LipContact
 from ..face.motion import Motion
 from ..formats.animation import Frames, Source, check_frames
 from ..formats.mesh import load_mesh
@@ -96,7 +98,7 @@ def transfer(
     unit, meta = _unit_of(source, options.export), _meta(source, Path(animation), options)
     result = write_animation(
         paths,
-        bound_header(binding, len(source), source.fps, meta, unit=unit),
+        bound_header(replace(binding, cut=None), len(source), source.fps, meta, unit=unit),
         _changed_frames(source, binding, models, timeline),
         export=options.export,
         audio=audio,
@@ -138,7 +140,7 @@ def _changed_frames(
     source: Source, binding: Binding, models: Models, timeline: Timeline
 ) -> Iterator[tuple[Motion, Frames]]:
     """An animation's frames with the emotions of a timeline, chunk by chunk."""
-    mesh_to_motion = MeshToMotion(binding)
+    mesh_to_motion, lip_contact = MeshToMotion(binding), LipContact(binding.face, binding.lip_gap)
     done = 0
     for vertices in source.chunks(OUTPUT_CHUNK_FRAMES):
         check_frames(source, vertices, done)
@@ -148,6 +150,8 @@ def _changed_frames(
         after = models.emotion.transfer(before, amounts, from_neutral=False)
         changed = amounts.any(1)
         if changed.any():
+            touching = lip_contact(after, before).coordinates
+            after.coordinates[changed] = touching[changed]
             step = binding.displacement(after.coordinates[changed] - before.coordinates[changed])
             turned = np.einsum(
                 "tvi,tji->tvj", step, rotation[changed].astype(np.float32), optimize=True

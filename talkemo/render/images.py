@@ -26,6 +26,7 @@ LANDMARK_COLOUR = np.array([40, 220, 120], np.uint8)  # RGB
 
 def binding_image(binding: Binding, size: int = 360) -> np.ndarray:
     """Return an image (size, 6·size, 3) of a bound mesh: at rest with landmarks, then in poses."""
+    binding = binding.shown
     rest = binding.mesh.vertices.astype(np.float32)
     camera = frame_view(rest, binding.focus, "front", binding.placement.rotation)
     weights = np.stack([binding.face.weight_vector(pose) for pose in BINDING_POSES])

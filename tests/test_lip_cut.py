@@ -1,0 +1,126 @@
+"""Lips that are one skin are cut along their line, closed at rest and whole when open."""
+
+import numpy as np
+import pytest
+from openings_of_heads import one_skin
+
+import talkemo
+from talkemo.binding import FaceHint, bind_mesh, load_binding, save_binding
+from talkemo.formats.mesh import load_mesh
+from talkemo.formats.obj import save_obj
+from talkemo.formats.registry import open_animation
+from talkemo.pipelines.bind import describe
+from talkemo_cli.app import main
+
+KINDS = {"scan": (1.8, 0.0), "voxels": (2.0, 2.0), "coarse": (3.2, 0.0)}  # mm of steps and voxels
+
+
+@pytest.fixture(scope="module")
+def solid(face, example_face):
+    """Bindings of heads whose lips are one skin."""
+    mesh = load_mesh(example_face)
+    return {kind: bind_mesh(face, one_skin(mesh, *steps)) for kind, steps in KINDS.items()}
+
+
+@pytest.fixture(scope="module")
+def poses(face):
+    amounts = [{"jawOpen": 0.7}, {"mouthSmile": 1.0, "jawOpen": 0.2}, {"mouthFunnel": 0.8}]
+    weights = np.stack([face.weight_vector(amount) for amount in amounts])
+    return weights @ face.weights_to_coordinates
+
+
+def edges_of(faces):
+    """Edges (E, 2), and how many triangles each belongs to (E,)."""
+    ends = np.sort(faces[:, [0, 1, 1, 2, 2, 0]].reshape(-1, 2), axis=1)
+    return np.unique(ends, axis=0, return_counts=True)
+
+
+def seams(binding):
+    """Rows (P, 2) of the cut mesh that lie in one place but on different lips."""
+    shown, own = binding.shown.mesh, len(binding.mesh.vertices)
+    added = np.arange(own, len(shown.vertices))
+    places = shown.vertices[added].round(6)
+    order = np.lexsort(places.T)
+    same = (places[order][1:] == places[order][:-1]).all(1)
+    return np.column_stack([added[order][:-1][same], added[order][1:][same]])
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_lips_of_one_skin_are_cut(solid, kind):
+    binding = solid[kind]
+    shown, own = binding.shown, len(binding.mesh.vertices)
+    np.testing.assert_array_equal(shown.mesh.vertices[:own], binding.mesh.vertices)
+    assert describe(binding)["lips_cut"] == len(shown.mesh.vertices) - own > 0
+    assert shown.lip_opening_ratio() == pytest.approx(1, abs=0.2)
+    pairs = seams(binding)
+    corners = binding.mesh.vertices[binding.landmarks68[[48, 54]], 0]
+    along = shown.mesh.vertices[pairs[:, 0], 0]
+    assert np.ptp(along) > 0.75 * np.ptp(corners)  # from corner to corner
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_cut_lips_are_closed_at_rest_and_open_apart(solid, poses, kind):
+    binding = solid[kind].shown
+    pairs = seams(solid[kind])
+    rest = binding.vertices(np.zeros_like(poses[:1]))[0]
+    assert np.linalg.norm(rest[pairs[:, 0]] - rest[pairs[:, 1]], axis=1).max() < 1e-3
+    assert solid[kind].lip_gap.max() < 1e-3
+    middle = np.abs(rest[pairs[:, 0], 0]) < 8
+    opened = binding.vertices(poses[:1])[0][pairs[middle]]
+    assert np.abs(opened[:, 0, 1] - opened[:, 1, 1]).min() > 10
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_no_triangle_is_torn_or_bridges_the_lips(solid, poses, kind):
+    binding = solid[kind].shown
+    edges, triangles = edges_of(binding.mesh.faces)
+    assert triangles.max() <= 2
+    a, b = edges.T
+    near = np.abs(binding.rest[a] - binding.rest[binding.landmarks68[66]]).max(1) < 45
+    length = np.linalg.norm(binding.rest[a] - binding.rest[b], axis=1)
+    for moved in binding.vertices(poses):
+        after = np.linalg.norm(moved[a] - moved[b], axis=1)
+        assert (after[near] < np.maximum(4 * length[near], 0.5)).all()
+        assert (after - length)[near].max() < 7  # a bridge is as long as the mouth is open
+
+
+def test_cut_has_a_lining_behind_each_lip(solid):
+    binding, shown = solid["scan"], solid["scan"].shown
+    added = shown.mesh.vertices[len(binding.mesh.vertices) :]
+    lips = shown.mesh.vertices[seams(binding)[:, 0]]
+    middle = np.abs(added[:, 0]) < 8
+    depth = lips[np.abs(lips[:, 0]) < 8, 2].mean() - added[middle, 2]
+    height = added[middle, 1] - lips[np.abs(lips[:, 0]) < 8, 1].mean()
+    assert depth.max() > 6 and height[depth > 4].max() > 2 and height[depth > 4].min() < -2
+
+
+def test_open_mouths_are_not_cut(bound):
+    assert bound.cut is None and bound.shown is bound
+    assert describe(bound)["lips_cut"] == 0
+
+
+def test_binding_of_a_cut_mesh_in_a_file(solid, poses, face, tmp_path):
+    binding, path = solid["coarse"], tmp_path / "cut.npz"
+    save_binding(path, binding)
+    again = load_binding(path, face, binding.mesh)
+    np.testing.assert_array_equal(again.shown.mesh.faces, binding.shown.mesh.faces)
+    np.testing.assert_allclose(again.shown.vertices(poses), binding.shown.vertices(poses))
+    np.testing.assert_allclose(again.vertices(poses), binding.vertices(poses))
+
+
+def test_drawn_outputs_show_the_cut_and_others_keep_the_mesh(
+    solid, models, short_speech, tmp_path, capsys
+):
+    mesh, saved = tmp_path / "coarse.obj", tmp_path / "cut.npz"
+    own = solid["coarse"].mesh
+    save_obj(mesh, own.vertices, own.faces)
+    assert main(["bind", str(mesh), "-o", str(saved)]) == 0
+    assert "the lips are one skin and were cut apart" in capsys.readouterr().err
+    outputs = [tmp_path / "a.npz", tmp_path / "a.glb"]
+    talkemo.animate(
+        mesh, short_speech, outputs, fps=10, models=models, hint=FaceHint(binding=saved)
+    )
+    with np.load(outputs[0]) as arrays:
+        assert arrays["vertices"].shape[1] == len(own.vertices)
+        np.testing.assert_array_equal(arrays["faces"], own.faces)
+    assert open_animation(outputs[1], None).shape[1] > len(own.vertices)
