@@ -13,14 +13,8 @@ from .. import __version__
 from ..face.canonical import ARKIT_NAMES
 from ..geometry.meshes import vertex_normals
 from .animation import FileWriter, Frames, Header, check_blend_shapes
-from .gltf_reader import (
-    ACCESSOR_WIDTHS,
-    ALL_TRIANGLES,
-    BINARY_CHUNK,
-    GLTF_MAGIC,
-    JSON_CHUNK,
-    MESH_SPACE,
-)
+from .gltf_file import ACCESSOR_WIDTHS, BINARY_CHUNK, GLTF_MAGIC, JSON_CHUNK
+from .gltf_reader import ALL_TRIANGLES, MESH_SPACE
 from .groups import visible_triangles
 from .head_nodes import BODY_NODE, HEAD_NODE, HeadNodes
 from .mesh_types import MeshAttributes, image_type
