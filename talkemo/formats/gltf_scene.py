@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from ..files.reading import printable
+from ..geometry.meshes import area_vectors
 from .gltf_file import GltfFile
 from .mesh_types import MAX_COORDINATE, MAX_MORPH_TARGETS, check_counts
 
@@ -215,9 +216,8 @@ class _SurfaceReader:
             shapes[k] = _transformed(matrices, shape)
         if not within(points, MAX_COORDINATE) or not within(shapes, MAX_COORDINATE):
             raise ValueError("positions or morph targets are out of range")
-        # Section 3.7.4: a transform that mirrors turns the triangles around.
         if np.median(np.linalg.det(matrices[..., :3])) < 0:
-            faces = faces[:, ::-1]
+            faces = _mirrored(faces, points, "NORMAL" in primitive["attributes"])
         return Surface(number, primitive, points, faces, shapes, weights)
 
     def _shapes(
@@ -313,6 +313,20 @@ def _transformed(matrices: np.ndarray, vectors: np.ndarray) -> np.ndarray:
     if matrices.ndim == 2:
         return np.asarray(vectors @ matrices[:, :3].T)
     return np.einsum("vij,vj->vi", matrices[..., :3], vectors)
+
+
+def _mirrored(faces: np.ndarray, points: np.ndarray, has_normals: bool) -> np.ndarray:
+    """Turn the triangles of a surface that its placement mirrors (section 3.7.4).
+
+    Files exist whose triangles were turned already, so that viewers show them from behind. Without
+    normals, a surface counts as one of these if it would face inwards.
+    """
+    turned = faces[:, ::-1]
+    if has_normals or not len(faces):
+        return turned
+    centres = points[faces].mean(1)
+    outwards = np.einsum("fc,fc->", centres - centres.mean(0), area_vectors(points, turned))
+    return faces if outwards < 0 else turned
 
 
 def _triangles(indices: np.ndarray | None, primitive: dict[str, Any], count: int) -> np.ndarray:
