@@ -59,6 +59,8 @@ def decode_draco(
     arrays = {attribute["unique_id"]: attribute["data"] for attribute in mesh.attributes}
     result = {"indices": np.asarray(mesh.faces, np.uint32).reshape(-1)}
     for name, number in names.items():
+        if number not in arrays:
+            raise ValueError(f"a mesh of Draco lacks the attribute {printable(number, 20)}")
         values = np.asarray(arrays[number])
         result[name] = values[:, 0] if values.ndim == 2 and values.shape[1] == 1 else values
     if len(result["indices"]) > corners or len(result["POSITION"]) != vertices:
