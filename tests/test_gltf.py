@@ -171,6 +171,11 @@ def default_weights(g):
     return POINTS + DOWN
 
 
+def weights_without_targets(g):
+    g.tree["meshes"][0]["weights"] = [1.0, 0.0]
+    return POINTS
+
+
 def weights_of_the_node(g):
     g.morph(DOWN, DOWN * 3, weights=[1.0, 0.0])
     g.node.update(weights=[0.0, 0.5], scale=[2, 2, 2])
@@ -189,11 +194,12 @@ def second_scene(g):
     return POINTS
 
 
-def camera_and_added_part(g):
+def camera_added_and_invisible_part(g):
     g.tree["cameras"] = [{"type": "perspective"}]
     part = {"mesh": 0, "extras": {"added_part": True}}
-    g.tree["nodes"] += [{"camera": 0}, part]
-    g.tree["scenes"][0]["nodes"] = [0, 1, 2]
+    invisible = {"mesh": 0, "extensions": {"KHR_node_visibility": {"visible": False}}}
+    g.tree["nodes"] += [{"camera": 0}, part, invisible]
+    g.tree["scenes"][0]["nodes"] = [0, 1, 2, 3]
     assert is_added_part(part) and not is_added_part({"extras": 3})
     return POINTS
 
@@ -236,9 +242,10 @@ SURFACES = {
     build.__name__: build
     for build in (
         plain, quantised, interleaved, mirrored, mirrored_and_turned, nested, without_scene,
-        second_scene, camera_and_added_part, strip, fans, without_indices, known_extensions,
+        second_scene, camera_added_and_invisible_part, strip, fans, without_indices, known_extensions,
         skin_that_overrides_its_node, skin_in_another_pose, skin_of_two_joints, skin_that_scales,
         skin_without_weights_somewhere, default_weights, weights_of_the_node,
+        weights_without_targets,
     )
 }  # fmt: skip
 SURFACES |= {f"normalised {kind}": normalised(kind) for kind in ("i1", "i2")}
@@ -744,7 +751,7 @@ def no_colour(g):
 
 REFUSED = {
     nan_in_a_skin: "skin whose matrices contain NaN",
-    nan_in_weights: "skin whose weights are negative, NaN",
+    nan_in_weights: "skin whose weights contain NaN",
     unknown_joints: "joints that do not exist",
     missing_joint: "has no nodes 8",
     too_few_matrices: "fewer matrices than joints",

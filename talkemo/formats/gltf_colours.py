@@ -19,6 +19,7 @@ from .gltf_file import GltfFile
 from .gltf_scene import Surface
 from .mesh_types import MeshAttributes, image_type
 from .texture_atlas import (
+    ATLAS_PIXELS,
     REPEAT,
     Tile,
     as_png,
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
     import PIL.Image
 
 MAX_TEXTURE_COORDINATE = 1e6
+MAX_IMAGES_PIXELS = 1 << 28  # of all colour textures of a file, 16 of 4096 x 4096
 SPECULAR_GLOSSINESS = "KHR_materials_pbrSpecularGlossiness"
 WEBP = "EXT_texture_webp"
 KINDS_OF_IMAGES = {  # that are not read, by the extension that names them
@@ -246,7 +248,7 @@ def _images(file: GltfFile, numbers: set[int]) -> dict[int, tuple[bytes, PIL.Ima
     """
     import PIL.Image
 
-    opened = {}
+    opened: dict[int, tuple[bytes, PIL.Image.Image]] = {}
     for number in sorted(numbers):
         content = file.image(number)
         try:
@@ -254,10 +256,16 @@ def _images(file: GltfFile, numbers: set[int]) -> dict[int, tuple[bytes, PIL.Ima
         except (OSError, SyntaxError):
             _note(file, "textures in another form than PNG, JPEG or WebP are left out")
     sizes = [image.size for _, image in opened.values()]
-    check_pixels(sizes)
+    for size in sizes:
+        check_pixels(size)
+    if sum(map(math.prod, sizes)) > MAX_IMAGES_PIXELS:
+        raise ValueError(f"textures of more than {MAX_IMAGES_PIXELS} pixels together")
     images = {}
     for number, (content, image) in opened.items():
         try:
+            if len(opened) > 1:  # only parts of the joined texture will show them
+                image.draft("RGB", (ATLAS_PIXELS, ATLAS_PIXELS))
+                image.thumbnail((ATLAS_PIXELS, ATLAS_PIXELS))
             images[number] = content, image.convert("RGB")
         except (OSError, ValueError, SyntaxError):
             _note(file, "textures that are damaged are left out")

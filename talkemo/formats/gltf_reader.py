@@ -130,7 +130,7 @@ class GlbAnimation:
         targets: dict[int, int] = {}
         for surface in self._surfaces:
             count = len(surface.shapes)
-            if targets.setdefault(surface.node, count) != count:
+            if count and targets.setdefault(surface.node, count) != count:
                 raise ValueError("parts of one mesh have different numbers of morph targets")
         for animation in file.tree.get("animations", []):
             curves = {}

@@ -120,7 +120,8 @@ def _nodes_of_scene(file: GltfFile, nodes: list[dict[str, Any]]) -> list[int]:
     while todo:
         number = todo.pop()
         file.item("nodes", number)
-        if number not in shown:
+        visibility = nodes[number].get("extensions", {}).get("KHR_node_visibility", {})
+        if number not in shown and visibility.get("visible", True):
             shown.add(number)
             todo += nodes[number].get("children", [])
     return sorted(shown)
@@ -227,7 +228,7 @@ class _SurfaceReader:
         targets = primitive.get("targets", [])
         mesh = self.file.item("meshes", node["mesh"])
         given = node.get("weights") or mesh.get("weights") or [0.0] * len(targets)
-        weights = np.array(given, np.float32)
+        weights = np.array(given if targets else [], np.float32)
         if weights.shape != (len(targets),) or not within(weights, MAX_MORPH_WEIGHT):
             raise ValueError("weights out of range, or not as many as morph targets")
         if not self.every_target:
@@ -281,9 +282,9 @@ class _SurfaceReader:
         if not numbers:
             raise ValueError("a skin without weights")
         weights = np.concatenate(shares, axis=1)
-        if not within(weights, MAX_MORPH_WEIGHT) or weights.min(initial=0.0) < 0:
-            raise ValueError("a skin whose weights are negative, NaN or infinite")
-        return np.concatenate(numbers, axis=1), weights
+        if not within(weights, MAX_MORPH_WEIGHT):
+            raise ValueError("a skin whose weights contain NaN, infinity or huge numbers")
+        return np.concatenate(numbers, axis=1), np.maximum(weights, 0)
 
     def _joint_matrices(self, number: Any) -> np.ndarray:
         """The matrices (J, 3, 4) of a skin's joints, from the mesh into the scene."""

@@ -12,7 +12,7 @@ import numpy as np
 if TYPE_CHECKING:
     import PIL.Image
 
-MAX_TEXTURE_PIXELS = 1 << 26  # textures of a mesh together, 8192 x 8192
+MAX_TEXTURE_PIXELS = 1 << 26  # of a texture, 8192 x 8192
 REPEAT, CLAMP, MIRROR = 10497, 33071, 33648  # how a texture continues, in glTF's and OpenGL's codes
 ATLAS_PIXELS = 2048  # side of the joined texture
 MARGIN_PIXELS = 2  # around a tile, so that its neighbour does not shine through
@@ -40,19 +40,18 @@ def as_png(image: PIL.Image.Image | np.ndarray) -> bytes:
     import PIL.Image
 
     pixels = PIL.Image.fromarray(image) if isinstance(image, np.ndarray) else image
-    check_pixels([pixels.size])
+    check_pixels(pixels.size)
     with io.BytesIO() as buffer:
         pixels.convert("RGB").save(buffer, "PNG", compress_level=3)
         return buffer.getvalue()
 
 
-def check_pixels(sizes: list[tuple[int, int]]) -> None:
-    """Raise ValueError for images that together take too much memory once decoded."""
-    if sum(math.prod(size) for size in sizes) > MAX_TEXTURE_PIXELS:
-        width, height = max(sizes, key=math.prod)
+def check_pixels(size: tuple[int, int]) -> None:
+    """Raise ValueError for an image of so many pixels that it takes too much memory."""
+    if math.prod(size) > MAX_TEXTURE_PIXELS:
+        width, height = size
         raise ValueError(
-            f"textures of up to {width} x {height} pixels, of more than {MAX_TEXTURE_PIXELS} "
-            "together"
+            f"a texture of {width} x {height} pixels, of more than {MAX_TEXTURE_PIXELS}"
         )
 
 
