@@ -57,6 +57,7 @@ def bind(
         )
     if metrics["lip_opening"] < JOINED_LIPS_OPENING:
         console.message("the lips are joined or could not be separated: the mouth will hardly open")
+    console.messages(binding.mesh.notes)
     paths = [str(path) for path in outputs]
     console.result({"outputs": paths, **metrics}, paths)
 

@@ -36,6 +36,7 @@ from typing import Any
 
 import numpy as np
 import soundfile
+from gltf_files import character, compressed, glb_of
 
 from talkemo import InputError
 from talkemo.audio.recording import open_audio
@@ -329,13 +330,6 @@ def gltf() -> bytes:
     return json.dumps(tree).encode()
 
 
-def glb_of(text: bytes, block: bytes) -> bytes:
-    """A GLB of a JSON text and a block of bytes."""
-    text += b" " * (-len(text) % 4)
-    head = struct.pack("<5I", 0x46546C67, 2, 28 + len(text) + len(block), len(text), 0x4E4F534A)
-    return head + text + struct.pack("<2I", len(block), 0x004E4942) + block
-
-
 def npz(compressed: bool = True, **arrays: Any) -> bytes:
     """The content of an npz."""
     with io.BytesIO() as buffer:
@@ -454,6 +448,8 @@ def all_kinds(folder: Path) -> list[Kind]:
         "glb": (glb(), load_mesh),
         "gltf": (gltf(), load_mesh),
         "glb_animation": (glb(), read_animation),
+        "vrm": (character().glb(), load_mesh),
+        "glb_compressed": (compressed().glb(), load_mesh),
         "animation": (animation(), read_animation),
         "binding": (binding(folder), lambda path: load_binding(path, FACE, MESH)),
         "map": (npz(map=np.zeros((3, MAP_SIZE, MAP_SIZE), np.float32)), _read_map),
@@ -478,7 +474,7 @@ def all_kinds(folder: Path) -> list[Kind]:
 
 
 ENDINGS = {
-    "ply_binary": "ply", "stl_text": "stl", "glb_animation": "glb", "animation": "npz",
+    "ply_binary": "ply", "stl_text": "stl", "glb_animation": "glb", "glb_compressed": "glb", "animation": "npz",
     "binding": "npz", "map": "npz", "landmarks_npz": "npz", "landmarks_npy": "npy", "vertex_array": "npy", "clips_table": "tsv",
     "captures": "npz", "timeline": "txt", "landmarks": "txt", "mask": "txt",
     "weights": "safetensors", "registry": "toml", "pickle2": "pkl", "pickle5": "pkl",

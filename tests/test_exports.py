@@ -356,7 +356,7 @@ def test_lists_of_endings():
         ".usda",
         ".usdc",
     )
-    assert registry.INPUT_ENDINGS == (".npz", ".glb", ".npy")
+    assert registry.INPUT_ENDINGS == (".npz", ".glb", ".gltf", ".vrm", ".npy")
     assert registry.BAKED_ENDINGS == (".glb", ".usda", ".usdc")
     assert [entry.ending for entry in ANIMATION_FORMATS if entry.is_video] == [".mp4"]
     text = registry.describe_outputs()

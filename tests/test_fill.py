@@ -17,7 +17,7 @@ from talkemo.binding.mouth_edge import _whole_opening
 from talkemo.face.anatomy import MATERIALS, anatomy_of_tensors, tensors_of_anatomy
 from talkemo.face.canonical import ARKIT_NAMES, LEFT_EYE, RIGHT_EYE
 from talkemo.formats.animation import Frames
-from talkemo.formats.gltf_reader import ADDED_PART
+from talkemo.formats.gltf_scene import ADDED_PART
 from talkemo.formats.mesh import load_mesh
 from talkemo.formats.registry import open_animation, open_writer
 from talkemo.geometry.meshes import boundary_loops

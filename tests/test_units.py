@@ -15,7 +15,9 @@ from talkemo.binding import load_binding, save_binding
 from talkemo.binding.head_turner import HeadTurner
 from talkemo.face.canonical import ARKIT_NAMES
 from talkemo.formats.animation import Frames
-from talkemo.formats.gltf_reader import ADDED_PART, GLTF_MAGIC, MESH_SPACE, read_container
+from talkemo.formats.gltf_file import GLTF_MAGIC, read_container
+from talkemo.formats.gltf_reader import MESH_SPACE
+from talkemo.formats.gltf_scene import ADDED_PART
 from talkemo.formats.groups import vertex_groups
 from talkemo.formats.mesh import load_mesh
 from talkemo.formats.mesh_types import Mesh, MeshAttributes

@@ -14,15 +14,9 @@ from ..face.canonical import ARKIT_NAMES
 from ..geometry.meshes import vertex_normals
 from .animation import FileWriter, Frames, Header, check_blend_shapes
 from .appearance import AddedMesh
-from .gltf_reader import (
-    ACCESSOR_WIDTHS,
-    ADDED_PART,
-    ALL_TRIANGLES,
-    BINARY_CHUNK,
-    GLTF_MAGIC,
-    JSON_CHUNK,
-    MESH_SPACE,
-)
+from .gltf_file import ACCESSOR_WIDTHS, BINARY_CHUNK, GLTF_MAGIC, JSON_CHUNK
+from .gltf_reader import ALL_TRIANGLES, MESH_SPACE
+from .gltf_scene import ADDED_PART
 from .groups import visible_triangles
 from .head_nodes import BODY_NODE, HEAD_NODE, HeadNodes
 from .mesh_types import MeshAttributes, image_type

@@ -12,7 +12,8 @@ from ..files.writing import atomic_write
 from .mesh_types import MAX_MESH_FILE_BYTES, Mesh, check_mesh
 from .obj import read_obj
 
-MESH_ENDINGS = (".obj", ".ply", ".stl", ".off", ".glb", ".gltf")
+GLTF_ENDINGS = (".glb", ".gltf", ".vrm")
+MESH_ENDINGS = (".obj", ".ply", ".stl", ".off", *GLTF_ENDINGS)
 
 
 def as_mesh(source: str | Path | Mesh | tuple[np.ndarray, np.ndarray]) -> Mesh:
@@ -44,7 +45,7 @@ def as_mesh(source: str | Path | Mesh | tuple[np.ndarray, np.ndarray]) -> Mesh:
 
 
 def load_mesh(path: str | Path) -> Mesh:
-    """Read an obj, ply, stl, off, glb or gltf; raise InputError if it is not a usable mesh."""
+    """Read an obj, ply, stl, off, glb, gltf or vrm; raise InputError if it is not a usable mesh."""
     path = Path(path)
     hint = f"talkemo reads {', '.join(MESH_ENDINGS)}"
     with open_file(path, "a mesh file", hint, MAX_MESH_FILE_BYTES) as file:
@@ -53,6 +54,10 @@ def load_mesh(path: str | Path) -> Mesh:
         with reading_errors(path, "a readable mesh", "export it again"):
             if path.suffix.lower() == ".obj":
                 mesh = read_obj(path, file)
+            elif path.suffix.lower() in GLTF_ENDINGS:
+                from .gltf_reader import read_gltf
+
+                mesh = read_gltf(path, file)
             else:
                 from .trimesh_reader import read_with_trimesh
 

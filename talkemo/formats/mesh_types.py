@@ -61,6 +61,7 @@ class Mesh:
     faces: np.ndarray  # (F, 3) int32
     attributes: MeshAttributes | None = None
     name: str = "the mesh"  # of its file, for messages
+    notes: tuple[str, ...] = ()  # what its file contains that is left out, as sentences
 
 
 def check_mesh(mesh: Mesh, name: str) -> None:

@@ -75,6 +75,10 @@ ANIMATION_FORMATS = (
         ("bake",),
     ),
     AnimationFormat(
+        ".gltf", "the same with its data beside it", "talkemo.formats.gltf_reader.GlbAnimation"
+    ),
+    AnimationFormat(".vrm", "the same of a VRM", "talkemo.formats.gltf_reader.GlbAnimation"),
+    AnimationFormat(
         ".csv",
         "ARKit curves in Live Link Face's layout, or Oculus visemes or VRM expressions",
         writer="talkemo.formats.curves.csv_writer",
@@ -150,7 +154,7 @@ def open_animation(
     mesh: str | Path | Mesh | None = None,
     neutral: str | Path | Mesh | None = None,
 ) -> Source:
-    """Open an npz, a GLB with morph targets, a .npy of vertices, or a folder of meshes.
+    """Open an npz, a GLB, gltf or VRM with morph targets, a .npy of vertices, or a folder of meshes.
 
     Parameters
     ----------

@@ -88,7 +88,7 @@ def animate(
     has_page = any(path.suffix.lower() == ".html" for path in paths)
     performer = FaceActor(models, binding, plan, PAGE_EMOTIONS if has_page else ())
     result = _write(performer, recording, paths, options, progress)
-    return with_notes(result, models.licence_notes("talking", "emotion"))
+    return with_notes(result, [*binding.mesh.notes, *models.licence_notes("talking", "emotion")])
 
 
 def _write(

@@ -47,7 +47,7 @@ class Result:
     seconds: float  # duration of the audio or the animation
     binding_error_mm: float  # median distance between face model and mesh, canonical mm
     metrics: dict[str, float] = field(default_factory=dict)  # of writers: error of ARKit's weights
-    notes: list[str] = field(default_factory=list)  # what was odd about the audio, for the user
+    notes: list[str] = field(default_factory=list)  # what was odd about the inputs, for the user
     motion: Motion | None = None  # of the canonical face
     vertices: np.ndarray | None = None  # (T, N, 3) float32
     landmarks68: np.ndarray | None = None  # (T, 68, 3) float32

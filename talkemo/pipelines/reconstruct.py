@@ -122,7 +122,8 @@ def reconstruct(
     with all_or_none([*paths, *_extra_outputs(options)]):
         result = _write(paths, header, frames, performance, target.error_mm, export, progress)
         _write_extras(options, source, performance, person, header)
-    return with_notes(result, models.licence_notes(*([] if timeline is None else ["emotion"])))
+    notes = models.licence_notes(*([] if timeline is None else ["emotion"]))
+    return with_notes(result, notes if bound is None else [*bound.mesh.notes, *notes])
 
 
 def _extra_outputs(options: ReconstructOptions) -> list[PathLike]:

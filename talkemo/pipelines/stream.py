@@ -78,9 +78,9 @@ class Stream:
 
     @property
     def notes(self) -> list[str]:
-        """What was odd about the audio up to now, and the terms of weights from another set."""
+        """What was odd about audio and mesh up to now, and the terms of weights of another set."""
         licences = self.performer.models.licence_notes("talking", "emotion")
-        return [*self.audio.notes, *licences]
+        return [*self.audio.notes, *self.binding.mesh.notes, *licences]
 
     @property
     def latency(self) -> float:
