@@ -235,11 +235,11 @@ class TransferOptions(EmotionOptions, BindingOptions, RuntimeOptions):
         kind=Path,
     )
     mesh: PathLike | None = option(
-        None, "The mesh whose vertices a .npy has. By default that of --neutral."
+        None, "The mesh whose vertices a .npy, .mdd or .pc2 has. By default that of --neutral."
     )
     fps: float | None = option(
         None,
-        "Frames per second of a .npy, or of a folder of meshes (by default 30).",
+        "Frames per second of a .npy or .pc2, or of a folder of meshes (by default 30).",
         **FPS_SETTINGS,
     )
     export: ExportOptions = field(default_factory=ExportOptions)
@@ -346,10 +346,10 @@ class RenderOptions(CheckedOptions):
     )
     fps: float | None = option(
         None,
-        "Frames per second of a .npy, or of a folder of meshes (by default 30).",
+        "Frames per second of a .npy or .pc2, or of a folder of meshes (by default 30).",
         **FPS_SETTINGS,
     )
-    mesh: PathLike | None = option(None, "The mesh whose vertices a .npy has.")
+    mesh: PathLike | None = option(None, "The mesh whose vertices a .npy, .mdd or .pc2 has.")
     fill: bool = option(True, "Do not add eyes, teeth or brows to a mesh that lacks them.")
     compare: Sequence[PathLike] = option(
         (),
