@@ -9,8 +9,9 @@ from scipy.spatial.transform import Rotation
 from talkemo import InputError
 from talkemo.binding.head_turner import Turner
 from talkemo.evaluation.compare import compare
+from talkemo.face.canonical import ARKIT_NAMES
 from talkemo.face.motion import Motion
-from talkemo.face.viseme_curves import MMD_NAMES
+from talkemo.face.viseme_curves import MMD_MOUTH_RECIPES, MMD_NAMES
 from talkemo.formats.animation import Frames, Header
 from talkemo.formats.mesh import load_mesh
 from talkemo.formats.registry import open_animation, open_writer
@@ -132,10 +133,10 @@ def value_at(track, frame):
 
 def test_a_vmd_has_the_morphs_at_30_fps(tmp_path, mesh, face):
     level = np.linspace(0, 1, FRAMES)
-    shapes = {"jawOpen": 0.45, "mouthLowerDownLeft": 0.45, "mouthLowerDownRight": 0.45}
-    weights = np.outer(level, face.weight_vector({**shapes, "eyeBlinkLeft": 0.8}))
+    weights = np.outer(level, face.weight_vector(MMD_MOUTH_RECIPES["あ"]))
     motion = Motion.from_weights(face, np.arange(FRAMES) / FPS, weights)
     arkit = motion.arkit(face)
+    arkit[:, ARKIT_NAMES.index("eyeBlinkLeft")] = 0.8 * level
     head = Rotation.from_euler("y", level[:, None] * 0.4).as_matrix()
     gaze = np.column_stack([0.2 * level, 0 * level])
     nothing = np.zeros_like(motion.coordinates)
