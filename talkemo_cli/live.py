@@ -120,7 +120,7 @@ def _serve(
     models = talkemo.load_models(runtime.weights, device=runtime.device)
     binding = talkemo.bind(face, hint=options.hint, models=models, cache=options.cache)
     console.messages(models.licence_notes("talking", "emotion"))
-    with Live(models, binding, acting, fps, port) as server:
+    with Live(models, binding, acting, fps=fps, port=port) as server:
         console.message("only this machine can open the page; Ctrl-C ends it")
         console.result({"address": server.address}, [server.address])
         if browser:

@@ -110,6 +110,14 @@ def test_broken_point_caches_are_refused(tmp_path, mesh, name, content):
         open_animation(tmp_path / name, 24, mesh)
 
 
+def test_an_impossible_frame_rate_names_the_file(tmp_path, mesh):
+    times, count = struct.pack(">2f", 0, 1e9), len(mesh.vertices)
+    content = struct.pack(">ii", 2, count) + times + bytes(24 * count)
+    (tmp_path / "a.mdd").write_bytes(content)
+    with pytest.raises(InputError, match=r"a\.mdd: 1e-09 frames per second"):
+        open_animation(tmp_path / "a.mdd", None, mesh)
+
+
 def read_vmd(content):
     """Bones {name: (frames, positions, quaternions)} and morphs {name: (frames, weights)}."""
     assert content[:30] == b"Vocaloid Motion Data 0002".ljust(30, b"\0")

@@ -220,8 +220,9 @@ def test_web_sockets_get_the_lines_of_the_stream(bound, models, short_speech, li
         assert heads[1]["names"] == list(CURVE_NAMES["vrm"]) and heads[1]["curves"] == "vrm"
         stream = talkemo.stream(bound, short_speech, models=models, **SETTINGS)
         send_live(stream, targets, paced=False)
-        found = [json.loads(clients[0].recv(HANG_S)) for _ in lines]
-        vrm = [json.loads(clients[1].recv(HANG_S)) for _ in lines]
+        for target in targets:
+            target.close()
+        found, vrm = ([json.loads(message) for message in each] for each in clients)
     np.testing.assert_allclose([f["time"] for f in found], [f["time"] for f in lines], atol=1e-5)
     np.testing.assert_allclose([f["arkit"] for f in found], [f["arkit"] for f in lines], atol=1e-5)
     np.testing.assert_allclose([f["gaze"] for f in found], [f["gaze"] for f in lines], atol=1e-5)
@@ -417,3 +418,23 @@ def test_the_command_sends_a_recording(short_speech, receiver, capsys):
     assert "15 frames of 2 s of audio" in printed.err
     packets = [read_live_link(packet) for packet in received()]
     np.testing.assert_allclose([packet[2] for packet in packets], np.arange(15) / 10, atol=1e-5)
+
+
+def test_a_microphone_drives_programs_until_it_is_interrupted(
+    short_speech, receiver, monkeypatch, capsys
+):
+    def spoken(_):
+        samples = open_audio(short_speech).samples()
+        for start in range(0, len(samples), 160):
+            yield samples[start : start + 160]
+        raise KeyboardInterrupt
+
+    monkeypatch.setitem(sys.modules, "sounddevice", fake_sounddevice([MICROPHONE]))
+    monkeypatch.setattr(microphone, "_blocks", spoken)
+    port, received = receiver
+    address = f"livelink://127.0.0.1:{port}"
+    assert main(["live", "-", "--fps", "20", "--to", address, "--microphone", "0"]) == 130
+    times = [read_live_link(packet)[2] for packet in received()]
+    assert 14 <= len(times) <= 20  # those that do not need what would have come
+    np.testing.assert_allclose(times, np.arange(len(times)) / 20, atol=1e-5)
+    assert f"{len(times)} frames of 1 s of audio, 0." in capsys.readouterr().err

@@ -97,7 +97,8 @@ class MddAnimation(VertexFile):
         steps = np.diff(times)
         if not np.isfinite(times).all() or (steps <= 0).any():
             raise ValueError("the times of its frames do not increase")
-        return header, round(1 / float(steps.mean()), 3) if len(steps) else None
+        # Rounded, because times of 32 bits are.
+        return header, float(f"{1 / steps.mean():.6g}") if len(steps) else None
 
 
 class Pc2Animation(VertexFile):

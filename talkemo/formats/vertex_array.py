@@ -81,6 +81,8 @@ class VertexFile(VertexSource):
         rate = fps if own is None else own
         assert rate is not None
         if not NPZ_FPS_RANGE[0] <= rate <= NPZ_FPS_RANGE[1]:
+            if own is not None:
+                raise InputError(f"{name}: {rate:g} frames per second", self.layout)
             raise InputError(
                 f"{rate:g} frames per second",
                 f"name an --fps from {NPZ_FPS_RANGE[0]:g} to {NPZ_FPS_RANGE[1]:g}",

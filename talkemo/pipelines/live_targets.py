@@ -36,6 +36,7 @@ PROTOCOL_KINDS = {"vmc": ("vrm", "arkit", "oculus"), "ws": ("arkit", "vrm", "ocu
 ADDRESS_HINT = "write vmc://HOST:PORT, livelink://HOST:PORT or ws://:PORT"
 MAX_CLIENTS = 16  # of a WebSocket server
 CLIENT_QUEUE_FRAMES = 120  # that wait for a slow client; the oldest are dropped
+CLOSING_S = 1.0  # for which clients may read what they have not yet at the end
 MAX_CLIENT_MESSAGE_BYTES = 1 << 10  # of a client; it has nothing to say
 
 
@@ -148,7 +149,8 @@ class _UdpTarget:
             raise InputError(
                 f"--to {address}: the host is not known", "name it by its IP address"
             ) from None
-        family, _, _, _, self._receiver = found[0]
+        family = found[0][0]
+        self._receiver: Any = found[0][4]
         self._socket = socket.socket(family, socket.SOCK_DGRAM)
 
     def packets(self, frame: LiveFrame) -> Sequence[bytes]:
@@ -214,8 +216,10 @@ class WebSocketTarget:
                 "WebSockets need websockets, which is not installed", install_command("live")
             ) from None
         self.unsent = 0
-        self._header, self._clients = header.decode().rstrip("\n"), set[queue.Queue[str | None]]()
-        self._lock, self._hosts = threading.Lock(), (*LOOPBACK_NAMES, address.host)
+        self._header = header.decode().rstrip("\n")
+        self._clients: set[queue.SimpleQueue[str | None]] = set()  # their messages
+        self._changed = threading.Condition()  # guards the clients
+        self._hosts = (*LOOPBACK_NAMES, address.host)
         silent = logging.Logger("talkemo.live", logging.CRITICAL + 1)  # a library prints nothing
         try:
             self._server = serve(
@@ -244,31 +248,35 @@ class WebSocketTarget:
         head, gaze = (None if turn is None else turn[None] for turn in (frame.head, frame.gaze))
         line = json_lines(np.array([frame.time]), frame.curves[kind][None], head, gaze, kind)
         message = line.decode().rstrip("\n")
-        with self._lock:
-            for client in self._clients:
-                if client.full():  # a slow client misses frames
-                    client.get_nowait()
-                    self.unsent += 1
-                client.put_nowait(message)
+        self._give(message)
 
     def close(self) -> None:
-        """End the clients' connections and the server."""
-        with self._lock:
-            for client in self._clients:
-                with suppress(queue.Full):
-                    client.put_nowait(None)
+        """Wait until the clients have their frames, then end their connections and the server."""
+        self._give(None)
+        with self._changed:
+            self._changed.wait_for(lambda: not self._clients, CLOSING_S)
         self._server.shutdown()
-        self._thread.join(1)
+        self._thread.join(CLOSING_S)
+
+    def _give(self, message: str | None) -> None:
+        """Give a message to every client; None ends its connection. A slow one misses frames."""
+        with self._changed:
+            for client in self._clients:
+                if client.qsize() >= CLIENT_QUEUE_FRAMES:
+                    with suppress(queue.Empty):
+                        client.get_nowait()
+                        self.unsent += 1
+                client.put(message)
 
     def _serve_client(self, connection: Any) -> None:
         """Send a client its messages; runs in a thread of its own."""
         from websockets.exceptions import ConnectionClosed
 
-        messages: queue.Queue[str | None] = queue.Queue(CLIENT_QUEUE_FRAMES)
-        with self._lock:
+        messages: queue.SimpleQueue[str | None] = queue.SimpleQueue()
+        with self._changed:
             is_accepted = len(self._clients) < MAX_CLIENTS
             if is_accepted:
-                messages.put_nowait(self._header)
+                messages.put(self._header)
                 self._clients.add(messages)
         try:
             while is_accepted and (message := messages.get()) is not None:
@@ -276,8 +284,9 @@ class WebSocketTarget:
         except (ConnectionClosed, OSError):  # the client has left
             pass
         finally:
-            with self._lock:
+            with self._changed:
                 self._clients.discard(messages)
+                self._changed.notify_all()
 
     def _check_origin(self, connection: Any, request: Any) -> Any:
         """Refuse a web page of another machine, which a browser names; None accepts."""
