@@ -161,6 +161,9 @@ def test_a_vmd_has_the_morphs_at_30_fps(tmp_path, mesh, face):
     assert value_at(morphs["ウィンク２"], last) == pytest.approx(blink, abs=0.05)
     assert value_at(morphs["まばたき"], last) < 0.05
     assert len(morphs["ｳｨﾝｸ２右"]) == 2  # where nothing changes, only the ends are keys
+    alone = Frames(frames.vertices, frames.landmarks68, arkit)  # as of a mesh of unknown motion
+    still, unknown = read_vmd(written(tmp_path / "b.vmd", header_of(mesh, canonical=face), alone))
+    assert not still and value_at(unknown["あ"], last) > 0.5
     # In MMD's axes (left-handed, looking along -z) a turn to the face's left goes to +x again.
     turned, down = (
         Rotation.from_quat(bones[name][-1][4:8]).apply([0, 0, -1]) for name in ("頭", "両目")
