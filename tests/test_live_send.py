@@ -1,12 +1,13 @@
 """Frames sent live to other programs, received as their protocols are described."""
 
+import importlib.util
 import json
 import socket
 import struct
 import sys
 import threading
 import types
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 
 import numpy as np
 import pytest
@@ -57,9 +58,9 @@ def lines(bound, models, short_speech):
     ]
 
 
-@pytest.fixture
-def receiver():
-    """A UDP socket of this machine; its packets are collected by a thread."""
+@contextmanager
+def listening():
+    """Yield the port of a UDP socket of this machine, and what ends it and returns its packets."""
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as server:
         server.bind(("127.0.0.1", 0))
         server.settimeout(HANG_S)
@@ -80,12 +81,57 @@ def receiver():
         yield server.getsockname()[1], received
 
 
-def send(bound, models, speech, *addresses, paced=False, audio=None):
-    """Send the example to addresses; return the report."""
-    stream = talkemo.stream(bound, audio or speech, models=models, **SETTINGS)
+@pytest.fixture
+def receiver():
+    with listening() as made:
+        yield made
+
+
+@pytest.fixture(scope="module")
+def sent(bound, models, short_speech):
+    """One stream, sent to all protocols at once: what each address received, and the report."""
+    udp = {"livelink/Ann": "livelink"}
+    if importlib.util.find_spec("pythonosc"):
+        udp |= {"vmc/vrm": "vmc", "vmc/arkit": "vmc"}
     with ExitStack() as stack:
-        targets = open_targets([read_address(text) for text in addresses], FPS, 0.6, stack)
-        return send_live(stream, targets, paced=paced)
+        receivers = {name: stack.enter_context(listening()) for name in udp}
+        addresses = [
+            f"{udp[name]}://127.0.0.1:{port}/{name.rpartition('/')[2]}"
+            for name, (port, _) in receivers.items()
+        ]
+        if importlib.util.find_spec("websockets"):
+            addresses += ["ws://:0", "ws://:0/vrm"]
+        targets = open_targets(read_addresses(addresses), FPS, 0.6, stack)
+        clients = {
+            f"ws/{target.address.kind}": collecting(connected(target, stack))
+            for target in targets
+            if target.address.protocol == "ws"
+        }
+        stream = talkemo.stream(bound, short_speech, models=models, **SETTINGS)
+        report = send_live(stream, targets, paced=False)
+        for target in targets:
+            target.close()
+        found = {name: received() for name, (_, received) in receivers.items()}
+        for name, (messages, thread) in clients.items():
+            thread.join(HANG_S)
+            found[name] = messages
+        return found, report
+
+
+def connected(target, stack):
+    """A client of a WebSocket server."""
+    from websockets.sync.client import connect
+
+    address = f"ws://127.0.0.1:{target.address.port}"
+    return stack.enter_context(connect(address, open_timeout=HANG_S))
+
+
+def collecting(client):
+    """A list that a thread fills with the messages of a client, and the thread."""
+    messages = []
+    thread = threading.Thread(target=lambda: messages.extend(client), daemon=True)
+    thread.start()
+    return messages, thread
 
 
 def read_live_link(packet):
@@ -102,10 +148,9 @@ def read_live_link(packet):
     return *texts, (frame + part) * denominator / numerator, values[:52], values[52:]
 
 
-def test_unreal_gets_the_frames_in_order(bound, models, short_speech, lines, receiver):
-    port, received = receiver
-    report = send(bound, models, short_speech, f"livelink://127.0.0.1:{port}/Ann")
-    packets = [read_live_link(packet) for packet in received()]
+def test_unreal_gets_the_frames_in_order(sent, lines):
+    found, report = sent
+    packets = [read_live_link(packet) for packet in found["livelink/Ann"]]
     devices, subjects, times, weights, angles = zip(*packets)
     assert report.frames == len(lines) == len(packets)
     assert set(subjects) == {"Ann"} and len(set(devices)) == 1 and len(devices[0]) == 36
@@ -180,11 +225,9 @@ def read_vmc(packets):
 
 
 @pytest.mark.parametrize("kind", ["vrm", "arkit"])
-def test_vmc_gets_expressions_and_bones(bound, models, short_speech, lines, receiver, kind):
+def test_vmc_gets_expressions_and_bones(sent, lines, kind):
     pytest.importorskip("pythonosc", reason="pip install 'talkemo[live]'")
-    port, received = receiver
-    send(bound, models, short_speech, f"vmc://127.0.0.1:{port}/{kind}")
-    frames = read_vmc(received())
+    frames = read_vmc(sent[0][f"vmc/{kind}"])
     np.testing.assert_allclose(
         [f["time"] for f in frames], [line["time"] for line in lines], atol=1e-6
     )
@@ -206,23 +249,14 @@ def test_vmc_gets_expressions_and_bones(bound, models, short_speech, lines, rece
     np.testing.assert_allclose(eyes[:, 1], -np.sin(gaze[:, 0]), atol=1e-3)
 
 
-def test_web_sockets_get_the_lines_of_the_stream(bound, models, short_speech, lines):
-    client = pytest.importorskip("websockets.sync.client", reason="pip install 'talkemo[live]'")
-    with ExitStack() as stack:
-        addresses = [read_address("ws://:0"), read_address("ws://:0/vrm")]
-        targets = open_targets(addresses, FPS, 0.6, stack)
-        clients = [
-            stack.enter_context(client.connect(f"ws://127.0.0.1:{target.address.port}"))
-            for target in targets
-        ]
-        heads = [json.loads(each.recv(HANG_S)) for each in clients]
-        assert heads[0]["names"] == list(ARKIT_NAMES) and heads[0]["fps"] == FPS
-        assert heads[1]["names"] == list(CURVE_NAMES["vrm"]) and heads[1]["curves"] == "vrm"
-        stream = talkemo.stream(bound, short_speech, models=models, **SETTINGS)
-        send_live(stream, targets, paced=False)
-        for target in targets:
-            target.close()
-        found, vrm = ([json.loads(message) for message in each] for each in clients)
+def test_web_sockets_get_the_lines_of_the_stream(sent, lines):
+    pytest.importorskip("websockets", reason="pip install 'talkemo[live]'")
+    (head, *found), (vrm_head, *vrm) = (
+        [json.loads(message) for message in sent[0][name]] for name in ("ws/arkit", "ws/vrm")
+    )
+    assert head["names"] == list(ARKIT_NAMES) and head["fps"] == FPS
+    assert vrm_head["names"] == list(CURVE_NAMES["vrm"]) and vrm_head["curves"] == "vrm"
+    assert len(found) == len(vrm) == len(lines)
     np.testing.assert_allclose([f["time"] for f in found], [f["time"] for f in lines], atol=1e-5)
     np.testing.assert_allclose([f["arkit"] for f in found], [f["arkit"] for f in lines], atol=1e-5)
     np.testing.assert_allclose([f["gaze"] for f in found], [f["gaze"] for f in lines], atol=1e-5)
@@ -237,6 +271,7 @@ def test_pages_of_other_machines_are_refused():
     with ExitStack() as stack:
         (target,) = open_targets([read_address("ws://:0")], FPS, 0.6, stack)
         address = f"ws://127.0.0.1:{target.address.port}"
+        assert "names" in json.loads(connected(target, stack).recv(HANG_S))
         for origin in ("https://evil.example", "null", "http://[::1"):
             with pytest.raises(InvalidStatus):
                 connect(address, origin=origin, open_timeout=HANG_S)
