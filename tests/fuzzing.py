@@ -57,6 +57,7 @@ from talkemo.formats.face_models import read_face_model
 from talkemo.formats.live_link import LIVE_LINK_NAMES, ROTATION_COLUMNS
 from talkemo.formats.mesh import load_mesh
 from talkemo.formats.mesh_types import Mesh
+from talkemo.formats.point_cache import MddAnimation, Pc2Animation
 from talkemo.formats.registry import open_animation
 from talkemo.formats.vertex_array import VertexArray
 from talkemo.geometry.rigid import Similarity
@@ -407,6 +408,19 @@ def vertex_array() -> bytes:
     return content.getvalue()
 
 
+def mdd() -> bytes:
+    """An .mdd of six frames of the mesh."""
+    times = (np.arange(6) / 30).astype(">f4").tobytes()
+    vertices = np.tile(MESH.vertices.ravel().astype(">f4"), 6).tobytes()
+    return struct.pack(">ii", 6, len(MESH.vertices)) + times + vertices
+
+
+def pc2() -> bytes:
+    """A .pc2 of six frames of the mesh."""
+    header = struct.pack("<12siiffi", b"POINTCACHE2\0", 1, len(MESH.vertices), 0, 1, 6)
+    return header + np.tile(MESH.vertices.ravel().astype("<f4"), 6).tobytes()
+
+
 def all_kinds(folder: Path) -> list[Kind]:
     """Every kind of file that is read; `folder` is for companions and temporary files."""
     (folder / "skin.png").write_bytes(image_file())
@@ -456,6 +470,8 @@ def all_kinds(folder: Path) -> list[Kind]:
         "landmarks_npz": (npz(a=points, b=points[:3]), read_video_landmarks),
         "landmarks_npy": (npy.getvalue(), read_video_landmarks),
         "vertex_array": (vertex_array(), lambda path: read_chunks_of(VertexArray(path, 30, MESH))),
+        "mdd": (mdd(), lambda path: read_chunks_of(MddAnimation(path, None, MESH))),
+        "pc2": (pc2(), lambda path: read_chunks_of(Pc2Animation(path, 30, MESH))),
         "clips_table": (
             b"name\tspeaker\tsplit\nann_01\tann\ttrain\nbob_01\tbob\tdev\n",
             lambda path: read_table(path, ("name", "speaker")),

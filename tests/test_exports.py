@@ -355,8 +355,11 @@ def test_lists_of_endings():
         ".json",
         ".usda",
         ".usdc",
+        ".mdd",
+        ".pc2",
+        ".vmd",
     )
-    assert registry.INPUT_ENDINGS == (".npz", ".glb", ".gltf", ".vrm", ".npy")
+    assert registry.INPUT_ENDINGS == (".npz", ".glb", ".gltf", ".vrm", ".mdd", ".pc2", ".npy")
     assert registry.BAKED_ENDINGS == (".glb", ".usda", ".usdc")
     assert [entry.ending for entry in ANIMATION_FORMATS if entry.is_video] == [".mp4"]
     text = registry.describe_outputs()

@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from .classification_error import ClassificationError
 
 # Of the animations of a folder. Of files with the same name, the last of these is used.
-ANIMATION_ENDINGS = (".glb", ".npy", ".npz")
+ANIMATION_ENDINGS = (".glb", ".mdd", ".npy", ".npz", ".pc2")
 MAX_MASK_BYTES = 1 << 24  # of a file of vertex numbers
 MASK_FILE = "a mask file", "name a text file of vertex numbers, counted from 0", MAX_MASK_BYTES
 COMPARED_FRAMES_AT_A_TIME = 64  # bounds the memory

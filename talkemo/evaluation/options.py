@@ -22,12 +22,12 @@ class PairOptions:
     )
     mesh: Path | None = option(
         None,
-        "The mesh whose vertices a .npy has. Default: that of --neutral, or of the other animation.",
+        "The mesh whose vertices a .npy, .mdd or .pc2 has. Default: that of --neutral, or of the other animation.",
         panel=PAIR_PANEL,
     )
     fps: float | None = option(
         None,
-        "Frames per second of a .npy or a folder of meshes. Default: that of the other animation.",
+        "Frames per second of a .npy, a .pc2 or a folder of meshes. Default: that of the other animation.",
         panel=PAIR_PANEL,
     )
     mask: Path | None = option(

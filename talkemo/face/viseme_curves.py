@@ -1,11 +1,12 @@
-"""Oculus's 15 visemes and VRM's expressions, fitted to motion of the canonical face.
+"""Oculus's 15 visemes, VRM's expressions and MMD's morphs, fitted to motion of the canonical face.
 
 Each curve has a recipe of ARKit shapes, its pose at weight 1. For each frame, non-negative weights
 of the poses are fitted to the vertices of the canonical face, those of visemes to the vertices
 around the mouth. A penalty on the weights' sum keeps them sparse. A ridge makes the solution unique
 and a continuous function of the motion, so that the curves are as smooth as the motion.
 
-Recipes follow the reference images of Oculus's visemes and the definitions of VRM 1.0. Open
+Recipes follow the reference images of Oculus's visemes and the definitions of VRM 1.0. MMD has no
+standard: the morphs are those that most of its models have, named as Hatsune Miku's first one. Open
 vowels open the mouth as the talking model does. The tongue is not shown, so the consonants that it
 makes (TH, DD, kk, nn) differ only slightly, in the lips and jaw.
 """
@@ -64,6 +65,14 @@ VRM_GAZE_SHAPES = {
     "lookRight": ("eyeLookInLeft", "eyeLookOutRight"),
 }
 VRM_BLINKS = ("blink", "blinkLeft", "blinkRight")
+# MMD's vowels, and the corners of the mouth (a grin; corners down).
+MMD_MOUTH_RECIPES = dict(zip("あいうえお", VRM_MOUTH_RECIPES.values()))
+MMD_EMOTION_RECIPES = {
+    "にやり": {"mouthSmile": 0.9, "mouthDimple": 0.25},
+    "口角下げ": {"mouthFrown": 0.9, "mouthShrugLower": 0.3},
+}
+# MMD's blinks (both eyes, left, right), eyes wide open, and brows: worried, up, angry.
+MMD_UPPER_FACE = ("まばたき", "ウィンク２", "ｳｨﾝｸ２右", "びっくり", "困る", "上", "怒り")
 OCULUS_NAMES = ("sil", *OCULUS_RECIPES)
 VRM_NAMES = (
     "neutral",
@@ -72,7 +81,17 @@ VRM_NAMES = (
     *VRM_BLINKS,
     *VRM_GAZE_SHAPES,
 )
-CURVE_NAMES = {"arkit": tuple(ARKIT_NAMES), "oculus": OCULUS_NAMES, "vrm": VRM_NAMES}
+MMD_NAMES = (*MMD_MOUTH_RECIPES, *MMD_EMOTION_RECIPES, *MMD_UPPER_FACE)
+CURVE_NAMES = {
+    "arkit": tuple(ARKIT_NAMES),
+    "oculus": OCULUS_NAMES,
+    "vrm": VRM_NAMES,
+    "mmd": MMD_NAMES,
+}
+# Poses of speech and of emotions of each kind. Oculus has none of emotions, so VRM's explain what
+# is no speech in motion of unknown origin.
+MOUTH_RECIPES = {"oculus": OCULUS_RECIPES, "vrm": VRM_MOUTH_RECIPES, "mmd": MMD_MOUTH_RECIPES}
+EMOTION_RECIPES = {"vrm": VRM_EMOTION_RECIPES, "mmd": MMD_EMOTION_RECIPES}
 
 RIDGE = 0.005  # penalty on the squared displacement of each pose, relative to the fit's error
 SPARSITY = 0.04  # penalty on the sum of the poses' displacements, relative to the median pose
@@ -107,8 +126,8 @@ class CurveFit:
         Parameters
         ----------
         arkit : (T, 52)
-            ARKit weights. With oculus and vrm they give blinks and gaze, and the mouth and the
-            emotion if `speech` is unknown.
+            ARKit weights. With oculus, vrm and mmd they give blinks, gaze and MMD's brows, and the
+            mouth and the emotion if `speech` is unknown.
         speech, emotion : (T, S), optional
             Coordinates of the speech alone, and what the emotion adds to them. With them, a smile
             is not mistaken for a vowel.
@@ -125,12 +144,14 @@ class CurveFit:
         if self.kind == "oculus":
             return np.column_stack([(1 - mouth.sum(1)).clip(0), mouth])
         emotions = _at_most_one(self._emotions.fit(emotion))
+        if self.kind == "mmd":
+            return np.column_stack([mouth, emotions, *_mmd_upper_face(arkit)])
         neutral = (1 - mouth.sum(1) - emotions.sum(1)).clip(0, 1)
         return np.column_stack([neutral, emotions, mouth, *_blinks_and_gaze(arkit)])
 
     @property
     def _mouth_recipes(self) -> dict[str, dict[str, float]]:
-        return OCULUS_RECIPES if self.kind == "oculus" else VRM_MOUTH_RECIPES
+        return MOUTH_RECIPES[self.kind]
 
     @cached_property
     def _arkit_coordinates(self) -> np.ndarray:
@@ -159,7 +180,7 @@ class CurveFit:
     @cached_property
     def _emotions(self) -> _Poses:
         """The poses of emotions, fitted to all vertices."""
-        return self._poses(VRM_EMOTION_RECIPES, np.eye(len(self.face.span)))
+        return self._poses(EMOTION_RECIPES[self.kind], np.eye(len(self.face.span)))
 
     def _poses(self, recipes: dict[str, dict[str, float]], metric: np.ndarray) -> _Poses:
         weights = np.stack([_weights(recipe) for recipe in recipes.values()])
@@ -190,13 +211,29 @@ class _Poses:
 
 def _blinks_and_gaze(arkit: np.ndarray) -> list[np.ndarray]:
     """Return VRM's curves of blinks and gaze, (T,) each, of ARKit weights (T, 52)."""
-    left, right = (arkit[:, ARKIT_NAMES.index(f"eyeBlink{side}")] for side in ("Left", "Right"))
+    return [*_blinks(arkit), *(_mean(arkit, *shapes) for shapes in VRM_GAZE_SHAPES.values())]
+
+
+def _mmd_upper_face(arkit: np.ndarray) -> list[np.ndarray]:
+    """Return the curves of MMD_UPPER_FACE, (T,) each, of ARKit weights (T, 52)."""
+    wide, outer, down = (
+        _mean(arkit, f"{shape}Left", f"{shape}Right")
+        for shape in ("eyeWide", "browOuterUp", "browDown")
+    )
+    worried = (_mean(arkit, "browInnerUp") - outer).clip(0)  # brows that are up as a whole are not
+    return [*_blinks(arkit), wide, worried, outer, down]
+
+
+def _blinks(arkit: np.ndarray) -> list[np.ndarray]:
+    """Return how far both eyes are closed, and how far the left and the right one beyond that."""
+    left, right = (_mean(arkit, f"eyeBlink{side}") for side in ("Left", "Right"))
     both = np.minimum(left, right)  # the curves of one side add to it
-    gaze = [
-        arkit[:, [ARKIT_NAMES.index(shape) for shape in shapes]].mean(1)
-        for shapes in VRM_GAZE_SHAPES.values()
-    ]
-    return [both, left - both, right - both, *gaze]
+    return [both, left - both, right - both]
+
+
+def _mean(arkit: np.ndarray, *shapes: str) -> np.ndarray:
+    """Return the mean weight (T,) of shapes."""
+    return arkit[:, [ARKIT_NAMES.index(shape) for shape in shapes]].mean(1)
 
 
 def _weights(recipe: dict[str, float]) -> np.ndarray:

@@ -30,7 +30,11 @@ def stream_header(fps: float, latency: float, shown: dict[str, Any]) -> bytes:
 
 
 def json_lines(
-    times: np.ndarray, arkit: np.ndarray, head: np.ndarray | None, gaze: np.ndarray | None
+    times: np.ndarray,
+    weights: np.ndarray,
+    head: np.ndarray | None,
+    gaze: np.ndarray | None,
+    kind: str = "arkit",
 ) -> bytes:
     """Return frames as lines of JSON.
 
@@ -38,13 +42,16 @@ def json_lines(
     ----------
     times : (T,)
         In s.
-    arkit : (T, 52)
+    weights : (T, C)
+        Of the curves that the stream's header names.
     head : (T, 3, 3), optional
         Rotations of the head.
     gaze : (T, 2), optional
         Pitch and yaw in radians.
+    kind : str
+        Kind of the curves, which is their key.
     """
-    columns = {"time": times, "arkit": arkit}
+    columns = {"time": times, kind: weights}
     if head is not None:
         columns["head"] = head_angles(head)
     if gaze is not None:

@@ -97,6 +97,25 @@ ANIMATION_FORMATS = (
         ".usdc", "the same as GLB in USD, binary", "", USD_WRITER, ("bake",), extra="usd"
     ),
     AnimationFormat(
+        ".mdd",
+        "point cache: every frame's vertices, for Blender, Maya, LightWave",
+        "talkemo.formats.point_cache.MddAnimation",
+        "talkemo.formats.point_cache.MddWriter",
+        needs_mesh=True,
+    ),
+    AnimationFormat(
+        ".pc2",
+        "the same, for 3ds Max and Blender",
+        "talkemo.formats.point_cache.Pc2Animation",
+        "talkemo.formats.point_cache.Pc2Writer",
+        needs_mesh=True,
+    ),
+    AnimationFormat(
+        ".vmd",
+        "morphs and head of an MMD model, at 30 fps",
+        writer="talkemo.formats.vmd.VmdWriter",
+    ),
+    AnimationFormat(
         ".npy",
         "vertices of other methods, without triangles",
         "talkemo.formats.vertex_array.VertexArray",
@@ -154,18 +173,19 @@ def open_animation(
     mesh: str | Path | Mesh | None = None,
     neutral: str | Path | Mesh | None = None,
 ) -> Source:
-    """Open an npz, a GLB, gltf or VRM with morph targets, a .npy of vertices, or a folder of meshes.
+    """Open an npz, a glTF with morph targets, vertices (.npy, .mdd, .pc2), or a folder of meshes.
 
     Parameters
     ----------
     path : str or Path
     fps : float, optional
-        Frame rate of a .npy, of a folder of meshes (default 30), or to sample a GLB at. An npz has
-        its own.
+        Frame rate of a .npy or .pc2, of a folder of meshes (default 30), or to sample a GLB at. An
+        npz and an .mdd have their own.
     mesh : str, Path or Mesh, optional
-        The mesh whose vertices a .npy has; other animations have triangles of their own.
+        The mesh whose vertices a .npy, .mdd or .pc2 has; other animations have triangles of their
+        own.
     neutral : str, Path or Mesh, optional
-        Used as `mesh` for a .npy if that is None; not used otherwise.
+        Used as `mesh` for such a file if that is None; not used otherwise.
 
     Raises
     ------

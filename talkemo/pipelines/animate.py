@@ -52,8 +52,8 @@ def animate(
     audio : path, (samples, rate) or Audio
         An audio file, or `samples` (N,) or (N, channels) in [-1, 1] and their rate in Hz.
     outputs : path or sequence of paths, optional
-        .mp4, .html, .npz, .glb, .usda, .usdc and .csv files, and folders of meshes. Without outputs
-        the result holds arrays.
+        Files of the formats in formats/registry.py (.mp4, .html, .npz, .glb, .csv, .mdd and more),
+        and folders of meshes. Without outputs the result holds arrays.
     options : AnimateOptions, optional
         All options in one object.
     models : Models, optional

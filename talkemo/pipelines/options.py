@@ -242,11 +242,11 @@ class TransferOptions(EmotionOptions, BindingOptions, RuntimeOptions):
         kind=Path,
     )
     mesh: PathLike | None = option(
-        None, "The mesh whose vertices a .npy has. By default that of --neutral."
+        None, "The mesh whose vertices a .npy, .mdd or .pc2 has. By default that of --neutral."
     )
     fps: float | None = option(
         None,
-        "Frames per second of a .npy, or of a folder of meshes (by default 30).",
+        "Frames per second of a .npy or .pc2, or of a folder of meshes (by default 30).",
         **FPS_SETTINGS,
     )
     export: ExportOptions = field(default_factory=ExportOptions)
@@ -353,12 +353,12 @@ class RenderOptions(CheckedOptions):
     )
     fps: float | None = option(
         None,
-        "Frames per second of a .npy, or of a folder of meshes (by default 30).",
+        "Frames per second of a .npy or .pc2, or of a folder of meshes (by default 30).",
         **FPS_SETTINGS,
     )
     mesh: PathLike | None = option(
         None,
-        "The mesh that the animation was made of. A .npy needs it; others get its texture and hidden "
+        "The mesh that the animation was made of. A .npy, .mdd or .pc2 needs it; others get its texture and hidden "
         "groups from it.",
     )
     fill: bool = option(True, "Do not add eyes, teeth or brows to a mesh that lacks them.")

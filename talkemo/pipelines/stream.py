@@ -47,6 +47,8 @@ class Chunk:
     head: np.ndarray | None  # (T, 3, 3) rotations; None if the head does not move
     gaze: np.ndarray | None  # (T, 2) pitch and yaw in radians; None if the eyes do not move
     binding: Binding  # of the mesh
+    speech: np.ndarray | None = None  # (T, S) coordinates of the speech alone
+    emotion: np.ndarray | None = None  # (T, S), what the emotion adds to them
 
     def __len__(self) -> int:
         return len(self.times)
@@ -89,13 +91,12 @@ class Stream:
         It consists of the look-ahead of the speech encoder or of the prosody, whichever is longer,
         one chunk of audio and one of frames.
         """
-        lookahead = max(self.performer.models.talking.lookahead_s, PROSODY_DELAY_S)
-        return lookahead + STREAM_CHUNK_S + self.frames_per_chunk / self.fps
+        return stream_latency(self.performer.models, self.fps)
 
     @property
     def frames_per_chunk(self) -> int:
         """Frames of a chunk."""
-        return max(1, int(STREAM_CHUNK_S * self.fps))
+        return chunk_frames(self.fps)
 
     def __iter__(self) -> Iterator[Chunk]:
         performer = self.performer
@@ -106,8 +107,16 @@ class Stream:
             if not len(speech):
                 return
             act = performer.perform(speech)
-            coordinates = act.shown.coordinates
-            yield Chunk(speech.times, coordinates, act.arkit, act.head, act.gaze, self.binding)
+            yield Chunk(
+                speech.times,
+                act.shown.coordinates,
+                act.arkit,
+                act.head,
+                act.gaze,
+                self.binding,
+                act.speech.coordinates,
+                act.emotional.coordinates - act.speech.coordinates,
+            )
 
     def write(self, file: IO[bytes], form: str = "jsonl") -> int:
         """Write frames to a file or a pipe as they come.
@@ -158,6 +167,17 @@ class Stream:
         count = max(0, frame_count(self.audio.seconds, self.fps) - first)
         loudness = None if motion.loudness is None else motion.loudness[:count]
         return Motion(motion.times[:count], motion.coordinates[:count], loudness)
+
+
+def chunk_frames(fps: float) -> int:
+    """Return the number of frames that are returned at a time."""
+    return max(1, int(STREAM_CHUNK_S * fps))
+
+
+def stream_latency(models: Models, fps: float) -> float:
+    """Return `Stream.latency` of streams with these models and frame rate."""
+    lookahead = max(models.talking.lookahead_s, PROSODY_DELAY_S)
+    return lookahead + STREAM_CHUNK_S + chunk_frames(fps) / fps
 
 
 def stream(
