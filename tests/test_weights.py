@@ -124,6 +124,20 @@ def test_registry_keeps_licences(folder):
     assert sorted(read_registry(registry)) == ["discriminator", "emotion"]
 
 
+def test_weights_of_data_for_any_use_are_mit(tmp_path):
+    for name, licences in (
+        ("free", {"talking": "MIT", "emotion": "MIT"}),
+        ("default", {"talking": "research and non-commercial use", "emotion": "CC BY-NC-SA 4.0"}),
+    ):
+        (folder := tmp_path / name).mkdir()
+        for stage in licences:
+            shutil.copyfile(
+                DEFAULT.parent / name / f"{stage}.safetensors", folder / f"{stage}.safetensors"
+            )
+        entries = read_registry(write_registry(folder))
+        assert {stage: entry.licence for stage, entry in entries.items()} == licences
+
+
 def test_registry_may_rename_files(folder):
     registry = folder / "registry.toml"
     (folder / "emotion.safetensors").rename(folder / "v2.safetensors")

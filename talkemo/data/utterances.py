@@ -10,13 +10,14 @@ from pathlib import Path
 import numpy as np
 
 from ..errors import InputError
+from ..weights.registry import ANY_USE_CORPORA
 from . import corpora
 from .facegood import DEV_TAKES
 from .recordings import read_table
 
 MAX_TRANSCRIPTS_BYTES = 1 << 28  # of a table
 FREE_CORPORA = ("java_sed",)  # corpora of recordings licensed for any use; facegood is, too
-UTTERANCE_FOLDERS = (*FREE_CORPORA, "facegood", "speech")  # of the data folder, that are read
+UTTERANCE_FOLDERS = ANY_USE_CORPORA  # of the data folder, that are read
 NON_COMMERCIAL = re.compile(r"\bNC\b", re.IGNORECASE)  # matches the licence of a row of speech/
 CTC_LETTERS = "abcdefghijklmnopqrstuvwxyz' "  # CTC's labels 1 … 28; 0 is the blank
 PREPARED_SHARD_UTTERANCES = 100  # in a file of prepared audio

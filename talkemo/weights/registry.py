@@ -31,8 +31,11 @@ WEIGHTS_FILE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*\.safetensors")  # wi
 # Licences of weights that may be used for any purpose. A run reports weights under other licences
 # if they come from another set than the user named.
 ANY_USE_LICENCES = ("MIT", "Apache-2.0", "BSD-3-Clause", "CC BY 4.0", "CC0 1.0")
+# Corpora that may be used for any purpose. Weights that were trained on these alone are MIT.
+ANY_USE_CORPORA = ("java_sed", "facegood", "speech")
 SHA256 = re.compile(r"[0-9a-f]{64}")
-# Licence and description of each stage's weights, unless a registry states others.
+# Licence and description of each stage's weights, unless a registry or ANY_USE_CORPORA say
+# otherwise.
 LICENCES = {
     "face": ("MIT", "canonical face, bilinear model, geometry map"),
     "anatomy": ("MIT", "teeth, tongue and mouth socket of the canonical face"),
@@ -128,14 +131,17 @@ def write_registry(folder: Path) -> Path:
             continue
         size, digest = file.stat().st_size, sha256(file)
         licence, about = LICENCES[stage]
-        origin = {}
+        origin = _origin_in_header(file)
+        corpora = {part.split()[0] for part in str(origin.get("data") or "").split(",") if part}
+        if corpora and corpora <= set(ANY_USE_CORPORA):
+            licence = "MIT"
         previous = existing.get(stage)
         if previous is not None:
             licence = licence if previous.licence is None else previous.licence
             about = about if previous.about is None else previous.about
             if previous.sha256 == digest:
-                origin = {key: getattr(previous, key) for key in ("commit", "seed", "data")}
-        origin |= _origin_in_header(file)
+                known = {key: getattr(previous, key) for key in ("commit", "seed", "data")}
+                origin = known | origin
         text += RegistryEntry(file.name, size, digest, licence, about, **origin).to_toml(stage)
     with atomic_write(path) as partial:
         partial.write_text(text, "utf-8")
