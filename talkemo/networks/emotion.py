@@ -36,7 +36,7 @@ ALWAYS_CANCELLED_OPENING = 0.5
 # Intensities that the generator was trained with. Its residual does not grow in proportion to the
 # intensity, but emotion amounts are proportional: see `EmotionModel.labels`.
 INTENSITY_LEVELS = np.linspace(0.15, 1.5, 28, dtype=np.float32)
-MAX_GAIN = 4.0  # of an emotion's effect, in a weights file
+SHIFT = "shift"  # name of the tensor of `EmotionModel.shift` in a weights file
 MIN_RELATIVE_STRENGTH = 0.05  # of the lowest intensity, relative to intensity 1
 NEUTRAL_INDEX = EMOTIONS.index("neutral")
 FLOAT32_TENSORS = ("picture", "measure", "residual", "opening", "place")  # others are float16
@@ -117,13 +117,17 @@ class EmotionModel(EmotionTransfer):
         face: Face,
         settings: dict[str, Any],
         device: torch.device | str = "cpu",
+        shift: np.ndarray | None = None,
     ):
         self.device = torch.device(device)
         self.generator = generator.eval().to(self.device)
         self.face = face
         self.settings = settings
-        # What each emotion's effect is multiplied by, see train/emotion.py.
-        self.gains = np.array(settings.get("gains", np.ones(len(EMOTIONS))), np.float32)
+        # (8, S) mm that is added to each emotion's residual, in proportion to its amount. It leads
+        # the residual of a face at rest to the mean of the training's faces, see train/emotion.py.
+        self.shift = np.zeros((len(EMOTIONS), len(face.span)), np.float32)
+        if shift is not None:
+            self.shift[:] = shift
         self._strengths: dict[int, np.ndarray] = {}  # cache of `strength` by emotion
 
     def transfer(self, motion: Motion, amounts: np.ndarray, from_neutral: bool = True) -> Motion:
@@ -172,8 +176,10 @@ class EmotionModel(EmotionTransfer):
                 if emotion == NEUTRAL_INDEX:
                     residual = residual - self._neutral_at_rest
                 total += torch.from_numpy(factor).to(self.device)[:, None] * residual
-            moved = (total @ generator.residual).cpu().numpy()
+            shift = amounts @ self.shift
+            moved = (total @ generator.residual).cpu().numpy() + shift
             opened = (total @ generator.opening).cpu().numpy()
+            opened += shift @ self.face.lip_opening_gradient
         # A loss term of the training keeps closed lips closed, but only in part for anger, because
         # actors shout.
         closed = np.exp(-np.maximum(opening, 0) / LIP_CLOSING_DECAY_MM)
@@ -226,11 +232,10 @@ class EmotionModel(EmotionTransfer):
         """
         if emotion == NEUTRAL_INDEX:  # has a single intensity
             return np.ones_like(amounts), amounts
-        wanted = amounts * self.gains[emotion]
         strength = self.strength(emotion)
-        level = np.interp(wanted, strength, INTENSITY_LEVELS).astype(np.float32)
+        level = np.interp(amounts, strength, INTENSITY_LEVELS).astype(np.float32)
         reached = np.interp(level, INTENSITY_LEVELS, strength)
-        return level, (wanted / reached).astype(np.float32)
+        return level, (amounts / reached).astype(np.float32)
 
     def strength(self, emotion: int) -> np.ndarray:
         """Return how far each of INTENSITY_LEVELS moves the face at rest, relative to level 1.
@@ -269,10 +274,11 @@ def build_emotion(
     maps = LinearMaps(**{name: to_tensor(tensors[name]) for name in FLOAT32_TENSORS})
     if maps.picture.shape != (len(face.expression_names), 3 * GENERATOR_MAP_SIZE**2):
         raise ValueError(f"its picture is {tuple(maps.picture.shape)}")
+    of_generator = {name: tensor for name, tensor in tensors.items() if name != SHIFT}
     generator = build_network(
-        lambda: Generator(maps, settings["channels"], settings["blocks"]), tensors
+        lambda: Generator(maps, settings["channels"], settings["blocks"]), of_generator
     )
-    model = EmotionModel(generator, face, settings, device)
-    if model.gains.shape != (len(EMOTIONS),) or not (np.abs(model.gains) <= MAX_GAIN).all():
-        raise ValueError(f"its gains are {settings['gains']}")
-    return model
+    shift = tensors.get(SHIFT)
+    if shift is not None and shift.shape != (len(EMOTIONS), len(face.span)):
+        raise ValueError(f"its shift is {shift.shape}")
+    return EmotionModel(generator, face, settings, device, shift)
