@@ -31,7 +31,7 @@ from ..capture.landmarks import observed_shapes
 from ..data.corpora import require_corpora
 from ..data.emotion_augmentation import add_expression
 from ..data.rest_relative import ActedFrames, acted_frames, relative_to_rest
-from ..expression.emotions import EMOTIONS, one_hot
+from ..expression.emotions import EMOTIONS
 from ..face.canonical import Face
 from ..face.geometry_map import geometry_map
 from ..face.motion import Motion
@@ -39,8 +39,8 @@ from ..networks.building import load_tensors
 from ..networks.emotion import (
     FLOAT32_TENSORS,
     LIP_CLOSING_DECAY_MM,
+    MEAN_CHANGE,
     NEUTRAL_INDEX,
-    SHIFT,
     EmotionModel,
     emotion_tensors,
 )
@@ -272,9 +272,7 @@ class StarGAN:
         if isinstance(average, MapGenerator):
             tensors = emotion_tensors(average.generator)
             if config.augmentation:
-                face = self.run.models().face
-                trained = EmotionModel(average.generator, face, settings, self.device)
-                tensors[SHIFT] = shift_to_real_faces(trained, self.frames)
+                tensors[MEAN_CHANGE] = mean_changes(self.run.models().face, self.frames)
         else:
             tensors = float16_tensors(average)
         path = self.run.save("emotion", tensors, settings)
@@ -346,32 +344,30 @@ def lip_opening_of_maps(face: Face) -> torch.Tensor:
     return (torch.linalg.solve(gram + ridge, torch.from_numpy(opening).double()) @ basis).float()
 
 
-def shift_to_real_faces(model: EmotionModel, frames: ActedFrames) -> np.ndarray:
-    """Return (8, S) mm by which an emotion's residual at rest misses the real faces' mean change.
+def mean_changes(face: Face, frames: ActedFrames) -> np.ndarray:
+    """Return the mean change (8, S) mm of the real faces by each emotion at intensity 1.
 
-    An adversarial training ends near the real faces of an emotion, but at 0.7 to 1.4 of their mean
-    change, and with other proportions of mouth and brows. The mean of the real faces is known: the
-    actors' strong frames minus their neutral ones, plus the animator's expression.
+    That of the actors' strong frames from their neutral ones, plus the animator's expression, with
+    closed lips. An adversarial training ends near the real faces of an emotion, but at 0.7 to 1.4
+    of their mean change, and with other proportions of mouth and brows. The mean is known, so it
+    replaces the generator's change of a face at rest; how the change of other faces differs from
+    that is the generator's.
     """
-    face = model.face
     still = np.zeros((1, len(face.mean), 3), np.float32)
-    rest = Motion(np.zeros(1), np.zeros((1, len(face.span)), np.float32))
     shapes, strong = without_actors_mean(face, frames), frames.strong[frames.clip]
     neutral = frames.emotion == NEUTRAL_INDEX
     span = face.span.reshape(len(face.span), -1)
-    shift = np.zeros((len(EMOTIONS), len(face.span)), np.float32)
+    means = np.zeros((len(EMOTIONS), len(face.span)), np.float32)
     for number, emotion in enumerate(EMOTIONS):
         if number == NEUTRAL_INDEX:
             continue
-        wanted = span @ add_expression(face, still, emotion)[0].reshape(-1)
+        change = span @ add_expression(face, still, emotion)[0].reshape(-1)
         acted = (frames.emotion == number) & strong
         if acted.any() and neutral.any():
-            change = shapes[acted].mean(0) - shapes[neutral].mean(0)
-            wanted = wanted + change @ face.weights_to_coordinates
-        # The lips of both are closed, as they are in use.
-        wanted = wanted - (wanted @ face.lip_opening_gradient) * face.unit_jaw_opening
-        shift[number] = wanted - model.transfer(rest, one_hot(emotion)).coordinates[0]
-    return shift
+            weights = shapes[acted].mean(0) - shapes[neutral].mean(0)
+            change = change + weights @ face.weights_to_coordinates
+        means[number] = change - (change @ face.lip_opening_gradient) * face.unit_jaw_opening
+    return means
 
 
 def lip_mask(face: Face) -> torch.Tensor:
@@ -433,7 +429,9 @@ def start_networks(
         tensors = emotion_tensors(generator.generator)
         fixed = {name: tensors[name] for name in FLOAT32_TENSORS}
         learned = {
-            name: a for name, a in start.tensors.items() if name not in (*FLOAT32_TENSORS, SHIFT)
+            name: a
+            for name, a in start.tensors.items()
+            if name not in (*FLOAT32_TENSORS, MEAN_CHANGE)
         }
         load_tensors(generator.generator, {**fixed, **learned})
     judge = run.start_weights("discriminator")
