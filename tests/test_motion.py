@@ -56,14 +56,18 @@ def transfer_by_maps(models, displacement: np.ndarray, amounts: np.ndarray) -> n
             drawn = (coordinates @ rows.flatten(1)).view_as(maps)
             residual += torch.from_numpy(share)[:, None, None, None] * drawn
     moved = sampling.decode((residual * MAP_UNIT_MM).numpy())
-    moved += np.tensordot(amounts @ models.emotion.mean_change, face.span, 1)
+    mean = np.tensordot(amounts @ models.emotion.mean_change, face.span, 1)
     jaw = face.expression_basis[face.expression_names.index("jawOpen")]
     closed = np.exp(-np.maximum(face.lip_opening(displacement), 0) / LIP_CLOSING_DECAY_MM)
     share_cancelled = ALWAYS_CANCELLED_OPENING + (1 - ALWAYS_CANCELLED_OPENING) * closed
-    opened = face.lip_opening(moved)[:, None, None] * jaw / face.lip_opening(jaw)
-    lips = on_span(face, moved - opened)[:, face.landmarks68, 1]
+    by_generator, by_mean = (
+        face.lip_opening(part)[:, None, None] * jaw / face.lip_opening(jaw)
+        for part in (moved, mean)
+    )
+    moved = moved + mean
+    lips = on_span(face, moved - by_generator - by_mean)[:, face.landmarks68, 1]
     sides = closed[:, None] * (lips[:, [61, 63]] - lips[:, [67, 65]])
-    cancelled = share_cancelled[:, None, None] * opened
+    cancelled = by_generator + share_cancelled[:, None, None] * by_mean
     cancelled += np.tensordot(sides @ unit_side_openings(face), face.span, 1)
     return displacement + moved - cancelled
 

@@ -179,20 +179,23 @@ class EmotionModel(EmotionTransfer):
                 total += torch.from_numpy(factor).to(self.device)[:, None] * residual
             moved = (total @ generator.residual).cpu().numpy()
             opened = (total @ generator.opening).cpu().numpy()
-        if self.mean_change is not None:
-            mean = amounts @ self.mean_change
-            moved, opened = moved + mean, opened + mean @ self.face.lip_opening_gradient
         # A loss term of the training keeps closed lips closed, but only in part for anger, because
         # actors shout.
         closed = np.exp(-np.maximum(opening, 0) / LIP_CLOSING_DECAY_MM)
         cancelled = ALWAYS_CANCELLED_OPENING + (1 - ALWAYS_CANCELLED_OPENING) * closed
-        jaw = self.face.unit_jaw_opening
+        jaw, closing = self.face.unit_jaw_opening, opened * cancelled
+        if self.mean_change is not None:
+            # How wide a mouth opens is up to the speech; only the mean may widen it.
+            mean = amounts @ self.mean_change
+            opened_by_mean = mean @ self.face.lip_opening_gradient
+            moved, closing = moved + mean, opened + opened_by_mean * cancelled
+            opened = opened + opened_by_mean
         # The jaw closes the middle of the lips. A smile or a sneer also parts their sides, and
         # corners that are pulled down cross them.
         gap_gradients, side_openings = self._sides_of_lips
         sides_opened = (moved - opened[:, None] * jaw) @ gap_gradients
         sides = (closed[:, None] * sides_opened) @ side_openings
-        return moved - (opened * cancelled)[:, None] * jaw - sides
+        return moved - closing[:, None] * jaw - sides
 
     @cached_property
     def _sides_of_lips(self) -> tuple[np.ndarray, np.ndarray]:
