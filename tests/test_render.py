@@ -23,6 +23,8 @@ from talkemo.render.appearance import (
     plain_appearance,
     vertex_groups,
 )
+from talkemo.render.browline import brow_lines
+from talkemo.render.skin import paint_skin, skin_coordinates
 from talkemo.render.software import SoftwareRenderer
 from talkemo.render.view import background_rows, frame_view
 
@@ -52,6 +54,26 @@ def test_nearer_hides_farther(face):
 def test_unknown_view(face):
     with pytest.raises(InputError):
         frame_view(face.mean, None, "behind")
+
+
+def test_a_head_is_framed_with_its_crown(face):
+    """In every view, a figure's body is cut off and what is not drawn does not count."""
+    rng = np.random.default_rng(0)
+    sphere = rng.normal(size=(500, 3))
+    skull = sphere / np.linalg.norm(sphere, axis=1, keepdims=True) * [82, 80, 95] + [0, 75, 20]
+    body = rng.uniform([-300, -900, -80], [300, -115, 80], (500, 3))
+    helper = np.array([[0.0, 200, 30]])
+    points = np.concatenate([face.mean, skull, body, helper])
+    focus = np.arange(len(points)) < len(face.mean)
+    drawn = np.arange(len(points) - 1)
+    for name in ("front", "three-quarter", "side", "right"):
+        view = frame_view(points, focus, name, drawn=drawn)
+        pixels = view.to_pixels(view.to_camera(points[: len(face.mean) + 500]), 512, 512)[:, :2]
+        assert (pixels > 0).all() and (pixels < 511).all(), name
+    front = frame_view(points, focus, drawn=drawn)
+    assert front.half < 0.5 * 1.3 * (155 - face.mean[:, 1].min())
+    assert frame_view(points, focus).half > front.half
+    assert frame_view(face.mean, np.ones(len(face.mean), bool)).half < front.half
 
 
 @pytest.mark.gl
@@ -413,3 +435,29 @@ def test_a_video_has_the_audio_that_its_animation_names(animation, short_speech,
     assert len(told) == 2 and "names no audio file" in told[1]
     with pytest.raises(InputError, match=r"--time chooses the frame of a \.png"):
         draw(copy, tmp_path / "c.mp4", time=1.0, models=models)
+
+
+def test_brows_lie_on_the_head_s_own_ridge_and_never_cross_the_nose(face):
+    marks = face.landmark_operator() @ face.mean
+    surface = face.mean[face.faces]
+    line = brow_lines(marks, surface)[True]
+    low, middle = 6.0, marks[[39, 42], 0].mean()
+    raised = surface.copy()  # the same landmarks over a ridge and eyes that lie elsewhere
+    raised[..., 1] += low * np.clip((surface[..., 1] - marks[43, 1]) / 8, 0, 1)
+    assert 2 < (brow_lines(marks, raised)[True] - line)[:, 1].mean() < low + 1
+    flat = surface * [1, 1, 0]
+    without = brow_lines(marks, flat)[True]
+    assert marks[22:27, 1].mean() - 8 < without[:, 1].mean() < marks[22:27, 1].mean() - 3
+
+    joined = marks.copy()  # as on a coarse mesh: both brows begin at the root of the nose
+    joined[[21, 22], 0] = middle - 1, middle + 1
+    lines = brow_lines(joined, surface)
+    assert lines[True][0, 0] - lines[False][-1, 0] > 0.55 * np.ptp(marks[[39, 42], 0])
+    image = paint_skin(joined, surface).astype(int)
+    column = skin_coordinates(np.array([middle, 0, 0]), joined)[0].astype(int)
+    rows = skin_coordinates(joined[[22, 27]] + [[0, 8, 0], [0, 0, 0]], joined)[:, 1].astype(int)
+    assert image[rows[0] : rows[1], column].min() > 140
+
+    low_brows = marks.copy()
+    low_brows[17:27, 1] -= 10  # of a head with less room over the eyes
+    assert brow_lines(low_brows)[True][1:-1, 1].min() > marks[43, 1]

@@ -136,6 +136,11 @@ class Appearance:
         self.added.gaze = gaze
 
     @property
+    def drawn(self) -> np.ndarray:
+        """Indices of the mesh's vertices that are drawn."""
+        return np.unique(self.vertex[self.vertex < self.vertices])
+
+    @property
     def added_count(self) -> int:
         """Number of added vertices."""
         return len(self.added.points)

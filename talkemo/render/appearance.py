@@ -130,7 +130,7 @@ class _AppearanceBuilder:
             self._start_texture(texture)
             self._add_textured_mesh(attributes, texture.shape[1::-1])
         else:
-            skin = paint_skin(self.landmarks)
+            skin = paint_skin(self.landmarks, self._skin_surface())
             self._start_texture(skin)
             self._add_painted_mesh(skin.shape[1::-1])
         if self.fill:
@@ -160,6 +160,11 @@ class _AppearanceBuilder:
         for rows, _ in binding.eyes:
             groups[rows] = "eyes"
         return groups
+
+    def _skin_surface(self) -> np.ndarray:
+        """Return the corners (F, 3, 3) of the triangles of the skin."""
+        faces = self.binding.mesh.faces
+        return self.rest[faces[(self.groups == "skin")[faces].all(1)]]
 
     def _start_texture(self, skin: np.ndarray) -> None:
         """Make the texture: skin above, swatches below."""

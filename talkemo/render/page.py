@@ -110,7 +110,7 @@ def face_data(header: Header) -> dict[str, Any]:
     added = np.stack([appearance.added(header.rest + row) for row in basis]) - added_at_rest
     moves = np.concatenate([basis, added], axis=1).astype(np.float32)
     largest = np.maximum(np.abs(moves).max((1, 2)), 1e-12)
-    view = frame_view(header.rest, header.focus, facing=header.facing)
+    view = frame_view(header.rest, header.focus, facing=header.facing, drawn=appearance.drawn)
     facing = np.eye(3) if header.facing is None else np.asarray(header.facing)
     return {
         "rest": base64_text(appearance.points(header.rest), np.float32),
