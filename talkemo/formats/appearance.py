@@ -122,6 +122,9 @@ class Appearance:
     vertices : int
         N, the number of vertices of the mesh.
     added : AddedVertices
+    eye : (float, float, float), optional
+        Column and row of the middle of a painted iris in the texture, and pixels per radian around
+        it: there the light is reflected. None if no eyes are painted.
     """
 
     faces: np.ndarray
@@ -130,6 +133,7 @@ class Appearance:
     texture: np.ndarray
     vertices: int
     added: AddedVertices = field(default_factory=AddedVertices)
+    eye: tuple[float, float, float] | None = None
 
     def look_at(self, gaze: np.ndarray | None) -> None:
         """Turn the added eyeballs to pitch and yaw (2,) in radians; None for ahead."""

@@ -245,9 +245,7 @@ def _open_panel(
     elif binding is not None:
         header = _with_appearance(header, binding, settings.fill)
     appearance = appearance_of_header(header) if heatmap is None else heatmap.appearance
-    view = frame_view(
-        framed.rest, framed.focus, settings.view, framed.facing, appearance.drawn
-    )
+    view = frame_view(framed.rest, framed.focus, settings.view, framed.facing, appearance.drawn)
     camera = fitted(view, size[0] / size[1])
     renderer = new_renderer(appearance, camera, size)
     stack.callback(renderer.close)

@@ -18,8 +18,10 @@ from ..formats.groups import vertex_groups
 from ..formats.mesh_types import Mesh, MeshAttributes
 from ..geometry.rigid import Similarity
 from .added_parts import FollowingVertices
+from .nostrils import nostril_light
 from .skin import paint_skin, skin_coordinates
 from .textures import (
+    EYE_PIXELS_PER_RADIAN,
     PART_BANDS,
     SWATCH_PIXELS,
     TEETH_COLOUR,
@@ -31,6 +33,7 @@ from .textures import (
     parts_image,
     patch_coordinates,
     patch_size,
+    shaded_texels,
     vertex_colour_texture,
 )
 from .view import SKIN
@@ -145,6 +148,7 @@ class _AppearanceBuilder:
             self.texture,
             len(self.rest),
             self.added,
+            (*self._swatch(0, np.full(2, SWATCH_PIXELS / 2)), EYE_PIXELS_PER_RADIAN),
         )
 
     def _vertex_groups(self) -> np.ndarray:
@@ -213,7 +217,12 @@ class _AppearanceBuilder:
         painted = (self.rest[:, 2] > depth) & (self.groups == "skin")
         painted &= ((texels >= 0) & (texels <= np.array(size) - 1)).all(1)
         front = visible & painted[faces].all(1)
-        self._add_triangles(faces[front], texels[faces[front]].reshape(-1, 2))
+        light = nostril_light(self.rest, faces[front], self.landmarks)
+        dark = front & (light[faces] < 1).any(1)
+        lit = front & ~dark
+        self._add_triangles(faces[lit], texels[faces[lit]].reshape(-1, 2))
+        shaded = shaded_texels("nostrils", light[faces[dark]].reshape(-1))
+        self._add_triangles(faces[dark], self._swatch(1, shaded))
         eye = np.full(len(self.rest), -1)  # number of the eyeball that a vertex belongs to
         eyes = [(rows, centre) for rows, centre in self.binding.eyes if len(rows)]
         for number, (rows, _) in enumerate(eyes):

@@ -21,9 +21,7 @@ BELOW_RIDGE = 0.1  # of a brow's middle, as a share of the landmarks' height
 RIDGE_MM, PROFILES, LEAST_RIDGES = 1.2, 6, 9
 
 
-def brow_lines(
-    landmarks: np.ndarray, surface: np.ndarray | None = None
-) -> dict[bool, np.ndarray]:
+def brow_lines(landmarks: np.ndarray, surface: np.ndarray | None = None) -> dict[bool, np.ndarray]:
     """Return the middle lines (9, 2) of the brows in canonical mm, from the lower to the higher x.
 
     Keys tell whether it is the left eye's brow, at positive x. A brow whose landmarks tell no line

@@ -21,6 +21,13 @@ LIGHTS = np.column_stack(
 ).astype(np.float32)
 AMBIENT, AMBIENT_ABOVE = 0.2, 0.07  # ambient light, and how much more comes from above
 GLOSS, GLOSS_EXPONENT = 0.1, 18  # specular strength and Phong exponent
+# The catch-light is the key light, mirrored by the cornea. The cornea is rounder than the eyeball: a
+# step on the ball turns its normal by 1 + CORNEA of the step. Largest distance from the middle of
+# the iris, size and strength of the catch-light, the first two in radians. The light is a window
+# that reaches down: what lowered lids leave of an iris still mirrors it.
+CORNEA, CORNEA_REACH, CATCH_SIZE, CATCH_STRENGTH, CATCH_SHARE = 0.87, 0.5, 0.17, 0.9, 0.55
+_HALFWAY = _DIRECTIONS[0] / np.linalg.norm(_DIRECTIONS[0]) + [0, 0, 1]
+CATCH_DIRECTION = (CATCH_SHARE * _HALFWAY / np.linalg.norm(_HALFWAY))[:2].astype(np.float32)
 BACKFACE_LIGHT = 0.35  # share of the light on back faces, seen through the mouth and the eyes
 # A head around its face: beside it in widths, above and behind it in heights of the face.
 HEAD_BESIDE, HEAD_ABOVE, HEAD_BEHIND = 0.3, 0.6, 1.5
@@ -145,6 +152,22 @@ def lit(normals: np.ndarray) -> np.ndarray:
     mirrored = np.where(cosine > 0, np.maximum(2 * cosine * normals[:, 2:] - LIGHTS[:, 2], 0), 0)
     light = light + (GLOSS * mirrored**GLOSS_EXPONENT @ LIGHTS[:, 3])[:, None] * 255 / SKIN
     return np.asarray(np.where(back[:, None], BACKFACE_LIGHT, 1) * light)
+
+
+def catch_light(normals: np.ndarray, offsets: np.ndarray) -> np.ndarray:
+    """Return the share of white (V,) that eyes reflect, as in software.py.
+
+    Parameters
+    ----------
+    normals : (V, 3)
+        Unit normals of the eyeball in camera space.
+    offsets : (V, 2)
+        From the middle of the iris, to the right and up, in radians.
+    """
+    mirror = normals[:, :2] + CORNEA * offsets - CATCH_DIRECTION
+    share = np.clip(1.5 - np.linalg.norm(mirror, axis=1) / CATCH_SIZE, 0, 1)
+    on_cornea = (np.linalg.norm(offsets, axis=1) < CORNEA_REACH) & (normals[:, 2] > 0)
+    return np.asarray(CATCH_STRENGTH * share * on_cornea)
 
 
 def background_rows(height: int) -> np.ndarray:

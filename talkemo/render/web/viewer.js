@@ -37,7 +37,7 @@ gl.attachShader(program, shader(gl.VERTEX_SHADER, `
   }`));
 gl.attachShader(program, shader(gl.FRAGMENT_SHADER, `
   precision highp float;
-  uniform sampler2D skin; uniform vec4 lights[3]; uniform vec3 softness; uniform vec4 glow;
+  uniform sampler2D skin; uniform vec4 lights[3]; uniform vec3 softness; uniform vec4 glow, eye, shine; uniform vec2 cornea;
   varying vec3 n; varying vec2 uv;
   void main() {
     vec3 m = normalize(n); float dark = 1.0;
@@ -48,7 +48,11 @@ gl.attachShader(program, shader(gl.FRAGMENT_SHADER, `
       light += lights[k].w * max((vec3(c) + softness) / (1.0 + softness), 0.0);
       if (c > 0.0) gloss += glow.z * lights[k].w * pow(max(2.0 * c * m.z - lights[k].z, 0.0), 18.0);
     }
-    gl_FragColor = vec4(dark * (texture2D(skin, uv).rgb * light + gloss), 1.0);
+    vec3 colour = dark * (texture2D(skin, uv).rgb * light + gloss);
+    vec2 off = (uv - eye.xy) * eye.zw * vec2(1.0, -1.0);  // radians from the middle of the iris
+    if (eye.z > 0.0 && dark == 1.0 && length(off) < cornea.y)
+      colour = mix(colour, vec3(1.0), shine.w * clamp(1.5 - length(m.xy + cornea.x * off - shine.xy) / shine.z, 0.0, 1.0));
+    gl_FragColor = vec4(colour, 1.0);
   }`));
 gl.linkProgram(program);
 gl.useProgram(program);
@@ -56,6 +60,9 @@ const uniform = name => gl.getUniformLocation(program, name);
 data.lights.forEach((light, k) => gl.uniform4fv(uniform(`lights[${k}]`), light));
 gl.uniform3fv(uniform("softness"), data.softness);
 gl.uniform4fv(uniform("glow"), data.glow);
+gl.uniform4fv(uniform("eye"), data.eye || [0, 0, 0, 0]);
+gl.uniform4fv(uniform("shine"), data.catch);
+gl.uniform2fv(uniform("cornea"), data.cornea);
 function buffer(name, size) {
   const made = gl.createBuffer(), at = gl.getAttribLocation(program, name);
   gl.bindBuffer(gl.ARRAY_BUFFER, made);
