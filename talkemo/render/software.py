@@ -30,7 +30,6 @@ MAX_RENDER_THREADS = 8  # more would wait for each other
 # Pixels that a triangle reaches beyond its edge, so that neighbours leave no gap.
 EDGE_OVERLAP_PIXELS = np.float32(1e-3)
 EMPTY_DEPTH = np.float32(-1e38)
-CATCH_X, CATCH_Y = CATCH_DIRECTION
 
 
 @njit(cache=True, fastmath=True)
@@ -189,16 +188,17 @@ def _light(nx, ny, nz, lights, softness, result):
 
 
 @njit(cache=True, fastmath=True)
-def _catch_light(nx, ny, nz, x, y):
+def _catch_light(nx, ny, nz, x, y, catch_x, catch_y):
     """Return the share of white that an eye reflects, see `view.catch_light`.
 
-    x, y is the offset from the middle of the iris, to the right and up, in radians.
+    x, y is the offset from the middle of the iris, to the right and up, in radians; catch_x and
+    catch_y are x and y of the normal of the cornea where it mirrors the light.
     """
     if nz <= 0 or x * x + y * y > np.float32(CORNEA_REACH**2):
         return np.float32(0)
     scale = np.float32(1) / np.sqrt(nx * nx + ny * ny + nz * nz)
-    mirror_x = nx * scale + np.float32(CORNEA) * x - CATCH_X
-    mirror_y = ny * scale + np.float32(CORNEA) * y - CATCH_Y
+    mirror_x = nx * scale + np.float32(CORNEA) * x - catch_x
+    mirror_y = ny * scale + np.float32(CORNEA) * y - catch_y
     distance = np.sqrt(mirror_x * mirror_x + mirror_y * mirror_y)
     share = np.float32(1.5) - distance * np.float32(1 / CATCH_SIZE)
     return np.float32(CATCH_STRENGTH) * min(max(share, np.float32(0)), np.float32(1))
@@ -209,7 +209,8 @@ def _shade(depth, image, texture, eye, lights, softness, background, out):
     """Write the colour of each pixel into out (H, W, 3) uint8, from its 2×2 samples.
 
     Inside a surface the samples' normals are added up and lit once; at edges each sample is lit.
-    `background` (H, 3) is the colour behind each row; `eye` (3,) is `Appearance.eye`.
+    `background` (H, 3) is the colour behind each row; `eye` (5,) is
+    `Appearance.eye` and CATCH_DIRECTION.
     """
     eye_column, eye_row, per_radian = eye[0], eye[1], eye[2]
     reach = np.float32(CORNEA_REACH) * per_radian
@@ -247,7 +248,9 @@ def _shade(depth, image, texture, eye, lights, softness, background, out):
                     colour[k] = quarter * albedo[k] * light[k] + white * light[3]
                 x, y = image[r1, c1, 3] - eye_column, image[r1, c1, 4] - eye_row
                 if abs(x) < reach and abs(y) < reach:
-                    shine = _catch_light(nx, ny, nz, x / per_radian, -y / per_radian)
+                    shine = _catch_light(
+                        nx, ny, nz, x / per_radian, -y / per_radian, eye[3], eye[4]
+                    )
                     for k in range(3):
                         colour[k] += shine * (white - colour[k])
             elif hit:
@@ -323,7 +326,7 @@ class SoftwareRenderer:
         self.starts = np.empty(RASTER_BANDS + 1, np.int64)
         self.members = np.empty(RASTER_BANDS * len(self.faces), np.int32)
         self.out = np.empty((self.height, self.width, 3), np.uint8)
-        self.eye = np.array(appearance.eye or (0, 0, 0), np.float32)
+        self.eye = np.array([*(appearance.eye or (0, 0, 0)), *CATCH_DIRECTION], np.float32)
         self.values = np.empty((len(appearance.vertex), 5), np.float32)
         self.background = background_rows(self.height)
         self.threads = min(available_cores(), MAX_RENDER_THREADS)

@@ -25,7 +25,7 @@ GLOSS, GLOSS_EXPONENT = 0.1, 18  # specular strength and Phong exponent
 # step on the ball turns its normal by 1 + CORNEA of the step. Largest distance from the middle of
 # the iris, size and strength of the catch-light, the first two in radians. The light is a window
 # that reaches down: what lowered lids leave of an iris still mirrors it.
-CORNEA, CORNEA_REACH, CATCH_SIZE, CATCH_STRENGTH, CATCH_SHARE = 0.87, 0.5, 0.17, 0.9, 0.55
+CORNEA, CORNEA_REACH, CATCH_SIZE, CATCH_STRENGTH, CATCH_SHARE = 0.87, 0.5, 0.15, 0.95, 0.5
 _HALFWAY = _DIRECTIONS[0] / np.linalg.norm(_DIRECTIONS[0]) + [0, 0, 1]
 CATCH_DIRECTION = (CATCH_SHARE * _HALFWAY / np.linalg.norm(_HALFWAY))[:2].astype(np.float32)
 BACKFACE_LIGHT = 0.35  # share of the light on back faces, seen through the mouth and the eyes
