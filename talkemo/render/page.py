@@ -144,10 +144,28 @@ def face_data(header: Header) -> dict[str, Any]:
         "half": view.half,
         "lights": LIGHTS.tolist(),
         "softness": SOFTNESS.tolist(),
+        "shadow": _shadow_data(appearance),
         "eye": eye,
         "catch": [*CATCH_DIRECTION.tolist(), CATCH_SIZE, CATCH_STRENGTH],
         "cornea": [CORNEA, CORNEA_REACH],
         "glow": [AMBIENT, AMBIENT_ABOVE, GLOSS, BACKFACE_LIGHT],
+    }
+
+
+def _shadow_data(appearance: Appearance) -> dict[str, Any] | None:
+    """Return how the added mouth darkens as the lips close, see `added_parts.Occlusion`."""
+    from .added_parts import FollowingVertices
+
+    if not isinstance(appearance.added, FollowingVertices):
+        return None
+    occlusion = appearance.added.occlusion
+    return {
+        "first": appearance.vertices,
+        "upper": occlusion.upper.tolist(),
+        "lower": occlusion.lower.tolist(),
+        "gaps": np.asarray(occlusion.gaps, float).tolist(),
+        "share": base64_text(np.round(255 * occlusion.share), np.uint8),
+        "depth": occlusion.rows / appearance.texture.shape[0],
     }
 
 

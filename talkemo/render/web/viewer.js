@@ -8,6 +8,9 @@ const rest = array(Float32Array, data.rest), basis = array(Int8Array, data.basis
 const faces = array(Uint32Array, data.faces), vertex = array(Uint32Array, data.vertex), place = array(Float32Array, data.place);
 const corners = vertex.length, count = scale.length;
 const turning = data.turning && { ...data.turning, share: array(Uint8Array, data.turning.share), balls: data.turning.balls.map(b => ({ rows: array(Uint32Array, b.rows), centre: b.centre })) };
+// The mouth behind the lips is darker the closer they are: shadow.share tells each added vertex's share of three gaps.
+const shadow = data.shadow && { ...data.shadow, share: array(Uint8Array, data.shadow.share) };
+const shaded = place.slice();
 const element = id => document.getElementById(id);
 const canvas = element("view");
 if (data.name) element("name").textContent = document.title = data.name;
@@ -71,8 +74,8 @@ function buffer(name, size) {
   return made;
 }
 const positionBuffer = buffer("position", 3), normalBuffer = buffer("normal", 3);
-buffer("place", 2);
-gl.bufferData(gl.ARRAY_BUFFER, place, gl.STATIC_DRAW);
+const placeBuffer = buffer("place", 2);
+gl.bufferData(gl.ARRAY_BUFFER, place, gl.DYNAMIC_DRAW);
 gl.bindBuffer(gl.ELEMENT_ARRAY_BUFFER, gl.createBuffer());
 gl.bufferData(gl.ELEMENT_ARRAY_BUFFER, faces, gl.STATIC_DRAW);
 gl.enable(gl.DEPTH_TEST);
@@ -91,6 +94,20 @@ function rotate(rows, centre, m, share) {
   }
 }
 const every = Uint32Array.from({ length: rest.length / 3 }, (_, i) => i);
+// Move the texture coordinates of the added vertices to darker rows, as far as the lips are closed.
+function darken() {
+  const [low, high] = shadow.gaps;
+  const dark = shadow.upper.map((row, j) => {
+    const a = 3 * row, b = 3 * shadow.lower[j];
+    const open = (Math.hypot(now[a] - now[b], now[a + 1] - now[b + 1], now[a + 2] - now[b + 2]) - low) / (high - low);
+    const t = Math.min(1, Math.max(0, open));
+    return shadow.depth / 255 * (1 - t * t * (3 - 2 * t));
+  });
+  for (let k = 0; k < corners; k++) if (vertex[k] >= shadow.first) {
+    const i = dark.length * (vertex[k] - shadow.first);
+    shaded[2 * k + 1] = place[2 * k + 1] + dark.reduce((sum, part, j) => sum + part * shadow.share[i + j], 0);
+  }
+}
 // Give the face a pose: coordinates, and rotations of the head and of the eyes in it, or null.
 function pose(coordinates, head, eyes) {
   for (let k = 0; k < count; k++) weights[k] = coordinates[k] * scale[k];
@@ -99,6 +116,7 @@ function pose(coordinates, head, eyes) {
     const weight = weights[k], first = k * rest.length;
     if (weight) for (let i = 0; i < rest.length; i++) now[i] += weight * basis[first + i];
   }
+  if (shadow) darken();
   if (turning && eyes) for (const ball of turning.balls) rotate(ball.rows, ball.centre, eyes, null);
   if (turning && head) rotate(every, turning.pivot, head, turning.share);
   normals.fill(0);
@@ -133,6 +151,10 @@ function draw() {
   gl.bufferData(gl.ARRAY_BUFFER, drawn, gl.DYNAMIC_DRAW);
   gl.bindBuffer(gl.ARRAY_BUFFER, normalBuffer);
   gl.bufferData(gl.ARRAY_BUFFER, drawnNormals, gl.DYNAMIC_DRAW);
+  if (shadow) {
+    gl.bindBuffer(gl.ARRAY_BUFFER, placeBuffer);
+    gl.bufferData(gl.ARRAY_BUFFER, shaded, gl.DYNAMIC_DRAW);
+  }
   gl.drawElements(gl.TRIANGLES, faces.length, gl.UNSIGNED_INT, 0);
 }
 // One pointer turns the face; two zoom. A page may set viewChanged to learn of it.
