@@ -26,8 +26,9 @@ from talkemo.render.appearance import (
 )
 from talkemo.render.browline import brow_lines
 from talkemo.render.nostrils import nostril_light
-from talkemo.render.skin import paint_skin, skin_coordinates
+from talkemo.render.skin import BROW_COLOUR, paint_skin, skin_coordinates
 from talkemo.render.software import SoftwareRenderer
+from talkemo.render.textures import SWATCH_PIXELS
 from talkemo.render.view import background_rows, frame_view
 
 
@@ -515,3 +516,39 @@ def test_nostrils_are_dark(models, example_face):
     image.view = replace(image.view, facing=Rotation.from_euler("x", 30, degrees=True).as_matrix())
     drawn = image.draw(binding.mesh.vertices.astype(np.float32)).astype(int).sum(2)
     assert (drawn < 100).mean() > 0.02
+
+
+def with_hairs(mesh, face):
+    """Return a mesh with own brows and plates of lashes, and the rows of each."""
+    import parts_of_heads as build
+
+    marks = mesh.vertices[face.landmarks68]
+    parts = {
+        "right_brow": build.brow(marks[17:22] - [0, 4, 0], 1.5),
+        "left_brow": build.brow(marks[22:27] - [0, 4, 0], 1.5),
+        "right_lash": build.lash(marks[36:40], 2),
+        "left_lash": build.lash(marks[42:46], 2),
+    }
+    mesh, rows = build.with_parts(mesh, **parts)
+    groups = np.full(len(mesh.vertices), "skin")
+    groups = groups.astype("<U6")
+    for side in ("right_lash", "left_lash"):
+        groups[rows[side]] = "lashes"
+    return replace(mesh, attributes=MeshAttributes(groups=groups)), rows
+
+
+def test_own_brows_are_drawn_instead_of_painted_ones_and_plates_of_lashes_not(
+    models, example_face, face
+):
+    mesh, rows = with_hairs(load_mesh(example_face), face)
+    binding = talkemo.bind(mesh, models=models, cache=False).shown
+    appearance = appearance_of(binding, fill=False)
+    colours = appearance.texture[tuple(appearance.place.round().astype(int).T[::-1])].astype(int)
+    bare = appearance_of(talkemo.bind(example_face, models=models).shown, fill=False)
+    for part in ("right_brow", "left_brow"):
+        own = np.isin(appearance.vertex, rows[part])
+        assert own.any() and np.abs(colours[own] - BROW_COLOUR).max() < 2
+    assert not np.isin(appearance.vertex, rows["left_lash"]).any()
+    skins = [a.texture[:-SWATCH_PIXELS].astype(int) for a in (bare, appearance)]
+    painted = [(np.abs(skin - BROW_COLOUR).max(2) < 40).sum() for skin in skins]
+    assert painted[0] > 5 * painted[1] > 0

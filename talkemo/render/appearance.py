@@ -16,10 +16,12 @@ from ..formats.animation import Header
 from ..formats.appearance import AddedVertices, Appearance
 from ..formats.groups import vertex_groups
 from ..formats.mesh_types import Mesh, MeshAttributes
+from ..geometry.meshes import connected_pieces
 from ..geometry.rigid import Similarity
 from .added_parts import FollowingVertices
+from .browline import own_brows
 from .nostrils import nostril_light
-from .skin import paint_skin, skin_coordinates
+from .skin import BROW_COLOUR, paint_skin, skin_coordinates
 from .textures import (
     EYE_PIXELS_PER_RADIAN,
     PART_BANDS,
@@ -46,7 +48,9 @@ PLAIN_COLOURS = {
     "tongue": TONGUE_COLOUR,
     "inside": MOUTH_PARTS_COLOUR,
     "lashes": LASH_COLOUR,
+    "brows": BROW_COLOUR,
 }
+LASH_HAIR_MM = 0.9  # median height of the triangles of lashes, above which these are plates
 UNPAINTED_DEPTH_MM = 22.0  # behind the eye corners, from where nothing is painted
 
 
@@ -133,7 +137,9 @@ class _AppearanceBuilder:
             self._start_texture(texture)
             self._add_textured_mesh(attributes, texture.shape[1::-1])
         else:
-            skin = paint_skin(self.landmarks, self._skin_surface())
+            self._find_hairs()
+            has_brows = bool((self.groups == "brows").any())
+            skin = paint_skin(self.landmarks, self._skin_surface(), brows=not has_brows)
             self._start_texture(skin)
             self._add_painted_mesh(skin.shape[1::-1])
         if self.fill:
@@ -164,6 +170,17 @@ class _AppearanceBuilder:
         for rows, _ in binding.eyes:
             groups[rows] = "eyes"
         return groups
+
+    def _find_hairs(self) -> None:
+        """Mark own brows, and hide plates of lashes, whose texture would be mostly transparent."""
+        faces, count = self.binding.mesh.faces, len(self.rest)
+        pieces = connected_pieces(faces, count)
+        skin = faces[(self.groups == "skin")[faces].all(1)]
+        brows = own_brows(self.rest, skin, pieces, self.landmarks) & (self.groups == "skin")
+        self.groups[brows] = "brows"
+        lashes = self.groups == "lashes"
+        if lashes.any() and _median_height(self.rest[faces[lashes[faces].all(1)]]) > LASH_HAIR_MM:
+            self.groups[lashes] = "hidden"
 
     def _skin_surface(self) -> np.ndarray:
         """Return the corners (F, 3, 3) of the triangles of the skin."""
@@ -264,3 +281,13 @@ class _AppearanceBuilder:
             self.corner_faces.append(local.reshape(-1, 3))
             self.corner_vertices.append(len(self.rest) + rows)
             self.corner_texels.append(self._swatch(int(name in PART_BANDS), texels))
+
+
+def _median_height(corners: np.ndarray) -> float:
+    """Return the median height of triangles (F, 3, 3) over their longest edge; 0 without any."""
+    if not len(corners):
+        return 0.0
+    edges = corners - np.roll(corners, 1, axis=1)
+    area = np.linalg.norm(np.cross(edges[:, 0], edges[:, 1]), axis=1)
+    longest = np.linalg.norm(edges, axis=2).max(1)
+    return float(np.median(area / np.maximum(longest, 1e-9)))

@@ -13,6 +13,9 @@ BROW_DROP, LEAST_BROW_DROP, MOST_BROW_DROP = 0.33, 0.15, 0.42
 # Brows begin this far beside the middle of the face, as a share of the eyes' inner corners'.
 BROW_START = 0.62
 LINE_POINTS = 9
+# Box of a brow that is a mesh: around its landmarks, and by how much of their width it is as wide.
+BESIDE_BROW_MM, BELOW_BROW_MM, ABOVE_BROW_MM = 8.0, 12.0, 12.0
+BROW_WIDTH_SHARE, FLOATS_MM = 0.5, 12.0
 # The ridge is sought in profiles from the lid's fold, which bulges too, to the forehead: their ends
 # as shares of the landmarks' height, their step, how far a ridge stands out, and in how many
 # profiles of both brows.
@@ -42,6 +45,47 @@ def brow_lines(landmarks: np.ndarray, surface: np.ndarray | None = None) -> dict
         ridge = _ridge_drop(landmarks, surface, found, height)
         drop = drop if ridge is None else ridge
     return {left: line - [0, drop] for left, line in found.items()}
+
+
+def own_brows(
+    points: np.ndarray, faces: np.ndarray, pieces: np.ndarray, landmarks: np.ndarray
+) -> np.ndarray:
+    """Return which vertices (N,) belong to brows that are meshes of their own, over the skin.
+
+    Parameters
+    ----------
+    points : (N, 3)
+        The mesh at rest, in canonical mm.
+    faces : (F, 3)
+        Triangles of its skin.
+    pieces : (N,)
+        Number of the connected piece that each vertex belongs to.
+    landmarks : (68, 3)
+        iBUG landmarks.
+    """
+    found = np.zeros(len(points), bool)
+    for rows in BROWS.values():
+        brow = landmarks[rows]
+        above = points[:, 1] - np.interp(points[:, 0], brow[:, 0], brow[:, 1])
+        beside = np.abs(points[:, 0] - brow[:, 0].mean()) - np.ptp(brow[:, 0]) / 2
+        near = (above > -BELOW_BROW_MM) & (above < ABOVE_BROW_MM) & (beside < BESIDE_BROW_MM)
+        outside = np.bincount(pieces, ~near) > 0
+        of_brow = ~outside[pieces]
+        if of_brow.any() and _lies_over_skin(points, faces, of_brow, np.ptp(brow[:, 0])):
+            found |= of_brow
+    return found
+
+
+def _lies_over_skin(
+    points: np.ndarray, faces: np.ndarray, of_brow: np.ndarray, width: float
+) -> bool:
+    """Whether vertices (N,) bool are wide enough for a brow and lie close over other skin."""
+    brow, skin = points[of_brow], points[faces[~of_brow[faces].any(1)]]
+    if np.ptp(brow[:, 0]) < BROW_WIDTH_SHARE * width:
+        return False
+    samples = brow[np.linspace(0, len(brow) - 1, PROFILES).astype(int)]
+    under = [_profile(skin, x, np.array([y]))[0] for x, y, _ in samples]
+    return bool((np.abs(samples[:, 2] - under) < FLOATS_MM).all())  # nan where there is none
 
 
 def _height(landmarks: np.ndarray, left: bool) -> float:

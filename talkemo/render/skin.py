@@ -36,7 +36,9 @@ def skin_coordinates(points: np.ndarray, landmarks: np.ndarray) -> np.ndarray:
     return (points[..., :2] - [low[0], high[1]]) * [SKIN_PIXELS_PER_MM, -SKIN_PIXELS_PER_MM]
 
 
-def paint_skin(landmarks: np.ndarray, surface: np.ndarray | None = None) -> np.ndarray:
+def paint_skin(
+    landmarks: np.ndarray, surface: np.ndarray | None = None, brows: bool = True
+) -> np.ndarray:
     """Return the face as seen from the front, (H, W, 3) uint8.
 
     Parameters
@@ -45,6 +47,8 @@ def paint_skin(landmarks: np.ndarray, surface: np.ndarray | None = None) -> np.n
         iBUG landmarks in canonical mm.
     surface : (F, 3, 3), optional
         Corners of the skin's triangles, along whose ridge the brows lie.
+    brows : bool
+        Whether brows are painted.
     """
     marks = landmarks[:, :2]
     canvas = _Canvas(marks.min(0) - SKIN_MARGIN_MM, marks.max(0) + SKIN_MARGIN_MM)
@@ -53,7 +57,7 @@ def paint_skin(landmarks: np.ndarray, surface: np.ndarray | None = None) -> np.n
     outline, parting = marks[48:60], marks[60:65]
     canvas.blend(outline, 3, partial(_lip_opacity, outline), LIP_COLOUR)
     canvas.blend(outline, 3, partial(_parting_opacity, parting), LASH_COLOUR)
-    for left, line in brow_lines(landmarks, surface).items():
+    for left, line in (brow_lines(landmarks, surface) if brows else {}).items():
         _paint_brow(canvas, line, -1 if left else 0)
     for upper_lid in (marks[36:40], marks[42:46]):
         canvas.blend(upper_lid, 4, partial(_lash_opacity, upper_lid, 0.85), LASH_COLOUR)
