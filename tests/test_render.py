@@ -552,3 +552,26 @@ def test_own_brows_are_drawn_instead_of_painted_ones_and_plates_of_lashes_not(
     skins = [a.texture[:-SWATCH_PIXELS].astype(int) for a in (bare, appearance)]
     painted = [(np.abs(skin - BROW_COLOUR).max(2) < 40).sum() for skin in skins]
     assert painted[0] > 5 * painted[1] > 0
+
+
+def test_a_sheet_between_the_lids_does_not_hide_the_mesh_s_own_eyes(models, example_face, face):
+    import parts_of_heads as build
+
+    mask = load_mesh(example_face)
+    marks = mask.vertices[face.landmarks68]
+    lids = {"right": slice(36, 42), "left": slice(42, 48)}
+    balls = {side: build.eyeball(marks[rows], 13, 3) for side, rows in lids.items()}
+    mesh, rows = build.with_parts(mask, **balls)
+    ahead = [np.add(marks[ring].mean(0), [0, 0, 2]) for ring in lids.values()]
+    sheets = []  # welded to the lids
+    for number, ring in enumerate(lids.values()):
+        edge, middle = face.landmarks68[ring], len(mesh.vertices) + number
+        sheets += [[a, b, middle] for a, b in zip(edge, np.roll(edge, -1))]
+    mesh = Mesh(np.vstack([mesh.vertices, ahead]), np.vstack([mesh.faces, sheets]).astype(np.int32))
+    binding = talkemo.bind(mesh, models=models, cache=False).shown
+    assert all(len(found) for found, _ in binding.eyes)
+    appearance = appearance_of(binding)
+    drawn = appearance.vertex[appearance.faces]
+    assert not np.isin(drawn, len(mesh.vertices) - np.arange(1, 3)).any()
+    for side in lids:
+        assert np.isin(drawn, rows[side]).any()

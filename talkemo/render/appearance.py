@@ -11,12 +11,13 @@ import numpy as np
 from ..binding.binding import Binding
 from ..binding.fill import fill_of
 from ..binding.mouth_edge import membranes
-from ..face.canonical import EYE_CENTRES_MM, Face
+from ..face.canonical import EYE_CENTRES_MM, LEFT_EYE, RIGHT_EYE, Face
 from ..formats.animation import Header
 from ..formats.appearance import AddedVertices, Appearance
 from ..formats.groups import vertex_groups
 from ..formats.mesh_types import Mesh, MeshAttributes
 from ..geometry.meshes import connected_pieces
+from ..geometry.plane import inside_polygon
 from ..geometry.rigid import Similarity
 from .added_parts import FollowingVertices
 from .browline import own_brows
@@ -51,6 +52,9 @@ PLAIN_COLOURS = {
     "brows": BROW_COLOUR,
 }
 LASH_HAIR_MM = 0.9  # median height of the triangles of lashes, above which these are plates
+# A sheet over an eyeball: how far it may lie before or behind the lids, how much of their opening it
+# covers, and how large the opening must be: closed lids cover it too.
+SHEET_DEPTH_MM, SHEET_SHARE, OPEN_EYE_MM2 = 10.0, 0.7, 60.0
 UNPAINTED_DEPTH_MM = 22.0  # behind the eye corners, from where nothing is painted
 
 
@@ -212,8 +216,30 @@ class _AppearanceBuilder:
     def _visible_triangles(self) -> np.ndarray:
         """Return which of the mesh's triangles (F,) are drawn."""
         faces = self.binding.mesh.faces
-        visible = ~(self.groups[faces] == "hidden").any(1)
+        visible = ~(self.groups[faces] == "hidden").any(1) & ~self._eye_sheets()
         return visible & ~membranes(self.binding, self.rest) if self.fill else visible
+
+    def _eye_sheets(self) -> np.ndarray:
+        """Return which triangles (F,) are sheets over the mesh's own eyeballs, between open lids.
+
+        Some heads have such a sheet, welded to the lids, for shadows; its material is transparent.
+        """
+        faces = self.binding.mesh.faces
+        centres = self.rest[faces].mean(1)
+        first, second = np.diff(self.rest[faces][..., :2], axis=1).swapaxes(0, 1)
+        area = np.abs(first[:, 0] * second[:, 1] - first[:, 1] * second[:, 0]) / 2
+        sheets = np.zeros(len(faces), bool)
+        for lids, (rows, _) in zip((RIGHT_EYE, LEFT_EYE), self.binding.eyes):
+            if not len(rows):
+                continue
+            marks = self.landmarks[lids]
+            before = inside_polygon(centres[:, :2], marks[:, :2]) & ~np.isin(faces, rows).any(1)
+            before &= np.abs(centres[:, 2] - marks[:, 2].mean()) < SHEET_DEPTH_MM
+            x, y = marks[:, 0], marks[:, 1]
+            opening = abs(np.sum(x * np.roll(y, -1) - y * np.roll(x, -1))) / 2
+            if opening > OPEN_EYE_MM2 and area[before].sum() > SHEET_SHARE * opening:
+                sheets |= before
+        return sheets
 
     def _add_textured_mesh(self, attributes: MeshAttributes, size: tuple[int, int]) -> None:
         """Add the mesh with the texture (W, H) of its file."""
