@@ -575,3 +575,25 @@ def test_a_sheet_between_the_lids_does_not_hide_the_mesh_s_own_eyes(models, exam
     assert not np.isin(drawn, len(mesh.vertices) - np.arange(1, 3)).any()
     for side in lids:
         assert np.isin(drawn, rows[side]).any()
+
+
+def test_own_teeth_are_dark_between_closed_lips(models, example_face, face):
+    import parts_of_heads as build
+
+    mask = load_mesh(example_face)
+    marks = mask.vertices[face.landmarks68]
+    mesh, rows = build.with_parts(mask, teeth=build.teeth_row(marks, 6, (-3, 8)))
+    groups = np.full(len(mesh.vertices), "skin", "<U6")
+    groups[rows["teeth"]] = "teeth"
+    mesh = replace(mesh, attributes=MeshAttributes(groups=groups))
+    binding = talkemo.bind(mesh, models=models, cache=False).shown
+    appearance = appearance_of(binding)
+    teeth = np.isin(appearance.vertex, rows["teeth"])
+    assert teeth.any()
+    light = []
+    for weights in ({}, {"jawOpen": 0.6}):
+        coordinates = face.weight_vector(weights) @ face.weights_to_coordinates
+        appearance.points(binding.vertices(coordinates[None])[0])
+        column, row = appearance.places()[teeth].astype(int).T
+        light.append(appearance.texture[row, column].mean())
+    assert light[0] < 0.4 * light[1] and light[1] > 200

@@ -27,8 +27,6 @@ from .textures import (
     EYE_PIXELS_PER_RADIAN,
     PART_BANDS,
     SWATCH_PIXELS,
-    TEETH_COLOUR,
-    TONGUE_COLOUR,
     eye_image,
     eye_texels,
     mesh_texture,
@@ -42,15 +40,12 @@ from .textures import (
 from .view import SKIN
 
 LASH_COLOUR = np.array([52.0, 40, 36])  # RGB
-MOUTH_PARTS_COLOUR = np.array([206.0, 176, 164])  # RGB, of what may be teeth, gums or tongue
 PLAIN_COLOURS = {
     "skin": SKIN,
-    "teeth": TEETH_COLOUR,
-    "tongue": TONGUE_COLOUR,
-    "inside": MOUTH_PARTS_COLOUR,
     "lashes": LASH_COLOUR,
     "brows": BROW_COLOUR,
 }
+OWN_MOUTH_PARTS = ("teeth", "tongue", "inside")
 LASH_HAIR_MM = 0.9  # median height of the triangles of lashes, above which these are plates
 # A sheet over an eyeball: how far it may lie before or behind the lids, how much of their opening it
 # covers, and how large the opening must be: closed lids cover it too.
@@ -123,6 +118,7 @@ class _AppearanceBuilder:
         self.corner_faces: list[np.ndarray] = []  # triangles of corners, counted per surface
         self.corner_vertices: list[np.ndarray] = []
         self.corner_texels: list[np.ndarray] = []
+        self.mouth: list[np.ndarray] = []  # corners of own teeth and mouth
         self.added = AddedVertices()
 
     def build(self) -> Appearance:
@@ -158,6 +154,7 @@ class _AppearanceBuilder:
             self.texture,
             len(self.rest),
             self.added,
+            np.concatenate([np.zeros(0, int), *self.mouth]),
             (*self._swatch(0, np.full(2, SWATCH_PIXELS / 2)), EYE_PIXELS_PER_RADIAN),
         )
 
@@ -277,10 +274,20 @@ class _AppearanceBuilder:
             self._add_triangles(ball, self._swatch(0, eye_texels(directions)))
         plain = visible & ~front & ~((eye[faces] >= 0).all(1))
         kinds = self.groups[faces[:, 0]]
+        for name in OWN_MOUTH_PARTS:
+            self._add_own_mouth(name, faces[plain & (kinds == name)])
         for name, texel in self.plain_texels.items():
             same_kind = (kinds == name) | ((name == "skin") & (kinds == "eyes"))
             triangles = faces[plain & same_kind]
             self._add_triangles(triangles, np.tile(texel, (3 * len(triangles), 1)))
+
+    def _add_own_mouth(self, name: str, faces: np.ndarray) -> None:
+        """Add the mesh's own teeth, tongue or inside of the mouth."""
+        corners = faces.reshape(-1)
+        self._add_triangles(faces, self._swatch(1, part_texels(name, np.zeros(len(corners)))))
+        if len(faces):
+            before = sum(len(vertices) for vertices in self.corner_vertices[:-1])
+            self.mouth.append(before + np.arange(len(self.corner_vertices[-1])))
 
     def _add_triangles(self, faces: np.ndarray, texels: np.ndarray) -> None:
         """Add triangles (F, 3) with texture coordinates (3·F, 2); merge equal corners."""
@@ -297,7 +304,9 @@ class _AppearanceBuilder:
     def _add_parts(self) -> None:
         """Add eyes, mouth and teeth that the mesh lacks."""
         fill = fill_of(self.binding, self.binding.face.anatomy)
-        self.added = FollowingVertices(fill)
+        vertices = np.concatenate(self.corner_vertices)
+        own_mouth = np.unique(vertices[np.concatenate([np.zeros(0, int), *self.mouth])])
+        self.added = FollowingVertices(fill, own_mouth)
         for name, faces in fill.faces.items():
             rows, local = np.unique(faces, return_inverse=True)
             if name == "eyes":

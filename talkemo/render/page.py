@@ -158,13 +158,18 @@ def _shadow_data(appearance: Appearance) -> dict[str, Any] | None:
 
     if not isinstance(appearance.added, FollowingVertices):
         return None
-    occlusion = appearance.added.occlusion
+    added, occlusion = appearance.added, appearance.added.occlusion
+    share = np.zeros((appearance.vertices + len(added.points), occlusion.share.shape[1]))
+    share[added.own_mouth] = added.own_occlusion.share
+    share[appearance.vertices :] = occlusion.share
+    own = np.isin(np.arange(len(appearance.vertex)), appearance.mouth)
+    corners = np.flatnonzero(own | (appearance.vertex >= appearance.vertices))
     return {
-        "first": appearance.vertices,
+        "corners": base64_text(corners, np.uint32),
         "upper": occlusion.upper.tolist(),
         "lower": occlusion.lower.tolist(),
         "gaps": np.asarray(occlusion.gaps, float).tolist(),
-        "share": base64_text(np.round(255 * occlusion.share), np.uint8),
+        "share": base64_text(np.round(255 * share[appearance.vertex[corners]]), np.uint8),
         "depth": occlusion.rows / appearance.texture.shape[0],
     }
 

@@ -18,6 +18,7 @@ MAX_PATCH_PIXELS = 4  # side of a triangle's patch in a texture made of vertex c
 # RGB.
 TEETH_COLOUR = np.array([232.0, 225, 210])
 TONGUE_COLOUR, GUM_COLOUR = np.array([[176.0, 92, 88], [168, 96, 92]])
+MOUTH_PARTS_COLOUR = np.array([206.0, 176, 164])  # of what may be teeth, gums or tongue
 EYELID_COLOUR = np.array([196.0, 142, 128])  # of their edges, and of the corners of the eyes
 PART_BANDS = {  # colours of added parts at the lips, and of nostrils at their rim
     "teeth": TEETH_COLOUR,
@@ -25,6 +26,7 @@ PART_BANDS = {  # colours of added parts at the lips, and of nostrils at their r
     "tongue": TONGUE_COLOUR,
     "mouth": 0.75 * LIP_COLOUR,
     "eyelids": EYELID_COLOUR,
+    "inside": MOUTH_PARTS_COLOUR,
     "nostrils": 0.88 * SKIN + 0.12 * BLUSH_COLOUR,
 }
 BAND_COLUMNS = [k * SWATCH_PIXELS // len(PART_BANDS) for k in range(len(PART_BANDS))]

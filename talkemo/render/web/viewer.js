@@ -8,8 +8,8 @@ const rest = array(Float32Array, data.rest), basis = array(Int8Array, data.basis
 const faces = array(Uint32Array, data.faces), vertex = array(Uint32Array, data.vertex), place = array(Float32Array, data.place);
 const corners = vertex.length, count = scale.length;
 const turning = data.turning && { ...data.turning, share: array(Uint8Array, data.turning.share), balls: data.turning.balls.map(b => ({ rows: array(Uint32Array, b.rows), centre: b.centre })) };
-// The mouth behind the lips is darker the closer they are: shadow.share tells each added vertex's share of three gaps.
-const shadow = data.shadow && { ...data.shadow, share: array(Uint8Array, data.shadow.share) };
+// The mouth behind the lips is darker the closer they are: shadow.share tells the share of three gaps at each of its corners.
+const shadow = data.shadow && { ...data.shadow, corners: array(Uint32Array, data.shadow.corners), share: array(Uint8Array, data.shadow.share) };
 const shaded = place.slice();
 const element = id => document.getElementById(id);
 const canvas = element("view");
@@ -94,7 +94,7 @@ function rotate(rows, centre, m, share) {
   }
 }
 const every = Uint32Array.from({ length: rest.length / 3 }, (_, i) => i);
-// Move the texture coordinates of the added vertices to darker rows, as far as the lips are closed.
+// Move texture coordinates of the mouth's corners to darker rows, as far as the lips are closed.
 function darken() {
   const [low, high] = shadow.gaps;
   const dark = shadow.upper.map((row, j) => {
@@ -103,10 +103,9 @@ function darken() {
     const t = Math.min(1, Math.max(0, open));
     return shadow.depth / 255 * (1 - t * t * (3 - 2 * t));
   });
-  for (let k = 0; k < corners; k++) if (vertex[k] >= shadow.first) {
-    const i = dark.length * (vertex[k] - shadow.first);
-    shaded[2 * k + 1] = place[2 * k + 1] + dark.reduce((sum, part, j) => sum + part * shadow.share[i + j], 0);
-  }
+  shadow.corners.forEach((k, i) => {
+    shaded[2 * k + 1] = place[2 * k + 1] + dark.reduce((sum, part, j) => sum + part * shadow.share[dark.length * i + j], 0);
+  });
 }
 // Give the face a pose: coordinates, and rotations of the head and of the eyes in it, or null.
 function pose(coordinates, head, eyes) {
