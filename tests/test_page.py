@@ -147,6 +147,7 @@ USED_PAGE = """<script>(async () => {
     poseAt(time);  // as the next frame does; without a window there are few
     const amounts = Object.fromEntries(moods.map(mood => [mood.name, mood.amount]));
     told[name] = { amounts, hash: location.hash, time, zoom, speed, resting, playing,
+      shade: Math.max(...shaded.map((value, i) => value - place[i])),
       moved: Math.max(...now.map((value, i) => Math.abs(value - rest[i]))),
       named: element("name").textContent };
   };
@@ -181,6 +182,9 @@ def test_a_page_is_used(page, tmp_path):
     opened = seen["opened"]
     assert opened["resting"] and opened["moved"] == 0 and not opened["playing"]
     assert opened["hash"] == "" and opened["named"] == "happy 80 %"
+    shadow = data_of(page)["shadow"]
+    assert opened["shade"] == pytest.approx(shadow["depth"], rel=0.05)  # closed lips
+    assert any(seen[name]["shade"] < 0.8 * opened["shade"] for name in ("right", "left", "linked"))
     assert {name for name, amount in seen["sad"]["amounts"].items() if amount} == {"sad"}
     assert "sad=1" in seen["sad"]["hash"] and seen["sad"]["moved"] > 0.5
     assert not any(seen["neutral"]["amounts"].values()) and "&neutral" in seen["neutral"]["hash"]

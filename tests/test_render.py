@@ -4,6 +4,7 @@ import io
 import os
 import subprocess
 import sys
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -23,7 +24,11 @@ from talkemo.render.appearance import (
     plain_appearance,
     vertex_groups,
 )
+from talkemo.render.browline import brow_lines
+from talkemo.render.nostrils import nostril_light
+from talkemo.render.skin import BROW_COLOUR, paint_skin, skin_coordinates
 from talkemo.render.software import SoftwareRenderer
+from talkemo.render.textures import SWATCH_PIXELS
 from talkemo.render.view import background_rows, frame_view
 
 
@@ -52,6 +57,26 @@ def test_nearer_hides_farther(face):
 def test_unknown_view(face):
     with pytest.raises(InputError):
         frame_view(face.mean, None, "behind")
+
+
+def test_a_head_is_framed_with_its_crown(face):
+    """In every view, a figure's body is cut off and what is not drawn does not count."""
+    rng = np.random.default_rng(0)
+    sphere = rng.normal(size=(500, 3))
+    skull = sphere / np.linalg.norm(sphere, axis=1, keepdims=True) * [82, 80, 95] + [0, 75, 20]
+    body = rng.uniform([-300, -900, -80], [300, -115, 80], (500, 3))
+    helper = np.array([[0.0, 200, 30]])
+    points = np.concatenate([face.mean, skull, body, helper])
+    focus = np.arange(len(points)) < len(face.mean)
+    drawn = np.arange(len(points) - 1)
+    for name in ("front", "three-quarter", "side", "right"):
+        view = frame_view(points, focus, name, drawn=drawn)
+        pixels = view.to_pixels(view.to_camera(points[: len(face.mean) + 500]), 512, 512)[:, :2]
+        assert (pixels > 0).all() and (pixels < 511).all(), name
+    front = frame_view(points, focus, drawn=drawn)
+    assert front.half < 0.5 * 1.3 * (155 - face.mean[:, 1].min())
+    assert frame_view(points, focus).half > front.half
+    assert frame_view(face.mean, np.ones(len(face.mean), bool)).half < front.half
 
 
 @pytest.mark.gl
@@ -413,3 +438,162 @@ def test_a_video_has_the_audio_that_its_animation_names(animation, short_speech,
     assert len(told) == 2 and "names no audio file" in told[1]
     with pytest.raises(InputError, match=r"--time chooses the frame of a \.png"):
         draw(copy, tmp_path / "c.mp4", time=1.0, models=models)
+
+
+def test_brows_lie_on_the_head_s_own_ridge_and_never_cross_the_nose(face):
+    marks = face.landmark_operator() @ face.mean
+    surface = face.mean[face.faces]
+    line = brow_lines(marks, surface)[True]
+    low, middle = 6.0, marks[[39, 42], 0].mean()
+    raised = surface.copy()  # the same landmarks over a ridge and eyes that lie elsewhere
+    raised[..., 1] += low * np.clip((surface[..., 1] - marks[43, 1]) / 8, 0, 1)
+    assert 2 < (brow_lines(marks, raised)[True] - line)[:, 1].mean() < low + 1
+    flat = surface * [1, 1, 0]
+    without = brow_lines(marks, flat)[True]
+    assert marks[22:27, 1].mean() - 8 < without[:, 1].mean() < marks[22:27, 1].mean() - 3
+
+    joined = marks.copy()  # as on a coarse mesh: both brows begin at the root of the nose
+    joined[[21, 22], 0] = middle - 1, middle + 1
+    lines = brow_lines(joined, surface)
+    assert lines[True][0, 0] - lines[False][-1, 0] > 0.55 * np.ptp(marks[[39, 42], 0])
+    image = paint_skin(joined, surface).astype(int)
+    column = skin_coordinates(np.array([middle, 0, 0]), joined)[0].astype(int)
+    rows = skin_coordinates(joined[[22, 27]] + [[0, 8, 0], [0, 0, 0]], joined)[:, 1].astype(int)
+    assert image[rows[0] : rows[1], column].min() > 140
+
+    low_brows = marks.copy()
+    low_brows[17:27, 1] -= 10  # of a head with less room over the eyes
+    assert brow_lines(low_brows)[True][1:-1, 1].min() > marks[43, 1]
+
+
+def brightest_in_iris(binding, appearance, weights, gaze_degrees):
+    """Return column of the brightest pixel in the iris of the right eye, and its brightness."""
+    from talkemo.geometry.rigid import eye_rotation
+
+    vertices = binding.vertices(
+        binding.face.weight_vector(weights)[None] @ binding.face.weights_to_coordinates
+    )[0]
+    gaze = np.radians([0, gaze_degrees])
+    appearance.look_at(gaze)
+    rows, centre = min(appearance.balls, key=lambda ball: ball[1][0])
+    placement = binding.placement
+    ahead = eye_rotation(gaze, placement.rotation) @ placement.rotation[:, 2]
+    reach = np.linalg.norm(appearance.points(vertices)[rows] - centre, axis=1).max()
+    view = replace(frame_view(binding.rest, facing=placement.rotation), centre=centre, half=reach)
+    image = SoftwareRenderer(appearance, view, (200, 200)).draw(vertices).astype(int).min(2)
+    column, row, _ = view.to_pixels(view.to_camera((centre + reach * ahead)[None]), 200, 200)[0]
+    y, x = np.mgrid[:200, :200]
+    image[np.hypot(x - column, y - row) > 35] = 0
+    return np.unravel_index(image.argmax(), image.shape)[1], image.max()
+
+
+def test_the_catch_light_is_where_the_light_is(models, example_face):
+    """It stays there when the eyes turn, and lowered lids do not hide it."""
+    binding = talkemo.bind(example_face, models=models).shown
+    appearance = appearance_of(binding)
+    left, bright = brightest_in_iris(binding, appearance, {}, -10)
+    right, as_bright = brightest_in_iris(binding, appearance, {}, 10)
+    turn_pixels = 100 * np.sin(np.radians(20))
+    assert bright > 200 and as_bright > 200 and abs(right - left) < 0.55 * turn_pixels
+    lowered = brightest_in_iris(binding, appearance, {"eyeBlink": 0.2, "eyeSquint": 0.5}, 0)
+    assert lowered[1] > 200
+
+
+def test_nostrils_are_dark(models, example_face):
+    binding = talkemo.bind(example_face, models=models).shown
+    rest = binding.placement.to_canonical(binding.mesh.vertices)
+    marks = rest[binding.landmarks68]
+    light = nostril_light(rest, binding.mesh.faces, marks)
+    dark = rest[light < 0.2] - marks[33]
+    assert len(dark) > 50 and light.max() == 1
+    for side in (-1, 1):
+        assert (side * dark[:, 0] > 3).any()
+    assert (np.abs(dark[:, 0]) < 25).all() and (np.abs(dark[:, 1]) < 25).all()
+    appearance = appearance_of(binding, fill=False)
+    image = SoftwareRenderer(
+        appearance, replace(frame_view(rest), centre=marks[33] + [0, 2, 0], half=16.0), (160, 160)
+    )
+    image.view = replace(image.view, facing=Rotation.from_euler("x", 30, degrees=True).as_matrix())
+    drawn = image.draw(binding.mesh.vertices.astype(np.float32)).astype(int).sum(2)
+    assert (drawn < 100).mean() > 0.02
+
+
+def with_hairs(mesh, face):
+    """Return a mesh with own brows and plates of lashes, and the rows of each."""
+    import parts_of_heads as build
+
+    marks = mesh.vertices[face.landmarks68]
+    parts = {
+        "right_brow": build.brow(marks[17:22] - [0, 4, 0], 1.5),
+        "left_brow": build.brow(marks[22:27] - [0, 4, 0], 1.5),
+        "right_lash": build.lash(marks[36:40], 2),
+        "left_lash": build.lash(marks[42:46], 2),
+    }
+    mesh, rows = build.with_parts(mesh, **parts)
+    groups = np.full(len(mesh.vertices), "skin")
+    groups = groups.astype("<U6")
+    for side in ("right_lash", "left_lash"):
+        groups[rows[side]] = "lashes"
+    return replace(mesh, attributes=MeshAttributes(groups=groups)), rows
+
+
+def test_own_brows_are_drawn_instead_of_painted_ones_and_plates_of_lashes_not(
+    models, example_face, face
+):
+    mesh, rows = with_hairs(load_mesh(example_face), face)
+    binding = talkemo.bind(mesh, models=models, cache=False).shown
+    appearance = appearance_of(binding, fill=False)
+    colours = appearance.texture[tuple(appearance.place.round().astype(int).T[::-1])].astype(int)
+    bare = appearance_of(talkemo.bind(example_face, models=models).shown, fill=False)
+    for part in ("right_brow", "left_brow"):
+        own = np.isin(appearance.vertex, rows[part])
+        assert own.any() and np.abs(colours[own] - BROW_COLOUR).max() < 2
+    assert not np.isin(appearance.vertex, rows["left_lash"]).any()
+    skins = [a.texture[:-SWATCH_PIXELS].astype(int) for a in (bare, appearance)]
+    painted = [(np.abs(skin - BROW_COLOUR).max(2) < 40).sum() for skin in skins]
+    assert painted[0] > 5 * painted[1] > 0
+
+
+def test_a_sheet_between_the_lids_does_not_hide_the_mesh_s_own_eyes(models, example_face, face):
+    import parts_of_heads as build
+
+    mask = load_mesh(example_face)
+    marks = mask.vertices[face.landmarks68]
+    lids = {"right": slice(36, 42), "left": slice(42, 48)}
+    balls = {side: build.eyeball(marks[rows], 13, 3) for side, rows in lids.items()}
+    mesh, rows = build.with_parts(mask, **balls)
+    ahead = [np.add(marks[ring].mean(0), [0, 0, 2]) for ring in lids.values()]
+    sheets = []  # welded to the lids
+    for number, ring in enumerate(lids.values()):
+        edge, middle = face.landmarks68[ring], len(mesh.vertices) + number
+        sheets += [[a, b, middle] for a, b in zip(edge, np.roll(edge, -1))]
+    mesh = Mesh(np.vstack([mesh.vertices, ahead]), np.vstack([mesh.faces, sheets]).astype(np.int32))
+    binding = talkemo.bind(mesh, models=models, cache=False).shown
+    assert all(len(found) for found, _ in binding.eyes)
+    appearance = appearance_of(binding)
+    drawn = appearance.vertex[appearance.faces]
+    assert not np.isin(drawn, len(mesh.vertices) - np.arange(1, 3)).any()
+    for side in lids:
+        assert np.isin(drawn, rows[side]).any()
+
+
+def test_own_teeth_are_dark_between_closed_lips(models, example_face, face):
+    import parts_of_heads as build
+
+    mask = load_mesh(example_face)
+    marks = mask.vertices[face.landmarks68]
+    mesh, rows = build.with_parts(mask, teeth=build.teeth_row(marks, 6, (-3, 8)))
+    groups = np.full(len(mesh.vertices), "skin", "<U6")
+    groups[rows["teeth"]] = "teeth"
+    mesh = replace(mesh, attributes=MeshAttributes(groups=groups))
+    binding = talkemo.bind(mesh, models=models, cache=False).shown
+    appearance = appearance_of(binding)
+    teeth = np.isin(appearance.vertex, rows["teeth"])
+    assert teeth.any()
+    light = []
+    for weights in ({}, {"jawOpen": 0.6}):
+        coordinates = face.weight_vector(weights) @ face.weights_to_coordinates
+        appearance.points(binding.vertices(coordinates[None])[0])
+        column, row = appearance.places()[teeth].astype(int).T
+        light.append(appearance.texture[row, column].mean())
+    assert light[0] < 0.4 * light[1] and light[1] > 200

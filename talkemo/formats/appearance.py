@@ -27,6 +27,8 @@ class AddedVertices:
         Pitch and yaw of the added eyeballs in radians relative to the head; None for ahead.
     shade : (A,), optional
         Rows of the texture by which the points of the last frame are drawn darker.
+    own_shade : (N,), optional
+        The same for the mesh's own vertices, where they are teeth or the inside of the mouth.
     """
 
     def __init__(self) -> None:
@@ -34,6 +36,7 @@ class AddedVertices:
         self.balls: list[tuple[slice, np.ndarray]] = []
         self.gaze: np.ndarray | None = None
         self.shade: np.ndarray | None = None
+        self.own_shade: np.ndarray | None = None
 
     def __call__(self, vertices: np.ndarray) -> np.ndarray:
         """Return the added vertices (A, 3) for a frame of the mesh (N, 3)."""
@@ -122,6 +125,11 @@ class Appearance:
     vertices : int
         N, the number of vertices of the mesh.
     added : AddedVertices
+    mouth : (M,)
+        The corners of the mesh's own teeth and mouth, which are darker between closed lips.
+    eye : (float, float, float), optional
+        Column and row of the middle of a painted iris in the texture, and pixels per radian around
+        it: there the light is reflected. None if no eyes are painted.
     """
 
     faces: np.ndarray
@@ -130,10 +138,17 @@ class Appearance:
     texture: np.ndarray
     vertices: int
     added: AddedVertices = field(default_factory=AddedVertices)
+    mouth: np.ndarray = field(default_factory=lambda: np.zeros(0, int))
+    eye: tuple[float, float, float] | None = None
 
     def look_at(self, gaze: np.ndarray | None) -> None:
         """Turn the added eyeballs to pitch and yaw (2,) in radians; None for ahead."""
         self.added.gaze = gaze
+
+    @property
+    def drawn(self) -> np.ndarray:
+        """Indices of the mesh's vertices that are drawn."""
+        return np.unique(self.vertex[self.vertex < self.vertices])
 
     @property
     def added_count(self) -> int:
@@ -152,10 +167,13 @@ class Appearance:
 
     def places(self) -> np.ndarray:
         """Return `place` (C, 2) with the shade of the frame that `points` was last called for."""
-        shade = self.added.shade
-        if shade is None:
-            return self.place
-        corners = np.flatnonzero(self.vertex >= self.vertices)
-        place = self.place.copy()
-        place[corners, 1] += shade[self.vertex[corners] - self.vertices]
+        shade, own_shade = self.added.shade, self.added.own_shade
+        place = self.place
+        if shade is not None and len(shade):
+            corners = np.flatnonzero(self.vertex >= self.vertices)
+            place = place.copy()
+            place[corners, 1] += shade[self.vertex[corners] - self.vertices]
+        if own_shade is not None and len(self.mouth):
+            place = place.copy()
+            place[self.mouth, 1] += own_shade[self.vertex[self.mouth]]
         return place

@@ -54,6 +54,15 @@ def boundary_loops(faces: np.ndarray, count: int) -> list[np.ndarray]:
     return [np.flatnonzero(label == k) for k in np.flatnonzero(sizes > 1)]
 
 
+def connected_pieces(faces: np.ndarray, count: int) -> np.ndarray:
+    """Return the number (V,) of the connected piece that each of `count` vertices belongs to."""
+    import scipy.sparse as sp
+
+    edges = faces[:, [0, 1, 1, 2]].reshape(-1, 2)
+    graph = sp.coo_matrix((np.ones(len(edges), np.int8), edges.T), (count, count))
+    return np.asarray(sp.csgraph.connected_components(graph, directed=False)[1])
+
+
 def edge_lengths(points: np.ndarray, edges: np.ndarray) -> np.ndarray:
     """Return the distances (E,) between the ends of edges (E, 2) in points (V, 3)."""
     difference = points.take(edges[:, 0], 0) - points.take(edges[:, 1], 0)

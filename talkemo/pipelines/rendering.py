@@ -239,14 +239,14 @@ def _open_panel(
     header = header_of(source)
     binding = _binding_of(header, source, models)
     framed = _framed(header, binding, settings.frame, source)
-    view = frame_view(framed.rest, framed.focus, settings.view, framed.facing)
-    camera = fitted(view, size[0] / size[1])
     heatmap = None
     if settings.heatmap:
         heatmap = _Heatmap(source, header, reference, None if binding is None else binding.scale)
     elif binding is not None:
         header = _with_appearance(header, binding, settings.fill)
     appearance = appearance_of_header(header) if heatmap is None else heatmap.appearance
+    view = frame_view(framed.rest, framed.focus, settings.view, framed.facing, appearance.drawn)
+    camera = fitted(view, size[0] / size[1])
     renderer = new_renderer(appearance, camera, size)
     stack.callback(renderer.close)
     edges = mesh_edges(header.faces)[0] if settings.wireframe else None

@@ -47,9 +47,11 @@ class FollowingVertices(AddedVertices):
     ----------
     fill : Fill
         The added parts.
+    own_mouth : (M,) int, optional
+        The mesh's own vertices that are teeth or the inside of the mouth.
     """
 
-    def __init__(self, fill: Fill):
+    def __init__(self, fill: Fill, own_mouth: np.ndarray | None = None):
         super().__init__()
         binding = fill.binding
         self.points = fill.points.astype(np.float32)
@@ -66,9 +68,15 @@ class FollowingVertices(AddedVertices):
         self.rest = binding.rest[self.anchors].astype(np.float64)
         self.frame_at_rest = _frame(self.pose @ self.rest)
         self.occlusion = Occlusion.of(fill)
+        self.own_mouth = np.zeros(0, int) if own_mouth is None else own_mouth
+        mouth = binding.rest[self.own_mouth].astype(np.float64)
+        self.own_occlusion = Occlusion.at(binding, mouth, fill.size)
 
     def __call__(self, vertices: np.ndarray) -> np.ndarray:
         """Return the added vertices (A, 3) for a frame of the mesh (N, 3)."""
+        if len(self.own_mouth):
+            self.own_shade = np.zeros(len(vertices))
+            self.own_shade[self.own_mouth] = self.own_occlusion.shade(vertices)
         if not len(self.points):
             return self.points
         anchors = vertices[self.anchors].astype(np.float64)
@@ -139,18 +147,23 @@ class Occlusion:
     @classmethod
     def of(cls, fill: Fill) -> Occlusion:
         """Return the occlusion of a fill's parts."""
-        binding = fill.binding
+        occlusion = cls.at(fill.binding, fill.points, fill.size)
+        for name in ("eyes", "eyelids"):
+            occlusion.share[fill.faces.get(name, np.zeros(0, int))] = 0
+        return occlusion
+
+    @classmethod
+    def at(cls, binding: Binding, points: np.ndarray, size: float) -> Occlusion:
+        """Return the occlusion at points (A, 3) in a mouth of a size, 1 for the canonical one."""
         upper, lower = binding.landmarks68[np.array(LIGHT_PAIRS)].T
-        beside = binding.placement.to_canonical(fill.points)[:, 0]
+        beside = binding.placement.to_canonical(points)[:, 0]
         pairs = binding.placement.to_canonical(binding.rest[upper].astype(np.float64))[:, 0]
         order = np.argsort(pairs)
-        share = np.zeros((len(fill.points), len(pairs)), np.float32)
+        share = np.zeros((len(points), len(pairs)), np.float32)
         for column in range(len(pairs)):
             unit = (np.arange(len(pairs)) == column).astype(float)
             share[:, column] = np.interp(beside, pairs[order], unit[order])
-        for name in ("eyes", "eyelids"):
-            share[fill.faces.get(name, np.zeros(0, int))] = 0
-        gaps = binding.scale * fill.size * np.array([DARK_GAP_MM, LIT_GAP_MM])
+        gaps = binding.scale * size * np.array([DARK_GAP_MM, LIT_GAP_MM])
         return cls(upper, lower, gaps, share, CLOSED_MOUTH_ROWS)
 
     def shade(self, vertices: np.ndarray) -> np.ndarray:

@@ -11,19 +11,22 @@ import numpy as np
 from ..binding.binding import Binding
 from ..binding.fill import fill_of
 from ..binding.mouth_edge import membranes
-from ..face.canonical import EYE_CENTRES_MM, Face
+from ..face.canonical import EYE_CENTRES_MM, LEFT_EYE, RIGHT_EYE, Face
 from ..formats.animation import Header
 from ..formats.appearance import AddedVertices, Appearance
 from ..formats.groups import vertex_groups
 from ..formats.mesh_types import Mesh, MeshAttributes
+from ..geometry.meshes import connected_pieces
+from ..geometry.plane import inside_polygon
 from ..geometry.rigid import Similarity
 from .added_parts import FollowingVertices
-from .skin import paint_skin, skin_coordinates
+from .browline import own_brows
+from .nostrils import nostril_light
+from .skin import BROW_COLOUR, paint_skin, skin_coordinates
 from .textures import (
+    EYE_PIXELS_PER_RADIAN,
     PART_BANDS,
     SWATCH_PIXELS,
-    TEETH_COLOUR,
-    TONGUE_COLOUR,
     eye_image,
     eye_texels,
     mesh_texture,
@@ -31,19 +34,22 @@ from .textures import (
     parts_image,
     patch_coordinates,
     patch_size,
+    shaded_texels,
     vertex_colour_texture,
 )
 from .view import SKIN
 
 LASH_COLOUR = np.array([52.0, 40, 36])  # RGB
-MOUTH_PARTS_COLOUR = np.array([206.0, 176, 164])  # RGB, of what may be teeth, gums or tongue
 PLAIN_COLOURS = {
     "skin": SKIN,
-    "teeth": TEETH_COLOUR,
-    "tongue": TONGUE_COLOUR,
-    "inside": MOUTH_PARTS_COLOUR,
     "lashes": LASH_COLOUR,
+    "brows": BROW_COLOUR,
 }
+OWN_MOUTH_PARTS = ("teeth", "tongue", "inside")
+LASH_HAIR_MM = 0.9  # median height of the triangles of lashes, above which these are plates
+# A sheet over an eyeball: how far it may lie before or behind the lids, how much of their opening it
+# covers, and how large the opening must be: closed lids cover it too.
+SHEET_DEPTH_MM, SHEET_SHARE, OPEN_EYE_MM2 = 10.0, 0.7, 60.0
 UNPAINTED_DEPTH_MM = 22.0  # behind the eye corners, from where nothing is painted
 
 
@@ -112,6 +118,7 @@ class _AppearanceBuilder:
         self.corner_faces: list[np.ndarray] = []  # triangles of corners, counted per surface
         self.corner_vertices: list[np.ndarray] = []
         self.corner_texels: list[np.ndarray] = []
+        self.mouth: list[np.ndarray] = []  # corners of own teeth and mouth
         self.added = AddedVertices()
 
     def build(self) -> Appearance:
@@ -130,7 +137,9 @@ class _AppearanceBuilder:
             self._start_texture(texture)
             self._add_textured_mesh(attributes, texture.shape[1::-1])
         else:
-            skin = paint_skin(self.landmarks)
+            self._find_hairs()
+            has_brows = bool((self.groups == "brows").any())
+            skin = paint_skin(self.landmarks, self._skin_surface(), brows=not has_brows)
             self._start_texture(skin)
             self._add_painted_mesh(skin.shape[1::-1])
         if self.fill:
@@ -145,6 +154,8 @@ class _AppearanceBuilder:
             self.texture,
             len(self.rest),
             self.added,
+            np.concatenate([np.zeros(0, int), *self.mouth]),
+            (*self._swatch(0, np.full(2, SWATCH_PIXELS / 2)), EYE_PIXELS_PER_RADIAN),
         )
 
     def _vertex_groups(self) -> np.ndarray:
@@ -160,6 +171,22 @@ class _AppearanceBuilder:
         for rows, _ in binding.eyes:
             groups[rows] = "eyes"
         return groups
+
+    def _find_hairs(self) -> None:
+        """Mark own brows, and hide plates of lashes, whose texture would be mostly transparent."""
+        faces, count = self.binding.mesh.faces, len(self.rest)
+        pieces = connected_pieces(faces, count)
+        skin = faces[(self.groups == "skin")[faces].all(1)]
+        brows = own_brows(self.rest, skin, pieces, self.landmarks) & (self.groups == "skin")
+        self.groups[brows] = "brows"
+        lashes = self.groups == "lashes"
+        if lashes.any() and _median_height(self.rest[faces[lashes[faces].all(1)]]) > LASH_HAIR_MM:
+            self.groups[lashes] = "hidden"
+
+    def _skin_surface(self) -> np.ndarray:
+        """Return the corners (F, 3, 3) of the triangles of the skin."""
+        faces = self.binding.mesh.faces
+        return self.rest[faces[(self.groups == "skin")[faces].all(1)]]
 
     def _start_texture(self, skin: np.ndarray) -> None:
         """Make the texture: skin above, swatches below."""
@@ -186,8 +213,30 @@ class _AppearanceBuilder:
     def _visible_triangles(self) -> np.ndarray:
         """Return which of the mesh's triangles (F,) are drawn."""
         faces = self.binding.mesh.faces
-        visible = ~(self.groups[faces] == "hidden").any(1)
+        visible = ~(self.groups[faces] == "hidden").any(1) & ~self._eye_sheets()
         return visible & ~membranes(self.binding, self.rest) if self.fill else visible
+
+    def _eye_sheets(self) -> np.ndarray:
+        """Return which triangles (F,) are sheets over the mesh's own eyeballs, between open lids.
+
+        Some heads have such a sheet, welded to the lids, for shadows; its material is transparent.
+        """
+        faces = self.binding.mesh.faces
+        centres = self.rest[faces].mean(1)
+        first, second = np.diff(self.rest[faces][..., :2], axis=1).swapaxes(0, 1)
+        area = np.abs(first[:, 0] * second[:, 1] - first[:, 1] * second[:, 0]) / 2
+        sheets = np.zeros(len(faces), bool)
+        for lids, (rows, _) in zip((RIGHT_EYE, LEFT_EYE), self.binding.eyes):
+            if not len(rows):
+                continue
+            marks = self.landmarks[lids]
+            before = inside_polygon(centres[:, :2], marks[:, :2]) & ~np.isin(faces, rows).any(1)
+            before &= np.abs(centres[:, 2] - marks[:, 2].mean()) < SHEET_DEPTH_MM
+            x, y = marks[:, 0], marks[:, 1]
+            opening = abs(np.sum(x * np.roll(y, -1) - y * np.roll(x, -1))) / 2
+            if opening > OPEN_EYE_MM2 and area[before].sum() > SHEET_SHARE * opening:
+                sheets |= before
+        return sheets
 
     def _add_textured_mesh(self, attributes: MeshAttributes, size: tuple[int, int]) -> None:
         """Add the mesh with the texture (W, H) of its file."""
@@ -208,7 +257,12 @@ class _AppearanceBuilder:
         painted = (self.rest[:, 2] > depth) & (self.groups == "skin")
         painted &= ((texels >= 0) & (texels <= np.array(size) - 1)).all(1)
         front = visible & painted[faces].all(1)
-        self._add_triangles(faces[front], texels[faces[front]].reshape(-1, 2))
+        light = nostril_light(self.rest, faces[front], self.landmarks)
+        dark = front & (light[faces] < 1).any(1)
+        lit = front & ~dark
+        self._add_triangles(faces[lit], texels[faces[lit]].reshape(-1, 2))
+        shaded = shaded_texels("nostrils", light[faces[dark]].reshape(-1))
+        self._add_triangles(faces[dark], self._swatch(1, shaded))
         eye = np.full(len(self.rest), -1)  # number of the eyeball that a vertex belongs to
         eyes = [(rows, centre) for rows, centre in self.binding.eyes if len(rows)]
         for number, (rows, _) in enumerate(eyes):
@@ -220,10 +274,20 @@ class _AppearanceBuilder:
             self._add_triangles(ball, self._swatch(0, eye_texels(directions)))
         plain = visible & ~front & ~((eye[faces] >= 0).all(1))
         kinds = self.groups[faces[:, 0]]
+        for name in OWN_MOUTH_PARTS:
+            self._add_own_mouth(name, faces[plain & (kinds == name)])
         for name, texel in self.plain_texels.items():
             same_kind = (kinds == name) | ((name == "skin") & (kinds == "eyes"))
             triangles = faces[plain & same_kind]
             self._add_triangles(triangles, np.tile(texel, (3 * len(triangles), 1)))
+
+    def _add_own_mouth(self, name: str, faces: np.ndarray) -> None:
+        """Add the mesh's own teeth, tongue or inside of the mouth."""
+        corners = faces.reshape(-1)
+        self._add_triangles(faces, self._swatch(1, part_texels(name, np.zeros(len(corners)))))
+        if len(faces):
+            before = sum(len(vertices) for vertices in self.corner_vertices[:-1])
+            self.mouth.append(before + np.arange(len(self.corner_vertices[-1])))
 
     def _add_triangles(self, faces: np.ndarray, texels: np.ndarray) -> None:
         """Add triangles (F, 3) with texture coordinates (3·F, 2); merge equal corners."""
@@ -240,7 +304,9 @@ class _AppearanceBuilder:
     def _add_parts(self) -> None:
         """Add eyes, mouth and teeth that the mesh lacks."""
         fill = fill_of(self.binding, self.binding.face.anatomy)
-        self.added = FollowingVertices(fill)
+        vertices = np.concatenate(self.corner_vertices)
+        own_mouth = np.unique(vertices[np.concatenate([np.zeros(0, int), *self.mouth])])
+        self.added = FollowingVertices(fill, own_mouth)
         for name, faces in fill.faces.items():
             rows, local = np.unique(faces, return_inverse=True)
             if name == "eyes":
@@ -250,3 +316,13 @@ class _AppearanceBuilder:
             self.corner_faces.append(local.reshape(-1, 3))
             self.corner_vertices.append(len(self.rest) + rows)
             self.corner_texels.append(self._swatch(int(name in PART_BANDS), texels))
+
+
+def _median_height(corners: np.ndarray) -> float:
+    """Return the median height of triangles (F, 3, 3) over their longest edge; 0 without any."""
+    if not len(corners):
+        return 0.0
+    edges = corners - np.roll(corners, 1, axis=1)
+    area = np.linalg.norm(np.cross(edges[:, 0], edges[:, 1]), axis=1)
+    longest = np.linalg.norm(edges, axis=2).max(1)
+    return float(np.median(area / np.maximum(longest, 1e-9)))

@@ -11,9 +11,10 @@ import numpy as np
 
 from ..formats.appearance import Appearance
 from ..geometry.meshes import vertex_normals
-from .view import View, background_rows, lit
+from .view import View, background_rows, catch_light, lit
 
 GL_LINEAR = 9729  # texture filter
+CATCH_GAIN = 4  # light per share of white, on an iris
 
 
 def _import_pyrender(platform: str) -> Any:
@@ -62,12 +63,13 @@ class GLRenderer:
         appearance = self.appearance
         seen = self.view.to_camera(appearance.points(vertices)).astype(np.float32)
         normals = vertex_normals(seen, self.surface).astype(np.float32)
-        light = np.column_stack([lit(normals), np.ones(len(normals))]).astype(np.float32)
+        light = np.column_stack([lit(normals), np.ones(len(normals))])[appearance.vertex]
+        light[:, :3] += self._catch_light(normals[appearance.vertex])
         uv = (appearance.places() + 0.5) / appearance.texture.shape[1::-1] * [1, -1] + [0, 1]
         primitive = self.pyrender.Primitive(
             positions=seen[appearance.vertex],
             normals=normals[appearance.vertex],
-            color_0=light[appearance.vertex],
+            color_0=light.astype(np.float32),
             texcoord_0=uv,
             indices=appearance.faces,
             material=self.material,
@@ -79,6 +81,14 @@ class GLRenderer:
         image, _ = self.renderer.render(self.scene, flags=flags)
         alpha = image[..., 3:] / np.float32(255)
         return (alpha * image[..., :3] + (1 - alpha) * self.background[:, None]).astype(np.uint8)
+
+    def _catch_light(self, normals: np.ndarray) -> np.ndarray:
+        """Return the light (C, 1) that whitens the corners (C, 3) of eyes that reflect it."""
+        if self.appearance.eye is None:
+            return np.zeros((len(normals), 1))
+        column, row, per_radian = self.appearance.eye
+        offsets = (self.appearance.places() - [column, row]) / per_radian * [1, -1]
+        return CATCH_GAIN * catch_light(normals, offsets)[:, None]
 
     @property
     def on_gpu(self) -> bool:

@@ -28,10 +28,11 @@ def binding_image(binding: Binding, size: int = 360) -> np.ndarray:
     """Return an image (size, 6·size, 3) of a bound mesh: at rest with landmarks, then in poses."""
     binding = binding.shown
     rest = binding.mesh.vertices.astype(np.float32)
-    camera = frame_view(rest, binding.focus, "front", binding.placement.rotation)
+    appearance, facing = appearance_of(binding), binding.placement.rotation
+    camera = frame_view(rest, binding.focus, "front", facing, appearance.drawn)
     weights = np.stack([binding.face.weight_vector(pose) for pose in BINDING_POSES])
     frames = binding.vertices(weights @ binding.face.weights_to_coordinates)
-    renderer = new_renderer(appearance_of(binding), camera, (size, size))
+    renderer = new_renderer(appearance, camera, (size, size))
     try:
         images = [renderer.draw(frame) for frame in frames]
     finally:

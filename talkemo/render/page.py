@@ -100,7 +100,20 @@ def face_data(header: Header) -> dict[str, Any]:
     """Return the data with which web/viewer.js draws a face. The header must have a basis."""
     from .appearance import appearance_of_header
     from .textures import png_of
-    from .view import AMBIENT, AMBIENT_ABOVE, BACKFACE_LIGHT, GLOSS, LIGHTS, SOFTNESS, frame_view
+    from .view import (
+        AMBIENT,
+        AMBIENT_ABOVE,
+        BACKFACE_LIGHT,
+        CATCH_DIRECTION,
+        CATCH_SIZE,
+        CATCH_STRENGTH,
+        CORNEA,
+        CORNEA_REACH,
+        GLOSS,
+        LIGHTS,
+        SOFTNESS,
+        frame_view,
+    )
 
     assert header.basis is not None
     appearance = appearance_of_header(header)
@@ -110,17 +123,20 @@ def face_data(header: Header) -> dict[str, Any]:
     added = np.stack([appearance.added(header.rest + row) for row in basis]) - added_at_rest
     moves = np.concatenate([basis, added], axis=1).astype(np.float32)
     largest = np.maximum(np.abs(moves).max((1, 2)), 1e-12)
-    view = frame_view(header.rest, header.focus, facing=header.facing)
+    view = frame_view(header.rest, header.focus, facing=header.facing, drawn=appearance.drawn)
     facing = np.eye(3) if header.facing is None else np.asarray(header.facing)
+    size = np.array(appearance.texture.shape[1::-1])
+    eye = None
+    if appearance.eye is not None:  # its middle, and radians per unit of the texture
+        middle = (np.array(appearance.eye[:2]) + 0.5) / size
+        eye = [*middle.tolist(), *(size / appearance.eye[2]).tolist()]
     return {
         "rest": base64_text(appearance.points(header.rest), np.float32),
         "basis": base64_text(np.round(moves / largest[:, None, None] * 127), np.int8),
         "scale": (largest / 127).tolist(),
         "faces": base64_text(appearance.faces, np.uint32),
         "vertex": base64_text(appearance.vertex, np.uint32),
-        "place": base64_text(
-            (appearance.place + 0.5) / appearance.texture.shape[1::-1], np.float32
-        ),
+        "place": base64_text((appearance.place + 0.5) / size, np.float32),
         "skin": "data:image/png;base64," + base64.b64encode(png_of(appearance.texture)).decode(),
         "turning": None if header.turn is None else _turning_data(header.turn, appearance),
         "facing": facing.T.tolist(),
@@ -128,7 +144,33 @@ def face_data(header: Header) -> dict[str, Any]:
         "half": view.half,
         "lights": LIGHTS.tolist(),
         "softness": SOFTNESS.tolist(),
+        "shadow": _shadow_data(appearance),
+        "eye": eye,
+        "catch": [*CATCH_DIRECTION.tolist(), CATCH_SIZE, CATCH_STRENGTH],
+        "cornea": [CORNEA, CORNEA_REACH],
         "glow": [AMBIENT, AMBIENT_ABOVE, GLOSS, BACKFACE_LIGHT],
+    }
+
+
+def _shadow_data(appearance: Appearance) -> dict[str, Any] | None:
+    """Return how the added mouth darkens as the lips close, see `added_parts.Occlusion`."""
+    from .added_parts import FollowingVertices
+
+    if not isinstance(appearance.added, FollowingVertices):
+        return None
+    added, occlusion = appearance.added, appearance.added.occlusion
+    share = np.zeros((appearance.vertices + len(added.points), occlusion.share.shape[1]))
+    share[added.own_mouth] = added.own_occlusion.share
+    share[appearance.vertices :] = occlusion.share
+    own = np.isin(np.arange(len(appearance.vertex)), appearance.mouth)
+    corners = np.flatnonzero(own | (appearance.vertex >= appearance.vertices))
+    return {
+        "corners": base64_text(corners, np.uint32),
+        "upper": occlusion.upper.tolist(),
+        "lower": occlusion.lower.tolist(),
+        "gaps": np.asarray(occlusion.gaps, float).tolist(),
+        "share": base64_text(np.round(255 * share[appearance.vertex[corners]]), np.uint8),
+        "depth": occlusion.rows / appearance.texture.shape[0],
     }
 
 

@@ -11,6 +11,7 @@ from functools import partial
 import numpy as np
 
 from ..geometry.plane import distance_to_polyline, inside_polygon
+from .browline import brow_lines
 from .view import SKIN
 
 # RGB.
@@ -22,9 +23,6 @@ BLUSH_COLOUR = np.array([226.0, 150, 130])
 BROW_HALF_WIDTH_MM = 3.3
 BROW_TAIL_HALF_WIDTH_MM = 1.3  # at the temple
 BROW_EDGE_MM = 2.4  # over which a brow fades
-# The iBUG landmarks lie on a brow's upper edge, its middle lies lower: a face tracker then sees
-# resting brows as neither raised nor lowered.
-BROW_DROP_MM = 7.0
 LIP_EDGE_MM = 1.6
 LASH_WIDTH_MM = 0.9
 SKIN_MARGIN_MM = 26.0  # painted around the landmarks
@@ -38,13 +36,19 @@ def skin_coordinates(points: np.ndarray, landmarks: np.ndarray) -> np.ndarray:
     return (points[..., :2] - [low[0], high[1]]) * [SKIN_PIXELS_PER_MM, -SKIN_PIXELS_PER_MM]
 
 
-def paint_skin(landmarks: np.ndarray) -> np.ndarray:
+def paint_skin(
+    landmarks: np.ndarray, surface: np.ndarray | None = None, brows: bool = True
+) -> np.ndarray:
     """Return the face as seen from the front, (H, W, 3) uint8.
 
     Parameters
     ----------
     landmarks : (68, 3)
         iBUG landmarks in canonical mm.
+    surface : (F, 3, 3), optional
+        Corners of the skin's triangles, along whose ridge the brows lie.
+    brows : bool
+        Whether brows are painted.
     """
     marks = landmarks[:, :2]
     canvas = _Canvas(marks.min(0) - SKIN_MARGIN_MM, marks.max(0) + SKIN_MARGIN_MM)
@@ -53,8 +57,8 @@ def paint_skin(landmarks: np.ndarray) -> np.ndarray:
     outline, parting = marks[48:60], marks[60:65]
     canvas.blend(outline, 3, partial(_lip_opacity, outline), LIP_COLOUR)
     canvas.blend(outline, 3, partial(_parting_opacity, parting), LASH_COLOUR)
-    for brow, outer in ((marks[17:22], 0), (marks[22:27], -1)):
-        _paint_brow(canvas, brow, outer)
+    for left, line in (brow_lines(landmarks, surface) if brows else {}).items():
+        _paint_brow(canvas, line, -1 if left else 0)
     for upper_lid in (marks[36:40], marks[42:46]):
         canvas.blend(upper_lid, 4, partial(_lash_opacity, upper_lid, 0.85), LASH_COLOUR)
     for lower_lid in (marks[[39, 40, 41, 36]], marks[[45, 46, 47, 42]]):
@@ -62,15 +66,9 @@ def paint_skin(landmarks: np.ndarray) -> np.ndarray:
     return canvas.image.clip(0, 255).astype(np.uint8)
 
 
-def _paint_brow(canvas: _Canvas, brow: np.ndarray, outer: int) -> None:
-    """Paint a brow along five landmarks (5, 2); landmark `outer` is at the temple."""
-    across = np.linspace(brow[0, 0], brow[-1, 0], 9)
-    # Vertices near five landmarks form a jagged line, and on a coarse mesh they coincide.
-    distinct = len(np.unique(brow[:, 0].round(3)))
-    if distinct < 2 or across[0] == across[-1]:
-        return
-    arch = np.polyfit(brow[:, 0] - brow[2, 0], brow[:, 1], min(2, distinct - 1))
-    line = np.column_stack([across, np.polyval(arch, across - brow[2, 0]) - BROW_DROP_MM])
+def _paint_brow(canvas: _Canvas, line: np.ndarray, outer: int) -> None:
+    """Paint a brow along its middle line (9, 2); point `outer` is at the temple."""
+    across = line[:, 0]
     hair_slant = 1.1 if outer == 0 else -1.1
 
     def opacity(points: np.ndarray) -> np.ndarray:

@@ -13,6 +13,11 @@ from .view import (
     AMBIENT,
     AMBIENT_ABOVE,
     BACKFACE_LIGHT,
+    CATCH_DIRECTION,
+    CATCH_SIZE,
+    CATCH_STRENGTH,
+    CORNEA,
+    CORNEA_REACH,
     GLOSS,
     LIGHTS,
     SOFTNESS,
@@ -97,7 +102,7 @@ def _root(step):
 
 
 @njit(cache=True, fastmath=True)
-def _draw_band(points, values, faces, members, top_row, depth, image):
+def draw_band(points, values, faces, members, top_row, depth, image):
     """Draw triangles `members` into a band whose first sample row is `top_row`.
 
     Parameters
@@ -183,12 +188,32 @@ def _light(nx, ny, nz, lights, softness, result):
 
 
 @njit(cache=True, fastmath=True)
-def _shade(depth, image, texture, lights, softness, background, out):
+def _catch_light(nx, ny, nz, x, y, catch_x, catch_y):
+    """Return the share of white that an eye reflects, see `view.catch_light`.
+
+    x, y is the offset from the middle of the iris, to the right and up, in radians; catch_x and
+    catch_y are x and y of the normal of the cornea where it mirrors the light.
+    """
+    if nz <= 0 or x * x + y * y > np.float32(CORNEA_REACH**2):
+        return np.float32(0)
+    scale = np.float32(1) / np.sqrt(nx * nx + ny * ny + nz * nz)
+    mirror_x = nx * scale + np.float32(CORNEA) * x - catch_x
+    mirror_y = ny * scale + np.float32(CORNEA) * y - catch_y
+    distance = np.sqrt(mirror_x * mirror_x + mirror_y * mirror_y)
+    share = np.float32(1.5) - distance * np.float32(1 / CATCH_SIZE)
+    return np.float32(CATCH_STRENGTH) * min(max(share, np.float32(0)), np.float32(1))
+
+
+@njit(cache=True, fastmath=True)
+def _shade(depth, image, texture, eye, lights, softness, background, out):
     """Write the colour of each pixel into out (H, W, 3) uint8, from its 2×2 samples.
 
     Inside a surface the samples' normals are added up and lit once; at edges each sample is lit.
-    `background` (H, 3) is the colour behind each row.
+    `background` (H, 3) is the colour behind each row; `eye` (5,) is
+    `Appearance.eye` and CATCH_DIRECTION.
     """
+    eye_column, eye_row, per_radian = eye[0], eye[1], eye[2]
+    reach = np.float32(CORNEA_REACH) * per_radian
     height, width = out.shape[0], out.shape[1]
     white, quarter = np.float32(255), np.float32(0.25)
     most_row, most_column = texture.shape[0] - 1, texture.shape[1] - 1
@@ -221,6 +246,13 @@ def _shade(depth, image, texture, lights, softness, background, out):
                 _light(nx, ny, nz, lights, softness, light)
                 for k in range(3):
                     colour[k] = quarter * albedo[k] * light[k] + white * light[3]
+                x, y = image[r1, c1, 3] - eye_column, image[r1, c1, 4] - eye_row
+                if abs(x) < reach and abs(y) < reach:
+                    shine = _catch_light(
+                        nx, ny, nz, x / per_radian, -y / per_radian, eye[3], eye[4]
+                    )
+                    for k in range(3):
+                        colour[k] += shine * (white - colour[k])
             elif hit:
                 for sample in range(4):
                     y, x = r + sample // 2, c + sample % 2
@@ -252,6 +284,7 @@ def _draw_bands(
     depth,
     image,
     texture,
+    eye,
     lights,
     softness,
     background,
@@ -266,11 +299,12 @@ def _draw_bands(
         first, last = band * height // RASTER_BANDS, (band + 1) * height // RASTER_BANDS
         rows = 2 * (last - first)
         band_members = members[starts[band] : starts[band + 1]]
-        _draw_band(points, values, faces, band_members, 2 * first, depth[:rows], image[:rows])
+        draw_band(points, values, faces, band_members, 2 * first, depth[:rows], image[:rows])
         _shade(
             depth[:rows],
             image[:rows],
             texture,
+            eye,
             lights,
             softness,
             background[first:last],
@@ -292,6 +326,7 @@ class SoftwareRenderer:
         self.starts = np.empty(RASTER_BANDS + 1, np.int64)
         self.members = np.empty(RASTER_BANDS * len(self.faces), np.int32)
         self.out = np.empty((self.height, self.width, 3), np.uint8)
+        self.eye = np.array([*(appearance.eye or (0, 0, 0)), *CATCH_DIRECTION], np.float32)
         self.values = np.empty((len(appearance.vertex), 5), np.float32)
         self.background = background_rows(self.height)
         self.threads = min(available_cores(), MAX_RENDER_THREADS)
@@ -312,7 +347,7 @@ class SoftwareRenderer:
         points = np.ascontiguousarray(points[appearance.vertex])
         _sort_into_bands(points, self.faces, self.height, self.starts, self.members)
         shared = (points, self.values, self.faces, self.starts, self.members)
-        colours = (appearance.texture, LIGHTS, SOFTNESS, self.background, self.out)
+        colours = (appearance.texture, self.eye, LIGHTS, SOFTNESS, self.background, self.out)
         work = [
             (k, self.threads, *shared, self.depths[k], self.images[k], *colours)
             for k in range(self.threads)

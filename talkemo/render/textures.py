@@ -8,7 +8,8 @@ import numpy as np
 
 from ..files.reading import quiet_libraries
 from ..formats.mesh_types import MeshAttributes
-from .skin import LIP_COLOUR
+from .skin import BLUSH_COLOUR, LIP_COLOUR
+from .view import SKIN
 
 SWATCH_PIXELS = 192  # side of the images of an eyeball and of added parts
 MAX_TEXTURE_SIDE_PIXELS = 2048
@@ -17,13 +18,16 @@ MAX_PATCH_PIXELS = 4  # side of a triangle's patch in a texture made of vertex c
 # RGB.
 TEETH_COLOUR = np.array([232.0, 225, 210])
 TONGUE_COLOUR, GUM_COLOUR = np.array([[176.0, 92, 88], [168, 96, 92]])
+MOUTH_PARTS_COLOUR = np.array([206.0, 176, 164])  # of what may be teeth, gums or tongue
 EYELID_COLOUR = np.array([196.0, 142, 128])  # of their edges, and of the corners of the eyes
-PART_BANDS = {  # colours of added parts at the lips
+PART_BANDS = {  # colours of added parts at the lips, and of nostrils at their rim
     "teeth": TEETH_COLOUR,
     "gums": GUM_COLOUR,
     "tongue": TONGUE_COLOUR,
     "mouth": 0.75 * LIP_COLOUR,
     "eyelids": EYELID_COLOUR,
+    "inside": MOUTH_PARTS_COLOUR,
+    "nostrils": 0.88 * SKIN + 0.12 * BLUSH_COLOUR,
 }
 BAND_COLUMNS = [k * SWATCH_PIXELS // len(PART_BANDS) for k in range(len(PART_BANDS))]
 # Canonical mm behind the lips: up to where parts are fully lit, over which light falls to 1/e, and
@@ -33,15 +37,20 @@ MAX_POINT_DEPTH_MM = 80.0  # a closed mouth is darkened by the rest
 CLOSED_MOUTH_ROWS = (MAX_DEPTH_MM - MAX_POINT_DEPTH_MM) / MAX_DEPTH_MM * SWATCH_PIXELS
 SCLERA_COLOUR, IRIS_COLOUR = np.array([[238.0, 234, 230], [92, 108, 112]])
 LIMBUS_COLOUR, PUPIL_COLOUR = np.array([[44.0, 52, 58], [14, 12, 12]])
+EYE_IMAGE_REACH = 0.98  # share of the image's half side at which the back of the ball lies
+EYE_PIXELS_PER_RADIAN = EYE_IMAGE_REACH * SWATCH_PIXELS / 2 / np.pi
 # Canonical mm.
 EYEBALL_RADIUS_MM, IRIS_RADIUS_MM, PUPIL_RADIUS_MM = 14.6, 6.4, 2.7
 
 
 def eye_image() -> np.ndarray:
-    """Return an eyeball (S, S, 3) uint8, unrolled: ahead in the middle, behind at the rim."""
+    """Return an eyeball (S, S, 3) uint8, unrolled: ahead in the middle, behind at the rim.
+
+    The renderers add the reflection of the key light, see `view.catch_light`.
+    """
     steps = (np.arange(SWATCH_PIXELS) + 0.5) / SWATCH_PIXELS * 2 - 1
     x, y = np.meshgrid(steps, steps)
-    distance_mm = EYEBALL_RADIUS_MM * (np.hypot(x, y) / 0.98 * np.pi)
+    distance_mm = EYEBALL_RADIUS_MM * (np.hypot(x, y) / EYE_IMAGE_REACH * np.pi)
     image = np.tile(SCLERA_COLOUR, (SWATCH_PIXELS, SWATCH_PIXELS, 1))
     image *= (1 - 0.35 * np.clip((distance_mm - 8) / 12, 0, 1))[..., None]  # shadow of the lids
     for radius, edge, colour in (
@@ -51,8 +60,6 @@ def eye_image() -> np.ndarray:
     ):
         opacity = np.clip((radius - distance_mm) / edge + 0.5, 0, 1)[..., None]
         image += opacity * (colour - image)
-    highlight = np.hypot(x + 0.05, y + 0.07)  # reflection of the key light
-    image += np.clip(1.6 - highlight / 0.03, 0, 1)[..., None] * (255 - image)
     return image.clip(0, 255).astype(np.uint8)
 
 
@@ -61,7 +68,7 @@ def eye_texels(directions: np.ndarray) -> np.ndarray:
     unit = directions / np.maximum(np.linalg.norm(directions, axis=1, keepdims=True), 1e-9)
     angle = np.arccos(np.clip(unit[:, 2], -1, 1)) / np.pi  # 0 ahead, 1 behind
     flat = unit[:, :2] / np.maximum(np.linalg.norm(unit[:, :2], axis=1, keepdims=True), 1e-9)
-    return (SWATCH_PIXELS / 2) * (1 + 0.98 * angle[:, None] * flat * [1, -1])
+    return (SWATCH_PIXELS / 2) * (1 + EYE_IMAGE_REACH * angle[:, None] * flat * [1, -1])
 
 
 def parts_image() -> np.ndarray:
@@ -83,6 +90,14 @@ def part_texels(name: str, depth_mm: np.ndarray) -> np.ndarray:
     column = np.full(len(depth_mm), BAND_COLUMNS[band] + SWATCH_PIXELS / len(PART_BANDS) / 2)
     row = np.clip(depth_mm, 0, MAX_POINT_DEPTH_MM) / MAX_DEPTH_MM * (SWATCH_PIXELS - 2) + 0.5
     return np.column_stack([column, row])
+
+
+def shaded_texels(name: str, light: np.ndarray) -> np.ndarray:
+    """Return column and row (P, 2) in `parts_image` for points of a part that get a share of light.
+
+    `light` (P,) is 1 for full light.
+    """
+    return part_texels(name, LIT_DEPTH_MM - DARKENING_MM * np.log(np.clip(light, 1e-3, 1)))
 
 
 def png_of(image: np.ndarray) -> bytes:

@@ -27,11 +27,12 @@ class VideoWriter(FileWriter):
         self, path: Path, header: Header, audio: Audio | None, size: int | tuple[int, int] = 512
     ):
         width, height = (side + side % 2 for side in width_and_height(size))  # H.264: even sides
-        view = frame_view(header.rest, header.focus, facing=header.facing)
         self.frame_step = video_frame_step(header.fps)
         self.frames_seen, self.turn = 0, header.turn
         with ExitStack() as stack:  # if one of these fails, those before it are closed
             self.appearance = appearance_of_header(header)
+            drawn = self.appearance.drawn
+            view = frame_view(header.rest, header.focus, facing=header.facing, drawn=drawn)
             camera = fitted(view, width / height)
             self.renderer = new_renderer(self.appearance, camera, (width, height))
             stack.callback(self.renderer.close)

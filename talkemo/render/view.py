@@ -21,7 +21,16 @@ LIGHTS = np.column_stack(
 ).astype(np.float32)
 AMBIENT, AMBIENT_ABOVE = 0.2, 0.07  # ambient light, and how much more comes from above
 GLOSS, GLOSS_EXPONENT = 0.1, 18  # specular strength and Phong exponent
+# The catch-light is the key light, mirrored by the cornea. The cornea is rounder than the eyeball: a
+# step on the ball turns its normal by 1 + CORNEA of the step. Largest distance from the middle of
+# the iris, size and strength of the catch-light, the first two in radians. The light is a window
+# that reaches down: what lowered lids leave of an iris still mirrors it.
+CORNEA, CORNEA_REACH, CATCH_SIZE, CATCH_STRENGTH, CATCH_SHARE = 0.87, 0.5, 0.15, 0.95, 0.5
+_HALFWAY = _DIRECTIONS[0] / np.linalg.norm(_DIRECTIONS[0]) + [0, 0, 1]
+CATCH_DIRECTION = (CATCH_SHARE * _HALFWAY / np.linalg.norm(_HALFWAY))[:2].astype(np.float32)
 BACKFACE_LIGHT = 0.35  # share of the light on back faces, seen through the mouth and the eyes
+# A head around its face: beside it in widths, above and behind it in heights of the face.
+HEAD_BESIDE, HEAD_ABOVE, HEAD_BEHIND = 0.3, 0.6, 1.5
 # Degrees that the camera is turned to the face's left.
 VIEWS = {"front": 0.0, "three-quarter": 35.0, "side": 90.0, "left": 35.0, "right": -35.0}
 
@@ -78,8 +87,11 @@ def frame_view(
     focus: np.ndarray | None = None,
     view: str = "front",
     facing: np.ndarray | None = None,
+    drawn: np.ndarray | None = None,
 ) -> View:
     """Return a camera that shows a mesh with a margin.
+
+    A face in focus is shown with the whole head that it belongs to, up to the crown.
 
     Parameters
     ----------
@@ -90,6 +102,8 @@ def frame_view(
         One of `VIEWS`.
     facing : (3, 3), optional
         Rotation of the face in the mesh; None for a face that looks along +z with y up.
+    drawn : (D,) int, optional
+        The vertices that are drawn, among which the head is sought; all if None.
 
     Raises
     ------
@@ -101,9 +115,29 @@ def frame_view(
     turn = np.eye(3) if facing is None else facing
     visible = (vertices if focus is None or not focus.any() else vertices[focus]) @ turn
     low, high = visible.min(0).astype(float), visible.max(0).astype(float)
+    if len(visible) < len(vertices):
+        low, high = _with_head((vertices if drawn is None else vertices[drawn]) @ turn, low, high)
     half = 0.5 * 1.16 * max(high[1] - low[1], high[0] - low[0])
     # Seen from seven half-heights away: the perspective of a portrait lens.
     return View(turn @ ((low + high) / 2), half, 7 * half, np.radians(VIEWS[view]), turn)
+
+
+def _with_head(
+    points: np.ndarray, low: np.ndarray, high: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return the box (3,), (3,) of a face, widened to the head's sides, back and crown.
+
+    Points (D, 3) far beside, above or behind the face belong to a body, a hat or wings. What lies
+    below the middle of the face is a neck or a body, of which the box shows no more than before.
+    """
+    size, middle = high - low, (low + high) / 2
+    reach = np.array([HEAD_BESIDE, HEAD_ABOVE, 0]) * size
+    near = (points > [low[0] - reach[0], middle[1], high[2] - HEAD_BEHIND * size[1]]).all(1)
+    near &= (points < high + reach).all(1)
+    if not near.any():
+        return low, high
+    head = points[near]
+    return np.minimum(low, head.min(0)), np.maximum(high, head.max(0))
 
 
 def lit(normals: np.ndarray) -> np.ndarray:
@@ -118,6 +152,22 @@ def lit(normals: np.ndarray) -> np.ndarray:
     mirrored = np.where(cosine > 0, np.maximum(2 * cosine * normals[:, 2:] - LIGHTS[:, 2], 0), 0)
     light = light + (GLOSS * mirrored**GLOSS_EXPONENT @ LIGHTS[:, 3])[:, None] * 255 / SKIN
     return np.asarray(np.where(back[:, None], BACKFACE_LIGHT, 1) * light)
+
+
+def catch_light(normals: np.ndarray, offsets: np.ndarray) -> np.ndarray:
+    """Return the share of white (V,) that eyes reflect, as in software.py.
+
+    Parameters
+    ----------
+    normals : (V, 3)
+        Unit normals of the eyeball in camera space.
+    offsets : (V, 2)
+        From the middle of the iris, to the right and up, in radians.
+    """
+    mirror = normals[:, :2] + CORNEA * offsets - CATCH_DIRECTION
+    share = np.clip(1.5 - np.linalg.norm(mirror, axis=1) / CATCH_SIZE, 0, 1)
+    on_cornea = (np.linalg.norm(offsets, axis=1) < CORNEA_REACH) & (normals[:, 2] > 0)
+    return np.asarray(CATCH_STRENGTH * share * on_cornea)
 
 
 def background_rows(height: int) -> np.ndarray:

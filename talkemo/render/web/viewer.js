@@ -8,6 +8,9 @@ const rest = array(Float32Array, data.rest), basis = array(Int8Array, data.basis
 const faces = array(Uint32Array, data.faces), vertex = array(Uint32Array, data.vertex), place = array(Float32Array, data.place);
 const corners = vertex.length, count = scale.length;
 const turning = data.turning && { ...data.turning, share: array(Uint8Array, data.turning.share), balls: data.turning.balls.map(b => ({ rows: array(Uint32Array, b.rows), centre: b.centre })) };
+// The mouth behind the lips is darker the closer they are: shadow.share tells the share of three gaps at each of its corners.
+const shadow = data.shadow && { ...data.shadow, corners: array(Uint32Array, data.shadow.corners), share: array(Uint8Array, data.shadow.share) };
+const shaded = place.slice();
 const element = id => document.getElementById(id);
 const canvas = element("view");
 if (data.name) element("name").textContent = document.title = data.name;
@@ -37,7 +40,7 @@ gl.attachShader(program, shader(gl.VERTEX_SHADER, `
   }`));
 gl.attachShader(program, shader(gl.FRAGMENT_SHADER, `
   precision highp float;
-  uniform sampler2D skin; uniform vec4 lights[3]; uniform vec3 softness; uniform vec4 glow;
+  uniform sampler2D skin; uniform vec4 lights[3]; uniform vec3 softness; uniform vec4 glow, eye, shine; uniform vec2 cornea;
   varying vec3 n; varying vec2 uv;
   void main() {
     vec3 m = normalize(n); float dark = 1.0;
@@ -48,7 +51,11 @@ gl.attachShader(program, shader(gl.FRAGMENT_SHADER, `
       light += lights[k].w * max((vec3(c) + softness) / (1.0 + softness), 0.0);
       if (c > 0.0) gloss += glow.z * lights[k].w * pow(max(2.0 * c * m.z - lights[k].z, 0.0), 18.0);
     }
-    gl_FragColor = vec4(dark * (texture2D(skin, uv).rgb * light + gloss), 1.0);
+    vec3 colour = dark * (texture2D(skin, uv).rgb * light + gloss);
+    vec2 off = (uv - eye.xy) * eye.zw * vec2(1.0, -1.0);  // radians from the middle of the iris
+    if (eye.z > 0.0 && dark == 1.0 && length(off) < cornea.y)
+      colour = mix(colour, vec3(1.0), shine.w * clamp(1.5 - length(m.xy + cornea.x * off - shine.xy) / shine.z, 0.0, 1.0));
+    gl_FragColor = vec4(colour, 1.0);
   }`));
 gl.linkProgram(program);
 gl.useProgram(program);
@@ -56,6 +63,9 @@ const uniform = name => gl.getUniformLocation(program, name);
 data.lights.forEach((light, k) => gl.uniform4fv(uniform(`lights[${k}]`), light));
 gl.uniform3fv(uniform("softness"), data.softness);
 gl.uniform4fv(uniform("glow"), data.glow);
+gl.uniform4fv(uniform("eye"), data.eye || [0, 0, 0, 0]);
+gl.uniform4fv(uniform("shine"), data.catch);
+gl.uniform2fv(uniform("cornea"), data.cornea);
 function buffer(name, size) {
   const made = gl.createBuffer(), at = gl.getAttribLocation(program, name);
   gl.bindBuffer(gl.ARRAY_BUFFER, made);
@@ -64,8 +74,8 @@ function buffer(name, size) {
   return made;
 }
 const positionBuffer = buffer("position", 3), normalBuffer = buffer("normal", 3);
-buffer("place", 2);
-gl.bufferData(gl.ARRAY_BUFFER, place, gl.STATIC_DRAW);
+const placeBuffer = buffer("place", 2);
+gl.bufferData(gl.ARRAY_BUFFER, place, gl.DYNAMIC_DRAW);
 gl.bindBuffer(gl.ELEMENT_ARRAY_BUFFER, gl.createBuffer());
 gl.bufferData(gl.ELEMENT_ARRAY_BUFFER, faces, gl.STATIC_DRAW);
 gl.enable(gl.DEPTH_TEST);
@@ -84,6 +94,19 @@ function rotate(rows, centre, m, share) {
   }
 }
 const every = Uint32Array.from({ length: rest.length / 3 }, (_, i) => i);
+// Move texture coordinates of the mouth's corners to darker rows, as far as the lips are closed.
+function darken() {
+  const [low, high] = shadow.gaps;
+  const dark = shadow.upper.map((row, j) => {
+    const a = 3 * row, b = 3 * shadow.lower[j];
+    const open = (Math.hypot(now[a] - now[b], now[a + 1] - now[b + 1], now[a + 2] - now[b + 2]) - low) / (high - low);
+    const t = Math.min(1, Math.max(0, open));
+    return shadow.depth / 255 * (1 - t * t * (3 - 2 * t));
+  });
+  shadow.corners.forEach((k, i) => {
+    shaded[2 * k + 1] = place[2 * k + 1] + dark.reduce((sum, part, j) => sum + part * shadow.share[dark.length * i + j], 0);
+  });
+}
 // Give the face a pose: coordinates, and rotations of the head and of the eyes in it, or null.
 function pose(coordinates, head, eyes) {
   for (let k = 0; k < count; k++) weights[k] = coordinates[k] * scale[k];
@@ -92,6 +115,7 @@ function pose(coordinates, head, eyes) {
     const weight = weights[k], first = k * rest.length;
     if (weight) for (let i = 0; i < rest.length; i++) now[i] += weight * basis[first + i];
   }
+  if (shadow) darken();
   if (turning && eyes) for (const ball of turning.balls) rotate(ball.rows, ball.centre, eyes, null);
   if (turning && head) rotate(every, turning.pivot, head, turning.share);
   normals.fill(0);
@@ -126,6 +150,10 @@ function draw() {
   gl.bufferData(gl.ARRAY_BUFFER, drawn, gl.DYNAMIC_DRAW);
   gl.bindBuffer(gl.ARRAY_BUFFER, normalBuffer);
   gl.bufferData(gl.ARRAY_BUFFER, drawnNormals, gl.DYNAMIC_DRAW);
+  if (shadow) {
+    gl.bindBuffer(gl.ARRAY_BUFFER, placeBuffer);
+    gl.bufferData(gl.ARRAY_BUFFER, shaded, gl.DYNAMIC_DRAW);
+  }
   gl.drawElements(gl.TRIANGLES, faces.length, gl.UNSIGNED_INT, 0);
 }
 // One pointer turns the face; two zoom. A page may set viewChanged to learn of it.
