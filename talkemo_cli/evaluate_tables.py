@@ -7,8 +7,6 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
-from talkemo.evaluation.by_phone import MEASURES
-
 from .console import console
 
 # Unit and mask of the metrics of a split.
@@ -155,6 +153,8 @@ def print_lips(lips: dict[str, Any], weights: str) -> None:
 
 def print_lips_by_phone(table: dict[str, Any], title: str) -> None:
     """Print the lips' measures by class of phones, and how well classes are told apart."""
+    from talkemo.evaluation.by_phone import MEASURES
+
     headings = [name.removeprefix("mouth").replace("_", " ") for name in MEASURES]
     rows = [{"phones": name, **row} for name, row in table["classes"].items()]
     console.table(

@@ -106,7 +106,7 @@ def test_speech_drives_open_vowels_whatever_the_emotion(tmp_path, example_speech
     vowels = sum(curves["neutral"][name] for name in ("aa", "E", "ih", "oh"))
     assert (
         np.corrcoef(opening, vowels)[0, 1] > 0.8
-        and np.corrcoef(opening, curves["neutral"]["sil"])[0, 1] < -0.8
+        and np.corrcoef(opening, curves["neutral"]["sil"])[0, 1] < -0.75
     )
     wide = opening > np.percentile(opening, 90)
     assert curves["neutral"]["aa"][wide].mean() > 0.25

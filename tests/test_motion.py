@@ -18,6 +18,7 @@ from talkemo import Motion
 from talkemo.audio.recording import open_audio
 from talkemo.expression.emotions import EMOTIONS, parse_emotion
 from talkemo.face.geometry_map import MAP_SIZE, geometry_map
+from talkemo.face.lip_measures import unit_side_openings
 from talkemo.networks.emotion import (
     ALWAYS_CANCELLED_OPENING,
     GENERATOR_MAP_SIZE,
@@ -51,25 +52,36 @@ def transfer_by_maps(models, displacement: np.ndarray, amounts: np.ndarray) -> n
                 * torch.from_numpy(level)[:, None]
             )
             coordinates = generator(functional.adaptive_avg_pool2d(maps, GENERATOR_MAP_SIZE), label)
+            coordinates = coordinates - models.emotion._residual_of_levels(int(k), level)
             drawn = (coordinates @ rows.flatten(1)).view_as(maps)
             residual += torch.from_numpy(share)[:, None, None, None] * drawn
     moved = sampling.decode((residual * MAP_UNIT_MM).numpy())
+    moved += np.tensordot(amounts @ models.emotion.mean_change, face.span, 1)
     jaw = face.expression_basis[face.expression_names.index("jawOpen")]
-    closed = ALWAYS_CANCELLED_OPENING + (1 - ALWAYS_CANCELLED_OPENING) * np.exp(
-        -np.maximum(face.lip_opening(displacement), 0) / LIP_CLOSING_DECAY_MM
-    )
-    cancelled = (face.lip_opening(moved) * closed)[:, None, None] * jaw / face.lip_opening(jaw)
+    closed = np.exp(-np.maximum(face.lip_opening(displacement), 0) / LIP_CLOSING_DECAY_MM)
+    share_cancelled = ALWAYS_CANCELLED_OPENING + (1 - ALWAYS_CANCELLED_OPENING) * closed
+    opened = face.lip_opening(moved)[:, None, None] * jaw / face.lip_opening(jaw)
+    lips = on_span(face, moved - opened)[:, face.landmarks68, 1]
+    sides = closed[:, None] * (lips[:, [61, 63]] - lips[:, [67, 65]])
+    cancelled = share_cancelled[:, None, None] * opened
+    cancelled += np.tensordot(sides @ unit_side_openings(face), face.span, 1)
     return displacement + moved - cancelled
+
+
+def on_span(face, displacement: np.ndarray) -> np.ndarray:
+    """Displacements (T, V, 3) projected on the span of the blend shapes."""
+    orthonormal = np.linalg.qr(
+        face.expression_basis.reshape(len(face.expression_names), -1).T.astype(np.float64)
+    )[0].T
+    flat = displacement.reshape(len(displacement), -1) @ orthonormal.T @ orthonormal
+    return flat.reshape(displacement.shape)
 
 
 def projected(binding, displacement: np.ndarray) -> np.ndarray:
     """Vertices of a bound mesh for canonical displacements (T, V, 3), projected on the span."""
     face = binding.face
-    orthonormal = np.linalg.qr(
-        face.expression_basis.reshape(len(face.expression_names), -1).T.astype(np.float64)
-    )[0].T
-    targets = face.expression_basis.reshape(len(orthonormal), -1).astype(np.float64)
-    flat = displacement.reshape(len(displacement), -1) @ orthonormal.T @ orthonormal
+    targets = face.expression_basis.reshape(len(face.expression_names), -1).astype(np.float64)
+    flat = on_span(face, displacement).reshape(len(displacement), -1)
     weights = np.linalg.solve(targets @ targets.T, targets @ flat.T)
     result = np.repeat(binding.mesh.vertices[None], len(displacement), axis=0)
     result[:, binding.moving] += np.tensordot(weights.T, binding.targets, 1)

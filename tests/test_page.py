@@ -64,8 +64,9 @@ def test_a_page_holds_the_animation(page, models):
     with np.load(page.with_suffix(".npz")) as arrays:
         wanted = arrays["vertices"][::2]
     off = np.linalg.norm(drawn[:, : wanted.shape[1]] - wanted, axis=2)
-    # Millimetres; due to int8, and because an emotion at intensity 0.8 is not exactly 0.8 of it.
-    assert len(drawn) == len(wanted) and off.mean() < 0.35
+    # Millimetres; due to int8, and because an emotion at intensity 0.8 is not exactly 0.8 of it: lips
+    # that speech closes are closed whatever the emotion.
+    assert len(drawn) == len(wanted) and off.mean() < 0.7
     assert len(rest) > wanted.shape[1]  # eyes and teeth
     assert base64.b64decode(data["sound"])[4:8] == b"ftyp"
     text = page.read_text("utf-8")

@@ -222,7 +222,7 @@ def test_videos_and_images_of_all_kinds(animation, short_speech, tmp_path, model
         draw(animation, tmp_path / f"{name}.png", size=160, time=0.5, models=models, **chosen)
         images[name] = np.array(Image.open(tmp_path / f"{name}.png")).astype(int)
     for name in ("side", "bare", "wires", "heat"):
-        assert np.abs(images[name] - images["plain"]).mean() > 0.5, name
+        assert np.abs(images[name] - images["plain"]).mean() > 0.3, name
     warm = lambda image: (image[:, :145, 0] > 1.5 * image[:, :145, 2]).mean()  # without the scale
     scale = images["heat"][:, 145:]
     assert (scale[..., 0] > 1.5 * scale[..., 2]).mean() > 0.02

@@ -50,7 +50,12 @@ CONTEXT.set_forkserver_preload(
 )
 
 TALKING = talking_stage.TalkingConfig(
-    batch=4, seconds=0.5, steps=11, hold_out=2, shares=(("ravdess", 0.8), ("noise", 0.2))
+    future=None,  # its encoder has one layer
+    batch=4,
+    seconds=0.5,
+    steps=11,
+    hold_out=2,
+    shares=(("ravdess", 0.8), ("noise", 0.2)),
 )
 SPEECH = speech_stage.SpeechConfig(steps=7, batch=4)
 LIPS = lips_stage.LipsConfig(

@@ -7,6 +7,7 @@ from talkemo import AnimateOptions
 from talkemo.audio.prosody import Voice, VoiceEvent
 from talkemo.audio.recording import SAMPLE_RATE, audio_of_samples, open_audio
 from talkemo.expression.brows import BROW_SHAPES, Brows
+from talkemo.expression.lip_contact import LipContact
 from talkemo.expression.mouth_sides import MouthSides
 from talkemo.face.canonical import ARKIT_NAMES, LIP_PAIRS, MOUTH_CORNERS
 from talkemo.face.motion import Motion, split_times
@@ -105,11 +106,13 @@ def test_a_stream_acts_as_a_file(acted, short_speech):
         np.testing.assert_allclose(stream[name], values, 1e-4, 2e-3)  # mm, radians, weights
 
 
-def test_everything_off_is_the_speech_alone(models, acted, example_speech):
+def test_everything_off_is_the_speech_alone(models, bound, acted, example_speech):
     off = acted(blink="off", gaze="off", head="off", liveliness="off")
     audio = open_audio(example_speech)
     times = np.arange(int(audio.duration * FPS)) / FPS
-    np.testing.assert_array_equal(off["shown"], models.talking.motion(audio, times).coordinates)
+    speech = models.talking.motion(audio, times)
+    touching = LipContact(models.face, bound.lip_gap)(speech, speech)  # lips that close meet
+    np.testing.assert_array_equal(off["shown"], touching.coordinates)
     assert "head" not in off and "gaze" not in off
 
 

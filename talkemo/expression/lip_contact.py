@@ -19,8 +19,11 @@ from ..geometry.numerics import smoothstep
 # Height in mm of the opening in the middle of the mouth, in speech without emotion: below the first
 # the lips are closed along their whole line, above the second they are left alone.
 CLOSED_MM, OPEN_MM = 0.4, 1.6
+# A face at rest keeps its own gap, and speech that closes it by this much none.
+REST_MM = 0.4
 # Ridge of the smallest motion, in mm² of the opening by 1 mm² of coordinates: leaves 0.3 mm at most.
 CONTACT_RIDGE = 1e-4
+MIN_LACK_MM = 1e-6  # what rounding makes of nothing
 LIP_COLUMNS = slice(1, -1)  # the outermost columns lie in the corners
 
 
@@ -59,9 +62,11 @@ class LipContact:
         Frames in which nothing lacks keep bit-identical coordinates.
         """
         height = self._rest + motion.coordinates @ self._gradient
-        wanted = np.maximum((1 - self.closure(speech)[:, None]) * height, 0)
+        closure = self.closure(speech)[:, None]
+        at_rest = smoothstep(speech.coordinates @ self._middle_gradient / REST_MM + 1)[:, None]
+        wanted = np.maximum((1 - closure) * height + closure * at_rest * self._rest, 0)
         lacking = wanted - height
-        changed = np.abs(lacking).max(1, initial=0) > 0
+        changed = np.abs(lacking).max(1, initial=0) > MIN_LACK_MM
         if not changed.any():
             return motion
         coordinates = motion.coordinates.copy()

@@ -36,7 +36,7 @@ ALWAYS_CANCELLED_OPENING = 0.5
 # Intensities that the generator was trained with. Its residual does not grow in proportion to the
 # intensity, but emotion amounts are proportional: see `EmotionModel.labels`.
 INTENSITY_LEVELS = np.linspace(0.15, 1.5, 28, dtype=np.float32)
-MAX_GAIN = 4.0  # of an emotion's effect, in a weights file
+MEAN_CHANGE = "mean_change"  # name of the tensor of `EmotionModel.mean_change` in a weights file
 MIN_RELATIVE_STRENGTH = 0.05  # of the lowest intensity, relative to intensity 1
 NEUTRAL_INDEX = EMOTIONS.index("neutral")
 FLOAT32_TENSORS = ("picture", "measure", "residual", "opening", "place")  # others are float16
@@ -117,13 +117,16 @@ class EmotionModel(EmotionTransfer):
         face: Face,
         settings: dict[str, Any],
         device: torch.device | str = "cpu",
+        mean_change: np.ndarray | None = None,
     ):
         self.device = torch.device(device)
         self.generator = generator.eval().to(self.device)
         self.face = face
         self.settings = settings
-        # What each emotion's effect is multiplied by, see train/emotion.py.
-        self.gains = np.array(settings.get("gains", np.ones(len(EMOTIONS))), np.float32)
+        # (8, S) mm, the change of a face at rest by each emotion at amount 1, which replaces the
+        # generator's; None leaves the generator's. See train/emotion.py.
+        self.mean_change = mean_change
+        self._at_rest: dict[int, torch.Tensor] = {}  # cache of `_levels_at_rest` by emotion
         self._strengths: dict[int, np.ndarray] = {}  # cache of `strength` by emotion
 
     def transfer(self, motion: Motion, amounts: np.ndarray, from_neutral: bool = True) -> Motion:
@@ -171,9 +174,14 @@ class EmotionModel(EmotionTransfer):
                 residual = generator(maps, label)
                 if emotion == NEUTRAL_INDEX:
                     residual = residual - self._neutral_at_rest
+                elif self.mean_change is not None:
+                    residual = residual - self._residual_of_levels(int(emotion), level)
                 total += torch.from_numpy(factor).to(self.device)[:, None] * residual
             moved = (total @ generator.residual).cpu().numpy()
             opened = (total @ generator.opening).cpu().numpy()
+        if self.mean_change is not None:
+            mean = amounts @ self.mean_change
+            moved, opened = moved + mean, opened + mean @ self.face.lip_opening_gradient
         # A loss term of the training keeps closed lips closed, but only in part for anger, because
         # actors shout.
         closed = np.exp(-np.maximum(opening, 0) / LIP_CLOSING_DECAY_MM)
@@ -207,6 +215,22 @@ class EmotionModel(EmotionTransfer):
         with torch.inference_mode():
             return self.generator(torch.zeros(len(label), 3, size, size, device=self.device), label)
 
+    def _residual_of_levels(self, emotion: int, level: np.ndarray) -> torch.Tensor:
+        """Return the residual (N, Z) that labels of intensities (N,) give for the face at rest."""
+        of_level = self._levels_at_rest(emotion)
+        place = np.interp(level, INTENSITY_LEVELS, np.arange(len(INTENSITY_LEVELS)))
+        low = place.astype(int).clip(0, len(INTENSITY_LEVELS) - 2)
+        part = torch.from_numpy((place - low).astype(np.float32)).to(self.device)[:, None]
+        return (1 - part) * of_level[low] + part * of_level[low + 1]
+
+    def _levels_at_rest(self, emotion: int) -> torch.Tensor:
+        """Return the residual (L, Z) of each of INTENSITY_LEVELS for the face at rest."""
+        if emotion not in self._at_rest:
+            label = torch.zeros(len(INTENSITY_LEVELS), len(EMOTIONS), device=self.device)
+            label[:, emotion] = torch.from_numpy(INTENSITY_LEVELS).to(self.device)
+            self._at_rest[emotion] = self._residual_at_rest(label)
+        return self._at_rest[emotion]
+
     def labels(self, emotion: int, amounts: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Return the label and the factor of the residual that make up amounts of an emotion.
 
@@ -226,11 +250,10 @@ class EmotionModel(EmotionTransfer):
         """
         if emotion == NEUTRAL_INDEX:  # has a single intensity
             return np.ones_like(amounts), amounts
-        wanted = amounts * self.gains[emotion]
         strength = self.strength(emotion)
-        level = np.interp(wanted, strength, INTENSITY_LEVELS).astype(np.float32)
+        level = np.interp(amounts, strength, INTENSITY_LEVELS).astype(np.float32)
         reached = np.interp(level, INTENSITY_LEVELS, strength)
-        return level, (wanted / reached).astype(np.float32)
+        return level, (amounts / reached).astype(np.float32)
 
     def strength(self, emotion: int) -> np.ndarray:
         """Return how far each of INTENSITY_LEVELS moves the face at rest, relative to level 1.
@@ -269,10 +292,11 @@ def build_emotion(
     maps = LinearMaps(**{name: to_tensor(tensors[name]) for name in FLOAT32_TENSORS})
     if maps.picture.shape != (len(face.expression_names), 3 * GENERATOR_MAP_SIZE**2):
         raise ValueError(f"its picture is {tuple(maps.picture.shape)}")
+    of_generator = {name: tensor for name, tensor in tensors.items() if name != MEAN_CHANGE}
     generator = build_network(
-        lambda: Generator(maps, settings["channels"], settings["blocks"]), tensors
+        lambda: Generator(maps, settings["channels"], settings["blocks"]), of_generator
     )
-    model = EmotionModel(generator, face, settings, device)
-    if model.gains.shape != (len(EMOTIONS),) or not (np.abs(model.gains) <= MAX_GAIN).all():
-        raise ValueError(f"its gains are {settings['gains']}")
-    return model
+    mean_change = tensors.get(MEAN_CHANGE)
+    if mean_change is not None and mean_change.shape != (len(EMOTIONS), len(face.span)):
+        raise ValueError(f"its mean change is {mean_change.shape}")
+    return EmotionModel(generator, face, settings, device, mean_change)

@@ -29,20 +29,27 @@ from torch.nn import functional
 
 from ..capture.landmarks import observed_shapes
 from ..data.corpora import require_corpora
-from ..data.emotion_augmentation import add_expression, part_weights
+from ..data.emotion_augmentation import add_expression
 from ..data.rest_relative import ActedFrames, acted_frames, relative_to_rest
-from ..expression.emotions import EMOTIONS, one_hot
+from ..expression.emotions import EMOTIONS
 from ..face.canonical import Face
 from ..face.geometry_map import geometry_map
 from ..face.motion import Motion
 from ..networks.building import load_tensors
-from ..networks.emotion import FLOAT32_TENSORS, LIP_CLOSING_DECAY_MM, EmotionModel, emotion_tensors
+from ..networks.emotion import (
+    FLOAT32_TENSORS,
+    LIP_CLOSING_DECAY_MM,
+    MEAN_CHANGE,
+    NEUTRAL_INDEX,
+    EmotionModel,
+    emotion_tensors,
+)
 from ..networks.judges import DISCRIMINATOR_MAP_SIZE, Discriminator, float16_tensors
 from ..weights.files import check_compatible
 from .batches import captured_recordings
 from .checkpoint import checkpoint_path
 from .classifiers import train_classifiers
-from .emotion_batches import EmotionBatch, FrameSampler
+from .emotion_batches import EmotionBatch, FrameSampler, without_actors_mean
 from .emotion_config import EmotionConfig
 from .generator import MapGenerator, map_basis, new_generator, residual_basis
 from .loop import Intervals, Loop, Losses, half_precision
@@ -50,7 +57,6 @@ from .run import Run, StartWeights
 from .training_log import LastLosses
 
 EMOTION_INTERVALS = Intervals(progress=20, log=300, weights=3000)  # iterations
-GAIN_RANGE = (1.0, 1.5)  # of an emotion's effect, see `emotion_gains`
 SAMPLE_SHEET_ROWS = 5  # real faces
 SAMPLE_IMAGE_SIZE = (160, 176)  # pixels, width and height of each face on a sample sheet
 
@@ -265,10 +271,8 @@ class StarGAN:
         average = self.average
         if isinstance(average, MapGenerator):
             tensors = emotion_tensors(average.generator)
-            if config.augmentation:  # its poses are what an emotion should look like
-                face = self.run.models().face
-                trained = EmotionModel(average.generator, face, settings, self.device)
-                settings["gains"] = [round(gain, 3) for gain in emotion_gains(trained)]
+            if config.augmentation:
+                tensors[MEAN_CHANGE] = mean_changes(self.run.models().face, self.frames)
         else:
             tensors = float16_tensors(average)
         path = self.run.save("emotion", tensors, settings)
@@ -340,24 +344,30 @@ def lip_opening_of_maps(face: Face) -> torch.Tensor:
     return (torch.linalg.solve(gram + ridge, torch.from_numpy(opening).double()) @ basis).float()
 
 
-def emotion_gains(model: EmotionModel) -> list[float]:
-    """Return what the effect of each emotion is multiplied by to be as strong as its pose.
+def mean_changes(face: Face, frames: ActedFrames) -> np.ndarray:
+    """Return the mean change (8, S) mm of the real faces by each emotion at intensity 1.
 
-    An adversarial training ends at the directions of the real faces' changes, and at 0.7 to 1.2 of
-    their length. At intensity 1 the upper face of a face at rest moves along the augmentation's
-    pose at least as far as the pose, within GAIN_RANGE.
+    That of the actors' strong frames from their neutral ones, plus the animator's expression, with
+    closed lips. An adversarial training ends near the real faces of an emotion, but at 0.7 to 1.4
+    of their mean change, and with other proportions of mouth and brows. The mean is known, so it
+    replaces the generator's change of a face at rest; how the change of other faces differs from
+    that is the generator's.
     """
-    face = model.face
     still = np.zeros((1, len(face.mean), 3), np.float32)
-    rest = Motion(np.zeros(1), np.zeros((1, len(face.span)), np.float32))
-    upper = part_weights(face)["upper"][:, None]
-    gains = []
-    for emotion in EMOTIONS:
-        pose = upper * add_expression(face, still, emotion)[0]
-        moved = upper * model.transfer(rest, one_hot(emotion)).displacement(face)[0]
-        along = float((moved * pose).sum()) / max(float((pose * pose).sum()), 1e-9)
-        gains.append(float(np.clip(1 / max(along, 1e-3), *GAIN_RANGE)) if pose.any() else 1.0)
-    return gains
+    shapes, strong = without_actors_mean(face, frames), frames.strong[frames.clip]
+    neutral = frames.emotion == NEUTRAL_INDEX
+    span = face.span.reshape(len(face.span), -1)
+    means = np.zeros((len(EMOTIONS), len(face.span)), np.float32)
+    for number, emotion in enumerate(EMOTIONS):
+        if number == NEUTRAL_INDEX:
+            continue
+        change = span @ add_expression(face, still, emotion)[0].reshape(-1)
+        acted = (frames.emotion == number) & strong
+        if acted.any() and neutral.any():
+            weights = shapes[acted].mean(0) - shapes[neutral].mean(0)
+            change = change + weights @ face.weights_to_coordinates
+        means[number] = change - (change @ face.lip_opening_gradient) * face.unit_jaw_opening
+    return means
 
 
 def lip_mask(face: Face) -> torch.Tensor:
@@ -418,7 +428,11 @@ def start_networks(
         # Keep the linear maps of the face in this run.
         tensors = emotion_tensors(generator.generator)
         fixed = {name: tensors[name] for name in FLOAT32_TENSORS}
-        learned = {name: a for name, a in start.tensors.items() if name not in FLOAT32_TENSORS}
+        learned = {
+            name: a
+            for name, a in start.tensors.items()
+            if name not in (*FLOAT32_TENSORS, MEAN_CHANGE)
+        }
         load_tensors(generator.generator, {**fixed, **learned})
     judge = run.start_weights("discriminator")
     if judge:
