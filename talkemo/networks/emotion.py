@@ -185,7 +185,7 @@ class EmotionModel(EmotionTransfer):
         cancelled = ALWAYS_CANCELLED_OPENING + (1 - ALWAYS_CANCELLED_OPENING) * closed
         jaw, closing = self.face.unit_jaw_opening, opened * cancelled
         if self.mean_change is not None:
-            # How wide a mouth opens is up to the speech; only the mean may widen it.
+            # How wide a mouth opens is up to the speech.
             mean = amounts @ self.mean_change
             opened_by_mean = mean @ self.face.lip_opening_gradient
             moved, closing = moved + mean, opened + opened_by_mean * cancelled

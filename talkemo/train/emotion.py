@@ -347,8 +347,8 @@ def lip_opening_of_maps(face: Face) -> torch.Tensor:
 def mean_changes(face: Face, frames: ActedFrames) -> np.ndarray:
     """Return the mean change (8, S) mm of the real faces by each emotion at intensity 1.
 
-    That of the actors' strong frames from their neutral ones, plus the animator's expression. An
-    adversarial training ends near the real faces of an emotion, but at 0.7 to 1.4
+    That of the actors' strong frames from their neutral ones, plus the animator's expression, with
+    the lips as far open as they were: how wide a mouth opens is up to the speech. An adversarial training ends near the real faces of an emotion, but at 0.7 to 1.4
     of their mean change, and with other proportions of mouth and brows. The mean is known, so it
     replaces the generator's change of a face at rest; how the change of other faces differs from
     that is the generator's.
@@ -366,7 +366,7 @@ def mean_changes(face: Face, frames: ActedFrames) -> np.ndarray:
         if acted.any() and neutral.any():
             weights = shapes[acted].mean(0) - shapes[neutral].mean(0)
             change = change + weights @ face.weights_to_coordinates
-        means[number] = change
+        means[number] = change - (change @ face.lip_opening_gradient) * face.unit_jaw_opening
     return means
 
 
