@@ -57,6 +57,7 @@ from .run import Run, StartWeights
 from .training_log import LastLosses
 
 EMOTION_INTERVALS = Intervals(progress=20, log=300, weights=3000)  # iterations
+MAX_OF_POSE = 1.3  # component of `mean_changes` along the animator's expression
 SAMPLE_SHEET_ROWS = 5  # real faces
 SAMPLE_IMAGE_SIZE = (160, 176)  # pixels, width and height of each face on a sample sheet
 
@@ -348,25 +349,32 @@ def mean_changes(face: Face, frames: ActedFrames) -> np.ndarray:
     """Return the mean change (8, S) mm of the real faces by each emotion at intensity 1.
 
     That of the actors' strong frames from their neutral ones, plus the animator's expression, with
-    the lips as far open as they were: how wide a mouth opens is up to the speech. An adversarial training ends near the real faces of an emotion, but at 0.7 to 1.4
+    the lips as far open as they were: how wide a mouth opens is up to the speech. It is at most
+    MAX_OF_POSE of that expression, as actors and animator together smile too widely. An adversarial training ends near the real faces of an emotion, but at 0.7 to 1.4
     of their mean change, and with other proportions of mouth and brows. The mean is known, so it
     replaces the generator's change of a face at rest; how the change of other faces differs from
     that is the generator's.
     """
     still = np.zeros((1, len(face.mean), 3), np.float32)
     shapes, strong = without_actors_mean(face, frames), frames.strong[frames.clip]
+
+    def closed(change: np.ndarray) -> np.ndarray:
+        return change - (change @ face.lip_opening_gradient) * face.unit_jaw_opening
+
     neutral = frames.emotion == NEUTRAL_INDEX
     span = face.span.reshape(len(face.span), -1)
     means = np.zeros((len(EMOTIONS), len(face.span)), np.float32)
     for number, emotion in enumerate(EMOTIONS):
         if number == NEUTRAL_INDEX:
             continue
-        change = span @ add_expression(face, still, emotion)[0].reshape(-1)
+        pose = closed(span @ add_expression(face, still, emotion)[0].reshape(-1))
+        change = pose
         acted = (frames.emotion == number) & strong
         if acted.any() and neutral.any():
             weights = shapes[acted].mean(0) - shapes[neutral].mean(0)
-            change = change + weights @ face.weights_to_coordinates
-        means[number] = change - (change @ face.lip_opening_gradient) * face.unit_jaw_opening
+            change = pose + closed(weights @ face.weights_to_coordinates)
+        along = float(change @ pose / max(float(pose @ pose), 1e-9))
+        means[number] = change * min(MAX_OF_POSE / max(along, 1e-9), 1)
     return means
 
 
