@@ -368,13 +368,13 @@ def mean_changes(face: Face, frames: ActedFrames) -> np.ndarray:
         if number == NEUTRAL_INDEX:
             continue
         pose = closed(span @ add_expression(face, still, emotion)[0].reshape(-1))
-        change = pose
+        means[number] = pose
         acted = (frames.emotion == number) & strong
         if acted.any() and neutral.any():
             weights = shapes[acted].mean(0) - shapes[neutral].mean(0)
-            change = pose + closed(weights @ face.weights_to_coordinates)
-        along = float(change @ pose / max(float(pose @ pose), 1e-9))
-        means[number] = change * min(MAX_OF_POSE / max(along, 1e-9), 1)
+            added = closed(weights @ face.weights_to_coordinates)
+            along = float(added @ pose / max(float(pose @ pose), 1e-9))
+            means[number] += min((MAX_OF_POSE - 1) / max(along, 1e-9), 1) * added
     return means
 
 
