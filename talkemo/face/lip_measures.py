@@ -54,15 +54,23 @@ def lip_gap_gradients(face: Face) -> np.ndarray:
 def unit_side_openings(face: Face) -> np.ndarray:
     """Return coordinates (2, S) float32 mm that open the lips by 1 mm on the right or on the left.
 
-    The middle and the other side stay as they are. Of all combinations of the mouth's blend shapes
-    it is the one that moves the face least.
+    The middle and the other side stay as they are.
     """
-    rows = [k for k, name in enumerate(face.expression_names) if name.startswith(("jaw", "mouth"))]
+    return unit_lip_gaps(face, ("jaw", "mouth"))[[0, 2]]
+
+
+def unit_lip_gaps(face: Face, prefixes: tuple[str, ...] = ("mouth",)) -> np.ndarray:
+    """Return coordinates (3, S) float32 mm that open the lips by 1 mm: right, in the middle, left.
+
+    The other two places stay as they are. Of all combinations of the blend shapes whose names begin
+    so it is the one that moves the face least.
+    """
+    rows = [k for k, name in enumerate(face.expression_names) if name.startswith(prefixes)]
     to_mm = face.weights_to_coordinates[rows].astype(np.float64)
     gaps = to_mm @ lip_gap_gradients(face)  # (shapes, 3) mm by each shape at weight 1
     solved = np.linalg.solve(face.regularised_gram[np.ix_(rows, rows)].astype(np.float64), gaps)
     weights = np.linalg.solve(gaps.T @ solved, solved.T)
-    return (weights[[0, 2]] @ to_mm).astype(np.float32)
+    return (weights @ to_mm).astype(np.float32)
 
 
 def lip_contour(face: Face, coordinates: np.ndarray) -> np.ndarray:

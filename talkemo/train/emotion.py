@@ -34,6 +34,7 @@ from ..data.rest_relative import ActedFrames, acted_frames, relative_to_rest
 from ..expression.emotions import EMOTIONS
 from ..face.canonical import Face
 from ..face.geometry_map import geometry_map
+from ..face.lip_measures import lip_gap_gradients, unit_lip_gaps
 from ..face.motion import Motion
 from ..networks.building import load_tensors
 from ..networks.emotion import (
@@ -358,8 +359,13 @@ def mean_changes(face: Face, frames: ActedFrames) -> np.ndarray:
     still = np.zeros((1, len(face.mean), 3), np.float32)
     shapes, strong = without_actors_mean(face, frames), frames.strong[frames.clip]
 
+    jaw, lip_gaps = face.expression_names.index("jawOpen"), unit_lip_gaps(face)
+
     def closed(change: np.ndarray) -> np.ndarray:
-        return change - (change @ face.lip_opening_gradient) * face.unit_jaw_opening
+        opened = float(change @ face.coordinates_to_weights[:, jaw])
+        change = change - opened * face.weights_to_coordinates[jaw]
+        # Lips, not the jaw, close what lips have opened: else the lower teeth would rise.
+        return np.asarray(change - change @ lip_gap_gradients(face) @ lip_gaps)
 
     neutral = frames.emotion == NEUTRAL_INDEX
     span = face.span.reshape(len(face.span), -1)
