@@ -18,11 +18,9 @@ from talkemo import Motion
 from talkemo.audio.recording import open_audio
 from talkemo.expression.emotions import EMOTIONS, parse_emotion
 from talkemo.face.geometry_map import MAP_SIZE, geometry_map
-from talkemo.face.lip_measures import unit_side_openings
+from talkemo.face.lip_measures import without_opening
 from talkemo.networks.emotion import (
-    ALWAYS_CANCELLED_OPENING,
     GENERATOR_MAP_SIZE,
-    LIP_CLOSING_DECAY_MM,
     MAP_UNIT_MM,
 )
 from talkemo.train.generator import residual_basis
@@ -56,20 +54,10 @@ def transfer_by_maps(models, displacement: np.ndarray, amounts: np.ndarray) -> n
             drawn = (coordinates @ rows.flatten(1)).view_as(maps)
             residual += torch.from_numpy(share)[:, None, None, None] * drawn
     moved = sampling.decode((residual * MAP_UNIT_MM).numpy())
-    mean = np.tensordot(amounts @ models.emotion.mean_change, face.span, 1)
-    jaw = face.expression_basis[face.expression_names.index("jawOpen")]
-    closed = np.exp(-np.maximum(face.lip_opening(displacement), 0) / LIP_CLOSING_DECAY_MM)
-    share_cancelled = ALWAYS_CANCELLED_OPENING + (1 - ALWAYS_CANCELLED_OPENING) * closed
-    by_generator, by_mean = (
-        face.lip_opening(part)[:, None, None] * jaw / face.lip_opening(jaw)
-        for part in (moved, mean)
-    )
-    moved = moved + mean
-    lips = on_span(face, moved - by_generator - by_mean)[:, face.landmarks68, 1]
-    sides = closed[:, None] * (lips[:, [61, 63]] - lips[:, [67, 65]])
-    cancelled = by_generator + share_cancelled[:, None, None] * by_mean
-    cancelled += np.tensordot(sides @ unit_side_openings(face), face.span, 1)
-    return displacement + moved - cancelled
+    span = face.span.reshape(len(face.span), -1)
+    beyond_mean = moved.reshape(len(moved), -1) @ span.T @ without_opening(face)
+    change = amounts @ models.emotion.mean_change + beyond_mean
+    return displacement + np.tensordot(change, face.span, 1)
 
 
 def on_span(face, displacement: np.ndarray) -> np.ndarray:

@@ -73,6 +73,20 @@ def unit_lip_gaps(face: Face, prefixes: tuple[str, ...] = ("mouth",)) -> np.ndar
     return (weights @ to_mm).astype(np.float32)
 
 
+def without_opening(face: Face) -> np.ndarray:
+    """Return the matrix (S, S) that takes the opening of jaw and lips out of coordinates.
+
+    The jaw stays where it is, and lips close what lips have opened: if the jaw did, the lower teeth
+    would rise.
+    """
+    size, jaw = len(face.span), face.expression_names.index("jawOpen")
+    still = np.eye(size) - np.outer(
+        face.coordinates_to_weights[:, jaw], face.weights_to_coordinates[jaw]
+    )
+    closed = np.eye(size) - lip_gap_gradients(face) @ unit_lip_gaps(face)
+    return (still @ closed).astype(np.float32)
+
+
 def lip_contour(face: Face, coordinates: np.ndarray) -> np.ndarray:
     """Return the 20 iBUG points (T, 20, 3) mm of the lips for coordinates (T, S)."""
     vertices = face.landmarks68[LIPS]

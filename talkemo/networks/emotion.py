@@ -21,7 +21,7 @@ from torch.nn import functional
 
 from ..expression.emotions import EMOTIONS
 from ..face.canonical import Face
-from ..face.lip_measures import lip_gap_gradients, unit_side_openings
+from ..face.lip_measures import lip_gap_gradients, unit_side_openings, without_opening
 from ..face.motion import Motion
 from .building import build_network, to_tensor
 from .protocols import EmotionTransfer
@@ -167,6 +167,7 @@ class EmotionModel(EmotionTransfer):
         with torch.inference_mode():
             maps = maps.view(-1, 3, GENERATOR_MAP_SIZE, GENERATOR_MAP_SIZE)
             total = torch.zeros(len(maps), generator.measure.shape[1], device=self.device)
+            beyond_mean = torch.zeros_like(total)
             for emotion in np.flatnonzero(amounts.any(0)):
                 label = torch.zeros(len(maps), len(EMOTIONS), device=self.device)
                 level, factor = self.labels(int(emotion), amounts[:, emotion])
@@ -174,28 +175,36 @@ class EmotionModel(EmotionTransfer):
                 residual = generator(maps, label)
                 if emotion == NEUTRAL_INDEX:
                     residual = residual - self._neutral_at_rest
-                elif self.mean_change is not None:
-                    residual = residual - self._residual_of_levels(int(emotion), level)
-                total += torch.from_numpy(factor).to(self.device)[:, None] * residual
+                scaled = torch.from_numpy(factor).to(self.device)[:, None] * residual
+                if emotion == NEUTRAL_INDEX or self.mean_change is None:
+                    total += scaled
+                else:
+                    at_rest = self._residual_of_levels(int(emotion), level)
+                    beyond_mean += (
+                        scaled - torch.from_numpy(factor).to(self.device)[:, None] * at_rest
+                    )
             moved = (total @ generator.residual).cpu().numpy()
             opened = (total @ generator.opening).cpu().numpy()
         # A loss term of the training keeps closed lips closed, but only in part for anger, because
         # actors shout.
         closed = np.exp(-np.maximum(opening, 0) / LIP_CLOSING_DECAY_MM)
         cancelled = ALWAYS_CANCELLED_OPENING + (1 - ALWAYS_CANCELLED_OPENING) * closed
-        jaw, closing = self.face.unit_jaw_opening, opened * cancelled
-        if self.mean_change is not None:
-            # How wide a mouth opens is up to the speech.
-            mean = amounts @ self.mean_change
-            opened_by_mean = mean @ self.face.lip_opening_gradient
-            moved, closing = moved + mean, opened + opened_by_mean * cancelled
-            opened = opened + opened_by_mean
+        jaw = self.face.unit_jaw_opening
         # The jaw closes the middle of the lips. A smile or a sneer also parts their sides, and
         # corners that are pulled down cross them.
         gap_gradients, side_openings = self._sides_of_lips
         sides_opened = (moved - opened[:, None] * jaw) @ gap_gradients
         sides = (closed[:, None] * sides_opened) @ side_openings
-        return moved - closing[:, None] * jaw - sides
+        changed = moved - (opened * cancelled)[:, None] * jaw - sides
+        if self.mean_change is not None:  # how wide the mouth opens is up to the speech
+            beyond = (beyond_mean @ generator.residual).cpu().numpy() @ self._without_opening
+            changed = changed + amounts @ self.mean_change + beyond
+        return np.asarray(changed, np.float32)
+
+    @cached_property
+    def _without_opening(self) -> np.ndarray:
+        """(S, S), see `lip_measures.without_opening`."""
+        return without_opening(self.face)
 
     @cached_property
     def _sides_of_lips(self) -> tuple[np.ndarray, np.ndarray]:

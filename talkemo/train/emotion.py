@@ -34,7 +34,7 @@ from ..data.rest_relative import ActedFrames, acted_frames, relative_to_rest
 from ..expression.emotions import EMOTIONS
 from ..face.canonical import Face
 from ..face.geometry_map import geometry_map
-from ..face.lip_measures import lip_gap_gradients, unit_lip_gaps
+from ..face.lip_measures import without_opening
 from ..face.motion import Motion
 from ..networks.building import load_tensors
 from ..networks.emotion import (
@@ -358,27 +358,19 @@ def mean_changes(face: Face, frames: ActedFrames) -> np.ndarray:
     """
     still = np.zeros((1, len(face.mean), 3), np.float32)
     shapes, strong = without_actors_mean(face, frames), frames.strong[frames.clip]
-
-    jaw, lip_gaps = face.expression_names.index("jawOpen"), unit_lip_gaps(face)
-
-    def closed(change: np.ndarray) -> np.ndarray:
-        opened = float(change @ face.coordinates_to_weights[:, jaw])
-        change = change - opened * face.weights_to_coordinates[jaw]
-        # Lips, not the jaw, close what lips have opened: else the lower teeth would rise.
-        return np.asarray(change - change @ lip_gap_gradients(face) @ lip_gaps)
-
+    closed = without_opening(face)
     neutral = frames.emotion == NEUTRAL_INDEX
     span = face.span.reshape(len(face.span), -1)
     means = np.zeros((len(EMOTIONS), len(face.span)), np.float32)
     for number, emotion in enumerate(EMOTIONS):
         if number == NEUTRAL_INDEX:
             continue
-        pose = closed(span @ add_expression(face, still, emotion)[0].reshape(-1))
+        pose = span @ add_expression(face, still, emotion)[0].reshape(-1) @ closed
         means[number] = pose
         acted = (frames.emotion == number) & strong
         if acted.any() and neutral.any():
             weights = shapes[acted].mean(0) - shapes[neutral].mean(0)
-            added = closed(weights @ face.weights_to_coordinates)
+            added = weights @ face.weights_to_coordinates @ closed
             along = float(added @ pose / max(float(pose @ pose), 1e-9))
             means[number] += min((MAX_OF_POSE - 1) / max(along, 1e-9), 1) * added
     return means
