@@ -38,6 +38,9 @@ ALWAYS_CANCELLED_OPENING = 0.5
 INTENSITY_LEVELS = np.linspace(0.15, 1.5, 28, dtype=np.float32)
 MEAN_CHANGE = "mean_change"  # name of the tensor of `EmotionModel.mean_change` in a weights file
 MIN_RELATIVE_STRENGTH = 0.05  # of the lowest intensity, relative to intensity 1
+# Share that is kept of how an emotion's change differs from the mean change while a face speaks. The
+# whole of it moves lips by millimetres to where that emotion's actors had them.
+BEYOND_MEAN = 0.4
 NEUTRAL_INDEX = EMOTIONS.index("neutral")
 FLOAT32_TENSORS = ("picture", "measure", "residual", "opening", "place")  # others are float16
 
@@ -198,7 +201,7 @@ class EmotionModel(EmotionTransfer):
         changed = moved - (opened * cancelled)[:, None] * jaw - sides
         if self.mean_change is not None:  # how wide the mouth opens is up to the speech
             beyond = (beyond_mean @ generator.residual).cpu().numpy() @ self._without_opening
-            changed = changed + amounts @ self.mean_change + beyond
+            changed = changed + amounts @ self.mean_change + BEYOND_MEAN * beyond
         return np.asarray(changed, np.float32)
 
     @cached_property

@@ -29,12 +29,12 @@ from torch.nn import functional
 
 from ..capture.landmarks import observed_shapes
 from ..data.corpora import require_corpora
-from ..data.emotion_augmentation import add_expression
+from ..data.emotion_augmentation import EMFACS_EXPRESSIONS, add_expression
 from ..data.rest_relative import ActedFrames, acted_frames, relative_to_rest
 from ..expression.emotions import EMOTIONS
 from ..face.canonical import Face
 from ..face.geometry_map import geometry_map
-from ..face.lip_measures import without_opening
+from ..face.lip_measures import lip_gap_gradients, unit_lip_gaps
 from ..face.motion import Motion
 from ..networks.building import load_tensors
 from ..networks.emotion import (
@@ -358,22 +358,36 @@ def mean_changes(face: Face, frames: ActedFrames) -> np.ndarray:
     """
     still = np.zeros((1, len(face.mean), 3), np.float32)
     shapes, strong = without_actors_mean(face, frames), frames.strong[frames.clip]
-    closed = without_opening(face)
-    neutral = frames.emotion == NEUTRAL_INDEX
+    neutral, jaw = frames.emotion == NEUTRAL_INDEX, face.expression_names.index("jawOpen")
     span = face.span.reshape(len(face.span), -1)
     means = np.zeros((len(EMOTIONS), len(face.span)), np.float32)
     for number, emotion in enumerate(EMOTIONS):
         if number == NEUTRAL_INDEX:
             continue
-        pose = span @ add_expression(face, still, emotion)[0].reshape(-1) @ closed
+        shown = EMFACS_EXPRESSIONS.get(emotion, {"lower": {}})["lower"]
+        pose = span @ add_expression(face, still, emotion)[0].reshape(-1)
+        pose = _closed(face, pose, shown.get("jawOpen", 0.0))
         means[number] = pose
         acted = (frames.emotion == number) & strong
         if acted.any() and neutral.any():
             weights = shapes[acted].mean(0) - shapes[neutral].mean(0)
-            added = weights @ face.weights_to_coordinates @ closed
+            added = _closed(face, weights @ face.weights_to_coordinates, float(weights[jaw]))
             along = float(added @ pose / max(float(pose @ pose), 1e-9))
             means[number] += min((MAX_OF_POSE - 1) / max(along, 1e-9), 1) * added
     return means
+
+
+def _closed(face: Face, change: np.ndarray, jaw_open: float) -> np.ndarray:
+    """Return a change (S,) mm without its opening of the lips.
+
+    The jaw closes what its own weight has opened, lips close the rest: if the jaw did, the lower
+    teeth would rise.
+    """
+    of_jaw = face.weights_to_coordinates[face.expression_names.index("jawOpen")]
+    opened = float(change @ face.lip_opening_gradient)
+    by_jaw = min(opened, jaw_open * float(of_jaw @ face.lip_opening_gradient))
+    change = change - max(by_jaw, 0.0) * face.unit_jaw_opening
+    return np.asarray(change - change @ lip_gap_gradients(face) @ unit_lip_gaps(face))
 
 
 def lip_mask(face: Face) -> torch.Tensor:
