@@ -20,6 +20,7 @@ from talkemo.expression.emotions import EMOTIONS, parse_emotion
 from talkemo.face.geometry_map import MAP_SIZE, geometry_map
 from talkemo.face.lip_measures import without_opening
 from talkemo.networks.emotion import (
+    BEYOND_MEAN,
     GENERATOR_MAP_SIZE,
     MAP_UNIT_MM,
 )
@@ -56,7 +57,7 @@ def transfer_by_maps(models, displacement: np.ndarray, amounts: np.ndarray) -> n
     moved = sampling.decode((residual * MAP_UNIT_MM).numpy())
     span = face.span.reshape(len(face.span), -1)
     beyond_mean = moved.reshape(len(moved), -1) @ span.T @ without_opening(face)
-    change = amounts @ models.emotion.mean_change + beyond_mean
+    change = amounts @ models.emotion.mean_change + BEYOND_MEAN * beyond_mean
     return displacement + np.tensordot(change, face.span, 1)
 
 

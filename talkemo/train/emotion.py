@@ -351,10 +351,12 @@ def mean_changes(face: Face, frames: ActedFrames) -> np.ndarray:
 
     That of the actors' strong frames from their neutral ones, plus the animator's expression, with
     the lips as far open as they were: how wide a mouth opens is up to the speech. It is at most
-    MAX_OF_POSE of that expression, as actors and animator together smile too widely. An adversarial training ends near the real faces of an emotion, but at 0.7 to 1.4
-    of their mean change, and with other proportions of mouth and brows. The mean is known, so it
-    replaces the generator's change of a face at rest; how the change of other faces differs from
-    that is the generator's.
+    MAX_OF_POSE of that expression, as actors and animator together smile too widely.
+
+    An adversarial training ends near the real faces of an emotion, but at 0.7 to 1.4 of their mean
+    change, and with other proportions of mouth and brows. The mean is known, so it replaces the
+    generator's change of a face at rest; how the change of other faces differs from that is the
+    generator's.
     """
     still = np.zeros((1, len(face.mean), 3), np.float32)
     shapes, strong = without_actors_mean(face, frames), frames.strong[frames.clip]
