@@ -45,6 +45,29 @@ def test_noise_of_any_level_keeps_the_mouth_closed(models, decibels, colour):
     assert lip_opening(models, noise.astype(np.float32)).max() < 0.5
 
 
+@pytest.mark.parametrize("tempo_s", [0.25, 0.5])
+@pytest.mark.parametrize("seed", [0, 1])
+def test_music_hardly_opens_the_mouth(models, tempo_s, seed):
+    # Plucked strings (Karplus and Strong 1983), a synthesis that no training used.
+    rng, music = np.random.default_rng(seed), np.zeros(4 * RATE)
+    for start in np.arange(0, 3.5, tempo_s):
+        for step in rng.choice([0, 3, 5, 7, 10, 12], 3, replace=False):
+            string = plucked(110 * 2 ** (step / 12), rng)
+            first = int(start * RATE)
+            music[first : first + len(string)] += string[: len(music) - first]
+    opening = lip_opening(models, (0.3 * music / music.std()).clip(-1, 1).astype(np.float32))
+    assert opening.std() < 0.5 and opening.max() < 3
+
+
+def plucked(pitch_hz, rng, seconds=1.0):
+    """A string's sound: noise that goes round in a loop and is smoothed in each round."""
+    loop = rng.uniform(-1, 1, round(RATE / pitch_hz))
+    rounds = [loop]
+    for _ in range(int(seconds * pitch_hz)):
+        rounds.append(0.998 * (rounds[-1] + np.roll(rounds[-1], 1)) / 2)
+    return np.concatenate(rounds)
+
+
 def test_the_last_bit_of_a_converter_is_silence(models):
     bits = np.random.default_rng(0).integers(-1, 2, RATE).astype(np.int16)
     assert not lip_opening(models, bits).any()
