@@ -120,7 +120,7 @@ def test_silence_and_an_emotion_as_vrm(tmp_path, silence, models):
     talkemo.animate("-", silence, out, emotion="happy", fps=20, export=export, models=models)
     names, values = read(out)
     means = dict(zip(names[1:], values.mean(0)))
-    assert means["happy"] + means["relaxed"] > 0.7 and means["happy"] > 0.4
+    assert means["happy"] + means["relaxed"] > 0.7 and means["happy"] > 0.3
     assert max(means[name] for name in VRM_MOUTH_RECIPES) < 0.05
 
 
