@@ -7,10 +7,9 @@ from functools import cached_property
 import numpy as np
 from scipy.spatial import cKDTree
 
-from ..face.canonical import EYE_CENTRES_MM, LEFT_EYE, RIGHT_EYE, Face
+from ..face.canonical import BROWS, EYE_CENTRES_MM, LEFT_EYE, RIGHT_EYE, Face
 from ..geometry.plane import distance_to_polyline
 
-BROWS = (slice(17, 22), slice(22, 27))  # iBUG landmarks of the right and of the left brow
 INNER_LIP_LINE = slice(60, 65)  # iBUG landmarks of the inner upper lip, from corner to corner
 FRONT_NEIGHBOURS = 12  # vertices of the fitted face whose foremost is the surface before a point
 

@@ -15,7 +15,7 @@ from itertools import pairwise
 import numpy as np
 
 from ..face.anatomy import MATERIALS, Anatomy
-from ..face.canonical import ARKIT_NAMES, MOUTH_CORNERS
+from ..face.canonical import ARKIT_NAMES, LIP_PAIRS, MOUTH_CORNERS
 from ..geometry.numerics import smoothstep
 from .binding import Binding, gaze_targets
 from .fill_eyes import Eyeball, fitted_eyeballs, lid_strip
@@ -24,7 +24,9 @@ from .mouth import jaw_displacement
 from .mouth_edge import edges_of_openings, lid_edge, mouth_edge
 
 PART_NAMES = (*MATERIALS, "mouth", "eyelids", "eyes")
-INNER_LIP_POINTS = [61, 62, 63, 65, 66, 67]  # iBUG points between which the lips meet
+INNER_LIP_POINTS = sorted(
+    point for pair in LIP_PAIRS for point in pair
+)  # iBUG points between which the lips meet
 SIZE_LIMITS = (0.3, 3.0)  # of a mouth, relative to the canonical one
 EDGE_REACH_MM = 16.0  # depth over which the socket changes from the mesh's lips to its own shape
 # A mask may end before a mouth does: parts deeper than SQUEEZED_MM behind the lips are squeezed until

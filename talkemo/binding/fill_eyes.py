@@ -7,11 +7,10 @@ from functools import lru_cache
 
 import numpy as np
 
-from ..face.canonical import EYE_CENTRES_MM, LEFT_EYE, RIGHT_EYE
+from ..face.canonical import EYE_CENTRES_MM, EYEBALL_RADIUS_MM, LEFT_EYE, RIGHT_EYE
 from .binding import Binding
 from .mouth_edge import membranes
 
-EYEBALL_RADIUS_MM = 14.6  # of the canonical face
 RADIUS_LIMITS = (0.5, 2.5)  # relative to the canonical one
 LID_THICKNESS_MM = 0.4  # between an eyeball and the edges of the lids, on the canonical face
 STRIP_END = 0.92  # distance of the end of a lid's strip from the centre of the eyeball, in radii

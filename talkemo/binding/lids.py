@@ -13,6 +13,7 @@ from itertools import pairwise
 
 import numpy as np
 
+from ..face.canonical import EYEBALL_RADIUS_MM
 from ..face.openings import EdgePoints, Lids, edge_points, face_lids, face_lips
 from ..geometry.numerics import smoothstep
 from .body import Body
@@ -37,9 +38,7 @@ CORNER_FADING = 0.25  # of the width of the eye, over which corrections end beyo
 CORRECTION_ROUNDS = 4
 EDGE_SMOOTHING_ROUNDS = 2
 STRAIN_RADII = 2.0  # of the eyeball, around its centre, in which the skin's strain is limited again
-# The eyeball that the lids slide over.
-EYE_RADIUS_MM = 14.6
-MIN_EYE_RATIO = 1.1  # its least radius, relative to the distance of the lids' edges from its axis
+MIN_EYE_RATIO = 1.1  # least radius of the eyeball that the lids slide over, relative to the distance of the lids' edges from its axis
 # Where the mesh has no eyeball: fraction of the lids' edges that may lie in it, of those this far
 # from the corners, by the width of the eye.
 TOUCHING_QUANTILE, TOUCHING_MARGIN = 0.85, 0.2
@@ -330,7 +329,7 @@ def _touching_ball(body: Body, found: _MeshLids, centre: np.ndarray) -> _Ball:
     middle = np.minimum(found.position, 1 - found.position) > TOUCHING_MARGIN
     edges = np.concatenate([edge.of(body.points)[middle] for edge in (found.upper, found.lower)])
     wide = np.linalg.norm((edges - centre)[:, :2], axis=1).max()
-    ball = _Ball(np.array([*centre[:2], 0.0]), max(EYE_RADIUS_MM, MIN_EYE_RATIO * float(wide)))
+    ball = _Ball(np.array([*centre[:2], 0.0]), max(EYEBALL_RADIUS_MM, MIN_EYE_RATIO * float(wide)))
     depth = np.quantile(edges[:, 2] - ball.front(edges[:, :2]), TOUCHING_QUANTILE)
     return _Ball(np.array([*centre[:2], depth]), ball.radius)
 

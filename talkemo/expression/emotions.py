@@ -15,6 +15,7 @@ from ..geometry.numerics import smoothstep
 from ..option_limits import MAX_INTENSITY
 from .emotion_names import EMOTIONS
 
+NEUTRAL_INDEX = EMOTIONS.index("neutral")
 PAPER_EMOTIONS = ("neutral", "happy", "angry", "surprised")
 CROSS_FADE_S = 0.4  # duration of the change from one emotion of a timeline to the next
 MAX_TIMELINE_BYTES = 1 << 20

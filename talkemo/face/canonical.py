@@ -40,6 +40,7 @@ ARKIT_GAZE_DEG = 25.0  # rotation of an eye at weight 1 of a gaze (eyeLookUpLeft
 # iBUG landmarks, counted from 0. Right and left are the face's own.
 JAW_LINE = slice(0, 17)
 RIGHT_EYE, LEFT_EYE = slice(36, 42), slice(42, 48)
+BROWS = (slice(17, 22), slice(22, 27))  # right and left
 LIPS = slice(48, 68)
 INNER_LIPS = (62, 66)  # middle of the inner upper and of the inner lower lip
 MOUTH_CORNERS = (48, 54)  # right and left corner
@@ -47,6 +48,7 @@ LIP_PAIRS = ((61, 67), (62, 66), (63, 65))  # facing points of the upper and low
 
 # Centres of the eyeballs on the canonical face, the right one first.
 EYE_CENTRES_MM = np.array([[-31.36, 36.07, 80.18], [31.36, 36.07, 80.18]])
+EYEBALL_RADIUS_MM = 14.6
 
 # Regions of the canonical face; `Face.regions` maps each name to a mask.
 REGIONS = ("lips", "mouth", "eyelids", "upper_face", "lower_face")

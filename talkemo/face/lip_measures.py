@@ -7,10 +7,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from .canonical import INNER_LIPS, LIPS, MOUTH_CORNERS, Face
+from .canonical import INNER_LIPS, LIP_PAIRS, LIPS, MOUTH_CORNERS, Face
 
-# iBUG points of the inner lips: right of the middle, in the middle, and left of it.
-UPPER_INNER_LIP, LOWER_INNER_LIP = [61, 62, 63], [67, 66, 65]
 UPPER_LIP = 51  # iBUG index of the middle of the outer upper lip
 # Blend shapes that people recognise on lips, both sides together.
 LIP_SHAPES = (
@@ -48,7 +46,8 @@ def shape_gradients(face: Face) -> dict[str, np.ndarray]:
 def lip_gap_gradients(face: Face) -> np.ndarray:
     """Return the gradients (S, 3) of the inner lips' opening, mm: right, in the middle, left."""
     span = face.span[:, face.landmarks68, 1]
-    return span[:, UPPER_INNER_LIP] - span[:, LOWER_INNER_LIP]
+    upper, lower = np.transpose(LIP_PAIRS)
+    return span[:, upper] - span[:, lower]
 
 
 def unit_side_openings(face: Face) -> np.ndarray:

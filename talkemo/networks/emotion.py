@@ -19,7 +19,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from ..expression.emotions import EMOTIONS
+from ..expression.emotions import EMOTIONS, NEUTRAL_INDEX
 from ..face.canonical import Face
 from ..face.lip_measures import lip_gap_gradients, unit_side_openings, without_opening
 from ..face.motion import Motion
@@ -41,7 +41,6 @@ MIN_RELATIVE_STRENGTH = 0.05  # of the lowest intensity, relative to intensity 1
 # Share that is kept of how an emotion's change differs from the mean change while a face speaks. The
 # whole of it moves lips by millimetres to where that emotion's actors had them.
 BEYOND_MEAN = 0.4
-NEUTRAL_INDEX = EMOTIONS.index("neutral")
 FLOAT32_TENSORS = ("picture", "measure", "residual", "opening", "place")  # others are float16
 
 
@@ -178,14 +177,12 @@ class EmotionModel(EmotionTransfer):
                 residual = generator(maps, label)
                 if emotion == NEUTRAL_INDEX:
                     residual = residual - self._neutral_at_rest
-                scaled = torch.from_numpy(factor).to(self.device)[:, None] * residual
+                share = torch.from_numpy(factor).to(self.device)[:, None]
                 if emotion == NEUTRAL_INDEX or self.mean_change is None:
-                    total += scaled
+                    total += share * residual
                 else:
                     at_rest = self._residual_of_levels(int(emotion), level)
-                    beyond_mean += (
-                        scaled - torch.from_numpy(factor).to(self.device)[:, None] * at_rest
-                    )
+                    beyond_mean += share * (residual - at_rest)
             moved = (total @ generator.residual).cpu().numpy()
             opened = (total @ generator.opening).cpu().numpy()
         # A loss term of the training keeps closed lips closed, but only in part for anger, because
@@ -239,10 +236,11 @@ class EmotionModel(EmotionTransfer):
         return (1 - part) * of_level[low] + part * of_level[low + 1]
 
     def _levels_at_rest(self, emotion: int) -> torch.Tensor:
-        """Return the residual (L, Z) of each of INTENSITY_LEVELS for the face at rest."""
+        """Return the residual (L + 1, Z) of INTENSITY_LEVELS and of 1 for the face at rest."""
         if emotion not in self._at_rest:
-            label = torch.zeros(len(INTENSITY_LEVELS), len(EMOTIONS), device=self.device)
-            label[:, emotion] = torch.from_numpy(INTENSITY_LEVELS).to(self.device)
+            levels = torch.from_numpy(np.append(INTENSITY_LEVELS, np.float32(1))).to(self.device)
+            label = torch.zeros(len(levels), len(EMOTIONS), device=self.device)
+            label[:, emotion] = levels
             self._at_rest[emotion] = self._residual_at_rest(label)
         return self._at_rest[emotion]
 
@@ -276,11 +274,8 @@ class EmotionModel(EmotionTransfer):
         The result (L,) is strictly ascending.
         """
         if emotion not in self._strengths:
-            levels = torch.from_numpy(np.append(INTENSITY_LEVELS, np.float32(1))).to(self.device)
-            label = torch.zeros(len(levels), len(EMOTIONS), device=self.device)
-            label[:, emotion] = levels
             with torch.inference_mode():
-                residual = self._residual_at_rest(label) @ self.generator.residual
+                residual = self._levels_at_rest(emotion) @ self.generator.residual
             moved = residual.cpu().numpy()
             along = moved @ moved[-1] / max(float(moved[-1] @ moved[-1]), 1e-9)
             ascending = np.maximum.accumulate(np.maximum(along[:-1], MIN_RELATIVE_STRENGTH))

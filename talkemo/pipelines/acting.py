@@ -20,7 +20,7 @@ from ..binding.head_turner import HeadTurner
 from ..expression.articulation import articulated
 from ..expression.blinking import Blinking, blink_rate, weights_with_blinks
 from ..expression.brows import Brows
-from ..expression.emotions import EMOTIONS, Timeline, one_hot
+from ..expression.emotions import EMOTIONS, NEUTRAL_INDEX, Timeline, one_hot
 from ..expression.head_motion import Gaze, HeadMotion, lids_of_gaze, weights_with_gaze
 from ..expression.lip_contact import LipContact
 from ..expression.liveliness import Liveliness
@@ -33,7 +33,6 @@ from .options import ActingOptions, EmotionOptions
 from .outputs import check_mode
 
 # A page stores the effect of each of these emotions, so that its viewer can mix them.
-NEUTRAL_INDEX = EMOTIONS.index("neutral")
 PAGE_EMOTIONS = tuple(name for name in EMOTIONS if name != "neutral")
 
 

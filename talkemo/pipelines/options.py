@@ -59,6 +59,7 @@ def view_names(given: Mapping[str, Any]) -> list[str]:
     return list(VIEWS)
 
 
+AUTO_OR_OFF_SETTINGS: dict[str, Any] = {"metavar": AUTO_OR_OFF, "values": AUTO_OR_OFF.split("|")}
 FPS_SETTINGS: dict[str, Any] = {"limits": FPS_LIMITS, "quantity": "{:g} frames per second"}
 SIZE_SETTINGS: dict[str, Any] = {
     "limits": IMAGE_SIDE_PIXELS,
@@ -124,20 +125,17 @@ class ActingOptions(EmotionOptions):
     head: str = option(
         "auto",
         "Whether the head moves, in videos, pages, GLB and USD; csv and npz store its rotations.",
-        metavar=AUTO_OR_OFF,
-        values=AUTO_OR_OFF.split("|"),
+        **AUTO_OR_OFF_SETTINGS,
     )
     gaze: str = option(
         "auto",
         "Whether the eyes make saccades and look at the camera.",
-        metavar=AUTO_OR_OFF,
-        values=AUTO_OR_OFF.split("|"),
+        **AUTO_OR_OFF_SETTINGS,
     )
     liveliness: str = option(
         "auto",
         "Whether brows, lids and the corners of the mouth move by themselves and with the voice.",
-        metavar=AUTO_OR_OFF,
-        values=AUTO_OR_OFF.split("|"),
+        **AUTO_OR_OFF_SETTINGS,
     )
 
 
@@ -197,8 +195,7 @@ class ExportOptions(CheckedOptions):
         "auto",
         "Eyes, teeth, tongue and inside of the mouth of a mesh that lacks them, in videos, pages, "
         "GLB and USD: auto adds them, off leaves the mesh as it is.",
-        metavar=AUTO_OR_OFF,
-        values=AUTO_OR_OFF.split("|"),
+        **AUTO_OR_OFF_SETTINGS,
     )
     curves: str = option(
         "arkit",
@@ -292,8 +289,7 @@ class ReconstructOptions(CheckedOptions):
         "off",
         "auto shifts the lip motion in time to match a video's audio, if it is early or late. The "
         "delay is reported.",
-        metavar=AUTO_OR_OFF,
-        values=AUTO_OR_OFF.split("|"),
+        **AUTO_OR_OFF_SETTINGS,
     )
     number: int = option(
         1,

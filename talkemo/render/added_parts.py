@@ -8,6 +8,7 @@ import numpy as np
 
 from ..binding.binding import Binding
 from ..binding.fill import Fill, fill_of
+from ..face.canonical import LIP_PAIRS
 from ..formats.appearance import AddedMesh, AddedMeshes, AddedVertices
 from ..geometry.numerics import smoothstep
 from ..geometry.rigid import eye_rotation
@@ -21,8 +22,6 @@ from .textures import (
 )
 
 MAX_ANCHORS = 420  # vertices of the face from which the motion of a frame is read
-# Pairs of iBUG points of the upper and lower lip, by whose distance the mouth behind gets light.
-LIGHT_PAIRS = ((61, 67), (62, 66), (63, 65))
 DARK_GAP_MM, LIT_GAP_MM = 0.6, 4.5  # distances, of a canonical mouth, with least and full light
 PART_ROUGHNESS = {
     "teeth": 0.35,
@@ -129,7 +128,7 @@ class Occlusion:
     Attributes
     ----------
     upper, lower : (3,) int
-        The mesh's vertices of LIGHT_PAIRS.
+        The mesh's vertices of LIP_PAIRS.
     gaps : (2,)
         Distances in mesh units with least and full light.
     share : (A, 3) float32
@@ -155,7 +154,7 @@ class Occlusion:
     @classmethod
     def at(cls, binding: Binding, points: np.ndarray, size: float) -> Occlusion:
         """Return the occlusion at points (A, 3) in a mouth of a size, 1 for the canonical one."""
-        upper, lower = binding.landmarks68[np.array(LIGHT_PAIRS)].T
+        upper, lower = binding.landmarks68[np.array(LIP_PAIRS)].T
         beside = binding.placement.to_canonical(points)[:, 0]
         pairs = binding.placement.to_canonical(binding.rest[upper].astype(np.float64))[:, 0]
         order = np.argsort(pairs)

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
-BROWS = {False: slice(17, 22), True: slice(22, 27)}  # iBUG landmarks; True for the left eye's
-UPPER_LIDS = {False: slice(37, 39), True: slice(43, 45)}
+from ..face.canonical import BROWS
+
+UPPER_LIDS = (slice(37, 39), slice(43, 45))  # iBUG landmarks; the second is the left eye's
 # The iBUG landmarks lie on a brow's upper edge, its middle lies lower: a face tracker then sees
 # resting brows as neither raised nor lowered. By how much without a ridge, and the limits with one,
 # as shares of the landmarks' height over the upper lid.
@@ -37,9 +38,9 @@ def brow_lines(landmarks: np.ndarray, surface: np.ndarray | None = None) -> dict
     surface : (F, 3, 3), optional
         Corners of the skin's triangles, whose ridge is followed.
     """
-    lines = {left: _arch(landmarks[:, :2], left) for left in BROWS}
+    lines = {left: _arch(landmarks[:, :2], left) for left in (False, True)}
     found = {left: line for left, line in lines.items() if line is not None}
-    height = np.median([_height(landmarks, left) for left in BROWS])
+    height = np.median([_height(landmarks, left) for left in (False, True)])
     drop = BROW_DROP * height
     if surface is not None and found:
         ridge = _ridge_drop(landmarks, surface, found, height)
@@ -64,7 +65,7 @@ def own_brows(
         iBUG landmarks.
     """
     found = np.zeros(len(points), bool)
-    for rows in BROWS.values():
+    for rows in BROWS:
         brow = landmarks[rows]
         above = points[:, 1] - np.interp(points[:, 0], brow[:, 0], brow[:, 1])
         beside = np.abs(points[:, 0] - brow[:, 0].mean()) - np.ptp(brow[:, 0]) / 2

@@ -12,7 +12,7 @@ import scipy.sparse as sp
 
 from ..errors import InputError
 from ..face.anatomy import MATERIALS, Anatomy
-from ..geometry.meshes import boundary_loops
+from ..geometry.meshes import boundary_loops, connected_pieces
 from .decimation import decimate
 
 # ICT-FaceKit's vertices of the parts.
@@ -67,14 +67,6 @@ def part_triangles(quads: np.ndarray, part: slice) -> tuple[np.ndarray, np.ndarr
     return triangles, np.concatenate([number, number[full]])
 
 
-def _components(triangles: np.ndarray) -> np.ndarray:
-    """Return a number for the connected component of each triangle (F, 3), (F,)."""
-    count = int(triangles.max()) + 1
-    pairs = np.concatenate([triangles[:, [0, 1]], triangles[:, [1, 2]]])
-    graph = sp.coo_matrix((np.ones(len(pairs)), pairs.T), (count, count))
-    return sp.csgraph.connected_components(graph, directed=False)[1][triangles[:, 0]]
-
-
 # ------------------------------------------------------------------------- teeth, gums and tongue
 
 
@@ -111,11 +103,12 @@ def _pieces(
     pieces = []
     for part in (UPPER_TEETH_VERTICES, LOWER_TEETH_VERTICES):
         triangles, _ = part_triangles(quads, part)
-        component = _components(triangles)
+        component = connected_pieces(triangles, int(triangles.max()) + 1)[triangles[:, 0]]
         pieces += [("teeth", triangles[component == k]) for k in np.unique(component)]
     # Gums, tongue and throat are one surface, cut into islands by its texture coordinates.
     triangles, quad = part_triangles(quads, GUM_VERTICES)
-    island = _components(quads_uv[quad][:, :3])
+    corners = quads_uv[quad][:, :3]
+    island = connected_pieces(corners, int(corners.max()) + 1)[corners[:, 0]]
     for k in np.unique(island):
         rows = triangles[island == k]
         used = np.unique(rows)

@@ -50,7 +50,7 @@ from ..weights.files import check_compatible
 from .batches import captured_recordings
 from .checkpoint import checkpoint_path
 from .classifiers import train_classifiers
-from .emotion_batches import EmotionBatch, FrameSampler, without_actors_mean
+from .emotion_batches import EmotionBatch, FrameSampler
 from .emotion_config import EmotionConfig
 from .generator import MapGenerator, map_basis, new_generator, residual_basis
 from .loop import Intervals, Loop, Losses, half_precision
@@ -274,7 +274,9 @@ class StarGAN:
         if isinstance(average, MapGenerator):
             tensors = emotion_tensors(average.generator)
             if config.augmentation:
-                tensors[MEAN_CHANGE] = mean_changes(self.run.models().face, self.frames)
+                tensors[MEAN_CHANGE] = mean_changes(
+                    self.run.models().face, self.frames, self.sampler.shapes
+                )
         else:
             tensors = float16_tensors(average)
         path = self.run.save("emotion", tensors, settings)
@@ -346,7 +348,7 @@ def lip_opening_of_maps(face: Face) -> torch.Tensor:
     return (torch.linalg.solve(gram + ridge, torch.from_numpy(opening).double()) @ basis).float()
 
 
-def mean_changes(face: Face, frames: ActedFrames) -> np.ndarray:
+def mean_changes(face: Face, frames: ActedFrames, shapes: np.ndarray) -> np.ndarray:
     """Return the mean change (8, S) mm of the real faces by each emotion at intensity 1.
 
     That of the actors' strong frames from their neutral ones, plus the animator's expression, with
@@ -357,18 +359,20 @@ def mean_changes(face: Face, frames: ActedFrames) -> np.ndarray:
     change, and with other proportions of mouth and brows. The mean is known, so it replaces the
     generator's change of a face at rest; how the change of other faces differs from that is the
     generator's.
+
+    `shapes` (N, S) are the frames' weights that the training uses, see `without_actors_mean`.
     """
     still = np.zeros((1, len(face.mean), 3), np.float32)
-    shapes, strong = without_actors_mean(face, frames), frames.strong[frames.clip]
+    strong = frames.strong[frames.clip]
     neutral, jaw = frames.emotion == NEUTRAL_INDEX, face.expression_names.index("jawOpen")
     span = face.span.reshape(len(face.span), -1)
     means = np.zeros((len(EMOTIONS), len(face.span)), np.float32)
     for number, emotion in enumerate(EMOTIONS):
         if number == NEUTRAL_INDEX:
             continue
-        shown = EMFACS_EXPRESSIONS.get(emotion, {"lower": {}})["lower"]
         pose = span @ add_expression(face, still, emotion)[0].reshape(-1)
-        pose = _closed(face, pose, shown.get("jawOpen", 0.0))
+        jaw_open = EMFACS_EXPRESSIONS[emotion]["lower"].get("jawOpen", 0.0)
+        pose = _closed(face, pose, jaw_open)
         means[number] = pose
         acted = (frames.emotion == number) & strong
         if acted.any() and neutral.any():
