@@ -54,9 +54,9 @@ from talkemo.evaluation.metrics import mouth_opening, pearson
 from talkemo.expression.emotions import PAPER_EMOTIONS, one_hot
 from talkemo.face.canonical import Face
 from talkemo.networks.speech_encoder import FEATURE_RATE, SILENCE_MARGIN_FEATURES, log_mel_encoder
-from talkemo.paper.figure7 import FIGURE7_NEUTRAL_STRIDE, emotion_displacement, trained_pointnet
-from talkemo.paper.training import of_paper_emotions, paper_emotion_config
-from talkemo.paper.variants import trained_talking, variant_run
+from talkemo.paper.figure7 import FIGURE7_NEUTRAL_STRIDE, trained_generator
+from talkemo.paper.training import of_paper_emotions, paper_emotion_config, variant_run
+from talkemo.paper.variants import trained_talking
 from talkemo.train import emotion
 
 LOG_MEL_SIDE = 6  # features on either side of a frame's; every second of the 13 is used
@@ -208,7 +208,7 @@ def emotions_table(options: argparse.Namespace, models: Models) -> None:
     displacement = before.displacement(face)
     emotion.train_stargan(face, frames, run("map"), config)
     emotion.train_stargan(face, frames, run("unaugmented"), replace(config, augmentation=0.0))
-    pointnet = trained_pointnet(face, frames, run("pointnet"), config)
+    pointnet = trained_generator("PointNet, raw", face, frames, run("pointnet"), config)
 
     def mean_shape(name: str) -> np.ndarray:
         return frames.shapes[frames.emotion == EMOTIONS.index(name)].mean(0)
@@ -221,9 +221,7 @@ def emotions_table(options: argparse.Namespace, models: Models) -> None:
 
     generators: dict[str, Callable[[str], np.ndarray]] = {
         "mean": mean_difference,
-        "PointNet": lambda name: (
-            displacement + emotion_displacement(face, pointnet, displacement, name)
-        ),
+        "PointNet": lambda name: displacement + pointnet.change(displacement, name),
         "unaugmented": lambda name: transferred(run("unaugmented").models().emotion, name),
         "map": lambda name: transferred(run("map").models().emotion, name),
         "default": lambda name: transferred(models.emotion, name),

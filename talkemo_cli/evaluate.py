@@ -42,10 +42,10 @@ CORPUS_OPTION_NAMES = ("data", "captures", "jobs")
 OPTIONS_OF_USE = {
     PAIR: ("neutral", "mesh", "fps", "mask", "emotion", "phones", "weights", "output"),
     SPLIT: (*CORPUS_OPTION_NAMES, "split", "against", "phones", "weights", "output"),
-    "table1": (*CORPUS_OPTION_NAMES, "seeds", "steps"),
-    "table2": (*CORPUS_OPTION_NAMES, "seeds", "steps"),
+    "table1": (*CORPUS_OPTION_NAMES, "seeds", "steps", "trainings"),
+    "table2": (*CORPUS_OPTION_NAMES, "seeds", "steps", "trainings"),
     "figure6": (*CORPUS_OPTION_NAMES, "weights", "output"),
-    "figure7": (*CORPUS_OPTION_NAMES, "steps", "output"),
+    "figure7": (*CORPUS_OPTION_NAMES, "seeds", "steps", "trainings", "output"),
     "paper": (*CORPUS_OPTION_NAMES, "seeds", "steps", "study", "weights", "output"),
 }
 
@@ -367,11 +367,16 @@ def _reproduce(
         models.check(stage)
     with _corpora(corpora, models) as (data, captures), _progress(suite) as progress:
         common: dict[str, Any] = {"jobs": corpora.jobs, "progress": progress}
-        trained: dict[str, Any] = {**common, "steps": paper.steps}
+        trained: dict[str, Any] = {
+            **common,
+            "seeds": seeds,
+            "steps": paper.steps,
+            "trainings": paper.trainings,
+        }
         if suite == "table1":
-            result = table1(data, captures, models, seeds=seeds, **trained)
+            result = table1(data, captures, models, **trained)
         elif suite == "table2":
-            result = table2(data, captures, models, seeds=seeds, **trained)
+            result = table2(data, captures, models, **trained)
         elif suite == "figure6":
             result = figure6(data, captures, models, output, **common)
         elif suite == "figure7":

@@ -288,11 +288,15 @@ def print_table1(result: dict[str, Any]) -> None:
     rows, clips = result["rows"], result["clips"]
     console.table(
         f"Table 1: RE in mm, VE in mm a frame, {_statistics(rows[0][columns[0]])} after "
-        f"{result['steps']} steps; T {clips['T']} training clips, V {clips['V']} of actors and "
-        "sentences never trained on",
-        ["weights", "mask", "vertices", *columns],
+        f"{result['steps']} steps, {result['epochs']:.1f} epochs; T {clips['T']} training clips, V "
+        f"{clips['V']} of actors and sentences never trained on; still: V-RE relative to a still face",
+        ["decoder", "weights", "mask", "vertices", *columns, "still"],
         [
-            [row["weights"], row["mask"], result["masks"][row["mask"]], *_spreads(row, columns)]
+            [
+                *(row["decoder"], row["weights"], row["mask"], result["masks"][row["mask"]]),
+                *_spreads(row, columns),
+                row["V-RE still"],
+            ]
             for row in rows
         ],
     )
@@ -301,7 +305,7 @@ def print_table1(result: dict[str, Any]) -> None:
 def print_table2(result: dict[str, Any]) -> None:
     """Print table 2 of the paper, reproduced."""
     rows = result["rows"]
-    columns = tuple(name for name in rows[0] if name != "training")
+    columns = tuple(name for name in rows[0] if name not in ("training", "iterations"))
     console.table(
         f"Table 2: CE share of frames, RE mm over all {result['mask_vertices']} vertices, "
         f"{_statistics(rows[0][columns[0]])} after {result['iterations']} iterations; D "
@@ -309,6 +313,15 @@ def print_table2(result: dict[str, Any]) -> None:
         "generated",
         ["training", *columns],
         [[row["training"], *_spreads(row, columns)] for row in rows],
+    )
+    columns = TABLE2_CURVE_COLUMNS
+    console.table(
+        "Table 2 during the trainings",
+        ["training", "iterations", *columns],
+        [
+            [row["training"], row["iterations"], *_spreads(row, columns)]
+            for row in result.get("curve", ())
+        ],
     )
 
 
@@ -318,8 +331,11 @@ def _statistics(value: dict[str, Any]) -> str:
 
 
 def _spreads(row: dict[str, Any], columns: tuple[str, ...]) -> list[str]:
-    """Mean and standard deviation of some columns."""
-    return [f"{row[name]['mean']:.3f} ± {row[name]['spread']:.3f}" for name in columns]
+    """Mean and standard deviation of some columns, nothing for those without a value."""
+    return [
+        "" if row[name] is None else f"{row[name]['mean']:.3f} ± {row[name]['spread']:.3f}"
+        for name in columns
+    ]
 
 
 def print_figure6(result: dict[str, Any]) -> None:
@@ -332,16 +348,17 @@ def print_figure6(result: dict[str, Any]) -> None:
 
 
 def print_figure7(result: dict[str, Any]) -> None:
-    """Print the metrics of both generators in figure 7 of the paper, reproduced."""
-    columns = ("generator", "emotion", "recognised", "roughness_mm", "moved_mm")
+    """Print the metrics of the generators in figure 7 of the paper, reproduced."""
+    columns = ("recognised", "seen", "roughness_mm", "moved_mm", "identity_mm")
     console.table(
         f"Figure 7: {result['frames']} frames of the dev actors after {result['iterations']} "
-        "iterations",
-        [*columns],
-        _cells(result["rows"], columns),
+        "iterations, mean ± spread over seeds",
+        ["generator", "emotion", *columns],
+        [[row["generator"], row["emotion"], *_spreads(row, columns)] for row in result["rows"]],
     )
 
 
+TABLE2_CURVE_COLUMNS = ("D-CE", "D-RE", "G-CE", "G-CE classifier", "G-RE")
 PRINTED_SUITES = {
     "table1": print_table1,
     "table2": print_table2,

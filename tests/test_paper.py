@@ -2,6 +2,8 @@
 
 import json
 import sys
+from dataclasses import replace
+from functools import partial
 from types import SimpleNamespace
 
 import numpy as np
@@ -10,9 +12,21 @@ import torch
 
 import talkemo
 from talkemo import EMOTIONS, Motion
-from talkemo.paper import figure6, pointnet, report, table1, table2, training
-from talkemo.paper.figure7 import Roughness
+from talkemo.paper import (
+    decoders,
+    figure6,
+    generators,
+    pointnet,
+    report,
+    seen,
+    table1,
+    table2,
+    training,
+)
+from talkemo.paper.figure7 import FIGURE7_COLUMNS, Roughness
+from talkemo.train import emotion, talking
 from talkemo.train.emotion import EmotionConfig
+from talkemo.train.talking import PAPER_TALKING_CONFIG
 from talkemo_cli.app import main
 
 
@@ -38,9 +52,10 @@ def test_table_1(corpus, cache, models, monkeypatch):
     splits, errors = [], table1._errors
     monkeypatch.setattr(table1, "_errors", lambda *those: splits.append(those[2]) or errors(*those))
     result = table1.table1(corpus, cache, models, seeds=1, steps=3, corpora=("ravdess",))
-    assert [(row["weights"], row["mask"]) for row in result["rows"]] == [
-        (weights, mask)
-        for weights in ("constant", "local")
+    assert [(row["decoder"], row["weights"], row["mask"]) for row in result["rows"]] == [
+        (decoder, weights, mask)
+        for decoder in ("blend shapes", "vertices")
+        for weights in ("constant", "local", "local, normalised")
         for mask in ("mouth landmarks", "lips", "all")
     ]
     assert result["masks"] == {"mouth landmarks": 20, "lips": 2004, "all": 12500}
@@ -68,10 +83,12 @@ def test_errors_of_a_model_that_does_not_move_are_the_motion_itself(corpus, fitt
     recordings = [r for r in fitted[1] if not r.rejected][:3]
     measured = {"T": recordings[:1], "V": recordings[1:]}
 
-    def still(audio, times):
-        return Motion(times, np.zeros((len(times), len(face.expression_names)), np.float32))
+    def still(features, times, style):
+        return np.zeros((len(times), len(face.expression_names)), np.float32), None
 
-    errors = table1._errors(SimpleNamespace(face=face, motion=still), corpus, measured)
+    encoder = SimpleNamespace(stream=lambda audio: [np.zeros((2, 3), np.float32)])
+    model = SimpleNamespace(face=face, predict=still, encoder=encoder, styles=["a", "b"])
+    errors = table1._errors(model, corpus, measured)
     masks = {
         "mouth landmarks": face.landmarks68[48:],
         "lips": np.flatnonzero(face.regions["lips"]),
@@ -86,6 +103,51 @@ def test_errors_of_a_model_that_does_not_move_are_the_motion_itself(corpus, fitt
             )
             assert errors[f"{split}-RE {mask}"] == pytest.approx(re.mean(), rel=1e-4)
             assert errors[f"{split}-VE {mask}"] == pytest.approx(ve.mean(), rel=1e-4)
+            assert errors[f"{split}-RE {mask} still"] == pytest.approx(re.mean(), rel=1e-4)
+
+
+def test_speakers_are_predicted_in_their_own_style_and_strangers_in_several(corpus, fitted, face):
+    recording = next(r for r in fitted[1] if not r.rejected)
+    asked = []
+
+    def predict(features, times, style):
+        asked.append(style)
+        return np.zeros((len(times), 3 * len(face.mean)), np.float32), None
+
+    encoder = SimpleNamespace(stream=lambda audio: [np.zeros((2, 3), np.float32)])
+    styles = [f"person {k}" for k in range(9)]
+    for known in (["x", recording.speaker], styles):
+        model = SimpleNamespace(face=face, predict=predict, encoder=encoder, styles=known)
+        for moved in table1._predictions(model, corpus, recording):
+            assert moved.shape == (len(recording.capture.time), len(face.mean), 3)
+    assert asked == [1, 0, 2, 4, 6, 8]
+
+
+def test_a_decoder_of_vertices_starts_like_one_of_blend_shapes(corpus, cache, models, tmp_path):
+    run = training.training_run(tmp_path, corpus, cache, models)
+    config = replace(PAPER_TALKING_CONFIG, shares=(("ravdess", 1.0),), steps=2)
+    data = talking.gather_training_data(run, config)
+    outputs, losses = [], []
+    for decoder in decoders.DECODERS:
+        for weighting in decoders.WEIGHTINGS:
+            made = decoders.training_maker(decoder, weighting)(data, run, config)
+            network = made.network.eval()
+            with torch.no_grad():
+                code = torch.randn(4, 6, 50, generator=torch.Generator().manual_seed(0))
+                output = network.decoder(code)
+                target = torch.ones(4, 6, len(models.face.span))
+                ones = torch.ones(4, 6), torch.ones(4)
+                losses.append(torch.stack(made.objective(output, target, *ones)))
+            outputs.append(output if decoder == "vertices" else output @ made_span(models.face))
+    torch.testing.assert_close(outputs[0], outputs[-1], rtol=1e-3, atol=1e-3)
+    for of_shapes, of_vertices in zip(losses[:3], losses[3:]):  # the same terms by other means
+        torch.testing.assert_close(of_shapes, of_vertices, rtol=1e-3, atol=1e-3)
+    constant, local, normalised = (float(loss[0]) for loss in losses[:3])
+    assert local > constant and local > normalised
+
+
+def made_span(face):
+    return torch.from_numpy(face.span.reshape(len(face.span), -1))
 
 
 class Judge(torch.nn.Module):
@@ -181,6 +243,23 @@ def test_table_2(corpus, cache, models, small_generator):
         )
         assert row["D-RE features"]["mean"] >= 0 and row["G-RE features"]["mean"] > 0
     assert table["iterations"] == 3 and table["generated_frames"] == 3 * 25
+    assert [row["iterations"] for row in table["curve"]] == [3, 3]
+
+
+def test_table_2_follows_the_trainings(
+    corpus, cache, models, small_generator, tmp_path, monkeypatch
+):
+    intervals = replace(emotion.EMOTION_INTERVALS, weights=2)
+    monkeypatch.setattr(emotion, "EMOTION_INTERVALS", intervals)
+    run = partial(table2.table2, corpus, cache, models, seeds=1, steps=3, trainings=tmp_path)
+    curve = run()["curve"]
+    assert [row["iterations"] for row in curve] == [2, 3, 2, 3]
+    assert curve[0]["G-RE"]["mean"] != curve[1]["G-RE"]["mean"]
+    trained = sorted((tmp_path / "table2").glob("*/after-*/emotion.safetensors"))
+    times = [path.stat().st_mtime_ns for path in trained]
+    assert len(trained) == 4
+    assert run()["curve"] == curve  # nothing is trained again
+    assert [path.stat().st_mtime_ns for path in trained[::2]] == times[::2]
 
 
 def test_figure_6(corpus, cache, tmp_path, capsys):
@@ -197,10 +276,14 @@ def test_figure_6(corpus, cache, tmp_path, capsys):
 def test_figure_7(corpus, cache, small_generator, tmp_path, monkeypatch, capsys):
     pytest.importorskip("matplotlib", reason="talkemo[figures] is not installed")
     monkeypatch.chdir(tmp_path)
-    assert main([*suite("figure7", corpus, cache), "--steps", "3", "--json"]) == 0
+    steps = ["--steps", "3", "--seeds", "1"]
+    assert main([*suite("figure7", corpus, cache), *steps, "--json"]) == 0
     figure = json.loads(capsys.readouterr().out)
-    assert [row["generator"] for row in figure["rows"]] == ["PointNet"] * 3 + ["geometry map"] * 3
-    assert all(row["moved_mm"] > 0 for row in figure["rows"])
+    names = [row["generator"] for row in figure["rows"]]
+    assert names[::3] == [*generators.GENERATORS, "the animator's pose"] and len(names) == 18
+    assert all(row["moved_mm"]["mean"] > 0 for row in figure["rows"])
+    assert all(row["identity_mm"]["mean"] >= 0 for row in figure["rows"])
+    assert all(row["seen"] is None for row in figure["rows"])  # no corpus to compare with
     assert (tmp_path / "figure7.png").stat().st_size > 10000
 
 
@@ -215,10 +298,16 @@ def test_tables_and_figures_are_printed(corpus, cache, monkeypatch, capsys):
 
         monkeypatch.setattr(function, reproduce)
 
-    row = {"weights": "local", "mask": "lips", **dict.fromkeys(("T-RE", "T-VE", "V-RE", "V-VE"))}
+    row = {"decoder": "vertices", "weights": "local", "mask": "lips"}
+    row |= {**dict.fromkeys(("T-RE", "T-VE", "V-RE", "V-VE")), "V-RE still": 0.25}
     clips = {"T": 1, "V": 2}
     replace(
-        "talkemo.paper.table1.table1", row=row, masks={"lips": 7, "all": 9}, clips=clips, steps=3
+        "talkemo.paper.table1.table1",
+        row=row,
+        masks={"lips": 7, "all": 9},
+        clips=clips,
+        steps=3,
+        epochs=0.5,
     )
     assert main([*suite("table1", corpus, cache), "--seeds", "2"]) == 0
     printed = capsys.readouterr().out
@@ -236,8 +325,7 @@ def test_tables_and_figures_are_printed(corpus, cache, monkeypatch, capsys):
     assert main([*suite("table2", corpus, cache), "--seeds", "2"]) == 0
     printed = capsys.readouterr().out
     assert "D 4 real frames" in printed and "1.250 ± 0.500" in printed
-    row = {"generator": "PointNet", "emotion": "happy", "recognised": 0.5}
-    row |= {"roughness_mm": 0.1, "moved_mm": 2.0}
+    row = {"generator": "PointNet", "emotion": "happy", **dict.fromkeys(FIGURE7_COLUMNS)}
     replace("talkemo.paper.figure7.figure7", row=row, iterations=3, frames=4, output="figure7.png")
     assert main(suite("figure7", corpus, cache)) == 0
     printed = capsys.readouterr().out
@@ -250,22 +338,26 @@ def test_stale_parts_of_the_report_are_made_anew(
     made = []
     spread = {"mean": 0.5, "spread": 0.1, "seeds": [0.4, 0.6]}
     errors = dict.fromkeys(("T-RE", "T-VE", "V-RE", "V-VE"), spread)
+    errors |= {"T-RE still": 0.3, "V-RE still": 0.4}
     tables = {
         "table1": {
-            "rows": [{"weights": "local", "mask": "lips", **errors}],
+            "rows": [{"decoder": "vertices", "weights": "local", "mask": "lips", **errors}],
             "masks": {"lips": 2004},
             "clips": {"T": 1, "V": 2},
+            "training": {"recordings": 5, "frames": 1234},
             "steps": 3,
+            "epochs": 0.5,
         },
         "table2": {
-            "rows": [{"training": "without", "D-CE": spread}],
+            "rows": [{"training": "without", "iterations": 3, "D-CE": spread}],
+            "curve": [{"training": "without", "iterations": 3, "G-CE": spread, "D-CE": spread}],
             "iterations": 3,
             "real_frames": 1,
             "generated_frames": 2,
         },
     }
-    row = {"generator": "PointNet", "emotion": "happy", "recognised": 0.5}
-    row |= {"roughness_mm": 0.1, "moved_mm": 1.0}
+    row = {"generator": "PointNet", "emotion": "happy", **dict.fromkeys(FIGURE7_COLUMNS, spread)}
+    row["seen"] = None  # without a tracker
     figures = {
         "figure6": {"silhouette_recorded": 0.0, "silhouette_generated": 0.5},
         "figure7": {"iterations": 3, "rows": [row]},
@@ -290,7 +382,12 @@ def test_stale_parts_of_the_report_are_made_anew(
     assert main(command) == 0 and made == ["table1", "table2", "figure6", "figure7"]
     page = (tmp_path / "paper" / "report.html").read_text("utf-8")
     assert "0.500 ± 0.100" in page and "the paper, local" in page and "No answers yet" in page
-    assert "<td>local, lips</td>" in page and "lips 2004." in page and "generated\n0.50." in page
+    assert "1,234 frames" in page
+    assert (
+        "<td>vertices, local, lips</td>" in page
+        and "lips 2004." in page
+        and "generated\n0.50." in page
+    )
     for name in ("figure3", "figure4", "figure5"):
         assert (tmp_path / "paper" / f"{name}.png").read_bytes()[1:4] == b"PNG"
     made.clear()
@@ -299,7 +396,8 @@ def test_stale_parts_of_the_report_are_made_anew(
     made.clear()
     assert main([*command, "--steps", "5"]) == 0 and made == ["table1", "table2", "figure7"]
     made.clear()  # what depends on the steps was stale
-    assert main([*command, "--steps", "5", "--seeds", "7"]) == 0 and made == ["table1", "table2"]
+    assert main([*command, "--steps", "5", "--seeds", "7"]) == 0
+    assert made == ["table1", "table2", "figure7"]
     made.clear()
     assert (
         main([*command, "--steps", "5", "--seeds", "7", "--weights", "free"]) == 0
@@ -334,6 +432,44 @@ def test_a_pointnet_moves_the_points_and_nothing_else(face):
     assert moved[:, :, network.pixels].abs().min() > 0
     # Trained on the points of a smaller map, its weights serve a larger one.
     pointnet.new_pointnet(face, 8).load_state_dict(network.state_dict())
+
+
+class Repeat(torch.nn.Module):
+    """A generator whose residual is the face itself."""
+
+    def forward(self, x, label):
+        return x
+
+
+def test_generators_raw_and_projected_return_what_blend_shapes_make(face):
+    observed = generators.residual_basis(face)[1]
+    shapes = np.random.default_rng(0).standard_normal((2, len(observed)))
+    moved = np.tensordot(10 * shapes, observed, 1).astype(np.float32)
+    projected = generators.Projected(Repeat(), generators._rows(face))
+    for network, most in ((Repeat(), 0.2), (projected, 0.02)):
+        made = generators.TrainedGenerator(network, face, torch.device("cpu"))
+        change = made.change(moved, "happy")
+        error = np.linalg.norm(change - moved, axis=2).mean()
+        assert error < most * np.linalg.norm(moved, axis=2).mean()
+    noise = moved + np.random.default_rng(1).standard_normal(moved.shape).astype(np.float32)
+    roughness = Roughness(face)
+    raw = generators.TrainedGenerator(Repeat(), face, torch.device("cpu")).change(noise, "happy")
+    assert roughness(raw) > 2 * roughness(made.change(noise, "happy"))
+
+
+def test_actors_scores_are_means_over_actors():
+    count = len(seen.SCORE_NAMES)
+
+    def clip(speaker, emotion, level):
+        scores = np.full((4, count), level, np.float32)
+        scores[0] = np.nan  # no face
+        return SimpleNamespace(speaker=speaker, emotion=emotion, scores=scores)
+
+    clips = [clip("a", "neutral", 0.1), clip("a", "happy", 0.5), clip("a", "happy", 0.7)]
+    clips += [clip("b", "neutral", 0.2), clip("b", "happy", 0.2), clip("c", "happy", 0.9)]
+    scores = seen.actors_scores(clips)
+    assert list(scores) == ["happy"] and seen.COMPARED_SCORES.sum() == len(scores["happy"])
+    assert scores["happy"] == pytest.approx((0.5 + 0) / 2)
 
 
 def test_roughness(face):

@@ -100,14 +100,18 @@ class Generator(nn.Module):
         self.exit = nn.Conv2d(quarter, 3, 3, padding=1)
 
     def forward(self, x: torch.Tensor, label: torch.Tensor) -> torch.Tensor:
+        return self.residual_maps(x, label).flatten(1) @ self.measure
+
+    def residual_maps(self, x: torch.Tensor, label: torch.Tensor) -> torch.Tensor:
+        """Return the residual as maps (N, 3, 32, 32), before it is expressed as coordinates."""
         size = GENERATOR_MAP_SIZE
         label_maps = label[:, :, None, None].expand(-1, -1, size, size)
         first = self.entry(torch.cat([x, self.place.expand(len(x), -1, -1, -1), label_maps], dim=1))
         second = self.down(functional.relu(first))
         third = self.blocks(self.down_again(functional.relu(second)))
         second = second + self.up(functional.relu(third))
-        residual = self.exit(functional.relu(first + self.up_again(functional.relu(second))))
-        return residual.flatten(1) @ self.measure
+        last = self.exit(functional.relu(first + self.up_again(functional.relu(second))))
+        return torch.as_tensor(last)
 
 
 class EmotionModel(EmotionTransfer):

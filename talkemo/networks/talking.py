@@ -166,14 +166,17 @@ class TalkingModel(SpeechToMotion):
                 if more is None:
                     break
                 features = np.concatenate([features, more])
-            yield Motion(times, *self._predict(features, times - first / FEATURE_RATE, style_index))
+            coordinates, loudness = self.predict(
+                features, times - first / FEATURE_RATE, style_index
+            )
+            yield Motion(times, self._with_lips_apart(coordinates), loudness)
             done = int((times[-1] - WINDOW_FEATURES / WINDOW_RATE_HZ) * FEATURE_RATE) - first
             # The end of the audio is kept, for times beyond it.
             done = min(done, len(features) - 2)
             if done > 0:
                 features, first = features[done:], first + done
 
-    def _predict(
+    def predict(
         self, features: np.ndarray, times: np.ndarray, style: int | None
     ) -> tuple[np.ndarray, np.ndarray]:
         """Return coordinates (T, S) and loudness (T,) at times after the first of the features.
@@ -197,10 +200,12 @@ class TalkingModel(SpeechToMotion):
         audible = (loudness - SILENCE_LOUDNESS) / (SPEECH_LOUDNESS - SILENCE_LOUDNESS)
         share = np.clip(audible, 0, 1).mean(1)
         coordinates *= np.clip(share / FULL_MOTION_AUDIBLE_SHARE, 0, 1)[:, None]
-        # The lips press together, but do not pass through each other.
-        excess = np.minimum(coordinates @ self.face.lip_opening_gradient + LIP_PRESS_LIMIT_MM, 0)
-        coordinates = coordinates - excess[:, None] * self.face.unit_jaw_opening
         return coordinates, loudness[:, WINDOW_FEATURES // 2]
+
+    def _with_lips_apart(self, coordinates: np.ndarray) -> np.ndarray:
+        """Return coordinates (T, S) whose lips press together, but do not pass through each other."""
+        excess = np.minimum(coordinates @ self.face.lip_opening_gradient + LIP_PRESS_LIMIT_MM, 0)
+        return np.asarray(coordinates - excess[:, None] * self.face.unit_jaw_opening)
 
 
 def talking_tensors(network: TalkingNetwork) -> dict[str, np.ndarray]:

@@ -17,7 +17,7 @@ class PaperOptions(CheckedOptions):
 
     seeds: int | None = option(
         None,
-        f"How often table1 and table2 train each variant. Default: {PAPER_SEEDS}.",
+        f"How often table1, table2 and figure7 train each variant. Default: {PAPER_SEEDS}.",
         minimum=1,
         panel=PAPER_PANEL,
     )
@@ -25,6 +25,12 @@ class PaperOptions(CheckedOptions):
         None,
         "Steps of each training of table1, table2 and figure7. Default: each one's own.",
         minimum=1,
+        panel=PAPER_PANEL,
+    )
+    trainings: Path | None = option(
+        None,
+        "table1, table2, figure7: keep the trainings in this folder, so that an interrupted run "
+        "goes on. paper keeps them in its own folder.",
         panel=PAPER_PANEL,
     )
     study: Path | None = option(

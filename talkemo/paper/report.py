@@ -29,7 +29,6 @@ from .options import PaperOptions
 from .study import Preference, draw, tally
 from .table1 import TABLE1_COLUMNS, table1
 from .table2 import table2
-from .training import EMOTION_ITERATIONS
 
 REPORT_NAME = "report.html"
 MAX_REPORT_PART_BYTES = 1 << 22  # of a part's JSON
@@ -90,7 +89,8 @@ def paper_report(
     if options.study is not None:
         preferences = tally(options.study, sorted(options.study.glob("answers_*.json")))
     seeds = options.seeds or PAPER_SEEDS
-    report = _parts(data, cache, models, seeds, options.steps, jobs, progress)
+    trained = {"seeds": seeds, "steps": options.steps, "trainings": output / "trainings"}
+    report = _parts(data, cache, models, trained, jobs, progress)
     with _new_folder(output):
         return _write_report(output, report, models, preferences)
 
@@ -128,12 +128,12 @@ def _parts(
     data: Path,
     cache: Path,
     models: Models,
-    seeds: int,
-    steps: int | None,
+    trained: dict[str, Any],
     jobs: int,
     progress: StepProgress | None,
 ) -> list[ReportPart]:
-    """The parts of the report."""
+    """The parts of the report; `trained` are arguments of those that train."""
+    seeds, steps = trained["seeds"], trained["steps"]
 
     def inputs_digest(
         stages: tuple[str, ...], corpora: tuple[str, ...], *settings: int | None
@@ -142,17 +142,18 @@ def _parts(
         return digest(weights, corpora_digests(data, corpora), settings)
 
     common: dict[str, Any] = {"jobs": jobs, "progress": progress}
+    training: dict[str, Any] = {**trained, **common}
     inputs, acted, face = (data, cache, models), ("ravdess",), models.face
     return [
         ReportPart(
             "table1",
             inputs_digest(("face", "speech"), ("ravdess", "grid_s1"), seeds, steps),
-            lambda _: table1(*inputs, seeds=seeds, steps=steps, **common),
+            lambda _: table1(*inputs, **training),
         ),
         ReportPart(
             "table2",
             inputs_digest(("face", "speech", "talking"), acted, seeds, steps),
-            lambda _: table2(*inputs, seeds=seeds, steps=steps, **common),
+            lambda _: table2(*inputs, **training),
         ),
         ReportPart("figure3", inputs_digest(("face",), ()), lambda image: figure3(face, image)),
         ReportPart("figure4", inputs_digest(("face",), ()), lambda image: figure4(face, image)),
@@ -164,8 +165,8 @@ def _parts(
         ),
         ReportPart(
             "figure7",
-            inputs_digest(("face",), acted, steps),
-            lambda image: figure7(*inputs, image, steps=steps, **common),
+            inputs_digest(("face",), acted, seeds, steps),
+            lambda image: figure7(*inputs, image, **training),
         ),
     ]
 
@@ -213,7 +214,6 @@ def _page(parts: dict[str, dict[str, Any]], weights: str, has_study: bool) -> st
         **parts,
         version=__version__,
         weights=weights,
-        iterations=EMOTION_ITERATIONS,
         table1_columns=list(TABLE1_COLUMNS),
         paper_table1=PAPER_TABLE1,
         has_study=has_study,

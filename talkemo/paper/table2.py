@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
@@ -14,7 +14,7 @@ import torch
 from ..audio.recording import open_audio
 from ..data import emotion_augmentation
 from ..data.captures import FittedRecording, StepProgress
-from ..data.rest_relative import acted_frames
+from ..data.rest_relative import ActedFrames, acted_frames
 from ..evaluation import metrics
 from ..evaluation.emotion import (
     classify,
@@ -26,9 +26,12 @@ from ..evaluation.emotion import (
 from ..expression.emotions import EMOTIONS, PAPER_EMOTIONS, one_hot
 from ..face.canonical import Face
 from ..face.motion import Motion
+from ..files.writing import atomic_write
 from ..networks.emotion import GENERATOR_MAP_SIZE, EmotionModel
 from ..networks.judges import Classifier, Discriminator, to_maps
 from ..train import emotion
+from ..train.emotion_config import EmotionConfig
+from ..train.run import Run
 from ..weights.models import Models
 from . import PAPER_SEEDS
 from .training import (
@@ -36,7 +39,8 @@ from .training import (
     mean_and_spread,
     of_paper_emotions,
     paper_emotion_config,
-    training_run,
+    trainings_folder,
+    variant_run,
     with_label,
 )
 
@@ -53,6 +57,14 @@ class Networks:
     discriminator: Discriminator
     classifier: Classifier
     classes: list[str]
+
+    @classmethod
+    def read(cls, run: Run, folder: Path, judge: tuple[Classifier, list[str]]) -> Networks:
+        """Read the networks of a training from a folder; `judge` classifies real faces."""
+        models = replace(run, out=folder).models()
+        transfer = models.emotion
+        transfer.mean_change = None  # the generator alone, as in the paper
+        return cls(transfer, models.discriminator, *judge)
 
     @property
     def face(self) -> Face:
@@ -71,6 +83,7 @@ def table2(
     *,
     seeds: int = PAPER_SEEDS,
     steps: int | None = None,
+    trainings: Path | None = None,
     jobs: int = 1,
     progress: StepProgress | None = None,
 ) -> dict[str, Any]:
@@ -81,48 +94,93 @@ def table2(
     data, cache, models, jobs, progress
         As in `load_captures`.
     seeds, steps : int, optional
-        Trainings of each variant, and iterations of each. Default: EMOTION_ITERATIONS.
+        Trainings of each variant, and iterations of each. Default: as many as the bundled emotion
+        transfer has. Each seed has a classifier of its own.
+    trainings : Path, optional
+        Folder that keeps the trainings, so that an interrupted run goes on. Default: none are kept.
 
     Returns
     -------
     dict
         `rows`, one per variant, with mean and standard deviation over seeds of the columns of
-        `_on_real_faces` (D) and `_on_generated_faces` (G), on the paper's emotions.
+        `_on_real_faces` (D) and `_on_generated_faces` (G), on the paper's emotions. `curve`: the
+        same after every 3,000 iterations of these trainings.
     """
-    face, usual = models.face, paper_emotion_config(steps)
-    errors: dict[str, list[dict[str, float]]] = {"with augmentation": [], "without": []}
+    face = models.face
+    usual = paper_emotion_config(steps)
+    errors: dict[str, list[dict[int, dict[str, float]]]] = {"with augmentation": [], "without": []}
     dev = recordings_of(data, cache, models, jobs=jobs)
     talking = _talking_frames(models, data, dev)
-    for seed in range(seeds):
-        with TemporaryDirectory() as folder:
-            run = training_run(Path(folder), data, cache, models, jobs, progress)
-            frames = of_paper_emotions(emotion.training_frames(run, ("ravdess",)))
-            emotion.train_classifiers(face, frames, run, usual)
+    with trainings_folder(trainings) as folder:
+
+        def run(name: str) -> Run:
+            return variant_run(folder / "table2", name, data, cache, models, jobs, progress)
+
+        frames = of_paper_emotions(emotion.training_frames(run("classifier-0"), ("ravdess",)))
+        for seed in range(seeds):
+            config = replace(usual, seed=seed)
+            emotion.train_classifiers(face, frames, run(f"classifier-{seed}"), config)
+            judge = run(f"classifier-{seed}").models().classifier("four")
             for name, weight in zip(errors, (usual.augmentation, 0.0)):
-                config = replace(usual, augmentation=weight, seed=seed)
-                labelled_run = with_label(run, f"{name}, {seed + 1} of {seeds}")
-                emotion.train_stargan(face, frames, labelled_run, config)
-                trained = run.models()
-                judges = (trained.discriminator, *trained.classifier("four"))
-                networks = Networks(trained.emotion, *judges)
+                own_run = run(f"{name}-{seed}".replace(" ", "-"))
+                labelled_run = with_label(own_run, f"{name}, {seed + 1} of {seeds}")
+                of_variant = replace(config, augmentation=weight)
+                saved = _trained(face, frames, labelled_run, of_variant)
                 real = list(_real_faces(face, dev, weight))
-                generated = _on_generated_faces(networks, talking)
-                errors[name].append({**_on_real_faces(networks, real), **generated})
-    rows = []
-    for name, seed_errors in errors.items():
-        columns = {
-            column: mean_and_spread([row[column] for row in seed_errors])
-            for column in seed_errors[0]
+                errors[name].append(
+                    {
+                        iterations: _errors(Networks.read(own_run, path, judge), real, talking)
+                        for iterations, path in saved.items()
+                    }
+                )
+    rows = [
+        {
+            "training": name,
+            "iterations": iterations,
+            **_means([seed[iterations] for seed in of_seeds]),
         }
-        rows.append({"training": name, **columns})
+        for name, of_seeds in errors.items()
+        for iterations in of_seeds[0]
+    ]
     return {
         "iterations": usual.iterations,
         "real_frames": sum(len(faces) for _, faces in real),
         "generated_frames": len(TRANSFERRED_EMOTIONS) * len(talking),
         "mask": "all",
         "mask_vertices": len(face.mean),
-        "rows": rows,
+        "rows": [row for row in rows if row["iterations"] == usual.iterations],
+        "curve": rows,
     }
+
+
+def _trained(face: Face, frames: ActedFrames, run: Run, config: EmotionConfig) -> dict[int, Path]:
+    """Train emotion transfer, or go on with it; return the folders of its networks by iterations."""
+
+    def path(iterations: int) -> Path:
+        return run.out / f"after-{iterations:06d}"
+
+    def keep(iterations: int) -> None:
+        path(iterations).mkdir(exist_ok=True)
+        for stage in ("emotion", "discriminator"):
+            with atomic_write(path(iterations) / f"{stage}.safetensors") as partial:
+                shutil.copyfile(run.out / f"{stage}.safetensors", partial)
+
+    emotion.train_stargan(face, frames, run, config, on_save=keep)
+    interval = emotion.EMOTION_INTERVALS.weights
+    wanted = {*range(interval, config.iterations, interval), config.iterations}
+    return {iterations: path(iterations) for iterations in sorted(wanted)}
+
+
+def _means(errors: list[dict[str, float]]) -> dict[str, Any]:
+    """Mean and standard deviation over seeds of each column."""
+    return {column: mean_and_spread([row[column] for row in errors]) for column in errors[0]}
+
+
+def _errors(
+    networks: Networks, real: list[tuple[str, np.ndarray]], talking: Motion
+) -> dict[str, float]:
+    """All columns of a training."""
+    return {**_on_real_faces(networks, real), **_on_generated_faces(networks, talking)}
 
 
 def _talking_frames(models: Models, data: Path, dev: list[FittedRecording]) -> Motion:

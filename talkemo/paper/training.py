@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
@@ -11,11 +14,11 @@ import numpy as np
 from ..data.captures import StepProgress
 from ..data.rest_relative import ActedFrames
 from ..expression.emotions import EMOTIONS, PAPER_EMOTIONS
+from ..files.cache import corpora_digests, digest
 from ..train.emotion import EmotionConfig
 from ..train.run import Run
 from ..weights.models import Models
 
-EMOTION_ITERATIONS = 6000  # of each training of emotion transfer, by default
 TRANSFERRED_EMOTIONS = PAPER_EMOTIONS[1:]  # all but neutral
 
 
@@ -44,6 +47,32 @@ def training_run(
     )
 
 
+@contextmanager
+def trainings_folder(folder: Path | None) -> Iterator[Path]:
+    """Make the folder that keeps trainings, or a temporary one if None is named."""
+    if folder is None:
+        with TemporaryDirectory() as temporary:
+            yield Path(temporary)
+        return
+    folder.mkdir(parents=True, exist_ok=True)
+    yield folder
+
+
+def variant_run(
+    folder: Path,
+    name: str,
+    data: Path,
+    cache: Path,
+    models: Models,
+    jobs: int = 1,
+    progress: StepProgress | None = None,
+) -> Run:
+    """The training run of a variant in `folder`/`name`, resumed unless the corpora have changed."""
+    run = training_run(folder / name, data, cache, models, jobs, progress)
+    fingerprint = digest(*corpora_digests(data, ("ravdess", "grid_s1")))
+    return with_label(replace(run, resume=True, discard_stale=True, fingerprint=fingerprint), name)
+
+
 def with_label(run: Run, label: str) -> Run:
     """The same run with another label of its progress, to tell several trainings apart."""
     if run.progress is None:
@@ -53,9 +82,9 @@ def with_label(run: Run, label: str) -> Run:
 
 
 def paper_emotion_config(steps: int | None) -> EmotionConfig:
-    """The usual settings of emotion transfer for `steps` iterations, or EMOTION_ITERATIONS."""
+    """The usual settings of emotion transfer, for `steps` iterations if given."""
     usual = EmotionConfig()
-    iterations = steps or EMOTION_ITERATIONS
+    iterations = steps or usual.iterations
     classifier_steps = min(usual.classifier_steps, iterations)
     return replace(usual, iterations=iterations, classifier_steps=classifier_steps)
 

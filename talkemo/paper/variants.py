@@ -10,8 +10,7 @@ VOCA                     the talking model with equal weights, and no emotion
 
 "without local weights" and "VOCA" use the paper's variant of the talking model, trained on neutral
 ravdess and grid. "without augmentation" and "PointNet" use generators trained on the paper's four
-emotions, for fewer iterations than the bundled one. So a preference compares whole methods; it does
-not isolate the effect of one part.
+emotions. So a preference compares whole methods; it does not isolate the effect of one part.
 """
 
 from __future__ import annotations
@@ -30,7 +29,7 @@ from ..errors import InputError
 from ..expression.emotions import one_hot
 from ..face.canonical import Face
 from ..files.artefact import Artefact, State
-from ..files.cache import corpora_digests, digest, sha256
+from ..files.cache import digest, sha256
 from ..files.reading import printable
 from ..formats.animation import Frames, Header
 from ..formats.registry import open_writer
@@ -39,13 +38,12 @@ from ..networks.talking import TalkingModel
 from ..train import emotion, talking
 from ..train.run import Run
 from ..weights.models import Models
-from .figure7 import emotion_displacement, trained_pointnet
+from .figure7 import trained_generator
 from .training import (
     TRANSFERRED_EMOTIONS,
     of_paper_emotions,
     paper_emotion_config,
-    training_run,
-    with_label,
+    variant_run,
 )
 
 VARIANT_VIDEO_FPS = 25.0
@@ -149,11 +147,11 @@ def _train_methods(
     frames = of_paper_emotions(emotion.training_frames(run("unaugmented"), ("ravdess",)))
     emotion.train_stargan(face, frames, run("unaugmented"), replace(config, augmentation=0.0))
     unaugmented = run("unaugmented").models().emotion
-    pointnet = trained_pointnet(face, frames, run("pointnet"), config)
+    pointnet = trained_generator("PointNet, raw", face, frames, run("pointnet"), config)
 
     def by_pointnet(audio: Audio, times: np.ndarray, name: str) -> np.ndarray:
         before = models.talking.motion(audio, times).displacement(face)
-        return before + emotion_displacement(face, pointnet, before, name)
+        return before + pointnet.change(before, name)
 
     def without_emotion(audio: Audio, times: np.ndarray, name: str) -> np.ndarray:
         return constant.motion(audio, times).displacement(face)
@@ -173,21 +171,6 @@ def _transferred(
     """Displacements (T, V, 3) mm by a talking model and a model of emotion transfer."""
     motion = transfer.transfer(talk.motion(audio, times), one_hot(name))
     return motion.displacement(transfer.face)
-
-
-def variant_run(
-    folder: Path,
-    name: str,
-    data: Path,
-    cache: Path,
-    models: Models,
-    jobs: int = 1,
-    progress: StepProgress | None = None,
-) -> Run:
-    """The training run of a variant in `folder`/`name`, resumed unless the corpora have changed."""
-    run = training_run(folder / name, data, cache, models, jobs, progress)
-    fingerprint = digest(*corpora_digests(data, ("ravdess", "grid_s1")))
-    return with_label(replace(run, resume=True, discard_stale=True, fingerprint=fingerprint), name)
 
 
 def trained_talking(run: Run, steps: int | None, **changes: Any) -> TalkingModel:

@@ -112,6 +112,7 @@ def train_stargan(
     run: Run,
     config: EmotionConfig,
     make_generator: GeneratorMaker | None = None,
+    on_save: Callable[[int], None] | None = None,
 ) -> Path:
     """Train generator and discriminator on acted frames; return the generator's file.
 
@@ -125,16 +126,27 @@ def train_stargan(
     config : EmotionConfig
     make_generator : callable, optional
         Makes another generator than the usual one; its tensors are saved as they are, in float16.
+    on_save : callable, optional
+        Called with the iterations done whenever both files have been written.
     """
     training = StarGAN(face, frames, run, config, make_generator)
+
+    def save_weights() -> None:
+        training.save_with_samples()
+        if on_save is not None:
+            on_save(training.loop.step)
+
     training.loop.train(
         config.iterations,
         training.step,
         EMOTION_INTERVALS,
         rate_factor=training.rate_factor,
-        save_weights=training.save_with_samples,
+        save_weights=save_weights,
     )
-    return training.save()
+    path = training.save()
+    if on_save is not None:
+        on_save(training.loop.step)
+    return path
 
 
 class StarGAN:

@@ -6,7 +6,7 @@ stage's teachers predicted for it.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -58,7 +58,7 @@ from .loop import Intervals, Loop, Losses, cosine_decay, half_precision
 from .options import TrainOptions
 from .processes import TrainingProcesses
 from .run import Run, StartWeights
-from .talking_objective import Objective, measure_matrix
+from .talking_objective import Objective, TalkingObjective, measure_matrix
 
 TALKING_GRADIENT_NORM = 50.0  # above which the gradient is scaled down
 TALKING_INTERVALS = Intervals(progress=5, log=100, weights=1000, log_last_step=True)
@@ -296,12 +296,17 @@ def interpolation_matrices(times: torch.Tensor, length: int) -> torch.Tensor:
 # ------------------------------------------------------------------------------------ training
 
 
-def train_on_data(data: TalkingData, run: Run, config: TalkingConfig) -> Path:
+def train_on_data(
+    data: TalkingData,
+    run: Run,
+    config: TalkingConfig,
+    make_training: Callable[[TalkingData, Run, TalkingConfig], TalkingTraining] | None = None,
+) -> Path:
     """Train the talking model on gathered data; return `out`/talking.safetensors.
 
-    The data are not modified.
+    The data are not modified. `make_training` makes another training than TalkingTraining.
     """
-    training = TalkingTraining(data, run, config)
+    training = (make_training or TalkingTraining)(data, run, config)
     intervals = TALKING_INTERVALS
     if data.held_out:
         intervals = replace(intervals, log=HELD_OUT_LOG_STEPS)
@@ -317,7 +322,12 @@ def train_on_data(data: TalkingData, run: Run, config: TalkingConfig) -> Path:
 
 
 class TalkingTraining:
-    """The talking network and the speech encoder in training."""
+    """The talking network and the speech encoder in training.
+
+    Subclasses may have another network or objective; `variant` says which, for checkpoints.
+    """
+
+    variant: str = ""
 
     def __init__(self, data: TalkingData, run: Run, config: TalkingConfig):
         self.data, self.run, self.config = data, run, config
@@ -325,10 +335,9 @@ class TalkingTraining:
         face, styles = data.face, data.styles
         start = read_start_weights(run, config)
         torch.manual_seed(config.seed)
-        network = TalkingNetwork(data.encoder.width, len(styles), len(face.span), config.dropout)
         targets = sample_targets(data.clips)
         self.targets = targets.numpy()
-        start_decoder_at_components(network.decoder, targets)
+        network = self.new_network(targets)
         if start:
             with check_compatible(start.path, "talking"):
                 start_network(network, start.tensors, start.settings["styles"], styles)
@@ -357,14 +366,27 @@ class TalkingTraining:
             "face": face.fingerprint,
             "encoder": data.encoder.fingerprint,
         }
+        if self.variant:
+            settings["variant"] = self.variant
         optimisers = {"adam": torch.optim.Adam(groups)}
         self.loop = Loop("talking", run, networks, optimisers, settings, config.seed)
-        measures = measure_matrix(face, self.targets, config.distances, config.shapes)
-        self.objective = Objective(
-            face, config.mouth, config.gap, config.closure, self.device, measures
-        )
+        self.objective = self.new_objective()
         batch = config.batch * self.processes.count
         self.sampler = ClipSampler(data.clips, replace(config, batch=batch))
+
+    def new_network(self, targets: torch.Tensor) -> TalkingNetwork:
+        """Return an untrained network whose decoder starts at the components of targets (M, S)."""
+        data = self.data
+        width, styles = data.encoder.width, len(data.styles)
+        network = TalkingNetwork(width, styles, targets.shape[1], self.config.dropout)
+        start_decoder_at_components(network.decoder, targets)
+        return network
+
+    def new_objective(self) -> TalkingObjective:
+        """Return the terms of the loss."""
+        face, config = self.data.face, self.config
+        measures = measure_matrix(face, self.targets, config.distances, config.shapes)
+        return Objective(face, config.mouth, config.gap, config.closure, self.device, measures)
 
     def rate_factor(self, step: int) -> float:
         """Return the factor of the learning rates in a step."""

@@ -9,12 +9,19 @@ its own spread in speech.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 import torch
 
 from ..face.canonical import LIP_PAIRS, MOUTH_CORNERS, Face
 from ..face.lip_measures import distance_gradients, shape_gradients
 
+# Output and target of a batch of crops, which frames are inside, and the weights of the crops' mean
+# errors → position and velocity term, see `Objective`.
+TalkingObjective = Callable[
+    [torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor], tuple[torch.Tensor, torch.Tensor]
+]
 CLOSED_TARGET_MM = 1.5  # lips count as closed up to this opening above their distance at rest
 
 
