@@ -13,6 +13,7 @@ import torch
 import talkemo
 from talkemo import EMOTIONS, Motion
 from talkemo.paper import (
+    code,
     decoders,
     figure6,
     generators,
@@ -455,6 +456,25 @@ def test_generators_raw_and_projected_return_what_blend_shapes_make(face):
     roughness = Roughness(face)
     raw = generators.TrainedGenerator(Repeat(), face, torch.device("cpu")).change(noise, "happy")
     assert roughness(raw) > 2 * roughness(made.change(noise, "happy"))
+
+
+def test_the_digest_of_code_is_that_of_what_runs(monkeypatch):
+    before = code.code_digest("talkemo.paper.table1")
+    assert before == code.code_digest("talkemo.paper.table1")
+    assert before != code.code_digest("talkemo.paper.figure7")
+    read = code._read("talkemo.paper.table1", code._path("talkemo.paper.table1"))
+    assert "talkemo.train.talking" in read[1] and "talkemo.paper.decoders" in read[1]
+    same = 'def f(x):\n    """Say this."""\n    return x + 1\n', "def f( x ):  # that\n  return x+1"
+    assert code.normalised(same[0]) == code.normalised(same[1])
+    assert code.normalised(same[0]) != code.normalised("def f(x):\n    return x + 2\n")
+    original = code._read
+
+    def changed(name, path):
+        known, imports = original(name, path)
+        return ("other" if name == "talkemo.networks.talking" else known), imports
+
+    monkeypatch.setattr(code, "_read", changed)
+    assert code.code_digest("talkemo.paper.table1") != before  # a module that it imports
 
 
 def test_actors_scores_are_means_over_actors():

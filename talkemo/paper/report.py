@@ -1,7 +1,7 @@
 """The paper's tables and figures on one page, reproduced: `talkemo evaluate --suite paper`.
 
-Each part is a file in the report's folder, with a digest of its inputs. Parts that
-are up to date are not computed again, so that an interrupted run continues.
+Each part is a file in the report's folder, with a digest of its inputs and of the code that made it.
+Parts that are up to date are not computed again, so that an interrupted run continues.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from ..files.reading import read_json_object
 from ..files.writing import atomic_write
 from ..weights.models import Models
 from . import PAPER_SEEDS
+from .code import code_digest
 from .figure6 import figure6
 from .figure7 import figure7
 from .figures345 import figure3, figure4, figure5
@@ -43,7 +44,7 @@ class ReportPart:
     """A table or figure of the report."""
 
     name: str
-    fingerprint: str  # digest of its inputs
+    fingerprint: str  # digest of its inputs and its code
     make: Callable[[Path], dict[str, Any] | None]  # writes a figure's image; returns its numbers
 
 
@@ -59,7 +60,8 @@ def paper_report(
 ) -> dict[str, Any]:
     """Bring a folder with the paper's tables and figures up to date, and write its page.
 
-    A part is stale if it was computed from other weights or data, or with other seeds or steps.
+    A part is stale if it was computed from other weights or data, by other code, or with other
+    seeds or steps.
 
     Parameters
     ----------
@@ -136,10 +138,11 @@ def _parts(
     seeds, steps = trained["seeds"], trained["steps"]
 
     def inputs_digest(
-        stages: tuple[str, ...], corpora: tuple[str, ...], *settings: int | None
+        module: str, stages: tuple[str, ...], corpora: tuple[str, ...], *settings: int | None
     ) -> str:
         weights = [sha256(models.path(stage)) for stage in stages]
-        return digest(weights, corpora_digests(data, corpora), settings)
+        code = code_digest(f"talkemo.paper.{module}")
+        return digest(weights, corpora_digests(data, corpora), settings, code)
 
     common: dict[str, Any] = {"jobs": jobs, "progress": progress}
     training: dict[str, Any] = {**trained, **common}
@@ -147,25 +150,37 @@ def _parts(
     return [
         ReportPart(
             "table1",
-            inputs_digest(("face", "speech"), ("ravdess", "grid_s1"), seeds, steps),
+            inputs_digest("table1", ("face", "speech"), ("ravdess", "grid_s1"), seeds, steps),
             lambda _: table1(*inputs, **training),
         ),
         ReportPart(
             "table2",
-            inputs_digest(("face", "speech", "talking"), acted, seeds, steps),
+            inputs_digest("table2", ("face", "speech", "talking"), acted, seeds, steps),
             lambda _: table2(*inputs, **training),
         ),
-        ReportPart("figure3", inputs_digest(("face",), ()), lambda image: figure3(face, image)),
-        ReportPart("figure4", inputs_digest(("face",), ()), lambda image: figure4(face, image)),
-        ReportPart("figure5", inputs_digest(("face",), ()), lambda image: figure5(face, image)),
+        ReportPart(
+            "figure3",
+            inputs_digest("figures345", ("face",), ()),
+            lambda image: figure3(face, image),
+        ),
+        ReportPart(
+            "figure4",
+            inputs_digest("figures345", ("face",), ()),
+            lambda image: figure4(face, image),
+        ),
+        ReportPart(
+            "figure5",
+            inputs_digest("figures345", ("face",), ()),
+            lambda image: figure5(face, image),
+        ),
         ReportPart(
             "figure6",
-            inputs_digest(("face", "emotion", "discriminator"), acted),
+            inputs_digest("figure6", ("face", "emotion", "discriminator"), acted),
             lambda image: figure6(*inputs, image, **common),
         ),
         ReportPart(
             "figure7",
-            inputs_digest(("face",), acted, seeds, steps),
+            inputs_digest("figure7", ("face",), acted, seeds, steps),
             lambda image: figure7(*inputs, image, **training),
         ),
     ]

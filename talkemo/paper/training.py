@@ -18,7 +18,13 @@ from ..files.cache import corpora_digests, digest
 from ..train.emotion import EmotionConfig
 from ..train.run import Run
 from ..weights.models import Models
+from .code import code_digest
 
+# The code of all trainings for the paper.
+TRAINING_MODULES = tuple(
+    f"talkemo.{name}"
+    for name in ("train.emotion", "train.talking", "paper.generators", "paper.decoders")
+)
 TRANSFERRED_EMOTIONS = PAPER_EMOTIONS[1:]  # all but neutral
 
 
@@ -67,9 +73,13 @@ def variant_run(
     jobs: int = 1,
     progress: StepProgress | None = None,
 ) -> Run:
-    """The training run of a variant in `folder`/`name`, resumed unless the corpora have changed."""
+    """The training run of a variant in `folder`/`name`.
+
+    It is resumed unless the corpora or the code of the trainings have changed.
+    """
     run = training_run(folder / name, data, cache, models, jobs, progress)
-    fingerprint = digest(*corpora_digests(data, ("ravdess", "grid_s1")))
+    code = code_digest(*TRAINING_MODULES)
+    fingerprint = digest(*corpora_digests(data, ("ravdess", "grid_s1")), code)
     return with_label(replace(run, resume=True, discard_stale=True, fingerprint=fingerprint), name)
 
 
