@@ -13,6 +13,7 @@ ridge        linear regression from log-mel windows
 paper        the paper's talking model: local weights, neutral ravdess and grid alone, the bundled
              speech encoder
 VOCA         paper, with constant instead of local weights
+Karras       Karras et al. 2017, trained on the acted and neutral recordings of ravdess and grid
 log-mel      paper, with log-mel bands instead of the speech encoder
 default      the bundled set
 NAME=SET     talking models of other sets of weights, such as free=free
@@ -37,6 +38,7 @@ import sys
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -55,6 +57,7 @@ from talkemo.expression.emotions import PAPER_EMOTIONS, one_hot
 from talkemo.face.canonical import Face
 from talkemo.networks.speech_encoder import FEATURE_RATE, SILENCE_MARGIN_FEATURES, log_mel_encoder
 from talkemo.paper.figure7 import FIGURE7_NEUTRAL_STRIDE, trained_generator
+from talkemo.paper.karras import KarrasConfig, train_karras
 from talkemo.paper.training import of_paper_emotions, paper_emotion_config, variant_run
 from talkemo.paper.variants import trained_talking
 from talkemo.train import emotion
@@ -176,6 +179,10 @@ def lips_table(options: argparse.Namespace, models: Models, sets: dict[str, str]
         run = variant_run(options.run, name, data, captures, models, progress=report)
         trained_talking(run, options.steps, **changes)
         rows[name] = evaluate_lips(data, captures, run.models())
+    karras_run = variant_run(options.run, "karras", data, captures, models, progress=report)
+    karras = train_karras(karras_run, KarrasConfig(steps=options.steps or KarrasConfig.steps))
+    rival: Any = SimpleNamespace(face=models.face, talking=karras)
+    rows["Karras"] = evaluate_lips(data, captures, rival)
     for name, weights in sets.items():
         rows[name] = evaluate_lips(data, captures, load_models(weights, device="cpu"))
 

@@ -78,7 +78,7 @@ def study(
         bool,
         typer.Option(
             "--paper",
-            help="make: render the recordings by the paper's five methods: full, without local "
+            help="make: render the recordings by the paper's six methods: full, without local "
             "weights, without augmentation, PointNet, VOCA. Three of them are trained first, for "
             "an hour or two.",
         ),
@@ -164,7 +164,7 @@ def _tally(study_folder: Path, answers: list[Path], output: Path | None) -> None
 def _render_paper_methods(
     recordings: list[Path], options: PaperStudyOptions, runtime: RuntimeOptions, output: Path
 ) -> list[Path]:
-    """Render the recordings by the paper's five methods; returns a folder of videos for each."""
+    """Render the recordings by the paper's six methods; returns a folder of videos for each."""
     from talkemo import load_models
     from talkemo.paper.variants import render_variants
 

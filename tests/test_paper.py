@@ -12,11 +12,13 @@ import torch
 
 import talkemo
 from talkemo import EMOTIONS, Motion
+from talkemo.audio.recording import load_audio
 from talkemo.paper import (
     code,
     decoders,
     figure6,
     generators,
+    karras,
     pointnet,
     report,
     seen,
@@ -456,6 +458,34 @@ def test_generators_raw_and_projected_return_what_blend_shapes_make(face):
     roughness = Roughness(face)
     raw = generators.TrainedGenerator(Repeat(), face, torch.device("cpu")).change(noise, "happy")
     assert roughness(raw) > 2 * roughness(made.change(noise, "happy"))
+
+
+def test_autocorrelation_shows_the_pitch_and_not_the_level():
+    time = np.arange(16000) / 16000
+    tone = 0.1 * np.sin(2 * np.pi * 1000 * time)  # a period of 16 samples
+    pieces = karras.autocorrelation(tone)
+    assert pieces.shape == (126, 32) and np.allclose(pieces[:, 0], 1)
+    assert pieces[60].argmin() in (7, 8, 9) and pieces[60, 16] > 0.8
+    np.testing.assert_allclose(karras.autocorrelation(5 * tone)[60], pieces[60], atol=1e-3)
+    assert not karras.autocorrelation(np.zeros(1600)).any()
+    windows = karras.windows_at(pieces, np.array([0.0, 0.48]))
+    assert windows.shape == (2, 64, 32) and not windows[0, :32].any()
+    np.testing.assert_array_equal(windows[1, 32], pieces[60])
+
+
+def test_karras_learns_and_goes_on(corpus, cache, models, tmp_path, short_speech):
+    run = training.variant_run(tmp_path, "karras", corpus, cache, models)
+    config = karras.KarrasConfig(steps=3, batch=4, corpora=("ravdess",))
+    model = karras.train_karras(run, config)
+    audio = load_audio(short_speech)
+    times = np.arange(5) / 5
+    moved = {name: model.motion(audio, times, name).coordinates for name in model.states}
+    assert "neutral" in moved and len(moved) > 1
+    assert all(np.isfinite(rows).all() and rows.any() for rows in moved.values())
+    again = karras.train_karras(run, config)  # nothing is left to train
+    np.testing.assert_allclose(
+        again.motion(audio, times).coordinates, moved["neutral"], rtol=1e-5, atol=1e-5
+    )
 
 
 def test_the_digest_of_code_is_that_of_what_runs(monkeypatch):

@@ -19,20 +19,30 @@ from talkemo.paper.study import QUESTIONS, draw, make_study, tally, wilson
 from talkemo.train.emotion import EmotionConfig
 from talkemo_cli.app import main
 
-# A participant: waits until both videos of a pair can be played, then answers left for realism,
-# right for content and no difference for emotion. The lengths of the videos are saved as well.
+# A participant: begins, answers left for realism, right for content and no difference for emotion,
+# and plays both videos of each pair. The lengths of the videos are saved as well.
 PARTICIPANT = """<script>
 const seen = [];
 const stringify = JSON.stringify;
 JSON.stringify = (value, ...how) => stringify(value.answers ? { ...value, seen } : value, ...how);
 (async () => {
+  if (!element("study").hidden || element("introduction").childElementCount < 3) throw new Error("no introduction");
+  element("begin").click();
   for (let k = 0; k < 15; k++) {
     const videos = ["left", "right"].map(element);
     for (const video of videos) await new Promise(done => video.readyState >= 2 ? done() : video.oncanplay = done);
     seen.push(videos.map(video => Math.round(video.duration)));
     const pick = (name, value) => document.querySelector(`input[name=${name}][value=${value}]`).click();
-    if (!element("next").disabled) throw new Error("nothing was chosen yet");
     pick("realism", "left"); pick("content", "right"); pick("emotion", "none");
+    videos[0].currentTime = videos[0].duration;  // skipping does not count
+    await new Promise(done => videos[0].onseeked = done);
+    for (const video of videos) {
+      if (!element("next").disabled) throw new Error("not all is played");
+      video.currentTime = 0; video.muted = true; video.playbackRate = 4;
+      const ended = new Promise(done => video.addEventListener("ended", done, { once: true }));
+      await video.play();
+      await ended;
+    }
     element("next").click();
   }
 })();
@@ -186,6 +196,18 @@ def test_other_folders_and_files_are_refused(folders, tmp_path):
         tally(tmp_path / "study", [tmp_path / "x.json"])
 
 
+def test_videos_of_different_length_are_not_compared(folders, tmp_path):
+    told = []
+    for folder, count in zip(folders, (10, 10, 15)):
+        frames = np.zeros((count, 32, 32, 3), np.uint8)
+        imageio.imwrite(folder / "a.mp4", frames, fps=10, codec="libx264")
+    key = make_study(folders, tmp_path / "study", queries=5, notice=told.append)
+    for query in key["queries"].values():
+        assert query["film"] != "a" or {query["left"], query["right"]} == {"ours", "theirs"}
+    assert [text.split(":")[0] for text in told[:2]] == ["ours and others", "theirs and others"]
+    assert "1 videos of the same name differ in length" in told[0]
+
+
 @needs_browser
 def test_a_participant_in_a_browser(folders, tmp_path):
     for number, path in enumerate(sorted(path for folder in folders for path in folder.iterdir())):
@@ -236,7 +258,7 @@ def test_a_participant_in_a_browser(folders, tmp_path):
     assert (tmp_path / "a.png").is_file()
 
 
-def test_the_papers_five_methods_are_rendered_and_kept(
+def test_the_papers_six_methods_are_rendered_and_kept(
     corpus, fitted, short_speech, models, tmp_path, monkeypatch
 ):
     config = EmotionConfig(batch=4, channels=16, blocks=1)
@@ -266,18 +288,25 @@ def test_the_papers_five_methods_are_rendered_and_kept(
     videos = {
         path.relative_to(out).as_posix(): path.stat().st_mtime_ns for path in out.rglob("*.mp4")
     }
-    methods = ("full", "without local weights", "without augmentation", "PointNet", "VOCA")
+    methods = (
+        "full",
+        "without local weights",
+        "without augmentation",
+        "PointNet",
+        "VOCA",
+        "Karras",
+    )
     names = [f"{short_speech.stem}_{which}.mp4" for which in ("happy", "angry", "surprised")]
     assert set(videos) == {f"{method}/{name}" for method in methods for name in names}
     shown = {method: (out / method / names[0]).read_bytes() for method in methods}
-    assert len(set(shown.values())) == 5
+    assert len(set(shown.values())) == 6
     assert (
         len({(out / "VOCA" / name).read_bytes() for name in names}) == 1
     )  # this method has no emotion
     key = json.loads((tmp_path / "study" / "key.json").read_text())
     assert (
         key["methods"] == list(methods)
-        and len(key["queries"]) == 20
+        and len(key["queries"]) == 15
         and page_data(tmp_path / "study")["shown"] == 15
     )
     assert main([*arguments[:-1], str(tmp_path / "again"), "--seed", "1"]) == 0

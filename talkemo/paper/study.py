@@ -24,10 +24,18 @@ from ..expression.emotions import EMOTIONS
 from ..files.reading import printable, read_json_object
 from ..files.writing import PartialOutput, check_folder
 from ..render.page import page_text
+from ..video.reader import stated_length
 
 STUDY_VIDEO_ENDINGS = (".mp4", ".webm")
 STUDY_PAGE, STUDY_KEY, STUDY_MEDIA = "index.html", "key.json", "media"
 QUERIES = 15  # pairs per participant, as in the paper
+MAX_LENGTH_DIFFERENCE_S = 0.1  # of two videos that are compared
+INTRODUCTION = (
+    "You will see pairs of videos of a face that speaks the same sentence.",
+    "Play both to their end, with sound, as often as you like. Then answer the questions below them.",
+    "There are no right answers: what counts is what you see and hear. It takes about ten minutes.",
+    "At the end a file is saved. Please send it to the person who invited you.",
+)
 QUESTIONS = {
     "realism": "Which face looks more like a real person's?",
     "content": "Whose mouth goes better with what is said?",
@@ -90,8 +98,9 @@ def make_study(
     if not 1 <= queries <= MAX_QUERIES:
         raise InputError(f"{queries} queries", f"choose from 1 to {MAX_QUERIES}")
     videos = {name: videos_of(folder) for name, folder in methods.items()}
+    common = _comparable(videos)
     rng = np.random.default_rng(seed)
-    pairs = _drawn_pairs(videos, queries, rng)
+    pairs = _drawn_pairs(common, queries, rng)
     output = Path(output)
     if output.exists():
         raise InputError(f"{output} exists already", "choose a new folder")
@@ -102,12 +111,18 @@ def make_study(
     key_queries, page_queries = _make_queries(pairs, videos, partial.path, rng)
     key = {"study": study, "methods": list(methods), "queries": key_queries}
     questions = [{"name": name, "text": text} for name, text in QUESTIONS.items()]
-    data = {"study": study, "questions": questions, "shown": queries, "queries": page_queries}
+    data = {
+        "study": study,
+        "introduction": INTRODUCTION,
+        "questions": questions,
+        "shown": queries,
+        "queries": page_queries,
+    }
     (partial.path / STUDY_PAGE).write_text(page_text("study.html", data), "utf-8")
     (partial.path / STUDY_KEY).write_text(json.dumps(key, indent=1), "utf-8")
     partial.finish()
     if notice is not None:
-        for message in _shortages(videos, queries):
+        for message in _shortages(videos, common, queries):
             notice(message)
     return key
 
@@ -148,14 +163,43 @@ def _make_queries(
     return key_queries, page_queries
 
 
-def _shortages(videos: dict[str, dict[str, Path]], queries: int) -> Iterator[str]:
-    """Yield what a study lacks: pairs of videos for the queries, and methods with common videos."""
-    pairs = 0
-    for a, b in itertools.combinations(videos, 2):
-        common = len(videos[a].keys() & videos[b].keys())
-        pairs += common
-        if not common:
+Common = dict[tuple[str, str], list[str]]  # by two methods, the names of videos that are compared
+
+
+def _comparable(videos: dict[str, dict[str, Path]]) -> Common:
+    """Return the videos of the same name and length that each two methods have."""
+    lengths = {
+        path: stated_length(path) for of_method in videos.values() for path in of_method.values()
+    }
+
+    def are_alike(a: Path, b: Path) -> bool:
+        first, second = lengths[a], lengths[b]
+        if first is None or second is None:  # the browser may play what ffmpeg does not
+            return True
+        return abs(first - second) <= MAX_LENGTH_DIFFERENCE_S
+
+    return {
+        (a, b): [
+            name
+            for name in sorted(videos[a].keys() & videos[b].keys())
+            if are_alike(videos[a][name], videos[b][name])
+        ]
+        for a, b in itertools.combinations(videos, 2)
+    }
+
+
+def _shortages(videos: dict[str, dict[str, Path]], common: Common, queries: int) -> Iterator[str]:
+    """Yield what a study lacks: videos of the same name and length, and enough pairs of them."""
+    for (a, b), names in common.items():
+        different = len(videos[a].keys() & videos[b].keys()) - len(names)
+        if different:
+            yield (
+                f"{a} and {b}: {different} videos of the same name differ in length by more than "
+                f"{MAX_LENGTH_DIFFERENCE_S:g} s, so they are not compared"
+            )
+        elif not names:
             yield f"{a} and {b} have no videos of the same name, so they are never compared"
+    pairs = sum(map(len, common.values()))
     if pairs < queries:
         yield (
             f"{pairs} different pairs of videos for {queries} queries: participants see some more "
@@ -164,17 +208,13 @@ def _shortages(videos: dict[str, dict[str, Path]], queries: int) -> Iterator[str
 
 
 def _drawn_pairs(
-    videos: dict[str, dict[str, Path]], queries: int, rng: np.random.Generator
+    common: Common, queries: int, rng: np.random.Generator
 ) -> list[tuple[str, str, list[str]]]:
-    """Return pairs of methods and their common videos, every pair equally often."""
-    pairs = []
-    for a, b in itertools.combinations(videos, 2):
-        common = sorted(videos[a].keys() & videos[b].keys())
-        if common:
-            pairs.append((a, b, common))
+    """Return pairs of methods and the names that they are compared by, every pair equally often."""
+    pairs = [(a, b, names) for (a, b), names in common.items() if names]
     if not pairs:
         raise InputError(
-            "no two folders have videos with the same name",
+            "no two folders have videos with the same name and length",
             "render the same sentences with each method",
         )
     rounds = -(-queries // len(pairs))

@@ -23,7 +23,10 @@ from .code import code_digest
 # The code of all trainings for the paper.
 TRAINING_MODULES = tuple(
     f"talkemo.{name}"
-    for name in ("train.emotion", "train.talking", "paper.generators", "paper.decoders")
+    for name in (
+        *("train.emotion", "train.talking"),
+        *("paper.generators", "paper.decoders", "paper.karras"),
+    )
 )
 TRANSFERRED_EMOTIONS = PAPER_EMOTIONS[1:]  # all but neutral
 

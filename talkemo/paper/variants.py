@@ -1,4 +1,4 @@
-"""Videos of the paper's five methods for its user study (section 4.5).
+"""Videos of the paper's six methods for its user study (section 4.5).
 
 `talkemo study make --paper` makes them:
 
@@ -7,10 +7,11 @@ without local weights    a talking model trained with equal weights of all verti
 without augmentation     emotion transfer trained on the actors alone
 PointNet                 a PointNet as the generator of emotion transfer
 VOCA                     the talking model with equal weights, and no emotion
+Karras                   speech to motion with an emotional state, see `karras`
 
 "without local weights" and "VOCA" use the paper's variant of the talking model, trained on neutral
 ravdess and grid. "without augmentation" and "PointNet" use generators trained on the paper's four
-emotions. So a preference compares whole methods; it does not isolate the effect of one part.
+emotions. "Karras" is trained on all acted and neutral recordings of ravdess and grid. So a preference compares whole methods; it does not isolate the effect of one part.
 """
 
 from __future__ import annotations
@@ -39,6 +40,7 @@ from ..train import emotion, talking
 from ..train.run import Run
 from ..weights.models import Models
 from .figure7 import trained_generator
+from .karras import KarrasConfig, train_karras
 from .training import (
     TRANSFERRED_EMOTIONS,
     of_paper_emotions,
@@ -65,7 +67,7 @@ def render_variants(
     jobs: int = 1,
     progress: StepProgress | None = None,
 ) -> list[Path]:
-    """Train the five methods, and render every recording with each emotion by each method.
+    """Train the six methods, and render every recording with each emotion by each method.
 
     Parameters
     ----------
@@ -77,7 +79,7 @@ def render_variants(
         Folder for the trainings, and for METHOD/RECORDING_EMOTION.mp4. Videos in it that are up to
         date with audio, weights and steps are not rendered again.
     steps : int, optional
-        Steps of each of the three trainings. Default: each one's own.
+        Steps of each of the four trainings. Default: each one's own.
 
     Returns
     -------
@@ -137,7 +139,7 @@ def _train_methods(
     jobs: int,
     progress: StepProgress | None,
 ) -> dict[str, Method]:
-    """The five methods, the last without emotion; trainings in `folder` are resumed."""
+    """The six methods, VOCA without emotion; trainings in `folder` are resumed."""
     face, config = models.face, paper_emotion_config(steps)
 
     def run(name: str) -> Run:
@@ -153,6 +155,11 @@ def _train_methods(
         before = models.talking.motion(audio, times).displacement(face)
         return before + pointnet.change(before, name)
 
+    karras = train_karras(run("karras"), KarrasConfig(steps=steps or KarrasConfig.steps))
+
+    def by_karras(audio: Audio, times: np.ndarray, name: str) -> np.ndarray:
+        return karras.motion(audio, times, name).displacement(face)
+
     def without_emotion(audio: Audio, times: np.ndarray, name: str) -> np.ndarray:
         return constant.motion(audio, times).displacement(face)
 
@@ -162,6 +169,7 @@ def _train_methods(
         "without augmentation": partial(_transferred, models.talking, unaugmented),
         "PointNet": by_pointnet,
         "VOCA": without_emotion,
+        "Karras": by_karras,
     }
 
 

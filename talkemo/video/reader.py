@@ -67,6 +67,14 @@ def check_video(path: Path) -> None:
         _probe(path)
 
 
+def stated_length(path: Path) -> float | None:
+    """Return the seconds that a video's header states; None for a file that cannot be read."""
+    try:
+        return _probe(path).duration_s or None
+    except InputError:
+        return None
+
+
 @contextmanager
 def open_video(path: Path) -> Iterator[Video]:
     """Open a video, or an image as a video of one frame.
