@@ -370,6 +370,18 @@ def test_two_sets_are_measured_against_each_other(corpus, fitted, one_corpus, mo
     assert table.count("Lips on the dev split") == 2 and table.count("weights in default") == 2
 
 
+def test_a_damaged_corpus_of_actors_is_left_out(corpus, fitted, one_corpus, monkeypatch, capsys):
+    found = emotion.emotion_corpora(corpus)
+    monkeypatch.setattr(emotion, "emotion_corpora", lambda data: (*found, "broken"))
+    assert main([*on_corpus(corpus, fitted, "--suite", "dev"), "--json"]) == 0
+    printed = capsys.readouterr()
+    result = json.loads(printed.out)
+    assert "broken" in printed.err and "left out" in printed.err
+    assert [row["corpus"] for row in result["emotions"]] == list(found)
+    for row in result["emotions"]:
+        assert [judge["prototypes"] for judge in row["prototypes"]] == ["poses", *found]
+
+
 def test_a_corpus_without_dev_actors_is_refused(corpus, fitted, monkeypatch):
     monkeypatch.setattr(emotion, "recordings_of", lambda *arguments: [])
     with pytest.raises(InputError, match="no neutral recordings"):

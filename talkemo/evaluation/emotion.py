@@ -58,6 +58,7 @@ def evaluate_emotion(
     *,
     corpus: str = "ravdess",
     split: str = "dev",
+    actors: dict[str, ActorChanges] | None = None,
     jobs: int = 1,
     progress: StepProgress | None = None,
 ) -> dict[str, Any]:
@@ -71,6 +72,8 @@ def evaluate_emotion(
         As in `load_captures`.
     corpus, split : str
         One of `emotion_corpora`, and one of `recordings.SPLITS`.
+    actors : dict of str to ActorChanges, optional
+        By corpus, the actors whose prototypes judge, see `changes_of_actors`.
 
     Returns
     -------
@@ -115,21 +118,24 @@ def evaluate_emotion(
             for emotion in real
         ],
         "confusion": confusion,
-        "prototypes": _recognised_by_prototypes(
-            face, mean_changes, _actors_by_corpus(data, cache, models, jobs, progress)
-        ),
+        "prototypes": _recognised_by_prototypes(face, mean_changes, actors or {}),
     }
 
 
-def _actors_by_corpus(
-    data: Path, cache: Path, models: Models, jobs: int, progress: StepProgress | None
-) -> dict[str, ActorChanges]:
-    """The changes by emotions of all actors of each corpus of acted emotion."""
-    actors = {}
-    for corpus in emotion_corpora(data):
-        captured = load_captures(data, cache, models, (corpus,), jobs, progress)
-        actors[corpus] = ActorChanges.of_recordings(relative_to_rest(list(captured), models.face))
-    return actors
+def changes_of_actors(
+    data: Path,
+    cache: Path,
+    models: Models,
+    corpus: str,
+    jobs: int = 1,
+    progress: StepProgress | None = None,
+) -> ActorChanges:
+    """Return the changes by emotions of all actors of a corpus of acted emotion.
+
+    Parameters as in `load_captures`. Raises InputError if the corpus cannot be used.
+    """
+    captured = load_captures(data, cache, models, (corpus,), jobs, progress)
+    return ActorChanges.of_recordings(relative_to_rest(list(captured), models.face))
 
 
 def _recognised_by_prototypes(

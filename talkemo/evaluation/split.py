@@ -68,12 +68,15 @@ def evaluate_split(
         measured and evaluate_lips(data, cache, measured, split=split, phones=phones, **common)
         for measured in (models, against)
     )
-    emotions = []
+    actors = {}
     for corpus in acted:
         with _skipping_unusable(corpus, split, notice):
-            emotions.append(
-                emotion.evaluate_emotion(data, cache, models, corpus=corpus, split=split, **common)
-            )
+            actors[corpus] = emotion.changes_of_actors(data, cache, models, corpus, **common)
+    emotions = []
+    for corpus in actors:
+        with _skipping_unusable(corpus, split, notice):
+            chosen: dict[str, Any] = {"corpus": corpus, "split": split, "actors": actors}
+            emotions.append(emotion.evaluate_emotion(data, cache, models, **chosen, **common))
     return {
         "lips": lips,
         "lips_against": lips_against,

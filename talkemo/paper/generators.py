@@ -14,6 +14,7 @@ projected. The perceptron's output is coordinates of these blend shapes in any c
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from typing import Any
 
@@ -62,7 +63,7 @@ def _enlarged(maps: torch.Tensor) -> torch.Tensor:
     )
 
 
-class CoordinateGenerator(nn.Module):
+class CoordinateGenerator(nn.Module, ABC):
     """A generator whose output is a map of blend shapes, given by its Z coordinates.
 
     Attributes
@@ -82,9 +83,9 @@ class CoordinateGenerator(nn.Module):
         measure = torch.linalg.pinv(rows.flatten(1).double()).float()
         self.register_buffer("measure", measure, persistent=False)
 
+    @abstractmethod
     def coordinates(self, x: torch.Tensor, label: torch.Tensor) -> torch.Tensor:
         """Return the coordinates (N, Z) of the residual."""
-        raise NotImplementedError
 
     def forward(self, x: torch.Tensor, label: torch.Tensor) -> torch.Tensor:
         return (self.coordinates(x, label) @ self.rows.flatten(1)).view_as(x)
