@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
     from ..face.canonical import Face
     from .appearance import AddedMeshes, Appearance
+    from .gltf_origin import GltfOrigin
     from .mesh_types import Mesh, MeshAttributes
 
 MAX_CHUNK_BYTES = 1 << 28  # vertices that are read at once; bounds the memory for large meshes
@@ -102,6 +103,22 @@ class MeshTurner(Protocol):
         ...
 
 
+class OwnShapes(Protocol):
+    """A character's own blend shapes, driven; see `binding.own_shapes`.
+
+    Attributes
+    ----------
+    names : tuple of str
+        Of the shapes that are driven, as the file spells them.
+    """
+
+    names: tuple[str, ...]
+
+    def weights(self, frames: Frames) -> np.ndarray:
+        """Return the shapes' weights (T, len(names)) that show frames best."""
+        ...
+
+
 @dataclass(frozen=True, eq=False)
 class Header:
     """Properties of an animation that are known before its first frame.
@@ -140,6 +157,10 @@ class Header:
         Of the vertices; without one they count as metres.
     canonical : Face, optional
         The canonical face whose blend shapes `Frames.arkit` weighs.
+    own_shapes : OwnShapes, optional
+        The mesh's own blend shapes, if they are to be driven.
+    origin : GltfOrigin, optional
+        The glTF that the mesh was read from, of which the whole file is written again.
     own : Header, optional
         The same of the user's own mesh, if vertices were added to it: a cut between its lips. They
         come after its own, and formats that promise the mesh's own vertices leave them out.
@@ -162,6 +183,8 @@ class Header:
     turned: MeshTurner | None = None
     unit: LengthUnit = METRE
     canonical: Face | None = None
+    own_shapes: OwnShapes | None = None
+    origin: GltfOrigin | None = None
     own: Header | None = None
 
     def added_meshes(self) -> AddedMeshes | None:
