@@ -159,9 +159,7 @@ class _Cutter:
         origin = self.mesh.origin
         if origin is not None:
             origin = origin.with_cut(seam[source], fraction[source])
-        mesh = Mesh(
-            vertices, faces.astype(np.int32), attributes, self.mesh.name, origin=origin
-        )
+        mesh = Mesh(vertices, faces.astype(np.int32), attributes, self.mesh.name, origin=origin)
         return CutMesh(mesh, Seam(self.line, upper, lower, upper_lining, lower_lining))
 
     def _lining(self, at: np.ndarray, sign: int) -> np.ndarray:

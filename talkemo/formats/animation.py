@@ -110,9 +110,19 @@ class OwnShapes(Protocol):
     ----------
     names : tuple of str
         Of the shapes that are driven, as the file spells them.
+    recipes : (len(names), 52)
+        ARKit's shapes that each shows at weight 1.
+    at_rest : (len(names),)
+        Weights in the mesh at rest.
     """
 
     names: tuple[str, ...]
+    recipes: np.ndarray
+    at_rest: np.ndarray
+
+    def targets(self) -> np.ndarray:
+        """Return the displacements (len(names), N, 3) of the mesh at weight 1."""
+        ...
 
     def weights(self, frames: Frames) -> np.ndarray:
         """Return the shapes' weights (T, len(names)) that show frames best."""
@@ -373,7 +383,7 @@ def check_blend_shapes(path: Path, header: Header, bake: bool) -> None:
         Whether each frame becomes its own target, instead of a mix of ARKit's 52.
     """
     if not bake:
-        if header.targets is None:
+        if header.targets is None and header.own_shapes is None:
             raise InputError(
                 f"{path}: no ARKit shapes are known for this mesh", "write it with --bake"
             )

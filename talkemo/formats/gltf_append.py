@@ -8,7 +8,7 @@ from typing import Any
 
 from ..errors import InputError
 from ..files.reading import printable
-from .gltf_arrays import GltfArrays
+from .gltf_arrays import ExtendedGlb
 from .gltf_file import MESHOPT, GltfFile
 from .mesh_types import image_type
 
@@ -23,13 +23,13 @@ IMAGE_TYPES_BY_ENDING = {
 }
 
 
-def appended_arrays(file: GltfFile, tree: dict[str, Any]) -> tuple[GltfArrays, list[Any]]:
-    """Return the arrays of a file, to which others can be added, and its buffers.
+def appended_arrays(file: GltfFile, tree: dict[str, Any]) -> ExtendedGlb:
+    """Return the arrays of a file, to which others can be added.
 
     All buffers with content become the first one, in their order; `tree`, a copy of the file's, is
     changed accordingly. Raises ValueError for a buffer that is shorter than it says.
     """
-    contents: list[bytes | memoryview] = []
+    contents: list[bytes] = []
     places: dict[int, tuple[int, int]] = {}  # new number of each buffer, and where it begins
     first: dict[str, Any] = {}
     others: list[dict[str, Any]] = []
@@ -45,14 +45,14 @@ def appended_arrays(file: GltfFile, tree: dict[str, Any]) -> tuple[GltfArrays, l
         first = first or {name: value for name, value in buffer.items() if name != "uri"}
         places[number] = 0, size
         padding = bytes(-length % 4)
-        contents += [content[:length], padding]
+        contents += [bytes(content[:length]), padding]
         size += length + len(padding)
     for view in tree.setdefault("bufferViews", []):
         for reference in (view, view.get("extensions", {}).get(MESHOPT)):
             if reference is not None:
                 _move(reference, *places[reference["buffer"]])
     accessors = tree.setdefault("accessors", [])
-    return GltfArrays(accessors, tree["bufferViews"], contents), [first, *others]
+    return ExtendedGlb(accessors, tree["bufferViews"], contents, [first, *others])
 
 
 def _move(reference: dict[str, Any], buffer: int, start: int) -> None:
@@ -62,7 +62,7 @@ def _move(reference: dict[str, Any], buffer: int, start: int) -> None:
         reference["byteOffset"] = reference.get("byteOffset", 0) + start
 
 
-def embed_images(file: GltfFile, tree: dict[str, Any], arrays: GltfArrays, path: Path) -> None:
+def embed_images(file: GltfFile, tree: dict[str, Any], arrays: ExtendedGlb, path: Path) -> None:
     """Put the images that lie beside a file into the arrays, unless the output lies there too.
 
     A gltf in the same folder keeps their names. Images that are not there, or whose type is

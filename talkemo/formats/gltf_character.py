@@ -18,10 +18,11 @@ from .. import __version__
 from ..errors import InputError
 from ..face.canonical import ARKIT_NAMES
 from ..files.reading import printable, reading_errors
-from .animation import Frames, Header, check_blend_shapes
-from .arkit_residual import ArkitResidual
+from ..geometry.meshes import vertex_normals
+from .animation import FileWriter, Frames, Header, check_blend_shapes
+from .appearance import AddedMesh
 from .gltf_append import appended_arrays, check_as_vrm, embed_images
-from .gltf_arrays import AnimationTracks, GltfFileWriter
+from .gltf_arrays import AnimationTracks, ExtendedGlb, WithDataFile
 from .gltf_file import DRACO, GltfFile
 from .gltf_head_tracks import HeadTracks, add_root
 from .gltf_origin import GltfOrigin
@@ -29,33 +30,39 @@ from .gltf_parts import GroupWriter, Part, grouped, own_mesh, parts_of
 from .gltf_reader import MESH_SPACE
 from .gltf_rig import NodeTree, Rig, find_rig, head_by_weights, humanoid_bones
 from .gltf_scene import ADDED_PART, influences, is_added_part, read_surfaces, world_matrices
-from .gltf_writer import GlbWriter, Materials, added_part_meshes
+from .gltf_tree import Materials
+from .gltf_writer import GlbWriter
 from .head_nodes import HeadNodes
+from .target_sets import ARKIT_SUFFIX, Residual, target_sets
 
 MIN_MOTION_M = 1e-5  # of a vertex by a morph target; a mesh that moves less gets none
-OWN_NAME_PREFIX = "talkemo_"  # of a target whose name the mesh has for one of its own
 MIN_EYE_SHARE = 0.5  # of a vertex that an eye's joint moves, which morph targets then leave alone
+MAX_NORMAL_ERROR = 1e-4  # of its length
 LOOK_SHAPES = tuple(k for k, name in enumerate(ARKIT_NAMES) if name.startswith("eyeLook"))
 
 
-def gltf_writer(path: Path, header: Header, bake: bool = False) -> GltfFileWriter:
+def gltf_writer(path: Path, header: Header, bake: bool = False) -> FileWriter:
     """Return the writer of a glb, gltf or vrm: of the mesh's own file, if it is a glTF.
 
     Raises InputError for a VRM that is not made of one.
     """
-    origin, is_vrm = header.origin, path.suffix.lower() == ".vrm"
+    origin, ending = header.origin, path.suffix.lower()
     added = 0 if origin is None or origin.between is None else len(origin.between)
     if not bake and origin is not None and origin.count + added == len(header.rest):
-        return CharacterWriter(path, header, origin)
-    if is_vrm:
+        return (CharacterGltfWriter if ending == ".gltf" else CharacterWriter)(path, header, origin)
+    if ending == ".vrm":
         raise InputError(
             f"{printable(path)}: a .vrm can only be made of a .vrm" + ", without --bake" * bake,
             "write a .glb instead",
         )
-    return GlbWriter(path, header, bake)
+    return (GltfWriter if ending == ".gltf" else GlbWriter)(path, header, bake)
 
 
-class CharacterWriter(GltfFileWriter):
+class GltfWriter(WithDataFile, GlbWriter):
+    """Writes what `GlbWriter` does as a gltf."""
+
+
+class CharacterWriter(FileWriter):
     """Writes the glTF that a mesh was read from, with its animation.
 
     Added are ARKit's 52 shapes as morph targets of every mesh that they move, an animation of the
@@ -70,8 +77,7 @@ class CharacterWriter(GltfFileWriter):
     """
 
     def __init__(self, path: Path, header: Header, origin: GltfOrigin):
-        if header.own_shapes is None:
-            check_blend_shapes(path, header, bake=False)
+        check_blend_shapes(path, header, bake=False)
         self.header = header
         self.head_nodes = HeadNodes(header.turner_of_nodes(bake=False))
         with reading_errors(origin.path, "a glTF that can be written back", "export it again"):
@@ -79,35 +85,35 @@ class CharacterWriter(GltfFileWriter):
             if path.suffix.lower() == ".vrm":
                 check_as_vrm(path, self.file, humanoid_bones(self.file.tree))
             self.tree = copy.deepcopy(self.file.tree)
-            self.arrays, self.buffers = appended_arrays(self.file, self.tree)
+            self.arrays = appended_arrays(self.file, self.tree)
             embed_images(self.file, self.tree, self.arrays, path)
             self.parts = parts_of(origin, read_surfaces(self.file, every_target=False))
             nodes = self.file.tree["nodes"]
             self.nodes = NodeTree(nodes, world_matrices(nodes))
             self.rig = self._find_rig()
         super().__init__(path)
-        self.targets = None if header.targets is None else header.targets()
-        self.residual = None if self.targets is None else ArkitResidual(header, self.targets)
-        self.weights: list[np.ndarray] = []
+        self.sets = {shapes.kind: shapes for shapes in target_sets(header)}
+        self.residuals = [Residual(header, shapes) for shapes in self.sets.values()]
+        self.targets = self.sets["arkit"].targets if "arkit" in self.sets else None
+        self.weights: list[np.ndarray] = []  # of ARKit's shapes
         self.own_weights: list[np.ndarray] = []
 
     def write(self, frames: Frames) -> None:
         self.head_nodes.write(frames)
         self.weights.append(frames.arkit)
-        if self.residual is not None:
-            self.residual.add(frames)
-        if self.header.own_shapes is not None:
-            self.own_weights.append(self.header.own_shapes.weights(frames))
+        for residual, shapes in zip(self.residuals, self.sets.values()):
+            weights = shapes.weights(frames)
+            residual.add(frames, weights)
+            if shapes.kind == "own":
+                self.own_weights.append(weights)
 
     def finish(self) -> None:
-        if self.residual is not None:
-            self.metrics |= self.residual.metrics
+        for residual in self.residuals:
+            self.metrics |= residual.metrics
         arkit = np.concatenate(self.weights).astype(np.float32)
         moved = self._add_targets()
         metres = self.header.unit.metres
-        head = HeadTracks(
-            self.tree, self.nodes, self.rig, self.parts, self.head_nodes, metres
-        )
+        head = HeadTracks(self.tree, self.nodes, self.rig, self.parts, self.head_nodes, metres)
         head.build(self.arrays)
         added = dict.fromkeys(self._added_nodes(head.head), (np.arange(len(ARKIT_NAMES)), arkit))
         if self.header.own_shapes is not None:
@@ -118,7 +124,7 @@ class CharacterWriter(GltfFileWriter):
             curves = {node: (first + columns, arkit) for node, first in moved.items()}
             self._animate("", {**curves, **added}, head)
         self._forget_draco()
-        self.store(self.tree, self.arrays, self.buffers)
+        self.arrays.write(self.partial.path, self.tree)
 
     # -------------------------------------------------------------------------------------- joints
 
@@ -184,7 +190,7 @@ class CharacterWriter(GltfFileWriter):
             turner = self.head_nodes.turn
             balls = [vertices for vertices, _ in turner.eyes] if turner is not None else []
             rows = np.intersect1d(rows, np.concatenate([*balls, np.zeros(0, int)]).astype(int))
-            self.targets[np.ix_(LOOK_SHAPES, rows)] = 0
+            self.targets[np.ix_(np.array(LOOK_SHAPES), rows)] = 0
         moves = np.abs(self.targets).max((0, 2)) * self.header.unit.metres > MIN_MOTION_M
         first = {}
         for node in sorted({part.surface.node for part in self.parts}):
@@ -216,7 +222,7 @@ class CharacterWriter(GltfFileWriter):
     def _add_names(self, mesh: dict[str, Any], before: int) -> None:
         """Name the targets after the first `before` of a mesh, wherever names are kept."""
         names = target_names(mesh, before)
-        added = [OWN_NAME_PREFIX * (name in names) + name for name in ARKIT_NAMES]
+        added = [name + ARKIT_SUFFIX * (name in names) for name in ARKIT_NAMES]
         mesh["extras"] = {**_object(mesh.get("extras")), "targetNames": [*names, *added]}
         for primitive in mesh["primitives"]:
             if _object(primitive.get("extras")).get("targetNames"):
@@ -252,13 +258,16 @@ class CharacterWriter(GltfFileWriter):
         if np.linalg.det(matrix[:3, :3]) < 0:
             flipped = [replace(part, faces=part.faces[:, ::-1]) for part in added.meshes]
             added = replace(added, meshes=flipped)
-        materials, names = Materials(self.arrays, self.tree), list(ARKIT_NAMES)
+        materials = Materials(self.arrays)
+        materials.tree = self.tree
         result = []
-        for mesh in added_part_meshes(self.arrays, materials, added, points, targets, names):
+        for part in added.meshes:
+            rows = part.rows
+            mesh = _part_mesh(self.arrays, part, points[rows], targets[:, rows])
+            mesh["primitives"][0]["material"] = materials.add_part(part)
             self.tree["meshes"].append(mesh)
-            number = len(self.tree["meshes"]) - 1
-            node = {"name": mesh["name"], "mesh": number, "extras": {ADDED_PART: True}}
-            self.tree["nodes"].append(node)
+            node = {"name": part.name, "mesh": len(self.tree["meshes"]) - 1}
+            self.tree["nodes"].append({**node, "extras": {ADDED_PART: True}})
             result.append(len(self.tree["nodes"]) - 1)
             if head is None:
                 add_root(self.tree, result[-1])
@@ -302,15 +311,10 @@ class CharacterWriter(GltfFileWriter):
         """Add an animation of weights, by node as `_own_curves` returns them, and of the head."""
         count = sum(map(len, self.weights))
         tracks = AnimationTracks(self.arrays, np.arange(count) / self.header.fps)
-        samplers: dict[bytes, int] = {}
         for node, (columns, values) in curves.items():
             weights = np.tile(self._weights_at_rest(node), (count, 1))
             weights[:, columns] = values
-            key = weights.tobytes()
-            if key in samplers:
-                tracks.add_same(node, "weights", samplers[key])
-            else:
-                samplers[key] = tracks.add(node, "weights", weights.ravel())
+            tracks.add(node, "weights", weights.ravel())
         for node, path, turns in head.tracks:
             tracks.add(node, path, turns)
         meta = self.header.meta
@@ -339,6 +343,10 @@ class CharacterWriter(GltfFileWriter):
         }
 
 
+class CharacterGltfWriter(WithDataFile, CharacterWriter):
+    """Writes what `CharacterWriter` does as a gltf."""
+
+
 def target_names(mesh: dict[str, Any], count: int) -> list[str]:
     """Return the names of a mesh's first `count` targets; `target0` and so on without any."""
     given: list[Any] = []
@@ -347,6 +355,35 @@ def target_names(mesh: dict[str, Any], count: int) -> list[str]:
         if not given and isinstance(names, list):
             given = names
     return [*map(str, given[:count]), *(f"target{k}" for k in range(len(given), count))]
+
+
+def _part_mesh(
+    arrays: ExtendedGlb, part: AddedMesh, points: np.ndarray, targets: np.ndarray
+) -> dict[str, Any]:
+    """The mesh of an added part with points (P, 3) and ARKit's targets (52, P, 3)."""
+    points = points.astype(np.float32)
+    attributes = {
+        "POSITION": arrays.add_vertices(points, bounds=True),
+        "NORMAL": arrays.add_vertices(_unit_normals(points, part.faces)),
+    }
+    if part.uv is not None:
+        uv = part.uv * [1, -1] + [0, 1]
+        attributes["TEXCOORD_0"] = arrays.add_vertices(uv.astype(np.float32))
+    primitive = {
+        "attributes": attributes,
+        "indices": arrays.add_triangles(part.faces),
+        "targets": [{"POSITION": arrays.add_target(target)} for target in targets],
+    }
+    names = list(ARKIT_NAMES)
+    about = {"weights": [0.0] * len(names), "extras": {"targetNames": names}}
+    return {"name": part.name, "primitives": [primitive], **about}
+
+
+def _unit_normals(points: np.ndarray, faces: np.ndarray) -> np.ndarray:
+    """Normals (V, 3) float32, along z where no triangle has any area: glTF allows no zeros."""
+    normals = vertex_normals(points, faces)
+    normals[~(np.abs(np.linalg.norm(normals, axis=1) - 1) < MAX_NORMAL_ERROR)] = (0, 0, 1)
+    return normals.astype(np.float32)
 
 
 def _object(value: Any) -> dict[str, Any]:

@@ -75,9 +75,7 @@ class GltfFile:
         What was left out, as sentences for the user.
     """
 
-    def __init__(
-        self, path: Path, content: bytes, companions: dict[str, bytes] | None = None
-    ):
+    def __init__(self, path: Path, content: bytes, companions: dict[str, bytes] | None = None):
         self.path = path
         self.notes: list[str] = []
         self._block = memoryview(b"")

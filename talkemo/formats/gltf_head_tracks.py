@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from .animation import MeshTurner
-from .gltf_arrays import GltfArrays
+from .gltf_arrays import ExtendedGlb
 from .gltf_parts import Part, grouped, own_mesh
 from .gltf_rig import NodeTree, Rig, as_own_rotation, half_turns, turned_rotations
 from .head_nodes import BODY_NODE, HEAD_NODE, MIN_RIGID_SHARE, HeadNodes
@@ -46,7 +46,7 @@ class HeadTracks:
     tracks: list[tuple[int, str, np.ndarray]] = field(default_factory=list)
     head: int | None = None
 
-    def build(self, arrays: GltfArrays) -> None:
+    def build(self, arrays: ExtendedGlb) -> None:
         """Make the tracks, and the nodes and skins that they need."""
         head, eyes = self.head_nodes.rotations()
         turner = self.head_nodes.turn
@@ -102,8 +102,10 @@ class HeadTracks:
         turned: set[int] = set()
         for number in sorted({part.surface.node for part in self.parts}):
             is_moved = self.head is not None and self.nodes.is_below(number, self.head)
-            if is_moved or turned & set(self.nodes.above(number)) or not self._is_rigid(
-                number, turner
+            if (
+                is_moved
+                or turned & set(self.nodes.above(number))
+                or not self._is_rigid(number, turner)
             ):
                 continue
             if self._turn(number, head, pivot):
@@ -126,7 +128,7 @@ class HeadTracks:
 
     # ------------------------------------------------------------------------------- no skeleton
 
-    def _turn_nodes(self, head: np.ndarray, turner: MeshTurner, arrays: GltfArrays) -> None:
+    def _turn_nodes(self, head: np.ndarray, turner: MeshTurner, arrays: ExtendedGlb) -> None:
         """Add nodes of head and eyes, and let the head's rotation move the meshes."""
         positions, quaternions = self.head_nodes.positions, self.head_nodes.quaternions()
         self.head = self._add_node({"name": HEAD_NODE, "translation": _list(positions[HEAD_NODE])})
@@ -161,7 +163,7 @@ class HeadTracks:
         self.tree["nodes"].append(node)
         return len(self.tree["nodes"]) - 1
 
-    def _bind(self, number: int, body: int, turner: MeshTurner, arrays: GltfArrays) -> None:
+    def _bind(self, number: int, body: int, turner: MeshTurner, arrays: ExtendedGlb) -> None:
         """Make a skin of a node's mesh, whose joints are a still body and the head below it."""
         assert self.head is not None
         matrix = self.nodes.matrices[number]
@@ -180,12 +182,12 @@ class HeadTracks:
                 mesh["primitives"][part.primitive]["attributes"] |= attributes
 
 
-def skin_attributes(arrays: GltfArrays, shares: np.ndarray) -> dict[str, int]:
+def skin_attributes(arrays: ExtendedGlb, shares: np.ndarray) -> dict[str, int]:
     """Joints and weights of vertices that follow the second joint by shares (V,)."""
     weights = np.zeros((len(shares), 4), np.float32)
     weights[:, 0], weights[:, 1] = 1 - shares, shares
-    joints = np.where(weights > 0, np.arange(4), 0).astype(np.uint8)
-    return {"JOINTS_0": arrays.add(joints), "WEIGHTS_0": arrays.add(weights)}
+    joints = np.where(weights > 0, np.arange(4), 0)
+    return {"JOINTS_0": arrays.add_joints(joints), "WEIGHTS_0": arrays.add_vertices(weights)}
 
 
 def add_root(tree: dict[str, Any], node: int) -> None:

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from .gltf_arrays import INDEX_BUFFER, GltfArrays
+from .gltf_arrays import ExtendedGlb
 from .gltf_file import DRACO, GltfFile
 from .gltf_origin import GltfOrigin
 from .gltf_scene import TRIANGLE_LIST, Surface
@@ -165,7 +165,7 @@ class GroupWriter:
     Parameters
     ----------
     file : GltfFile
-    arrays : GltfArrays
+    arrays : ExtendedGlb
     group : PartGroup
     primitives : list of dict
         Those of the mesh that is written.
@@ -174,7 +174,7 @@ class GroupWriter:
     def __init__(
         self,
         file: GltfFile,
-        arrays: GltfArrays,
+        arrays: ExtendedGlb,
         group: PartGroup,
         primitives: list[dict[str, Any]],
     ):
@@ -191,9 +191,7 @@ class GroupWriter:
         compressed = DRACO in self.source.get("extensions", {})
         if compressed or len(self.group.between):
             self._write_vertices(rest)
-            for part, primitive, start in zip(
-                self.group.parts, self.primitives, self.group.starts
-            ):
+            for part, primitive, start in zip(self.group.parts, self.primitives, self.group.starts):
                 if compressed or len(part.between):
                     self._write_triangles(part, primitive, start, faces)
         if targets is not None:
@@ -217,9 +215,7 @@ class GroupWriter:
 
     def _write_vertices(self, rest: np.ndarray) -> None:
         """Write the attributes and the targets of all vertices again, with those of added ones."""
-        attributes = {
-            name: self._attribute(name, rest) for name in self.source["attributes"]
-        }
+        attributes = {name: self._attribute(name, rest) for name in self.source["attributes"]}
         targets = [
             {kind: self._target(kind, number) for kind, number in target.items()}
             for target in self.source.get("targets", [])
@@ -242,19 +238,19 @@ class GroupWriter:
             raise ValueError(f"{name} of another number than vertices")
         if name.startswith("JOINTS_"):
             joints = np.concatenate([values, values[group.nearest]])
-            return self.arrays.add(joints.astype(np.uint8 if joints.max() < 256 else np.uint16))
+            return self.arrays.add_joints(joints)
         if name.startswith("WEIGHTS_"):
             weights = np.concatenate([values, values[group.nearest]])
-            return self.arrays.add(weights.astype(np.float32))
+            return self.arrays.add_vertices(weights.astype(np.float32))
         if name == "POSITION":
             added = group.added_positions(rest, self.to_local)
             points = np.concatenate([values, added]).astype(np.float32)
-            return self.arrays.add(points, bounds=True)
+            return self.arrays.add_vertices(points, bounds=True)
         is_flat = values.ndim == 1
         mixed = group.mixed(values[:, None] if is_flat else values)
         if name in ("NORMAL", "TANGENT"):
             mixed = _of_length_1(mixed, values, group)
-        return self.arrays.add(mixed[:, 0] if is_flat else mixed)
+        return self.arrays.add_vertices(mixed[:, 0] if is_flat else mixed)
 
     def _target(self, kind: str, number: int) -> int:
         """The accessor of displacements with those of added vertices."""
@@ -279,9 +275,7 @@ class GroupWriter:
         else:
             local = part.surface.faces
         local = local[:, ::-1] if part.surface.turned else local
-        primitive["indices"] = self.arrays.add(
-            local.astype(np.uint32).ravel(), target=INDEX_BUFFER
-        )
+        primitive["indices"] = self.arrays.add_triangles(local)
         primitive["mode"] = TRIANGLE_LIST
 
 

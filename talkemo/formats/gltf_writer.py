@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import struct
 from pathlib import Path
 from typing import Any
 
@@ -10,18 +12,24 @@ import numpy as np
 from .. import __version__
 from ..face.canonical import ARKIT_NAMES
 from ..geometry.meshes import vertex_normals
-from .animation import Frames, Header, check_blend_shapes
-from .appearance import AddedMesh, AddedMeshes
-from .arkit_residual import ArkitResidual
-from .gltf_arrays import INDEX_BUFFER, AnimationTracks, GltfArrays, GltfFileWriter
-from .gltf_head_tracks import skin_attributes
+from .animation import FileWriter, Frames, Header, check_blend_shapes
+from .appearance import AddedMesh
+from .gltf_file import ACCESSOR_WIDTHS, BINARY_CHUNK, GLTF_MAGIC, JSON_CHUNK
 from .gltf_reader import ALL_TRIANGLES, MESH_SPACE
 from .gltf_scene import ADDED_PART
 from .groups import visible_triangles
 from .head_nodes import BODY_NODE, HEAD_NODE, HeadNodes
 from .mesh_types import MeshAttributes, image_type
 
-class GlbWriter(GltfFileWriter):
+COMPONENT_CODES = {"f4": 5126, "u4": 5125, "u1": 5121}  # of glTF, by numpy's types
+FLOAT_COMPONENT, UINT_COMPONENT = COMPONENT_CODES["f4"], COMPONENT_CODES["u4"]
+ACCESSOR_TYPES = {width: name for name, width in ACCESSOR_WIDTHS.items()}
+INDEX_BUFFER = 34963  # glTF's code of a buffer of triangles
+MAX_SPARSE_FRACTION = 0.7  # of moving vertices up to which a morph target is stored sparsely
+RESIDUAL_STEP_FRAMES = 8  # between frames at which the residual of ARKit's shapes is measured
+
+
+class GlbWriter(FileWriter):
     """Writes a GLB with ARKit's 52 shapes as morph targets and their weights as an animation.
 
     `metrics` then contains their residual: the mean distance of the face's vertices from where they
@@ -43,12 +51,14 @@ class GlbWriter(GltfFileWriter):
             header.turner_of_nodes(bake), header.upright, header.unit.metres
         )
         self.to_file = header.unit.metres * header.upright  # (3, 3), vertices @ to_file
+        self.focus = np.flatnonzero(header.focus)
         self.targets = None if bake or header.targets is None else header.targets()
         self.added = header.added_meshes()
         self.baked: list[np.ndarray] = []
         self.baked_added: list[np.ndarray] = []
         self.weights: list[np.ndarray] = []
-        self.residual = None if self.targets is None else ArkitResidual(header, self.targets)
+        self.count = 0
+        self.residual_sum, self.residual_count = 0.0, 0
 
     def write(self, frames: Frames) -> None:
         self.head_nodes.write(frames)
@@ -57,9 +67,20 @@ class GlbWriter(GltfFileWriter):
             if self.added is not None:
                 self.baked_added.append(self.added.frames(frames) - self.added.vertices.points)
             return
-        assert self.residual is not None
+        assert self.targets is not None
         self.weights.append(frames.arkit)
-        self.residual.add(frames)
+        rows = slice(-self.count % RESIDUAL_STEP_FRAMES, None, RESIDUAL_STEP_FRAMES)
+        self.count += len(frames.vertices)
+        if len(self.focus) and len(frames.vertices[rows]):
+            targets = self.targets[:, self.focus]
+            shown = self.header.rest[self.focus] + np.tensordot(frames.arkit[rows], targets, 1)
+            if self.header.turned is not None and frames.head is not None:
+                pivot = self.header.turned.pivot
+                turn = self.header.turned.head(frames.head[rows])
+                shown = (shown - pivot) @ turn.transpose(0, 2, 1) + pivot
+            distances = np.linalg.norm(frames.vertices[rows][:, self.focus] - shown, axis=2)
+            self.residual_sum += float(distances.sum())
+            self.residual_count += distances.size
 
     def finish(self) -> None:
         if self.bake:
@@ -67,16 +88,18 @@ class GlbWriter(GltfFileWriter):
             weights = np.eye(len(targets), dtype=np.float32)
             names = [f"frame{k:05d}" for k in range(len(targets))]
         else:
-            assert self.targets is not None and self.residual is not None
+            assert self.targets is not None
             targets, names = self.targets, list(ARKIT_NAMES)
             weights = np.concatenate(self.weights).astype(np.float32)
-            self.metrics |= self.residual.metrics
-        glb = GltfArrays()
+            if self.residual_count:
+                residual = self.residual_sum / self.residual_count
+                self.metrics["arkit_residual_mesh_units"] = residual
+        glb = _Glb()
         mesh = self._mesh(glb, targets, names)
         scene = _Scene(glb, np.arange(len(weights)) / self.header.fps)
         scene.add_face(weights)
         scene.add_head(self.head_nodes)
-        materials = Materials(glb)
+        materials = _Materials(glb)
         if self.header.attributes is not None and self.header.attributes.texture is not None:
             materials.add_skin(mesh["primitives"][0], self.header.attributes.texture)
         meshes = [mesh, *self._added_meshes(glb, materials, names)]
@@ -93,21 +116,9 @@ class GlbWriter(GltfFileWriter):
             "nodes": scene.nodes,
             "meshes": meshes,
             **({"skins": scene.skins} if scene.skins else {}),
-            "animations": [{"name": str(meta.get("emotion", "talkemo")), **scene.tracks.animation}],
+            "animations": [{"name": str(meta.get("emotion", "talkemo")), **scene.animation}],
         }
-        self.store(tree, glb, [{}])
-
-    def _added_meshes(
-        self, glb: GltfArrays, materials: Materials, names: list[str]
-    ) -> list[dict[str, Any]]:
-        """The meshes of added parts; see `added_part_meshes`."""
-        if self.added is None:
-            return []
-        targets = np.concatenate(self.baked_added) if self.bake else self.added.targets()
-        points = self.added.vertices.points @ self.to_file
-        return added_part_meshes(
-            glb, materials, self.added, points, targets @ self.to_file, names
-        )
+        glb.write(self.partial.path, tree)
 
     def _mesh_space(self) -> dict[str, Any]:
         """How the mesh's coordinates were converted to the file's, for `GlbAnimation`."""
@@ -120,7 +131,7 @@ class GlbWriter(GltfFileWriter):
             "facing": facing,
         }
 
-    def _mesh(self, glb: GltfArrays, targets: np.ndarray, names: list[str]) -> dict[str, Any]:
+    def _mesh(self, glb: _Glb, targets: np.ndarray, names: list[str]) -> dict[str, Any]:
         """The mesh with morph targets (K, N, 3), as one primitive."""
         header = self.header
         rest = (header.rest @ self.to_file).astype(np.float32)
@@ -134,7 +145,7 @@ class GlbWriter(GltfFileWriter):
         if uv is not None:
             attributes |= {"TEXCOORD_0": glb.add(uv), "_VERTEX": glb.add(origin.astype(np.float32))}
         if self.head_nodes.moves_head and self.head_nodes.shares is not None:
-            attributes |= skin_attributes(glb, self.head_nodes.shares[origin])
+            attributes |= _skin_attributes(glb, self.head_nodes.shares[origin])
         primitive: dict[str, Any] = {
             "attributes": attributes,
             "indices": glb.add(faces[visible].astype(np.uint32).ravel(), target=INDEX_BUFFER),
@@ -153,50 +164,50 @@ class GlbWriter(GltfFileWriter):
             "extras": {"targetNames": names},
         }
 
+    def _added_meshes(
+        self, glb: _Glb, materials: _Materials, names: list[str]
+    ) -> list[dict[str, Any]]:
+        """The meshes of added parts, with morph targets of the same names as the face's."""
+        if self.added is None:
+            return []
+        targets = np.concatenate(self.baked_added) if self.bake else self.added.targets()
+        points = self.added.vertices.points @ self.to_file
+        meshes = []
+        for part in self.added.meshes:
+            rest = points[part.rows].astype(np.float32)
+            attributes = {
+                "POSITION": glb.add(rest, bounds=True),
+                "NORMAL": glb.add(vertex_normals(rest, part.faces).astype(np.float32)),
+            }
+            if part.uv is not None:
+                uv = part.uv * [1, -1] + [0, 1]
+                attributes["TEXCOORD_0"] = glb.add(uv.astype(np.float32))
+            primitive = {
+                "attributes": attributes,
+                "indices": glb.add(part.faces.astype(np.uint32).ravel(), target=INDEX_BUFFER),
+                "material": materials.add_part(part),
+                "targets": [
+                    {"POSITION": glb.add_target(target[part.rows] @ self.to_file)}
+                    for target in targets
+                ],
+            }
+            meshes.append(
+                {
+                    "name": part.name,
+                    "primitives": [primitive],
+                    "weights": [0.0] * len(names),
+                    "extras": {"targetNames": names},
+                }
+            )
+        return meshes
 
-def added_part_meshes(
-    glb: GltfArrays,
-    materials: Materials,
-    added: AddedMeshes,
-    points: np.ndarray,
-    targets: np.ndarray,
-    names: list[str],
-) -> list[dict[str, Any]]:
-    """Return the meshes of added parts, with morph targets of the same names as the face's.
 
-    `points` (A, 3) and their displacements `targets` (K, A, 3) are in the space of the file.
-    """
-    meshes = []
-    for part in added.meshes:
-        rest = points[part.rows].astype(np.float32)
-        attributes = {
-            "POSITION": glb.add(rest, bounds=True),
-            "NORMAL": glb.add(vertex_normals(rest, part.faces).astype(np.float32)),
-        }
-        if part.uv is not None:
-            uv = part.uv * [1, -1] + [0, 1]
-            attributes["TEXCOORD_0"] = glb.add(uv.astype(np.float32))
-        primitive: dict[str, Any] = {
-            "attributes": attributes,
-            "indices": glb.add(part.faces.astype(np.uint32).ravel(), target=INDEX_BUFFER),
-            "material": materials.add_part(part),
-        }
-        mesh: dict[str, Any] = {"name": part.name, "primitives": [primitive]}
-        if names:
-            primitive["targets"] = [
-                {"POSITION": glb.add_target(target[part.rows])} for target in targets
-            ]
-            mesh |= {"weights": [0.0] * len(names), "extras": {"targetNames": names}}
-        meshes.append(mesh)
-    return meshes
-
-
-class Materials:
+class _Materials:
     """The materials of a file, and the images that they use."""
 
-    def __init__(self, glb: GltfArrays, tree: dict[str, Any] | None = None):
+    def __init__(self, glb: _Glb):
         self.glb = glb
-        self.tree = {} if tree is None else tree  # of the file's JSON, or some fields of it
+        self.tree: dict[str, list[dict[str, Any]]] = {}  # fields of the file's JSON
 
     def add_skin(self, primitive: dict[str, Any], texture: bytes) -> None:
         """Give a primitive with texture coordinates the texture of the mesh's file."""
@@ -234,13 +245,14 @@ class _Scene:
     The mesh is node 0 and sampler 0; the head is node 1.
     """
 
-    def __init__(self, glb: GltfArrays, times: np.ndarray):
+    def __init__(self, glb: _Glb, times: np.ndarray):
         self.glb = glb
-        self.tracks = AnimationTracks(glb, times)
+        self.time_accessor = glb.add(times.astype(np.float32), bounds=True)
         self.nodes: list[dict[str, Any]] = []
         self.roots: list[int] = []  # nodes without a parent
         self.head: int | None = None  # the node that moves the mesh
         self.skins: list[dict[str, Any]] = []
+        self.animation: dict[str, list[dict[str, Any]]] = {"channels": [], "samplers": []}
 
     def _add_node(self, node: dict[str, Any], parent: int | None = None) -> int:
         """Add a node below another, or to the scene; return its number."""
@@ -250,9 +262,22 @@ class _Scene:
         siblings.append(number)
         return number
 
+    def _animate(self, node: int, path: str, values: np.ndarray) -> None:
+        """Add a track of values, one row per frame."""
+        target = {"node": node, "path": path}
+        sampler = {
+            "input": self.time_accessor,
+            "output": self.glb.add(values),
+            "interpolation": "LINEAR",
+        }
+        self.animation["channels"].append(
+            {"sampler": len(self.animation["samplers"]), "target": target}
+        )
+        self.animation["samplers"].append(sampler)
+
     def add_face(self, weights: np.ndarray) -> None:
         """Add the mesh, whose morph targets have weights (T, K)."""
-        self.tracks.add(self._add_node({"name": "face", "mesh": 0}), "weights", weights.ravel())
+        self._animate(self._add_node({"name": "face", "mesh": 0}), "weights", weights.ravel())
 
     def add_head(self, head_nodes: HeadNodes) -> None:
         """Add the nodes of head and eyes, if any of them moves, and let the head move the mesh."""
@@ -264,7 +289,7 @@ class _Scene:
             node = head
             if name != HEAD_NODE:
                 node = self._add_node({"name": name, "translation": positions[name].tolist()}, head)
-            self.tracks.add(node, "rotation", values)
+            self._animate(node, "rotation", values)
         if not head_nodes.moves_head:
             return
         self.head = head
@@ -278,7 +303,8 @@ class _Scene:
         node: dict[str, Any] = {"name": name, "mesh": mesh, "extras": {ADDED_PART: True}}
         if self.head is not None:
             node["translation"] = (-np.array(self.nodes[self.head]["translation"])).tolist()
-        self.tracks.add_same(self._add_node(node, self.head), "weights", 0)
+        target = {"node": self._add_node(node, self.head), "path": "weights"}
+        self.animation["channels"].append({"sampler": 0, "target": target})
 
     def _hang_face_on(self, head: int, pivot: np.ndarray) -> None:
         """Make the mesh a child of the head, without changing its place at rest."""
@@ -297,6 +323,14 @@ class _Scene:
         self.skins.append(
             {"joints": [body, head], "skeleton": body, "inverseBindMatrices": matrices}
         )
+
+
+def _skin_attributes(glb: _Glb, shares: np.ndarray) -> dict[str, int]:
+    """Joints and weights of vertices that follow the head by shares (V,), see `_Scene`."""
+    weights = np.zeros((len(shares), 4), np.float32)
+    weights[:, 0], weights[:, 1] = 1 - shares, shares
+    joints = np.where(weights > 0, np.arange(4), 0).astype(np.uint8)
+    return {"JOINTS_0": glb.add(joints), "WEIGHTS_0": glb.add(weights)}
 
 
 def _split_at_seams(
@@ -321,3 +355,77 @@ def _split_at_seams(
     unique, number = np.unique(pairs, axis=0, return_inverse=True)
     uv = attributes.uv[unique[:, 1]] * np.array([1, -1], np.float32) + np.array([0, 1], np.float32)
     return unique[:, 0], number.reshape(-1)[: faces.size].reshape(-1, 3), uv
+
+
+class _Glb:
+    """Collects arrays for the block of bytes of a GLB, and their views and accessors."""
+
+    def __init__(self) -> None:
+        self.views: list[dict[str, Any]] = []
+        self.accessors: list[dict[str, Any]] = []
+        self.blocks: list[bytes] = []
+        self.size = 0
+
+    def _view(self, array: np.ndarray, target: int | None = None) -> int:
+        block = np.ascontiguousarray(array).tobytes()
+        view = {"buffer": 0, "byteOffset": self.size, "byteLength": len(block)}
+        self.views.append(view if target is None else {**view, "target": target})
+        block += bytes(-len(block) % 4)
+        self.blocks.append(block)
+        self.size += len(block)
+        return len(self.views) - 1
+
+    def add(self, array: np.ndarray, bounds: bool = False, target: int | None = None) -> int:
+        """Return a new accessor of an array (N,) or (N, 2 to 4 or 16) of one of COMPONENT_CODES."""
+        width = array.shape[1] if array.ndim == 2 else 1
+        accessor = {
+            "bufferView": self._view(array, target),
+            "componentType": COMPONENT_CODES[array.dtype.str[1:]],
+            "count": len(array),
+            "type": ACCESSOR_TYPES[width],
+        }
+        self.accessors.append({**accessor, **(_bounds(array) if bounds else {})})
+        return len(self.accessors) - 1
+
+    def add_bytes(self, content: bytes) -> int:
+        """Return a new view of a file's content."""
+        return self._view(np.frombuffer(content, np.uint8))
+
+    def add_target(self, target: np.ndarray) -> int:
+        """Return a new accessor of displacements (V, 3), sparse if few vertices move."""
+        target = target.astype(np.float32)
+        accessor = {"componentType": FLOAT_COMPONENT, "count": len(target), "type": "VEC3"}
+        accessor |= _bounds(target)
+        moving = np.flatnonzero(target.any(1))
+        if len(moving) > MAX_SPARSE_FRACTION * len(target):
+            accessor = {"bufferView": self._view(target), **accessor}
+        elif len(moving):  # otherwise the accessor has no data, which stands for zeros
+            indices = self._view(moving.astype(np.uint32))
+            accessor["sparse"] = {
+                "count": len(moving),
+                "indices": {"bufferView": indices, "componentType": UINT_COMPONENT},
+                "values": {"bufferView": self._view(target[moving])},
+            }
+        self.accessors.append(accessor)
+        return len(self.accessors) - 1
+
+    def write(self, path: Path, tree: dict[str, Any]) -> None:
+        """Write the file with a JSON tree, to which accessors, views and the buffer are added."""
+        tree |= {
+            "accessors": self.accessors,
+            "bufferViews": self.views,
+            "buffers": [{"byteLength": self.size}],
+        }
+        text = json.dumps(tree).encode()
+        text += b" " * (-len(text) % 4)
+        with path.open("wb") as file:
+            file.write(struct.pack("<3I", GLTF_MAGIC, 2, 28 + len(text) + self.size))
+            file.write(struct.pack("<2I", len(text), JSON_CHUNK) + text)
+            file.write(struct.pack("<2I", self.size, BINARY_CHUNK))
+            for block in self.blocks:
+                file.write(block)
+
+
+def _bounds(array: np.ndarray) -> dict[str, list[float]]:
+    rows = array if array.ndim == 2 else array[:, None]
+    return {"min": rows.min(0).tolist(), "max": rows.max(0).tolist()}
