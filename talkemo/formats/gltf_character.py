@@ -35,6 +35,7 @@ from .gltf_writer import GlbWriter
 from .head_nodes import HeadNodes
 from .target_sets import ARKIT_SUFFIX, Residual, target_sets
 
+WRITTEN_BACK = ("a glTF that can be written back", "export it again")  # see `reading_errors`
 MIN_MOTION_M = 1e-5  # of a vertex by a morph target; a mesh that moves less gets none
 MIN_EYE_SHARE = 0.5  # of a vertex that an eye's joint moves, which morph targets then leave alone
 MAX_NORMAL_ERROR = 1e-4  # of its length
@@ -80,7 +81,7 @@ class CharacterWriter(FileWriter):
         check_blend_shapes(path, header, bake=False)
         self.header = header
         self.head_nodes = HeadNodes(header.turner_of_nodes(bake=False))
-        with reading_errors(origin.path, "a glTF that can be written back", "export it again"):
+        with reading_errors(origin.path, *WRITTEN_BACK):
             self.file = origin.open()
             if path.suffix.lower() == ".vrm":
                 check_as_vrm(path, self.file, humanoid_bones(self.file.tree))
@@ -110,21 +111,26 @@ class CharacterWriter(FileWriter):
     def finish(self) -> None:
         for residual in self.residuals:
             self.metrics |= residual.metrics
+        with reading_errors(self.file.path, *WRITTEN_BACK):
+            self._extend_tree()
+        self.arrays.write(self.partial.path, self.tree)
+
+    def _extend_tree(self) -> None:
+        """Add everything to the file's tree and arrays."""
         arkit = np.concatenate(self.weights).astype(np.float32)
         moved = self._add_targets()
         metres = self.header.unit.metres
         head = HeadTracks(self.tree, self.nodes, self.rig, self.parts, self.head_nodes, metres)
         head.build(self.arrays)
-        added = dict.fromkeys(self._added_nodes(head.head), (np.arange(len(ARKIT_NAMES)), arkit))
-        if self.header.own_shapes is not None:
+        columns = np.arange(len(ARKIT_NAMES))
+        added = dict.fromkeys(self._added_nodes(head.head), (columns, arkit))
+        if self.own_weights:
             suffix = " own shapes" if self.targets is not None else ""
             self._animate(suffix, {**self._own_curves(), **added}, head)
         if self.targets is not None:  # last, for `own_animation`
-            columns = np.arange(len(ARKIT_NAMES))
             curves = {node: (first + columns, arkit) for node, first in moved.items()}
             self._animate("", {**curves, **added}, head)
         self._forget_draco()
-        self.arrays.write(self.partial.path, self.tree)
 
     # -------------------------------------------------------------------------------------- joints
 
@@ -222,7 +228,7 @@ class CharacterWriter(FileWriter):
     def _add_names(self, mesh: dict[str, Any], before: int) -> None:
         """Name the targets after the first `before` of a mesh, wherever names are kept."""
         names = target_names(mesh, before)
-        added = [name + ARKIT_SUFFIX * (name in names) for name in ARKIT_NAMES]
+        added = [_free_name(name, names) for name in ARKIT_NAMES]
         mesh["extras"] = {**_object(mesh.get("extras")), "targetNames": [*names, *added]}
         for primitive in mesh["primitives"]:
             if _object(primitive.get("extras")).get("targetNames"):
@@ -384,6 +390,15 @@ def _unit_normals(points: np.ndarray, faces: np.ndarray) -> np.ndarray:
     normals = vertex_normals(points, faces)
     normals[~(np.abs(np.linalg.norm(normals, axis=1) - 1) < MAX_NORMAL_ERROR)] = (0, 0, 1)
     return normals.astype(np.float32)
+
+
+def _free_name(name: str, taken: list[str]) -> str:
+    """A name, or one like it that is not taken."""
+    number, free = 1, name
+    while free in taken:
+        free = f"{name}{ARKIT_SUFFIX}{number if number > 1 else ''}"
+        number += 1
+    return free
 
 
 def _object(value: Any) -> dict[str, Any]:
