@@ -44,6 +44,7 @@ from talkemo.audio.recording import open_audio
 from talkemo.binding.bind_face import read_landmark_hint
 from talkemo.binding.binding import Binding
 from talkemo.binding.files import load_binding, save_binding
+from talkemo.binding.head_turner import Turner
 from talkemo.capture.fitting import Capture
 from talkemo.capture.landmark_files import LandmarkFile, check_recordings, read_landmark_file
 from talkemo.data.captures import FittedRecording, read_captures, save_captures
@@ -53,7 +54,6 @@ from talkemo.evaluation.compare import _read_mask
 from talkemo.expression.emotions import Timeline
 from talkemo.face.canonical import ARKIT_NAMES
 from talkemo.face.geometry_map import MAP_SIZE
-from talkemo.binding.head_turner import Turner
 from talkemo.formats.animation import Frames, Header, Source
 from talkemo.formats.face_models import read_face_model
 from talkemo.formats.live_link import LIVE_LINK_NAMES, ROTATION_COLUMNS
@@ -176,7 +176,6 @@ def write_back(path: Path) -> None:
     output = path.with_name("written.glb")
     with open_writer(output, replace(header, origin=mesh.origin)) as writer:
         writer.write(frames)
-    open_animation(output)
 
 
 def pickles() -> dict[str, bytes]:
@@ -510,7 +509,7 @@ def all_kinds(folder: Path) -> list[Kind]:
 
 
 ENDINGS = {
-    "ply_binary": "ply", "stl_text": "stl", "glb_animation": "glb", "glb_compressed": "glb", "animation": "npz",
+    "ply_binary": "ply", "stl_text": "stl", "glb_animation": "glb", "glb_back": "glb", "glb_compressed": "glb", "animation": "npz",
     "binding": "npz", "map": "npz", "landmarks_npz": "npz", "landmarks_npy": "npy", "vertex_array": "npy", "clips_table": "tsv",
     "captures": "npz", "timeline": "txt", "landmarks": "txt", "mask": "txt",
     "weights": "safetensors", "registry": "toml", "pickle2": "pkl", "pickle5": "pkl",

@@ -69,8 +69,11 @@ def shown(path, frame=None, animation=-1):
             matrices = world_matrix(nodes, number)[None]
             if "skin" in node and "JOINTS_0" in primitive["attributes"]:
                 matrices = skin_matrices(file, nodes, node["skin"], primitive)
-            ends = np.einsum("vij,vj->vi", np.broadcast_to(matrices, (len(points), 4, 4)),
-                             np.column_stack([points, np.ones(len(points))]))
+            ends = np.einsum(
+                "vij,vj->vi",
+                np.broadcast_to(matrices, (len(points), 4, 4)),
+                np.column_stack([points, np.ones(len(points))]),
+            )
             result[number, k] = SimpleNamespace(points=ends[:, :3], name=node.get("name"))
     return result
 

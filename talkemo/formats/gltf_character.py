@@ -119,6 +119,8 @@ class CharacterWriter(FileWriter):
         """Add everything to the file's tree and arrays."""
         arkit = np.concatenate(self.weights).astype(np.float32)
         moved = self._add_targets()
+        for node, before in moved.items():
+            self._extend_animations(node, before)
         metres = self.header.unit.metres
         head = HeadTracks(self.tree, self.nodes, self.rig, self.parts, self.head_nodes, metres)
         head.build(self.arrays)
@@ -224,6 +226,23 @@ class CharacterWriter(FileWriter):
             self.tree["nodes"][node]["weights"] += new
         self._add_names(mesh, before)
         return before
+
+    def _extend_animations(self, node: int, before: int) -> None:
+        """Give the file's animations of a node's weights, of `before` targets, zeros for the new."""
+        for animation in self.tree.get("animations", []):
+            for channel in animation["channels"]:
+                target = channel["target"]
+                if target.get("node") != node or target.get("path") != "weights":
+                    continue
+                sampler = dict(animation["samplers"][channel["sampler"]])
+                weights = self.file.accessor(sampler["output"]).astype(np.float32)
+                if weights.size % max(before, 1):
+                    raise ValueError("an animation has not as many weights as morph targets")
+                weights = weights.reshape(-1, before)
+                every = np.pad(weights, ((0, 0), (0, len(ARKIT_NAMES))))
+                sampler["output"] = self.arrays.add(every.ravel())
+                channel["sampler"] = len(animation["samplers"])
+                animation["samplers"].append(sampler)
 
     def _add_names(self, mesh: dict[str, Any], before: int) -> None:
         """Name the targets after the first `before` of a mesh, wherever names are kept."""
