@@ -13,7 +13,7 @@ from gltf_files import FACES, PIXEL, POINTS, Gltf, compressed
 from gltf_poses import joined, opened, shown, world_matrix
 from scipy.spatial.transform import Rotation
 
-from talkemo import InputError
+from talkemo import InputError, animate
 from talkemo.binding.head_turner import Turner
 from talkemo.face.canonical import ARKIT_NAMES
 from talkemo.formats.animation import Frames, Header
@@ -428,7 +428,9 @@ def test_a_file_of_talkemo_is_made_anew(tmp_path):
     mesh = load_mesh(Gltf().write(tmp_path / "a.glb"))
     header = header_of(mesh, origin=None)
     written(tmp_path / "b.glb", header, frames_of(header))
-    assert load_mesh(tmp_path / "b.glb").origin is None
+    again = header_of(load_mesh(tmp_path / "b.glb"))
+    written(tmp_path / "c.glb", again, frames_of(again))
+    assert len(opened(tmp_path / "c.glb").tree["animations"]) == 1
 
 
 def test_one_mesh_of_two_nodes_is_copied(tmp_path):
@@ -611,3 +613,53 @@ def test_lips_that_were_cut(tmp_path):
     poses = shown(tmp_path / "b.glb", 0)  # the head does not turn yet
     expected = np.concatenate([frames.vertices[0][:own], frames.vertices[0][count:]])
     np.testing.assert_allclose(poses[0, 0].points, expected, atol=1e-5)
+
+
+def test_a_bin_of_the_input_is_not_overwritten(tmp_path):
+    mesh = load_mesh(Gltf().write(tmp_path / "a.gltf", "b.bin"))
+    with pytest.raises(InputError, match=r"b\.bin is an input"):
+        open_writer(tmp_path / "b.gltf", header_of(mesh))
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a.gltf", "b.bin"]
+
+
+def test_a_vrm_0_describes_added_materials(tmp_path):
+    g = Character()
+    g.tree["extensions"]["VRM"]["materialProperties"] = [{"name": "skin"}]
+    _, path, _, _ = back(g, tmp_path, "vrm", {"added": lambda: added_parts(None)})
+    described = opened(path).tree["extensions"]["VRM"]["materialProperties"]
+    assert [item["name"] for item in described] == ["skin", "teeth"]
+
+
+def test_animate_gives_the_file_back(bound, short_speech, tmp_path):
+    """A skinned mask with a head's joint: posed, it is the npz with its head turned."""
+    vertices = bound.mesh.vertices.astype(np.float32)
+    g = Gltf(vertices, bound.mesh.faces)
+    place = np.eye(4)
+    place[:3, 3] = [0.0, -40, -30]
+    g.tree["nodes"] += [{"name": "Head", "translation": place[:3, 3].tolist()}]
+    g.skin([1], [np.linalg.inv(place)])
+    mesh = load_mesh(g.write(tmp_path / "a.glb"))
+    outputs = [tmp_path / "b.glb", tmp_path / "b.npz"]
+    result = animate(replace(bound, mesh=mesh), short_speech, outputs, fps=5)
+    with np.load(outputs[1]) as arrays:
+        head, facing, frames = arrays["head"], arrays["facing"], arrays["vertices"]
+    animation = open_animation(outputs[0])
+    own = np.concatenate(list(animation.chunks()))
+    residual = np.linalg.norm(own - frames, axis=2)
+    focus = bound.focus
+    assert result.metrics["arkit_residual_mesh_units"] == pytest.approx(
+        residual[::8][:, focus].mean(), rel=1e-3
+    )
+    for k in (0, len(head) - 1):
+        turn = facing @ head[k] @ facing.T
+        expected = turned(own[k], turn, place[:3, 3])
+        np.testing.assert_allclose(shown(outputs[0], k)[0, 0].points, expected, atol=1e-3)
+    assert np.abs(head[-1] - np.eye(3)).max() > 1e-3
+    tree = opened(outputs[0]).tree
+    assert tree["animations"][0]["name"] == short_speech.stem
+    assert {"mouth", "teeth"} <= {tree["nodes"][k]["name"] for k in tree["nodes"][1]["children"]}
+
+
+def test_a_vrm_of_another_face_is_refused_early(tmp_path, example_face, short_speech):
+    with pytest.raises(InputError, match=r"b\.vrm: a \.vrm can only be made of a \.vrm"):
+        animate(example_face, short_speech, tmp_path / "b.vrm", weights=tmp_path / "none")

@@ -98,3 +98,18 @@ def check_as_vrm(path: Path, file: GltfFile, bones: dict[str, Any]) -> None:
         raise InputError(
             f"{printable(file.path)}: a VRM without humanoid", "export it again, or write a .glb"
         )
+
+
+def add_vrm_materials(tree: dict[str, Any], names: list[str]) -> None:
+    """Describe materials that will be added to a VRM 0, which describes each one once more."""
+    vrm = tree.get("extensions", {}).get("VRM")
+    if not isinstance(vrm, dict) or not isinstance(vrm.get("materialProperties"), list):
+        return
+    missing = len(tree.get("materials", [])) - len(vrm["materialProperties"])
+    fields = ("floatProperties", "vectorProperties", "textureProperties", "keywordMap", "tagMap")
+    empty: dict[str, Any] = {field: {} for field in fields}
+    if missing == 0:
+        vrm["materialProperties"] += [
+            {"name": name, "shader": "VRM_USE_GLTFSHADER", "renderQueue": 2000, **empty}
+            for name in names
+        ]

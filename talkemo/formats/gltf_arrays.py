@@ -11,7 +11,7 @@ from urllib.parse import quote
 import numpy as np
 
 from ..files.writing import PartialOutput, check_output
-from .animation import FileWriter, output_errors
+from .animation import FileWriter, Header, output_errors
 from .gltf_builder import VERTEX_BUFFER, GlbBuilder
 from .gltf_file import read_container
 
@@ -64,10 +64,11 @@ class ExtendedGlb(GlbBuilder):
 class WithDataFile(FileWriter):
     """Mixin of a writer of GLB that makes a gltf of it: JSON, and its data in a bin beside it."""
 
-    def __init__(self, path: Path, *arguments: Any):
-        data = path.with_suffix(DATA_ENDING)
-        check_output(data, (DATA_ENDING,))
-        super().__init__(path, *arguments)
+    def __init__(self, path: Path, header: Header, *arguments: Any):
+        data, origin = path.with_suffix(DATA_ENDING), header.origin
+        inputs = [] if origin is None else origin.companion_paths
+        check_output(data, (DATA_ENDING,), *inputs)
+        super().__init__(path, header, *arguments)  # type: ignore[arg-type]
         self.data = PartialOutput(data, together_with=path)
 
     def finish(self) -> None:

@@ -21,7 +21,7 @@ from ..files.reading import printable, reading_errors
 from ..geometry.meshes import vertex_normals
 from .animation import FileWriter, Frames, Header, check_blend_shapes
 from .appearance import AddedMesh
-from .gltf_append import appended_arrays, check_as_vrm, embed_images
+from .gltf_append import add_vrm_materials, appended_arrays, check_as_vrm, embed_images
 from .gltf_arrays import AnimationTracks, ExtendedGlb, WithDataFile
 from .gltf_file import DRACO, GltfFile
 from .gltf_head_tracks import HeadTracks, add_root
@@ -48,9 +48,9 @@ def gltf_writer(path: Path, header: Header, bake: bool = False) -> FileWriter:
     Raises InputError for a VRM that is not made of one.
     """
     origin, ending = header.origin, path.suffix.lower()
-    added = 0 if origin is None or origin.between is None else len(origin.between)
-    if not bake and origin is not None and origin.count + added == len(header.rest):
-        return (CharacterGltfWriter if ending == ".gltf" else CharacterWriter)(path, header, origin)
+    if origin is not None and not bake and origin.is_of(len(header.rest)):
+        writer = CharacterGltfWriter if ending == ".gltf" else CharacterWriter
+        return writer(path, header, origin)
     if ending == ".vrm":
         raise InputError(
             f"{printable(path)}: a .vrm can only be made of a .vrm" + ", without --bake" * bake,
@@ -285,6 +285,7 @@ class CharacterWriter(FileWriter):
             added = replace(added, meshes=flipped)
         materials = Materials(self.arrays)
         materials.tree = self.tree
+        add_vrm_materials(self.tree, [part.name for part in added.meshes])
         result = []
         for part in added.meshes:
             rows = part.rows

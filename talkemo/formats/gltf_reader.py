@@ -44,9 +44,9 @@ def read_gltf(path: Path, file: IO[bytes]) -> Mesh:
     faces = _joined_faces([surface.faces for surface in surfaces], surfaces)
     attributes = read_colours(source, surfaces)
     vertices = np.concatenate([surface.at_rest for surface in surfaces])
-    origin = None
-    if _mesh_space(source.tree) is None:  # a file of one mesh that talkemo wrote is made anew
-        origin = GltfOrigin(path, content, source.companions, _parts(source, surfaces))
+    is_kept = _mesh_space(source.tree) is None
+    parts = _parts(source, surfaces)
+    origin = GltfOrigin(path, content, source.companions, parts, is_kept)
     return Mesh(vertices, faces, attributes, path.name, tuple(source.notes), origin)
 
 
