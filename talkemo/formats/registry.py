@@ -70,7 +70,8 @@ ANIMATION_FORMATS = (
     ),
     AnimationFormat(
         ".glb",
-        "ARKit's blend shapes as morph targets, for Blender, Unity and Unreal",
+        "ARKit's blend shapes as morph targets, for Blender, Unity and Unreal; "
+        "of a glTF or VRM the whole file",
         "talkemo.formats.gltf_reader.GlbAnimation",
         GLTF_WRITER,
         ("bake",),
