@@ -328,12 +328,37 @@ def test_a_head_is_found_by_what_it_moves(tmp_path):
     np.testing.assert_allclose(shown(path, 2)[0, 0].points, turned_points, atol=1e-5)
 
 
+def test_every_skeleton_turns(tmp_path):
+    """Hair and clothes of some avatars have skeletons of their own, of the same names."""
+    g = Character()
+    count = len(g.tree["nodes"])
+    place = [0.2, 0.1, 0]
+    hair = dict(g.tree["meshes"][1]["primitives"][0]["attributes"])
+    hair["JOINTS_0"] = g.add(np.zeros((len(POINTS), 4), np.uint8))
+    g.tree["meshes"].append({"primitives": [{"attributes": hair, "indices": g.add(FACES.ravel())}]})
+    g.tree["nodes"] += [{"name": "Head.001", "translation": place}, {"mesh": 3, "skin": 1}]
+    inverse = np.eye(4, dtype=np.float32)
+    inverse[3, :3] = np.negative(place)
+    g.tree["skins"].append(
+        {"joints": [count], "inverseBindMatrices": g.add(inverse.reshape(1, 16))}
+    )
+    g.tree["scenes"][0]["nodes"] += [count, count + 1]
+    del g.tree["extensions"]["VRM"]
+    header = {"turn": turner_of(header_of(plain_mesh(g)))}
+    _, path, _, frames = back(g, tmp_path, header=header, head=HEAD)
+    for k, turn in enumerate(HEAD):
+        expected = turned(frames.vertices[k][-len(POINTS) :], turn, np.array(place))
+        np.testing.assert_allclose(shown(path, k)[count + 1, 0].points, expected, atol=1e-5)
+    tracks = opened(path).tree["animations"][-1]["channels"]
+    assert [c["target"]["node"] for c in tracks if c["target"]["path"] == "rotation"] == [4, 5, 9]
+
+
 @pytest.mark.parametrize(
     ("names", "part"),
     [
         ("Head mixamorig:Head mixamorigHead head.x J_Bip_C_Head CC_Base_Head Bip01_Head DEF-head 頭", "head"),
         ("Neck mixamorig1:Neck neck_01 Bip001|Neck Rig:neck.x 首", "neck"),
-        ("LeftEye eye.L J_Adj_R_FaceEye CC_Base_L_Eye lEye eyeball_r 左目", "eye"),
+        ("LeftEye eye.L J_Adj_R_FaceEye CC_Base_L_Eye lEye eyeball_r FACIAL_L_Eye 左目", "eye"),
         ("HeadTop_End Head_end headIK EyeLid_L Wolf3D_Head Eyes Ahead NeckTwist LeftHand", None),
     ],
 )  # fmt: skip

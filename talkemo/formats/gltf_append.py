@@ -12,6 +12,7 @@ from .gltf_arrays import ExtendedGlb
 from .gltf_file import MESHOPT, GltfFile
 from .mesh_types import image_type
 
+MAX_DATA_URI_CHARACTERS = 1 << 16  # of an image that stays in the JSON text
 IMAGE_TYPES_BY_ENDING = {
     ".png": "image/png",
     ".jpg": "image/jpeg",
@@ -63,7 +64,7 @@ def _move(reference: dict[str, Any], buffer: int, start: int) -> None:
 
 
 def embed_images(file: GltfFile, tree: dict[str, Any], arrays: ExtendedGlb, path: Path) -> None:
-    """Put the images that lie beside a file into the arrays, unless the output lies there too.
+    """Put the images that lie beside a file, or are long, into the arrays.
 
     A gltf in the same folder keeps their names. Images that are not there, or whose type is
     unknown, stay as they are.
@@ -73,13 +74,14 @@ def embed_images(file: GltfFile, tree: dict[str, Any], arrays: ExtendedGlb, path
         return
     for image in tree.get("images", []):
         uri = image.get("uri")
-        if not isinstance(uri, str) or uri.startswith("data:"):
+        is_long = isinstance(uri, str) and len(uri) > MAX_DATA_URI_CHARACTERS
+        if not isinstance(uri, str) or (uri.startswith("data:") and not is_long):
             continue
         try:
             content = file.uri_content(uri)
         except InputError:
             continue
-        ending = PurePosixPath(uri).suffix.lower()
+        ending = "" if uri.startswith("data:") else PurePosixPath(uri).suffix.lower()
         mime = image.get("mimeType") or image_type(content) or IMAGE_TYPES_BY_ENDING.get(ending)
         if mime is None:
             continue

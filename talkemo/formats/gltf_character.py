@@ -36,6 +36,7 @@ from .head_nodes import HeadNodes
 from .target_sets import ARKIT_SUFFIX, Residual, target_sets
 
 WRITTEN_BACK = ("a glTF that can be written back", "export it again")  # see `reading_errors`
+POINTER = "KHR_animation_pointer"
 MIN_MOTION_M = 1e-5  # of a vertex by a morph target; a mesh that moves less gets none
 MIN_EYE_SHARE = 0.5  # of a vertex that an eye's joint moves, which morph targets then leave alone
 MAX_NORMAL_ERROR = 1e-4  # of its length
@@ -142,22 +143,28 @@ class CharacterWriter(FileWriter):
         joints = {int(joint) for skin in tree.get("skins", []) for joint in skin["joints"]}
         if not joints:
             joints = {k for k, node in enumerate(self.nodes.nodes) if "mesh" not in node}
-        rig = find_rig(tree, self.nodes, joints)
         skinned = [part for part in self.parts if part.surface.placement.ndim == 3]
+        rig = find_rig(tree, self.nodes, joints, self._joints_of_face(skinned))
         if rig.head is None and turner is not None and skinned:
             numbers, shares = zip(*(self._influences(part) for part in skinned))
             width = max(part.shape[1] for part in numbers)
             rows = np.concatenate([part.rows[: part.own] for part in skinned])
-            rig = replace(
-                rig,
-                head=head_by_weights(
-                    np.concatenate([_widened(part, width) for part in numbers]),
-                    np.concatenate([_widened(part, width) for part in shares]),
-                    self.header.focus[rows],
-                    turner.share[rows, 0],
-                ),
+            head = head_by_weights(
+                np.concatenate([_widened(part, width) for part in numbers]),
+                np.concatenate([_widened(part, width) for part in shares]),
+                self.header.focus[rows],
+                turner.share[rows, 0],
             )
+            rig = replace(rig, heads=() if head is None else ((head, None),))
         return replace(rig, eyes=()) if self._own_shapes_look else rig
+
+    def _joints_of_face(self, skinned: list[Part]) -> set[int]:
+        """The joints of the skin that most vertices of the face have."""
+        if not skinned:
+            return set()
+        face = max(skinned, key=lambda part: int(self.header.focus[part.rows].sum()))
+        skin = self.nodes.nodes[face.surface.node]["skin"]
+        return set(self.file.item("skins", skin)["joints"])
 
     @property
     def _own_shapes_look(self) -> bool:
@@ -229,10 +236,14 @@ class CharacterWriter(FileWriter):
 
     def _extend_animations(self, node: int, before: int) -> None:
         """Give the file's animations of a node's weights, of `before` targets, zeros for the new."""
+        mesh = self.tree["nodes"][node]["mesh"]
+        pointers = (f"/nodes/{node}/weights", f"/meshes/{mesh}/weights")
         for animation in self.tree.get("animations", []):
             for channel in animation["channels"]:
                 target = channel["target"]
-                if target.get("node") != node or target.get("path") != "weights":
+                pointer = target.get("extensions", {}).get(POINTER, {}).get("pointer")
+                is_own = target.get("node") == node and target.get("path") == "weights"
+                if not is_own and pointer not in pointers:
                     continue
                 sampler = dict(animation["samplers"][channel["sampler"]])
                 weights = self.file.accessor(sampler["output"]).astype(np.float32)

@@ -62,23 +62,35 @@ class HeadTracks:
 
     def _turn_joints(self, head: np.ndarray, eyes: np.ndarray, turner: MeshTurner) -> None:
         """Turn the joints of head, neck and eyes."""
-        joint = self.rig.head
-        assert joint is not None
-        self.head = joint
+        self.head = self.rig.head
         if len(head):
-            position = self.nodes.matrices[joint][:3, 3]
-            pivot = np.asarray(turner.pivot, np.float64)
-            is_near = np.linalg.norm(position - pivot) * self.metres <= MAX_JOINT_DISTANCE_M
-            if not is_near:
-                self._turn(joint, head, pivot)
-            elif self.rig.neck is not None and self._turn(self.rig.neck, half_turns(head)):
-                self._turn(joint, half_turns(head))
-            else:
-                self._turn(joint, head)
-            self._turn_loose_nodes(head, position if is_near else pivot, turner)
+            pivots = [
+                self._turn_skeleton(joint, neck, head, turner) for joint, neck in self.rig.heads
+            ]
+            self._turn_loose_nodes(head, pivots[0], turner)
         if len(eyes):
             for eye in self.rig.eyes:
                 self._turn(eye, eyes)
+
+    def _turn_skeleton(
+        self, joint: int, neck: int | None, turns: np.ndarray, turner: MeshTurner
+    ) -> np.ndarray:
+        """Turn a head's joint, and its neck's by half of it; return about which point (3,)."""
+        position = self.nodes.matrices[joint][:3, 3]
+        pivot = np.asarray(turner.pivot, np.float64)
+        if np.linalg.norm(position - pivot) * self.metres > MAX_JOINT_DISTANCE_M:
+            self._turn(joint, turns, pivot)
+            return pivot
+        if neck is not None and neck not in self._turned and self._turn(neck, half_turns(turns)):
+            self._turn(joint, half_turns(turns))
+        else:
+            self._turn(joint, turns)
+        return np.asarray(position)
+
+    @property
+    def _turned(self) -> set[int]:
+        """The nodes that have a track."""
+        return {node for node, _, _ in self.tracks}
 
     def _turn(self, number: int, turns: np.ndarray, pivot: np.ndarray | None = None) -> bool:
         """Add the track of a node's rotation, also of its position if it turns about a pivot (3,).
@@ -101,7 +113,7 @@ class HeadTracks:
         """Turn meshes of the head that neither a skin nor the head's node moves."""
         turned: set[int] = set()
         for number in sorted({part.surface.node for part in self.parts}):
-            is_moved = self.head is not None and self.nodes.is_below(number, self.head)
+            is_moved = any(self.nodes.is_below(number, joint) for joint, _ in self.rig.heads)
             if (
                 is_moved
                 or turned & set(self.nodes.above(number))

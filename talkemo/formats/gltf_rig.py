@@ -32,11 +32,22 @@ MIN_FACE_FRACTION = 0.6  # of the face's vertices that such a joint moves
 
 @dataclass(frozen=True)
 class Rig:
-    """Numbers of the nodes that turn the head; None and empty for those that do not exist."""
+    """Numbers of the nodes that turn the head; empty where there are none.
 
-    head: int | None = None
-    neck: int | None = None
+    Attributes
+    ----------
+    heads : tuple of (int, int or None)
+        The head's joint, and the neck's above it, of each skeleton; the face's first.
+    eyes : tuple of int
+    """
+
+    heads: tuple[tuple[int, int | None], ...] = ()
     eyes: tuple[int, ...] = ()
+
+    @property
+    def head(self) -> int | None:
+        """The joint of the face's head."""
+        return self.heads[0][0] if self.heads else None
 
 
 class NodeTree:
@@ -71,7 +82,7 @@ class NodeTree:
         return self.matrices[self.parents[node]] if node in self.parents else np.eye(4)
 
 
-def find_rig(tree: dict[str, Any], nodes: NodeTree, joints: set[int]) -> Rig:
+def find_rig(tree: dict[str, Any], nodes: NodeTree, joints: set[int], of_face: set[int]) -> Rig:
     """Return the joints of head, neck and eyes.
 
     Parameters
@@ -81,11 +92,16 @@ def find_rig(tree: dict[str, Any], nodes: NodeTree, joints: set[int]) -> Rig:
     nodes : NodeTree
     joints : set of int
         Nodes that may be joints: those of the skins, or without skins all that have no mesh.
+    of_face : set of int
+        Those that move the face.
     """
     found = _humanoid(tree, len(nodes.nodes)) or _by_names(nodes, joints)
-    head = found["head"][0] if found["head"] else None
-    necks = [] if head is None else [k for k in nodes.above(head) if k in found["neck"]]
-    return Rig(head, necks[0] if necks else None, tuple(found["eye"]))
+    heads: list[tuple[int, int | None]] = []
+    for head in sorted(found["head"], key=lambda k: k not in of_face):
+        above = nodes.above(head)
+        if not any(other in above for other in found["head"]):
+            heads.append((head, next((k for k in above if k in found["neck"]), None)))
+    return Rig(tuple(heads), tuple(found["eye"]))
 
 
 def part_of_joint(name: str) -> str | None:
@@ -95,7 +111,7 @@ def part_of_joint(name: str) -> str | None:
     words = [word.lower() for word in WORDS.findall(name)]
     sides = [word for word in words if word in SIDES]
     words = [word for word in words if word not in SIDES and not OTHER_WORDS.fullmatch(word)]
-    if len(words) == 2 and words[0] == "face":
+    if len(words) == 2 and words[0] in ("face", "facial"):
         words = words[1:]
     part = PARTS_BY_WORDS.get(tuple(word.rstrip("0123456789") for word in words))
     return part if part is None or (part == "eye") == (len(sides) == 1) else None
