@@ -411,6 +411,18 @@ def test_own_shapes_are_driven(tmp_path, both):
     assert len(open_animation(path)) == COUNT
 
 
+def test_pointers_to_weights_get_zeros(tmp_path):
+    g = Character()
+    channel = g.tree["animations"][0]["channels"][0]
+    pointer = {"pointer": "/meshes/0/weights"}
+    channel["target"] = {"path": "pointer", "extensions": {"KHR_animation_pointer": pointer}}
+    _, path, _, _ = back(g, tmp_path)
+    after = opened(path)
+    idle = after.tree["animations"][0]
+    sampler = idle["samplers"][idle["channels"][0]["sampler"]]
+    assert after.accessor(sampler["output"]).size == 2 * (2 + len(ARKIT_NAMES))
+
+
 def test_eye_joints_do_not_turn_what_own_shapes_turn(tmp_path):
     g = Character()
     shapes = OwnShapes(plain_mesh(g))

@@ -231,7 +231,7 @@ class CharacterWriter(FileWriter):
         mesh["weights"] = [*(mesh.get("weights") or [0.0] * before), *new]
         if self.tree["nodes"][node].get("weights"):
             self.tree["nodes"][node]["weights"] += new
-        self._add_names(mesh, before)
+        self._add_names(node, mesh, before)
         return before
 
     def _extend_animations(self, node: int, before: int) -> None:
@@ -255,9 +255,11 @@ class CharacterWriter(FileWriter):
                 channel["sampler"] = len(animation["samplers"])
                 animation["samplers"].append(sampler)
 
-    def _add_names(self, mesh: dict[str, Any], before: int) -> None:
-        """Name the targets after the first `before` of a mesh, wherever names are kept."""
-        names = target_names(mesh, before)
+    def _add_names(self, node: int, mesh: dict[str, Any], before: int) -> None:
+        """Name the targets after the first `before` of a node's mesh, wherever names are kept."""
+        names = given_names(mesh, before)
+        if names is None:
+            names = target_names(self.file, self.nodes.nodes[node]["mesh"])
         added = [_free_name(name, names) for name in ARKIT_NAMES]
         mesh["extras"] = {**_object(mesh.get("extras")), "targetNames": [*names, *added]}
         for primitive in mesh["primitives"]:
@@ -327,11 +329,10 @@ class CharacterWriter(FileWriter):
         weights = np.concatenate(self.own_weights).astype(np.float32)
         curves = {}
         for number in sorted({part.surface.node for part in self.parts}):
-            mesh = self.file.item("meshes", self.nodes.nodes[number]["mesh"])
-            count = max(len(primitive.get("targets", [])) for primitive in mesh["primitives"])
+            names = target_names(self.file, self.nodes.nodes[number]["mesh"])
             pairs = [
                 (column, own.names.index(name))
-                for column, name in enumerate(target_names(mesh, count))
+                for column, name in enumerate(names)
                 if name in own.names
             ]
             if pairs:
@@ -384,14 +385,28 @@ class CharacterGltfWriter(WithDataFile, CharacterWriter):
     """Writes what `CharacterWriter` does as a gltf."""
 
 
-def target_names(mesh: dict[str, Any], count: int) -> list[str]:
-    """Return the names of a mesh's first `count` targets; `target0` and so on without any."""
-    given: list[Any] = []
+def target_names(file: GltfFile, number: int) -> list[str]:
+    """Return a name for each target of a mesh: the file's, else of accessors or by numbers."""
+    mesh = file.item("meshes", number)
+    targets = max((item.get("targets", []) for item in mesh["primitives"]), key=len)
+    names: list[Any] = given_names(mesh, len(targets)) or []
+    if not names:
+        items = (file.item("accessors", t["POSITION"]) if "POSITION" in t else {} for t in targets)
+        names = [item.get("name") for item in items]
+    label, result = str(mesh.get("name") or f"mesh{number}"), list[str]()
+    for k, name in enumerate(names):
+        text = str(name or f"{label}.{k}")
+        result.append(f"{text}.{k}" if text in result else text)
+    return result
+
+
+def given_names(mesh: dict[str, Any], count: int) -> list[Any] | None:
+    """Return the names that a mesh or one of its primitives gives `count` targets, if any does."""
     for item in (mesh, *mesh["primitives"]):
         names = _object(item.get("extras")).get("targetNames")
-        if not given and isinstance(names, list):
-            given = names
-    return [*map(str, given[:count]), *(f"target{k}" for k in range(len(given), count))]
+        if isinstance(names, list) and len(names) == count:
+            return names
+    return None
 
 
 def _part_mesh(
@@ -423,7 +438,7 @@ def _unit_normals(points: np.ndarray, faces: np.ndarray) -> np.ndarray:
     return normals.astype(np.float32)
 
 
-def _free_name(name: str, taken: list[str]) -> str:
+def _free_name(name: str, taken: list[Any]) -> str:
     """A name, or one like it that is not taken."""
     number, free = 1, name
     while free in taken:

@@ -47,7 +47,7 @@ def read_gltf(path: Path, file: IO[bytes]) -> Mesh:
     is_kept = _mesh_space(source.tree) is None
     parts = _parts(source, surfaces)
     origin = GltfOrigin(path, content, source.companions, parts, is_kept)
-    return Mesh(vertices, faces, attributes, path.name, tuple(source.notes), origin)
+    return Mesh(vertices, faces, attributes, path.name, tuple(source.notes), origin=origin)
 
 
 def _parts(file: GltfFile, surfaces: list[Surface]) -> tuple[OriginPart, ...]:
