@@ -110,22 +110,22 @@ class OwnShapes(Protocol):
     ----------
     names : tuple of str
         Of the shapes that are driven, as the file spells them.
-    recipes : (len(names), 52)
+    at_rest : (K,)
+        Their weights in the mesh at rest.
+    recipes : (K, 52)
         ARKit's shapes that each shows at weight 1.
-    at_rest : (len(names),)
-        Weights in the mesh at rest.
     """
 
     names: tuple[str, ...]
-    recipes: np.ndarray
     at_rest: np.ndarray
-
-    def targets(self) -> np.ndarray:
-        """Return the displacements (len(names), N, 3) of the mesh at weight 1."""
-        ...
+    recipes: np.ndarray
 
     def weights(self, frames: Frames) -> np.ndarray:
         """Return the shapes' weights (T, len(names)) that show frames best."""
+        ...
+
+    def targets(self) -> np.ndarray:
+        """Return the displacements (K, N, 3) of the mesh's own vertices at weight 1."""
         ...
 
 
@@ -165,12 +165,12 @@ class Header:
         How all vertices of the frames are rotated with the head already, if they are.
     unit : LengthUnit
         Of the vertices; without one they count as metres.
+    origin : GltfOrigin, optional
+        The glTF that the mesh was read from, of which the whole file is written again.
     canonical : Face, optional
         The canonical face whose blend shapes `Frames.arkit` weighs.
     own_shapes : OwnShapes, optional
         The mesh's own blend shapes, if they are to be driven.
-    origin : GltfOrigin, optional
-        The glTF that the mesh was read from, of which the whole file is written again.
     own : Header, optional
         The same of the user's own mesh, if vertices were added to it: a cut between its lips. They
         come after its own, and formats that promise the mesh's own vertices leave them out.
@@ -192,10 +192,10 @@ class Header:
     turn: MeshTurner | None = None
     turned: MeshTurner | None = None
     unit: LengthUnit = METRE
-    canonical: Face | None = None
-    own_shapes: OwnShapes | None = None
     origin: GltfOrigin | None = None
+    canonical: Face | None = None
     own: Header | None = None
+    own_shapes: OwnShapes | None = None
 
     def added_meshes(self) -> AddedMeshes | None:
         """Return what is added to the mesh in a file of meshes; None if nothing."""
