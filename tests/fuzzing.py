@@ -29,13 +29,14 @@ import zipfile
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import soundfile
+from gltf_characters import Character
 from gltf_files import character, compressed, glb_of
 
 from talkemo import InputError
@@ -43,6 +44,7 @@ from talkemo.audio.recording import open_audio
 from talkemo.binding.bind_face import read_landmark_hint
 from talkemo.binding.binding import Binding
 from talkemo.binding.files import load_binding, save_binding
+from talkemo.binding.head_turner import Turner
 from talkemo.capture.fitting import Capture
 from talkemo.capture.landmark_files import LandmarkFile, check_recordings, read_landmark_file
 from talkemo.data.captures import FittedRecording, read_captures, save_captures
@@ -52,13 +54,13 @@ from talkemo.evaluation.compare import _read_mask
 from talkemo.expression.emotions import Timeline
 from talkemo.face.canonical import ARKIT_NAMES
 from talkemo.face.geometry_map import MAP_SIZE
-from talkemo.formats.animation import Source
+from talkemo.formats.animation import Frames, Header, Source
 from talkemo.formats.face_models import read_face_model
 from talkemo.formats.live_link import LIVE_LINK_NAMES, ROTATION_COLUMNS
 from talkemo.formats.mesh import load_mesh
 from talkemo.formats.mesh_types import Mesh
 from talkemo.formats.point_cache import MddAnimation, Pc2Animation
-from talkemo.formats.registry import open_animation
+from talkemo.formats.registry import open_animation, open_writer
 from talkemo.formats.vertex_array import VertexArray
 from talkemo.geometry.rigid import Similarity
 from talkemo.pipelines.map_files import _read_map
@@ -158,6 +160,22 @@ class Chumpy:
 
     def __init__(self, x: np.ndarray):
         self.x = x
+
+
+def write_back(path: Path) -> None:
+    """Read a mesh and write its whole file with an animation."""
+    mesh = load_mesh(path)
+    rest = mesh.vertices.astype(np.float32)
+    arkit = np.ones((2, len(ARKIT_NAMES)))
+    turn = Turner(np.ones((len(rest), 1)), np.zeros(3), np.eye(3), (), np.zeros((2, 3)))
+    targets = np.zeros((len(ARKIT_NAMES), *rest.shape), np.float32)
+    targets[:, : len(rest) // 2, 1] = 0.1 * np.ptp(rest, axis=0).max()
+    focus = np.ones(len(rest), bool)
+    header = Header(2, 1.0, mesh.faces, rest, focus, targets=lambda: targets, turn=turn)
+    frames = Frames(rest[None].repeat(2, 0), np.zeros((2, 68, 3)), arkit, np.stack([np.eye(3)] * 2))
+    output = path.with_name("written.glb")
+    with open_writer(output, replace(header, origin=mesh.origin)) as writer:
+        writer.write(frames)
 
 
 def pickles() -> dict[str, bytes]:
@@ -463,6 +481,7 @@ def all_kinds(folder: Path) -> list[Kind]:
         "gltf": (gltf(), load_mesh),
         "glb_animation": (glb(), read_animation),
         "vrm": (character().glb(), load_mesh),
+        "glb_back": (Character().glb(), write_back),
         "glb_compressed": (compressed().glb(), load_mesh),
         "animation": (animation(), read_animation),
         "binding": (binding(folder), lambda path: load_binding(path, FACE, MESH)),
@@ -490,7 +509,7 @@ def all_kinds(folder: Path) -> list[Kind]:
 
 
 ENDINGS = {
-    "ply_binary": "ply", "stl_text": "stl", "glb_animation": "glb", "glb_compressed": "glb", "animation": "npz",
+    "ply_binary": "ply", "stl_text": "stl", "glb_animation": "glb", "glb_back": "glb", "glb_compressed": "glb", "animation": "npz",
     "binding": "npz", "map": "npz", "landmarks_npz": "npz", "landmarks_npy": "npy", "vertex_array": "npy", "clips_table": "tsv",
     "captures": "npz", "timeline": "txt", "landmarks": "txt", "mask": "txt",
     "weights": "safetensors", "registry": "toml", "pickle2": "pkl", "pickle5": "pkl",

@@ -351,6 +351,8 @@ def test_lists_of_endings():
         ".html",
         ".npz",
         ".glb",
+        ".gltf",
+        ".vrm",
         ".csv",
         ".json",
         ".usda",
@@ -360,7 +362,7 @@ def test_lists_of_endings():
         ".vmd",
     )
     assert registry.INPUT_ENDINGS == (".npz", ".glb", ".gltf", ".vrm", ".mdd", ".pc2", ".npy")
-    assert registry.BAKED_ENDINGS == (".glb", ".usda", ".usdc")
+    assert registry.BAKED_ENDINGS == (".glb", ".gltf", ".vrm", ".usda", ".usdc")
     assert [entry.ending for entry in ANIMATION_FORMATS if entry.is_video] == [".mp4"]
     text = registry.describe_outputs()
     assert all(ending in text for ending in registry.OUTPUT_ENDINGS) and "no ending" in text

@@ -156,7 +156,10 @@ class _Cutter:
         faces, parents = self._faces(seam_row, upper, lower, upper_lining, lower_lining)
         vertices = np.concatenate([self.mesh.vertices, self.placement.to_mesh(added)])
         attributes = self._attributes(seam[source], fraction[source], faces, parents)
-        mesh = Mesh(vertices, faces.astype(np.int32), attributes, self.mesh.name)
+        origin = self.mesh.origin
+        if origin is not None:
+            origin = origin.with_cut(seam[source], fraction[source])
+        mesh = Mesh(vertices, faces.astype(np.int32), attributes, self.mesh.name, origin=origin)
         return CutMesh(mesh, Seam(self.line, upper, lower, upper_lining, lower_lining))
 
     def _lining(self, at: np.ndarray, sign: int) -> np.ndarray:

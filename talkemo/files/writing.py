@@ -32,6 +32,13 @@ class PartialOutput:
     when the object is collected or the process ends; after SIGKILL, a later PartialOutput in the
     same folder removes it. Nothing else is ever touched.
 
+    Parameters
+    ----------
+    final : Path
+    folder : bool
+    together_with : Path, optional
+        The output that this one belongs to, within whose `all_or_none` it gets its name.
+
     Attributes
     ----------
     path : Path
@@ -39,8 +46,9 @@ class PartialOutput:
     final : Path
     """
 
-    def __init__(self, final: Path, folder: bool = False):
+    def __init__(self, final: Path, folder: bool = False, together_with: Path | None = None):
         self.final = final
+        self._group_name = final if together_with is None else together_with
         _remove_abandoned(final.parent)
         prefix = f".talkemo-{os.getpid()}-{_host()}"
         suffix = final.suffix if len(final.suffix) <= MAX_SUFFIX_CHARACTERS else ""
@@ -61,7 +69,7 @@ class PartialOutput:
         program has put a link in its place.
         """
         group = _group.get()
-        if group is not None and real_path(self.final) in group.names:
+        if group is not None and real_path(self._group_name) in group.names:
             self._waits = True
             group.complete.append(self)
             return

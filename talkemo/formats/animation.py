@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
     from ..face.canonical import Face
     from .appearance import AddedMeshes, Appearance
+    from .gltf_origin import GltfOrigin
     from .mesh_types import Mesh, MeshAttributes
 
 MAX_CHUNK_BYTES = 1 << 28  # vertices that are read at once; bounds the memory for large meshes
@@ -102,6 +103,32 @@ class MeshTurner(Protocol):
         ...
 
 
+class OwnShapes(Protocol):
+    """A character's own blend shapes, driven; see `binding.own_shapes`.
+
+    Attributes
+    ----------
+    names : tuple of str
+        Of the shapes that are driven, as the file spells them.
+    at_rest : (K,)
+        Their weights in the mesh at rest.
+    recipes : (K, 52)
+        ARKit's shapes that each shows at weight 1.
+    """
+
+    names: tuple[str, ...]
+    at_rest: np.ndarray
+    recipes: np.ndarray
+
+    def weights(self, frames: Frames) -> np.ndarray:
+        """Return the shapes' weights (T, len(names)) that show frames best."""
+        ...
+
+    def targets(self) -> np.ndarray:
+        """Return the displacements (K, N, 3) of the mesh's own vertices at weight 1."""
+        ...
+
+
 @dataclass(frozen=True, eq=False)
 class Header:
     """Properties of an animation that are known before its first frame.
@@ -138,8 +165,12 @@ class Header:
         How all vertices of the frames are rotated with the head already, if they are.
     unit : LengthUnit
         Of the vertices; without one they count as metres.
+    origin : GltfOrigin, optional
+        The glTF that the mesh was read from, of which the whole file is written again.
     canonical : Face, optional
         The canonical face whose blend shapes `Frames.arkit` weighs.
+    own_shapes : OwnShapes, optional
+        The mesh's own blend shapes, if they are to be driven.
     own : Header, optional
         The same of the user's own mesh, if vertices were added to it: a cut between its lips. They
         come after its own, and formats that promise the mesh's own vertices leave them out.
@@ -161,8 +192,10 @@ class Header:
     turn: MeshTurner | None = None
     turned: MeshTurner | None = None
     unit: LengthUnit = METRE
+    origin: GltfOrigin | None = None
     canonical: Face | None = None
     own: Header | None = None
+    own_shapes: OwnShapes | None = None
 
     def added_meshes(self) -> AddedMeshes | None:
         """Return what is added to the mesh in a file of meshes; None if nothing."""
@@ -350,7 +383,7 @@ def check_blend_shapes(path: Path, header: Header, bake: bool) -> None:
         Whether each frame becomes its own target, instead of a mix of ARKit's 52.
     """
     if not bake:
-        if header.targets is None:
+        if header.targets is None and header.own_shapes is None:
             raise InputError(
                 f"{path}: no ARKit shapes are known for this mesh", "write it with --bake"
             )

@@ -67,11 +67,15 @@ class GltfFile:
     Attributes
     ----------
     tree : dict
+    companions : dict of str to bytes
+        Content of the files beside it that were read, by their URI.
+    buffers : list of memoryview or None
+        None for one whose views are all compressed elsewhere.
     notes : list of str
         What was left out, as sentences for the user.
     """
 
-    def __init__(self, path: Path, content: bytes):
+    def __init__(self, path: Path, content: bytes, companions: dict[str, bytes] | None = None):
         self.path = path
         self.notes: list[str] = []
         self._block = memoryview(b"")
@@ -80,11 +84,11 @@ class GltfFile:
         else:
             self.tree, self._block = read_container(content)
         self._file_bytes = len(content)  # with those of its companions
-        self._companions: dict[str, bytes] = {}
+        self.companions = dict(companions or {})
         self._decoded: dict[int, bytes] = {}  # buffer views that were compressed
         self._draco: dict[int, dict[str, np.ndarray]] = {}  # arrays by buffer view
         self._check_version()
-        self._buffers = [self._buffer(k) for k in range(len(self.tree.get("buffers", [])))]
+        self.buffers = [self._buffer(k) for k in range(len(self.tree.get("buffers", [])))]
 
     @property
     def max_bytes(self) -> int:
@@ -139,8 +143,8 @@ class GltfFile:
         if uri.startswith("data:"):
             head, _, text = uri.partition(",")
             return base64.b64decode(text) if ";base64" in head else unquote_to_bytes(text)
-        if uri not in self._companions:
-            bytes_left = MAX_MESH_FILE_BYTES - sum(map(len, self._companions.values()))
+        if uri not in self.companions:
+            bytes_left = MAX_MESH_FILE_BYTES - sum(map(len, self.companions.values()))
             file = companion_path(self.path, uri, bytes_left)
             file = file or companion_path(self.path, unquote(uri), bytes_left)
             if file is None:
@@ -150,9 +154,9 @@ class GltfFile:
                     "copy all its files together, or export it as one .glb",
                 )
             content = read_bytes(file, "a part of a mesh", "copy all its files together", 1 << 40)
-            self._companions[uri] = content
+            self.companions[uri] = content
             self._file_bytes += len(content)
-        return self._companions[uri]
+        return self.companions[uri]
 
     def image(self, number: Any) -> bytes:
         """Return the content of an image's file."""
@@ -180,7 +184,7 @@ class GltfFile:
         """The bytes of a buffer that a buffer view, or its compressed form, refers to."""
         number = view.get("buffer")
         self.item("buffers", number)
-        buffer = self._buffers[number]  # type: ignore[index]
+        buffer = self.buffers[number]  # type: ignore[index]
         start, size = _count(view.get("byteOffset", 0)), _count(view["byteLength"])
         if buffer is None or start + size > len(buffer):
             raise ValueError(f"buffer {number} is shorter than the data in it")

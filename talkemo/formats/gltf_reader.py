@@ -14,6 +14,7 @@ from ..geometry.rigid import as_rotation
 from .animation import check_coordinates, frames_per_chunk
 from .gltf_colours import read_colours
 from .gltf_file import MAX_GLB_BYTES, GltfFile
+from .gltf_origin import GltfOrigin, OriginPart
 from .gltf_scene import MAX_MORPH_WEIGHT, Surface, read_surfaces, within
 from .mesh_types import MAX_COORDINATE, MAX_MESH_TRIANGLES, Mesh, MeshAttributes
 from .units import METRES_PER_UNIT
@@ -37,12 +38,28 @@ def read_gltf(path: Path, file: IO[bytes]) -> Mesh:
     Raises InputError if it is too large or needs what is not there, and any exception if it is
     malformed.
     """
-    source = GltfFile(path, file.read())
+    content = file.read()
+    source = GltfFile(path, content)
     surfaces = read_surfaces(source, every_target=False)
     faces = _joined_faces([surface.faces for surface in surfaces], surfaces)
     attributes = read_colours(source, surfaces)
     vertices = np.concatenate([surface.at_rest for surface in surfaces])
-    return Mesh(vertices, faces, attributes, path.name, tuple(source.notes))
+    is_kept = _mesh_space(source.tree) is None
+    parts = _parts(source, surfaces)
+    origin = GltfOrigin(path, content, source.companions, parts, is_kept)
+    return Mesh(vertices, faces, attributes, path.name, tuple(source.notes), origin=origin)
+
+
+def _parts(file: GltfFile, surfaces: list[Surface]) -> tuple[OriginPart, ...]:
+    """Which vertices of the joined mesh each surface has."""
+    parts, first = [], 0
+    for surface in surfaces:
+        mesh = file.tree["nodes"][surface.node]["mesh"]
+        primitives = file.item("meshes", mesh)["primitives"]
+        number = next(k for k, item in enumerate(primitives) if item is surface.primitive)
+        parts.append(OriginPart(surface.node, mesh, number, first, len(surface.points)))
+        first += len(surface.points)
+    return tuple(parts)
 
 
 def _joined_faces(faces: list[np.ndarray], surfaces: list[Surface]) -> np.ndarray:
@@ -81,7 +98,10 @@ class GlbAnimation:
         file = GltfFile(self.path, content)
         to_mesh = self._read_mesh_space(file.tree)
         self._surfaces = read_surfaces(file, every_target=True)
-        hidden = [_undo_export(file, surface, to_mesh) for surface in self._surfaces]
+        hidden = [
+            _undo_export(file, surface, to_mesh, is_joined=own_animation(file.tree) is None)
+            for surface in self._surfaces
+        ]
         self.rest: np.ndarray | None = np.concatenate([s.points for s in self._surfaces])
         self.faces = _joined_faces([s.faces for s in self._surfaces], self._surfaces)
         self.attributes: MeshAttributes | None = None
@@ -107,8 +127,10 @@ class GlbAnimation:
 
     def _read_mesh_space(self, tree: dict[str, Any]) -> np.ndarray:
         """Set facing and unit from talkemo's extras; return the matrix (3, 3) into the mesh."""
-        extras = tree.get("asset", {}).get("extras")
-        space = extras.get(MESH_SPACE) if isinstance(extras, dict) else None
+        space = _mesh_space(tree)
+        animation = own_animation(tree)
+        if animation is not None:
+            space = animation["extras"][MESH_SPACE]
         if space is None:
             return np.eye(3)
         to_file = np.array(space["to_file"], np.float64)
@@ -132,7 +154,8 @@ class GlbAnimation:
             count = len(surface.shapes)
             if count and targets.setdefault(surface.node, count) != count:
                 raise ValueError("parts of one mesh have different numbers of morph targets")
-        for animation in file.tree.get("animations", []):
+        own = own_animation(file.tree)
+        for animation in [own] if own else file.tree.get("animations", []):
             curves = {}
             for channel in animation["channels"]:
                 node = channel["target"].get("node")
@@ -170,10 +193,30 @@ class GlbAnimation:
             yield chunk
 
 
-def _undo_export(file: GltfFile, surface: Surface, to_mesh: np.ndarray) -> np.ndarray:
+def _mesh_space(tree: dict[str, Any]) -> dict[str, Any] | None:
+    """What talkemo says of the mesh that it made a file of; None of a file of others."""
+    asset = tree.get("asset")
+    extras = asset.get("extras") if isinstance(asset, dict) else None
+    return extras.get(MESH_SPACE) if isinstance(extras, dict) else None
+
+
+def own_animation(tree: dict[str, Any]) -> dict[str, Any] | None:
+    """Return the last animation that talkemo added to a file of others, None without one."""
+    for animation in reversed(tree.get("animations", [])):
+        extras = animation.get("extras")
+        if isinstance(extras, dict) and isinstance(extras.get(MESH_SPACE), dict):
+            result: dict[str, Any] = animation
+            return result
+    return None
+
+
+def _undo_export(
+    file: GltfFile, surface: Surface, to_mesh: np.ndarray, is_joined: bool
+) -> np.ndarray:
     """Bring a surface into the space, order and triangles of the mesh that talkemo made it of.
 
     Returns which of its vertices (V,) are hidden; a surface of other programs stays as it is.
+    `is_joined`: whether one surface is the whole mesh, whose vertices may have been split.
     """
     surface.points = surface.points @ to_mesh
     surface.shapes = (surface.shapes @ to_mesh).astype(np.float32)
@@ -181,6 +224,8 @@ def _undo_export(file: GltfFile, surface: Surface, to_mesh: np.ndarray) -> np.nd
         raise ValueError("positions or morph targets are out of range")
     count = len(surface.points)
     hidden = np.zeros(count, bool)
+    if not is_joined:
+        return hidden
     extras = surface.primitive.get("extras")
     if isinstance(extras, dict) and ALL_TRIANGLES in extras:
         every = file.accessor(extras[ALL_TRIANGLES]).astype(np.int64).reshape(-1, 3)

@@ -38,6 +38,8 @@ class Surface:
     faces: np.ndarray  # (F, 3) int64
     shapes: np.ndarray  # morph targets that were read (K, V, 3) float32
     weights: np.ndarray  # (K,), those at rest
+    placement: np.ndarray  # into the scene: (3, 4), or of each vertex (V, 3, 4)
+    turned: bool  # whether the corners of its triangles are in the reverse order of the file's
 
     @property
     def at_rest(self) -> np.ndarray:
@@ -68,7 +70,7 @@ def read_surfaces(file: GltfFile, every_target: bool) -> list[Surface]:
         If there is none, or something in the file is out of range.
     """
     nodes = [file.item("nodes", k) for k in range(len(file.tree.get("nodes", [])))]
-    matrices = _world_matrices(nodes)
+    matrices = world_matrices(nodes)
     drawn = [
         (number, primitive)
         for number in _nodes_of_scene(file, nodes)
@@ -127,8 +129,8 @@ def _nodes_of_scene(file: GltfFile, nodes: list[dict[str, Any]]) -> list[int]:
     return sorted(shown)
 
 
-def _world_matrices(nodes: list[dict[str, Any]]) -> np.ndarray:
-    """The matrices (N, 4, 4) of nodes into the scene.
+def world_matrices(nodes: list[dict[str, Any]]) -> np.ndarray:
+    """Return the matrices (N, 4, 4) of nodes into the scene.
 
     Raises ValueError for too many nodes, too many levels of them, or nodes that are no tree.
     """
@@ -217,9 +219,11 @@ class _SurfaceReader:
             shapes[k] = _transformed(matrices, shape)
         if not within(points, MAX_COORDINATE) or not within(shapes, MAX_COORDINATE):
             raise ValueError("positions or morph targets are out of range")
+        turned = False
         if np.median(np.linalg.det(matrices[..., :3])) < 0:
-            faces = _mirrored(faces, points, "NORMAL" in primitive["attributes"])
-        return Surface(number, primitive, points, faces, shapes, weights)
+            turned = _turns(faces, points, "NORMAL" in primitive["attributes"])
+        faces = faces[:, ::-1] if turned else faces
+        return Surface(number, primitive, points, faces, shapes, weights, matrices, turned)
 
     def _shapes(
         self, node: dict[str, Any], primitive: dict[str, Any], form: tuple[int, ...]
@@ -254,7 +258,7 @@ class _SurfaceReader:
         if "skin" not in node or "JOINTS_0" not in primitive["attributes"]:
             return np.asarray(self.matrices[number, :3])
         joints = self._joint_matrices(node["skin"])
-        numbers, shares = self._influences(primitive, count)
+        numbers, shares = influences(self.file, primitive, count)
         shares[~(shares.sum(1) > 0), 0] = 1  # as viewers do for a vertex of no joint
         if (numbers[shares > 0] >= len(joints)).any():
             raise ValueError("a skin with joints that do not exist")
@@ -266,25 +270,6 @@ class _SurfaceReader:
             for joint, share in zip(numbers[rows].T, shares[rows].T):
                 matrices[rows] += share[:, None, None] * joints[joint]
         return matrices
-
-    def _influences(self, primitive: dict[str, Any], count: int) -> tuple[np.ndarray, np.ndarray]:
-        """The joints (V, 4S) int and the shares (V, 4S) of a skinned primitive."""
-        numbers, shares = [], []
-        for k in range(MAX_SKIN_SETS):
-            joints = self.file.attribute(primitive, f"JOINTS_{k}")
-            weights = self.file.attribute(primitive, f"WEIGHTS_{k}")
-            if joints is None or weights is None:
-                break
-            if joints.shape != (count, 4) or weights.shape != (count, 4):
-                raise ValueError("a skin and its mesh have different numbers of vertices")
-            numbers.append(joints.astype(np.int64))
-            shares.append(weights.astype(np.float64))
-        if not numbers:
-            raise ValueError("a skin without weights")
-        weights = np.concatenate(shares, axis=1)
-        if not within(weights, MAX_MORPH_WEIGHT):
-            raise ValueError("a skin whose weights contain NaN, infinity or huge numbers")
-        return np.concatenate(numbers, axis=1), np.maximum(weights, 0)
 
     def _joint_matrices(self, number: Any) -> np.ndarray:
         """The matrices (J, 3, 4) of a skin's joints, from the mesh into the scene."""
@@ -309,6 +294,28 @@ class _SurfaceReader:
         return self.joints[number]
 
 
+def influences(
+    file: GltfFile, primitive: dict[str, Any], count: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return the joints (V, 4S) int and the shares (V, 4S) of a skinned primitive."""
+    numbers, shares = [], []
+    for k in range(MAX_SKIN_SETS):
+        joints = file.attribute(primitive, f"JOINTS_{k}")
+        weights = file.attribute(primitive, f"WEIGHTS_{k}")
+        if joints is None or weights is None:
+            break
+        if joints.shape != (count, 4) or weights.shape != (count, 4):
+            raise ValueError("a skin and its mesh have different numbers of vertices")
+        numbers.append(joints.astype(np.int64))
+        shares.append(weights.astype(np.float64))
+    if not numbers:
+        raise ValueError("a skin without weights")
+    weights = np.concatenate(shares, axis=1)
+    if not within(weights, MAX_MORPH_WEIGHT):
+        raise ValueError("a skin whose weights contain NaN, infinity or huge numbers")
+    return np.concatenate(numbers, axis=1), np.maximum(weights, 0)
+
+
 def _transformed(matrices: np.ndarray, vectors: np.ndarray) -> np.ndarray:
     """Vectors (V, 3) by a matrix (3, 4) or one for each (V, 3, 4), without its translation."""
     if matrices.ndim == 2:
@@ -316,18 +323,17 @@ def _transformed(matrices: np.ndarray, vectors: np.ndarray) -> np.ndarray:
     return np.einsum("vij,vj->vi", matrices[..., :3], vectors)
 
 
-def _mirrored(faces: np.ndarray, points: np.ndarray, has_normals: bool) -> np.ndarray:
-    """Turn the triangles of a surface that its placement mirrors (section 3.7.4).
+def _turns(faces: np.ndarray, points: np.ndarray, has_normals: bool) -> bool:
+    """Whether to turn the triangles of a surface that its placement mirrors (section 3.7.4).
 
     Files exist whose triangles were turned already, so that viewers show them from behind. Without
     normals, a surface counts as one of these if it would face inwards.
     """
-    turned = faces[:, ::-1]
     if has_normals or not len(faces):
-        return turned
+        return True
     centres = points[faces].mean(1)
-    outwards = np.einsum("fc,fc->", centres - centres.mean(0), area_vectors(points, turned))
-    return faces if outwards < 0 else turned
+    outwards = np.einsum("fc,fc->", centres - centres.mean(0), area_vectors(points, faces[:, ::-1]))
+    return bool(outwards >= 0)
 
 
 def _triangles(indices: np.ndarray | None, primitive: dict[str, Any], count: int) -> np.ndarray:

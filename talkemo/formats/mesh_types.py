@@ -5,11 +5,15 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from ..errors import InputError
 from ..files.limits import limit
+
+if TYPE_CHECKING:
+    from .gltf_origin import GltfOrigin
 
 MAX_COORDINATE = 1e12  # of a vertex, in any unit
 MAX_MESH_FILE_BYTES = limit("MAX_MESH_FILE_BYTES", 1 << 30)
@@ -62,6 +66,7 @@ class Mesh:
     attributes: MeshAttributes | None = None
     name: str = "the mesh"  # of its file, for messages
     notes: tuple[str, ...] = ()  # what its file contains that is left out, as sentences
+    origin: GltfOrigin | None = None  # the glTF that it was read from
 
 
 def check_mesh(mesh: Mesh, name: str) -> None:

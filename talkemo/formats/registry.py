@@ -46,6 +46,7 @@ class AnimationFormat:
         return "size" in self.options
 
 
+GLTF_WRITER = "talkemo.formats.gltf_character.gltf_writer"
 USD_WRITER = "talkemo.formats.usd.UsdWriter"
 ANIMATION_FORMATS = (
     AnimationFormat(
@@ -69,15 +70,26 @@ ANIMATION_FORMATS = (
     ),
     AnimationFormat(
         ".glb",
-        "ARKit's blend shapes as morph targets, for Blender, Unity and Unreal",
+        "ARKit's blend shapes as morph targets, for Blender, Unity and Unreal; "
+        "of a glTF or VRM the whole file",
         "talkemo.formats.gltf_reader.GlbAnimation",
-        "talkemo.formats.gltf_writer.GlbWriter",
+        GLTF_WRITER,
         ("bake",),
     ),
     AnimationFormat(
-        ".gltf", "the same with its data beside it", "talkemo.formats.gltf_reader.GlbAnimation"
+        ".gltf",
+        "the same with its data in a .bin beside it",
+        "talkemo.formats.gltf_reader.GlbAnimation",
+        GLTF_WRITER,
+        ("bake",),
     ),
-    AnimationFormat(".vrm", "the same of a VRM", "talkemo.formats.gltf_reader.GlbAnimation"),
+    AnimationFormat(
+        ".vrm",
+        "the same of a VRM",
+        "talkemo.formats.gltf_reader.GlbAnimation",
+        GLTF_WRITER,
+        ("bake",),
+    ),
     AnimationFormat(
         ".csv",
         "ARKit curves in Live Link Face's layout, or Oculus visemes or VRM expressions",

@@ -316,4 +316,5 @@ def bound_header(
         turn=turn,
         unit=length_unit,
         canonical=binding.face,
+        origin=mesh.origin,
     )

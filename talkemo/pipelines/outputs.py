@@ -16,6 +16,7 @@ from ..face.motion import Motion
 from ..files.reading import printable
 from ..files.writing import all_or_none, check_folder, check_output
 from ..formats.animation import Frames, Header, Writer, output_errors
+from ..formats.mesh import GLTF_ENDINGS
 from ..formats.registry import (
     BAKED_ENDINGS,
     CURVE_ENDINGS,
@@ -85,7 +86,10 @@ def output_paths(
     """
     paths = as_paths(outputs)
     _check_export(export, paths)
-    sources = [source for source in inputs if isinstance(source, str | Path)]
+    given = [source for source in inputs if source is not None]
+    sources = [source for source in given if isinstance(source, str | Path)]
+    if len(sources) == len(given):  # with a mesh in memory its writer finds out
+        _check_vrm(paths, sources)
     for path in paths:
         if str(path) == "-":
             raise InputError(
@@ -106,6 +110,15 @@ def output_paths(
     if any(a in b.parents for a in resolved for b in resolved):
         raise InputError("an output lies inside another", "choose another folder for one of them")
     return paths
+
+
+def _check_vrm(paths: list[Path], inputs: list[str | Path]) -> None:
+    """Raise InputError for a VRM among the outputs if no input could be one."""
+    vrm = [path for path in paths if path.suffix.lower() == ".vrm"]
+    if vrm and not any(Path(source).suffix.lower() in GLTF_ENDINGS for source in inputs):
+        raise InputError(
+            f"{printable(vrm[0])}: a .vrm can only be made of a .vrm", "write a .glb instead"
+        )
 
 
 def _check_export(export: ExportOptions, paths: list[Path]) -> None:
