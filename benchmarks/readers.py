@@ -3,9 +3,10 @@
     TALKEMO_NODE_MODULES=FOLDER python benchmarks/readers.py [FACE …] [--seconds 1] [--keep FOLDER]
 
 Speaks a second with each FACE (by default the examples), writes GLB, baked GLB, USD and VRM
-animation, and prints a table: errors and warnings of the Khronos validator, and the distance in mm
-of the vertices that three.js, Blender and usd-core show from those of a point cache, which has every
-vertex in its place, with the head turned.
+animation, and prints a table: errors and warnings of the Khronos validator, and the mean and the
+largest distance in mm of the vertices that three.js, Blender and usd-core show from those of a point
+cache, which has every vertex in its place, with the head turned. ARKit's shapes leave a residual,
+baked frames none.
 
 FOLDER is a node_modules with gltf-validator, three, @pixiv/three-vrm and
 @pixiv/three-vrm-animation. `BLENDER` names another program than `blender`. A reader that is missing
@@ -23,13 +24,13 @@ import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from scipy.spatial import cKDTree
 
+import talkemo
 from talkemo import ExportOptions, animate
-from talkemo.formats.mesh import load_mesh
+from talkemo.audio.recording import SAMPLE_RATE, open_audio
 from talkemo.formats.registry import open_animation
 
 ROOT = Path(__file__).parent.parent
@@ -39,6 +40,9 @@ BLENDER = os.environ.get("BLENDER", "blender")
 SAME_PLACE_M = 1e-6  # distance of vertices that count as one at rest
 CANDIDATES = 6  # vertices of the mesh that may lie in one place
 FPS = 30.0
+SHOWN_FRAMES = 4  # of each file
+FACES = (ROOT / "examples" / "mask.obj", ROOT / "examples" / "face.obj")
+COLUMNS = ("file", "errors, warnings", "three.js", "Blender", "usd-core")
 TIMEOUT_S = 600
 
 
@@ -77,8 +81,8 @@ def played_by_blender(path: Path, times: Sequence[float]) -> dict[str, np.ndarra
     return _played(path, times, run)
 
 
-def played_by_usd(path: Path, times: Sequence[float], fps: float) -> dict[str, np.ndarray]:
-    """Return the same of a USD, as usd-core computes it, in the file's unit and axes."""
+def played_by_usd(path: Path, times: Sequence[float]) -> dict[str, np.ndarray]:
+    """Return the same of the face of a USD with y up, as usd-core computes it."""
     from pxr import Usd, UsdGeom, UsdSkel, Vt
 
     stage = Usd.Stage.Open(str(path))
@@ -91,7 +95,7 @@ def played_by_usd(path: Path, times: Sequence[float], fps: float) -> dict[str, n
     shapes = UsdSkel.BlendShapeQuery(UsdSkel.BindingAPI(mesh.GetPrim()))
     frames = [rest]
     for time in times:
-        code = round(time * fps)
+        code = round(time * stage.GetTimeCodesPerSecond())
         points = Vt.Vec3fArray.FromNumpy(np.ascontiguousarray(rest))
         weights = skeleton.GetAnimQuery().ComputeBlendShapeWeights(code)
         parts = shapes.ComputeSubShapeWeights(weights)
@@ -105,12 +109,10 @@ def played_by_usd(path: Path, times: Sequence[float], fps: float) -> dict[str, n
             matrices = skeleton.ComputeSkinningTransforms(code)
             assert skinning.ComputeSkinnedPoints(matrices, points, code)
         frames.append(np.array(points))
-    return {"mesh": np.stack(frames)}
+    return {"mesh": UsdGeom.GetStageMetersPerUnit(stage) * np.stack(frames)}
 
 
-def distances_mm(
-    meshes: dict[str, np.ndarray], rest: np.ndarray, frames: np.ndarray
-) -> np.ndarray:
+def distances_mm(meshes: dict[str, np.ndarray], rest: np.ndarray, frames: np.ndarray) -> np.ndarray:
     """Return how far vertices lie from where they should be, (D,) in mm.
 
     A vertex is known by its place at rest; meshes of added parts have no counterpart and are left
@@ -138,9 +140,12 @@ def distances_mm(
     return np.asarray(1000 * np.concatenate(result))
 
 
-def _played(
-    path: Path, times: Sequence[float], run: Callable[..., str]
-) -> dict[str, np.ndarray]:
+def vrma_in_three(path: Path) -> str:
+    """Return what three-vrm-animation finds in a VRM animation."""
+    return _node("read_vrma.mjs", str(path)).strip()
+
+
+def _played(path: Path, times: Sequence[float], run: Callable[..., str]) -> dict[str, np.ndarray]:
     with tempfile.TemporaryDirectory() as folder:
         output = Path(folder) / "points"
         printed = run(str(path), str(output), *(f"{time:.6f}" for time in times))
@@ -171,21 +176,18 @@ def _output(command: list[str]) -> str:
 # --------------------------------------------------------------------------------------- the table
 
 
-def written(face: Path, audio: Path, folder: Path) -> dict[str, Path]:
+def written(face: Path, audio: tuple[np.ndarray, int], folder: Path) -> dict[str, Path]:
     """Write the files of a face; return them by their kind."""
-    kinds = {"glb": "glb", "usdc": "usdc", "mdd": "mdd", "npz": "npz", "vrma": "vrma"}
-    paths = {kind: folder / f"{face.stem}.{ending}" for kind, ending in kinds.items()}
-    animate(face, audio, list(paths.values()), emotion="happy", fps=FPS)
+    paths = {kind: folder / f"{face.stem}.{kind}" for kind in ("glb", "usdc", "vrma", "mdd")}
     paths["baked glb"] = folder / f"{face.stem}_baked.glb"
-    animate(face, audio, [paths["baked glb"]], emotion="happy", fps=FPS, export=BAKED)
-    return paths
-
-
-BAKED = ExportOptions(bake=True)
+    baked = [paths.pop("baked glb")]
+    animate(face, audio, list(paths.values()), emotion="happy", fps=FPS)
+    animate(face, audio, baked, emotion="happy", fps=FPS, export=ExportOptions(bake=True))
+    return {**paths, "baked glb": baked[0]}
 
 
 def to_metres(glb: Path) -> np.ndarray:
-    """Return the matrix (3, 3) from the mesh's axes and unit to those of a GLB that talkemo wrote."""
+    """Return the matrix (3, 3) from the mesh's axes and unit to those of a GLB of talkemo."""
     content = glb.read_bytes()
     tree = json.loads(content[20 : 20 + int.from_bytes(content[12:16], "little")])
     return np.array(tree["asset"]["extras"]["mesh_space"]["to_file"])
@@ -193,32 +195,32 @@ def to_metres(glb: Path) -> np.ndarray:
 
 def rows_of(face: Path, paths: dict[str, Path]) -> list[list[str]]:
     """Return the table's rows of a face's files."""
-    cache = open_animation(paths["mdd"], mesh=face)
-    frames = np.concatenate(list(cache.chunks()))
-    numbers = np.unique(np.linspace(0, len(frames) - 1, 4).astype(int))
-    times = [float(number / FPS) for number in numbers]
-    mesh, space = load_mesh(face).vertices, to_metres(paths["glb"])
-    rest, wanted = mesh @ space, frames[numbers] @ space
+    cache = np.concatenate(list(open_animation(paths["mdd"], mesh=face).chunks()))
+    numbers = np.unique(np.linspace(0, len(cache) - 1, SHOWN_FRAMES).astype(int))
+    times, space = [float(number / FPS) for number in numbers], to_metres(paths["glb"])
+    binding = talkemo.bind(face)
+    rest, frames = binding.rest @ space, cache[numbers] @ space
+
+    def shown(meshes: dict[str, np.ndarray]) -> str:
+        distances = distances_mm(meshes, rest, frames)
+        return f"{distances.mean():.3f}, {distances.max():.3f}"
+
     rows = []
-    for kind in ("glb", "baked glb"):
+    for kind in ("glb", "baked glb", "vrma", "usdc"):
+        row = {"file": f"{face.stem} {kind}"}
         path = paths[kind]
-        row: dict[str, Any] = {"file": f"{face.stem} {kind}", "errors, warnings": "-"}
-        if has_node():
+        if has_node() and kind != "usdc":
             (verdict,) = validated([path])
             row["errors, warnings"] = f"{verdict.errors}, {verdict.warnings}"
-            row["three.js"] = shown(distances_mm(played_by_three(path, times), rest, wanted))
-        if shutil.which(BLENDER):
-            row["Blender"] = shown(distances_mm(played_by_blender(path, times), rest, wanted))
-        rows.append([str(row.get(name, "-")) for name in COLUMNS])
+            row["three.js"] = (
+                vrma_in_three(path) if kind == "vrma" else shown(played_by_three(path, times))
+            )
+        if shutil.which(BLENDER) and kind.endswith("glb"):
+            row["Blender"] = shown(played_by_blender(path, times))
+        if kind == "usdc":
+            row["usd-core"] = shown(played_by_usd(path, times))
+        rows.append([row.get(name, "-") for name in COLUMNS])
     return rows
-
-
-COLUMNS = ("file", "errors, warnings", "three.js", "Blender", "usd-core")
-
-
-def shown(distances: np.ndarray) -> str:
-    """Return the mean and the largest of distances in mm as text."""
-    return f"{distances.mean():.3f}, {distances.max():.3f} ({len(distances)})"
 
 
 def main() -> None:
@@ -226,12 +228,17 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("faces", nargs="*", type=Path)
+    parser.add_argument("faces", nargs="*", type=Path, default=list(FACES))
     parser.add_argument("--audio", type=Path, default=ROOT / "examples" / "speech.wav")
     parser.add_argument("--seconds", type=float, default=1.0)
-    parser.add_argument("--keep", type=Path, help="a folder for the files")
     options = parser.parse_args()
-    print("\t".join(COLUMNS))
+    audio = open_audio(options.audio)
+    samples = audio.samples()[: round(options.seconds * SAMPLE_RATE)]
+    print(" | ".join(COLUMNS))
+    with tempfile.TemporaryDirectory() as folder:
+        for face in options.faces:
+            for row in rows_of(face, written(face, (samples, SAMPLE_RATE), Path(folder))):
+                print(" | ".join(row))
 
 
 if __name__ == "__main__":

@@ -232,7 +232,10 @@ def test_a_vrm_animation_has_presets_head_and_gaze(tmp_path, mesh, face):
     np.testing.assert_allclose((turned[0] * turned[1]).as_matrix(), head, atol=1e-6)
     looks = Rotation.from_quat(tracks[extension["lookAt"]["node"], "rotation"]).apply([0, 0, 1])
     assert looks[-1, 0] == pytest.approx(np.sin(0.3), abs=1e-6)
-    assert nodes[bones["leftHand"]]["translation"][0] > 0 and tracks[bones["head"], "rotation"][0, 3] == 1
+    assert (
+        nodes[bones["leftHand"]]["translation"][0] > 0
+        and tracks[bones["head"], "rotation"][0, 3] == 1
+    )
 
 
 def test_the_command_line_writes_them(tmp_path, silence, capsys):

@@ -23,20 +23,22 @@ const gltf = await new GLTFLoader().parseAsync(bytes, "");
 const meshes = [];
 gltf.scene.traverse((object) => object.isMesh && meshes.push(object));
 
-function positions(mesh) {
-  const count = mesh.geometry.attributes.position.count;
-  const result = new Float32Array(3 * count);
+// The vertices that its triangles use.
+const used = meshes.map((mesh) => [...new Set(mesh.geometry.index.array)].sort((a, b) => a - b));
+
+function positions(mesh, vertices) {
+  const result = new Float32Array(3 * vertices.length);
   const point = new three.Vector3();
-  for (let k = 0; k < count; k++) {
-    mesh.getVertexPosition(k, point).applyMatrix4(mesh.matrixWorld).toArray(result, 3 * k);
-  }
+  vertices.forEach((vertex, k) => {
+    mesh.getVertexPosition(vertex, point).applyMatrix4(mesh.matrixWorld).toArray(result, 3 * k);
+  });
   return result;
 }
 
 const rows = meshes.map(() => []);
 function record() {
   gltf.scene.updateMatrixWorld(true);
-  meshes.forEach((mesh, k) => rows[k].push(positions(mesh)));
+  meshes.forEach((mesh, k) => rows[k].push(positions(mesh, used[k])));
 }
 
 record();
