@@ -9,7 +9,7 @@ cache, which has every vertex in its place, with the head turned. ARKit's shapes
 baked frames none.
 
 FOLDER is a node_modules with gltf-validator, three, @pixiv/three-vrm and
-@pixiv/three-vrm-animation. `BLENDER` names another program than `blender`. A reader that is missing
+@pixiv/three-vrm-animation. `TALKEMO_BLENDER` names another program than `blender`. A reader that is missing
 is left out.
 """
 
@@ -36,7 +36,7 @@ from talkemo.formats.registry import open_animation
 ROOT = Path(__file__).parent.parent
 SCRIPTS = Path(__file__).parent / "readers"
 NODE_MODULES = os.environ.get("TALKEMO_NODE_MODULES", "")
-BLENDER = os.environ.get("BLENDER", "blender")
+BLENDER = os.environ.get("TALKEMO_BLENDER", "blender")
 SAME_PLACE_M = 1e-6  # distance of vertices that count as one at rest
 CANDIDATES = 6  # vertices of the mesh that may lie in one place
 FPS = 30.0
