@@ -29,9 +29,13 @@ class Materials:
         surface = {"baseColorFactor": [*factor, 1.0], "roughnessFactor": SKIN_ROUGHNESS}
         return self._add("skin", surface)
 
-    def add_textured(self, name: str, texture: bytes, roughness: float) -> int:
-        """Return the number of a new material that shows a PNG or JPEG."""
-        surface = {"baseColorTexture": self._texture(texture), "roughnessFactor": roughness}
+    def add_textured(self, name: str, texture: bytes, roughness: float, uv: int = 0) -> int:
+        """Return the number of a new material that shows a PNG or JPEG.
+
+        `uv` is the number of the set of texture coordinates.
+        """
+        reference = {**self._texture(texture), **({"texCoord": uv} if uv else {})}
+        surface = {"baseColorTexture": reference, "roughnessFactor": roughness}
         return self._add(name, surface)
 
     def add_part(self, part: AddedMesh) -> int:

@@ -10,46 +10,21 @@ import numpy as np
 
 from .. import __version__
 from ..face.canonical import ARKIT_NAMES
-from ..geometry.meshes import vertex_normals
 from .animation import FileWriter, Frames, Header, check_blend_shapes
 from .gltf_builder import GlbBuilder
 from .gltf_paint import Paint, paint_of
 from .gltf_reader import ALL_TRIANGLES, MESH_SPACE
 from .gltf_scene import PART_TRIANGLES
+from .gltf_surface import Surface, skin_attributes, surface_of_mesh, unit_normals
 from .gltf_tree import EYE_ROUGHNESS, SKIN_ROUGHNESS, Materials, SceneTree
 from .groups import visible_triangles
 from .head_nodes import EYE_NODES, MIN_RIGID_SHARE, HeadNodes
-from .mesh_types import MeshAttributes
+from .texture_atlas import as_png
 
 RESIDUAL_STEP_FRAMES = 8  # between frames at which the residual of ARKit's shapes is measured
 EYEBALLS = dict(zip(EYE_NODES, ("eyeball_right", "eyeball_left")))
 GAZE_COLUMNS = [k for k, name in enumerate(ARKIT_NAMES) if name.startswith("eyeLook")]
-MAX_NORMAL_ERROR = 1e-4  # of a normal's length
 ADDED_EYES = "eyes"  # name of the added part of both eyeballs
-
-
-@dataclass(frozen=True, eq=False)
-class _Surface:
-    """What a primitive shows, in the file's axes and unit."""
-
-    points: np.ndarray  # (V, 3) float32
-    normals: np.ndarray  # (V, 3)
-    faces: np.ndarray  # (F, 3)
-    origin: np.ndarray  # (V,), columns of the morph targets
-    uv: np.ndarray | None = None  # (V, 2), v pointing down
-    colours: np.ndarray | None = None  # (V, 3), linear
-
-    def part(self, triangles: np.ndarray) -> _Surface:
-        """Return some triangles (F,) bool with the vertices that they use."""
-        used, corners = np.unique(self.faces[triangles], return_inverse=True)
-        return _Surface(
-            self.points[used],
-            self.normals[used],
-            corners.reshape(-1, 3),
-            self.origin[used],
-            None if self.uv is None else self.uv[used],
-            None if self.colours is None else self.colours[used],
-        )
 
 
 class GlbWriter(FileWriter):
@@ -176,57 +151,59 @@ class GlbWriter(FileWriter):
         """Add the mesh with morph targets (K, N, 3), and its own eyeballs."""
         header = self.header
         rest = (header.rest @ self.to_file).astype(np.float32)
-        # A vertex on a seam of the texture is written once for each of its texture coordinates.
-        origin, faces, uv = _split_at_seams(header.faces, header.attributes, len(rest))
         paint = paint_of(header)
-        normals = _unit_normals(rest, header.faces)[origin]
-        colours = None if paint is None else paint.colours[origin]
-        surface = _Surface(rest[origin], normals, faces, origin, uv, colours)
+        surface = surface_of_mesh(header, rest, paint)
         visible = visible_triangles(header.faces, header.attributes, len(rest))
         if paint is not None:
             visible &= paint.drawn
         shown = visible.copy()
         for ball in eyeballs.values():
             shown &= ~ball.has(header.faces)
-        material = self._skin_material(file, paint)
+        material = self._skin_material(file, surface, paint)
         primitive = file.primitive(surface, shown, targets, material)
-        if uv is not None:
-            numbers = file.glb.add_vertices(origin.astype(np.float32))
+        if surface.uv:
+            numbers = file.glb.add_vertices(surface.origin.astype(np.float32))
             primitive["attributes"]["_VERTEX"] = numbers
         if self.head_nodes.moves_head and self.head_nodes.shares is not None:
-            shares = self.head_nodes.shares[origin]
-            primitive["attributes"] |= _skin_attributes(file.glb, shares)
+            shares = self.head_nodes.shares[surface.origin]
+            primitive["attributes"] |= skin_attributes(file.glb, shares)
         if not shown.all():
             # Other programs draw the triangles above only, and the eyeballs below.
-            primitive["extras"] = {ALL_TRIANGLES: file.glb.add_triangles(faces)}
+            primitive["extras"] = {ALL_TRIANGLES: file.glb.add_triangles(surface.faces)}
         if (shown != visible).any():
-            parts = file.glb.add_triangles(faces[visible & ~shown])
+            parts = file.glb.add_triangles(surface.faces[visible & ~shown])
             primitive["extras"][PART_TRIANGLES] = parts
         file.add_mesh("face", primitive)
         for eye, ball in eyeballs.items():
-            part = surface.part(visible & ball.has(header.faces))
-            if len(part.faces):
-                part, number = self._eye_material(file, part, paint, material)
-                mesh = file.add_mesh(EYEBALLS[eye], file.primitive(part, None, targets, number))
-                file.scene.add_part(EYEBALLS[eye], mesh, eye, file.eye_sampler)
+            triangles = visible & ball.has(header.faces)
+            if not triangles.any():
+                continue
+            part = surface.part(triangles)
+            image = None if paint is None else paint.image_of(triangles)
+            number = material
+            if image is not None:
+                uv = np.zeros((len(part.points), 2), np.float32)
+                uv[part.faces] = image[0]
+                part = replace(part, uv=(uv,), colours=None)
+                number = file.materials.add_textured("eyes", image[1], EYE_ROUGHNESS)
+            self._add_eyeball(file, eye, part, targets, number)
 
-    def _eye_material(
-        self, file: _File, part: _Surface, paint: Paint | None, skin: int
-    ) -> tuple[_Surface, int]:
-        """Return one of the mesh's own eyeballs, as it is coloured, and its material's number."""
-        image = None if paint is None else paint.image_of(part.origin)
-        if image is None:
-            return part, skin
-        uv, content = image
-        number = file.materials.add_textured("eyes", content, EYE_ROUGHNESS)
-        return replace(part, uv=uv, colours=None), number
+    def _add_eyeball(
+        self, file: _File, eye: str, ball: Surface, targets: np.ndarray, material: int
+    ) -> None:
+        """Add an eyeball below the node `eye`."""
+        mesh = file.add_mesh(EYEBALLS[eye], file.primitive(ball, None, targets, material))
+        file.scene.add_part(EYEBALLS[eye], mesh, eye, file.eye_sampler)
 
-    def _skin_material(self, file: _File, paint: Paint | None) -> int:
+    def _skin_material(self, file: _File, surface: Surface, paint: Paint | None) -> int:
         """Return the number of a new material for the mesh."""
         attributes = self.header.attributes
         if attributes is not None and attributes.texture is not None and attributes.uv is not None:
             return file.materials.add_textured("skin", attributes.texture, SKIN_ROUGHNESS)
-        return file.materials.add_plain_skin(paint is not None)
+        if paint is not None and paint.texture is not None and surface.colours is None:
+            content, last = as_png(paint.texture), len(surface.uv) - 1
+            return file.materials.add_textured("skin", content, SKIN_ROUGHNESS, last)
+        return file.materials.add_plain_skin(surface.colours is not None)
 
     def _add_added_meshes(self, file: _File, eyeballs: dict[str, _Eyeball]) -> None:
         """Add the meshes of added parts, with morph targets of the same names as the face's."""
@@ -237,15 +214,14 @@ class GlbWriter(FileWriter):
         for part in self.added.meshes:
             rest = points[part.rows]
             uv = None if part.uv is None else (part.uv * [1, -1] + [0, 1]).astype(np.float32)
-            normals = _unit_normals(rest, part.faces)
-            surface = _Surface(rest, normals, part.faces, part.rows, uv)
+            normals = unit_normals(rest, part.faces)
+            sets = () if uv is None else (uv,)
+            surface = Surface(rest, normals, part.faces, part.rows, sets)
             material = file.materials.add_part(part)
             if part.name == ADDED_EYES and eyeballs:
                 for eye, ball in eyeballs.items():
                     half = surface.part(ball.has(part.rows[part.faces]))
-                    primitive = file.primitive(half, None, targets, material)
-                    mesh = file.add_mesh(EYEBALLS[eye], primitive)
-                    file.scene.add_part(EYEBALLS[eye], mesh, eye, file.eye_sampler)
+                    self._add_eyeball(file, eye, half, targets, material)
                 continue
             mesh = file.add_mesh(part.name, file.primitive(surface, None, targets, material))
             file.scene.add_part(part.name, mesh)
@@ -285,7 +261,7 @@ class _File:
 
     def primitive(
         self,
-        surface: _Surface,
+        surface: Surface,
         shown: np.ndarray | None,
         targets: np.ndarray,
         material: int,
@@ -298,8 +274,8 @@ class _File:
             "POSITION": self.glb.add_vertices(surface.points, bounds=True),
             "NORMAL": self.glb.add_vertices(surface.normals),
         }
-        if surface.uv is not None:
-            attributes["TEXCOORD_0"] = self.glb.add_vertices(surface.uv)
+        for number, uv in enumerate(surface.uv):
+            attributes[f"TEXCOORD_{number}"] = self.glb.add_vertices(uv)
         if surface.colours is not None:
             attributes["COLOR_0"] = self.glb.add_vertices(surface.colours)
         faces = surface.faces if shown is None else surface.faces[shown]
@@ -335,46 +311,3 @@ class _File:
             "animations": [{"name": animation, **scene.animation}],
         }
         self.glb.write(path, tree)
-
-
-def _unit_normals(points: np.ndarray, faces: np.ndarray) -> np.ndarray:
-    """Return normals (V, 3) float32 of length 1, also of vertices without a triangle of any area.
-
-    glTF allows no others; these face forwards.
-    """
-    normals = vertex_normals(points, faces)
-    lengths = np.linalg.norm(normals, axis=1)
-    normals[~(np.abs(lengths - 1) < MAX_NORMAL_ERROR)] = (0, 0, 1)
-    return normals.astype(np.float32)
-
-
-def _skin_attributes(glb: GlbBuilder, shares: np.ndarray) -> dict[str, int]:
-    """Joints and weights of vertices that follow the head by shares (V,), see `_Scene`."""
-    weights = np.zeros((len(shares), 4), np.float32)
-    weights[:, 0], weights[:, 1] = 1 - shares, shares
-    joints = np.where(weights > 0, np.arange(4), 0).astype(np.uint8)
-    return {"JOINTS_0": glb.add_vertices(joints), "WEIGHTS_0": glb.add_vertices(weights)}
-
-
-def _split_at_seams(
-    faces: np.ndarray, attributes: MeshAttributes | None, count: int
-) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
-    """Split the `count` vertices of a mesh so that each has one pair of texture coordinates.
-
-    Returns
-    -------
-    origin : (V,)
-        The mesh's vertex that each new vertex comes from.
-    faces : (F, 3)
-        Triangles of new vertices.
-    uv : (V, 2) or None
-        Texture coordinates, v pointing down.
-    """
-    if attributes is None or attributes.uv is None or attributes.uv_faces is None:
-        return np.arange(count), faces, None
-    pairs = np.stack([faces.ravel(), attributes.uv_faces.ravel()], axis=1).astype(np.int64)
-    unused = np.setdiff1d(np.arange(count), faces)
-    pairs = np.concatenate([pairs, np.stack([unused, np.zeros_like(unused)], axis=1)])
-    unique, number = np.unique(pairs, axis=0, return_inverse=True)
-    uv = attributes.uv[unique[:, 1]] * np.array([1, -1], np.float32) + np.array([0, 1], np.float32)
-    return unique[:, 0], number.reshape(-1)[: faces.size].reshape(-1, 3), uv
