@@ -24,6 +24,7 @@ import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from scipy.spatial import cKDTree
@@ -143,6 +144,14 @@ def distances_mm(meshes: dict[str, np.ndarray], rest: np.ndarray, frames: np.nda
 def vrma_in_three(path: Path) -> str:
     """Return what three-vrm-animation finds in a VRM animation."""
     return _node("read_vrma.mjs", str(path)).strip()
+
+
+def played_by_three_vrm(avatar: Path, path: Path, time: float) -> dict[str, Any]:
+    """Return what a VRM avatar shows of a VRM animation at a time, see `play_vrma.mjs`."""
+    shown: dict[str, Any] = json.loads(
+        _node("play_vrma.mjs", str(avatar), str(path), str(time)).splitlines()[-1]
+    )
+    return shown
 
 
 def _played(path: Path, times: Sequence[float], run: Callable[..., str]) -> dict[str, np.ndarray]:

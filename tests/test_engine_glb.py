@@ -1,6 +1,7 @@
 """GLBs of bare meshes for engines: eyeballs that nodes turn, colours, normals; foreign readers."""
 
 import importlib.util
+import json
 import os
 import shutil
 import sys
@@ -10,6 +11,7 @@ import pygltflib
 import pytest
 import trimesh
 from conftest import ROOT
+from gltf_files import glb_of
 from scipy.spatial.transform import Rotation
 
 from talkemo import animate
@@ -231,6 +233,53 @@ def test_three_shows_what_was_written(readers, spoken, head, tmp_path):
     distances = readers.distances_mm(shown, head[0] / 1000, np.stack(wanted) / 1000)
     assert len(distances) > FRAMES * 12000 and distances.max() < 1e-2
     assert "neck, head, 13 expressions, gaze" in readers.vrma_in_three(spoken[1])
+
+
+def avatar_of(animation, path):
+    """Write a VRM 1.0 without a mesh: the skeleton of a VRM animation, with eyes."""
+    content = animation.read_bytes()
+    length = int.from_bytes(content[12:16], "little")
+    tree = json.loads(content[20 : 20 + length])
+    extension = tree.pop("extensions")["VRMC_vrm_animation"]
+    bones = extension["humanoid"]["humanBones"]
+    for name, side in (("leftEye", 0.03), ("rightEye", -0.03)):
+        bones[name] = {"node": len(tree["nodes"])}
+        head = tree["nodes"][bones["head"]["node"]]
+        head.setdefault("children", []).append(bones[name]["node"])
+        tree["nodes"].append({"name": name, "translation": [side, 0.06, 0.08]})
+    limits = {
+        f"rangeMap{way}": {"inputMaxValue": 90, "outputScale": 90}
+        for way in ("HorizontalInner", "HorizontalOuter", "VerticalDown", "VerticalUp")
+    }
+    tree["extensionsUsed"] = ["VRMC_vrm"]
+    tree["extensions"] = {
+        "VRMC_vrm": {
+            "specVersion": "1.0",
+            "meta": {"name": "a", "authors": ["b"], "licenseUrl": "https://vrm.dev/licenses/1.0/"},
+            "humanoid": {"humanBones": bones},
+            "expressions": {"preset": {k: {} for k in extension["expressions"]["preset"]}},
+            "lookAt": {"type": "bone", "offsetFromHeadBone": [0, 0.06, 0.08], **limits},
+        }
+    }
+    tree.pop("animations")
+    path.write_bytes(glb_of(json.dumps(tree).encode(), content[28 + length :]))
+
+
+@needs_node
+def test_an_avatar_in_three_vrm_shows_the_animation(readers, tmp_path, head, face):
+    frames = frames_of(head)
+    frames.arkit[:, ARKIT_NAMES.index("eyeBlinkLeft")] = 0.6
+    frames.arkit[:, ARKIT_NAMES.index("eyeBlinkRight")] = 0.6
+    with open_writer(tmp_path / "a.vrma", header_of(head, canonical=face)) as writer:
+        writer.write(frames)
+    avatar_of(tmp_path / "a.vrma", tmp_path / "a.vrm")
+    last = (FRAMES - 1) / FPS
+    shown = readers.played_by_three_vrm(tmp_path / "a.vrm", tmp_path / "a.vrma", last)
+    turned = Rotation.from_quat(shown["head"]).as_matrix()
+    np.testing.assert_allclose(turned, frames.head[-1], atol=1e-5)
+    assert shown["weights"]["blink"] == pytest.approx(0.6, abs=0.05)
+    pitch, yaw = np.degrees(frames.gaze[-1])
+    np.testing.assert_allclose(shown["gaze"], [yaw, pitch], atol=0.1)
 
 
 @pytest.mark.skipif(
