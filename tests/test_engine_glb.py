@@ -5,6 +5,7 @@ import json
 import os
 import shutil
 import sys
+from dataclasses import replace
 
 import numpy as np
 import pygltflib
@@ -148,6 +149,14 @@ def test_eyeballs_that_nodes_turn_are_read_as_parts_of_the_mesh(head, tmp_path):
     mesh = load_mesh(tmp_path / "a.glb")
     drawn, wanted = (np.unique(np.sort(f, axis=1), axis=0) for f in (mesh.faces, head[1]))
     np.testing.assert_array_equal(drawn, wanted)
+
+
+def test_a_head_turns_without_eyes_that_move(head, tmp_path):
+    with open_writer(tmp_path / "a.glb", header_of(head)) as writer:
+        writer.write(replace(frames_of(head), gaze=None))
+    document = pygltflib.GLTF2().load(str(tmp_path / "a.glb"))
+    assert [node.name for node in document.nodes] == ["face", "head"]
+    assert document.nodes[1].children == [0] and len(document.meshes) == 1
 
 
 def test_normals_have_length_1(head, tmp_path):

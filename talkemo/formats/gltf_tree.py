@@ -144,7 +144,7 @@ class SceneTree:
         """Make the mesh a child of the head, without changing its place at rest."""
         self.roots.remove(0)
         self.nodes[0]["translation"] = (-pivot).tolist()
-        self.nodes[head]["children"].append(0)
+        self.nodes[head].setdefault("children", []).append(0)
 
     def _bind_face_to(self, head: int, pivot: np.ndarray) -> None:
         """Make a skin of the mesh, whose joints are a still body and the head below it."""
