@@ -4,6 +4,7 @@ import imageio.v3 as imageio
 import numpy as np
 import pygltflib
 import pytest
+import trimesh
 
 from talkemo import InputError, animate, transfer
 from talkemo.formats import mesh_types, obj
@@ -263,9 +264,9 @@ def test_vertex_and_triangle_counts_are_limited(monkeypatch, tmp_path, painted):
         load_mesh(painted)
 
 
-def materials_of(example_face, folder, library, has_uv=True):
-    """The example whose upper triangles have the material a, the lower ones b."""
-    mesh = load_mesh(example_face)
+def materials_of(folder, library, has_uv=True):
+    """A ball whose upper triangles have the material a, the lower ones b."""
+    mesh = trimesh.creation.icosphere(2, 100.0)
     (folder / "m.mtl").write_text(library)
     for name, colour in (("a.png", (200, 0, 0)), ("b.png", (0, 0, 200))):
         imageio.imwrite(folder / name, np.full((8, 8, 3), colour, np.uint8))
@@ -300,15 +301,24 @@ def colours_of(mesh):
         ("newmtl a\nKd 1 0 0\nnewmtl b\nKd 0 1 0", [(255, 0, 0), (0, 255, 0)]),
     ],
 )
-def test_colours_of_several_materials(example_face, tmp_path, library, expected):
-    mesh = materials_of(example_face, tmp_path, library)
+def test_colours_of_several_materials(tmp_path, library, expected):
+    mesh = materials_of(tmp_path, library)
     np.testing.assert_allclose(colours_of(mesh), expected, atol=2)
 
 
-def test_materials_that_are_all_of_one_grey_are_no_colours(example_face, tmp_path):
+def test_texture_coordinates_of_several_materials_may_be_huge(tmp_path):
+    library = "newmtl a\nmap_Kd a.png\nnewmtl b\nmap_Kd b.png"
+    materials_of(tmp_path, library)
+    content = (tmp_path / "m.obj").read_text().replace("vt 0.5 0.5", "vt 1e300 nan")
+    (tmp_path / "m.obj").write_text(content)
+    attributes = load_mesh(tmp_path / "m.obj").attributes
+    assert np.abs(attributes.uv - 0.5).max() <= 0.5 and len(attributes.texture) < 1e5
+
+
+def test_materials_that_are_all_of_one_grey_are_no_colours(tmp_path):
     grey = "newmtl a\nKd 0.8 0.8 0.8\nnewmtl b\nKd .8 .8 .8"
-    mesh = materials_of(example_face, tmp_path, grey)
+    mesh = materials_of(tmp_path, grey)
     assert mesh.attributes.colours is None and mesh.attributes.texture is None
     odd = "newmtl a\nKd red 0 0\nKd 1\nnewmtl b\nmap_Kd none.png\nnewmtl\nKd nan 0 0"
-    mesh = materials_of(example_face, tmp_path, odd, has_uv=False)
+    mesh = materials_of(tmp_path, odd, has_uv=False)
     assert mesh.attributes.colours is None and mesh.attributes.texture is None

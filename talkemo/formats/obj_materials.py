@@ -37,6 +37,7 @@ MAX_MATERIALS = 4096
 MAX_IMAGES_PIXELS = 1 << 28  # of all textures of a mesh that are put together
 IMAGE_KEYWORDS = ("map_", "bump", "norm", "disp", "refl")  # of a material file, by their beginning
 PLAIN_COLOUR = np.full(3, 204, np.uint8)  # of a material that names none, Kd 0.8
+MAX_TEXTURE_COORDINATE = 1e6
 MIN_COLOUR_RANGE = 8  # of a colour's channels, or of several colours; less of it is plain grey
 
 
@@ -238,18 +239,22 @@ def _joined(
 ) -> MeshAttributes:
     """Attributes with one texture of several images and plain colours."""
     assert attributes.uv is not None and attributes.uv_faces is not None
-    plain = {k: m for k, m in materials.items() if m.image not in images}
+    names = list(images)
+    position = np.searchsorted(list(materials), numbers)  # of each triangle's material
+    image_number = np.array(
+        [names.index(m.image) if m.image in images else -1 for m in materials.values()]
+    )[position]
     tiles: dict[str, Tile] = {}
     placed: list[tuple[str, np.ndarray, np.ndarray, np.ndarray]] = []
-    if plain:
-        tiles["plain"], swatches = palette_tile([_plain(m)[None] for m in plain.values()])
-        for number, swatch in zip(plain, swatches):
-            rows = np.flatnonzero(numbers == number)
-            placed.append(("plain", rows, swatch, np.zeros((len(rows), 3), np.int64)))
+    rows = np.flatnonzero(image_number < 0)
+    if len(rows):
+        colours = np.stack([_plain(material) for material in materials.values()])
+        tiles["plain"], (swatches,) = palette_tile([colours])
+        placed.append(("plain", rows, swatches, np.repeat(position[rows, None], 3, axis=1)))
     upside_down = attributes.uv * [1, -1] + [0, 1]
-    for name, image in images.items():
-        of_image = [k for k, material in materials.items() if material.image == name]
-        rows = np.flatnonzero(np.isin(numbers, of_image))
+    upside_down = upside_down.clip(-MAX_TEXTURE_COORDINATE, MAX_TEXTURE_COORDINATE)
+    for number, (name, image) in enumerate(images.items()):
+        rows = np.flatnonzero(image_number == number)
         used, corners = np.unique(attributes.uv_faces[rows], return_inverse=True)
         uv, corners = unrolled(upside_down[used], corners.reshape(-1, 3), (REPEAT, REPEAT))
         tiles[f"image {name}"] = tile = Tile(image)
