@@ -23,6 +23,50 @@ from .console import console
 from .live_send import send_frames
 from .options import Only, command
 
+Face = Annotated[
+    Path,
+    typer.Argument(
+        help="A mesh with a face, in any unit and orientation; with --to, - for talkemo's own."
+    ),
+]
+Acting = Annotated[
+    ActingOptions,
+    Only(
+        *("emotion", "intensity", "style", "articulation", "seed"),
+        *("blink", "head", "gaze", "liveliness"),
+    ),
+]
+Speech = Annotated[
+    Path | None,
+    typer.Argument(
+        help="With --to: - for audio from stdin, as for animate --stream, or a recording, as if "
+        "it were spoken now. By default a microphone of this machine."
+    ),
+]
+Addresses = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--to",
+        metavar="ADDRESS",
+        help="Send frames to a program instead of a page: vmc://HOST:PORT (the VMC protocol; "
+        "/arkit at the end for ARKit's shapes), livelink://HOST:PORT (Unreal) or ws://:PORT (a "
+        "WebSocket server). Without a host, this machine. May be repeated.",
+        autocompletion=offering(("vmc://", "livelink://", "ws://")),
+    ),
+]
+Microphone = Annotated[
+    str | None,
+    typer.Option(
+        metavar="NAME|NUMBER", help="With --to: the microphone; by default the system's choice."
+    ),
+]
+PagePort = Annotated[
+    int, typer.Option(min=0, max=65535, help="Port of the page; 0 for any free one.")
+]
+Browser = Annotated[
+    bool, typer.Option("--browser/--no-browser", help="Whether the page is opened.")
+]
+
 
 @command(
     "live",
@@ -32,61 +76,17 @@ from .options import Only, command
     "arecord -q -f S16_LE -r 16000 -t wav | talkemo live face.obj - --to ws://:8765",
 )
 def live(
-    face: Annotated[
-        Path,
-        typer.Argument(
-            help="A mesh with a face, in any unit and orientation; with --to, - for talkemo's own."
-        ),
-    ],
-    acting: Annotated[
-        ActingOptions,
-        Only(
-            "emotion",
-            "intensity",
-            "style",
-            "articulation",
-            "seed",
-            "blink",
-            "head",
-            "gaze",
-            "liveliness",
-        ),
-    ],
+    face: Face,
+    acting: Acting,
     options: BindingOptions,
     runtime: RuntimeOptions,
     export: Annotated[ExportOptions, Only("fill")],
     streaming: Annotated[StreamOptions, Only("fps", "raw")],
-    audio: Annotated[
-        Path | None,
-        typer.Argument(
-            help="With --to: - for audio from stdin, as for animate --stream, or a recording, as if "
-            "it were spoken now. By default a microphone of this machine."
-        ),
-    ] = None,
-    to: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--to",
-            metavar="ADDRESS",
-            help="Send frames to a program instead of a page: vmc://HOST:PORT (the VMC protocol; "
-            "/arkit at the end for ARKit's shapes), livelink://HOST:PORT (Unreal) or ws://:PORT (a "
-            "WebSocket server). Without a host, this machine. May be repeated.",
-            autocompletion=offering(("vmc://", "livelink://", "ws://")),
-        ),
-    ] = None,
-    microphone: Annotated[
-        str | None,
-        typer.Option(
-            metavar="NAME|NUMBER",
-            help="With --to: the microphone; by default the system's choice.",
-        ),
-    ] = None,
-    port: Annotated[
-        int, typer.Option(min=0, max=65535, help="Port of the page; 0 for any free one.")
-    ] = 0,
-    browser: Annotated[
-        bool, typer.Option("--browser/--no-browser", help="Whether the page is opened.")
-    ] = True,
+    audio: Speech = None,
+    to: Addresses = None,
+    microphone: Microphone = None,
+    port: PagePort = 0,
+    browser: Browser = True,
 ) -> None:
     """Show a face that follows the microphone, in a web page on this machine, until Ctrl-C.
 

@@ -1,5 +1,6 @@
-"""Point caches (MDD, PC2) and motion for MMD (VMD), read as their formats are described."""
+"""Point caches (MDD, PC2), motion for MMD (VMD) and VRM (VRMA), read by their descriptions."""
 
+import json
 import struct
 
 import numpy as np
@@ -11,7 +12,13 @@ from talkemo.binding.head_turner import Turner
 from talkemo.evaluation.compare import compare
 from talkemo.face.canonical import ARKIT_NAMES
 from talkemo.face.motion import Motion
-from talkemo.face.viseme_curves import MMD_MOUTH_RECIPES, MMD_NAMES
+from talkemo.face.viseme_curves import (
+    MMD_MOUTH_RECIPES,
+    MMD_NAMES,
+    VRM_GAZE_SHAPES,
+    VRM_MOUTH_RECIPES,
+    VRM_NAMES,
+)
 from talkemo.formats.animation import Frames, Header
 from talkemo.formats.mesh import load_mesh
 from talkemo.formats.registry import open_animation, open_writer
@@ -172,9 +179,63 @@ def test_a_vmd_has_the_morphs_at_30_fps(tmp_path, mesh, face):
     assert down[1] < -0.1
 
 
-def test_an_mmd_motion_needs_a_known_face(tmp_path, mesh):
-    with pytest.raises(InputError, match=r"a\.vmd: no morphs are known"):
-        open_writer(tmp_path / "a.vmd", header_of(mesh))
+@pytest.mark.parametrize(("name", "lacking"), [("a.vmd", "morphs"), ("a.vrma", "expressions")])
+def test_curves_need_a_known_face(tmp_path, mesh, name, lacking):
+    with pytest.raises(InputError, match=rf"{name}: no {lacking} are known"):
+        open_writer(tmp_path / name, header_of(mesh))
+
+
+def read_vrma(content):
+    """The extension, nodes, and tracks {(node, property): values} of a VRM animation."""
+    length = int.from_bytes(content[12:16], "little")
+    tree, block = json.loads(content[20 : 20 + length]), content[28 + length :]
+    animation = tree["animations"][0]
+
+    def values(number):
+        accessor = tree["accessors"][number]
+        offset = tree["bufferViews"][accessor["bufferView"]]["byteOffset"]
+        width = {"SCALAR": 1, "VEC3": 3, "VEC4": 4}[accessor["type"]]
+        array = np.frombuffer(block, "<f4", accessor["count"] * width, offset)
+        return array.reshape(-1, width)
+
+    tracks = {}
+    for channel in animation["channels"]:
+        sampler, target = animation["samplers"][channel["sampler"]], channel["target"]
+        assert len(values(sampler["input"])) == len(values(sampler["output"]))
+        tracks[target["node"], target["path"]] = values(sampler["output"])
+    return tree["extensions"]["VRMC_vrm_animation"], tree["nodes"], tracks
+
+
+def test_a_vrm_animation_has_presets_head_and_gaze(tmp_path, mesh, face):
+    level = np.linspace(0, 1, FRAMES)
+    weights = np.outer(level, face.weight_vector(VRM_MOUTH_RECIPES["oh"]))
+    motion = Motion.from_weights(face, np.arange(FRAMES) / FPS, weights)
+    head = Rotation.from_euler("yx", np.outer(level, [0.4, -0.2])).as_matrix()
+    gaze = np.column_stack([0 * level, 0.3 * level])
+    frames = Frames(
+        np.zeros((FRAMES, 1, 3)), np.zeros((FRAMES, 68, 3)), motion.arkit(face), head, gaze,
+        speech=motion.coordinates, emotion=np.zeros_like(motion.coordinates),
+    )  # fmt: skip
+    header = header_of(mesh, canonical=face)
+    extension, nodes, tracks = read_vrma(written(tmp_path / "a.vrma", header, frames))
+    bones = {name: bone["node"] for name, bone in extension["humanoid"]["humanBones"].items()}
+    limbs = "UpperArm LowerArm Hand UpperLeg LowerLeg Foot".split()
+    assert set(bones) == {"hips", "spine", "neck", "head"} | {
+        side + limb for side in ("left", "right") for limb in limbs
+    }
+    presets = {name: entry["node"] for name, entry in extension["expressions"]["preset"].items()}
+    # Its bones of the eyes and its expressions of the gaze are not allowed to move.
+    assert set(presets) == set(VRM_NAMES) - {"neutral", *VRM_GAZE_SHAPES}
+    oh = tracks[presets["oh"], "translation"]
+    assert oh[-1, 0] > 0.6 and oh[0, 0] == 0 and not oh[:, 1:].any()
+    turned = [Rotation.from_quat(tracks[bones[name], "rotation"]) for name in ("neck", "head")]
+    np.testing.assert_allclose((turned[0] * turned[1]).as_matrix(), head, atol=1e-6)
+    looks = Rotation.from_quat(tracks[extension["lookAt"]["node"], "rotation"]).apply([0, 0, 1])
+    assert looks[-1, 0] == pytest.approx(np.sin(0.3), abs=1e-6)
+    assert (
+        nodes[bones["leftHand"]]["translation"][0] > 0
+        and tracks[bones["head"], "rotation"][0, 3] == 1
+    )
 
 
 def test_the_command_line_writes_them(tmp_path, silence, capsys):

@@ -115,9 +115,14 @@ def test_a_glb_contains_rotations_of_head_and_eyes(exported):
     document = pygltflib.GLTF2().load(str(folder / "a.glb"))
     nodes, animation = document.nodes, document.animations[0]
     assert [node.name for node in nodes[:4]] == ["face", "head", "eye_right", "eye_left"]
-    # What is added to the mesh comes last.
+    # What is added to the mesh comes last: the eyeballs below the nodes that turn them.
     assert document.scenes[0].nodes == [1]
-    assert nodes[1].children == [2, 3, 0, *range(4, len(nodes))]
+    assert [nodes[node.children[0]].name for node in nodes[2:4]] == [
+        "eyeball_right",
+        "eyeball_left",
+    ]
+    eyeballs = nodes[2].children + nodes[3].children
+    assert nodes[1].children == [2, 3, 0, *(set(range(4, len(nodes))) - set(eyeballs))]
     # The head moves the face, whose vertices stay where they are at rest.
     np.testing.assert_array_equal(np.add(nodes[0].translation, nodes[1].translation), 0)
     tracks = {
@@ -360,6 +365,7 @@ def test_lists_of_endings():
         ".mdd",
         ".pc2",
         ".vmd",
+        ".vrma",
     )
     assert registry.INPUT_ENDINGS == (".npz", ".glb", ".gltf", ".vrm", ".mdd", ".pc2", ".npy")
     assert registry.BAKED_ENDINGS == (".glb", ".gltf", ".vrm", ".usda", ".usdc")

@@ -214,18 +214,24 @@ def test_a_glb_contains_the_parts_of_a_mask(files, fill, bound):
     folder, frames = files
     document = pygltflib.GLTF2().load(str(folder / "a.glb"))
     nodes = {node.name: node for node in document.nodes if ADDED_PART in (node.extras or {})}
-    assert set(nodes) == set(PART_NAMES)
+    eyeballs = {"eyeball_right": "eye_right", "eyeball_left": "eye_left"}  # and their nodes
+    assert set(nodes) == (set(PART_NAMES) | set(eyeballs)) - {"eyes"}
     animation, head = document.animations[0], document.nodes[1]
     played = {c.target.node for c in animation.channels if c.target.path == "weights"}
     materials = {}
     local = FollowingVertices(fill)(frames.vertices[-1])
+    by_name = {node.name: node for node in document.nodes}
+    ball_rows = dict(zip(eyeballs, (ball.rows for ball in fill.eyeballs)))
     for name, node in nodes.items():
         number = document.nodes.index(node)
-        assert number in played and number in head.children
-        mesh, rows = document.meshes[node.mesh], rows_of(fill, name)
+        parent = by_name[eyeballs[name]] if name in eyeballs else head
+        assert number in played and number in parent.children
+        mesh = document.meshes[node.mesh]
+        rows = ball_rows[name] if name in eyeballs else rows_of(fill, name)
         assert mesh.extras["targetNames"] == list(ARKIT_NAMES)
         (primitive,) = mesh.primitives
-        materials[name] = document.materials[primitive.material].pbrMetallicRoughness
+        material = document.materials[primitive.material]
+        materials[material.name] = material.pbrMetallicRoughness
         rest = 1000 * accessor(document, primitive.attributes.POSITION)
         np.testing.assert_allclose(rest, fill.points[rows], atol=1e-3)
         jaw = primitive.targets[JAW_OPEN]

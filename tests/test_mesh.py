@@ -4,6 +4,7 @@ import imageio.v3 as imageio
 import numpy as np
 import pygltflib
 import pytest
+import trimesh
 
 from talkemo import InputError, animate, transfer
 from talkemo.formats import mesh_types, obj
@@ -261,3 +262,63 @@ def test_vertex_and_triangle_counts_are_limited(monkeypatch, tmp_path, painted):
     monkeypatch.setattr(mesh_types, "MAX_MESH_VERTICES", 1000)
     with pytest.raises(InputError, match=r"head\.obj: \d+ vertices and \d+ triangles"):
         load_mesh(painted)
+
+
+def materials_of(folder, library, has_uv=True):
+    """A ball whose upper triangles have the material a, the lower ones b."""
+    mesh = trimesh.creation.icosphere(2, 100.0)
+    (folder / "m.mtl").write_text(library)
+    for name, colour in (("a.png", (200, 0, 0)), ("b.png", (0, 0, 200))):
+        imageio.imwrite(folder / name, np.full((8, 8, 3), colour, np.uint8))
+    lines = ["mtllib m.mtl", *(f"v {x:.6f} {y:.6f} {z:.6f}" for x, y, z in mesh.vertices)]
+    lines += ["vt 0.5 0.5"] if has_uv else []
+    upper = mesh.vertices[mesh.faces].mean(1)[:, 1] > 0
+    for name, rows in (("a", upper), ("b", ~upper)):
+        corner = "{0}/1" if has_uv else "{0}"
+        faces = [" ".join(corner.format(k + 1) for k in face) for face in mesh.faces[rows]]
+        lines += [f"usemtl {name}", *(f"f {face}" for face in faces)]
+    (folder / "m.obj").write_text("\n".join(lines))
+    return load_mesh(folder / "m.obj")
+
+
+def colours_of(mesh):
+    """Colours of the first and the last triangle."""
+    attributes = mesh.attributes
+    if attributes.texture is None:
+        height = mesh.vertices[:, 1]  # at the border of two materials their colours are mixed
+        return attributes.colours[[height.argmax(), height.argmin()]]
+    pixels = imageio.imread(attributes.texture)
+    height, width = pixels.shape[:2]
+    u, v = attributes.uv[attributes.uv_faces[[0, -1], 0]].T
+    return pixels[((1 - v) * height).astype(int), (u * width).astype(int)]
+
+
+@pytest.mark.parametrize(
+    ("library", "expected"),
+    [
+        ("newmtl a\nmap_Kd a.png\nnewmtl b\nKd 1 0 1\nmap_Kd b.png", [(200, 0, 0), (0, 0, 200)]),
+        ("newmtl a\nmap_Kd a.png\nnewmtl b\nKd 0 1 0", [(200, 0, 0), (0, 255, 0)]),
+        ("newmtl a\nKd 1 0 0\nnewmtl b\nKd 0 1 0", [(255, 0, 0), (0, 255, 0)]),
+    ],
+)
+def test_colours_of_several_materials(tmp_path, library, expected):
+    mesh = materials_of(tmp_path, library)
+    np.testing.assert_allclose(colours_of(mesh), expected, atol=2)
+
+
+def test_texture_coordinates_of_several_materials_may_be_huge(tmp_path):
+    library = "newmtl a\nmap_Kd a.png\nnewmtl b\nmap_Kd b.png"
+    materials_of(tmp_path, library)
+    content = (tmp_path / "m.obj").read_text().replace("vt 0.5 0.5", "vt 1e300 nan")
+    (tmp_path / "m.obj").write_text(content)
+    attributes = load_mesh(tmp_path / "m.obj").attributes
+    assert np.abs(attributes.uv - 0.5).max() <= 0.5 and len(attributes.texture) < 1e5
+
+
+def test_materials_that_are_all_of_one_grey_are_no_colours(tmp_path):
+    grey = "newmtl a\nKd 0.8 0.8 0.8\nnewmtl b\nKd .8 .8 .8"
+    mesh = materials_of(tmp_path, grey)
+    assert mesh.attributes.colours is None and mesh.attributes.texture is None
+    odd = "newmtl a\nKd red 0 0\nKd 1\nnewmtl b\nmap_Kd none.png\nnewmtl\nKd nan 0 0"
+    mesh = materials_of(tmp_path, odd, has_uv=False)
+    assert mesh.attributes.colours is None and mesh.attributes.texture is None

@@ -24,8 +24,9 @@ MAX_MORPH_WEIGHT = 1e6
 MAX_SKIN_SETS = 16  # of four joints a vertex
 SKIN_ELEMENTS = 8  # memory of a skinned vertex's matrix, in coordinates of a vertex
 SKIN_BLOCK = 1 << 14  # vertices whose matrices are computed at once
-# A field that talkemo adds to its own files, in extras of a node.
-ADDED_PART = "added_part"  # its mesh is no part of the user's, and is not read
+# Fields that talkemo adds to its own files, in extras of a node and of a primitive.
+ADDED_PART = "added_part"  # the node's mesh is no part of the user's, and is not read
+PART_TRIANGLES = "part_triangles"  # accessor of triangles that such a node draws instead: eyeballs
 
 
 @dataclass(eq=False)
@@ -212,6 +213,7 @@ class _SurfaceReader:
         if points.shape[1:] != (3,) or not within(points, MAX_COORDINATE):
             raise ValueError("positions are out of range")
         faces = _triangles(self.file.indices(primitive), primitive, len(points))
+        faces = np.concatenate([faces, self._part_triangles(primitive, len(points))])
         matrices = self._placement(node, number, primitive, len(points))
         shapes, weights = self._shapes(node, primitive, points.shape)
         points = _transformed(matrices, points) + matrices[..., 3]
@@ -224,6 +226,16 @@ class _SurfaceReader:
             turned = _turns(faces, points, "NORMAL" in primitive["attributes"])
         faces = faces[:, ::-1] if turned else faces
         return Surface(number, primitive, points, faces, shapes, weights, matrices, turned)
+
+    def _part_triangles(self, primitive: dict[str, Any], count: int) -> np.ndarray:
+        """Triangles (F, 3) of a primitive that another node draws in a file of talkemo."""
+        extras = primitive.get("extras")
+        if not isinstance(extras, dict) or PART_TRIANGLES not in extras:
+            return np.zeros((0, 3), np.int64)
+        corners = self.file.accessor(extras[PART_TRIANGLES])
+        if corners.dtype.kind != "u":
+            raise ValueError("triangles of a part that are no indices")
+        return _triangles(corners.reshape(-1), {}, count)
 
     def _shapes(
         self, node: dict[str, Any], primitive: dict[str, Any], form: tuple[int, ...]

@@ -1,8 +1,8 @@
 """Rotations of head and eyes for files that store them as nodes.
 
 The head's node moves the mesh. A mesh that is only a face or a head moves as a whole; if there is a
-neck or a body, each vertex moves by its share. Eye nodes move nothing of the mesh, since ARKit's
-weights turn the eyes; they are for objects that should follow the eyes.
+neck or a body, each vertex moves by its share. In a GLB the eyes' nodes turn the eyeballs. In a USD
+they are for objects that should follow the eyes, which ARKit's weights turn.
 """
 
 from __future__ import annotations
@@ -25,6 +25,8 @@ class HeadNodes:
     turn: MeshTurner | None  # see `Header.turn`
     upright: np.ndarray = field(default_factory=lambda: np.eye(3))  # see `Header.upright`
     metres: float = 1.0  # per unit of the mesh
+    # Centres (3,) in the mesh of eyeballs that nodes turn, by the node's name; sockets elsewhere.
+    centres: dict[str, np.ndarray] = field(default_factory=dict)
     _head: list[np.ndarray] = field(default_factory=list)
     _eyes: list[np.ndarray] = field(default_factory=list)
 
@@ -43,7 +45,10 @@ class HeadNodes:
         if self.turn is None:
             return {}
         pivot = np.asarray(self.turn.pivot)
-        eyes = {name: socket - pivot for name, socket in zip(EYE_NODES, self.turn.sockets)}
+        eyes = {
+            name: np.asarray(self.centres.get(name, socket)) - pivot
+            for name, socket in zip(EYE_NODES, self.turn.sockets)
+        }
         nodes = {HEAD_NODE: pivot, **eyes}
         return {name: self.metres * position @ self.upright for name, position in nodes.items()}
 
@@ -51,6 +56,17 @@ class HeadNodes:
     def moves_head(self) -> bool:
         """Whether the head rotates."""
         return bool(self._head)
+
+    @property
+    def moves_eyes(self) -> bool:
+        """Whether the eyes rotate."""
+        return bool(self._eyes)
+
+    def eye_node(self, centre: np.ndarray) -> str:
+        """Return the name of the node whose socket is the closest to the centre (3,) of an eye."""
+        assert self.turn is not None
+        distances = np.linalg.norm(np.asarray(self.turn.sockets) - centre, axis=1)
+        return EYE_NODES[int(distances.argmin())]
 
     @property
     def shares(self) -> np.ndarray | None:

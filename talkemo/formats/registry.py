@@ -128,6 +128,11 @@ ANIMATION_FORMATS = (
         writer="talkemo.formats.vmd.VmdWriter",
     ),
     AnimationFormat(
+        ".vrma",
+        "expressions, head and gaze of a VRM avatar",
+        writer="talkemo.formats.vrma.VrmaWriter",
+    ),
+    AnimationFormat(
         ".npy",
         "vertices of other methods, without triangles",
         "talkemo.formats.vertex_array.VertexArray",

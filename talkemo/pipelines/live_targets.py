@@ -64,34 +64,53 @@ def read_address(text: str) -> LiveAddress:
     InputError
         The protocol, port or choice is unknown.
     """
-    shown = printable(text, 60)
+    protocol, host, port, choice = _parts(text)
+    port = DEFAULT_PORTS[protocol] if port is None else port
+    if port == 0 and protocol != "ws":
+        raise InputError(f"{_shown(text)}: nothing receives at port 0", ADDRESS_HINT)
+    if protocol == "livelink":
+        return LiveAddress(protocol, host, port, "arkit", _subject(text, choice))
+    return LiveAddress(protocol, host, port, _kind(text, protocol, choice))
+
+
+def _shown(text: str) -> str:
+    """An address for messages."""
+    return f"--to {printable(text, 60)}"
+
+
+def _parts(text: str) -> tuple[str, str, int | None, str]:
+    """Protocol, host, port and choice of an address."""
     try:
         parts = urlsplit(text)
         port, host = parts.port, parts.hostname or LOOPBACK
     except ValueError:
-        raise InputError(f"--to {shown}: not an address", ADDRESS_HINT) from None
-    protocol, choice = parts.scheme, unquote(parts.path).strip("/")
-    if protocol not in DEFAULT_PORTS or not text.startswith(f"{protocol}://"):
-        raise InputError(f"--to {shown}: unknown protocol", ADDRESS_HINT)
+        raise InputError(f"{_shown(text)}: not an address", ADDRESS_HINT) from None
+    if parts.scheme not in DEFAULT_PORTS or not text.startswith(f"{parts.scheme}://"):
+        raise InputError(f"{_shown(text)}: unknown protocol", ADDRESS_HINT)
     if parts.query or parts.fragment or parts.username is not None:
-        raise InputError(f"--to {shown}: not an address", ADDRESS_HINT)
-    port = DEFAULT_PORTS[protocol] if port is None else port
-    if port == 0 and protocol != "ws":
-        raise InputError(f"--to {shown}: nothing receives at port 0", ADDRESS_HINT)
-    if protocol == "livelink":
-        if len(choice) > MAX_SUBJECT_CHARACTERS or not choice.isprintable():
-            raise InputError(
-                f"--to {shown}: not a subject's name",
-                f"choose at most {MAX_SUBJECT_CHARACTERS} characters",
-            )
-        return LiveAddress(protocol, host, port, "arkit", choice or DEFAULT_SUBJECT)
+        raise InputError(f"{_shown(text)}: not an address", ADDRESS_HINT)
+    return parts.scheme, host, port, unquote(parts.path).strip("/")
+
+
+def _subject(text: str, choice: str) -> str:
+    """The subject's name of a Live Link address."""
+    if len(choice) > MAX_SUBJECT_CHARACTERS or not choice.isprintable():
+        raise InputError(
+            f"{_shown(text)}: not a subject's name",
+            f"choose at most {MAX_SUBJECT_CHARACTERS} characters",
+        )
+    return choice or DEFAULT_SUBJECT
+
+
+def _kind(text: str, protocol: str, choice: str) -> str:
+    """The kind of curves of an address of VMC or a WebSocket."""
     kinds = PROTOCOL_KINDS[protocol]
     if choice and choice not in kinds:
         raise InputError(
-            f"--to {shown}: unknown curves '{printable(choice, 20)}'",
+            f"{_shown(text)}: unknown curves '{printable(choice, 20)}'",
             f"end it with {', '.join(f'/{kind}' for kind in kinds)}, or with the port",
         )
-    return LiveAddress(protocol, host, port, choice or kinds[0])
+    return choice or kinds[0]
 
 
 def read_addresses(texts: Sequence[str]) -> list[LiveAddress]:
