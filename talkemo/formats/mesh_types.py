@@ -42,6 +42,8 @@ class MeshAttributes:
         Colours of the vertices.
     groups : (V,) str, optional
         Kind of each vertex, see `groups.GROUP_KINDS`; None if only the text names groups.
+    has_opacity : bool
+        Whether the alpha of the texture is its opacity. Otherwise it does not count.
     """
 
     uv: np.ndarray | None = None
@@ -51,6 +53,7 @@ class MeshAttributes:
     companions: dict[str, Path] = field(default_factory=dict)
     colours: np.ndarray | None = None
     groups: np.ndarray | None = None
+    has_opacity: bool = False
 
 
 @dataclass(frozen=True, eq=False)

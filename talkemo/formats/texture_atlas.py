@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import math
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -36,13 +37,16 @@ def to_linear(srgb: np.ndarray) -> np.ndarray:
 
 
 def as_png(image: PIL.Image.Image | np.ndarray) -> bytes:
-    """Return an image as the content of a PNG file."""
+    """Return an image as the content of a PNG file; only an array (H, W, 4) keeps its alpha."""
     import PIL.Image
 
+    is_array = isinstance(image, np.ndarray)
     pixels = PIL.Image.fromarray(image) if isinstance(image, np.ndarray) else image
     check_pixels(pixels.size)
+    if not is_array or pixels.mode != "RGBA":
+        pixels = pixels.convert("RGB")
     with io.BytesIO() as buffer:
-        pixels.convert("RGB").save(buffer, "PNG", compress_level=3)
+        pixels.save(buffer, "PNG", compress_level=3)
         return buffer.getvalue()
 
 
@@ -62,13 +66,15 @@ class Tile:
     Attributes
     ----------
     image : PIL.Image.Image
-        RGB.
+        RGB or RGBA.
     wrap : (int, int)
         How it continues to the sides and above and below: REPEAT, CLAMP or MIRROR.
-    factor : (3,)
-        Linear colour that it is multiplied with.
-    colours : ((P, 2), (P, 3)), optional
-        Texture coordinates and linear colours of points, which tint the image between them.
+    factor : (4,)
+        Linear RGB and alpha that it is multiplied with.
+    colours : ((P, 2), (P, 4)), optional
+        Texture coordinates, linear RGB and alpha of points, which tint the image between them.
+    opacity : callable, optional
+        Returns the opacity for the product's alpha, uint8; the alpha itself if None.
     is_exact : bool
         Whether it must not be scaled.
     low, high : (2,)
@@ -77,8 +83,9 @@ class Tile:
 
     image: PIL.Image.Image
     wrap: tuple[int, int] = (REPEAT, REPEAT)
-    factor: np.ndarray = field(default_factory=lambda: np.ones(3))
+    factor: np.ndarray = field(default_factory=lambda: np.ones(4))
     colours: tuple[np.ndarray, np.ndarray] | None = None
+    opacity: Callable[[np.ndarray], np.ndarray] | None = None
     is_exact: bool = False
     low: np.ndarray = field(default_factory=lambda: np.full(2, np.inf))
     high: np.ndarray = field(default_factory=lambda: np.full(2, -np.inf))
@@ -103,20 +110,37 @@ class Tile:
         return (first - MARGIN_PIXELS).astype(int), (last + MARGIN_PIXELS).astype(int)
 
     def draw(self, scale: float) -> np.ndarray:
-        """Return the pixels (H, W, 3) uint8 of the tile."""
+        """Return the pixels (H, W, 4) uint8 of the tile, RGB and opacity."""
         size, (first, last) = self.scaled_size(scale), self.pixel_range(scale)
-        width, height = size.tolist()
-        image = self.image if self.image.size == (width, height) else None
-        pixels = np.asarray(image or self.image.resize((width, height)))
+        pixels = self._scaled_pixels(size)
         columns, rows = (
             _wrapped(np.arange(first[k], last[k]), int(size[k]), self.wrap[k]) for k in range(2)
         )
         pixels = pixels[rows][:, columns]
         tint = self._tint(first / size, last / size, (len(columns), len(rows)))
-        return pixels if tint is None else to_srgb(to_linear(pixels) * tint)
+        if tint is not None:
+            alpha = np.round(pixels[..., 3] * tint[..., 3]).astype(np.uint8)
+            colours = to_srgb(to_linear(pixels[..., :3]) * tint[..., :3])
+            pixels = np.concatenate([colours, alpha[..., None]], axis=-1)
+        if self.opacity is not None:
+            pixels[..., 3] = self.opacity(pixels[..., 3])
+        return pixels
+
+    def _scaled_pixels(self, size: np.ndarray) -> np.ndarray:
+        """The image (H, W, 4) uint8 in a size, transparent pixels with the colours around them."""
+        if self.image.size == tuple(size.tolist()):
+            return np.array(self.image.convert("RGBA"))
+        # Alpha is scaled apart: hair must not darken where colours are hidden behind it.
+        planes = [self.image.convert("RGB")]
+        if self.image.mode == "RGBA":
+            planes.append(self.image.getchannel("A"))
+        scaled = [np.asarray(plane.resize(tuple(size.tolist()))) for plane in planes]
+        if len(scaled) == 1:
+            scaled.append(np.full(scaled[0].shape[:2], 255, np.uint8))
+        return np.dstack(scaled)
 
     def _tint(self, low: np.ndarray, high: np.ndarray, size: tuple[int, int]) -> np.ndarray | None:
-        """The linear colours (3,) or (H, W, 3) that the tile is multiplied with; None for white."""
+        """The linear (4,) or (H, W, 4) that the tile is multiplied with; None for opaque white."""
         if self.colours is None:
             return None if (self.factor == 1).all() else self.factor
         import PIL.Image
@@ -185,7 +209,8 @@ def palette_tile(colours: list[np.ndarray]) -> tuple[Tile, list[np.ndarray]]:
 
     Parameters
     ----------
-    colours : list of (N, 3) uint8
+    colours : list of (N, 4) uint8
+        RGB and opacity.
 
     Returns
     -------
@@ -203,9 +228,9 @@ def palette_tile(colours: list[np.ndarray]) -> tuple[Tile, list[np.ndarray]]:
         coarse = every // step * step + step // 2
         palette, number = np.unique(coarse, axis=0, return_inverse=True)
     across = max(math.ceil(math.sqrt(len(palette))), 1)
-    swatches = np.zeros((across * across, 3), np.uint8)
+    swatches = np.zeros((across * across, 4), np.uint8)
     swatches[: len(palette)] = palette
-    image = swatches.reshape(across, across, 3).repeat(SWATCH_PIXELS, 0).repeat(SWATCH_PIXELS, 1)
+    image = swatches.reshape(across, across, 4).repeat(SWATCH_PIXELS, 0).repeat(SWATCH_PIXELS, 1)
     number = number.reshape(-1)
     uv = (np.column_stack([number % across, number // across]) + 0.5) / across
     tile = Tile(PIL.Image.fromarray(image), is_exact=True)
@@ -220,7 +245,8 @@ def join_tiles(
 
     Returns
     -------
-    image : (H, W, 3) uint8
+    image : (H, W, 3 or 4) uint8
+        RGB, and opacity if any of it is not opaque.
     placements : dict to ((2,), (2,))
         Factor and shift from each tile's texture coordinates to those of the image.
     """
@@ -229,13 +255,14 @@ def join_tiles(
         scale *= SCALE_STEP
     ranges = [tile.pixel_range(scale) for tile in tiles.values()]
     extent = np.max([place + last - first for place, (first, last) in zip(places, ranges)], axis=0)
-    image = np.zeros((extent[1], extent[0], 3), np.uint8)
+    image = np.zeros((extent[1], extent[0], 4), np.uint8)
+    image[..., 3] = 255
     placements = {}
     for (key, tile), place, (first, last) in zip(tiles.items(), places, ranges):
         rows, columns = (slice(place[k], place[k] + last[k] - first[k]) for k in (1, 0))
         image[rows, columns] = tile.draw(scale)
         placements[key] = tile.scaled_size(scale) / extent, (place - first) / extent
-    return image, placements
+    return image if (image[..., 3] < 255).any() else image[..., :3], placements
 
 
 def _packed(tiles: list[Tile], scale: float) -> list[np.ndarray] | None:

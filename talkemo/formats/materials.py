@@ -1,0 +1,141 @@
+"""What colours the triangles of a mesh's materials, and the texture that joins them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from .texture_atlas import REPEAT, Tile, join_tiles, palette_tile, to_srgb, unrolled
+
+if TYPE_CHECKING:
+    import PIL.Image
+
+OPAQUE, MASK, BLEND = "OPAQUE", "MASK", "BLEND"  # how a material uses alpha, in glTF's words
+
+
+@dataclass(eq=False)
+class Paint:
+    """What colours triangles: an image times the colours of their points times a factor.
+
+    Attributes
+    ----------
+    factor : (4,)
+        Linear RGB and alpha.
+    colours : (P, 4), optional
+        Linear RGB and alpha of the points.
+    image : hashable, optional
+        The image's name among those of a file.
+    uv : (P, 2), optional
+        Texture coordinates of the points, v pointing down.
+    wrap : (int, int)
+        How the image continues beyond its edges.
+    mode : str
+        OPAQUE: alpha does not count. MASK: what has less alpha than `cutoff` is not drawn, and the
+        rest is opaque. BLEND: alpha is the opacity.
+    cutoff : float
+    """
+
+    factor: np.ndarray
+    colours: np.ndarray | None = None
+    image: Any = None
+    uv: np.ndarray | None = None
+    wrap: tuple[int, int] = (REPEAT, REPEAT)
+    mode: str = OPAQUE
+    cutoff: float = 0.5
+
+    def __post_init__(self) -> None:
+        if self.is_opaque:
+            self.factor = np.append(self.factor[:3], 1.0)
+            if self.colours is not None:
+                self.colours = np.column_stack([self.colours[:, :3], np.ones(len(self.colours))])
+        if self.colours is not None and (self.colours == 1).all():
+            self.colours = None
+
+    @property
+    def is_opaque(self) -> bool:
+        """Whether alpha does not count."""
+        return self.mode == OPAQUE
+
+    @property
+    def is_plain(self) -> bool:
+        """Whether nothing but the RGB of the image colours the points."""
+        return self.is_opaque and self.colours is None and bool((self.factor == 1).all())
+
+    def point_colours(self, count: int) -> np.ndarray:
+        """Return the linear RGB and alpha (P, 4) of the points without the image."""
+        colours = np.ones((count, 4)) if self.colours is None else self.colours
+        return np.asarray(colours * self.factor)
+
+    def opacity(self, alpha: np.ndarray) -> np.ndarray:
+        """Return alpha, uint8, as opacity."""
+        if self.mode == MASK:
+            return np.where(alpha >= 255 * self.cutoff, 255, 0).astype(np.uint8)
+        return alpha
+
+
+def join_materials(
+    faces: list[np.ndarray], paints: list[Paint], images: dict[Any, PIL.Image.Image]
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return one texture for surfaces with materials; those that are coloured alike share a part.
+
+    Parameters
+    ----------
+    faces : list of (F, 3)
+        Triangles of each surface, of the points of its paint.
+    paints : list of Paint
+    images : dict
+
+    Returns
+    -------
+    uv : (U, 2) float32
+        Texture coordinates, v pointing up.
+    triangles : (F, 3) int32
+        Texture coordinates of all surfaces' triangles.
+    texture : (H, W, 3 or 4) uint8
+        With opacity if any of it is not opaque.
+    """
+    palette, swatches = palette_tile(
+        [_swatches(part, paint) for part, paint in zip(faces, paints)]
+    )
+    tiles: dict[Any, Tile] = {"palette": palette}
+    placed: list[tuple[Any, np.ndarray, np.ndarray]] = []
+    for number, (part, paint) in enumerate(zip(faces, paints)):
+        if paint.image is None or paint.uv is None:
+            row = np.arange(len(part))
+            placed.append(("palette", swatches[number], np.stack([row] * 3, axis=1)))
+            continue
+        uv, triangles = unrolled(paint.uv, part, paint.wrap)
+        tint = None if paint.colours is None else (paint.uv, paint.colours)
+        key = (
+            *(paint.image, paint.wrap, tuple(paint.factor), paint.mode, paint.cutoff),
+            None if tint is None else number,
+        )
+        if key not in tiles:
+            image = images[paint.image]
+            image = image.convert("RGB") if paint.is_opaque else image
+            tiles[key] = Tile(image, paint.wrap, paint.factor, tint, paint.opacity)
+        tiles[key].cover(uv[np.unique(triangles)])
+        placed.append((key, uv, triangles))
+    texture, placements = join_tiles(tiles)
+    coordinates, corners, count = [], [], 0
+    for key, uv, triangles in placed:
+        scale, shift = placements[key]
+        coordinates.append((uv * scale + shift) * [1, -1] + [0, 1])
+        corners.append(triangles + count)
+        count += len(uv)
+    return (
+        np.concatenate(coordinates).astype(np.float32),
+        np.concatenate(corners).astype(np.int32),
+        texture,
+    )
+
+
+def _swatches(faces: np.ndarray, paint: Paint) -> np.ndarray:
+    """Return the colours (F, 4) uint8 of triangles without an image; none with one."""
+    if paint.image is not None and paint.uv is not None:
+        return np.zeros((0, 4), np.uint8)
+    colours = paint.point_colours(int(faces.max(initial=-1)) + 1)[faces].mean(1)
+    alpha = np.round(255 * colours[:, 3]).astype(np.uint8)
+    return np.column_stack([to_srgb(colours[:, :3]), paint.opacity(alpha)])
