@@ -120,6 +120,7 @@ class _AppearanceBuilder:
         self.corner_texels: list[np.ndarray] = []
         self.mouth: list[np.ndarray] = []  # corners of own teeth and mouth
         self.added = AddedVertices()
+        self.opacity: np.ndarray | None = None  # of the texture
 
     def build(self) -> Appearance:
         """Return the appearance."""
@@ -156,6 +157,7 @@ class _AppearanceBuilder:
             self.added,
             np.concatenate([np.zeros(0, int), *self.mouth]),
             (*self._swatch(0, np.full(2, SWATCH_PIXELS / 2)), EYE_PIXELS_PER_RADIAN),
+            self.opacity,
         )
 
     def _vertex_groups(self) -> np.ndarray:
@@ -193,7 +195,10 @@ class _AppearanceBuilder:
         self.swatch_row, width = skin.shape[:2]
         wide = -(-max(width, 4 * SWATCH_PIXELS) // 4) * 4  # GL reads rows of whole words
         self.texture = np.zeros((self.swatch_row + SWATCH_PIXELS, wide, 3), np.uint8)
-        self.texture[: self.swatch_row, :width] = skin
+        self.texture[: self.swatch_row, :width] = skin[..., :3]
+        if skin.shape[2] == 4:
+            self.opacity = np.full(self.texture.shape[:2], 255, np.uint8)
+            self.opacity[: self.swatch_row, :width] = skin[..., 3]
         for number, image in enumerate((eye_image(), parts_image())):
             columns = slice(number * SWATCH_PIXELS, (number + 1) * SWATCH_PIXELS)
             self.texture[self.swatch_row :, columns] = image

@@ -110,7 +110,10 @@ def png_of(image: np.ndarray) -> bytes:
 
 
 def mesh_texture(attributes: MeshAttributes) -> np.ndarray | None:
-    """Return the texture (H, W, 3) uint8 that a mesh's file holds; None if it cannot be used."""
+    """Return the texture (H, W, 3) uint8 that a mesh's file holds, (H, W, 4) with opacity.
+
+    None if it cannot be used.
+    """
     if attributes.texture is None or attributes.uv is None or attributes.uv_faces is None:
         return None
     from PIL import Image, UnidentifiedImageError
@@ -123,7 +126,7 @@ def mesh_texture(attributes: MeshAttributes) -> np.ndarray | None:
             if image.width * image.height > MAX_DRAWN_TEXTURE_PIXELS:
                 return None
             image.thumbnail((MAX_TEXTURE_SIDE_PIXELS, MAX_TEXTURE_SIDE_PIXELS))
-            return np.array(image.convert("RGB"))
+            return np.array(image.convert("RGBA" if attributes.has_opacity else "RGB"))
     except (OSError, ValueError, SyntaxError, UnidentifiedImageError, Image.DecompressionBombError):
         return None
 
