@@ -101,7 +101,7 @@ def shaded_texels(name: str, light: np.ndarray) -> np.ndarray:
 
 
 def png_of(image: np.ndarray) -> bytes:
-    """Return an image (H, W, 3) uint8 as a PNG."""
+    """Return an image (H, W, 3 or 4) uint8 as a PNG."""
     from PIL import Image
 
     file = io.BytesIO()

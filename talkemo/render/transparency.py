@@ -36,6 +36,11 @@ class DrawOrder:
     cut: int
 
     @property
+    def tested(self) -> np.ndarray:
+        """Triangles (F'', 3) that are not opaque everywhere."""
+        return self.faces[self.solid :]
+
+    @property
     def veils(self) -> np.ndarray:
         """Triangles (F''', 3) that are seen through somewhere."""
         return self.faces[self.cut :]
