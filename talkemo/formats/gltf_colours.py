@@ -7,7 +7,6 @@ linear. One texture that is used as it is stays as it is. Several are put togeth
 
 from __future__ import annotations
 
-import io
 import math
 from typing import TYPE_CHECKING, Any
 
@@ -16,15 +15,14 @@ import numpy as np
 from ..files.reading import printable
 from .gltf_file import GltfFile
 from .gltf_scene import Surface
-from .materials import BLEND, MASK, OPAQUE, Paint, join_materials
+from .materials import BLEND, MASK, OPAQUE, Paint, decoded_images, join_materials
 from .mesh_types import MeshAttributes, image_type
-from .texture_atlas import ATLAS_PIXELS, REPEAT, as_png, check_pixels, to_srgb
+from .texture_atlas import REPEAT, as_png, to_srgb
 
 if TYPE_CHECKING:
     import PIL.Image
 
 MAX_TEXTURE_COORDINATE = 1e6
-MAX_IMAGES_PIXELS = 1 << 28  # of all colour textures of a file, 16 of 4096 x 4096
 SPECULAR_GLOSSINESS = "KHR_materials_pbrSpecularGlossiness"
 TRANSMISSION = "KHR_materials_transmission"
 WEBP = "EXT_texture_webp"
@@ -33,7 +31,6 @@ KINDS_OF_IMAGES = {  # that are not read, by the extension that names them
     "EXT_texture_avif": "AVIF",
     "MSFT_texture_dds": "DDS",
 }
-READABLE_IMAGES = ("PNG", "JPEG", "WEBP")
 
 
 def read_colours(file: GltfFile, surfaces: list[Surface]) -> MeshAttributes | None:
@@ -190,32 +187,7 @@ def _note(file: GltfFile, sentence: str) -> None:
 
 
 def _images(file: GltfFile, numbers: set[int]) -> dict[int, tuple[bytes, PIL.Image.Image]]:
-    """The content and the pixels of images by number, without those that cannot be read.
-
-    Raises ValueError for images that together take too much memory once decoded.
-    """
-    import PIL.Image
-
-    opened: dict[int, tuple[bytes, PIL.Image.Image]] = {}
-    for number in sorted(numbers):
-        content = file.image(number)
-        try:
-            opened[number] = content, PIL.Image.open(io.BytesIO(content), formats=READABLE_IMAGES)
-        except (OSError, SyntaxError):
-            _note(file, "textures in another form than PNG, JPEG or WebP are left out")
-    sizes = [image.size for _, image in opened.values()]
-    for size in sizes:
-        check_pixels(size)
-    if sum(map(math.prod, sizes)) > MAX_IMAGES_PIXELS:
-        raise ValueError(f"textures of more than {MAX_IMAGES_PIXELS} pixels together")
-    images = {}
-    for number, (content, image) in opened.items():
-        try:
-            if len(opened) > 1:  # only parts of the joined texture will show them
-                image.draft("RGB", (ATLAS_PIXELS, ATLAS_PIXELS))
-                image.thumbnail((ATLAS_PIXELS, ATLAS_PIXELS))
-            has_alpha = "A" in image.getbands() or "transparency" in image.info
-            images[number] = content, image.convert("RGBA" if has_alpha else "RGB")
-        except (OSError, ValueError, SyntaxError):
-            _note(file, "textures that are damaged are left out")
-    return images
+    """The content and the pixels of images by number, without those that cannot be read."""
+    contents = {number: file.image(number) for number in sorted(numbers)}
+    images = decoded_images(contents, lambda sentence: _note(file, sentence))
+    return {number: (contents[number], image) for number, image in images.items()}

@@ -2,16 +2,30 @@
 
 from __future__ import annotations
 
+import io
+import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from .texture_atlas import REPEAT, Tile, join_tiles, palette_tile, to_srgb, unrolled
+from .texture_atlas import (
+    ATLAS_PIXELS,
+    REPEAT,
+    Tile,
+    check_pixels,
+    join_tiles,
+    palette_tile,
+    to_srgb,
+    unrolled,
+)
 
 if TYPE_CHECKING:
     import PIL.Image
 
+MAX_IMAGES_PIXELS = 1 << 28  # of all colour textures of a file, 16 of 4096 x 4096
+READABLE_IMAGES = ("PNG", "JPEG", "WEBP")
 OPAQUE, MASK, BLEND = "OPAQUE", "MASK", "BLEND"  # how a material uses alpha, in glTF's words
 
 
@@ -139,3 +153,37 @@ def _swatches(faces: np.ndarray, paint: Paint) -> np.ndarray:
     colours = paint.point_colours(int(faces.max(initial=-1)) + 1)[faces].mean(1)
     alpha = np.round(255 * colours[:, 3]).astype(np.uint8)
     return np.column_stack([to_srgb(colours[:, :3]), paint.opacity(alpha)])
+
+
+def decoded_images(
+    contents: dict[Any, bytes], note: Callable[[str], None] = lambda sentence: None
+) -> dict[Any, PIL.Image.Image]:
+    """Return the pixels of images, RGB or RGBA, without those that cannot be read.
+
+    `note` is called with a sentence about these. Raises ValueError for images that together take
+    too much memory once decoded.
+    """
+    import PIL.Image
+
+    opened: dict[Any, PIL.Image.Image] = {}
+    for name, content in contents.items():
+        try:
+            opened[name] = PIL.Image.open(io.BytesIO(content), formats=READABLE_IMAGES)
+        except (OSError, SyntaxError):
+            note("textures in another form than PNG, JPEG or WebP are left out")
+    sizes = [image.size for image in opened.values()]
+    for size in sizes:
+        check_pixels(size)
+    if sum(map(math.prod, sizes)) > MAX_IMAGES_PIXELS:
+        raise ValueError(f"textures of more than {MAX_IMAGES_PIXELS} pixels together")
+    images = {}
+    for name, image in opened.items():
+        try:
+            if len(opened) > 1:  # only parts of the joined texture will show them
+                image.draft("RGB", (ATLAS_PIXELS, ATLAS_PIXELS))
+                image.thumbnail((ATLAS_PIXELS, ATLAS_PIXELS))
+            has_alpha = "A" in image.getbands() or "transparency" in image.info
+            images[name] = image.convert("RGBA" if has_alpha else "RGB")
+        except (OSError, ValueError, SyntaxError):
+            note("textures that are damaged are left out")
+    return images

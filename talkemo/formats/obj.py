@@ -15,20 +15,11 @@ from typing import IO
 import numpy as np
 
 from ..errors import InputError
-from ..files.reading import printable, read_bytes, read_text
+from ..files.reading import printable
 from ..files.writing import atomic_write
-from .mesh_types import (
-    MAX_IMAGE_BYTES,
-    Mesh,
-    MeshAttributes,
-    as_colours,
-    check_counts,
-    companion_path,
-    image_type,
-)
+from .mesh_types import Mesh, MeshAttributes, as_colours, check_counts
+from .obj_materials import ObjMaterials
 
-MAX_MATERIAL_FILE_BYTES = 1 << 24
-MAX_COMPANIONS = 1000  # material files and images of an OBJ that are kept
 MAX_LINE_BYTES = 1 << 20  # a polygon may have many corners
 MAX_POSITION_CHARACTERS = 256  # of a line with a position
 MAX_WAITING_LINES = 16384  # lines that are kept one by one before they are joined to a text
@@ -36,7 +27,6 @@ MAX_OBJ_RUNS = 3_000_000  # of lines of a kind; each takes some microseconds
 OBJ_BLOCK_CHARACTERS = 1 << 20  # of an OBJ that are parsed at once
 IGNORED_KEYWORDS = ("", "#", "vn")  # normals are wrong as soon as the mesh moves
 NORMAL_OR_COMMENT = ("vn ", "# ")  # beginnings of most ignored lines
-IMAGE_KEYWORDS = ("map_", "bump", "norm", "disp", "refl")  # of a material file, by their beginning
 
 
 class _ObjContent:
@@ -50,6 +40,7 @@ class _ObjContent:
         self.faces = [np.zeros((0, 3), np.int32)]
         self.uv_faces = [np.zeros((0, 3), np.int32)]  # -1 for corners without texture coordinates
         self.libraries: list[str] = []  # material files
+        self.materials: list[tuple[int, str]] = []  # first triangle and name of each that is used
         self.text: list[str | int] = []  # see `MeshAttributes.text`
         self.run_count = 0
         self.waiting: list[str] = []  # lines of the text that are not joined yet
@@ -75,6 +66,8 @@ class _ObjContent:
             self.libraries += [
                 line.split(maxsplit=1)[1].strip() for line in lines if line.split()[1:]
             ]
+        elif keyword == "usemtl" and rows[-1][1:]:
+            self.materials.append((self.triangle_count, lines[-1].split(maxsplit=1)[1].strip()))
         self.waiting += [line.rstrip("\r\n") for line in lines]
         if len(self.waiting) >= MAX_WAITING_LINES:
             self.join_lines()
@@ -197,10 +190,22 @@ def read_obj(path: Path, file: IO[bytes]) -> Mesh:
         if content.run_count > MAX_OBJ_RUNS:
             raise ValueError(f"its kinds of lines alternate more than {MAX_OBJ_RUNS} times")
     content.join_lines()
-    companions, texture = _materials(path, content.libraries)
+    materials = ObjMaterials(path, content.libraries)
     uv, uv_faces = _texture_coordinates(content)
-    colours = as_colours(np.concatenate(content.colours)) if content.colours else None
-    attributes = MeshAttributes(uv, uv_faces, texture, tuple(content.text), companions, colours)
+    texture, has_opacity = materials.texture, False
+    if uv is not None and uv_faces is not None:
+        joined = materials.joined(uv, uv_faces, content.materials)
+        if joined is not None:
+            uv, uv_faces, texture, has_opacity = joined
+    attributes = MeshAttributes(
+        uv,
+        uv_faces,
+        texture,
+        tuple(content.text),
+        materials.companions,
+        as_colours(np.concatenate(content.colours)) if content.colours else None,
+        has_opacity=has_opacity,
+    )
     faces = np.concatenate(content.faces)
     return Mesh(np.concatenate(content.positions), faces, attributes, path.name)
 
@@ -238,45 +243,6 @@ def _texture_coordinates(content: _ObjContent) -> tuple[np.ndarray | None, np.nd
     uv = np.concatenate([*content.uv, np.zeros((1, 2))]).astype(np.float32)
     valid = (uv_faces >= 0) & (uv_faces < content.uv_count)
     return np.nan_to_num(uv), np.where(valid, uv_faces, content.uv_count).astype(np.int32)
-
-
-def _materials(path: Path, libraries: list[str]) -> tuple[dict[str, Path], bytes | None]:
-    """The material files and images that an OBJ names, and the content of its first texture.
-
-    Only files in the OBJ's folder are used. Unreadable ones are left out: the mesh works without
-    its materials.
-    """
-    companions: dict[str, Path] = {}
-    texture = None
-    for name in libraries[:MAX_COMPANIONS]:
-        library = companion_path(path, name, MAX_MATERIAL_FILE_BYTES)
-        if library is None:
-            continue
-        try:
-            text = read_text(library, "a material file", "export it again", MAX_MATERIAL_FILE_BYTES)
-        except InputError:
-            continue
-        companions[name] = library
-        for line in text.splitlines():
-            words = line.split()
-            if len(words) < 2 or not words[0].lower().startswith(IMAGE_KEYWORDS):
-                continue
-            image = companion_path(path, words[-1], MAX_IMAGE_BYTES)
-            if image is None or len(companions) >= MAX_COMPANIONS:
-                continue
-            companions[words[-1]] = image
-            if texture is None and words[0].lower() == "map_kd":
-                texture = _image_content(image)
-    return companions, texture
-
-
-def _image_content(path: Path) -> bytes | None:
-    """The content of a PNG or JPEG file, None for anything else."""
-    try:
-        content = read_bytes(path, "an image", "export it again", MAX_IMAGE_BYTES)
-    except InputError:
-        return None
-    return content if image_type(content) else None
 
 
 def obj_text(attributes: MeshAttributes, vertices: np.ndarray) -> str:

@@ -1,0 +1,207 @@
+"""The materials of an OBJ: the files that it names, and the texture of its surfaces.
+
+Sources: Wavefront's MTL: `Kd`, `d`, `map_Kd` and `map_d` of `newmtl`. `Tr` is not read: programs
+write it with both meanings.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+from ..errors import InputError
+from ..files.reading import read_bytes, read_text
+from .materials import BLEND, OPAQUE, Paint, decoded_images, join_materials
+from .mesh_types import MAX_IMAGE_BYTES, companion_path, image_type
+from .texture_atlas import as_png, to_linear
+
+MAX_MATERIAL_FILE_BYTES = 1 << 24
+MAX_COMPANIONS = 1000  # material files and images of an OBJ that are kept
+IMAGE_KEYWORDS = ("map_", "bump", "norm", "disp", "refl")  # of a material file, by their beginning
+
+
+@dataclass(eq=False)
+class _Material:
+    """A material of a file."""
+
+    colour: np.ndarray = field(default_factory=lambda: np.ones(3))  # as shown, in [0, 1]
+    opacity: float = 1.0
+    image: Path | None = None
+    opacity_image: Path | None = None
+
+
+class ObjMaterials:
+    """The material files and images that an OBJ names.
+
+    Only files in the OBJ's folder are used. Unreadable ones are left out: the mesh works without
+    its materials.
+
+    Attributes
+    ----------
+    companions : dict of str to Path
+        The files by the names that the OBJ and its material files use.
+    texture : bytes, optional
+        Content of the first texture, a PNG or JPEG.
+    """
+
+    def __init__(self, path: Path, libraries: list[str]):
+        self.path = path
+        self.companions: dict[str, Path] = {}
+        self.texture: bytes | None = None
+        self.materials: dict[str, _Material] = {}
+        for name in libraries[:MAX_COMPANIONS]:
+            library = companion_path(path, name, MAX_MATERIAL_FILE_BYTES)
+            if library is None:
+                continue
+            try:
+                limit = MAX_MATERIAL_FILE_BYTES
+                text = read_text(library, "a material file", "export it again", limit)
+            except InputError:
+                continue
+            self.companions[name] = library
+            self._read(text)
+
+    def _read(self, text: str) -> None:
+        """Read a material file."""
+        material = _Material()
+        for line in text.splitlines():
+            words = line.split()
+            if len(words) < 2:
+                continue
+            keyword = words[0].lower()
+            if keyword == "newmtl":
+                name = line.split(maxsplit=1)[1].strip()
+                material = self.materials.setdefault(name, _Material())
+            elif keyword == "kd":
+                colour = _numbers(words[1:4])
+                material.colour = colour if len(colour) == 3 else material.colour
+            elif keyword == "d":
+                opacity = _numbers(words[-1:])
+                material.opacity = float(opacity[0]) if len(opacity) else 1.0
+            elif keyword.startswith(IMAGE_KEYWORDS):
+                self._add_image(material, keyword, words[-1])
+
+    def _add_image(self, material: _Material, keyword: str, name: str) -> None:
+        """Keep an image that a material names."""
+        image = companion_path(self.path, name, MAX_IMAGE_BYTES)
+        if image is None or len(self.companions) >= MAX_COMPANIONS:
+            return
+        self.companions[name] = image
+        if keyword == "map_kd":
+            material.image = image
+            if self.texture is None:
+                self.texture = _image_content(image)
+        elif keyword == "map_d":
+            material.opacity_image = image
+
+    def joined(
+        self, uv: np.ndarray, uv_faces: np.ndarray, starts: list[tuple[int, str]]
+    ) -> tuple[np.ndarray, np.ndarray, bytes, bool] | None:
+        """Return one texture for surfaces of several materials, or of one with opacity.
+
+        Parameters
+        ----------
+        uv, uv_faces : (U, 2), (F, 3)
+            Of the OBJ's triangles, v pointing up.
+        starts : list of (int, str)
+            The first triangle and the name of each material that is used.
+
+        Returns
+        -------
+        uv, uv_faces, texture, has_opacity
+            Of `MeshAttributes`; None if the first texture is all there is.
+        """
+        firsts = [first for first, _ in starts]
+        parts = [
+            (np.arange(first, last), self.materials.get(name, _Material()))
+            for (first, name), last in zip(starts, [*firsts[1:], len(uv_faces)])
+            if last > first
+        ]
+        parts = [(np.arange(firsts[0] if firsts else len(uv_faces)), _Material()), *parts]
+        rows: dict[int, list[np.ndarray]] = {}
+        used = {id(material): material for triangles, material in parts if len(triangles)}
+        for triangles, material in parts:
+            rows.setdefault(id(material), []).append(triangles)
+        if self.texture is None or not _needs_joining(list(used.values())):
+            return None
+        try:
+            images = self._images(list(used.values()))
+            triangles = [np.concatenate(rows[key]) for key in used]
+            paints = [_paint(material, uv, images) for material in used.values()]
+            faces = [uv_faces[part] for part in triangles]
+            joined_uv, joined_faces, texture = join_materials(faces, paints, images)
+        except ValueError:  # images that are too large
+            return None
+        order = np.argsort(np.concatenate(triangles), kind="stable")
+        return joined_uv, joined_faces[order], as_png(texture), texture.shape[2] == 4
+
+    def _images(self, materials: list[_Material]) -> dict:
+        """Return the decoded images of materials, with what their opacity images say."""
+        paths = {path for m in materials for path in (m.image, m.opacity_image) if path is not None}
+        contents = {path: _image_content(path) for path in sorted(paths)}
+        decoded = decoded_images({k: content for k, content in contents.items() if content})
+        images = {}
+        for material in materials:
+            image, opacity = decoded.get(material.image), decoded.get(material.opacity_image)
+            if image is None:
+                continue
+            if opacity is None:
+                image = image.convert("RGB")
+            else:
+                plane = opacity.getchannel("A") if opacity.mode == "RGBA" else opacity.convert("L")
+                image = image.convert("RGBA")
+                image.putalpha(plane.resize(image.size))
+            images[_image_key(material)] = image
+        return images
+
+
+def _needs_joining(materials: list[_Material]) -> bool:
+    """Whether the materials of triangles differ, or are not opaque."""
+    if len({_image_key(material) for material in materials}) > 1:
+        return True
+    return any(not _is_opaque(material) for material in materials)
+
+
+def _is_opaque(material: _Material) -> bool:
+    """Whether a material hides what is behind it; an opacity of 0 is taken for a mistake."""
+    return material.opacity_image is None and not 0 < material.opacity < 1
+
+
+def _image_key(material: _Material) -> tuple[Path | None, Path | None]:
+    return material.image, material.opacity_image
+
+
+def _paint(material: _Material, uv: np.ndarray, images: dict) -> Paint:
+    """Return how a material colours triangles with texture coordinates (U, 2), v pointing up."""
+    key = _image_key(material)
+    has_image = key in images
+    # Beside a texture, the colour is what a program leaves there, and not meant to tint.
+    colour = np.ones(3) if has_image else to_linear(np.round(255 * material.colour.clip(0, 1)))
+    opaque = _is_opaque(material)
+    opacity = material.opacity if 0 < material.opacity < 1 else 1.0
+    return Paint(
+        np.append(colour, opacity),
+        image=key if has_image else None,
+        uv=uv * [1, -1] + [0, 1],
+        mode=OPAQUE if opaque else BLEND,
+    )
+
+
+def _numbers(words: list[str]) -> np.ndarray:
+    """Return the numbers that words are; none if one of them is no finite number."""
+    try:
+        values = np.array([float(word) for word in words])
+    except ValueError:
+        return np.zeros(0)
+    return values if np.isfinite(values).all() else np.zeros(0)
+
+
+def _image_content(path: Path) -> bytes | None:
+    """The content of a PNG or JPEG file, None for anything else."""
+    try:
+        content = read_bytes(path, "an image", "export it again", MAX_IMAGE_BYTES)
+    except InputError:
+        return None
+    return content if image_type(content) else None
