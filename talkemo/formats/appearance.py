@@ -102,7 +102,7 @@ class AddedMeshes:
         """Return the added vertices (T, A, 3) of frames, in the pose of their vertices."""
         result = []
         for k, vertices in enumerate(frames.vertices):
-            self.vertices.gaze = None if frames.gaze is None else frames.gaze[k]
+            self.vertices.gaze = frames.gaze_of(k)
             result.append(self.vertices(vertices))
         return np.asarray(np.stack(result), np.float32)
 

@@ -101,7 +101,7 @@ class GlbWriter(FileWriter):
         scene.add_head(self.head_nodes)
         materials = _Materials(glb)
         if self.header.attributes is not None and self.header.attributes.texture is not None:
-            materials.add_skin(mesh["primitives"][0], self.header.attributes.texture)
+            materials.add_skin(mesh["primitives"][0], self.header.attributes)
         meshes = [mesh, *self._added_meshes(glb, materials, names)]
         for number, added in enumerate(meshes[1:], 1):
             scene.add_part(added["name"], number)
@@ -209,11 +209,17 @@ class _Materials:
         self.glb = glb
         self.tree: dict[str, list[dict[str, Any]]] = {}  # fields of the file's JSON
 
-    def add_skin(self, primitive: dict[str, Any], texture: bytes) -> None:
-        """Give a primitive with texture coordinates the texture of the mesh's file."""
-        if "TEXCOORD_0" in primitive["attributes"]:
-            skin = {"baseColorTexture": self._texture(texture), "roughnessFactor": 0.8}
-            primitive["material"] = self._add({"pbrMetallicRoughness": skin})
+    def add_skin(self, primitive: dict[str, Any], attributes: MeshAttributes) -> None:
+        """Give a primitive with texture coordinates the texture of the mesh's file.
+
+        What it shows less than half is cut out: viewers do not sort a mesh that is blended.
+        """
+        if "TEXCOORD_0" in primitive["attributes"] and attributes.texture is not None:
+            skin = {"baseColorTexture": self._texture(attributes.texture), "roughnessFactor": 0.8}
+            material: dict[str, Any] = {"pbrMetallicRoughness": skin}
+            if attributes.has_opacity:
+                material |= {"alphaMode": "MASK", "doubleSided": True}
+            primitive["material"] = self._add(material)
 
     def add_part(self, part: AddedMesh) -> int:
         """Return the number of a new material for an added part."""
