@@ -9,7 +9,7 @@ from __future__ import annotations
 import numpy as np
 
 from ..binding.binding import Binding
-from ..binding.fill import fill_of
+from ..binding.fill import INNER_LIP_POINTS, fill_of
 from ..binding.mouth_edge import membranes
 from ..face.canonical import EYE_CENTRES_MM, LEFT_EYE, RIGHT_EYE, Face
 from ..formats.animation import Header
@@ -287,9 +287,9 @@ class _AppearanceBuilder:
             self._add_triangles(triangles, np.tile(texel, (3 * len(triangles), 1)))
 
     def _add_own_mouth(self, name: str, faces: np.ndarray) -> None:
-        """Add the mesh's own teeth, tongue or inside of the mouth."""
-        corners = faces.reshape(-1)
-        self._add_triangles(faces, self._swatch(1, part_texels(name, np.zeros(len(corners)))))
+        """Add the mesh's own teeth, tongue or inside of the mouth, darker behind the lips."""
+        depth_mm = self.landmarks[INNER_LIP_POINTS, 2].mean() - self.rest[faces.reshape(-1), 2]
+        self._add_triangles(faces, self._swatch(1, part_texels(name, np.maximum(depth_mm, 0))))
         if len(faces):
             before = sum(len(vertices) for vertices in self.corner_vertices[:-1])
             self.mouth.append(before + np.arange(len(self.corner_vertices[-1])))
