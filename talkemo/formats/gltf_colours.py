@@ -47,7 +47,8 @@ def read_colours(file: GltfFile, surfaces: list[Surface]) -> MeshAttributes | No
     if not images and all(paint.is_opaque for paint in paints):
         return _without_textures(surfaces, paints)
     if not _is_simple(paints):
-        return _joined(surfaces, paints, {k: pixels for k, (_, pixels) in images.items()})
+        faces = [surface.faces for surface in surfaces]
+        return join_materials(faces, paints, {k: pixels for k, (_, pixels) in images.items()})
     uv, faces = _joined_uv(surfaces, paints)
     content, pixels = next(iter(images.values()))
     return MeshAttributes(uv, faces, content if image_type(content) else as_png(pixels))
@@ -85,15 +86,6 @@ def _is_simple(paints: list[Paint]) -> bool:
         for paint in paints
         if paint.uv is not None
     )
-
-
-def _joined(
-    surfaces: list[Surface], paints: list[Paint], images: dict[int, PIL.Image.Image]
-) -> MeshAttributes:
-    """Attributes with one texture for all surfaces."""
-    faces = [surface.faces for surface in surfaces]
-    uv, triangles, texture = join_materials(faces, paints, images)
-    return MeshAttributes(uv, triangles, as_png(texture), has_opacity=texture.shape[2] == 4)
 
 
 # --------------------------------------------------------------------------------------- materials

@@ -10,10 +10,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from .mesh_types import MeshAttributes
 from .texture_atlas import (
     ATLAS_PIXELS,
     REPEAT,
     Tile,
+    as_png,
     check_pixels,
     join_tiles,
     palette_tile,
@@ -91,28 +93,17 @@ class Paint:
 
 def join_materials(
     faces: list[np.ndarray], paints: list[Paint], images: dict[Any, PIL.Image.Image]
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+) -> MeshAttributes:
     """Return one texture for surfaces with materials; those that are coloured alike share a part.
 
     Parameters
     ----------
     faces : list of (F, 3)
-        Triangles of each surface, of the points of its paint.
+        Triangles of each surface, of the points of its paint. The result has them all, in order.
     paints : list of Paint
     images : dict
-
-    Returns
-    -------
-    uv : (U, 2) float32
-        Texture coordinates, v pointing up.
-    triangles : (F, 3) int32
-        Texture coordinates of all surfaces' triangles.
-    texture : (H, W, 3 or 4) uint8
-        With opacity if any of it is not opaque.
     """
-    palette, swatches = palette_tile(
-        [_swatches(part, paint) for part, paint in zip(faces, paints)]
-    )
+    palette, swatches = palette_tile([_swatches(part, paint) for part, paint in zip(faces, paints)])
     tiles: dict[Any, Tile] = {"palette": palette}
     placed: list[tuple[Any, np.ndarray, np.ndarray]] = []
     for number, (part, paint) in enumerate(zip(faces, paints)):
@@ -135,14 +126,15 @@ def join_materials(
     texture, placements = join_tiles(tiles)
     coordinates, corners, count = [], [], 0
     for key, uv, triangles in placed:
-        scale, shift = placements[key]
-        coordinates.append((uv * scale + shift) * [1, -1] + [0, 1])
+        coordinates.append(placements[key].coordinates(uv) * [1, -1] + [0, 1])
         corners.append(triangles + count)
         count += len(uv)
-    return (
+    return MeshAttributes(
         np.concatenate(coordinates).astype(np.float32),
         np.concatenate(corners).astype(np.int32),
-        texture,
+        as_png(texture),
+        has_opacity=texture.shape[2] == 4,
+        tiles=tuple(placements.values()),
     )
 
 

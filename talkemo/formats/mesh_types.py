@@ -10,6 +10,7 @@ import numpy as np
 
 from ..errors import InputError
 from ..files.limits import limit
+from .texture_atlas import Placement
 
 MAX_COORDINATE = 1e12  # of a vertex, in any unit
 MAX_MESH_FILE_BYTES = limit("MAX_MESH_FILE_BYTES", 1 << 30)
@@ -44,6 +45,8 @@ class MeshAttributes:
         Kind of each vertex, see `groups.GROUP_KINDS`; None if only the text names groups.
     has_opacity : bool
         Whether the alpha of the texture is its opacity. Otherwise it does not count.
+    tiles : tuple of Placement
+        The images that the texture is made of, in their own sizes; none if it is one image.
     """
 
     uv: np.ndarray | None = None
@@ -54,6 +57,7 @@ class MeshAttributes:
     colours: np.ndarray | None = None
     groups: np.ndarray | None = None
     has_opacity: bool = False
+    tiles: tuple[Placement, ...] = ()
 
 
 @dataclass(frozen=True, eq=False)

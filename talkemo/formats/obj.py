@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Iterable
+from dataclasses import replace
 from itertools import groupby, islice, zip_longest
 from pathlib import Path
 from typing import IO
@@ -192,19 +193,14 @@ def read_obj(path: Path, file: IO[bytes]) -> Mesh:
     content.join_lines()
     materials = ObjMaterials(path, content.libraries)
     uv, uv_faces = _texture_coordinates(content)
-    texture, has_opacity = materials.texture, False
+    attributes = MeshAttributes(uv, uv_faces, materials.texture)
     if uv is not None and uv_faces is not None:
-        joined = materials.joined(uv, uv_faces, content.materials)
-        if joined is not None:
-            uv, uv_faces, texture, has_opacity = joined
-    attributes = MeshAttributes(
-        uv,
-        uv_faces,
-        texture,
-        tuple(content.text),
-        materials.companions,
-        as_colours(np.concatenate(content.colours)) if content.colours else None,
-        has_opacity=has_opacity,
+        attributes = materials.joined(uv, uv_faces, content.materials) or attributes
+    attributes = replace(
+        attributes,
+        text=tuple(content.text),
+        companions=materials.companions,
+        colours=as_colours(np.concatenate(content.colours)) if content.colours else None,
     )
     faces = np.concatenate(content.faces)
     return Mesh(np.concatenate(content.positions), faces, attributes, path.name)

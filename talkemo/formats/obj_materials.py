@@ -6,7 +6,7 @@ write it with both meanings.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -14,8 +14,8 @@ import numpy as np
 from ..errors import InputError
 from ..files.reading import read_bytes, read_text
 from .materials import BLEND, OPAQUE, Paint, decoded_images, join_materials
-from .mesh_types import MAX_IMAGE_BYTES, companion_path, image_type
-from .texture_atlas import as_png, to_linear
+from .mesh_types import MAX_IMAGE_BYTES, MeshAttributes, companion_path, image_type
+from .texture_atlas import to_linear
 
 MAX_MATERIAL_FILE_BYTES = 1 << 24
 MAX_COMPANIONS = 1000  # material files and images of an OBJ that are kept
@@ -98,8 +98,10 @@ class ObjMaterials:
 
     def joined(
         self, uv: np.ndarray, uv_faces: np.ndarray, starts: list[tuple[int, str]]
-    ) -> tuple[np.ndarray, np.ndarray, bytes, bool] | None:
+    ) -> MeshAttributes | None:
         """Return one texture for surfaces of several materials, or of one with opacity.
+
+        None if the first texture is all there is.
 
         Parameters
         ----------
@@ -107,35 +109,27 @@ class ObjMaterials:
             Of the OBJ's triangles, v pointing up.
         starts : list of (int, str)
             The first triangle and the name of each material that is used.
-
-        Returns
-        -------
-        uv, uv_faces, texture, has_opacity
-            Of `MeshAttributes`; None if the first texture is all there is.
         """
-        firsts = [first for first, _ in starts]
-        parts = [
-            (np.arange(first, last), self.materials.get(name, _Material()))
-            for (first, name), last in zip(starts, [*firsts[1:], len(uv_faces)])
-            if last > first
-        ]
-        parts = [(np.arange(firsts[0] if firsts else len(uv_faces)), _Material()), *parts]
-        rows: dict[int, list[np.ndarray]] = {}
-        used = {id(material): material for triangles, material in parts if len(triangles)}
-        for triangles, material in parts:
-            rows.setdefault(id(material), []).append(triangles)
-        if self.texture is None or not _needs_joining(list(used.values())):
+        materials = [_Material(), *self.materials.values()]
+        place = {name: number for number, name in enumerate(self.materials, 1)}
+        firsts = [0, *(first for first, _ in starts)]
+        chosen = np.array([0, *(place.get(name, 0) for _, name in starts)])
+        number = chosen[np.searchsorted(firsts, np.arange(len(uv_faces)), side="right") - 1]
+        used, number = np.unique(number, return_inverse=True)
+        materials = [materials[k] for k in used]
+        if self.texture is None or not _needs_joining(materials):
             return None
         try:
-            images = self._images(list(used.values()))
-            triangles = [np.concatenate(rows[key]) for key in used]
-            paints = [_paint(material, uv, images) for material in used.values()]
-            faces = [uv_faces[part] for part in triangles]
-            joined_uv, joined_faces, texture = join_materials(faces, paints, images)
+            images = self._images(materials)
+            paints = [_paint(material, uv, images) for material in materials]
+            faces = [uv_faces[number == k] for k in range(len(materials))]
+            joined = join_materials(faces, paints, images)
         except ValueError:  # images that are too large
             return None
-        order = np.argsort(np.concatenate(triangles), kind="stable")
-        return joined_uv, joined_faces[order], as_png(texture), texture.shape[2] == 4
+        assert joined.uv_faces is not None
+        in_order = np.empty_like(joined.uv_faces)
+        in_order[np.argsort(number, kind="stable")] = joined.uv_faces
+        return replace(joined, uv_faces=in_order)
 
     def _images(self, materials: list[_Material]) -> dict:
         """Return the decoded images of materials, with what their opacity images say."""

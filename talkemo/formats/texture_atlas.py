@@ -19,6 +19,7 @@ ATLAS_PIXELS = 2048  # side of the joined texture
 MARGIN_PIXELS = 2  # around a tile, so that its neighbour does not shine through
 MAX_REPEATS = 2.0  # of an image in a tile; beyond it each triangle is moved into the image
 SCALE_STEP = 0.9  # by which tiles shrink until they fit
+MIN_RANKED_SCALE = 0.2  # of tiles of a high rank, before others are shrunk
 MAX_PALETTE = 4096  # colours of a tile
 SWATCH_PIXELS = 4  # side of one colour in a palette
 TINT_PIXELS = 256  # longer side of an image of vertex colours
@@ -77,6 +78,8 @@ class Tile:
         Returns the opacity for the product's alpha, uint8; the alpha itself if None.
     is_exact : bool
         Whether it must not be scaled.
+    rank : int
+        The tiles of the highest rank are shrunk first where there is no room for all.
     low, high : (2,)
         Range of the texture coordinates that are used, v pointing down.
     """
@@ -87,6 +90,7 @@ class Tile:
     colours: tuple[np.ndarray, np.ndarray] | None = None
     opacity: Callable[[np.ndarray], np.ndarray] | None = None
     is_exact: bool = False
+    rank: int = 0
     low: np.ndarray = field(default_factory=lambda: np.full(2, np.inf))
     high: np.ndarray = field(default_factory=lambda: np.full(2, -np.inf))
 
@@ -238,36 +242,81 @@ def palette_tile(colours: list[np.ndarray]) -> tuple[Tile, list[np.ndarray]]:
     return tile, np.split(uv, np.cumsum([len(rows) for rows in colours])[:-1])
 
 
-def join_tiles(
-    tiles: dict[Any, Tile],
-) -> tuple[np.ndarray, dict[Any, tuple[np.ndarray, np.ndarray]]]:
+@dataclass(frozen=True, eq=False)
+class Placement:
+    """Where a tile lies in a joined texture.
+
+    Attributes
+    ----------
+    tile : Tile
+    factor, shift : (2,)
+        From the tile's texture coordinates to those of the texture.
+    scale : float
+        Of the tile's image.
+    """
+
+    tile: Tile
+    factor: np.ndarray
+    shift: np.ndarray
+    scale: float
+
+    def coordinates(self, uv: np.ndarray) -> np.ndarray:
+        """Return texture coordinates (N, 2) of the tile as those of the texture."""
+        return np.asarray(uv * self.factor + self.shift)
+
+    def tile_coordinates(self, uv: np.ndarray) -> np.ndarray:
+        """Return texture coordinates (..., 2) of the texture as those of the tile."""
+        return np.asarray((uv - self.shift) / self.factor)
+
+    def covers(self, uv: np.ndarray) -> np.ndarray:
+        """Return which texture coordinates (N, 2) of the texture lie in the tile."""
+        inside, reach = self.tile_coordinates(uv), 1e-6
+        return ((inside >= self.tile.low - reach) & (inside <= self.tile.high + reach)).all(1)
+
+
+def join_tiles(tiles: dict[Any, Tile]) -> tuple[np.ndarray, dict[Any, Placement]]:
     """Draw tiles side by side into one image.
 
     Returns
     -------
     image : (H, W, 3 or 4) uint8
         RGB, and opacity if any of it is not opaque.
-    placements : dict to ((2,), (2,))
-        Factor and shift from each tile's texture coordinates to those of the image.
+    placements : dict to Placement
     """
-    scale = 1.0
-    while (places := _packed(list(tiles.values()), scale)) is None:
-        scale *= SCALE_STEP
-    ranges = [tile.pixel_range(scale) for tile in tiles.values()]
+    every = list(tiles.values())
+    places, scales = _room(every)
+    ranges = [tile.pixel_range(scale) for tile, scale in zip(every, scales)]
     extent = np.max([place + last - first for place, (first, last) in zip(places, ranges)], axis=0)
     image = np.zeros((extent[1], extent[0], 4), np.uint8)
     image[..., 3] = 255
     placements = {}
-    for (key, tile), place, (first, last) in zip(tiles.items(), places, ranges):
+    for (key, tile), place, scale, (first, last) in zip(tiles.items(), places, scales, ranges):
         rows, columns = (slice(place[k], place[k] + last[k] - first[k]) for k in (1, 0))
         image[rows, columns] = tile.draw(scale)
-        placements[key] = tile.scaled_size(scale) / extent, (place - first) / extent
+        factor, shift = tile.scaled_size(scale) / extent, (place - first) / extent
+        placements[key] = Placement(tile, factor, shift, scale)
     return image if (image[..., 3] < 255).any() else image[..., :3], placements
 
 
-def _packed(tiles: list[Tile], scale: float) -> list[np.ndarray] | None:
+def _room(tiles: list[Tile]) -> tuple[list[np.ndarray], list[float]]:
+    """The first column and row of each tile, and its scale, so that all fit."""
+    by_rank = {tile.rank: 1.0 for tile in tiles}
+
+    def packed() -> list[np.ndarray] | None:
+        return _packed(tiles, [by_rank[tile.rank] for tile in tiles])
+
+    for rank in sorted(by_rank, reverse=True)[:-1]:
+        while (places := packed()) is None and by_rank[rank] > MIN_RANKED_SCALE:
+            by_rank[rank] *= SCALE_STEP
+    while (places := packed()) is None:
+        by_rank = {rank: scale * SCALE_STEP for rank, scale in by_rank.items()}
+    return places, [by_rank[tile.rank] for tile in tiles]
+
+
+def _packed(tiles: list[Tile], scales: list[float]) -> list[np.ndarray] | None:
     """The first column and row of each tile, in shelves; None if they do not fit."""
-    sizes = [last - first for first, last in (tile.pixel_range(scale) for tile in tiles)]
+    ranges = [tile.pixel_range(scale) for tile, scale in zip(tiles, scales)]
+    sizes = [last - first for first, last in ranges]
     places: list[np.ndarray] = [np.zeros(2, int)] * len(tiles)
     column = row = shelf = 0
     for number in sorted(range(len(tiles)), key=lambda k: -int(sizes[k][1])):

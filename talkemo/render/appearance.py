@@ -15,7 +15,7 @@ from ..face.canonical import EYE_CENTRES_MM, LEFT_EYE, RIGHT_EYE, Face
 from ..formats.animation import Header
 from ..formats.appearance import AddedVertices, Appearance
 from ..formats.groups import vertex_groups
-from ..formats.mesh_types import Mesh, MeshAttributes
+from ..formats.mesh_types import Mesh
 from ..geometry.meshes import connected_pieces
 from ..geometry.plane import inside_polygon
 from ..geometry.rigid import Similarity
@@ -50,6 +50,7 @@ LASH_HAIR_MM = 0.9  # median height of the triangles of lashes, above which thes
 # A sheet over an eyeball: how far it may lie before or behind the lids, how much of their opening it
 # covers, and how large the opening must be: closed lids cover it too.
 SHEET_DEPTH_MM, SHEET_SHARE, OPEN_EYE_MM2 = 10.0, 0.7, 60.0
+PORTRAIT_REACH = 0.8  # of a portrait beyond the landmarks, in their extents
 UNPAINTED_DEPTH_MM = 22.0  # behind the eye corners, from where nothing is painted
 
 
@@ -126,17 +127,19 @@ class _AppearanceBuilder:
         """Return the appearance."""
         attributes = self.binding.mesh.attributes
         faces = self.binding.mesh.faces
-        texture = None if attributes is None else mesh_texture(attributes)
-        colours = None if attributes is None or texture is not None else attributes.colours
+        own = None if attributes is None else mesh_texture(attributes, self._ranks())
+        colours = None if attributes is None or own is not None else attributes.colours
         if colours is not None and patch_size(len(faces)) >= 2:
             skin = vertex_colour_texture(faces, colours)
             self._start_texture(skin)
             visible = self._visible_triangles()
             texels = patch_coordinates(len(faces))[visible].reshape(-1, 2)
             self._add_triangles(faces[visible], texels)
-        elif texture is not None and attributes is not None:
+        elif own is not None:
+            texture, texels = own
             self._start_texture(texture)
-            self._add_textured_mesh(attributes, texture.shape[1::-1])
+            visible = self._visible_triangles()
+            self._add_triangles(faces[visible], texels[visible].reshape(-1, 2))
         else:
             self._find_hairs()
             has_brows = bool((self.groups == "brows").any())
@@ -243,16 +246,17 @@ class _AppearanceBuilder:
                 sheets |= before
         return sheets
 
-    def _add_textured_mesh(self, attributes: MeshAttributes, size: tuple[int, int]) -> None:
-        """Add the mesh with the texture (W, H) of its file."""
-        visible = self._visible_triangles()
-        assert attributes.uv is not None and attributes.uv_faces is not None
-        uv = attributes.uv[attributes.uv_faces[visible].reshape(-1)]
-        uv = uv - np.floor(uv.reshape(-1, 3, 2).mean(1)).repeat(3, 0)  # tiled textures repeat
-        texels = np.column_stack([uv[:, 0], 1 - uv[:, 1]]) * size
-        self._add_triangles(
-            self.binding.mesh.faces[visible], np.clip(texels, 0, np.array(size) - 1)
-        )
+    def _ranks(self) -> np.ndarray:
+        """Return how soon each triangle's (F,) texture may lose resolution, where it is too large.
+
+        0 for the face, 1 for what else is in a portrait, such as hair, and 2 for the body.
+        """
+        faces, binding = self.binding.mesh.faces, self.binding
+        low, high = self.landmarks.min(0), self.landmarks.max(0)
+        reach = PORTRAIT_REACH * (high - low)[:2]
+        middles = self.rest[faces].mean(1)[:, :2]
+        near = ((middles > low[:2] - reach) & (middles < high[:2] + reach)).all(1)
+        return np.where(binding.focus[faces].any(1), 0, np.where(near, 1, 2))
 
     def _add_painted_mesh(self, size: tuple[int, int]) -> None:
         """Add the mesh with painted skin (W, H), its own eyeballs, and plain colours elsewhere."""

@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 import io
+from dataclasses import replace
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from ..files.reading import quiet_libraries
 from ..formats.mesh_types import MeshAttributes
+from ..formats.texture_atlas import Tile, join_tiles
 from .skin import BLUSH_COLOUR, LIP_COLOUR
 from .view import SKIN
+
+if TYPE_CHECKING:
+    import PIL.Image
 
 SWATCH_PIXELS = 192  # side of the images of an eyeball and of added parts
 MAX_TEXTURE_SIDE_PIXELS = 2048
@@ -109,15 +115,52 @@ def png_of(image: np.ndarray) -> bytes:
     return file.getvalue()
 
 
-def mesh_texture(attributes: MeshAttributes) -> np.ndarray | None:
-    """Return the texture (H, W, 3) uint8 that a mesh's file holds, (H, W, 4) with opacity.
+def mesh_texture(
+    attributes: MeshAttributes, ranks: np.ndarray
+) -> tuple[np.ndarray, np.ndarray] | None:
+    """Return the texture that a mesh's file holds, in a size for drawing.
 
-    None if it cannot be used.
+    Where it is too large, the triangles of low rank keep their resolution.
+
+    Parameters
+    ----------
+    attributes : MeshAttributes
+    ranks : (F,) int
+        Of the triangles.
+
+    Returns
+    -------
+    texture : (H, W, 3 or 4) uint8
+        With opacity if it is not opaque.
+    texels : (F, 3, 2)
+        Column and row of each triangle's corners.
+    None if the texture cannot be used.
     """
-    if attributes.texture is None or attributes.uv is None or attributes.uv_faces is None:
+    if attributes.uv is None or attributes.uv_faces is None:
         return None
+    image = _texture_image(attributes)
+    if image is None:
+        return None
+    uv = attributes.uv[attributes.uv_faces].astype(np.float64) * [1, -1] + [0, 1]
+    uv -= np.floor(uv.mean(1, keepdims=True))  # tiled textures repeat
+    sizes = [placement.scale for placement in attributes.tiles]
+    if not sizes and max(image.size) > MAX_TEXTURE_SIDE_PIXELS:
+        return _rearranged([Tile(image)], np.zeros(len(uv), int), uv, ranks)
+    if min(sizes, default=1.0) < 1:
+        middles = uv.mean(1)
+        number = np.stack([place.covers(middles) for place in attributes.tiles]).argmax(0)
+        for k, place in enumerate(attributes.tiles):
+            uv[number == k] = place.tile_coordinates(uv[number == k])
+        return _rearranged([place.tile for place in attributes.tiles], number, uv, ranks)
+    return np.asarray(image), np.clip(uv * image.size, 0, np.array(image.size) - 1)
+
+
+def _texture_image(attributes: MeshAttributes) -> PIL.Image.Image | None:
+    """Return the decoded texture of a mesh's file, RGB or RGBA; None if it cannot be used."""
     from PIL import Image, UnidentifiedImageError
 
+    if attributes.texture is None:
+        return None
     try:
         with (
             quiet_libraries(),
@@ -125,10 +168,27 @@ def mesh_texture(attributes: MeshAttributes) -> np.ndarray | None:
         ):
             if image.width * image.height > MAX_DRAWN_TEXTURE_PIXELS:
                 return None
-            image.thumbnail((MAX_TEXTURE_SIDE_PIXELS, MAX_TEXTURE_SIDE_PIXELS))
-            return np.array(image.convert("RGBA" if attributes.has_opacity else "RGB"))
+            return image.convert("RGBA" if attributes.has_opacity else "RGB")
     except (OSError, ValueError, SyntaxError, UnidentifiedImageError, Image.DecompressionBombError):
         return None
+
+
+def _rearranged(
+    tiles: list[Tile], number: np.ndarray, uv: np.ndarray, ranks: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return what `mesh_texture` does, of tiles, each triangle's tile (F,) and its uv (F, 3, 2)."""
+    parts = {}
+    for key in np.unique(np.column_stack([number, ranks]), axis=0):
+        rows = (number == key[0]) & (ranks == key[1])
+        none = np.full(2, np.inf)
+        tile = replace(tiles[key[0]], rank=int(key[1]), low=none, high=-none)
+        tile.cover(uv[rows].reshape(-1, 2))
+        parts[tuple(key.tolist())] = tile, rows
+    texture, placements = join_tiles({key: tile for key, (tile, _) in parts.items()})
+    texels = np.empty_like(uv)
+    for key, (_, rows) in parts.items():
+        texels[rows] = placements[key].coordinates(uv[rows]) * texture.shape[1::-1]
+    return texture, texels
 
 
 def patch_size(triangles: int) -> int:
