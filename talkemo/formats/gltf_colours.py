@@ -47,8 +47,8 @@ def read_colours(file: GltfFile, surfaces: list[Surface]) -> MeshAttributes | No
     if not images and all(paint.is_opaque for paint in paints):
         return _without_textures(surfaces, paints)
     if not _is_simple(paints):
-        faces = [surface.faces for surface in surfaces]
-        return join_materials(faces, paints, {k: pixels for k, (_, pixels) in images.items()})
+        parts = [surface.faces for surface in surfaces]
+        return join_materials(parts, paints, {k: pixels for k, (_, pixels) in images.items()})
     uv, faces = _joined_uv(surfaces, paints)
     content, pixels = next(iter(images.values()))
     return MeshAttributes(uv, faces, content if image_type(content) else as_png(pixels))

@@ -17,6 +17,7 @@ MAX_TEXTURE_PIXELS = 1 << 26  # of a texture, 8192 x 8192
 REPEAT, CLAMP, MIRROR = 10497, 33071, 33648  # how a texture continues, in glTF's and OpenGL's codes
 ATLAS_PIXELS = 2048  # side of the joined texture
 MARGIN_PIXELS = 2  # around a tile, so that its neighbour does not shine through
+PACKED_PIXELS = ATLAS_PIXELS + 16 * MARGIN_PIXELS  # with the margins of tiles side by side
 MAX_REPEATS = 2.0  # of an image in a tile; beyond it each triangle is moved into the image
 SCALE_STEP = 0.9  # by which tiles shrink until they fit
 MIN_RANKED_SCALE = 0.2  # of tiles of a high rank, before others are shrunk
@@ -271,7 +272,8 @@ class Placement:
     def covers(self, uv: np.ndarray) -> np.ndarray:
         """Return which texture coordinates (N, 2) of the texture lie in the tile."""
         inside, reach = self.tile_coordinates(uv), 1e-6
-        return ((inside >= self.tile.low - reach) & (inside <= self.tile.high + reach)).all(1)
+        within = (inside >= self.tile.low - reach) & (inside <= self.tile.high + reach)
+        return np.asarray(within.all(1))
 
 
 def join_tiles(tiles: dict[Any, Tile]) -> tuple[np.ndarray, dict[Any, Placement]]:
@@ -321,9 +323,9 @@ def _packed(tiles: list[Tile], scales: list[float]) -> list[np.ndarray] | None:
     column = row = shelf = 0
     for number in sorted(range(len(tiles)), key=lambda k: -int(sizes[k][1])):
         width, height = sizes[number].tolist()
-        if column + width > ATLAS_PIXELS:
+        if column + width > PACKED_PIXELS:
             column, row, shelf = 0, row + shelf, 0
-        if width > ATLAS_PIXELS or row + height > ATLAS_PIXELS:
+        if width > PACKED_PIXELS or row + height > PACKED_PIXELS:
             return None
         places[number] = np.array([column, row])
         column, shelf = column + width, max(shelf, height)
