@@ -233,7 +233,7 @@ def palette_tile(colours: list[np.ndarray]) -> tuple[Tile, list[np.ndarray]]:
         coarse = every // step * step + step // 2
         palette, number = np.unique(coarse, axis=0, return_inverse=True)
     across = max(math.ceil(math.sqrt(len(palette))), 1)
-    swatches = np.zeros((across * across, 4), np.uint8)
+    swatches = np.full((across * across, 4), 255, np.uint8)
     swatches[: len(palette)] = palette
     image = swatches.reshape(across, across, 4).repeat(SWATCH_PIXELS, 0).repeat(SWATCH_PIXELS, 1)
     number = number.reshape(-1)
