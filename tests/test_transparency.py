@@ -376,9 +376,7 @@ def test_the_face_keeps_its_resolution_beside_other_textures(
     column, row = texels[:faces].mean(1).astype(int).T  # of the last texture
     shown = texture[row, column, :3].astype(int)
     own = load_mesh(example_face).vertices[mesh.faces[:faces]].mean(1)
-    low, high = (
-        f(load_mesh(example_face).vertices[:, :2], axis=0) for f in (np.min, np.max)
-    )
+    low, high = (f(load_mesh(example_face).vertices[:, :2], axis=0) for f in (np.min, np.max))
     place = ((own[:, :2] - low) / (high - low) * [1, -1] + [0, 1]) * 512
     expected = skin[place[:, 1].astype(int).clip(0, 511), place[:, 0].astype(int).clip(0, 511)]
     assert np.median(np.abs(shown - expected).max(1)) <= 1

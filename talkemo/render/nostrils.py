@@ -10,7 +10,7 @@ from ..geometry.numerics import smoothstep
 from .raster import EMPTY_DEPTH, draw_band
 
 # Degrees to the side and upwards, from where the nose is looked at.
-YAWS, PITCHES = (-60, -30, 0, 30, 60), (-50, -30, -10, 10, 30)
+YAWS, PITCHES = (-60, -30, 0, 30, 60), (-50, -30, -10, 10, 30, 50)
 IMAGE_SIDE = 120  # samples
 AROUND_NOSE_MM = 30.0  # what may hide a nostril
 BEHIND_MM = 1.0  # so far behind the foremost surface a vertex is hidden
