@@ -19,6 +19,7 @@ import talkemo
 from talkemo import render
 from talkemo.formats.appearance import Appearance
 from talkemo.formats.mesh import load_mesh
+from talkemo.formats.texture_atlas import to_srgb
 from talkemo.render.appearance import appearance_of
 from talkemo.render.software import SoftwareRenderer
 from talkemo.render.textures import mesh_texture
@@ -87,6 +88,22 @@ def test_colours_of_vertices_have_alpha_and_need_no_texture(tmp_path):
     g.primitive["material"] = 0
     mesh = load_mesh(g.write(tmp_path / "a.glb"))
     assert mesh.attributes.has_opacity and (np.abs(rgba_at(mesh)[:, 3] - 128) <= 1).all()
+
+
+def test_colours_of_vertices_are_smooth_beside_a_texture(tmp_path):
+    g = Gltf()
+    first = dict(g.primitive)
+    g.texture(png(np.full((16, 16, 3), (200, 40, 40))))
+    shades = np.column_stack([UV[:, 0], UV[:, 0], UV[:, 0]]).astype(np.float32)
+    colours = {**first["attributes"], "COLOR_0": g.add(shades)}
+    g.tree["meshes"][0]["primitives"].append({**first, "attributes": colours})
+    attributes = load_mesh(g.write(tmp_path / "a.glb")).attributes
+    pixels = np.asarray(Image.open(io.BytesIO(attributes.texture)))
+    corners = attributes.uv[attributes.uv_faces[len(FACES) :]] * [1, -1] + [0, 1]
+    column, row = np.moveaxis((corners * pixels.shape[1::-1]).astype(int), -1, 0)
+    assert not attributes.has_opacity
+    assert np.abs(pixels[row, column].astype(int) - to_srgb(shades)[FACES]).max() <= 1
+    assert np.abs(rgba_at(load_mesh(tmp_path / "a.glb"), slice(len(FACES)))[:, 0] - 200).max() <= 1
 
 
 def obj_with_materials(folder, library):

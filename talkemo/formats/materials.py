@@ -19,6 +19,8 @@ from .texture_atlas import (
     check_pixels,
     join_tiles,
     palette_tile,
+    patch_size,
+    patch_tile,
     to_srgb,
     unrolled,
 )
@@ -103,11 +105,18 @@ def join_materials(
     paints : list of Paint
     images : dict
     """
-    palette, swatches = palette_tile([_swatches(part, paint) for part, paint in zip(faces, paints)])
+    plain = [_point_colours(part, paint) for part, paint in zip(faces, paints)]
+    palette, swatches = palette_tile(
+        [np.zeros((0, 4), np.uint8) if c is None or c.ndim == 3 else c for c in plain]
+    )
     tiles: dict[Any, Tile] = {"palette": palette}
     placed: list[tuple[Any, np.ndarray, np.ndarray]] = []
-    for number, (part, paint) in enumerate(zip(faces, paints)):
-        if paint.image is None or paint.uv is None:
+    for number, (part, paint, colours) in enumerate(zip(faces, paints, plain)):
+        if colours is not None and colours.ndim == 3:
+            tiles[number], uv = patch_tile(colours)
+            placed.append((number, uv.reshape(-1, 2), np.arange(3 * len(part)).reshape(-1, 3)))
+            continue
+        if colours is not None or paint.uv is None:
             row = np.arange(len(part))
             placed.append(("palette", swatches[number], np.stack([row] * 3, axis=1)))
             continue
@@ -138,13 +147,18 @@ def join_materials(
     )
 
 
-def _swatches(faces: np.ndarray, paint: Paint) -> np.ndarray:
-    """Return the colours (F, 4) uint8 of triangles without an image; none with one."""
+def _point_colours(faces: np.ndarray, paint: Paint) -> np.ndarray | None:
+    """Return RGB and opacity, uint8, of triangles (F, 4) without an image; None with one.
+
+    Those of their corners (F, 3, 4) if these differ.
+    """
     if paint.image is not None and paint.uv is not None:
-        return np.zeros((0, 4), np.uint8)
-    colours = paint.point_colours(int(faces.max(initial=-1)) + 1)[faces].mean(1)
-    alpha = np.round(255 * colours[:, 3]).astype(np.uint8)
-    return np.column_stack([to_srgb(colours[:, :3]), paint.opacity(alpha)])
+        return None
+    colours = paint.point_colours(int(faces.max(initial=-1)) + 1)[faces]
+    if paint.colours is None or patch_size(len(faces)) < 2:
+        colours = colours.mean(1)
+    alpha = np.round(255 * colours[..., 3:]).astype(np.uint8)
+    return np.concatenate([to_srgb(colours[..., :3]), paint.opacity(alpha)], axis=-1)
 
 
 def decoded_images(

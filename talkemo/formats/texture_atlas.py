@@ -23,6 +23,7 @@ SCALE_STEP = 0.9  # by which tiles shrink until they fit
 MIN_RANKED_SCALE = 0.2  # of tiles of a high rank, before others are shrunk
 MAX_PALETTE = 4096  # colours of a tile
 SWATCH_PIXELS = 4  # side of one colour in a palette
+MAX_PATCH_PIXELS = 4  # side of a triangle's patch in a texture made of vertex colours
 TINT_PIXELS = 256  # longer side of an image of vertex colours
 
 
@@ -241,6 +242,47 @@ def palette_tile(colours: list[np.ndarray]) -> tuple[Tile, list[np.ndarray]]:
     tile = Tile(PIL.Image.fromarray(image), is_exact=True)
     tile.cover(uv)
     return tile, np.split(uv, np.cumsum([len(rows) for rows in colours])[:-1])
+
+
+def patch_size(triangles: int) -> int:
+    """Return the side of each triangle's patch in pixels; below 2 for too many triangles."""
+    across = int(np.ceil(np.sqrt(max(triangles, 1))))
+    return min(MAX_PATCH_PIXELS, ATLAS_PIXELS // across)
+
+
+def vertex_colour_texture(colours: np.ndarray) -> np.ndarray:
+    """Return a texture (H, W, C) uint8 with a patch per triangle that blends vertex colours.
+
+    `colours` (F, 3, C) are those of each triangle's corners, up to 255.
+    """
+    triangles, _, channels = colours.shape
+    size, across = patch_size(triangles), int(np.ceil(np.sqrt(triangles)))
+    x, y = np.meshgrid(np.linspace(0, 1, size), np.linspace(0, 1, size))
+    barycentric = np.stack([1 - x - y, x, y], -1)  # extrapolated beyond the triangle
+    patches = np.full((across * across, size, size, channels), 255, np.uint8)
+    blended = np.einsum("yxk,fkc->fyxc", barycentric, colours.astype(np.float32))
+    patches[:triangles] = blended.clip(0, 255)
+    grid = patches.reshape(across, across, size, size, channels).swapaxes(1, 2)
+    return grid.reshape(across * size, across * size, channels)
+
+
+def patch_coordinates(triangles: int) -> np.ndarray:
+    """Return column and row (F, 3, 2) of each triangle's corners in `vertex_colour_texture`."""
+    size, across = patch_size(triangles), int(np.ceil(np.sqrt(triangles)))
+    number = np.arange(triangles)
+    origin = size * np.column_stack([number % across, number // across])
+    return origin[:, None] + (size - 1) * np.array([[0.0, 0], [1, 0], [0, 1]])
+
+
+def patch_tile(colours: np.ndarray) -> tuple[Tile, np.ndarray]:
+    """Return a tile of triangles with colours (F, 3, 4) uint8 of their corners, and uv (F, 3, 2)."""
+    import PIL.Image
+
+    pixels = vertex_colour_texture(colours)
+    tile = Tile(PIL.Image.fromarray(pixels), is_exact=True)
+    uv = (patch_coordinates(len(colours)) + 0.5) / len(pixels)
+    tile.cover(uv.reshape(-1, 2))
+    return tile, uv
 
 
 @dataclass(frozen=True, eq=False)

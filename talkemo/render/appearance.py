@@ -16,6 +16,7 @@ from ..formats.animation import Header
 from ..formats.appearance import AddedVertices, Appearance
 from ..formats.groups import vertex_groups
 from ..formats.mesh_types import Mesh
+from ..formats.texture_atlas import patch_coordinates, patch_size, vertex_colour_texture
 from ..geometry.meshes import connected_pieces
 from ..geometry.plane import inside_polygon
 from ..geometry.rigid import Similarity
@@ -32,10 +33,7 @@ from .textures import (
     mesh_texture,
     part_texels,
     parts_image,
-    patch_coordinates,
-    patch_size,
     shaded_texels,
-    vertex_colour_texture,
 )
 from .view import SKIN
 
@@ -130,7 +128,7 @@ class _AppearanceBuilder:
         own = None if attributes is None else mesh_texture(attributes, self._ranks())
         colours = None if attributes is None or own is not None else attributes.colours
         if colours is not None and patch_size(len(faces)) >= 2:
-            skin = vertex_colour_texture(faces, colours)
+            skin = vertex_colour_texture(colours[faces])
             self._start_texture(skin)
             visible = self._visible_triangles()
             texels = patch_coordinates(len(faces))[visible].reshape(-1, 2)

@@ -101,20 +101,7 @@ def face_data(header: Header) -> dict[str, Any]:
     from .appearance import appearance_of_header
     from .textures import png_of
     from .transparency import draw_order
-    from .view import (
-        AMBIENT,
-        AMBIENT_ABOVE,
-        BACKFACE_LIGHT,
-        CATCH_DIRECTION,
-        CATCH_SIZE,
-        CATCH_STRENGTH,
-        CORNEA,
-        CORNEA_REACH,
-        GLOSS,
-        LIGHTS,
-        SOFTNESS,
-        frame_view,
-    )
+    from .view import frame_view, shading_of_page
 
     assert header.basis is not None
     appearance = appearance_of_header(header)
@@ -147,13 +134,9 @@ def face_data(header: Header) -> dict[str, Any]:
         "facing": facing.T.tolist(),
         "middle": view.centre.tolist(),
         "half": view.half,
-        "lights": LIGHTS.tolist(),
-        "softness": SOFTNESS.tolist(),
         "shadow": _shadow_data(appearance),
         "eye": eye,
-        "catch": [*CATCH_DIRECTION.tolist(), CATCH_SIZE, CATCH_STRENGTH],
-        "cornea": [CORNEA, CORNEA_REACH],
-        "glow": [AMBIENT, AMBIENT_ABOVE, GLOSS, BACKFACE_LIGHT],
+        **shading_of_page(),
     }
 
 

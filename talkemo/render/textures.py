@@ -20,7 +20,6 @@ if TYPE_CHECKING:
 SWATCH_PIXELS = 192  # side of the images of an eyeball and of added parts
 MAX_TEXTURE_SIDE_PIXELS = 2048
 MAX_DRAWN_TEXTURE_PIXELS = 1 << 26  # of the texture that a mesh's file holds
-MAX_PATCH_PIXELS = 4  # side of a triangle's patch in a texture made of vertex colours
 # RGB.
 TEETH_COLOUR = np.array([232.0, 225, 210])
 TONGUE_COLOUR, GUM_COLOUR = np.array([[176.0, 92, 88], [168, 96, 92]])
@@ -189,37 +188,3 @@ def _rearranged(
     for key, (_, rows) in parts.items():
         texels[rows] = placements[key].coordinates(uv[rows]) * texture.shape[1::-1]
     return texture, texels
-
-
-def patch_size(triangles: int) -> int:
-    """Return the side of each triangle's patch in pixels; below 2 for too many triangles."""
-    across = int(np.ceil(np.sqrt(max(triangles, 1))))
-    return min(MAX_PATCH_PIXELS, MAX_TEXTURE_SIDE_PIXELS // across)
-
-
-def vertex_colour_texture(faces: np.ndarray, colours: np.ndarray) -> np.ndarray:
-    """Return a texture (H, W, 3) uint8 with a patch per triangle that blends vertex colours.
-
-    Parameters
-    ----------
-    faces : (F, 3)
-        Triangles.
-    colours : (V, 3)
-        RGB of each vertex.
-    """
-    size, across = patch_size(len(faces)), int(np.ceil(np.sqrt(len(faces))))
-    x, y = np.meshgrid(np.linspace(0, 1, size), np.linspace(0, 1, size))
-    barycentric = np.stack([1 - x - y, x, y], -1)  # extrapolated beyond the triangle
-    patches = np.zeros((across * across, size, size, 3), np.uint8)
-    blended = np.einsum("yxk,fkc->fyxc", barycentric, colours[faces].astype(np.float32))
-    patches[: len(faces)] = blended.clip(0, 255)
-    grid = patches.reshape(across, across, size, size, 3).swapaxes(1, 2)
-    return grid.reshape(across * size, across * size, 3)
-
-
-def patch_coordinates(triangles: int) -> np.ndarray:
-    """Return column and row (F, 3, 2) of each triangle's corners in `vertex_colour_texture`."""
-    size, across = patch_size(triangles), int(np.ceil(np.sqrt(triangles)))
-    number = np.arange(triangles)
-    origin = size * np.column_stack([number % across, number // across])
-    return origin[:, None] + (size - 1) * np.array([[0.0, 0], [1, 0], [0, 1]])
