@@ -18,6 +18,7 @@ from talkemo.audio.recording import open_audio
 from talkemo.formats.mesh import load_mesh
 from talkemo.formats.mesh_types import Mesh, MeshAttributes
 from talkemo.formats.registry import open_animation
+from talkemo.geometry.meshes import vertex_normals
 from talkemo.geometry.plane import inside_polygon
 from talkemo.render.appearance import (
     appearance_of,
@@ -516,6 +517,11 @@ def test_nostrils_are_dark(models, example_face):
     image.view = replace(image.view, facing=Rotation.from_euler("x", 30, degrees=True).as_matrix())
     drawn = image.draw(binding.mesh.vertices.astype(np.float32)).astype(int).sum(2)
     assert (drawn < 100).mean() > 0.02
+    # Their floor, which faces up to the key light, is under the tip of the nose.
+    normals = vertex_normals(rest, binding.mesh.faces)
+    offset = rest - marks[33]
+    floor = (normals[:, 1] > 0.3) & (np.abs(offset) < [9, 6, 14]).all(1) & (offset[:, 2] < -2)
+    assert floor.any() and light[floor].mean() < 0.7
 
 
 def with_hairs(mesh, face):
@@ -597,3 +603,22 @@ def test_own_teeth_are_dark_between_closed_lips(models, example_face, face):
         column, row = appearance.places()[teeth].astype(int).T
         light.append(appearance.texture[row, column].mean())
     assert light[0] < 0.4 * light[1] and light[1] > 200
+
+
+def test_own_teeth_are_darker_at_the_corners_of_the_mouth(models, example_face, face):
+    """There they lie behind the cheeks; bright ones look like specks beside the front teeth."""
+    import parts_of_heads as build
+
+    mask = load_mesh(example_face)
+    marks = mask.vertices[face.landmarks68]
+    mesh, rows = build.with_parts(mask, teeth=build.teeth_row(marks, 3, (-3, 8)))
+    groups = np.full(len(mesh.vertices), "skin", "<U6")
+    groups[rows["teeth"]] = "teeth"
+    mesh = replace(mesh, attributes=MeshAttributes(groups=groups))
+    appearance = appearance_of(talkemo.bind(mesh, models=models, cache=False).shown)
+    corners = np.flatnonzero(np.isin(appearance.vertex, rows["teeth"]))
+    column, row = appearance.place[corners].astype(int).T
+    light = appearance.texture[row, column].mean(1)
+    depth = -mesh.vertices[appearance.vertex[corners], 2]
+    front, back = (depth < np.quantile(depth, 0.2)), (depth > np.quantile(depth, 0.8))
+    assert light[front].mean() > 200 and light[back].mean() < light[front].mean() - 5

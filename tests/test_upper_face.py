@@ -6,7 +6,9 @@ import pytest
 from talkemo import AnimateOptions
 from talkemo.audio.prosody import Voice, VoiceEvent
 from talkemo.audio.recording import SAMPLE_RATE, audio_of_samples, open_audio
+from talkemo.expression import sad_lids
 from talkemo.expression.brows import BROW_SHAPES, Brows
+from talkemo.expression.emotions import one_hot
 from talkemo.expression.lip_contact import LipContact
 from talkemo.expression.mouth_sides import MouthSides
 from talkemo.face.canonical import ARKIT_NAMES, LIP_PAIRS, MOUTH_CORNERS
@@ -155,3 +157,24 @@ def test_what_speech_does_to_brows_and_lids_is_removed(face):
         Motion(np.zeros(1), 0 * jaw[None]), Voice([], np.ones(1), np.zeros(1))
     )
     assert np.abs(still.coordinates).max() == 0
+
+
+def test_sad_lids_are_lowered_but_awake(face, acted, monkeypatch):
+    """The opening is that between the lids' landmarks; other emotions are left as they are."""
+    motion = Motion(np.arange(2) / FPS, np.zeros((2, len(face.span)), np.float32))
+    assert sad_lids.awake(motion, one_hot("happy")[None], face) is motion
+    amounts = np.array([0, 1])[:, None] * one_hot("sad")
+    moved = sad_lids.awake(motion, amounts, face).displacement(face)[:, face.landmarks68]
+    upper, lower = [37, 38, 43, 44], [41, 40, 47, 46]
+    wider = (moved[:, upper, 1] - moved[:, lower, 1]).mean(1)
+    assert wider[0] == 0 and 0.5 < wider[1] < 2.5  # mm
+    options = {"emotion": "sad", "blink": "off", "gaze": "off", "liveliness": "off"}
+    audio = audio_of_samples(np.zeros(SAMPLE_RATE, np.float32), SAMPLE_RATE)
+    shown = acted(audio, **options)["shown"]
+    monkeypatch.setattr(sad_lids, "OPENED_WEIGHT", 0.0)
+    opened = shown - acted(audio, **options)["shown"]
+    monkeypatch.undo()
+    expected = sad_lids.awake(motion, amounts, face).coordinates[1]
+    np.testing.assert_allclose(
+        opened, np.tile(expected, (len(opened), 1)), atol=0.3
+    )  # lips meet, too

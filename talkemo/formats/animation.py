@@ -69,6 +69,17 @@ class Frames:
             return self
         return replace(self, vertices=self.vertices[:, : len(header.own.rest)])
 
+    def gaze_of(self, frame: int) -> np.ndarray | None:
+        """Return pitch and yaw (2,) of the eyes in a frame; None for ahead."""
+        return None if self.gaze is None else self.gaze[frame]
+
+    def turned(self, frame: int, turn: MeshTurner | None) -> np.ndarray:
+        """Return a frame's vertices (N, 3), rotated with head and eyes; see `Header.turn`."""
+        if turn is None:
+            return self.vertices[frame]
+        head = np.eye(3) if self.head is None else self.head[frame]
+        return turn(self.vertices[frame], head, self.gaze_of(frame))
+
 
 class MeshTurner(Protocol):
     """Rotates a mesh with its head and eyes; see `binding.head_turner.HeadTurner`.

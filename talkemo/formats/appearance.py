@@ -102,7 +102,7 @@ class AddedMeshes:
         """Return the added vertices (T, A, 3) of frames, in the pose of their vertices."""
         result = []
         for k, vertices in enumerate(frames.vertices):
-            self.vertices.gaze = None if frames.gaze is None else frames.gaze[k]
+            self.vertices.gaze = frames.gaze_of(k)
             result.append(self.vertices(vertices))
         return np.asarray(np.stack(result), np.float32)
 
@@ -130,6 +130,8 @@ class Appearance:
     eye : (float, float, float), optional
         Column and row of the middle of a painted iris in the texture, and pixels per radian around
         it: there the light is reflected. None if no eyes are painted.
+    opacity : (H, W) uint8, optional
+        Of the texture; None where all of it is opaque.
     """
 
     faces: np.ndarray
@@ -140,6 +142,7 @@ class Appearance:
     added: AddedVertices = field(default_factory=AddedVertices)
     mouth: np.ndarray = field(default_factory=lambda: np.zeros(0, int))
     eye: tuple[float, float, float] | None = None
+    opacity: np.ndarray | None = None
 
     def look_at(self, gaze: np.ndarray | None) -> None:
         """Turn the added eyeballs to pitch and yaw (2,) in radians; None for ahead."""

@@ -7,9 +7,7 @@ linear. One texture that is used as it is stays as it is. Several are put togeth
 
 from __future__ import annotations
 
-import io
 import math
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -17,48 +15,22 @@ import numpy as np
 from ..files.reading import printable
 from .gltf_file import GltfFile
 from .gltf_scene import Surface
+from .materials import BLEND, MASK, OPAQUE, Paint, decoded_images, join_materials
 from .mesh_types import MeshAttributes, image_type
-from .texture_atlas import (
-    ATLAS_PIXELS,
-    REPEAT,
-    Tile,
-    as_png,
-    check_pixels,
-    join_tiles,
-    palette_tile,
-    to_srgb,
-    unrolled,
-)
+from .texture_atlas import REPEAT, as_png, to_srgb
 
 if TYPE_CHECKING:
     import PIL.Image
 
 MAX_TEXTURE_COORDINATE = 1e6
-MAX_IMAGES_PIXELS = 1 << 28  # of all colour textures of a file, 16 of 4096 x 4096
 SPECULAR_GLOSSINESS = "KHR_materials_pbrSpecularGlossiness"
+TRANSMISSION = "KHR_materials_transmission"
 WEBP = "EXT_texture_webp"
 KINDS_OF_IMAGES = {  # that are not read, by the extension that names them
     "KHR_texture_basisu": "KTX2 (Basis Universal)",
     "EXT_texture_avif": "AVIF",
     "MSFT_texture_dds": "DDS",
 }
-READABLE_IMAGES = ("PNG", "JPEG", "WEBP")
-
-
-@dataclass(eq=False)
-class _Paint:
-    """What colours a surface."""
-
-    factor: np.ndarray  # (3,), linear
-    colours: np.ndarray | None  # of its vertices (V, 3), linear
-    image: int | None
-    uv: np.ndarray | None  # (V, 2), v pointing down, for the image if there is one
-    wrap: tuple[int, int]  # how the image continues beyond its edges, of its sampler
-
-    @property
-    def is_plain(self) -> bool:
-        """Whether nothing but the image colours the surface."""
-        return self.colours is None and bool((self.factor == 1).all())
 
 
 def read_colours(file: GltfFile, surfaces: list[Surface]) -> MeshAttributes | None:
@@ -72,34 +44,29 @@ def read_colours(file: GltfFile, surfaces: list[Surface]) -> MeshAttributes | No
     for paint in paints:
         if paint.image not in images:
             paint.image = None
-    if not images:
+    if not images and all(paint.is_opaque for paint in paints):
         return _without_textures(surfaces, paints)
     if not _is_simple(paints):
-        return _atlas(surfaces, paints, {k: pixels for k, (_, pixels) in images.items()})
+        parts = [surface.faces for surface in surfaces]
+        return join_materials(parts, paints, {k: pixels for k, (_, pixels) in images.items()})
     uv, faces = _joined_uv(surfaces, paints)
     content, pixels = next(iter(images.values()))
     return MeshAttributes(uv, faces, content if image_type(content) else as_png(pixels))
 
 
-def _without_textures(surfaces: list[Surface], paints: list[_Paint]) -> MeshAttributes | None:
-    """Attributes of surfaces none of which has a texture that can be read."""
+def _without_textures(surfaces: list[Surface], paints: list[Paint]) -> MeshAttributes | None:
+    """Attributes of opaque surfaces none of which has a texture that can be read."""
     has_uv = any(paint.uv is not None for paint in paints)
     uv, faces = _joined_uv(surfaces, paints) if has_uv else (None, None)
     colours = None
     if not all(paint.is_plain for paint in paints):
         # A mesh of pure white has no colours: it is painted, as one without materials.
-        linear = np.concatenate([_vertex_colours(s, p) for s, p in zip(surfaces, paints)])
-        colours = to_srgb(linear)
+        linear = [p.point_colours(len(s.points))[:, :3] for s, p in zip(surfaces, paints)]
+        colours = to_srgb(np.concatenate(linear))
     return MeshAttributes(uv, faces, colours=colours) if has_uv or colours is not None else None
 
 
-def _vertex_colours(surface: Surface, paint: _Paint) -> np.ndarray:
-    """Linear colours (V, 3) of a surface without its texture."""
-    colours = np.ones((len(surface.points), 3)) if paint.colours is None else paint.colours
-    return np.asarray(colours * paint.factor)
-
-
-def _joined_uv(surfaces: list[Surface], paints: list[_Paint]) -> tuple[np.ndarray, np.ndarray]:
+def _joined_uv(surfaces: list[Surface], paints: list[Paint]) -> tuple[np.ndarray, np.ndarray]:
     """Texture coordinates (V, 2) of all vertices, v pointing up, and the triangles (F, 3)."""
     uv, faces, count = [], [], 0
     for surface, paint in zip(surfaces, paints):
@@ -110,7 +77,7 @@ def _joined_uv(surfaces: list[Surface], paints: list[_Paint]) -> tuple[np.ndarra
     return np.concatenate(uv).astype(np.float32), np.concatenate(faces).astype(np.int32)
 
 
-def _is_simple(paints: list[_Paint]) -> bool:
+def _is_simple(paints: list[Paint]) -> bool:
     """Whether one image colours all surfaces, without anything else."""
     if len({paint.image for paint in paints}) > 1 or not all(p.is_plain for p in paints):
         return False
@@ -121,84 +88,54 @@ def _is_simple(paints: list[_Paint]) -> bool:
     )
 
 
-def _atlas(
-    surfaces: list[Surface], paints: list[_Paint], images: dict[int, PIL.Image.Image]
-) -> MeshAttributes:
-    """Attributes with one texture for all surfaces; those that are coloured alike share a tile."""
-    palette, swatches = palette_tile(
-        [
-            to_srgb(_vertex_colours(surface, paint)[surface.faces].mean(1))
-            if paint.image is None
-            else np.zeros((0, 3), np.uint8)
-            for surface, paint in zip(surfaces, paints)
-        ]
-    )
-    tiles: dict[Any, Tile] = {"palette": palette}
-    placed: list[tuple[Any, np.ndarray, np.ndarray]] = []
-    for number, (surface, paint) in enumerate(zip(surfaces, paints)):
-        if paint.image is None or paint.uv is None:
-            row = np.arange(len(surface.faces))
-            placed.append(("palette", swatches[number], np.stack([row] * 3, axis=1)))
-            continue
-        uv, faces = unrolled(paint.uv, surface.faces, paint.wrap)
-        tint = None if paint.colours is None else (paint.uv, paint.colours)
-        key = (paint.image, tuple(paint.factor), paint.wrap, None if tint is None else number)
-        tile = tiles.setdefault(key, Tile(images[paint.image], paint.wrap, paint.factor, tint))
-        tile.cover(uv)
-        placed.append((key, uv, faces))
-    texture, placements = join_tiles(tiles)
-    coordinates, triangles, count = [], [], 0
-    for key, uv, faces in placed:
-        scale, shift = placements[key]
-        coordinates.append((uv * scale + shift) * [1, -1] + [0, 1])
-        triangles.append(faces + count)
-        count += len(uv)
-    return MeshAttributes(
-        np.concatenate(coordinates).astype(np.float32),
-        np.concatenate(triangles).astype(np.int32),
-        as_png(texture),
-    )
-
-
 # --------------------------------------------------------------------------------------- materials
 
 
-def _paint(file: GltfFile, surface: Surface) -> _Paint:
+def _paint(file: GltfFile, surface: Surface) -> Paint:
     """What colours a surface, by its material."""
     primitive = surface.primitive
     material = file.item("materials", primitive["material"]) if "material" in primitive else {}
-    specular = material.get("extensions", {}).get(SPECULAR_GLOSSINESS)
+    extensions = material.get("extensions", {})
+    specular = extensions.get(SPECULAR_GLOSSINESS)
     if specular is None:
         metallic = material.get("pbrMetallicRoughness", {})
         factor, texture = metallic.get("baseColorFactor"), metallic.get("baseColorTexture")
     else:
         factor, texture = specular.get("diffuseFactor"), specular.get("diffuseTexture")
-    linear = np.ones(3) if factor is None else np.array(factor, np.float64)[:3]
-    if linear.shape != (3,) or not np.isfinite(linear).all():
+    linear = np.ones(4) if factor is None else np.array(factor, np.float64)
+    if linear.shape not in ((3,), (4,)) or not np.isfinite(linear).all():
         raise ValueError("the colour of a material is none")
+    linear = np.append(linear, 1.0)[:4].clip(0, 1)
+    mode, cutoff = material.get("alphaMode", OPAQUE), float(material.get("alphaCutoff", 0.5))
+    transmission = float(extensions.get(TRANSMISSION, {}).get("transmissionFactor", 0.0))
+    if 0 < transmission <= 1:  # a cornea, or glasses
+        linear[3] *= 1 - transmission * (mode == OPAQUE)
+        mode = BLEND
     image, wrap = (None, (REPEAT, REPEAT)) if texture is None else _image_of(file, texture)
     uv = _coordinates(file, primitive, texture or {}, len(surface.points))
-    return _Paint(
-        linear.clip(0, 1),
+    return Paint(
+        linear,
         _linear_vertex_colours(file, primitive, len(surface.points)),
         None if uv is None else image,
         uv,
         wrap,
+        mode if mode in (MASK, BLEND) else OPAQUE,
+        cutoff,
     )
 
 
 def _linear_vertex_colours(
     file: GltfFile, primitive: dict[str, Any], count: int
 ) -> np.ndarray | None:
-    """The linear colours (V, 3) of a primitive's vertices; None if they are white or absent."""
+    """The linear RGB and alpha (V, 4) of a primitive's vertices; None if absent."""
     values = file.attribute(primitive, "COLOR_0")
     if values is None:
         return None
     if values.ndim != 2 or values.shape[0] != count or values.shape[1] not in (3, 4):
         raise ValueError("vertex colours of another number than vertices")
     full = 1 if values.dtype.kind == "f" else np.iinfo(values.dtype).max
-    colours = np.nan_to_num(values[:, :3].astype(np.float64) / full).clip(0, 1)
-    return None if (colours == 1).all() else colours
+    colours = np.nan_to_num(values.astype(np.float64) / full).clip(0, 1)
+    return np.column_stack([colours, np.ones((count, 4 - colours.shape[1]))])
 
 
 def _coordinates(
@@ -242,31 +179,7 @@ def _note(file: GltfFile, sentence: str) -> None:
 
 
 def _images(file: GltfFile, numbers: set[int]) -> dict[int, tuple[bytes, PIL.Image.Image]]:
-    """The content and the pixels of images by number, without those that cannot be read.
-
-    Raises ValueError for images that together take too much memory once decoded.
-    """
-    import PIL.Image
-
-    opened: dict[int, tuple[bytes, PIL.Image.Image]] = {}
-    for number in sorted(numbers):
-        content = file.image(number)
-        try:
-            opened[number] = content, PIL.Image.open(io.BytesIO(content), formats=READABLE_IMAGES)
-        except (OSError, SyntaxError):
-            _note(file, "textures in another form than PNG, JPEG or WebP are left out")
-    sizes = [image.size for _, image in opened.values()]
-    for size in sizes:
-        check_pixels(size)
-    if sum(map(math.prod, sizes)) > MAX_IMAGES_PIXELS:
-        raise ValueError(f"textures of more than {MAX_IMAGES_PIXELS} pixels together")
-    images = {}
-    for number, (content, image) in opened.items():
-        try:
-            if len(opened) > 1:  # only parts of the joined texture will show them
-                image.draft("RGB", (ATLAS_PIXELS, ATLAS_PIXELS))
-                image.thumbnail((ATLAS_PIXELS, ATLAS_PIXELS))
-            images[number] = content, image.convert("RGB")
-        except (OSError, ValueError, SyntaxError):
-            _note(file, "textures that are damaged are left out")
-    return images
+    """The content and the pixels of images by number, without those that cannot be read."""
+    contents = {number: file.image(number) for number in sorted(numbers)}
+    images = decoded_images(contents, lambda sentence: _note(file, sentence))
+    return {number: (contents[number], image) for number, image in images.items()}

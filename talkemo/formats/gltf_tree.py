@@ -29,14 +29,20 @@ class Materials:
         surface = {"baseColorFactor": [*factor, 1.0], "roughnessFactor": SKIN_ROUGHNESS}
         return self._add("skin", surface)
 
-    def add_textured(self, name: str, texture: bytes, roughness: float, uv: int = 0) -> int:
+    def add_textured(
+        self, name: str, texture: bytes, roughness: float, uv: int = 0, is_cut: bool = False
+    ) -> int:
         """Return the number of a new material that shows a PNG or JPEG.
 
-        `uv` is the number of the set of texture coordinates.
+        `uv` is the number of the set of texture coordinates. If `is_cut`, what the image shows less
+        than half is cut out: viewers do not sort a mesh that is blended.
         """
         reference = {**self._texture(texture), **({"texCoord": uv} if uv else {})}
         surface = {"baseColorTexture": reference, "roughnessFactor": roughness}
-        return self._add(name, surface)
+        number = self._add(name, surface)
+        if is_cut:
+            self.tree["materials"][number]["alphaMode"] = "MASK"
+        return number
 
     def add_part(self, part: AddedMesh) -> int:
         """Return the number of a new material for an added part."""

@@ -199,7 +199,10 @@ class GlbWriter(FileWriter):
         """Return the number of a new material for the mesh."""
         attributes = self.header.attributes
         if attributes is not None and attributes.texture is not None and attributes.uv is not None:
-            return file.materials.add_textured("skin", attributes.texture, SKIN_ROUGHNESS)
+            cut = attributes.has_opacity
+            return file.materials.add_textured(
+                "skin", attributes.texture, SKIN_ROUGHNESS, is_cut=cut
+            )
         if paint is not None and paint.texture is not None and surface.colours is None:
             content, last = as_png(paint.texture), len(surface.uv) - 1
             return file.materials.add_textured("skin", content, SKIN_ROUGHNESS, last)

@@ -11,6 +11,7 @@ import numpy as np
 
 from ..errors import InputError
 from ..files.limits import limit
+from .texture_atlas import Placement
 
 if TYPE_CHECKING:
     from .gltf_origin import GltfOrigin
@@ -46,6 +47,10 @@ class MeshAttributes:
         Colours of the vertices.
     groups : (V,) str, optional
         Kind of each vertex, see `groups.GROUP_KINDS`; None if only the text names groups.
+    has_opacity : bool
+        Whether the alpha of the texture is its opacity. Otherwise it does not count.
+    tiles : tuple of Placement
+        The images that the texture is made of, in their own sizes; none if it is one image.
     """
 
     uv: np.ndarray | None = None
@@ -55,6 +60,8 @@ class MeshAttributes:
     companions: dict[str, Path] = field(default_factory=dict)
     colours: np.ndarray | None = None
     groups: np.ndarray | None = None
+    has_opacity: bool = False
+    tiles: tuple[Placement, ...] = ()
 
 
 @dataclass(frozen=True, eq=False)

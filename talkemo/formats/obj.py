@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Iterable
+from dataclasses import replace
 from itertools import groupby, islice, zip_longest
 from pathlib import Path
 from typing import IO
@@ -17,13 +18,8 @@ import numpy as np
 from ..errors import InputError
 from ..files.reading import printable
 from ..files.writing import atomic_write
-from .mesh_types import (
-    Mesh,
-    MeshAttributes,
-    as_colours,
-    check_counts,
-)
-from .obj_materials import read_materials, with_colours
+from .mesh_types import Mesh, MeshAttributes, as_colours, check_counts
+from .obj_materials import ObjMaterials
 
 MAX_LINE_BYTES = 1 << 20  # a polygon may have many corners
 MAX_POSITION_CHARACTERS = 256  # of a line with a position
@@ -45,10 +41,7 @@ class _ObjContent:
         self.faces = [np.zeros((0, 3), np.int32)]
         self.uv_faces = [np.zeros((0, 3), np.int32)]  # -1 for corners without texture coordinates
         self.libraries: list[str] = []  # material files
-        self.materials: dict[str, int] = {}  # numbers of the materials that are used
-        self.material = -1  # number of the present one; none before the first
-        self.material_numbers: list[int] = []  # of each run of triangles
-        self.material_triangles: list[int] = []  # their counts
+        self.materials: list[tuple[int, str]] = []  # first triangle and name of each that is used
         self.text: list[str | int] = []  # see `MeshAttributes.text`
         self.run_count = 0
         self.waiting: list[str] = []  # lines of the text that are not joined yet
@@ -70,13 +63,12 @@ class _ObjContent:
             self.uv_count += len(lines)
         elif keyword == "f":
             lines = [self._add_faces(rows)]
-        elif keyword == "usemtl":
-            name = (lines[-1].split(maxsplit=1)[1:] or [""])[0].strip()
-            self.material = self.materials.setdefault(name, len(self.materials))
         elif keyword == "mtllib":
             self.libraries += [
                 line.split(maxsplit=1)[1].strip() for line in lines if line.split()[1:]
             ]
+        elif keyword == "usemtl" and rows[-1][1:]:
+            self.materials.append((self.triangle_count, lines[-1].split(maxsplit=1)[1].strip()))
         self.waiting += [line.rstrip("\r\n") for line in lines]
         if len(self.waiting) >= MAX_WAITING_LINES:
             self.join_lines()
@@ -124,8 +116,6 @@ class _ObjContent:
         self.faces.append(_as_int32(vertex)[triangles])
         self.uv_faces.append(_as_int32(uv)[triangles])
         self.triangle_count += len(triangles)
-        self.material_numbers.append(self.material)
-        self.material_triangles.append(len(triangles))
         return text
 
     def join_lines(self) -> None:
@@ -201,23 +191,23 @@ def read_obj(path: Path, file: IO[bytes]) -> Mesh:
         if content.run_count > MAX_OBJ_RUNS:
             raise ValueError(f"its kinds of lines alternate more than {MAX_OBJ_RUNS} times")
     content.join_lines()
-    files = read_materials(path, content.libraries)
+    materials = ObjMaterials(path, content.libraries)
     uv, uv_faces = _texture_coordinates(content)
-    colours = as_colours(np.concatenate(content.colours)) if content.colours else None
-    text, companions = tuple(content.text), files.companions
-    attributes = MeshAttributes(uv, uv_faces, None, text, companions, colours)
+    attributes = MeshAttributes(uv, uv_faces, materials.texture)
+    if uv is not None and uv_faces is not None:
+        attributes = materials.joined(uv, uv_faces, content.materials) or attributes
     faces = np.concatenate(content.faces)
-    numbers = np.repeat(content.material_numbers, content.material_triangles)
-    names = list(content.materials)
-    attributes = with_colours(
-        attributes, files, _within(faces, content), content.vertex_count, names, numbers
+    if content.colours:
+        colours = as_colours(np.concatenate(content.colours))
+    else:
+        colours = materials.vertex_colours(faces, content.vertex_count, content.materials)
+    attributes = replace(
+        attributes,
+        text=tuple(content.text),
+        companions=materials.companions,
+        colours=colours,
     )
     return Mesh(np.concatenate(content.positions), faces, attributes, path.name)
-
-
-def _within(faces: np.ndarray, content: _ObjContent) -> np.ndarray:
-    """The triangles, where vertices that do not exist are replaced; `check_mesh` refuses these."""
-    return faces.clip(0, max(content.vertex_count - 1, 0))
 
 
 def _check_line_lengths(file: IO[bytes]) -> None:

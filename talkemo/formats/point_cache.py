@@ -47,12 +47,8 @@ class PointCacheWriter(FileWriter):
         raise NotImplementedError
 
     def write(self, frames: Frames) -> None:
-        for k, vertices in enumerate(frames.vertices):
-            if self.turn is not None:
-                head = np.eye(3) if frames.head is None else frames.head[k]
-                vertices = self.turn(
-                    vertices, head, None if frames.gaze is None else frames.gaze[k]
-                )
+        for k in range(len(frames.vertices)):
+            vertices = frames.turned(k, self.turn)
             self.file.write(np.ascontiguousarray(vertices, self.dtype).tobytes())
 
     def finish(self) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import math
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -16,10 +17,13 @@ MAX_TEXTURE_PIXELS = 1 << 26  # of a texture, 8192 x 8192
 REPEAT, CLAMP, MIRROR = 10497, 33071, 33648  # how a texture continues, in glTF's and OpenGL's codes
 ATLAS_PIXELS = 2048  # side of the joined texture
 MARGIN_PIXELS = 2  # around a tile, so that its neighbour does not shine through
+PACKED_PIXELS = ATLAS_PIXELS + 16 * MARGIN_PIXELS  # with the margins of tiles side by side
 MAX_REPEATS = 2.0  # of an image in a tile; beyond it each triangle is moved into the image
 SCALE_STEP = 0.9  # by which tiles shrink until they fit
+MIN_RANKED_SCALE = 0.2  # of tiles of a high rank, before others are shrunk
 MAX_PALETTE = 4096  # colours of a tile
 SWATCH_PIXELS = 4  # side of one colour in a palette
+MAX_PATCH_PIXELS = 4  # side of a triangle's patch in a texture made of vertex colours
 TINT_PIXELS = 256  # longer side of an image of vertex colours
 
 
@@ -36,13 +40,16 @@ def to_linear(srgb: np.ndarray) -> np.ndarray:
 
 
 def as_png(image: PIL.Image.Image | np.ndarray) -> bytes:
-    """Return an image as the content of a PNG file."""
+    """Return an image as the content of a PNG file; only an array (H, W, 4) keeps its alpha."""
     import PIL.Image
 
+    is_array = isinstance(image, np.ndarray)
     pixels = PIL.Image.fromarray(image) if isinstance(image, np.ndarray) else image
     check_pixels(pixels.size)
+    if not is_array or pixels.mode != "RGBA":
+        pixels = pixels.convert("RGB")
     with io.BytesIO() as buffer:
-        pixels.convert("RGB").save(buffer, "PNG", compress_level=3)
+        pixels.save(buffer, "PNG", compress_level=3)
         return buffer.getvalue()
 
 
@@ -62,24 +69,30 @@ class Tile:
     Attributes
     ----------
     image : PIL.Image.Image
-        RGB.
+        RGB or RGBA.
     wrap : (int, int)
         How it continues to the sides and above and below: REPEAT, CLAMP or MIRROR.
-    factor : (3,)
-        Linear colour that it is multiplied with.
-    colours : ((P, 2), (P, 3)), optional
-        Texture coordinates and linear colours of points, which tint the image between them.
+    factor : (4,)
+        Linear RGB and alpha that it is multiplied with.
+    colours : ((P, 2), (P, 4)), optional
+        Texture coordinates, linear RGB and alpha of points, which tint the image between them.
+    opacity : callable, optional
+        Returns the opacity for the product's alpha, uint8; the alpha itself if None.
     is_exact : bool
         Whether it must not be scaled.
+    rank : int
+        The tiles of the highest rank are shrunk first where there is no room for all.
     low, high : (2,)
         Range of the texture coordinates that are used, v pointing down.
     """
 
     image: PIL.Image.Image
     wrap: tuple[int, int] = (REPEAT, REPEAT)
-    factor: np.ndarray = field(default_factory=lambda: np.ones(3))
+    factor: np.ndarray = field(default_factory=lambda: np.ones(4))
     colours: tuple[np.ndarray, np.ndarray] | None = None
+    opacity: Callable[[np.ndarray], np.ndarray] | None = None
     is_exact: bool = False
+    rank: int = 0
     low: np.ndarray = field(default_factory=lambda: np.full(2, np.inf))
     high: np.ndarray = field(default_factory=lambda: np.full(2, -np.inf))
 
@@ -103,20 +116,37 @@ class Tile:
         return (first - MARGIN_PIXELS).astype(int), (last + MARGIN_PIXELS).astype(int)
 
     def draw(self, scale: float) -> np.ndarray:
-        """Return the pixels (H, W, 3) uint8 of the tile."""
+        """Return the pixels (H, W, 4) uint8 of the tile, RGB and opacity."""
         size, (first, last) = self.scaled_size(scale), self.pixel_range(scale)
-        width, height = size.tolist()
-        image = self.image if self.image.size == (width, height) else None
-        pixels = np.asarray(image or self.image.resize((width, height)))
+        pixels = self._scaled_pixels(size)
         columns, rows = (
             _wrapped(np.arange(first[k], last[k]), int(size[k]), self.wrap[k]) for k in range(2)
         )
         pixels = pixels[rows][:, columns]
         tint = self._tint(first / size, last / size, (len(columns), len(rows)))
-        return pixels if tint is None else to_srgb(to_linear(pixels) * tint)
+        if tint is not None:
+            alpha = np.round(pixels[..., 3] * tint[..., 3]).astype(np.uint8)
+            colours = to_srgb(to_linear(pixels[..., :3]) * tint[..., :3])
+            pixels = np.concatenate([colours, alpha[..., None]], axis=-1)
+        if self.opacity is not None:
+            pixels[..., 3] = self.opacity(pixels[..., 3])
+        return pixels
+
+    def _scaled_pixels(self, size: np.ndarray) -> np.ndarray:
+        """The image (H, W, 4) uint8 in a size, transparent pixels with the colours around them."""
+        if self.image.size == tuple(size.tolist()):
+            return np.array(self.image.convert("RGBA"))
+        # Alpha is scaled apart: hair must not darken where colours are hidden behind it.
+        planes = [self.image.convert("RGB")]
+        if self.image.mode == "RGBA":
+            planes.append(self.image.getchannel("A"))
+        scaled = [np.asarray(plane.resize(tuple(size.tolist()))) for plane in planes]
+        if len(scaled) == 1:
+            scaled.append(np.full(scaled[0].shape[:2], 255, np.uint8))
+        return np.dstack(scaled)
 
     def _tint(self, low: np.ndarray, high: np.ndarray, size: tuple[int, int]) -> np.ndarray | None:
-        """The linear colours (3,) or (H, W, 3) that the tile is multiplied with; None for white."""
+        """The linear (4,) or (H, W, 4) that the tile is multiplied with; None for opaque white."""
         if self.colours is None:
             return None if (self.factor == 1).all() else self.factor
         import PIL.Image
@@ -185,7 +215,8 @@ def palette_tile(colours: list[np.ndarray]) -> tuple[Tile, list[np.ndarray]]:
 
     Parameters
     ----------
-    colours : list of (N, 3) uint8
+    colours : list of (N, 4) uint8
+        RGB and opacity.
 
     Returns
     -------
@@ -203,9 +234,9 @@ def palette_tile(colours: list[np.ndarray]) -> tuple[Tile, list[np.ndarray]]:
         coarse = every // step * step + step // 2
         palette, number = np.unique(coarse, axis=0, return_inverse=True)
     across = max(math.ceil(math.sqrt(len(palette))), 1)
-    swatches = np.zeros((across * across, 3), np.uint8)
+    swatches = np.full((across * across, 4), 255, np.uint8)
     swatches[: len(palette)] = palette
-    image = swatches.reshape(across, across, 3).repeat(SWATCH_PIXELS, 0).repeat(SWATCH_PIXELS, 1)
+    image = swatches.reshape(across, across, 4).repeat(SWATCH_PIXELS, 0).repeat(SWATCH_PIXELS, 1)
     number = number.reshape(-1)
     uv = (np.column_stack([number % across, number // across]) + 0.5) / across
     tile = Tile(PIL.Image.fromarray(image), is_exact=True)
@@ -213,41 +244,130 @@ def palette_tile(colours: list[np.ndarray]) -> tuple[Tile, list[np.ndarray]]:
     return tile, np.split(uv, np.cumsum([len(rows) for rows in colours])[:-1])
 
 
-def join_tiles(
-    tiles: dict[Any, Tile],
-) -> tuple[np.ndarray, dict[Any, tuple[np.ndarray, np.ndarray]]]:
+def patch_size(triangles: int) -> int:
+    """Return the side of each triangle's patch in pixels; below 2 for too many triangles."""
+    across = int(np.ceil(np.sqrt(max(triangles, 1))))
+    return min(MAX_PATCH_PIXELS, ATLAS_PIXELS // across)
+
+
+def vertex_colour_texture(colours: np.ndarray) -> np.ndarray:
+    """Return a texture (H, W, C) uint8 with a patch per triangle that blends vertex colours.
+
+    `colours` (F, 3, C) are those of each triangle's corners, up to 255.
+    """
+    triangles, _, channels = colours.shape
+    size, across = patch_size(triangles), int(np.ceil(np.sqrt(triangles)))
+    x, y = np.meshgrid(np.linspace(0, 1, size), np.linspace(0, 1, size))
+    barycentric = np.stack([1 - x - y, x, y], -1)  # extrapolated beyond the triangle
+    patches = np.full((across * across, size, size, channels), 255, np.uint8)
+    blended = np.einsum("yxk,fkc->fyxc", barycentric, colours.astype(np.float32))
+    patches[:triangles] = blended.clip(0, 255)
+    grid = patches.reshape(across, across, size, size, channels).swapaxes(1, 2)
+    return grid.reshape(across * size, across * size, channels)
+
+
+def patch_coordinates(triangles: int) -> np.ndarray:
+    """Return column and row (F, 3, 2) of each triangle's corners in `vertex_colour_texture`."""
+    size, across = patch_size(triangles), int(np.ceil(np.sqrt(triangles)))
+    number = np.arange(triangles)
+    origin = size * np.column_stack([number % across, number // across])
+    return origin[:, None] + (size - 1) * np.array([[0.0, 0], [1, 0], [0, 1]])
+
+
+def patch_tile(colours: np.ndarray) -> tuple[Tile, np.ndarray]:
+    """Return a tile of triangles with colours (F, 3, 4) uint8 of their corners, and uv (F, 3, 2)."""
+    import PIL.Image
+
+    pixels = vertex_colour_texture(colours)
+    tile = Tile(PIL.Image.fromarray(pixels), is_exact=True)
+    uv = (patch_coordinates(len(colours)) + 0.5) / len(pixels)
+    tile.cover(uv.reshape(-1, 2))
+    return tile, uv
+
+
+@dataclass(frozen=True, eq=False)
+class Placement:
+    """Where a tile lies in a joined texture.
+
+    Attributes
+    ----------
+    tile : Tile
+    factor, shift : (2,)
+        From the tile's texture coordinates to those of the texture.
+    scale : float
+        Of the tile's image.
+    """
+
+    tile: Tile
+    factor: np.ndarray
+    shift: np.ndarray
+    scale: float
+
+    def coordinates(self, uv: np.ndarray) -> np.ndarray:
+        """Return texture coordinates (N, 2) of the tile as those of the texture."""
+        return np.asarray(uv * self.factor + self.shift)
+
+    def tile_coordinates(self, uv: np.ndarray) -> np.ndarray:
+        """Return texture coordinates (..., 2) of the texture as those of the tile."""
+        return np.asarray((uv - self.shift) / self.factor)
+
+    def covers(self, uv: np.ndarray) -> np.ndarray:
+        """Return which texture coordinates (N, 2) of the texture lie in the tile."""
+        inside, reach = self.tile_coordinates(uv), 1e-6
+        within = (inside >= self.tile.low - reach) & (inside <= self.tile.high + reach)
+        return np.asarray(within.all(1))
+
+
+def join_tiles(tiles: dict[Any, Tile]) -> tuple[np.ndarray, dict[Any, Placement]]:
     """Draw tiles side by side into one image.
 
     Returns
     -------
-    image : (H, W, 3) uint8
-    placements : dict to ((2,), (2,))
-        Factor and shift from each tile's texture coordinates to those of the image.
+    image : (H, W, 3 or 4) uint8
+        RGB, and opacity if any of it is not opaque.
+    placements : dict to Placement
     """
-    scale = 1.0
-    while (places := _packed(list(tiles.values()), scale)) is None:
-        scale *= SCALE_STEP
-    ranges = [tile.pixel_range(scale) for tile in tiles.values()]
+    every = list(tiles.values())
+    places, scales = _room(every)
+    ranges = [tile.pixel_range(scale) for tile, scale in zip(every, scales)]
     extent = np.max([place + last - first for place, (first, last) in zip(places, ranges)], axis=0)
-    image = np.zeros((extent[1], extent[0], 3), np.uint8)
+    image = np.zeros((extent[1], extent[0], 4), np.uint8)
+    image[..., 3] = 255
     placements = {}
-    for (key, tile), place, (first, last) in zip(tiles.items(), places, ranges):
+    for (key, tile), place, scale, (first, last) in zip(tiles.items(), places, scales, ranges):
         rows, columns = (slice(place[k], place[k] + last[k] - first[k]) for k in (1, 0))
         image[rows, columns] = tile.draw(scale)
-        placements[key] = tile.scaled_size(scale) / extent, (place - first) / extent
-    return image, placements
+        factor, shift = tile.scaled_size(scale) / extent, (place - first) / extent
+        placements[key] = Placement(tile, factor, shift, scale)
+    return image if (image[..., 3] < 255).any() else image[..., :3], placements
 
 
-def _packed(tiles: list[Tile], scale: float) -> list[np.ndarray] | None:
+def _room(tiles: list[Tile]) -> tuple[list[np.ndarray], list[float]]:
+    """The first column and row of each tile, and its scale, so that all fit."""
+    by_rank = {tile.rank: 1.0 for tile in tiles}
+
+    def packed() -> list[np.ndarray] | None:
+        return _packed(tiles, [by_rank[tile.rank] for tile in tiles])
+
+    for rank in sorted(by_rank, reverse=True)[:-1]:
+        while (places := packed()) is None and by_rank[rank] > MIN_RANKED_SCALE:
+            by_rank[rank] *= SCALE_STEP
+    while (places := packed()) is None:
+        by_rank = {rank: scale * SCALE_STEP for rank, scale in by_rank.items()}
+    return places, [by_rank[tile.rank] for tile in tiles]
+
+
+def _packed(tiles: list[Tile], scales: list[float]) -> list[np.ndarray] | None:
     """The first column and row of each tile, in shelves; None if they do not fit."""
-    sizes = [last - first for first, last in (tile.pixel_range(scale) for tile in tiles)]
+    ranges = [tile.pixel_range(scale) for tile, scale in zip(tiles, scales)]
+    sizes = [last - first for first, last in ranges]
     places: list[np.ndarray] = [np.zeros(2, int)] * len(tiles)
     column = row = shelf = 0
     for number in sorted(range(len(tiles)), key=lambda k: -int(sizes[k][1])):
         width, height = sizes[number].tolist()
-        if column + width > ATLAS_PIXELS:
+        if column + width > PACKED_PIXELS:
             column, row, shelf = 0, row + shelf, 0
-        if width > ATLAS_PIXELS or row + height > ATLAS_PIXELS:
+        if width > PACKED_PIXELS or row + height > PACKED_PIXELS:
             return None
         places[number] = np.array([column, row])
         column, shelf = column + width, max(shelf, height)

@@ -25,6 +25,7 @@ from ..expression.head_motion import Gaze, HeadMotion, lids_of_gaze, weights_wit
 from ..expression.lip_contact import LipContact
 from ..expression.liveliness import Liveliness
 from ..expression.mouth_sides import MouthSides
+from ..expression.sad_lids import awake
 from ..face.motion import Motion
 from ..formats.animation import Frames, Header, MeshTurner
 from ..formats.units import AUTO_UNIT, unit_of_mesh
@@ -233,14 +234,17 @@ class FaceActor:
         amounts[:, NEUTRAL_INDEX] = 0
         if not self.emotional:
             return speech, amounts
-        if not self.plan.face_lives:
-            motion = self.models.emotion.transfer(speech, amounts)
-        else:
+        if self.plan.face_lives:
             self.liveliness.hear(voice)
             amounts = self.liveliness.amounts(speech, amounts)
-            motion = self.models.emotion.transfer(speech, amounts)
+        motion = self._transferred(speech, amounts)
+        if self.plan.face_lives:
             motion = self.liveliness.drift(motion, amounts)
         return self.lip_contact(motion, speech), amounts
+
+    def _transferred(self, speech: Motion, amounts: np.ndarray) -> Motion:
+        """Return a motion of speech with amounts (T or 1, 8) of emotions."""
+        return awake(self.models.emotion.transfer(speech, amounts), amounts, self.models.face)
 
     def __call__(self, speech: Motion) -> tuple[Motion, Frames]:
         """Return the next motion of speech with emotion and blinks, and its frames."""
@@ -271,7 +275,7 @@ class FaceActor:
             amounts = one_hot(name)[None]
             if self.plan.face_lives:
                 amounts = liveliness.amounts(speech, amounts)
-            with_emotion = self.lip_contact(self.models.emotion.transfer(speech, amounts), speech)
+            with_emotion = self.lip_contact(self._transferred(speech, amounts), speech)
             moods[name] = with_emotion.coordinates - speech.coordinates
         base = speech if self.plan.options.timeline is None else emotional
         added = performance.shown.coordinates - emotional.coordinates

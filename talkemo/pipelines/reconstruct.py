@@ -27,6 +27,7 @@ from ..capture.sources import (
 from ..errors import InputError
 from ..expression.emotions import Timeline
 from ..expression.head_motion import gaze_from_weights, weights_with_gaze
+from ..expression.sad_lids import awake
 from ..face.canonical import Face
 from ..face.motion import Motion
 from ..files.writing import all_or_none, check_output
@@ -409,6 +410,7 @@ def _frames(
         if timeline is not None:
             amounts = timeline.amounts(captured.times)
             motion = models.emotion.transfer(captured, amounts, from_neutral=False)
+            motion = awake(motion, amounts, face)
             arkit = weights_with_gaze(motion.arkit(face), gaze)
         vertices = target.perform(shapes, motion, motion.coordinates - captured.coordinates)
         if head:

@@ -17,6 +17,7 @@ from ..binding.mesh_to_motion import MeshToMotion
 from ..errors import InputError
 from ..expression.emotions import Timeline
 from ..expression.lip_contact import LipContact
+from ..expression.sad_lids import awake
 from ..face.motion import Motion
 from ..formats.animation import Frames, Source, check_frames
 from ..formats.mesh import load_mesh
@@ -148,6 +149,7 @@ def _changed_frames(
         before, rotation = mesh_to_motion.motion_of_mesh(vertices, times)
         amounts = timeline.amounts(times)
         after = models.emotion.transfer(before, amounts, from_neutral=False)
+        after = awake(after, amounts, binding.face)
         changed = amounts.any(1)
         if changed.any():
             touching = lip_contact(after, before).coordinates

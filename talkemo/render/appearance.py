@@ -9,13 +9,14 @@ from __future__ import annotations
 import numpy as np
 
 from ..binding.binding import Binding
-from ..binding.fill import fill_of
+from ..binding.fill import INNER_LIP_POINTS, fill_of
 from ..binding.mouth_edge import membranes
 from ..face.canonical import EYE_CENTRES_MM, LEFT_EYE, RIGHT_EYE, Face
 from ..formats.animation import Header
 from ..formats.appearance import AddedVertices, Appearance
 from ..formats.groups import vertex_groups
-from ..formats.mesh_types import Mesh, MeshAttributes
+from ..formats.mesh_types import Mesh
+from ..formats.texture_atlas import patch_coordinates, patch_size, vertex_colour_texture
 from ..geometry.meshes import connected_pieces
 from ..geometry.plane import inside_polygon
 from ..geometry.rigid import Similarity
@@ -32,10 +33,7 @@ from .textures import (
     mesh_texture,
     part_texels,
     parts_image,
-    patch_coordinates,
-    patch_size,
     shaded_texels,
-    vertex_colour_texture,
 )
 from .view import SKIN
 
@@ -50,6 +48,7 @@ LASH_HAIR_MM = 0.9  # median height of the triangles of lashes, above which thes
 # A sheet over an eyeball: how far it may lie before or behind the lids, how much of their opening it
 # covers, and how large the opening must be: closed lids cover it too.
 SHEET_DEPTH_MM, SHEET_SHARE, OPEN_EYE_MM2 = 10.0, 0.7, 60.0
+PORTRAIT_REACH = 0.8  # of a portrait beyond the landmarks, in their extents
 UNPAINTED_DEPTH_MM = 22.0  # behind the eye corners, from where nothing is painted
 
 
@@ -120,22 +119,25 @@ class _AppearanceBuilder:
         self.corner_texels: list[np.ndarray] = []
         self.mouth: list[np.ndarray] = []  # corners of own teeth and mouth
         self.added = AddedVertices()
+        self.opacity: np.ndarray | None = None  # of the texture
 
     def build(self) -> Appearance:
         """Return the appearance."""
         attributes = self.binding.mesh.attributes
         faces = self.binding.mesh.faces
-        texture = None if attributes is None else mesh_texture(attributes)
-        colours = None if attributes is None or texture is not None else attributes.colours
+        own = None if attributes is None else mesh_texture(attributes, self._ranks())
+        colours = None if attributes is None or own is not None else attributes.colours
         if colours is not None and patch_size(len(faces)) >= 2:
-            skin = vertex_colour_texture(faces, colours)
+            skin = vertex_colour_texture(colours[faces])
             self._start_texture(skin)
             visible = self._visible_triangles()
             texels = patch_coordinates(len(faces))[visible].reshape(-1, 2)
             self._add_triangles(faces[visible], texels)
-        elif texture is not None and attributes is not None:
+        elif own is not None:
+            texture, texels = own
             self._start_texture(texture)
-            self._add_textured_mesh(attributes, texture.shape[1::-1])
+            visible = self._visible_triangles()
+            self._add_triangles(faces[visible], texels[visible].reshape(-1, 2))
         else:
             self._find_hairs()
             has_brows = bool((self.groups == "brows").any())
@@ -156,6 +158,7 @@ class _AppearanceBuilder:
             self.added,
             np.concatenate([np.zeros(0, int), *self.mouth]),
             (*self._swatch(0, np.full(2, SWATCH_PIXELS / 2)), EYE_PIXELS_PER_RADIAN),
+            self.opacity,
         )
 
     def _vertex_groups(self) -> np.ndarray:
@@ -193,7 +196,10 @@ class _AppearanceBuilder:
         self.swatch_row, width = skin.shape[:2]
         wide = -(-max(width, 4 * SWATCH_PIXELS) // 4) * 4  # GL reads rows of whole words
         self.texture = np.zeros((self.swatch_row + SWATCH_PIXELS, wide, 3), np.uint8)
-        self.texture[: self.swatch_row, :width] = skin
+        self.texture[: self.swatch_row, :width] = skin[..., :3]
+        if skin.shape[2] == 4:
+            self.opacity = np.full(self.texture.shape[:2], 255, np.uint8)
+            self.opacity[: self.swatch_row, :width] = skin[..., 3]
         for number, image in enumerate((eye_image(), parts_image())):
             columns = slice(number * SWATCH_PIXELS, (number + 1) * SWATCH_PIXELS)
             self.texture[self.swatch_row :, columns] = image
@@ -238,16 +244,17 @@ class _AppearanceBuilder:
                 sheets |= before
         return sheets
 
-    def _add_textured_mesh(self, attributes: MeshAttributes, size: tuple[int, int]) -> None:
-        """Add the mesh with the texture (W, H) of its file."""
-        visible = self._visible_triangles()
-        assert attributes.uv is not None and attributes.uv_faces is not None
-        uv = attributes.uv[attributes.uv_faces[visible].reshape(-1)]
-        uv = uv - np.floor(uv.reshape(-1, 3, 2).mean(1)).repeat(3, 0)  # tiled textures repeat
-        texels = np.column_stack([uv[:, 0], 1 - uv[:, 1]]) * size
-        self._add_triangles(
-            self.binding.mesh.faces[visible], np.clip(texels, 0, np.array(size) - 1)
-        )
+    def _ranks(self) -> np.ndarray:
+        """Return how soon each triangle's (F,) texture may lose resolution, where it is too large.
+
+        0 for the face, 1 for what else is in a portrait, such as hair, and 2 for the body.
+        """
+        faces, binding = self.binding.mesh.faces, self.binding
+        low, high = self.landmarks.min(0), self.landmarks.max(0)
+        reach = PORTRAIT_REACH * (high - low)[:2]
+        middles = self.rest[faces].mean(1)[:, :2]
+        near = ((middles > low[:2] - reach) & (middles < high[:2] + reach)).all(1)
+        return np.where(binding.focus[faces].any(1), 0, np.where(near, 1, 2))
 
     def _add_painted_mesh(self, size: tuple[int, int]) -> None:
         """Add the mesh with painted skin (W, H), its own eyeballs, and plain colours elsewhere."""
@@ -282,9 +289,9 @@ class _AppearanceBuilder:
             self._add_triangles(triangles, np.tile(texel, (3 * len(triangles), 1)))
 
     def _add_own_mouth(self, name: str, faces: np.ndarray) -> None:
-        """Add the mesh's own teeth, tongue or inside of the mouth."""
-        corners = faces.reshape(-1)
-        self._add_triangles(faces, self._swatch(1, part_texels(name, np.zeros(len(corners)))))
+        """Add the mesh's own teeth, tongue or inside of the mouth, darker behind the lips."""
+        depth_mm = self.landmarks[INNER_LIP_POINTS, 2].mean() - self.rest[faces.reshape(-1), 2]
+        self._add_triangles(faces, self._swatch(1, part_texels(name, np.maximum(depth_mm, 0))))
         if len(faces):
             before = sum(len(vertices) for vertices in self.corner_vertices[:-1])
             self.mouth.append(before + np.arange(len(self.corner_vertices[-1])))

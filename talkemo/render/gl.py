@@ -11,10 +11,12 @@ import numpy as np
 
 from ..formats.appearance import Appearance
 from ..geometry.meshes import vertex_normals
+from .transparency import back_to_front, draw_order
 from .view import View, background_rows, catch_light, lit
 
 GL_LINEAR = 9729  # texture filter
 CATCH_GAIN = 4  # light per share of white, on an iris
+BACKDROP_DISTANCE = 10  # behind the mesh, in distances of the camera
 
 
 def _import_pyrender(platform: str) -> Any:
@@ -39,14 +41,12 @@ class GLRenderer:
         self.surface = appearance.vertex[appearance.faces]  # triangles of vertices, for normals
         self.background = background_rows(size[1])
         self.renderer = self.pyrender.OffscreenRenderer(*size)
-        # No mipmaps: in these, unconnected regions of the texture would bleed into each other.
-        smooth = self.pyrender.Sampler(minFilter=GL_LINEAR, magFilter=GL_LINEAR)
-        self.material = self.pyrender.MetallicRoughnessMaterial(
-            baseColorTexture=self.pyrender.Texture(
-                source=appearance.texture, source_channels="RGB", sampler=smooth
-            ),
-            doubleSided=True,
-        )
+        self.order = draw_order(appearance)
+        self.materials = [self._material(appearance.texture, "OPAQUE")]
+        if appearance.opacity is not None:
+            self.materials.append(
+                self._material(np.dstack([appearance.texture, appearance.opacity]), "BLEND")
+            )
         # Light is computed here, per vertex, as the software renderer does per pixel.
         self.scene = self.pyrender.Scene(bg_color=[0.0, 0.0, 0.0, 0.0])
         field = 2 * np.arctan(view.half / view.distance)
@@ -56,31 +56,76 @@ class GLRenderer:
         pose = np.eye(4)
         pose[2, 3] = view.distance
         self.scene.add(camera, pose=pose)
+        self.aspect = size[0] / size[1]
         self.node: Any = None
 
     def draw(self, vertices: np.ndarray) -> np.ndarray:
         """Return an image (H, W, 3) uint8 of vertices (N, 3)."""
         appearance = self.appearance
         seen = self.view.to_camera(appearance.points(vertices)).astype(np.float32)
-        normals = vertex_normals(seen, self.surface).astype(np.float32)
-        light = np.column_stack([lit(normals), np.ones(len(normals))])[appearance.vertex]
-        light[:, :3] += self._catch_light(normals[appearance.vertex])
+        normals = vertex_normals(seen, self.surface).astype(np.float32)[appearance.vertex]
+        two_sided = np.zeros(len(normals), bool)
+        two_sided[self.order.tested] = True
+        normals[two_sided & (normals[:, 2] < 0)] *= -1
+        light = np.column_stack([lit(normals), np.ones(len(normals))])
+        light[:, :3] += self._catch_light(normals)
         uv = (appearance.places() + 0.5) / appearance.texture.shape[1::-1] * [1, -1] + [0, 1]
-        primitive = self.pyrender.Primitive(
-            positions=seen[appearance.vertex],
-            normals=normals[appearance.vertex],
-            color_0=light.astype(np.float32),
-            texcoord_0=uv,
-            indices=appearance.faces,
-            material=self.material,
-        )
+        positions = seen[appearance.vertex]
+        # Partly transparent triangles come last, from back to front, and are blended.
+        parts = [self.order.faces[: self.order.solid]]
+        parts.append(back_to_front(self.order.tested, positions[:, 2]))
+        primitives = [
+            self.pyrender.Primitive(
+                positions=positions,
+                normals=normals,
+                color_0=light.astype(np.float32),
+                texcoord_0=uv,
+                indices=faces,
+                material=material,
+            )
+            for faces, material in zip(parts, self.materials)
+            if len(faces)
+        ]
+        if len(self.order.tested):
+            primitives.insert(0, self._backdrop())
         if self.node is not None:
             self.scene.remove_node(self.node)
-        self.node = self.scene.add(self.pyrender.Mesh([primitive]))
+        self.node = self.scene.add(self.pyrender.Mesh(primitives))
         flags = self.pyrender.RenderFlags.RGBA | self.pyrender.RenderFlags.FLAT
         image, _ = self.renderer.render(self.scene, flags=flags)
+        if len(self.order.tested):
+            return np.ascontiguousarray(image[..., :3])
         alpha = image[..., 3:] / np.float32(255)
         return (alpha * image[..., :3] + (1 - alpha) * self.background[:, None]).astype(np.uint8)
+
+    def _material(self, texture: np.ndarray, mode: str) -> Any:
+        """Return a material with a texture (H, W, 3 or 4)."""
+        # No mipmaps: in these, unconnected regions of the texture would bleed into each other.
+        smooth = self.pyrender.Sampler(minFilter=GL_LINEAR, magFilter=GL_LINEAR)
+        source = self.pyrender.Texture(
+            source=texture, source_channels="RGBA"[: texture.shape[2]], sampler=smooth
+        )
+        return self.pyrender.MetallicRoughnessMaterial(
+            baseColorTexture=source, doubleSided=True, alphaMode=mode
+        )
+
+    def _backdrop(self) -> Any:
+        """Return the background as a rectangle behind the mesh, over which triangles are blended.
+
+        Over an empty image they would get a wrong alpha.
+        """
+        view = self.view
+        far = BACKDROP_DISTANCE * view.distance
+        high = view.half * (view.distance + far) / view.distance
+        wide = high * self.aspect
+        corners = [[-wide, high, -far], [wide, high, -far], [-wide, -high, -far]]
+        rows = self.background[[0, 0, -1, -1]] / 255
+        return self.pyrender.Primitive(
+            positions=np.array([*corners, [wide, -high, -far]], np.float32),
+            color_0=np.column_stack([rows, np.ones(4)]).astype(np.float32),
+            indices=np.array([[0, 2, 1], [1, 2, 3]]),
+            material=self.pyrender.MetallicRoughnessMaterial(doubleSided=True),
+        )
 
     def _catch_light(self, normals: np.ndarray) -> np.ndarray:
         """Return the light (C, 1) that whitens the corners (C, 3) of eyes that reflect it."""

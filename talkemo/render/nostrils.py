@@ -7,10 +7,10 @@ from scipy.spatial.transform import Rotation
 
 from ..geometry.meshes import vertex_normals
 from ..geometry.numerics import smoothstep
-from .software import EMPTY_DEPTH, draw_band
+from .raster import EMPTY_DEPTH, draw_band
 
 # Degrees to the side and upwards, from where the nose is looked at.
-YAWS, PITCHES = (-60, -30, 0, 30, 60), (-50, -30, -10, 10, 30)
+YAWS, PITCHES = (-60, -30, 0, 30, 60), (-50, -30, -10, 10, 30, 50)
 IMAGE_SIDE = 120  # samples
 AROUND_NOSE_MM = 30.0  # what may hide a nostril
 BEHIND_MM = 1.0  # so far behind the foremost surface a vertex is hidden
@@ -58,6 +58,7 @@ def _seen_share(points: np.ndarray, faces: np.ndarray) -> np.ndarray:
     scale = 0.48 * IMAGE_SIDE / np.linalg.norm(centred, axis=1).max()
     triangles = np.ascontiguousarray(faces, np.int32)
     members = np.arange(len(triangles), dtype=np.int32)
+    opaque = (np.full((1, 1), 255, np.uint8), len(triangles))
     values = np.zeros((len(points), 5), np.float32)
     depth = np.empty((IMAGE_SIDE, IMAGE_SIDE), np.float32)
     image = np.empty((IMAGE_SIDE, IMAGE_SIDE, 5), np.float32)
@@ -68,7 +69,7 @@ def _seen_share(points: np.ndarray, faces: np.ndarray) -> np.ndarray:
             turned = centred @ turn.T
             screen = turned * [scale, -scale, 1] + [IMAGE_SIDE / 2, IMAGE_SIDE / 2, 0]
             screen = np.ascontiguousarray(screen, np.float32)
-            draw_band(screen, values, triangles, members, 0, depth, image)
+            draw_band(screen, values, triangles, members, 0, opaque, depth, image)
             column, row = screen[:, :2].round().astype(int).T
             foremost = depth[row, column]
             visible = (turned[:, 2] > foremost - BEHIND_MM) | (foremost <= EMPTY_DEPTH)

@@ -100,20 +100,8 @@ def face_data(header: Header) -> dict[str, Any]:
     """Return the data with which web/viewer.js draws a face. The header must have a basis."""
     from .appearance import appearance_of_header
     from .textures import png_of
-    from .view import (
-        AMBIENT,
-        AMBIENT_ABOVE,
-        BACKFACE_LIGHT,
-        CATCH_DIRECTION,
-        CATCH_SIZE,
-        CATCH_STRENGTH,
-        CORNEA,
-        CORNEA_REACH,
-        GLOSS,
-        LIGHTS,
-        SOFTNESS,
-        frame_view,
-    )
+    from .transparency import draw_order
+    from .view import frame_view, shading_of_page
 
     assert header.basis is not None
     appearance = appearance_of_header(header)
@@ -125,7 +113,10 @@ def face_data(header: Header) -> dict[str, Any]:
     largest = np.maximum(np.abs(moves).max((1, 2)), 1e-12)
     view = frame_view(header.rest, header.focus, facing=header.facing, drawn=appearance.drawn)
     facing = np.eye(3) if header.facing is None else np.asarray(header.facing)
-    size = np.array(appearance.texture.shape[1::-1])
+    order, image = draw_order(appearance), appearance.texture
+    if appearance.opacity is not None:
+        image = np.dstack([image, appearance.opacity])
+    size = np.array(image.shape[1::-1])
     eye = None
     if appearance.eye is not None:  # its middle, and radians per unit of the texture
         middle = (np.array(appearance.eye[:2]) + 0.5) / size
@@ -134,21 +125,18 @@ def face_data(header: Header) -> dict[str, Any]:
         "rest": base64_text(appearance.points(header.rest), np.float32),
         "basis": base64_text(np.round(moves / largest[:, None, None] * 127), np.int8),
         "scale": (largest / 127).tolist(),
-        "faces": base64_text(appearance.faces, np.uint32),
+        "faces": base64_text(order.faces, np.uint32),
+        "opaque": [order.solid, order.cut],
         "vertex": base64_text(appearance.vertex, np.uint32),
         "place": base64_text((appearance.place + 0.5) / size, np.float32),
-        "skin": "data:image/png;base64," + base64.b64encode(png_of(appearance.texture)).decode(),
+        "skin": "data:image/png;base64," + base64.b64encode(png_of(image)).decode(),
         "turning": None if header.turn is None else _turning_data(header.turn, appearance),
         "facing": facing.T.tolist(),
         "middle": view.centre.tolist(),
         "half": view.half,
-        "lights": LIGHTS.tolist(),
-        "softness": SOFTNESS.tolist(),
         "shadow": _shadow_data(appearance),
         "eye": eye,
-        "catch": [*CATCH_DIRECTION.tolist(), CATCH_SIZE, CATCH_STRENGTH],
-        "cornea": [CORNEA, CORNEA_REACH],
-        "glow": [AMBIENT, AMBIENT_ABOVE, GLOSS, BACKFACE_LIGHT],
+        **shading_of_page(),
     }
 
 

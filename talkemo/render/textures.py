@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 import io
+from dataclasses import replace
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from ..files.reading import quiet_libraries
 from ..formats.mesh_types import MeshAttributes
+from ..formats.texture_atlas import Tile, join_tiles
 from .skin import BLUSH_COLOUR, LIP_COLOUR
 from .view import SKIN
+
+if TYPE_CHECKING:
+    import PIL.Image
 
 SWATCH_PIXELS = 192  # side of the images of an eyeball and of added parts
 MAX_TEXTURE_SIDE_PIXELS = 2048
 MAX_DRAWN_TEXTURE_PIXELS = 1 << 26  # of the texture that a mesh's file holds
-MAX_PATCH_PIXELS = 4  # side of a triangle's patch in a texture made of vertex colours
 # RGB.
 TEETH_COLOUR = np.array([232.0, 225, 210])
 TONGUE_COLOUR, GUM_COLOUR = np.array([[176.0, 92, 88], [168, 96, 92]])
@@ -101,7 +106,7 @@ def shaded_texels(name: str, light: np.ndarray) -> np.ndarray:
 
 
 def png_of(image: np.ndarray) -> bytes:
-    """Return an image (H, W, 3) uint8 as a PNG."""
+    """Return an image (H, W, 3 or 4) uint8 as a PNG."""
     from PIL import Image
 
     file = io.BytesIO()
@@ -109,12 +114,52 @@ def png_of(image: np.ndarray) -> bytes:
     return file.getvalue()
 
 
-def mesh_texture(attributes: MeshAttributes) -> np.ndarray | None:
-    """Return the texture (H, W, 3) uint8 that a mesh's file holds; None if it cannot be used."""
-    if attributes.texture is None or attributes.uv is None or attributes.uv_faces is None:
+def mesh_texture(
+    attributes: MeshAttributes, ranks: np.ndarray
+) -> tuple[np.ndarray, np.ndarray] | None:
+    """Return the texture that a mesh's file holds, in a size for drawing.
+
+    Where it is too large, the triangles of low rank keep their resolution.
+
+    Parameters
+    ----------
+    attributes : MeshAttributes
+    ranks : (F,) int
+        Of the triangles.
+
+    Returns
+    -------
+    texture : (H, W, 3 or 4) uint8
+        With opacity if it is not opaque.
+    texels : (F, 3, 2)
+        Column and row of each triangle's corners.
+    None if the texture cannot be used.
+    """
+    if attributes.uv is None or attributes.uv_faces is None:
         return None
+    image = _texture_image(attributes)
+    if image is None:
+        return None
+    uv = attributes.uv[attributes.uv_faces].astype(np.float64) * [1, -1] + [0, 1]
+    uv -= np.floor(uv.mean(1, keepdims=True))  # tiled textures repeat
+    sizes = [placement.scale for placement in attributes.tiles]
+    if not sizes and max(image.size) > MAX_TEXTURE_SIDE_PIXELS:
+        return _rearranged([Tile(image)], np.zeros(len(uv), int), uv, ranks)
+    if min(sizes, default=1.0) < 1:
+        middles = uv.mean(1)
+        number = np.stack([place.covers(middles) for place in attributes.tiles]).argmax(0)
+        for k, place in enumerate(attributes.tiles):
+            uv[number == k] = place.tile_coordinates(uv[number == k])
+        return _rearranged([place.tile for place in attributes.tiles], number, uv, ranks)
+    return np.asarray(image), np.clip(uv * image.size, 0, np.array(image.size) - 1)
+
+
+def _texture_image(attributes: MeshAttributes) -> PIL.Image.Image | None:
+    """Return the decoded texture of a mesh's file, RGB or RGBA; None if it cannot be used."""
     from PIL import Image, UnidentifiedImageError
 
+    if attributes.texture is None:
+        return None
     try:
         with (
             quiet_libraries(),
@@ -122,41 +167,24 @@ def mesh_texture(attributes: MeshAttributes) -> np.ndarray | None:
         ):
             if image.width * image.height > MAX_DRAWN_TEXTURE_PIXELS:
                 return None
-            image.thumbnail((MAX_TEXTURE_SIDE_PIXELS, MAX_TEXTURE_SIDE_PIXELS))
-            return np.array(image.convert("RGB"))
+            return image.convert("RGBA" if attributes.has_opacity else "RGB")
     except (OSError, ValueError, SyntaxError, UnidentifiedImageError, Image.DecompressionBombError):
         return None
 
 
-def patch_size(triangles: int) -> int:
-    """Return the side of each triangle's patch in pixels; below 2 for too many triangles."""
-    across = int(np.ceil(np.sqrt(max(triangles, 1))))
-    return min(MAX_PATCH_PIXELS, MAX_TEXTURE_SIDE_PIXELS // across)
-
-
-def vertex_colour_texture(faces: np.ndarray, colours: np.ndarray) -> np.ndarray:
-    """Return a texture (H, W, 3) uint8 with a patch per triangle that blends vertex colours.
-
-    Parameters
-    ----------
-    faces : (F, 3)
-        Triangles.
-    colours : (V, 3)
-        RGB of each vertex.
-    """
-    size, across = patch_size(len(faces)), int(np.ceil(np.sqrt(len(faces))))
-    x, y = np.meshgrid(np.linspace(0, 1, size), np.linspace(0, 1, size))
-    barycentric = np.stack([1 - x - y, x, y], -1)  # extrapolated beyond the triangle
-    patches = np.zeros((across * across, size, size, 3), np.uint8)
-    blended = np.einsum("yxk,fkc->fyxc", barycentric, colours[faces].astype(np.float32))
-    patches[: len(faces)] = blended.clip(0, 255)
-    grid = patches.reshape(across, across, size, size, 3).swapaxes(1, 2)
-    return grid.reshape(across * size, across * size, 3)
-
-
-def patch_coordinates(triangles: int) -> np.ndarray:
-    """Return column and row (F, 3, 2) of each triangle's corners in `vertex_colour_texture`."""
-    size, across = patch_size(triangles), int(np.ceil(np.sqrt(triangles)))
-    number = np.arange(triangles)
-    origin = size * np.column_stack([number % across, number // across])
-    return origin[:, None] + (size - 1) * np.array([[0.0, 0], [1, 0], [0, 1]])
+def _rearranged(
+    tiles: list[Tile], number: np.ndarray, uv: np.ndarray, ranks: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return what `mesh_texture` does, of tiles, each triangle's tile (F,) and its uv (F, 3, 2)."""
+    parts = {}
+    for key in np.unique(np.column_stack([number, ranks]), axis=0):
+        rows = (number == key[0]) & (ranks == key[1])
+        none = np.full(2, np.inf)
+        tile = replace(tiles[key[0]], rank=int(key[1]), low=none, high=-none)
+        tile.cover(uv[rows].reshape(-1, 2))
+        parts[tuple(key.tolist())] = tile, rows
+    texture, placements = join_tiles({key: tile for key, (tile, _) in parts.items()})
+    texels = np.empty_like(uv)
+    for key, (_, rows) in parts.items():
+        texels[rows] = placements[key].coordinates(uv[rows]) * texture.shape[1::-1]
+    return texture, texels

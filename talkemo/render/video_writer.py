@@ -7,8 +7,6 @@ from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
 
-import numpy as np
-
 from ..audio.recording import SAMPLE_RATE, Audio
 from ..formats.animation import FileWriter, Frames, Header, video_frame_step
 from ..video.encoder import VideoEncoder
@@ -60,13 +58,8 @@ class VideoWriter(FileWriter):
         first = -self.frames_seen % self.frame_step
         self.frames_seen += len(frames.vertices)
         for k in range(first, len(frames.vertices), self.frame_step):
-            vertices = frames.vertices[k]
-            gaze = None if frames.gaze is None else frames.gaze[k]
-            if self.turn is not None:
-                head = np.eye(3) if frames.head is None else frames.head[k]
-                vertices = self.turn(vertices, head, gaze)
-            self.appearance.look_at(gaze)
-            self.encoder.write(self.renderer.draw(vertices))
+            self.appearance.look_at(frames.gaze_of(k))
+            self.encoder.write(self.renderer.draw(frames.turned(k, self.turn)))
 
     def finish(self) -> None:
         """Complete the video."""

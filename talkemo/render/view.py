@@ -170,6 +170,17 @@ def catch_light(normals: np.ndarray, offsets: np.ndarray) -> np.ndarray:
     return np.asarray(CATCH_STRENGTH * share * on_cornea)
 
 
+def shading_of_page() -> dict[str, list]:
+    """Return lights and reflections as the script of a page reads them."""
+    return {
+        "lights": LIGHTS.tolist(),
+        "softness": SOFTNESS.tolist(),
+        "catch": [*CATCH_DIRECTION.tolist(), CATCH_SIZE, CATCH_STRENGTH],
+        "cornea": [CORNEA, CORNEA_REACH],
+        "glow": [AMBIENT, AMBIENT_ABOVE, GLOSS, BACKFACE_LIGHT],
+    }
+
+
 def background_rows(height: int) -> np.ndarray:
     """Return the background's colour in each row, (height, 3) float32, lighter at the top."""
     share = 1 - np.linspace(0, 1, height, dtype=np.float32)[:, None]

@@ -6,6 +6,8 @@ const bytes = text => Uint8Array.from(atob(text), c => c.charCodeAt(0));
 const array = (kind, text) => new kind(bytes(text).buffer);
 const rest = array(Float32Array, data.rest), basis = array(Int8Array, data.basis), scale = data.scale;
 const faces = array(Uint32Array, data.faces), vertex = array(Uint32Array, data.vertex), place = array(Float32Array, data.place);
+// Opaque triangles come first, then those with holes, then veils: what is seen through is drawn last, from back to front.
+const [solid, cut] = data.opaque.map(count => 3 * count), veils = faces.slice(cut);
 const corners = vertex.length, count = scale.length;
 const turning = data.turning && { ...data.turning, share: array(Uint8Array, data.turning.share), balls: data.turning.balls.map(b => ({ rows: array(Uint32Array, b.rows), centre: b.centre })) };
 // The mouth behind the lips is darker the closer they are: shadow.share tells the share of three gaps at each of its corners.
@@ -15,7 +17,7 @@ const element = id => document.getElementById(id);
 const canvas = element("view");
 if (data.name) element("name").textContent = document.title = data.name;
 
-const gl = canvas.getContext("webgl", { antialias: true, alpha: true, premultipliedAlpha: false });
+const gl = canvas.getContext("webgl", { antialias: true, alpha: true });
 if (!gl || !gl.getExtension("OES_element_index_uint")) {
   element("problem").textContent = "This browser has no WebGL, which the page needs to draw.";
   document.body.dataset.state = "no WebGL";
@@ -41,21 +43,25 @@ gl.attachShader(program, shader(gl.VERTEX_SHADER, `
 gl.attachShader(program, shader(gl.FRAGMENT_SHADER, `
   precision highp float;
   uniform sampler2D skin; uniform vec4 lights[3]; uniform vec3 softness; uniform vec4 glow, eye, shine; uniform vec2 cornea;
+  uniform vec3 sieve;  // least and most opacity of what is drawn, and whether it is opaque then
   varying vec3 n; varying vec2 uv;
   void main() {
+    vec4 texel = texture2D(skin, uv);  // RGB is multiplied with the opacity
+    if (texel.a < sieve.x || texel.a > sieve.y) discard;
+    if (sieve.z > 0.0) texel /= texel.a;
     vec3 m = normalize(n); float dark = 1.0;
-    if (m.z < 0.0) { m = -m; dark = glow.w; }
+    if (m.z < 0.0) { m = -m; if (sieve.x == 0.0) dark = glow.w; }
     vec3 light = vec3(glow.x + glow.y * m.y); float gloss = 0.0;
     for (int k = 0; k < 3; k++) {
       float c = dot(m, lights[k].xyz);
       light += lights[k].w * max((vec3(c) + softness) / (1.0 + softness), 0.0);
       if (c > 0.0) gloss += glow.z * lights[k].w * pow(max(2.0 * c * m.z - lights[k].z, 0.0), 18.0);
     }
-    vec3 colour = dark * (texture2D(skin, uv).rgb * light + gloss);
+    vec3 colour = dark * (texel.rgb * light + texel.a * gloss);
     vec2 off = (uv - eye.xy) * eye.zw * vec2(1.0, -1.0);  // radians from the middle of the iris
     if (eye.z > 0.0 && dark == 1.0 && length(off) < cornea.y)
       colour = mix(colour, vec3(1.0), shine.w * clamp(1.5 - length(m.xy + cornea.x * off - shine.xy) / shine.z, 0.0, 1.0));
-    gl_FragColor = vec4(colour, 1.0);
+    gl_FragColor = vec4(colour, texel.a);
   }`));
 gl.linkProgram(program);
 gl.useProgram(program);
@@ -76,9 +82,11 @@ function buffer(name, size) {
 const positionBuffer = buffer("position", 3), normalBuffer = buffer("normal", 3);
 const placeBuffer = buffer("place", 2);
 gl.bufferData(gl.ARRAY_BUFFER, place, gl.DYNAMIC_DRAW);
-gl.bindBuffer(gl.ELEMENT_ARRAY_BUFFER, gl.createBuffer());
+const faceBuffer = gl.createBuffer(), veilBuffer = gl.createBuffer();
+gl.bindBuffer(gl.ELEMENT_ARRAY_BUFFER, faceBuffer);
 gl.bufferData(gl.ELEMENT_ARRAY_BUFFER, faces, gl.STATIC_DRAW);
 gl.enable(gl.DEPTH_TEST);
+gl.blendFunc(gl.ONE, gl.ONE_MINUS_SRC_ALPHA);
 
 const now = new Float32Array(rest.length), normals = new Float32Array(rest.length);
 const drawn = new Float32Array(3 * corners), drawnNormals = new Float32Array(3 * corners), weights = new Float32Array(count);
@@ -154,7 +162,29 @@ function draw() {
     gl.bindBuffer(gl.ARRAY_BUFFER, placeBuffer);
     gl.bufferData(gl.ARRAY_BUFFER, shaded, gl.DYNAMIC_DRAW);
   }
-  gl.drawElements(gl.TRIANGLES, faces.length, gl.UNSIGNED_INT, 0);
+  gl.bindBuffer(gl.ELEMENT_ARRAY_BUFFER, faceBuffer);
+  drawPart(0, solid, [0, 2, 1]);
+  drawPart(solid, cut, [0.5, 2, 1]);
+  drawPart(cut, faces.length, [0.98, 2, 1]);
+  if (!veils.length) return;
+  gl.bindBuffer(gl.ELEMENT_ARRAY_BUFFER, veilBuffer);
+  gl.bufferData(gl.ELEMENT_ARRAY_BUFFER, backToFront(turn[2]), gl.DYNAMIC_DRAW);
+  gl.enable(gl.BLEND);
+  gl.depthMask(false);
+  drawPart(0, veils.length, [0.01, 0.98, 0]);
+  gl.depthMask(true);
+  gl.disable(gl.BLEND);
+}
+function drawPart(first, last, sieve) {
+  gl.uniform3fv(uniform("sieve"), sieve);
+  if (last > first) gl.drawElements(gl.TRIANGLES, last - first, gl.UNSIGNED_INT, 4 * first);
+}
+// The veils' triangles, the farthest first; towards: the direction to the camera.
+function backToFront(towards) {
+  const depth = new Float32Array(veils.length / 3);
+  veils.forEach((corner, i) => { for (let k = 0; k < 3; k++) depth[Math.floor(i / 3)] += towards[k] * drawn[3 * corner + k]; });
+  const order = Array.from(depth.keys()).sort((a, b) => depth[a] - depth[b]);
+  return Uint32Array.from(order.flatMap(f => [veils[3 * f], veils[3 * f + 1], veils[3 * f + 2]]));
 }
 // One pointer turns the face; two zoom. A page may set viewChanged to learn of it.
 let viewChanged = () => {};
@@ -188,7 +218,8 @@ window.onresize = () => { wanted = true; };
 const skin = new Image();
 skin.onload = () => {
   gl.bindTexture(gl.TEXTURE_2D, gl.createTexture());
-  gl.texImage2D(gl.TEXTURE_2D, 0, gl.RGB, gl.RGB, gl.UNSIGNED_BYTE, skin);
+  gl.pixelStorei(gl.UNPACK_PREMULTIPLY_ALPHA_WEBGL, true);
+  gl.texImage2D(gl.TEXTURE_2D, 0, gl.RGBA, gl.RGBA, gl.UNSIGNED_BYTE, skin);
   for (const [name, value] of [[gl.TEXTURE_WRAP_S, gl.CLAMP_TO_EDGE], [gl.TEXTURE_WRAP_T, gl.CLAMP_TO_EDGE], [gl.TEXTURE_MIN_FILTER, gl.LINEAR], [gl.TEXTURE_MAG_FILTER, gl.LINEAR]]) gl.texParameteri(gl.TEXTURE_2D, name, value);
   begin();
 };
