@@ -20,7 +20,7 @@ from .body import Body
 from .eyeballs import Ball
 from .features import Features
 from .mouth import mouth_size
-from .skin import limit_strain
+from .strain import limit_strain
 
 SEARCH_MM = 9.0  # above and below the fitted lids, in which a mesh's opening is searched
 SEARCH_DEPTH_MM = 7.0  # behind the fitted lids; what is deeper is a socket

@@ -70,7 +70,7 @@ def front_of(face: Face, placement: Similarity) -> Viewpoint:
 def viewpoints(surface: Surface, rotations: list[np.ndarray]) -> Iterator[Viewpoint]:
     """Yield viewpoints that show a mesh and its upper parts, if its face has these rotations."""
     for rotation in rotations:
-        points = surface.points @ rotation
+        points = surface.coarse.points @ rotation
         low, high = points.min(0), points.max(0)
         size = high - low
         for share in TOP_SHARES:
