@@ -116,16 +116,22 @@ class Body:
         components = sp.csgraph.connected_components(self.graph, directed=False)
         self.component_count, self.component = components
 
-    def fill_harmonic(self, free: np.ndarray) -> None:
+    def fill_harmonic(self, free: np.ndarray, freed: np.ndarray | None = None) -> None:
         """Interpolate the motion of free vertices (N,) bool harmonically between the others.
 
-        Connected parts that consist of free vertices only do not move.
+        Connected parts that consist of free vertices only do not move. If the others were filled
+        before, `freed` (N,) bool marks the new ones: only what is connected with them changes.
         """
         rows = np.flatnonzero(free)
         if not len(rows):
             return
         graph = self.graph[rows]
         count, component = sp.csgraph.connected_components(graph[:, rows], directed=False)
+        if freed is not None:
+            changes = np.zeros(count, bool)
+            changes[component[freed[rows]]] = True
+            kept = changes[component]
+            rows, graph, component = rows[kept], graph[kept], component[kept]
         bounded = np.zeros(count, bool)
         bounded[component[np.asarray(graph @ (~free).astype(float)) > 0]] = True
         self.targets[:, rows[~bounded[component]]] = 0

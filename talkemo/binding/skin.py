@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+import scipy.sparse as sp
 from scipy.spatial import cKDTree
 
 from ..face.canonical import Face
@@ -66,7 +67,7 @@ def place_skin(body: Body, mouth: Mouth, features: Features) -> None:
     # Cheeks, gums and tongue of a mouth that is connected with the skin.
     place_lining(body, mouth, features, in_mouth, near[on_face])
     fixed[in_mouth] = True
-    mend_tears(body, fixed, still)
+    mend_tears(body, fixed, still, in_mouth)
     body.canonical[~body.skin] = -1
 
 
@@ -107,9 +108,14 @@ def _take_motion(body: Body, rows: np.ndarray, corners: np.ndarray, weights: np.
 
     They lie in its triangles with corners (R, 3), at barycentric weights (R, 3).
     """
-    maps = np.einsum("mk,mkij->mij", weights, local_maps(body.face, body.fitted)[corners])
-    for k, displacement in enumerate(body.face.expression_basis):
-        moved = np.einsum("mk,mkc->mc", weights, displacement[corners])
+    count, face = len(rows), body.face
+    starts = 3 * np.arange(count + 1)
+    entries = weights.astype(np.float32).ravel(), corners.ravel(), starts
+    interpolation = sp.csr_matrix(entries, (count, len(face.mean)))
+    maps = local_maps(face, body.fitted).astype(np.float32)
+    maps = (interpolation @ maps.reshape(-1, 9)).reshape(-1, 3, 3)
+    for k, displacement in enumerate(face.expression_basis):
+        moved = interpolation @ displacement.astype(np.float32, copy=False)
         body.targets[k, rows] = np.einsum("mij,mj->mi", maps, moved)
 
 

@@ -21,17 +21,20 @@ STRAIN_ITERATIONS = 60  # of the strain limit
 AFFECTED_RINGS = 3  # of neighbours around edges that are too long, which move as well
 
 
-def mend_tears(body: Body, fixed: np.ndarray, still: np.ndarray) -> None:
+def mend_tears(body: Body, fixed: np.ndarray, still: np.ndarray, lining: np.ndarray) -> None:
     """Free vertices that were matched to the wrong lip or eyelid, then limit the remaining strain.
 
     A vertex that separates from most of its neighbours was matched to the wrong one. Where a mesh
     has no slit between the lips, the edges that join them are torn too, but each vertex there stays
     with its own lip: these edges have to stretch. `still` (N,) bool marks vertices that never move,
     `fixed` (N,) bool those whose motion is not interpolated; it is cleared for freed vertices.
+    `lining` are the vertices that got their motion after that of the others was interpolated.
     """
     edges = body.edges[body.skin[body.edges].all(1)]
     degree = np.bincount(edges.ravel(), minlength=len(body.points))
     strain = _Strain(body, edges)
+    changed = np.zeros(len(body.points), bool)
+    changed[body.graph[lining].indices] = True
     for _ in range(TEAR_ROUNDS):
         torn = edges[strain.torn]
         mismatched = np.bincount(torn.ravel(), minlength=len(body.points)) > 0.5 * degree
@@ -39,7 +42,8 @@ def mend_tears(body: Body, fixed: np.ndarray, still: np.ndarray) -> None:
         if not mismatched.any():
             break
         fixed &= ~mismatched
-        body.fill_harmonic(~fixed)
+        body.fill_harmonic(~fixed, changed | mismatched)
+        changed[:] = False
         strain.measure(np.flatnonzero(~fixed[edges].all(1)))
     strain.limit()
 
