@@ -11,6 +11,7 @@ from ..geometry.meshes import closest_points, vertex_normals
 from ..geometry.rigid import fit_similarity
 from .body import Body
 from .features import Features
+from .followed import FollowedSkin
 from .mouth import Mouth, mouth_size
 from .mouth_lining import place_lining
 from .strain import mend_tears
@@ -65,7 +66,7 @@ def place_skin(body: Body, mouth: Mouth, features: Features) -> None:
     fixed[near] |= on_face
     body.fill_harmonic(~fixed)
     # Cheeks, gums and tongue of a mouth that is connected with the skin.
-    place_lining(body, mouth, features, in_mouth, near[on_face])
+    place_lining(body, mouth, in_mouth, FollowedSkin(body, features, near[on_face]))
     fixed[in_mouth] = True
     mend_tears(body, fixed, still, in_mouth)
     body.canonical[~body.skin] = -1
