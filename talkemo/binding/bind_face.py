@@ -174,7 +174,9 @@ def _bound(
 
     def in_mesh(merged: np.ndarray) -> np.ndarray:
         """Return the mesh's vertices that were merged into vertices of the body."""
-        return np.flatnonzero(np.isin(welded.merged, merged))
+        chosen = np.zeros(len(welded.first), bool)
+        chosen[merged] = True
+        return np.flatnonzero(chosen[welded.merged])
 
     moving = in_mesh(_moving(body))
     if not len(moving):
