@@ -130,16 +130,17 @@ def _bind(
     registered = refine_fit(face, fit)
     welded = replace(welded, faces=faces)
     binding, body = _bound(face, mesh, welded, fit, registered)
+    skin = body.skin[welded.merged]
     cut = _cut(mesh, welded, body)
     if cut is None:
         return binding
+    del body  # its blend shapes take as much memory as the binding's
     welded_cut = weld(cut.mesh, cut.apart)
     faces = _facing_outwards(cut.mesh.vertices[welded_cut.first], welded_cut.faces)
     shown, _ = _bound(face, cut.mesh, replace(welded_cut, faces=faces), fit, registered, cut)
     shown = replace(shown, landmarks68=binding.landmarks68)
     line = np.stack([cut.seam.line.x, cut.seam.line.y, cut.seam.line.z])
-    lip_cut = LipCut(shown, line, body.skin[welded.merged])
-    return replace(binding, cut=lip_cut, lip_gap=shown.lip_gap)
+    return replace(binding, cut=LipCut(shown, line, skin), lip_gap=shown.lip_gap)
 
 
 def _cut(mesh: Mesh, welded: Welded, body: Body) -> CutMesh | None:

@@ -41,11 +41,11 @@ class Followed:
         distance, near = distance.reshape(-1, count), near.reshape(-1, count)
         weight = 1 / (distance**2 + 0.25 * distance[:, :1] ** 2 + 0.01)
         weight /= weight.sum(1, keepdims=True)
+        used, column = np.unique(near, return_inverse=True)
         starts = count * np.arange(len(points) + 1)
-        targets = self.body.targets
-        shape = (len(points), targets.shape[1])
-        mean = sp.csr_matrix((weight.ravel(), self.rows[near].ravel(), starts), shape)
-        return np.stack([mean @ target for target in targets]), distance[:, 0]
+        mean = sp.csr_matrix((weight.ravel(), column.ravel(), starts), (len(points), len(used)))
+        rows = self.rows[used]
+        return np.stack([mean @ target[rows] for target in self.body.targets]), distance[:, 0]
 
 
 class FollowedSkin(Followed):
