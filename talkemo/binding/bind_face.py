@@ -39,7 +39,9 @@ def bind_with_hint(
 ) -> Binding:
     """Bind a mesh with the help of a hint, or get its binding from the cache.
 
-    `opinion` is asked where the face is if the mesh's shape leaves a doubt. Raises InputError for a file that cannot be used, or if no face is found.
+    `opinion` is asked where the face is if the mesh's shape leaves a doubt. If it cannot look, the
+    mesh of the binding has a note on it. Raises InputError for a file that cannot be used, or if no
+    face is found.
     """
     hint = hint or FaceHint()
     if hint.binding is not None:
@@ -59,9 +61,17 @@ def bind_with_hint(
         binding = bind_mesh(
             face, mesh, up=hint.up, forward=hint.forward, landmarks=landmarks, opinion=opinion
         )
+        if opinion is not None and opinion.failure:
+            return _noted(binding, opinion.failure)  # with a working opinion it may be another one
         if cache:
             cache.put(name, binding)
     return binding
+
+
+def _noted(binding: Binding, failure: str) -> Binding:
+    """Return a binding that was found without the second opinion, with a note on why."""
+    note = f"the landmark tracker cannot be used ({failure}): the face was found by its shape alone"
+    return replace(binding, mesh=replace(binding.mesh, notes=(*binding.mesh.notes, note)))
 
 
 def bind_mesh(

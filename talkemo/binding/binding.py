@@ -90,7 +90,9 @@ class Binding:
     @cached_property
     def matrix(self) -> np.ndarray:
         """(S, M·3) float32, displacement of the moving vertices by 1 mm of each coordinate."""
-        return self._by_coordinates(self.targets, self.canonical >= 0).reshape(len(self.targets), -1)
+        return self._by_coordinates(self.targets, self.canonical >= 0).reshape(
+            len(self.targets), -1
+        )
 
     def _by_coordinates(self, targets: np.ndarray, skin: np.ndarray) -> np.ndarray:
         """Return the displacement (S, P, 3) float32 by 1 mm of each coordinate, of some vertices.

@@ -50,10 +50,18 @@ class Sighting:
 Look = Callable[[Viewpoint], Sighting | None]  # what is seen of one mesh from a viewpoint
 
 
+class OpinionUnavailable(Exception):
+    """Who is asked cannot look at all, which is no opinion on the mesh."""
+
+
 class SecondOpinion(Protocol):
-    """Looks at meshes and finds faces, as a person or a landmark tracker does."""
+    """Looks at meshes and finds faces, as a person or a landmark tracker does.
+
+    If it turns out that it cannot look, a `Look` raises OpinionUnavailable, and `failure` says why.
+    """
 
     name: str  # with its version; bindings that were found with another are not reused
+    failure: str | None
 
     def of(self, vertices: np.ndarray, faces: np.ndarray) -> Look:
         """Return what looks at a mesh of vertices (V, 3) and triangles (F, 3)."""
