@@ -13,7 +13,7 @@ from talkemo import InputError
 from talkemo.binding import FaceHint, bind_with_hint
 from talkemo.binding.cache import BindingCache
 from talkemo.binding.likeness import Likeness
-from talkemo.binding.registration import fit_face, locate
+from talkemo.binding.registration import Fit, fit_face, locate
 from talkemo.binding.sighting import (
     Sighting,
     disagreement_mm,
@@ -66,7 +66,7 @@ def worn(mesh):
 class Seer:
     """A second opinion that sees the example face from everywhere, where `placement` puts it."""
 
-    name = "seer"
+    name, failure = "seer", None
 
     def __init__(self, face, placement):
         ids = np.array([k for k in seen_ids() if k in set(face.mesh_points)])
@@ -210,6 +210,29 @@ def test_the_cache_tells_opinions_apart(face, bound, tmp_path, monkeypatch):
 
 
 # ------------------------------------------------------------------------------ the real tracker
+
+
+class _BrokenLibrary:
+    """A package that is installed, but cannot be loaded on this machine."""
+
+    def __init__(self, path):
+        raise OSError("libLiteRt.so: undefined symbol: _Z")
+
+
+def test_a_broken_tracker_is_no_opinion(face, mesh, monkeypatch, tmp_path):
+    """The search goes on as without one, says so, and the cache keeps nothing of it."""
+    monkeypatch.setattr("talkemo.capture.landmark_tracker.LandmarkTracker", _BrokenLibrary)
+    monkeypatch.setattr(Fit, "is_sure", False)
+    there = Similarity(1.0, np.eye(3), np.zeros(3))
+    monkeypatch.setattr("talkemo.binding.registration.search_placements", lambda *_: [there])
+    cache, hint = BindingCache(tmp_path), FaceHint(up="y", forward="z")
+    found = bind_with_hint(face, mesh, hint, cache, TrackerOpinion(tmp_path))
+    assert not list(tmp_path.rglob("*.npz"))
+    alone = bind_with_hint(face, mesh, hint)
+    (note,) = found.mesh.notes
+    assert "landmark tracker cannot be used (libLiteRt.so" in note and "shape alone" in note
+    assert not alone.mesh.notes
+    np.testing.assert_array_equal(found.targets, alone.targets)
 
 
 def test_pixels_are_laid_back_onto_the_front_of_the_mesh(face):

@@ -39,7 +39,9 @@ def bind_with_hint(
 ) -> Binding:
     """Bind a mesh with the help of a hint, or get its binding from the cache.
 
-    `opinion` is asked where the face is if the mesh's shape leaves a doubt. Raises InputError for a file that cannot be used, or if no face is found.
+    `opinion` is asked where the face is if the mesh's shape leaves a doubt. If it cannot look, the
+    mesh of the binding has a note on it. Raises InputError for a file that cannot be used, or if no
+    face is found.
     """
     hint = hint or FaceHint()
     if hint.binding is not None:
@@ -59,9 +61,17 @@ def bind_with_hint(
         binding = bind_mesh(
             face, mesh, up=hint.up, forward=hint.forward, landmarks=landmarks, opinion=opinion
         )
+        if opinion is not None and opinion.failure:
+            return _noted(binding, opinion.failure)  # with a working opinion it may be another one
         if cache:
             cache.put(name, binding)
     return binding
+
+
+def _noted(binding: Binding, failure: str) -> Binding:
+    """Return a binding that was found without the second opinion, with a note on why."""
+    note = f"the landmark tracker cannot be used ({failure}): the face was found by its shape alone"
+    return replace(binding, mesh=replace(binding.mesh, notes=(*binding.mesh.notes, note)))
 
 
 def bind_mesh(
@@ -128,15 +138,19 @@ def _bind(
     look = opinion.of(vertices, visible) if opinion and landmarks is None else None
     fit = locate(face, surface, rotations, landmarks, look)
     registered = refine_fit(face, fit)
+    welded = replace(welded, faces=faces)
     binding, body = _bound(face, mesh, welded, fit, registered)
+    skin = body.skin[welded.merged]
     cut = _cut(mesh, welded, body)
     if cut is None:
         return binding
-    shown, _ = _bound(face, cut.mesh, weld(cut.mesh, cut.apart), fit, registered, cut)
+    del body  # its blend shapes take as much memory as the binding's
+    welded_cut = weld(cut.mesh, cut.apart)
+    faces = _facing_outwards(cut.mesh.vertices[welded_cut.first], welded_cut.faces)
+    shown, _ = _bound(face, cut.mesh, replace(welded_cut, faces=faces), fit, registered, cut)
     shown = replace(shown, landmarks68=binding.landmarks68)
     line = np.stack([cut.seam.line.x, cut.seam.line.y, cut.seam.line.z])
-    lip_cut = LipCut(shown, line, body.skin[welded.merged])
-    return replace(binding, cut=lip_cut, lip_gap=shown.lip_gap)
+    return replace(binding, cut=LipCut(shown, line, skin), lip_gap=shown.lip_gap)
 
 
 def _cut(mesh: Mesh, welded: Welded, body: Body) -> CutMesh | None:
@@ -166,15 +180,16 @@ def _bound(
 
     vertices = mesh.vertices[welded.first]
     groups = vertex_groups(mesh.attributes, len(mesh.vertices))[welded.first]
-    faces = _facing_outwards(vertices, welded.faces)
-    body = Body(face, fit, registered, vertices, faces, groups)
+    body = Body(face, fit, registered, vertices, welded.faces, groups)
     parts = place_body(body, cut.seam.renumbered(welded.merged) if cut else None)
 
     def in_mesh(merged: np.ndarray) -> np.ndarray:
         """Return the mesh's vertices that were merged into vertices of the body."""
-        return np.flatnonzero(np.isin(welded.merged, merged))
+        chosen = np.zeros(len(welded.first), bool)
+        chosen[merged] = True
+        return np.flatnonzero(chosen[welded.merged])
 
-    moving = in_mesh(np.flatnonzero(np.abs(body.targets).max((0, 2)) > MIN_MOTION_MM))
+    moving = in_mesh(_moving(body))
     if not len(moving):
         raise InputError(
             "no skin found in the mesh where its face should be",
@@ -183,11 +198,14 @@ def _bound(
     rows = welded.merged[moving]
     placement = fit.placement
     to_mesh = placement.rotation.T.astype(np.float32)
+    targets = np.empty((len(body.targets), len(rows), 3), np.float32)
+    for own, target in zip(body.targets, targets):
+        np.matmul(placement.scale * own[rows], to_mesh, out=target)
     binding = Binding(
         mesh=mesh,
         face=face,
         moving=moving,
-        targets=(placement.scale * body.targets[:, rows] @ to_mesh).astype(np.float32),
+        targets=targets,
         canonical=body.canonical[rows],
         landmarks68=welded.first[_closest_to_landmarks(body)],
         placement=placement,
@@ -198,6 +216,15 @@ def _bound(
         lip_gap=lip_gap(body),
     )
     return binding, body
+
+
+def _moving(body: Body) -> np.ndarray:
+    """Return the vertices (M,) of a body that any blend shape moves."""
+    moving = np.zeros(len(body.points), bool)
+    for target in body.targets:
+        for along in (np.abs(target) > MIN_MOTION_MM).T:
+            moving |= along
+    return np.flatnonzero(moving)
 
 
 def _facing_outwards(vertices: np.ndarray, faces: np.ndarray) -> np.ndarray:

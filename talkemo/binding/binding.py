@@ -90,16 +90,24 @@ class Binding:
     @cached_property
     def matrix(self) -> np.ndarray:
         """(S, M·3) float32, displacement of the moving vertices by 1 mm of each coordinate."""
-        skin = self.canonical >= 0
+        return self._by_coordinates(self.targets, self.canonical >= 0).reshape(
+            len(self.targets), -1
+        )
+
+    def _by_coordinates(self, targets: np.ndarray, skin: np.ndarray) -> np.ndarray:
+        """Return the displacement (S, P, 3) float32 by 1 mm of each coordinate, of some vertices.
+
+        `targets` (S, P, 3) are theirs; `skin` (P,) bool tells which of them are skin.
+        """
         to_weights = self.face.coordinates_to_weights
-        result = np.empty_like(self.targets)
-        result[:, skin] = np.tensordot(to_weights.astype(np.float32), self.targets[:, skin], 1)
+        result = np.empty_like(targets)
+        result[:, skin] = np.tensordot(to_weights.astype(np.float32), targets[:, skin], 1)
         if not skin.all():
             # Many combinations of weights move the skin alike, but not jaw and tongue. Those use
             # the regularised combination.
             weights = self.regularised_weights.astype(np.float32)
-            result[:, ~skin] = np.tensordot(weights, self.targets[:, ~skin], 1)
-        return result.reshape(len(result), -1)
+            result[:, ~skin] = np.tensordot(weights, targets[:, ~skin], 1)
+        return result
 
     @cached_property
     def regularised_weights(self) -> np.ndarray:
@@ -165,9 +173,13 @@ class Binding:
         """
         face = self.face
         jaw = face.expression_names.index("jawOpen")
-        opened = self.vertices(face.weights_to_coordinates[[jaw]])[0, self.landmarks68]
+        # Only the landmarks: the matrix of a mesh with many vertices takes seconds.
+        place = np.searchsorted(self.moving, self.landmarks68).clip(0, len(self.moving) - 1)
+        moved = self._by_coordinates(self.targets[:, place], self.canonical[place] >= 0)
+        opened = np.tensordot(face.weights_to_coordinates[jaw].astype(np.float32), moved, 1)
+        opened[self.moving[place] != self.landmarks68] = 0
         rest = self.placement.to_canonical(self.mesh.vertices[self.landmarks68])
-        upper, lower = (self.placement.to_canonical(opened) - rest)[list(INNER_LIPS), 1]
+        upper, lower = (opened @ self.placement.rotation / self.scale)[list(INNER_LIPS), 1]
         right, left = rest[list(MOUTH_CORNERS)]
         face_right, face_left = face.mean[face.landmarks68[list(MOUTH_CORNERS)]]
         face_opening = face.lip_opening(face.expression_basis[jaw])

@@ -38,9 +38,10 @@ def weld(mesh: Mesh, apart: np.ndarray | None = None) -> Welded:
     `apart` (N,) bool marks from those that it does not.
     """
     size = np.ptp(mesh.vertices, axis=0).max()
-    key = np.round(mesh.vertices / (WELD_TOLERANCE * size)).astype(np.int64)
-    _, first, merged = np.unique(key, axis=0, return_index=True, return_inverse=True)
-    merged = merged.reshape(-1)
+    cell = np.round(mesh.vertices / (WELD_TOLERANCE * size)).astype(np.int64)
+    cell -= cell.min(0)  # below 2^21, so that a cell is one number: faster than comparing rows
+    key = (cell[:, 0] << 42) + (cell[:, 1] << 21) + cell[:, 2]
+    _, first, merged = np.unique(key, return_index=True, return_inverse=True)
     normals = vertex_normals(mesh.vertices, mesh.faces)
     cosine = np.einsum("vc,vc->v", normals, normals[first[merged]])
     key = 2 * merged + (cosine < MAX_OPPOSITE_COSINE)
@@ -115,16 +116,22 @@ class Body:
         components = sp.csgraph.connected_components(self.graph, directed=False)
         self.component_count, self.component = components
 
-    def fill_harmonic(self, free: np.ndarray) -> None:
+    def fill_harmonic(self, free: np.ndarray, freed: np.ndarray | None = None) -> None:
         """Interpolate the motion of free vertices (N,) bool harmonically between the others.
 
-        Connected parts that consist of free vertices only do not move.
+        Connected parts that consist of free vertices only do not move. If the others were filled
+        before, `freed` (N,) bool marks the new ones: only what is connected with them changes.
         """
         rows = np.flatnonzero(free)
         if not len(rows):
             return
         graph = self.graph[rows]
         count, component = sp.csgraph.connected_components(graph[:, rows], directed=False)
+        if freed is not None:
+            changes = np.zeros(count, bool)
+            changes[component[freed[rows]]] = True
+            kept = changes[component]
+            rows, graph, component = rows[kept], graph[kept], component[kept]
         bounded = np.zeros(count, bool)
         bounded[component[np.asarray(graph @ (~free).astype(float)) > 0]] = True
         self.targets[:, rows[~bounded[component]]] = 0

@@ -20,7 +20,7 @@ from ..formats.mesh_types import Mesh
 from .binding import Binding
 from .files import load_binding, mesh_fingerprint, save_binding
 
-BINDING_VERSION = 3  # part of the hash: raise it when binding gives other results
+BINDING_VERSION = 4  # part of the hash: raise it when binding gives other results
 MAX_CACHE_BYTES = 1 << 29  # total size of all bindings
 BINDING_ENDING = ".binding.npz"
 CACHED_NAME = re.compile(r"[0-9a-f]{40}\.binding\.npz")  # of files that the cache may remove
@@ -72,7 +72,7 @@ class BindingCache:
         # The disk may be full or read-only, or another file may have the folder's name.
         with suppress(InputError, OSError):
             self.folder.mkdir(parents=True, exist_ok=True)
-            save_binding(self.folder / f"{name}{BINDING_ENDING}", binding, compressed=False)
+            save_binding(self.folder / f"{name}{BINDING_ENDING}", binding)
             own = [path for path in self.folder.iterdir() if self._is_own(path)]
             remove_least_recent(own, self.max_bytes)
 

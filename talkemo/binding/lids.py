@@ -20,7 +20,7 @@ from .body import Body
 from .eyeballs import Ball
 from .features import Features
 from .mouth import mouth_size
-from .skin import limit_strain
+from .strain import limit_strain
 
 SEARCH_MM = 9.0  # above and below the fitted lids, in which a mesh's opening is searched
 SEARCH_DEPTH_MM = 7.0  # behind the fitted lids; what is deeper is a socket
@@ -80,9 +80,10 @@ def fit_lids(
         gap = found.upper.of(body.points)[:, 1] - found.lower.of(body.points)[:, 1]
         ball = _touching_ball(body, found, centre) if own is None else _Ball(own.centre, own.radius)
         ball = replace(ball, radius=ball.radius + EYE_CLEARANCE_MM)
+        zones = _lid_zone(body, found, found.upper, 1), _lid_zone(body, found, found.lower, -1)
         for _ in range(CORRECTION_ROUNDS):
-            _correct(body, found, gap, ball)
-        _keep_off_ball(body, found, ball)
+            _correct(body, found, zones, gap, ball)
+        _keep_off_ball(body, found, zones, ball)
         near = np.linalg.norm(body.points - ball.centre, axis=1) < STRAIN_RADII * ball.radius
         limit_strain(body, body.edges[(near & body.skin)[body.edges].all(1)])
         heights[side] = float(gap.mean())
@@ -224,14 +225,16 @@ def _widest_gap(
 # ----------------------------------------------------------------------------- fitting the motion
 
 
-def _correct(body: Body, found: _MeshLids, gap: np.ndarray, ball: _Ball) -> None:
+def _correct(
+    body: Body, found: _MeshLids, zones: tuple[_LidZone, _LidZone], gap: np.ndarray, ball: _Ball
+) -> None:
     """Move the lids of a body by what they lack of the canonical lids' relative motion.
 
-    gap : (J,) mm, height of the body's opening.
+    `zones` are the upper and the lower lid's; `gap` (J,) is the height of the body's opening in mm.
     """
     lids, columns = found.lids, found.columns
-    for edge, motion, sign in ((found.upper, lids.upper, 1), (found.lower, lids.lower, -1)):
-        zone = _lid_zone(body, found, edge, sign)
+    edges, motions = (found.upper, found.lower), (lids.upper, lids.lower)
+    for edge, motion, zone in zip(edges, motions, zones):
         present = edge.of(body.targets)  # (S, J, 3)
         wanted = _smoothed(present)
         wanted[..., 1] = motion[:, columns] * gap
@@ -239,11 +242,12 @@ def _correct(body: Body, found: _MeshLids, gap: np.ndarray, ball: _Ball) -> None
         from_corner = np.minimum(found.position, 1 - found.position)
         in_middle = smoothstep(from_corner / SLIDE_MARGIN)
         wanted[..., 2] += in_middle * np.maximum(outwards - wanted[..., 2], 0)
-        rows = zone.rows
-        body.targets[:, rows] += zone.fading[:, None] * zone.along(wanted - present)
-        difference = zone.along(wanted) - body.targets[:, rows]
-        difference[..., 2] = np.maximum(difference[..., 2], 0)  # the front of a lid swings out
-        body.targets[:, rows] += zone.at_edge[:, None] * difference
+        missing = wanted - present
+        for k, target in enumerate(body.targets):
+            moved = target[zone.rows] + zone.fading[:, None] * zone.along(missing[k])
+            difference = zone.along(wanted[k]) - moved
+            difference[:, 2] = np.maximum(difference[:, 2], 0)  # the front of a lid swings out
+            target[zone.rows] = moved + zone.at_edge[:, None] * difference
 
 
 def _smoothed(values: np.ndarray) -> np.ndarray:
@@ -265,9 +269,9 @@ class _LidZone:
     share: np.ndarray  # (R,), position between this column and the next
 
     def along(self, values: np.ndarray) -> np.ndarray:
-        """Interpolate values (S, J, 3) of columns at the vertices, (S, R, 3) float32."""
+        """Interpolate values (J, 3) of columns at the vertices, (R, 3) float32."""
         share, column = self.share[:, None], self.column
-        result = values[:, column] * (1 - share) + values[:, column + 1] * share
+        result = values[column] * (1 - share) + values[column + 1] * share
         return result.astype(np.float32)
 
 
@@ -348,7 +352,9 @@ def _slide(ball: _Ball, edge: np.ndarray, rise: np.ndarray, change: np.ndarray) 
     return np.where(closing > MIN_CLOSING, outwards, -np.inf)
 
 
-def _keep_off_ball(body: Body, found: _MeshLids, ball: _Ball) -> None:
+def _keep_off_ball(
+    body: Body, found: _MeshLids, zones: tuple[_LidZone, _LidZone], ball: _Ball
+) -> None:
     """Let blinking lids slide over the eyeball: a straight path would lead through it.
 
     The lids' margins move with their edges, see `_slide`; this is for the skin above and below.
@@ -359,8 +365,7 @@ def _keep_off_ball(body: Body, found: _MeshLids, ball: _Ball) -> None:
     near &= np.abs(blink).max(1) > MIN_CLEARED_MOTION_MM
     near &= body.points[:, 2] > ball.front(body.points[:, :2])
     at_edge = np.zeros(len(body.points))
-    for edge, sign in ((found.upper, 1), (found.lower, -1)):
-        zone = _lid_zone(body, found, edge, sign)
+    for zone in zones:
         at_edge[zone.rows] = np.maximum(at_edge[zone.rows], zone.at_edge)
     rows = np.flatnonzero(near)
     points, motion, push = body.points[rows], blink[rows], np.zeros(len(rows))

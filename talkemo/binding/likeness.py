@@ -165,7 +165,7 @@ def likeness(
     follows = np.einsum("rc,rc->r", normals, fitted_normals) > FOLLOWING_COSINE
     smooth, expected = (x[template.near].mean(1) for x in (relief, template.relief))
     low, high = fitted[:, 1].min(), fitted[:, 1].max()
-    heights = placement.to_canonical(surface.points)[:, 1]
+    heights = placement.to_canonical(surface.coarse.points)[:, 1]
     return Likeness(
         relief=_correlation(relief, template.relief),
         coverage=float((follows & (distance < FOLLOWING_DISTANCE_MM)).mean()),

@@ -105,8 +105,9 @@ class _Cutter:
         active = np.zeros_like(crossing)
         active[crossing] = self._near_line(self.starts[crossing], self.ends[crossing])
         self.split = active.sum(1) == 2  # triangles (F,) that the line crosses
-        keys = np.sort(np.stack([merged[self.starts], merged[self.ends]], axis=-1), axis=-1)
-        _, edge = np.unique(keys.reshape(-1, 2), axis=0, return_inverse=True)
+        a, b = merged[self.starts].astype(np.int64), merged[self.ends]
+        key = np.minimum(a, b) * len(merged) + np.maximum(a, b)
+        _, edge = np.unique(key, return_inverse=True)
         self.edge = edge.reshape(-1, 3)  # number of each edge of each triangle
         of_split = np.zeros(self.edge.max() + 1, bool)
         of_split[self.edge[self.split[:, None] & active]] = True

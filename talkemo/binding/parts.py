@@ -5,16 +5,16 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 import numpy as np
-from scipy.spatial import cKDTree
 
 from .body import Body
 from .eyeballs import find_eyeballs, joined_eyeballs, turns_with
 from .features import Features
+from .followed import FollowedSkin
 from .lids import fit_lids
 from .lip_cut import Seam
 from .lip_seam import place_seam
 from .mouth import Mouth
-from .mouth_lining import motion_of_lips, place_lining, skin_motion
+from .mouth_lining import place_lining
 from .mouth_parts import MouthPiece, parts_in_mouth
 from .pieces import Piece, pieces_near_face
 from .skin import place_skin
@@ -62,14 +62,6 @@ class Parts:
         return {kind: np.concatenate(rows) for kind, rows in self.by_kind.items()}
 
 
-class _Skin:
-    """The skin's vertices of a body, with a search tree."""
-
-    def __init__(self, body: Body):
-        self.rows = np.flatnonzero(body.skin)
-        self.tree = cKDTree(body.points[self.rows])
-
-
 def place_body(body: Body, seam: Seam | None = None) -> Parts:
     """Recognise skin, eyes, teeth and other parts of a body, and assign the motion of all.
 
@@ -86,26 +78,35 @@ def place_body(body: Body, seam: Seam | None = None) -> Parts:
     if seam is not None:
         place_seam(body, seam)
     fit_lids(body, features, eyes.balls_by_side)
-    skin = _Skin(body)
+    skin = FollowedSkin(body, features, np.flatnonzero(body.skin))
     result = Parts()
     result.add("skin", skin.rows)
     for part in in_mouth:
-        _place_in_mouth(body, mouth, features, part, cut, skin)
+        _place_in_mouth(body, mouth, part, cut, skin)
         result.add(NAMES_IN_MOUTH.get(part.kind, part.kind), part.piece.rows)
     for piece in pieces:
-        if piece in taken or body.skin[piece.rows[0]]:
-            continue
-        touch = _Touch(piece, skin)
-        if not eyes.balls and piece.kind != "hidden" and eyes.add_other(piece, touch):
-            continue
-        follows = _follows_skin(piece, touch, features)
-        if follows:
-            _hang(body, piece, touch, skin, features)
-        result.add("on_skin" if follows else "still", piece.rows)
+        if piece not in taken and not body.skin[piece.rows[0]]:
+            kind = _place_on_skin(body, piece, skin, eyes)
+            if kind is not None:
+                result.add(kind, piece.rows)
     for piece in eyes.pieces:
         result.add("eyes", piece.rows)
     result.eyes = eyes.rows_and_centres()
     return result
+
+
+def _place_on_skin(body: Body, piece: Piece, skin: FollowedSkin, eyes: _Eyes) -> str | None:
+    """Let a piece that is neither skin nor in the mouth follow the skin or stay; return which.
+
+    None if it is added to the eyes.
+    """
+    touch = _Touch(piece, skin)
+    if not eyes.balls and piece.kind != "hidden" and eyes.add_other(piece, touch):
+        return None
+    if not _follows_skin(piece, touch, skin.features):
+        return "still"
+    _hang(body, piece, touch, skin)
+    return "on_skin"
 
 
 def _pieces_and_eyes(body: Body, features: Features) -> tuple[list[Piece], _Eyes]:
@@ -189,7 +190,7 @@ class _Eyes:
 
 
 def _place_in_mouth(
-    body: Body, mouth: Mouth, features: Features, part: MouthPiece, cut: float, skin: _Skin
+    body: Body, mouth: Mouth, part: MouthPiece, cut: float, skin: FollowedSkin
 ) -> None:
     """Attach teeth, gums or a tongue to jaw or skull, or a lining to the lips.
 
@@ -199,7 +200,7 @@ def _place_in_mouth(
     if part.kind == "lining":
         touch = _Touch(piece, skin)
         _attach(body, piece, touch.touching, skin, 0.0)
-        place_lining(body, mouth, features, rows[~touch.touching], skin.rows)
+        place_lining(body, mouth, rows[~touch.touching], skin)
     elif part.kind == "both_jaws":
         share = mouth.jaw_share(body, rows, cut)
         body.targets[:, rows] = share[:, None] * mouth.jaw_motion(piece.points)
@@ -226,7 +227,7 @@ class _Touch:
         Whether its rim lies on the skin.
     """
 
-    def __init__(self, piece: Piece, skin: _Skin):
+    def __init__(self, piece: Piece, skin: FollowedSkin):
         self.distance = skin.tree.query(piece.points)[0]
         self.touching = self.distance < TOUCH_MM
         rim = piece.rim
@@ -241,7 +242,7 @@ def _follows_skin(piece: Piece, touch: _Touch, features: Features) -> bool:
     """
     points, extent = piece.points, piece.extent
     to_fitted = features.tree.query(points)[0]
-    if features.distance_to_lids(points).max() < LASH_REACH_MM:
+    if _is_at_lids(points, features):
         return True
     above_brows = points[:, 1] - features.brow_height(points[:, 0])
     if _is_brow(above_brows, to_fitted, extent):
@@ -288,25 +289,29 @@ def _is_beard(piece: Piece, to_fitted: np.ndarray, features: Features) -> bool:
     return bool(on_lower_face and across and near and high < features.eye_line)
 
 
-def _hang(body: Body, piece: Piece, touch: _Touch, skin: _Skin, features: Features) -> None:
+def _is_at_lids(points: np.ndarray, features: Features) -> bool:
+    """Whether all points (P, 3) of a part are close to the edges of the lids, as a lash's are."""
+    reached = lambda chosen: features.distance_to_lids(chosen).max() < LASH_REACH_MM
+    return bool(reached(points[:1]) and reached(points))  # most parts are far from the lids
+
+
+def _hang(body: Body, piece: Piece, touch: _Touch, skin: FollowedSkin) -> None:
     """Let a part follow the skin where it is near it; the rest of it moves along smoothly.
 
     A lash follows the lid that it grows on, also where it touches the other one.
     """
-    points, skin_rows = piece.points, skin.rows
-    if features.distance_to_lids(points).max() < LASH_REACH_MM:
-        above = features.above_eyes(body.points[skin_rows])
-        is_upper = features.above_eyes(points[touch.root]).mean() > 0
-        of_lid = skin_rows[above > 0 if is_upper else above < 0]
-        motion, distance = skin_motion(body, points, of_lid if len(of_lid) else skin_rows)
+    points = piece.points
+    if _is_at_lids(points, skin.features):
+        is_upper = skin.features.above_eyes(points[touch.root]).mean() > 0
+        motion, distance = skin.motion_of_lid(points, is_upper)
     else:
-        motion, distance = motion_of_lips(body, features, points, skin_rows)
+        motion, distance = skin.motion_of_lips(points)
     stiffness = HANGING_STIFFNESS_MM / (distance**2 + MIN_HANGING_MM**2)
     body.fill_smoothly(piece.rows, motion, stiffness)
 
 
 def _attach(
-    body: Body, piece: Piece, root: np.ndarray, skin: _Skin, reach_mm: float = np.inf
+    body: Body, piece: Piece, root: np.ndarray, skin: FollowedSkin, reach_mm: float = np.inf
 ) -> None:
     """Let vertices `root` (P,) bool of a part follow the skin nearest to them.
 

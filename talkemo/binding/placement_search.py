@@ -18,7 +18,7 @@ from ..errors import InputError
 from ..face.canonical import Face
 from ..geometry.meshes import vertex_normals
 from ..geometry.rigid import Similarity, cube_rotations, fit_similarity
-from .surface import NORMAL_WEIGHT_MM, Surface
+from .surface import MATCH_CELL_MM, NORMAL_WEIGHT_MM, Surface
 
 ICP_VERTICES = 600  # canonical vertices that the similarity is fitted with
 START_VERTICES = 150  # canonical vertices that starts are compared with
@@ -151,6 +151,7 @@ def _ranked_starts(face: Face, surface: Surface, rotations: list[np.ndarray]) ->
     template, normals = _template(face)
     rows = np.linspace(0, len(template) - 1, START_VERTICES).astype(int)
     template, normals = template[rows], normals[rows]
+    surface = surface.coarse
     tree = cKDTree(surface.points)
     costs, starts = [], []
     for rotation in rotations:
@@ -201,9 +202,10 @@ def _icp(face: Face, surface: Surface, start: Similarity) -> tuple[Similarity, f
     inside = np.linalg.norm(surface.points - centre, axis=1) < start.scale * radius
     if inside.sum() < ICP_MIN_POINTS:
         return start, np.inf
-    points = surface.points[inside]
+    near = surface.inside(inside, MATCH_CELL_MM * start.scale)
+    points = near.points
     normal_weight = NORMAL_WEIGHT_MM * 2 * start.scale
-    tree = cKDTree(np.hstack([points, normal_weight * surface.normals[inside]]))
+    tree = cKDTree(np.hstack([points, normal_weight * near.normals]))
     placement = best = start
     best_error = np.inf
     for _ in range(ICP_ITERATIONS):

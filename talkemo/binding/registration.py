@@ -26,6 +26,7 @@ from .placement_search import ICP_STARTS, search_placements, symmetry_rotations
 from .sighting import (
     MAX_DISAGREEMENT_MM,
     Look,
+    OpinionUnavailable,
     Sighting,
     agrees,
     disagreement_mm,
@@ -120,6 +121,16 @@ def locate(
         source = face.mean[face.landmarks68[known]]
         placement = Similarity(*fit_similarity(source, landmarks[known]))
         return fit_face(face, surface, placement, landmarks)
+    try:
+        return _searched_fit(face, surface, rotations, look)
+    except OpinionUnavailable:
+        return _searched_fit(face, surface, rotations, None)
+
+
+def _searched_fit(
+    face: Face, surface: Surface, rotations: list[np.ndarray] | None, look: Look | None
+) -> Fit:
+    """Search the face of a mesh, see `locate`."""
     best: Fit | None = None
     for placement, sighting in _candidates(face, surface, rotations, look):
         fit = _fit_candidate(face, surface, placement, sighting)

@@ -50,10 +50,18 @@ class Sighting:
 Look = Callable[[Viewpoint], Sighting | None]  # what is seen of one mesh from a viewpoint
 
 
+class OpinionUnavailable(Exception):
+    """Who is asked cannot look at all, which is no opinion on the mesh."""
+
+
 class SecondOpinion(Protocol):
-    """Looks at meshes and finds faces, as a person or a landmark tracker does."""
+    """Looks at meshes and finds faces, as a person or a landmark tracker does.
+
+    If it turns out that it cannot look, a `Look` raises OpinionUnavailable, and `failure` says why.
+    """
 
     name: str  # with its version; bindings that were found with another are not reused
+    failure: str | None
 
     def of(self, vertices: np.ndarray, faces: np.ndarray) -> Look:
         """Return what looks at a mesh of vertices (V, 3) and triangles (F, 3)."""
@@ -70,7 +78,7 @@ def front_of(face: Face, placement: Similarity) -> Viewpoint:
 def viewpoints(surface: Surface, rotations: list[np.ndarray]) -> Iterator[Viewpoint]:
     """Yield viewpoints that show a mesh and its upper parts, if its face has these rotations."""
     for rotation in rotations:
-        points = surface.points @ rotation
+        points = surface.coarse.points @ rotation
         low, high = points.min(0), points.max(0)
         size = high - low
         for share in TOP_SHARES:

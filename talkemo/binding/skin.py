@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-from functools import lru_cache
-
 import numpy as np
+import scipy.sparse as sp
 from scipy.spatial import cKDTree
 
 from ..face.canonical import Face
-from ..geometry.meshes import closest_points, edge_lengths, mesh_edges, vertex_normals
+from ..geometry.meshes import closest_points, vertex_normals
 from ..geometry.rigid import fit_similarity
 from .body import Body
 from .features import Features
+from .followed import FollowedSkin
 from .mouth import Mouth, mouth_size
 from .mouth_lining import place_lining
+from .strain import mend_tears
 from .surface import NORMAL_WEIGHT_MM
 
 # Distances of vertices from the fitted canonical face.
@@ -25,13 +26,6 @@ MIN_SKIN_COVERAGE = 0.02  # fraction of the canonical face that a part of the sk
 # A part lies over the skin, as hair does, if this fraction of it is this close to other skin.
 OVERLAY_FRACTION, OVERLAY_MM = 0.6, 6.0
 OVERLAY_VERTICES = 200  # of a part that are compared with the skin
-# Factor and offset on the strain (relative change of length) of the canonical face's edges. Edges
-# beyond TEAR_STRAIN times the 99.9th percentile are torn; the strain of the others is limited to
-# STRAIN_LIMIT times the maximum.
-TEAR_STRAIN, STRAIN_LIMIT = (1.5, 0.1), (1.2, 0.05)
-MIN_TORN_EDGE_MM, MIN_LIMITED_EDGE_MM = 0.3, 0.01  # lower bounds of edge lengths for both
-TEAR_ROUNDS = 4  # iterations of freeing torn vertices
-STRAIN_ITERATIONS = 60  # of the strain limit
 PROPORTION_NODES = 500  # canonical vertices around which proportions are compared
 PROPORTION_RADIUS_MM = 30.0
 
@@ -72,9 +66,9 @@ def place_skin(body: Body, mouth: Mouth, features: Features) -> None:
     fixed[near] |= on_face
     body.fill_harmonic(~fixed)
     # Cheeks, gums and tongue of a mouth that is connected with the skin.
-    place_lining(body, mouth, features, in_mouth, near[on_face])
+    place_lining(body, mouth, in_mouth, FollowedSkin(body, features, near[on_face]))
     fixed[in_mouth] = True
-    _mend_tears(body, fixed, still)
+    mend_tears(body, fixed, still, in_mouth)
     body.canonical[~body.skin] = -1
 
 
@@ -115,9 +109,14 @@ def _take_motion(body: Body, rows: np.ndarray, corners: np.ndarray, weights: np.
 
     They lie in its triangles with corners (R, 3), at barycentric weights (R, 3).
     """
-    maps = np.einsum("mk,mkij->mij", weights, local_maps(body.face, body.fitted)[corners])
-    for k, displacement in enumerate(body.face.expression_basis):
-        moved = np.einsum("mk,mkc->mc", weights, displacement[corners])
+    count, face = len(rows), body.face
+    starts = 3 * np.arange(count + 1)
+    entries = weights.astype(np.float32).ravel(), corners.ravel(), starts
+    interpolation = sp.csr_matrix(entries, (count, len(face.mean)))
+    maps = local_maps(face, body.fitted).astype(np.float32)
+    maps = (interpolation @ maps.reshape(-1, 9)).reshape(-1, 3, 3)
+    for k, displacement in enumerate(face.expression_basis):
+        moved = interpolation @ displacement.astype(np.float32, copy=False)
         body.targets[k, rows] = np.einsum("mij,mj->mi", maps, moved)
 
 
@@ -141,103 +140,3 @@ def local_maps(face: Face, fitted: np.ndarray) -> np.ndarray:
     scale = (1 - on_lips) * scale + on_lips * mouth_size(face, fitted)
     rotation = np.einsum("vk,vkij->vij", weight, rotations[index], optimize=True)
     return scale[:, None, None] * rotation
-
-
-# ------------------------------------------------------------------------------ tears and strain
-
-
-def _mend_tears(body: Body, fixed: np.ndarray, still: np.ndarray) -> None:
-    """Free vertices that were matched to the wrong lip or eyelid, then limit the remaining strain.
-
-    A vertex that separates from most of its neighbours was matched to the wrong one. Where a mesh
-    has no slit between the lips, the edges that join them are torn too, but each vertex there stays
-    with its own lip: these edges have to stretch. `still` (N,) bool marks vertices that never move,
-    `fixed` (N,) bool those whose motion is not interpolated; it is cleared for freed vertices.
-    """
-    tear_strain, _ = _strain_limits(body.face)
-    edges = body.edges[body.skin[body.edges].all(1)]
-    length = edge_lengths(body.points, edges)
-    degree = np.bincount(edges.ravel(), minlength=len(body.points))
-    stretch = _stretches(body.targets, edges)
-    tear_length = tear_strain[:, None] * np.maximum(length, MIN_TORN_EDGE_MM)
-    for _ in range(TEAR_ROUNDS):
-        torn = edges[(stretch > tear_length).any(0)]
-        mismatched = np.bincount(torn.ravel(), minlength=len(body.points)) > 0.5 * degree
-        mismatched &= fixed & ~still
-        if not mismatched.any():
-            break
-        fixed &= ~mismatched
-        body.fill_harmonic(~fixed)
-        stretch = _stretches(body.targets, edges)
-    limit_strain(body, edges)
-
-
-def limit_strain(body: Body, edges: np.ndarray) -> None:
-    """Limit how far each blend shape stretches edges (E, 2) of a body."""
-    _, strain_limit = _strain_limits(body.face)
-    length = edge_lengths(body.points, edges)
-    stretch = _stretches(body.targets, edges)
-    limits = strain_limit[:, None] * np.maximum(length, MIN_LIMITED_EDGE_MM)
-    for displacement, limit, excessive in zip(body.targets, limits, stretch > limits):
-        if excessive.any():
-            _limit_stretch(displacement, edges, limit, excessive)
-
-
-def _stretches(targets: np.ndarray, edges: np.ndarray) -> np.ndarray:
-    """Return how far each blend shape (S, N, 3) moves the ends of edges apart, (S, E) mm."""
-    return np.stack([edge_lengths(displacement, edges) for displacement in targets])
-
-
-@lru_cache(maxsize=2)
-def _strain_limits(face: Face) -> tuple[np.ndarray, np.ndarray]:
-    """Return the strain (S,) beyond which each blend shape tears an edge, and the largest allowed.
-
-    Both are derived from the strain of the canonical face's edges. The first uses a high quantile
-    instead of the maximum: a few edges, in the corners of the mouth, are strained much more than
-    the others.
-    """
-    edges, _ = mesh_edges(face.faces)
-    strain = _stretches(face.expression_basis, edges) / edge_lengths(face.mean, edges)
-    rank = int(0.999 * (len(edges) - 1))
-    quantile = np.partition(strain, rank, axis=1)[:, rank]
-    tear_factor, tear_offset = TEAR_STRAIN
-    limit_factor, limit_offset = STRAIN_LIMIT
-    return tear_factor * quantile + tear_offset, limit_factor * strain.max(1) + limit_offset
-
-
-def _limit_stretch(
-    displacement: np.ndarray, edges: np.ndarray, limit: np.ndarray, excessive: np.ndarray
-) -> None:
-    """Limit how far one blend shape (N, 3) stretches edges (E, 2), in place; limit (E,) in mm.
-
-    Only the `excessive` edges and their surroundings change, in folds of the eyelids and corners of
-    the mouth.
-    """
-    affected = np.zeros(len(displacement), bool)
-    affected[edges[excessive].ravel()] = True
-    for _ in range(3):  # grow by one ring of neighbours
-        affected[edges[affected[edges].any(1)].ravel()] = True
-    chosen = affected[edges].all(1)
-    rows, ends = np.unique(edges[chosen].T, return_inverse=True)
-    i, j = ends.reshape(2, -1)
-    displacement[rows] = _shorten(displacement[rows], i, j, limit[chosen])
-
-
-def _shorten(values: np.ndarray, i: np.ndarray, j: np.ndarray, limit: np.ndarray) -> np.ndarray:
-    """Move values (R, 3) until those at ends i and j of edges differ by at most `limit` (E,)."""
-    count = len(values)
-    for _ in range(STRAIN_ITERATIONS):
-        difference = values[i] - values[j]
-        size = np.sqrt(np.einsum("ec,ec->e", difference, difference))
-        excess = np.maximum(size - limit, 0)
-        if not excess.any():
-            break
-        step = (0.5 * excess / np.maximum(size, 1e-9))[:, None] * difference
-        hits = np.bincount(i, excess > 0, count) + np.bincount(j, excess > 0, count)
-        change = np.empty_like(values, float)
-        for axis, along in enumerate(step.T):
-            change[:, axis] = np.bincount(j, along, count) - np.bincount(i, along, count)
-        # The mean over a vertex's edges, over-relaxed where there are several.
-        relaxation = np.where(hits > 1, 1.4, 1.0)[:, None]
-        values = values + change / np.maximum(hits, 1)[:, None] * relaxation
-    return values

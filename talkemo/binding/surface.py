@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from scipy.spatial import cKDTree
@@ -16,6 +17,9 @@ from ..geometry.rigid import Similarity
 NORMAL_WEIGHT_MM = 8.0
 MIN_SURFACE_POINTS = 20_000  # coarser meshes get this number of random points as well
 MATCH_MARGIN_MM = 30.0  # around the canonical face's box, within which closest points are searched
+# Of more points than these, one is kept in each cell of a grid for each octant of the normals: in a
+# search around a face, and in one of the whole mesh, whose cells are relative to its longest side.
+MAX_POINTS, MATCH_CELL_MM, SEARCH_CELL = 50_000, 1.0, 1 / 250
 
 
 @dataclass(frozen=True, eq=False)
@@ -24,6 +28,29 @@ class Surface:
 
     points: np.ndarray
     normals: np.ndarray
+
+    @cached_property
+    def coarse(self) -> Surface:
+        """The surface, with fewer points if it has many: enough to find out where a face may be."""
+        return self.thinned(SEARCH_CELL * float(np.ptp(self.points, axis=0).max()))
+
+    def inside(self, chosen: np.ndarray, cell: float) -> Surface:
+        """Return the surface of chosen points (N,) bool; many are thinned, see `thinned`."""
+        return Surface(self.points[chosen], self.normals[chosen]).thinned(cell)
+
+    def thinned(self, cell: float) -> Surface:
+        """Return the surface with one point in each cell, for each octant of the normals.
+
+        `cell` is in the mesh's unit. A surface of at most MAX_POINTS stays as it is.
+        """
+        if len(self.points) <= MAX_POINTS:
+            return self
+        place = ((self.points - self.points.min(0)) / cell).astype(np.int64)
+        octant = (self.normals > 0) @ np.array([1, 2, 4])
+        sides = place.max(0) + 1
+        key = ((place[:, 0] * sides[1] + place[:, 1]) * sides[2] + place[:, 2]) * 8 + octant
+        kept = np.unique(key, return_index=True)[1]
+        return Surface(self.points[kept], self.normals[kept])
 
 
 def sample_surface(vertices: np.ndarray, faces: np.ndarray) -> Surface:
@@ -63,7 +90,8 @@ class ClosestPoints:
         points = placement.to_canonical(surface.points)
         low, high = face.mean.min(0) - MATCH_MARGIN_MM, face.mean.max(0) + MATCH_MARGIN_MM
         inside = ((points > low) & (points < high)).all(1)
-        self.points, self.normals = surface.points[inside], surface.normals[inside]
+        near = surface.inside(inside, MATCH_CELL_MM * placement.scale)
+        self.points, self.normals = near.points, near.normals
         self._faces = face.faces
         self._normal_weight = NORMAL_WEIGHT_MM * placement.scale
         self._tree = cKDTree(np.hstack([self.points, self._normal_weight * self.normals]))

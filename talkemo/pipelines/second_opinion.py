@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ..binding.hint import FaceHint
-from ..binding.sighting import Look, Sighting, Viewpoint
+from ..binding.sighting import Look, OpinionUnavailable, Sighting, Viewpoint
 from ..errors import InputError
 
 if TYPE_CHECKING:
@@ -54,6 +54,7 @@ class TrackerOpinion:
 
     def __init__(self, path: Path):
         self.path = path
+        self.failure: str | None = None
 
     @cached_property
     def tracker(self) -> LandmarkTracker:
@@ -105,7 +106,17 @@ class _ShownMesh:
         return self.renderer.draw(self.vertices[:drawn])
 
     def look(self, viewpoint: Viewpoint) -> Sighting | None:
-        """Return the face that the tracker sees from a viewpoint, None if it sees none."""
+        """Return the face that the tracker sees from a viewpoint, None if it sees none.
+
+        Raises OpinionUnavailable if tracker or renderer do not work on this machine.
+        """
+        try:
+            return self._sighting(viewpoint)
+        except Exception as error:  # other people's compiled code fails in many ways
+            self.opinion.failure = str(error) or type(error).__name__
+            raise OpinionUnavailable(self.opinion.failure) from error
+
+    def _sighting(self, viewpoint: Viewpoint) -> Sighting | None:
         tracker, view = self.opinion.tracker, self.view(viewpoint)
         crops = tracker.detect(self.draw(view))
         if not crops:

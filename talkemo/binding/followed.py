@@ -1,0 +1,87 @@
+"""Skin whose motion other vertices follow: search trees of it and of its halves, built once."""
+
+from __future__ import annotations
+
+from functools import cached_property
+
+import numpy as np
+import scipy.sparse as sp
+from scipy.spatial import cKDTree
+
+from .body import Body
+from .features import Features
+
+SKIN_NEIGHBOURS = 8  # vertices of the skin whose motion a vertex behind them follows
+LIP_HALF_MM = 0.5  # skin this far above the line of the lips may still be the lower lip's
+
+
+class Followed:
+    """Vertices `rows` (R,) of a body, whose motion others follow."""
+
+    def __init__(self, body: Body, rows: np.ndarray):
+        self.body, self.rows = body, rows
+
+    @cached_property
+    def points(self) -> np.ndarray:
+        """(R, 3) canonical mm."""
+        return self.body.points[self.rows]
+
+    @cached_property
+    def tree(self) -> cKDTree:
+        """Search tree of the vertices."""
+        return cKDTree(self.points)
+
+    def motion(self, points: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Return the motion (S, P, 3) of the vertices nearest to points (P, 3).
+
+        And the distance (P,) of the nearest one.
+        """
+        count = min(SKIN_NEIGHBOURS, len(self.rows))
+        distance, near = self.tree.query(points, k=count)
+        distance, near = distance.reshape(-1, count), near.reshape(-1, count)
+        weight = 1 / (distance**2 + 0.25 * distance[:, :1] ** 2 + 0.01)
+        weight /= weight.sum(1, keepdims=True)
+        used, column = np.unique(near, return_inverse=True)
+        starts = count * np.arange(len(points) + 1)
+        mean = sp.csr_matrix((weight.ravel(), column.ravel(), starts), (len(points), len(used)))
+        rows = self.rows[used]
+        return np.stack([mean @ target[rows] for target in self.body.targets]), distance[:, 0]
+
+
+class FollowedSkin(Followed):
+    """Skin of a body, of which vertices may follow one half alone."""
+
+    def __init__(self, body: Body, features: Features, rows: np.ndarray):
+        super().__init__(body, rows)
+        self.features = features
+
+    @cached_property
+    def _lips(self) -> tuple[Followed, Followed]:
+        """The skin above and below the line of the lips."""
+        above = self.points[:, 1] - self.features.lip_height(self.points[:, 0])
+        upper, lower = above > -LIP_HALF_MM, above < LIP_HALF_MM
+        return Followed(self.body, self.rows[upper]), Followed(self.body, self.rows[lower])
+
+    @cached_property
+    def _lids(self) -> tuple[Followed, Followed]:
+        """The skin above and below the corners of the eyes."""
+        above = self.features.above_eyes(self.points)
+        return Followed(self.body, self.rows[above > 0]), Followed(self.body, self.rows[above < 0])
+
+    def motion_of_lips(self, points: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Return the motion (S, P, 3) of the skin nearest to points (P, 3), and its distance (P,).
+
+        Above the line of the lips it is that of the upper lip, below that of the lower one.
+        """
+        motion = np.zeros((len(self.body.targets), *points.shape))
+        distance = np.full(len(points), np.inf)
+        above = points[:, 1] > self.features.lip_height(points[:, 0])
+        for half, of_half in zip((above, ~above), self._lips):
+            if half.any() and len(of_half.rows):
+                motion[:, half], distance[half] = of_half.motion(points[half])
+        return motion, distance
+
+    def motion_of_lid(self, points: np.ndarray, upper: bool) -> tuple[np.ndarray, np.ndarray]:
+        """Return the motion (S, P, 3) of one lid's skin near points (P, 3), and its distance."""
+        lid = self._lids[0 if upper else 1]
+        return lid.motion(points) if len(lid.rows) else self.motion(points)
