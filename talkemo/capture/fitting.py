@@ -66,12 +66,7 @@ SCORE_PRIORS = {
 }
 # The same for videos of users: a result keeps the amount of an expression that the tracker sees,
 # where the landmarks would give a part of it to the identity.
-VIDEO_SCORE_PRIORS = {
-    "eyeSquint": 24.0,
-    "mouthSmile": 6.0,
-    "mouthFrown": 12.0,
-    **SCORE_PRIORS,
-}
+VIDEO_SCORE_PRIORS = {**SCORE_PRIORS, "eyeSquint": 24.0, "mouthSmile": 30.0, "mouthFrown": 30.0}
 # Penalty (mm² a landmark) on a squared standardised identity coefficient.
 IDENTITY_PRIOR = 0.15
 # Upper bound (mm) of the closed-mouth gap, for speakers who never close their lips.

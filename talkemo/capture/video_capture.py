@@ -22,7 +22,7 @@ from .landmark_tracker import (
     TrackedLandmarks,
 )
 from .landmarks import LandmarkSchema, check_spread, mesh_ids_of
-from .resting import MIN_SCORE_RANGE, RestingScores
+from .resting import MIN_SCORE_RANGE, RestingMoment, RestingScores, quiet_frames
 
 FIT_CHUNK_FRAMES = 1500  # frames fitted at a time, which bounds the memory
 FIT_OVERLAP_FRAMES = 50  # frames on either side that are fitted with a chunk
@@ -75,6 +75,7 @@ def capture_video(
     progress: TrackingProgress | None = None,
     face_number: int = 1,
     field_of_view: float | None = None,
+    rest: float | Path | None = None,
 ) -> VideoCapture:
     """Fit the bilinear model to a video or an image.
 
@@ -88,12 +89,16 @@ def capture_video(
         Number of the face to track, counted from 1 for the largest.
     field_of_view : float, optional
         Horizontal field of view of a perspective camera in degrees; scaled orthography if None.
+    rest : float or path, optional
+        When the person is at rest, in s, or an image or video of the person at rest. By default the
+        video's quietest frames show the person's rest.
 
     Raises
     ------
     InputError
         For a file that cannot be read, or in which no frame shows that face.
     """
+    moment = resting_moment(rest, tracker) if isinstance(rest, Path) else None
     with open_video(path) as video:
         lens = None if field_of_view is None else Lens.of_view(field_of_view, *video.size)
         tracked = tracker.follow(video.frames, face_number)
@@ -108,16 +113,10 @@ def capture_video(
     missing_s = video.duration_s - len(landmarks) / video.fps
     if missing_s < max(TRUNCATED_FRACTION * video.duration_s, 1.0):
         missing_s = 0.0
-    result = fit_landmarks(face, landmarks, scores, video.fps, lens)
+    if isinstance(rest, float):
+        moment = RestingMoment.at(rest, landmarks, video.fps, printable(path), scores)
+    result = fit_landmarks(face, landmarks, scores, video.fps, lens, moment)
     return replace(result, face_count=face_count, missing_s=missing_s)
-
-
-@dataclass(frozen=True, eq=False)
-class RestingMoment:
-    """A person at rest in R frames, all of which show the face."""
-
-    landmarks: np.ndarray  # (R, P, 2) px
-    scores: np.ndarray | None = None  # (R, 52) of the tracker
 
 
 def track_landmarks(
@@ -170,6 +169,22 @@ def track_landmarks(
         file.flush()
         landmarks = np.memmap(file, np.float32, "r", shape=(len(scores), MESH_LANDMARKS, 2))
     return landmarks, np.stack(scores), face_count
+
+
+def resting_moment(path: Path, tracker: LandmarkTrackerProtocol) -> RestingMoment:
+    """Return the quietest frames of an image or a video of a person at rest.
+
+    Raises InputError for a file that cannot be read, or that shows no face.
+    """
+    with open_video(path) as video:
+        landmarks, scores, _ = track_landmarks(tracker.follow(video.frames, 1), video.scale, path)
+    seen = np.flatnonzero(np.isfinite(scores[:, 0]))
+    if not len(seen):
+        raise InputError(
+            f"{printable(path)}: no face found in it", "name a picture of the person at rest"
+        )
+    quiet = seen[quiet_frames(scores[seen])]
+    return RestingMoment(np.array(landmarks[quiet]), scores[quiet])
 
 
 def fit_landmarks(

@@ -182,7 +182,7 @@ def _checked(
     hint: FaceHint,
 ) -> tuple[list[Path], Timeline | None]:
     """Check all but the source itself; return the outputs and the timeline of the emotion."""
-    named = (source, onto, options.model, options.audio)
+    named = (source, onto, options.model, options.audio, options.resting)
     inputs = [path for path in named if isinstance(path, str | Path)]
     paths = output_paths(outputs, export, [*inputs, *hint.files])
     timeline = check_options(options, source, onto, [*inputs, *paths])
@@ -227,7 +227,9 @@ def _open_source(source: PathLike | np.ndarray, options: ReconstructOptions) -> 
         if options.audio is not None:
             raise InputError("a video has its own audio", "leave --audio out")
         synchronise = options.sync == "auto"
-        return VideoSource(Path(source), options.number, options.field_of_view, synchronise)
+        return VideoSource(
+            Path(source), options.number, options.field_of_view, synchronise, options.resting
+        )
     if options.number > 1 or options.field_of_view is not None or options.sync != "off":
         raise InputError(
             "face number, field of view and audio delay are options of videos", "leave them out"
@@ -236,9 +238,11 @@ def _open_source(source: PathLike | np.ndarray, options: ReconstructOptions) -> 
     if is_fitted_clip(source):
         if options.fps is not None:
             raise InputError("a fitted clip has its own frame rate", "leave --fps out")
+        if options.rest is not None:
+            raise InputError("a fitted clip has its own face at rest", "leave --rest out")
         opened = ClipSource(Path(str(source)))
     else:
-        opened = landmark_source(source, options.fps, options.picture)
+        opened = landmark_source(source, options.fps, options.picture, options.resting)
     return opened if options.audio is None else WithAudio(opened, load_audio(options.audio))
 
 
