@@ -27,6 +27,7 @@ from ..capture.sources import (
 from ..errors import InputError
 from ..expression.emotions import Timeline
 from ..expression.head_motion import gaze_from_weights, weights_with_gaze
+from ..expression.performance import PerformanceTransfer
 from ..face.canonical import Face
 from ..face.motion import Motion
 from ..files.writing import all_or_none, check_output
@@ -117,7 +118,7 @@ def reconstruct(
     check_fps(performance.fps)
     person = Person(models.face, performance.capture.identity)
     target = _target(person, bound, face_model, models, cache, export.unit)
-    frames = _frames(performance.capture, target, models, timeline, options.head)
+    frames = _frames(performance, target, models, timeline, options.head)
     header = _header(performance, target, options)
     with all_or_none([*paths, *_extra_outputs(options)]):
         result = _write(paths, header, frames, performance, target.error_mm, export, progress)
@@ -399,20 +400,19 @@ def bound_person(
 
 
 def _frames(
-    capture: Capture, target: Target, models: Models, timeline: Timeline | None, head: bool
+    performance: Performance, target: Target, models: Models, timeline: Timeline | None, head: bool
 ) -> Iterator[tuple[Motion, Frames]]:
-    """Yield motion and frames of a capture on a target, chunk by chunk."""
-    face = models.face
+    """Yield motion and frames of a performance on a target, chunk by chunk."""
+    face, capture = models.face, performance.capture
     head_rotation = smooth_head_rotation(capture.rotation)
+    motions = _motions(capture, performance.fps, models, timeline)
     for start in range(0, len(capture.shapes), OUTPUT_CHUNK_FRAMES):
         chunk = slice(start, start + OUTPUT_CHUNK_FRAMES)
         shapes, rotation = capture.shapes[chunk], head_rotation[chunk]
-        captured = motion = Motion.from_weights(face, capture.time[chunk], shapes)
+        captured, motion = next(motions)
         arkit = shapes @ face.arkit_matrix
         gaze = gaze_from_weights(arkit)  # an emotion does not change it
         if timeline is not None:
-            amounts = timeline.amounts(captured.times)
-            motion = models.emotion.transfer(captured, amounts, from_neutral=False)
             arkit = weights_with_gaze(motion.arkit(face), gaze)
         vertices = target.perform(shapes, motion, motion.coordinates - captured.coordinates)
         if head:
@@ -421,6 +421,23 @@ def _frames(
         vertices = vertices.astype(np.float32, copy=False)
         landmarks68 = vertices[:, target.landmarks68]
         yield motion, Frames(vertices, landmarks68, arkit, rotation, gaze, motion.coordinates)
+
+
+def _motions(
+    capture: Capture, fps: float, models: Models, timeline: Timeline | None
+) -> Iterator[tuple[Motion, Motion]]:
+    """Yield the motion of a capture, before and after a change of emotion, chunk by chunk."""
+    starts = range(0, len(capture.shapes), OUTPUT_CHUNK_FRAMES)
+    chunks = [slice(start, start + OUTPUT_CHUNK_FRAMES) for start in starts]
+    captured = [
+        Motion.from_weights(models.face, capture.time[chunk], capture.shapes[chunk])
+        for chunk in chunks
+    ]
+    if timeline is None:
+        yield from zip(captured, captured)
+        return
+    transfer = PerformanceTransfer(models.emotion, models.face)
+    yield from zip(captured, transfer.changed(captured, timeline, fps))
 
 
 def smooth_head_rotation(rotation: np.ndarray) -> np.ndarray:
