@@ -302,8 +302,9 @@ def fit_recording(
             identity, offset = fitter.fit_identity(pixels, expected[quiet])
         else:
             identity, offset = _identity_of_quiet_frames(fitter, schema.rows, recordings, seen)
-        # The weight of the person's own offset grows with the number of recordings.
-        offset = offset * len(firsts) / (len(firsts) + 1)
+        # The weight of the person's own offset grows with the number of recordings. At rest, all that
+        # the identity does not explain is the person's own.
+        offset = offset * (1.0 if rest is not None else len(firsts) / (len(firsts) + 1))
         fitter = Fitter(face, schema, offset, settings, lens)
         fitter.learn_closed_mouth(firsts, identity)
         time = np.arange(len(seen[0])) / fps
