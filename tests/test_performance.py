@@ -1,5 +1,7 @@
 """Emotion transfer of performances: what is the person's own stays."""
 
+from itertools import pairwise
+
 import numpy as np
 import pytest
 
@@ -74,7 +76,7 @@ def test_chunks_hold_what_the_whole_holds(face, flashes):
     motion = motion_of(face, browInnerUp=flashes, mouthSmile=np.linspace(0, 0.6, len(TIMES)))
     (whole,) = held_expressions(face, [motion], FPS)
     bounds = [0, 7, 40, 41, 120, len(TIMES)]
-    parts = [Motion(TIMES[a:b], motion.coordinates[a:b]) for a, b in zip(bounds[:-1], bounds[1:])]
+    parts = [Motion(TIMES[a:b], motion.coordinates[a:b]) for a, b in pairwise(bounds)]
     held = list(held_expressions(face, parts, FPS))
     assert [len(part.mean) for part in held] == [len(part) for part in parts]
     np.testing.assert_allclose(np.concatenate([h.mean for h in held]), whole.mean, atol=1e-4)
@@ -99,7 +101,7 @@ def test_reconstruction_keeps_the_rhythm_too(face, models, flashes, tmp_path):
     path = tmp_path / "curves.csv"
     header = ",".join(["Timecode", "BlendShapeCount", *(n[0].upper() + n[1:] for n in ARKIT_NAMES)])
     lines = [
-        ",".join(["00:00:%02d:%02d.000" % divmod(k, FPS), "61", *map(str, row)])
+        ",".join([f"00:00:{k // FPS:02d}:{k % FPS:02d}.000", "61", *map(str, row)])
         for k, row in enumerate(rows)
     ]
     path.write_text("\n".join([header, *lines]))

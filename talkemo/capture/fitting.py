@@ -35,6 +35,7 @@ FITTED_IDENTITY_MODES = 30  # number of standardised identity coefficients that 
 ROBUST_DISTANCE_MM = 4.0  # residual at which the weight of a landmark is a quarter
 SHAPE_PRIOR = 0.04  # penalty (mm² a landmark) on a squared weight
 RESTING_PRIOR = 3.0  # the same, added while the identity is fitted
+STILL_FACTOR = 1000.0  # on RESTING_PRIOR, where a person is known to be at rest
 # Penalty (mm² a landmark) on a weight: keeps opposite shapes from cancelling each other.
 SPARSITY_PRIOR = 0.05
 # Penalty (mm² a landmark) on the deviation from the tracker's predicted weights, by the first part
@@ -247,7 +248,7 @@ class Fitter:
         names = [face.expression_names[k] for k in self.observed]
         # The identity is fitted to frames in which a person may blink, and is otherwise at rest.
         resting = [0 if name.startswith("eyeBlink") else RESTING_PRIOR for name in names]
-        self.resting_prior = SHAPE_PRIOR + np.array(resting)
+        self.resting_prior = np.array(resting)
         self.shape_prior = np.full(len(names), SHAPE_PRIOR)
         self.score_prior = np.array([_first_that_fits(settings.score_priors, n) for n in names])
         mean_person = self.tensor[:, :, 1:] @ face.identity_mean  # (P, 3, S)
@@ -284,7 +285,11 @@ class Fitter:
 
     @refuse_unfittable()
     def fit_identity(
-        self, landmarks: np.ndarray, expected: np.ndarray | None = None, rounds: int = 5
+        self,
+        landmarks: np.ndarray,
+        expected: np.ndarray | None = None,
+        rounds: int = 5,
+        resting: bool = False,
     ) -> tuple[np.ndarray, np.ndarray]:
         """Fit the identity to frames of a person.
 
@@ -295,6 +300,8 @@ class Fitter:
         expected : (K, S), optional
             Weights of the expressions of these frames, NaN where unknown; by default those of a
             face at rest. Deviations from them are strongly penalised.
+        resting : bool
+            Whether it is known that the person is at rest in these frames, but for blinks.
 
         Returns
         -------
@@ -302,7 +309,8 @@ class Fitter:
             As `fit_person`.
         """
         pixels = landmarks.astype(np.float32)
-        regularisation = Regularisation(self.resting_prior, 0.0)
+        factor = STILL_FACTOR if resting else 1
+        regularisation = Regularisation(self.shape_prior + factor * self.resting_prior, 0.0)
         if expected is not None:
             known = np.nan_to_num(expected[:, self.observed])
             prior = np.maximum(self.score_prior, self.resting_prior)

@@ -295,7 +295,7 @@ def fit_recording(
         fitter = Fitter(face, schema, None, settings, lens)
         if rest is not None:
             at_rest = rest.landmarks[_spread_out(len(rest.landmarks), IDENTITY_FRAMES)]
-            identity, offset = fitter.fit_identity(at_rest[:, schema.rows])
+            identity, offset = fitter.fit_identity(at_rest[:, schema.rows], resting=True)
         elif expected is not None:
             quiet = _quietest(expected, np.flatnonzero(seen[0]))
             pixels = np.array(recordings[0][quiet][:, schema.rows])
