@@ -194,17 +194,21 @@ def fit_landmarks(
     fps: float,
     lens: Lens | None = None,
     rest: RestingMoment | None = None,
+    mesh_ids: np.ndarray | None = None,
 ) -> VideoCapture:
     """Fit the bilinear model to what `track_landmarks` returned.
 
-    `rest` is a moment of the person at rest, by default what `RestingScores.of_recording` finds.
+    `rest` is a moment of the person at rest, by default what `RestingScores.of_recording` finds;
+    `mesh_ids` as in `fit_recording`.
     """
     if rest is not None and rest.scores is not None:
         resting = RestingScores.of_moment(rest.scores)
     else:
         resting = RestingScores.of_recording(scores[np.isfinite(scores[:, 0])])
     expected = shapes_of_scores(face, resting.weights(scores))
-    capture = fit_recording(face, [landmarks], fps, expected, VIDEO_FIT_SETTINGS, lens, rest)
+    capture = fit_recording(
+        face, [landmarks], fps, expected, VIDEO_FIT_SETTINGS, lens, rest, mesh_ids
+    )
     capture = _with_gaze(capture, face, expected)
     residual_px = capture.residual * capture.scale
     return VideoCapture(capture, fps, landmarks, scores, residual_px, lens=lens)
@@ -259,6 +263,7 @@ def fit_recording(
     settings: FitSettings = FitSettings(),  # noqa: B008 (frozen)
     lens: Lens | None = None,
     rest: RestingMoment | None = None,
+    mesh_ids: np.ndarray | None = None,
 ) -> Capture:
     """Fit the bilinear model to the first of a person's recordings.
 
@@ -276,6 +281,8 @@ def fit_recording(
         See `Fitter.fit` and `Fitter`.
     rest : RestingMoment, optional
         The person at rest, with landmarks of the same kind.
+    mesh_ids : (P,) int, optional
+        Ids on MediaPipe's mesh, if the landmarks are only some of its.
 
     Raises
     ------
@@ -284,7 +291,8 @@ def fit_recording(
     """
     from threadpoolctl import threadpool_limits
 
-    schema = LandmarkSchema.of(face, mesh_ids_of(recordings[0]))
+    ids = mesh_ids_of(recordings[0]) if mesh_ids is None else mesh_ids
+    schema = LandmarkSchema.of(face, ids)
     # Many products of small matrices: several threads would mostly wait for each other.
     with threadpool_limits(1):
         seen = [_seen_frames(landmarks, schema.rows) for landmarks in recordings]
