@@ -339,6 +339,18 @@ def test_rest_has_to_fit_the_input(clip, performance, tmp_path):
     assert main(["reconstruct", str(clip), "-o", str(tmp_path / "a.npz"), "--rest", "-2"]) == 2
 
 
+def test_low_brows_that_rise_are_raised_brows():
+    down, up = (SCORE_NAMES.index(name) for name in ("browDownLeft", "browOuterUpLeft"))
+    scores = np.zeros((30, 52))
+    scores[:, down] = np.where(np.arange(30) < 10, 0.6, 0.3)
+    at_rest = resting.RestingScores.of_moment(scores[:10])
+    weights = at_rest.weights(scores)
+    assert weights[:, down].max() == 0 and weights[:10, up].max() == 0
+    assert weights[10:, up].min() >= 0.3
+    # Without a moment at rest, low brows are a frown.
+    assert (resting.RestingScores.of_recording(scores).weights(scores)[:, down] >= 0.3).all()
+
+
 def test_quiet_frames_are_those_with_the_least_expression():
     scores = np.full((100, 52), 0.01)
     scores[:, SCORE_NAMES.index("mouthSmileLeft")] = 0.5

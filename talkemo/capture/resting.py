@@ -107,6 +107,8 @@ class RestingScores:
     # `rest` and here, it rises from 0 to the score.
     certain: np.ndarray
     quiet: np.ndarray  # (52,) scores in the person's quietest frames, at least `rest`
+    # Whether `rest` is known to be the person's. Then brows that are less low than it are raised.
+    known: bool = False
 
     @classmethod
     def of_recording(cls, scores: np.ndarray) -> RestingScores:
@@ -126,15 +128,30 @@ class RestingScores:
     def of_moment(cls, scores: np.ndarray) -> RestingScores:
         """Return the scores of a person who is at rest in all frames of scores (T, 52)."""
         rest = np.median(scores, axis=0)
-        return cls(rest, np.ones(len(SCORE_NAMES)), rest)
+        return cls(rest, np.ones(len(SCORE_NAMES)), rest, known=True)
 
     def weights(self, scores: np.ndarray) -> np.ndarray:
         """Return the weights (T, 52) in [0, 1] that scores (T, 52) show."""
         weights = self._linear(scores)
+        if self.known:
+            weights = np.minimum(weights + self._raised(scores), 1)
         brows = [name.startswith("brow") for name in SCORE_NAMES]
         moved = np.maximum(weights - self._linear(self.quiet), 0)[:, brows]
         weights[:, brows] += BROW_GAIN * moved * (1 - weights[:, brows])
         return weights
+
+    def _raised(self, scores: np.ndarray) -> np.ndarray:
+        """Return the weights (T, 52) by which brows are raised that score less browDown than at rest.
+
+        Low brows that rise score as less frowning, and not as raised.
+        """
+        raised = np.zeros_like(scores)
+        for side in ("Left", "Right"):
+            down = SCORE_NAMES.index(f"browDown{side}")
+            amount = np.maximum(self.rest[down] - scores[:, down], 0)
+            raised[:, SCORE_NAMES.index(f"browOuterUp{side}")] = amount
+            raised[:, SCORE_NAMES.index("browInnerUp")] += amount / 2
+        return raised
 
     def _linear(self, scores: np.ndarray) -> np.ndarray:
         """Return the weights (..., 52) in [0, 1] of scores (..., 52), see `certain`."""
