@@ -41,6 +41,7 @@ OPTIONS_OF_ONE_VIDEO = (
     "preview",
     "number",
     "field_of_view",
+    "rest",
     "audio",
 )
 

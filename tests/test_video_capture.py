@@ -25,9 +25,18 @@ from test_exports import accessor
 import talkemo
 from talkemo import InputError, TalkemoError, extras
 from talkemo.audio import recording
-from talkemo.capture import camera, landmark_tracker, landmarker_bundle, sources, video_capture
+from talkemo.capture import (
+    camera,
+    landmark_tracker,
+    landmarker_bundle,
+    resting,
+    sources,
+    video_capture,
+)
 from talkemo.capture.audio_sync import best_delay, delayed, video_audio
 from talkemo.capture.fitted_clips import read_fitted_clip, save_fitted_clip
+from talkemo.capture.fitting import Fitter
+from talkemo.capture.landmark_files import Curves
 from talkemo.capture.landmark_tracker import (
     SCORE_NAMES,
     Crop,
@@ -37,12 +46,15 @@ from talkemo.capture.landmark_tracker import (
     crop_of_landmarks,
 )
 from talkemo.capture.landmarker_bundle import find_landmarker
+from talkemo.capture.landmarks import LandmarkSchema
+from talkemo.capture.sources import CurveSource, landmark_source
 from talkemo.capture.video_capture import capture_video
 from talkemo.compute import workers
 from talkemo.data import video_folders
 from talkemo.data.video_folders import capture_folder, find_clips, split_of
 from talkemo.evaluation.metrics import pearson
 from talkemo.extras import install_command
+from talkemo.face.canonical import ARKIT_NAMES
 from talkemo.formats.mesh import load_mesh
 from talkemo.formats.npz import NpzAnimation
 from talkemo.formats.registry import open_animation
@@ -236,11 +248,117 @@ def test_scores_predict_what_landmarks_hardly_show(face, clip, performance):
     without = capture_video(face, clip, MadeUpTracker(performance[0])).capture.shapes[:, number]
     scores = [("browDownLeft", brows), ("browDownRight", brows)]
     tracker = MadeUpTracker(performance[0], scores=scores)
-    fitted = capture_video(face, clip, tracker).capture.shapes[:, number]
+    fitted = capture_video(face, clip, tracker).capture.shapes[:, number].mean(1)
     assert without.max() < 0.1  # the landmarks do not move
-    assert (
-        pearson(fitted.mean(1), brows) > 0.9 and np.percentile(fitted, 10) < 0.1
-    )  # the resting level is subtracted
+    assert pearson(fitted, brows) > 0.9 and fitted.mean() > 0.8 * brows.mean()
+    # Where the person is known to be at rest, that level is subtracted.
+    rested = capture_video(face, clip, tracker, rest=0.1).capture.shapes[:, number].mean(1)
+    assert pearson(rested, brows) > 0.9 and np.percentile(rested, 10) < 0.1
+
+
+def held_expression(face):
+    """Return landmarks (T, 478, 2) px and scores of one who smiles, squints and frowns throughout."""
+    weights = {"mouthSmile": 0.4, "eyeSquint": 0.6, "browDown": 0.3}
+    shapes = np.zeros(len(face.expression_names))
+    for start, weight in weights.items():
+        shapes[[name.startswith(start) for name in face.expression_names]] = weight
+    moved = points_of_opening_jaw(face)
+    moved = moved + face.mediapipe_operator(face.mesh_points) @ face.displacement(shapes)
+    points = np.zeros((FRAMES, 478, 2), np.float32)
+    still = np.tile(np.eye(3), (FRAMES, 1, 1))
+    scale, place = np.full(FRAMES, 0.6), np.full((FRAMES, 2), 60.0)
+    points[:, face.mesh_points] = camera.project(moved, still, scale, place)
+    scores = [(f"{start}{side}", w) for start, w in weights.items() for side in ("Left", "Right")]
+    return points, scores, weights
+
+
+def test_an_expression_from_the_first_frame_to_the_last_is_one(face, clip):
+    points, scores, weights = held_expression(face)
+    capture = capture_video(face, clip, MadeUpTracker(points, scores=scores)).capture
+    arkit = capture.shapes @ face.arkit_matrix
+    for start, weight in weights.items():
+        columns = [name.startswith(start) for name in ARKIT_NAMES]
+        assert 0.8 * weight < arkit[:, columns].mean() < 1.3 * weight, start
+    # The person is the mean person, who would have to look angry and wide-mouthed otherwise.
+    first_frames = Fitter(face, LandmarkSchema.of(face, np.arange(478)))
+    identity, _ = first_frames.fit_person([points[:, face.mesh_points]])
+    assert np.linalg.norm(capture.identity) < 0.6 * np.linalg.norm(identity)
+
+
+def test_a_picture_shows_the_person_at_rest(face, clip, tmp_path):
+    points, scores, weights = held_expression(face)
+    Image.new("RGB", (128, 96)).save(tmp_path / "rest.png")
+    tracker = MadeUpTracker(points, scores=scores)
+    capture = capture_video(face, clip, tracker, rest=tmp_path / "rest.png").capture
+    arkit = capture.shapes @ face.arkit_matrix
+    shown = [name.startswith(tuple(weights)) for name in ARKIT_NAMES]
+    assert arkit[:, shown].max() < 0.1  # what the picture shows is the person's own face
+    with pytest.raises(InputError, match=r"rest\.png: no face found"):
+        capture_video(face, clip, MadeUpTracker(points, range(50)), rest=tmp_path / "rest.png")
+
+
+def test_a_moment_of_landmarks_and_of_curves_is_at_rest(face, performance, tmp_path):
+    points, _, weights = held_expression(face)
+    rested = landmark_source(points, FPS, None, 0.0).fit(talkemo.load_models())
+    shown = [name.startswith(tuple(weights)) for name in face.expression_names]
+    assert rested.capture.shapes[:, shown].max() < 0.1
+    arkit = np.tile(np.linspace(0.2, 0.6, 10)[:, None], 52)
+    curves = Curves(arkit, np.zeros((10, 3)), FPS)
+    shapes = CurveSource("a.csv", curves, 0.0).fit(talkemo.load_models()).capture.shapes
+    jaw = shapes[:, face.expression_names.index("jawOpen")]
+    # Three frames are at rest, at 0.22 on average.
+    assert jaw[0] == 0 and jaw[-1] == pytest.approx((0.6 - arkit[1, 0]) / (1 - arkit[1, 0]))
+
+
+@pytest.mark.parametrize(
+    "rest, message",
+    [
+        (-1, "-1 is not a time"),
+        ("nan", "nan is not a time"),
+        ("7.5", r"clip\.mp4: no moment at 7\.5 s, it lasts 2\.00 s"),
+        (1.08, r"clip\.mp4: no face at 1\.08 s"),
+        ("face.obj", r"face\.obj: neither a picture nor a video"),
+        ("none.png", r"none\.png"),
+    ],
+)
+def test_moments_of_rest_that_are_none(clip, tracked, monkeypatch, tmp_path, rest, message):
+    monkeypatch.setattr(resting, "MOMENT_S", 0.05)
+    with pytest.raises(InputError, match=message):
+        talkemo.reconstruct(clip, tmp_path / "a.npz", rest=rest)
+    assert not (tmp_path / "a.npz").exists()
+
+
+def test_rest_has_to_fit_the_input(clip, performance, tmp_path):
+    np.save(tmp_path / "a.npy", performance[0])
+    np.save(tmp_path / "b.npy", performance[0][:, :68])
+    for rest, message in ((tmp_path / "b.npy", "68 landmarks"), (clip, "not a file of landmarks")):
+        with pytest.raises(InputError, match=message):
+            talkemo.reconstruct(tmp_path / "a.npy", tmp_path / "a.npz", rest=rest)
+    with pytest.raises(InputError, match="would be overwritten"):
+        talkemo.reconstruct(clip, tmp_path / "r.mp4", rest=tmp_path / "r.mp4")
+    assert main(["reconstruct", str(clip), "-o", str(tmp_path / "a.npz"), "--rest", "-2"]) == 2
+
+
+def test_low_brows_that_rise_are_raised_brows():
+    down, up = (SCORE_NAMES.index(name) for name in ("browDownLeft", "browOuterUpLeft"))
+    scores = np.zeros((30, 52))
+    scores[:, down] = np.where(np.arange(30) < 10, 0.6, 0.3)
+    at_rest = resting.RestingScores.of_moment(scores[:10])
+    weights = at_rest.weights(scores)
+    assert weights[:, down].max() == 0 and weights[:10, up].max() == 0
+    assert weights[10:, up].min() >= 0.3
+    # Without a moment at rest, low brows are a frown.
+    assert (resting.RestingScores.of_recording(scores).weights(scores)[:, down] >= 0.3).all()
+
+
+def test_quiet_frames_are_those_with_the_least_expression():
+    scores = np.full((100, 52), 0.01)
+    scores[:, SCORE_NAMES.index("mouthSmileLeft")] = 0.5
+    scores[40:60, SCORE_NAMES.index("mouthSmileLeft")] = 0.02
+    assert set(resting.quiet_frames(scores)) <= set(range(40, 60))
+    person = resting.RestingScores.of_recording(scores)
+    at_rest, smiling = person.weights(scores)[[50, 0], SCORE_NAMES.index("mouthSmileLeft")]
+    assert at_rest < 0.03 and smiling == pytest.approx(0.5, abs=0.02)
 
 
 def test_a_face_near_the_camera(face, clip, performance):

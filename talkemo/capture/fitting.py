@@ -15,9 +15,9 @@ the person's: those of a fitted identity open the mouth by 5 to 30 % less.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 
 import numpy as np
 
@@ -35,6 +35,7 @@ FITTED_IDENTITY_MODES = 30  # number of standardised identity coefficients that 
 ROBUST_DISTANCE_MM = 4.0  # residual at which the weight of a landmark is a quarter
 SHAPE_PRIOR = 0.04  # penalty (mm² a landmark) on a squared weight
 RESTING_PRIOR = 3.0  # the same, added while the identity is fitted
+STILL_FACTOR = 1000.0  # on RESTING_PRIOR, where a person is known to be at rest
 # Penalty (mm² a landmark) on a weight: keeps opposite shapes from cancelling each other.
 SPARSITY_PRIOR = 0.05
 # Penalty (mm² a landmark) on the deviation from the tracker's predicted weights, by the first part
@@ -64,6 +65,9 @@ SCORE_PRIORS = {
     "cheek": 1.0,
     "": 0.5,
 }
+# The same for videos of users: a result keeps the amount of an expression that the tracker sees,
+# where the landmarks would give a part of it to the identity.
+VIDEO_SCORE_PRIORS = {**SCORE_PRIORS, "eyeSquint": 24.0, "mouthSmile": 30.0, "mouthFrown": 30.0}
 # Penalty (mm² a landmark) on a squared standardised identity coefficient.
 IDENTITY_PRIOR = 0.15
 # Upper bound (mm) of the closed-mouth gap, for speakers who never close their lips.
@@ -91,10 +95,14 @@ class FitSettings:
     # would take a quarter of its motion.
     width_weight: float = 20.0
     closed_weight: float = 1.0  # factor on a gap's weight where the lips touch
+    # See SCORE_PRIORS; the first part of a name that fits counts.
+    score_priors: Mapping[str, float] = field(default_factory=lambda: SCORE_PRIORS)
 
 
 # Landmarks that our own tracker finds in videos jitter less than those of corpora.
-VIDEO_FIT_SETTINGS = FitSettings(smoothness=2.0, pair_weight=10.0, closed_weight=17.0)
+VIDEO_FIT_SETTINGS = FitSettings(
+    smoothness=2.0, pair_weight=10.0, closed_weight=17.0, score_priors=VIDEO_SCORE_PRIORS
+)
 
 
 @dataclass(frozen=True, eq=False)
@@ -145,7 +153,7 @@ class Capture:
 
 
 # The fields of a capture that have a row per frame.
-FRAME_FIELDS = tuple(field.name for field in fields(Capture) if field.name != "identity")
+FRAME_FIELDS = tuple(f.name for f in fields(Capture) if f.name != "identity")
 
 
 @dataclass(frozen=True, eq=False)
@@ -155,6 +163,8 @@ class Regularisation:
     prior: np.ndarray  # (F,) penalty (mm² a landmark) on squared weights
     smoothness: float  # see FitSettings
     expected: np.ndarray | None = None  # (T, F) predicted weights, NaN where there is none
+    # (F,) penalty (mm² a landmark) on the deviation from them; None for the settings' priors.
+    expected_prior: np.ndarray | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -238,9 +248,9 @@ class Fitter:
         names = [face.expression_names[k] for k in self.observed]
         # The identity is fitted to frames in which a person may blink, and is otherwise at rest.
         resting = [0 if name.startswith("eyeBlink") else RESTING_PRIOR for name in names]
-        self.resting_prior = SHAPE_PRIOR + np.array(resting)
+        self.resting_prior = np.array(resting)
         self.shape_prior = np.full(len(names), SHAPE_PRIOR)
-        self.score_prior = np.array([_score_prior(name) for name in names])
+        self.score_prior = np.array([_first_that_fits(settings.score_priors, n) for n in names])
         mean_person = self.tensor[:, :, 1:] @ face.identity_mean  # (P, 3, S)
         # (S, P, 3) mm, the blend shapes of the mean face at the landmarks.
         self.blend_shapes = np.ascontiguousarray(mean_person.transpose(2, 0, 1))
@@ -271,10 +281,43 @@ class Fitter:
             mean over many people is a Fitter's `offset`.
         """
         chosen = [_first_frames(landmarks, self.gap_operator) for landmarks in recordings]
-        pixels = np.concatenate(chosen).astype(np.float32)
+        return self.fit_identity(np.concatenate(chosen), rounds=rounds)
+
+    @refuse_unfittable()
+    def fit_identity(
+        self,
+        landmarks: np.ndarray,
+        expected: np.ndarray | None = None,
+        rounds: int = 5,
+        resting: bool = False,
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Fit the identity to frames of a person.
+
+        Parameters
+        ----------
+        landmarks : (K, P, 2)
+            In pixels, all of them finite.
+        expected : (K, S), optional
+            Weights of the expressions of these frames, NaN where unknown; by default those of a
+            face at rest. Deviations from them are strongly penalised.
+        resting : bool
+            Whether it is known that the person is at rest in these frames, but for blinks.
+
+        Returns
+        -------
+        identity, offset
+            As `fit_person`.
+        """
+        pixels = landmarks.astype(np.float32)
+        factor = STILL_FACTOR if resting else 1
+        regularisation = Regularisation(self.shape_prior + factor * self.resting_prior, 0.0)
+        if expected is not None:
+            known = np.nan_to_num(expected[:, self.observed])
+            prior = np.maximum(self.score_prior, self.resting_prior)
+            regularisation = Regularisation(self.shape_prior, 0.0, known, prior)
         identity = np.zeros(FITTED_IDENTITY_MODES, np.float32)
         for _ in range(rounds):
-            fit = self._fit_frames(pixels, identity, 2, Regularisation(self.resting_prior, 0.0))
+            fit = self._fit_frames(pixels, identity, 2, regularisation)
             identity = self._fit_identity(fit, identity)
         if not np.isfinite(identity).all():
             raise _unfittable()
@@ -498,7 +541,9 @@ class Fitter:
         right = (weighted @ target[..., None])[..., 0] - SPARSITY_PRIOR
         if regularisation.expected is not None:
             unknown = np.isnan(regularisation.expected)
-            prior = np.where(unknown, 0, self.score_prior).astype(np.float32)
+            penalty = regularisation.expected_prior
+            penalty = self.score_prior if penalty is None else penalty
+            prior = np.where(unknown, 0, penalty).astype(np.float32)
             diagonal = np.arange(shape_count)
             gram[:, diagonal, diagonal] += prior
             right += prior * np.nan_to_num(regularisation.expected)
@@ -521,9 +566,9 @@ class Fitter:
         return shapes
 
 
-def _score_prior(name: str) -> float:
-    """Return the penalty of SCORE_PRIORS for a blend shape."""
-    return next(prior for start, prior in SCORE_PRIORS.items() if name.startswith(start))
+def _first_that_fits(priors: Mapping[str, float], name: str) -> float:
+    """Return the penalty of the first part of a blend shape's name that is among `priors`."""
+    return next(prior for start, prior in priors.items() if name.startswith(start))
 
 
 def _interpolated(landmarks: np.ndarray, seen: np.ndarray) -> np.ndarray:

@@ -29,6 +29,7 @@ from .landmark_files import (
     read_landmark_file,
 )
 from .landmark_tracker import LandmarkTracker
+from .resting import MIN_SCORE_RANGE, RestingMoment, frames_at
 from .video_capture import TrackingProgress, VideoCapture, capture_video, fit_recording
 
 DEFAULT_LANDMARK_FPS = 30.0  # of landmarks whose file does not state a frame rate
@@ -60,23 +61,37 @@ def is_video(source: object) -> TypeGuard[str | Path]:
 
 
 class VideoSource:
-    """A video or an image of a person; face number and field of view as in `capture_video`.
+    """A video or an image of a person; face number, field of view, rest as in `capture_video`.
 
     With `synchronise`, the lip motion is shifted in time to match the audio.
     """
 
     def __init__(
-        self, path: Path, face_number: int, field_of_view: float | None, synchronise: bool
+        self,
+        path: Path,
+        face_number: int,
+        field_of_view: float | None,
+        synchronise: bool,
+        rest: float | Path | None = None,
     ):
         check_video(path)
+        if isinstance(rest, Path):
+            check_resting_picture(rest)
         self.path, self.face_number, self.field_of_view = path, face_number, field_of_view
+        self.rest = rest
         self.synchronise = synchronise
         self.tracker = LandmarkTracker()  # a missing package is reported before any work
 
     def fit(self, models: Models, progress: TrackingProgress | None = None) -> Performance:
         """Track and fit the face, and measure the delay of the audio."""
         video = capture_video(
-            models.face, self.path, self.tracker, progress, self.face_number, self.field_of_view
+            models.face,
+            self.path,
+            self.tracker,
+            progress,
+            self.face_number,
+            self.field_of_view,
+            self.rest,
         )
         capture, delay, audio = video.capture, None, video_audio(self.path)
         if audio is not None:
@@ -93,6 +108,7 @@ class LandmarkSource:
     name: str
     recordings: list[np.ndarray]  # each (T, P, 2) px
     fps: float
+    rest: RestingMoment | None = None
 
     def __post_init__(self) -> None:
         check_recordings(self.recordings, self.name)
@@ -100,7 +116,7 @@ class LandmarkSource:
     def fit(self, models: Models, progress: TrackingProgress | None = None) -> Performance:
         """Fit the face to the landmarks."""
         try:
-            capture = fit_recording(models.face, self.recordings, self.fps)
+            capture = fit_recording(models.face, self.recordings, self.fps, rest=self.rest)
         except InputError as error:
             raise InputError(f"{self.name}: {error.message}", error.hint) from None
         return Performance(self.name, capture, self.fps)
@@ -108,15 +124,27 @@ class LandmarkSource:
 
 @dataclass(frozen=True)
 class CurveSource:
-    """Animation curves, shown by the mean person."""
+    """Animation curves, shown by the mean person.
+
+    `rest`, a time in s, is when the person is at rest: the curves of that moment are subtracted.
+    """
 
     name: str
     curves: Curves
+    rest: float | None = None
+
+    def __post_init__(self) -> None:
+        if self.rest is not None:
+            frames_at(self.rest, len(self.curves.arkit), self.curves.fps, self.name)
 
     def fit(self, models: Models, progress: TrackingProgress | None = None) -> Performance:
         """Return the curves as a capture; nothing is fitted."""
-        curves = self.curves
-        shapes = curves.arkit @ (models.face.arkit_matrix > 0).T
+        curves, arkit = self.curves, self.curves.arkit
+        if self.rest is not None:
+            frames = frames_at(self.rest, len(arkit), curves.fps, self.name)
+            rest = np.median(arkit[frames], axis=0)
+            arkit = ((arkit - rest) / np.maximum(1 - rest, MIN_SCORE_RANGE)).clip(0, 1)
+        shapes = arkit @ (models.face.arkit_matrix > 0).T
         time = np.arange(len(shapes)) / curves.fps
         rotation = head_rotation(curves.head)
         capture = Capture.from_weights(shapes, time, FITTED_IDENTITY_MODES, rotation)
@@ -152,7 +180,10 @@ class WithAudio:
 
 
 def landmark_source(
-    source: str | Path | np.ndarray, fps: float | None, image_size: tuple[int, int] | None
+    source: str | Path | np.ndarray,
+    fps: float | None,
+    image_size: tuple[int, int] | None,
+    rest: float | Path | None = None,
 ) -> LandmarkSource | CurveSource:
     """Open landmarks, in an array or a file, or a file of curves; see `ReconstructOptions`.
 
@@ -160,12 +191,52 @@ def landmark_source(
     """
     if not isinstance(source, str | Path):
         landmarks = as_landmarks(np.asarray(source), "landmarks", image_size)
-        return LandmarkSource("landmarks", [landmarks], fps or DEFAULT_LANDMARK_FPS)
+        opened = LandmarkSource("landmarks", [landmarks], fps or DEFAULT_LANDMARK_FPS)
+        return _with_rest(opened, rest, image_size)
     path = Path(source)
     if path.suffix.lower() not in LANDMARK_ENDINGS:
         raise InputError(f"{printable(path)}: cannot read this kind of file", LANDMARK_HINT)
     content = read_landmark_file(path, image_size)
     fps = fps or content.fps or DEFAULT_LANDMARK_FPS
     if isinstance(content, Curves):
-        return CurveSource(path.name, replace(content, fps=fps))
-    return LandmarkSource(path.name, content.recordings, fps)
+        if isinstance(rest, Path):
+            raise InputError(
+                f"{printable(rest)}: curves are at rest at a moment of their own",
+                "give --rest in seconds",
+            )
+        return CurveSource(path.name, replace(content, fps=fps), rest)
+    return _with_rest(LandmarkSource(path.name, content.recordings, fps), rest, image_size)
+
+
+def _with_rest(
+    source: LandmarkSource, rest: float | Path | None, image_size: tuple[int, int] | None
+) -> LandmarkSource:
+    """Return landmarks with a moment at which the person is at rest: in s, or another file."""
+    if rest is None:
+        return source
+    first = source.recordings[0]
+    if not isinstance(rest, Path):
+        return replace(source, rest=RestingMoment.at(rest, first, source.fps, source.name))
+    hint = "name landmarks of the person at rest, of the same kind, or a time in seconds"
+    if rest.suffix.lower() not in LANDMARK_ENDINGS:
+        raise InputError(f"{printable(rest)}: not a file of landmarks", hint)
+    content = read_landmark_file(rest, image_size)
+    if isinstance(content, Curves):
+        raise InputError(f"{printable(rest)}: curves, not landmarks", hint)
+    check_recordings(content.recordings, rest.name)
+    landmarks = np.concatenate(content.recordings)
+    if landmarks.shape[1] != first.shape[1]:
+        points = f"{landmarks.shape[1]} landmarks, {source.name} has {first.shape[1]}"
+        raise InputError(f"{printable(rest)}: {points}", hint)
+    seen = np.isfinite(landmarks).all((1, 2))
+    return replace(source, rest=RestingMoment(landmarks[seen]))
+
+
+def check_resting_picture(path: Path) -> None:
+    """Raise InputError for a file that is neither an image nor a video of a person at rest."""
+    if path.suffix.lower() not in CAPTURE_ENDINGS:
+        raise InputError(
+            f"{printable(path)}: neither a picture nor a video of the person at rest",
+            "name one, or a time in seconds",
+        )
+    check_video(path)

@@ -22,6 +22,7 @@ from .landmark_tracker import (
     TrackedLandmarks,
 )
 from .landmarks import LandmarkSchema, check_spread, mesh_ids_of
+from .resting import MIN_SCORE_RANGE, RestingMoment, RestingScores, quiet_frames
 
 FIT_CHUNK_FRAMES = 1500  # frames fitted at a time, which bounds the memory
 FIT_OVERLAP_FRAMES = 50  # frames on either side that are fitted with a chunk
@@ -45,7 +46,9 @@ UNLIMITED_RESTING_SCORES = (
     *("mouthStretch", "mouthFrown", "mouthClose", "mouthLowerDown", "mouthUpperUp"),
 )
 RESTING_SCORE_PERCENTILE = 10
-MIN_SCORE_RANGE = 0.1  # of a score that is nearly 1 at rest
+IDENTITY_FRAMES = 48  # frames to which the identity is fitted
+QUIET_FRACTION = 0.25  # of the frames with a face, from which they are chosen
+SAMPLED_FRAMES = 240  # frames of landmarks without scores, in which quiet ones are searched
 
 # Called with the number of frames tracked, and 0 for their total, which is not known.
 TrackingProgress = Callable[[int, int], None]
@@ -72,6 +75,7 @@ def capture_video(
     progress: TrackingProgress | None = None,
     face_number: int = 1,
     field_of_view: float | None = None,
+    rest: float | Path | None = None,
 ) -> VideoCapture:
     """Fit the bilinear model to a video or an image.
 
@@ -85,12 +89,16 @@ def capture_video(
         Number of the face to track, counted from 1 for the largest.
     field_of_view : float, optional
         Horizontal field of view of a perspective camera in degrees; scaled orthography if None.
+    rest : float or path, optional
+        When the person is at rest, in s, or an image or video of the person at rest. By default the
+        video's quietest frames show the person's rest.
 
     Raises
     ------
     InputError
         For a file that cannot be read, or in which no frame shows that face.
     """
+    moment = resting_moment(rest, tracker) if isinstance(rest, Path) else None
     with open_video(path) as video:
         lens = None if field_of_view is None else Lens.of_view(field_of_view, *video.size)
         tracked = tracker.follow(video.frames, face_number)
@@ -105,7 +113,9 @@ def capture_video(
     missing_s = video.duration_s - len(landmarks) / video.fps
     if missing_s < max(TRUNCATED_FRACTION * video.duration_s, 1.0):
         missing_s = 0.0
-    result = fit_landmarks(face, landmarks, scores, video.fps, lens)
+    if isinstance(rest, float):
+        moment = RestingMoment.at(rest, landmarks, video.fps, printable(path), scores)
+    result = fit_landmarks(face, landmarks, scores, video.fps, lens, moment)
     return replace(result, face_count=face_count, missing_s=missing_s)
 
 
@@ -161,12 +171,44 @@ def track_landmarks(
     return landmarks, np.stack(scores), face_count
 
 
+def resting_moment(path: Path, tracker: LandmarkTrackerProtocol) -> RestingMoment:
+    """Return the quietest frames of an image or a video of a person at rest.
+
+    Raises InputError for a file that cannot be read, or that shows no face.
+    """
+    with open_video(path) as video:
+        landmarks, scores, _ = track_landmarks(tracker.follow(video.frames, 1), video.scale, path)
+    seen = np.flatnonzero(np.isfinite(scores[:, 0]))
+    if not len(seen):
+        raise InputError(
+            f"{printable(path)}: no face found in it", "name a picture of the person at rest"
+        )
+    quiet = seen[quiet_frames(scores[seen])]
+    return RestingMoment(np.array(landmarks[quiet]), scores[quiet])
+
+
 def fit_landmarks(
-    face: Face, landmarks: np.ndarray, scores: np.ndarray, fps: float, lens: Lens | None = None
+    face: Face,
+    landmarks: np.ndarray,
+    scores: np.ndarray,
+    fps: float,
+    lens: Lens | None = None,
+    rest: RestingMoment | None = None,
+    mesh_ids: np.ndarray | None = None,
 ) -> VideoCapture:
-    """Fit the bilinear model to what `track_landmarks` returned."""
-    expected = expected_shapes(face, scores)
-    capture = fit_recording(face, [landmarks], fps, expected, VIDEO_FIT_SETTINGS, lens)
+    """Fit the bilinear model to what `track_landmarks` returned.
+
+    `rest` is a moment of the person at rest, by default what `RestingScores.of_recording` finds;
+    `mesh_ids` as in `fit_recording`.
+    """
+    if rest is not None and rest.scores is not None:
+        resting = RestingScores.of_moment(rest.scores)
+    else:
+        resting = RestingScores.of_recording(scores[np.isfinite(scores[:, 0])])
+    expected = shapes_of_scores(face, resting.weights(scores))
+    capture = fit_recording(
+        face, [landmarks], fps, expected, VIDEO_FIT_SETTINGS, lens, rest, mesh_ids
+    )
     capture = _with_gaze(capture, face, expected)
     residual_px = capture.residual * capture.scale
     return VideoCapture(capture, fps, landmarks, scores, residual_px, lens=lens)
@@ -195,8 +237,17 @@ def expected_shapes(face: Face, scores: np.ndarray) -> np.ndarray:
     seen = np.isfinite(scores[:, 0])
     percentile = np.percentile(scores[seen], RESTING_SCORE_PERCENTILE, axis=0)
     rest = np.minimum(percentile, resting_level)
-    weights = ((scores - rest) / np.maximum(1 - rest, MIN_SCORE_RANGE)).clip(0, 1)
-    result = np.full((len(scores), len(face.expression_names)), np.nan, np.float32)
+    return shapes_of_scores(
+        face, ((scores - rest) / np.maximum(1 - rest, MIN_SCORE_RANGE)).clip(0, 1)
+    )
+
+
+def shapes_of_scores(face: Face, weights: np.ndarray) -> np.ndarray:
+    """Return weights (T, 52), as SCORE_NAMES, as those of the face's blend shapes.
+
+    The result (T, S) float32 has NaN for shapes without a score.
+    """
+    result = np.full((len(weights), len(face.expression_names)), np.nan, np.float32)
     for number in range(len(face.expression_names)):
         name = ARKIT_NAMES[int(face.arkit_matrix[number].argmax())]
         if face.arkit_matrix[number].any() and name in SCORE_NAMES:
@@ -211,8 +262,12 @@ def fit_recording(
     expected: np.ndarray | None = None,
     settings: FitSettings = FitSettings(),  # noqa: B008 (frozen)
     lens: Lens | None = None,
+    rest: RestingMoment | None = None,
+    mesh_ids: np.ndarray | None = None,
 ) -> Capture:
     """Fit the bilinear model to the first of a person's recordings.
+
+    The identity is fitted to the quietest frames of the whole recordings, or to those of `rest`.
 
     Parameters
     ----------
@@ -224,6 +279,10 @@ def fit_recording(
         Frames per second of the first.
     expected, settings, lens
         See `Fitter.fit` and `Fitter`.
+    rest : RestingMoment, optional
+        The person at rest, with landmarks of the same kind.
+    mesh_ids : (P,) int, optional
+        Ids on MediaPipe's mesh, if the landmarks are only some of its.
 
     Raises
     ------
@@ -232,7 +291,8 @@ def fit_recording(
     """
     from threadpoolctl import threadpool_limits
 
-    schema = LandmarkSchema.of(face, mesh_ids_of(recordings[0]))
+    ids = mesh_ids_of(recordings[0]) if mesh_ids is None else mesh_ids
+    schema = LandmarkSchema.of(face, ids)
     # Many products of small matrices: several threads would mostly wait for each other.
     with threadpool_limits(1):
         seen = [_seen_frames(landmarks, schema.rows) for landmarks in recordings]
@@ -240,9 +300,19 @@ def fit_recording(
         for landmarks, with_face in zip(recordings, seen):
             start = int(with_face.argmax())
             firsts.append(landmarks[start : start + PERSON_FRAMES][:, schema.rows])
-        identity, offset = Fitter(face, schema, None, settings, lens).fit_person(firsts)
-        # The weight of the person's own offset grows with the number of recordings.
-        offset = offset * len(firsts) / (len(firsts) + 1)
+        fitter = Fitter(face, schema, None, settings, lens)
+        if rest is not None:
+            at_rest = rest.landmarks[_spread_out(len(rest.landmarks), IDENTITY_FRAMES)]
+            identity, offset = fitter.fit_identity(at_rest[:, schema.rows], resting=True)
+        elif expected is not None:
+            quiet = _quietest(expected, np.flatnonzero(seen[0]))
+            pixels = np.array(recordings[0][quiet][:, schema.rows])
+            identity, offset = fitter.fit_identity(pixels, expected[quiet])
+        else:
+            identity, offset = _identity_of_quiet_frames(fitter, schema.rows, recordings, seen)
+        # The weight of the person's own offset grows with the number of recordings. At rest, all that
+        # the identity does not explain is the person's own.
+        offset = offset * (1.0 if rest is not None else len(firsts) / (len(firsts) + 1))
         fitter = Fitter(face, schema, offset, settings, lens)
         fitter.learn_closed_mouth(firsts, identity)
         time = np.arange(len(seen[0])) / fps
@@ -259,6 +329,39 @@ def fit_recording(
             chunks.append({name: getattr(capture, name)[chunk] for name in FRAME_FIELDS})
         frames = {name: np.concatenate([chunk[name] for chunk in chunks]) for name in FRAME_FIELDS}
         return Capture(**frames, identity=capture.identity)
+
+
+def _quietest(shapes: np.ndarray, frames: np.ndarray) -> np.ndarray:
+    """Return IDENTITY_FRAMES of `frames` with small weights (T, S), in order and spread out."""
+    expression = np.nansum(shapes[frames], axis=1)
+    count = max(IDENTITY_FRAMES, round(QUIET_FRACTION * len(frames)))
+    quiet = np.sort(frames[np.argsort(expression, kind="stable")[:count]])
+    return quiet[_spread_out(len(quiet), IDENTITY_FRAMES)]
+
+
+def _spread_out(length: int, count: int) -> np.ndarray:
+    """Return at most `count` indices of a sequence, evenly spread out from its first to its last."""
+    return np.unique(np.linspace(0, length - 1, min(count, length)).round().astype(int))
+
+
+def _identity_of_quiet_frames(
+    fitter: Fitter, rows: np.ndarray, recordings: list[np.ndarray], seen: list[np.ndarray]
+) -> tuple[np.ndarray, np.ndarray]:
+    """Fit the identity to the frames of recordings in which it explains most of the landmarks.
+
+    Returns what `Fitter.fit_identity` returns. Without scores, a first fit to frames of all the
+    recordings shows which ones are quiet. `rows` are those of the fitter's schema, and `seen` (T,)
+    says for each recording which frames have a face.
+    """
+    count = max(IDENTITY_FRAMES, SAMPLED_FRAMES // len(recordings))
+    sampled = []
+    for landmarks, with_face in zip(recordings, seen):
+        frames = np.flatnonzero(with_face)
+        sampled.append(landmarks[frames[_spread_out(len(frames), count)]][:, rows])
+    pixels = np.concatenate(sampled)
+    identity, _ = fitter.fit_identity(pixels)
+    shapes = fitter.fit(pixels, np.arange(len(pixels), dtype=float), identity).shapes
+    return fitter.fit_identity(pixels[_quietest(shapes, np.arange(len(pixels)))])
 
 
 def _chunks(seen: np.ndarray) -> list[tuple[int, int]]:

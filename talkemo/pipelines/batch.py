@@ -247,7 +247,8 @@ def check_reconstructions(tasks: Sequence[ReconstructionTask]) -> None:
     from .reconstruct import check_options, check_unit_of_target
 
     first = tasks[0]
-    named = (first.onto, first.options.model, first.options.audio, *first.target.hint.files)
+    given = first.options
+    named = (first.onto, given.model, given.audio, given.resting, *first.target.hint.files)
     inputs = [path for path in named if isinstance(path, str | Path)]
     if first.options.neutral is not None or first.options.preview is not None:
         raise InputError(

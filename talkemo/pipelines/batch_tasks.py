@@ -110,8 +110,10 @@ class ReconstructionTask:
 
     def absolute(self) -> ReconstructionTask:
         """Return the task with absolute paths."""
+        rest = self.options.resting
         options = replace(
             self.options,
+            rest=_absolute(rest) if isinstance(rest, Path) else rest,
             model=_absolute_or_none(self.options.model),
             audio=_absolute_or_none(self.options.audio),
         )

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,6 +13,7 @@ from typing import TYPE_CHECKING, Any, TypedDict
 
 from ..binding.hint import FaceHint
 from ..compute.devices import DEVICES
+from ..errors import InputError
 from ..expression.emotion_names import EMOTIONS
 from ..formats.registry import CURVE_KINDS, SEQUENCE_MESH_TYPES
 from ..formats.unit_names import AUTO_UNIT, UNIT_CHOICES
@@ -291,6 +293,13 @@ class ReconstructOptions(CheckedOptions):
         "delay is reported.",
         **AUTO_OR_OFF_SETTINGS,
     )
+    rest: PathLike | float | None = option(
+        None,
+        "When the person is at rest, in seconds, or a picture or video of the person at rest. By "
+        "default the quietest frames of the whole input are compared with the faces of many people.",
+        kind=str,
+        metavar="SECONDS|FILE",
+    )
     number: int = option(
         1,
         "The face to track if a video shows several, counted from 1 for the largest.",
@@ -316,6 +325,26 @@ class ReconstructOptions(CheckedOptions):
         "Audio for landmarks, curves and fitted clips, which have none of their own.",
         kind=Path,
     )
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        _ = self.resting  # raises InputError for a time that is none
+
+    @property
+    def resting(self) -> float | Path | None:
+        """When the person is at rest, in s, or a file that shows it; see `rest`."""
+        if self.rest is None:
+            return None
+        try:
+            seconds = float(self.rest)  # type: ignore[arg-type]
+        except (TypeError, ValueError):
+            return Path(self.rest)  # type: ignore[arg-type]
+        if not 0 <= seconds < math.inf:
+            raise InputError(
+                f"--rest {seconds:g} is not a time in the input",
+                "name seconds from its start, or a picture of the person at rest",
+            )
+        return seconds
 
 
 @dataclass(frozen=True, kw_only=True)

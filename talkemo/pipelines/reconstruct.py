@@ -27,7 +27,7 @@ from ..capture.sources import (
 from ..errors import InputError
 from ..expression.emotions import Timeline
 from ..expression.head_motion import gaze_from_weights, weights_with_gaze
-from ..expression.sad_lids import awake
+from ..expression.performance import PerformanceTransfer
 from ..face.canonical import Face
 from ..face.motion import Motion
 from ..files.writing import all_or_none, check_output
@@ -118,7 +118,7 @@ def reconstruct(
     check_fps(performance.fps)
     person = Person(models.face, performance.capture.identity)
     target = _target(person, bound, face_model, models, cache, export.unit)
-    frames = _frames(performance.capture, target, models, timeline, options.head)
+    frames = _frames(performance, target, models, timeline, options.head)
     header = _header(performance, target, options)
     with all_or_none([*paths, *_extra_outputs(options)]):
         result = _write(paths, header, frames, performance, target.error_mm, export, progress)
@@ -183,7 +183,7 @@ def _checked(
     hint: FaceHint,
 ) -> tuple[list[Path], Timeline | None]:
     """Check all but the source itself; return the outputs and the timeline of the emotion."""
-    named = (source, onto, options.model, options.audio)
+    named = (source, onto, options.model, options.audio, options.resting)
     inputs = [path for path in named if isinstance(path, str | Path)]
     paths = output_paths(outputs, export, [*inputs, *hint.files])
     timeline = check_options(options, source, onto, [*inputs, *paths])
@@ -228,7 +228,9 @@ def _open_source(source: PathLike | np.ndarray, options: ReconstructOptions) -> 
         if options.audio is not None:
             raise InputError("a video has its own audio", "leave --audio out")
         synchronise = options.sync == "auto"
-        return VideoSource(Path(source), options.number, options.field_of_view, synchronise)
+        return VideoSource(
+            Path(source), options.number, options.field_of_view, synchronise, options.resting
+        )
     if options.number > 1 or options.field_of_view is not None or options.sync != "off":
         raise InputError(
             "face number, field of view and audio delay are options of videos", "leave them out"
@@ -237,9 +239,11 @@ def _open_source(source: PathLike | np.ndarray, options: ReconstructOptions) -> 
     if is_fitted_clip(source):
         if options.fps is not None:
             raise InputError("a fitted clip has its own frame rate", "leave --fps out")
+        if options.rest is not None:
+            raise InputError("a fitted clip has its own face at rest", "leave --rest out")
         opened = ClipSource(Path(str(source)))
     else:
-        opened = landmark_source(source, options.fps, options.picture)
+        opened = landmark_source(source, options.fps, options.picture, options.resting)
     return opened if options.audio is None else WithAudio(opened, load_audio(options.audio))
 
 
@@ -396,21 +400,19 @@ def bound_person(
 
 
 def _frames(
-    capture: Capture, target: Target, models: Models, timeline: Timeline | None, head: bool
+    performance: Performance, target: Target, models: Models, timeline: Timeline | None, head: bool
 ) -> Iterator[tuple[Motion, Frames]]:
-    """Yield motion and frames of a capture on a target, chunk by chunk."""
-    face = models.face
+    """Yield motion and frames of a performance on a target, chunk by chunk."""
+    face, capture = models.face, performance.capture
     head_rotation = smooth_head_rotation(capture.rotation)
+    motions = _motions(capture, performance.fps, models, timeline)
     for start in range(0, len(capture.shapes), OUTPUT_CHUNK_FRAMES):
         chunk = slice(start, start + OUTPUT_CHUNK_FRAMES)
         shapes, rotation = capture.shapes[chunk], head_rotation[chunk]
-        captured = motion = Motion.from_weights(face, capture.time[chunk], shapes)
+        captured, motion = next(motions)
         arkit = shapes @ face.arkit_matrix
         gaze = gaze_from_weights(arkit)  # an emotion does not change it
         if timeline is not None:
-            amounts = timeline.amounts(captured.times)
-            motion = models.emotion.transfer(captured, amounts, from_neutral=False)
-            motion = awake(motion, amounts, face)
             arkit = weights_with_gaze(motion.arkit(face), gaze)
         vertices = target.perform(shapes, motion, motion.coordinates - captured.coordinates)
         if head:
@@ -419,6 +421,23 @@ def _frames(
         vertices = vertices.astype(np.float32, copy=False)
         landmarks68 = vertices[:, target.landmarks68]
         yield motion, Frames(vertices, landmarks68, arkit, rotation, gaze, motion.coordinates)
+
+
+def _motions(
+    capture: Capture, fps: float, models: Models, timeline: Timeline | None
+) -> Iterator[tuple[Motion, Motion]]:
+    """Yield the motion of a capture, before and after a change of emotion, chunk by chunk."""
+    starts = range(0, len(capture.shapes), OUTPUT_CHUNK_FRAMES)
+    chunks = [slice(start, start + OUTPUT_CHUNK_FRAMES) for start in starts]
+    captured = [
+        Motion.from_weights(models.face, capture.time[chunk], capture.shapes[chunk])
+        for chunk in chunks
+    ]
+    if timeline is None:
+        yield from zip(captured, captured)
+        return
+    transfer = PerformanceTransfer(models.emotion, models.face)
+    yield from zip(captured, transfer.changed(captured, timeline, fps))
 
 
 def smooth_head_rotation(rotation: np.ndarray) -> np.ndarray:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from itertools import tee
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,8 +17,7 @@ from ..binding.cache import BindingCache
 from ..binding.mesh_to_motion import MeshToMotion
 from ..errors import InputError
 from ..expression.emotions import Timeline
-from ..expression.lip_contact import LipContact
-from ..expression.sad_lids import awake
+from ..expression.performance import PerformanceTransfer
 from ..face.motion import Motion
 from ..formats.animation import Frames, Source, check_frames
 from ..formats.mesh import load_mesh
@@ -141,28 +141,34 @@ def _changed_frames(
     source: Source, binding: Binding, models: Models, timeline: Timeline
 ) -> Iterator[tuple[Motion, Frames]]:
     """An animation's frames with the emotions of a timeline, chunk by chunk."""
-    mesh_to_motion, lip_contact = MeshToMotion(binding), LipContact(binding.face, binding.lip_gap)
-    done = 0
-    for vertices in source.chunks(OUTPUT_CHUNK_FRAMES):
-        check_frames(source, vertices, done)
-        times = np.arange(done, done + len(vertices)) / source.fps
-        before, rotation = mesh_to_motion.motion_of_mesh(vertices, times)
-        amounts = timeline.amounts(times)
-        after = models.emotion.transfer(before, amounts, from_neutral=False)
-        after = awake(after, amounts, binding.face)
-        changed = amounts.any(1)
+    performed = PerformanceTransfer(models.emotion, binding.face, binding.lip_gap)
+    frames, ahead = tee(_frames_with_motion(source, binding))
+    motions = (motion for _, motion, _ in ahead)
+    for (vertices, before, rotation), after in zip(
+        frames, performed.changed(motions, timeline, source.fps)
+    ):
+        changed = timeline.amounts(before.times).any(1)
         if changed.any():
-            touching = lip_contact(after, before).coordinates
-            after.coordinates[changed] = touching[changed]
             step = binding.displacement(after.coordinates[changed] - before.coordinates[changed])
             turned = np.einsum(
                 "tvi,tji->tvj", step, rotation[changed].astype(np.float32), optimize=True
             )
             vertices = vertices.copy()
             vertices[np.ix_(changed, binding.moving)] += turned
-        done += len(vertices)
         landmarks, arkit = vertices[:, binding.landmarks68], after.arkit(binding.face)
         yield after, Frames(vertices, landmarks, arkit, coordinates=after.coordinates)
+
+
+def _frames_with_motion(
+    source: Source, binding: Binding
+) -> Iterator[tuple[np.ndarray, Motion, np.ndarray]]:
+    """Yield an animation's vertices (T, N, 3), their motion and the head's rotation, in chunks."""
+    mesh_to_motion, done = MeshToMotion(binding), 0
+    for vertices in source.chunks(OUTPUT_CHUNK_FRAMES):
+        check_frames(source, vertices, done)
+        times = np.arange(done, done + len(vertices)) / source.fps
+        yield (vertices, *mesh_to_motion.motion_of_mesh(vertices, times))
+        done += len(vertices)
 
 
 def _mesh_at_rest(source: Source, neutral: PathLike | None) -> Mesh:
