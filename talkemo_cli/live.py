@@ -42,6 +42,7 @@ def live(
         ActingOptions,
         Only(
             "emotion",
+            "voice",
             "intensity",
             "style",
             "articulation",

@@ -95,12 +95,17 @@ class SpeakerMean:
         return cls(codes.mean(0), windows / (windows + SPEAKER_WINDOWS))
 
 
+def own_mean_share(seconds: float) -> float:
+    """Return how much of a recording's own mean is taken off after some seconds of speech."""
+    excess = max(seconds - OWN_MEAN_START_S, 0.0)
+    return min(excess / (excess + OWN_MEAN_HALF_S), MAX_OWN_MEAN)
+
+
 def own_mean(codes: np.ndarray) -> SpeakerMean:
     """Return what of a recording's own mean is taken off; codes (n, W) at hops."""
-    seconds = len(codes) * VOICE_HOP_FEATURES / FEATURE_RATE - OWN_MEAN_START_S
-    if seconds <= 0:
+    share = own_mean_share(len(codes) * VOICE_HOP_FEATURES / FEATURE_RATE)
+    if not share:
         return SpeakerMean(np.zeros(VOICE_CODE_WIDTH, np.float32), 0.0)
-    share = min(seconds / (seconds + OWN_MEAN_HALF_S), MAX_OWN_MEAN)
     return SpeakerMean(codes.mean(0), share)
 
 

@@ -52,7 +52,7 @@ class VoiceConfig:
 
     corpora: tuple[str, ...] = VOICE_FOLDERS
     free: bool = False  # whether only recordings are used that allow any purpose
-    copies: int = 4  # of each recording: as it is, and through other channels
+    copies: int = 3  # of each recording: as it is, and through other channels
     steps: int = 900
     batch: int = 256
     learning_rate: float = 2e-3  # AdamW, after a warm-up, falling to zero as a cosine
