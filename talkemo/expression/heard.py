@@ -25,11 +25,14 @@ STRENGTH, STRENGTH_PER_AROUSAL = 0.8, 0.9  # of an emotion at its usual arousal,
 STRENGTH_RANGE = (0.4, 1.1)
 # Of what is unsure, at most, in a voice of this arousal; nothing is shown below the first.
 FAINT_STRENGTH, FAINT_AROUSAL = 0.2, (0.5, 0.9)
-SMOOTHING_READINGS = 4  # half width of the Hann window over readings of a recording, 0.8 s
-MIN_SPEECH_SHARE = 0.15  # of that window, from which something is heard
+# Half widths of the Hann windows over readings of a recording, 1.2 and 6 s, whose means are
+# averaged: an emotion changes within a sentence, but seldom.
+SMOOTHING_READINGS = (6, 30)
+MIN_SPEECH_SHARE = 0.15  # of the shorter window, from which something is heard
 MIN_SPAN_S, MAX_SPAN_S = 0.6, 2.4  # of a timeline; the strength changes from span to span
 MIN_AMOUNT = 0.03  # smaller ones are left out of spans
-FOLLOW_S = 0.5  # time constant with which a face that listens follows the readings
+FOLLOW_S = (0.6, 5.0)  # time constants with which a face that listens follows the readings
+REST_S = 0.8  # time constant with which it fades to neutral in a pause
 EASE_S = 0.25  # time constant of the change of its amounts
 SHARE_STEPS = 100  # of a mix in a file
 
@@ -61,14 +64,18 @@ class VoiceReadings:
         """Return the readings averaged over the speech around each."""
         if not len(self.times):
             return self
-        window = np.hanning(2 * SMOOTHING_READINGS + 3)[1:-1]
         weights = self.spoken.astype(np.float64)
         columns = np.column_stack([self.probabilities, self.arousal])
-        total = _blurred(weights, window)
-        mean = np.stack([_blurred(weights * column, window) for column in columns.T], 1)
-        mean /= np.maximum(total, 1e-6)[:, None]
-        spoken = total > MIN_SPEECH_SHARE * window.sum()
-        return VoiceReadings(self.times, mean[:, :-1], mean[:, -1], spoken, self.sure)
+        means, shares = [], []
+        for half_width in SMOOTHING_READINGS:
+            window = np.hanning(2 * half_width + 3)[1:-1]
+            total = _blurred(weights, window)
+            mean = np.stack([_blurred(weights * column, window) for column in columns.T], 1)
+            means.append(mean / np.maximum(total, 1e-6)[:, None])
+            shares.append(total / window.sum())
+        mean, spoken = np.mean(means, 0), shares[0] > MIN_SPEECH_SHARE
+        # The arousal follows the voice faster than the emotion.
+        return VoiceReadings(self.times, mean[:, :-1], means[0][:, -1], spoken, self.sure)
 
     def mean(self) -> tuple[np.ndarray, float]:
         """Return probabilities (8,) and arousal of the whole, over its speech."""
@@ -258,22 +265,36 @@ class FollowedVoice:
 
     def __init__(self, sure: float):
         self.sure = sure
-        self._mean = np.append(np.eye(len(EMOTIONS))[NEUTRAL_INDEX], USUAL_AROUSAL[NEUTRAL_INDEX])
+        neutral = np.append(np.eye(len(EMOTIONS))[NEUTRAL_INDEX], USUAL_AROUSAL[NEUTRAL_INDEX])
+        self._means = [neutral.copy() for _ in FOLLOW_S]
+        self._heard_s = 0.0  # speech so far
         self.target = np.eye(len(EMOTIONS))[NEUTRAL_INDEX]  # (8,) amounts
 
     def hear(self, probabilities: np.ndarray, arousal: float, seconds: float) -> None:
         """Take a reading (8,), `seconds` after the one before."""
-        share = 1 - np.exp(-seconds / FOLLOW_S)
-        self._mean += share * (np.append(probabilities, arousal) - self._mean)
-        self.target = shown_amounts(self._mean[None, :-1], self._mean[None, -1], self.sure)[0]
+        self._heard_s += seconds
+        for mean, constant in zip(self._means, FOLLOW_S):
+            # At the beginning the slow mean follows as fast as what was heard allows.
+            share = 1 - np.exp(-seconds / min(constant, max(self._heard_s, FOLLOW_S[0])))
+            mean += share * (np.append(probabilities, arousal) - mean)
+        mean = self._mean
+        self.target = shown_amounts(mean[None, :-1], mean[None, -1], self.sure)[0]
 
     def rest(self, seconds: float) -> None:
-        """Fade to neutral, where there is no speech."""
-        neutral = np.append(np.eye(len(EMOTIONS))[NEUTRAL_INDEX], USUAL_AROUSAL[NEUTRAL_INDEX])
-        self.hear(neutral[:-1], float(neutral[-1]), seconds / 2)
+        """Fade to neutral, where there is no speech; what was heard before is kept in part."""
+        neutral = np.eye(len(EMOTIONS))[NEUTRAL_INDEX]
+        self.target = self.target + (1 - np.exp(-seconds / REST_S)) * (neutral - self.target)
+
+    @property
+    def _mean(self) -> np.ndarray:
+        """Probabilities and arousal (9,) as they are heard now; the arousal is the fast one."""
+        mean = np.mean(self._means, 0)
+        mean[-1] = self._means[0][-1]
+        return mean
 
     @property
     def heard(self) -> tuple[str, float, float]:
         """The likeliest emotion now, its probability, and the arousal of the voice."""
-        top = int(self._mean[:-1].argmax())
-        return EMOTIONS[top], float(self._mean[top]), float(self._mean[-1])
+        mean = self._mean
+        top = int(mean[:-1].argmax())
+        return EMOTIONS[top], float(mean[top]), float(mean[-1])

@@ -114,8 +114,8 @@ def _write(
         amounts = plan.emotions.amounts(np.zeros(1))[0]
         meta["amounts"] = dict(zip(EMOTIONS, np.round(amounts, 3).tolist()))
     turn = HeadTurner(binding.shown) if plan.head_moves or plan.eyes_move else None
-    heard = performer.listen(recording)
-    speech = talking.stream(heard, split_times(times, OUTPUT_CHUNK_FRAMES), options.style)
+    listened = performer.listen(recording)
+    speech = talking.stream(listened, split_times(times, OUTPUT_CHUNK_FRAMES), options.style)
     result = write_animation(
         paths,
         bound_header(binding, len(times), options.fps, meta, turn, options.export.unit),
