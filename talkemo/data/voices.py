@@ -21,7 +21,14 @@ VOICE_FOLDERS = ("ravdess", "java_sed", "emotional_speech")  # of the data folde
 # Corpora whose recordings may be used for any purpose, by the names that clips have.
 FREE_VOICES = ("java_sed", "crema_d")
 STRONG, WEAK = "strong", "weak"
-INTENSITIES = {"strong": STRONG, "high": STRONG, "02": STRONG, "normal": WEAK, "low": WEAK, "01": WEAK}
+INTENSITIES = {
+    "strong": STRONG,
+    "high": STRONG,
+    "02": STRONG,
+    "normal": WEAK,
+    "low": WEAK,
+    "01": WEAK,
+}
 
 
 @dataclass(frozen=True)

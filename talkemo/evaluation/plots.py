@@ -74,13 +74,34 @@ def plot_heard(heard: HeardEmotion, audio: Audio, output: Path) -> None:
     curves.axhline(readings.sure, color="#999999", linewidth=0.8)
     wave.set(yticks=[], xlim=(0, audio.duration))
     curves.set(xlabel="s", ylabel="probability", ylim=(0, 1))
-    curves.legend(fontsize=7, ncols=9, loc="upper center", bbox_to_anchor=(0.5, 1.14), frameon=False)
+    curves.legend(
+        fontsize=7, ncols=9, loc="upper center", bbox_to_anchor=(0.5, 1.14), frameon=False
+    )
     save_plot(figure, output)
 
 
 def _above(axes: Any) -> Any:
     """Return the transform of texts whose x is data and whose y is a share of the axes."""
     return axes.get_xaxis_transform()
+
+
+def plot_voice(voice: dict[str, Any], output: Path) -> None:
+    """Write a png of the confusion matrix and the calibration in the result of `evaluate_voice`.
+
+    Raises TalkemoError if matplotlib is not installed.
+    """
+    figure = new_plot((9, 4))
+    matrix, diagram = figure.subplots(1, 2)
+    names = voice["confusion"]["emotions"]
+    _draw_matrix(matrix, np.array(voice["confusion"]["counts"], float), names, names)
+    matrix.set(title="acted (rows), heard (columns)")
+    bins = voice["reliability"]["bins"]
+    diagram.plot((0, 1), (0, 1), color="#999999", linewidth=0.8)
+    diagram.plot([b["probability"] for b in bins], [b["right"] for b in bins], marker="o")
+    error = voice["reliability"]["ece"]
+    diagram.set(xlabel="probability", ylabel="share that is right", xlim=(0, 1), ylim=(0, 1))
+    diagram.set(title=f"calibration, expected error {error:.3f}", aspect="equal")
+    save_plot(figure, output)
 
 
 def plot_confusion(emotions: list[dict[str, Any]], output: Path) -> None:

@@ -18,6 +18,7 @@ from . import emotion
 from .lips import evaluate_lips
 from .map_error import evaluate_map
 from .options import CorpusOptions
+from .voice import evaluate_voice
 
 DEFAULT_SPLIT = "dev"
 TEST_SPLIT = "test"
@@ -55,7 +56,7 @@ def evaluate_split(
     -------
     dict
         Results of `evaluate_lips` as `lips` and `lips_against`, of `evaluate_emotion` as a list
-        `emotions`, and of `evaluate_map` as `map`.
+        `emotions`, of `evaluate_voice` as `voice`, and of `evaluate_map` as `map`.
     """
     if split not in SPLITS:
         raise InputError(f"unknown split '{split}'", f"choose from {', '.join(SPLITS)}")
@@ -78,6 +79,7 @@ def evaluate_split(
         "lips": lips,
         "lips_against": lips_against,
         "emotions": emotions,
+        "voice": evaluate_voice(data, models, split=split, progress=progress),
         "map": evaluate_map(data, cache, models, **common),
     }
 

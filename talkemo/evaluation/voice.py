@@ -8,19 +8,26 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 
-from ..data.voices import VoiceClip
+from ..audio.recording import load_audio
+from ..data.captures import StepProgress
+from ..data.voices import STRONG, WEAK, VoiceClip, present_voices, read_voices
 from ..expression.emotions import EMOTIONS, NEUTRAL_INDEX
-from ..networks.voice import SPEAKER_WINDOWS, VoiceNetwork
+from ..expression.heard import USUAL_AROUSAL
+from ..networks.voice import SPEAKER_WINDOWS, VoiceNetwork, speech_of, voice_vector
+from ..weights.models import Models
 
 CONTEXT_RECORDINGS = 8  # of the speaker, that an answer is relative to
 RELIABILITY_BINS = 10
 FOUR = ("neutral", "happy", "sad", "angry")  # classes that most corpora have; calm is neutral
 CALM_INDEX = EMOTIONS.index("calm")
+# Added to the usual arousal of an emotion, but for neutral and calm.
+AROUSAL_OF_INTENSITY = {STRONG: 0.15, WEAK: -0.12, "": 0.0}
 # Emotions whose confusion is not plainly wrong: neighbours in valence and arousal.
 NEIGHBOURS = (
     {"neutral", "calm"},
@@ -30,6 +37,13 @@ NEIGHBOURS = (
     {"happy", "surprised"},
     {"angry", "disgust"},
 )
+
+
+def arousal_of(clip: VoiceClip) -> float:
+    """Return the arousal that a recording is taken to have, from 0 to about 1."""
+    emotion = EMOTIONS.index(clip.emotion)
+    change = 0.0 if emotion in (NEUTRAL_INDEX, CALM_INDEX) else AROUSAL_OF_INTENSITY[clip.intensity]
+    return USUAL_AROUSAL[emotion] + change
 
 
 @dataclass(frozen=True, eq=False)
@@ -61,16 +75,33 @@ class VoiceAnswers:
         """Return the answers with calibrated probabilities."""
         return replace(self, temperature=temperature)
 
-    def of_corpus(self, corpus: str) -> VoiceAnswers:
-        """Return the answers about one corpus."""
-        own = self.corpus == corpus
+    @classmethod
+    def of_clips(
+        cls,
+        clips: Sequence[VoiceClip],
+        logits: np.ndarray,
+        speaker_logits: np.ndarray,
+        arousal: np.ndarray,
+    ) -> VoiceAnswers:
+        """Return answers beside what the recordings act."""
+        return cls(
+            logits,
+            speaker_logits,
+            arousal,
+            np.array([EMOTIONS.index(clip.emotion) for clip in clips]),
+            np.array([arousal_of(clip) for clip in clips]),
+            np.array([clip.corpus for clip in clips]),
+        )
+
+    def chosen(self, mask: np.ndarray) -> VoiceAnswers:
+        """Return the answers of a mask (N,)."""
         return VoiceAnswers(
-            self.logits[own],
-            self.speaker_logits[own],
-            self.arousal[own],
-            self.emotion[own],
-            self.true_arousal[own],
-            self.corpus[own],
+            self.logits[mask],
+            self.speaker_logits[mask],
+            self.arousal[mask],
+            self.emotion[mask],
+            self.true_arousal[mask],
+            self.corpus[mask],
             self.temperature,
         )
 
@@ -102,18 +133,9 @@ def _softmax(logits: np.ndarray) -> np.ndarray:
 
 
 def recording_answers(
-    network: VoiceNetwork, numbers: np.ndarray, clips: Sequence[VoiceClip], arousal: Sequence[float]
+    network: VoiceNetwork, numbers: np.ndarray, clips: Sequence[VoiceClip]
 ) -> VoiceAnswers:
-    """Return a network's answers about recordings.
-
-    Parameters
-    ----------
-    numbers : (N, D)
-        Of the whole speech of each.
-    clips : sequence of VoiceClip
-    arousal : sequence of float
-        That they are taken to have.
-    """
+    """Return a network's answers about recordings; `numbers` (N, D) are of their whole speech."""
     speakers = np.array([clip.speaker for clip in clips])
     with torch.inference_mode():
         device = network.mean.device
@@ -122,14 +144,8 @@ def recording_answers(
         logits, predicted = network.judge(codes, torch.zeros_like(codes), none)
         context, share = _contexts(codes, speakers)
         relative, _ = network.judge(codes, context, share)
-    return VoiceAnswers(
-        logits.cpu().numpy(),
-        relative.cpu().numpy(),
-        predicted.cpu().numpy(),
-        np.array([EMOTIONS.index(clip.emotion) for clip in clips]),
-        np.array(arousal),
-        np.array([clip.corpus for clip in clips]),
-    )
+    heard = (logits.cpu().numpy(), relative.cpu().numpy(), predicted.cpu().numpy())
+    return VoiceAnswers.of_clips(clips, *heard)
 
 
 def _contexts(codes: torch.Tensor, speakers: np.ndarray) -> tuple[torch.Tensor, torch.Tensor]:
@@ -189,9 +205,7 @@ def plainly_wrong(probabilities: np.ndarray, answers: VoiceAnswers, sure: float)
     """
     given = named(probabilities, sure)
     wrong = [
-        EMOTIONS[g] != "neutral"
-        and g != e
-        and {EMOTIONS[g], EMOTIONS[e]} not in NEIGHBOURS
+        EMOTIONS[g] != "neutral" and g != e and {EMOTIONS[g], EMOTIONS[e]} not in NEIGHBOURS
         for g, e in zip(given, answers.emotion)
     ]
     return float(np.mean(wrong)) if wrong else 0.0
@@ -220,3 +234,71 @@ def confusion(probabilities: np.ndarray, answers: VoiceAnswers) -> list[list[int
     table = np.zeros((len(EMOTIONS), len(EMOTIONS)), int)
     np.add.at(table, (answers.emotion, probabilities.argmax(1)), 1)
     return [[int(count) for count in row] for row in table]
+
+
+def voice_metrics(answers: VoiceAnswers, sure: float) -> dict[str, Any]:
+    """Return the metrics of answers: recalls, beside chance, arousal, calibration and errors."""
+    alone, known = answers.probabilities, answers.with_speaker
+    corpora = [np.unique(answers.emotion[answers.corpus == c]) for c in np.unique(answers.corpus)]
+    numbers = {
+        "recall": recall_of(alone, answers),
+        "recall_known_speaker": recall_of(known, answers),
+        "chance": float(np.mean([1 / len(acted) for acted in corpora])) if corpora else 0.0,
+        "recall_four": recall_of_four(alone, answers),
+        "recall_four_known_speaker": recall_of_four(known, answers),
+        "arousal_r": answers.arousal_r(),
+        "false_alarms": false_alarms(answers, sure),
+        "plainly_wrong": plainly_wrong(alone, answers, sure),
+        "plainly_wrong_known_speaker": plainly_wrong(known, answers, sure),
+        "named": float(np.mean(alone.max(1) >= sure)),
+        "ece": reliability(alone, answers)["ece"],
+    }
+    rounded = {name: round(value, 4) for name, value in numbers.items()}
+    return {"recordings": len(answers.emotion), **rounded}
+
+
+def evaluate_voice(
+    data: Path, models: Models, *, split: str = "dev", progress: StepProgress | None = None
+) -> dict[str, Any] | None:
+    """Measure the voice model on the recordings of acted emotion of a split; None without any.
+
+    Returns
+    -------
+    dict
+        `corpora`, a row of `voice_metrics` for each and for all; `left_out`, the same of speakers
+        and corpora that the training left out, as the weights file has them; `reliability` and
+        `confusion`, see these functions.
+    """
+    folders = present_voices(data)
+    clips = [clip for clip in read_voices(data, folders) if clip.split == split] if folders else []
+    if not clips:
+        return None
+    model = models.voice
+    numbers, heard = [], []
+    for number, clip in enumerate(clips):
+        speech = speech_of(load_audio(clip.audio).samples(), model.encoder)
+        if speech is not None:
+            numbers.append(voice_vector(*speech))
+            heard.append(clip)
+        if progress:
+            progress("voices", number + 1, len(clips))
+    if not heard:
+        return None
+    answers = recording_answers(model.network, np.array(numbers, np.float32), heard)
+    answers = answers.at_temperature(model.temperature)
+    rows = [{"corpus": "all", **voice_metrics(answers, model.sure)}]
+    for corpus in np.unique(answers.corpus):
+        own = answers.chosen(answers.corpus == corpus)
+        rows.append({"corpus": str(corpus), **voice_metrics(own, model.sure)})
+    left_out = model.settings.get("left_out", {})
+    return {
+        "split": split,
+        "sure": model.sure,
+        "corpora": rows,
+        "left_out": [{"corpus": name, **row} for name, row in left_out.items()],
+        "reliability": reliability(answers.probabilities, answers),
+        "confusion": {
+            "emotions": list(EMOTIONS),
+            "counts": confusion(answers.probabilities, answers),
+        },
+    }

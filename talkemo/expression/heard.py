@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -257,7 +258,7 @@ def _divided(runs: list[tuple[int, int]], longest: int) -> Iterator[tuple[int, i
     for first, last in runs:
         parts = -(-(last - first) // longest)
         edges = np.linspace(first, last, parts + 1).round().astype(int)
-        yield from ((int(a), int(b)) for a, b in zip(edges[:-1], edges[1:]))
+        yield from ((int(a), int(b)) for a, b in pairwise(edges))
 
 
 class FollowedVoice:

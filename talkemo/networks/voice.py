@@ -20,8 +20,17 @@ from torch.nn import functional
 
 from ..audio.mel import FFT_SAMPLES
 from ..audio.prosody import MIN_SPEECH_LOG10
-from ..audio.recording import SAMPLE_RATE, AudioSource
-from ..audio.voice_rows import FRAME_WIDTH, POWER, WINDOW_NUMBERS, VoiceRows, is_speech, window_numbers
+from ..audio.recording import SAMPLE_RATE, Audio, AudioSource
+from ..audio.voice_rows import (
+    FRAME_WIDTH,
+    PITCH,
+    POWER,
+    WINDOW_NUMBERS,
+    VoiceRows,
+    frames_of,
+    is_speech,
+    window_numbers,
+)
 from ..expression.emotion_names import EMOTIONS
 from ..expression.heard import VoiceReadings
 from .building import build_network
@@ -44,6 +53,9 @@ OWN_MEAN_START_S, OWN_MEAN_HALF_S, MAX_OWN_MEAN = 6.0, 20.0, 0.7
 
 class VoiceNetwork(nn.Module):
     """Numbers of a window, relative to the speaker's mean → logits of EMOTIONS and arousal."""
+
+    mean: torch.Tensor  # (D,) of the numbers of windows in training
+    scale: torch.Tensor  # (D,) their standard deviations
 
     def __init__(self, inputs: int):
         super().__init__()
@@ -123,11 +135,29 @@ def voice_vector(features: np.ndarray, frames: np.ndarray) -> np.ndarray:
     return np.concatenate([spoken.mean(0), spoken.std(0), window_numbers(frames)])
 
 
+def speech_of(samples: np.ndarray, encoder: SpeechEncoder) -> tuple[np.ndarray, np.ndarray] | None:
+    """Return features (n, D) and frames (n, FRAME_WIDTH) from the first to the last speech.
+
+    None for a recording with too little sound. `encoder` has the lowest layers.
+    """
+    peak = float(np.abs(samples).max(initial=0))
+    audio = Audio(None, len(samples) / SAMPLE_RATE, peak, samples)
+    features = encoder.features(audio)[SILENCE_MARGIN_FEATURES:-SILENCE_MARGIN_FEATURES, :-1]
+    frames = frames_of(samples, encoder.filters, len(features))
+    if len(features) < MIN_SPEECH_FEATURES:
+        return None
+    spoken = np.flatnonzero(is_speech(frames))
+    part = slice(int(spoken[0]), int(spoken[-1]) + 1)
+    if part.stop - part.start < MIN_SPEECH_FEATURES:
+        return None
+    return features[part], frames[part]
+
+
 def has_speech(frames: np.ndarray) -> bool:
     """Return whether there is speech enough in a window's frames (n, FRAME_WIDTH)."""
     if len(frames) < MIN_SPEECH_FEATURES:
         return False
-    voiced = np.isfinite(frames[:, POWER.stop : 2 * POWER.stop]).any(1)
+    voiced = np.isfinite(frames[:, PITCH]).any(1)
     return int((voiced & (frames[:, POWER].max(1) > MIN_SPEECH_LOG10)).sum()) >= MIN_SPEECH_FEATURES
 
 

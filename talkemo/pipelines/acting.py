@@ -17,14 +17,14 @@ from ..audio.prosody import Prosody, Voice
 from ..audio.recording import Audio, AudioSource
 from ..binding import Binding
 from ..binding.head_turner import HeadTurner
+from ..errors import InputError
 from ..expression.articulation import articulated
 from ..expression.blinking import Blinking, blink_rate, weights_with_blinks
 from ..expression.brows import Brows
-from ..errors import InputError
 from ..expression.emotion_names import AUTO_EMOTION
 from ..expression.emotions import EMOTIONS, NEUTRAL_INDEX, Timeline, check_intensity, one_hot
-from ..expression.heard import HeardEmotion
 from ..expression.head_motion import Gaze, HeadMotion, lids_of_gaze, weights_with_gaze
+from ..expression.heard import HeardEmotion
 from ..expression.lip_contact import LipContact
 from ..expression.liveliness import Liveliness
 from ..expression.mouth_sides import MouthSides

@@ -9,18 +9,24 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from torch.nn import functional
 
-from ..data.voices import STRONG, VOICE_FOLDERS, WEAK, VoiceClip, read_voices
+from ..audio.voice_rows import LEVEL_AND_PITCH_NUMBERS, WINDOW_NUMBERS
+from ..data.voices import VOICE_FOLDERS, VoiceClip, read_voices
 from ..errors import InputError
-from ..evaluation.voice import VoiceAnswers, false_alarms, recall_of, recording_answers
-from ..expression.emotions import EMOTIONS, NEUTRAL_INDEX
-from ..expression.heard import USUAL_AROUSAL
+from ..evaluation.voice import (
+    VoiceAnswers,
+    arousal_of,
+    false_alarms,
+    recall_of,
+    recording_answers,
+    voice_metrics,
+)
+from ..expression.emotions import EMOTIONS
 from ..networks.voice import SPEAKER_WINDOWS, VoiceNetwork, voice_tensors
 from ..weights.registry import ANY_USE_CORPORA
 from .loop import Intervals, Loop, Losses, cosine_decay
@@ -30,8 +36,6 @@ from .voice_windows import Windows, prepared_windows
 
 FREE_LICENCE = "ODbL 1.0"  # the strictest of the recordings that may be used for any purpose
 VOICE_INTERVALS = Intervals(progress=50, log=100, log_last_step=True)
-AROUSAL_OF_INTENSITY = {STRONG: 0.15, WEAK: -0.12, "": 0.0}  # added, but for neutral and calm
-CALM = (NEUTRAL_INDEX, EMOTIONS.index("calm"))
 AROUSAL_WEIGHT = 4.0  # of its squared error, in the loss
 ABSENT_LOGIT = -20.0  # of emotions that a corpus lacks, in its own loss
 MIXED_CONTEXTS, MAX_MIXED_RECORDINGS = 20, 12  # of a speaker, and recordings in one of them
@@ -42,6 +46,7 @@ TEMPERATURES = np.geomspace(0.5, 4, 61)
 SURE_CHOICES = np.arange(0.3, 0.91, 0.02)
 # Of neutral recordings of corpora that were left out, at most, when `sure` is chosen.
 MAX_FALSE_ALARMS = 0.08
+LINEAR_STEPS = 300  # of the classifier of level and pitch
 DEFAULT_SURE = 0.6  # where there are too few speakers to choose it
 HELD_OUT = "held-out"
 
@@ -52,7 +57,7 @@ class VoiceConfig:
 
     corpora: tuple[str, ...] = VOICE_FOLDERS
     free: bool = False  # whether only recordings are used that allow any purpose
-    copies: int = 3  # of each recording: as it is, and through other channels
+    copies: int = 2  # of each recording: as it is, and through other channels
     steps: int = 900
     batch: int = 256
     learning_rate: float = 2e-3  # AdamW, after a warm-up, falling to zero as a cosine
@@ -98,14 +103,17 @@ def train_voice(run: Run, config: VoiceConfig) -> dict[str, Any]:
         report=run.report,
     )
     data = VoiceData(clips, windows)
+    left_out = left_out_speakers(clips, config)
     answers = {
         name: _answers_without(data, without, name, run, config)
-        for name, without in left_out_speakers(clips, config).items()
+        for name, without in left_out.items()
     }
     temperature = best_temperature(answers[HELD_OUT]) if HELD_OUT in answers else 1.0
     calibrated = {name: a.at_temperature(temperature) for name, a in answers.items()}
     sure = least_sure(list(calibrated.values())) if answers else DEFAULT_SURE
-    metrics = {name: _metrics(a, sure) for name, a in calibrated.items()}
+    metrics = {name: voice_metrics(a, sure) for name, a in calibrated.items()}
+    for name, without in left_out.items():
+        metrics[name] |= level_and_pitch_metrics(data, without)
     network = _train(data, np.ones(len(clips), bool), "voice", run, config)
     settings = {
         "encoder": encoder.fingerprint,
@@ -128,13 +136,6 @@ def check_voices(run: Run, config: VoiceConfig) -> None:
         raise InputError(
             f"{run.data}: no acted voices to train on", "is it the folder of the corpora?"
         )
-
-
-def arousal_of(clip: VoiceClip) -> float:
-    """Return the arousal that a recording is taken to have, from 0 to about 1."""
-    emotion = EMOTIONS.index(clip.emotion)
-    change = 0.0 if emotion in CALM else AROUSAL_OF_INTENSITY[clip.intensity]
-    return USUAL_AROUSAL[emotion] + change
 
 
 def left_out_speakers(clips: list[VoiceClip], config: VoiceConfig) -> dict[str, set[str]]:
@@ -177,7 +178,7 @@ def _answers_without(
     whole = data.windows.whole & (data.windows.copy == 0)
     windows = data.windows.chosen(np.flatnonzero(whole & is_out[data.windows.clip]))
     clips = [data.clips[k] for k in windows.clip]
-    return recording_answers(network, windows.numbers, clips, [arousal_of(c) for c in clips])
+    return recording_answers(network, windows.numbers, clips)
 
 
 def _train(
@@ -190,9 +191,7 @@ def _train(
     network = network.to(run.torch_device)
     decayed = config.weight_decay
     optimiser = torch.optim.AdamW(network.parameters(), config.learning_rate, weight_decay=decayed)
-    loop = Loop(
-        name, run, {"network": network}, {"adam": optimiser}, asdict(config), config.seed
-    )
+    loop = Loop(name, run, {"network": network}, {"adam": optimiser}, asdict(config), config.seed)
     batches = VoiceBatches(data, used, network, config)
     network.train()
 
@@ -210,8 +209,10 @@ def _train(
         config.steps,
         take_step,
         VOICE_INTERVALS,
-        rate_factor=lambda step: min((step + 1) / config.warm_up, 1.0)
-        * cosine_decay((step - config.warm_up) / max(config.steps - config.warm_up, 1)),
+        rate_factor=lambda step: (
+            min((step + 1) / config.warm_up, 1.0)
+            * cosine_decay((step - config.warm_up) / max(config.steps - config.warm_up, 1))
+        ),
     )
     return network.eval()
 
@@ -309,10 +310,15 @@ class Speakers:
             own = rows[inverse == group]
             emotions = self.emotion_of_row[own]
             clips = windows.clip[own]
-            self.mixed.append([self._mixed(own, clips, numbers, rng) for _ in range(MIXED_CONTEXTS)])
+            self.mixed.append(
+                [self._mixed(own, clips, numbers, rng) for _ in range(MIXED_CONTEXTS)]
+            )
             self.by_emotion.append(
                 {
-                    int(e): [self._add(own[emotions == e], numbers, rng) for _ in range(CONTEXTS_OF_EMOTION)]
+                    int(e): [
+                        self._add(own[emotions == e], numbers, rng)
+                        for _ in range(CONTEXTS_OF_EMOTION)
+                    ]
                     for e in np.unique(emotions)
                 }
             )
@@ -401,6 +407,31 @@ def _mean_of_emotions(
     return _mean_of(numbers, rows, emotions)
 
 
+def level_and_pitch_metrics(data: VoiceData, speakers: set[str]) -> dict[str, float]:
+    """Return the recall of a linear classifier of level and pitch that never heard some speakers."""
+    windows = data.windows
+    rows = np.flatnonzero(windows.whole & (windows.copy == 0))
+    numbers = torch.from_numpy(windows.numbers[rows, -WINDOW_NUMBERS:][:, :LEVEL_AND_PITCH_NUMBERS])
+    is_out = np.isin(data.speaker[windows.clip[rows]], sorted(speakers))
+    emotion = torch.from_numpy(data.emotion[windows.clip[rows]])
+    seen = torch.from_numpy(~is_out)
+    numbers = (numbers - numbers[seen].mean(0)) / (numbers[seen].std(0) + MIN_SCALE)
+    torch.manual_seed(0)
+    linear = torch.nn.Linear(LEVEL_AND_PITCH_NUMBERS, len(EMOTIONS))
+    count = torch.bincount(emotion[seen], minlength=len(EMOTIONS)).clamp_min(1)
+    optimiser = torch.optim.Adam(linear.parameters(), 0.05, weight_decay=1e-3)
+    for _ in range(LINEAR_STEPS):
+        optimiser.zero_grad()
+        loss = functional.cross_entropy(linear(numbers[seen]), emotion[seen], weight=1 / count)
+        loss.backward()
+        optimiser.step()
+    with torch.no_grad():
+        logits = linear(numbers[~seen]).numpy()
+    clips = [data.clips[k] for k in windows.clip[rows[is_out]]]
+    answers = VoiceAnswers.of_clips(clips, logits, logits, np.zeros(len(clips)))
+    return {"recall_level_and_pitch": round(recall_of(answers.probabilities, answers), 4)}
+
+
 def best_temperature(answers: VoiceAnswers) -> float:
     """Return the temperature with the smallest cross entropy of answers without a context."""
     entropies = [answers.at_temperature(float(t)).cross_entropy() for t in TEMPERATURES]
@@ -415,18 +446,3 @@ def least_sure(answers: list[VoiceAnswers]) -> float:
 
     chosen: Callable[[float], bool] = lambda sure: alarms(sure) <= MAX_FALSE_ALARMS
     return round(float(next((s for s in SURE_CHOICES if chosen(s)), SURE_CHOICES[-1])), 3)
-
-
-def _metrics(answers: VoiceAnswers, sure: float) -> dict[str, Any]:
-    return {
-        "recordings": len(answers.emotion),
-        "recall": round(recall_of(answers.probabilities, answers), 4),
-        "recall_known_speaker": round(recall_of(answers.with_speaker, answers), 4),
-        "arousal_r": round(answers.arousal_r(), 4),
-        "false_alarms": round(false_alarms(answers, sure), 4),
-    }
-
-
-def voice_weights(run: Run) -> list[Path]:
-    """Return the stage's result."""
-    return [run.out / "voice.safetensors"]

@@ -12,16 +12,15 @@ from pathlib import Path
 
 import numpy as np
 
-from ..audio.recording import SAMPLE_RATE, Audio, load_audio
-from ..audio.voice_rows import frames_of, is_speech
+from ..audio.recording import load_audio
 from ..data.voice_channels import Channel
 from ..data.voices import VoiceClip
-from ..files.artefact import Artefact, State
 from ..files.arrays import read_npz
+from ..files.artefact import Artefact, State
 from ..files.cache import digest
 from ..files.writing import atomic_write
-from ..networks.speech_encoder import SILENCE_MARGIN_FEATURES, SpeechEncoder
-from ..networks.voice import MIN_SPEECH_FEATURES, VOICE_LAYERS, voice_vector
+from ..networks.speech_encoder import SpeechEncoder
+from ..networks.voice import VOICE_LAYERS, speech_of, voice_vector
 
 WINDOWS_OF_CLIP = 4  # random ones, besides the whole speech
 WINDOW_RANGE_FEATURES = (50, 110)  # of random windows
@@ -55,26 +54,20 @@ class Windows:
 
 
 def recording_windows(
-    samples: np.ndarray, encoder: SpeechEncoder, rng: np.random.Generator | None
+    samples: np.ndarray, encoder: SpeechEncoder, rng: np.random.Generator
 ) -> Iterator[np.ndarray]:
-    """Yield the numbers (D,) of a recording's whole speech and, with `rng`, of random windows.
+    """Yield the numbers (D,) of a recording's whole speech and of random windows.
 
     Nothing is yielded for a recording with too little sound. `encoder` has the lowest layers.
     """
-    peak = float(np.abs(samples).max(initial=0))
-    audio = Audio(None, len(samples) / SAMPLE_RATE, peak, samples)
-    features = encoder.features(audio)[SILENCE_MARGIN_FEATURES:-SILENCE_MARGIN_FEATURES, :-1]
-    frames = frames_of(samples, encoder.filters, len(features))
-    if len(features) < MIN_SPEECH_FEATURES:
+    speech = speech_of(samples, encoder)
+    if speech is None:
         return
-    spoken = np.flatnonzero(is_speech(frames))
-    first, last = int(spoken[0]), int(spoken[-1]) + 1
-    if last - first < MIN_SPEECH_FEATURES:
-        return
-    yield voice_vector(features[first:last], frames[first:last])
-    for _ in range(0 if rng is None else WINDOWS_OF_CLIP):
-        count = min(last - first, int(rng.integers(*WINDOW_RANGE_FEATURES)))
-        start = int(rng.integers(first, last - count + 1))
+    features, frames = speech
+    yield voice_vector(features, frames)
+    for _ in range(WINDOWS_OF_CLIP):
+        count = min(len(features), int(rng.integers(*WINDOW_RANGE_FEATURES)))
+        start = int(rng.integers(0, len(features) - count + 1))
         yield voice_vector(features[start : start + count], frames[start : start + count])
 
 
@@ -143,5 +136,3 @@ def _windows_of_copy(
     table = np.array(numbers, np.float32)
     count = len(table)
     return Windows(table, np.array(clip_numbers), np.full(count, copy), np.array(whole, bool))
-
-
