@@ -8,6 +8,7 @@ therefore sees the difference from it, in part or as a whole.
 
 from __future__ import annotations
 
+import math
 from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -205,6 +206,8 @@ class VoiceModel:
         """Return codes (R, W) of windows centred on 0, 0.2, 0.4 … s, and which have speech (R,)."""
         listener = VoiceListener(self, audio, half=VOICE_WINDOW_FEATURES // 2)
         codes = list(listener.codes())
+        hop_s = VOICE_HOP_FEATURES / FEATURE_RATE
+        codes = codes[: max(1, math.ceil(listener.heard_s / hop_s))]
         spoken = np.array([code is not None for code in codes], bool)
         none = np.zeros(VOICE_CODE_WIDTH, np.float32)
         return np.array([none if code is None else code for code in codes]), spoken
@@ -250,6 +253,11 @@ class VoiceListener:
         self._first = -SILENCE_MARGIN_FEATURES  # number of the first of the features
         self._first_frame, self._read_samples, self._ended = 0, 0, False
 
+    @property
+    def heard_s(self) -> float:
+        """Seconds of audio that were read so far."""
+        return self._read_samples / SAMPLE_RATE
+
     def chunks(self) -> Iterator[np.ndarray]:
         """Yield the chunks of the audio."""
         while self._passed or self._read():
@@ -263,7 +271,7 @@ class VoiceListener:
             stop = centre + self._after
             while self._first + len(self._features) < stop and self._encode():
                 pass
-            if self._ended and centre / FEATURE_RATE > self._read_samples / SAMPLE_RATE:
+            if self._ended and centre / FEATURE_RATE > self.heard_s:
                 return
             start = max(stop - VOICE_WINDOW_FEATURES, 0)
             yield self._code(start, max(stop, start))

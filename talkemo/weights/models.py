@@ -260,6 +260,14 @@ class Models:
         with check_compatible(path, "voice"):
             return build_voice(tensors, settings, self.encoder, self.device)
 
+    def can_use(self, stage: str) -> bool:
+        """Return whether there is a stage, on terms that suit the set that the user named."""
+        try:
+            self._refuse_stricter_terms(stage)
+        except InputError:
+            return False
+        return True
+
     def _refuse_stricter_terms(self, stage: str) -> None:
         """Raise InputError if a set for any use would get a stage of another set that is not."""
         weights, own = self._find(stage)[0], self.sets[0]
