@@ -9,6 +9,7 @@
 - stream: frames while the audio is still arriving
 - transfer: change the emotion of an existing animation
 - reconstruct: a video or landmarks of a person to 3D
+- hear_emotion: what a voice expresses, over time
 - bind: find the face of a mesh once, for many animations
 - load_models: a bundled set of weights, a folder, or a set on the Hub
 - Timeline, EMOTIONS: emotions over time
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
     from .face.motion import Motion
     from .pipelines.animate import animate
     from .pipelines.bind import bind
+    from .pipelines.hearing import hear_emotion
     from .pipelines.options import (
         ActingOptions,
         AnimateOptions,
@@ -57,6 +59,7 @@ _MODULES = {
     "Motion": "face.motion",
     "animate": "pipelines.animate",
     "bind": "pipelines.bind",
+    "hear_emotion": "pipelines.hearing",
     "ActingOptions": "pipelines.options",
     "AnimateOptions": "pipelines.options",
     "ExportOptions": "pipelines.options",
@@ -91,6 +94,7 @@ __all__ = [
     "__version__",
     "animate",
     "bind",
+    "hear_emotion",
     "load_models",
     "reconstruct",
     "stream",

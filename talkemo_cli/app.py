@@ -19,6 +19,7 @@ from . import (
     animate,
     bind,
     doctor,
+    emotion,
     evaluate,
     geomap,
     live,

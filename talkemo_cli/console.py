@@ -167,6 +167,7 @@ def animation_data(result: Result) -> dict[str, Any]:
         "binding_error_mm": result.binding_error_mm,
         **unit_data(result),
         "notes": result.notes,
+        **({} if result.heard is None else {"heard": result.heard.as_json()}),
         **result.metrics,
     }
 

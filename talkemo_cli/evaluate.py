@@ -88,8 +88,8 @@ def evaluate(
         typer.Option(
             "-o",
             "--output",
-            help="PRED and REF: a png of plots, or a csv. dev: a png of confusion matrices, or a "
-            "csv. figure6, figure7: the png. paper: a folder (default: paper); parts that are up "
+            help="PRED and REF: a png of plots, or a csv. dev: a png of confusion matrices (and NAME_voice.png of the voice "
+            "model), or a csv. figure6, figure7: the png. paper: a folder (default: paper); parts that are up "
             "to date are kept.",
         ),
     ] = None,
@@ -285,6 +285,7 @@ def _evaluate_split(
 ) -> None:
     """Measure the talking model, emotion transfer and the geometry map on a split."""
     from talkemo.data.phones import read_phones
+    from talkemo.evaluation.plots import plot_voice
     from talkemo.evaluation.split import DEFAULT_SPLIT, evaluate_split
 
     if output is not None and not _is_csv(output):
@@ -308,8 +309,12 @@ def _evaluate_split(
         tables.print_lips(result["lips_against"], f", weights in {against.name}")
     for emotions in result["emotions"]:
         tables.print_emotions(emotions)
+    if result["voice"] is not None:
+        tables.print_voice(result["voice"])
     if output is not None:
         _write_split(output, lips, result["emotions"])
+        if result["voice"] is not None and not _is_csv(output):
+            plot_voice(result["voice"], output.with_name(f"{output.stem}_voice.png"))
     if console.as_json:
         console.result(result)
 

@@ -96,6 +96,45 @@ def print_map(accuracy: dict[str, Any]) -> None:
     )
 
 
+def print_voice(voice: dict[str, Any]) -> None:
+    """Print the metrics of the voice model: speakers never heard, then corpora never heard."""
+    recalls = {
+        "corpus": "corpus",
+        "recordings": "recordings",
+        "chance": "chance",
+        "recall_level_and_pitch": "level and pitch",
+        "recall": "recall",
+        "recall_known_speaker": "recall, known speaker",
+        "recall_four": "recall of four",
+        "arousal_r": "r arousal",
+    }
+    errors = {
+        "corpus": "corpus",
+        "false_alarms": "neutral given an emotion",
+        "named": "named",
+        "plainly_wrong": "plainly wrong",
+        "plainly_wrong_known_speaker": "the same, known speaker",
+        "ece": "ECE",
+    }
+    titles = {
+        "corpora": f"Emotion of voices on the {voice['split']} split: speakers never heard",
+        "left_out": "Emotion of voices left out in training: every fifth speaker, each corpus",
+    }
+    for kind, title in titles.items():
+        rows = [{**dict.fromkeys((*recalls, *errors)), **row} for row in voice[kind]]
+        if rows:
+            console.table(
+                f"{title}; unweighted recall", [*recalls.values()], _cells(rows, tuple(recalls))
+            )
+            at = f"named from a probability of {voice['sure']:g}"
+            console.table(f"{title}; {at}", [*errors.values()], _cells(rows, tuple(errors)))
+    console.table(
+        f"Calibration, expected error {voice['reliability']['ece']:.3f}",
+        ["probability", "right", "recordings"],
+        _cells(voice["reliability"]["bins"], ("probability", "right", "recordings")),
+    )
+
+
 def print_lips(lips: dict[str, Any], weights: str) -> None:
     """Print the metrics of a talking model's lips; `weights` ends each title."""
     titles = {

@@ -43,6 +43,10 @@ def animation_facts(result: Result) -> Iterator[str]:
     if any(path.suffix.lower() in BAKED_ENDINGS for path in result.outputs):  # GLB and USD
         yield unit_fact(result.unit)
     yield from metric_facts(_with_mm(result))
+    if result.heard is not None:
+        from talkemo.pipelines.hearing import heard_fact
+
+        yield heard_fact(result.heard)
     yield from result.notes
 
 

@@ -32,7 +32,7 @@ Face = Annotated[
 Acting = Annotated[
     ActingOptions,
     Only(
-        *("emotion", "intensity", "style", "articulation", "seed"),
+        *("emotion", "voice", "intensity", "style", "articulation", "seed"),
         *("blink", "head", "gaze", "liveliness"),
     ),
 ]

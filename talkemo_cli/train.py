@@ -33,6 +33,7 @@ class StageName(str, Enum):
     lips = "lips"
     talking = "talking"
     emotion = "emotion"
+    voice = "voice"
     all = "all"
 
 
@@ -82,7 +83,8 @@ def train(
     ] = 0,
     device: str = "auto",
 ) -> None:
-    """Train the face model, the speech encoder, the talking model or the emotion transfer."""
+    """Train the face model, the speech encoder, the talking model, the emotion transfer or the
+    voice model."""
     from talkemo.train.run import Run
     from talkemo.weights.registry import DEFAULT_SET
 

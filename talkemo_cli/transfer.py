@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from talkemo import InputError
-from talkemo.expression.emotion_names import EMOTIONS
+from talkemo.expression.emotion_names import AUTO_EMOTION, EMOTIONS
 from talkemo.pipelines.options import TransferOptions
 
 from .animate import emotion_name
@@ -35,8 +35,9 @@ def transfer(
     emotion: Annotated[
         str | None,
         typer.Option(
-            help="One of the emotions of animate, or a mix; neutral removes the emotion.",
-            autocompletion=offering(EMOTIONS),
+            help="One of the emotions of animate, or a mix; neutral removes the emotion, auto reads it "
+            "from the voice.",
+            autocompletion=offering((*EMOTIONS, AUTO_EMOTION)),
         ),
     ] = None,
     output: Annotated[list[Path] | None, output_option("By default ANIMATION_EMOTION.mp4.")] = None,

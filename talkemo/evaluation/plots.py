@@ -7,11 +7,15 @@ from typing import Any
 
 import numpy as np
 
+from ..audio.recording import Audio
+from ..expression.emotions import EMOTIONS
+from ..expression.heard import HeardEmotion
 from ..formats.mesh_types import Mesh
 from ..geometry.meshes import vertex_normals
-from .drawing import new_plot, save_plot
+from .drawing import EMOTION_COLOURS, new_plot, save_plot
 from .metrics import Comparison
 
+WAVEFORM_COLUMNS = 900  # of samples, each drawn as its range
 PLOTTED_MASKS = ("all", "lips")  # whose error is plotted over time
 
 
@@ -40,6 +44,63 @@ def plot_comparison(comparison: Comparison, mesh: Mesh, fps: float, output: Path
     on_mesh.set(aspect="equal", title="mean error of each vertex")
     on_mesh.axis("off")
     figure.colorbar(drawn, ax=on_mesh, label=comparison.unit)
+    save_plot(figure, output)
+
+
+def plot_heard(heard: HeardEmotion, audio: Audio, output: Path) -> None:
+    """Write a png of what is heard in a recording, over its waveform.
+
+    Below the waveform, coloured by what is shown, are the probabilities and the arousal of the
+    voice. Raises TalkemoError if matplotlib is not installed.
+    """
+    figure = new_plot((9, 4))
+    wave, curves = figure.subplots(2, 1, sharex=True, height_ratios=(2, 3))
+    samples = audio.samples()
+    columns = np.array_split(samples, min(WAVEFORM_COLUMNS, len(samples)))
+    times = np.linspace(0, audio.duration, len(columns))
+    low, high = (np.array([f(column) for column in columns]) for f in (np.min, np.max))
+    wave.fill_between(times, low, high, color="#404040", linewidth=0)
+    for span in heard.spans:
+        wave.axvspan(span.start, span.end, color=EMOTION_COLOURS[span.emotion], alpha=0.35, lw=0)
+        middle = (span.start + span.end) / 2
+        label = f"{span.emotion}\n{100 * span.probability:.0f} %"
+        wave.text(middle, 0.97, label, ha="center", va="top", fontsize=7, transform=_above(wave))
+    readings = heard.readings
+    for emotion, probability in zip(EMOTIONS, readings.probabilities.T):
+        shown = np.where(readings.spoken, probability, np.nan)
+        curves.plot(readings.times, shown, label=emotion, color=EMOTION_COLOURS[emotion])
+    arousal = np.where(readings.spoken, readings.arousal, np.nan)
+    curves.plot(readings.times, arousal, label="arousal", color="black", linestyle="--")
+    curves.axhline(readings.sure, color="#999999", linewidth=0.8)
+    wave.set(yticks=[], xlim=(0, audio.duration))
+    curves.set(xlabel="s", ylabel="probability", ylim=(0, 1))
+    curves.legend(
+        fontsize=7, ncols=9, loc="upper center", bbox_to_anchor=(0.5, 1.14), frameon=False
+    )
+    save_plot(figure, output)
+
+
+def _above(axes: Any) -> Any:
+    """Return the transform of texts whose x is data and whose y is a share of the axes."""
+    return axes.get_xaxis_transform()
+
+
+def plot_voice(voice: dict[str, Any], output: Path) -> None:
+    """Write a png of the confusion matrix and the calibration in the result of `evaluate_voice`.
+
+    Raises TalkemoError if matplotlib is not installed.
+    """
+    figure = new_plot((9, 4))
+    matrix, diagram = figure.subplots(1, 2)
+    names = voice["confusion"]["emotions"]
+    _draw_matrix(matrix, np.array(voice["confusion"]["counts"], float), names, names)
+    matrix.set(title="acted (rows), heard (columns)")
+    bins = voice["reliability"]["bins"]
+    diagram.plot((0, 1), (0, 1), color="#999999", linewidth=0.8)
+    diagram.plot([b["probability"] for b in bins], [b["right"] for b in bins], marker="o")
+    error = voice["reliability"]["ece"]
+    diagram.set(xlabel="probability", ylabel="share that is right", xlim=(0, 1), ylim=(0, 1))
+    diagram.set(title=f"calibration, expected error {error:.3f}", aspect="equal")
     save_plot(figure, output)
 
 

@@ -18,6 +18,7 @@ from . import emotion
 from .lips import evaluate_lips
 from .map_error import evaluate_map
 from .options import CorpusOptions
+from .voice import evaluate_voice
 
 DEFAULT_SPLIT = "dev"
 TEST_SPLIT = "test"
@@ -55,7 +56,7 @@ def evaluate_split(
     -------
     dict
         Results of `evaluate_lips` as `lips` and `lips_against`, of `evaluate_emotion` as a list
-        `emotions`, and of `evaluate_map` as `map`.
+        `emotions`, of `evaluate_voice` as `voice`, and of `evaluate_map` as `map`.
     """
     if split not in SPLITS:
         raise InputError(f"unknown split '{split}'", f"choose from {', '.join(SPLITS)}")
@@ -81,8 +82,24 @@ def evaluate_split(
         "lips": lips,
         "lips_against": lips_against,
         "emotions": emotions,
+        "voice": _voice(data, models, split, progress, notice),
         "map": evaluate_map(data, cache, models, **common),
     }
+
+
+def _voice(
+    data: Path,
+    models: Models,
+    split: str,
+    progress: StepProgress | None,
+    notice: Callable[[str], None] | None,
+) -> dict[str, Any] | None:
+    """Measure the voice model; None, with a notice, if the set of weights has none."""
+    if models.can_use("voice"):
+        return evaluate_voice(data, models, split=split, progress=progress)
+    if notice:
+        notice("no weights of the stage voice: voices are not measured")
+    return None
 
 
 def _acted_corpora(data: Path, notice: Callable[[str], None] | None) -> tuple[str, ...]:
@@ -112,7 +129,8 @@ def _check_before_fits(data: Path, models: Models, against: Models | None, split
     """Raise InputError for missing corpora, unusable weights and a split that no corpus has."""
     corpora = require_corpora(data, present_corpora(data) or CORPORA)
     for stage in WEIGHT_STAGES:
-        models.check(stage)
+        if stage != "voice" or models.can_use(stage):
+            models.check(stage)
     if against is not None:
         against.check("talking")
     if split != TEST_SPLIT:  # all known corpora have the other splits

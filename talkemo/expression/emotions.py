@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import csv
 import difflib
+import io
 import re
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from ..errors import InputError
-from ..files.reading import printable, read_text
+from ..files.reading import parse_json, printable, read_text
 from ..geometry.numerics import smoothstep
 from ..option_limits import MAX_INTENSITY
 from .emotion_names import EMOTIONS
@@ -21,6 +24,8 @@ CROSS_FADE_S = 0.4  # duration of the change from one emotion of a timeline to t
 MAX_TIMELINE_BYTES = 1 << 20
 MAX_TIMELINE_SPANS = 10_000
 TIMELINE_EXAMPLE = "0.5 2.0 happy 0.8"
+TIMELINE_COLUMNS = ("start", "end", "emotion", "intensity")  # of a table
+TABLE_ENDINGS = (".csv", ".json")
 EMOTION_SYNONYMS = {
     "none": "neutral",
     "calmness": "calm",
@@ -81,6 +86,15 @@ def one_hot(emotion: str) -> np.ndarray:
     return np.eye(len(EMOTIONS), dtype=np.float32)[EMOTIONS.index(emotion)]
 
 
+def check_intensity(intensity: float) -> None:
+    """Raise InputError for an intensity that is not in [0, 1.5]."""
+    if not 0 <= intensity <= MAX_INTENSITY:
+        raise InputError(
+            f"intensity {intensity:g} is not between 0 and {MAX_INTENSITY:g}",
+            "0 changes nothing, 1 is full strength",
+        )
+
+
 @dataclass(frozen=True, eq=False)
 class Span:
     """A section of a timeline with constant emotion."""
@@ -109,16 +123,13 @@ class Timeline:
     def read(cls, path: str | Path) -> Timeline:
         """Read a text file with a line `start end emotion [intensity]` for each span, times in s.
 
-        An emotion may be a mix; intensity is 1 by default; # begins a comment. Raises InputError
-        with the number of the first line that cannot be read.
+        An emotion may be a mix; intensity is 1 by default; # begins a comment. A .csv has columns
+        of these names, a .json a list `spans` of objects with them, as `talkemo emotion` writes.
+        Raises InputError with the number of the first line that cannot be read.
         """
         hint = f"name a text file with lines like: {TIMELINE_EXAMPLE}"
         text = read_text(path, "a timeline", hint, MAX_TIMELINE_BYTES)
-        lines = {
-            number: line
-            for number, line in enumerate(text.splitlines(), 1)
-            if line.split("#")[0].strip()
-        }
+        lines = _lines_of(Path(path), text)
         name = printable(path)
         if not lines:
             example = f"for instance: {TIMELINE_EXAMPLE}"
@@ -135,11 +146,7 @@ class Timeline:
 
         Raises InputError for any other intensity.
         """
-        if not 0 <= intensity <= MAX_INTENSITY:
-            raise InputError(
-                f"intensity {intensity:g} is not between 0 and {MAX_INTENSITY:g}",
-                "0 changes nothing, 1 is full strength",
-            )
+        check_intensity(intensity)
         factor = np.float32(intensity)
         return Timeline(
             [
@@ -179,6 +186,34 @@ class Timeline:
             result += strength[:, None] * span.amounts
         limit = max([1.0, *(float(span.amounts.sum()) for span in self.spans)])
         return (result / np.maximum(result.sum(1, keepdims=True) / limit, 1)).astype(np.float32)
+
+
+def _lines_of(path: Path, text: str) -> dict[int, str]:
+    """Return the lines of a timeline's file that name an emotion, by their number."""
+    ending = path.suffix.lower()
+    if ending not in TABLE_ENDINGS:
+        lines = enumerate(text.splitlines(), 1)
+        return {number: line for number, line in lines if line.split("#")[0].strip()}
+    hint = f"it needs {', '.join(TIMELINE_COLUMNS[:3])} of each span, and may have an intensity"
+    try:
+        rows: Any = (
+            list(csv.DictReader(io.StringIO(text.removeprefix("\ufeff"))))
+            if ending == ".csv"
+            else parse_json(text)["spans"]
+        )
+        if not isinstance(rows, list):
+            raise TypeError("its spans are not a list")
+        return {number: _line_of(row) for number, row in enumerate(rows, 1)}
+    except (KeyError, TypeError, ValueError, AttributeError, csv.Error) as error:
+        raise InputError(f"{printable(path)}: not a timeline ({printable(error)})", hint) from None
+
+
+def _line_of(row: dict[str, Any]) -> str:
+    """Return a row of a table as a line of text. Raises KeyError for a missing column."""
+    start, end, emotion = (str(row[name]).strip() for name in TIMELINE_COLUMNS[:3])
+    intensity = row.get(TIMELINE_COLUMNS[3])
+    emotion = emotion.replace(" ", "") or "?"
+    return f"{start} {end} {emotion} {1 if intensity in (None, '') else intensity}"
 
 
 def _parse_span(path: str, number: int, line: str) -> Span:

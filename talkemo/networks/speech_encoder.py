@@ -169,7 +169,7 @@ class EncoderNetwork(nn.Module):
         self.second = nn.Conv1d(width, width, 3, stride=ROWS_PER_FEATURE)
         self.place = nn.Parameter(torch.zeros(width))  # replaces Whisper's positional embedding
         self.blocks = nn.ModuleList([EncoderLayer(width, past, after) for after in self.future])
-        self.norm = nn.LayerNorm(width)
+        self.norm: nn.Module = nn.LayerNorm(width)
         self.symbols = nn.Linear(width, CTC_SYMBOLS)
 
     def narrow(self, future: Sequence[int]) -> None:
@@ -297,6 +297,23 @@ class SpeechEncoder(FeatureEncoder):
         assert isinstance(self.network, EncoderNetwork)
         network = copy.deepcopy(self.network)
         network.narrow(future)
+        result = SpeechEncoder(network, self.filters, self.width, self.settings, self.device)
+        result.fingerprint = self.fingerprint
+        return result
+
+    def lowest(self, layers: int) -> SpeechEncoder:
+        """Return a copy with the lowest attention layers only; its features are their output.
+
+        It keeps the fingerprint. Raises InputError if the network has fewer layers.
+        """
+        if not isinstance(self.network, EncoderNetwork) or len(self.network.blocks) < layers:
+            raise InputError(
+                f"a speech encoder without {layers} attention layers",
+                "take weights that fit together",
+            )
+        network = copy.deepcopy(self.network)
+        network.blocks, network.future = network.blocks[:layers], network.future[:layers]
+        network.norm = nn.Identity()
         result = SpeechEncoder(network, self.filters, self.width, self.settings, self.device)
         result.fingerprint = self.fingerprint
         return result

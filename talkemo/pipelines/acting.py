@@ -8,20 +8,23 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 
 from .. import __version__
 from ..audio.prosody import Prosody, Voice
-from ..audio.recording import AudioSource
+from ..audio.recording import Audio, AudioSource
 from ..binding import Binding
 from ..binding.head_turner import HeadTurner
+from ..errors import InputError
 from ..expression.articulation import articulated
 from ..expression.blinking import Blinking, blink_rate, weights_with_blinks
 from ..expression.brows import Brows
-from ..expression.emotions import EMOTIONS, NEUTRAL_INDEX, Timeline, one_hot
+from ..expression.emotion_names import AUTO_EMOTION
+from ..expression.emotions import EMOTIONS, NEUTRAL_INDEX, Timeline, check_intensity, one_hot
 from ..expression.head_motion import Gaze, HeadMotion, lids_of_gaze, weights_with_gaze
+from ..expression.heard import HeardEmotion
 from ..expression.lip_contact import LipContact
 from ..expression.liveliness import Liveliness
 from ..expression.mouth_sides import MouthSides
@@ -30,11 +33,22 @@ from ..face.motion import Motion
 from ..formats.animation import Frames, Header, MeshTurner
 from ..formats.units import AUTO_UNIT, unit_of_mesh
 from ..weights.models import Models
+from .hearing import AutoEmotion
 from .options import ActingOptions, EmotionOptions
 from .outputs import check_mode
 
 # A page stores the effect of each of these emotions, so that its viewer can mix them.
 PAGE_EMOTIONS = tuple(name for name in EMOTIONS if name != "neutral")
+
+
+@runtime_checkable
+class ListeningSource(Protocol):
+    """Emotions that are read from the audio, as it comes."""
+
+    lookahead_s: float  # audio after a time that its amounts depend on
+
+    def listen(self, audio: AudioSource) -> AudioSource:
+        """Return the same audio for the talking model."""
 
 
 class EmotionSource(Protocol):
@@ -64,12 +78,24 @@ class ActingPlan:
         """Check the options and read the timeline. Raises InputError for an unknown value."""
         return cls(
             options,
-            timeline_of(options),
+            emotions_of(options),
             blink_rate(options.blink),
             check_mode(options.head, "head motion"),
             check_mode(options.gaze, "gaze"),
             check_mode(options.liveliness, "liveliness"),
         )
+
+    def hearing(self, audio: Audio, models: Models) -> tuple[ActingPlan, HeardEmotion | None]:
+        """Return the plan with the emotion that is heard in a recording, if it is to be heard."""
+        if not isinstance(self.emotions, AutoEmotion):
+            return self, None
+        heard = self.emotions.of_recording(audio, audio.duration, models)
+        return replace(self, emotions=heard.timeline.scaled(self.options.intensity)), heard
+
+    @property
+    def is_constant(self) -> bool:
+        """Whether one emotion is shown throughout."""
+        return self.options.timeline is None and not is_auto(self.options)
 
     @property
     def meta(self) -> dict[str, Any]:
@@ -85,6 +111,27 @@ class ActingPlan:
             "gaze": options.gaze,
             "liveliness": options.liveliness,
         }
+
+
+def is_auto(options: EmotionOptions) -> bool:
+    """Return whether the emotion is to be read from the voice."""
+    return options.timeline is None and options.emotion.strip().lower() == AUTO_EMOTION
+
+
+def emotions_of(options: EmotionOptions) -> Timeline | AutoEmotion:
+    """Return what `timeline_of` does, or what stands for the emotion of a voice.
+
+    Raises InputError as `timeline_of`, and for a recording of the speaker without a use.
+    """
+    if is_auto(options):
+        check_intensity(options.intensity)
+        return AutoEmotion(options.intensity, options.voice)
+    if options.voice is not None:
+        raise InputError(
+            f"a recording of the voice without the emotion {AUTO_EMOTION}",
+            f"choose --emotion {AUTO_EMOTION}, or leave --voice out",
+        )
+    return timeline_of(options)
 
 
 def timeline_of(options: EmotionOptions) -> Timeline:
@@ -168,6 +215,8 @@ class FaceActor:
         page_emotions: Iterable[str] = (),
     ):
         models.talking.style(plan.options.style)
+        if isinstance(plan.emotions, AutoEmotion):
+            plan = replace(plan, emotions=plan.emotions.listening(models))
         face, seed = models.face, plan.options.seed
         self.models, self.binding, self.plan = models, binding, plan
         self.lip_contact = LipContact(face, binding.lip_gap)
@@ -198,6 +247,8 @@ class FaceActor:
 
     def listen(self, audio: AudioSource) -> AudioSource:
         """Return the same audio for the talking model; the face reacts to the voice in it."""
+        if isinstance(self.plan.emotions, ListeningSource):
+            audio = self.plan.emotions.listen(audio)
         self.prosody = Prosody(audio)
         return self.prosody
 
@@ -277,7 +328,7 @@ class FaceActor:
                 amounts = liveliness.amounts(speech, amounts)
             with_emotion = self.lip_contact(self._transferred(speech, amounts), speech)
             moods[name] = with_emotion.coordinates - speech.coordinates
-        base = speech if self.plan.options.timeline is None else emotional
+        base = speech if self.plan.is_constant else emotional
         added = performance.shown.coordinates - emotional.coordinates
         return replace(frames, coordinates=base.coordinates + added, moods=moods)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,6 +13,7 @@ from ..audio.recording import Audio, load_audio
 from ..binding import Binding
 from ..binding.head_turner import HeadTurner
 from ..expression.emotions import EMOTIONS
+from ..expression.heard import HeardEmotion
 from ..face.motion import split_times
 from ..formats.mesh_types import Mesh
 from ..options import with_keywords
@@ -62,7 +64,8 @@ def animate(
         Called with the frames done and their total.
     **keywords
         Fields of AnimateOptions, which replace those of `options`: `emotion` (one of EMOTIONS, or a
-        mix `happy:0.6,surprised:0.4`), `intensity` in [0, 1.5], `timeline` (Timeline or file),
+        mix `happy:0.6,surprised:0.4`, or `auto`, which reads it from the voice), `voice` (with
+        `auto`: another recording of the speaker), `intensity` in [0, 1.5], `timeline` (Timeline or file),
         `style` (of `models.talking.styles`), `seed`, `blink` (auto, off or a number per minute),
         `head`, `gaze` and `liveliness` (auto or off), `fps` (1 to 240; videos have at most 30),
         `export`, `hint`, `cache` (whether bindings are cached), `weights`, `device` (see
@@ -79,16 +82,18 @@ def animate(
         Anything unusable; no output is left then.
     """
     options = with_keywords(options or AnimateOptions(), keywords)
-    inputs = [mesh, audio, options.timeline, *options.hint.files]
+    inputs = [mesh, audio, options.voice, options.timeline, *options.hint.files]
     paths = output_paths(outputs, options.export, inputs)
     plan = ActingPlan.of(options)
     recording = load_audio(audio)
     models = models or load_models(options.weights, device=options.device)
+    plan, heard = plan.hearing(recording, models)
     binding = bind(mesh, hint=options.hint, models=models, cache=options.cache)
     has_page = any(path.suffix.lower() == ".html" for path in paths)
     performer = FaceActor(models, binding, plan, PAGE_EMOTIONS if has_page else ())
-    result = _write(performer, recording, paths, options, progress)
-    return with_notes(result, [*binding.mesh.notes, *models.licence_notes("talking", "emotion")])
+    result = _write(performer, recording, paths, options, progress, heard)
+    stages = ("talking", "emotion") if heard is None else ("talking", "emotion", "voice")
+    return with_notes(result, [*binding.mesh.notes, *models.licence_notes(*stages)])
 
 
 def _write(
@@ -97,18 +102,21 @@ def _write(
     paths: list[Path],
     options: AnimateOptions,
     progress: Progress | None,
+    heard: HeardEmotion | None,
 ) -> Result:
     """Animate a recording with a performer, and write it to the paths."""
     binding, plan, talking = performer.binding, performer.plan, performer.models.talking
     times = np.arange(frame_count(recording.duration, options.fps)) / options.fps
     meta = {**performer.meta, "audio": recording.name}
-    if performer.page_liveliness and options.timeline is None:  # what the page shows at first
+    if heard is not None:
+        meta["heard"] = heard.as_json()
+    if performer.page_liveliness and plan.is_constant:  # what the page shows at first
         amounts = plan.emotions.amounts(np.zeros(1))[0]
         meta["amounts"] = dict(zip(EMOTIONS, np.round(amounts, 3).tolist()))
     turn = HeadTurner(binding.shown) if plan.head_moves or plan.eyes_move else None
-    heard = performer.listen(recording)
-    speech = talking.stream(heard, split_times(times, OUTPUT_CHUNK_FRAMES), options.style)
-    return write_animation(
+    listened = performer.listen(recording)
+    speech = talking.stream(listened, split_times(times, OUTPUT_CHUNK_FRAMES), options.style)
+    result = write_animation(
         paths,
         bound_header(binding, len(times), options.fps, meta, turn, options.export.unit),
         map(performer, speech),
@@ -118,3 +126,4 @@ def _write(
         binding_error_mm=binding.error,
         progress=progress,
     )
+    return replace(result, heard=heard)

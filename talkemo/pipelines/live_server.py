@@ -21,14 +21,17 @@ from urllib.parse import parse_qs, urlsplit
 import numpy as np
 
 from ..audio.pipe import AudioStream
+from ..audio.recording import AudioSource
 from ..audio.samples import SAMPLE_RATE_RANGE
 from ..binding import Binding
 from ..binding.head_turner import HeadTurner
 from ..errors import InputError, TalkemoError
-from ..expression.emotions import EMOTIONS, Timeline
+from ..expression.emotion_names import AUTO_EMOTION
+from ..expression.emotions import EMOTIONS, Timeline, check_intensity
 from ..render.page import WEB, face_data, page_text
 from ..weights.models import Models
 from .acting import ActingPlan, FaceActor, bound_header
+from .hearing import AutoEmotion, ListeningEmotion
 from .options import ActingOptions
 from .outputs import check_mode
 from .stream import Chunk, Stream
@@ -52,18 +55,39 @@ CONTENT_SECURITY_POLICY = (
 class LiveEmotion:
     """An emotion that can be changed while a face speaks; used instead of a Timeline."""
 
-    def __init__(self, emotion: str, intensity: float):
-        self._target = self._now = _amounts(emotion, intensity)
+    lookahead_s = 0.0  # the talking model waits as long as the voice needs
+
+    def __init__(self, emotion: str, intensity: float, voice: ListeningEmotion | None = None):
+        """Begin with an emotion; `voice` is what `auto` follows."""
+        self.voice = voice
+        self._follows = False
+        self._target = self._now = self._amounts_of(emotion, intensity)
         self._time = 0.0
 
     @property
     def shown(self) -> np.ndarray:
         """Which emotions occur, (8,) bool."""
-        return (self._target + self._now) > 1e-3
+        return np.full(len(EMOTIONS), self._follows) | ((self._target + self._now) > 1e-3)
 
     def change(self, emotion: str, intensity: float) -> None:
         """Move to another emotion from now on. Raises InputError for an unusable one."""
-        self._target = _amounts(emotion, intensity)
+        self._target = self._amounts_of(emotion, intensity)
+
+    def listen(self, audio: AudioSource) -> AudioSource:
+        """Return the same audio for the talking model; `auto` follows the voice in it."""
+        return audio if self.voice is None else self.voice.listen(audio)
+
+    def _amounts_of(self, emotion: str, intensity: float) -> np.ndarray:
+        """Return the amounts (8,) of an emotion, none for `auto`, and whether to follow."""
+        follows = emotion.strip().lower() == AUTO_EMOTION
+        if follows and self.voice is None:
+            raise InputError("no emotion can be read from the voice", "choose another emotion")
+        if follows and self.voice is not None:
+            check_intensity(intensity)
+            self.voice.intensity = intensity
+        target = _amounts("neutral" if follows else emotion, intensity)
+        self._follows = follows
+        return target
 
     def restart(self) -> None:
         """Begin at time 0 again."""
@@ -72,9 +96,24 @@ class LiveEmotion:
     def amounts(self, times: np.ndarray) -> np.ndarray:
         """Return the amounts (T, 8) at the next times (T,) s."""
         remaining = np.exp(-np.maximum(times - self._time, 0) / EMOTION_EASE_S)[:, None]
-        amounts = self._target + remaining * (self._now - self._target)
+        target = self._target
+        if self.voice is not None:  # it hears all audio, so that it can be followed at any time
+            heard = self.voice.amounts(times)
+            target = heard if self._follows else target
+        amounts = target + remaining * (self._now - target)
         self._time, self._now = float(times[-1]), amounts[-1]
         return amounts
+
+
+def _voice(models: Models, acting: ActingOptions, plan: ActingPlan) -> ListeningEmotion | None:
+    """Return what follows the voice; None if the weights have no voice model and none is needed."""
+    emotions = plan.emotions
+    if isinstance(emotions, AutoEmotion):
+        return emotions.listening(models)
+    try:
+        return AutoEmotion(acting.intensity).listening(models)
+    except InputError:
+        return None
 
 
 def _amounts(emotion: str, intensity: float) -> np.ndarray:
@@ -276,8 +315,10 @@ class Live(ThreadingHTTPServer):
         fill: str = "auto",
     ):
         acting = acting or ActingOptions()
-        self.emotion = LiveEmotion(acting.emotion, acting.intensity)
-        self.plan = replace(ActingPlan.of(acting), emotions=self.emotion)
+        plan = ActingPlan.of(acting)
+        self.emotion = LiveEmotion(acting.emotion, acting.intensity, _voice(models, acting, plan))
+        self.plan = replace(plan, emotions=self.emotion)
+        can_hear = () if self.emotion.voice is None else (AUTO_EMOTION,)
         self.models, self.binding, self.fps = models, binding, fps
         self.secret, self.metrics = secrets.token_urlsafe(16), LiveMetrics()
         self.session: MicrophoneSession | None = None
@@ -288,7 +329,7 @@ class Live(ThreadingHTTPServer):
         data = {
             **face_data(header),
             "name": binding.mesh.name,
-            "emotions": list(EMOTIONS),
+            "emotions": [*EMOTIONS, *can_hear],
             "emotion": acting.emotion,
             "intensity": acting.intensity,
         }

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, TypedDict
 from ..binding.hint import FaceHint
 from ..compute.devices import DEVICES
 from ..errors import InputError
-from ..expression.emotion_names import EMOTIONS
+from ..expression.emotion_names import AUTO_EMOTION, EMOTIONS
 from ..formats.registry import CURVE_KINDS, SEQUENCE_MESH_TYPES
 from ..formats.unit_names import AUTO_UNIT, UNIT_CHOICES
 from ..option_limits import (
@@ -81,8 +81,15 @@ class EmotionOptions(CheckedOptions):
 
     emotion: str = option(
         "neutral",
-        f"{', '.join(EMOTIONS)}, or a mix such as happy:0.6,surprised:0.4.",
-        values=EMOTIONS,
+        f"{', '.join(EMOTIONS)}, or a mix such as happy:0.6,surprised:0.4; {AUTO_EMOTION} reads it "
+        "from the voice.",
+        values=(*EMOTIONS, AUTO_EMOTION),
+    )
+    voice: PathLike | tuple[np.ndarray, int] | Audio | None = option(
+        None,
+        f"With --emotion {AUTO_EMOTION}: another recording of the speaker, in any mood, best of ten "
+        "seconds or more, with which the voice is compared.",
+        kind=Path,
     )
     intensity: float = option(
         1.0,
@@ -92,7 +99,7 @@ class EmotionOptions(CheckedOptions):
     timeline: PathLike | Timeline | None = option(
         None,
         "A text file instead of --emotion: a line `start end emotion intensity` per span, times in "
-        "seconds.",
+        "seconds; or a json or csv that `talkemo emotion` wrote.",
         kind=Path,
     )
 
@@ -417,11 +424,24 @@ class BatchOptions(CheckedOptions):
     )
 
 
+@dataclass(frozen=True, kw_only=True)
+class HearOptions(RuntimeOptions):
+    """All options of `talkemo.hear_emotion`."""
+
+    voice: PathLike | tuple[np.ndarray, int] | Audio | None = option(
+        None,
+        "Another recording of the speaker, in any mood, best of ten seconds or more, with which the "
+        "voice is compared.",
+        kind=Path,
+    )
+
+
 # The same fields as keywords of the public functions, for type checkers.
 class EmotionKeywords(TypedDict, total=False):
     """Fields of EmotionOptions."""
 
     emotion: str
+    voice: PathLike | tuple[np.ndarray, int] | Audio | None
     intensity: float
     timeline: PathLike | Timeline | None
 
@@ -459,6 +479,14 @@ class StreamKeywords(ActingKeywords, RuntimeKeywords, total=False):
 
     fps: float
     raw: int | None
+
+
+class HearKeywords(TypedDict, total=False):
+    """Fields of HearOptions."""
+
+    voice: PathLike | tuple[np.ndarray, int] | Audio | None
+    weights: PathLike
+    device: str
 
 
 class TransferKeywords(EmotionKeywords, RuntimeKeywords, total=False):

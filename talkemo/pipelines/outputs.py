@@ -12,6 +12,7 @@ import numpy as np
 
 from ..audio.recording import Audio
 from ..errors import InputError
+from ..expression.heard import HeardEmotion
 from ..face.motion import Motion
 from ..files.reading import printable
 from ..files.writing import all_or_none, check_folder, check_output
@@ -54,6 +55,7 @@ class Result:
     landmarks68: np.ndarray | None = None  # (T, 68, 3) float32
     arkit: np.ndarray | None = None  # (T, 52) float32 in [0, 1]
     unit: LengthUnit = METRE  # of the mesh
+    heard: HeardEmotion | None = None  # the emotion of the voice, if it was read from it
 
 
 def as_paths(outputs: PathLike | Sequence[PathLike] | None) -> list[Path]:

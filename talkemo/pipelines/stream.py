@@ -25,7 +25,7 @@ from ..formats.frame_lines import json_lines, stream_header, vertex_bytes
 from ..formats.mesh_types import Mesh
 from ..options import with_keywords
 from ..weights.models import Models, load_models
-from .acting import ActingPlan, FaceActor
+from .acting import ActingPlan, FaceActor, ListeningSource
 from .bind import bind
 from .options import PathLike, StreamKeywords, StreamOptions
 from .outputs import frame_count
@@ -91,7 +91,9 @@ class Stream:
         It consists of the look-ahead of the speech encoder or of the prosody, whichever is longer,
         one chunk of audio and one of frames.
         """
-        return stream_latency(self.performer.models, self.fps)
+        emotions = self.performer.plan.emotions
+        heard_s = emotions.lookahead_s if isinstance(emotions, ListeningSource) else 0.0
+        return stream_latency(self.performer.models, self.fps, heard_s)
 
     @property
     def frames_per_chunk(self) -> int:
@@ -174,9 +176,12 @@ def chunk_frames(fps: float) -> int:
     return max(1, int(STREAM_CHUNK_S * fps))
 
 
-def stream_latency(models: Models, fps: float) -> float:
-    """Return `Stream.latency` of streams with these models and frame rate."""
-    lookahead = max(models.talking.lookahead_s, PROSODY_DELAY_S)
+def stream_latency(models: Models, fps: float, heard_s: float = 0.0) -> float:
+    """Return `Stream.latency` of streams with these models and frame rate.
+
+    `heard_s` is the look-ahead of an emotion that is read from the voice.
+    """
+    lookahead = max(models.talking.lookahead_s, PROSODY_DELAY_S, heard_s)
     return lookahead + STREAM_CHUNK_S + chunk_frames(fps) / fps
 
 

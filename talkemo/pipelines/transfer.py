@@ -17,6 +17,7 @@ from ..binding.cache import BindingCache
 from ..binding.mesh_to_motion import MeshToMotion
 from ..errors import InputError
 from ..expression.emotions import Timeline
+from ..expression.heard import HeardEmotion
 from ..expression.performance import PerformanceTransfer
 from ..face.motion import Motion
 from ..formats.animation import Frames, Source, check_frames
@@ -25,7 +26,8 @@ from ..formats.mesh_types import Mesh
 from ..formats.units import AUTO_UNIT, METRES_PER_UNIT
 from ..options import with_keywords
 from ..weights.models import Models, load_models
-from .acting import bound_header, emotion_meta, timeline_of
+from .acting import bound_header, emotion_meta, emotions_of
+from .hearing import AutoEmotion
 from .named_audio import Notice, audio_of, missing_audio
 from .options import ExportOptions, PathLike, TransferKeywords, TransferOptions
 from .outputs import (
@@ -85,13 +87,18 @@ def transfer(
     """
     options = with_keywords(options or TransferOptions(), keywords)
     paths = output_paths(outputs, options.export, _inputs(animation, options))
-    timeline = timeline_of(options)
+    emotions = emotions_of(options)
     open_models = lambda: models or load_models(options.weights, device=options.device)
     source = open_source(animation, options.fps, open_models, options.mesh, options.neutral)
     mesh = _mesh_at_rest(source, options.neutral)
     has_audio = any(path.suffix.lower() in FORMATS_WITH_AUDIO for path in paths)
-    audio = _audio(source, options, paths) if has_audio else None
+    is_heard = isinstance(emotions, AutoEmotion)
+    audio = _audio(source, options, paths) if has_audio or is_heard else None
     models = open_models()
+    heard = None
+    if isinstance(emotions, AutoEmotion):
+        heard = _heard(emotions, audio, source, models)
+        emotions = heard.timeline.scaled(options.intensity)
     cache = BindingCache() if options.cache else None
     binding = bind_with_hint(models.face, mesh, options.hint, cache, opinion_for(options.hint))
     if has_audio and audio is None and notice is not None:
@@ -100,19 +107,32 @@ def transfer(
     result = write_animation(
         paths,
         bound_header(replace(binding, cut=None), len(source), source.fps, meta, unit=unit),
-        _changed_frames(source, binding, models, timeline),
+        _changed_frames(source, binding, models, emotions),
         export=options.export,
-        audio=audio,
+        audio=audio if has_audio else None,
         binding_error_mm=binding.error,
         progress=progress,
     )
-    return with_notes(result, models.licence_notes("emotion"))
+    stages = ("emotion",) if heard is None else ("emotion", "voice")
+    return with_notes(replace(result, heard=heard), models.licence_notes(*stages))
+
+
+def _heard(
+    emotions: AutoEmotion, audio: Audio | None, source: Source, models: Models
+) -> HeardEmotion:
+    """The emotion of an animation's voice. Raises InputError if there is no audio."""
+    if audio is None:
+        raise InputError(
+            f"{missing_audio(source).partition(';')[0]}, and the emotion is to be read from it",
+            "name one with --audio",
+        )
+    return emotions.of_recording(audio, audio.duration, models)
 
 
 def _inputs(animation: PathLike, options: TransferOptions) -> list[object]:
     """What is read; no output may overwrite those that are paths."""
     meshes = (options.neutral, options.mesh)
-    return [animation, *meshes, options.audio, options.timeline, *options.hint.files]
+    return [animation, *meshes, options.audio, options.voice, options.timeline, *options.hint.files]
 
 
 def _audio(source: Source, options: TransferOptions, outputs: list[Path]) -> Audio | None:

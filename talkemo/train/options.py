@@ -46,8 +46,8 @@ class TrainOptions(CheckedOptions):
     )
     free: bool = option(
         False,
-        "capture, lips, talking, emotion: only corpora that may be used for any purpose.",
-        stages=("capture", "lips", "talking", "emotion"),
+        "capture, lips, talking, emotion, voice: only corpora that may be used for any purpose.",
+        stages=("capture", "lips", "talking", "emotion", "voice"),
     )
     people: float | None = option(
         None,
@@ -61,9 +61,9 @@ class TrainOptions(CheckedOptions):
     )
     steps: int | None = option(
         None,
-        "speech, lips, talking, emotion: steps to train for.",
+        "speech, lips, talking, emotion, voice: steps to train for.",
         minimum=1,
-        stages=("speech", "lips", "talking", "emotion"),
+        stages=("speech", "lips", "talking", "emotion", "voice"),
     )
     hold_out: int | None = option(
         None,

@@ -150,7 +150,7 @@ class Run:
         path = self.out / f"{stage}.safetensors"
         if not self.processes.is_main:
             return path
-        if stage not in ("face", "speech"):
+        if stage not in ("face", "speech", "voice"):
             face = self.models().face
             names = list(face.expression_names)
             settings = {**settings, "face": face.fingerprint, "expression_names": names}

@@ -1,4 +1,4 @@
-"""The stages of training by name: face, capture, speech, lips, talking, emotion."""
+"""The stages of training by name: face, capture, speech, lips, talking, emotion, voice."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from ..data.custom_corpora import CustomCorpus, find_custom_corpora
 from ..data.utterances import FREE_CORPORA
 from ..errors import InputError
 from ..files.cache import corpus_digest
-from . import emotion, emotion_config, face, lips, speech, talking, training_log
+from . import emotion, emotion_config, face, lips, speech, talking, training_log, voice
 from .batches import filmed_corpora
 from .checkpoint import checkpoint_path, steps_done
 from .options import TrainOptions
@@ -76,10 +76,8 @@ def _with_shares(config: Any, custom: list[CustomCorpus]) -> Any:
     return replace(config, shares=(*config.shares, *((c.name, c.share) for c in custom)))
 
 
-def _with_acted(
-    config: emotion_config.EmotionConfig, custom: list[CustomCorpus]
-) -> emotion_config.EmotionConfig:
-    """Return the emotion stage's settings with the custom corpora of acted emotion."""
+def _with_acted(config: Any, custom: list[CustomCorpus]) -> Any:
+    """Return settings of the emotion or the voice stage with custom corpora of acted emotion."""
     acted = tuple(corpus.name for corpus in custom if corpus.acted)
     return replace(config, corpora=(*config.corpora, *acted))
 
@@ -155,6 +153,16 @@ TRAINING_STAGES = {
         with_custom=_with_acted,
         results=_weights_files("emotion", "discriminator", "classifier"),
         steps=lambda config: {"emotion": config.iterations},
+    ),
+    "voice": TrainingStage(
+        configure=voice.voice_config,
+        train=voice.train_voice,
+        after=("speech",),
+        folders=lambda config: config.corpora,
+        check=voice.check_voices,
+        with_custom=_with_acted,
+        results=_weights_files("voice"),
+        steps=lambda config: {"voice": config.steps},
     ),
 }
 

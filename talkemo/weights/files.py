@@ -27,6 +27,7 @@ WEIGHT_STAGES = (
     "emotion",
     "discriminator",
     "classifier",
+    "voice",
 )
 MAX_WEIGHTS_BYTES = 1 << 31  # of a weights file
 MAX_SAFETENSORS_HEADER_BYTES = 1 << 24

@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from ..networks.judges import Classifier, Discriminator
     from ..networks.speech_encoder import SpeechEncoder
     from ..networks.talking import TalkingModel
+    from ..networks.voice import VoiceModel
 
 
 def load_models(weights: str | Path = DEFAULT_SET, *, device: str = "auto") -> Models:
@@ -246,6 +247,39 @@ class Models:
         tensors, settings = self._load_for_face("classifier")
         with check_compatible(self.path("classifier"), "classifier"):
             return build_classifier(tensors, settings, name, self.device)
+
+    @cached_property
+    def voice(self) -> VoiceModel:
+        """The voice model: audio to the emotion of a voice."""
+        from ..networks.voice import build_voice
+
+        self._refuse_stricter_terms("voice")
+        tensors, settings = self.load("voice")
+        path = self.path("voice")
+        check_made_for(path, settings, encoder=self.encoder.fingerprint)
+        with check_compatible(path, "voice"):
+            return build_voice(tensors, settings, self.encoder, self.device)
+
+    def can_use(self, stage: str) -> bool:
+        """Return whether there is a stage, on terms that suit the set that the user named."""
+        try:
+            self._refuse_stricter_terms(stage)
+        except InputError:
+            return False
+        return True
+
+    def _refuse_stricter_terms(self, stage: str) -> None:
+        """Raise InputError if a set for any use would get a stage of another set that is not."""
+        weights, own = self._find(stage)[0], self.sets[0]
+        entry = weights.entries.get(stage)
+        is_free = own.entries and all(e.licence in ANY_USE_LICENCES for e in own.entries.values())
+        if weights is own or not is_free or entry is None or entry.licence in ANY_USE_LICENCES:
+            return
+        raise InputError(
+            f"{printable(self.name)} has no weights of the stage {stage}, and may be used for any "
+            f"purpose; those of {weights.name} are for {entry.licence}",
+            "name the emotion, or choose --weights default",
+        )
 
     def _find(self, stage: str) -> tuple[WeightSet, Path]:
         """Return the first set that has a stage, and its file. Raises InputError if none has."""

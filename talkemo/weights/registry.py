@@ -30,7 +30,7 @@ MAX_REGISTRY_DOTS = 256  # of a line
 WEIGHTS_FILE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*\.safetensors")  # without a folder
 # Licences of weights that may be used for any purpose. A run reports weights under other licences
 # if they come from another set than the user named.
-ANY_USE_LICENCES = ("MIT", "Apache-2.0", "BSD-3-Clause", "CC BY 4.0", "CC0 1.0")
+ANY_USE_LICENCES = ("MIT", "Apache-2.0", "BSD-3-Clause", "CC BY 4.0", "CC0 1.0", "ODbL 1.0")
 # Corpora that may be used for any purpose. Weights that were trained on these alone are MIT.
 ANY_USE_CORPORA = ("java_sed", "facegood", "speech")
 SHA256 = re.compile(r"[0-9a-f]{64}")
@@ -50,6 +50,7 @@ LICENCES = {
         "what emotion transfer was trained against, for evaluation",
     ),
     "classifier": ("CC BY-NC-SA 4.0", "judge of generated emotions, for evaluation"),
+    "voice": ("research and non-commercial use", "speech features to the emotion of a voice"),
 }
 
 
@@ -135,6 +136,7 @@ def write_registry(folder: Path) -> Path:
         corpora = {part.split()[0] for part in str(origin.get("data") or "").split(",") if part}
         if corpora and corpora <= set(ANY_USE_CORPORA):
             licence = "MIT"
+        licence = str(origin.pop("licence", licence))
         previous = existing.get(stage)
         if previous is not None:
             licence = licence if previous.licence is None else previous.licence
@@ -149,13 +151,22 @@ def write_registry(folder: Path) -> Path:
 
 
 def _origin_in_header(file: Path) -> dict[str, Any]:
-    """Return commit, seed and data from the header of a weights file; empty if they are missing."""
+    """Return commit, seed and data from the header of a weights file; empty if they are missing.
+
+    The licence is among them if the training stated one.
+    """
     from safetensors import SafetensorError, safe_open
 
     try:
         with safe_open(file, "numpy") as opened:
             origin = json.loads((opened.metadata() or {})["talkemo"])["made"]
         data = ", ".join(f"{name} {digest}" for name, digest in origin["data"].items())
-        return {"commit": str(origin["commit"]), "seed": int(origin["seed"]), "data": data}
+        licence = {"licence": origin["licence"]} if "licence" in origin else {}
+        return {
+            "commit": str(origin["commit"]),
+            "seed": int(origin["seed"]),
+            "data": data,
+            **licence,
+        }
     except (SafetensorError, OSError, LookupError, TypeError, ValueError, AttributeError):
         return {}
