@@ -1,11 +1,12 @@
-"""Runs inside Blender: installs the add-on's zip, animates an OBJ, and writes what came of it.
+"""Runs inside Blender: installs the add-on's zip, animates meshes, and writes what came of it.
 
-    blender -b --factory-startup --python blender_run.py -- JOB.json
+    blender -b --factory-startup --python blender_run.py -- JOBS.json
 
-JOB.json names `zip`, `talkemo` (the program), `meshes` (OBJs, an object each), `settings` of the
-panel, `fps`, `matrix` (4 × 4, of the objects), `own_keys` (names of keys that the objects have),
-`armature` (whether there is one with a head bone), `frames` to be measured, and `out`. Into the
-folder `out` go result.json and vertices.npz, with each object's vertices in the world.
+JOBS.json names `zip`, `talkemo` (the program), `out` (a folder), and `runs`. Each run has a `name`,
+`meshes` (OBJs, an object each), `settings` of the panel, and maybe `matrix` (4 × 4, of the objects),
+`own_keys` (names of keys that the objects have), `armature` (whether there is one with a head bone),
+`times` (how often), `frames` to be measured, and `save`. For each run, NAME.json and NAME.npz, with
+each object's vertices in the world, go into the folder.
 """
 
 import json
@@ -26,7 +27,7 @@ def install(path):
     else:
         bpy.ops.preferences.addon_install(filepath=path, overwrite=True)
         bpy.ops.preferences.addon_enable(module="talkemo_blender")
-    return next(name for name in bpy.context.preferences.addons.keys() if "talkemo" in name)
+    return next(name for name in list(bpy.context.preferences.addons.keys()) if "talkemo" in name)
 
 
 def add_object(path, matrix, own_keys):
@@ -34,7 +35,9 @@ def add_object(path, matrix, own_keys):
     lines = [line.split() for line in Path(path).read_text().splitlines()]
     vertices = [tuple(map(float, line[1:4])) for line in lines if line[:1] == ["v"]]
     faces = [
-        [int(corner.split("/")[0]) - 1 for corner in line[1:]] for line in lines if line[:1] == ["f"]
+        [int(corner.split("/")[0]) - 1 for corner in line[1:]]
+        for line in lines
+        if line[:1] == ["f"]
     ]
     mesh = bpy.data.meshes.new(Path(path).stem)
     mesh.from_pydata(vertices, [], faces)
@@ -49,7 +52,7 @@ def add_object(path, matrix, own_keys):
 
 
 def add_armature(objects):
-    """Let an armature with the bones spine and Head move the objects."""
+    """Let an armature with a bone of the head move the objects."""
     data = bpy.data.armatures.new("rig")
     rig = bpy.data.objects.new("rig", data)
     bpy.context.collection.objects.link(rig)
@@ -63,7 +66,8 @@ def add_armature(objects):
         item.vertex_groups.new(name="mixamorig:Head").add(
             list(range(len(item.data.vertices))), 1.0, "REPLACE"
         )
-    bpy.context.view_layer.objects.active = objects[-1]
+    rig.select_set(False)
+    bpy.context.view_layer.objects.active = objects[0]
     return rig
 
 
@@ -109,15 +113,15 @@ def facts(objects, scene):
     }
 
 
-def run(job):
-    """Do what a job says."""
-    for item in list(bpy.data.objects):
-        bpy.data.objects.remove(item)
-    module = install(job["zip"])
-    bpy.context.preferences.addons[module].preferences.command = job["talkemo"]
+def run(job, out):
+    """Do what a run says."""
+    bpy.ops.wm.read_homefile(use_factory_startup=True, use_empty=True)
     scene = bpy.context.scene
-    scene.render.fps, scene.render.fps_base = job["fps"], 1.0
-    objects = [add_object(path, job["matrix"], job.get("own_keys", ())) for path in job["meshes"]]
+    scene.render.fps, scene.render.fps_base = round(job["fps"]), 1.0
+    matrix = job.get("matrix", np.eye(4).tolist())
+    objects = [add_object(path, matrix, job.get("own_keys", ())) for path in job["meshes"]]
+    if objects:
+        bpy.context.view_layer.objects.active = objects[0]
     rig = add_armature(objects) if job.get("armature") else None
     bpy.context.view_layer.update()
     for name, value in job["settings"].items():
@@ -125,22 +129,31 @@ def run(job):
     results, errors = [], []
     for _ in range(job.get("times", 1)):
         try:
-            results.append(sorted(bpy.ops.talkemo.animate()))
+            results += sorted(bpy.ops.talkemo.animate())
         except RuntimeError as error:
             errors.append(str(error))
     arrays = {}
-    for frame in job["frames"]:
+    for frame in job.get("frames", ()):
         scene.frame_set(frame)
         for item in objects:
             arrays[f"{item.name} {frame}"] = world_vertices(item)
     result = {"results": results, "errors": errors, **facts(objects, scene)}
     if rig is not None:
         result["bone_curves"] = curve_counts(rig)
-    out = Path(job["out"])
-    np.savez(out / "vertices.npz", **arrays)
-    (out / "result.json").write_text(json.dumps(result))
+    np.savez(out / f"{job['name']}.npz", **arrays)
+    (out / f"{job['name']}.json").write_text(json.dumps(result))
     if job.get("save"):
         bpy.ops.wm.save_as_mainfile(filepath=job["save"])
 
 
-run(json.loads(Path(sys.argv[sys.argv.index("--") + 1]).read_text()))
+def main():
+    """Install the add-on, and do all runs."""
+    jobs = json.loads(Path(sys.argv[sys.argv.index("--") + 1]).read_text())
+    module = install(jobs["zip"])
+    for job in jobs["runs"]:
+        preferences = bpy.context.preferences.addons[module].preferences
+        preferences.command = job.get("talkemo", jobs["talkemo"])
+        run(job, Path(jobs["out"]))
+
+
+main()

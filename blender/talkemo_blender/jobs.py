@@ -127,7 +127,7 @@ class AnimateJob:
         remarks = self._write_keys(objects, animation, frames, name)
         remarks += self._write_head(objects, animation, frames, name)
         if self.adds_sound:
-            add_sound(scene, self.sound, self.frame, objects[0].name)
+            remarks.append(add_sound(scene, self.sound, self.frame, objects[0].name))
         extend_scene(scene, int(frames[-1]))
         fps = f"{animation.fps:g}"
         return ". ".join(
