@@ -97,7 +97,7 @@ def facts(objects, scene):
     editor = scene.sequence_editor
     strips = editor.strips if hasattr(editor, "strips") else editor and editor.sequences
     return {
-        "version": list(bpy.app.version),
+        "has_sound": bpy.app.build_options.audaspace,
         "keys": [
             [block.name for block in item.data.shape_keys.key_blocks]
             if item.data.shape_keys

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shlex
 import shutil
 from collections.abc import Sequence
@@ -12,6 +13,7 @@ from pathlib import Path
 PROGRAM = "talkemo"
 OWN_FACE = "-"  # in the place of a mesh: talkemo's own face, if only weights are wanted
 PROGRESS_SECONDS = "1"  # between lines of progress
+_PROGRESS = re.compile(r"animating: \d")
 TOO_OLD = "this talkemo is too old for the add-on: install its current version"
 
 
@@ -145,6 +147,15 @@ def failure(status: int, messages: str) -> list[str]:
     said = [line.strip() for line in lines[starts[-1] :]][:2]
     said[0] = said[0].removeprefix(f"{PROGRAM}: ")
     return [TOO_OLD] if "such option: --arrays" in said[0] else said
+
+
+def facts(messages: str, output: str) -> list[str]:
+    """Return the lines of messages that say something about a run's result.
+
+    `output`: the path that talkemo prints when it is done.
+    """
+    lines = [line.strip() for line in messages.splitlines()]
+    return [line for line in lines if line and line != output and not _PROGRESS.match(line)]
 
 
 def last_line(messages: str) -> str:

@@ -13,6 +13,7 @@ from .jobs import AnimateJob, InstallJob, Refusal, problem_of_animation, problem
 TIMER_SECONDS = 0.25  # between looks at what runs
 PROBLEM_COLUMNS = 38  # characters of a line in the panel
 running: Any = None  # the job that runs; one at a time
+last_run: list[str] = []  # what the last one that ended well has said
 
 
 class BackgroundOperator:
@@ -78,7 +79,8 @@ class BackgroundOperator:
             if job.background.cancelled:
                 self.report({"WARNING"}, f"{job.title}: cancelled")
                 return {"CANCELLED"}
-            self.report({"INFO"}, job.finish(context))
+            last_run[:] = job.finish(context)
+            self.report({"INFO"}, ". ".join(last_run))
             return {"FINISHED"}
         except Refusal as refusal:
             self.report({"ERROR"}, str(refusal))
@@ -151,6 +153,27 @@ class TALKEMO_PT_panel(bpy.types.Panel):
         draw_run(layout, TALKEMO_OT_animate.bl_idname, problem_of_animation(context))
 
 
+class TALKEMO_PT_last_run(bpy.types.Panel):
+    """What was done last, below the panel."""
+
+    bl_idname = "TALKEMO_PT_last_run"
+    bl_label = "Last Run"
+    bl_space_type = "VIEW_3D"
+    bl_region_type = "UI"
+    bl_category = "talkemo"
+    bl_parent_id = TALKEMO_PT_panel.bl_idname
+
+    @classmethod
+    def poll(cls, context: Any) -> bool:
+        """Whether there was a run; called by Blender."""
+        return bool(last_run)
+
+    def draw(self, context: Any) -> None:
+        """Draw what it said; called by Blender."""
+        for line in last_run:
+            draw_lines(self.layout, line, "DOT")
+
+
 def draw_run(layout: Any, operator: str, problem: str) -> None:
     """Draw a button with what is missing for it, or the progress of what runs."""
     if running is not None:
@@ -188,7 +211,7 @@ def progress_text() -> str:
     if background.cancelled:
         return f"{running.title}: cancelling"
     blocked = running.blocked() if background.status is not None else ""
-    said = blocked or last_line(background.text())
+    said = blocked or last_line(background.text()) or running.first
     return f"{running.title}, {background.seconds:.0f} s. {said[:120]} (Esc cancels)"
 
 
@@ -211,7 +234,13 @@ def end_running() -> None:
         running = None
 
 
-CLASSES = (TALKEMO_OT_animate, TALKEMO_OT_install, TALKEMO_OT_cancel, TALKEMO_PT_panel)
+CLASSES = (
+    TALKEMO_OT_animate,
+    TALKEMO_OT_install,
+    TALKEMO_OT_cancel,
+    TALKEMO_PT_panel,
+    TALKEMO_PT_last_run,
+)
 
 
 def register() -> None:

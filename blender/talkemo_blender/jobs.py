@@ -50,6 +50,7 @@ class AnimateJob:
     """
 
     title = "talkemo"
+    first = "reading the face and the sound"  # what it does before it says something
 
     def __init__(self, context: Any):
         problem = problem_of_animation(context)
@@ -111,8 +112,8 @@ class AnimateJob:
                 return f"Finished: leave edit mode (Tab) on {item.name} to receive the animation"
         return ""
 
-    def finish(self, context: Any) -> str:
-        """Write keys, action, head and sound; return what was done. Raises Refusal."""
+    def finish(self, context: Any) -> list[str]:
+        """Write keys, action, head and sound; return in lines what was done. Raises Refusal."""
         if self.background.status:
             said = command.failure(self.background.status, self.background.text())
             raise Refusal(". ".join(filter(None, [*said, self.remark_on_failure])))
@@ -129,10 +130,9 @@ class AnimateJob:
         if self.adds_sound:
             remarks.append(add_sound(scene, self.sound, self.frame, objects[0].name))
         extend_scene(scene, int(frames[-1]))
-        fps = f"{animation.fps:g}"
-        return ". ".join(
-            [f"{len(frames)} frames at {fps} fps from frame {self.frame}", *filter(None, remarks)]
-        )
+        length = f"{len(frames)} frames at {animation.fps:g} fps, from frame {self.frame}"
+        said = command.facts(self.background.text(), str(self.output))
+        return [length, *filter(None, remarks), *said[1:]]  # the first has the length, too
 
     def _objects(self) -> list[Any]:
         """The objects as they are now. Raises Refusal if one is gone or has other vertices."""
@@ -202,6 +202,7 @@ class InstallJob:
     """An installation of talkemo into the add-on's own folder. Raises Refusal."""
 
     title = "Installing talkemo"
+    first = "making an environment"
 
     def __init__(self, context: Any):
         problem = problem_of_installation(context)
@@ -226,13 +227,13 @@ class InstallJob:
         """Nothing can hold the end up."""
         return ""
 
-    def finish(self, context: Any) -> str:
-        """Return where talkemo is now. Raises Refusal if it is not there."""
+    def finish(self, context: Any) -> list[str]:
+        """Return in a line where talkemo is now. Raises Refusal if it is not there."""
         program = command.program_in(own_folder())
         if self.background.status or not program.is_file():
             said = command.failure(self.background.status or 0, self.background.text())
             raise Refusal(f"talkemo was not installed: {'. '.join(said)}")
-        return f"talkemo is installed: {program}"
+        return [f"talkemo is installed: {program}"]
 
     def close(self) -> None:
         """Remove the temporary files."""
