@@ -32,6 +32,7 @@ ADDON = ROOT / "blender" / "talkemo_blender"
 FPS = 10.0
 # Of the objects: z up, looking along -y, in metres, and not at the origin.
 MATRIX = np.array([[0.001, 0, 0, 0.1], [0, 0, -0.001, 0.2], [0, 0.001, 0, 1.6], [0, 0, 0, 1]])
+BLENDER_FACING = np.array([[1, 0, 0], [0, 0, -1], [0, 1, 0]])  # z up, looking along -y
 # A program in the place of talkemo: returns what talkemo itself made of the same mesh.
 STUB = """#!{python}
 import json, shutil, sys
@@ -143,7 +144,7 @@ def test_the_program_is_found_where_it_is(tmp_path, monkeypatch):
     assert command.find_program(str(stated), own) == str(command.program_in(stated))
     assert command.find_program(str(tmp_path / "none"), own) is None
     commands = command.install_commands("python3", own, "a b.whl", "--index-url 'x y'")
-    assert commands[0] == ["python3", "-m", "venv", "--clear", str(own)]
+    assert commands[0] == ["python3", "-m", "venv", str(own)]
     assert commands[1][-3:] == ["--index-url", "x y", "a b.whl"]
 
 
@@ -257,6 +258,7 @@ def ran(zipped, example_face, short_speech, tmp_path_factory):
             **usual,
             "own_keys": own,
             "armature": True,
+            "frames": [11, 15],
             "settings": {**speech, "keys": "OWN", "frame": 11},
         },
         {"name": "mixed", **usual, "own_keys": ["jawOpen"], "settings": {**speech, "head": "OFF"}},
@@ -346,6 +348,12 @@ def test_blender_drives_own_keys_and_a_bone(ran):
     assert result["keys"] == [["Basis", "JawOpen", "mouthSmile_L", "nose"]]
     assert result["curves"] == [2] and result["bone_curves"] == 4
     assert result["modifiers"] == [["ARMATURE"]]
+    frames, made = shown(ran[1], "own")  # the keys are empty, so that the bone moves alone
+    assert frames == [11, 15]
+    with np.load(ran[1] / "a.npz") as shapes:
+        turn = BLENDER_FACING @ shapes["head"][[0, 4]] @ BLENDER_FACING.T
+    rest = load_mesh(ran[1] / "world.obj").vertices
+    np.testing.assert_allclose(made, rest @ turn.transpose(0, 2, 1), atol=1e-5)
     mixed = ran[0]["mixed"]["keys"][0]
     assert mixed[:2] == ["Basis", "jawOpen"] and "talkemo jawOpen" in mixed and len(mixed) == 54
 

@@ -117,7 +117,7 @@ def install_commands(
     python : str
         The Python that makes the environment.
     folder : Path
-        Of the environment; one that is there is replaced.
+        Of the environment; one that is there is brought up to date.
     source : str
         A checkout of talkemo, a wheel, or what else pip takes.
     options : str
@@ -128,10 +128,10 @@ def install_commands(
     ValueError
         The options contain a quote without an end.
     """
-    pip = [str(python_in(folder)), "-m", "pip", "install", "--disable-pip-version-check"]
+    pip = [str(python_in(folder)), "-m", "pip", "--disable-pip-version-check"]
     return [
-        [python, "-m", "venv", "--clear", str(folder)],
-        [*pip, *shlex.split(options), source],
+        [python, "-m", "venv", str(folder)],
+        [*pip, "install", "--upgrade", *shlex.split(options), source],
     ]
 
 

@@ -11,7 +11,8 @@ from .command import last_line
 from .jobs import AnimateJob, InstallJob, Refusal, problem_of_animation, problem_of_installation
 
 TIMER_SECONDS = 0.25  # between looks at what runs
-PROBLEM_COLUMNS = 38  # characters of a line in the panel
+CHARACTER_PIXELS = 8  # mean width of a character, at a scale of 1
+MARGIN_CHARACTERS = 8  # icon and borders of a line
 running: Any = None  # the job that runs; one at a time
 last_run: list[str] = []  # what the last one that ended well has said
 
@@ -150,7 +151,7 @@ class TALKEMO_PT_panel(bpy.types.Panel):
             column = layout.column()
             for name in names:
                 column.prop(scene, name)
-        draw_run(layout, TALKEMO_OT_animate.bl_idname, problem_of_animation(context))
+        draw_run(context, layout, TALKEMO_OT_animate.bl_idname, problem_of_animation(context))
 
 
 class TALKEMO_PT_last_run(bpy.types.Panel):
@@ -171,27 +172,29 @@ class TALKEMO_PT_last_run(bpy.types.Panel):
     def draw(self, context: Any) -> None:
         """Draw what it said; called by Blender."""
         for line in last_run:
-            draw_lines(self.layout, line, "DOT")
+            draw_lines(context, self.layout, line, "DOT")
 
 
-def draw_run(layout: Any, operator: str, problem: str) -> None:
+def draw_run(context: Any, layout: Any, operator: str, problem: str) -> None:
     """Draw a button with what is missing for it, or the progress of what runs."""
     if running is not None:
-        draw_lines(layout, progress_text(), "TIME")
+        draw_lines(context, layout, progress_text(), "TIME")
         layout.operator(TALKEMO_OT_cancel.bl_idname, icon="CANCEL")
         return
     if problem:
-        draw_lines(layout, problem, "INFO")
+        draw_lines(context, layout, problem, "INFO")
     row = layout.row()
     row.enabled = not problem
     row.operator_context = "INVOKE_DEFAULT"
     row.operator(operator, icon="PLAY")
 
 
-def draw_lines(layout: Any, text: str, icon: str) -> None:
+def draw_lines(context: Any, layout: Any, text: str, icon: str) -> None:
     """Draw a text in lines that fit into the panel."""
+    scale = context.preferences.system.ui_scale * CHARACTER_PIXELS
+    columns = max(20, int(context.region.width / scale) - MARGIN_CHARACTERS)
     column = layout.column(align=True)
-    for number, line in enumerate(textwrap.wrap(text, PROBLEM_COLUMNS)):
+    for number, line in enumerate(textwrap.wrap(text, columns)):
         column.label(text=line, icon="BLANK1" if number else icon)
 
 
@@ -200,7 +203,7 @@ def draw_preferences(preferences: Any, context: Any) -> None:
     layout = preferences.layout
     for name in ("command", "source", "pip_options"):
         layout.prop(preferences, name)
-    draw_run(layout, TALKEMO_OT_install.bl_idname, problem_of_installation(context))
+    draw_run(context, layout, TALKEMO_OT_install.bl_idname, problem_of_installation(context))
 
 
 def progress_text() -> str:
