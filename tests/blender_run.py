@@ -135,7 +135,7 @@ def run(job, out):
     arrays = {}
     for frame in job.get("frames", ()):
         scene.frame_set(frame)
-        for item in objects:
+        for item in [item for item in bpy.data.objects if item.type == "MESH"]:
             arrays[f"{item.name} {frame}"] = world_vertices(item)
     result = {"results": results, "errors": errors, **facts(objects, scene)}
     if rig is not None:

@@ -238,6 +238,7 @@ def ran(zipped, example_face, short_speech, tmp_path_factory):
         output=str(folder / "a.npz"),
         fps=FPS,
         emotion="happy",
+        fill=True,
         more="--seed 1",
     )
     assert main([*request.arguments(), "-o", str(folder / "a.mdd")]) == 0
@@ -251,7 +252,7 @@ def ran(zipped, example_face, short_speech, tmp_path_factory):
     two = halves(folder, load_mesh(example_face))
     own = ["JawOpen", "mouthSmile_L", "nose"]
     runs = [
-        {"name": "twice", **usual, **frames, "times": 2, "settings": speech},
+        {"name": "twice", **usual, **frames, "times": 2, "settings": {**speech, "fill": True}},
         {"name": "two", **usual, **frames, "meshes": two, "settings": speech},
         {
             "name": "own",
@@ -286,21 +287,17 @@ def ran(zipped, example_face, short_speech, tmp_path_factory):
     return results, folder, request.arguments()
 
 
-def shown(folder, name):
-    """Vertices (F, N, 3) of all objects of a run, at its frames."""
+def shown(folder, name, objects):
+    """Frames of a run that were measured, and the vertices (F, N, 3) of some objects, joined."""
     with np.load(folder / f"{name}.npz") as arrays:
-        frames = sorted({int(key.split()[1]) for key in arrays})
-        return frames, np.array(
-            [
-                np.concatenate([arrays[key] for key in sorted(arrays) if key.split()[1] == str(f)])
-                for f in frames
-            ]
-        )
+        frames = sorted({int(key.rsplit(" ", 1)[1]) for key in arrays})
+        vertices = [np.concatenate([arrays[f"{o} {frame}"] for o in objects]) for frame in frames]
+        return frames, np.array(vertices)
 
 
-@pytest.mark.parametrize("name", ["twice", "two"])
-def test_blender_shows_what_the_npz_holds(ran, name):
-    frames, made = shown(ran[1], name)
+@pytest.mark.parametrize("name, objects", [("twice", ["mask"]), ("two", ["a", "b"])])
+def test_blender_shows_what_the_npz_holds(ran, name, objects):
+    frames, made = shown(ran[1], name, objects)
     rows = np.array(frames) - 1
     with np.load(ran[1] / "a.npz") as shapes:
         targets = np.tensordot(shapes["arkit"][rows], shapes["arkit_targets"], 1)
@@ -317,6 +314,22 @@ def test_blender_shows_what_the_npz_holds(ran, name):
     assert error.mean() < 0.0012 and moved[1:].mean() > error.mean()
 
 
+def test_blender_gets_what_the_face_lacks(ran):
+    with np.load(ran[1] / "a.npz") as shapes:
+        facing, pivot = shapes["facing"], shapes["head_pivot"]
+        names = shapes["added_names"].tolist()
+        for number, name in enumerate(names):
+            frames, made = shown(ran[1], "twice", [f"mask {name}"])
+            rows = np.array(frames) - 1
+            targets = np.tensordot(shapes["arkit"][rows], shapes[f"added{number}_targets"], 1)
+            turn = facing @ shapes["head"][rows] @ facing.T
+            expected = turned(shapes[f"added{number}_rest"] + targets, turn, pivot, 1)
+            np.testing.assert_allclose(made, expected, atol=1e-6)
+    parts = [f"mask {name}" for name in names]
+    assert ran[0]["twice"]["objects"] == sorted(["mask", "mask head", *parts])
+    assert "teeth" in names and ran[0]["own"]["objects"] == ["mask", "rig"]
+
+
 def turned(vertices, turn, pivot, share):
     """Vertices (F, N, 3), turned about a pivot by their share."""
     from_pivot = vertices - pivot
@@ -329,7 +342,7 @@ def test_blender_gets_keys_action_head_and_sound_and_once(ran):
     assert result["results"] == ["FINISHED", "FINISHED"] and not result["errors"]
     assert result["keys"] == [["Basis", *ARKIT_NAMES]]
     assert result["curves"] == [52] and result["modifiers"] == [["HOOK"]]
-    assert len(result["objects"]) == 2 and len(result["actions"]) == 2  # of the keys, and the head
+    assert len(result["actions"]) == len(result["objects"])  # of keys, and of the head
     if result["has_sound"]:  # some builds of bpy lack it
         assert [strip[0] for strip in result["strips"]] == ["SOUND"]
         assert result["strips"][0][1] == 1
@@ -348,7 +361,9 @@ def test_blender_drives_own_keys_and_a_bone(ran):
     assert result["keys"] == [["Basis", "JawOpen", "mouthSmile_L", "nose"]]
     assert result["curves"] == [2] and result["bone_curves"] == 4
     assert result["modifiers"] == [["ARMATURE"]]
-    frames, made = shown(ran[1], "own")  # the keys are empty, so that the bone moves alone
+    frames, made = shown(
+        ran[1], "own", ["mask"]
+    )  # the keys are empty, so that the bone moves alone
     assert frames == [11, 15]
     with np.load(ran[1] / "a.npz") as shapes:
         turn = BLENDER_FACING @ shapes["head"][[0, 4]] @ BLENDER_FACING.T

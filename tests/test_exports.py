@@ -336,6 +336,11 @@ def test_an_npz_of_shapes_moves_like_the_glb(example_face, short_speech, tmp_pat
         shown = arrays["rest"] + np.tensordot(arrays["arkit"], arrays["arkit_targets"], 1)
         np.testing.assert_allclose(arrays["head_pivot"], turner.pivot, rtol=1e-6)
         np.testing.assert_array_equal(arrays["head_share"], turner.share[:, 0])
+        names = [str(name) for name in arrays["added_names"]]
+        parts = {name: arrays[f"added{k}_rest"] for k, name in enumerate(names)}
+        assert {"teeth", "tongue", "eyes", "mouth"} <= set(parts)
+        assert arrays[f"added{names.index('teeth')}_targets"].shape == (52, *parts["teeth"].shape)
+        assert arrays[f"added{names.index('eyes')}_texture"][1:4].tobytes() == b"PNG"
     glb = np.concatenate(list(open_animation(outputs[1]).chunks()))
     np.testing.assert_allclose(shown, glb, atol=1e-3 * np.ptp(glb))
     with pytest.raises(InputError, match="not an animation"):

@@ -36,6 +36,8 @@ class Request:
     style, device : str
     head : bool
         Whether the head moves.
+    fill : bool
+        Whether parts that the face lacks are added.
     more : str
         Further options as on a command line.
     """
@@ -50,6 +52,7 @@ class Request:
     style: str = ""
     device: str = "auto"
     head: bool = True
+    fill: bool = False
     more: str = ""
 
     def arguments(self) -> list[str]:
@@ -64,6 +67,8 @@ class Request:
             arguments += ["--style", self.style]
         if not self.head:
             arguments += ["--head", "off"]
+        if not self.fill:
+            arguments += ["--fill", "off"]
         return [*arguments, "--device", self.device, *shlex.split(self.more)]
 
 

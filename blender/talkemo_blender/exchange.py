@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -35,6 +36,33 @@ class Part:
 
 
 @dataclass(frozen=True, eq=False)
+class AddedPart:
+    """A part that the face lacks, such as teeth, in the world.
+
+    Attributes
+    ----------
+    name : str
+    vertices : (P, 3)
+    faces : (F, 3)
+    targets : (K, P, 3)
+        See `Animation`.
+    surface : (4,)
+        Linear red, green and blue, and the roughness.
+    uv : (P, 2) or None
+    texture : bytes
+        A PNG; empty for none.
+    """
+
+    name: str
+    vertices: np.ndarray
+    faces: np.ndarray
+    targets: np.ndarray
+    surface: np.ndarray
+    uv: np.ndarray | None
+    texture: bytes
+
+
+@dataclass(frozen=True, eq=False)
 class Animation:
     """What talkemo returns.
 
@@ -54,6 +82,8 @@ class Animation:
         Rotation of the canonical face in the mesh.
     pivot, share : (3,), (N,)
         The point that the head turns about, and each vertex's fraction of the rotation.
+    added : sequence of AddedPart
+        What the face lacks.
     """
 
     fps: float
@@ -64,6 +94,7 @@ class Animation:
     facing: np.ndarray
     pivot: np.ndarray
     share: np.ndarray
+    added: Sequence[AddedPart] = ()
 
 
 def obj_text(parts: Sequence[Part]) -> str:
@@ -110,7 +141,22 @@ def read_animation(path: Path, has_mesh: bool = True) -> Animation:
             facing=arrays["facing"].astype(float),
             pivot=arrays["head_pivot"].astype(float) if turns else np.zeros(3),
             share=arrays["head_share"] if turns else np.zeros(count, np.float32),
+            added=_added_parts(arrays) if has_mesh else (),
         )
+
+
+def _added_parts(arrays: Any) -> list[AddedPart]:
+    """The added parts among the arrays of a file."""
+    names = arrays["added_names"].tolist() if "added_names" in arrays else []
+    return [
+        AddedPart(
+            name,
+            *(arrays[f"added{k}_{field}"] for field in ("rest", "faces", "targets", "surface")),
+            uv=arrays.get(f"added{k}_uv"),
+            texture=arrays[f"added{k}_texture"].tobytes() if f"added{k}_uv" in arrays else b"",
+        )
+        for k, name in enumerate(names)
+    ]
 
 
 def split_rows(array: np.ndarray, counts: Sequence[int], axis: int = 0) -> list[np.ndarray]:

@@ -115,10 +115,15 @@ def turn_by_empty(
     for index, column in enumerate(quaternions(in_axes(animation.head, animation.facing)).T):
         set_curve(curves, "rotation_quaternion", index, frames, column)
     counts = [len(item.data.vertices) for item in objects]
-    shares = split_rows(animation.share, counts)
-    for item, matrix, share in zip(objects, matrices, shares):
-        _hook(item, empty, share, Matrix.Translation(-animation.pivot) @ Matrix(matrix))
+    for item, matrix, share in zip(objects, matrices, split_rows(animation.share, counts)):
+        follow_empty(item, empty, matrix, share)
     return empty
+
+
+def follow_bone(item: Any, armature: Any, name: str) -> None:
+    """Let a whole object follow a bone."""
+    item.vertex_groups.new(name=name).add(range(len(item.data.vertices)), 1.0, "REPLACE")
+    item.modifiers.new(GROUP, "ARMATURE").object = armature
 
 
 def _world_corners(objects: list[Any]) -> np.ndarray:
@@ -127,10 +132,10 @@ def _world_corners(objects: list[Any]) -> np.ndarray:
     return np.array([tuple(corner) for corner in corners])
 
 
-def _hook(item: Any, empty: Any, share: np.ndarray, to_empty: Any) -> None:
+def follow_empty(item: Any, empty: Any, matrix: np.ndarray, share: np.ndarray) -> None:
     """Let an object's vertices follow an empty by their share (N,) of its motion.
 
-    `to_empty`: from the object's axes to the empty's at rest.
+    `matrix`: the object's transform (4, 4) for which the empty was placed.
     """
     if share.max(initial=0) < MIN_SHARE:
         return
@@ -143,7 +148,7 @@ def _hook(item: Any, empty: Any, share: np.ndarray, to_empty: Any) -> None:
     hook.object = empty
     hook.vertex_group = group.name
     hook.falloff_type = "NONE"
-    hook.matrix_inverse = to_empty
+    hook.matrix_inverse = Matrix.Translation(-empty.location) @ Matrix(matrix)
     while item.modifiers.find(hook.name) > 0:
         _move_up(item, hook)
 
@@ -158,7 +163,7 @@ def remove_empty(objects: list[Any]) -> None:
     """Take away the empty, modifiers and vertex groups of an earlier run."""
     for item in objects:
         hook = item.modifiers.get(GROUP)
-        if hook is not None:
+        if hook is not None and hook.type == "HOOK":
             empty = hook.object
             item.modifiers.remove(hook)
             if empty is not None and not _hooked_to(empty):

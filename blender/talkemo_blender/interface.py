@@ -147,7 +147,7 @@ class TALKEMO_PT_panel(bpy.types.Panel):
             row = column.row()
             row.enabled = name != "emotion" or not scene.timeline
             row.prop(scene, name)
-        for names in (("keys", "head", "frame", "add_sound"), ("style", "device", "more")):
+        for names in (("keys", "head", "fill", "frame", "add_sound"), ("style", "device", "more")):
             column = layout.column()
             for name in names:
                 column.prop(scene, name)

@@ -22,6 +22,7 @@ from .objects import (
     problem_of_objects,
     selected_meshes,
 )
+from .parts import add_part, remove_parts
 from .process import Background
 from .settings import install_source, own_folder, preferences, python_program
 from .sound import add_sound, extend_scene
@@ -95,6 +96,7 @@ class AnimateJob:
             style=settings.style,
             device=settings.device,
             head=self.head != "OFF",
+            fill=settings.fill,
             more=settings.more,
         )
         program = find_talkemo(context)
@@ -126,7 +128,10 @@ class AnimateJob:
         frames = self.frame + np.arange(len(animation.weights))
         name = f"talkemo {Path(self.sound).stem}"
         remarks = self._write_keys(objects, animation, frames, name)
-        remarks += self._write_head(objects, animation, frames, name)
+        parts = self._add_parts(objects[0], animation, frames, name)
+        if parts:
+            remarks.append(f"added: {', '.join(part.name for part in animation.added)}")
+        remarks += self._write_head(objects, parts, animation, frames, name)
         if self.adds_sound:
             remarks.append(add_sound(scene, self.sound, self.frame, objects[0].name))
         extend_scene(scene, int(frames[-1]))
@@ -174,10 +179,29 @@ class AnimateJob:
                 remarks.append(f"no keys for {', '.join(missing)}")
         return remarks
 
+    def _add_parts(
+        self, face: Any, animation: Animation, frames: np.ndarray, name: str
+    ) -> list[Any]:
+        """Add what the face lacks, with keys and actions; return the objects."""
+        remove_parts([target.name for target in self.targets])
+        parts = []
+        for part in animation.added:
+            item = add_part(face, self.targets[0].matrix, part, self.folder)
+            keys_of = make_keys(item, animation.names, part.targets)
+            if keys_of:
+                animate_keys(item, keys_of, animation.names, frames, animation.weights, name)
+            parts.append(item)
+        return parts
+
     def _write_head(
-        self, objects: list[Any], animation: Animation, frames: np.ndarray, name: str
+        self,
+        objects: list[Any],
+        parts: list[Any],
+        animation: Animation,
+        frames: np.ndarray,
+        name: str,
     ) -> list[str]:
-        """Write the rotation of the head; return remarks."""
+        """Write the rotation of the head, which added parts follow; return remarks."""
         head.remove_empty(objects)
         if self.head == "OFF" or animation.head is None:
             return []
@@ -186,11 +210,15 @@ class AnimateJob:
         )
         if bone and self.head != "EMPTY":
             remark = head.turn_bone(armature, bone, animation, frames, not self.own)
+            for item in parts:
+                head.follow_bone(item, armature, bone)
             return [remark or f"the head turns by the bone {bone}"]
         if self.head == "BONE" or self.own:
             return ["no armature with a bone called head: the head stays still"]
         matrices = [target.matrix for target in self.targets]
         empty = head.turn_by_empty(objects, matrices, animation, frames, name)
+        for item in parts:
+            head.follow_empty(item, empty, np.eye(4), np.ones(len(item.data.vertices)))
         return [f"the head turns by the empty {empty.name}"]
 
     def close(self) -> None:

@@ -14,13 +14,16 @@ from .exchange import Part
 # Beginnings of vertex groups of MakeHuman's helper geometry, which talkemo leaves out.
 HELPER_GROUPS = ("helper", "joint-", "jointcubes")
 HALF_MODIFIERS = {"MIRROR"}  # of meshes that are no whole face without them
+PART_MARK = "talkemo_part"  # custom property of objects that the add-on adds: whose part it is
 MIN_GROUP_WEIGHT = 0.5  # from which on a vertex belongs to a group
 
 
 def selected_meshes(context: Any) -> list[Any]:
-    """Return the selected mesh objects, the active one first."""
+    """Return the selected mesh objects, the active one first; without parts that were added."""
     active = context.view_layer.objects.active
-    meshes = [item for item in context.selected_objects if item.type == "MESH"]
+    meshes = [
+        item for item in context.selected_objects if item.type == "MESH" and PART_MARK not in item
+    ]
     return sorted(meshes, key=lambda item: (item != active, item.name))
 
 

@@ -9,7 +9,10 @@ file names groups; `meta`, JSON text.
 
 With `arrays="shapes"`, `arkit_targets` (52, N, 3) takes the place of `vertices`: the displacements
 of ARKit's blend shapes at weight 1. Then `head_pivot` (3,) and `head_share` (N,) say how the head
-turns, if it does: the point that it turns about, and each vertex's fraction of the rotation.
+turns, if it does: the point that it turns about, and each vertex's fraction of the rotation. What
+the mesh lacks is added, as in a GLB: `added_names` (A,), and for the part number k `addedK_rest`
+(P, 3), `addedK_faces` (F, 3), `addedK_targets` (52, P, 3), `addedK_surface` (4,), the linear RGB and
+roughness, and maybe `addedK_uv` (P, 2) with `addedK_texture`, the bytes of a PNG.
 """
 
 from __future__ import annotations
@@ -127,7 +130,7 @@ class NpzWriter(FileWriter):
         if turn is not None and self.waiting["head"].tell():
             arrays["head_pivot"] = np.asarray(turn.pivot, np.float32)
             arrays["head_share"] = np.asarray(turn.share[:, 0], np.float32)
-        return arrays
+        return arrays | _added_parts(self.header)
 
     def close(self) -> None:
         for file in self.waiting.values():
@@ -145,6 +148,27 @@ def _arkit_targets(path: Path, header: Header) -> np.ndarray:
             "write its vertices: leave --arrays out",
         )
     return header.targets()
+
+
+def _added_parts(header: Header) -> dict[str, np.ndarray]:
+    """The arrays of what is added to a mesh; none if nothing is."""
+    added = header.added_meshes()
+    if added is None:
+        return {}
+    arrays = {"added_names": np.array([part.name for part in added.meshes])}
+    targets = added.targets()
+    for number, part in enumerate(added.meshes):
+        name = f"added{number}"
+        arrays |= {
+            f"{name}_rest": added.vertices.points[part.rows].astype(np.float32),
+            f"{name}_faces": part.faces.astype(np.int32),
+            f"{name}_targets": targets[:, part.rows].astype(np.float32),
+            f"{name}_surface": np.array([*part.linear_colour, part.roughness], np.float32),
+        }
+        if part.uv is not None and part.texture is not None:
+            arrays[f"{name}_uv"] = part.uv.astype(np.float32)
+            arrays[f"{name}_texture"] = np.frombuffer(part.texture, np.uint8)
+    return arrays
 
 
 def _write_array_header(entry: IO[bytes], shape: tuple[int, ...]) -> None:

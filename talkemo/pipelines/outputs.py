@@ -246,7 +246,7 @@ def with_notes(result: Result, notes: Iterable[str]) -> Result:
 
 def _writer(path: Path, header: Header, export: ExportOptions, audio: Audio | None) -> Writer:
     if find_format(path).own_mesh and header.own is not None:
-        header = header.own
+        header = replace(header.own, fill=header.fill)
     return open_writer(
         path,
         header,
