@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -84,6 +85,8 @@ class Animation:
         The point that the head turns about, and each vertex's fraction of the rotation.
     added : sequence of AddedPart
         What the face lacks.
+    one_skin : bool
+        Whether no edge of the mesh lies between the lips, so that they cannot part.
     """
 
     fps: float
@@ -95,6 +98,7 @@ class Animation:
     pivot: np.ndarray
     share: np.ndarray
     added: Sequence[AddedPart] = ()
+    one_skin: bool = False
 
 
 def obj_text(parts: Sequence[Part]) -> str:
@@ -142,6 +146,7 @@ def read_animation(path: Path, has_mesh: bool = True) -> Animation:
             pivot=arrays["head_pivot"].astype(float) if turns else np.zeros(3),
             share=arrays["head_share"] if turns else np.zeros(count, np.float32),
             added=_added_parts(arrays) if has_mesh else (),
+            one_skin=bool(json.loads(str(arrays["meta"])).get("lips_are_one_skin")),
         )
 
 

@@ -129,6 +129,8 @@ class AnimateJob:
         name = f"talkemo {Path(self.sound).stem}"
         remarks = self._write_keys(objects, animation, frames, name)
         parts = self._add_parts(objects[0], animation, frames, name)
+        if animation.one_skin and not self.own:
+            remarks.append("the lips are one skin and stay closed: cut the mesh between them")
         if parts:
             remarks.append(f"added: {', '.join(part.name for part in animation.added)}")
         remarks += self._write_head(objects, parts, animation, frames, name)
