@@ -71,12 +71,12 @@ class TALKEMO_PG_settings(bpy.types.PropertyGroup):
         description="Add the sound to the sequencer, and play the scene in time with it",
     )
     fill: BoolProperty(
-        name="Add Missing Parts",
+        name="Missing Parts",
         description="Add eyes, teeth, tongue and the inside of the mouth, as objects, if the "
         "selected objects lack them",
     )
     more: StringProperty(
-        name="More Options",
+        name="Options",
         description="Further options of 'talkemo animate', such as --seed 2 --up z --forward -y",
     )
 
