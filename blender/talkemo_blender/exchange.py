@@ -155,8 +155,11 @@ def _added_parts(arrays: Any) -> list[AddedPart]:
     names = arrays["added_names"].tolist() if "added_names" in arrays else []
     return [
         AddedPart(
-            name,
-            *(arrays[f"added{k}_{field}"] for field in ("rest", "faces", "targets", "surface")),
+            name=name,
+            vertices=arrays[f"added{k}_rest"],
+            faces=arrays[f"added{k}_faces"],
+            targets=arrays[f"added{k}_targets"],
+            surface=arrays[f"added{k}_surface"],
             uv=arrays.get(f"added{k}_uv"),
             texture=arrays[f"added{k}_texture"].tobytes() if f"added{k}_uv" in arrays else b"",
         )

@@ -20,6 +20,7 @@ last_run: list[str] = []  # what the last one that ended well has said
 class BackgroundOperator:
     """Starts a job, looks at it by a timer, and reports how it ended; Esc cancels it."""
 
+    report: Any  # of Blender's operators
     job_class: Any = None
     timer: Any = None
 

@@ -6,9 +6,11 @@ import contextlib
 import os
 import signal
 import subprocess
+import sys
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 KILL_AFTER_S = 5.0  # after it was asked to end
 TAIL_BYTES = 1 << 14  # of its messages that are read
@@ -50,11 +52,10 @@ class Background:
 
     def _start(self) -> None:
         """Start the next command, in a group of its own, so that all its children can be ended."""
-        group = (
-            {"creationflags": subprocess.CREATE_NEW_PROCESS_GROUP | subprocess.CREATE_NO_WINDOW}
-            if os.name == "nt"
-            else {"start_new_session": True}
-        )
+        group: dict[str, Any] = {"start_new_session": True}
+        if sys.platform == "win32":
+            flags = subprocess.CREATE_NEW_PROCESS_GROUP | subprocess.CREATE_NO_WINDOW
+            group = {"creationflags": flags}
         with self.log.open("ab") as log:
             self.process = subprocess.Popen(
                 list(self.waiting.pop(0)),
@@ -102,8 +103,8 @@ class Background:
         if self.process.poll() is not None:
             return
         with contextlib.suppress(OSError):
-            if os.name == "nt":
-                self.process.kill()
+            if sys.platform == "win32":
+                self.process.kill()  # its launcher ends the children
             else:
                 os.killpg(self.process.pid, getattr(signal, name))
 

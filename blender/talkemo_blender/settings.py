@@ -1,5 +1,8 @@
 """What the user sets: in the panel for a scene, in the preferences for the add-on."""
 
+# mypy: disable-error-code="valid-type"
+# Blender reads properties from annotations that are calls.
+
 import sys
 from pathlib import Path
 from typing import Any
