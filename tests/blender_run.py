@@ -4,7 +4,7 @@
 
 JOBS.json names `zip`, `talkemo` (the program), `out` (a folder), and `runs`. Each run has a `name`,
 `meshes` (OBJs, an object each), `settings` of the panel, and maybe `matrix` (4 × 4, of the objects),
-`own_keys` (names of keys that the objects have), `armature` (whether there is one with a head bone),
+`own_keys` (names of keys that the objects have), `driven` (the one that has a driver), `armature` (whether there is one with a head bone),
 `times` (how often), `frames` to be measured, and `save`. For each run, NAME.json and NAME.npz, with
 each object's vertices in the world, go into the folder.
 """
@@ -30,7 +30,7 @@ def install(path):
     return next(name for name in list(bpy.context.preferences.addons.keys()) if "talkemo" in name)
 
 
-def add_object(path, matrix, own_keys):
+def add_object(path, matrix, own_keys=(), driven=None):
     """Add the mesh of an OBJ as an object; Blender's importers would change its order or axes."""
     lines = [line.split() for line in Path(path).read_text().splitlines()]
     vertices = [tuple(map(float, line[1:4])) for line in lines if line[:1] == ["v"]]
@@ -46,6 +46,8 @@ def add_object(path, matrix, own_keys):
     item.matrix_world = Matrix(matrix)
     for name in ["Basis", *own_keys] if own_keys else []:
         item.shape_key_add(name=name)
+        if name == driven:
+            item.data.shape_keys.key_blocks[name].driver_add("value")
     item.select_set(True)
     bpy.context.view_layer.objects.active = item
     return item
@@ -113,13 +115,16 @@ def facts(objects, scene):
     }
 
 
-def run(job, out):
+def run(job, out, interface):
     """Do what a run says."""
     bpy.ops.wm.read_homefile(use_factory_startup=True, use_empty=True)
     scene = bpy.context.scene
     scene.render.fps, scene.render.fps_base = round(job["fps"]), 1.0
     matrix = job.get("matrix", np.eye(4).tolist())
-    objects = [add_object(path, matrix, job.get("own_keys", ())) for path in job["meshes"]]
+    objects = [
+        add_object(path, matrix, job.get("own_keys", ()), job.get("driven"))
+        for path in job["meshes"]
+    ]
     if objects:
         bpy.context.view_layer.objects.active = objects[0]
     rig = add_armature(objects) if job.get("armature") else None
@@ -138,6 +143,7 @@ def run(job, out):
         for item in [item for item in bpy.data.objects if item.type == "MESH"]:
             arrays[f"{item.name} {frame}"] = world_vertices(item)
     result = {"results": results, "errors": errors, **facts(objects, scene)}
+    result["last_run"] = list(interface.last_run)
     if rig is not None:
         result["bone_curves"] = curve_counts(rig)
     np.savez(out / f"{job['name']}.npz", **arrays)
@@ -153,7 +159,7 @@ def main():
     for job in jobs["runs"]:
         preferences = bpy.context.preferences.addons[module].preferences
         preferences.command = job.get("talkemo", jobs["talkemo"])
-        run(job, Path(jobs["out"]))
+        run(job, Path(jobs["out"]), sys.modules[f"{module}.interface"])
 
 
 main()

@@ -158,7 +158,8 @@ def test_messages_of_talkemo_are_told_in_its_words(capsys):
     assert command.failure(2, old) == [command.TOO_OLD]
     messages = "animating: 128 of 300\n102 frames\nmesh fits\nout.npz\n"
     assert command.facts(messages, "out.npz") == ["102 frames", "mesh fits"]
-    assert command.failure(-9, "")[0].endswith("status -9, without a message")
+    assert command.failure(-9, "")[0].endswith("status -9: no message")
+    assert command.failure(-9, messages)[0].endswith("status -9: out.npz")
 
 
 def waited(process, seconds=30.0):
@@ -257,6 +258,7 @@ def ran(zipped, example_face, short_speech, tmp_path_factory):
         {
             "name": "own",
             **usual,
+            "driven": "mouthSmile_L",
             "own_keys": own,
             "armature": True,
             "frames": [11, 15],
@@ -361,6 +363,9 @@ def test_blender_drives_own_keys_and_a_bone(ran):
     assert result["keys"] == [["Basis", "JawOpen", "mouthSmile_L", "nose"]]
     assert result["curves"] == [2] and result["bone_curves"] == 4
     assert result["modifiers"] == [["ARMATURE"]]
+    said = result["last_run"]
+    assert "drivers keep mouthSmile_L: mute them to let them move" in said
+    assert any(line.startswith("no keys for eyeBlinkLeft, ") for line in said)
     frames, made = shown(
         ran[1], "own", ["mask"]
     )  # the keys are empty, so that the bone moves alone

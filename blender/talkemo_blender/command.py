@@ -141,14 +141,14 @@ def install_commands(
 
 
 def failure(status: int, messages: str) -> list[str]:
-    """Return in lines why a run failed: what talkemo said last, or the last line of another error.
+    """Return in lines why a run failed: what talkemo said, or its status and last message.
 
     `messages` is what it printed on stderr.
     """
     lines = [line.rstrip() for line in messages.splitlines() if line.strip()]
     starts = [k for k, line in enumerate(lines) if line.startswith(f"{PROGRAM}: ")]
     if not starts:
-        return [lines[-1] if lines else f"talkemo ended with status {status}, without a message"]
+        return [f"talkemo ended with status {status}: {lines[-1] if lines else 'no message'}"]
     said = [line.strip() for line in lines[starts[-1] :]][:2]
     said[0] = said[0].removeprefix(f"{PROGRAM}: ")
     return [TOO_OLD] if "such option: --arrays" in said[0] else said

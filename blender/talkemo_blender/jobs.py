@@ -14,7 +14,7 @@ import numpy as np
 
 from . import command, head
 from .exchange import Animation, obj_text, read_animation, split_rows, to_local
-from .keys import animate_keys, keys_to_drive, make_keys
+from .keys import animate_keys, keys_to_drive, keys_with_drivers, make_keys
 from .objects import (
     find_object,
     half_face,
@@ -172,6 +172,9 @@ class AnimateJob:
             done.add(data.name)
             moved = animate_keys(item, keys_of, animation.names, frames, animation.weights, name)
             remarks.append(f"{item.name}: {sum(map(len, keys_of.values()))} keys")
+            driven = keys_with_drivers(item, keys_of)
+            if driven:
+                remarks.append(f"drivers keep {', '.join(driven)}: mute them to let them move")
             if moved:
                 remarks.append(f"its action {moved} is kept, but not played")
         if self.own:
@@ -261,8 +264,8 @@ class InstallJob:
         """Return in a line where talkemo is now. Raises Refusal if it is not there."""
         program = command.program_in(own_folder())
         if self.background.status or not program.is_file():
-            said = command.failure(self.background.status or 0, self.background.text())
-            raise Refusal(f"talkemo was not installed: {'. '.join(said)}")
+            said = command.last_line(self.background.text())
+            raise Refusal(f"talkemo was not installed: {said}")
         return [f"talkemo is installed: {program}"]
 
     def close(self) -> None:

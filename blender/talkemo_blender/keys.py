@@ -80,6 +80,15 @@ def animate_keys(
     return replaced
 
 
+def keys_with_drivers(item: Any, keys_of: dict[str, list[str]]) -> list[str]:
+    """Return those of an object's keys that drivers move, which do not follow an action."""
+    keys = item.data.shape_keys
+    drivers = keys.animation_data.drivers if keys.animation_data else ()
+    driven = {driver.data_path for driver in drivers}
+    names = [key for found in keys_of.values() for key in found]
+    return [key for key in names if keys.key_blocks[key].path_from_id("value") in driven]
+
+
 def keys_to_drive(item: Any) -> dict[str, list[str]]:
     """Return an object's own keys with ARKit's names, by these; without those made by the add-on."""
     keys = item.data.shape_keys

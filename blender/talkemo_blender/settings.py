@@ -52,6 +52,7 @@ class TALKEMO_PG_settings(bpy.types.PropertyGroup):
         default=1.0,
         min=0.0,
         max=MAX_INTENSITY,
+        subtype="FACTOR",
         description="Of the emotion, or of all in the timeline: 0 is none, 1 full",
     )
     timeline: StringProperty(
