@@ -162,6 +162,19 @@ def test_messages_of_talkemo_are_told_in_its_words(capsys):
     assert command.failure(-9, messages)[0].endswith("status -9: out.npz")
 
 
+def test_a_timeline_takes_the_place_of_the_emotion():
+    command = part("command")
+    request = command.Request("a.obj", "a.wav", "a.npz", 24 / 1.001, timeline="t.txt", style="x")
+    arguments = command.Request(**{**vars(request), "head": False, "more": "--up 'z'"}).arguments()
+    assert "--emotion" not in arguments
+    options = dict(zip(arguments[3::2], arguments[4::2]))
+    assert options == {
+        "-o": "a.npz", "--arrays": "shapes", "--fps": "23.976024", "--intensity": "1",
+        "--timeline": "t.txt", "--style": "x", "--head": "off", "--fill": "off",
+        "--device": "auto", "--up": "z",
+    }  # fmt: skip
+
+
 def waited(process, seconds=30.0):
     """A process after its end, looked at as the add-on does."""
     end = time.monotonic() + seconds

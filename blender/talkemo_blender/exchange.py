@@ -174,7 +174,8 @@ def split_rows(array: np.ndarray, counts: Sequence[int], axis: int = 0) -> list[
 
 def to_local(displacements: np.ndarray, matrix: np.ndarray) -> np.ndarray:
     """Return displacements (..., 3) in the world in the axes of an object with a matrix (4, 4)."""
-    return displacements @ np.linalg.inv(np.asarray(matrix, float)[:3, :3]).T
+    to_object = np.linalg.inv(np.asarray(matrix, float)[:3, :3]).T.astype(np.float32)
+    return (displacements.reshape(-1, 3) @ to_object).reshape(displacements.shape)
 
 
 def nearest_rotation(matrix: np.ndarray) -> np.ndarray:
