@@ -10,6 +10,8 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any, TextIO
 
+from talkemo.files.limits import limit
+
 from .facts import animation_facts, named_fact, plain
 from .standard_streams import visible
 
@@ -19,7 +21,8 @@ if TYPE_CHECKING:
     from talkemo import Result
 
 UNLIMITED_COLUMNS = 1 << 16  # characters, more than any table has
-SECONDS_A_LINE = 60.0  # between lines of progress that are not on a terminal
+# Between lines of progress that are not on a terminal; TALKEMO_PROGRESS_S states another number.
+SECONDS_A_LINE = 60
 TABLE_COLUMNS = 140  # characters, width of a table that does not go to a terminal
 
 
@@ -113,12 +116,15 @@ class Console:
             )
 
     def _line_a_minute(self, label: str) -> Callable[..., None]:
-        """Return an update that prints a message if the last one is a minute old."""
-        last = time.monotonic()
+        """Return an update that prints a message if the last one is a minute old.
+
+        Raises InputError if TALKEMO_PROGRESS_S is not a positive whole number.
+        """
+        last, pause = time.monotonic(), limit("PROGRESS_S", SECONDS_A_LINE)
 
         def update(done: float, total: float, name: str = label) -> None:
             nonlocal last
-            if time.monotonic() - last >= SECONDS_A_LINE:
+            if time.monotonic() - last >= pause:
                 last = time.monotonic()
                 of_total = f" of {total:g}" if total else ""
                 self.message(f"{name}: {done:.0f}{of_total}")

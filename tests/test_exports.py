@@ -332,6 +332,28 @@ def test_outputs_that_cannot_be_written_are_refused(
     assert not any(tmp_path.iterdir())
 
 
+def test_an_npz_of_shapes_moves_like_the_glb(example_face, short_speech, tmp_path):
+    outputs = [tmp_path / "a.npz", tmp_path / "a.glb"]
+    animate(example_face, short_speech, outputs, fps=10, export=ExportOptions(arrays="shapes"))
+    turner = HeadTurner(bind(example_face))
+    with np.load(outputs[0]) as arrays:
+        assert "vertices" not in arrays
+        shown = arrays["rest"] + np.tensordot(arrays["arkit"], arrays["arkit_targets"], 1)
+        np.testing.assert_allclose(arrays["head_pivot"], turner.pivot, rtol=1e-6)
+        np.testing.assert_array_equal(arrays["head_share"], turner.share[:, 0])
+        names = [str(name) for name in arrays["added_names"]]
+        parts = {name: arrays[f"added{k}_rest"] for k, name in enumerate(names)}
+        assert {"teeth", "tongue", "eyes", "mouth"} <= set(parts)
+        assert arrays[f"added{names.index('teeth')}_targets"].shape == (52, *parts["teeth"].shape)
+        assert arrays[f"added{names.index('eyes')}_texture"][1:4].tobytes() == b"PNG"
+    glb = np.concatenate(list(open_animation(outputs[1]).chunks()))
+    np.testing.assert_allclose(shown, glb, atol=1e-3 * np.ptp(glb))
+    with pytest.raises(InputError, match="not an animation"):
+        open_animation(outputs[0])
+    with pytest.raises(InputError, match="no output for the arrays of shapes"):
+        animate(example_face, short_speech, outputs[1], export=ExportOptions(arrays="shapes"))
+
+
 def test_importing_the_registry_loads_no_library():
     code = (
         "import sys, talkemo.formats.registry; "

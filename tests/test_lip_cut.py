@@ -1,5 +1,7 @@
 """Lips that are one skin are cut along their line, closed at rest and whole when open."""
 
+import json
+
 import numpy as np
 import pytest
 from openings_of_heads import one_skin
@@ -9,7 +11,9 @@ from talkemo.binding import FaceHint, bind_mesh, load_binding, save_binding
 from talkemo.formats.mesh import load_mesh
 from talkemo.formats.obj import save_obj
 from talkemo.formats.registry import open_animation
+from talkemo.pipelines.acting import bound_header
 from talkemo.pipelines.bind import describe
+from talkemo.render.added_parts import MOUTH_PARTS
 from talkemo_cli.app import main
 
 KINDS = {"scan": (1.8, 0.0), "voxels": (2.0, 2.0), "coarse": (3.2, 0.0)}  # mm of steps and voxels
@@ -123,4 +127,8 @@ def test_drawn_outputs_show_the_cut_and_others_keep_the_mesh(
     with np.load(outputs[0]) as arrays:
         assert arrays["vertices"].shape[1] == len(own.vertices)
         np.testing.assert_array_equal(arrays["faces"], own.faces)
+        assert json.loads(str(arrays["meta"]))["lips_are_one_skin"]
+    header = bound_header(solid["coarse"], 1, 10, {})
+    names = [{part.name for part in kept.added().meshes} for kept in (header, header.own)]
+    assert "teeth" in names[0] and not names[1] & set(MOUTH_PARTS)
     assert open_animation(outputs[1], None).shape[1] > len(own.vertices)

@@ -230,3 +230,13 @@ def test_options_without_effect_are_refused_before_any_work(run, example_face, s
     videos = [tmp_path / name for name in ("a.csv", "b.csv")]
     status, _, messages = run("reconstruct", *videos, "--unit", "cm", "-o", tmp_path / "out")
     assert status == 2 and "unit cm of the person's own face" in messages[0]
+
+
+def test_progress_without_a_terminal_comes_as_often_as_stated(monkeypatch, capsys):
+    monkeypatch.setattr("talkemo_cli.console.time.monotonic", iter(range(0, 300, 20)).__next__)
+    for stated, lines in (("", ["working: 3 of 9"]), ("20", [f"working: {k} of 9" for k in "123"])):
+        monkeypatch.setenv("TALKEMO_PROGRESS_S", stated)
+        with console.progress("working") as update:
+            for done in (1, 2, 3):
+                update(done, 9)
+        assert capsys.readouterr().err.splitlines() == lines

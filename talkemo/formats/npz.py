@@ -6,6 +6,13 @@ with `arkit_names`; `rest` (N, 3), the mesh without motion; `focus` (N,) bool, t
 face; `facing` (3, 3), the rotation of the face in the mesh; `head` (T, 3, 3), rotations of the
 head, if known; `groups` (N,) uint8 with `group_names`, what each vertex belongs to, if the mesh's
 file names groups; `meta`, JSON text.
+
+With `arrays="shapes"`, `arkit_targets` (52, N, 3) takes the place of `vertices`: the displacements
+of ARKit's blend shapes at weight 1. Then `head_pivot` (3,) and `head_share` (N,) say how the head
+turns, if it does: the point that it turns about, and each vertex's fraction of the rotation. What
+the mesh lacks is added, as in a GLB: `added_names` (A,), and for the part number k `addedK_rest`
+(P, 3), `addedK_faces` (F, 3), `addedK_targets` (52, P, 3), `addedK_surface` (4,), the linear RGB and
+roughness, and maybe `addedK_uv` (P, 2) with `addedK_texture`, the bytes of a PNG.
 """
 
 from __future__ import annotations
@@ -30,8 +37,10 @@ from ..geometry.rigid import as_rotation
 from .animation import FileWriter, Frames, Header, check_coordinates, frames_per_chunk
 from .groups import GROUP_KINDS, vertex_groups
 from .mesh_types import MAX_COORDINATE, MAX_MESH_TRIANGLES, MAX_MESH_VERTICES, MeshAttributes
+from .registry import ARRAY_KINDS
 
 MAX_NPZ_FRAMES = 24 * 3600 * 240  # a day at the highest rate that is written
+SHAPES = ARRAY_KINDS[1]
 NPZ_FPS_RANGE = (0.01, 10_000.0)  # frame rates that are read
 MAX_META_CHARACTERS = 1 << 20
 NPZ_KIND = "an animation of talkemo"
@@ -51,14 +60,20 @@ HEADER_ARRAYS = {
 
 
 class NpzWriter(FileWriter):
-    """Writes an npz: vertices directly, the other frame arrays first to temporary files."""
+    """Writes an npz: vertices directly, the other frame arrays first to temporary files.
 
-    def __init__(self, path: Path, header: Header):
+    `arrays`: one of ARRAY_KINDS; with shapes, the file holds no vertices of frames.
+    """
+
+    def __init__(self, path: Path, header: Header, arrays: str = ARRAY_KINDS[0]):
+        self.targets = _arkit_targets(path, header) if arrays == SHAPES else None
         super().__init__(path)
         self.header = header
         self.zip = zipfile.ZipFile(self.partial.path, "w", zipfile.ZIP_STORED, allowZip64=True)
-        self.entry: IO[bytes] = self.zip.open("vertices.npy", "w", force_zip64=True)
-        _write_array_header(self.entry, (header.frames, len(header.rest), 3))
+        self.entry: IO[bytes] | None = None
+        if self.targets is None:
+            self.entry = self.zip.open("vertices.npy", "w", force_zip64=True)
+            _write_array_header(self.entry, (header.frames, len(header.rest), 3))
         # The entries of a zip are written one after the other, so the other arrays are collected in
         # temporary files until the vertices are complete.
         self.waiting = {
@@ -68,7 +83,8 @@ class NpzWriter(FileWriter):
 
     def write(self, frames: Frames) -> None:
         """Append frames: vertices to the zip, other arrays to their temporary files."""
-        self.entry.write(np.ascontiguousarray(frames.vertices, "<f4").data)
+        if self.entry is not None:
+            self.entry.write(np.ascontiguousarray(frames.vertices, "<f4").data)
         for name, file in self.waiting.items():
             rows = getattr(frames, name)
             if rows is not None:
@@ -76,7 +92,8 @@ class NpzWriter(FileWriter):
 
     def finish(self) -> None:
         header = self.header
-        self.entry.close()
+        if self.entry is not None:
+            self.entry.close()
         for name, shape in FRAME_ARRAYS.items():
             file = self.waiting[name]
             if not file.tell():
@@ -99,16 +116,59 @@ class NpzWriter(FileWriter):
         if (groups != GROUP_KINDS[0]).any():
             numbers = [GROUP_KINDS.index(kind) for kind in groups]
             arrays |= {"groups": np.array(numbers, np.uint8), "group_names": np.array(GROUP_KINDS)}
+        if self.targets is not None:
+            arrays |= self._shapes(self.targets)
         for name, array in arrays.items():
-            with self.zip.open(f"{name}.npy", "w") as entry:
+            with self.zip.open(f"{name}.npy", "w", force_zip64=True) as entry:
                 np.lib.format.write_array(entry, np.asarray(array), allow_pickle=False)
         self.zip.close()
+
+    def _shapes(self, targets: np.ndarray) -> dict[str, np.ndarray]:
+        """The arrays in place of vertices: displacements, and how the head turns."""
+        arrays = {"arkit_targets": targets.astype(np.float32)}
+        turn = self.header.turner_of_nodes(bake=False)
+        if turn is not None and self.waiting["head"].tell():
+            arrays["head_pivot"] = np.asarray(turn.pivot, np.float32)
+            arrays["head_share"] = np.asarray(turn.share[:, 0], np.float32)
+        return arrays | _added_parts(self.header)
 
     def close(self) -> None:
         for file in self.waiting.values():
             file.close()
-        self.entry.close()
+        if self.entry is not None:
+            self.entry.close()
         self.zip.close()
+
+
+def _arkit_targets(path: Path, header: Header) -> np.ndarray:
+    """Displacements (52, N, 3) of ARKit's blend shapes; raise InputError if there are none."""
+    if header.targets is None:
+        raise InputError(
+            f"{printable(path)}: no ARKit shapes are known for this mesh",
+            "write its vertices: leave --arrays out",
+        )
+    return header.targets()
+
+
+def _added_parts(header: Header) -> dict[str, np.ndarray]:
+    """The arrays of what is added to a mesh; none if nothing is."""
+    added = header.added_meshes()
+    if added is None:
+        return {}
+    arrays = {"added_names": np.array([part.name for part in added.meshes])}
+    targets = added.targets()
+    for number, part in enumerate(added.meshes):
+        name = f"added{number}"
+        arrays |= {
+            f"{name}_rest": added.vertices.points[part.rows].astype(np.float32),
+            f"{name}_faces": part.faces.astype(np.int32),
+            f"{name}_targets": targets[:, part.rows].astype(np.float32),
+            f"{name}_surface": np.array([*part.linear_colour, part.roughness], np.float32),
+        }
+        if part.uv is not None and part.texture is not None:
+            arrays[f"{name}_uv"] = part.uv.astype(np.float32)
+            arrays[f"{name}_texture"] = np.frombuffer(part.texture, np.uint8)
+    return arrays
 
 
 def _write_array_header(entry: IO[bytes], shape: tuple[int, ...]) -> None:

@@ -66,6 +66,7 @@ ANIMATION_FORMATS = (
         "arrays for numpy",
         "talkemo.formats.npz.NpzAnimation",
         "talkemo.formats.npz.NpzWriter",
+        ("arrays",),
         own_mesh=True,
     ),
     AnimationFormat(
@@ -148,12 +149,14 @@ ANIMATION_FORMATS = (
     ),
 )
 CURVE_KINDS = ("arkit", "oculus", "vrm")  # what a file of curves holds
+ARRAY_KINDS = ("vertices", "shapes")  # what an npz holds: frames, or blend shapes and weights
 SEQUENCE_MESH_TYPES = ("obj", "ply")  # of the meshes that are written to a folder
 
 _FILES = [entry for entry in ANIMATION_FORMATS if entry.ending]
 OUTPUT_ENDINGS = tuple(entry.ending for entry in _FILES if entry.writer)
 INPUT_ENDINGS = tuple(entry.ending for entry in _FILES if entry.reader)
 CURVE_ENDINGS = tuple(entry.ending for entry in ANIMATION_FORMATS if "curves" in entry.options)
+ARRAY_ENDINGS = tuple(entry.ending for entry in ANIMATION_FORMATS if "arrays" in entry.options)
 BAKED_ENDINGS = tuple(entry.ending for entry in ANIMATION_FORMATS if entry.can_bake)
 
 
@@ -238,6 +241,7 @@ def open_writer(
     bake: bool = False,
     sequence: str = "obj",
     curves: str = "arkit",
+    arrays: str = "vertices",
 ) -> Writer:
     """Open the writer for a path's ending; without an ending it writes a folder of meshes.
 
@@ -255,6 +259,8 @@ def open_writer(
         One of SEQUENCE_MESH_TYPES, for the meshes of a folder.
     curves : str
         One of CURVE_KINDS, for a csv or json.
+    arrays : str
+        One of ARRAY_KINDS, for an npz.
     """
     options = {
         "audio": audio,
@@ -262,6 +268,7 @@ def open_writer(
         "bake": bake,
         "sequence": sequence,
         "curves": curves,
+        "arrays": arrays,
     }
     entry = find_format(path)
     writer: Writer = _load(entry.writer)(

@@ -333,6 +333,9 @@ class FaceActor:
         return replace(frames, coordinates=base.coordinates + added, moods=moods)
 
 
+ONE_SKIN = "lips_are_one_skin"  # in the metadata of a mesh whose lips other outputs cut
+
+
 def bound_header(
     binding: Binding,
     frames: int,
@@ -346,11 +349,13 @@ def bound_header(
     `turn` rotates head and eyes of the mesh that is drawn, `binding.shown`; `unit` is one of
     UNIT_CHOICES, see `unit_of_mesh`.
     """
-    from ..render.added_parts import added_meshes
+    from ..render.added_parts import added_meshes, without_mouth
 
     if binding.cut is not None:
         own_turn = None if turn is None else HeadTurner(binding)
-        own = bound_header(replace(binding, cut=None), frames, fps, meta, own_turn, unit)
+        uncut, closed = replace(binding, cut=None), {**meta, ONE_SKIN: True}
+        own = bound_header(uncut, frames, fps, closed, own_turn, unit)
+        own = replace(own, added=lambda: without_mouth(added_meshes(uncut)))
         return replace(bound_header(binding.shown, frames, fps, meta, turn, unit), own=own)
     from ..render.appearance import appearance_of
 

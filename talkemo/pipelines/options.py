@@ -15,7 +15,7 @@ from ..binding.hint import FaceHint
 from ..compute.devices import DEVICES
 from ..errors import InputError
 from ..expression.emotion_names import AUTO_EMOTION, EMOTIONS
-from ..formats.registry import CURVE_KINDS, SEQUENCE_MESH_TYPES
+from ..formats.registry import ARRAY_KINDS, CURVE_KINDS, SEQUENCE_MESH_TYPES
 from ..formats.unit_names import AUTO_UNIT, UNIT_CHOICES
 from ..option_limits import (
     ARTICULATION_RANGE,
@@ -210,6 +210,12 @@ class ExportOptions(CheckedOptions):
         "arkit",
         "What a .csv or .json holds: arkit (52 weights), oculus (15 visemes) or vrm (expressions).",
         values=CURVE_KINDS,
+    )
+    arrays: str = option(
+        "vertices",
+        "What an .npz holds: vertices (every frame's), or shapes (the displacements of ARKit's 52 "
+        "blend shapes instead, to be moved by the weights).",
+        values=ARRAY_KINDS,
     )
 
 

@@ -19,6 +19,8 @@ from ..files.writing import all_or_none, check_folder, check_output
 from ..formats.animation import Frames, Header, Writer, output_errors
 from ..formats.mesh import GLTF_ENDINGS
 from ..formats.registry import (
+    ARRAY_ENDINGS,
+    ARRAY_KINDS,
     BAKED_ENDINGS,
     CURVE_ENDINGS,
     CURVE_KINDS,
@@ -132,23 +134,29 @@ def _check_export(export: ExportOptions, paths: list[Path]) -> None:
         )
     check_unit(export.unit)
     check_mode(export.fill, "fill")
-    _check_curves(export.curves, paths)
+    _check_content(export.curves, CURVE_KINDS, "curves", CURVE_ENDINGS, paths)
+    _check_content(export.arrays, ARRAY_KINDS, "arrays", ARRAY_ENDINGS, paths)
     if export.bake and not any(path.suffix.lower() in BAKED_ENDINGS for path in paths):
         raise InputError(
             "nothing to bake", f"baking is for outputs that end in {', '.join(BAKED_ENDINGS)}"
         )
 
 
-def _check_curves(curves: str, paths: list[Path]) -> None:
-    """Raise InputError for an unknown kind of curves, or one that no output holds."""
-    if curves not in CURVE_KINDS:
+def _check_content(
+    kind: str, kinds: tuple[str, ...], what: str, endings: tuple[str, ...], paths: list[Path]
+) -> None:
+    """Raise InputError for an unknown kind of content, or one that no output holds.
+
+    `what` names the content; outputs with one of the `endings` hold it, by default `kinds[0]`.
+    """
+    if kind not in kinds:
         raise InputError(
-            f"unknown kind of curves '{printable(curves, 40)}'", f"choose {', '.join(CURVE_KINDS)}"
+            f"unknown kind of {what} '{printable(kind, 40)}'", f"choose {', '.join(kinds)}"
         )
-    if curves != CURVE_KINDS[0] and not any(p.suffix.lower() in CURVE_ENDINGS for p in paths):
+    if kind != kinds[0] and not any(path.suffix.lower() in endings for path in paths):
         raise InputError(
-            f"no output for the curves of {curves}",
-            f"they are for outputs that end in {' or '.join(CURVE_ENDINGS)}",
+            f"no output for the {what} of {kind}",
+            f"they are for outputs that end in {' or '.join(endings)}",
         )
 
 
@@ -253,7 +261,7 @@ def with_notes(result: Result, notes: Iterable[str]) -> Result:
 
 def _writer(path: Path, header: Header, export: ExportOptions, audio: Audio | None) -> Writer:
     if find_format(path).own_mesh and header.own is not None:
-        header = header.own
+        header = replace(header.own, fill=header.fill)
     return open_writer(
         path,
         header,
@@ -262,6 +270,7 @@ def _writer(path: Path, header: Header, export: ExportOptions, audio: Audio | No
         bake=export.bake,
         sequence=export.sequence,
         curves=export.curves,
+        arrays=export.arrays,
     )
 
 

@@ -31,6 +31,7 @@ PART_ROUGHNESS = {
     "eyelids": 0.6,
     "eyes": 0.15,
 }
+MOUTH_PARTS = ("mouth", "teeth", "gums", "tongue")
 ANCHOR_RIDGE = 1e-6  # relative, of the least squares over anchors
 BELOW_CHIN_MM = 20.0  # vertices farther below may not follow the head's rotation
 
@@ -119,6 +120,11 @@ def added_meshes(binding: Binding) -> AddedMeshes:
             )
         meshes.append(part)
     return AddedMeshes(FollowingVertices(fill), fill.arkit_targets, meshes)
+
+
+def without_mouth(added: AddedMeshes) -> AddedMeshes:
+    """Return added meshes without those in the mouth, for lips that do not part."""
+    return replace(added, meshes=[part for part in added.meshes if part.name not in MOUTH_PARTS])
 
 
 @dataclass(frozen=True, eq=False)
