@@ -423,13 +423,18 @@ def test_pointers_to_weights_get_zeros(tmp_path):
     assert after.accessor(sampler["output"]).size == 2 * (2 + len(ARKIT_NAMES))
 
 
-def test_eye_joints_do_not_turn_what_own_shapes_turn(tmp_path):
+@pytest.mark.parametrize("moves_eyes", [True, False])
+def test_eye_joints_do_not_turn_what_own_shapes_turn(tmp_path, moves_eyes):
     g = Character()
     shapes = OwnShapes(plain_mesh(g))
     shapes.names = ("eyeLookUpLeft",)
+    targets = np.zeros((1, shapes.count, 3), np.float32)
+    targets[:, len(POINTS) : 2 * len(POINTS)] = 0.01 * moves_eyes  # those of the eyes
+    shapes.targets = lambda: targets
     header = {"own_shapes": shapes, "turn": turner_of(header_of(plain_mesh(g))), "targets": None}
     _, path, _, _ = back(g, tmp_path, header=header, gaze=GAZE)
-    assert not opened(path).tree["animations"][-1]["channels"]
+    turning = {c["target"]["node"] for c in opened(path).tree["animations"][-1]["channels"]}
+    assert turning == (set() if moves_eyes else {6, 7})
 
 
 def test_our_animation_is_read_among_others(tmp_path):

@@ -38,6 +38,7 @@ from .target_sets import ARKIT_SUFFIX, Residual, target_sets
 WRITTEN_BACK = ("a glTF that can be written back", "export it again")  # see `reading_errors`
 POINTER = "KHR_animation_pointer"
 MIN_MOTION_M = 1e-5  # of a vertex by a morph target; a mesh that moves less gets none
+MIN_EYE_MOTION_M = 1e-4  # of an eyeball that a shape of the gaze turns
 MIN_EYE_SHARE = 0.5  # of a vertex that an eye's joint moves, which morph targets then leave alone
 MAX_NORMAL_ERROR = 1e-4  # of its length
 LOOK_SHAPES = tuple(k for k, name in enumerate(ARKIT_NAMES) if name.startswith("eyeLook"))
@@ -97,6 +98,8 @@ class CharacterWriter(FileWriter):
         self.sets = {shapes.kind: shapes for shapes in target_sets(header)}
         self.residuals = [Residual(header, shapes) for shapes in self.sets.values()]
         self.targets = self.sets["arkit"].targets if "arkit" in self.sets else None
+        if self._own_shapes_turn_eyes():
+            self.rig = replace(self.rig, eyes=())
         self.weights: list[np.ndarray] = []  # of ARKit's shapes
         self.own_weights: list[np.ndarray] = []
 
@@ -156,7 +159,7 @@ class CharacterWriter(FileWriter):
                 turner.share[rows, 0],
             )
             rig = replace(rig, heads=() if head is None else ((head, None),))
-        return replace(rig, eyes=()) if self._own_shapes_look else rig
+        return rig
 
     def _joints_of_face(self, skinned: list[Part]) -> set[int]:
         """The joints of the skin that most vertices of the face have."""
@@ -166,11 +169,15 @@ class CharacterWriter(FileWriter):
         skin = self.nodes.nodes[face.surface.node]["skin"]
         return set(self.file.item("skins", skin)["joints"])
 
-    @property
-    def _own_shapes_look(self) -> bool:
-        """Whether shapes of the mesh's own turn the eyes, which joints would turn once more."""
-        own = self.header.own_shapes
-        return own is not None and any("look" in name.lower() for name in own.names)
+    def _own_shapes_turn_eyes(self) -> bool:
+        """Whether shapes of the mesh's own turn the eyeballs, which joints would turn once more."""
+        own = self.sets.get("own")
+        look = [] if own is None else [k for k, n in enumerate(own.names) if "look" in n.lower()]
+        if own is None or not look or not self.rig.eyes:
+            return False
+        rows = np.concatenate([self._moved_by_eyes(part) for part in self.parts])
+        moved = np.abs(own.targets[look][:, rows]).max(initial=0.0)
+        return bool(moved * self.header.unit.metres > MIN_EYE_MOTION_M)
 
     def _influences(self, part: Part) -> tuple[np.ndarray, np.ndarray]:
         """The nodes (V, J) that move each vertex of a skinned part, and how far they do."""
