@@ -16,6 +16,7 @@ from scipy.spatial.transform import Rotation
 from talkemo import InputError, animate
 from talkemo.binding.head_turner import Turner
 from talkemo.face.canonical import ARKIT_NAMES
+from talkemo.files.writing import all_or_none
 from talkemo.formats.animation import Frames, Header
 from talkemo.formats.appearance import AddedMesh, AddedMeshes, AddedVertices
 from talkemo.formats.gltf_rig import part_of_joint
@@ -423,13 +424,18 @@ def test_pointers_to_weights_get_zeros(tmp_path):
     assert after.accessor(sampler["output"]).size == 2 * (2 + len(ARKIT_NAMES))
 
 
-def test_eye_joints_do_not_turn_what_own_shapes_turn(tmp_path):
+@pytest.mark.parametrize("moves_eyes", [True, False])
+def test_eye_joints_do_not_turn_what_own_shapes_turn(tmp_path, moves_eyes):
     g = Character()
     shapes = OwnShapes(plain_mesh(g))
     shapes.names = ("eyeLookUpLeft",)
+    targets = np.zeros((1, shapes.count, 3), np.float32)
+    targets[:, len(POINTS) : 2 * len(POINTS)] = 0.01 * moves_eyes  # those of the eyes
+    shapes.targets = lambda: targets
     header = {"own_shapes": shapes, "turn": turner_of(header_of(plain_mesh(g))), "targets": None}
     _, path, _, _ = back(g, tmp_path, header=header, gaze=GAZE)
-    assert not opened(path).tree["animations"][-1]["channels"]
+    turning = {c["target"]["node"] for c in opened(path).tree["animations"][-1]["channels"]}
+    assert turning == (set() if moves_eyes else {6, 7})
 
 
 def test_our_animation_is_read_among_others(tmp_path):
@@ -610,6 +616,29 @@ def test_a_gltf_that_fails_leaves_nothing(tmp_path):
         raise RuntimeError
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a.glb", "b.bin"]
     assert (tmp_path / "b.bin").read_bytes() == b"before"
+
+
+def test_a_bin_appears_with_the_other_outputs_only(tmp_path):
+    mesh = load_mesh(Gltf().write(tmp_path / "a.glb"))
+    header = header_of(mesh)
+    with pytest.raises(RuntimeError), all_or_none([tmp_path / "b.gltf", tmp_path / "c.npz"]):
+        written(tmp_path / "b.gltf", header, frames_of(header))
+        raise RuntimeError
+    assert [path.name for path in tmp_path.iterdir()] == ["a.glb"]
+    with all_or_none([tmp_path / "b.gltf"]):
+        written(tmp_path / "b.gltf", header, frames_of(header))
+        assert not (tmp_path / "b.bin").exists()
+    assert load_mesh(tmp_path / "b.gltf").vertices.shape == mesh.vertices.shape
+
+
+def test_a_joint_without_volume_is_no_head(tmp_path):
+    g = Character()
+    g.tree["nodes"][5]["scale"] = [0, 0, 0]
+    header = {"turn": turner_of(header_of(plain_mesh(g))), "added": lambda: added_parts(None)}
+    _, path, _, _ = back(g, tmp_path, header=header, head=HEAD)
+    tree = opened(path).tree
+    assert all(c["target"]["path"] == "weights" for c in tree["animations"][-1]["channels"])
+    assert len(tree["nodes"]) - 1 in tree["scenes"][0]["nodes"]
 
 
 def test_lips_that_were_cut(tmp_path):

@@ -25,11 +25,12 @@ from .gltf_append import add_vrm_materials, appended_arrays, check_as_vrm, embed
 from .gltf_arrays import AnimationTracks, ExtendedGlb, WithDataFile
 from .gltf_file import DRACO, GltfFile
 from .gltf_head_tracks import HeadTracks, add_root
+from .gltf_joints import Joints
 from .gltf_origin import GltfOrigin
 from .gltf_parts import GroupWriter, Part, grouped, own_mesh, parts_of
 from .gltf_reader import MESH_SPACE
-from .gltf_rig import NodeTree, Rig, find_rig, head_by_weights, humanoid_bones
-from .gltf_scene import ADDED_PART, influences, is_added_part, read_surfaces, world_matrices
+from .gltf_rig import NodeTree, humanoid_bones
+from .gltf_scene import ADDED_PART, is_added_part, read_surfaces, world_matrices
 from .gltf_tree import Materials
 from .gltf_writer import GlbWriter
 from .head_nodes import HeadNodes
@@ -38,7 +39,7 @@ from .target_sets import ARKIT_SUFFIX, Residual, target_sets
 WRITTEN_BACK = ("a glTF that can be written back", "export it again")  # see `reading_errors`
 POINTER = "KHR_animation_pointer"
 MIN_MOTION_M = 1e-5  # of a vertex by a morph target; a mesh that moves less gets none
-MIN_EYE_SHARE = 0.5  # of a vertex that an eye's joint moves, which morph targets then leave alone
+MIN_EYE_MOTION_M = 1e-4  # of an eyeball that a shape of the gaze turns
 MAX_NORMAL_ERROR = 1e-4  # of its length
 LOOK_SHAPES = tuple(k for k, name in enumerate(ARKIT_NAMES) if name.startswith("eyeLook"))
 
@@ -92,11 +93,14 @@ class CharacterWriter(FileWriter):
             self.parts = parts_of(origin, read_surfaces(self.file, every_target=False))
             nodes = self.file.tree["nodes"]
             self.nodes = NodeTree(nodes, world_matrices(nodes))
-            self.rig = self._find_rig()
+            self.joints = Joints(self.file, self.nodes, self.parts)
+            self.rig = self.joints.rig(header.focus, self.head_nodes.turn)
         super().__init__(path)
         self.sets = {shapes.kind: shapes for shapes in target_sets(header)}
         self.residuals = [Residual(header, shapes) for shapes in self.sets.values()]
         self.targets = self.sets["arkit"].targets if "arkit" in self.sets else None
+        if self._own_shapes_turn_eyes():
+            self.rig = replace(self.rig, eyes=())
         self.weights: list[np.ndarray] = []  # of ARKit's shapes
         self.own_weights: list[np.ndarray] = []
 
@@ -135,60 +139,14 @@ class CharacterWriter(FileWriter):
             self._animate("", {**curves, **added}, head)
         self._forget_draco()
 
-    # -------------------------------------------------------------------------------------- joints
-
-    def _find_rig(self) -> Rig:
-        """The joints that turn head and eyes."""
-        tree, turner = self.file.tree, self.head_nodes.turn
-        joints = {int(joint) for skin in tree.get("skins", []) for joint in skin["joints"]}
-        if not joints:
-            joints = {k for k, node in enumerate(self.nodes.nodes) if "mesh" not in node}
-        skinned = [part for part in self.parts if part.surface.placement.ndim == 3]
-        rig = find_rig(tree, self.nodes, joints, self._joints_of_face(skinned))
-        if rig.head is None and turner is not None and skinned:
-            numbers, shares = zip(*(self._influences(part) for part in skinned))
-            width = max(part.shape[1] for part in numbers)
-            rows = np.concatenate([part.rows[: part.own] for part in skinned])
-            head = head_by_weights(
-                np.concatenate([_widened(part, width) for part in numbers]),
-                np.concatenate([_widened(part, width) for part in shares]),
-                self.header.focus[rows],
-                turner.share[rows, 0],
-            )
-            rig = replace(rig, heads=() if head is None else ((head, None),))
-        return replace(rig, eyes=()) if self._own_shapes_look else rig
-
-    def _joints_of_face(self, skinned: list[Part]) -> set[int]:
-        """The joints of the skin that most vertices of the face have."""
-        if not skinned:
-            return set()
-        face = max(skinned, key=lambda part: int(self.header.focus[part.rows].sum()))
-        skin = self.nodes.nodes[face.surface.node]["skin"]
-        return set(self.file.item("skins", skin)["joints"])
-
-    @property
-    def _own_shapes_look(self) -> bool:
-        """Whether shapes of the mesh's own turn the eyes, which joints would turn once more."""
-        own = self.header.own_shapes
-        return own is not None and any("look" in name.lower() for name in own.names)
-
-    def _influences(self, part: Part) -> tuple[np.ndarray, np.ndarray]:
-        """The nodes (V, J) that move each vertex of a skinned part, and how far they do."""
-        surface = part.surface
-        numbers, shares = influences(self.file, surface.primitive, part.own)
-        joints = np.array(self.file.item("skins", self.nodes.nodes[surface.node]["skin"])["joints"])
-        return joints[np.where(shares > 0, numbers, 0)], shares
-
-    def _moved_by_eyes(self, part: Part) -> np.ndarray:
-        """The mesh's vertices of a part that a joint of an eye moves."""
-        nodes, eyes = self.nodes, self.rig.eyes
-        if part.surface.placement.ndim == 2:
-            is_below = any(nodes.is_below(part.surface.node, eye) for eye in eyes)
-            return part.rows if is_below else part.rows[:0]
-        joints, shares = self._influences(part)
-        below = [k for k in np.unique(joints) if any(nodes.is_below(int(k), eye) for eye in eyes)]
-        by_eyes = (shares * np.isin(joints, below)).sum(1)
-        return part.rows[: part.own][by_eyes > MIN_EYE_SHARE * shares.sum(1)]
+    def _own_shapes_turn_eyes(self) -> bool:
+        """Whether shapes of the mesh's own turn the eyeballs, which joints would turn once more."""
+        own = self.sets.get("own")
+        look = [] if own is None else [k for k, n in enumerate(own.names) if "look" in n.lower()]
+        if own is None or not look or not self.rig.eyes:
+            return False
+        moved = np.abs(own.targets[look][:, self.joints.moved_by(self.rig.eyes)]).max(initial=0.0)
+        return bool(moved * self.header.unit.metres > MIN_EYE_MOTION_M)
 
     # ------------------------------------------------------------------------------------- targets
 
@@ -201,8 +159,7 @@ class CharacterWriter(FileWriter):
             return {}
         if self.rig.eyes and len(self.head_nodes.rotations()[1]):
             # The joints turn the eyeballs, so the shapes of the gaze move the lids only.
-            rows = np.concatenate([self._moved_by_eyes(part) for part in self.parts])
-            turner = self.head_nodes.turn
+            rows, turner = self.joints.moved_by(self.rig.eyes), self.head_nodes.turn
             balls = [vertices for vertices, _ in turner.eyes] if turner is not None else []
             rows = np.intersect1d(rows, np.concatenate([*balls, np.zeros(0, int)]).astype(int))
             self.targets[np.ix_(np.array(LOOK_SHAPES), rows)] = 0
@@ -236,6 +193,8 @@ class CharacterWriter(FileWriter):
 
     def _extend_animations(self, node: int, before: int) -> None:
         """Give the file's animations of a node's weights, of `before` targets, zeros for the new."""
+        if not before:
+            return
         mesh = self.tree["nodes"][node]["mesh"]
         pointers = (f"/nodes/{node}/weights", f"/meshes/{mesh}/weights")
         for animation in self.tree.get("animations", []):
@@ -247,7 +206,7 @@ class CharacterWriter(FileWriter):
                     continue
                 sampler = dict(animation["samplers"][channel["sampler"]])
                 weights = self.file.accessor(sampler["output"]).astype(np.float32)
-                if weights.size % max(before, 1):
+                if weights.size % before:
                     raise ValueError("an animation has not as many weights as morph targets")
                 weights = weights.reshape(-1, before)
                 every = np.pad(weights, ((0, 0), (0, len(ARKIT_NAMES))))
@@ -457,8 +416,3 @@ def _is_driven_part(node: dict[str, Any], file: GltfFile) -> bool:
         return False
     mesh = file.item("meshes", node["mesh"])
     return _object(mesh.get("extras")).get("targetNames") == list(ARKIT_NAMES)
-
-
-def _widened(values: np.ndarray, width: int) -> np.ndarray:
-    """Rows (V, J) with columns of zeros added, (V, width)."""
-    return np.pad(values, ((0, 0), (0, width - values.shape[1])))
