@@ -102,6 +102,32 @@ class MeshTurner(Protocol):
         ...
 
 
+class OwnShapes(Protocol):
+    """A character's own blend shapes, driven; see `binding.own_shapes`.
+
+    Attributes
+    ----------
+    names : tuple of str
+        Of the shapes that are driven, as the file spells them.
+    at_rest : (K,)
+        Their weights in the mesh at rest.
+    recipes : (K, 52)
+        ARKit's shapes that each shows at weight 1.
+    """
+
+    names: tuple[str, ...]
+    at_rest: np.ndarray
+    recipes: np.ndarray
+
+    def weights(self, frames: Frames) -> np.ndarray:
+        """Return the shapes' weights (T, len(names)) that show frames best."""
+        ...
+
+    def targets(self) -> np.ndarray:
+        """Return the displacements (K, N, 3) of the mesh's own vertices at weight 1."""
+        ...
+
+
 @dataclass(frozen=True, eq=False)
 class Header:
     """Properties of an animation that are known before its first frame.
@@ -140,6 +166,8 @@ class Header:
         Of the vertices; without one they count as metres.
     canonical : Face, optional
         The canonical face whose blend shapes `Frames.arkit` weighs.
+    own_shapes : OwnShapes, optional
+        The mesh's own blend shapes, if they are to be driven.
     own : Header, optional
         The same of the user's own mesh, if vertices were added to it: a cut between its lips. They
         come after its own, and formats that promise the mesh's own vertices leave them out.
@@ -163,6 +191,7 @@ class Header:
     unit: LengthUnit = METRE
     canonical: Face | None = None
     own: Header | None = None
+    own_shapes: OwnShapes | None = None
 
     def added_meshes(self) -> AddedMeshes | None:
         """Return what is added to the mesh in a file of meshes; None if nothing."""

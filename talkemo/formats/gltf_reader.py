@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import IO, Any
 
@@ -15,6 +16,7 @@ from .animation import check_coordinates, frames_per_chunk
 from .gltf_colours import read_colours
 from .gltf_file import MAX_GLB_BYTES, GltfFile
 from .gltf_scene import MAX_MORPH_WEIGHT, Surface, read_surfaces, within
+from .gltf_shapes import has_targets, load_gltf_shapes
 from .mesh_types import MAX_COORDINATE, MAX_MESH_TRIANGLES, Mesh, MeshAttributes
 from .units import METRES_PER_UNIT
 
@@ -42,7 +44,10 @@ def read_gltf(path: Path, file: IO[bytes]) -> Mesh:
     faces = _joined_faces([surface.faces for surface in surfaces], surfaces)
     attributes = read_colours(source, surfaces)
     vertices = np.concatenate([surface.at_rest for surface in surfaces])
-    return Mesh(vertices, faces, attributes, path.name, tuple(source.notes))
+    load_shapes = None
+    if has_targets(source):
+        load_shapes = partial(load_gltf_shapes, path, len(vertices))
+    return Mesh(vertices, faces, attributes, path.name, tuple(source.notes), load_shapes)
 
 
 def _joined_faces(faces: list[np.ndarray], surfaces: list[Surface]) -> np.ndarray:
