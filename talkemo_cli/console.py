@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any, TextIO
 
-from .facts import animation_facts, named_fact, plain
+from .facts import animation_facts, named_fact, plain, residuals_in_mm
 from .standard_streams import visible
 
 if TYPE_CHECKING:
@@ -168,6 +168,7 @@ def animation_data(result: Result) -> dict[str, Any]:
         **unit_data(result),
         "notes": result.notes,
         **result.metrics,
+        **residuals_in_mm(result),
     }
 
 

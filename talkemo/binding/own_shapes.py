@@ -41,9 +41,12 @@ INNER_PART_FACTOR = 0.2  # how much less one of teeth, tongue and lashes does
 MIN_FACE_SHARE = 0.5  # of a shape's squared displacement that lies on the face
 MIN_SIZE_RATIO = 1e-3  # size on the face, relative to the largest; smaller ones move eyes or tongue
 MIN_MOUTH_SHAPES = 12  # of ARKit's, with which visemes and emotions are not needed
+LID_SHAPES = {
+    f"{shape}{side}" for shape in ("eyeBlink", "eyeWide", "eyeSquint") for side in ("Left", "Right")
+}
 # `--targets auto` uses the character's shapes if they show at least this share of the squared
 # motion of the mouth in the poses of speech.
-MIN_MOUTH_SHOWN = 0.5
+MIN_MOUTH_SHOWN = 0.75
 
 
 @dataclass(frozen=True, eq=False)
@@ -230,12 +233,16 @@ class OwnShapeFit:
 
     def weights(self, frames: Frames) -> np.ndarray:
         """Return the shapes' weights (T, K) float32 that show frames best."""
-        arkit = np.asarray(frames.arkit, np.float64).clip(0, 1)
         if frames.coordinates is not None and not frames.moods:
-            moved = np.asarray(frames.coordinates, np.float64) @ self._motion_products
-        else:  # coordinates that lack the emotion
-            step = frames.vertices[:, self._rows] - self.binding.rest[self._rows]
-            moved = step.reshape(len(step), -1) @ self._weighted.T
+            return self.weights_of(frames.arkit, frames.coordinates)
+        # The coordinates lack the emotion.
+        step = frames.vertices[:, self._rows] - self.binding.rest[self._rows]
+        moved = step.reshape(len(step), -1) @ self._weighted.T
+        return self._expanded(self._solve(moved, frames.arkit))
+
+    def weights_of(self, arkit: np.ndarray, coordinates: np.ndarray) -> np.ndarray:
+        """Return the weights (T, K) float32 of frames by ARKit weights (T, 52) and coordinates."""
+        moved = np.asarray(coordinates, np.float64) @ self._motion_products
         return self._expanded(self._solve(moved, arkit))
 
     @cached_property
@@ -297,6 +304,7 @@ class OwnShapeFit:
 
     def _solve(self, moved: np.ndarray, arkit: np.ndarray) -> np.ndarray:
         """Weights (T, K') of the driven shapes, from products (T, K') and ARKit's weights."""
+        arkit = np.asarray(arkit, np.float64).clip(0, 1)
         free, fixed = self._free, np.flatnonzero(self._fixed)
         weights = np.zeros((len(arkit), len(self._driven)))
         recipes = self._recipes[fixed]
@@ -331,9 +339,6 @@ class OwnShapeFit:
         left = moved - np.tensordot(weights, self._shapes[:, mouth], 1)
         distance = np.linalg.norm(left, axis=2).mean() / binding.scale
         return float(distance), float(1 - (left**2).sum() / max((moved**2).sum(), 1e-30))
-
-
-LID_SHAPES = {"eyeBlinkLeft", "eyeBlinkRight"}
 
 
 def _of_face(binding: Binding, found: FoundShapes) -> FoundShapes:

@@ -379,7 +379,7 @@ def check_blend_shapes(path: Path, header: Header, bake: bool) -> None:
         Whether each frame becomes its own target, instead of a mix of ARKit's 52.
     """
     if not bake:
-        if header.targets is None:
+        if header.targets is None and header.own_shapes is None:
             raise InputError(
                 f"{path}: no ARKit shapes are known for this mesh", "write it with --bake"
             )

@@ -10,7 +10,6 @@ from typing import Any
 import numpy as np
 
 from .. import __version__
-from ..face.canonical import ARKIT_NAMES
 from ..geometry.meshes import vertex_normals
 from .animation import FileWriter, Frames, Header, check_blend_shapes
 from .appearance import AddedMesh
@@ -20,21 +19,22 @@ from .gltf_scene import ADDED_PART
 from .groups import visible_triangles
 from .head_nodes import BODY_NODE, HEAD_NODE, HeadNodes
 from .mesh_types import MeshAttributes, image_type
+from .target_sets import Residual, points_without_weights, target_sets
 
 COMPONENT_CODES = {"f4": 5126, "u4": 5125, "u1": 5121}  # of glTF, by numpy's types
 FLOAT_COMPONENT, UINT_COMPONENT = COMPONENT_CODES["f4"], COMPONENT_CODES["u4"]
 ACCESSOR_TYPES = {width: name for name, width in ACCESSOR_WIDTHS.items()}
 INDEX_BUFFER = 34963  # glTF's code of a buffer of triangles
 MAX_SPARSE_FRACTION = 0.7  # of moving vertices up to which a morph target is stored sparsely
-RESIDUAL_STEP_FRAMES = 8  # between frames at which the residual of ARKit's shapes is measured
 
 
 class GlbWriter(FileWriter):
     """Writes a GLB with ARKit's 52 shapes as morph targets and their weights as an animation.
 
-    `metrics` then contains their residual: the mean distance of the face's vertices from where they
-    should be, in units of the mesh. If `bake`, each frame is a morph target of its own, and the
-    animation is exact.
+    If the header has the mesh's own shapes, these are written instead, or in front of ARKit's with
+    an animation for each of the two. `metrics` then contains the residual of each: the mean
+    distance of the face's vertices from where they should be, in units of the mesh. If `bake`, each
+    frame is a morph target of its own, and the animation is exact.
 
     Vertices are converted to metres, with y up and the face along +z. Rotations of head and eyes
     are stored as nodes; that of the head moves the mesh, see `head_nodes`.
@@ -51,14 +51,12 @@ class GlbWriter(FileWriter):
             header.turner_of_nodes(bake), header.upright, header.unit.metres
         )
         self.to_file = header.unit.metres * header.upright  # (3, 3), vertices @ to_file
-        self.focus = np.flatnonzero(header.focus)
-        self.targets = None if bake or header.targets is None else header.targets()
+        self.sets = [] if bake else target_sets(header)
+        self.residuals = [Residual(header, shapes) for shapes in self.sets]
         self.added = header.added_meshes()
         self.baked: list[np.ndarray] = []
         self.baked_added: list[np.ndarray] = []
-        self.weights: list[np.ndarray] = []
-        self.count = 0
-        self.residual_sum, self.residual_count = 0.0, 0
+        self.weights: list[list[np.ndarray]] = [[] for _ in self.sets]
 
     def write(self, frames: Frames) -> None:
         self.head_nodes.write(frames)
@@ -67,37 +65,27 @@ class GlbWriter(FileWriter):
             if self.added is not None:
                 self.baked_added.append(self.added.frames(frames) - self.added.vertices.points)
             return
-        assert self.targets is not None
-        self.weights.append(frames.arkit)
-        rows = slice(-self.count % RESIDUAL_STEP_FRAMES, None, RESIDUAL_STEP_FRAMES)
-        self.count += len(frames.vertices)
-        if len(self.focus) and len(frames.vertices[rows]):
-            targets = self.targets[:, self.focus]
-            shown = self.header.rest[self.focus] + np.tensordot(frames.arkit[rows], targets, 1)
-            if self.header.turned is not None and frames.head is not None:
-                pivot = self.header.turned.pivot
-                turn = self.header.turned.head(frames.head[rows])
-                shown = (shown - pivot) @ turn.transpose(0, 2, 1) + pivot
-            distances = np.linalg.norm(frames.vertices[rows][:, self.focus] - shown, axis=2)
-            self.residual_sum += float(distances.sum())
-            self.residual_count += distances.size
+        for shapes, residual, chunks in zip(self.sets, self.residuals, self.weights):
+            weights = shapes.weights(frames)
+            residual.add(frames, weights)
+            chunks.append(weights)
 
     def finish(self) -> None:
         if self.bake:
             targets = np.concatenate(self.baked)
-            weights = np.eye(len(targets), dtype=np.float32)
-            names = [f"frame{k:05d}" for k in range(len(targets))]
+            animations = [np.eye(len(targets), dtype=np.float32)]
+            names, kinds = [f"frame{k:05d}" for k in range(len(targets))], ["baked"]
         else:
-            assert self.targets is not None
-            targets, names = self.targets, list(ARKIT_NAMES)
-            weights = np.concatenate(self.weights).astype(np.float32)
-            if self.residual_count:
-                residual = self.residual_sum / self.residual_count
-                self.metrics["arkit_residual_mesh_units"] = residual
+            targets = np.concatenate([shapes.targets for shapes in self.sets])
+            names = [name for shapes in self.sets for name in shapes.names]
+            animations = self._animations()
+            kinds = [shapes.kind for shapes in self.sets]
+            for residual in self.residuals:
+                self.metrics |= residual.metrics
         glb = _Glb()
         mesh = self._mesh(glb, targets, names)
-        scene = _Scene(glb, np.arange(len(weights)) / self.header.fps)
-        scene.add_face(weights)
+        scene = _Scene(glb, np.arange(len(animations[0])) / self.header.fps)
+        scene.add_face(animations[0])
         scene.add_head(self.head_nodes)
         materials = _Materials(glb)
         if self.header.attributes is not None and self.header.attributes.texture is not None:
@@ -116,9 +104,29 @@ class GlbWriter(FileWriter):
             "nodes": scene.nodes,
             "meshes": meshes,
             **({"skins": scene.skins} if scene.skins else {}),
-            "animations": [{"name": str(meta.get("emotion", "talkemo")), **scene.animation}],
+            "animations": scene.animations(
+                str(meta.get("emotion", "talkemo")), dict(zip(kinds[1:], animations[1:]))
+            ),
         }
         glb.write(self.partial.path, tree)
+
+    def _animations(self) -> list[np.ndarray]:
+        """The weights (T, K) of all targets for each set of them; those of other sets are at rest."""
+        at_rest = np.concatenate([shapes.at_rest for shapes in self.sets]).astype(np.float32)
+        result, first = [], 0
+        for shapes, chunks in zip(self.sets, self.weights):
+            weights = np.concatenate(chunks).astype(np.float32)
+            every = np.tile(at_rest, (len(weights), 1))
+            every[:, first : first + len(shapes.names)] = weights
+            result.append(every)
+            first += len(shapes.names)
+        return result
+
+    def _at_rest(self, names: list[str]) -> list[float]:
+        """The weights of all targets in the mesh at rest."""
+        if self.bake:
+            return [0.0] * len(names)
+        return [float(weight) for shapes in self.sets for weight in shapes.at_rest]
 
     def _mesh_space(self) -> dict[str, Any]:
         """How the mesh's coordinates were converted to the file's, for `GlbAnimation`."""
@@ -134,7 +142,8 @@ class GlbWriter(FileWriter):
     def _mesh(self, glb: _Glb, targets: np.ndarray, names: list[str]) -> dict[str, Any]:
         """The mesh with morph targets (K, N, 3), as one primitive."""
         header = self.header
-        rest = (header.rest @ self.to_file).astype(np.float32)
+        points = points_without_weights(header, self.sets)
+        rest = (points @ self.to_file).astype(np.float32)
         # A vertex on a seam of the texture is written once for each of its texture coordinates.
         origin, faces, uv = _split_at_seams(header.faces, header.attributes, len(rest))
         visible = visible_triangles(header.faces, header.attributes, len(rest))
@@ -160,7 +169,7 @@ class GlbWriter(FileWriter):
         return {
             "name": "face",
             "primitives": [primitive],
-            "weights": [0.0] * len(names),
+            "weights": self._at_rest(names),
             "extras": {"targetNames": names},
         }
 
@@ -170,7 +179,11 @@ class GlbWriter(FileWriter):
         """The meshes of added parts, with morph targets of the same names as the face's."""
         if self.added is None:
             return []
-        targets = np.concatenate(self.baked_added) if self.bake else self.added.targets()
+        if self.bake:
+            targets = np.concatenate(self.baked_added)
+        else:
+            recipes = np.concatenate([shapes.recipes for shapes in self.sets])
+            targets = np.tensordot(recipes.astype(np.float32), self.added.targets(), 1)
         points = self.added.vertices.points @ self.to_file
         meshes = []
         for part in self.added.meshes:
@@ -297,6 +310,19 @@ class _Scene:
             self._hang_face_on(head, positions[HEAD_NODE])
         else:
             self._bind_face_to(head, positions[HEAD_NODE])
+
+    def animations(self, name: str, others: dict[str, np.ndarray]) -> list[dict[str, Any]]:
+        """Return the animation, and one for other weights (T, K) of each kind of targets.
+
+        The others are called as the first is, with their kind, and move the same nodes.
+        """
+        result: list[dict[str, Any]] = [{"name": name, **self.animation}]
+        for kind, weights in others.items():
+            samplers = [dict(sampler) for sampler in self.animation["samplers"]]
+            samplers[0]["output"] = self.glb.add(weights.ravel())
+            channels = self.animation["channels"]
+            result.append({"name": f"{name}.{kind}", "channels": channels, "samplers": samplers})
+        return result
 
     def add_part(self, name: str, mesh: int) -> None:
         """Add an added mesh, which the head moves, and which has the weights of the face."""

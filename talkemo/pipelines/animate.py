@@ -28,6 +28,7 @@ from .outputs import (
     with_notes,
     write_animation,
 )
+from .own_targets import with_targets
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
@@ -79,7 +80,7 @@ def animate(
         Anything unusable; no output is left then.
     """
     options = with_keywords(options or AnimateOptions(), keywords)
-    inputs = [mesh, audio, options.timeline, *options.hint.files]
+    inputs = [mesh, audio, options.timeline, options.export.shape_map, *options.hint.files]
     paths = output_paths(outputs, options.export, inputs)
     plan = ActingPlan.of(options)
     recording = load_audio(audio)
@@ -108,9 +109,11 @@ def _write(
     turn = HeadTurner(binding.shown) if plan.head_moves or plan.eyes_move else None
     heard = performer.listen(recording)
     speech = talking.stream(heard, split_times(times, OUTPUT_CHUNK_FRAMES), options.style)
-    return write_animation(
+    header = bound_header(binding, len(times), options.fps, meta, turn, options.export.unit)
+    header, notes = with_targets(header, binding, options.export, paths)
+    result = write_animation(
         paths,
-        bound_header(binding, len(times), options.fps, meta, turn, options.export.unit),
+        header,
         map(performer, speech),
         export=options.export,
         audio=recording,
@@ -118,3 +121,4 @@ def _write(
         binding_error_mm=binding.error,
         progress=progress,
     )
+    return with_notes(result, notes)

@@ -35,6 +35,7 @@ from .outputs import (
     with_notes,
     write_animation,
 )
+from .own_targets import with_targets
 from .second_opinion import opinion_for
 from .sources import open_source
 
@@ -96,21 +97,23 @@ def transfer(
     if has_audio and audio is None and notice is not None:
         notice(missing_audio(source))
     unit, meta = _unit_of(source, options.export), _meta(source, Path(animation), options)
+    header = bound_header(replace(binding, cut=None), len(source), source.fps, meta, unit=unit)
+    header, notes = with_targets(header, binding, options.export, paths)
     result = write_animation(
         paths,
-        bound_header(replace(binding, cut=None), len(source), source.fps, meta, unit=unit),
+        header,
         _changed_frames(source, binding, models, timeline),
         export=options.export,
         audio=audio,
         binding_error_mm=binding.error,
         progress=progress,
     )
-    return with_notes(result, models.licence_notes("emotion"))
+    return with_notes(result, [*notes, *models.licence_notes("emotion")])
 
 
 def _inputs(animation: PathLike, options: TransferOptions) -> list[object]:
     """What is read; no output may overwrite those that are paths."""
-    meshes = (options.neutral, options.mesh)
+    meshes = (options.neutral, options.mesh, options.export.shape_map)
     return [animation, *meshes, options.audio, options.timeline, *options.hint.files]
 
 
@@ -167,8 +170,10 @@ def _mesh_at_rest(source: Source, neutral: PathLike | None) -> Mesh:
     """An animation's mesh at rest: of the file `neutral`, its own, or its first frame."""
     if not len(source):
         raise InputError(f"{source.path}: no frames in it", "check that it is the right file")
+    load_shapes = getattr(source, "load_shapes", None)
     if neutral is not None:
-        rest = load_mesh(neutral).vertices
+        mesh = load_mesh(neutral)
+        rest, load_shapes = mesh.vertices, mesh.load_shapes
         if len(rest) != source.shape[1]:
             raise InputError(
                 f"{neutral} has {len(rest)} vertices, {source.path} {source.shape[1]}",
@@ -182,4 +187,6 @@ def _mesh_at_rest(source: Source, neutral: PathLike | None) -> Mesh:
                 "name a --neutral mesh",
             )
     vertices = np.asarray(rest, np.float64)
-    return Mesh(vertices, source.faces, source.attributes, source.path.name)
+    return Mesh(
+        vertices, source.faces, source.attributes, source.path.name, load_shapes=load_shapes
+    )
