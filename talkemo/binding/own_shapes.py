@@ -3,8 +3,8 @@
 Which shapes can be used is known by their names (face/shape_names.py) or by the user's map. Their
 weights are those that show each frame best in the least-squares sense: between 0 and 1, few at a
 time, and a continuous function of the motion, so that they are as smooth as the motion is. Where
-several mixes look alike, the one is taken that the names mean. Lids and eyes have the weights of
-ARKit's shapes: a blink has to close the eye, however the character's lids are modelled.
+several mixes look alike, the one is taken that the names mean. Eyes that look around have the
+weights of ARKit's shapes.
 
 For each frame with weights `a` of ARKit's shapes and displacement `d` of the mesh,
 
@@ -18,7 +18,7 @@ small matrices are computed per frame.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 
 import numpy as np
@@ -33,17 +33,17 @@ from ..geometry.numerics import bounded_least_squares
 from .binding import Binding
 
 NAME_PRIOR = 0.1  # how much the names count beside the vertices
+LID_PRIOR = 1.0  # the same of blinks and wide eyes: a blink has to close the eye
 SPARSITY = 0.002  # penalty on the shapes' displacements, relative to the median shape's size
 RIDGE = 1e-3  # relative to each shape's squared size; makes the weights unique
 FIT_ITERATIONS = 200
 MOUTH_FACTOR = 4.0  # how much more a vertex of the lips counts than one of the cheeks
+LID_FACTOR = 4.0  # how much more one of the lids does
 INNER_PART_FACTOR = 0.2  # how much less one of teeth, tongue and lashes does
 MIN_FACE_SHARE = 0.5  # of a shape's squared displacement that lies on the face
 MIN_SIZE_RATIO = 1e-3  # size on the face, relative to the largest; smaller ones move eyes or tongue
 MIN_MOUTH_SHAPES = 12  # of ARKit's, with which visemes and emotions are not needed
-LID_SHAPES = {
-    f"{shape}{side}" for shape in ("eyeBlink", "eyeWide", "eyeSquint") for side in ("Left", "Right")
-}
+LID_SHAPES = {f"{shape}{side}" for shape in ("eyeBlink", "eyeWide") for side in ("Left", "Right")}
 # `--targets auto` uses the character's shapes if they show at least this share of the squared
 # motion of the mouth in the poses of speech.
 MIN_MOUTH_SHOWN = 0.75
@@ -109,6 +109,8 @@ def find_shapes(
     left_out, known = {}, []
     for shape in shapes:
         meaning = named[shape.name] if shape.name in named else meaning_of(shape.name)
+        if meaning is not None and shape.mix:
+            meaning = replace(meaning, standard="VRM")
         if meaning is not None and meaning.recipe:
             known.append(DrivenShape(shape, meaning))
         elif shape.name in named:
@@ -269,10 +271,8 @@ class OwnShapeFit:
         canonical = np.full(len(binding.rest), -1)
         canonical[binding.moving] = binding.canonical
         canonical = canonical[self._rows]
-        factor = np.where(
-            canonical >= 0, 1 + MOUTH_FACTOR * face.mouth_weight[canonical], INNER_PART_FACTOR
-        )
-        return area * factor
+        feature = 1 + MOUTH_FACTOR * face.mouth_weight + LID_FACTOR * face.regions["eyelids"]
+        return area * np.where(canonical >= 0, feature[canonical], INNER_PART_FACTOR)
 
     def _prepare(self) -> None:
         """Compute the products of shapes and motion that do not change from frame to frame."""
@@ -289,11 +289,12 @@ class OwnShapeFit:
         combine = (binding.face.arkit_matrix > 0).astype(np.float64)
         shapes = scaled.reshape(len(scaled), -1)
         energy = np.einsum("sj,st,tj->j", combine, shapes @ shapes.T, combine)  # (52,)
-        self._prior = NAME_PRIOR * self._recipes * energy  # (K, 52)
+        is_lid = np.isin(ARKIT_NAMES, list(LID_SHAPES))
+        prior = np.where(is_lid, LID_PRIOR, NAME_PRIOR) * energy
+        self._prior = self._recipes * prior  # (K, 52)
         size = np.sqrt(np.maximum(np.diag(self._gram), 0))
-        moves_lids = np.array([set(d.meaning.recipe) <= LID_SHAPES for d in self._driven], bool)
         is_gaze = np.array([d.meaning.kind == "gaze" for d in self._driven], bool)
-        self._fixed = is_gaze | moves_lids | (size < MIN_SIZE_RATIO * size.max(initial=0))
+        self._fixed = is_gaze | (size < MIN_SIZE_RATIO * size.max(initial=0))
         free = np.flatnonzero(~self._fixed)
         normal = self._gram[np.ix_(free, free)] + self._prior[free] @ self._recipes[free].T
         normal += RIDGE * np.diag(np.diag(normal))
