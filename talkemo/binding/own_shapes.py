@@ -11,7 +11,8 @@ For each frame with weights `a` of ARKit's shapes and displacement `d` of the me
     minimise |d - D w|² + NAME_PRIOR · Σ_j e_j (a_j - (R w)_j)² + SPARSITY · Σ_k s_k w_k
 
 where D are the shapes' displacements, R their recipes, e_j the squared size of ARKit's shape j on
-this mesh, and s_k the size of shape k. As d is linear in the motion's coordinates, only products of
+this mesh, and s_k the size of shape k. Beside the vertices, d and D contain the openings of lips and
+lids, which are what is seen first: lips that should touch, eyes that should close. As d is linear in the motion's coordinates, only products of
 small matrices are computed per frame.
 """
 
@@ -23,7 +24,7 @@ from functools import cached_property
 
 import numpy as np
 
-from ..face.canonical import ARKIT_NAMES
+from ..face.canonical import ARKIT_NAMES, LIP_PAIRS
 from ..face.shape_names import ShapeMeaning, meaning_of
 from ..face.viseme_curves import OCULUS_RECIPES, recipe_weights
 from ..formats.animation import Frames
@@ -33,17 +34,17 @@ from ..geometry.numerics import bounded_least_squares
 from .binding import Binding
 
 NAME_PRIOR = 0.1  # how much the names count beside the vertices
-LID_PRIOR = 1.0  # the same of blinks and wide eyes: a blink has to close the eye
+OPENING_FACTOR = 0.1  # how much each opening of lips and lids counts beside all vertices
 SPARSITY = 0.002  # penalty on the shapes' displacements, relative to the median shape's size
 RIDGE = 1e-3  # relative to each shape's squared size; makes the weights unique
 FIT_ITERATIONS = 200
 MOUTH_FACTOR = 4.0  # how much more a vertex of the lips counts than one of the cheeks
-LID_FACTOR = 4.0  # how much more one of the lids does
 INNER_PART_FACTOR = 0.2  # how much less one of teeth, tongue and lashes does
 MIN_FACE_SHARE = 0.5  # of a shape's squared displacement that lies on the face
 MIN_SIZE_RATIO = 1e-3  # size on the face, relative to the largest; smaller ones move eyes or tongue
 MIN_MOUTH_SHAPES = 12  # of ARKit's, with which visemes and emotions are not needed
-LID_SHAPES = {f"{shape}{side}" for shape in ("eyeBlink", "eyeWide") for side in ("Left", "Right")}
+# Facing landmarks, upper and lower, whose distance are the openings of lips and lids.
+OPENINGS = (*LIP_PAIRS, (37, 41), (38, 40), (43, 47), (44, 46))
 # `--targets auto` uses the character's shapes if they show at least this share of the squared
 # motion of the mouth in the poses of speech.
 MIN_MOUTH_SHOWN = 0.75
@@ -239,7 +240,7 @@ class OwnShapeFit:
             return self.weights_of(frames.arkit, frames.coordinates)
         # The coordinates lack the emotion.
         step = frames.vertices[:, self._rows] - self.binding.rest[self._rows]
-        moved = step.reshape(len(step), -1) @ self._weighted.T
+        moved = self._features(step) @ self._own_features.T
         return self._expanded(self._solve(moved, frames.arkit))
 
     def weights_of(self, arkit: np.ndarray, coordinates: np.ndarray) -> np.ndarray:
@@ -271,27 +272,33 @@ class OwnShapeFit:
         canonical = np.full(len(binding.rest), -1)
         canonical[binding.moving] = binding.canonical
         canonical = canonical[self._rows]
-        feature = 1 + MOUTH_FACTOR * face.mouth_weight + LID_FACTOR * face.regions["eyelids"]
-        return area * np.where(canonical >= 0, feature[canonical], INNER_PART_FACTOR)
+        factor = 1 + MOUTH_FACTOR * face.mouth_weight[canonical]
+        return area * np.where(canonical >= 0, factor, INNER_PART_FACTOR)
+
+    def _features(self, displacement: np.ndarray) -> np.ndarray:
+        """What is compared of displacements (T, R, 3): (T, 3R + P), vertices and P openings."""
+        binding, rows = self.binding, self._rows
+        scaled = displacement * np.sqrt(self._weight, dtype=np.float32)[:, None]
+        vertices = binding.landmarks68[np.array(OPENINGS)]  # (P, 2)
+        place = np.searchsorted(rows, vertices).clip(max=len(rows) - 1)
+        moved = displacement[:, place] @ binding.placement.rotation[:, 1].astype(np.float32)
+        moved = moved * (rows[place] == vertices)
+        factor = np.sqrt(OPENING_FACTOR * self._weight.sum())
+        opening = factor * (moved[..., 0] - moved[..., 1])
+        return np.concatenate([scaled.reshape(len(scaled), -1), opening], 1, dtype=np.float32)
 
     def _prepare(self) -> None:
         """Compute the products of shapes and motion that do not change from frame to frame."""
-        binding, count = self.binding, len(self._driven)
-        flat = self._shapes.reshape(count, -1)
-        self._weighted = (self._shapes * self._weight[:, None]).reshape(count, -1)
+        binding = self.binding
+        self._own_features = self._features(self._shapes)
         column = np.searchsorted(binding.moving, self._rows)
         motion = binding.matrix.reshape(len(binding.targets), -1, 3)[:, column]
-        targets = binding.targets[:, column]
-        self._motion_products = motion.reshape(len(motion), -1) @ self._weighted.T  # (S, K)
-        gram = (flat @ self._weighted.T).astype(np.float64)
-        self._gram = (gram + gram.T) / 2
-        scaled = targets * np.sqrt(self._weight)[:, None]
+        self._motion_products = self._features(motion) @ self._own_features.T  # (S, K)
+        self._gram = (self._own_features @ self._own_features.T).astype(np.float64)
         combine = (binding.face.arkit_matrix > 0).astype(np.float64)
-        shapes = scaled.reshape(len(scaled), -1)
-        energy = np.einsum("sj,st,tj->j", combine, shapes @ shapes.T, combine)  # (52,)
-        is_lid = np.isin(ARKIT_NAMES, list(LID_SHAPES))
-        prior = np.where(is_lid, LID_PRIOR, NAME_PRIOR) * energy
-        self._prior = self._recipes * prior  # (K, 52)
+        targets = self._features(binding.targets[:, column])
+        energy = np.einsum("sj,st,tj->j", combine, targets @ targets.T, combine)  # (52,)
+        self._prior = NAME_PRIOR * self._recipes * energy  # (K, 52)
         size = np.sqrt(np.maximum(np.diag(self._gram), 0))
         is_gaze = np.array([d.meaning.kind == "gaze" for d in self._driven], bool)
         self._fixed = is_gaze | (size < MIN_SIZE_RATIO * size.max(initial=0))
