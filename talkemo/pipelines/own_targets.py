@@ -12,6 +12,7 @@ from ..binding.own_shapes import OwnShapeFit, find_shapes
 from ..errors import InputError
 from ..files.reading import printable
 from ..formats.animation import Header
+from ..formats.mesh_types import Mesh
 from ..formats.shape_map import read_shape_map
 from ..formats.target_names import OWN_CURVES
 from .options import ExportOptions, PathLike
@@ -77,15 +78,12 @@ def own_shapes(
     mesh = binding.mesh
     if targets == "auto" and shape_map is None and not mesh.shapes:
         return None, []
-    own = _fitted(binding, None if shape_map is None else str(shape_map))
+    own = fitted_shapes(binding, shape_map)
     if not own.names:
         if targets == "auto":
             return None, []
         if not mesh.shapes:
-            raise InputError(
-                f"{printable(mesh.name)} has no blend shapes of its own",
-                "use --targets arkit; glb, gltf and vrm files can have some",
-            )
+            raise no_shapes(mesh)
         raise InputError(
             f"{printable(mesh.name)}: none of its {len(mesh.shapes)} blend shapes is known",
             NAME_THEM,
@@ -99,9 +97,27 @@ def own_shapes(
     return own, [f"its own blend shapes are driven: {counts}"]
 
 
-@lru_cache(maxsize=1)
-def _fitted(binding: Binding, shape_map: str | None) -> OwnShapeFit:
-    """The fit of a mesh's shapes, computed once for many recordings."""
+def no_shapes(mesh: Mesh) -> InputError:
+    """Return the error for a mesh without blend shapes."""
+    return InputError(
+        f"{printable(mesh.name)} has no blend shapes of its own",
+        "only the ARKit shapes that talkemo makes can drive it; glb, gltf and vrm can have some",
+    )
+
+
+def fitted_shapes(binding: Binding, shape_map: PathLike | None = None) -> OwnShapeFit:
+    """Return the fit of a mesh's own shapes, computed once for many recordings.
+
+    Raises InputError if the shapes or the map cannot be read.
+    """
+    if shape_map is None:
+        return _fitted_by_names(binding)
     shapes = binding.mesh.shapes
-    named = None if shape_map is None else read_shape_map(shape_map, shapes)
-    return OwnShapeFit(binding, find_shapes(shapes, named))
+    if not shapes:
+        raise no_shapes(binding.mesh)
+    return OwnShapeFit(binding, find_shapes(shapes, read_shape_map(shape_map, shapes)))
+
+
+@lru_cache(maxsize=1)
+def _fitted_by_names(binding: Binding) -> OwnShapeFit:
+    return OwnShapeFit(binding, find_shapes(binding.mesh.shapes))
