@@ -11,7 +11,7 @@ For each frame with weights `a` of ARKit's shapes and displacement `d` of the me
     minimise |d - D w|² + NAME_PRIOR · Σ_j e_j (a_j - (R w)_j)² + SPARSITY · Σ_k s_k w_k
 
 where D are the shapes' displacements, R their recipes, e_j the squared size of ARKit's shape j on
-this mesh, and s_k the size of shape k. Beside the vertices, d and D contain the openings of lips and
+this mesh, and s_k the squared size of shape k. Beside the vertices, d and D contain the openings of lips and
 lids, which are what is seen first: lips that should touch, eyes that should close. As d is linear in the motion's coordinates, only products of
 small matrices are computed per frame.
 """
@@ -35,8 +35,8 @@ from .binding import Binding
 
 NAME_PRIOR = 0.1  # how much the names count beside the vertices
 OPENING_FACTOR = 0.1  # how much each opening of lips and lids counts beside all vertices
-SPARSITY = 0.002  # penalty on the shapes' displacements, relative to the median shape's size
-RIDGE = 1e-3  # relative to each shape's squared size; makes the weights unique
+SPARSITY = 0.001  # how much lower a weight is than without it, if no other shape is alike
+RIDGE = 1e-4  # relative to each shape's squared size; makes the weights unique
 FIT_ITERATIONS = 200
 MOUTH_FACTOR = 4.0  # how much more a vertex of the lips counts than one of the cheeks
 INNER_PART_FACTOR = 0.2  # how much less one of teeth, tongue and lashes does
@@ -124,6 +124,8 @@ def find_shapes(
     chosen = _without_repetition(known, named, left_out)
     order = {shape.name: k for k, shape in enumerate(shapes)}
     chosen.sort(key=lambda driven: order[driven.shape.name])
+    for part in (part for driven in chosen for part, _ in driven.shape.mix):
+        left_out.pop(part, None)
     return FoundShapes(chosen, left_out)
 
 
@@ -283,9 +285,9 @@ class OwnShapeFit:
         place = np.searchsorted(rows, vertices).clip(max=len(rows) - 1)
         moved = displacement[:, place] @ binding.placement.rotation[:, 1].astype(np.float32)
         moved = moved * (rows[place] == vertices)
-        factor = np.sqrt(OPENING_FACTOR * self._weight.sum())
+        factor = np.float32(np.sqrt(OPENING_FACTOR * self._weight.sum()))
         opening = factor * (moved[..., 0] - moved[..., 1])
-        return np.concatenate([scaled.reshape(len(scaled), -1), opening], 1, dtype=np.float32)
+        return np.concatenate([scaled.reshape(len(scaled), 3 * len(rows)), opening], 1)
 
     def _prepare(self) -> None:
         """Compute the products of shapes and motion that do not change from frame to frame."""
@@ -308,7 +310,6 @@ class OwnShapeFit:
         self._scale = np.sqrt(np.diag(normal))
         self._normal = normal / np.outer(self._scale, self._scale)
         self._free = free
-        self._penalty = SPARSITY * float(np.median(size[free])) if len(free) else 0.0
 
     def _solve(self, moved: np.ndarray, arkit: np.ndarray) -> np.ndarray:
         """Weights (T, K') of the driven shapes, from products (T, K') and ARKit's weights."""
@@ -321,7 +322,7 @@ class OwnShapeFit:
         if len(free):
             target = moved[:, free] - weights[:, fixed] @ self._gram[np.ix_(fixed, free)]
             target = target + arkit @ self._prior[free].T
-            target = target / self._scale - self._penalty
+            target = target / self._scale - SPARSITY * self._scale
             fitted = bounded_least_squares(self._normal, target, FIT_ITERATIONS, upper=self._scale)
             weights[:, free] = fitted / self._scale
         return weights

@@ -229,6 +229,7 @@ FILLERS = {
     *("shapes", "key", "morph", "morpher", "target", "fcl", "vrc", "face", "head", "exp", "arkit"),
     *("ak", "au", "hb", "cc", "base", "body", "mesh", "model"),
 }
+RIG_WORDS = {"ctrl": "MetaHuman", "fcl": "VRoid"}  # that begin the names of a rig's shapes
 MAX_NAME_WORDS = 12  # of names that are known
 _WORDS = re.compile(r"[A-Z]+(?=[A-Z][a-z])|[A-Z]?[a-z]+|[A-Z]+|\d+")
 
@@ -243,6 +244,9 @@ def meaning_of(name: str) -> ShapeMeaning | None:
         kind = "viseme" if is_viseme else "emotion" if text in MMD_EMOTION_RECIPES else "single"
         return ShapeMeaning("MMD", kind, both_sides(MMD_NAMES[text]))
     words = [word.lower() for word in _WORDS.findall(text)]
+    for mark in RIG_WORDS:
+        if mark in words:
+            words = words[words.index(mark) :]
     if not _without_fillers(words) or len(words) > MAX_NAME_WORDS:
         return None
     return _gaze(words) or _viseme(words) or _emotion(words) or _single(words)
@@ -350,7 +354,7 @@ def _emotion(words: list[str]) -> ShapeMeaning | None:
 
 def _single(words: list[str]) -> ShapeMeaning | None:
     """One of ARKit's shapes, or the part of it that a side or a half of a lip moves."""
-    rig = {"ctrl": "MetaHuman", "fcl": "VRoid"}.get(words[0])
+    rig = RIG_WORDS.get(words[0])
     words = _without_fillers(words)
     for parts, side in _sided(words):
         found = _recipe_of("".join(parts), None if side is None else SIDES[side])

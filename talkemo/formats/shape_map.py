@@ -17,7 +17,7 @@ from __future__ import annotations
 import difflib
 import json
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 
 from ..errors import InputError
@@ -29,6 +29,7 @@ from .mesh_types import MeshShape
 
 MAX_MAP_BYTES = 1 << 20
 MAX_FACTOR = 10.0
+MAX_NAME_COLUMN = 40  # characters to which names are padded in a template
 MAX_NEAREST = 3  # names that are offered for an unknown one
 MAP_HINT = "write a line `THEIR SHAPE = OUR SHAPE`, see talkemo bind MESH --map-template"
 RECIPES = {**OCULUS_RECIPES, **VRM_EMOTION_RECIPES}
@@ -70,24 +71,28 @@ def read_shape_map(path: str | Path, shapes: Sequence[MeshShape]) -> dict[str, S
     return result
 
 
-def map_template(shapes: Sequence[MeshShape]) -> str:
-    """Return a map of a mesh's shapes to fill in, with what is known by their names."""
+def map_template(shapes: Sequence[MeshShape], left_out: Collection[str] = ()) -> str:
+    """Return a map of a mesh's shapes to fill in, with what is known by their names.
+
+    The lines of shapes that are `left_out`, though their names are known, are comments.
+    """
     head = [
         "# Blend shapes of the mesh, and what they show: THEIRS = OURS [* FACTOR] [+ OURS ...]",
-        "# Delete what is behind = to leave a shape alone. Ours, without Left or Right for both:",
+        "# A shape with nothing behind = is not driven. Ours, without Left or Right for both sides:",
         *_wrapped(", ".join(ARKIT_NAMES)),
         "# Or sounds and emotions:",
         *_wrapped(", ".join(RECIPES)),
     ]
     quoted = [_quoted(shape.name) for shape in shapes]
-    width = max((len(name) for name in quoted), default=0)
+    width = min(max((len(name) for name in quoted), default=0), MAX_NAME_COLUMN)
     lines = []
     for name, shape in zip(quoted, shapes):
         meaning = meaning_of(shape.name)
         recipe = "" if meaning is None else _recipe_text(meaning.recipe)
         parts = [f"{printable(part)} * {weight:.4g}" for part, weight in shape.mix]
         mix = f"  # of {' + '.join(parts)}" if parts else ""
-        lines.append(f"{name:{min(width, 40)}} = {recipe}{mix}".rstrip())
+        mark = "# " if recipe and shape.name in left_out else ""
+        lines.append(f"{mark}{name:{width}} = {recipe}{mix}".rstrip())
     return "\n".join([*head, "", *lines, ""])
 
 

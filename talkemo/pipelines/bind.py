@@ -11,7 +11,7 @@ import numpy as np
 from ..binding import Binding, FaceHint, bind_with_hint, save_binding
 from ..binding.cache import BindingCache
 from ..binding.canonical_binding import NO_MESH, bind_canonical
-from ..binding.own_shapes import OwnShapeFit
+from ..binding.own_shapes import OwnShapeFit, find_shapes
 from ..files.writing import all_or_none, check_output
 from ..formats.mesh import as_mesh
 from ..formats.mesh_types import Mesh
@@ -139,7 +139,7 @@ def shape_map_template(mesh: PathLike | Mesh) -> str:
     loaded = as_mesh(mesh)
     if not loaded.shapes:
         raise no_shapes(loaded)
-    return map_template(loaded.shapes)
+    return map_template(loaded.shapes, find_shapes(loaded.shapes).left_out)
 
 
 def describe(binding: Binding) -> dict[str, Any]:

@@ -76,14 +76,14 @@ def own_shapes(
     if targets == "arkit":
         return None, []
     mesh = binding.mesh
-    if targets == "auto" and shape_map is None and not mesh.shapes:
-        return None, []
+    if not mesh.shapes:
+        if targets == "auto" and shape_map is None:
+            return None, []
+        raise no_shapes(mesh)
     own = fitted_shapes(binding, shape_map)
     if not own.names:
         if targets == "auto":
             return None, []
-        if not mesh.shapes:
-            raise no_shapes(mesh)
         raise InputError(
             f"{printable(mesh.name)}: none of its {len(mesh.shapes)} blend shapes is known",
             NAME_THEM,
@@ -113,8 +113,6 @@ def fitted_shapes(binding: Binding, shape_map: PathLike | None = None) -> OwnSha
     if shape_map is None:
         return _fitted_by_names(binding)
     shapes = binding.mesh.shapes
-    if not shapes:
-        raise no_shapes(binding.mesh)
     return OwnShapeFit(binding, find_shapes(shapes, read_shape_map(shape_map, shapes)))
 
 
