@@ -158,6 +158,9 @@ def _without_repetition(
                 left_out[shape.name] = "others show the same"
                 continue
             shown |= total
+        elif not by_user and any(meaning.recipe == other.meaning.recipe for other in chosen):
+            left_out[shape.name] = "others show the same"
+            continue
         elif not by_user and _covers_mouth(shown):
             left_out[shape.name] = "shapes of single muscles show the same"
             continue

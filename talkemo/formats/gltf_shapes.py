@@ -21,6 +21,7 @@ from .mesh_types import MAX_MORPH_TARGETS, MeshShape
 MAX_SHAPE_NAME_CHARACTERS = 256
 MAX_EXPRESSIONS = 1000  # of a VRM
 MAX_BINDS = 1000  # morph targets of an expression
+BYTES_PER_ROW = 16  # of a vertex that a shape moves: its number and displacement
 VRM_0_FULL_WEIGHT = 100.0  # of a morph target in VRM 0; it is 1 in VRM 1
 # VRM 0's presets whose names VRM 1 changed.
 VRM_0_PRESETS = {
@@ -95,7 +96,7 @@ def named_shapes(
         total += len(moved)
         if first + len(displacement) > vertices:
             raise InputError(f"{printable(file.path)}: it has changed", "start again")
-        if total * 16 > file.max_bytes or len(pieces) > MAX_MORPH_TARGETS:
+        if total * BYTES_PER_ROW > file.max_bytes or len(pieces) > MAX_MORPH_TARGETS:
             raise ValueError("more morph targets than any face has")
         values = displacement[moved]
         pieces.setdefault(name, []).append(((moved + first).astype(np.int32), values))
@@ -184,6 +185,7 @@ def _expressions(
         found = _vrm_0_expressions(extensions["VRM"], names)
     else:
         return
+    total = 0
     for number, (name, mix) in enumerate(found):
         if number >= MAX_EXPRESSIONS or len(mix) > MAX_BINDS:
             raise ValueError("more expressions than any face has")
@@ -191,7 +193,11 @@ def _expressions(
             raise ValueError("an expression with a name longer than any")
         mix = {part: weight for part, weight in mix.items() if part in shapes and weight > 0}
         if mix and name not in shapes:
-            yield _mixed(name, mix, shapes)
+            shape = _mixed(name, mix, shapes)
+            total += len(shape.rows)
+            if total * BYTES_PER_ROW > file.max_bytes:
+                raise ValueError("more expressions than any face has")
+            yield shape
 
 
 def _vrm_1_expressions(
