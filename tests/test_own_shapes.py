@@ -488,6 +488,20 @@ def test_both_kinds_of_targets_have_an_animation_each(bound, characters, tmp_pat
     assert {"own_residual_mesh_units", "arkit_residual_mesh_units"} <= set(result.metrics)
 
 
+def test_a_file_keeps_the_weights_of_the_mesh_at_rest(bound, tmp_path, silence, models):
+    """A mesh whose mouth is a little open at rest is written so, and comes back so."""
+    jaw = bound.arkit_targets()[ARKIT_NAMES.index("jawOpen")]
+    g = with_shapes(bound.mesh.vertices, bound.mesh.faces, {"jawOpen": jaw})
+    g.tree["meshes"][0]["weights"] = [0.1]
+    read = load_mesh(written(g, tmp_path / "a.glb"))
+    character = replace(bound, mesh=read)
+    export = ExportOptions(targets="own")
+    animate(character, silence, tmp_path / "b.glb", fps=5, export=export, models=models)
+    assert tree_of(tmp_path / "b.glb")["meshes"][0]["weights"] == pytest.approx([0.1])
+    rest = open_animation(tmp_path / "b.glb").rest  # all weights at 0
+    np.testing.assert_allclose(rest + 0.1 * jaw, read.vertices, atol=1e-3)
+
+
 def test_usd_has_the_own_shapes(bound, characters, tmp_path, silence, models):
     usd = pytest.importorskip("pxr.UsdSkel", reason="pip install 'talkemo[usd]'")
     from pxr import Usd

@@ -86,7 +86,7 @@ def named_shapes(
     ValueError
         If something in the file is out of range.
     """
-    names = _TargetNames(file)
+    names = TargetNames(file)
     at_rest: dict[str, float] = {}
     pieces: dict[str, list[tuple[np.ndarray, np.ndarray]]] = {}
     total = 0
@@ -114,8 +114,12 @@ def named_shapes(
     return (*shapes, *_expressions(file, names, {shape.name: shape for shape in shapes}))
 
 
-class _TargetNames:
-    """Names and weights of the morph targets of a file's meshes."""
+class TargetNames:
+    """Names of the morph targets of a file's meshes, as `Mesh.shapes` has them, and weights.
+
+    A target without a name is called as its mesh, with its number; a name that comes twice in a mesh
+    gets the number too.
+    """
 
     def __init__(self, file: GltfFile):
         self.file = file
@@ -175,7 +179,7 @@ class _TargetNames:
 
 
 def _expressions(
-    file: GltfFile, names: _TargetNames, shapes: dict[str, MeshShape]
+    file: GltfFile, names: TargetNames, shapes: dict[str, MeshShape]
 ) -> Iterator[MeshShape]:
     """Yield the expressions of a VRM that morph targets show, without names that targets have."""
     extensions = file.tree.get("extensions", {})
@@ -201,7 +205,7 @@ def _expressions(
 
 
 def _vrm_1_expressions(
-    file: GltfFile, vrm: dict[str, Any], names: _TargetNames
+    file: GltfFile, vrm: dict[str, Any], names: TargetNames
 ) -> Iterator[tuple[str, dict[str, float]]]:
     """Yield name and weights of morph targets of each expression of a VRM 1."""
     expressions = vrm.get("expressions") or {}
@@ -215,7 +219,7 @@ def _vrm_1_expressions(
 
 
 def _vrm_0_expressions(
-    vrm: dict[str, Any], names: _TargetNames
+    vrm: dict[str, Any], names: TargetNames
 ) -> Iterator[tuple[str, dict[str, float]]]:
     """Yield name and weights of morph targets of each group of a VRM 0, by VRM 1's names."""
     for group in (vrm.get("blendShapeMaster") or {}).get("blendShapeGroups") or []:
