@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, TextIO
 
 from talkemo.files.limits import limit
 
-from .facts import animation_facts, named_fact, plain
+from .facts import animation_facts, named_fact, plain, residuals_in_mm
 from .standard_streams import visible
 
 if TYPE_CHECKING:
@@ -175,6 +175,7 @@ def animation_data(result: Result) -> dict[str, Any]:
         "notes": result.notes,
         **({} if result.heard is None else {"heard": result.heard.as_json()}),
         **result.metrics,
+        **residuals_in_mm(result),
     }
 
 

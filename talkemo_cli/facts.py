@@ -14,11 +14,16 @@ if TYPE_CHECKING:
     from talkemo.formats.units import LengthUnit
 
 GOOD_FIT_MM = 3.0  # heads of different people and topologies lie below it
+IN_MESH_UNITS = "_mesh_units"  # ending of metrics
 # Sentences for metrics; `{}` stands for the value.
 METRIC_SENTENCES = {
     "arkit_residual_mesh_units": "ARKit's 52 blend shapes reproduce the frames within {:.2g} mesh "
     "units (mean)",
     "arkit_residual_mm": "ARKit's 52 blend shapes reproduce the frames within {:.2g} mm (mean)",
+    "own_residual_mesh_units": "the character's own blend shapes reproduce the frames within {:.2g} "
+    "mesh units (mean)",
+    "own_residual_mm": "the character's own blend shapes reproduce the frames within {:.2g} mm "
+    "(mean)",
     "residual_mm": "landmarks fit the face model within {:.2f} mm (mean)",
     "residual_p95_mm": "95 % of the frames fit within {:.2f} mm",
     "residual_px": "landmarks fit the image within {:.2f} px (mean)",
@@ -52,11 +57,22 @@ def animation_facts(result: Result) -> Iterator[str]:
 
 def _with_mm(result: Result) -> dict[str, Any]:
     """Return the metrics, with those in mesh units in mm where the mesh's unit is known."""
-    metrics = dict(result.metrics)
-    residual = metrics.pop("arkit_residual_mesh_units", None)
-    if residual is None or result.unit.name == UNKNOWN_UNIT:
+    in_mm = residuals_in_mm(result)
+    if not in_mm:
         return result.metrics
-    return {"arkit_residual_mm": 1000 * result.unit.metres * residual, **metrics}
+    others = {n: value for n, value in result.metrics.items() if not n.endswith(IN_MESH_UNITS)}
+    return {**in_mm, **others}
+
+
+def residuals_in_mm(result: Result) -> dict[str, float]:
+    """Return the metrics that are in mesh units in mm; {} if the mesh's unit is not known."""
+    if result.unit.name == UNKNOWN_UNIT:
+        return {}
+    return {
+        f"{name.removesuffix(IN_MESH_UNITS)}_mm": 1000 * result.unit.metres * value
+        for name, value in result.metrics.items()
+        if name.endswith(IN_MESH_UNITS)
+    }
 
 
 def unit_fact(unit: LengthUnit) -> str:

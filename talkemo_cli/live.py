@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import webbrowser
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
@@ -95,7 +96,8 @@ def live(
     if to:
         if port or not browser:
             raise InputError("--to and an option of the page", "leave --port and --no-browser out")
-        send_frames(face, audio, to, microphone, streaming)
+        # The protocols take ARKit's weights, so the character's own are not computed.
+        send_frames(face, audio, to, microphone, replace(streaming, targets="arkit"))
         return
     for value, name in ((audio, "AUDIO"), (microphone, "--microphone"), (streaming.raw, "--raw")):
         if value is not None:

@@ -37,7 +37,7 @@ from typing import Any
 import numpy as np
 import soundfile
 from gltf_characters import Character
-from gltf_files import character, compressed, glb_of
+from gltf_files import character, compressed, glb_of, named_character, vrm_0_character
 
 from talkemo import InputError
 from talkemo.audio.recording import open_audio
@@ -45,6 +45,7 @@ from talkemo.binding.bind_face import read_landmark_hint
 from talkemo.binding.binding import Binding
 from talkemo.binding.files import load_binding, save_binding
 from talkemo.binding.head_turner import Turner
+from talkemo.binding.own_shapes import find_shapes
 from talkemo.capture.fitting import Capture
 from talkemo.capture.landmark_files import LandmarkFile, check_recordings, read_landmark_file
 from talkemo.data.captures import FittedRecording, read_captures, save_captures
@@ -58,9 +59,10 @@ from talkemo.formats.animation import Frames, Header, Source
 from talkemo.formats.face_models import read_face_model
 from talkemo.formats.live_link import LIVE_LINK_NAMES, ROTATION_COLUMNS
 from talkemo.formats.mesh import load_mesh
-from talkemo.formats.mesh_types import Mesh
+from talkemo.formats.mesh_types import Mesh, MeshShape
 from talkemo.formats.point_cache import MddAnimation, Pc2Animation
 from talkemo.formats.registry import open_animation, open_writer
+from talkemo.formats.shape_map import map_template, read_shape_map
 from talkemo.formats.vertex_array import VertexArray
 from talkemo.geometry.rigid import Similarity
 from talkemo.pipelines.map_files import _read_map
@@ -72,6 +74,11 @@ MAX_READ_MEMORY = 1 << 30  # bytes; limit while a file of some kilobytes is read
 MAX_READ_S = 5.0  # longest acceptable time for one file
 READ_TIMEOUT_S = 30  # a reader is ended after this time
 VIDEO_KINDS = {"mp4": "mpeg4", "webm": "libvpx", "avi": "mpeg4", "mkv": "mpeg4"}  # and codecs
+SHAPE_MAP = b'# mine\nOpen = jawOpen * 0.7 + mouthFunnel\n"a=b" = aa  # a sound\nTail =\nSmile_L = mouthSmileLeft\n'
+SHAPES = [
+    MeshShape(name, 3, np.zeros(0, np.int32), np.zeros((0, 3), np.float32))
+    for name in ("Open", "a=b", "Tail", "Smile_L", "mouthClose")
+]
 # Fewer cases of slow kinds: each starts one process, or two.
 CASE_SHARES = {"m4a": 0.2, **dict.fromkeys(VIDEO_KINDS, 0.2)}
 
@@ -483,6 +490,9 @@ def all_kinds(folder: Path) -> list[Kind]:
         "vrm": (character().glb(), load_mesh),
         "glb_back": (Character().glb(), write_back),
         "glb_compressed": (compressed().glb(), load_mesh),
+        "shapes_glb": (named_character().glb(), read_shapes),
+        "shapes_vrm": (vrm_0_character().glb(), read_shapes),
+        "shape_map": (SHAPE_MAP, lambda path: read_shape_map(path, SHAPES)),
         "animation": (animation(), read_animation),
         "binding": (binding(folder), lambda path: load_binding(path, FACE, MESH)),
         "map": (npz(map=np.zeros((3, MAP_SIZE, MAP_SIZE), np.float32)), _read_map),
@@ -509,7 +519,7 @@ def all_kinds(folder: Path) -> list[Kind]:
 
 
 ENDINGS = {
-    "ply_binary": "ply", "stl_text": "stl", "glb_animation": "glb", "glb_back": "glb", "glb_compressed": "glb", "animation": "npz",
+    "shapes_glb": "glb", "shapes_vrm": "vrm", "shape_map": "map", "ply_binary": "ply", "stl_text": "stl", "glb_animation": "glb", "glb_back": "glb", "glb_compressed": "glb", "animation": "npz",
     "binding": "npz", "map": "npz", "landmarks_npz": "npz", "landmarks_npy": "npy", "vertex_array": "npy", "clips_table": "tsv",
     "captures": "npz", "timeline": "txt", "landmarks": "txt", "mask": "txt",
     "weights": "safetensors", "registry": "toml", "pickle2": "pkl", "pickle5": "pkl",
@@ -521,6 +531,12 @@ ENDINGS = {
 def read_animation(path: Path) -> None:
     """Open an animation and read its first frames."""
     read_chunks_of(open_animation(path))
+
+
+def read_shapes(path: Path) -> None:
+    """Read a mesh and its blend shapes, and choose those that are driven."""
+    shapes = load_mesh(path).shapes
+    map_template(shapes, find_shapes(shapes).left_out)
 
 
 def read_chunks_of(source: Source) -> None:

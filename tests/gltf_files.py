@@ -226,3 +226,45 @@ def character():
     g.primitive["attributes"]["COLOR_0"] = g.add(np.tile([0.5, 0.25, 1.0], (len(POINTS), 1)))
     g.morph(POINTS * 0.1, POINTS * -0.1, weights=[1.0, 0.0])
     return g
+
+
+def named_character():
+    """The same with names of its morph targets, and VRM 1's expressions of them."""
+    g = character()
+    g.tree["meshes"][0]["extras"] = {"targetNames": ["jawOpen", "Fcl_MTH_U"]}
+    binds = [{"node": 0, "index": 0, "weight": 0.5}, {"node": 0, "index": 1}]
+    presets = {"aa": {"morphTargetBinds": binds[:1]}, "ou": {"morphTargetBinds": binds}}
+    g.tree["extensions"] = {"VRMC_vrm": {"expressions": {"preset": presets}}}
+    return g
+
+
+def vrm_0_character():
+    """The same with VRM 0's groups."""
+    g = named_character()
+    binds = [{"mesh": 0, "index": 0, "weight": 100.0}, {"mesh": 0, "index": 1, "weight": 50.0}]
+    groups = [
+        {"name": "A", "presetName": "a", "binds": binds[:1]},
+        {"name": "Grin", "presetName": "unknown", "binds": binds},
+    ]
+    g.tree["extensions"] = {"VRM": {"blendShapeMaster": {"blendShapeGroups": groups}}}
+    return g
+
+
+def with_shapes(vertices, faces, shapes, expressions=None):
+    """A file of a mesh with blend shapes (V, 3) by name, and presets of a VRM 1 by their names."""
+    g = Gltf(vertices.astype(np.float32), faces)
+    g.morph(*(shape.astype(np.float32) for shape in shapes.values()))
+    g.tree["meshes"][0]["extras"] = {"targetNames": list(shapes)}
+    if expressions:
+        number = {name: k for k, name in enumerate(shapes)}
+        presets = {
+            preset: {
+                "morphTargetBinds": [
+                    {"node": 0, "index": number[name], "weight": weight}
+                    for name, weight in mix.items()
+                ]
+            }
+            for preset, mix in expressions.items()
+        }
+        g.tree["extensions"] = {"VRMC_vrm": {"expressions": {"preset": presets}}}
+    return g

@@ -72,7 +72,6 @@ ALLOWED = {
     "talkemo/formats/gltf_builder.py": (".open", PARTIAL),
     "talkemo/formats/gltf_character.py": (".open", "opens what was read before"),
     "talkemo/formats/gltf_colours.py": (".open", CHECKED),
-    "talkemo/formats/gltf_builder.py": (".open", PARTIAL),
     "talkemo/formats/live_link.py": (".open", PARTIAL),
     "talkemo/formats/mesh.py": (".write_bytes", PARTIAL),
     "talkemo/formats/npz.py": (".open zipfile.ZipFile", PARTIAL),

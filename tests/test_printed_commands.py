@@ -23,7 +23,7 @@ NOT_RUN = {
     r"\bDATA\b|\bCAPTURES\b|\bRUN\b|\bmy_set\b": "needs the corpora, or what was trained on them",
     r"arecord|rtmp": "needs a microphone or a stream",
     r"talkemo live": "a server that runs until it is stopped; tests/test_live.py starts it",
-    r"YOUR_|\bFOLDER\b|\bOUT/|\bMESH\b|\bHEAD\b|\bVIDEO\b": "names a file of the reader's own",
+    r"YOUR_|\bAVATAR\b|\bFOLDER\b|\bOUT/|\bMESH\b|\bHEAD\b|\bVIDEO\b": "names a file of the reader's own",
     r"benchmarks/|accelerate|torchrun|dask|--scheduler|openssl": "takes minutes, or several machines",
     r"examples/(quickstart|gallery|poster)\.py": "takes half a minute; tests/test_examples.py runs one",
 }

@@ -183,7 +183,7 @@ class CurveFit:
         return self._poses(EMOTION_RECIPES[self.kind], np.eye(len(self.face.span)))
 
     def _poses(self, recipes: dict[str, dict[str, float]], metric: np.ndarray) -> _Poses:
-        weights = np.stack([_weights(recipe) for recipe in recipes.values()])
+        weights = np.stack([recipe_weights(recipe) for recipe in recipes.values()])
         penalty = np.array([TONGUE_PENALTY.get(name, 1.0) for name in recipes])
         return _Poses(weights @ self._arkit_coordinates, metric, penalty)
 
@@ -236,7 +236,7 @@ def _mean(arkit: np.ndarray, *shapes: str) -> np.ndarray:
     return arkit[:, [ARKIT_NAMES.index(shape) for shape in shapes]].mean(1)
 
 
-def _weights(recipe: dict[str, float]) -> np.ndarray:
+def recipe_weights(recipe: dict[str, float]) -> np.ndarray:
     """Return the ARKit weights (52,) of a recipe."""
     return np.array([recipe.get(name, recipe.get(_base(name), 0.0)) for name in ARKIT_NAMES])
 

@@ -1,4 +1,4 @@
-"""Animation curves: Oculus visemes, VRM expressions and ARKit weights, as csv or JSON."""
+"""Animation curves: ARKit, Oculus, VRM or the mesh's own shapes, as csv or JSON."""
 
 from __future__ import annotations
 
@@ -14,6 +14,8 @@ from ..errors import InputError
 from ..face.viseme_curves import CurveFit
 from .animation import FileWriter, Frames, Header
 from .live_link import LiveLinkWriter, head_angles
+from .target_names import OWN_CURVES
+from .target_sets import Residual, target_sets
 
 CURVE_DECIMALS = 5
 HEAD_ANGLES = ("HeadYaw", "HeadPitch", "HeadRoll")  # as in Live Link Face, in radians
@@ -32,17 +34,26 @@ class _CurveWriter(FileWriter):
     file: IO[str]
 
     def __init__(self, path: Path, header: Header, curves: str):
-        if header.canonical is None:
+        self.own = header.own_shapes if curves == OWN_CURVES else None
+        if header.canonical is None or (curves == OWN_CURVES and self.own is None):
             raise InputError(
                 f"{path}: no curves are known for this mesh", "write another kind of file"
             )
-        self.fit, self.fps, self.count = CurveFit(header.canonical, curves), header.fps, 0
+        self.residual: Residual | None = None
+        if self.own is not None:
+            self.names = list(self.own.names)
+            own_set = next(shapes for shapes in target_sets(header) if shapes.kind == "own")
+            self.residual = Residual(header, own_set)
+        else:
+            self.fit = CurveFit(header.canonical, curves)
+            self.names = list(self.fit.names)
+        self.fps, self.count = header.fps, 0
         super().__init__(path)
         self.file = self.partial.path.open("w", newline="", encoding="utf-8")
 
     def curves(self, frames: Frames) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Return times (T,) in s, curves (T, C) and the head's angles (T, 3) of the next frames."""
-        values = self.fit(frames.arkit, frames.speech, frames.emotion)
+        values = self._weights(frames)
         times = (self.count + np.arange(len(values))) / self.fps
         self.count += len(values)
         angles = np.zeros((len(values), 3))
@@ -51,6 +62,19 @@ class _CurveWriter(FileWriter):
         rounded = (array.round(CURVE_DECIMALS) + 0.0 for array in (times, values, angles))
         first, second, third = rounded  # adding 0 turned -0.0 into 0.0
         return first, second, third
+
+    def _weights(self, frames: Frames) -> np.ndarray:
+        """The curves (T, C) of frames; the residual of the mesh's own shapes is measured."""
+        if self.own is None or self.residual is None:
+            return self.fit(frames.arkit, frames.speech, frames.emotion)
+        weights = self.own.weights(frames)
+        self.residual.add(frames, weights)
+        return weights.astype(np.float64)
+
+    def complete(self) -> None:
+        super().complete()
+        if self.residual is not None:
+            self.metrics |= self.residual.metrics
 
     def close(self) -> None:
         self.file.close()
@@ -62,7 +86,7 @@ class CsvCurveWriter(_CurveWriter):
     def __init__(self, path: Path, header: Header, curves: str):
         super().__init__(path, header, curves)
         self.rows: Any = csv.writer(self.file, lineterminator="\n")
-        self.rows.writerow(["Time", *self.fit.names, *HEAD_ANGLES])
+        self.rows.writerow(["Time", *self.names, *HEAD_ANGLES])
 
     def write(self, frames: Frames) -> None:
         for row in np.column_stack(self.curves(frames)):
@@ -85,7 +109,7 @@ class JsonCurveWriter(_CurveWriter):
             "talkemo": __version__,
             "curves": curves,
             "fps": header.fps,
-            "names": self.fit.names,
+            "names": self.names,
             "meta": header.meta,
         }
         self.file.write(f'{json.dumps(about)[:-1]}, "frames": [')

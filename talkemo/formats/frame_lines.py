@@ -6,7 +6,8 @@ Both begin with a line of JSON that describes the stream: `fps`, `latency` in s,
     {"time": 0.01667, "arkit": [52 numbers], "head": [yaw, pitch, roll], "gaze": [pitch, yaw]}
 
 with angles in radians, those of the head as in Live Link Face, without head and gaze if they do not
-move; or bytes
+move. Where a character's own blend shapes are driven, the first line has their `own_names`, and each
+frame their weights as `own`. Or it is bytes
 
     float64 time in s, float32 x y z of each vertex, little-endian, in the mesh's order and unit
 """
@@ -31,10 +32,9 @@ def stream_header(fps: float, latency: float, shown: dict[str, Any]) -> bytes:
 
 def json_lines(
     times: np.ndarray,
-    weights: np.ndarray,
+    weights: dict[str, np.ndarray],
     head: np.ndarray | None,
     gaze: np.ndarray | None,
-    kind: str = "arkit",
 ) -> bytes:
     """Return frames as lines of JSON.
 
@@ -42,16 +42,14 @@ def json_lines(
     ----------
     times : (T,)
         In s.
-    weights : (T, C)
-        Of the curves that the stream's header names.
+    weights : dict of str to (T, C)
+        Weights of the curves that the stream's header names, by their kind, which is their key.
     head : (T, 3, 3), optional
         Rotations of the head.
     gaze : (T, 2), optional
         Pitch and yaw in radians.
-    kind : str
-        Kind of the curves, which is their key.
     """
-    columns = {"time": times, kind: weights}
+    columns = {"time": times, **weights}
     if head is not None:
         columns["head"] = head_angles(head)
     if gaze is not None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import IO, Any
 
@@ -16,7 +18,14 @@ from .gltf_colours import read_colours
 from .gltf_file import MAX_GLB_BYTES, GltfFile
 from .gltf_origin import GltfOrigin, OriginPart
 from .gltf_scene import MAX_MORPH_WEIGHT, Surface, read_surfaces, within
-from .mesh_types import MAX_COORDINATE, MAX_MESH_TRIANGLES, Mesh, MeshAttributes
+from .gltf_shapes import has_targets, load_gltf_shapes, named_shapes
+from .mesh_types import (
+    MAX_COORDINATE,
+    MAX_MESH_TRIANGLES,
+    Mesh,
+    MeshAttributes,
+    MeshShape,
+)
 from .units import METRES_PER_UNIT
 
 MAX_GLB_SECONDS = 24 * 3600.0
@@ -47,7 +56,11 @@ def read_gltf(path: Path, file: IO[bytes]) -> Mesh:
     is_kept = _mesh_space(source.tree) is None
     parts = _parts(source, surfaces)
     origin = GltfOrigin(path, content, source.companions, parts, is_kept)
-    return Mesh(vertices, faces, attributes, path.name, tuple(source.notes), origin=origin)
+    load_shapes = None
+    if has_targets(source) and not has_only_arkit_of_talkemo(source.tree):
+        load_shapes = partial(load_gltf_shapes, path, len(vertices))
+    notes = tuple(source.notes)
+    return Mesh(vertices, faces, attributes, path.name, notes, origin, load_shapes)
 
 
 def _parts(file: GltfFile, surfaces: list[Surface]) -> tuple[OriginPart, ...]:
@@ -60,6 +73,13 @@ def _parts(file: GltfFile, surfaces: list[Surface]) -> tuple[OriginPart, ...]:
         parts.append(OriginPart(surface.node, mesh, number, first, len(surface.points)))
         first += len(surface.points)
     return tuple(parts)
+
+
+def has_only_arkit_of_talkemo(tree: dict[str, Any]) -> bool:
+    """Return whether a file is one of talkemo's whose targets are not the character's own."""
+    extras = tree.get("asset", {}).get("extras")
+    is_ours = isinstance(extras, dict) and MESH_SPACE in extras
+    return is_ours and extras.get("targets") not in ("own", "both")
 
 
 def _joined_faces(faces: list[np.ndarray], surfaces: list[Surface]) -> np.ndarray:
@@ -98,6 +118,7 @@ class GlbAnimation:
         file = GltfFile(self.path, content)
         to_mesh = self._read_mesh_space(file.tree)
         self._surfaces = read_surfaces(file, every_target=True)
+        self.load_shapes = self._shape_loader(file)
         hidden = [
             _undo_export(file, surface, to_mesh, is_joined=own_animation(file.tree) is None)
             for surface in self._surfaces
@@ -124,6 +145,25 @@ class GlbAnimation:
                 f"{self.fps:g} a second",
                 f"at most {MAX_GLB_FRAMES} are read: lower --fps, or move the last keys",
             )
+
+    def _shape_loader(self, file: GltfFile) -> Callable[[], tuple[MeshShape, ...]] | None:
+        """What returns the character's own shapes of the file, in `Mesh.load_shapes`'s sense."""
+        if not has_targets(file) or has_only_arkit_of_talkemo(file.tree):
+            return None
+
+        def load() -> tuple[MeshShape, ...]:
+            counts = np.cumsum([0, *(len(surface.points) for surface in self._surfaces)])
+            targets = (
+                (surface.node, k, int(first), shape)
+                for surface, first in zip(self._surfaces, counts)
+                for k, shape in enumerate(surface.shapes)
+            )
+            what, hint = "blend shapes that can be read", "use --targets arkit"
+            with reading_errors(self.path, what, hint):
+                shapes = named_shapes(file, targets, int(counts[-1]))
+            return tuple(replace(shape, at_rest=0.0) for shape in shapes)  # `rest` is without them
+
+        return load
 
     def _read_mesh_space(self, tree: dict[str, Any]) -> np.ndarray:
         """Set facing and unit from talkemo's extras; return the matrix (3, 3) into the mesh."""

@@ -5,7 +5,7 @@ Section numbers refer to the glTF 2.0 specification.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -70,6 +70,49 @@ def read_surfaces(file: GltfFile, every_target: bool) -> list[Surface]:
     ValueError
         If there is none, or something in the file is out of range.
     """
+    nodes, matrices, drawn = _drawn_primitives(file)
+    _check_sizes(file, [primitive for _, primitive in drawn], every_target)
+    reader = _SurfaceReader(file, nodes, matrices, every_target)
+    return [reader.surface(number, primitive) for number, primitive in drawn]
+
+
+def placed_targets(file: GltfFile) -> Iterator[tuple[int, int, int, np.ndarray]]:
+    """Yield the morph targets of a file's scene one by one, placed as `read_surfaces` does.
+
+    Yields
+    ------
+    node, target : int
+        Numbers of the node, and of the target in the node's mesh.
+    first : int
+        The primitive's first vertex, counted through all surfaces.
+    displacement : (V, 3) float32
+        Of the primitive's vertices.
+
+    Raises
+    ------
+    ValueError
+        If something in the file is out of range.
+    """
+    nodes, matrices, drawn = _drawn_primitives(file)
+    _check_sizes(file, [primitive for _, primitive in drawn], every_target=False)
+    reader = _SurfaceReader(file, nodes, matrices, every_target=False)
+    first = 0
+    for number, primitive in drawn:
+        count = file.count(primitive["attributes"]["POSITION"])
+        targets = primitive.get("targets", [])
+        placement = reader.placement(number, primitive, count) if targets else matrices[number]
+        for k, target in enumerate(targets):
+            displacement = _transformed(placement, reader.displacement(target, (count, 3)))
+            if not within(displacement, MAX_COORDINATE):
+                raise ValueError("morph targets are out of range")
+            yield number, k, first, displacement.astype(np.float32)
+        first += count
+
+
+def _drawn_primitives(
+    file: GltfFile,
+) -> tuple[list[dict[str, Any]], np.ndarray, list[tuple[int, dict[str, Any]]]]:
+    """All nodes, their matrices (N, 4, 4), and each primitive that is drawn with its node's number."""
     nodes = [file.item("nodes", k) for k in range(len(file.tree.get("nodes", [])))]
     matrices = world_matrices(nodes)
     drawn = [
@@ -82,9 +125,7 @@ def read_surfaces(file: GltfFile, every_target: bool) -> list[Surface]:
     ]
     if not drawn:
         raise ValueError("no mesh of triangles in it")
-    _check_sizes(file, [primitive for _, primitive in drawn], every_target)
-    reader = _SurfaceReader(file, nodes, matrices, every_target)
-    return [reader.surface(number, primitive) for number, primitive in drawn]
+    return nodes, matrices, drawn
 
 
 def _check_sizes(file: GltfFile, primitives: list[dict[str, Any]], every_target: bool) -> None:
@@ -214,7 +255,7 @@ class _SurfaceReader:
             raise ValueError("positions are out of range")
         faces = _triangles(self.file.indices(primitive), primitive, len(points))
         faces = np.concatenate([faces, self._part_triangles(primitive, len(points))])
-        matrices = self._placement(node, number, primitive, len(points))
+        matrices = self.placement(number, primitive, len(points))
         shapes, weights = self._shapes(node, primitive, points.shape)
         points = _transformed(matrices, points) + matrices[..., 3]
         for k, shape in enumerate(shapes):
@@ -252,21 +293,24 @@ class _SurfaceReader:
             targets, weights = [targets[k] for k in used], weights[used]
         shapes = np.zeros((len(targets), *form), np.float32)
         for shape, target in zip(shapes, targets):
-            if "POSITION" not in target:
-                continue
-            displacement = self.file.accessor(target["POSITION"])
-            if displacement.shape != form:
-                raise ValueError("a morph target and its mesh have different numbers of vertices")
-            shape[:] = displacement
+            shape[:] = self.displacement(target, form)
         return shapes, weights
 
-    def _placement(
-        self, node: dict[str, Any], number: int, primitive: dict[str, Any], count: int
-    ) -> np.ndarray:
+    def displacement(self, target: dict[str, Any], form: tuple[int, ...]) -> np.ndarray:
+        """Return the displacements (V, 3) of a morph target, not placed."""
+        if "POSITION" not in target:
+            return np.zeros(form, np.float32)
+        displacement = self.file.accessor(target["POSITION"])
+        if displacement.shape != form:
+            raise ValueError("a morph target and its mesh have different numbers of vertices")
+        return displacement
+
+    def placement(self, number: int, primitive: dict[str, Any], count: int) -> np.ndarray:
         """The matrix (3, 4) of a primitive, or those (V, 3, 4) of each vertex of a skinned one.
 
         Section 3.7.3.3: the node of a skinned mesh does not move it, its joints do.
         """
+        node = self.nodes[number]
         if "skin" not in node or "JOINTS_0" not in primitive["attributes"]:
             return np.asarray(self.matrices[number, :3])
         joints = self._joint_matrices(node["skin"])

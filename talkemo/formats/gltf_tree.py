@@ -82,6 +82,9 @@ class SceneTree:
         self.eyes: dict[str, int] = {}  # the nodes that turn eyeballs
         self.skins: list[dict[str, Any]] = []
         self.animation: dict[str, list[dict[str, Any]]] = {"channels": [], "samplers": []}
+        # By the kind of targets that an animation moves, for all but the first: the accessors of
+        # its weights, by the sampler.
+        self.others: dict[str, dict[int, int]] = {}
 
     def add_node(self, node: dict[str, Any], parent: int | None = None) -> int:
         """Add a node below another, or to the scene; return its number."""
@@ -98,15 +101,36 @@ class SceneTree:
         self.animation["samplers"].append(sampler)
         return len(self.animation["samplers"]) - 1
 
+    def add_weights(self, animations: dict[str, np.ndarray]) -> int:
+        """Return the number of a new sampler of weights (T, K), by the kind of targets that move."""
+        first, *others = animations
+        sampler = self.add_sampler(animations[first].ravel())
+        for kind in others:
+            accessor = self.glb.add(animations[kind].ravel())
+            self.others.setdefault(kind, {})[sampler] = accessor
+        return sampler
+
+    def animations(self, name: str) -> list[dict[str, Any]]:
+        """Return the animation, and one for each other kind of targets, called NAME.KIND."""
+        result: list[dict[str, Any]] = [{"name": name, **self.animation}]
+        for kind, accessors in self.others.items():
+            samplers = [
+                {**sampler, "output": accessors.get(number, sampler["output"])}
+                for number, sampler in enumerate(self.animation["samplers"])
+            ]
+            channels = self.animation["channels"]
+            result.append({"name": f"{name}.{kind}", "channels": channels, "samplers": samplers})
+        return result
+
     def animate(self, node: int, path: str, sampler: int) -> None:
         """Let a sampler change a property of a node."""
         target = {"node": node, "path": path}
         self.animation["channels"].append({"sampler": sampler, "target": target})
 
-    def add_face(self, weights: np.ndarray) -> None:
-        """Add the mesh, whose morph targets have weights (T, K)."""
+    def add_face(self, animations: dict[str, np.ndarray]) -> None:
+        """Add the mesh, whose morph targets have weights (T, K); see `add_weights`."""
         node = self.add_node({"name": "face", "mesh": 0})
-        self.animate(node, "weights", self.add_sampler(weights.ravel()))
+        self.animate(node, "weights", self.add_weights(animations))
 
     def add_head(self, head_nodes: HeadNodes) -> None:
         """Add the nodes of head and eyes, if any of them moves, and let the head move the mesh."""

@@ -19,9 +19,9 @@ from .gltf_surface import Surface, skin_attributes, surface_of_mesh, unit_normal
 from .gltf_tree import EYE_ROUGHNESS, SKIN_ROUGHNESS, Materials, SceneTree
 from .groups import visible_triangles
 from .head_nodes import EYE_NODES, MIN_RIGID_SHARE, HeadNodes
+from .target_sets import Residual, points_without_weights, target_sets
 from .texture_atlas import as_png
 
-RESIDUAL_STEP_FRAMES = 8  # between frames at which the residual of ARKit's shapes is measured
 EYEBALLS = dict(zip(EYE_NODES, ("eyeball_right", "eyeball_left")))
 GAZE_COLUMNS = [k for k, name in enumerate(ARKIT_NAMES) if name.startswith("eyeLook")]
 ADDED_EYES = "eyes"  # name of the added part of both eyeballs
@@ -30,9 +30,10 @@ ADDED_EYES = "eyes"  # name of the added part of both eyeballs
 class GlbWriter(FileWriter):
     """Writes a GLB with ARKit's 52 shapes as morph targets and their weights as an animation.
 
-    `metrics` then contains their residual: the mean distance of the face's vertices from where they
-    should be, in units of the mesh. If `bake`, each frame is a morph target of its own, and the
-    animation is exact.
+    If the header has the mesh's own shapes, these are written instead, or in front of ARKit's with
+    an animation for each of the two. `metrics` then contains the residual of each: the mean
+    distance of the face's vertices from where they should be, in units of the mesh. If `bake`, each
+    frame is a morph target of its own, and the animation is exact.
 
     Vertices are converted to metres, with y up and the face along +z. Rotations of head and eyes
     are stored as nodes; that of the head moves the mesh, see `head_nodes`. If the eyes move,
@@ -51,14 +52,12 @@ class GlbWriter(FileWriter):
             header.turner_of_nodes(bake), header.upright, header.unit.metres
         )
         self.to_file = header.unit.metres * header.upright  # (3, 3), vertices @ to_file
-        self.focus = np.flatnonzero(header.focus)
-        self.targets = None if bake or header.targets is None else header.targets()
+        self.sets = [] if bake else target_sets(header)
+        self.residuals = [Residual(header, shapes) for shapes in self.sets]
         self.added = header.added_meshes()
         self.baked: list[np.ndarray] = []
         self.baked_added: list[np.ndarray] = []
-        self.weights: list[np.ndarray] = []
-        self.count = 0
-        self.residual_sum, self.residual_count = 0.0, 0
+        self.weights: list[list[np.ndarray]] = [[] for _ in self.sets]
 
     def write(self, frames: Frames) -> None:
         self.head_nodes.write(frames)
@@ -69,50 +68,65 @@ class GlbWriter(FileWriter):
                     frames = replace(frames, gaze=None)
                 self.baked_added.append(self.added.frames(frames) - self.added.vertices.points)
             return
-        assert self.targets is not None
-        self.weights.append(frames.arkit)
-        rows = slice(-self.count % RESIDUAL_STEP_FRAMES, None, RESIDUAL_STEP_FRAMES)
-        self.count += len(frames.vertices)
-        if len(self.focus) and len(frames.vertices[rows]):
-            targets = self.targets[:, self.focus]
-            shown = self.header.rest[self.focus] + np.tensordot(frames.arkit[rows], targets, 1)
-            if self.header.turned is not None and frames.head is not None:
-                pivot = self.header.turned.pivot
-                turn = self.header.turned.head(frames.head[rows])
-                shown = (shown - pivot) @ turn.transpose(0, 2, 1) + pivot
-            distances = np.linalg.norm(frames.vertices[rows][:, self.focus] - shown, axis=2)
-            self.residual_sum += float(distances.sum())
-            self.residual_count += distances.size
+        for shapes, residual, chunks in zip(self.sets, self.residuals, self.weights):
+            weights = shapes.weights(frames)
+            residual.add(frames, weights)
+            chunks.append(weights)
 
     def finish(self) -> None:
         if self.bake:
             targets = np.concatenate(self.baked)
-            weights = np.eye(len(targets), dtype=np.float32)
+            animations = {"baked": np.eye(len(targets), dtype=np.float32)}
             names = [f"frame{k:05d}" for k in range(len(targets))]
         else:
-            assert self.targets is not None
-            targets, names = self.targets, list(ARKIT_NAMES)
-            weights = np.concatenate(self.weights).astype(np.float32)
-            if self.residual_count:
-                residual = self.residual_sum / self.residual_count
-                self.metrics["arkit_residual_mesh_units"] = residual
+            targets = np.concatenate([shapes.targets for shapes in self.sets])
+            animations = self._animations()
+            names = [name for shapes in self.sets for name in shapes.names]
+            for residual in self.residuals:
+                self.metrics |= residual.metrics
         added_eyes = self._added_eyeballs()
         own_eyes = self._own_eyeballs()
         self.head_nodes.centres = {
             name: ball.centre for name, ball in (own_eyes | added_eyes).items()
         }
-        file = _File(self.to_file, names, np.arange(len(weights)) / self.header.fps)
-        file.scene.add_face(weights)
+        frames = len(next(iter(animations.values())))
+        file = _File(self.to_file, names, self._at_rest(names), np.arange(frames) / self.header.fps)
+        file.scene.add_face(animations)
         file.scene.add_head(self.head_nodes)
         if self.head_nodes.moves_eyes and not self.bake:
-            weights = weights.copy()
-            weights[:, GAZE_COLUMNS] = 0
-            file.eye_sampler = file.scene.add_sampler(weights.ravel())
+            file.eye_sampler = file.scene.add_weights(
+                {kind: self._without_gaze(weights) for kind, weights in animations.items()}
+            )
         self._add_face(file, targets, own_eyes)
         self._add_added_meshes(file, added_eyes)
         meta = self.header.meta
         extras = {**meta, MESH_SPACE: self._mesh_space()}
         file.write(self.partial.path, extras, str(meta.get("emotion", "talkemo")))
+
+    def _animations(self) -> dict[str, np.ndarray]:
+        """The weights (T, K) of all targets for each kind; those of the other kind are at rest."""
+        at_rest = np.concatenate([shapes.at_rest for shapes in self.sets]).astype(np.float32)
+        result, first = {}, 0
+        for shapes, chunks in zip(self.sets, self.weights):
+            weights = np.concatenate(chunks).astype(np.float32)
+            every = np.tile(at_rest, (len(weights), 1))
+            every[:, first : first + len(shapes.names)] = weights
+            result[shapes.kind] = every
+            first += len(shapes.names)
+        return result
+
+    def _without_gaze(self, weights: np.ndarray) -> np.ndarray:
+        """Weights (T, K) whose shapes that turn the eyes are at rest."""
+        recipes = np.concatenate([shapes.recipes for shapes in self.sets])
+        at_rest = np.concatenate([shapes.at_rest for shapes in self.sets])
+        turns = recipes[:, GAZE_COLUMNS].any(1)
+        return np.where(turns, at_rest, weights).astype(np.float32)
+
+    def _at_rest(self, names: list[str]) -> list[float]:
+        """The weights of all targets in the mesh at rest."""
+        if self.bake:
+            return [0.0] * len(names)
+        return [float(weight) for shapes in self.sets for weight in shapes.at_rest]
 
     def _mesh_space(self) -> dict[str, Any]:
         """How the mesh's coordinates were converted to the file's, for `GlbAnimation`."""
@@ -150,7 +164,7 @@ class GlbWriter(FileWriter):
     def _add_face(self, file: _File, targets: np.ndarray, eyeballs: dict[str, _Eyeball]) -> None:
         """Add the mesh with morph targets (K, N, 3), and its own eyeballs."""
         header = self.header
-        rest = (header.rest @ self.to_file).astype(np.float32)
+        rest = (points_without_weights(header, self.sets) @ self.to_file).astype(np.float32)
         paint = paint_of(header)
         surface = surface_of_mesh(header, rest, paint)
         visible = visible_triangles(header.faces, header.attributes, len(rest))
@@ -212,7 +226,11 @@ class GlbWriter(FileWriter):
         """Add the meshes of added parts, with morph targets of the same names as the face's."""
         if self.added is None:
             return
-        targets = np.concatenate(self.baked_added) if self.bake else self.added.targets()
+        if self.bake:
+            targets = np.concatenate(self.baked_added)
+        else:
+            recipes = np.concatenate([shapes.recipes for shapes in self.sets])
+            targets = np.tensordot(recipes.astype(np.float32), self.added.targets(), 1)
         points = (self.added.vertices.points @ self.to_file).astype(np.float32)
         for part in self.added.meshes:
             rest = points[part.rows]
@@ -251,12 +269,16 @@ class _File:
         Turns displacements of the mesh into those of the file.
     names : list of str
         Of the morph targets.
+    at_rest : list of float
+        Their weights in the mesh at rest.
     times : (T,)
         Of the frames in s.
     """
 
-    def __init__(self, to_file: np.ndarray, names: list[str], times: np.ndarray):
-        self.to_file, self.names = to_file, names
+    def __init__(
+        self, to_file: np.ndarray, names: list[str], at_rest: list[float], times: np.ndarray
+    ):
+        self.to_file, self.names, self.at_rest = to_file, names, at_rest
         self.glb = GlbBuilder()
         self.materials, self.scene = Materials(self.glb), SceneTree(self.glb, times)
         self.meshes: list[dict[str, Any]] = []
@@ -294,8 +316,12 @@ class _File:
 
     def add_mesh(self, name: str, primitive: dict[str, Any]) -> int:
         """Return the number of a new mesh of a primitive."""
-        weights, extras = [0.0] * len(self.names), {"targetNames": self.names}
-        mesh = {"name": name, "primitives": [primitive], "weights": weights, "extras": extras}
+        mesh = {
+            "name": name,
+            "primitives": [primitive],
+            "weights": self.at_rest,
+            "extras": {"targetNames": self.names},
+        }
         self.meshes.append(mesh)
         return len(self.meshes) - 1
 
@@ -311,6 +337,6 @@ class _File:
             "nodes": scene.nodes,
             "meshes": self.meshes,
             **({"skins": scene.skins} if scene.skins else {}),
-            "animations": [{"name": animation, **scene.animation}],
+            "animations": scene.animations(animation),
         }
         self.glb.write(path, tree)

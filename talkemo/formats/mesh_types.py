@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -65,6 +67,42 @@ class MeshAttributes:
 
 
 @dataclass(frozen=True, eq=False)
+class MeshShape:
+    """A blend shape that a mesh's file contains, or a mix of them that the file names.
+
+    Attributes
+    ----------
+    name : str
+        As the file spells it.
+    count : int
+        Vertices N of the mesh.
+    rows : (R,) int32
+        Vertices that it moves, ascending.
+    values : (R, 3) float32
+        Their displacements at weight 1.
+    at_rest : float
+        Its weight in `Mesh.vertices`.
+    mix : tuple of (str, float)
+        Names and weights of the shapes that it consists of, such as those of a VRM's expression;
+        empty for a shape of its own.
+    """
+
+    name: str
+    count: int
+    rows: np.ndarray
+    values: np.ndarray
+    at_rest: float = 0.0
+    mix: tuple[tuple[str, float], ...] = ()
+
+    @property
+    def displacement(self) -> np.ndarray:
+        """(N, 3) float32, of all vertices at weight 1."""
+        result = np.zeros((self.count, 3), np.float32)
+        result[self.rows] = self.values
+        return result
+
+
+@dataclass(frozen=True, eq=False)
 class Mesh:
     """A surface of triangles, with vertices in the order and unit of its file."""
 
@@ -74,6 +112,13 @@ class Mesh:
     name: str = "the mesh"  # of its file, for messages
     notes: tuple[str, ...] = ()  # what its file contains that is left out, as sentences
     origin: GltfOrigin | None = None  # the glTF that it was read from
+    # Reads the blend shapes of its file, which are large; None if there cannot be any.
+    load_shapes: Callable[[], tuple[MeshShape, ...]] | None = None
+
+    @cached_property
+    def shapes(self) -> tuple[MeshShape, ...]:
+        """Blend shapes of its file, read when they are first used. Raises InputError."""
+        return () if self.load_shapes is None else self.load_shapes()
 
 
 def check_mesh(mesh: Mesh, name: str) -> None:

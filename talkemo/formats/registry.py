@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..errors import InputError
+from .target_names import OWN_CURVES
 
 if TYPE_CHECKING:
     from ..audio.recording import Audio
@@ -148,7 +149,7 @@ ANIMATION_FORMATS = (
         own_mesh=True,
     ),
 )
-CURVE_KINDS = ("arkit", "oculus", "vrm")  # what a file of curves holds
+CURVE_KINDS = ("arkit", "oculus", "vrm", OWN_CURVES)  # what a file of curves holds
 ARRAY_KINDS = ("vertices", "shapes")  # what an npz holds: frames, or blend shapes and weights
 SEQUENCE_MESH_TYPES = ("obj", "ply")  # of the meshes that are written to a folder
 

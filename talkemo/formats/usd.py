@@ -10,19 +10,22 @@ import numpy as np
 
 from ..errors import TalkemoError
 from ..extras import install_command
-from ..face.canonical import ARKIT_NAMES
 from .animation import FileWriter, Frames, Header, check_blend_shapes
 from .appearance import AddedMesh
 from .groups import visible_triangles
 from .head_nodes import BODY_NODE, HEAD_NODE, HeadNodes
+from .target_sets import Residual, points_without_weights, target_sets
 
 # Joints of the skeleton; a joint's path contains the joints above it.
 SKELETON = "/face/skeleton"
 JOINTS = [BODY_NODE, f"{BODY_NODE}/{HEAD_NODE}"]
+ANIMATION = "/face/animation"  # the one that the skeleton plays
 
 
 class UsdWriter(FileWriter):
-    """Writes ARKit's 52 shapes as UsdSkel blend shapes with animated weights.
+    """Writes ARKit's 52 shapes as UsdSkel blend shapes with animated weights, or the mesh's own.
+
+    If both are written, the skeleton plays the mesh's own, and `/face/animation_arkit` lies beside.
 
     If `bake`, the points of each frame are stored instead, rotated with the head. Otherwise the
     head is a joint of the skeleton. Rotations of head and eyes are also stored as the transform
@@ -47,6 +50,10 @@ class UsdWriter(FileWriter):
         self.upright: np.ndarray = upright  # (3, 3), vertices @ upright
         self.visible = visible_triangles(header.faces, header.attributes, len(header.rest))
         self.head_nodes = HeadNodes(header.turner_of_nodes(bake), upright)
+        self.sets = [] if bake else target_sets(header)
+        self.names = [name for shapes in self.sets for name in shapes.names]
+        self.residuals = [Residual(header, shapes) for shapes in self.sets]
+        self.weights: list[Any] = []  # attribute of the weights of each set
         self.added = header.added_meshes()
         self.added_points: list[Any] = []  # attribute of each added mesh
         self.stage: Any = Usd.Stage.CreateNew(str(self.partial.path))
@@ -54,12 +61,11 @@ class UsdWriter(FileWriter):
             self._define_stage()
             mesh = self._define_mesh()
             self.points = mesh.GetPointsAttr()
-            if not bake:
-                assert header.targets is not None
+            if self.sets:
                 self._define_animation()
-                self._define_blend_shapes(mesh, header.targets())
+                self._define_blend_shapes(mesh, np.concatenate([s.targets for s in self.sets]))
             if self.added is not None:
-                targets = None if bake else self.added.targets()
+                targets = self._targets_of_parts()
                 for part in self.added.meshes:
                     self._define_part(part, targets)
         except BaseException:
@@ -87,7 +93,7 @@ class UsdWriter(FileWriter):
 
         header = self.header
         mesh = UsdGeom.Mesh.Define(self.stage, "/face/mesh")
-        mesh.CreatePointsAttr(_vectors(header.rest @ self.upright))
+        mesh.CreatePointsAttr(_vectors(points_without_weights(header, self.sets) @ self.upright))
         faces = header.faces[self.visible]
         corners = np.full(len(faces), 3, np.int32)
         mesh.CreateFaceVertexCountsAttr(Vt.IntArray.FromNumpy(corners))
@@ -150,19 +156,21 @@ class UsdWriter(FileWriter):
         shown.Set(Vt.Vec3fArray.FromNumpy(linear))
 
     def _define_blend_shapes(self, mesh: Any, targets: np.ndarray) -> None:
-        """Define ARKit's shapes of a mesh, the displacements (52, V, 3) of its points."""
-        from pxr import Sdf, UsdSkel, Vt
+        """Define the shapes of a mesh, the displacements (K, V, 3) of its points."""
+        from pxr import Sdf, Tf, UsdSkel, Vt
 
         moving = np.flatnonzero(targets.any((0, 2))).astype(np.int32)
         binding = UsdSkel.BindingAPI.Apply(mesh.GetPrim())
-        paths = []
-        for name, target in zip(ARKIT_NAMES, targets):
-            path = f"{mesh.GetPath()}/{name}"
+        paths: list[Any] = []
+        for name, target in zip(self.names, targets):
+            path = f"{mesh.GetPath()}/{Tf.MakeValidIdentifier(name)}"
+            if path in map(str, paths):
+                path += f"_{len(paths)}"
             shape = UsdSkel.BlendShape.Define(self.stage, path)
             shape.CreateOffsetsAttr(_vectors(target[moving] @ self.upright))
             shape.CreatePointIndicesAttr(Vt.IntArray.FromNumpy(moving))
             paths.append(Sdf.Path(path))
-        binding.CreateBlendShapesAttr(list(ARKIT_NAMES))
+        binding.CreateBlendShapesAttr(self.names)
         binding.CreateBlendShapeTargetsRel().SetTargets(paths)
         binding.CreateSkeletonRel().SetTargets([SKELETON])
 
@@ -179,25 +187,37 @@ class UsdWriter(FileWriter):
         skeleton.CreateJointsAttr(JOINTS)
         skeleton.CreateBindTransformsAttr(joints)
         skeleton.CreateRestTransformsAttr(joints)
-        animation = UsdSkel.Animation.Define(self.stage, "/face/animation")
-        animation.CreateBlendShapesAttr(list(ARKIT_NAMES))
-        self.weights = animation.CreateBlendShapeWeightsAttr()
+        for shapes in self.sets:
+            path = ANIMATION if shapes is self.sets[0] else f"{ANIMATION}_{shapes.kind}"
+            animation = UsdSkel.Animation.Define(self.stage, path)
+            animation.CreateBlendShapesAttr(list(shapes.names))
+            self.weights.append(animation.CreateBlendShapeWeightsAttr())
         source = UsdSkel.BindingAPI.Apply(skeleton.GetPrim()).CreateAnimationSourceRel()
-        source.SetTargets([animation.GetPath()])
+        source.SetTargets([ANIMATION])
+
+    def _targets_of_parts(self) -> np.ndarray | None:
+        """Displacements (K, A, 3) of the added vertices by all shapes; None without shapes."""
+        if not self.sets or self.added is None:
+            return None
+        recipes = np.concatenate([shapes.recipes for shapes in self.sets])
+        return np.tensordot(recipes.astype(np.float32), self.added.targets(), 1)
 
     def write(self, frames: Frames) -> None:
         from pxr import Vt
 
         self.head_nodes.write(frames)
+        courses = [np.asarray(shapes.weights(frames), np.float32) for shapes in self.sets]
+        for residual, weights in zip(self.residuals, courses):
+            residual.add(frames, weights)
         for k, vertices in enumerate(frames.vertices):
             if self.bake:
                 if frames.head is not None and self.header.turn is not None:
                     vertices = self.header.turn(vertices, frames.head[k])
                 self.points.Set(_vectors(vertices @ self.upright), self.count)
                 self._write_parts(vertices, None if frames.gaze is None else frames.gaze[k])
-            else:
-                values = np.ascontiguousarray(frames.arkit[k], np.float32)
-                self.weights.Set(Vt.FloatArray.FromNumpy(values), self.count)
+            for attribute, weights in zip(self.weights, courses):
+                values = Vt.FloatArray.FromNumpy(np.ascontiguousarray(weights[k]))
+                attribute.Set(values, self.count)
             self.count += 1
 
     def _write_parts(self, vertices: np.ndarray, gaze: np.ndarray | None) -> None:
@@ -231,7 +251,7 @@ class UsdWriter(FileWriter):
         self._share_joints("mesh", shares)
         for part in self.added.meshes if self.added is not None else ():
             self._share_joints(part.name, np.ones(len(part.rows), np.float32))
-        animation = UsdSkel.Animation(self.stage.GetPrimAtPath("/face/animation"))
+        animation = UsdSkel.Animation(self.stage.GetPrimAtPath(ANIMATION))
         animation.CreateJointsAttr(JOINTS[1:])
         animation.CreateTranslationsAttr([Gf.Vec3f(*nodes.positions[HEAD_NODE].tolist())])
         animation.CreateScalesAttr([Gf.Vec3h(1, 1, 1)])
@@ -252,6 +272,8 @@ class UsdWriter(FileWriter):
     def finish(self) -> None:
         from pxr import Tf
 
+        for residual in self.residuals:
+            self.metrics |= residual.metrics
         self._write_head_nodes()
         if self.head_nodes.moves_head and not self.bake:
             self._let_head_move_mesh()
@@ -266,7 +288,8 @@ class UsdWriter(FileWriter):
         self.close()
 
     def close(self) -> None:
-        self.stage = self.points = self.weights = None  # USD writes until these are released
+        self.stage = self.points = None
+        self.weights = []  # USD writes until these are released
 
 
 def _vectors(values: np.ndarray) -> Any:

@@ -22,6 +22,12 @@ def area_vectors(vertices: np.ndarray, faces: np.ndarray) -> np.ndarray:
     return np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0])
 
 
+def vertex_areas(vertices: np.ndarray, faces: np.ndarray) -> np.ndarray:
+    """Return each vertex's share (V,) of the area of its triangles (F, 3)."""
+    area = np.linalg.norm(area_vectors(vertices, faces), axis=1) / 6
+    return np.bincount(faces.ravel(), np.repeat(area, 3), len(vertices))
+
+
 def mesh_edges(faces: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Return the unique edges of triangles (F, 3).
 

@@ -30,6 +30,7 @@ from .outputs import (
     with_notes,
     write_animation,
 )
+from .own_targets import with_targets
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
@@ -82,7 +83,8 @@ def animate(
         Anything unusable; no output is left then.
     """
     options = with_keywords(options or AnimateOptions(), keywords)
-    inputs = [mesh, audio, options.voice, options.timeline, *options.hint.files]
+    files = (options.voice, options.timeline, options.export.shape_map)
+    inputs = [mesh, audio, *files, *options.hint.files]
     paths = output_paths(outputs, options.export, inputs)
     plan = ActingPlan.of(options)
     recording = load_audio(audio)
@@ -116,9 +118,11 @@ def _write(
     turn = HeadTurner(binding.shown) if plan.head_moves or plan.eyes_move else None
     listened = performer.listen(recording)
     speech = talking.stream(listened, split_times(times, OUTPUT_CHUNK_FRAMES), options.style)
+    header = bound_header(binding, len(times), options.fps, meta, turn, options.export.unit)
+    header, notes = with_targets(header, binding, options.export, paths)
     result = write_animation(
         paths,
-        bound_header(binding, len(times), options.fps, meta, turn, options.export.unit),
+        header,
         map(performer, speech),
         export=options.export,
         audio=recording,
@@ -126,4 +130,4 @@ def _write(
         binding_error_mm=binding.error,
         progress=progress,
     )
-    return replace(result, heard=heard)
+    return with_notes(replace(result, heard=heard), notes)

@@ -60,6 +60,7 @@ class AnimationTask:
             timeline=_absolute(timeline) if isinstance(timeline, str | Path) else timeline,
             hint=_absolute_hint(options.hint),
             weights=_absolute_weights(options.weights),
+            export=_absolute_export(options.export),
         )
         face = self.face if self.face == NO_MESH else str(_absolute(self.face))
         outputs = [_absolute(path) for path in self.outputs]
@@ -127,6 +128,7 @@ class ReconstructionTask:
             onto=onto,
             options=options,
             video=_absolute_or_none(self.video),
+            export=_absolute_export(self.export),
             target=replace(self.target, hint=_absolute_hint(self.target.hint)),
             runtime=replace(self.runtime, weights=_absolute_weights(self.runtime.weights)),
         )
@@ -146,6 +148,10 @@ def _absolute_hint(hint: FaceHint) -> FaceHint:
         binding=_absolute_or_none(hint.binding),
         landmarks=_absolute_or_none(hint.landmarks),
     )
+
+
+def _absolute_export(export: ExportOptions) -> ExportOptions:
+    return replace(export, shape_map=_absolute_or_none(export.shape_map))
 
 
 def _absolute_weights(weights: PathLike) -> PathLike:

@@ -11,6 +11,7 @@ import numpy as np
 from ..binding import Binding, FaceHint, bind_with_hint, save_binding
 from ..binding.cache import BindingCache
 from ..binding.canonical_binding import NO_MESH, bind_canonical
+from ..binding.own_shapes import OwnShapeFit, find_shapes
 from ..files.writing import all_or_none, check_output
 from ..formats.mesh import as_mesh
 from ..formats.mesh_types import Mesh
@@ -19,6 +20,7 @@ from ..weights.models import Models, load_models
 from ..weights.registry import DEFAULT_SET
 from .options import PathLike
 from .outputs import as_paths
+from .own_targets import fitted_shapes, no_shapes
 from .second_opinion import opinion_for
 
 
@@ -30,6 +32,7 @@ def bind(
     weights: PathLike = DEFAULT_SET,
     models: Models | None = None,
     cache: bool = True,
+    shape_map: PathLike | None = None,
 ) -> Binding:
     """Find the face of a mesh and how each vertex moves; `animate` takes the result as its mesh.
 
@@ -39,13 +42,16 @@ def bind(
         A mesh file or a mesh in memory, `vertices` (N, 3) in any unit and `faces` (F, 3). A Binding
         is returned as it is. "-" is the canonical face of the weights.
     outputs : path or sequence of paths, optional
-        .npz files for `FaceHint.binding`, .png files that show the binding.
+        .npz files for `FaceHint.binding`, .png files that show the binding and each of the mesh's
+        own blend shapes.
     hint : FaceHint, optional
         Where the face is, if it is not found without help.
     weights, models
         The set of weights whose face model is used, or what `load_models` returned.
     cache : bool
         Whether bindings are read from and stored in the user's cache folder.
+    shape_map : path, optional
+        What the mesh's own blend shapes show, for the .png; see formats/shape_map.py.
 
     Raises
     ------
@@ -54,7 +60,7 @@ def bind(
     """
     hint = hint or FaceHint()
     paths = as_paths(outputs)
-    inputs = [source for source in (mesh, *hint.files) if isinstance(source, str | Path)]
+    inputs = [source for source in (mesh, shape_map, *hint.files) if isinstance(source, str | Path)]
     for path in paths:
         check_output(path, (".npz", ".png"), *inputs)
     if isinstance(mesh, Binding):
@@ -67,6 +73,9 @@ def bind(
         binding = bind_with_hint(
             face, loaded, hint, BindingCache() if cache else None, opinion_for(hint)
         )
+    own = None
+    if shape_map is not None or any(path.suffix.lower() == ".png" for path in paths):
+        own = shapes_of(binding, shape_map)
     with all_or_none(paths):
         for path in paths:
             if path.suffix.lower() == ".npz":
@@ -74,8 +83,63 @@ def bind(
             else:
                 from ..render.images import binding_image, save_image
 
-                save_image(path, binding_image(binding))
+                save_image(path, binding_image(binding, own=own))
     return binding
+
+
+def shapes_of(binding: Binding, shape_map: PathLike | None = None) -> OwnShapeFit | None:
+    """Return what drives a mesh's own blend shapes; None if none of them is known.
+
+    Raises InputError if they cannot be read, or if a map is given that does not fit them.
+    """
+    if not binding.mesh.shapes and shape_map is None:
+        return None
+    own = fitted_shapes(binding, shape_map)
+    return own if own.names else None
+
+
+def describe_shapes(binding: Binding, shape_map: PathLike | None = None) -> dict[str, Any]:
+    """Return what a mesh's own blend shapes are; {} for a mesh without any.
+
+    Returns
+    -------
+    dict
+        `shapes`: `found`, their number; `driven`, the names of those that are driven; `standards`,
+        how many of these have names of each standard; `left_out`, why each other one is not driven;
+        `missing`, which of ARKit's shapes none of them shows; `mouth_shown`, the share of the
+        squared motion of the mouth that they show in poses of speech; `mouth_residual_mm`, the mean
+        distance of its vertices from where they should be; `enough`, whether they are used without
+        being asked for.
+    """
+    shapes = binding.mesh.shapes
+    if not shapes:
+        return {}
+    own = fitted_shapes(binding, shape_map)
+    about: dict[str, Any] = {
+        "found": len(shapes),
+        "driven": [driven.shape.name for driven in own.found.driven],
+        "standards": own.found.standards,
+        "left_out": own.found.left_out,
+        "missing": own.found.missing,
+        "enough": own.is_enough,
+    }
+    if own.names:
+        about["mouth_shown"] = round(own.mouth_shown, 3)
+        about["mouth_residual_mm"] = round(own.mouth_residual_mm, 2)
+    return {"shapes": about}
+
+
+def shape_map_template(mesh: PathLike | Mesh) -> str:
+    """Return a map of a mesh's own blend shapes to fill in, see formats/shape_map.py.
+
+    Raises InputError if the mesh has none, or cannot be read.
+    """
+    from ..formats.shape_map import map_template
+
+    loaded = as_mesh(mesh)
+    if not loaded.shapes:
+        raise no_shapes(loaded)
+    return map_template(loaded.shapes, find_shapes(loaded.shapes).left_out)
 
 
 def describe(binding: Binding) -> dict[str, Any]:

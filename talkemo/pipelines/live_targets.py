@@ -265,7 +265,7 @@ class WebSocketTarget:
         """Give a frame to every client."""
         kind = self.address.kind
         head, gaze = (None if turn is None else turn[None] for turn in (frame.head, frame.gaze))
-        line = json_lines(np.array([frame.time]), frame.curves[kind][None], head, gaze, kind)
+        line = json_lines(np.array([frame.time]), {kind: frame.curves[kind][None]}, head, gaze)
         message = line.decode().rstrip("\n")
         self._give(message)
 

@@ -16,6 +16,7 @@ from ..compute.devices import DEVICES
 from ..errors import InputError
 from ..expression.emotion_names import AUTO_EMOTION, EMOTIONS
 from ..formats.registry import ARRAY_KINDS, CURVE_KINDS, SEQUENCE_MESH_TYPES
+from ..formats.target_names import TARGET_CHOICES
 from ..formats.unit_names import AUTO_UNIT, UNIT_CHOICES
 from ..option_limits import (
     ARTICULATION_RANGE,
@@ -73,6 +74,20 @@ INTENSITY_SETTINGS: dict[str, Any] = {
     "quantity": f"intensity {{:g}} is not between 0 and {MAX_INTENSITY:g}",
     "limits_hint": "0 changes nothing, 1 is full strength",
 }
+
+TARGETS_HELP = (
+    "Blend shapes that a .glb, USD or --stream drives: own (those of the character's file), arkit "
+    "(52, made for it), both, or auto: own if they show the mouth well enough, else arkit."
+)
+TARGETS_SETTINGS: dict[str, Any] = {
+    "metavar": "|".join(TARGET_CHOICES),
+    "values": TARGET_CHOICES,
+}
+MAP_HELP = (
+    "A text file that says what the character's own blend shapes show, a line `THEIRS = OURS` for "
+    "each; `talkemo bind FACE --map-template` prints one to fill in."
+)
+MAP_SETTINGS: dict[str, Any] = {"names": ("--map",), "metavar": "FILE", "kind": Path}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -208,7 +223,8 @@ class ExportOptions(CheckedOptions):
     )
     curves: str = option(
         "arkit",
-        "What a .csv or .json holds: arkit (52 weights), oculus (15 visemes) or vrm (expressions).",
+        "What a .csv or .json holds: arkit (52 weights), oculus (15 visemes), vrm (expressions) or "
+        "own (the character's own blend shapes).",
         values=CURVE_KINDS,
     )
     arrays: str = option(
@@ -217,6 +233,8 @@ class ExportOptions(CheckedOptions):
         "blend shapes instead, to be moved by the weights).",
         values=ARRAY_KINDS,
     )
+    targets: str = option("auto", TARGETS_HELP, **TARGETS_SETTINGS)
+    shape_map: PathLike | None = option(None, MAP_HELP, **MAP_SETTINGS)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -232,6 +250,8 @@ class StreamOptions(ActingOptions, BindingOptions, RuntimeOptions):
     """All options of `talkemo.stream`."""
 
     fps: float = option(60.0, "Frames per second.", **FPS_SETTINGS)
+    targets: str = option("auto", TARGETS_HELP, **TARGETS_SETTINGS)
+    shape_map: PathLike | None = option(None, MAP_HELP, **MAP_SETTINGS)
     raw: int | None = option(
         None,
         "With --stream: standard input is 16-bit mono samples without a header, at this rate in Hz.",
@@ -484,6 +504,8 @@ class StreamKeywords(ActingKeywords, RuntimeKeywords, total=False):
     """Fields of StreamOptions."""
 
     fps: float
+    targets: str
+    shape_map: PathLike | None
     raw: int | None
 
 

@@ -29,9 +29,11 @@ from ..formats.registry import (
     find_format,
     open_writer,
 )
+from ..formats.target_names import OWN_CURVES
 from ..formats.units import METRE, LengthUnit, check_unit
 from ..option_limits import FPS_LIMITS
 from .options import ExportOptions, PathLike
+from .target_checks import check_targets
 
 OUTPUT_CHUNK_FRAMES = 128  # frames that are computed and written at a time, which bounds memory
 Progress = Callable[[int, int], None]  # called with the frames done and their total
@@ -136,6 +138,7 @@ def _check_export(export: ExportOptions, paths: list[Path]) -> None:
     check_mode(export.fill, "fill")
     _check_content(export.curves, CURVE_KINDS, "curves", CURVE_ENDINGS, paths)
     _check_content(export.arrays, ARRAY_KINDS, "arrays", ARRAY_ENDINGS, paths)
+    check_targets(export, paths)
     if export.bake and not any(path.suffix.lower() in BAKED_ENDINGS for path in paths):
         raise InputError(
             "nothing to bake", f"baking is for outputs that end in {', '.join(BAKED_ENDINGS)}"
@@ -233,7 +236,8 @@ def write_animation(
             own_frames = frames.of_own_mesh(header)
             for path, writer in zip(paths, writers):
                 with output_errors(path):
-                    writer.write(own_frames if find_format(path).own_mesh else frames)
+                    has_own = _has_own_mesh(path, header, export)
+                    writer.write(own_frames if has_own else frames)
             if not writers:
                 in_memory.append((motion, own_frames))
             done += len(motion)
@@ -259,8 +263,15 @@ def with_notes(result: Result, notes: Iterable[str]) -> Result:
     return replace(result, notes=[*result.notes, *notes])
 
 
+def _has_own_mesh(path: Path, header: Header, export: ExportOptions) -> bool:
+    """Whether a file contains the user's mesh without the vertices of a cut."""
+    entry = find_format(path)
+    has_shapes = (entry.can_bake and not export.bake) or export.curves == OWN_CURVES
+    return entry.own_mesh or (header.own_shapes is not None and has_shapes)
+
+
 def _writer(path: Path, header: Header, export: ExportOptions, audio: Audio | None) -> Writer:
-    if find_format(path).own_mesh and header.own is not None:
+    if _has_own_mesh(path, header, export) and header.own is not None:
         header = replace(header.own, fill=header.fill)
     return open_writer(
         path,

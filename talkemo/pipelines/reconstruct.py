@@ -56,6 +56,7 @@ from .outputs import (
     with_notes,
     write_animation,
 )
+from .own_targets import with_targets
 
 if TYPE_CHECKING:
     from ..formats.appearance import AddedMeshes, Appearance
@@ -120,10 +121,13 @@ def reconstruct(
     target = _target(person, bound, face_model, models, cache, export.unit)
     frames = _frames(performance, target, models, timeline, options.head)
     header = _header(performance, target, options)
+    shape_notes: list[str] = []
+    if bound is not None:
+        header, shape_notes = with_targets(header, bound, export, paths)
     with all_or_none([*paths, *_extra_outputs(options)]):
         result = _write(paths, header, frames, performance, target.error_mm, export, progress)
         _write_extras(options, source, performance, person, header)
-    notes = models.licence_notes(*([] if timeline is None else ["emotion"]))
+    notes = [*shape_notes, *models.licence_notes(*([] if timeline is None else ["emotion"]))]
     return with_notes(result, notes if bound is None else [*bound.mesh.notes, *notes])
 
 
@@ -185,10 +189,19 @@ def _checked(
     """Check all but the source itself; return the outputs and the timeline of the emotion."""
     named = (source, onto, options.model, options.audio, options.resting)
     inputs = [path for path in named if isinstance(path, str | Path)]
-    paths = output_paths(outputs, export, [*inputs, *hint.files])
+    paths = output_paths(outputs, export, [*inputs, export.shape_map, *hint.files])
+    check_character(onto, export)
     timeline = check_options(options, source, onto, [*inputs, *paths])
     check_unit_of_target(options, onto, export)
     return paths, timeline
+
+
+def check_character(onto: object, export: ExportOptions) -> None:
+    """Raise InputError if a character's own shapes are asked for, but no character is named."""
+    if onto is None and (export.targets in ("own", "both") or export.shape_map is not None):
+        raise InputError(
+            "the person's own face has no blend shapes of a character", "name one with --onto"
+        )
 
 
 def check_unit_of_target(options: ReconstructOptions, onto: object, export: ExportOptions) -> None:

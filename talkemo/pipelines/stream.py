@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
-from typing import IO, TYPE_CHECKING
+from typing import IO, TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -19,16 +19,20 @@ from ..audio.recording import (
     standard_input,
 )
 from ..binding import Binding
+from ..binding.own_shapes import OwnShapeFit
 from ..face.canonical import ARKIT_NAMES
 from ..face.motion import Motion, split_times
 from ..formats.frame_lines import json_lines, stream_header, vertex_bytes
 from ..formats.mesh_types import Mesh
+from ..formats.target_names import OWN_CURVES
 from ..options import with_keywords
 from ..weights.models import Models, load_models
 from .acting import ActingPlan, FaceActor, ListeningSource
 from .bind import bind
 from .options import PathLike, StreamKeywords, StreamOptions
 from .outputs import frame_count
+from .own_targets import own_shapes
+from .target_checks import check_choice
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
@@ -49,6 +53,7 @@ class Chunk:
     binding: Binding  # of the mesh
     speech: np.ndarray | None = None  # (T, S) coordinates of the speech alone
     emotion: np.ndarray | None = None  # (T, S), what the emotion adds to them
+    own: np.ndarray | None = None  # (T, K) of the character's own shapes, see `Stream.own_names`
 
     def __len__(self) -> int:
         return len(self.times)
@@ -71,7 +76,15 @@ class Stream:
     audio: Audio | AudioStream
     fps: float
     performer: FaceActor
+    own: OwnShapeFit | None = None  # computes the weights of the character's own shapes
+    targets: str = "auto"  # as asked for, one of TARGET_CHOICES
+    target_notes: list[str] = field(default_factory=list)  # which shapes are driven
     names = ARKIT_NAMES
+
+    @property
+    def own_names(self) -> tuple[str, ...]:
+        """Names of the character's own shapes that are driven; () if none are."""
+        return () if self.own is None else self.own.names
 
     @property
     def binding(self) -> Binding:
@@ -82,7 +95,7 @@ class Stream:
     def notes(self) -> list[str]:
         """What was odd about audio and mesh up to now, and the terms of weights of another set."""
         licences = self.performer.models.licence_notes("talking", "emotion")
-        return [*self.audio.notes, *self.binding.mesh.notes, *licences]
+        return [*self.audio.notes, *self.binding.mesh.notes, *self.target_notes, *licences]
 
     @property
     def latency(self) -> float:
@@ -109,6 +122,9 @@ class Stream:
             if not len(speech):
                 return
             act = performer.perform(speech)
+            own = (
+                None if self.own is None else self.own.weights_of(act.arkit, act.shown.coordinates)
+            )
             yield Chunk(
                 speech.times,
                 act.shown.coordinates,
@@ -118,6 +134,7 @@ class Stream:
                 self.binding,
                 act.speech.coordinates,
                 act.emotional.coordinates - act.speech.coordinates,
+                own,
             )
 
     def write(self, file: IO[bytes], form: str = "jsonl") -> int:
@@ -136,18 +153,33 @@ class Stream:
             Number of frames.
         """
         as_lines = form == "jsonl"
-        content = {"names": list(self.names)} if as_lines else {"vertices": len(self.binding.rest)}
+        content = self._names_of_lines() if as_lines else {"vertices": len(self.binding.rest)}
         file.write(stream_header(self.fps, self.latency, content))
         file.flush()
         count = 0
         for chunk in self:
             if as_lines:
-                file.write(json_lines(chunk.times, chunk.arkit, chunk.head, chunk.gaze))
+                weights = self._weights_of_lines(chunk)
+                file.write(json_lines(chunk.times, weights, chunk.head, chunk.gaze))
             else:
                 file.write(vertex_bytes(chunk.times, chunk.vertices))
             file.flush()
             count += len(chunk)
         return count
+
+    def _names_of_lines(self) -> dict[str, Any]:
+        """Names of the weights in lines of JSON: ARKit's, the character's own, or both."""
+        names: dict[str, Any] = {}
+        if self.targets != OWN_CURVES:
+            names["names"] = list(self.names)
+        if self.own is not None:
+            names["own_names"] = list(self.own_names)
+        return names
+
+    def _weights_of_lines(self, chunk: Chunk) -> dict[str, np.ndarray]:
+        """Weights (T, C) of a chunk by their keys in lines of JSON."""
+        weights = {} if self.targets == OWN_CURVES else {"arkit": chunk.arkit}
+        return weights if chunk.own is None else {**weights, OWN_CURVES: chunk.own}
 
     def _times(self) -> Iterator[np.ndarray]:
         """Times of all frames, in chunks; endless for audio whose length is not known."""
@@ -224,9 +256,13 @@ def stream(
     """
     options = with_keywords(options or StreamOptions(), keywords)
     plan = ActingPlan.of(options)
+    check_choice(options.targets)
     models = models or load_models(options.weights, device=options.device)
     binding = bind(mesh, hint=options.hint, models=models, cache=options.cache)
-    return Stream(_open(audio, options.raw), options.fps, FaceActor(models, binding, plan))
+    own, notes = own_shapes(binding, options.targets, options.shape_map)
+    actor = FaceActor(models, binding, plan)
+    source = _open(audio, options.raw)
+    return Stream(source, options.fps, actor, own, options.targets, notes)
 
 
 def _open(audio: StreamInput, raw: int | None) -> Audio | AudioStream:

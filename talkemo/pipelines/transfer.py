@@ -38,6 +38,7 @@ from .outputs import (
     with_notes,
     write_animation,
 )
+from .own_targets import with_targets
 from .second_opinion import opinion_for
 from .sources import open_source
 
@@ -104,9 +105,11 @@ def transfer(
     if has_audio and audio is None and notice is not None:
         notice(missing_audio(source))
     unit, meta = _unit_of(source, options.export), _meta(source, Path(animation), options)
+    header = bound_header(replace(binding, cut=None), len(source), source.fps, meta, unit=unit)
+    header, notes = with_targets(header, binding, options.export, paths)
     result = write_animation(
         paths,
-        bound_header(replace(binding, cut=None), len(source), source.fps, meta, unit=unit),
+        header,
         _changed_frames(source, binding, models, emotions),
         export=options.export,
         audio=audio if has_audio else None,
@@ -114,7 +117,7 @@ def transfer(
         progress=progress,
     )
     stages = ("emotion",) if heard is None else ("emotion", "voice")
-    return with_notes(replace(result, heard=heard), models.licence_notes(*stages))
+    return with_notes(replace(result, heard=heard), [*notes, *models.licence_notes(*stages)])
 
 
 def _heard(
@@ -131,7 +134,7 @@ def _heard(
 
 def _inputs(animation: PathLike, options: TransferOptions) -> list[object]:
     """What is read; no output may overwrite those that are paths."""
-    meshes = (options.neutral, options.mesh)
+    meshes = (options.neutral, options.mesh, options.export.shape_map)
     return [animation, *meshes, options.audio, options.voice, options.timeline, *options.hint.files]
 
 
@@ -195,8 +198,10 @@ def _mesh_at_rest(source: Source, neutral: PathLike | None) -> Mesh:
     """An animation's mesh at rest: of the file `neutral`, its own, or its first frame."""
     if not len(source):
         raise InputError(f"{source.path}: no frames in it", "check that it is the right file")
+    load_shapes = getattr(source, "load_shapes", None)
     if neutral is not None:
-        rest = load_mesh(neutral).vertices
+        mesh = load_mesh(neutral)
+        rest, load_shapes = mesh.vertices, mesh.load_shapes
         if len(rest) != source.shape[1]:
             raise InputError(
                 f"{neutral} has {len(rest)} vertices, {source.path} {source.shape[1]}",
@@ -210,4 +215,6 @@ def _mesh_at_rest(source: Source, neutral: PathLike | None) -> Mesh:
                 "name a --neutral mesh",
             )
     vertices = np.asarray(rest, np.float64)
-    return Mesh(vertices, source.faces, source.attributes, source.path.name)
+    return Mesh(
+        vertices, source.faces, source.attributes, source.path.name, load_shapes=load_shapes
+    )
