@@ -19,6 +19,7 @@ from .texture_atlas import to_linear
 
 MAX_MATERIAL_FILE_BYTES = 1 << 24
 MAX_COMPANIONS = 1000  # material files and images of an OBJ that are kept
+MAX_TEXTURE_COORDINATE = 1e6
 MIN_COLOUR_RANGE = 8  # of a colour's channels, or of several colours; less of it is plain grey
 IMAGE_KEYWORDS = ("map_", "bump", "norm", "disp", "refl")  # of a material file, by their beginning
 
@@ -204,7 +205,7 @@ def _paint(material: _Material, uv: np.ndarray, images: dict) -> Paint:
     return Paint(
         np.append(colour, opacity),
         image=key if has_image else None,
-        uv=uv * [1, -1] + [0, 1],
+        uv=uv.clip(-MAX_TEXTURE_COORDINATE, MAX_TEXTURE_COORDINATE) * [1, -1] + [0, 1],
         mode=OPAQUE if opaque else BLEND,
     )
 
