@@ -617,6 +617,23 @@ def test_what_cannot_be_driven_is_refused(
     assert sorted(path.name for path in tmp_path.iterdir()) == ["x.map"]
 
 
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--to", "ws://:0/own"], "mask.obj has no blend shapes of its own"),
+        (["--to", "ws://:0", "--map", "x.map"], "--map is for the character's own shapes"),
+        (["--map", "x.map"], "--map is for sending frames"),
+    ],
+)
+def test_live_refuses_shapes_that_do_not_exist(
+    example_face, silence, tmp_path, capsys, monkeypatch, arguments, message
+):
+    monkeypatch.chdir(tmp_path)
+    audio = [str(silence)] if "--to" in arguments else []
+    assert main(["live", str(example_face), *audio, *arguments]) == 2
+    assert message in capsys.readouterr().err
+
+
 def test_a_template_of_a_mesh_without_shapes(example_face, capsys):
     assert main(["bind", str(example_face), "--map-template"]) == 2
     assert "has no blend shapes of its own" in capsys.readouterr().err
