@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import threading
 import webbrowser
-from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
@@ -51,7 +50,7 @@ Addresses = Annotated[
         metavar="ADDRESS",
         help="Send frames to a program instead of a page: vmc://HOST:PORT (the VMC protocol; "
         "/arkit at the end for ARKit's shapes), livelink://HOST:PORT (Unreal) or ws://:PORT (a "
-        "WebSocket server). Without a host, this machine. May be repeated.",
+        "WebSocket server; /own for the character's own blend shapes). Without a host, this machine. May be repeated.",
         autocompletion=offering(("vmc://", "livelink://", "ws://")),
     ),
 ]
@@ -82,7 +81,7 @@ def live(
     options: BindingOptions,
     runtime: RuntimeOptions,
     export: Annotated[ExportOptions, Only("fill")],
-    streaming: Annotated[StreamOptions, Only("fps", "raw")],
+    streaming: Annotated[StreamOptions, Only("fps", "raw", "shape_map")],
     audio: Speech = None,
     to: Addresses = None,
     microphone: Microphone = None,
@@ -96,10 +95,15 @@ def live(
     if to:
         if port or not browser:
             raise InputError("--to and an option of the page", "leave --port and --no-browser out")
-        # The protocols take ARKit's weights, so the character's own are not computed.
-        send_frames(face, audio, to, microphone, replace(streaming, targets="arkit"))
+        send_frames(face, audio, to, microphone, streaming)
         return
-    for value, name in ((audio, "AUDIO"), (microphone, "--microphone"), (streaming.raw, "--raw")):
+    only_sent = {
+        "AUDIO": audio,
+        "--microphone": microphone,
+        "--raw": streaming.raw,
+        "--map": streaming.shape_map,
+    }
+    for name, value in only_sent.items():
         if value is not None:
             raise InputError(
                 f"{name} is for sending frames to other programs",

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from contextlib import ExitStack
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from talkemo import InputError
+from talkemo.formats.target_names import OWN_CURVES
 from talkemo.pipelines.options import StreamOptions
 
 from .console import console
@@ -38,17 +41,31 @@ def send_frames(
     from talkemo.audio.microphone import find_microphone, open_microphone
     from talkemo.pipelines.live_send import LiveReport, as_spoken, send_live, warm_up
     from talkemo.pipelines.live_targets import open_targets, read_addresses
+    from talkemo.pipelines.own_targets import own_shapes
     from talkemo.pipelines.stream import stream_latency
 
     addresses = read_addresses(to)
     _check_audio(audio, microphone, options)
     if audio is None:
         find_microphone(microphone)
+    takes_own = any(address.kind == OWN_CURVES for address in addresses)
+    if options.shape_map is not None and not takes_own:
+        raise InputError(
+            "--map is for the character's own shapes", "send them: --to ws://:PORT/own"
+        )
+    options = replace(options, targets="own" if takes_own else "arkit")
     models = talkemo.load_models(options.weights, device=options.device)
     latency = round(stream_latency(models, options.fps), 3)
     with ExitStack() as stack:
-        targets = open_targets(addresses, options.fps, latency, stack)
-        binding = talkemo.bind(face, hint=options.hint, models=models, cache=options.cache)
+        bind = partial(talkemo.bind, face, hint=options.hint, models=models, cache=options.cache)
+        binding = None
+        own_names: tuple[str, ...] = ()
+        if takes_own:  # the first message to a receiver names them
+            binding = bind()
+            own, _ = own_shapes(binding, options.targets, options.shape_map)
+            own_names = () if own is None else own.names
+        targets = open_targets(addresses, options.fps, latency, stack, own_names)
+        binding = binding or bind()
         warm_up(binding, options, models, {address.kind for address in addresses})
         heard = stack.enter_context(open_microphone(microphone)) if audio is None else audio
         stream = talkemo.stream(binding, heard, options, models=models)

@@ -23,6 +23,7 @@ from talkemo.pipelines.batch_tasks import AnimationTask, ReconstructionTask
 from talkemo.pipelines.options import (
     AnimateOptions,
     BindingOptions,
+    ExportOptions,
     ReconstructOptions,
     RuntimeOptions,
 )
@@ -177,13 +178,18 @@ def test_tasks_for_a_cluster_have_absolute_paths(tmp_path, silence, models, monk
     shutil.copy(silence, "a.wav")
     Path("moods.txt").write_text("0 1 sad\n")
     options = AnimateOptions(
-        timeline="moods.txt", fps=10, hint=FaceHint(landmarks="l.txt"), weights="run"
+        timeline="moods.txt",
+        fps=10,
+        hint=FaceHint(landmarks="l.txt"),
+        weights="run",
+        export=ExportOptions(shape_map="a.map"),
     )
     sent = AnimationTask("face.obj", Path("a.wav"), [Path("a.csv")], options).absolute()
     assert (sent.face, sent.source) == (str(tmp_path / "face.obj"), tmp_path / "a.wav")
     assert sent.outputs == [tmp_path / "a.csv"] and sent.options.weights == tmp_path / "run"
     assert sent.options.timeline == tmp_path / "moods.txt"
     assert sent.options.hint.landmarks == tmp_path / "l.txt"
+    assert sent.options.export.shape_map == tmp_path / "a.map"
     for weights in ("default", "hf://someone/set@main"):
         same = AnimationTask("-", Path("a.wav"), [], AnimateOptions(weights=weights)).absolute()
         assert (same.face, same.options.weights) == ("-", weights)
@@ -192,6 +198,7 @@ def test_tasks_for_a_cluster_have_absolute_paths(tmp_path, silence, models, monk
         [Path("v.npz")],
         "face.obj",
         ReconstructOptions(model="m.npz", audio="a.wav"),
+        export=ExportOptions(shape_map="a.map"),
         target=BindingOptions(hint=FaceHint(binding="b.npz")),
         runtime=RuntimeOptions(weights="run"),
         video=Path("w.mp4"),
@@ -202,6 +209,7 @@ def test_tasks_for_a_cluster_have_absolute_paths(tmp_path, silence, models, monk
         task.onto,
         task.options.model,
         task.options.audio,
+        task.export.shape_map,
         task.target.hint.binding,
         task.runtime.weights,
         task.video,

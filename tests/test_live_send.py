@@ -8,6 +8,7 @@ import sys
 import threading
 import types
 from contextlib import ExitStack, contextmanager
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -24,6 +25,7 @@ from talkemo.face.canonical import ARKIT_NAMES
 from talkemo.face.viseme_curves import CURVE_NAMES
 from talkemo.formats.live_link import head_angles
 from talkemo.formats.live_link_packets import LiveLinkEncoder
+from talkemo.formats.mesh_types import MeshShape
 from talkemo.formats.vmc import MAX_BUNDLE_BYTES, sent_names
 from talkemo.pipelines.live_send import FramePacer, as_spoken, send_live
 from talkemo.pipelines.live_targets import open_targets, read_address, read_addresses
@@ -87,6 +89,17 @@ def receiver():
         yield made
 
 
+def with_own_jaw(bound):
+    """The example with ARKit's shapes as its own, called otherwise."""
+    targets = bound.arkit_targets()
+    rows = np.arange(len(bound.rest), dtype=np.int32)
+    shapes = tuple(
+        MeshShape(f"Blend_{name}", len(rows), rows, target)
+        for name, target in zip(ARKIT_NAMES, targets)
+    )
+    return replace(bound, mesh=replace(bound.mesh, load_shapes=lambda: shapes))
+
+
 @pytest.fixture(scope="module")
 def sent(bound, models, short_speech):
     """One stream, sent to all protocols at once: what each address received, and the report."""
@@ -100,14 +113,14 @@ def sent(bound, models, short_speech):
             for name, (port, _) in receivers.items()
         ]
         if importlib.util.find_spec("websockets"):
-            addresses += ["ws://:0", "ws://:0/vrm"]
-        targets = open_targets(read_addresses(addresses), FPS, 0.6, stack)
+            addresses += ["ws://:0", "ws://:0/vrm", "ws://:0/own"]
+        stream = talkemo.stream(with_own_jaw(bound), short_speech, models=models, **SETTINGS)
+        targets = open_targets(read_addresses(addresses), FPS, 0.6, stack, stream.own_names)
         clients = {
             f"ws/{target.address.kind}": collecting(connected(target, stack))
             for target in targets
             if target.address.protocol == "ws"
         }
-        stream = talkemo.stream(bound, short_speech, models=models, **SETTINGS)
         report = send_live(stream, targets, paced=False)
         for target in targets:
             target.close()
@@ -261,6 +274,9 @@ def test_web_sockets_get_the_lines_of_the_stream(sent, lines):
     np.testing.assert_allclose([f["arkit"] for f in found], [f["arkit"] for f in lines], atol=1e-5)
     np.testing.assert_allclose([f["gaze"] for f in found], [f["gaze"] for f in lines], atol=1e-5)
     assert all(len(f["vrm"]) == len(CURVE_NAMES["vrm"]) and "arkit" not in f for f in vrm)
+    own_head, *own = [json.loads(message) for message in sent[0]["ws/own"]]
+    assert own_head["names"] == [f"Blend_{name}" for name in ARKIT_NAMES if name != "tongueOut"]
+    assert len(own) == len(lines) and all(len(f["own"]) == 51 for f in own)
 
 
 def test_pages_of_other_machines_are_refused():

@@ -307,6 +307,19 @@ def shape(name, vertices, rows, at_rest=0.0, mix=()):
     return MeshShape(name, vertices, np.array(rows, np.int32), values, at_rest, mix)
 
 
+def test_a_vrm_s_shapes_without_names_are_driven_by_its_presets():
+    """Raw shapes that only a VRM's expressions explain get their weights, doubled here."""
+    raw = [shape("Face.0", 9, [1, 2]), shape("Face.1", 9, [3])]
+    mixes = [
+        shape("aa", 9, [1, 2], mix=(("Face.0", 0.5),)),
+        shape("blinkLeft", 9, [3], mix=(("Face.1", 1.0),)),
+        shape("Party", 9, [1, 2, 3], mix=(("Face.0", 0.5), ("Face.1", 1.0))),
+    ]
+    found = find_shapes([*raw, *mixes])
+    assert [driven.shape.name for driven in found.driven] == ["aa", "blinkLeft"]
+    assert found.standards == {"VRM": 2} and found.left_out == {"Party": "unknown name"}
+
+
 def test_what_repeats_other_shapes_is_left_out():
     names = ["mouthOpen", "jawOpen", "mouthSmile", "mouthSmile_L", "mouthSmile_R", "viseme_aa"]
     mouth = [name for name in ARKIT_NAMES if name.startswith("mouth") and "Smile" not in name]
@@ -602,6 +615,23 @@ def test_what_cannot_be_driven_is_refused(
     told = capsys.readouterr().err
     assert message in told and len(told.splitlines()) == 2
     assert sorted(path.name for path in tmp_path.iterdir()) == ["x.map"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--to", "ws://:0/own"], "mask.obj has no blend shapes of its own"),
+        (["--to", "ws://:0", "--map", "x.map"], "--map is for the character's own shapes"),
+        (["--map", "x.map"], "--map is for sending frames"),
+    ],
+)
+def test_live_refuses_shapes_that_do_not_exist(
+    example_face, silence, tmp_path, capsys, monkeypatch, arguments, message
+):
+    monkeypatch.chdir(tmp_path)
+    audio = [str(silence)] if "--to" in arguments else []
+    assert main(["live", str(example_face), *audio, *arguments]) == 2
+    assert message in capsys.readouterr().err
 
 
 def test_a_template_of_a_mesh_without_shapes(example_face, capsys):

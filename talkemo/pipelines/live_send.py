@@ -16,6 +16,7 @@ from ..audio.recording import SAMPLE_RATE, Audio
 from ..binding import Binding
 from ..face.canonical import Face
 from ..face.viseme_curves import CurveFit
+from ..formats.target_names import OWN_CURVES
 from ..weights.models import Models
 from .live_targets import LiveFrame, LiveTarget
 from .options import StreamOptions
@@ -150,6 +151,8 @@ def live_frames(chunk: Chunk, fits: Sequence[CurveFit]) -> Iterator[LiveFrame]:
     """Yield the frames of a chunk, with ARKit's weights and the curves of the fits."""
     curves = {fit.kind: fit(chunk.arkit, chunk.speech, chunk.emotion) for fit in fits}
     curves["arkit"] = chunk.arkit
+    if chunk.own is not None:
+        curves[OWN_CURVES] = chunk.own
     for k, frame_time in enumerate(chunk.times):
         yield LiveFrame(
             float(frame_time),
@@ -200,5 +203,5 @@ def warm_up(binding: Binding, options: StreamOptions, models: Models, kinds: set
 
 
 def _fits(face: Face, kinds: set[str]) -> list[CurveFit]:
-    """What computes curves of the kinds, without ARKit's, which every chunk has."""
-    return [CurveFit(face, kind) for kind in sorted(kinds - {"arkit"})]
+    """What computes curves of the kinds, without those that chunks have."""
+    return [CurveFit(face, kind) for kind in sorted(kinds - {"arkit", OWN_CURVES})]

@@ -24,6 +24,7 @@ from ..face.viseme_curves import CURVE_NAMES
 from ..files.reading import printable
 from ..formats.frame_lines import json_lines, stream_header
 from ..formats.live_link_packets import LiveLinkEncoder
+from ..formats.target_names import OWN_CURVES
 from ..formats.vmc import VmcEncoder
 
 LOOPBACK = "127.0.0.1"
@@ -32,7 +33,7 @@ DEFAULT_PORTS = {"vmc": 39539, "livelink": 11111, "ws": 8765}
 DEFAULT_SUBJECT = "talkemo"
 MAX_SUBJECT_CHARACTERS = 64
 # Kinds of curves of each protocol, the default first. Live Link's are always ARKit's.
-PROTOCOL_KINDS = {"vmc": ("vrm", "arkit", "oculus"), "ws": ("arkit", "vrm", "oculus")}
+PROTOCOL_KINDS = {"vmc": ("vrm", "arkit", "oculus"), "ws": ("arkit", "vrm", "oculus", OWN_CURVES)}
 ADDRESS_HINT = "write vmc://HOST:PORT, livelink://HOST:PORT or ws://:PORT"
 MAX_CLIENTS = 16  # of a WebSocket server
 CLIENT_QUEUE_FRAMES = 120  # that wait for a slow client; the oldest are dropped
@@ -47,7 +48,7 @@ class LiveAddress:
     protocol: str  # of DEFAULT_PORTS
     host: str
     port: int
-    kind: str  # of CURVE_NAMES
+    kind: str  # of PROTOCOL_KINDS
     subject: str = DEFAULT_SUBJECT  # of Live Link
 
     def __str__(self) -> str:
@@ -318,7 +319,11 @@ class WebSocketTarget:
 
 
 def open_targets(
-    addresses: Sequence[LiveAddress], fps: float, latency: float, stack: ExitStack
+    addresses: Sequence[LiveAddress],
+    fps: float,
+    latency: float,
+    stack: ExitStack,
+    own_names: Sequence[str] = (),
 ) -> list[LiveTarget]:
     """Return the targets of addresses, which the stack closes.
 
@@ -329,6 +334,8 @@ def open_targets(
     latency : float
         In s, for the header of WebSockets.
     stack : ExitStack
+    own_names : sequence of str
+        Of the character's own shapes, see `Stream.own_names`, for addresses that take these.
 
     Raises
     ------
@@ -345,7 +352,9 @@ def open_targets(
         elif address.protocol == "livelink":
             target = LiveLinkTarget(address, fps)
         else:
-            content = {"curves": address.kind, "names": list(CURVE_NAMES[address.kind])}
+            is_own = address.kind == OWN_CURVES
+            names = list(own_names if is_own else CURVE_NAMES[address.kind])
+            content = {"curves": address.kind, "names": names}
             target = WebSocketTarget(address, stream_header(fps, latency, content))
         stack.callback(target.close)
         targets.append(target)

@@ -91,10 +91,10 @@ def own_shapes(
     counts = ", ".join(f"{name} {count}" for name, count in own.found.standards.items())
     if targets == "auto" and shape_map is None and not own.is_enough:
         return None, [
-            f"its own blend shapes ({counts}) show {own.mouth_shown:.0%} of the mouth's motion: "
-            "ARKit's are written; --targets own drives them anyway"
+            f"the character's own blend shapes ({counts}) show {own.mouth_shown:.0%} of the "
+            "mouth's motion: ARKit's are written; --targets own drives them anyway"
         ]
-    return own, [f"its own blend shapes are driven: {counts}"]
+    return own, [f"the character's own blend shapes are driven: {counts}"]
 
 
 def no_shapes(mesh: Mesh) -> InputError:
