@@ -274,7 +274,7 @@ def test_without_a_skeleton_nodes_turn(tmp_path, scale):
             joined({0: poses[max(poses)]}), turned(at, turn, pivot), atol=1e-5
         )
     names = [node.get("name") for node in opened(path).tree["nodes"]]
-    assert names == [None, None, "head", "eye_right", "eye_left", "teeth"]
+    assert names == [None, None, "head", "teeth"]
 
 
 def test_a_neck_without_a_skeleton_gets_a_skin(tmp_path):

@@ -101,6 +101,9 @@ class CharacterWriter(FileWriter):
         self.targets = self.sets["arkit"].targets if "arkit" in self.sets else None
         if self._own_shapes_turn_eyes():
             self.rig = replace(self.rig, eyes=())
+        parts = enumerate(self.nodes.nodes)
+        self.present = [number for number, node in parts if _is_driven_part(node, self.file)]
+        self.added = None if self.present else header.added_meshes()
         self.weights: list[np.ndarray] = []  # of ARKit's shapes
         self.own_weights: list[np.ndarray] = []
 
@@ -128,7 +131,7 @@ class CharacterWriter(FileWriter):
             self._extend_animations(node, before)
         metres = self.header.unit.metres
         head = HeadTracks(self.tree, self.nodes, self.rig, self.parts, self.head_nodes, metres)
-        head.build(self.arrays)
+        head.build(self.arrays, self.added is not None)
         columns = np.arange(len(ARKIT_NAMES))
         added = dict.fromkeys(self._added_nodes(head.head), (columns, arkit))
         if self.own_weights:
@@ -244,10 +247,9 @@ class CharacterWriter(FileWriter):
 
         Those of a file that talkemo wrote before are used again.
         """
-        present = [k for k, node in enumerate(self.nodes.nodes) if _is_driven_part(node, self.file)]
-        added = None if present else self.header.added_meshes()
+        added = self.added
         if added is None:
-            return present
+            return self.present
         matrix = np.eye(4) if head is None else self._matrix_of(head)
         inverse = np.linalg.inv(matrix)
         points = added.vertices.points @ inverse[:3, :3].T + inverse[:3, 3]

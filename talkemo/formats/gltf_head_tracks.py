@@ -46,17 +46,19 @@ class HeadTracks:
     tracks: list[tuple[int, str, np.ndarray]] = field(default_factory=list)
     head: int | None = None
 
-    def build(self, arrays: ExtendedGlb) -> None:
-        """Make the tracks, and the nodes and skins that they need."""
+    def build(self, arrays: ExtendedGlb, needs_head: bool) -> None:
+        """Make the tracks, and the nodes and skins that they need.
+
+        `needs_head`: whether something will be added to the head, so that it needs a node.
+        """
         head, eyes = self.head_nodes.rotations()
         turner = self.head_nodes.turn
         if turner is None or not (len(head) or len(eyes)):
             self.head = self.rig.head
-            return
-        if self.rig.head is not None:
+        elif self.rig.head is not None:
             self._turn_joints(head, eyes, turner)
-        elif not any(part.surface.placement.ndim == 3 for part in self.parts):
-            self._turn_nodes(head, turner, arrays)
+        elif len(head) and not any(part.surface.placement.ndim == 3 for part in self.parts):
+            self._turn_nodes(head, turner, arrays, needs_head)
 
     # --------------------------------------------------------------------------------- a skeleton
 
@@ -140,27 +142,24 @@ class HeadTracks:
 
     # ------------------------------------------------------------------------------- no skeleton
 
-    def _turn_nodes(self, head: np.ndarray, turner: MeshTurner, arrays: ExtendedGlb) -> None:
-        """Add nodes of head and eyes, and let the head's rotation move the meshes."""
-        positions, quaternions = self.head_nodes.positions, self.head_nodes.quaternions()
-        self.head = self._add_node({"name": HEAD_NODE, "translation": _list(positions[HEAD_NODE])})
-        for name, values in quaternions.items():
-            node = self.head
-            if name != HEAD_NODE:
-                node = self._add_node({"name": name, "translation": _list(positions[name])})
-                self.tree["nodes"][self.head].setdefault("children", []).append(node)
-            self.tracks.append((node, "rotation", values))
-        partly = self._partly_turned(turner) if len(head) else []
+    def _turn_nodes(
+        self, head: np.ndarray, turner: MeshTurner, arrays: ExtendedGlb, needs_head: bool
+    ) -> None:
+        """Let the head's rotation move the meshes, some of them by the node of a head."""
+        partly = self._partly_turned(turner)
+        pivot = np.asarray(turner.pivot, np.float64)
+        if partly or needs_head:
+            self.head = self._add_node({"name": HEAD_NODE, "translation": pivot.tolist()})
+            turns = self.head_nodes.quaternions()[HEAD_NODE]
+            self.tracks.append((self.head, "rotation", turns))
         if partly:
             body = self._add_node({"name": BODY_NODE, "children": [self.head]})
             for number in partly:
                 self._bind(number, body, turner, arrays)
             add_root(self.tree, body)
-        else:
+        elif self.head is not None:
             add_root(self.tree, self.head)
-        if len(head):
-            pivot = np.asarray(turner.pivot, np.float64)
-            self._turn_loose_nodes(head, pivot, turner)
+        self._turn_loose_nodes(head, pivot, turner)
 
     def _partly_turned(self, turner: MeshTurner) -> list[int]:
         """The nodes some of whose vertices follow the head more than others."""
@@ -206,7 +205,3 @@ def add_root(tree: dict[str, Any], node: int) -> None:
     """Add a node to the scene that is shown; without scenes all nodes are."""
     if tree.get("scenes"):
         tree["scenes"][tree.get("scene", 0)].setdefault("nodes", []).append(node)
-
-
-def _list(values: np.ndarray) -> list[float]:
-    return [float(value) for value in values]
