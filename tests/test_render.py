@@ -61,7 +61,7 @@ def test_an_edge_between_two_surfaces_is_no_brighter_than_both():
     for shift in np.arange(4) / 128:
         edge = [[-2, 0, 0.4], [2, 0, 0.4], [-2, 2, 3.2], [2, 2, 3.2]]  # above, leaning forwards
         behind = [[-2, -2, 0.2], [2, -2, 0.2], [-2, 2, -3.0], [2, 2, -3.0]]  # a floor, facing up
-        points = np.array([*edge, *behind], np.float32) + [0, shift, 0]
+        points = np.add(np.float32([*edge, *behind]), [0, shift, 0])
         faces = np.array([[0, 1, 2], [2, 1, 3], [4, 5, 6], [6, 5, 7]], np.int32)
         texture = np.full((1, 2, 3), 200, np.uint8)
         texture[:, 1] = 20

@@ -299,8 +299,7 @@ def _draw_veils(corners, members, top_row, depth, skin, lighting, veil):
 
 @njit(cache=True, fastmath=True, inline="always")
 def _count_samples(depth, image, row, column):
-    """Return how many of a pixel's 2×2 samples show a surface or its back, and their normals' sum.
-    """
+    """Return how many of a pixel's 2×2 samples show a surface or its back, and their normals' sum."""
     hit, back = 0, 0
     nx, ny, nz = np.float32(0), np.float32(0), np.float32(0)
     for sample in range(4):
