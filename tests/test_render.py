@@ -15,6 +15,7 @@ from scipy.spatial.transform import Rotation
 import talkemo
 from talkemo import InputError, render
 from talkemo.audio.recording import open_audio
+from talkemo.formats.appearance import Appearance
 from talkemo.formats.mesh import load_mesh
 from talkemo.formats.mesh_types import Mesh, MeshAttributes
 from talkemo.formats.registry import open_animation
@@ -30,7 +31,7 @@ from talkemo.render.nostrils import nostril_light
 from talkemo.render.skin import BROW_COLOUR, paint_skin, skin_coordinates
 from talkemo.render.software import SoftwareRenderer
 from talkemo.render.textures import SWATCH_PIXELS
-from talkemo.render.view import background_rows, frame_view
+from talkemo.render.view import View, background_rows, frame_view
 
 
 def test_software_renderer_draws_a_face(face):
@@ -53,6 +54,24 @@ def test_nearer_hides_farther(face):
     alone = SoftwareRenderer(plain_appearance(face.faces), view, (96, 96)).draw(front)
     together = SoftwareRenderer(plain_appearance(faces), view, (96, 96)).draw(both)
     np.testing.assert_allclose(together[46:54, 44:52].astype(int), alone[46:54, 44:52], atol=2)
+
+
+def test_an_edge_between_two_surfaces_is_no_brighter_than_both():
+    """The mean of their normals may face the light where neither does: white specks at lips."""
+    for shift in np.arange(4) / 128:
+        edge = [[-2, 0, 0.4], [2, 0, 0.4], [-2, 2, 3.2], [2, 2, 3.2]]  # above, leaning forwards
+        behind = [[-2, -2, 0.2], [2, -2, 0.2], [-2, 2, -3.0], [2, 2, -3.0]]  # a floor, facing up
+        points = np.add(np.float32([*edge, *behind]), [0, shift, 0])
+        faces = np.array([[0, 1, 2], [2, 1, 3], [4, 5, 6], [6, 5, 7]], np.int32)
+        texture = np.full((1, 2, 3), 200, np.uint8)
+        texture[:, 1] = 20
+        place = np.repeat([[0.5, 0.5], [1.5, 0.5]], 4, axis=0).astype(np.float32)
+        appearance = Appearance(faces, np.arange(8), place, texture, 8)
+        view = View(np.zeros(3), 1.0, 70.0, 0.0, np.eye(3))
+        image = SoftwareRenderer(appearance, view, (32, 32)).draw(points).astype(int)
+        column = image[:, 16].sum(1)
+        above, below = column[8], column[24]
+        assert column[10:22].max() <= max(above, below) + 3
 
 
 def test_unknown_view(face):

@@ -21,6 +21,7 @@ RASTER_BANDS = 32  # horizontal strips that threads draw
 # Pixels that a triangle reaches beyond its edge, so that neighbours leave no gap.
 EDGE_OVERLAP_PIXELS = np.float32(1e-3)
 EMPTY_DEPTH = np.float32(-1e38)
+ALIKE_NORMALS = 0.9  # least length of the mean of a pixel's normals on one surface
 
 
 @njit(cache=True, fastmath=True)
@@ -298,27 +299,36 @@ def _draw_veils(corners, members, top_row, depth, skin, lighting, veil):
 
 @njit(cache=True, fastmath=True, inline="always")
 def _count_samples(depth, image, row, column):
-    """Return how many of a pixel's 2×2 samples show a surface, and how many its back."""
+    """Return how many of a pixel's 2×2 samples show a surface or its back, and their normals' sum."""
     hit, back = 0, 0
+    nx, ny, nz = np.float32(0), np.float32(0), np.float32(0)
     for sample in range(4):
         y, x = 2 * row + sample // 2, 2 * column + sample % 2
         if depth[y, x] > EMPTY_DEPTH:
             hit += 1
             back += image[y, x, 2] < 0
-    return hit, back
+            nx += image[y, x, 0]
+            ny += image[y, x, 1]
+            nz += image[y, x, 2]
+    return hit, back, (nx, ny, nz)
 
 
 @njit(cache=True, fastmath=True, inline="always")
-def _shade_inside(image, row, column, texture, eye, lighting, colour):
+def _is_inside(hit, back, normal):
+    """Return whether a pixel's samples lie on one surface."""
+    nx, ny, nz = normal
+    alike = nx * nx + ny * ny + nz * nz > np.float32(16 * ALIKE_NORMALS**2)
+    return hit == 4 and alike and (back == 0 or back == 4)
+
+
+@njit(cache=True, fastmath=True, inline="always")
+def _shade_inside(image, row, column, normal, texture, eye, lighting, colour):
     """Write the colour of a pixel inside a surface: its samples are added up and lit once."""
     quarter, white = np.float32(0.25), np.float32(255)
-    nx, ny, nz = np.float32(0), np.float32(0), np.float32(0)
+    nx, ny, nz = normal
     colour[:] = 0
     for sample in range(4):
         y, x = 2 * row + sample // 2, 2 * column + sample % 2
-        nx += image[y, x, 0]
-        ny += image[y, x, 1]
-        nz += image[y, x, 2]
         texel_row, texel_column = _texel(texture, image[y, x, 3], image[y, x, 4])
         for k in range(3):
             colour[k] += texture[texel_row, texel_column, k]
@@ -374,9 +384,9 @@ def _shade(depth, image, veil, texture, eye, lighting, background, out):
     colour = np.zeros(3, np.float32)
     for row in range(out.shape[0]):
         for column in range(out.shape[1]):
-            hit, back = _count_samples(depth, image, row, column)
-            if hit == 4 and (back == 0 or back == 4):
-                _shade_inside(image, row, column, texture, eye, lighting, colour)
+            hit, back, normal = _count_samples(depth, image, row, column)
+            if _is_inside(hit, back, normal):
+                _shade_inside(image, row, column, normal, texture, eye, lighting, colour)
             elif hit:
                 _shade_edge(depth, image, row, column, texture, lighting, colour)
             else:
