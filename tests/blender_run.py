@@ -17,6 +17,8 @@ import bpy
 import numpy as np
 from mathutils import Matrix
 
+OWN_VALUE = 0.25  # of the keys that the objects have
+
 
 def install(path):
     """Install and enable the zip as users do; return the add-on's module."""
@@ -45,7 +47,7 @@ def add_object(path, matrix, own_keys=(), driven=None):
     bpy.context.collection.objects.link(item)
     item.matrix_world = Matrix(matrix)
     for name in ["Basis", *own_keys] if own_keys else []:
-        item.shape_key_add(name=name)
+        item.shape_key_add(name=name).value = OWN_VALUE
         if name == driven:
             item.data.shape_keys.key_blocks[name].driver_add("value")
     item.select_set(True)
@@ -104,6 +106,12 @@ def facts(objects, scene):
             [block.name for block in item.data.shape_keys.key_blocks]
             if item.data.shape_keys
             else []
+            for item in objects
+        ],
+        "values": [
+            {block.name: block.value for block in item.data.shape_keys.key_blocks}
+            if item.data.shape_keys
+            else {}
             for item in objects
         ],
         "curves": [curve_counts(item.data.shape_keys) for item in objects],

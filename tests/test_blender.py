@@ -387,6 +387,7 @@ def test_blender_drives_own_keys_and_a_bone(ran):
         turn = BLENDER_FACING @ shapes["head"][[0, 4]] @ BLENDER_FACING.T
     rest = load_mesh(ran[1] / "world.obj").vertices
     np.testing.assert_allclose(made, rest @ turn.transpose(0, 2, 1), atol=1e-5)
+    assert ran[0]["mixed"]["values"][0]["jawOpen"] == 0.25  # the user's own stays as it is
     mixed = ran[0]["mixed"]["keys"][0]
     assert mixed[:2] == ["Basis", "jawOpen"] and "talkemo jawOpen" in mixed and len(mixed) == 54
 

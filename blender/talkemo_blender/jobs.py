@@ -103,7 +103,9 @@ class AnimateJob:
         try:
             arguments = [program, *request.arguments()]
             return Background([arguments], command.environment(), self.folder / "log.txt")
-        except (OSError, ValueError) as error:
+        except ValueError as error:
+            raise Refusal(f"The options cannot be read: {error}") from error
+        except OSError as error:
             raise Refusal(f"talkemo cannot be started: {error}") from error
 
     def blocked(self) -> str:

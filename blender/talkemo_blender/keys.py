@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from .arkit import own_keys
-from .curves import curves_of, new_action, set_curve
+from .curves import MARK, curves_of, new_action, set_curve
 from .objects import basis
 
 MADE_KEYS = "talkemo_keys"  # custom property of the shape keys: the names of those that were made
@@ -67,10 +67,8 @@ def animate_keys(
         The name of the user's action that played before; empty for none.
     """
     keys = item.data.shape_keys
-    made = keys.get(MADE_KEYS, "").split("\n")
-    for key in [*made, *(key for found in keys_to_drive(item).values() for key in found)]:
-        if key in keys.key_blocks:  # those of an earlier run that are not driven any more
-            keys.key_blocks[key].value = 0.0
+    for key in _keys_of_last_run(item):  # some may not be driven any more
+        keys.key_blocks[key].value = 0.0
     replaced = new_action(keys, action_name)
     curves = curves_of(keys)
     for column, name in enumerate(names):
@@ -78,6 +76,16 @@ def animate_keys(
             path = keys.key_blocks[key].path_from_id("value")
             set_curve(curves, path, 0, frames, weights[:, column])
     return replaced
+
+
+def _keys_of_last_run(item: Any) -> list[str]:
+    """The keys of an object that an earlier run has made or driven."""
+    keys = item.data.shape_keys
+    made = [key for key in keys.get(MADE_KEYS, "").split("\n") if key in keys.key_blocks]
+    action = keys.animation_data and keys.animation_data.action
+    if not action or MARK not in action:
+        return made
+    return made + [key for found in keys_to_drive(item).values() for key in found]
 
 
 def keys_with_drivers(item: Any, keys_of: dict[str, list[str]]) -> list[str]:
