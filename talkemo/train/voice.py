@@ -108,7 +108,7 @@ def train_voice(run: Run, config: VoiceConfig) -> dict[str, Any]:
         name: _answers_without(data, without, name, run, config)
         for name, without in left_out.items()
     }
-    temperature = best_temperature(list(answers.values())) if answers else 1.0
+    temperature = best_temperature(answers)
     calibrated = {name: a.at_temperature(temperature) for name, a in answers.items()}
     sure = least_sure(list(calibrated.values())) if answers else DEFAULT_SURE
     metrics = {name: voice_metrics(a, sure) for name, a in calibrated.items()}
@@ -432,14 +432,23 @@ def level_and_pitch_metrics(data: VoiceData, speakers: set[str]) -> dict[str, fl
     return {"recall_level_and_pitch": round(recall_of(answers.probabilities, answers), 4)}
 
 
-def best_temperature(answers: list[VoiceAnswers]) -> float:
-    """Return the temperature with the smallest cross entropy, averaged over sets of answers.
+def best_temperature(answers: dict[str, VoiceAnswers]) -> float:
+    """Return the temperature with the smallest cross entropy; 1 without answers.
 
-    These are about speakers and whole corpora that were left out: what users record is new, too.
+    Answers about held-out speakers count as much as those about all corpora that were left out:
+    what users record is new, too.
     """
-    entropies = [
-        np.mean([a.at_temperature(float(t)).cross_entropy() for a in answers]) for t in TEMPERATURES
-    ]
+    if not answers:
+        return 1.0
+    known = [a for name, a in answers.items() if name == HELD_OUT]
+    new = [a for name, a in answers.items() if name != HELD_OUT]
+
+    def entropy(temperature: float) -> float:
+        groups = [group for group in (known, new) if group]
+        of_group = lambda g: np.mean([a.at_temperature(temperature).cross_entropy() for a in g])
+        return float(np.mean([of_group(group) for group in groups]))
+
+    entropies = [entropy(float(temperature)) for temperature in TEMPERATURES]
     return round(float(TEMPERATURES[int(np.argmin(entropies))]), 4)
 
 
