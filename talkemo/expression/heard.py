@@ -31,7 +31,7 @@ FAINT_STRENGTH, FAINT_AROUSAL = 0.2, (0.5, 0.9)
 SMOOTHING_READINGS = (6, 30)
 MIN_SPEECH_SHARE = 0.15  # of the shorter window, from which something is heard
 MIN_SPAN_S, MAX_SPAN_S = 0.6, 2.4  # of a timeline; the strength changes from span to span
-MIN_AMOUNT = 0.01  # smaller ones are left out of spans
+MIN_AMOUNT = 0.02  # smaller ones are left out of spans
 FOLLOW_S = (0.6, 5.0)  # time constants with which a face that listens follows the readings
 REST_S = 0.8  # time constant with which it fades to neutral in a pause
 EASE_S = 0.25  # time constant of the change of its amounts
@@ -116,7 +116,8 @@ def shown_amounts(probabilities: np.ndarray, arousal: np.ndarray, sure: float) -
     strength = np.clip(STRENGTH + STRENGTH_PER_AROUSAL * excess, *STRENGTH_RANGE)
     low, high = FAINT_AROUSAL
     faint = FAINT_STRENGTH * smoothstep((arousal[:, None] - low) / (high - low))
-    faint = faint * emotional / np.maximum(emotional.sum(1, keepdims=True), 1e-9)
+    likely = emotional**2  # what is unlikely hardly counts
+    faint = faint * likely / np.maximum(likely.sum(1, keepdims=True), 1e-9)
     amounts = named * strength * mix + (1 - named) * faint
     amounts[:, NEUTRAL_INDEX] = np.maximum(1 - amounts.sum(1), 0) * (1 - named[:, 0])
     return amounts

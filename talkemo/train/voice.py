@@ -67,8 +67,8 @@ class VoiceConfig:
     same_emotion: float = 0.2  # share of these that are known by this emotion only
     moved: float = 0.5  # share of windows that are moved towards another speaker
     balance: float = 0.5  # exponent of a corpus's size in its share of a batch
-    hold_out: int = 5  # every n-th training speaker is held out, to calibrate
-    left_out: bool = True  # whether each corpus is left out in turn, for metrics and `sure`
+    hold_out: int = 5  # every n-th training speaker is held out, to calibrate and measure
+    left_out: bool = True  # whether each corpus is left out in turn, for the same
     seed: int = 0
 
 
@@ -108,7 +108,7 @@ def train_voice(run: Run, config: VoiceConfig) -> dict[str, Any]:
         name: _answers_without(data, without, name, run, config)
         for name, without in left_out.items()
     }
-    temperature = best_temperature(answers[HELD_OUT]) if HELD_OUT in answers else 1.0
+    temperature = best_temperature(answers)
     calibrated = {name: a.at_temperature(temperature) for name, a in answers.items()}
     sure = least_sure(list(calibrated.values())) if answers else DEFAULT_SURE
     metrics = {name: voice_metrics(a, sure) for name, a in calibrated.items()}
@@ -432,9 +432,23 @@ def level_and_pitch_metrics(data: VoiceData, speakers: set[str]) -> dict[str, fl
     return {"recall_level_and_pitch": round(recall_of(answers.probabilities, answers), 4)}
 
 
-def best_temperature(answers: VoiceAnswers) -> float:
-    """Return the temperature with the smallest cross entropy of answers without a context."""
-    entropies = [answers.at_temperature(float(t)).cross_entropy() for t in TEMPERATURES]
+def best_temperature(answers: dict[str, VoiceAnswers]) -> float:
+    """Return the temperature with the smallest cross entropy; 1 without answers.
+
+    Answers about held-out speakers count as much as those about all corpora that were left out:
+    what users record is new, too.
+    """
+    if not answers:
+        return 1.0
+    known = [a for name, a in answers.items() if name == HELD_OUT]
+    new = [a for name, a in answers.items() if name != HELD_OUT]
+
+    def entropy(temperature: float) -> float:
+        groups = [group for group in (known, new) if group]
+        of_group = lambda g: np.mean([a.at_temperature(temperature).cross_entropy() for a in g])
+        return float(np.mean([of_group(group) for group in groups]))
+
+    entropies = [entropy(float(temperature)) for temperature in TEMPERATURES]
     return round(float(TEMPERATURES[int(np.argmin(entropies))]), 4)
 
 
