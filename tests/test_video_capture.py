@@ -250,7 +250,8 @@ def test_scores_predict_what_landmarks_hardly_show(face, clip, performance):
     tracker = MadeUpTracker(performance[0], scores=scores)
     fitted = capture_video(face, clip, tracker).capture.shapes[:, number].mean(1)
     assert without.max() < 0.1  # the landmarks do not move
-    assert pearson(fitted, brows) > 0.9 and fitted.mean() > 0.8 * brows.mean()
+    # Frames without a face, 26 to 28, show what is between the frames around them.
+    assert pearson(fitted, brows) > 0.98 and fitted.mean() > 0.8 * brows.mean()
     # Where the person is known to be at rest, that level is subtracted.
     rested = capture_video(face, clip, tracker, rest=0.1).capture.shapes[:, number].mean(1)
     assert pearson(rested, brows) > 0.9 and np.percentile(rested, 10) < 0.1

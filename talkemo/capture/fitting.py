@@ -101,7 +101,7 @@ class FitSettings:
 
 # Landmarks that our own tracker finds in videos jitter less than those of corpora.
 VIDEO_FIT_SETTINGS = FitSettings(
-    smoothness=2.0, pair_weight=10.0, closed_weight=17.0, score_priors=VIDEO_SCORE_PRIORS
+    smoothness=2.0, pair_weight=10.0, closed_weight=80.0, score_priors=VIDEO_SCORE_PRIORS
 )
 
 

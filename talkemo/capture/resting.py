@@ -102,11 +102,11 @@ def frames_at(seconds: float, count: int, fps: float, name: str) -> np.ndarray:
 class RestingScores:
     """A person's scores at rest, and how other scores become blend-shape weights."""
 
-    rest: np.ndarray  # (52,) scores that show no expression
-    # (52,) scores that certainly show one: from here on, the weight is the score itself. Between
+    rest: np.ndarray  # (52,) float32 scores that show no expression
+    # (52,) float32 scores that certainly show one: from here on, the weight is the score itself. Between
     # `rest` and here, it rises from 0 to the score.
     certain: np.ndarray
-    quiet: np.ndarray  # (52,) scores in the person's quietest frames, at least `rest`
+    quiet: np.ndarray  # (52,) float32 scores in the person's quietest frames, at least `rest`
     # Whether `rest` is known to be the person's. Then brows that are less low than it are raised.
     known: bool = False
 
@@ -122,13 +122,13 @@ class RestingScores:
         speech = [name.startswith(SPEECH_SCORES) for name in SCORE_NAMES]
         rest[speech] = np.percentile(scores[:, speech], SPEECH_REST_PERCENTILE, axis=0)
         certain[speech] = 1
-        return cls(rest, certain, own)
+        return cls(*(levels.astype(np.float32) for levels in (rest, certain, own)))
 
     @classmethod
     def of_moment(cls, scores: np.ndarray) -> RestingScores:
         """Return the scores of a person who is at rest in all frames of scores (T, 52)."""
-        rest = np.median(scores, axis=0)
-        return cls(rest, np.ones(len(SCORE_NAMES)), rest, known=True)
+        rest = np.median(scores, axis=0).astype(np.float32)
+        return cls(rest, np.ones(len(SCORE_NAMES), np.float32), rest, known=True)
 
     def weights(self, scores: np.ndarray) -> np.ndarray:
         """Return the weights (T, 52) in [0, 1] that scores (T, 52) show."""

@@ -205,13 +205,22 @@ def fit_landmarks(
         resting = RestingScores.of_moment(rest.scores)
     else:
         resting = RestingScores.of_recording(scores[np.isfinite(scores[:, 0])])
-    expected = shapes_of_scores(face, resting.weights(scores))
+    expected = shapes_of_scores(face, resting.weights(_without_gaps(scores)))
     capture = fit_recording(
         face, [landmarks], fps, expected, VIDEO_FIT_SETTINGS, lens, rest, mesh_ids
     )
     capture = _with_gaze(capture, face, expected)
     residual_px = capture.residual * capture.scale
     return VideoCapture(capture, fps, landmarks, scores, residual_px, lens=lens)
+
+
+def _without_gaps(scores: np.ndarray) -> np.ndarray:
+    """Return scores (T, 52) whose frames without a face are interpolated."""
+    seen = np.flatnonzero(np.isfinite(scores[:, 0]))
+    result = np.empty_like(scores)
+    for number, column in enumerate(scores.T):
+        result[:, number] = np.interp(np.arange(len(scores)), seen, column[seen])
+    return result
 
 
 def expected_shapes(face: Face, scores: np.ndarray) -> np.ndarray:
@@ -386,8 +395,7 @@ def _seen_frames(landmarks: np.ndarray, rows: np.ndarray) -> np.ndarray:
 def _with_gaze(capture: Capture, face: Face, expected: np.ndarray) -> Capture:
     """Take the gaze from the predicted weights (T, S): landmarks on the skin do not show it."""
     shapes = capture.shapes.copy()
-    seen = np.flatnonzero(capture.seen)
     for number, name in enumerate(face.expression_names):
-        if name.startswith("eyeLook") and np.isfinite(expected[seen, number]).all():
-            shapes[:, number] = np.interp(np.arange(len(shapes)), seen, expected[seen, number])
+        if name.startswith("eyeLook") and np.isfinite(expected[:, number]).all():
+            shapes[:, number] = expected[:, number]
     return replace(capture, shapes=shapes)
