@@ -20,6 +20,7 @@ from talkemo import render
 from talkemo.formats.appearance import Appearance
 from talkemo.formats.mesh import load_mesh
 from talkemo.formats.texture_atlas import to_srgb
+from talkemo.pipelines.options import ExportOptions
 from talkemo.render.appearance import appearance_of
 from talkemo.render.software import SoftwareRenderer
 from talkemo.render.textures import mesh_texture
@@ -341,10 +342,19 @@ def written(carded, tmp_path_factory, models, short_speech):
     return page
 
 
-def test_a_glb_cuts_out_what_is_transparent(written):
-    content = written.with_suffix(".glb").read_bytes()
+def test_a_glb_cuts_out_what_is_transparent(written, carded, tmp_path, models, short_speech):
+    baked = tmp_path / "a.glb"
+    export = ExportOptions(bake=True)
+    talkemo.animate(carded, short_speech, baked, fps=5, export=export, models=models)
+    assert _materials(baked)[0]["alphaMode"] == "MASK"
+    kept = _materials(written.with_suffix(".glb"))  # the file, as it was
+    assert "MASK" in {material.get("alphaMode") for material in kept}
+
+
+def _materials(path):
+    content = path.read_bytes()
     length = int.from_bytes(content[12:16], "little")
-    assert json.loads(content[20 : 20 + length])["materials"][0]["alphaMode"] == "MASK"
+    return json.loads(content[20 : 20 + length])["materials"]
 
 
 @needs_browser

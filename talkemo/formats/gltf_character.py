@@ -18,7 +18,6 @@ from .. import __version__
 from ..errors import InputError
 from ..face.canonical import ARKIT_NAMES
 from ..files.reading import printable, reading_errors
-from ..geometry.meshes import vertex_normals
 from .animation import FileWriter, Frames, Header, check_blend_shapes
 from .appearance import AddedMesh
 from .gltf_append import add_vrm_materials, appended_arrays, check_as_vrm, embed_images
@@ -31,6 +30,7 @@ from .gltf_parts import GroupWriter, Part, grouped, own_mesh, parts_of
 from .gltf_reader import MESH_SPACE
 from .gltf_rig import NodeTree, humanoid_bones
 from .gltf_scene import ADDED_PART, is_added_part, read_surfaces, world_matrices
+from .gltf_surface import unit_normals
 from .gltf_tree import Materials
 from .gltf_writer import GlbWriter
 from .head_nodes import HeadNodes
@@ -40,7 +40,6 @@ WRITTEN_BACK = ("a glTF that can be written back", "export it again")  # see `re
 POINTER = "KHR_animation_pointer"
 MIN_MOTION_M = 1e-5  # of a vertex by a morph target; a mesh that moves less gets none
 MIN_EYE_MOTION_M = 1e-4  # of an eyeball that a shape of the gaze turns
-MAX_NORMAL_ERROR = 1e-4  # of its length
 LOOK_SHAPES = tuple(k for k, name in enumerate(ARKIT_NAMES) if name.startswith("eyeLook"))
 
 
@@ -377,7 +376,7 @@ def _part_mesh(
     points = points.astype(np.float32)
     attributes = {
         "POSITION": arrays.add_vertices(points, bounds=True),
-        "NORMAL": arrays.add_vertices(_unit_normals(points, part.faces)),
+        "NORMAL": arrays.add_vertices(unit_normals(points, part.faces)),
     }
     if part.uv is not None:
         uv = part.uv * [1, -1] + [0, 1]
@@ -390,13 +389,6 @@ def _part_mesh(
     names = list(ARKIT_NAMES)
     about = {"weights": [0.0] * len(names), "extras": {"targetNames": names}}
     return {"name": part.name, "primitives": [primitive], **about}
-
-
-def _unit_normals(points: np.ndarray, faces: np.ndarray) -> np.ndarray:
-    """Normals (V, 3) float32, along z where no triangle has any area: glTF allows no zeros."""
-    normals = vertex_normals(points, faces)
-    normals[~(np.abs(np.linalg.norm(normals, axis=1) - 1) < MAX_NORMAL_ERROR)] = (0, 0, 1)
-    return normals.astype(np.float32)
 
 
 def _free_name(name: str, taken: list[Any]) -> str:

@@ -120,8 +120,9 @@ def join_materials(
             row = np.arange(len(part))
             placed.append(("palette", swatches[number], np.stack([row] * 3, axis=1)))
             continue
-        uv, triangles = unrolled(paint.uv, part, paint.wrap)
-        tint = None if paint.colours is None else (paint.uv, paint.colours)
+        used, own = np.unique(part, return_inverse=True)
+        uv, triangles = unrolled(paint.uv[used], own.reshape(-1, 3), paint.wrap)
+        tint = None if paint.colours is None else (paint.uv[used], paint.colours[used])
         key = (
             *(paint.image, paint.wrap, tuple(paint.factor), paint.mode, paint.cutoff),
             None if tint is None else number,
