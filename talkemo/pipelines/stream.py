@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
-from typing import IO, TYPE_CHECKING
+from typing import IO, TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -27,6 +27,7 @@ from ..options import with_keywords
 from ..weights.models import Models, load_models
 from .acting import ActingPlan, FaceActor, ListeningSource
 from .bind import bind
+from .hearing import ListeningEmotion
 from .options import PathLike, StreamKeywords, StreamOptions
 from .outputs import frame_count
 
@@ -81,8 +82,16 @@ class Stream:
     @property
     def notes(self) -> list[str]:
         """What was odd about audio and mesh up to now, and the terms of weights of another set."""
-        licences = self.performer.models.licence_notes("talking", "emotion")
+        licences = self.performer.models.licence_notes(
+            "talking", "emotion", *(("voice",) if self.heard else ())
+        )
         return [*self.audio.notes, *self.binding.mesh.notes, *licences]
+
+    @property
+    def heard(self) -> dict[str, Any]:
+        """The emotion of the voice up to now, if it is read from it, on average; empty if not."""
+        emotions = self.performer.plan.emotions
+        return emotions.as_json() if isinstance(emotions, ListeningEmotion) else {}
 
     @property
     def latency(self) -> float:
