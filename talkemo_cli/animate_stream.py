@@ -47,6 +47,10 @@ def animate_stream(
         return
     for note in stream.notes:
         console.message(note)
+    if stream.heard:
+        from talkemo.pipelines.hearing import heard_fact
+
+        console.message(heard_fact(stream.heard))
     if not to_stdout:
         data = {
             "outputs": [str(path)],
@@ -54,6 +58,7 @@ def animate_stream(
             "fps": stream.fps,
             "latency": round(stream.latency, 3),
             "notes": stream.notes,
+            **({"heard": stream.heard} if stream.heard else {}),
         }
         console.result(data, [str(path)])
 

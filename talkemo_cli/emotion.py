@@ -47,7 +47,9 @@ def emotion(
     recording = load_audio(audio)
     models = talkemo.load_models(options.weights, device=options.device)
     heard = talkemo.hear_emotion(recording, options, models=models)
-    console.messages([*recording.notes, *models.licence_notes("voice"), heard_fact(heard)])
+    console.messages(
+        [*recording.notes, *models.licence_notes("voice"), heard_fact(heard.as_json())]
+    )
     columns = ("start", "end", "emotion", "intensity", "heard", "probability", "arousal")
     rows = [[span.as_json()[name] for name in columns] for span in heard.spans]
     if not outputs:

@@ -51,7 +51,7 @@ def animation_facts(result: Result) -> Iterator[str]:
     if result.heard is not None:
         from talkemo.pipelines.hearing import heard_fact
 
-        yield heard_fact(result.heard)
+        yield heard_fact(result.heard.as_json())
     yield from result.notes
 
 

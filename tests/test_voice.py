@@ -239,6 +239,7 @@ def test_a_stream_reads_the_emotion(bound, models, short_speech):
     stream = talkemo.stream(bound, short_speech, emotion="Auto", models=models, fps=10)
     assert stream.latency < 0.65
     assert sum(map(len, stream)) == 15
+    assert set(stream.heard) == {"likeliest", "probability", "arousal", "probabilities"}
 
 
 def test_other_recordings_of_the_speaker_are_used(models, short_speech, silence):

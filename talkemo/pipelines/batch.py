@@ -218,14 +218,15 @@ def check_animations(tasks: Sequence[AnimationTask]) -> None:
 
     Raises InputError for anything unusable.
     """
-    from .acting import ActingPlan
+    from .acting import ActingPlan, is_auto
     from .outputs import output_paths
 
     first = tasks[0].options
     inputs = [tasks[0].face, *first.hint.files]
 
     def check(task: AnimationTask) -> None:
-        output_paths(task.outputs, task.options.export, [*inputs, task.options.timeline])
+        read = [*inputs, task.options.timeline, task.options.voice]
+        output_paths(task.outputs, task.options.export, read)
         ActingPlan.of(task.options)
 
     check_tasks(tasks, check)
@@ -233,6 +234,8 @@ def check_animations(tasks: Sequence[AnimationTask]) -> None:
     models = models_of_process(str(first.weights), first.device)
     for task in tasks:
         with_place(task.where, partial(models.talking.style, task.options.style))
+        if is_auto(task.options):
+            with_place(task.where, lambda: models.voice)
     binding_of_process(tasks[0].face, first.hint, first.cache, str(first.weights), first.device)
 
 

@@ -58,6 +58,7 @@ class AnimationTask:
         options = replace(
             options,
             timeline=_absolute(timeline) if isinstance(timeline, str | Path) else timeline,
+            voice=_absolute_or_none(options.voice),
             hint=_absolute_hint(options.hint),
             weights=_absolute_weights(options.weights),
             export=_absolute_export(options.export),

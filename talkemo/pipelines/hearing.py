@@ -100,6 +100,7 @@ class ListeningEmotion:
         self._heard = 0  # windows so far
         self._sum, self._count = np.zeros(VOICE_CODE_WIDTH), 0  # of codes with speech
         self._now, self._time = self.following.target, 0.0
+        self._readings = np.zeros(len(EMOTIONS) + 1)  # sum of probabilities and arousal
 
     @property
     def shown(self) -> np.ndarray:
@@ -114,6 +115,19 @@ class ListeningEmotion:
         listener = VoiceListener(self.model, audio)
         self._codes = listener.codes()
         return listener
+
+    def as_json(self) -> dict[str, Any]:
+        """Return what was heard so far, on average over the speech, as JSON values."""
+        if not self._count:
+            return {}
+        mean = self._readings / self._count
+        likeliest = int(mean[:-1].argmax())
+        return {
+            "likeliest": EMOTIONS[likeliest],
+            "probability": round(float(mean[likeliest]), 3),
+            "arousal": round(float(mean[-1]), 3),
+            "probabilities": dict(zip(EMOTIONS, np.round(mean[:-1], 3).tolist())),
+        }
 
     def amounts(self, times: np.ndarray) -> np.ndarray:
         """Return the amounts (T, 8) at the next times (T,) s."""
@@ -144,6 +158,7 @@ class ListeningEmotion:
                 share = own_mean_share(self._count * hop)
                 speaker = SpeakerMean((self._sum / self._count).astype(np.float32), share)
             probabilities, arousal = self.model.judge(code[None], speaker)
+            self._readings += np.append(probabilities[0], arousal[0])
             self.following.hear(probabilities[0], float(arousal[0]), hop)
 
 
@@ -181,14 +196,14 @@ def hear_emotion(
     return AutoEmotion(1.0, options.voice).of_recording(recording, recording.duration, models)
 
 
-def heard_fact(heard: HeardEmotion) -> str:
-    """Return what was heard, in words."""
-    content = heard.as_json()
-    shown = ", ".join(dict.fromkeys(span.emotion for span in heard.spans))
-    return (
-        f"heard in the voice: {shown}; on average most likely {content['likeliest']} "
-        f"({100 * content['probability']:.0f} %), arousal {content['arousal']:.2f}"
+def heard_fact(content: dict[str, Any]) -> str:
+    """Return what was heard, the `as_json` of an emotion, in words."""
+    average = (
+        f"on average most likely {content['likeliest']} ({100 * content['probability']:.0f} %), "
+        f"arousal {content['arousal']:.2f}"
     )
+    shown = ", ".join(dict.fromkeys(span["heard"] for span in content.get("spans", ())))
+    return f"heard in the voice: {shown}; {average}" if shown else f"heard in the voice: {average}"
 
 
 def write_timeline(heard: HeardEmotion, audio: Audio, path: Path) -> None:

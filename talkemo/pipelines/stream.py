@@ -29,6 +29,7 @@ from ..options import with_keywords
 from ..weights.models import Models, load_models
 from .acting import ActingPlan, FaceActor, ListeningSource
 from .bind import bind
+from .hearing import ListeningEmotion
 from .options import PathLike, StreamKeywords, StreamOptions
 from .outputs import frame_count
 from .own_targets import own_shapes
@@ -94,8 +95,21 @@ class Stream:
     @property
     def notes(self) -> list[str]:
         """What was odd about audio and mesh up to now, and the terms of weights of another set."""
+<<<<<<< HEAD
         licences = self.performer.models.licence_notes("talking", "emotion")
         return [*self.audio.notes, *self.binding.mesh.notes, *self.target_notes, *licences]
+=======
+        licences = self.performer.models.licence_notes(
+            "talking", "emotion", *(("voice",) if self.heard else ())
+        )
+        return [*self.audio.notes, *self.binding.mesh.notes, *licences]
+>>>>>>> voice
+
+    @property
+    def heard(self) -> dict[str, Any]:
+        """The emotion of the voice up to now, if it is read from it, on average; empty if not."""
+        emotions = self.performer.plan.emotions
+        return emotions.as_json() if isinstance(emotions, ListeningEmotion) else {}
 
     @property
     def latency(self) -> float:
