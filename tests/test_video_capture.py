@@ -342,7 +342,7 @@ def test_rest_has_to_fit_the_input(clip, performance, tmp_path):
 
 def test_low_brows_that_rise_are_raised_brows():
     down, up = (SCORE_NAMES.index(name) for name in ("browDownLeft", "browOuterUpLeft"))
-    scores = np.zeros((30, 52))
+    scores = np.zeros((30, 52), np.float32)
     scores[:, down] = np.where(np.arange(30) < 10, 0.6, 0.3)
     at_rest = resting.RestingScores.of_moment(scores[:10])
     weights = at_rest.weights(scores)

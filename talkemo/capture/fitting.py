@@ -95,13 +95,20 @@ class FitSettings:
     # would take a quarter of its motion.
     width_weight: float = 20.0
     closed_weight: float = 1.0  # factor on a gap's weight where the lips touch
+    # Whether each weight takes gradient steps of its own size, with which weak terms converge beside
+    # strong ones.
+    own_steps: bool = False
     # See SCORE_PRIORS; the first part of a name that fits counts.
     score_priors: Mapping[str, float] = field(default_factory=lambda: SCORE_PRIORS)
 
 
 # Landmarks that our own tracker finds in videos jitter less than those of corpora.
 VIDEO_FIT_SETTINGS = FitSettings(
-    smoothness=2.0, pair_weight=10.0, closed_weight=80.0, score_priors=VIDEO_SCORE_PRIORS
+    smoothness=2.0,
+    pair_weight=10.0,
+    closed_weight=80.0,
+    own_steps=True,
+    score_priors=VIDEO_SCORE_PRIORS,
 )
 
 
@@ -547,8 +554,11 @@ class Fitter:
             diagonal = np.arange(shape_count)
             gram[:, diagonal, diagonal] += prior
             right += prior * np.nan_to_num(regularisation.expected)
-        # The largest row sum bounds the largest eigenvalue.
-        step = np.float32(1 / (np.abs(gram).sum(2).max() + 16 * smoothness))
+        # The largest row sum bounds the largest eigenvalue; each row's own sum bounds its curvature.
+        curvature = np.abs(gram).sum(2) + 16 * smoothness
+        if not self.settings.own_steps:
+            curvature = curvature.max(keepdims=True)
+        step = (1 / curvature).astype(np.float32)
 
         def gradient(shapes: np.ndarray) -> np.ndarray:
             result = (gram @ shapes[..., None])[..., 0] - right

@@ -36,7 +36,7 @@ def bounded_least_squares(
 def accelerated_projection(
     gradient: Callable[[np.ndarray], np.ndarray],
     start: np.ndarray,
-    step: float,
+    step: float | np.ndarray,
     iterations: int,
     upper: np.ndarray | float = 1.0,
 ) -> np.ndarray:
@@ -48,8 +48,9 @@ def accelerated_projection(
         The function's gradient at an array like `start`.
     start : array
         Where the search begins.
-    step : float
-        1 / the largest curvature of the function.
+    step : float or array that broadcasts to `start`
+        1 / the largest curvature of the function, or a bound of it for each element whose diagonal
+        matrix bounds the Hessian.
     iterations : int
     upper : float or array that broadcasts to `start`
     """
