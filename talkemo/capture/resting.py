@@ -122,12 +122,7 @@ class RestingScores:
         speech = [name.startswith(SPEECH_SCORES) for name in SCORE_NAMES]
         rest[speech] = np.percentile(scores[:, speech], SPEECH_REST_PERCENTILE, axis=0)
         certain[speech] = 1
-<<<<<<< HEAD
-        rest, certain, own = (levels.astype(np.float32) for levels in (rest, certain, own))
-        return cls(rest, certain, own)
-=======
         return cls(rest.astype(np.float32), certain.astype(np.float32), own.astype(np.float32))
->>>>>>> video
 
     @classmethod
     def of_moment(cls, scores: np.ndarray) -> RestingScores:

@@ -95,15 +95,10 @@ class Stream:
     @property
     def notes(self) -> list[str]:
         """What was odd about audio and mesh up to now, and the terms of weights of another set."""
-<<<<<<< HEAD
-        licences = self.performer.models.licence_notes("talking", "emotion")
-        return [*self.audio.notes, *self.binding.mesh.notes, *self.target_notes, *licences]
-=======
         licences = self.performer.models.licence_notes(
             "talking", "emotion", *(("voice",) if self.heard else ())
         )
-        return [*self.audio.notes, *self.binding.mesh.notes, *licences]
->>>>>>> voice
+        return [*self.audio.notes, *self.binding.mesh.notes, *self.target_notes, *licences]
 
     @property
     def heard(self) -> dict[str, Any]:
