@@ -30,6 +30,7 @@ from talkemo.train import lips as lips_stage
 from talkemo.train import loop as loops
 from talkemo.train import speech as speech_stage
 from talkemo.train import talking as talking_stage
+from talkemo.train import voice as voice_stage
 from talkemo.train.run import Run
 from talkemo.weights.files import load_weights
 from talkemo.weights.registry import read_registry
@@ -70,6 +71,7 @@ LIPS = lips_stage.LipsConfig(
 EMOTION = emotion_stage.EmotionConfig(
     iterations=11, batch=4, channels=16, blocks=1, classifier_steps=8
 )
+VOICE = voice_stage.VoiceConfig(corpora=("ravdess",), copies=1, steps=2, batch=4, warm_up=1)
 
 
 # ------------------------------------------------------------------- what the killed processes do
@@ -118,7 +120,7 @@ def train_everything(
     with_made_up_teachers()
     stages.teacher_files, face_stage.train_face = (lambda name: []), default_face
     face_stage.source_files = lambda data: None  # not in the synthetic data
-    small = {"speech": SPEECH, "lips": LIPS, "talking": TALKING, "emotion": EMOTION}
+    small = {"speech": SPEECH, "lips": LIPS, "talking": TALKING, "emotion": EMOTION, "voice": VOICE}
     for name, config in small.items():
         stages.TRAINING_STAGES[name] = replace(
             stages.TRAINING_STAGES[name], configure=lambda *_, own=config: own
@@ -340,9 +342,8 @@ def test_all_stages_when_killed_at_the_end_of_each(everything, tmp_path):
     for stage in stages.TRAINING_STAGES:
         assert not survives(partial(train_everything, killed_after=stage), resumed, None)
     assert survives(train_everything, resumed, None)
-    same_weights(["face", "speech", "talking", "emotion", "discriminator", "classifier"])(
-        whole, killed
-    )
+    files = ["face", "speech", "talking", "emotion", "discriminator", "classifier", "voice"]
+    same_weights(files)(whole, killed)
     assert_same_arrays(whole / "captures" / "ravdess.npz", killed / "captures" / "ravdess.npz")
     for stage in stages.TRAINING_STAGES:
         records = [json.loads((folder / f"{stage}.json").read_text()) for folder in (whole, killed)]
@@ -370,7 +371,7 @@ def test_stale_stages_are_made_anew(everything, tmp_path):
     # A stale stage that is killed while it is made anew reuses nothing of its old result.
     assert not survives(partial(train_everything, killed_in="lips-0"), run, None)
     assert survives(train_everything, run, None)
-    assert changed() == {"speech", "lips", "talking", "emotion"}
+    assert changed() == {"speech", "lips", "talking", "emotion", "voice"}
     fresh = replace(run, out=tmp_path / "fresh")
     assert survives(train_everything, fresh, None)
     same_weights(["speech", "talking", "emotion"])(fresh.out, run.out)

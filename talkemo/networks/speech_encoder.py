@@ -302,14 +302,14 @@ class SpeechEncoder(FeatureEncoder):
         return result
 
     def lowest(self, layers: int) -> SpeechEncoder:
-        """Return a copy with the lowest attention layers only; its features are their output.
+        """Return a copy with that many of the lowest attention layers, or all if there are fewer.
 
-        It keeps the fingerprint. Raises InputError if the network has fewer layers.
+        Its features are the output of the highest of these. It keeps the fingerprint. Raises
+        InputError for an encoder without attention.
         """
-        if not isinstance(self.network, EncoderNetwork) or len(self.network.blocks) < layers:
+        if not isinstance(self.network, EncoderNetwork):
             raise InputError(
-                f"a speech encoder without {layers} attention layers",
-                "take weights that fit together",
+                "a speech encoder without attention layers", "take weights that fit together"
             )
         network = copy.deepcopy(self.network)
         network.blocks, network.future = network.blocks[:layers], network.future[:layers]
