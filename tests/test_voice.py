@@ -1,6 +1,7 @@
 """The emotion of a voice: numbers of windows, readings, timelines, training and metrics."""
 
 import json
+import shutil
 from dataclasses import replace
 
 import numpy as np
@@ -34,6 +35,8 @@ from talkemo.train import voice as voice_stage
 from talkemo.train.run import Run
 from talkemo.train.voice import VoiceConfig, left_out_speakers
 from talkemo.weights.files import load_weights
+from talkemo.weights.registry import write_registry
+from talkemo.weights.weight_set import bundled_folder
 from talkemo_cli.app import main
 
 SURE = 0.5
@@ -259,9 +262,13 @@ def test_transfer_reads_the_emotion_from_the_sound(bound, models, short_speech, 
     assert result.heard is not None and len(result.arkit) == result.frames
 
 
-def test_what_cannot_be_heard_is_refused(bound, example_speech):
-    with pytest.raises(InputError, match="free has no weights of the stage voice"):
-        talkemo.animate(bound, example_speech, emotion="auto", weights="free")
+def test_what_cannot_be_heard_is_refused(bound, example_speech, tmp_path):
+    free = tmp_path / "free_set"
+    free.mkdir()
+    shutil.copy(bundled_folder() / "free" / "emotion.safetensors", free)
+    write_registry(free)
+    with pytest.raises(InputError, match="free_set has no weights of the stage voice"):
+        talkemo.animate(bound, example_speech, emotion="auto", weights=free)
     with pytest.raises(InputError, match="without the emotion auto"):
         talkemo.animate(bound, example_speech, emotion="happy", voice=example_speech)
     with pytest.raises(InputError, match="intensity 2"):

@@ -74,7 +74,7 @@ def test_bundled_set_is_complete():
 
 def test_the_free_set_has_no_restricted_data():
     free = open_set("free")
-    assert free.stages == ["talking", "emotion"]
+    assert free.stages == ["talking", "emotion", "voice"]
     check_set(free)
     models = load_models("free", device="cpu")
     assert (
@@ -85,7 +85,9 @@ def test_the_free_set_has_no_restricted_data():
         *free.entries.values(),
         *(open_set("default").entries[stage] for stage in ("face", "anatomy", "speech")),
     ]
-    assert [entry.licence for entry in used] == ["MIT"] * 5
+    assert {entry.licence for entry in used} == {"MIT", "ODbL 1.0"}
+    assert free.entries["voice"].licence == "ODbL 1.0"
+    assert load_weights(models.path("voice"), "voice")[1]["config"]["free"] is True
     for stage, names in (("talking", "shares"), ("emotion", "corpora")):
         _, settings = load_weights(models.path(stage), stage)
         corpora = {name[0] if stage == "talking" else name for name in settings["config"][names]}

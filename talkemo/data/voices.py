@@ -18,6 +18,7 @@ from .custom_corpora import CLIPS_TABLE, find_custom_corpora, read_clips
 from .recordings import SPLITS, read_table
 
 VOICE_FOLDERS = ("ravdess", "java_sed", "emotional_speech")  # of the data folder
+FREE_VOICE_FOLDERS = ("java_sed", "emotional_speech")  # that hold any of FREE_VOICES
 # Corpora whose recordings may be used for any purpose, by the names that clips have.
 FREE_VOICES = ("java_sed", "crema_d")
 STRONG, WEAK = "strong", "weak"

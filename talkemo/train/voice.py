@@ -16,7 +16,7 @@ import torch
 from torch.nn import functional
 
 from ..audio.voice_rows import LEVEL_AND_PITCH_NUMBERS, WINDOW_NUMBERS
-from ..data.voices import VOICE_FOLDERS, VoiceClip, read_voices
+from ..data.voices import FREE_VOICE_FOLDERS, VOICE_FOLDERS, VoiceClip, read_voices
 from ..errors import InputError
 from ..evaluation.voice import (
     VoiceAnswers,
@@ -75,6 +75,8 @@ class VoiceConfig:
 def voice_config(options: TrainOptions, seed: int, large: bool) -> VoiceConfig:
     """Return the settings of `talkemo train voice`."""
     config = replace(VoiceConfig(), seed=seed, free=options.free)
+    if options.free:
+        config = replace(config, corpora=FREE_VOICE_FOLDERS)
     return options.changed(config, "steps")
 
 
