@@ -94,7 +94,7 @@ class LiveEmotion:
         self._time = 0.0
 
     def amounts(self, times: np.ndarray) -> np.ndarray:
-        """Return the amounts (T, 8) at the next times (T,) s."""
+        """Return the amounts (T, 8) at the next times (T,) s, in the thread that makes frames."""
         remaining = np.exp(-np.maximum(times - self._time, 0) / EMOTION_EASE_S)[:, None]
         target = self._target
         if self.voice is not None:  # it hears all audio, so that it can be followed at any time
