@@ -457,7 +457,7 @@ def test_options_of_other_stages_are_refused():
 
 def test_unusable_runs_are_refused(run, tmp_path):
     with pytest.raises(InputError, match="unknown stage"):
-        train("voice", run)
+        train("songs", run)
     with pytest.raises(InputError, match="no such folder"):
         train("talking", replace(run, data=tmp_path / "none"))
     with pytest.raises(InputError, match="unknown device"):

@@ -433,7 +433,7 @@ def test_a_listing_has_no_control_characters(folder, capsys):
 def test_verify(capsys):
     assert main(["weights", "verify"]) == 0
     out, err = capsys.readouterr()
-    assert out.split() == ["default", "free"] and "7 files" in err
+    assert out.split() == ["default", "free"] and "8 files" in err
     assert main(["weights", "verify", "default", "--json", "--quiet"]) == 0
     assert json.loads(capsys.readouterr().out)["verified"] is True
 

@@ -134,11 +134,13 @@ class ObjMaterials:
 
         None if there is a texture, or if all triangles (F, 3) are of the same grey, as by default.
         """
+        if self.texture is not None or not len(faces):
+            return None
         materials, number = self._of_triangles(len(faces), starts)
         palette = np.round(255 * np.stack([m.colour for m in materials]).clip(0, 1))
         differs = np.ptp(palette, axis=0).max() >= MIN_COLOUR_RANGE
         is_grey = not differs and np.ptp(palette, axis=1).max() < MIN_COLOUR_RANGE
-        if self.texture is not None or is_grey:
+        if is_grey:
             return None
         corners = faces.clip(0, max(count - 1, 0)).ravel()  # `check_mesh` refuses others
         channels = palette[number].T
