@@ -192,8 +192,8 @@ class _AppearanceBuilder:
         """Mark the inside of the mouth where it is joined with the skin."""
         skin = self.groups == "skin"
         faces = self.binding.mesh.faces
-        shown = faces[skin[faces].all(1) & ~membranes(self.binding, self.rest)]
-        self.groups[skin & inside_of_mouth(self.rest, shown, self.landmarks)] = "mouth"
+        inside = inside_of_mouth(self.rest, faces[skin[faces].all(1)], self.landmarks)
+        self.groups[inside] = "mouth"
 
     def _skin_surface(self) -> np.ndarray:
         """Return the corners (F, 3, 3) of the triangles of the skin."""
