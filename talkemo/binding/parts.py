@@ -69,7 +69,7 @@ def place_body(body: Body, seam: Seam | None = None) -> Parts:
     """
     mouth, features = Mouth(body.face, body.fitted), Features(body.face, body.fitted)
     pieces, eyes = _pieces_and_eyes(body, features)
-    others = [piece for piece in _shown(pieces) if piece not in eyes.pieces]
+    others = [piece for piece in pieces if piece not in eyes.pieces]
     in_mouth, cut = parts_in_mouth(others, features, mouth)
     taken = {*eyes.pieces, *(part.piece for part in in_mouth)}
     for piece in pieces:
@@ -83,7 +83,8 @@ def place_body(body: Body, seam: Seam | None = None) -> Parts:
     result.add("skin", skin.rows)
     for part in in_mouth:
         _place_in_mouth(body, mouth, part, cut, skin)
-        result.add(NAMES_IN_MOUTH.get(part.kind, part.kind), part.piece.rows)
+        name = NAMES_IN_MOUTH.get(part.kind, part.kind)
+        result.add("hidden" if part.piece.kind == "hidden" else name, part.piece.rows)
     for piece in pieces:
         if piece not in taken and not body.skin[piece.rows[0]]:
             kind = _place_on_skin(body, piece, skin, eyes)

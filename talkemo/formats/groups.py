@@ -1,6 +1,7 @@
 """The kinds of a mesh's vertices, by the groups of its file: skin, teeth, hidden helpers.
 
-MakeHuman's meshes contain helper geometry, such as a skirt, in groups that are never drawn.
+MakeHuman's meshes contain helper geometry, such as a skirt, in groups that are never drawn. Its teeth
+and tongue are coarse stand-ins, so they are hidden, too.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ KINDS_BY_WORD = {  # in the name of an OBJ's group; the first that it contains c
     "helper-l-eye": "eyes",
     "helper-r-eye": "eyes",
 }
+SHOWN_HELPERS = ("eyes", "lashes")  # kinds of helpers that are drawn
 
 
 def vertex_groups(attributes: MeshAttributes | None, count: int) -> np.ndarray:
@@ -56,5 +58,6 @@ def visible_triangles(
 def _group_kind(group: str) -> str:
     for word, kind in KINDS_BY_WORD.items():
         if word in group:
-            return kind
+            is_helper = group.startswith(HIDDEN_GROUPS) and kind not in SHOWN_HELPERS
+            return "hidden" if is_helper else kind
     return "hidden" if group.startswith(HIDDEN_GROUPS) else "skin"

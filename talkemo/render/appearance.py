@@ -23,6 +23,7 @@ from ..geometry.rigid import Similarity
 from .added_parts import FollowingVertices
 from .browline import own_brows
 from .nostrils import nostril_light
+from .own_mouth import inside_of_mouth
 from .skin import BROW_COLOUR, paint_skin, skin_coordinates
 from .textures import (
     EYE_PIXELS_PER_RADIAN,
@@ -43,7 +44,7 @@ PLAIN_COLOURS = {
     "lashes": LASH_COLOUR,
     "brows": BROW_COLOUR,
 }
-OWN_MOUTH_PARTS = ("teeth", "tongue", "inside")
+OWN_MOUTH_PARTS = ("teeth", "tongue", "inside", "mouth")
 LASH_HAIR_MM = 0.9  # median height of the triangles of lashes, above which these are plates
 # A sheet over an eyeball: how far it may lie before or behind the lids, how much of their opening it
 # covers, and how large the opening must be: closed lids cover it too.
@@ -140,6 +141,7 @@ class _AppearanceBuilder:
             self._add_triangles(faces[visible], texels[visible].reshape(-1, 2))
         else:
             self._find_hairs()
+            self._find_mouth()
             has_brows = bool((self.groups == "brows").any())
             skin = paint_skin(self.landmarks, self._skin_surface(), brows=not has_brows)
             self._start_texture(skin)
@@ -185,6 +187,13 @@ class _AppearanceBuilder:
         lashes = self.groups == "lashes"
         if lashes.any() and _median_height(self.rest[faces[lashes[faces].all(1)]]) > LASH_HAIR_MM:
             self.groups[lashes] = "hidden"
+
+    def _find_mouth(self) -> None:
+        """Mark the inside of the mouth where it is joined with the skin."""
+        skin = self.groups == "skin"
+        faces = self.binding.mesh.faces
+        inside = inside_of_mouth(self.rest, faces[skin[faces].all(1)], self.landmarks)
+        self.groups[inside] = "mouth"
 
     def _skin_surface(self) -> np.ndarray:
         """Return the corners (F, 3, 3) of the triangles of the skin."""
@@ -261,9 +270,10 @@ class _AppearanceBuilder:
         faces, visible = self.binding.mesh.faces, self._visible_triangles()
         texels = skin_coordinates(self.rest, self.landmarks)
         depth = self.landmarks[[36, 45], 2].mean() - UNPAINTED_DEPTH_MM
-        painted = (self.rest[:, 2] > depth) & (self.groups == "skin")
+        skin = self.groups == "skin"
+        painted = (self.rest[:, 2] > depth) & (skin | (self.groups == "mouth"))
         painted &= ((texels >= 0) & (texels <= np.array(size) - 1)).all(1)
-        front = visible & painted[faces].all(1)
+        front = visible & painted[faces].all(1) & skin[faces].any(1)
         light = nostril_light(self.rest, faces[front], self.landmarks)
         dark = front & (light[faces] < 1).any(1)
         lit = front & ~dark

@@ -7,7 +7,8 @@ from scipy.spatial.transform import Rotation
 
 from ..geometry.meshes import vertex_normals
 from ..geometry.numerics import smoothstep
-from .raster import EMPTY_DEPTH, draw_band
+from .depth import foremost_depth
+from .raster import EMPTY_DEPTH
 
 # Degrees to the side and upwards, from where the nose is looked at.
 YAWS, PITCHES = (-60, -30, 0, 30, 60), (-50, -30, -10, 10, 30, 50)
@@ -56,22 +57,14 @@ def _seen_share(points: np.ndarray, faces: np.ndarray) -> np.ndarray:
     normals = vertex_normals(points, faces)
     centred = points - (points.min(0) + points.max(0)) / 2
     scale = 0.48 * IMAGE_SIDE / np.linalg.norm(centred, axis=1).max()
-    triangles = np.ascontiguousarray(faces, np.int32)
-    members = np.arange(len(triangles), dtype=np.int32)
-    opaque = (np.full((1, 1), 255, np.uint8), len(triangles))
-    values = np.zeros((len(points), 5), np.float32)
-    depth = np.empty((IMAGE_SIDE, IMAGE_SIDE), np.float32)
-    image = np.empty((IMAGE_SIDE, IMAGE_SIDE, 5), np.float32)
     seen, faced = np.zeros(len(points)), np.zeros(len(points))
     for yaw in YAWS:
         for pitch in PITCHES:
             turn = Rotation.from_euler("xy", [pitch, -yaw], degrees=True).as_matrix()
             turned = centred @ turn.T
             screen = turned * [scale, -scale, 1] + [IMAGE_SIDE / 2, IMAGE_SIDE / 2, 0]
-            screen = np.ascontiguousarray(screen, np.float32)
-            draw_band(screen, values, triangles, members, 0, opaque, depth, image)
             column, row = screen[:, :2].round().astype(int).T
-            foremost = depth[row, column]
+            foremost = foremost_depth(screen, faces, IMAGE_SIDE)[row, column]
             visible = (turned[:, 2] > foremost - BEHIND_MM) | (foremost <= EMPTY_DEPTH)
             facing = (normals @ turn.T)[:, 2] > FACING
             seen += visible & facing
