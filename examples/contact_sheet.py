@@ -12,6 +12,7 @@ import numpy as np
 import talkemo
 from talkemo.audio.recording import open_audio
 from talkemo.expression.emotions import one_hot
+from talkemo.expression.sad_lids import awake
 from talkemo.render.appearance import appearance_of
 from talkemo.render.software import SoftwareRenderer
 from talkemo.render.view import VIEWS, frame_view
@@ -37,7 +38,8 @@ for path in options.faces:
     renderer = SoftwareRenderer(appearance_of(binding), camera, (options.size, options.size))
     images = []
     for name in talkemo.EMOTIONS:
-        motion = models.emotion.transfer(spoken, options.intensity * one_hot(name))
+        amounts = options.intensity * one_hot(name)[None]
+        motion = awake(models.emotion.transfer(spoken, amounts), amounts, models.face)
         images.append(renderer.draw(binding.vertices(motion.coordinates)[0]))
     renderer.close()
     rows.append(np.hstack(images))

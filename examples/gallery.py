@@ -21,6 +21,7 @@ import talkemo
 from talkemo import Models
 from talkemo.audio.recording import open_audio
 from talkemo.expression.emotions import one_hot
+from talkemo.expression.sad_lids import awake
 from talkemo.render import Renderer, gl_platform
 from talkemo.render.appearance import appearance_of
 from talkemo.render.gl import GLRenderer
@@ -55,7 +56,10 @@ def draw_heads(faces: list[Path], models: Models) -> tuple[np.ndarray, np.ndarra
     audio = open_audio(EXAMPLES / "speech.wav")
     moment = models.talking.motion(audio, np.array([EMOTION_MOMENT_S]))
     sentence = models.talking.motion(audio, np.array(SENTENCE_MOMENTS_S))
-    emotions = [models.emotion.transfer(moment, one_hot(name)) for name in talkemo.EMOTIONS]
+    emotions = [
+        awake(models.emotion.transfer(moment, amounts), amounts, models.face)
+        for amounts in (one_hot(name)[None] for name in talkemo.EMOTIONS)
+    ]
     emotion_rows, head_rows, platform = [], [], gl_platform()
     for face in faces:
         binding = talkemo.bind(face, models=models)
