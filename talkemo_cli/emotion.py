@@ -50,7 +50,7 @@ def emotion(
     console.messages(
         [*recording.notes, *models.licence_notes("voice"), heard_fact(heard.as_json())]
     )
-    columns = ("start", "end", "emotion", "intensity", "heard", "probability", "arousal")
+    columns = ("start", "end", "emotion", "intensity", "likeliest", "arousal")
     rows = [[span.as_json()[name] for name in columns] for span in heard.spans]
     if not outputs:
         console.table(f"The emotion of {recording.name}", list(columns), rows)
