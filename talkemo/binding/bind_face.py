@@ -162,7 +162,8 @@ def _cut(mesh: Mesh, welded: Welded, body: Body) -> CutMesh | None:
     if line is None:
         return None
     skin = body.skin[welded.merged]
-    return cut_lips(mesh, welded.merged, skin, body.fit.placement, line)
+    contours = body.lid_contours
+    return cut_lips(mesh, welded.merged, skin, body.fit.placement, line, contours)
 
 
 def _bound(

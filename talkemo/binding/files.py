@@ -196,7 +196,8 @@ def _cut_of_arrays(data: dict[str, np.ndarray], binding: Binding) -> LipCut | No
         raise ValueError("cut_skin does not fit the mesh")
     if not len(moving) or (np.diff(moving) <= 0).any():
         raise ValueError("cut_moving is empty or not ascending")
-    cut = cut_lips(mesh, weld(mesh).merged, skin, binding.placement, LipLine(*line))
+    merged, contours = weld(mesh).merged, binding.lid_contours
+    cut = cut_lips(mesh, merged, skin, binding.placement, LipLine(*line), contours)
     if cut is None or moving[-1] >= len(cut.mesh.vertices):
         return None
     shown = replace(

@@ -15,9 +15,8 @@ from .body import Body
 
 SHEET_DEPTH_MM = 14.6  # between the lids' middle and a sheet
 # A triangle is part of the sheet if its corners lie between the lids, or this close to their edges:
-# the first distance with which the sheet fills enough of the opening.
-MARGINS_MM = (0.5, 1.5, 2.5)
-MIN_FILLED = 0.5  # fraction of the opening that a sheet fills
+# the first distance in mm with which the sheet fills this fraction of the opening.
+MARGINS = ((0.05, 0.9), (0.5, 0.5), (1.5, 0.5), (2.5, 0.5))
 MIN_HEIGHT_MM = 3.0  # of the opening; lids that are modelled closed have no sheet
 
 
@@ -40,22 +39,32 @@ def sheet_between_lids(points: np.ndarray, faces: np.ndarray, contour: np.ndarra
     area = _area(contour[:, :2])
     if area < MIN_HEIGHT_MM * np.ptp(contour[:, 0]):
         return none
-    depth = np.abs(points[:, 2] - contour[:, 2].mean()) < SHEET_DEPTH_MM
-    beyond = MARGINS_MM[-1]
+    beyond = MARGINS[-1][0]
     low, high = contour.min(0)[:2] - beyond, contour.max(0)[:2] + beyond
-    near = np.flatnonzero(depth & ((points[:, :2] > low) & (points[:, :2] < high)).all(1))
-    flat = points[near, :2]
-    distance = distance_to_polyline(flat, np.concatenate([contour, contour[:1]])[:, :2])
-    distance[inside_polygon(flat, contour[:, :2])] = 0
+    near = ((points[:, :2] > low) & (points[:, :2] < high)).all(1) & _is_near(points, contour)
+    rows = np.flatnonzero(near)
+    outline = np.concatenate([contour, contour[:1]])[:, :2]
     to_opening = np.full(len(points), np.inf)
-    to_opening[near] = distance
+    to_opening[rows] = distance_to_polyline(points[rows, :2], outline)
+    to_opening[rows[between_lids(points[rows], contour)]] = 0
     farthest = to_opening[faces].max(1)
-    for margin in MARGINS_MM:
+    for margin, filled in MARGINS:
         sheet = farthest <= margin
-        corners = points[faces[sheet]][..., :2]
-        if np.abs(_areas(corners)).sum() > MIN_FILLED * area:
+        chosen = faces[sheet]
+        chosen = chosen[between_lids(points[chosen].mean(1), contour)]
+        if np.abs(_areas(points[chosen][..., :2])).sum() > filled * area:
             return sheet
     return none
+
+
+def between_lids(points: np.ndarray, contour: np.ndarray) -> np.ndarray:
+    """Return which points (N, 3) lie between lids with an edge (P, 3)."""
+    return inside_polygon(points[:, :2], contour[:, :2]) & _is_near(points, contour)
+
+
+def _is_near(points: np.ndarray, contour: np.ndarray) -> np.ndarray:
+    """Return which points (N, 3) are about as deep as an edge (P, 3)."""
+    return np.asarray(np.abs(points[:, 2] - contour[:, 2].mean()) < SHEET_DEPTH_MM)
 
 
 def _area(polygon: np.ndarray) -> float:
