@@ -44,7 +44,9 @@ def cut_attributes(
     groups = np.concatenate([groups, groups[first]])
     uv, uv_faces = attributes.uv, attributes.uv_faces
     if uv is not None and uv_faces is not None:
-        corner_uv = _corner_uv(mesh.faces[parents], uv[uv_faces[parents]], added, faces, len(groups))
+        corner_uv = _corner_uv(
+            mesh.faces[parents], uv[uv_faces[parents]], added, faces, len(groups)
+        )
         flat, inverse = np.unique(corner_uv.reshape(-1, 2), axis=0, return_inverse=True)
         uv, uv_faces = flat.astype(np.float32), inverse.reshape(-1, 3).astype(np.int32)
     return replace(

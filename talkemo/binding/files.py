@@ -172,7 +172,8 @@ def _binding_of_arrays(data: dict[str, np.ndarray], face: Face, mesh: Mesh) -> B
         relief=float(data["relief"]),
         parts=dict(zip(names, map(int, data["part_counts"]))),
         eyes=tuple((data[eye], centre) for eye, centre in zip(eyes, centres)),
-        **{name: data.get(name) for name in OPTIONAL_ARRAYS},
+        lip_gap=data.get("lip_gap"),
+        lid_contours=data.get("lid_contours"),
     )
     return replace(binding, cut=_cut_of_arrays(data, binding)) if "cut_line" in data else binding
 
@@ -244,8 +245,8 @@ def _check_arrays(data: dict[str, np.ndarray], eyes: list[str], face: Face, mesh
     if "lip_gap" in data:
         specifications["lip_gap"] = ((COLUMNS,), real, 0, MAX_LIP_GAP_MM)
     if "lid_contours" in data:
-        shape = (2, CONTOUR_POINTS, 3)
-        specifications["lid_contours"] = (shape, real, -MAX_CONTOUR_MM, MAX_CONTOUR_MM)
+        limits = -MAX_CONTOUR_MM, MAX_CONTOUR_MM
+        specifications["lid_contours"] = ((2, CONTOUR_POINTS, 3), real, *limits)
     for name, (shape, dtype, lowest, highest) in specifications.items():
         array = data[name]
         if array.shape != shape or (array.size and not np.issubdtype(array.dtype, dtype)):

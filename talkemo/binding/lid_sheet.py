@@ -9,7 +9,7 @@ from __future__ import annotations
 import numpy as np
 
 from ..face.canonical import LEFT_EYE, RIGHT_EYE
-from ..face.openings import Lids
+from ..face.openings import face_lids
 from ..geometry.plane import distance_to_polyline, inside_polygon
 from .body import Body
 
@@ -20,14 +20,25 @@ MARGINS = ((0.05, 0.9), (0.5, 0.5), (1.5, 0.5), (2.5, 0.5))
 MIN_HEIGHT_MM = 3.0  # of the opening; lids that are modelled closed have no sheet
 
 
-def lid_contour(body: Body, lids: Lids) -> np.ndarray:
-    """Return the closed edge (P, 3) of the fitted lids of one eye, in canonical mm."""
-    opening, fitted = lids.opening, body.fitted
-    upper, lower = opening.upper.of(fitted), opening.lower.of(fitted)
-    eyes = [body.fitted[body.face.landmarks68[eye]] for eye in (RIGHT_EYE, LEFT_EYE)]
-    eye = min(eyes, key=lambda eye: abs(eye[:, 0].mean() - upper[:, 0].mean()))
-    right, left = eye[eye[:, 0].argmin()], eye[eye[:, 0].argmax()]
-    return np.concatenate([right[None], upper, left[None], lower[::-1]])
+def lid_contours(body: Body) -> np.ndarray:
+    """Return the closed edges (2, P, 3) of the fitted right and left lids, in canonical mm.
+
+    Skin hardly shows where lids end: both sides get the mean of their shapes.
+    """
+    fitted, landmarks = body.fitted, body.fitted[body.face.landmarks68]
+    contours, middles = [], []
+    for lids, eye in zip(face_lids(body.face), (RIGHT_EYE, LEFT_EYE)):
+        upper, lower = lids.opening.upper.of(fitted), lids.opening.lower.of(fitted)
+        corners = landmarks[eye][[0, 3]]
+        # Ascending in x along the upper lid, and back along the lower one.
+        contours.append(np.concatenate([corners[:1], upper, corners[1:], lower[::-1]]))
+        middles.append(corners.mean(0))
+    shapes = np.stack(contours) - np.stack(middles)[:, None]
+    # The left corner, half way around, is the mirror image of the right one, which comes first.
+    half = shapes.shape[1] // 2
+    opposite = (half - np.arange(2 * half)) % (2 * half)
+    shapes = (shapes + (shapes[::-1] * [-1, 1, 1])[:, opposite]) / 2
+    return np.stack(middles)[:, None] + shapes
 
 
 def sheet_between_lids(points: np.ndarray, faces: np.ndarray, contour: np.ndarray) -> np.ndarray:

@@ -20,7 +20,7 @@ from ..geometry.numerics import smoothstep
 from .body import Body
 from .eyeballs import Ball
 from .features import Features
-from .lid_sheet import lid_contour, sheet_between_lids
+from .lid_sheet import lid_contours, sheet_between_lids
 from .mouth import mouth_size
 from .strain import limit_strain
 
@@ -72,13 +72,13 @@ def fit_lids(
     `balls` are the right and the left eyeball, None where the body has none. Returns the mean height in mm of the openings found, by side; meshes without openings, such as
     painted eyes, keep their motion.
     """
-    heights = {}
+    heights, contours = {}, lid_contours(body)
     for eye, (side, lids, centre, own) in enumerate(
         zip(("right", "left"), face_lids(body.face), features.eye_centres, balls)
     ):
         found = _find_lids(body, lids)
         if found is None and own is None:
-            found = _open_sheet(body, lids, eye)
+            found = _open_sheet(body, lids, eye, contours[eye])
         if found is None:
             continue
         gap = found.upper.of(body.points)[:, 1] - found.lower.of(body.points)[:, 1]
@@ -137,9 +137,8 @@ def _find_lids(body: Body, lids: Lids) -> _MeshLids | None:
     return _MeshLids(lids, columns, planes[found], upper, lower)
 
 
-def _open_sheet(body: Body, lids: Lids, eye: int) -> _MeshLids | None:
+def _open_sheet(body: Body, lids: Lids, eye: int, contour: np.ndarray) -> _MeshLids | None:
     """Return the opening of an eye that a sheet closes, without the sheet; None if there is none."""
-    contour = lid_contour(body, lids)
     skin = body.skin[body.faces].all(1)
     before = body.sheet.copy()
     body.sheet[skin] |= sheet_between_lids(body.points, body.faces[skin], contour)
