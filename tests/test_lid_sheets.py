@@ -128,5 +128,7 @@ def test_bindings_of_closed_eyes_in_files(closed, face, tmp_path):
         again = load_binding(path, face, binding.mesh)
         np.testing.assert_array_equal(again.lid_contours, binding.lid_contours)
         np.testing.assert_array_equal(again.shown.mesh.faces, binding.shown.mesh.faces)
-        before, after = (lid_heights(b.shown, posed(b.shown, eyeBlink=0.4)) for b in (binding, again))
+        before, after = (
+            lid_heights(b.shown, posed(b.shown, eyeBlink=0.4)) for b in (binding, again)
+        )
         np.testing.assert_allclose(after, before)

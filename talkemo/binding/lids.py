@@ -262,9 +262,13 @@ def _correct(
     """
     lids, columns = found.lids, found.columns
     edges, motions = (found.upper, found.lower), (lids.upper, lids.lower)
-    for edge, motion, zone in zip(edges, motions, zones):
-        present = edge.of(body.targets)  # (S, J, 3)
+    both = [edge.of(body.targets) for edge in edges]  # (S, J, 3) each
+    # Points that meet stay opposite each other: shifted apart, they would miss where lids rise.
+    sideways = _smoothed((both[0] + both[1]) / 2)[..., 0]
+    closes = (lids.change < -MIN_CLOSING)[:, None]
+    for edge, motion, zone, present in zip(edges, motions, zones, both):
         wanted = _smoothed(present)
+        wanted[..., 0] = np.where(closes, sideways, wanted[..., 0])
         wanted[..., 1] = motion[:, columns] * gap
         outwards = _slide(ball, edge.of(body.points), wanted[..., 1], lids.change)
         from_corner = np.minimum(found.position, 1 - found.position)
