@@ -1,13 +1,17 @@
 """Eyes that skin closes: they are opened along the lids, alike on both sides, and blink."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 from openings_of_heads import heights, one_skin
 
 from talkemo.binding import bind_mesh, load_binding, save_binding
+from talkemo.binding.lid_cut import cut_lids
 from talkemo.binding.mouth_edge import edges_of_openings, lid_edge, membranes
+from talkemo.formats.gltf_origin import GltfOrigin
 from talkemo.formats.mesh import load_mesh
-from talkemo.formats.mesh_types import Mesh
+from talkemo.formats.mesh_types import Mesh, MeshAttributes
 
 EYES = (slice(36, 42), slice(42, 48))  # iBUG landmarks
 MIRRORED_LANDMARKS = [45, 44, 43, 42, 47, 46]  # of the left eye, in the right eye's order
@@ -132,3 +136,27 @@ def test_bindings_of_closed_eyes_in_files(closed, face, tmp_path):
             lid_heights(b.shown, posed(b.shown, eyeBlink=0.4)) for b in (binding, again)
         )
         np.testing.assert_allclose(after, before)
+
+
+def test_texture_and_colours_go_on_across_cut_lids(closed):
+    binding = closed["surface"]
+    mesh = binding.mesh
+    plane = mesh.vertices[:, :2].astype(np.float32) / 200
+    colours = np.repeat((100 + mesh.vertices[:, :1]).round().astype(np.uint8), 3, axis=1)
+    attributes = MeshAttributes(uv=plane, uv_faces=mesh.faces, colours=colours)
+    origin = GltfOrigin(Path("face.glb"), b"", {}, ()).with_cut(np.array([[3, 4]]), np.array([0.5]))
+    dressed = Mesh(mesh.vertices, mesh.faces, attributes, origin=origin)
+    everywhere = np.ones(len(mesh.vertices), bool)
+    cut = cut_lids(dressed, everywhere, binding.placement, binding.lid_contours)
+    added = len(cut.vertices) - len(mesh.vertices)
+    assert added > 40
+    across = cut.vertices[:, :2] / 200
+    np.testing.assert_allclose(
+        cut.attributes.uv[cut.attributes.uv_faces], across[cut.faces], atol=1e-5
+    )
+    np.testing.assert_allclose(cut.attributes.colours[:, 0], 100 + cut.vertices[:, 0], atol=1.1)
+    assert len(cut.origin.between) == len(cut.origin.fraction) == 1 + added
+    ends = cut.vertices[cut.origin.between[1:]]
+    share = cut.origin.fraction[1:, None]
+    on_edges = (1 - share) * ends[:, 0] + share * ends[:, 1]
+    np.testing.assert_allclose(on_edges, cut.vertices[-added:])
