@@ -44,7 +44,7 @@ def blinked(binding):
 
 def test_blinking_lids_meet(bound):
     assert lid_heights(bound, bound.mesh.vertices).min() > 4
-    assert lid_heights(bound, blinked(bound)).max() < MAX_GAP_MM
+    assert lid_heights(bound, blinked(bound)).max() < 0.1  # 0.18 with edges that shift apart
 
 
 def test_the_exported_blink_closes_the_mesh(bound):

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ..errors import InputError
-from ..face.canonical import Face
+from ..face.canonical import LEFT_EYE, RIGHT_EYE, Face
 from ..files.reading import printable, read_text
 from ..formats.groups import vertex_groups
 from ..formats.mesh_types import Mesh, check_mesh
@@ -162,7 +162,8 @@ def _cut(mesh: Mesh, welded: Welded, body: Body) -> CutMesh | None:
     if line is None:
         return None
     skin = body.skin[welded.merged]
-    return cut_lips(mesh, welded.merged, skin, body.fit.placement, line)
+    contours = body.lid_contours
+    return cut_lips(mesh, welded.merged, skin, body.fit.placement, line, contours)
 
 
 def _bound(
@@ -214,6 +215,7 @@ def _bound(
         parts={kind: len(in_mesh(merged)) for kind, merged in parts.vertices().items()},
         eyes=tuple((in_mesh(eye), placement.to_mesh(centre)) for eye, centre in parts.eyes),
         lip_gap=lip_gap(body),
+        lid_contours=body.lid_contours if body.sheet.any() else None,
     )
     return binding, body
 
@@ -238,7 +240,8 @@ def _facing_outwards(vertices: np.ndarray, faces: np.ndarray) -> np.ndarray:
 def _closest_to_landmarks(body: Body) -> np.ndarray:
     """Return the skin vertices (68,) of a body that are closest to the fitted iBUG landmarks.
 
-    Normals count as well: on closed lips the closest vertex could be the other lip's.
+    Normals count as well: on closed lips the closest vertex could be the other lip's. Where a sheet
+    closes an eye, the landmarks of its lids lie on the edge of the sheet.
     """
     from scipy.spatial import cKDTree
 
@@ -248,7 +251,12 @@ def _closest_to_landmarks(body: Body) -> np.ndarray:
     tree = cKDTree(np.hstack([body.points[skin], NORMAL_WEIGHT_MM * body.normals[skin]]))
     normals = vertex_normals(fitted, face.faces)
     landmarks = np.hstack([fitted, NORMAL_WEIGHT_MM * normals])[face.landmarks68]
-    return skin[tree.query(landmarks)[1]]
+    result = skin[tree.query(landmarks)[1]]
+    rim = np.intersect1d(body.faces[body.sheet], body.faces[~body.sheet])
+    for lids, contour in zip((RIGHT_EYE, LEFT_EYE), body.lid_contours):
+        if contour.any():
+            result[lids] = rim[cKDTree(body.points[rim]).query(fitted[face.landmarks68[lids]])[1]]
+    return result
 
 
 def read_landmark_hint(path: str | Path, mesh: Mesh) -> np.ndarray:

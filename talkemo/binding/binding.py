@@ -51,6 +51,9 @@ class Binding:
         Vertices (E,) int and centre (3,) of the right and of the left eyeball, in the mesh's unit.
     lip_gap : (J,) float32 mm, optional
         Height of the mouth at rest in the columns of `face_lips`; None for the canonical face's.
+    lid_contours : (2, P, 3) float64 mm, optional
+        Edges of the right and the left lids in the space of the canonical face, where skin closes
+        an eye (see lid_sheet.py); 0 where an eye is open or has a ball.
     cut : LipCut, optional
         The cut between the lips of a mesh whose lips are one skin.
     """
@@ -67,6 +70,7 @@ class Binding:
     parts: dict[str, int] = field(default_factory=dict)
     eyes: tuple[tuple[np.ndarray, np.ndarray], ...] = ()
     lip_gap: np.ndarray | None = None
+    lid_contours: np.ndarray | None = None
     cut: LipCut | None = None
 
     @property

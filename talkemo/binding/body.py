@@ -12,6 +12,7 @@ import scipy.sparse as sp
 from scipy.sparse.linalg import splu
 
 from ..face.canonical import Face
+from ..face.openings import COLUMNS
 from ..formats.mesh_types import Mesh
 from ..geometry.meshes import mesh_edges, vertex_normals
 from .registration import Fit
@@ -19,6 +20,7 @@ from .registration import Fit
 # Distance within which vertices count as duplicates, relative to the mesh's size.
 WELD_TOLERANCE = 1e-6
 MAX_OPPOSITE_COSINE = -0.3  # between normals: below, duplicate vertices stay separate
+CONTOUR_POINTS = 2 * COLUMNS + 2  # of the edge of the lids of an eye
 MIN_EDGE_MM = 0.05  # lower bound of edge lengths, whose inverse is the weight of an edge
 
 
@@ -89,6 +91,9 @@ class Body:
         self.canonical = np.full(count, -1)  # nearest canonical vertex
         self.skin = np.zeros(count, bool)
         self.other = np.zeros(count, bool)  # vertices of parts that are recognised as no skin
+        # Triangles (F,) that close an eye, and the edges of the right and the left lids around them.
+        self.sheet = np.zeros(len(faces), bool)
+        self.lid_contours = np.zeros((2, CONTOUR_POINTS, 3))
         self.edges, triangles = mesh_edges(faces)
         self.rim = np.zeros(count, bool)  # vertices on a boundary of the mesh
         self.rim[self.edges[triangles == 1].ravel()] = True

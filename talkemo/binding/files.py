@@ -18,12 +18,14 @@ from ..files.writing import atomic_write
 from ..formats.mesh_types import Mesh
 from ..geometry.rigid import Similarity
 from .binding import Binding, LipCut
+from .body import CONTOUR_POINTS
 
 # Limits of what is read from a file.
 MAX_BINDING_EYES = 2
 MAX_BINDING_PARTS, MAX_PART_NAME_CHARACTERS = 64, 64
 MAX_BINDING_ERROR_MM = 1000.0  # between the face model and the mesh
-MAX_LIP_GAP_MM = 100.0
+MAX_LIP_GAP_MM, MAX_CONTOUR_MM = 100.0, 1000.0
+OPTIONAL_ARRAYS = "lip_gap", "lid_contours"  # versions before 0.2 did not store them
 MAX_CUT_VERTICES, MAX_LINE_POINTS = 200_000, 256  # of a cut between lips
 # Face and mesh may differ in size by up to this factor, and the face's origin and eyes may be up to
 # this many sizes of the mesh away from it.
@@ -50,8 +52,9 @@ def save_binding(path: str | Path, binding: Binding, compressed: bool = False) -
     """
     eyes: dict[str, Any] = {f"eye{k}": vertices for k, (vertices, _) in enumerate(binding.eyes)}
     optional: dict[str, Any] = _cut_arrays(binding.cut)
-    if binding.lip_gap is not None:
-        optional["lip_gap"] = binding.lip_gap
+    for name in OPTIONAL_ARRAYS:
+        if getattr(binding, name) is not None:
+            optional[name] = getattr(binding, name)
     write = np.savez_compressed if compressed else np.savez
     with atomic_write(path) as partial, partial.open("wb") as file:
         write(
@@ -169,7 +172,8 @@ def _binding_of_arrays(data: dict[str, np.ndarray], face: Face, mesh: Mesh) -> B
         relief=float(data["relief"]),
         parts=dict(zip(names, map(int, data["part_counts"]))),
         eyes=tuple((data[eye], centre) for eye, centre in zip(eyes, centres)),
-        lip_gap=data.get("lip_gap"),  # versions before 0.2 did not store it
+        lip_gap=data.get("lip_gap"),
+        lid_contours=data.get("lid_contours"),
     )
     return replace(binding, cut=_cut_of_arrays(data, binding)) if "cut_line" in data else binding
 
@@ -193,7 +197,8 @@ def _cut_of_arrays(data: dict[str, np.ndarray], binding: Binding) -> LipCut | No
         raise ValueError("cut_skin does not fit the mesh")
     if not len(moving) or (np.diff(moving) <= 0).any():
         raise ValueError("cut_moving is empty or not ascending")
-    cut = cut_lips(mesh, weld(mesh).merged, skin, binding.placement, LipLine(*line))
+    merged, contours = weld(mesh).merged, binding.lid_contours
+    cut = cut_lips(mesh, merged, skin, binding.placement, LipLine(*line), contours)
     if cut is None or moving[-1] >= len(cut.mesh.vertices):
         return None
     shown = replace(
@@ -239,6 +244,9 @@ def _check_arrays(data: dict[str, np.ndarray], eyes: list[str], face: Face, mesh
         }
     if "lip_gap" in data:
         specifications["lip_gap"] = ((COLUMNS,), real, 0, MAX_LIP_GAP_MM)
+    if "lid_contours" in data:
+        limits = -MAX_CONTOUR_MM, MAX_CONTOUR_MM
+        specifications["lid_contours"] = ((2, CONTOUR_POINTS, 3), real, *limits)
     for name, (shape, dtype, lowest, highest) in specifications.items():
         array = data[name]
         if array.shape != shape or (array.size and not np.issubdtype(array.dtype, dtype)):

@@ -15,10 +15,12 @@ import numpy as np
 
 from ..face.canonical import EYEBALL_RADIUS_MM
 from ..face.openings import EdgePoints, Lids, edge_points, face_lids, face_lips
+from ..geometry.meshes import mesh_edges
 from ..geometry.numerics import smoothstep
 from .body import Body
 from .eyeballs import Ball
 from .features import Features
+from .lid_sheet import lid_contours, sheet_between_lids
 from .mouth import mouth_size
 from .strain import limit_strain
 
@@ -70,11 +72,13 @@ def fit_lids(
     `balls` are the right and the left eyeball, None where the body has none. Returns the mean height in mm of the openings found, by side; meshes without openings, such as
     painted eyes, keep their motion.
     """
-    heights = {}
-    for side, lids, centre, own in zip(
-        ("right", "left"), face_lids(body.face), features.eye_centres, balls
+    heights, contours = {}, lid_contours(body)
+    for eye, (side, lids, centre, own) in enumerate(
+        zip(("right", "left"), face_lids(body.face), features.eye_centres, balls)
     ):
         found = _find_lids(body, lids)
+        if found is None and own is None:
+            found = _open_sheet(body, lids, eye, contours[eye])
         if found is None:
             continue
         gap = found.upper.of(body.points)[:, 1] - found.lower.of(body.points)[:, 1]
@@ -85,7 +89,7 @@ def fit_lids(
             _correct(body, found, zones, gap, ball)
         _keep_off_ball(body, found, zones, ball)
         near = np.linalg.norm(body.points - ball.centre, axis=1) < STRAIN_RADII * ball.radius
-        limit_strain(body, body.edges[(near & body.skin)[body.edges].all(1)])
+        limit_strain(body, _edges_of_skin(body, near & body.skin))
         heights[side] = float(gap.mean())
     return heights
 
@@ -133,6 +137,29 @@ def _find_lids(body: Body, lids: Lids) -> _MeshLids | None:
     return _MeshLids(lids, columns, planes[found], upper, lower)
 
 
+def _open_sheet(body: Body, lids: Lids, eye: int, contour: np.ndarray) -> _MeshLids | None:
+    """Return the opening of an eye that a sheet closes, without the sheet; None if there is none."""
+    skin = body.skin[body.faces].all(1)
+    before = body.sheet.copy()
+    body.sheet[skin] |= sheet_between_lids(body.points, body.faces[skin], contour)
+    found = _find_lids(body, lids)
+    if found is None:
+        body.sheet = before
+    else:
+        body.lid_contours[eye] = contour
+    return found
+
+
+def _edges_of_skin(body: Body, rows: np.ndarray) -> np.ndarray:
+    """Return the edges (E, 2) between some vertices (N,) bool that no sheet alone has."""
+    edges = body.edges[rows[body.edges].all(1)]
+    if not body.sheet.any():
+        return edges
+    kept, _ = mesh_edges(body.faces[~body.sheet])
+    count = len(body.points)
+    return edges[np.isin(edges @ [count, 1], kept @ [count, 1])]
+
+
 def _extrapolated(points: np.ndarray, position: np.ndarray, wanted: np.ndarray) -> np.ndarray:
     """Return points (K, 3) at wanted positions (K,), from those (J, 3) at positions (J,).
 
@@ -162,7 +189,8 @@ def _find_opening(
     low = np.minimum(top, bottom).min(0) - np.array([1.0, SEARCH_MM, SEARCH_DEPTH_MM])
     high = np.maximum(top, bottom).max(0) + np.array([1.0, SEARCH_MM, 2 * SEARCH_DEPTH_MM])
     near = body.skin & ((body.points > low) & (body.points < high)).all(1)
-    faces = body.faces[near[body.faces].any(1) & body.skin[body.faces].all(1)]
+    of_skin = body.skin[body.faces].all(1) & ~body.sheet
+    faces = body.faces[near[body.faces].any(1) & of_skin]
     columns, upper, lower = [], [], []
     for number, plane in enumerate((top[:, 0] + bottom[:, 0]) / 2):
         depth = min(top[number, 2], bottom[number, 2]) - SEARCH_DEPTH_MM
@@ -234,9 +262,13 @@ def _correct(
     """
     lids, columns = found.lids, found.columns
     edges, motions = (found.upper, found.lower), (lids.upper, lids.lower)
-    for edge, motion, zone in zip(edges, motions, zones):
-        present = edge.of(body.targets)  # (S, J, 3)
+    both = [edge.of(body.targets) for edge in edges]  # (S, J, 3) each
+    # Points that meet stay opposite each other: shifted apart, they would miss where lids rise.
+    sideways = _smoothed((both[0] + both[1]) / 2)[..., 0]
+    closes = (lids.change < -MIN_CLOSING)[:, None]
+    for edge, motion, zone, present in zip(edges, motions, zones, both):
         wanted = _smoothed(present)
+        wanted[..., 0] = np.where(closes, sideways, wanted[..., 0])
         wanted[..., 1] = motion[:, columns] * gap
         outwards = _slide(ball, edge.of(body.points), wanted[..., 1], lids.change)
         from_corner = np.minimum(found.position, 1 - found.position)

@@ -11,10 +11,11 @@ from itertools import pairwise
 
 import numpy as np
 
-from ..formats.groups import vertex_groups
-from ..formats.mesh_types import Mesh, MeshAttributes
+from ..formats.mesh_types import Mesh
 from ..geometry.numerics import smoothstep
 from ..geometry.rigid import Similarity
+from .cut_attributes import AddedVertices, cut_attributes
+from .lid_cut import cut_lids
 from .lip_line import LipLine
 
 CUT_DEPTH_MM = 4.0  # in front of and behind the line; edges of triangles that are farther off stay
@@ -59,9 +60,14 @@ class CutMesh:
 
 
 def cut_lips(
-    mesh: Mesh, merged: np.ndarray, skin: np.ndarray, placement: Similarity, line: LipLine
+    mesh: Mesh,
+    merged: np.ndarray,
+    skin: np.ndarray,
+    placement: Similarity,
+    line: LipLine,
+    lid_contours: np.ndarray | None = None,
 ) -> CutMesh | None:
-    """Cut a mesh along the line between its lips.
+    """Cut a mesh along the line between its lips, and along the edges of lids that it lacks.
 
     Parameters
     ----------
@@ -73,13 +79,22 @@ def cut_lips(
     placement : Similarity
         Of the canonical face in the mesh.
     line : LipLine
+    lid_contours : (2, P, 3), optional
+        See `Binding.lid_contours`.
 
     Returns
     -------
     CutMesh, or None if the line crosses too few triangles.
     """
     cutter = _Cutter(mesh, merged, skin, placement, line)
-    return cutter.cut() if cutter.split.sum() >= MIN_CUT_TRIANGLES else None
+    if cutter.split.sum() < MIN_CUT_TRIANGLES:
+        return None
+    cut = cutter.cut()
+    if lid_contours is None:
+        return cut
+    added = len(cut.mesh.vertices) - len(skin)
+    uncut = np.append(skin, np.zeros(added, bool))
+    return replace(cut, mesh=cut_lids(cut.mesh, uncut, placement, lid_contours))
 
 
 class _Cutter:
@@ -150,16 +165,17 @@ class _Cutter:
         upper_lining = first_lining + np.arange(count * rows).reshape(count, rows)
         lower_lining = upper_lining + count * rows
         lining = [self._lining(at, sign) for sign in (1, -1)]
-        added = np.concatenate([at, at[parted], *(points.reshape(-1, 3) for points in lining)])
+        new = np.concatenate([at, at[parted], *(points.reshape(-1, 3) for points in lining)])
         number = np.arange(count)
         of_lining = np.tile(np.repeat(number, rows), 2)
         source = np.concatenate([number, number[parted], of_lining])  # row of each added vertex
         faces, parents = self._faces(seam_row, upper, lower, upper_lining, lower_lining)
-        vertices = np.concatenate([self.mesh.vertices, self.placement.to_mesh(added)])
-        attributes = self._attributes(seam[source], fraction[source], faces, parents)
+        vertices = np.concatenate([self.mesh.vertices, self.placement.to_mesh(new)])
+        added = AddedVertices(seam[source], fraction[source])
+        attributes = cut_attributes(self.mesh, added, faces, parents)
         origin = self.mesh.origin
         if origin is not None:
-            origin = origin.with_cut(seam[source], fraction[source])
+            origin = origin.with_cut(added.between, added.fraction)
         mesh = Mesh(vertices, faces.astype(np.int32), attributes, self.mesh.name, origin=origin)
         return CutMesh(mesh, Seam(self.line, upper, lower, upper_lining, lower_lining))
 
@@ -222,69 +238,6 @@ class _Cutter:
         if next_place == place + 1:
             return polygon, (first, second)
         return polygon, (second, first)
-
-    def _attributes(
-        self, seam: np.ndarray, fraction: np.ndarray, faces: np.ndarray, parents: np.ndarray
-    ) -> MeshAttributes | None:
-        """Return the attributes of the cut mesh.
-
-        Parameters
-        ----------
-        seam, fraction : (A, 2), (A,)
-            Ends of the edge that each added vertex lies on, and its place between them.
-        faces, parents : (F', 3), (F',)
-            The triangles, and the mesh's ones that they were part of.
-        """
-        attributes = self.mesh.attributes
-        if attributes is None:
-            return None
-        own = len(self.mesh.vertices)
-        colours = attributes.colours
-        if colours is not None:
-            share = fraction[:, None]
-            mixed = (1 - share) * colours[seam[:, 0]] + share * colours[seam[:, 1]]
-            colours = np.concatenate([colours, mixed.round().astype(np.uint8)])
-        groups = vertex_groups(attributes, own)
-        groups = np.concatenate([groups, groups[seam[:, 0]]])
-        uv, uv_faces = attributes.uv, attributes.uv_faces
-        if uv is not None and uv_faces is not None:
-            corner_uv = self._corner_uv(uv, uv_faces, seam, fraction, faces, parents)
-            flat, inverse = np.unique(corner_uv.reshape(-1, 2), axis=0, return_inverse=True)
-            uv, uv_faces = flat.astype(np.float32), inverse.reshape(-1, 3).astype(np.int32)
-        return replace(
-            attributes,
-            uv=uv,
-            uv_faces=uv_faces,
-            colours=colours,
-            groups=groups,
-            text=(),
-            companions={},
-        )
-
-    def _corner_uv(
-        self,
-        uv: np.ndarray,
-        uv_faces: np.ndarray,
-        seam: np.ndarray,
-        fraction: np.ndarray,
-        faces: np.ndarray,
-        parents: np.ndarray,
-    ) -> np.ndarray:
-        """Return the texture coordinates (F', 3, 2) of the triangles' corners."""
-        own, before = self.mesh.faces[parents], uv[uv_faces[parents]]  # (F', 3), (F', 3, 2)
-        count = len(self.mesh.vertices)
-
-        def of(vertex: np.ndarray) -> np.ndarray:
-            """Return the coordinates (F', 3, 2) of vertices (F', 3) in their parent triangles."""
-            corner = (own[:, None] == vertex[..., None]).argmax(2)
-            return np.take_along_axis(before, corner[..., None], 1)
-
-        is_new = faces >= count
-        row = np.where(is_new, faces - count, 0)
-        first = of(np.where(is_new, seam[row, 0], faces))
-        second = of(np.where(is_new, seam[row, 1], faces))
-        share = np.where(is_new, fraction[row], 0)[..., None]
-        return np.asarray((1 - share) * first + share * second)
 
 
 def _from_divided_edge(polygon: list[int], places: list[int]) -> list[int]:

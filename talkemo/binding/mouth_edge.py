@@ -8,6 +8,7 @@ from ..face.canonical import LEFT_EYE, RIGHT_EYE
 from ..geometry.plane import inside_polygon
 from .binding import Binding
 from .body import weld
+from .lid_sheet import sheet_between_lids
 
 # Triangles between the lips whose edges jawOpen stretches by more than this factor close the mouth,
 # and are not drawn.
@@ -43,8 +44,14 @@ def membranes(binding: Binding, rest: np.ndarray) -> np.ndarray:
     centres = rest[faces].mean(1)
     inside = stretched & inside_polygon(centres[:, :2], landmarks[60:68, :2])
     result = _whole_opening(faces, inside)
-    for lids, (rows, _) in zip((RIGHT_EYE, LEFT_EYE), binding.eyes):
-        if not len(rows):
+    contours = binding.lid_contours if binding.lid_contours is not None else (None, None)
+    for lids, (rows, _), contour in zip((RIGHT_EYE, LEFT_EYE), binding.eyes, contours):
+        if contour is not None and contour.any():
+            skin = np.zeros(len(rest), bool)
+            skin[binding.moving[binding.canonical >= 0]] = True
+            of_skin = skin[faces].all(1)
+            result[of_skin] |= sheet_between_lids(rest, faces[of_skin], contour)
+        elif not len(rows):
             depth = np.abs(centres[:, 2] - landmarks[lids, 2].mean())
             opening = inside_polygon(centres[:, :2], landmarks[lids, :2])
             result |= _whole_opening(faces, (depth < EYE_DEPTH_MM) & opening)

@@ -71,5 +71,8 @@ class GltfOrigin:
         return GltfFile(self.path, self.content, self.companions)
 
     def with_cut(self, between: np.ndarray, fraction: np.ndarray) -> GltfOrigin:
-        """Return the origin of the mesh with vertices added; see `between` and `fraction`."""
+        """Return the origin of the mesh with more vertices added; see `between` and `fraction`."""
+        if self.between is not None and self.fraction is not None:
+            between = np.concatenate([self.between, between])
+            fraction = np.concatenate([self.fraction, fraction])
         return replace(self, between=between, fraction=fraction)

@@ -151,7 +151,7 @@ def describe(binding: Binding) -> dict[str, Any]:
         `error_mm`: median distance between face model and mesh; `relief`: correlation of the mesh's
         relief with a face's, up to 1; `lip_opening`: how far the lips open relative to the width of
         the mouth, as a fraction of the canonical face's; `parts`: number of vertices per recognised
-        part; `lips_cut`: vertices that a cut between lips of one skin adds to drawn outputs, 0
+        part; `lips_cut`: vertices that cuts of lips and lids of one skin add to drawn outputs, 0
         without a cut; and counts, scale, axes, and the guessed unit with the width of the face in it.
     """
     unit = unit_of_mesh(AUTO_UNIT, binding.scale)
