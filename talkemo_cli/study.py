@@ -79,8 +79,8 @@ def study(
         typer.Option(
             "--paper",
             help="make: render the recordings by the paper's six methods: full, without local "
-            "weights, without augmentation, PointNet, VOCA. Three of them are trained first, for "
-            "an hour or two.",
+            "weights, without augmentation, PointNet, VOCA, Karras et al. 2017. Four of them are "
+            "trained first, for some hours.",
         ),
     ] = False,
 ) -> None:

@@ -446,6 +446,20 @@ def test_our_animation_is_read_among_others(tmp_path):
     np.testing.assert_allclose(vertices, frames.vertices, atol=1e-5)
 
 
+def test_the_animation_has_the_colours_of_the_file(tmp_path):
+    """`render` draws the file as it is, as `animate` draws its source."""
+    g = Gltf()
+    SURFACES[next(iter(SURFACES))](g)
+    g.tree["materials"] = [{"pbrMetallicRoughness": {"baseColorFactor": [0, 1, 0, 1]}}]
+    for mesh in g.tree["meshes"]:
+        for primitive in mesh["primitives"]:
+            primitive["material"] = 0
+    source, path, _, _ = back(g, tmp_path)
+    colours = [reader.attributes.colours for reader in (load_mesh(source), open_animation(path))]
+    assert colours[0].any()
+    np.testing.assert_array_equal(*colours)
+
+
 def test_speaking_twice(tmp_path):
     """A second sound adds another animation; what was added to the head is used again."""
     g = Character()
@@ -460,6 +474,8 @@ def test_speaking_twice(tmp_path):
     assert [node.get("name") for node in after.tree["nodes"]].count("teeth") == 1
     names = after.tree["meshes"][0]["extras"]["targetNames"]
     assert len(set(names)) == len(names) == 2 + 2 * len(ARKIT_NAMES)
+    named = [animation["name"] for animation in after.tree["animations"]]
+    assert len(set(named)) == len(named) > 1
     vertices = np.concatenate(list(open_animation(tmp_path / "c.glb").chunks()))
     np.testing.assert_allclose(vertices, frames.vertices, atol=1e-5)
     added = added_parts(None)

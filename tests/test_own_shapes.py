@@ -553,6 +553,18 @@ def test_auto_leaves_shapes_alone_that_show_too_little(
     assert not about["enough"] and about["driven"] == ["Gap"] and len(about["missing"]) == 51
 
 
+def test_a_map_without_names_is_refused_and_an_unused_one_is_told(
+    bound, characters, tmp_path, silence, models
+):
+    character, path = character_of(bound, characters["jaw"]), tmp_path / "a.glb"
+    empty = ExportOptions(shape_map=map_file(tmp_path, "Gap ="))
+    with pytest.raises(InputError, match="no line names what a shape shows"):
+        animate(character, silence, path, export=empty, models=models)
+    export = ExportOptions(targets="arkit", shape_map=map_file(tmp_path, "Gap = jawOpen"))
+    result = animate(character, silence, path, fps=10, export=export, models=models)
+    assert any("the map is not used" in note for note in result.notes)
+
+
 @pytest.mark.parametrize("targets", ["auto", "own"])
 def test_a_stream_has_the_own_weights(bound, characters, short_speech, models, targets):
     character = character_of(bound, characters["vrm"])

@@ -928,6 +928,7 @@ def test_the_package_names_the_licences_of_its_weights():
     identifiers = {
         "MIT": "MIT",
         "CC BY-NC-SA 4.0": "CC-BY-NC-SA-4.0",
+        "ODbL 1.0": "ODbL-1.0",
         "research and non-commercial use": "LicenseRef-talkemo-research-weights",
     }
     licences = {

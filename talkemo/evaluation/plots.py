@@ -63,7 +63,8 @@ def plot_heard(heard: HeardEmotion, audio: Audio, output: Path) -> None:
     for span in heard.spans:
         wave.axvspan(span.start, span.end, color=EMOTION_COLOURS[span.emotion], alpha=0.35, lw=0)
         middle = (span.start + span.end) / 2
-        label = f"{span.emotion}\n{100 * span.probability:.0f} %"
+        is_sure = span.emotion == span.likeliest
+        label = f"{span.emotion}\n" + (f"{100 * span.probability:.0f} %" if is_sure else "not sure")
         wave.text(middle, 0.97, label, ha="center", va="top", fontsize=7, transform=_above(wave))
     readings = heard.readings
     for emotion, probability in zip(EMOTIONS, readings.probabilities.T):

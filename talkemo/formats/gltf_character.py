@@ -316,11 +316,15 @@ class CharacterWriter(FileWriter):
         for node, path, turns in head.tracks:
             tracks.add(node, path, turns)
         meta = self.header.meta
-        name = Path(str(meta.get("audio") or "talkemo")).stem + suffix
+        animations = self.tree.setdefault("animations", [])
+        taken = [_object(animation).get("name") for animation in animations]
+        name = base = Path(str(meta.get("audio") or "talkemo")).stem + suffix
+        number = 1
+        while name in taken:
+            number += 1
+            name = f"{base} {number}"
         about = {"talkemo": __version__, **meta, MESH_SPACE: self._mesh_space()}
-        self.tree.setdefault("animations", []).append(
-            {"name": name, **tracks.animation, "extras": about}
-        )
+        animations.append({"name": name, **tracks.animation, "extras": about})
 
     def _weights_at_rest(self, node: int) -> np.ndarray:
         """The weights (K,) of all targets of a node, as the file gives them."""

@@ -125,10 +125,12 @@ class GlbAnimation:
         ]
         self.rest: np.ndarray | None = np.concatenate([s.points for s in self._surfaces])
         self.faces = _joined_faces([s.faces for s in self._surfaces], self._surfaces)
-        self.attributes: MeshAttributes | None = None
+        # Of a mesh without colours talkemo writes painted ones, which are painted anew.
+        is_painted = _mesh_space(file.tree) is not None
+        self.attributes = None if is_painted else read_colours(file, self._surfaces)
         if any(rows.any() for rows in hidden):
             groups = np.where(np.concatenate(hidden), "hidden", "skin")
-            self.attributes = MeshAttributes(groups=groups)
+            self.attributes = replace(self.attributes or MeshAttributes(), groups=groups)
         if not 0 < len(self.faces) <= MAX_MESH_TRIANGLES:
             raise ValueError(f"{len(self.faces)} triangles, of 1 to {MAX_MESH_TRIANGLES}")
         self._curves = self._weight_curves(file)

@@ -223,6 +223,10 @@ def write_timeline(heard: HeardEmotion, audio: Audio, path: Path) -> None:
 
 
 def _text_line(row: dict[str, Any]) -> str:
-    heard = f"{row['heard']} {100 * row['probability']:.0f} %, arousal {row['arousal']:.2f}"
+    if row["heard"] == row["likeliest"]:
+        heard = f"{row['heard']} {100 * row['probability']:.0f} %"
+    else:
+        heard = f"not sure, likeliest {row['likeliest']}"
+    heard += f", arousal {row['arousal']:.2f}"
     columns = f"{row['start']:.2f} {row['end']:.2f} {row['emotion']} {row['intensity']:g}"
     return f"{columns}  # {heard}\n"

@@ -74,7 +74,8 @@ def own_shapes(
         See `with_targets`.
     """
     if targets == "arkit":
-        return None, []
+        unused = "the map is not used: --targets arkit drives none of the character's own shapes"
+        return None, [unused] if shape_map is not None else []
     mesh = binding.mesh
     if not mesh.shapes:
         if targets == "auto" and shape_map is None:
@@ -82,6 +83,11 @@ def own_shapes(
         raise no_shapes(mesh)
     own = fitted_shapes(binding, shape_map)
     if not own.names:
+        if shape_map is not None:
+            raise InputError(
+                f"{printable(shape_map)}: no line names what a shape shows",
+                "write, for example, THEIR_NAME = jawOpen",
+            )
         if targets == "auto":
             return None, []
         raise InputError(
