@@ -400,3 +400,21 @@ def test_an_emotion_that_is_not_heard_yet_shows_nothing():
     auto = AutoEmotion(1.0)
     assert auto.shown.all() and not auto.amounts(np.zeros(3)).any()
     assert VOICE_WINDOW_FEATURES == 100
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "reason"),
+    [
+        ("a.json", '{"spans": [{"start": 0, "end": 1}]}', "a span has no emotion"),
+        ("a.json", "[1, 2]", "no list `spans` of objects"),
+        ("a.csv", "a,b\n1,2\n", "a span has no start"),
+        ("a.csv", "start,end,emotion\n0,1,hapy\n", r"line 2.*unknown emotion"),
+        ("a.txt", "0 1 auto:0.5", "auto stands alone"),
+    ],
+)
+def test_wrong_timelines_are_told_in_words(tmp_path, name, content, reason):
+    path = tmp_path / name
+    path.write_text(content)
+    with pytest.raises(InputError, match=reason) as refused:
+        Timeline.read(path)
+    assert "'start'" not in refused.value.message

@@ -16,7 +16,7 @@ from ..errors import InputError
 from ..files.reading import parse_json, printable, read_text
 from ..geometry.numerics import smoothstep
 from ..option_limits import MAX_INTENSITY
-from .emotion_names import EMOTIONS
+from .emotion_names import AUTO_EMOTION, EMOTIONS
 
 NEUTRAL_INDEX = EMOTIONS.index("neutral")
 PAPER_EMOTIONS = ("neutral", "happy", "angry", "surprised")
@@ -60,6 +60,11 @@ def parse_emotion(text: str) -> np.ndarray:
         name, _, share = item.partition(":")
         name = name.strip().lower()
         name = EMOTION_SYNONYMS.get(name, name)
+        if name == AUTO_EMOTION:
+            raise InputError(
+                f"'{printable(text, 40)}': auto stands alone",
+                "write --emotion auto, with --intensity for its strength",
+            )
         if name not in EMOTIONS:
             close = difflib.get_close_matches(name, [*EMOTIONS, *EMOTION_SYNONYMS], 1)
             guess = f"did you mean {close[0]}? " if close else ""
@@ -196,15 +201,18 @@ def _lines_of(path: Path, text: str) -> dict[int, str]:
         return {number: line for number, line in lines if line.split("#")[0].strip()}
     hint = f"it needs {', '.join(TIMELINE_COLUMNS[:3])} of each span, and may have an intensity"
     try:
-        rows: Any = (
-            list(csv.DictReader(io.StringIO(text.removeprefix("\ufeff"))))
-            if ending == ".csv"
-            else parse_json(text)["spans"]
-        )
-        if not isinstance(rows, list):
-            raise TypeError("its spans are not a list")
+        if ending == ".csv":
+            rows: Any = list(csv.DictReader(io.StringIO(text.removeprefix("\ufeff"))))
+            return {number: _line_of(row) for number, row in enumerate(rows, 2)}
+        content = parse_json(text)
+        rows = content.get("spans") if isinstance(content, dict) else None
+        if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
+            raise ValueError("it has no list `spans` of objects")
         return {number: _line_of(row) for number, row in enumerate(rows, 1)}
-    except (KeyError, TypeError, ValueError, AttributeError, csv.Error) as error:
+    except KeyError as error:
+        reason = f"a span has no {error.args[0]}"
+        raise InputError(f"{printable(path)}: not a timeline ({reason})", hint) from None
+    except (TypeError, ValueError, AttributeError, csv.Error) as error:
         raise InputError(f"{printable(path)}: not a timeline ({printable(error)})", hint) from None
 
 

@@ -105,7 +105,8 @@ class GlbAnimation:
 
     def __init__(self, path: str | Path, fps: float | None = None):
         self.path = Path(path)
-        what, hint = "a GLB that can be read", "export it again, with morph targets"
+        what = "a GLB that can be read"
+        hint = "export it with morph targets and their animation; talkemo animate makes one"
         content = read_bytes(self.path, what, hint, MAX_GLB_BYTES)
         with reading_errors(path, what, hint):
             self._read(content, fps)

@@ -182,11 +182,12 @@ def _expressions(
     file: GltfFile, names: TargetNames, shapes: dict[str, MeshShape]
 ) -> Iterator[MeshShape]:
     """Yield the expressions of a VRM that morph targets show, without names that targets have."""
-    extensions = file.tree.get("extensions", {})
+    extensions = _object(file.tree.get("extensions", {}), "extensions")
     if "VRMC_vrm" in extensions:
-        found = _vrm_1_expressions(file, extensions["VRMC_vrm"], names)
+        vrm = _object(extensions["VRMC_vrm"], "VRMC_vrm")
+        found = _vrm_1_expressions(file, vrm, names)
     elif "VRM" in extensions:
-        found = _vrm_0_expressions(extensions["VRM"], names)
+        found = _vrm_0_expressions(_object(extensions["VRM"], "VRM"), names)
     else:
         return
     total = 0
@@ -202,6 +203,13 @@ def _expressions(
             if total * BYTES_PER_ROW > file.max_bytes:
                 raise ValueError("more expressions than any face has")
             yield shape
+
+
+def _object(value: Any, name: str) -> dict[str, Any]:
+    """A JSON object. Raises ValueError, with its name, for another value."""
+    if not isinstance(value, dict):
+        raise ValueError(f"its {name} is not an object")
+    return value
 
 
 def _vrm_1_expressions(
@@ -222,7 +230,8 @@ def _vrm_0_expressions(
     vrm: dict[str, Any], names: TargetNames
 ) -> Iterator[tuple[str, dict[str, float]]]:
     """Yield name and weights of morph targets of each group of a VRM 0, by VRM 1's names."""
-    for group in (vrm.get("blendShapeMaster") or {}).get("blendShapeGroups") or []:
+    master = _object(vrm.get("blendShapeMaster") or {}, "blendShapeMaster")
+    for group in master.get("blendShapeGroups") or []:
         preset = str(group.get("presetName") or "unknown").lower()
         name = str(group.get("name") or preset) if preset == "unknown" else preset
         mix: dict[str, float] = {}
