@@ -9,6 +9,8 @@ import numpy as np
 from ..formats.groups import vertex_groups
 from ..formats.mesh_types import Mesh, MeshAttributes
 
+CUT_FRACTIONS = (0.03, 0.97)  # of an edge, between which it is cut: no needle-like triangles
+
 
 @dataclass(frozen=True, eq=False)
 class AddedVertices:

@@ -10,10 +10,9 @@ import numpy as np
 
 from ..formats.mesh_types import Mesh
 from ..geometry.rigid import Similarity
-from .cut_attributes import AddedVertices, cut_attributes
+from .cut_attributes import CUT_FRACTIONS, AddedVertices, cut_attributes
 from .lid_sheet import between_lids, sheet_between_lids
 
-CUT_FRACTIONS = (0.03, 0.97)  # of an edge, between which it is cut: no needle-like triangles
 SEARCH_STEPS = 14  # halvings in the search for where an edge crosses the lids'
 
 

@@ -14,12 +14,11 @@ import numpy as np
 from ..formats.mesh_types import Mesh
 from ..geometry.numerics import smoothstep
 from ..geometry.rigid import Similarity
-from .cut_attributes import AddedVertices, cut_attributes
+from .cut_attributes import CUT_FRACTIONS, AddedVertices, cut_attributes
 from .lid_cut import cut_lids
 from .lip_line import LipLine
 
 CUT_DEPTH_MM = 4.0  # in front of and behind the line; edges of triangles that are farther off stay
-CUT_FRACTIONS = (0.03, 0.97)  # of an edge, between which it is cut: no needle-like triangles
 # Rows of the lining: how far behind the line and above (below) it, in mm.
 LINING_MM = ((1.0, 0.1), (2.5, 0.9), (5.0, 2.5), (8.0, 5.0))
 LINING_TAPER = (

@@ -92,29 +92,3 @@ class WithDataFile(FileWriter):
             super().__exit__(kind, error, trace)
         finally:
             self.data.discard()
-
-
-class AnimationTracks:
-    """The channels and samplers of one animation whose tracks have a key per frame.
-
-    Attributes
-    ----------
-    animation : dict
-    """
-
-    def __init__(self, arrays: GlbBuilder, times: np.ndarray):
-        self.arrays = arrays
-        self.time_accessor = arrays.add(times.astype(np.float32), bounds=True)
-        self.animation: dict[str, Any] = {"channels": [], "samplers": []}
-        self._samplers: dict[bytes, int] = {}  # by their values
-
-    def add(self, node: int, path: str, values: np.ndarray) -> None:
-        """Add a track of values, one row per frame."""
-        key = values.tobytes()
-        if key not in self._samplers:
-            output = self.arrays.add(values)
-            sampler = {"input": self.time_accessor, "output": output, "interpolation": "LINEAR"}
-            self._samplers[key] = len(self.animation["samplers"])
-            self.animation["samplers"].append(sampler)
-        target = {"node": node, "path": path}
-        self.animation["channels"].append({"sampler": self._samplers[key], "target": target})

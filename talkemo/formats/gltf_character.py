@@ -21,7 +21,7 @@ from ..files.reading import printable, reading_errors
 from .animation import FileWriter, Frames, Header, check_blend_shapes
 from .appearance import AddedMesh
 from .gltf_append import add_vrm_materials, appended_arrays, check_as_vrm, embed_images
-from .gltf_arrays import AnimationTracks, ExtendedGlb, WithDataFile
+from .gltf_arrays import ExtendedGlb, WithDataFile
 from .gltf_file import DRACO, GltfFile
 from .gltf_head_tracks import HeadTracks, add_root
 from .gltf_joints import Joints
@@ -30,8 +30,9 @@ from .gltf_parts import GroupWriter, Part, grouped, own_mesh, parts_of
 from .gltf_reader import MESH_SPACE
 from .gltf_rig import NodeTree, humanoid_bones
 from .gltf_scene import ADDED_PART, is_added_part, read_surfaces, world_matrices
-from .gltf_surface import unit_normals
-from .gltf_tree import Materials
+from .gltf_shapes import given_names, target_names
+from .gltf_surface import surface_attributes, surface_of_part
+from .gltf_tree import AnimationTracks, Materials, mesh_space
 from .gltf_writer import GlbWriter
 from .head_nodes import HeadNodes
 from .target_sets import ARKIT_SUFFIX, Residual, target_sets
@@ -323,7 +324,7 @@ class CharacterWriter(FileWriter):
         while name in taken:
             number += 1
             name = f"{base} {number}"
-        about = {"talkemo": __version__, **meta, MESH_SPACE: self._mesh_space()}
+        about = {"talkemo": __version__, **meta, MESH_SPACE: mesh_space(self.header, np.eye(3))}
         animations.append({"name": name, **tracks.animation, "extras": about})
 
     def _weights_at_rest(self, node: int) -> np.ndarray:
@@ -333,60 +334,18 @@ class CharacterWriter(FileWriter):
         given = self.tree["nodes"][node].get("weights") or mesh.get("weights") or [0.0] * count
         return np.array(given, np.float32)
 
-    def _mesh_space(self) -> dict[str, Any]:
-        """What `GlbAnimation` reads: the mesh's coordinates are those of the file."""
-        header = self.header
-        facing = None if header.facing is None else np.asarray(header.facing).tolist()
-        return {
-            "unit": header.unit.name,
-            "metres_per_unit": header.unit.metres,
-            "to_file": np.eye(3).tolist(),
-            "facing": facing,
-        }
-
 
 class CharacterGltfWriter(WithDataFile, CharacterWriter):
     """Writes what `CharacterWriter` does as a gltf."""
-
-
-def target_names(file: GltfFile, number: int) -> list[str]:
-    """Return a name for each target of a mesh: the file's, else of accessors or by numbers."""
-    mesh = file.item("meshes", number)
-    targets = max((item.get("targets", []) for item in mesh["primitives"]), key=len)
-    names: list[Any] = given_names(mesh, len(targets)) or []
-    if not names:
-        items = (file.item("accessors", t["POSITION"]) if "POSITION" in t else {} for t in targets)
-        names = [item.get("name") for item in items]
-    label, result = str(mesh.get("name") or f"mesh{number}"), list[str]()
-    for k, name in enumerate(names):
-        text = str(name or f"{label}.{k}")
-        result.append(f"{text}.{k}" if text in result else text)
-    return result
-
-
-def given_names(mesh: dict[str, Any], count: int) -> list[Any] | None:
-    """Return the names that a mesh or one of its primitives gives `count` targets, if any does."""
-    for item in (mesh, *mesh["primitives"]):
-        names = _object(item.get("extras")).get("targetNames")
-        if isinstance(names, list) and len(names) == count:
-            return names
-    return None
 
 
 def _part_mesh(
     arrays: ExtendedGlb, part: AddedMesh, points: np.ndarray, targets: np.ndarray
 ) -> dict[str, Any]:
     """The mesh of an added part with points (P, 3) and ARKit's targets (52, P, 3)."""
-    points = points.astype(np.float32)
-    attributes = {
-        "POSITION": arrays.add_vertices(points, bounds=True),
-        "NORMAL": arrays.add_vertices(unit_normals(points, part.faces)),
-    }
-    if part.uv is not None:
-        uv = part.uv * [1, -1] + [0, 1]
-        attributes["TEXCOORD_0"] = arrays.add_vertices(uv.astype(np.float32))
+    surface = surface_of_part(part, points)
     primitive = {
-        "attributes": attributes,
+        "attributes": surface_attributes(arrays, surface),
         "indices": arrays.add_triangles(part.faces),
         "targets": [{"POSITION": arrays.add_target(target)} for target in targets],
     }

@@ -17,12 +17,11 @@ from .gltf_file import GltfFile
 from .gltf_scene import Surface
 from .materials import BLEND, MASK, OPAQUE, Paint, decoded_images, join_materials
 from .mesh_types import MeshAttributes, image_type
-from .texture_atlas import REPEAT, as_png, to_srgb
+from .texture_atlas import MAX_TEXTURE_COORDINATE, REPEAT, as_png, to_srgb
 
 if TYPE_CHECKING:
     import PIL.Image
 
-MAX_TEXTURE_COORDINATE = 1e6
 SPECULAR_GLOSSINESS = "KHR_materials_pbrSpecularGlossiness"
 TRANSMISSION = "KHR_materials_transmission"
 WEBP = "EXT_texture_webp"

@@ -50,7 +50,7 @@ def read_container(content: bytes) -> tuple[dict[str, Any], memoryview]:
     size, kind = struct.unpack_from("<2I", content, 12)
     if kind != JSON_CHUNK or size > min(len(content) - 20, MAX_GLTF_JSON_BYTES):
         raise ValueError("its first chunk is not JSON, or too long")
-    tree = _object(parse_json(content[20 : 20 + size]))
+    tree = as_object(parse_json(content[20 : 20 + size]))
     if 28 + size <= len(content):
         count, kind = struct.unpack_from("<2I", content, 20 + size)
         if kind == BINARY_CHUNK:
@@ -80,7 +80,7 @@ class GltfFile:
         self.notes: list[str] = []
         self._block = memoryview(b"")
         if path.suffix.lower() == ".gltf":
-            self.tree = _object(parse_json(content))
+            self.tree = as_object(parse_json(content))
         else:
             self.tree, self._block = read_container(content)
         self._file_bytes = len(content)  # with those of its companions
@@ -124,7 +124,7 @@ class GltfFile:
         items = self.tree.get(kind, [])
         if not isinstance(number, int) or not 0 <= number < len(items):
             raise ValueError(f"it has no {kind} {printable(number, 20)}")
-        return _object(items[number])
+        return as_object(items[number])
 
     def _buffer(self, number: int) -> memoryview | None:
         """The content of a buffer; None for one whose views are all compressed elsewhere."""
@@ -288,9 +288,10 @@ class GltfFile:
         return self._draco[number]
 
 
-def _object(value: Any) -> dict[str, Any]:
+def as_object(value: Any, name: str = "a part of its JSON") -> dict[str, Any]:
+    """Return a JSON object. Raises ValueError, with its name, for another value."""
     if not isinstance(value, dict):
-        raise ValueError("a part of its JSON is not an object")
+        raise ValueError(f"{name} is not an object")
     return value
 
 

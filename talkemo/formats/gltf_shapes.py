@@ -14,7 +14,7 @@ import numpy as np
 
 from ..errors import InputError
 from ..files.reading import printable, read_bytes, reading_errors
-from .gltf_file import MAX_GLB_BYTES, GltfFile
+from .gltf_file import MAX_GLB_BYTES, GltfFile, as_object
 from .gltf_scene import MAX_MORPH_WEIGHT, placed_targets
 from .mesh_types import MAX_MORPH_TARGETS, MeshShape
 
@@ -114,6 +114,38 @@ def named_shapes(
     return (*shapes, *_expressions(file, names, {shape.name: shape for shape in shapes}))
 
 
+def target_names(file: GltfFile, number: int) -> list[str]:
+    """Return a name for each target of a mesh: given ones, else of accessors or by numbers."""
+    mesh = file.item("meshes", number)
+    targets = max((primitive.get("targets", []) for primitive in mesh["primitives"]), key=len)
+    names = given_names(mesh, len(targets))
+    if names is None:
+        names = [_accessor_name(file, target) for target in targets]
+    label = str(mesh.get("name") or f"mesh{number}")
+    result: list[str] = []
+    for k, name in enumerate(names):
+        text = str(name or f"{label}.{k}")
+        result.append(f"{text}.{k}" if text in result else text)
+    return result
+
+
+def given_names(mesh: dict[str, Any], count: int) -> list[Any] | None:
+    """Return the names that a mesh or one of its primitives gives `count` targets, if any does."""
+    for owner in (mesh, *mesh["primitives"]):
+        extras = owner.get("extras")
+        names = extras.get("targetNames") if isinstance(extras, dict) else None
+        if isinstance(names, list) and len(names) == count:
+            return names
+    return None
+
+
+def _accessor_name(file: GltfFile, target: dict[str, Any]) -> str | None:
+    if "POSITION" not in target:
+        return None
+    name = file.item("accessors", target["POSITION"]).get("name")
+    return name if isinstance(name, str) else None
+
+
 class TargetNames:
     """Names of the morph targets of a file's meshes, as `Mesh.shapes` has them, and weights.
 
@@ -132,7 +164,7 @@ class TargetNames:
     def of_mesh(self, mesh: Any, target: Any) -> str:
         """Return the name of a morph target; raise ValueError if there is none of this number."""
         if mesh not in self._names:
-            self._names[mesh] = self._read(self.file.item("meshes", mesh), mesh)
+            self._names[mesh] = self._read(mesh)
         names = self._names[mesh]
         if not isinstance(target, int) or not 0 <= target < len(names):
             raise ValueError(f"it has no morph target {printable(target, 20)}")
@@ -148,31 +180,12 @@ class TargetNames:
             raise ValueError("weights out of range")
         return weight
 
-    def _read(self, mesh: dict[str, Any], number: int) -> list[str]:
-        """Names of a mesh's morph targets: of its extras, of a primitive's, or of accessors."""
-        primitives = mesh["primitives"]
-        targets = max((primitive.get("targets", []) for primitive in primitives), key=len)
-        for owner in (mesh, *primitives):
-            extras = owner.get("extras")
-            names = extras.get("targetNames") if isinstance(extras, dict) else None
-            if isinstance(names, list) and len(names) == len(targets):
-                break
-        else:
-            names = [self._accessor_name(target) for target in targets]
-        label = str(mesh.get("name") or f"mesh{number}")
-        result: list[str] = []
-        for k, name in enumerate(names):
-            text = str(name or f"{label}.{k}")
-            result.append(f"{text}.{k}" if text in result else text)
+    def _read(self, mesh: int) -> list[str]:
+        """Names of a mesh's morph targets."""
+        result = target_names(self.file, mesh)
         if any(len(name) > MAX_SHAPE_NAME_CHARACTERS for name in result):
             raise ValueError("a morph target with a name longer than any")
         return result
-
-    def _accessor_name(self, target: dict[str, Any]) -> str | None:
-        if "POSITION" not in target:
-            return None
-        name = self.file.item("accessors", target["POSITION"]).get("name")
-        return name if isinstance(name, str) else None
 
 
 # ---------------------------------------------------------------------------------- VRM expressions
@@ -182,12 +195,12 @@ def _expressions(
     file: GltfFile, names: TargetNames, shapes: dict[str, MeshShape]
 ) -> Iterator[MeshShape]:
     """Yield the expressions of a VRM that morph targets show, without names that targets have."""
-    extensions = _object(file.tree.get("extensions", {}), "extensions")
+    extensions = as_object(file.tree.get("extensions", {}), "its extensions")
     if "VRMC_vrm" in extensions:
-        vrm = _object(extensions["VRMC_vrm"], "VRMC_vrm")
+        vrm = as_object(extensions["VRMC_vrm"], "its VRMC_vrm")
         found = _vrm_1_expressions(file, vrm, names)
     elif "VRM" in extensions:
-        found = _vrm_0_expressions(_object(extensions["VRM"], "VRM"), names)
+        found = _vrm_0_expressions(as_object(extensions["VRM"], "its VRM"), names)
     else:
         return
     total = 0
@@ -203,13 +216,6 @@ def _expressions(
             if total * BYTES_PER_ROW > file.max_bytes:
                 raise ValueError("more expressions than any face has")
             yield shape
-
-
-def _object(value: Any, name: str) -> dict[str, Any]:
-    """A JSON object. Raises ValueError, with its name, for another value."""
-    if not isinstance(value, dict):
-        raise ValueError(f"its {name} is not an object")
-    return value
 
 
 def _vrm_1_expressions(
@@ -230,7 +236,7 @@ def _vrm_0_expressions(
     vrm: dict[str, Any], names: TargetNames
 ) -> Iterator[tuple[str, dict[str, float]]]:
     """Yield name and weights of morph targets of each group of a VRM 0, by VRM 1's names."""
-    master = _object(vrm.get("blendShapeMaster") or {}, "blendShapeMaster")
+    master = as_object(vrm.get("blendShapeMaster") or {}, "its blendShapeMaster")
     for group in master.get("blendShapeGroups") or []:
         preset = str(group.get("presetName") or "unknown").lower()
         name = str(group.get("name") or preset) if preset == "unknown" else preset

@@ -8,6 +8,7 @@ import numpy as np
 
 from ..geometry.meshes import vertex_normals
 from .animation import Header
+from .appearance import AddedMesh
 from .gltf_builder import GlbBuilder
 from .gltf_paint import Paint
 
@@ -79,6 +80,26 @@ def surface_of_mesh(header: Header, points: np.ndarray, paint: Paint | None) -> 
     colours = None if paint is None or is_textured else paint.colours[origin]
     normals = unit_normals(points, header.faces)[origin]
     return Surface(points[origin], normals, faces, origin, tuple(uv), colours)
+
+
+def surface_of_part(part: AddedMesh, points: np.ndarray) -> Surface:
+    """Return an added part, whose vertices (P, 3) are `points` in the file."""
+    points = points.astype(np.float32)
+    uv = () if part.uv is None else ((part.uv * [1, -1] + [0, 1]).astype(np.float32),)
+    return Surface(points, unit_normals(points, part.faces), part.faces, part.rows, uv)
+
+
+def surface_attributes(glb: GlbBuilder, surface: Surface) -> dict[str, int]:
+    """Return new accessors of a surface's vertices, by the names of glTF's attributes."""
+    attributes = {
+        "POSITION": glb.add_vertices(surface.points, bounds=True),
+        "NORMAL": glb.add_vertices(surface.normals),
+    }
+    for number, uv in enumerate(surface.uv):
+        attributes[f"TEXCOORD_{number}"] = glb.add_vertices(uv)
+    if surface.colours is not None:
+        attributes["COLOR_0"] = glb.add_vertices(surface.colours)
+    return attributes
 
 
 def _split(

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from .animation import Header
 from .appearance import AddedMesh
 from .gltf_builder import GlbBuilder
 from .gltf_scene import ADDED_PART
@@ -14,6 +15,17 @@ from .mesh_types import image_type
 
 SKIN_ROUGHNESS, EYE_ROUGHNESS = 0.6, 0.15
 SKIN_COLOUR = (0.74, 0.45, 0.31)  # linear RGB, where nothing tells the colours of a mesh
+
+
+def mesh_space(header: Header, to_file: np.ndarray) -> dict[str, Any]:
+    """Return how a mesh's coordinates were converted to a file's (3, 3), for `GlbAnimation`."""
+    facing = None if header.facing is None else np.asarray(header.facing).tolist()
+    return {
+        "unit": header.unit.name,
+        "metres_per_unit": header.unit.metres,
+        "to_file": to_file.tolist(),
+        "facing": facing,
+    }
 
 
 class Materials:
@@ -67,21 +79,53 @@ class Materials:
         return {"index": len(textures) - 1}
 
 
-class SceneTree:
+class AnimationTracks:
+    """The channels and samplers of one animation whose tracks have a key per frame.
+
+    Attributes
+    ----------
+    animation : dict
+    """
+
+    def __init__(self, glb: GlbBuilder, times: np.ndarray):
+        self.glb = glb
+        self.time_accessor = glb.add(times.astype(np.float32), bounds=True)
+        self.animation: dict[str, list[dict[str, Any]]] = {"channels": [], "samplers": []}
+        self._shared: dict[bytes, int] = {}  # samplers by their values
+
+    def add_sampler(self, values: np.ndarray) -> int:
+        """Return the number of a new sampler of values, one row per frame."""
+        output = self.glb.add(values)
+        sampler = {"input": self.time_accessor, "output": output, "interpolation": "LINEAR"}
+        self.animation["samplers"].append(sampler)
+        return len(self.animation["samplers"]) - 1
+
+    def animate(self, node: int, path: str, sampler: int) -> None:
+        """Let a sampler change a property of a node."""
+        target = {"node": node, "path": path}
+        self.animation["channels"].append({"sampler": sampler, "target": target})
+
+    def add(self, node: int, path: str, values: np.ndarray) -> None:
+        """Add a track of values, one row per frame; equal tracks share a sampler."""
+        key = values.tobytes()
+        if key not in self._shared:
+            self._shared[key] = self.add_sampler(values)
+        self.animate(node, path, self._shared[key])
+
+
+class SceneTree(AnimationTracks):
     """The nodes of mesh, head and eyes, and the tracks that move them.
 
     The mesh is node 0 and sampler 0; the head is node 1.
     """
 
     def __init__(self, glb: GlbBuilder, times: np.ndarray):
-        self.glb = glb
-        self.time_accessor = glb.add(times.astype(np.float32), bounds=True)
+        super().__init__(glb, times)
         self.nodes: list[dict[str, Any]] = []
         self.roots: list[int] = []  # nodes without a parent
         self.head: int | None = None  # the node that moves the mesh
         self.eyes: dict[str, int] = {}  # the nodes that turn eyeballs
         self.skins: list[dict[str, Any]] = []
-        self.animation: dict[str, list[dict[str, Any]]] = {"channels": [], "samplers": []}
         # By the kind of targets that an animation moves, for all but the first: the accessors of
         # its weights, by the sampler.
         self.others: dict[str, dict[int, int]] = {}
@@ -93,13 +137,6 @@ class SceneTree:
         siblings = self.roots if parent is None else self.nodes[parent].setdefault("children", [])
         siblings.append(number)
         return number
-
-    def add_sampler(self, values: np.ndarray) -> int:
-        """Return the number of a new sampler of values, one row per frame."""
-        output = self.glb.add(values)
-        sampler = {"input": self.time_accessor, "output": output, "interpolation": "LINEAR"}
-        self.animation["samplers"].append(sampler)
-        return len(self.animation["samplers"]) - 1
 
     def add_weights(self, animations: dict[str, np.ndarray]) -> int:
         """Return the number of a new sampler of weights (T, K), by the kind of targets that move."""
@@ -121,11 +158,6 @@ class SceneTree:
             channels = self.animation["channels"]
             result.append({"name": f"{name}.{kind}", "channels": channels, "samplers": samplers})
         return result
-
-    def animate(self, node: int, path: str, sampler: int) -> None:
-        """Let a sampler change a property of a node."""
-        target = {"node": node, "path": path}
-        self.animation["channels"].append({"sampler": sampler, "target": target})
 
     def add_face(self, animations: dict[str, np.ndarray]) -> None:
         """Add the mesh, whose morph targets have weights (T, K); see `add_weights`."""

@@ -15,8 +15,14 @@ from .gltf_builder import GlbBuilder
 from .gltf_paint import Paint, paint_of
 from .gltf_reader import ALL_TRIANGLES, MESH_SPACE
 from .gltf_scene import PART_TRIANGLES
-from .gltf_surface import Surface, skin_attributes, surface_of_mesh, unit_normals
-from .gltf_tree import EYE_ROUGHNESS, SKIN_ROUGHNESS, Materials, SceneTree
+from .gltf_surface import (
+    Surface,
+    skin_attributes,
+    surface_attributes,
+    surface_of_mesh,
+    surface_of_part,
+)
+from .gltf_tree import EYE_ROUGHNESS, SKIN_ROUGHNESS, Materials, SceneTree, mesh_space
 from .groups import visible_triangles
 from .head_nodes import EYE_NODES, MIN_RIGID_SHARE, HeadNodes
 from .target_sets import Residual, points_without_weights, target_sets
@@ -100,7 +106,7 @@ class GlbWriter(FileWriter):
         self._add_face(file, targets, own_eyes)
         self._add_added_meshes(file, added_eyes)
         meta = self.header.meta
-        extras = {**meta, MESH_SPACE: self._mesh_space()}
+        extras = {**meta, MESH_SPACE: mesh_space(self.header, self.to_file)}
         file.write(self.partial.path, extras, str(meta.get("emotion", "talkemo")))
 
     def _animations(self) -> dict[str, np.ndarray]:
@@ -127,17 +133,6 @@ class GlbWriter(FileWriter):
         if self.bake:
             return [0.0] * len(names)
         return [float(weight) for shapes in self.sets for weight in shapes.at_rest]
-
-    def _mesh_space(self) -> dict[str, Any]:
-        """How the mesh's coordinates were converted to the file's, for `GlbAnimation`."""
-        header = self.header
-        facing = None if header.facing is None else np.asarray(header.facing).tolist()
-        return {
-            "unit": header.unit.name,
-            "metres_per_unit": header.unit.metres,
-            "to_file": self.to_file.tolist(),
-            "facing": facing,
-        }
 
     # -------------------------------------------------------------------------------------- meshes
 
@@ -231,13 +226,9 @@ class GlbWriter(FileWriter):
         else:
             recipes = np.concatenate([shapes.recipes for shapes in self.sets])
             targets = np.tensordot(recipes.astype(np.float32), self.added.targets(), 1)
-        points = (self.added.vertices.points @ self.to_file).astype(np.float32)
+        points = self.added.vertices.points @ self.to_file
         for part in self.added.meshes:
-            rest = points[part.rows]
-            uv = None if part.uv is None else (part.uv * [1, -1] + [0, 1]).astype(np.float32)
-            normals = unit_normals(rest, part.faces)
-            sets = () if uv is None else (uv,)
-            surface = Surface(rest, normals, part.faces, part.rows, sets)
+            surface = surface_of_part(part, points[part.rows])
             material = file.materials.add_part(part)
             if part.name == ADDED_EYES and eyeballs:
                 for eye, ball in eyeballs.items():
@@ -295,17 +286,9 @@ class _File:
 
         `targets` (K, ·, 3) are the displacements that `surface.origin` refers to.
         """
-        attributes = {
-            "POSITION": self.glb.add_vertices(surface.points, bounds=True),
-            "NORMAL": self.glb.add_vertices(surface.normals),
-        }
-        for number, uv in enumerate(surface.uv):
-            attributes[f"TEXCOORD_{number}"] = self.glb.add_vertices(uv)
-        if surface.colours is not None:
-            attributes["COLOR_0"] = self.glb.add_vertices(surface.colours)
         faces = surface.faces if shown is None else surface.faces[shown]
         return {
-            "attributes": attributes,
+            "attributes": surface_attributes(self.glb, surface),
             "indices": self.glb.add_triangles(faces),
             "material": material,
             "targets": [

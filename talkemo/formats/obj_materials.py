@@ -15,11 +15,10 @@ from ..errors import InputError
 from ..files.reading import read_bytes, read_text
 from .materials import BLEND, OPAQUE, Paint, decoded_images, join_materials
 from .mesh_types import MAX_IMAGE_BYTES, MeshAttributes, companion_path, image_type
-from .texture_atlas import to_linear
+from .texture_atlas import MAX_TEXTURE_COORDINATE, to_linear
 
 MAX_MATERIAL_FILE_BYTES = 1 << 24
 MAX_COMPANIONS = 1000  # material files and images of an OBJ that are kept
-MAX_TEXTURE_COORDINATE = 1e6
 MIN_COLOUR_RANGE = 8  # of a colour's channels, or of several colours; less of it is plain grey
 IMAGE_KEYWORDS = ("map_", "bump", "norm", "disp", "refl")  # of a material file, by their beginning
 

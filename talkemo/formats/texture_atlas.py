@@ -18,6 +18,7 @@ REPEAT, CLAMP, MIRROR = 10497, 33071, 33648  # how a texture continues, in glTF'
 ATLAS_PIXELS = 2048  # side of the joined texture
 MARGIN_PIXELS = 2  # around a tile, so that its neighbour does not shine through
 PACKED_PIXELS = ATLAS_PIXELS + 16 * MARGIN_PIXELS  # with the margins of tiles side by side
+MAX_TEXTURE_COORDINATE = 1e6  # larger ones of a mesh are limited to this
 MAX_REPEATS = 2.0  # of an image in a tile; beyond it each triangle is moved into the image
 SCALE_STEP = 0.9  # by which tiles shrink until they fit
 MIN_RANKED_SCALE = 0.2  # of tiles of a high rank, before others are shrunk
