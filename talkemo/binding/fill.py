@@ -9,7 +9,7 @@ skull; lower teeth and tongue go with the jaw. All of it is linear in the coordi
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 from itertools import pairwise
 
 import numpy as np
@@ -116,6 +116,9 @@ def _spread(share: np.ndarray, values: np.ndarray) -> np.ndarray:
     return np.matmul(share.astype(np.float32), values.astype(np.float32))
 
 
+@lru_cache(
+    maxsize=2
+)  # of the mesh and of the one that is cut: images and files of meshes need both
 def fill_of(binding: Binding, anatomy: Anatomy | None) -> Fill:
     """Return the parts that a bound mesh lacks; without an anatomy only eyes."""
     return _Fitting(binding, anatomy).result()
