@@ -15,6 +15,7 @@ Sources: the Mesh Cache modifier in Blender's manual; the PC2 page of the Point 
 from __future__ import annotations
 
 import struct
+from abc import ABC, abstractmethod
 from pathlib import Path
 from typing import IO, ClassVar
 
@@ -31,7 +32,7 @@ PC2_HEADER = struct.Struct("<12siiffi")
 MDD_HEADER = struct.Struct(">ii")
 
 
-class PointCacheWriter(FileWriter):
+class PointCacheWriter(FileWriter, ABC):
     """Base class: writes the frames' vertices after what `preamble` returns."""
 
     dtype: ClassVar[str]  # of the coordinates
@@ -42,9 +43,9 @@ class PointCacheWriter(FileWriter):
         self.file: IO[bytes] = self.partial.path.open("wb")
         self.file.write(self.preamble(header))
 
+    @abstractmethod
     def preamble(self, header: Header) -> bytes:
         """Return the bytes before the first frame."""
-        raise NotImplementedError
 
     def write(self, frames: Frames) -> None:
         for k in range(len(frames.vertices)):

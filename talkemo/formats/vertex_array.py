@@ -6,6 +6,7 @@ An array (T, 3·V) or (T, V, 3) of floats has neither triangles nor a frame rate
 from __future__ import annotations
 
 import os
+from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from pathlib import Path
 from typing import IO
@@ -25,7 +26,7 @@ VERTEX_ARRAY_LAYOUT = "a .npy with floats (T, 3·V) or (T, V, 3), in C order"
 FPS_TOLERANCE = 1e-3  # relative, between a file's frame rate and the one that is named
 
 
-class VertexFile(VertexSource):
+class VertexFile(VertexSource, ABC):
     """Base class of a `Source` of vertices that a file has frame by frame, without triangles.
 
     Parameters
@@ -67,12 +68,12 @@ class VertexFile(VertexSource):
             )
         super().__init__(Path(path), frames, fps, surface)
 
+    @abstractmethod
     def _read_header(self, file: IO[bytes]) -> tuple[ArrayHeader, float | None]:
         """Read up to the first frame; return the array and the file's frame rate, if it has one.
 
         Raises ValueError for another file.
         """
-        raise NotImplementedError
 
     def _checked_fps(self, name: str, fps: float | None, own: float | None) -> float:
         """Return the frame rate; raise InputError if it is unknown, impossible or contradicted."""

@@ -10,6 +10,7 @@ import logging
 import queue
 import socket
 import threading
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass
@@ -152,7 +153,7 @@ class LiveTarget(Protocol):
         """Release what the target holds."""
 
 
-class _UdpTarget:
+class _UdpTarget(ABC):
     """Base class: sends the packets that `packets` returns.
 
     Raises
@@ -173,9 +174,9 @@ class _UdpTarget:
         self._receiver: Any = found[0][4]
         self._socket = socket.socket(family, socket.SOCK_DGRAM)
 
+    @abstractmethod
     def packets(self, frame: LiveFrame) -> Sequence[bytes]:
         """Return the packets of a frame."""
-        raise NotImplementedError
 
     def send(self, frame: LiveFrame) -> None:
         """Send a frame's packets."""
