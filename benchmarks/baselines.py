@@ -58,7 +58,7 @@ from talkemo.face.canonical import Face
 from talkemo.networks.speech_encoder import FEATURE_RATE, SILENCE_MARGIN_FEATURES, log_mel_encoder
 from talkemo.paper.figure7 import FIGURE7_NEUTRAL_STRIDE, trained_generator
 from talkemo.paper.karras import KarrasConfig, train_karras
-from talkemo.paper.training import of_paper_emotions, paper_emotion_config, variant_run
+from talkemo.paper.training import Trainings, of_paper_emotions, paper_emotion_config
 from talkemo.paper.variants import trained_talking
 from talkemo.train import emotion
 
@@ -175,12 +175,14 @@ def lips_table(options: argparse.Namespace, models: Models, sets: dict[str, str]
         "VOCA": {"mouth": 0.0},
         "log-mel": {"features": "log-mel"},
     }
+    trainings = Trainings(options.run, data, captures, models, progress=report)
     for name, changes in paper_variants.items():
-        run = variant_run(options.run, name, data, captures, models, progress=report)
+        run = trainings.run(name)
         trained_talking(run, options.steps, **changes)
         rows[name] = evaluate_lips(data, captures, run.models())
-    karras_run = variant_run(options.run, "karras", data, captures, models, progress=report)
-    karras = train_karras(karras_run, KarrasConfig(steps=options.steps or KarrasConfig.steps))
+    karras = train_karras(
+        trainings.run("karras"), KarrasConfig(steps=options.steps or KarrasConfig.steps)
+    )
     rival: Any = SimpleNamespace(face=models.face, talking=karras)
     rows["Karras"] = evaluate_lips(data, captures, rival)
     for name, weights in sets.items():
@@ -202,12 +204,7 @@ def lips_table(options: argparse.Namespace, models: Models, sets: dict[str, str]
 def emotions_table(options: argparse.Namespace, models: Models) -> None:
     """Print the second table."""
     face, config = models.face, paper_emotion_config(options.steps)
-
-    def run(name: str) -> Any:
-        return variant_run(
-            options.run, name, options.data, options.captures, models, progress=report
-        )
-
+    run = Trainings(options.run, options.data, options.captures, models, progress=report).run
     frames = of_paper_emotions(emotion.training_frames(run("map"), ("ravdess",)))
     dev = recordings_of(options.data, options.captures, models)
     neutral_frames = acted_frames([r for r in dev if r.emotion == "neutral"]).shapes

@@ -474,7 +474,7 @@ def test_autocorrelation_shows_the_pitch_and_not_the_level():
 
 
 def test_karras_learns_and_goes_on(corpus, cache, models, tmp_path, short_speech):
-    run = training.variant_run(tmp_path, "karras", corpus, cache, models)
+    run = training.Trainings(tmp_path, corpus, cache, models).run("karras")
     config = karras.KarrasConfig(steps=3, batch=4, corpora=("ravdess",))
     model = karras.train_karras(run, config)
     audio = load_audio(short_speech)

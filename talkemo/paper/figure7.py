@@ -26,12 +26,11 @@ from .generators import GENERATORS, TrainedGenerator
 from .seen import SeenEmotions
 from .training import (
     TRANSFERRED_EMOTIONS,
+    Trainings,
     mean_and_spread,
     of_paper_emotions,
     paper_emotion_config,
     trainings_folder,
-    variant_run,
-    with_label,
 )
 
 FIGURE7_NEUTRAL_STRIDE = 12  # every n-th neutral dev frame is transferred to each emotion
@@ -84,32 +83,13 @@ def figure7(
     dev = recordings_of(data, cache, models, jobs=jobs)
     spoken = SpokenFrames.of_recordings(face, [r for r in dev if r.emotion == "neutral"])
     with trainings_folder(trainings) as folder:
-
-        def run(name: str) -> Run:
-            return variant_run(folder / "figure7", name, data, cache, models, jobs, progress)
-
-        frames = of_paper_emotions(emotion.training_frames(run("classifier"), ("ravdess",)))
-        emotion.train_classifiers(face, frames, run("classifier"), config)
-        judge = Figure7Judge(
-            face,
-            spoken,
-            run("classifier").models().classifier("four"),
-            SeenEmotions.of_corpus(face, data),
-        )
-        measured: dict[str, list[dict[str, dict[str, Any]]]] = {name: [] for name in GENERATORS}
-        images = [[face.mean + spoken.shown] * len(TRANSFERRED_EMOTIONS)]
-        for seed in range(seeds):
-            for name in GENERATORS:
-                own_run = run(f"{name}-{seed}".replace(", ", "-"))
-                labelled_run = with_label(own_run, f"{name}, {seed + 1} of {seeds}")
-                generator = trained_generator(name, face, frames, labelled_run, config, seed)
-                changes = {
-                    target: generator.change(spoken.displacement, target)
-                    for target in TRANSFERRED_EMOTIONS
-                }
-                measured[name].append(judge.measure(changes))
-                if seed == 0:
-                    images.append([spoken.image(face, change) for change in changes.values()])
+        kept = Trainings(folder / "figure7", data, cache, models, jobs, progress)
+        judged_by = kept.run("classifier")
+        frames = of_paper_emotions(emotion.training_frames(judged_by, ("ravdess",)))
+        emotion.train_classifiers(face, frames, judged_by, config)
+        classifier = judged_by.models().classifier("four")
+        judge = Figure7Judge(face, spoken, classifier, SeenEmotions.of_corpus(face, data))
+        measured, images = _measure_generators(kept, frames, judge, config, seeds)
     poses = {
         target: add_expression(face, spoken.displacement, target) - spoken.displacement
         for target in TRANSFERRED_EMOTIONS
@@ -122,6 +102,39 @@ def figure7(
         "output": str(output),
         "rows": [row for name, of_seeds in measured.items() for row in _rows(name, of_seeds)],
     }
+
+
+def _measure_generators(
+    trainings: Trainings,
+    frames: ActedFrames,
+    judge: Figure7Judge,
+    config: EmotionConfig,
+    seeds: int,
+) -> tuple[dict[str, list[dict[str, dict[str, Any]]]], list[list[np.ndarray]]]:
+    """Train all generators.
+
+    Returns
+    -------
+    measured : dict
+        Of each generator and seed, the metrics by emotion.
+    images : list of lists of (V, 3)
+        The shown frame as spoken, and by each generator of the first seed, with each emotion.
+    """
+    face, spoken = judge.face, judge.spoken
+    measured: dict[str, list[dict[str, dict[str, Any]]]] = {name: [] for name in GENERATORS}
+    images = [[face.mean + spoken.shown] * len(TRANSFERRED_EMOTIONS)]
+    for seed in range(seeds):
+        for name in GENERATORS:
+            run = trainings.seeded(name, seed, seeds)
+            generator = trained_generator(name, face, frames, run, config, seed)
+            changes = {
+                target: generator.change(spoken.displacement, target)
+                for target in TRANSFERRED_EMOTIONS
+            }
+            measured[name].append(judge.measure(changes))
+            if seed == 0:
+                images.append([spoken.image(face, change) for change in changes.values()])
+    return measured, images
 
 
 def trained_generator(
@@ -187,13 +200,17 @@ class Figure7Judge:
         seen: SeenEmotions | None,
     ):
         self.face, self.spoken, self.classifier, self.seen = face, spoken, classifier, seen
+        self.spoken_scores = seen.mean_scores(spoken.displacement) if seen is not None else None
         self.roughness, self.recovery = Roughness(face), Recovery(face)
         self.span = face.span.reshape(len(face.span), -1)
 
     def measure(self, changes: dict[str, np.ndarray]) -> dict[str, dict[str, Any]]:
         """Return FIGURE7_COLUMNS of changes (N, V, 3) mm, by emotion."""
         before = self.spoken.displacement
-        nearest = self.seen.nearest(before, changes) if self.seen is not None else {}
+        nearest = {}
+        if self.seen is not None and self.spoken_scores is not None:
+            shown = {name: before + change for name, change in changes.items()}
+            nearest = self.seen.nearest(self.spoken_scores, shown)
         return {
             name: {
                 "recognised": recognition_rate(*self.classifier, self.face, before + change, name),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -48,34 +49,32 @@ class SeenEmotions:
             return None
         return cls(face, tracker, Judge.of_prototypes(prototypes))
 
-    def nearest(self, before: np.ndarray, changes: dict[str, np.ndarray]) -> dict[str, str]:
-        """Return, by the name of each change, the actors' emotion that is nearest by cosine.
+    def mean_scores(self, displacement: np.ndarray) -> np.ndarray | None:
+        """Return the mean of the compared scores (C,) of displacements (N, V, 3) mm that are drawn.
 
-        `before` (N, V, 3) mm are displacements, and each change (N, V, 3) mm is added to them.
-        Changes whose drawings show the tracker no face, or of emotions without actors, are left out.
+        None if the tracker finds no face.
         """
         from ..render.appearance import canonical_appearance
         from ..render.software import SoftwareRenderer
         from ..render.view import frame_view
 
-        face = self.face
-        renderer = SoftwareRenderer(
-            canonical_appearance(face), frame_view(face.mean), SEEN_IMAGE_PX
-        )
-
-        def mean_scores(displacement: np.ndarray) -> np.ndarray | None:
-            images = (renderer.draw(face.mean + moved) for moved in displacement)
+        mean, appearance = self.face.mean, canonical_appearance(self.face)
+        with closing(SoftwareRenderer(appearance, frame_view(mean), SEEN_IMAGE_PX)) as renderer:
+            images = (renderer.draw(mean + moved) for moved in displacement[::SEEN_FRAME_STRIDE])
             seen = [tracked.scores for tracked in map(self.tracker.track, images) if tracked]
-            return np.mean(seen, axis=0)[COMPARED_SCORES] if seen else None
+        return np.mean(seen, axis=0)[COMPARED_SCORES] if seen else None
 
-        start = before[::SEEN_FRAME_STRIDE]
-        spoken = mean_scores(start)
+    def nearest(self, spoken: np.ndarray, shown: dict[str, np.ndarray]) -> dict[str, str]:
+        """Return, by the name of each change, the actors' emotion that is nearest by cosine.
+
+        `spoken` are the scores (C,) before, and `shown` displacements (N, V, 3) mm after a change.
+        Changes whose drawings show the tracker no face, or of emotions without actors, are left out.
+        """
         nearest = {}
-        for name, change in changes.items():
-            shown = mean_scores(start + change[::SEEN_FRAME_STRIDE])
-            if spoken is not None and shown is not None and name in self.judge.prototypes:
-                nearest[name] = self.judge.nearest(shown - spoken)
-        renderer.close()
+        for name, displacement in shown.items():
+            scores = self.mean_scores(displacement) if name in self.judge.prototypes else None
+            if scores is not None:
+                nearest[name] = self.judge.nearest(scores - spoken)
         return nearest
 
 

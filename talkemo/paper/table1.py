@@ -22,7 +22,7 @@ from ..train.talking import PAPER_TALKING_CONFIG, TalkingConfig
 from ..weights.models import Models
 from . import PAPER_SEEDS
 from .decoders import DECODERS, WEIGHTINGS, read_model, training_maker
-from .training import mean_and_spread, trainings_folder, variant_run, with_label
+from .training import Trainings, mean_and_spread, trainings_folder
 
 T_CLIP_STRIDE = 8  # T (errors on training data) is measured on every n-th training clip
 PAPER_EPOCHS = 100
@@ -77,27 +77,20 @@ def table1(
         (decoder, weighting): [] for decoder in DECODERS for weighting in WEIGHTINGS
     }
     with trainings_folder(trainings) as folder:
-
-        def run(name: str) -> Run:
-            return variant_run(folder / "table1", name, data, cache, models, jobs, progress)
-
-        material = talking.gather_training_data(run("data"), paper)
+        kept = Trainings(folder / "table1", data, cache, models, jobs, progress)
+        material = talking.gather_training_data(kept.run("data"), paper)
         frames = sum(len(clip.time) for clip in material.clips)
         paper = replace(paper, steps=steps or round(PAPER_EPOCHS * frames / FRAMES_A_STEP))
-        recordings = neutral_recordings(run("data"), list(corpora))
+        recordings = neutral_recordings(kept.run("data"), list(corpora))
         measured = {
             "T": [r for r in recordings if r.split == "train"][::T_CLIP_STRIDE],
             "V": [r for r in recordings if r.split == "dev"],
         }
         for seed in range(seeds):
-            for decoder, weighting in errors:
-                name = f"{decoder}, {weighting}"
-                own_run = run(f"{name}-{seed}".replace(", ", "-").replace(" ", "-"))
-                labelled_run = with_label(own_run, f"{name}, {seed + 1} of {seeds}")
-                model = _trained(
-                    material, labelled_run, replace(paper, seed=seed), decoder, weighting
-                )
-                errors[decoder, weighting].append(_errors(model, data, measured))
+            for variant, of_seeds in errors.items():
+                run = kept.seeded(", ".join(variant), seed, seeds)
+                model = _trained(material, run, replace(paper, seed=seed), *variant)
+                of_seeds.append(_errors(model, data, measured))
     rows = [
         _row(*variant, mask, of_seeds)
         for variant, of_seeds in errors.items()

@@ -36,12 +36,11 @@ from ..weights.models import Models
 from . import PAPER_SEEDS
 from .training import (
     TRANSFERRED_EMOTIONS,
+    Trainings,
     mean_and_spread,
     of_paper_emotions,
     paper_emotion_config,
     trainings_folder,
-    variant_run,
-    with_label,
 )
 
 TABLE2_REAL_FRAME_STRIDE = 6  # every n-th real dev frame is measured
@@ -112,24 +111,20 @@ def table2(
     dev = recordings_of(data, cache, models, jobs=jobs)
     talking = _talking_frames(models, data, dev)
     with trainings_folder(trainings) as folder:
-
-        def run(name: str) -> Run:
-            return variant_run(folder / "table2", name, data, cache, models, jobs, progress)
-
-        frames = of_paper_emotions(emotion.training_frames(run("classifier-0"), ("ravdess",)))
+        kept = Trainings(folder / "table2", data, cache, models, jobs, progress)
+        frames = of_paper_emotions(emotion.training_frames(kept.run("classifier-0"), ("ravdess",)))
         for seed in range(seeds):
             config = replace(usual, seed=seed)
-            emotion.train_classifiers(face, frames, run(f"classifier-{seed}"), config)
-            judge = run(f"classifier-{seed}").models().classifier("four")
+            judged_by = kept.run(f"classifier-{seed}")
+            emotion.train_classifiers(face, frames, judged_by, config)
+            judge = judged_by.models().classifier("four")
             for name, weight in zip(errors, (usual.augmentation, 0.0)):
-                own_run = run(f"{name}-{seed}".replace(" ", "-"))
-                labelled_run = with_label(own_run, f"{name}, {seed + 1} of {seeds}")
-                of_variant = replace(config, augmentation=weight)
-                saved = _trained(face, frames, labelled_run, of_variant)
+                run = kept.seeded(name, seed, seeds)
+                saved = _trained(face, frames, run, replace(config, augmentation=weight))
                 real = list(_real_faces(face, dev, weight))
                 errors[name].append(
                     {
-                        iterations: _errors(Networks.read(own_run, path, judge), real, talking)
+                        iterations: _errors(Networks.read(run, path, judge), real, talking)
                         for iterations, path in saved.items()
                     }
                 )

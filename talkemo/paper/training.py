@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -67,23 +67,32 @@ def trainings_folder(folder: Path | None) -> Iterator[Path]:
     yield folder
 
 
-def variant_run(
-    folder: Path,
-    name: str,
-    data: Path,
-    cache: Path,
-    models: Models,
-    jobs: int = 1,
-    progress: StepProgress | None = None,
-) -> Run:
-    """The training run of a variant in `folder`/`name`.
+@dataclass(frozen=True)
+class Trainings:
+    """The trainings of variants, each in a folder of its own below `folder`.
 
-    It is resumed unless the corpora or the code of the trainings have changed.
+    The other fields are those of `training_run`.
     """
-    run = training_run(folder / name, data, cache, models, jobs, progress)
-    code = code_digest(*TRAINING_MODULES)
-    fingerprint = digest(*corpora_digests(data, ("ravdess", "grid_s1")), code)
-    return with_label(replace(run, resume=True, discard_stale=True, fingerprint=fingerprint), name)
+
+    folder: Path
+    data: Path
+    cache: Path
+    models: Models
+    jobs: int = 1
+    progress: StepProgress | None = None
+
+    def run(self, name: str) -> Run:
+        """Return a variant's run, which is resumed unless the corpora or the code have changed."""
+        folder = self.folder / name.replace(", ", "-").replace(" ", "-")
+        run = training_run(folder, self.data, self.cache, self.models, self.jobs, self.progress)
+        code = code_digest(*TRAINING_MODULES)
+        fingerprint = digest(*corpora_digests(self.data, ("ravdess", "grid_s1")), code)
+        run = replace(run, resume=True, discard_stale=True, fingerprint=fingerprint)
+        return with_label(run, name)
+
+    def seeded(self, name: str, seed: int, seeds: int) -> Run:
+        """Return the run of a variant with one of several seeds."""
+        return with_label(self.run(f"{name}-{seed}"), f"{name}, {seed + 1} of {seeds}")
 
 
 def with_label(run: Run, label: str) -> Run:

@@ -43,9 +43,9 @@ from .figure7 import trained_generator
 from .karras import KarrasConfig, train_karras
 from .training import (
     TRANSFERRED_EMOTIONS,
+    Trainings,
     of_paper_emotions,
     paper_emotion_config,
-    variant_run,
 )
 
 VARIANT_VIDEO_FPS = 25.0
@@ -141,10 +141,7 @@ def _train_methods(
 ) -> dict[str, Method]:
     """The six methods, VOCA without emotion; trainings in `folder` are resumed."""
     face, config = models.face, paper_emotion_config(steps)
-
-    def run(name: str) -> Run:
-        return variant_run(folder, name, data, cache, models, jobs, progress)
-
+    run = Trainings(folder, data, cache, models, jobs, progress).run
     constant = trained_talking(run("constant"), steps, mouth=0.0)
     frames = of_paper_emotions(emotion.training_frames(run("unaugmented"), ("ravdess",)))
     emotion.train_stargan(face, frames, run("unaugmented"), replace(config, augmentation=0.0))
