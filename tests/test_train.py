@@ -1055,9 +1055,11 @@ def test_means_of_losses():
     assert means.read() == {"a": 4.0}
 
 
-@pytest.mark.parametrize("has_units", [True, False])
-def test_half_precision_needs_a_cpu_with_bfloat16_units(has_units, monkeypatch):
-    monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: has_units)
+@pytest.mark.parametrize("tiles, vectors", [(True, True), (False, True), (False, False)])
+def test_half_precision_needs_a_cpu_with_bfloat16_units(tiles, vectors, monkeypatch):
+    has_units = tiles or vectors
+    monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: tiles)
+    monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: vectors)
     with half_precision(torch.device("cpu")):
         product = torch.ones(2, 2) @ torch.ones(2, 2)
     assert product.sum() == 8 and product.dtype is (torch.bfloat16 if has_units else torch.float32)

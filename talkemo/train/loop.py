@@ -49,7 +49,8 @@ def half_precision(device: torch.device) -> torch.autocast:
     if device.type == "cuda":
         enabled = torch.cuda.get_device_capability(device) >= BFLOAT16_CUDA_CAPABILITY
     else:
-        enabled = getattr(torch.cpu, "_is_amx_tile_supported", lambda: False)()
+        units = ("_is_amx_tile_supported", "_is_avx512_bf16_supported")
+        enabled = any(getattr(torch.cpu, name, lambda: False)() for name in units)
     return torch.autocast(device.type, torch.bfloat16, enabled=bool(enabled))
 
 
