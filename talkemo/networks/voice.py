@@ -41,7 +41,9 @@ VOICE_LAYERS = 2  # of the speech encoder's attention layers: they tell emotions
 VOICE_HOP_FEATURES = 10  # 0.2 s from one window to the next
 VOICE_WINDOW_FEATURES = 100  # 2 s
 MIN_SPEECH_FEATURES = 15  # 0.3 s of speech, which a window needs
-VOICE_CODE_WIDTH, VOICE_HIDDEN_WIDTH = 48, 64
+VOICE_MEMBERS = 3  # networks whose answers are averaged: voices never heard need it
+MEMBER_CODE_WIDTH, MEMBER_HIDDEN_WIDTH = 48, 64
+VOICE_CODE_WIDTH = VOICE_MEMBERS * MEMBER_CODE_WIDTH  # of the code of a window
 VOICE_DROPOUT, VOICE_INPUT_DROPOUT = 0.3, 0.2
 MAX_NUMBER = 5.0  # standard deviations from the mean, of a network's input
 LISTEN_CHUNK_S = 0.08  # of audio that is encoded at a time
@@ -50,6 +52,28 @@ SPEAKER_WINDOWS = 4.0
 # The mean of the recording itself may hold one emotion throughout, so less of it is taken off, and
 # none of its first seconds.
 OWN_MEAN_START_S, OWN_MEAN_HALF_S, MAX_OWN_MEAN = 6.0, 20.0, 0.7
+
+
+class VoiceMember(nn.Module):
+    """One of the networks in a VoiceNetwork: its code of a window → logits and arousal."""
+
+    def __init__(self, inputs: int):
+        super().__init__()
+        self.code = nn.Linear(inputs, MEMBER_CODE_WIDTH)
+        self.hidden = nn.Linear(MEMBER_CODE_WIDTH + 1, MEMBER_HIDDEN_WIDTH)
+        self.out = nn.Linear(MEMBER_HIDDEN_WIDTH, len(EMOTIONS) + 1)
+        self.input_dropout = nn.Dropout(VOICE_INPUT_DROPOUT)
+        self.dropout = nn.Dropout(VOICE_DROPOUT)
+
+    def encode(self, normalised: torch.Tensor) -> torch.Tensor:
+        """Return codes (N, MEMBER_CODE_WIDTH), which are linear."""
+        return functional.linear(self.input_dropout(normalised), self.code.weight)
+
+    def judge(self, code: torch.Tensor, share: torch.Tensor) -> torch.Tensor:
+        """Return the logits and the arousal (N, 9) of codes relative to their speakers."""
+        code = self.dropout(functional.gelu(code + self.code.bias))
+        hidden = functional.gelu(self.hidden(torch.cat([code, share], 1)))
+        return torch.as_tensor(self.out(self.dropout(hidden)))
 
 
 class VoiceNetwork(nn.Module):
@@ -62,11 +86,7 @@ class VoiceNetwork(nn.Module):
         super().__init__()
         self.register_buffer("mean", torch.zeros(inputs))
         self.register_buffer("scale", torch.ones(inputs))
-        self.code = nn.Linear(inputs, VOICE_CODE_WIDTH)
-        self.hidden = nn.Linear(VOICE_CODE_WIDTH + 1, VOICE_HIDDEN_WIDTH)
-        self.out = nn.Linear(VOICE_HIDDEN_WIDTH, len(EMOTIONS) + 1)
-        self.input_dropout = nn.Dropout(VOICE_INPUT_DROPOUT)
-        self.dropout = nn.Dropout(VOICE_DROPOUT)
+        self.members = nn.ModuleList(VoiceMember(inputs) for _ in range(VOICE_MEMBERS))
 
     def normalise(self, numbers: torch.Tensor) -> torch.Tensor:
         """Return numbers (N, D) in standard deviations of the training's."""
@@ -74,12 +94,12 @@ class VoiceNetwork(nn.Module):
 
     def encode(self, normalised: torch.Tensor) -> torch.Tensor:
         """Return codes (N, W); they are linear, so a mean of codes is that of their windows."""
-        return functional.linear(self.input_dropout(normalised), self.code.weight)
+        return torch.cat([member.encode(normalised) for member in self.members], 1)
 
     def judge(
         self, codes: torch.Tensor, speaker: torch.Tensor, share: torch.Tensor
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Return logits (N, 8) and arousal (N,).
+        """Return logits (N, 8) and arousal (N,), the means of the members' answers.
 
         Parameters
         ----------
@@ -88,10 +108,17 @@ class VoiceNetwork(nn.Module):
         share : (N, 1)
             How much of the mean is taken off, 0 to 1.
         """
-        code = self.dropout(functional.gelu(codes - share * speaker + self.code.bias))
-        hidden = functional.gelu(self.hidden(torch.cat([code, share], 1)))
-        result = self.out(self.dropout(hidden))
-        return result[:, :-1], result[:, -1]
+        logits, arousal = self.judge_each(codes - share * speaker, share)
+        return logits.mean(0), arousal.mean(0)
+
+    def judge_each(
+        self, relative: torch.Tensor, share: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return each member's logits (M, N, 8) and arousal (M, N) of relative codes (N, W)."""
+        codes = relative.split(MEMBER_CODE_WIDTH, 1)
+        answers = [member.judge(code, share) for member, code in zip(self.members, codes)]
+        both = torch.stack(answers)
+        return both[..., :-1], both[..., -1]
 
 
 @dataclass(frozen=True, eq=False)

@@ -200,10 +200,11 @@ def _train(
     def take_step() -> Losses:
         batch = batches.draw(loop.rng)
         codes = network.encode(batch.numbers - batch.share * batch.context)
-        logits, arousal = network.judge(codes, torch.zeros_like(codes), batch.share)
+        logits, arousal = network.judge_each(codes, batch.share)  # each member learns by itself
         logits = logits.masked_fill(~batch.possible, ABSENT_LOGIT)
-        entropy = functional.cross_entropy(logits, batch.emotion)
-        error = functional.mse_loss(arousal, batch.arousal)
+        emotion = batch.emotion.expand(len(logits), -1)
+        entropy = functional.cross_entropy(logits.flatten(0, 1), emotion.flatten())
+        error = functional.mse_loss(arousal, batch.arousal.expand_as(arousal))
         loop.descend(entropy + AROUSAL_WEIGHT * error)
         return {"entropy": entropy, "arousal": error}
 
