@@ -349,7 +349,7 @@ def test_the_stage_trains_resumes_and_is_measured(corpus, models, tmp_path):
     assert windows.stat().st_mtime_ns == made  # windows are made once
     tensors, settings = load_weights(result["weights"], "voice")
     assert settings["encoder"] == models.encoder.fingerprint
-    assert sum(tensor.nbytes for tensor in tensors.values()) < 110_000
+    assert sum(tensor.nbytes for tensor in tensors.values()) < 300_000
     measured = evaluate_voice(corpus, run.models())
     assert [row["corpus"] for row in measured["corpora"]] == ["all", "ravdess"]
     assert measured["corpora"][0]["chance"] == 0.125

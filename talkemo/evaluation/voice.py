@@ -26,6 +26,7 @@ CONTEXT_RECORDINGS = 8  # of the speaker, that an answer is relative to
 RELIABILITY_BINS = 10
 FOUR = ("neutral", "happy", "sad", "angry")  # classes that most corpora have; calm is neutral
 CALM_INDEX = EMOTIONS.index("calm")
+HELD_OUT = "held-out"  # name of the training speakers that calibrate a model
 # Added to the usual arousal of an emotion, but for neutral and calm.
 AROUSAL_OF_INTENSITY = {STRONG: 0.15, WEAK: -0.12, "": 0.0}
 # Emotions whose confusion is not plainly wrong: neighbours in valence and arousal.
@@ -266,8 +267,8 @@ def evaluate_voice(
     -------
     dict
         `corpora`, a row of `voice_metrics` for each and for all; `left_out`, the same of speakers
-        and corpora that the training left out, as the weights file has them; `reliability` and
-        `confusion`, see these functions.
+        and corpora that the training left out, as the weights file has them, and the mean of these
+        corpora; `reliability` and `confusion`, see these functions.
     """
     folders = present_voices(data)
     clips = [clip for clip in read_voices(data, folders) if clip.split == split] if folders else []
@@ -295,10 +296,22 @@ def evaluate_voice(
         "split": split,
         "sure": model.sure,
         "corpora": rows,
-        "left_out": [{"corpus": name, **row} for name, row in left_out.items()],
+        "left_out": _left_out_rows(left_out),
         "reliability": reliability(answers.probabilities, answers),
         "confusion": {
             "emotions": list(EMOTIONS),
             "counts": confusion(answers.probabilities, answers),
         },
     }
+
+
+def _left_out_rows(metrics: dict[str, dict[str, float]]) -> list[dict[str, Any]]:
+    """Return the rows of what a training left out, and the mean of the corpora."""
+    corpora = [row for name, row in metrics.items() if name != HELD_OUT]
+    rows: list[dict[str, Any]] = [{"corpus": name, **row} for name, row in metrics.items()]
+    if len(corpora) > 1:
+        columns = [name for name in corpora[0] if name != "recordings"]
+        means = {name: round(float(np.mean([row[name] for row in corpora])), 4) for name in columns}
+        recordings = sum(int(row["recordings"]) for row in corpora)
+        rows.append({"corpus": "mean of the corpora", "recordings": recordings, **means})
+    return rows

@@ -19,6 +19,7 @@ from ..audio.voice_rows import LEVEL_AND_PITCH_NUMBERS, WINDOW_NUMBERS
 from ..data.voices import FREE_VOICE_FOLDERS, VOICE_FOLDERS, VoiceClip, read_voices
 from ..errors import InputError
 from ..evaluation.voice import (
+    HELD_OUT,
     VoiceAnswers,
     arousal_of,
     false_alarms,
@@ -48,7 +49,6 @@ SURE_CHOICES = np.arange(0.3, 0.91, 0.02)
 MAX_FALSE_ALARMS = 0.08
 LINEAR_STEPS = 300  # of the classifier of level and pitch
 DEFAULT_SURE = 0.6  # where there are too few speakers to choose it
-HELD_OUT = "held-out"
 
 
 @dataclass(frozen=True)
