@@ -10,9 +10,9 @@ from __future__ import annotations
 
 import math
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -88,13 +88,17 @@ class VoiceNetwork(nn.Module):
         self.register_buffer("scale", torch.ones(inputs))
         self.members = nn.ModuleList(VoiceMember(inputs) for _ in range(VOICE_MEMBERS))
 
+    def each(self) -> Iterator[VoiceMember]:
+        """Yield the networks."""
+        yield from cast(Iterable[VoiceMember], self.members)
+
     def normalise(self, numbers: torch.Tensor) -> torch.Tensor:
         """Return numbers (N, D) in standard deviations of the training's."""
         return ((numbers - self.mean) / self.scale).clamp(-MAX_NUMBER, MAX_NUMBER)
 
     def encode(self, normalised: torch.Tensor) -> torch.Tensor:
         """Return codes (N, W); they are linear, so a mean of codes is that of their windows."""
-        return torch.cat([member.encode(normalised) for member in self.members], 1)
+        return torch.cat([member.encode(normalised) for member in self.each()], 1)
 
     def judge(
         self, codes: torch.Tensor, speaker: torch.Tensor, share: torch.Tensor
@@ -116,7 +120,7 @@ class VoiceNetwork(nn.Module):
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """Return each member's logits (M, N, 8) and arousal (M, N) of relative codes (N, W)."""
         codes = relative.split(MEMBER_CODE_WIDTH, 1)
-        answers = [member.judge(code, share) for member, code in zip(self.members, codes)]
+        answers = [member.judge(code, share) for member, code in zip(self.each(), codes)]
         both = torch.stack(answers)
         return both[..., :-1], both[..., -1]
 
