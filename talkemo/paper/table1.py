@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import replace
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -73,46 +74,54 @@ def table1(
     """
     shares = tuple((name, 1 / len(corpora)) for name in corpora)
     paper = replace(PAPER_TALKING_CONFIG, shares=shares)
-    errors: dict[tuple[str, str], list[dict[str, float]]] = {
-        (decoder, weighting): [] for decoder in DECODERS for weighting in WEIGHTINGS
-    }
     with trainings_folder(trainings) as folder:
         kept = Trainings(folder / "table1", data, cache, models, jobs, progress)
         material = talking.gather_training_data(kept.run("data"), paper)
         frames = sum(len(clip.time) for clip in material.clips)
         paper = replace(paper, steps=steps or round(PAPER_EPOCHS * frames / FRAMES_A_STEP))
-        recordings = neutral_recordings(kept.run("data"), list(corpora))
-        measured = {
-            "T": [r for r in recordings if r.split == "train"][::T_CLIP_STRIDE],
-            "V": [r for r in recordings if r.split == "dev"],
+        measured = _measured_recordings(kept.run("data"), corpora)
+        errors = {
+            variant: [
+                _errors(_trained(material, kept, paper, variant, seed, seeds), data, measured)
+                for seed in range(seeds)
+            ]
+            for variant in product(DECODERS, WEIGHTINGS)
         }
-        for seed in range(seeds):
-            for variant, of_seeds in errors.items():
-                run = kept.seeded(", ".join(variant), seed, seeds)
-                model = _trained(material, run, replace(paper, seed=seed), *variant)
-                of_seeds.append(_errors(model, data, measured))
-    rows = [
-        _row(*variant, mask, of_seeds)
-        for variant, of_seeds in errors.items()
-        for mask in TABLE1_MASKS
-    ]
-    masks = _masks(models.face)
     return {
-        "masks": {name: len(models.face.mean[vertices]) for name, vertices in masks.items()},
+        "masks": {name: len(models.face.mean[v]) for name, v in _masks(models.face).items()},
         "clips": {split: len(recordings) for split, recordings in measured.items()},
         "training": {"recordings": len(material.clips), "frames": frames},
         "steps": paper.steps,
         "epochs": paper.steps * FRAMES_A_STEP / frames,
-        "rows": rows,
+        "rows": [
+            _row(*variant, mask, of_seeds)
+            for variant, of_seeds in errors.items()
+            for mask in TABLE1_MASKS
+        ],
+    }
+
+
+def _measured_recordings(run: Run, corpora: tuple[str, ...]) -> dict[str, list[FittedRecording]]:
+    """The neutral recordings that errors are measured on, by split."""
+    recordings = neutral_recordings(run, list(corpora))
+    return {
+        "T": [r for r in recordings if r.split == "train"][::T_CLIP_STRIDE],
+        "V": [r for r in recordings if r.split == "dev"],
     }
 
 
 def _trained(
-    material: talking.TalkingData, run: Run, config: TalkingConfig, decoder: str, weighting: str
+    material: talking.TalkingData,
+    trainings: Trainings,
+    config: TalkingConfig,
+    variant: tuple[str, str],
+    seed: int,
+    seeds: int,
 ) -> TalkingModel:
-    """Train a variant, or go on with its training."""
-    path = talking.train_on_data(material, run, config, training_maker(decoder, weighting))
-    return read_model(path, run)
+    """Train a decoder with a weighting and one of several seeds, or go on with its training."""
+    run = trainings.seeded(", ".join(variant), seed, seeds)
+    maker = training_maker(*variant)
+    return read_model(talking.train_on_data(material, run, replace(config, seed=seed), maker), run)
 
 
 def _masks(face: Face) -> dict[str, Any]:
