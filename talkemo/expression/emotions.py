@@ -67,6 +67,11 @@ def parse_emotion(text: str) -> np.ndarray:
                 f"'{printable(text, 40)}': auto stands alone",
                 "write --emotion auto, with --intensity for its strength",
             )
+        if not name and text.strip():
+            raise InputError(
+                f"'{printable(text, 40)}': the name of an emotion is missing",
+                f"choose from {', '.join(EMOTIONS)}, or mix: happy:0.6,sad:0.4",
+            )
         if name not in EMOTIONS:
             close = difflib.get_close_matches(name, [*EMOTIONS, *EMOTION_SYNONYMS], 1)
             guess = f"did you mean {close[0]}? " if close else ""
