@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from ..errors import InputError
-from ..files.reading import parse_json, printable, read_text
+from ..files.reading import naming_content, parse_json, printable, read_text
 from ..geometry.numerics import smoothstep
 from ..option_limits import MAX_INTENSITY
 from .emotion_names import AUTO_EMOTION, EMOTIONS
@@ -141,6 +141,11 @@ class Timeline:
         Raises InputError with the number of the first line that cannot be read.
         """
         hint = f"name a text file with lines like: {TIMELINE_EXAMPLE}"
+        with naming_content(path, "a timeline", hint, ()):
+            return cls._read(path, hint)
+
+    @classmethod
+    def _read(cls, path: str | Path, hint: str) -> Timeline:
         text = read_text(path, "a timeline", hint, MAX_TIMELINE_BYTES)
         lines = _lines_of(Path(path), text)
         name = printable(path)

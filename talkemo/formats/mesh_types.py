@@ -126,7 +126,10 @@ def check_mesh(mesh: Mesh, name: str) -> None:
     again = "export it again"
     vertices, faces = mesh.vertices, mesh.faces
     if not len(vertices):
-        raise InputError(f"{name}: not a mesh, it has no vertices", "is it the right file?")
+        raise InputError(
+            f"{name}: not a mesh, it has no vertices",
+            "export it again, with its vertices and triangles",
+        )
     if not len(faces):
         raise InputError(
             f"{name}: a mesh without faces", "talkemo needs a surface, not a point cloud"
