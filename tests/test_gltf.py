@@ -1,6 +1,8 @@
 """glTF in the forms that people have, read as viewers show them: one surface in all of them."""
 
+import base64
 import io
+import json
 import sys
 
 import fuzzing
@@ -8,12 +10,14 @@ import numpy as np
 import pytest
 from gltf_files import (
     FACES,
+    PIXEL,
     POINTS,
     SIDE,
     UV,
     Gltf,
     character,
     compressed,
+    glb_of,
     stream,
 )
 from PIL import Image
@@ -671,6 +675,30 @@ def long_accessor(g):
     g.accessors[0]["count"] = 10**4
 
 
+def huge_unused_view(g):
+    g.views.append({"buffer": 0, "byteOffset": 0, "byteLength": 1 << 40})
+
+
+def huge_unused_buffer(g):
+    g.tree["buffers"] = [{"byteLength": 10**9, "uri": "data:;base64,AAAA"}]
+
+
+def far_unused_accessor(g):
+    number = g.add(POINTS)
+    g.accessors[number]["byteOffset"] = 10**7
+
+
+def unused_sparse(g):
+    number = g.add(POINTS)
+    rows = {"bufferView": g.view(np.uint32([0])), "componentType": 5125, "byteOffset": 9999}
+    values = {"bufferView": g.view(POINTS[:1])}
+    g.accessors[number]["sparse"] = {"count": 1, "indices": rows, "values": values}
+
+
+def unused_image(g):
+    g.tree["images"] = [{"bufferView": 99, "mimeType": "image/png"}]
+
+
 def negative_offset(g):
     g.views[0]["byteOffset"] = -4
 
@@ -758,6 +786,11 @@ REFUSED = {
     long_view: "buffer 0 is shorter than the data in it",
     long_accessor: "reaches beyond its data",
     negative_offset: "a negative length",
+    huge_unused_view: "buffer 0 is shorter than the data in it",
+    huge_unused_buffer: "buffer 1 claims 1000000000 bytes and has 3",
+    far_unused_accessor: "reaches beyond its data",
+    unused_sparse: "reaches beyond its data",
+    unused_image: "it has no bufferViews 99",
     overlapping: "elements of an accessor overlap",
     huge_count: "more vertices|vertices and .* triangles|larger than any mesh",
     sparse_beyond: "out of bounds",
@@ -795,11 +828,43 @@ def test_a_broken_file_is_refused(tmp_path, change):
         assert caught.value.message.startswith(str(path))
 
 
+@pytest.mark.parametrize("huge", [10**6, 1 << 40, 1 << 70])
+def test_every_length_is_checked(tmp_path, huge):
+    """Whether something uses the part or not."""
+    source = Gltf()
+    source.texture(base64.b64decode(PIXEL))
+    source.add(POINTS)  # of nothing
+    source.view(bytes(12))
+    load_mesh(source.write(tmp_path / "a.glb"))
+    places = [
+        (kind, number, name)
+        for kind in ("buffers", "bufferViews", "accessors")
+        for number, item in enumerate(source.whole()[kind])
+        for name in ("byteLength", "byteOffset", "count")
+        if name in item or (kind, name) == ("accessors", "byteOffset")
+    ]
+    assert len(places) > 20
+    for kind, number, name in places:
+        tree = json.loads(json.dumps(source.whole()))
+        tree[kind][number][name] = huge
+        (tmp_path / "a.glb").write_bytes(glb_of(json.dumps(tree).encode(), source.block))
+        with pytest.raises(InputError, match=r"shorter|beyond|larger|claims"):
+            load_mesh(tmp_path / "a.glb")
+
+
 def test_a_file_that_is_cut(tmp_path):
     path = Gltf().write(tmp_path / "a.glb")
     path.write_bytes(path.read_bytes()[:-99])
     with pytest.raises(InputError, match=r"it is cut: \d+ of \d+ bytes are there"):
         load_mesh(path)
+
+
+def test_data_that_are_cut(tmp_path):
+    content = bytearray(Gltf().glb()[:-40])
+    content[8:12] = len(content).to_bytes(4, "little")  # the header agrees, the chunk does not
+    (tmp_path / "a.glb").write_bytes(content)
+    with pytest.raises(InputError, match=r"its data are cut: \d+ of \d+ bytes"):
+        load_mesh(tmp_path / "a.glb")
 
 
 def test_vertices_are_counted_before_they_are_read(tmp_path, monkeypatch):
