@@ -11,7 +11,7 @@ from talkemo.files.reading import printable
 
 # What the libraries behind Typer, which depend on its version, say of a value that is no number.
 NO_NUMBER = re.compile(r"valid (number|integer|float)")
-EXAMPLES = {"number": "0.5", "float": "0.5", "integer": "2"}  # if an option has no default
+EXAMPLE = "2"  # if an option has no default
 EMPTY_HINT = "name a file; an empty variable of a shell looks like this, too"
 
 
@@ -24,7 +24,7 @@ def usage_text(error: Exception, arguments: Sequence[str]) -> tuple[str, str]:
     flag, value = _given(parameter, arguments)
     what = "a whole number" if found[1] == "integer" else "a number"
     default = parameter.default
-    example = f"{default:g}" if _is_number(default) else EXAMPLES[found[1]]
+    example = f"{default:g}" if _is_number(default) else EXAMPLE
     message = f"{flag} '{printable(value, 40)}': not {what}"
     return message, f"write {what} alone, without a unit, such as {flag} {example}; "
 

@@ -27,6 +27,7 @@ from talkemo import InputError
 from talkemo.formats import gltf_file, mesh_types
 from talkemo.formats.gltf_compression import decode_meshopt
 from talkemo.formats.gltf_scene import is_added_part
+from talkemo.formats.groups import kind_of_names
 from talkemo.formats.mesh import load_mesh
 from talkemo.formats.registry import open_animation
 from talkemo.formats.texture_atlas import to_linear, to_srgb
@@ -826,6 +827,46 @@ def test_a_broken_file_is_refused(tmp_path, change):
             read(path)
         assert "\n" not in caught.value.message and caught.value.hint
         assert caught.value.message.startswith(str(path))
+
+
+@pytest.mark.parametrize(
+    ("names", "kind"),
+    [
+        (("Wolf3D_Teeth", None, "Armature"), "teeth"),
+        (("N00_000_00_EyeIris_00_EYE (Instance)", "Face", "Face"), "eyes"),
+        ((None, "EyeLeft", "x"), "eyes"),
+        (("Std_Eyelash", "CC_Base_Body", None), "lashes"),
+        (("N00_000_00_FaceBrow_00_FACE", None, None), "brows"),
+        (("skin", None, "CC_Base_Tongue"), "tongue"),
+        (("Std_Eye_Occlusion_L", "CC_Base_EyeOcclusion", None), ""),
+        (("eye_glasses", None, None), ""),
+        (("Head_Teeth_Tongue", "Body", 3), ""),
+        (("Eyewear", "Reyes", "Keyes"), ""),
+        (("x" * 10**6, None, ["eyes"]), ""),
+    ],
+)
+def test_names_of_parts(names, kind):
+    assert kind_of_names(*names) == kind
+
+
+def test_names_of_a_file_are_a_hint(tmp_path):
+    g = Gltf()
+    assert load_mesh(g.write(tmp_path / "a.glb")).attributes is None
+    g.tree["meshes"] += [dict(g.tree["meshes"][0]), {}]
+    g.tree["meshes"][1]["name"] = "CC_Base_Teeth"
+    primitive = {**g.primitive, "material": 0}
+    g.tree["meshes"][2] = {"primitives": [primitive], "name": "Hat"}
+    g.tree["materials"] = [{"name": "Eyelashes"}]
+    g.tree["nodes"] = [{"mesh": k} for k in range(3)]
+    g.tree["scenes"][0]["nodes"] = [0, 1, 2]
+    mesh = load_mesh(g.write(tmp_path / "a.glb"))
+    count = len(POINTS)
+    assert mesh.attributes.named.tolist() == [""] * count + ["teeth"] * count + ["lashes"] * count
+    assert mesh.attributes.groups is None
+    g.tree["nodes"][1:] = []
+    g.tree["scenes"][0]["nodes"] = [0]
+    g.tree["meshes"][0]["name"] = "Teeth"  # the whole mesh
+    assert load_mesh(g.write(tmp_path / "a.glb")).attributes is None
 
 
 @pytest.mark.parametrize("huge", [10**6, 1 << 40, 1 << 70])

@@ -93,6 +93,11 @@ class FoundShapes:
         return dict(sorted(counts.items(), key=lambda item: -item[1]))
 
     @property
+    def expressions(self) -> list[str]:
+        """Names of the driven shapes that are expressions of a VRM, such as happy or aa."""
+        return [driven.shape.name for driven in self.driven if driven.shape.mix]
+
+    @property
     def missing(self) -> list[str]:
         """Which of ARKit's shapes none of the driven ones shows."""
         shown = {name for driven in self.driven for name in driven.meaning.recipe}

@@ -8,7 +8,7 @@ import numpy as np
 
 from ..errors import InputError
 from ..files.content import named_as
-from ..files.reading import open_file, printable, reading_errors
+from ..files.reading import naming_content, open_file, printable, reading_errors
 from ..files.writing import atomic_write
 from .mesh_types import MAX_MESH_FILE_BYTES, Mesh, check_mesh
 from .obj import read_obj
@@ -54,7 +54,9 @@ def load_mesh(path: str | Path) -> Mesh:
             kind = named_as(path)
             what = f"{kind}, not a mesh" if kind else "unknown kind of mesh"
             raise InputError(f"{printable(path)}: {what}", hint)
-        with reading_errors(path, "a readable mesh", f"export it again; {hint}"):
+        what = "a readable mesh"
+        again = reading_errors(path, what, f"export it again; {hint}")
+        with naming_content(path, what, hint), again:
             if path.suffix.lower() == ".obj":
                 mesh = read_obj(path, file)
             elif path.suffix.lower() in GLTF_ENDINGS:
