@@ -174,7 +174,7 @@ def odd_parts(mesh, landmarks):
         middle = points.mean(0)
         plates[name] = ((points - middle) * [0.6, 0.8, 1] + middle - [0, 18, 0], faces)
     lash, lash_faces = build.lash(landmarks[37:41], 3)
-    lashes = (lash + [0, 6, 13], lash_faces)
+    lashes = (lash + np.array([0, 6, 13]), lash_faces)
     return {**plates, "lashes": lashes, "brow": build.brow(landmarks[17:22], 21)}
 
 
