@@ -16,7 +16,6 @@ from .animate_stream import animate_stream
 from .batch import FORMAT_NAMES, check_one
 from .completion import offering
 from .console import console
-from .facts import overlap_facts
 from .options import Only, command, is_folder_of_outputs, output_option
 
 
@@ -92,7 +91,6 @@ def animate(
         animate_manifest(face, manifest, *arguments)
     elif len(audio) > 1 or formats or any(map(is_folder_of_outputs, output or [])):
         animate_many(face, audio, *arguments)
-        console.messages(overlap_facts(options.timeline))
     else:
         check_one(batch)
         outputs = output or [Path(f"{_output_name(audio[0], options)}.mp4")]
@@ -104,7 +102,6 @@ def _animate_one(face: Path, audio: Path, outputs: list[Path], options: AnimateO
 
     with console.progress("animating") as update:
         result = talkemo.animate(face, audio, outputs, options, progress=update)
-    console.messages(overlap_facts(options.timeline))
     console.animation(result)
 
 

@@ -12,7 +12,6 @@ from talkemo import InputError
 from talkemo.pipelines.options import STREAM_FORMATS, StreamOptions
 
 from .console import console
-from .facts import overlap_facts
 from .standard_streams import CLOSED_STREAMS
 
 
@@ -35,7 +34,6 @@ def animate_stream(
     if not to_stdout and not path.is_fifo():
         _check_file(path, [face, audio[0], options.timeline, *options.hint.files])
     stream = talkemo.stream(face, audio[0], options)
-    console.messages(overlap_facts(options.timeline))
     console.message(
         f"frames come {stream.latency:.2f} s after their audio, plus the time of computation"
     )

@@ -34,6 +34,7 @@ from . import (
 from .console import console
 from .options import app, remember_folders
 from .standard_streams import print_any_text
+from .usage import usage_text
 
 RETRY_SIGNAL_S = 0.05  # after which a signal that came during an import is raised again
 UNUSABLE_PATH_ERRORS = (errno.ENAMETOOLONG, errno.ELOOP, errno.ENOTDIR)
@@ -84,9 +85,9 @@ def main(arguments: list[str] | None = None) -> int:
     except UsageError as error:
         context = getattr(error, "ctx", None)
         command = context.command_path if context else "talkemo"
-        message = " ".join(error.format_message().split())  # type: ignore[attr-defined]
-        message = message.replace("Value error, ", "")  # of a library that Typer uses
-        console.error(message, f"see {command} --help")
+        given = list(sys.argv[1:] if arguments is None else arguments)
+        message, hint = usage_text(error, given)
+        console.error(message, f"{hint}see {command} --help")
         return 2
     except typer.Exit as error:
         return error.exit_code

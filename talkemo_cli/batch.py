@@ -113,6 +113,7 @@ class _Report:
     ):
         self.tasks, self.skipped, self.about = tasks, skipped, about or {}
         self.outcomes: list[Outcome] = []
+        self.notes: set[str] = set()  # that were printed
         self.started = time.monotonic()
 
     def add(self, outcome: Outcome) -> None:
@@ -121,6 +122,10 @@ class _Report:
         if outcome.result is None:
             console.error(outcome.error, outcome.hint)
             return
+        for note in outcome.result.notes:
+            if note not in self.notes:  # most are the same for all recordings
+                self.notes.add(note)
+                console.message(note)
         paths = [str(path) for path in outcome.result.outputs]
         done, total = len(self.outcomes), len(self.tasks) - len(self.skipped)
         name = printable(outcome.source.name)

@@ -17,6 +17,7 @@ from .options import Only, command
 # Fraction of the canonical lip opening below which the command reports joined lips.
 JOINED_LIPS_OPENING = 0.5
 MAX_LISTED_NAMES = 12  # of blend shapes in a line
+MAX_LISTED_EXPRESSIONS = 24  # of a VRM, which has 18 presets
 
 
 @command(
@@ -100,11 +101,19 @@ def _shape_facts(shapes: dict[str, Any] | None = None) -> Iterator[str]:
         return
     standards = ", ".join(f"{name} {count}" for name, count in shapes["standards"].items())
     yield f"own blend shapes: {shapes['found']}, known by their names: {standards or 'none'}"
+    expressions = shapes.get("expressions", [])
+    if expressions:
+        yield f"expressions of the VRM: {_some(expressions, MAX_LISTED_EXPRESSIONS)}"
+    if shapes["driven"]:
+        yield f"driven: {_some(shapes['driven'])}"
     reasons: dict[str, list[str]] = {}
     for name, reason in shapes["left_out"].items():
         reasons.setdefault(reason, []).append(name)
     for reason, names in reasons.items():
-        yield f"not driven, {reason}: {_some(names)}"
+        if set(expressions) & set(shapes["driven"]) and not set(names) & set(expressions):
+            yield f"not driven, {reason}: {len(names)} morph targets beside the expressions"
+        else:
+            yield f"not driven, {reason}: {_some(names)}"
     if not shapes["driven"]:
         yield "name them by --map: --map-template prints one to fill in"
         return
@@ -117,12 +126,12 @@ def _shape_facts(shapes: dict[str, Any] | None = None) -> Iterator[str]:
     )
 
 
-def _some(names: list[str]) -> str:
+def _some(names: list[str], most: int = MAX_LISTED_NAMES) -> str:
     """The first of some names, and how many more there are."""
     from talkemo.files.reading import printable
 
-    shown = ", ".join(printable(name, 60) for name in names[:MAX_LISTED_NAMES])
-    more = len(names) - MAX_LISTED_NAMES
+    shown = ", ".join(printable(name, 60) for name in names[:most])
+    more = len(names) - most
     return f"{shown} and {more} more" if more > 0 else shown
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from talkemo.formats.registry import BAKED_ENDINGS
@@ -109,22 +108,6 @@ def named_fact(name: str, value: Any) -> str:
     unit = f" {UNITS[ending]}" if words and ending in UNITS else ""
     text = (words if unit else name).replace("_", " ")
     return f"{text}: {plain(value)}{unit}"
-
-
-def overlap_facts(timeline: object) -> Iterator[str]:
-    """Yield where spans of a timeline's file overlap, if they do."""
-    if not isinstance(timeline, Path):
-        return
-    from talkemo import Timeline
-
-    overlaps = Timeline.read(timeline).overlaps()
-    if overlaps:
-        first, second = overlaps[0]
-        yield (
-            f"{timeline}: {len(overlaps)} of its spans begin before an earlier one ends, first "
-            f"that from {second.start:g} s in that from {first.start:g} to {first.end:g} s; "
-            "their emotions are mixed"
-        )
 
 
 def plain(value: Any) -> str:

@@ -24,6 +24,7 @@ import typer
 from typer.core import TyperCommand, TyperGroup
 
 from talkemo import InputError
+from talkemo.files.reading import printable
 from talkemo.formats.registry import describe_outputs
 from talkemo.options import option
 from talkemo.pipelines.options import RuntimeOptions
@@ -31,6 +32,7 @@ from talkemo.pipelines.options import RuntimeOptions
 from . import THREADS_CHOSEN
 from .completion import offering
 from .console import console
+from .usage import check_no_path_is_empty
 
 
 class _BareFlags:
@@ -52,6 +54,12 @@ class _Group(_BareFlags, TyperGroup):
 class _Command(_BareFlags, TyperCommand):
     """One of its subcommands."""
 
+    def parse_args(self, context: Any, arguments: list[str]) -> list[str]:
+        """Read the arguments. Raises InputError for an empty path."""
+        paths = _paths_of_command.get(str(self.name), ())
+        check_no_path_is_empty(self.get_params(context), paths, arguments)
+        return super().parse_args(context, arguments)
+
 
 app = typer.Typer(
     name="talkemo",
@@ -64,6 +72,7 @@ app = typer.Typer(
 OUTPUT_HELP = f"Its ending selects the format: {describe_outputs()}. May be repeated."
 
 
+_paths_of_command: dict[str, set[str]] = {}  # names of the parameters that take paths
 _named_as_folders: set[Path] = set()  # by the command line of this run
 
 
@@ -115,10 +124,16 @@ def command(name: str, *examples: str) -> Callable[[Callable[..., None]], Callab
             function(**arguments)
 
         run.__signature__ = signature.replace(parameters=parameters)  # type: ignore[attr-defined]
+        _paths_of_command[name] = {new.name for new in parameters if _has_path(new.annotation)}
         run.__annotations__ = {new.name: new.annotation for new in parameters}
         return app.command(name, cls=_Command, epilog="\n\n".join(examples))(run)
 
     return register
+
+
+def _has_path(annotation: Any) -> bool:
+    """Whether a parameter takes a path, or several."""
+    return annotation is Path or any(map(_has_path, typing.get_args(annotation)))
 
 
 def _check_device(device: str) -> None:
@@ -304,5 +319,7 @@ def read_size(text: str, flag: str, square: bool) -> int | tuple[int, int]:
         hint = "pixels, such as 512 or 1280x720"
         if not square:
             hint = "width and height in pixels, such as 1280x720"
-        raise InputError(f"{flag} {text}: not a size", f"write {hint}")
+        raise InputError(
+            f"{flag} {printable(text, 40) or 'without a value'}: not a size", f"write {hint}"
+        )
     return int(match[1]), int(match[2])

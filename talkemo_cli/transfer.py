@@ -15,7 +15,6 @@ from talkemo.pipelines.options import TransferOptions
 from .animate import emotion_name
 from .completion import offering
 from .console import console
-from .facts import overlap_facts
 from .options import command, output_option
 
 
@@ -54,5 +53,4 @@ def transfer(
         result = talkemo.transfer(
             animation, outputs, options, progress=update, notice=console.message
         )
-    console.messages(overlap_facts(options.timeline))
     console.animation(result)

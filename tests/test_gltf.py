@@ -1,6 +1,8 @@
 """glTF in the forms that people have, read as viewers show them: one surface in all of them."""
 
+import base64
 import io
+import json
 import sys
 
 import fuzzing
@@ -8,12 +10,14 @@ import numpy as np
 import pytest
 from gltf_files import (
     FACES,
+    PIXEL,
     POINTS,
     SIDE,
     UV,
     Gltf,
     character,
     compressed,
+    glb_of,
     stream,
 )
 from PIL import Image
@@ -23,6 +27,7 @@ from talkemo import InputError
 from talkemo.formats import gltf_file, mesh_types
 from talkemo.formats.gltf_compression import decode_meshopt
 from talkemo.formats.gltf_scene import is_added_part
+from talkemo.formats.groups import kind_of_names
 from talkemo.formats.mesh import load_mesh
 from talkemo.formats.registry import open_animation
 from talkemo.formats.texture_atlas import to_linear, to_srgb
@@ -671,6 +676,30 @@ def long_accessor(g):
     g.accessors[0]["count"] = 10**4
 
 
+def huge_unused_view(g):
+    g.views.append({"buffer": 0, "byteOffset": 0, "byteLength": 1 << 40})
+
+
+def huge_unused_buffer(g):
+    g.tree["buffers"] = [{"byteLength": 10**9, "uri": "data:;base64,AAAA"}]
+
+
+def far_unused_accessor(g):
+    number = g.add(POINTS)
+    g.accessors[number]["byteOffset"] = 10**7
+
+
+def unused_sparse(g):
+    number = g.add(POINTS)
+    rows = {"bufferView": g.view(np.uint32([0])), "componentType": 5125, "byteOffset": 9999}
+    values = {"bufferView": g.view(POINTS[:1])}
+    g.accessors[number]["sparse"] = {"count": 1, "indices": rows, "values": values}
+
+
+def unused_image(g):
+    g.tree["images"] = [{"bufferView": 99, "mimeType": "image/png"}]
+
+
 def negative_offset(g):
     g.views[0]["byteOffset"] = -4
 
@@ -758,6 +787,11 @@ REFUSED = {
     long_view: "buffer 0 is shorter than the data in it",
     long_accessor: "reaches beyond its data",
     negative_offset: "a negative length",
+    huge_unused_view: "buffer 0 is shorter than the data in it",
+    huge_unused_buffer: "buffer 1 claims 1000000000 bytes and has 3",
+    far_unused_accessor: "reaches beyond its data",
+    unused_sparse: "reaches beyond its data",
+    unused_image: "it has no bufferViews 99",
     overlapping: "elements of an accessor overlap",
     huge_count: "more vertices|vertices and .* triangles|larger than any mesh",
     sparse_beyond: "out of bounds",
@@ -795,11 +829,83 @@ def test_a_broken_file_is_refused(tmp_path, change):
         assert caught.value.message.startswith(str(path))
 
 
+@pytest.mark.parametrize(
+    ("names", "kind"),
+    [
+        (("Wolf3D_Teeth", None, "Armature"), "teeth"),
+        (("N00_000_00_EyeIris_00_EYE (Instance)", "Face", "Face"), "eyes"),
+        ((None, "EyeLeft", "x"), "eyes"),
+        (("Std_Eyelash", "CC_Base_Body", None), "lashes"),
+        (("N00_000_00_FaceBrow_00_FACE", None, None), "brows"),
+        (("skin", None, "CC_Base_Tongue"), "tongue"),
+        (("Std_Eye_Occlusion_L", "CC_Base_EyeOcclusion", None), ""),
+        (("eye_glasses", None, None), ""),
+        (("Head_Teeth_Tongue", "Body", 3), ""),
+        (("Eyewear", "Reyes", "Keyes"), ""),
+        (("x" * 10**6, None, ["eyes"]), ""),
+    ],
+)
+def test_names_of_parts(names, kind):
+    assert kind_of_names(*names) == kind
+
+
+def test_names_of_a_file_are_a_hint(tmp_path):
+    g = Gltf()
+    assert load_mesh(g.write(tmp_path / "a.glb")).attributes is None
+    g.tree["meshes"] += [dict(g.tree["meshes"][0]), {}]
+    g.tree["meshes"][1]["name"] = "CC_Base_Teeth"
+    primitive = {**g.primitive, "material": 0}
+    g.tree["meshes"][2] = {"primitives": [primitive], "name": "Hat"}
+    g.tree["materials"] = [{"name": "Eyelashes"}]
+    g.tree["nodes"] = [{"mesh": k} for k in range(3)]
+    g.tree["scenes"][0]["nodes"] = [0, 1, 2]
+    mesh = load_mesh(g.write(tmp_path / "a.glb"))
+    count = len(POINTS)
+    assert mesh.attributes.named.tolist() == [""] * count + ["teeth"] * count + ["lashes"] * count
+    assert mesh.attributes.groups is None
+    g.tree["nodes"][1:] = []
+    g.tree["scenes"][0]["nodes"] = [0]
+    g.tree["meshes"][0]["name"] = "Teeth"  # the whole mesh
+    assert load_mesh(g.write(tmp_path / "a.glb")).attributes is None
+
+
+@pytest.mark.parametrize("huge", [10**6, 1 << 40, 1 << 70])
+def test_every_length_is_checked(tmp_path, huge):
+    """Whether something uses the part or not."""
+    source = Gltf()
+    source.texture(base64.b64decode(PIXEL))
+    source.add(POINTS)  # of nothing
+    source.view(bytes(12))
+    load_mesh(source.write(tmp_path / "a.glb"))
+    places = [
+        (kind, number, name)
+        for kind in ("buffers", "bufferViews", "accessors")
+        for number, item in enumerate(source.whole()[kind])
+        for name in ("byteLength", "byteOffset", "count")
+        if name in item or (kind, name) == ("accessors", "byteOffset")
+    ]
+    assert len(places) > 20
+    for kind, number, name in places:
+        tree = json.loads(json.dumps(source.whole()))
+        tree[kind][number][name] = huge
+        (tmp_path / "a.glb").write_bytes(glb_of(json.dumps(tree).encode(), source.block))
+        with pytest.raises(InputError, match=r"shorter|beyond|larger|claims"):
+            load_mesh(tmp_path / "a.glb")
+
+
 def test_a_file_that_is_cut(tmp_path):
     path = Gltf().write(tmp_path / "a.glb")
     path.write_bytes(path.read_bytes()[:-99])
     with pytest.raises(InputError, match=r"it is cut: \d+ of \d+ bytes are there"):
         load_mesh(path)
+
+
+def test_data_that_are_cut(tmp_path):
+    content = bytearray(Gltf().glb()[:-40])
+    content[8:12] = len(content).to_bytes(4, "little")  # the header agrees, the chunk does not
+    (tmp_path / "a.glb").write_bytes(content)
+    with pytest.raises(InputError, match=r"its data are cut: \d+ of \d+ bytes"):
+        load_mesh(tmp_path / "a.glb")
 
 
 def test_vertices_are_counted_before_they_are_read(tmp_path, monkeypatch):

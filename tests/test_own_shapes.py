@@ -457,7 +457,7 @@ def test_files_have_the_own_shapes_and_say_how_exact_they_are(performed):
     residual = result.metrics["own_residual_mesh_units"]
     assert 0 < residual < 2.5 and abs(distance.mean() - residual) < 0.3
     assert "arkit_residual_mesh_units" not in result.metrics
-    assert any("own blend shapes are driven: VRM 7" in note for note in result.notes)
+    assert any("own blend shapes are driven: VRM 7 (aa, " in note for note in result.notes)
 
 
 def test_speech_opens_the_mouth_smoothly_through_five_vowels(performed, bound):
@@ -604,6 +604,11 @@ def test_the_command_line_prints_a_map_and_lists_the_shapes(bound, characters, t
     shapes = json.loads(capsys.readouterr().out)["shapes"]
     assert shapes["found"] == 14 and len(shapes["driven"]) == 7 and shapes["enough"]
     assert imageio.imread(image).shape[:2] == (3 * 360, 6 * 360)
+    assert set(shapes["driven"]) == set(shapes["expressions"])
+    told = list(_shape_facts(shapes))
+    assert any(line.startswith("expressions of the VRM: aa, ") for line in told)
+    assert any(line.startswith("driven: aa, ") for line in told)
+    assert not any("Face.0" in line for line in told)  # a morph target's number tells nobody
     about = describe_shapes(character_of(bound, characters["arkit"]))["shapes"]
     told = list(_shape_facts(about))
     assert told[0].startswith("own blend shapes: 53, known by their names: ARKit 4")

@@ -1,6 +1,6 @@
 """Parts that a mesh already has are found by their shape, and follow what they hang on or stay."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 
 import numpy as np
@@ -10,6 +10,7 @@ import pytest
 from talkemo.binding import Binding, bind_mesh
 from talkemo.binding.head_turner import HeadTurner
 from talkemo.formats.mesh import load_mesh
+from talkemo.formats.mesh_types import MeshAttributes
 from talkemo.geometry.meshes import closest_points, edge_lengths, mesh_edges, vertex_normals
 from talkemo.render.appearance import appearance_of
 
@@ -163,6 +164,43 @@ HEADS = {
         },
     ),
 }
+
+
+def odd_parts(mesh, landmarks):
+    """Parts that lie a little too far off for their shape alone to say what they are."""
+    plates = {}
+    for name, lids in (("right_plate", LIDS_R), ("left_plate", LIDS_L)):
+        points, faces = build.lens(landmarks[lids], -12)
+        middle = points.mean(0)
+        plates[name] = ((points - middle) * [0.6, 0.8, 1] + middle - [0, 18, 0], faces)
+    lash, lash_faces = build.lash(landmarks[37:41], 3)
+    lashes = (lash + np.array([0, 6, 13]), lash_faces)
+    return {**plates, "lashes": lashes, "brow": build.brow(landmarks[17:22], 21)}
+
+
+@pytest.mark.parametrize(
+    ("names", "found"),
+    [
+        ({}, set()),
+        ({"right_plate": "eyes", "left_plate": "eyes"}, {"right_plate", "left_plate"}),
+        ({"lashes": "lashes", "brow": "brows"}, {"lashes", "brow"}),
+        ({"lashes": "teeth", "brow": "eyes", "right_plate": "brows", "skin": "tongue"}, set()),
+    ],
+    ids=["no names", "eyes", "hairs", "wrong names"],
+)
+def test_names_are_a_hint_that_shape_has_to_confirm(face, example_face, names, found):
+    mesh = load_mesh(example_face)
+    parts = odd_parts(mesh, mesh.vertices[face.landmarks68])
+    whole, rows = build.with_parts(build.coarse(mesh, 6), **parts)
+    named = np.full(len(whole.vertices), "", "<U6")
+    for part, kind in names.items():
+        named[rows[part]] = kind
+    binding = bind_mesh(face, replace(whole, attributes=MeshAttributes(named=named)))
+    assert len(binding.moving) > 0.9 * len(rows["skin"])
+    eyes = np.concatenate([of_eye for of_eye, _ in binding.eyes])
+    recognised = {part for part in parts if np.isin(rows[part], eyes).all()}
+    recognised |= {part for part in parts if np.isin(rows[part], binding.moving).any()}
+    assert recognised == found
 
 
 @pytest.mark.parametrize("name", ["small balls", "large balls", "bulging balls", "unlike eyes"])

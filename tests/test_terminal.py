@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+import talkemo
 from talkemo import InputError, Timeline, reconstruct
 from talkemo.video.reader import check_video
 from talkemo_cli.app import main
@@ -35,7 +36,7 @@ def test_an_animation_is_described_a_fact_a_line(run, tmp_path, example_face, si
     options = ("--fps", 10, "--timeline", timeline, "-o", out)
     status, written, facts = run("animate", example_face, silence, *options)
     assert status == 0 and written == [str(out)]
-    overlap, frames, fit = facts
+    frames, fit, overlap = facts
     assert "from 0.5 s in that from 0 to 0.6 s" in overlap and str(timeline) in overlap
     assert frames == "10 frames at 10 fps, 1.00 s"
     assert fit.startswith("mesh fits the face model within ") and fit.endswith(" mm (median), good")
@@ -122,6 +123,46 @@ def test_overlapping_spans_are_found(tmp_path):
     assert pairs == [(0, 4), (0, 9.5), (9.5, 10)]
     path.write_text("0 1 happy\n1 2 sad\n")
     assert Timeline.read(path).overlaps() == [] == Timeline.constant("happy").overlaps()
+
+
+@pytest.mark.parametrize(
+    ("text", "note"),
+    [
+        ("2 3 happy\n4 5 sad\n", "all of its spans begin after the end of the audio at 1.00 s"),
+        ("0 1 happy\n4 5 sad\n", "one of its spans begins after the end of the audio at 1.00 s"),
+        ("0 0.5 happy\n0.6 9 sad\n", "the span from 0.6 to 9 s is cut off by the end of the audio"),
+        ("0 0.5 happy\n0.4 1 sad\n", "one of its spans begins before an earlier one ends"),
+        ("0 1 happy 1.2\n", "one of its spans is stronger than 1.5, the most"),
+        ("0 0.5 happy\n0.5 1.05 sad\n", None),
+    ],
+)
+def test_odd_timelines_are_described(tmp_path, text, note):
+    (tmp_path / "t.txt").write_text(text)
+    timeline = Timeline.read(tmp_path / "t.txt")
+    notes = timeline.scaled(1.5 if "1.2" in text else 1.0).notes(1.0)
+    assert [note] == [found[: len(note)] for found in notes] if note else not notes
+    assert not any("the end of" in found for found in timeline.notes(None))
+
+
+def test_a_timeline_after_the_end_is_noted_everywhere(
+    run, tmp_path, bound, models, example_face, silence
+):
+    path = tmp_path / "t.txt"
+    path.write_text("2 3 happy\n")
+    note = f"{path}: all of its spans begin after the end of {silence.name} at 1.00 s"
+    result = talkemo.animate(bound, silence, timeline=path, models=models, fps=5)
+    assert any(found.startswith(note) for found in result.notes)
+    options = ("--timeline", path, "--fps", "5", "--json")
+    _, written, facts = run(
+        "animate", example_face, silence, *options, "--format", "npz", "-o", tmp_path / "o"
+    )
+    assert any(fact.startswith(note) for fact in facts)
+    assert any(n.startswith(note) for n in json.loads(written[-1])["results"][0]["notes"])
+    animation = tmp_path / "o" / "silence_t.npz"
+    result = talkemo.transfer(animation, timeline=path, models=models)
+    assert any("after the end of the animation at 1.00 s" in found for found in result.notes)
+    stream = talkemo.stream(bound, silence, timeline=path, models=models, fps=5)
+    assert any("after the end of the audio at 1.00 s" in found for found in stream.notes)
 
 
 @pytest.mark.parametrize(

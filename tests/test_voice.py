@@ -29,7 +29,12 @@ from talkemo.networks.voice import (
     own_mean_share,
     voice_tensors,
 )
-from talkemo.pipelines.hearing import AutoEmotion, ListeningEmotion, write_timeline
+from talkemo.pipelines.hearing import (
+    AutoEmotion,
+    ListeningEmotion,
+    heard_fact,
+    write_timeline,
+)
 from talkemo.pipelines.live_server import LiveEmotion
 from talkemo.train import voice as voice_stage
 from talkemo.train.run import Run
@@ -184,6 +189,57 @@ def test_a_face_that_listens_follows_and_rests():
     assert following.target[NEUTRAL_INDEX] > 0.95
 
 
+@pytest.mark.parametrize(
+    ("voice_share", "seconds", "certainty"),
+    [(0, 3.0, 0), (0.1, 3.0, 0), (0.9, 0.6, 0), (0.9, 1.2, 0.1), (0.9, 1.6, 0.65), (0.5, 2.0, 1)],
+)
+def test_what_is_too_short_to_tell_fades_to_neutral(voice_share, seconds, certainty):
+    read = readings("disgust", 0.9, 0.8, seconds)
+    read = replace(read, voiced_s=np.full(len(read.times), 0.2 * voice_share))
+    heard = HeardEmotion.of(read, seconds)
+    content = heard.as_json()
+    assert content["certainty"] == pytest.approx(certainty, abs=0.05)
+    amounts = heard.timeline.amounts(np.array([seconds / 2]))[0]
+    if certainty == 1:
+        whole = HeardEmotion.of(readings("disgust", 0.9, 0.8, seconds), seconds)
+        np.testing.assert_array_equal(heard.readings.probabilities, whole.readings.probabilities)
+        assert amounts[EMOTIONS.index("disgust")] > 0.7
+    elif certainty < 0.5:
+        assert content["likeliest"] == "neutral" and content["probability"] < 0.4
+        assert amounts[NEUTRAL_INDEX] > 0.9 and content["spans"][0]["emotion"] == "neutral"
+    assert content["arousal"] == pytest.approx(0.8)  # of the voice, whatever it says
+
+
+def test_a_voice_is_not_noise_nor_silence(models, example_speech):
+    rng = np.random.default_rng(0)
+    noise = np.convolve(rng.standard_normal(2 * RATE), np.ones(30) / 30, "same").astype(np.float32)
+    speech = load_audio(example_speech).samples()[: 2 * RATE]
+    for samples, certainty in ((0.3 * noise, 0), (0 * noise, 0), (speech, 1)):
+        audio = audio_of_samples(samples, RATE)
+        content = talkemo.hear_emotion(audio, models=models).as_json()
+        assert content["certainty"] == certainty
+        assert (content["voiced_s"] > 1) == bool(certainty)
+        assert certainty or (content["likeliest"] == "neutral" and content["probability"] < 0.4)
+        assert ("too short to tell" in heard_fact(content)) != bool(certainty)
+    short = audio_of_samples(speech[RATE // 2 : RATE * 13 // 10], RATE)
+    content = talkemo.hear_emotion(short, models=models).as_json()
+    assert content["likeliest"] == "neutral" and content["voiced_s"] > 0.3
+    assert [span["emotion"] for span in content["spans"]] == ["neutral"]
+    assert "too short to tell" in heard_fact(content)
+
+
+def test_a_stream_needs_some_voice(models, example_speech):
+    speech = load_audio(example_speech).samples()
+    amounts = []
+    for length in (0.6, 3.0):
+        heard = np.zeros(4 * RATE, np.float32)
+        heard[: int(length * RATE)] = speech[RATE // 2 :][: int(length * RATE)]
+        emotion = ListeningEmotion(models.voice, 1.0)
+        emotion.listen(AudioStream(iter([heard]), RATE))
+        amounts.append(emotion.amounts(np.arange(0, 3, 0.1))[:, 1:].sum(1).max())
+    assert amounts[0] < 0.1 < amounts[1]
+
+
 def test_amounts_of_readings_are_bounded():
     rng = np.random.default_rng(0)
     probabilities = rng.dirichlet(np.full(8, 0.3), 500)
@@ -242,7 +298,9 @@ def test_a_stream_reads_the_emotion(bound, models, short_speech):
     stream = talkemo.stream(bound, short_speech, emotion="Auto", models=models, fps=10)
     assert stream.latency < 0.65
     assert sum(map(len, stream)) == 15
-    assert set(stream.heard) == {"likeliest", "probability", "arousal", "probabilities"}
+    assert set(stream.heard) == {
+        *("likeliest", "probability", "arousal", "probabilities", "certainty")
+    }
 
 
 def test_other_recordings_of_the_speaker_are_used(models, short_speech, silence):
@@ -286,6 +344,34 @@ def test_a_live_face_can_follow_the_voice(voice, short_speech):
     assert np.abs(np.diff(amounts, axis=0)).max() < 0.15 and amounts[-1, happy] < 0.8
     with pytest.raises(InputError, match="no emotion can be read"):
         LiveEmotion("auto", 1.0)
+
+
+def test_a_live_face_hears_the_voice_only_if_it_follows_it(voice, short_speech, monkeypatch):
+    windows = []
+    judge = voice.judge
+    monkeypatch.setattr(voice, "judge", lambda *v: windows.append(1) or judge(*v))
+    encoded = []
+    emotion = LiveEmotion("happy", 1.0, ListeningEmotion(voice, 1.0))
+    samples = load_audio(short_speech).samples()
+    pieces = np.array_split(np.concatenate([samples, samples, samples]), 45)  # 0.1 s each
+    passed = emotion.listen(AudioStream(iter(pieces), RATE)).chunks()
+    real = voice.encoder.stream
+    monkeypatch.setattr(voice.encoder, "stream", lambda *v: encoded.append(1) or real(*v))
+    heard, shown = [], []
+    for k in range(40):
+        if k in (15, 30):
+            emotion.change("auto" if k == 15 else "sad", 1.0)
+        heard.append(next(passed))
+        shown.append(emotion.amounts(k / 10 + np.array([0.0, 0.05])))
+        assert k >= 15 or not windows
+    count = len(windows)
+    assert count >= 3 and len(encoded) == 1
+    shown = np.concatenate(shown)
+    assert shown[29, EMOTIONS.index("happy")] == 1 and np.isfinite(shown).all()
+    assert shown[-1, EMOTIONS.index("sad")] > 0.9
+    assert np.abs(np.diff(shown, axis=0)).max() < 0.4
+    heard += list(passed)  # nothing is lost when it begins and ends to listen
+    assert len(np.concatenate(heard)) == 3 * len(samples) and len(windows) == count
 
 
 def test_the_command_prints_and_writes_a_timeline(short_speech, tmp_path, capsys):

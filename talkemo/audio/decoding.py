@@ -14,7 +14,7 @@ from typing import IO, Any
 import numpy as np
 
 from ..errors import InputError, TalkemoError
-from ..files.reading import open_file, printable, quiet_stderr
+from ..files.reading import naming_content, open_file, printable, quiet_stderr
 from ..video.ffmpeg import AUDIO_DEMUXERS, Watchdog, check_end, input_arguments, start_ffmpeg
 from .samples import (
     MAX_AUDIO_S,
@@ -41,6 +41,7 @@ LIBSNDFILE_FORMATS = {
 }
 FFMPEG_AUDIO_ENDINGS = frozenset(".m4a .aac .mp4 .mov .webm .wma .mkv .avi .mpg .mpeg .m4v".split())
 AUDIO_FILE_HINT = "wav, flac, ogg, opus, mp3 and m4a are read; is the ending the right one?"
+AUDIO_ENDINGS = (*LIBSNDFILE_FORMATS, *FFMPEG_AUDIO_ENDINGS)
 
 
 def read_chunks(path: Path, name: str, chunk_s: float) -> Iterator[np.ndarray]:
@@ -58,7 +59,9 @@ def read_chunks(path: Path, name: str, chunk_s: float) -> Iterator[np.ndarray]:
     InputError
         The file cannot be opened or decoded.
     """
-    with open_file(path, "an audio file", AUDIO_FILE_HINT) as file:
+    what = "an audio file that can be read"
+    naming = naming_content(path, what, AUDIO_FILE_HINT, AUDIO_ENDINGS, name)
+    with naming, open_file(path, "an audio file", AUDIO_FILE_HINT) as file:
         if path.suffix.lower() in FFMPEG_AUDIO_ENDINGS:
             yield from _read_with_ffmpeg(path, file, name, chunk_s)
             return

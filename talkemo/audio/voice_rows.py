@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from .mel import FFT_SAMPLES, HOP_SAMPLES, MEL_BANDS, MIN_MEL_POWER
-from .prosody import WINDOW_SAMPLES, voice_rows
+from .prosody import MIN_SPEECH_LOG10, WINDOW_SAMPLES, voice_rows
 
 ROWS_PER_FRAME = 2  # rows of 10 ms in a frame of 20 ms, the speech encoder's
 SPECTRUM_BANDS = 20  # neighbouring mel bands are averaged
@@ -16,6 +16,7 @@ LOUD_QUANTILE = 0.95  # of the power in a window: its level
 SPEECH_RANGE_LOG10 = 2.5  # below the level: fainter frames of a window are not speech
 ACTIVE_RANGE_LOG10 = 3.0  # below the level: fainter rows are pauses
 MAX_GLIDE_SEMITONES = 3.0  # from one row to the next; larger steps are errors of the pitch
+MIN_VOICE_FRAMES = 4  # one after the other, of a voice; a pitch that is found in noise ends sooner
 MIN_VOICED_ROWS = 4  # of a window, for its pitch to count
 UNKNOWN_PITCH_SEMITONES = 12.0  # of a window without a voice
 LEVEL_AND_PITCH_NUMBERS = 16  # the first of the numbers of a window
@@ -74,6 +75,19 @@ def is_speech(frames: np.ndarray) -> np.ndarray:
     """Return which frames (n, FRAME_WIDTH) of a window are not much fainter than its loudest."""
     power = frames[:, POWER].max(1)
     return power > np.quantile(power, LOUD_QUANTILE) - SPEECH_RANGE_LOG10
+
+
+def has_pitch(frames: np.ndarray) -> np.ndarray:
+    """Return which frames (n, FRAME_WIDTH) have a pitch and are loud enough for speech."""
+    is_loud: np.ndarray = frames[:, POWER].max(1) > MIN_SPEECH_LOG10
+    return is_loud & np.isfinite(frames[:, PITCH]).any(1)
+
+
+def has_voice(frames: np.ndarray) -> np.ndarray:
+    """Return which frames (n, FRAME_WIDTH) belong to a voice: their pitch lasts."""
+    run = np.ones(MIN_VOICE_FRAMES)
+    ends = np.convolve(has_pitch(frames), run)[: len(frames)] == MIN_VOICE_FRAMES
+    return np.convolve(ends[::-1], run)[: len(frames)][::-1] > 0
 
 
 def window_numbers(frames: np.ndarray) -> np.ndarray:

@@ -181,7 +181,9 @@ def _bound(
 
     vertices = mesh.vertices[welded.first]
     groups = vertex_groups(mesh.attributes, len(mesh.vertices))[welded.first]
-    body = Body(face, fit, registered, vertices, welded.faces, groups)
+    named = None if mesh.attributes is None else mesh.attributes.named
+    named = None if named is None else named[welded.first]
+    body = Body(face, fit, registered, vertices, welded.faces, groups, named)
     parts = place_body(body, cut.seam.renumbered(welded.merged) if cut else None)
 
     def in_mesh(merged: np.ndarray) -> np.ndarray:

@@ -70,6 +70,8 @@ class Body:
     groups : (N,) str, optional
         Kinds of the vertices by the groups of the file, see `groups.GROUP_KINDS`. Eyes, teeth
         and tongue are parts of their own, even if triangles join them with the skin.
+    named : (N,) str, optional
+        Kinds of parts by the names in the file, see `MeshAttributes.named`.
     """
 
     def __init__(
@@ -80,10 +82,11 @@ class Body:
         vertices: np.ndarray,
         faces: np.ndarray,
         groups: np.ndarray | None = None,
+        named: np.ndarray | None = None,
     ):
         count = len(vertices)
         self.face, self.fit, self.fitted = face, fit, fitted
-        self.faces, self.groups = faces, groups
+        self.faces, self.groups, self.named = faces, groups, named
         self.points = fit.placement.to_canonical(vertices)  # (N, 3) canonical mm
         self.normals = vertex_normals(self.points, faces)
         # (S, N, 3), displacement in mm by each blend shape at weight 1.

@@ -48,7 +48,10 @@ class BindingCache:
 
         `up` and `forward` as in `FaceHint`; `opinion` names who was asked where the face is.
         """
-        key = (face.fingerprint, mesh_fingerprint(mesh), repr(up), repr(forward), repr(opinion))
+        named = None if mesh.attributes is None else mesh.attributes.named
+        names = "" if named is None else hashlib.sha256(named.tobytes()).hexdigest()
+        place = (repr(up), repr(forward), repr(opinion))
+        key = (face.fingerprint, mesh_fingerprint(mesh) + names, *place)
         return hashlib.sha256("/".join((str(BINDING_VERSION), *key)).encode()).hexdigest()[:40]
 
     def get(self, name: str, face: Face, mesh: Mesh) -> Binding | None:

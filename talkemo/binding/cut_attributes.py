@@ -44,7 +44,7 @@ def cut_attributes(
         colours = np.concatenate([colours, mixed.round().astype(np.uint8)])
     groups = vertex_groups(attributes, len(mesh.vertices))
     groups = np.concatenate([groups, groups[first]])
-    uv, uv_faces = attributes.uv, attributes.uv_faces
+    uv, uv_faces, named = attributes.uv, attributes.uv_faces, attributes.named
     if uv is not None and uv_faces is not None:
         corner_uv = _corner_uv(
             mesh.faces[parents], uv[uv_faces[parents]], added, faces, len(groups)
@@ -57,6 +57,7 @@ def cut_attributes(
         uv_faces=uv_faces,
         colours=colours,
         groups=groups,
+        named=None if named is None else np.concatenate([named, named[first]]),
         text=(),
         companions={},
     )

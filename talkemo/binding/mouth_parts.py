@@ -15,7 +15,8 @@ from .pieces import Piece
 # lips, and depth behind the face's foremost surface.
 INSIDE_HALF_WIDTH, INSIDE_BELOW_MM, INSIDE_ABOVE_MM = 0.8, 38.0, 28.0
 INSIDE_DEPTH_MM = (1.0, 110.0)
-MIN_INSIDE = 0.8  # fraction of a part's vertices that lie in it
+# Fraction of a part's vertices that lie in it; of one whose name says that it belongs there.
+MIN_INSIDE, MIN_NAMED_INSIDE = 0.8, 0.5
 # The lining of a mouth begins at the lips: distance of its rim from them, and the fraction of the
 # directions around the mouth in which there is such a rim.
 RIM_TO_LIPS_MM, RIM_SECTORS, MIN_RIM_SECTORS = 5.0, 12, 0.6
@@ -62,11 +63,12 @@ def _is_inside(piece: Piece, features: Features, mouth: Mouth) -> bool:
     x, y = piece.points[:, 0], piece.points[:, 1] - mouth.line
     inside = np.abs(x - middle_x) < half_width
     inside &= (y > -INSIDE_BELOW_MM) & (y < INSIDE_ABOVE_MM)
-    if inside.mean() < MIN_INSIDE:
+    least = MIN_NAMED_INSIDE if piece.named in ("teeth", "tongue") else MIN_INSIDE
+    if inside.mean() < least:
         return False
     depth = features.depth(piece.points)
     inside &= (depth > INSIDE_DEPTH_MM[0]) & (depth < INSIDE_DEPTH_MM[1])
-    return bool(inside.mean() > MIN_INSIDE)
+    return bool(inside.mean() > least)
 
 
 def _central_depth(piece: Piece, mouth: Mouth) -> float:
@@ -112,7 +114,8 @@ def _kind_in_mouth(piece: Piece, mouth: Mouth, cut: float) -> str:
     width, height, _ = piece.extent
     above = float((piece.points[:, 1] > cut).mean())
     # Gums are of that kind, too; those of the upper jaw lie above.
-    if (piece.kind == "tongue" and above <= 0.5) or _is_tongue(piece, mouth, cut):
+    is_named = "tongue" in (piece.kind, piece.named)
+    if (is_named and above <= 0.5) or _is_tongue(piece, mouth, cut):
         return "jaw"
     spans = BOTH_JAWS_SHARE < above < 1 - BOTH_JAWS_SHARE
     if spans and width > BOTH_JAWS_WIDTH * mouth.width and height > BOTH_JAWS_HEIGHT_MM:

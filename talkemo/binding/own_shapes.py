@@ -18,7 +18,7 @@ small matrices are computed per frame.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Container, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 
@@ -42,6 +42,7 @@ MOUTH_FACTOR = 4.0  # how much more a vertex of the lips counts than one of the 
 INNER_PART_FACTOR = 0.2  # how much less one of teeth, tongue and lashes does
 MIN_FACE_SHARE = 0.5  # of a shape's squared displacement that lies on the face
 MIN_SIZE_RATIO = 1e-3  # size on the face, relative to the largest; smaller ones move eyes or tongue
+FULLY_SHOWN = 1.001  # weight of one of ARKit's shapes, above which another one is not needed
 MIN_MOUTH_SHAPES = 12  # of ARKit's, with which visemes and emotions are not needed
 # Facing landmarks, upper and lower, whose distance are the openings of lips and lids.
 OPENINGS = (*LIP_PAIRS, (37, 41), (38, 40), (43, 47), (44, 46))
@@ -61,6 +62,11 @@ class DrivenShape:
     def arkit(self) -> np.ndarray:
         """(52,), its recipe."""
         return np.array([self.meaning.recipe.get(name, 0.0) for name in ARKIT_NAMES])
+
+    @property
+    def is_single(self) -> bool:
+        """Whether it moves a part of the face, and not all that a sound or an emotion moves."""
+        return self.meaning.kind in ("single", "gaze")
 
 
 @dataclass(frozen=True, eq=False)
@@ -85,6 +91,11 @@ class FoundShapes:
             standard = driven.meaning.standard
             counts[standard] = counts.get(standard, 0) + 1
         return dict(sorted(counts.items(), key=lambda item: -item[1]))
+
+    @property
+    def expressions(self) -> list[str]:
+        """Names of the driven shapes that are expressions of a VRM, such as happy or aa."""
+        return [driven.shape.name for driven in self.driven if driven.shape.mix]
 
     @property
     def missing(self) -> list[str]:
@@ -121,7 +132,7 @@ def find_shapes(
         else:
             left_out[shape.name] = "unknown name"
     known.sort(key=lambda driven: (driven.shape.name not in named, *_rank(driven)))
-    chosen = _without_repetition(known, named, left_out)
+    chosen = _Choice(known, named).of(left_out)
     order = {shape.name: k for k, shape in enumerate(shapes)}
     chosen.sort(key=lambda driven: order[driven.shape.name])
     for part in (part for driven in chosen for part, _ in driven.shape.mix):
@@ -133,57 +144,88 @@ def _rank(driven: DrivenShape) -> tuple[bool, bool, int]:
     """Key by which shapes are chosen: single ones first, then ARKit's, then those of one side."""
     meaning = driven.meaning
     return (
-        meaning.kind not in ("single", "gaze"),
+        not driven.is_single,
         meaning.standard != "ARKit",
         len(meaning.recipe),
     )
 
 
-def _without_repetition(
-    known: Sequence[DrivenShape], named: Mapping[str, object], left_out: dict[str, str]
-) -> list[DrivenShape]:
-    """The shapes without those that others show already, which `left_out` gets."""
-    chosen: list[DrivenShape] = []
-    shown: dict[str, float] = {}
-    known_names = {driven.shape.name for driven in known}
-    for driven in known:
-        shape, meaning = driven.shape, driven.meaning
-        by_user = shape.name in named
-        if shape.mix and not by_user and all(part in known_names for part, _ in shape.mix):
-            left_out[shape.name] = "its shapes are driven themselves"
-            continue
-        if meaning.kind in ("single", "gaze"):
-            total = {part: shown.get(part, 0.0) + w for part, w in meaning.recipe.items()}
-            if not by_user and max(total.values()) > 1.001:
-                left_out[shape.name] = "others show the same"
+class _Choice:
+    """Shapes that are driven, chosen one after the other.
+
+    Parameters
+    ----------
+    known : sequence of DrivenShape
+        All that could be, the ones that are preferred first.
+    named : container of str
+        Names of shapes that the user's map has; they are always chosen.
+    """
+
+    def __init__(self, known: Sequence[DrivenShape], named: Container[str]):
+        self.known, self.named = known, named
+        self.known_names = {driven.shape.name for driven in known}
+        self.chosen: list[DrivenShape] = []
+        self.shown: dict[str, float] = {}  # how much of ARKit's shapes single ones show
+
+    def of(self, left_out: dict[str, str]) -> list[DrivenShape]:
+        """Return the shapes without those that others show already, which `left_out` gets."""
+        for driven in self.known:
+            reasons = _REASONS[driven.is_single] if driven.shape.name not in self.named else ()
+            reason = next((text for text, applies in reasons if applies(self, driven)), None)
+            if reason is not None:
+                left_out[driven.shape.name] = reason
                 continue
-            shown |= total
-        elif not by_user and any(meaning.recipe == other.meaning.recipe for other in chosen):
-            left_out[shape.name] = "others show the same"
-            continue
-        elif not by_user and _covers_mouth(shown):
-            left_out[shape.name] = "shapes of single muscles show the same"
-            continue
-        elif not by_user and _has_parts(driven, known):
-            left_out[shape.name] = "its parts are driven themselves"
-            continue
-        chosen.append(driven)
-    return chosen
+            self.chosen.append(driven)
+            if driven.is_single:
+                self.shown |= self.shown_with(driven)
+        return self.chosen
+
+    def shown_with(self, driven: DrivenShape) -> dict[str, float]:
+        """Return how much of a single shape's parts is shown with it."""
+        recipe = driven.meaning.recipe
+        return {part: self.shown.get(part, 0.0) + weight for part, weight in recipe.items()}
+
+    def mix_is_driven(self, driven: DrivenShape) -> bool:
+        """Whether it is a mix of shapes that are all known themselves."""
+        mix = driven.shape.mix
+        return bool(mix) and all(part in self.known_names for part, _ in mix)
+
+    def is_shown(self, driven: DrivenShape) -> bool:
+        """Whether single shapes show one of its parts already."""
+        return max(self.shown_with(driven).values()) > FULLY_SHOWN
+
+    def has_same_recipe(self, driven: DrivenShape) -> bool:
+        """Whether a chosen shape means the same."""
+        return any(driven.meaning.recipe == other.meaning.recipe for other in self.chosen)
+
+    def covers_mouth(self, driven: DrivenShape) -> bool:
+        """Whether shapes of single muscles are enough for speech."""
+        mouth = [name for name in self.shown if name.startswith(("mouth", "jaw"))]
+        return "jawOpen" in self.shown and len(mouth) >= MIN_MOUTH_SHAPES
+
+    def has_parts(self, driven: DrivenShape) -> bool:
+        """Whether others show parts of the same emotion, as VRoid's of mouth, brows and eyes."""
+        recipe = driven.meaning.recipe.items()
+        if driven.meaning.kind != "emotion":
+            return False
+        others = [o.meaning.recipe.items() for o in self.known if o.meaning.kind == "emotion"]
+        return any(other < recipe for other in others)
 
 
-def _covers_mouth(shown: Mapping[str, float]) -> bool:
-    """Whether shapes of single muscles are enough for speech."""
-    mouth = [name for name in shown if name.startswith(("mouth", "jaw"))]
-    return "jawOpen" in shown and len(mouth) >= MIN_MOUTH_SHAPES
-
-
-def _has_parts(driven: DrivenShape, known: Sequence[DrivenShape]) -> bool:
-    """Whether other shapes show parts of the same emotion, as VRoid's of mouth, brows and eyes."""
-    recipe = driven.meaning.recipe.items()
-    if driven.meaning.kind != "emotion":
-        return False
-    others = [o.meaning.recipe.items() for o in known if o.meaning.kind == "emotion"]
-    return any(other < recipe for other in others)
+_Reasons = tuple[tuple[str, Callable[[_Choice, DrivenShape], bool]], ...]
+# Why a shape is left out: the first reason that applies. By whether it is a single one.
+_REASONS: dict[bool, _Reasons] = {
+    True: (
+        ("its shapes are driven themselves", _Choice.mix_is_driven),
+        ("others show the same", _Choice.is_shown),
+    ),
+    False: (
+        ("its shapes are driven themselves", _Choice.mix_is_driven),
+        ("others show the same", _Choice.has_same_recipe),
+        ("shapes of single muscles show the same", _Choice.covers_mouth),
+        ("its parts are driven themselves", _Choice.has_parts),
+    ),
+}
 
 
 class OwnShapeFit:

@@ -172,8 +172,13 @@ class _Eyes:
         Flat attached parts are lashes.
         """
         to_eyes = np.linalg.norm(self.features.eye_centres - piece.middle, axis=1)
+        if piece.named in ("lashes", "brows"):
+            return False
+        slack = piece.slack("eyes")
         lash = touch.attached and piece.extent.min() < LASH_FLATNESS * piece.extent.max()
-        is_eye = to_eyes.min() < EYE_OFFSET_MM and piece.extent.max() < EYE_EXTENT_MM and not lash
+        near = to_eyes.min() < slack * EYE_OFFSET_MM
+        is_eye = near and piece.extent.max() < slack * EYE_EXTENT_MM
+        is_eye &= not (_is_lens(piece, self.features) if slack > 1 else lash)
         if is_eye:
             self.sides[int(to_eyes.argmin())].append(piece)
         return bool(is_eye)
@@ -243,10 +248,10 @@ def _follows_skin(piece: Piece, touch: _Touch, features: Features) -> bool:
     """
     points, extent = piece.points, piece.extent
     to_fitted = features.tree.query(points)[0]
-    if _is_at_lids(points, features):
+    if _is_at_lids(piece, features):
         return True
     above_brows = points[:, 1] - features.brow_height(points[:, 0])
-    if _is_brow(above_brows, to_fitted, extent):
+    if _is_brow(above_brows, to_fitted, extent, piece.slack("brows")):
         return True
     is_strand = extent[1] > extent[0] and above_brows.max() > STRAND_ABOVE_BROWS_MM
     is_hair = is_strand or above_brows.max() > HAIR_ABOVE_BROWS_MM
@@ -261,14 +266,17 @@ def _follows_skin(piece: Piece, touch: _Touch, features: Features) -> bool:
     )
 
 
-def _is_brow(above_brows: np.ndarray, to_fitted: np.ndarray, extent: np.ndarray) -> bool:
+def _is_brow(
+    above_brows: np.ndarray, to_fitted: np.ndarray, extent: np.ndarray, slack: float
+) -> bool:
     """Whether a part lies along the brows: heights (P,) above them, distances (P,) from the skin.
 
-    Hair that hangs over a brow is higher than wide.
+    Hair that hangs over a brow is higher than wide. `slack` is the factor of the limits.
     """
-    along = above_brows.min() > -BROW_BELOW_MM and above_brows.max() < BROW_ABOVE_MM
-    lying = extent[1] < max(BROW_HEIGHT_MM, BROW_SLOPE * extent[0])
-    return bool(along and lying and to_fitted.max() < BROW_FLOATS_MM)
+    above, below = slack * BROW_ABOVE_MM, slack * BROW_BELOW_MM
+    along = above_brows.min() > -below and above_brows.max() < above
+    lying = extent[1] < max(slack * BROW_HEIGHT_MM, BROW_SLOPE * extent[0])
+    return bool(along and lying and to_fitted.max() < slack * BROW_FLOATS_MM)
 
 
 def _is_lens(piece: Piece, features: Features) -> bool:
@@ -290,9 +298,10 @@ def _is_beard(piece: Piece, to_fitted: np.ndarray, features: Features) -> bool:
     return bool(on_lower_face and across and near and high < features.eye_line)
 
 
-def _is_at_lids(points: np.ndarray, features: Features) -> bool:
-    """Whether all points (P, 3) of a part are close to the edges of the lids, as a lash's are."""
-    reached = lambda chosen: features.distance_to_lids(chosen).max() < LASH_REACH_MM
+def _is_at_lids(piece: Piece, features: Features) -> bool:
+    """Whether all points of a part are close to the edges of the lids, as a lash's are."""
+    points, reach = piece.points, piece.slack("lashes") * LASH_REACH_MM
+    reached = lambda chosen: features.distance_to_lids(chosen).max() < reach
     return bool(reached(points[:1]) and reached(points))  # most parts are far from the lids
 
 
@@ -302,7 +311,7 @@ def _hang(body: Body, piece: Piece, touch: _Touch, skin: FollowedSkin) -> None:
     A lash follows the lid that it grows on, also where it touches the other one.
     """
     points = piece.points
-    if _is_at_lids(points, skin.features):
+    if _is_at_lids(piece, skin.features):
         is_upper = skin.features.above_eyes(points[touch.root]).mean() > 0
         motion, distance = skin.motion_of_lid(points, is_upper)
     else:

@@ -11,6 +11,8 @@ from ..geometry.meshes import area_vectors
 from .body import Body
 
 PART_MARGIN_MM = 20.0  # around the fitted face's box; parts outside stay still
+MIN_NAMED = 0.9  # share of a part's vertices that have its name
+NAMED_SLACK = 1.7  # factor of the limits of a part's place and size, if its name says what it is
 MIN_PART_VERTICES = 3  # smaller parts stay still
 
 
@@ -49,6 +51,18 @@ class Piece:
             return "skin"
         kinds, counts = np.unique(self.body.groups[self.rows], return_counts=True)
         return str(kinds[counts.argmax()])
+
+    @cached_property
+    def named(self) -> str:
+        """What the names in the file call nearly all of its vertices; empty if they do not."""
+        if self.body.named is None:
+            return ""
+        kinds, counts = np.unique(self.body.named[self.rows], return_counts=True)
+        return str(kinds[counts.argmax()]) if counts.max() > MIN_NAMED * len(self.rows) else ""
+
+    def slack(self, *kinds: str) -> float:
+        """Return by how much limits are wider for a part that is named as one of these kinds."""
+        return NAMED_SLACK if self.named in kinds else 1.0
 
     def facing_front(self) -> float:
         """Return the fraction of its area that faces forwards or backwards."""

@@ -13,16 +13,16 @@ import numpy as np
 
 from ..audio.recording import Audio
 from ..errors import InputError
+from ..files.content import named_as
 from ..files.reading import printable
 from ..formats.live_link import head_rotation
-from ..video.reader import CAPTURE_ENDINGS, check_video
+from ..video.reader import CAPTURE_ENDINGS, IMAGE_ENDINGS, VIDEO_ENDINGS, check_video
 from ..weights.models import Models
 from .audio_sync import Delay, audio_delay, delayed, video_audio
 from .fitted_clips import read_fitted_clip
 from .fitting import FITTED_IDENTITY_MODES, Capture
 from .landmark_files import (
     LANDMARK_ENDINGS,
-    LANDMARK_HINT,
     Curves,
     as_landmarks,
     check_recordings,
@@ -32,6 +32,10 @@ from .landmark_tracker import LandmarkTracker
 from .resting import MIN_SCORE_RANGE, RestingMoment, frames_at
 from .video_capture import TrackingProgress, VideoCapture, capture_video, fit_recording
 
+SOURCE_HINT = (
+    f"videos ({', '.join(VIDEO_ENDINGS)}), images ({', '.join(IMAGE_ENDINGS)}) and landmarks or curves "
+    f"({', '.join(LANDMARK_ENDINGS)}) are read; a folder of videos with --corpus folder"
+)
 DEFAULT_LANDMARK_FPS = 30.0  # of landmarks whose file does not state a frame rate
 
 
@@ -195,7 +199,7 @@ def landmark_source(
         return _with_rest(opened, rest, image_size)
     path = Path(source)
     if path.suffix.lower() not in LANDMARK_ENDINGS:
-        raise InputError(f"{printable(path)}: cannot read this kind of file", LANDMARK_HINT)
+        raise _wrong_kind(path)
     content = read_landmark_file(path, image_size)
     fps = fps or content.fps or DEFAULT_LANDMARK_FPS
     if isinstance(content, Curves):
@@ -206,6 +210,21 @@ def landmark_source(
             )
         return CurveSource(path.name, replace(content, fps=fps), rest)
     return _with_rest(LandmarkSource(path.name, content.recordings, fps), rest, image_size)
+
+
+def _wrong_kind(path: Path) -> InputError:
+    """Return the error for a path whose ending is none of a performance."""
+    if path.is_dir():
+        return InputError(
+            f"{printable(path)} is a folder, not a video, an image, landmarks or curves",
+            "name a file in it, or add --corpus folder to take all of its videos",
+        )
+    if not path.exists():
+        return InputError(f"{printable(path)}: no such file", "check the path")
+    kind = named_as(path) or "unknown kind of file"
+    return InputError(
+        f"{printable(path)}: {kind}, not a video, an image, landmarks or curves", SOURCE_HINT
+    )
 
 
 def _with_rest(

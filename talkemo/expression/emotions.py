@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from ..errors import InputError
-from ..files.reading import parse_json, printable, read_text
+from ..files.reading import naming_content, parse_json, printable, read_text
 from ..geometry.numerics import smoothstep
 from ..option_limits import MAX_INTENSITY
 from .emotion_names import AUTO_EMOTION, EMOTIONS
@@ -23,6 +23,8 @@ PAPER_EMOTIONS = ("neutral", "happy", "angry", "surprised")
 CROSS_FADE_S = 0.4  # duration of the change from one emotion of a timeline to the next
 MAX_TIMELINE_BYTES = 1 << 20
 MAX_TIMELINE_SPANS = 10_000
+AMOUNT_TOLERANCE = 1e-3  # of amounts that are compared with a limit
+CUT_OFF_S = 0.1  # by which a span may end after the audio, as rounded times do
 TIMELINE_EXAMPLE = "0.5 2.0 happy 0.8"
 TIMELINE_COLUMNS = ("start", "end", "emotion", "intensity")  # of a table
 TABLE_ENDINGS = (".csv", ".json")
@@ -64,6 +66,11 @@ def parse_emotion(text: str) -> np.ndarray:
             raise InputError(
                 f"'{printable(text, 40)}': auto stands alone",
                 "write --emotion auto, with --intensity for its strength",
+            )
+        if not name and text.strip():
+            raise InputError(
+                f"'{printable(text, 40)}': the name of an emotion is missing",
+                f"choose from {', '.join(EMOTIONS)}, or mix: happy:0.6,sad:0.4",
             )
         if name not in EMOTIONS:
             close = difflib.get_close_matches(name, [*EMOTIONS, *EMOTION_SYNONYMS], 1)
@@ -118,6 +125,7 @@ class Timeline:
     """
 
     spans: list[Span]  # in any order; they may overlap
+    limited: int = 0  # spans whose amounts `scaled` limited
 
     @classmethod
     def constant(cls, emotion: str, intensity: float = 1.0) -> Timeline:
@@ -133,6 +141,11 @@ class Timeline:
         Raises InputError with the number of the first line that cannot be read.
         """
         hint = f"name a text file with lines like: {TIMELINE_EXAMPLE}"
+        with naming_content(path, "a timeline", hint, ()):
+            return cls._read(path, hint)
+
+    @classmethod
+    def _read(cls, path: str | Path, hint: str) -> Timeline:
         text = read_text(path, "a timeline", hint, MAX_TIMELINE_BYTES)
         lines = _lines_of(Path(path), text)
         name = printable(path)
@@ -152,12 +165,13 @@ class Timeline:
         Raises InputError for any other intensity.
         """
         check_intensity(intensity)
-        factor = np.float32(intensity)
+        amounts = [span.amounts * np.float32(intensity) for span in self.spans]
         return Timeline(
             [
-                Span(s.start, s.end, np.minimum(s.amounts * factor, MAX_INTENSITY))
-                for s in self.spans
-            ]
+                Span(span.start, span.end, np.minimum(scaled, MAX_INTENSITY))
+                for span, scaled in zip(self.spans, amounts)
+            ],
+            sum(bool((scaled > MAX_INTENSITY + AMOUNT_TOLERANCE).any()) for scaled in amounts),
         )
 
     @property
@@ -177,6 +191,52 @@ class Timeline:
                 longest = span
         return pairs
 
+    def notes(self, duration: float | None, what: str = "the audio") -> list[str]:
+        """Return what is odd about the spans, in words.
+
+        Parameters
+        ----------
+        duration : float or None
+            Of what shows them, s; None if it is not known yet.
+        what : str
+            What it is the duration of.
+        """
+        notes = []
+        if duration is not None:
+            notes += self._notes_on_end(duration, f"the end of {what} at {duration:.2f} s")
+        overlaps = self.overlaps()
+        if overlaps:
+            first, second = overlaps[0]
+            notes.append(
+                f"{_spans(len(overlaps))} before an earlier one ends, first that from "
+                f"{second.start:g} s in that from {first.start:g} to {first.end:g} s; their "
+                "emotions are mixed"
+            )
+        if self.limited:
+            which = "one of its spans is" if self.limited == 1 else f"{self.limited} spans are"
+            notes.append(f"{which} stronger than {MAX_INTENSITY:g}, the most, and limited to it")
+        return notes
+
+    def _notes_on_end(self, duration: float, end: str) -> list[str]:
+        """Return which spans lie after the end, or are cut off by it."""
+        after = [span for span in self.spans if span.start >= duration]
+        if len(after) == len(self.spans):
+            return [f"all of its spans begin after {end}, so no emotion of them is shown"]
+        notes = []
+        if after:
+            notes.append(f"{_spans(len(after))} after {end}, first at {after[0].start:g} s")
+        cut = [
+            span
+            for span in self.spans
+            if span.start < duration and np.isfinite(span.end) and span.end > duration + CUT_OFF_S
+        ]
+        if cut:
+            longest = max(cut, key=lambda span: span.end)
+            notes.append(
+                f"the span from {longest.start:g} to {longest.end:g} s is cut off by {end}"
+            )
+        return notes
+
     def amounts(self, times: np.ndarray) -> np.ndarray:
         """Return the amount of each emotion (T, 8) float32 at times (T,) s.
 
@@ -191,6 +251,10 @@ class Timeline:
             result += strength[:, None] * span.amounts
         limit = max([1.0, *(float(span.amounts.sum()) for span in self.spans)])
         return (result / np.maximum(result.sum(1, keepdims=True) / limit, 1)).astype(np.float32)
+
+
+def _spans(count: int) -> str:
+    return "one of its spans begins" if count == 1 else f"{count} of its spans begin"
 
 
 def _lines_of(path: Path, text: str) -> dict[int, str]:

@@ -8,7 +8,7 @@ the voice, compared with the arousal that the emotion usually has.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import Any
 
@@ -33,9 +33,15 @@ MIN_SPEECH_SHARE = 0.15  # of the shorter window, from which something is heard
 MIN_SPAN_S, MAX_SPAN_S = 0.6, 2.4  # of a timeline; the strength changes from span to span
 MIN_AMOUNT = 0.02  # smaller ones are left out of spans
 FOLLOW_S = (0.6, 5.0)  # time constants with which a face that listens follows the readings
+# Voice around a time, and duration of a recording, below which nothing can be told of an emotion,
+# and from which all of what is read counts. The network looks at 2 s.
+VOICE_RANGE_S, DURATION_RANGE_S = (0.3, 0.8), (1.0, 2.0)
 REST_S = 0.8  # time constant with which it fades to neutral in a pause
 EASE_S = 0.25  # time constant of the change of its amounts
 SHARE_STEPS = 100  # of a mix in a file
+NEUTRAL = np.eye(len(EMOTIONS))[NEUTRAL_INDEX]  # amounts (8,) of a neutral face
+# Probabilities (8,) where nothing can be told: neutral, and hardly sure of it.
+UNHEARD = 0.1 + 0.2 * NEUTRAL
 
 
 @dataclass(frozen=True, eq=False)
@@ -53,6 +59,10 @@ class VoiceReadings:
         Whether there is speech around the time; elsewhere the values mean nothing.
     sure : float
         Probability from which an emotion is named.
+    voiced_s : (R,), optional
+        For how long there is a voice from each time to the next, s; by default long enough.
+    certainty : (R,), optional
+        How much of the judgement counts, from 0 where there is too little voice to 1, see `faded`.
     """
 
     times: np.ndarray
@@ -60,6 +70,8 @@ class VoiceReadings:
     arousal: np.ndarray
     spoken: np.ndarray
     sure: float
+    voiced_s: np.ndarray | None = None
+    certainty: np.ndarray | None = None
 
     def smoothed(self) -> VoiceReadings:
         """Return the readings averaged over the speech around each."""
@@ -76,19 +88,52 @@ class VoiceReadings:
             shares.append(total / window.sum())
         mean, spoken = np.mean(means, 0), shares[0] > MIN_SPEECH_SHARE
         # The arousal follows the voice faster than the emotion.
-        return VoiceReadings(self.times, mean[:, :-1], means[0][:, -1], spoken, self.sure)
+        return replace(self, probabilities=mean[:, :-1], arousal=means[0][:, -1], spoken=spoken)
+
+    def faded(self, duration: float) -> VoiceReadings:
+        """Return readings that fade to neutral where a recording of `duration` s is too short.
+
+        The voice around each time counts, as far as it is smoothed. The arousal is kept.
+        """
+        if self.voiced_s is None or not len(self.times):
+            return self
+        around = np.ones(2 * SMOOTHING_READINGS[-1] + 1)
+        certainty = certainty_of(_blurred(self.voiced_s, around), duration)
+        probabilities = faded(self.probabilities, certainty[:, None], UNHEARD)
+        known = self.spoken | (self.arousal > 0)
+        arousal = np.where(known, self.arousal, USUAL_AROUSAL[NEUTRAL_INDEX])
+        return replace(self, probabilities=probabilities, arousal=arousal, certainty=certainty)
+
+    def mean_certainty(self) -> float:
+        """Return how much of the judgement counts, on average over the speech; 0 without speech."""
+        if not self.spoken.any():
+            return 0.0
+        return 1.0 if self.certainty is None else float(self.certainty[self.spoken].mean())
 
     def mean(self) -> tuple[np.ndarray, float]:
         """Return probabilities (8,) and arousal of the whole, over its speech."""
         if not self.spoken.any():
-            return np.eye(len(EMOTIONS))[NEUTRAL_INDEX], USUAL_AROUSAL[NEUTRAL_INDEX]
+            return UNHEARD.copy(), USUAL_AROUSAL[NEUTRAL_INDEX]
         return self.probabilities[self.spoken].mean(0), float(self.arousal[self.spoken].mean())
 
     def amounts(self) -> np.ndarray:
         """Return what the face shows of each emotion (R, 8); neutral is what remains of 1."""
         result = shown_amounts(self.probabilities, self.arousal, self.sure)
-        result[~self.spoken] = np.eye(len(EMOTIONS))[NEUTRAL_INDEX]
+        if self.certainty is not None:
+            result = faded(result, self.certainty[:, None], NEUTRAL)
+        result[~self.spoken] = NEUTRAL
         return result
+
+
+def certainty_of(voiced_s: np.ndarray | float, duration: float = np.inf) -> np.ndarray:
+    """Return how much of a judgement counts, 0 to 1, by the voice (R,) s and the recording's s."""
+    share = lambda value, low, high: smoothstep((np.asarray(value) - low) / (high - low))
+    return share(voiced_s, *VOICE_RANGE_S) * share(duration, *DURATION_RANGE_S)
+
+
+def faded(values: np.ndarray, certainty: np.ndarray | float, unheard: np.ndarray) -> np.ndarray:
+    """Return values (..., 8) as far as they are certain, and for the rest those of no voice (8,)."""
+    return np.where(np.asarray(certainty) < 1, unheard + certainty * (values - unheard), values)
 
 
 def _blurred(values: np.ndarray, window: np.ndarray) -> np.ndarray:
@@ -180,7 +225,7 @@ class HeardEmotion:
     @classmethod
     def of(cls, readings: VoiceReadings, duration: float) -> HeardEmotion:
         """Return the emotion in the readings of a recording of `duration` s."""
-        smooth = readings.smoothed()
+        smooth = readings.smoothed().faded(duration)
         return cls(smooth, list(_spans(smooth, duration)))
 
     @property
@@ -192,11 +237,14 @@ class HeardEmotion:
         """Return what was heard, as JSON values."""
         probabilities, arousal = self.readings.mean()
         likeliest = int(probabilities.argmax())
+        voiced_s = self.readings.voiced_s
         return {
             "likeliest": EMOTIONS[likeliest],
             "probability": round(float(probabilities[likeliest]), 3),
             "arousal": round(arousal, 3),
             "probabilities": dict(zip(EMOTIONS, np.round(probabilities, 3).tolist())),
+            "certainty": round(self.readings.mean_certainty(), 3),
+            **({} if voiced_s is None else {"voiced_s": round(float(voiced_s.sum()), 2)}),
             "sure": self.readings.sure,
             "spans": [span.as_json() for span in self.spans],
         }
@@ -267,25 +315,28 @@ class FollowedVoice:
 
     def __init__(self, sure: float):
         self.sure = sure
-        neutral = np.append(np.eye(len(EMOTIONS))[NEUTRAL_INDEX], USUAL_AROUSAL[NEUTRAL_INDEX])
+        neutral = np.append(NEUTRAL, USUAL_AROUSAL[NEUTRAL_INDEX])
         self._means = [neutral.copy() for _ in FOLLOW_S]
         self._heard_s = 0.0  # speech so far
-        self.target = np.eye(len(EMOTIONS))[NEUTRAL_INDEX]  # (8,) amounts
+        self.target = NEUTRAL  # (8,) amounts
 
-    def hear(self, probabilities: np.ndarray, arousal: float, seconds: float) -> None:
-        """Take a reading (8,), `seconds` after the one before."""
+    def hear(
+        self, probabilities: np.ndarray, arousal: float, seconds: float, certainty: float = 1.0
+    ) -> None:
+        """Take a reading (8,), `seconds` after the one before; `certainty` of it counts."""
         self._heard_s += seconds
+        probabilities = faded(probabilities, certainty, UNHEARD)
         for mean, constant in zip(self._means, FOLLOW_S):
             # At the beginning the slow mean follows as fast as what was heard allows.
             share = 1 - np.exp(-seconds / min(constant, max(self._heard_s, FOLLOW_S[0])))
             mean += share * (np.append(probabilities, arousal) - mean)
         mean = self._mean
-        self.target = shown_amounts(mean[None, :-1], mean[None, -1], self.sure)[0]
+        shown = shown_amounts(mean[None, :-1], mean[None, -1], self.sure)[0]
+        self.target = faded(shown, certainty, NEUTRAL)
 
     def rest(self, seconds: float) -> None:
         """Fade to neutral, where there is no speech; what was heard before is kept in part."""
-        neutral = np.eye(len(EMOTIONS))[NEUTRAL_INDEX]
-        self.target = self.target + (1 - np.exp(-seconds / REST_S)) * (neutral - self.target)
+        self.target = self.target + (1 - np.exp(-seconds / REST_S)) * (NEUTRAL - self.target)
 
     @property
     def _mean(self) -> np.ndarray:

@@ -169,14 +169,17 @@ SYNONYMS: dict[str, dict[str, str]] = {
         "mouthpuff": "cheekPuff",
     },
 }
-# Visemes by their words behind a prefix such as viseme or V.
-VISEMES: dict[str, Recipe] = {
+# Visemes by their words behind a prefix such as viseme or V: a sound, or the shape of the lips.
+SOUNDS: dict[str, Recipe] = {
+    "sil": {},
     **{name.lower(): recipe for name, recipe in OCULUS_RECIPES.items()},
     "i": OCULUS_RECIPES["ih"],
     "o": OCULUS_RECIPES["oh"],
     "u": OCULUS_RECIPES["ou"],
     "a": OCULUS_RECIPES["aa"],
     "ee": VRM_MOUTH_RECIPES["ee"],
+}
+CHARACTER_CREATOR_VISEMES: dict[str, Recipe] = {
     "open": OCULUS_RECIPES["aa"],
     "explosive": OCULUS_RECIPES["PP"],
     "plosive": OCULUS_RECIPES["PP"],
@@ -187,12 +190,18 @@ VISEMES: dict[str, Recipe] = {
     "affricate": OCULUS_RECIPES["CH"],
     "lipopen": {"mouthLowerDown": 0.4, "mouthUpperUp": 0.3},
 }
-VISEME_PREFIXES = ("viseme", "v", "vi", "phoneme", "lipsync", "mth", "mouth")
-# Which of Character Creator's words are visemes even without a prefix.
-PLAIN_VISEMES = ("explosive", "dentallip", "tighto", "affricate", "aa", "ih", "ou", "ee", "oh")
+VRM_VOWELS = ("aa", "ih", "ou", "ee", "oh")
+SINGLE_VOWELS = tuple("aiueo")
+ALL_VISEMES = (*SOUNDS, *CHARACTER_CREATOR_VISEMES)
+# Which visemes may stand behind each prefix. Without one, single vowels stand alone in a name.
+VISEMES_BEHIND: dict[str, tuple[str, ...]] = {
+    **dict.fromkeys(("viseme", "v", "vi", "phoneme", "lipsync", "mth"), ALL_VISEMES),
+    "mouth": (*VRM_VOWELS, *SINGLE_VOWELS),
+    "": (*VRM_VOWELS, "explosive", "dentallip", "tighto", "affricate"),
+}
+VROID_VISEMES = {"e": VRM_MOUTH_RECIPES["ee"]}  # that differ from the others' of these names
 # Microsoft's visemes 0 to 21 by the shape of Oculus that shows the same sounds.
 MICROSOFT_VISEMES = "sil aa aa oh E RR ih ou oh aa oh aa kk RR nn SS CH TH FF DD kk PP".split()
-VRM_VOWELS = ("aa", "ih", "ou", "ee", "oh")
 EMOTION_NAMES = {
     "happy": "happy",
     "joy": "happy",
@@ -304,35 +313,37 @@ def _viseme(words: list[str]) -> ShapeMeaning | None:
     """A mouth of a sound: viseme_aa, vrc.v_aa, V_Explosive, Fcl_MTH_A, AA_VI_10_aa, viseme_21."""
     if words[:2] == ["aa", "vi"]:
         words = words[1:]
-    vroid = words[:2] == ["fcl", "mth"]
     kept = [word for word in words if word not in FILLERS]
     if len(kept) == 2 and kept[0] == "viseme" and kept[1].isdigit():
-        number = int(kept[1])
-        if number >= len(MICROSOFT_VISEMES):
-            return None
-        recipe = OCULUS_RECIPES.get(MICROSOFT_VISEMES[number], {})
-        return ShapeMeaning("Microsoft visemes", "viseme", both_sides(recipe))
+        return _microsoft_viseme(int(kept[1]))
     kept = [word for word in kept if not word.isdigit()]
-    has_prefix = len(kept) > 1 and kept[0] in VISEME_PREFIXES
-    sound = "".join(kept[1:] if has_prefix else kept)
-    if has_prefix and kept[0] == "mouth" and sound not in (*VRM_VOWELS, *"aiueo"):
+    prefix = kept[0] if len(kept) > 1 and kept[0] in VISEMES_BEHIND else ""
+    viseme = "".join(kept[1:] if prefix else kept)
+    allowed = SINGLE_VOWELS if len(words) == 1 and len(viseme) == 1 else VISEMES_BEHIND[prefix]
+    if viseme not in allowed:
         return None
-    if sound == "sil" and has_prefix:
-        return ShapeMeaning("Oculus visemes", "viseme", {})
-    if sound not in VISEMES:
-        return None
-    is_bare_vowel = not has_prefix and len(words) == 1 and sound in "aiueo"
-    if not has_prefix and sound not in PLAIN_VISEMES and not is_bare_vowel:
-        return None
-    recipe = VRM_MOUTH_RECIPES["ee"] if vroid and sound == "e" else VISEMES[sound]
-    return ShapeMeaning(_standard_of_viseme(sound, has_prefix, vroid), "viseme", both_sides(recipe))
+    standard = _standard_of_viseme(viseme, bool(prefix), words[:2] == ["fcl", "mth"])
+    known = {
+        **SOUNDS,
+        **CHARACTER_CREATOR_VISEMES,
+        **(VROID_VISEMES if standard == "VRoid" else {}),
+    }
+    return ShapeMeaning(standard, "viseme", both_sides(known[viseme]))
 
 
-def _standard_of_viseme(sound: str, has_prefix: bool, vroid: bool) -> str:
+def _microsoft_viseme(number: int) -> ShapeMeaning | None:
+    """A viseme of this number."""
+    if number >= len(MICROSOFT_VISEMES):
+        return None
+    recipe = OCULUS_RECIPES.get(MICROSOFT_VISEMES[number], {})
+    return ShapeMeaning("Microsoft visemes", "viseme", both_sides(recipe))
+
+
+def _standard_of_viseme(viseme: str, has_prefix: bool, vroid: bool) -> str:
     """Whose name of a viseme it is."""
-    if vroid:
+    if vroid and viseme != "sil":
         return "VRoid"
-    if len(sound) > 2:
+    if viseme in CHARACTER_CREATOR_VISEMES:
         return "Character Creator"
     return "Oculus visemes" if has_prefix else "VRM"
 

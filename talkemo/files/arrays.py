@@ -80,7 +80,7 @@ def read_npz(
     hint = "check that it is the right file"
     with (
         open_file(path, what, hint) as file,
-        reading_errors(path, what, hint),
+        reading_errors(path, what, hint, (".npz",)),
         NpzFile(file) as arrays,
     ):
         return arrays.read(names or arrays.names, max_bytes)
@@ -90,7 +90,8 @@ def read_npy(
     path: str | Path, what: str, hint: str, max_bytes: int = MAX_ARRAYS_BYTES
 ) -> np.ndarray:
     """Read the array of a .npy file; raise InputError if it is not `what` (see `read_npz`)."""
-    with open_file(path, what, hint) as file, reading_errors(path, what, hint):
+    naming = reading_errors(path, what, hint, (".npy",))
+    with open_file(path, what, hint) as file, naming:
         header = read_array_header(file)
         if header.size > os.fstat(file.fileno()).st_size - file.tell():
             raise ValueError("its header claims more than it holds")

@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from ..errors import InputError, TalkemoError
+from .content import START_BYTES, other_content
 from .limits import limit
 
 MAX_SHOWN_CHARACTERS = 200  # of a path, a reason or a line of a file in a message
@@ -27,6 +28,7 @@ MAX_JSON_DEPTH = 64  # nested objects and lists
 MAX_JSON_VALUES = limit("MAX_JSON_VALUES", 2_000_000)  # of a JSON text that is parsed at once
 MAX_JSON_TEXT_BYTES = 1 << 28  # of such a text
 BYTE_ORDER_MARK = "\ufeff"
+CONTENT_HINT = "name another file, or make this one again"
 
 # Opening must not wait even if the file was replaced by a pipe after it was checked.
 OPEN_FLAGS = os.O_RDONLY
@@ -109,7 +111,7 @@ def read_text(
 
     A byte-order mark, which programs on Windows write, is not part of the text.
     """
-    with reading_errors(path, what, hint):
+    with reading_errors(path, what, hint, endings=()):
         return read_bytes(path, what, hint, max_bytes).decode("utf-8-sig", errors)
 
 
@@ -181,19 +183,57 @@ def _reason(error: BaseException) -> str:
 
 
 @contextmanager
-def reading_errors(path: str | Path, what: str, hint: str) -> Iterator[None]:
+def reading_errors(
+    path: str | Path, what: str, hint: str, endings: tuple[str, ...] | None = None
+) -> Iterator[None]:
     """Turn any exception raised while reading a file into an InputError: the file is not `what`.
 
     numpy, zipfile, zlib, json and others raise a dozen kinds of exceptions for broken files; their
-    warnings and log messages about them are suppressed.
+    warnings and log messages about them are suppressed. `endings` as in `naming_content`.
+    """
+    with naming_content(path, what, hint, endings):
+        try:
+            with quiet_libraries():
+                yield
+        except TalkemoError:
+            raise
+        except Exception as error:
+            raise InputError(f"{printable(path)}: not {what} ({_reason(error)})", hint) from None
+
+
+@contextmanager
+def naming_content(
+    path: str | Path,
+    what: str,
+    hint: str,
+    endings: tuple[str, ...] | None = None,
+    name: str = "",
+) -> Iterator[None]:
+    """Replace an InputError about a file that holds something else, or nothing, by one that says so.
+
+    `hint` says what is read. `endings` are those of the kinds of files that it may be; by default that of its name. `name` is
+    the file's in messages, by default its path.
     """
     try:
-        with quiet_libraries():
-            yield
-    except TalkemoError:
-        raise
-    except Exception as error:
-        raise InputError(f"{printable(path)}: not {what} ({_reason(error)})", hint) from None
+        yield
+    except InputError:
+        content = content_of(path, endings)
+        if not content:
+            raise
+        accepted = hint if any(word in hint for word in ("read", "name ", "give ")) else ""
+        raise InputError(
+            f"{name or printable(path)}: not {what}, {content}",
+            "; ".join(filter(None, (CONTENT_HINT, accepted))),
+        ) from None
+
+
+def content_of(path: str | Path, endings: tuple[str, ...] | None) -> str:
+    """Return `other_content` of a file; an empty text if it cannot be opened."""
+    try:
+        with open_file(path, "a file", "") as file:
+            return other_content(file.read(START_BYTES), path, endings)
+    except (TalkemoError, OSError):
+        return ""
 
 
 @contextmanager

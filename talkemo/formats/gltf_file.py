@@ -26,6 +26,7 @@ MAX_GLTF_JSON_BYTES = 1 << 25  # of a GLB; that of a gltf contains data as well
 GLTF_MAGIC, JSON_CHUNK, BINARY_CHUNK = 0x46546C67, 0x4E4F534A, 0x004E4942
 COMPONENT_TYPES = {5120: "i1", 5121: "u1", 5122: "<i2", 5123: "<u2", 5125: "<u4", 5126: "<f4"}
 ACCESSOR_WIDTHS = {"SCALAR": 1, "VEC2": 2, "VEC3": 3, "VEC4": 4, "MAT4": 16}
+UNREAD_WIDTHS = {"MAT2": 4, "MAT3": 9}  # of accessors that no mesh or animation uses
 DRACO = "KHR_draco_mesh_compression"
 MESHOPT = "EXT_meshopt_compression"
 # Extensions without which a mesh is read rightly, or that are read. Anything else that a file
@@ -54,6 +55,8 @@ def read_container(content: bytes) -> tuple[dict[str, Any], memoryview]:
     if 28 + size <= len(content):
         count, kind = struct.unpack_from("<2I", content, 20 + size)
         if kind == BINARY_CHUNK:
+            if 28 + size + count > len(content):
+                raise ValueError(f"its data are cut: {len(content) - 28 - size} of {count} bytes")
             return tree, memoryview(content)[28 + size : 28 + size + count]
     return tree, memoryview(b"")
 
@@ -89,6 +92,7 @@ class GltfFile:
         self._draco: dict[int, dict[str, np.ndarray]] = {}  # arrays by buffer view
         self._check_version()
         self.buffers = [self._buffer(k) for k in range(len(self.tree.get("buffers", [])))]
+        self._check_lengths()
 
     @property
     def max_bytes(self) -> int:
@@ -116,6 +120,55 @@ class GltfFile:
                 "supported",
                 "export it without this extension",
             )
+
+    def _check_lengths(self) -> None:
+        """Raise ValueError for a length or an offset beyond the file, also of what is not used."""
+        for number, buffer in enumerate(self.buffers):
+            claimed = _count(self.item("buffers", number).get("byteLength", 0))
+            if buffer is not None and claimed > len(buffer):
+                raise ValueError(f"buffer {number} claims {claimed} bytes and has {len(buffer)}")
+        sizes = [self._view_bytes(k) for k in range(len(self.tree.get("bufferViews", [])))]
+        for number in range(len(self.tree.get("accessors", []))):
+            self._check_accessor(number, sizes)
+        for number in range(len(self.tree.get("images", []))):
+            image = self.item("images", number)
+            if "bufferView" in image:
+                self.item("bufferViews", image["bufferView"])
+
+    def _view_bytes(self, number: int) -> int:
+        """Return the size of a buffer view once it is decompressed, after checking its place."""
+        view = self.item("bufferViews", number)
+        compressed = as_object(view.get("extensions", {})).get(MESHOPT)
+        if compressed is None:
+            return len(self._slice(view))
+        self._slice(as_object(compressed))
+        return self._decompressed_bytes(compressed)
+
+    def _check_accessor(self, number: int, sizes: list[int]) -> None:
+        """Raise ValueError for an accessor that reaches beyond the buffer views of these sizes."""
+        accessor = self.item("accessors", number)
+        count, element = _count(accessor["count"]), _element_bytes(accessor)
+        if count * element > self.max_bytes:
+            raise ValueError("an accessor larger than any mesh")
+        self._check_reference(accessor, count, element, sizes)
+        if "sparse" in accessor:
+            sparse = as_object(accessor["sparse"])
+            changed, indices = _count(sparse["count"]), as_object(sparse["indices"])
+            index = np.dtype(COMPONENT_TYPES[indices["componentType"]]).itemsize
+            self._check_reference(indices, changed, index, sizes)
+            self._check_reference(as_object(sparse["values"]), changed, element, sizes)
+
+    def _check_reference(
+        self, reference: dict[str, Any], count: int, element: int, sizes: list[int]
+    ) -> None:
+        """Raise ValueError if elements of some bytes reach beyond their buffer view."""
+        if "bufferView" not in reference or not count:
+            return
+        view = self.item("bufferViews", reference["bufferView"])
+        stride = _count(view.get("byteStride", element))
+        first = _count(reference.get("byteOffset", 0))
+        if first + (count - 1) * stride + element > sizes[reference["bufferView"]]:
+            raise ValueError("an accessor reaches beyond its data")
 
     # ------------------------------------------------------------------------------------ content
 
@@ -192,11 +245,17 @@ class GltfFile:
 
     def _decompressed(self, view: dict[str, Any]) -> bytes:
         """The content of a buffer view that meshoptimizer compressed."""
+        self._decompressed_bytes(view)
         count, stride = _count(view["count"]), _count(view["byteStride"])
-        if count * stride > self.max_bytes:
-            raise ValueError("a buffer view larger than any mesh")
         mode, filter_name = str(view["mode"]), str(view.get("filter", "NONE"))
         return decode_meshopt(bytes(self._slice(view)), count, stride, mode, filter_name)
+
+    def _decompressed_bytes(self, view: dict[str, Any]) -> int:
+        """The size of such a buffer view when it is decompressed, after checking it."""
+        size = _count(view["count"]) * _count(view["byteStride"])
+        if size > self.max_bytes:
+            raise ValueError("a buffer view larger than any mesh")
+        return size
 
     # ---------------------------------------------------------------------------------- accessors
 
@@ -302,6 +361,12 @@ def _count(value: Any) -> int:
     if value < 0:
         raise ValueError("a negative length")
     return int(value)
+
+
+def _element_bytes(accessor: dict[str, Any]) -> int:
+    """The least bytes of an element of an accessor."""
+    width = {**ACCESSOR_WIDTHS, **UNREAD_WIDTHS}[accessor["type"]]
+    return width * np.dtype(COMPONENT_TYPES[accessor["componentType"]]).itemsize
 
 
 def _fractions(values: np.ndarray, accessor: dict[str, Any]) -> np.ndarray:

@@ -19,6 +19,7 @@ from .gltf_file import MAX_GLB_BYTES, GltfFile
 from .gltf_origin import GltfOrigin, OriginPart
 from .gltf_scene import MAX_MORPH_WEIGHT, Surface, read_surfaces, within
 from .gltf_shapes import has_targets, load_gltf_shapes, named_shapes
+from .groups import kind_of_names
 from .mesh_types import (
     MAX_COORDINATE,
     MAX_MESH_TRIANGLES,
@@ -52,6 +53,9 @@ def read_gltf(path: Path, file: IO[bytes]) -> Mesh:
     surfaces = read_surfaces(source, every_target=False)
     faces = _joined_faces([surface.faces for surface in surfaces], surfaces)
     attributes = read_colours(source, surfaces)
+    named = _named_kinds(source, surfaces)
+    if named is not None:
+        attributes = replace(attributes or MeshAttributes(), named=named)
     vertices = np.concatenate([surface.at_rest for surface in surfaces])
     is_kept = _mesh_space(source.tree) is None
     parts = _parts(source, surfaces)
@@ -73,6 +77,20 @@ def _parts(file: GltfFile, surfaces: list[Surface]) -> tuple[OriginPart, ...]:
         parts.append(OriginPart(surface.node, mesh, number, first, len(surface.points)))
         first += len(surface.points)
     return tuple(parts)
+
+
+def _named_kinds(file: GltfFile, surfaces: list[Surface]) -> np.ndarray | None:
+    """Return `MeshAttributes.named` of surfaces; None if no name tells anything."""
+    kinds = []
+    for surface in surfaces:
+        node = file.item("nodes", surface.node)
+        owners = [file.item("meshes", node["mesh"]), node]
+        if "material" in surface.primitive:
+            owners.insert(0, file.item("materials", surface.primitive["material"]))
+        kinds.append(kind_of_names(*(owner.get("name") for owner in owners)))
+    if len(kinds) < 2 or not any(kinds):
+        return None  # the name of a whole mesh tells nothing of its parts
+    return np.repeat(kinds, [len(surface.points) for surface in surfaces])
 
 
 def has_only_arkit_of_talkemo(tree: dict[str, Any]) -> bool:

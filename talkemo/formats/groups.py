@@ -6,6 +6,8 @@ and tongue are coarse stand-ins, so they are hidden, too.
 
 from __future__ import annotations
 
+import re
+
 import numpy as np
 
 from .mesh_types import MeshAttributes
@@ -21,6 +23,21 @@ KINDS_BY_WORD = {  # in the name of an OBJ's group; the first that it contains c
     "helper-l-eye": "eyes",
     "helper-r-eye": "eyes",
 }
+# Words in the names of a glTF's materials, meshes and nodes, and the kinds of parts that they name.
+WORDS_OF_KINDS = {
+    "teeth": ("teeth", "tooth", "dentures", "gums", "gum"),
+    "tongue": ("tongue",),
+    "eyes": ("eye", "eyes", "eyeball", "eyeballs", "iris", "cornea", "sclera", "pupil", "eyewhite"),
+    "lashes": ("lash", "lashes", "eyelash", "eyelashes"),
+    "brows": ("brow", "brows", "eyebrow", "eyebrows"),
+}
+# Words of names that mean something around such a part.
+AROUND_WORDS = {
+    *("lid", "lids", "eyelid", "eyelids", "socket", "occlusion", "shadow", "tear", "tearline"),
+    *("glasses", "lens", "patch", "mask", "line", "liner"),
+}
+_WORD = re.compile(r"[A-Z]+(?=[A-Z][a-z])|[A-Z]?[a-z]+|[A-Z]+")
+MAX_NAME_CHARACTERS = 256  # of a part, that are looked at
 SHOWN_HELPERS = ("eyes", "lashes")  # kinds of helpers that are drawn
 
 
@@ -46,6 +63,23 @@ def vertex_groups(attributes: MeshAttributes | None, count: int) -> np.ndarray:
                 indices = np.where(numbers > 0, numbers - 1, vertices_so_far + numbers)
                 groups[indices[(indices >= 0) & (indices < count)]] = kind
     return groups
+
+
+def kind_of_names(*names: object) -> str:
+    """Return which kind of part the first telling one of some names means; empty if none does.
+
+    The kinds are those of WORDS_OF_KINDS. A name that means several of them tells nothing.
+    """
+    for name in names:
+        text = name[:MAX_NAME_CHARACTERS] if isinstance(name, str) else ""
+        words = {word.lower() for word in _WORD.findall(text)}
+        if words & AROUND_WORDS:
+            return ""
+        kinds = [kind for kind, of_kind in WORDS_OF_KINDS.items() if words & set(of_kind)]
+        specific = [kind for kind in kinds if kind != "eyes"] or kinds  # Eye_Lash, Eye Brow
+        if len(specific) == 1:
+            return specific[0]
+    return ""
 
 
 def visible_triangles(

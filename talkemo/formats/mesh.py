@@ -7,7 +7,8 @@ from pathlib import Path
 import numpy as np
 
 from ..errors import InputError
-from ..files.reading import open_file, printable, reading_errors
+from ..files.content import named_as
+from ..files.reading import naming_content, open_file, printable, reading_errors
 from ..files.writing import atomic_write
 from .mesh_types import MAX_MESH_FILE_BYTES, Mesh, check_mesh
 from .obj import read_obj
@@ -50,8 +51,12 @@ def load_mesh(path: str | Path) -> Mesh:
     hint = f"talkemo reads {', '.join(MESH_ENDINGS)}"
     with open_file(path, "a mesh file", hint, MAX_MESH_FILE_BYTES) as file:
         if path.suffix.lower() not in MESH_ENDINGS:
-            raise InputError(f"{printable(path)}: unknown kind of mesh", hint)
-        with reading_errors(path, "a readable mesh", "export it again"):
+            kind = named_as(path)
+            what = f"{kind}, not a mesh" if kind else "unknown kind of mesh"
+            raise InputError(f"{printable(path)}: {what}", hint)
+        what = "a readable mesh"
+        again = reading_errors(path, what, f"export it again; {hint}")
+        with naming_content(path, what, hint), again:
             if path.suffix.lower() == ".obj":
                 mesh = read_obj(path, file)
             elif path.suffix.lower() in GLTF_ENDINGS:

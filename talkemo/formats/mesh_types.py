@@ -49,6 +49,9 @@ class MeshAttributes:
         Colours of the vertices.
     groups : (V,) str, optional
         Kind of each vertex, see `groups.GROUP_KINDS`; None if only the text names groups.
+    named : (V,) str, optional
+        Kind of the part that each vertex belongs to by the names in a glTF, see
+        `groups.WORDS_OF_KINDS`, empty where they say nothing. Only a hint: shape has to confirm it.
     has_opacity : bool
         Whether the alpha of the texture is its opacity. Otherwise it does not count.
     tiles : tuple of Placement
@@ -62,6 +65,7 @@ class MeshAttributes:
     companions: dict[str, Path] = field(default_factory=dict)
     colours: np.ndarray | None = None
     groups: np.ndarray | None = None
+    named: np.ndarray | None = None
     has_opacity: bool = False
     tiles: tuple[Placement, ...] = ()
 
@@ -126,7 +130,10 @@ def check_mesh(mesh: Mesh, name: str) -> None:
     again = "export it again"
     vertices, faces = mesh.vertices, mesh.faces
     if not len(vertices):
-        raise InputError(f"{name}: not a mesh, it has no vertices", "is it the right file?")
+        raise InputError(
+            f"{name}: not a mesh, it has no vertices",
+            "export it again, with its vertices and triangles",
+        )
     if not len(faces):
         raise InputError(
             f"{name}: a mesh without faces", "talkemo needs a surface, not a point cloud"

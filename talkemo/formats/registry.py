@@ -153,6 +153,8 @@ CURVE_KINDS = ("arkit", "oculus", "vrm", OWN_CURVES)  # what a file of curves ho
 ARRAY_KINDS = ("vertices", "shapes")  # what an npz holds: frames, or blend shapes and weights
 SEQUENCE_MESH_TYPES = ("obj", "ply")  # of the meshes that are written to a folder
 
+MESH_HINT = "; talkemo bind MESH -o face.png draws a mesh"
+
 _FILES = [entry for entry in ANIMATION_FORMATS if entry.ending]
 OUTPUT_ENDINGS = tuple(entry.ending for entry in _FILES if entry.writer)
 INPUT_ENDINGS = tuple(entry.ending for entry in _FILES if entry.reader)
@@ -214,6 +216,7 @@ def open_animation(
         If the path cannot be read, the frame rate contradicts that of an npz, a .npy has no mesh
         or frame rate, or another animation has a `mesh`.
     """
+    from ..files.content import named_as
     from ..files.reading import open_file, printable
 
     path = Path(path)
@@ -224,7 +227,10 @@ def open_animation(
         with open_file(path, "an animation", hint):
             ending = path.suffix.lower()
         if ending not in INPUT_ENDINGS:
-            raise InputError(f"{printable(path)}: unknown kind of animation", hint)
+            kind = named_as(path)
+            what = f"{kind}, not an animation" if kind else "unknown kind of animation"
+            mesh_hint = MESH_HINT if kind == "a mesh" else ""
+            raise InputError(f"{printable(path)}: {what}", f"{hint}{mesh_hint}")
     entry = next(entry for entry in ANIMATION_FORMATS if entry.ending == ending)
     if mesh is not None and not entry.needs_mesh:
         raise InputError(f"{printable(path)} has triangles of its own", "leave --mesh out")

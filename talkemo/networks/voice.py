@@ -20,15 +20,15 @@ from torch import nn
 from torch.nn import functional
 
 from ..audio.mel import FFT_SAMPLES
-from ..audio.prosody import MIN_SPEECH_LOG10
 from ..audio.recording import SAMPLE_RATE, Audio, AudioSource
 from ..audio.voice_rows import (
     FRAME_WIDTH,
-    PITCH,
-    POWER,
+    MIN_VOICE_FRAMES,
     WINDOW_NUMBERS,
     VoiceRows,
     frames_of,
+    has_pitch,
+    has_voice,
     is_speech,
     window_numbers,
 )
@@ -187,10 +187,7 @@ def speech_of(samples: np.ndarray, encoder: SpeechEncoder) -> tuple[np.ndarray, 
 
 def has_speech(frames: np.ndarray) -> bool:
     """Return whether there is speech enough in a window's frames (n, FRAME_WIDTH)."""
-    if len(frames) < MIN_SPEECH_FEATURES:
-        return False
-    voiced = np.isfinite(frames[:, PITCH]).any(1)
-    return int((voiced & (frames[:, POWER].max(1) > MIN_SPEECH_LOG10)).sum()) >= MIN_SPEECH_FEATURES
+    return int(has_pitch(frames).sum()) >= MIN_SPEECH_FEATURES
 
 
 class VoiceModel:
@@ -233,15 +230,19 @@ class VoiceModel:
             probabilities = torch.softmax(logits / self.temperature, 1).cpu().numpy()
         return probabilities, np.clip(arousal.cpu().numpy(), 0, 1)
 
-    def heard_codes(self, audio: AudioSource) -> tuple[np.ndarray, np.ndarray]:
-        """Return codes (R, W) of windows centred on 0, 0.2, 0.4 … s, and which have speech (R,)."""
+    def heard_codes(self, audio: AudioSource) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Return codes (R, W) of windows centred on 0, 0.2, 0.4 … s, and which have speech (R,).
+
+        The third is for how many seconds there is a voice from each time to the next (R,).
+        """
         listener = VoiceListener(self, audio, half=VOICE_WINDOW_FEATURES // 2)
-        codes = list(listener.codes())
+        heard = [(code, listener.voiced_s) for code in listener.codes()]
         hop_s = VOICE_HOP_FEATURES / FEATURE_RATE
-        codes = codes[: max(1, math.ceil(listener.heard_s / hop_s))]
-        spoken = np.array([code is not None for code in codes], bool)
+        heard = heard[: max(1, math.ceil(listener.heard_s / hop_s))]
+        spoken = np.array([code is not None for code, _ in heard], bool)
         none = np.zeros(VOICE_CODE_WIDTH, np.float32)
-        return np.array([none if code is None else code for code in codes]), spoken
+        codes = np.array([none if code is None else code for code, _ in heard])
+        return codes, spoken, np.array([voiced_s for _, voiced_s in heard])
 
     def read(self, audio: AudioSource, speaker: SpeakerMean | None = None) -> VoiceReadings:
         """Return what is heard in a recording, every 0.2 s.
@@ -252,12 +253,12 @@ class VoiceModel:
         speaker : SpeakerMean, optional
             Of other recordings of the speaker; by default the recording's own mean is used in part.
         """
-        codes, spoken = self.heard_codes(audio)
+        codes, spoken, voiced_s = self.heard_codes(audio)
         if speaker is None:
             speaker = own_mean(codes[spoken])
         probabilities, arousal = self.judge(codes, speaker)
         times = np.arange(len(codes)) * VOICE_HOP_FEATURES / FEATURE_RATE
-        return VoiceReadings(times, probabilities, arousal, spoken, self.sure)
+        return VoiceReadings(times, probabilities, arousal, spoken, self.sure, voiced_s)
 
 
 class VoiceListener:
@@ -276,18 +277,30 @@ class VoiceListener:
         self.peak, self.model, self._after = audio.peak, model, half
         self._source = audio.chunks()
         self._passed: deque[np.ndarray] = deque()  # read here, but not yet passed on
+        self._read_samples = 0
+        self.resume()
+
+    def resume(self) -> None:
+        """Begin to encode with the audio that is read from now on; `codes` counts from there."""
+        self.hears, self.start_s = True, self._read_samples / SAMPLE_RATE
         self._unencoded: deque[np.ndarray] = deque()
-        self._rows = VoiceRows(model.encoder.filters)
-        self._encoded = model.encoder.stream(_Unencoded(self), LISTEN_CHUNK_S)
-        self._features = np.zeros((0, model.encoder.width), np.float32)
+        self._rows = VoiceRows(self.model.encoder.filters)
+        self._encoded = self.model.encoder.stream(_Unencoded(self), LISTEN_CHUNK_S)
+        self._features = np.zeros((0, self.model.encoder.width), np.float32)
         self._frames = np.zeros((0, FRAME_WIDTH), np.float32)
         self._first = -SILENCE_MARGIN_FEATURES  # number of the first of the features
-        self._first_frame, self._read_samples, self._ended = 0, 0, False
+        self._first_frame, self._ended = 0, False
+        self.voiced_s = 0.0  # of the hop at the time of the last window, or of the one before
+
+    def pause(self) -> None:
+        """Only pass the audio on, until `resume`."""
+        self.hears = False
+        self._unencoded.clear()
 
     @property
     def heard_s(self) -> float:
-        """Seconds of audio that were read so far."""
-        return self._read_samples / SAMPLE_RATE
+        """Seconds of audio that were read since the beginning, or since `resume`."""
+        return self._read_samples / SAMPLE_RATE - self.start_s
 
     def chunks(self) -> Iterator[np.ndarray]:
         """Yield the chunks of the audio."""
@@ -305,6 +318,7 @@ class VoiceListener:
             if self._ended and centre / FEATURE_RATE > self.heard_s:
                 return
             start = max(stop - VOICE_WINDOW_FEATURES, 0)
+            self.voiced_s = self._voiced_s(centre + min(self._after, VOICE_HOP_FEATURES))
             yield self._code(start, max(stop, start))
             self._forget(start)
             number += 1
@@ -316,6 +330,17 @@ class VoiceListener:
         if not has_speech(frames):
             return None
         return self.model.codes(voice_vector(features[: len(frames)], frames)[None])[0]
+
+    def _voiced_s(self, end: int) -> float:
+        """Return for how many seconds there is a voice in the hop that ends before a frame.
+
+        It is counted a little earlier, so that what follows is known.
+        """
+        margin = MIN_VOICE_FRAMES - 1
+        known = max(end - VOICE_HOP_FEATURES - 2 * margin, 0)
+        first, stop = (max(k - margin, 0) - known for k in (end - VOICE_HOP_FEATURES, end))
+        frames = self._frames[known - self._first_frame : max(end - self._first_frame, 0)]
+        return float(has_voice(frames)[first:stop].sum()) / FEATURE_RATE if len(frames) else 0.0
 
     def _forget(self, start: int) -> None:
         """Remove what no later window contains."""
@@ -340,8 +365,10 @@ class VoiceListener:
         if chunk is None:
             return False
         self._passed.append(chunk)
-        self._unencoded.append(chunk)
         self._read_samples += len(chunk)
+        if not self.hears:
+            return True
+        self._unencoded.append(chunk)
         self._frames = np.concatenate([self._frames, self._rows.add(chunk)])
         return True
 

@@ -30,6 +30,7 @@ from ..expression.liveliness import Liveliness
 from ..expression.mouth_sides import MouthSides
 from ..expression.sad_lids import awake
 from ..face.motion import Motion
+from ..files.reading import printable
 from ..formats.animation import Frames, Header, MeshTurner
 from ..formats.units import AUTO_UNIT, unit_of_mesh
 from ..weights.models import Models
@@ -148,6 +149,23 @@ def timeline_of(options: EmotionOptions) -> Timeline:
     if not isinstance(timeline, Timeline):
         timeline = Timeline.read(timeline)
     return timeline.scaled(options.intensity)
+
+
+def timeline_notes(
+    options: EmotionOptions,
+    emotions: EmotionSource,
+    duration: float | None,
+    what: str = "the audio",
+) -> list[str]:
+    """Return what is odd about the spans of a timeline that the user gave, see `Timeline.notes`.
+
+    `emotions` are the options' after their checks.
+    """
+    if options.timeline is None or not isinstance(emotions, Timeline):
+        return []
+    is_file = isinstance(options.timeline, str | Path)
+    name = printable(options.timeline) if is_file else "the timeline"
+    return [f"{name}: {note}" for note in emotions.notes(duration, what)]
 
 
 def emotion_meta(options: EmotionOptions) -> dict[str, Any]:

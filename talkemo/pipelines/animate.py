@@ -15,10 +15,11 @@ from ..binding.head_turner import HeadTurner
 from ..expression.emotions import EMOTIONS
 from ..expression.heard import HeardEmotion
 from ..face.motion import split_times
+from ..files.reading import printable
 from ..formats.mesh_types import Mesh
 from ..options import with_keywords
 from ..weights.models import Models, load_models
-from .acting import PAGE_EMOTIONS, ActingPlan, FaceActor, bound_header
+from .acting import PAGE_EMOTIONS, ActingPlan, FaceActor, bound_header, timeline_notes
 from .bind import bind
 from .options import AnimateKeywords, AnimateOptions, PathLike
 from .outputs import (
@@ -89,13 +90,14 @@ def animate(
     plan = ActingPlan.of(options)
     recording = load_audio(audio)
     models = models or load_models(options.weights, device=options.device)
+    odd = timeline_notes(options, plan.emotions, recording.duration, printable(recording.name))
     plan, heard = plan.hearing(recording, models)
     binding = bind(mesh, hint=options.hint, models=models, cache=options.cache)
     has_page = any(path.suffix.lower() == ".html" for path in paths)
     performer = FaceActor(models, binding, plan, PAGE_EMOTIONS if has_page else ())
     result = _write(performer, recording, paths, options, progress, heard)
     stages = ("talking", "emotion") if heard is None else ("talking", "emotion", "voice")
-    return with_notes(result, [*binding.mesh.notes, *models.licence_notes(*stages)])
+    return with_notes(result, [*odd, *binding.mesh.notes, *models.licence_notes(*stages)])
 
 
 def _write(

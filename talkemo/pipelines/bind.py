@@ -104,7 +104,8 @@ def describe_shapes(binding: Binding, shape_map: PathLike | None = None) -> dict
     Returns
     -------
     dict
-        `shapes`: `found`, their number; `driven`, the names of those that are driven; `standards`,
+        `shapes`: `found`, their number; `driven`, the names of those that are driven; `expressions`,
+        the names of those that are expressions of a VRM, mixes of its morph targets; `standards`,
         how many of these have names of each standard; `left_out`, why each other one is not driven;
         `missing`, which of ARKit's shapes none of them shows; `mouth_shown`, the share of the
         squared motion of the mouth that they show in poses of speech; `mouth_residual_mm`, the mean
@@ -118,6 +119,7 @@ def describe_shapes(binding: Binding, shape_map: PathLike | None = None) -> dict
     about: dict[str, Any] = {
         "found": len(shapes),
         "driven": [driven.shape.name for driven in own.found.driven],
+        "expressions": [shape.name for shape in shapes if shape.mix],
         "standards": own.found.standards,
         "left_out": own.found.left_out,
         "missing": own.found.missing,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+from collections import deque
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,7 +15,15 @@ from ..audio.recording import Audio, AudioSource, load_audio
 from ..errors import InputError
 from ..expression.emotion_names import EMOTIONS
 from ..expression.emotions import TIMELINE_COLUMNS
-from ..expression.heard import EASE_S, FollowedVoice, HeardEmotion
+from ..expression.heard import (
+    EASE_S,
+    SMOOTHING_READINGS,
+    UNHEARD,
+    FollowedVoice,
+    HeardEmotion,
+    certainty_of,
+    faded,
+)
 from ..files.writing import atomic_write
 from ..options import with_keywords
 from ..weights.models import Models, load_models
@@ -23,9 +32,10 @@ from .options import HearKeywords, HearOptions, PathLike
 if TYPE_CHECKING:
     from typing_extensions import Unpack
 
-    from ..networks.voice import SpeakerMean, VoiceModel
+    from ..networks.voice import SpeakerMean, VoiceListener, VoiceModel
 
 TIMELINE_ENDINGS = (".json", ".csv", ".txt")
+MIN_CERTAINTY = 0.9  # of what was heard, on average, below which a report says so
 HEARD_COLUMNS = (*TIMELINE_COLUMNS, "heard", "probability", "likeliest", "arousal")
 VoiceInput = PathLike | tuple[np.ndarray, int] | Audio
 
@@ -67,7 +77,7 @@ def speaker_of(model: VoiceModel, voice: VoiceInput | None) -> SpeakerMean | Non
     from ..networks.voice import SpeakerMean
 
     recording = load_audio(voice)
-    codes, spoken = model.heard_codes(recording)
+    codes, spoken, _ = model.heard_codes(recording)
     if not spoken.any():
         raise InputError(
             f"{recording.name}: no speech in it", "name a recording of the speaker with --voice"
@@ -90,16 +100,20 @@ class ListeningEmotion:
     def __init__(self, model: VoiceModel, intensity: float, speaker: SpeakerMean | None = None):
         self.model, self.intensity, self.speaker = model, intensity, speaker
         self.lookahead_s = model.lookahead_s
+        self._listener: VoiceListener | None = None
         self._begin()
 
-    def _begin(self) -> None:
+    def _begin(self, time: float = 0.0) -> None:
+        """Forget what was heard; time is now, in s."""
         from ..networks.voice import VOICE_CODE_WIDTH
 
         self.following = FollowedVoice(self.model.sure)
         self._codes: Any = iter(())
+        self._voiced_s: deque[float] = deque(maxlen=SMOOTHING_READINGS[-1])  # of the last hops
+        self._certainty = 0.0  # sum over the windows with speech
         self._heard = 0  # windows so far
         self._sum, self._count = np.zeros(VOICE_CODE_WIDTH), 0  # of codes with speech
-        self._now, self._time = self.following.target, 0.0
+        self._now, self._time = self.following.target, time
         self._readings = np.zeros(len(EMOTIONS) + 1)  # sum of probabilities and arousal
 
     @property
@@ -112,9 +126,21 @@ class ListeningEmotion:
         from ..networks.voice import VoiceListener
 
         self._begin()
-        listener = VoiceListener(self.model, audio)
+        self._listener = listener = VoiceListener(self.model, audio)
         self._codes = listener.codes()
         return listener
+
+    def pause(self) -> None:
+        """Hear nothing until `resume`; the audio is passed on."""
+        if self._listener is not None:
+            self._listener.pause()
+
+    def resume(self, time: float) -> None:
+        """Begin again with the audio that comes from now on; `time` is that of the next frame, s."""
+        self._begin(time)
+        if self._listener is not None:
+            self._listener.resume()
+            self._codes = self._listener.codes()
 
     def as_json(self) -> dict[str, Any]:
         """Return what was heard so far, on average over the speech, as JSON values."""
@@ -127,6 +153,7 @@ class ListeningEmotion:
             "probability": round(float(mean[likeliest]), 3),
             "arousal": round(float(mean[-1]), 3),
             "probabilities": dict(zip(EMOTIONS, np.round(mean[:-1], 3).tolist())),
+            "certainty": round(self._certainty / self._count, 3),
         }
 
     def amounts(self, times: np.ndarray) -> np.ndarray:
@@ -145,9 +172,12 @@ class ListeningEmotion:
         from ..networks.voice import VOICE_HOP_FEATURES, SpeakerMean, own_mean_share
 
         hop = VOICE_HOP_FEATURES / FEATURE_RATE
-        while self._heard * hop <= time:
+        start = 0.0 if self._listener is None else self._listener.start_s
+        while start + self._heard * hop <= time:
             self._heard += 1
             code = next(self._codes, None)
+            if self._listener is not None:
+                self._voiced_s.append(self._listener.voiced_s)
             if code is None:  # no speech, or the end
                 self.following.rest(hop)
                 continue
@@ -158,8 +188,10 @@ class ListeningEmotion:
                 share = own_mean_share(self._count * hop)
                 speaker = SpeakerMean((self._sum / self._count).astype(np.float32), share)
             probabilities, arousal = self.model.judge(code[None], speaker)
-            self._readings += np.append(probabilities[0], arousal[0])
-            self.following.hear(probabilities[0], float(arousal[0]), hop)
+            certainty = float(certainty_of(sum(self._voiced_s)))
+            self._certainty += certainty
+            self._readings += np.append(faded(probabilities[0], certainty, UNHEARD), arousal[0])
+            self.following.hear(probabilities[0], float(arousal[0]), hop, certainty)
 
 
 def hear_emotion(
@@ -198,12 +230,19 @@ def hear_emotion(
 
 def heard_fact(content: dict[str, Any]) -> str:
     """Return what was heard, the `as_json` of an emotion, in words."""
+    certainty, voiced_s = content.get("certainty", 1.0), content.get("voiced_s")
+    if voiced_s is not None and not certainty:
+        few = f"only {voiced_s:.1f} s of a voice" if voiced_s else "no voice"
+        return f"heard in the voice: {few}, too short to tell an emotion; the face stays neutral"
     average = (
         f"on average most likely {content['likeliest']} ({100 * content['probability']:.0f} %), "
         f"arousal {content['arousal']:.2f}"
     )
     shown = ", ".join(dict.fromkeys(span["heard"] for span in content.get("spans", ())))
-    return f"heard in the voice: {shown}; {average}" if shown else f"heard in the voice: {average}"
+    average = f"{shown}; {average}" if shown else average
+    if certainty < MIN_CERTAINTY:
+        average += "; too short to tell for sure, so it fades to neutral"
+    return f"heard in the voice: {average}"
 
 
 def write_timeline(heard: HeardEmotion, audio: Audio, path: Path) -> None:

@@ -60,7 +60,7 @@ class LiveEmotion:
     def __init__(self, emotion: str, intensity: float, voice: ListeningEmotion | None = None):
         """Begin with an emotion; `voice` is what `auto` follows."""
         self.voice = voice
-        self._follows = False
+        self._follows = self._hears = False
         self._target = self._now = self._amounts_of(emotion, intensity)
         self._time = 0.0
 
@@ -75,7 +75,13 @@ class LiveEmotion:
 
     def listen(self, audio: AudioSource) -> AudioSource:
         """Return the same audio for the talking model; `auto` follows the voice in it."""
-        return audio if self.voice is None else self.voice.listen(audio)
+        if self.voice is None:
+            return audio
+        source = self.voice.listen(audio)
+        self._hears = self._follows
+        if not self._hears:
+            self.voice.pause()
+        return source
 
     def _amounts_of(self, emotion: str, intensity: float) -> np.ndarray:
         """Return the amounts (8,) of an emotion, none for `auto`, and whether to follow."""
@@ -96,10 +102,14 @@ class LiveEmotion:
     def amounts(self, times: np.ndarray) -> np.ndarray:
         """Return the amounts (T, 8) at the next times (T,) s, in the thread that makes frames."""
         remaining = np.exp(-np.maximum(times - self._time, 0) / EMOTION_EASE_S)[:, None]
-        target = self._target
-        if self.voice is not None:  # it hears all audio, so that it can be followed at any time
-            heard = self.voice.amounts(times)
-            target = heard if self._follows else target
+        target, follows = self._target, self._follows  # another thread changes them
+        if self.voice is not None and follows:
+            if not self._hears:
+                self.voice.resume(float(times[0]))
+            target = self.voice.amounts(times)
+        elif self.voice is not None and self._hears:
+            self.voice.pause()
+        self._hears = follows
         amounts = target + remaining * (self._now - target)
         self._time, self._now = float(times[-1]), amounts[-1]
         return amounts

@@ -6,6 +6,8 @@
 from __future__ import annotations
 
 import math
+import os
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -38,6 +40,10 @@ if TYPE_CHECKING:
 PathLike = str | Path
 AUTO_OR_OFF = "auto|off"
 STREAM_FORMATS = ("jsonl", "vertices")
+RESTING_HINT = (
+    "write the seconds from the start alone, such as --rest 0.4, or name a picture or video of the "
+    "person at rest"
+)
 FRAMINGS = ("face", "body")  # what the camera of `render` frames
 
 
@@ -366,18 +372,26 @@ class ReconstructOptions(CheckedOptions):
     @property
     def resting(self) -> float | Path | None:
         """When the person is at rest, in s, or a file that shows it; see `rest`."""
-        if self.rest is None:
-            return None
+        if self.rest is None or isinstance(self.rest, Path):
+            return self.rest
         try:
             seconds = float(self.rest)  # type: ignore[arg-type]
         except (TypeError, ValueError):
-            return Path(self.rest)  # type: ignore[arg-type]
+            return _resting_file(str(self.rest))
         if not 0 <= seconds < math.inf:
             raise InputError(
                 f"--rest {seconds:g} is not a time in the input",
-                "name seconds from its start, or a picture of the person at rest",
+                RESTING_HINT,
             )
         return seconds
+
+
+def _resting_file(text: str) -> Path:
+    """Return the file that shows the person at rest. Raises InputError for what looks like a time."""
+    is_time = re.fullmatch(r"[-+]?\d*[.,:]?\d[\d.,:]*\s*[a-zµ]{0,7}", text.strip(), re.IGNORECASE)
+    if not text.strip() or (is_time and not os.path.lexists(text)):
+        raise InputError(f"--rest '{text}': neither a number of seconds nor a file", RESTING_HINT)
+    return Path(text)
 
 
 @dataclass(frozen=True, kw_only=True)

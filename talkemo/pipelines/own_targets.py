@@ -95,6 +95,8 @@ def own_shapes(
             NAME_THEM,
         )
     counts = ", ".join(f"{name} {count}" for name, count in own.found.standards.items())
+    expressions = ", ".join(printable(name, 60) for name in own.found.expressions)
+    counts += f" ({printable(expressions)})" if expressions else ""
     if targets == "auto" and shape_map is None and not own.is_enough:
         return None, [
             f"the character's own blend shapes ({counts}) show {own.mouth_shown:.0%} of the "

@@ -27,7 +27,7 @@ from ..formats.mesh_types import Mesh
 from ..formats.target_names import OWN_CURVES
 from ..options import with_keywords
 from ..weights.models import Models, load_models
-from .acting import ActingPlan, FaceActor, ListeningSource
+from .acting import ActingPlan, FaceActor, ListeningSource, timeline_notes
 from .bind import bind
 from .hearing import ListeningEmotion
 from .options import PathLike, StreamKeywords, StreamOptions
@@ -98,7 +98,11 @@ class Stream:
         licences = self.performer.models.licence_notes(
             "talking", "emotion", *(("voice",) if self.heard else ())
         )
-        return [*self.audio.notes, *self.binding.mesh.notes, *self.target_notes, *licences]
+        plan, audio = self.performer.plan, self.audio
+        known = audio.duration if isinstance(audio, Audio) else audio.seconds
+        ended = isinstance(audio, Audio) or audio.ended
+        odd = timeline_notes(plan.options, plan.emotions, known if ended else None)
+        return [*odd, *audio.notes, *self.binding.mesh.notes, *self.target_notes, *licences]
 
     @property
     def heard(self) -> dict[str, Any]:

@@ -26,7 +26,7 @@ from ..formats.mesh_types import Mesh
 from ..formats.units import AUTO_UNIT, METRES_PER_UNIT
 from ..options import with_keywords
 from ..weights.models import Models, load_models
-from .acting import bound_header, emotion_meta, emotions_of
+from .acting import bound_header, emotion_meta, emotions_of, timeline_notes
 from .hearing import AutoEmotion
 from .named_audio import Notice, audio_of, missing_audio
 from .options import ExportOptions, PathLike, TransferKeywords, TransferOptions
@@ -117,7 +117,8 @@ def transfer(
         progress=progress,
     )
     stages = ("emotion",) if heard is None else ("emotion", "voice")
-    return with_notes(replace(result, heard=heard), [*notes, *models.licence_notes(*stages)])
+    odd = timeline_notes(options, emotions, len(source) / source.fps, "the animation")
+    return with_notes(replace(result, heard=heard), [*odd, *notes, *models.licence_notes(*stages)])
 
 
 def _heard(

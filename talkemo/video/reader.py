@@ -18,7 +18,14 @@ import numpy as np
 
 from ..errors import InputError
 from ..files.limits import limit
-from ..files.reading import open_file, printable, quiet_libraries
+from ..files.reading import (
+    CONTENT_HINT,
+    content_of,
+    naming_content,
+    open_file,
+    printable,
+    quiet_libraries,
+)
 from .ffmpeg import (
     VIDEO_DEMUXERS,
     Watchdog,
@@ -44,6 +51,7 @@ MAX_LOG_LINES = 100  # of ffmpeg's errors that are kept
 MAX_LOG_LINE_BYTES = 1 << 16  # of its log, read at once
 FRAME_TIME = re.compile(rb"\[Parsed_metadata_\d+ @ \w+\] \[info\] frame: *\d+ +pts: *(-?\d+|NOPTS)")
 ERROR_LINE = re.compile(rb"(\[[^]]* @ \w+\] )?\[(error|fatal|panic)\]")
+IMAGE_HINT = "jpg and png are read"
 VIDEO_HINT = "mp4, mov, mkv, webm, avi and mpg are read; is the file complete?"
 
 
@@ -291,6 +299,10 @@ def _stated_fps(stream: str, path: Path) -> float:
 
 def _unreadable(path: Path, log: str) -> InputError:
     """Return the error for a file that ffmpeg cannot read, with the first reason in its log."""
+    content = content_of(path, VIDEO_ENDINGS)
+    if content:
+        message = f"{printable(path)}: not a video that can be read, {content}"
+        return InputError(message, f"{CONTENT_HINT}; {VIDEO_HINT.partition(';')[0]}")
     lines = [re.sub(r"^(\[[^]]*\] )+", "", line.strip()) for line in log.splitlines()]
     reasons = (line for line in lines if re.search(r"nvalid|rror|not found|No ", line))
     reason = next(reasons, "it has no video stream").replace(f"file:{path.absolute()}", path.name)
@@ -300,12 +312,16 @@ def _unreadable(path: Path, log: str) -> InputError:
 
 def _read_image(path: Path) -> np.ndarray:
     """Return an image (H, W, 3) uint8, upright."""
+    with naming_content(path, "an image that can be read", IMAGE_HINT, IMAGE_ENDINGS):
+        return _decoded_image(path)
+
+
+def _decoded_image(path: Path) -> np.ndarray:
     from PIL import Image, ImageOps
 
-    hint = "jpg and png are read"
     try:
         with (
-            open_file(path, "an image", hint, MAX_IMAGE_FILE_BYTES) as file,
+            open_file(path, "an image", IMAGE_HINT, MAX_IMAGE_FILE_BYTES) as file,
             quiet_libraries(),
             Image.open(file, formats=["JPEG", "PNG"]) as image,
         ):
@@ -321,6 +337,7 @@ def _read_image(path: Path) -> np.ndarray:
     except InputError:
         raise
     except Exception as error:  # Pillow raises a dozen kinds for a broken file
+        reason = re.sub(r" <.*>$", "", printable(error, 100))  # an object, not the file's name
         raise InputError(
-            f"{printable(path)}: not an image that can be read ({printable(error, 100)})", hint
+            f"{printable(path)}: not an image that can be read ({reason})", IMAGE_HINT
         ) from None
