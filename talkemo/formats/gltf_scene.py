@@ -56,7 +56,7 @@ def is_added_part(node: dict[str, Any]) -> bool:
     return isinstance(extras, dict) and bool(extras.get(ADDED_PART))
 
 
-def read_surfaces(file: GltfFile, every_target: bool) -> list[Surface]:
+def read_surfaces(file: GltfFile, every_target: bool, with_added: bool = False) -> list[Surface]:
     """Return the surfaces of a file's scene, in the order of its nodes.
 
     Parameters
@@ -64,13 +64,15 @@ def read_surfaces(file: GltfFile, every_target: bool) -> list[Surface]:
     file : GltfFile
     every_target : bool
         Whether to read all morph targets, instead of those that the mesh at rest has.
+    with_added : bool
+        Whether to read the parts that talkemo added, which are not the user's mesh.
 
     Raises
     ------
     ValueError
         If there is none, or something in the file is out of range.
     """
-    nodes, matrices, drawn = _drawn_primitives(file)
+    nodes, matrices, drawn = _drawn_primitives(file, with_added)
     _check_sizes(file, [primitive for _, primitive in drawn], every_target)
     reader = _SurfaceReader(file, nodes, matrices, every_target)
     return [reader.surface(number, primitive) for number, primitive in drawn]
@@ -110,7 +112,7 @@ def placed_targets(file: GltfFile) -> Iterator[tuple[int, int, int, np.ndarray]]
 
 
 def _drawn_primitives(
-    file: GltfFile,
+    file: GltfFile, with_added: bool = False
 ) -> tuple[list[dict[str, Any]], np.ndarray, list[tuple[int, dict[str, Any]]]]:
     """All nodes, their matrices (N, 4, 4), and each primitive that is drawn with its node's number."""
     nodes = [file.item("nodes", k) for k in range(len(file.tree.get("nodes", [])))]
@@ -118,7 +120,7 @@ def _drawn_primitives(
     drawn = [
         (number, primitive)
         for number in _nodes_of_scene(file, nodes)
-        if "mesh" in nodes[number] and not is_added_part(nodes[number])
+        if "mesh" in nodes[number] and (with_added or not is_added_part(nodes[number]))
         for primitive in file.item("meshes", nodes[number]["mesh"])["primitives"]
         if primitive.get("mode", TRIANGLE_LIST) in (TRIANGLE_LIST, TRIANGLE_STRIP, TRIANGLE_FAN)
         and "POSITION" in primitive["attributes"]
