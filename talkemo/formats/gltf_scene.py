@@ -331,25 +331,35 @@ class _SurfaceReader:
 
     def _joint_matrices(self, number: Any) -> np.ndarray:
         """The matrices (J, 3, 4) of a skin's joints, from the mesh into the scene."""
-        skin = self.file.item("skins", number)
-        if number in self.joints:
-            return self.joints[number]
-        joints = skin["joints"]
-        for joint in joints:
-            self.file.item("nodes", joint)
-        if not 0 < len(joints) <= MAX_SCENE_NODES:
-            raise ValueError("a skin without joints, or with too many")
-        matrices = self.matrices[joints]
-        if "inverseBindMatrices" in skin:
-            inverse = self.file.accessor(skin["inverseBindMatrices"]).astype(np.float64)
-            if inverse.ndim != 2 or inverse.shape[1] != 16 or len(inverse) < len(joints):
-                raise ValueError("a skin with fewer matrices than joints")
-            inverse = inverse[: len(joints)].reshape(-1, 4, 4).transpose(0, 2, 1)
-            if not within(inverse, MAX_COORDINATE):
-                raise ValueError("a skin whose matrices contain NaN, infinity or huge numbers")
-            matrices = matrices @ inverse
-        self.joints[number] = matrices[:, :3]
+        if number not in self.joints:
+            _, matrices = skin_matrices(self.file, number, self.matrices)
+            self.joints[number] = matrices[:, :3]
         return self.joints[number]
+
+
+def skin_matrices(
+    file: GltfFile, number: Any, matrices: np.ndarray
+) -> tuple[list[int], np.ndarray]:
+    """Return the nodes of a skin's joints, and their matrices (J, 4, 4) from the mesh into the scene.
+
+    `matrices` (N, 4, 4) are those of all nodes. Raises ValueError if something is out of range.
+    """
+    skin = file.item("skins", number)
+    joints = skin["joints"]
+    for joint in joints:
+        file.item("nodes", joint)
+    if not 0 < len(joints) <= MAX_SCENE_NODES:
+        raise ValueError("a skin without joints, or with too many")
+    placed = matrices[joints]
+    if "inverseBindMatrices" in skin:
+        inverse = file.accessor(skin["inverseBindMatrices"]).astype(np.float64)
+        if inverse.ndim != 2 or inverse.shape[1] != 16 or len(inverse) < len(joints):
+            raise ValueError("a skin with fewer matrices than joints")
+        inverse = inverse[: len(joints)].reshape(-1, 4, 4).transpose(0, 2, 1)
+        if not within(inverse, MAX_COORDINATE):
+            raise ValueError("a skin whose matrices contain NaN, infinity or huge numbers")
+        placed = placed @ inverse
+    return joints, placed
 
 
 def influences(

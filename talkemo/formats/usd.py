@@ -8,13 +8,17 @@ from typing import Any
 
 import numpy as np
 
-from .animation import FileWriter, Frames, Header, check_blend_shapes
+from .animation import Frames, Header, check_blend_shapes
 from .appearance import AddedMesh
 from .groups import visible_triangles
 from .head_nodes import BODY_NODE, HEAD_NODE, HeadNodes
+from .mesh_types import image_type
 from .target_sets import Residual, points_without_weights, target_sets
+from .usd_materials import define_textured
 from .usd_stage import (
+    IMAGE_ENDINGS,
     StageFile,
+    StageWriter,
     define_blend_shapes,
     define_coordinates,
     define_triangles,
@@ -28,7 +32,7 @@ JOINTS = [BODY_NODE, f"{BODY_NODE}/{HEAD_NODE}"]
 ANIMATION = f"{ROOT}/animation"  # the one that the skeleton plays
 
 
-class UsdWriter(FileWriter):
+class UsdWriter(StageWriter):
     """Writes ARKit's 52 shapes as UsdSkel blend shapes with animated weights, or the mesh's own.
 
     If both are written, the skeleton plays the mesh's own, and `/face/animation_arkit` lies beside.
@@ -58,6 +62,7 @@ class UsdWriter(FileWriter):
         self.weights: list[Any] = []  # attribute of the weights of each set
         self.added = header.added_meshes()
         self.added_points: list[Any] = []  # attribute of each added mesh
+        self.images: dict[str, bytes] = {}  # by the names of their files
         self.file = StageFile(self.partial.path)
         self.stage: Any = self.file.stage
         try:
@@ -104,7 +109,18 @@ class UsdWriter(FileWriter):
             st = UsdGeom.PrimvarsAPI(mesh).CreatePrimvar("st", kind, UsdGeom.Tokens.faceVarying)
             st.Set(Vt.Vec2fArray.FromNumpy(np.ascontiguousarray(attributes.uv)))
             st.SetIndices(Vt.IntArray.FromNumpy(attributes.uv_faces[self.visible].ravel()))
+            if attributes.texture is not None:
+                self._define_texture(mesh, attributes.texture)
         return mesh
+
+    def _define_texture(self, mesh: Any, content: bytes) -> None:
+        """Give the mesh a material that shows its texture, a PNG or JPEG."""
+        from pxr import UsdShade
+
+        name = self.image_name(0, IMAGE_ENDINGS[str(image_type(content))])
+        self.images[name] = content
+        material = define_textured(self.stage, f"{ROOT}/materials/skin", name)
+        UsdShade.MaterialBindingAPI.Apply(mesh.GetPrim()).Bind(material)
 
     def _define_part(self, part: AddedMesh, targets: np.ndarray | None) -> None:
         """Define an added mesh with a plain material, and its blend shapes unless they are None."""
@@ -125,7 +141,7 @@ class UsdWriter(FileWriter):
     def _define_material(self, mesh: Any, part: AddedMesh) -> None:
         """Give an added mesh its colours: of a material, or of each vertex where it has a texture.
 
-        A USD file names images by their paths, and stays one file without them.
+        So no images are needed for what is added.
         """
         from pxr import Gf, Sdf, UsdGeom, UsdShade, Vt
 
@@ -258,7 +274,7 @@ class UsdWriter(FileWriter):
         self._write_head_nodes()
         if self.head_nodes.moves_head and not self.bake:
             self._let_head_move_mesh()
-        self.file.save(self.path)
+        self.save(self.file, self.images)
         self.close()
 
     def close(self) -> None:

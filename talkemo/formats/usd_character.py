@@ -3,42 +3,42 @@
 The character is written as a glTF first, by `CharacterWriter`, and that is converted: every mesh
 with its materials, the skeleton, blend shapes, and the animation that was added. All points and
 displacements are in the scene's space, where the joints at rest put them, so the skeleton's bind
-pose is its pose at rest.
+pose is its pose at rest. If a skin was bound in another pose, they stay in the space of its meshes.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 
 import numpy as np
 
 from ..files.reading import reading_errors
-from ..files.writing import PartialOutput, check_output
-from .animation import FileWriter, Header, output_errors
+from ..geometry.rigid import nearest_rotation
+from .animation import FileWriter, Header
 from .gltf_character import WRITTEN_BACK, CharacterWriter
 from .gltf_colours import linear_vertex_colours, texture_coordinates
 from .gltf_file import GltfFile
 from .gltf_origin import GltfOrigin
 from .gltf_rig import NodeTree, as_own_rotation
-from .gltf_scene import Surface, influences, read_surfaces, world_matrices
+from .gltf_scene import Surface, influences, read_surfaces, skin_matrices, world_matrices
 from .gltf_shapes import target_names
 from .gltf_tracks import Tracks, tracks_at
 from .usd import ANIMATION, ROOT, SKELETON, UsdWriter
 from .usd_materials import COLOURS_OF_POINTS, UsdMaterials
 from .usd_stage import (
-    PACKAGE_ENDING,
     FreeNames,
     StageFile,
+    StageWriter,
     check_usd,
     define_blend_shapes,
     define_coordinates,
     define_triangles,
     floats,
+    halves,
     integers,
     matrix,
     quaternions,
@@ -46,7 +46,9 @@ from .usd_stage import (
 )
 
 MATERIALS = f"{ROOT}/materials"
-IMAGE_ENDINGS = (".png", ".jpg")
+SAME_POSE = 1e-4  # difference of matrices, relative to their size, that are the same
+MIN_VOLUME = 1e-30  # determinant of a matrix that can be inverted
+STILL = 1e-9  # a joint's property that changes less has no keys
 OTHER_KIND = "_arkit"  # of the second animation, if the mesh's own shapes and ARKit's are driven
 
 
@@ -59,16 +61,12 @@ def usd_writer(path: Path, header: Header, bake: bool = False) -> FileWriter:
     return UsdWriter(path, header, bake)
 
 
-class UsdCharacterWriter(CharacterWriter):
-    """Writes the glTF that a mesh was read from as a usda, usdc or usdz, with its animation.
-
-    Textures lie beside a usda or usdc, as NAME_0.png and so on, and in a usdz.
-    """
+class UsdCharacterWriter(StageWriter, CharacterWriter):
+    """Writes the glTF that a mesh was read from as a usda, usdc or usdz, with its animation."""
 
     def __init__(self, path: Path, header: Header, origin: GltfOrigin):
         super().__init__(path, header, origin)
         self._before = len(self.file.tree.get("animations", []))
-        self._images: list[PartialOutput] = []
 
     def finish(self) -> None:
         super().finish()  # a GLB at the place of the USD
@@ -78,48 +76,13 @@ class UsdCharacterWriter(CharacterWriter):
         try:
             with reading_errors(self.file.path, *WRITTEN_BACK):
                 file = GltfFile(self.path.with_suffix(".glb"), content)
-                scene = _Scene(target.stage, file, self.header, self._before, self.path)
+                scene = _Scene(target.stage, file, self.header, self._before, self.image_name)
                 scene.build()
-            if not target.is_package:
-                self._write_images(scene.materials.images)
-            images = scene.materials.images.items()
+            images = scene.materials.images
             del scene
-            target.save(self.path, images)
+            self.save(target, images, [self.file.path, *self.origin.companion_paths])
         finally:
             target.close()
-
-    def _write_images(self, images: dict[str, bytes]) -> None:
-        """Write the images that lie beside the file."""
-        inputs = [self.file.path, *self.origin.companion_paths]
-        for name, content in images.items():
-            image = self.path.with_name(name)
-            check_output(image, IMAGE_ENDINGS, *inputs)
-            partial = PartialOutput(image, together_with=self.path)
-            self._images.append(partial)
-            partial.path.write_bytes(content)
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        try:
-            if kind is None:
-                self.complete()
-                for image in self._images:
-                    with output_errors(image.final):
-                        image.finish()
-            super().__exit__(kind, error, trace)
-        finally:
-            for image in self._images:
-                image.discard()
-
-
-def image_namer(path: Path) -> Any:
-    """Return what names the images of a USD: beside it by its own name, within a package plainly."""
-    stem = "image" if path.suffix.lower() == PACKAGE_ENDING else path.stem
-    return lambda number, ending: f"{stem}_{number}{ending}"
 
 
 class _Scene:
@@ -133,11 +96,18 @@ class _Scene:
         Of the animation.
     before : int
         Number of animations that are the character's own; those after them are written.
-    path : Path
-        Of the output, whose name its images get.
+    named : callable
+        Returns the name of an image's file, from its number and ending.
     """
 
-    def __init__(self, stage: Any, file: GltfFile, header: Header, before: int, path: Path):
+    def __init__(
+        self,
+        stage: Any,
+        file: GltfFile,
+        header: Header,
+        before: int,
+        named: Callable[[int, str], str],
+    ):
         self.stage, self.file, self.header = stage, file, header
         nodes = file.tree["nodes"]
         self.nodes = NodeTree(nodes, world_matrices(nodes))
@@ -146,7 +116,7 @@ class _Scene:
         animations = file.tree.get("animations", [])[before:]
         self.tracks = [tracks_at(file, animation, times) for animation in animations]
         self.skeleton = _Joints(self)
-        self.materials = UsdMaterials(stage, MATERIALS, file, image_namer(path))
+        self.materials = UsdMaterials(stage, MATERIALS, file, named)
         self.courses = [_Courses(header.frames) for _ in self.tracks]
         self.names = FreeNames()
         for taken in (SKELETON, ANIMATION, f"{ANIMATION}{OTHER_KIND}", MATERIALS):
@@ -170,23 +140,24 @@ class _Scene:
 
         node, file = self.nodes.nodes[number], self.file
         name = node.get("name") or file.item("meshes", node["mesh"]).get("name")
-        path = f"{ROOT}/{self.names.name(name, default=f'mesh{number}')}"
+        path = f"{ROOT}/{self.names.name(name, default='mesh')}"
         mesh = UsdGeom.Mesh.Define(self.stage, path)
         if isinstance(name, str) and name != mesh.GetPrim().GetName():
             mesh.GetPrim().SetDisplayName(name)
         is_animated = any((number, "weights") in tracks for tracks in self.tracks)
-        points = np.concatenate([s.points if is_animated else s.at_rest for s in surfaces])
+        shown = [self.skeleton.in_space(surface) for surface in surfaces]
+        points = np.concatenate([s.points if is_animated else s.at_rest for s in shown])
         starts = np.cumsum([0, *(len(surface.points) for surface in surfaces)])
         define_triangles(mesh, np.concatenate([s.faces + k for s, k in zip(surfaces, starts)]))
         mesh.CreatePointsAttr(vectors(points))
         mesh.CreateExtentAttr(UsdGeom.PointBased.ComputeExtent(mesh.GetPointsAttr().Get()))
         primitives = [surface.primitive for surface in surfaces]
         mesh.CreateDoubleSidedAttr(any(map(self.materials.is_double_sided, primitives)))
-        self._define_attributes(mesh, surfaces)
+        self._define_attributes(mesh, shown)
         self._bind_materials(mesh, surfaces)
         self.skeleton.bind(mesh, number, surfaces)
         if is_animated:
-            self._define_shapes(mesh, number, surfaces)
+            self._define_shapes(mesh, number, shown)
 
     def _define_attributes(self, mesh: Any, surfaces: list[Surface]) -> None:
         """Define normals, texture coordinates and colours of the points."""
@@ -317,6 +288,46 @@ class _Joints:
             parent = self.paths.get(self.nodes.parents.get(node, -1), "")
             name = names.name(self.nodes.nodes[node].get("name"), parent, f"node{node}")
             self.paths[node] = f"{parent}/{name}" if parent else name
+        self.poses = self._poses(scene.surfaces)
+
+    def _poses(self, surfaces: list[Surface]) -> dict[int, np.ndarray]:
+        """The matrices (4, 4) from skinned meshes into the scene by joint, if these differ.
+
+        {} if each skin has one, so that its meshes are placed as they are at rest. The same for
+        skins that do not agree on a joint, since a skeleton has one bind pose.
+        """
+        poses: dict[int, np.ndarray] = {}
+        are_same = True
+        skinned = [surface for surface in surfaces if surface.placement.ndim == 3]
+        for number in sorted({self.nodes.nodes[surface.node]["skin"] for surface in skinned}):
+            joints, of_skin = skin_matrices(self.file, number, self.nodes.matrices)
+            size = np.abs(of_skin).max()
+            are_same = are_same and np.abs(of_skin - of_skin[0]).max() <= SAME_POSE * size
+            for joint, pose in zip(joints, of_skin):
+                known = poses.setdefault(joint, pose)
+                if np.abs(pose - known).max() > SAME_POSE * size:
+                    return {}
+        mixed = {s.node for s in skinned} & {s.node for s in surfaces if s.placement.ndim == 2}
+        flat = any(abs(np.linalg.det(pose)) < MIN_VOLUME for pose in poses.values())
+        return {} if are_same or mixed or flat else poses
+
+    def in_space(self, surface: Surface) -> Surface:
+        """Return a surface with points and shapes in the space of its mesh's points in the USD."""
+        if not self.poses or surface.placement.ndim == 2:
+            return surface
+        points = self.file.attribute(surface.primitive, "POSITION")
+        assert points is not None
+        shapes = np.zeros_like(surface.shapes)
+        for shape, target in zip(shapes, surface.primitive.get("targets", [])):
+            if "POSITION" in target:
+                shape[:] = self.file.accessor(target["POSITION"])
+        still = np.eye(4)[:3]
+        return replace(surface, points=points.astype(np.float64), shapes=shapes, placement=still)
+
+    def _bind(self, node: int) -> np.ndarray:
+        """The matrix (4, 4) of a joint in the pose in which meshes were bound to it."""
+        frame = self.frame(node)
+        return np.linalg.inv(self.poses[node]) @ frame if node in self.poses else frame
 
     def define(self) -> None:
         """Define the skeleton, which plays the first animation."""
@@ -324,16 +335,40 @@ class _Joints:
 
         skeleton = UsdSkel.Skeleton.Define(self.stage, SKELETON)
         skeleton.CreateJointsAttr([self.paths[node] for node in self.order])
-        world = self.nodes.matrices
-        skeleton.CreateBindTransformsAttr([matrix(world[node]) for node in self.order])
+        skeleton.CreateBindTransformsAttr([matrix(self._bind(node)) for node in self.order])
         skeleton.CreateRestTransformsAttr([matrix(self._local(node)) for node in self.order])
         source = UsdSkel.BindingAPI.Apply(skeleton.GetPrim()).CreateAnimationSourceRel()
         source.SetTargets([ANIMATION])
 
+    def frame(self, node: int | None) -> np.ndarray:
+        """Return the matrix (4, 4) of a joint at rest into the scene, without scale.
+
+        A skeleton's animation stores scales in half precision, which would move points.
+        """
+        if node is None:
+            return np.eye(4)
+        result: np.ndarray = self.nodes.matrices[node].copy()
+        result[:3, :3] = nearest_rotation(result[:3, :3])[0]
+        return result
+
     def _local(self, node: int) -> np.ndarray:
-        """The matrix (4, 4) of a node into its parent."""
+        """The same into the joint above it."""
+        parent = self.frame(self.nodes.parents.get(node))
+        return np.asarray(np.linalg.inv(parent) @ self.frame(node))
+
+    def local_at(self, node: int, tracks: Tracks) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Return translations (T, 3), quaternions (T, 4), scales (T, 3) of a joint that moves."""
+        from scipy.spatial.transform import Rotation
+
         parent = self.nodes.parent_matrix(node)
-        return np.asarray(np.linalg.pinv(parent) @ self.nodes.matrices[node])
+        before, after = np.linalg.pinv(self.nodes.matrices[node]), self.frame(node)
+        above = np.linalg.inv(self.frame(self.nodes.parents.get(node)))
+        own = _matrices(self.nodes.nodes[node], node, tracks)
+        local = above @ parent @ own @ before @ after
+        turns = nearest_rotation(local[:, :3, :3])[0]
+        scales = np.einsum("tji,tji->ti", turns, local[:, :3, :3])
+        turned = Rotation.from_matrix(turns).as_quat(canonical=True)
+        return local[:, :3, 3], turned, scales
 
     def bind(self, mesh: Any, number: int, surfaces: list[Surface]) -> None:
         """Let the joints move the points of a node's mesh."""
@@ -341,11 +376,15 @@ class _Joints:
 
         binding = UsdSkel.BindingAPI.Apply(mesh.GetPrim())
         binding.CreateSkeletonRel().SetTargets([SKELETON])
-        binding.CreateGeomBindTransformAttr(matrix(np.eye(4)))
         above = (number, *self.nodes.above(number))
         nearest = next((self.number[n] for n in above if n in self.number), 0)
         parts = [self._influences(surface, nearest) for surface in surfaces]
-        if all(surface.placement.ndim == 2 for surface in surfaces):
+        is_rigid = all(surface.placement.ndim == 2 for surface in surfaces)
+        place, joint = np.eye(4), self.order[nearest]
+        if is_rigid and joint in self.poses:
+            place = self._bind(joint) @ np.linalg.inv(self.frame(joint))
+        binding.CreateGeomBindTransformAttr(matrix(place))
+        if is_rigid:
             binding.CreateJointIndicesPrimvar(True, 1).Set(integers(parts[0][0][0]))
             binding.CreateJointWeightsPrimvar(True, 1).Set(floats(parts[0][1][0]))
             return
@@ -422,40 +461,31 @@ def define_animation(
     if not joints:
         return
     animation.CreateJointsAttr([skeleton.paths[node] for node in joints])
-    for kind, make in _MAKERS.items():
-        attribute = getattr(animation, f"Create{kind.capitalize()}sAttr")()
-        rest = [_at_rest(skeleton.nodes.nodes[node], kind) for node in joints]
-        columns = [tracks.get((node, kind)) for node in joints]
-        for time, values in _frames_of(columns, rest):
-            attribute.Set(make(values), *time)
+    moved = [skeleton.local_at(node, tracks) for node in joints]
+    makers = ("Translations", vectors), ("Rotations", quaternions), ("Scales", halves)
+    for (name, make), columns in zip(makers, zip(*moved)):
+        attribute = getattr(animation, f"Create{name}Attr")()
+        values = np.stack(columns, axis=1)  # (T, J, width)
+        if np.abs(values - values[0]).max() < STILL:
+            attribute.Set(make(values[0]))
+            continue
+        for frame, rows in enumerate(values):
+            attribute.Set(make(rows), frame)
 
 
-def _halves(values: np.ndarray) -> Any:
-    """USD's array of vectors (N, 3) in half precision."""
-    from pxr import Gf, Vt
+def _matrices(node: dict[str, Any], number: int, tracks: Tracks) -> np.ndarray:
+    """The matrices (T, 4, 4) of a node that tracks move, into its parent."""
+    from scipy.spatial.transform import Rotation
 
-    return Vt.Vec3hArray([Gf.Vec3h(*row) for row in values.tolist()])
-
-
-_MAKERS = {"translation": vectors, "rotation": quaternions, "scale": _halves}
-
-
-def _frames_of(
-    columns: list[np.ndarray | None], rest: list[np.ndarray]
-) -> Iterator[tuple[tuple[int, ...], np.ndarray]]:
-    """Yield a property of all joints (J, width) for each frame; once, for no time, if none moves."""
-    count = max((len(column) for column in columns if column is not None), default=0)
-    if not count:
-        yield (), np.stack(rest)
-    for frame in range(count):
-        rows = (r if column is None else column[frame] for column, r in zip(columns, rest))
-        yield (frame,), np.stack(list(rows))
-
-
-def _at_rest(node: dict[str, Any], kind: str) -> np.ndarray:
-    """Translation, rotation or scale of a node at rest."""
     own = dict(node)
     if not as_own_rotation(own):
         raise ValueError("a joint that shears")
-    default = {"translation": [0.0] * 3, "rotation": [0.0, 0.0, 0.0, 1.0], "scale": [1.0] * 3}
-    return np.array(own.get(kind, default[kind]), np.float64)
+    rest = {"translation": [0.0] * 3, "rotation": [0.0, 0.0, 0.0, 1.0], "scale": [1.0] * 3}
+    rest |= {kind: own[kind] for kind in rest if kind in own}
+    values = {kind: tracks.get((number, kind), np.array([rest[kind]])) for kind in rest}
+    count = max(map(len, values.values()))
+    result = np.tile(np.eye(4), (count, 1, 1))
+    turns = Rotation.from_quat(values["rotation"]).as_matrix()
+    result[:, :3, :3] = turns * values["scale"][:, None, :]
+    result[:, :3, 3] = values["translation"]
+    return result

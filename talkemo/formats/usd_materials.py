@@ -11,13 +11,14 @@ import numpy as np
 
 from .gltf_colours import SPECULAR_GLOSSINESS, image_of
 from .gltf_file import GltfFile
+from .gltf_tree import SKIN_ROUGHNESS
 from .materials import BLEND, MASK, OPAQUE, decoded_images
 from .mesh_types import image_type
 from .texture_atlas import REPEAT
+from .usd_stage import IMAGE_ENDINGS, FreeNames
 
 CLAMP, MIRROR = 33071, 33648  # glTF's numbers of wrap modes
 WRAP_MODES = {REPEAT: "repeat", CLAMP: "clamp", MIRROR: "mirror"}
-ENDINGS = {"image/png": ".png", "image/jpeg": ".jpg"}
 NORMAL_SCALE, NORMAL_BIAS = (2.0, 2.0, 2.0, 1.0), (-1.0, -1.0, -1.0, 0.0)  # from 0…1 to -1…1
 WHITE = (1.0, 1.0, 1.0, 1.0)
 COLOURS_OF_POINTS = "displayColor"  # primvar of a mesh
@@ -63,8 +64,6 @@ class UsdMaterials:
     """
 
     def __init__(self, stage: Any, scope: str, file: GltfFile, named: Callable[[int, str], str]):
-        from .usd_stage import FreeNames
-
         self.stage, self.scope, self.file, self._named = stage, scope, file, named
         self.images: dict[str, bytes] = {}
         self.sets = CoordinateSets()
@@ -137,7 +136,7 @@ class UsdMaterials:
             stream = io.BytesIO()
             pixels[number].save(stream, "PNG")
             content = stream.getvalue()
-        name = self._named(number, ENDINGS[str(image_type(content))])
+        name = self._named(number, IMAGE_ENDINGS[str(image_type(content))])
         self.images[name] = content
         return name
 
@@ -269,3 +268,31 @@ class _Inputs:
         texture.CreateInput("bias", kinds.Float4).Set(Gf.Vec4f(*bias))
         texture.CreateInput("sourceColorSpace", kinds.Token).Set(space)
         return texture
+
+
+def define_textured(stage: Any, path: str, image: str) -> Any:
+    """Return a new material whose colour is that of an image's file, by the coordinates `st`."""
+    from pxr import Sdf, UsdShade
+
+    kinds = Sdf.ValueTypeNames
+    material = UsdShade.Material.Define(stage, path)
+    surface, texture, reader = (
+        UsdShade.Shader.Define(stage, f"{path}/{name}") for name in ("surface", "colour", "st")
+    )
+    for shader, kind in (
+        (surface, "UsdPreviewSurface"),
+        (texture, "UsdUVTexture"),
+        (reader, "UsdPrimvarReader_float2"),
+    ):
+        shader.CreateIdAttr(kind)
+    reader.CreateInput("varname", kinds.String).Set("st")
+    texture.CreateInput("file", kinds.Asset).Set(Sdf.AssetPath(f"./{image}"))
+    texture.CreateInput("sourceColorSpace", kinds.Token).Set("sRGB")
+    texture.CreateInput("st", kinds.Float2).ConnectToSource(reader.ConnectableAPI(), "result")
+    for axis in "ST":
+        texture.CreateInput(f"wrap{axis}", kinds.Token).Set(WRAP_MODES[REPEAT])
+    colour = surface.CreateInput("diffuseColor", kinds.Color3f)
+    colour.ConnectToSource(texture.ConnectableAPI(), "rgb")
+    surface.CreateInput("roughness", kinds.Float).Set(SKIN_ROUGHNESS)
+    material.CreateSurfaceOutput().ConnectToSource(surface.ConnectableAPI(), "surface")
+    return material

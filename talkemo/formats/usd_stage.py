@@ -5,13 +5,17 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Iterable
 from pathlib import Path
+from types import TracebackType
 from typing import Any
 
 import numpy as np
 
 from ..errors import TalkemoError
 from ..extras import install_command
+from ..files.writing import PartialOutput, check_output
+from .animation import FileWriter, output_errors
 
+IMAGE_ENDINGS = {"image/png": ".png", "image/jpeg": ".jpg"}
 PACKAGE_ENDING = ".usdz"
 ROOT_IN_PACKAGE = "model.usdc"  # the first file of a package is the stage
 
@@ -86,6 +90,50 @@ class StageFile:
             self._folder = None
 
 
+class StageWriter(FileWriter):
+    """Base class of a writer of a stage with images.
+
+    They lie beside a usda or usdc, as NAME_0.png and so on, and in a usdz.
+    """
+
+    def __init__(self, path: Path, *arguments: Any, **keywords: Any):
+        super().__init__(path, *arguments, **keywords)
+        self._images: list[PartialOutput] = []
+
+    def image_name(self, number: int, ending: str) -> str:
+        """Return the name of an image's file."""
+        stem = "image" if self.path.suffix.lower() == PACKAGE_ENDING else self.path.stem
+        return f"{stem}_{number}{ending}"
+
+    def save(self, file: StageFile, images: dict[str, bytes], inputs: Iterable[Path] = ()) -> None:
+        """Write a stage, and its images by name; none of them may replace one of the inputs."""
+        if not file.is_package:
+            for name, content in images.items():
+                image = self.path.with_name(name)
+                check_output(image, tuple(IMAGE_ENDINGS.values()), *inputs)
+                partial = PartialOutput(image, together_with=self.path)
+                self._images.append(partial)
+                partial.path.write_bytes(content)
+        file.save(self.path, images.items())
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        try:
+            if kind is None:
+                self.complete()
+                for image in self._images:
+                    with output_errors(image.final):
+                        image.finish()
+            super().__exit__(kind, error, trace)
+        finally:
+            for image in self._images:
+                image.discard()
+
+
 class FreeNames:
     """Names of prims that are valid, and not taken by another of the same parent."""
 
@@ -139,6 +187,13 @@ def quaternions(values: np.ndarray) -> Any:
     from pxr import Gf, Vt
 
     return Vt.QuatfArray([Gf.Quatf(w, x, y, z) for x, y, z, w in values.tolist()])
+
+
+def halves(values: np.ndarray) -> Any:
+    """Return USD's array of vectors (N, 3) in half precision."""
+    from pxr import Gf, Vt
+
+    return Vt.Vec3hArray([Gf.Vec3h(*row) for row in values.tolist()])
 
 
 def define_triangles(mesh: Any, faces: np.ndarray) -> None:
