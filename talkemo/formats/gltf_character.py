@@ -50,7 +50,7 @@ def gltf_writer(path: Path, header: Header, bake: bool = False) -> FileWriter:
     Raises InputError for a VRM that is not made of one.
     """
     origin, ending = header.origin, path.suffix.lower()
-    if origin is not None and not bake and origin.is_of(len(header.rest)):
+    if isinstance(origin, GltfOrigin) and not bake and origin.is_of(len(header.rest)):
         writer = CharacterGltfWriter if ending == ".gltf" else CharacterWriter
         return writer(path, header, origin)
     if ending == ".vrm":

@@ -16,6 +16,7 @@ from .mesh_types import image_type
 from .target_sets import Residual, points_without_weights, target_sets
 from .usd_materials import define_textured
 from .usd_stage import (
+    ADDED_PART,
     IMAGE_ENDINGS,
     StageFile,
     StageWriter,
@@ -131,6 +132,7 @@ class UsdWriter(StageWriter):
         mesh.CreatePointsAttr(vectors(self.added.vertices.points[part.rows] @ self.upright))
         define_triangles(mesh, part.faces)
         mesh.CreateDoubleSidedAttr(True)
+        mesh.GetPrim().SetCustomDataByKey(ADDED_PART, True)
         if part.uv is not None:
             define_coordinates(mesh, part.uv)
         self._define_material(mesh, part)

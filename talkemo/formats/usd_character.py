@@ -24,12 +24,20 @@ from .gltf_colours import linear_vertex_colours, texture_coordinates
 from .gltf_file import GltfFile
 from .gltf_origin import GltfOrigin
 from .gltf_rig import NodeTree, as_own_rotation
-from .gltf_scene import Surface, influences, read_surfaces, skin_matrices, world_matrices
+from .gltf_scene import (
+    Surface,
+    influences,
+    is_added_part,
+    read_surfaces,
+    skin_matrices,
+    world_matrices,
+)
 from .gltf_shapes import target_names
 from .gltf_tracks import Tracks, tracks_at
 from .usd import ANIMATION, ROOT, SKELETON, UsdWriter
 from .usd_materials import COLOURS_OF_POINTS, UsdMaterials
 from .usd_stage import (
+    ADDED_PART,
     FreeNames,
     StageFile,
     StageWriter,
@@ -56,7 +64,7 @@ def usd_writer(path: Path, header: Header, bake: bool = False) -> FileWriter:
     """Return the writer of a USD: of the mesh's own file, if it is a glTF."""
     check_usd()
     origin = header.origin
-    if origin is not None and not bake and origin.is_of(len(header.rest)):
+    if isinstance(origin, GltfOrigin) and not bake and origin.is_of(len(header.rest)):
         return UsdCharacterWriter(path, header, origin)
     return UsdWriter(path, header, bake)
 
@@ -144,6 +152,8 @@ class _Scene:
         mesh = UsdGeom.Mesh.Define(self.stage, path)
         if isinstance(name, str) and name != mesh.GetPrim().GetName():
             mesh.GetPrim().SetDisplayName(name)
+        if is_added_part(node):
+            mesh.GetPrim().SetCustomDataByKey(ADDED_PART, True)
         is_animated = any((number, "weights") in tracks for tracks in self.tracks)
         shown = [self.skeleton.in_space(surface) for surface in surfaces]
         points = np.concatenate([s.points if is_animated else s.at_rest for s in shown])

@@ -16,6 +16,7 @@ from ..files.writing import PartialOutput, check_output
 from .animation import FileWriter, output_errors
 
 IMAGE_ENDINGS = {"image/png": ".png", "image/jpeg": ".jpg"}
+ADDED_PART = "talkemo:added_part"  # custom data of a mesh that is no part of the user's
 PACKAGE_ENDING = ".usdz"
 ROOT_IN_PACKAGE = "model.usdc"  # the first file of a package is the stage
 
