@@ -15,13 +15,12 @@ from .head_nodes import BODY_NODE, HEAD_NODE, HeadNodes
 from .mesh_types import image_type
 from .target_sets import Residual, points_without_weights, target_sets
 from .usd_materials import define_textured
+from .usd_parts import define_part
 from .usd_stage import (
-    ADDED_PART,
     IMAGE_ENDINGS,
     StageFile,
     StageWriter,
     define_blend_shapes,
-    define_coordinates,
     define_triangles,
     vectors,
 )
@@ -125,47 +124,12 @@ class UsdWriter(StageWriter):
 
     def _define_part(self, part: AddedMesh, targets: np.ndarray | None) -> None:
         """Define an added mesh with a plain material, and its blend shapes unless they are None."""
-        from pxr import UsdGeom
-
         assert self.added is not None
-        mesh = UsdGeom.Mesh.Define(self.stage, f"/face/{part.name}")
-        mesh.CreatePointsAttr(vectors(self.added.vertices.points[part.rows] @ self.upright))
-        define_triangles(mesh, part.faces)
-        mesh.CreateDoubleSidedAttr(True)
-        mesh.GetPrim().SetCustomDataByKey(ADDED_PART, True)
-        if part.uv is not None:
-            define_coordinates(mesh, part.uv)
-        self._define_material(mesh, part)
+        points = self.added.vertices.points[part.rows] @ self.upright
+        mesh = define_part(self.stage, ROOT, part, points)
         self.added_points.append(mesh.GetPointsAttr())
         if targets is not None:
             self._define_blend_shapes(mesh, targets[:, part.rows])
-
-    def _define_material(self, mesh: Any, part: AddedMesh) -> None:
-        """Give an added mesh its colours: of a material, or of each vertex where it has a texture.
-
-        So no images are needed for what is added.
-        """
-        from pxr import Gf, Sdf, UsdGeom, UsdShade, Vt
-
-        path = f"/face/materials/{part.name}"
-        material = UsdShade.Material.Define(self.stage, path)
-        shader = UsdShade.Shader.Define(self.stage, f"{path}/surface")
-        shader.CreateIdAttr("UsdPreviewSurface")
-        colour = shader.CreateInput("diffuseColor", Sdf.ValueTypeNames.Color3f)
-        shader.CreateInput("roughness", Sdf.ValueTypeNames.Float).Set(part.roughness)
-        material.CreateSurfaceOutput().ConnectToSource(shader.ConnectableAPI(), "surface")
-        UsdShade.MaterialBindingAPI.Apply(mesh.GetPrim()).Bind(material)
-        if part.point_colours is None:
-            colour.Set(Gf.Vec3f(*part.linear_colour))
-            mesh.CreateDisplayColorAttr([Gf.Vec3f(*part.linear_colour)])
-            return
-        reader = UsdShade.Shader.Define(self.stage, f"{path}/colours")
-        reader.CreateIdAttr("UsdPrimvarReader_float3")
-        reader.CreateInput("varname", Sdf.ValueTypeNames.String).Set("displayColor")
-        colour.ConnectToSource(reader.ConnectableAPI(), "result")
-        shown = mesh.CreateDisplayColorPrimvar(UsdGeom.Tokens.vertex)
-        linear = np.ascontiguousarray((part.point_colours / 255) ** 2.2, np.float32)
-        shown.Set(Vt.Vec3fArray.FromNumpy(linear))
 
     def _define_blend_shapes(self, mesh: Any, targets: np.ndarray) -> None:
         """Define the shapes of a mesh, the displacements (K, V, 3) of its points."""

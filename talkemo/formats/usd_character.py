@@ -35,7 +35,9 @@ from .gltf_scene import (
 from .gltf_shapes import target_names
 from .gltf_tracks import Tracks, tracks_at
 from .usd import ANIMATION, ROOT, SKELETON, UsdWriter
+from .usd_back import UsdBackWriter
 from .usd_materials import COLOURS_OF_POINTS, UsdMaterials
+from .usd_origin import UsdOrigin
 from .usd_stage import (
     ADDED_PART,
     FreeNames,
@@ -61,11 +63,13 @@ OTHER_KIND = "_arkit"  # of the second animation, if the mesh's own shapes and A
 
 
 def usd_writer(path: Path, header: Header, bake: bool = False) -> FileWriter:
-    """Return the writer of a USD: of the mesh's own file, if it is a glTF."""
+    """Return the writer of a USD: of the mesh's own file, if it is a glTF or USD."""
     check_usd()
     origin = header.origin
     if isinstance(origin, GltfOrigin) and not bake and origin.is_of(len(header.rest)):
         return UsdCharacterWriter(path, header, origin)
+    if isinstance(origin, UsdOrigin) and not bake and origin.is_of(len(header.rest)):
+        return UsdBackWriter(path, header, origin)
     return UsdWriter(path, header, bake)
 
 

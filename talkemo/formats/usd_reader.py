@@ -171,13 +171,13 @@ def _placement(prim: Any, cache: Any) -> np.ndarray:
     skeleton = binding.GetInheritedSkeleton()
     if skeleton and binding.GetJointIndicesPrimvar().HasValue():
         geometry = binding.GetGeomBindTransformAttr().Get()
-        place = _column_matrix(cache.GetLocalToWorldTransform(skeleton.GetPrim()))
-        return place @ (np.eye(4) if geometry is None else _column_matrix(geometry))
-    return _column_matrix(cache.GetLocalToWorldTransform(prim))
+        place = column_matrix(cache.GetLocalToWorldTransform(skeleton.GetPrim()))
+        return place @ (np.eye(4) if geometry is None else column_matrix(geometry))
+    return column_matrix(cache.GetLocalToWorldTransform(prim))
 
 
-def _column_matrix(value: Any) -> np.ndarray:
-    """A matrix of USD, which multiplies rows, as one that multiplies columns."""
+def column_matrix(value: Any) -> np.ndarray:
+    """Return a matrix of USD, which multiplies rows, as one that multiplies columns."""
     matrix = np.array(value, np.float64).T
     if not within(matrix, MAX_COORDINATE):
         raise ValueError("a transform out of range")
@@ -316,9 +316,17 @@ class _Colours:
             return None
         if not bracket:
             return read_bytes(file, "an image", "copy all its files together", limit)
-        with zipfile.ZipFile(file) as archive:
-            entry = archive.getinfo(inner.rstrip("]"))
-            return archive.read(entry) if entry.file_size <= limit else None
+        return package_entry(file, inner.rstrip("]"), limit)
+
+
+def package_entry(package: Path, name: str, max_bytes: int) -> bytes | None:
+    """Return a file of a usdz; None if it has none of this name, or a larger one."""
+    with zipfile.ZipFile(package) as archive:
+        try:
+            entry = archive.getinfo(name)
+        except KeyError:
+            return None
+        return archive.read(entry) if entry.file_size <= max_bytes else None
 
 
 # ------------------------------------------------------------------------------------------- shapes
