@@ -303,7 +303,8 @@ class _Colours:
         except (KeyError, OSError):
             content = None
         if content is None:
-            self.note(f"the texture {printable(name, 60)} is not beside the file and is left out")
+            file = printable(Path(name.rstrip("]")).name, 60)
+            self.note(f"the texture {file} is not beside the file and is left out")
         else:
             self.contents[name] = content
             self.bytes_left -= len(content)
