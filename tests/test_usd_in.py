@@ -1,7 +1,6 @@
 """USD as an input: meshes in metres with y up, and the stage back with what makes it speak."""
 
 import base64
-import itertools
 import json
 import zipfile
 from dataclasses import replace
@@ -20,69 +19,22 @@ from talkemo.formats.npz import NpzAnimation
 pytest.importorskip("pxr", reason="talkemo[usd] is not installed")
 
 from pxr import Gf, Sdf, Usd, UsdGeom, UsdShade, UsdSkel, UsdUtils
-from usd_stages import baked, complaints
+from usd_stages import (
+    Z_UP,
+    add_coordinates,
+    add_material,
+    add_mesh,
+    baked,
+    bind,
+    complaints,
+    new_stage,
+    shifted,
+    skeleton_of,
+    two_levels,
+)
 
 from talkemo.formats import usd_layers
-from talkemo.formats.usd_stage import integers, vectors
-
-Z_UP = np.array([[1.0, 0, 0], [0, 0, 1], [0, -1, 0]])  # points @ Z_UP, from y up
-
-
-def shifted(*step):
-    return POINTS + np.array(step)
-
-
-def new_stage(path, up="Y", metres=1.0):
-    stage = Usd.Stage.CreateNew(str(path))
-    UsdGeom.SetStageUpAxis(stage, up)
-    UsdGeom.SetStageMetersPerUnit(stage, metres)
-    root = UsdGeom.Xform.Define(stage, "/Actor")
-    stage.SetDefaultPrim(root.GetPrim())
-    return stage
-
-
-def add_mesh(stage, path="/Actor/Face", points=POINTS, faces=FACES):
-    mesh = UsdGeom.Mesh.Define(stage, path)
-    mesh.CreatePointsAttr(vectors(points))
-    mesh.CreateFaceVertexCountsAttr([faces.shape[1]] * len(faces))
-    mesh.CreateFaceVertexIndicesAttr(integers(faces.ravel()))
-    mesh.CreateSubdivisionSchemeAttr("none")
-    return mesh
-
-
-def add_material(stage, name, colour=None, image=None, **inputs):
-    material = UsdShade.Material.Define(stage, f"/Actor/Looks/{name}")
-    surface = UsdShade.Shader.Define(stage, f"/Actor/Looks/{name}/surface")
-    surface.CreateIdAttr("UsdPreviewSurface")
-    material.CreateSurfaceOutput().ConnectToSource(surface.ConnectableAPI(), "surface")
-    kinds = Sdf.ValueTypeNames
-    diffuse = surface.CreateInput("diffuseColor", kinds.Color3f)
-    if colour is not None:
-        diffuse.Set(Gf.Vec3f(*colour))
-    for key, value in inputs.items():
-        surface.CreateInput(key, kinds.Float).Set(value)
-    if image is not None:
-        texture = UsdShade.Shader.Define(stage, f"/Actor/Looks/{name}/texture")
-        texture.CreateIdAttr("UsdUVTexture")
-        texture.CreateInput("file", kinds.Asset).Set(Sdf.AssetPath(image))
-        diffuse.ConnectToSource(texture.ConnectableAPI(), "rgb")
-    return material
-
-
-def bind(prim, material):
-    UsdShade.MaterialBindingAPI.Apply(prim).Bind(material)
-
-
-def add_coordinates(mesh, indexed=False):
-    """Coordinates of each corner, as most programs write them."""
-    kind = Sdf.ValueTypeNames.TexCoord2fArray
-    st = UsdGeom.PrimvarsAPI(mesh).CreatePrimvar("st", kind, "faceVarying")
-    if indexed:
-        st.Set([Gf.Vec2f(*row) for row in UV.tolist()])
-        st.SetIndices(integers(FACES.ravel()))
-    else:
-        st.Set([Gf.Vec2f(*row) for row in UV[FACES.ravel()].tolist()])
-
+from talkemo.formats.usd_stage import integers
 
 # ------------------------------------------------------------------------------------------ meshes
 
@@ -211,38 +163,6 @@ def test_what_talkemo_added_is_no_part_of_the_mesh(tmp_path):
 # ---------------------------------------------------------------------------------------- the stage
 
 
-def two_levels(stage):
-    """A face below two transforms, and a second mesh, in cm with z up."""
-    UsdGeom.Xform.Get(stage, "/Actor").AddTranslateOp().Set((0, 0, 160))
-    group = UsdGeom.Xform.Define(stage, "/Actor/Geo")
-    group.AddRotateYOp().Set(20)
-    group.AddScaleOp().Set((2, 2, 2))
-    add_mesh(stage, "/Actor/Geo/Face", POINTS @ Z_UP * 50)
-    add_mesh(stage, "/Actor/Geo/Hat", shifted(0, 1, 0) @ Z_UP * 50)
-
-
-def skeleton_of(stage):
-    """A skeleton whose head moves the face, with blend shapes and a material of the file's own."""
-    UsdSkel.Root.Define(stage, "/Actor")
-    skeleton = UsdSkel.Skeleton.Define(stage, "/Actor/Rig/Skeleton")
-    skeleton.CreateJointsAttr(["Hips", "Hips/Neck", "Hips/Neck/Head"])
-    places = [(0, 0, -90), (0, 0, -60), (0, 0, -50)]
-    world = [Gf.Matrix4d(1).SetTranslate(Gf.Vec3d(*place)) for place in places]
-    skeleton.CreateBindTransformsAttr(world)
-    local = [world[0], *(b * a.GetInverse() for a, b in itertools.pairwise(world))]
-    skeleton.CreateRestTransformsAttr(local)
-    mesh = add_mesh(stage, points=POINTS @ Z_UP * 100)
-    binding = UsdSkel.BindingAPI.Apply(mesh.GetPrim())
-    binding.CreateSkeletonRel().SetTargets(["/Actor/Rig/Skeleton"])
-    binding.CreateJointIndicesPrimvar(True, 1).Set([2])
-    binding.CreateJointWeightsPrimvar(True, 1).Set([1.0])
-    shape = UsdSkel.BlendShape.Define(stage, "/Actor/Face/jawOpen")
-    shape.CreateOffsetsAttr([Gf.Vec3f(0, 0, -5)])
-    shape.CreatePointIndicesAttr([3])
-    binding.CreateBlendShapesAttr(["jawOpen"])
-    binding.CreateBlendShapeTargetsRel().SetTargets([shape.GetPath()])
-
-
 MAKERS = {"transforms": two_levels, "skeleton": skeleton_of}
 
 
@@ -268,7 +188,7 @@ def back(tmp_path, kind, ending="usda", **frames):
 @pytest.mark.parametrize("ending", ["usda", "usdc", "usdz"])
 @pytest.mark.parametrize("kind", MAKERS)
 def test_the_stage_comes_back(tmp_path, kind, ending):
-    header, frames, path = back(tmp_path, kind, ending, head=HEAD, gaze=GAZE)
+    _, _, path = back(tmp_path, kind, ending, head=HEAD, gaze=GAZE)
     assert complaints(path) == []
     before, after = Usd.Stage.Open(str(tmp_path / "a.usda")), Usd.Stage.Open(str(path))
     for prim in before.Traverse():
@@ -311,7 +231,7 @@ def test_the_stages_points_are_those_of_the_frames(tmp_path, kind, head):
 
 
 def test_own_shapes_keep_their_names(tmp_path):
-    _, frames, path = back(tmp_path, "skeleton")
+    _, _, path = back(tmp_path, "skeleton")
     stage = Usd.Stage.Open(str(path))
     names = list(UsdSkel.BindingAPI(stage.GetPrimAtPath("/Actor/Face")).GetBlendShapesAttr().Get())
     assert (names[0] == "jawOpen" and "jawOpen_arkit" in names) or "jawOpen" not in names[1:]
