@@ -373,15 +373,35 @@ def test_a_malformed_mesh_is_refused(tmp_path, name):
     refused(tmp_path / "a.usda", "not a readable mesh")
 
 
-@pytest.mark.parametrize("ending", ["usda", "usdc", "usdz", "usd"])
-def test_anything_else_is_refused(tmp_path, ending):
-    path = tmp_path / f"a.{ending}"
-    for content in (b"", b"#usda 1.0\n(", b"PXR-USDC" + bytes(200), b"PK\3\4" + bytes(50)):
-        path.write_bytes(content)
-        refused(path, "not")
-    stage = new_stage(tmp_path / "empty.usda")
-    stage.Save()
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("a.usda", b""),
+        ("a.usda", b"#usda 1.0\n("),
+        ("a.usd", b"#usda 1.0\ndef {"),
+        ("a.usdc", b"PXR-USDC" + bytes(200)),
+        ("a.usdz", b"PK\3\4" + bytes(50)),
+    ],
+)
+def test_anything_else_is_refused(tmp_path, name, content):
+    (tmp_path / name).write_bytes(content)
+    refused(tmp_path / name, "not a readable mesh")
+
+
+def test_a_stage_without_a_mesh(tmp_path):
+    new_stage(tmp_path / "empty.usda").Save()
     refused(tmp_path / "empty.usda", "no mesh in it")
+
+
+def test_a_binary_layer_that_ends_the_process(tmp_path):
+    """What makes USD's reader end the process is refused by what another process reports."""
+    stage = new_stage(tmp_path / "a.usdc")
+    add_mesh(stage)
+    stage.Save()
+    probe = usd_layers.PROBE.replace("from pxr", "import os; os.abort()\nfrom pxr")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(usd_layers, "PROBE", probe)
+        refused(tmp_path / "a.usdc", "USD cannot read it")
 
 
 def test_a_file_that_changed_meanwhile(tmp_path):
