@@ -22,6 +22,7 @@ from .options import command, output_option
     "transfer",
     "talkemo transfer talk.npz --emotion sad -o sad.npz",
     "talkemo transfer talk.glb --emotion neutral -o plain.glb",
+    "talkemo transfer talk.npz --onto avatar.glb -o out.glb",
 )
 def transfer(
     animation: Annotated[
@@ -41,13 +42,20 @@ def transfer(
     ] = None,
     output: Annotated[list[Path] | None, output_option("By default ANIMATION_EMOTION.mp4.")] = None,
 ) -> None:
-    """Change the emotion of an existing animation, made by any tool."""
+    """Change the emotion of an existing animation, made by any tool, or put it onto another mesh."""
     import talkemo
+    from talkemo import Timeline
 
-    if (emotion is None) == (options.timeline is None):
+    if emotion is not None and options.timeline is not None:
         raise InputError("name one --emotion, or a --timeline", "for instance: --emotion happy")
-    options = replace(options, emotion="neutral" if emotion is None else emotion)
-    name = emotion_name(options.emotion, options.timeline)
+    if emotion is None and options.timeline is None:
+        if options.onto is None:
+            raise InputError("name one --emotion, or a --timeline", "for instance: --emotion happy")
+        name = Path(options.onto).stem
+        options = replace(options, timeline=Timeline.unchanged())
+    else:
+        options = replace(options, emotion="neutral" if emotion is None else emotion)
+        name = emotion_name(options.emotion, options.timeline)
     outputs = output or [Path(f"{animation.stem}_{name}.mp4")]
     with console.progress("transferring") as update:
         result = talkemo.transfer(

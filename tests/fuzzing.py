@@ -9,6 +9,7 @@ reads it.
 from __future__ import annotations
 
 import base64
+import importlib.util
 import io
 import json
 import logging
@@ -180,9 +181,28 @@ def write_back(path: Path) -> None:
     focus = np.ones(len(rest), bool)
     header = Header(2, 1.0, mesh.faces, rest, focus, targets=lambda: targets, turn=turn)
     frames = Frames(rest[None].repeat(2, 0), np.zeros((2, 68, 3)), arkit, np.stack([np.eye(3)] * 2))
-    output = path.with_name("written.glb")
+    output = path.with_name("written.usda" if path.suffix.startswith(".usd") else "written.glb")
     with open_writer(output, replace(header, origin=mesh.origin)) as writer:
         writer.write(frames)
+
+
+def stages(folder: Path) -> dict[str, tuple[bytes, Callable[[Path], object]]]:
+    """USD as text, as binary, and in a package; none where usd-core is not installed."""
+    if importlib.util.find_spec("pxr") is None:
+        return {}
+    from pxr import UsdUtils
+    from usd_stages import character_of as stage_of
+
+    text, binary = stage_of(folder / "stage.usda"), stage_of(folder / "stage.usdc")
+    package = folder / "stage.usdz"
+    UsdUtils.CreateNewUsdzPackage(str(binary), str(package))
+    return {
+        "usda": (text.read_bytes(), load_mesh),
+        "usdc": (binary.read_bytes(), load_mesh),
+        "usdz": (package.read_bytes(), load_mesh),
+        "usd_back": (binary.read_bytes(), write_back),
+        "usd_shapes": (text.read_bytes(), read_shapes),
+    }
 
 
 def pickles() -> dict[str, bytes]:
@@ -492,6 +512,7 @@ def all_kinds(folder: Path) -> list[Kind]:
         "glb_compressed": (compressed().glb(), load_mesh),
         "shapes_glb": (named_character().glb(), read_shapes),
         "shapes_vrm": (vrm_0_character().glb(), read_shapes),
+        **stages(folder),
         "shape_map": (SHAPE_MAP, lambda path: read_shape_map(path, SHAPES)),
         "animation": (animation(), read_animation),
         "binding": (binding(folder), lambda path: load_binding(path, FACE, MESH)),
@@ -519,6 +540,7 @@ def all_kinds(folder: Path) -> list[Kind]:
 
 
 ENDINGS = {
+    "usd_back": "usdc", "usd_shapes": "usda",
     "shapes_glb": "glb", "shapes_vrm": "vrm", "shape_map": "map", "ply_binary": "ply", "stl_text": "stl", "glb_animation": "glb", "glb_back": "glb", "glb_compressed": "glb", "animation": "npz",
     "binding": "npz", "map": "npz", "landmarks_npz": "npz", "landmarks_npy": "npy", "vertex_array": "npy", "clips_table": "tsv",
     "captures": "npz", "timeline": "txt", "landmarks": "txt", "mask": "txt",

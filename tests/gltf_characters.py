@@ -83,3 +83,44 @@ class Character(Gltf):
         """An animation of the file's own."""
         self.animate([0.0, 1.0], [[0.0, 0.0], [1.0, 0.5]])
         self.tree["animations"][0]["name"] = "Idle"
+
+
+def avatar(points, faces, uv=None):
+    """A face (V, 3) with a skeleton, a texture, and a hat without texture.
+
+    The neck's joint moves the lowest fifth of it, the head's joint the rest.
+    """
+    g = Gltf(points.astype(np.float32), faces)
+    g.primitive["attributes"]["TEXCOORD_0"] = g.add(
+        np.zeros((len(points), 2), np.float32) + 0.5 if uv is None else uv
+    )
+    g.texture(base64.b64decode(PIXEL))
+    low, high = points.min(0), points.max(0)
+    neck, head = low * [0, 1, 0], (0.7 * low + 0.3 * high) * [0, 1, 0]
+    g.tree["nodes"] = [
+        {"name": "Face", "mesh": 0},
+        {"name": "Neck", "translation": neck.tolist(), "children": [2]},
+        {"name": "Head", "translation": (head - neck).tolist(), "children": [3]},
+        {"name": "Hat", "mesh": 1, "translation": [0, float(high[1] - head[1]), 0]},
+    ]
+    g.tree["scenes"][0]["nodes"] = [0, 1]
+    inverse = np.tile(np.eye(4), (2, 1, 1))
+    inverse[:, :3, 3] = -neck, -head
+    share = np.clip((points[:, 1] - low[1]) / (0.2 * (high[1] - low[1])), 0, 1)
+    numbers = np.tile(np.uint8([0, 1, 0, 0]), (len(points), 1))
+    weights = np.stack([1 - share, share, 0 * share, 0 * share], axis=1)
+    g.skin([1, 2], inverse, numbers, weights.astype(np.float32))
+    size = float((high - low).max())
+    hat = {"attributes": {"POSITION": g.add(0.2 * size * POINTS)}, "indices": g.add(FACES.ravel())}
+    g.tree["materials"].append(
+        {
+            "name": "felt",
+            "pbrMetallicRoughness": {
+                "baseColorFactor": [0.1, 0.4, 0.2, 1.0],
+                "metallicFactor": 0.25,
+                "roughnessFactor": 0.75,
+            },
+        }
+    )
+    g.tree["meshes"].append({"name": "Hat", "primitives": [{**hat, "material": 1}]})
+    return g

@@ -532,7 +532,7 @@ def test_usd_has_the_own_shapes(bound, characters, tmp_path, silence, models):
     names = [f"Face.{k:02d}" for k in range(7)]
     assert list(binding.GetBlendShapesAttr().Get()) == names
     motion = usd.Animation(stage.GetPrimAtPath("/face/animation"))
-    assert list(motion.GetBlendShapesAttr().Get()) == names
+    assert list(motion.GetBlendShapesAttr().Get())[:7] == names  # then those of added parts
     assert result.metrics["own_residual_mesh_units"] > 0
 
 

@@ -5,6 +5,8 @@ import struct
 
 import numpy as np
 import pytest
+from gltf_characters import avatar
+from gltf_poses import opened
 
 from talkemo import (
     EMOTIONS,
@@ -492,3 +494,100 @@ def test_the_upper_face_is_as_expressive_as_the_pose(face, emotion):
     rest = Motion(np.zeros(1), np.zeros((1, len(face.span)), np.float32))
     moved = load_models().emotion.transfer(rest, one_hot(emotion)).displacement(face)[0]
     assert (upper * moved * pose).sum() > 0.95 * (pose * pose).sum()
+
+
+# --------------------------------------------------------------------------------------- characters
+
+
+@pytest.fixture(scope="module")
+def character(mesh, tmp_path_factory):
+    """The mesh as a file with a skeleton, materials and a hat."""
+    path = tmp_path_factory.mktemp("avatar") / "avatar.glb"
+    return avatar(mesh.vertices / 1000, mesh.faces).write(path)
+
+
+@pytest.fixture(scope="module")
+def spoken(character, short_speech, tmp_path_factory):
+    """What animate writes of the character: a glb and an npz."""
+    folder = tmp_path_factory.mktemp("spoken")
+    outputs = [folder / "a.glb", folder / "a.npz"]
+    export = ExportOptions(fill="off")
+    animate(character, short_speech, outputs, fps=6, gaze="off", export=export)
+    return outputs
+
+
+def channels(animation, tree):
+    """What an animation moves: names of nodes, and properties."""
+    targets = (channel["target"] for channel in animation["channels"])
+    return {(tree["nodes"][t["node"]].get("name"), t["path"]) for t in targets}
+
+
+@pytest.mark.parametrize("how", ["neutral", "onto", "itself"])
+def test_the_whole_character_comes_back(spoken, character, tmp_path, how):
+    glb, npz = spoken
+    given = {"neutral": {"neutral": character}, "onto": {"onto": character}, "itself": {}}[how]
+    options = ExportOptions(targets="arkit", fill="off")
+    transfer(
+        glb if how == "itself" else npz,
+        [tmp_path / "b.glb"],
+        emotion="happy",
+        export=options,
+        **given,
+    )
+    source, expected, back = (opened(p).tree for p in (character, glb, tmp_path / "b.glb"))
+    for kind in ("nodes", "materials", "skins"):
+        assert back[kind] == source[kind]
+    assert [mesh.get("name") for mesh in back["meshes"]] == [
+        mesh.get("name") for mesh in source["meshes"]
+    ]
+    assert len(back["animations"]) == len(expected["animations"]) + (how == "itself")
+    moved = channels(back["animations"][-1], back)
+    assert {("Face", "weights"), ("Head", "rotation"), ("Neck", "rotation")} <= moved
+    assert moved == channels(expected["animations"][0], expected)
+
+
+def test_another_face_performs_as_its_own(spoken, character, tmp_path):
+    """Put onto the mesh that it was made of, a performance is the same again."""
+    _, npz = spoken
+    transfer(npz, [tmp_path / "b.npz"], onto=character, timeline=Timeline.unchanged())
+    before, after = NpzAnimation(npz), NpzAnimation(tmp_path / "b.npz")
+    np.testing.assert_allclose(after.vertices(), before.vertices(), atol=5e-4)  # 0.5 mm
+    np.testing.assert_array_equal(after.head, before.head)
+    assert (
+        after.meta.get("emotion") == before.meta.get("emotion")
+        and after.meta["mesh"] == "avatar.glb"
+    )
+    assert "timeline" not in after.meta
+
+
+def test_the_heads_rotation_stays(spoken, tmp_path):
+    _, npz = spoken
+    transfer(npz, [tmp_path / "b.npz"], emotion="sad")
+    np.testing.assert_array_equal(NpzAnimation(tmp_path / "b.npz").head, NpzAnimation(npz).head)
+
+
+def test_a_rotation_that_vertices_contain_is_not_written_twice(spoken, tmp_path):
+    _, npz = spoken
+    before = NpzAnimation(npz)
+    vertices, pivot = before.vertices(), before.rest.mean(0)
+    turned_head = np.stack([turned(6 * k) for k in range(len(before))]).astype(np.float32)
+    frames = (vertices - pivot) @ turned_head.transpose(0, 2, 1) + pivot
+    np.savez(
+        tmp_path / "t.npz",
+        vertices=frames.astype(np.float32),
+        faces=before.faces,
+        rest=before.rest,
+        fps=6.0,
+        head=turned_head,
+    )
+    transfer(tmp_path / "t.npz", [tmp_path / "u.npz"], emotion="sad")
+    assert NpzAnimation(tmp_path / "u.npz").head is None
+
+
+def test_an_npz_of_other_triangles_is_not_the_files(spoken, character, mesh, tmp_path):
+    _, npz = spoken
+    with np.load(npz) as file:
+        arrays = dict(file)
+    np.savez(tmp_path / "c.npz", **{**arrays, "faces": arrays["faces"][::-1]})
+    transfer(tmp_path / "c.npz", [tmp_path / "b.glb"], emotion="happy", neutral=character)
+    assert "Hat" not in {node.get("name") for node in opened(tmp_path / "b.glb").tree["nodes"]}

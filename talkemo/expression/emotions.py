@@ -174,6 +174,16 @@ class Timeline:
             sum(bool((scaled > MAX_INTENSITY + AMOUNT_TOLERANCE).any()) for scaled in amounts),
         )
 
+    @classmethod
+    def unchanged(cls) -> Timeline:
+        """Make a timeline of no emotion, not even neutral: `transfer` leaves a performance alone."""
+        return cls([Span(0.0, np.inf, np.zeros(len(EMOTIONS), np.float32))])
+
+    @property
+    def changes(self) -> bool:
+        """Whether there is any emotion in it, or neutral."""
+        return bool(self.shown.any())
+
     @property
     def shown(self) -> np.ndarray:
         """(8,) bool, the emotions that occur anywhere."""

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from .appearance import AddedMeshes, Appearance
     from .gltf_origin import GltfOrigin
     from .mesh_types import Mesh, MeshAttributes
+    from .usd_origin import UsdOrigin
 
 MAX_CHUNK_BYTES = 1 << 28  # vertices that are read at once; bounds the memory for large meshes
 MAX_VIDEO_FPS = 30.0  # of videos and pages; higher rates cost time without visible benefit
@@ -176,8 +177,8 @@ class Header:
         How all vertices of the frames are rotated with the head already, if they are.
     unit : LengthUnit
         Of the vertices; without one they count as metres.
-    origin : GltfOrigin, optional
-        The glTF that the mesh was read from, of which the whole file is written again.
+    origin : GltfOrigin or UsdOrigin, optional
+        The file that the mesh was read from, of which the whole is written again.
     canonical : Face, optional
         The canonical face whose blend shapes `Frames.arkit` weighs.
     own_shapes : OwnShapes, optional
@@ -203,7 +204,7 @@ class Header:
     turn: MeshTurner | None = None
     turned: MeshTurner | None = None
     unit: LengthUnit = METRE
-    origin: GltfOrigin | None = None
+    origin: GltfOrigin | UsdOrigin | None = None
     canonical: Face | None = None
     own: Header | None = None
     own_shapes: OwnShapes | None = None

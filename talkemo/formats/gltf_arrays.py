@@ -14,6 +14,7 @@ from ..files.writing import PartialOutput, check_output
 from .animation import FileWriter, Header, output_errors
 from .gltf_builder import VERTEX_BUFFER, GlbBuilder
 from .gltf_file import read_container
+from .gltf_origin import GltfOrigin
 
 UINT16_COMPONENT = 5123
 DATA_ENDING = ".bin"  # of the file beside a gltf
@@ -66,7 +67,7 @@ class WithDataFile(FileWriter):
 
     def __init__(self, path: Path, header: Header, *arguments: Any):
         data, origin = path.with_suffix(DATA_ENDING), header.origin
-        inputs = [] if origin is None else origin.companion_paths
+        inputs = origin.companion_paths if isinstance(origin, GltfOrigin) else []
         check_output(data, (DATA_ENDING,), *inputs)
         super().__init__(path, header, *arguments)  # type: ignore[arg-type]
         self.data = PartialOutput(data, together_with=path)

@@ -50,7 +50,7 @@ def gltf_writer(path: Path, header: Header, bake: bool = False) -> FileWriter:
     Raises InputError for a VRM that is not made of one.
     """
     origin, ending = header.origin, path.suffix.lower()
-    if origin is not None and not bake and origin.is_of(len(header.rest)):
+    if isinstance(origin, GltfOrigin) and not bake and origin.is_of(len(header.rest)):
         writer = CharacterGltfWriter if ending == ".gltf" else CharacterWriter
         return writer(path, header, origin)
     if ending == ".vrm":
@@ -83,6 +83,7 @@ class CharacterWriter(FileWriter):
         check_blend_shapes(path, header, bake=False)
         self.header = header
         self.head_nodes = HeadNodes(header.turner_of_nodes(bake=False))
+        self.origin = origin
         with reading_errors(origin.path, *WRITTEN_BACK):
             self.file = origin.open()
             if path.suffix.lower() == ".vrm":
@@ -316,6 +317,7 @@ class CharacterWriter(FileWriter):
             tracks.add(node, "weights", weights.ravel())
         for node, path, turns in head.tracks:
             tracks.add(node, path, turns)
+        self._keep_other_tracks(tracks.animation)
         meta = self.header.meta
         animations = self.tree.setdefault("animations", [])
         taken = [_object(animation).get("name") for animation in animations]
@@ -326,6 +328,19 @@ class CharacterWriter(FileWriter):
             name = f"{base} {number}"
         about = {"talkemo": __version__, **meta, MESH_SPACE: mesh_space(self.header, np.eye(3))}
         animations.append({"name": name, **tracks.animation, "extras": about})
+
+    def _keep_other_tracks(self, animation: dict[str, Any]) -> None:
+        """Add the tracks of the file's animation that was changed, if any, but for what is new."""
+        if self.origin.animation is None:
+            return
+        before = self.tree["animations"][self.origin.animation]
+        new = [channel["target"] for channel in animation["channels"]]
+        taken = {(target["node"], target["path"]) for target in new}
+        for channel in before["channels"]:
+            target = channel["target"]
+            if (target.get("node"), target.get("path")) not in taken:
+                animation["channels"].append({**channel, "sampler": len(animation["samplers"])})
+                animation["samplers"].append(dict(before["samplers"][channel["sampler"]]))
 
     def _weights_at_rest(self, node: int) -> np.ndarray:
         """The weights (K,) of all targets of a node, as the file gives them."""

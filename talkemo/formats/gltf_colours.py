@@ -110,11 +110,11 @@ def _paint(file: GltfFile, surface: Surface) -> Paint:
     if 0 < transmission <= 1:  # a cornea, or glasses
         linear[3] *= 1 - transmission * (mode == OPAQUE)
         mode = BLEND
-    image, wrap = (None, (REPEAT, REPEAT)) if texture is None else _image_of(file, texture)
-    uv = _coordinates(file, primitive, texture or {}, len(surface.points))
+    image, wrap = (None, (REPEAT, REPEAT)) if texture is None else image_of(file, texture)
+    uv = texture_coordinates(file, primitive, texture or {}, len(surface.points))
     return Paint(
         linear,
-        _linear_vertex_colours(file, primitive, len(surface.points)),
+        linear_vertex_colours(file, primitive, len(surface.points)),
         None if uv is None else image,
         uv,
         wrap,
@@ -123,10 +123,10 @@ def _paint(file: GltfFile, surface: Surface) -> Paint:
     )
 
 
-def _linear_vertex_colours(
+def linear_vertex_colours(
     file: GltfFile, primitive: dict[str, Any], count: int
 ) -> np.ndarray | None:
-    """The linear RGB and alpha (V, 4) of a primitive's vertices; None if absent."""
+    """Return the linear RGB and alpha (V, 4) of a primitive's vertices; None if absent."""
     values = file.attribute(primitive, "COLOR_0")
     if values is None:
         return None
@@ -137,10 +137,13 @@ def _linear_vertex_colours(
     return np.column_stack([colours, np.ones((count, 4 - colours.shape[1]))])
 
 
-def _coordinates(
+def texture_coordinates(
     file: GltfFile, primitive: dict[str, Any], texture: dict[str, Any], count: int
 ) -> np.ndarray | None:
-    """Texture coordinates (V, 2), v pointing down, after KHR_texture_transform; None if absent."""
+    """Return texture coordinates (V, 2), v pointing down, of a reference to a texture.
+
+    KHR_texture_transform is applied. None if the primitive has none.
+    """
     transform = texture.get("extensions", {}).get("KHR_texture_transform", {})
     number = transform.get("texCoord", texture.get("texCoord", 0))
     uv = file.attribute(primitive, f"TEXCOORD_{number}")
@@ -159,8 +162,8 @@ def _coordinates(
     return np.nan_to_num(uv).clip(-MAX_TEXTURE_COORDINATE, MAX_TEXTURE_COORDINATE)
 
 
-def _image_of(file: GltfFile, texture: dict[str, Any]) -> tuple[int | None, tuple[int, int]]:
-    """The number of a texture's image, None if it cannot be read, and how it is continued."""
+def image_of(file: GltfFile, texture: dict[str, Any]) -> tuple[int | None, tuple[int, int]]:
+    """Return the number of a texture's image, None if it cannot be read, and its two wrap modes."""
     entry = file.item("textures", texture["index"])
     sampler = file.item("samplers", entry["sampler"]) if "sampler" in entry else {}
     wrap = (int(sampler.get("wrapS", REPEAT)), int(sampler.get("wrapT", REPEAT)))

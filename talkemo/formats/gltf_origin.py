@@ -41,6 +41,8 @@ class GltfOrigin:
         If the mesh was cut: the vertices between which each of the A vertices after them lies.
     fraction : (A,), optional
         Their places between these, from 0 to 1.
+    animation : int, optional
+        Number of the animation that was read, whose other tracks a changed one has, too.
     """
 
     path: Path
@@ -50,6 +52,7 @@ class GltfOrigin:
     is_kept: bool = True
     between: np.ndarray | None = None
     fraction: np.ndarray | None = None
+    animation: int | None = None
 
     def is_of(self, vertices: int) -> bool:
         """Return whether a mesh of so many vertices is the file's, so that it is written back."""

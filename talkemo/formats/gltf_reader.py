@@ -57,14 +57,19 @@ def read_gltf(path: Path, file: IO[bytes]) -> Mesh:
     if named is not None:
         attributes = replace(attributes or MeshAttributes(), named=named)
     vertices = np.concatenate([surface.at_rest for surface in surfaces])
-    is_kept = _mesh_space(source.tree) is None
-    parts = _parts(source, surfaces)
-    origin = GltfOrigin(path, content, source.companions, parts, is_kept)
+    origin = _origin(source, content, surfaces)
     load_shapes = None
     if has_targets(source) and not has_only_arkit_of_talkemo(source.tree):
         load_shapes = partial(load_gltf_shapes, path, len(vertices))
     notes = tuple(source.notes)
     return Mesh(vertices, faces, attributes, path.name, notes, origin, load_shapes)
+
+
+def _origin(file: GltfFile, content: bytes, surfaces: list[Surface]) -> GltfOrigin:
+    """What the whole file of surfaces is written back by."""
+    is_kept = _mesh_space(file.tree) is None
+    parts = _parts(file, surfaces)
+    return GltfOrigin(file.path, content, file.companions, parts, is_kept)
 
 
 def _parts(file: GltfFile, surfaces: list[Surface]) -> tuple[OriginPart, ...]:
@@ -134,6 +139,7 @@ class GlbAnimation:
         self.meta: dict[str, Any] = {}
         self.focus: np.ndarray | None = None
         self.facing: np.ndarray | None = None
+        self._played: int | None = None  # number of the animation that is read
         file = GltfFile(self.path, content)
         to_mesh = self._read_mesh_space(file.tree)
         self._surfaces = read_surfaces(file, every_target=True)
@@ -153,6 +159,8 @@ class GlbAnimation:
         if not 0 < len(self.faces) <= MAX_MESH_TRIANGLES:
             raise ValueError(f"{len(self.faces)} triangles, of 1 to {MAX_MESH_TRIANGLES}")
         self._curves = self._weight_curves(file)
+        origin = _origin(file, content, self._surfaces)
+        self.origin = replace(origin, animation=self._played)
         if not self._curves:
             raise ValueError("no animation of morph target weights in it")
         end = max(times[-1] for times, _ in self._curves.values())
@@ -216,14 +224,17 @@ class GlbAnimation:
             if count and targets.setdefault(surface.node, count) != count:
                 raise ValueError("parts of one mesh have different numbers of morph targets")
         own = own_animation(file.tree)
-        for animation in [own] if own else file.tree.get("animations", []):
+        for number, animation in enumerate(file.tree.get("animations", [])):
             curves = {}
+            if own is not None and animation is not own:
+                continue
             for channel in animation["channels"]:
                 node = channel["target"].get("node")
                 if channel["target"].get("path") == "weights" and targets.get(node):
                     sampler = animation["samplers"][channel["sampler"]]
                     curves[node] = _weight_curve(file, sampler, targets[node])
             if curves:
+                self._played = number
                 return curves
         return {}
 

@@ -56,7 +56,7 @@ def is_added_part(node: dict[str, Any]) -> bool:
     return isinstance(extras, dict) and bool(extras.get(ADDED_PART))
 
 
-def read_surfaces(file: GltfFile, every_target: bool) -> list[Surface]:
+def read_surfaces(file: GltfFile, every_target: bool, with_added: bool = False) -> list[Surface]:
     """Return the surfaces of a file's scene, in the order of its nodes.
 
     Parameters
@@ -64,13 +64,15 @@ def read_surfaces(file: GltfFile, every_target: bool) -> list[Surface]:
     file : GltfFile
     every_target : bool
         Whether to read all morph targets, instead of those that the mesh at rest has.
+    with_added : bool
+        Whether to read the parts that talkemo added, which are not the user's mesh.
 
     Raises
     ------
     ValueError
         If there is none, or something in the file is out of range.
     """
-    nodes, matrices, drawn = _drawn_primitives(file)
+    nodes, matrices, drawn = _drawn_primitives(file, with_added)
     _check_sizes(file, [primitive for _, primitive in drawn], every_target)
     reader = _SurfaceReader(file, nodes, matrices, every_target)
     return [reader.surface(number, primitive) for number, primitive in drawn]
@@ -110,7 +112,7 @@ def placed_targets(file: GltfFile) -> Iterator[tuple[int, int, int, np.ndarray]]
 
 
 def _drawn_primitives(
-    file: GltfFile,
+    file: GltfFile, with_added: bool = False
 ) -> tuple[list[dict[str, Any]], np.ndarray, list[tuple[int, dict[str, Any]]]]:
     """All nodes, their matrices (N, 4, 4), and each primitive that is drawn with its node's number."""
     nodes = [file.item("nodes", k) for k in range(len(file.tree.get("nodes", [])))]
@@ -118,7 +120,7 @@ def _drawn_primitives(
     drawn = [
         (number, primitive)
         for number in _nodes_of_scene(file, nodes)
-        if "mesh" in nodes[number] and not is_added_part(nodes[number])
+        if "mesh" in nodes[number] and (with_added or not is_added_part(nodes[number]))
         for primitive in file.item("meshes", nodes[number]["mesh"])["primitives"]
         if primitive.get("mode", TRIANGLE_LIST) in (TRIANGLE_LIST, TRIANGLE_STRIP, TRIANGLE_FAN)
         and "POSITION" in primitive["attributes"]
@@ -329,25 +331,35 @@ class _SurfaceReader:
 
     def _joint_matrices(self, number: Any) -> np.ndarray:
         """The matrices (J, 3, 4) of a skin's joints, from the mesh into the scene."""
-        skin = self.file.item("skins", number)
-        if number in self.joints:
-            return self.joints[number]
-        joints = skin["joints"]
-        for joint in joints:
-            self.file.item("nodes", joint)
-        if not 0 < len(joints) <= MAX_SCENE_NODES:
-            raise ValueError("a skin without joints, or with too many")
-        matrices = self.matrices[joints]
-        if "inverseBindMatrices" in skin:
-            inverse = self.file.accessor(skin["inverseBindMatrices"]).astype(np.float64)
-            if inverse.ndim != 2 or inverse.shape[1] != 16 or len(inverse) < len(joints):
-                raise ValueError("a skin with fewer matrices than joints")
-            inverse = inverse[: len(joints)].reshape(-1, 4, 4).transpose(0, 2, 1)
-            if not within(inverse, MAX_COORDINATE):
-                raise ValueError("a skin whose matrices contain NaN, infinity or huge numbers")
-            matrices = matrices @ inverse
-        self.joints[number] = matrices[:, :3]
+        if number not in self.joints:
+            _, matrices = skin_matrices(self.file, number, self.matrices)
+            self.joints[number] = matrices[:, :3]
         return self.joints[number]
+
+
+def skin_matrices(
+    file: GltfFile, number: Any, matrices: np.ndarray
+) -> tuple[list[int], np.ndarray]:
+    """Return the nodes of a skin's joints, and their matrices (J, 4, 4) from the mesh into the scene.
+
+    `matrices` (N, 4, 4) are those of all nodes. Raises ValueError if something is out of range.
+    """
+    skin = file.item("skins", number)
+    joints = skin["joints"]
+    for joint in joints:
+        file.item("nodes", joint)
+    if not 0 < len(joints) <= MAX_SCENE_NODES:
+        raise ValueError("a skin without joints, or with too many")
+    placed = matrices[joints]
+    if "inverseBindMatrices" in skin:
+        inverse = file.accessor(skin["inverseBindMatrices"]).astype(np.float64)
+        if inverse.ndim != 2 or inverse.shape[1] != 16 or len(inverse) < len(joints):
+            raise ValueError("a skin with fewer matrices than joints")
+        inverse = inverse[: len(joints)].reshape(-1, 4, 4).transpose(0, 2, 1)
+        if not within(inverse, MAX_COORDINATE):
+            raise ValueError("a skin whose matrices contain NaN, infinity or huge numbers")
+        placed = placed @ inverse
+    return joints, placed
 
 
 def influences(

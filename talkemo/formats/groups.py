@@ -57,7 +57,7 @@ def vertex_groups(attributes: MeshAttributes | None, count: int) -> np.ndarray:
             continue
         for line in text.splitlines():
             if line.startswith("g "):
-                kind = _group_kind(line[2:].strip().lower())
+                kind = group_kind(line[2:].strip().lower())
             elif kind != "skin" and line.startswith("f "):
                 numbers = np.array([int(corner.split("/")[0]) for corner in line.split()[1:]])
                 indices = np.where(numbers > 0, numbers - 1, vertices_so_far + numbers)
@@ -89,7 +89,8 @@ def visible_triangles(
     return ~(vertex_groups(attributes, count)[faces] == "hidden").any(1)
 
 
-def _group_kind(group: str) -> str:
+def group_kind(group: str) -> str:
+    """Return the kind of the vertices of a group by its name in lower case."""
     for word, kind in KINDS_BY_WORD.items():
         if word in group:
             is_helper = group.startswith(HIDDEN_GROUPS) and kind not in SHOWN_HELPERS

@@ -12,9 +12,10 @@ from ..files.reading import naming_content, open_file, printable, reading_errors
 from ..files.writing import atomic_write
 from .mesh_types import MAX_MESH_FILE_BYTES, Mesh, check_mesh
 from .obj import read_obj
+from .usd_layers import USD_ENDINGS
 
 GLTF_ENDINGS = (".glb", ".gltf", ".vrm")
-MESH_ENDINGS = (".obj", ".ply", ".stl", ".off", *GLTF_ENDINGS)
+MESH_ENDINGS = (".obj", ".ply", ".stl", ".off", *GLTF_ENDINGS, *USD_ENDINGS)
 
 
 def as_mesh(source: str | Path | Mesh | tuple[np.ndarray, np.ndarray]) -> Mesh:
@@ -46,7 +47,7 @@ def as_mesh(source: str | Path | Mesh | tuple[np.ndarray, np.ndarray]) -> Mesh:
 
 
 def load_mesh(path: str | Path) -> Mesh:
-    """Read an obj, ply, stl, off, glb, gltf or vrm; raise InputError if it is not a usable mesh."""
+    """Read a file with one of MESH_ENDINGS; raise InputError if it is not a usable mesh."""
     path = Path(path)
     hint = f"talkemo reads {', '.join(MESH_ENDINGS)}"
     with open_file(path, "a mesh file", hint, MAX_MESH_FILE_BYTES) as file:
@@ -63,6 +64,10 @@ def load_mesh(path: str | Path) -> Mesh:
                 from .gltf_reader import read_gltf
 
                 mesh = read_gltf(path, file)
+            elif path.suffix.lower() in USD_ENDINGS:
+                from .usd_reader import read_usd
+
+                mesh = read_usd(path)
             else:
                 from .trimesh_reader import read_with_trimesh
 

@@ -17,6 +17,7 @@ from .texture_atlas import Placement
 
 if TYPE_CHECKING:
     from .gltf_origin import GltfOrigin
+    from .usd_origin import UsdOrigin
 
 MAX_COORDINATE = 1e12  # of a vertex, in any unit
 MAX_MESH_FILE_BYTES = limit("MAX_MESH_FILE_BYTES", 1 << 30)
@@ -115,7 +116,7 @@ class Mesh:
     attributes: MeshAttributes | None = None
     name: str = "the mesh"  # of its file, for messages
     notes: tuple[str, ...] = ()  # what its file contains that is left out, as sentences
-    origin: GltfOrigin | None = None  # the glTF that it was read from
+    origin: GltfOrigin | UsdOrigin | None = None  # the glTF or USD that it was read from
     # Reads the blend shapes of its file, which are large; None if there cannot be any.
     load_shapes: Callable[[], tuple[MeshShape, ...]] | None = None
 

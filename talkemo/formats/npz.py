@@ -199,10 +199,20 @@ class NpzAnimation:
             self._header = headers["vertices"]
             self.shape: tuple[int, ...] = self._header.shape
             self._set_fields(arrays.read(name for name in HEADER_ARRAYS if name in headers))
+            # Rotations (T, 3, 3) of the head, if the file has them.
+            self.head: np.ndarray | None = None
+            if "head" in headers and headers["head"].shape == (len(self), 3, 3):
+                self._set_head(arrays.read(["head"])["head"])
         if fps is not None and abs(fps - self.fps) > 1e-6:
             raise InputError(
                 f"{path} has its own frame rate, {self.fps:g} frames per second", "leave --fps out"
             )
+
+    def _set_head(self, head: np.ndarray) -> None:
+        """Set the rotations of the head, unless they are none."""
+        is_turn = head.dtype.kind == "f" and bool((np.abs(head) <= 1 + 1e-3).all())
+        if is_turn and np.allclose(head @ head.transpose(0, 2, 1), np.eye(3), atol=1e-3):
+            self.head = head.astype(np.float32)
 
     def _set_fields(self, arrays: dict[str, np.ndarray]) -> None:
         """Set the fields from arrays whose headers are valid."""

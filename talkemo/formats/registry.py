@@ -48,7 +48,7 @@ class AnimationFormat:
 
 
 GLTF_WRITER = "talkemo.formats.gltf_character.gltf_writer"
-USD_WRITER = "talkemo.formats.usd.UsdWriter"
+USD_WRITER = "talkemo.formats.usd_character.usd_writer"
 ANIMATION_FORMATS = (
     AnimationFormat(
         ".mp4",
@@ -105,10 +105,23 @@ ANIMATION_FORMATS = (
         options=("curves",),
     ),
     AnimationFormat(
-        ".usda", "the same as GLB in USD, as text", "", USD_WRITER, ("bake",), extra="usd"
+        ".usda",
+        "the same as GLB in USD, as text; of a glTF, VRM or USD the whole character",
+        "",
+        USD_WRITER,
+        ("bake",),
+        extra="usd",
     ),
     AnimationFormat(
         ".usdc", "the same as GLB in USD, binary", "", USD_WRITER, ("bake",), extra="usd"
+    ),
+    AnimationFormat(
+        ".usdz",
+        "the same in one file with its textures, for Reality Composer and Quick Look",
+        "",
+        USD_WRITER,
+        ("bake",),
+        extra="usd",
     ),
     AnimationFormat(
         ".mdd",

@@ -8,21 +8,31 @@ from typing import Any
 
 import numpy as np
 
-from ..errors import TalkemoError
-from ..extras import install_command
-from .animation import FileWriter, Frames, Header, check_blend_shapes
+from .animation import Frames, Header, check_blend_shapes
 from .appearance import AddedMesh
 from .groups import visible_triangles
 from .head_nodes import BODY_NODE, HEAD_NODE, HeadNodes
+from .mesh_types import image_type
 from .target_sets import Residual, points_without_weights, target_sets
+from .usd_materials import define_textured
+from .usd_parts import define_part
+from .usd_stage import (
+    IMAGE_ENDINGS,
+    StageFile,
+    StageWriter,
+    define_blend_shapes,
+    define_triangles,
+    vectors,
+)
 
 # Joints of the skeleton; a joint's path contains the joints above it.
-SKELETON = "/face/skeleton"
+ROOT = "/face"
+SKELETON = f"{ROOT}/skeleton"
 JOINTS = [BODY_NODE, f"{BODY_NODE}/{HEAD_NODE}"]
-ANIMATION = "/face/animation"  # the one that the skeleton plays
+ANIMATION = f"{ROOT}/animation"  # the one that the skeleton plays
 
 
-class UsdWriter(FileWriter):
+class UsdWriter(StageWriter):
     """Writes ARKit's 52 shapes as UsdSkel blend shapes with animated weights, or the mesh's own.
 
     If both are written, the skeleton plays the mesh's own, and `/face/animation_arkit` lies beside.
@@ -38,10 +48,6 @@ class UsdWriter(FileWriter):
     """
 
     def __init__(self, path: Path, header: Header, bake: bool = False):
-        try:
-            from pxr import Usd
-        except ImportError:
-            raise TalkemoError("USD is not installed", install_command("usd")) from None
         check_blend_shapes(path, header, bake)
         super().__init__(path)
         self.header, self.bake, self.count = header, bake, 0
@@ -56,7 +62,9 @@ class UsdWriter(FileWriter):
         self.weights: list[Any] = []  # attribute of the weights of each set
         self.added = header.added_meshes()
         self.added_points: list[Any] = []  # attribute of each added mesh
-        self.stage: Any = Usd.Stage.CreateNew(str(self.partial.path))
+        self.images: dict[str, bytes] = {}  # by the names of their files
+        self.file = StageFile(self.partial.path)
+        self.stage: Any = self.file.stage
         try:
             self._define_stage()
             mesh = self._define_mesh()
@@ -93,86 +101,43 @@ class UsdWriter(FileWriter):
 
         header = self.header
         mesh = UsdGeom.Mesh.Define(self.stage, "/face/mesh")
-        mesh.CreatePointsAttr(_vectors(points_without_weights(header, self.sets) @ self.upright))
-        faces = header.faces[self.visible]
-        corners = np.full(len(faces), 3, np.int32)
-        mesh.CreateFaceVertexCountsAttr(Vt.IntArray.FromNumpy(corners))
-        mesh.CreateFaceVertexIndicesAttr(Vt.IntArray.FromNumpy(faces.astype(np.int32).ravel()))
-        mesh.CreateSubdivisionSchemeAttr(UsdGeom.Tokens.none)
+        mesh.CreatePointsAttr(vectors(points_without_weights(header, self.sets) @ self.upright))
+        define_triangles(mesh, header.faces[self.visible])
         attributes = header.attributes
         if attributes and attributes.uv is not None and attributes.uv_faces is not None:
             kind = Sdf.ValueTypeNames.TexCoord2fArray
             st = UsdGeom.PrimvarsAPI(mesh).CreatePrimvar("st", kind, UsdGeom.Tokens.faceVarying)
             st.Set(Vt.Vec2fArray.FromNumpy(np.ascontiguousarray(attributes.uv)))
             st.SetIndices(Vt.IntArray.FromNumpy(attributes.uv_faces[self.visible].ravel()))
+            if attributes.texture is not None:
+                self._define_texture(mesh, attributes.texture)
         return mesh
+
+    def _define_texture(self, mesh: Any, content: bytes) -> None:
+        """Give the mesh a material that shows its texture, a PNG or JPEG."""
+        from pxr import UsdShade
+
+        name = self.image_name(0, IMAGE_ENDINGS[str(image_type(content))])
+        self.images[name] = content
+        material = define_textured(self.stage, f"{ROOT}/materials/skin", name)
+        UsdShade.MaterialBindingAPI.Apply(mesh.GetPrim()).Bind(material)
 
     def _define_part(self, part: AddedMesh, targets: np.ndarray | None) -> None:
         """Define an added mesh with a plain material, and its blend shapes unless they are None."""
-        from pxr import Sdf, UsdGeom, Vt
-
         assert self.added is not None
-        mesh = UsdGeom.Mesh.Define(self.stage, f"/face/{part.name}")
-        mesh.CreatePointsAttr(_vectors(self.added.vertices.points[part.rows] @ self.upright))
-        mesh.CreateFaceVertexCountsAttr(Vt.IntArray.FromNumpy(np.full(len(part.faces), 3, "i4")))
-        corners = np.ascontiguousarray(part.faces.ravel(), np.int32)
-        mesh.CreateFaceVertexIndicesAttr(Vt.IntArray.FromNumpy(corners))
-        mesh.CreateSubdivisionSchemeAttr(UsdGeom.Tokens.none)
-        mesh.CreateDoubleSidedAttr(True)
-        if part.uv is not None:
-            kind = Sdf.ValueTypeNames.TexCoord2fArray
-            st = UsdGeom.PrimvarsAPI(mesh).CreatePrimvar("st", kind, UsdGeom.Tokens.vertex)
-            st.Set(Vt.Vec2fArray.FromNumpy(np.ascontiguousarray(part.uv, np.float32)))
-        self._define_material(mesh, part)
+        points = self.added.vertices.points[part.rows] @ self.upright
+        mesh = define_part(self.stage, ROOT, part, points)
         self.added_points.append(mesh.GetPointsAttr())
         if targets is not None:
             self._define_blend_shapes(mesh, targets[:, part.rows])
 
-    def _define_material(self, mesh: Any, part: AddedMesh) -> None:
-        """Give an added mesh its colours: of a material, or of each vertex where it has a texture.
-
-        A USD file names images by their paths, and stays one file without them.
-        """
-        from pxr import Gf, Sdf, UsdGeom, UsdShade, Vt
-
-        path = f"/face/materials/{part.name}"
-        material = UsdShade.Material.Define(self.stage, path)
-        shader = UsdShade.Shader.Define(self.stage, f"{path}/surface")
-        shader.CreateIdAttr("UsdPreviewSurface")
-        colour = shader.CreateInput("diffuseColor", Sdf.ValueTypeNames.Color3f)
-        shader.CreateInput("roughness", Sdf.ValueTypeNames.Float).Set(part.roughness)
-        material.CreateSurfaceOutput().ConnectToSource(shader.ConnectableAPI(), "surface")
-        UsdShade.MaterialBindingAPI.Apply(mesh.GetPrim()).Bind(material)
-        if part.point_colours is None:
-            colour.Set(Gf.Vec3f(*part.linear_colour))
-            mesh.CreateDisplayColorAttr([Gf.Vec3f(*part.linear_colour)])
-            return
-        reader = UsdShade.Shader.Define(self.stage, f"{path}/colours")
-        reader.CreateIdAttr("UsdPrimvarReader_float3")
-        reader.CreateInput("varname", Sdf.ValueTypeNames.String).Set("displayColor")
-        colour.ConnectToSource(reader.ConnectableAPI(), "result")
-        shown = mesh.CreateDisplayColorPrimvar(UsdGeom.Tokens.vertex)
-        linear = np.ascontiguousarray((part.point_colours / 255) ** 2.2, np.float32)
-        shown.Set(Vt.Vec3fArray.FromNumpy(linear))
-
     def _define_blend_shapes(self, mesh: Any, targets: np.ndarray) -> None:
         """Define the shapes of a mesh, the displacements (K, V, 3) of its points."""
-        from pxr import Sdf, Tf, UsdSkel, Vt
+        from pxr import UsdSkel
 
-        moving = np.flatnonzero(targets.any((0, 2))).astype(np.int32)
-        binding = UsdSkel.BindingAPI.Apply(mesh.GetPrim())
-        paths: list[Any] = []
-        for name, target in zip(self.names, targets):
-            path = f"{mesh.GetPath()}/{Tf.MakeValidIdentifier(name)}"
-            if path in map(str, paths):
-                path += f"_{len(paths)}"
-            shape = UsdSkel.BlendShape.Define(self.stage, path)
-            shape.CreateOffsetsAttr(_vectors(target[moving] @ self.upright))
-            shape.CreatePointIndicesAttr(Vt.IntArray.FromNumpy(moving))
-            paths.append(Sdf.Path(path))
-        binding.CreateBlendShapesAttr(self.names)
-        binding.CreateBlendShapeTargetsRel().SetTargets(paths)
-        binding.CreateSkeletonRel().SetTargets([SKELETON])
+        upright = (target @ self.upright for target in targets)
+        define_blend_shapes(mesh, self.names, self.names, upright)
+        UsdSkel.BindingAPI(mesh.GetPrim()).CreateSkeletonRel().SetTargets([SKELETON])
 
     def _define_animation(self) -> None:
         """Define the animation of the weights of ARKit's shapes.
@@ -213,7 +178,7 @@ class UsdWriter(FileWriter):
             if self.bake:
                 if frames.head is not None and self.header.turn is not None:
                     vertices = self.header.turn(vertices, frames.head[k])
-                self.points.Set(_vectors(vertices @ self.upright), self.count)
+                self.points.Set(vectors(vertices @ self.upright), self.count)
                 self._write_parts(vertices, None if frames.gaze is None else frames.gaze[k])
             for attribute, weights in zip(self.weights, courses):
                 values = Vt.FloatArray.FromNumpy(np.ascontiguousarray(weights[k]))
@@ -227,7 +192,7 @@ class UsdWriter(FileWriter):
         self.added.vertices.gaze = gaze
         points = self.added.vertices(vertices) @ self.upright
         for part, attribute in zip(self.added.meshes, self.added_points):
-            attribute.Set(_vectors(points[part.rows]), self.count)
+            attribute.Set(vectors(points[part.rows]), self.count)
 
     def _write_head_nodes(self) -> None:
         from pxr import Gf, UsdGeom
@@ -270,30 +235,16 @@ class UsdWriter(FileWriter):
         binding.CreateJointWeightsPrimvar(False, 2).Set(Vt.FloatArray.FromNumpy(weights.ravel()))
 
     def finish(self) -> None:
-        from pxr import Tf
-
         for residual in self.residuals:
             self.metrics |= residual.metrics
         self._write_head_nodes()
         if self.head_nodes.moves_head and not self.bake:
             self._let_head_move_mesh()
-        try:
-            saved = self.stage.GetRootLayer().Save()
-        except Tf.ErrorException:
-            saved = False
-        if not saved:
-            raise TalkemoError(
-                f"{self.path}: USD cannot write this file", "is there space left on the disk?"
-            )
+        self.save(self.file, self.images)
         self.close()
 
     def close(self) -> None:
         self.stage = self.points = None
         self.weights = []  # USD writes until these are released
-
-
-def _vectors(values: np.ndarray) -> Any:
-    """USD's array of vectors (N, 3)."""
-    from pxr import Vt
-
-    return Vt.Vec3fArray.FromNumpy(np.ascontiguousarray(values, np.float32))
+        self.added_points = []
+        self.file.close()

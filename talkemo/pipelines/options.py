@@ -282,6 +282,11 @@ class TransferOptions(EmotionOptions, BindingOptions, RuntimeOptions):
     mesh: PathLike | None = option(
         None, "The mesh whose vertices a .npy, .mdd or .pc2 has. By default that of --neutral."
     )
+    onto: PathLike | None = option(
+        None,
+        "Another mesh or character that performs the animation, as animate would write it: of a "
+        "glTF, VRM or USD the whole file. Its emotion stays if none is named.",
+    )
     fps: float | None = option(
         None,
         "Frames per second of a .npy or .pc2, or of a folder of meshes (by default 30).",
@@ -538,4 +543,5 @@ class TransferKeywords(EmotionKeywords, RuntimeKeywords, total=False):
     audio: PathLike | tuple[np.ndarray, int] | Audio | None
     fps: float | None
     mesh: PathLike | None
+    onto: PathLike | None
     export: ExportOptions | None

@@ -14,19 +14,21 @@ from .. import __version__
 from ..audio.recording import Audio
 from ..binding import Binding, bind_with_hint
 from ..binding.cache import BindingCache
+from ..binding.head_turner import HeadTurner
 from ..binding.mesh_to_motion import MeshToMotion
 from ..errors import InputError
 from ..expression.emotions import Timeline
 from ..expression.heard import HeardEmotion
 from ..expression.performance import PerformanceTransfer
 from ..face.motion import Motion
-from ..formats.animation import Frames, Source, check_frames
+from ..formats.animation import Frames, Header, Source, check_frames
 from ..formats.mesh import load_mesh
 from ..formats.mesh_types import Mesh
 from ..formats.units import AUTO_UNIT, METRES_PER_UNIT
 from ..options import with_keywords
 from ..weights.models import Models, load_models
-from .acting import bound_header, emotion_meta, emotions_of, timeline_notes
+from .acting import ONE_SKIN, bound_header, emotion_meta, emotions_of, timeline_notes
+from .bind import bind
 from .hearing import AutoEmotion
 from .named_audio import Notice, audio_of, missing_audio
 from .options import ExportOptions, PathLike, TransferKeywords, TransferOptions
@@ -47,7 +49,9 @@ if TYPE_CHECKING:
 
 FORMATS_WITH_AUDIO = (".mp4", ".html")
 # Metadata of the original that does not hold for the changed animation.
-REPLACED_META = ("emotion", "intensity", "timeline", "facing")
+META_OF_EMOTION = ("emotion", "intensity", "timeline")
+REPLACED_META = (*META_OF_EMOTION, "facing")
+META_OF_MESH = ("mesh", "unit", "targets", ONE_SKIN)  # not that of another mesh
 
 
 def transfer(
@@ -64,7 +68,8 @@ def transfer(
 
     The mesh at rest is bound to the canonical face, and each frame is converted to a motion and a
     rotation of the head. Emotion transfer changes the motion; the difference is rotated with the
-    head and added to the frame. Frames without an emotion stay bit-identical.
+    head and added to the frame. Frames without an emotion stay bit-identical. With `onto`, another
+    mesh shows the motion and the rotation instead.
 
     Parameters
     ----------
@@ -79,7 +84,8 @@ def transfer(
         Called with a message if a video or page has no audio.
     **keywords
         Fields of TransferOptions, which replace those of `options`: those of `animate`, except how
-        the face acts, and `neutral`, `audio`, `fps` and `mesh`. neutral as emotion removes emotion.
+        the face acts, and `neutral`, `audio`, `fps`, `mesh` and `onto`. neutral as emotion removes
+        emotion; `timeline=Timeline.unchanged()` leaves it.
 
     Raises
     ------
@@ -104,16 +110,16 @@ def transfer(
     binding = bind_with_hint(models.face, mesh, options.hint, cache, opinion_for(options.hint))
     if has_audio and audio is None and notice is not None:
         notice(missing_audio(source))
-    unit, meta = _unit_of(source, options.export), _meta(source, Path(animation), options)
-    header = bound_header(replace(binding, cut=None), len(source), source.fps, meta, unit=unit)
-    header, notes = with_targets(header, binding, options.export, paths)
+    stage = _Stage(source, replace(binding, cut=None), _target(options, models))
+    header = stage.header(_meta(source, Path(animation), options), options.export)
+    header, notes = with_targets(header, stage.shown, options.export, paths)
     result = write_animation(
         paths,
         header,
-        _changed_frames(source, binding, models, emotions),
+        stage.frames(models, emotions),
         export=options.export,
         audio=audio if has_audio else None,
-        binding_error_mm=binding.error,
+        binding_error_mm=stage.shown.error,
         progress=progress,
     )
     stages = ("emotion",) if heard is None else ("emotion", "voice")
@@ -135,7 +141,7 @@ def _heard(
 
 def _inputs(animation: PathLike, options: TransferOptions) -> list[object]:
     """What is read; no output may overwrite those that are paths."""
-    meshes = (options.neutral, options.mesh, options.export.shape_map)
+    meshes = (options.neutral, options.mesh, options.onto, options.export.shape_map)
     return [animation, *meshes, options.audio, options.voice, options.timeline, *options.hint.files]
 
 
@@ -149,8 +155,12 @@ def _audio(source: Source, options: TransferOptions, outputs: list[Path]) -> Aud
 
 def _meta(source: Source, animation: Path, options: TransferOptions) -> dict[str, Any]:
     """The metadata of the changed animation: the original's, and the emotions."""
-    kept = {name: value for name, value in source.meta.items() if name not in REPLACED_META}
-    return {**kept, "talkemo": __version__, "source": animation.name, **emotion_meta(options)}
+    replaced = REPLACED_META + (() if options.onto is None else META_OF_MESH)
+    kept = {name: value for name, value in source.meta.items() if name not in replaced}
+    emotion = emotion_meta(options)
+    if isinstance(options.timeline, Timeline) and not options.timeline.changes:
+        emotion = {name: source.meta[name] for name in META_OF_EMOTION if name in source.meta}
+    return {**kept, "talkemo": __version__, "source": animation.name, **emotion}
 
 
 def _unit_of(source: Source, export: ExportOptions) -> str:
@@ -161,26 +171,95 @@ def _unit_of(source: Source, export: ExportOptions) -> str:
     return export.unit
 
 
-def _changed_frames(
-    source: Source, binding: Binding, models: Models, timeline: Timeline
-) -> Iterator[tuple[Motion, Frames]]:
-    """An animation's frames with the emotions of a timeline, chunk by chunk."""
-    performed = PerformanceTransfer(models.emotion, binding.face, binding.lip_gap)
-    frames, ahead = tee(_frames_with_motion(source, binding))
-    motions = (motion for _, motion, _ in ahead)
-    for (vertices, before, rotation), after in zip(
-        frames, performed.changed(motions, timeline, source.fps)
-    ):
-        changed = timeline.amounts(before.times).any(1)
-        if changed.any():
-            step = binding.displacement(after.coordinates[changed] - before.coordinates[changed])
-            turned = np.einsum(
-                "tvi,tji->tvj", step, rotation[changed].astype(np.float32), optimize=True
-            )
-            vertices = vertices.copy()
-            vertices[np.ix_(changed, binding.moving)] += turned
-        landmarks, arkit = vertices[:, binding.landmarks68], after.arkit(binding.face)
-        yield after, Frames(vertices, landmarks, arkit, coordinates=after.coordinates)
+def _target(options: TransferOptions, models: Models) -> Binding | None:
+    """The mesh that performs the animation instead of its own, if one is named."""
+    if options.onto is None:
+        return None
+    return bind(options.onto, models=models, cache=options.cache)
+
+
+class _Stage:
+    """An animation, and the mesh that performs it.
+
+    Parameters
+    ----------
+    source : Source
+    binding : Binding
+        Of the animation's own mesh.
+    target : Binding, optional
+        Of another mesh that performs it.
+    """
+
+    def __init__(self, source: Source, binding: Binding, target: Binding | None):
+        self.source, self.binding, self.target = source, binding, target
+        self.shown = binding if target is None else target
+        # Rotations (T, 3, 3) of the head that the vertices do not contain; None if there are none.
+        self.head = self._head_beside_vertices()
+
+    def _head_beside_vertices(self) -> np.ndarray | None:
+        """The rotations of the head that a file stores, unless its vertices are rotated already."""
+        head: np.ndarray | None = getattr(self.source, "head", None)
+        if head is None:
+            return None
+        _, _, rotation = next(_frames_with_motion(self.source, self.binding))
+        found = self._canonical(rotation)
+        still = np.abs(found - np.eye(3)).mean()
+        return None if np.abs(found - head[: len(found)]).mean() < still else head
+
+    def _canonical(self, rotation: np.ndarray) -> np.ndarray:
+        """Rotations (T, 3, 3) of the mesh's head in the axes of the canonical face."""
+        axes = self.binding.placement.rotation
+        return np.asarray(axes.T @ rotation @ axes)
+
+    def header(self, meta: dict[str, Any], export: ExportOptions) -> Header:
+        """Return the header of the animation of the mesh that performs it."""
+        unit = _unit_of(self.source, export) if self.target is None else export.unit
+        turn = None
+        if self.target is not None or self.head is not None:
+            turn = HeadTurner(self.shown.shown)
+        return bound_header(
+            self.shown, len(self.source), self.source.fps, meta, turn=turn, unit=unit
+        )
+
+    def frames(self, models: Models, timeline: Timeline) -> Iterator[tuple[Motion, Frames]]:
+        """Yield the frames with the emotions of a timeline, chunk by chunk."""
+        binding, done = self.binding, 0
+        performed = PerformanceTransfer(models.emotion, binding.face, self.shown.lip_gap)
+        frames, ahead = tee(_frames_with_motion(self.source, binding))
+        motions = (motion for _, motion, _ in ahead)
+        for (vertices, before, rotation), after in zip(
+            frames, performed.changed(motions, timeline, self.source.fps)
+        ):
+            rows = slice(done, done + len(vertices))
+            head = None if self.head is None else self.head[rows]
+            done = rows.stop
+            if self.target is not None:
+                head = self._canonical(rotation) if head is None else head
+                vertices = self.target.shown.vertices(after.coordinates)
+            else:
+                is_changed = np.asarray(timeline.amounts(before.times).any(1))
+                vertices = self._changed(vertices, before, after, rotation, is_changed)
+            landmarks, arkit = vertices[:, self.shown.landmarks68], after.arkit(binding.face)
+            yield after, Frames(vertices, landmarks, arkit, head, coordinates=after.coordinates)
+
+    def _changed(
+        self,
+        vertices: np.ndarray,
+        before: Motion,
+        after: Motion,
+        rotation: np.ndarray,
+        changed: np.ndarray,
+    ) -> np.ndarray:
+        """Vertices (T, N, 3) of the animation's own mesh, some of whose frames (T,) change."""
+        if not changed.any():
+            return vertices
+        step = self.binding.displacement(after.coordinates[changed] - before.coordinates[changed])
+        turned = np.einsum(
+            "tvi,tji->tvj", step, rotation[changed].astype(np.float32), optimize=True
+        )
+        vertices = vertices.copy()
+        vertices[np.ix_(changed, self.binding.moving)] += turned
+        return vertices
 
 
 def _frames_with_motion(
@@ -199,10 +278,13 @@ def _mesh_at_rest(source: Source, neutral: PathLike | None) -> Mesh:
     """An animation's mesh at rest: of the file `neutral`, its own, or its first frame."""
     if not len(source):
         raise InputError(f"{source.path}: no frames in it", "check that it is the right file")
-    load_shapes = getattr(source, "load_shapes", None)
+    load_shapes, origin = getattr(source, "load_shapes", None), getattr(source, "origin", None)
+    attributes = source.attributes
     if neutral is not None:
         mesh = load_mesh(neutral)
-        rest, load_shapes = mesh.vertices, mesh.load_shapes
+        rest, load_shapes, origin = mesh.vertices, mesh.load_shapes, None
+        if np.array_equal(mesh.faces, source.faces):  # the animation is one of this file's mesh
+            origin, attributes = mesh.origin, attributes or mesh.attributes
         if len(rest) != source.shape[1]:
             raise InputError(
                 f"{neutral} has {len(rest)} vertices, {source.path} {source.shape[1]}",
@@ -217,5 +299,10 @@ def _mesh_at_rest(source: Source, neutral: PathLike | None) -> Mesh:
             )
     vertices = np.asarray(rest, np.float64)
     return Mesh(
-        vertices, source.faces, source.attributes, source.path.name, load_shapes=load_shapes
+        vertices,
+        source.faces,
+        attributes,
+        source.path.name,
+        origin=origin,
+        load_shapes=load_shapes,
     )

@@ -1,0 +1,57 @@
+"""What a mesh lacks, such as teeth, as meshes of a stage."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from .appearance import AddedMesh
+from .usd_stage import ADDED_PART, define_coordinates, define_triangles, vectors
+
+
+def define_part(stage: Any, parent: str, part: AddedMesh, points: np.ndarray) -> Any:
+    """Return a new mesh of a part with points (P, 3), below a prim, with its material."""
+    from pxr import UsdGeom
+
+    path = f"{parent}/{part.name}"
+    number = 1
+    while stage.GetPrimAtPath(path):
+        number += 1
+        path = f"{parent}/{part.name}_{number}"
+    mesh = UsdGeom.Mesh.Define(stage, path)
+    mesh.CreatePointsAttr(vectors(points))
+    mesh.CreateExtentAttr(UsdGeom.PointBased.ComputeExtent(mesh.GetPointsAttr().Get()))
+    define_triangles(mesh, part.faces)
+    mesh.CreateDoubleSidedAttr(True)
+    mesh.GetPrim().SetCustomDataByKey(ADDED_PART, True)
+    if part.uv is not None:
+        define_coordinates(mesh, part.uv)
+    _define_material(stage, f"{parent}/materials/{mesh.GetPrim().GetName()}", mesh, part)
+    return mesh
+
+
+def _define_material(stage: Any, path: str, mesh: Any, part: AddedMesh) -> None:
+    """Give an added mesh its colours: of a material, or of each point where it has a texture.
+
+    So no images are needed for what is added.
+    """
+    from pxr import Gf, Sdf, UsdGeom, UsdShade
+
+    material = UsdShade.Material.Define(stage, path)
+    shader = UsdShade.Shader.Define(stage, f"{path}/surface")
+    shader.CreateIdAttr("UsdPreviewSurface")
+    colour = shader.CreateInput("diffuseColor", Sdf.ValueTypeNames.Color3f)
+    shader.CreateInput("roughness", Sdf.ValueTypeNames.Float).Set(part.roughness)
+    material.CreateSurfaceOutput().ConnectToSource(shader.ConnectableAPI(), "surface")
+    UsdShade.MaterialBindingAPI.Apply(mesh.GetPrim()).Bind(material)
+    if part.point_colours is None:
+        colour.Set(Gf.Vec3f(*part.linear_colour))
+        mesh.CreateDisplayColorAttr([Gf.Vec3f(*part.linear_colour)])
+        return
+    reader = UsdShade.Shader.Define(stage, f"{path}/colours")
+    reader.CreateIdAttr("UsdPrimvarReader_float3")
+    reader.CreateInput("varname", Sdf.ValueTypeNames.String).Set("displayColor")
+    colour.ConnectToSource(reader.ConnectableAPI(), "result")
+    shown = mesh.CreateDisplayColorPrimvar(UsdGeom.Tokens.vertex)
+    shown.Set(vectors((part.point_colours / 255) ** 2.2))
