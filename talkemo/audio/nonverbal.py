@@ -103,9 +103,10 @@ class LaughterFinder:
     def __init__(self) -> None:
         self._last: _Burst | None = None
         self._steps: deque[_Step] = deque(maxlen=BURSTS - 1)
+        self._laughs = 0  # bursts found, of the present series
 
-    def at(self, row: int, between: RowsBetween) -> bool:
-        """Return whether a row is a burst that follows others of the same laughter.
+    def at(self, row: int, between: RowsBetween) -> int:
+        """Return 0, or the number of a burst of laughter in its series, from the BURSTS-th on.
 
         The rows up to BURST_AHEAD_ROWS after it must be known.
         """
@@ -113,16 +114,20 @@ class LaughterFinder:
         power, voiced, bands = between(row - margin, row + margin + 1)
         level = np.convolve(power, SMOOTHING, "valid")
         if level[PEAK_ROWS] < max(MIN_BURST_LOG10, level.max()):
-            return False
+            return 0
         spectrum = SMOOTHING @ bands[margin - SMOOTHING_ROWS : margin + SMOOTHING_ROWS + 1]
         near = voiced[margin - NEAR_ROWS : margin + NEAR_ROWS + 1]
         burst = _Burst(row, float(level[PEAK_ROWS]), spectrum - spectrum.mean(), float(near.mean()))
         before, self._last = self._last, burst
         if before is None or row - before.row > MAX_INTERVAL_ROWS:
             self._steps.clear()
-            return False
+            self._laughs = 0
+            return 0
         self._steps.append(_step(before, burst, between))
-        return len(self._steps) == BURSTS - 1 and _is_laughter(self._steps)
+        if len(self._steps) < BURSTS - 1 or not _is_laughter(self._steps):
+            return 0
+        self._laughs += 1
+        return self._laughs
 
 
 def _step(first: _Burst, second: _Burst, between: RowsBetween) -> _Step:
@@ -147,7 +152,7 @@ def _step(first: _Burst, second: _Burst, between: RowsBetween) -> _Step:
 def _is_laughter(steps: deque[_Step]) -> bool:
     """Return whether bursts are short, alike, regular and not rising, with dips between them."""
     intervals, rises = [step.rows for step in steps], [step.rise for step in steps]
-    return (
+    return bool(
         min(intervals) >= MIN_INTERVAL_ROWS
         and max(intervals) <= MAX_INTERVAL_RATIO * min(intervals)
         and min(step.dip for step in steps) >= MIN_DIP_LOG10

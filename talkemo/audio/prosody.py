@@ -49,7 +49,8 @@ PAUSE_ROWS = 25  # rows without speech between two phrases
 AHEAD_ROWS = 15
 PAUSE_EVENT_ROWS = PAUSE_ROWS - AHEAD_ROWS
 QUESTION_ROWS = 45  # end of a phrase, in which the pitch of a question rises
-QUESTION_SEMITONES = 2.5  # rise of the pitch from which a phrase is a question
+QUESTION_SEMITONES = 4.0  # rise of the pitch from which a phrase is a question
+SURE_QUESTION_SEMITONES = 5.0  # of a question of strength 1
 ANTICIPATION_S = 0.24  # how long before its time an event is announced
 # Audio after a frame that its prosody depends on.
 PROSODY_LOOKAHEAD_S = ANTICIPATION_S + (AHEAD_ROWS + 2) * ROW_S
@@ -57,6 +58,8 @@ PROSODY_LOOKAHEAD_S = ANTICIPATION_S + (AHEAD_ROWS + 2) * ROW_S
 PROSODY_DELAY_S = PROSODY_LOOKAHEAD_S + WINDOW_SAMPLES / 2 / SAMPLE_RATE
 # Rows whose levels are an event's signature, the last of them AHEAD_ROWS after the event.
 SIGNATURE_ROWS, SIGNATURE_PARTS = 40, 4
+SURE_LAUGHS = 3  # bursts that are found, of a laugh of strength 1
+LAUGH_S = (AHEAD_ROWS - BURST_AHEAD_ROWS) * ROW_S  # from a `laugh` to its burst
 KEPT_ROWS = 400  # rows that are kept for later decisions
 ONSET_S = AHEAD_ROWS * ROW_S  # from an `onset` to the phrase that it announces
 # Numbers of a row: log10 power, semitones, whether it is speech, its stress before smoothing, the
@@ -87,7 +90,7 @@ class VoiceEvent:
     kind : str
         `start` (of the audio), `onset` (a phrase begins ONSET_S later), `phrase` (one begins),
         `stress`, `pause` or `question` (one ends), `laugh` (a burst of laughter, from the fourth
-        on), or `sigh` (one has lasted for half a second).
+        on, LAUGH_S later), or `sigh` (one has lasted for half a second).
     time : float
         Seconds.
     strength : float
@@ -292,12 +295,13 @@ class VoiceAnalysis:
             self._announce("pause", row, 1.0)
             rise = self._final_rise(last)
             if rise > QUESTION_SEMITONES:
-                self._announce("question", row, min(rise / (2 * QUESTION_SEMITONES), 1.0))
+                self._announce("question", row, min(rise / SURE_QUESTION_SEMITONES, 1.0))
         stress = self._smooth_stress(row - PEAK_ROWS, row + AHEAD_ROWS + 1 - SMOOTHING_ROWS)
         if stress[PEAK_ROWS] >= max(MIN_STRESS, stress.max()):
             self._announce("stress", row, min(float(stress[PEAK_ROWS]), MAX_STRESS))
-        if self._laughter.at(row + AHEAD_ROWS - BURST_AHEAD_ROWS, self._heard):
-            self._announce("laugh", row, 1.0)
+        laughs = self._laughter.at(row + AHEAD_ROWS - BURST_AHEAD_ROWS, self._heard)
+        if laughs:
+            self._announce("laugh", row, min(laughs / SURE_LAUGHS, 1.0))
         self._decide_sigh(row)
 
     def _decide_onset(self, row: int) -> None:
