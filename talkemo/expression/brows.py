@@ -26,7 +26,7 @@ RAISE, INNER_RAISE, LOWER = (
     np.array(weights, float)
     for weights in ([1, 1, 1, 1, 0, 0], [1, 1, 0, 0, 0, 0], [0] * 4 + [1] * 2)
 )
-DRIFT_STD = np.array([0.04, 0.04, 0.04, 0.04, 0.02, 0.02])  # of the weights, together
+DRIFT_STD = np.array([0.06, 0.06, 0.06, 0.06, 0.03, 0.03])  # of the weights, together
 SIDE_DRIFT_STD = 0.012  # of each weight by itself
 STRESS_GESTURES = 0.15  # share of the stresses of strength 1 that move the brows
 GESTURES_CHANCES = (0.65, 0.85)  # up to which a gesture raises brows, raises inner brows; or lowers
@@ -35,9 +35,9 @@ QUESTION_RAISE = 0.13  # weight, at a strength of 1; people's is 0.12
 SIGH_SINK = 0.08  # weight
 SIDE_SPREAD = 0.15  # of a gesture, from side to side
 POSTURE_STD = np.array(
-    [0.05, 0.05, 0.05, 0.05, 0.03, 0.03]
+    [0.09, 0.09, 0.09, 0.09, 0.05, 0.05]
 )  # of the weights, from phrase to phrase
-STRESS_POSTURES = 0.1  # share of the stresses at which the posture changes, in long phrases
+STRESS_POSTURES = 0.15  # share of the stresses at which the posture changes, in long phrases
 POSTURE_S = 0.8
 EMOTION_CALMS = 0.5  # by how much a full emotion reduces these motions
 
