@@ -276,6 +276,8 @@ def draw(clips: dict[str, list[Clip]], output: Path) -> None:
     for axis, measure, title in zip(axes, DRAWN, titles):
         for name, of_column in clips.items():
             around, lags = averaged(measure, of_column)
+            if not len(around):
+                continue
             around = around - around[:, within(lags, measure.before[0])].mean(1, keepdims=True)
             mean, error = around.mean(0), around.std(0) / max(len(around), 1) ** 0.5
             axis.plot(lags, mean, color=COLOURS[name], label=name)

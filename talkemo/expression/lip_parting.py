@@ -1,8 +1,8 @@
 """Lips that part for breath: before a phrase, and with a sigh.
 
 People's lips part 0.2 to 0.4 s before the first sound of a phrase (`benchmarks/gestures.py`). The
-talking model has learned that from them, and does it at nine of ten phrases; here the lips are only
-opened where they are still closed. Lips that speech presses together stay so.
+talking model has learned that from them, and does it at nine of ten phrases. Here lips that are
+still closed then are opened a little. Lips that speech presses together stay so.
 """
 
 from __future__ import annotations
@@ -15,10 +15,11 @@ from ..face.motion import Motion
 from ..geometry.numerics import smoothstep
 from .gestures import Gestures
 
-MIN_PARTED_MM, MAX_PARTED_MM = 0.8, 2.4  # opening of the lips before a phrase
-PART_S, CLOSE_S = 0.16, 0.08  # how long lips part, and take to close
-# Before the first sound, at which they are closed again: that of b, m and p begins later.
-CLOSED_BEFORE_S = 0.08
+PARTINGS = 0.6  # share of the phrases before which lips part
+MIN_PARTED_MM, MAX_PARTED_MM = 0.6, 1.8  # opening of the lips before a phrase
+PART_S, CLOSE_S = 0.12, 0.08  # how long lips part, and take to close
+# Before the first sound, at which they are closed again: lips that b, m and p close do so later.
+CLOSED_BEFORE_S = 0.14
 MIN_SIGH_MM, MAX_SIGH_MM = 2.0, 3.5  # opening of the lips with a sigh
 PRESSED_MM = 0.5  # closer than at rest, from which lips are pressed together
 
@@ -56,7 +57,9 @@ class LipParting:
         """Begin the parting of an event."""
         random = event.random(self._seed, 37)
         if event.kind == "onset":
-            start = event.time - ANTICIPATION_S + random.uniform(0, 0.04)
+            if random.random() > PARTINGS:
+                return
+            start = event.time - ANTICIPATION_S + random.uniform(0, 0.03)
             end = event.time + ONSET_S - CLOSED_BEFORE_S
             height = random.uniform(MIN_PARTED_MM, MAX_PARTED_MM, 1)
             self._gestures.pulse(start, PART_S, end - start - PART_S - CLOSE_S, CLOSE_S, height)
