@@ -45,6 +45,7 @@ FLOOR_ROWS, MIN_FLOOR_ROWS = 400, 100  # rows before a sigh whose quietest are t
 FLOOR_PERCENTILE, MIN_ABOVE_FLOOR_LOG10 = 5, 0.6
 MIN_SIGH_LOG10, MAX_SIGH_LOG10 = -1.6, -0.3  # level of its loudest third, relative to speech
 MIN_SIGH_FALL_LOG10, MAX_SIGH_FALL_LOG10 = 0.25, 1.2  # from its first third to its last
+MIN_SIGH_STEP_LOG10 = 0.08  # from each third to the next: noise that ends does not fall before
 MAX_VOICED_SIGH = 0.3  # share of voiced rows
 BREATH_BANDS = slice(2, 6)  # 600 to 3200 Hz
 MIN_BREATH_SHARE = 0.4  # of the power, in these bands
@@ -189,7 +190,7 @@ def is_sigh(row: int, speech: np.ndarray, speech_level: float, between: RowsBetw
     if not (
         MIN_SIGH_LOG10 <= loud - speech_level <= MAX_SIGH_LOG10
         and MIN_SIGH_FALL_LOG10 <= loud - faint <= MAX_SIGH_FALL_LOG10
-        and loud >= middle >= faint
+        and min(loud - middle, middle - faint) >= MIN_SIGH_STEP_LOG10
         and voiced.mean() <= MAX_VOICED_SIGH
     ):
         return False
