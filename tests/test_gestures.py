@@ -156,7 +156,9 @@ def test_a_sigh_parts_lips_and_sinks_brows_and_head(face):
     times, none = still(face).times, np.zeros(5 * FPS)
     sunk = HeadMotion().angles(times, voice(SIGH)) - HeadMotion().angles(times, voice())
     assert 1 < np.degrees(sunk[:, 0]).max() < 2.5
-    brows = [Brows(face).add(still(face), voice(*e), none).displacement(face) for e in ((SIGH,), ())]
+    brows = [
+        Brows(face).add(still(face), voice(*e), none).displacement(face) for e in ((SIGH,), ())
+    ]
     lowered = (brows[0] - brows[1])[:, face.landmarks68[17:27], 1].mean(1)
     assert -2 < lowered.min() < -0.2
 
@@ -205,7 +207,13 @@ def test_gestures_are_proportional_and_follow_the_seed(face):
 
 
 def test_liveliness_is_auto_off_or_a_number():
-    assert [liveliness_amount(value) for value in ("auto", "off", "0.25", 0, 1)] == [1, 0, 0.25, 0, 1]
+    assert [liveliness_amount(value) for value in ("auto", "off", "0.25", 0, 1)] == [
+        1,
+        0,
+        0.25,
+        0,
+        1,
+    ]
     for value in ("on", "1.5", -0.1, "nan", None):
         with pytest.raises(InputError, match="liveliness"):
             liveliness_amount(value)

@@ -20,8 +20,10 @@ import numpy as np
 from .recording import SAMPLE_RATE
 
 BAND_FFT_SAMPLES = 512
-BAND_EDGES_HZ = (80, 300, 600, 1000, 1500, 2200, 3200, 4500, 7500)
-BANDS = len(BAND_EDGES_HZ) - 1
+# Corners of triangular bands, each of which overlaps with the next: a harmonic passes smoothly from
+# one to the next as the pitch changes.
+BAND_CORNERS_HZ = (80, 200, 450, 800, 1250, 1850, 2700, 3800, 5500, 7600)
+BANDS = len(BAND_CORNERS_HZ) - 2
 MIN_BAND_LOG10 = -10.0  # power of silence
 
 SMOOTHING = np.array([1.0, 3.0, 4.0, 3.0, 1.0]) / 12
@@ -47,7 +49,7 @@ MIN_SIGH_LOG10, MAX_SIGH_LOG10 = -1.6, -0.3  # level of its loudest third, relat
 MIN_SIGH_FALL_LOG10, MAX_SIGH_FALL_LOG10 = 0.25, 1.2  # from its first third to its last
 MIN_SIGH_STEP_LOG10 = 0.08  # from each third to the next: noise that ends does not fall before
 MAX_VOICED_SIGH = 0.3  # share of voiced rows
-BREATH_BANDS = slice(2, 6)  # 600 to 3200 Hz
+BREATH_BANDS = slice(2, 6)  # around 800 to 2700 Hz
 MIN_BREATH_SHARE = 0.4  # of the power, in these bands
 
 # Returns log10 power (n,), whether rows are voiced (n,), and log10 power of bands (n, BANDS), of the
@@ -66,9 +68,11 @@ def band_rows(windows: np.ndarray) -> np.ndarray:
 def _band_matrix() -> np.ndarray:
     """Return the matrix (257, BANDS) that sums a power spectrum in bands."""
     hertz = np.fft.rfftfreq(BAND_FFT_SAMPLES, 1 / SAMPLE_RATE)[:, None]
-    low, high = np.array(BAND_EDGES_HZ[:-1]), np.array(BAND_EDGES_HZ[1:])
-    inside = (hertz >= low) & (hertz < high)
-    return inside / (BAND_FFT_SAMPLES * float((_BAND_WINDOW**2).sum()))
+    corners = np.array(BAND_CORNERS_HZ, float)
+    low, middle, high = corners[:-2], corners[1:-1], corners[2:]
+    rising, falling = (hertz - low) / (middle - low), (high - hertz) / (high - middle)
+    weights = np.maximum(np.minimum(rising, falling), 0)
+    return np.asarray(weights / (BAND_FFT_SAMPLES * float((_BAND_WINDOW**2).sum())))
 
 
 _BAND_WINDOW = np.hanning(BAND_FFT_SAMPLES + 1)[:-1].astype(np.float32)
