@@ -58,7 +58,10 @@ HALF_BLINK = 0.5  # of the height of a blink
 PAUSE_ACTIVITY, SPEECH_ACTIVITY = 0.2, 0.6
 MIN_PAUSE_S = 0.8  # of all pauses of a clip, for its speed in pauses
 NOD_S, NEAR_S, MIN_NOD_DEG = 0.3, 0.15, 0.5
-CURVES = ("jawOpen", "browInnerUp", "eyeBlinkLeft", "eyeBlinkRight")
+CURVES = (
+    *("jawOpen", "browInnerUp", "eyeBlinkLeft", "eyeBlinkRight"),
+    *("mouthSmileLeft", "mouthSmileRight", "eyeSquintLeft", "eyeSquintRight"),
+)
 ACTS = {
     "neutral": AnimateOptions(),
     "happy": AnimateOptions(emotion="happy"),
@@ -110,16 +113,21 @@ def main() -> None:
 
 
 def filmed_clips(
-    data: Path, folder: Path | None, models: Models, split: str
+    data: Path,
+    folder: Path | None,
+    models: Models,
+    split: str,
+    corpus: str = CORPUS,
+    min_clip_s: float = MIN_CLIP_S,
 ) -> Iterator[tuple[Clip, FittedRecording]]:
-    """Yield the people of a split."""
+    """Yield the people of a corpus' split."""
     if folder is None:
         folder = cached_captures_folder(data, models.face)
-        fitted = list(load_captures(data, folder, models, (CORPUS,)))
+        fitted = list(load_captures(data, folder, models, (corpus,)))
     else:
-        fitted = read_captures(folder / f"{CORPUS}.npz", models.face)
-    scores = {r.name: r.scores for r in read_corpus(CORPUS, data)}
-    with np.load(data / CORPUS / "tracks.npz", allow_pickle=False) as tracks:
+        fitted = read_captures(folder / f"{corpus}.npz", models.face)
+    scores = {r.name: r.scores for r in read_corpus(corpus, data)}
+    with np.load(data / corpus / "tracks.npz", allow_pickle=False) as tracks:
         names, starts, time, pose = (tracks[key] for key in ("clips", "start", "time", "pose"))
     frames = {str(n): slice(a, b) for n, a, b in zip(names, starts[:-1], starts[1:])}
     for recording in fitted:
@@ -131,7 +139,7 @@ def filmed_clips(
         moments = time[rows][seen].astype(float)
         audio = open_audio(data / recording.audio)
         first, last = max(moments[0], 0.0), min(moments[-1], audio.duration)
-        if last - first < MIN_CLIP_S:
+        if last - first < min_clip_s:
             continue
         times = np.arange(first, last, 1 / RATE_HZ)
         curves = {

@@ -48,8 +48,8 @@ def animate(
         typer.Option(
             "--manifest",
             help="Instead of AUDIO, a csv with a line for each recording. Columns: audio, and any of "
-            "emotion, timeline, intensity, style, seed and output, which replace the options. Paths "
-            "are relative to the csv.",
+            "emotion, timeline, intensity, style, liveliness, seed and output, which replace the "
+            "options. Paths are relative to the csv.",
             rich_help_panel="Many recordings",
         ),
     ] = None,

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from talkemo import AnimateOptions
-from talkemo.audio.prosody import Voice, VoiceEvent
+from talkemo.audio.prosody import ANTICIPATION_S, Voice, VoiceEvent
 from talkemo.audio.recording import SAMPLE_RATE, audio_of_samples, open_audio
 from talkemo.expression import sad_lids
 from talkemo.expression.brows import BROW_SHAPES, Brows
@@ -138,7 +138,7 @@ def test_questions_raise_the_brows_and_emotions_calm_them(face):
     question = [VoiceEvent("question", 3.0, 1.0, (300, 2))]
     rise = height(question) - height([])
     assert 1 < rise.max() < 4 and 2.9 < times[rise.argmax()] < 3.8
-    assert rise[: int(2.85 * FPS)].max() == 0 and abs(rise[-1]) < 1e-6
+    assert rise[: int((3 - ANTICIPATION_S) * FPS)].max() == 0 and abs(rise[-1]) < 1e-6
     assert (height(question, 1.0) - height([], 1.0)).max() == pytest.approx(
         0.5 * rise.max(), rel=0.01
     )

@@ -13,7 +13,7 @@ import numpy as np
 from ..audio.prosody import ANTICIPATION_S, Voice, VoiceEvent
 from ..face.canonical import Face
 from ..face.motion import Motion
-from .gestures import Gestures
+from .gestures import STRESS_LEAD_S, Gestures
 from .waves import SlowWaves
 
 # Blend shapes of the upper face that speech does not move.
@@ -26,34 +26,39 @@ RAISE, INNER_RAISE, LOWER = (
     np.array(weights, float)
     for weights in ([1, 1, 1, 1, 0, 0], [1, 1, 0, 0, 0, 0], [0] * 4 + [1] * 2)
 )
-DRIFT_STD = np.array([0.04, 0.04, 0.04, 0.04, 0.02, 0.02])  # of the weights, together
+DRIFT_STD = np.array([0.06, 0.06, 0.06, 0.06, 0.03, 0.03])  # of the weights, together
 SIDE_DRIFT_STD = 0.012  # of each weight by itself
-STRESS_GESTURES = 0.35  # share of the stresses of strength 1 that move the brows
+STRESS_GESTURES = 0.15  # share of the stresses of strength 1 that move the brows
 GESTURES_CHANCES = (0.65, 0.85)  # up to which a gesture raises brows, raises inner brows; or lowers
 MIN_GESTURE, MAX_GESTURE = 0.08, 0.26  # weight at a stress of 1
-QUESTION_RAISE = 0.24  # weight
+QUESTION_RAISE = 0.13  # weight, at a strength of 1; people's is 0.12
+SIGH_SINK = 0.08  # weight
 SIDE_SPREAD = 0.15  # of a gesture, from side to side
 POSTURE_STD = np.array(
-    [0.05, 0.05, 0.05, 0.05, 0.03, 0.03]
+    [0.09, 0.09, 0.09, 0.09, 0.05, 0.05]
 )  # of the weights, from phrase to phrase
-STRESS_POSTURES = 0.1  # share of the stresses at which the posture changes, in long phrases
+STRESS_POSTURES = 0.15  # share of the stresses at which the posture changes, in long phrases
 POSTURE_S = 0.8
 EMOTION_CALMS = 0.5  # by how much a full emotion reduces these motions
 
 
 class Brows:
-    """Gives consecutive batches of a motion brows of their own."""
+    """Gives consecutive batches of a motion brows of their own.
 
-    def __init__(self, face: Face, seed: int = 0):
-        self._seed = seed
+    `amount`, from 0 to 1, is the share of these motions, and that of the learned ones that they
+    replace.
+    """
+
+    def __init__(self, face: Face, seed: int = 0, amount: float = 1.0):
+        self._seed, self._amount = seed, amount
         names = face.expression_names
         self._coordinates = face.weights_to_coordinates[[names.index(n) for n in BROW_SHAPES]]
-        self._learned = learned_upper_face(face)
+        self._learned = np.float32(amount) * learned_upper_face(face)
         self._gestures = Gestures(len(BROW_SHAPES))
         self._draw_drift(np.random.default_rng((seed, 13)))
 
     def without_learned(self, speech: Motion) -> Motion:
-        """Return a motion of speech without its motion of brows and lids."""
+        """Return a motion of speech without (the amount of) its motion of brows and lids."""
         coordinates = speech.coordinates - speech.coordinates @ self._learned
         return Motion(speech.times, coordinates.astype(np.float32), speech.loudness)
 
@@ -70,7 +75,7 @@ class Brows:
         for event in voice.events:
             self._react(event)
         weights = self._gestures.at(motion.times) + self._drift(motion.times)
-        weights *= (1 - EMOTION_CALMS * emotion)[:, None]
+        weights *= self._amount * (1 - EMOTION_CALMS * emotion)[:, None]
         coordinates = motion.coordinates + (weights @ self._coordinates).astype(np.float32)
         return Motion(motion.times, coordinates, motion.loudness)
 
@@ -97,6 +102,9 @@ class Brows:
         elif event.kind == "question":
             height = QUESTION_RAISE * event.strength * RAISE * self._sides(random)
             self._gestures.pulse(event.time - ANTICIPATION_S, 0.25, 0.5, 0.6, height)
+        elif event.kind == "sigh":
+            height = SIGH_SINK * LOWER * self._sides(random)
+            self._gestures.pulse(event.time - ANTICIPATION_S, 0.4, 0.4, 0.8, height)
         elif event.kind == "phrase":
             self._change_posture(event, random)
 
@@ -107,7 +115,7 @@ class Brows:
         height = event.strength * random.uniform(MIN_GESTURE, MAX_GESTURE)
         rise, hold, fall = random.uniform((0.14, 0.03, 0.35), (0.22, 0.3, 0.6))
         sided = height * shape * self._sides(random)
-        self._gestures.pulse(event.time - ANTICIPATION_S, rise, hold, fall, sided)
+        self._gestures.pulse(event.time - STRESS_LEAD_S, rise, hold, fall, sided)
 
     def _change_posture(self, event: VoiceEvent, random: np.random.Generator) -> None:
         """Move to a new posture."""

@@ -6,6 +6,9 @@ import numpy as np
 
 from ..geometry.numerics import smoothstep
 
+# How long before a stress its gestures begin: they are at their height when people's are.
+STRESS_LEAD_S = 0.15
+
 
 class Gestures:
     """A sum of moves of D values over ascending times.

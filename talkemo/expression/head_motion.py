@@ -19,7 +19,8 @@ from ..audio.prosody import ANTICIPATION_S, Voice, VoiceEvent
 from ..face.canonical import ARKIT_GAZE_DEG, ARKIT_NAMES, Face
 from ..geometry.numerics import smoothstep
 from ..geometry.rigid import rotation_matrices
-from .gestures import Gestures
+from .gestures import STRESS_LEAD_S, Gestures
+from .laughter import LAUGH_LEAD_S
 
 # Edges of the frequency bands.
 HEAD_MOTION_BANDS_HZ = np.array([0.1, 0.167, 0.278, 0.464, 0.775, 1.292, 2.156, 3.597, 6.0])
@@ -44,9 +45,11 @@ PAUSE_CLOCK, SPEECH_CLOCK = 0.5, 0.95
 TURN_STD_DEG = np.array([0.8, 1.5, 0.9])  # pitch, yaw and roll of a turn where a phrase begins
 MIN_TURN_S, MAX_TURN_S = 0.5, 0.9
 STRESS_TURNS = 0.08  # share of the stresses at which the head turns, in long phrases
-STRESS_NODS = 0.5  # share of the stresses of strength 1 with a nod
-MIN_NOD_DEG, MAX_NOD_DEG = 0.5, 1.4
+STRESS_NODS = 0.3  # share of the stresses of strength 1 with a nod
+MIN_NOD_DEG, MAX_NOD_DEG = 0.3, 0.8
 MAX_NOD_TURN_DEG = 0.4  # yaw and roll of a nod
+MIN_BOB_DEG, MAX_BOB_DEG = 0.5, 1.2  # nod with a burst of laughter of strength 1
+SIGH_SINK_DEG = 1.6  # pitch by which the head sinks with a sigh
 FIXATION_MEAN_S, FIXATION_MIN_S = 1.4, 0.3  # time between leaps of the eyes
 SACCADE_MEAN_DEG, SACCADE_MAX_DEG = 2.8, 9.0  # size of the leaps
 SACCADE_BASE_S, SACCADE_S_PER_DEG = 0.025, 0.0024  # duration of a leap, by its size
@@ -62,10 +65,13 @@ GAZE_SHAPES = {
 
 
 class HeadMotion:
-    """Rotation of a head over time; the seed and the voice decide it."""
+    """Rotation of a head over time; the seed and the voice decide it.
 
-    def __init__(self, seed: int = 0):
-        self._seed = seed
+    `liveliness`, from 0 to 1, scales nods and what else accompanies single words and sounds.
+    """
+
+    def __init__(self, seed: int = 0, liveliness: float = 1.0):
+        self._seed, self._liveliness = seed, liveliness
         self._gestures = Gestures(3)
         std = np.radians(HEAD_MOTION_SCALE * HEAD_MOTION_STD_DEG)
         self._amplitude = std[..., None] * (2 / WAVES_PER_BAND) ** 0.5
@@ -117,10 +123,22 @@ class HeadMotion:
                 aside = random.uniform(-MAX_NOD_TURN_DEG, MAX_NOD_TURN_DEG, 2)
                 nod = event.strength * random.uniform(MIN_NOD_DEG, MAX_NOD_DEG)
                 rise, fall = random.uniform((0.12, 0.22), (0.18, 0.4))
-                height = np.radians([nod, *aside])
-                self._gestures.pulse(event.time - ANTICIPATION_S, rise, 0.0, fall, height)
+                self._nod(event.time - STRESS_LEAD_S, (rise, 0.0, fall), [nod, *aside])
             if random.random() < STRESS_TURNS:
                 self._turn(event, random)
+        elif event.kind == "laugh":
+            bob = event.strength * random.uniform(MIN_BOB_DEG, MAX_BOB_DEG)
+            self._nod(event.time - LAUGH_LEAD_S, (0.1, 0.0, 0.14), [bob, 0, 0])
+        elif event.kind == "sigh":
+            sink = SIGH_SINK_DEG * random.uniform(0.7, 1.3)
+            self._nod(event.time - ANTICIPATION_S, (0.5, 0.3, 0.9), [sink, 0, 0])
+
+    def _nod(
+        self, start: float, durations: tuple[float, float, float], degrees: list[float]
+    ) -> None:
+        """Turn for a while by pitch, yaw and roll; durations of rising, holding and falling in s."""
+        height = self._liveliness * np.radians(degrees)
+        self._gestures.pulse(start, *durations, height)
 
     def _turn(self, event: VoiceEvent, random: np.random.Generator) -> None:
         """Turn to a new direction."""

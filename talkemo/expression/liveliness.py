@@ -13,6 +13,7 @@ import math
 import numpy as np
 
 from ..audio.prosody import Voice
+from ..errors import InputError
 from ..face.canonical import Face
 from ..face.motion import Motion
 from .emotions import MAX_INTENSITY
@@ -34,11 +35,35 @@ WEIGHT_DRIFT = {
 }
 
 
-class Liveliness:
-    """Varies the emotions of consecutive batches of a motion; the seed decides the drifts."""
+NAMED_AMOUNTS = {1.0: "auto", 0.0: "off"}  # of liveliness
 
-    def __init__(self, face: Face, seed: int = 0):
-        self._seed = seed
+
+def liveliness_amount(liveliness: str | float) -> float:
+    """Return 1 for `auto`, 0 for `off`, or a number from 0 to 1. Raises InputError otherwise."""
+    named: dict[str | float, float] = {name: amount for amount, name in NAMED_AMOUNTS.items()}
+    try:
+        amount = float(named.get(liveliness, liveliness))
+    except (TypeError, ValueError):
+        amount = math.nan
+    if not 0 <= amount <= 1:
+        raise InputError(f"liveliness '{liveliness}'", "choose auto, off, or a number from 0 to 1")
+    return amount
+
+
+class Liveliness:
+    """Varies the emotions of consecutive batches of a motion.
+
+    Parameters
+    ----------
+    face : Face
+    seed : int
+        Decides the drifts.
+    amount : float
+        Of the variation, 0 to 1.
+    """
+
+    def __init__(self, face: Face, seed: int = 0, amount: float = 1.0):
+        self._seed, self._amount = seed, amount
         names = face.expression_names
         rows = [k for k, name in enumerate(names) if name[:-2] in WEIGHT_DRIFT]
         self._drift_coordinates = np.stack(
@@ -55,14 +80,15 @@ class Liveliness:
 
     def amounts(self, motion: Motion, amounts: np.ndarray) -> np.ndarray:
         """Vary the requested amounts (T, 8) of emotions with the motion's loudness, and slowly."""
-        factor = 1 + AMOUNT_DRIFT * self._drift(motion.times)[:, 0]
+        change = AMOUNT_DRIFT * self._drift(motion.times)[:, 0]
         if motion.loudness is not None:
-            factor = factor + STRESS_SWELL * self._stress(motion.times, motion.loudness)
+            change = change + STRESS_SWELL * self._stress(motion.times, motion.loudness)
+        factor = 1 + self._amount * change
         return np.clip(amounts * factor[:, None], 0, MAX_INTENSITY).astype(np.float32)
 
     def drift(self, motion: Motion, amounts: np.ndarray) -> Motion:
         """Add a slow drift of brows and mouth corners, in proportion to emotion amounts (T, 8)."""
-        strength = np.minimum(amounts.sum(1, keepdims=True), 1)
+        strength = self._amount * np.minimum(amounts.sum(1, keepdims=True), 1)
         if not strength.any():
             return motion
         moved = (self._drift(motion.times)[:, 1:] * strength) @ self._drift_coordinates

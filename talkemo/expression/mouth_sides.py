@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import numpy as np
 
-from ..audio.prosody import ANTICIPATION_S, Voice, VoiceEvent
+from ..audio.prosody import Voice, VoiceEvent
 from ..face.canonical import Face
 from ..face.motion import Motion
-from .gestures import Gestures
+from .gestures import STRESS_LEAD_S, Gestures
 from .waves import SlowWaves
 
 SIDE_WIDTH_MM = 18.0  # distance from the middle at which a vertex belongs to its side
@@ -23,10 +23,13 @@ STRESS_SIDE = 0.18  # by how much, at most
 
 
 class MouthSides:
-    """Moves the two sides of the mouth differently in consecutive batches of speech."""
+    """Moves the two sides of the mouth differently in consecutive batches of speech.
 
-    def __init__(self, face: Face, seed: int = 0):
-        self._seed = seed
+    `amount`, from 0 to 1, scales the difference.
+    """
+
+    def __init__(self, face: Face, seed: int = 0, amount: float = 1.0):
+        self._seed, self._amount = seed, amount
         side = np.tanh(face.mean[:, 0] / SIDE_WIDTH_MM) * face.mouth_weight
         span = face.span.reshape(len(face.span), -1)
         self._to_side = (span * np.repeat(side, 3)) @ span.T
@@ -47,7 +50,8 @@ class MouthSides:
         side = SIDE_DRIFT_STD * waves[:, :1] + self._gestures.at(speech.times)
         sided = np.clip(side, -MAX_SIDE, MAX_SIDE) * (speech.coordinates @ self._to_side)
         lateral = LATERAL_DRIFT_STD * waves[:, 1:] * self._lateral
-        coordinates = speech.coordinates + (sided + lateral).astype(np.float32)
+        moved = self._amount * (sided + lateral)
+        coordinates = speech.coordinates + moved.astype(np.float32)
         return Motion(speech.times, coordinates, speech.loudness)
 
     def _react(self, event: VoiceEvent) -> None:
@@ -57,4 +61,4 @@ class MouthSides:
             self._waves = SlowWaves(random, 2)
         elif event.kind == "stress" and random.random() < STRESS_SIDES * event.strength:
             height = random.uniform(-STRESS_SIDE, STRESS_SIDE, 1)
-            self._gestures.pulse(event.time - ANTICIPATION_S, 0.15, 0.1, 0.4, height)
+            self._gestures.pulse(event.time - STRESS_LEAD_S, 0.15, 0.1, 0.4, height)

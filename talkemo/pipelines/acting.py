@@ -25,8 +25,10 @@ from ..expression.emotion_names import AUTO_EMOTION
 from ..expression.emotions import EMOTIONS, NEUTRAL_INDEX, Timeline, check_intensity, one_hot
 from ..expression.head_motion import Gaze, HeadMotion, lids_of_gaze, weights_with_gaze
 from ..expression.heard import HeardEmotion
+from ..expression.laughter import Laughter
 from ..expression.lip_contact import LipContact
-from ..expression.liveliness import Liveliness
+from ..expression.lip_parting import LipParting
+from ..expression.liveliness import NAMED_AMOUNTS, Liveliness, liveliness_amount
 from ..expression.mouth_sides import MouthSides
 from ..expression.sad_lids import awake
 from ..face.motion import Motion
@@ -72,7 +74,7 @@ class ActingPlan:
     blinks_per_minute: float
     head_moves: bool
     eyes_move: bool
-    face_lives: bool
+    liveliness: float  # of brows, lids, mouth and gestures, 0 to 1
 
     @classmethod
     def of(cls, options: ActingOptions) -> ActingPlan:
@@ -83,8 +85,13 @@ class ActingPlan:
             blink_rate(options.blink),
             check_mode(options.head, "head motion"),
             check_mode(options.gaze, "gaze"),
-            check_mode(options.liveliness, "liveliness"),
+            liveliness_amount(options.liveliness),
         )
+
+    @property
+    def face_lives(self) -> bool:
+        """Whether the face moves by itself and with the voice."""
+        return self.liveliness > 0
 
     def hearing(self, audio: Audio, models: Models) -> tuple[ActingPlan, HeardEmotion | None]:
         """Return the plan with the emotion that is heard in a recording, if it is to be heard."""
@@ -110,7 +117,7 @@ class ActingPlan:
             "blinks_a_minute": self.blinks_per_minute,
             "head": options.head,
             "gaze": options.gaze,
-            "liveliness": options.liveliness,
+            "liveliness": NAMED_AMOUNTS.get(self.liveliness, self.liveliness),
         }
 
 
@@ -238,12 +245,17 @@ class FaceActor:
         face, seed = models.face, plan.options.seed
         self.models, self.binding, self.plan = models, binding, plan
         self.lip_contact = LipContact(face, binding.lip_gap)
-        self.liveliness = Liveliness(face, seed)
+        amount = plan.liveliness
+        self.liveliness = Liveliness(face, seed, amount)
         self.blinking = Blinking(face, plan.blinks_per_minute, seed)
-        self.head_motion, self.eye_motion = HeadMotion(seed), Gaze(seed)
-        self.brows, self.mouth_sides = Brows(face, seed), MouthSides(face, seed)
+        self.head_motion, self.eye_motion = HeadMotion(seed, amount), Gaze(seed)
+        self.brows, self.mouth_sides = Brows(face, seed, amount), MouthSides(face, seed, amount)
+        self.laughter, self.lip_parting = (
+            Laughter(face, seed, amount),
+            LipParting(face, seed, amount),
+        )
         self.prosody: Prosody | None = None
-        self.page_liveliness = {name: Liveliness(face, seed) for name in page_emotions}
+        self.page_liveliness = {name: Liveliness(face, seed, amount) for name in page_emotions}
 
     @property
     def emotional(self) -> bool:
@@ -281,8 +293,8 @@ class FaceActor:
         gaze = self.eye_motion.angles(times, head, voice) if plan.eyes_move else None
         lively, lids = emotional, np.float32(0)
         if plan.face_lives:
-            lively = self.brows.add(emotional, voice, np.minimum(amounts.sum(1), 1))
-            lids = lids if gaze is None else lids_of_gaze(face, gaze)
+            lively = self._with_gestures(emotional, voice, np.minimum(amounts.sum(1), 1))
+            lids = lids if gaze is None else plan.liveliness * lids_of_gaze(face, gaze)
         shown = self.blinking.add(replace(lively, coordinates=lively.coordinates + lids), voice)
         # The weights of the gaze contain its lids.
         arkit = replace(shown, coordinates=shown.coordinates - lids).arkit(face)
@@ -296,6 +308,15 @@ class FaceActor:
         if not self.plan.face_lives:
             return speech
         return self.mouth_sides.add(self.brows.without_learned(speech), voice)
+
+    def _with_gestures(self, motion: Motion, voice: Voice, emotion: np.ndarray) -> Motion:
+        """Return a motion with brows that live, and with what the voice does between its words.
+
+        `emotion` (T,) is the strength of the emotion, 0 to 1.
+        """
+        motion = self.brows.add(motion, voice, emotion)
+        motion = self.laughter.add(motion, voice, emotion)
+        return self.lip_parting.add(motion, voice)
 
     def _emotional(self, speech: Motion, voice: Voice) -> tuple[Motion, np.ndarray]:
         """Return a motion of speech with its emotion, and the amounts (T, 8) of the emotions."""

@@ -69,7 +69,8 @@ def animate(
         mix `happy:0.6,surprised:0.4`, or `auto`, which reads it from the voice), `voice` (with
         `auto`: another recording of the speaker), `intensity` in [0, 1.5], `timeline` (Timeline or file),
         `style` (of `models.talking.styles`), `seed`, `blink` (auto, off or a number per minute),
-        `head`, `gaze` and `liveliness` (auto or off), `fps` (1 to 240; videos have at most 30),
+        `head` and `gaze` (auto or off), `liveliness` (auto, off or 0 to 1), `fps` (1 to 240; videos
+        have at most 30),
         `export`, `hint`, `cache` (whether bindings are cached), `weights`, `device` (see
         `load_models`).
 

@@ -15,7 +15,9 @@ from .acting import ActingPlan
 from .batch import with_place
 from .options import AnimateOptions, PathLike
 
-MANIFEST_COLUMNS = ("audio", "emotion", "timeline", "intensity", "style", "seed", "output")
+MANIFEST_COLUMNS = (
+    *("audio", "emotion", "timeline", "intensity", "style", "liveliness", "seed", "output"),
+)
 MANIFEST_HINT = f"name a csv with a column audio, and any of {', '.join(MANIFEST_COLUMNS[1:])}"
 MANIFEST_FILE = "a manifest"
 MAX_MANIFEST_BYTES = 1 << 26
@@ -40,7 +42,7 @@ def read_manifest(path: PathLike, options: AnimateOptions) -> list[ManifestLine]
     ----------
     path : path
         A csv in UTF-8 with a header: `audio`, and any of `emotion`, `timeline`, `intensity`,
-        `style`, `seed`, `output`. Paths are relative to the manifest's folder.
+        `style`, `liveliness`, `seed`, `output`. Paths are relative to the manifest's folder.
     options : AnimateOptions
         Used where a line has no value.
 
@@ -128,6 +130,8 @@ def _changed_options(
         options = replace(options, intensity=_number("intensity", values["intensity"]))
     if "style" in values:
         options = replace(options, style=values["style"])
+    if "liveliness" in values:
+        options = replace(options, liveliness=values["liveliness"])
     if "seed" in values:
         seed = _number("seed", values["seed"])
         if seed < 0 or seed != int(seed):

@@ -162,10 +162,12 @@ class ActingOptions(EmotionOptions):
         "Whether the eyes make saccades and look at the camera.",
         **AUTO_OR_OFF_SETTINGS,
     )
-    liveliness: str = option(
+    liveliness: str | float = option(
         "auto",
-        "Whether brows, lids and the corners of the mouth move by themselves and with the voice.",
-        **AUTO_OR_OFF_SETTINGS,
+        "How much brows, lids and the corners of the mouth move by themselves and with the voice, and "
+        "how large its gestures are: auto (fully), off, or a number from 0 to 1.",
+        metavar="auto|off|AMOUNT",
+        values=AUTO_OR_OFF.split("|"),
     )
 
 
@@ -500,7 +502,7 @@ class ActingKeywords(EmotionKeywords, total=False):
     blink: str | float
     head: str
     gaze: str
-    liveliness: str
+    liveliness: str | float
 
 
 class RuntimeKeywords(TypedDict, total=False):
