@@ -234,6 +234,12 @@ class Face:
         """(S, S) normal matrix of the blend shapes with a ridge: some nearly depend on others."""
         return self._gram + 0.02 * np.diag(np.diag(self._gram))
 
+    @cached_property
+    def regularised_weights(self) -> np.ndarray:
+        """(S, S) float64, regularised blend-shape weights of 1 mm of each coordinate."""
+        gram = self.regularised_gram.astype(np.float64)
+        return np.linalg.inv(self.coordinates_to_weights).T @ np.linalg.inv(gram)
+
     # ---------------------------------------------------------------------- landmarks
 
     def mediapipe_operator(self, ids: np.ndarray) -> np.ndarray:

@@ -172,7 +172,8 @@ def _changed_frames(
     ):
         changed = timeline.amounts(before.times).any(1)
         if changed.any():
-            step = binding.displacement(after.coordinates[changed] - before.coordinates[changed])
+            step = binding.displacement(after.coordinates[changed])
+            step -= binding.displacement(before.coordinates[changed])
             turned = np.einsum(
                 "tvi,tji->tvj", step, rotation[changed].astype(np.float32), optimize=True
             )

@@ -8,6 +8,7 @@ import numpy as np
 
 from ..binding.binding import Binding
 from ..binding.fill import Fill, fill_of
+from ..face.bite import Bite
 from ..face.canonical import LIP_PAIRS
 from ..formats.appearance import AddedMesh, AddedMeshes, AddedVertices
 from ..geometry.numerics import smoothstep
@@ -63,6 +64,7 @@ class FollowingVertices(AddedVertices):
         )
         basis = fill.basis
         self.matrix = basis.reshape(len(basis), -1)
+        self.bite = fill.bite
         self.anchors = _anchors(binding)
         self.pose, self.coordinates = _readers(binding, self.anchors)
         self.rest = binding.rest[self.anchors].astype(np.float64)
@@ -74,6 +76,13 @@ class FollowingVertices(AddedVertices):
 
     def __call__(self, vertices: np.ndarray) -> np.ndarray:
         """Return the added vertices (A, 3) for a frame of the mesh (N, 3)."""
+        return self._following(vertices, self.bite)
+
+    def linear(self, vertices: np.ndarray) -> np.ndarray:
+        """See `AddedVertices.linear`."""
+        return self._following(vertices, None)
+
+    def _following(self, vertices: np.ndarray, bite: Bite | None) -> np.ndarray:
         if len(self.own_mouth):
             self.own_shade = np.zeros(len(vertices))
             self.own_shade[self.own_mouth] = self.own_occlusion.shade(vertices)
@@ -86,6 +95,8 @@ class FollowingVertices(AddedVertices):
         displacement = (anchors - shift) @ rotation - self.rest
         coordinates = (self.coordinates @ displacement.ravel()).astype(np.float32)
         points = self.points + (coordinates @ self.matrix).reshape(-1, 3)
+        if bite is not None:
+            bite.keep(points[None], coordinates[None])
         if self.gaze is not None and self.balls:
             turned = eye_rotation(self.gaze, self.axes)
             for rows, centre in self.balls:
