@@ -7,6 +7,7 @@ from test_page import numbers
 
 from talkemo.binding.fill import fill_of
 from talkemo.expression.emotions import EMOTIONS, one_hot
+from talkemo.expression.lip_contact import LipContact
 from talkemo.expression.speaking_jaw import jaw_behind_lips, jaw_of_speech
 from talkemo.face.motion import Motion
 from talkemo.face.openings import face_lips
@@ -82,3 +83,20 @@ def test_an_emotion_leaves_the_jaw_to_the_speech(models, name):
     if name == "surprised":  # it raised the lower teeth by 6 mm
         assert ((shown.coordinates - speech.coordinates) @ gradient).max() < -0.15
     assert jaw_of_speech(speech, speech, face) is speech
+
+
+@pytest.mark.parametrize("name", EMOTIONS)
+def test_no_light_falls_between_lips_that_meet(models, bound, name):
+    """Teeth behind a slit are dark, also where one lip has slid over the other, as in disgust."""
+    face = models.face
+    fill = fill_of(bound, face.anatomy)
+    follow, contact = FollowingVertices(fill), LipContact(face, bound.lip_gap)
+    still = Motion(np.zeros(2), coordinates_of(face, ({}, {"jawOpen": 0.5})))
+    motion = still if name == "neutral" else models.emotion.transfer(still, one_hot(name)[None])
+    closed, opened = bound.vertices(contact(motion, still).coordinates)
+    turn = Rotation.from_euler("yx", [20, 10], degrees=True).as_matrix()
+    row = np.unique(fill.faces["teeth"])
+    for vertices, dark in ((closed, True), (closed @ turn.T, True), (opened, False)):
+        follow(vertices.astype(np.float32))
+        light = 1 - follow.shade[row] / follow.occlusion.rows
+        assert light.max() < 0.05 if dark else light.min() > 0.8

@@ -171,6 +171,8 @@ def _shadow_data(appearance: Appearance) -> dict[str, Any] | None:
         "corners": base64_text(corners, np.uint32),
         "upper": occlusion.upper.tolist(),
         "lower": occlusion.lower.tolist(),
+        "up": occlusion.up.tolist(),
+        "closed": occlusion.closed.tolist(),
         "gaps": np.asarray(occlusion.gaps, float).tolist(),
         "share": base64_text(np.round(255 * share[appearance.vertex[corners]]), np.uint8),
         "depth": occlusion.rows / appearance.texture.shape[0],

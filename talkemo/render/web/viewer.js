@@ -106,11 +106,11 @@ function rotate(rows, centre, m, share) {
 const every = Uint32Array.from({ length: rest.length / 3 }, (_, i) => i);
 // Move texture coordinates of the mouth's corners to darker rows, as far as the lips are closed.
 function darken() {
-  const [low, high] = shadow.gaps;
+  const [low, high] = shadow.gaps, [x, y, z] = shadow.up;
   const dark = shadow.upper.map((row, j) => {
     const a = 3 * row, b = 3 * shadow.lower[j];
-    const open = (Math.hypot(now[a] - now[b], now[a + 1] - now[b + 1], now[a + 2] - now[b + 2]) - low) / (high - low);
-    const t = Math.min(1, Math.max(0, open));
+    const open = x * (now[a] - now[b]) + y * (now[a + 1] - now[b + 1]) + z * (now[a + 2] - now[b + 2]) - shadow.closed[j];
+    const t = Math.min(1, Math.max(0, (open - low) / (high - low)));
     return shadow.depth / 255 * (1 - t * t * (3 - 2 * t));
   });
   shadow.corners.forEach((k, i) => {
