@@ -84,7 +84,7 @@ def darkened_texture(
     light : (F, 3)
         Share of light at the corners, see `nostril_light`.
     """
-    dark = (light < 1).any(1)
+    dark = np.asarray((light < 1).any(1))
     if not dark.any():
         return texture, texels
     light = np.maximum(light, LEAST_LIGHT)
