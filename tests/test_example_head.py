@@ -41,6 +41,13 @@ def moved(binding, **weights):
     return (vertices - binding.rest) / binding.scale
 
 
+def test_its_lower_teeth_stay_below_the_closed_bite(bound_head, parts):
+    shut = moved(bound_head, jawOpen=-0.3)
+    for name in ("teeth_lower", "gums_lower", "tongue"):
+        assert shut[parts[name], 1].max() < 0.05, name
+    assert shut[bound_head.landmarks68[8], 1] > 3  # the chin rises
+
+
 def test_the_head_has_its_parts_and_is_small(parts):
     assert list(parts) == PARTS
     text = HEAD.read_text("utf-8")

@@ -7,10 +7,12 @@ import numpy as np
 import pygltflib
 import pytest
 import trimesh
+from openings_of_heads import with_wide_eyes
 from test_exports import accessor
 from test_units import FRAMES, written
 
 from talkemo import ExportOptions, InputError, load_models
+from talkemo.binding import bind_mesh
 from talkemo.binding.fill import PART_NAMES, fill_of
 from talkemo.binding.head_turner import HeadTurner
 from talkemo.binding.mouth_edge import _whole_opening
@@ -27,6 +29,7 @@ from talkemo.render.added_parts import FollowingVertices
 from talkemo.render.appearance import appearance_of
 from talkemo.render.page import face_data
 from talkemo.render.software import SoftwareRenderer
+from talkemo.render.textures import EYEBALL_RADIUS_MM, IRIS_RADIUS_MM, PUPIL_RADIUS_MM
 from talkemo.render.view import frame_view
 from talkemo.train.decimation import decimate
 from talkemo.weights.models import Models, open_set
@@ -56,6 +59,21 @@ def frame(bound, **weights):
 
 
 # ------------------------------------------------------------------------------------- the fitting
+
+
+def test_narrow_lids_get_smaller_eyes_that_look_awake(bound, face, fill):
+    """As on MediaPipe's canonical face, whose eyes are three quarters as high."""
+    lids = [bound.mesh.vertices[bound.landmarks68[eye]] for eye in (RIGHT_EYE, LEFT_EYE)]
+    mesh = with_wide_eyes(bound.mesh, np.array([eye.mean(0) for eye in lids]), factor=0.72)
+    narrow = fill_of(bind_mesh(face, mesh), None)
+    for ball, usual, eye in zip(narrow.eyeballs, fill.eyeballs, (RIGHT_EYE, LEFT_EYE)):
+        assert 0.65 < ball.radius / usual.radius < 0.9
+        marks = narrow.binding.rest[narrow.binding.landmarks68[eye]]
+        upper, lower = marks[[1, 2], 1].mean(), marks[[4, 5], 1].mean()
+        iris = ball.radius * IRIS_RADIUS_MM / EYEBALL_RADIUS_MM
+        assert upper - lower > 1.1 * iris
+        pupil = ball.radius * PUPIL_RADIUS_MM / EYEBALL_RADIUS_MM
+        assert lower < ball.centre[1] - pupil and ball.centre[1] + 0.2 * pupil < upper
 
 
 def test_teeth_stand_with_the_skull_or_go_with_the_jaw(fill, targets, bound):

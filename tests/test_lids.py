@@ -12,7 +12,7 @@ from talkemo.expression.head_motion import lids_of_gaze
 from talkemo.expression.lip_contact import LipContact
 from talkemo.face.canonical import ARKIT_NAMES
 from talkemo.face.motion import Motion
-from talkemo.face.openings import face_lids, face_lips, lid_opening_gradient
+from talkemo.face.openings import exported_weights, face_lids, face_lips, lid_opening_gradient
 from talkemo.formats.mesh import load_mesh
 
 EYES = (slice(36, 42), slice(42, 48))  # iBUG landmarks
@@ -137,6 +137,22 @@ def test_closed_lips_meet_in_every_emotion(models, name):
     assert opened[len(opened) // 2] > 4
     untouched = contact(motion, speech).coordinates[1]
     np.testing.assert_array_equal(untouched, motion.coordinates[1])
+
+
+def test_exported_weights_close_lips_as_the_motion_does(models):
+    """In a fit of the whole face, lips that meet were up to 2 mm apart."""
+    face, lips = models.face, face_lips(models.face)
+    contact, plain = LipContact(face, np.zeros(len(lips.position))), []
+    for name in EMOTIONS:
+        shown, still = emotional(models, name, 1), emotional(models, "neutral", 1)
+        shut = contact(shown, contact(still, still)).coordinates
+        wanted = (lips.gap(face.mean) + shut @ lips.gap(face.span))[0, 1:-1]
+        weights = exported_weights(face, shut), face.fit_weights(shut, gaze=False)
+        kept, whole = (w[0] @ lips.gap(face.expression_basis) for w in weights)
+        off = np.abs(lips.gap(face.mean)[1:-1] + np.stack([kept, whole])[:, 1:-1] - wanted).max(1)
+        assert off[0] < 0.35 and weights[0].min() >= 0, name
+        plain.append(off[1])
+    assert max(plain) > 0.7
 
 
 def test_lips_never_cross(face):

@@ -27,7 +27,7 @@ from talkemo.render.appearance import (
     vertex_groups,
 )
 from talkemo.render.browline import brow_lines
-from talkemo.render.nostrils import nostril_light
+from talkemo.render.nostrils import darkened_texture, nostril_light
 from talkemo.render.skin import BROW_COLOUR, paint_skin, skin_coordinates
 from talkemo.render.software import SoftwareRenderer
 from talkemo.render.textures import SWATCH_PIXELS
@@ -519,6 +519,49 @@ def test_the_catch_light_is_where_the_light_is(models, example_face):
     assert lowered[1] > 200
 
 
+def nose_from_below(binding):
+    """The brightness (160, 160) of an image of a nose, 0 to 765."""
+    rest = binding.placement.to_canonical(binding.mesh.vertices)
+    centre = rest[binding.landmarks68[33]] + [0, 2, 0]
+    tilted = Rotation.from_euler("x", 30, degrees=True).as_matrix()
+    view = replace(frame_view(rest), centre=centre, half=16.0, facing=tilted)
+    renderer = SoftwareRenderer(appearance_of(binding, fill=False), view, (160, 160))
+    image = renderer.draw(binding.mesh.vertices.astype(np.float32)).astype(int).sum(2)
+    renderer.close()
+    return image
+
+
+@pytest.mark.parametrize("kind", ["texture", "palette", "colours"])
+def test_nostrils_of_a_head_s_own_colours_are_dark(bound, kind):
+    mesh, colour = bound.mesh, np.array([214, 160, 132])
+    image = io.BytesIO()
+    Image.new("RGB", (64, 64), tuple(colour.tolist())).save(image, "PNG")
+    size = np.ptp(mesh.vertices[:, :2], axis=0)
+    flat = (mesh.vertices[:, :2] - mesh.vertices[:, :2].min(0)) / size
+    uv = flat if kind == "texture" else np.full_like(flat, 0.5)
+    own = MeshAttributes(uv.astype(np.float32), mesh.faces, image.getvalue())
+    if kind == "colours":
+        own = MeshAttributes(colours=np.tile(colour, (len(uv), 1)).astype(np.float32))
+    drawn = nose_from_below(replace(bound, mesh=replace(mesh, attributes=own)))
+    assert (drawn < 100).mean() > 0.02
+    assert (drawn > 300).mean() > 0.4  # the skin around them keeps its colour
+
+
+def test_a_texture_is_darkened_in_place_where_no_other_triangle_shows_it():
+    texture = np.full((20, 20, 3), 200, np.uint8)
+    texels = np.array([[[2.0, 2], [8, 2], [2, 8]], [[12, 12], [18, 12], [12, 18]]])
+    light = np.array([[0.0, 0, 0], [1, 1, 1]])
+    shaded, places = darkened_texture(texture, texels, light)
+    assert shaded.shape == texture.shape and (places == texels).all()
+    assert shaded[3, 3].max() < 20 and shaded[13, 13].min() == 200
+    shared, places = darkened_texture(texture, texels[[0, 0]], light)
+    assert (shared[:20] == texture).all() and (places[1] == texels[0]).all()
+    column, row = places[0].mean(0).astype(int)
+    assert row >= 20 and shared[row, column].max() < 20
+    same, places = darkened_texture(texture, texels, np.ones((2, 3)))
+    assert same is texture and places is texels
+
+
 def test_nostrils_are_dark(models, example_face):
     binding = talkemo.bind(example_face, models=models).shown
     rest = binding.placement.to_canonical(binding.mesh.vertices)
@@ -529,13 +572,7 @@ def test_nostrils_are_dark(models, example_face):
     for side in (-1, 1):
         assert (side * dark[:, 0] > 3).any()
     assert (np.abs(dark[:, 0]) < 25).all() and (np.abs(dark[:, 1]) < 25).all()
-    appearance = appearance_of(binding, fill=False)
-    image = SoftwareRenderer(
-        appearance, replace(frame_view(rest), centre=marks[33] + [0, 2, 0], half=16.0), (160, 160)
-    )
-    image.view = replace(image.view, facing=Rotation.from_euler("x", 30, degrees=True).as_matrix())
-    drawn = image.draw(binding.mesh.vertices.astype(np.float32)).astype(int).sum(2)
-    assert (drawn < 100).mean() > 0.02
+    assert (nose_from_below(binding) < 100).mean() > 0.02
     # Their floor, which faces up to the key light, is under the tip of the nose.
     normals = vertex_normals(rest, binding.mesh.faces)
     offset = rest - marks[33]

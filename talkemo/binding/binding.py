@@ -8,11 +8,14 @@ from functools import cached_property
 import numpy as np
 
 from ..deprecated import keep_old_names
+from ..face.bite import Bite
 from ..face.canonical import ARKIT_GAZE_DEG, ARKIT_NAMES, INNER_LIPS, MOUTH_CORNERS, Face
 from ..formats.mesh_types import Mesh
 from ..geometry.rigid import Similarity, eye_rotation
+from .mouth import bite_gradient
 
 MIN_ARKIT_MOTION_MM = 2e-3  # smaller motion is left out of ARKit targets, which keeps files small
+LINING_MOTION_MM = 1.0  # by shapes of the lips, from which a vertex is not the jaw's at all
 FOCUS_MARGIN_MM = 8.0  # around the canonical face's box; vertices inside are in a camera's focus
 DENSE_MATRIX_FRACTION = 0.5  # of moving vertices; above it a dense product is faster
 
@@ -113,11 +116,10 @@ class Binding:
             result[:, ~skin] = np.tensordot(weights, targets[:, ~skin], 1)
         return result
 
-    @cached_property
+    @property
     def regularised_weights(self) -> np.ndarray:
         """(S, S) float64, regularised blend-shape weights of 1 mm of each coordinate."""
-        gram = self.face.regularised_gram.astype(np.float64)
-        return np.linalg.inv(self.face.coordinates_to_weights).T @ np.linalg.inv(gram)
+        return self.face.regularised_weights
 
     @property
     def has_teeth(self) -> bool:
@@ -131,8 +133,26 @@ class Binding:
         result[:, self.moving] = self.matrix.reshape(self.targets.shape)
         return result.reshape(len(result), -1)
 
+    @cached_property
+    def bite(self) -> Bite:
+        """How the mesh's own lower teeth and tongue are kept from rising above the closed bite.
+
+        They are what the jaw's shapes alone move; a lining of the mouth follows the lips as well.
+        """
+        names, other = self.face.expression_names, self.canonical < 0
+        jaw = [name.startswith("jaw") for name in names]
+        by_lips = np.linalg.norm(self.targets[~np.array(jaw)][:, other], axis=2).max(0)
+        share = np.maximum(1 - by_lips / (LINING_MOTION_MM * self.scale), 0)
+        opened = share[:, None] * self.targets[names.index("jawOpen"), other]
+        rigid = opened.any(1)
+        rows = self.moving[other][rigid]
+        return Bite(bite_gradient(self.face), rows, opened[rigid].astype(np.float32))
+
     def basis(self) -> np.ndarray:
-        """Return the displacement (S, N, 3) float32 of all vertices by 1 mm of each coordinate."""
+        """Return the displacement (S, N, 3) float32 of all vertices by 1 mm of each coordinate.
+
+        Without what `bite` adds.
+        """
         return self._dense_matrix.reshape(len(self.targets), -1, 3)
 
     def displacement(self, coordinates: np.ndarray) -> np.ndarray:
@@ -143,13 +163,16 @@ class Binding:
         coordinates : (T, S) float32
             Of a motion; the result is in the mesh's unit.
         """
-        return (coordinates @ self.matrix).reshape(len(coordinates), -1, 3)
+        result = (coordinates @ self.matrix).reshape(len(coordinates), -1, 3)
+        self.bite.of(self.moving).keep(result, coordinates)
+        return result
 
     def vertices(self, coordinates: np.ndarray) -> np.ndarray:
         """Return the vertices (T, N, 3) float32 of the mesh for a motion's coordinates (T, S)."""
         if len(self.moving) > DENSE_MATRIX_FRACTION * len(self.rest):
             result = (coordinates @ self._dense_matrix).reshape(len(coordinates), -1, 3)
             result += self.rest
+            self.bite.keep(result, coordinates)
             return result
         result = np.repeat(self.rest[None], len(coordinates), axis=0)
         result[:, self.moving] += self.displacement(coordinates)

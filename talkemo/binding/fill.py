@@ -15,12 +15,13 @@ from itertools import pairwise
 import numpy as np
 
 from ..face.anatomy import MATERIALS, Anatomy
+from ..face.bite import Bite
 from ..face.canonical import ARKIT_NAMES, LIP_PAIRS, MOUTH_CORNERS
 from ..geometry.numerics import smoothstep
 from .binding import Binding, gaze_targets
 from .fill_eyes import Eyeball, fitted_eyeballs, lid_strip
 from .fill_fit import MouthPlace, pushed_behind_skin
-from .mouth import jaw_displacement
+from .mouth import bite_gradient, jaw_displacement
 from .mouth_edge import edges_of_openings, lid_edge, mouth_edge
 
 PART_NAMES = (*MATERIALS, "mouth", "eyelids", "eyes")
@@ -76,10 +77,17 @@ class Fill:
 
     @cached_property
     def basis(self) -> np.ndarray:
-        """(S, A, 3) float32, displacement by 1 mm of each coordinate of a motion."""
+        """(S, A, 3) float32, displacement by 1 mm of each coordinate of a motion, without `bite`."""
         weights = self.binding.regularised_weights.astype(np.float32)
         edge = _rows_of(self.binding, self.edge, self.binding.matrix)
         return np.tensordot(weights, self.shapes, 1) + _spread(self.edge_share, edge)
+
+    @property
+    def bite(self) -> Bite:
+        """How lower teeth, tongue and the floor of the mouth stay below the closed bite."""
+        opened = self.shapes[self.binding.face.expression_names.index("jawOpen")]
+        rows = np.flatnonzero(opened.any(1))
+        return Bite(bite_gradient(self.binding.face), rows, opened[rows])
 
     def gaze_directions(self) -> np.ndarray:
         """Return the directions (E, 3) of the eyeballs' points from their centres, at rest.

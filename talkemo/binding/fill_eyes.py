@@ -12,6 +12,10 @@ from .binding import Binding
 from .mouth_edge import membranes
 
 RADIUS_LIMITS = (0.5, 2.5)  # relative to the canonical one
+# Height of the opening by its width, relative to the canonical one: limits of what an eyeball is
+# shrunk to.
+OPENNESS_LIMITS = (0.7, 1.0)
+LID_POINTS = [1, 2, 4, 5]  # of the six iBUG points of an eye: those on upper and lower lid
 LID_THICKNESS_MM = 0.4  # between an eyeball and the edges of the lids, on the canonical face
 STRIP_END = 0.92  # distance of the end of a lid's strip from the centre of the eyeball, in radii
 # Poses in which no lid may lie within an eyeball, the least distance from its centre in radii for
@@ -49,27 +53,37 @@ def fitted_eyeballs(binding: Binding, rest: np.ndarray) -> list[Eyeball]:
 
     Both have one radius, in proportion to the width of the eyes, and look straight ahead: sideways
     and in height they lie behind the lids as the canonical ones do. In depth they touch the lids.
+
+    Narrow lids get smaller eyeballs, so that they cover no more of the iris than the canonical ones
+    and look awake.
     """
     face = binding.face
     lids = [rest[binding.landmarks68[points]] for points in (RIGHT_EYE, LEFT_EYE)]
     canonical = [face.mean[face.landmarks68[points]] for points in (RIGHT_EYE, LEFT_EYE)]
-    width, canonical_width = (
-        float(np.mean([np.linalg.norm(eye[3] - eye[0]) for eye in eyes]))
-        for eyes in (lids, canonical)
-    )
+    (width, height), (canonical_width, canonical_height) = map(_size_of_lids, (lids, canonical))
     size = float(np.clip(width / canonical_width, *RADIUS_LIMITS))
-    radius = size * EYEBALL_RADIUS_MM
+    openness = float(np.clip(height / (size * canonical_height), *OPENNESS_LIMITS))
+    radius = openness * size * EYEBALL_RADIUS_MM
     skin = _lid_samples(binding, rest)
     result = []
     for eye, canonical_eye, centre in zip(lids, canonical, EYE_CENTRES_MM):
         middle = (eye[0] + eye[3]) / 2
         canonical_middle = (canonical_eye[0] + canonical_eye[3]) / 2
         place = middle + size * (centre - canonical_middle)
+        above = openness * size * (centre - canonical_eye[LID_POINTS].mean(0))[1]
+        place[1] += (1 - openness) * (eye[LID_POINTS, 1].mean() + above - place[1])
         distance = radius + size * LID_THICKNESS_MM
         place[2] = _depth(place, eye, distance)
         place[2] -= min(_push(place, skin, distance), size * MAX_PUSH_MM)
         result.append(Eyeball(slice(0), place, radius))
     return result
+
+
+def _size_of_lids(eyes: list[np.ndarray]) -> tuple[float, float]:
+    """Return the mean width and height in mm of the openings between lids (6, 3)."""
+    width = np.mean([np.linalg.norm(eye[3] - eye[0]) for eye in eyes])
+    height = np.mean([eye[[1, 2], 1].mean() - eye[[4, 5], 1].mean() for eye in eyes])
+    return float(width), float(height)
 
 
 def lid_strip(edge: np.ndarray, eyeball: Eyeball) -> tuple[np.ndarray, np.ndarray]:
@@ -94,7 +108,7 @@ def _depth(place: np.ndarray, lids: np.ndarray, distance: float) -> float:
 
     The median over upper and lower lid; the corners of an eye lie apart from the ball.
     """
-    edges = lids[[1, 2, 4, 5]]
+    edges = lids[LID_POINTS]
     aside = np.linalg.norm(edges[:, :2] - place[:2], axis=1)
     behind = np.sqrt(np.maximum(distance**2 - aside**2, (0.3 * distance) ** 2))
     return float(np.median(edges[:, 2] - behind))

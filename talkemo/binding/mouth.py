@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from functools import cached_property
+from functools import cached_property, lru_cache
 
 import numpy as np
 import scipy.sparse as sp
@@ -22,6 +22,8 @@ JAW_MOTION = {
     "jawRight": ((0.0, -1.89, -0.05), (-3.80, -0.59, 0.64)),
 }
 LOWER_INCISORS_MM = np.array([0.0, -37.0, 106.0])  # on the canonical face
+# The incisors and the last molars of the lower row, which no motion raises above the bite.
+LOWER_ROW_MM = LOWER_INCISORS_MM + np.array([[0.0, 0, 0], [-26, 5, -53], [26, 5, -53]])
 CHORD_SHARE = 0.87  # of a rotation's shortening, which is its symmetric part
 CHIN_POINTS = [4, 6, 8, 10, 12, 57]  # iBUG points, from 0, that show the position of the jaw
 LIP_LINE_POINTS = [0, 6, 14, 18]  # of the 20 lip points: those at the height where the lips meet
@@ -127,3 +129,15 @@ def jaw_displacement(names: tuple[str, ...], points: np.ndarray, gain: float = 1
         result[names.index(name)] = from_incisors @ linear.T + rotation @ LOWER_INCISORS_MM
         result[names.index(name)] += gain * np.array(shift)
     return result
+
+
+@lru_cache(maxsize=2)
+def bite_gradient(face: Face) -> np.ndarray:
+    """Return how far the jaw is open (3, S) float32 by 1 mm of each coordinate.
+
+    At each of LOWER_ROW_MM: the weight of jawOpen that lowers it as far as all shapes together do.
+    Below 0 the lower row is above the closed bite, see `face.bite.Bite`.
+    """
+    heights = jaw_displacement(face.expression_names, LOWER_ROW_MM)[..., 1]  # (S, 3)
+    jaw = face.expression_names.index("jawOpen")
+    return np.asarray((face.regularised_weights @ (heights / heights[jaw])).T, np.float32)

@@ -21,6 +21,7 @@ from ..face.motion import Motion
 from .emotions import NEUTRAL_INDEX, Timeline
 from .lip_contact import LipContact
 from .sad_lids import awake
+from .speaking_jaw import jaw_of_speech
 
 if TYPE_CHECKING:
     from ..networks.protocols import EmotionTransfer
@@ -151,7 +152,8 @@ class PerformanceTransfer:
         emotions[:, NEUTRAL_INDEX] = 0
         expressive = Motion(motion.times, held.mean)
         shown = self.model.transfer(expressive, emotions, from_neutral=False)
-        added = awake(shown, emotions, self.face).coordinates - held.mean
+        shown = jaw_of_speech(awake(shown, emotions, self.face), expressive, self.face)
+        added = shown.coordinates - held.mean
         added = (added + added @ self._mirror) / 2
         change = added - np.minimum(amounts[:, NEUTRAL_INDEX], 1)[:, None] * (
             held.weights @ self._taken_away

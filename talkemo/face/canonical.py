@@ -208,7 +208,11 @@ class Face:
         return np.array(values, np.float32)
 
     def fit_weights(
-        self, coordinates: np.ndarray, iterations: int = 80, gaze: bool = True
+        self,
+        coordinates: np.ndarray,
+        iterations: int = 80,
+        gaze: bool = True,
+        kept: np.ndarray | None = None,
     ) -> np.ndarray:
         """Fit blend-shape weights in [0, 1] to coordinates by least squares.
 
@@ -219,6 +223,9 @@ class Face:
         gaze : bool
             Whether gaze shapes may explain the motion of lids. If not, their weights are 0:
             eyeballs that follow such weights would roll.
+        kept : (S, K), optional
+            Measures of each blend shape, such as the opening of the lips, in which the weights are
+            to equal the coordinates: an error in them counts as much as one of the whole face.
 
         Returns
         -------
@@ -226,13 +233,22 @@ class Face:
         """
         target = coordinates @ self.weights_to_coordinates.T
         allowed = [gaze or not name.startswith("eyeLook") for name in self.expression_names]
-        upper = np.array(allowed, target.dtype)
-        return bounded_least_squares(self.regularised_gram, target, iterations, upper)
+        upper, gram = np.array(allowed, target.dtype), self.regularised_gram
+        if kept is not None:
+            gram = gram + kept @ kept.T
+            target = target + coordinates @ (self.coordinates_to_weights @ kept @ kept.T)
+        return bounded_least_squares(gram, target, iterations, upper)
 
     @cached_property
     def regularised_gram(self) -> np.ndarray:
         """(S, S) normal matrix of the blend shapes with a ridge: some nearly depend on others."""
         return self._gram + 0.02 * np.diag(np.diag(self._gram))
+
+    @cached_property
+    def regularised_weights(self) -> np.ndarray:
+        """(S, S) float64, regularised blend-shape weights of 1 mm of each coordinate."""
+        gram = self.regularised_gram.astype(np.float64)
+        return np.linalg.inv(self.coordinates_to_weights).T @ np.linalg.inv(gram)
 
     # ---------------------------------------------------------------------- landmarks
 

@@ -14,6 +14,7 @@ import numpy as np
 
 from ..deprecated import keep_old_names
 from .canonical import Face
+from .openings import exported_weights
 
 MOTION_BATCH_FRAMES = 256  # default number of frames in a batch of times
 
@@ -76,7 +77,7 @@ class Motion:
 
     def arkit(self, face: Face) -> np.ndarray:
         """Fit the weights (T, 52) float32 in [0, 1] of ARKit's blend shapes, in Apple's order."""
-        return face.fit_weights(self.coordinates, gaze=False) @ face.arkit_matrix
+        return exported_weights(face, self.coordinates) @ face.arkit_matrix
 
 
 def split_times(times: np.ndarray, size: int = MOTION_BATCH_FRAMES) -> Iterator[np.ndarray]:

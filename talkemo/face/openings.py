@@ -18,6 +18,7 @@ from .canonical import EYE_CENTRES_MM, INNER_LIPS, Face
 COLUMNS = 20  # of each opening
 CORNER_MARGIN = 0.08  # fraction of the width at either corner that no column covers
 EDGE_REACH_MM = 9.0  # skin that belongs to an edge, measured along the surface from the rim
+LIP_PENALTY, LIP_ITERATIONS = 1000.0, 300  # on a column's error, mm² of the face by mm²; of the fit
 LIP_REACH_MM = 25.0  # skin around each lip, measured likewise
 
 
@@ -102,6 +103,17 @@ def _lids(face: Face, side: str, eye: int) -> Lids:
     upper -= upper_share * excess
     lower += (1 - upper_share) * excess
     return Lids(opening, gap, upper, lower, change, blink)
+
+
+def exported_weights(face: Face, coordinates: np.ndarray) -> np.ndarray:
+    """Fit blend-shape weights (T, S) in [0, 1] to coordinates (T, S), without those of the gaze.
+
+    Coordinates may need weights below 0. A fit of the whole face then parts lips that meet by up to
+    2 mm, which is little on average and much to see.
+    """
+    kept = np.sqrt(LIP_PENALTY) * face_lips(face).gap(face.expression_basis).astype(np.float64)
+    weights = face.fit_weights(coordinates, LIP_ITERATIONS, gaze=False, kept=kept)
+    return weights.astype(np.float32)
 
 
 def lid_opening_gradient(face: Face) -> np.ndarray:

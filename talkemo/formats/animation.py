@@ -20,6 +20,7 @@ from .units import METRE, LengthUnit, upright_rotation
 if TYPE_CHECKING:
     from typing_extensions import Self
 
+    from ..face.bite import Bite
     from ..face.canonical import Face
     from .appearance import AddedMeshes, Appearance
     from .gltf_origin import GltfOrigin
@@ -171,6 +172,9 @@ class Header:
         Whether what the mesh lacks is added, in images and in files of meshes.
     basis : callable, optional
         Returns the displacements (S, N, 3) of the motion's coordinates at 1.
+    bite : callable, optional
+        Returns what the frames' vertices are beside that: the mesh's own lower teeth stay below the
+        closed bite.
     turn : MeshTurner, optional
         Rotates the vertices of frames that are drawn; None if they are rotated already.
     turned : MeshTurner, optional
@@ -201,6 +205,7 @@ class Header:
     added: Callable[[], AddedMeshes] | None = None
     fill: bool = True
     basis: Callable[[], np.ndarray] | None = None
+    bite: Callable[[], Bite] | None = None
     turn: MeshTurner | None = None
     turned: MeshTurner | None = None
     unit: LengthUnit = METRE

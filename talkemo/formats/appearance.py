@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 if TYPE_CHECKING:
+    from ..face.bite import Bite
     from .animation import Frames
 
 
@@ -29,6 +30,8 @@ class AddedVertices:
         Rows of the texture by which the points of the last frame are drawn darker.
     own_shade : (N,), optional
         The same for the mesh's own vertices, where they are teeth or the inside of the mouth.
+    bite : Bite, optional
+        How the added vertices are kept below the closed bite.
     """
 
     def __init__(self) -> None:
@@ -37,10 +40,15 @@ class AddedVertices:
         self.gaze: np.ndarray | None = None
         self.shade: np.ndarray | None = None
         self.own_shade: np.ndarray | None = None
+        self.bite: Bite | None = None
 
     def __call__(self, vertices: np.ndarray) -> np.ndarray:
         """Return the added vertices (A, 3) for a frame of the mesh (N, 3)."""
         return self.points
+
+    def linear(self, vertices: np.ndarray) -> np.ndarray:
+        """Return the same without `bite`: linear in the vertices while the head does not turn."""
+        return self(vertices)
 
 
 @dataclass(frozen=True, eq=False)

@@ -31,6 +31,7 @@ from ..expression.lip_parting import LipParting
 from ..expression.liveliness import NAMED_AMOUNTS, Liveliness, liveliness_amount
 from ..expression.mouth_sides import MouthSides
 from ..expression.sad_lids import awake
+from ..expression.speaking_jaw import jaw_of_speech
 from ..face.motion import Motion
 from ..files.reading import printable
 from ..formats.animation import Frames, Header, MeshTurner
@@ -334,7 +335,9 @@ class FaceActor:
 
     def _transferred(self, speech: Motion, amounts: np.ndarray) -> Motion:
         """Return a motion of speech with amounts (T or 1, 8) of emotions."""
-        return awake(self.models.emotion.transfer(speech, amounts), amounts, self.models.face)
+        face = self.models.face
+        shown = awake(self.models.emotion.transfer(speech, amounts), amounts, face)
+        return jaw_of_speech(shown, speech, face)
 
     def __call__(self, speech: Motion) -> tuple[Motion, Frames]:
         """Return the next motion of speech with emotion and blinks, and its frames."""
@@ -412,6 +415,7 @@ def bound_header(
         appearance=lambda fill: appearance_of(binding, fill),
         added=lambda: added_meshes(binding),
         basis=binding.basis,
+        bite=lambda: binding.bite,
         turn=turn,
         unit=length_unit,
         canonical=binding.face,

@@ -253,7 +253,8 @@ class _Stage:
         """Vertices (T, N, 3) of the animation's own mesh, some of whose frames (T,) change."""
         if not changed.any():
             return vertices
-        step = self.binding.displacement(after.coordinates[changed] - before.coordinates[changed])
+        step = self.binding.displacement(after.coordinates[changed])
+        step -= self.binding.displacement(before.coordinates[changed])
         turned = np.einsum(
             "tvi,tji->tvj", step, rotation[changed].astype(np.float32), optimize=True
         )

@@ -8,7 +8,9 @@ import numpy as np
 
 from ..binding.binding import Binding
 from ..binding.fill import Fill, fill_of
+from ..face.bite import Bite
 from ..face.canonical import LIP_PAIRS
+from ..face.openings import face_lips
 from ..formats.appearance import AddedMesh, AddedMeshes, AddedVertices
 from ..geometry.numerics import smoothstep
 from ..geometry.rigid import eye_rotation
@@ -63,6 +65,7 @@ class FollowingVertices(AddedVertices):
         )
         basis = fill.basis
         self.matrix = basis.reshape(len(basis), -1)
+        self.bite = fill.bite
         self.anchors = _anchors(binding)
         self.pose, self.coordinates = _readers(binding, self.anchors)
         self.rest = binding.rest[self.anchors].astype(np.float64)
@@ -74,25 +77,34 @@ class FollowingVertices(AddedVertices):
 
     def __call__(self, vertices: np.ndarray) -> np.ndarray:
         """Return the added vertices (A, 3) for a frame of the mesh (N, 3)."""
-        if len(self.own_mouth):
-            self.own_shade = np.zeros(len(vertices))
-            self.own_shade[self.own_mouth] = self.own_occlusion.shade(vertices)
-        if not len(self.points):
-            return self.points
+        return self._following(vertices, self.bite)
+
+    def linear(self, vertices: np.ndarray) -> np.ndarray:
+        """See `AddedVertices.linear`."""
+        return self._following(vertices, None)
+
+    def _following(self, vertices: np.ndarray, bite: Bite | None) -> np.ndarray:
         anchors = vertices[self.anchors].astype(np.float64)
         control = self.pose @ anchors
         rotation = _frame(control) @ self.frame_at_rest.T
+        if len(self.own_mouth):
+            self.own_shade = np.zeros(len(vertices))
+            self.own_shade[self.own_mouth] = self.own_occlusion.shade(vertices, rotation)
+        if not len(self.points):
+            return self.points
         shift = control[0] - rotation @ (self.pose[0] @ self.rest)
         displacement = (anchors - shift) @ rotation - self.rest
         coordinates = (self.coordinates @ displacement.ravel()).astype(np.float32)
         points = self.points + (coordinates @ self.matrix).reshape(-1, 3)
+        if bite is not None:
+            bite.keep(points[None], coordinates[None])
         if self.gaze is not None and self.balls:
             turned = eye_rotation(self.gaze, self.axes)
             for rows, centre in self.balls:
                 points[rows] = (points[rows] - centre) @ turned.T + centre
         points = points @ rotation.T + shift
         points[self.edge_rows] = vertices[self.edge]
-        self.shade = self.occlusion.shade(vertices)
+        self.shade = self.occlusion.shade(vertices, rotation)
         return points
 
 
@@ -135,8 +147,14 @@ class Occlusion:
     ----------
     upper, lower : (3,) int
         The mesh's vertices of LIP_PAIRS.
+    up : (3,)
+        Direction from the lower to the upper lip at rest. Only along it lips are open: one may slide
+        over the other, as in disgust, and none looks in.
+    closed : (3,)
+        Heights in mesh units of the upper of each pair of vertices above the lower one where the
+        lips meet; they may lie beside the edges of the lips.
     gaps : (2,)
-        Distances in mesh units with least and full light.
+        Openings in mesh units with least and full light.
     share : (A, 3) float32
         How far each added point is darkened by each pair; 0 for eyes.
     rows : float
@@ -145,6 +163,8 @@ class Occlusion:
 
     upper: np.ndarray
     lower: np.ndarray
+    up: np.ndarray
+    closed: np.ndarray
     gaps: np.ndarray
     share: np.ndarray
     rows: float
@@ -168,14 +188,30 @@ class Occlusion:
         for column in range(len(pairs)):
             unit = (np.arange(len(pairs)) == column).astype(float)
             share[:, column] = np.interp(beside, pairs[order], unit[order])
+        up = binding.placement.rotation[:, 1]
+        at_rest = (binding.rest[upper] - binding.rest[lower]).astype(np.float64) @ up
+        closed = at_rest - binding.scale * size * _gaps_at_rest(binding)
         gaps = binding.scale * size * np.array([DARK_GAP_MM, LIT_GAP_MM])
-        return cls(upper, lower, gaps, share, CLOSED_MOUTH_ROWS)
+        return cls(upper, lower, up, closed, gaps, share, CLOSED_MOUTH_ROWS)
 
-    def shade(self, vertices: np.ndarray) -> np.ndarray:
-        """Return the rows (A,) by which the added points of a frame (N, 3) are darkened."""
-        gap = np.linalg.norm(vertices[self.upper] - vertices[self.lower], axis=1)
+    def shade(self, vertices: np.ndarray, rotation: np.ndarray) -> np.ndarray:
+        """Return the rows (A,) by which the added points of a frame (N, 3) are darkened.
+
+        `rotation` (3, 3) is the head's, from rest.
+        """
+        gap = (vertices[self.upper] - vertices[self.lower]) @ (rotation @ self.up) - self.closed
         low, high = self.gaps
         return np.asarray(self.share @ (self.rows * (1 - smoothstep((gap - low) / (high - low)))))
+
+
+def _gaps_at_rest(binding: Binding) -> np.ndarray:
+    """Return the height (3,) of the mouth at rest at LIP_PAIRS, in mm of the canonical mouth."""
+    face = binding.face
+    lips = face_lips(face)
+    gap = lips.gap(face.mean) if binding.lip_gap is None else binding.lip_gap
+    columns = (lips.upper.of(face.mean) + lips.lower.of(face.mean))[:, 0] / 2
+    beside = face.mean[face.landmarks68[np.array(LIP_PAIRS)]][..., 0].mean(1)
+    return np.interp(beside, columns, gap)
 
 
 def _anchors(binding: Binding) -> np.ndarray:

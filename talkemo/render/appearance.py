@@ -22,7 +22,7 @@ from ..geometry.plane import inside_polygon
 from ..geometry.rigid import Similarity
 from .added_parts import FollowingVertices
 from .browline import own_brows
-from .nostrils import nostril_light
+from .nostrils import LEAST_LIGHT, darkened_texture, nostril_light
 from .own_mouth import inside_of_mouth
 from .skin import BROW_COLOUR, paint_skin, skin_coordinates
 from .textures import (
@@ -129,15 +129,18 @@ class _AppearanceBuilder:
         own = None if attributes is None else mesh_texture(attributes, self._ranks())
         colours = None if attributes is None or own is not None else attributes.colours
         if colours is not None and patch_size(len(faces)) >= 2:
-            skin = vertex_colour_texture(colours[faces])
-            self._start_texture(skin)
             visible = self._visible_triangles()
+            light = np.maximum(self._nostril_light(visible), LEAST_LIGHT)[:, None]
+            shaded = np.hstack([light * colours[:, :3], colours[:, 3:]])
+            self._start_texture(vertex_colour_texture(shaded[faces]))
             texels = patch_coordinates(len(faces))[visible].reshape(-1, 2)
             self._add_triangles(faces[visible], texels)
         elif own is not None:
             texture, texels = own
-            self._start_texture(texture)
             visible = self._visible_triangles()
+            light = self._nostril_light(visible)[faces]
+            texture, texels = darkened_texture(texture, texels, light)
+            self._start_texture(texture)
             self._add_triangles(faces[visible], texels[visible].reshape(-1, 2))
         else:
             self._find_hairs()
@@ -162,6 +165,11 @@ class _AppearanceBuilder:
             (*self._swatch(0, np.full(2, SWATCH_PIXELS / 2)), EYE_PIXELS_PER_RADIAN),
             self.opacity,
         )
+
+    def _nostril_light(self, visible: np.ndarray) -> np.ndarray:
+        """Return the share of light (N,) at each vertex, of the skin of visible triangles (F,)."""
+        faces, skin = self.binding.mesh.faces, self.groups == "skin"
+        return nostril_light(self.rest, faces[visible & skin[faces].all(1)], self.landmarks)
 
     def _vertex_groups(self) -> np.ndarray:
         """Return what each vertex (N,) belongs to: one of GROUP_KINDS, or the mouth's inside."""

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import numpy as np
+import scipy.sparse as sp
 from scipy.spatial.transform import Rotation
 
-from ..geometry.meshes import vertex_normals
+from ..formats.texture_atlas import patch_coordinates, vertex_colour_texture
+from ..geometry.meshes import mesh_edges, vertex_normals
 from ..geometry.numerics import smoothstep
 from .depth import foremost_depth
 from .raster import EMPTY_DEPTH
@@ -18,6 +20,11 @@ BEHIND_MM = 1.0  # so far behind the foremost surface a vertex is hidden
 DARK_SHARE, LIT_SHARE = 0.3, 0.8  # shares of directions from which a vertex is seen
 # Box of the nostrils around the landmarks of the nose.
 BESIDE_MM, BELOW_MM, BEHIND_NOSE_MM = 2.0, 5.0, 30.0
+LEAST_LIGHT = 0.04  # in a nostril of a texture
+FULL_LIGHT = 0.85  # light among a vertex and its neighbours that counts as all
+DARKENED_LIGHT = 0.9  # texels with less light count as darkened
+MAX_SHARED = 0.002  # share of other triangles whose texels may darken
+SMOOTHING_ROUNDS = 3
 FACING = 0.1  # least cosine between a vertex's normal and the direction it is looked at from
 
 
@@ -41,10 +48,101 @@ def nostril_light(points: np.ndarray, faces: np.ndarray, landmarks: np.ndarray) 
     if not len(inside):
         return light
     rows, local = np.unique(around, return_inverse=True)
-    share = _seen_share(points[rows], local.reshape(-1, 3))
-    chosen = np.searchsorted(rows, inside)
-    light[inside] = smoothstep((share[chosen] - DARK_SHARE) / (LIT_SHARE - DARK_SHARE))
+    triangles = local.reshape(-1, 3)
+    share = _seen_share(points[rows], triangles)
+    share = _smoothed(smoothstep((share - DARK_SHARE) / (LIT_SHARE - DARK_SHARE)), triangles)
+    light[inside] = np.minimum(share[np.searchsorted(rows, inside)] / FULL_LIGHT, 1)
     return light
+
+
+def _smoothed(light: np.ndarray, faces: np.ndarray) -> np.ndarray:
+    """Return the light of vertices (N,) averaged with their neighbours', so that it has no streaks."""
+    edges, _ = mesh_edges(faces)
+    count = len(light)
+    graph = sp.csr_matrix((np.ones(len(edges)), edges.T), (count, count))
+    graph = graph + graph.T
+    degree = np.maximum(np.asarray(graph.sum(1))[:, 0], 1)
+    for _ in range(SMOOTHING_ROUNDS):
+        light = (light + graph @ light / degree) / 2
+    return light
+
+
+def darkened_texture(
+    texture: np.ndarray, texels: np.ndarray, light: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return the texture of a mesh with dark nostrils, and its texels.
+
+    Where other triangles show the same texels, as those of a palette, the nostrils get texels of
+    their own below the others.
+
+    Parameters
+    ----------
+    texture : (H, W, C) uint8
+        RGB, or RGB and opacity.
+    texels : (F, 3, 2)
+        Column and row of each triangle's corners.
+    light : (F, 3)
+        Share of light at the corners, see `nostril_light`.
+    """
+    dark = np.asarray((light < 1).any(1))
+    if not dark.any():
+        return texture, texels
+    light = np.maximum(light, LEAST_LIGHT)
+    map_of_light = np.ones(texture.shape[:2], np.float32)
+    for corners, values in zip(texels[dark], light[dark]):
+        _draw_light(map_of_light, corners, values)
+    if (_at(map_of_light, texels[~dark].mean(1)) < DARKENED_LIGHT).mean() > MAX_SHARED:
+        return _with_patches(texture, texels, light, dark)
+    result = texture.copy()
+    result[..., :3] = np.round(texture[..., :3] * map_of_light[..., None])
+    return result, texels
+
+
+def _at(image: np.ndarray, texels: np.ndarray) -> np.ndarray:
+    """Return the values of an image (H, W, ...) at texels (..., 2)."""
+    limits = np.array(image.shape[1::-1]) - 1
+    column, row = np.moveaxis(texels.astype(int).clip(0, limits), -1, 0)
+    return np.asarray(image[row, column])
+
+
+def _with_patches(
+    texture: np.ndarray, texels: np.ndarray, light: np.ndarray, dark: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return what `darkened_texture` does, with a patch for each dark triangle (F,) bool."""
+    colours = _at(texture, texels[dark]).astype(np.float32)
+    colours[..., :3] *= light[dark][..., None]
+    patches = vertex_colour_texture(colours)
+    height, width = texture.shape[:2]
+    size = (height + len(patches), max(width, patches.shape[1]), texture.shape[2])
+    result = np.full(size, 255, np.uint8)
+    result[:height, :width] = texture
+    result[height:, : patches.shape[1]] = patches
+    moved = texels.copy()
+    moved[dark] = patch_coordinates(len(colours)) + np.array([0, height])
+    return result, moved
+
+
+def _draw_light(map_of_light: np.ndarray, corners: np.ndarray, values: np.ndarray) -> None:
+    """Lower a map of light (H, W) to values (3,) interpolated in a triangle of texels (3, 2)."""
+    height, width = map_of_light.shape
+    low = np.maximum(np.floor(corners.min(0)).astype(int), 0)
+    high = np.minimum(np.ceil(corners.max(0)).astype(int) + 1, [width, height])
+    edges = np.column_stack([corners[1] - corners[0], corners[2] - corners[0]])
+    if (high <= low).any():
+        return
+    if abs(np.linalg.det(edges)) < 1e-6:  # the triangle has one colour
+        map_of_light[low[1], low[0]] = min(map_of_light[low[1], low[0]], values.min())
+        return
+    column, row = np.meshgrid(np.arange(low[0], high[0]), np.arange(low[1], high[1]))
+    offset = np.stack([column, row], -1) + 0.5 - corners[0]
+    share = offset @ np.linalg.inv(edges).T
+    weights = np.concatenate([1 - share.sum(-1, keepdims=True), share], -1)
+    # Texels beside the triangle are read, too, where it is interpolated.
+    reach = np.linalg.norm(np.linalg.inv(edges), axis=1).max()
+    inside = weights.min(-1) > -reach
+    part = map_of_light[low[1] : high[1], low[0] : high[0]]
+    drawn = weights.clip(0, 1) @ values / weights.clip(0, 1).sum(-1)
+    part[inside] = np.minimum(part, drawn)[inside]
 
 
 def _within(points: np.ndarray, low: np.ndarray, high: np.ndarray) -> np.ndarray:

@@ -107,8 +107,8 @@ def face_data(header: Header) -> dict[str, Any]:
     appearance = appearance_of_header(header)
     basis = header.basis()  # (S, N, 3)
     # Added vertices move linearly with the mesh's, as long as the head does not turn.
-    added_at_rest = appearance.added(header.rest)
-    added = np.stack([appearance.added(header.rest + row) for row in basis]) - added_at_rest
+    added_at_rest = appearance.added.linear(header.rest)
+    added = np.stack([appearance.added.linear(header.rest + row) for row in basis]) - added_at_rest
     moves = np.concatenate([basis, added], axis=1).astype(np.float32)
     largest = np.maximum(np.abs(moves).max((1, 2)), 1e-12)
     view = frame_view(header.rest, header.focus, facing=header.facing, drawn=appearance.drawn)
@@ -125,6 +125,7 @@ def face_data(header: Header) -> dict[str, Any]:
         "rest": base64_text(appearance.points(header.rest), np.float32),
         "basis": base64_text(np.round(moves / largest[:, None, None] * 127), np.int8),
         "scale": (largest / 127).tolist(),
+        "bite": _bite_data(header, appearance),
         "faces": base64_text(order.faces, np.uint32),
         "opaque": [order.solid, order.cut],
         "vertex": base64_text(appearance.vertex, np.uint32),
@@ -137,6 +138,20 @@ def face_data(header: Header) -> dict[str, Any]:
         "shadow": _shadow_data(appearance),
         "eye": eye,
         **shading_of_page(),
+    }
+
+
+def _bite_data(header: Header, appearance: Appearance) -> dict[str, Any] | None:
+    """Return what lowers the vertices that go with the jaw to the closed bite, see `Bite`."""
+    own = None if header.bite is None else header.bite()
+    found = [(own, 0), (appearance.added.bite, appearance.vertices)]
+    bites = [(bite, first) for bite, first in found if bite is not None and len(bite.rows)]
+    if not bites:
+        return None
+    return {
+        "open": bites[0][0].gradient.astype(float).tolist(),
+        "rows": base64_text(np.concatenate([first + b.rows for b, first in bites]), np.uint32),
+        "lowered": base64_text(np.concatenate([b.opened for b, _ in bites]), np.float32),
     }
 
 
@@ -156,6 +171,8 @@ def _shadow_data(appearance: Appearance) -> dict[str, Any] | None:
         "corners": base64_text(corners, np.uint32),
         "upper": occlusion.upper.tolist(),
         "lower": occlusion.lower.tolist(),
+        "up": occlusion.up.tolist(),
+        "closed": occlusion.closed.tolist(),
         "gaps": np.asarray(occlusion.gaps, float).tolist(),
         "share": base64_text(np.round(255 * share[appearance.vertex[corners]]), np.uint8),
         "depth": occlusion.rows / appearance.texture.shape[0],

@@ -9,6 +9,8 @@ const faces = array(Uint32Array, data.faces), vertex = array(Uint32Array, data.v
 // Opaque triangles come first, then those with holes, then veils: what is seen through is drawn last, from back to front.
 const [solid, cut] = data.opaque.map(count => 3 * count), veils = faces.slice(cut);
 const corners = vertex.length, count = scale.length;
+// What goes with the jaw is lowered to the closed bite; bite.open tells how far coordinates open it.
+const bite = data.bite && { ...data.bite, rows: array(Uint32Array, data.bite.rows), lowered: array(Float32Array, data.bite.lowered) };
 const turning = data.turning && { ...data.turning, share: array(Uint8Array, data.turning.share), balls: data.turning.balls.map(b => ({ rows: array(Uint32Array, b.rows), centre: b.centre })) };
 // The mouth behind the lips is darker the closer they are: shadow.share tells the share of three gaps at each of its corners.
 const shadow = data.shadow && { ...data.shadow, corners: array(Uint32Array, data.shadow.corners), share: array(Uint8Array, data.shadow.share) };
@@ -104,15 +106,23 @@ function rotate(rows, centre, m, share) {
 const every = Uint32Array.from({ length: rest.length / 3 }, (_, i) => i);
 // Move texture coordinates of the mouth's corners to darker rows, as far as the lips are closed.
 function darken() {
-  const [low, high] = shadow.gaps;
+  const [low, high] = shadow.gaps, [x, y, z] = shadow.up;
   const dark = shadow.upper.map((row, j) => {
     const a = 3 * row, b = 3 * shadow.lower[j];
-    const open = (Math.hypot(now[a] - now[b], now[a + 1] - now[b + 1], now[a + 2] - now[b + 2]) - low) / (high - low);
-    const t = Math.min(1, Math.max(0, open));
+    const open = x * (now[a] - now[b]) + y * (now[a + 1] - now[b + 1]) + z * (now[a + 2] - now[b + 2]) - shadow.closed[j];
+    const t = Math.min(1, Math.max(0, (open - low) / (high - low)));
     return shadow.depth / 255 * (1 - t * t * (3 - 2 * t));
   });
   shadow.corners.forEach((k, i) => {
     shaded[2 * k + 1] = place[2 * k + 1] + dark.reduce((sum, part, j) => sum + part * shadow.share[dark.length * i + j], 0);
+  });
+}
+// Lower teeth and tongue to where the jaw is closed, if the coordinates raise them above.
+function keepBite(coordinates) {
+  const open = bite.open.map(row => row.reduce((sum, part, k) => sum + part * coordinates[k], 0));
+  const lacking = -Math.min(...open);
+  if (lacking > 0) bite.rows.forEach((row, j) => {
+    for (let i = 0; i < 3; i++) now[3 * row + i] += lacking * bite.lowered[3 * j + i];
   });
 }
 // Give the face a pose: coordinates, and rotations of the head and of the eyes in it, or null.
@@ -123,6 +133,7 @@ function pose(coordinates, head, eyes) {
     const weight = weights[k], first = k * rest.length;
     if (weight) for (let i = 0; i < rest.length; i++) now[i] += weight * basis[first + i];
   }
+  if (bite) keepBite(coordinates);
   if (shadow) darken();
   if (turning && eyes) for (const ball of turning.balls) rotate(ball.rows, ball.centre, eyes, null);
   if (turning && head) rotate(every, turning.pivot, head, turning.share);
