@@ -44,6 +44,9 @@ def animation_facts(result: Result) -> Iterator[str]:
     yield frames_fact(result.frames, result.fps)
     if result.binding_error_mm:
         yield fit_fact(result.binding_error_mm)
+    for path in result.outputs:
+        if not path.suffix:
+            yield f"{path}: a folder with a mesh per frame; an ending, such as .mp4, writes a file"
     if any(path.suffix.lower() in BAKED_ENDINGS for path in result.outputs):  # GLB and USD
         yield unit_fact(result.unit)
     yield from metric_facts(_with_mm(result))

@@ -1,10 +1,18 @@
 """What commands say of wrong arguments: what is wrong, and what is accepted."""
 
+import io
+import sys
+from types import SimpleNamespace
+
+import numpy as np
 import pytest
 
+import talkemo
 from talkemo import InputError
+from talkemo.audio import recording
 from talkemo.pipelines.options import ReconstructOptions
 from talkemo_cli.app import main
+from talkemo_cli.facts import animation_facts
 
 
 @pytest.fixture
@@ -90,7 +98,7 @@ def odd(tmp_path, example_face):
         ("bind png.obj", "png.obj: not a readable mesh, its content is a png image", ".obj, .ply"),
         ("bind wav.obj", "wav.obj: not a readable mesh, its content is a wav recording", ".glb"),
         ("bind obj.glb", "obj.glb: not a readable mesh, its content is text", ".glb"),
-        ("bind empty.glb", "empty.glb: not a readable mesh, the file is empty", ".glb"),
+        ("bind empty.glb", "empty.glb: not a readable mesh, it is empty", ".glb"),
         ("bind wav.wav", "wav.wav: a recording, not a mesh", "talkemo reads .obj"),
         ("bind folder", "folder is a folder, not a mesh file", "talkemo reads .obj"),
         (
@@ -98,7 +106,7 @@ def odd(tmp_path, example_face):
             "obj.wav: not an audio file that can be read, its content is text",
             "mp3",
         ),
-        ("emotion empty.mp3", "empty.mp3: not an audio file that can be read, the file is", "mp3"),
+        ("emotion empty.mp3", "empty.mp3: not an audio file that can be read, it is empty", "mp3"),
         ("emotion png.mp4", "png.mp4: not an audio file that can be read, its content", "m4a"),
         (
             "transfer obj.npz --emotion sad",
@@ -121,7 +129,7 @@ def odd(tmp_path, example_face):
             "jpg and png",
         ),
         ("reconstruct png.mp4 -o a.npz", "png.mp4: not a video that can be read, its", "mkv, webm"),
-        ("reconstruct empty.mp4 -o a.npz", "empty.mp4: not a video that can be read, the", "mkv"),
+        ("reconstruct empty.mp4 -o a.npz", "empty.mp4: not a video that can be read, it is", "mkv"),
     ],
 )
 def test_a_wrong_kind_of_file_is_named_with_what_is_accepted(
@@ -130,6 +138,29 @@ def test_a_wrong_kind_of_file_is_named_with_what_is_accepted(
     monkeypatch.chdir(odd)
     found, hint = refused(*command.split())
     assert found.startswith(message) and accepted in hint
+
+
+def test_an_animation_is_not_landmarks(refused, tmp_path):
+    arrays = {"vertices": np.zeros((2, 9, 3)), "faces": np.zeros((1, 3), int), "fps": 30.0}
+    np.savez(tmp_path / "talk.npz", **arrays)
+    message, hint = refused("reconstruct", tmp_path / "talk.npz", "-o", tmp_path / "a.npz")
+    assert "talk.npz: an animation of talkemo, not landmarks" in message
+    assert "talkemo transfer" in hint
+
+
+def test_an_empty_standard_input_is_not_called_a_file(refused, monkeypatch, tmp_path):
+    stdin = SimpleNamespace(closed=False, buffer=io.BytesIO())
+    stdin.buffer.isatty = lambda: False
+    monkeypatch.setattr(sys, "stdin", stdin)
+    recording._copy_of_stdin.cache_clear()
+    message, hint = refused("emotion", "-")
+    assert message == "stdin: not an audio file that can be read, it is empty"
+    assert "name another file" not in hint and "wav" in hint
+
+
+def test_a_name_without_an_ending_is_said_to_be_a_folder(tmp_path):
+    result = talkemo.Result([tmp_path / "talk"], 2, 30.0, 0.1, 0.0)
+    assert any("a folder with a mesh per frame" in fact for fact in animation_facts(result))
 
 
 def test_what_looks_odd_and_is_right_is_read(odd, monkeypatch):
@@ -145,5 +176,5 @@ def test_what_looks_odd_and_is_right_is_read(odd, monkeypatch):
 def test_a_wrong_timeline_is_named(odd, name):
     from talkemo import Timeline
 
-    with pytest.raises(InputError, match=r"not a timeline, (its content is a|the file is empty)"):
+    with pytest.raises(InputError, match=r"not a timeline, (its content is a|it is empty)"):
         Timeline.read(odd / name)

@@ -21,12 +21,13 @@ from ..face.canonical import ARKIT_NAMES
 from ..files.arrays import max_loaded_bytes, read_npy, read_npz
 from ..files.json_stream import JsonReader
 from ..files.limits import limit
-from ..files.reading import format_bytes, open_file, reading_errors
+from ..files.reading import format_bytes, open_file, printable, reading_errors
 from ..formats.live_link import LIVE_LINK_NAMES
 from .landmarks import check_spread
 
 LANDMARK_ENDINGS = (".npy", ".npz", ".csv", ".json")
 LANDMARK_FILE = "a file of landmarks"
+ANIMATION_ARRAYS = {"vertices", "faces", "fps"}  # of an npz that `animate` writes
 LANDMARK_HINT = (
     "give 68 points or MediaPipe's 478 a frame (npy, npz, csv, json), OpenFace's csv or Live Link "
     "Face's"
@@ -83,7 +84,13 @@ def read_landmark_file(
     if ending == ".npy":
         arrays = [read_npy(path, LANDMARK_FILE, LANDMARK_HINT)]
     elif ending == ".npz":
-        arrays = list(read_npz(path, LANDMARK_FILE).values())
+        named = read_npz(path, LANDMARK_FILE)
+        if named.keys() >= ANIMATION_ARRAYS:
+            raise InputError(
+                f"{printable(path)}: an animation of talkemo, not landmarks or curves",
+                "talkemo transfer changes its emotion, talkemo render draws it",
+            )
+        arrays = list(named.values())
     else:
         with (
             reading_errors(path, LANDMARK_FILE, LANDMARK_HINT),

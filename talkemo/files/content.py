@@ -69,7 +69,7 @@ def other_content(start: bytes, path: str | Path, endings: tuple[str, ...] | Non
         Endings of the kinds of files that it may be; by default that of its name.
     """
     if not start:
-        return "the file is empty"
+        return "it is empty"
     allowed = (os.path.splitext(path)[1].lower(),) if endings is None else endings
     for place, mark, content, of in MARKS:
         if start[place:].startswith(mark):

@@ -220,10 +220,11 @@ def naming_content(
         content = content_of(path, endings)
         if not content:
             raise
+        shown = name or printable(path)
+        again = CONTENT_HINT if shown == printable(path) else ""  # standard input is no file
         accepted = hint if any(word in hint for word in ("read", "name ", "give ")) else ""
         raise InputError(
-            f"{name or printable(path)}: not {what}, {content}",
-            "; ".join(filter(None, (CONTENT_HINT, accepted))),
+            f"{shown}: not {what}, {content}", "; ".join(filter(None, (again, accepted)))
         ) from None
 
 

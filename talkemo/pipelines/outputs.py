@@ -99,7 +99,8 @@ def output_paths(
     for path in paths:
         if str(path) == "-":
             raise InputError(
-                "animations cannot be written to standard output", "name a file with -o"
+                "animations cannot be written to standard output",
+                "name a file with -o, or use --stream, which writes lines of JSON",
             )
         if path.suffix:
             check_output(path, OUTPUT_ENDINGS, *sources)
