@@ -39,9 +39,9 @@ from talkemo.formats.usd_stage import integers
 # ------------------------------------------------------------------------------------------ meshes
 
 
-@pytest.mark.parametrize("up", ["Y", "Z"])
-@pytest.mark.parametrize("metres", [1.0, 0.01])
-@pytest.mark.parametrize("ending", ["usd", "usda", "usdc"])
+@pytest.mark.parametrize(
+    ("up", "metres", "ending"), [("Y", 1.0, "usda"), ("Z", 0.01, "usdc"), ("Z", 1.0, "usd")]
+)
 def test_a_mesh_is_in_metres_with_y_up(tmp_path, up, metres, ending):
     stage = new_stage(tmp_path / f"a.{ending}", up, metres)
     points = POINTS @ Z_UP if up == "Z" else POINTS
