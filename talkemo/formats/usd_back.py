@@ -281,12 +281,15 @@ class _Author:
         return self.skeletons[ranked[0].skeleton] if ranked else None
 
     def _new_skeleton(self) -> StageSkeleton:
-        """Add a skeleton with a still body and the head, below the root prim of the face."""
+        """Add a skeleton with a still body and the head, beside the face.
+
+        So the face is bound where it is, which programs read that ignore how a mesh was bound.
+        """
         from pxr import Gf, UsdSkel
 
         focus = self.header.focus
         face = max(self.bodies, key=lambda body: int(focus[body.rows].sum()))
-        root = self._prim(face).GetPath().GetPrefixes()[0]
+        root = self._path(face).GetParentPath()
         path = str(root.AppendChild(NEW_SKELETON))
         skeleton = UsdSkel.Skeleton.Define(self.stage, path)
         to_scene = self.to_mesh @ self._world(self.stage.GetPrimAtPath(root))
@@ -333,13 +336,15 @@ class _Author:
 
     def _add_parts(self, skeleton: StageSkeleton) -> None:
         """Add what the mesh lacks, which the head's joint moves."""
-        from pxr import UsdSkel
+        from pxr import UsdGeom, UsdSkel
 
         added = self.writer.added
         if added is None:
             return
-        root = UsdSkel.Root.Find(skeleton.prim)
-        parent = root.GetPrim() if root else skeleton.prim.GetParent()
+        self._make_root(skeleton.prim)
+        parent = skeleton.prim.GetParent()
+        if not parent.IsA(UsdGeom.Xformable):  # UsdSkel looks at nothing below it
+            parent = UsdSkel.Root.Find(skeleton.prim).GetPrim()
         inverse = np.linalg.inv(self.to_mesh @ self._world(parent))
         points = added.vertices.points @ inverse[:3, :3].T + inverse[:3, 3]
         targets = added.targets() @ inverse[:3, :3].T
