@@ -114,7 +114,7 @@ class UsdBackWriter(StageWriter):
             with reading_errors(self.origin.path, *WRITTEN_BACK), quiet_stderr():
                 images = StageImages(self.origin.path, self.source, self.image_name)
                 target.stage.GetRootLayer().TransferContent(images.layer)
-                _Author(self, target.stage, images.moved).author()
+                _Author(self, target.stage, images).author()
             self.save(target, images.contents, [self.origin.path, *images.paths])
         finally:
             target.close()
@@ -127,12 +127,12 @@ class UsdBackWriter(StageWriter):
 class _Author:
     """Adds to a copy of the stage what makes it speak."""
 
-    def __init__(self, writer: UsdBackWriter, stage: Any, moved: dict[str, str]):
+    def __init__(self, writer: UsdBackWriter, stage: Any, images: StageImages):
         from pxr import Usd, UsdGeom, UsdSkel
 
         self.writer, self.header, self.stage = writer, writer.header, stage
         self.bodies, self.head_nodes = writer.bodies, writer.head_nodes
-        self.moved = moved
+        self.images = images
         self._part_from_instances()
         self.cache = UsdGeom.XformCache()
         self.to_mesh = writer.origin.to_mesh
@@ -166,7 +166,7 @@ class _Author:
         from pxr import Sdf
 
         path = str(body.mesh.prim.GetPath())
-        return Sdf.Path(self.moved.get(path, path))
+        return Sdf.Path(self.images.moved.get(path, path))
 
     def _skeleton(self, path: str) -> StageSkeleton:
         prim = self.stage.GetPrimAtPath(path)
@@ -350,7 +350,8 @@ class _Author:
         targets = added.targets() @ inverse[:3, :3].T
         place = np.linalg.inv(skeleton.to_scene) @ np.linalg.inv(inverse)
         for part in added.meshes:
-            mesh = define_part(self.stage, str(parent.GetPath()), part, points[part.rows])
+            image = self.writer.part_image(part.texture, self.images.contents)
+            mesh = define_part(self.stage, str(parent.GetPath()), part, points[part.rows], image)
             moving = [k for k in range(len(targets)) if targets[k][part.rows].any()]
             names = [self._token_of_part(k) for k in moving]
             define_blend_shapes(mesh, names, names, (targets[k][part.rows] for k in moving))
