@@ -129,7 +129,7 @@ def detector_state() -> str:
 
 
 def usd_version() -> str:
-    """Return the version of the library that writes USD, or how to install it."""
+    """Return the version of the library that reads and writes USD, or how to install it."""
     try:
         return f"usd-core {version('usd-core')}"
     except PackageNotFoundError:

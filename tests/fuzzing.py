@@ -187,22 +187,16 @@ def write_back(path: Path) -> None:
 
 
 def stages(folder: Path) -> dict[str, tuple[bytes, Callable[[Path], object]]]:
-    """USD as text, as binary, and in a package; none where usd-core is not installed."""
+    """USD as text; none where usd-core is not installed.
+
+    Binary layers are left out: a process of its own reads each of them first, which takes long.
+    """
     if importlib.util.find_spec("pxr") is None:
         return {}
-    from pxr import UsdUtils
     from usd_stages import character_of as stage_of
 
-    text, binary = stage_of(folder / "stage.usda"), stage_of(folder / "stage.usdc")
-    package = folder / "stage.usdz"
-    UsdUtils.CreateNewUsdzPackage(str(binary), str(package))
-    return {
-        "usda": (text.read_bytes(), load_mesh),
-        "usdc": (binary.read_bytes(), load_mesh),
-        "usdz": (package.read_bytes(), load_mesh),
-        "usd_back": (binary.read_bytes(), write_back),
-        "usd_shapes": (text.read_bytes(), read_shapes),
-    }
+    content = stage_of(folder / "stage.usda").read_bytes()
+    return {"usda": (content, load_mesh), "usd_back": (content, write_back)}
 
 
 def pickles() -> dict[str, bytes]:
@@ -540,7 +534,7 @@ def all_kinds(folder: Path) -> list[Kind]:
 
 
 ENDINGS = {
-    "usd_back": "usdc", "usd_shapes": "usda",
+    "usd_back": "usda",
     "shapes_glb": "glb", "shapes_vrm": "vrm", "shape_map": "map", "ply_binary": "ply", "stl_text": "stl", "glb_animation": "glb", "glb_back": "glb", "glb_compressed": "glb", "animation": "npz",
     "binding": "npz", "map": "npz", "landmarks_npz": "npz", "landmarks_npy": "npy", "vertex_array": "npy", "clips_table": "tsv",
     "captures": "npz", "timeline": "txt", "landmarks": "txt", "mask": "txt",

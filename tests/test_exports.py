@@ -384,13 +384,14 @@ def test_lists_of_endings():
         ".json",
         ".usda",
         ".usdc",
+        ".usdz",
         ".mdd",
         ".pc2",
         ".vmd",
         ".vrma",
     )
     assert registry.INPUT_ENDINGS == (".npz", ".glb", ".gltf", ".vrm", ".mdd", ".pc2", ".npy")
-    assert registry.BAKED_ENDINGS == (".glb", ".gltf", ".vrm", ".usda", ".usdc")
+    assert (*(".glb", ".gltf", ".vrm", ".usda", ".usdc", ".usdz"),) == registry.BAKED_ENDINGS
     assert [entry.ending for entry in ANIMATION_FORMATS if entry.is_video] == [".mp4"]
     text = registry.describe_outputs()
     assert all(ending in text for ending in registry.OUTPUT_ENDINGS) and "no ending" in text

@@ -15,6 +15,7 @@ from talkemo import ExportOptions, InputError, animate
 from talkemo.binding.head_turner import HeadTurner
 from talkemo.formats.mesh import load_mesh
 from talkemo.formats.npz import NpzAnimation
+from talkemo.pipelines.outputs import _has_own_mesh
 
 pytest.importorskip("pxr", reason="talkemo[usd] is not installed")
 
@@ -39,9 +40,9 @@ from talkemo.formats.usd_stage import integers
 # ------------------------------------------------------------------------------------------ meshes
 
 
-@pytest.mark.parametrize("up", ["Y", "Z"])
-@pytest.mark.parametrize("metres", [1.0, 0.01])
-@pytest.mark.parametrize("ending", ["usd", "usda", "usdc"])
+@pytest.mark.parametrize(
+    ("up", "metres", "ending"), [("Y", 1.0, "usda"), ("Z", 0.01, "usdc"), ("Z", 1.0, "usd")]
+)
 def test_a_mesh_is_in_metres_with_y_up(tmp_path, up, metres, ending):
     stage = new_stage(tmp_path / f"a.{ending}", up, metres)
     points = POINTS @ Z_UP if up == "Z" else POINTS
@@ -230,6 +231,45 @@ def test_the_stages_points_are_those_of_the_frames(tmp_path, kind, head):
     assert np.isfinite(added).all() and (head is None or np.ptp(added, axis=0).max() > 0)
 
 
+def test_a_mesh_that_is_a_root_prim_speaks(tmp_path):
+    stage = new_stage(tmp_path / "a.usda")
+    mesh = add_mesh(stage, "/Face")
+    stage.RemovePrim("/Actor")
+    stage.SetDefaultPrim(mesh.GetPrim())
+    stage.Save()
+    read = load_mesh(tmp_path / "a.usda")
+    header = header_of(read)
+    frames = frames_of(header)
+    written(tmp_path / "b.usda", header, frames)
+    assert complaints(tmp_path / "b.usda") == []
+    np.testing.assert_allclose(
+        baked(tmp_path / "b.usda", COUNT)["Face"], frames.vertices, atol=1e-5
+    )
+    assert Usd.Stage.Open(str(tmp_path / "b.usda")).GetDefaultPrim().GetPath() == "/Root"
+
+
+def test_instances_of_another_file_speak(tmp_path):
+    stage = new_stage(tmp_path / "face.usda")
+    add_mesh(stage)
+    stage.Save()
+    stage = new_stage(tmp_path / "a.usda")
+    for k, name in enumerate(("/Actor/One", "/Actor/Two")):
+        prim = UsdGeom.Xform.Define(stage, name)
+        prim.AddTranslateOp().Set((3 * k, 0, 0))
+        prim.GetPrim().GetReferences().AddReference("./face.usda")
+        prim.GetPrim().SetInstanceable(True)
+    stage.Save()
+    header = header_of(load_mesh(tmp_path / "a.usda"))
+    frames = frames_of(header)
+    (tmp_path / "out").mkdir()
+    written(tmp_path / "out" / "b.usda", header, frames)
+    stage = Usd.Stage.Open(str(tmp_path / "out" / "b.usda"))
+    for name in ("One", "Two"):
+        prim = stage.GetPrimAtPath(f"/Actor/{name}/Face")
+        assert prim.IsA(UsdGeom.Mesh) and not prim.IsInstanceProxy()
+        assert UsdSkel.BindingAPI(prim).GetBlendShapesAttr().Get()
+
+
 def test_own_shapes_keep_their_names(tmp_path):
     _, _, path = back(tmp_path, "skeleton")
     stage = Usd.Stage.Open(str(path))
@@ -276,6 +316,17 @@ def test_a_face_from_usd_speaks(bound, short_speech, tmp_path):
     errors = np.linalg.norm(points - expected, axis=2)[:, bound.focus]
     assert errors.mean() < 1.5 * residual < 0.5  # mm
     assert complaints(tmp_path / "a.usdc") == []
+
+
+def test_a_stage_that_comes_back_is_not_cut(tmp_path):
+    stage = new_stage(tmp_path / "a.usda")
+    add_mesh(stage)
+    stage.Save()
+    own = header_of(load_mesh(tmp_path / "a.usda"))
+    cut = replace(own, own=own, origin=None)
+    for name, baked_, expected in (("b.usdc", False, True), ("b.usdc", True, False)):
+        assert _has_own_mesh(tmp_path / name, cut, ExportOptions(bake=baked_)) == expected
+    assert not _has_own_mesh(tmp_path / "b.glb", cut, ExportOptions())
 
 
 # ---------------------------------------------------------------------------------------- bad files

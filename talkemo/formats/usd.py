@@ -126,7 +126,8 @@ class UsdWriter(StageWriter):
         """Define an added mesh with a plain material, and its blend shapes unless they are None."""
         assert self.added is not None
         points = self.added.vertices.points[part.rows] @ self.upright
-        mesh = define_part(self.stage, ROOT, part, points)
+        image = self.part_image(part.texture, self.images)
+        mesh = define_part(self.stage, ROOT, part, points, image)
         self.added_points.append(mesh.GetPointsAttr())
         if targets is not None:
             self._define_blend_shapes(mesh, targets[:, part.rows])

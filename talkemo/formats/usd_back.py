@@ -17,7 +17,7 @@ import numpy as np
 from ..errors import InputError
 from ..files.reading import printable, quiet_stderr, reading_errors
 from .animation import Frames, Header, check_blend_shapes
-from .gltf_character import LOOK_SHAPES, MIN_EYE_MOTION_M, MIN_MOTION_M, WRITTEN_BACK
+from .gltf_character import LOOK_SHAPES, MIN_EYE_MOTION_M, MIN_MOTION_M
 from .head_nodes import BODY_NODE, HEAD_NODE, HeadNodes
 from .target_sets import ARKIT_SUFFIX, Residual, TargetSet, target_sets
 from .usd_images import StageImages
@@ -35,6 +35,7 @@ from .usd_stage import (
     matrix,
 )
 
+WRITTEN_BACK = ("a USD that can be written back", "export it again")  # see `reading_errors`
 NEW_SKELETON, NEW_ANIMATION = "talkemo_skeleton", "talkemo_animation"
 
 
@@ -113,7 +114,7 @@ class UsdBackWriter(StageWriter):
             with reading_errors(self.origin.path, *WRITTEN_BACK), quiet_stderr():
                 images = StageImages(self.origin.path, self.source, self.image_name)
                 target.stage.GetRootLayer().TransferContent(images.layer)
-                _Author(self, target.stage).author()
+                _Author(self, target.stage, images).author()
             self.save(target, images.contents, [self.origin.path, *images.paths])
         finally:
             target.close()
@@ -126,11 +127,13 @@ class UsdBackWriter(StageWriter):
 class _Author:
     """Adds to a copy of the stage what makes it speak."""
 
-    def __init__(self, writer: UsdBackWriter, stage: Any):
+    def __init__(self, writer: UsdBackWriter, stage: Any, images: StageImages):
         from pxr import Usd, UsdGeom, UsdSkel
 
         self.writer, self.header, self.stage = writer, writer.header, stage
         self.bodies, self.head_nodes = writer.bodies, writer.head_nodes
+        self.images = images
+        self._part_from_instances()
         self.cache = UsdGeom.XformCache()
         self.to_mesh = writer.origin.to_mesh
         self.skeletons = {
@@ -149,6 +152,21 @@ class _Author:
             ]
             for shapes in writer.sets
         }
+
+    def _part_from_instances(self) -> None:
+        """Make the meshes prims of their own, where they are those of instances."""
+        for body in self.bodies:
+            for path in self._path(body).GetPrefixes():
+                prim = self.stage.GetPrimAtPath(path)
+                if prim.IsInstance():
+                    prim.SetInstanceable(False)
+
+    def _path(self, body: _Body) -> Any:
+        """The path of a mesh in the copy."""
+        from pxr import Sdf
+
+        path = str(body.mesh.prim.GetPath())
+        return Sdf.Path(self.images.moved.get(path, path))
 
     def _skeleton(self, path: str) -> StageSkeleton:
         prim = self.stage.GetPrimAtPath(path)
@@ -211,7 +229,7 @@ class _Author:
         return np.concatenate(rows)
 
     def _prim(self, body: _Body) -> Any:
-        return self.stage.GetPrimAtPath(body.mesh.prim.GetPath())
+        return self.stage.GetPrimAtPath(self._path(body))
 
     def _add_shapes(self, arkit: TargetSet, with_eyes: bool) -> None:
         """Add ARKit's shapes to every mesh that they move, behind its own."""
@@ -263,12 +281,15 @@ class _Author:
         return self.skeletons[ranked[0].skeleton] if ranked else None
 
     def _new_skeleton(self) -> StageSkeleton:
-        """Add a skeleton with a still body and the head, below the root prim of the face."""
+        """Add a skeleton with a still body and the head, beside the face.
+
+        So the face is bound where it is, which programs read that ignore how a mesh was bound.
+        """
         from pxr import Gf, UsdSkel
 
         focus = self.header.focus
         face = max(self.bodies, key=lambda body: int(focus[body.rows].sum()))
-        root = self._prim(face).GetPath().GetPrefixes()[0]
+        root = self._path(face).GetParentPath()
         path = str(root.AppendChild(NEW_SKELETON))
         skeleton = UsdSkel.Skeleton.Define(self.stage, path)
         to_scene = self.to_mesh @ self._world(self.stage.GetPrimAtPath(root))
@@ -315,19 +336,22 @@ class _Author:
 
     def _add_parts(self, skeleton: StageSkeleton) -> None:
         """Add what the mesh lacks, which the head's joint moves."""
-        from pxr import UsdSkel
+        from pxr import UsdGeom, UsdSkel
 
         added = self.writer.added
         if added is None:
             return
-        root = UsdSkel.Root.Find(skeleton.prim)
-        parent = root.GetPrim() if root else skeleton.prim.GetParent()
+        self._make_root(skeleton.prim)
+        parent = skeleton.prim.GetParent()
+        if not parent.IsA(UsdGeom.Xformable):  # UsdSkel looks at nothing below it
+            parent = UsdSkel.Root.Find(skeleton.prim).GetPrim()
         inverse = np.linalg.inv(self.to_mesh @ self._world(parent))
         points = added.vertices.points @ inverse[:3, :3].T + inverse[:3, 3]
         targets = added.targets() @ inverse[:3, :3].T
         place = np.linalg.inv(skeleton.to_scene) @ np.linalg.inv(inverse)
         for part in added.meshes:
-            mesh = define_part(self.stage, str(parent.GetPath()), part, points[part.rows])
+            image = self.writer.part_image(part.texture, self.images.contents)
+            mesh = define_part(self.stage, str(parent.GetPath()), part, points[part.rows], image)
             moving = [k for k in range(len(targets)) if targets[k][part.rows].any()]
             names = [self._token_of_part(k) for k in moving]
             define_blend_shapes(mesh, names, names, (targets[k][part.rows] for k in moving))

@@ -1,4 +1,4 @@
-"""A copy of a stage's layer, and the images that it names."""
+"""A copy of a stage's layer in which its meshes can be animated, and the images that it names."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from ..files.reading import read_bytes
 from .mesh_types import MAX_IMAGE_BYTES, MAX_MESH_FILE_BYTES, companion_path
 from .usd_reader import package_entry
 
+NEW_ROOT = "Root"  # above meshes that are root prims
 COPIED_ENDINGS = (".png", ".jpg", ".jpeg", ".exr")
 
 
@@ -33,6 +34,8 @@ class StageImages:
         stay named as they are.
     paths : list of Path
         Files that were read.
+    moved : dict of str to str
+        New paths of meshes that were root prims: a skeleton counts only below another prim.
     """
 
     def __init__(self, path: Path, stage: Any, named: Callable[[int, str], str]):
@@ -50,6 +53,26 @@ class StageImages:
             self.layer = Sdf.Layer.CreateAnonymous(".usda")
             self.layer.TransferContent(self._source)
         UsdUtils.ModifyAssetPaths(self.layer, self._new_name)
+        self.moved = self._below_a_root()
+
+    def _below_a_root(self) -> dict[str, str]:
+        """Move meshes that are root prims below a new one; return their new paths."""
+        from pxr import Sdf
+
+        layer = self.layer
+        names = [prim.name for prim in layer.rootPrims if prim.typeName == "Mesh"]
+        if not names:
+            return {}
+        root = NEW_ROOT
+        while layer.GetPrimAtPath(f"/{root}"):
+            root += "_"
+        Sdf.PrimSpec(layer, root, Sdf.SpecifierDef, "Xform")
+        for name in names:
+            Sdf.CopySpec(layer, f"/{name}", layer, f"/{root}/{name}")
+            del layer.rootPrims[name]
+        if layer.defaultPrim in ("", *names):
+            layer.defaultPrim = root
+        return {f"/{name}": f"/{root}/{name}" for name in names}
 
     def _new_name(self, asset: str) -> str:
         """The name of an asset in the copy."""

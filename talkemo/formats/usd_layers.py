@@ -73,7 +73,7 @@ def open_stage(path: Path) -> Any:
     with quiet_stderr():
         try:
             layers = _Layers(path)
-            root = layers.open(str(path.resolve()), path)
+            root = layers.opened(str(path.resolve()), path)
             if root is None:
                 raise ValueError("USD cannot read it")
             root.Reload(True)  # a layer that is still open elsewhere may be an older one
@@ -132,7 +132,7 @@ class _Layers:
                     raise ValueError(f"more than {MAX_STAGE_LAYERS} layers")
                 todo += self._read(layer)
 
-    def open(self, identifier: str, path: Path) -> Any:
+    def opened(self, identifier: str, path: Path) -> Any:
         """Return a layer in a file, once another process has read it if it is not text."""
         from pxr import Sdf
 
@@ -211,7 +211,7 @@ class _Layers:
                 "copy all its files together, or export it as one .usdz",
             )
         self._bytes_left -= file.stat().st_size
-        return self.open(place, file)
+        return self.opened(place, file)
 
     def count(self, layer: str, prim: str) -> int:
         """Return how many prims those of a layer, from one on, become at most."""

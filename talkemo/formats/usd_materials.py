@@ -270,7 +270,7 @@ class _Inputs:
         return texture
 
 
-def define_textured(stage: Any, path: str, image: str) -> Any:
+def define_textured(stage: Any, path: str, image: str, roughness: float = SKIN_ROUGHNESS) -> Any:
     """Return a new material whose colour is that of an image's file, by the coordinates `st`."""
     from pxr import Sdf, UsdShade
 
@@ -293,6 +293,6 @@ def define_textured(stage: Any, path: str, image: str) -> Any:
         texture.CreateInput(f"wrap{axis}", kinds.Token).Set(WRAP_MODES[REPEAT])
     colour = surface.CreateInput("diffuseColor", kinds.Color3f)
     colour.ConnectToSource(texture.ConnectableAPI(), "rgb")
-    surface.CreateInput("roughness", kinds.Float).Set(SKIN_ROUGHNESS)
+    surface.CreateInput("roughness", kinds.Float).Set(roughness)
     material.CreateSurfaceOutput().ConnectToSource(surface.ConnectableAPI(), "surface")
     return material

@@ -7,12 +7,18 @@ from typing import Any
 import numpy as np
 
 from .appearance import AddedMesh
+from .usd_materials import define_textured
 from .usd_stage import ADDED_PART, define_coordinates, define_triangles, vectors
 
 
-def define_part(stage: Any, parent: str, part: AddedMesh, points: np.ndarray) -> Any:
-    """Return a new mesh of a part with points (P, 3), below a prim, with its material."""
-    from pxr import UsdGeom
+def define_part(
+    stage: Any, parent: str, part: AddedMesh, points: np.ndarray, image: str | None = None
+) -> Any:
+    """Return a new mesh of a part with points (P, 3), below a prim, with its material.
+
+    `image` is the name of the file of its texture, if there is one.
+    """
+    from pxr import UsdGeom, UsdShade
 
     path = f"{parent}/{part.name}"
     number = 1
@@ -27,14 +33,19 @@ def define_part(stage: Any, parent: str, part: AddedMesh, points: np.ndarray) ->
     mesh.GetPrim().SetCustomDataByKey(ADDED_PART, True)
     if part.uv is not None:
         define_coordinates(mesh, part.uv)
-    _define_material(stage, f"{parent}/materials/{mesh.GetPrim().GetName()}", mesh, part)
+    material = f"{parent}/materials/{mesh.GetPrim().GetName()}"
+    if image is None:
+        _define_material(stage, material, mesh, part)
+    else:
+        shown = define_textured(stage, material, image, part.roughness)
+        UsdShade.MaterialBindingAPI.Apply(mesh.GetPrim()).Bind(shown)
     return mesh
 
 
 def _define_material(stage: Any, path: str, mesh: Any, part: AddedMesh) -> None:
     """Give an added mesh its colours: of a material, or of each point where it has a texture.
 
-    So no images are needed for what is added.
+    So no images are needed beside the file.
     """
     from pxr import Gf, Sdf, UsdGeom, UsdShade
 

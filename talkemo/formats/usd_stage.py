@@ -106,6 +106,17 @@ class StageWriter(FileWriter):
         stem = "image" if self.path.suffix.lower() == PACKAGE_ENDING else self.path.stem
         return f"{stem}_{number}{ending}"
 
+    def part_image(self, texture: bytes | None, images: dict[str, bytes]) -> str | None:
+        """Return the name of the image of an added part, which is put among the images.
+
+        None where the part has none, and beside a usda or usdc: there its points have colours.
+        """
+        if texture is None or self.path.suffix.lower() != PACKAGE_ENDING:
+            return None
+        name = self.image_name(len(images), ".png")
+        images[name] = texture
+        return name
+
     def save(self, file: StageFile, images: dict[str, bytes], inputs: Iterable[Path] = ()) -> None:
         """Write a stage, and its images by name; none of them may replace one of the inputs."""
         if not file.is_package:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ import numpy as np
 from ..binding import Binding, FaceHint, bind_with_hint, save_binding
 from ..binding.cache import BindingCache
 from ..binding.canonical_binding import NO_MESH, bind_canonical
+from ..binding.other_faces import other_face_note
 from ..binding.own_shapes import OwnShapeFit, find_shapes
 from ..files.writing import all_or_none, check_output
 from ..formats.mesh import as_mesh
@@ -73,6 +75,10 @@ def bind(
         binding = bind_with_hint(
             face, loaded, hint, BindingCache() if cache else None, opinion_for(hint)
         )
+        note = other_face_note(binding)
+        if note is not None:
+            notes = (*binding.mesh.notes, note)
+            binding = replace(binding, mesh=replace(binding.mesh, notes=notes))
     own = None
     if shape_map is not None or any(path.suffix.lower() == ".png" for path in paths):
         own = shapes_of(binding, shape_map)

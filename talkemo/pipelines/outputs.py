@@ -31,6 +31,8 @@ from ..formats.registry import (
 )
 from ..formats.target_names import OWN_CURVES
 from ..formats.units import METRE, LengthUnit, check_unit
+from ..formats.usd_layers import USD_ENDINGS
+from ..formats.usd_origin import UsdOrigin
 from ..option_limits import FPS_LIMITS
 from .options import ExportOptions, PathLike
 from .target_checks import check_targets
@@ -268,7 +270,11 @@ def _has_own_mesh(path: Path, header: Header, export: ExportOptions) -> bool:
     """Whether a file contains the user's mesh without the vertices of a cut."""
     entry = find_format(path)
     has_shapes = (entry.can_bake and not export.bake) or export.curves == OWN_CURVES
-    return entry.own_mesh or (header.own_shapes is not None and has_shapes)
+    if entry.own_mesh or (header.own_shapes is not None and has_shapes):
+        return True
+    # A stage that comes back keeps its points.
+    is_stage = header.own is not None and isinstance(header.own.origin, UsdOrigin)
+    return is_stage and path.suffix.lower() in USD_ENDINGS and not export.bake
 
 
 def _writer(path: Path, header: Header, export: ExportOptions, audio: Audio | None) -> Writer:
