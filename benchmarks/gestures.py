@@ -169,7 +169,7 @@ def averaged(
     for clip in clips:
         series = series_of(clip, measure.name)
         series = series - np.median(series)
-        times = [time - clip.start + measure.shift for time in event_times(clip, measure.event)]
+        times = np.array(event_times(clip, measure.event)) - clip.start + measure.shift
         if random is not None:
             times = random.uniform(0, len(series) / RATE_HZ, CONTROLS * len(times))
         for time in times:

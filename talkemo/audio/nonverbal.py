@@ -42,7 +42,8 @@ MIN_VOICED_BURSTS, MAX_VOICED_DIPS = 0.4, 0.8  # share of voiced rows at bursts 
 NEAR_ROWS = 2  # on either side of a burst or a dip
 
 SIGH_ROWS = 50  # of noise, after which it is a sigh
-AFTER_PHRASE_ROWS = 40  # within which the noise begins after speech
+# Rows before the noise, and of them at least of speech: single voiced rows occur in noise, too.
+AFTER_PHRASE_ROWS, MIN_PHRASE_ROWS = 40, 5
 FLOOR_ROWS, MIN_FLOOR_ROWS = 400, 100  # rows before a sigh whose quietest are the noise floor
 FLOOR_PERCENTILE, MIN_ABOVE_FLOOR_LOG10 = 5, 0.6
 MIN_SIGH_LOG10, MAX_SIGH_LOG10 = -1.6, -0.3  # level of its loudest third, relative to speech
@@ -182,7 +183,7 @@ def is_sigh(row: int, speech: np.ndarray, speech_level: float, between: RowsBetw
     speech_level : float
         Running mean of the log10 power of speech.
     """
-    if speech[-SIGH_ROWS:].any() or not speech[:-SIGH_ROWS].any():
+    if speech[-SIGH_ROWS:].any() or speech[:-SIGH_ROWS].sum() < MIN_PHRASE_ROWS:
         return False
     first = max(row - FLOOR_ROWS, 0)
     if row - first < MIN_FLOOR_ROWS:
