@@ -38,6 +38,7 @@ MIN_DIP_LOG10 = 0.5  # by which the level falls between two bursts
 MAX_BURST_ROWS = 22  # width of a burst at half of the dip before it
 MAX_SPECTRUM_DISTANCE = 0.25  # log10, between the spectra of neighbouring bursts, mean of a series
 MAX_RISE_LOG10, MAX_STEP_LOG10 = 0.25, 0.6  # of the level, in a series and from burst to burst
+LENIENCE = 1.6  # by which dips and spectra may differ more once a series is laughter
 MIN_VOICED_BURSTS, MAX_VOICED_DIPS = 0.4, 0.8  # share of voiced rows at bursts and in dips
 NEAR_ROWS = 2  # on either side of a burst or a dip
 
@@ -130,9 +131,9 @@ class LaughterFinder:
             self._laughs = 0
             return 0
         self._steps.append(_step(before, burst, between))
-        if len(self._steps) < BURSTS - 1 or not _is_laughter(self._steps):
-            return 0
-        self._laughs += 1
+        begins = len(self._steps) == BURSTS - 1 and _is_laughter(self._steps)
+        goes_on = self._laughs > 0 and _goes_on(self._steps[-1])
+        self._laughs = self._laughs + 1 if begins or goes_on else 0
         return self._laughs
 
 
@@ -168,6 +169,17 @@ def _is_laughter(steps: deque[_Step]) -> bool:
         and np.mean([step.voiced_dip for step in steps]) <= MAX_VOICED_DIPS
         and sum(rises) <= MAX_RISE_LOG10
         and max(rises) <= MAX_STEP_LOG10
+    )
+
+
+def _goes_on(step: _Step) -> bool:
+    """Return whether a step leads to another burst of a series that is laughter."""
+    return (
+        step.rows >= MIN_INTERVAL_ROWS
+        and step.dip >= MIN_DIP_LOG10 / LENIENCE
+        and step.distance <= LENIENCE * MAX_SPECTRUM_DISTANCE
+        and step.rise <= MAX_STEP_LOG10
+        and step.width <= MAX_BURST_ROWS
     )
 
 
