@@ -110,12 +110,13 @@ class LaughterFinder:
     def __init__(self) -> None:
         self._last: _Burst | None = None
         self._steps: deque[_Step] = deque(maxlen=BURSTS - 1)
-        self._laughs = 0  # bursts found, of the present series
+        self._laughs = 0  # of the present series: bursts from the BURSTS-th on
 
     def at(self, row: int, between: RowsBetween) -> int:
-        """Return 0, or the number of a burst of laughter in its series, from the BURSTS-th on.
+        """Return 0, or a number that counts the bursts of a series of laughter.
 
-        The rows up to BURST_AHEAD_ROWS after it must be known.
+        It is 1 at the burst after the BURSTS-th: in speech, four syllables may be alike, but hardly
+        ever five. The rows up to BURST_AHEAD_ROWS after it must be known.
         """
         margin = BURST_AHEAD_ROWS
         power, voiced, bands = between(row - margin, row + margin + 1)
@@ -134,7 +135,7 @@ class LaughterFinder:
         begins = len(self._steps) == BURSTS - 1 and _is_laughter(self._steps)
         goes_on = self._laughs > 0 and _goes_on(self._steps[-1])
         self._laughs = self._laughs + 1 if begins or goes_on else 0
-        return self._laughs
+        return max(self._laughs - 1, 0)
 
 
 def _step(first: _Burst, second: _Burst, between: RowsBetween) -> _Step:
