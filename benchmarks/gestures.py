@@ -1,9 +1,9 @@
 """What faces of people do where a voice begins, asks, stresses, laughs and sighs, beside talkemo's.
 
-python benchmarks/gestures.py DATA [CAPTURES] [--split dev] [--corpora talking ...]
+python benchmarks/gestures.py DATA [CAPTURES] [--split dev ...] [--corpora talking ...]
                               [--laughs FOLDER] [-o docs/gestures.png] [--json]
 
-Two tables are printed. The first has averages over the events of audio/prosody.py in filmed people,
+Two kinds of tables are printed. The first has averages over the events of audio/prosody.py in filmed people,
 in talkemo's face for the same recordings, and in the same with `--liveliness off`; n is the number of
 events that have enough motion around them. A number is a mean within a window minus a mean before
 (MEASURES), ± its standard error; the control is the same of people at random times.
@@ -17,9 +17,9 @@ sigh         opening of the inner lips, mm
 
 Below it is how well lips follow: Pearson r of their opening with people's, mean over clips.
 
-The second table counts events a minute in speech without laughter: filmed, acted neutral (ravdess), read
+The second counts events a minute in speech without laughter: filmed, acted neutral (ravdess), read
 and spoken (speech/, some recordings of each set). --laughs is a folder of recordings of laughter:
-the share of them in which it is found. -o draws the averages.
+the share of them in which it is found. -o draws the averages, a row for each split.
 
 Sizes and delays in talkemo/expression were chosen with `--split train`.
 """
@@ -32,6 +32,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from upper_face import BROWS, MESH, RATE_HZ, Clip, acted_clip, correlation, filmed_clips
@@ -53,6 +54,7 @@ COLUMNS = {
 COLOURS = {"people": "#1f4e9c", "talkemo": "#c0392b", "liveliness off": "#999999"}
 NEUTRAL = "01-01-"  # how names of neutral recordings in ravdess begin
 RECORDINGS_OF_SET = 60
+MIN_DRAWN = 5  # events of an average that is drawn
 AUDIO_ENDINGS = {".ogg", ".flac", ".wav", ".mp3"}
 COUNTED = ("phrase", "stress", "question", "laugh", "sigh")
 
@@ -84,6 +86,7 @@ MEASURES = (
     Measure("sigh", "lips open", "mm", (-0.2, 0.4), ((-0.8, -0.6),)),
 )
 DRAWN = (MEASURES[0], MEASURES[2], MEASURES[4], MEASURES[5])
+DRAWN_TITLES = ("before a phrase", "a question ends", "a stress", "a stress")
 
 
 def main() -> None:
@@ -93,40 +96,45 @@ def main() -> None:
     )
     parser.add_argument("data", type=Path)
     parser.add_argument("captures", type=Path, nargs="?")
-    parser.add_argument("--split", default="dev", choices=("train", "dev"))
+    parser.add_argument("--split", nargs="+", default=["dev"], choices=("train", "dev"))
     parser.add_argument("--corpora", nargs="+", default=["talking"])
     parser.add_argument("--weights", default="default")
     parser.add_argument("--laughs", type=Path)
     parser.add_argument("-o", "--output", type=Path)
     parser.add_argument("--json", action="store_true")
     options = parser.parse_args()
-    clips = clips_of_columns(options)
-    table = [row_of(measure, clips) for measure in MEASURES]
-    lips = {name: lips_follow(clips["people"], clips[name]) for name in COLUMNS if name != "people"}
-    rates = dict(event_rates(options.data, options.split))
+    clips = {split: clips_of_columns(options, split) for split in options.split}
+    result = {split: measured(of_split) for split, of_split in clips.items()}
+    rates = dict(event_rates(options.data))
     if options.laughs:
         rates["laughter"] = found_laughs(options.laughs)
     if options.output:
         draw(clips, options.output)
     if options.json:
-        result = {"split": options.split, "averages": table, "lips": lips, "a minute": rates}
-        print(json.dumps(result, indent=1))
+        print(json.dumps({**result, "a minute": rates}, indent=1))
         return
-    print(f"{len(clips['people'])} clips of {', '.join(options.corpora)}, {options.split} split\n")
-    print_table(table)
-    print("\nlips, r:", ", ".join(f"{name} {r:.4f}" for name, r in lips.items()), "\n")
+    for split, of_split in result.items():
+        print(f"{of_split['clips']} clips of {', '.join(options.corpora)}, {split} split\n")
+        print_table(of_split["averages"])
+        print("\nlips, r:", of_split["lips"], "\n")
     print_table([{"speech": name, **row} for name, row in rates.items()])
 
 
-def clips_of_columns(options: argparse.Namespace) -> dict[str, list[Clip]]:
-    """People's clips, and what talkemo makes of their recordings, by COLUMNS."""
+def measured(clips: dict[str, list[Clip]]) -> dict[str, Any]:
+    """What is printed about clips."""
+    people = clips["people"]
+    lips = {name: round(lips_follow(people, clips[name]), 4) for name in COLUMNS}
+    averages = [row_of(measure, clips) for measure in MEASURES]
+    return {"clips": len(people), "averages": averages, "lips": lips}
+
+
+def clips_of_columns(options: argparse.Namespace, split: str) -> dict[str, list[Clip]]:
+    """People's clips of a split, and what talkemo makes of their recordings, by COLUMNS."""
     models = load_models(options.weights, device="cpu")
     binding = bind(MESH, models=models)
     clips: dict[str, list[Clip]] = {name: [] for name in COLUMNS}
     for corpus in options.corpora:
-        filmed = filmed_clips(
-            options.data, options.captures, models, options.split, corpus, MIN_CLIP_S
-        )
+        filmed = filmed_clips(options.data, options.captures, models, split, corpus, MIN_CLIP_S)
         for person, recording in filmed:
             clips["people"].append(person)
             for name, acting in COLUMNS.items():
@@ -169,7 +177,7 @@ def averaged(
     for clip in clips:
         series = series_of(clip, measure.name)
         series = series - np.median(series)
-        times = [time - clip.start + measure.shift for time in event_times(clip, measure.event)]
+        times = np.array(event_times(clip, measure.event)) - clip.start + measure.shift
         if random is not None:
             times = random.uniform(0, len(series) / RATE_HZ, CONTROLS * len(times))
         for time in times:
@@ -212,13 +220,13 @@ def with_error(values: np.ndarray) -> str:
     return f"{values.mean():.2f} ± {values.std(ddof=1) / len(values) ** 0.5:.2f}"
 
 
-def event_rates(data: Path, split: str) -> Iterator[tuple[str, dict[str, str]]]:
+def event_rates(data: Path) -> Iterator[tuple[str, dict[str, str]]]:
     """Events a minute in speech, by what is spoken."""
     with (data / "talking" / "clips.tsv").open(encoding="utf-8") as file:
         columns = file.readline().rstrip("\n").split("\t")
         rows = [dict(zip(columns, line.rstrip("\n").split("\t"))) for line in file]
-    names = [r["name"] for r in rows if (r["split"] == "dev") == (split == "dev")]
-    yield f"talking, {split}", rates_of(data / "talking" / "audio" / f"{n}.ogg" for n in names)
+    names = [r["name"] for r in rows if r["split"] == "dev"]
+    yield "talking, dev", rates_of(data / "talking" / "audio" / f"{n}.ogg" for n in names)
     yield "ravdess, neutral", rates_of(sorted((data / "ravdess").glob(f"audio/*/{NEUTRAL}*")))
     for folder in sorted(f for f in (data / "speech").iterdir() if f.is_dir()):
         recordings = sorted(audio_files(folder))
@@ -264,31 +272,40 @@ def print_table(rows: list[dict[str, str]]) -> None:
         print("| " + " | ".join(row.get(key, "") for key in rows[0]) + " |")
 
 
-def draw(clips: dict[str, list[Clip]], output: Path) -> None:
-    """Draw people's averages, with their standard error, beside talkemo's."""
+def draw(clips: dict[str, dict[str, list[Clip]]], output: Path) -> None:
+    """Draw people's averages, with their standard error, beside talkemo's; a row a split."""
     import matplotlib
 
     matplotlib.use("Agg")
     import matplotlib.pyplot as plot
 
-    figure, axes = plot.subplots(1, len(DRAWN), figsize=(13, 3.2))
-    titles = ("before a phrase", "a question ends", "a stress", "a stress")
-    for axis, measure, title in zip(axes, DRAWN, titles):
-        for name, of_column in clips.items():
-            around, lags = averaged(measure, of_column)
-            if not len(around):
-                continue
-            around = around - around[:, within(lags, measure.before[0])].mean(1, keepdims=True)
-            mean, error = around.mean(0), around.std(0) / max(len(around), 1) ** 0.5
-            axis.plot(lags, mean, color=COLOURS[name], label=name)
-            if name == "people":
-                axis.fill_between(lags, mean - error, mean + error, color=COLOURS[name], alpha=0.2)
-        axis.axvline(0, color="black", linewidth=0.6)
-        axis.set(title=f"{title} (n = {len(around)})", xlabel="s")
-        axis.set_ylabel(f"{measure.name}, {measure.unit}")
-    axes[0].legend(fontsize=8, frameon=False)
+    size = (13, 2.8 * len(clips))
+    figure, axes = plot.subplots(len(clips), len(DRAWN), figsize=size, squeeze=False)
+    for row, (split, of_split) in zip(axes, clips.items()):
+        for axis, measure, title in zip(row, DRAWN, DRAWN_TITLES):
+            draw_average(axis, measure, of_split)
+            axis.set_title(f"{title}, {split}, {axis.get_title()}", fontsize=10)
+        row[0].legend(fontsize=8, frameon=False)
     figure.tight_layout()
-    figure.savefig(output, dpi=90)
+    figure.savefig(output, dpi=80)
+
+
+def draw_average(axis: Any, measure: Measure, clips: dict[str, list[Clip]]) -> None:
+    """Draw the averages of a measure; the title is the number of events."""
+    count = 0
+    for name, of_column in clips.items():
+        around, lags = averaged(measure, of_column)
+        count = len(around)
+        if count < MIN_DRAWN:
+            continue
+        around = around - around[:, within(lags, measure.before[0])].mean(1, keepdims=True)
+        mean, error = around.mean(0), around.std(0) / count**0.5
+        axis.plot(lags, mean, color=COLOURS[name], label=name)
+        if name == "people":
+            axis.fill_between(lags, mean - error, mean + error, color=COLOURS[name], alpha=0.2)
+    axis.axvline(0, color="black", linewidth=0.6)
+    axis.set(title=f"n = {count}", xlabel="s", xlim=(-BEFORE_S, AFTER_S))
+    axis.set_ylabel(f"{measure.name}, {measure.unit}")
 
 
 if __name__ == "__main__":

@@ -38,11 +38,13 @@ MIN_DIP_LOG10 = 0.5  # by which the level falls between two bursts
 MAX_BURST_ROWS = 22  # width of a burst at half of the dip before it
 MAX_SPECTRUM_DISTANCE = 0.25  # log10, between the spectra of neighbouring bursts, mean of a series
 MAX_RISE_LOG10, MAX_STEP_LOG10 = 0.25, 0.6  # of the level, in a series and from burst to burst
+LENIENCE = 1.6  # by which dips and spectra may differ more once a series is laughter
 MIN_VOICED_BURSTS, MAX_VOICED_DIPS = 0.4, 0.8  # share of voiced rows at bursts and in dips
 NEAR_ROWS = 2  # on either side of a burst or a dip
 
 SIGH_ROWS = 50  # of noise, after which it is a sigh
-AFTER_PHRASE_ROWS = 40  # within which the noise begins after speech
+# Rows before the noise, and of them at least of speech: single voiced rows occur in noise, too.
+AFTER_PHRASE_ROWS, MIN_PHRASE_ROWS = 40, 5
 FLOOR_ROWS, MIN_FLOOR_ROWS = 400, 100  # rows before a sigh whose quietest are the noise floor
 FLOOR_PERCENTILE, MIN_ABOVE_FLOOR_LOG10 = 5, 0.6
 MIN_SIGH_LOG10, MAX_SIGH_LOG10 = -1.6, -0.3  # level of its loudest third, relative to speech
@@ -108,12 +110,13 @@ class LaughterFinder:
     def __init__(self) -> None:
         self._last: _Burst | None = None
         self._steps: deque[_Step] = deque(maxlen=BURSTS - 1)
-        self._laughs = 0  # bursts found, of the present series
+        self._laughs = 0  # of the present series: bursts from the BURSTS-th on
 
     def at(self, row: int, between: RowsBetween) -> int:
-        """Return 0, or the number of a burst of laughter in its series, from the BURSTS-th on.
+        """Return 0, or a number that counts the bursts of a series of laughter.
 
-        The rows up to BURST_AHEAD_ROWS after it must be known.
+        It is 1 at the burst after the BURSTS-th: in speech, four syllables may be alike, but hardly
+        ever five. The rows up to BURST_AHEAD_ROWS after it must be known.
         """
         margin = BURST_AHEAD_ROWS
         power, voiced, bands = between(row - margin, row + margin + 1)
@@ -129,10 +132,10 @@ class LaughterFinder:
             self._laughs = 0
             return 0
         self._steps.append(_step(before, burst, between))
-        if len(self._steps) < BURSTS - 1 or not _is_laughter(self._steps):
-            return 0
-        self._laughs += 1
-        return self._laughs
+        begins = len(self._steps) == BURSTS - 1 and _is_laughter(self._steps)
+        goes_on = self._laughs > 0 and _goes_on(self._steps[-1])
+        self._laughs = self._laughs + 1 if begins or goes_on else 0
+        return max(self._laughs - 1, 0)
 
 
 def _step(first: _Burst, second: _Burst, between: RowsBetween) -> _Step:
@@ -170,6 +173,17 @@ def _is_laughter(steps: deque[_Step]) -> bool:
     )
 
 
+def _goes_on(step: _Step) -> bool:
+    """Return whether a step leads to another burst of a series that is laughter."""
+    return (
+        step.rows >= MIN_INTERVAL_ROWS
+        and step.dip >= MIN_DIP_LOG10 / LENIENCE
+        and step.distance <= LENIENCE * MAX_SPECTRUM_DISTANCE
+        and step.rise <= MAX_STEP_LOG10
+        and step.width <= MAX_BURST_ROWS
+    )
+
+
 def is_sigh(row: int, speech: np.ndarray, speech_level: float, between: RowsBetween) -> bool:
     """Return whether the SIGH_ROWS rows before a row are a sigh.
 
@@ -182,7 +196,7 @@ def is_sigh(row: int, speech: np.ndarray, speech_level: float, between: RowsBetw
     speech_level : float
         Running mean of the log10 power of speech.
     """
-    if speech[-SIGH_ROWS:].any() or not speech[:-SIGH_ROWS].any():
+    if speech[-SIGH_ROWS:].any() or speech[:-SIGH_ROWS].sum() < MIN_PHRASE_ROWS:
         return False
     first = max(row - FLOOR_ROWS, 0)
     if row - first < MIN_FLOOR_ROWS:

@@ -58,7 +58,7 @@ PROSODY_LOOKAHEAD_S = ANTICIPATION_S + (AHEAD_ROWS + 2) * ROW_S
 PROSODY_DELAY_S = PROSODY_LOOKAHEAD_S + WINDOW_SAMPLES / 2 / SAMPLE_RATE
 # Rows whose levels are an event's signature, the last of them AHEAD_ROWS after the event.
 SIGNATURE_ROWS, SIGNATURE_PARTS = 40, 4
-SURE_LAUGHS = 3  # bursts that are found, of a laugh of strength 1
+SURE_LAUGHS = 2  # bursts that are found, of a laugh of strength 1
 LAUGH_S = (AHEAD_ROWS - BURST_AHEAD_ROWS) * ROW_S  # from a `laugh` to its burst
 KEPT_ROWS = 400  # rows that are kept for later decisions
 ONSET_S = AHEAD_ROWS * ROW_S  # from an `onset` to the phrase that it announces
@@ -89,7 +89,7 @@ class VoiceEvent:
     ----------
     kind : str
         `start` (of the audio), `onset` (a phrase begins ONSET_S later), `phrase` (one begins),
-        `stress`, `pause` or `question` (one ends), `laugh` (a burst of laughter, from the fourth
+        `stress`, `pause` or `question` (one ends), `laugh` (a burst of laughter, from the fifth
         on, LAUGH_S later), or `sigh` (one has lasted for half a second).
     time : float
         Seconds.
