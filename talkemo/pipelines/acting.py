@@ -22,14 +22,13 @@ from ..expression.articulation import articulated
 from ..expression.blinking import Blinking, blink_rate, weights_with_blinks
 from ..expression.brows import Brows
 from ..expression.emotion_names import AUTO_EMOTION
+from ..expression.emotional import with_emotion
 from ..expression.emotions import EMOTIONS, NEUTRAL_INDEX, Timeline, check_intensity, one_hot
 from ..expression.head_motion import Gaze, HeadMotion, lids_of_gaze, weights_with_gaze
 from ..expression.heard import HeardEmotion
 from ..expression.lip_contact import LipContact
 from ..expression.liveliness import Liveliness
 from ..expression.mouth_sides import MouthSides
-from ..expression.sad_lids import awake
-from ..expression.speaking_jaw import jaw_of_speech
 from ..face.motion import Motion
 from ..formats.animation import Frames, Header, MeshTurner
 from ..formats.units import AUTO_UNIT, unit_of_mesh
@@ -296,9 +295,7 @@ class FaceActor:
 
     def _transferred(self, speech: Motion, amounts: np.ndarray) -> Motion:
         """Return a motion of speech with amounts (T or 1, 8) of emotions."""
-        face = self.models.face
-        shown = awake(self.models.emotion.transfer(speech, amounts), amounts, face)
-        return jaw_of_speech(shown, speech, face)
+        return with_emotion(self.models.emotion, speech, amounts, self.models.face)
 
     def __call__(self, speech: Motion) -> tuple[Motion, Frames]:
         """Return the next motion of speech with emotion and blinks, and its frames."""
