@@ -2,10 +2,12 @@
 
 import numpy as np
 import pytest
+from openings_of_heads import heights as heights_of_gaps
 from scipy.spatial.transform import Rotation
 from test_page import numbers
 
 from talkemo.binding.fill import fill_of
+from talkemo.expression.emotional import with_emotion
 from talkemo.expression.emotions import EMOTIONS, one_hot
 from talkemo.expression.lip_contact import LipContact
 from talkemo.expression.speaking_jaw import jaw_behind_lips, jaw_of_speech
@@ -83,6 +85,30 @@ def test_an_emotion_leaves_the_jaw_to_the_speech(models, name):
     if name == "surprised":  # it raised the lower teeth by 6 mm
         assert ((shown.coordinates - speech.coordinates) @ gradient).max() < -0.15
     assert jaw_of_speech(speech, speech, face) is speech
+
+
+def seen_gap(binding, vertices):
+    """The largest height in mm between the lips of the example mask, as seen from ahead."""
+    points = binding.placement.to_canonical(vertices.astype(np.float64))
+    marks = points[binding.landmarks68]
+    faces = binding.mesh.faces
+    faces = faces[binding.face.regions["lips"][binding.canonical][faces].any(1)]
+    planes = marks[60, 0] + np.linspace(0.05, 0.95, 31) * (marks[64, 0] - marks[60, 0])
+    return heights_of_gaps(points, faces, planes, (marks[48:68, 1].min(), marks[48:68, 1].max()))
+
+
+@pytest.mark.parametrize("name", EMOTIONS)
+def test_lips_meet_on_a_mesh_where_speech_closes_them(models, bound, name):
+    """In the motion, and by the weights of ARKit's shapes that files hold."""
+    face = models.face
+    contact, rest = LipContact(face, bound.lip_gap), coordinates_of(face, ({},))
+    shut = Motion(np.zeros(1), rest - 2 * face.unit_jaw_opening)
+    shut = contact(shut, shut)
+    moved = with_emotion(models.emotion, shut, one_hot(name)[None], face)
+    shown = contact(moved if name != "neutral" else shut, shut)
+    assert seen_gap(bound, bound.vertices(shown.coordinates)[0]).max() < 0.4
+    weighted = bound.rest + np.tensordot(shown.arkit(face)[0], bound.arkit_targets(), 1)
+    assert seen_gap(bound, weighted).max() < 0.6
 
 
 @pytest.mark.parametrize("name", EMOTIONS)
