@@ -26,6 +26,17 @@ POSES = (
 )
 
 
+@pytest.fixture(scope="module")
+def follow(bound, face):
+    """The added parts of the example mask, which follow its frames."""
+    return FollowingVertices(fill_of(bound, face.anatomy))
+
+
+@pytest.fixture(scope="module")
+def arkit_targets(bound):
+    return bound.arkit_targets()
+
+
 def coordinates_of(face, poses=POSES):
     weights = np.stack([face.weight_vector(pose) for pose in poses])
     return (weights @ face.weights_to_coordinates).astype(np.float32)
@@ -42,9 +53,9 @@ def lower_row(fill):
     return rigid[jaw[rigid].any(1)]
 
 
-def test_an_added_lower_row_stays_below_the_bite_in_every_frame(bound, face):
+def test_an_added_lower_row_stays_below_the_bite_in_every_frame(bound, face, follow):
     fill = fill_of(bound, face.anatomy)
-    follow, row = FollowingVertices(fill), lower_row(fill)
+    row = lower_row(fill)
     assert 1000 < len(row) < len(fill.points)
     turn = Rotation.from_euler("y", 20, degrees=True).as_matrix()
     for vertices in bound.vertices(coordinates_of(face)):
@@ -59,13 +70,12 @@ def test_an_added_lower_row_stays_below_the_bite_in_every_frame(bound, face):
     np.testing.assert_array_equal(follow(opened), follow.linear(opened))
 
 
-def test_the_page_keeps_the_bite_as_the_video_does(bound, face):
+def test_the_page_keeps_the_bite_as_the_video_does(bound, face, follow):
     data = face_data(bound_header(bound, 0, 30.0, {}))
-    fill, coordinates = fill_of(bound, face.anatomy), coordinates_of(face)
+    coordinates = coordinates_of(face)
     lacking = np.maximum(-(coordinates @ np.array(data["bite"]["open"]).T).min(1), 0)
     rows = numbers(data["bite"]["rows"], "<u4") - len(bound.rest)
     lowered = numbers(data["bite"]["lowered"], "<f4").reshape(-1, 3)
-    follow = FollowingVertices(fill)
     for k, vertices in enumerate(bound.vertices(coordinates)):
         points = follow.linear(vertices)
         points[rows] += lacking[k] * lowered
@@ -98,7 +108,7 @@ def seen_gap(binding, vertices):
 
 
 @pytest.mark.parametrize("name", EMOTIONS)
-def test_lips_meet_on_a_mesh_where_speech_closes_them(models, bound, name):
+def test_lips_meet_on_a_mesh_where_speech_closes_them(models, bound, arkit_targets, name):
     """In the motion, and by the weights of ARKit's shapes that files hold."""
     face = models.face
     contact, rest = LipContact(face, bound.lip_gap), coordinates_of(face, ({},))
@@ -107,16 +117,15 @@ def test_lips_meet_on_a_mesh_where_speech_closes_them(models, bound, name):
     moved = with_emotion(models.emotion, shut, one_hot(name)[None], face)
     shown = contact(moved if name != "neutral" else shut, shut)
     assert seen_gap(bound, bound.vertices(shown.coordinates)[0]).max() < 0.4
-    weighted = bound.rest + np.tensordot(shown.arkit(face)[0], bound.arkit_targets(), 1)
+    weighted = bound.rest + np.tensordot(shown.arkit(face)[0], arkit_targets, 1)
     assert seen_gap(bound, weighted).max() < 0.6
 
 
 @pytest.mark.parametrize("name", EMOTIONS)
-def test_no_light_falls_between_lips_that_meet(models, bound, name):
+def test_no_light_falls_between_lips_that_meet(models, bound, follow, name):
     """Teeth behind a slit are dark, also where one lip has slid over the other, as in disgust."""
     face = models.face
-    fill = fill_of(bound, face.anatomy)
-    follow, contact = FollowingVertices(fill), LipContact(face, bound.lip_gap)
+    contact, fill = LipContact(face, bound.lip_gap), fill_of(bound, face.anatomy)
     still = Motion(np.zeros(2), coordinates_of(face, ({}, {"jawOpen": 0.5})))
     motion = still if name == "neutral" else models.emotion.transfer(still, one_hot(name)[None])
     closed, opened = bound.vertices(contact(motion, still).coordinates)
