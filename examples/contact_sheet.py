@@ -11,8 +11,8 @@ import numpy as np
 
 import talkemo
 from talkemo.audio.recording import open_audio
+from talkemo.expression.emotional import with_emotion
 from talkemo.expression.emotions import one_hot
-from talkemo.expression.sad_lids import awake
 from talkemo.render.appearance import appearance_of
 from talkemo.render.software import SoftwareRenderer
 from talkemo.render.view import VIEWS, frame_view
@@ -39,7 +39,7 @@ for path in options.faces:
     images = []
     for name in talkemo.EMOTIONS:
         amounts = options.intensity * one_hot(name)[None]
-        motion = awake(models.emotion.transfer(spoken, amounts), amounts, models.face)
+        motion = with_emotion(models.emotion, spoken, amounts, models.face)
         images.append(renderer.draw(binding.vertices(motion.coordinates)[0]))
     renderer.close()
     rows.append(np.hstack(images))

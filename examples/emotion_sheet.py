@@ -11,8 +11,8 @@ import numpy as np
 
 import talkemo
 from talkemo.audio.recording import open_audio
+from talkemo.expression.emotional import with_emotion
 from talkemo.expression.emotions import one_hot
-from talkemo.expression.sad_lids import awake
 from talkemo.render.appearance import appearance_of
 from talkemo.render.software import SoftwareRenderer
 from talkemo.render.view import frame_view
@@ -32,7 +32,7 @@ renderer = SoftwareRenderer(appearance_of(binding), camera, SHEET_IMAGE_SIZE)
 columns = []
 for name in talkemo.EMOTIONS:
     amounts = one_hot(name)[None]
-    motion = awake(models.emotion.transfer(neutral, amounts), amounts, models.face)
+    motion = with_emotion(models.emotion, neutral, amounts, models.face)
     frames = binding.vertices(motion.coordinates)
     columns.append(np.vstack([renderer.draw(vertices) for vertices in frames]))
 target.parent.mkdir(parents=True, exist_ok=True)

@@ -20,8 +20,8 @@ from PIL import Image
 import talkemo
 from talkemo import Models
 from talkemo.audio.recording import open_audio
+from talkemo.expression.emotional import with_emotion
 from talkemo.expression.emotions import one_hot
-from talkemo.expression.sad_lids import awake
 from talkemo.render import Renderer, gl_platform
 from talkemo.render.appearance import appearance_of
 from talkemo.render.gl import GLRenderer
@@ -57,7 +57,7 @@ def draw_heads(faces: list[Path], models: Models) -> tuple[np.ndarray, np.ndarra
     moment = models.talking.motion(audio, np.array([EMOTION_MOMENT_S]))
     sentence = models.talking.motion(audio, np.array(SENTENCE_MOMENTS_S))
     emotions = [
-        awake(models.emotion.transfer(moment, amounts), amounts, models.face)
+        with_emotion(models.emotion, moment, amounts, models.face)
         for amounts in (one_hot(name)[None] for name in talkemo.EMOTIONS)
     ]
     emotion_rows, head_rows, platform = [], [], gl_platform()

@@ -2,10 +2,12 @@
 
 import numpy as np
 import pytest
+from openings_of_heads import heights as heights_of_gaps
 from scipy.spatial.transform import Rotation
 from test_page import numbers
 
 from talkemo.binding.fill import fill_of
+from talkemo.expression.emotional import with_emotion
 from talkemo.expression.emotions import EMOTIONS, one_hot
 from talkemo.expression.lip_contact import LipContact
 from talkemo.expression.speaking_jaw import jaw_behind_lips, jaw_of_speech
@@ -24,6 +26,17 @@ POSES = (
 )
 
 
+@pytest.fixture(scope="module")
+def follow(bound, face):
+    """The added parts of the example mask, which follow its frames."""
+    return FollowingVertices(fill_of(bound, face.anatomy))
+
+
+@pytest.fixture(scope="module")
+def arkit_targets(bound):
+    return bound.arkit_targets()
+
+
 def coordinates_of(face, poses=POSES):
     weights = np.stack([face.weight_vector(pose) for pose in poses])
     return (weights @ face.weights_to_coordinates).astype(np.float32)
@@ -40,9 +53,9 @@ def lower_row(fill):
     return rigid[jaw[rigid].any(1)]
 
 
-def test_an_added_lower_row_stays_below_the_bite_in_every_frame(bound, face):
+def test_an_added_lower_row_stays_below_the_bite_in_every_frame(bound, face, follow):
     fill = fill_of(bound, face.anatomy)
-    follow, row = FollowingVertices(fill), lower_row(fill)
+    row = lower_row(fill)
     assert 1000 < len(row) < len(fill.points)
     turn = Rotation.from_euler("y", 20, degrees=True).as_matrix()
     for vertices in bound.vertices(coordinates_of(face)):
@@ -57,13 +70,12 @@ def test_an_added_lower_row_stays_below_the_bite_in_every_frame(bound, face):
     np.testing.assert_array_equal(follow(opened), follow.linear(opened))
 
 
-def test_the_page_keeps_the_bite_as_the_video_does(bound, face):
+def test_the_page_keeps_the_bite_as_the_video_does(bound, face, follow):
     data = face_data(bound_header(bound, 0, 30.0, {}))
-    fill, coordinates = fill_of(bound, face.anatomy), coordinates_of(face)
+    coordinates = coordinates_of(face)
     lacking = np.maximum(-(coordinates @ np.array(data["bite"]["open"]).T).min(1), 0)
     rows = numbers(data["bite"]["rows"], "<u4") - len(bound.rest)
     lowered = numbers(data["bite"]["lowered"], "<f4").reshape(-1, 3)
-    follow = FollowingVertices(fill)
     for k, vertices in enumerate(bound.vertices(coordinates)):
         points = follow.linear(vertices)
         points[rows] += lacking[k] * lowered
@@ -85,12 +97,35 @@ def test_an_emotion_leaves_the_jaw_to_the_speech(models, name):
     assert jaw_of_speech(speech, speech, face) is speech
 
 
+def seen_gap(binding, vertices):
+    """The largest height in mm between the lips of the example mask, as seen from ahead."""
+    points = binding.placement.to_canonical(vertices.astype(np.float64))
+    marks = points[binding.landmarks68]
+    faces = binding.mesh.faces
+    faces = faces[binding.face.regions["lips"][binding.canonical][faces].any(1)]
+    planes = marks[60, 0] + np.linspace(0.05, 0.95, 31) * (marks[64, 0] - marks[60, 0])
+    return heights_of_gaps(points, faces, planes, (marks[48:68, 1].min(), marks[48:68, 1].max()))
+
+
 @pytest.mark.parametrize("name", EMOTIONS)
-def test_no_light_falls_between_lips_that_meet(models, bound, name):
+def test_lips_meet_on_a_mesh_where_speech_closes_them(models, bound, arkit_targets, name):
+    """In the motion, and by the weights of ARKit's shapes that files hold."""
+    face = models.face
+    contact, rest = LipContact(face, bound.lip_gap), coordinates_of(face, ({},))
+    shut = Motion(np.zeros(1), rest - 2 * face.unit_jaw_opening)
+    shut = contact(shut, shut)
+    moved = with_emotion(models.emotion, shut, one_hot(name)[None], face)
+    shown = contact(moved if name != "neutral" else shut, shut)
+    assert seen_gap(bound, bound.vertices(shown.coordinates)[0]).max() < 0.4
+    weighted = bound.rest + np.tensordot(shown.arkit(face)[0], arkit_targets, 1)
+    assert seen_gap(bound, weighted).max() < 0.6
+
+
+@pytest.mark.parametrize("name", EMOTIONS)
+def test_no_light_falls_between_lips_that_meet(models, bound, follow, name):
     """Teeth behind a slit are dark, also where one lip has slid over the other, as in disgust."""
     face = models.face
-    fill = fill_of(bound, face.anatomy)
-    follow, contact = FollowingVertices(fill), LipContact(face, bound.lip_gap)
+    contact, fill = LipContact(face, bound.lip_gap), fill_of(bound, face.anatomy)
     still = Motion(np.zeros(2), coordinates_of(face, ({}, {"jawOpen": 0.5})))
     motion = still if name == "neutral" else models.emotion.transfer(still, one_hot(name)[None])
     closed, opened = bound.vertices(contact(motion, still).coordinates)

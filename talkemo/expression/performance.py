@@ -18,10 +18,9 @@ import numpy as np
 from ..face.canonical import Face
 from ..face.lip_measures import without_opening
 from ..face.motion import Motion
+from .emotional import with_emotion
 from .emotions import NEUTRAL_INDEX, Timeline
 from .lip_contact import LipContact
-from .sad_lids import awake
-from .speaking_jaw import jaw_of_speech
 
 if TYPE_CHECKING:
     from ..networks.protocols import EmotionTransfer
@@ -151,8 +150,7 @@ class PerformanceTransfer:
         emotions = amounts.copy()
         emotions[:, NEUTRAL_INDEX] = 0
         expressive = Motion(motion.times, held.mean)
-        shown = self.model.transfer(expressive, emotions, from_neutral=False)
-        shown = jaw_of_speech(awake(shown, emotions, self.face), expressive, self.face)
+        shown = with_emotion(self.model, expressive, emotions, self.face, from_neutral=False)
         added = shown.coordinates - held.mean
         added = (added + added @ self._mirror) / 2
         change = added - np.minimum(amounts[:, NEUTRAL_INDEX], 1)[:, None] * (

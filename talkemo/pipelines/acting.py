@@ -22,6 +22,7 @@ from ..expression.articulation import articulated
 from ..expression.blinking import Blinking, blink_rate, weights_with_blinks
 from ..expression.brows import Brows
 from ..expression.emotion_names import AUTO_EMOTION
+from ..expression.emotional import with_emotion
 from ..expression.emotions import EMOTIONS, NEUTRAL_INDEX, Timeline, check_intensity, one_hot
 from ..expression.head_motion import Gaze, HeadMotion, lids_of_gaze, weights_with_gaze
 from ..expression.heard import HeardEmotion
@@ -30,8 +31,6 @@ from ..expression.lip_contact import LipContact
 from ..expression.lip_parting import LipParting
 from ..expression.liveliness import NAMED_AMOUNTS, Liveliness, liveliness_amount
 from ..expression.mouth_sides import MouthSides
-from ..expression.sad_lids import awake
-from ..expression.speaking_jaw import jaw_of_speech
 from ..face.motion import Motion
 from ..files.reading import printable
 from ..formats.animation import Frames, Header, MeshTurner
@@ -335,9 +334,7 @@ class FaceActor:
 
     def _transferred(self, speech: Motion, amounts: np.ndarray) -> Motion:
         """Return a motion of speech with amounts (T or 1, 8) of emotions."""
-        face = self.models.face
-        shown = awake(self.models.emotion.transfer(speech, amounts), amounts, face)
-        return jaw_of_speech(shown, speech, face)
+        return with_emotion(self.models.emotion, speech, amounts, self.models.face)
 
     def __call__(self, speech: Motion) -> tuple[Motion, Frames]:
         """Return the next motion of speech with emotion and blinks, and its frames."""

@@ -17,14 +17,14 @@ YAWS, PITCHES = (-60, -30, 0, 30, 60), (-50, -30, -10, 10, 30, 50)
 IMAGE_SIDE = 120  # samples
 AROUND_NOSE_MM = 30.0  # what may hide a nostril
 BEHIND_MM = 1.0  # so far behind the foremost surface a vertex is hidden
-DARK_SHARE, LIT_SHARE = 0.3, 0.8  # shares of directions from which a vertex is seen
+DARK_SHARE, LIT_SHARE = 0.45, 0.85  # shares of directions from which a vertex is seen
 # Box of the nostrils around the landmarks of the nose.
 BESIDE_MM, BELOW_MM, BEHIND_NOSE_MM = 2.0, 5.0, 30.0
 LEAST_LIGHT = 0.04  # in a nostril of a texture
 FULL_LIGHT = 0.85  # light among a vertex and its neighbours that counts as all
 DARKENED_LIGHT = 0.9  # texels with less light count as darkened
 MAX_SHARED = 0.002  # share of other triangles whose texels may darken
-SMOOTHING_ROUNDS = 3
+SMOOTHING_MM, SMOOTHING_ROUNDS = 1.5, 3  # length of the edges that light is smoothed along
 FACING = 0.1  # least cosine between a vertex's normal and the direction it is looked at from
 
 
@@ -50,20 +50,21 @@ def nostril_light(points: np.ndarray, faces: np.ndarray, landmarks: np.ndarray) 
     rows, local = np.unique(around, return_inverse=True)
     triangles = local.reshape(-1, 3)
     share = _seen_share(points[rows], triangles)
-    share = _smoothed(smoothstep((share - DARK_SHARE) / (LIT_SHARE - DARK_SHARE)), triangles)
+    share = smoothstep((share - DARK_SHARE) / (LIT_SHARE - DARK_SHARE))
+    share = _smoothed(share, points[rows], triangles)
     light[inside] = np.minimum(share[np.searchsorted(rows, inside)] / FULL_LIGHT, 1)
     return light
 
 
-def _smoothed(light: np.ndarray, faces: np.ndarray) -> np.ndarray:
-    """Return the light of vertices (N,) averaged with their neighbours', so that it has no streaks."""
+def _smoothed(light: np.ndarray, points: np.ndarray, faces: np.ndarray) -> np.ndarray:
+    """Return the light of vertices (N,) averaged with that of close neighbours, without streaks."""
     edges, _ = mesh_edges(faces)
-    count = len(light)
-    graph = sp.csr_matrix((np.ones(len(edges)), edges.T), (count, count))
+    length = np.linalg.norm(points[edges[:, 0]] - points[edges[:, 1]], axis=1)
+    graph = sp.csr_matrix((np.exp(-((length / SMOOTHING_MM) ** 2)), edges.T), (len(light),) * 2)
     graph = graph + graph.T
-    degree = np.maximum(np.asarray(graph.sum(1))[:, 0], 1)
+    weight = 1 + np.asarray(graph.sum(1))[:, 0]
     for _ in range(SMOOTHING_ROUNDS):
-        light = (light + graph @ light / degree) / 2
+        light = (light + graph @ light) / weight
     return light
 
 
