@@ -215,6 +215,8 @@ class _Stage:
         """Return the header of the animation of the mesh that performs it."""
         unit = _unit_of(self.source, export) if self.target is None else export.unit
         turn = None
+        if self.target is not None:
+            meta = {**meta, "mesh": self.target.mesh.name}
         if self.target is not None or self.head is not None:
             turn = HeadTurner(self.shown.shown)
         return bound_header(
