@@ -109,7 +109,7 @@ def no_shapes(mesh: Mesh) -> InputError:
     """Return the error for a mesh without blend shapes."""
     return InputError(
         f"{printable(mesh.name)} has no blend shapes of its own",
-        "only the ARKit shapes that talkemo makes can drive it; glb, gltf and vrm can have some",
+        "only the ARKit shapes that talkemo makes can drive it; glb, gltf, vrm and usd can have some",
     )
 
 
