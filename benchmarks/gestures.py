@@ -225,8 +225,10 @@ def event_rates(data: Path) -> Iterator[tuple[str, dict[str, str]]]:
     with (data / "talking" / "clips.tsv").open(encoding="utf-8") as file:
         columns = file.readline().rstrip("\n").split("\t")
         rows = [dict(zip(columns, line.rstrip("\n").split("\t"))) for line in file]
-    names = [r["name"] for r in rows if r["split"] == "dev"]
-    yield "talking, dev", rates_of(data / "talking" / "audio" / f"{n}.ogg" for n in names)
+    for split in ("train", "dev"):
+        names = [r["name"] for r in rows if (r["split"] == "dev") == (split == "dev")]
+        paths = (data / "talking" / "audio" / f"{name}.ogg" for name in names)
+        yield f"talking, {split}", rates_of(paths)
     yield "ravdess, neutral", rates_of(sorted((data / "ravdess").glob(f"audio/*/{NEUTRAL}*")))
     for folder in sorted(f for f in (data / "speech").iterdir() if f.is_dir()):
         recordings = sorted(audio_files(folder))

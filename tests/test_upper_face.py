@@ -118,6 +118,20 @@ def test_everything_off_is_the_speech_alone(models, bound, acted, example_speech
     assert "head" not in off and "gaze" not in off
 
 
+def test_no_liveliness_is_off_and_a_little_moves_the_brows_a_little(face, acted, short_speech):
+    audio = open_audio(short_speech)
+    none, off, half, full = (
+        acted(audio, blink="off", liveliness=value) for value in (0.0, "off", 0.5, "auto")
+    )
+    for name, values in off.items():
+        np.testing.assert_array_equal(none[name], values)
+    shown = [acts["speech"] for acts in (off, half, full)]
+    np.testing.assert_allclose(shown[1] - shown[0], (shown[2] - shown[0]) / 2, atol=0.05)  # mm
+    brows = [landmarks(face, acts["shown"])[:, BROWS, 1] for acts in (off, half, full)]
+    np.testing.assert_allclose(brows[1] - brows[0], (brows[2] - brows[0]) / 2, atol=0.05)
+    assert np.abs(brows[2] - brows[0]).max() > 0.3
+
+
 def test_a_face_at_rest_begins_at_rest(acted):
     silence = acted(
         audio_of_samples(np.zeros(4 * SAMPLE_RATE, np.float32), SAMPLE_RATE), blink="off"

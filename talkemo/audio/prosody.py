@@ -316,6 +316,8 @@ class VoiceAnalysis:
         if self._has_sighed or end < SIGH_ROWS:
             return
         around = self._between(end - SIGH_ROWS - AFTER_PHRASE_ROWS, end)
+        if around[SPEECH, -1]:
+            return
         self._has_sighed = is_sigh(end, around[SPEECH], around[MEAN, -1], self._heard)
         if self._has_sighed:
             self._announce("sigh", row, 1.0)
@@ -357,6 +359,8 @@ class VoiceAnalysis:
         known = self._rows[:, max(first - self._first, 0) : max(last - self._first, 0)]
         before = min(max(self._first - first, 0), last - first)
         after = last - first - before - known.shape[1]
+        if not before and not after:
+            return known
         silence = np.zeros((SPECTRUM.stop, 1))
         silence[POWER], silence[PITCH], silence[MEAN] = MIN_POWER_LOG10, np.nan, np.nan
         silence[SPECTRUM] = MIN_BAND_LOG10
