@@ -369,7 +369,7 @@ def test_an_inconsistent_glb_is_refused(foreign_glb, old, new):
 
 
 def test_unusable_animations_are_refused(foreign_npz, example_face, tmp_path):
-    with pytest.raises(InputError, match="unknown kind"):
+    with pytest.raises(InputError, match="a mesh, not an animation"):
         transfer(example_face, [tmp_path / "a.npz"], emotion="happy")
     with pytest.raises(InputError, match="its own frame rate"):
         transfer(foreign_npz, [tmp_path / "a.npz"], emotion="happy", fps=10)
