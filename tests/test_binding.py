@@ -417,7 +417,7 @@ def test_processes_can_share_a_cache(example_face, tmp_path):
         ("v 0 0 nan\nv 1 0 0\nv 0 1 1\nf 1 2 3\n", "NaN or infinity"),
         ("v 0 0 0\nf 1 2 9\n", "do not exist"),
         ("v 0 0\nf 1 1 1\n", "line 1"),
-        ("", "not a mesh"),
+        ("", "not a readable mesh, it is empty"),
     ],
 )
 def test_unusable_meshes_are_refused(tmp_path, content, message):

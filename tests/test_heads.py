@@ -8,7 +8,7 @@ from scipy.spatial.transform import Rotation
 
 import talkemo
 from talkemo import InputError
-from talkemo.audio.prosody import Prosody, Voice, VoiceEvent
+from talkemo.audio.prosody import ANTICIPATION_S, Prosody, Voice, VoiceEvent
 from talkemo.audio.recording import open_audio
 from talkemo.binding.head_turner import HeadTurner
 from talkemo.expression.head_motion import (
@@ -155,7 +155,7 @@ def test_the_head_nods_with_stresses():
         nods.append(HeadMotion(1).angles(times, voice) - still)
     nod = np.degrees(np.mean(nods, 0))[:, 0]
     assert abs(times[nod.argmax()] - 10) < 0.25 and 0.2 < nod.max() < 2
-    assert np.abs(nod[times < 9.85]).max() == 0
+    assert np.abs(nod[times < 10 - ANTICIPATION_S]).max() == 0
 
 
 def test_eyeballs_turn(models, example_face):

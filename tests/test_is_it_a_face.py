@@ -312,6 +312,7 @@ def test_the_tracker_can_be_left_out(monkeypatch, example_face, models):
     opinions = []
     monkeypatch.setattr(second_opinion, "installed_opinion", lambda: "installed")
     monkeypatch.setattr("talkemo.pipelines.bind.bind_with_hint", lambda *a: opinions.append(a[-1]))
+    monkeypatch.setattr("talkemo.pipelines.bind.other_face_note", lambda binding: None)
     for hint in (None, FaceHint(), FaceHint(tracker=False)):
         talkemo.bind(example_face, hint=hint, models=models)
     assert opinions == ["installed", "installed", None]

@@ -21,6 +21,8 @@ from talkemo.train.run import Run
 def main() -> None:
     data, captures, out, batch = sys.argv[1:]
     torch.set_num_threads(1)
+    # In bfloat16 the shape of a batch decides how sums are rounded.
+    torch.cpu._is_amx_tile_supported = torch.cpu._is_avx512_bf16_supported = lambda: False
     # Forked workers inherit the stand-ins that are set here.
     workers.get_context = lambda _: multiprocessing.get_context("fork")
     talking.NOISE_CLIPS = 3

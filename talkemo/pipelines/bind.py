@@ -72,13 +72,9 @@ def bind(
     else:
         loaded = as_mesh(mesh)
         face = (models or load_models(weights)).face
-        binding = bind_with_hint(
-            face, loaded, hint, BindingCache() if cache else None, opinion_for(hint)
+        binding = _noting_other_faces(
+            bind_with_hint(face, loaded, hint, BindingCache() if cache else None, opinion_for(hint))
         )
-        note = other_face_note(binding)
-        if note is not None:
-            notes = (*binding.mesh.notes, note)
-            binding = replace(binding, mesh=replace(binding.mesh, notes=notes))
     own = None
     if shape_map is not None or any(path.suffix.lower() == ".png" for path in paths):
         own = shapes_of(binding, shape_map)
@@ -91,6 +87,14 @@ def bind(
 
                 save_image(path, binding_image(binding, own=own))
     return binding
+
+
+def _noting_other_faces(binding: Binding) -> Binding:
+    """Return a binding whose mesh has a note if it has another face, which does not move."""
+    note = other_face_note(binding)
+    if note is None:
+        return binding
+    return replace(binding, mesh=replace(binding.mesh, notes=(*binding.mesh.notes, note)))
 
 
 def shapes_of(binding: Binding, shape_map: PathLike | None = None) -> OwnShapeFit | None:
