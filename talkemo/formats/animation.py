@@ -329,7 +329,7 @@ class FileWriter:
     """Base class of writers: a partial file that takes its final name once it is complete.
 
     A subclass appends frames to `self.partial.path` in `write`, completes the file in `finish` and
-    releases it in `close`.
+    releases it in `close`. Other files that belong to it get their names with it, see `companion`.
     """
 
     def __init__(self, path: Path, folder: bool = False):
@@ -337,6 +337,13 @@ class FileWriter:
         self.metrics: dict[str, float] = {}
         self.completed = False
         self.partial = PartialOutput(path, folder)
+        self._companions: list[PartialOutput] = []
+
+    def companion(self, path: Path) -> PartialOutput:
+        """Return a new file that takes its final name just before this one does."""
+        partial = PartialOutput(path, together_with=self.path)
+        self._companions.append(partial)
+        return partial
 
     def finish(self) -> None:
         """Complete the partial file."""
@@ -370,12 +377,16 @@ class FileWriter:
         try:
             if kind is None:
                 self.complete()
+                for companion in self._companions:
+                    with output_errors(companion.final):
+                        companion.finish()
                 self.partial.finish()
             elif not self.completed:
                 with suppress(Exception):  # the first error is the one to report
                     self.close()
         finally:
-            self.partial.discard()
+            for partial in (*self._companions, self.partial):
+                partial.discard()
 
 
 def video_frame_step(fps: float) -> int:

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 from urllib.parse import quote
 
 import numpy as np
 
-from ..files.writing import PartialOutput, check_output
-from .animation import FileWriter, Header, output_errors
+from ..files.writing import check_output
+from .animation import FileWriter, Header
 from .gltf_builder import VERTEX_BUFFER, GlbBuilder
 from .gltf_file import read_container
 from .gltf_origin import GltfOrigin
@@ -70,7 +69,7 @@ class WithDataFile(FileWriter):
         inputs = origin.companion_paths if isinstance(origin, GltfOrigin) else []
         check_output(data, (DATA_ENDING,), *inputs)
         super().__init__(path, header, *arguments)  # type: ignore[arg-type]
-        self.data = PartialOutput(data, together_with=path)
+        self.data = self.companion(data)
 
     def finish(self) -> None:
         super().finish()
@@ -78,18 +77,3 @@ class WithDataFile(FileWriter):
         tree["buffers"][0]["uri"] = quote(self.data.final.name)
         self.partial.path.write_text(json.dumps(tree), "utf-8")
         self.data.path.write_bytes(block)
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        try:
-            if kind is None:
-                self.complete()
-                with output_errors(self.data.final):
-                    self.data.finish()
-            super().__exit__(kind, error, trace)
-        finally:
-            self.data.discard()

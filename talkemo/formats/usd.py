@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -18,15 +17,16 @@ from .usd_materials import define_textured
 from .usd_parts import define_part
 from .usd_stage import (
     IMAGE_ENDINGS,
+    ROOT,
     StageFile,
     StageWriter,
     define_blend_shapes,
+    define_root,
     define_triangles,
     vectors,
 )
 
 # Joints of the skeleton; a joint's path contains the joints above it.
-ROOT = "/face"
 SKELETON = f"{ROOT}/skeleton"
 JOINTS = [BODY_NODE, f"{BODY_NODE}/{HEAD_NODE}"]
 ANIMATION = f"{ROOT}/animation"  # the one that the skeleton plays
@@ -48,6 +48,8 @@ class UsdWriter(StageWriter):
     """
 
     def __init__(self, path: Path, header: Header, bake: bool = False):
+        from pxr import UsdSkel
+
         check_blend_shapes(path, header, bake)
         super().__init__(path)
         self.header, self.bake, self.count = header, bake, 0
@@ -66,7 +68,7 @@ class UsdWriter(StageWriter):
         self.file = StageFile(self.partial.path)
         self.stage: Any = self.file.stage
         try:
-            self._define_stage()
+            define_root(self.stage, header, UsdSkel.Root, self.up_axis)
             mesh = self._define_mesh()
             self.points = mesh.GetPointsAttr()
             if self.sets:
@@ -80,20 +82,6 @@ class UsdWriter(StageWriter):
             self.close()
             self.partial.discard()
             raise
-
-    def _define_stage(self) -> None:
-        from pxr import UsdGeom, UsdSkel
-
-        header, stage = self.header, self.stage
-        UsdGeom.SetStageUpAxis(stage, self.up_axis)
-        UsdGeom.SetStageMetersPerUnit(stage, header.unit.metres)
-        stage.SetTimeCodesPerSecond(header.fps)
-        stage.SetFramesPerSecond(header.fps)
-        stage.SetStartTimeCode(0)
-        stage.SetEndTimeCode(max(header.frames - 1, 0))
-        stage.GetRootLayer().customLayerData = {"talkemo": json.dumps(header.meta)}
-        root = UsdSkel.Root.Define(stage, "/face")
-        stage.SetDefaultPrim(root.GetPrim())
 
     def _define_mesh(self) -> Any:
         """Define the mesh at rest, with its texture coordinates."""

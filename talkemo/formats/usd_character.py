@@ -8,7 +8,6 @@ pose is its pose at rest. If a skin was bound in another pose, they stay in the 
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -34,18 +33,20 @@ from .gltf_scene import (
 )
 from .gltf_shapes import target_names
 from .gltf_tracks import Tracks, tracks_at
-from .usd import ANIMATION, ROOT, SKELETON, UsdWriter
+from .usd import ANIMATION, SKELETON, UsdWriter
 from .usd_back import UsdBackWriter
 from .usd_materials import COLOURS_OF_POINTS, UsdMaterials
 from .usd_origin import UsdOrigin
 from .usd_stage import (
     ADDED_PART,
+    ROOT,
     FreeNames,
     StageFile,
     StageWriter,
     check_usd,
     define_blend_shapes,
     define_coordinates,
+    define_root,
     define_triangles,
     floats,
     halves,
@@ -240,20 +241,6 @@ class _Scene:
             [tokens[k] for k in moving],
             (np.concatenate([_shape(s, k) for s in surfaces]) for k in moving),
         )
-
-
-def define_root(stage: Any, header: Header, kind: Any) -> None:
-    """Define the root prim, and what a stage says of its time, unit and axes."""
-    from pxr import UsdGeom
-
-    UsdGeom.SetStageUpAxis(stage, UsdGeom.Tokens.y)
-    UsdGeom.SetStageMetersPerUnit(stage, header.unit.metres)
-    stage.SetTimeCodesPerSecond(header.fps)
-    stage.SetFramesPerSecond(header.fps)
-    stage.SetStartTimeCode(0)
-    stage.SetEndTimeCode(max(header.frames - 1, 0))
-    stage.GetRootLayer().customLayerData = {"talkemo": json.dumps(header.meta)}
-    stage.SetDefaultPrim(kind.Define(stage, ROOT).GetPrim())
 
 
 def _shape(surface: Surface, number: int) -> np.ndarray:

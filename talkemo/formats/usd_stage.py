@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
+import json
 import tempfile
 from collections.abc import Iterable
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 
 import numpy as np
 
 from ..errors import TalkemoError
 from ..extras import install_command
-from ..files.writing import PartialOutput, check_output
-from .animation import FileWriter, output_errors
+from ..files.writing import check_output
+from .animation import FileWriter, Header
 
+ROOT = "/face"  # the prim that holds all others
 IMAGE_ENDINGS = {"image/png": ".png", "image/jpeg": ".jpg"}
 ADDED_PART = "talkemo:added_part"  # custom data of a mesh that is no part of the user's
 PACKAGE_ENDING = ".usdz"
@@ -97,10 +98,6 @@ class StageWriter(FileWriter):
     They lie beside a usda or usdc, as NAME_0.png and so on, and in a usdz.
     """
 
-    def __init__(self, path: Path, *arguments: Any, **keywords: Any):
-        super().__init__(path, *arguments, **keywords)
-        self._images: list[PartialOutput] = []
-
     def image_name(self, number: int, ending: str) -> str:
         """Return the name of an image's file."""
         stem = "image" if self.path.suffix.lower() == PACKAGE_ENDING else self.path.stem
@@ -123,27 +120,22 @@ class StageWriter(FileWriter):
             for name, content in images.items():
                 image = self.path.with_name(name)
                 check_output(image, tuple(IMAGE_ENDINGS.values()), *inputs)
-                partial = PartialOutput(image, together_with=self.path)
-                self._images.append(partial)
-                partial.path.write_bytes(content)
+                self.companion(image).path.write_bytes(content)
         file.save(self.path, images.items())
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        try:
-            if kind is None:
-                self.complete()
-                for image in self._images:
-                    with output_errors(image.final):
-                        image.finish()
-            super().__exit__(kind, error, trace)
-        finally:
-            for image in self._images:
-                image.discard()
+
+def define_root(stage: Any, header: Header, kind: Any, up_axis: str = "Y") -> None:
+    """Define the root prim, and what a stage says of its time, unit and axes."""
+    from pxr import UsdGeom
+
+    UsdGeom.SetStageUpAxis(stage, up_axis)
+    UsdGeom.SetStageMetersPerUnit(stage, header.unit.metres)
+    stage.SetTimeCodesPerSecond(header.fps)
+    stage.SetFramesPerSecond(header.fps)
+    stage.SetStartTimeCode(0)
+    stage.SetEndTimeCode(max(header.frames - 1, 0))
+    stage.GetRootLayer().customLayerData = {"talkemo": json.dumps(header.meta)}
+    stage.SetDefaultPrim(kind.Define(stage, ROOT).GetPrim())
 
 
 class FreeNames:
