@@ -211,8 +211,8 @@ def naming_content(
 ) -> Iterator[None]:
     """Replace an InputError about a file that holds something else, or nothing, by one that says so.
 
-    `hint` says what is read. `endings` are those of the kinds of files that it may be; by default that of its name. `name` is
-    the file's in messages, by default its path.
+    `hint` says what is read. `endings` are those of the kinds of files that it may be; by default
+    that of its name. `name` is the file's in messages, by default its path.
     """
     try:
         yield

@@ -11,7 +11,8 @@ Karras                   speech to motion with an emotional state, see `karras`
 
 "without local weights" and "VOCA" use the paper's variant of the talking model, trained on neutral
 ravdess and grid. "without augmentation" and "PointNet" use generators trained on the paper's four
-emotions. "Karras" is trained on all acted and neutral recordings of ravdess and grid. So a preference compares whole methods; it does not isolate the effect of one part.
+emotions. "Karras" is trained on all acted and neutral recordings of ravdess and grid. So a preference
+compares whole methods; it does not isolate the effect of one part.
 """
 
 from __future__ import annotations
