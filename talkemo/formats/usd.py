@@ -23,6 +23,8 @@ from .usd_stage import (
     define_blend_shapes,
     define_root,
     define_triangles,
+    floats,
+    integers,
     vectors,
 )
 
@@ -96,7 +98,7 @@ class UsdWriter(StageWriter):
             kind = Sdf.ValueTypeNames.TexCoord2fArray
             st = UsdGeom.PrimvarsAPI(mesh).CreatePrimvar("st", kind, UsdGeom.Tokens.faceVarying)
             st.Set(Vt.Vec2fArray.FromNumpy(np.ascontiguousarray(attributes.uv)))
-            st.SetIndices(Vt.IntArray.FromNumpy(attributes.uv_faces[self.visible].ravel()))
+            st.SetIndices(integers(attributes.uv_faces[self.visible].ravel()))
             if attributes.texture is not None:
                 self._define_texture(mesh, attributes.texture)
         return mesh
@@ -157,8 +159,6 @@ class UsdWriter(StageWriter):
         return np.tensordot(recipes.astype(np.float32), self.added.targets(), 1)
 
     def write(self, frames: Frames) -> None:
-        from pxr import Vt
-
         self.head_nodes.write(frames)
         courses = [np.asarray(shapes.weights(frames), np.float32) for shapes in self.sets]
         for residual, weights in zip(self.residuals, courses):
@@ -170,8 +170,7 @@ class UsdWriter(StageWriter):
                 self.points.Set(vectors(vertices @ self.upright), self.count)
                 self._write_parts(vertices, None if frames.gaze is None else frames.gaze[k])
             for attribute, weights in zip(self.weights, courses):
-                values = Vt.FloatArray.FromNumpy(np.ascontiguousarray(weights[k]))
-                attribute.Set(values, self.count)
+                attribute.Set(floats(weights[k]), self.count)
             self.count += 1
 
     def _write_parts(self, vertices: np.ndarray, gaze: np.ndarray | None) -> None:
@@ -215,13 +214,13 @@ class UsdWriter(StageWriter):
 
     def _share_joints(self, name: str, shares: np.ndarray) -> None:
         """Let the points of a mesh follow the joint of the head by shares (V,)."""
-        from pxr import UsdSkel, Vt
+        from pxr import UsdSkel
 
         binding = UsdSkel.BindingAPI(self.stage.GetPrimAtPath(f"/face/{name}"))
         joints = np.tile(np.arange(2, dtype=np.int32), len(shares))
         weights = np.stack([1 - shares, shares], axis=1).astype(np.float32)
-        binding.CreateJointIndicesPrimvar(False, 2).Set(Vt.IntArray.FromNumpy(joints))
-        binding.CreateJointWeightsPrimvar(False, 2).Set(Vt.FloatArray.FromNumpy(weights.ravel()))
+        binding.CreateJointIndicesPrimvar(False, 2).Set(integers(joints))
+        binding.CreateJointWeightsPrimvar(False, 2).Set(floats(weights.ravel()))
 
     def finish(self) -> None:
         for residual in self.residuals:
