@@ -149,6 +149,32 @@ def test_a_decoder_of_vertices_starts_like_one_of_blend_shapes(corpus, cache, mo
     assert local > constant and local > normalised
 
 
+def test_errors_of_vertices_by_columns_have_the_gradient_of_plain_ones(face):
+    generator = torch.Generator().manual_seed(0)
+    span, weight = made_span(face), np.linspace(0.1, 2, len(face.mean))
+    target = torch.randn(2, 5, len(span), generator=generator)
+    start = torch.randn(2, 5, span.shape[1], generator=generator)
+    inside = torch.ones(2, 5)
+    inside[0, 2] = 0
+    objective = decoders.VertexObjective(face, weight)
+
+    def plain(output, target, inside, mean):
+        error = (output - target @ span) * inside[..., None]
+        change = (error[:, 1:] - error[:, :-1]) * (inside[:, 1:] * inside[:, :-1])[..., None]
+        scale = inside.sum()
+        position = (error * objective.root).square().sum() / scale
+        return position, change.square().sum() / len(weight) / scale
+
+    results = []
+    for terms in (objective, plain):
+        output = start.clone().requires_grad_()
+        position, velocity = terms(output, target, inside, torch.ones(2))
+        (position + 10 * velocity).backward()
+        results.append((position, velocity, output.grad))
+    for by_columns, at_once in zip(*results):
+        torch.testing.assert_close(by_columns, at_once, rtol=1e-4, atol=1e-6)
+
+
 def made_span(face):
     return torch.from_numpy(face.span.reshape(len(face.span), -1))
 
@@ -435,6 +461,21 @@ def test_a_pointnet_moves_the_points_and_nothing_else(face):
     assert moved[:, :, network.pixels].abs().min() > 0
     # Trained on the points of a smaller map, its weights serve a larger one.
     pointnet.new_pointnet(face, 8).load_state_dict(network.state_dict())
+
+
+def test_a_pointnets_maximum_is_that_of_all_points_and_so_is_its_gradient(face):
+    torch.manual_seed(0)
+    network = pointnet.new_pointnet(face, 8, 64)
+    local = torch.randn(2, len(network.pixels), 8)
+    results = []
+    for maximum in (network._maximum, lambda local: network.common(local).amax(1)):
+        points = local.clone().requires_grad_()
+        network.zero_grad()
+        value = maximum(points)
+        value.square().sum().backward()
+        results.append((value, points.grad, *(p.grad for p in network.common.parameters())))
+    for quick, plain in zip(*results):
+        torch.testing.assert_close(quick, plain)
 
 
 class Repeat(torch.nn.Module):

@@ -49,12 +49,26 @@ class PointNetGenerator(nn.Module):
     def forward(self, x: torch.Tensor, label: torch.Tensor) -> torch.Tensor:
         points = x.flatten(2)[:, :, self.pixels].transpose(1, 2)
         local = self.local(torch.cat([points, self.position.expand(len(x), -1, -1)], 2))
-        common = self.common(local).amax(1)
+        common = self._maximum(local)
         shared = self.from_all(torch.cat([common, label.to(common.dtype)], 1))[:, None]
         residual = self.exit(self.from_point(local) + shared)
         result = torch.zeros_like(x, dtype=residual.dtype).flatten(2)
         result[:, :, self.pixels] = residual.transpose(1, 2)
         return result.view_as(x)
+
+    def _maximum(self, local: torch.Tensor) -> torch.Tensor:
+        """Return `common` of local features (N, P, width), its maximum (N, 4·width) over points.
+
+        A maximum has a gradient at one point only, so each feature is computed with gradients
+        there alone. This takes a third of the time of gradients at all points.
+        """
+        linear = self.common[0]
+        assert isinstance(linear, nn.Linear)
+        with torch.no_grad():
+            places = [(linear.weight.to(one.dtype) @ one.T).max(1).indices for one in local]
+        width = local.shape[2]
+        at_maximum = local.gather(1, torch.stack(places)[..., None].expand(-1, -1, width))
+        return torch.relu((at_maximum * linear.weight).sum(2) + linear.bias)
 
 
 def new_pointnet(face: Face, width: int, size: int = MAP_SIZE) -> PointNetGenerator:
