@@ -2,6 +2,7 @@
 
 python benchmarks/own_expression.py [VIDEO...] [--tracks DATA] [--onto MESH] [--emotions] [--json]
 python benchmarks/own_expression.py --at-rest DATA
+python benchmarks/own_expression.py --frowns DATA --onto MESH
 
 For each clip and shape: the mean of the tracker's scores, of the weights by the rule of the corpora
 (identity and rest of the first frames: "before") and of `reconstruct`, their ratios to the tracker's
@@ -15,6 +16,10 @@ of shapes that move. MediaPipe scores noseSneer as 0 in all frames.
 --emotions      emotion transfer of the performances, frame by frame ("before") and as `transfer` does
                 it: r and gain of what moves faster than SLOW_S, and the means
 --at-rest DATA  the table SCORES_AT_REST of talkemo/capture/resting.py, of the training splits
+--frowns DATA   one clip of each of FROWNING people of the training splits: how much lower the tracked
+                brows are than the fitted ones where somebody frowns ("lower", mm, than where nobody
+                does), and what the tracker sees of frowns on the mesh, by FROWN_GAIN of
+                talkemo/expression/frown.py
 """
 
 from __future__ import annotations
@@ -33,6 +38,7 @@ from scipy.ndimage import gaussian_filter1d
 from seen import portrait_renderer
 
 from talkemo import InputError, Models, bind, load_models
+from talkemo.capture.camera import project
 from talkemo.capture.fitting import Capture, FitSettings, Fitter
 from talkemo.capture.landmark_tracker import SCORE_NAMES, LandmarkTracker
 from talkemo.capture.landmarks import LandmarkSchema
@@ -44,9 +50,11 @@ from talkemo.capture.video_capture import (
 )
 from talkemo.data.corpora import read_corpus
 from talkemo.expression.emotions import Timeline
+from talkemo.expression.frown import FROWN, frowning_face
 from talkemo.expression.performance import PerformanceTransfer
 from talkemo.face.canonical import ARKIT_NAMES, BROWS, MOUTH_CORNERS, Face
 from talkemo.face.motion import Motion
+from talkemo.pipelines.reconstruct import Person
 from talkemo.video.reader import open_video
 
 SHAPES = {
@@ -62,6 +70,10 @@ MIN_MEAN, MIN_DEVIATION = 0.08, 0.02  # of a score that is compared, and of one 
 SEEN_EVERY = 4
 SLOW_S = 1.0  # standard deviation of the Gaussian that is subtracted from what moves
 WANTED = 0.8  # of the tracker's mean, and of r
+FROWNING = 14  # people, evenly chosen
+FROWN_GAINS = (1.0, 2.0, 2.5, 3.0)
+MIN_FROWN, MIN_FROWN_DEVIATION = 0.15, 0.04  # of the score of a clip in which somebody frowns
+FROWN_CORPORA = ("java_sed", "talking", "talking_more", "arabic_news")
 AT_REST_CORPORA = ("java_sed", "arabic_news", "grid_s1", "talking", "talking_more")
 BEFORE_SETTINGS = FitSettings(smoothness=2.0, pair_weight=10.0, closed_weight=17.0)
 
@@ -93,6 +105,7 @@ def main() -> None:
     add("--onto", type=Path, metavar="MESH")
     add("--emotions", action="store_true")
     add("--at-rest", type=Path, metavar="DATA")
+    add("--frowns", type=Path, metavar="DATA")
     add("--json", action="store_true")
     options = parser.parse_args()
     try:
@@ -100,6 +113,13 @@ def main() -> None:
             print_at_rest(options.at_rest)
             return
         models = load_models(device="cpu")
+        if options.frowns:
+            if options.onto is None:
+                parser.error("--frowns needs --onto MESH")
+            clips = frowning_clips(options.frowns)
+            print_table(brow_rows(models.face, clips))
+            print_table(frown_rows(models, clips, options.onto))
+            return
         clips = [*tracked_videos(options.videos), *tracked_clips(options.tracks)]
         tables = {"expression": expression_rows(models.face, clips)}
         if options.onto:
@@ -109,7 +129,7 @@ def main() -> None:
     except InputError as error:
         sys.exit(f"{error.message}\n{error.hint}")
     if options.json:
-        print(json.dumps(tables, indent=1))
+        print(json.dumps(tables, indent=1, default=float))
         return
     for rows in tables.values():
         print_table(rows)
@@ -205,21 +225,14 @@ def correlation(score: np.ndarray, weight: np.ndarray) -> float:
 
 def mesh_rows(models: Models, clips: list[Clip], mesh: Path) -> list[dict[str, Any]]:
     """Return the rows of the table of what the tracker sees of a mesh that shows the clips."""
-    face, binding, tracker = models.face, bind(mesh, models=models), LandmarkTracker()
-    renderer = portrait_renderer(binding)
-
-    def seen_scores(coordinates: np.ndarray) -> np.ndarray:
-        drawn = [renderer.draw(vertices) for vertices in binding.shown.vertices(coordinates)]
-        found = [tracker.track(image) for image in drawn]
-        return np.array([np.full(52, np.nan) if f is None else f.scores for f in found])
-
-    at_rest = seen_scores(np.zeros((1, len(face.span)), np.float32))
+    face, head = models.face, SeenMesh(models, mesh)
+    at_rest = head.scores(np.zeros((1, len(face.span)), np.float32))
     rows = []
     for clip in clips:
         frames = np.flatnonzero(clip.seen)[::SEEN_EVERY]
         seen = [
-            seen_scores(fit(face, clip).shapes[frames] @ face.weights_to_coordinates)
-            for fit in (fitted_before, fitted)
+            head.scores(fit(face, clip).shapes[frames] @ shown.weights_to_coordinates)
+            for fit, shown in ((fitted_before, face), (fitted, frowning_face(face)))
         ]
         for shape, start in SHAPES.items():
             score = of_shape(clip.scores[frames], SCORE_NAMES, start)
@@ -241,6 +254,90 @@ def mesh_rows(models: Models, clips: list[Clip], mesh: Path) -> list[dict[str, A
                 }
             )
     return rows
+
+
+class SeenMesh:
+    """A mesh that is drawn and seen by the tracker."""
+
+    def __init__(self, models: Models, mesh: Path):
+        self.binding, self.tracker = bind(mesh, models=models), LandmarkTracker()
+        self.renderer = portrait_renderer(self.binding)
+
+    def scores(self, coordinates: np.ndarray) -> np.ndarray:
+        """Return the scores (T, 52) of coordinates (T, S), NaN where no face is found."""
+        frames = self.binding.shown.vertices(coordinates)
+        found = [self.tracker.track(self.renderer.draw(vertices)) for vertices in frames]
+        return np.array([np.full(52, np.nan) if f is None else f.scores for f in found])
+
+
+# ------------------------------------------------------------------------------------------ frowns
+
+
+def frowning_clips(data: Path) -> list[Clip]:
+    """Return a clip of each of FROWNING people of the training splits who frown."""
+    found: dict[tuple[str, str], Clip] = {}
+    for corpus in FROWN_CORPORA:
+        for clip in read_corpus(corpus, data):
+            if clip.split != "train" or clip.scores is None or (corpus, clip.speaker) in found:
+                continue
+            score = of_shape(clip.scores[np.isfinite(clip.scores[:, 0])], SCORE_NAMES, FROWN)
+            if score.size and score.mean() > MIN_FROWN and score.std() > MIN_FROWN_DEVIATION:
+                fps = 1 / float(np.median(np.diff(clip.time)))
+                found[corpus, clip.speaker] = Clip(
+                    clip.name, clip.landmarks, clip.scores, fps, clip.mesh_ids
+                )
+    return list(found.values())[:: max(1, len(found) // FROWNING)][:FROWNING]
+
+
+def brow_rows(face: Face, clips: list[Clip]) -> list[dict[str, Any]]:
+    """Return of each clip how much lower its brows are than the fitted ones, where one frowns."""
+    rows = []
+    for clip in clips:
+        ids = np.arange(clip.landmarks.shape[1]) if clip.mesh_ids is None else clip.mesh_ids
+        schema, capture = LandmarkSchema.of(face, ids), fitted(face, clip)
+        person = Person(face, capture.identity)
+        motion = schema.operator @ face.expression_basis  # (S, P, 3)
+        moved = np.abs(motion[[name.startswith(FROWN) for name in face.expression_names]])
+        brows = moved.sum((0, 2)) > moved.sum((0, 2)).max() / 2
+        points = schema.operator[brows] @ person.neutral + np.tensordot(
+            capture.shapes, motion[:, brows], 1
+        )
+        shown = project(points, capture.rotation, capture.scale, capture.translation)
+        tracked = clip.landmarks[:, schema.rows][:, brows]
+        lower = ((tracked - shown)[..., 1] / capture.scale[:, None]).mean(
+            1
+        )  # mm, down in the image
+        score = of_shape(clip.scores, SCORE_NAMES, FROWN)
+        calm, frowning = np.nanpercentile(score, (30, 80))
+        weight = of_shape(capture.shapes @ face.arkit_matrix, ARKIT_NAMES, FROWN)
+        rises, falls = (
+            float(np.nanmean(values[score > frowning]) - np.nanmean(values[score <= calm]))
+            for values in (weight, lower)
+        )
+        rows.append({"clip": clip.name, "weight rises": rises, "lower": falls})
+    means = {name: float(np.mean([r[name] for r in rows])) for name in ("weight rises", "lower")}
+    return [*rows, {"clip": "mean", **means}]
+
+
+def frown_rows(models: Models, clips: list[Clip], mesh: Path) -> list[dict[str, Any]]:
+    """Return means over clips of the tracker's browDown on a mesh, by the gain of the brows."""
+    face, head = models.face, SeenMesh(models, mesh)
+    is_frown = np.array([name.startswith(FROWN) for name in face.expression_names])
+    columns: dict[float, list[tuple[float, ...]]] = defaultdict(list)
+    for clip in clips:
+        frames = np.flatnonzero(clip.seen)[:: 3 * SEEN_EVERY]
+        score = of_shape(clip.scores[frames], SCORE_NAMES, FROWN)
+        shapes = fitted(face, clip).shapes[frames]
+        for gain in FROWN_GAINS:
+            scaled = shapes * np.where(is_frown, gain, 1)
+            seen = of_shape(head.scores(scaled @ face.weights_to_coordinates), SCORE_NAMES, FROWN)
+            known = np.isfinite(seen)
+            ratio = seen[known].mean() / score[known].mean()
+            columns[gain].append((ratio, correlation(score[known], seen[known])))
+    return [
+        {"gain": gain, "people": str(len(rows)), **dict(zip(("ratio", "r"), np.nanmean(rows, 0)))}
+        for gain, rows in columns.items()
+    ]
 
 
 # ---------------------------------------------------------------------------------------- emotions

@@ -23,7 +23,7 @@ from scipy.spatial.transform import Rotation
 from test_exports import accessor
 
 import talkemo
-from talkemo import InputError, TalkemoError, extras
+from talkemo import InputError, TalkemoError, Timeline, bind, extras
 from talkemo.audio import recording
 from talkemo.capture import (
     camera,
@@ -53,8 +53,9 @@ from talkemo.compute import workers
 from talkemo.data import video_folders
 from talkemo.data.video_folders import capture_folder, find_clips, split_of
 from talkemo.evaluation.metrics import pearson
+from talkemo.expression.frown import FROWN_GAIN
 from talkemo.extras import install_command
-from talkemo.face.canonical import ARKIT_NAMES
+from talkemo.face.canonical import ARKIT_NAMES, BROWS
 from talkemo.formats.mesh import load_mesh
 from talkemo.formats.npz import NpzAnimation
 from talkemo.formats.registry import open_animation
@@ -240,6 +241,39 @@ def test_reconstruction_onto_another_mesh(
     width = lambda r: np.linalg.norm(r.landmarks68[:, 54] - r.landmarks68[:, 48], axis=1).mean()
     assert width(happy) > 1.05 * width(still)
     assert (talkemo.reconstruct(clip, models=models, emotion="happy").vertices != 0).any()
+
+
+def test_a_mesh_frowns_deeper_than_the_filmed_person(
+    clip, performance, example_face, models, tmp_path, monkeypatch
+):
+    scores = [("browDownLeft", 0.5), ("browDownRight", 0.5)]
+    tracker = MadeUpTracker(performance[0], scores=scores)
+    monkeypatch.setattr(sources, "LandmarkTracker", lambda: tracker)
+    bound = bind(example_face, models=models)
+    brows = slice(BROWS[0].start, BROWS[1].stop)
+    at_rest = bound.rest[bound.landmarks68[brows], 1]
+
+    def lowered(result):
+        """Mean distance in mm that a result's brows are lower than at rest."""
+        return float((at_rest - result.landmarks68[:, brows, 1]).mean())
+
+    shown = talkemo.reconstruct(clip, onto=example_face, models=models)
+    down = [name.startswith("browDown") for name in ARKIT_NAMES]
+    assert 0.4 < shown.arkit[:, down].mean() < 0.6  # the weights are the person's
+    paths = [tmp_path / name for name in ("f.csv", "f.glb", "f.npz")]
+    written = talkemo.reconstruct(clip, paths, onto=example_face, models=models)
+    # Curves are shown as deep as they are.
+    of_curves = talkemo.reconstruct(paths[0], onto=example_face, models=models)
+    assert lowered(of_curves) > 0.3
+    assert lowered(shown) == pytest.approx(FROWN_GAIN * lowered(of_curves), rel=0.05)
+    # A GLB's blend shapes show the same frown as the vertices, and a change of emotion takes it away.
+    assert written.metrics["arkit_residual_mesh_units"] < 0.1
+    for path in paths[1:]:
+        same = talkemo.transfer(path, timeline=Timeline.unchanged(), models=models)
+        assert lowered(same) == pytest.approx(lowered(shown), rel=0.05), path
+        assert same.arkit[:, down].mean() == pytest.approx(shown.arkit[:, down].mean(), abs=0.1)
+        calm = talkemo.transfer(path, emotion="neutral", models=models)
+        assert abs(lowered(calm)) < 0.2 * lowered(shown), path
 
 
 def test_scores_predict_what_landmarks_hardly_show(face, clip, performance):

@@ -49,6 +49,7 @@ class Performance:
     video: VideoCapture | None = None  # of a video: its fit, before any synchronisation
     audio: Audio | None = None
     delay: Delay | None = None  # of the audio against the lips
+    is_curves: bool = False  # whether nothing was fitted: the source had blend-shape weights
 
 
 class PerformanceSource(Protocol):
@@ -152,7 +153,7 @@ class CurveSource:
         time = np.arange(len(shapes)) / curves.fps
         rotation = head_rotation(curves.head)
         capture = Capture.from_weights(shapes, time, FITTED_IDENTITY_MODES, rotation)
-        return Performance(self.name, capture, curves.fps)
+        return Performance(self.name, capture, curves.fps, is_curves=True)
 
 
 @dataclass(frozen=True)

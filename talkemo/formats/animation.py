@@ -29,6 +29,8 @@ if TYPE_CHECKING:
 
 MAX_CHUNK_BYTES = 1 << 28  # vertices that are read at once; bounds the memory for large meshes
 MAX_VIDEO_FPS = 30.0  # of videos and pages; higher rates cost time without visible benefit
+# Metadata of performances of filmed people: the gain of their frowns, see expression/frown.py.
+FROWN_META = "frown"
 MAX_BAKED_BYTES = 1 << 31  # all frames of a baked animation, which stay in memory until the last
 
 

@@ -13,7 +13,7 @@ import numpy as np
 from ..errors import InputError
 from ..files.reading import printable, read_bytes, reading_errors
 from ..geometry.rigid import as_rotation
-from .animation import check_coordinates, frames_per_chunk
+from .animation import FROWN_META, check_coordinates, frames_per_chunk
 from .gltf_colours import read_colours
 from .gltf_file import MAX_GLB_BYTES, GltfFile
 from .gltf_origin import GltfOrigin, OriginPart
@@ -214,6 +214,8 @@ class GlbAnimation:
             raise ValueError("its mesh space is no similarity")
         if space.get("unit") in METRES_PER_UNIT:
             self.meta["unit"] = space["unit"]
+        if FROWN_META in space:
+            self.meta[FROWN_META] = space[FROWN_META]
         return np.asarray(np.linalg.inv(to_file))
 
     def _weight_curves(self, file: GltfFile) -> dict[int, tuple[np.ndarray, np.ndarray]]:

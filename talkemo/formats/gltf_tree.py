@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from .animation import Header
+from .animation import FROWN_META, Header
 from .appearance import AddedMesh
 from .gltf_builder import GlbBuilder
 from .gltf_scene import ADDED_PART
@@ -20,12 +20,15 @@ SKIN_COLOUR = (0.74, 0.45, 0.31)  # linear RGB, where nothing tells the colours 
 def mesh_space(header: Header, to_file: np.ndarray) -> dict[str, Any]:
     """Return how a mesh's coordinates were converted to a file's (3, 3), for `GlbAnimation`."""
     facing = None if header.facing is None else np.asarray(header.facing).tolist()
-    return {
+    space = {
         "unit": header.unit.name,
         "metres_per_unit": header.unit.metres,
         "to_file": to_file.tolist(),
         "facing": facing,
     }
+    if FROWN_META in header.meta:
+        space[FROWN_META] = header.meta[FROWN_META]
+    return space
 
 
 class Materials:

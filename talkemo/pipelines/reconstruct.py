@@ -26,12 +26,13 @@ from ..capture.sources import (
 )
 from ..errors import InputError
 from ..expression.emotions import Timeline
+from ..expression.frown import FROWN_GAIN, frowning_face, frowning_header
 from ..expression.head_motion import gaze_from_weights, weights_with_gaze
 from ..expression.performance import PerformanceTransfer
 from ..face.canonical import Face
 from ..face.motion import Motion
 from ..files.writing import all_or_none, check_output
-from ..formats.animation import Frames, Header
+from ..formats.animation import FROWN_META, Frames, Header
 from ..formats.face_models import FaceModel, read_face_model
 from ..formats.mesh import save_ply
 from ..formats.mesh_types import Mesh
@@ -118,7 +119,7 @@ def reconstruct(
     performance = opened.fit(models, progress)
     check_fps(performance.fps)
     person = Person(models.face, performance.capture.identity)
-    target = _target(person, bound, face_model, models, cache, export.unit)
+    target = _target(performance, person, bound, face_model, models, cache, export.unit)
     frames = _frames(performance, target, models, timeline, options.head)
     header = _header(performance, target, options)
     shape_notes: list[str] = []
@@ -266,6 +267,7 @@ def _open_source(source: PathLike | np.ndarray, options: ReconstructOptions) -> 
 class Target(Protocol):
     """A face that takes a performance."""
 
+    face: Face  # the canonical face whose blend shapes the performance's weights are
     meta: dict[str, Any]  # its metadata of an animation
     error_mm: float  # see `Result.binding_error_mm`
     landmarks68: np.ndarray  # (68,) vertices of the iBUG landmarks
@@ -285,17 +287,29 @@ class Target(Protocol):
 
 
 class BoundMesh:
-    """A user's mesh as the target."""
+    """A user's mesh as the target.
 
-    def __init__(self, binding: Binding, unit: str = AUTO_UNIT, meta: dict[str, Any] | None = None):
-        self.binding, self.unit, self.meta = binding, unit, meta or {}
+    `frowns`: whether it frowns as deeply as faces that were filmed, see `expression.frown`.
+    """
+
+    def __init__(
+        self,
+        binding: Binding,
+        unit: str = AUTO_UNIT,
+        meta: dict[str, Any] | None = None,
+        frowns: bool = True,
+    ):
+        self.binding, self.unit, self.frowns = binding, unit, frowns
+        self.face = frowning_face(binding.face) if frowns else binding.face
+        self.meta = {**(meta or {}), **({FROWN_META: FROWN_GAIN} if frowns else {})}
         self.error_mm, self.landmarks68 = binding.error, binding.landmarks68
         shown, pivot = binding.shown, binding.rest[binding.focus].mean(0)
         self.turner = Turner.of_whole_mesh(binding.placement, len(shown.rest), pivot)
 
     def header(self, frames: int, fps: float, meta: dict[str, Any]) -> Header:
         """Return the header of an animation of the mesh."""
-        return bound_header(self.binding, frames, fps, meta, unit=self.unit)
+        header = bound_header(self.binding, frames, fps, meta, unit=self.unit)
+        return frowning_header(header) if self.frowns else header
 
     def perform(self, shapes: np.ndarray, motion: Motion, change: np.ndarray) -> np.ndarray:
         """Return the vertices (T, N, 3) of the mesh that is drawn, see `Target`."""
@@ -365,6 +379,7 @@ class Person:
 
 
 def _target(
+    performance: Performance,
     person: Person,
     onto: Binding | None,
     face_model: FaceModel | None,
@@ -373,13 +388,14 @@ def _target(
     unit: str,
 ) -> Target:
     """Return the bound mesh, the person's face in the model's topology, or the person's own."""
+    frowns = not performance.is_curves
     if onto is not None:
-        return BoundMesh(onto, unit)
+        return BoundMesh(onto, unit, frowns=frowns)
     if face_model is None:
         return person
     binding, coefficients = bound_person(face_model, person, models, cache)
     meta = {"model": face_model.name, "identity": coefficients.round(4).tolist()}
-    return BoundMesh(binding, unit, meta)
+    return BoundMesh(binding, unit, meta, frowns)
 
 
 def bound_person(
@@ -416,9 +432,9 @@ def _frames(
     performance: Performance, target: Target, models: Models, timeline: Timeline | None, head: bool
 ) -> Iterator[tuple[Motion, Frames]]:
     """Yield motion and frames of a performance on a target, chunk by chunk."""
-    face, capture = models.face, performance.capture
+    face, capture = target.face, performance.capture
     head_rotation = smooth_head_rotation(capture.rotation)
-    motions = _motions(capture, performance.fps, models, timeline)
+    motions = _motions(capture, performance.fps, face, models, timeline)
     for start in range(0, len(capture.shapes), OUTPUT_CHUNK_FRAMES):
         chunk = slice(start, start + OUTPUT_CHUNK_FRAMES)
         shapes, rotation = capture.shapes[chunk], head_rotation[chunk]
@@ -437,19 +453,18 @@ def _frames(
 
 
 def _motions(
-    capture: Capture, fps: float, models: Models, timeline: Timeline | None
+    capture: Capture, fps: float, face: Face, models: Models, timeline: Timeline | None
 ) -> Iterator[tuple[Motion, Motion]]:
     """Yield the motion of a capture, before and after a change of emotion, chunk by chunk."""
     starts = range(0, len(capture.shapes), OUTPUT_CHUNK_FRAMES)
     chunks = [slice(start, start + OUTPUT_CHUNK_FRAMES) for start in starts]
     captured = [
-        Motion.from_weights(models.face, capture.time[chunk], capture.shapes[chunk])
-        for chunk in chunks
+        Motion.from_weights(face, capture.time[chunk], capture.shapes[chunk]) for chunk in chunks
     ]
     if timeline is None:
         yield from zip(captured, captured)
         return
-    transfer = PerformanceTransfer(models.emotion, models.face)
+    transfer = PerformanceTransfer(models.emotion, face)
     yield from zip(captured, transfer.changed(captured, timeline, fps))
 
 

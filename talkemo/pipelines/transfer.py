@@ -18,10 +18,11 @@ from ..binding.head_turner import HeadTurner
 from ..binding.mesh_to_motion import MeshToMotion
 from ..errors import InputError
 from ..expression.emotions import Timeline
+from ..expression.frown import frowning_face, frowning_header
 from ..expression.heard import HeardEmotion
 from ..expression.performance import PerformanceTransfer
 from ..face.motion import Motion
-from ..formats.animation import Frames, Header, Source, check_frames
+from ..formats.animation import FROWN_META, Frames, Header, Source, check_frames
 from ..formats.mesh import load_mesh
 from ..formats.mesh_types import Mesh
 from ..formats.units import AUTO_UNIT, METRES_PER_UNIT
@@ -193,6 +194,9 @@ class _Stage:
     def __init__(self, source: Source, binding: Binding, target: Binding | None):
         self.source, self.binding, self.target = source, binding, target
         self.shown = binding if target is None else target
+        # A performance of somebody who was filmed may frown deeper than a browDown of 1.
+        self.frowns = FROWN_META in source.meta
+        self.face = frowning_face(binding.face) if self.frowns else binding.face
         # Rotations (T, 3, 3) of the head that the vertices do not contain; None if there are none.
         self.head = self._head_beside_vertices()
 
@@ -219,14 +223,15 @@ class _Stage:
             meta = {**meta, "mesh": self.target.mesh.name}
         if self.target is not None or self.head is not None:
             turn = HeadTurner(self.shown.shown)
-        return bound_header(
+        header = bound_header(
             self.shown, len(self.source), self.source.fps, meta, turn=turn, unit=unit
         )
+        return frowning_header(header) if self.frowns else header
 
     def frames(self, models: Models, timeline: Timeline) -> Iterator[tuple[Motion, Frames]]:
         """Yield the frames with the emotions of a timeline, chunk by chunk."""
         binding, done = self.binding, 0
-        performed = PerformanceTransfer(models.emotion, binding.face, self.shown.lip_gap)
+        performed = PerformanceTransfer(models.emotion, self.face, self.shown.lip_gap)
         frames, ahead = tee(_frames_with_motion(self.source, binding))
         motions = (motion for _, motion, _ in ahead)
         for (vertices, before, rotation), after in zip(
@@ -241,7 +246,7 @@ class _Stage:
             else:
                 is_changed = np.asarray(timeline.amounts(before.times).any(1))
                 vertices = self._changed(vertices, before, after, rotation, is_changed)
-            landmarks, arkit = vertices[:, self.shown.landmarks68], after.arkit(binding.face)
+            landmarks, arkit = vertices[:, self.shown.landmarks68], after.arkit(self.face)
             yield after, Frames(vertices, landmarks, arkit, head, coordinates=after.coordinates)
 
     def _changed(
