@@ -13,7 +13,7 @@ import numpy as np
 from ..audio.prosody import ANTICIPATION_S, Voice, VoiceEvent
 from ..face.canonical import Face
 from ..face.motion import Motion
-from .gestures import STRESS_LEAD_S, Gestures
+from .gestures import STRESS_LEAD_S, Gestures, with_gestures
 from .waves import SlowWaves
 
 # Blend shapes of the upper face that speech does not move.
@@ -39,7 +39,6 @@ POSTURE_STD = np.array(
 )  # of the weights, from phrase to phrase
 STRESS_POSTURES = 0.15  # share of the stresses at which the posture changes, in long phrases
 POSTURE_S = 0.8
-EMOTION_CALMS = 0.5  # by how much a full emotion reduces these motions
 
 
 class Brows:
@@ -75,9 +74,7 @@ class Brows:
         for event in voice.events:
             self._react(event)
         weights = self._gestures.at(motion.times) + self._drift(motion.times)
-        weights *= self._amount * (1 - EMOTION_CALMS * emotion)[:, None]
-        coordinates = motion.coordinates + (weights @ self._coordinates).astype(np.float32)
-        return Motion(motion.times, coordinates, motion.loudness)
+        return with_gestures(motion, self._amount * weights, self._coordinates, emotion)
 
     def _draw_drift(self, random: np.random.Generator) -> None:
         """Draw the waves of all brows together and of each weight."""

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import numpy as np
 
+from ..face.motion import Motion
 from ..geometry.numerics import smoothstep
 
 # How long before a stress its gestures begin: they are at their height when people's are.
 STRESS_LEAD_S = 0.15
+EMOTION_CALMS = 0.5  # by how much a full emotion, with an expression of its own, reduces gestures
 
 
 class Gestures:
@@ -50,3 +52,23 @@ class Gestures:
         self._shifts = [s for s in self._shifts if s[0] + s[1] > last]
         self._pulses = [p for p in self._pulses if p[0] + sum(p[1:4]) > last]
         return result
+
+
+def with_gestures(
+    motion: Motion, weights: np.ndarray, coordinates: np.ndarray, emotion: np.ndarray
+) -> Motion:
+    """Return a motion with gestures, calmer where there is an emotion.
+
+    Parameters
+    ----------
+    motion : Motion
+    weights : (T, D)
+        Of the gestures.
+    coordinates : (D, S)
+        mm, what each gesture adds at a weight of 1.
+    emotion : (T,)
+        Strength of the emotion, 0 to 1.
+    """
+    calmed = weights * (1 - EMOTION_CALMS * emotion)[:, None]
+    moved = motion.coordinates + (calmed @ coordinates).astype(np.float32)
+    return Motion(motion.times, moved, motion.loudness)

@@ -13,7 +13,7 @@ from ..audio.prosody import ANTICIPATION_S, LAUGH_S, Voice, VoiceEvent
 from ..face.canonical import Face
 from ..face.lip_measures import without_opening
 from ..face.motion import Motion
-from .gestures import Gestures
+from .gestures import Gestures, with_gestures
 
 LAUGH_LEAD_S = 0.1 - LAUGH_S  # from the beginning of a bob, which takes 0.1 s, to its event
 # Blend-shape weights of a laugh.
@@ -21,7 +21,6 @@ LAUGH_SHAPES = {"mouthSmile": 0.45, "cheekSquint": 0.35, "eyeSquint": 0.3, "nose
 RISE_S, LAST_S, FALL_S = 0.3, 0.5, 1.1  # how long a laugh rises, lasts after a burst, and falls
 SPREAD = 0.2  # of the size of a laugh
 SIDE_SPREAD = 0.08  # of a laugh, from side to side
-EMOTION_CALMS = 0.5  # by how much a full emotion, which has its own smile, reduces a laugh
 
 
 class Laughter:
@@ -53,9 +52,7 @@ class Laughter:
         weights = self._gestures.at(motion.times)
         if not weights.any():
             return motion
-        weights *= self._amount * (1 - EMOTION_CALMS * emotion)[:, None]
-        coordinates = motion.coordinates + (weights @ self._coordinates).astype(np.float32)
-        return Motion(motion.times, coordinates, motion.loudness)
+        return with_gestures(motion, self._amount * weights, self._coordinates, emotion)
 
     def _laugh(self, event: VoiceEvent) -> None:
         """Begin a laugh, or let it grow and go on."""

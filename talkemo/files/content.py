@@ -40,8 +40,8 @@ BINARY_ENDINGS = frozenset(ending for *_, endings in MARKS for ending in endings
 NAMED_AS = {
     **dict.fromkeys((".obj", ".ply", ".stl", ".off"), "a mesh"),
     **dict.fromkeys((".glb", ".gltf", ".vrm"), "a glTF"),
-    **dict.fromkeys((".fbx", ".blend", ".dae", ".abc", ".usdz"), "a 3D scene of another program"),
-    **dict.fromkeys((".usd", ".usda", ".usdc"), "a USD scene"),
+    **dict.fromkeys((".fbx", ".blend", ".dae", ".abc"), "a 3D scene of another program"),
+    **dict.fromkeys((".usd", ".usda", ".usdc", ".usdz"), "a USD scene"),
     **dict.fromkeys((".wav", ".flac", ".ogg", ".opus", ".mp3", ".m4a"), "a recording"),
     **dict.fromkeys((".mp4", ".mov", ".mkv", ".webm", ".avi", ".mpg", ".mpeg", ".m4v"), "a video"),
     **dict.fromkeys((".png", ".jpg", ".jpeg", ".gif", ".webp", ".bmp", ".tif"), "an image"),

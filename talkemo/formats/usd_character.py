@@ -182,27 +182,25 @@ class _Scene:
         if all(part is not None for part in normals):
             mesh.CreateNormalsAttr(vectors(np.concatenate(normals)))  # type: ignore[arg-type]
             mesh.SetNormalsInterpolation(UsdGeom.Tokens.vertex)
-        references = [{}, *(r for s in surfaces for r in self.materials.references(s.primitive))]
-        for name, reference in {self.materials.sets.name(r): r for r in references}.items():
+        self._define_texture_coordinates(mesh, surfaces)
+        colours = [linear_vertex_colours(self.file, s.primitive, len(s.points)) for s in surfaces]
+        joined = _joined(colours, surfaces, np.ones(4))
+        if joined is not None:
+            shown = mesh.CreateDisplayColorPrimvar(UsdGeom.Tokens.vertex)
+            assert shown.GetPrimvarName() == COLOURS_OF_POINTS
+            shown.Set(vectors(joined[:, :3]))
+
+    def _define_texture_coordinates(self, mesh: Any, surfaces: list[Surface]) -> None:
+        """Define each set of texture coordinates that a material of the mesh uses."""
+        used = [{}, *(r for s in surfaces for r in self.materials.references(s.primitive))]
+        for name, reference in {self.materials.sets.name(r): r for r in used}.items():
             parts = [
                 texture_coordinates(self.file, s.primitive, reference, len(s.points))
                 for s in surfaces
             ]
-            if any(part is not None for part in parts):
-                filled = [
-                    np.zeros((len(s.points), 2)) if part is None else part * [1, -1] + [0, 1]
-                    for s, part in zip(surfaces, parts)
-                ]
-                define_coordinates(mesh, np.concatenate(filled), name)
-        colours = [linear_vertex_colours(self.file, s.primitive, len(s.points)) for s in surfaces]
-        if any(part is not None for part in colours):
-            filled = [
-                np.ones((len(s.points), 4)) if part is None else part
-                for s, part in zip(surfaces, colours)
-            ]
-            shown = mesh.CreateDisplayColorPrimvar(UsdGeom.Tokens.vertex)
-            assert shown.GetPrimvarName() == COLOURS_OF_POINTS
-            shown.Set(vectors(np.concatenate(filled)[:, :3]))
+            joined = _joined(parts, surfaces, np.array([0.0, 1.0]))
+            if joined is not None:
+                define_coordinates(mesh, joined * [1, -1] + [0, 1], name)  # v points up in USD
 
     def _bind_materials(self, mesh: Any, surfaces: list[Surface]) -> None:
         from pxr import UsdGeom, UsdShade
@@ -248,6 +246,19 @@ def _shape(surface: Surface, number: int) -> np.ndarray:
     if number < len(surface.shapes):
         return np.asarray(surface.shapes[number])
     return np.zeros_like(surface.points)
+
+
+def _joined(
+    parts: list[np.ndarray | None], surfaces: list[Surface], missing: np.ndarray
+) -> np.ndarray | None:
+    """Join an attribute of surfaces' points; `missing` where one has none, None if none has any."""
+    if all(part is None for part in parts):
+        return None
+    rows = [
+        np.tile(missing, (len(surface.points), 1)) if part is None else part
+        for part, surface in zip(parts, surfaces)
+    ]
+    return np.concatenate(rows)
 
 
 def _normals(file: GltfFile, surface: Surface) -> np.ndarray | None:

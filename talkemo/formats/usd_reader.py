@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -37,6 +37,9 @@ from .usd_layers import open_stage
 from .usd_origin import UsdOrigin, UsdPart
 from .usd_paint import SurfaceColours, surface_colours
 from .usd_stage import ADDED_PART, check_usd
+
+if TYPE_CHECKING:
+    import PIL.Image
 
 MAX_CORNERS_PER_POLYGON = 100_000
 Z_UP = np.array([[1.0, 0, 0], [0, 0, 1], [0, -1, 0]])  # turns z up to y up
@@ -242,19 +245,13 @@ class _Colours:
 
     def attributes(self) -> MeshAttributes | None:
         """Return texture, texture coordinates and colours; None without any."""
-        for name in {part.paint.image for part in self.parts if part.paint.image is not None}:
-            self._load(name)
-        images = decoded_images(self.contents, self.note)
-        for part in self.parts:
-            if part.paint.image not in images:
-                part.paint.image = None
+        images = self._images()
         paints = [part.paint for part in self.parts]
         if not images and all(paint.is_opaque for paint in paints):
             return self._without_textures()
         order = np.argsort(np.concatenate(self._rows()), kind="stable")
-        if len(images) == 1 and all(
-            paint.is_plain and paint.image is not None and paint.uv is not None for paint in paints
-        ):
+        is_plain = (p.is_plain and p.image is not None and p.uv is not None for p in paints)
+        if len(images) == 1 and all(is_plain):
             (name, pixels), content = next(iter(images.items())), self.contents
             texture = content[name] if image_type(content[name]) else as_png(pixels)
             uv, faces = self._joined_uv()
@@ -262,6 +259,16 @@ class _Colours:
         joined = join_materials([part.faces for part in self.parts], paints, images)
         assert joined.uv_faces is not None
         return MeshAttributes(**{**vars(joined), "uv_faces": joined.uv_faces[order]})
+
+    def _images(self) -> dict[Any, PIL.Image.Image]:
+        """Read the parts' images by name; parts lose those that cannot be read."""
+        for name in {part.paint.image for part in self.parts if part.paint.image is not None}:
+            self._load(name)
+        images = decoded_images(self.contents, self.note)
+        for part in self.parts:
+            if part.paint.image not in images:
+                part.paint.image = None
+        return images
 
     def _rows(self) -> list[np.ndarray]:
         """The joined mesh's triangles of each part."""
