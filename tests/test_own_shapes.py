@@ -15,6 +15,7 @@ from gltf_files import FACES, POINTS, Gltf, character, vrm_0_character, with_sha
 from talkemo import ExportOptions, InputError, animate, stream, transfer
 from talkemo.binding import FaceHint, save_binding
 from talkemo.binding.own_shapes import MIN_MOUTH_SHOWN, OwnShapeFit, find_shapes
+from talkemo.expression.frown import FROWN_GAIN, frowning_face, frowning_header
 from talkemo.face.canonical import ARKIT_NAMES
 from talkemo.face.shape_names import counterparts, meaning_of
 from talkemo.face.viseme_curves import VRM_EMOTION_RECIPES, VRM_MOUTH_RECIPES, recipe_weights
@@ -24,6 +25,8 @@ from talkemo.formats.mesh import load_mesh
 from talkemo.formats.mesh_types import MeshShape
 from talkemo.formats.registry import open_animation
 from talkemo.formats.shape_map import map_template, read_shape_map
+from talkemo.formats.target_sets import target_sets
+from talkemo.pipelines.acting import bound_header
 from talkemo.pipelines.bind import describe_shapes
 from talkemo_cli.app import main
 from talkemo_cli.bind import _shape_facts
@@ -300,6 +303,21 @@ def test_chunks_do_not_matter(bound, own, face):
         for k in (0, 4, 8)
     ]
     np.testing.assert_allclose(np.concatenate(parts), whole, atol=1e-5)
+
+
+def test_a_characters_own_frown_is_driven_by_the_persons(bound, own, face):
+    """A mesh without shapes frowns deeper than a person who was filmed, a character need not."""
+    weights = 0.5 * random_weights(face, np.random.default_rng(6), 5)
+    frames = frames_of(bound, weights)
+    deep = weights.astype(np.float32) @ frowning_face(face).weights_to_coordinates
+    header = bound_header(bound, 5, 25.0, {})
+    (targets,), plain = target_sets(header), replace(header, own_shapes=own["arkit"])
+    frowning = frowning_header(plain)
+    shown = frowning.own_shapes.weights(replace(frames, coordinates=deep))
+    np.testing.assert_allclose(shown, own["arkit"].weights(frames), atol=1e-4)
+    assert frowning.own_shapes.names == own["arkit"].names
+    down = ARKIT_NAMES.index("browDownLeft")
+    np.testing.assert_allclose(frowning.targets()[down], FROWN_GAIN * targets.targets[down])
 
 
 def shape(name, vertices, rows, at_rest=0.0, mix=()):

@@ -19,7 +19,7 @@ import numpy as np
 from ..face.canonical import ARKIT_NAMES, Face
 
 if TYPE_CHECKING:
-    from ..formats.animation import Header
+    from ..formats.animation import Frames, Header, OwnShapes
 
 # Chosen among 1, 2, 2.5 and 3 with 14 people of training splits who frown. What a tracker scores on
 # three heads is on average 0.67, 0.87 and (high brows at rest) 0.14 of its score in the video; 0.16,
@@ -43,17 +43,48 @@ def frowning_face(face: Face) -> Face:
 
 def frowning_header(header: Header) -> Header:
     """Return the header of a bound mesh whose ARKit targets are those of `frowning_face`."""
-    canonical, own, targets = header.canonical, header.own, header.targets
-    assert canonical is not None and targets is not None
+    face, own, targets, shapes = header.canonical, header.own, header.targets, header.own_shapes
+    assert face is not None
 
     def frowning_targets() -> np.ndarray:
+        assert targets is not None
         result = targets()
         result[[name.startswith(FROWN) for name in ARKIT_NAMES]] *= FROWN_GAIN
         return result
 
     return replace(
         header,
-        targets=frowning_targets,
-        canonical=frowning_face(canonical),
+        targets=None if targets is None else frowning_targets,
+        canonical=frowning_face(face),
         own=None if own is None else frowning_header(own),
+        own_shapes=None if shapes is None else OwnFrowns(shapes, _added_by_weights(face)),
     )
+
+
+class OwnFrowns:
+    """A character's own shapes in a performance, see `OwnShapes`.
+
+    They show frowns by themselves, so they are fitted to brows as low as the person's. `added`
+    (52, S) is what ARKit's shapes at weight 1 add to these in mm.
+    """
+
+    def __init__(self, shapes: OwnShapes, added: np.ndarray):
+        self.shapes, self.added = shapes, added
+        self.names, self.at_rest, self.recipes = shapes.names, shapes.at_rest, shapes.recipes
+
+    def weights(self, frames: Frames) -> np.ndarray:
+        """Return the shapes' weights (T, len(names)) that show frames best."""
+        if frames.coordinates is not None:
+            plain = frames.coordinates - frames.arkit @ self.added
+            frames = replace(frames, coordinates=plain)
+        return self.shapes.weights(frames)
+
+    def targets(self) -> np.ndarray:
+        """Return the displacements (K, N, 3) of the mesh's own vertices at weight 1."""
+        return self.shapes.targets()
+
+
+def _added_by_weights(face: Face) -> np.ndarray:
+    """Return what ARKit's shapes at weight 1 move by `frowning_face` and not by the face, (52, S)."""
+    added = frowning_face(face).weights_to_coordinates - face.weights_to_coordinates
+    return np.asarray((face.arkit_matrix > 0).T @ added, np.float32)

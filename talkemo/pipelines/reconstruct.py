@@ -125,6 +125,8 @@ def reconstruct(
     shape_notes: list[str] = []
     if bound is not None:
         header, shape_notes = with_targets(header, bound, export, paths)
+    if FROWN_META in header.meta:
+        header = frowning_header(header)
     with all_or_none([*paths, *_extra_outputs(options)]):
         result = _write(paths, header, frames, performance, target.error_mm, export, progress)
         _write_extras(options, source, performance, person, header)
@@ -299,7 +301,7 @@ class BoundMesh:
         meta: dict[str, Any] | None = None,
         frowns: bool = True,
     ):
-        self.binding, self.unit, self.frowns = binding, unit, frowns
+        self.binding, self.unit = binding, unit
         self.face = frowning_face(binding.face) if frowns else binding.face
         self.meta = {**(meta or {}), **({FROWN_META: FROWN_GAIN} if frowns else {})}
         self.error_mm, self.landmarks68 = binding.error, binding.landmarks68
@@ -308,8 +310,7 @@ class BoundMesh:
 
     def header(self, frames: int, fps: float, meta: dict[str, Any]) -> Header:
         """Return the header of an animation of the mesh."""
-        header = bound_header(self.binding, frames, fps, meta, unit=self.unit)
-        return frowning_header(header) if self.frowns else header
+        return bound_header(self.binding, frames, fps, meta, unit=self.unit)
 
     def perform(self, shapes: np.ndarray, motion: Motion, change: np.ndarray) -> np.ndarray:
         """Return the vertices (T, N, 3) of the mesh that is drawn, see `Target`."""

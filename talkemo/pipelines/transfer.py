@@ -114,6 +114,8 @@ def transfer(
     stage = _Stage(source, replace(binding, cut=None), _target(options, models))
     header = stage.header(_meta(source, Path(animation), options), options.export)
     header, notes = with_targets(header, stage.shown, options.export, paths)
+    if FROWN_META in header.meta:
+        header = frowning_header(header)
     result = write_animation(
         paths,
         header,
@@ -195,8 +197,8 @@ class _Stage:
         self.source, self.binding, self.target = source, binding, target
         self.shown = binding if target is None else target
         # A performance of somebody who was filmed may frown deeper than a browDown of 1.
-        self.frowns = FROWN_META in source.meta
-        self.face = frowning_face(binding.face) if self.frowns else binding.face
+        frowns = FROWN_META in source.meta
+        self.face = frowning_face(binding.face) if frowns else binding.face
         # Rotations (T, 3, 3) of the head that the vertices do not contain; None if there are none.
         self.head = self._head_beside_vertices()
 
@@ -223,10 +225,9 @@ class _Stage:
             meta = {**meta, "mesh": self.target.mesh.name}
         if self.target is not None or self.head is not None:
             turn = HeadTurner(self.shown.shown)
-        header = bound_header(
+        return bound_header(
             self.shown, len(self.source), self.source.fps, meta, turn=turn, unit=unit
         )
-        return frowning_header(header) if self.frowns else header
 
     def frames(self, models: Models, timeline: Timeline) -> Iterator[tuple[Motion, Frames]]:
         """Yield the frames with the emotions of a timeline, chunk by chunk."""
