@@ -389,14 +389,13 @@ def _target(
     unit: str,
 ) -> Target:
     """Return the bound mesh, the person's face in the model's topology, or the person's own."""
-    frowns = not performance.is_curves
     if onto is not None:
-        return BoundMesh(onto, unit, frowns=frowns)
+        return BoundMesh(onto, unit, frowns=not performance.is_curves)
     if face_model is None:
         return person
     binding, coefficients = bound_person(face_model, person, models, cache)
     meta = {"model": face_model.name, "identity": coefficients.round(4).tolist()}
-    return BoundMesh(binding, unit, meta, frowns)
+    return BoundMesh(binding, unit, meta, frowns=False)  # the person's own face
 
 
 def bound_person(
