@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 import numpy as np
 
@@ -39,6 +39,9 @@ from ..weights.models import Models
 from .hearing import AutoEmotion
 from .options import ActingOptions, EmotionOptions
 from .outputs import check_mode
+
+if TYPE_CHECKING:
+    from ..formats.appearance import AddedMeshes, Appearance
 
 # A page stores the effect of each of these emotions, so that its viewer can mix them.
 PAGE_EMOTIONS = tuple(name for name in EMOTIONS if name != "neutral")
@@ -388,16 +391,12 @@ def bound_header(
     `turn` rotates head and eyes of the mesh that is drawn, `binding.shown`; `unit` is one of
     UNIT_CHOICES, see `unit_of_mesh`.
     """
-    from ..render.added_parts import added_meshes, without_mouth
-
     if binding.cut is not None:
         own_turn = None if turn is None else HeadTurner(binding)
         uncut, closed = replace(binding, cut=None), {**meta, ONE_SKIN: True}
         own = bound_header(uncut, frames, fps, closed, own_turn, unit)
-        own = replace(own, added=lambda: without_mouth(added_meshes(uncut)))
+        own = replace(own, added=lambda: _added_meshes(uncut, mouth=False))
         return replace(bound_header(binding.shown, frames, fps, meta, turn, unit), own=own)
-    from ..render.appearance import appearance_of
-
     mesh, length_unit = binding.mesh, unit_of_mesh(unit, binding.scale)
     return Header(
         frames=frames,
@@ -409,8 +408,8 @@ def bound_header(
         meta={**meta, "unit": length_unit.name},
         targets=binding.arkit_targets,
         attributes=mesh.attributes,
-        appearance=lambda fill: appearance_of(binding, fill),
-        added=lambda: added_meshes(binding),
+        appearance=lambda fill: _appearance(binding, fill),
+        added=lambda: _added_meshes(binding),
         basis=binding.basis,
         bite=lambda: binding.bite,
         turn=turn,
@@ -418,3 +417,19 @@ def bound_header(
         canonical=binding.face,
         origin=mesh.origin,
     )
+
+
+# What draws is loaded when it is used: compiling libraries take as long as the rest of an npz.
+
+
+def _appearance(binding: Binding, fill: bool) -> Appearance:
+    from ..render.appearance import appearance_of
+
+    return appearance_of(binding, fill)
+
+
+def _added_meshes(binding: Binding, mouth: bool = True) -> AddedMeshes:
+    from ..render.added_parts import added_meshes, without_mouth
+
+    added = added_meshes(binding)
+    return added if mouth else without_mouth(added)
