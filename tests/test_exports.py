@@ -17,9 +17,11 @@ from talkemo.evaluation.compare import compare
 from talkemo.face.canonical import ARKIT_NAMES
 from talkemo.formats import animation as animations
 from talkemo.formats import registry
+from talkemo.formats.animation import Frames
 from talkemo.formats.mesh import load_mesh
 from talkemo.formats.npz import NpzAnimation
 from talkemo.formats.registry import ANIMATION_FORMATS, open_animation
+from talkemo.pipelines.acting import bound_header
 from talkemo.pipelines.rendering import render
 
 pygltflib = pytest.importorskip(
@@ -250,6 +252,26 @@ def test_baked_usd_is_exact(exported, example_face, short_speech, tmp_path):
     with np.load(exported[0] / "a.npz") as arrays:  # the points are rotated with the head
         vertices[7] = HeadTurner(bind(example_face))(vertices[7], arrays["head"][7])
     np.testing.assert_allclose(np.array(mesh.GetPointsAttr().Get(7)), vertices[7], atol=1e-4)
+
+
+def test_baked_usd_turns_own_eyeballs(example_face, tmp_path):
+    pytest.importorskip("pxr", reason="talkemo[usd] is not installed")
+    from pxr import Usd, UsdGeom
+
+    binding = bind(example_face.with_name("face.obj"))
+    turner, gaze = HeadTurner(binding), np.array([[0, 0], [0.1, 0.4]])
+    header = bound_header(binding, 2, 30.0, {}, turn=turner)
+    vertices = np.repeat(binding.rest[None], 2, axis=0)
+    still = np.tile(np.eye(3), (2, 1, 1))
+    frames = Frames(vertices, vertices[:, binding.landmarks68], np.zeros((2, 52)), still, gaze)
+    with registry.open_writer(tmp_path / "b.usdc", header, bake=True) as writer:
+        writer.write(frames)
+    stage = Usd.Stage.Open(str(tmp_path / "b.usdc"))
+    (mesh,) = (p for p in stage.Traverse() if p.IsA(UsdGeom.Mesh) and p.GetName() == "mesh")
+    points = UsdGeom.Mesh(mesh).GetPointsAttr()
+    expected = turner(vertices[1], still[1], gaze[1])
+    assert np.linalg.norm(expected - vertices[1], axis=1).max() > 2  # mm, in the pupils
+    np.testing.assert_allclose(np.array(points.Get(1)), expected, atol=1e-3)
 
 
 def test_arkit_curves_have_live_link_faces_layout(exported):

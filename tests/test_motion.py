@@ -35,6 +35,11 @@ def spoken(models, short_speech):
     return models.talking.motion(audio, np.arange(0, audio.duration, 1 / 30))
 
 
+def test_a_result_keeps_the_loudness_of_speech(example_face, short_speech, models):
+    motion = talkemo.animate(example_face, short_speech, models=models, fps=5).motion
+    assert motion.loudness is not None and len(motion.loudness) == len(motion)
+
+
 def transfer_by_maps(models, displacement: np.ndarray, amounts: np.ndarray) -> np.ndarray:
     """Emotion transfer on displacements (T, V, 3) mm by vertices and maps, for amounts (T, 8)."""
     face, generator = models.face, models.emotion.generator

@@ -19,8 +19,9 @@ from talkemo.expression.frown import FROWN_GAIN, frowning_face, frowning_header
 from talkemo.face.canonical import ARKIT_NAMES
 from talkemo.face.shape_names import counterparts, meaning_of
 from talkemo.face.viseme_curves import VRM_EMOTION_RECIPES, VRM_MOUTH_RECIPES, recipe_weights
-from talkemo.formats.animation import Frames
+from talkemo.formats.animation import FROWN_META, Frames
 from talkemo.formats.gltf_file import GltfFile
+from talkemo.formats.gltf_tree import mesh_space
 from talkemo.formats.mesh import load_mesh
 from talkemo.formats.mesh_types import MeshShape
 from talkemo.formats.registry import open_animation
@@ -318,6 +319,10 @@ def test_a_characters_own_frown_is_driven_by_the_persons(bound, own, face):
     assert frowning.own_shapes.names == own["arkit"].names
     down = ARKIT_NAMES.index("browDownLeft")
     np.testing.assert_allclose(frowning.targets()[down], FROWN_GAIN * targets.targets[down])
+    # So a file is read back as deep as it plays.
+    meta = {FROWN_META: FROWN_GAIN}
+    spaces = [mesh_space(replace(h, meta=meta), np.eye(3)) for h in (header, plain)]
+    assert [FROWN_META in space for space in spaces] == [True, False]
 
 
 def shape(name, vertices, rows, at_rest=0.0, mix=()):

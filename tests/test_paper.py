@@ -523,6 +523,8 @@ def test_karras_learns_and_goes_on(corpus, cache, models, tmp_path, short_speech
     moved = {name: model.motion(audio, times, name).coordinates for name in model.states}
     assert "neutral" in moved and len(moved) > 1
     assert all(np.isfinite(rows).all() and rows.any() for rows in moved.values())
+    sizes = karras.KarrasTraining(run, config).scales.sizes  # the terms' weights go on, too
+    assert (sizes > 0).all()
     again = karras.train_karras(run, config)  # nothing is left to train
     np.testing.assert_allclose(
         again.motion(audio, times).coordinates, moved["neutral"], rtol=1e-5, atol=1e-5

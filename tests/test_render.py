@@ -19,6 +19,7 @@ from talkemo.formats.appearance import Appearance
 from talkemo.formats.mesh import load_mesh
 from talkemo.formats.mesh_types import Mesh, MeshAttributes
 from talkemo.formats.registry import open_animation
+from talkemo.formats.texture_atlas import palette_tile
 from talkemo.geometry.meshes import vertex_normals
 from talkemo.geometry.plane import inside_polygon
 from talkemo.render.appearance import (
@@ -529,6 +530,13 @@ def nose_from_below(binding):
     image = renderer.draw(binding.mesh.vertices.astype(np.float32)).astype(int).sum(2)
     renderer.close()
     return image
+
+
+def test_a_palette_of_too_many_colours_stays_opaque():
+    rng = np.random.default_rng(0)
+    colours = np.column_stack([rng.integers(0, 256, (5000, 3)), np.full(5000, 255)])
+    tile, _ = palette_tile([colours.astype(np.uint8)])
+    assert np.asarray(tile.image)[..., 3].min() == 255
 
 
 @pytest.mark.parametrize("kind", ["texture", "palette", "colours"])

@@ -62,6 +62,18 @@ def assert_same_points(glb, usd):
             np.testing.assert_allclose(own[frame], part, atol=1e-5)
 
 
+def test_colours_of_points_are_multiplied_with_the_materials(tmp_path):
+    g = Gltf()
+    g.primitive["attributes"]["COLOR_0"] = g.add(np.full((len(POINTS), 3), 0.5))
+    g.tree["materials"] = [{"pbrMetallicRoughness": {"baseColorFactor": [1, 0.25, 0, 1]}}]
+    g.primitive["material"] = 0
+    _, usd = both(g, tmp_path)
+    stage = pxr.Usd.Stage.Open(str(usd))
+    shown = [mesh.GetDisplayColorAttr().Get() for mesh in meshes_of(stage)]
+    colours = [np.array(values) for values in shown if values]
+    np.testing.assert_allclose(colours[0], np.tile([0.5, 0.125, 0], (len(POINTS), 1)), atol=1e-6)
+
+
 # Those that differ in how they are placed or moved; the others are read by the same code.
 SURFACES = [
     name

@@ -18,9 +18,11 @@ import numpy as np
 import pygltflib
 import pytest
 import soundfile
+from openings_of_heads import one_skin
 from PIL import Image
 from scipy.spatial.transform import Rotation
 from test_exports import accessor
+from test_page import data_of, numbers
 
 import talkemo
 from talkemo import InputError, TalkemoError, Timeline, bind, extras
@@ -59,6 +61,7 @@ from talkemo.face.canonical import ARKIT_NAMES, BROWS
 from talkemo.formats.mesh import load_mesh
 from talkemo.formats.npz import NpzAnimation
 from talkemo.formats.registry import open_animation
+from talkemo.pipelines import reconstruct as pipeline
 from talkemo.pipelines.sources import ClipAnimation
 from talkemo.video import reader
 from talkemo_cli.app import main
@@ -241,6 +244,61 @@ def test_reconstruction_onto_another_mesh(
     width = lambda r: np.linalg.norm(r.landmarks68[:, 54] - r.landmarks68[:, 48], axis=1).mean()
     assert width(happy) > 1.05 * width(still)
     assert (talkemo.reconstruct(clip, models=models, emotion="happy").vertices != 0).any()
+
+
+def test_own_eyeballs_look_where_the_person_looks(clip, tracked, models, tmp_path):
+    """In vertices, and in a page with the rotation of the head."""
+    head = ROOT / "examples" / "face.obj"
+    binding = bind(head, models=models).shown
+    ((rows, centre), _), page = binding.eyes, tmp_path / "p.html"
+    shown = talkemo.reconstruct(clip, onto=head, models=models)
+    moved = np.linalg.norm(shown.vertices[:, rows] - binding.rest[rows], axis=2).max()
+    assert moved > 1  # mm
+    from_centre = np.linalg.norm(shown.vertices[:, rows] - centre, axis=2)
+    np.testing.assert_allclose(
+        from_centre, np.broadcast_to(from_centre[0], from_centre.shape), atol=1e-3
+    )
+    talkemo.reconstruct(clip, page, onto=head, models=models, head=True)
+    data = data_of(page)
+    for name in ("head", "eyes"):
+        turns = numbers(data[name], "<f4")
+        assert np.abs(turns.reshape(-1, 3, 3) - np.eye(3)).max() > 0.05, name
+    assert len(data["turning"]["balls"]) == 2
+
+
+def test_cut_lips_turn_with_the_head_in_every_file(
+    face, example_face, models, monkeypatch, tmp_path
+):
+    """Files that contain the mesh without the vertices of its cut have its rotation, too."""
+    mesh = one_skin(load_mesh(example_face), 1.8)
+    landmarks = np.repeat(
+        (face.landmark_operator() @ face.mean)[None, :, :2] * [2, -2] + 400, 4, axis=0
+    )
+    headers, write = [], pipeline.write_animation
+
+    def written(paths, header, *rest, **more):
+        headers.append(header)
+        return write(paths, header, *rest, **more)
+
+    monkeypatch.setattr(pipeline, "write_animation", written)
+    talkemo.reconstruct(landmarks, onto=mesh, models=models, head=True)
+    (header,) = headers
+    assert len(header.own.rest) < len(header.rest)
+    assert len(header.own.turned.share) == len(header.own.rest)
+    np.testing.assert_array_equal(header.own.turned.pivot, header.turned.pivot)
+
+
+def test_an_emotion_closes_the_lips_of_the_mesh(clip, tracked, example_face, models, monkeypatch):
+    made = []
+
+    class Transfer(pipeline.PerformanceTransfer):
+        def __init__(self, model, face, lip_gap=None):
+            made.append(lip_gap)
+            super().__init__(model, face, lip_gap)
+
+    monkeypatch.setattr(pipeline, "PerformanceTransfer", Transfer)
+    talkemo.reconstruct(clip, onto=example_face, models=models, emotion="happy")
+    np.testing.assert_array_equal(made[0], bind(example_face, models=models).shown.lip_gap)
 
 
 def test_a_mesh_frowns_deeper_than_the_filmed_person(

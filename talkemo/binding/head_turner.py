@@ -46,10 +46,16 @@ class Turner:
         self.sockets = sockets
 
     @classmethod
-    def of_whole_mesh(cls, placement: Similarity, count: int, pivot: np.ndarray) -> Turner:
-        """Return a turner that rotates all `count` vertices of a mesh."""
+    def of_whole_mesh(
+        cls,
+        placement: Similarity,
+        count: int,
+        pivot: np.ndarray,
+        eyes: Sequence[tuple[np.ndarray, np.ndarray]] = (),
+    ) -> Turner:
+        """Return a turner that rotates all `count` vertices of a mesh, and its own eyeballs."""
         share = np.ones((count, 1), np.float32)
-        return cls(share, pivot, placement.rotation, (), placement.to_mesh(EYE_CENTRES_MM))
+        return cls(share, pivot, placement.rotation, eyes, sockets_of(placement, eyes))
 
     def head(self, rotation: np.ndarray) -> np.ndarray:
         """Return rotations (..., 3, 3) of the canonical face in the mesh's axes, float32."""
@@ -67,14 +73,26 @@ class Turner:
         `rotation` (3, 3) is the head's, in the axes of the canonical face (looking along +z, y up).
         `gaze` (2,) is the pitch and yaw of the eyes in radians.
         """
-        if gaze is not None and self.eyes:
-            (eye,) = self.eye_rotations(gaze[None])
-            vertices = vertices.copy()
-            for rows, centre in self.eyes:
-                vertices[rows] = (vertices[rows] - centre) @ eye.T + centre
+        if gaze is not None:
+            (vertices,) = self.looking(vertices[None], gaze[None])
         from_pivot = vertices - self.pivot
         shift = from_pivot @ self.head(rotation).T - from_pivot
         return np.asarray(vertices + self.share * shift, np.float32)
+
+    def looking(self, vertices: np.ndarray, gaze: np.ndarray) -> np.ndarray:
+        """Return vertices (T, N, 3) whose own eyeballs are rotated by the gaze (T, 2)."""
+        if not self.eyes:
+            return vertices
+        turns, result = self.eye_rotations(gaze).transpose(0, 2, 1), vertices.copy()
+        for rows, centre in self.eyes:
+            result[:, rows] = (vertices[:, rows] - centre) @ turns + centre
+        return result
+
+
+def sockets_of(placement: Similarity, eyes: Sequence[tuple[np.ndarray, np.ndarray]]) -> np.ndarray:
+    """Return the centres (2, 3) of a mesh's eyes, of its own eyeballs if it has two."""
+    centres = np.array([centre for _, centre in eyes])
+    return centres if len(centres) == 2 else placement.to_mesh(EYE_CENTRES_MM)
 
 
 class HeadTurner(Turner):
@@ -86,8 +104,7 @@ class HeadTurner(Turner):
         below_chin = points[binding.landmarks68[8], 1] - points[:, 1]
         share = smoothstep(1 - (below_chin - NECK_TOP_MM) / (NECK_BOTTOM_MM - NECK_TOP_MM))
         pivot = placement.to_mesh(HEAD_PIVOT_MM[None])[0]
-        centres = np.array([centre for _, centre in binding.eyes])
-        sockets = centres if len(centres) == 2 else placement.to_mesh(EYE_CENTRES_MM)
+        sockets = sockets_of(placement, binding.eyes)
         super().__init__(
             share.astype(np.float32)[:, None], pivot, placement.rotation, binding.eyes, sockets
         )

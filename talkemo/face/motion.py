@@ -7,7 +7,7 @@ by writers, metrics and the paper's figures.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -59,6 +59,11 @@ class Motion:
         motions = list(motions)
         if not motions:
             return cls(np.zeros(0), np.zeros((0, len(face.expression_names)), np.float32))
+        return cls.of_parts(motions)
+
+    @classmethod
+    def of_parts(cls, motions: Sequence[Motion]) -> Motion:
+        """Join one or more consecutive motions."""
         loudness = [m.loudness for m in motions if m.loudness is not None]
         return cls(
             np.concatenate([m.times for m in motions]),

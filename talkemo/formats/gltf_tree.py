@@ -26,7 +26,7 @@ def mesh_space(header: Header, to_file: np.ndarray) -> dict[str, Any]:
         "to_file": to_file.tolist(),
         "facing": facing,
     }
-    if FROWN_META in header.meta:
+    if FROWN_META in header.meta and header.own_shapes is None:  # those frown by themselves
         space[FROWN_META] = header.meta[FROWN_META]
     return space
 

@@ -68,7 +68,8 @@ def vertex_groups(attributes: MeshAttributes | None, count: int) -> np.ndarray:
 def kind_of_names(*names: object) -> str:
     """Return which kind of part the first telling one of some names means; empty if none does.
 
-    The kinds are those of WORDS_OF_KINDS. A name that means several of them tells nothing.
+    The kinds are those of WORDS_OF_KINDS. A name that means several of them tells nothing; one with a
+    word of AROUND_WORDS says that it is no part, and the names after it do not count.
     """
     for name in names:
         text = name[:MAX_NAME_CHARACTERS] if isinstance(name, str) else ""

@@ -232,7 +232,8 @@ def palette_tile(colours: list[np.ndarray]) -> tuple[Tile, list[np.ndarray]]:
     palette, number = np.unique(every, axis=0, return_inverse=True)
     while len(palette) > MAX_PALETTE:
         step *= 2
-        coarse = every // step * step + step // 2
+        coarse = every.copy()
+        coarse[:, :3] = every[:, :3] // step * step + step // 2
         palette, number = np.unique(coarse, axis=0, return_inverse=True)
     across = max(math.ceil(math.sqrt(len(palette))), 1)
     swatches = np.full((across * across, 4), 255, np.uint8)

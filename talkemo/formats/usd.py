@@ -163,10 +163,9 @@ class UsdWriter(StageWriter):
         courses = [np.asarray(shapes.weights(frames), np.float32) for shapes in self.sets]
         for residual, weights in zip(self.residuals, courses):
             residual.add(frames, weights)
-        for k, vertices in enumerate(frames.vertices):
+        for k in range(len(frames.vertices)):
             if self.bake:
-                if frames.head is not None and self.header.turn is not None:
-                    vertices = self.header.turn(vertices, frames.head[k])
+                vertices = frames.turned(k, self.header.turn)
                 self.points.Set(vectors(vertices @ self.upright), self.count)
                 self._write_parts(vertices, None if frames.gaze is None else frames.gaze[k])
             for attribute, weights in zip(self.weights, courses):

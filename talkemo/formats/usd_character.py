@@ -19,7 +19,7 @@ from ..files.reading import reading_errors
 from ..geometry.rigid import nearest_rotation
 from .animation import FileWriter, Header
 from .gltf_character import WRITTEN_BACK, CharacterWriter
-from .gltf_colours import linear_vertex_colours, texture_coordinates
+from .gltf_colours import texture_coordinates
 from .gltf_file import GltfFile
 from .gltf_origin import GltfOrigin
 from .gltf_rig import NodeTree, as_own_rotation
@@ -183,7 +183,7 @@ class _Scene:
             mesh.CreateNormalsAttr(vectors(np.concatenate(normals)))  # type: ignore[arg-type]
             mesh.SetNormalsInterpolation(UsdGeom.Tokens.vertex)
         self._define_texture_coordinates(mesh, surfaces)
-        colours = [linear_vertex_colours(self.file, s.primitive, len(s.points)) for s in surfaces]
+        colours = [self.materials.colours_of_points(s.primitive, len(s.points)) for s in surfaces]
         joined = _joined(colours, surfaces, np.ones(4))
         if joined is not None:
             shown = mesh.CreateDisplayColorPrimvar(UsdGeom.Tokens.vertex)

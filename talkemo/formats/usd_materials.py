@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from .gltf_colours import SPECULAR_GLOSSINESS, image_of
+from .gltf_colours import SPECULAR_GLOSSINESS, image_of, linear_vertex_colours
 from .gltf_file import GltfFile
 from .gltf_tree import SKIN_ROUGHNESS
 from .materials import BLEND, MASK, OPAQUE, decoded_images
@@ -125,6 +125,16 @@ class UsdMaterials:
         if number not in self._image_names:
             self._image_names[number] = self._add_image(number)
         return self._image_names[number], wrap
+
+    def colours_of_points(self, primitive: dict[str, Any], count: int) -> np.ndarray | None:
+        """Return linear RGB and alpha (count, 4) of a primitive's vertices; None if they have none.
+
+        They are multiplied with the material's colour, as glTF does and USD does not.
+        """
+        colours = linear_vertex_colours(self.file, primitive, count)
+        if colours is None or "material" not in primitive:
+            return colours
+        return colours * _base(self.file.item("materials", primitive["material"]))["factor"]
 
     def _add_image(self, number: int) -> str | None:
         """Keep a PNG or JPEG, and make a PNG of anything else that can be read."""

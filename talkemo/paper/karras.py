@@ -148,6 +148,23 @@ def train_karras(run: Run, config: KarrasConfig) -> KarrasModel:
     return training.save()
 
 
+class TermSizes(nn.Module):
+    """The running sizes of the loss's two terms, by which each is divided: both count alike."""
+
+    sizes: torch.Tensor
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("sizes", torch.zeros(2, dtype=torch.float64))  # 0: none was seen yet
+
+    def forward(self, number: int, term: torch.Tensor) -> torch.Tensor:
+        """Return a term divided by its running size."""
+        size = float(term.detach())
+        before = float(self.sizes[number]) or size
+        self.sizes[number] = SCALE_DECAY * before + (1 - SCALE_DECAY) * size
+        return term / float(self.sizes[number])
+
+
 class KarrasTraining:
     """The network in training."""
 
@@ -164,10 +181,10 @@ class KarrasTraining:
         sample = np.concatenate(self.targets)[:: max(1, sum(map(len, self.targets)) // 20_000)]
         start_decoder_at_components(self.network.decoder, torch.from_numpy(sample))
         self.network.to(self.device)
-        self.scale = {"position": 0.0, "motion": 0.0}
+        self.scales = TermSizes()
         optimisers = {"adam": torch.optim.Adam(self.network.parameters(), config.learning_rate)}
         settings = {**asdict(config), "steps": None, "face": self.face.fingerprint}
-        networks = {"network": self.network}
+        networks = {"network": self.network, "scales": self.scales}
         self.loop = Loop("karras", run, networks, optimisers, settings, config.seed)
 
     def step(self) -> Losses:
@@ -180,16 +197,9 @@ class KarrasTraining:
         vertices = len(self.face.mean)
         position = error.square().sum(2).mean() / vertices
         motion = MOTION_WEIGHT * (error[:, 1] - error[:, 0]).square().sum(1).mean() / vertices
-        loss = self._scaled("position", position) + self._scaled("motion", motion)
+        loss = self.scales(0, position) + self.scales(1, motion)
         self.loop.descend(loss)
         return {"position_mm2": position, "motion_mm2": motion}
-
-    def _scaled(self, name: str, term: torch.Tensor) -> torch.Tensor:
-        """Divide a term by its running size, so that both terms count alike."""
-        size = float(term.detach())
-        before = self.scale[name] or size
-        self.scale[name] = SCALE_DECAY * before + (1 - SCALE_DECAY) * size
-        return term / self.scale[name]
 
     def _draw(self, rng: np.random.Generator) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         """Draw windows (2·B, 64, 32), recordings (2·B,) and targets (2·B, S) of adjacent frames."""

@@ -296,10 +296,8 @@ def _joined(chunks: list[tuple[Motion, Frames]]) -> dict[str, Any]:
     """The motion and the arrays of consecutive chunks, by their names in `Result`."""
     if not chunks:
         return {}
-    times = np.concatenate([motion.times for motion, _ in chunks])
-    coordinates = np.concatenate([motion.coordinates for motion, _ in chunks])
     names = ("vertices", "landmarks68", "arkit")
     return {
-        "motion": Motion(times, coordinates),
+        "motion": Motion.of_parts([motion for motion, _ in chunks]),
         **{name: np.concatenate([getattr(frames, name) for _, frames in chunks]) for name in names},
     }

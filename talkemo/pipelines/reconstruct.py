@@ -14,7 +14,6 @@ from ..audio.recording import load_audio
 from ..binding import Binding, FaceHint
 from ..binding.head_turner import Turner
 from ..capture.fitted_clips import is_fitted_clip
-from ..capture.fitting import Capture
 from ..capture.sources import (
     ClipSource,
     Performance,
@@ -273,7 +272,9 @@ class Target(Protocol):
     meta: dict[str, Any]  # its metadata of an animation
     error_mm: float  # see `Result.binding_error_mm`
     landmarks68: np.ndarray  # (68,) vertices of the iBUG landmarks
-    turner: Turner  # rotates the whole mesh with the head
+    lip_gap: np.ndarray | None  # see `LipContact`
+    turner: Turner  # rotates the whole mesh with the head, and the eyes
+    own_turner: Turner  # the same of the mesh without the vertices of a cut, see `Header.own`
 
     def header(self, frames: int, fps: float, meta: dict[str, Any]) -> Header:
         """Return the header of an animation of this face."""
@@ -305,8 +306,12 @@ class BoundMesh:
         self.face = frowning_face(binding.face) if frowns else binding.face
         self.meta = {**(meta or {}), **({FROWN_META: FROWN_GAIN} if frowns else {})}
         self.error_mm, self.landmarks68 = binding.error, binding.landmarks68
-        shown, pivot = binding.shown, binding.rest[binding.focus].mean(0)
-        self.turner = Turner.of_whole_mesh(binding.placement, len(shown.rest), pivot)
+        self.lip_gap = binding.shown.lip_gap
+        pivot = binding.rest[binding.focus].mean(0)
+        self.turner, self.own_turner = (
+            Turner.of_whole_mesh(one.placement, len(one.rest), pivot, one.eyes)
+            for one in (binding.shown, binding)
+        )
 
     def header(self, frames: int, fps: float, meta: dict[str, Any]) -> Header:
         """Return the header of an animation of the mesh."""
@@ -329,6 +334,8 @@ class Person:
         self.error_mm, self.landmarks68 = 0.0, face.landmarks68
         in_place = Similarity(1.0, np.eye(3), np.zeros(3))
         self.turner = Turner.of_whole_mesh(in_place, len(self.neutral), self.neutral.mean(0))
+        self.lip_gap: np.ndarray | None = None
+        self.own_turner = self.turner
 
     def vertices(self, shapes: np.ndarray) -> np.ndarray:
         """Return vertices (T, V, 3) float32 mm for blend-shape weights (T, S)."""
@@ -434,7 +441,7 @@ def _frames(
     """Yield motion and frames of a performance on a target, chunk by chunk."""
     face, capture = target.face, performance.capture
     head_rotation = smooth_head_rotation(capture.rotation)
-    motions = _motions(capture, performance.fps, face, models, timeline)
+    motions = _motions(performance, target, models, timeline)
     for start in range(0, len(capture.shapes), OUTPUT_CHUNK_FRAMES):
         chunk = slice(start, start + OUTPUT_CHUNK_FRAMES)
         shapes, rotation = capture.shapes[chunk], head_rotation[chunk]
@@ -444,6 +451,7 @@ def _frames(
         if timeline is not None:
             arkit = weights_with_gaze(motion.arkit(face), gaze)
         vertices = target.perform(shapes, motion, motion.coordinates - captured.coordinates)
+        vertices = target.turner.looking(vertices, gaze)
         if head:
             turn, pivot = target.turner.head(rotation), target.turner.pivot
             vertices = (vertices - pivot) @ turn.transpose(0, 2, 1) + pivot
@@ -453,9 +461,10 @@ def _frames(
 
 
 def _motions(
-    capture: Capture, fps: float, face: Face, models: Models, timeline: Timeline | None
+    performance: Performance, target: Target, models: Models, timeline: Timeline | None
 ) -> Iterator[tuple[Motion, Motion]]:
     """Yield the motion of a capture, before and after a change of emotion, chunk by chunk."""
+    capture, face = performance.capture, target.face
     starts = range(0, len(capture.shapes), OUTPUT_CHUNK_FRAMES)
     chunks = [slice(start, start + OUTPUT_CHUNK_FRAMES) for start in starts]
     captured = [
@@ -464,8 +473,8 @@ def _motions(
     if timeline is None:
         yield from zip(captured, captured)
         return
-    transfer = PerformanceTransfer(models.emotion, face)
-    yield from zip(captured, transfer.changed(captured, timeline, fps))
+    transfer = PerformanceTransfer(models.emotion, face, target.lip_gap)
+    yield from zip(captured, transfer.changed(captured, timeline, performance.fps))
 
 
 def smooth_head_rotation(rotation: np.ndarray) -> np.ndarray:
@@ -491,7 +500,10 @@ def _header(performance: Performance, target: Target, options: ReconstructOption
     """Return the header of the animation of a performance on a target."""
     meta = _meta(performance, options) | target.meta
     header = target.header(len(performance.capture.time), performance.fps, meta)
-    return replace(header, turned=target.turner) if options.head else header
+    if not options.head:
+        return header
+    own = header.own and replace(header.own, turned=target.own_turner)
+    return replace(header, turned=target.turner, own=own)
 
 
 def _meta(performance: Performance, options: ReconstructOptions) -> dict[str, Any]:

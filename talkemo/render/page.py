@@ -48,7 +48,7 @@ class PageWriter(FileWriter):
         self.frame_step = video_frame_step(header.fps)
         self.frames_written = 0
         self.neutral: list[np.ndarray] = []  # coordinates without the emotions below
-        self.rotations = HeadNodes(header.turn)
+        self.rotations = HeadNodes(header.turner_of_nodes(bake=False))
         self.emotions: dict[str, list[np.ndarray]] = {}
 
     def write(self, frames: Frames) -> None:
@@ -117,7 +117,7 @@ def face_data(header: Header) -> dict[str, Any]:
     if appearance.opacity is not None:
         image = np.dstack([image, appearance.opacity])
     size = np.array(image.shape[1::-1])
-    eye = None
+    eye, turner = None, header.turner_of_nodes(bake=False)
     if appearance.eye is not None:  # its middle, and radians per unit of the texture
         middle = (np.array(appearance.eye[:2]) + 0.5) / size
         eye = [*middle.tolist(), *(size / appearance.eye[2]).tolist()]
@@ -131,7 +131,7 @@ def face_data(header: Header) -> dict[str, Any]:
         "vertex": base64_text(appearance.vertex, np.uint32),
         "place": base64_text((appearance.place + 0.5) / size, np.float32),
         "skin": "data:image/png;base64," + base64.b64encode(png_of(image)).decode(),
-        "turning": None if header.turn is None else _turning_data(header.turn, appearance),
+        "turning": None if turner is None else _turning_data(turner, appearance),
         "facing": facing.T.tolist(),
         "middle": view.centre.tolist(),
         "half": view.half,
