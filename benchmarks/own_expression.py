@@ -158,8 +158,13 @@ def tracked_clips(data: Path | None) -> Iterator[Clip]:
             )
             if clip.split == "dev" and clip.scores is not None and acted:
                 name = f"{clip.name} {clip.emotion}" if corpus == "java_sed" else clip.name
-                fps = 1 / float(np.median(np.diff(clip.time)))
-                yield Clip(name, clip.landmarks, clip.scores, fps, clip.mesh_ids)
+                yield as_clip(clip, name)
+
+
+def as_clip(recording: Any, name: str) -> Clip:
+    """Return a corpus's recording, which has scores, under a name."""
+    fps = 1 / float(np.median(np.diff(recording.time)))
+    return Clip(name, recording.landmarks, recording.scores, fps, recording.mesh_ids)
 
 
 # ------------------------------------------------------------------------------------- expressions
@@ -282,10 +287,7 @@ def frowning_clips(data: Path) -> list[Clip]:
                 continue
             score = of_shape(clip.scores[np.isfinite(clip.scores[:, 0])], SCORE_NAMES, FROWN)
             if score.size and score.mean() > MIN_FROWN and score.std() > MIN_FROWN_DEVIATION:
-                fps = 1 / float(np.median(np.diff(clip.time)))
-                found[corpus, clip.speaker] = Clip(
-                    clip.name, clip.landmarks, clip.scores, fps, clip.mesh_ids
-                )
+                found[corpus, clip.speaker] = as_clip(clip, clip.name)
     return list(found.values())[:: max(1, len(found) // FROWNING)][:FROWNING]
 
 
@@ -304,9 +306,8 @@ def brow_rows(face: Face, clips: list[Clip]) -> list[dict[str, Any]]:
         )
         shown = project(points, capture.rotation, capture.scale, capture.translation)
         tracked = clip.landmarks[:, schema.rows][:, brows]
-        lower = ((tracked - shown)[..., 1] / capture.scale[:, None]).mean(
-            1
-        )  # mm, down in the image
+        below_px = (tracked - shown)[..., 1].mean(1)  # y points down in the image
+        lower = below_px / capture.scale  # mm
         score = of_shape(clip.scores, SCORE_NAMES, FROWN)
         calm, frowning = np.nanpercentile(score, (30, 80))
         weight = of_shape(capture.shapes @ face.arkit_matrix, ARKIT_NAMES, FROWN)

@@ -122,7 +122,7 @@ def test_an_emotion_is_transferred_to_an_array(folder, example_face, tmp_path):
     ],
 )
 def test_other_arrays_are_refused(example_face, tmp_path, array, message):
-    np.save(tmp_path / "a.npy", array, allow_pickle=True)
+    np.save(tmp_path / "a.npy", array)
     with pytest.raises(InputError, match=re.escape(message)) as caught:
         open_animation(tmp_path / "a.npy", FPS, example_face)
     assert "a.npy" in caught.value.message

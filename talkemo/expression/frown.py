@@ -1,11 +1,11 @@
 """Frowns of performances on meshes.
 
 The brows of a fitted performance are as low as the person's: of 14 people who frown, the tracked
-brows are 0.2 mm higher than the model's on average, and at most 1.5 mm off. A viewer sees a frown by
-the furrows between the brows, too, and a mesh has none: it looks calm, and a tracker scores a browDown
-of 1 as 0.02 to 0.34 on a drawn head. A mesh that shows somebody's performance therefore lowers its brows
-FROWN_GAIN times as far. Weights stay as they were: a character's own shapes and the rigs of others have
-frowns of their own.
+brows are 0.2 mm higher than the model's on average, and at most 1.5 mm off. On a mesh the same frown
+looks calm, perhaps as it lacks the furrows between the brows: a tracker scores a browDown of 1 as 0.02
+to 0.34 on a drawn head. A mesh that shows somebody's performance therefore lowers its brows FROWN_GAIN
+times as far. Weights stay as they were: a character's own shapes and the rigs of others have frowns of
+their own.
 """
 
 from __future__ import annotations

@@ -90,7 +90,7 @@ class UsdWriter(StageWriter):
         from pxr import Sdf, UsdGeom, Vt
 
         header = self.header
-        mesh = UsdGeom.Mesh.Define(self.stage, "/face/mesh")
+        mesh = UsdGeom.Mesh.Define(self.stage, f"{ROOT}/mesh")
         mesh.CreatePointsAttr(vectors(points_without_weights(header, self.sets) @ self.upright))
         define_triangles(mesh, header.faces[self.visible])
         attributes = header.attributes
@@ -215,7 +215,7 @@ class UsdWriter(StageWriter):
         """Let the points of a mesh follow the joint of the head by shares (V,)."""
         from pxr import UsdSkel
 
-        binding = UsdSkel.BindingAPI(self.stage.GetPrimAtPath(f"/face/{name}"))
+        binding = UsdSkel.BindingAPI(self.stage.GetPrimAtPath(f"{ROOT}/{name}"))
         joints = np.tile(np.arange(2, dtype=np.int32), len(shares))
         weights = np.stack([1 - shares, shares], axis=1).astype(np.float32)
         binding.CreateJointIndicesPrimvar(False, 2).Set(integers(joints))

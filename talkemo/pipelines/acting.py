@@ -419,7 +419,7 @@ def bound_header(
     )
 
 
-# What draws is loaded when it is used: compiling libraries take as long as the rest of an npz.
+# What draws is loaded when it is used: an npz does not need the libraries that compile it.
 
 
 def _appearance(binding: Binding, fill: bool) -> Appearance:
