@@ -247,7 +247,7 @@ def test_reconstruction_onto_another_mesh(
 
 
 def test_own_eyeballs_look_where_the_person_looks(clip, tracked, models, tmp_path):
-    """In vertices, and in a page with the rotation of the head."""
+    """In vertices, and in a page and a GLB with and without the rotation of the head."""
     head = ROOT / "examples" / "face.obj"
     binding = bind(head, models=models).shown
     ((rows, centre), _), page = binding.eyes, tmp_path / "p.html"
@@ -258,12 +258,21 @@ def test_own_eyeballs_look_where_the_person_looks(clip, tracked, models, tmp_pat
     np.testing.assert_allclose(
         from_centre, np.broadcast_to(from_centre[0], from_centre.shape), atol=1e-3
     )
-    talkemo.reconstruct(clip, page, onto=head, models=models, head=True)
-    data = data_of(page)
-    for name in ("head", "eyes"):
-        turns = numbers(data[name], "<f4")
-        assert np.abs(turns.reshape(-1, 3, 3) - np.eye(3)).max() > 0.05, name
-    assert len(data["turning"]["balls"]) == 2
+    files = [page, tmp_path / "p.glb", tmp_path / "p.npz"]
+    for with_head in (True, False):
+        written = talkemo.reconstruct(clip, files, onto=head, models=models, head=with_head)
+        assert written.metrics["arkit_residual_mesh_units"] < 1
+        data = data_of(page)
+        for name in ("head", "eyes") if with_head else ("eyes",):
+            turns = numbers(data[name], "<f4")
+            assert np.abs(turns.reshape(-1, 3, 3) - np.eye(3)).max() > 0.05, name
+        assert bool(data["head"]) == with_head
+        assert len(data["turning"]["balls"]) == 2
+        document = pygltflib.GLTF2().load(str(files[1]))
+        channels = document.animations[0].channels
+        nodes = [c.target.node for c in channels if c.target.path == "rotation"]
+        turned = {document.nodes[node].name for node in nodes}
+        assert turned == {"eye_right", "eye_left"} | ({"head"} if with_head else set())
 
 
 def test_cut_lips_turn_with_the_head_in_every_file(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from copy import copy
 
 import numpy as np
 
@@ -31,7 +32,14 @@ class Turner:
         Vertices and centre of each of the mesh's own eyeballs.
     sockets : (2, 3)
         Centres of the right and the left eye, whether the mesh has eyeballs or not.
+
+    Attributes
+    ----------
+    turns_head : bool
+        Whether the head rotates, and not only the eyes.
     """
+
+    turns_head = True
 
     def __init__(
         self,
@@ -56,6 +64,12 @@ class Turner:
         """Return a turner that rotates all `count` vertices of a mesh, and its own eyeballs."""
         share = np.ones((count, 1), np.float32)
         return cls(share, pivot, placement.rotation, eyes, sockets_of(placement, eyes))
+
+    def with_still_head(self) -> Turner:
+        """Return a turner that rotates the eyes only."""
+        result = copy(self)
+        result.turns_head = False
+        return result
 
     def head(self, rotation: np.ndarray) -> np.ndarray:
         """Return rotations (..., 3, 3) of the canonical face in the mesh's axes, float32."""

@@ -96,12 +96,15 @@ class MeshTurner(Protocol):
         Vertices and centre of each eyeball that the mesh has.
     sockets : (2, 3)
         Centres of the right and the left eye, whether the mesh has eyeballs or not.
+    turns_head : bool
+        Whether the head rotates, and not only the eyes.
     """
 
     share: np.ndarray
     pivot: np.ndarray
     eyes: list[tuple[np.ndarray, np.ndarray]]
     sockets: np.ndarray
+    turns_head: bool
 
     def head(self, rotation: np.ndarray) -> np.ndarray:
         """Return rotations (T, 3, 3) of the head (see `Frames.head`) in the mesh's axes."""
@@ -180,7 +183,7 @@ class Header:
     turn : MeshTurner, optional
         Rotates the vertices of frames that are drawn; None if they are rotated already.
     turned : MeshTurner, optional
-        How all vertices of the frames are rotated with the head already, if they are.
+        How all vertices of the frames are rotated with head and eyes already, if they are.
     unit : LengthUnit
         Of the vertices; without one they count as metres.
     origin : GltfOrigin or UsdOrigin, optional

@@ -34,7 +34,7 @@ class HeadNodes:
         """Append frames, or some rows of them."""
         if self.turn is None:
             return
-        if frames.head is not None:
+        if frames.head is not None and self.turn.turns_head:
             self._head.append(self.turn.head(frames.head[rows]))
         if frames.gaze is not None:
             self._eyes.append(self.turn.eye_rotations(frames.gaze[rows]))

@@ -127,7 +127,7 @@ class NpzWriter(FileWriter):
         """The arrays in place of vertices: displacements, and how the head turns."""
         arrays = {"arkit_targets": targets.astype(np.float32)}
         turn = self.header.turner_of_nodes(bake=False)
-        if turn is not None and self.waiting["head"].tell():
+        if turn is not None and turn.turns_head and self.waiting["head"].tell():
             arrays["head_pivot"] = np.asarray(turn.pivot, np.float32)
             arrays["head_share"] = np.asarray(turn.share[:, 0], np.float32)
         return arrays | _added_parts(self.header)

@@ -100,9 +100,9 @@ class Residual:
             return
         above_rest = weights[rows] - self.shapes.at_rest.astype(weights.dtype)
         shown = header.rest[self.focus] + np.tensordot(above_rest, self._targets, 1)
-        if header.turned is not None and frames.head is not None:
-            pivot = header.turned.pivot
-            turn = header.turned.head(frames.head[rows])
+        turned = header.turned
+        if turned is not None and turned.turns_head and frames.head is not None:
+            pivot, turn = turned.pivot, turned.head(frames.head[rows])
             shown = (shown - pivot) @ turn.transpose(0, 2, 1) + pivot
         distances = np.linalg.norm(frames.vertices[rows][:, self.focus] - shown, axis=2)
         self._sum += float(distances.sum())

@@ -500,10 +500,12 @@ def _header(performance: Performance, target: Target, options: ReconstructOption
     """Return the header of the animation of a performance on a target."""
     meta = _meta(performance, options) | target.meta
     header = target.header(len(performance.capture.time), performance.fps, meta)
-    if not options.head:
-        return header
-    own = header.own and replace(header.own, turned=target.own_turner)
-    return replace(header, turned=target.turner, own=own)
+    turned, own_turned = (
+        turner if options.head else turner.with_still_head()
+        for turner in (target.turner, target.own_turner)
+    )
+    own = header.own and replace(header.own, turned=own_turned)
+    return replace(header, turned=turned, own=own)
 
 
 def _meta(performance: Performance, options: ReconstructOptions) -> dict[str, Any]:
