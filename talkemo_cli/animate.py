@@ -13,7 +13,7 @@ from talkemo.pipelines.options import STREAM_FORMATS, AnimateOptions, BatchOptio
 
 from .animate_many import animate_manifest, animate_many
 from .animate_stream import animate_stream
-from .batch import FORMAT_NAMES, check_one
+from .batch import FORMAT_NAMES, check_one, is_done
 from .completion import offering
 from .console import console
 from .options import Only, command, is_folder_of_outputs, output_option
@@ -79,6 +79,9 @@ def animate(
     if options.timeline and options.emotion != "neutral":
         raise InputError("--emotion or a --timeline, not both", "leave one out")
     if stream:
+        check_one(batch)
+        if batch.resume:
+            raise InputError("--resume is not for --stream", "leave one out")
         animate_stream(face, audio, output or [Path("-")], formats or [], stream_options)
         return
     if stream_options.raw is not None:
@@ -92,9 +95,9 @@ def animate(
     elif len(audio) > 1 or formats or any(map(is_folder_of_outputs, output or [])):
         animate_many(face, audio, *arguments)
     else:
-        check_one(batch)
         outputs = output or [Path(f"{_output_name(audio[0], options)}.mp4")]
-        _animate_one(face, audio[0], outputs, options)
+        if not is_done(batch, outputs):
+            _animate_one(face, audio[0], outputs, options)
 
 
 def _animate_one(face: Path, audio: Path, outputs: list[Path], options: AnimateOptions) -> None:

@@ -41,6 +41,20 @@ def _choose_format() -> str:
     return f"choose from {', '.join(FORMAT_NAMES)}"
 
 
+def is_done(batch: BatchOptions, outputs: Sequence[str | Path]) -> bool:
+    """Return whether the outputs of a single recording exist and --resume keeps them.
+
+    Raises InputError for options of batches with a single recording.
+    """
+    check_one(batch)
+    if not (batch.resume and all(os.path.exists(path) for path in outputs)):
+        return False
+    paths = [str(path) for path in outputs]
+    console.message("skipped: its outputs exist")
+    console.result({"outputs": paths, "skipped": True}, [])
+    return True
+
+
 def check_one(batch: BatchOptions) -> None:
     """Raise InputError for options of batches with a single recording."""
     if batch.jobs > 1 or batch.scheduler is not None:

@@ -21,7 +21,7 @@ from talkemo.pipelines.options import (
 )
 
 from .animate import emotion_name
-from .batch import FORMAT_NAMES, check_one, made_folders, output_folder, run_batch
+from .batch import FORMAT_NAMES, is_done, made_folders, output_folder, run_batch
 from .completion import offering
 from .console import console, unit_data
 from .facts import animation_facts, metric_facts
@@ -165,8 +165,11 @@ def reconstruct(
     if len(inputs) > 1 or formats or any(map(is_folder_of_outputs, output)):
         _reconstruct_many(inputs, output, performances, batch)
     else:
-        check_one(replace(batch, jobs=1))  # more processes than there are videos do no harm
-        _reconstruct_one(inputs[0], output, performances)
+        named = (options.neutral, options.preview)
+        written = [*output, *(path for path in named if path is not None)]
+        # More processes than there are videos do no harm.
+        if not is_done(replace(batch, jobs=1), written):
+            _reconstruct_one(inputs[0], output, performances)
 
 
 def _is_corpus(source: Path) -> bool:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from talkemo import InputError
+from talkemo.files.reading import printable
 
 from .console import console
 from .options import command
@@ -167,8 +168,3 @@ def listing(weight_set: WeightSet) -> dict[str, dict[str, Any]]:
             row["seed"] = entry.seed
         rows[stage] = row
     return rows
-
-
-def printable(text: str) -> str:
-    """Return a text without characters that could control a terminal."""
-    return "".join(character if character.isprintable() else "?" for character in text)

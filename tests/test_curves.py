@@ -12,10 +12,13 @@ from talkemo.binding.canonical_binding import bind_canonical
 from talkemo.face.motion import Motion
 from talkemo.face.viseme_curves import (
     CURVE_NAMES,
+    EMOTION_RECIPES,
+    MOUTH_RECIPES,
     OCULUS_RECIPES,
     VRM_EMOTION_RECIPES,
     VRM_MOUTH_RECIPES,
     CurveFit,
+    recipe_weights,
 )
 from talkemo.formats.live_link import LIVE_LINK_NAMES
 from talkemo_cli.app import main
@@ -53,6 +56,18 @@ def test_a_motion_made_of_one_pose_gives_its_curve(face, fits, kind, name):
     is_emotion = name in VRM_EMOTION_RECIPES
     speech, emotion = (nothing, motion.coordinates) if is_emotion else (motion.coordinates, nothing)
     assert leading(fits[kind], arkit, speech, emotion, rest) == [name] * 3
+
+
+@pytest.mark.parametrize("kind", ["vrm", "mmd"])
+def test_vowels_of_motion_of_unknown_origin_are_no_emotions(face, fits, kind):
+    fit, emotions = fits[kind], EMOTION_RECIPES[kind]
+    vowels = np.stack([recipe_weights(recipe) for recipe in MOUTH_RECIPES[kind].values()])
+    columns = [fit.names.index(name) for name in emotions]
+    assert fit(vowels)[:, columns].max() < 0.05
+    smile = "happy" if kind == "vrm" else "にっこり"
+    if smile in emotions:
+        happy = recipe_weights(emotions[smile])[None]
+        assert fit(happy)[0, fit.names.index(smile)] > 0.4
 
 
 def test_curves_are_in_range_and_a_closed_mouth_is_silent(face, fits):

@@ -308,11 +308,12 @@ def test_binding_downloads_no_tracker(monkeypatch, tmp_path):
     assert installed_opinion() is None
 
 
-def test_the_tracker_can_be_left_out(monkeypatch, example_face, models):
+def test_the_tracker_can_be_left_out(monkeypatch, bound, example_face, models):
     opinions = []
     monkeypatch.setattr(second_opinion, "installed_opinion", lambda: "installed")
-    monkeypatch.setattr("talkemo.pipelines.bind.bind_with_hint", lambda *a: opinions.append(a[-1]))
-    monkeypatch.setattr("talkemo.pipelines.bind.other_face_note", lambda binding: None)
+    monkeypatch.setattr(
+        "talkemo.pipelines.bind.bind_with_hint", lambda *a: opinions.append(a[-1]) or bound
+    )
     for hint in (None, FaceHint(), FaceHint(tracker=False)):
         talkemo.bind(example_face, hint=hint, models=models)
     assert opinions == ["installed", "installed", None]

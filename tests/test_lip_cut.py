@@ -5,15 +5,22 @@ import json
 import numpy as np
 import pytest
 from openings_of_heads import one_skin
+from scipy.spatial.transform import Rotation
 
 import talkemo
 from talkemo.binding import FaceHint, bind_mesh, load_binding, save_binding
+from talkemo.binding.cut_frames import CutFrames, uncut
+from talkemo.binding.mesh_to_motion import MeshToMotion
+from talkemo.expression.emotions import Timeline
 from talkemo.formats.mesh import load_mesh
 from talkemo.formats.obj import save_obj
 from talkemo.formats.registry import open_animation
 from talkemo.pipelines.acting import bound_header
 from talkemo.pipelines.bind import describe
+from talkemo.pipelines.options import ExportOptions
+from talkemo.pipelines.rendering import render
 from talkemo.render.added_parts import MOUTH_PARTS
+from talkemo.render.software import SoftwareRenderer
 from talkemo_cli.app import main
 
 KINDS = {"scan": (1.8, 0.0), "voxels": (2.0, 2.0), "coarse": (3.2, 0.0)}  # mm of steps and voxels
@@ -132,3 +139,45 @@ def test_drawn_outputs_show_the_cut_and_others_keep_the_mesh(
     names = [{part.name for part in kept.added().meshes} for kept in (header, header.own)]
     assert "teeth" in names[0] and not names[1] & set(MOUTH_PARTS)
     assert open_animation(outputs[1], None).shape[1] > len(own.vertices)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_frames_of_the_mesh_get_the_vertices_of_its_cut(solid, poses, kind):
+    binding = solid[kind]
+    turns = Rotation.from_euler("yx", [[0, 0], [20, 5], [-15, 10]], degrees=True).as_matrix()
+    shown = binding.shown.vertices(poses) @ turns.transpose(0, 2, 1).astype(np.float32)
+    own = shown[:, : len(binding.rest)]
+    motion, _ = MeshToMotion(uncut(binding)).motion_of_mesh(own, np.arange(3.0))
+    completed = CutFrames(binding).complete(own, motion.coordinates)
+    np.testing.assert_array_equal(completed[:, : own.shape[1]], own)
+    assert np.linalg.norm(completed - shown, axis=2).max() < 0.3  # mm
+
+
+def test_a_file_without_the_cut_is_drawn_with_it(
+    solid, models, short_speech, tmp_path, monkeypatch
+):
+    """`render` and `transfer` draw an npz as `animate` draws its frames: lips, head and eyes."""
+    drawn, draw = [], SoftwareRenderer.draw
+
+    def collect(self, vertices):
+        drawn.append((vertices, self.appearance.added.gaze))
+        return draw(self, vertices)
+
+    monkeypatch.setattr(SoftwareRenderer, "draw", collect)
+    own = solid["coarse"].mesh
+    mesh, npz = tmp_path / "coarse.obj", tmp_path / "a.npz"
+    save_obj(mesh, own.vertices, own.faces)
+    videos = [tmp_path / f"{name}.mp4" for name in "abc"]
+    small = ExportOptions(size=64)
+    talkemo.animate(mesh, short_speech, [npz, videos[0]], fps=5, export=small, models=models)
+    animated = drawn.copy()
+    render(npz, videos[1], size=64, models=models)
+    rendered = drawn[len(animated) :]
+    talkemo.transfer(npz, videos[2], timeline=Timeline.unchanged(), export=small, models=models)
+    transferred = drawn[len(animated) + len(rendered) :]
+    assert max(np.abs(gaze).max() for _, gaze in animated) > 0.01
+    for others in (rendered, transferred):
+        assert len(others) == len(animated) > 5
+        for (vertices, gaze), (expected, wanted) in zip(others, animated):
+            assert np.linalg.norm(vertices - expected, axis=1).max() < 0.3  # mm
+            np.testing.assert_allclose(gaze, wanted, atol=1e-3)

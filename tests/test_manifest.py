@@ -112,10 +112,15 @@ def test_a_manifest_is_animated_and_resumed(folder, capsys, models, monkeypatch)
             "lines.csv: line 2 and {}/lines.csv: line 3 would both be written to",
         ),
         ("audio\nhello.wav\nhello.wav\n", "line 2 and {}/lines.csv: line 3 would both be written"),
+        (
+            "audio,output,timeline\nhello.wav,moods.csv,\nwait.wav,,moods.csv\n",
+            "moods.csv is an input and would be overwritten",
+        ),
         ('audio\n"hello.wav\n', "not a manifest (unexpected end of data)"),
     ],
 )
 def test_a_line_that_cannot_be_used_is_named_before_any_work(folder, capsys, text, why):
+    (folder / "moods.csv").write_text("start,end,emotion\n0,1,happy\n")
     assert run(write(folder, text), "-o", str(folder / "out")) == 2
     message = capsys.readouterr().err
     assert why.format(folder) in message and len(message.splitlines()) == 2
@@ -131,3 +136,14 @@ def test_a_manifest_replaces_recordings(folder, capsys):
     ):
         assert main(["animate", *arguments]) == 2
         assert len(capsys.readouterr().err.splitlines()) == 2
+
+
+def test_one_recording_is_resumed_too(folder, capsys):
+    command = ["animate", "-", str(folder / "hello.wav"), "-o", str(folder / "one.csv"), "--resume"]
+    assert main(command) == 0
+    written = (folder / "one.csv").stat().st_mtime_ns
+    capsys.readouterr()
+    assert main([*command, "--emotion", "happy"]) == 0
+    assert "its outputs exist" in capsys.readouterr().err
+    assert (folder / "one.csv").stat().st_mtime_ns == written
+    assert main(["animate", "-", str(folder / "hello.wav"), "--stream", "--resume"]) == 2

@@ -306,6 +306,28 @@ def test_colours_of_several_materials(tmp_path, library, expected):
     np.testing.assert_allclose(colours_of(mesh), expected, atol=2)
 
 
+def test_the_texture_is_one_of_a_material_that_is_used(tmp_path):
+    """As of a head that was cut out of a character, with the character's material file."""
+    body = "newmtl body\nmap_Kd a.png\n"
+    shown = materials_of(tmp_path, f"{body}newmtl a\nmap_Kd b.png\nnewmtl b\nmap_Kd b.png")
+    np.testing.assert_allclose(colours_of(shown), [(0, 0, 200)] * 2, atol=2)
+    plain = materials_of(tmp_path, f"{body}newmtl a\nKd 1 0 0\nnewmtl b\nKd 0 1 0")
+    np.testing.assert_allclose(colours_of(plain), [(255, 0, 0), (0, 255, 0)], atol=2)
+    # No material of the mesh is in the file: it was renamed, and its texture is the one there is.
+    renamed = materials_of(tmp_path, body)
+    np.testing.assert_allclose(colours_of(renamed), [(200, 0, 0)] * 2, atol=2)
+
+
+def test_names_of_images_have_spaces_and_options_before_them(tmp_path):
+    imageio.imwrite(tmp_path / "my face.png", np.full((8, 8, 3), (0, 90, 0), np.uint8))
+    library = "newmtl a\nmap_Kd my face.png\nnewmtl b\nmap_Kd -s 1 1 1 -clamp on my face.png"
+    mesh = materials_of(tmp_path, library)
+    np.testing.assert_allclose(colours_of(mesh), [(0, 90, 0)] * 2, atol=2)
+    assert mesh.notes == ()
+    missing = materials_of(tmp_path, "newmtl a\nmap_Kd none.png\nnewmtl c\nmap_Kd other.png")
+    assert missing.notes == ("none.png: no PNG or JPEG beside the mesh",)
+
+
 def test_texture_coordinates_of_several_materials_may_be_huge(tmp_path):
     library = "newmtl a\nmap_Kd a.png\nnewmtl b\nmap_Kd b.png"
     materials_of(tmp_path, library)

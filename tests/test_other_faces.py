@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from talkemo import bind
-from talkemo.binding.other_faces import other_face_note
+from talkemo.binding import FaceHint, load_binding, save_binding
+from talkemo.binding.other_faces import count_other_faces, other_faces_note
 from talkemo.formats.mesh_types import Mesh
 
 
@@ -27,13 +28,15 @@ def with_mesh(bound, mesh):
 
 def test_a_second_face_is_named(bound):
     points, faces = bound.mesh.vertices, bound.mesh.faces
-    assert other_face_note(bound) is None
+    assert count_other_faces(bound) == 0 and other_faces_note(0) is None
     two = beside(bound.mesh, (points * [1.1, 0.95, 1] + np.array([300, 10, 0]), faces))
-    assert other_face_note(with_mesh(bound, two)).startswith("another face in the file")
+    assert count_other_faces(with_mesh(bound, two)) == 1
+    assert other_faces_note(1).startswith("another face in the file")
     three = beside(
         bound.mesh, (points + np.array([300, 0, 0]), faces), (points + np.array([0, 500, 0]), faces)
     )
-    assert other_face_note(with_mesh(bound, three)).startswith("2 other faces")
+    assert count_other_faces(with_mesh(bound, three)) == 2
+    assert other_faces_note(2).startswith("2 other faces")
 
 
 @pytest.mark.parametrize("kind", ["ball", "the same place", "small"])
@@ -48,10 +51,21 @@ def test_what_is_no_second_face(bound, kind):
         other = (points - centre) * 0.3 + centre + step
     else:
         other = points - np.array([0, 0, 20])
-    assert other_face_note(with_mesh(bound, beside(bound.mesh, (other, faces)))) is None
+    assert count_other_faces(with_mesh(bound, beside(bound.mesh, (other, faces)))) == 0
 
 
-def test_bind_notes_it(bound, models, monkeypatch):
-    monkeypatch.setattr("talkemo.pipelines.bind.other_face_note", lambda binding: "another face")
-    monkeypatch.setattr("talkemo.pipelines.bind.bind_with_hint", lambda *given: bound)
-    assert bind(bound.mesh, models=models).mesh.notes[-1] == "another face"
+def test_bind_notes_it_and_remembers_it(face, bound, models, monkeypatch, tmp_path):
+    counted = []
+    count = lambda binding: counted.append(binding) or 1
+    monkeypatch.setattr("talkemo.binding.other_faces.count_other_faces", count)
+    monkeypatch.setattr("talkemo.binding.bind_face.bind_mesh", lambda *given, **named: bound)
+    monkeypatch.setenv("TALKEMO_CACHE", str(tmp_path))
+    for _ in range(2):
+        assert bind(bound.mesh, models=models).mesh.notes[-1] == other_faces_note(1)
+    assert len(counted) == 1
+    # A file of an older version does not tell: the faces are counted.
+    save_binding(tmp_path / "old.npz", bound)
+    again = bind(bound.mesh, hint=FaceHint(binding=tmp_path / "old.npz"), models=models)
+    assert again.mesh.notes[-1] == other_faces_note(1) and len(counted) == 2
+    save_binding(tmp_path / "new.npz", again)
+    assert load_binding(tmp_path / "new.npz", face, bound.mesh).other_faces == 1

@@ -360,6 +360,15 @@ def test_what_repeats_other_shapes_is_left_out():
     assert counterparts(["jawOpen", "Hat"]) == {"jawOpen"}
 
 
+def test_brows_of_emotions_are_driven_if_no_other_shapes_move_them():
+    mouth = [name for name in ARKIT_NAMES if name.startswith(("mouth", "jaw"))]
+    brows = ["Fcl_BRW_Angry", "Fcl_BRW_Sorrow"]
+    found = find_shapes([shape(name, 9, [k]) for k, name in enumerate([*mouth, *brows])])
+    assert {driven.shape.name for driven in found.driven} == {*mouth, *brows}
+    every = find_shapes([shape(name, 9, [k]) for k, name in enumerate([*ARKIT_NAMES, *brows])])
+    assert {driven.shape.name for driven in every.driven} == set(ARKIT_NAMES)
+
+
 def test_shapes_of_other_things_are_left_out(bound):
     """Clothes that are called as a mouth, and shapes that move nothing."""
     body = np.flatnonzero(~bound.focus)[:50]

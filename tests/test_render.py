@@ -306,8 +306,8 @@ def test_animations_of_different_rates_stay_in_sync(animation, tmp_path, models)
     content["vertices"], content["fps"] = content["vertices"][::2], np.float64(10)
     np.savez(tmp_path / "slow.npz", **content)
     player = _Player(open_animation(tmp_path / "slow.npz"))
-    np.testing.assert_array_equal(player.at(0.5), content["vertices"][5])
-    np.testing.assert_array_equal(player.at(99), content["vertices"][-1])
+    np.testing.assert_array_equal(player.at(0.5).vertices, content["vertices"][5])
+    np.testing.assert_array_equal(player.at(99).vertices, content["vertices"][-1])
     draw(
         tmp_path / "slow.npz",
         tmp_path / "a.png",
@@ -686,3 +686,15 @@ def test_own_teeth_are_darker_at_the_corners_of_the_mouth(models, example_face, 
     depth = -mesh.vertices[appearance.vertex[corners], 2]
     front, back = (depth < np.quantile(depth, 0.2)), (depth > np.quantile(depth, 0.8))
     assert light[front].mean() > 200 and light[back].mean() < light[front].mean() - 5
+
+
+def test_a_caption_that_no_font_shows_is_named(animation, tmp_path, models):
+    from talkemo.pipelines.rendering import render as draw
+    from talkemo.render.text import is_drawable
+
+    said = []
+    options = {"size": 96, "models": models, "notice": said.append}
+    draw(animation, tmp_path / "a.png", caption="Grüße, café", **options)
+    assert said == [] and is_drawable("Grüße, café")
+    draw(animation, tmp_path / "b.png", caption="\U0010fff0 unknown", **options)
+    assert len(said) == 1 and "no font" in said[0]

@@ -15,7 +15,7 @@ from waiting import HANG_S
 import talkemo
 from talkemo import InputError
 from talkemo.audio.pipe import AudioStream, open_pipe
-from talkemo.audio.recording import SAMPLE_RATE, open_audio
+from talkemo.audio.recording import SAMPLE_RATE, audio_of_samples, open_audio
 
 
 @pytest.fixture(scope="module")
@@ -89,6 +89,26 @@ def test_raw_samples_from_a_pipe():
     stream = open_pipe(io.BytesIO(values.tobytes() + b"x"), 16000)
     samples = np.concatenate(list(stream.chunks()))
     assert len(samples) == 4000 and samples.max() == pytest.approx(20000 / 32767, abs=0.05)
+
+
+def test_pieces_may_be_empty_and_are_of_the_same_channels():
+    quiet, none = np.zeros((1600, 2), np.float32), np.zeros(0, np.float32)
+    pieces = [none, quiet, none, quiet]
+    assert sum(map(len, AudioStream(iter(pieces), 16000).chunks())) == 3200
+    with pytest.raises(InputError, match="2 channels, and then 1"):
+        list(AudioStream(iter([quiet, quiet[:, 0]]), 16000).chunks())
+
+
+@pytest.mark.parametrize("kind", [np.int16, np.int32, np.uint8, np.uint16])
+def test_integers_are_the_same_audio_as_floats(kind):
+    wave = 0.5 * np.sin(np.arange(3200) / 9)
+    one = 2.0 ** (8 * np.dtype(kind).itemsize - 1)
+    integers = (wave * one + (one if np.dtype(kind).kind == "u" else 0)).astype(kind)
+    expected = audio_of_samples(wave, 16000).samples()
+    found = audio_of_samples(integers, 16000).samples()
+    streamed = np.concatenate(list(AudioStream(iter([integers]), 16000).chunks()))
+    np.testing.assert_allclose(found, expected, atol=2 / one + 1e-6)
+    np.testing.assert_allclose(streamed, found, atol=1e-6)
 
 
 def test_unusable_audio_is_refused(bound, models):

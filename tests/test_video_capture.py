@@ -147,6 +147,31 @@ def test_a_video_is_read_at_its_frame_rate(clip):
     assert frames[40].shape == (96, 128, 3) and abs(int(frames[40].mean()) - 160) < 6
 
 
+@pytest.mark.parametrize(
+    "ending, encoding",
+    [
+        ("mp4", "-c:v libx264 -pix_fmt yuv420p10le"),
+        ("mov", "-c:v prores_ks -pix_fmt yuv444p12le"),
+        ("mp4", "-c:v libx264 -pix_fmt gray"),
+    ],
+)
+def test_a_video_of_more_or_fewer_bits_is_read(clip, tmp_path, ending, encoding):
+    """As telephones (HDR) and cameras record them."""
+    path = tmp_path / f"deep.{ending}"
+    command = [imageio_ffmpeg.get_ffmpeg_exe(), "-v", "error", "-i", str(clip), "-an"]
+    subprocess.run([*command, *encoding.split(), str(path)], check=True)
+    with reader.open_video(path) as opened:
+        frames = list(opened.frames)
+    assert len(frames) == FRAMES and abs(int(frames[40].mean()) - 160) < 6
+
+
+def test_a_stream_that_is_no_ppm_ends(clip, monkeypatch):
+    """ffmpeg, which has more to write, is not waited for."""
+    monkeypatch.setattr(reader, "_next_frame", lambda stream: None)
+    with pytest.raises(InputError), reader.open_video(clip):
+        pass
+
+
 def test_large_videos_are_scaled_down(clip, monkeypatch):
     monkeypatch.setattr(reader, "MAX_FRAME_SIDE_PX", 64)
     with reader.open_video(clip) as opened:

@@ -11,6 +11,7 @@ from ..errors import InputError
 from .recording import Audio, copy_stream, open_copy
 from .samples import (
     Converter,
+    as_floats,
     check_array,
     check_channels,
     check_duration,
@@ -65,9 +66,17 @@ class AudioStream:
 
     def chunks(self) -> Iterator[np.ndarray]:
         """Yield consecutive chunks (N,) float32 in about [-1, 1] at 16 kHz."""
-        convert = Converter(self.rate)
+        convert, channels = Converter(self.rate), None
         for piece in self.pieces:
+            if np.size(piece) == 0:  # as of a microphone that has nothing yet
+                continue
             block = self._to_floats(piece)
+            if block.shape[1] != (channels or block.shape[1]):
+                raise InputError(
+                    f"{self.name}: {channels} channels, and then {block.shape[1]}",
+                    "all pieces need the same number of channels",
+                )
+            channels = block.shape[1]
             self.seconds += len(block) / self.rate
             check_duration(self.seconds, self.name)
             samples = convert(block, last=False)
@@ -83,8 +92,7 @@ class AudioStream:
         piece = np.asarray(piece)
         check_array(piece, self.name)
         block = piece.reshape(len(piece), -1)
-        if block.dtype.kind in "iu":
-            block = block / np.float32(np.iinfo(block.dtype).max + 1.0)
+        block = as_floats(block)
         check_finite(block, self.name)
         check_peak(block, self.name)
         return block

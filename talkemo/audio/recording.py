@@ -23,6 +23,7 @@ from .samples import (
     SAMPLE_RATE,
     HighPass,
     MonoMixer,
+    as_floats,
     check_array,
     check_duration,
     check_finite,
@@ -128,8 +129,7 @@ def audio_of_samples(samples: np.ndarray, rate: int) -> Audio:
     check_array(samples, name)
     check_rate(rate, name)
     check_duration(len(samples) / rate, name)
-    if samples.dtype.kind in "iu":
-        samples = samples / np.float32(np.iinfo(samples.dtype).max)
+    samples = as_floats(samples)
     mono = MonoMixer(rate)(samples) if samples.ndim == 2 else samples
     check_finite(mono, name)
     filtered = HighPass(rate)(mono)  # removes a constant offset
@@ -137,6 +137,7 @@ def audio_of_samples(samples: np.ndarray, rate: int) -> Audio:
         filtered = soxr.resample(filtered, rate, SAMPLE_RATE).astype(np.float32)
     if not len(filtered):
         raise InputError(f"{name}: no samples at 16 kHz", "it is too short")
+    check_finite(filtered, name)
     return Audio(None, len(filtered) / SAMPLE_RATE, check_peak(filtered, name), filtered)
 
 

@@ -53,6 +53,17 @@ def check_array(samples: np.ndarray, name: str) -> None:
     check_channels(samples.shape[1] if samples.ndim == 2 else 1, name)
 
 
+def as_floats(samples: np.ndarray) -> np.ndarray:
+    """Return samples as floats: integers of B bits become -1 to 1, where 2^(B-1) is 1.
+
+    Half of the range of unsigned integers is silence, as in 8-bit wav files.
+    """
+    if samples.dtype.kind not in "iu":
+        return samples
+    one = np.float32(2.0 ** (8 * samples.dtype.itemsize - 1))
+    return samples / one - (samples.dtype.kind == "u")
+
+
 def check_finite(samples: np.ndarray, name: str) -> None:
     """Raise InputError for NaN or infinity."""
     if not np.isfinite(samples).all():

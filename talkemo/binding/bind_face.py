@@ -50,22 +50,34 @@ def bind_with_hint(
                 "--binding cannot be combined with other hints",
                 "leave --up, --forward and --landmarks out",
             )
-        return load_binding(hint.binding, face, mesh)
+        return _with_count(load_binding(hint.binding, face, mesh))
     landmarks = None
     if hint.landmarks is not None:
         landmarks, cache = read_landmark_hint(hint.landmarks, mesh), None
     looker = opinion.name if opinion else None
     name = cache.name(face, mesh, hint.up, hint.forward, looker) if cache else ""
     binding = cache.get(name, face, mesh) if cache else None
+    if binding is not None and binding.other_faces is not None:
+        return binding
     if binding is None:
         binding = bind_mesh(
             face, mesh, up=hint.up, forward=hint.forward, landmarks=landmarks, opinion=opinion
         )
-        if opinion is not None and opinion.failure:
-            return _noted(binding, opinion.failure)  # with a working opinion it may be another one
-        if cache:
-            cache.put(name, binding)
+    binding = _with_count(binding)
+    if opinion is not None and opinion.failure:
+        return _noted(binding, opinion.failure)  # with a working opinion it may be another one
+    if cache:
+        cache.put(name, binding)
     return binding
+
+
+def _with_count(binding: Binding) -> Binding:
+    """Return a binding that knows how many other faces its mesh has."""
+    if binding.other_faces is not None:
+        return binding
+    from .other_faces import count_other_faces
+
+    return replace(binding, other_faces=count_other_faces(binding))
 
 
 def _noted(binding: Binding, failure: str) -> Binding:

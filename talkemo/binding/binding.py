@@ -59,6 +59,8 @@ class Binding:
         an eye (see lid_sheet.py); 0 where an eye is open or has a ball.
     cut : LipCut, optional
         The cut between the lips of a mesh whose lips are one skin.
+    other_faces : int, optional
+        How many other faces the mesh has, which do not move; None if they were not looked for.
     """
 
     mesh: Mesh
@@ -75,6 +77,7 @@ class Binding:
     lip_gap: np.ndarray | None = None
     lid_contours: np.ndarray | None = None
     cut: LipCut | None = None
+    other_faces: int | None = None
 
     @property
     def shown(self) -> Binding:

@@ -8,8 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-import scipy.sparse as sp
-from scipy.sparse.linalg import splu
+import scipy
 
 from ..face.canonical import Face
 from ..face.openings import COLUMNS
@@ -107,9 +106,11 @@ class Body:
             self.rim[self.edges[~same_kind].ravel()] = True
             a, b = a[same_kind], b[same_kind]
         length = np.linalg.norm(self.points[a] - self.points[b], axis=1)
-        graph = sp.csr_matrix((1 / np.maximum(length, MIN_EDGE_MM), (a, b)), (count, count))
+        graph = scipy.sparse.csr_matrix(
+            (1 / np.maximum(length, MIN_EDGE_MM), (a, b)), (count, count)
+        )
         self.graph = graph + graph.T  # sparse (N, N), inverse lengths of edges
-        components = sp.csgraph.connected_components(self.graph, directed=False)
+        components = scipy.sparse.csgraph.connected_components(self.graph, directed=False)
         self.component_count, self.component = components  # component of each vertex
 
     def separate(self, rows: np.ndarray) -> None:
@@ -119,9 +120,9 @@ class Body:
         graph = self.graph.tocoo()
         kept = inside[graph.row] == inside[graph.col]
         entries = graph.data[kept], (graph.row[kept], graph.col[kept])
-        self.graph = sp.csr_matrix(entries, graph.shape)
+        self.graph = scipy.sparse.csr_matrix(entries, graph.shape)
         self.rim[np.unique(np.stack([graph.row, graph.col])[:, ~kept])] = True
-        components = sp.csgraph.connected_components(self.graph, directed=False)
+        components = scipy.sparse.csgraph.connected_components(self.graph, directed=False)
         self.component_count, self.component = components
 
     def fill_harmonic(self, free: np.ndarray, freed: np.ndarray | None = None) -> None:
@@ -134,7 +135,7 @@ class Body:
         if not len(rows):
             return
         graph = self.graph[rows]
-        count, component = sp.csgraph.connected_components(graph[:, rows], directed=False)
+        count, component = scipy.sparse.csgraph.connected_components(graph[:, rows], directed=False)
         if freed is not None:
             changes = np.zeros(count, bool)
             changes[component[freed[rows]]] = True
@@ -169,12 +170,12 @@ class Body:
     ) -> None:
         """Set the motion of vertices (R,), those that are `free` (N,), to the smoothest one."""
         graph = self.graph[rows]
-        laplacian = sp.diags(np.asarray(graph.sum(1))[:, 0] + stiffness) - graph[:, rows]
+        laplacian = scipy.sparse.diags(np.asarray(graph.sum(1))[:, 0] + stiffness) - graph[:, rows]
         boundary = np.unique(graph.indices)
         boundary = boundary[~free[boundary]]
         flat = lambda targets: targets.transpose(1, 0, 2).reshape(-1, 3 * len(targets))
         right = np.asarray(graph[:, boundary] @ flat(self.targets[:, boundary]), np.float64)
         if aim is not None:
             right += stiffness[:, None] * flat(aim)
-        solved = splu(laplacian.tocsc()).solve(right)
+        solved = scipy.sparse.linalg.splu(laplacian.tocsc()).solve(right)
         self.targets[:, rows] = solved.reshape(len(rows), -1, 3).transpose(1, 0, 2)

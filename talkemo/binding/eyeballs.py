@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-import scipy.sparse as sp
+import scipy
 
 from ..geometry.meshes import area_vectors
 from .body import Body
@@ -244,10 +244,12 @@ def _on_sphere(
     return np.abs(distance - radius) < JOINED_TOLERANCE * radius, outwards
 
 
-def _largest_patch(graph: sp.spmatrix, chosen: np.ndarray, weight: np.ndarray) -> np.ndarray:
+def _largest_patch(
+    graph: scipy.sparse.spmatrix, chosen: np.ndarray, weight: np.ndarray
+) -> np.ndarray:
     """Return the connected part of chosen vertices (P,) bool that has the largest weight (P,)."""
     rows = np.flatnonzero(chosen)
-    _, label = sp.csgraph.connected_components(graph[rows][:, rows], directed=False)
+    _, label = scipy.sparse.csgraph.connected_components(graph[rows][:, rows], directed=False)
     result = np.zeros(len(chosen), bool)
     result[rows[label == np.bincount(label, weight[rows]).argmax()]] = True
     return result

@@ -5,7 +5,7 @@ from __future__ import annotations
 from functools import cached_property
 
 import numpy as np
-from scipy.spatial import cKDTree
+import scipy
 
 from ..face.canonical import BROWS, EYE_CENTRES_MM, LEFT_EYE, RIGHT_EYE, Face
 from ..geometry.plane import distance_to_polyline
@@ -37,13 +37,13 @@ class Features:
         return EYE_CENTRES_MM + np.stack(shift)
 
     @cached_property
-    def tree(self) -> cKDTree:
+    def tree(self) -> scipy.spatial.cKDTree:
         """Search tree of the fitted face."""
-        return cKDTree(self.fitted)
+        return scipy.spatial.cKDTree(self.fitted)
 
     @cached_property
-    def _front_view(self) -> cKDTree:
-        return cKDTree(self.fitted[:, :2])
+    def _front_view(self) -> scipy.spatial.cKDTree:
+        return scipy.spatial.cKDTree(self.fitted[:, :2])
 
     def depth(self, points: np.ndarray) -> np.ndarray:
         """Return how far points (P, 3) lie behind the face's foremost surface there, (P,) mm."""

@@ -25,7 +25,8 @@ MAX_BINDING_EYES = 2
 MAX_BINDING_PARTS, MAX_PART_NAME_CHARACTERS = 64, 64
 MAX_BINDING_ERROR_MM = 1000.0  # between the face model and the mesh
 MAX_LIP_GAP_MM, MAX_CONTOUR_MM = 100.0, 1000.0
-OPTIONAL_ARRAYS = "lip_gap", "lid_contours"  # versions before 0.2 did not store them
+OPTIONAL_ARRAYS = "lip_gap", "lid_contours", "other_faces"  # old versions did not store them
+MAX_OTHER_FACES = 64
 MAX_CUT_VERTICES, MAX_LINE_POINTS = 200_000, 256  # of a cut between lips
 # Face and mesh may differ in size by up to this factor, and the face's origin and eyes may be up to
 # this many sizes of the mesh away from it.
@@ -174,6 +175,7 @@ def _binding_of_arrays(data: dict[str, np.ndarray], face: Face, mesh: Mesh) -> B
         eyes=tuple((data[eye], centre) for eye, centre in zip(eyes, centres)),
         lip_gap=data.get("lip_gap"),
         lid_contours=data.get("lid_contours"),
+        other_faces=int(data["other_faces"]) if "other_faces" in data else None,
     )
     return replace(binding, cut=_cut_of_arrays(data, binding)) if "cut_line" in data else binding
 
@@ -244,6 +246,8 @@ def _check_arrays(data: dict[str, np.ndarray], eyes: list[str], face: Face, mesh
         }
     if "lip_gap" in data:
         specifications["lip_gap"] = ((COLUMNS,), real, 0, MAX_LIP_GAP_MM)
+    if "other_faces" in data:
+        specifications["other_faces"] = ((), np.integer, 0, MAX_OTHER_FACES)
     if "lid_contours" in data:
         limits = -MAX_CONTOUR_MM, MAX_CONTOUR_MM
         specifications["lid_contours"] = ((2, CONTOUR_POINTS, 3), real, *limits)

@@ -5,8 +5,7 @@ from __future__ import annotations
 from functools import cached_property
 
 import numpy as np
-import scipy.sparse as sp
-from scipy.spatial import cKDTree
+import scipy
 
 from .body import Body
 from .features import Features
@@ -27,9 +26,9 @@ class Followed:
         return self.body.points[self.rows]
 
     @cached_property
-    def tree(self) -> cKDTree:
+    def tree(self) -> scipy.spatial.cKDTree:
         """Search tree of the vertices."""
-        return cKDTree(self.points)
+        return scipy.spatial.cKDTree(self.points)
 
     def motion(self, points: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Return the motion (S, P, 3) of the vertices nearest to points (P, 3).
@@ -43,7 +42,9 @@ class Followed:
         weight /= weight.sum(1, keepdims=True)
         used, column = np.unique(near, return_inverse=True)
         starts = count * np.arange(len(points) + 1)
-        mean = sp.csr_matrix((weight.ravel(), column.ravel(), starts), (len(points), len(used)))
+        mean = scipy.sparse.csr_matrix(
+            (weight.ravel(), column.ravel(), starts), (len(points), len(used))
+        )
         rows = self.rows[used]
         return np.stack([mean @ target[rows] for target in self.body.targets]), distance[:, 0]
 

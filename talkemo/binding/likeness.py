@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 import numpy as np
-from scipy.spatial import cKDTree
+import scipy
 
 from ..face.canonical import LEFT_EYE, LIPS, RIGHT_EYE, Face
 from ..geometry.meshes import vertex_normals
@@ -130,7 +130,7 @@ def _within(points: np.ndarray, radius: float, count: int) -> np.ndarray:
 
     The point itself stands for missing ones.
     """
-    distance, rows = cKDTree(points).query(
+    distance, rows = scipy.spatial.cKDTree(points).query(
         points, k=min(count, len(points)), distance_upper_bound=radius
     )
     return np.where(np.isfinite(distance), rows, np.arange(len(points))[:, None])

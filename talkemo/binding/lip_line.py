@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-import scipy.sparse as sp
+import scipy
 
 from ..face.openings import face_lips
 from .body import Body
@@ -93,8 +93,8 @@ def _crease(
     shallow = offset[:, 1] > -LIP_DEPTH_MM
     ends = node.reshape(-1, 2)
     ends = ends[shallow[ends].all(1)]
-    graph = sp.coo_matrix((np.ones(len(ends)), ends.T), (len(edges),) * 2)
-    _, label = sp.csgraph.connected_components(graph, directed=False)
+    graph = scipy.sparse.coo_matrix((np.ones(len(ends)), ends.T), (len(edges),) * 2)
+    _, label = scipy.sparse.csgraph.connected_components(graph, directed=False)
     above = np.unique(label[shallow & (offset[:, 0] > LIP_HEIGHT_MM)])
     below = np.unique(label[shallow & (offset[:, 0] < -LIP_HEIGHT_MM)])
     joining = np.isin(label, np.intersect1d(above, below))

@@ -5,16 +5,14 @@ from __future__ import annotations
 from functools import cached_property, lru_cache
 
 import numpy as np
-import scipy.sparse as sp
-from scipy.sparse.linalg import splu
-from scipy.spatial import cKDTree
-from scipy.spatial.transform import Rotation
+import scipy
 
 from ..face.canonical import LIPS, MOUTH_CORNERS, Face
 from ..geometry.numerics import smoothstep
+from ..geometry.rigid import rotation_matrices
 from .body import Body
 
-# Motion of ICT-FaceKit's lower teeth at weight 1: rotation vector in degrees, shift in mm.
+# Motion of ICT-FaceKit's lower teeth at weight 1: rotation about x, y and z in degrees, shift in mm.
 JAW_MOTION = {
     "jawOpen": ((25.33, 0.0, 0.0), (0.0, 7.11, 4.21)),
     "jawForward": ((0.0, 0.0, 0.0), (0.0, -1.70, 8.88)),
@@ -67,9 +65,9 @@ class Mouth:
         return self.left - self.right
 
     @cached_property
-    def _front_view(self) -> cKDTree:
+    def _front_view(self) -> scipy.spatial.cKDTree:
         """Search tree of the fitted face as seen from the front."""
-        return cKDTree(self.fitted[:, :2])
+        return scipy.spatial.cKDTree(self.fitted[:, :2])
 
     def contains(self, points: np.ndarray) -> np.ndarray:
         """Return which points (P, 3) lie where teeth and tongue are, behind the lips; (P,) bool."""
@@ -100,10 +98,10 @@ class Mouth:
         free = np.flatnonzero(~certain)
         if certain.any() and len(free):
             near_half = smoothstep(0.5 - height[free] / (4 * CERTAIN_JAW_MM))
-            laplacian = sp.diags(np.asarray(graph.sum(1))[free, 0] + LOOSE_STIFFNESS)
+            laplacian = scipy.sparse.diags(np.asarray(graph.sum(1))[free, 0] + LOOSE_STIFFNESS)
             laplacian = laplacian - graph[free][:, free]
             right = graph[free][:, certain] @ share[certain] + LOOSE_STIFFNESS * near_half
-            share[free] = splu(laplacian.tocsc()).solve(right)
+            share[free] = scipy.sparse.linalg.splu(laplacian.tocsc()).solve(right)
         return smoothstep((share - SHARE_EDGE) / (1 - 2 * SHARE_EDGE))
 
     def jaw_motion(self, points: np.ndarray) -> np.ndarray:
@@ -123,7 +121,7 @@ def jaw_displacement(names: tuple[str, ...], points: np.ndarray, gain: float = 1
     result = np.zeros((len(names), *points.shape))
     from_incisors = points - LOWER_INCISORS_MM
     for name, (rotation_deg, shift) in JAW_MOTION.items():
-        rotation = Rotation.from_rotvec(gain * np.radians(rotation_deg)).as_matrix() - np.eye(3)
+        rotation = rotation_matrices(*np.radians(gain * np.array(rotation_deg))) - np.eye(3)
         symmetric = (rotation + rotation.T) / 2
         linear = rotation - (1 - CHORD_SHARE) * symmetric
         result[names.index(name)] = from_incisors @ linear.T + rotation @ LOWER_INCISORS_MM

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.spatial import cKDTree
+import scipy
 
 from .features import Features
 from .mouth import Mouth
@@ -85,7 +85,7 @@ def _is_lining(piece: Piece, features: Features, mouth: Mouth) -> bool:
         return False
     face = features.face
     lips = features.fitted[face.regions["lips"]]
-    near = cKDTree(lips).query(rim)[0] < max(RIM_TO_LIPS_MM, 2 * piece.body.fit.error)
+    near = scipy.spatial.cKDTree(lips).query(rim)[0] < max(RIM_TO_LIPS_MM, 2 * piece.body.fit.error)
     x = rim[near, 0] - (mouth.right + mouth.left) / 2
     y = rim[near, 1] - features.lip_height(rim[near, 0])
     sector = np.floor((np.arctan2(3 * y, x) / (2 * np.pi) % 1) * RIM_SECTORS)

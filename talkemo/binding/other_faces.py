@@ -5,8 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 import numpy as np
-from scipy.sparse import coo_matrix
-from scipy.sparse.csgraph import connected_components
+import scipy
 
 from .binding import Binding
 from .body import weld
@@ -18,10 +17,10 @@ MAX_OTHER_PIECES = 4  # that are looked at, the largest first
 MIN_DISTANCE_MM = 100.0  # between two faces
 
 
-def other_face_note(binding: Binding) -> str | None:
-    """Return a sentence if a mesh has another face, which does not move; None if it has not.
+def count_other_faces(binding: Binding) -> int:
+    """Return how many faces a mesh has beside the one that was bound; they do not move.
 
-    Another face is looked for in pieces of the mesh as large as the one that has the bound face.
+    They are looked for in pieces of the mesh as large as the one that has the bound face.
     """
     mesh = binding.mesh
     welded = weld(mesh)
@@ -49,9 +48,14 @@ def other_face_note(binding: Binding) -> str | None:
         others += (
             len(surface.points) > 0 and fit_face(binding.face, surface, start).likeness.is_face
         )
-    if not others:
+    return others
+
+
+def other_faces_note(count: int) -> str | None:
+    """Return a sentence on other faces of a mesh; None without one."""
+    if not count:
         return None
-    what = "another face" if others == 1 else f"{others} other faces"
+    what = "another face" if count == 1 else f"{count} other faces"
     return f"{what} in the file: only the one that was found speaks; export the others alone"
 
 
@@ -59,8 +63,8 @@ def _pieces(count: int, faces: np.ndarray) -> np.ndarray:
     """The number (N,) of the connected piece that each vertex belongs to."""
     links = np.concatenate([faces[:, [0, 1]], faces[:, [1, 2]]])
     rows, columns = links.T
-    graph = coo_matrix((np.ones(len(links), np.int8), (rows, columns)), (count, count))
-    return np.asarray(connected_components(graph, directed=False)[1])
+    graph = scipy.sparse.coo_matrix((np.ones(len(links), np.int8), (rows, columns)), (count, count))
+    return np.asarray(scipy.sparse.csgraph.connected_components(graph, directed=False)[1])
 
 
 def _boxes(vertices: np.ndarray, piece: np.ndarray, count: int) -> tuple[np.ndarray, np.ndarray]:

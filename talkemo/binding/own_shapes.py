@@ -43,6 +43,7 @@ INNER_PART_FACTOR = 0.2  # how much less one of teeth, tongue and lashes does
 MIN_FACE_SHARE = 0.5  # of a shape's squared displacement that lies on the face
 MIN_SIZE_RATIO = 1e-3  # size on the face, relative to the largest; smaller ones move eyes or tongue
 FULLY_SHOWN = 1.001  # weight of one of ARKit's shapes, above which another one is not needed
+SPEECH_PARTS = ("mouth", "jaw", "tongue")  # beginnings of ARKit's shapes
 MIN_MOUTH_SHAPES = 12  # of ARKit's, with which visemes and emotions are not needed
 # Facing landmarks, upper and lower, whose distance are the openings of lips and lids.
 OPENINGS = (*LIP_PAIRS, (37, 41), (38, 40), (43, 47), (44, 46))
@@ -199,7 +200,10 @@ class _Choice:
         return any(driven.meaning.recipe == other.meaning.recipe for other in self.chosen)
 
     def covers_mouth(self, driven: DrivenShape) -> bool:
-        """Whether shapes of single muscles are enough for speech."""
+        """Whether shapes of single muscles are enough for speech, and show all else of it."""
+        others = {part for part in driven.meaning.recipe if not part.startswith(SPEECH_PARTS)}
+        if driven.meaning.kind != "viseme" and not self.shown.keys() >= others:
+            return False
         mouth = [name for name in self.shown if name.startswith(("mouth", "jaw"))]
         return "jawOpen" in self.shown and len(mouth) >= MIN_MOUTH_SHAPES
 

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from functools import lru_cache
 
 import numpy as np
-from scipy.spatial import cKDTree
+import scipy
 
 from ..errors import InputError
 from ..face.canonical import Face
@@ -83,7 +83,7 @@ def _symmetry_normals(surface: Surface) -> list[np.ndarray]:
     points = surface.points[rng.permutation(len(surface.points))[:1500]]
     points = points - points.mean(0)
     limit = 0.3 * np.sqrt(np.square(points).sum(1).mean())
-    tree, sample = cKDTree(points), points[:250]
+    tree, sample = scipy.spatial.cKDTree(points), points[:250]
 
     def asymmetry(normals: np.ndarray) -> np.ndarray:
         """Return the mean distance (N,) of mirrored points from the mesh, for normals (N, 3)."""
@@ -152,7 +152,7 @@ def _ranked_starts(face: Face, surface: Surface, rotations: list[np.ndarray]) ->
     rows = np.linspace(0, len(template) - 1, START_VERTICES).astype(int)
     template, normals = template[rows], normals[rows]
     surface = surface.coarse
-    tree = cKDTree(surface.points)
+    tree = scipy.spatial.cKDTree(surface.points)
     costs, starts = [], []
     for rotation in rotations:
         for scale, shift in _starts(face, surface.points @ rotation, surface.normals @ rotation):
@@ -205,7 +205,7 @@ def _icp(face: Face, surface: Surface, start: Similarity) -> tuple[Similarity, f
     near = surface.inside(inside, MATCH_CELL_MM * start.scale)
     points = near.points
     normal_weight = NORMAL_WEIGHT_MM * 2 * start.scale
-    tree = cKDTree(np.hstack([points, normal_weight * near.normals]))
+    tree = scipy.spatial.cKDTree(np.hstack([points, normal_weight * near.normals]))
     placement = best = start
     best_error = np.inf
     for _ in range(ICP_ITERATIONS):

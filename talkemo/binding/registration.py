@@ -13,9 +13,7 @@ from dataclasses import dataclass, replace
 from functools import lru_cache
 
 import numpy as np
-import scipy.sparse as sp
-from scipy.spatial import cKDTree
-from scipy.spatial.transform import Rotation
+import scipy
 
 from ..errors import InputError
 from ..face.canonical import Face
@@ -223,7 +221,7 @@ def _polish(face: Face, surface: Surface, fit: Fit) -> Fit:
     """
     middle = face.mean.mean(0)
     tilts = [
-        Rotation.from_rotvec(sign * np.radians(TILT_DEG) * axis).as_matrix()
+        scipy.spatial.transform.Rotation.from_rotvec(sign * np.radians(TILT_DEG) * axis).as_matrix()
         for axis in np.eye(3)
         for sign in (1, -1)
     ]
@@ -393,7 +391,7 @@ def refine_fit(face: Face, fit: Fit) -> np.ndarray:
 
 
 @lru_cache(maxsize=2)
-def _deformation_basis(face: Face) -> tuple[sp.csr_matrix, np.ndarray]:
+def _deformation_basis(face: Face) -> tuple[scipy.sparse.csr_matrix, np.ndarray]:
     """Return the interpolation (V, C) from nodes to vertices, and the nodes' bending energy (C, C).
 
     Nodes are dense where the face's vertices are, around mouth and eyes. The energy is the graph
@@ -401,16 +399,16 @@ def _deformation_basis(face: Face) -> tuple[sp.csr_matrix, np.ndarray]:
     """
     count, size = DEFORMATION_NODES, len(face.mean)
     nodes = face.chart[np.linspace(0, size - 1, count).astype(int)]
-    tree = cKDTree(nodes)
+    tree = scipy.spatial.cKDTree(nodes)
     distance, near = tree.query(face.chart, k=5)
     weight = np.exp(-((distance / np.maximum(distance[:, 2:3], 1e-6)) ** 2))
     weight /= weight.sum(1, keepdims=True)
     entries = np.repeat(np.arange(size), 5), near.ravel()
-    interpolation = sp.csr_matrix((weight.ravel(), entries), (size, count))
+    interpolation = scipy.sparse.csr_matrix((weight.ravel(), entries), (size, count))
     distance, near = tree.query(nodes, k=9)
     weight = 1 / np.maximum(distance[:, 1:], 2.0)
     entries = np.repeat(np.arange(count), 8), near[:, 1:].ravel()
-    graph = sp.csr_matrix((weight.ravel(), entries), (count, count))
+    graph = scipy.sparse.csr_matrix((weight.ravel(), entries), (count, count))
     graph = (graph + graph.T) / 2
-    laplacian = sp.diags(np.asarray(graph.sum(1))[:, 0]) - graph
+    laplacian = scipy.sparse.diags(np.asarray(graph.sum(1))[:, 0]) - graph
     return interpolation, laplacian.toarray()

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
-import scipy.sparse as sp
-from scipy.spatial import cKDTree
+import scipy
 
 from ..face.canonical import Face
 from ..geometry.meshes import closest_points, vertex_normals
@@ -112,7 +111,7 @@ def _take_motion(body: Body, rows: np.ndarray, corners: np.ndarray, weights: np.
     count, face = len(rows), body.face
     starts = 3 * np.arange(count + 1)
     entries = weights.astype(np.float32).ravel(), corners.ravel(), starts
-    interpolation = sp.csr_matrix(entries, (count, len(face.mean)))
+    interpolation = scipy.sparse.csr_matrix(entries, (count, len(face.mean)))
     maps = local_maps(face, body.fitted).astype(np.float32)
     maps = (interpolation @ maps.reshape(-1, 9)).reshape(-1, 3, 3)
     for k, displacement in enumerate(face.expression_basis):
@@ -127,7 +126,7 @@ def local_maps(face: Face, fitted: np.ndarray) -> np.ndarray:
     """
     mean = face.mean
     nodes = np.arange(0, len(mean), max(1, len(mean) // PROPORTION_NODES))
-    tree = cKDTree(mean[nodes])
+    tree = scipy.spatial.cKDTree(mean[nodes])
     rotations, scales = np.empty((len(nodes), 3, 3)), np.empty(len(nodes))
     for k, rows in enumerate(tree.query_ball_point(mean[nodes], PROPORTION_RADIUS_MM)):
         neighbours = nodes[rows]

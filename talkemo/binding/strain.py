@@ -5,7 +5,7 @@ from __future__ import annotations
 from functools import lru_cache
 
 import numpy as np
-import scipy.sparse as sp
+import scipy
 
 from ..face.canonical import Face
 from ..geometry.meshes import edge_lengths, mesh_edges
@@ -94,7 +94,7 @@ class _Strain:
         if not any(map(len, self.excessive)):
             return
         count, numbers = len(self.body.points), np.arange(1, len(self.starts) + 1)
-        half = sp.csr_matrix((numbers, (self.starts, self.ends)), (count, count))
+        half = scipy.sparse.csr_matrix((numbers, (self.starts, self.ends)), (count, count))
         edge_numbers = half + half.T  # sparse (N, N), number of each edge, from 1
         lengths = np.maximum(self.length, MIN_LIMITED_EDGE_MM)
         for displacement, strain, excessive in zip(
@@ -117,7 +117,9 @@ def _squared_stretch(displacement: np.ndarray, starts: np.ndarray, ends: np.ndar
     return np.asarray(difference[0] + difference[1] + difference[2])
 
 
-def _surroundings(edge_numbers: sp.csr_matrix, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def _surroundings(
+    edge_numbers: scipy.sparse.csr_matrix, rows: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
     """Return vertices and all within AFFECTED_RINGS edges of them, and the edges between them.
 
     Both are ascending. `edge_numbers` (N, N) has the number of each edge, from 1.

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
-from scipy.spatial import cKDTree
+import scipy
 
 from ..face.canonical import Face
 from ..geometry.meshes import area_vectors, vertex_normals
@@ -94,7 +94,9 @@ class ClosestPoints:
         self.points, self.normals = near.points, near.normals
         self._faces = face.faces
         self._normal_weight = NORMAL_WEIGHT_MM * placement.scale
-        self._tree = cKDTree(np.hstack([self.points, self._normal_weight * self.normals]))
+        self._tree = scipy.spatial.cKDTree(
+            np.hstack([self.points, self._normal_weight * self.normals])
+        )
 
     def match(
         self, placement: Similarity, fitted: np.ndarray, rows: np.ndarray

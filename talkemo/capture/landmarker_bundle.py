@@ -55,7 +55,8 @@ def find_landmarker() -> Path:
     TalkemoError
         No bundle is found, and none can be downloaded.
     InputError
-        The file's sha256 is not that of the bundle that this code was written for.
+        The variable names no file, or one whose sha256 is not that of the bundle that this code
+        was written for.
     """
     return installed_landmarker() or fetch_landmarker()
 
@@ -68,19 +69,20 @@ def installed_landmarker() -> Path | None:
     named = os.environ.get(LANDMARKER_VARIABLE)
     if named and named.startswith(HUB_PREFIX):
         return fetch_file(named, LANDMARKER_FILE, LANDMARKER_SHA256)
-    for path in [Path(named)] if named else [_cached_path(), *_packaged()]:
-        if path.is_file():
-            if sha256(path) != LANDMARKER_SHA256:
-                raise InputError(
-                    f"{path}: not the Face Landmarker that talkemo uses (its sha256 differs)",
-                    f"remove it, then run: {FETCH_COMMAND}",
-                )
-            return path
-    if named:
+    if not named:  # another file is passed over, and the download replaces the one in the cache
+        found = (path for path in (_cached_path(), *_packaged()) if path.is_file())
+        return next((path for path in found if sha256(path) == LANDMARKER_SHA256), None)
+    path = Path(named)
+    if not path.is_file():
         raise InputError(
             f"{LANDMARKER_VARIABLE} names {named}: no such file", "unset it, or name the file"
         )
-    return None
+    if sha256(path) != LANDMARKER_SHA256:
+        raise InputError(
+            f"{path}: not the Face Landmarker that talkemo uses (its sha256 differs)",
+            f"unset {LANDMARKER_VARIABLE}, then run: {FETCH_COMMAND}",
+        )
+    return path
 
 
 def local_landmarker() -> Path | None:

@@ -162,7 +162,8 @@ class RestingScores:
 def quiet_frames(scores: np.ndarray) -> np.ndarray:
     """Return the indices of the frames of scores (T, 52) with the least expression.
 
-    They are the QUIET_FRACTION of all, at least MIN_QUIET_FRAMES, the quietest first.
+    They are the QUIET_FRACTION of all, at least MIN_QUIET_FRAMES if there are as many, the
+    quietest first.
     """
     usual, _ = _levels_at_rest()
     counted = [not name.startswith(GAZE) for name in SCORE_NAMES]

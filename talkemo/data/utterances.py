@@ -18,7 +18,10 @@ from .recordings import read_table
 MAX_TRANSCRIPTS_BYTES = 1 << 28  # of a table
 FREE_CORPORA = ("java_sed",)  # corpora of recordings licensed for any use; facegood is, too
 UTTERANCE_FOLDERS = ANY_USE_CORPORA  # of the data folder, that are read
-NON_COMMERCIAL = re.compile(r"\bNC\b", re.IGNORECASE)  # matches the licence of a row of speech/
+# Matches the licence of a row of speech/ that forbids some uses, however it is written.
+RESTRICTED = re.compile(
+    r"(?<![a-z])(by)?nc(?![a-z])|non[\s_-]?commercial|(research|academic)[\s\w]*only", re.IGNORECASE
+)
 CTC_LETTERS = "abcdefghijklmnopqrstuvwxyz' "  # CTC's labels 1 … 28; 0 is the blank
 PREPARED_SHARD_UTTERANCES = 100  # in a file of prepared audio
 
@@ -60,7 +63,7 @@ def read_utterances(data: Path) -> list[Utterance]:
 
 
 def _transcribed_utterances(folder: Path) -> list[Utterance]:
-    """The utterances of transcripts.tsv that are licensed for commercial use."""
+    """The utterances of transcripts.tsv whose licence does not restrict their use."""
     table = folder / "transcripts.tsv"
     if not table.is_file():
         return []
@@ -71,16 +74,22 @@ def _transcribed_utterances(folder: Path) -> list[Utterance]:
             speaker=f"{row['set']}_{row['speaker']}",
         )
         for row in read_table(table, ("file", "set", "speaker", "text"))
-        if not NON_COMMERCIAL.search(row.get("licence") or "")
+        if not RESTRICTED.search(row.get("licence") or "")
     ]
 
 
 def normalise_transcript(text: str) -> str:
-    """A transcript in CTC_LETTERS; empty if it has digits, which can be read in several ways."""
-    text = unicodedata.normalize("NFKD", text.lower()).replace("’", "'").replace("-", " ")
+    """A transcript in CTC_LETTERS; empty if it cannot be spelt in them.
+
+    Digits can be read in several ways, other alphabets have other letters.
+    """
+    text = unicodedata.normalize("NFKD", re.sub("[’‘`´]", "'", text.lower()))
     if re.search(r"\d", text):
         return ""
-    return " ".join("".join(c for c in text if c in CTC_LETTERS).split())
+    letters = [c for c in text if not unicodedata.combining(c)]
+    if any(c.isalpha() and c not in CTC_LETTERS for c in letters):
+        return ""
+    return " ".join("".join(c if c in CTC_LETTERS else " " for c in letters).split())
 
 
 def ctc_labels(text: str) -> np.ndarray:

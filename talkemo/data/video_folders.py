@@ -143,7 +143,7 @@ def _any_clip(path: Path) -> VideoClip:
 
 def split_of(speaker: str) -> str:
     """Return train or dev, always the same for a speaker."""
-    number = int(hashlib.sha256(speaker.encode()).hexdigest(), 16)
+    number = int(hashlib.sha256(os.fsencode(speaker)).hexdigest(), 16)
     return "dev" if number % DEV_SPEAKER_INTERVAL == 0 else "train"
 
 

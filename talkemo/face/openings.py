@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 import numpy as np
-import scipy.sparse as sp
+import scipy
 
 from ..geometry.meshes import boundary_loops, mesh_edges
 from .canonical import EYE_CENTRES_MM, INNER_LIPS, Face
@@ -130,7 +130,7 @@ def _opening_at(face: Face, centre: np.ndarray) -> Opening:
     upper_rim, lower_rim = _arcs(face, centre)
     is_upper, is_lower = _sides(face, upper_rim, lower_rim, EDGE_REACH_MM)
     x = face.mean[np.concatenate([upper_rim, lower_rim]), 0]
-    edges, _ = mesh_edges(face.faces)
+    edges = _edges(face)
     position = np.linspace(CORNER_MARGIN, 1 - CORNER_MARGIN, COLUMNS)
     planes = x.min() + position * (x.max() - x.min())
     upper = [_extreme_crossing(face, edges[is_upper[edges].all(1)], plane, 1) for plane in planes]
@@ -140,7 +140,7 @@ def _opening_at(face: Face, centre: np.ndarray) -> Opening:
 
 def _arcs(face: Face, centre: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Return the vertices of the upper and of the lower rim of the opening around a point (3,)."""
-    loops = boundary_loops(face.faces, len(face.mean))
+    loops = _rims(face)
     middles = np.stack([(face.mean[loop].min(0) + face.mean[loop].max(0)) / 2 for loop in loops])
     rim = loops[int(np.linalg.norm((middles - centre)[:, :2], axis=1).argmin())]
     x, y = face.mean[rim, 0], face.mean[rim, 1]
@@ -149,16 +149,27 @@ def _arcs(face: Face, centre: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return rim[above], rim[~above]
 
 
+@lru_cache(maxsize=2)
+def _edges(face: Face) -> np.ndarray:
+    """Return the edges (E, 2) of the canonical face."""
+    return mesh_edges(face.faces)[0]
+
+
+@lru_cache(maxsize=2)
+def _rims(face: Face) -> list[np.ndarray]:
+    """Return the vertices of the rim of each opening, and of the face itself."""
+    return boundary_loops(face.faces, len(face.mean))
+
+
 def _sides(
     face: Face, upper: np.ndarray, lower: np.ndarray, reach_mm: float
 ) -> tuple[np.ndarray, np.ndarray]:
     """Return the vertices (V,) bool within reach of the upper and of the lower rim."""
-    edges, _ = mesh_edges(face.faces)
-    a, b = edges.T
+    a, b = _edges(face).T
     length = np.linalg.norm(face.mean[a] - face.mean[b], axis=1)
-    graph = sp.csr_matrix((length, (a, b)), (len(face.mean),) * 2)
+    graph = scipy.sparse.csr_matrix((length, (a, b)), (len(face.mean),) * 2)
     to_upper, to_lower = (
-        sp.csgraph.dijkstra(graph, False, rows, min_only=True, limit=reach_mm)
+        scipy.sparse.csgraph.dijkstra(graph, False, rows, min_only=True, limit=reach_mm)
         for rows in (upper, lower)
     )
     return np.isfinite(to_upper) & (to_upper <= to_lower), (to_lower < to_upper)

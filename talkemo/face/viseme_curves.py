@@ -136,8 +136,9 @@ class CurveFit:
         if self.kind == "arkit":
             return arkit
         if speech is None or emotion is None:
-            speech = emotion = arkit @ self._arkit_coordinates
-            weights = self._mouth_and_emotions.fit(speech)[:, : len(self._mouth_recipes)]
+            motion = arkit @ self._arkit_coordinates
+            weights = self._mouth_and_emotions.fit(motion)[:, : len(self._mouth_recipes)]
+            emotion = motion - weights @ self._mouth.poses  # a vowel is no smile
         else:
             weights = self._mouth.fit(speech)
         mouth = _at_most_one(weights)
@@ -195,6 +196,7 @@ class _Poses:
     """
 
     def __init__(self, poses: np.ndarray, metric: np.ndarray, penalty: np.ndarray):
+        self.poses = poses
         self.size = np.sqrt(np.einsum("ps,st,pt->p", poses, metric, poses))
         # Poses are scaled to the same size: a small one, such as pressed lips, counts as much.
         scaled = poses / self.size[:, None]

@@ -124,8 +124,11 @@ def target_names(file: GltfFile, number: int) -> list[str]:
     label = str(mesh.get("name") or f"mesh{number}")
     result: list[str] = []
     for k, name in enumerate(names):
-        text = str(name or f"{label}.{k}")
-        result.append(f"{text}.{k}" if text in result else text)
+        text = free = str(name or f"{label}.{k}")
+        number = k
+        while free in result:
+            free, number = f"{text}.{number}", number + 1
+        result.append(free)
     return result
 
 

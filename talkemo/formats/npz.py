@@ -42,6 +42,7 @@ from .registry import ARRAY_KINDS
 MAX_NPZ_FRAMES = 24 * 3600 * 240  # a day at the highest rate that is written
 SHAPES = ARRAY_KINDS[1]
 NPZ_FPS_RANGE = (0.01, 10_000.0)  # frame rates that are read
+MAX_ARKIT_WEIGHT = 10.0  # of those that are read
 MAX_META_CHARACTERS = 1 << 20
 NPZ_KIND = "an animation of talkemo"
 NPZ_LAYOUT = "an npz with vertices (T, V, 3), faces (F, 3) and fps"
@@ -203,6 +204,10 @@ class NpzAnimation:
             self.head: np.ndarray | None = None
             if "head" in headers and headers["head"].shape == (len(self), 3, 3):
                 self._set_head(arrays.read(["head"])["head"])
+            # ARKit's weights (T, 52), if the file has them.
+            self.arkit: np.ndarray | None = None
+            if "arkit" in headers and headers["arkit"].shape == (len(self), len(ARKIT_NAMES)):
+                self._set_arkit(arrays.read(["arkit"])["arkit"])
         if fps is not None and abs(fps - self.fps) > 1e-6:
             raise InputError(
                 f"{path} has its own frame rate, {self.fps:g} frames per second", "leave --fps out"
@@ -213,6 +218,11 @@ class NpzAnimation:
         is_turn = head.dtype.kind == "f" and bool((np.abs(head) <= 1 + 1e-3).all())
         if is_turn and np.allclose(head @ head.transpose(0, 2, 1), np.eye(3), atol=1e-3):
             self.head = head.astype(np.float32)
+
+    def _set_arkit(self, weights: np.ndarray) -> None:
+        """Set ARKit's weights, unless they are none."""
+        if weights.dtype.kind == "f" and bool((np.abs(weights) <= MAX_ARKIT_WEIGHT).all()):
+            self.arkit = weights.astype(np.float32)
 
     def _set_fields(self, arrays: dict[str, np.ndarray]) -> None:
         """Set the fields from arrays whose headers are valid."""

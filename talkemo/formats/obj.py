@@ -201,7 +201,8 @@ def read_obj(path: Path, file: IO[bytes]) -> Mesh:
     content.join_lines()
     materials = ObjMaterials(path, content.libraries)
     uv, uv_faces = _texture_coordinates(content)
-    attributes = MeshAttributes(uv, uv_faces, materials.texture)
+    texture = materials.texture(content.triangle_count, content.materials)
+    attributes = MeshAttributes(uv, uv_faces, texture)
     if uv is not None and uv_faces is not None:
         attributes = materials.joined(uv, uv_faces, content.materials) or attributes
     faces = np.concatenate(content.faces)
@@ -215,7 +216,8 @@ def read_obj(path: Path, file: IO[bytes]) -> Mesh:
         companions=materials.companions,
         colours=colours,
     )
-    return Mesh(np.concatenate(content.positions), faces, attributes, path.name)
+    notes = materials.notes(len(faces), content.materials)
+    return Mesh(np.concatenate(content.positions), faces, attributes, path.name, notes)
 
 
 def _check_line_lengths(file: IO[bytes]) -> None:

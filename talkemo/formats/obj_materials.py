@@ -12,13 +12,14 @@ from pathlib import Path
 import numpy as np
 
 from ..errors import InputError
-from ..files.reading import read_bytes, read_text
+from ..files.reading import printable, read_bytes, read_text
 from .materials import BLEND, OPAQUE, Paint, decoded_images, join_materials
 from .mesh_types import MAX_IMAGE_BYTES, MeshAttributes, companion_path, image_type
 from .texture_atlas import MAX_TEXTURE_COORDINATE, to_linear
 
 MAX_MATERIAL_FILE_BYTES = 1 << 24
 MAX_COMPANIONS = 1000  # material files and images of an OBJ that are kept
+MAX_OPTION_WORDS = 32  # before the name of an image
 MIN_COLOUR_RANGE = 8  # of a colour's channels, or of several colours; less of it is plain grey
 IMAGE_KEYWORDS = ("map_", "bump", "norm", "disp", "refl")  # of a material file, by their beginning
 
@@ -27,6 +28,7 @@ IMAGE_KEYWORDS = ("map_", "bump", "norm", "disp", "refl")  # of a material file,
 class _Material:
     """A material of a file."""
 
+    name: str = ""
     colour: np.ndarray = field(default_factory=lambda: np.ones(3))  # as shown, in [0, 1]
     opacity: float = 1.0
     image: Path | None = None
@@ -43,14 +45,14 @@ class ObjMaterials:
     ----------
     companions : dict of str to Path
         The files by the names that the OBJ and its material files use.
-    texture : bytes, optional
-        Content of the first texture, a PNG or JPEG.
+    missing : dict of str to str
+        Images of surfaces that cannot be used, as a material's name and what the file calls them.
     """
 
     def __init__(self, path: Path, libraries: list[str]):
         self.path = path
         self.companions: dict[str, Path] = {}
-        self.texture: bytes | None = None
+        self.missing: dict[str, str] = {}
         self.materials: dict[str, _Material] = {}
         for name in libraries[:MAX_COMPANIONS]:
             library = companion_path(path, name, MAX_MATERIAL_FILE_BYTES)
@@ -74,7 +76,7 @@ class ObjMaterials:
             keyword = words[0].lower()
             if keyword == "newmtl":
                 name = line.split(maxsplit=1)[1].strip()
-                material = self.materials.setdefault(name, _Material())
+                material = self.materials.setdefault(name, _Material(name))
             elif keyword == "kd":
                 colour = _numbers(words[1:4])
                 material.colour = colour if len(colour) == 3 else material.colour
@@ -82,20 +84,52 @@ class ObjMaterials:
                 opacity = _numbers(words[-1:])
                 material.opacity = float(opacity[0]) if len(opacity) else 1.0
             elif keyword.startswith(IMAGE_KEYWORDS):
-                self._add_image(material, keyword, words[-1])
+                self._add_image(material, keyword, line.split(maxsplit=1)[1].strip())
 
-    def _add_image(self, material: _Material, keyword: str, name: str) -> None:
-        """Keep an image that a material names."""
-        image = companion_path(self.path, name, MAX_IMAGE_BYTES)
-        if image is None or len(self.companions) >= MAX_COMPANIONS:
+    def _add_image(self, material: _Material, keyword: str, text: str) -> None:
+        """Keep an image that a material names, at the end of a text that may begin with options."""
+        if len(self.companions) >= MAX_COMPANIONS:
             return
-        self.companions[name] = image
+        name, image = self._found(text)
+        if image is not None:
+            self.companions[name] = image
         if keyword == "map_kd":
             material.image = image
-            if self.texture is None:
-                self.texture = _image_content(image)
+            self.missing.pop(material.name, None)
+            if image is None or _image_content(image) is None:
+                material.image = None
+                self.missing[material.name] = name
         elif keyword == "map_d":
             material.opacity_image = image
+
+    def _found(self, text: str) -> tuple[str, Path | None]:
+        """Return the longest end of a text that names a file, and the file; names have spaces."""
+        name = text
+        for _ in range(MAX_OPTION_WORDS):
+            image = companion_path(self.path, name, MAX_IMAGE_BYTES)
+            rest = name.split(maxsplit=1)[1:]
+            if image is not None or not rest:
+                return name, image
+            (name,) = rest
+        return text.split()[-1], None
+
+    def texture(self, count: int, starts: list[tuple[int, str]]) -> bytes | None:
+        """Return the first texture, a PNG or JPEG, of the materials that `count` triangles use.
+
+        Of all materials if the triangles name none that there is. `starts` as in `joined`.
+        """
+        materials = list(self.materials.values())
+        if any(name in self.materials for _, name in starts):
+            materials, _ = self._of_triangles(count, starts)
+        images = (material.image for material in materials if material.image is not None)
+        image = next(images, None)
+        return None if image is None else _image_content(image)
+
+    def notes(self, count: int, starts: list[tuple[int, str]]) -> tuple[str, ...]:
+        """Return a sentence for each image that `count` triangles lack. `starts` as in `joined`."""
+        used = {material.name for material in self._of_triangles(count, starts)[0]}
+        lacking = dict.fromkeys(self.missing[name] for name in self.missing if name in used)
+        return tuple(f"{printable(name)}: no PNG or JPEG beside the mesh" for name in lacking)
 
     def joined(
         self, uv: np.ndarray, uv_faces: np.ndarray, starts: list[tuple[int, str]]
@@ -112,7 +146,7 @@ class ObjMaterials:
             The first triangle and the name of each material that is used.
         """
         materials, number = self._of_triangles(len(uv_faces), starts)
-        if self.texture is None or not _needs_joining(materials):
+        if self.texture(len(uv_faces), starts) is None or not _needs_joining(materials):
             return None
         try:
             images = self._images(materials)
@@ -133,7 +167,7 @@ class ObjMaterials:
 
         None if there is a texture, or if all triangles (F, 3) are of the same grey, as by default.
         """
-        if self.texture is not None or not len(faces):
+        if not len(faces) or self.texture(len(faces), starts) is not None:
             return None
         materials, number = self._of_triangles(len(faces), starts)
         palette = np.round(255 * np.stack([m.colour for m in materials]).clip(0, 1))

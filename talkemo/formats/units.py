@@ -61,6 +61,11 @@ def unit_of_mesh(name: str, units_per_mm: float) -> LengthUnit:
         the unit is unknown, and its length is chosen so that the face has a human's size.
     units_per_mm : float
         Length of a canonical millimetre in the mesh, `Binding.scale`.
+
+    Raises
+    ------
+    InputError
+        The unit is unknown.
     """
     check_unit(name)
 

@@ -5,7 +5,7 @@ One that fails does not stop the others, whatever the reason.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -164,7 +164,11 @@ def _failed(task: Task, error: Exception) -> Outcome:
 # ------------------------------------------------------------------------------------------- checks
 
 
-def check_tasks(tasks: Sequence[Task], check_options: Callable[[Any], object]) -> None:
+def check_tasks(
+    tasks: Sequence[Task],
+    check_options: Callable[[Any], object],
+    read: Iterable[object] = (),
+) -> None:
     """Raise InputError, which names the task, for options or outputs that cannot be used.
 
     Parameters
@@ -173,8 +177,11 @@ def check_tasks(tasks: Sequence[Task], check_options: Callable[[Any], object]) -
     check_options : callable
         Called with each task; raises InputError. Also checks the outputs, except against the
         inputs of the tasks.
+    read : iterable
+        What tasks read beside their sources; only paths count.
     """
-    sources = {real_path(task.source) for task in tasks}
+    files = (value for value in read if isinstance(value, str | Path))
+    sources = {real_path(path) for path in (*(task.source for task in tasks), *files)}
     first_of: dict[str, Task] = {}
     for task in tasks:
         with_place(task.where, partial(check_options, task))
@@ -229,7 +236,8 @@ def check_animations(tasks: Sequence[AnimationTask]) -> None:
         output_paths(task.outputs, task.options.export, read)
         ActingPlan.of(task.options)
 
-    check_tasks(tasks, check)
+    named = (value for task in tasks for value in (task.options.timeline, task.options.voice))
+    check_tasks(tasks, check, named)
     forget_models_and_bindings()
     models = models_of_process(str(first.weights), first.device)
     for task in tasks:

@@ -12,7 +12,7 @@ import numpy as np
 from ..binding import Binding, FaceHint, bind_with_hint, save_binding
 from ..binding.cache import BindingCache
 from ..binding.canonical_binding import NO_MESH, bind_canonical
-from ..binding.other_faces import other_face_note
+from ..binding.other_faces import other_faces_note
 from ..binding.own_shapes import OwnShapeFit, find_shapes
 from ..files.writing import all_or_none, check_output
 from ..formats.mesh import as_mesh
@@ -91,7 +91,7 @@ def bind(
 
 def _noting_other_faces(binding: Binding) -> Binding:
     """Return a binding whose mesh has a note if it has another face, which does not move."""
-    note = other_face_note(binding)
+    note = other_faces_note(binding.other_faces or 0)
     if note is None:
         return binding
     return replace(binding, mesh=replace(binding.mesh, notes=(*binding.mesh.notes, note)))

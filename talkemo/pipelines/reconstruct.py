@@ -57,6 +57,7 @@ from .outputs import (
     write_animation,
 )
 from .own_targets import with_targets
+from .shown_frames import HEAD_META
 
 if TYPE_CHECKING:
     from ..formats.appearance import AddedMeshes, Appearance
@@ -515,6 +516,7 @@ def _meta(performance: Performance, options: ReconstructOptions) -> dict[str, An
     meta: dict[str, Any] = {"talkemo": __version__, kind: performance.name}
     if performance.audio is not None:
         meta["audio"] = performance.audio.name
+    meta[HEAD_META] = "auto" if options.head else "off"
     if options.emotion is not None:
         meta |= {"emotion": options.emotion, "intensity": options.intensity}
     meta["residual_mm"] = capture.residual.round(2).tolist()

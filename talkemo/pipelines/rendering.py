@@ -24,6 +24,7 @@ from ..geometry.meshes import mesh_edges, vertex_normals
 from ..render import Renderer, new_renderer
 from ..render.appearance import appearance_of_header
 from ..render.scale_bar import draw_scale
+from ..render.text import draw_text, is_drawable
 from ..render.view import View, fitted, frame_view, width_and_height
 from ..weights.models import Models, load_models
 from ..weights.registry import DEFAULT_SET
@@ -31,6 +32,7 @@ from .bind import bind
 from .named_audio import Notice, audio_of, missing_audio
 from .options import FRAMINGS, PathLike, RenderOptions
 from .outputs import Progress
+from .shown_frames import ShownFrames
 from .sources import open_source
 
 RENDERED_IMAGE_ENDINGS = (".png",)
@@ -109,6 +111,10 @@ def render(
         check_output(output, endings, audio.path)
     models = open_models()
     labels = [Path(path).stem for path in paths]
+    texts = [settings.caption or "", *(labels if len(labels) > 1 else [])]
+    for text in texts:
+        if notice is not None and not is_drawable(text):
+            notice(f"no font of this machine shows all of: {printable(text)}")
     with ExitStack() as stack:
         panels = _open_panels(sources, labels, settings, models, stack)
         canvas = _Canvas(panels, settings.caption, settings.turntable)
@@ -239,18 +245,22 @@ def _open_panel(
     header = header_of(source)
     binding = _binding_of(header, source, models)
     framed = _framed(header, binding, settings.frame, source)
-    heatmap = None
+    heatmap, shown = None, None
     if settings.heatmap:
         heatmap = _Heatmap(source, header, reference, None if binding is None else binding.scale)
     elif binding is not None:
         header = _with_appearance(header, binding, settings.fill)
+        framed = _with_cut(framed, binding)
+        shown = ShownFrames(source, binding)
     appearance = appearance_of_header(header) if heatmap is None else heatmap.appearance
     view = frame_view(framed.rest, framed.focus, settings.view, framed.facing, appearance.drawn)
     camera = fitted(view, size[0] / size[1])
     renderer = new_renderer(appearance, camera, size)
     stack.callback(renderer.close)
     edges = mesh_edges(header.faces)[0] if settings.wireframe else None
-    return _Panel(source, header.faces, renderer, camera, label, heatmap, edges, size)
+    return _Panel(
+        source, header.faces, renderer, appearance, camera, label, shown, heatmap, edges, size
+    )
 
 
 def _binding_of(header: Header, source: Source, models: Models) -> Binding | None:
@@ -263,10 +273,24 @@ def _binding_of(header: Header, source: Source, models: Models) -> Binding | Non
 
 
 def _with_appearance(header: Header, binding: Binding, fill: bool) -> Header:
-    """Return a header of a painted face, which may have eyes and teeth added."""
+    """Return a header of a painted face, whose lips may be cut, and eyes and teeth added."""
     from ..render.appearance import appearance_of
 
-    return replace(header, appearance=lambda fill: appearance_of(binding, fill), fill=fill)
+    shown = binding.shown
+    faces = header.faces
+    if binding.cut is not None:
+        visible = visible_triangles(shown.mesh.faces, shown.mesh.attributes, len(shown.rest))
+        faces = shown.mesh.faces[visible] if visible.any() else shown.mesh.faces
+    return replace(
+        header, faces=faces, appearance=lambda fill: appearance_of(shown, fill), fill=fill
+    )
+
+
+def _with_cut(header: Header, binding: Binding) -> Header:
+    """Return a header of a mesh with the vertices of the cut between its lips."""
+    shown, count = binding.shown, len(header.focus)
+    focus = np.concatenate([header.focus, shown.focus[count:]])
+    return replace(header, rest=shown.rest, focus=focus)
 
 
 def _framed(header: Header, binding: Binding | None, frame: str | None, source: Source) -> Header:
@@ -294,22 +318,28 @@ class _Panel:
     source: Source
     faces: np.ndarray
     renderer: Renderer
+    appearance: Appearance
     view: View
     label: str
+    shown: ShownFrames | None
     heatmap: _Heatmap | None
     edges: np.ndarray | None
     size: tuple[int, int]
 
-    def draw(self, vertices: np.ndarray, number: int, turn: float) -> np.ndarray:
-        """Return the image of frame `number`, with the camera turned by `turn` radians."""
+    def draw(self, frame: _Frame, number: int, turn: float) -> np.ndarray:
+        """Return the image of the video's frame `number`, with the camera turned by `turn` radians."""
         self.renderer.view = replace(self.view, yaw=self.view.yaw + turn)
+        vertices = frame.vertices
         if self.heatmap is not None:
             self.heatmap.colour(vertices, number)
+        if self.shown is not None:
+            vertices, gaze = self.shown(vertices, frame.number)
+            self.appearance.look_at(gaze)
         image = self.renderer.draw(vertices)
         if self.edges is not None:
             image = _draw_wires(image, self.renderer.view, vertices, self.faces, self.edges)
         if self.label:
-            _draw_text(image, self.label, at_top=True)
+            draw_text(image, self.label, at_top=True)
         return image
 
 
@@ -323,26 +353,31 @@ class _Canvas:
         self.frames = max(round(duration * self.fps) for duration in durations) or 1
         self.frame_step = video_frame_step(self.fps)
 
-    def draw(self, vertices: list[np.ndarray], number: int) -> np.ndarray:
-        """Return the image (H, W, 3) uint8 of a frame; `vertices` has one (N, 3) per panel."""
+    def draw(self, frames: list[_Frame], number: int) -> np.ndarray:
+        """Return the image (H, W, 3) uint8 of frame `number`, which has a frame of each panel."""
         turn = 2 * np.pi * number / self.frames if self.turntable else 0.0
-        images = [
-            panel.draw(panel_vertices, number, turn)
-            for panel, panel_vertices in zip(self.panels, vertices)
-        ]
+        images = [panel.draw(frame, number, turn) for panel, frame in zip(self.panels, frames)]
         image = np.hstack(images)
         heatmap = self.panels[0].heatmap
         if heatmap is not None:
             draw_scale(image, heatmap.colours, heatmap.label)
         if self.caption:
-            _draw_text(image, self.caption, at_top=False)
+            draw_text(image, self.caption, at_top=False)
         return image
 
-    def frame_vertices(self) -> Iterator[tuple[int, list[np.ndarray]]]:
-        """Yield each frame's number and the vertices (N, 3) of each panel."""
+    def frames_of_panels(self) -> Iterator[tuple[int, list[_Frame]]]:
+        """Yield each frame's number and the frame of each panel."""
         players = [_Player(panel.source) for panel in self.panels]
         for number in range(self.frames):
             yield number, [player.at(number / self.fps) for player in players]
+
+
+@dataclass(frozen=True, eq=False)
+class _Frame:
+    """A frame of an animation: its vertices (N, 3), and its number."""
+
+    vertices: np.ndarray
+    number: int
 
 
 class _Player:
@@ -352,12 +387,12 @@ class _Player:
         self.fps, self.frames = source.fps, _frames(source)
         self.current, self.number = next(self.frames), 0
 
-    def at(self, time: float) -> np.ndarray:
-        """Return the vertices (N, 3) at a time in seconds."""
+    def at(self, time: float) -> _Frame:
+        """Return the frame at a time in seconds."""
         while self.number < round(time * self.fps):
             self.current = next(self.frames, self.current)
             self.number += 1
-        return self.current
+        return _Frame(self.current, self.number)
 
 
 def _frames(source: Source) -> Iterator[np.ndarray]:
@@ -382,8 +417,8 @@ def _write_image(output: Path, canvas: _Canvas, time: float | None, sheet: bool)
         _check_time(time, canvas)
         numbers = np.array([round(min(time * canvas.fps, last))])
     images = [
-        canvas.draw(vertices, number)
-        for number, vertices in canvas.frame_vertices()
+        canvas.draw(frames, number)
+        for number, frames in canvas.frames_of_panels()
         if number in numbers
     ]
     columns = -(-len(images) // 2) if len(images) > 1 else 1
@@ -420,15 +455,15 @@ def _write_video(
         partial = stack.enter_context(atomic_write(output))
         encoder = VideoEncoder(partial, output, (width, height), fps, audio_path, seconds)
         stack.callback(encoder.close)
-        for number, vertices in canvas.frame_vertices():
+        for number, frames in canvas.frames_of_panels():
             if number % canvas.frame_step == 0:
-                encoder.write(canvas.draw(vertices, number)[:height, :width])
+                encoder.write(canvas.draw(frames, number)[:height, :width])
             if progress:
                 progress(number + 1, canvas.frames)
         encoder.finish()
 
 
-# ---------------------------------------------------------------------------- heat map, wires, text
+# ---------------------------------------------------------------------------- heat map and wires
 
 
 class _Heatmap:
@@ -470,7 +505,9 @@ class _Heatmap:
 
     def _distance(self, vertices: np.ndarray, number: int) -> np.ndarray:
         """Return the distance (N,) of a frame's vertices from the reference; numbers ascend."""
-        reference = self.rest if self.reference is None else self.reference.at(number / self.fps)
+        reference = (
+            self.rest if self.reference is None else self.reference.at(number / self.fps).vertices
+        )
         return np.asarray(np.linalg.norm(vertices - reference, axis=1))
 
     def colour(self, vertices: np.ndarray, number: int) -> None:
@@ -510,22 +547,3 @@ def _draw_wires(
         pen.line([*pixels[a], *pixels[b]], fill=255)
     opacity = np.array(wires, np.float32)[..., None] / 255 * WIRE_OPACITY
     return (image + opacity * (WIRE_COLOUR - image)).astype(np.uint8)
-
-
-def _draw_text(image: np.ndarray, text: str, at_top: bool) -> None:
-    """Write a centred line into an image (H, W, 3)."""
-    from PIL import Image, ImageDraw, ImageFont
-
-    text = " ".join(text.split())
-    canvas = Image.fromarray(image)
-    pen = ImageDraw.Draw(canvas)
-    height, width = image.shape[:2]
-    size = max(12, height // 22)
-    font = ImageFont.load_default(size)
-    while size > 8 and pen.textlength(text, font=font) > 0.94 * width:
-        size -= 1
-        font = ImageFont.load_default(size)
-    position = (width / 2, size if at_top else height - size)
-    style = {"fill": (236, 236, 236), "stroke_width": 2, "stroke_fill": (24, 26, 30)}
-    pen.text(position, text, font=font, anchor="mm", **style)  # type: ignore[arg-type]
-    image[:] = np.array(canvas)

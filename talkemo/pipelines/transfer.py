@@ -14,11 +14,13 @@ from .. import __version__
 from ..audio.recording import Audio
 from ..binding import Binding, bind_with_hint
 from ..binding.cache import BindingCache
+from ..binding.cut_frames import CutFrames, uncut
 from ..binding.head_turner import HeadTurner
 from ..binding.mesh_to_motion import MeshToMotion
 from ..errors import InputError
 from ..expression.emotions import Timeline
 from ..expression.frown import frowning_face, frowning_header
+from ..expression.head_motion import weights_with_gaze
 from ..expression.heard import HeardEmotion
 from ..expression.performance import PerformanceTransfer
 from ..face.motion import Motion
@@ -43,6 +45,7 @@ from .outputs import (
 )
 from .own_targets import with_targets
 from .second_opinion import opinion_for
+from .shown_frames import Pose, canonical_rotation
 from .sources import open_source
 
 if TYPE_CHECKING:
@@ -111,7 +114,7 @@ def transfer(
     binding = bind_with_hint(models.face, mesh, options.hint, cache, opinion_for(options.hint))
     if has_audio and audio is None and notice is not None:
         notice(missing_audio(source))
-    stage = _Stage(source, replace(binding, cut=None), _target(options, models))
+    stage = _Stage(source, binding, _target(options, models))
     header = stage.header(_meta(source, Path(animation), options), options.export)
     header, notes = with_targets(header, stage.shown, options.export, paths)
     if FROWN_META in header.meta:
@@ -199,56 +202,48 @@ class _Stage:
         # A performance of somebody who was filmed may frown deeper than a browDown of 1.
         frowns = FROWN_META in source.meta
         self.face = frowning_face(binding.face) if frowns else binding.face
-        # Rotations (T, 3, 3) of the head that the vertices do not contain; None if there are none.
-        self.head = self._head_beside_vertices()
-
-    def _head_beside_vertices(self) -> np.ndarray | None:
-        """The rotations of the head that a file stores, unless its vertices are rotated already."""
-        head: np.ndarray | None = getattr(self.source, "head", None)
-        if head is None:
-            return None
-        _, _, rotation = next(_frames_with_motion(self.source, self.binding))
-        found = self._canonical(rotation)
-        still = np.abs(found - np.eye(3)).mean()
-        return None if np.abs(found - head[: len(found)]).mean() < still else head
-
-    def _canonical(self, rotation: np.ndarray) -> np.ndarray:
-        """Rotations (T, 3, 3) of the mesh's head in the axes of the canonical face."""
-        axes = self.binding.placement.rotation
-        return np.asarray(axes.T @ rotation @ axes)
+        self.pose = Pose(source, binding)
+        self.moved = uncut(binding)
+        self.cut_frames = None if binding.cut is None else CutFrames(binding)
 
     def header(self, meta: dict[str, Any], export: ExportOptions) -> Header:
         """Return the header of the animation of the mesh that performs it."""
         unit = _unit_of(self.source, export) if self.target is None else export.unit
-        turn = None
-        if self.target is not None:
+        if self.target is None:
+            turn = self.pose.turner(self.binding)
+        else:
             meta = {**meta, "mesh": self.target.mesh.name}
-        if self.target is not None or self.head is not None:
-            turn = HeadTurner(self.shown.shown)
+            turn = HeadTurner(self.target.shown)
         return bound_header(
             self.shown, len(self.source), self.source.fps, meta, turn=turn, unit=unit
         )
 
     def frames(self, models: Models, timeline: Timeline) -> Iterator[tuple[Motion, Frames]]:
         """Yield the frames with the emotions of a timeline, chunk by chunk."""
-        binding, done = self.binding, 0
+        done = 0
         performed = PerformanceTransfer(models.emotion, self.face, self.shown.lip_gap)
-        frames, ahead = tee(_frames_with_motion(self.source, binding))
+        frames, ahead = tee(_frames_with_motion(self.source, self.moved))
         motions = (motion for _, motion, _ in ahead)
         for (vertices, before, rotation), after in zip(
             frames, performed.changed(motions, timeline, self.source.fps)
         ):
             rows = slice(done, done + len(vertices))
-            head = None if self.head is None else self.head[rows]
+            head = None if self.pose.head is None else self.pose.head[rows]
+            gaze = None if self.pose.gaze is None else self.pose.gaze[rows]
             done = rows.stop
             if self.target is not None:
-                head = self._canonical(rotation) if head is None else head
+                head = canonical_rotation(self.binding, rotation) if head is None else head
                 vertices = self.target.shown.vertices(after.coordinates)
             else:
                 is_changed = np.asarray(timeline.amounts(before.times).any(1))
                 vertices = self._changed(vertices, before, after, rotation, is_changed)
+                if self.cut_frames is not None:
+                    vertices = self.cut_frames.complete(vertices, after.coordinates)
             landmarks, arkit = vertices[:, self.shown.landmarks68], after.arkit(self.face)
-            yield after, Frames(vertices, landmarks, arkit, head, coordinates=after.coordinates)
+            if gaze is not None:
+                arkit = weights_with_gaze(arkit, gaze)
+            shown = Frames(vertices, landmarks, arkit, head, gaze, after.coordinates)
+            yield after, shown
 
     def _changed(
         self,
@@ -261,13 +256,13 @@ class _Stage:
         """Vertices (T, N, 3) of the animation's own mesh, some of whose frames (T,) change."""
         if not changed.any():
             return vertices
-        step = self.binding.displacement(after.coordinates[changed])
-        step -= self.binding.displacement(before.coordinates[changed])
+        step = self.moved.displacement(after.coordinates[changed])
+        step -= self.moved.displacement(before.coordinates[changed])
         turned = np.einsum(
             "tvi,tji->tvj", step, rotation[changed].astype(np.float32), optimize=True
         )
         vertices = vertices.copy()
-        vertices[np.ix_(changed, self.binding.moving)] += turned
+        vertices[np.ix_(changed, self.moved.moving)] += turned
         return vertices
 
 

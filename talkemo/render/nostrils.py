@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
-import scipy.sparse as sp
-from scipy.spatial.transform import Rotation
+import scipy
 
 from ..formats.texture_atlas import patch_coordinates, vertex_colour_texture
 from ..geometry.meshes import mesh_edges, vertex_normals
@@ -60,7 +59,9 @@ def _smoothed(light: np.ndarray, points: np.ndarray, faces: np.ndarray) -> np.nd
     """Return the light of vertices (N,) averaged with that of close neighbours, without streaks."""
     edges, _ = mesh_edges(faces)
     length = np.linalg.norm(points[edges[:, 0]] - points[edges[:, 1]], axis=1)
-    graph = sp.csr_matrix((np.exp(-((length / SMOOTHING_MM) ** 2)), edges.T), (len(light),) * 2)
+    graph = scipy.sparse.csr_matrix(
+        (np.exp(-((length / SMOOTHING_MM) ** 2)), edges.T), (len(light),) * 2
+    )
     graph = graph + graph.T
     weight = 1 + np.asarray(graph.sum(1))[:, 0]
     for _ in range(SMOOTHING_ROUNDS):
@@ -159,7 +160,9 @@ def _seen_share(points: np.ndarray, faces: np.ndarray) -> np.ndarray:
     seen, faced = np.zeros(len(points)), np.zeros(len(points))
     for yaw in YAWS:
         for pitch in PITCHES:
-            turn = Rotation.from_euler("xy", [pitch, -yaw], degrees=True).as_matrix()
+            turn = scipy.spatial.transform.Rotation.from_euler(
+                "xy", [pitch, -yaw], degrees=True
+            ).as_matrix()
             turned = centred @ turn.T
             screen = turned * [scale, -scale, 1] + [IMAGE_SIDE / 2, IMAGE_SIDE / 2, 0]
             column, row = screen[:, :2].round().astype(int).T

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
-import scipy.sparse as sp
-from scipy.ndimage import maximum_filter
+import scipy
 
 from ..geometry.meshes import mesh_edges
 from .depth import foremost_depth
@@ -48,8 +47,8 @@ def inside_of_mouth(points: np.ndarray, faces: np.ndarray, landmarks: np.ndarray
     candidates[candidates] = _hidden_from_front(points, around, np.flatnonzero(candidates))
     edges, _ = mesh_edges(faces[candidates[faces].any(1)])
     edges = edges[candidates[edges].all(1)]
-    graph = sp.csr_matrix((np.ones(len(edges)), edges.T), (len(points), len(points)))
-    _, component = sp.csgraph.connected_components(graph, directed=False)
+    graph = scipy.sparse.csr_matrix((np.ones(len(edges)), edges.T), (len(points), len(points)))
+    _, component = scipy.sparse.csgraph.connected_components(graph, directed=False)
     begins = candidates & (np.abs(depth) < MIN_DEPTH_MM) & (np.abs(y - middle[1]) < width / 2)
     deep = candidates & (depth > MIN_DEPTH_MM)
     result[candidates] = np.isin(
@@ -66,7 +65,7 @@ def _hidden_from_front(points: np.ndarray, faces: np.ndarray, rows: np.ndarray) 
     screen = (points - low) * [scale, scale, 1] + [1, 1, 0]
     column, row = screen[rows, :2].round().astype(int).clip(0, IMAGE_SIDE - 1).T
     foremost = foremost_depth(screen, faces, IMAGE_SIDE)
-    nearby = maximum_filter(foremost, GAP_SAMPLES)
+    nearby = scipy.ndimage.maximum_filter(foremost, GAP_SAMPLES)
     z = screen[rows, 2]
     hidden = z < foremost[row, column] - HIDDEN_MM
     return np.asarray(hidden | (z < nearby[row, column] - FAR_HIDDEN_MM))

@@ -103,7 +103,7 @@ def open_video(path: Path) -> Iterator[Video]:
     filters = f"scale={size},settb=AVTB,metadata=add:key=t:value=1,metadata=print:key=t,setpts=N"
     command = ["-nostats", "-v", "level+info", *_input_arguments(path), "-vf", filters]
     command += [*passthrough_arguments(), "-frames:v", str(MAX_VIDEO_FRAMES + 1)]
-    command += "-f image2pipe -c:v ppm -".split()
+    command += "-f image2pipe -c:v ppm -pix_fmt rgb24 -".split()  # also of 10 and more bits
     with start_ffmpeg(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
         assert process.stdout is not None and process.stderr is not None
         watchdog = Watchdog(process)
@@ -222,11 +222,12 @@ def _check_frame_count(path: Path, frames: float) -> None:
 
 
 def _frames(stream: IO[bytes], watchdog: Watchdog) -> Iterator[np.ndarray]:
-    """Yield the frames (H, W, 3) of a stream of PPM files."""
+    """Yield the frames (H, W, 3) of a stream of PPM files, and close it."""
     while True:
         with watchdog.waiting():
             frame = _next_frame(stream)
         if frame is None:
+            stream.close()  # so that ffmpeg does not wait, if it has more
             return
         yield frame
 
@@ -236,7 +237,8 @@ def _next_frame(stream: IO[bytes]) -> np.ndarray | None:
     if stream.readline() != b"P6\n":
         return None
     width, height = map(int, stream.readline().split())
-    stream.readline()  # the maximum value, 255
+    if stream.readline() != b"255\n":  # the maximum value
+        return None
     content = stream.read(3 * width * height)
     if len(content) < 3 * width * height:
         return None
