@@ -153,31 +153,50 @@ def test_frames_of_the_mesh_get_the_vertices_of_its_cut(solid, poses, kind):
     assert np.linalg.norm(completed - shown, axis=2).max() < 0.3  # mm
 
 
-def test_a_file_without_the_cut_is_drawn_with_it(
-    solid, models, short_speech, tmp_path, monkeypatch
-):
-    """`render` and `transfer` draw an npz as `animate` draws its frames: lips, head and eyes."""
-    drawn, draw = [], SoftwareRenderer.draw
+@pytest.fixture
+def drawn(monkeypatch):
+    """Vertices and gaze of the frames that are drawn, in a list that grows."""
+    frames, draw = [], SoftwareRenderer.draw
 
     def collect(self, vertices):
-        drawn.append((vertices, self.appearance.added.gaze))
+        frames.append((vertices, self.appearance.added.gaze))
         return draw(self, vertices)
 
     monkeypatch.setattr(SoftwareRenderer, "draw", collect)
+    return frames
+
+
+def assert_alike(drawn, animated, mm, quantile=1.0):
+    """Assert that frames show what `animate` showed, and forget them."""
+    assert len(drawn) == len(animated) > 5
+    for (vertices, gaze), (expected, wanted) in zip(drawn, animated):
+        assert np.quantile(np.linalg.norm(vertices - expected, axis=1), quantile) < mm
+        np.testing.assert_allclose(gaze, wanted, atol=1e-3)
+    drawn.clear()
+
+
+def test_a_file_without_the_cut_is_drawn_with_it(solid, models, short_speech, tmp_path, drawn):
+    """`render` and `transfer` draw an npz as `animate` draws its frames: lips, head and eyes."""
     own = solid["coarse"].mesh
-    mesh, npz = tmp_path / "coarse.obj", tmp_path / "a.npz"
+    mesh, npz, video = tmp_path / "coarse.obj", tmp_path / "a.npz", tmp_path / "a.mp4"
     save_obj(mesh, own.vertices, own.faces)
-    videos = [tmp_path / f"{name}.mp4" for name in "abc"]
     small = ExportOptions(size=64)
-    talkemo.animate(mesh, short_speech, [npz, videos[0]], fps=5, export=small, models=models)
+    talkemo.animate(mesh, short_speech, [npz, video], fps=5, export=small, models=models)
     animated = drawn.copy()
-    render(npz, videos[1], size=64, models=models)
-    rendered = drawn[len(animated) :]
-    talkemo.transfer(npz, videos[2], timeline=Timeline.unchanged(), export=small, models=models)
-    transferred = drawn[len(animated) + len(rendered) :]
+    drawn.clear()
     assert max(np.abs(gaze).max() for _, gaze in animated) > 0.01
-    for others in (rendered, transferred):
-        assert len(others) == len(animated) > 5
-        for (vertices, gaze), (expected, wanted) in zip(others, animated):
-            assert np.linalg.norm(vertices - expected, axis=1).max() < 0.3  # mm
-            np.testing.assert_allclose(gaze, wanted, atol=1e-3)
+    render(npz, video, size=64, models=models)
+    assert_alike(drawn, animated, mm=0.3)
+    talkemo.transfer(npz, video, timeline=Timeline.unchanged(), export=small, models=models)
+    assert_alike(drawn, animated, mm=0.3)
+
+
+def test_a_glb_is_drawn_with_head_and_eyes(example_face, models, short_speech, tmp_path, drawn):
+    glb, video, small = tmp_path / "a.glb", tmp_path / "a.mp4", ExportOptions(size=64)
+    talkemo.animate(example_face, short_speech, [glb, video], fps=5, export=small, models=models)
+    animated = drawn.copy()
+    drawn.clear()
+    render(glb, video, size=64, models=models)
+    assert_alike(drawn, animated, mm=0.5, quantile=0.5)  # ARKit's shapes show a motion nearly
+    (first, _), (last, _) = animated[0], animated[-1]
+    assert np.median(np.linalg.norm(last - first, axis=1)) > 1  # the head turns

@@ -19,6 +19,7 @@ from .gltf_file import MAX_GLB_BYTES, GltfFile
 from .gltf_origin import GltfOrigin, OriginPart
 from .gltf_scene import MAX_MORPH_WEIGHT, Surface, read_surfaces, within
 from .gltf_shapes import has_targets, load_gltf_shapes, named_shapes
+from .gltf_turns import head_and_gaze
 from .groups import kind_of_names
 from .mesh_types import (
     MAX_COORDINATE,
@@ -174,6 +175,8 @@ class GlbAnimation:
                 f"{self.fps:g} a second",
                 f"at most {MAX_GLB_FRAMES} are read: lower --fps, or move the last keys",
             )
+        # Turns of the head (T, 3, 3) and the gaze (T, 2) that a file of talkemo has beside that.
+        self.head, self.gaze = self._turns(file, to_mesh)
 
     def _shape_loader(self, file: GltfFile) -> Callable[[], tuple[MeshShape, ...]] | None:
         """What returns the character's own shapes of the file, in `Mesh.load_shapes`'s sense."""
@@ -239,6 +242,17 @@ class GlbAnimation:
                 self._played = number
                 return curves
         return {}
+
+    def _turns(
+        self, file: GltfFile, to_mesh: np.ndarray
+    ) -> tuple[np.ndarray | None, np.ndarray | None]:
+        """Head and gaze of a file that talkemo made, see `head_and_gaze`."""
+        if _mesh_space(file.tree) is None or self.facing is None or self._played is None:
+            return None, None
+        upright = np.cbrt(np.linalg.det(to_mesh)) * np.linalg.inv(to_mesh)
+        times = np.arange(len(self)) / self.fps
+        animation = file.tree["animations"][self._played]
+        return head_and_gaze(file, animation, times, upright.T @ self.facing)
 
     def __len__(self) -> int:
         return self.shape[0]

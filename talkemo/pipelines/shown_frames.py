@@ -29,7 +29,9 @@ class Pose:
 
     def __init__(self, source: Source, binding: Binding):
         weights: np.ndarray | None = getattr(source, "arkit", None)
-        gaze = None if weights is None else gaze_from_weights(weights)
+        gaze: np.ndarray | None = getattr(source, "gaze", None)
+        if weights is not None:
+            gaze = gaze_from_weights(weights)
         self.head = _head_beside_vertices(source, binding)
         self.gaze = gaze if gaze is not None and gaze.any() else None
         self._has_turned_eyes = any(name in source.meta for name in FILMED_META)
