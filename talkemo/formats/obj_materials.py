@@ -94,6 +94,7 @@ class ObjMaterials:
         if image is not None:
             self.companions[name] = image
         if keyword == "map_kd":
+            self.materials.setdefault(material.name, material)  # also one before any `newmtl`
             material.image = image
             self.missing.pop(material.name, None)
             if image is None or _image_content(image) is None:
