@@ -47,7 +47,7 @@ def is_done(batch: BatchOptions, outputs: Sequence[str | Path]) -> bool:
     Raises InputError for options of batches with a single recording.
     """
     check_one(batch)
-    if not (batch.resume and all(os.path.exists(path) for path in outputs)):
+    if not (batch.resume and _exist(outputs)):
         return False
     paths = [str(path) for path in outputs]
     console.message("skipped: its outputs exist")
@@ -95,7 +95,7 @@ def run_batch(
     from talkemo.pipelines.batch import run_tasks
 
     with _folder(folder):
-        done = [batch.resume and _is_done(task) for task in tasks]
+        done = [batch.resume and _exist(task.outputs) for task in tasks]
         todo = [task for task, is_done in zip(tasks, done) if not is_done]
         report = _Report(tasks, [task for task, is_done in zip(tasks, done) if is_done], about)
         if todo:
@@ -115,8 +115,8 @@ def run_batch(
         report.finish()
 
 
-def _is_done(task: Task) -> bool:
-    return all(path.exists() for path in task.outputs)
+def _exist(outputs: Iterable[str | Path]) -> bool:
+    return all(os.path.exists(path) for path in outputs)
 
 
 class _Report:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import replace
 
 import numpy as np
-import scipy
 
+from ..geometry.meshes import connected_pieces
 from .binding import Binding
 from .body import weld
 from .registration import fit_face
@@ -25,7 +25,7 @@ def count_other_faces(binding: Binding) -> int:
     mesh = binding.mesh
     welded = weld(mesh)
     vertices, faces = mesh.vertices[welded.first], welded.faces
-    piece = _pieces(len(vertices), faces)
+    piece = connected_pieces(faces, len(vertices))
     focus = welded.merged[np.flatnonzero(binding.focus)]
     count = int(piece.max(initial=-1)) + 1
     own = int(np.bincount(piece[focus], minlength=count).argmax()) if len(focus) else -1
@@ -57,14 +57,6 @@ def other_faces_note(count: int) -> str | None:
         return None
     what = "another face" if count == 1 else f"{count} other faces"
     return f"{what} in the file: only the one that was found speaks; export the others alone"
-
-
-def _pieces(count: int, faces: np.ndarray) -> np.ndarray:
-    """The number (N,) of the connected piece that each vertex belongs to."""
-    links = np.concatenate([faces[:, [0, 1]], faces[:, [1, 2]]])
-    rows, columns = links.T
-    graph = scipy.sparse.coo_matrix((np.ones(len(links), np.int8), (rows, columns)), (count, count))
-    return np.asarray(scipy.sparse.csgraph.connected_components(graph, directed=False)[1])
 
 
 def _boxes(vertices: np.ndarray, piece: np.ndarray, count: int) -> tuple[np.ndarray, np.ndarray]:

@@ -19,6 +19,7 @@ from .texture_atlas import MAX_TEXTURE_COORDINATE, to_linear
 
 MAX_MATERIAL_FILE_BYTES = 1 << 24
 MAX_COMPANIONS = 1000  # material files and images of an OBJ that are kept
+IMAGE_MARK_BYTES = 16  # of a file, which tell what it is
 MAX_OPTION_WORDS = 32  # before the name of an image
 MIN_COLOUR_RANGE = 8  # of a colour's channels, or of several colours; less of it is plain grey
 IMAGE_KEYWORDS = ("map_", "bump", "norm", "disp", "refl")  # of a material file, by their beginning
@@ -97,7 +98,7 @@ class ObjMaterials:
             self.materials.setdefault(material.name, material)  # also one before any `newmtl`
             material.image = image
             self.missing.pop(material.name, None)
-            if image is None or _image_content(image) is None:
+            if image is None or not _is_image(image):
                 material.image = None
                 self.missing[material.name] = name
         elif keyword == "map_d":
@@ -115,16 +116,20 @@ class ObjMaterials:
         return text.split()[-1], None
 
     def texture(self, count: int, starts: list[tuple[int, str]]) -> bytes | None:
-        """Return the first texture, a PNG or JPEG, of the materials that `count` triangles use.
+        """Return the first texture, a PNG or JPEG, of `count` triangles. `starts` as in `joined`."""
+        image = self._first_image(count, starts)
+        return None if image is None else _image_content(image)
 
-        Of all materials if the triangles name none that there is. `starts` as in `joined`.
+    def _first_image(self, count: int, starts: list[tuple[int, str]]) -> Path | None:
+        """Return the first image of the materials that triangles use.
+
+        Of all materials if the triangles name none that there is.
         """
         materials = list(self.materials.values())
         if any(name in self.materials for _, name in starts):
             materials, _ = self._of_triangles(count, starts)
         images = (material.image for material in materials if material.image is not None)
-        image = next(images, None)
-        return None if image is None else _image_content(image)
+        return next(images, None)
 
     def notes(self, count: int, starts: list[tuple[int, str]]) -> tuple[str, ...]:
         """Return a sentence for each image that `count` triangles lack. `starts` as in `joined`."""
@@ -147,7 +152,7 @@ class ObjMaterials:
             The first triangle and the name of each material that is used.
         """
         materials, number = self._of_triangles(len(uv_faces), starts)
-        if self.texture(len(uv_faces), starts) is None or not _needs_joining(materials):
+        if self._first_image(len(uv_faces), starts) is None or not _needs_joining(materials):
             return None
         try:
             images = self._images(materials)
@@ -168,7 +173,7 @@ class ObjMaterials:
 
         None if there is a texture, or if all triangles (F, 3) are of the same grey, as by default.
         """
-        if not len(faces) or self.texture(len(faces), starts) is not None:
+        if not len(faces) or self._first_image(len(faces), starts) is not None:
             return None
         materials, number = self._of_triangles(len(faces), starts)
         palette = np.round(255 * np.stack([m.colour for m in materials]).clip(0, 1))
@@ -253,6 +258,15 @@ def _numbers(words: list[str]) -> np.ndarray:
     except ValueError:
         return np.zeros(0)
     return values if np.isfinite(values).all() else np.zeros(0)
+
+
+def _is_image(path: Path) -> bool:
+    """Whether a file begins as a PNG or JPEG."""
+    try:
+        with path.open("rb") as file:
+            return image_type(file.read(IMAGE_MARK_BYTES)) is not None
+    except OSError:
+        return False
 
 
 def _image_content(path: Path) -> bytes | None:

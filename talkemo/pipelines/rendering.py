@@ -111,10 +111,8 @@ def render(
         check_output(output, endings, audio.path)
     models = open_models()
     labels = [Path(path).stem for path in paths]
-    texts = [settings.caption or "", *(labels if len(labels) > 1 else [])]
-    for text in texts:
-        if notice is not None and not is_drawable(text):
-            notice(f"no font of this machine shows all of: {printable(text)}")
+    written = [settings.caption or "", *(labels if len(labels) > 1 else [])]
+    _announce_missing_characters(written, notice)
     with ExitStack() as stack:
         panels = _open_panels(sources, labels, settings, models, stack)
         canvas = _Canvas(panels, settings.caption, settings.turntable)
@@ -124,6 +122,15 @@ def render(
         if has_audio and audio is None and notice is not None:
             notice(missing_audio(sources[0]))
         _write_video(output, canvas, audio, progress)
+
+
+def _announce_missing_characters(texts: list[str], notice: Notice | None) -> None:
+    """Say which texts have characters that no font of this machine has."""
+    if notice is None:
+        return
+    for text in texts:
+        if not is_drawable(text):
+            notice(f"no font of this machine shows all of: {printable(text)}")
 
 
 def _check_options(options: RenderOptions, output: Path) -> None:
