@@ -18,7 +18,7 @@ import numpy as np
 from ..audio.prosody import ANTICIPATION_S, Voice, VoiceEvent
 from ..face.canonical import ARKIT_GAZE_DEG, ARKIT_NAMES, Face
 from ..geometry.numerics import smoothstep
-from ..geometry.rigid import rotation_matrices
+from ..geometry.rigid import gaze_of, rotation_matrices
 from .gestures import STRESS_LEAD_S, Gestures
 from .laughter import LAUGH_LEAD_S
 
@@ -186,8 +186,7 @@ class Gaze:
         duration = SACCADE_BASE_S + SACCADE_S_PER_DEG * np.degrees(np.linalg.norm(leap, axis=1))
         gaze = previous + smoothstep((times - starts[current]) / duration)[:, None] * leap
         if head is not None:
-            pitch, yaw = -np.arcsin(head[:, 1, 2]), np.arctan2(head[:, 0, 2], head[:, 2, 2])
-            gaze = gaze - np.column_stack([pitch, yaw])
+            gaze = gaze - gaze_of(head)
         return np.clip(gaze, -MAX_GAZE_RAD, MAX_GAZE_RAD)
 
     def _draw_leap(self) -> None:

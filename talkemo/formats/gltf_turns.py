@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from ..geometry.rigid import gaze_of
 from .gltf_file import GltfFile
 from .gltf_tracks import tracks_at
 from .head_nodes import EYE_NODES, HEAD_NODE
@@ -42,10 +43,4 @@ def head_and_gaze(
         rotation = Rotation.from_quat(values).as_matrix()
         found.append(np.asarray(axes.T @ rotation @ axes, np.float32))
     head, eye = found
-    return head, None if eye is None else _gaze_of(eye)
-
-
-def _gaze_of(rotation: np.ndarray) -> np.ndarray:
-    """Return pitch and yaw (T, 2) in radians of an eye's rotations (T, 3, 3)."""
-    x, y, z = rotation[:, :, 2].T  # where it looks
-    return np.stack([-np.arcsin(y.clip(-1, 1)), np.arctan2(x, z)], axis=1)
+    return head, None if eye is None else gaze_of(eye)

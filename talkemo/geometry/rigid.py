@@ -27,6 +27,12 @@ def eye_rotation(gaze: np.ndarray, axes: np.ndarray | None = None) -> np.ndarray
     return rotation if axes is None else axes @ rotation @ axes.T
 
 
+def gaze_of(rotation: np.ndarray) -> np.ndarray:
+    """Return pitch and yaw (T, 2) in radians of rotations (T, 3, 3), which `eye_rotation` makes."""
+    x, y, z = rotation[:, :, 2].T  # where it looks
+    return np.stack([-np.arcsin(y.clip(-1, 1)), np.arctan2(x, z)], axis=1)
+
+
 def rotation_matrices(pitch: np.ndarray, yaw: np.ndarray, roll: np.ndarray) -> np.ndarray:
     """Return rotations (..., 3, 3) about x, then y, then z, by angles (...) in radians.
 
