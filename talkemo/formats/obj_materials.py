@@ -19,7 +19,6 @@ from .texture_atlas import MAX_TEXTURE_COORDINATE, to_linear
 
 MAX_MATERIAL_FILE_BYTES = 1 << 24
 MAX_COMPANIONS = 1000  # material files and images of an OBJ that are kept
-IMAGE_MARK_BYTES = 16  # of a file, which tell what it is
 MAX_OPTION_WORDS = 32  # before the name of an image
 MIN_COLOUR_RANGE = 8  # of a colour's channels, or of several colours; less of it is plain grey
 IMAGE_KEYWORDS = ("map_", "bump", "norm", "disp", "refl")  # of a material file, by their beginning
@@ -98,7 +97,7 @@ class ObjMaterials:
             self.materials.setdefault(material.name, material)  # also one before any `newmtl`
             material.image = image
             self.missing.pop(material.name, None)
-            if image is None or not _is_image(image):
+            if image is None or _image_content(image) is None:
                 material.image = None
                 self.missing[material.name] = name
         elif keyword == "map_d":
@@ -258,15 +257,6 @@ def _numbers(words: list[str]) -> np.ndarray:
     except ValueError:
         return np.zeros(0)
     return values if np.isfinite(values).all() else np.zeros(0)
-
-
-def _is_image(path: Path) -> bool:
-    """Whether a file begins as a PNG or JPEG."""
-    try:
-        with path.open("rb") as file:
-            return image_type(file.read(IMAGE_MARK_BYTES)) is not None
-    except OSError:
-        return False
 
 
 def _image_content(path: Path) -> bytes | None:
